@@ -1,0 +1,136 @@
+//! Reads a request body whole, within a bound of size and time.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tokio::time::Sleep;
+use tower::BoxError;
+
+/// How much of a body is accepted, and how long it may take to arrive.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BodyLimits {
+    pub(super) bytes: usize,
+    pub(super) time: Duration,
+}
+
+impl Default for BodyLimits {
+    fn default() -> Self {
+        Self { bytes: 64 * 1024, time: Duration::from_secs(10) }
+    }
+}
+
+/// How far a body is read beyond the limit, so that its sender gets to read the refusal.
+const DRAINED: usize = 64 * 1024;
+
+/// Why there is no whole body.
+#[derive(Debug)]
+pub(super) enum BodyError {
+    TooLarge,
+    TooSlow,
+    Broken(BoxError),
+}
+
+pin_project! {
+    /// The body, whole. Must be polled on a Tokio runtime with time, unless the body is there at once.
+    pub(super) struct ReadBody<B> {
+        #[pin]
+        body: B,
+        limits: BodyLimits,
+        received: Received,
+        #[pin]
+        deadline: Option<Sleep>,
+    }
+}
+
+/// What came so far: nothing is copied while it is one piece, and nothing is kept beyond the limit.
+enum Received {
+    Nothing,
+    Whole(Bytes),
+    Pieces(BytesMut),
+    Excess(usize),
+}
+
+impl Received {
+    fn len(&self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Whole(bytes) => bytes.len(),
+            Self::Pieces(bytes) => bytes.len(),
+            Self::Excess(length) => *length,
+        }
+    }
+
+    fn push(self, mut data: impl Buf, limit: usize) -> Self {
+        let length = self.len() + data.remaining();
+        match self {
+            _ if length > limit => Self::Excess(length),
+            Self::Nothing => Self::Whole(data.copy_to_bytes(data.remaining())),
+            Self::Whole(first) => Self::Pieces(BytesMut::from(first)).push(data, limit),
+            Self::Pieces(mut bytes) => {
+                bytes.extend_from_slice(&data.copy_to_bytes(data.remaining()));
+                Self::Pieces(bytes)
+            }
+            Self::Excess(_) => Self::Excess(length),
+        }
+    }
+
+    fn finish(self) -> Result<Bytes, BodyError> {
+        match self {
+            Self::Nothing => Ok(Bytes::new()),
+            Self::Whole(bytes) => Ok(bytes),
+            Self::Pieces(bytes) => Ok(bytes.freeze()),
+            Self::Excess(_) => Err(BodyError::TooLarge),
+        }
+    }
+}
+
+impl<B: Body> ReadBody<B> {
+    pub(super) fn new(body: B, limits: BodyLimits) -> Self {
+        let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        let received = if announced > limits.bytes { Received::Excess(0) } else { Received::Nothing };
+        Self { body, limits, received, deadline: None }
+    }
+}
+
+impl<B> Future for ReadBody<B>
+where
+    B: Body<Error: Into<BoxError>>,
+{
+    type Output = Result<Bytes, BodyError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let Poll::Ready(frame) = this.body.as_mut().poll_frame(cx) else {
+                // The clock starts when there is something to wait for, so that a body in hand costs no timer.
+                if this.deadline.is_none() {
+                    this.deadline.set(Some(tokio::time::sleep(this.limits.time)));
+                }
+                if let Some(deadline) = this.deadline.as_mut().as_pin_mut() {
+                    ready!(deadline.poll(cx));
+                }
+                return Poll::Ready(Err(match this.received {
+                    Received::Excess(_) => BodyError::TooLarge,
+                    _ => BodyError::TooSlow,
+                }));
+            };
+            let received = std::mem::replace(this.received, Received::Nothing);
+            let data = match frame {
+                None => return Poll::Ready(received.finish()),
+                Some(Err(error)) => return Poll::Ready(Err(BodyError::Broken(error.into()))),
+                Some(Ok(frame)) => frame.into_data().ok(),
+            };
+            *this.received = match data {
+                Some(data) => received.push(data, this.limits.bytes),
+                None => received,
+            };
+            if matches!(this.received, Received::Excess(length) if *length > this.limits.bytes + DRAINED) {
+                return Poll::Ready(Err(BodyError::TooLarge));
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The futures of the endpoints: read the body, then answer.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::Full;
+use pin_project_lite::pin_project;
+use tower::BoxError;
+
+use super::AuthorizationServer;
+use super::body::ReadBody;
+use super::endpoint::Endpoint;
+use crate::response_body::ResponseBody;
+
+type OwnResponse = Response<Full<Bytes>>;
+
+pin_project! {
+    /// The future of [`TokenEndpoint`](super::TokenEndpoint): the inner service's, or the endpoint's own.
+    pub struct ResponseFuture<F, B> {
+        #[pin]
+        kind: Kind<F, B>,
+    }
+}
+
+pin_project! {
+    #[project = KindProjection]
+    enum Kind<F, B> {
+        Inner { #[pin] future: F },
+        // Boxed, since it is large, and all other paths would carry its weight.
+        Own { future: Pin<Box<EndpointFuture<B>>> },
+    }
+}
+
+impl<F, B: Body> ResponseFuture<F, B> {
+    pub(super) fn inner(future: F) -> Self {
+        Self { kind: Kind::Inner { future } }
+    }
+
+    pub(super) fn own(future: EndpointFuture<B>) -> Self {
+        Self { kind: Kind::Own { future: Box::pin(future) } }
+    }
+}
+
+impl<F, B, R, E> Future for ResponseFuture<F, B>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+    B: Body<Error: Into<BoxError>>,
+{
+    type Output = Result<Response<ResponseBody<R>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().kind.project() {
+            KindProjection::Inner { future } => future.poll(cx).map_ok(|response| response.map(ResponseBody::inner)),
+            KindProjection::Own { future } => {
+                future.as_mut().poll(cx).map(|response| Ok(response.map(ResponseBody::own)))
+            }
+        }
+    }
+}
+
+impl<F, B> fmt::Debug for ResponseFuture<F, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// The answer of one of our endpoints.
+    pub(super) struct EndpointFuture<B> {
+        #[pin]
+        state: State<B>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<B> {
+        Reading { #[pin] body: ReadBody<B>, request: Option<(AuthorizationServer, Parts)> },
+        Answering { answer: Pin<Box<dyn Future<Output = OwnResponse> + Send>> },
+        Ready { response: Option<OwnResponse> },
+    }
+}
+
+impl<B: Body> EndpointFuture<B> {
+    pub(super) fn new(server: &AuthorizationServer, endpoint: Endpoint, request: Request<B>) -> Self {
+        let (head, body) = request.into_parts();
+        let state = match endpoint {
+            Endpoint::Token => State::Reading {
+                body: ReadBody::new(body, server.inner.body_limits),
+                request: Some((server.clone(), head)),
+            },
+            Endpoint::Jwks => State::Ready { response: Some(server.inner.jwks.answer(&head)) },
+            Endpoint::Metadata => State::Ready { response: Some(server.inner.metadata.answer(&head)) },
+        };
+        Self { state }
+    }
+}
+
+impl<B> Future for EndpointFuture<B>
+where
+    B: Body<Error: Into<BoxError>>,
+{
+    type Output = OwnResponse;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<OwnResponse> {
+        let mut state = self.project().state;
+        loop {
+            let next = match state.as_mut().project() {
+                StateProjection::Reading { body, request } => {
+                    let body = ready!(body.poll(cx));
+                    match request.take() {
+                        Some((server, head)) => State::Answering {
+                            answer: Box::pin(async move { server.inner.token.answer(&head, body).await }),
+                        },
+                        None => return Poll::Pending,
+                    }
+                }
+                StateProjection::Answering { answer } => return answer.as_mut().poll(cx),
+                // Polled after completion: a future that is done stays silent.
+                StateProjection::Ready { response } => return response.take().map_or(Poll::Pending, Poll::Ready),
+            };
+            state.set(next);
+        }
+    }
+}
+
+impl<B> fmt::Debug for EndpointFuture<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointFuture").finish_non_exhaustive()
+    }
+}

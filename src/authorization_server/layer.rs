@@ -1,0 +1,95 @@
+//! [`TokenEndpointLayer`]: puts the endpoints of an [`AuthorizationServer`] in front of a service.
+
+use tower::Layer;
+
+use super::{AuthorizationServer, TokenEndpoint};
+
+/// Answers the requests to the endpoints of an [`AuthorizationServer`], and leaves every other request alone.
+///
+/// 1. A `POST` of a form to the token path is answered with a token, or with the refusals of RFC 6749 §5.2.
+/// 2. `GET` and `HEAD` of the key set and of the metadata are answered from memory.
+/// 3. A request to any other path goes to the wrapped service as it is: nothing is read, allocated or added.
+///
+/// It wraps any `Service<Request<B>>`, and its answers have a [`ResponseBody`](crate::ResponseBody).
+///
+/// # With axum
+///
+/// `Router::layer` runs a layer behind the routes that it has so far and their fallback, so the shape decides
+/// whether a request to the token path arrives:
+///
+/// | shape | reached? |
+/// |---|---|
+/// | `router.layer(token)` | yes |
+/// | `other.merge(router.layer(token))` | yes |
+/// | `token.layer(router)`, served by `axum::serve` after mapping the body (below) | yes |
+/// | `router.route_service("/token", server.token_service())` | yes, at the path of the route |
+/// | `router.route_layer(token)` | **no**: a route layer runs on matched routes only |
+/// | `router.layer(token).merge(other)` | **no**: the merged router has a fallback of its own |
+/// | `router.layer(token).fallback(f)` | **no**: the later fallback comes first |
+/// | `.nest("/api", router.layer(token))` | **no**: nesting strips the prefix from the path that the layer sees |
+///
+/// When in doubt, use the standalone services ([`AuthorizationServer::token_service`] and its siblings) as
+/// routes: they answer wherever they are put.
+///
+/// # Deployment caveat
+///
+/// Client secrets arrive here in the clear. Put TLS in front, and the token path out of reach of whatever logs
+/// bodies or `Authorization` headers (`tower_http::sensitive_headers` marks those).
+///
+/// # Example
+///
+/// ```
+/// use http::{Request, Response};
+/// use http_body_util::Full;
+/// use bytes::Bytes;
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
+/// use tower_client_credentials::{AuthorizationServer, KeyRing, MemoryStore, TokenEndpointLayer};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = AuthorizationServer::new("https://auth.example.com", KeyRing::generate()?, MemoryStore::default())?;
+/// let service = ServiceBuilder::new().layer(TokenEndpointLayer::new(server)).service_fn(
+///     async |_: Request<Full<Bytes>>| Ok::<_, std::convert::Infallible>(Response::new(Full::from("inner"))),
+/// );
+/// let request = Request::get("/.well-known/jwks.json").body(Full::default())?;
+/// let response = service.oneshot(request).await?;
+/// assert_eq!(response.headers()["content-type"], "application/jwk-set+json");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// The whole router behind the layer, with axum:
+///
+/// ```no_run
+/// use axum::{Router, ServiceExt, body::Body, extract::Request, response::Response};
+/// use tower::{Layer, ServiceBuilder};
+/// use tower_client_credentials::{ResponseBody, TokenEndpointLayer};
+/// # async fn serve(router: Router, server: tower_client_credentials::AuthorizationServer, listener: tokio::net::TcpListener) {
+///
+/// let app = ServiceBuilder::new()
+///     .map_response(|response: Response<ResponseBody<Body>>| response.map(Body::new))
+///     .layer(TokenEndpointLayer::new(server))
+///     .service(router);
+/// axum::serve(listener, ServiceExt::<Request>::into_make_service(app)).await.unwrap();
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct TokenEndpointLayer {
+    server: AuthorizationServer,
+}
+
+impl TokenEndpointLayer {
+    /// The endpoints of this server.
+    #[must_use]
+    pub fn new(server: AuthorizationServer) -> Self {
+        Self { server }
+    }
+}
+
+impl<S> Layer<S> for TokenEndpointLayer {
+    type Service = TokenEndpoint<S>;
+
+    fn layer(&self, inner: S) -> TokenEndpoint<S> {
+        TokenEndpoint::new(inner, self.server.clone())
+    }
+}

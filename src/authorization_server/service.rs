@@ -1,0 +1,136 @@
+//! [`TokenEndpoint`] around a service, and [`EndpointService`], one endpoint by itself.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::Full;
+use pin_project_lite::pin_project;
+use tower::{BoxError, Service};
+
+use super::AuthorizationServer;
+use super::endpoint::Endpoint;
+use super::future::{EndpointFuture, ResponseFuture};
+use crate::response_body::ResponseBody;
+
+/// A service behind the endpoints of an authorization server; made by
+/// [`TokenEndpointLayer`](super::TokenEndpointLayer).
+#[derive(Clone, Debug)]
+pub struct TokenEndpoint<S> {
+    inner: S,
+    server: AuthorizationServer,
+}
+
+impl<S> TokenEndpoint<S> {
+    pub(super) fn new(inner: S, server: AuthorizationServer) -> Self {
+        Self { inner, server }
+    }
+
+    /// The wrapped service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The wrapped service, mutably.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The wrapped service, without the endpoints.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for TokenEndpoint<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    B: Body<Error: Into<BoxError>>,
+{
+    type Response = Response<ResponseBody<R>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        match self.server.inner.endpoints.at(request.uri().path()) {
+            None => ResponseFuture::inner(self.inner.call(request)),
+            Some(endpoint) => ResponseFuture::own(EndpointFuture::new(&self.server, endpoint, request)),
+        }
+    }
+}
+
+/// One endpoint of an [`AuthorizationServer`] as a service of its own, which answers whatever path it is given:
+/// for `Router::route_service`, or to serve an endpoint on another listener.
+///
+/// ```
+/// use axum::Router;
+/// use tower_client_credentials::{AuthorizationServer, KeyRing, MemoryStore};
+///
+/// let server = AuthorizationServer::new("https://auth.example.com", KeyRing::generate()?, MemoryStore::default())?;
+/// let app: Router = Router::new()
+///     .route_service("/token", server.token_service())
+///     .route_service("/.well-known/jwks.json", server.jwks_service())
+///     .route_service("/.well-known/oauth-authorization-server", server.metadata_service());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct EndpointService {
+    server: AuthorizationServer,
+    endpoint: Endpoint,
+}
+
+impl EndpointService {
+    pub(super) fn new(server: AuthorizationServer, endpoint: Endpoint) -> Self {
+        Self { server, endpoint }
+    }
+}
+
+impl<B> Service<Request<B>> for EndpointService
+where
+    B: Body<Error: Into<BoxError>>,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = EndpointServiceFuture<B>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        EndpointServiceFuture { future: EndpointFuture::new(&self.server, self.endpoint, request) }
+    }
+}
+
+pin_project! {
+    /// The future of [`EndpointService`].
+    pub struct EndpointServiceFuture<B> {
+        #[pin]
+        future: EndpointFuture<B>,
+    }
+}
+
+impl<B> Future for EndpointServiceFuture<B>
+where
+    B: Body<Error: Into<BoxError>>,
+{
+    type Output = Result<Response<Full<Bytes>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().future.poll(cx).map(Ok)
+    }
+}
+
+impl<B> fmt::Debug for EndpointServiceFuture<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointServiceFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,82 @@
+//! `client_secret_basic` (RFC 6749 §2.3.1): id and secret, form-encoded, in the `Authorization` header.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+
+use super::{Credentials, Fault, Form, TokenError};
+use crate::authorization_server::form::decode_component;
+use crate::store::ClientAuthMethod;
+
+pub(super) fn read(header: &HeaderValue, form: &Form) -> Result<Credentials, TokenError> {
+    let (id, secret) = decode(header)
+        .ok_or_else(|| TokenError::detailed(Fault::CLIENT, "the Authorization header is not well-formed Basic"))?;
+    // Some clients repeat their id in the body; RFC 6749 has nothing against it, as long as it is the same.
+    if form.get("client_id").is_some_and(|repeated| repeated != id) {
+        return Err(Fault::CLIENT_ID_DIFFERS.into());
+    }
+    Credentials::new(&id, secret, ClientAuthMethod::ClientSecretBasic)
+}
+
+/// `Basic base64( form( id ) ":" form( secret ) )`.
+fn decode(header: &HeaderValue) -> Option<(String, String)> {
+    let (scheme, token) = header.as_bytes().split_at_checked(5)?;
+    let token = token.strip_prefix(b" ")?.trim_ascii();
+    if !scheme.eq_ignore_ascii_case(b"Basic") {
+        return None;
+    }
+    let pair = STANDARD.decode(token).ok()?;
+    let colon = pair.iter().position(|byte| *byte == b':')?;
+    let (id, secret) = pair.split_at_checked(colon)?;
+    Some((decode_component(id)?, decode_component(secret.strip_prefix(b":")?)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::decode;
+
+    fn basic(scheme: &str, pair: &[u8]) -> Option<(String, String)> {
+        decode(&HeaderValue::from_str(&format!("{scheme} {}", STANDARD.encode(pair))).unwrap())
+    }
+
+    #[test]
+    fn the_scheme_comes_in_any_case_and_the_first_colon_separates() {
+        let pair = Some(("Open".to_owned(), "Sesame:x".to_owned()));
+        for scheme in ["Basic", "basic", "bAsIc", "BASIC", "Basic "] {
+            assert_eq!(basic(scheme, b"Open:Sesame:x"), pair, "{scheme}");
+        }
+        assert_eq!(basic("Basic", b"Open:"), Some(("Open".to_owned(), String::new())));
+        assert_eq!(basic("Basic", b"a+b%3A:%25+"), Some(("a b:".to_owned(), "% ".to_owned())));
+    }
+
+    #[test]
+    fn whatever_is_not_an_encoded_pair_is_refused() {
+        for pair in [&b"nocolon"[..], b"a%zz:b", b"a:%", b"a:\xff", b""] {
+            assert_eq!(basic("Basic", pair), None, "{pair:?}");
+        }
+        for header in ["Basic", "Basic ", "Basic ||", "Basic YQ", "Basic YTpi=", "Bearer YTpi", "BasicYTpi", ""] {
+            assert_eq!(decode(&HeaderValue::from_static(header)), None, "{header}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(bytes in proptest::collection::vec(32_u8..=255, 0..60)) {
+            if let Ok(header) = HeaderValue::from_bytes(&bytes) {
+                let _ = decode(&header);
+            }
+        }
+
+        #[test]
+        fn what_is_printed_is_read_back(id in "[ -~]+", secret in "[ -~]+") {
+            let encode = |text: &str| serde_urlencoded::to_string([("", text)]).unwrap().split_off(1);
+            let pair = format!("{}:{}", encode(&id), encode(&secret));
+            prop_assert_eq!(basic("Basic", pair.as_bytes()), Some((id, secret)));
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! `client_secret_post` (RFC 6749 §2.3.1): id and secret as parameters of the body.
+
+use super::{Credentials, Fault, Form, TokenError};
+use crate::store::ClientAuthMethod;
+
+pub(super) fn read(secret: &str, form: &Form) -> Result<Credentials, TokenError> {
+    let id = form
+        .get("client_id")
+        .ok_or_else(|| TokenError::detailed(Fault::CLIENT, "the body has a client_secret and no client_id"))?;
+    Credentials::new(id, secret.to_owned(), ClientAuthMethod::ClientSecretPost)
+}

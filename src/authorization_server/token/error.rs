@@ -1,0 +1,247 @@
+//! [`TokenError`]: why there is no token, in two texts, one for the caller and one for the operator (RFC 6749 §5.2).
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode, Version};
+use http_body_util::Full;
+use serde::Serialize;
+
+use super::response::json;
+use crate::authorization_server::body::BodyError;
+use crate::random::RandomError;
+use crate::store::StoreError;
+
+/// The `error` code of a refusal (RFC 6749 §5.2, RFC 8707 §2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TokenErrorKind {
+    /// `invalid_request`: the request is malformed.
+    InvalidRequest,
+    /// `invalid_client`: the client could not be authenticated. The caller is not told why.
+    InvalidClient,
+    /// `unsupported_grant_type`: another grant than `client_credentials`.
+    UnsupportedGrantType,
+    /// `invalid_scope`: a scope that is malformed, unknown, or not the client's.
+    InvalidScope,
+    /// `invalid_target`: a resource that is malformed, unknown, or not the client's.
+    InvalidTarget,
+    /// `temporarily_unavailable`: we could not decide, because a part that we need did not answer.
+    TemporarilyUnavailable,
+}
+
+impl TokenErrorKind {
+    /// The registered name.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidClient => "invalid_client",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::InvalidScope => "invalid_scope",
+            Self::InvalidTarget => "invalid_target",
+            Self::TemporarilyUnavailable => "temporarily_unavailable",
+        }
+    }
+}
+
+/// One row of the table below: all that a caller gets to read of a refusal.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::authorization_server) struct Fault {
+    status: StatusCode,
+    kind: TokenErrorKind,
+    description: &'static str,
+}
+
+/// Every refusal that a caller can get to read.
+impl Fault {
+    pub(in crate::authorization_server) const METHOD: Self =
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, TokenErrorKind::InvalidRequest, "the token endpoint takes POST only");
+    pub(in crate::authorization_server) const CONTENT_TYPE: Self =
+        Self::bad(TokenErrorKind::InvalidRequest, "there must be one content type, application/x-www-form-urlencoded");
+    pub(in crate::authorization_server) const TOO_LARGE: Self =
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, TokenErrorKind::InvalidRequest, "the request body is too large");
+    pub(in crate::authorization_server) const TOO_SLOW: Self = Self::new(
+        StatusCode::REQUEST_TIMEOUT,
+        TokenErrorKind::InvalidRequest,
+        "the request body did not arrive in time",
+    );
+    pub(in crate::authorization_server) const BROKEN: Self =
+        Self::bad(TokenErrorKind::InvalidRequest, "the request body broke off");
+    pub(in crate::authorization_server) const ENCODING: Self =
+        Self::bad(TokenErrorKind::InvalidRequest, "the request body is not well-formed form data in UTF-8");
+    pub(in crate::authorization_server) const CONTROL_CHARACTER: Self =
+        Self::bad(TokenErrorKind::InvalidRequest, "a parameter has a control character");
+    pub(in crate::authorization_server) const REPEATED: Self =
+        Self::bad(TokenErrorKind::InvalidRequest, "a parameter occurs more than once");
+    pub(super) const NO_GRANT_TYPE: Self =
+        Self::bad(TokenErrorKind::InvalidRequest, "the parameter grant_type is missing");
+    pub(super) const GRANT_TYPE: Self =
+        Self::bad(TokenErrorKind::UnsupportedGrantType, "the grant type must be client_credentials");
+    pub(super) const TWO_METHODS: Self =
+        Self::bad(TokenErrorKind::InvalidRequest, "the client must authenticate by one method, once");
+    pub(super) const CLIENT_ID_DIFFERS: Self =
+        Self::bad(TokenErrorKind::InvalidRequest, "the client_id differs from the one in the Authorization header");
+    /// One text for every cause, so that nobody can tell an unknown client from a wrong secret.
+    pub(super) const CLIENT: Self =
+        Self::new(StatusCode::UNAUTHORIZED, TokenErrorKind::InvalidClient, "client authentication failed");
+    pub(super) const SCOPE_SYNTAX: Self = Self::bad(TokenErrorKind::InvalidScope, "the scope is malformed");
+    pub(super) const SCOPE: Self = Self::bad(TokenErrorKind::InvalidScope, "the client may not have one of the scopes");
+    pub(super) const RESOURCE_SYNTAX: Self =
+        Self::bad(TokenErrorKind::InvalidTarget, "a resource must be an absolute URI without a fragment");
+    pub(super) const RESOURCE: Self =
+        Self::bad(TokenErrorKind::InvalidTarget, "the client may not have a token for one of the resources");
+    pub(super) const NO_RESOURCE: Self =
+        Self::bad(TokenErrorKind::InvalidTarget, "the parameter resource is missing, and the client has no default");
+    pub(super) const UNAVAILABLE: Self = Self::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        TokenErrorKind::TemporarilyUnavailable,
+        "the authorization server cannot answer now; try again later",
+    );
+
+    const fn bad(kind: TokenErrorKind, description: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, kind, description)
+    }
+
+    /// Does not compile with a description outside the character set of §5.2.
+    const fn new(status: StatusCode, kind: TokenErrorKind, description: &'static str) -> Self {
+        let mut rest = description.as_bytes();
+        while let [byte, tail @ ..] = rest {
+            let allowed = matches!(byte, 0x20..=0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+            assert!(allowed, "a character that RFC 6749 §5.2 does not allow in error_description");
+            rest = tail;
+        }
+        Self { status, kind, description }
+    }
+}
+
+/// When a caller who got a 503 may try again.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// Why there is no token.
+///
+/// It travels in the extensions of the response, for layers outside that log or count. Its `Display` and
+/// [`source`](Error::source) are for the operator: they say more than the caller was told, and never a secret.
+///
+/// ```
+/// use http::Response;
+/// use tower_client_credentials::{TokenError, TokenErrorKind};
+///
+/// fn count<B>(response: &Response<B>) -> Option<TokenErrorKind> {
+///     response.extensions().get::<TokenError>().map(TokenError::kind)
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct TokenError(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    fault: Fault,
+    detail: Option<String>,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl TokenError {
+    fn new(fault: Fault, detail: Option<String>, source: Option<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(Arc::new(Inner { fault, detail, source }))
+    }
+
+    /// Says more to the operator.
+    pub(super) fn detailed(fault: Fault, detail: impl Into<String>) -> Self {
+        Self::new(fault, Some(detail.into()), None)
+    }
+
+    /// A part that we need did not do its work.
+    pub(super) fn unavailable(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::from(Fault::UNAVAILABLE).because(source)
+    }
+
+    /// Keeps the error behind this one for the operator.
+    pub(in crate::authorization_server) fn because(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(self.0.fault, self.0.detail.clone(), Some(source.into()))
+    }
+
+    /// The error code.
+    #[must_use]
+    pub fn kind(&self) -> TokenErrorKind {
+        self.0.fault.kind
+    }
+
+    /// The status of the answer.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.0.fault.status
+    }
+
+    /// The answer of §5.2. `challenge` goes with every 401.
+    pub(super) fn into_response(self, challenge: &HeaderValue, version: Version) -> Response<Full<Bytes>> {
+        let Fault { status, kind, description } = self.0.fault;
+        let mut response = json(status, &Refusal { error: kind.code(), error_description: description });
+        let headers = response.headers_mut();
+        match status {
+            StatusCode::UNAUTHORIZED => drop(headers.insert(WWW_AUTHENTICATE, challenge.clone())),
+            StatusCode::METHOD_NOT_ALLOWED => drop(headers.insert(ALLOW, HeaderValue::from_static("POST"))),
+            StatusCode::SERVICE_UNAVAILABLE => drop(headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS)),
+            // What is left of the body would be taken for the next request (RFC 9112 §9.3).
+            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT if version < Version::HTTP_2 => {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+#[derive(Serialize)]
+struct Refusal {
+    error: &'static str,
+    error_description: &'static str,
+}
+
+impl From<Fault> for TokenError {
+    fn from(fault: Fault) -> Self {
+        Self::new(fault, None, None)
+    }
+}
+
+impl From<BodyError> for TokenError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => Fault::TOO_LARGE.into(),
+            BodyError::TooSlow => Fault::TOO_SLOW.into(),
+            BodyError::Broken(source) => Self::from(Fault::BROKEN).because(source),
+        }
+    }
+}
+
+impl From<StoreError> for TokenError {
+    fn from(error: StoreError) -> Self {
+        Self::unavailable(error)
+    }
+}
+
+impl From<RandomError> for TokenError {
+    fn from(error: RandomError) -> Self {
+        Self::unavailable(error)
+    }
+}
+
+impl fmt::Display for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { fault, detail, .. } = &*self.0;
+        match detail {
+            Some(detail) => write!(f, "{}: {detail}", fault.kind.code()),
+            None => write!(f, "{}: {}", fault.kind.code(), fault.description),
+        }
+    }
+}
+
+impl Error for TokenError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn Error + 'static))
+    }
+}

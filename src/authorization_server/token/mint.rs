@@ -1,0 +1,102 @@
+//! The token itself, a JWT access token (RFC 9068): [`Grant`] → [`AccessToken`].
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+
+use super::error::{Fault, TokenError};
+use super::grant::Grant;
+use crate::audience::Audience;
+use crate::clock::{Clock, UnixTime};
+use crate::issuer::Issuer;
+use crate::keys::KeyRing;
+use crate::random::Random;
+
+/// Signs what was granted.
+#[derive(Clone, Debug)]
+pub(in crate::authorization_server) struct Minter {
+    pub(in crate::authorization_server) issuer: Issuer,
+    pub(in crate::authorization_server) keys: KeyRing,
+    pub(in crate::authorization_server) clock: Arc<dyn Clock>,
+    pub(in crate::authorization_server) random: Arc<dyn Random>,
+}
+
+/// A signed token; only [`Minter::mint`] makes one. Whoever holds its text may use it.
+pub(super) struct AccessToken(String);
+
+impl AccessToken {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AccessToken(…)")
+    }
+}
+
+/// The claims of RFC 9068 §2.2, with integer times.
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    sub: &'a str,
+    aud: Aud<'a>,
+    client_id: &'a str,
+    iat: u64,
+    exp: u64,
+    jti: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    scope: &'a str,
+}
+
+/// One audience is a string, several are a list (RFC 7519 §4.1.3).
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Aud<'a> {
+    One(&'a str),
+    Several(Vec<&'a str>),
+}
+
+impl<'a> Aud<'a> {
+    fn new(audiences: &'a [Audience]) -> Self {
+        match audiences {
+            [one] => Self::One(one.as_str()),
+            several => Self::Several(several.iter().map(Audience::as_str).collect()),
+        }
+    }
+}
+
+impl Minter {
+    pub(super) fn mint(&self, grant: &Grant) -> Result<AccessToken, TokenError> {
+        let mut jti = [0; JTI_TEXT];
+        let now = UnixTime::now(&*self.clock);
+        let claims = Claims {
+            iss: self.issuer.as_str(),
+            sub: grant.client().subject(),
+            aud: Aud::new(grant.audiences()),
+            client_id: grant.client().id().as_str(),
+            iat: now.as_secs(),
+            exp: now.after(grant.lifetime()).as_secs(),
+            jti: self.token_id(&mut jti)?,
+            scope: grant.scopes().as_str(),
+        };
+        let payload = serde_json::to_vec(&claims).map_err(TokenError::unavailable)?;
+        let token = self.keys.signing_key().sign(&payload);
+        token.map(AccessToken).ok_or_else(|| TokenError::detailed(Fault::UNAVAILABLE, "the key could not sign"))
+    }
+
+    /// 128 random bits: unique without asking anybody.
+    fn token_id<'a>(&self, text: &'a mut [u8; JTI_TEXT]) -> Result<&'a str, TokenError> {
+        let mut bits = [0; 16];
+        self.random.fill(&mut bits)?;
+        URL_SAFE_NO_PAD.encode_slice(bits, text).map_err(TokenError::unavailable)?;
+        std::str::from_utf8(text).map_err(TokenError::unavailable)
+    }
+}
+
+/// 128 bits in base64url.
+const JTI_TEXT: usize = 22;

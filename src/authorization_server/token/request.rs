@@ -1,0 +1,50 @@
+//! The request for a token (RFC 6749 §4.4.2, RFC 8707 §2): `http` → [`TokenRequest`].
+
+use bytes::Bytes;
+use http::request::Parts;
+
+use super::authenticate::Credentials;
+use super::error::{Fault, TokenError};
+use crate::audience::Audience;
+use crate::authorization_server::body::BodyError;
+use crate::authorization_server::form::Form;
+use crate::scope::Scopes;
+
+/// A well-formed request of the client-credentials grant.
+pub(super) struct TokenRequest {
+    pub(super) credentials: Credentials,
+    /// `None` when the client leaves the choice to us.
+    pub(super) scopes: Option<Scopes>,
+    pub(super) resources: Vec<Audience>,
+}
+
+impl TokenRequest {
+    pub(super) fn read(head: &Parts, body: Result<Bytes, BodyError>) -> Result<Self, TokenError> {
+        let form = Form::read(head, body)?;
+        grant_type(&form)?;
+        Ok(Self {
+            credentials: Credentials::read(&head.headers, &form)?,
+            scopes: scopes(&form)?,
+            resources: resources(&form)?,
+        })
+    }
+}
+
+fn grant_type(form: &Form) -> Result<(), TokenError> {
+    match form.get("grant_type") {
+        Some("client_credentials") => Ok(()),
+        Some(_) => Err(Fault::GRANT_TYPE.into()),
+        None => Err(Fault::NO_GRANT_TYPE.into()),
+    }
+}
+
+fn scopes(form: &Form) -> Result<Option<Scopes>, TokenError> {
+    let scopes = form.get("scope").map(str::parse::<Scopes>).transpose();
+    let scopes = scopes.map_err(|error| TokenError::from(Fault::SCOPE_SYNTAX).because(error))?;
+    Ok(scopes.filter(|scopes| !scopes.is_empty()))
+}
+
+fn resources(form: &Form) -> Result<Vec<Audience>, TokenError> {
+    let resources: Result<_, _> = form.all("resource").map(str::parse).collect();
+    resources.map_err(|error: crate::InvalidAudience| TokenError::from(Fault::RESOURCE_SYNTAX).because(error))
+}

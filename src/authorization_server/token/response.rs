@@ -1,0 +1,55 @@
+//! The answer that carries a token (RFC 6749 §5.1): [`AccessToken`] → `http`.
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+
+use super::grant::Grant;
+use super::mint::AccessToken;
+
+/// What a client gets to read of its token.
+pub(super) struct TokenResponse {
+    token: AccessToken,
+    grant: Grant,
+}
+
+#[derive(Serialize)]
+struct Success<'a> {
+    access_token: &'a str,
+    token_type: &'static str,
+    expires_in: u64,
+    /// Always what was granted, so that nobody has to guess; left out when nothing was.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    scope: &'a str,
+}
+
+impl TokenResponse {
+    pub(super) fn new(token: AccessToken, grant: Grant) -> Self {
+        Self { token, grant }
+    }
+
+    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
+        let body = Success {
+            access_token: self.token.as_str(),
+            token_type: "Bearer",
+            expires_in: self.grant.lifetime().as_secs(),
+            scope: self.grant.scopes().as_str(),
+        };
+        json(StatusCode::OK, &body)
+    }
+}
+
+/// JSON that nobody caches (§5.1).
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
+    // Structs of strings and numbers serialize without fail.
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    response
+}

@@ -1,0 +1,147 @@
+//! [`Issuer`]: who signs the tokens.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use http::Uri;
+
+use crate::text::Text;
+
+/// The identifier of an authorization server (RFC 8414 §2): an `https` URL without query or fragment.
+///
+/// Plain `http` is accepted on loopback only (`localhost`, `127.0.0.0/8`, `[::1]`), for tests and for a first
+/// try. The text is kept to the letter: it is what tokens say as `iss`, and resource servers compare it byte
+/// for byte (RFC 9068 §4).
+///
+/// ```
+/// use tower_client_credentials::Issuer;
+///
+/// assert!("https://auth.example.com".parse::<Issuer>().is_ok());
+/// assert!("http://127.0.0.1:3000".parse::<Issuer>().is_ok());
+/// assert!("http://auth.example.com".parse::<Issuer>().is_err());
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Issuer {
+    text: Text,
+    /// Where the path begins: behind the scheme and the authority.
+    origin_end: usize,
+}
+
+/// The text is not an issuer (RFC 8414 §2); its `Display` says why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an issuer (RFC 8414 §2): {0}")]
+pub struct InvalidIssuer(&'static str);
+
+impl Issuer {
+    /// The text as it was given, and as tokens say it in `iss`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Scheme and authority: `https://auth.example.com`.
+    pub(crate) fn origin(&self) -> &str {
+        self.text.split_at(self.origin_end).0
+    }
+
+    /// The path without a terminating slash, empty at the root: what RFC 8414 §3.1 puts behind the well-known
+    /// part.
+    pub(crate) fn path(&self) -> &str {
+        let path = self.text.split_at(self.origin_end).1;
+        path.strip_suffix('/').unwrap_or(path)
+    }
+}
+
+impl FromStr for Issuer {
+    type Err = InvalidIssuer;
+
+    fn from_str(text: &str) -> Result<Self, InvalidIssuer> {
+        crate::uri::absolute(text).map_err(InvalidIssuer)?;
+        if text.contains('?') {
+            return Err(InvalidIssuer("it must not have a query"));
+        }
+        let uri = Uri::try_from(text).map_err(|_| InvalidIssuer("it is not a URL"))?;
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or(InvalidIssuer("it has no host"))?;
+        match uri.scheme_str() {
+            Some("https") => {}
+            Some("http") if is_loopback(host) => {}
+            Some("http") => return Err(InvalidIssuer("use https; plain http is for loopback addresses only")),
+            _ => return Err(InvalidIssuer("the scheme must be https")),
+        }
+        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err(InvalidIssuer("it must not have a user name"));
+        }
+        Ok(Self { text: text.into(), origin_end: origin_end(text) })
+    }
+}
+
+/// Where the path of `scheme "://" authority path` begins.
+fn origin_end(text: &str) -> usize {
+    let authority = text.find("://").map_or(0, |colon| colon + 3);
+    text.get(authority..).and_then(|rest| rest.find('/')).map_or(text.len(), |slash| authority + slash)
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+impl AsRef<str> for Issuer {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl fmt::Display for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Issuer").field(&self.text).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Issuer;
+
+    fn issuer(text: &str) -> Issuer {
+        text.parse().expect("an issuer")
+    }
+
+    #[test]
+    fn plain_http_is_for_loopback_only() {
+        for text in ["http://localhost", "http://LOCALHOST:3000", "http://127.1.2.3:1/p", "http://[::1]:80"] {
+            assert!(text.parse::<Issuer>().is_ok(), "{text}");
+        }
+        for text in ["http://auth.example.com", "http://10.0.0.1", "http://localhost.example.com", "http://[::2]"] {
+            assert!(text.parse::<Issuer>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn queries_fragments_user_names_and_other_schemes_are_refused() {
+        for text in
+            ["https://h?", "https://h/?q", "https://h#f", "https://u@h", "https://u:p@h/", "ftp://h", "urn:a:b", ""]
+        {
+            assert!(text.parse::<Issuer>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_path_loses_its_terminating_slash_and_the_text_stays() {
+        for (text, origin, path) in [
+            ("https://h", "https://h", ""),
+            ("https://h/", "https://h", ""),
+            ("https://h:8443/a/b", "https://h:8443", "/a/b"),
+            ("https://h/a/", "https://h", "/a"),
+        ] {
+            let issuer = issuer(text);
+            assert_eq!((issuer.as_str(), issuer.origin(), issuer.path()), (text, origin, path));
+        }
+    }
+}

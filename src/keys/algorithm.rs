@@ -1,0 +1,76 @@
+//! [`Algorithm`]: how a token is signed.
+
+use std::fmt;
+
+use jsonwebtoken::jwk::KeyAlgorithm;
+
+/// A JWS signature algorithm (RFC 7518 §3.1, RFC 8037 §3.1). All are asymmetric: who can verify cannot forge.
+///
+/// | | to sign | to verify | choose it when |
+/// |---|---|---|---|
+/// | `ES256` | 13 µs | 38 µs | in doubt: the default, understood everywhere |
+/// | `EdDSA` | 7 µs | 27 µs | every verifier knows Ed25519 |
+/// | `RS256` | 231 µs | 13 µs | a verifier knows nothing else (RFC 9068 §2.1 has all know it) |
+///
+/// The times are for orientation, from one machine with `aws_lc_rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Algorithm {
+    /// ECDSA on P-256 with SHA-256, the default.
+    ES256,
+    /// ECDSA on P-384 with SHA-384.
+    ES384,
+    /// Ed25519; tokens say `EdDSA`, and `Ed25519` (RFC 9864) is accepted as well.
+    EdDSA,
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    RS256,
+    /// RSASSA-PKCS1-v1_5 with SHA-384.
+    RS384,
+    /// RSASSA-PKCS1-v1_5 with SHA-512.
+    RS512,
+    /// RSASSA-PSS with SHA-256.
+    PS256,
+}
+
+impl Algorithm {
+    /// The name in the `alg` header.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ES256 => "ES256",
+            Self::ES384 => "ES384",
+            Self::EdDSA => "EdDSA",
+            Self::RS256 => "RS256",
+            Self::RS384 => "RS384",
+            Self::RS512 => "RS512",
+            Self::PS256 => "PS256",
+        }
+    }
+
+    /// Whether a token whose header says `alg` is signed by this algorithm.
+    pub(crate) fn is_named(self, alg: &str) -> bool {
+        alg == self.name() || (self == Self::EdDSA && alg == "Ed25519")
+    }
+
+    pub(crate) const fn is_rsa(self) -> bool {
+        matches!(self, Self::RS256 | Self::RS384 | Self::RS512 | Self::PS256)
+    }
+
+    pub(super) const fn to_jwk(self) -> KeyAlgorithm {
+        match self {
+            Self::ES256 => KeyAlgorithm::ES256,
+            Self::ES384 => KeyAlgorithm::ES384,
+            Self::EdDSA => KeyAlgorithm::EdDSA,
+            Self::RS256 => KeyAlgorithm::RS256,
+            Self::RS384 => KeyAlgorithm::RS384,
+            Self::RS512 => KeyAlgorithm::RS512,
+            Self::PS256 => KeyAlgorithm::PS256,
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

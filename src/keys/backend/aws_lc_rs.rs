@@ -1,0 +1,125 @@
+//! The backend of aws-lc-rs.
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{
+    self, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
+    ParsedPublicKey, RsaEncoding, RsaKeyPair, RsaParameters, RsaPublicKeyComponents,
+};
+
+use super::{KeyError, PublicNumbers, point, rsa_is_not_generated, uncompressed, unknown_private_key};
+use crate::keys::Algorithm;
+
+pub(crate) fn fill_random(bytes: &mut [u8]) -> Option<()> {
+    aws_lc_rs::rand::fill(bytes).ok()
+}
+
+pub(crate) fn sha256(data: &[u8]) -> [u8; 32] {
+    let mut digest = [0; 32];
+    digest.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, data).as_ref());
+    digest
+}
+
+/// RSA keys below this are refused (RFC 7518 §3.3), and above the second are too dear to sign with.
+const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
+
+pub(in crate::keys) enum KeyPair {
+    Ecdsa(EcdsaKeyPair),
+    Ed25519(Ed25519KeyPair),
+    Rsa(RsaKeyPair),
+}
+
+impl KeyPair {
+    pub(in crate::keys) fn generate(algorithm: Algorithm) -> Result<Self, KeyError> {
+        let pair = match algorithm {
+            Algorithm::ES256 => EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map(Self::Ecdsa),
+            Algorithm::ES384 => EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).map(Self::Ecdsa),
+            Algorithm::EdDSA => Ed25519KeyPair::generate().map(Self::Ed25519),
+            _ => return Err(rsa_is_not_generated()),
+        };
+        pair.map_err(|_| KeyError::new("aws-lc-rs could not generate a key"))
+    }
+
+    pub(in crate::keys) fn from_pkcs8(der: &[u8]) -> Result<(Self, Algorithm), KeyError> {
+        let ecdsa = |algorithm| EcdsaKeyPair::from_pkcs8(algorithm, der).map(Self::Ecdsa);
+        None.or_else(|| Some((ecdsa(&ECDSA_P256_SHA256_FIXED_SIGNING).ok()?, Algorithm::ES256)))
+            .or_else(|| Some((ecdsa(&ECDSA_P384_SHA384_FIXED_SIGNING).ok()?, Algorithm::ES384)))
+            .or_else(|| Some((Self::Ed25519(Ed25519KeyPair::from_pkcs8(der).ok()?), Algorithm::EdDSA)))
+            .or_else(|| Some((Self::rsa(der)?, Algorithm::RS256)))
+            .ok_or_else(unknown_private_key)
+    }
+
+    fn rsa(der: &[u8]) -> Option<Self> {
+        let pair = RsaKeyPair::from_pkcs8(der).ok()?;
+        RSA_BYTES.contains(&pair.public_modulus_len()).then_some(Self::Rsa(pair))
+    }
+
+    /// `None` never for a key that was parsed: its point is on one of the two curves.
+    pub(in crate::keys) fn public_numbers(&self) -> Option<PublicNumbers> {
+        match self {
+            Self::Ecdsa(pair) => point(pair.public_key().as_ref()),
+            Self::Ed25519(pair) => Some(PublicNumbers::Ed25519 { x: pair.public_key().as_ref().into() }),
+            Self::Rsa(pair) => Some(PublicNumbers::Rsa {
+                n: pair.public_key().modulus().big_endian_without_leading_zero().into(),
+                e: pair.public_key().exponent().big_endian_without_leading_zero().into(),
+            }),
+        }
+    }
+
+    pub(in crate::keys) fn sign(&self, algorithm: Algorithm, message: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Self::Ecdsa(pair) => Some(pair.sign(&SystemRandom::new(), message).ok()?.as_ref().into()),
+            Self::Ed25519(pair) => Some(pair.try_sign(message).ok()?.as_ref().into()),
+            Self::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(rsa_encoding(algorithm)?, &SystemRandom::new(), message, &mut signature).ok()?;
+                Some(signature)
+            }
+        }
+    }
+}
+
+fn rsa_encoding(algorithm: Algorithm) -> Option<&'static dyn RsaEncoding> {
+    match algorithm {
+        Algorithm::RS256 => Some(&signature::RSA_PKCS1_SHA256),
+        Algorithm::RS384 => Some(&signature::RSA_PKCS1_SHA384),
+        Algorithm::RS512 => Some(&signature::RSA_PKCS1_SHA512),
+        Algorithm::PS256 => Some(&signature::RSA_PSS_SHA256),
+        _ => None,
+    }
+}
+
+pub(in crate::keys) struct PublicKey(ParsedPublicKey);
+
+impl PublicKey {
+    /// `None` when the numbers are no valid key of the algorithm's type.
+    pub(in crate::keys) fn parse(numbers: &PublicNumbers, algorithm: Algorithm) -> Option<Self> {
+        let parsed = match (numbers, algorithm) {
+            (PublicNumbers::P256 { x, y }, Algorithm::ES256) => {
+                ParsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, uncompressed(x, y))
+            }
+            (PublicNumbers::P384 { x, y }, Algorithm::ES384) => {
+                ParsedPublicKey::new(&signature::ECDSA_P384_SHA384_FIXED, uncompressed(x, y))
+            }
+            (PublicNumbers::Ed25519 { x }, Algorithm::EdDSA) => ParsedPublicKey::new(&signature::ED25519, x),
+            (PublicNumbers::Rsa { n, e }, _) if RSA_BYTES.contains(&n.len()) => {
+                RsaPublicKeyComponents { n, e }.to_parsed_public_key(rsa_parameters(algorithm)?)
+            }
+            _ => return None,
+        };
+        parsed.ok().map(Self)
+    }
+
+    pub(in crate::keys) fn verifies(&self, _: Algorithm, message: &[u8], signature: &[u8]) -> bool {
+        self.0.verify_sig(message, signature).is_ok()
+    }
+}
+
+fn rsa_parameters(algorithm: Algorithm) -> Option<&'static RsaParameters> {
+    match algorithm {
+        Algorithm::RS256 => Some(&signature::RSA_PKCS1_2048_8192_SHA256),
+        Algorithm::RS384 => Some(&signature::RSA_PKCS1_2048_8192_SHA384),
+        Algorithm::RS512 => Some(&signature::RSA_PKCS1_2048_8192_SHA512),
+        Algorithm::PS256 => Some(&signature::RSA_PSS_2048_8192_SHA256),
+        _ => None,
+    }
+}

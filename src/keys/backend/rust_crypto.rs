@@ -1,0 +1,129 @@
+//! The backend of the `RustCrypto` crates.
+//!
+//! RSA only verifies here: signing with the `rsa` crate leaks the key through its timing (RUSTSEC-2023-0071),
+//! which verification, having no secret, does not.
+
+use ed25519_dalek::pkcs8::DecodePrivateKey as _;
+use p256::ecdsa::signature::{Signer as _, Verifier as _};
+use rand_core::{OsRng, RngCore as _};
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
+
+use super::{KeyError, PublicNumbers, point, rsa_is_not_generated, uncompressed, unknown_private_key};
+use crate::keys::Algorithm;
+
+pub(crate) fn fill_random(bytes: &mut [u8]) -> Option<()> {
+    OsRng.try_fill_bytes(bytes).ok()
+}
+
+pub(crate) fn sha256(data: &[u8]) -> [u8; 32] {
+    Sha256::digest(data).into()
+}
+
+/// RSA keys below this are refused (RFC 7518 §3.3), as are those above the second.
+const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
+
+pub(in crate::keys) enum KeyPair {
+    P256(p256::ecdsa::SigningKey),
+    P384(p384::ecdsa::SigningKey),
+    Ed25519(ed25519_dalek::SigningKey),
+}
+
+impl KeyPair {
+    pub(in crate::keys) fn generate(algorithm: Algorithm) -> Result<Self, KeyError> {
+        match algorithm {
+            Algorithm::ES256 => Ok(Self::P256(p256::ecdsa::SigningKey::random(&mut OsRng))),
+            Algorithm::ES384 => Ok(Self::P384(p384::ecdsa::SigningKey::random(&mut OsRng))),
+            Algorithm::EdDSA => Ok(Self::Ed25519(ed25519_dalek::SigningKey::generate(&mut OsRng))),
+            _ => Err(rsa_is_not_generated()),
+        }
+    }
+
+    pub(in crate::keys) fn from_pkcs8(der: &[u8]) -> Result<(Self, Algorithm), KeyError> {
+        let p256 = || p256::ecdsa::SigningKey::from_pkcs8_der(der).ok();
+        let p384 = || p384::ecdsa::SigningKey::from_pkcs8_der(der).ok();
+        let ed25519 = || ed25519_dalek::SigningKey::from_pkcs8_der(der).ok();
+        None.or_else(|| Some((Self::P256(p256()?), Algorithm::ES256)))
+            .or_else(|| Some((Self::P384(p384()?), Algorithm::ES384)))
+            .or_else(|| Some((Self::Ed25519(ed25519()?), Algorithm::EdDSA)))
+            .ok_or_else(unknown_private_key)
+    }
+
+    /// `None` never for a key that was parsed: its point is on one of the two curves.
+    pub(in crate::keys) fn public_numbers(&self) -> Option<PublicNumbers> {
+        match self {
+            Self::P256(key) => point(key.verifying_key().to_encoded_point(false).as_bytes()),
+            Self::P384(key) => point(key.verifying_key().to_encoded_point(false).as_bytes()),
+            Self::Ed25519(key) => Some(PublicNumbers::Ed25519 { x: key.verifying_key().as_bytes().into() }),
+        }
+    }
+
+    pub(in crate::keys) fn sign(&self, _: Algorithm, message: &[u8]) -> Option<Vec<u8>> {
+        Some(match self {
+            Self::P256(key) => {
+                let signature: p256::ecdsa::Signature = key.try_sign(message).ok()?;
+                signature.to_vec()
+            }
+            Self::P384(key) => {
+                let signature: p384::ecdsa::Signature = key.try_sign(message).ok()?;
+                signature.to_vec()
+            }
+            Self::Ed25519(key) => key.try_sign(message).ok()?.to_vec(),
+        })
+    }
+}
+
+pub(in crate::keys) enum PublicKey {
+    P256(p256::ecdsa::VerifyingKey),
+    P384(p384::ecdsa::VerifyingKey),
+    Ed25519(ed25519_dalek::VerifyingKey),
+    Rsa(rsa::RsaPublicKey),
+}
+
+impl PublicKey {
+    /// `None` when the numbers are no valid key of the algorithm's type.
+    pub(in crate::keys) fn parse(numbers: &PublicNumbers, algorithm: Algorithm) -> Option<Self> {
+        match (numbers, algorithm) {
+            (PublicNumbers::P256 { x, y }, Algorithm::ES256) => {
+                p256::ecdsa::VerifyingKey::from_sec1_bytes(&uncompressed(x, y)).ok().map(Self::P256)
+            }
+            (PublicNumbers::P384 { x, y }, Algorithm::ES384) => {
+                p384::ecdsa::VerifyingKey::from_sec1_bytes(&uncompressed(x, y)).ok().map(Self::P384)
+            }
+            (PublicNumbers::Ed25519 { x }, Algorithm::EdDSA) => {
+                ed25519_dalek::VerifyingKey::try_from(x.as_slice()).ok().map(Self::Ed25519)
+            }
+            (PublicNumbers::Rsa { n, e }, _) if algorithm.is_rsa() && RSA_BYTES.contains(&n.len()) => rsa_key(n, e),
+            _ => None,
+        }
+    }
+
+    pub(in crate::keys) fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Self::P256(key) => p256::ecdsa::Signature::from_slice(signature)
+                .is_ok_and(|signature| key.verify(message, &signature).is_ok()),
+            Self::P384(key) => p384::ecdsa::Signature::from_slice(signature)
+                .is_ok_and(|signature| key.verify(message, &signature).is_ok()),
+            Self::Ed25519(key) => ed25519_dalek::Signature::from_slice(signature)
+                .is_ok_and(|signature| key.verify_strict(message, &signature).is_ok()),
+            Self::Rsa(key) => rsa_verifies(key, algorithm, message, signature),
+        }
+    }
+}
+
+fn rsa_key(n: &[u8], e: &[u8]) -> Option<PublicKey> {
+    let (n, e) = (rsa::BigUint::from_bytes_be(n), rsa::BigUint::from_bytes_be(e));
+    rsa::RsaPublicKey::new_with_max_size(n, e, 8 * RSA_BYTES.end()).ok().map(PublicKey::Rsa)
+}
+
+fn rsa_verifies(key: &rsa::RsaPublicKey, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
+    let pkcs1 = |scheme: rsa::Pkcs1v15Sign, digest: &[u8]| key.verify(scheme, digest, signature).is_ok();
+    match algorithm {
+        Algorithm::RS256 => pkcs1(rsa::Pkcs1v15Sign::new::<Sha256>(), &Sha256::digest(message)),
+        Algorithm::RS384 => pkcs1(rsa::Pkcs1v15Sign::new::<Sha384>(), &Sha384::digest(message)),
+        Algorithm::RS512 => pkcs1(rsa::Pkcs1v15Sign::new::<Sha512>(), &Sha512::digest(message)),
+        Algorithm::PS256 => rsa::pss::Signature::try_from(signature).is_ok_and(|signature| {
+            rsa::pss::VerifyingKey::<Sha256>::new(key.clone()).verify(message, &signature).is_ok()
+        }),
+        _ => false,
+    }
+}

@@ -1,0 +1,144 @@
+//! The keys of an authorization server: the one that signs, and all that are still trusted.
+//!
+//! 1. A key is parsed once, when it is loaded; no request parses one again.
+//! 2. Its `kid` is its own thumbprint (RFC 7638), so replicas that share a key agree on its name without a word.
+//! 3. One key signs. Any number only verify: the next one, published before it signs, and the last one, for as
+//!    long as its tokens live.
+//! 4. All are asymmetric, so that whoever can verify cannot forge.
+//!
+//! # Deployment caveat
+//!
+//! [`KeyRing::generate`] makes a key that lives as long as the process: after a restart, tokens issued before
+//! are refused, and a second replica refuses the tokens of the first. Beyond a first try, load a key with
+//! [`SigningKey::from_pem`], and give every replica the same one.
+//!
+//! # Example
+//!
+//! ```
+//! use tower_client_credentials::{KeyRing, SigningKey};
+//!
+//! # let pem = include_str!("../../tests/keys/p256.pem");
+//! # let old = include_str!("../../tests/keys/ed25519.pem");
+//! let keys = KeyRing::new(SigningKey::from_pem(pem)?)
+//!     .also_trust(SigningKey::from_pem(old)?.verifying_key());
+//! assert_eq!(keys.key_ids().count(), 2);
+//! # Ok::<(), tower_client_credentials::KeyError>(())
+//! ```
+
+mod algorithm;
+pub(crate) mod backend;
+mod jwk;
+mod signing_key;
+mod verifying_key;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use self::algorithm::Algorithm;
+pub use self::signing_key::SigningKey;
+pub use self::verifying_key::VerifyingKey;
+
+/// The keys of an [`AuthorizationServer`](crate::AuthorizationServer); a clone shares them.
+///
+/// See the [module page](self) for the rules and an example.
+#[derive(Clone)]
+pub struct KeyRing {
+    signing: Arc<SigningKey>,
+    trusted: Arc<[VerifyingKey]>,
+}
+
+impl KeyRing {
+    /// A ring in which `signing` signs, and is trusted.
+    #[must_use]
+    pub fn new(signing: SigningKey) -> Self {
+        let trusted = Arc::new([signing.verifying_key()]);
+        Self { signing: Arc::new(signing), trusted }
+    }
+
+    /// A ring with a fresh ES256 key, which is gone with the process: for tests and a first try.
+    ///
+    /// # Errors
+    ///
+    /// When the backend cannot make a key.
+    pub fn generate() -> Result<Self, KeyError> {
+        SigningKey::generate(Algorithm::ES256).map(Self::new)
+    }
+
+    /// A ring with the private key of a PEM text; see [`SigningKey::from_pem`].
+    ///
+    /// # Errors
+    ///
+    /// When the text holds no key that can sign.
+    pub fn from_pem(pem: impl AsRef<[u8]>) -> Result<Self, KeyError> {
+        SigningKey::from_pem(pem).map(Self::new)
+    }
+
+    /// Trusts one more key, which does not sign. It is published in the key set, so that resource servers know
+    /// it too. A key that is in the ring already stays as it is.
+    #[must_use]
+    pub fn also_trust(mut self, key: VerifyingKey) -> Self {
+        if self.find(key.key_id()).is_none() {
+            self.trusted = self.trusted.iter().cloned().chain([key]).collect();
+        }
+        self
+    }
+
+    /// The `kid` of every trusted key; the one that signs comes first.
+    pub fn key_ids(&self) -> impl Iterator<Item = &str> {
+        self.trusted.iter().map(VerifyingKey::key_id)
+    }
+
+    pub(crate) fn signing_key(&self) -> &SigningKey {
+        &self.signing
+    }
+
+    pub(crate) fn find(&self, key_id: &str) -> Option<&VerifyingKey> {
+        self.trusted.iter().find(|key| key.key_id() == key_id)
+    }
+
+    /// The JSON Web Key Set (RFC 7517 §5): public keys only.
+    pub(crate) fn to_jwk_set(&self) -> jsonwebtoken::jwk::JwkSet {
+        jsonwebtoken::jwk::JwkSet { keys: self.trusted.iter().map(VerifyingKey::to_jwk).collect() }
+    }
+}
+
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyRing").field("signing", &self.signing).field("trusted", &self.trusted).finish()
+    }
+}
+
+/// A key could not be made or loaded; the text says what to do about it, and never shows the key.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct KeyError {
+    message: String,
+}
+
+impl KeyError {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Algorithm, KeyRing, SigningKey};
+
+    #[test]
+    fn the_signing_key_comes_first_and_no_key_twice() {
+        let next = SigningKey::generate(Algorithm::ES256).unwrap().verifying_key();
+        let ring = KeyRing::generate().unwrap();
+        let first = ring.signing_key().key_id().to_owned();
+        let ring = ring.also_trust(next.clone()).also_trust(next.clone());
+        assert_eq!(ring.key_ids().collect::<Vec<_>>(), [first.as_str(), next.key_id()]);
+        assert_eq!(ring.to_jwk_set().keys.len(), 2);
+    }
+
+    #[test]
+    fn debug_shows_names_and_no_key() {
+        let ring = KeyRing::from_pem(include_str!("../../tests/keys/p256.pem")).unwrap();
+        let shown = format!("{ring:?}");
+        assert!(shown.contains(ring.signing_key().key_id()) && shown.len() < 400, "{shown}");
+    }
+}

@@ -1,0 +1,37 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod audience;
+pub mod authorization_server;
+mod client_id;
+mod clock;
+mod issuer;
+pub mod keys;
+mod random;
+pub mod resource_server;
+mod response_body;
+mod scope;
+pub mod secret;
+pub mod store;
+mod text;
+mod uri;
+
+pub use self::audience::{Audience, InvalidAudience};
+pub use self::authorization_server::{
+    AuthorizationServer, AuthorizationServerBuilder, ConfigError, EndpointService, TokenEndpoint, TokenEndpointLayer,
+    TokenError, TokenErrorKind,
+};
+pub use self::client_id::{ClientId, InvalidClientId};
+#[cfg(any(test, feature = "test-util"))]
+pub use self::clock::ManualClock;
+pub use self::clock::{Clock, SystemClock};
+pub use self::issuer::{InvalidIssuer, Issuer};
+pub use self::keys::{Algorithm, KeyError, KeyRing, SigningKey, VerifyingKey};
+pub use self::random::{Random, RandomError, SystemRandom};
+pub use self::resource_server::{
+    BearerAuth, BearerAuthLayer, BearerError, ClaimsError, InvalidToken, VerifiedToken, Verifier,
+};
+pub use self::response_body::ResponseBody;
+pub use self::scope::{InvalidScope, Scope, Scopes};
+pub use self::secret::{ClientSecret, SecretError, StoredSecret};
+pub use self::store::{Client, ClientAuthMethod, ClientError, ClientStore, MemoryStore, RegisteredClient, StoreError};

@@ -1,0 +1,90 @@
+//! The token of a request (RFC 6750 §2.1): `http` → [`BearerToken`].
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use super::challenge::BearerError;
+
+/// The text behind `Bearer`: one `token68` (RFC 9110 §11.2), not yet verified.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct BearerToken<'a>(&'a str);
+
+impl<'a> BearerToken<'a> {
+    /// Looks at the `Authorization` header and nowhere else.
+    pub(super) fn read(headers: &'a HeaderMap) -> Result<Self, BearerError> {
+        let mut headers = headers.get_all(AUTHORIZATION).iter();
+        match (headers.next(), headers.next()) {
+            (None, _) => Err(BearerError::NoCredentials),
+            (Some(_), Some(_)) => Err(BearerError::InvalidRequest),
+            (Some(header), None) => Self::parse(header.as_bytes()),
+        }
+    }
+
+    /// `Bearer 1*SP token68`. Another scheme is nothing to us.
+    fn parse(header: &'a [u8]) -> Result<Self, BearerError> {
+        let (scheme, rest) = header.split_at_checked(6).ok_or(BearerError::NoCredentials)?;
+        if !scheme.eq_ignore_ascii_case(b"Bearer") || rest.first().is_some_and(|byte| *byte != b' ') {
+            return Err(BearerError::NoCredentials);
+        }
+        let token = std::str::from_utf8(rest.trim_ascii()).map_err(|_| BearerError::InvalidRequest)?;
+        if is_token68(token) { Ok(Self(token)) } else { Err(BearerError::InvalidRequest) }
+    }
+
+    pub(super) fn as_str(self) -> &'a str {
+        self.0
+    }
+}
+
+/// `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`.
+fn is_token68(text: &str) -> bool {
+    let body = text.trim_end_matches('=').as_bytes();
+    let is_character = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte);
+    !body.is_empty() && body.iter().all(is_character)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{BearerError, BearerToken};
+
+    fn parse(header: &str) -> Result<&str, BearerError> {
+        BearerToken::parse(header.as_bytes()).map(BearerToken::as_str)
+    }
+
+    #[test]
+    fn the_scheme_comes_in_any_case() {
+        for header in ["Bearer a.b-c_~+/==", "bEaReR a.b-c_~+/==", "BEARER   a.b-c_~+/=="] {
+            assert_eq!(parse(header).unwrap(), "a.b-c_~+/==", "{header}");
+        }
+    }
+
+    #[test]
+    fn another_scheme_is_no_credentials() {
+        for header in ["", "Basic YTpi", "Bearertoken", "Beare", "token", "DPoP x", "Bearer,x"] {
+            assert!(matches!(parse(header), Err(BearerError::NoCredentials)), "{header}");
+        }
+    }
+
+    #[test]
+    fn anything_but_one_token68_is_an_invalid_request() {
+        for header in
+            ["Bearer", "Bearer ", "Bearer a b", "Bearer =", "Bearer a=b", "Bearer a,b", "Bearer \"a\"", "Bearer é"]
+        {
+            assert!(matches!(parse(header), Err(BearerError::InvalidRequest)), "{header}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(header in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let _ = BearerToken::parse(&header);
+        }
+
+        #[test]
+        fn what_is_printed_is_parsed_back(token in "[A-Za-z0-9._~+/-]{1,99}={0,2}") {
+            let header = format!("Bearer {token}");
+            prop_assert_eq!(parse(&header).unwrap(), token.as_str());
+        }
+    }
+}

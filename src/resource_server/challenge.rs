@@ -1,0 +1,99 @@
+//! [`BearerError`], why a request was not let through, and the challenge that answers it (RFC 6750 §3).
+
+use bytes::Bytes;
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+
+use super::verify::InvalidToken;
+use crate::audience::Audience;
+use crate::scope::Scopes;
+
+/// Why a request did not reach the protected service.
+///
+/// It travels in the extensions of the response, for layers outside that log or count. Its text is for the
+/// operator; the caller reads only the error code.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BearerError {
+    /// No `Authorization` header, or one of another scheme: 401 without an error code (§3.1).
+    #[error("the request has no bearer token")]
+    NoCredentials,
+    /// Two `Authorization` headers, or something else than one token behind `Bearer`: 400 `invalid_request`.
+    #[error("the Authorization header is malformed")]
+    InvalidRequest,
+    /// A token that did not pass verification: 401 `invalid_token`.
+    #[error("the token is refused: {0}")]
+    InvalidToken(#[from] InvalidToken),
+    /// A good token without one of these scopes: 403 `insufficient_scope`.
+    #[error("the token lacks one of the scopes `{0}`")]
+    InsufficientScope(Scopes),
+}
+
+impl BearerError {
+    /// The `error` code of the challenge; a request without credentials gets none (§3.1).
+    #[must_use]
+    pub const fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::NoCredentials => None,
+            Self::InvalidRequest => Some("invalid_request"),
+            Self::InvalidToken(_) => Some("invalid_token"),
+            Self::InsufficientScope(_) => Some("insufficient_scope"),
+        }
+    }
+
+    /// The status of the answer.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::NoCredentials | Self::InvalidToken(_) => StatusCode::UNAUTHORIZED,
+            Self::InvalidRequest => StatusCode::BAD_REQUEST,
+            Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
+        }
+    }
+}
+
+/// The challenges of a layer, written once, so that a refusal costs no more than an admission.
+#[derive(Clone, Debug)]
+pub(super) struct Challenges {
+    no_credentials: HeaderValue,
+    invalid_request: HeaderValue,
+    invalid_token: HeaderValue,
+    insufficient_scope: HeaderValue,
+}
+
+impl Challenges {
+    /// The realm is the audience: the protection space is the API.
+    pub(super) fn new(audience: &Audience, required: &Scopes) -> Self {
+        let bearer = |rest: &str| challenge(&format!("Bearer realm=\"{audience}\"{rest}"));
+        Self {
+            no_credentials: bearer(""),
+            invalid_request: bearer(", error=\"invalid_request\", error_description=\"one bearer token is expected\""),
+            invalid_token: bearer(
+                ", error=\"invalid_token\", error_description=\"the access token is not valid here\"",
+            ),
+            insufficient_scope: bearer(&format!(
+                ", error=\"insufficient_scope\", error_description=\"the access token lacks a scope\", scope=\"{required}\"",
+            )),
+        }
+    }
+
+    pub(super) fn answer(&self, error: BearerError) -> Response<Full<Bytes>> {
+        let challenge = match error {
+            BearerError::NoCredentials => &self.no_credentials,
+            BearerError::InvalidRequest => &self.invalid_request,
+            BearerError::InvalidToken(_) => &self.invalid_token,
+            BearerError::InsufficientScope(_) => &self.insufficient_scope,
+        };
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = error.status();
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge.clone());
+        response.extensions_mut().insert(error);
+        response
+    }
+}
+
+/// Audiences and scopes have no character that a quoted string must escape, or a header must not have.
+fn challenge(text: &str) -> HeaderValue {
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("Bearer"))
+}

@@ -1,0 +1,53 @@
+//! The resource server (RFC 6749 §1.1): opens routes to verified tokens, and to nothing else.
+//!
+//! 1. A request reaches the wrapped service only with a token that was verified: signature, type, issuer,
+//!    audience and times (RFC 9068 §4), and the scopes that the route asks for.
+//! 2. The proof goes with it, as a [`VerifiedToken`] in the request's extensions.
+//! 3. Everybody else gets the challenge of RFC 6750 §3, which says nothing that would help an attacker; the
+//!    reason is in the log and in the response's extensions, as a [`BearerError`].
+//! 4. Nothing that a token says is fetched or followed.
+//!
+//! # Deployment caveat
+//!
+//! `OPTIONS` is not let through by itself: put a CORS layer outside, where it answers preflight requests before
+//! they get here.
+//!
+//! # Example
+//!
+//! ```
+//! use axum::{Router, routing::get};
+//! use tower_client_credentials::{AuthorizationServer, BearerAuthLayer, KeyRing, MemoryStore, Scope, VerifiedToken};
+//!
+//! const API: &str = "https://api.example.com";
+//! const READ: Scope = Scope::from_static("invoices:read");
+//!
+//! async fn invoices(token: VerifiedToken) -> String {
+//!     format!("invoices for {}", token.client_id())
+//! }
+//!
+//! let server = AuthorizationServer::new("https://auth.example.com", KeyRing::generate()?, MemoryStore::default())?;
+//! let protect = BearerAuthLayer::new(server.verifier(API)?).require_scope(READ);
+//! let app: Router = Router::new().route("/invoices", get(invoices).layer(protect));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod bearer;
+mod challenge;
+mod claims;
+#[cfg(feature = "axum")]
+mod extract;
+mod future;
+mod layer;
+mod service;
+mod verified_token;
+mod verify;
+
+pub use self::challenge::BearerError;
+pub use self::claims::ClaimsError;
+#[cfg(feature = "axum")]
+pub use self::extract::MissingVerifiedToken;
+pub use self::future::ResponseFuture;
+pub use self::layer::BearerAuthLayer;
+pub use self::service::BearerAuth;
+pub use self::verified_token::VerifiedToken;
+pub use self::verify::{InvalidToken, Verifier};

@@ -1,0 +1,169 @@
+//! [`VerifiedToken`]: the proof that a request came with a good token.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::Deserialize;
+
+use super::claims::{Claims, ClaimsError};
+use super::verify::Verifier;
+use crate::client_id::ClientId;
+use crate::scope::Scopes;
+
+/// The proof that a request came with a good token, and what the token says.
+///
+/// Only a [`Verifier`] makes one, so a handler that takes it cannot run without a verification. It is in the
+/// extensions of every request that a [`BearerAuthLayer`](super::BearerAuthLayer) lets through, and an axum
+/// extractor (feature `axum`). A clone shares it.
+///
+/// To unit-test a handler, see `VerifiedToken::for_test` (feature `test-util`).
+///
+/// ```
+/// use tower_client_credentials::VerifiedToken;
+///
+/// fn may_see_all(token: &VerifiedToken) -> bool {
+///     token.scopes().contains("invoices:all")
+/// }
+/// ```
+///
+/// ```compile_fail
+/// # use tower_client_credentials::VerifiedToken;
+/// let forged = VerifiedToken { token: todo!() }; // its parts are private: does not compile
+/// ```
+#[derive(Clone)]
+pub struct VerifiedToken {
+    token: Arc<Token>,
+}
+
+struct Token {
+    claims: Claims,
+    /// The claims as they came, for those that only the application knows.
+    payload: Vec<u8>,
+    /// Who verified it; `None` in tests.
+    verifier: Option<Verifier>,
+}
+
+impl VerifiedToken {
+    /// Called by [`Verifier::verify`] alone, at the end of its checks.
+    pub(super) fn new(claims: Claims, payload: Vec<u8>, verifier: &Verifier) -> Self {
+        Self { token: Arc::new(Token { claims, payload, verifier: Some(verifier.clone()) }) }
+    }
+
+    /// Whether this very verifier made it.
+    pub(super) fn is_by(&self, verifier: &Verifier) -> bool {
+        self.token.verifier.as_ref().is_some_and(|own| own.is(verifier))
+    }
+
+    /// The client that the token was issued to.
+    #[must_use]
+    pub fn client_id(&self) -> &ClientId {
+        &self.token.claims.client_id
+    }
+
+    /// Whom the token speaks for. With the client-credentials grant that is the client itself, by its id or by
+    /// the subject that it was registered with.
+    ///
+    /// It is **never a user**: do not look it up in a table of users (RFC 9068 §5; CVE-2026-39976 came of
+    /// that).
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.token.claims.subject
+    }
+
+    /// What the client may do.
+    #[must_use]
+    pub fn scopes(&self) -> &Scopes {
+        &self.token.claims.scopes
+    }
+
+    /// The APIs that the token is for; the one that verified it is among them.
+    pub fn audiences(&self) -> impl Iterator<Item = &str> {
+        self.token.claims.audiences.iter().map(String::as_str)
+    }
+
+    /// Who issued it.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.token.claims.issuer
+    }
+
+    /// The token's own name, unique per issuer (`jti`).
+    #[must_use]
+    pub fn token_id(&self) -> &str {
+        &self.token.claims.token_id
+    }
+
+    /// When it was issued.
+    #[must_use]
+    pub fn issued_at(&self) -> SystemTime {
+        self.token.claims.issued_at.to_system()
+    }
+
+    /// When it expires; a long task that began with it may ask again.
+    #[must_use]
+    pub fn expires_at(&self) -> SystemTime {
+        self.token.claims.expires_at.to_system()
+    }
+
+    /// The claims, in a shape of the application's own; claims that it does not name are passed over.
+    ///
+    /// # Errors
+    ///
+    /// When a claim is missing or of another type. The token is good all the same: it says something else than
+    /// the application expects.
+    ///
+    /// ```
+    /// # use tower_client_credentials::{ClaimsError, VerifiedToken};
+    /// #[derive(serde::Deserialize)]
+    /// struct Tenant<'a> {
+    ///     tenant: &'a str,
+    /// }
+    ///
+    /// fn tenant(token: &VerifiedToken) -> Result<&str, ClaimsError> {
+    ///     Ok(token.claims::<Tenant<'_>>()?.tenant)
+    /// }
+    /// ```
+    pub fn claims<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ClaimsError> {
+        Ok(serde_json::from_slice(&self.token.payload)?)
+    }
+}
+
+#[cfg(any(test, feature = "test-util"))]
+impl VerifiedToken {
+    /// A token that nobody verified, to unit-test a handler with (feature `test-util`, which no release build
+    /// should have on). It is for `https://api.test`, issued at 0 and good until the year 2100.
+    ///
+    /// # Panics
+    ///
+    /// When `client_id` is not a client id.
+    ///
+    /// ```
+    /// use tower_client_credentials::{Scope, VerifiedToken};
+    ///
+    /// let token = VerifiedToken::for_test("billing", [Scope::from_static("invoices:read")]);
+    /// assert_eq!(token.client_id(), &"billing");
+    /// ```
+    #[must_use]
+    #[allow(clippy::expect_used)]
+    pub fn for_test(client_id: &str, scopes: impl Into<Scopes>) -> Self {
+        let scopes = scopes.into();
+        let payload = serde_json::json!({
+            "iss": "https://auth.test", "sub": client_id, "aud": "https://api.test", "client_id": client_id,
+            "iat": 0, "exp": 4_102_444_800_u64, "jti": "test", "scope": scopes.as_str(),
+        });
+        let payload = payload.to_string().into_bytes();
+        let claims = Claims::parse(&payload).expect("a client id of printable ASCII");
+        Self { token: Arc::new(Token { claims, payload, verifier: None }) }
+    }
+}
+
+impl fmt::Debug for VerifiedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerifiedToken")
+            .field("client_id", self.client_id())
+            .field("scopes", self.scopes())
+            .field("token_id", &self.token_id())
+            .finish_non_exhaustive()
+    }
+}

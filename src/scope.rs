@@ -1,0 +1,220 @@
+//! [`Scope`], one permission, and [`Scopes`], a set of them (RFC 6749 §3.3).
+
+use std::collections::HashSet;
+use std::fmt;
+use std::str::FromStr;
+
+use crate::text::{Text, vocabulary};
+
+/// One permission: a `scope-token` of RFC 6749 §3.3, such as `invoices:read`.
+///
+/// Visible ASCII characters other than `"` and `\`. Case counts.
+///
+/// ```
+/// use tower_client_credentials::Scope;
+///
+/// const READ: Scope = Scope::from_static("invoices:read");
+/// assert_eq!(READ, "invoices:read");
+/// ```
+///
+/// ```compile_fail
+/// # use tower_client_credentials::Scope;
+/// const READ: Scope = Scope::from_static("invoices read"); // a space: does not compile
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Scope(Text);
+
+vocabulary!(Scope, InvalidScope, check, "a scope (RFC 6749 §3.3)");
+
+const fn check(text: &str) -> Result<(), &'static str> {
+    let mut rest = text.as_bytes();
+    if rest.is_empty() {
+        return Err("it is empty");
+    }
+    while let [byte, tail @ ..] = rest {
+        if !matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e) {
+            return Err("only visible ASCII characters other than \" and \\ are allowed");
+        }
+        rest = tail;
+    }
+    Ok(())
+}
+
+/// A set of scopes, in the order in which they were first named; its text is the `scope` parameter.
+///
+/// Parsing is lenient where RFC 6749 §3.3 leaves no doubt about what was meant: extra spaces and repeated
+/// scopes fall away. A clone shares the text.
+///
+/// ```
+/// use tower_client_credentials::Scopes;
+///
+/// let scopes: Scopes = "read  write read ".parse()?;
+/// assert_eq!(scopes.as_str(), "read write");
+/// assert!(scopes.contains("write"));
+/// # Ok::<(), tower_client_credentials::InvalidScope>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Scopes(Text);
+
+impl Scopes {
+    /// No scope at all.
+    pub const NONE: Self = Self(Text::Literal(""));
+
+    /// The scopes, separated by single spaces.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is no scope.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each scope, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &str> + Clone {
+        self.0.split(' ').filter(|scope| !scope.is_empty())
+    }
+
+    /// Whether this one scope is in the set.
+    #[must_use]
+    pub fn contains(&self, scope: &str) -> bool {
+        self.iter().any(|own| own == scope)
+    }
+
+    /// Whether every one of `others` is in the set.
+    #[must_use]
+    pub fn contains_all(&self, others: &Self) -> bool {
+        others.iter().all(|scope| self.contains(scope))
+    }
+
+    /// The set with one more scope.
+    #[must_use]
+    pub fn with(&self, scope: &Scope) -> Self {
+        if self.contains(scope) {
+            return self.clone();
+        }
+        join(self.iter().chain([scope.as_str()]))
+    }
+
+    /// The scopes that are in `others` as well.
+    #[must_use]
+    pub fn intersection(&self, others: &Self) -> Self {
+        join(self.iter().filter(|scope| others.contains(scope)))
+    }
+}
+
+/// Joins checked scopes, each of which comes once.
+fn join<'a>(scopes: impl Iterator<Item = &'a str>) -> Scopes {
+    let mut text = String::new();
+    for scope in scopes {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(scope);
+    }
+    Scopes(text.into())
+}
+
+impl FromStr for Scopes {
+    type Err = InvalidScope;
+
+    fn from_str(text: &str) -> Result<Self, InvalidScope> {
+        let named = || text.split(' ').filter(|scope| !scope.is_empty());
+        named().try_for_each(check).map_err(InvalidScope)?;
+        // A hash set, since a caller chooses how many there are.
+        let mut seen = HashSet::new();
+        Ok(join(named().filter(|scope| seen.insert(*scope))))
+    }
+}
+
+impl FromIterator<Scope> for Scopes {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
+        let scopes: Vec<Scope> = scopes.into_iter().collect();
+        let mut seen = HashSet::new();
+        join(scopes.iter().map(Scope::as_str).filter(|scope| seen.insert(*scope)))
+    }
+}
+
+impl From<Scope> for Scopes {
+    fn from(scope: Scope) -> Self {
+        Self(scope.0)
+    }
+}
+
+impl<const N: usize> From<[Scope; N]> for Scopes {
+    fn from(scopes: [Scope; N]) -> Self {
+        scopes.into_iter().collect()
+    }
+}
+
+impl Default for Scopes {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl fmt::Display for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Scope, Scopes};
+
+    #[test]
+    fn extra_spaces_and_repetitions_fall_away() {
+        let scopes: Scopes = "basic  test 0    test".parse().unwrap();
+        assert_eq!(scopes.iter().collect::<Vec<_>>(), ["basic", "test", "0"]);
+        assert_eq!(scopes.as_str(), "basic test 0");
+    }
+
+    #[test]
+    fn no_scope_is_the_empty_text() {
+        let scopes: Scopes = "  ".parse().unwrap();
+        assert!(scopes.is_empty());
+        assert_eq!(scopes, Scopes::NONE);
+        assert_eq!(scopes.iter().count(), 0);
+    }
+
+    #[test]
+    fn characters_outside_the_grammar_are_refused() {
+        for text in ["a\"b", "a\\b", "a\tb", "é", "a\u{7f}"] {
+            assert!(text.parse::<Scopes>().is_err(), "{text:?}");
+            assert!(text.parse::<Scope>().is_err(), "{text:?}");
+        }
+        assert!("".parse::<Scope>().is_err());
+    }
+
+    #[test]
+    fn a_scope_is_added_once_and_kept_in_order() {
+        let read = Scope::from_static("read");
+        let scopes = Scopes::NONE.with(&read).with(&Scope::from_static("write")).with(&read);
+        assert_eq!(scopes.as_str(), "read write");
+        assert_eq!(scopes.intersection(&"write other".parse().unwrap()).as_str(), "write");
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(text in ".*") {
+            let _ = text.parse::<Scopes>();
+        }
+
+        #[test]
+        fn what_is_printed_is_parsed_back(text in "[!#-\\[\\]-~ ]*") {
+            let scopes: Scopes = text.parse().unwrap();
+            prop_assert_eq!(scopes.as_str().parse::<Scopes>().unwrap(), scopes);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! [`StoredSecret`]: what a registry keeps of a secret.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use subtle::ConstantTimeEq as _;
+
+use super::{ClientSecret, SecretError};
+use crate::keys::backend::sha256;
+
+/// What a registry keeps of a client secret: enough to recognise it, not enough to use it.
+///
+/// Its text form ([`to_phc_string`](Self::to_phc_string), [`FromStr`]) is `$sha256$` and the digest in base64, or
+/// a PHC string of argon2id. A digest that was made elsewhere may be registered when the secret under it is
+/// known to be random, with 128 bits or more; the digest of a secret that can be guessed can be searched.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredSecret(Scheme);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Scheme {
+    Sha256([u8; 32]),
+    #[cfg(feature = "argon2")]
+    Argon2(std::sync::Arc<str>),
+}
+
+/// A secret that somebody presents, and its digest, made once however many secrets it is held against.
+pub(crate) struct Presented<'a> {
+    #[cfg_attr(not(feature = "argon2"), allow(dead_code))]
+    text: &'a str,
+    digest: [u8; 32],
+}
+
+impl<'a> Presented<'a> {
+    pub(crate) fn new(text: &'a str) -> Self {
+        Self { text, digest: sha256(text.as_bytes()) }
+    }
+}
+
+impl StoredSecret {
+    pub(super) fn digest(secret: &str) -> Self {
+        Self(Scheme::Sha256(sha256(secret.as_bytes())))
+    }
+
+    #[cfg(feature = "argon2")]
+    pub(super) fn argon2(secret: &str) -> Result<Self, SecretError> {
+        Ok(Self(Scheme::Argon2(super::argon2::hash(secret)?.into())))
+    }
+
+    /// Whether a check takes so long that it must not run on an async thread.
+    #[cfg(feature = "argon2")]
+    pub(crate) fn is_slow(&self) -> bool {
+        !matches!(self.0, Scheme::Sha256(_))
+    }
+
+    /// Whether this is the stored form of the presented secret, in constant time.
+    pub(crate) fn matches(&self, presented: &Presented<'_>) -> bool {
+        match &self.0 {
+            Scheme::Sha256(digest) => digest.ct_eq(&presented.digest).into(),
+            #[cfg(feature = "argon2")]
+            Scheme::Argon2(hash) => super::argon2::matches(hash, presented.text),
+        }
+    }
+
+    /// The text form, for a database or a file.
+    #[must_use]
+    pub fn to_phc_string(&self) -> String {
+        match &self.0 {
+            Scheme::Sha256(digest) => format!("{SHA256}{}", STANDARD_NO_PAD.encode(digest)),
+            #[cfg(feature = "argon2")]
+            Scheme::Argon2(hash) => hash.to_string(),
+        }
+    }
+}
+
+const SHA256: &str = "$sha256$";
+
+impl FromStr for StoredSecret {
+    type Err = SecretError;
+
+    /// # Errors
+    ///
+    /// When the text is no digest or hash that can be checked here; a secret in the clear is refused so.
+    fn from_str(text: &str) -> Result<Self, SecretError> {
+        if let Some(digest) = text.strip_prefix(SHA256) {
+            let digest = STANDARD_NO_PAD.decode(digest).ok().and_then(|digest| digest.try_into().ok());
+            return digest
+                .map(|digest| Self(Scheme::Sha256(digest)))
+                .ok_or_else(|| SecretError::new("$sha256$ must be followed by 32 bytes in base64 without padding"));
+        }
+        #[cfg(feature = "argon2")]
+        if super::argon2::is_hash(text) {
+            return Ok(Self(Scheme::Argon2(text.into())));
+        }
+        Err(SecretError::new(
+            "a stored secret is $sha256$… or, with feature `argon2`, $argon2id$…; a secret in the clear is not stored",
+        ))
+    }
+}
+
+impl TryFrom<ClientSecret> for StoredSecret {
+    type Error = SecretError;
+
+    fn try_from(secret: ClientSecret) -> Result<Self, SecretError> {
+        secret.to_stored()
+    }
+}
+
+impl TryFrom<&ClientSecret> for StoredSecret {
+    type Error = SecretError;
+
+    fn try_from(secret: &ClientSecret) -> Result<Self, SecretError> {
+        secret.to_stored()
+    }
+}
+
+impl fmt::Debug for StoredSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Scheme::Sha256(_) => "StoredSecret($sha256$…)",
+            #[cfg(feature = "argon2")]
+            Scheme::Argon2(_) => "StoredSecret($argon2id$…)",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Presented, StoredSecret};
+    use crate::secret::ClientSecret;
+
+    #[test]
+    fn a_stored_secret_recognises_its_secret_alone_and_survives_its_text_form() {
+        let secret = ClientSecret::generate().unwrap();
+        let stored: StoredSecret = secret.to_stored().unwrap().to_phc_string().parse().unwrap();
+        assert!(stored.matches(&Presented::new(secret.expose())));
+        assert!(!stored.matches(&Presented::new(ClientSecret::generate().unwrap().expose())));
+        assert!(!stored.matches(&Presented::new("")));
+    }
+
+    #[cfg(feature = "argon2")]
+    #[test]
+    fn a_chosen_secret_is_salted_and_slow() {
+        let secret = ClientSecret::new("correct horse").unwrap();
+        let (one, two) = (secret.to_stored().unwrap(), secret.to_stored().unwrap());
+        assert_ne!(one.to_phc_string(), two.to_phc_string());
+        let stored: StoredSecret = one.to_phc_string().parse().unwrap();
+        assert!(stored.is_slow());
+        assert!(stored.matches(&Presented::new("correct horse")));
+        assert!(!stored.matches(&Presented::new("correct horsf")));
+    }
+
+    #[test]
+    fn secrets_in_the_clear_and_damaged_digests_are_not_stored() {
+        for text in [
+            "hunter2",
+            "",
+            "$sha256$",
+            "$sha256$AAAA",
+            "$md5$AAAA",
+            "$argon2id$",
+            "$argon2i$v=19$m=8,t=1,p=1$AAAAAAAAAAA$AAAAAAAAAAAAAAAA",
+        ] {
+            let error = text.parse::<StoredSecret>().unwrap_err().to_string();
+            assert!(!error.contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn debug_shows_the_scheme_only() {
+        let stored = ClientSecret::generate().unwrap().to_stored().unwrap();
+        assert_eq!(format!("{stored:?}"), "StoredSecret($sha256$…)");
+    }
+}

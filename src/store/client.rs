@@ -1,0 +1,370 @@
+//! [`Client`], a registration as it is written, and [`RegisteredClient`], one that holds together.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::audience::Audience;
+use crate::client_id::ClientId;
+use crate::scope::{Scope, Scopes};
+use crate::secret::{SecretError, StoredSecret};
+
+/// How a client proves who it is at the token endpoint: the names of RFC 7591 §2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum ClientAuthMethod {
+    /// `client_secret_basic`: id and secret in the `Authorization` header (RFC 6749 §2.3.1). The default, as in
+    /// RFC 7591, and what every client library can do.
+    #[default]
+    ClientSecretBasic,
+    /// `client_secret_post`: id and secret in the body. For clients that cannot do the other; the RFC does not
+    /// recommend it, since bodies are logged more readily than the `Authorization` header.
+    ClientSecretPost,
+}
+
+impl ClientAuthMethod {
+    /// The registered name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ClientSecretBasic => "client_secret_basic",
+            Self::ClientSecretPost => "client_secret_post",
+        }
+    }
+}
+
+impl fmt::Display for ClientAuthMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A client's registration as it is written down; [`register`](Self::register) checks it.
+///
+/// A client may do nothing that is not listed here: it gets the [scopes](Self::scope) and
+/// [audiences](Self::audience) that it was given, and authenticates by the one
+/// [method](Self::authentication) that it was given. A mistake is kept, and comes to light when the client is
+/// registered, under the client's name.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_client_credentials::{Client, ClientSecret, Scope};
+///
+/// let client = Client::new("billing", ClientSecret::generate()?)
+///     .scope(Scope::from_static("invoices:read"))
+///     .audience("https://api.example.com")
+///     .token_lifetime(Duration::from_secs(60))
+///     .register()?;
+/// assert_eq!(client.id().as_str(), "billing");
+///
+/// let error = Client::new("billing", ClientSecret::generate()?).audience("api").register().unwrap_err();
+/// assert!(error.to_string().starts_with("client `billing`: "));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Client {
+    id: String,
+    client: RegisteredClient,
+    mistake: Option<String>,
+}
+
+impl Client {
+    /// A client that authenticates with this secret, and may get nothing yet.
+    pub fn new<S>(id: impl Into<String>, secret: S) -> Self
+    where
+        S: TryInto<StoredSecret, Error: Into<SecretError>>,
+    {
+        let id = id.into();
+        let mut mistake = None;
+        let checked = keep(id.parse::<ClientId>(), &mut mistake).unwrap_or(ClientId::from_static("?"));
+        let client = RegisteredClient {
+            id: checked,
+            secrets: Vec::new(),
+            method: ClientAuthMethod::default(),
+            scopes: Scopes::NONE,
+            default_scopes: None,
+            audiences: Vec::new(),
+            default_audience: None,
+            subject: None,
+            token_lifetime: None,
+            enabled: true,
+        };
+        Self { id, client, mistake }.secret(secret)
+    }
+
+    /// One more secret that is accepted, so that a client can move to a new one while the old one still works.
+    #[must_use]
+    pub fn secret<S>(mut self, secret: S) -> Self
+    where
+        S: TryInto<StoredSecret, Error: Into<SecretError>>,
+    {
+        if let Some(secret) = keep(secret.try_into().map_err(Into::into), &mut self.mistake) {
+            self.client.secrets.push(secret);
+        }
+        self
+    }
+
+    /// How the client authenticates, `client_secret_basic` by default. Only this method is accepted.
+    #[must_use]
+    pub fn authentication(mut self, method: ClientAuthMethod) -> Self {
+        self.client.method = method;
+        self
+    }
+
+    /// One more scope that the client may get. None by default.
+    #[must_use]
+    pub fn scope(mut self, scope: Scope) -> Self {
+        self.client.scopes = self.client.scopes.with(&scope);
+        self
+    }
+
+    /// More scopes that the client may get.
+    #[must_use]
+    pub fn scopes(self, scopes: impl IntoIterator<Item = Scope>) -> Self {
+        scopes.into_iter().fold(self, Self::scope)
+    }
+
+    /// The scopes that a request without `scope` gets (RFC 6749 §3.3). By default those of the server that the
+    /// client may have.
+    #[must_use]
+    pub fn default_scopes(mut self, scopes: impl Into<Scopes>) -> Self {
+        self.client.default_scopes = Some(scopes.into());
+        self
+    }
+
+    /// One more audience that the client may get, an absolute URI (RFC 8707 §2). Without any, it gets the
+    /// server's default.
+    #[must_use]
+    pub fn audience(mut self, audience: impl AsRef<str>) -> Self {
+        let audience = audience.as_ref();
+        let parsed = audience.parse::<Audience>().map_err(|error| format!("`{audience}` is {error}"));
+        if let Some(audience) = keep(parsed, &mut self.mistake)
+            && !self.client.audiences.contains(&audience)
+        {
+            self.client.audiences.push(audience);
+        }
+        self
+    }
+
+    /// One more audience that the client may get, and the one that a request without `resource` gets. Needed
+    /// only by a client with several; one alone is its default.
+    #[must_use]
+    pub fn default_audience(mut self, audience: impl AsRef<str>) -> Self {
+        self.client.default_audience = audience.as_ref().parse().ok();
+        self.audience(audience)
+    }
+
+    /// What its tokens say as `sub`, by default the client's id (RFC 9068 §2.2).
+    ///
+    /// Choose nothing that could be taken for a user's id; see
+    /// [`VerifiedToken::subject`](crate::VerifiedToken::subject).
+    #[must_use]
+    pub fn subject(mut self, subject: impl Into<String>) -> Self {
+        let subject = subject.into();
+        let checked = if subject.is_empty() { Err("its subject is empty") } else { Ok(subject) };
+        self.client.subject = keep(checked, &mut self.mistake);
+        self
+    }
+
+    /// How long its tokens live, in whole seconds; by default as the server says.
+    #[must_use]
+    pub fn token_lifetime(mut self, lifetime: Duration) -> Self {
+        self.client.token_lifetime = keep(crate::authorization_server::check_lifetime(lifetime), &mut self.mistake);
+        self
+    }
+
+    /// Keeps the registration, and refuses the client as if it had none.
+    #[must_use]
+    pub fn disabled(mut self) -> Self {
+        self.client.enabled = false;
+        self
+    }
+
+    /// Checks the registration as a whole.
+    ///
+    /// # Errors
+    ///
+    /// The first mistake, under the client's name.
+    pub fn register(self) -> Result<RegisteredClient, ClientError> {
+        let Self { id, client, mistake } = self;
+        let defaults = client.default_scopes.as_ref();
+        let mistake = mistake.or_else(|| {
+            let stray = defaults?.iter().find(|scope| !client.scopes.contains(scope))?;
+            Some(format!("its default scope `{stray}` is none of its scopes; add it with .scope(…)"))
+        });
+        match mistake {
+            None => Ok(client),
+            Some(mistake) => Err(ClientError { client: id, mistake }),
+        }
+    }
+}
+
+/// Keeps the first error for later.
+fn keep<T, E: fmt::Display>(result: Result<T, E>, mistake: &mut Option<String>) -> Option<T> {
+    result.map_err(|error| mistake.get_or_insert_with(|| error.to_string())).ok()
+}
+
+/// A registration that holds together; only [`Client::register`] makes one.
+#[derive(Clone, Debug)]
+pub struct RegisteredClient {
+    id: ClientId,
+    secrets: Vec<StoredSecret>,
+    method: ClientAuthMethod,
+    scopes: Scopes,
+    default_scopes: Option<Scopes>,
+    audiences: Vec<Audience>,
+    default_audience: Option<Audience>,
+    subject: Option<String>,
+    token_lifetime: Option<Duration>,
+    enabled: bool,
+}
+
+impl RegisteredClient {
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> &ClientId {
+        &self.id
+    }
+
+    /// The secrets that it may present.
+    #[must_use]
+    pub fn secrets(&self) -> &[StoredSecret] {
+        &self.secrets
+    }
+
+    /// The one way in which it may authenticate.
+    #[must_use]
+    pub fn authentication(&self) -> ClientAuthMethod {
+        self.method
+    }
+
+    /// The scopes that it may get.
+    #[must_use]
+    pub fn scopes(&self) -> &Scopes {
+        &self.scopes
+    }
+
+    /// The scopes that a request without `scope` gets; `None` leaves it to the server.
+    #[must_use]
+    pub fn default_scopes(&self) -> Option<&Scopes> {
+        self.default_scopes.as_ref()
+    }
+
+    /// The audiences that it may get; with none, it gets the server's default.
+    #[must_use]
+    pub fn audiences(&self) -> &[Audience] {
+        &self.audiences
+    }
+
+    /// The audience that a request without `resource` gets: the one that was set, or the only one.
+    #[must_use]
+    pub fn default_audience(&self) -> Option<&Audience> {
+        match (&self.default_audience, self.audiences.as_slice()) {
+            (Some(audience), _) => Some(audience),
+            (None, [only]) => Some(only),
+            _ => None,
+        }
+    }
+
+    /// What its tokens say as `sub`.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        self.subject.as_deref().unwrap_or(&self.id)
+    }
+
+    /// How long its tokens live; `None` leaves it to the server.
+    #[must_use]
+    pub fn token_lifetime(&self) -> Option<Duration> {
+        self.token_lifetime
+    }
+
+    /// Whether it may authenticate at all.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// Refuses a client that no request could ever get a token for.
+    pub(super) fn can_get_an_audience(&self, server_default: Option<&Audience>) -> Result<(), ClientError> {
+        if self.audiences.is_empty() && server_default.is_none() {
+            return Err(ClientError::new(
+                &self.id,
+                "there is no audience that it could ever get; give it one with .audience(…), or the server a default",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A client's registration is wrong; the text names the client and the mend.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("client `{client}`: {mistake}")]
+pub struct ClientError {
+    client: String,
+    mistake: String,
+}
+
+impl ClientError {
+    pub(crate) fn new(client: &ClientId, mistake: impl Into<String>) -> Self {
+        Self { client: client.to_string(), mistake: mistake.into() }
+    }
+
+    /// The id of the client, as it was given.
+    #[must_use]
+    pub fn client(&self) -> &str {
+        &self.client
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Client;
+    use crate::scope::{Scope, Scopes};
+    use crate::secret::ClientSecret;
+
+    const READ: Scope = Scope::from_static("read");
+
+    fn client(id: &str) -> Client {
+        Client::new(id, ClientSecret::generate().unwrap())
+    }
+
+    #[test]
+    fn each_mistake_is_reported_under_the_clients_name() {
+        for (client, mistake) in [
+            (client("é"), "client id"),
+            (client("b").audience("api"), "`api` is not an audience"),
+            (client("b").default_audience("api"), "`api` is not an audience"),
+            (client("b").default_scopes(READ), "default scope `read`"),
+            (client("b").subject(""), "subject is empty"),
+            (client("b").token_lifetime(Duration::ZERO), "lifetime"),
+        ] {
+            let id = client.id.clone();
+            let error = client.register().unwrap_err();
+            assert_eq!(error.client(), id);
+            assert!(error.to_string().contains(mistake), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_only_audience_is_the_default_and_of_several_the_chosen_one() {
+        let (one, two) = ("https://one.example", "https://two.example");
+        let default = |client: Client| client.register().unwrap().default_audience().map(ToString::to_string);
+        assert_eq!(default(client("b")), None);
+        assert_eq!(default(client("b").audience(one)).as_deref(), Some(one));
+        assert_eq!(default(client("b").audience(one).audience(two)), None);
+        assert_eq!(default(client("b").audience(one).default_audience(two)).as_deref(), Some(two));
+    }
+
+    #[test]
+    fn the_subject_is_the_id_unless_it_was_set() {
+        assert_eq!(client("b").register().unwrap().subject(), "b");
+        assert_eq!(client("b").subject("svc:b").register().unwrap().subject(), "svc:b");
+    }
+
+    #[test]
+    fn scopes_are_collected() {
+        let client = client("b").scope(READ).scopes([READ, Scope::from_static("write")]).register().unwrap();
+        assert_eq!(client.scopes(), &"read write".parse::<Scopes>().unwrap());
+    }
+}

@@ -1,0 +1,102 @@
+//! Where state lives: a trait for each kind of it, and the backends.
+//!
+//! 1. A store that fails says so with a [`StoreError`]; the caller then gets a 503 with `Retry-After`, never a
+//!    refusal, and never a pass.
+//! 2. Issuing a token writes nothing.
+//!
+//! # Caveat
+//!
+//! [`MemoryStore`] is fixed when it is made: to change a client, build the server again.
+//!
+//! # Example
+//!
+//! A registry of one's own:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tower_client_credentials::{ClientId, ClientStore, RegisteredClient, StoreError};
+//!
+//! #[derive(Debug)]
+//! struct Database;
+//!
+//! impl ClientStore for Database {
+//!     async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
+//!         let row: Option<()> = fetch(id).await.map_err(StoreError::new)?;
+//!         Ok(row.map(|()| unimplemented!("Client::new(…).register()")))
+//!     }
+//! }
+//! # async fn fetch(_: &ClientId) -> Result<Option<()>, std::io::Error> { Ok(None) }
+//! ```
+
+mod client;
+mod memory;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+pub use self::client::{Client, ClientAuthMethod, ClientError, RegisteredClient};
+pub use self::memory::MemoryStore;
+use crate::audience::Audience;
+use crate::client_id::ClientId;
+
+/// The registry of clients, as the token endpoint sees it.
+///
+/// # Contract
+///
+/// - `Ok(None)` means that no such client is registered; the caller is then refused. Whatever keeps the store
+///   from knowing is an `Err`, which the caller sees as a 503.
+/// - An answer may be stale for as long as a disabled client or an old secret may go on working, and no longer.
+/// - The id comes from an unauthenticated caller: look it up by equality, and let no unknown id leave a trace
+///   that is kept.
+pub trait ClientStore: fmt::Debug + Send + Sync + 'static {
+    /// The client of this id, disabled or not.
+    fn find(&self, id: &ClientId) -> impl Future<Output = Result<Option<Arc<RegisteredClient>>, StoreError>> + Send;
+
+    /// Reports what is wrong with clients that the store already holds; asked once, when a server is built.
+    ///
+    /// `default_audience` is the server's, which a client without audiences of its own gets. Stores whose
+    /// clients come later keep the default, which finds nothing.
+    ///
+    /// # Errors
+    ///
+    /// The first client at fault, named.
+    fn validate(&self, default_audience: Option<&Audience>) -> Result<(), ClientError> {
+        let _ = default_audience;
+        Ok(())
+    }
+}
+
+/// A store could not answer; what it says is for the operator, and no caller sees it.
+#[derive(Debug, thiserror::Error)]
+#[error("the store could not answer")]
+pub struct StoreError(#[source] Box<dyn std::error::Error + Send + Sync>);
+
+impl StoreError {
+    /// Wraps what went wrong.
+    #[must_use]
+    pub fn new(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self(source.into())
+    }
+}
+
+/// [`ClientStore`] behind a pointer, so that no public type carries the store as a parameter.
+pub(crate) trait DynClientStore: fmt::Debug + Send + Sync {
+    fn find<'a>(&'a self, id: &'a ClientId) -> Found<'a>;
+
+    fn validate(&self, default_audience: Option<&Audience>) -> Result<(), ClientError>;
+}
+
+pub(crate) type Found<'a> =
+    Pin<Box<dyn Future<Output = Result<Option<Arc<RegisteredClient>>, StoreError>> + Send + 'a>>;
+
+impl<T: ClientStore> DynClientStore for T {
+    fn find<'a>(&'a self, id: &'a ClientId) -> Found<'a> {
+        Box::pin(ClientStore::find(self, id))
+    }
+
+    fn validate(&self, default_audience: Option<&Audience>) -> Result<(), ClientError> {
+        ClientStore::validate(self, default_audience)
+    }
+}
