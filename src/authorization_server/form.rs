@@ -10,7 +10,7 @@ use http::{HeaderMap, Method};
 use percent_encoding::percent_decode;
 
 use super::body::BodyError;
-use super::token::error::{Fault, TokenError};
+use super::error::{Fault, TokenError};
 
 /// The parameters of a request. Each name occurs once, but for those that may repeat; a parameter without a
 /// value counts as omitted (RFC 6749 §3.2).

@@ -26,9 +26,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod answer;
 mod body;
 mod document;
 mod endpoint;
+mod error;
 mod form;
 mod future;
 mod layer;
@@ -45,11 +47,11 @@ use http::HeaderValue;
 use self::body::BodyLimits;
 use self::document::Document;
 use self::endpoint::{Endpoint, Endpoints};
+pub use self::error::{TokenError, TokenErrorKind};
 pub use self::future::ResponseFuture;
 pub use self::layer::TokenEndpointLayer;
 use self::metadata::Metadata;
 pub use self::service::{EndpointService, EndpointServiceFuture, TokenEndpoint};
-pub use self::token::error::{TokenError, TokenErrorKind};
 use self::token::{Authenticator, GrantPolicy, Minter, TokenPipeline};
 use crate::audience::{Audience, InvalidAudience};
 use crate::clock::{Clock, SystemClock};

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::authenticate::AuthenticatedClient;
-use super::error::{Fault, TokenError};
 use super::request::TokenRequest;
 use crate::audience::Audience;
+use crate::authorization_server::error::{Fault, TokenError};
 use crate::scope::Scopes;
 
 /// What a server grants where neither the request nor the client says.

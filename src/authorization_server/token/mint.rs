@@ -7,9 +7,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 
-use super::error::{Fault, TokenError};
 use super::grant::Grant;
 use crate::audience::Audience;
+use crate::authorization_server::error::{Fault, TokenError};
 use crate::clock::{Clock, UnixTime};
 use crate::issuer::Issuer;
 use crate::keys::KeyRing;

@@ -1,7 +1,6 @@
 //! `POST /token`, the client-credentials grant (RFC 6749 §4.4), read from top to bottom.
 
 mod authenticate;
-pub(super) mod error;
 mod grant;
 mod mint;
 mod request;
@@ -13,12 +12,12 @@ use http::{HeaderValue, Response};
 use http_body_util::Full;
 
 pub(super) use self::authenticate::Authenticator;
-use self::error::TokenError;
 pub(super) use self::grant::GrantPolicy;
 pub(super) use self::mint::Minter;
 use self::request::TokenRequest;
 use self::response::TokenResponse;
 use super::body::BodyError;
+use super::error::TokenError;
 
 /// The stations of a token request, in the order in which it passes them.
 #[derive(Debug)]

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use http::request::Parts;
 
 use super::authenticate::Credentials;
-use super::error::{Fault, TokenError};
 use crate::audience::Audience;
 use crate::authorization_server::body::BodyError;
+use crate::authorization_server::error::{Fault, TokenError};
 use crate::authorization_server::form::Form;
 use crate::scope::Scopes;
 

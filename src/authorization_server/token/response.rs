@@ -1,13 +1,13 @@
 //! The answer that carries a token (RFC 6749 §5.1): [`AccessToken`] → `http`.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
-use http::{HeaderValue, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 
 use super::grant::Grant;
 use super::mint::AccessToken;
+use crate::authorization_server::answer::json;
 
 /// What a client gets to read of its token.
 pub(super) struct TokenResponse {
@@ -39,17 +39,4 @@ impl TokenResponse {
         };
         json(StatusCode::OK, &body)
     }
-}
-
-/// JSON that nobody caches (§5.1).
-pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
-    // Structs of strings and numbers serialize without fail.
-    let body = serde_json::to_vec(body).unwrap_or_default();
-    let mut response = Response::new(Full::from(body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
-    response
 }

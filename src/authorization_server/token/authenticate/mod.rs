@@ -15,7 +15,7 @@ use http::header::AUTHORIZATION;
 use zeroize::Zeroizing;
 
 use self::check::SecretCheck;
-use super::error::{Fault, TokenError};
+use crate::authorization_server::error::{Fault, TokenError};
 use crate::authorization_server::form::Form;
 use crate::client_id::ClientId;
 use crate::store::{ClientAuthMethod, DynClientStore, RegisteredClient};

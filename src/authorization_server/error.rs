@@ -10,8 +10,8 @@ use http::{HeaderValue, Response, StatusCode, Version};
 use http_body_util::Full;
 use serde::Serialize;
 
-use super::response::json;
-use crate::authorization_server::body::BodyError;
+use super::answer::json;
+use super::body::BodyError;
 use crate::random::RandomError;
 use crate::store::StoreError;
 
@@ -50,7 +50,7 @@ impl TokenErrorKind {
 
 /// One row of the table below: all that a caller gets to read of a refusal.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::authorization_server) struct Fault {
+pub(super) struct Fault {
     status: StatusCode,
     kind: TokenErrorKind,
     description: &'static str,
@@ -58,25 +58,23 @@ pub(in crate::authorization_server) struct Fault {
 
 /// Every refusal that a caller can get to read.
 impl Fault {
-    pub(in crate::authorization_server) const METHOD: Self =
+    pub(super) const METHOD: Self =
         Self::new(StatusCode::METHOD_NOT_ALLOWED, TokenErrorKind::InvalidRequest, "the token endpoint takes POST only");
-    pub(in crate::authorization_server) const CONTENT_TYPE: Self =
+    pub(super) const CONTENT_TYPE: Self =
         Self::bad(TokenErrorKind::InvalidRequest, "there must be one content type, application/x-www-form-urlencoded");
-    pub(in crate::authorization_server) const TOO_LARGE: Self =
+    pub(super) const TOO_LARGE: Self =
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, TokenErrorKind::InvalidRequest, "the request body is too large");
-    pub(in crate::authorization_server) const TOO_SLOW: Self = Self::new(
+    pub(super) const TOO_SLOW: Self = Self::new(
         StatusCode::REQUEST_TIMEOUT,
         TokenErrorKind::InvalidRequest,
         "the request body did not arrive in time",
     );
-    pub(in crate::authorization_server) const BROKEN: Self =
-        Self::bad(TokenErrorKind::InvalidRequest, "the request body broke off");
-    pub(in crate::authorization_server) const ENCODING: Self =
+    pub(super) const BROKEN: Self = Self::bad(TokenErrorKind::InvalidRequest, "the request body broke off");
+    pub(super) const ENCODING: Self =
         Self::bad(TokenErrorKind::InvalidRequest, "the request body is not well-formed form data in UTF-8");
-    pub(in crate::authorization_server) const CONTROL_CHARACTER: Self =
+    pub(super) const CONTROL_CHARACTER: Self =
         Self::bad(TokenErrorKind::InvalidRequest, "a parameter has a control character");
-    pub(in crate::authorization_server) const REPEATED: Self =
-        Self::bad(TokenErrorKind::InvalidRequest, "a parameter occurs more than once");
+    pub(super) const REPEATED: Self = Self::bad(TokenErrorKind::InvalidRequest, "a parameter occurs more than once");
     pub(super) const NO_GRANT_TYPE: Self =
         Self::bad(TokenErrorKind::InvalidRequest, "the parameter grant_type is missing");
     pub(super) const GRANT_TYPE: Self =
@@ -160,7 +158,7 @@ impl TokenError {
     }
 
     /// Keeps the error behind this one for the operator.
-    pub(in crate::authorization_server) fn because(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub(super) fn because(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::new(self.0.fault, self.0.detail.clone(), Some(source.into()))
     }
 
