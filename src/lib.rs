@@ -5,6 +5,7 @@ mod audience;
 pub mod authorization_server;
 mod client_id;
 mod clock;
+pub mod event;
 mod issuer;
 pub mod keys;
 mod random;
@@ -18,8 +19,8 @@ mod uri;
 
 pub use self::audience::{Audience, InvalidAudience};
 pub use self::authorization_server::{
-    AuthorizationServer, AuthorizationServerBuilder, ConfigError, EndpointService, TokenEndpoint, TokenEndpointLayer,
-    TokenError, TokenErrorKind,
+    AuthorizationServer, AuthorizationServerBuilder, ClientRules, ConfigError, EndpointService, GrantHook,
+    GrantRefusal, PendingGrant, TokenEndpoint, TokenEndpointLayer, TokenError, TokenErrorKind,
 };
 pub use self::client_id::{ClientId, InvalidClientId};
 #[cfg(any(test, feature = "test-util"))]

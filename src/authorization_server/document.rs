@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
@@ -20,14 +20,20 @@ pub(super) struct Document {
     body: Bytes,
     content_type: &'static str,
     etag: HeaderValue,
+    /// Whether web pages of any origin may read it.
+    cross_origin: bool,
 }
 
 impl Document {
-    pub(super) fn new(content_type: &'static str, content: &impl Serialize) -> Result<Self, ConfigError> {
+    pub(super) fn new(
+        content_type: &'static str,
+        content: &impl Serialize,
+        cross_origin: bool,
+    ) -> Result<Self, ConfigError> {
         let body = serde_json::to_vec(content).map_err(|error| ConfigError::Document(error.to_string()))?;
         let etag = HeaderValue::try_from(format!("\"{}\"", URL_SAFE_NO_PAD.encode(sha256(&body))))
             .map_err(|error| ConfigError::Document(error.to_string()))?;
-        Ok(Self { body: body.into(), content_type, etag })
+        Ok(Self { body: body.into(), content_type, etag, cross_origin })
     }
 
     /// GET and HEAD, with the conditional request of RFC 9110 §13.1.2.
@@ -42,6 +48,9 @@ impl Document {
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, CACHING);
         headers.insert(ETAG, self.etag.clone());
+        if self.cross_origin {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        }
         if unchanged {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
         } else {

@@ -1,5 +1,9 @@
 //! Which paths are ours.
 
+use std::collections::HashSet;
+
+use http::uri::PathAndQuery;
+
 use super::ConfigError;
 use crate::issuer::Issuer;
 
@@ -18,8 +22,8 @@ pub(super) enum Endpoint {
 #[derive(Clone, Debug)]
 pub(super) struct Endpoints {
     pub(super) token: String,
-    pub(super) jwks: String,
-    pub(super) metadata: String,
+    pub(super) jwks: Option<String>,
+    pub(super) metadata: Option<String>,
 }
 
 impl Endpoints {
@@ -28,29 +32,31 @@ impl Endpoints {
         let base = issuer.path();
         Self {
             token: format!("{base}/token"),
-            jwks: format!("{base}/.well-known/jwks.json"),
-            metadata: format!("/.well-known/oauth-authorization-server{base}"),
+            jwks: Some(format!("{base}/.well-known/jwks.json")),
+            metadata: Some(format!("/.well-known/oauth-authorization-server{base}")),
         }
     }
 
     pub(super) fn at(&self, path: &str) -> Option<Endpoint> {
         match path {
             _ if path == self.token => Some(Endpoint::Token),
-            _ if path == self.jwks => Some(Endpoint::Jwks),
-            _ if path == self.metadata => Some(Endpoint::Metadata),
+            _ if self.jwks.as_deref() == Some(path) => Some(Endpoint::Jwks),
+            _ if self.metadata.as_deref() == Some(path) => Some(Endpoint::Metadata),
             _ => None,
         }
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        for path in [&self.token, &self.jwks, &self.metadata] {
-            let as_received = path.parse::<http::uri::PathAndQuery>().is_ok_and(|uri| uri.path() == path);
+        let paths = [Some(&self.token), self.jwks.as_ref(), self.metadata.as_ref()];
+        let mut seen = HashSet::new();
+        for path in paths.into_iter().flatten() {
+            let as_received = path.parse::<PathAndQuery>().is_ok_and(|uri| uri.path() == path.as_str());
             if !path.starts_with('/') || !as_received {
                 return Err(ConfigError::Path(path.clone()));
             }
-        }
-        if self.token == self.jwks || self.token == self.metadata || self.jwks == self.metadata {
-            return Err(ConfigError::PathTwice);
+            if !seen.insert(path) {
+                return Err(ConfigError::PathTwice);
+            }
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::answer::json;
 use super::body::BodyError;
+use crate::client_id::ClientId;
 use crate::random::RandomError;
 use crate::store::StoreError;
 
@@ -23,13 +24,16 @@ pub enum TokenErrorKind {
     InvalidRequest,
     /// `invalid_client`: the client could not be authenticated. The caller is not told why.
     InvalidClient,
+    /// `unauthorized_client`: a known client, which may not use this grant.
+    UnauthorizedClient,
     /// `unsupported_grant_type`: another grant than `client_credentials`.
     UnsupportedGrantType,
     /// `invalid_scope`: a scope that is malformed, unknown, or not the client's.
     InvalidScope,
     /// `invalid_target`: a resource that is malformed, unknown, or not the client's.
     InvalidTarget,
-    /// `temporarily_unavailable`: we could not decide, because a part that we need did not answer.
+    /// `temporarily_unavailable`: we did not decide: a part that we need did not answer (503), or there were too many
+    /// failures before (429).
     TemporarilyUnavailable,
 }
 
@@ -40,6 +44,7 @@ impl TokenErrorKind {
         match self {
             Self::InvalidRequest => "invalid_request",
             Self::InvalidClient => "invalid_client",
+            Self::UnauthorizedClient => "unauthorized_client",
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::InvalidScope => "invalid_scope",
             Self::InvalidTarget => "invalid_target",
@@ -79,6 +84,8 @@ impl Fault {
         Self::bad(TokenErrorKind::InvalidRequest, "the parameter grant_type is missing");
     pub(super) const GRANT_TYPE: Self =
         Self::bad(TokenErrorKind::UnsupportedGrantType, "the grant type must be client_credentials");
+    pub(super) const QUERY: Self =
+        Self::bad(TokenErrorKind::InvalidRequest, "client credentials must not be in the query");
     pub(super) const TWO_METHODS: Self =
         Self::bad(TokenErrorKind::InvalidRequest, "the client must authenticate by one method, once");
     pub(super) const CLIENT_ID_DIFFERS: Self =
@@ -86,6 +93,13 @@ impl Fault {
     /// One text for every cause, so that nobody can tell an unknown client from a wrong secret.
     pub(super) const CLIENT: Self =
         Self::new(StatusCode::UNAUTHORIZED, TokenErrorKind::InvalidClient, "client authentication failed");
+    pub(super) const TOO_MANY_FAILURES: Self = Self::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        TokenErrorKind::TemporarilyUnavailable,
+        "too many failed attempts; try again later",
+    );
+    pub(super) const GRANT_NOT_ALLOWED: Self =
+        Self::bad(TokenErrorKind::UnauthorizedClient, "the client may not use this grant");
     pub(super) const SCOPE_SYNTAX: Self = Self::bad(TokenErrorKind::InvalidScope, "the scope is malformed");
     pub(super) const SCOPE: Self = Self::bad(TokenErrorKind::InvalidScope, "the client may not have one of the scopes");
     pub(super) const RESOURCE_SYNTAX: Self =
@@ -116,8 +130,8 @@ impl Fault {
     }
 }
 
-/// When a caller who got a 503 may try again.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+/// When a caller may try again who was not told otherwise, in seconds.
+const RETRY_AFTER_SECONDS: u64 = 1;
 
 /// Why there is no token.
 ///
@@ -135,31 +149,54 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 #[derive(Clone, Debug)]
 pub struct TokenError(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     fault: Fault,
+    client_id: Option<ClientId>,
     detail: Option<String>,
-    source: Option<Box<dyn Error + Send + Sync>>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+    retry_after: u64,
 }
 
 impl TokenError {
-    fn new(fault: Fault, detail: Option<String>, source: Option<Box<dyn Error + Send + Sync>>) -> Self {
-        Self(Arc::new(Inner { fault, detail, source }))
+    pub(super) fn new(fault: Fault) -> Self {
+        let inner = Inner { fault, client_id: None, detail: None, source: None, retry_after: RETRY_AFTER_SECONDS };
+        Self(Arc::new(inner))
+    }
+
+    /// Names the client, as the caller did.
+    pub(super) fn of(mut self, client: &ClientId) -> Self {
+        Arc::make_mut(&mut self.0).client_id = Some(client.clone());
+        self
     }
 
     /// Says more to the operator.
-    pub(super) fn detailed(fault: Fault, detail: impl Into<String>) -> Self {
-        Self::new(fault, Some(detail.into()), None)
+    pub(super) fn detailed(mut self, detail: impl Into<String>) -> Self {
+        Arc::make_mut(&mut self.0).detail = Some(detail.into());
+        self
+    }
+
+    /// Keeps the error behind this one for the operator.
+    pub(super) fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Arc::make_mut(&mut self.0).source = Some(source.into().into());
+        self
+    }
+
+    pub(super) fn retry_after(mut self, seconds: u64) -> Self {
+        Arc::make_mut(&mut self.0).retry_after = seconds;
+        self
     }
 
     /// A part that we need did not do its work.
     pub(super) fn unavailable(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::from(Fault::UNAVAILABLE).because(source)
+        Self::new(Fault::UNAVAILABLE).because(source)
     }
 
-    /// Keeps the error behind this one for the operator.
-    pub(super) fn because(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::new(self.0.fault, self.0.detail.clone(), Some(source.into()))
+    /// The client that asked, as far as the request named one. It is proven only when the error is none of
+    /// authentication.
+    #[must_use]
+    pub fn client_id(&self) -> Option<&ClientId> {
+        self.0.client_id.as_ref()
     }
 
     /// The error code.
@@ -182,7 +219,9 @@ impl TokenError {
         match status {
             StatusCode::UNAUTHORIZED => drop(headers.insert(WWW_AUTHENTICATE, challenge.clone())),
             StatusCode::METHOD_NOT_ALLOWED => drop(headers.insert(ALLOW, HeaderValue::from_static("POST"))),
-            StatusCode::SERVICE_UNAVAILABLE => drop(headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS)),
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                headers.insert(RETRY_AFTER, self.0.retry_after.into());
+            }
             // What is left of the body would be taken for the next request (RFC 9112 §9.3).
             StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT if version < Version::HTTP_2 => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -202,7 +241,7 @@ struct Refusal {
 
 impl From<Fault> for TokenError {
     fn from(fault: Fault) -> Self {
-        Self::new(fault, None, None)
+        Self::new(fault)
     }
 }
 
@@ -230,11 +269,12 @@ impl From<RandomError> for TokenError {
 
 impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { fault, detail, .. } = &*self.0;
-        match detail {
-            Some(detail) => write!(f, "{}: {detail}", fault.kind.code()),
-            None => write!(f, "{}: {}", fault.kind.code(), fault.description),
+        let Inner { fault, client_id, detail, .. } = &*self.0;
+        write!(f, "{}: ", fault.kind.code())?;
+        if let Some(client_id) = client_id {
+            write!(f, "client `{client_id}`: ")?;
         }
+        f.write_str(detail.as_deref().unwrap_or(fault.description))
     }
 }
 

@@ -4,31 +4,43 @@ use serde::Serialize;
 
 use super::endpoint::Endpoints;
 use crate::issuer::Issuer;
+use crate::scope::Scopes;
 use crate::store::ClientAuthMethod;
 
-/// The members of RFC 8414 §2 that hold something true of this server.
-#[derive(Serialize)]
+/// What the document is made of.
 pub(super) struct Metadata<'a> {
+    pub(super) issuer: &'a Issuer,
+    pub(super) base_url: String,
+    pub(super) endpoints: &'a Endpoints,
+    pub(super) scopes: Option<&'a Scopes>,
+    pub(super) response_types: &'a [String],
+}
+
+/// The members of RFC 8414 §2 that hold something true of this server; those without elements are left out (§3.2).
+#[derive(Serialize)]
+pub(super) struct Document<'a> {
     issuer: &'a str,
     token_endpoint: String,
-    jwks_uri: String,
-    grant_types_supported: [&'static str; 1],
-    /// Required by §2, and empty, since there is no authorization endpoint: a member without elements is left
-    /// out by §3.2, and clients that want it then read "none" from its absence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jwks_uri: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    scopes_supported: Vec<&'a str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    response_types_supported: &'a [&'a str],
+    response_types_supported: &'a [String],
+    grant_types_supported: [&'static str; 1],
     token_endpoint_auth_methods_supported: [&'static str; 2],
 }
 
 impl<'a> Metadata<'a> {
-    pub(super) fn new(issuer: &'a Issuer, endpoints: &Endpoints) -> Self {
-        let url = |path: &str| format!("{}{path}", issuer.origin());
-        Self {
-            issuer: issuer.as_str(),
-            token_endpoint: url(&endpoints.token),
-            jwks_uri: url(&endpoints.jwks),
+    pub(super) fn document(&self) -> Document<'a> {
+        let url = |path: &String| format!("{}{path}", self.base_url);
+        Document {
+            issuer: self.issuer.as_str(),
+            token_endpoint: url(&self.endpoints.token),
+            jwks_uri: self.endpoints.jwks.as_ref().map(url),
+            scopes_supported: self.scopes.map(|scopes| scopes.iter().collect()).unwrap_or_default(),
+            response_types_supported: self.response_types,
             grant_types_supported: ["client_credentials"],
-            response_types_supported: &[],
             token_endpoint_auth_methods_supported: [
                 ClientAuthMethod::ClientSecretBasic.name(),
                 ClientAuthMethod::ClientSecretPost.name(),

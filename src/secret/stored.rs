@@ -49,7 +49,6 @@ impl StoredSecret {
     }
 
     /// Whether a check takes so long that it must not run on an async thread.
-    #[cfg(feature = "argon2")]
     pub(crate) fn is_slow(&self) -> bool {
         !matches!(self.0, Scheme::Sha256(_))
     }

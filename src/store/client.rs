@@ -86,6 +86,7 @@ impl Client {
             default_audience: None,
             subject: None,
             token_lifetime: None,
+            may_use_grant: true,
             enabled: true,
         };
         Self { id, client, mistake }.secret(secret)
@@ -172,6 +173,13 @@ impl Client {
         self
     }
 
+    /// Lets the client authenticate, and gives it no token: its requests for one are `unauthorized_client`.
+    #[must_use]
+    pub fn without_grant(mut self) -> Self {
+        self.client.may_use_grant = false;
+        self
+    }
+
     /// Keeps the registration, and refuses the client as if it had none.
     #[must_use]
     pub fn disabled(mut self) -> Self {
@@ -215,6 +223,7 @@ pub struct RegisteredClient {
     default_audience: Option<Audience>,
     subject: Option<String>,
     token_lifetime: Option<Duration>,
+    may_use_grant: bool,
     enabled: bool,
 }
 
@@ -277,21 +286,16 @@ impl RegisteredClient {
         self.token_lifetime
     }
 
+    /// Whether it may get tokens by the client-credentials grant.
+    #[must_use]
+    pub fn may_use_grant(&self) -> bool {
+        self.may_use_grant
+    }
+
     /// Whether it may authenticate at all.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
         self.enabled
-    }
-
-    /// Refuses a client that no request could ever get a token for.
-    pub(super) fn can_get_an_audience(&self, server_default: Option<&Audience>) -> Result<(), ClientError> {
-        if self.audiences.is_empty() && server_default.is_none() {
-            return Err(ClientError::new(
-                &self.id,
-                "there is no audience that it could ever get; give it one with .audience(…), or the server a default",
-            ));
-        }
-        Ok(())
     }
 }
 

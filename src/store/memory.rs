@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{Client, ClientError, ClientStore, RegisteredClient, StoreError};
-use crate::audience::Audience;
+use crate::authorization_server::ClientRules;
 use crate::client_id::ClientId;
 
 /// A fixed set of clients in memory. A clone shares it.
@@ -63,11 +63,11 @@ impl ClientStore for MemoryStore {
         Ok(self.clients.get(id).cloned())
     }
 
-    fn validate(&self, default_audience: Option<&Audience>) -> Result<(), ClientError> {
+    fn validate(&self, rules: &ClientRules) -> Result<(), ClientError> {
         if let Some(error) = &self.error {
             return Err(error.clone());
         }
-        self.clients.values().try_for_each(|client| client.can_get_an_audience(default_audience))
+        self.clients.values().try_for_each(|client| rules.check(client))
     }
 }
 

@@ -38,7 +38,7 @@ use std::sync::Arc;
 
 pub use self::client::{Client, ClientAuthMethod, ClientError, RegisteredClient};
 pub use self::memory::MemoryStore;
-use crate::audience::Audience;
+use crate::authorization_server::ClientRules;
 use crate::client_id::ClientId;
 
 /// The registry of clients, as the token endpoint sees it.
@@ -56,14 +56,14 @@ pub trait ClientStore: fmt::Debug + Send + Sync + 'static {
 
     /// Reports what is wrong with clients that the store already holds; asked once, when a server is built.
     ///
-    /// `default_audience` is the server's, which a client without audiences of its own gets. Stores whose
+    /// `rules` are those of the server; hold each client against them with [`ClientRules::check`]. Stores whose
     /// clients come later keep the default, which finds nothing.
     ///
     /// # Errors
     ///
     /// The first client at fault, named.
-    fn validate(&self, default_audience: Option<&Audience>) -> Result<(), ClientError> {
-        let _ = default_audience;
+    fn validate(&self, rules: &ClientRules) -> Result<(), ClientError> {
+        let _ = rules;
         Ok(())
     }
 }
@@ -85,7 +85,7 @@ impl StoreError {
 pub(crate) trait DynClientStore: fmt::Debug + Send + Sync {
     fn find<'a>(&'a self, id: &'a ClientId) -> Found<'a>;
 
-    fn validate(&self, default_audience: Option<&Audience>) -> Result<(), ClientError>;
+    fn validate(&self, rules: &ClientRules) -> Result<(), ClientError>;
 }
 
 pub(crate) type Found<'a> =
@@ -96,7 +96,7 @@ impl<T: ClientStore> DynClientStore for T {
         Box::pin(ClientStore::find(self, id))
     }
 
-    fn validate(&self, default_audience: Option<&Audience>) -> Result<(), ClientError> {
-        ClientStore::validate(self, default_audience)
+    fn validate(&self, rules: &ClientRules) -> Result<(), ClientError> {
+        ClientStore::validate(self, rules)
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::grant::Grant;
 use crate::audience::Audience;
@@ -25,11 +26,19 @@ pub(in crate::authorization_server) struct Minter {
 }
 
 /// A signed token; only [`Minter::mint`] makes one. Whoever holds its text may use it.
-pub(super) struct AccessToken(String);
+pub(super) struct AccessToken {
+    text: String,
+    id: TokenId,
+}
 
 impl AccessToken {
     pub(super) fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// Its name, the `jti`.
+    pub(super) fn id(&self) -> &str {
+        self.id.as_str()
     }
 }
 
@@ -51,6 +60,8 @@ struct Claims<'a> {
     jti: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     scope: &'a str,
+    #[serde(flatten)]
+    own: &'a Map<String, Value>,
 }
 
 /// One audience is a string, several are a list (RFC 7519 §4.1.3).
@@ -72,7 +83,7 @@ impl<'a> Aud<'a> {
 
 impl Minter {
     pub(super) fn mint(&self, grant: &Grant) -> Result<AccessToken, TokenError> {
-        let mut jti = [0; JTI_TEXT];
+        let id = TokenId::generate(&*self.random)?;
         let now = UnixTime::now(&*self.clock);
         let claims = Claims {
             iss: self.issuer.as_str(),
@@ -81,22 +92,30 @@ impl Minter {
             client_id: grant.client().id().as_str(),
             iat: now.as_secs(),
             exp: now.after(grant.lifetime()).as_secs(),
-            jti: self.token_id(&mut jti)?,
+            jti: id.as_str(),
             scope: grant.scopes().as_str(),
+            own: grant.claims(),
         };
         let payload = serde_json::to_vec(&claims).map_err(TokenError::unavailable)?;
-        let token = self.keys.signing_key().sign(&payload);
-        token.map(AccessToken).ok_or_else(|| TokenError::detailed(Fault::UNAVAILABLE, "the key could not sign"))
-    }
-
-    /// 128 random bits: unique without asking anybody.
-    fn token_id<'a>(&self, text: &'a mut [u8; JTI_TEXT]) -> Result<&'a str, TokenError> {
-        let mut bits = [0; 16];
-        self.random.fill(&mut bits)?;
-        URL_SAFE_NO_PAD.encode_slice(bits, text).map_err(TokenError::unavailable)?;
-        std::str::from_utf8(text).map_err(TokenError::unavailable)
+        let text = self.keys.signing_key().sign(&payload);
+        let text = text.ok_or_else(|| TokenError::new(Fault::UNAVAILABLE).detailed("the key could not sign"))?;
+        Ok(AccessToken { text, id })
     }
 }
 
-/// 128 bits in base64url.
-const JTI_TEXT: usize = 22;
+/// 128 random bits in base64url: unique without asking anybody.
+struct TokenId([u8; 22]);
+
+impl TokenId {
+    fn generate(random: &dyn Random) -> Result<Self, TokenError> {
+        let (mut bits, mut text) = ([0; 16], [0; 22]);
+        random.fill(&mut bits)?;
+        URL_SAFE_NO_PAD.encode_slice(bits, &mut text).map_err(TokenError::unavailable)?;
+        Ok(Self(text))
+    }
+
+    fn as_str(&self) -> &str {
+        // base64url is ASCII.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}

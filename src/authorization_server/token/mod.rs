@@ -3,6 +3,7 @@
 mod authenticate;
 mod grant;
 mod mint;
+mod report;
 mod request;
 mod response;
 
@@ -12,19 +13,24 @@ use http::{HeaderValue, Response};
 use http_body_util::Full;
 
 pub(super) use self::authenticate::Authenticator;
-pub(super) use self::grant::GrantPolicy;
+pub use self::grant::{ClientRules, GrantHook, GrantRefusal, PendingGrant};
+pub(super) use self::grant::{DynGrantHook, GrantPolicy};
 pub(super) use self::mint::Minter;
+pub(super) use self::report::Reporter;
 use self::request::TokenRequest;
 use self::response::TokenResponse;
 use super::body::BodyError;
 use super::error::TokenError;
+use super::peer::PeerAddress;
 
 /// The stations of a token request, in the order in which it passes them.
 #[derive(Debug)]
 pub(super) struct TokenPipeline {
+    pub(super) peer: PeerAddress,
     pub(super) authenticator: Authenticator,
     pub(super) policy: GrantPolicy,
     pub(super) minter: Minter,
+    pub(super) reporter: Reporter,
     /// The `WWW-Authenticate` of every 401.
     pub(super) challenge: HeaderValue,
 }
@@ -32,30 +38,19 @@ pub(super) struct TokenPipeline {
 impl TokenPipeline {
     /// Answers a request; `body` is what came of reading it.
     pub(super) async fn answer(&self, head: &Parts, body: Result<Bytes, BodyError>) -> Response<Full<Bytes>> {
-        match self.token(head, body).await {
+        let result = self.token(head, body).await;
+        self.reporter.report(&head.extensions, &result);
+        match result {
             Ok(response) => response.into_response(),
-            Err(error) => {
-                log(&error);
-                error.into_response(&self.challenge, head.version)
-            }
+            Err(error) => error.into_response(&self.challenge, head.version),
         }
     }
 
     async fn token(&self, head: &Parts, body: Result<Bytes, BodyError>) -> Result<TokenResponse, TokenError> {
         let request = TokenRequest::read(head, body)?;
-        let client = self.authenticator.authenticate(&request.credentials).await?;
-        let grant = self.policy.grant(client, &request)?;
+        let client = self.authenticator.authenticate(&request.credentials, self.peer.of(&head.extensions)).await?;
+        let grant = self.policy.grant(client, &request, &head.extensions).await?;
         let token = self.minter.mint(&grant)?;
-        tracing::debug!(client_id = %grant.client().id(), scope = %grant.scopes(), "issued an access token");
         Ok(TokenResponse::new(token, grant))
-    }
-}
-
-fn log(error: &TokenError) {
-    let source = std::error::Error::source(error);
-    if error.status().is_server_error() {
-        tracing::error!(%error, source, "could not answer a token request");
-    } else {
-        tracing::info!(%error, source, "refused a token request");
     }
 }

@@ -7,7 +7,7 @@ use super::authenticate::Credentials;
 use crate::audience::Audience;
 use crate::authorization_server::body::BodyError;
 use crate::authorization_server::error::{Fault, TokenError};
-use crate::authorization_server::form::Form;
+use crate::authorization_server::form::{Form, decode_component};
 use crate::scope::Scopes;
 
 /// A well-formed request of the client-credentials grant.
@@ -21,6 +21,7 @@ pub(super) struct TokenRequest {
 impl TokenRequest {
     pub(super) fn read(head: &Parts, body: Result<Bytes, BodyError>) -> Result<Self, TokenError> {
         let form = Form::read(head, body)?;
+        no_credentials_in_query(head.uri.query().unwrap_or_default())?;
         grant_type(&form)?;
         Ok(Self {
             credentials: Credentials::read(&head.headers, &form)?,
@@ -29,6 +30,18 @@ impl TokenRequest {
         })
     }
 }
+
+/// RFC 6749 §2.3.1: the credentials MUST NOT be in the request URI, where they end up in logs. Other parameters there
+/// are not read.
+fn no_credentials_in_query(query: &str) -> Result<(), TokenError> {
+    let mut names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
+    if names.any(|name| CREDENTIALS.contains(&decode_component(name.as_bytes()).unwrap_or_default().as_str())) {
+        return Err(Fault::QUERY.into());
+    }
+    Ok(())
+}
+
+const CREDENTIALS: [&str; 2] = ["client_secret", "client_assertion"];
 
 fn grant_type(form: &Form) -> Result<(), TokenError> {
     match form.get("grant_type") {

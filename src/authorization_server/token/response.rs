@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::grant::Grant;
 use super::mint::AccessToken;
@@ -23,11 +24,21 @@ struct Success<'a> {
     /// Always what was granted, so that nobody has to guess; left out when nothing was.
     #[serde(skip_serializing_if = "str::is_empty")]
     scope: &'a str,
+    #[serde(flatten)]
+    own: &'a Map<String, Value>,
 }
 
 impl TokenResponse {
     pub(super) fn new(token: AccessToken, grant: Grant) -> Self {
         Self { token, grant }
+    }
+
+    pub(super) fn token(&self) -> &AccessToken {
+        &self.token
+    }
+
+    pub(super) fn grant(&self) -> &Grant {
+        &self.grant
     }
 
     pub(super) fn into_response(self) -> Response<Full<Bytes>> {
@@ -36,6 +47,7 @@ impl TokenResponse {
             token_type: "Bearer",
             expires_in: self.grant.lifetime().as_secs(),
             scope: self.grant.scopes().as_str(),
+            own: self.grant.response_members(),
         };
         json(StatusCode::OK, &body)
     }

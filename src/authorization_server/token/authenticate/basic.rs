@@ -10,7 +10,7 @@ use crate::store::ClientAuthMethod;
 
 pub(super) fn read(header: &HeaderValue, form: &Form) -> Result<Credentials, TokenError> {
     let (id, secret) = decode(header)
-        .ok_or_else(|| TokenError::detailed(Fault::CLIENT, "the Authorization header is not well-formed Basic"))?;
+        .ok_or_else(|| TokenError::new(Fault::CLIENT).detailed("the Authorization header is not well-formed Basic"))?;
     // Some clients repeat their id in the body; RFC 6749 has nothing against it, as long as it is the same.
     if form.get("client_id").is_some_and(|repeated| repeated != id) {
         return Err(Fault::CLIENT_ID_DIFFERS.into());

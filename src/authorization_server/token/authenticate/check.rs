@@ -56,7 +56,7 @@ mod slow {
 
     impl SlowChecks {
         pub(super) async fn matches(&self, stored: &[StoredSecret], presented: &str) -> Result<bool, TokenError> {
-            let busy = |why| TokenError::detailed(Fault::UNAVAILABLE, why);
+            let busy = |why| TokenError::new(Fault::UNAVAILABLE).detailed(why);
             let place =
                 self.places.clone().try_acquire_owned().map_err(|_| busy("too many slow secrets are being checked"))?;
             let turn = self.running.clone().acquire_owned().await.map_err(TokenError::unavailable)?;

@@ -6,6 +6,6 @@ use crate::store::ClientAuthMethod;
 pub(super) fn read(secret: &str, form: &Form) -> Result<Credentials, TokenError> {
     let id = form
         .get("client_id")
-        .ok_or_else(|| TokenError::detailed(Fault::CLIENT, "the body has a client_secret and no client_id"))?;
+        .ok_or_else(|| TokenError::new(Fault::CLIENT).detailed("the body has a client_secret and no client_id"))?;
     Credentials::new(id, secret.to_owned(), ClientAuthMethod::ClientSecretPost)
 }

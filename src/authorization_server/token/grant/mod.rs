@@ -1,0 +1,129 @@
+//! What the client gets (RFC 6749 §3.3, RFC 8707 §2): [`AuthenticatedClient`] → [`Grant`].
+
+mod hook;
+mod rules;
+
+use std::time::Duration;
+
+use http::Extensions;
+use serde_json::{Map, Value};
+
+pub(in crate::authorization_server) use self::hook::DynGrantHook;
+pub use self::hook::{GrantHook, GrantRefusal, PendingGrant};
+pub use self::rules::ClientRules;
+use super::authenticate::AuthenticatedClient;
+use super::request::TokenRequest;
+use crate::audience::Audience;
+use crate::authorization_server::error::{Fault, TokenError};
+use crate::scope::Scopes;
+
+/// What a server grants where neither the request nor the client says, and what nobody may exceed.
+#[derive(Debug)]
+pub(in crate::authorization_server) struct GrantPolicy {
+    pub(in crate::authorization_server) rules: ClientRules,
+    pub(in crate::authorization_server) default_scopes: Scopes,
+    pub(in crate::authorization_server) lifetime: Duration,
+    pub(in crate::authorization_server) hook: Option<Box<dyn DynGrantHook>>,
+}
+
+/// What a client was granted; only [`GrantPolicy::grant`] makes one.
+#[derive(Debug)]
+pub(super) struct Grant(PendingGrant);
+
+impl Grant {
+    pub(super) fn client(&self) -> &AuthenticatedClient {
+        &self.0.client
+    }
+
+    pub(super) fn scopes(&self) -> &Scopes {
+        &self.0.scopes
+    }
+
+    pub(super) fn audiences(&self) -> &[Audience] {
+        &self.0.audiences
+    }
+
+    pub(super) fn lifetime(&self) -> Duration {
+        self.0.lifetime
+    }
+
+    /// Claims beside the standard ones.
+    pub(super) fn claims(&self) -> &Map<String, Value> {
+        &self.0.claims
+    }
+
+    /// Members of the response beside the standard ones.
+    pub(super) fn response_members(&self) -> &Map<String, Value> {
+        &self.0.response_members
+    }
+}
+
+impl GrantPolicy {
+    pub(super) async fn grant(
+        &self,
+        client: AuthenticatedClient,
+        request: &TokenRequest,
+        extensions: &Extensions,
+    ) -> Result<Grant, TokenError> {
+        if !client.may_use_grant() {
+            return Err(TokenError::new(Fault::GRANT_NOT_ALLOWED).of(client.id()));
+        }
+        let audiences = self.audiences(&client, &request.resources)?;
+        let scopes = self.scopes(&client, request.scopes.as_ref(), &audiences)?;
+        let lifetime = client.token_lifetime().unwrap_or(self.lifetime);
+        let mut pending = PendingGrant::new(client, scopes, audiences, lifetime);
+        if let Some(hook) = &self.hook {
+            hook.decide(&mut pending, extensions).await.map_err(|refusal| refusal.into_error(&pending.client))?;
+            self.bound(&mut pending);
+        }
+        Ok(Grant(pending))
+    }
+
+    /// Never every audience that the client may ask for: a token for one API must not open another.
+    fn audiences(&self, client: &AuthenticatedClient, requested: &[Audience]) -> Result<Vec<Audience>, TokenError> {
+        if requested.is_empty() {
+            let default = client.default_audience().or(self.rules.default_audience_of(client));
+            let default = default.ok_or_else(|| TokenError::new(Fault::NO_RESOURCE).of(client.id()))?;
+            return Ok(vec![default.clone()]);
+        }
+        let mut granted = Vec::new();
+        for audience in requested {
+            if !self.rules.may_have_audience(client, audience) {
+                let detail = format!("it may not have a token for {audience}");
+                return Err(TokenError::new(Fault::RESOURCE).of(client.id()).detailed(detail));
+            }
+            if !granted.contains(audience) {
+                granted.push(audience.clone());
+            }
+        }
+        Ok(granted)
+    }
+
+    fn scopes(
+        &self,
+        client: &AuthenticatedClient,
+        requested: Option<&Scopes>,
+        audiences: &[Audience],
+    ) -> Result<Scopes, TokenError> {
+        let Some(requested) = requested else {
+            let default = client.default_scopes().unwrap_or(&self.default_scopes).intersection(client.scopes());
+            return Ok(self.rules.scopes_at(&default, audiences));
+        };
+        if let Some(stray) = requested.iter().find(|scope| !client.scopes().contains(scope)) {
+            let detail = format!("it may not have the scope {stray}");
+            return Err(TokenError::new(Fault::SCOPE).of(client.id()).detailed(detail));
+        }
+        let granted = self.rules.scopes_at(requested, audiences);
+        if granted.is_empty() {
+            let detail = format!("none of the scopes `{requested}` is allowed at each of the resources");
+            return Err(TokenError::new(Fault::SCOPE).of(client.id()).detailed(detail));
+        }
+        Ok(granted)
+    }
+
+    /// A hook may extend the scopes, but not beyond what the server knows, nor what each resource allows.
+    fn bound(&self, pending: &mut PendingGrant) {
+        let known = self.rules.known_scopes().unwrap_or(pending.client.scopes());
+        pending.scopes = self.rules.scopes_at(&pending.scopes.intersection(known), &pending.audiences);
+    }
+}

@@ -1,0 +1,168 @@
+//! Events: what happened to whom, for audit logs, alarms and counters.
+//!
+//! 1. Every outcome is an [`Event`]: issued, authentication failed, refused; admitted, rejected.
+//! 2. An event carries no secret and no token, only names and reasons, and the extensions of its request, where a
+//!    layer outside can leave an address or a request id.
+//! 3. No answer waits for a listener: events that find the [queue](channel) full are dropped, and
+//!    [counted](EventReceiver::dropped).
+//!
+//! # Deployment caveat
+//!
+//! The client id of a failed authentication is what the caller claimed. It is bounded (255 printable ASCII
+//! characters), but do not make a metric label of it.
+//!
+//! # Example
+//!
+//! ```
+//! use tower_client_credentials::{AuthorizationServer, KeyRing, MemoryStore, event};
+//!
+//! let (events, mut listener) = event::channel();
+//! let server = AuthorizationServer::builder("https://auth.example.com", KeyRing::generate()?, MemoryStore::default())
+//!     .events(events.clone())
+//!     .build()?;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let (events, mut listener) = event::channel(); drop(events);
+//! tokio::spawn(async move {
+//!     while let Some(event) = listener.recv().await {
+//!         println!("{:?} by {:?}", event.outcome, event.client_id);
+//!     }
+//! });
+//! # Ok(()) }
+//! # main()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use http::Extensions;
+use tokio::sync::mpsc;
+
+use crate::audience::Audience;
+use crate::authorization_server::TokenError;
+use crate::client_id::ClientId;
+use crate::resource_server::BearerError;
+use crate::scope::Scopes;
+
+/// Something that was decided.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Event {
+    /// When, by the clock of the server or verifier.
+    pub at: SystemTime,
+    /// What was decided.
+    pub outcome: Outcome,
+    /// Who asked: proven where the outcome is `Issued` or `Admitted`, else what the caller claimed, if anything.
+    pub client_id: Option<ClientId>,
+    /// The extensions of the request.
+    pub extensions: Extensions,
+}
+
+/// What was decided.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The token endpoint issued a token.
+    #[non_exhaustive]
+    Issued {
+        /// Its name (`jti`).
+        token_id: String,
+        /// What it may do.
+        scopes: Scopes,
+        /// Which APIs it is for.
+        audiences: Vec<Audience>,
+    },
+    /// The token endpoint could not tell who asked.
+    AuthenticationFailed(TokenError),
+    /// The token endpoint knew who asked, or did not need to, and issued no token.
+    Refused(TokenError),
+    /// A protected route let a request through.
+    #[non_exhaustive]
+    Admitted {
+        /// The name of its token (`jti`).
+        token_id: String,
+    },
+    /// A protected route did not let a request through.
+    Rejected(BearerError),
+}
+
+/// How many events wait for a listener, unless told otherwise.
+const QUEUED: usize = 1_024;
+
+/// A queue of 1,024 events: the sender goes into servers and layers, the receiver to a task of yours.
+#[must_use]
+pub fn channel() -> (EventSender, EventReceiver) {
+    channel_with_capacity(QUEUED)
+}
+
+/// A queue of another length, at least 1.
+#[must_use]
+pub fn channel_with_capacity(events: usize) -> (EventSender, EventReceiver) {
+    let (sender, receiver) = mpsc::channel(events.max(1));
+    let dropped = Arc::new(AtomicU64::new(0));
+    (EventSender { sender, dropped: dropped.clone() }, EventReceiver { receiver, dropped })
+}
+
+/// Where events go; a clone goes to the same place.
+#[derive(Clone, Debug)]
+pub struct EventSender {
+    sender: mpsc::Sender<Event>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl EventSender {
+    /// Queues the event, or drops and counts it. Never waits.
+    pub(crate) fn send(&self, event: Event) {
+        if self.sender.try_send(event).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Where events arrive.
+#[derive(Debug)]
+pub struct EventReceiver {
+    receiver: mpsc::Receiver<Event>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl EventReceiver {
+    /// The next event; `None` once every sender is gone.
+    pub async fn recv(&mut self) -> Option<Event> {
+        self.receiver.recv().await
+    }
+
+    /// The next event if there is one.
+    pub fn try_recv(&mut self) -> Option<Event> {
+        self.receiver.try_recv().ok()
+    }
+
+    /// How many events found the queue full, and were dropped.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::{Event, Outcome, channel_with_capacity};
+
+    fn event() -> Event {
+        let outcome = Outcome::Admitted { token_id: "t".to_owned() };
+        Event { at: SystemTime::UNIX_EPOCH, outcome, client_id: None, extensions: http::Extensions::new() }
+    }
+
+    #[test]
+    fn a_full_queue_drops_and_counts_and_never_waits() {
+        let (sender, mut receiver) = channel_with_capacity(2);
+        (0..5).for_each(|_| sender.send(event()));
+        assert_eq!(receiver.dropped(), 3);
+        assert!(receiver.try_recv().is_some() && receiver.try_recv().is_some());
+        assert!(receiver.try_recv().is_none());
+    }
+}
