@@ -18,18 +18,15 @@
 //!
 //! let (events, mut listener) = event::channel();
 //! let server = AuthorizationServer::builder("https://auth.example.com", KeyRing::generate()?, MemoryStore::default())
-//!     .events(events.clone())
+//!     .events(events)
 //!     .build()?;
 //!
-//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let (events, mut listener) = event::channel(); drop(events);
-//! tokio::spawn(async move {
+//! let audit = async move {
 //!     while let Some(event) = listener.recv().await {
 //!         println!("{:?} by {:?}", event.outcome, event.client_id);
 //!     }
-//! });
-//! # Ok(()) }
-//! # main()?;
+//! };
+//! # drop(audit);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

@@ -92,10 +92,13 @@ impl Scopes {
     /// The set with one more scope.
     #[must_use]
     pub fn with(&self, scope: &Scope) -> Self {
-        if self.contains(scope) {
-            return self.clone();
-        }
-        join(self.iter().chain([scope.as_str()]))
+        self.union(&scope.clone().into())
+    }
+
+    /// The scopes of both.
+    #[must_use]
+    pub fn union(&self, others: &Self) -> Self {
+        join(self.iter().chain(others.iter().filter(|scope| !self.contains(scope))))
     }
 
     /// The scopes that are in `others` as well.

@@ -18,6 +18,29 @@ pub(super) enum Endpoint {
     Metadata,
 }
 
+/// Where an endpoint that can be turned off is put.
+#[derive(Clone, Debug, Default)]
+pub(super) enum PathSetting {
+    #[default]
+    Default,
+    At(String),
+    Off,
+}
+
+impl PathSetting {
+    pub(super) fn new(path: Option<&str>) -> Self {
+        path.map_or(Self::Off, |path| Self::At(path.to_owned()))
+    }
+
+    pub(super) fn or(self, default: Option<String>) -> Option<String> {
+        match self {
+            Self::Default => default,
+            Self::At(path) => Some(path),
+            Self::Off => None,
+        }
+    }
+}
+
 /// The path of each endpoint.
 #[derive(Clone, Debug)]
 pub(super) struct Endpoints {

@@ -48,7 +48,7 @@ use http::{Extensions, HeaderValue};
 
 use self::body::BodyLimits;
 use self::document::Document;
-use self::endpoint::{Endpoint, Endpoints};
+use self::endpoint::{Endpoint, Endpoints, PathSetting};
 pub use self::error::{TokenError, TokenErrorKind};
 pub use self::future::ResponseFuture;
 pub use self::layer::TokenEndpointLayer;
@@ -165,8 +165,8 @@ pub struct AuthorizationServerBuilder {
     events: Option<EventSender>,
     public_url: Option<String>,
     token_path: Option<String>,
-    jwks_path: Option<Option<String>>,
-    metadata_path: Option<Option<String>>,
+    jwks_path: PathSetting,
+    metadata_path: PathSetting,
     response_types: Vec<String>,
     cross_origin: bool,
     body_limits: BodyLimits,
@@ -189,8 +189,8 @@ impl AuthorizationServerBuilder {
             events: None,
             public_url: None,
             token_path: None,
-            jwks_path: None,
-            metadata_path: None,
+            jwks_path: PathSetting::Default,
+            metadata_path: PathSetting::Default,
             response_types: Vec::new(),
             cross_origin: false,
             body_limits: BodyLimits::default(),
@@ -309,7 +309,7 @@ impl AuthorizationServerBuilder {
     /// The path of the key set: `/.well-known/jwks.json` below the issuer's path by default. `None` turns it off.
     #[must_use]
     pub fn jwks_path<'a>(mut self, path: impl Into<Option<&'a str>>) -> Self {
-        self.jwks_path = Some(path.into().map(str::to_owned));
+        self.jwks_path = PathSetting::new(path.into());
         self
     }
 
@@ -317,7 +317,7 @@ impl AuthorizationServerBuilder {
     /// `/.well-known/oauth-authorization-server` before the issuer's path. `None` turns it off.
     #[must_use]
     pub fn metadata_path<'a>(mut self, path: impl Into<Option<&'a str>>) -> Self {
-        self.metadata_path = Some(path.into().map(str::to_owned));
+        self.metadata_path = PathSetting::new(path.into());
         self
     }
 
@@ -378,8 +378,8 @@ impl AuthorizationServerBuilder {
         check_lifetime(self.lifetime).map_err(ConfigError::Lifetime)?;
         let mut endpoints = Endpoints::of(&issuer);
         endpoints.token = self.token_path.unwrap_or(endpoints.token);
-        endpoints.jwks = self.jwks_path.unwrap_or(endpoints.jwks);
-        endpoints.metadata = self.metadata_path.unwrap_or(endpoints.metadata);
+        endpoints.jwks = self.jwks_path.or(endpoints.jwks);
+        endpoints.metadata = self.metadata_path.or(endpoints.metadata);
         endpoints.check()?;
         let metadata = Metadata {
             issuer: &issuer,

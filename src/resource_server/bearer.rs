@@ -20,6 +20,16 @@ impl<'a> BearerToken<'a> {
         }
     }
 
+    /// Looks at the `access_token` of the query as well (§2.3); a request has one token, at one place (§2).
+    pub(super) fn read_also_in_query(headers: &'a HeaderMap, query: &'a str) -> Result<Self, BearerError> {
+        let mut tokens = query.split('&').filter_map(|pair| pair.strip_prefix("access_token="));
+        match (tokens.next(), tokens.next(), headers.contains_key(AUTHORIZATION)) {
+            (None, ..) => Self::read(headers),
+            (Some(token), None, false) if is_token68(token) => Ok(Self(token)),
+            _ => Err(BearerError::InvalidRequest),
+        }
+    }
+
     /// `Bearer 1*SP token68`. Another scheme is nothing to us.
     fn parse(header: &'a [u8]) -> Result<Self, BearerError> {
         let (scheme, rest) = header.split_at_checked(6).ok_or(BearerError::NoCredentials)?;
@@ -46,7 +56,7 @@ fn is_token68(text: &str) -> bool {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{BearerError, BearerToken};
+    use super::{AUTHORIZATION, BearerError, BearerToken, HeaderMap};
 
     fn parse(header: &str) -> Result<&str, BearerError> {
         BearerToken::parse(header.as_bytes()).map(BearerToken::as_str)
@@ -73,6 +83,21 @@ mod tests {
         {
             assert!(matches!(parse(header), Err(BearerError::InvalidRequest)), "{header}");
         }
+    }
+
+    #[test]
+    fn the_query_has_one_token_or_the_header_has() {
+        let (none, mut some) = (HeaderMap::new(), HeaderMap::new());
+        some.insert(AUTHORIZATION, http::HeaderValue::from_static("Bearer a"));
+        let read =
+            |headers, query| BearerToken::read_also_in_query(headers, query).map(|token| token.as_str().to_owned());
+        assert_eq!(read(&none, "x=1&access_token=a.b").as_deref(), Ok("a.b"));
+        assert_eq!(read(&some, "x=1").as_deref(), Ok("a"));
+        assert_eq!(read(&none, "x=1&xaccess_token=b"), Err(BearerError::NoCredentials));
+        for query in ["access_token=a&access_token=a", "access_token=", "access_token=%20"] {
+            assert_eq!(read(&none, query), Err(BearerError::InvalidRequest), "{query}");
+        }
+        assert_eq!(read(&some, "access_token=a"), Err(BearerError::InvalidRequest));
     }
 
     proptest! {

@@ -7,6 +7,7 @@ use http_body_util::Full;
 
 use super::verify::InvalidToken;
 use crate::audience::Audience;
+use crate::client_id::ClientId;
 use crate::scope::Scopes;
 
 /// Why a request did not reach the protected service.
@@ -25,9 +26,15 @@ pub enum BearerError {
     /// A token that did not pass verification: 401 `invalid_token`.
     #[error("the token is refused: {0}")]
     InvalidToken(#[from] InvalidToken),
-    /// A good token without one of these scopes: 403 `insufficient_scope`.
-    #[error("the token lacks one of the scopes `{0}`")]
-    InsufficientScope(Scopes),
+    /// A good token without the scopes that the route asks for: 403 `insufficient_scope`.
+    #[error("the token of client `{client_id}` has the scopes `{granted}`, which are not enough here")]
+    #[non_exhaustive]
+    InsufficientScope {
+        /// The client that the token was issued to.
+        client_id: ClientId,
+        /// The scopes of the token.
+        granted: Scopes,
+    },
 }
 
 impl BearerError {
@@ -38,7 +45,16 @@ impl BearerError {
             Self::NoCredentials => None,
             Self::InvalidRequest => Some("invalid_request"),
             Self::InvalidToken(_) => Some("invalid_token"),
-            Self::InsufficientScope(_) => Some("insufficient_scope"),
+            Self::InsufficientScope { .. } => Some("insufficient_scope"),
+        }
+    }
+
+    /// The client, where the token was good and said who it is.
+    #[must_use]
+    pub const fn client_id(&self) -> Option<&ClientId> {
+        match self {
+            Self::InsufficientScope { client_id, .. } => Some(client_id),
+            _ => None,
         }
     }
 
@@ -48,7 +64,7 @@ impl BearerError {
         match self {
             Self::NoCredentials | Self::InvalidToken(_) => StatusCode::UNAUTHORIZED,
             Self::InvalidRequest => StatusCode::BAD_REQUEST,
-            Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
+            Self::InsufficientScope { .. } => StatusCode::FORBIDDEN,
         }
     }
 }
@@ -83,7 +99,7 @@ impl Challenges {
             BearerError::NoCredentials => &self.no_credentials,
             BearerError::InvalidRequest => &self.invalid_request,
             BearerError::InvalidToken(_) => &self.invalid_token,
-            BearerError::InsufficientScope(_) => &self.insufficient_scope,
+            BearerError::InsufficientScope { .. } => &self.insufficient_scope,
         };
         let mut response = Response::new(Full::default());
         *response.status_mut() = error.status();

@@ -3,7 +3,9 @@
 use tower::Layer;
 
 use super::challenge::Challenges;
+use super::required::RequiredScopes;
 use super::{BearerAuth, Verifier};
+use crate::event::EventSender;
 use crate::scope::{Scope, Scopes};
 
 /// Lets a request through only with a token that its [`Verifier`] accepts, and hands the proof on.
@@ -35,23 +37,86 @@ use crate::scope::{Scope, Scopes};
 #[derive(Clone, Debug)]
 pub struct BearerAuthLayer {
     pub(super) verifier: Verifier,
-    pub(super) required: Scopes,
+    pub(super) required: RequiredScopes,
     pub(super) challenges: Challenges,
+    pub(super) optional: bool,
+    pub(super) token_in_query: bool,
+    pub(super) remove_authorization: bool,
+    pub(super) events: Option<EventSender>,
 }
 
 impl BearerAuthLayer {
     /// Lets in whatever this verifier accepts.
     #[must_use]
     pub fn new(verifier: Verifier) -> Self {
-        let challenges = Challenges::new(verifier.audience(), &Scopes::NONE);
-        Self { verifier, required: Scopes::NONE, challenges }
+        Self {
+            challenges: Challenges::new(verifier.audience(), &Scopes::NONE),
+            verifier,
+            required: RequiredScopes::default(),
+            optional: false,
+            token_in_query: false,
+            remove_authorization: false,
+            events: None,
+        }
     }
 
     /// Asks for one more scope; a token must have all of them. None by default.
     #[must_use]
-    pub fn require_scope(mut self, scope: Scope) -> Self {
-        self.required = self.required.with(&scope);
-        self.challenges = Challenges::new(self.verifier.audience(), &self.required);
+    pub fn require_scope(self, scope: Scope) -> Self {
+        self.require_scopes([scope])
+    }
+
+    /// Asks for more scopes; a token must have all of them.
+    #[must_use]
+    pub fn require_scopes(mut self, scopes: impl Into<Scopes>) -> Self {
+        self.required = self.required.and(&scopes.into());
+        self.named()
+    }
+
+    /// Asks for at least one of these scopes, besides all that are [required](Self::require_scope).
+    ///
+    /// An empty set lets nobody in.
+    #[must_use]
+    pub fn require_any_scope(mut self, scopes: impl Into<Scopes>) -> Self {
+        self.required = self.required.and_any_of(scopes.into());
+        self.named()
+    }
+
+    fn named(mut self) -> Self {
+        self.challenges = Challenges::new(self.verifier.audience(), &self.required.named());
+        self
+    }
+
+    /// Lets requests without a bearer token through as well, without a
+    /// [`VerifiedToken`](super::VerifiedToken). A token that is there must be good, and have the required scopes.
+    #[must_use]
+    pub fn optional(mut self) -> Self {
+        self.optional = true;
+        self
+    }
+
+    /// Takes the `Authorization` header away before the request goes on, so that the wrapped service cannot pass
+    /// the token on to somebody else. Off by default; the value is marked as sensitive in any case.
+    #[must_use]
+    pub fn remove_authorization(mut self) -> Self {
+        self.remove_authorization = true;
+        self
+    }
+
+    /// Reads the token from the query parameter `access_token` as well (RFC 6750 §2.3).
+    ///
+    /// Dangerous: URLs end up in logs, histories and `Referer` headers, and the token with them. For clients that
+    /// cannot set a header, on responses that nobody caches.
+    #[must_use]
+    pub fn dangerous_token_in_query(mut self) -> Self {
+        self.token_in_query = true;
+        self
+    }
+
+    /// Where [events](crate::event) go. Nowhere by default.
+    #[must_use]
+    pub fn events(mut self, events: EventSender) -> Self {
+        self.events = Some(events);
         self
     }
 }

@@ -38,6 +38,7 @@ mod claims;
 mod extract;
 mod future;
 mod layer;
+mod required;
 mod service;
 mod verified_token;
 mod verify;

@@ -11,6 +11,7 @@ use super::bearer::BearerToken;
 use super::challenge::BearerError;
 use super::future::ResponseFuture;
 use super::{BearerAuthLayer, VerifiedToken};
+use crate::event::{Event, Outcome};
 use crate::response_body::ResponseBody;
 
 /// A service that only requests with a verified token reach; made by [`BearerAuthLayer`].
@@ -42,16 +43,59 @@ impl<S> BearerAuth<S> {
 }
 
 impl BearerAuthLayer {
-    /// Decides over a request; the proof is the only way in.
-    fn admit<B>(&self, request: &Request<B>) -> Result<VerifiedToken, BearerError> {
-        let token = match request.extensions().get::<VerifiedToken>() {
-            Some(token) if token.is_by(&self.verifier) => token.clone(),
-            _ => self.verifier.verify(BearerToken::read(request.headers())?.as_str())?,
+    /// Decides over a request; the proof is the only way in, but where credentials are optional.
+    fn admit<B>(&self, request: &Request<B>) -> Result<Option<VerifiedToken>, BearerError> {
+        let token = match self.verified(request) {
+            Err(BearerError::NoCredentials) if self.optional => return Ok(None),
+            token => token?,
         };
-        if !token.scopes().contains_all(&self.required) {
-            return Err(BearerError::InsufficientScope(self.required.clone()));
+        if !self.required.are_in(token.scopes()) {
+            let (client_id, granted) = (token.client_id().clone(), token.scopes().clone());
+            return Err(BearerError::InsufficientScope { client_id, granted });
         }
-        Ok(token)
+        Ok(Some(token))
+    }
+
+    /// A layer of the same verifier further outside may have done the work.
+    fn verified<B>(&self, request: &Request<B>) -> Result<VerifiedToken, BearerError> {
+        match request.extensions().get::<VerifiedToken>() {
+            Some(token) if token.is_by(&self.verifier) => Ok(token.clone()),
+            _ => Ok(self.verifier.verify(self.bearer(request)?.as_str())?),
+        }
+    }
+
+    fn bearer<'a, B>(&self, request: &'a Request<B>) -> Result<BearerToken<'a>, BearerError> {
+        match request.uri().query() {
+            Some(query) if self.token_in_query => BearerToken::read_also_in_query(request.headers(), query),
+            _ => BearerToken::read(request.headers()),
+        }
+    }
+
+    fn hand_on<B>(&self, token: VerifiedToken, request: &mut Request<B>) {
+        if self.remove_authorization {
+            request.headers_mut().remove(AUTHORIZATION);
+        } else if let Some(value) = request.headers_mut().get_mut(AUTHORIZATION) {
+            value.set_sensitive(true);
+        }
+        request.extensions_mut().insert(token);
+    }
+
+    fn report<B>(&self, request: &Request<B>, decision: &Result<Option<VerifiedToken>, BearerError>) {
+        if let Err(error) = decision {
+            tracing::info!(%error, "refused a request to a protected route");
+        }
+        let Some(events) = &self.events else { return };
+        let (outcome, client_id) = match decision {
+            Ok(None) => return,
+            Ok(Some(token)) => (Outcome::Admitted { token_id: token.token_id().to_owned() }, Some(token.client_id())),
+            Err(error) => (Outcome::Rejected(error.clone()), error.client_id()),
+        };
+        events.send(Event {
+            at: self.verifier.now(),
+            outcome,
+            client_id: client_id.cloned(),
+            extensions: request.extensions().clone(),
+        });
     }
 }
 
@@ -68,18 +112,16 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        match self.gate.admit(&request) {
+        let decision = self.gate.admit(&request);
+        self.gate.report(&request, &decision);
+        match decision {
             Ok(token) => {
-                if let Some(value) = request.headers_mut().get_mut(AUTHORIZATION) {
-                    value.set_sensitive(true);
+                if let Some(token) = token {
+                    self.gate.hand_on(token, &mut request);
                 }
-                request.extensions_mut().insert(token);
                 ResponseFuture::inner(self.inner.call(request))
             }
-            Err(error) => {
-                tracing::info!(%error, "refused a request to a protected route");
-                ResponseFuture::refused(self.gate.challenges.answer(error))
-            }
+            Err(error) => ResponseFuture::refused(self.gate.challenges.answer(error)),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -63,6 +63,10 @@ impl Verifier {
     #[must_use]
     pub fn audience(&self) -> &Audience {
         &self.0.audience
+    }
+
+    pub(super) fn now(&self) -> SystemTime {
+        self.0.clock.now()
     }
 
     /// Whether both are the same verifier, so that what one proved holds for the other.

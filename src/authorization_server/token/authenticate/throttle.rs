@@ -37,12 +37,15 @@ struct Window {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key(ClientId, Option<IpAddr>);
+enum Key {
+    Address(ClientId, Option<IpAddr>),
+    Id(ClientId),
+}
 
 /// An attempt at a secret that a person chose. It counts as a failure until it is known to be none, so that
 /// attempts at the same time are counted too.
 #[must_use]
-pub(super) struct Attempt(Option<[Key; 2]>);
+pub(super) struct Attempt(Vec<Key>);
 
 impl Throttle {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
@@ -51,34 +54,32 @@ impl Throttle {
 
     /// Asks leave to check a secret that a person chose.
     pub(super) fn attempt(&self, id: &ClientId, peer: Option<IpAddr>) -> Result<Attempt, TokenError> {
-        let keys = [Key(id.clone(), peer.map(network)), Key(id.clone(), None)];
-        let [by_address, by_id] = &keys;
+        // Callers whose address is not known share one.
+        let limits =
+            [(Key::Address(id.clone(), peer.map(network)), CHOSEN_BY_ADDRESS), (Key::Id(id.clone()), CHOSEN_BY_ID)];
         self.with_window(|window| {
-            let within = match peer {
-                Some(_) => window.count(by_address) < CHOSEN_BY_ADDRESS && window.count(by_id) < CHOSEN_BY_ID,
-                // Without an address, all callers share the stricter limit.
-                None => window.count(by_id) < CHOSEN_BY_ADDRESS,
-            };
+            let within = limits.iter().all(|(key, limit)| window.count(key) < *limit);
             if within {
-                keys.iter().skip(usize::from(peer.is_none())).for_each(|key| window.add(key));
+                for (key, _) in &limits {
+                    window.add(key);
+                }
             }
             within
         })?;
-        Ok(Attempt(Some(keys)))
+        Ok(Attempt(limits.map(|(key, _)| key).into()))
     }
 
     /// Takes back an attempt that was none of guessing.
     pub(super) fn forgive(&self, attempt: Attempt) {
-        let Attempt(Some(keys)) = attempt else { return };
         let _ = self.with_window(|window| {
-            keys.iter().for_each(|key| window.subtract(key));
+            attempt.0.iter().for_each(|key| window.subtract(key));
             true
         });
     }
 
     /// Counts a wrong generated secret; an error beyond the limit.
     pub(super) fn failed(&self, id: &ClientId, peer: Option<IpAddr>) -> Result<(), TokenError> {
-        let key = Key(id.clone(), peer.map(network));
+        let key = Key::Address(id.clone(), peer.map(network));
         self.with_window(|window| {
             window.add(&key);
             window.count(&key) <= GENERATED_BY_ADDRESS
@@ -153,6 +154,7 @@ mod tests {
         (Throttle::new(Arc::new(clock.clone())), clock)
     }
 
+    #[allow(clippy::unnecessary_wraps)] // as the calls want it
     fn peer(last: u8) -> Option<IpAddr> {
         Some([192, 0, 2, last].into())
     }
@@ -172,7 +174,7 @@ mod tests {
     #[test]
     fn attempts_at_a_chosen_secret_are_limited_by_address_and_by_id() {
         let (throttle, _) = throttle();
-        let allowed = |last| (0..CHOSEN_BY_ID + 1).take_while(|_| throttle.attempt(&ID, peer(last)).is_ok()).count();
+        let allowed = |last| (0..=CHOSEN_BY_ID).take_while(|_| throttle.attempt(&ID, peer(last)).is_ok()).count();
         assert_eq!(allowed(1), 10);
         let elsewhere: usize = (2..20).map(allowed).sum();
         assert_eq!(elsewhere, 90, "the id as a whole has a hundred");
@@ -186,6 +188,16 @@ mod tests {
             throttle.forgive(throttle.attempt(&ID, peer(1)).unwrap());
         }
         assert!(throttle.attempt(&ID, peer(1)).is_ok());
+    }
+
+    #[test]
+    fn without_an_address_all_callers_of_an_id_share_one() {
+        let (throttle, _) = throttle();
+        for _ in 0..CHOSEN_BY_ADDRESS {
+            throttle.forgive(throttle.attempt(&ID, None).unwrap());
+            let _counted = throttle.attempt(&ID, None).unwrap();
+        }
+        assert!(throttle.attempt(&ID, None).is_err());
     }
 
     #[test]
