@@ -19,8 +19,8 @@ mod uri;
 
 pub use self::audience::{Audience, InvalidAudience};
 pub use self::authorization_server::{
-    AuthorizationServer, AuthorizationServerBuilder, ClientRules, ConfigError, EndpointService, GrantHook,
-    GrantRefusal, PendingGrant, TokenEndpoint, TokenEndpointLayer, TokenError, TokenErrorKind,
+    AuthorizationServer, AuthorizationServerBuilder, ClientRules, ConfigError, EndpointService, ForwardGrantsLayer,
+    GrantHook, GrantRefusal, PendingGrant, TokenEndpoint, TokenEndpointLayer, TokenError, TokenErrorKind,
 };
 pub use self::client_id::{ClientId, InvalidClientId};
 #[cfg(any(test, feature = "test-util"))]

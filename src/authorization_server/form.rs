@@ -61,7 +61,7 @@ impl Form {
 }
 
 /// Exactly one content type, `application/x-www-form-urlencoded`, with or without parameters.
-fn is_form(headers: &HeaderMap) -> bool {
+pub(super) fn is_form(headers: &HeaderMap) -> bool {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let (Some(content_type), None) = (types.next(), types.next()) else { return false };
     let essence = content_type.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();

@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 
 use super::AuthorizationServer;
-use super::body::ReadBody;
+use super::body::{BodyError, ReadBody};
 use super::endpoint::Endpoint;
 use crate::response_body::ResponseBody;
 
@@ -99,6 +99,17 @@ impl<B: Body> EndpointFuture<B> {
         };
         Self { state }
     }
+
+    /// The token endpoint's answer to a request whose body was read.
+    pub(super) fn answering(server: AuthorizationServer, head: Parts, body: Result<Bytes, BodyError>) -> Self {
+        Self { state: State::answering(server, head, body) }
+    }
+}
+
+impl<B> State<B> {
+    fn answering(server: AuthorizationServer, head: Parts, body: Result<Bytes, BodyError>) -> Self {
+        Self::Answering { answer: Box::pin(async move { server.inner.token.answer(&head, body).await }) }
+    }
 }
 
 impl<B> Future for EndpointFuture<B>
@@ -114,9 +125,7 @@ where
                 StateProjection::Reading { body, request } => {
                     let body = ready!(body.poll(cx));
                     match request.take() {
-                        Some((server, head)) => State::Answering {
-                            answer: Box::pin(async move { server.inner.token.answer(&head, body).await }),
-                        },
+                        Some((server, head)) => State::answering(server, head, body),
                         None => return Poll::Pending,
                     }
                 }

@@ -18,6 +18,7 @@ pub(super) use self::grant::{DynGrantHook, GrantPolicy};
 pub(super) use self::mint::Minter;
 pub(super) use self::report::Reporter;
 use self::request::TokenRequest;
+pub(super) use self::request::is_another_grant;
 use self::response::TokenResponse;
 use super::body::BodyError;
 use super::error::TokenError;

@@ -1,13 +1,14 @@
 //! The request for a token (RFC 6749 §4.4.2, RFC 8707 §2): `http` → [`TokenRequest`].
 
 use bytes::Bytes;
+use http::Method;
 use http::request::Parts;
 
 use super::authenticate::Credentials;
 use crate::audience::Audience;
 use crate::authorization_server::body::BodyError;
 use crate::authorization_server::error::{Fault, TokenError};
-use crate::authorization_server::form::{Form, decode_component};
+use crate::authorization_server::form::{Form, decode_component, is_form};
 use crate::scope::Scopes;
 
 /// A well-formed request of the client-credentials grant.
@@ -31,6 +32,18 @@ impl TokenRequest {
     }
 }
 
+/// Whether a request at the token path is none of ours: a form that names another grant, and ours nowhere.
+pub(in crate::authorization_server) fn is_another_grant(head: &Parts, body: &[u8]) -> bool {
+    head.method == Method::POST
+        && is_form(&head.headers)
+        && serde_urlencoded::from_bytes::<Vec<(String, String)>>(body).is_ok_and(|pairs| {
+            let mut grants = pairs.iter().filter(|(name, _)| name == "grant_type").map(|(_, value)| value).peekable();
+            grants.peek().is_some() && grants.all(|grant| !grant.is_empty() && grant != CLIENT_CREDENTIALS)
+        })
+}
+
+const CLIENT_CREDENTIALS: &str = "client_credentials";
+
 /// RFC 6749 §2.3.1: the credentials MUST NOT be in the request URI, where they end up in logs. Other parameters there
 /// are not read.
 fn no_credentials_in_query(query: &str) -> Result<(), TokenError> {
@@ -45,7 +58,7 @@ const CREDENTIALS: [&str; 2] = ["client_secret", "client_assertion"];
 
 fn grant_type(form: &Form) -> Result<(), TokenError> {
     match form.get("grant_type") {
-        Some("client_credentials") => Ok(()),
+        Some(CLIENT_CREDENTIALS) => Ok(()),
         Some(_) => Err(Fault::GRANT_TYPE.into()),
         None => Err(Fault::NO_GRANT_TYPE.into()),
     }

@@ -1,0 +1,184 @@
+//! [`ForwardGrantsLayer`]: our grant beside a token endpoint that is there already.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::{Either, Full};
+use pin_project_lite::pin_project;
+use tower::{BoxError, Layer, Service};
+
+use super::AuthorizationServer;
+use super::body::ReadBody;
+use super::endpoint::Endpoint;
+use super::future::EndpointFuture;
+use super::token::is_another_grant;
+use crate::response_body::ResponseBody;
+
+/// The request body that the wrapped service gets: its caller's as it came, or one that was read and is handed on
+/// byte for byte.
+pub type ForwardedBody<B> = Either<B, Full<Bytes>>;
+
+/// Like [`TokenEndpointLayer`](super::TokenEndpointLayer), but hands requests for other grants to the wrapped
+/// service, at the same token path.
+///
+/// 1. A form POST to the token path whose `grant_type` is another than `client_credentials` goes on, its body byte
+///    for byte as it came. Nothing else of it is looked at, and the wrapped service authenticates its clients itself.
+/// 2. Everything else at the token path, a form without `grant_type` among it, is answered here.
+/// 3. The body had to be read to know: the wrapped service takes a [`ForwardedBody`], which a
+///    `Service<Request<hyper::body::Incoming>>` does not. That is why this is a layer of its own.
+///
+/// # Deployment caveat
+///
+/// The metadata says `client_credentials` only, unless the service that knows the other grants publishes its own:
+/// turn ours off then, by [`metadata_path(None)`](super::AuthorizationServerBuilder::metadata_path).
+///
+/// # Example
+///
+/// ```
+/// use axum::{Router, routing::post};
+/// use tower::{Layer, ServiceExt};
+/// # use tower_client_credentials::{AuthorizationServer, ForwardGrantsLayer, KeyRing, MemoryStore};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = AuthorizationServer::new("https://auth.example.com", KeyRing::generate()?, MemoryStore::default())?;
+///
+/// let existing: Router = Router::new().route("/token", post(async |form: String| form));
+/// let service = ForwardGrantsLayer::new(server).layer(existing);
+///
+/// let request = http::Request::post("/token")
+///     .header("content-type", "application/x-www-form-urlencoded")
+///     .body(axum::body::Body::from("grant_type=authorization_code&code=1"))?;
+/// assert_eq!(service.oneshot(request).await?.status(), 200);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ForwardGrantsLayer {
+    server: AuthorizationServer,
+}
+
+impl ForwardGrantsLayer {
+    /// The endpoints of this server, in front of a service that knows other grants.
+    #[must_use]
+    pub fn new(server: AuthorizationServer) -> Self {
+        Self { server }
+    }
+}
+
+impl<S> Layer<S> for ForwardGrantsLayer {
+    type Service = ForwardGrants<S>;
+
+    fn layer(&self, inner: S) -> ForwardGrants<S> {
+        ForwardGrants { inner, server: self.server.clone() }
+    }
+}
+
+/// A service behind the endpoints of an authorization server, which gets the requests for other grants; made by
+/// [`ForwardGrantsLayer`].
+#[derive(Clone, Debug)]
+pub struct ForwardGrants<S> {
+    inner: S,
+    server: AuthorizationServer,
+}
+
+impl<S, B, R> Service<Request<B>> for ForwardGrants<S>
+where
+    S: Service<Request<ForwardedBody<B>>, Response = Response<R>> + Clone,
+    B: Body<Error: Into<BoxError>>,
+{
+    type Response = Response<ResponseBody<R>>;
+    type Error = S::Error;
+    type Future = ForwardGrantsFuture<S, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let state = match self.server.inner.endpoints.at(request.uri().path()) {
+            None => State::Inner { future: self.inner.call(request.map(Either::Left)) },
+            Some(Endpoint::Token) => {
+                // The service that is ready is this one; its clone may not be.
+                let clone = self.inner.clone();
+                let inner = std::mem::replace(&mut self.inner, clone);
+                let (head, body) = request.into_parts();
+                let body = ReadBody::new(body, self.server.inner.body_limits);
+                State::Reading { body, waiting: Some(Box::new((self.server.clone(), inner, head))) }
+            }
+            Some(endpoint) => State::Own { future: Box::pin(EndpointFuture::new(&self.server, endpoint, request)) },
+        };
+        ForwardGrantsFuture { state }
+    }
+}
+
+pin_project! {
+    /// The future of [`ForwardGrants`].
+    pub struct ForwardGrantsFuture<S, B>
+    where
+        S: Service<Request<ForwardedBody<B>>>,
+    {
+        #[pin]
+        state: State<S, B>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<S, B>
+    where
+        S: Service<Request<ForwardedBody<B>>>,
+    {
+        Reading { #[pin] body: ReadBody<B>, waiting: Option<Box<(AuthorizationServer, S, Parts)>> },
+        Inner { #[pin] future: S::Future },
+        Own { future: Pin<Box<EndpointFuture<B>>> },
+    }
+}
+
+impl<S, B, R> Future for ForwardGrantsFuture<S, B>
+where
+    S: Service<Request<ForwardedBody<B>>, Response = Response<R>>,
+    B: Body<Error: Into<BoxError>>,
+{
+    type Output = Result<Response<ResponseBody<R>>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let next = match state.as_mut().project() {
+                StateProjection::Reading { body, waiting } => {
+                    let body = ready!(body.poll(cx));
+                    let Some(waiting) = waiting.take() else { return Poll::Pending };
+                    let (server, mut inner, head) = *waiting;
+                    match body {
+                        Ok(body) if is_another_grant(&head, &body) => {
+                            let request = Request::from_parts(head, Either::Right(Full::new(body)));
+                            State::Inner { future: inner.call(request) }
+                        }
+                        body => State::Own { future: Box::pin(EndpointFuture::answering(server, head, body)) },
+                    }
+                }
+                StateProjection::Inner { future } => {
+                    return future.poll(cx).map_ok(|response| response.map(ResponseBody::inner));
+                }
+                StateProjection::Own { future } => {
+                    return future.as_mut().poll(cx).map(|response| Ok(response.map(ResponseBody::own)));
+                }
+            };
+            state.set(next);
+        }
+    }
+}
+
+impl<S, B> fmt::Debug for ForwardGrantsFuture<S, B>
+where
+    S: Service<Request<ForwardedBody<B>>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForwardGrantsFuture").finish_non_exhaustive()
+    }
+}
