@@ -42,7 +42,6 @@ impl Document {
             return method_not_allowed();
         }
         let unchanged = self.is_known_to(&head.headers);
-        // hyper leaves the body of an answer to HEAD out, and says its length all the same.
         let body = if unchanged { Bytes::new() } else { self.body.clone() };
         let mut response = Response::new(Full::new(body));
         let headers = response.headers_mut();

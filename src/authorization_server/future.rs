@@ -5,8 +5,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body;
 use http_body_util::Full;
 use pin_project_lite::pin_project;
@@ -74,6 +75,7 @@ pin_project! {
     pub(super) struct EndpointFuture<B> {
         #[pin]
         state: State<B>,
+        is_head: bool,
     }
 }
 
@@ -89,6 +91,7 @@ pin_project! {
 impl<B: Body> EndpointFuture<B> {
     pub(super) fn new(server: &AuthorizationServer, endpoint: Endpoint, request: Request<B>) -> Self {
         let (head, body) = request.into_parts();
+        let is_head = head.method == Method::HEAD;
         let state = match endpoint {
             Endpoint::Token => State::Reading {
                 body: ReadBody::new(body, server.inner.body_limits),
@@ -97,7 +100,7 @@ impl<B: Body> EndpointFuture<B> {
             Endpoint::Jwks => State::Ready { response: Some(server.inner.jwks.answer(&head)) },
             Endpoint::Metadata => State::Ready { response: Some(server.inner.metadata.answer(&head)) },
         };
-        Self { state }
+        Self { state, is_head }
     }
 
     /// The token endpoint's answer to a request whose body was read.
@@ -112,6 +115,17 @@ impl<B> State<B> {
     }
 }
 
+/// What HEAD gets of an answer: no body, and the length that it would have (RFC 9110 §9.3.2). hyper sees to that over
+/// HTTP/1.1 and not over HTTP/2, where a body is an error to the client.
+fn without_body(response: OwnResponse) -> OwnResponse {
+    let length = response.body().size_hint().exact().filter(|length| *length > 0);
+    let mut response = response.map(|_| Full::default());
+    if let Some(length) = length {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
+    response
+}
+
 impl<B> Future for EndpointFuture<B>
 where
     B: Body<Error: Into<BoxError>>,
@@ -119,9 +133,21 @@ where
     type Output = OwnResponse;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<OwnResponse> {
-        let mut state = self.project().state;
+        let this = self.project();
+        let response = ready!(this.state.poll(cx));
+        Poll::Ready(if *this.is_head { without_body(response) } else { response })
+    }
+}
+
+impl<B> Future for State<B>
+where
+    B: Body<Error: Into<BoxError>>,
+{
+    type Output = OwnResponse;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<OwnResponse> {
         loop {
-            let next = match state.as_mut().project() {
+            let next = match self.as_mut().project() {
                 StateProjection::Reading { body, request } => {
                     let body = ready!(body.poll(cx));
                     match request.take() {
@@ -133,7 +159,7 @@ where
                 // Polled after completion: a future that is done stays silent.
                 StateProjection::Ready { response } => return response.take().map_or(Poll::Pending, Poll::Ready),
             };
-            state.set(next);
+            self.set(next);
         }
     }
 }

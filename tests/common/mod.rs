@@ -1,0 +1,72 @@
+//! What the tests over sockets share: servers on every stack, requests as callers write them, answers as callers read
+//! them, and tokens that no server of ours would sign.
+
+#![allow(dead_code, unreachable_pub)] // each test file uses a part of it
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
+
+pub mod forge;
+pub mod request;
+pub mod stack;
+
+use std::sync::LazyLock;
+use std::time::{Duration, SystemTime};
+
+use tower_client_credentials::{
+    AuthorizationServer, AuthorizationServerBuilder, Client, ClientAuthMethod, ClientSecret, ClientStore, KeyRing,
+    ManualClock, MemoryStore, Scope,
+};
+
+pub const ISSUER: &str = "https://auth.example.com";
+pub const API: &str = "https://api.example.com";
+pub const OTHER_API: &str = "https://other.example.com";
+pub const READ: Scope = Scope::from_static("invoices:read");
+pub const WRITE: Scope = Scope::from_static("invoices:write");
+
+/// The key of every server here, so that tests can sign with it by hand.
+pub const KEY: &str = include_str!("../keys/p256.pem");
+
+/// The second at which every clock here stands until it is moved.
+pub const NOW: u64 = 1_700_000_000;
+
+/// The secret of every client here, but for those that choose their own.
+pub static SECRET: LazyLock<String> = LazyLock::new(generated_secret);
+
+/// A secret of the right shape that is nobody's.
+pub static WRONG_SECRET: LazyLock<String> = LazyLock::new(generated_secret);
+
+fn generated_secret() -> String {
+    ClientSecret::generate().unwrap().expose().to_owned()
+}
+
+/// A client that may do nothing yet, with [`SECRET`].
+pub fn client(id: &str) -> Client {
+    Client::new(id, ClientSecret::new(SECRET.as_str()).unwrap())
+}
+
+/// `billing` authenticates by Basic, `reports` in the body; both may read and write, for one API.
+pub fn clients() -> [Client; 3] {
+    let may_read_and_write = |id| client(id).scopes([READ, WRITE]).audience(API);
+    [
+        may_read_and_write("billing"),
+        may_read_and_write("reports").authentication(ClientAuthMethod::ClientSecretPost),
+        may_read_and_write("retired").disabled(),
+    ]
+}
+
+pub fn clock() -> ManualClock {
+    ManualClock::at(at(NOW))
+}
+
+pub fn at(secs: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(secs)
+}
+
+/// The settings of a server whose clock stands at [`NOW`].
+pub fn settings(clients: impl ClientStore) -> AuthorizationServerBuilder {
+    AuthorizationServer::builder(ISSUER, KeyRing::from_pem(KEY).unwrap(), clients).clock(clock())
+}
+
+/// A server with [`clients`].
+pub fn server() -> AuthorizationServer {
+    settings(MemoryStore::from(clients())).build().unwrap()
+}

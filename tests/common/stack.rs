@@ -1,0 +1,347 @@
+//! Each service of ours behind each server: an axum router and a plain hyper service, over HTTP/1.1 and h2c.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request as AxumRequest;
+use http::{HeaderMap, Request, Response, StatusCode, Uri, Version, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tower::util::BoxCloneSyncService;
+use tower::{BoxError, Layer, Service, ServiceExt as _, service_fn};
+use tower_client_credentials::{AuthorizationServer, BearerAuthLayer, BearerError, TokenEndpointLayer, TokenError};
+use tower_client_credentials::{Scope, VerifiedToken};
+
+use super::API;
+
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// A service that a [`Stack`] serves.
+pub type App = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
+
+/// What our layers wrap.
+#[derive(Clone, Copy, Debug)]
+pub enum Framework {
+    Axum,
+    Hyper,
+}
+
+/// What the sockets speak.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Protocol {
+    Http1,
+    H2c,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Stack {
+    pub framework: Framework,
+    pub protocol: Protocol,
+}
+
+/// Runs a row on each stack; the last one that a failing test prints is the one that it failed on.
+pub async fn on_every_stack(row: impl AsyncFn(Stack)) {
+    for framework in [Framework::Axum, Framework::Hyper] {
+        for protocol in [Protocol::Http1, Protocol::H2c] {
+            let stack = Stack { framework, protocol };
+            println!("on {stack:?}");
+            row(stack).await;
+        }
+    }
+}
+
+impl Stack {
+    /// The token endpoint in front of a service that [reports](report) every request which reaches it.
+    pub async fn issue(self, server: &AuthorizationServer) -> Site {
+        self.serve(self.app(server, [])).await
+    }
+
+    /// The same, with the service behind guards; the last one is outermost.
+    pub async fn protect<const N: usize>(self, server: &AuthorizationServer, guards: [BearerAuthLayer; N]) -> Site {
+        self.serve(self.app(server, guards)).await
+    }
+
+    /// The service of [`protect`](Self::protect), for a test that puts more around it.
+    pub fn app<const N: usize>(self, server: &AuthorizationServer, guards: [BearerAuthLayer; N]) -> App {
+        let endpoints = TokenEndpointLayer::new(server.clone());
+        match self.framework {
+            Framework::Axum => {
+                let router = Router::new().fallback(axum_handler);
+                let router = guards.into_iter().fold(router, Router::layer);
+                boxed(router.layer(endpoints))
+            }
+            Framework::Hyper => {
+                let service =
+                    guards.into_iter().fold(boxed(service_fn(hyper_handler)), |inner, guard| boxed(guard.layer(inner)));
+                boxed(endpoints.layer(service))
+            }
+        }
+    }
+
+    pub async fn serve<S, B>(self, service: S) -> Site
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+        S::Future: Send,
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(accept(listener, boxed(for_operators(service))));
+        Site::at(address, self.protocol)
+    }
+}
+
+async fn accept(listener: TcpListener, app: App) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let service = TowerToHyperService::new(app.clone());
+        tokio::spawn(async move {
+            let mut server = auto::Builder::new(TokioExecutor::new());
+            // So that our bound of 16 KiB on a token is met, and not hyper's on all headers together.
+            server.http2().max_header_list_size(64 * 1024);
+            // A caller who hangs up is none of the server's errors.
+            let _ = server.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+fn boxed<S, B>(service: S) -> App
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    BoxCloneSyncService::new(
+        service.map_response(|response: Response<B>| response.map(|body| body.map_err(Into::into).boxed_unsync())),
+    )
+}
+
+/// Tells tests what an operator would log: the error that travels with the response.
+fn for_operators<S, B>(
+    service: S,
+) -> impl Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    B: 'static,
+{
+    service.map_response(|mut response: Response<B>| {
+        let extensions = response.extensions();
+        let reason = match (extensions.get::<TokenError>(), extensions.get::<BearerError>()) {
+            (Some(error), _) => Some(error.to_string()),
+            (None, Some(error)) => Some(error.to_string()),
+            (None, None) => None,
+        };
+        if let Some(reason) = reason {
+            response.headers_mut().insert(REASON, reason.try_into().unwrap());
+        }
+        response
+    })
+}
+
+const REASON: header::HeaderName = header::HeaderName::from_static("x-reason");
+
+/// Behind axum, with the extractor.
+async fn axum_handler(token: Option<VerifiedToken>, request: AxumRequest) -> axum::Json<Value> {
+    axum::Json(report(&request, token.as_ref()))
+}
+
+/// Behind hyper, with the extensions.
+async fn hyper_handler(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let report = report(&request, request.extensions().get());
+    Ok(Response::new(report.to_string().into()))
+}
+
+/// What the inner service sees.
+fn report<B>(request: &Request<B>, token: Option<&VerifiedToken>) -> Value {
+    let secs = |time: std::time::SystemTime| time.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    json!({
+        "path": request.uri().path(),
+        "authorization_is_sensitive": request.headers().get(header::AUTHORIZATION).map(http::HeaderValue::is_sensitive),
+        "token": token.map(|token| json!({
+            "client_id": token.client_id(),
+            "subject": token.subject(),
+            "scopes": token.scopes().iter().collect::<Vec<_>>(),
+            "audiences": token.audiences().collect::<Vec<_>>(),
+            "issuer": token.issuer(),
+            "token_id": token.token_id(),
+            "issued_at": secs(token.issued_at()),
+            "expires_at": secs(token.expires_at()),
+            "tenant": token.claims::<Tenant<'_>>().ok().map(|claims| claims.tenant),
+        })),
+    })
+}
+
+/// A claim that only the application knows.
+#[derive(serde::Deserialize)]
+struct Tenant<'a> {
+    tenant: &'a str,
+}
+
+/// A server that listens, as its callers see it.
+#[derive(Clone, Debug)]
+pub struct Site {
+    pub address: SocketAddr,
+    pub protocol: Protocol,
+    client: Client<HttpConnector, Body>,
+}
+
+impl Site {
+    pub fn at(address: SocketAddr, protocol: Protocol) -> Self {
+        let is_h2c = protocol == Protocol::H2c;
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new()).http2_only(is_h2c).build(connector);
+        Self { address, protocol, client }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Sends a request whose URI is a path. An answer that is waited for in vain is a failure, and comes well before
+    /// the default deadlines of a server.
+    pub async fn send(&self, request: impl Into<Request<Body>>) -> Answer {
+        let mut request = request.into();
+        *request.uri_mut() = self.url(&request.uri().to_string()).parse::<Uri>().unwrap();
+        let answer = async { Answer::read(self.client.request(request).await.unwrap()).await };
+        tokio::time::timeout(PATIENCE, answer).await.expect("an answer in time")
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Request::get(path).body(Body::default()).unwrap()).await
+    }
+
+    /// A GET with this in the `Authorization` header.
+    pub async fn get_authorized(&self, authorization: &str) -> Answer {
+        self.get_with(&[(header::AUTHORIZATION, authorization)]).await
+    }
+
+    pub async fn get_with(&self, headers: &[(header::HeaderName, &str)]) -> Answer {
+        let request = headers.iter().fold(Request::get("/"), |request, (name, value)| request.header(name, *value));
+        self.send(request.body(Body::default()).unwrap()).await
+    }
+
+    /// A connection by hand, for what a client library would not do.
+    pub async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// For clients that come with requests of their own.
+    pub async fn call(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, std::io::Error> {
+        let request = request.map(|body| Full::from(body).map_err(|never| match never {}).boxed_unsync());
+        let response = self.client.request(request).await.map_err(std::io::Error::other)?;
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
+        Ok(Response::from_parts(head, body.into()))
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// An answer, read to its end.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub version: Version,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    /// What the operator reads of a refusal; no caller sees it.
+    pub reason: Option<String>,
+}
+
+impl Answer {
+    pub async fn read<B: http_body::Body<Data = Bytes, Error: std::fmt::Debug>>(response: Response<B>) -> Self {
+        let (mut head, body) = response.into_parts();
+        let reason = head.headers.remove(REASON).map(|reason| reason.to_str().unwrap().to_owned());
+        head.headers.remove(header::DATE);
+        let body = body.collect().await.expect("a whole body").to_bytes();
+        Self { status: head.status, version: head.version, headers: head.headers, body, reason }
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    /// The value of a header that comes once.
+    pub fn header(&self, name: impl header::AsHeaderName) -> Option<&str> {
+        let mut values = self.headers.get_all(name).iter();
+        let value = values.next().map(|value| value.to_str().unwrap());
+        assert_eq!(values.next(), None, "a header comes twice in {self:?}");
+        value
+    }
+
+    /// The headers and the character set that every answer of the token endpoint has (RFC 6749 §5).
+    #[track_caller]
+    pub fn assert_is_of_the_token_endpoint(&self) {
+        assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
+        assert_eq!(self.header("cache-control"), Some("no-store"), "{self:?}");
+        assert_eq!(self.header("pragma"), Some("no-cache"), "{self:?}");
+        let challenge = (self.status == 401).then_some(r#"Basic realm="https://auth.example.com", charset="UTF-8""#);
+        assert_eq!(self.header("www-authenticate"), challenge, "{self:?}");
+        assert_eq!(self.header("retry-after").is_some(), self.status == 503, "{self:?}");
+        assert_eq!(self.header("allow"), (self.status == 405).then_some("POST"), "{self:?}");
+    }
+
+    /// A refusal of RFC 6749 §5.2, and nothing but that.
+    #[track_caller]
+    pub fn assert_refused(&self, status: u16, error: &str) {
+        assert_eq!(self.status, status, "{self:?}");
+        self.assert_is_of_the_token_endpoint();
+        let json = self.json();
+        assert_eq!(json["error"], error, "{self:?}");
+        let description = json["error_description"].as_str().unwrap();
+        let is_allowed = |byte: u8| matches!(byte, 0x20..=0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+        assert!(!description.is_empty() && description.bytes().all(is_allowed), "{self:?}");
+        assert_eq!(json.as_object().unwrap().len(), 2, "{self:?}");
+    }
+
+    /// A token response of RFC 6749 §5.1; returns the token.
+    #[track_caller]
+    pub fn assert_token(&self) -> String {
+        assert_eq!(self.status, 200, "{self:?}");
+        self.assert_is_of_the_token_endpoint();
+        self.json()["access_token"].as_str().unwrap().to_owned()
+    }
+
+    /// A refusal of RFC 6750 §3: the status, and what follows the realm in the challenge.
+    #[track_caller]
+    pub fn assert_challenged(&self, status: u16, rest: &str) {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.header("www-authenticate"), Some(format!("Bearer realm=\"{API}\"{rest}").as_str()), "{self:?}");
+        assert!(self.body.is_empty(), "{self:?}");
+    }
+
+    #[track_caller]
+    pub fn assert_invalid_token(&self, reason: &dyn Error) {
+        self.assert_challenged(401, INVALID_TOKEN);
+        assert_eq!(self.reason.as_deref(), Some(format!("the token is refused: {reason}").as_str()));
+    }
+
+    #[track_caller]
+    pub fn assert_insufficient_scope(&self, required: &[Scope]) {
+        let required: Vec<&str> = required.iter().map(Scope::as_str).collect();
+        let rest = format!(
+            ", error=\"insufficient_scope\", error_description=\"the access token lacks a scope\", scope=\"{}\"",
+            required.join(" ")
+        );
+        self.assert_challenged(403, &rest);
+    }
+}
+
+pub const NO_ERROR_CODE: &str = "";
+pub const INVALID_TOKEN: &str = ", error=\"invalid_token\", error_description=\"the access token is not valid here\"";
+pub const INVALID_REQUEST: &str = ", error=\"invalid_request\", error_description=\"one bearer token is expected\"";

@@ -1,0 +1,891 @@
+//! The token endpoint, over sockets and on every stack: what RFC 6749 §3.2, §4.4 and §5 have it answer.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::request::{FORM, GRANT, Stream, TokenRequest, billing_asks, post};
+use common::stack::{Answer, Protocol, Site, on_every_stack};
+use common::{
+    API, ISSUER, NOW, OTHER_API, READ, SECRET, WRITE, WRONG_SECRET, at, client, clients, clock, forge, server, settings,
+};
+use http::Request;
+use http::header::AUTHORIZATION;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tower_client_credentials::{
+    AuthorizationServer, AuthorizationServerBuilder, Client, ClientAuthMethod, ClientId, ClientSecret, ClientStore,
+    KeyRing, MemoryStore, RegisteredClient, Scope, Scopes, SigningKey, StoreError, StoredSecret,
+};
+
+const KIB: usize = 1024;
+
+/// Sends each request to one server on every stack, and has each refused in the same way.
+async fn are_refused(server: AuthorizationServer, status: u16, error: &str, requests: &[TokenRequest]) {
+    on_every_stack(async |stack| {
+        let site = stack.issue(&server).await;
+        for request in requests {
+            println!("{request:?}");
+            site.send(request.clone()).await.assert_refused(status, error);
+        }
+    })
+    .await;
+}
+
+/// Sends each request to one server on every stack, and has each answered with a token.
+async fn get_tokens(server: AuthorizationServer, requests: &[TokenRequest]) {
+    on_every_stack(async |stack| {
+        let site = stack.issue(&server).await;
+        for request in requests {
+            println!("{request:?}");
+            site.send(request.clone()).await.assert_token();
+        }
+    })
+    .await;
+}
+
+/// The claims of the token that a request gets.
+async fn claims(site: &Site, request: TokenRequest) -> Value {
+    forge::parts(&site.send(request).await.assert_token()).1
+}
+
+mod a_good_request {
+    use super::*;
+
+    #[tokio::test]
+    async fn gets_the_members_of_section_5_1_and_never_a_refresh_token() {
+        on_every_stack(async |stack| {
+            let site = stack.issue(&server()).await;
+            let answer = site.send(billing_asks(GRANT).param("scope", "invoices:read invoices:write")).await;
+            let token = answer.assert_token();
+            let expected = json!({
+                "access_token": token, "token_type": "Bearer", "expires_in": 600,
+                "scope": "invoices:read invoices:write",
+            });
+            assert_eq!(answer.json(), expected);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn gets_a_token_of_rfc_9068_that_a_published_key_has_signed() {
+        on_every_stack(async |stack| {
+            let site = stack.issue(&server()).await;
+            let token = site.send(billing_asks(GRANT).param("scope", "invoices:read")).await.assert_token();
+            let (header, claims) = forge::parts(&token);
+            assert_eq!(header, json!({"alg": "ES256", "typ": "at+jwt", "kid": forge::key_id()}));
+            let expected = json!({
+                "iss": ISSUER, "sub": "billing", "aud": API, "client_id": "billing",
+                "iat": NOW, "exp": NOW + 600, "jti": claims["jti"], "scope": "invoices:read",
+            });
+            assert_eq!(claims, expected);
+            assert!(forge::is_signed_by(&site.get("/.well-known/jwks.json").await.json(), &token));
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn gets_a_token_with_a_name_of_its_own() {
+        on_every_stack(async |stack| {
+            let site = stack.issue(&server()).await;
+            let names = [claims(&site, billing_asks(GRANT)).await, claims(&site, billing_asks(GRANT)).await];
+            let [one, two] = names.map(|claims| claims["jti"].as_str().unwrap().to_owned());
+            assert_ne!(one, two);
+            assert_eq!(one.len(), 22, "128 bits in base64url");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn may_come_from_the_body_of_a_client_that_is_registered_for_that() {
+        let request = post(GRANT).param("client_id", "reports").param("client_secret", &SECRET);
+        get_tokens(server(), &[request]).await;
+    }
+
+    #[tokio::test]
+    async fn gets_a_lifetime_and_a_subject_of_the_clients_own() {
+        let clients = [client("billing").audience(API).token_lifetime(Duration::from_secs(60)).subject("svc:billing")];
+        let server = settings(MemoryStore::from(clients)).token_lifetime(Duration::from_secs(300)).build().unwrap();
+        on_every_stack(async |stack| {
+            let answer = stack.issue(&server).await.send(billing_asks(GRANT)).await;
+            let claims = forge::parts(&answer.assert_token()).1;
+            assert_eq!(answer.json()["expires_in"], 60);
+            assert_eq!(claims["exp"], NOW + 60);
+            assert_eq!((&claims["sub"], &claims["client_id"]), (&json!("svc:billing"), &json!("billing")));
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn is_dated_by_the_clock_of_the_server() {
+        let clock = clock();
+        let server = settings(MemoryStore::from(clients())).clock(clock.clone()).build().unwrap();
+        on_every_stack(async |stack| {
+            clock.set(at(NOW + 1000));
+            let claims = claims(&stack.issue(&server).await, billing_asks(GRANT)).await;
+            assert_eq!((&claims["iat"], &claims["exp"]), (&json!(NOW + 1000), &json!(NOW + 1600)));
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn goes_on_without_its_unknown_and_empty_parameters() {
+        on_every_stack(async |stack| {
+            let site = stack.issue(&server()).await;
+            let plain = site.send(billing_asks(GRANT)).await.json();
+            for extra in ["token_type=mac", "scope=", "scope=+", "resource=", "client_id=", "client_secret=", "&&", "x"]
+            {
+                let answer = site.send(billing_asks(format!("{GRANT}&{extra}"))).await;
+                let claims = forge::parts(&answer.assert_token()).1;
+                assert_eq!(claims["aud"], API, "{extra}");
+                let mut json = answer.json();
+                json["access_token"] = plain["access_token"].clone();
+                assert_eq!(json, plain, "{extra}");
+            }
+        })
+        .await;
+    }
+}
+
+mod the_request_line_and_head {
+    use super::*;
+
+    #[tokio::test]
+    async fn another_method_than_post_is_not_allowed() {
+        on_every_stack(async |stack| {
+            let site = stack.issue(&server()).await;
+            for method in ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "post", "Post"] {
+                let answer = site.send(billing_asks(GRANT).method(method)).await;
+                answer.assert_refused(405, "invalid_request");
+            }
+            let answer = site.send(billing_asks(GRANT).method("HEAD")).await;
+            assert_eq!((answer.status.as_u16(), answer.body.len()), (405, 0));
+            answer.assert_is_of_the_token_endpoint();
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn there_must_be_one_content_type_and_it_must_be_a_form() {
+        let requests = [
+            &[][..],
+            &["application/json"],
+            &["multipart/form-data"],
+            &["application/x-www-form-urlencodedx"],
+            &["application/x-www-form-urlencoded, application/x-www-form-urlencoded"],
+            &["application/ x-www-form-urlencoded"],
+            &[""],
+            &[FORM, FORM],
+            &[FORM, "application/json"],
+        ]
+        .map(|types| billing_asks(GRANT).content_types(types));
+        are_refused(server(), 400, "invalid_request", &requests).await;
+    }
+
+    #[tokio::test]
+    async fn the_content_type_comes_in_any_case_with_parameters_and_spaces() {
+        let requests = [
+            "application/x-www-form-urlencoded",
+            "APPLICATION/X-WWW-Form-URLEncoded",
+            "application/x-www-form-urlencoded;charset=UTF-8",
+            "application/x-www-form-urlencoded ; charset=\"utf-8\"",
+            "application/x-www-form-urlencoded;",
+        ]
+        .map(|content_type| billing_asks(GRANT).content_types(&[content_type]));
+        get_tokens(server(), &requests).await;
+    }
+
+    #[tokio::test]
+    async fn parameters_in_the_query_are_not_read() {
+        on_every_stack(async |stack| {
+            let site = stack.issue(&server()).await;
+            let in_query = billing_asks("").to("/token?grant_type=client_credentials");
+            site.send(in_query).await.assert_refused(400, "invalid_request");
+            let in_both = billing_asks(GRANT).to("/token?scope=admin&resource=x&grant_type=password");
+            assert_eq!(site.send(in_both).await.json()["scope"], Value::Null);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn credentials_in_the_query_are_refused() {
+        let uri = format!("/token?client_id=reports&client_secret={}", *SECRET);
+        are_refused(server(), 401, "invalid_client", &[post(GRANT).to(&uri)]).await;
+    }
+
+    #[tokio::test]
+    async fn every_other_path_goes_to_the_wrapped_service() {
+        on_every_stack(async |stack| {
+            let site = stack.issue(&server()).await;
+            for path in ["/", "/token/", "/tokens", "/Token", "/api/token", "/.well-known/jwks.json/", "/%74oken"] {
+                let answer = site.send(billing_asks(GRANT).to(path)).await;
+                assert_eq!((answer.status.as_u16(), answer.json()["path"].as_str()), (200, Some(path)));
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn the_path_can_be_set_and_follows_the_path_of_the_issuer() {
+        let clients = || MemoryStore::from(clients());
+        let moved = settings(clients()).token_path("/oauth/v2/token").build().unwrap();
+        let keys = KeyRing::generate().unwrap();
+        let tenant = AuthorizationServer::new("https://auth.example.com/tenant/", keys, clients()).unwrap();
+        on_every_stack(async |stack| {
+            for (server, path) in [(&moved, "/oauth/v2/token"), (&tenant, "/tenant/token")] {
+                let site = stack.issue(server).await;
+                assert_eq!(site.send(billing_asks(GRANT)).await.json()["path"], "/token");
+                assert_eq!(site.send(billing_asks(GRANT).to(path)).await.json()["token_type"], "Bearer");
+            }
+        })
+        .await;
+    }
+}
+
+mod the_body {
+    use super::*;
+
+    /// The good request in a body of this many bytes.
+    fn of_length(bytes: usize) -> String {
+        let start = format!("{GRANT}&filling=");
+        let filling = "a".repeat(bytes - start.len());
+        start + &filling
+    }
+
+    /// The same without an announced length.
+    fn streamed(body: &str) -> Request<common::stack::Body> {
+        billing_asks("").stream(Stream::of(body.as_bytes().chunks(8 * KIB).map(<[u8]>::to_vec)))
+    }
+
+    #[tokio::test]
+    async fn of_64_kib_is_accepted_and_a_larger_one_gets_a_413_that_is_read_to_its_end() {
+        on_every_stack(async |stack| {
+            let site = stack.issue(&server()).await;
+            let good = of_length(64 * KIB);
+            site.send(billing_asks(good.clone())).await.assert_token();
+            site.send(streamed(&good)).await.assert_token();
+            for bytes in [64 * KIB + 1, 100 * KIB, 128 * KIB] {
+                let large = of_length(bytes);
+                for answer in [site.send(billing_asks(large.clone())).await, site.send(streamed(&large)).await] {
+                    answer.assert_refused(413, "invalid_request");
+                    assert_closes(&answer, stack.protocol);
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Over HTTP/1.1, what is left of a body would be taken for the next request.
+    #[track_caller]
+    fn assert_closes(answer: &Answer, protocol: Protocol) {
+        assert_eq!(answer.header("connection"), (protocol == Protocol::Http1).then_some("close"), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn may_be_limited_to_another_size() {
+        let server = settings(MemoryStore::from(clients())).body_limit(100).build().unwrap();
+        on_every_stack(async |stack| {
+            let site = stack.issue(&server).await;
+            site.send(billing_asks(of_length(100))).await.assert_token();
+            site.send(billing_asks(of_length(101))).await.assert_refused(413, "invalid_request");
+            site.send(streamed(&of_length(101))).await.assert_refused(413, "invalid_request");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn without_end_is_read_for_64_kib_beyond_the_limit_and_not_further() {
+        on_every_stack(async |stack| {
+            let site = stack.issue(&server()).await;
+            let endless = Stream::of([of_length(128 * KIB + 1)]).then_stalls();
+            site.send(billing_asks("").stream(endless)).await.assert_refused(413, "invalid_request");
+        })
+        .await;
+    }
+
+    /// A server that does not wait for long.
+    fn impatient(patience: Duration) -> AuthorizationServer {
+        settings(MemoryStore::from(clients())).body_timeout(patience).build().unwrap()
+    }
+
+    const SHORT: Duration = Duration::from_millis(20);
+
+    #[tokio::test]
+    async fn that_was_announced_too_large_is_refused_whatever_then_comes() {
+        on_every_stack(async |stack| {
+            let site = stack.issue(&impatient(SHORT)).await;
+            let mut request = billing_asks("").stream(Stream::of([GRANT]).then_stalls());
+            request.headers_mut().insert(http::header::CONTENT_LENGTH, 1_000_000.into());
+            site.send(request).await.assert_refused(413, "invalid_request");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn that_stops_arriving_gets_a_408() {
+        on_every_stack(async |stack| {
+            let site = stack.issue(&impatient(SHORT)).await;
+            let stalled = billing_asks("").stream(Stream::of([GRANT]).then_stalls());
+            let answer = site.send(stalled).await;
+            answer.assert_refused(408, "invalid_request");
+            assert_closes(&answer, stack.protocol);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn that_is_not_read_to_its_end_closes_the_http_1_connection_behind_the_answer() {
+        on_every_stack(async |stack| {
+            if stack.protocol == Protocol::H2c {
+                return;
+            }
+            for (server, announced, sent, status) in
+                [(server(), 1_000_000, 128 * KIB + 1, 413), (impatient(SHORT), 100, 50, 408)]
+            {
+                let mut connection = stack.issue(&server).await.connect().await;
+                let length = format!("content-length: {announced}\r\n");
+                let head = format!("POST /token HTTP/1.1\r\nhost: x\r\ncontent-type: {FORM}\r\n{length}\r\n");
+                connection.write_all((head + &of_length(sent)).as_bytes()).await.unwrap();
+                let mut answer = String::new();
+                // To its end: the server closes, while we keep our side open.
+                connection.read_to_string(&mut answer).await.unwrap();
+                assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+                let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+                assert_eq!(serde_json::from_str::<Value>(body).unwrap()["error"], "invalid_request");
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn that_is_refused_leaves_the_other_streams_of_an_http_2_connection_alone() {
+        on_every_stack(async |stack| {
+            if stack.protocol == Protocol::Http1 {
+                return;
+            }
+            let site = stack.issue(&impatient(Duration::from_millis(300))).await;
+            let io = TokioIo::new(site.connect().await);
+            let (connection, driver) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+            let driver = tokio::spawn(driver);
+            let send = async |request: Request<common::stack::Body>| {
+                let (mut head, body) = request.into_parts();
+                head.uri = site.url("/token").parse().unwrap();
+                let mut connection = connection.clone();
+                Answer::read(connection.send_request(Request::from_parts(head, body)).await.unwrap()).await
+            };
+            let endless = Stream::of([of_length(200 * KIB)]).then_stalls();
+            let stalled = Stream::of([GRANT]).then_stalls();
+            let (endless, stalled, good) = tokio::join!(
+                send(billing_asks("").stream(endless)),
+                send(billing_asks("").stream(stalled)),
+                send(billing_asks(GRANT).into()),
+            );
+            endless.assert_refused(413, "invalid_request");
+            stalled.assert_refused(408, "invalid_request");
+            good.assert_token();
+            send(billing_asks(GRANT).into()).await.assert_token();
+            assert!(!driver.is_finished());
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn that_is_malformed_is_refused() {
+        let requests = [
+            &b"scope=%"[..],
+            b"scope=%f",
+            b"scope=%zz",
+            b"scope=a%+b",
+            b"scope=%FF",
+            b"scope=%C3",
+            b"scope=%ED%A0%80",
+            b"scope=\xff",
+            b"scope=a%00",
+            b"scope=a\x00",
+            b"scope=a%0A",
+            b"scope=a\tb",
+            b"scope=a%7F",
+            b"scope=a%C2%85",
+            b"%zz=a",
+            b"a%00=b",
+        ]
+        .map(|extra| billing_asks([format!("{GRANT}&").as_bytes(), extra].concat()));
+        are_refused(server(), 400, "invalid_request", &requests).await;
+    }
+}
+
+mod parameters {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_grant_type_must_be_there() {
+        let requests = ["", "grant_type", "grant_type=", "scope=invoices%3Aread", "Grant_Type=client_credentials"];
+        are_refused(server(), 400, "invalid_request", &requests.map(billing_asks)).await;
+    }
+
+    #[tokio::test]
+    async fn another_grant_type_is_not_supported() {
+        let requests = [
+            "grant_type=CLIENT_CREDENTIALS",
+            "grant_type=client_credentials+",
+            "grant_type=password&username=a&password=b",
+            "grant_type=authorization_code&code=c",
+            "grant_type=refresh_token&refresh_token=r",
+            "grant_type=urn:ietf:params:oauth:grant-type:jwt-bearer",
+        ];
+        are_refused(server(), 400, "unsupported_grant_type", &requests.map(billing_asks)).await;
+    }
+
+    #[tokio::test]
+    async fn a_parameter_that_comes_twice_is_refused_even_when_both_are_equal() {
+        let requests = [
+            "grant_type=client_credentials",
+            "scope=invoices:read&scope=invoices:read",
+            "scope=invoices:read&scope=invoices:write",
+            "scope=&scope=invoices:read",
+            "client_id=billing&client_id=billing",
+            "unknown=1&unknown=2",
+            "scope=invoices:read&sc%6Fpe=invoices:read",
+        ]
+        .map(|extra| billing_asks(format!("{GRANT}&{extra}")));
+        are_refused(server(), 400, "invalid_request", &requests).await;
+    }
+}
+
+mod client_authentication {
+    use super::*;
+
+    /// Every character that has a meaning in a URI, a form or the `Authorization` header.
+    const ODD_ID: &str = r#"o:d%d+ &=/@?~" x"#;
+    const ODD_SECRET: &str = r#"s: %41+&=/@?~" \ "#;
+
+    /// `Open:Sesame`, which other libraries test with as well.
+    const SESAME: &str =
+        "$argon2id$v=19$m=8,t=1,p=1$cGVwcGVyLWFuZC1zYWx0IQ$l36bkGIORopg3/RZkYtfuF48TiGoojXiCn2RcuZyEPg";
+    const ODD_HASH: &str =
+        "$argon2id$v=19$m=8,t=1,p=1$cGVwcGVyLWFuZC1zYWx0IQ$k3UUTXUUcmIffflmWoqY281DLypxMM+riwXl5u0M1Vk";
+
+    /// A secret that a person chose, hashed at the least cost, since its strength is not what is tested.
+    fn chosen(hash: &str) -> StoredSecret {
+        hash.parse().unwrap()
+    }
+
+    fn odd() -> Client {
+        Client::new(ODD_ID, chosen(ODD_HASH)).audience(API)
+    }
+
+    fn serving(clients: impl Into<MemoryStore>) -> AuthorizationServer {
+        settings(clients.into()).build().unwrap()
+    }
+
+    #[tokio::test]
+    async fn id_and_secret_are_form_decoded() {
+        let encoded = "o%3Ad%25d%2B%20%26%3D%2F%40%3F~%22%20x:s%3A+%2541%2B%26%3D%2F%40%3F%7E%22+%5C+";
+        let requests = [post(GRANT).basic(ODD_ID, ODD_SECRET), post(GRANT).basic_pair(encoded)];
+        get_tokens(serving([odd()]), &requests).await;
+    }
+
+    #[tokio::test]
+    async fn odd_characters_come_in_the_body_as_well() {
+        let request = post(GRANT).param("client_id", ODD_ID).param("client_secret", ODD_SECRET);
+        get_tokens(serving([odd().authentication(ClientAuthMethod::ClientSecretPost)]), &[request]).await;
+    }
+
+    #[tokio::test]
+    async fn a_generated_secret_comes_with_and_without_form_encoding() {
+        let plain = format!("billing:{}", *SECRET);
+        get_tokens(server(), &[post(GRANT).basic_pair(plain), post(GRANT).basic("billing", &SECRET)]).await;
+    }
+
+    #[tokio::test]
+    async fn the_scheme_comes_in_any_case() {
+        let requests = ["Basic", "basic", "BASIC", "bAsIc", "Basic "]
+            .map(|scheme| post(GRANT).header(AUTHORIZATION, &format!("{scheme} T3BlbjpTZXNhbWU=")));
+        get_tokens(serving([Client::new("Open", chosen(SESAME)).audience(API)]), &requests).await;
+    }
+
+    #[tokio::test]
+    async fn a_malformed_header_is_a_client_that_could_not_be_authenticated() {
+        let headers = [
+            "",
+            "Basic",
+            "Basic ||",
+            "Basic T3BlbjpTZXNhbWU",
+            "Basic T3Blbj pTZXNhbWU=",
+            "BasicT3BlbjpTZXNhbWU=",
+            "Bearer T3BlbjpTZXNhbWU=",
+            "T3BlbjpTZXNhbWU=",
+        ]
+        .map(|header| post(GRANT).header(AUTHORIZATION, header));
+        let pairs = [
+            &b"nocolon"[..],
+            b"",
+            b":",
+            b"Open:",
+            b":Sesame",
+            b"Open:%",
+            b"Open:%zz",
+            b"Op%C3:Sesame",
+            b"Open:\xff",
+            b"Open:Sesame\n",
+        ]
+        .map(|pair| post(GRANT).basic_pair(pair));
+        let server = serving([Client::new("Open", chosen(SESAME)).audience(API)]);
+        are_refused(server, 401, "invalid_client", &[&headers[..], &pairs].concat()).await;
+    }
+
+    #[tokio::test]
+    async fn one_method_at_a_time_and_once() {
+        let billing = || billing_asks(GRANT);
+        let requests = [
+            billing().param("client_secret", &SECRET),
+            billing().param("client_id", "billing").param("client_secret", &SECRET),
+            billing().basic("billing", &SECRET),
+            billing().header(AUTHORIZATION, "Bearer x"),
+            post(GRANT).header(AUTHORIZATION, "Bearer x").param("client_id", "reports").param("client_secret", &SECRET),
+        ];
+        are_refused(server(), 400, "invalid_request", &requests).await;
+    }
+
+    #[tokio::test]
+    async fn a_client_id_in_the_body_must_be_that_of_the_header() {
+        let differing = ["reports", "Billing", "billing "].map(|id| billing_asks(GRANT).param("client_id", id));
+        are_refused(server(), 400, "invalid_request", &differing).await;
+        get_tokens(server(), &[billing_asks(GRANT).param("client_id", "billing")]).await;
+    }
+
+    #[tokio::test]
+    async fn only_the_method_that_the_client_is_registered_for_counts() {
+        let requests = [
+            post(GRANT).basic("reports", &SECRET),
+            post(GRANT).param("client_id", "billing").param("client_secret", &SECRET),
+        ];
+        are_refused(server(), 401, "invalid_client", &requests).await;
+    }
+
+    #[tokio::test]
+    async fn whatever_keeps_a_client_from_being_authenticated_the_answer_is_the_same_to_the_byte() {
+        let causes = [
+            (post(GRANT), "has no client credentials"),
+            (post(GRANT).param("client_id", "billing"), "has no client credentials"),
+            (post(GRANT).param("client_secret", &SECRET), "no client_id"),
+            (post(GRANT).basic("nobody", &SECRET), "`nobody` is not registered"),
+            (post(GRANT).basic("billing", &WRONG_SECRET), "`billing` presented a secret that is none of its own"),
+            (post(GRANT).basic("billing", ""), "`billing` presented a secret that is none of its own"),
+            (post(GRANT).basic("billing", &"a".repeat(1025)), "longer than any secret"),
+            (post(GRANT).basic("retired", &SECRET), "`retired` is disabled"),
+            (post(GRANT).basic("reports", &SECRET), "`reports` used client_secret_basic"),
+            (post(GRANT).header(AUTHORIZATION, "Basic ||"), "not well-formed Basic"),
+        ];
+        on_every_stack(async |stack| {
+            let site = stack.issue(&server()).await;
+            let expected = site.send(post(GRANT)).await;
+            expected.assert_refused(401, "invalid_client");
+            for (request, cause) in &causes {
+                let answer = site.send(request.clone()).await;
+                // The operator alone is told.
+                let reason = answer.reason.clone().unwrap();
+                assert!(reason.contains(cause) && !reason.contains(SECRET.as_str()), "{reason}");
+                assert_eq!(Answer { reason: expected.reason.clone(), ..answer }, expected, "{cause}");
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn each_of_several_secrets_counts_so_that_a_client_can_move_to_a_new_one() {
+        let billing = client("billing").secret(ClientSecret::new(WRONG_SECRET.as_str()).unwrap()).audience(API);
+        let requests = [&SECRET, &WRONG_SECRET].map(|secret| post(GRANT).basic("billing", secret));
+        get_tokens(serving([billing]), &requests).await;
+    }
+}
+
+mod scopes {
+    use super::*;
+
+    #[tokio::test]
+    async fn that_are_not_the_clients_are_refused() {
+        let requests = ["admin", "invoices:read admin", "Invoices:read", "invoices", "invoices:read,invoices:write"]
+            .map(|scope| billing_asks(GRANT).param("scope", scope));
+        are_refused(server(), 400, "invalid_scope", &requests).await;
+    }
+
+    #[tokio::test]
+    async fn that_are_malformed_are_refused() {
+        let requests = ["a\"b", "a\\b", "é", "invoices:read é"].map(|scope| billing_asks(GRANT).param("scope", scope));
+        are_refused(server(), 400, "invalid_scope", &requests).await;
+    }
+
+    #[tokio::test]
+    async fn are_granted_as_they_were_asked_for_without_extra_spaces_and_repetitions() {
+        let scopes = ["basic", "test", "0"].map(Scope::from_static);
+        let server = settings(MemoryStore::from([client("billing").scopes(scopes).audience(API)])).build().unwrap();
+        on_every_stack(async |stack| {
+            let site = stack.issue(&server).await;
+            for (asked, granted) in [
+                ("basic", "basic"),
+                ("test basic", "test basic"),
+                ("basic  test 0    ", "basic test 0"),
+                (" test basic test", "test basic"),
+            ] {
+                let answer = site.send(billing_asks(GRANT).param("scope", asked)).await;
+                let claims = forge::parts(&answer.assert_token()).1;
+                assert_eq!(answer.json()["scope"], granted, "{asked}");
+                assert_eq!(claims["scope"], granted, "{asked}");
+            }
+        })
+        .await;
+    }
+
+    /// What a client gets that asks for no scope: the client's own defaults, and the server's.
+    #[tokio::test]
+    async fn that_nobody_asked_for_are_the_clients_default_else_the_servers_within_what_the_client_may_have() {
+        let may_read_and_write = || client("billing").scopes([READ, WRITE]).audience(API);
+        let both: Scopes = [READ, WRITE].into();
+        for (client, server, granted) in [
+            (may_read_and_write(), Scopes::NONE, None),
+            (may_read_and_write(), READ.into(), Some("invoices:read")),
+            (may_read_and_write().default_scopes(WRITE), READ.into(), Some("invoices:write")),
+            (may_read_and_write().default_scopes(Scopes::NONE), READ.into(), None),
+            (client("billing").scope(WRITE).audience(API), both, Some("invoices:write")),
+            (client("billing").audience(API), READ.into(), None),
+        ] {
+            let server = settings(MemoryStore::from([client])).default_scopes(server).build().unwrap();
+            on_every_stack(async |stack| {
+                let answer = stack.issue(&server).await.send(billing_asks(GRANT)).await;
+                let (json, claims) = (answer.json(), forge::parts(&answer.assert_token()).1);
+                assert_eq!(json.get("scope").map(|scope| scope.as_str().unwrap()), granted);
+                assert_eq!(claims.get("scope").map(|scope| scope.as_str().unwrap()), granted);
+            })
+            .await;
+        }
+    }
+}
+
+mod resources {
+    use super::*;
+
+    const THIRD_API: &str = "https://third.example.com";
+
+    fn serving(client: Client, default: Option<&str>) -> AuthorizationServer {
+        let settings = settings(MemoryStore::from([client]));
+        default.into_iter().fold(settings, AuthorizationServerBuilder::default_audience).build().unwrap()
+    }
+
+    fn for_both() -> Client {
+        client("billing").audience(API).audience(OTHER_API)
+    }
+
+    fn asking_for(resources: &[&str]) -> TokenRequest {
+        resources.iter().fold(billing_asks(GRANT), |request, resource| request.param("resource", resource))
+    }
+
+    #[tokio::test]
+    async fn become_the_audience_of_the_token() {
+        for (server, asked, granted) in [
+            (serving(for_both(), None), &[API][..], json!(API)),
+            (serving(for_both(), None), &[OTHER_API], json!(OTHER_API)),
+            (serving(for_both(), None), &[OTHER_API, API], json!([OTHER_API, API])),
+            (serving(for_both(), None), &[API, API], json!(API)),
+            (serving(client("billing"), Some(THIRD_API)), &[THIRD_API], json!(THIRD_API)),
+        ] {
+            on_every_stack(async |stack| {
+                let claims = claims(&stack.issue(&server).await, asking_for(asked)).await;
+                assert_eq!(claims["aud"], granted);
+            })
+            .await;
+        }
+    }
+
+    #[tokio::test]
+    async fn that_nobody_asked_for_are_the_clients_one_default_else_the_servers() {
+        for (server, granted) in [
+            (serving(client("billing").audience(API), None), API),
+            (serving(client("billing").audience(API), Some(THIRD_API)), API),
+            (serving(for_both().default_audience(OTHER_API), None), OTHER_API),
+            (serving(client("billing"), Some(THIRD_API)), THIRD_API),
+        ] {
+            on_every_stack(async |stack| {
+                assert_eq!(claims(&stack.issue(&server).await, billing_asks(GRANT)).await["aud"], granted);
+            })
+            .await;
+        }
+    }
+
+    #[tokio::test]
+    async fn are_never_all_that_the_client_may_ask_for() {
+        are_refused(serving(for_both(), None), 400, "invalid_target", &[asking_for(&[])]).await;
+    }
+
+    #[tokio::test]
+    async fn that_are_no_absolute_uri_or_not_the_clients_are_refused() {
+        let stray = format!("{API}/");
+        let requests = [
+            &["api"][..],
+            &["/api"],
+            &["//api.example.com"],
+            &["https://"],
+            &["https://api.example.com#fragment"],
+            &["https://api.example.com#"],
+            &["https://api.example.com/ "],
+            &[&stray],
+            &[THIRD_API],
+            &["HTTPS://api.example.com"],
+            &[API, THIRD_API],
+            &[API, "api"],
+        ]
+        .map(asking_for);
+        are_refused(serving(for_both(), None), 400, "invalid_target", &requests).await;
+        // The default of the server is for clients that have no audience of their own.
+        are_refused(serving(for_both(), Some(THIRD_API)), 400, "invalid_target", &requests).await;
+    }
+}
+
+mod a_store_that_cannot_answer {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Unreachable;
+
+    impl ClientStore for Unreachable {
+        async fn find(&self, _: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
+            Err(StoreError::new("postgres://tcc:hunter2@db refused the connection"))
+        }
+    }
+
+    #[tokio::test]
+    async fn is_a_503_with_retry_after_that_tells_callers_nothing_about_the_store() {
+        on_every_stack(async |stack| {
+            let site = stack.issue(&settings(Unreachable).build().unwrap()).await;
+            for secret in [&SECRET, &WRONG_SECRET] {
+                let answer = site.send(post(GRANT).basic("billing", secret)).await;
+                answer.assert_refused(503, "temporarily_unavailable");
+                assert_eq!(answer.header("retry-after"), Some("1"));
+                assert!(!format!("{answer:?}").contains("hunter2"));
+            }
+        })
+        .await;
+    }
+}
+
+mod published_documents {
+    use super::*;
+
+    const JWKS: &str = "/.well-known/jwks.json";
+    const METADATA: &str = "/.well-known/oauth-authorization-server";
+
+    async fn ask(site: &Site, method: &str, path: &str, known: &[&str]) -> Answer {
+        let request = known.iter().fold(Request::builder().method(method).uri(path), |request, etag| {
+            request.header(http::header::IF_NONE_MATCH, *etag)
+        });
+        site.send(request.body(common::stack::Body::default()).unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn the_key_set_has_the_public_numbers_of_every_trusted_key_and_nothing_more() {
+        let next = SigningKey::from_pem(include_str!("keys/ed25519.pem")).unwrap();
+        let keys = KeyRing::from_pem(common::KEY).unwrap().also_trust(next.verifying_key());
+        let server = AuthorizationServer::new(ISSUER, keys, MemoryStore::from(clients())).unwrap();
+        let point = p256::ecdsa::VerifyingKey::from(&forge::signing_key()).to_encoded_point(false);
+        on_every_stack(async |stack| {
+            let answer = ask(&stack.issue(&server).await, "GET", JWKS, &[]).await;
+            assert_eq!(answer.header("content-type"), Some("application/jwk-set+json"));
+            let keys = answer.json()["keys"].as_array().unwrap().clone();
+            let expected = json!({
+                "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": forge::key_id(),
+                "x": forge::encode(point.x().unwrap()), "y": forge::encode(point.y().unwrap()),
+            });
+            assert_eq!(keys[0], expected);
+            assert_eq!((&keys[1]["crv"], &keys[1]["kid"]), (&json!("Ed25519"), &json!(next.key_id())));
+            assert!(keys.len() == 2 && keys.iter().all(|key| key.get("d").is_none()), "{keys:?}");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn the_metadata_of_rfc_8414_names_what_there_is_and_leaves_out_what_is_empty() {
+        on_every_stack(async |stack| {
+            let answer = ask(&stack.issue(&server()).await, "GET", METADATA, &[]).await;
+            assert_eq!(answer.header("content-type"), Some("application/json"));
+            let expected = json!({
+                "issuer": ISSUER,
+                "token_endpoint": "https://auth.example.com/token",
+                "jwks_uri": "https://auth.example.com/.well-known/jwks.json",
+                "grant_types_supported": ["client_credentials"],
+                "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+            });
+            assert_eq!(answer.json(), expected);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn the_path_of_the_issuer_goes_behind_the_well_known_part_of_the_metadata() {
+        for issuer in ["https://auth.example.com/tenant", "https://auth.example.com/tenant/"] {
+            let keys = KeyRing::from_pem(common::KEY).unwrap();
+            let server =
+                AuthorizationServer::builder(issuer, keys, MemoryStore::default()).jwks_path("/keys").build().unwrap();
+            on_every_stack(async |stack| {
+                let site = stack.issue(&server).await;
+                let metadata = ask(&site, "GET", "/.well-known/oauth-authorization-server/tenant", &[]).await.json();
+                assert_eq!(metadata["issuer"], issuer);
+                assert_eq!(metadata["token_endpoint"], "https://auth.example.com/tenant/token");
+                assert_eq!(metadata["jwks_uri"], "https://auth.example.com/keys");
+                assert_eq!(ask(&site, "GET", METADATA, &[]).await.json()["path"], METADATA, "not ours");
+                assert!(ask(&site, "GET", "/keys", &[]).await.json()["keys"].is_array());
+            })
+            .await;
+        }
+    }
+
+    #[tokio::test]
+    async fn everybody_may_keep_them_for_a_while_and_ask_whether_they_have_changed() {
+        on_every_stack(async |stack| {
+            let site = stack.issue(&server()).await;
+            for path in [JWKS, METADATA] {
+                let answer = ask(&site, "GET", path, &[]).await;
+                assert_eq!(answer.header("cache-control"), Some("public, max-age=300"));
+                let etag = answer.header("etag").unwrap();
+                for known in [&[etag][..], &["\"other\"", etag], &["*"], &[&format!("\"other\", W/{etag}")]] {
+                    for method in ["GET", "HEAD"] {
+                        let unchanged = ask(&site, method, path, known).await;
+                        assert_eq!((unchanged.status.as_u16(), unchanged.body.len()), (304, 0), "{known:?}");
+                        for name in ["etag", "cache-control"] {
+                            assert_eq!(unchanged.header(name), answer.header(name), "{known:?}");
+                        }
+                    }
+                }
+                for unknown in [&["\"other\""][..], &[etag.trim_matches('"')], &["W/\"other\""], &[""]] {
+                    assert_eq!(ask(&site, "GET", path, unknown).await, answer, "{unknown:?}");
+                }
+            }
+            let etag = |answer: Answer| answer.header("etag").unwrap().to_owned();
+            let [jwks, metadata] = [ask(&site, "GET", JWKS, &[]).await, ask(&site, "GET", METADATA, &[]).await];
+            assert_ne!(etag(jwks), etag(metadata));
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn head_has_the_headers_of_get_and_every_other_method_is_not_allowed() {
+        on_every_stack(async |stack| {
+            let site = stack.issue(&server()).await;
+            for path in [JWKS, METADATA] {
+                let get = ask(&site, "GET", path, &[]).await;
+                let head = ask(&site, "HEAD", path, &[]).await;
+                assert_eq!(get.header("content-length"), Some(get.body.len().to_string().as_str()));
+                assert!(head.body.is_empty());
+                assert_eq!(Answer { body: get.body.clone(), ..head }, get);
+                for method in ["POST", "PUT", "DELETE", "OPTIONS", "get"] {
+                    let answer = ask(&site, method, path, &[]).await;
+                    assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, Some("GET, HEAD")), "{method}");
+                }
+            }
+        })
+        .await;
+    }
+}
