@@ -214,7 +214,20 @@ mod the_request_line_and_head {
     #[tokio::test]
     async fn credentials_in_the_query_are_refused() {
         let uri = format!("/token?client_id=reports&client_secret={}", *SECRET);
-        are_refused(server(), 401, "invalid_client", &[post(GRANT).to(&uri)]).await;
+        let escaped = format!("/token?x&client%5Fsecret={}", *SECRET);
+        let requests = [
+            post(GRANT).to(&uri),
+            billing_asks(GRANT).to(&escaped),
+            billing_asks(GRANT).to("/token?client_assertion=x"),
+        ];
+        are_refused(server(), 400, "invalid_request", &requests).await;
+    }
+
+    #[tokio::test]
+    async fn other_parameters_in_the_query_are_not_read() {
+        let request =
+            billing_asks(GRANT).to("/token?grant_type=password&scope=nobodys&client_id=x&client_secretx=y&%zz");
+        get_tokens(server(), &[request]).await;
     }
 
     #[tokio::test]
@@ -573,12 +586,15 @@ mod client_authentication {
             (post(GRANT), "has no client credentials"),
             (post(GRANT).param("client_id", "billing"), "has no client credentials"),
             (post(GRANT).param("client_secret", &SECRET), "no client_id"),
-            (post(GRANT).basic("nobody", &SECRET), "`nobody` is not registered"),
-            (post(GRANT).basic("billing", &WRONG_SECRET), "`billing` presented a secret that is none of its own"),
-            (post(GRANT).basic("billing", ""), "`billing` presented a secret that is none of its own"),
+            (post(GRANT).basic("nobody", &SECRET), "`nobody`: it is not registered"),
+            (post(GRANT).basic("billing", &WRONG_SECRET), "`billing`: the secret is none of its own"),
+            (post(GRANT).basic("billing", ""), "`billing`: the secret is none of its own"),
             (post(GRANT).basic("billing", &"a".repeat(1025)), "longer than any secret"),
-            (post(GRANT).basic("retired", &SECRET), "`retired` is disabled"),
-            (post(GRANT).basic("reports", &SECRET), "`reports` used client_secret_basic"),
+            (post(GRANT).basic("retired", &SECRET), "`retired`: it is disabled"),
+            (
+                post(GRANT).basic("reports", &SECRET),
+                "`reports`: it is registered for client_secret_post and used client_secret_basic",
+            ),
             (post(GRANT).header(AUTHORIZATION, "Basic ||"), "not well-formed Basic"),
         ];
         on_every_stack(async |stack| {

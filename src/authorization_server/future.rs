@@ -105,7 +105,8 @@ impl<B: Body> EndpointFuture<B> {
 
     /// The token endpoint's answer to a request whose body was read.
     pub(super) fn answering(server: AuthorizationServer, head: Parts, body: Result<Bytes, BodyError>) -> Self {
-        Self { state: State::answering(server, head, body) }
+        let is_head = head.method == Method::HEAD;
+        Self { state: State::answering(server, head, body), is_head }
     }
 }
 

@@ -62,6 +62,9 @@ pub async fn on_every_stack(row: impl AsyncFn(Stack)) {
 }
 
 impl Stack {
+    /// For what no stack can make a difference to.
+    pub const PLAIN: Self = Self { framework: Framework::Hyper, protocol: Protocol::Http1 };
+
     /// The token endpoint in front of a service that [reports](report) every request which reaches it.
     pub async fn issue(self, server: &AuthorizationServer) -> Site {
         self.serve(self.app(server, [])).await

@@ -1,0 +1,80 @@
+//! Every outcome is an event, and no answer waits for a listener.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
+
+mod common;
+
+use common::request::{GRANT, billing_asks, post};
+use common::stack::{Answer, Stack};
+use common::{API, NOW, READ, SECRET, WRONG_SECRET, at, clients, settings};
+use http::Request;
+use tower::ServiceExt as _;
+use tower_client_credentials::event::{self, Outcome};
+use tower_client_credentials::{BearerAuthLayer, BearerError, MemoryStore, TokenErrorKind};
+
+#[tokio::test]
+async fn each_outcome_is_an_event_with_the_client_and_the_reason_and_no_secret() {
+    let (events, mut listener) = event::channel();
+    let server = settings(MemoryStore::from(clients())).events(events.clone()).build().unwrap();
+    let guard = BearerAuthLayer::new(server.verifier(API).unwrap()).require_scope(READ).events(events);
+    let site = Stack::PLAIN.protect(&server, [guard]).await;
+
+    let token = site.send(billing_asks(GRANT).param("scope", "invoices:read")).await.assert_token();
+    let issued = listener.try_recv().unwrap();
+    assert_eq!((issued.at, issued.client_id.as_deref()), (at(NOW), Some("billing")));
+    let Outcome::Issued { token_id, scopes, audiences, .. } = &issued.outcome else { panic!("{issued:?}") };
+    assert_eq!((scopes.as_str(), audiences[0].as_str()), ("invoices:read", API));
+
+    site.get_authorized(&format!("Bearer {token}")).await;
+    let admitted = listener.try_recv().unwrap();
+    assert!(matches!(&admitted.outcome, Outcome::Admitted { token_id: own, .. } if own == token_id), "{admitted:?}");
+    assert_eq!(admitted.client_id.as_deref(), Some("billing"));
+
+    site.send(post(GRANT).basic("billing", &WRONG_SECRET)).await;
+    let failed = listener.try_recv().unwrap();
+    assert!(
+        matches!(&failed.outcome, Outcome::AuthenticationFailed(error) if error.kind() == TokenErrorKind::InvalidClient)
+    );
+    assert_eq!(failed.client_id.as_deref(), Some("billing"));
+
+    site.send(billing_asks(GRANT).param("scope", "admin")).await;
+    let refused = listener.try_recv().unwrap();
+    assert!(matches!(&refused.outcome, Outcome::Refused(error) if error.kind() == TokenErrorKind::InvalidScope));
+    assert_eq!(refused.client_id.as_deref(), Some("billing"));
+
+    let powerless = site.send(billing_asks(GRANT).param("scope", "invoices:write")).await.assert_token();
+    listener.try_recv().unwrap();
+    site.get_authorized(&format!("Bearer {powerless}")).await;
+    let rejected = listener.try_recv().unwrap();
+    assert!(matches!(&rejected.outcome, Outcome::Rejected(BearerError::InsufficientScope { .. })));
+    assert_eq!(rejected.client_id.as_deref(), Some("billing"));
+
+    for event in [issued, admitted, failed, refused, rejected] {
+        let shown = format!("{event:?}");
+        assert!(
+            ![SECRET.as_str(), WRONG_SECRET.as_str(), &token].iter().any(|secret| shown.contains(secret)),
+            "{shown}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_event_has_the_extensions_of_its_request() {
+    let (events, mut listener) = event::channel();
+    let server = settings(MemoryStore::from(clients())).events(events).build().unwrap();
+    let mut request = Request::from(billing_asks(GRANT));
+    request.extensions_mut().insert("a request id");
+    server.token_service().oneshot(request).await.unwrap();
+    assert_eq!(listener.recv().await.unwrap().extensions.get(), Some(&"a request id"));
+}
+
+#[tokio::test]
+async fn a_listener_that_does_not_listen_costs_no_answer() {
+    let (events, listener) = event::channel_with_capacity(3);
+    let server = settings(MemoryStore::from(clients())).events(events).build().unwrap();
+    for _ in 0..10 {
+        let response = server.token_service().oneshot(Request::from(billing_asks(GRANT))).await.unwrap();
+        Answer::read(response).await.assert_token();
+    }
+    assert_eq!(listener.dropped(), 7);
+}

@@ -1,0 +1,100 @@
+//! Other grants go on to the service behind, byte for byte; ours stays here.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
+
+mod common;
+
+use std::convert::Infallible;
+
+use common::request::{GRANT, Stream, TokenRequest, billing_asks, post};
+use common::stack::{Framework, Site, Stack, on_every_stack};
+use common::{clients, server, settings};
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
+use tower::{Layer as _, service_fn};
+use tower_client_credentials::authorization_server::ForwardedBody;
+use tower_client_credentials::{AuthorizationServer, ForwardGrantsLayer, MemoryStore};
+
+const CODE: &str = "code=%41+b%2f&grant_type=authorization_code&&x=%zz";
+
+/// A token endpoint that was there before: it says back what it got.
+async fn existing(request: Request<ForwardedBody<Incoming>>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let credentials = request.headers().get("authorization").cloned();
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let mut response = Response::new(Full::new(body));
+    response.headers_mut().insert("x-existing", credentials.unwrap_or(http::HeaderValue::from_static("none")));
+    Ok(response)
+}
+
+async fn serve(stack: Stack, server: AuthorizationServer) -> Site {
+    let layer = ForwardGrantsLayer::new(server);
+    match stack.framework {
+        Framework::Hyper => stack.serve(layer.layer(service_fn(existing))).await,
+        Framework::Axum => {
+            let echo = async |headers: http::HeaderMap, body: Bytes| {
+                let credentials = headers.get("authorization").cloned();
+                ([("x-existing", credentials.unwrap_or(http::HeaderValue::from_static("none")))], body)
+            };
+            stack.serve(axum::Router::new().fallback(echo).layer(layer)).await
+        }
+    }
+}
+
+fn other(body: &str) -> TokenRequest {
+    post(body.to_owned())
+}
+
+#[tokio::test]
+async fn another_grant_goes_on_byte_for_byte_with_its_credentials() {
+    on_every_stack(async |stack| {
+        let site = serve(stack, server()).await;
+        let answer = site.send(other(CODE)).await;
+        assert_eq!((answer.header("x-existing"), &answer.body[..]), (Some("none"), CODE.as_bytes()));
+        let pieces = Stream::of([&CODE[..7], &CODE[7..]]);
+        let answer = site.send(other("").header(http::header::AUTHORIZATION, "Basic ||").stream(pieces)).await;
+        assert_eq!((answer.header("x-existing"), &answer.body[..]), (Some("Basic ||"), CODE.as_bytes()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn ours_and_whatever_names_no_other_grant_is_answered_here() {
+    on_every_stack(async |stack| {
+        let site = serve(stack, server()).await;
+        site.send(billing_asks(GRANT)).await.assert_token();
+        for (body, status, error) in [
+            ("", 400, "invalid_request"),
+            ("grant_type=", 400, "invalid_request"),
+            ("grant_type=client_credentials&grant_type=password", 400, "invalid_request"),
+            ("grant_type=client_credentials", 401, "invalid_client"),
+        ] {
+            site.send(other(body)).await.assert_refused(status, error);
+        }
+        site.send(other(CODE).method("PUT")).await.assert_refused(405, "invalid_request");
+        site.send(other(CODE).content_types(&["text/plain"])).await.assert_refused(400, "invalid_request");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_bound_of_the_body_holds_for_other_grants_too() {
+    let server = settings(MemoryStore::from(clients())).body_limit(CODE.len()).build().unwrap();
+    on_every_stack(async |stack| {
+        let site = serve(stack, server.clone()).await;
+        assert_eq!(site.send(other(CODE)).await.status, 200);
+        site.send(other(&format!("{CODE}x"))).await.assert_refused(413, "invalid_request");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn other_paths_go_on_with_the_body_that_came() {
+    on_every_stack(async |stack| {
+        let site = serve(stack, server()).await;
+        let answer = site.send(post(GRANT).to("/elsewhere")).await;
+        assert_eq!((answer.header("x-existing"), &answer.body[..]), (Some("none"), GRANT.as_bytes()));
+        assert!(site.get("/.well-known/jwks.json").await.json()["keys"].is_array());
+    })
+    .await;
+}

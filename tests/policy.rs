@@ -1,0 +1,281 @@
+//! What a server grants: scopes and audiences that exist, a hook with the last word, clients that may not ask.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::request::{GRANT, TokenRequest, billing_asks};
+use common::stack::{Answer, Site, Stack, on_every_stack};
+use common::{API, OTHER_API, READ, WRITE, client, forge, settings};
+use http::Extensions;
+use serde_json::{Value, json};
+use tower_client_credentials::{
+    AuthorizationServer, AuthorizationServerBuilder, Client, GrantHook, GrantRefusal, MemoryStore, PendingGrant, Scope,
+    Scopes,
+};
+
+const ADMIN: Scope = Scope::from_static("admin");
+
+fn billing() -> Client {
+    client("billing").scopes([READ, WRITE]).default_audience(API).audience(OTHER_API)
+}
+
+fn with_billing() -> AuthorizationServerBuilder {
+    settings(MemoryStore::from([billing()]))
+}
+
+/// The answer to a request for these scopes at these resources, the same on every stack.
+async fn asks(server: &AuthorizationServer, scope: &str, resources: &[&str]) -> Answer {
+    let request = billing_asks(GRANT).param("scope", scope);
+    let request = resources.iter().fold(request, |request, resource| request.param("resource", resource));
+    send(server, request).await
+}
+
+async fn send(server: &AuthorizationServer, request: TokenRequest) -> Answer {
+    Stack::PLAIN.issue(server).await.send(request).await
+}
+
+fn claims(answer: &Answer) -> Value {
+    forge::parts(&answer.assert_token()).1
+}
+
+fn mistake(server: AuthorizationServerBuilder) -> String {
+    server.build().expect_err("a mistake").to_string()
+}
+
+mod scopes_and_audiences_that_exist {
+    use super::*;
+
+    #[test]
+    fn are_all_that_a_client_may_list() {
+        let error = mistake(with_billing().known_scopes([READ]));
+        assert!(error.starts_with("client `billing`: ") && error.contains("`invoices:write`"), "{error}");
+        let error = mistake(with_billing().resource(API));
+        assert!(error.starts_with("client `billing`: ") && error.contains(OTHER_API), "{error}");
+        assert!(with_billing().known_scopes([READ, WRITE]).resource(API).resource(OTHER_API).build().is_ok());
+        assert!(with_billing().resource(API).default_audience(OTHER_API).build().is_ok());
+    }
+
+    #[test]
+    fn are_absolute_uris() {
+        for builder in [
+            with_billing().resource("api"),
+            with_billing().resource_with_scopes("api", READ),
+            with_billing().default_audience("api"),
+        ] {
+            assert!(mistake(builder).contains("absolute URI"));
+        }
+    }
+
+    #[test]
+    fn a_client_that_could_never_get_an_audience_is_a_mistake() {
+        let error = mistake(settings(MemoryStore::from([client("lost")])));
+        assert!(error.starts_with("client `lost`: ") && error.contains(".audience("), "{error}");
+        assert!(settings(MemoryStore::from([client("lost")])).default_audience(API).build().is_ok());
+    }
+
+    #[tokio::test]
+    async fn scopes_tied_to_an_audience_are_granted_there_alone() {
+        let server = with_billing()
+            .resource_with_scopes(API, [READ, WRITE])
+            .resource_with_scopes(OTHER_API, READ)
+            .build()
+            .unwrap();
+        let both = "invoices:read invoices:write";
+        assert_eq!(asks(&server, both, &[API]).await.json()["scope"], both);
+        assert_eq!(asks(&server, both, &[OTHER_API]).await.json()["scope"], "invoices:read");
+        let several = asks(&server, both, &[API, OTHER_API]).await;
+        assert_eq!(several.json()["scope"], "invoices:read", "only what is allowed at each");
+        assert_eq!(claims(&several)["aud"], json!([API, OTHER_API]));
+        asks(&server, "invoices:write", &[OTHER_API]).await.assert_refused(400, "invalid_scope");
+    }
+}
+
+#[tokio::test]
+async fn a_client_without_this_grant_is_unauthorized_once_it_is_authenticated() {
+    let server = settings(MemoryStore::from([billing().without_grant()])).build().unwrap();
+    on_every_stack(async |stack| {
+        let site = stack.issue(&server).await;
+        site.send(billing_asks(GRANT)).await.assert_refused(400, "unauthorized_client");
+        let stranger = common::request::post(GRANT).basic("billing", &common::WRONG_SECRET);
+        site.send(stranger).await.assert_refused(401, "invalid_client");
+    })
+    .await;
+}
+
+mod a_grant_hook {
+    use super::*;
+
+    fn hooked(
+        hook: impl Fn(&mut PendingGrant) -> Result<(), GrantRefusal> + Send + Sync + 'static,
+    ) -> AuthorizationServer {
+        with_billing()
+            .known_scopes([READ, WRITE, ADMIN])
+            .resource_with_scopes(OTHER_API, READ)
+            .resource(API)
+            .grant_hook(hook)
+            .build()
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn narrows_the_scopes() {
+        let server = hooked(|grant| {
+            grant.set_scopes(READ);
+            Ok(())
+        });
+        let answer = asks(&server, "invoices:read invoices:write", &[]).await;
+        assert_eq!(
+            (&answer.json()["scope"], &claims(&answer)["scope"]),
+            (&json!("invoices:read"), &json!("invoices:read"))
+        );
+    }
+
+    #[tokio::test]
+    async fn extends_them_within_what_the_server_knows_and_each_resource_allows() {
+        let server = hooked(|grant| {
+            grant.set_scopes([READ, ADMIN, Scope::from_static("unheard-of")]);
+            Ok(())
+        });
+        assert_eq!(asks(&server, "invoices:read", &[API]).await.json()["scope"], "invoices:read admin");
+        assert_eq!(asks(&server, "invoices:read", &[OTHER_API]).await.json()["scope"], "invoices:read");
+    }
+
+    #[tokio::test]
+    async fn extends_nothing_where_the_server_names_no_scopes() {
+        let extend = |grant: &mut PendingGrant| {
+            grant.set_scopes([READ, WRITE, ADMIN]);
+            Ok(())
+        };
+        let server = with_billing().grant_hook(extend).build().unwrap();
+        assert_eq!(asks(&server, "invoices:read", &[]).await.json()["scope"], "invoices:read invoices:write");
+    }
+
+    #[tokio::test]
+    async fn adds_claims_and_response_members_and_replaces_no_standard_one() {
+        const CLAIMS: [&str; 9] = ["iss", "sub", "aud", "client_id", "iat", "exp", "nbf", "jti", "scope"];
+        const MEMBERS: [&str; 5] = ["access_token", "token_type", "expires_in", "refresh_token", "scope"];
+        let server = hooked(|grant| {
+            for name in CLAIMS {
+                grant.add_claim(name, "stolen");
+            }
+            for name in MEMBERS {
+                grant.add_response_member(name, "mac");
+            }
+            grant.add_claim("tenant", "acme");
+            grant.add_response_member("hint", json!({"a": 1}));
+            Ok(())
+        });
+        let answer = asks(&server, "invoices:read", &[]).await;
+        let claims = claims(&answer);
+        assert_eq!((&claims["tenant"], &answer.json()["hint"]), (&json!("acme"), &json!({"a": 1})));
+        assert!(!claims.to_string().contains("stolen") && !answer.json().to_string().contains("mac\""), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn refuses_in_the_words_of_the_rfc_and_keeps_its_own_for_the_operator() {
+        let scope = asks(&hooked(|_| Err(GrantRefusal::scope("not on Sundays"))), "invoices:read", &[]).await;
+        scope.assert_refused(400, "invalid_scope");
+        assert_eq!(scope.reason.as_deref(), Some("invalid_scope: client `billing`: not on Sundays"));
+        let client = asks(&hooked(|_| Err(GrantRefusal::client("unpaid"))), "invoices:read", &[]).await;
+        client.assert_refused(400, "unauthorized_client");
+        assert!(!String::from_utf8_lossy(&client.body).contains("unpaid"));
+        let unavailable = asks(&hooked(|_| Err(GrantRefusal::unavailable("no database"))), "invoices:read", &[]).await;
+        unavailable.assert_refused(503, "temporarily_unavailable");
+    }
+
+    /// A policy that has to wait, and reads the request's extensions.
+    struct Waiting;
+
+    #[derive(Clone)]
+    struct Tenant(&'static str);
+
+    impl GrantHook for Waiting {
+        async fn decide(&self, grant: &mut PendingGrant, extensions: &Extensions) -> Result<(), GrantRefusal> {
+            tokio::task::yield_now().await;
+            grant.add_claim("tenant", extensions.get::<Tenant>().map_or("none", |tenant| tenant.0));
+            assert_eq!((grant.client().id().as_str(), grant.audiences().len()), ("billing", 1));
+            assert_eq!(grant.scopes(), &Scopes::from(READ));
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn may_wait_and_look_at_the_requests_extensions() {
+        use tower::ServiceExt as _;
+        let server = with_billing().grant_hook(Waiting).build().unwrap();
+        let mut request = http::Request::from(billing_asks(GRANT).param("scope", "invoices:read"));
+        request.extensions_mut().insert(Tenant("acme"));
+        let response = server.token_service().oneshot(request).await.unwrap();
+        assert_eq!(claims(&Answer::read(response).await)["tenant"], "acme");
+    }
+}
+
+mod settings_of_the_documents {
+    use super::*;
+
+    async fn site(builder: AuthorizationServerBuilder) -> Site {
+        Stack::PLAIN.issue(&builder.build().unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn the_metadata_says_what_is_true_and_leaves_out_what_is_empty() {
+        let metadata = site(with_billing()).await.get("/.well-known/oauth-authorization-server").await.json();
+        assert_eq!(metadata.get("response_types_supported"), None);
+        assert_eq!(metadata.get("scopes_supported"), None);
+        let builder = with_billing()
+            .known_scopes([READ, WRITE])
+            .response_types_supported(["none"])
+            .public_url("https://edge.example/oauth/");
+        let metadata = site(builder).await.get("/.well-known/oauth-authorization-server").await.json();
+        assert_eq!(metadata["response_types_supported"], json!(["none"]));
+        assert_eq!(metadata["scopes_supported"], json!(["invoices:read", "invoices:write"]));
+        assert_eq!(metadata["token_endpoint"], "https://edge.example/oauth/token");
+        assert_eq!(metadata["jwks_uri"], "https://edge.example/oauth/.well-known/jwks.json");
+        assert_eq!(metadata["issuer"], common::ISSUER);
+    }
+
+    #[tokio::test]
+    async fn a_document_that_is_turned_off_is_the_wrapped_services_path() {
+        let site = site(with_billing().jwks_path(None).metadata_path(None)).await;
+        for path in ["/.well-known/jwks.json", "/.well-known/oauth-authorization-server"] {
+            assert_eq!(site.get(path).await.json()["path"], path);
+        }
+    }
+
+    #[tokio::test]
+    async fn every_path_can_be_moved() {
+        let site = site(with_billing().token_path("/oauth/token").jwks_path("/keys").metadata_path("/about")).await;
+        site.send(billing_asks(GRANT).to("/oauth/token")).await.assert_token();
+        assert!(site.get("/keys").await.json()["keys"].is_array());
+        let about = site.get("/about").await.json();
+        assert_eq!(
+            (about["token_endpoint"].as_str(), about["jwks_uri"].as_str()),
+            (Some("https://auth.example.com/oauth/token"), Some("https://auth.example.com/keys"))
+        );
+        assert_eq!(site.send(billing_asks(GRANT)).await.json()["path"], "/token");
+    }
+
+    #[test]
+    fn paths_that_no_request_could_have_or_that_two_endpoints_share_are_mistakes() {
+        for path in ["token", "", "/a b", "/a?b", "/a#b"] {
+            assert!(mistake(with_billing().token_path(path)).contains("begin with a slash"), "{path}");
+        }
+        assert!(mistake(with_billing().jwks_path("/token")).contains("same path"));
+        assert!(mistake(with_billing().public_url("http://edge.example")).contains("public URL"));
+        assert!(mistake(with_billing().token_lifetime(Duration::from_millis(999))).contains("lifetime"));
+    }
+
+    #[tokio::test]
+    async fn web_pages_read_the_documents_by_option_and_the_token_endpoint_never() {
+        const ORIGIN: &str = "access-control-allow-origin";
+        let (closed, open) = (site(with_billing()).await, site(with_billing().cross_origin_documents()).await);
+        for path in ["/.well-known/jwks.json", "/.well-known/oauth-authorization-server"] {
+            assert_eq!(closed.get(path).await.header(ORIGIN), None);
+            assert_eq!(open.get(path).await.header(ORIGIN), Some("*"));
+        }
+        assert_eq!(open.send(billing_asks(GRANT)).await.header(ORIGIN), None);
+    }
+}
