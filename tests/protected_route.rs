@@ -711,7 +711,7 @@ mod nested_guards {
 
     #[tokio::test]
     async fn of_one_verifier_verify_once_and_of_two_each_for_itself() {
-        let clock = OneLook(Default::default());
+        let clock = OneLook(std::sync::Arc::default());
         let server = settings(MemoryStore::from(clients())).clock(clock.clone()).build().unwrap();
         let (one, another) = (verifier(&server), verifier(&server));
         on_every_stack(async |stack| {
