@@ -1,20 +1,761 @@
-//! A protected route over sockets, on every stack.
+//! A protected route, over sockets and on every stack: what RFC 6750 and RFC 9068 §4 have it let through and refuse.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
 mod common;
 
-use common::stack::on_every_stack;
-use common::{API, forge, server};
-use tower_client_credentials::BearerAuthLayer;
+use common::forge::{self, Draft, good};
+use common::request::{GRANT, billing_asks, post};
+use common::stack::{Answer, INVALID_REQUEST, NO_ERROR_CODE, Site, Stack, on_every_stack};
+use common::{API, ISSUER, KEY, NOW, OTHER_API, READ, WRITE, at, clients, clock, server, settings};
+use http::header::{AUTHORIZATION, COOKIE};
+use http::{HeaderName, Method, Request};
+use p256::pkcs8::{EncodePublicKey as _, LineEnding};
+use serde_json::{Value, json};
+use tower::Layer as _;
+use tower_client_credentials::{
+    AuthorizationServer, BearerAuthLayer, InvalidToken, KeyRing, MemoryStore, SigningKey, VerifiedToken, Verifier,
+};
+use tower_http::cors::{AllowOrigin, CorsLayer};
 
-#[tokio::test]
-async fn a_good_token_opens_the_route() {
+fn verifier(server: &AuthorizationServer) -> Verifier {
+    server.verifier(API).unwrap()
+}
+
+/// A route that any good token opens.
+async fn route(stack: Stack) -> Site {
+    let server = server();
+    stack.protect(&server, [BearerAuthLayer::new(verifier(&server))]).await
+}
+
+async fn show(site: &Site, token: &str) -> Answer {
+    site.get_authorized(&format!("Bearer {token}")).await
+}
+
+/// Whether the request reached the route, with a token or without.
+#[track_caller]
+fn assert_admitted(answer: &Answer) {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.json()["path"], "/");
+}
+
+/// Shows each token on every stack, and has each admitted.
+async fn are_admitted(tokens: &[String]) {
     on_every_stack(async |stack| {
-        let server = server();
-        let site = stack.protect(&server, [BearerAuthLayer::new(server.verifier(API).unwrap())]).await;
-        let answer = site.get_authorized(&format!("Bearer {}", forge::good().sign())).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
+        let site = route(stack).await;
+        for token in tokens {
+            println!("{token}");
+            assert_admitted(&show(&site, token).await);
+        }
     })
     .await;
+}
+
+/// Shows each token on every stack, and has each refused in the same words, and for this reason alone.
+async fn are_refused(reason: InvalidToken, tokens: &[String]) {
+    on_every_stack(async |stack| {
+        let site = route(stack).await;
+        for token in tokens {
+            println!("{token}");
+            show(&site, token).await.assert_invalid_token(&reason);
+        }
+    })
+    .await;
+}
+
+mod a_good_token {
+    use super::*;
+
+    #[tokio::test]
+    async fn reaches_the_service_as_a_proof_that_tells_what_it_says() {
+        let token = good()
+            .claim("sub", "svc:billing")
+            .claim("aud", json!([OTHER_API, API]))
+            .claim("scope", "invoices:read invoices:write")
+            .claim("tenant", "acme")
+            .sign();
+        on_every_stack(async |stack| {
+            let answer = show(&route(stack).await, &token).await;
+            assert_admitted(&answer);
+            let expected = json!({
+                "client_id": "billing",
+                "subject": "svc:billing",
+                "scopes": ["invoices:read", "invoices:write"],
+                "audiences": [OTHER_API, API],
+                "issuer": ISSUER,
+                "token_id": "one",
+                "issued_at": NOW,
+                "expires_at": NOW + 600,
+                "tenant": "acme",
+            });
+            assert_eq!(answer.json()["token"], expected);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn of_the_token_endpoint_opens_the_route() {
+        on_every_stack(async |stack| {
+            let site = route(stack).await;
+            let token = site.send(billing_asks(GRANT).param("scope", "invoices:read")).await.assert_token();
+            let answer = show(&site, &token).await;
+            assert_eq!(answer.json()["token"]["client_id"], "billing");
+            assert_eq!(answer.json()["token"]["scopes"], json!(["invoices:read"]));
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn for_another_api_does_not_open_this_one() {
+        let clients = [common::client("billing").audience(API).audience(OTHER_API)];
+        let server = settings(MemoryStore::from(clients)).build().unwrap();
+        on_every_stack(async |stack| {
+            let site = stack.protect(&server, [BearerAuthLayer::new(verifier(&server))]).await;
+            for (resource, status) in [(API, 200), (OTHER_API, 401)] {
+                let token = site.send(billing_asks(GRANT).param("resource", resource)).await.assert_token();
+                assert_eq!(show(&site, &token).await.status, status, "{resource}");
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn is_marked_as_sensitive_for_whatever_logs_behind_the_layer() {
+        on_every_stack(async |stack| {
+            let answer = show(&route(stack).await, &good().sign()).await;
+            assert_eq!(answer.json()["authorization_is_sensitive"], true);
+            // Not by the server or the client of this test: without a guard it is not.
+            let open = show(&stack.issue(&server()).await, &good().sign()).await;
+            assert_eq!(open.json()["authorization_is_sensitive"], false);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn comes_behind_a_scheme_in_any_case() {
+        let token = good().sign();
+        on_every_stack(async |stack| {
+            let site = route(stack).await;
+            for scheme in ["Bearer", "bearer", "BEARER", "bEaReR", "Bearer  "] {
+                assert_admitted(&site.get_authorized(&format!("{scheme} {token}")).await);
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn may_spell_its_type_out_and_its_key_may_be_any_that_is_trusted() {
+        are_admitted(&["at+jwt", "AT+JWT", "application/at+jwt"].map(|typ| good().header("typ", typ).sign())).await;
+        let keys = KeyRing::from_pem(include_str!("keys/ed25519.pem"))
+            .unwrap()
+            .also_trust(SigningKey::from_pem(KEY).unwrap().verifying_key());
+        let server = AuthorizationServer::builder(ISSUER, keys, MemoryStore::from(clients()));
+        let server = server.clock(clock()).build().unwrap();
+        on_every_stack(async |stack| {
+            let site = stack.protect(&server, [BearerAuthLayer::new(verifier(&server))]).await;
+            assert_admitted(&show(&site, &good().sign()).await);
+            let own = site.send(billing_asks(GRANT)).await.assert_token();
+            assert_eq!(forge::parts(&own).0["alg"], "EdDSA");
+            assert_admitted(&show(&site, &own).await);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn may_have_claims_and_header_members_that_mean_nothing_to_us() {
+        let tokens = [
+            good().header("x", 5),
+            good().header("cty", "JWT"),
+            good().claim("roles", json!(["a", {"b": [1.5, null]}])),
+            good().claim("aud", json!([API])),
+            good().claim("nbf", NOW),
+            good().without_claim("scope"),
+        ];
+        are_admitted(&tokens.map(|draft| draft.sign())).await;
+    }
+}
+
+mod a_request {
+    use super::*;
+
+    #[tokio::test]
+    async fn without_a_bearer_token_is_challenged_without_an_error_code() {
+        let token = good().sign();
+        on_every_stack(async |stack| {
+            let site = route(stack).await;
+            site.get("/").await.assert_challenged(401, NO_ERROR_CODE);
+            let basic = "Basic YmlsbGluZzpzZWNyZXQ=";
+            for header in ["", basic, "DPoP x", "Digest username=\"a\"", &token, &format!("Bearer{token}"), "Beare x"] {
+                site.get_authorized(header).await.assert_challenged(401, NO_ERROR_CODE);
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn with_two_authorization_headers_is_malformed() {
+        let bearer = format!("Bearer {}", good().sign());
+        on_every_stack(async |stack| {
+            let site = route(stack).await;
+            for (one, two) in [(&*bearer, &*bearer), (&bearer, "Basic YTpi"), ("Basic YTpi", &bearer), (&bearer, "")] {
+                let answer = site.get_with(&[(AUTHORIZATION, one), (AUTHORIZATION, two)]).await;
+                answer.assert_challenged(400, INVALID_REQUEST);
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn with_anything_but_one_token68_behind_bearer_is_malformed() {
+        let token = good().sign();
+        let padded_within = token.replacen('.', "=.", 1);
+        let spaced = token.replacen('.', " .", 1);
+        on_every_stack(async |stack| {
+            let site = route(stack).await;
+            for header in [
+                "Bearer",
+                "Bearer a b",
+                "Bearer =",
+                "Bearer \"a\"",
+                "Bearer realm=\"x\"",
+                &format!("Bearer {token}, Bearer {token}"),
+                &format!("Bearer {token} {token}"),
+                &format!("Bearer {padded_within}"),
+                &format!("Bearer {spaced}"),
+                &format!("Bearer {token}\u{e9}"),
+            ] {
+                println!("{header}");
+                site.get_authorized(header).await.assert_challenged(400, INVALID_REQUEST);
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn with_its_token_in_the_query_the_body_or_another_header_has_none() {
+        let token = good().sign();
+        on_every_stack(async |stack| {
+            let site = route(stack).await;
+            let in_query = site.get(&format!("/?access_token={token}")).await;
+            in_query.assert_challenged(401, NO_ERROR_CODE);
+            let in_body = site.send(post(format!("access_token={token}")).to("/")).await;
+            in_body.assert_challenged(401, NO_ERROR_CODE);
+            for name in [HeaderName::from_static("proxy-authorization"), HeaderName::from_static("x-access-token")] {
+                let answer = site.get_with(&[(name, &format!("Bearer {token}"))]).await;
+                answer.assert_challenged(401, NO_ERROR_CODE);
+            }
+            let in_cookie = site.get_with(&[(COOKIE, &format!("access_token={token}"))]).await;
+            in_cookie.assert_challenged(401, NO_ERROR_CODE);
+            // Nor does one in the query stand in the way of the one that counts.
+            let request = Request::get("/?access_token=x").header(AUTHORIZATION, format!("Bearer {token}"));
+            assert_admitted(&site.send(request.body(common::stack::Body::default()).unwrap()).await);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn of_any_method_needs_a_token() {
+        on_every_stack(async |stack| {
+            let site = route(stack).await;
+            for method in [Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS] {
+                let request = Request::builder().method(method).uri("/");
+                let answer = site.send(request.body(common::stack::Body::default()).unwrap()).await;
+                answer.assert_challenged(401, NO_ERROR_CODE);
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn that_is_a_preflight_gets_through_a_cors_layer_outside_and_not_through_the_guard() {
+        let origin = "https://app.example.com";
+        let preflight = || {
+            let request = Request::options("/")
+                .header("origin", origin)
+                .header("access-control-request-method", "GET")
+                .header("access-control-request-headers", "authorization");
+            request.body(common::stack::Body::default()).unwrap()
+        };
+        on_every_stack(async |stack| {
+            route(stack).await.send(preflight()).await.assert_challenged(401, NO_ERROR_CODE);
+
+            let server = server();
+            let cors = CorsLayer::new()
+                .allow_origin(AllowOrigin::exact(origin.parse().unwrap()))
+                .allow_methods([Method::GET])
+                .allow_headers([AUTHORIZATION]);
+            let app = stack.app(&server, [BearerAuthLayer::new(verifier(&server))]);
+            let site = stack.serve(cors.layer(app)).await;
+            let answer = site.send(preflight()).await;
+            assert_eq!(answer.status, 200);
+            assert_eq!(answer.header("access-control-allow-origin"), Some(origin));
+            assert_eq!(answer.header("access-control-allow-headers"), Some("authorization"));
+            // Only the preflight: what follows it needs a token, and the page may read the refusal.
+            let follows = site.get_with(&[(HeaderName::from_static("origin"), origin)]).await;
+            assert_eq!(follows.status, 401);
+            assert_eq!(follows.header("access-control-allow-origin"), Some(origin));
+        })
+        .await;
+    }
+}
+
+mod a_token_is_refused_whose_signature {
+    use super::*;
+
+    #[tokio::test]
+    async fn is_not_the_keys_over_these_very_parts() {
+        let token = good().sign();
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let mut flipped = forge::decode(signature);
+        flipped[40] ^= 1;
+        let signature = forge::decode(signature);
+        let der = p256::ecdsa::Signature::from_slice(&signature).unwrap().to_der();
+        let richer = good().claim("scope", "admin");
+        let tokens = [
+            good().seal(flipped),
+            good().sign_with(&forge::foreign_key()),
+            richer.seal(&signature),
+            good().header("x", 1).seal(&signature),
+            format!("{signed}."),
+            good().seal(&signature[..63]),
+            good().seal([&signature[..], &[0]].concat()),
+            good().seal([0; 64]),
+            good().seal(der.as_bytes()),
+        ];
+        are_refused(InvalidToken::Signature, &tokens).await;
+    }
+
+    #[tokio::test]
+    async fn is_of_a_key_that_nobody_trusts() {
+        let stranger = forge::foreign_key();
+        let tokens = [
+            good().header("kid", "other").sign_with(&stranger),
+            good().header("kid", "other").sign(),
+            good().header("kid", "").sign(),
+            good().header("kid", forge::key_id().to_lowercase()).sign(),
+            good().without_header("kid").sign(),
+        ];
+        are_refused(InvalidToken::UnknownKey, &tokens).await;
+    }
+
+    #[tokio::test]
+    async fn has_another_algorithm_than_its_key() {
+        let mut tokens = Vec::new();
+        for algorithm in ["none", "None", "NONE", ""] {
+            tokens.push(good().header("alg", algorithm).seal(""));
+        }
+        for algorithm in ["ES384", "RS256", "PS256", "EdDSA", "ES256K", "es256", "HS256", "none"] {
+            tokens.push(good().header("alg", algorithm).sign());
+        }
+        are_refused(InvalidToken::Algorithm, &tokens).await;
+    }
+
+    /// RFC 8725 §2.1: whoever takes the public key for a shared secret accepts what anybody can sign.
+    #[tokio::test]
+    async fn takes_the_public_key_for_a_shared_secret() {
+        let public = p256::ecdsa::VerifyingKey::from(&forge::signing_key());
+        let der = p256::PublicKey::from(&public).to_public_key_der().unwrap();
+        let pem = p256::PublicKey::from(&public).to_public_key_pem(LineEnding::LF).unwrap();
+        let secrets =
+            [der.as_bytes(), pem.as_bytes(), pem.trim_end().as_bytes(), &public.to_sec1_bytes(), KEY.as_bytes(), b""];
+        let tokens = secrets.map(|secret| good().header("alg", "HS256").sign_hs256(secret));
+        are_refused(InvalidToken::Algorithm, &tokens).await;
+    }
+}
+
+mod a_token_is_refused_whose_header {
+    use super::*;
+
+    #[tokio::test]
+    async fn has_another_type_than_an_access_token() {
+        let mut tokens =
+            ["JWT", "jwt", "at", "id+jwt", "at+jwt;x", "application/jwt", "application/application/at+jwt", ""]
+                .map(|typ| good().header("typ", typ).sign())
+                .to_vec();
+        tokens.push(good().without_header("typ").sign());
+        are_refused(InvalidToken::Type, &tokens).await;
+    }
+
+    #[tokio::test]
+    async fn asks_for_an_extension_that_must_be_understood() {
+        let values = [json!(["exp"]), json!(["b64"]), json!([]), json!(null), json!("exp"), json!(false)];
+        are_refused(InvalidToken::Critical, &values.map(|value| good().header("crit", value).sign())).await;
+    }
+
+    #[tokio::test]
+    async fn brings_a_key_along() {
+        let point = p256::ecdsa::VerifyingKey::from(&forge::foreign_key()).to_encoded_point(false);
+        let jwk = json!({
+            "kty": "EC", "crv": "P-256", "x": forge::encode(point.x().unwrap()), "y": forge::encode(point.y().unwrap()),
+        });
+        let tokens = [
+            good().header("jwk", jwk.clone()).sign(),
+            good().header("jwk", jwk.clone()).sign_with(&forge::foreign_key()),
+            good().header("jwk", jwk).without_header("kid").sign_with(&forge::foreign_key()),
+            good().header("jku", "https://evil.example/keys").sign(),
+            good().header("x5u", "https://evil.example/chain").sign(),
+            good().header("jku", Value::Null).sign(),
+        ];
+        are_refused(InvalidToken::ForeignKey, &tokens).await;
+    }
+
+    #[tokio::test]
+    async fn is_not_a_header() {
+        let text = good().header;
+        let mut tokens: Vec<String> = [
+            "",
+            "[]",
+            "null",
+            "\"ES256\"",
+            "{",
+            &format!("{text}x"),
+            &text.replacen('{', r#"{"alg":"ES256","#, 1),
+            &text.replacen('{', r#"{"typ":"JWT","#, 1),
+            &text.replacen('{', r#"{"k\u0069d":"x","#, 1),
+        ]
+        .map(|header| Draft { header: header.to_owned(), ..good() }.sign())
+        .to_vec();
+        tokens.push(good().without_header("alg").sign());
+        for name in ["alg", "typ", "kid"] {
+            tokens.extend([json!(5), json!(null), json!(["ES256"])].map(|value| good().header(name, value).sign()));
+        }
+        are_refused(InvalidToken::Header, &tokens).await;
+    }
+}
+
+mod a_token_is_refused_whose_claims {
+    use super::*;
+
+    const TEXTS: [&str; 5] = ["iss", "sub", "aud", "client_id", "jti"];
+    const TIMES: [&str; 2] = ["iat", "exp"];
+
+    #[tokio::test]
+    async fn do_not_have_each_of_the_standard_ones() {
+        let mut tokens = Vec::new();
+        for name in TEXTS.into_iter().chain(TIMES) {
+            tokens.push(good().without_claim(name).sign());
+            tokens.push(good().claim(name, Value::Null).sign());
+        }
+        are_refused(InvalidToken::Claims, &tokens).await;
+    }
+
+    #[tokio::test]
+    async fn are_not_texts_where_they_must_be() {
+        let mut tokens = Vec::new();
+        for name in TEXTS.into_iter().chain(["scope"]) {
+            tokens.extend([json!(5), json!(true), json!({})].map(|value| good().claim(name, value).sign()));
+        }
+        for name in ["iss", "sub", "client_id", "jti", "scope"] {
+            tokens.push(good().claim(name, json!(["billing"])).sign());
+        }
+        tokens.push(good().claim("sub", "").sign());
+        tokens.push(good().claim("client_id", "").sign());
+        tokens.push(good().claim("client_id", "b\u{e9}").sign());
+        tokens.push(good().claim("aud", json!([API, 5])).sign());
+        tokens.push(good().claim("scope", "a\"b").sign());
+        are_refused(InvalidToken::Claims, &tokens).await;
+    }
+
+    #[tokio::test]
+    async fn have_times_that_are_not_finite_integers() {
+        let mut tokens = Vec::new();
+        for name in TIMES.into_iter().chain(["nbf"]) {
+            let whole = if name == "exp" { NOW + 600 } else { NOW };
+            for value in [json!(whole.to_string()), json!(-1), json!(u64::MAX), json!([whole]), json!({})] {
+                tokens.push(good().claim(name, value).sign());
+            }
+            for number in [format!("{whole}.0"), format!("{whole}.5"), format!("{whole}e0"), "1e999".to_owned()] {
+                let with_marker = good().claim(name, "MARKER");
+                let claims = with_marker.claims.replace("\"MARKER\"", &number);
+                tokens.push(with_marker.claims_text(claims).sign());
+            }
+        }
+        are_refused(InvalidToken::Claims, &tokens).await;
+    }
+
+    #[tokio::test]
+    async fn have_one_of_them_twice() {
+        let text = good().claim("tenant", "acme").claims;
+        let tokens = [
+            format!(r#""iss":"{ISSUER}""#),
+            r#""sub":"billing""#.to_owned(),
+            format!(r#""aud":"{API}""#),
+            format!(r#""exp":{}"#, NOW + 600),
+            format!(r#""iat":{NOW}"#),
+            r#""scope":"invoices:read""#.to_owned(),
+            r#""tenant":"acme""#.to_owned(),
+            r#""ten\u0061nt":"acme""#.to_owned(),
+        ]
+        .map(|twice| good().claims_text(text.replacen('{', &format!("{{{twice},"), 1)).sign());
+        are_refused(InvalidToken::Claims, &tokens).await;
+    }
+
+    #[tokio::test]
+    async fn are_not_an_object() {
+        let text = good().claims;
+        let tokens =
+            ["", "null", "[]", "\"billing\"", "{", &format!("{text}x"), &format!("[{text}]"), &"[".repeat(9_000)]
+                .map(|claims| good().claims_text(claims).sign());
+        are_refused(InvalidToken::Claims, &tokens).await;
+    }
+
+    #[tokio::test]
+    async fn are_of_another_issuer() {
+        let issuers = ["https://evil.example", "https://auth.example.com/", "https://AUTH.example.com", ""];
+        are_refused(InvalidToken::Issuer, &issuers.map(|issuer| good().claim("iss", issuer).sign())).await;
+    }
+
+    #[tokio::test]
+    async fn are_for_another_audience() {
+        let audiences = [
+            json!(OTHER_API),
+            json!("https://api.example.com/"),
+            json!("https://api.example.com.evil.example"),
+            json!("billing"),
+            json!(""),
+            json!([]),
+            json!([OTHER_API, "billing"]),
+        ];
+        are_refused(InvalidToken::Audience, &audiences.map(|audience| good().claim("aud", audience).sign())).await;
+    }
+}
+
+mod a_token_is_refused_that {
+    use super::*;
+
+    #[tokio::test]
+    async fn is_not_three_parts() {
+        let token = good().sign();
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let tokens = [
+            "a".to_owned(),
+            "...".to_owned(),
+            signed.to_owned(),
+            signed.replacen('.', "", 1),
+            format!("{token}."),
+            format!("{token}.{signature}"),
+            format!(".{token}"),
+            format!("{signed}..{signature}"),
+            format!("{token}.{signed}"),
+        ];
+        are_refused(InvalidToken::Malformed, &tokens).await;
+    }
+
+    #[tokio::test]
+    async fn has_padding_or_stray_characters() {
+        let token = good().sign();
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let stray_bits = {
+            // 64 bytes leave four bits over in the last character, which must be zero.
+            let (most, last) = signature.split_at(signature.len() - 1);
+            let successor = char::from(last.bytes().next().unwrap() + 1);
+            format!("{signed}.{most}{successor}")
+        };
+        let tokens = [
+            format!("{token}="),
+            format!("{token}=="),
+            format!("{signed}.{signature}~"),
+            format!("{signed}.{signature}+"),
+            format!("{signed}./{signature}"),
+            format!("~{token}"),
+            stray_bits,
+        ];
+        are_refused(InvalidToken::Malformed, &tokens).await;
+    }
+
+    #[tokio::test]
+    async fn is_longer_than_16_kib() {
+        const LONGEST: usize = 16 * 1024;
+        let of_length = |length: usize| {
+            let filled = |filling: usize| good().claim("filling", "a".repeat(filling)).sign();
+            let token = filled((length - filled(0).len()) * 3 / 4);
+            // base64 does not come in every length: less than four characters are missing.
+            assert!((length - 4..=length).contains(&token.len()), "{}", token.len());
+            token
+        };
+        are_admitted(&[of_length(LONGEST)]).await;
+        are_refused(InvalidToken::TooLong, &[of_length(LONGEST + 5)]).await;
+    }
+}
+
+/// Clocks may differ by the leeway, five seconds unless told otherwise.
+mod the_time {
+    use super::*;
+
+    #[tokio::test]
+    async fn is_over_for_a_token_that_expired_more_than_the_leeway_ago() {
+        are_admitted(&[1, 0, -4].map(expires_in)).await;
+        are_refused(InvalidToken::Expired, &[-5, -6, -3600].map(expires_in)).await;
+    }
+
+    fn expires_in(secs: i64) -> String {
+        good().claim("iat", NOW - 4000).claim("exp", NOW.checked_add_signed(secs).unwrap()).sign()
+    }
+
+    #[tokio::test]
+    async fn has_not_come_for_a_token_that_is_valid_or_issued_more_than_the_leeway_ahead() {
+        for claim in ["nbf", "iat"] {
+            let ahead = |secs| good().claim(claim, NOW + secs).sign();
+            are_admitted(&[0, 1, 5].map(ahead)).await;
+            are_refused(InvalidToken::NotYetValid, &[6, 3600].map(ahead)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn passes_and_a_token_that_was_good_no_longer_is() {
+        let clock = clock();
+        let server = settings(MemoryStore::from(clients())).clock(clock.clone()).build().unwrap();
+        on_every_stack(async |stack| {
+            clock.set(at(NOW));
+            let site = stack.protect(&server, [BearerAuthLayer::new(verifier(&server))]).await;
+            let token = site.send(billing_asks(GRANT)).await.assert_token();
+            for (later, good) in [(0, true), (604, true), (605, false), (100_000, false)] {
+                clock.set(at(NOW + later));
+                let answer = show(&site, &token).await;
+                if good { assert_admitted(&answer) } else { answer.assert_invalid_token(&InvalidToken::Expired) }
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn may_be_taken_with_another_leeway() {
+        let server = server();
+        on_every_stack(async |stack| {
+            for (leeway, expired_for, good) in [(0, 0, false), (0, -1, true), (60, 59, true), (60, 60, false)] {
+                let verifier = verifier(&server).leeway(std::time::Duration::from_secs(leeway));
+                let site = stack.protect(&server, [BearerAuthLayer::new(verifier)]).await;
+                let answer = show(&site, &expires_in(-expired_for)).await;
+                if good { assert_admitted(&answer) } else { answer.assert_invalid_token(&InvalidToken::Expired) }
+            }
+        })
+        .await;
+    }
+}
+
+mod scopes {
+    use super::*;
+
+    fn with_scope(scope: &str) -> String {
+        good().claim("scope", scope).sign()
+    }
+
+    #[tokio::test]
+    async fn that_are_missing_are_named_in_the_refusal() {
+        let server = server();
+        let read = BearerAuthLayer::new(verifier(&server)).require_scope(READ);
+        let both = read.clone().require_scope(WRITE);
+        on_every_stack(async |stack| {
+            let site = stack.protect(&server, [read.clone()]).await;
+            for scope in ["invoices:read", "x invoices:read y"] {
+                assert_admitted(&show(&site, &with_scope(scope)).await);
+            }
+            for scope in ["", "invoices", "invoices:reader", "invoices:write", "Invoices:read"] {
+                show(&site, &with_scope(scope)).await.assert_insufficient_scope(&[READ]);
+            }
+            show(&site, &good().without_claim("scope").sign()).await.assert_insufficient_scope(&[READ]);
+
+            let site = stack.protect(&server, [both.clone()]).await;
+            assert_admitted(&show(&site, &with_scope("invoices:write invoices:read")).await);
+            for scope in ["invoices:read", "invoices:write", ""] {
+                show(&site, &with_scope(scope)).await.assert_insufficient_scope(&[READ, WRITE]);
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn do_not_help_a_token_that_is_refused() {
+        let server = server();
+        let read = BearerAuthLayer::new(verifier(&server)).require_scope(READ);
+        on_every_stack(async |stack| {
+            let site = stack.protect(&server, [read.clone()]).await;
+            site.get("/").await.assert_challenged(401, NO_ERROR_CODE);
+            let forged = good().sign_with(&forge::foreign_key());
+            show(&site, &forged).await.assert_invalid_token(&InvalidToken::Signature);
+            let without = good().without_claim("scope").sign_with(&forge::foreign_key());
+            show(&site, &without).await.assert_invalid_token(&InvalidToken::Signature);
+        })
+        .await;
+    }
+}
+
+mod nested_guards {
+    use super::*;
+
+    #[tokio::test]
+    async fn ask_for_the_scopes_of_both() {
+        let server = server();
+        let common = BearerAuthLayer::new(verifier(&server));
+        let (read, write) = (common.clone().require_scope(READ), common.require_scope(WRITE));
+        on_every_stack(async |stack| {
+            let site = stack.protect(&server, [write.clone(), read.clone()]).await;
+            let with_scope = |scope: &str| good().claim("scope", scope).sign();
+            assert_admitted(&show(&site, &with_scope("invoices:read invoices:write")).await);
+            show(&site, &with_scope("invoices:read")).await.assert_insufficient_scope(&[WRITE]);
+            show(&site, &with_scope("invoices:write")).await.assert_insufficient_scope(&[READ]);
+        })
+        .await;
+    }
+
+    /// The clock tells: at its second look, the token has expired.
+    #[derive(Clone, Debug)]
+    struct OneLook(std::sync::Arc<std::sync::atomic::AtomicBool>);
+
+    impl tower_client_credentials::Clock for OneLook {
+        fn now(&self) -> std::time::SystemTime {
+            let has_looked = self.0.swap(true, std::sync::atomic::Ordering::SeqCst);
+            at(if has_looked { NOW + 100_000 } else { NOW })
+        }
+    }
+
+    #[tokio::test]
+    async fn of_one_verifier_verify_once_and_of_two_each_for_itself() {
+        let clock = OneLook(std::sync::Arc::default());
+        let server = settings(MemoryStore::from(clients())).clock(clock.clone()).build().unwrap();
+        let (one, another) = (verifier(&server), verifier(&server));
+        on_every_stack(async |stack| {
+            let inner = BearerAuthLayer::new(one.clone());
+            let site = stack.protect(&server, [inner.clone(), BearerAuthLayer::new(one.clone())]).await;
+            clock.0.store(false, std::sync::atomic::Ordering::SeqCst);
+            assert_admitted(&show(&site, &good().sign()).await);
+
+            let site = stack.protect(&server, [inner, BearerAuthLayer::new(another.clone())]).await;
+            clock.0.store(false, std::sync::atomic::Ordering::SeqCst);
+            show(&site, &good().sign()).await.assert_invalid_token(&InvalidToken::Expired);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn for_two_apis_let_only_a_token_for_both_through() {
+        let server = server();
+        let other = BearerAuthLayer::new(server.verifier(OTHER_API).unwrap());
+        on_every_stack(async |stack| {
+            let guards = [BearerAuthLayer::new(verifier(&server)), other.clone()];
+            let site = stack.protect(&server, guards).await;
+            assert_admitted(&show(&site, &good().claim("aud", json!([API, OTHER_API])).sign()).await);
+            // Past the outer guard, and stopped by the inner one.
+            let answer = show(&site, &good().claim("aud", OTHER_API).sign()).await;
+            answer.assert_invalid_token(&InvalidToken::Audience);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn take_no_token_for_verified_that_somebody_else_put_into_the_request() {
+        let server = server();
+        on_every_stack(async |stack| {
+            let app = stack.app(&server, [BearerAuthLayer::new(verifier(&server))]);
+            let planted = tower::util::MapRequestLayer::new(|mut request: Request<hyper::body::Incoming>| {
+                request.extensions_mut().insert(VerifiedToken::for_test("admin", [READ]));
+                request
+            });
+            let site = stack.serve(planted.layer(app)).await;
+            site.get("/").await.assert_challenged(401, NO_ERROR_CODE);
+            let answer = show(&site, &good().sign()).await;
+            assert_eq!(answer.json()["token"]["client_id"], "billing");
+        })
+        .await;
+    }
 }

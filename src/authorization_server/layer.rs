@@ -26,7 +26,7 @@ use super::{AuthorizationServer, TokenEndpoint};
 /// | `router.route_layer(token)` | **no**: a route layer runs on matched routes only |
 /// | `router.layer(token).merge(other)` | **no**: the merged router has a fallback of its own |
 /// | `router.layer(token).fallback(f)` | **no**: the later fallback comes first |
-/// | `.nest("/api", router.layer(token))` | **no**: nesting strips the prefix from the path that the layer sees |
+/// | `.nest("/api", router.layer(token))` | **no**: a nested router without a fallback of its own gets the outer one's |
 ///
 /// When in doubt, use the standalone services ([`AuthorizationServer::token_service`] and its siblings) as
 /// routes: they answer wherever they are put.

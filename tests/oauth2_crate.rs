@@ -1,0 +1,159 @@
+//! The `oauth2` crate, a client that we did not write, gets tokens and uses them, over sockets and on every stack.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::stack::{INVALID_TOKEN, Site, Stack, on_every_stack};
+use common::{API, NOW, OTHER_API, READ, SECRET, WRONG_SECRET, at, client, clients, clock, server, settings};
+use oauth2::basic::{BasicClient, BasicErrorResponse, BasicErrorResponseType, BasicTokenResponse, BasicTokenType};
+use oauth2::{AuthType, ClientId, ClientSecret, RequestTokenError, Scope, TokenResponse as _, TokenUrl};
+use serde_json::json;
+use tower_client_credentials::{AuthorizationServer, BearerAuthLayer, MemoryStore};
+
+type Refused = RequestTokenError<std::io::Error, BasicErrorResponse>;
+
+/// A route that wants scope `invoices:read`.
+async fn readable(stack: Stack, server: &AuthorizationServer) -> Site {
+    stack.protect(server, [BearerAuthLayer::new(server.verifier(API).unwrap()).require_scope(READ)]).await
+}
+
+/// What the crate makes of a request for a token.
+struct Caller<'a> {
+    id: &'a str,
+    secret: &'a str,
+    method: AuthType,
+    scope: &'a str,
+    resources: &'a [&'a str],
+}
+
+/// `billing`, which authenticates by Basic.
+fn billing() -> Caller<'static> {
+    Caller { id: "billing", secret: &SECRET, method: AuthType::BasicAuth, scope: "invoices:read", resources: &[] }
+}
+
+/// `reports`, which authenticates in the body.
+fn reports() -> Caller<'static> {
+    Caller { id: "reports", method: AuthType::RequestBody, ..billing() }
+}
+
+impl Caller<'_> {
+    async fn asks(&self, site: &Site) -> Result<BasicTokenResponse, Refused> {
+        let client = BasicClient::new(ClientId::new(self.id.to_owned()))
+            .set_client_secret(ClientSecret::new(self.secret.to_owned()))
+            .set_auth_type(self.method.clone())
+            .set_token_uri(TokenUrl::new(site.url("/token")).unwrap());
+        let request = client.exchange_client_credentials().add_scopes(self.scopes());
+        let request =
+            self.resources.iter().fold(request, |request, resource| request.add_extra_param("resource", *resource));
+        request.request_async(&|request| site.call(request)).await
+    }
+
+    fn scopes(&self) -> impl Iterator<Item = Scope> {
+        self.scope.split(' ').map(|scope| Scope::new(scope.to_owned()))
+    }
+
+    /// The error code by which the crate tells that it was refused.
+    async fn is_refused(&self, site: &Site) -> BasicErrorResponseType {
+        match self.asks(site).await {
+            Err(RequestTokenError::ServerResponse(refusal)) => refusal.error().clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn it_gets_a_token_by_each_method_and_uses_it() {
+    on_every_stack(async |stack| {
+        let site = readable(stack, &server()).await;
+        for caller in [billing(), reports()] {
+            let token = caller.asks(&site).await.unwrap();
+            assert_eq!(token.token_type(), &BasicTokenType::Bearer);
+            assert_eq!(token.expires_in(), Some(Duration::from_secs(600)));
+            assert_eq!(token.scopes(), Some(&vec![Scope::new("invoices:read".to_owned())]));
+            assert!(token.refresh_token().is_none());
+            let answer = site.get_authorized(&format!("Bearer {}", token.access_token().secret())).await;
+            assert_eq!(answer.json()["token"]["client_id"], caller.id);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_gets_a_token_with_credentials_full_of_odd_characters() {
+    let (id, secret) = (r#"o:d%d+ &=/@?~" x"#, r#"s: %41+&=/@?~" \ "#);
+    let hash = "$argon2id$v=19$m=8,t=1,p=1$cGVwcGVyLWFuZC1zYWx0IQ$k3UUTXUUcmIffflmWoqY281DLypxMM+riwXl5u0M1Vk";
+    let stored: tower_client_credentials::StoredSecret = hash.parse().unwrap();
+    let odd = tower_client_credentials::Client::new(id, stored).scope(READ).audience(API);
+    let server = settings(MemoryStore::from([odd])).build().unwrap();
+    on_every_stack(async |stack| {
+        let site = readable(stack, &server).await;
+        Caller { id, secret, ..billing() }.asks(&site).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_gets_a_token_for_the_resource_that_it_names() {
+    let both = client("billing").scope(READ).audience(API).audience(OTHER_API);
+    let server = settings(MemoryStore::from([both])).build().unwrap();
+    on_every_stack(async |stack| {
+        let site = readable(stack, &server).await;
+        let use_token_for = async |resources: &[&str]| {
+            let token = Caller { resources, ..billing() }.asks(&site).await.unwrap();
+            site.get_authorized(&format!("Bearer {}", token.access_token().secret())).await
+        };
+        assert_eq!(use_token_for(&[API]).await.json()["token"]["audiences"], json!([API]));
+        assert_eq!(use_token_for(&[API, OTHER_API]).await.json()["token"]["audiences"], json!([API, OTHER_API]));
+        use_token_for(&[OTHER_API]).await.assert_challenged(401, INVALID_TOKEN);
+        let refusal = billing().is_refused(&site).await;
+        assert_eq!(refusal, BasicErrorResponseType::Extension("invalid_target".to_owned()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_reads_why_it_was_refused() {
+    on_every_stack(async |stack| {
+        let site = readable(stack, &server()).await;
+        for caller in [
+            Caller { secret: &WRONG_SECRET, ..billing() },
+            Caller { secret: &WRONG_SECRET, ..reports() },
+            Caller { id: "nobody", ..billing() },
+            Caller { id: "nobody", ..reports() },
+            Caller { id: "retired", ..billing() },
+            Caller { method: AuthType::RequestBody, ..billing() },
+            Caller { method: AuthType::BasicAuth, ..reports() },
+        ] {
+            assert_eq!(caller.is_refused(&site).await, BasicErrorResponseType::InvalidClient);
+        }
+        for scope in ["admin", "invoices:read admin", "invoices\"read"] {
+            let refusal = Caller { scope, ..billing() }.is_refused(&site).await;
+            assert_eq!(refusal, BasicErrorResponseType::InvalidScope);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn its_token_opens_the_route_only_with_the_scope_and_until_it_expires() {
+    let clock = clock();
+    let server = settings(MemoryStore::from(clients())).clock(clock.clone()).build().unwrap();
+    on_every_stack(async |stack| {
+        clock.set(at(NOW));
+        let site = readable(stack, &server).await;
+        let show = async |token: &BasicTokenResponse| {
+            site.get_authorized(&format!("Bearer {}", token.access_token().secret())).await
+        };
+        let write = Caller { scope: "invoices:write", ..billing() }.asks(&site).await.unwrap();
+        show(&write).await.assert_insufficient_scope(&[READ]);
+
+        let read = billing().asks(&site).await.unwrap();
+        assert_eq!(show(&read).await.status, 200);
+        clock.advance(read.expires_in().unwrap() + Duration::from_secs(5));
+        show(&read).await.assert_challenged(401, INVALID_TOKEN);
+    })
+    .await;
+}
