@@ -8,29 +8,49 @@ use jsonwebtoken::jwk::{
 };
 
 use super::Algorithm;
+use super::key_type::KeyType;
 
 /// Big-endian, as JWK has them: coordinates at the curve's full width, RSA numbers without leading zeros.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PublicNumbers {
-    P256 {
-        x: Vec<u8>,
-        y: Vec<u8>,
-    },
-    P384 {
-        x: Vec<u8>,
-        y: Vec<u8>,
-    },
-    Ed25519 {
-        x: Vec<u8>,
-    },
-    #[cfg_attr(not(feature = "aws_lc_rs"), allow(dead_code))]
-    Rsa {
-        n: Vec<u8>,
-        e: Vec<u8>,
-    },
+    P256 { x: Vec<u8>, y: Vec<u8> },
+    P384 { x: Vec<u8>, y: Vec<u8> },
+    Ed25519 { x: Vec<u8> },
+    Rsa { n: Vec<u8>, e: Vec<u8> },
 }
 
 impl PublicNumbers {
+    /// The numbers of an uncompressed point (SEC 1 §2.3.3); `None` when it is none of a curve that is known here.
+    pub(super) fn from_point(point: &[u8]) -> Option<Self> {
+        let (&4, coordinates) = point.split_first()? else { return None };
+        let (x, y) = coordinates.split_at_checked(coordinates.len() / 2)?;
+        Self::from_coordinates(x.into(), y.into())
+    }
+
+    /// The width of the coordinates tells the curve.
+    pub(super) fn from_coordinates(x: Vec<u8>, y: Vec<u8>) -> Option<Self> {
+        match (x.len(), y.len()) {
+            (32, 32) => Some(Self::P256 { x, y }),
+            (48, 48) => Some(Self::P384 { x, y }),
+            _ => None,
+        }
+    }
+
+    pub(super) const fn key_type(&self) -> KeyType {
+        match self {
+            Self::P256 { .. } => KeyType::P256,
+            Self::P384 { .. } => KeyType::P384,
+            Self::Ed25519 { .. } => KeyType::Ed25519,
+            Self::Rsa { .. } => KeyType::Rsa,
+        }
+    }
+
+    /// The bits of the modulus, of an RSA key.
+    pub(super) fn rsa_bits(&self) -> Option<usize> {
+        let Self::Rsa { n, .. } = self else { return None };
+        Some(n.len() * 8 - n.first().map_or(0, |first| first.leading_zeros() as usize))
+    }
+
     /// The name of the key: the SHA-256 of its required members in lexicographic order (RFC 7638 §3).
     pub(super) fn thumbprint(&self) -> String {
         let canonical = match self {

@@ -10,47 +10,25 @@ mod aws_lc_rs;
 mod rust_crypto;
 
 #[cfg(feature = "aws_lc_rs")]
-pub(super) use self::aws_lc_rs::{KeyPair, PublicKey};
+pub(super) use self::aws_lc_rs::{HmacKey, KeyPair, PublicKey};
 #[cfg(feature = "aws_lc_rs")]
 pub(crate) use self::aws_lc_rs::{fill_random, sha256};
 #[cfg(all(feature = "rust_crypto", not(feature = "aws_lc_rs")))]
-pub(super) use self::rust_crypto::{KeyPair, PublicKey};
+pub(super) use self::rust_crypto::{HmacKey, KeyPair, PublicKey};
 #[cfg(all(feature = "rust_crypto", not(feature = "aws_lc_rs")))]
 pub(crate) use self::rust_crypto::{fill_random, sha256};
 
 #[cfg(not(any(feature = "aws_lc_rs", feature = "rust_crypto")))]
 compile_error!("tower-client-credentials needs one of its features `aws_lc_rs` (the default) and `rust_crypto`");
 
-use super::KeyError;
 use super::jwk::PublicNumbers;
-
-/// The numbers of an uncompressed point (SEC 1 §2.3.3); `None` when it is none of `P-256` or `P-384`.
-fn point(bytes: &[u8]) -> Option<PublicNumbers> {
-    let (&4, coordinates) = bytes.split_first()? else { return None };
-    let (x, y) = coordinates.split_at_checked(coordinates.len() / 2)?;
-    match coordinates.len() {
-        64 => Some(PublicNumbers::P256 { x: x.into(), y: y.into() }),
-        96 => Some(PublicNumbers::P384 { x: x.into(), y: y.into() }),
-        _ => None,
-    }
-}
+use super::key_type::KeyType;
+use super::pkcs8::Pkcs8;
+use super::{KeyError, refusal};
 
 /// The uncompressed point of two coordinates (SEC 1 §2.3.3).
 fn uncompressed(x: &[u8], y: &[u8]) -> Vec<u8> {
     [&[4], x, y].concat()
-}
-
-fn unknown_private_key() -> KeyError {
-    KeyError::new(
-        "the PKCS#8 private key is damaged, or of a kind that cannot sign here; load one of P-256, P-384, Ed25519 \
-         or, with feature `aws_lc_rs`, RSA of 2,048 to 8,192 bits",
-    )
-}
-
-fn rsa_is_not_generated() -> KeyError {
-    KeyError::new(
-        "RSA keys are not generated here; make one with `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:3072`",
-    )
 }
 
 #[cfg(all(test, feature = "aws_lc_rs", feature = "rust_crypto"))]
@@ -87,15 +65,16 @@ mod tests {
 
     #[test]
     fn rust_crypto_verifies_rsa_and_does_not_sign_it() {
-        let der = pem(include_str!("../../../tests/keys/rsa2048.pem"));
-        let (pair, _) = aws_lc_rs::KeyPair::from_pkcs8(&der).unwrap();
+        let key = key(include_str!("../../../tests/keys/rsa2048.pem"));
+        let pair = aws_lc_rs::KeyPair::from_pkcs8(&key).unwrap();
         for algorithm in [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256] {
             let public = rust_crypto::PublicKey::parse(&pair.public_numbers().unwrap(), algorithm).unwrap();
             let signature = pair.sign(algorithm, MESSAGE).unwrap();
             assert!(public.verifies(algorithm, MESSAGE, &signature), "{algorithm}");
             assert!(!public.verifies(algorithm, b"another", &signature), "{algorithm}");
         }
-        assert!(rust_crypto::KeyPair::from_pkcs8(&der).is_err());
+        let refusal = rust_crypto::KeyPair::from_pkcs8(&key).err().unwrap().to_string();
+        assert!(refusal.contains("RUSTSEC-2023-0071") && refusal.contains("`aws_lc_rs`"), "{refusal}");
     }
 
     #[test]
@@ -105,9 +84,9 @@ mod tests {
             include_str!("../../../tests/keys/p384.pem"),
             include_str!("../../../tests/keys/ed25519.pem"),
         ] {
-            let (one, algorithm) = aws_lc_rs::KeyPair::from_pkcs8(&pem(text)).unwrap();
-            let (other, same) = rust_crypto::KeyPair::from_pkcs8(&pem(text)).unwrap();
-            assert_eq!((one.public_numbers(), algorithm), (other.public_numbers(), same));
+            let one = aws_lc_rs::KeyPair::from_pkcs8(&key(text)).unwrap();
+            let other = rust_crypto::KeyPair::from_pkcs8(&key(text)).unwrap();
+            assert_eq!(one.public_numbers().unwrap(), other.public_numbers().unwrap());
         }
     }
 
@@ -123,8 +102,8 @@ mod tests {
         }
     }
 
-    fn pem(text: &str) -> Vec<u8> {
-        use rustls_pki_types::pem::PemObject as _;
-        rustls_pki_types::PrivatePkcs8KeyDer::from_pem_slice(text.as_bytes()).unwrap().secret_pkcs8_der().to_vec()
+    fn key(text: &str) -> super::Pkcs8 {
+        let section = crate::keys::pem::private_section(text.as_bytes()).unwrap();
+        super::Pkcs8::from_der(section.form, section.der().unwrap()).unwrap()
     }
 }
