@@ -57,3 +57,83 @@ fn unsupported() -> KeyError {
          with `openssl pkcs8 -topk8 -v2 aes256 -v2prf hmacWithSHA256 -in KEY -out NEW_KEY`",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::keys::{SigningKey, pem};
+
+    const P256: &str = include_str!("../../tests/keys/p256.encrypted.pem");
+    const SCRYPT: &str = include_str!("../../tests/keys/ed25519.scrypt.pem");
+    const PASSPHRASE: &str = "correct-horse";
+
+    fn refusal(pem: &str, passphrase: &str) -> String {
+        SigningKey::from_encrypted_pem(pem, passphrase).expect_err("a bad key").to_string()
+    }
+
+    #[test]
+    fn what_openssl_encrypts_is_the_same_key() {
+        for (encrypted, plain) in [
+            (P256, include_str!("../../tests/keys/p256.pem")),
+            (SCRYPT, include_str!("../../tests/keys/ed25519.pem")),
+            #[cfg(feature = "aws_lc_rs")]
+            (include_str!("../../tests/keys/rsa2048.encrypted.pem"), include_str!("../../tests/keys/rsa2048.pem")),
+        ] {
+            let key = SigningKey::from_encrypted_pem(encrypted, PASSPHRASE).unwrap();
+            assert_eq!(key.key_id(), SigningKey::from_pem(plain).unwrap().key_id());
+        }
+    }
+
+    #[test]
+    fn another_passphrase_does_not_open_it_and_is_not_shown() {
+        // Under the first two, the end happens to look like padding, as it does for one in 256.
+        for passphrase in ["wrong-70", "wrong-382", "wrong-1", "", "correct-horse\n"] {
+            let refusal = refusal(P256, passphrase);
+            assert!(refusal.contains("the passphrase is another"), "{refusal}");
+            assert!(!refusal.contains("wrong-"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_encrypted_or_in_another_way_is_refused_with_the_mend() {
+        for (pem, mend) in [
+            (include_str!("../../tests/keys/p256.pem"), "`SigningKey::from_pem`"),
+            (include_str!("../../tests/keys/p256.proc-type.pem"), "openssl pkcs8 -topk8"),
+            (include_str!("../../tests/keys/p256.sha1.encrypted.pem"), "hmacWithSHA256"),
+            (include_str!("../../tests/keys/p256.3des.encrypted.pem"), "aes256"),
+            (include_str!("../../tests/keys/p256.pbes1.encrypted.pem"), "aes256"),
+            (include_str!("../../tests/keys/p256.pub.pem"), "public key"),
+            ("", "openssl genpkey"),
+        ] {
+            let refusal = refusal(pem, PASSPHRASE);
+            assert!(refusal.contains(mend), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn too_much_work_is_refused_before_it_is_begun() {
+        assert!(refusal(include_str!("../../tests/keys/p256.dear.encrypted.pem"), PASSPHRASE).contains("10,000,000"));
+        let der = pem::private_section(SCRYPT.as_bytes()).unwrap().der().unwrap();
+        // N = 16,384, r = 8, p = 1.
+        let parameters = b"\x02\x02\x40\x00\x02\x01\x08\x02\x01\x01";
+        let at = der.windows(parameters.len()).position(|window| window == parameters).unwrap();
+        for (high_byte_of_n, r, p) in [(0x40, 8, 17), (0x7F, 127, 1)] {
+            let mut dear = der.to_vec();
+            (dear[at + 2], dear[at + 6], dear[at + 9]) = (high_byte_of_n, r, p);
+            let refusal = super::decrypt(&dear, PASSPHRASE.as_bytes()).expect_err("too dear").to_string();
+            assert!(refusal.contains("256 MiB"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn damaged_ones_never_panic() {
+        let der = pem::private_section(P256.as_bytes()).unwrap().der().unwrap();
+        for at in 0..der.len() {
+            let _ = super::decrypt(&der[..at], PASSPHRASE.as_bytes());
+        }
+        for at in 0..110 {
+            let mut damaged = der.to_vec();
+            damaged[at] ^= 0x55;
+            let _ = super::decrypt(&damaged, PASSPHRASE.as_bytes());
+        }
+    }
+}

@@ -200,3 +200,171 @@ fn public_jwk_for_private() -> KeyError {
          `VerifyingKey::from_jwk`",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::keys::{Algorithm, SigningKey, VerifyingKey};
+
+    const EC: &str = include_str!("../../tests/keys/rfc7515-a3.jwk");
+    const OKP: &str = include_str!("../../tests/keys/rfc8037-a1.jwk");
+    const RSA: &str = include_str!("../../tests/keys/rfc7517-a2-rsa.jwk");
+    const PRIVATE: [&str; 6] = ["d", "p", "q", "dp", "dq", "qi"];
+
+    fn with(jwk: &str, member: &str, value: Value) -> String {
+        let mut jwk: Value = serde_json::from_str(jwk).unwrap();
+        jwk[member] = value;
+        jwk.to_string()
+    }
+
+    fn public(jwk: &str) -> String {
+        let mut jwk: Value = serde_json::from_str(jwk).unwrap();
+        jwk.as_object_mut().unwrap().retain(|name, _| !PRIVATE.contains(&name.as_str()));
+        jwk.to_string()
+    }
+
+    fn signs(jwk: &str) -> Result<Algorithm, String> {
+        SigningKey::from_jwk(jwk).map(|key| key.algorithm()).map_err(|error| error.to_string())
+    }
+
+    fn verifies(jwk: &str) -> Result<Algorithm, String> {
+        VerifyingKey::from_jwk(jwk).map(|key| key.algorithm()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn private_keys_of_the_rfcs_are_loaded_under_their_thumbprint() {
+        assert_eq!(signs(EC), Ok(Algorithm::ES256));
+        // RFC 8037 appendix A.3.
+        assert_eq!(SigningKey::from_jwk(OKP).unwrap().key_id(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+        let named = with(OKP, "kid", json!("another"));
+        assert_eq!(SigningKey::from_jwk(named).unwrap().key_id(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+    }
+
+    #[cfg(feature = "aws_lc_rs")]
+    #[test]
+    fn the_private_rsa_key_of_rfc_7517_a_2_is_loaded_and_signs_as_its_alg_says() {
+        // RFC 7638 §3.1.
+        assert_eq!(SigningKey::from_jwk(RSA).unwrap().key_id(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+        assert_eq!(signs(&with(RSA, "alg", json!("PS256"))), Ok(Algorithm::PS256));
+        assert_eq!(signs(&with(RSA, "alg", Value::Null)), Ok(Algorithm::RS256));
+    }
+
+    #[cfg(feature = "aws_lc_rs")]
+    #[test]
+    fn an_rsa_key_whose_numbers_do_not_belong_together_or_are_not_all_there_is_refused() {
+        for member in ["n", "e", "d", "p", "q", "dp", "dq", "qi"] {
+            assert!(signs(&with(RSA, member, json!("AQAD"))).is_err(), "{member}");
+            assert!(signs(&with(RSA, member, json!(""))).is_err(), "{member}");
+            assert!(signs(&with(RSA, member, Value::Null)).unwrap_err().contains('`'), "{member}");
+        }
+        assert!(signs(&with(RSA, "oth", json!([]))).unwrap_err().contains("two primes"));
+    }
+
+    #[test]
+    fn halves_that_do_not_belong_together_are_refused() {
+        let other = "9bMPMkFKZ1Cu_0a9FmXX-DS_BQoMvN8nZWCyPyEWvXI";
+        for jwk in [EC, OKP] {
+            let refusal = signs(&with(jwk, "d", json!(other))).unwrap_err();
+            assert!(refusal.contains("belong") && !refusal.contains(other), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_private_key_is_not_taken_to_verify_nor_a_public_one_to_sign() {
+        for jwk in [EC, OKP, RSA] {
+            assert!(verifies(jwk).unwrap_err().contains("verifying_key"));
+            assert!(verifies(&public(jwk)).is_ok());
+            assert!(signs(&public(jwk)).unwrap_err().contains("`VerifyingKey::from_jwk`"));
+        }
+        for member in PRIVATE.into_iter().chain(["k", "oth"]) {
+            let value = if member == "oth" { json!([]) } else { json!("AQAB") };
+            assert!(verifies(&with(&public(RSA), member, value)).unwrap_err().contains("private"), "{member}");
+        }
+    }
+
+    #[test]
+    fn use_key_ops_and_alg_are_obeyed() {
+        let sign = json!(["sign"]);
+        let verify = json!(["verify"]);
+        assert!(signs(&with(EC, "use", json!("sig"))).is_ok());
+        assert!(signs(&with(EC, "key_ops", sign.clone())).is_ok());
+        assert!(verifies(&with(&public(EC), "key_ops", verify.clone())).is_ok());
+        assert!(signs(&with(EC, "use", json!("enc"))).unwrap_err().contains("`sig`"));
+        assert!(verifies(&with(&public(EC), "use", json!("enc"))).unwrap_err().contains("`sig`"));
+        assert!(signs(&with(EC, "key_ops", verify)).unwrap_err().contains("`sign`"));
+        assert!(verifies(&with(&public(EC), "key_ops", sign)).unwrap_err().contains("`verify`"));
+        assert!(verifies(&with(&public(EC), "key_ops", json!([]))).is_err());
+
+        for (jwk, alg) in [(EC, "ES256"), (OKP, "EdDSA"), (OKP, "Ed25519"), (RSA, "RS512"), (RSA, "PS256")] {
+            let algorithm = verifies(&with(&public(jwk), "alg", json!(alg))).unwrap();
+            assert!(algorithm.is_named(alg), "{alg}");
+        }
+        for alg in ["ES384", "RS256", "EdDSA", "HS256", "none", "", "ECDH-ES"] {
+            assert!(verifies(&with(&public(EC), "alg", json!(alg))).unwrap_err().contains("`alg`"), "{alg}");
+        }
+        assert!(verifies(&with(&public(RSA), "alg", json!("HS256"))).is_err());
+    }
+
+    #[test]
+    fn other_types_and_curves_are_refused() {
+        for (member, value) in
+            [("crv", json!("P-384")), ("crv", Value::Null), ("kty", json!("OKP")), ("y", Value::Null)]
+        {
+            assert!(verifies(&with(&public(EC), member, value.clone())).is_err(), "{member} {value}");
+        }
+        for curve in ["P-521", "secp256k1", "X25519", "Ed448"] {
+            assert!(verifies(&with(&public(EC), "crv", json!(curve))).unwrap_err().contains("`crv`"), "{curve}");
+            assert!(verifies(&with(&public(OKP), "crv", json!(curve))).unwrap_err().contains("`crv`"), "{curve}");
+        }
+        assert!(verifies(r#"{"kty":"oct","k":"AQAB"}"#).unwrap_err().contains("dangerous_hs256"));
+        assert!(verifies(r#"{"keys":[]}"#).unwrap_err().contains("JWK Set"));
+        assert!(verifies("{}").unwrap_err().contains("`kty`"));
+    }
+
+    #[test]
+    fn numbers_have_their_width_and_lie_on_their_curve() {
+        let x = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU";
+        for wrong in [&x[..42], &x[..40], &format!("AA{x}"), &format!("{x}="), &x.replacen('f', "g", 1), "", "!"] {
+            assert!(verifies(&with(&public(EC), "x", json!(wrong))).is_err(), "{wrong}");
+            assert!(signs(&with(EC, "d", json!(wrong))).is_err(), "{wrong}");
+        }
+        for wrong in [&x[..42], &x[..40], ""] {
+            assert!(verifies(&with(&public(OKP), "x", json!(wrong))).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn rsa_numbers_are_large_odd_and_public() {
+        let exponents = ["AA", "AQ", "AQAA", "AgABAAE", "AQAAAAAAAAAAAQ", ""]; // 0, 1, even, 2^33 and more, 2^72 and more
+        for e in exponents {
+            assert!(verifies(&with(&public(RSA), "e", json!(e))).unwrap_err().contains("exponent"), "{e}");
+        }
+        for e in ["Aw", "AAAAAw", "Af____8"] {
+            assert!(verifies(&with(&public(RSA), "e", json!(e))).is_ok(), "{e}");
+        }
+        let n: Value = serde_json::from_str(RSA).unwrap();
+        let n = n["n"].as_str().unwrap();
+        assert!(verifies(&with(&public(RSA), "n", json!(&n[..336]))).unwrap_err().contains("2016 bits"));
+        let even = format!("{}g", &n[..n.len() - 1]);
+        assert!(verifies(&with(&public(RSA), "n", json!(even))).unwrap_err().contains("odd"));
+        let leading_zero = format!("AA{}", &n[..n.len() - 1]); // shifts the number, and keeps it whole bytes
+        assert!(verifies(&with(&public(RSA), "n", json!(leading_zero))).is_err());
+    }
+
+    #[test]
+    fn no_refusal_quotes_the_key() {
+        for json in [
+            r#"{"kty":"EC","d":["secret-secret"]}"#,
+            r#"{"kty":"EC","d":"secret-secret","d":"secret-secret"}"#,
+            r#"{"kty":"EC","crv":"P-256","x":"AA","y":"AA","d":"secret-secret"}"#,
+            r#"{"kty":"secret-secret"}"#,
+            r#""secret-secret""#,
+            r#"{"kty":"EC","d":"secret-secret"#,
+            r#"{"kty":"EC","d":"secret\u002dsecret"}"#,
+        ] {
+            let refusal = signs(json).unwrap_err();
+            assert!(!refusal.contains("secret-secret"), "{refusal}");
+        }
+    }
+}

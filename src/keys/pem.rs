@@ -137,7 +137,7 @@ mod tests {
             (KEY.replace("-----END", "----END"), "cut"),
             (KEY.replace("AQID", "AQI"), "base64"),
             (KEY.replace("AQID", "AQ=="), ""),
-            (KEY.replace('\n', ""), "openssl genpkey"),
+            (KEY.replace('\n', ""), "joined"),
         ] {
             let answer = private(&text);
             assert!(

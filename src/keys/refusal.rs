@@ -68,6 +68,19 @@ pub(super) fn unknown_public_key() -> KeyError {
     KeyError::new(format!("the public key is damaged, or of a type that cannot verify here: load one of {SUPPORTED}"))
 }
 
+pub(super) fn rsa_bits(bits: usize) -> KeyError {
+    KeyError::new(format!(
+        "the RSA key has {bits} bits: make one of 2,048 to 8,192 (RFC 7518 §3.3), 3,072 for instance"
+    ))
+}
+
+pub(super) fn rsa_numbers() -> KeyError {
+    KeyError::new(
+        "the RSA key's modulus and public exponent have to be odd, and the exponent from 3 to 2^33 - 1 (RFC 8017 §3.1): \
+         make a key with 65537, as OpenSSL does by itself",
+    )
+}
+
 pub(super) fn rsa_is_not_generated() -> KeyError {
     KeyError::new(
         "RSA keys are not generated here: make one with `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:3072`",

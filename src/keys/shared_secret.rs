@@ -49,3 +49,70 @@ impl SharedSecret {
         self.0.verifies(message, signature)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    use super::SharedSecret;
+    use crate::keys::{Algorithm, KeyRing, SigningKey};
+
+    const SECRET: &[u8] = b"a secret of exactly 32 bytes, so";
+
+    fn key(secret: &[u8]) -> SigningKey {
+        SigningKey::dangerous_hs256_verifiers_can_forge(secret).unwrap()
+    }
+
+    #[test]
+    fn the_example_of_rfc_7515_a_1_verifies_and_a_changed_one_does_not() {
+        let decode = |text| URL_SAFE_NO_PAD.decode(text).unwrap();
+        let secret = decode("AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow");
+        let signed = b"eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+        let mut signature = decode("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
+        let key = key(&secret).verifying_key();
+        assert!(key.verifies(signed, &signature));
+        assert!(!key.verifies(signed, &signature[..31]));
+        assert!(!key.verifies(signed, &[]));
+        signature[0] ^= 1;
+        assert!(!key.verifies(signed, &signature));
+    }
+
+    #[test]
+    fn a_short_secret_and_a_key_in_pem_are_refused() {
+        assert!(SharedSecret::new(&SECRET[..31]).err().unwrap().to_string().contains("openssl rand 32"));
+        for pem in [include_str!("../../tests/keys/p256.pub.pem"), include_str!("../../tests/keys/p256.pem")] {
+            assert!(SharedSecret::new(pem.as_bytes()).err().unwrap().to_string().contains("PEM"));
+        }
+    }
+
+    #[test]
+    fn replicas_agree_on_the_name_and_it_is_no_hash_of_the_secret() {
+        let name = key(SECRET).key_id().to_owned();
+        assert_eq!(name, key(SECRET).key_id());
+        assert_ne!(name, key(b"another secret of 32 bytes or so").key_id());
+        assert_ne!(name, URL_SAFE_NO_PAD.encode(crate::keys::backend::sha256(SECRET)));
+    }
+
+    #[test]
+    fn the_secret_is_neither_published_nor_shown() {
+        let ring =
+            KeyRing::new(key(SECRET)).also_trust(SigningKey::generate(Algorithm::ES256).unwrap().verifying_key());
+        assert_eq!((ring.key_ids().count(), ring.to_jwk_set().keys.len()), (2, 1));
+        let ring = KeyRing::generate().unwrap().also_trust(key(SECRET).verifying_key());
+        assert_eq!((ring.key_ids().count(), ring.to_jwk_set().keys.len()), (2, 1));
+        for shown in
+            [format!("{ring:?}"), format!("{:?}", key(SECRET)), serde_json::to_string(&ring.to_jwk_set()).unwrap()]
+        {
+            assert!(!shown.contains("secret") && !shown.contains(&URL_SAFE_NO_PAD.encode(SECRET)), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_secret_signs_nothing_but_hs256() {
+        assert!(key(SECRET).with_algorithm(Algorithm::HS256).is_ok());
+        for algorithm in [Algorithm::ES256, Algorithm::RS256, Algorithm::EdDSA] {
+            assert!(key(SECRET).with_algorithm(algorithm).is_err(), "{algorithm}");
+        }
+    }
+}

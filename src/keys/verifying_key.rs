@@ -1,7 +1,6 @@
 //! [`VerifyingKey`]: a public key, parsed, under its name.
 
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use jsonwebtoken::jwk::Jwk;
@@ -11,9 +10,6 @@ use super::jwk::PublicNumbers;
 use super::parsed_jwk::{ParsedJwk, Purpose};
 use super::shared_secret::SharedSecret;
 use super::{Algorithm, KeyError, pem, refusal, spki};
-
-/// RSA keys below this are refused (RFC 7518 §3.3), and those above the second are too dear to use.
-pub(super) const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
 
 /// A public key that verifies tokens of one algorithm, parsed once; a clone shares it.
 ///
@@ -75,11 +71,7 @@ impl VerifyingKey {
     }
 
     pub(super) fn new(numbers: PublicNumbers, algorithm: Algorithm) -> Result<Self, KeyError> {
-        if let Some(bits) = numbers.rsa_bits().filter(|bits| !RSA_BITS.contains(bits)) {
-            return Err(KeyError::new(format!(
-                "the RSA key has {bits} bits: make one of 2,048 to 8,192 (RFC 7518 §3.3), 3,072 for instance"
-            )));
-        }
+        numbers.check()?;
         let key = PublicKey::parse(&numbers, algorithm).map(Box::new).ok_or_else(refusal::unknown_public_key)?;
         let key_id = numbers.thumbprint();
         Ok(Self(Arc::new(Parsed { key_id, algorithm, half: Half::Public { key, numbers } })))
@@ -123,5 +115,56 @@ impl fmt::Debug for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (key_id, algorithm) = (self.key_id(), self.algorithm());
         f.debug_struct("VerifyingKey").field("key_id", &key_id).field("algorithm", &algorithm).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::VerifyingKey;
+    use crate::keys::{Algorithm, SigningKey};
+
+    fn refusal(pem: &str) -> String {
+        VerifyingKey::from_pem(pem).expect_err("a bad key").to_string()
+    }
+
+    #[test]
+    fn a_public_key_in_pem_is_that_of_its_private_key() {
+        for (public, private) in [
+            (include_str!("../../tests/keys/p256.pub.pem"), include_str!("../../tests/keys/p256.pem")),
+            (include_str!("../../tests/keys/p384.pub.pem"), include_str!("../../tests/keys/p384.pem")),
+            (include_str!("../../tests/keys/ed25519.pub.pem"), include_str!("../../tests/keys/ed25519.pem")),
+        ] {
+            let (public, private) = (VerifyingKey::from_pem(public).unwrap(), SigningKey::from_pem(private).unwrap());
+            assert_eq!((public.key_id(), public.algorithm()), (private.key_id(), private.algorithm()));
+        }
+    }
+
+    #[test]
+    fn an_rsa_key_comes_in_both_formats_and_verifies_what_it_is_told_to() {
+        let key = VerifyingKey::from_pem(include_str!("../../tests/keys/rsa2048.pub.pem")).unwrap();
+        let same = VerifyingKey::from_pem(include_str!("../../tests/keys/rsa2048.pkcs1.pub.pem")).unwrap();
+        assert_eq!((key.key_id(), key.algorithm()), (same.key_id(), Algorithm::RS256));
+        assert_eq!(key.with_algorithm(Algorithm::PS256).unwrap().algorithm(), Algorithm::PS256);
+        for algorithm in [Algorithm::ES256, Algorithm::EdDSA, Algorithm::HS256] {
+            assert!(key.with_algorithm(algorithm).unwrap_err().to_string().contains("RS256"), "{algorithm}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_public_key_is_refused_with_the_mend() {
+        for (pem, mend) in [
+            ("hello", "-pubout"),
+            (include_str!("../../tests/keys/p256.pem"), "-pubout"),
+            (include_str!("../../tests/keys/p256.encrypted.pem"), "-pubout"),
+            (include_str!("../../tests/keys/p256.crt.pem"), "openssl x509"),
+            (include_str!("../../tests/keys/p521.pub.pem"), "P-256"),
+            (include_str!("../../tests/keys/rsa1024.pub.pem"), "2,048"),
+            (include_str!("../../tests/keys/p256.compressed.pub.pem"), "uncompressed"),
+            (&include_str!("../../tests/keys/p256.pub.pem").repeat(2), "more than one public key"),
+            (&include_str!("../../tests/keys/p256.pub.pem").replacen("MFkw", "MFow", 1), "damaged"),
+        ] {
+            let refusal = refusal(pem);
+            assert!(refusal.contains(mend), "{refusal}");
+        }
     }
 }

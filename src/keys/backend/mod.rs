@@ -36,8 +36,11 @@ fn uncompressed(x: &[u8], y: &[u8]) -> Vec<u8> {
 mod tests {
     //! Each backend against the other: the two were written by different people.
 
+    use base64ct::Encoding as _;
+
     use super::{aws_lc_rs, rust_crypto};
     use crate::keys::Algorithm;
+    use crate::keys::parsed_jwk::{ParsedJwk, Purpose};
 
     const MESSAGE: &[u8] = b"header.payload";
 
@@ -99,6 +102,81 @@ mod tests {
         {
             assert!(aws_lc_rs::PublicKey::parse(numbers, algorithm).is_none(), "{algorithm}");
             assert!(rust_crypto::PublicKey::parse(numbers, algorithm).is_none(), "{algorithm}");
+        }
+    }
+
+    /// RFC 7515 A.2 and A.3, RFC 8037 A.4.
+    #[test]
+    fn both_verify_the_signatures_of_the_rfcs_and_no_others() {
+        let rsa = include_str!("../../../tests/keys/rfc7515-a2.public.jwk");
+        let ec = include_str!("../../../tests/keys/rfc7515-a3.jwk");
+        let okp = include_str!("../../../tests/keys/rfc8037-a1.jwk");
+        for (jwk, token) in [
+            (
+                rsa,
+                "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw",
+            ),
+            (
+                ec,
+                "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q",
+            ),
+            (
+                okp,
+                "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg",
+            ),
+        ] {
+            let (signed, signature) = token.rsplit_once('.').unwrap();
+            let signature = base64ct::Base64UrlUnpadded::decode_vec(signature).unwrap();
+            let changed = [&signature[..signature.len() - 1], &[!signature[signature.len() - 1]]].concat();
+            let jwk = ParsedJwk::new(jwk.as_bytes(), Purpose::Verify).unwrap();
+            let numbers = jwk.public_numbers().unwrap();
+            let one = aws_lc_rs::PublicKey::parse(&numbers, jwk.algorithm).unwrap();
+            let other = rust_crypto::PublicKey::parse(&numbers, jwk.algorithm).unwrap();
+            assert!(one.verifies(jwk.algorithm, signed.as_bytes(), &signature));
+            assert!(other.verifies(jwk.algorithm, signed.as_bytes(), &signature));
+            for (message, signature) in [(&b"another"[..], &signature), (signed.as_bytes(), &changed)] {
+                assert!(!one.verifies(jwk.algorithm, message, signature));
+                assert!(!other.verifies(jwk.algorithm, message, signature));
+            }
+        }
+    }
+
+    /// RFC 8037 A.4: Ed25519 is deterministic.
+    #[test]
+    fn both_sign_as_rfc_8037_does() {
+        let jwk = include_str!("../../../tests/keys/rfc8037-a1.jwk");
+        let key = ParsedJwk::new(jwk.as_bytes(), Purpose::Sign).unwrap().to_pkcs8().unwrap();
+        let message = b"eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc";
+        let expected = "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
+        let one = aws_lc_rs::KeyPair::from_pkcs8(&key).unwrap().sign(Algorithm::EdDSA, message).unwrap();
+        let other = rust_crypto::KeyPair::from_pkcs8(&key).unwrap().sign(Algorithm::EdDSA, message).unwrap();
+        assert_eq!(base64ct::Base64UrlUnpadded::encode_string(&one), expected);
+        assert_eq!(one, other);
+    }
+
+    #[test]
+    fn both_take_every_rsa_key_that_the_check_before_them_lets_through() {
+        let n = |bytes: usize| [vec![0xC1; bytes - 1], vec![1]].concat();
+        for (n, e) in
+            [(n(256), &[3][..]), (n(256), &[1, 0, 1]), (n(256), &[1, 0xFF, 0xFF, 0xFF, 0xFF]), (n(1024), &[1, 0, 1])]
+        {
+            let numbers = super::PublicNumbers::Rsa { n, e: e.into() };
+            assert!(numbers.check().is_ok());
+            for algorithm in [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256] {
+                assert!(aws_lc_rs::PublicKey::parse(&numbers, algorithm).is_some(), "{algorithm} {e:?}");
+                assert!(rust_crypto::PublicKey::parse(&numbers, algorithm).is_some(), "{algorithm} {e:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn both_compute_and_check_the_same_hmac() {
+        let one = aws_lc_rs::HmacKey::new(&[7; 32]).unwrap();
+        let other = rust_crypto::HmacKey::new(&[7; 32]).unwrap();
+        assert_eq!(one.sign(MESSAGE), other.sign(MESSAGE));
+        assert!(one.verifies(MESSAGE, &other.sign(MESSAGE)) && other.verifies(MESSAGE, &one.sign(MESSAGE)));
+        for wrong in [&[][..], &one.sign(b"another"), &one.sign(MESSAGE)[..16]] {
+            assert!(!one.verifies(MESSAGE, wrong) && !other.verifies(MESSAGE, wrong));
         }
     }
 

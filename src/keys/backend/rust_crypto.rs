@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
 use super::{KeyError, KeyType, Pkcs8, PublicNumbers, refusal, uncompressed};
 use crate::keys::Algorithm;
-use crate::keys::verifying_key::RSA_BITS;
+use crate::keys::jwk::RSA_BITS;
 
 pub(crate) fn fill_random(bytes: &mut [u8]) -> Option<()> {
     OsRng.try_fill_bytes(bytes).ok()
