@@ -52,11 +52,15 @@ impl SharedSecret {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
     use super::SharedSecret;
-    use crate::keys::{Algorithm, KeyRing, SigningKey};
+    use crate::clock::SystemClock;
+    use crate::keys::{Algorithm, KeyRing, SigningKey, pem};
+    use crate::resource_server::{InvalidToken, Verifier};
 
     const SECRET: &[u8] = b"a secret of exactly 32 bytes, so";
 
@@ -113,6 +117,49 @@ mod tests {
         assert!(key(SECRET).with_algorithm(Algorithm::HS256).is_ok());
         for algorithm in [Algorithm::ES256, Algorithm::RS256, Algorithm::EdDSA] {
             assert!(key(SECRET).with_algorithm(algorithm).is_err(), "{algorithm}");
+        }
+    }
+
+    /// A token with empty claims, so that one which passes the key is refused for its claims.
+    fn token(algorithm: &str, key_id: &str, secret: &[u8]) -> String {
+        let header = format!(r#"{{"alg":"{algorithm}","typ":"at+jwt","kid":"{key_id}"}}"#);
+        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode("{}"));
+        let signature = crate::keys::backend::HmacKey::new(secret).unwrap().sign(signed.as_bytes());
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    fn answer(ring: &KeyRing, token: &str) -> InvalidToken {
+        let [issuer, audience] = ["https://auth.example.com", "https://api.example.com"];
+        let verifier =
+            Verifier::new(issuer.parse().unwrap(), audience.parse().unwrap(), ring.clone(), Arc::new(SystemClock));
+        verifier.verify(token).expect_err("the claims are empty")
+    }
+
+    #[test]
+    fn a_token_signed_with_the_secret_passes_and_one_under_another_algorithm_does_not() {
+        let ring = KeyRing::new(key(SECRET));
+        let name = ring.signing_key().key_id();
+        assert_eq!(answer(&ring, &token("HS256", name, SECRET)), InvalidToken::Claims);
+        assert_eq!(answer(&ring, &ring.signing_key().sign(b"{}").unwrap()), InvalidToken::Claims);
+        assert_eq!(answer(&ring, &token("HS256", name, b"another")), InvalidToken::Signature);
+        for algorithm in ["ES256", "RS256", "HS384", "none", "hs256", ""] {
+            assert_eq!(answer(&ring, &token(algorithm, name, SECRET)), InvalidToken::Algorithm, "{algorithm}");
+        }
+    }
+
+    #[test]
+    fn hs256_with_the_public_key_of_a_trusted_key_is_refused_whatever_its_spelling() {
+        let text = include_str!("../../tests/keys/p256.pub.pem");
+        let der = pem::public_section(text.as_bytes()).unwrap().der().unwrap();
+        let point = &der[der.len() - 65..];
+        // The ring that knows a secret as well has more to confuse.
+        let ring = KeyRing::from_pem(include_str!("../../tests/keys/p256.pem")).unwrap();
+        for ring in [ring.clone(), ring.also_trust(key(SECRET).verifying_key())] {
+            let name = ring.signing_key().key_id();
+            for secret in [text.as_bytes(), text.trim().as_bytes(), &der, point, &point[1..], SECRET, b""] {
+                assert_eq!(answer(&ring, &token("HS256", name, secret)), InvalidToken::Algorithm);
+                assert_eq!(answer(&ring, &token("ES256", name, secret)), InvalidToken::Signature);
+            }
         }
     }
 }
