@@ -117,9 +117,9 @@ mod tests {
         let parameters = b"\x02\x02\x40\x00\x02\x01\x08\x02\x01\x01";
         let at = der.windows(parameters.len()).position(|window| window == parameters).unwrap();
         for (high_byte_of_n, r, p) in [(0x40, 8, 17), (0x7F, 127, 1)] {
-            let mut dear = der.to_vec();
-            (dear[at + 2], dear[at + 6], dear[at + 9]) = (high_byte_of_n, r, p);
-            let refusal = super::decrypt(&dear, PASSPHRASE.as_bytes()).expect_err("too dear").to_string();
+            let mut costly = der.to_vec();
+            (costly[at + 2], costly[at + 6], costly[at + 9]) = (high_byte_of_n, r, p);
+            let refusal = super::decrypt(&costly, PASSPHRASE.as_bytes()).expect_err("too dear").to_string();
             assert!(refusal.contains("256 MiB"), "{refusal}");
         }
     }

@@ -192,7 +192,7 @@ impl SigningKey {
         Ok(Self { header: header(&public), signer: Signer::Pair(Box::new(pair)), public })
     }
 
-    /// The name of the key: its RFC 7638 thumbprint, by SHA-256.
+    /// The name of the key: its RFC 7638 thumbprint, by SHA-256. (That of HS256 is an HMAC under the secret.)
     #[must_use]
     pub fn key_id(&self) -> &str {
         self.public.key_id()

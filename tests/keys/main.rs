@@ -1,5 +1,7 @@
 //! Keys from files, as an operator has them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // also in the helpers
+
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

@@ -94,6 +94,17 @@ mod tests {
     }
 
     #[test]
+    fn a_private_key_beside_the_public_key_of_another_is_refused_by_both() {
+        let mut key = key(include_str!("../../../tests/keys/p256.pem"));
+        let other = ParsedJwk::new(include_bytes!("../../../tests/keys/rfc7515-a3.jwk"), Purpose::Sign).unwrap();
+        let super::PublicNumbers::P256 { x, y } = other.public_numbers().unwrap() else { panic!("P-256") };
+        let point = key.der.len() - 65;
+        key.der.splice(point.., super::uncompressed(&x, &y));
+        assert!(aws_lc_rs::KeyPair::from_pkcs8(&key).is_err());
+        assert!(rust_crypto::KeyPair::from_pkcs8(&key).is_err());
+    }
+
+    #[test]
     fn a_short_or_foreign_public_key_is_refused_by_both() {
         let short = crate::keys::jwk::PublicNumbers::Ed25519 { x: vec![1; 31] };
         let off_curve = crate::keys::jwk::PublicNumbers::P256 { x: vec![1; 32], y: vec![1; 32] };
