@@ -4,7 +4,8 @@ use std::fmt;
 
 use jsonwebtoken::jwk::KeyAlgorithm;
 
-/// A JWS signature algorithm (RFC 7518 §3.1, RFC 8037 §3.1). All are asymmetric: who can verify cannot forge.
+/// A JWS signature algorithm (RFC 7518 §3.1, RFC 8037 §3.1). All but `HS256` are asymmetric: who can verify cannot
+/// forge.
 ///
 /// | | to sign | to verify | choose it when |
 /// |---|---|---|---|
@@ -30,6 +31,9 @@ pub enum Algorithm {
     RS512,
     /// RSASSA-PSS with SHA-256.
     PS256,
+    /// HMAC with SHA-256 under a shared secret: **whoever can verify can forge**. No key signs so but one of
+    /// [`SigningKey::dangerous_hs256_verifiers_can_forge`](super::SigningKey::dangerous_hs256_verifiers_can_forge).
+    HS256,
 }
 
 impl Algorithm {
@@ -44,7 +48,14 @@ impl Algorithm {
             Self::RS384 => "RS384",
             Self::RS512 => "RS512",
             Self::PS256 => "PS256",
+            Self::HS256 => "HS256",
         }
+    }
+
+    /// The asymmetric algorithm of this name, in a JWK: `Ed25519` (RFC 9864) is another name of `EdDSA` here.
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        let all = [Self::ES256, Self::ES384, Self::EdDSA, Self::RS256, Self::RS384, Self::RS512, Self::PS256];
+        all.into_iter().find(|algorithm| algorithm.is_named(name))
     }
 
     /// Whether a token whose header says `alg` is signed by this algorithm.
@@ -65,6 +76,7 @@ impl Algorithm {
             Self::RS384 => KeyAlgorithm::RS384,
             Self::RS512 => KeyAlgorithm::RS512,
             Self::PS256 => KeyAlgorithm::PS256,
+            Self::HS256 => KeyAlgorithm::HS256,
         }
     }
 }
@@ -72,5 +84,24 @@ impl Algorithm {
 impl fmt::Display for Algorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Algorithm;
+
+    #[test]
+    fn no_algorithm_of_a_key_pair_answers_to_the_name_of_another_or_to_none() {
+        let names = ["ES256", "ES384", "EdDSA", "RS256", "RS384", "RS512", "PS256", "HS256"];
+        for name in names {
+            let answering = names.iter().filter_map(|own| Algorithm::from_name(own)).filter(|own| own.is_named(name));
+            assert_eq!(answering.count(), usize::from(name != "HS256"), "{name}");
+        }
+        assert_eq!(Algorithm::from_name("Ed25519"), Some(Algorithm::EdDSA));
+        for name in ["HS256", "none", "", "es256", "ES256K", "RSA-OAEP"] {
+            assert_eq!(Algorithm::from_name(name), None, "{name}");
+        }
+        assert!(Algorithm::HS256.is_named("HS256") && !Algorithm::HS256.is_named("ES256"));
     }
 }

@@ -1,5 +1,7 @@
 //! The public half of a key as numbers: what a JWK says (RFC 7517), and what a thumbprint is made of (RFC 7638).
 
+use std::ops::RangeInclusive;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{
@@ -7,30 +9,57 @@ use jsonwebtoken::jwk::{
     OctetKeyPairParameters, OctetKeyPairType, PublicKeyUse, RSAKeyParameters, RSAKeyType,
 };
 
-use super::Algorithm;
+use super::key_type::KeyType;
+use super::{Algorithm, KeyError, refusal};
+
+/// RSA keys below this are refused (RFC 7518 §3.3), and those above the second are too dear to use.
+pub(super) const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
 
 /// Big-endian, as JWK has them: coordinates at the curve's full width, RSA numbers without leading zeros.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PublicNumbers {
-    P256 {
-        x: Vec<u8>,
-        y: Vec<u8>,
-    },
-    P384 {
-        x: Vec<u8>,
-        y: Vec<u8>,
-    },
-    Ed25519 {
-        x: Vec<u8>,
-    },
-    #[cfg_attr(not(feature = "aws_lc_rs"), allow(dead_code))]
-    Rsa {
-        n: Vec<u8>,
-        e: Vec<u8>,
-    },
+    P256 { x: Vec<u8>, y: Vec<u8> },
+    P384 { x: Vec<u8>, y: Vec<u8> },
+    Ed25519 { x: Vec<u8> },
+    Rsa { n: Vec<u8>, e: Vec<u8> },
 }
 
 impl PublicNumbers {
+    /// The numbers of an uncompressed point (SEC 1 §2.3.3); `None` when it is none of a curve that is known here.
+    pub(super) fn from_point(point: &[u8]) -> Option<Self> {
+        let (&4, coordinates) = point.split_first()? else { return None };
+        let (x, y) = coordinates.split_at_checked(coordinates.len() / 2)?;
+        Self::from_coordinates(x.into(), y.into())
+    }
+
+    /// The width of the coordinates tells the curve.
+    pub(super) fn from_coordinates(x: Vec<u8>, y: Vec<u8>) -> Option<Self> {
+        match (x.len(), y.len()) {
+            (32, 32) => Some(Self::P256 { x, y }),
+            (48, 48) => Some(Self::P384 { x, y }),
+            _ => None,
+        }
+    }
+
+    pub(super) const fn key_type(&self) -> KeyType {
+        match self {
+            Self::P256 { .. } => KeyType::P256,
+            Self::P384 { .. } => KeyType::P384,
+            Self::Ed25519 { .. } => KeyType::Ed25519,
+            Self::Rsa { .. } => KeyType::Rsa,
+        }
+    }
+
+    /// What the backends do not agree on, or find out only when they verify.
+    pub(super) fn check(&self) -> Result<(), KeyError> {
+        let Self::Rsa { n, e } = self else { return Ok(()) };
+        let bits = n.len() * 8 - n.first().map_or(0, |first| first.leading_zeros() as usize);
+        if !RSA_BITS.contains(&bits) {
+            return Err(refusal::rsa_bits(bits));
+        }
+        if is_odd(n) && is_sound_exponent(e) { Ok(()) } else { Err(refusal::rsa_numbers()) }
+    }
+
     /// The name of the key: the SHA-256 of its required members in lexicographic order (RFC 7638 §3).
     pub(super) fn thumbprint(&self) -> String {
         let canonical = match self {
@@ -68,6 +97,17 @@ impl PublicNumbers {
             }
         }
     }
+}
+
+fn is_odd(number: &[u8]) -> bool {
+    number.last().is_some_and(|last| last % 2 == 1)
+}
+
+/// From 3 to 2³³ - 1 (RFC 8017 §3.1; the upper bound is that of both backends). Under 1, every message is its own
+/// signature.
+fn is_sound_exponent(e: &[u8]) -> bool {
+    let value = e.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
+    e.len() <= 5 && is_odd(e) && (3..1 << 33).contains(&value)
 }
 
 fn canonical_ec(curve: &str, x: &[u8], y: &[u8]) -> String {

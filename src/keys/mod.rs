@@ -4,13 +4,25 @@
 //! 2. Its `kid` is its own thumbprint (RFC 7638), so replicas that share a key agree on its name without a word.
 //! 3. One key signs. Any number only verify: the next one, published before it signs, and the last one, for as
 //!    long as its tokens live.
-//! 4. All are asymmetric, so that whoever can verify cannot forge.
+//! 4. All are asymmetric, so that whoever can verify cannot forge. The one exception says so in its name:
+//!    [`SigningKey::dangerous_hs256_verifiers_can_forge`].
+//!
+//! | a private key in | is loaded by |
+//! |---|---|
+//! | PEM: PKCS#8, SEC1, PKCS#1 | [`SigningKey::from_pem`] |
+//! | PEM, under a passphrase | `SigningKey::from_encrypted_pem`, feature `encrypted_pem` |
+//! | DER: PKCS#8, SEC1, PKCS#1 | [`SigningKey::from_der`] |
+//! | a JWK | [`SigningKey::from_jwk`] |
+//! | a file of any of these, unencrypted | [`SigningKey::from_file`] |
+//!
+//! A public key, which only verifies, comes from [`SigningKey::verifying_key`], [`VerifyingKey::from_pem`] or
+//! [`VerifyingKey::from_jwk`].
 //!
 //! # Deployment caveat
 //!
 //! [`KeyRing::generate`] makes a key that lives as long as the process: after a restart, tokens issued before
 //! are refused, and a second replica refuses the tokens of the first. Beyond a first try, load a key with
-//! [`SigningKey::from_pem`], and give every replica the same one.
+//! [`SigningKey::from_file`], and give every replica the same one.
 //!
 //! # Example
 //!
@@ -27,11 +39,24 @@
 
 mod algorithm;
 pub(crate) mod backend;
+mod der;
+#[cfg(feature = "encrypted_pem")]
+mod encrypted_pem;
+mod file;
+mod form;
 mod jwk;
+mod key_type;
+mod parsed_jwk;
+mod pem;
+mod pkcs8;
+mod refusal;
+mod shared_secret;
 mod signing_key;
+mod spki;
 mod verifying_key;
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 pub use self::algorithm::Algorithm;
@@ -96,9 +121,9 @@ impl KeyRing {
         self.trusted.iter().find(|key| key.key_id() == key_id)
     }
 
-    /// The JSON Web Key Set (RFC 7517 §5): public keys only.
+    /// The JSON Web Key Set (RFC 7517 §5): public keys only, so a secret for HS256 is left out.
     pub(crate) fn to_jwk_set(&self) -> jsonwebtoken::jwk::JwkSet {
-        jsonwebtoken::jwk::JwkSet { keys: self.trusted.iter().map(VerifyingKey::to_jwk).collect() }
+        jsonwebtoken::jwk::JwkSet { keys: self.trusted.iter().filter_map(VerifyingKey::to_jwk).collect() }
     }
 }
 
@@ -118,6 +143,10 @@ pub struct KeyError {
 impl KeyError {
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into() }
+    }
+
+    fn in_file(self, path: &Path) -> Self {
+        Self::new(format!("{}: {self}", path.display()))
     }
 }
 

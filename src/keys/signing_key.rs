@@ -1,21 +1,42 @@
 //! [`SigningKey`]: a private key, parsed, with the protected header that its tokens begin with.
 
 use std::fmt;
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rustls_pki_types::PrivatePkcs8KeyDer;
-use rustls_pki_types::pem::PemObject as _;
+use zeroize::Zeroizing;
 
 use super::backend::KeyPair;
-use super::{Algorithm, KeyError, VerifyingKey};
+use super::form::Form;
+use super::parsed_jwk::{ParsedJwk, Purpose};
+use super::pkcs8::Pkcs8;
+use super::shared_secret::SharedSecret;
+use super::{Algorithm, KeyError, VerifyingKey, file, pem, refusal};
 
 /// A private key that signs tokens, parsed once. Its `Debug` shows its name and algorithm only.
+///
+/// | key | signs |
+/// |---|---|
+/// | P-256 | `ES256` |
+/// | P-384 | `ES384` |
+/// | Ed25519 | `EdDSA` |
+/// | RSA, 2,048 to 8,192 bits, feature `aws_lc_rs` | `RS256`, or [as told](Self::with_algorithm) `RS384`, `RS512`, `PS256` |
+///
+/// Under feature `rust_crypto` alone, RSA only verifies: signing with the `rsa` crate leaks the key through its
+/// timing (RUSTSEC-2023-0071).
+///
+/// The buffers in which a key is decoded are wiped. What the caller passes in is the caller's to wipe.
 pub struct SigningKey {
-    pair: KeyPair,
+    signer: Signer,
     public: VerifyingKey,
     /// The JOSE header of every token of this key, encoded, with the dot behind it.
     header: String,
+}
+
+enum Signer {
+    Pair(Box<KeyPair>),
+    Shared(SharedSecret),
 }
 
 impl SigningKey {
@@ -23,29 +44,131 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// For an RSA algorithm, since RSA keys are made once and kept (`openssl genpkey -algorithm RSA`), and when
-    /// the backend fails.
+    /// For an RSA algorithm, since RSA keys are made once and kept (`openssl genpkey -algorithm RSA`), for HS256,
+    /// and when the backend fails.
     pub fn generate(algorithm: Algorithm) -> Result<Self, KeyError> {
+        if algorithm == Algorithm::HS256 {
+            return Err(refusal::secrets_are_not_generated());
+        }
         KeyPair::generate(algorithm).and_then(|pair| Self::from_pair(pair, algorithm))
     }
 
-    /// The private key of a PEM text: PKCS#8, unencrypted (`-----BEGIN PRIVATE KEY-----`), of a P-256, P-384,
-    /// Ed25519 or RSA key (2,048 to 8,192 bits; signs `RS256` unless [told otherwise](Self::with_algorithm)).
+    /// The one private key of a PEM text (RFC 7468), unencrypted: PKCS#8 (`PRIVATE KEY`), SEC1 (`EC PRIVATE KEY`) or
+    /// PKCS#1 (`RSA PRIVATE KEY`). Certificates, parameters and public keys beside it are passed over.
     ///
     /// # Errors
     ///
-    /// When there is no such key in the text, or it is none that can sign here; the message says how to make
-    /// or convert one.
+    /// When the text holds no private key or several, an encrypted one, or one that cannot sign here; the message
+    /// says how to make or convert one.
     pub fn from_pem(pem: impl AsRef<[u8]>) -> Result<Self, KeyError> {
-        let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_ref()).map_err(|_| {
-            KeyError::new(
-                "the text holds no PKCS#8 private key in PEM (-----BEGIN PRIVATE KEY-----); make one with \
-                 `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256`, or convert one with \
-                 `openssl pkcs8 -topk8 -nocrypt`",
-            )
-        })?;
-        let (pair, algorithm) = KeyPair::from_pkcs8(der.secret_pkcs8_der())?;
-        Self::from_pair(pair, algorithm)
+        let section = pem::private_section(pem.as_ref())?;
+        if section.has_headers() {
+            return Err(refusal::encrypted_by_old_tools());
+        }
+        Self::from_form(section.form, section.der()?)
+    }
+
+    /// The one private key of a PEM text, encrypted under `passphrase`: `ENCRYPTED PRIVATE KEY`, as PBES2 (RFC 8018
+    /// §6.2) with AES and PBKDF2 over SHA-2, or scrypt, as OpenSSL 1.1 and later write it.
+    ///
+    /// It takes as long as the key asks for, up to some seconds: 10,000,000 rounds of PBKDF2 or 256 MiB of scrypt
+    /// are the most. Call it at the start, and off the async threads.
+    ///
+    /// # Errors
+    ///
+    /// When the passphrase is another, the key is not encrypted, or in another way, or asks for more work; and as
+    /// [`SigningKey::from_pem`].
+    #[cfg(feature = "encrypted_pem")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "encrypted_pem")))]
+    pub fn from_encrypted_pem(pem: impl AsRef<[u8]>, passphrase: impl AsRef<[u8]>) -> Result<Self, KeyError> {
+        use super::encrypted_pem;
+
+        let section = pem::private_section(pem.as_ref())?;
+        if section.has_headers() {
+            return Err(refusal::encrypted_by_old_tools());
+        }
+        if section.form != Form::Encrypted {
+            return Err(KeyError::new("the private key is not encrypted: load it with `SigningKey::from_pem`"));
+        }
+        let der = encrypted_pem::decrypt(&section.der()?, passphrase.as_ref())?;
+        match Form::of_der(&der) {
+            // One in 256 wrong passphrases decrypts to something.
+            Form::Pkcs8 => Self::from_form(Form::Pkcs8, der),
+            _ => Err(encrypted_pem::wrong_passphrase()),
+        }
+    }
+
+    /// A private key in DER, unencrypted: PKCS#8, SEC1 or PKCS#1, whichever it is.
+    ///
+    /// # Errors
+    ///
+    /// When it is none of them, encrypted, or one that cannot sign here.
+    pub fn from_der(der: impl AsRef<[u8]>) -> Result<Self, KeyError> {
+        let der = Zeroizing::new(der.as_ref().to_vec());
+        Self::from_form(Form::of_der(&der), der)
+    }
+
+    /// A private JWK (RFC 7517), as JSON text: `EC` with P-256 or P-384 (RFC 7518 §6.2), `RSA` with its primes (§6.3),
+    /// or `OKP` with Ed25519 (RFC 8037 §2).
+    ///
+    /// It signs as its `alg` says. Its `kid` is not kept: the name of a key is always its
+    /// [thumbprint](Self::key_id).
+    ///
+    /// # Errors
+    ///
+    /// When it is malformed, its halves do not belong together, `use` or `key_ops` has it for something else, `alg`
+    /// is none of its type, or it cannot sign here. Shared secrets (`oct`) are refused.
+    pub fn from_jwk(json: impl AsRef<[u8]>) -> Result<Self, KeyError> {
+        let jwk = ParsedJwk::new(json.as_ref(), Purpose::Sign)?;
+        let pair = KeyPair::from_pkcs8(&jwk.to_pkcs8()?)?;
+        if pair.public_numbers() != Some(jwk.public_numbers()?) {
+            return Err(KeyError::new(
+                "the JWK's private half (`d`) does not belong to its public half: export the key anew",
+            ));
+        }
+        Self::from_pair(pair, jwk.algorithm)
+    }
+
+    /// The private key in a file of up to 64 KiB: PEM, JWK or DER, by its content.
+    ///
+    /// When the file's mode lets its group or others read or write it, a warning event (`tracing`, Unix only) names
+    /// the path and the mode; the key is loaded all the same, since some mount secrets so.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, and as [`SigningKey::from_pem`], [`SigningKey::from_jwk`] and
+    /// [`SigningKey::from_der`]; the message names the path.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, KeyError> {
+        let path = path.as_ref();
+        let bytes = file::read(path)?;
+        Self::from_content(&bytes).map_err(|error| error.in_file(path))
+    }
+
+    fn from_content(bytes: &[u8]) -> Result<Self, KeyError> {
+        match bytes.trim_ascii_start() {
+            [b'{', ..] => Self::from_jwk(bytes),
+            _ if Form::of_der(bytes) != Form::Other => Self::from_der(bytes),
+            _ => Self::from_pem(bytes),
+        }
+    }
+
+    /// A secret that signs and verifies with HS256, of 32 bytes or more (RFC 7518 §3.2).
+    ///
+    /// **Whoever can verify a token with it can forge one**: every resource server is then able to mint tokens for
+    /// every other. It is not published in the key set, so each verifier has to be given the secret. Choose it only
+    /// where the issuer and the verifiers are one party, and something there cannot do better.
+    ///
+    /// Its name is no thumbprint but the HMAC of a fixed text under the secret: the same wherever the secret is, and
+    /// it says no more about it than any token does. A secret that can be guessed can be searched for with a single
+    /// token; take random bytes (`openssl rand 32`), not a password.
+    ///
+    /// # Errors
+    ///
+    /// When the secret is shorter, or a key in PEM.
+    pub fn dangerous_hs256_verifiers_can_forge(secret: impl AsRef<[u8]>) -> Result<Self, KeyError> {
+        let secret = SharedSecret::new(secret.as_ref())?;
+        let public = VerifyingKey::from_secret(secret.clone());
+        Ok(Self { header: header(&public), signer: Signer::Shared(secret), public })
     }
 
     /// Signs with another algorithm of the same key type: the choice that an RSA key leaves open.
@@ -54,22 +177,22 @@ impl SigningKey {
     ///
     /// When the key cannot sign so.
     pub fn with_algorithm(self, algorithm: Algorithm) -> Result<Self, KeyError> {
-        let own = self.algorithm();
-        if algorithm != own && !(algorithm.is_rsa() && own.is_rsa()) {
-            return Err(KeyError::new(format!("a key for {own} cannot sign {algorithm}; load a key of its type")));
-        }
-        Self::from_pair(self.pair, algorithm)
+        let public = self.public.with_algorithm(algorithm)?;
+        Ok(Self { header: header(&public), signer: self.signer, public })
+    }
+
+    fn from_form(form: Form, der: Zeroizing<Vec<u8>>) -> Result<Self, KeyError> {
+        let key = Pkcs8::from_der(form, der)?;
+        Self::from_pair(KeyPair::from_pkcs8(&key)?, key.key_type.default_algorithm())
     }
 
     fn from_pair(pair: KeyPair, algorithm: Algorithm) -> Result<Self, KeyError> {
-        let numbers = pair.public_numbers().ok_or_else(|| KeyError::new("the key has no public half"))?;
+        let numbers = pair.public_numbers().ok_or_else(refusal::unknown_private_key)?;
         let public = VerifyingKey::new(numbers, algorithm)?;
-        let header = format!(r#"{{"alg":"{algorithm}","typ":"at+jwt","kid":"{}"}}"#, public.key_id());
-        let header = URL_SAFE_NO_PAD.encode(header) + ".";
-        Ok(Self { pair, public, header })
+        Ok(Self { header: header(&public), signer: Signer::Pair(Box::new(pair)), public })
     }
 
-    /// The name of the key: its RFC 7638 thumbprint, by SHA-256.
+    /// The name of the key: its RFC 7638 thumbprint, by SHA-256. (That of HS256 is an HMAC under the secret.)
     #[must_use]
     pub fn key_id(&self) -> &str {
         self.public.key_id()
@@ -81,7 +204,7 @@ impl SigningKey {
         self.public.algorithm()
     }
 
-    /// The public half, to be trusted by another ring.
+    /// The public half, to be trusted by another ring. That of HS256 is the secret itself, and can forge.
     #[must_use]
     pub fn verifying_key(&self) -> VerifyingKey {
         self.public.clone()
@@ -92,11 +215,25 @@ impl SigningKey {
         let mut token = String::with_capacity(self.header.len() + payload.len() * 4 / 3 + 700);
         token.push_str(&self.header);
         URL_SAFE_NO_PAD.encode_string(payload, &mut token);
-        let signature = self.pair.sign(self.algorithm(), token.as_bytes())?;
+        let signature = self.signer.sign(self.algorithm(), token.as_bytes())?;
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         Some(token)
     }
+}
+
+impl Signer {
+    fn sign(&self, algorithm: Algorithm, message: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Self::Pair(pair) => pair.sign(algorithm, message),
+            Self::Shared(secret) => Some(secret.sign(message)),
+        }
+    }
+}
+
+fn header(key: &VerifyingKey) -> String {
+    let (algorithm, key_id) = (key.algorithm(), key.key_id());
+    URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"{algorithm}","typ":"at+jwt","kid":"{key_id}"}}"#)) + "."
 }
 
 impl fmt::Debug for SigningKey {
@@ -109,16 +246,18 @@ impl fmt::Debug for SigningKey {
 #[cfg(test)]
 mod tests {
     use super::SigningKey;
-    use crate::keys::Algorithm;
+    use crate::keys::{Algorithm, KeyError};
 
-    fn refusal(pem: &str) -> String {
-        SigningKey::from_pem(pem).expect_err("a bad key").to_string()
+    const P256: &str = include_str!("../../tests/keys/p256.pem");
+
+    fn refusal(key: Result<SigningKey, KeyError>) -> String {
+        key.expect_err("a bad key").to_string()
     }
 
     #[test]
     fn keys_of_each_type_are_loaded_from_pkcs8() {
         for (pem, algorithm) in [
-            (include_str!("../../tests/keys/p256.pem"), Algorithm::ES256),
+            (P256, Algorithm::ES256),
             (include_str!("../../tests/keys/p384.pem"), Algorithm::ES384),
             (include_str!("../../tests/keys/ed25519.pem"), Algorithm::EdDSA),
         ] {
@@ -129,18 +268,106 @@ mod tests {
     }
 
     #[test]
+    fn sec1_is_the_same_key_as_pkcs8() {
+        for (sec1, pkcs8) in [
+            (include_str!("../../tests/keys/p256.sec1.pem"), P256),
+            (include_str!("../../tests/keys/p384.sec1.pem"), include_str!("../../tests/keys/p384.pem")),
+        ] {
+            let (sec1, pkcs8) = (SigningKey::from_pem(sec1).unwrap(), SigningKey::from_pem(pkcs8).unwrap());
+            assert_eq!((sec1.key_id(), sec1.algorithm()), (pkcs8.key_id(), pkcs8.algorithm()));
+        }
+    }
+
+    #[test]
+    fn a_key_is_found_behind_its_certificate_and_its_public_half() {
+        let [certificate, public] =
+            [include_str!("../../tests/keys/p256.crt.pem"), include_str!("../../tests/keys/p256.pub.pem")];
+        let key = SigningKey::from_pem([certificate, public, P256, certificate].concat()).unwrap();
+        assert_eq!(key.key_id(), SigningKey::from_pem(P256).unwrap().key_id());
+    }
+
+    #[test]
+    fn der_is_told_apart_by_its_content() {
+        let pkcs8 = include_bytes!("../../tests/keys/p256.der");
+        let section = crate::keys::pem::private_section(include_bytes!("../../tests/keys/p256.sec1.pem")).unwrap();
+        for der in [&pkcs8[..], &section.der().unwrap()] {
+            let key = SigningKey::from_der(der).unwrap();
+            assert_eq!(key.key_id(), SigningKey::from_pem(P256).unwrap().key_id());
+        }
+        let cut = &pkcs8[..100];
+        let longer = [&pkcs8[..], &[0]].concat();
+        for der in [&[][..], cut, &longer, P256.as_bytes()] {
+            assert!(refusal(SigningKey::from_der(der)).contains("PKCS#8"));
+        }
+    }
+
+    #[test]
     fn a_bad_key_is_refused_with_the_mend_and_without_the_key() {
-        let broken = include_str!("../../tests/keys/p256.pem").replacen('M', "N", 1);
-        assert!(refusal("hello").contains("openssl genpkey"));
-        assert!(refusal(&broken).contains("P-256"));
-        assert!(refusal(include_str!("../../tests/keys/p521.pem")).contains("P-256"));
+        for (pem, mend) in [
+            ("hello", "openssl genpkey"),
+            (&P256.replacen("MIGH", "MIGI", 1), "P-256"),
+            (include_str!("../../tests/keys/p521.pem"), "P-256"),
+            (include_str!("../../tests/keys/rsa2048.pss.pem"), "P-256"),
+            (include_str!("../../tests/keys/p256.pub.pem"), "`VerifyingKey::from_pem`"),
+            (include_str!("../../tests/keys/p256.crt.pem"), "certificate"),
+            (include_str!("../../tests/keys/p256.encrypted.pem"), "feature `encrypted_pem`"),
+            (include_str!("../../tests/keys/p256.proc-type.pem"), "openssl pkcs8 -topk8"),
+            (include_str!("../../tests/keys/openssh.pem"), "ssh-keygen"),
+            (&P256.repeat(2), "more than one private key"),
+        ] {
+            let refusal = refusal(SigningKey::from_pem(pem));
+            assert!(refusal.contains(mend), "{refusal}");
+            let mut body = pem.lines().filter(|line| line.len() > 20 && !line.starts_with("--"));
+            assert!(body.all(|line| !refusal.contains(line)), "{refusal}");
+        }
     }
 
     #[test]
     fn a_key_signs_only_with_an_algorithm_of_its_type() {
         let key = || SigningKey::generate(Algorithm::ES256).unwrap();
         assert!(key().with_algorithm(Algorithm::ES256).is_ok());
-        assert!(key().with_algorithm(Algorithm::ES384).unwrap_err().to_string().contains("ES384"));
-        assert!(SigningKey::generate(Algorithm::RS256).unwrap_err().to_string().contains("openssl"));
+        assert!(refusal(key().with_algorithm(Algorithm::ES384)).contains("ES384"));
+        assert!(refusal(key().with_algorithm(Algorithm::HS256)).contains("HS256"));
+        assert!(refusal(SigningKey::generate(Algorithm::RS256)).contains("openssl"));
+        assert!(refusal(SigningKey::generate(Algorithm::HS256)).contains("dangerous_hs256"));
+    }
+
+    #[cfg(feature = "aws_lc_rs")]
+    #[test]
+    fn an_rsa_key_is_loaded_from_each_format_and_signs_with_each_of_its_algorithms() {
+        let pkcs1 = include_str!("../../tests/keys/rsa2048.pkcs1.pem");
+        let key = SigningKey::from_pem(include_str!("../../tests/keys/rsa2048.pem")).unwrap();
+        assert_eq!(SigningKey::from_pem(pkcs1).unwrap().key_id(), key.key_id());
+        let section = crate::keys::pem::private_section(pkcs1.as_bytes()).unwrap();
+        assert_eq!(SigningKey::from_der(section.der().unwrap()).unwrap().key_id(), key.key_id());
+
+        for algorithm in [Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::RS256] {
+            let key = SigningKey::from_pem(pkcs1).unwrap().with_algorithm(algorithm).unwrap();
+            let token = key.sign(b"payload").unwrap();
+            let (signed, signature) = token.rsplit_once('.').unwrap();
+            let signature = base64::Engine::decode(&super::URL_SAFE_NO_PAD, signature).unwrap();
+            assert!(key.verifying_key().verifies(signed.as_bytes(), &signature), "{algorithm}");
+            assert!(!key.verifying_key().verifies(b"another", &signature), "{algorithm}");
+        }
+    }
+
+    #[cfg(feature = "aws_lc_rs")]
+    #[test]
+    fn an_rsa_key_of_1024_bits_is_refused() {
+        let refusal = refusal(SigningKey::from_pem(include_str!("../../tests/keys/rsa1024.pem")));
+        assert!(refusal.contains("2,048"), "{refusal}");
+    }
+
+    #[cfg(not(feature = "aws_lc_rs"))]
+    #[test]
+    fn an_rsa_key_does_not_sign_and_the_message_says_why() {
+        for key in [
+            SigningKey::from_pem(include_str!("../../tests/keys/rsa2048.pem")),
+            SigningKey::from_pem(include_str!("../../tests/keys/rsa2048.pkcs1.pem")),
+            SigningKey::from_jwk(include_str!("../../tests/keys/rfc7517-a2-rsa.jwk")),
+        ] {
+            let refusal = refusal(key);
+            assert!(refusal.contains("RUSTSEC-2023-0071") && refusal.contains("`aws_lc_rs`"), "{refusal}");
+        }
     }
 }

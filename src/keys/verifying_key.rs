@@ -7,27 +7,82 @@ use jsonwebtoken::jwk::Jwk;
 
 use super::backend::PublicKey;
 use super::jwk::PublicNumbers;
-use super::{Algorithm, KeyError};
+use super::parsed_jwk::{ParsedJwk, Purpose};
+use super::shared_secret::SharedSecret;
+use super::{Algorithm, KeyError, pem, refusal, spki};
 
 /// A public key that verifies tokens of one algorithm, parsed once; a clone shares it.
+///
+/// P-256, P-384, Ed25519, and RSA of 2,048 to 8,192 bits, with every backend.
 #[derive(Clone)]
 pub struct VerifyingKey(Arc<Parsed>);
 
 struct Parsed {
     key_id: String,
     algorithm: Algorithm,
-    key: PublicKey,
-    numbers: PublicNumbers,
+    half: Half,
+}
+
+enum Half {
+    Public { key: Box<PublicKey>, numbers: PublicNumbers },
+    Shared(SharedSecret),
 }
 
 impl VerifyingKey {
-    pub(super) fn new(numbers: PublicNumbers, algorithm: Algorithm) -> Result<Self, KeyError> {
-        let key = PublicKey::parse(&numbers, algorithm)
-            .ok_or_else(|| KeyError::new(format!("the public key is not a valid key for {algorithm}")))?;
-        Ok(Self(Arc::new(Parsed { key_id: numbers.thumbprint(), algorithm, key, numbers })))
+    /// The one public key of a PEM text (RFC 7468): `PUBLIC KEY` (RFC 5280 §4.1.2.7) or `RSA PUBLIC KEY` (RFC 8017
+    /// §A.1.1). An RSA key verifies `RS256` unless [told otherwise](Self::with_algorithm).
+    ///
+    /// # Errors
+    ///
+    /// When the text holds no public key, several, or a private one, or a key of a type that is not supported.
+    pub fn from_pem(pem: impl AsRef<[u8]>) -> Result<Self, KeyError> {
+        let section = pem::public_section(pem.as_ref())?;
+        let numbers = spki::public_numbers(section.form, &section.der()?)?;
+        let algorithm = numbers.key_type().default_algorithm();
+        Self::new(numbers, algorithm)
     }
 
-    /// The name of the key: its RFC 7638 thumbprint, by SHA-256.
+    /// A public JWK (RFC 7517), as JSON text: `EC` with P-256 or P-384, `OKP` with Ed25519, or `RSA`.
+    ///
+    /// It verifies what its `alg` says. Its `kid` is not kept: the name of a key is always its
+    /// [thumbprint](Self::key_id).
+    ///
+    /// # Errors
+    ///
+    /// When it is malformed or holds a private key, `use` or `key_ops` has it for something else, or `alg` is none of
+    /// its type. Shared secrets (`oct`) are refused.
+    pub fn from_jwk(json: impl AsRef<[u8]>) -> Result<Self, KeyError> {
+        let jwk = ParsedJwk::new(json.as_ref(), Purpose::Verify)?;
+        Self::new(jwk.public_only()?, jwk.algorithm)
+    }
+
+    /// Verifies another algorithm of the same key type instead: the choice that an RSA key leaves open.
+    ///
+    /// # Errors
+    ///
+    /// When the key is of another type.
+    pub fn with_algorithm(&self, algorithm: Algorithm) -> Result<Self, KeyError> {
+        let own = self.algorithm();
+        match &self.0.half {
+            Half::Public { numbers, .. } if numbers.key_type().has(algorithm) => Self::new(numbers.clone(), algorithm),
+            Half::Shared(_) if algorithm == own => Ok(self.clone()),
+            _ => Err(KeyError::new(format!("a key for {own} is of no use for {algorithm}: load a key of its type"))),
+        }
+    }
+
+    pub(super) fn new(numbers: PublicNumbers, algorithm: Algorithm) -> Result<Self, KeyError> {
+        numbers.check()?;
+        let key = PublicKey::parse(&numbers, algorithm).map(Box::new).ok_or_else(refusal::unknown_public_key)?;
+        let key_id = numbers.thumbprint();
+        Ok(Self(Arc::new(Parsed { key_id, algorithm, half: Half::Public { key, numbers } })))
+    }
+
+    pub(super) fn from_secret(secret: SharedSecret) -> Self {
+        let key_id = secret.key_id();
+        Self(Arc::new(Parsed { key_id, algorithm: Algorithm::HS256, half: Half::Shared(secret) }))
+    }
+
+    /// The name of the key: its RFC 7638 thumbprint, by SHA-256. (That of HS256 is an HMAC under the secret.)
     #[must_use]
     pub fn key_id(&self) -> &str {
         &self.0.key_id
@@ -41,11 +96,18 @@ impl VerifyingKey {
 
     /// Whether `signature` is this key's over `message`.
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        self.0.key.verifies(self.0.algorithm, message, signature)
+        match &self.0.half {
+            Half::Public { key, .. } => key.verifies(self.0.algorithm, message, signature),
+            Half::Shared(secret) => secret.verifies(message, signature),
+        }
     }
 
-    pub(super) fn to_jwk(&self) -> Jwk {
-        self.0.numbers.to_jwk(&self.0.key_id, self.0.algorithm)
+    /// `None` for a secret, which is never published.
+    pub(super) fn to_jwk(&self) -> Option<Jwk> {
+        match &self.0.half {
+            Half::Public { numbers, .. } => Some(numbers.to_jwk(&self.0.key_id, self.0.algorithm)),
+            Half::Shared(_) => None,
+        }
     }
 }
 
@@ -53,5 +115,56 @@ impl fmt::Debug for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (key_id, algorithm) = (self.key_id(), self.algorithm());
         f.debug_struct("VerifyingKey").field("key_id", &key_id).field("algorithm", &algorithm).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::VerifyingKey;
+    use crate::keys::{Algorithm, SigningKey};
+
+    fn refusal(pem: &str) -> String {
+        VerifyingKey::from_pem(pem).expect_err("a bad key").to_string()
+    }
+
+    #[test]
+    fn a_public_key_in_pem_is_that_of_its_private_key() {
+        for (public, private) in [
+            (include_str!("../../tests/keys/p256.pub.pem"), include_str!("../../tests/keys/p256.pem")),
+            (include_str!("../../tests/keys/p384.pub.pem"), include_str!("../../tests/keys/p384.pem")),
+            (include_str!("../../tests/keys/ed25519.pub.pem"), include_str!("../../tests/keys/ed25519.pem")),
+        ] {
+            let (public, private) = (VerifyingKey::from_pem(public).unwrap(), SigningKey::from_pem(private).unwrap());
+            assert_eq!((public.key_id(), public.algorithm()), (private.key_id(), private.algorithm()));
+        }
+    }
+
+    #[test]
+    fn an_rsa_key_comes_in_both_formats_and_verifies_what_it_is_told_to() {
+        let key = VerifyingKey::from_pem(include_str!("../../tests/keys/rsa2048.pub.pem")).unwrap();
+        let same = VerifyingKey::from_pem(include_str!("../../tests/keys/rsa2048.pkcs1.pub.pem")).unwrap();
+        assert_eq!((key.key_id(), key.algorithm()), (same.key_id(), Algorithm::RS256));
+        assert_eq!(key.with_algorithm(Algorithm::PS256).unwrap().algorithm(), Algorithm::PS256);
+        for algorithm in [Algorithm::ES256, Algorithm::EdDSA, Algorithm::HS256] {
+            assert!(key.with_algorithm(algorithm).unwrap_err().to_string().contains("RS256"), "{algorithm}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_public_key_is_refused_with_the_mend() {
+        for (pem, mend) in [
+            ("hello", "-pubout"),
+            (include_str!("../../tests/keys/p256.pem"), "-pubout"),
+            (include_str!("../../tests/keys/p256.encrypted.pem"), "-pubout"),
+            (include_str!("../../tests/keys/p256.crt.pem"), "openssl x509"),
+            (include_str!("../../tests/keys/p521.pub.pem"), "P-256"),
+            (include_str!("../../tests/keys/rsa1024.pub.pem"), "2,048"),
+            (include_str!("../../tests/keys/p256.compressed.pub.pem"), "uncompressed"),
+            (&include_str!("../../tests/keys/p256.pub.pem").repeat(2), "more than one public key"),
+            (&include_str!("../../tests/keys/p256.pub.pem").replacen("MFkw", "MFow", 1), "damaged"),
+        ] {
+            let refusal = refusal(pem);
+            assert!(refusal.contains(mend), "{refusal}");
+        }
     }
 }

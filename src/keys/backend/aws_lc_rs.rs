@@ -1,12 +1,13 @@
 //! The backend of aws-lc-rs.
 
+use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     self, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
     ParsedPublicKey, RsaEncoding, RsaKeyPair, RsaParameters, RsaPublicKeyComponents,
 };
 
-use super::{KeyError, PublicNumbers, point, rsa_is_not_generated, uncompressed, unknown_private_key};
+use super::{KeyError, KeyType, Pkcs8, PublicNumbers, refusal, uncompressed};
 use crate::keys::Algorithm;
 
 pub(crate) fn fill_random(bytes: &mut [u8]) -> Option<()> {
@@ -18,9 +19,6 @@ pub(crate) fn sha256(data: &[u8]) -> [u8; 32] {
     digest.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, data).as_ref());
     digest
 }
-
-/// RSA keys below this are refused (RFC 7518 §3.3), and above the second are too dear to sign with.
-const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
 pub(in crate::keys) enum KeyPair {
     Ecdsa(EcdsaKeyPair),
@@ -34,29 +32,25 @@ impl KeyPair {
             Algorithm::ES256 => EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map(Self::Ecdsa),
             Algorithm::ES384 => EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).map(Self::Ecdsa),
             Algorithm::EdDSA => Ed25519KeyPair::generate().map(Self::Ed25519),
-            _ => return Err(rsa_is_not_generated()),
+            _ => return Err(refusal::rsa_is_not_generated()),
         };
         pair.map_err(|_| KeyError::new("aws-lc-rs could not generate a key"))
     }
 
-    pub(in crate::keys) fn from_pkcs8(der: &[u8]) -> Result<(Self, Algorithm), KeyError> {
-        let ecdsa = |algorithm| EcdsaKeyPair::from_pkcs8(algorithm, der).map(Self::Ecdsa);
-        None.or_else(|| Some((ecdsa(&ECDSA_P256_SHA256_FIXED_SIGNING).ok()?, Algorithm::ES256)))
-            .or_else(|| Some((ecdsa(&ECDSA_P384_SHA384_FIXED_SIGNING).ok()?, Algorithm::ES384)))
-            .or_else(|| Some((Self::Ed25519(Ed25519KeyPair::from_pkcs8(der).ok()?), Algorithm::EdDSA)))
-            .or_else(|| Some((Self::rsa(der)?, Algorithm::RS256)))
-            .ok_or_else(unknown_private_key)
-    }
-
-    fn rsa(der: &[u8]) -> Option<Self> {
-        let pair = RsaKeyPair::from_pkcs8(der).ok()?;
-        RSA_BYTES.contains(&pair.public_modulus_len()).then_some(Self::Rsa(pair))
+    pub(in crate::keys) fn from_pkcs8(key: &Pkcs8) -> Result<Self, KeyError> {
+        match key.key_type {
+            KeyType::P256 => EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key.der).map(Self::Ecdsa),
+            KeyType::P384 => EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, &key.der).map(Self::Ecdsa),
+            KeyType::Ed25519 => Ed25519KeyPair::from_pkcs8(&key.der).map(Self::Ed25519),
+            KeyType::Rsa => RsaKeyPair::from_pkcs8(&key.der).map(Self::Rsa),
+        }
+        .map_err(|_| refusal::unknown_private_key())
     }
 
     /// `None` never for a key that was parsed: its point is on one of the two curves.
     pub(in crate::keys) fn public_numbers(&self) -> Option<PublicNumbers> {
         match self {
-            Self::Ecdsa(pair) => point(pair.public_key().as_ref()),
+            Self::Ecdsa(pair) => PublicNumbers::from_point(pair.public_key().as_ref()),
             Self::Ed25519(pair) => Some(PublicNumbers::Ed25519 { x: pair.public_key().as_ref().into() }),
             Self::Rsa(pair) => Some(PublicNumbers::Rsa {
                 n: pair.public_key().modulus().big_endian_without_leading_zero().into(),
@@ -101,7 +95,7 @@ impl PublicKey {
                 ParsedPublicKey::new(&signature::ECDSA_P384_SHA384_FIXED, uncompressed(x, y))
             }
             (PublicNumbers::Ed25519 { x }, Algorithm::EdDSA) => ParsedPublicKey::new(&signature::ED25519, x),
-            (PublicNumbers::Rsa { n, e }, _) if RSA_BYTES.contains(&n.len()) => {
+            (PublicNumbers::Rsa { n, e }, _) => {
                 RsaPublicKeyComponents { n, e }.to_parsed_public_key(rsa_parameters(algorithm)?)
             }
             _ => return None,
@@ -121,5 +115,25 @@ fn rsa_parameters(algorithm: Algorithm) -> Option<&'static RsaParameters> {
         Algorithm::RS512 => Some(&signature::RSA_PKCS1_2048_8192_SHA512),
         Algorithm::PS256 => Some(&signature::RSA_PSS_2048_8192_SHA256),
         _ => None,
+    }
+}
+
+/// HMAC with SHA-256 under a shared secret.
+pub(in crate::keys) struct HmacKey(hmac::Key);
+
+impl HmacKey {
+    /// `None` never: HMAC takes a secret of any length (RFC 2104 §2).
+    #[allow(clippy::unnecessary_wraps)] // the other backend
+    pub(in crate::keys) fn new(secret: &[u8]) -> Option<Self> {
+        Some(Self(hmac::Key::new(hmac::HMAC_SHA256, secret)))
+    }
+
+    pub(in crate::keys) fn sign(&self, message: &[u8]) -> Vec<u8> {
+        hmac::sign(&self.0, message).as_ref().into()
+    }
+
+    /// In constant time.
+    pub(in crate::keys) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        hmac::verify(&self.0, message, signature).is_ok()
     }
 }

@@ -10,47 +10,25 @@ mod aws_lc_rs;
 mod rust_crypto;
 
 #[cfg(feature = "aws_lc_rs")]
-pub(super) use self::aws_lc_rs::{KeyPair, PublicKey};
+pub(super) use self::aws_lc_rs::{HmacKey, KeyPair, PublicKey};
 #[cfg(feature = "aws_lc_rs")]
 pub(crate) use self::aws_lc_rs::{fill_random, sha256};
 #[cfg(all(feature = "rust_crypto", not(feature = "aws_lc_rs")))]
-pub(super) use self::rust_crypto::{KeyPair, PublicKey};
+pub(super) use self::rust_crypto::{HmacKey, KeyPair, PublicKey};
 #[cfg(all(feature = "rust_crypto", not(feature = "aws_lc_rs")))]
 pub(crate) use self::rust_crypto::{fill_random, sha256};
 
 #[cfg(not(any(feature = "aws_lc_rs", feature = "rust_crypto")))]
 compile_error!("tower-client-credentials needs one of its features `aws_lc_rs` (the default) and `rust_crypto`");
 
-use super::KeyError;
 use super::jwk::PublicNumbers;
-
-/// The numbers of an uncompressed point (SEC 1 §2.3.3); `None` when it is none of `P-256` or `P-384`.
-fn point(bytes: &[u8]) -> Option<PublicNumbers> {
-    let (&4, coordinates) = bytes.split_first()? else { return None };
-    let (x, y) = coordinates.split_at_checked(coordinates.len() / 2)?;
-    match coordinates.len() {
-        64 => Some(PublicNumbers::P256 { x: x.into(), y: y.into() }),
-        96 => Some(PublicNumbers::P384 { x: x.into(), y: y.into() }),
-        _ => None,
-    }
-}
+use super::key_type::KeyType;
+use super::pkcs8::Pkcs8;
+use super::{KeyError, refusal};
 
 /// The uncompressed point of two coordinates (SEC 1 §2.3.3).
 fn uncompressed(x: &[u8], y: &[u8]) -> Vec<u8> {
     [&[4], x, y].concat()
-}
-
-fn unknown_private_key() -> KeyError {
-    KeyError::new(
-        "the PKCS#8 private key is damaged, or of a kind that cannot sign here; load one of P-256, P-384, Ed25519 \
-         or, with feature `aws_lc_rs`, RSA of 2,048 to 8,192 bits",
-    )
-}
-
-fn rsa_is_not_generated() -> KeyError {
-    KeyError::new(
-        "RSA keys are not generated here; make one with `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:3072`",
-    )
 }
 
 #[cfg(all(test, feature = "aws_lc_rs", feature = "rust_crypto"))]
@@ -58,8 +36,11 @@ fn rsa_is_not_generated() -> KeyError {
 mod tests {
     //! Each backend against the other: the two were written by different people.
 
+    use base64ct::Encoding as _;
+
     use super::{aws_lc_rs, rust_crypto};
     use crate::keys::Algorithm;
+    use crate::keys::parsed_jwk::{ParsedJwk, Purpose};
 
     const MESSAGE: &[u8] = b"header.payload";
 
@@ -87,15 +68,16 @@ mod tests {
 
     #[test]
     fn rust_crypto_verifies_rsa_and_does_not_sign_it() {
-        let der = pem(include_str!("../../../tests/keys/rsa2048.pem"));
-        let (pair, _) = aws_lc_rs::KeyPair::from_pkcs8(&der).unwrap();
+        let key = key(include_str!("../../../tests/keys/rsa2048.pem"));
+        let pair = aws_lc_rs::KeyPair::from_pkcs8(&key).unwrap();
         for algorithm in [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256] {
             let public = rust_crypto::PublicKey::parse(&pair.public_numbers().unwrap(), algorithm).unwrap();
             let signature = pair.sign(algorithm, MESSAGE).unwrap();
             assert!(public.verifies(algorithm, MESSAGE, &signature), "{algorithm}");
             assert!(!public.verifies(algorithm, b"another", &signature), "{algorithm}");
         }
-        assert!(rust_crypto::KeyPair::from_pkcs8(&der).is_err());
+        let refusal = rust_crypto::KeyPair::from_pkcs8(&key).err().unwrap().to_string();
+        assert!(refusal.contains("RUSTSEC-2023-0071") && refusal.contains("`aws_lc_rs`"), "{refusal}");
     }
 
     #[test]
@@ -105,10 +87,21 @@ mod tests {
             include_str!("../../../tests/keys/p384.pem"),
             include_str!("../../../tests/keys/ed25519.pem"),
         ] {
-            let (one, algorithm) = aws_lc_rs::KeyPair::from_pkcs8(&pem(text)).unwrap();
-            let (other, same) = rust_crypto::KeyPair::from_pkcs8(&pem(text)).unwrap();
-            assert_eq!((one.public_numbers(), algorithm), (other.public_numbers(), same));
+            let one = aws_lc_rs::KeyPair::from_pkcs8(&key(text)).unwrap();
+            let other = rust_crypto::KeyPair::from_pkcs8(&key(text)).unwrap();
+            assert_eq!(one.public_numbers().unwrap(), other.public_numbers().unwrap());
         }
+    }
+
+    #[test]
+    fn a_private_key_beside_the_public_key_of_another_is_refused_by_both() {
+        let mut key = key(include_str!("../../../tests/keys/p256.pem"));
+        let other = ParsedJwk::new(include_bytes!("../../../tests/keys/rfc7515-a3.jwk"), Purpose::Sign).unwrap();
+        let super::PublicNumbers::P256 { x, y } = other.public_numbers().unwrap() else { panic!("P-256") };
+        let point = key.der.len() - 65;
+        key.der.splice(point.., super::uncompressed(&x, &y));
+        assert!(aws_lc_rs::KeyPair::from_pkcs8(&key).is_err());
+        assert!(rust_crypto::KeyPair::from_pkcs8(&key).is_err());
     }
 
     #[test]
@@ -123,8 +116,83 @@ mod tests {
         }
     }
 
-    fn pem(text: &str) -> Vec<u8> {
-        use rustls_pki_types::pem::PemObject as _;
-        rustls_pki_types::PrivatePkcs8KeyDer::from_pem_slice(text.as_bytes()).unwrap().secret_pkcs8_der().to_vec()
+    /// RFC 7515 A.2 and A.3, RFC 8037 A.4.
+    #[test]
+    fn both_verify_the_signatures_of_the_rfcs_and_no_others() {
+        let rsa = include_str!("../../../tests/keys/rfc7515-a2.public.jwk");
+        let ec = include_str!("../../../tests/keys/rfc7515-a3.jwk");
+        let okp = include_str!("../../../tests/keys/rfc8037-a1.jwk");
+        for (jwk, token) in [
+            (
+                rsa,
+                "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw",
+            ),
+            (
+                ec,
+                "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q",
+            ),
+            (
+                okp,
+                "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg",
+            ),
+        ] {
+            let (signed, signature) = token.rsplit_once('.').unwrap();
+            let signature = base64ct::Base64UrlUnpadded::decode_vec(signature).unwrap();
+            let changed = [&signature[..signature.len() - 1], &[!signature[signature.len() - 1]]].concat();
+            let jwk = ParsedJwk::new(jwk.as_bytes(), Purpose::Verify).unwrap();
+            let numbers = jwk.public_numbers().unwrap();
+            let one = aws_lc_rs::PublicKey::parse(&numbers, jwk.algorithm).unwrap();
+            let other = rust_crypto::PublicKey::parse(&numbers, jwk.algorithm).unwrap();
+            assert!(one.verifies(jwk.algorithm, signed.as_bytes(), &signature));
+            assert!(other.verifies(jwk.algorithm, signed.as_bytes(), &signature));
+            for (message, signature) in [(&b"another"[..], &signature), (signed.as_bytes(), &changed)] {
+                assert!(!one.verifies(jwk.algorithm, message, signature));
+                assert!(!other.verifies(jwk.algorithm, message, signature));
+            }
+        }
+    }
+
+    /// RFC 8037 A.4: Ed25519 is deterministic.
+    #[test]
+    fn both_sign_as_rfc_8037_does() {
+        let jwk = include_str!("../../../tests/keys/rfc8037-a1.jwk");
+        let key = ParsedJwk::new(jwk.as_bytes(), Purpose::Sign).unwrap().to_pkcs8().unwrap();
+        let message = b"eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc";
+        let expected = "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
+        let one = aws_lc_rs::KeyPair::from_pkcs8(&key).unwrap().sign(Algorithm::EdDSA, message).unwrap();
+        let other = rust_crypto::KeyPair::from_pkcs8(&key).unwrap().sign(Algorithm::EdDSA, message).unwrap();
+        assert_eq!(base64ct::Base64UrlUnpadded::encode_string(&one), expected);
+        assert_eq!(one, other);
+    }
+
+    #[test]
+    fn both_take_every_rsa_key_that_the_check_before_them_lets_through() {
+        let n = |bytes: usize| [vec![0xC1; bytes - 1], vec![1]].concat();
+        for (n, e) in
+            [(n(256), &[3][..]), (n(256), &[1, 0, 1]), (n(256), &[1, 0xFF, 0xFF, 0xFF, 0xFF]), (n(1024), &[1, 0, 1])]
+        {
+            let numbers = super::PublicNumbers::Rsa { n, e: e.into() };
+            assert!(numbers.check().is_ok());
+            for algorithm in [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256] {
+                assert!(aws_lc_rs::PublicKey::parse(&numbers, algorithm).is_some(), "{algorithm} {e:?}");
+                assert!(rust_crypto::PublicKey::parse(&numbers, algorithm).is_some(), "{algorithm} {e:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn both_compute_and_check_the_same_hmac() {
+        let one = aws_lc_rs::HmacKey::new(&[7; 32]).unwrap();
+        let other = rust_crypto::HmacKey::new(&[7; 32]).unwrap();
+        assert_eq!(one.sign(MESSAGE), other.sign(MESSAGE));
+        assert!(one.verifies(MESSAGE, &other.sign(MESSAGE)) && other.verifies(MESSAGE, &one.sign(MESSAGE)));
+        for wrong in [&[][..], &one.sign(b"another"), &one.sign(MESSAGE)[..16]] {
+            assert!(!one.verifies(MESSAGE, wrong) && !other.verifies(MESSAGE, wrong));
+        }
+    }
+
+    fn key(text: &str) -> super::Pkcs8 {
+        let section = crate::keys::pem::private_section(text.as_bytes()).unwrap();
+        super::Pkcs8::from_der(section.form, section.der().unwrap()).unwrap()
     }
 }

@@ -4,12 +4,14 @@
 //! which verification, having no secret, does not.
 
 use ed25519_dalek::pkcs8::DecodePrivateKey as _;
+use hmac::{Hmac, Mac as _};
 use p256::ecdsa::signature::{Signer as _, Verifier as _};
 use rand_core::{OsRng, RngCore as _};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
-use super::{KeyError, PublicNumbers, point, rsa_is_not_generated, uncompressed, unknown_private_key};
+use super::{KeyError, KeyType, Pkcs8, PublicNumbers, refusal, uncompressed};
 use crate::keys::Algorithm;
+use crate::keys::jwk::RSA_BITS;
 
 pub(crate) fn fill_random(bytes: &mut [u8]) -> Option<()> {
     OsRng.try_fill_bytes(bytes).ok()
@@ -18,9 +20,6 @@ pub(crate) fn fill_random(bytes: &mut [u8]) -> Option<()> {
 pub(crate) fn sha256(data: &[u8]) -> [u8; 32] {
     Sha256::digest(data).into()
 }
-
-/// RSA keys below this are refused (RFC 7518 §3.3), as are those above the second.
-const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
 pub(in crate::keys) enum KeyPair {
     P256(p256::ecdsa::SigningKey),
@@ -34,25 +33,25 @@ impl KeyPair {
             Algorithm::ES256 => Ok(Self::P256(p256::ecdsa::SigningKey::random(&mut OsRng))),
             Algorithm::ES384 => Ok(Self::P384(p384::ecdsa::SigningKey::random(&mut OsRng))),
             Algorithm::EdDSA => Ok(Self::Ed25519(ed25519_dalek::SigningKey::generate(&mut OsRng))),
-            _ => Err(rsa_is_not_generated()),
+            _ => Err(refusal::rsa_is_not_generated()),
         }
     }
 
-    pub(in crate::keys) fn from_pkcs8(der: &[u8]) -> Result<(Self, Algorithm), KeyError> {
-        let p256 = || p256::ecdsa::SigningKey::from_pkcs8_der(der).ok();
-        let p384 = || p384::ecdsa::SigningKey::from_pkcs8_der(der).ok();
-        let ed25519 = || ed25519_dalek::SigningKey::from_pkcs8_der(der).ok();
-        None.or_else(|| Some((Self::P256(p256()?), Algorithm::ES256)))
-            .or_else(|| Some((Self::P384(p384()?), Algorithm::ES384)))
-            .or_else(|| Some((Self::Ed25519(ed25519()?), Algorithm::EdDSA)))
-            .ok_or_else(unknown_private_key)
+    pub(in crate::keys) fn from_pkcs8(key: &Pkcs8) -> Result<Self, KeyError> {
+        match key.key_type {
+            KeyType::P256 => p256::ecdsa::SigningKey::from_pkcs8_der(&key.der).map(Self::P256),
+            KeyType::P384 => p384::ecdsa::SigningKey::from_pkcs8_der(&key.der).map(Self::P384),
+            KeyType::Ed25519 => ed25519_dalek::SigningKey::from_pkcs8_der(&key.der).map(Self::Ed25519),
+            KeyType::Rsa => return Err(rsa_does_not_sign()),
+        }
+        .map_err(|_| refusal::unknown_private_key())
     }
 
     /// `None` never for a key that was parsed: its point is on one of the two curves.
     pub(in crate::keys) fn public_numbers(&self) -> Option<PublicNumbers> {
         match self {
-            Self::P256(key) => point(key.verifying_key().to_encoded_point(false).as_bytes()),
-            Self::P384(key) => point(key.verifying_key().to_encoded_point(false).as_bytes()),
+            Self::P256(key) => PublicNumbers::from_point(key.verifying_key().to_encoded_point(false).as_bytes()),
+            Self::P384(key) => PublicNumbers::from_point(key.verifying_key().to_encoded_point(false).as_bytes()),
             Self::Ed25519(key) => Some(PublicNumbers::Ed25519 { x: key.verifying_key().as_bytes().into() }),
         }
     }
@@ -92,7 +91,7 @@ impl PublicKey {
             (PublicNumbers::Ed25519 { x }, Algorithm::EdDSA) => {
                 ed25519_dalek::VerifyingKey::try_from(x.as_slice()).ok().map(Self::Ed25519)
             }
-            (PublicNumbers::Rsa { n, e }, _) if algorithm.is_rsa() && RSA_BYTES.contains(&n.len()) => rsa_key(n, e),
+            (PublicNumbers::Rsa { n, e }, _) if algorithm.is_rsa() => rsa_key(n, e),
             _ => None,
         }
     }
@@ -110,9 +109,16 @@ impl PublicKey {
     }
 }
 
+fn rsa_does_not_sign() -> KeyError {
+    KeyError::new(
+        "RSA keys only verify under feature `rust_crypto`, since signing with the `rsa` crate leaks the key through its \
+         timing (RUSTSEC-2023-0071): turn on feature `aws_lc_rs`, or sign with a key of P-256, P-384 or Ed25519",
+    )
+}
+
 fn rsa_key(n: &[u8], e: &[u8]) -> Option<PublicKey> {
     let (n, e) = (rsa::BigUint::from_bytes_be(n), rsa::BigUint::from_bytes_be(e));
-    rsa::RsaPublicKey::new_with_max_size(n, e, 8 * RSA_BYTES.end()).ok().map(PublicKey::Rsa)
+    rsa::RsaPublicKey::new_with_max_size(n, e, *RSA_BITS.end()).ok().map(PublicKey::Rsa)
 }
 
 fn rsa_verifies(key: &rsa::RsaPublicKey, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
@@ -125,5 +131,24 @@ fn rsa_verifies(key: &rsa::RsaPublicKey, algorithm: Algorithm, message: &[u8], s
             rsa::pss::VerifyingKey::<Sha256>::new(key.clone()).verify(message, &signature).is_ok()
         }),
         _ => false,
+    }
+}
+
+/// HMAC with SHA-256 under a shared secret.
+pub(in crate::keys) struct HmacKey(Hmac<Sha256>);
+
+impl HmacKey {
+    /// `None` never: HMAC takes a secret of any length (RFC 2104 §2).
+    pub(in crate::keys) fn new(secret: &[u8]) -> Option<Self> {
+        Hmac::new_from_slice(secret).ok().map(Self)
+    }
+
+    pub(in crate::keys) fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.0.clone().chain_update(message).finalize().into_bytes().to_vec()
+    }
+
+    /// In constant time.
+    pub(in crate::keys) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.0.clone().chain_update(message).verify_slice(signature).is_ok()
     }
 }

@@ -1,0 +1,164 @@
+//! PEM (RFC 7468): text → the one section that holds the key that is asked for.
+
+use base64ct::{Base64, Encoding as _};
+use zeroize::Zeroizing;
+
+use super::KeyError;
+use super::form::Form;
+use super::refusal;
+
+/// One section, decoded only when it is the one.
+pub(super) struct Section<'a> {
+    pub(super) form: Form,
+    lines: Vec<&'a [u8]>,
+}
+
+/// The one private key in the text; whatever else is there is passed over.
+pub(super) fn private_section(text: &[u8]) -> Result<Section<'_>, KeyError> {
+    let sections = sections(text)?;
+    let forms = forms(&sections);
+    let mut private = sections.into_iter().filter(|section| section.form.is_private());
+    match (private.next(), private.next()) {
+        (Some(section), None) => Ok(section),
+        (None, _) => Err(refusal::no_private_key(&forms)),
+        (Some(_), Some(_)) => Err(refusal::several("private")),
+    }
+}
+
+/// The one public key in the text, which must not hold a private one.
+pub(super) fn public_section(text: &[u8]) -> Result<Section<'_>, KeyError> {
+    let sections = sections(text)?;
+    let forms = forms(&sections);
+    if forms.iter().any(|form| form.is_private()) {
+        return Err(refusal::private_for_public());
+    }
+    let mut public = sections.into_iter().filter(|section| section.form.is_public());
+    match (public.next(), public.next()) {
+        (Some(section), None) => Ok(section),
+        (None, _) => Err(refusal::no_public_key(&forms)),
+        (Some(_), Some(_)) => Err(refusal::several("public")),
+    }
+}
+
+/// Whether the bytes are meant to be PEM.
+pub(super) fn is_pem(bytes: &[u8]) -> bool {
+    lines(bytes).any(|line| boundary(line, BEGIN).is_some())
+}
+
+const BEGIN: &[u8] = b"-----BEGIN ";
+const END: &[u8] = b"-----END ";
+
+fn forms(sections: &[Section<'_>]) -> Vec<Form> {
+    sections.iter().map(|section| section.form).collect()
+}
+
+fn sections(text: &[u8]) -> Result<Vec<Section<'_>>, KeyError> {
+    let mut lines = lines(text);
+    let mut sections = Vec::new();
+    while let Some(line) = lines.next() {
+        if let Some(label) = boundary(line, BEGIN) {
+            sections.push(Section::read(label, &mut lines)?);
+        }
+    }
+    Ok(sections)
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| matches!(byte, b'\n' | b'\r')).map(<[u8]>::trim_ascii)
+}
+
+fn boundary<'a>(line: &'a [u8], start: &[u8]) -> Option<&'a [u8]> {
+    line.strip_prefix(start)?.strip_suffix(b"-----")
+}
+
+impl<'a> Section<'a> {
+    fn read(label: &'a [u8], lines: &mut impl Iterator<Item = &'a [u8]>) -> Result<Self, KeyError> {
+        let mut body = Vec::new();
+        for line in lines {
+            if boundary(line, END) == Some(label) {
+                return Ok(Self { form: Form::of_label(label), lines: body });
+            }
+            if line.starts_with(b"-----") {
+                break;
+            }
+            body.push(line);
+        }
+        Err(KeyError::new("a PEM section has no end, or the end of another: was the text cut, or its lines joined?"))
+    }
+
+    /// Whether it is encrypted as older tools do it, with `Proc-Type` and `DEK-Info` in front (RFC 1421 §4.6).
+    pub(super) fn has_headers(&self) -> bool {
+        self.lines.iter().any(|line| line.contains(&b':'))
+    }
+
+    pub(super) fn der(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        let mut text = Zeroizing::new(Vec::with_capacity(self.lines.iter().map(|line| line.len()).sum()));
+        self.lines.iter().for_each(|line| text.extend_from_slice(line));
+        let der = std::str::from_utf8(&text).ok().and_then(|text| Base64::decode_vec(text).ok());
+        der.map(Zeroizing::new).ok_or_else(|| KeyError::new("a PEM section is not base64: was it cut or edited?"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{private_section, public_section};
+
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----\nAQID\n-----END PRIVATE KEY-----\n";
+    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\n****\n-----END CERTIFICATE-----\n";
+
+    fn private(text: &str) -> Result<Vec<u8>, String> {
+        let der = private_section(text.as_bytes()).and_then(|section| section.der());
+        der.map(|der| der.to_vec()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_key_is_found_among_other_sections_text_and_line_ends() {
+        for text in [
+            KEY.to_owned(),
+            KEY.replace('\n', "\r\n"),
+            KEY.replace('\n', " \n  "),
+            format!("Bag Attributes: x\n{CERTIFICATE}\n{KEY}{CERTIFICATE}"),
+            KEY.replace("AQID", "AQ\nID"),
+        ] {
+            assert_eq!(private(&text).as_deref(), Ok(&[1, 2, 3][..]), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_one_key_is_refused_with_the_mend() {
+        for (text, mend) in [
+            (String::new(), "openssl genpkey"),
+            (CERTIFICATE.to_owned(), "certificate"),
+            (KEY.replace("PRIVATE", "PUBLIC"), "public key"),
+            (KEY.to_owned() + KEY, "one private key"),
+            (KEY.replace("END PRIVATE", "END PUBLIC"), "cut"),
+            (KEY.replace("-----END", "----END"), "cut"),
+            (KEY.replace("AQID", "AQI"), "base64"),
+            (KEY.replace("AQID", "AQ=="), ""),
+            (KEY.replace('\n', ""), "joined"),
+        ] {
+            let answer = private(&text);
+            assert!(
+                answer.as_ref().map_or_else(|error| error.contains(mend), |_| mend.is_empty()),
+                "{text} {answer:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_text_with_a_private_key_has_no_public_one_to_give() {
+        let text = KEY.replace("PRIVATE", "PUBLIC");
+        assert!(public_section(text.as_bytes()).is_ok());
+        let refused = public_section([text.as_str(), KEY].concat().as_bytes()).err().unwrap();
+        assert!(refused.to_string().contains("verifying_key"), "{refused}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "(-----(BEGIN|END) (EC )?PRIVATE KEY-----|\n|[A-Za-z0-9+/=: ]{0,9}){0,9}") {
+            let _ = private(&text);
+        }
+    }
+}

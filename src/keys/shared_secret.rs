@@ -1,0 +1,165 @@
+//! [`SharedSecret`]: the key of HS256, with which whoever verifies could forge.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::KeyError;
+use super::backend::HmacKey;
+
+/// The shortest secret, in bytes: as long as the hash (RFC 7518 §3.2).
+const SHORTEST: usize = 32;
+/// What the secret signs to get its name. No token can begin so: a space is not base64url.
+const NAMING: &[u8] = b"tower-client-credentials kid of HS256";
+
+#[derive(Clone)]
+pub(super) struct SharedSecret(Arc<HmacKey>);
+
+impl SharedSecret {
+    pub(super) fn new(secret: &[u8]) -> Result<Self, KeyError> {
+        if secret.len() < SHORTEST {
+            return Err(KeyError::new(
+                "a secret for HS256 has 32 random bytes or more (RFC 7518 §3.2): make one with `openssl rand 32`",
+            ));
+        }
+        // A public key taken for a secret is the classic forgery; a private one would be lent to every verifier.
+        if super::pem::is_pem(secret) {
+            return Err(KeyError::new(
+                "a key in PEM is no secret for HS256: load it with `SigningKey::from_pem` or `VerifyingKey::from_pem`",
+            ));
+        }
+        HmacKey::new(secret)
+            .map(|key| Self(Arc::new(key)))
+            .ok_or_else(|| KeyError::new("the backend could not take the secret"))
+    }
+
+    /// The same wherever the secret is, so that replicas agree on it, and it says no more about the secret than any
+    /// signature does: both are outputs of HMAC. (A thumbprint, RFC 7638, would be a plain hash of the secret.)
+    pub(super) fn key_id(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.sign(NAMING))
+    }
+
+    pub(super) fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.0.sign(message)
+    }
+
+    /// In constant time.
+    pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.0.verifies(message, signature)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    use super::SharedSecret;
+    use crate::clock::SystemClock;
+    use crate::keys::{Algorithm, KeyRing, SigningKey, pem};
+    use crate::resource_server::{InvalidToken, Verifier};
+
+    const SECRET: &[u8] = b"a secret of exactly 32 bytes, so";
+
+    fn key(secret: &[u8]) -> SigningKey {
+        SigningKey::dangerous_hs256_verifiers_can_forge(secret).unwrap()
+    }
+
+    #[test]
+    fn the_example_of_rfc_7515_a_1_verifies_and_a_changed_one_does_not() {
+        let decode = |text| URL_SAFE_NO_PAD.decode(text).unwrap();
+        let secret = decode("AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow");
+        let signed = b"eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+        let mut signature = decode("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
+        let key = key(&secret).verifying_key();
+        assert!(key.verifies(signed, &signature));
+        assert!(!key.verifies(signed, &signature[..31]));
+        assert!(!key.verifies(signed, &[]));
+        signature[0] ^= 1;
+        assert!(!key.verifies(signed, &signature));
+    }
+
+    #[test]
+    fn a_short_secret_and_a_key_in_pem_are_refused() {
+        assert!(SharedSecret::new(&SECRET[..31]).err().unwrap().to_string().contains("openssl rand 32"));
+        for pem in [include_str!("../../tests/keys/p256.pub.pem"), include_str!("../../tests/keys/p256.pem")] {
+            assert!(SharedSecret::new(pem.as_bytes()).err().unwrap().to_string().contains("PEM"));
+        }
+    }
+
+    #[test]
+    fn replicas_agree_on_the_name_and_it_is_no_hash_of_the_secret() {
+        let name = key(SECRET).key_id().to_owned();
+        assert_eq!(name, key(SECRET).key_id());
+        assert_ne!(name, key(b"another secret of 32 bytes or so").key_id());
+        assert_ne!(name, URL_SAFE_NO_PAD.encode(crate::keys::backend::sha256(SECRET)));
+    }
+
+    #[test]
+    fn the_secret_is_neither_published_nor_shown() {
+        let ring =
+            KeyRing::new(key(SECRET)).also_trust(SigningKey::generate(Algorithm::ES256).unwrap().verifying_key());
+        assert_eq!((ring.key_ids().count(), ring.to_jwk_set().keys.len()), (2, 1));
+        let ring = KeyRing::generate().unwrap().also_trust(key(SECRET).verifying_key());
+        assert_eq!((ring.key_ids().count(), ring.to_jwk_set().keys.len()), (2, 1));
+        for shown in
+            [format!("{ring:?}"), format!("{:?}", key(SECRET)), serde_json::to_string(&ring.to_jwk_set()).unwrap()]
+        {
+            assert!(!shown.contains("secret") && !shown.contains(&URL_SAFE_NO_PAD.encode(SECRET)), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_secret_signs_nothing_but_hs256() {
+        assert!(key(SECRET).with_algorithm(Algorithm::HS256).is_ok());
+        for algorithm in [Algorithm::ES256, Algorithm::RS256, Algorithm::EdDSA] {
+            assert!(key(SECRET).with_algorithm(algorithm).is_err(), "{algorithm}");
+        }
+    }
+
+    /// A token with empty claims, so that one which passes the key is refused for its claims.
+    fn token(algorithm: &str, key_id: &str, secret: &[u8]) -> String {
+        let header = format!(r#"{{"alg":"{algorithm}","typ":"at+jwt","kid":"{key_id}"}}"#);
+        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode("{}"));
+        let signature = crate::keys::backend::HmacKey::new(secret).unwrap().sign(signed.as_bytes());
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    fn answer(ring: &KeyRing, token: &str) -> InvalidToken {
+        let [issuer, audience] = ["https://auth.example.com", "https://api.example.com"];
+        let verifier =
+            Verifier::new(issuer.parse().unwrap(), audience.parse().unwrap(), ring.clone(), Arc::new(SystemClock));
+        verifier.verify(token).expect_err("the claims are empty")
+    }
+
+    #[test]
+    fn a_token_signed_with_the_secret_passes_and_one_under_another_algorithm_does_not() {
+        let ring = KeyRing::new(key(SECRET));
+        let name = ring.signing_key().key_id();
+        assert_eq!(answer(&ring, &token("HS256", name, SECRET)), InvalidToken::Claims);
+        assert_eq!(answer(&ring, &ring.signing_key().sign(b"{}").unwrap()), InvalidToken::Claims);
+        assert_eq!(answer(&ring, &token("HS256", name, b"another")), InvalidToken::Signature);
+        for algorithm in ["ES256", "RS256", "HS384", "none", "hs256", ""] {
+            assert_eq!(answer(&ring, &token(algorithm, name, SECRET)), InvalidToken::Algorithm, "{algorithm}");
+        }
+    }
+
+    #[test]
+    fn hs256_with_the_public_key_of_a_trusted_key_is_refused_whatever_its_spelling() {
+        let text = include_str!("../../tests/keys/p256.pub.pem");
+        let der = pem::public_section(text.as_bytes()).unwrap().der().unwrap();
+        let point = &der[der.len() - 65..];
+        // The ring that knows a secret as well has more to confuse.
+        let ring = KeyRing::from_pem(include_str!("../../tests/keys/p256.pem")).unwrap();
+        for ring in [ring.clone(), ring.also_trust(key(SECRET).verifying_key())] {
+            let name = ring.signing_key().key_id();
+            for secret in [text.as_bytes(), text.trim().as_bytes(), &der, point, &point[1..], SECRET, b""] {
+                assert_eq!(answer(&ring, &token("HS256", name, secret)), InvalidToken::Algorithm);
+                assert_eq!(answer(&ring, &token("ES256", name, secret)), InvalidToken::Signature);
+            }
+        }
+    }
+}
