@@ -5,6 +5,7 @@ mod audience;
 pub mod authorization_server;
 mod client_id;
 mod clock;
+mod deadline;
 pub mod event;
 mod issuer;
 pub mod keys;
@@ -15,11 +16,12 @@ mod scope;
 pub mod secret;
 pub mod store;
 mod text;
+mod token_lifetime;
 mod uri;
 
 pub use self::audience::{Audience, InvalidAudience};
 pub use self::authorization_server::{
-    AuthorizationServer, AuthorizationServerBuilder, ClientRules, ConfigError, EndpointService, ForwardGrantsLayer,
+    AttemptLimits, AuthorizationServer, AuthorizationServerBuilder, ConfigError, EndpointService, ForwardGrantsLayer,
     GrantHook, GrantRefusal, PendingGrant, TokenEndpoint, TokenEndpointLayer, TokenError, TokenErrorKind,
 };
 pub use self::client_id::{ClientId, InvalidClientId};
@@ -35,4 +37,6 @@ pub use self::resource_server::{
 pub use self::response_body::ResponseBody;
 pub use self::scope::{InvalidScope, Scope, Scopes};
 pub use self::secret::{ClientSecret, SecretError, StoredSecret};
-pub use self::store::{Client, ClientAuthMethod, ClientError, ClientStore, MemoryStore, RegisteredClient, StoreError};
+pub use self::store::{
+    Client, ClientAuthMethod, ClientError, ClientRules, ClientStore, MemoryStore, RegisteredClient, StoreError,
+};

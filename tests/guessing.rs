@@ -25,10 +25,13 @@ struct Guarded {
 impl Guarded {
     fn new() -> Self {
         let clock = clock();
-        let person = Client::new("person", ClientSecret::new(CHOSEN).unwrap()).audience(API);
+        let person = Client::new("person", ClientSecret::new(CHOSEN).unwrap())
+            .secret(ClientSecret::new(common::SECRET.as_str()).unwrap())
+            .audience(API);
         let server: AuthorizationServer = settings(clients().into_iter().chain([person]).collect::<MemoryStore>())
             .clock(clock.clone())
             .peer_address(|extensions| extensions.get().copied())
+            .slow_checks(2, 8)
             .build()
             .unwrap();
         Self { service: server.token_service(), clock }
@@ -69,6 +72,34 @@ async fn an_unknown_client_is_limited_like_a_known_one() {
     let guarded = Guarded::new();
     let unknown = post(GRANT).basic("nobody", &WRONG_SECRET);
     assert_eq!(guarded.statuses(&unknown, 1, 101).await.last(), Some(&429));
+}
+
+#[tokio::test]
+async fn the_limit_does_not_tell_a_disabled_client_whose_secret_leaked() {
+    let guarded = Guarded::new();
+    let right = post(GRANT).basic("retired", &common::SECRET);
+    let statuses = guarded.statuses(&right, 1, 101).await;
+    assert_eq!((statuses[99], statuses[100]), (401, 429));
+}
+
+#[tokio::test]
+async fn a_client_that_moves_to_a_generated_secret_is_never_locked_out() {
+    let guarded = Guarded::new();
+    let wrong = post(GRANT).basic("person", "battery staple");
+    assert_eq!(guarded.statuses(&wrong, 1, 11).await.last(), Some(&429));
+    guarded.send(post(GRANT).basic("person", &common::SECRET), 1).await.assert_token();
+}
+
+#[tokio::test]
+async fn right_secrets_of_people_at_the_same_time_count_for_nothing() {
+    let guarded = Guarded::new();
+    let right = post(GRANT).basic("person", CHOSEN);
+    let answers = (0..8).map(|_| guarded.send(right.clone(), 1));
+    for answer in futures_util::future::join_all(answers).await {
+        answer.assert_token();
+    }
+    let wrong = post(GRANT).basic("person", "battery staple");
+    assert_eq!(guarded.statuses(&wrong, 1, 11).await, [[401; 10].as_slice(), &[429]].concat());
 }
 
 #[tokio::test]

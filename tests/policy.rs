@@ -59,6 +59,14 @@ mod scopes_and_audiences_that_exist {
     }
 
     #[test]
+    fn are_named_once_and_among_what_is_known() {
+        assert!(mistake(with_billing().resource_with_scopes(API, READ).resource(API)).contains("named twice"));
+        let known = || with_billing().known_scopes([READ, WRITE]);
+        assert!(mistake(known().default_scopes(ADMIN)).contains("`admin`"));
+        assert!(mistake(known().resource_with_scopes(API, ADMIN).resource(OTHER_API)).contains("`admin`"));
+    }
+
+    #[test]
     fn are_absolute_uris() {
         for builder in [
             with_billing().resource("api"),
@@ -155,8 +163,18 @@ mod a_grant_hook {
 
     #[tokio::test]
     async fn adds_claims_and_response_members_and_replaces_no_standard_one() {
-        const CLAIMS: [&str; 9] = ["iss", "sub", "aud", "client_id", "iat", "exp", "nbf", "jti", "scope"];
-        const MEMBERS: [&str; 5] = ["access_token", "token_type", "expires_in", "refresh_token", "scope"];
+        const CLAIMS: [&str; 11] =
+            ["iss", "sub", "aud", "client_id", "iat", "exp", "nbf", "jti", "scope", "cnf", "act"];
+        const MEMBERS: [&str; 8] = [
+            "access_token",
+            "token_type",
+            "expires_in",
+            "refresh_token",
+            "scope",
+            "error",
+            "error_description",
+            "error_uri",
+        ];
         let server = hooked(|grant| {
             for name in CLAIMS {
                 grant.add_claim(name, "stolen");
@@ -213,6 +231,58 @@ mod a_grant_hook {
     }
 }
 
+#[tokio::test]
+async fn a_token_that_no_resource_server_would_take_is_not_issued() {
+    let hook = |grant: &mut PendingGrant| {
+        grant.add_claim("everything", "x".repeat(16 * 1024));
+        Ok(())
+    };
+    let server = with_billing().grant_hook(hook).build().unwrap();
+    asks(&server, "invoices:read", &[]).await.assert_refused(503, "temporarily_unavailable");
+}
+
+/// A registry that never answers, and one whose clients were never held against the rules.
+mod a_store_of_ones_own {
+    use std::sync::Arc;
+
+    use tower_client_credentials::{ClientId, ClientStore, RegisteredClient, StoreError};
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Silent;
+
+    impl ClientStore for Silent {
+        async fn find(&self, _: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn that_does_not_answer_in_time_is_a_503() {
+        let server = settings(Silent).store_timeout(Duration::from_millis(1)).build().unwrap();
+        let answer = send(&server, billing_asks(GRANT)).await;
+        answer.assert_refused(503, "temporarily_unavailable");
+    }
+
+    #[derive(Debug)]
+    struct Unchecked;
+
+    impl ClientStore for Unchecked {
+        async fn find(&self, _: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
+            Ok(Some(Arc::new(billing().register().map_err(StoreError::new)?)))
+        }
+    }
+
+    #[tokio::test]
+    async fn gives_no_client_an_audience_or_a_scope_that_does_not_exist() {
+        let server = settings(Unchecked).resource(OTHER_API).known_scopes([READ]).build().unwrap();
+        asks(&server, "", &[]).await.assert_refused(400, "invalid_target");
+        asks(&server, "", &[API]).await.assert_refused(400, "invalid_target");
+        asks(&server, "invoices:write", &[OTHER_API]).await.assert_refused(400, "invalid_scope");
+    }
+}
+
 mod settings_of_the_documents {
     use super::*;
 
@@ -243,6 +313,15 @@ mod settings_of_the_documents {
         for path in ["/.well-known/jwks.json", "/.well-known/oauth-authorization-server"] {
             assert_eq!(site.get(path).await.json()["path"], path);
         }
+    }
+
+    #[tokio::test]
+    async fn the_token_endpoint_can_be_turned_off_where_only_the_documents_are_shown() {
+        let site = site(with_billing().token_path(None).documents_max_age(Duration::from_secs(60))).await;
+        assert_eq!(site.send(billing_asks(GRANT)).await.json()["path"], "/token");
+        let metadata = site.get("/.well-known/oauth-authorization-server").await;
+        assert_eq!(metadata.json().get("token_endpoint"), None);
+        assert_eq!(metadata.header("cache-control"), Some("public, max-age=60"));
     }
 
     #[tokio::test]
@@ -277,5 +356,9 @@ mod settings_of_the_documents {
             assert_eq!(open.get(path).await.header(ORIGIN), Some("*"));
         }
         assert_eq!(open.send(billing_asks(GRANT)).await.header(ORIGIN), None);
+        let preflight = open.send(billing_asks("").method("OPTIONS").to("/.well-known/jwks.json")).await;
+        assert_eq!((preflight.status.as_u16(), preflight.header(ORIGIN)), (204, Some("*")));
+        let preflight = closed.send(billing_asks("").method("OPTIONS").to("/.well-known/jwks.json")).await;
+        assert_eq!(preflight.status, 405);
     }
 }

@@ -14,7 +14,8 @@ use p256::pkcs8::{EncodePublicKey as _, LineEnding};
 use serde_json::{Value, json};
 use tower::Layer as _;
 use tower_client_credentials::{
-    AuthorizationServer, BearerAuthLayer, InvalidToken, KeyRing, MemoryStore, SigningKey, VerifiedToken, Verifier,
+    AuthorizationServer, BearerAuthLayer, InvalidToken, KeyRing, MemoryStore, Scopes, SigningKey, VerifiedToken,
+    Verifier,
 };
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -710,19 +711,61 @@ mod nested_guards {
     }
 
     #[tokio::test]
-    async fn of_one_verifier_verify_once_and_of_two_each_for_itself() {
+    async fn look_at_the_time_again() {
         let clock = OneLook(std::sync::Arc::default());
         let server = settings(MemoryStore::from(clients())).clock(clock.clone()).build().unwrap();
-        let (one, another) = (verifier(&server), verifier(&server));
         on_every_stack(async |stack| {
-            let inner = BearerAuthLayer::new(one.clone());
-            let site = stack.protect(&server, [inner.clone(), BearerAuthLayer::new(one.clone())]).await;
-            clock.0.store(false, std::sync::atomic::Ordering::SeqCst);
-            assert_admitted(&show(&site, &good().sign()).await);
-
-            let site = stack.protect(&server, [inner, BearerAuthLayer::new(another.clone())]).await;
+            let guard = BearerAuthLayer::new(verifier(&server));
+            let site = stack.protect(&server, [guard.clone(), guard]).await;
             clock.0.store(false, std::sync::atomic::Ordering::SeqCst);
             show(&site, &good().sign()).await.assert_invalid_token(&InvalidToken::Expired);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn that_check_the_same_verify_once_so_the_outer_may_take_the_header_away() {
+        let server = server();
+        on_every_stack(async |stack| {
+            let outer = BearerAuthLayer::new(verifier(&server)).remove_authorization();
+            let same = BearerAuthLayer::new(verifier(&server)).require_scope(READ);
+            let site = stack.protect(&server, [same, outer.clone()]).await;
+            let answer = show(&site, &good().sign()).await;
+            assert_admitted(&answer);
+            assert_eq!(answer.json()["authorization_is_sensitive"], Value::Null, "the header is gone");
+
+            let other = BearerAuthLayer::new(server.verifier(OTHER_API).unwrap());
+            let site = stack.protect(&server, [other, outer]).await;
+            assert_eq!(show(&site, &good().sign()).await.status, 401, "nothing was verified for the other API");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn take_the_proof_of_one_token_for_no_other() {
+        let server = server();
+        let guard = BearerAuthLayer::new(verifier(&server));
+        on_every_stack(async |stack| {
+            let swapped = tower::util::MapRequestLayer::new(|mut request: Request<hyper::body::Incoming>| {
+                request.headers_mut().insert(AUTHORIZATION, http::HeaderValue::from_static("Bearer a.b.c"));
+                request
+            });
+            let inner = swapped.layer(stack.app(&server, [guard.clone()]));
+            let site = stack.serve(guard.layer(inner)).await;
+            show(&site, &good().sign()).await.assert_invalid_token(&InvalidToken::Malformed);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn that_make_credentials_optional_hand_on_their_own_proof_or_none() {
+        let server = server();
+        on_every_stack(async |stack| {
+            let outer = BearerAuthLayer::new(verifier(&server)).remove_authorization();
+            let inner = BearerAuthLayer::new(server.verifier(OTHER_API).unwrap()).optional();
+            let site = stack.protect(&server, [inner, outer]).await;
+            let answer = show(&site, &good().sign()).await;
+            assert_eq!((answer.status.as_u16(), &answer.json()["token"]), (200, &Value::Null));
         })
         .await;
     }
@@ -755,6 +798,67 @@ mod nested_guards {
             site.get("/").await.assert_challenged(401, NO_ERROR_CODE);
             let answer = show(&site, &good().sign()).await;
             assert_eq!(answer.json()["token"]["client_id"], "billing");
+        })
+        .await;
+    }
+}
+
+mod options {
+    use super::*;
+
+    #[tokio::test]
+    async fn optional_credentials_may_be_missing_and_may_not_be_bad() {
+        let server = server();
+        on_every_stack(async |stack| {
+            let guard = BearerAuthLayer::new(verifier(&server)).require_scope(WRITE).optional();
+            let site = stack.protect(&server, [guard]).await;
+            for answer in [site.get("/").await, site.get_authorized("Basic YTpi").await] {
+                assert_eq!((answer.status.as_u16(), &answer.json()["token"]), (200, &Value::Null));
+            }
+            assert_admitted(&show(&site, &good().claim("scope", "invoices:write").sign()).await);
+            show(&site, &good().claim("scope", "invoices:read").sign()).await.assert_insufficient_scope(&[WRITE]);
+            show(&site, "a.b.c").await.assert_invalid_token(&InvalidToken::Malformed);
+            site.get_authorized("Bearer").await.assert_challenged(400, INVALID_REQUEST);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn one_of_several_scopes_is_enough_where_any_is_asked_for() {
+        let server = server();
+        on_every_stack(async |stack| {
+            let guard = BearerAuthLayer::new(verifier(&server)).require_any_scope([READ, WRITE]);
+            let site = stack.protect(&server, [guard]).await;
+            for scope in ["invoices:read", "invoices:write", "other invoices:write"] {
+                assert_admitted(&show(&site, &good().claim("scope", scope).sign()).await);
+            }
+            show(&site, &good().claim("scope", "other").sign()).await.assert_insufficient_scope(&[READ, WRITE]);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn any_of_none_lets_nobody_in_and_names_no_scope() {
+        let server = server();
+        let guard = BearerAuthLayer::new(verifier(&server)).require_any_scope(Scopes::NONE);
+        let answer = show(&Stack::PLAIN.protect(&server, [guard]).await, &good().sign()).await;
+        assert_eq!(answer.status, 403);
+        assert!(!answer.header("www-authenticate").unwrap().contains("scope=\""), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn a_token_in_the_query_is_read_under_a_dangerous_name_and_only_alone() {
+        let server = server();
+        on_every_stack(async |stack| {
+            let guard = BearerAuthLayer::new(verifier(&server)).dangerous_token_in_query();
+            let site = stack.protect(&server, [guard]).await;
+            let query = format!("/?x=1&access_token={}", good().sign());
+            assert_admitted(&site.get(&query).await);
+            let request = Request::get(&query).header(AUTHORIZATION, format!("Bearer {}", good().sign()));
+            site.send(request.body(common::stack::Body::default()).unwrap())
+                .await
+                .assert_challenged(400, INVALID_REQUEST);
+            site.get("/?x=1").await.assert_challenged(401, NO_ERROR_CODE);
         })
         .await;
     }

@@ -5,6 +5,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use http::header::EXPECT;
+use http::request::Parts;
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
@@ -65,7 +67,7 @@ impl Received {
     }
 
     fn push(self, mut data: impl Buf, limit: usize) -> Self {
-        let length = self.len() + data.remaining();
+        let length = self.len().saturating_add(data.remaining());
         match self {
             _ if length > limit => Self::Excess(length),
             Self::Nothing => Self::Whole(data.copy_to_bytes(data.remaining())),
@@ -89,9 +91,14 @@ impl Received {
 }
 
 impl<B: Body> ReadBody<B> {
-    pub(super) fn new(body: B, limits: BodyLimits) -> Self {
+    pub(super) fn new(head: &Parts, body: B, limits: BodyLimits) -> Self {
         let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-        let received = if announced > limits.bytes { Received::Excess(0) } else { Received::Nothing };
+        let received = match announced > limits.bytes {
+            false => Received::Nothing,
+            // Whoever asks before sending is told at once: to read on would be to invite the body.
+            true if head.headers.contains_key(EXPECT) => Received::Excess(usize::MAX),
+            true => Received::Excess(0),
+        };
         Self { body, limits, received, deadline: None }
     }
 }
@@ -105,6 +112,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
+            if matches!(this.received, Received::Excess(length) if *length > this.limits.bytes.saturating_add(DRAINED))
+            {
+                return Poll::Ready(Err(BodyError::TooLarge));
+            }
             let Poll::Ready(frame) = this.body.as_mut().poll_frame(cx) else {
                 // The clock starts when there is something to wait for, so that a body in hand costs no timer.
                 if this.deadline.is_none() {
@@ -128,9 +139,6 @@ where
                 Some(data) => received.push(data, this.limits.bytes),
                 None => received,
             };
-            if matches!(this.received, Received::Excess(length) if *length > this.limits.bytes + DRAINED) {
-                return Poll::Ready(Err(BodyError::TooLarge));
-            }
         }
     }
 }

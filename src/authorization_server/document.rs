@@ -1,25 +1,42 @@
 //! A public JSON document that is made once and served from memory: the key set, the metadata.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 
-use super::ConfigError;
+use super::builder::ConfigError;
 use crate::keys::backend::sha256;
 
-/// Cached by everybody for five minutes: long enough to spare the server, short enough for a new key.
-const CACHING: HeaderValue = HeaderValue::from_static("public, max-age=300");
+/// How documents are served.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DocumentSettings {
+    pub(super) max_age: Duration,
+    pub(super) cross_origin: bool,
+}
+
+impl Default for DocumentSettings {
+    /// Five minutes: long enough to spare the server, short enough for a new key.
+    fn default() -> Self {
+        Self { max_age: Duration::from_secs(300), cross_origin: false }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Document {
     body: Bytes,
     content_type: &'static str,
     etag: HeaderValue,
+    caching: HeaderValue,
     /// Whether web pages of any origin may read it.
     cross_origin: bool,
 }
@@ -28,16 +45,21 @@ impl Document {
     pub(super) fn new(
         content_type: &'static str,
         content: &impl Serialize,
-        cross_origin: bool,
+        settings: DocumentSettings,
     ) -> Result<Self, ConfigError> {
         let body = serde_json::to_vec(content).map_err(|error| ConfigError::Document(error.to_string()))?;
-        let etag = HeaderValue::try_from(format!("\"{}\"", URL_SAFE_NO_PAD.encode(sha256(&body))))
-            .map_err(|error| ConfigError::Document(error.to_string()))?;
-        Ok(Self { body: body.into(), content_type, etag, cross_origin })
+        let header =
+            |text: String| HeaderValue::try_from(text).map_err(|error| ConfigError::Document(error.to_string()));
+        let caching = header(format!("public, max-age={}", settings.max_age.as_secs()))?;
+        let etag = header(format!("\"{}\"", URL_SAFE_NO_PAD.encode(sha256(&body))))?;
+        Ok(Self { body: body.into(), content_type, etag, caching, cross_origin: settings.cross_origin })
     }
 
     /// GET and HEAD, with the conditional request of RFC 9110 §13.1.2.
     pub(super) fn answer(&self, head: &Parts) -> Response<Full<Bytes>> {
+        if self.cross_origin && head.method == Method::OPTIONS {
+            return preflight();
+        }
         if !matches!(head.method, Method::GET | Method::HEAD) {
             return method_not_allowed();
         }
@@ -45,10 +67,11 @@ impl Document {
         let body = if unchanged { Bytes::new() } else { self.body.clone() };
         let mut response = Response::new(Full::new(body));
         let headers = response.headers_mut();
-        headers.insert(CACHE_CONTROL, CACHING);
+        headers.insert(CACHE_CONTROL, self.caching.clone());
         headers.insert(ETAG, self.etag.clone());
         if self.cross_origin {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("etag"));
         }
         if unchanged {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -66,6 +89,17 @@ impl Document {
             tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == self.etag.as_bytes()
         })
     }
+}
+
+/// A page that asks with `If-None-Match` asks for leave first.
+fn preflight() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD"));
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("if-none-match"));
+    response
 }
 
 fn method_not_allowed() -> Response<Full<Bytes>> {

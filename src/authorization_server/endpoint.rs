@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use http::uri::PathAndQuery;
 
-use super::ConfigError;
+use super::builder::ConfigError;
 use crate::issuer::Issuer;
 
 /// The endpoints of an authorization server.
@@ -32,7 +32,7 @@ impl PathSetting {
         path.map_or(Self::Off, |path| Self::At(path.to_owned()))
     }
 
-    pub(super) fn or(self, default: Option<String>) -> Option<String> {
+    fn or(self, default: Option<String>) -> Option<String> {
         match self {
             Self::Default => default,
             Self::At(path) => Some(path),
@@ -44,7 +44,7 @@ impl PathSetting {
 /// The path of each endpoint.
 #[derive(Clone, Debug)]
 pub(super) struct Endpoints {
-    pub(super) token: String,
+    pub(super) token: Option<String>,
     pub(super) jwks: Option<String>,
     pub(super) metadata: Option<String>,
 }
@@ -54,23 +54,34 @@ impl Endpoints {
     pub(super) fn of(issuer: &Issuer) -> Self {
         let base = issuer.path();
         Self {
-            token: format!("{base}/token"),
+            token: Some(format!("{base}/token")),
             jwks: Some(format!("{base}/.well-known/jwks.json")),
             metadata: Some(format!("/.well-known/oauth-authorization-server{base}")),
         }
     }
 
+    pub(super) fn moved_to(
+        self,
+        token: PathSetting,
+        jwks: PathSetting,
+        metadata: PathSetting,
+    ) -> Result<Self, ConfigError> {
+        let moved =
+            Self { token: token.or(self.token), jwks: jwks.or(self.jwks), metadata: metadata.or(self.metadata) };
+        moved.checked()
+    }
+
     pub(super) fn at(&self, path: &str) -> Option<Endpoint> {
         match path {
-            _ if path == self.token => Some(Endpoint::Token),
+            _ if self.token.as_deref() == Some(path) => Some(Endpoint::Token),
             _ if self.jwks.as_deref() == Some(path) => Some(Endpoint::Jwks),
             _ if self.metadata.as_deref() == Some(path) => Some(Endpoint::Metadata),
             _ => None,
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let paths = [Some(&self.token), self.jwks.as_ref(), self.metadata.as_ref()];
+    fn checked(self) -> Result<Self, ConfigError> {
+        let paths = [&self.token, &self.jwks, &self.metadata];
         let mut seen = HashSet::new();
         for path in paths.into_iter().flatten() {
             let as_received = path.parse::<PathAndQuery>().is_ok_and(|uri| uri.path() == path.as_str());
@@ -81,6 +92,6 @@ impl Endpoints {
                 return Err(ConfigError::PathTwice);
             }
         }
-        Ok(())
+        Ok(self)
     }
 }

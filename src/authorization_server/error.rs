@@ -192,8 +192,12 @@ impl TokenError {
         Self::new(Fault::UNAVAILABLE).because(source)
     }
 
-    /// The client that asked, as far as the request named one. It is proven only when the error is none of
-    /// authentication.
+    /// Whether the client could not prove itself, or tried too often.
+    pub(super) fn is_of_authentication(&self) -> bool {
+        matches!(self.status(), StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS)
+    }
+
+    /// The client that asked, as far as the request named one. With a status of 401, 429 or 503 it is not proven.
     #[must_use]
     pub fn client_id(&self) -> Option<&ClientId> {
         self.0.client_id.as_ref()

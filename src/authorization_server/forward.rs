@@ -29,7 +29,8 @@ pub type ForwardedBody<B> = Either<B, Full<Bytes>>;
 /// 1. A form POST to the token path whose `grant_type` is another than `client_credentials` goes on, its body byte
 ///    for byte as it came. Nothing else of it is looked at, and the wrapped service authenticates its clients itself.
 /// 2. Everything else at the token path, a form without `grant_type` among it, is answered here.
-/// 3. The body had to be read to know: the wrapped service takes a [`ForwardedBody`], which a
+/// 3. The body goes on as one piece, without trailers.
+/// 4. The body had to be read to know: the wrapped service takes a [`ForwardedBody`], which a
 ///    `Service<Request<hyper::body::Incoming>>` does not. That is why this is a layer of its own.
 ///
 /// # Deployment caveat
@@ -103,12 +104,11 @@ where
         let state = match self.server.inner.endpoints.at(request.uri().path()) {
             None => State::Inner { future: self.inner.call(request.map(Either::Left)) },
             Some(Endpoint::Token) => {
-                // The service that is ready is this one; its clone may not be.
-                let clone = self.inner.clone();
-                let inner = std::mem::replace(&mut self.inner, clone);
+                // A clone, made ready once the body is here: a slow caller must not hold a place of the inner service.
+                let waiting = (self.server.clone(), self.inner.clone());
                 let (head, body) = request.into_parts();
-                let body = ReadBody::new(body, self.server.inner.body_limits);
-                State::Reading { body, waiting: Some(Box::new((self.server.clone(), inner, head))) }
+                let body = ReadBody::new(&head, body, self.server.inner.body_limits);
+                State::Reading { body, waiting: Some(Box::new((waiting.0, waiting.1, head))) }
             }
             Some(endpoint) => State::Own { future: Box::pin(EndpointFuture::new(&self.server, endpoint, request)) },
         };
@@ -134,6 +134,7 @@ pin_project! {
         S: Service<Request<ForwardedBody<B>>>,
     {
         Reading { #[pin] body: ReadBody<B>, waiting: Option<Box<(AuthorizationServer, S, Parts)>> },
+        Preparing { inner: S, request: Option<Request<ForwardedBody<B>>> },
         Inner { #[pin] future: S::Future },
         Own { future: Pin<Box<EndpointFuture<B>>> },
     }
@@ -153,14 +154,19 @@ where
                 StateProjection::Reading { body, waiting } => {
                     let body = ready!(body.poll(cx));
                     let Some(waiting) = waiting.take() else { return Poll::Pending };
-                    let (server, mut inner, head) = *waiting;
+                    let (server, inner, head) = *waiting;
                     match body {
                         Ok(body) if is_another_grant(&head, &body) => {
                             let request = Request::from_parts(head, Either::Right(Full::new(body)));
-                            State::Inner { future: inner.call(request) }
+                            State::Preparing { inner, request: Some(request) }
                         }
                         body => State::Own { future: Box::pin(EndpointFuture::answering(server, head, body)) },
                     }
+                }
+                StateProjection::Preparing { inner, request } => {
+                    ready!(inner.poll_ready(cx))?;
+                    let Some(request) = request.take() else { return Poll::Pending };
+                    State::Inner { future: inner.call(request) }
                 }
                 StateProjection::Inner { future } => {
                     return future.poll(cx).map_ok(|response| response.map(ResponseBody::inner));

@@ -94,7 +94,7 @@ impl<B: Body> EndpointFuture<B> {
         let is_head = head.method == Method::HEAD;
         let state = match endpoint {
             Endpoint::Token => State::Reading {
-                body: ReadBody::new(body, server.inner.body_limits),
+                body: ReadBody::new(&head, body, server.inner.body_limits),
                 request: Some((server.clone(), head)),
             },
             Endpoint::Jwks => State::Ready { response: Some(server.inner.jwks.answer(&head)) },
@@ -157,7 +157,7 @@ where
                     }
                 }
                 StateProjection::Answering { answer } => return answer.as_mut().poll(cx),
-                // Polled after completion: a future that is done stays silent.
+                // Taken only when it is polled after completion.
                 StateProjection::Ready { response } => return response.take().map_or(Poll::Pending, Poll::Ready),
             };
             self.set(next);

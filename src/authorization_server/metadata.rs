@@ -20,7 +20,8 @@ pub(super) struct Metadata<'a> {
 #[derive(Serialize)]
 pub(super) struct Document<'a> {
     issuer: &'a str,
-    token_endpoint: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_endpoint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     jwks_uri: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -36,7 +37,7 @@ impl<'a> Metadata<'a> {
         let url = |path: &String| format!("{}{path}", self.base_url);
         Document {
             issuer: self.issuer.as_str(),
-            token_endpoint: url(&self.endpoints.token),
+            token_endpoint: self.endpoints.token.as_ref().map(url),
             jwks_uri: self.endpoints.jwks.as_ref().map(url),
             scopes_supported: self.scopes.map(|scopes| scopes.iter().collect()).unwrap_or_default(),
             response_types_supported: self.response_types,

@@ -117,6 +117,11 @@ impl KeyRing {
         &self.signing
     }
 
+    /// Whether both trust the same keys, because they are the same ring.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.trusted, &other.trusted)
+    }
+
     pub(crate) fn find(&self, key_id: &str) -> Option<&VerifyingKey> {
         self.trusted.iter().find(|key| key.key_id() == key_id)
     }

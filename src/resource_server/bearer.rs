@@ -36,7 +36,7 @@ impl<'a> BearerToken<'a> {
         if !scheme.eq_ignore_ascii_case(b"Bearer") || rest.first().is_some_and(|byte| *byte != b' ') {
             return Err(BearerError::NoCredentials);
         }
-        let token = std::str::from_utf8(rest.trim_ascii()).map_err(|_| BearerError::InvalidRequest)?;
+        let token = std::str::from_utf8(rest).map_err(|_| BearerError::InvalidRequest)?.trim_matches(' ');
         if is_token68(token) { Ok(Self(token)) } else { Err(BearerError::InvalidRequest) }
     }
 

@@ -81,6 +81,7 @@ pub(super) struct Challenges {
 impl Challenges {
     /// The realm is the audience: the protection space is the API.
     pub(super) fn new(audience: &Audience, required: &Scopes) -> Self {
+        let scope = if required.is_empty() { String::new() } else { format!(", scope=\"{required}\"") };
         let bearer = |rest: &str| challenge(&format!("Bearer realm=\"{audience}\"{rest}"));
         Self {
             no_credentials: bearer(""),
@@ -89,7 +90,7 @@ impl Challenges {
                 ", error=\"invalid_token\", error_description=\"the access token is not valid here\"",
             ),
             insufficient_scope: bearer(&format!(
-                ", error=\"insufficient_scope\", error_description=\"the access token lacks a scope\", scope=\"{required}\"",
+                ", error=\"insufficient_scope\", error_description=\"the access token lacks a scope\"{scope}"
             )),
         }
     }

@@ -96,7 +96,8 @@ impl BearerAuthLayer {
     }
 
     /// Takes the `Authorization` header away before the request goes on, so that the wrapped service cannot pass
-    /// the token on to somebody else. Off by default; the value is marked as sensitive in any case.
+    /// the token on to somebody else. Off by default; the value is marked as sensitive in any case. A token in the
+    /// query stays there.
     #[must_use]
     pub fn remove_authorization(mut self) -> Self {
         self.remove_authorization = true;
@@ -106,14 +107,16 @@ impl BearerAuthLayer {
     /// Reads the token from the query parameter `access_token` as well (RFC 6750 §2.3).
     ///
     /// Dangerous: URLs end up in logs, histories and `Referer` headers, and the token with them. For clients that
-    /// cannot set a header, on responses that nobody caches.
+    /// cannot set a header. The answers should have `Cache-Control: private` (§2.3), which is for the wrapped service
+    /// to set.
     #[must_use]
     pub fn dangerous_token_in_query(mut self) -> Self {
         self.token_in_query = true;
         self
     }
 
-    /// Where [events](crate::event) go. Nowhere by default.
+    /// Where [events](crate::event) go. Nowhere by default. Of nested layers each one reports its own decision; give the
+    /// sender to one of them.
     #[must_use]
     pub fn events(mut self, events: EventSender) -> Self {
         self.events = Some(events);

@@ -37,6 +37,7 @@ mod claims;
 #[cfg(feature = "axum")]
 mod extract;
 mod future;
+mod gate;
 mod layer;
 mod required;
 mod service;
@@ -51,4 +52,5 @@ pub use self::future::ResponseFuture;
 pub use self::layer::BearerAuthLayer;
 pub use self::service::BearerAuth;
 pub use self::verified_token::VerifiedToken;
+pub(crate) use self::verify::LONGEST_TOKEN;
 pub use self::verify::{InvalidToken, Verifier};

@@ -37,6 +37,8 @@ pub struct VerifiedToken {
 }
 
 struct Token {
+    /// The token itself. It is shown to nobody.
+    text: Box<str>,
     claims: Claims,
     /// The claims as they came, for those that only the application knows.
     payload: Vec<u8>,
@@ -46,13 +48,22 @@ struct Token {
 
 impl VerifiedToken {
     /// Called by [`Verifier::verify`] alone, at the end of its checks.
-    pub(super) fn new(claims: Claims, payload: Vec<u8>, verifier: &Verifier) -> Self {
-        Self { token: Arc::new(Token { claims, payload, verifier: Some(verifier.clone()) }) }
+    pub(super) fn new(text: &str, claims: Claims, payload: Vec<u8>, verifier: &Verifier) -> Self {
+        Self { token: Arc::new(Token { text: text.into(), claims, payload, verifier: Some(verifier.clone()) }) }
     }
 
-    /// Whether this very verifier made it.
+    /// Whether this is the proof of that very token.
+    pub(super) fn is(&self, text: &str) -> bool {
+        *self.token.text == *text
+    }
+
+    pub(super) fn parsed_claims(&self) -> &Claims {
+        &self.token.claims
+    }
+
+    /// Whether this verifier made it, or one that checks the same.
     pub(super) fn is_by(&self, verifier: &Verifier) -> bool {
-        self.token.verifier.as_ref().is_some_and(|own| own.is(verifier))
+        self.token.verifier.as_ref().is_some_and(|own| own.checks_the_same_as(verifier))
     }
 
     /// The client that the token was issued to.
@@ -154,7 +165,7 @@ impl VerifiedToken {
         });
         let payload = payload.to_string().into_bytes();
         let claims = Claims::parse(&payload).expect("a client id of printable ASCII");
-        Self { token: Arc::new(Token { claims, payload, verifier: None }) }
+        Self { token: Arc::new(Token { text: "".into(), claims, payload, verifier: None }) }
     }
 }
 

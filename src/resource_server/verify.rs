@@ -18,7 +18,7 @@ use crate::issuer::Issuer;
 use crate::keys::{KeyRing, VerifyingKey};
 
 /// The longest token that is looked at, in bytes.
-const LONGEST: usize = 16 * 1024;
+pub(crate) const LONGEST_TOKEN: usize = 16 * 1024;
 
 /// Verifies the tokens of one issuer for one audience; a clone is the same verifier.
 ///
@@ -69,9 +69,18 @@ impl Verifier {
         self.0.clock.now()
     }
 
-    /// Whether both are the same verifier, so that what one proved holds for the other.
-    pub(super) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+    /// Whether what one proved holds for the other.
+    pub(super) fn checks_the_same_as(&self, other: &Self) -> bool {
+        let (one, other) = (&*self.0, &*other.0);
+        (&one.issuer, &one.audience, one.leeway) == (&other.issuer, &other.audience, other.leeway)
+            && one.keys.is(&other.keys)
+            && Arc::ptr_eq(&one.clock, &other.clock)
+    }
+
+    /// Checks again what time can change.
+    pub(super) fn still_good(&self, token: &VerifiedToken) -> Result<VerifiedToken, InvalidToken> {
+        self.check(token.parsed_claims())?;
+        Ok(token.clone())
     }
 
     /// Verifies a token: a JWS in compact form, `typ: at+jwt`, signed by a trusted key, from the issuer, for the
@@ -82,11 +91,12 @@ impl Verifier {
     /// The first check that fails. Its text is for the operator; tell the caller no more than "invalid".
     pub fn verify(&self, token: &str) -> Result<VerifiedToken, InvalidToken> {
         let jws = Jws::split(token)?;
-        let key = self.trusted_key(&jws.header()?)?;
+        let header = decode(jws.header)?;
+        let key = self.trusted_key(&Header::parse(&header)?)?;
         let payload = jws.verified_payload(key)?;
         let claims = Claims::parse(&payload).map_err(|_| InvalidToken::Claims)?;
         self.check(&claims)?;
-        Ok(VerifiedToken::new(claims, payload, self))
+        Ok(VerifiedToken::new(token, claims, payload, self))
     }
 
     /// The key is ours to choose: the header names it, and nothing in the header brings one along.
@@ -146,7 +156,7 @@ struct Jws<'a> {
 
 impl<'a> Jws<'a> {
     fn split(token: &'a str) -> Result<Self, InvalidToken> {
-        if token.len() > LONGEST {
+        if token.len() > LONGEST_TOKEN {
             return Err(InvalidToken::TooLong);
         }
         let (signed, signature) = token.rsplit_once('.').ok_or(InvalidToken::Malformed)?;
@@ -155,12 +165,6 @@ impl<'a> Jws<'a> {
             return Err(InvalidToken::Malformed);
         }
         Ok(Self { header, payload, signature, signed })
-    }
-
-    fn header(&self) -> Result<Header<'static>, InvalidToken> {
-        let json = decode(self.header)?;
-        let header: Header<'_> = serde_json::from_slice(&json).map_err(|_| InvalidToken::Header)?;
-        Ok(header.into_owned())
     }
 
     fn verified_payload(&self, key: &VerifyingKey) -> Result<Vec<u8>, InvalidToken> {
@@ -196,16 +200,12 @@ struct Header<'a> {
     x5u: Presence,
 }
 
-impl Header<'_> {
-    fn into_owned(self) -> Header<'static> {
-        Header {
-            alg: Cow::Owned(self.alg.into_owned()),
-            typ: Cow::Owned(self.typ.into_owned()),
-            kid: Cow::Owned(self.kid.into_owned()),
-            crit: self.crit,
-            jku: self.jku,
-            jwk: self.jwk,
-            x5u: self.x5u,
+impl<'a> Header<'a> {
+    /// A JSON object (RFC 7515 §4); serde would take an array for the struct as well.
+    fn parse(json: &'a [u8]) -> Result<Self, InvalidToken> {
+        match json {
+            [b'{', ..] => serde_json::from_slice(json).map_err(|_| InvalidToken::Header),
+            _ => Err(InvalidToken::Header),
         }
     }
 }

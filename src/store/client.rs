@@ -7,6 +7,7 @@ use crate::audience::Audience;
 use crate::client_id::ClientId;
 use crate::scope::{Scope, Scopes};
 use crate::secret::{SecretError, StoredSecret};
+use crate::token_lifetime::TokenLifetime;
 
 /// How a client proves who it is at the token endpoint: the names of RFC 7591 §2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -169,7 +170,7 @@ impl Client {
     /// How long its tokens live, in whole seconds; by default as the server says.
     #[must_use]
     pub fn token_lifetime(mut self, lifetime: Duration) -> Self {
-        self.client.token_lifetime = keep(crate::authorization_server::check_lifetime(lifetime), &mut self.mistake);
+        self.client.token_lifetime = keep(TokenLifetime::new(lifetime), &mut self.mistake);
         self
     }
 
@@ -222,7 +223,7 @@ pub struct RegisteredClient {
     audiences: Vec<Audience>,
     default_audience: Option<Audience>,
     subject: Option<String>,
-    token_lifetime: Option<Duration>,
+    token_lifetime: Option<TokenLifetime>,
     may_use_grant: bool,
     enabled: bool,
 }
@@ -283,6 +284,10 @@ impl RegisteredClient {
     /// How long its tokens live; `None` leaves it to the server.
     #[must_use]
     pub fn token_lifetime(&self) -> Option<Duration> {
+        self.token_lifetime.map(TokenLifetime::to_duration)
+    }
+
+    pub(crate) fn lifetime(&self) -> Option<TokenLifetime> {
         self.token_lifetime
     }
 

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Client, ClientError, ClientStore, RegisteredClient, StoreError};
-use crate::authorization_server::ClientRules;
+use super::{Client, ClientError, ClientRules, ClientStore, RegisteredClient, StoreError};
 use crate::client_id::ClientId;
 
 /// A fixed set of clients in memory. A clone shares it.

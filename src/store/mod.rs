@@ -30,6 +30,7 @@
 
 mod client;
 mod memory;
+mod rules;
 
 use std::fmt;
 use std::future::Future;
@@ -38,7 +39,7 @@ use std::sync::Arc;
 
 pub use self::client::{Client, ClientAuthMethod, ClientError, RegisteredClient};
 pub use self::memory::MemoryStore;
-use crate::authorization_server::ClientRules;
+pub use self::rules::ClientRules;
 use crate::client_id::ClientId;
 
 /// The registry of clients, as the token endpoint sees it.

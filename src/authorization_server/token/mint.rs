@@ -15,6 +15,7 @@ use crate::clock::{Clock, UnixTime};
 use crate::issuer::Issuer;
 use crate::keys::KeyRing;
 use crate::random::Random;
+use crate::resource_server::LONGEST_TOKEN;
 
 /// Signs what was granted.
 #[derive(Clone, Debug)]
@@ -91,7 +92,7 @@ impl Minter {
             aud: Aud::new(grant.audiences()),
             client_id: grant.client().id().as_str(),
             iat: now.as_secs(),
-            exp: now.after(grant.lifetime()).as_secs(),
+            exp: now.after(grant.lifetime().to_duration()).as_secs(),
             jti: id.as_str(),
             scope: grant.scopes().as_str(),
             own: grant.claims(),
@@ -99,6 +100,10 @@ impl Minter {
         let payload = serde_json::to_vec(&claims).map_err(TokenError::unavailable)?;
         let text = self.keys.signing_key().sign(&payload);
         let text = text.ok_or_else(|| TokenError::new(Fault::UNAVAILABLE).detailed("the key could not sign"))?;
+        if text.len() > LONGEST_TOKEN {
+            let detail = "the token is longer than a resource server accepts; let the grant hook add less";
+            return Err(TokenError::new(Fault::UNAVAILABLE).of(grant.client().id()).detailed(detail));
+        }
         Ok(AccessToken { text, id })
     }
 }

@@ -12,9 +12,10 @@ use http::request::Parts;
 use http::{HeaderValue, Response};
 use http_body_util::Full;
 
-pub(super) use self::authenticate::Authenticator;
-pub use self::grant::{ClientRules, GrantHook, GrantRefusal, PendingGrant};
+pub use self::authenticate::AttemptLimits;
+pub(super) use self::authenticate::{Authenticator, SlowChecks, Throttle};
 pub(super) use self::grant::{DynGrantHook, GrantPolicy};
+pub use self::grant::{GrantHook, GrantRefusal, PendingGrant};
 pub(super) use self::mint::Minter;
 pub(super) use self::report::Reporter;
 use self::request::TokenRequest;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Extensions;
 
 use super::response::TokenResponse;
-use crate::authorization_server::error::{TokenError, TokenErrorKind};
+use crate::authorization_server::error::TokenError;
 use crate::clock::Clock;
 use crate::event::{Event, EventSender, Outcome};
 
@@ -39,7 +39,7 @@ fn outcome(result: &Result<TokenResponse, TokenError>) -> Outcome {
             scopes: response.grant().scopes().clone(),
             audiences: response.grant().audiences().to_vec(),
         },
-        Err(error) if error.kind() == TokenErrorKind::InvalidClient => Outcome::AuthenticationFailed(error.clone()),
+        Err(error) if error.is_of_authentication() => Outcome::AuthenticationFailed(error.clone()),
         Err(error) => Outcome::Refused(error.clone()),
     }
 }

@@ -45,7 +45,7 @@ impl TokenResponse {
         let body = Success {
             access_token: self.token.as_str(),
             token_type: "Bearer",
-            expires_in: self.grant.lifetime().as_secs(),
+            expires_in: self.grant.lifetime().to_duration().as_secs(),
             scope: self.grant.scopes().as_str(),
             own: self.grant.response_members(),
         };

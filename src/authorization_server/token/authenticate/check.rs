@@ -3,70 +3,59 @@
 use super::TokenError;
 use crate::secret::{Presented, StoredSecret};
 
-/// Holds a presented secret against stored ones.
-#[derive(Debug, Default)]
-pub(super) struct SecretCheck {
-    #[cfg(feature = "argon2")]
-    slow: slow::SlowChecks,
-}
-
-impl SecretCheck {
-    /// Every stored secret is tried, whichever matches, so that time tells nothing about which it was.
-    #[cfg_attr(not(feature = "argon2"), allow(clippy::unused_async))]
-    pub(super) async fn matches(&self, stored: &[StoredSecret], presented: &str) -> Result<bool, TokenError> {
-        #[cfg(feature = "argon2")]
-        if stored.iter().any(StoredSecret::is_slow) {
-            return self.slow.matches(stored, presented).await;
-        }
-        Ok(matches_any(stored, presented))
-    }
-}
-
-fn matches_any(stored: &[StoredSecret], presented: &str) -> bool {
+/// Holds a presented secret against the digests among the stored ones. Every one is tried, whichever matches, so that
+/// time tells nothing about which it was; with none, the work is that of one.
+pub(super) fn matches_digest(stored: &[StoredSecret], presented: &str) -> bool {
     let presented = Presented::new(presented);
-    stored.iter().fold(false, |found, secret| secret.matches(&presented) | found)
+    let digests = stored.iter().filter(|secret| !secret.is_slow());
+    digests.fold(false, |found, secret| secret.matches(&presented) | found)
+}
+
+/// Checks secrets that people chose: a bounded number at once, and a bounded number that wait; beyond that the caller is
+/// asked to come back.
+#[cfg(feature = "argon2")]
+#[derive(Debug)]
+pub(in crate::authorization_server) struct SlowChecks {
+    places: std::sync::Arc<tokio::sync::Semaphore>,
+    running: std::sync::Arc<tokio::sync::Semaphore>,
 }
 
 #[cfg(feature = "argon2")]
-mod slow {
-    use std::sync::Arc;
-
-    use tokio::sync::Semaphore;
-    use zeroize::Zeroizing;
-
-    use super::super::Fault;
-    use super::{StoredSecret, TokenError, matches_any};
-
-    /// How many checks wait for each that runs.
-    const QUEUED: usize = 4;
-
-    /// Runs one slow check a core, and lets a few wait; beyond that the caller is asked to come back.
-    #[derive(Debug)]
-    pub(super) struct SlowChecks {
-        places: Arc<Semaphore>,
-        running: Arc<Semaphore>,
+impl SlowChecks {
+    pub(in crate::authorization_server) fn new(at_once: usize, queued: usize) -> Self {
+        let semaphore = |permits| std::sync::Arc::new(tokio::sync::Semaphore::new(permits));
+        Self { places: semaphore(at_once.saturating_add(queued)), running: semaphore(at_once) }
     }
 
-    impl Default for SlowChecks {
-        fn default() -> Self {
-            let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            Self { places: Arc::new(Semaphore::new(cores * (1 + QUEUED))), running: Arc::new(Semaphore::new(cores)) }
-        }
+    pub(super) async fn matches(&self, stored: &[StoredSecret], presented: &str) -> Result<bool, TokenError> {
+        let busy = |_| TokenError::new(super::Fault::UNAVAILABLE).detailed("too many chosen secrets are being checked");
+        let place = self.places.clone().try_acquire_owned().map_err(busy)?;
+        let turn = self.running.clone().acquire_owned().await.map_err(TokenError::unavailable)?;
+        let slow: Vec<StoredSecret> = stored.iter().filter(|secret| secret.is_slow()).cloned().collect();
+        let presented = zeroize::Zeroizing::new(presented.to_owned());
+        // The permits go with the work: a caller who hangs up does not make room for more of it.
+        let check = move || {
+            let _permits = (place, turn);
+            let presented = Presented::new(&presented);
+            slow.iter().fold(false, |found, secret| secret.matches(&presented) | found)
+        };
+        tokio::task::spawn_blocking(check).await.map_err(TokenError::unavailable)
+    }
+}
+
+/// Without feature `argon2` no secret is slow.
+#[cfg(not(feature = "argon2"))]
+#[derive(Debug)]
+pub(in crate::authorization_server) struct SlowChecks;
+
+#[cfg(not(feature = "argon2"))]
+impl SlowChecks {
+    pub(in crate::authorization_server) fn new(_: usize, _: usize) -> Self {
+        Self
     }
 
-    impl SlowChecks {
-        pub(super) async fn matches(&self, stored: &[StoredSecret], presented: &str) -> Result<bool, TokenError> {
-            let busy = |why| TokenError::new(Fault::UNAVAILABLE).detailed(why);
-            let place =
-                self.places.clone().try_acquire_owned().map_err(|_| busy("too many slow secrets are being checked"))?;
-            let turn = self.running.clone().acquire_owned().await.map_err(TokenError::unavailable)?;
-            let (stored, presented) = (stored.to_vec(), Zeroizing::new(presented.to_owned()));
-            // The permits go with the work: a caller who hangs up does not make room for more of it.
-            let check = move || {
-                let _permits = (place, turn);
-                matches_any(&stored, &presented)
-            };
-            tokio::task::spawn_blocking(check).await.map_err(TokenError::unavailable)
-        }
+    #[allow(clippy::unused_async, clippy::unnecessary_wraps, clippy::unused_self)] // the face of the other
+    pub(super) async fn matches(&self, _: &[StoredSecret], _: &str) -> Result<bool, TokenError> {
+        Ok(false)
     }
 }

@@ -11,22 +11,23 @@ mod throttle;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use zeroize::Zeroizing;
 
-use self::check::SecretCheck;
-use self::throttle::Throttle;
+pub(in crate::authorization_server) use self::check::SlowChecks;
+pub use self::throttle::AttemptLimits;
+pub(in crate::authorization_server) use self::throttle::Throttle;
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::authorization_server::form::Form;
 use crate::client_id::ClientId;
-use crate::clock::Clock;
+use crate::deadline;
 use crate::secret::StoredSecret;
 use crate::store::{ClientAuthMethod, DynClientStore, RegisteredClient};
 
 /// What a request shows to prove who is asking: well-formed, not yet checked.
-#[derive(Debug)]
 pub(super) struct Credentials {
     client_id: ClientId,
     secret: Zeroizing<String>,
@@ -37,11 +38,15 @@ impl Credentials {
     /// Finds the one method by which the request authenticates.
     pub(super) fn read(headers: &HeaderMap, form: &Form) -> Result<Self, TokenError> {
         let mut headers = headers.get_all(AUTHORIZATION).iter();
-        match (headers.next(), headers.next(), form.get("client_secret")) {
-            (Some(_), Some(_), _) | (Some(_), None, Some(_)) => Err(Fault::TWO_METHODS.into()),
-            (Some(header), None, None) => basic::read(header, form),
-            (None, _, Some(secret)) => post::read(secret, form),
-            (None, _, None) => Err(TokenError::new(Fault::CLIENT).detailed("the request has no client credentials")),
+        let header = headers.next();
+        let in_body = ["client_secret", "client_assertion"].map(|name| form.get(name));
+        let methods = headers.count() + usize::from(header.is_some()) + in_body.iter().flatten().count();
+        match (header, in_body) {
+            _ if methods > 1 => Err(Fault::TWO_METHODS.into()),
+            (Some(header), _) => basic::read(header, form),
+            (_, [Some(secret), _]) => post::read(secret, form),
+            (_, [_, Some(_)]) => Err(TokenError::new(Fault::CLIENT).detailed("assertions are not supported")),
+            _ => Err(TokenError::new(Fault::CLIENT).detailed("the request has no client credentials")),
         }
     }
 
@@ -71,57 +76,58 @@ impl Deref for AuthenticatedClient {
 /// Checks credentials against the registry.
 #[derive(Debug)]
 pub(in crate::authorization_server) struct Authenticator {
-    clients: Arc<dyn DynClientStore>,
-    check: SecretCheck,
-    throttle: Throttle,
+    pub(in crate::authorization_server) clients: Arc<dyn DynClientStore>,
+    /// How long the registry may take.
+    pub(in crate::authorization_server) timeout: Duration,
+    pub(in crate::authorization_server) slow_checks: SlowChecks,
+    pub(in crate::authorization_server) throttle: Throttle,
 }
 
 impl Authenticator {
-    pub(in crate::authorization_server) fn new(clients: Arc<dyn DynClientStore>, clock: Arc<dyn Clock>) -> Self {
-        Self { clients, check: SecretCheck::default(), throttle: Throttle::new(clock) }
-    }
-
     /// `peer` is the address of the caller, where it is known.
     pub(super) async fn authenticate(
         &self,
         credentials: &Credentials,
         peer: Option<IpAddr>,
     ) -> Result<AuthenticatedClient, TokenError> {
-        let found = self.clients.find(&credentials.client_id).await?;
-        let proven = self.is_proven(found.as_deref(), credentials, peer).await?;
-        let refused = |why| Err(TokenError::new(Fault::CLIENT).of(&credentials.client_id).detailed(why));
-        match found {
-            None => refused("it is not registered".to_owned()),
-            Some(_) if !proven => refused("the secret is none of its own".to_owned()),
-            Some(client) if !client.is_enabled() => refused("it is disabled".to_owned()),
+        let id = &credentials.client_id;
+        let found = deadline::within(self.timeout, self.clients.find(id)).await.map_err(TokenError::unavailable)??;
+        let proven = self.is_proven(found.as_deref(), credentials, peer).await.map_err(|error| error.of(id))?;
+        let why = match found {
+            None => "it is not registered".to_owned(),
+            Some(_) if !proven => "the secret is none of its own".to_owned(),
+            Some(client) if !client.is_enabled() => "it is disabled".to_owned(),
             Some(client) if client.authentication() != credentials.method => {
                 let (registered, used) = (client.authentication(), credentials.method);
-                refused(format!("it is registered for {registered} and used {used}; see Client::authentication"))
+                format!("it is registered for {registered} and used {used}; see Client::authentication")
             }
-            Some(client) => Ok(AuthenticatedClient(client)),
-        }
+            Some(client) => return Ok(AuthenticatedClient(client)),
+        };
+        Err(TokenError::new(Fault::CLIENT).of(id).detailed(why))
     }
 
-    /// An unknown client has no secrets, and costs what one with a generated secret costs.
+    /// An unknown client has no secrets, and costs what one with a generated secret costs. Whoever would be refused for
+    /// another reason counts as a failure too, so that the limit tells nobody apart.
     async fn is_proven(
         &self,
         client: Option<&RegisteredClient>,
         credentials: &Credentials,
         peer: Option<IpAddr>,
     ) -> Result<bool, TokenError> {
-        let Credentials { client_id, secret, .. } = credentials;
+        let Credentials { client_id, secret, method } = credentials;
         let secrets = client.map_or(&[][..], RegisteredClient::secrets);
-        if secrets.iter().any(StoredSecret::is_slow) {
-            let attempt = self.throttle.attempt(client_id, peer).map_err(|error| error.of(client_id))?;
-            let proven = self.check.matches(secrets, secret).await?;
-            if proven {
-                self.throttle.forgive(attempt);
+        let proven = check::matches_digest(secrets, secret);
+        if !proven && secrets.iter().any(StoredSecret::is_slow) {
+            let attempt = self.throttle.attempt(client_id, peer)?;
+            let proven = self.slow_checks.matches(secrets, secret).await?;
+            if !proven {
+                attempt.failed();
             }
             return Ok(proven);
         }
-        let proven = self.check.matches(secrets, secret).await?;
-        if !proven {
-            self.throttle.failed(client_id, peer).map_err(|error| error.of(client_id))?;
+        let acceptable = client.is_some_and(|client| client.is_enabled() && client.authentication() == *method);
+        if !proven || !acceptable {
+            self.throttle.failed(client_id, peer)?;
         }
         Ok(proven)
     }

@@ -1,129 +1,162 @@
 //! Slows down who guesses secrets (RFC 6749 §2.3.1: the server MUST protect itself against brute force).
 //!
-//! Failures are counted by minute, for the client id and the caller's address together, and for the id alone. A
-//! generated secret cannot be guessed, so the right one always passes, and nobody can lock its owner out. A secret
-//! that a person chose can be: there an attempt over the limit is turned away before any hashing.
+//! Failures are counted by minute. A generated secret cannot be guessed, so the right one always passes, and nobody can
+//! lock its owner out: only wrong ones are turned away. A secret that a person chose can be guessed: there an attempt
+//! over the limit is turned away before any hashing.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Fault, TokenError};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime};
 
-/// Failures a minute.
-const GENERATED_BY_ADDRESS: u32 = 100;
-const CHOSEN_BY_ADDRESS: u32 = 10;
-const CHOSEN_BY_ID: u32 = 100;
+/// How many failed attempts at a client's secret a minute are answered before the next is turned away with a 429.
+///
+/// ```
+/// use tower_client_credentials::AttemptLimits;
+///
+/// let limits = AttemptLimits { chosen_by_client: 1_000, ..AttemptLimits::default() };
+/// assert_eq!(limits.chosen_by_address, 10);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttemptLimits {
+    /// Wrong secrets for one client id from one address, where the client's are generated, or there is no such client:
+    /// 100 by default. The right secret passes beyond it too.
+    pub generated_by_address: u32,
+    /// Wrong secrets for one client from one address, where the client's are chosen by people: 10 by default. Beyond
+    /// it the right one waits for the next minute as well.
+    pub chosen_by_address: u32,
+    /// The same from all addresses together: 100 by default.
+    pub chosen_by_client: u32,
+}
 
-/// How many pairs of id and address are told apart in a minute; all others count as one.
+impl Default for AttemptLimits {
+    fn default() -> Self {
+        Self { generated_by_address: 100, chosen_by_address: 10, chosen_by_client: 100 }
+    }
+}
+
+/// How many pairs of id and address are told apart in a minute. An outsider can name any number of either.
 const TRACKED: usize = 10_000;
 
 const WINDOW_SECONDS: u64 = 60;
 
+/// A client id, and the address of its caller where it is known.
+type Pair = (ClientId, Option<IpAddr>);
+
 #[derive(Debug)]
-pub(super) struct Throttle {
+pub(in crate::authorization_server) struct Throttle {
+    limits: AttemptLimits,
     clock: Arc<dyn Clock>,
     window: Mutex<Window>,
 }
 
-/// The failures of the current minute.
+/// What failed in the current minute, and what is under way.
 #[derive(Debug, Default)]
 struct Window {
     minute: u64,
-    failures: HashMap<Key, u32>,
-    untracked: u32,
+    /// Of generated secrets, and of clients that nobody registered; all pairs beyond the bound share one count.
+    generated: HashMap<Pair, u32>,
+    generated_beyond: u32,
+    /// Of chosen secrets, each of which cost a slow hash. Beyond the bound the count by client has to do; that map
+    /// has registered clients only.
+    chosen: HashMap<Pair, u32>,
+    chosen_by_client: HashMap<ClientId, u32>,
+    in_flight: HashMap<ClientId, u32>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Key {
-    Address(ClientId, Option<IpAddr>),
-    Id(ClientId),
-}
-
-/// An attempt at a secret that a person chose. It counts as a failure until it is known to be none, so that
-/// attempts at the same time are counted too.
+/// Leave to check a secret that a person chose. Dropped, it counts for nothing.
 #[must_use]
-pub(super) struct Attempt(Vec<Key>);
+pub(super) struct Attempt<'a> {
+    throttle: &'a Throttle,
+    pair: Pair,
+}
 
 impl Throttle {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, window: Mutex::default() }
-    }
-
-    /// Asks leave to check a secret that a person chose.
-    pub(super) fn attempt(&self, id: &ClientId, peer: Option<IpAddr>) -> Result<Attempt, TokenError> {
-        // Callers whose address is not known share one.
-        let limits =
-            [(Key::Address(id.clone(), peer.map(network)), CHOSEN_BY_ADDRESS), (Key::Id(id.clone()), CHOSEN_BY_ID)];
-        self.with_window(|window| {
-            let within = limits.iter().all(|(key, limit)| window.count(key) < *limit);
-            if within {
-                for (key, _) in &limits {
-                    window.add(key);
-                }
-            }
-            within
-        })?;
-        Ok(Attempt(limits.map(|(key, _)| key).into()))
-    }
-
-    /// Takes back an attempt that was none of guessing.
-    pub(super) fn forgive(&self, attempt: Attempt) {
-        let _ = self.with_window(|window| {
-            attempt.0.iter().for_each(|key| window.subtract(key));
-            true
-        });
+    pub(in crate::authorization_server) fn new(limits: AttemptLimits, clock: Arc<dyn Clock>) -> Self {
+        Self { limits, clock, window: Mutex::default() }
     }
 
     /// Counts a wrong generated secret; an error beyond the limit.
     pub(super) fn failed(&self, id: &ClientId, peer: Option<IpAddr>) -> Result<(), TokenError> {
-        let key = Key::Address(id.clone(), peer.map(network));
-        self.with_window(|window| {
-            window.add(&key);
-            window.count(&key) <= GENERATED_BY_ADDRESS
-        })
+        let pair = (id.clone(), peer.map(network));
+        let mut window = self.window();
+        let Window { generated, generated_beyond, .. } = &mut *window;
+        let count = count_up(generated, pair).unwrap_or_else(|| {
+            *generated_beyond = generated_beyond.saturating_add(1);
+            *generated_beyond
+        });
+        if count > self.limits.generated_by_address { Err(self.too_many()) } else { Ok(()) }
     }
 
-    fn with_window(&self, within: impl FnOnce(&mut Window) -> bool) -> Result<(), TokenError> {
-        let now = UnixTime::now(&*self.clock).as_secs();
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        window.turn_to(now / WINDOW_SECONDS);
-        if within(&mut window) {
-            return Ok(());
+    /// Asks leave to check a secret that a person chose. `id` is a registered client's.
+    pub(super) fn attempt(&self, id: &ClientId, peer: Option<IpAddr>) -> Result<Attempt<'_>, TokenError> {
+        let pair = (id.clone(), peer.map(network));
+        let mut window = self.window();
+        let by_client = window.chosen_by_client.get(id).copied().unwrap_or_default();
+        let by_address = window.chosen.get(&pair).copied().unwrap_or_default();
+        if by_client >= self.limits.chosen_by_client || (peer.is_some() && by_address >= self.limits.chosen_by_address)
+        {
+            return Err(self.too_many());
         }
-        let rest = WINDOW_SECONDS - now % WINDOW_SECONDS;
-        Err(TokenError::new(Fault::TOO_MANY_FAILURES).retry_after(rest))
+        // Attempts under way could all fail: they may be no more than what is left of the limit.
+        let in_flight = window.in_flight.entry(id.clone()).or_default();
+        if by_client.saturating_add(*in_flight) >= self.limits.chosen_by_client {
+            return Err(TokenError::new(Fault::UNAVAILABLE).detailed("its secret is being checked too often at once"));
+        }
+        *in_flight += 1;
+        Ok(Attempt { throttle: self, pair })
+    }
+
+    /// The counts of this minute.
+    fn window(&self) -> MutexGuard<'_, Window> {
+        let minute = UnixTime::now(&*self.clock).as_secs() / WINDOW_SECONDS;
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        if window.minute != minute {
+            *window = Window { minute, in_flight: std::mem::take(&mut window.in_flight), ..Window::default() };
+        }
+        window
+    }
+
+    fn too_many(&self) -> TokenError {
+        let rest = WINDOW_SECONDS - UnixTime::now(&*self.clock).as_secs() % WINDOW_SECONDS;
+        TokenError::new(Fault::TOO_MANY_FAILURES).retry_after(rest)
     }
 }
 
-impl Window {
-    fn turn_to(&mut self, minute: u64) {
-        if self.minute != minute {
-            *self = Self { minute, failures: HashMap::new(), untracked: 0 };
+impl Attempt<'_> {
+    /// The secret was wrong.
+    pub(super) fn failed(self) {
+        let mut window = self.throttle.window();
+        let by_client = window.chosen_by_client.entry(self.pair.0.clone()).or_default();
+        *by_client = by_client.saturating_add(1);
+        count_up(&mut window.chosen, self.pair.clone());
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let mut window = self.throttle.window();
+        if let Some(count) = window.in_flight.get_mut(&self.pair.0) {
+            *count -= 1;
+            if *count == 0 {
+                window.in_flight.remove(&self.pair.0);
+            }
         }
     }
+}
 
-    fn count(&self, key: &Key) -> u32 {
-        let full = self.failures.len() >= TRACKED;
-        self.failures.get(key).copied().unwrap_or(if full { self.untracked } else { 0 })
+/// The new count; `None` for a new key in a full map.
+fn count_up<K: Eq + Hash>(counts: &mut HashMap<K, u32>, key: K) -> Option<u32> {
+    if counts.len() >= TRACKED && !counts.contains_key(&key) {
+        return None;
     }
-
-    fn add(&mut self, key: &Key) {
-        let full = self.failures.len() >= TRACKED;
-        match self.failures.get_mut(key) {
-            Some(count) => *count = count.saturating_add(1),
-            None if full => self.untracked = self.untracked.saturating_add(1),
-            None => drop(self.failures.insert(key.clone(), 1)),
-        }
-    }
-
-    fn subtract(&mut self, key: &Key) {
-        if let Some(count) = self.failures.get_mut(key) {
-            *count = count.saturating_sub(1);
-        }
-    }
+    let count = counts.entry(key).or_default();
+    *count = count.saturating_add(1);
+    Some(*count)
 }
 
 /// An IPv6 caller has a whole /64 to choose from.
@@ -143,7 +176,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
-    use super::{CHOSEN_BY_ADDRESS, CHOSEN_BY_ID, GENERATED_BY_ADDRESS, TRACKED, Throttle, network};
+    use super::{AttemptLimits, TRACKED, Throttle, network};
     use crate::client_id::ClientId;
     use crate::clock::ManualClock;
 
@@ -151,7 +184,7 @@ mod tests {
 
     fn throttle() -> (Throttle, ManualClock) {
         let clock = ManualClock::at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_200));
-        (Throttle::new(Arc::new(clock.clone())), clock)
+        (Throttle::new(AttemptLimits::default(), Arc::new(clock.clone())), clock)
     }
 
     #[allow(clippy::unnecessary_wraps)] // as the calls want it
@@ -159,10 +192,15 @@ mod tests {
         Some([192, 0, 2, last].into())
     }
 
+    /// How many of a thousand wrong chosen secrets are looked at.
+    fn wrong_ones_allowed(throttle: &Throttle, peer: Option<IpAddr>) -> usize {
+        (0..1_000).map_while(|_| throttle.attempt(&ID, peer).ok()).map(super::Attempt::failed).count()
+    }
+
     #[test]
     fn wrong_generated_secrets_beyond_a_hundred_a_minute_are_turned_away_until_the_next() {
         let (throttle, clock) = throttle();
-        for _ in 0..GENERATED_BY_ADDRESS {
+        for _ in 0..100 {
             assert!(throttle.failed(&ID, peer(1)).is_ok());
         }
         assert!(throttle.failed(&ID, peer(1)).is_err());
@@ -172,45 +210,51 @@ mod tests {
     }
 
     #[test]
-    fn attempts_at_a_chosen_secret_are_limited_by_address_and_by_id() {
-        let (throttle, _) = throttle();
-        let allowed = |last| (0..=CHOSEN_BY_ID).take_while(|_| throttle.attempt(&ID, peer(last)).is_ok()).count();
-        assert_eq!(allowed(1), 10);
-        let elsewhere: usize = (2..20).map(allowed).sum();
-        assert_eq!(elsewhere, 90, "the id as a whole has a hundred");
-        assert_eq!(CHOSEN_BY_ADDRESS, 10);
+    fn wrong_chosen_secrets_are_limited_by_address_and_by_client() {
+        let (throttle, clock) = throttle();
+        assert_eq!(wrong_ones_allowed(&throttle, peer(1)), 10);
+        let elsewhere: usize = (2..20).map(|last| wrong_ones_allowed(&throttle, peer(last))).sum();
+        assert_eq!(elsewhere, 90, "the client as a whole has a hundred");
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(wrong_ones_allowed(&throttle, peer(1)), 10);
     }
 
     #[test]
-    fn a_right_chosen_secret_is_not_counted() {
+    fn where_no_address_is_known_the_limit_is_the_clients() {
+        let (throttle, _) = throttle();
+        assert_eq!(wrong_ones_allowed(&throttle, None), 100);
+    }
+
+    #[test]
+    fn a_right_chosen_secret_and_one_that_could_not_be_checked_are_not_counted() {
         let (throttle, _) = throttle();
         for _ in 0..1_000 {
-            throttle.forgive(throttle.attempt(&ID, peer(1)).unwrap());
+            drop(throttle.attempt(&ID, peer(1)).unwrap());
         }
+        assert_eq!(wrong_ones_allowed(&throttle, peer(1)), 10);
+        assert!(throttle.window().in_flight.is_empty());
+    }
+
+    #[test]
+    fn attempts_under_way_are_no_more_than_what_is_left_and_no_failures() {
+        let (throttle, clock) = throttle();
+        let under_way: Vec<_> = (0..100).map(|_| throttle.attempt(&ID, peer(1)).unwrap()).collect();
+        assert_eq!(throttle.attempt(&ID, peer(1)).err().unwrap().status(), 503);
+        clock.advance(Duration::from_secs(60));
+        assert!(throttle.attempt(&ID, peer(1)).is_err(), "they are under way in the next minute too");
+        drop(under_way);
         assert!(throttle.attempt(&ID, peer(1)).is_ok());
     }
 
     #[test]
-    fn without_an_address_all_callers_of_an_id_share_one() {
-        let (throttle, _) = throttle();
-        for _ in 0..CHOSEN_BY_ADDRESS {
-            throttle.forgive(throttle.attempt(&ID, None).unwrap());
-            let _counted = throttle.attempt(&ID, None).unwrap();
-        }
-        assert!(throttle.attempt(&ID, None).is_err());
-    }
-
-    #[test]
-    fn memory_is_bounded_and_what_is_not_tracked_is_limited_together() {
+    fn memory_is_bounded_and_a_flood_of_strange_ids_leaves_chosen_secrets_alone() {
         let (throttle, _) = throttle();
         for address in 0..20_000_u32 {
             let _ = throttle.failed(&ID, Some(address.to_be_bytes().into()));
         }
-        let window = throttle.window.lock().unwrap();
-        assert_eq!(window.failures.len(), TRACKED);
-        assert_eq!(window.untracked, 10_000);
-        drop(window);
-        assert!(throttle.failed(&ID, peer(1)).is_err());
+        assert_eq!(throttle.window().generated.len(), TRACKED);
+        assert!(throttle.failed(&ID, peer(1)).is_err(), "what is not told apart is limited together");
+        assert_eq!(wrong_ones_allowed(&throttle, peer(1)), 10);
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
 
 use http::Extensions;
 use serde_json::{Map, Value};
@@ -14,13 +13,14 @@ use crate::audience::Audience;
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::scope::Scopes;
 use crate::store::RegisteredClient;
+use crate::token_lifetime::TokenLifetime;
 
 /// A policy of one's own: narrows or extends the scopes of a grant, adds claims and response members, or refuses.
 ///
 /// Whatever it does, a grant stays within the [known scopes](crate::AuthorizationServerBuilder::known_scopes) (when
 /// none are set: within the client's own), and within those of its resources; and it never replaces a standard
 /// claim or response member. It runs once the client is authenticated, on every request for a token, so it should
-/// be quick.
+/// be quick; after the [store timeout](crate::AuthorizationServerBuilder::store_timeout) the caller gets a 503.
 ///
 /// A closure is one; a policy that has to wait for something implements the trait.
 ///
@@ -86,7 +86,7 @@ pub struct PendingGrant {
     pub(super) client: AuthenticatedClient,
     pub(super) scopes: Scopes,
     pub(super) audiences: Vec<Audience>,
-    pub(super) lifetime: Duration,
+    pub(super) lifetime: TokenLifetime,
     pub(super) claims: Map<String, Value>,
     pub(super) response_members: Map<String, Value>,
 }
@@ -96,7 +96,7 @@ impl PendingGrant {
         client: AuthenticatedClient,
         scopes: Scopes,
         audiences: Vec<Audience>,
-        lifetime: Duration,
+        lifetime: TokenLifetime,
     ) -> Self {
         Self { client, scopes, audiences, lifetime, claims: Map::new(), response_members: Map::new() }
     }
@@ -160,32 +160,36 @@ fn add(members: &mut Map<String, Value>, standard: &[&str], name: String, value:
 #[derive(Debug)]
 pub struct GrantRefusal {
     fault: Fault,
-    detail: Option<String>,
-    source: Option<Box<dyn Error + Send + Sync>>,
+    reason: Reason,
+}
+
+#[derive(Debug)]
+enum Reason {
+    Said(String),
+    Failed(Box<dyn Error + Send + Sync>),
 }
 
 impl GrantRefusal {
     /// The client may not have one of the scopes: the caller reads `invalid_scope`.
     pub fn scope(detail: impl Into<String>) -> Self {
-        Self { fault: Fault::SCOPE, detail: Some(detail.into()), source: None }
+        Self { fault: Fault::SCOPE, reason: Reason::Said(detail.into()) }
     }
 
     /// The client may not have a token now: the caller reads `unauthorized_client`.
     pub fn client(detail: impl Into<String>) -> Self {
-        Self { fault: Fault::GRANT_NOT_ALLOWED, detail: Some(detail.into()), source: None }
+        Self { fault: Fault::GRANT_NOT_ALLOWED, reason: Reason::Said(detail.into()) }
     }
 
     /// The hook could not decide: the caller gets a 503 with `Retry-After`.
     pub fn unavailable(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { fault: Fault::UNAVAILABLE, detail: None, source: Some(source.into()) }
+        Self { fault: Fault::UNAVAILABLE, reason: Reason::Failed(source.into()) }
     }
 
     pub(super) fn into_error(self, client: &RegisteredClient) -> TokenError {
         let error = TokenError::new(self.fault).of(client.id());
-        let error = self.detail.map_or(error.clone(), |detail| error.detailed(detail));
-        match self.source {
-            Some(source) => error.because(source),
-            None => error,
+        match self.reason {
+            Reason::Said(detail) => error.detailed(detail),
+            Reason::Failed(source) => error.because(source),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! What the client gets (RFC 6749 §3.3, RFC 8707 §2): [`AuthenticatedClient`] → [`Grant`].
 
 mod hook;
-mod rules;
 
 use std::time::Duration;
 
@@ -10,20 +9,24 @@ use serde_json::{Map, Value};
 
 pub(in crate::authorization_server) use self::hook::DynGrantHook;
 pub use self::hook::{GrantHook, GrantRefusal, PendingGrant};
-pub use self::rules::ClientRules;
 use super::authenticate::AuthenticatedClient;
 use super::request::TokenRequest;
 use crate::audience::Audience;
 use crate::authorization_server::error::{Fault, TokenError};
+use crate::deadline;
 use crate::scope::Scopes;
+use crate::store::ClientRules;
+use crate::token_lifetime::TokenLifetime;
 
 /// What a server grants where neither the request nor the client says, and what nobody may exceed.
 #[derive(Debug)]
 pub(in crate::authorization_server) struct GrantPolicy {
     pub(in crate::authorization_server) rules: ClientRules,
     pub(in crate::authorization_server) default_scopes: Scopes,
-    pub(in crate::authorization_server) lifetime: Duration,
+    pub(in crate::authorization_server) lifetime: TokenLifetime,
     pub(in crate::authorization_server) hook: Option<Box<dyn DynGrantHook>>,
+    /// How long the hook may take.
+    pub(in crate::authorization_server) timeout: Duration,
 }
 
 /// What a client was granted; only [`GrantPolicy::grant`] makes one.
@@ -43,7 +46,7 @@ impl Grant {
         &self.0.audiences
     }
 
-    pub(super) fn lifetime(&self) -> Duration {
+    pub(super) fn lifetime(&self) -> TokenLifetime {
         self.0.lifetime
     }
 
@@ -70,10 +73,11 @@ impl GrantPolicy {
         }
         let audiences = self.audiences(&client, &request.resources)?;
         let scopes = self.scopes(&client, request.scopes.as_ref(), &audiences)?;
-        let lifetime = client.token_lifetime().unwrap_or(self.lifetime);
+        let lifetime = client.lifetime().unwrap_or(self.lifetime);
         let mut pending = PendingGrant::new(client, scopes, audiences, lifetime);
         if let Some(hook) = &self.hook {
-            hook.decide(&mut pending, extensions).await.map_err(|refusal| refusal.into_error(&pending.client))?;
+            let decided = deadline::within(self.timeout, hook.decide(&mut pending, extensions)).await;
+            decided.map_err(TokenError::unavailable)?.map_err(|refusal| refusal.into_error(&pending.client))?;
             self.bound(&mut pending);
         }
         Ok(Grant(pending))
@@ -82,14 +86,16 @@ impl GrantPolicy {
     /// Never every audience that the client may ask for: a token for one API must not open another.
     fn audiences(&self, client: &AuthenticatedClient, requested: &[Audience]) -> Result<Vec<Audience>, TokenError> {
         if requested.is_empty() {
-            let default = client.default_audience().or(self.rules.default_audience_of(client));
-            let default = default.ok_or_else(|| TokenError::new(Fault::NO_RESOURCE).of(client.id()))?;
+            let default = self
+                .rules
+                .default_audience(client)
+                .ok_or_else(|| TokenError::new(Fault::NO_RESOURCE).of(client.id()))?;
             return Ok(vec![default.clone()]);
         }
         let mut granted = Vec::new();
         for audience in requested {
             if !self.rules.may_have_audience(client, audience) {
-                let detail = format!("it may not have a token for {audience}");
+                let detail = format!("it may not have a token for {}", shorten(audience));
                 return Err(TokenError::new(Fault::RESOURCE).of(client.id()).detailed(detail));
             }
             if !granted.contains(audience) {
@@ -110,12 +116,12 @@ impl GrantPolicy {
             return Ok(self.rules.scopes_at(&default, audiences));
         };
         if let Some(stray) = requested.iter().find(|scope| !client.scopes().contains(scope)) {
-            let detail = format!("it may not have the scope {stray}");
+            let detail = format!("it may not have the scope {}", shorten(stray));
             return Err(TokenError::new(Fault::SCOPE).of(client.id()).detailed(detail));
         }
         let granted = self.rules.scopes_at(requested, audiences);
         if granted.is_empty() {
-            let detail = format!("none of the scopes `{requested}` is allowed at each of the resources");
+            let detail = "none of the scopes is allowed at each of the resources";
             return Err(TokenError::new(Fault::SCOPE).of(client.id()).detailed(detail));
         }
         Ok(granted)
@@ -126,4 +132,9 @@ impl GrantPolicy {
         let known = self.rules.known_scopes().unwrap_or(pending.client.scopes());
         pending.scopes = self.rules.scopes_at(&pending.scopes.intersection(known), &pending.audiences);
     }
+}
+
+/// As much of a caller's text as an operator needs; a caller could fill the log with the whole.
+fn shorten(text: &str) -> &str {
+    text.split_at_checked(100).map_or(text, |(beginning, _)| beginning)
 }

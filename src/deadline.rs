@@ -1,0 +1,39 @@
+//! A bound on how long we wait for a part that is not ours.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+/// The part took longer than it may.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {0:?}")]
+pub(crate) struct Late(Duration);
+
+/// Waits no longer than `time`. What is ready at once costs no timer, and needs no runtime.
+pub(crate) async fn within<F: Future>(time: Duration, future: F) -> Result<F::Output, Late> {
+    let mut future = pin!(future);
+    if let Poll::Ready(output) = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
+        return Ok(output);
+    }
+    tokio::time::timeout(time, future).await.map_err(|_| Late(time))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::within;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_never_answers_is_late_and_what_does_is_not() {
+        let time = Duration::from_secs(2);
+        assert!(within(time, std::future::pending::<()>()).await.is_err());
+        assert_eq!(within(time, std::future::ready(1)).await.unwrap(), 1);
+        let slow = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            2
+        };
+        assert_eq!(within(time, slow).await.unwrap(), 2);
+    }
+}

@@ -1,0 +1,72 @@
+//! The decision over a request to a protected route, apart from the plumbing: `http` → [`VerifiedToken`].
+
+use http::Request;
+use http::header::AUTHORIZATION;
+
+use super::bearer::BearerToken;
+use super::challenge::BearerError;
+use super::{BearerAuthLayer, VerifiedToken};
+use crate::event::{Event, Outcome};
+
+impl BearerAuthLayer {
+    /// Decides over a request; the proof is the only way in, but where credentials are optional.
+    pub(super) fn admit<B>(&self, request: &Request<B>) -> Result<Option<VerifiedToken>, BearerError> {
+        let token = match self.verified(request) {
+            Err(BearerError::NoCredentials) if self.optional => return Ok(None),
+            token => token?,
+        };
+        if !self.required.are_in(token.scopes()) {
+            let (client_id, granted) = (token.client_id().clone(), token.scopes().clone());
+            return Err(BearerError::InsufficientScope { client_id, granted });
+        }
+        Ok(Some(token))
+    }
+
+    /// A layer of the same verifier further outside may have done the work, and taken the header away.
+    fn verified<B>(&self, request: &Request<B>) -> Result<VerifiedToken, BearerError> {
+        let known = request.extensions().get::<VerifiedToken>().filter(|token| token.is_by(&self.verifier));
+        match (known, self.bearer(request)) {
+            (Some(token), Err(BearerError::NoCredentials)) => Ok(self.verifier.still_good(token)?),
+            (Some(token), Ok(bearer)) if token.is(bearer.as_str()) => Ok(self.verifier.still_good(token)?),
+            (_, bearer) => Ok(self.verifier.verify(bearer?.as_str())?),
+        }
+    }
+
+    fn bearer<'a, B>(&self, request: &'a Request<B>) -> Result<BearerToken<'a>, BearerError> {
+        match request.uri().query() {
+            Some(query) if self.token_in_query => BearerToken::read_also_in_query(request.headers(), query),
+            _ => BearerToken::read(request.headers()),
+        }
+    }
+
+    /// What the inner service gets: this layer's proof, and nobody else's.
+    pub(super) fn hand_on<B>(&self, token: Option<VerifiedToken>, request: &mut Request<B>) {
+        if self.remove_authorization {
+            request.headers_mut().remove(AUTHORIZATION);
+        } else if let Some(value) = request.headers_mut().get_mut(AUTHORIZATION) {
+            value.set_sensitive(true);
+        }
+        match token {
+            Some(token) => drop(request.extensions_mut().insert(token)),
+            None => drop(request.extensions_mut().remove::<VerifiedToken>()),
+        }
+    }
+
+    pub(super) fn report<B>(&self, request: &Request<B>, decision: &Result<Option<VerifiedToken>, BearerError>) {
+        if let Err(error) = decision {
+            tracing::info!(%error, "refused a request to a protected route");
+        }
+        let Some(events) = &self.events else { return };
+        let (outcome, client_id) = match decision {
+            Ok(None) => return,
+            Ok(Some(token)) => (Outcome::Admitted { token_id: token.token_id().to_owned() }, Some(token.client_id())),
+            Err(error) => (Outcome::Rejected(error.clone()), error.client_id()),
+        };
+        events.send(Event {
+            at: self.verifier.now(),
+            outcome,
+            client_id: client_id.cloned(),
+            extensions: request.extensions().clone(),
+        });
+    }
+}

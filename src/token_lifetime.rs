@@ -1,0 +1,22 @@
+//! [`TokenLifetime`]: how long a token lives.
+
+use std::time::Duration;
+
+/// Whole seconds, from 1 to 365 days.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TokenLifetime(u64);
+
+const LONGEST: u64 = 365 * 24 * 60 * 60;
+
+impl TokenLifetime {
+    pub(crate) const fn new(lifetime: Duration) -> Result<Self, &'static str> {
+        match lifetime.as_secs() {
+            seconds @ 1..=LONGEST => Ok(Self(seconds)),
+            _ => Err("a token's lifetime is 1 second to 365 days"),
+        }
+    }
+
+    pub(crate) const fn to_duration(self) -> Duration {
+        Duration::from_secs(self.0)
+    }
+}
