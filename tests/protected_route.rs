@@ -599,6 +599,10 @@ mod the_time {
             are_admitted(&[0, 1, 5].map(ahead)).await;
             are_refused(InvalidToken::NotYetValid, &[6, 3600].map(ahead)).await;
         }
+        // Whichever is later counts.
+        let one_of_two = [("nbf", "iat"), ("iat", "nbf")]
+            .map(|(past, ahead)| good().claim(past, NOW - 60).claim(ahead, NOW + 6).sign());
+        are_refused(InvalidToken::NotYetValid, &one_of_two).await;
     }
 
     #[tokio::test]

@@ -17,6 +17,7 @@ use http::header::AUTHORIZATION;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tower::ServiceExt as _;
 use tower_client_credentials::{
     AuthorizationServer, AuthorizationServerBuilder, Client, ClientAuthMethod, ClientId, ClientSecret, ClientStore,
     KeyRing, MemoryStore, RegisteredClient, Scope, Scopes, SigningKey, StoreError, StoredSecret,
@@ -307,6 +308,19 @@ mod the_body {
         .await;
     }
 
+    /// What a sender had in flight when the answer came must be taken off the wire, or its system resets the connection
+    /// and throws the answer away.
+    #[tokio::test]
+    async fn that_is_too_large_is_taken_in_whole_when_no_more_than_64_kib_are_too_many() {
+        for (pieces, taken) in [(9, 9), (16, 16), (17, 17), (40, 17)] {
+            let stream = Stream::of(std::iter::repeat_n(vec![b'a'; 8 * KIB], pieces));
+            let progress = stream.progress();
+            let answer = server().token_service().oneshot(billing_asks("").stream(stream)).await.unwrap();
+            assert_eq!(answer.status(), 413);
+            assert_eq!(progress.taken(), taken, "of {pieces} pieces of 8 KiB");
+        }
+    }
+
     /// A server that does not wait for long.
     fn impatient(patience: Duration) -> AuthorizationServer {
         settings(MemoryStore::from(clients())).body_timeout(patience).build().unwrap()
@@ -517,6 +531,7 @@ mod client_authentication {
             "Basic T3BlbjpTZXNhbWU",
             "Basic T3Blbj pTZXNhbWU=",
             "BasicT3BlbjpTZXNhbWU=",
+            "Basis T3BlbjpTZXNhbWU=",
             "Bearer T3BlbjpTZXNhbWU=",
             "T3BlbjpTZXNhbWU=",
         ]
