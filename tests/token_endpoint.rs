@@ -135,8 +135,9 @@ mod a_good_request {
 
     #[tokio::test]
     async fn goes_on_without_its_unknown_and_empty_parameters() {
+        let server = settings(MemoryStore::from(clients())).default_scopes(READ).build().unwrap();
         on_every_stack(async |stack| {
-            let site = stack.issue(&server()).await;
+            let site = stack.issue(&server).await;
             let plain = site.send(billing_asks(GRANT)).await.json();
             for extra in ["token_type=mac", "scope=", "scope=+", "resource=", "client_id=", "client_secret=", "&&", "x"]
             {
