@@ -763,3 +763,25 @@ mod nested_guards {
         .await;
     }
 }
+
+mod a_handler_that_takes_the_proof {
+    use super::*;
+
+    /// A mistake in the program and not in the request; a good token does not hide it.
+    #[tokio::test]
+    async fn answers_500_on_a_route_that_nobody_guards_instead_of_running() {
+        let handler = async |token: VerifiedToken| token.client_id().to_string();
+        let bare = axum::Router::new().route("/", axum::routing::get(handler));
+        on_every_stack(async |stack| {
+            let site = stack.serve(bare.clone()).await;
+            for answer in [site.get("/").await, show(&site, &good().sign()).await] {
+                assert_eq!((answer.status.as_u16(), answer.body.len()), (500, 0), "{answer:?}");
+            }
+
+            let guarded = bare.clone().layer(BearerAuthLayer::new(verifier(&server())));
+            let site = stack.serve(guarded).await;
+            assert_eq!(show(&site, &good().sign()).await.body, "billing");
+        })
+        .await;
+    }
+}

@@ -352,6 +352,21 @@ mod the_body {
         .await;
     }
 
+    /// A request as it goes over the wire, with a body that need not have the length that was announced.
+    fn raw_post(announced: usize, body: &str) -> String {
+        let head = format!("POST /token HTTP/1.1\r\nhost: x\r\ncontent-type: {FORM}\r\n");
+        format!("{head}content-length: {announced}\r\n\r\n{body}")
+    }
+
+    /// Reads until the server closes its side, which it does by itself.
+    async fn assert_raw_refusal(connection: &mut tokio::net::TcpStream, status: u16) {
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert_eq!(serde_json::from_str::<Value>(body).unwrap()["error"], "invalid_request", "{answer}");
+    }
+
     #[tokio::test]
     async fn that_is_not_read_to_its_end_closes_the_http_1_connection_behind_the_answer() {
         on_every_stack(async |stack| {
@@ -362,16 +377,25 @@ mod the_body {
                 [(server(), 1_000_000, 128 * KIB + 1, 413), (impatient(SHORT), 100, 50, 408)]
             {
                 let mut connection = stack.issue(&server).await.connect().await;
-                let length = format!("content-length: {announced}\r\n");
-                let head = format!("POST /token HTTP/1.1\r\nhost: x\r\ncontent-type: {FORM}\r\n{length}\r\n");
-                connection.write_all((head + &of_length(sent)).as_bytes()).await.unwrap();
-                let mut answer = String::new();
-                // To its end: the server closes, while we keep our side open.
-                connection.read_to_string(&mut answer).await.unwrap();
-                assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
-                let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-                assert_eq!(serde_json::from_str::<Value>(body).unwrap()["error"], "invalid_request");
+                let request = raw_post(announced, &of_length(sent));
+                connection.write_all(request.as_bytes()).await.unwrap();
+                assert_raw_refusal(&mut connection, status).await;
             }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn that_breaks_off_is_refused_and_not_read_as_if_it_were_whole() {
+        on_every_stack(async |stack| {
+            if stack.protocol == Protocol::H2c {
+                return;
+            }
+            let mut connection = stack.issue(&server()).await.connect().await;
+            let request = raw_post(1000, &format!("{GRANT}&client_id=reports&client_secret={}", *SECRET));
+            connection.write_all(request.as_bytes()).await.unwrap();
+            connection.shutdown().await.unwrap();
+            assert_raw_refusal(&mut connection, 400).await;
         })
         .await;
     }
