@@ -49,7 +49,7 @@ use super::{AuthorizationServer, TokenEndpoint};
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let server = AuthorizationServer::new("https://auth.example.com", KeyRing::generate()?, MemoryStore::default())?;
 /// let service = ServiceBuilder::new().layer(TokenEndpointLayer::new(server)).service_fn(
-///     async |_: Request<Full<Bytes>>| Ok::<_, std::convert::Infallible>(Response::new(Full::from("inner"))),
+///     async |_: Request<Full<Bytes>>| Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::from("inner"))),
 /// );
 /// let request = Request::get("/.well-known/jwks.json").body(Full::default())?;
 /// let response = service.oneshot(request).await?;
