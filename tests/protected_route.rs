@@ -600,6 +600,10 @@ mod the_time {
             are_admitted(&[0, 1, 5].map(ahead)).await;
             are_refused(InvalidToken::NotYetValid, &[6, 3600].map(ahead)).await;
         }
+        // Whichever is later counts.
+        let one_of_two = [("nbf", "iat"), ("iat", "nbf")]
+            .map(|(past, ahead)| good().claim(past, NOW - 60).claim(ahead, NOW + 6).sign());
+        are_refused(InvalidToken::NotYetValid, &one_of_two).await;
     }
 
     #[tokio::test]
@@ -859,6 +863,28 @@ mod options {
                 .await
                 .assert_challenged(400, INVALID_REQUEST);
             site.get("/?x=1").await.assert_challenged(401, NO_ERROR_CODE);
+        })
+        .await;
+    }
+}
+
+mod a_handler_that_takes_the_proof {
+    use super::*;
+
+    /// A mistake in the program and not in the request; a good token does not hide it.
+    #[tokio::test]
+    async fn answers_500_on_a_route_that_nobody_guards_instead_of_running() {
+        let handler = async |token: VerifiedToken| token.client_id().to_string();
+        let bare = axum::Router::new().route("/", axum::routing::get(handler));
+        on_every_stack(async |stack| {
+            let site = stack.serve(bare.clone()).await;
+            for answer in [site.get("/").await, show(&site, &good().sign()).await] {
+                assert_eq!((answer.status.as_u16(), answer.body.len()), (500, 0), "{answer:?}");
+            }
+
+            let guarded = bare.clone().layer(BearerAuthLayer::new(verifier(&server())));
+            let site = stack.serve(guarded).await;
+            assert_eq!(show(&site, &good().sign()).await.body, "billing");
         })
         .await;
     }

@@ -17,6 +17,7 @@ use http::header::AUTHORIZATION;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tower::ServiceExt as _;
 use tower_client_credentials::{
     AuthorizationServer, AuthorizationServerBuilder, Client, ClientAuthMethod, ClientId, ClientSecret, ClientStore,
     KeyRing, MemoryStore, RegisteredClient, Scope, Scopes, SigningKey, StoreError, StoredSecret,
@@ -134,8 +135,9 @@ mod a_good_request {
 
     #[tokio::test]
     async fn goes_on_without_its_unknown_and_empty_parameters() {
+        let server = settings(MemoryStore::from(clients())).default_scopes(READ).build().unwrap();
         on_every_stack(async |stack| {
-            let site = stack.issue(&server()).await;
+            let site = stack.issue(&server).await;
             let plain = site.send(billing_asks(GRANT)).await.json();
             for extra in ["token_type=mac", "scope=", "scope=+", "resource=", "client_id=", "client_secret=", "&&", "x"]
             {
@@ -320,6 +322,19 @@ mod the_body {
         .await;
     }
 
+    /// What a sender had in flight when the answer came must be taken off the wire, or its system resets the connection
+    /// and throws the answer away.
+    #[tokio::test]
+    async fn that_is_too_large_is_taken_in_whole_when_no_more_than_64_kib_are_too_many() {
+        for (pieces, taken) in [(9, 9), (16, 16), (17, 17), (40, 17)] {
+            let stream = Stream::of(std::iter::repeat_n(vec![b'a'; 8 * KIB], pieces));
+            let progress = stream.progress();
+            let answer = server().token_service().oneshot(billing_asks("").stream(stream)).await.unwrap();
+            assert_eq!(answer.status(), 413);
+            assert_eq!(progress.taken(), taken, "of {pieces} pieces of 8 KiB");
+        }
+    }
+
     /// A server that does not wait for long.
     fn impatient(patience: Duration) -> AuthorizationServer {
         settings(MemoryStore::from(clients())).body_timeout(patience).build().unwrap()
@@ -350,6 +365,21 @@ mod the_body {
         .await;
     }
 
+    /// A request as it goes over the wire, with a body that need not have the length that was announced.
+    fn raw_post(announced: usize, body: &str) -> String {
+        let head = format!("POST /token HTTP/1.1\r\nhost: x\r\ncontent-type: {FORM}\r\n");
+        format!("{head}content-length: {announced}\r\n\r\n{body}")
+    }
+
+    /// Reads until the server closes its side, which it does by itself.
+    async fn assert_raw_refusal(connection: &mut tokio::net::TcpStream, status: u16) {
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert_eq!(serde_json::from_str::<Value>(body).unwrap()["error"], "invalid_request", "{answer}");
+    }
+
     #[tokio::test]
     async fn that_is_not_read_to_its_end_closes_the_http_1_connection_behind_the_answer() {
         on_every_stack(async |stack| {
@@ -360,16 +390,25 @@ mod the_body {
                 [(server(), 1_000_000, 128 * KIB + 1, 413), (impatient(SHORT), 100, 50, 408)]
             {
                 let mut connection = stack.issue(&server).await.connect().await;
-                let length = format!("content-length: {announced}\r\n");
-                let head = format!("POST /token HTTP/1.1\r\nhost: x\r\ncontent-type: {FORM}\r\n{length}\r\n");
-                connection.write_all((head + &of_length(sent)).as_bytes()).await.unwrap();
-                let mut answer = String::new();
-                // To its end: the server closes, while we keep our side open.
-                connection.read_to_string(&mut answer).await.unwrap();
-                assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
-                let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-                assert_eq!(serde_json::from_str::<Value>(body).unwrap()["error"], "invalid_request");
+                let request = raw_post(announced, &of_length(sent));
+                connection.write_all(request.as_bytes()).await.unwrap();
+                assert_raw_refusal(&mut connection, status).await;
             }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn that_breaks_off_is_refused_and_not_read_as_if_it_were_whole() {
+        on_every_stack(async |stack| {
+            if stack.protocol == Protocol::H2c {
+                return;
+            }
+            let mut connection = stack.issue(&server()).await.connect().await;
+            let request = raw_post(1000, &format!("{GRANT}&client_id=reports&client_secret={}", *SECRET));
+            connection.write_all(request.as_bytes()).await.unwrap();
+            connection.shutdown().await.unwrap();
+            assert_raw_refusal(&mut connection, 400).await;
         })
         .await;
     }
@@ -530,6 +569,7 @@ mod client_authentication {
             "Basic T3BlbjpTZXNhbWU",
             "Basic T3Blbj pTZXNhbWU=",
             "BasicT3BlbjpTZXNhbWU=",
+            "Basis T3BlbjpTZXNhbWU=",
             "Bearer T3BlbjpTZXNhbWU=",
             "T3BlbjpTZXNhbWU=",
         ]

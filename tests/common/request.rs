@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use base64::Engine as _;
@@ -111,17 +113,34 @@ fn form_encoded(text: &str) -> String {
 pub struct Stream {
     pieces: VecDeque<Bytes>,
     stalls: bool,
+    progress: Progress,
+}
+
+/// How much of a [`Stream`] has been taken from it.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<AtomicUsize>);
+
+impl Progress {
+    /// How many pieces.
+    pub fn taken(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
 }
 
 impl Stream {
     pub fn of(pieces: impl IntoIterator<Item = impl Into<Bytes>>) -> Self {
-        Self { pieces: pieces.into_iter().map(Into::into).collect(), stalls: false }
+        let pieces = pieces.into_iter().map(Into::into).collect();
+        Self { pieces, stalls: false, progress: Progress::default() }
     }
 
     /// Never ends, and sends nothing more either.
     pub fn then_stalls(mut self) -> Self {
         self.stalls = true;
         self
+    }
+
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
     }
 }
 
@@ -131,7 +150,10 @@ impl http_body::Body for Stream {
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.pieces.pop_front() {
-            Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+            Some(piece) => {
+                self.progress.0.fetch_add(1, Ordering::SeqCst);
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
             None if self.stalls => Poll::Pending,
             None => Poll::Ready(None),
         }
