@@ -49,3 +49,47 @@ fn compressed() -> KeyError {
          `openssl ec -pubin -in KEY -conv_form uncompressed -pubout`",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::der::{BIT_STRING, SEQUENCE, write, write_positive};
+    use super::public_numbers;
+    use crate::keys::form::Form;
+    use crate::keys::key_type::KeyType;
+
+    fn spki(key_type: KeyType, bits: &[u8], behind: &[u8]) -> Vec<u8> {
+        let algorithm = write(SEQUENCE, &[key_type.identifier()]);
+        write(SEQUENCE, &[&algorithm, &write(BIT_STRING, &[bits]), behind]).to_vec()
+    }
+
+    fn is_read(der: &[u8]) -> bool {
+        public_numbers(Form::Spki, der).is_ok()
+    }
+
+    #[test]
+    fn a_point_is_as_wide_as_its_curve_and_a_bit_string_whole_bytes() {
+        let point = [&[0, 4][..], &[7; 64]].concat();
+        let wide = [&[0, 4][..], &[7; 96]].concat();
+        assert!(is_read(&spki(KeyType::P256, &point, &[])) && is_read(&spki(KeyType::P384, &wide, &[])));
+        assert!(!is_read(&spki(KeyType::P384, &point, &[])) && !is_read(&spki(KeyType::P256, &wide, &[])));
+        assert!(!is_read(&spki(KeyType::P256, &[&[1], &point[1..]].concat(), &[])));
+        assert!(!is_read(&spki(KeyType::P256, &point, &write_positive(&[1]))));
+        assert!(!is_read(&spki(KeyType::P256, &[0], &[])) && !is_read(&spki(KeyType::P256, &[], &[])));
+    }
+
+    #[test]
+    fn an_rsa_key_is_two_positive_integers_and_nothing_else() {
+        let [n, e] = [write_positive(&[0xC1; 256]), write_positive(&[1, 0, 1])];
+        let rsa = |parts: &[&[u8]]| public_numbers(Form::Pkcs1Public, &write(SEQUENCE, parts)).is_ok();
+        assert!(rsa(&[&n, &e]));
+        assert!(!rsa(&[&n]) && !rsa(&[&n, &e, &e]) && !rsa(&[&n, &[2, 1, 0xFF]]) && !rsa(&[&n, &[2, 1, 0]]));
+        assert!(!is_read(&spki(KeyType::Rsa, &[&[0], &write(SEQUENCE, &[&n])[..]].concat(), &[])));
+    }
+
+    #[test]
+    fn what_is_no_public_key_is_not_read_as_one() {
+        for form in [Form::Pkcs8, Form::Encrypted, Form::Certificate, Form::Other] {
+            assert!(public_numbers(form, &spki(KeyType::Ed25519, &[0; 33], &[])).is_err(), "{form:?}");
+        }
+    }
+}
