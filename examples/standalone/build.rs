@@ -180,7 +180,7 @@ fn register(client: &Client, source: &Source) -> Result<tower_client_credentials
         registered = registered.default_scopes(scopes.iter().cloned().collect::<Scopes>());
     }
     if let [first, others @ ..] = client.audiences.as_slice() {
-        registered = others.iter().fold(registered.default_audience(first), |client, other| client.audience(other));
+        registered = others.iter().fold(registered.default_audience(first), tower_client_credentials::Client::audience);
     }
     if let Some(subject) = &client.subject {
         registered = registered.subject(subject);
