@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tower::ServiceBuilder;
 use tower_client_credentials::{
     Algorithm, AuthorizationServer, BearerAuthLayer, ClientAuthMethod, ClientSecret, ConfigError, KeyError, KeyRing,
-    MemoryStore, Scopes, SecretError, SigningKey, StoredSecret, TokenEndpointLayer, VerifiedToken,
+    MemoryStore, Scopes, SecretError, SigningKey, StoredSecret, TokenEndpointLayer, VerifiedToken, VerifyingKey,
 };
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::timeout::RequestBodyDeadlineLayer;
@@ -115,28 +115,13 @@ fn locate(error: &ConfigError, config: &Config, source: &Source) -> Mistake {
 }
 
 fn keys(keys: &Keys, source: &Source) -> Result<KeyRing, Mistake> {
-    let algorithm = |setting, name: &str| {
-        const ALL: [Algorithm; 7] = [
-            Algorithm::ES256,
-            Algorithm::ES384,
-            Algorithm::EdDSA,
-            Algorithm::RS256,
-            Algorithm::RS384,
-            Algorithm::RS512,
-            Algorithm::PS256,
-        ];
-        ALL.into_iter().find(|algorithm| algorithm.name() == name).ok_or_else(|| {
-            let names = ALL.map(Algorithm::name).join(", ");
-            source.mistake_in(setting, format_args!("`{name}` is none of the algorithms {names}"))
-        })
-    };
-    let at = |setting| move |error: String| source.mistake_in(setting, error);
-    let text = |error: KeyError| error.to_string();
+    let at = |setting| move |error: KeyError| source.mistake_in(setting, error);
     let mut signing = match (&keys.generate, &keys.sign) {
         (Some(name), None) => {
-            SigningKey::generate(algorithm("keys.generate", name)?).map_err(text).map_err(at("keys.generate"))?
+            let algorithm = algorithm(name).map_err(|why| source.mistake_in("keys.generate", why))?;
+            SigningKey::generate(algorithm).map_err(at("keys.generate"))?
         }
-        (None, Some(path)) => read_key(path, source).map_err(at("keys.sign"))?,
+        (None, Some(path)) => SigningKey::from_file(source.resolve(path)).map_err(at("keys.sign"))?,
         (Some(_), Some(_)) => {
             return Err(source.mistake_in("keys.sign", "there is a key to generate as well; keep one of them"));
         }
@@ -145,19 +130,36 @@ fn keys(keys: &Keys, source: &Source) -> Result<KeyRing, Mistake> {
         }
     };
     if let Some(name) = &keys.algorithm {
-        let algorithm = algorithm("keys.algorithm", name)?;
-        signing = signing.with_algorithm(algorithm).map_err(text).map_err(at("keys.algorithm"))?;
+        let algorithm = algorithm(name).map_err(|why| source.mistake_in("keys.algorithm", why))?;
+        signing = signing.with_algorithm(algorithm).map_err(at("keys.algorithm"))?;
     }
     keys.trust.iter().try_fold(KeyRing::new(signing), |ring, path| {
-        let key = read_key(path, source).map_err(at("keys.trust"))?;
-        Ok(ring.also_trust(key.verifying_key()))
+        let key = public_key(&source.resolve(path))
+            .map_err(|why| source.mistake_in("keys.trust", format_args!("{}: {why}", path.display())))?;
+        Ok(ring.also_trust(key))
     })
 }
 
-fn read_key(path: &Path, source: &Source) -> Result<SigningKey, String> {
-    let path = source.resolve(path);
-    let pem = std::fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    SigningKey::from_pem(pem).map_err(|error| format!("{}: {error}", path.display()))
+fn algorithm(name: &str) -> Result<Algorithm, String> {
+    const ALL: [Algorithm; 7] = [
+        Algorithm::ES256,
+        Algorithm::ES384,
+        Algorithm::EdDSA,
+        Algorithm::RS256,
+        Algorithm::RS384,
+        Algorithm::RS512,
+        Algorithm::PS256,
+    ];
+    let found = ALL.into_iter().find(|algorithm| algorithm.name() == name);
+    found.ok_or_else(|| format!("`{name}` is none of the algorithms {}", ALL.map(Algorithm::name).join(", ")))
+}
+
+fn public_key(path: &Path) -> Result<VerifyingKey, String> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("{error}; put a public key there, in PEM or JWK"))?;
+    let key =
+        if text.trim_start().starts_with('{') { VerifyingKey::from_jwk(text) } else { VerifyingKey::from_pem(text) };
+    key.map_err(|error| error.to_string())
 }
 
 fn clients(config: &Config, source: &Source) -> Result<MemoryStore, Mistake> {

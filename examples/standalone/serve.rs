@@ -1,5 +1,6 @@
 //! Connections, HTTP/1.1 and h2c on one port, until SIGTERM; then the requests under way may end.
 
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -33,11 +34,28 @@ impl Health {
     }
 }
 
-/// Serves until SIGTERM or Ctrl-C.
+/// SIGTERM or Ctrl-C, as of this call: the future has not to be polled to keep them from ending the process at once.
+pub(crate) fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Serves until `stop`.
 ///
 /// Then, in this order: it says that it is not ready, and goes on for the notice that a load balancer needs; it
 /// takes no more connections; it waits for the requests under way, but not for ever.
-pub(crate) async fn serve(listener: TcpListener, app: Router, limits: &Limits, health: &Health) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    app: Router,
+    limits: &Limits,
+    health: &Health,
+    stop: impl Future<Output = ()>,
+) {
     let connections = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(limits.connections));
     let mut http = auto::Builder::new(TokioExecutor::new());
@@ -46,7 +64,7 @@ pub(crate) async fn serve(listener: TcpListener, app: Router, limits: &Limits, h
     http.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
 
     let mut stop = pin!(async {
-        stop_signal().await;
+        stop.await;
         health.stopping();
         println!("draining");
         tokio::time::sleep(Duration::from_secs(limits.notice_seconds)).await;
@@ -90,13 +108,5 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
-    }
-}
-
-async fn stop_signal() {
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
     }
 }

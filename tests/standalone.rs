@@ -1,0 +1,301 @@
+//! The example `standalone`: what it says about a file that is wrong, and how it ends.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// A file that is right, for tests that break it in one place.
+const GOOD: &str = r#"listen = "127.0.0.1:0"
+
+[keys]
+generate = "ES256"
+
+[tokens]
+scopes = ["read"]
+
+[[resources]]
+audience = "https://api.example.test/"
+
+[[clients]]
+id = "billing"
+secret_env = "BILLING_SECRET"
+scopes = ["read"]
+
+[[routes]]
+path = "/api/read"
+scope = "read"
+"#;
+
+/// Random enough, and of no use anywhere else.
+const HASH: &str = "$sha256$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// The example, built by `cargo test` beside this test.
+fn standalone() -> Command {
+    let mut path = std::env::current_exe().unwrap();
+    path.pop(); // the test
+    path.pop(); // deps
+    path.push("examples/standalone");
+    assert!(path.exists(), "{} is not built: cargo build --example standalone", path.display());
+    let mut command = Command::new(path);
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("TCC_") {
+            command.env_remove(variable);
+        }
+    }
+    command.env("BILLING_SECRET", "correct horse").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A file of this test alone.
+fn file(test: &str, content: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("standalone-{test}.toml"));
+    fs::write(&path, content).unwrap();
+    path
+}
+
+/// What is said about a file, without the folder that it is in.
+fn refusal(test: &str, content: &str, environment: &[(&str, &str)]) -> String {
+    let path = file(test, content);
+    let output = standalone().arg("--config").arg(&path).envs(environment.iter().copied()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "it took {content}");
+    assert!(output.stdout.is_empty(), "it listened before it was sure");
+    said.replace(&path.display().to_string(), "FILE").trim_end().to_owned()
+}
+
+/// A running service, which is gone with the test.
+struct Service {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    address: SocketAddr,
+}
+
+impl Service {
+    fn start(test: &str, environment: &[(&str, &str)]) -> Self {
+        let mut command = standalone();
+        command.arg("--config").arg(file(test, GOOD)).envs(environment.iter().copied()).stderr(Stdio::inherit());
+        let mut child = command.spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let address = line.trim_end().strip_prefix("listening on http://").expect("an address").parse().unwrap();
+        Self { child, stdout, address }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    /// One request on a connection of its own; the whole answer.
+    fn send(&self, request: &str) -> String {
+        let mut stream = self.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn get(&self, path: &str) -> String {
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"))
+    }
+
+    /// A request for a token, of which the service waits for the last byte of the body.
+    fn begin_token_request(&self) -> TcpStream {
+        let mut stream = self.connect();
+        // `billing:correct+horse`
+        let head = "POST /token HTTP/1.1\r\nHost: h\r\nAuthorization: Basic YmlsbGluZzpjb3JyZWN0K2hvcnNl\r\n\
+            Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 29\r\nExpect: 100-continue\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut interim = [0; 25];
+        stream.read_exact(&mut interim).unwrap();
+        assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n", "the service reads the body now");
+        stream.write_all(b"grant_type=client_credential").unwrap();
+        stream
+    }
+
+    fn terminate(&mut self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert_eq!(self.line(), "draining");
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_bad_file_is_refused_with_line_and_mend() {
+    for (name, right, wrong, line, mend) in [
+        ("syntax", "[keys]", "[keys", 3, "]"),
+        ("unknown-key", "listen =", "lisen =", 1, "unknown field `lisen`, expected one of `listen`"),
+        ("unknown-table", "[keys]", "[kees]", 3, "expected one of `listen`"),
+        ("address", "127.0.0.1:0", "localhost:0", 1, "such as 127.0.0.1:3000"),
+        ("issuer", "\n\n[keys]", "\nissuer = \"http://auth.example.test\"\n[keys]", 2, "loopback"),
+        ("public-url", "\n\n[keys]", "\npublic_url = \"auth\"\n[keys]", 2, "such as https://"),
+        ("path", "[keys]", "[paths]\ntoken = \"token\"\n[keys]", 4, "must begin with a slash"),
+        ("path-twice", "[keys]", "[paths]\ntoken = \"/t\"\njwks = \"/t\"\n[keys]", 3, "a path of its own"),
+        ("limit", "[keys]", "[limits]\nbody_bytes = -1\n[keys]", 4, "integer `-1`"),
+        ("no-key", "generate = \"ES256\"", "", 3, "generate = \"ES256\""),
+        ("two-keys", "generate", "sign = \"k.pem\"\ngenerate", 4, "keep one of them"),
+        ("algorithm", "ES256", "ES255", 4, "none of the algorithms ES256, ES384"),
+        ("key-file", "generate = \"ES256\"", "sign = \"nothing-here.pem\"", 4, "nothing-here.pem"),
+        ("trusted-key", "generate = \"ES256\"", "generate = \"ES256\"\ntrust = [\"nothing.pem\"]", 5, "public key"),
+        (
+            "lifetime",
+            "scopes = [\"read\"]\n\n[[res",
+            "scopes = [\"read\"]\nlifetime_seconds = 0\n\n[[res",
+            8,
+            "365 days",
+        ),
+        ("scope", "scopes = [\"read\"]\n\n[[res", "scopes = [\"re ad\"]\n\n[[res", 7, "visible ASCII characters"),
+        ("audience", "https://api.example.test/", "api.example.test", 10, "absolute URI"),
+        ("no-secret", "secret_env = \"BILLING_SECRET\"", "", 12, "give it one of secret_hash, secret_env"),
+        ("two-secrets", "secret_env", "secret_file = \"s\"\nsecret_env", 12, "keep one of secret_hash, secret_env"),
+        ("no-variable", "BILLING_SECRET", "NOBODY_SETS_THIS", 12, "NOBODY_SETS_THIS is not set"),
+        ("no-file", "secret_env", "secret_file", 12, "put the secret there"),
+        ("plain-hash", "secret_env = \"BILLING_SECRET\"", "secret_hash = \"hunter2\"", 12, "$sha256$"),
+        ("method", "secret_env", "method = \"basic\"\nsecret_env", 14, "client_secret_post"),
+        ("client-id", "\"billing\"", "\"é\"", 12, "client id"),
+        ("unknown-scope", "scopes = [\"read\"]\n\n[[rou", "scopes = [\"write\"]\n\n[[rou", 12, "`write`"),
+        ("default-scope", "secret_env", "default_scopes = [\"x\"]\nsecret_env", 12, "`x`"),
+        ("route-path", "/api/read", "/api/{id}", 17, "write one like /api/read"),
+        ("route-taken", "/api/read", "/health/live", 17, "a path of its own"),
+        ("route-scope", "scope = \"read\"\n", "scope = \"write\"\n", 17, "add it to tokens.scopes"),
+        ("no-audience", "[[resources]]\naudience = \"https://api.example.test/\"\n", "", 10, "no audience"),
+    ] {
+        let content = GOOD.replacen(right, wrong, 1);
+        assert_ne!(content, GOOD, "{name} breaks nothing");
+        let said = refusal(name, &content, &[]);
+        assert!(said.starts_with(&format!("FILE:{line}: ")), "{name}: not line {line}: {said}");
+        assert!(said.contains(mend), "{name}: `{mend}` is not in: {said}");
+        assert!(!said.contains("hunter2"), "a secret is shown: {said}");
+    }
+}
+
+#[test]
+fn a_client_registered_twice_and_a_second_default_are_found_where_they_are() {
+    let client = format!("\n[[clients]]\nid = \"billing\"\nsecret_hash = \"{HASH}\"\n");
+    let said = refusal("client-twice", &(GOOD.to_owned() + &client), &[]);
+    assert!(said.starts_with("FILE:21: ") && said.contains("an id of its own"), "{said}");
+
+    let resource = "default = true\n\n[[resources]]\naudience = \"https://b.example\"\ndefault = true\n\n[[clients]]";
+    let said = refusal("second-default", &GOOD.replacen("\n[[clients]]", resource, 1), &[]);
+    assert!(said.starts_with("FILE:13: ") && said.contains("mark one only"), "{said}");
+}
+
+#[test]
+fn a_bad_variable_is_refused_by_its_name() {
+    for (variable, value, mend) in [
+        ("TCC_LISTEN", "3000", "such as 127.0.0.1:3000"),
+        ("TCC_LISTNE", "127.0.0.1:0", "there is no such setting"),
+        ("TCC_LIMITS_BODY_BYTES", "much", "a whole number"),
+        ("TCC_TOKENS_SCOPES", "read \"", "visible ASCII"),
+        ("TCC_ISSUER", "auth.example.test", "https://"),
+        ("TCC_TOKENS_LIFETIME_SECONDS", "0", "365 days"),
+        ("TCC_KEYS_GENERATE", "", "there is no key"),
+    ] {
+        let said = refusal(&variable.to_lowercase(), GOOD, &[(variable, value)]);
+        // The last one goes back to the file, since an empty variable is as if it were left out.
+        assert!(said.starts_with(&format!("{variable}: ")) || value.is_empty(), "{said}");
+        assert!(said.contains(mend), "{variable}: {said}");
+    }
+}
+
+#[test]
+fn without_a_file_it_says_how_to_call_it() {
+    let output = standalone().output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--config FILE.toml"));
+    let output = standalone().args(["--config", "nothing-here.toml"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("examples/standalone.toml"));
+}
+
+#[test]
+fn the_file_that_comes_with_it_is_right_and_the_environment_has_the_last_word() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/standalone.toml");
+    let mut command = standalone();
+    command.args(["--config", example]).envs([
+        ("TCC_LISTEN", "127.0.0.1:0"),
+        ("TCC_ISSUER", "http://127.0.0.1:7/tenant"),
+        ("TCC_PUBLIC_URL", "https://edge.example.test/auth"),
+        ("TCC_PATHS_TOKEN", "/oauth/token"),
+        ("TCC_PATHS_JWKS", "off"),
+        ("TCC_PATHS_METADATA", ""),
+    ]);
+    let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    let address = line.trim_end().strip_prefix("listening on http://").expect("an address").parse().unwrap();
+    let service = Service { child, stdout, address };
+
+    let answer = service.get("/.well-known/oauth-authorization-server/tenant");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    let metadata: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(metadata["issuer"], "http://127.0.0.1:7/tenant");
+    assert_eq!(metadata["token_endpoint"], "https://edge.example.test/auth/oauth/token");
+    assert_eq!(metadata.get("jwks_uri"), None);
+}
+
+#[test]
+fn it_is_live_and_ready_until_sigterm_and_then_no_longer_ready() {
+    let mut service = Service::start("health", &[("TCC_LIMITS_NOTICE_SECONDS", "60")]);
+    assert!(service.get("/health/live").starts_with("HTTP/1.1 204 "));
+    assert!(service.get("/health/ready").starts_with("HTTP/1.1 204 "));
+    service.terminate();
+    assert!(service.get("/health/live").starts_with("HTTP/1.1 204 "));
+    assert!(service.get("/health/ready").starts_with("HTTP/1.1 503 "));
+    assert!(service.get("/api/read").starts_with("HTTP/1.1 401 "), "it still serves those who come");
+}
+
+#[test]
+fn http_2_without_tls_is_on_the_same_port() {
+    let service = Service::start("h2c", &[]);
+    let mut stream = service.connect();
+    // RFC 9113 §3.4: the preface of the client, with empty SETTINGS; the server's SETTINGS come first of all.
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    let mut frame = [0; 9];
+    stream.read_exact(&mut frame).unwrap();
+    assert_eq!(frame[3], 4, "a SETTINGS frame: {frame:?}");
+}
+
+#[test]
+fn sigterm_lets_a_request_under_way_end_and_takes_no_other() {
+    let mut service = Service::start("drain", &[]);
+    let mut request = service.begin_token_request();
+    service.terminate();
+    request.write_all(b"s").unwrap();
+    let mut answer = String::new();
+    request.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.contains("access_token"), "{answer}");
+    assert_eq!(service.line(), "drained");
+    assert!(service.child.wait().unwrap().success());
+    assert!(TcpStream::connect(service.address).is_err());
+}
+
+#[test]
+fn draining_has_an_end() {
+    let mut service = Service::start("bounded", &[("TCC_LIMITS_DRAIN_SECONDS", "0")]);
+    let _request = service.begin_token_request();
+    service.terminate();
+    assert_eq!(service.line(), "cut off what was still under way");
+    assert!(service.child.wait().unwrap().success());
+}
