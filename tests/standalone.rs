@@ -1,5 +1,7 @@
 //! The example `standalone`: what it says about a file that is wrong, and how it ends.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // helpers of tests, which may
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
