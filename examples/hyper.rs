@@ -43,8 +43,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let service = ServiceBuilder::new()
         .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION])) // outside of whatever could log it
         .layer(TraceLayer::new_for_http())
-        .layer(RequestBodyDeadlineLayer::new(Duration::from_secs(30))) // the token endpoint has one of its own
         .layer(TokenEndpointLayer::new(server))
+        .layer(RequestBodyDeadlineLayer::new(Duration::from_secs(30))) // the token endpoint has one of its own
         .layer(protect)
         .service_fn(invoices);
 

@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -78,9 +78,14 @@ struct Service {
 }
 
 impl Service {
+    /// The good file, with a few settings from the environment.
     fn start(test: &str, environment: &[(&str, &str)]) -> Self {
+        Self::start_with(&file(test, GOOD), environment)
+    }
+
+    fn start_with(config: &Path, environment: &[(&str, &str)]) -> Self {
         let mut command = standalone();
-        command.arg("--config").arg(file(test, GOOD)).envs(environment.iter().copied()).stderr(Stdio::inherit());
+        command.arg("--config").arg(config).envs(environment.iter().copied()).stderr(Stdio::inherit());
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -104,6 +109,13 @@ impl Service {
         answer
     }
 
+    fn json(&self, path: &str) -> Value {
+        let answer = self.get(path);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        serde_json::from_str(body).unwrap()
+    }
+
     fn get(&self, path: &str) -> String {
         self.send(&format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"))
     }
@@ -124,7 +136,7 @@ impl Service {
 
     fn terminate(&mut self) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(Command::new("sh").args(["-c", "kill -TERM $0", &pid]).status().unwrap().success());
         assert_eq!(self.line(), "draining");
     }
 
@@ -154,6 +166,7 @@ fn a_bad_file_is_refused_with_line_and_mend() {
         ("path", "[keys]", "[paths]\ntoken = \"token\"\n[keys]", 4, "must begin with a slash"),
         ("path-twice", "[keys]", "[paths]\ntoken = \"/t\"\njwks = \"/t\"\n[keys]", 3, "a path of its own"),
         ("limit", "[keys]", "[limits]\nbody_bytes = -1\n[keys]", 4, "integer `-1`"),
+        ("no-connections", "[keys]", "[limits]\nconnections = 0\n[keys]", 4, "nonzero"),
         ("no-key", "generate = \"ES256\"", "", 3, "generate = \"ES256\""),
         ("two-keys", "generate", "sign = \"k.pem\"\ngenerate", 4, "keep one of them"),
         ("algorithm", "ES256", "ES255", 4, "none of the algorithms ES256, ES384"),
@@ -230,30 +243,60 @@ fn without_a_file_it_says_how_to_call_it() {
 
 #[test]
 fn the_file_that_comes_with_it_is_right_and_the_environment_has_the_last_word() {
-    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/standalone.toml");
-    let mut command = standalone();
-    command.args(["--config", example]).envs([
-        ("TCC_LISTEN", "127.0.0.1:0"),
-        ("TCC_ISSUER", "http://127.0.0.1:7/tenant"),
-        ("TCC_PUBLIC_URL", "https://edge.example.test/auth"),
-        ("TCC_PATHS_TOKEN", "/oauth/token"),
-        ("TCC_PATHS_JWKS", "off"),
-        ("TCC_PATHS_METADATA", ""),
-    ]);
-    let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    stdout.read_line(&mut line).unwrap();
-    let address = line.trim_end().strip_prefix("listening on http://").expect("an address").parse().unwrap();
-    let service = Service { child, stdout, address };
-
-    let answer = service.get("/.well-known/oauth-authorization-server/tenant");
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-    let metadata: Value = serde_json::from_str(body).unwrap();
+    let example = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/standalone.toml"));
+    let service = Service::start_with(
+        example,
+        &[
+            ("TCC_LISTEN", "127.0.0.1:0"),
+            ("TCC_ISSUER", "http://127.0.0.1:7/tenant"),
+            ("TCC_PUBLIC_URL", "https://edge.example.test/auth"),
+            ("TCC_PATHS_TOKEN", "/oauth/token"),
+            ("TCC_PATHS_JWKS", "off"),
+            ("TCC_PATHS_METADATA", ""),
+        ],
+    );
+    let metadata = service.json("/.well-known/oauth-authorization-server/tenant");
     assert_eq!(metadata["issuer"], "http://127.0.0.1:7/tenant");
     assert_eq!(metadata["token_endpoint"], "https://edge.example.test/auth/oauth/token");
     assert_eq!(metadata.get("jwks_uri"), None);
+}
+
+#[test]
+fn keys_come_from_files_whose_paths_begin_at_the_file() {
+    let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys");
+    let own = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("standalone-own.jwk");
+    fs::copy(format!("{keys}/rfc8037-a1.jwk"), own).unwrap();
+    for (sign, algorithm, expected) in [
+        ("standalone-own.jwk".to_owned(), "", "EdDSA"),
+        (format!("{keys}/p384.sec1.pem"), "", "ES384"),
+        (format!("{keys}/p256.der"), "", "ES256"),
+        (format!("{keys}/rsa2048.pem"), "PS256", "PS256"),
+    ] {
+        let trusted = format!("{keys}/p256.pub.pem {keys}/rfc7515-a2.public.jwk");
+        let service = Service::start(
+            &format!("keys-{expected}"),
+            &[
+                ("TCC_KEYS_GENERATE", ""),
+                ("TCC_KEYS_SIGN", &sign),
+                ("TCC_KEYS_ALGORITHM", algorithm),
+                ("TCC_KEYS_TRUST", &trusted),
+            ],
+        );
+        let set = service.json("/.well-known/jwks.json");
+        assert_eq!(set["keys"][0]["alg"], expected, "the first key is the one that signs: {set}");
+        assert!(set["keys"].as_array().unwrap().len() >= 2, "{set}");
+    }
+}
+
+#[test]
+fn limits_hold() {
+    let service = Service::start("limits", &[("TCC_LIMITS_BODY_BYTES", "28"), ("TCC_LIMITS_BODY_SECONDS", "0")]);
+    // One byte too many is announced, and a byte of another body does not come in no time at all.
+    let long = "POST /token HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+        Connection: close\r\nContent-Length: 29\r\n\r\ngrant_type=client_credentials";
+    assert!(service.send(long).starts_with("HTTP/1.1 413 "));
+    let slow = long.replace("Length: 29", "Length: 28").replace("credentials", "");
+    assert!(service.send(&slow).starts_with("HTTP/1.1 408 "));
 }
 
 #[test]

@@ -11,7 +11,6 @@ use axum::http::header::AUTHORIZATION;
 use axum::routing::{any, get};
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use tower::ServiceBuilder;
 use tower_client_credentials::{
     Algorithm, AuthorizationServer, BearerAuthLayer, ClientAuthMethod, ClientSecret, ConfigError, KeyError, KeyRing,
     MemoryStore, Scopes, SecretError, SigningKey, StoredSecret, TokenEndpointLayer, VerifiedToken, VerifyingKey,
@@ -26,14 +25,13 @@ use crate::serve::Health;
 /// The demo routes, `/health/…`, and the endpoints of the server in front of them.
 pub(crate) fn app(config: &Config, source: &Source, address: SocketAddr, health: &Health) -> Result<Router, Mistake> {
     let server = server(config, source, address)?;
-    let layers = ServiceBuilder::new()
-        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION])) // outside of whatever could log it
-        .layer(TraceLayer::new_for_http())
-        .layer(RequestBodyDeadlineLayer::new(Duration::from_secs(config.limits.body_seconds)));
+    let body_deadline = Duration::from_secs(config.limits.body_seconds.into());
     Ok(routes(config, source, &server)?
         .merge(health_routes(health))
+        .layer(RequestBodyDeadlineLayer::new(body_deadline)) // the token endpoint has one of its own
         .layer(TokenEndpointLayer::new(server))
-        .layer(layers))
+        .layer(TraceLayer::new_for_http())
+        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION]))) // outside of whatever could log it
 }
 
 fn server(config: &Config, source: &Source, address: SocketAddr) -> Result<AuthorizationServer, Mistake> {
@@ -43,9 +41,9 @@ fn server(config: &Config, source: &Source, address: SocketAddr) -> Result<Autho
     let mut builder = AuthorizationServer::builder(issuer, keys(&config.keys, source)?, clients)
         .known_scopes(tokens.scopes.iter().cloned().collect::<Scopes>())
         .default_scopes(tokens.default_scopes.iter().cloned().collect::<Scopes>())
-        .token_lifetime(Duration::from_secs(tokens.lifetime_seconds))
+        .token_lifetime(Duration::from_secs(tokens.lifetime_seconds.into()))
         .body_limit(limits.body_bytes)
-        .body_timeout(Duration::from_secs(limits.body_seconds))
+        .body_timeout(Duration::from_secs(limits.body_seconds.into()))
         .response_types_supported(&metadata.response_types_supported)
         .peer_address(|extensions| extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.ip()));
     for resource in &config.resources {
@@ -188,7 +186,7 @@ fn register(client: &Client, source: &Source) -> Result<tower_client_credentials
         registered = registered.subject(subject);
     }
     if let Some(seconds) = client.token_lifetime_seconds {
-        registered = registered.token_lifetime(Duration::from_secs(seconds));
+        registered = registered.token_lifetime(Duration::from_secs(seconds.into()));
     }
     if client.without_grant {
         registered = registered.without_grant();

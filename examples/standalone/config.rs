@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -51,11 +52,11 @@ pub(crate) struct Paths {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Limits {
     pub(crate) body_bytes: usize,
-    pub(crate) body_seconds: u64,
-    pub(crate) head_seconds: u64,
-    pub(crate) connections: usize,
-    pub(crate) notice_seconds: u64,
-    pub(crate) drain_seconds: u64,
+    pub(crate) body_seconds: u32,
+    pub(crate) head_seconds: u32,
+    pub(crate) connections: NonZeroU32,
+    pub(crate) notice_seconds: u32,
+    pub(crate) drain_seconds: u32,
 }
 
 impl Default for Limits {
@@ -64,7 +65,7 @@ impl Default for Limits {
             body_bytes: 64 * 1024,
             body_seconds: 10,
             head_seconds: 10,
-            connections: 10_000,
+            connections: const { NonZeroU32::new(10_000).unwrap() },
             notice_seconds: 0,
             drain_seconds: 30,
         }
@@ -86,7 +87,7 @@ pub(crate) struct Keys {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Tokens {
-    pub(crate) lifetime_seconds: u64,
+    pub(crate) lifetime_seconds: u32,
     pub(crate) scopes: Vec<Scope>,
     pub(crate) default_scopes: Vec<Scope>,
 }
@@ -132,7 +133,7 @@ pub(crate) struct Client {
     #[serde(default)]
     pub(crate) audiences: Vec<Audience>,
     pub(crate) subject: Option<String>,
-    pub(crate) token_lifetime_seconds: Option<u64>,
+    pub(crate) token_lifetime_seconds: Option<u32>,
     #[serde(default)]
     pub(crate) without_grant: bool,
     #[serde(default)]
@@ -193,7 +194,7 @@ impl Config {
             "LIMITS_BODY_BYTES" => limits.body_bytes = parse(value, NUMBER)?,
             "LIMITS_BODY_SECONDS" => limits.body_seconds = parse(value, NUMBER)?,
             "LIMITS_HEAD_SECONDS" => limits.head_seconds = parse(value, NUMBER)?,
-            "LIMITS_CONNECTIONS" => limits.connections = parse(value, NUMBER)?,
+            "LIMITS_CONNECTIONS" => limits.connections = parse(value, "a whole number above 0")?,
             "LIMITS_NOTICE_SECONDS" => limits.notice_seconds = parse(value, NUMBER)?,
             "LIMITS_DRAIN_SECONDS" => limits.drain_seconds = parse(value, NUMBER)?,
             "KEYS_GENERATE" => keys.generate = optional(value),

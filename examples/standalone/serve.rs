@@ -57,9 +57,9 @@ pub(crate) async fn serve(
     stop: impl Future<Output = ()>,
 ) {
     let connections = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let places = Arc::new(Semaphore::new(limits.connections.get() as usize));
     let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(limits.head_seconds));
+    http.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(limits.head_seconds.into()));
     // A connection whose other end is gone is found out, and makes room.
     http.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
 
@@ -67,7 +67,7 @@ pub(crate) async fn serve(
         stop.await;
         health.stopping();
         println!("draining");
-        tokio::time::sleep(Duration::from_secs(limits.notice_seconds)).await;
+        tokio::time::sleep(Duration::from_secs(limits.notice_seconds.into())).await;
     });
     loop {
         let accepted = async {
@@ -94,7 +94,7 @@ pub(crate) async fn serve(
     }
 
     drop(listener);
-    let drained = tokio::time::timeout(Duration::from_secs(limits.drain_seconds), connections.shutdown()).await;
+    let drained = tokio::time::timeout(Duration::from_secs(limits.drain_seconds.into()), connections.shutdown()).await;
     println!("{}", if drained.is_ok() { "drained" } else { "cut off what was still under way" });
 }
 
