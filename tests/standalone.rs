@@ -300,6 +300,13 @@ fn limits_hold() {
 }
 
 #[test]
+fn a_connection_on_which_nobody_asks_is_closed() {
+    let service = Service::start("silence", &[("TCC_LIMITS_HEAD_SECONDS", "0")]);
+    let mut stream = service.connect();
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the end of the stream");
+}
+
+#[test]
 fn it_is_live_and_ready_until_sigterm_and_then_no_longer_ready() {
     let mut service = Service::start("health", &[("TCC_LIMITS_NOTICE_SECONDS", "60")]);
     assert!(service.get("/health/live").starts_with("HTTP/1.1 204 "));

@@ -59,7 +59,8 @@ pub(crate) async fn serve(
     let connections = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(limits.connections.get() as usize));
     let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(limits.head_seconds.into()));
+    let head = Duration::from_secs(limits.head_seconds.into());
+    http.http1().timer(TokioTimer::new()).header_read_timeout(head);
     // A connection whose other end is gone is found out, and makes room.
     http.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
 
@@ -79,15 +80,28 @@ pub(crate) async fn serve(
             accepted = accepted => accepted,
             () = &mut stop => break,
         };
+        let asked = Arc::new(AtomicBool::new(false));
+        let asking = asked.clone();
         let app = app.clone().map_request(move |mut request: http::Request<_>| {
+            asking.store(true, Ordering::Relaxed);
             request.extensions_mut().insert(ConnectInfo(peer));
             request
         });
         let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app)).into_owned();
         let connection = connections.watch(connection);
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, %peer, "a connection ended early");
+            // hyper's own clock starts once it knows the version of HTTP; this one starts now.
+            let silence = async {
+                tokio::time::sleep(head).await;
+                if asked.load(Ordering::Relaxed) {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(%error, %peer, "a connection ended early");
+                },
+                () = silence => tracing::debug!(%peer, "a connection without a request"),
             }
             drop(place);
         });
