@@ -85,7 +85,8 @@ impl Service {
 
     fn start_with(config: &Path, environment: &[(&str, &str)]) -> Self {
         let mut command = standalone();
-        command.arg("--config").arg(config).envs(environment.iter().copied()).stderr(Stdio::inherit());
+        command.arg("--config").arg(config).envs(environment.iter().copied());
+        command.env("RUST_LOG", "off").stderr(Stdio::inherit());
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -252,7 +253,6 @@ fn the_file_that_comes_with_it_is_right_and_the_environment_has_the_last_word() 
             ("TCC_PUBLIC_URL", "https://edge.example.test/auth"),
             ("TCC_PATHS_TOKEN", "/oauth/token"),
             ("TCC_PATHS_JWKS", "off"),
-            ("TCC_PATHS_METADATA", ""),
         ],
     );
     let metadata = service.json("/.well-known/oauth-authorization-server/tenant");
