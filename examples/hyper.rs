@@ -1,0 +1,89 @@
+//! The two layers on plain hyper, without a framework: HTTP/1.1 and h2c (HTTP/2 without TLS) on one port.
+//!
+//! `BILLING_SECRET=… cargo run --example hyper`, then
+//! `curl -u billing:$BILLING_SECRET -d grant_type=client_credentials http://127.0.0.1:3000/token`, over HTTP/2 with
+//! `--http2-prior-knowledge`. Ctrl-C lets the requests under way end.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tower::ServiceBuilder;
+use tower_client_credentials::{
+    AuthorizationServer, BearerAuthLayer, Client, ClientSecret, KeyRing, MemoryStore, Scope, TokenEndpointLayer,
+    VerifiedToken,
+};
+use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
+use tower_http::timeout::RequestBodyDeadlineLayer;
+use tower_http::trace::TraceLayer;
+
+const ISSUER: &str = "http://127.0.0.1:3000";
+const API: &str = "https://api.example.com";
+const READ: Scope = Scope::from_static("invoices:read");
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).init();
+
+    let secret = ClientSecret::from_env("BILLING_SECRET")?;
+    let clients = MemoryStore::from([Client::new("billing", secret).scope(READ).default_scopes(READ).audience(API)]);
+    let server = AuthorizationServer::new(ISSUER, KeyRing::generate()?, clients)?;
+    let protect = BearerAuthLayer::new(server.verifier(API)?).require_scope(READ);
+
+    let service = ServiceBuilder::new()
+        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION])) // outside of whatever could log it
+        .layer(TraceLayer::new_for_http())
+        .layer(TokenEndpointLayer::new(server))
+        .layer(RequestBodyDeadlineLayer::new(Duration::from_secs(30))) // the token endpoint has one of its own
+        .layer(protect)
+        .service_fn(invoices);
+
+    let listener = TcpListener::bind("127.0.0.1:3000").await?;
+    let connections = GracefulShutdown::new();
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1().timer(TokioTimer::new()); // with a clock, hyper gives up on a head that does not arrive
+    let mut stop = pin!(tokio::signal::ctrl_c());
+
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = &mut stop => break,
+        };
+        let Ok((stream, _)) = accepted else {
+            // One connection failed, or there are too many for now: neither is a reason to stop.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let service = TowerToHyperService::new(service.clone());
+        let connection = http.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = connections.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+        });
+    }
+
+    drop(listener);
+    tokio::select! {
+        () = connections.shutdown() => {}
+        () = tokio::time::sleep(Duration::from_secs(10)) => tracing::warn!("some requests were cut off"),
+    }
+    Ok(())
+}
+
+/// Behind `BearerAuthLayer` there is always a `VerifiedToken`.
+async fn invoices<B>(request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let caller = request.extensions().get().map_or("nobody", |token: &VerifiedToken| token.client_id());
+    Ok(Response::new(Full::from(format!("invoices for {caller}\n"))))
+}

@@ -1,0 +1,280 @@
+//! From the file to the server, its clients and its routes.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use axum::extract::ConnectInfo;
+use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
+use axum::routing::{any, get};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tower_client_credentials::{
+    Algorithm, AuthorizationServer, BearerAuthLayer, ClientAuthMethod, ClientSecret, ConfigError, KeyError, KeyRing,
+    MemoryStore, Scopes, SecretError, SigningKey, StoredSecret, TokenEndpointLayer, VerifiedToken, VerifyingKey,
+};
+use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
+use tower_http::timeout::RequestBodyDeadlineLayer;
+use tower_http::trace::TraceLayer;
+
+use crate::config::{Client, Config, Keys, Method, Mistake, Resource, Source};
+use crate::serve::Health;
+
+/// The demo routes, `/health/…`, and the endpoints of the server in front of them.
+pub(crate) fn app(config: &Config, source: &Source, address: SocketAddr, health: &Health) -> Result<Router, Mistake> {
+    let server = server(config, source, address)?;
+    let body_deadline = Duration::from_secs(config.limits.body_seconds.into());
+    Ok(routes(config, source, &server)?
+        .merge(health_routes(health))
+        .layer(RequestBodyDeadlineLayer::new(body_deadline)) // the token endpoint has one of its own
+        .layer(TokenEndpointLayer::new(server))
+        .layer(TraceLayer::new_for_http())
+        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION]))) // outside of whatever could log it
+}
+
+fn server(config: &Config, source: &Source, address: SocketAddr) -> Result<AuthorizationServer, Mistake> {
+    let Config { paths, limits, tokens, metadata, .. } = config;
+    let issuer = config.issuer.clone().unwrap_or_else(|| format!("http://{address}"));
+    let clients = clients(config, source)?;
+    let mut builder = AuthorizationServer::builder(issuer, keys(&config.keys, source)?, clients)
+        .known_scopes(tokens.scopes.iter().cloned().collect::<Scopes>())
+        .default_scopes(tokens.default_scopes.iter().cloned().collect::<Scopes>())
+        .token_lifetime(Duration::from_secs(tokens.lifetime_seconds.into()))
+        .body_limit(limits.body_bytes)
+        .body_timeout(Duration::from_secs(limits.body_seconds.into()))
+        .response_types_supported(&metadata.response_types_supported)
+        .peer_address(|extensions| extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.ip()));
+    for resource in &config.resources {
+        let Resource { audience, scopes, .. } = resource.get_ref();
+        builder = match scopes {
+            None => builder.resource(audience),
+            Some(scopes) => builder.resource_with_scopes(audience, scopes.iter().cloned().collect::<Scopes>()),
+        };
+    }
+    if let Some(resource) = default_resource(config, source)? {
+        builder = builder.default_audience(&resource.audience);
+    }
+    if let Some(url) = &config.public_url {
+        builder = builder.public_url(url);
+    }
+    if let Some(path) = &paths.token {
+        builder = builder.token_path(path);
+    }
+    if let Some(path) = &paths.jwks {
+        builder = builder.jwks_path(unless_off(path));
+    }
+    if let Some(path) = &paths.metadata {
+        builder = builder.metadata_path(unless_off(path));
+    }
+    if metadata.cross_origin {
+        builder = builder.cross_origin_documents();
+    }
+    builder.build().map_err(|error| locate(&error, config, source))
+}
+
+/// The one resource that is marked, or the only one.
+fn default_resource<'a>(config: &'a Config, source: &Source) -> Result<Option<&'a Resource>, Mistake> {
+    let mut marked = config.resources.iter().filter(|resource| resource.get_ref().default);
+    match (marked.next(), marked.next(), config.resources.as_slice()) {
+        (_, Some(second), _) => Err(source.mistake_at(second.span(), "a second default resource; mark one only")),
+        (Some(one), None, _) | (None, None, [one]) => Ok(Some(one.get_ref())),
+        (None, None, _) => Ok(None),
+    }
+}
+
+fn unless_off(path: &str) -> Option<&str> {
+    Some(path).filter(|path| *path != "off")
+}
+
+/// Where in the file the server found a mistake.
+fn locate(error: &ConfigError, config: &Config, source: &Source) -> Mistake {
+    let paths = [
+        ("paths.token", &config.paths.token),
+        ("paths.jwks", &config.paths.jwks),
+        ("paths.metadata", &config.paths.metadata),
+    ];
+    let setting = match error {
+        ConfigError::Client(error) => {
+            let client = config.clients.iter().rfind(|client| client.get_ref().id == error.client());
+            return source.mistake_at(client.map_or(0..0, toml::Spanned::span), error);
+        }
+        ConfigError::Issuer(_) => "issuer",
+        ConfigError::PublicUrl(_) => "public_url",
+        ConfigError::Lifetime(_) => "tokens.lifetime_seconds",
+        ConfigError::Path(path) => {
+            paths.iter().find(|(_, own)| own.as_ref() == Some(path)).map_or("paths", |(setting, _)| *setting)
+        }
+        ConfigError::PathTwice => "paths",
+        _ => "resources",
+    };
+    source.mistake_in(setting, error)
+}
+
+fn keys(keys: &Keys, source: &Source) -> Result<KeyRing, Mistake> {
+    let at = |setting| move |error: KeyError| source.mistake_in(setting, error);
+    let mut signing = match (&keys.generate, &keys.sign) {
+        (Some(name), None) => {
+            let algorithm = algorithm(name).map_err(|why| source.mistake_in("keys.generate", why))?;
+            SigningKey::generate(algorithm).map_err(at("keys.generate"))?
+        }
+        (None, Some(path)) => SigningKey::from_file(source.resolve(path)).map_err(at("keys.sign"))?,
+        (Some(_), Some(_)) => {
+            return Err(source.mistake_in("keys.sign", "there is a key to generate as well; keep one of them"));
+        }
+        (None, None) => {
+            return Err(source.mistake_in("keys", "there is no key; say sign = \"FILE\", or generate = \"ES256\""));
+        }
+    };
+    if let Some(name) = &keys.algorithm {
+        let algorithm = algorithm(name).map_err(|why| source.mistake_in("keys.algorithm", why))?;
+        signing = signing.with_algorithm(algorithm).map_err(at("keys.algorithm"))?;
+    }
+    keys.trust.iter().try_fold(KeyRing::new(signing), |ring, path| {
+        let key = public_key(&source.resolve(path))
+            .map_err(|why| source.mistake_in("keys.trust", format_args!("{}: {why}", path.display())))?;
+        Ok(ring.also_trust(key))
+    })
+}
+
+fn algorithm(name: &str) -> Result<Algorithm, String> {
+    const ALL: [Algorithm; 7] = [
+        Algorithm::ES256,
+        Algorithm::ES384,
+        Algorithm::EdDSA,
+        Algorithm::RS256,
+        Algorithm::RS384,
+        Algorithm::RS512,
+        Algorithm::PS256,
+    ];
+    let found = ALL.into_iter().find(|algorithm| algorithm.name() == name);
+    found.ok_or_else(|| format!("`{name}` is none of the algorithms {}", ALL.map(Algorithm::name).join(", ")))
+}
+
+fn public_key(path: &Path) -> Result<VerifyingKey, String> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("{error}; put a public key there, in PEM or JWK"))?;
+    let key =
+        if text.trim_start().starts_with('{') { VerifyingKey::from_jwk(text) } else { VerifyingKey::from_pem(text) };
+    key.map_err(|error| error.to_string())
+}
+
+fn clients(config: &Config, source: &Source) -> Result<MemoryStore, Mistake> {
+    let registered = config
+        .clients
+        .iter()
+        .map(|client| register(client.get_ref(), source).map_err(|why| source.mistake_at(client.span(), why)));
+    registered.collect::<Result<Vec<_>, _>>().map(MemoryStore::from_iter)
+}
+
+fn register(client: &Client, source: &Source) -> Result<tower_client_credentials::Client, String> {
+    let secret = secret(client, source).map_err(|why| format!("client `{}`: {why}", client.id))?;
+    let mut registered = tower_client_credentials::Client::new(&client.id, secret)
+        .authentication(match client.method {
+            Method::ClientSecretBasic => ClientAuthMethod::ClientSecretBasic,
+            Method::ClientSecretPost => ClientAuthMethod::ClientSecretPost,
+        })
+        .scopes(client.scopes.iter().cloned());
+    if let Some(scopes) = &client.default_scopes {
+        registered = registered.default_scopes(scopes.iter().cloned().collect::<Scopes>());
+    }
+    if let [first, others @ ..] = client.audiences.as_slice() {
+        registered = others.iter().fold(registered.default_audience(first), tower_client_credentials::Client::audience);
+    }
+    if let Some(subject) = &client.subject {
+        registered = registered.subject(subject);
+    }
+    if let Some(seconds) = client.token_lifetime_seconds {
+        registered = registered.token_lifetime(Duration::from_secs(seconds.into()));
+    }
+    if client.without_grant {
+        registered = registered.without_grant();
+    }
+    if client.disabled {
+        registered = registered.disabled();
+    }
+    Ok(registered)
+}
+
+/// The one secret of a client. No message shows it.
+fn secret(client: &Client, source: &Source) -> Result<StoredSecret, String> {
+    let Client { secret_hash, secret_env, secret_file, dangerous_plain_secret, .. } = client;
+    let text = |error: SecretError| error.to_string();
+    match (secret_hash, secret_env, secret_file, dangerous_plain_secret) {
+        (Some(hash), None, None, None) => hash.parse().map_err(text),
+        (None, Some(variable), None, None) => {
+            ClientSecret::from_env(variable).and_then(StoredSecret::try_from).map_err(text)
+        }
+        (None, None, Some(path), None) => {
+            let path = source.resolve(path);
+            let content = std::fs::read_to_string(&path).map_err(|error| {
+                format!("cannot read {}: {error}; put the secret there, on one line", path.display())
+            })?;
+            let line = content.strip_suffix('\n').unwrap_or(&content);
+            ClientSecret::new(line).and_then(StoredSecret::try_from).map_err(text)
+        }
+        (None, None, None, Some(plain)) => ClientSecret::new(plain).and_then(StoredSecret::try_from).map_err(text),
+        (None, None, None, None) => Err("it has no secret; give it one of secret_hash, secret_env, secret_file and \
+             dangerous_plain_secret"
+            .to_owned()),
+        _ => Err("it has several secrets; keep one of secret_hash, secret_env, secret_file and \
+             dangerous_plain_secret"
+            .to_owned()),
+    }
+}
+
+fn routes(config: &Config, source: &Source, server: &AuthorizationServer) -> Result<Router, Mistake> {
+    let default = default_resource(config, source)?.map(|resource| &resource.audience);
+    let mut router = Router::new();
+    let mut paths = HashSet::from([LIVE, READY]);
+    for route in &config.routes {
+        let (route, mistake) = (route.get_ref(), |why: String| source.mistake_at(route.span(), why));
+        let path = route.path.as_str();
+        if !is_plain_path(path) {
+            return Err(mistake(format!("`{path}` is not a path; write one like /api/read, without parameters")));
+        }
+        if !paths.insert(path) {
+            return Err(mistake(format!("`{path}` is taken; give each route a path of its own")));
+        }
+        let audience = route.audience.as_ref().or(default).ok_or_else(|| {
+            mistake(format!("`{path}` has no audience; give it one, or mark a resource as the default"))
+        })?;
+        let verifier = server.verifier(audience).map_err(|error| mistake(error.to_string()))?;
+        let mut protect = BearerAuthLayer::new(verifier);
+        if let Some(scope) = &route.scope {
+            if !config.tokens.scopes.contains(scope) {
+                return Err(mistake(format!("no token can have scope `{scope}`; add it to tokens.scopes")));
+            }
+            protect = protect.require_scope(scope.clone());
+        }
+        router = router.route(path, any(whoami).layer(protect));
+    }
+    Ok(router)
+}
+
+/// One that axum takes to the letter.
+fn is_plain_path(path: &str) -> bool {
+    let characters = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    path.starts_with('/') && path.bytes().all(characters)
+}
+
+/// What the caller's token says.
+async fn whoami(token: VerifiedToken) -> Json<Value> {
+    Json(json!({
+        "client_id": token.client_id(),
+        "subject": token.subject(),
+        "scope": token.scopes().as_str(),
+        "audiences": token.audiences().collect::<Vec<_>>(),
+    }))
+}
+
+const LIVE: &str = "/health/live";
+const READY: &str = "/health/ready";
+
+/// Live: the process answers. Ready: callers should be sent here.
+fn health_routes(health: &Health) -> Router {
+    let health = health.clone();
+    let ready = async move || if health.is_ready() { StatusCode::NO_CONTENT } else { StatusCode::SERVICE_UNAVAILABLE };
+    Router::new().route(LIVE, get(StatusCode::NO_CONTENT)).route(READY, get(ready))
+}

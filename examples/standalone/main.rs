@@ -1,0 +1,59 @@
+//! A token service with protected demo routes, all of it expressed in one file.
+//!
+//! `cargo run --example standalone -- --config examples/standalone.toml`; the comments in that file are the manual.
+//!
+//! - `config.rs`: what the file may say, and where in it a mistake is.
+//! - `build.rs`: from the file to the server, its clients and its routes.
+//! - `serve.rs`: connections, HTTP/1.1 and h2c on one port, until SIGTERM.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)] // it talks to a person, and to scripts
+
+mod build;
+mod config;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+
+use self::config::{Config, Mistake};
+use self::serve::Health;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(mistake) => {
+            eprintln!("{mistake}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Mistake> {
+    let (config, source) = Config::load(&config_path()?)?;
+    let cannot_listen = |error: std::io::Error| {
+        source.mistake_in("listen", format!("cannot listen at {}: {error}; choose another address", config.listen))
+    };
+    let listener = TcpListener::bind(config.listen).await.map_err(cannot_listen)?;
+    let address = listener.local_addr().map_err(cannot_listen)?;
+    let health = Health::default();
+    let app = build::app(&config, &source, address, &health)?;
+    let stop = serve::stop_signal().map_err(|error| Mistake::new("SIGTERM", error))?;
+    println!("listening on http://{address}");
+    serve::serve(listener, app, &config.limits, &health, stop).await;
+    Ok(())
+}
+
+/// `--config FILE.toml`, and nothing else.
+fn config_path() -> Result<PathBuf, Mistake> {
+    let mut arguments = std::env::args_os().skip(1);
+    match (arguments.next(), arguments.next(), arguments.next()) {
+        (Some(flag), Some(path), None) if flag == "--config" => Ok(path.into()),
+        _ => Err(Mistake::new("standalone", "usage: standalone --config FILE.toml")),
+    }
+}

@@ -1,0 +1,126 @@
+//! Connections, HTTP/1.1 and h2c on one port, until SIGTERM; then the requests under way may end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+use tower::ServiceExt as _;
+
+use crate::config::Limits;
+
+/// Whether callers should be sent here; a clone says the same.
+#[derive(Clone, Default)]
+pub(crate) struct Health(Arc<AtomicBool>);
+
+impl Health {
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.0.load(Ordering::Relaxed)
+    }
+
+    fn stopping(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// SIGTERM or Ctrl-C, as of this call: the future has not to be polled to keep them from ending the process at once.
+pub(crate) fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Serves until `stop`.
+///
+/// Then, in this order: it says that it is not ready, and goes on for the notice that a load balancer needs; it
+/// takes no more connections; it waits for the requests under way, but not for ever.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    app: Router,
+    limits: &Limits,
+    health: &Health,
+    stop: impl Future<Output = ()>,
+) {
+    let connections = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(limits.connections.get() as usize));
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    let head = Duration::from_secs(limits.head_seconds.into());
+    http.http1().timer(TokioTimer::new()).header_read_timeout(head);
+    // A connection whose other end is gone is found out, and makes room.
+    http.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
+
+    let mut stop = pin!(async {
+        stop.await;
+        health.stopping();
+        println!("draining");
+        tokio::time::sleep(Duration::from_secs(limits.notice_seconds.into())).await;
+    });
+    loop {
+        let accepted = async {
+            // Beyond the limit, connections wait in the listener's queue.
+            let place = places.clone().acquire_owned().await.ok();
+            (accept(&listener).await, place)
+        };
+        let ((stream, peer), place) = tokio::select! {
+            accepted = accepted => accepted,
+            () = &mut stop => break,
+        };
+        let asked = Arc::new(AtomicBool::new(false));
+        let asking = asked.clone();
+        let app = app.clone().map_request(move |mut request: http::Request<_>| {
+            asking.store(true, Ordering::Relaxed);
+            request.extensions_mut().insert(ConnectInfo(peer));
+            request
+        });
+        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app)).into_owned();
+        let connection = connections.watch(connection);
+        tokio::spawn(async move {
+            // hyper's own clock starts once it knows the version of HTTP; this one starts now.
+            let silence = async {
+                tokio::time::sleep(head).await;
+                if asked.load(Ordering::Relaxed) {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(%error, %peer, "a connection ended early");
+                },
+                () = silence => tracing::debug!(%peer, "a connection without a request"),
+            }
+            drop(place);
+        });
+    }
+
+    drop(listener);
+    let drained = tokio::time::timeout(Duration::from_secs(limits.drain_seconds.into()), connections.shutdown()).await;
+    println!("{}", if drained.is_ok() { "drained" } else { "cut off what was still under way" });
+}
+
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            // One connection failed, or there are too many files open for now: neither is a reason to stop.
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}

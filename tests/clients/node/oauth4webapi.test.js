@@ -1,0 +1,76 @@
+import assert from 'node:assert/strict'
+import { before, describe, it } from 'node:test'
+import * as oauth from 'oauth4webapi'
+import { api, basic, issuer, limited, odd, other, post, route, versionOf } from './service.js'
+
+const insecure = { [oauth.allowInsecureRequests]: true } // http on loopback
+let server
+
+const authentication = ({ method, secret }) =>
+  method === 'client_secret_post' ? oauth.ClientSecretPost(secret) : oauth.ClientSecretBasic(secret)
+
+async function token(registered, parameters = {}) {
+  const client = { client_id: registered.id }
+  const response = await oauth.clientCredentialsGrantRequest(
+    server, client, authentication(registered), new URLSearchParams(parameters), insecure,
+  )
+  return oauth.processClientCredentialsResponse(server, client, response)
+}
+
+const call = (token, path) =>
+  oauth.protectedResourceRequest(token.access_token, 'GET', route(path), undefined, undefined, insecure)
+
+const bearer = (token) => new Request(route('/api/open'), { headers: { authorization: `Bearer ${token.access_token}` } })
+
+describe(`oauth4webapi ${versionOf('oauth4webapi')}`, () => {
+  before(async () => {
+    const response = await oauth.discoveryRequest(issuer, { algorithm: 'oauth2', ...insecure })
+    server = await oauth.processDiscoveryResponse(issuer, response)
+  })
+
+  for (const client of [basic, post, odd]) {
+    it(`gets a token for ${client.id} by ${client.method} and uses it`, async () => {
+      const granted = await token(client)
+      assert.equal(granted.scope, 'read write')
+      const response = await call(granted, '/api/read')
+      assert.equal((await response.json()).client_id, client.id)
+    })
+  }
+
+  it('validates the token as a JWT access token against the key set', async () => {
+    const claims = await oauth.validateJwtAccessToken(server, bearer(await token(odd)), api, insecure)
+    assert.equal(claims.client_id, odd.id)
+    assert.equal(claims.scope, 'read write')
+  })
+
+  it('refuses a token for another resource, and so does the route', async () => {
+    const granted = await token(basic, { resource: other })
+    await assert.rejects(oauth.validateJwtAccessToken(server, bearer(granted), api, insecure), { code: oauth.JWT_CLAIM_COMPARISON })
+    await assert.rejects(call(granted, '/api/open'), (error) => challenge(error, 401, 'bearer', 'invalid_token'))
+  })
+
+  it('sees a missing scope as a challenge', async () => {
+    const granted = await token(limited)
+    assert.equal((await call(granted, '/api/read')).status, 200)
+    await assert.rejects(call(granted, '/api/write'), (error) => challenge(error, 403, 'bearer', 'insufficient_scope'))
+  })
+
+  it('sees a wrong secret as a challenge, with invalid_client behind it', async () => {
+    const error = await token({ ...basic, secret: 'wrong' }).catch((error) => error)
+    challenge(error, 401, 'basic', undefined)
+    assert.equal((await error.response.json()).error, 'invalid_client')
+  })
+
+  it('sees a scope that is granted to nobody as an error of the response', async () => {
+    await assert.rejects(token(basic, { scope: 'admin' }), (error) =>
+      error instanceof oauth.ResponseBodyError && error.status === 400 && error.error === 'invalid_scope')
+  })
+})
+
+function challenge(error, status, scheme, code) {
+  assert(error instanceof oauth.WWWAuthenticateChallengeError, error)
+  assert.equal(error.status, status)
+  assert.equal(error.cause[0].scheme, scheme)
+  assert.equal(error.cause[0].parameters.error, code)
+  return true
+}

@@ -1,0 +1,46 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import * as openid from 'openid-client'
+import { basic, issuer, limited, odd, post, route, versionOf } from './service.js'
+
+function configuration({ id, secret, method }) {
+  const authentication = method === 'client_secret_post' ? openid.ClientSecretPost(secret) : openid.ClientSecretBasic(secret)
+  const options = { algorithm: 'oauth2', execute: [openid.allowInsecureRequests] } // http on loopback
+  return openid.discovery(issuer, id, undefined, authentication, options)
+}
+
+const call = (config, token, path) => openid.fetchProtectedResource(config, token.access_token, route(path), 'GET')
+
+describe(`openid-client ${versionOf('openid-client')}`, () => {
+  for (const client of [basic, post, odd]) {
+    it(`discovers, gets a token for ${client.id} by ${client.method} and uses it`, async () => {
+      const config = await configuration(client)
+      const token = await openid.clientCredentialsGrant(config, { scope: 'read' })
+      assert.equal(token.scope, 'read')
+      assert(token.expiresIn() > 0)
+      const response = await call(config, token, '/api/read')
+      assert.equal((await response.json()).client_id, client.id)
+    })
+  }
+
+  it('sees a missing scope as a challenge', async () => {
+    const config = await configuration(limited)
+    const token = await openid.clientCredentialsGrant(config)
+    await assert.rejects(call(config, token, '/api/write'), (error) =>
+      error instanceof openid.WWWAuthenticateChallengeError
+      && error.status === 403 && error.cause[0].parameters.error === 'insufficient_scope')
+  })
+
+  it('sees a wrong secret as a challenge, with invalid_client behind it', async () => {
+    const config = await configuration({ ...post, secret: 'wrong' })
+    const error = await openid.clientCredentialsGrant(config).catch((error) => error)
+    assert(error instanceof openid.WWWAuthenticateChallengeError, error)
+    assert.equal((await error.response.json()).error, 'invalid_client')
+  })
+
+  it('sees a scope that is granted to nobody as an error of the response', async () => {
+    const config = await configuration(basic)
+    await assert.rejects(openid.clientCredentialsGrant(config, { scope: 'admin' }), (error) =>
+      error instanceof openid.ResponseBodyError && error.error === 'invalid_scope')
+  })
+})
