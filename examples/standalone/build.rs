@@ -60,7 +60,7 @@ fn server(config: &Config, source: &Source, address: SocketAddr) -> Result<Autho
         builder = builder.public_url(url);
     }
     if let Some(path) = &paths.token {
-        builder = builder.token_path(path);
+        builder = builder.token_path(unless_off(path));
     }
     if let Some(path) = &paths.jwks {
         builder = builder.jwks_path(unless_off(path));

@@ -211,12 +211,6 @@ mod tests {
         assert!(error.contains("A_VARIABLE_THAT_NOBODY_SETS"), "{error}");
     }
 
-    #[cfg(not(feature = "argon2"))]
-    #[test]
-    fn a_chosen_secret_without_argon2_is_refused_and_the_mend_is_named() {
-        assert!(ClientSecret::new("correct horse").unwrap_err().to_string().contains("feature `argon2`"));
-    }
-
     #[test]
     fn debug_shows_nothing() {
         assert_eq!(format!("{:?}", ClientSecret::generate().unwrap()), "ClientSecret(…)");

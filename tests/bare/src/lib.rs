@@ -1,0 +1,26 @@
+//! What a user finds who takes the default features.
+
+#![cfg(test)]
+
+use tower_client_credentials::{ClientSecret, StoredSecret};
+
+#[test]
+fn a_chosen_secret_is_refused_and_the_feature_that_takes_it_is_named() {
+    let error = ClientSecret::new("correct horse").unwrap_err().to_string();
+    assert!(error.contains("feature `argon2`") && !error.contains("horse"), "{error}");
+    // The name of the variable is shown, and its value is not.
+    let error = ClientSecret::from_env("PATH").unwrap_err().to_string();
+    assert!(error.contains("PATH") && error.contains("feature `argon2`") && !error.contains("/bin"), "{error}");
+}
+
+#[test]
+fn a_stored_argon2_hash_is_refused_and_the_feature_that_takes_it_is_named() {
+    let hash = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    assert!(hash.parse::<StoredSecret>().unwrap_err().to_string().contains("feature `argon2`"));
+}
+
+#[test]
+fn a_generated_secret_needs_no_feature() {
+    let secret = ClientSecret::generate().unwrap();
+    assert_eq!(ClientSecret::new(secret.expose()).unwrap().to_stored(), secret.to_stored());
+}
