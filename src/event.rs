@@ -1,6 +1,6 @@
 //! Events: what happened to whom, for audit logs, alarms and counters.
 //!
-//! 1. Every outcome is an [`Event`]: issued, authentication failed, refused; admitted, rejected.
+//! 1. Every outcome is an [`Event`]: issued, authentication failed, refused, unavailable; admitted, rejected.
 //! 2. An event carries no secret and no token, only names and reasons, and the extensions of its request, where a
 //!    layer outside can leave an address or a request id.
 //! 3. No answer waits for a listener: events that find the [queue](channel) full are dropped, and
@@ -75,6 +75,8 @@ pub enum Outcome {
     AuthenticationFailed(TokenError),
     /// The token endpoint knew who asked, or did not need to, and issued no token.
     Refused(TokenError),
+    /// The token endpoint could not decide, because a part that it needs did not answer.
+    Unavailable(TokenError),
     /// A protected route let a request through.
     #[non_exhaustive]
     Admitted {

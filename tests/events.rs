@@ -4,13 +4,18 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::request::{GRANT, billing_asks, post};
 use common::stack::{Answer, Stack};
 use common::{API, NOW, READ, SECRET, WRONG_SECRET, at, clients, settings};
 use http::Request;
 use tower::ServiceExt as _;
 use tower_client_credentials::event::{self, Outcome};
-use tower_client_credentials::{BearerAuthLayer, BearerError, MemoryStore, TokenErrorKind};
+use tower_client_credentials::{
+    AttemptLimits, BearerAuthLayer, BearerError, ClientId, ClientStore, MemoryStore, RegisteredClient, StoreError,
+    TokenErrorKind,
+};
 
 #[tokio::test]
 async fn each_outcome_is_an_event_with_the_client_and_the_reason_and_no_secret() {
@@ -56,6 +61,32 @@ async fn each_outcome_is_an_event_with_the_client_and_the_reason_and_no_secret()
             "{shown}"
         );
     }
+}
+
+#[derive(Debug)]
+struct Broken;
+
+impl ClientStore for Broken {
+    async fn find(&self, _: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
+        Err(StoreError::new("the database is gone"))
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_fails_and_a_guess_too_many_are_told_from_refusals() {
+    let (events, mut listener) = event::channel();
+    let server = settings(Broken).events(events.clone()).build().unwrap();
+    server.token_service().oneshot(Request::from(billing_asks(GRANT))).await.unwrap();
+    assert!(matches!(listener.try_recv().unwrap().outcome, Outcome::Unavailable(_)));
+
+    let limits = AttemptLimits { generated_by_address: 0, ..AttemptLimits::default() };
+    let server = settings(MemoryStore::from(clients())).attempt_limits(limits).events(events).build().unwrap();
+    let guess = post(GRANT).basic("billing", &WRONG_SECRET);
+    let response = server.token_service().oneshot(Request::from(guess)).await.unwrap();
+    assert_eq!(response.status(), 429);
+    let event = listener.try_recv().unwrap();
+    assert!(matches!(event.outcome, Outcome::AuthenticationFailed(_)));
+    assert_eq!(event.client_id.as_deref(), Some("billing"));
 }
 
 #[tokio::test]

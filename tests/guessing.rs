@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use common::request::{GRANT, TokenRequest, billing_asks, post};
-use common::stack::Answer;
+use common::stack::{Answer, on_every_stack};
 use common::{API, WRONG_SECRET, clients, clock, settings};
 use http::Request;
 use tower::ServiceExt as _;
@@ -65,6 +65,21 @@ async fn wrong_generated_secrets_beyond_a_hundred_a_minute_get_429_and_the_right
     guarded.send(wrong.clone(), 2).await.assert_refused(401, "invalid_client");
     guarded.clock.advance(Duration::from_secs(wait));
     guarded.send(wrong, 1).await.assert_refused(401, "invalid_client");
+}
+
+#[tokio::test]
+async fn guessing_over_a_socket_is_slowed_down_on_every_stack() {
+    on_every_stack(async |stack| {
+        let site = stack.issue(&common::server()).await;
+        let wrong = post(GRANT).basic("billing", &WRONG_SECRET);
+        for _ in 0..100 {
+            site.send(wrong.clone()).await.assert_refused(401, "invalid_client");
+        }
+        let answer = site.send(wrong).await;
+        assert_eq!((answer.status.as_u16(), answer.header("retry-after").is_some()), (429, true));
+        site.send(billing_asks(GRANT)).await.assert_token();
+    })
+    .await;
 }
 
 #[tokio::test]

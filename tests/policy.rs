@@ -26,15 +26,22 @@ fn with_billing() -> AuthorizationServerBuilder {
     settings(MemoryStore::from([billing()]))
 }
 
-/// The answer to a request for these scopes at these resources, the same on every stack.
+/// The answer to a request for these scopes at these resources.
 async fn asks(server: &AuthorizationServer, scope: &str, resources: &[&str]) -> Answer {
     let request = billing_asks(GRANT).param("scope", scope);
     let request = resources.iter().fold(request, |request, resource| request.param("resource", resource));
     send(server, request).await
 }
 
+/// The answer to a request on one stack, once every stack has given one like it.
 async fn send(server: &AuthorizationServer, request: TokenRequest) -> Answer {
-    Stack::PLAIN.issue(server).await.send(request).await
+    let answer = Stack::PLAIN.issue(server).await.send(request.clone()).await;
+    on_every_stack(async |stack| {
+        let other = stack.issue(server).await.send(request.clone()).await;
+        assert_eq!((other.status, other.json().get("scope")), (answer.status, answer.json().get("scope")));
+    })
+    .await;
+    answer
 }
 
 fn claims(answer: &Answer) -> Value {

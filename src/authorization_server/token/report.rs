@@ -40,6 +40,7 @@ fn outcome(result: &Result<TokenResponse, TokenError>) -> Outcome {
             audiences: response.grant().audiences().to_vec(),
         },
         Err(error) if error.is_of_authentication() => Outcome::AuthenticationFailed(error.clone()),
+        Err(error) if error.status().is_server_error() => Outcome::Unavailable(error.clone()),
         Err(error) => Outcome::Refused(error.clone()),
     }
 }
