@@ -41,15 +41,16 @@ impl BearerAuthLayer {
 
     /// What the inner service gets: this layer's proof, and nobody else's.
     pub(super) fn hand_on<B>(&self, token: Option<VerifiedToken>, request: &mut Request<B>) {
+        let Some(token) = token else {
+            request.extensions_mut().remove::<VerifiedToken>();
+            return;
+        };
         if self.remove_authorization {
             request.headers_mut().remove(AUTHORIZATION);
         } else if let Some(value) = request.headers_mut().get_mut(AUTHORIZATION) {
             value.set_sensitive(true);
         }
-        match token {
-            Some(token) => drop(request.extensions_mut().insert(token)),
-            None => drop(request.extensions_mut().remove::<VerifiedToken>()),
-        }
+        request.extensions_mut().insert(token);
     }
 
     pub(super) fn report<B>(&self, request: &Request<B>, decision: &Result<Option<VerifiedToken>, BearerError>) {
