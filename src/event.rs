@@ -1,6 +1,8 @@
 //! Events: what happened to whom, for audit logs, alarms and counters.
 //!
-//! 1. Every outcome is an [`Event`]: issued, authentication failed, refused, unavailable; admitted, rejected.
+//! 1. Every decision is an [`Event`]: issued, authentication failed, refused, unavailable; admitted, rejected. A request whose caller hangs up before
+//!    the decision has none, nor has one that an [optional](crate::BearerAuthLayer::optional) layer lets through without a
+//!    token.
 //! 2. An event carries no secret and no token, only names and reasons, and the extensions of its request, where a
 //!    layer outside can leave an address or a request id.
 //! 3. No answer waits for a listener: events that find the [queue](channel) full are dropped, and
@@ -75,7 +77,7 @@ pub enum Outcome {
     AuthenticationFailed(TokenError),
     /// The token endpoint knew who asked, or did not need to, and issued no token.
     Refused(TokenError),
-    /// The token endpoint could not decide, because a part that it needs did not answer.
+    /// The token endpoint could not decide: a part that it needs did not answer, or had no place left.
     Unavailable(TokenError),
     /// A protected route let a request through.
     #[non_exhaustive]
@@ -90,16 +92,18 @@ pub enum Outcome {
 /// How many events wait for a listener, unless told otherwise.
 const QUEUED: usize = 1_024;
 
+const MOST_QUEUED: usize = 1_000_000;
+
 /// A queue of 1,024 events: the sender goes into servers and layers, the receiver to a task of yours.
 #[must_use]
 pub fn channel() -> (EventSender, EventReceiver) {
     channel_with_capacity(QUEUED)
 }
 
-/// A queue of another length, at least 1.
+/// A queue of another length, from 1 to 1,000,000.
 #[must_use]
 pub fn channel_with_capacity(events: usize) -> (EventSender, EventReceiver) {
-    let (sender, receiver) = mpsc::channel(events.max(1));
+    let (sender, receiver) = mpsc::channel(events.clamp(1, MOST_QUEUED));
     let dropped = Arc::new(AtomicU64::new(0));
     (EventSender { sender, dropped: dropped.clone() }, EventReceiver { receiver, dropped })
 }

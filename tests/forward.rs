@@ -12,7 +12,7 @@ use common::{clients, server, settings};
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
-use tower::{Layer as _, service_fn};
+use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
 use tower_client_credentials::authorization_server::ForwardedBody;
 use tower_client_credentials::{AuthorizationServer, ForwardGrantsLayer, MemoryStore};
 
@@ -97,4 +97,23 @@ async fn other_paths_go_on_with_the_body_that_came() {
         assert!(site.get("/.well-known/jwks.json").await.json()["keys"].is_array());
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_service_with_one_place_is_asked_for_it_once_the_body_is_here() {
+    let limited = tower::limit::ConcurrencyLimit::new(service_fn(existing_of_bytes), 1);
+    let mut service = ForwardGrantsLayer::new(server()).layer(limited);
+    for _ in 0..3 {
+        let request = Request::from(other(CODE));
+        let answer = service.ready().await.unwrap().call(request);
+        let answer =
+            tokio::time::timeout(std::time::Duration::from_secs(5), answer).await.expect("no deadlock").unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), CODE);
+    }
+}
+
+async fn existing_of_bytes(
+    request: Request<ForwardedBody<common::stack::Body>>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    Ok(Response::new(Full::new(request.into_body().collect().await.unwrap().to_bytes())))
 }

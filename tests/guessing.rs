@@ -31,7 +31,7 @@ impl Guarded {
         let server: AuthorizationServer = settings(clients().into_iter().chain([person]).collect::<MemoryStore>())
             .clock(clock.clone())
             .peer_address(|extensions| extensions.get().copied())
-            .slow_checks(2, 8)
+            .slow_checks(2, 14)
             .build()
             .unwrap();
         Self { service: server.token_service(), clock }
@@ -115,6 +115,26 @@ async fn right_secrets_of_people_at_the_same_time_count_for_nothing() {
     }
     let wrong = post(GRANT).basic("person", "battery staple");
     assert_eq!(guarded.statuses(&wrong, 1, 11).await, [[401; 10].as_slice(), &[429]].concat());
+}
+
+#[tokio::test]
+async fn hanging_up_does_not_undo_a_guess() {
+    let guarded = Guarded::new();
+    let wrong = post(GRANT).basic("person", "battery staple");
+    for _ in 0..10 {
+        // Polled once, the check is under way; then the caller is gone.
+        let mut answer = Box::pin(guarded.send(wrong.clone(), 1));
+        assert!(futures_util::poll!(&mut answer).is_pending());
+        drop(answer);
+        // The next check of the same client waits for its turn behind those.
+        guarded.send(post(GRANT).basic("person", CHOSEN), 2).await.assert_token();
+    }
+    let counted = async {
+        while guarded.send(post(GRANT).basic("person", CHOSEN), 1).await.status != 429 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), counted).await.expect("ten guesses to count");
 }
 
 #[tokio::test]

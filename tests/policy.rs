@@ -12,8 +12,8 @@ use common::{API, OTHER_API, READ, WRITE, client, forge, settings};
 use http::Extensions;
 use serde_json::{Value, json};
 use tower_client_credentials::{
-    AuthorizationServer, AuthorizationServerBuilder, Client, GrantHook, GrantRefusal, MemoryStore, PendingGrant, Scope,
-    Scopes,
+    AttemptLimits, AuthorizationServer, AuthorizationServerBuilder, Client, GrantHook, GrantRefusal, MemoryStore,
+    PendingGrant, Scope, Scopes,
 };
 
 const ADMIN: Scope = Scope::from_static("admin");
@@ -342,6 +342,22 @@ mod settings_of_the_documents {
             (Some("https://auth.example.com/oauth/token"), Some("https://auth.example.com/keys"))
         );
         assert_eq!(site.send(billing_asks(GRANT)).await.json()["path"], "/token");
+    }
+
+    #[test]
+    fn limits_that_would_let_nothing_through_are_mistakes() {
+        let none_by_client = AttemptLimits { chosen_by_client: 0, ..AttemptLimits::default() };
+        let none_by_address = AttemptLimits { chosen_by_address: 0, ..AttemptLimits::default() };
+        for builder in [
+            with_billing().attempt_limits(none_by_client),
+            with_billing().attempt_limits(none_by_address),
+            with_billing().body_limit(0),
+            with_billing().body_timeout(Duration::ZERO),
+            with_billing().store_timeout(Duration::ZERO),
+        ] {
+            assert!(mistake(builder).contains(" of 0 "));
+        }
+        assert!(with_billing().slow_checks(0, usize::MAX).build().is_ok(), "taken as the nearest that can be");
     }
 
     #[test]

@@ -261,11 +261,12 @@ impl AuthorizationServerBuilder {
     }
 
     /// How many secrets that people chose are checked at once, and how many wait, each tens of milliseconds and 19 MiB:
-    /// one a core and four more for each by default. Beyond that the caller gets a 503.
+    /// one a core and four more for each by default, and at most 10,000 of either. Beyond that the caller gets a 503.
+    /// One client gets no more than half of the places.
     #[cfg(feature = "argon2")]
     #[must_use]
     pub fn slow_checks(mut self, at_once: usize, queued: usize) -> Self {
-        self.slow_checks = (at_once.max(1), queued);
+        self.slow_checks = (at_once.clamp(1, MOST_SLOW_CHECKS), queued.min(MOST_SLOW_CHECKS));
         self
     }
 
@@ -298,6 +299,7 @@ impl AuthorizationServerBuilder {
     /// The first mistake in the settings or the clients, with the mend.
     pub fn build(self) -> Result<AuthorizationServer, ConfigError> {
         self.check()?;
+        let fair_share = self.fair_share();
         let issuer = self.issuer?;
         let lifetime = TokenLifetime::new(self.lifetime).map_err(ConfigError::Lifetime)?;
         let endpoints = Endpoints::of(&issuer).moved_to(self.token_path, self.jwks_path, self.metadata_path)?;
@@ -319,7 +321,7 @@ impl AuthorizationServerBuilder {
                     clients: self.clients,
                     timeout: self.store_timeout,
                     slow_checks: SlowChecks::new(self.slow_checks.0, self.slow_checks.1),
-                    throttle: Throttle::new(self.limits, self.clock.clone()),
+                    throttle: Throttle::new(self.limits, fair_share, self.clock.clone()),
                 },
                 policy: GrantPolicy {
                     rules: self.rules,
@@ -336,6 +338,12 @@ impl AuthorizationServerBuilder {
         Ok(AuthorizationServer { inner: Arc::new(inner) })
     }
 
+    /// How many of the places for slow checks one client may have: half of them.
+    fn fair_share(&self) -> u32 {
+        let (at_once, queued) = self.slow_checks;
+        u32::try_from(usize::midpoint(at_once, queued)).unwrap_or(u32::MAX).max(1)
+    }
+
     /// What the settings say of each other and of the clients.
     fn check(&self) -> Result<(), ConfigError> {
         self.invalid_audience.map_or(Ok(()), Err)?;
@@ -345,9 +353,22 @@ impl AuthorizationServerBuilder {
         if let Some(scope) = self.rules.unknown_scope(&self.default_scopes) {
             return Err(ConfigError::UnknownScope(scope.to_owned()));
         }
+        if self.limits.chosen_by_address == 0 || self.limits.chosen_by_client == 0 {
+            return Err(ConfigError::Limits(
+                "an attempt limit of 0 for chosen secrets would turn away every client that has one",
+            ));
+        }
+        if self.body_limits.bytes == 0 || self.body_limits.time.is_zero() || self.store_timeout.is_zero() {
+            return Err(ConfigError::Limits(
+                "a body limit, body timeout or store timeout of 0 would refuse every request",
+            ));
+        }
         Ok(self.clients.validate(&self.rules)?)
     }
 }
+
+#[cfg(feature = "argon2")]
+const MOST_SLOW_CHECKS: usize = 10_000;
 
 /// A URL without anything behind its path, and without a slash at its end.
 fn public_url(url: Option<String>, issuer: &Issuer) -> Result<String, ConfigError> {
@@ -387,6 +408,9 @@ pub enum ConfigError {
     /// The lifetime of tokens is out of bounds.
     #[error("{0}")]
     Lifetime(&'static str),
+    /// A limit that would let nothing through.
+    #[error("{0}")]
+    Limits(&'static str),
     /// A path that no request could arrive with.
     #[error("`{0}` is not a path; it must begin with a slash, and be escaped as in a request line")]
     Path(String),

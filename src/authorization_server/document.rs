@@ -61,7 +61,7 @@ impl Document {
             return preflight();
         }
         if !matches!(head.method, Method::GET | Method::HEAD) {
-            return method_not_allowed();
+            return method_not_allowed(if self.cross_origin { "GET, HEAD, OPTIONS" } else { "GET, HEAD" });
         }
         let unchanged = self.is_known_to(&head.headers);
         let body = if unchanged { Bytes::new() } else { self.body.clone() };
@@ -102,9 +102,9 @@ fn preflight() -> Response<Full<Bytes>> {
     response
 }
 
-fn method_not_allowed() -> Response<Full<Bytes>> {
+fn method_not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }

@@ -197,7 +197,7 @@ impl TokenError {
         matches!(self.status(), StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS)
     }
 
-    /// The client that asked, as far as the request named one. With a status of 401, 429 or 503 it is not proven.
+    /// The client that asked, once the request was read so far. With a status of 401, 429 or 503 it is not proven.
     #[must_use]
     pub fn client_id(&self) -> Option<&ClientId> {
         self.0.client_id.as_ref()

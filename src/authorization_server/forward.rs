@@ -105,6 +105,8 @@ where
             None => State::Inner { future: self.inner.call(request.map(Either::Left)) },
             Some(Endpoint::Token) => {
                 // A clone, made ready once the body is here: a slow caller must not hold a place of the inner service.
+                // What `poll_ready` took is given back with the service that took it.
+                self.inner = self.inner.clone();
                 let waiting = (self.server.clone(), self.inner.clone());
                 let (head, body) = request.into_parts();
                 let body = ReadBody::new(&head, body, self.server.inner.body_limits);

@@ -99,10 +99,11 @@ impl KeyRing {
     }
 
     /// Trusts one more key, which does not sign. It is published in the key set, so that resource servers know
-    /// it too. A key that is in the ring already stays as it is.
+    /// it too (a secret for HS256 is not). A key that is in the ring already stays as it is; an RSA key under another
+    /// algorithm counts as another, so that tokens stay good when the algorithm changes.
     #[must_use]
     pub fn also_trust(mut self, key: VerifyingKey) -> Self {
-        if self.find(key.key_id()).is_none() {
+        if !self.named(key.key_id()).any(|own| own.algorithm() == key.algorithm()) {
             self.trusted = self.trusted.iter().cloned().chain([key]).collect();
         }
         self
@@ -122,8 +123,9 @@ impl KeyRing {
         Arc::ptr_eq(&self.trusted, &other.trusted)
     }
 
-    pub(crate) fn find(&self, key_id: &str) -> Option<&VerifyingKey> {
-        self.trusted.iter().find(|key| key.key_id() == key_id)
+    /// The keys of this name: more than one only where an RSA key is trusted under several algorithms.
+    pub(crate) fn named(&self, key_id: &str) -> impl Iterator<Item = &VerifyingKey> {
+        self.trusted.iter().filter(move |key| key.key_id() == key_id)
     }
 
     /// The JSON Web Key Set (RFC 7517 §5): public keys only, so a secret for HS256 is left out.
@@ -167,6 +169,17 @@ mod tests {
         let ring = ring.also_trust(next.clone()).also_trust(next.clone());
         assert_eq!(ring.key_ids().collect::<Vec<_>>(), [first.as_str(), next.key_id()]);
         assert_eq!(ring.to_jwk_set().keys.len(), 2);
+    }
+
+    #[cfg(feature = "aws_lc_rs")]
+    #[test]
+    fn an_rsa_key_is_trusted_under_each_of_its_algorithms() {
+        let rsa = || SigningKey::from_pem(include_str!("../../tests/keys/rsa2048.pem")).unwrap();
+        let old = rsa().verifying_key();
+        let ring =
+            KeyRing::new(rsa().with_algorithm(Algorithm::PS256).unwrap()).also_trust(old.clone()).also_trust(old);
+        let algorithms: Vec<_> = ring.named(ring.signing_key().key_id()).map(super::VerifyingKey::algorithm).collect();
+        assert_eq!(algorithms, [Algorithm::PS256, Algorithm::RS256]);
     }
 
     #[test]

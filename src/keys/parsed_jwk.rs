@@ -55,6 +55,10 @@ struct Members<'a> {
 
 impl<'a> ParsedJwk<'a> {
     pub(super) fn new(json: &'a [u8], purpose: Purpose) -> Result<Self, KeyError> {
+        // serde would take an array for the struct as well.
+        if !json.trim_ascii_start().starts_with(b"{") {
+            return Err(KeyError::new("this is no JWK (RFC 7517): it begins with no brace, as a JSON object does"));
+        }
         // serde_json's own words can quote the key.
         let members: Members<'_> = serde_json::from_slice(json).map_err(|error| {
             let (line, column) = (error.line(), error.column());
@@ -177,9 +181,13 @@ impl Members<'_> {
 
 fn octets(name: &str, text: Option<&str>) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     let text = text.ok_or_else(|| KeyError::new(format!("the JWK has no `{name}`, which its `kty` needs")))?;
-    Base64UrlUnpadded::decode_vec(text)
-        .map(Zeroizing::new)
-        .map_err(|_| KeyError::new(format!("the JWK's `{name}` is not base64url without padding")))
+    // Decoded in a place of ours, so that it is wiped when only a part could be.
+    let mut octets = Zeroizing::new(vec![0; text.len()]);
+    let length = Base64UrlUnpadded::decode(text, &mut octets)
+        .map(<[u8]>::len)
+        .map_err(|_| KeyError::new(format!("the JWK's `{name}` is not base64url without padding")))?;
+    octets.truncate(length);
+    Ok(octets)
 }
 
 /// A `Base64urlUInt` (RFC 7518 §2), without the leading zero that some libraries put in front (§6.3.1.1).

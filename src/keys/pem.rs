@@ -40,11 +40,6 @@ pub(super) fn public_section(text: &[u8]) -> Result<Section<'_>, KeyError> {
     }
 }
 
-/// Whether the bytes are meant to be PEM.
-pub(super) fn is_pem(bytes: &[u8]) -> bool {
-    lines(bytes).any(|line| boundary(line, BEGIN).is_some())
-}
-
 const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
 
@@ -94,8 +89,11 @@ impl<'a> Section<'a> {
     pub(super) fn der(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let mut text = Zeroizing::new(Vec::with_capacity(self.lines.iter().map(|line| line.len()).sum()));
         self.lines.iter().for_each(|line| text.extend_from_slice(line));
-        let der = std::str::from_utf8(&text).ok().and_then(|text| Base64::decode_vec(text).ok());
-        der.map(Zeroizing::new).ok_or_else(|| KeyError::new("a PEM section is not base64: was it cut or edited?"))
+        // Decoded in a place of ours, so that it is wiped when only a part could be.
+        let mut der = Zeroizing::new(vec![0; text.len()]);
+        let length = Base64::decode(&**text, &mut der).map(<[u8]>::len);
+        der.truncate(length.map_err(|_| KeyError::new("a PEM section is not base64: was it cut or edited?"))?);
+        Ok(der)
     }
 }
 

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::KeyError;
 use super::backend::HmacKey;
+use super::form::Form;
 
 /// The shortest secret, in bytes: as long as the hash (RFC 7518 §3.2).
 const SHORTEST: usize = 32;
@@ -24,9 +25,10 @@ impl SharedSecret {
             ));
         }
         // A public key taken for a secret is the classic forgery; a private one would be lent to every verifier.
-        if super::pem::is_pem(secret) {
+        if is_key(secret) {
             return Err(KeyError::new(
-                "a key in PEM is no secret for HS256: load it with `SigningKey::from_pem` or `VerifyingKey::from_pem`",
+                "a key in PEM, DER or JWK is no secret for HS256: load it with `SigningKey::from_pem`, \
+                 `VerifyingKey::from_pem` or their siblings",
             ));
         }
         HmacKey::new(secret)
@@ -49,6 +51,15 @@ impl SharedSecret {
         self.0.verifies(message, signature)
     }
 }
+
+/// Whether it is a key of another kind, however its line breaks were lost on the way.
+fn is_key(secret: &[u8]) -> bool {
+    secret.windows(PEM_BEGIN.len()).any(|window| window == PEM_BEGIN)
+        || Form::of_der(secret) != Form::Other
+        || secret.trim_ascii_start().starts_with(b"{")
+}
+
+const PEM_BEGIN: &[u8] = b"-----BEGIN ";
 
 #[cfg(test)]
 mod tests {

@@ -114,3 +114,16 @@ impl Challenges {
 fn challenge(text: &str) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("Bearer"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::BearerError;
+    use crate::resource_server::InvalidToken;
+
+    #[test]
+    fn each_error_has_the_code_of_its_challenge_and_none_without_credentials() {
+        assert_eq!(BearerError::NoCredentials.code(), None);
+        assert_eq!(BearerError::InvalidRequest.code(), Some("invalid_request"));
+        assert_eq!(BearerError::InvalidToken(InvalidToken::Expired).code(), Some("invalid_token"));
+    }
+}

@@ -96,8 +96,9 @@ impl BearerAuthLayer {
     }
 
     /// Takes the `Authorization` header away before the request goes on, so that the wrapped service cannot pass
-    /// the token on to somebody else. Off by default; the value is marked as sensitive in any case. A token in the
-    /// query stays there.
+    /// the token on to somebody else. Off by default; a token that was let through is marked as sensitive in any case.
+    /// A token in the query stays there, as do credentials of another scheme that an [optional](Self::optional) layer
+    /// lets through.
     #[must_use]
     pub fn remove_authorization(mut self) -> Self {
         self.remove_authorization = true;

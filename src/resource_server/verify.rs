@@ -17,6 +17,9 @@ use crate::clock::{Clock, UnixTime};
 use crate::issuer::Issuer;
 use crate::keys::{KeyRing, VerifyingKey};
 
+/// A clock that differs by more is wrong, and a larger leeway would be a longer life for every token.
+const MOST_LEEWAY: Duration = Duration::from_secs(300);
+
 /// The longest token that is looked at, in bytes.
 pub(crate) const LONGEST_TOKEN: usize = 16 * 1024;
 
@@ -51,11 +54,11 @@ impl Verifier {
         Self(Arc::new(Settings { issuer, audience, keys, clock, leeway: Duration::from_secs(5) }))
     }
 
-    /// How far the issuer's clock may differ from ours, in whole seconds: 5 by default. It applies to `exp`,
-    /// `nbf` and `iat`.
+    /// How far the issuer's clock may differ from ours, in whole seconds: 5 by default, 5 minutes at most, and more is
+    /// taken for that. It applies to `exp`, `nbf` and `iat`.
     #[must_use]
     pub fn leeway(mut self, leeway: Duration) -> Self {
-        Arc::make_mut(&mut self.0).leeway = leeway;
+        Arc::make_mut(&mut self.0).leeway = leeway.min(MOST_LEEWAY);
         self
     }
 
@@ -112,9 +115,10 @@ impl Verifier {
         if [header.jku, header.jwk, header.x5u].contains(&Presence::Present) {
             return Err(InvalidToken::ForeignKey);
         }
-        let key = self.0.keys.find(&header.kid).ok_or(InvalidToken::UnknownKey)?;
+        let mut keys = self.0.keys.named(&header.kid).peekable();
+        keys.peek().ok_or(InvalidToken::UnknownKey)?;
         // RFC 8725 §3.1: the algorithm is the key's, and not the token's to choose.
-        if key.algorithm().is_named(&header.alg) { Ok(key) } else { Err(InvalidToken::Algorithm) }
+        keys.find(|key| key.algorithm().is_named(&header.alg)).ok_or(InvalidToken::Algorithm)
     }
 
     fn check(&self, claims: &Claims) -> Result<(), InvalidToken> {

@@ -50,7 +50,9 @@ use crate::client_id::ClientId;
 ///   from knowing is an `Err`, which the caller sees as a 503.
 /// - An answer may be stale for as long as a disabled client or an old secret may go on working, and no longer.
 /// - The id comes from an unauthenticated caller: look it up by equality, and let no unknown id leave a trace
-///   that is kept.
+///   that is kept. A client with another id than the one that was asked for counts as not found.
+/// - The future is dropped when it takes longer than the server's
+///   [store timeout](crate::AuthorizationServerBuilder::store_timeout).
 pub trait ClientStore: fmt::Debug + Send + Sync + 'static {
     /// The client of this id, disabled or not.
     fn find(&self, id: &ClientId) -> impl Future<Output = Result<Option<Arc<RegisteredClient>>, StoreError>> + Send;

@@ -27,7 +27,13 @@ impl SlowChecks {
         Self { places: semaphore(at_once.saturating_add(queued)), running: semaphore(at_once) }
     }
 
-    pub(super) async fn matches(&self, stored: &[StoredSecret], presented: &str) -> Result<bool, TokenError> {
+    /// `checked` is told the outcome wherever the check ends, also when nobody waits for it any more.
+    pub(super) async fn matches(
+        &self,
+        stored: &[StoredSecret],
+        presented: &str,
+        checked: impl FnOnce(bool) + Send + 'static,
+    ) -> Result<bool, TokenError> {
         let busy = |_| TokenError::new(super::Fault::UNAVAILABLE).detailed("too many chosen secrets are being checked");
         let place = self.places.clone().try_acquire_owned().map_err(busy)?;
         let turn = self.running.clone().acquire_owned().await.map_err(TokenError::unavailable)?;
@@ -37,7 +43,9 @@ impl SlowChecks {
         let check = move || {
             let _permits = (place, turn);
             let presented = Presented::new(&presented);
-            slow.iter().fold(false, |found, secret| secret.matches(&presented) | found)
+            let proven = slow.iter().fold(false, |found, secret| secret.matches(&presented) | found);
+            checked(proven);
+            proven
         };
         tokio::task::spawn_blocking(check).await.map_err(TokenError::unavailable)
     }
@@ -55,7 +63,7 @@ impl SlowChecks {
     }
 
     #[allow(clippy::unused_async, clippy::unnecessary_wraps, clippy::unused_self)] // the face of the other
-    pub(super) async fn matches(&self, _: &[StoredSecret], _: &str) -> Result<bool, TokenError> {
+    pub(super) async fn matches(&self, _: &[StoredSecret], _: &str, _: impl FnOnce(bool)) -> Result<bool, TokenError> {
         Ok(false)
     }
 }

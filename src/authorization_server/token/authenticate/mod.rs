@@ -91,7 +91,11 @@ impl Authenticator {
         peer: Option<IpAddr>,
     ) -> Result<AuthenticatedClient, TokenError> {
         let id = &credentials.client_id;
-        let found = deadline::within(self.timeout, self.clients.find(id)).await.map_err(TokenError::unavailable)??;
+        let found = deadline::within(self.timeout, self.clients.find(id)).await;
+        let found = found.map_err(TokenError::unavailable).and_then(|found| found.map_err(Into::into));
+        let found = found.map_err(|error| error.of(id))?;
+        // A store that takes another spelling for the same client would multiply the limits on guessing.
+        let found = found.filter(|client| client.id() == id);
         let proven = self.is_proven(found.as_deref(), credentials, peer).await.map_err(|error| error.of(id))?;
         let why = match found {
             None => "it is not registered".to_owned(),
@@ -116,16 +120,17 @@ impl Authenticator {
     ) -> Result<bool, TokenError> {
         let Credentials { client_id, secret, method } = credentials;
         let secrets = client.map_or(&[][..], RegisteredClient::secrets);
+        let acceptable = client.is_some_and(|client| client.is_enabled() && client.authentication() == *method);
         let proven = check::matches_digest(secrets, secret);
         if !proven && secrets.iter().any(StoredSecret::is_slow) {
             let attempt = self.throttle.attempt(client_id, peer)?;
-            let proven = self.slow_checks.matches(secrets, secret).await?;
-            if !proven {
-                attempt.failed();
-            }
-            return Ok(proven);
+            let count = move |proven: bool| {
+                if !proven || !acceptable {
+                    attempt.failed();
+                }
+            };
+            return self.slow_checks.matches(secrets, secret, count).await;
         }
-        let acceptable = client.is_some_and(|client| client.is_enabled() && client.authentication() == *method);
         if !proven || !acceptable {
             self.throttle.failed(client_id, peer)?;
         }

@@ -50,6 +50,13 @@ type Pair = (ClientId, Option<IpAddr>);
 #[derive(Debug)]
 pub(in crate::authorization_server) struct Throttle {
     limits: AttemptLimits,
+    /// How many checks of one client's chosen secret may be under way, so that one client leaves places to others.
+    share: u32,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug)]
+struct Counts {
     clock: Arc<dyn Clock>,
     window: Mutex<Window>,
 }
@@ -65,87 +72,107 @@ struct Window {
     /// has registered clients only.
     chosen: HashMap<Pair, u32>,
     chosen_by_client: HashMap<ClientId, u32>,
-    in_flight: HashMap<ClientId, u32>,
+    /// Checks under way; their number is bounded elsewhere.
+    in_flight: HashMap<Pair, u32>,
+    in_flight_by_client: HashMap<ClientId, u32>,
 }
 
-/// Leave to check a secret that a person chose. Dropped, it counts for nothing.
+/// Leave to check a secret that a person chose. It goes with the check, so that hanging up does not undo it; dropped
+/// without a check, it counts for nothing.
 #[must_use]
-pub(super) struct Attempt<'a> {
-    throttle: &'a Throttle,
+pub(super) struct Attempt {
+    counts: Arc<Counts>,
     pair: Pair,
 }
 
 impl Throttle {
-    pub(in crate::authorization_server) fn new(limits: AttemptLimits, clock: Arc<dyn Clock>) -> Self {
-        Self { limits, clock, window: Mutex::default() }
+    pub(in crate::authorization_server) fn new(limits: AttemptLimits, share: u32, clock: Arc<dyn Clock>) -> Self {
+        Self { limits, share, counts: Arc::new(Counts { clock, window: Mutex::default() }) }
     }
 
     /// Counts a wrong generated secret; an error beyond the limit.
     pub(super) fn failed(&self, id: &ClientId, peer: Option<IpAddr>) -> Result<(), TokenError> {
         let pair = (id.clone(), peer.map(network));
-        let mut window = self.window();
+        let mut window = self.counts.window();
         let Window { generated, generated_beyond, .. } = &mut *window;
         let count = count_up(generated, pair).unwrap_or_else(|| {
             *generated_beyond = generated_beyond.saturating_add(1);
             *generated_beyond
         });
+        drop(window);
         if count > self.limits.generated_by_address { Err(self.too_many()) } else { Ok(()) }
     }
 
     /// Asks leave to check a secret that a person chose. `id` is a registered client's.
-    pub(super) fn attempt(&self, id: &ClientId, peer: Option<IpAddr>) -> Result<Attempt<'_>, TokenError> {
+    pub(super) fn attempt(&self, id: &ClientId, peer: Option<IpAddr>) -> Result<Attempt, TokenError> {
+        let AttemptLimits { chosen_by_address, chosen_by_client, .. } = self.limits;
+        let by_address_limit = if peer.is_some() { chosen_by_address } else { u32::MAX };
         let pair = (id.clone(), peer.map(network));
-        let mut window = self.window();
-        let by_client = window.chosen_by_client.get(id).copied().unwrap_or_default();
-        let by_address = window.chosen.get(&pair).copied().unwrap_or_default();
-        if by_client >= self.limits.chosen_by_client || (peer.is_some() && by_address >= self.limits.chosen_by_address)
-        {
+        let mut window = self.counts.window();
+        let Window { chosen, chosen_by_client: by_client, in_flight, in_flight_by_client, .. } = &mut *window;
+        let (by_address, by_client) = (count(chosen, &pair), count(by_client, id));
+        if by_client >= chosen_by_client || by_address >= by_address_limit {
+            drop(window);
             return Err(self.too_many());
         }
-        // Attempts under way could all fail: they may be no more than what is left of the limit.
-        let in_flight = window.in_flight.entry(id.clone()).or_default();
-        if by_client.saturating_add(*in_flight) >= self.limits.chosen_by_client {
+        // Attempts under way could all fail: they may be no more than what is left of a limit.
+        let (with_pair, with_client) = (count(in_flight, &pair), count(in_flight_by_client, id));
+        let left = (by_address_limit - by_address > with_pair) && (chosen_by_client - by_client > with_client);
+        if !left || with_client >= self.share {
             return Err(TokenError::new(Fault::UNAVAILABLE).detailed("its secret is being checked too often at once"));
         }
-        *in_flight += 1;
-        Ok(Attempt { throttle: self, pair })
-    }
-
-    /// The counts of this minute.
-    fn window(&self) -> MutexGuard<'_, Window> {
-        let minute = UnixTime::now(&*self.clock).as_secs() / WINDOW_SECONDS;
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        if window.minute != minute {
-            *window = Window { minute, in_flight: std::mem::take(&mut window.in_flight), ..Window::default() };
-        }
-        window
+        *in_flight.entry(pair.clone()).or_default() += 1;
+        *in_flight_by_client.entry(id.clone()).or_default() += 1;
+        Ok(Attempt { counts: self.counts.clone(), pair })
     }
 
     fn too_many(&self) -> TokenError {
-        let rest = WINDOW_SECONDS - UnixTime::now(&*self.clock).as_secs() % WINDOW_SECONDS;
+        let rest = WINDOW_SECONDS - UnixTime::now(&*self.counts.clock).as_secs() % WINDOW_SECONDS;
         TokenError::new(Fault::TOO_MANY_FAILURES).retry_after(rest)
     }
 }
 
-impl Attempt<'_> {
+impl Counts {
+    /// The counts of this minute.
+    fn window(&self) -> MutexGuard<'_, Window> {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        let minute = UnixTime::now(&*self.clock).as_secs() / WINDOW_SECONDS;
+        if window.minute != minute {
+            let (in_flight, in_flight_by_client) =
+                (std::mem::take(&mut window.in_flight), std::mem::take(&mut window.in_flight_by_client));
+            *window = Window { minute, in_flight, in_flight_by_client, ..Window::default() };
+        }
+        window
+    }
+}
+
+impl Attempt {
     /// The secret was wrong.
     pub(super) fn failed(self) {
-        let mut window = self.throttle.window();
+        let mut window = self.counts.window();
         let by_client = window.chosen_by_client.entry(self.pair.0.clone()).or_default();
         *by_client = by_client.saturating_add(1);
         count_up(&mut window.chosen, self.pair.clone());
     }
 }
 
-impl Drop for Attempt<'_> {
+impl Drop for Attempt {
     fn drop(&mut self) {
-        let mut window = self.throttle.window();
-        if let Some(count) = window.in_flight.get_mut(&self.pair.0) {
-            *count -= 1;
-            if *count == 0 {
-                window.in_flight.remove(&self.pair.0);
-            }
-        }
+        let mut window = self.counts.window();
+        count_down(&mut window.in_flight, &self.pair);
+        count_down(&mut window.in_flight_by_client, &self.pair.0);
+    }
+}
+
+fn count<K: Eq + Hash>(counts: &HashMap<K, u32>, key: &K) -> u32 {
+    counts.get(key).copied().unwrap_or_default()
+}
+
+/// Forgets what is down to nothing.
+fn count_down<K: Eq + Hash>(counts: &mut HashMap<K, u32>, key: &K) {
+    match counts.get_mut(key) {
+        Some(count) if *count > 1 => *count -= 1,
+        _ => drop(counts.remove(key)),
     }
 }
 
@@ -184,7 +211,7 @@ mod tests {
 
     fn throttle() -> (Throttle, ManualClock) {
         let clock = ManualClock::at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_200));
-        (Throttle::new(AttemptLimits::default(), Arc::new(clock.clone())), clock)
+        (Throttle::new(AttemptLimits::default(), 50, Arc::new(clock.clone())), clock)
     }
 
     #[allow(clippy::unnecessary_wraps)] // as the calls want it
@@ -232,18 +259,23 @@ mod tests {
             drop(throttle.attempt(&ID, peer(1)).unwrap());
         }
         assert_eq!(wrong_ones_allowed(&throttle, peer(1)), 10);
-        assert!(throttle.window().in_flight.is_empty());
+        assert!(throttle.counts.window().in_flight.is_empty());
+        assert!(throttle.counts.window().in_flight_by_client.is_empty());
     }
 
     #[test]
-    fn attempts_under_way_are_no_more_than_what_is_left_and_no_failures() {
+    fn attempts_under_way_are_no_more_than_what_is_left_of_each_limit_and_no_failures() {
         let (throttle, clock) = throttle();
-        let under_way: Vec<_> = (0..100).map(|_| throttle.attempt(&ID, peer(1)).unwrap()).collect();
+        let from = |last| -> Vec<_> { (0..1_000).map_while(|_| throttle.attempt(&ID, peer(last)).ok()).collect() };
+        let (one, other) = (from(1), from(2));
+        assert_eq!((one.len(), other.len()), (10, 10), "an address has ten");
+        let rest: Vec<_> = (3..30).flat_map(from).collect();
+        assert_eq!(rest.len(), 30, "a client has its share");
         assert_eq!(throttle.attempt(&ID, peer(1)).err().unwrap().status(), 503);
         clock.advance(Duration::from_secs(60));
         assert!(throttle.attempt(&ID, peer(1)).is_err(), "they are under way in the next minute too");
-        drop(under_way);
-        assert!(throttle.attempt(&ID, peer(1)).is_ok());
+        drop((one, other, rest));
+        assert_eq!(wrong_ones_allowed(&throttle, peer(1)), 10);
     }
 
     #[test]
@@ -252,7 +284,7 @@ mod tests {
         for address in 0..20_000_u32 {
             let _ = throttle.failed(&ID, Some(address.to_be_bytes().into()));
         }
-        assert_eq!(throttle.window().generated.len(), TRACKED);
+        assert_eq!(throttle.counts.window().generated.len(), TRACKED);
         assert!(throttle.failed(&ID, peer(1)).is_err(), "what is not told apart is limited together");
         assert_eq!(wrong_ones_allowed(&throttle, peer(1)), 10);
     }

@@ -20,7 +20,7 @@ use crate::token_lifetime::TokenLifetime;
 /// Whatever it does, a grant stays within the [known scopes](crate::AuthorizationServerBuilder::known_scopes) (when
 /// none are set: within the client's own), and within those of its resources; and it never replaces a standard
 /// claim or response member. It runs once the client is authenticated, on every request for a token, so it should
-/// be quick; after the [store timeout](crate::AuthorizationServerBuilder::store_timeout) the caller gets a 503.
+/// be quick; after the [store timeout](crate::AuthorizationServerBuilder::store_timeout) it is dropped, and the caller gets a 503.
 ///
 /// A closure is one; a policy that has to wait for something implements the trait.
 ///
