@@ -157,3 +157,56 @@ async fn its_token_opens_the_route_only_with_the_scope_and_until_it_expires() {
     })
     .await;
 }
+
+/// The example `standalone` with its own file, as a process; gone with the test.
+mod against_standalone {
+    use std::process::Stdio;
+
+    use common::stack::{Framework, Protocol};
+    use tokio::io::{AsyncBufReadExt as _, BufReader};
+    use tokio::process::{Child, Command};
+
+    use super::*;
+
+    async fn standalone() -> (Child, std::net::SocketAddr) {
+        let mut path = std::env::current_exe().unwrap();
+        path.pop(); // the test
+        path.pop(); // deps
+        let mut child = Command::new(path.join("examples/standalone"))
+            .args(["--config", concat!(env!("CARGO_MANIFEST_DIR"), "/examples/standalone.toml")])
+            .envs([("TCC_LISTEN", "127.0.0.1:0"), ("TCC_ISSUER", ""), ("RUST_LOG", "off")])
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the example, which `cargo test` builds beside this test");
+        let line = BufReader::new(child.stdout.take().unwrap()).lines().next_line().await.unwrap().unwrap();
+        (child, line.strip_prefix("listening on http://").unwrap().parse().unwrap())
+    }
+
+    #[tokio::test]
+    async fn it_gets_a_token_of_each_client_and_uses_it() {
+        let (_service, address) = standalone().await;
+        let odd = ("svc-odd: % + & = / @ ? ~ \"", "odd secret: % + & = / @ ? ~ \"", AuthType::BasicAuth);
+        let basic = ("svc-basic", "basic-secret-for-demonstrations", AuthType::BasicAuth);
+        let post = ("svc-post", "post-secret-for-demonstrations", AuthType::RequestBody);
+        for protocol in [Protocol::Http1, Protocol::H2c] {
+            println!("on {:?}", (Framework::Axum, protocol));
+            let site = Site::at(address, protocol);
+            for (id, secret, method) in [basic.clone(), post.clone(), odd.clone()] {
+                let caller = Caller { id, secret, method, scope: "read", resources: &[] };
+                let token = caller.asks(&site).await.unwrap();
+                let status = async |path: &str| {
+                    let bearer = format!("Bearer {}", token.access_token().secret());
+                    let request = http::Request::get(path).header("authorization", bearer);
+                    site.send(request.body(common::stack::Body::default()).unwrap()).await.status.as_u16()
+                };
+                assert_eq!(
+                    [status("/api/open").await, status("/api/read").await, status("/api/write").await],
+                    [200, 200, 403]
+                );
+                let greedy = Caller { scope: "admin", ..caller };
+                assert_eq!(greedy.is_refused(&site).await, BasicErrorResponseType::InvalidScope);
+            }
+        }
+    }
+}
