@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 
-use super::builder::ConfigError;
+use super::config_error::ConfigError;
 use crate::keys::backend::sha256;
 
 /// How documents are served.

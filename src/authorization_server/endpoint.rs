@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use http::uri::PathAndQuery;
 
-use super::builder::ConfigError;
+use super::config_error::ConfigError;
 use crate::issuer::Issuer;
 
 /// The endpoints of an authorization server.

@@ -29,6 +29,7 @@
 mod answer;
 mod body;
 mod builder;
+mod config_error;
 mod document;
 mod endpoint;
 mod error;
@@ -45,7 +46,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use self::body::BodyLimits;
-pub use self::builder::{AuthorizationServerBuilder, ConfigError};
+pub use self::builder::AuthorizationServerBuilder;
+pub use self::config_error::ConfigError;
 use self::document::Document;
 use self::endpoint::{Endpoint, Endpoints};
 pub use self::error::{TokenError, TokenErrorKind};

@@ -1,0 +1,44 @@
+//! [`ConfigError`]: why a server cannot be built.
+
+use crate::audience::{Audience, InvalidAudience};
+use crate::issuer::InvalidIssuer;
+use crate::store::ClientError;
+
+/// An authorization server cannot be built from these settings; the text says what to change.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The issuer is none.
+    #[error(transparent)]
+    Issuer(#[from] InvalidIssuer),
+    /// A resource, or the default audience, is none.
+    #[error("an audience of the server is {0}")]
+    Audience(#[from] InvalidAudience),
+    /// A resource was named twice.
+    #[error("the resource {0} is named twice; name it once, with all its scopes")]
+    ResourceTwice(Audience),
+    /// A default scope, or one tied to a resource, is none of the known scopes.
+    #[error("the scope `{0}` is none of the known scopes; add it with .known_scopes(…)")]
+    UnknownScope(String),
+    /// The public URL is none.
+    #[error("the public URL is {0}")]
+    PublicUrl(#[source] InvalidIssuer),
+    /// A client's registration is wrong.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The lifetime of tokens is out of bounds.
+    #[error("{0}")]
+    Lifetime(&'static str),
+    /// A limit that would let nothing through.
+    #[error("{0}")]
+    Limits(&'static str),
+    /// A path that no request could arrive with.
+    #[error("`{0}` is not a path; it must begin with a slash, and be escaped as in a request line")]
+    Path(String),
+    /// Two endpoints at one path.
+    #[error("two endpoints have the same path; give each a path of its own")]
+    PathTwice,
+    /// A document or header could not be made from the settings.
+    #[error("the settings make no valid document: {0}")]
+    Document(String),
+}
