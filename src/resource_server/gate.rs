@@ -71,3 +71,43 @@ impl BearerAuthLayer {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use http::header::AUTHORIZATION;
+    use http_body_util::{BodyExt as _, Full};
+    use tower::ServiceExt as _;
+
+    use crate::{AuthorizationServer, BearerAuthLayer, Client, ClientSecret, KeyRing, MemoryStore};
+
+    const API: &str = "https://api.example.com";
+
+    /// A server, and a token of it.
+    async fn server() -> (AuthorizationServer, String) {
+        let secret = ClientSecret::generate().unwrap();
+        let client =
+            Client::new("billing", &secret).audience(API).authentication(crate::ClientAuthMethod::ClientSecretPost);
+        let clients = MemoryStore::from([client]);
+        let server =
+            AuthorizationServer::new("https://auth.example.com", KeyRing::generate().unwrap(), clients).unwrap();
+        let form = format!("grant_type=client_credentials&client_id=billing&client_secret={}", secret.expose());
+        let request = Request::post("/token").header("content-type", "application/x-www-form-urlencoded");
+        let response =
+            server.token_service().oneshot(request.body(Full::<bytes::Bytes>::from(form)).unwrap()).await.unwrap();
+        let answer: serde_json::Value =
+            serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap();
+        (server, answer["access_token"].as_str().unwrap().to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_token_that_a_layer_outside_verified_is_not_verified_again() {
+        let (server, token) = server().await;
+        let layer = || BearerAuthLayer::new(server.verifier(API).unwrap());
+        let mut request = Request::get("/").header(AUTHORIZATION, format!("Bearer {token}")).body(()).unwrap();
+        let outer = layer().admit(&request).unwrap().unwrap();
+        assert!(!layer().admit(&request).unwrap().unwrap().is_same_as(&outer), "nobody handed it on yet");
+        layer().hand_on(Some(outer.clone()), &mut request);
+        assert!(layer().admit(&request).unwrap().unwrap().is_same_as(&outer));
+    }
+}

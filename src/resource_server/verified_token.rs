@@ -57,6 +57,12 @@ impl VerifiedToken {
         *self.token.text == *text
     }
 
+    /// Whether both are one proof, of one verification.
+    #[cfg(test)]
+    pub(super) fn is_same_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.token, &other.token)
+    }
+
     pub(super) fn parsed_claims(&self) -> &Claims {
         &self.token.claims
     }
