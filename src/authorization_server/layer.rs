@@ -36,6 +36,9 @@ use super::{AuthorizationServer, TokenEndpoint};
 /// Client secrets arrive here in the clear. Put TLS in front, and the token path out of reach of whatever logs
 /// bodies or `Authorization` headers (`tower_http::sensitive_headers` marks those).
 ///
+/// The token endpoint bounds the size of a body and the time that it takes by itself. A body deadline of another layer
+/// (`tower_http::timeout`) belongs inside of this one, or it may fire before ours, and answer in its own way.
+///
 /// # Example
 ///
 /// ```

@@ -16,6 +16,9 @@ use crate::scope::{Scope, Scopes};
 ///    `Authorization` value marked as sensitive.
 /// 4. Every other request is answered with the challenge of RFC 6750 §3.
 ///
+/// A token may have 16 KiB. hyper's own bound on all headers together may be met before: over HTTP/2 it is 16 KiB by
+/// default, and the answer a 431.
+///
 /// Layers of one verifier may be nested, a common one outside and one with more scopes inside: the token is
 /// verified once.
 ///
