@@ -599,6 +599,11 @@ mod client_authentication {
             billing().param("client_id", "billing").param("client_secret", &SECRET),
             billing().basic("billing", &SECRET),
             billing().header(AUTHORIZATION, "Bearer x"),
+            billing().param("client_assertion", "a.b.c"),
+            post(GRANT)
+                .param("client_id", "reports")
+                .param("client_secret", &SECRET)
+                .param("client_assertion", "a.b.c"),
             post(GRANT).header(AUTHORIZATION, "Bearer x").param("client_id", "reports").param("client_secret", &SECRET),
         ];
         are_refused(server(), 400, "invalid_request", &requests).await;
@@ -626,6 +631,10 @@ mod client_authentication {
             (post(GRANT), "has no client credentials"),
             (post(GRANT).param("client_id", "billing"), "has no client credentials"),
             (post(GRANT).param("client_secret", &SECRET), "no client_id"),
+            (
+                post(GRANT).param("client_id", "billing").param("client_assertion", "a.b.c"),
+                "assertions are not supported",
+            ),
             (post(GRANT).basic("nobody", &SECRET), "`nobody`: it is not registered"),
             (post(GRANT).basic("billing", &WRONG_SECRET), "`billing`: the secret is none of its own"),
             (post(GRANT).basic("billing", ""), "`billing`: the secret is none of its own"),
