@@ -14,18 +14,21 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use tower_client_credentials::{ClientId, ClientStore, RegisteredClient, StoreError};
+//! use tower_client_credentials::{Client, ClientId, ClientStore, RegisteredClient, StoreError, StoredSecret};
 //!
 //! #[derive(Debug)]
 //! struct Database;
 //!
 //! impl ClientStore for Database {
 //!     async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
-//!         let row: Option<()> = fetch(id).await.map_err(StoreError::new)?;
-//!         Ok(row.map(|()| unimplemented!("Client::new(…).register()")))
+//!         let Some(row) = fetch(id).await.map_err(StoreError::new)? else { return Ok(None) };
+//!         let secret: StoredSecret = row.secret.parse().map_err(StoreError::new)?;
+//!         let client = Client::new(id.as_str(), secret).audience(row.audience).register();
+//!         Ok(Some(Arc::new(client.map_err(StoreError::new)?)))
 //!     }
 //! }
-//! # async fn fetch(_: &ClientId) -> Result<Option<()>, std::io::Error> { Ok(None) }
+//! # struct Row { secret: String, audience: String }
+//! # async fn fetch(_: &ClientId) -> Result<Option<Row>, std::io::Error> { Ok(None) }
 //! ```
 
 mod client;
