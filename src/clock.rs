@@ -78,9 +78,14 @@ impl Clock for ManualClock {
 pub(crate) struct UnixTime(u64);
 
 impl UnixTime {
-    /// The second that `clock` shows; a clock before 1970 shows its first.
+    /// The second that `clock` shows.
     pub(crate) fn now(clock: &dyn Clock) -> Self {
-        Self(clock.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
+        Self::at(clock.now())
+    }
+
+    /// The second of that time; a time before 1970 is its first.
+    pub(crate) fn at(time: SystemTime) -> Self {
+        Self(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
     }
 
     /// `None` beyond what a [`SystemTime`] can hold, so that [`UnixTime::to_system`] is total.

@@ -38,5 +38,6 @@ pub use self::response_body::ResponseBody;
 pub use self::scope::{InvalidScope, Scope, Scopes};
 pub use self::secret::{ClientSecret, SecretError, StoredSecret};
 pub use self::store::{
-    Client, ClientAuthMethod, ClientError, ClientRules, ClientStore, MemoryStore, RegisteredClient, StoreError,
+    AdminError, Client, ClientAdmin, ClientAuthMethod, ClientError, ClientRules, ClientStore, MemoryStore,
+    RegisteredClient, RegisteredSecret, ReplayLog, Revocation, RevocationStore, StoreError,
 };

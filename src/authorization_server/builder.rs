@@ -321,6 +321,7 @@ impl AuthorizationServerBuilder {
                 authenticator: Authenticator {
                     clients: self.clients,
                     timeout: self.store_timeout,
+                    clock: self.clock.clone(),
                     slow_checks: SlowChecks::new(self.slow_checks.0, self.slow_checks.1),
                     throttle: Throttle::new(self.limits, fair_share, self.clock.clone()),
                 },

@@ -7,6 +7,7 @@ use crate::audience::Audience;
 use crate::client_id::ClientId;
 use crate::scope::{Scope, Scopes};
 use crate::secret::{SecretError, StoredSecret};
+use crate::store::RegisteredSecret;
 use crate::token_lifetime::TokenLifetime;
 
 /// How a client proves who it is at the token endpoint: the names of RFC 7591 §2.
@@ -23,6 +24,8 @@ pub enum ClientAuthMethod {
 }
 
 impl ClientAuthMethod {
+    pub(super) const ALL: [Self; 2] = [Self::ClientSecretBasic, Self::ClientSecretPost];
+
     /// The registered name.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -74,7 +77,11 @@ impl Client {
     where
         S: TryInto<StoredSecret, Error: Into<SecretError>>,
     {
-        let id = id.into();
+        Self::blank(id.into()).secret(secret)
+    }
+
+    /// Without a secret, which is how a record begins.
+    pub(super) fn blank(id: String) -> Self {
         let mut mistake = None;
         let checked = keep(id.parse::<ClientId>(), &mut mistake).unwrap_or(ClientId::from_static("?"));
         let client = RegisteredClient {
@@ -87,21 +94,56 @@ impl Client {
             default_audience: None,
             subject: None,
             token_lifetime: None,
+            introspects: Vec::new(),
             may_use_grant: true,
             enabled: true,
         };
-        Self { id, client, mistake }.secret(secret)
+        Self { id, client, mistake }
     }
 
-    /// One more secret that is accepted, so that a client can move to a new one while the old one still works.
+    /// A registration to change, and to register again.
+    #[must_use]
+    pub fn of(client: RegisteredClient) -> Self {
+        Self { id: client.id.to_string(), client, mistake: None }
+    }
+
+    /// One more secret that is accepted, so that a client can move to a new one while the old one still works. Its
+    /// label is its number; a [`RegisteredSecret`] has one of its own, and may expire.
     #[must_use]
     pub fn secret<S>(mut self, secret: S) -> Self
     where
         S: TryInto<StoredSecret, Error: Into<SecretError>>,
     {
-        if let Some(secret) = keep(secret.try_into().map_err(Into::into), &mut self.mistake) {
-            self.client.secrets.push(secret);
+        let label = (1..=u32::MAX).map(|number| number.to_string()).find(|label| self.client.secret(label).is_none());
+        let secret = RegisteredSecret::new(label.unwrap_or_default(), secret);
+        match keep(secret, &mut self.mistake) {
+            Some(secret) => self.registered_secret(secret),
+            None => self,
         }
+    }
+
+    /// The same with a label, and with times if it has any.
+    #[must_use]
+    pub fn registered_secret(mut self, secret: RegisteredSecret) -> Self {
+        if self.client.secret(secret.label()).is_some() {
+            let twice: Result<(), _> = Err(format!("two of its secrets are labelled `{}`", secret.label()));
+            keep(twice, &mut self.mistake);
+        }
+        self.client.secrets.push(secret);
+        self
+    }
+
+    /// Replaces the secret of the same label, or adds it.
+    #[must_use]
+    pub fn replace_secret(mut self, secret: RegisteredSecret) -> Self {
+        self.client.secrets.retain(|own| own.label() != secret.label());
+        self.registered_secret(secret)
+    }
+
+    /// Takes the secret of this label away.
+    #[must_use]
+    pub fn without_secret(mut self, label: &str) -> Self {
+        self.client.secrets.retain(|own| own.label() != label);
         self
     }
 
@@ -181,10 +223,30 @@ impl Client {
         self
     }
 
+    /// One more audience whose tokens the client may introspect (RFC 7662 §4): it serves that API, and was handed
+    /// them. None by default, and without any it may not ask at all.
+    #[must_use]
+    pub fn introspects(mut self, audience: impl AsRef<str>) -> Self {
+        let audience = audience.as_ref();
+        let parsed = audience.parse::<Audience>().map_err(|error| format!("`{audience}` is {error}"));
+        if let Some(audience) = keep(parsed, &mut self.mistake)
+            && !self.client.introspects.contains(&audience)
+        {
+            self.client.introspects.push(audience);
+        }
+        self
+    }
+
     /// Keeps the registration, and refuses the client as if it had none.
     #[must_use]
-    pub fn disabled(mut self) -> Self {
-        self.client.enabled = false;
+    pub fn disabled(self) -> Self {
+        self.enabled(false)
+    }
+
+    /// Whether the client is let in at all; it is by default.
+    #[must_use]
+    pub fn enabled(mut self, enabled: bool) -> Self {
+        self.client.enabled = enabled;
         self
     }
 
@@ -213,19 +275,33 @@ fn keep<T, E: fmt::Display>(result: Result<T, E>, mistake: &mut Option<String>) 
 }
 
 /// A registration that holds together; only [`Client::register`] makes one.
-#[derive(Clone, Debug)]
+///
+/// With serde it reads and writes one record, named as in RFC 7591 §2 where that has a name, for a column of JSON or a
+/// file; what is read is checked as by [`Client::register`].
+///
+/// ```
+/// use tower_client_credentials::{Client, ClientSecret, RegisteredClient};
+///
+/// let client = Client::new("billing", ClientSecret::generate()?).audience("https://api.example.com").register()?;
+/// let record = serde_json::to_string(&client)?;
+/// assert!(record.starts_with(r#"{"client_id":"billing","client_secrets":[{"label":"1","hash":"$sha256$"#));
+/// assert_eq!(serde_json::from_str::<RegisteredClient>(&record)?, client);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegisteredClient {
-    id: ClientId,
-    secrets: Vec<StoredSecret>,
-    method: ClientAuthMethod,
-    scopes: Scopes,
-    default_scopes: Option<Scopes>,
-    audiences: Vec<Audience>,
-    default_audience: Option<Audience>,
-    subject: Option<String>,
-    token_lifetime: Option<TokenLifetime>,
-    may_use_grant: bool,
-    enabled: bool,
+    pub(super) id: ClientId,
+    pub(super) secrets: Vec<RegisteredSecret>,
+    pub(super) method: ClientAuthMethod,
+    pub(super) scopes: Scopes,
+    pub(super) default_scopes: Option<Scopes>,
+    pub(super) audiences: Vec<Audience>,
+    pub(super) default_audience: Option<Audience>,
+    pub(super) subject: Option<String>,
+    pub(super) token_lifetime: Option<TokenLifetime>,
+    pub(super) introspects: Vec<Audience>,
+    pub(super) may_use_grant: bool,
+    pub(super) enabled: bool,
 }
 
 impl RegisteredClient {
@@ -235,10 +311,16 @@ impl RegisteredClient {
         &self.id
     }
 
-    /// The secrets that it may present.
+    /// Its secrets, the expired ones included.
     #[must_use]
-    pub fn secrets(&self) -> &[StoredSecret] {
+    pub fn secrets(&self) -> &[RegisteredSecret] {
         &self.secrets
+    }
+
+    /// The secret of this label.
+    #[must_use]
+    pub fn secret(&self, label: &str) -> Option<&RegisteredSecret> {
+        self.secrets.iter().find(|secret| secret.label() == label)
     }
 
     /// The one way in which it may authenticate.
@@ -285,6 +367,12 @@ impl RegisteredClient {
     #[must_use]
     pub fn token_lifetime(&self) -> Option<Duration> {
         self.token_lifetime.map(TokenLifetime::to_duration)
+    }
+
+    /// The audiences whose tokens it may introspect.
+    #[must_use]
+    pub fn introspects(&self) -> &[Audience] {
+        &self.introspects
     }
 
     pub(crate) fn lifetime(&self) -> Option<TokenLifetime> {

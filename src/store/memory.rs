@@ -1,16 +1,26 @@
-//! [`MemoryStore`]: the clients that the program itself names.
+//! [`MemoryStore`]: all state in the memory of one process.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
+use std::num::NonZeroUsize;
+use std::ops::Bound;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, SystemTime};
 
-use super::{Client, ClientError, ClientRules, ClientStore, RegisteredClient, StoreError};
+use super::{
+    AdminError, Change, Changes, Client, ClientAdmin, ClientError, ClientRules, ClientStore, Cursor, RegisteredClient,
+    Replay, ReplayId, ReplayLog, Revision, Revocation, RevocationStore, StoreError,
+};
 use crate::client_id::ClientId;
+use crate::clock::{Clock, SystemClock, UnixTime};
 
-/// A fixed set of clients in memory. A clone shares it.
+/// Clients, revocations and used credentials in memory, for one process, for as long as it runs. A clone shares it.
 ///
 /// Errors in the clients are kept, and come to light when an
 /// [`AuthorizationServer`](crate::AuthorizationServer) is built from the store.
+///
+/// Of what outsiders can make it keep, it keeps at most 1,000,000 revocations and 1,000,000 used credentials, none
+/// beyond its expiry; when it is full, it fails.
 ///
 /// ```
 /// use tower_client_credentials::{Client, ClientSecret, MemoryStore, Scope};
@@ -22,32 +32,193 @@ use crate::client_id::ClientId;
 /// ]);
 /// # Ok::<(), tower_client_credentials::SecretError>(())
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct MemoryStore {
-    clients: Arc<HashMap<ClientId, Arc<RegisteredClient>>>,
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
     error: Option<ClientError>,
+}
+
+#[derive(Default)]
+struct Shared {
+    clients: RwLock<Clients>,
+    feed: RwLock<Feed>,
+    replays: RwLock<Replays>,
+    changed: tokio::sync::Notify,
+}
+
+/// The most entries of either kind that an outsider can cause.
+const MOST_ENTRIES: usize = 1_000_000;
+
+#[derive(Default)]
+struct Clients {
+    found: HashMap<ClientId, (Arc<RegisteredClient>, u64)>,
+    /// The same ids, in order.
+    order: BTreeSet<OrderedId>,
+    revisions: u64,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct OrderedId(ClientId);
+
+impl Ord for OrderedId {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.as_str().cmp(other.0.as_str())
+    }
+}
+
+impl PartialOrd for OrderedId {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self { shared: Arc::default(), clock: Arc::new(SystemClock), error: None }
+    }
+}
+
+/// Changes by their number, which never comes twice, and when each may be forgotten.
+#[derive(Default)]
+struct Feed {
+    entries: BTreeMap<u64, (Change, UnixTime)>,
+    last: u64,
+}
+
+impl Feed {
+    /// That a client changed is worth knowing only for as long as a cache may hold it, and then some.
+    const CLIENT_CHANGE: Duration = Duration::from_secs(10 * 60);
+    /// How many changes are told at a time.
+    const PAGE: usize = 10_000;
+
+    fn revoke(&mut self, revocation: Revocation, now: UnixTime) -> Result<(), StoreError> {
+        if self.entries.len() >= MOST_ENTRIES && self.purge(now) == 0 {
+            return Err(StoreError::new("the store holds 1,000,000 revocations, and none has expired"));
+        }
+        let expires_at = UnixTime::from_secs(revocation.expires_at());
+        let expires_at = expires_at.ok_or_else(|| StoreError::new("the revocation expires after the end of time"))?;
+        self.push(Change::Revoked(revocation), expires_at);
+        Ok(())
+    }
+
+    fn push(&mut self, change: Change, forget_at: UnixTime) {
+        self.last += 1;
+        self.entries.insert(self.last, (change, forget_at));
+    }
+
+    fn since(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
+        let seen = match cursor.as_str() {
+            "" => 0,
+            place => place.parse::<u64>().map_err(StoreError::new)?,
+        };
+        let mut rest = self.entries.range((Bound::Excluded(seen), Bound::Unbounded));
+        let page: Vec<_> = rest.by_ref().take(Self::PAGE).collect();
+        let last = page.last().map_or(seen, |(number, _)| **number);
+        let changes = page.into_iter().map(|(_, (change, _))| change.clone()).collect();
+        Ok(Changes { changes, cursor: Cursor::new(last.to_string()), more: rest.next().is_some() })
+    }
+
+    fn purge(&mut self, now: UnixTime) -> u64 {
+        let before = self.entries.len();
+        self.entries.retain(|_, (_, forget_at)| *forget_at > now);
+        (before - self.entries.len()) as u64
+    }
+}
+
+/// Used credentials, and when each may be forgotten.
+#[derive(Default)]
+struct Replays {
+    seen: HashSet<ReplayId>,
+    by_expiry: BTreeSet<(UnixTime, ReplayId)>,
+}
+
+impl Replays {
+    fn check_and_insert(&mut self, id: ReplayId, expires_at: UnixTime, now: UnixTime) -> Result<Replay, StoreError> {
+        while let Some((_, expired)) = self.by_expiry.first().copied().filter(|(end, _)| *end <= now) {
+            self.by_expiry.pop_first();
+            self.seen.remove(&expired);
+        }
+        if self.seen.contains(&id) {
+            return Ok(Replay::Seen);
+        }
+        if self.seen.len() >= MOST_ENTRIES {
+            return Err(StoreError::new("the store holds 1,000,000 used credentials, and none has expired"));
+        }
+        self.seen.insert(id);
+        self.by_expiry.insert((expires_at, id));
+        Ok(Replay::Fresh)
+    }
+}
+
+impl Clients {
+    fn insert(&mut self, client: RegisteredClient) {
+        self.revisions += 1;
+        let id = client.id().clone();
+        self.order.insert(OrderedId(id.clone()));
+        self.found.insert(id, (Arc::new(client), self.revisions));
+    }
+
+    fn revision(&self, id: &ClientId) -> Option<Revision> {
+        self.found.get(id).map(|(_, revision)| Revision::new(*revision))
+    }
+}
+
+impl MemoryStore {
+    /// The clock by which the tokens of a disabled client are revoked; the system's by default.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+        lock.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+        lock.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Called while the clients are locked, so that nobody sees the change without the news of it.
+    fn tell(&self, client: &ClientId, revoke: bool) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let mut feed = Self::write(&self.shared.feed);
+        if revoke {
+            let revocation = Revocation::client(client.clone(), now, self.longest_token_lifetime());
+            feed.revoke(revocation, UnixTime::at(now))?;
+        }
+        feed.push(Change::Client(client.clone()), UnixTime::at(now).after(Feed::CLIENT_CHANGE));
+        // Where nobody follows the feed, nobody purges it.
+        if feed.last.is_multiple_of(1_000) {
+            feed.purge(UnixTime::at(now));
+        }
+        drop(feed);
+        self.shared.changed.notify_waiters();
+        Ok(())
+    }
 }
 
 impl FromIterator<Client> for MemoryStore {
     fn from_iter<I: IntoIterator<Item = Client>>(clients: I) -> Self {
-        let mut registered = HashMap::new();
+        let mut registered = Clients::default();
         let mut error = None;
         for client in clients {
-            match register(&mut registered, client) {
-                Err(first) if error.is_none() => error = Some(first),
-                _ => {}
+            if let Err(mistake) = register(&mut registered, client) {
+                error.get_or_insert(mistake);
             }
         }
-        Self { clients: Arc::new(registered), error }
+        let shared = Shared { clients: RwLock::new(registered), ..Shared::default() };
+        Self { shared: Arc::new(shared), error, ..Self::default() }
     }
 }
 
-fn register(clients: &mut HashMap<ClientId, Arc<RegisteredClient>>, client: Client) -> Result<(), ClientError> {
+fn register(clients: &mut Clients, client: Client) -> Result<(), ClientError> {
     let client = client.register()?;
-    if clients.contains_key(client.id()) {
+    if clients.found.contains_key(client.id()) {
         return Err(ClientError::new(client.id(), "its id is registered twice; give each client an id of its own"));
     }
-    clients.insert(client.id().clone(), Arc::new(client));
+    clients.insert(client);
     Ok(())
 }
 
@@ -59,19 +230,101 @@ impl<const N: usize> From<[Client; N]> for MemoryStore {
 
 impl ClientStore for MemoryStore {
     async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
-        Ok(self.clients.get(id).cloned())
+        Ok(Self::read(&self.shared.clients).found.get(id).map(|(client, _)| client.clone()))
     }
 
     fn validate(&self, rules: &ClientRules) -> Result<(), ClientError> {
         if let Some(error) = &self.error {
             return Err(error.clone());
         }
-        self.clients.values().try_for_each(|client| rules.check(client))
+        Self::read(&self.shared.clients).found.values().try_for_each(|(client, _)| rules.check(client))
+    }
+}
+
+impl ClientAdmin for MemoryStore {
+    async fn create(&self, client: RegisteredClient) -> Result<(), AdminError> {
+        let mut clients = Self::write(&self.shared.clients);
+        if clients.found.contains_key(client.id()) {
+            return Err(AdminError::Exists);
+        }
+        self.tell(client.id(), false)?;
+        clients.insert(client);
+        Ok(())
+    }
+
+    async fn load(&self, id: &ClientId) -> Result<Option<(Arc<RegisteredClient>, Revision)>, StoreError> {
+        let clients = Self::read(&self.shared.clients);
+        Ok(clients.found.get(id).map(|(client, revision)| (client.clone(), Revision::new(*revision))))
+    }
+
+    async fn replace(&self, client: RegisteredClient, revision: Revision) -> Result<(), AdminError> {
+        let mut clients = Self::write(&self.shared.clients);
+        if clients.revision(client.id()).ok_or(AdminError::NotFound)? != revision {
+            return Err(AdminError::Conflict);
+        }
+        self.tell(client.id(), !client.is_enabled())?;
+        clients.insert(client);
+        Ok(())
+    }
+
+    async fn delete(&self, id: &ClientId) -> Result<(), AdminError> {
+        let mut clients = Self::write(&self.shared.clients);
+        if !clients.found.contains_key(id) {
+            return Err(AdminError::NotFound);
+        }
+        self.tell(id, true)?;
+        clients.found.remove(id);
+        clients.order.remove(&OrderedId(id.clone()));
+        Ok(())
+    }
+
+    async fn list(
+        &self,
+        after: Option<&ClientId>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<Arc<RegisteredClient>>, StoreError> {
+        let clients = Self::read(&self.shared.clients);
+        let start = after.map_or(Bound::Unbounded, |id| Bound::Excluded(OrderedId(id.clone())));
+        let page = clients.order.range((start, Bound::Unbounded)).take(limit.get());
+        Ok(page.filter_map(|OrderedId(id)| clients.found.get(id)).map(|(client, _)| client.clone()).collect())
+    }
+}
+
+impl RevocationStore for MemoryStore {
+    async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
+        Self::write(&self.shared.feed).revoke(revocation, UnixTime::now(&*self.clock))?;
+        self.shared.changed.notify_waiters();
+        Ok(())
+    }
+
+    async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
+        Self::read(&self.shared.feed).since(cursor)
+    }
+
+    async fn changed(&self) {
+        self.shared.changed.notified().await;
+    }
+
+    async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
+        Ok(Self::write(&self.shared.feed).purge(UnixTime::at(now)))
+    }
+}
+
+impl ReplayLog for MemoryStore {
+    async fn check_and_insert(
+        &self,
+        id: &ReplayId,
+        expires_at: SystemTime,
+        now: SystemTime,
+    ) -> Result<Replay, StoreError> {
+        let (expires_at, now) = (UnixTime::at(expires_at), UnixTime::at(now));
+        Self::write(&self.shared.replays).check_and_insert(*id, expires_at, now)
     }
 }
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStore").field("clients", &self.clients.len()).finish_non_exhaustive()
+        let clients = Self::read(&self.shared.clients).found.len();
+        f.debug_struct("MemoryStore").field("clients", &clients).finish_non_exhaustive()
     }
 }

@@ -4,9 +4,16 @@
 //!    refusal, and never a pass.
 //! 2. Issuing a token writes nothing.
 //!
+//! | kind | trait | who calls it |
+//! |---|---|---|
+//! | clients | [`ClientStore`] | the token endpoint, for a client that it does not have in its cache |
+//! | their administration | [`ClientAdmin`] | whoever runs the service |
+//! | revocations | [`RevocationStore`] | the revocation endpoint, and one poll per replica |
+//! | used credentials | [`ReplayLog`] | the token endpoint, once per assertion |
+//!
 //! # Caveat
 //!
-//! [`MemoryStore`] is fixed when it is made: to change a client, build the server again.
+//! [`MemoryStore`] is for one process, and forgets all when it ends.
 //!
 //! # Example
 //!
@@ -31,8 +38,13 @@
 //! # async fn fetch(_: &ClientId) -> Result<Option<Row>, std::io::Error> { Ok(None) }
 //! ```
 
+mod admin;
 mod client;
 mod memory;
+mod record;
+mod registered_secret;
+mod replay;
+mod revocation;
 mod rules;
 
 use std::fmt;
@@ -40,8 +52,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+pub use self::admin::{AdminError, ClientAdmin, Revision};
 pub use self::client::{Client, ClientAuthMethod, ClientError, RegisteredClient};
 pub use self::memory::MemoryStore;
+pub use self::registered_secret::RegisteredSecret;
+pub use self::replay::{Replay, ReplayId, ReplayLog};
+pub use self::revocation::{Change, Changes, Cursor, Revocation, RevocationStore};
 pub use self::rules::ClientRules;
 use crate::client_id::ClientId;
 

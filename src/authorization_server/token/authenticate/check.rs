@@ -5,9 +5,9 @@ use crate::secret::{Presented, StoredSecret};
 
 /// Holds a presented secret against the digests among the stored ones. Every one is tried, whichever matches, so that
 /// time tells nothing about which it was; with none, the work is that of one.
-pub(super) fn matches_digest(stored: &[StoredSecret], presented: &str) -> bool {
+pub(super) fn matches_digest<'a>(stored: impl Iterator<Item = &'a StoredSecret>, presented: &str) -> bool {
     let presented = Presented::new(presented);
-    let digests = stored.iter().filter(|secret| !secret.is_slow());
+    let digests = stored.filter(|secret| !secret.is_slow());
     digests.fold(false, |found, secret| secret.matches(&presented) | found)
 }
 
@@ -30,20 +30,19 @@ impl SlowChecks {
     /// `checked` is told the outcome wherever the check ends, also when nobody waits for it any more.
     pub(super) async fn matches(
         &self,
-        stored: &[StoredSecret],
+        stored: Vec<StoredSecret>,
         presented: &str,
         checked: impl FnOnce(bool) + Send + 'static,
     ) -> Result<bool, TokenError> {
         let busy = |_| TokenError::new(super::Fault::UNAVAILABLE).detailed("too many chosen secrets are being checked");
         let place = self.places.clone().try_acquire_owned().map_err(busy)?;
         let turn = self.running.clone().acquire_owned().await.map_err(TokenError::unavailable)?;
-        let slow: Vec<StoredSecret> = stored.iter().filter(|secret| secret.is_slow()).cloned().collect();
         let presented = zeroize::Zeroizing::new(presented.to_owned());
         // The permits go with the work: a caller who hangs up does not make room for more of it.
         let check = move || {
             let _permits = (place, turn);
             let presented = Presented::new(&presented);
-            let proven = slow.iter().fold(false, |found, secret| secret.matches(&presented) | found);
+            let proven = stored.iter().fold(false, |found, secret| secret.matches(&presented) | found);
             checked(proven);
             proven
         };
@@ -63,7 +62,12 @@ impl SlowChecks {
     }
 
     #[allow(clippy::unused_async, clippy::unnecessary_wraps, clippy::unused_self)] // the face of the other
-    pub(super) async fn matches(&self, _: &[StoredSecret], _: &str, _: impl FnOnce(bool)) -> Result<bool, TokenError> {
+    pub(super) async fn matches(
+        &self,
+        _: Vec<StoredSecret>,
+        _: &str,
+        _: impl FnOnce(bool),
+    ) -> Result<bool, TokenError> {
         Ok(false)
     }
 }

@@ -23,9 +23,10 @@ pub(in crate::authorization_server) use self::throttle::Throttle;
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::authorization_server::form::Form;
 use crate::client_id::ClientId;
+use crate::clock::{Clock, UnixTime};
 use crate::deadline;
 use crate::secret::StoredSecret;
-use crate::store::{ClientAuthMethod, DynClientStore, RegisteredClient};
+use crate::store::{ClientAuthMethod, DynClientStore, RegisteredClient, RegisteredSecret};
 
 /// What a request shows to prove who is asking: well-formed, not yet checked.
 pub(super) struct Credentials {
@@ -79,6 +80,8 @@ pub(in crate::authorization_server) struct Authenticator {
     pub(in crate::authorization_server) clients: Arc<dyn DynClientStore>,
     /// How long the registry may take.
     pub(in crate::authorization_server) timeout: Duration,
+    /// By which a secret ends.
+    pub(in crate::authorization_server) clock: Arc<dyn Clock>,
     pub(in crate::authorization_server) slow_checks: SlowChecks,
     pub(in crate::authorization_server) throttle: Throttle,
 }
@@ -119,17 +122,20 @@ impl Authenticator {
         peer: Option<IpAddr>,
     ) -> Result<bool, TokenError> {
         let Credentials { client_id, secret, method } = credentials;
-        let secrets = client.map_or(&[][..], RegisteredClient::secrets);
+        let now = UnixTime::now(&*self.clock);
+        let secrets = client.map_or(&[][..], RegisteredClient::secrets).iter().filter(|secret| secret.is_live(now));
+        let secrets = secrets.map(RegisteredSecret::stored);
         let acceptable = client.is_some_and(|client| client.is_enabled() && client.authentication() == *method);
-        let proven = check::matches_digest(secrets, secret);
-        if !proven && secrets.iter().any(StoredSecret::is_slow) {
+        let proven = check::matches_digest(secrets.clone(), secret);
+        let slow: Vec<StoredSecret> = secrets.filter(|secret| !proven && secret.is_slow()).cloned().collect();
+        if !slow.is_empty() {
             let attempt = self.throttle.attempt(client_id, peer)?;
             let count = move |proven: bool| {
                 if !proven || !acceptable {
                     attempt.failed();
                 }
             };
-            return self.slow_checks.matches(secrets, secret, count).await;
+            return self.slow_checks.matches(slow, secret, count).await;
         }
         if !proven || !acceptable {
             self.throttle.failed(client_id, peer)?;
