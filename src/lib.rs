@@ -32,7 +32,8 @@ pub use self::issuer::{InvalidIssuer, Issuer};
 pub use self::keys::{Algorithm, KeyError, KeyRing, SigningKey, VerifyingKey};
 pub use self::random::{Random, RandomError, SystemRandom};
 pub use self::resource_server::{
-    BearerAuth, BearerAuthLayer, BearerError, ClaimsError, InvalidToken, VerifiedToken, Verifier,
+    BearerAuth, BearerAuthLayer, BearerError, ClaimsError, InvalidToken, Undecided, UndecidedKind, VerifiedToken,
+    Verifier, VerifyError,
 };
 pub use self::response_body::ResponseBody;
 pub use self::scope::{InvalidScope, Scope, Scopes};

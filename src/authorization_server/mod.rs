@@ -59,7 +59,7 @@ pub use self::token::{AttemptLimits, GrantHook, GrantRefusal, PendingGrant};
 use self::token::{Minter, TokenPipeline};
 use crate::audience::InvalidAudience;
 use crate::issuer::Issuer;
-use crate::keys::KeyRing;
+use crate::keys::{KeyRing, TrustedKeys};
 use crate::resource_server::Verifier;
 use crate::store::ClientStore;
 
@@ -110,7 +110,8 @@ impl AuthorizationServer {
     /// When the audience is not an absolute URI; no token could ever be for it.
     pub fn verifier(&self, audience: impl AsRef<str>) -> Result<Verifier, InvalidAudience> {
         let Minter { issuer, keys, clock, .. } = &self.inner.token.minter;
-        Ok(Verifier::new(issuer.clone(), audience.as_ref().parse()?, keys.clone(), clock.clone()))
+        let keys = TrustedKeys::Ring(keys.clone());
+        Ok(Verifier::new(issuer.clone(), audience.as_ref().parse()?, keys, clock.clone()))
     }
 
     /// The token endpoint by itself.

@@ -53,6 +53,7 @@ mod refusal;
 mod shared_secret;
 mod signing_key;
 mod spki;
+mod trusted;
 mod verifying_key;
 
 use std::fmt;
@@ -61,6 +62,7 @@ use std::sync::Arc;
 
 pub use self::algorithm::Algorithm;
 pub use self::signing_key::SigningKey;
+pub(crate) use self::trusted::{NoKey, TrustedKeys};
 pub use self::verifying_key::VerifyingKey;
 
 /// The keys of an [`AuthorizationServer`](crate::AuthorizationServer); a clone shares them.

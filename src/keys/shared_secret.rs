@@ -70,8 +70,8 @@ mod tests {
 
     use super::SharedSecret;
     use crate::clock::SystemClock;
-    use crate::keys::{Algorithm, KeyRing, SigningKey, pem};
-    use crate::resource_server::{InvalidToken, Verifier};
+    use crate::keys::{Algorithm, KeyRing, SigningKey, TrustedKeys, pem};
+    use crate::resource_server::{InvalidToken, Verifier, VerifyError};
 
     const SECRET: &[u8] = b"a secret of exactly 32 bytes, so";
 
@@ -141,9 +141,12 @@ mod tests {
 
     fn answer(ring: &KeyRing, token: &str) -> InvalidToken {
         let [issuer, audience] = ["https://auth.example.com", "https://api.example.com"];
-        let verifier =
-            Verifier::new(issuer.parse().unwrap(), audience.parse().unwrap(), ring.clone(), Arc::new(SystemClock));
-        verifier.verify(token).expect_err("the claims are empty")
+        let keys = TrustedKeys::Ring(ring.clone());
+        let verifier = Verifier::new(issuer.parse().unwrap(), audience.parse().unwrap(), keys, Arc::new(SystemClock));
+        match verifier.verify_now(token).expect_err("the claims are empty") {
+            VerifyError::Refused(invalid) => invalid,
+            VerifyError::Undecided(undecided) => panic!("{undecided}"),
+        }
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! [`BearerError`], why a request was not let through, and the challenge that answers it (RFC 6750 §3).
 
 use bytes::Bytes;
-use http::header::WWW_AUTHENTICATE;
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
-use super::verify::InvalidToken;
+use super::{InvalidToken, Undecided, VerifyError};
 use crate::audience::Audience;
 use crate::client_id::ClientId;
 use crate::scope::Scopes;
@@ -35,14 +35,28 @@ pub enum BearerError {
         /// The scopes of the token.
         granted: Scopes,
     },
+    /// Nobody knows whether the token is good, since a part that has to be asked did not answer: 503 with `Retry-After`,
+    /// and no challenge.
+    #[error("the token can be neither refused nor let through: {0}")]
+    Undecided(#[from] Undecided),
+}
+
+impl From<VerifyError> for BearerError {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Refused(invalid) => Self::InvalidToken(invalid),
+            VerifyError::Undecided(undecided) => Self::Undecided(undecided),
+        }
+    }
 }
 
 impl BearerError {
-    /// The `error` code of the challenge; a request without credentials gets none (§3.1).
+    /// The `error` code of the challenge; a request without credentials gets none (§3.1), nor does one that could not be
+    /// decided over.
     #[must_use]
     pub const fn code(&self) -> Option<&'static str> {
         match self {
-            Self::NoCredentials => None,
+            Self::NoCredentials | Self::Undecided(_) => None,
             Self::InvalidRequest => Some("invalid_request"),
             Self::InvalidToken(_) => Some("invalid_token"),
             Self::InsufficientScope { .. } => Some("insufficient_scope"),
@@ -65,6 +79,7 @@ impl BearerError {
             Self::NoCredentials | Self::InvalidToken(_) => StatusCode::UNAUTHORIZED,
             Self::InvalidRequest => StatusCode::BAD_REQUEST,
             Self::InsufficientScope { .. } => StatusCode::FORBIDDEN,
+            Self::Undecided(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -96,15 +111,16 @@ impl Challenges {
     }
 
     pub(super) fn answer(&self, error: BearerError) -> Response<Full<Bytes>> {
-        let challenge = match error {
-            BearerError::NoCredentials => &self.no_credentials,
-            BearerError::InvalidRequest => &self.invalid_request,
-            BearerError::InvalidToken(_) => &self.invalid_token,
-            BearerError::InsufficientScope { .. } => &self.insufficient_scope,
+        let (name, value) = match &error {
+            BearerError::NoCredentials => (WWW_AUTHENTICATE, self.no_credentials.clone()),
+            BearerError::InvalidRequest => (WWW_AUTHENTICATE, self.invalid_request.clone()),
+            BearerError::InvalidToken(_) => (WWW_AUTHENTICATE, self.invalid_token.clone()),
+            BearerError::InsufficientScope { .. } => (WWW_AUTHENTICATE, self.insufficient_scope.clone()),
+            BearerError::Undecided(undecided) => (RETRY_AFTER, undecided.retry_after_seconds().into()),
         };
         let mut response = Response::new(Full::default());
         *response.status_mut() = error.status();
-        response.headers_mut().insert(WWW_AUTHENTICATE, challenge.clone());
+        response.headers_mut().insert(name, value);
         response.extensions_mut().insert(error);
         response
     }
@@ -118,12 +134,13 @@ fn challenge(text: &str) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::BearerError;
-    use crate::resource_server::InvalidToken;
+    use crate::resource_server::{InvalidToken, Undecided, UndecidedKind};
 
     #[test]
     fn each_error_has_the_code_of_its_challenge_and_none_without_credentials() {
         assert_eq!(BearerError::NoCredentials.code(), None);
         assert_eq!(BearerError::InvalidRequest.code(), Some("invalid_request"));
         assert_eq!(BearerError::InvalidToken(InvalidToken::Expired).code(), Some("invalid_token"));
+        assert_eq!(BearerError::Undecided(Undecided::new(UndecidedKind::Keys)).code(), None);
     }
 }

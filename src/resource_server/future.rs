@@ -2,60 +2,176 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::Response;
+use http::{Request, Response};
 use http_body_util::Full;
 use pin_project_lite::pin_project;
+use tower::Service;
 
+use super::BearerAuthLayer;
+use super::verify::PendingVerification;
 use crate::response_body::ResponseBody;
 
 pin_project! {
     /// The future of [`BearerAuth`](super::BearerAuth).
-    pub struct ResponseFuture<F> {
+    pub struct ResponseFuture<S, B>
+    where
+        S: Service<Request<B>>,
+    {
         #[pin]
-        kind: Kind<F>,
+        state: State<S, B>,
     }
 }
 
 pin_project! {
-    #[project = KindProjection]
-    enum Kind<F> {
-        Inner { #[pin] future: F },
+    /// Whoever is decided over at once begins with one of the last two.
+    #[project = StateProjection]
+    enum State<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        Waiting { waiting: Option<Box<Waiting<S, B>>> },
+        Preparing { prepared: Option<Box<(S, Request<B>)>> },
+        Inner { #[pin] future: S::Future },
         Refused { response: Option<Box<Response<Full<Bytes>>>> },
     }
 }
 
-impl<F> ResponseFuture<F> {
-    pub(super) fn inner(future: F) -> Self {
-        Self { kind: Kind::Inner { future } }
+/// A request whose token is being verified.
+pub(super) struct Waiting<S, B> {
+    pub(super) verification: PendingVerification,
+    pub(super) gate: Arc<BearerAuthLayer>,
+    pub(super) inner: S,
+    pub(super) request: Request<B>,
+}
+
+impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
+    pub(super) fn inner(future: S::Future) -> Self {
+        Self { state: State::Inner { future } }
     }
 
     pub(super) fn refused(response: Response<Full<Bytes>>) -> Self {
-        Self { kind: Kind::Refused { response: Some(Box::new(response)) } }
+        Self { state: State::refused(response) }
+    }
+
+    pub(super) fn waiting(waiting: Waiting<S, B>) -> Self {
+        Self { state: State::Waiting { waiting: Some(Box::new(waiting)) } }
     }
 }
 
-impl<F, R, E> Future for ResponseFuture<F>
+impl<S: Service<Request<B>>, B> State<S, B> {
+    fn refused(response: Response<Full<Bytes>>) -> Self {
+        Self::Refused { response: Some(Box::new(response)) }
+    }
+}
+
+impl<S, B, R> Future for ResponseFuture<S, B>
 where
-    F: Future<Output = Result<Response<R>, E>>,
+    S: Service<Request<B>, Response = Response<R>>,
 {
-    type Output = Result<Response<ResponseBody<R>>, E>;
+    type Output = Result<Response<ResponseBody<R>>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().kind.project() {
-            KindProjection::Inner { future } => future.poll(cx).map_ok(|response| response.map(ResponseBody::inner)),
-            // Polled after completion: a future that is done stays silent.
-            KindProjection::Refused { response } => {
-                response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response.map(ResponseBody::own))))
-            }
+        let mut state = self.project().state;
+        loop {
+            // Polled after completion, it stays silent: a `None` is a future that is done.
+            let next = match state.as_mut().project() {
+                StateProjection::Waiting { waiting } => {
+                    let Some(pending) = waiting else { return Poll::Pending };
+                    let verified = ready!(pending.verification.as_mut().poll(cx));
+                    let Some(pending) = waiting.take() else { return Poll::Pending };
+                    let Waiting { gate, inner, mut request, .. } = *pending;
+                    match gate.carry_out(gate.conclude(verified), &mut request) {
+                        Ok(()) => State::Preparing { prepared: Some(Box::new((inner, request))) },
+                        Err(error) => State::refused(gate.challenges.answer(error)),
+                    }
+                }
+                StateProjection::Preparing { prepared } => {
+                    let Some(pending) = prepared else { return Poll::Pending };
+                    let readiness = ready!(pending.0.poll_ready(cx));
+                    let Some(pending) = prepared.take() else { return Poll::Pending };
+                    readiness?;
+                    let (mut inner, request) = *pending;
+                    State::Inner { future: inner.call(request) }
+                }
+                StateProjection::Inner { future } => {
+                    return future.poll(cx).map_ok(|response| response.map(ResponseBody::inner));
+                }
+                StateProjection::Refused { response } => {
+                    let Some(response) = response.take() else { return Poll::Pending };
+                    return Poll::Ready(Ok(response.map(ResponseBody::own)));
+                }
+            };
+            state.set(next);
         }
     }
 }
 
-impl<F> fmt::Debug for ResponseFuture<F> {
+impl<S: Service<Request<B>>, B> fmt::Debug for ResponseFuture<S, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::{Request, Response, StatusCode};
+    use http_body_util::Full;
+    use tower::service_fn;
+
+    use super::{ResponseFuture, Waiting};
+    use crate::event::{self, Outcome};
+    use crate::resource_server::verify::Verified;
+    use crate::resource_server::{InvalidToken, Undecided, UndecidedKind, VerifiedToken};
+    use crate::{AuthorizationServer, BearerAuthLayer, KeyRing, MemoryStore, Scope, Scopes};
+
+    type Body = Full<Bytes>;
+
+    fn layer() -> BearerAuthLayer {
+        let keys = KeyRing::generate().unwrap();
+        let server = AuthorizationServer::new("https://auth.example.com", keys, MemoryStore::default()).unwrap();
+        BearerAuthLayer::new(server.verifier("https://api.example.com").unwrap())
+    }
+
+    /// What a layer answers when its verifier, asked elsewhere, comes to this.
+    async fn answer(layer: BearerAuthLayer, verified: Verified) -> Response<crate::ResponseBody<Body>> {
+        let inner = service_fn(async |request: Request<Body>| {
+            let token = request.extensions().get::<VerifiedToken>().expect("the proof");
+            Ok::<_, Infallible>(Response::new(Body::from(token.client_id().to_string())))
+        });
+        let verification = Box::pin(async {
+            tokio::task::yield_now().await;
+            verified
+        });
+        let request = Request::new(Body::default());
+        ResponseFuture::waiting(Waiting { verification, gate: layer.into(), inner, request }).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_was_waited_for_is_decided_over_as_what_was_not() {
+        let token = VerifiedToken::for_test("billing", Scopes::NONE);
+        assert_eq!(answer(layer(), Ok(token.clone())).await.status(), StatusCode::OK);
+        let refused = answer(layer(), Err(InvalidToken::UnknownKey.into())).await;
+        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+        let write = layer().require_scope(Scope::from_static("write"));
+        assert_eq!(answer(write, Ok(token)).await.status(), StatusCode::FORBIDDEN);
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_decided_is_a_503_without_a_challenge_and_an_event() {
+        let (events, mut listener) = event::channel();
+        let undecided = Undecided::new(UndecidedKind::Keys).retry_after(Duration::from_secs(7));
+        let answer = answer(layer().events(events), Err(undecided.into())).await;
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.headers()["retry-after"], "7");
+        assert!(!answer.headers().contains_key("www-authenticate"));
+        assert!(matches!(listener.try_recv().unwrap().outcome, Outcome::Undecided(_)));
     }
 }

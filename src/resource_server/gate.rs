@@ -1,20 +1,40 @@
 //! The decision over a request to a protected route, apart from the plumbing: `http` → [`VerifiedToken`].
 
+use std::error::Error as _;
+
 use http::Request;
 use http::header::AUTHORIZATION;
 
 use super::bearer::BearerToken;
 use super::challenge::BearerError;
+use super::verify::{PendingVerification, Verification, Verified};
 use super::{BearerAuthLayer, VerifiedToken};
 use crate::event::{Event, Outcome};
 
+/// What is decided over a request: a proof is the only way in, but where credentials are optional.
+pub(super) type Admission = Result<Option<VerifiedToken>, BearerError>;
+
+/// What can be said of a request at once.
+pub(super) enum Decision {
+    Made(Admission),
+    /// Its token is being verified; [`BearerAuthLayer::conclude`] goes on from there.
+    Waiting(PendingVerification),
+}
+
 impl BearerAuthLayer {
-    /// Decides over a request; the proof is the only way in, but where credentials are optional.
-    pub(super) fn admit<B>(&self, request: &Request<B>) -> Result<Option<VerifiedToken>, BearerError> {
-        let token = match self.verified(request) {
-            Err(BearerError::NoCredentials) if self.optional => return Ok(None),
-            token => token?,
-        };
+    /// Decides over a request, or says what has to be waited for.
+    pub(super) fn admit<B>(&self, request: &Request<B>) -> Decision {
+        Decision::Made(match self.verification(request) {
+            Ok(Verification::Waiting(verification)) => return Decision::Waiting(verification),
+            Ok(Verification::Done(verified)) => self.conclude(verified),
+            Err(BearerError::NoCredentials) if self.optional => Ok(None),
+            Err(error) => Err(error),
+        })
+    }
+
+    /// What a verified token must have besides.
+    pub(super) fn conclude(&self, verified: Verified) -> Admission {
+        let token = verified?;
         if !self.required.are_in(token.scopes()) {
             let (client_id, granted) = (token.client_id().clone(), token.scopes().clone());
             return Err(BearerError::InsufficientScope { client_id, granted });
@@ -23,12 +43,13 @@ impl BearerAuthLayer {
     }
 
     /// A layer of the same verifier further outside may have done the work, and taken the header away.
-    fn verified<B>(&self, request: &Request<B>) -> Result<VerifiedToken, BearerError> {
+    fn verification<B>(&self, request: &Request<B>) -> Result<Verification, BearerError> {
         let known = request.extensions().get::<VerifiedToken>().filter(|token| token.is_by(&self.verifier));
+        let again = |token| Verification::Done(self.verifier.still_good(token).map(|()| VerifiedToken::clone(token)));
         match (known, self.bearer(request)) {
-            (Some(token), Err(BearerError::NoCredentials)) => Ok(self.verifier.still_good(token)?),
-            (Some(token), Ok(bearer)) if token.is(bearer.as_str()) => Ok(self.verifier.still_good(token)?),
-            (_, bearer) => Ok(self.verifier.verify(bearer?.as_str())?),
+            (Some(token), Err(BearerError::NoCredentials)) => Ok(again(token)),
+            (Some(token), Ok(bearer)) if token.is(bearer.as_str()) => Ok(again(token)),
+            (_, bearer) => Ok(self.verifier.begin(bearer?.as_str())),
         }
     }
 
@@ -39,8 +60,14 @@ impl BearerAuthLayer {
         }
     }
 
-    /// What the inner service gets: this layer's proof, and nobody else's.
-    pub(super) fn hand_on<B>(&self, token: Option<VerifiedToken>, request: &mut Request<B>) {
+    /// Carries a decision out: reports it, and leaves the inner service this layer's proof, and nobody else's.
+    pub(super) fn carry_out<B>(&self, admission: Admission, request: &mut Request<B>) -> Result<(), BearerError> {
+        self.report(request, &admission);
+        self.hand_on(admission?, request);
+        Ok(())
+    }
+
+    fn hand_on<B>(&self, token: Option<VerifiedToken>, request: &mut Request<B>) {
         let Some(token) = token else {
             request.extensions_mut().remove::<VerifiedToken>();
             return;
@@ -53,14 +80,20 @@ impl BearerAuthLayer {
         request.extensions_mut().insert(token);
     }
 
-    pub(super) fn report<B>(&self, request: &Request<B>, decision: &Result<Option<VerifiedToken>, BearerError>) {
-        if let Err(error) = decision {
-            tracing::info!(%error, "refused a request to a protected route");
+    fn report<B>(&self, request: &Request<B>, admission: &Admission) {
+        match admission {
+            Ok(_) => {}
+            Err(BearerError::Undecided(undecided)) => {
+                let source = undecided.source().map(tracing::field::display);
+                tracing::warn!(error = %undecided, source, "could not decide over a request to a protected route");
+            }
+            Err(error) => tracing::info!(%error, "refused a request to a protected route"),
         }
         let Some(events) = &self.events else { return };
-        let (outcome, client_id) = match decision {
+        let (outcome, client_id) = match admission {
             Ok(None) => return,
             Ok(Some(token)) => (Outcome::Admitted { token_id: token.token_id().to_owned() }, Some(token.client_id())),
+            Err(error @ BearerError::Undecided(_)) => (Outcome::Undecided(error.clone()), None),
             Err(error) => (Outcome::Rejected(error.clone()), error.client_id()),
         };
         events.send(Event {
@@ -79,6 +112,7 @@ mod tests {
     use http_body_util::{BodyExt as _, Full};
     use tower::ServiceExt as _;
 
+    use super::{Decision, VerifiedToken};
     use crate::{AuthorizationServer, BearerAuthLayer, Client, ClientSecret, KeyRing, MemoryStore};
 
     const API: &str = "https://api.example.com";
@@ -100,14 +134,19 @@ mod tests {
         (server, answer["access_token"].as_str().unwrap().to_owned())
     }
 
+    fn admitted(layer: &BearerAuthLayer, request: &Request<()>) -> VerifiedToken {
+        let Decision::Made(admission) = layer.admit(request) else { panic!("nobody has to be asked") };
+        admission.unwrap().unwrap()
+    }
+
     #[tokio::test]
     async fn a_token_that_a_layer_outside_verified_is_not_verified_again() {
         let (server, token) = server().await;
         let layer = || BearerAuthLayer::new(server.verifier(API).unwrap());
         let mut request = Request::get("/").header(AUTHORIZATION, format!("Bearer {token}")).body(()).unwrap();
-        let outer = layer().admit(&request).unwrap().unwrap();
-        assert!(!layer().admit(&request).unwrap().unwrap().is_same_as(&outer), "nobody handed it on yet");
+        let outer = admitted(&layer(), &request);
+        assert!(!admitted(&layer(), &request).is_same_as(&outer), "nobody handed it on yet");
         layer().hand_on(Some(outer.clone()), &mut request);
-        assert!(layer().admit(&request).unwrap().unwrap().is_same_as(&outer));
+        assert!(admitted(&layer(), &request).is_same_as(&outer));
     }
 }

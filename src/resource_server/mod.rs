@@ -38,19 +38,23 @@ mod claims;
 mod extract;
 mod future;
 mod gate;
+mod jws;
 mod layer;
 mod required;
 mod service;
+mod trusted_issuer;
 mod verified_token;
 mod verify;
+mod verify_error;
 
 pub use self::challenge::BearerError;
 pub use self::claims::ClaimsError;
 #[cfg(feature = "axum")]
 pub use self::extract::MissingVerifiedToken;
 pub use self::future::ResponseFuture;
+pub(crate) use self::jws::LONGEST_TOKEN;
 pub use self::layer::BearerAuthLayer;
 pub use self::service::BearerAuth;
 pub use self::verified_token::VerifiedToken;
-pub(crate) use self::verify::LONGEST_TOKEN;
-pub use self::verify::{InvalidToken, Verifier};
+pub use self::verify::Verifier;
+pub use self::verify_error::{InvalidToken, Undecided, UndecidedKind, VerifyError};

@@ -7,7 +7,8 @@ use http::{Request, Response};
 use tower::Service;
 
 use super::BearerAuthLayer;
-use super::future::ResponseFuture;
+use super::future::{ResponseFuture, Waiting};
+use super::gate::Decision;
 use crate::response_body::ResponseBody;
 
 /// A service that only requests with a verified token reach; made by [`BearerAuthLayer`].
@@ -40,25 +41,29 @@ impl<S> BearerAuth<S> {
 
 impl<S, B, R> Service<Request<B>> for BearerAuth<S>
 where
-    S: Service<Request<B>, Response = Response<R>>,
+    S: Service<Request<B>, Response = Response<R>> + Clone,
 {
     type Response = Response<ResponseBody<R>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future>;
+    type Future = ResponseFuture<S, B>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let decision = self.gate.admit(&request);
-        self.gate.report(&request, &decision);
-        match decision {
-            Ok(token) => {
-                self.gate.hand_on(token, &mut request);
-                ResponseFuture::inner(self.inner.call(request))
+        match self.gate.admit(&request) {
+            Decision::Made(admission) => match self.gate.carry_out(admission, &mut request) {
+                Ok(()) => ResponseFuture::inner(self.inner.call(request)),
+                Err(error) => ResponseFuture::refused(self.gate.challenges.answer(error)),
+            },
+            Decision::Waiting(verification) => {
+                // A clone, made ready once the token is verified: who waits must not hold a place of the inner service.
+                // What `poll_ready` took is given back with the service that took it.
+                self.inner = self.inner.clone();
+                let (gate, inner) = (self.gate.clone(), self.inner.clone());
+                ResponseFuture::waiting(Waiting { verification, gate, inner, request })
             }
-            Err(error) => ResponseFuture::refused(self.gate.challenges.answer(error)),
         }
     }
 }

@@ -7,8 +7,10 @@ use std::time::SystemTime;
 use serde::Deserialize;
 
 use super::claims::{Claims, ClaimsError};
+use super::trusted_issuer::TrustedIssuer;
 use super::verify::Verifier;
 use crate::client_id::ClientId;
+use crate::keys::VerifyingKey;
 use crate::scope::Scopes;
 
 /// The proof that a request came with a good token, and what the token says.
@@ -42,14 +44,14 @@ struct Token {
     claims: Claims,
     /// The claims as they came, for those that only the application knows.
     payload: Vec<u8>,
-    /// Who verified it; `None` in tests.
-    verifier: Option<Verifier>,
+    /// Who was trusted with it, and the key that it was verified by; `None` in tests.
+    proven_by: Option<(TrustedIssuer, VerifyingKey)>,
 }
 
 impl VerifiedToken {
-    /// Called by [`Verifier::verify`] alone, at the end of its checks.
-    pub(super) fn new(text: &str, claims: Claims, payload: Vec<u8>, verifier: &Verifier) -> Self {
-        Self { token: Arc::new(Token { text: text.into(), claims, payload, verifier: Some(verifier.clone()) }) }
+    /// Called by [`TrustedIssuer::verify`] alone, at the end of its checks.
+    pub(super) fn new(text: &str, claims: Claims, payload: Vec<u8>, issuer: TrustedIssuer, key: VerifyingKey) -> Self {
+        Self { token: Arc::new(Token { text: text.into(), claims, payload, proven_by: Some((issuer, key)) }) }
     }
 
     /// Whether this is the proof of that very token.
@@ -67,9 +69,13 @@ impl VerifiedToken {
         &self.token.claims
     }
 
+    pub(super) fn proven_by(&self) -> Option<&(TrustedIssuer, VerifyingKey)> {
+        self.token.proven_by.as_ref()
+    }
+
     /// Whether this verifier made it, or one that checks the same.
     pub(super) fn is_by(&self, verifier: &Verifier) -> bool {
-        self.token.verifier.as_ref().is_some_and(|own| own.checks_the_same_as(verifier))
+        self.proven_by().is_some_and(|(issuer, _)| verifier.trusts_as(issuer))
     }
 
     /// The client that the token was issued to.
@@ -171,7 +177,7 @@ impl VerifiedToken {
         });
         let payload = payload.to_string().into_bytes();
         let claims = Claims::parse(&payload).expect("a client id of printable ASCII");
-        Self { token: Arc::new(Token { text: "".into(), claims, payload, verifier: None }) }
+        Self { token: Arc::new(Token { text: "".into(), claims, payload, proven_by: None }) }
     }
 }
 

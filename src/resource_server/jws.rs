@@ -1,0 +1,98 @@
+//! A token as a JWS in compact form (RFC 7515 §7.1): text → [`Jws`] and its [`Header`].
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+
+use super::InvalidToken;
+use crate::keys::VerifyingKey;
+
+/// The longest token that is looked at, in bytes.
+pub(crate) const LONGEST_TOKEN: usize = 16 * 1024;
+
+/// The three parts of a compact JWS (RFC 7515 §7.1).
+pub(super) struct Jws<'a> {
+    pub(super) header: &'a str,
+    payload: &'a str,
+    signature: &'a str,
+    /// What the signature covers: header, dot, payload.
+    signed: &'a str,
+}
+
+impl<'a> Jws<'a> {
+    pub(super) fn split(token: &'a str) -> Result<Self, InvalidToken> {
+        if token.len() > LONGEST_TOKEN {
+            return Err(InvalidToken::TooLong);
+        }
+        let (signed, signature) = token.rsplit_once('.').ok_or(InvalidToken::Malformed)?;
+        let (header, payload) = signed.split_once('.').ok_or(InvalidToken::Malformed)?;
+        if payload.contains('.') {
+            return Err(InvalidToken::Malformed);
+        }
+        Ok(Self { header, payload, signature, signed })
+    }
+
+    pub(super) fn verified_payload(&self, key: &VerifyingKey) -> Result<Vec<u8>, InvalidToken> {
+        let signature = decode(self.signature)?;
+        if !key.verifies(self.signed.as_bytes(), &signature) {
+            return Err(InvalidToken::Signature);
+        }
+        decode(self.payload)
+    }
+}
+
+/// base64url without padding, to the letter: stray bits and characters are refused.
+pub(super) fn decode(part: &str) -> Result<Vec<u8>, InvalidToken> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| InvalidToken::Malformed)
+}
+
+/// The members of a JOSE header that decide anything (RFC 7515 §4.1).
+#[derive(Deserialize)]
+pub(super) struct Header<'a> {
+    #[serde(borrow)]
+    pub(super) alg: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(super) typ: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(super) kid: Cow<'a, str>,
+    #[serde(default)]
+    pub(super) crit: Presence,
+    #[serde(default)]
+    pub(super) jku: Presence,
+    #[serde(default)]
+    pub(super) jwk: Presence,
+    #[serde(default)]
+    pub(super) x5u: Presence,
+}
+
+impl<'a> Header<'a> {
+    /// A JSON object (RFC 7515 §4); serde would take an array for the struct as well.
+    pub(super) fn parse(json: &'a [u8]) -> Result<Self, InvalidToken> {
+        match json {
+            [b'{', ..] => serde_json::from_slice(json).map_err(|_| InvalidToken::Header),
+            _ => Err(InvalidToken::Header),
+        }
+    }
+}
+
+/// Whether a member is there, whatever its value is, `null` included.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Presence {
+    #[default]
+    Absent,
+    Present,
+}
+
+impl<'de> Deserialize<'de> for Presence {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self::Present)
+    }
+}
+
+/// `at+jwt` or `application/at+jwt` (RFC 9068 §4), in any case, as media types are.
+pub(super) fn is_access_token(typ: &str) -> bool {
+    typ.eq_ignore_ascii_case("at+jwt") || typ.eq_ignore_ascii_case("application/at+jwt")
+}

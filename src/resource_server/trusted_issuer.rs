@@ -1,0 +1,126 @@
+//! The checks of RFC 9068 §4 and RFC 8725 §3 for the tokens of one issuer.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::claims::Claims;
+use super::jws::{Header, Jws, Presence, is_access_token};
+use super::{InvalidToken, VerifiedToken, VerifyError};
+use crate::audience::Audience;
+use crate::clock::{Clock, UnixTime};
+use crate::issuer::Issuer;
+use crate::keys::{NoKey, TrustedKeys, VerifyingKey};
+
+/// A clock that differs by more is wrong, and a larger leeway would be a longer life for every token.
+const MOST_LEEWAY: Duration = Duration::from_secs(300);
+
+/// An issuer, what it signs by, and what its tokens must be; a clone shares it.
+#[derive(Clone)]
+pub(super) struct TrustedIssuer(Arc<Settings>);
+
+#[derive(Clone)]
+struct Settings {
+    issuer: Issuer,
+    audience: Audience,
+    keys: TrustedKeys,
+    clock: Arc<dyn Clock>,
+    leeway: Duration,
+}
+
+impl TrustedIssuer {
+    pub(super) fn new(issuer: Issuer, audience: Audience, keys: TrustedKeys, clock: Arc<dyn Clock>) -> Self {
+        Self(Arc::new(Settings { issuer, audience, keys, clock, leeway: Duration::from_secs(5) }))
+    }
+
+    pub(super) fn leeway(mut self, leeway: Duration) -> Self {
+        Arc::make_mut(&mut self.0).leeway = leeway.min(MOST_LEEWAY);
+        self
+    }
+
+    pub(super) fn audience(&self) -> &Audience {
+        &self.0.audience
+    }
+
+    pub(super) fn now(&self) -> SystemTime {
+        self.0.clock.now()
+    }
+
+    /// Whether what one proved holds for the other.
+    pub(super) fn checks_the_same_as(&self, other: &Self) -> bool {
+        let (one, other) = (&*self.0, &*other.0);
+        std::ptr::eq(one, other)
+            || (&one.issuer, &one.audience, one.leeway) == (&other.issuer, &other.audience, other.leeway)
+                && one.keys.is(&other.keys)
+                && Arc::ptr_eq(&one.clock, &other.clock)
+    }
+
+    /// Type, key, signature, and then the claims.
+    pub(super) fn verify(&self, token: &str, jws: &Jws<'_>, header: &Header<'_>) -> Result<VerifiedToken, VerifyError> {
+        let key = self.trusted_key(header)?;
+        let payload = jws.verified_payload(&key)?;
+        let claims = Claims::parse(&payload).map_err(|_| InvalidToken::Claims)?;
+        self.check(&claims, &key)?;
+        Ok(VerifiedToken::new(token, claims, payload, self.clone(), key))
+    }
+
+    /// Checks again what can change between two uses of a proof: the key's trust, and what [`check`](Self::check) does.
+    pub(super) fn still_good(&self, claims: &Claims, key: &VerifyingKey) -> Result<(), VerifyError> {
+        if !self.0.keys.trust(key) {
+            return Err(InvalidToken::UnknownKey.into());
+        }
+        self.check(claims, key)
+    }
+
+    /// The key is ours to choose: the header names it, and nothing in the header brings one along.
+    fn trusted_key(&self, header: &Header<'_>) -> Result<VerifyingKey, VerifyError> {
+        // RFC 9068 §4: the type keeps an ID token, or any other JWT of the issuer, from passing for a token.
+        if !is_access_token(&header.typ) {
+            return Err(InvalidToken::Type.into());
+        }
+        // RFC 7515 §4.1.11: an extension that must be understood, and we understand none.
+        if header.crit == Presence::Present {
+            return Err(InvalidToken::Critical.into());
+        }
+        if [header.jku, header.jwk, header.x5u].contains(&Presence::Present) {
+            return Err(InvalidToken::ForeignKey.into());
+        }
+        self.0.keys.find(&header.kid, &header.alg).map_err(|no_key| match no_key {
+            NoKey::Unknown => InvalidToken::UnknownKey.into(),
+            NoKey::Algorithm => InvalidToken::Algorithm.into(),
+        })
+    }
+
+    /// What has to hold whenever a token is used: at its verification, and at every use of the proof after that.
+    /// `_key` is the key that signed it; its [id](VerifyingKey::key_id) is a thumbprint, whatever name the issuer gave it.
+    fn check(&self, claims: &Claims, _key: &VerifyingKey) -> Result<(), VerifyError> {
+        let Settings { issuer, audience, clock, leeway, .. } = &*self.0;
+        if claims.issuer != issuer.as_str() {
+            return Err(InvalidToken::Issuer.into());
+        }
+        if !claims.audiences.iter().any(|own| own == audience.as_str()) {
+            return Err(InvalidToken::Audience.into());
+        }
+        in_its_time(claims, UnixTime::now(&**clock), *leeway)?;
+        Ok(())
+    }
+}
+
+fn in_its_time(claims: &Claims, now: UnixTime, leeway: Duration) -> Result<(), InvalidToken> {
+    // RFC 7519 §4.1.4: on or after `exp` is too late.
+    if now >= claims.expires_at.after(leeway) {
+        return Err(InvalidToken::Expired);
+    }
+    let begin = claims.not_before.map_or(claims.issued_at, |not_before| not_before.max(claims.issued_at));
+    if begin > now.after(leeway) {
+        return Err(InvalidToken::NotYetValid);
+    }
+    Ok(())
+}
+
+impl fmt::Debug for TrustedIssuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Settings { issuer, audience, .. } = &*self.0;
+        f.debug_struct("TrustedIssuer").field("issuer", issuer).field("audience", audience).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,146 @@
+//! What verification can end in besides a proof: "refused" and "could not decide", which are two types.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why there is no [`VerifiedToken`](super::VerifiedToken).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// The token is not good: 401.
+    #[error(transparent)]
+    Refused(#[from] InvalidToken),
+    /// Nobody knows whether it is: 503.
+    #[error(transparent)]
+    Undecided(#[from] Undecided),
+}
+
+/// Why a token is refused. For the operator: a caller is told no more than `invalid_token`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidToken {
+    /// Longer than 16 KiB.
+    #[error("it is longer than 16 KiB")]
+    TooLong,
+    /// Not three parts in base64url.
+    #[error("it is not a JWS in compact form")]
+    Malformed,
+    /// The header is not a JOSE header.
+    #[error("its header is malformed")]
+    Header,
+    /// `typ` is not `at+jwt`.
+    #[error("its type is not at+jwt")]
+    Type,
+    /// `crit` asks for an extension.
+    #[error("its header asks for a critical extension")]
+    Critical,
+    /// `jku`, `jwk` or `x5u` brings a key along.
+    #[error("its header brings a key along")]
+    ForeignKey,
+    /// `kid` names no trusted key.
+    #[error("its key is not known")]
+    UnknownKey,
+    /// `alg` is not the algorithm of the key.
+    #[error("its algorithm is not that of its key")]
+    Algorithm,
+    /// The signature is not the key's.
+    #[error("its signature does not match")]
+    Signature,
+    /// A claim of RFC 9068 is missing, twice, or of another type.
+    #[error("its claims are not those of a JWT access token")]
+    Claims,
+    /// `iss` is another issuer.
+    #[error("it is from another issuer")]
+    Issuer,
+    /// `aud` does not name this API.
+    #[error("it is for another audience")]
+    Audience,
+    /// `exp` is past.
+    #[error("it has expired")]
+    Expired,
+    /// `nbf` or `iat` is yet to come.
+    #[error("it is not valid yet")]
+    NotYetValid,
+}
+
+/// A part that has to be asked did not answer, so that nobody knows whether the token is good: a 503 with
+/// `Retry-After`, never a refusal, and never a pass. For the operator: its text names the part, its
+/// [`source`](Error::source) what went wrong.
+#[derive(Clone, Debug)]
+pub struct Undecided {
+    kind: UndecidedKind,
+    retry_after: u64,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// The part that did not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum UndecidedKind {
+    /// Somebody has to be asked first, and [`Verifier::verify_now`](super::Verifier::verify_now) asks nobody.
+    NotAsked,
+    /// The issuer's keys: there are none yet, or they are older than they may be.
+    Keys,
+    /// The introspection endpoint (RFC 7662).
+    Introspection,
+}
+
+/// When a caller may try again who was not told otherwise, in seconds.
+const RETRY_AFTER_SECONDS: u64 = 1;
+
+#[allow(dead_code)] // until there is somebody to ask
+impl Undecided {
+    pub(crate) fn new(kind: UndecidedKind) -> Self {
+        Self { kind, retry_after: RETRY_AFTER_SECONDS, source: None }
+    }
+
+    /// Keeps the error behind this one for the operator.
+    pub(crate) fn because(mut self, source: Arc<dyn Error + Send + Sync>) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// Tells the caller when to try again, in whole seconds; 1 unless told otherwise, and at least that.
+    pub(crate) fn retry_after(mut self, time: Duration) -> Self {
+        self.retry_after = time.as_secs().max(RETRY_AFTER_SECONDS);
+        self
+    }
+
+    /// Which part did not answer.
+    #[must_use]
+    pub fn kind(&self) -> UndecidedKind {
+        self.kind
+    }
+
+    /// When the caller may try again, in seconds: the `Retry-After` of the answer.
+    #[must_use]
+    pub fn retry_after_seconds(&self) -> u64 {
+        self.retry_after
+    }
+}
+
+impl fmt::Display for Undecided {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            UndecidedKind::NotAsked => "the issuer has to be asked first",
+            UndecidedKind::Keys => "the issuer's keys are not to be had",
+            UndecidedKind::Introspection => "the introspection endpoint does not answer",
+        })
+    }
+}
+
+impl Error for Undecided {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+    }
+}
+
+/// By what a caller could tell: errors behind it do not compare.
+impl PartialEq for Undecided {
+    fn eq(&self, other: &Self) -> bool {
+        (self.kind, self.retry_after) == (other.kind, other.retry_after)
+    }
+}
+
+impl Eq for Undecided {}
