@@ -55,6 +55,7 @@ pub use self::future::ResponseFuture;
 pub(crate) use self::jws::LONGEST_TOKEN;
 pub use self::layer::BearerAuthLayer;
 pub use self::service::BearerAuth;
+pub(crate) use self::trusted_issuer::MOST_LEEWAY;
 pub use self::verified_token::VerifiedToken;
 pub use self::verify::Verifier;
 pub use self::verify_error::{InvalidToken, Undecided, UndecidedKind, VerifyError};

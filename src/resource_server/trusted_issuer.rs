@@ -13,7 +13,7 @@ use crate::issuer::Issuer;
 use crate::keys::{NoKey, TrustedKeys, VerifyingKey};
 
 /// A clock that differs by more is wrong, and a larger leeway would be a longer life for every token.
-const MOST_LEEWAY: Duration = Duration::from_secs(300);
+pub(crate) const MOST_LEEWAY: Duration = Duration::from_secs(300);
 
 /// An issuer, what it signs by, and what its tokens must be; a clone shares it.
 #[derive(Clone)]

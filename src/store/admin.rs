@@ -18,7 +18,7 @@ use crate::client_id::ClientId;
 ///   that run at once leave a state that one of them wrote, whole.
 /// - A change of a client is told to the [feed](super::RevocationStore::changes) in the same step, as
 ///   [`Change::Client`](super::Change::Client). When the client is disabled by it, or deleted, the tokens that it was
-///   issued before are revoked in the same step.
+///   issued before are revoked in the same step ([`Revocation::former_client`](super::Revocation::former_client)).
 /// - [`load`](Self::load) and [`list`](Self::list) answer from the store itself, not from a cache.
 ///
 /// Besides the five that a backend writes, the others come for nothing:

@@ -185,7 +185,7 @@ impl MemoryStore {
         let now = self.clock.now();
         let mut feed = Self::write(&self.shared.feed);
         if revoke {
-            let revocation = Revocation::client(client.clone(), now, self.longest_token_lifetime());
+            let revocation = Revocation::former_client(client.clone(), now, self.longest_token_lifetime());
             feed.revoke(revocation, UnixTime::at(now))?;
         }
         feed.push(Change::Client(client.clone()), UnixTime::at(now).after(Feed::CLIENT_CHANGE));

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::StoreError;
 use crate::client_id::ClientId;
+use crate::clock::UnixTime;
+use crate::resource_server::MOST_LEEWAY;
 
 /// Keeps what was revoked until it would have expired, and tells every replica of it.
 ///
@@ -71,7 +73,9 @@ pub enum Revocation {
         token_id: String,
         /// Whose it is.
         client_id: ClientId,
-        /// When it would have expired.
+        /// Its `iat`, or a later time where that is not known: by it a client's many revocations are summed up.
+        issued_at: u64,
+        /// When the entry may go.
         expires_at: u64,
     },
     /// All tokens of a client that were issued at or before a time.
@@ -80,40 +84,73 @@ pub enum Revocation {
         client_id: ClientId,
         /// The last `iat` that is revoked.
         issued_until: u64,
-        /// When the last of them would have expired.
+        /// When the entry may go.
         expires_at: u64,
     },
     /// All tokens that a key signed.
     Key {
         /// Its `kid`.
         key_id: String,
-        /// When the last of them would have expired.
+        /// When the entry may go.
         expires_at: u64,
     },
 }
 
+/// How far the clocks of replicas may be apart for a callback to reach what was issued just before it.
+const SKEW: Duration = Duration::from_secs(2);
+
+/// How far ahead of its clock a server dates a token, so that it is not among those that were just called back. A
+/// verifier takes it for good at once, by its leeway.
+pub(crate) const MOST_AHEAD: Duration = Duration::from_secs(3);
+
+/// Entries outlive their tokens by this, since a verifier may take a token for good for some time after its `exp`: the
+/// most leeway that one can have.
+const GRACE: Duration = MOST_LEEWAY;
+
 impl Revocation {
-    /// One token, by its `jti` and `exp`.
+    /// One token, by its `jti`, `iat` and `exp`. Where only the name is known, `issued_at` is now, and `expires_at` is
+    /// [the longest life](RevocationStore::longest_token_lifetime) later.
     #[must_use]
-    pub fn token(token_id: impl Into<String>, client_id: ClientId, expires_at: SystemTime) -> Self {
-        Self::Token { token_id: token_id.into(), client_id, expires_at: seconds(expires_at) }
+    pub fn token(
+        token_id: impl Into<String>,
+        client_id: ClientId,
+        issued_at: SystemTime,
+        expires_at: SystemTime,
+    ) -> Self {
+        let (issued_at, expires_at) =
+            (UnixTime::at(issued_at).as_secs(), UnixTime::at(expires_at).after(GRACE).as_secs());
+        Self::Token { token_id: token_id.into(), client_id, issued_at, expires_at }
     }
 
-    /// All tokens of a client that were issued up to now; `longest` is the longest life of a token, see
+    /// All tokens of a client that were issued up to now, and up to 2 seconds after it, since the clock of who issued
+    /// them may be ahead; a server dates what it issues now accordingly. `longest` is the longest life of a token, see
     /// [`RevocationStore::longest_token_lifetime`].
     #[must_use]
     pub fn client(client_id: ClientId, now: SystemTime, longest: Duration) -> Self {
-        let issued_until = seconds(now);
-        Self::Client { client_id, issued_until, expires_at: issued_until.saturating_add(longest.as_secs()) }
+        Self::client_until(client_id, UnixTime::at(now).after(SKEW), longest)
+    }
+
+    /// The same for a client that gets no more tokens, since it is disabled or deleted: up to 5 seconds after now, which
+    /// is more than any server is ahead.
+    #[must_use]
+    pub fn former_client(client_id: ClientId, now: SystemTime, longest: Duration) -> Self {
+        Self::client_until(client_id, UnixTime::at(now).after(SKEW + MOST_AHEAD), longest)
+    }
+
+    pub(crate) fn client_until(client_id: ClientId, issued_until: UnixTime, longest: Duration) -> Self {
+        let expires_at = issued_until.after(longest).after(GRACE).as_secs();
+        Self::Client { client_id, issued_until: issued_until.as_secs(), expires_at }
     }
 
     /// All tokens that a key signed; the key should sign no more.
     #[must_use]
     pub fn key(key_id: impl Into<String>, now: SystemTime, longest: Duration) -> Self {
-        Self::Key { key_id: key_id.into(), expires_at: seconds(now).saturating_add(longest.as_secs()) }
+        let expires_at = UnixTime::at(now).after(longest).after(GRACE).as_secs();
+        Self::Key { key_id: key_id.into(), expires_at }
     }
 
-    /// When it says nothing any more, in seconds since 1970: the tokens that it is about have expired.
+    /// When it says nothing any more, in seconds since 1970: the tokens that it is about are refused without it. That is
+    /// 5 minutes after they have expired, the most leeway that a verifier may have.
     #[must_use]
     pub fn expires_at(&self) -> u64 {
         match self {
@@ -122,10 +159,6 @@ impl Revocation {
             }
         }
     }
-}
-
-fn seconds(time: SystemTime) -> u64 {
-    crate::clock::UnixTime::at(time).as_secs()
 }
 
 /// What the feed tells.
@@ -171,5 +204,35 @@ impl Cursor {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use super::Revocation;
+    use crate::client_id::ClientId;
+
+    const NOW: SystemTime = UNIX_EPOCH;
+    const DAY: Duration = Duration::from_secs(86_400);
+    const ID: ClientId = ClientId::from_static("billing");
+
+    #[test]
+    fn an_entry_outlives_its_tokens_by_the_most_leeway_of_a_verifier() {
+        let token = Revocation::token("t", ID, NOW, NOW + Duration::from_secs(600));
+        assert_eq!(token.expires_at(), 900);
+        assert_eq!(Revocation::key("k", NOW, DAY).expires_at(), 86_700);
+        assert_eq!(Revocation::client(ID, NOW, DAY).expires_at(), 86_702);
+    }
+
+    #[test]
+    fn a_callback_reaches_what_a_fast_clock_issued_just_before_it() {
+        let until = |revocation| match revocation {
+            Revocation::Client { issued_until, .. } => issued_until,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(until(Revocation::client(ID, NOW, DAY)), 2);
+        assert_eq!(until(Revocation::former_client(ID, NOW, DAY)), 5);
     }
 }
