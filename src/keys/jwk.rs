@@ -10,7 +10,7 @@ use jsonwebtoken::jwk::{
 };
 
 use super::key_type::KeyType;
-use super::{Algorithm, KeyError, refusal};
+use super::{Algorithm, KeyError, refusal, roca};
 
 /// RSA keys below this are refused (RFC 7518 §3.3), and those above the second are too dear to use.
 pub(super) const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
@@ -56,6 +56,9 @@ impl PublicNumbers {
         let bits = n.len() * 8 - n.first().map_or(0, |first| first.leading_zeros() as usize);
         if !RSA_BITS.contains(&bits) {
             return Err(refusal::rsa_bits(bits));
+        }
+        if roca::is_weak(n) {
+            return Err(refusal::rsa_can_be_factored());
         }
         if is_odd(n) && is_sound_exponent(e) { Ok(()) } else { Err(refusal::rsa_numbers()) }
     }

@@ -50,6 +50,7 @@ mod parsed_jwk;
 mod pem;
 mod pkcs8;
 mod refusal;
+mod roca;
 mod shared_secret;
 mod signing_key;
 mod spki;

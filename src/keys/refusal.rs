@@ -81,6 +81,13 @@ pub(super) fn rsa_numbers() -> KeyError {
     )
 }
 
+pub(super) fn rsa_can_be_factored() -> KeyError {
+    KeyError::new(
+        "the RSA key comes from a chip whose keys can be computed from their public half (CVE-2017-15361): make one \
+         elsewhere, and trust this one no longer",
+    )
+}
+
 pub(super) fn rsa_is_not_generated() -> KeyError {
     KeyError::new(
         "RSA keys are not generated here: make one with `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:3072`",
