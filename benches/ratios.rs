@@ -54,7 +54,7 @@ impl Bench {
         let clients: MemoryStore = (0..10).map(|n| client(format!("client-{n}"))).collect();
         let keys = KeyRing::generate().unwrap();
         let server = AuthorizationServer::new("https://auth.example.com", keys, clients).unwrap();
-        let verifier = server.verifier(API).unwrap();
+        let verifier = server.verifier(API).unwrap().without_cache();
         let mut bench = Self { runtime, server, verifier, secret: secret.expose().to_owned(), token: String::new() };
         let answer: serde_json::Value = serde_json::from_slice(&bench.ask("client-1", &bench.secret)).unwrap();
         answer.get("access_token").and_then(|token| token.as_str()).unwrap().clone_into(&mut bench.token);

@@ -9,6 +9,10 @@ mod deadline;
 pub mod event;
 mod issuer;
 pub mod keys;
+#[cfg(not(feature = "metrics"))]
+mod metrics;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod random;
 pub mod resource_server;
 mod response_body;

@@ -13,7 +13,7 @@ pub(super) fn is_weak(n: &[u8]) -> bool {
 }
 
 fn is_prime(number: u64) -> bool {
-    (2..number).all(|divisor| number % divisor != 0)
+    (2..number).all(|divisor| !number.is_multiple_of(divisor))
 }
 
 fn remainder(n: &[u8], prime: u64) -> u64 {

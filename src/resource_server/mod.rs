@@ -42,9 +42,12 @@ mod jws;
 mod layer;
 mod required;
 mod service;
+mod token_cache;
 mod trusted_issuer;
 mod verified_token;
 mod verify;
+#[cfg(test)]
+mod verify_again;
 mod verify_error;
 
 pub use self::challenge::BearerError;

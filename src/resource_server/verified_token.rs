@@ -54,6 +54,16 @@ impl VerifiedToken {
         Self { token: Arc::new(Token { text: text.into(), claims, payload, proven_by: Some((issuer, key)) }) }
     }
 
+    pub(super) fn text(&self) -> &str {
+        &self.token.text
+    }
+
+    /// What it takes of memory, about, and rather too much: the claims are there twice, as they came and parsed.
+    pub(super) fn size(&self) -> usize {
+        let Token { text, claims, payload, .. } = &*self.token;
+        size_of::<Token>() + text.len() + 2 * payload.len() + claims.audiences.len() * size_of::<String>()
+    }
+
     /// Whether this is the proof of that very token.
     pub(super) fn is(&self, text: &str) -> bool {
         *self.token.text == *text
@@ -71,6 +81,12 @@ impl VerifiedToken {
 
     pub(super) fn proven_by(&self) -> Option<&(TrustedIssuer, VerifyingKey)> {
         self.token.proven_by.as_ref()
+    }
+
+    /// Whether the same key signed both.
+    pub(super) fn is_signed_as(&self, other: &Self) -> bool {
+        let (Some((_, one)), Some((_, other))) = (self.proven_by(), other.proven_by()) else { return false };
+        (one.key_id(), one.algorithm()) == (other.key_id(), other.algorithm())
     }
 
     /// Whether this verifier made it, or one that checks the same.
@@ -178,6 +194,14 @@ impl VerifiedToken {
         let payload = payload.to_string().into_bytes();
         let claims = Claims::parse(&payload).expect("a client id of printable ASCII");
         Self { token: Arc::new(Token { text: "".into(), claims, payload, proven_by: None }) }
+    }
+
+    #[cfg(test)]
+    #[allow(clippy::expect_used)]
+    pub(super) fn for_test_with_text(text: &str) -> Self {
+        let token = Self::for_test("billing", Scopes::NONE).token;
+        let token = Arc::into_inner(token).expect("the only one");
+        Self { token: Arc::new(Token { text: text.into(), ..token }) }
     }
 }
 

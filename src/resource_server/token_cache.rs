@@ -1,0 +1,334 @@
+//! [`TokenCache`]: tokens that were verified before, and need not be again.
+//!
+//! The mechanism alone: it says that a text is a token that was verified, to the letter. Whether it is good still is for
+//! [`Verifier`](super::Verifier) to check, at every hit.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::VerifiedToken;
+use crate::metrics;
+
+/// So many that threads seldom meet at one lock.
+const SHARDS: u64 = 64;
+
+/// How much of its end a token is found by: the last 96 bits of the signature, which differ from token to token.
+const TAIL: usize = 16;
+
+/// What an entry takes beside its token, about: its share of a map, and of the order.
+const OVERHEAD: usize = 128;
+
+/// Verified tokens by their texts: so many, and so many bytes of memory; where either is too much, the oldest go.
+///
+/// Only what was verified comes in, so that nobody fills it with garbage, and a token drives out no more than it needs
+/// room for. A look-up locks one shard, to read, and nothing else.
+pub(super) struct TokenCache {
+    most_tokens: usize,
+    most_bytes: usize,
+    /// Keyed at random, so that nobody can choose tokens that meet in one place.
+    hasher: RandomState,
+    shards: Box<[Shard]>,
+    /// Locked by every change, and always before a shard.
+    ledger: Mutex<Ledger>,
+}
+
+/// On cache lines of its own, so that who locks it does not slow down who uses its neighbour.
+#[derive(Default)]
+#[repr(align(128))]
+struct Shard {
+    entries: RwLock<Entries>,
+}
+
+type Entries = HashMap<Place, Entry, BuildHasherDefault<AlreadyHashed>>;
+
+/// The hash of a token's tail. Two tokens of one place drive each other out, and are told apart all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Place(u64);
+
+struct Entry {
+    token: VerifiedToken,
+    number: u64,
+}
+
+impl TokenCache {
+    pub(super) fn new(most_tokens: usize, most_bytes: usize) -> Self {
+        Self {
+            most_tokens,
+            most_bytes,
+            hasher: RandomState::new(),
+            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            ledger: Mutex::default(),
+        }
+    }
+
+    /// One of the same size, with nothing in it.
+    pub(super) fn emptied(&self) -> Self {
+        Self::new(self.most_tokens, self.most_bytes)
+    }
+
+    /// The proof of this very token. The whole text is compared, and not in constant time: to get so far, one has to
+    /// show the last 96 bits of a good signature, and who has these has the token.
+    pub(super) fn find(&self, text: &str) -> Option<VerifiedToken> {
+        let place = self.place(text)?;
+        let entries = self.shard(place)?.read();
+        entries.get(&place).map(|entry| &entry.token).filter(|token| token.is(text)).cloned()
+    }
+
+    /// Remembers a token that was verified just now.
+    pub(super) fn keep(&self, token: &VerifiedToken) {
+        let bytes = token.size() + OVERHEAD;
+        let Some(place) = self.place(token.text()).filter(|_| bytes <= self.most_bytes) else { return };
+        let mut ledger = self.ledger();
+        let entry = Entry { token: token.clone(), number: ledger.append(place, bytes) };
+        let former = self.shard(place).and_then(|shard| shard.write().insert(place, entry));
+        if let Some(former) = former {
+            ledger.strike(former.number);
+        }
+        self.make_room(&mut ledger);
+    }
+
+    fn make_room(&self, ledger: &mut Ledger) {
+        while ledger.lines.len() > self.most_tokens || ledger.bytes > self.most_bytes {
+            let Some(oldest) = ledger.strike_oldest() else { return };
+            self.shard(oldest).and_then(|shard| shard.write().remove(&oldest));
+            metrics::cached_token_evicted();
+        }
+    }
+
+    /// Forgets every token that fits, such as those of a key that is trusted no longer.
+    pub(super) fn forget(&self, fits: impl Fn(&VerifiedToken) -> bool) {
+        let mut ledger = self.ledger();
+        for shard in &self.shards {
+            for (_, entry) in shard.write().extract_if(|_, entry| fits(&entry.token)) {
+                ledger.strike(entry.number);
+            }
+        }
+    }
+
+    /// `None` for what is too short to be signed.
+    fn place(&self, text: &str) -> Option<Place> {
+        let tail = text.as_bytes().last_chunk::<TAIL>()?;
+        Some(Place(self.hasher.hash_one(u128::from_ne_bytes(*tail))))
+    }
+
+    /// By bits that a map looks at last. `None` never: there are so many.
+    fn shard(&self, Place(hash): Place) -> Option<&Shard> {
+        self.shards.get(usize::try_from((hash >> 32) % SHARDS).ok()?)
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for TokenCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ledger { lines, bytes, .. } = &*self.ledger();
+        f.debug_struct("TokenCache").field("tokens", &lines.len()).field("bytes", bytes).finish_non_exhaustive()
+    }
+}
+
+impl Shard {
+    fn read(&self) -> RwLockReadGuard<'_, Entries> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Entries> {
+        self.entries.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is there, in the order in which it came.
+#[derive(Default)]
+struct Ledger {
+    lines: BTreeMap<u64, Line>,
+    next_number: u64,
+    bytes: usize,
+}
+
+struct Line {
+    place: Place,
+    bytes: usize,
+}
+
+impl Ledger {
+    fn append(&mut self, place: Place, bytes: usize) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.bytes += bytes;
+        self.lines.insert(number, Line { place, bytes });
+        metrics::token_cached(bytes);
+        number
+    }
+
+    fn strike(&mut self, number: u64) {
+        if let Some(line) = self.lines.remove(&number) {
+            self.struck(&line);
+        }
+    }
+
+    fn strike_oldest(&mut self) -> Option<Place> {
+        let (_, line) = self.lines.pop_first()?;
+        self.struck(&line);
+        Some(line.place)
+    }
+
+    fn struck(&mut self, line: &Line) {
+        self.bytes -= line.bytes;
+        metrics::cached_token_gone(line.bytes);
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.lines.values().for_each(|line| metrics::cached_token_gone(line.bytes));
+    }
+}
+
+/// A [`Place`] is a hash: its map has no need of another.
+#[derive(Default)]
+struct AlreadyHashed(u64);
+
+impl Hasher for AlreadyHashed {
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    /// Never called: the one key is a `u64`.
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::{OVERHEAD, TokenCache, VerifiedToken};
+
+    const MANY: usize = usize::MAX;
+
+    fn token(number: usize) -> VerifiedToken {
+        VerifiedToken::for_test_with_text(&format!("a.b.{number:0>40}"))
+    }
+
+    fn of(cache: &TokenCache) -> (usize, usize) {
+        let ledger = cache.ledger();
+        let entries: usize = cache.shards.iter().map(|shard| shard.read().len()).sum();
+        let bytes: usize = ledger.lines.values().map(|line| line.bytes).sum();
+        assert_eq!((entries, bytes), (ledger.lines.len(), ledger.bytes), "the ledger is what is there");
+        (entries, bytes)
+    }
+
+    fn has(cache: &TokenCache, number: usize) -> bool {
+        let token = token(number);
+        cache.find(token.text()).is_some_and(|found| found.is(token.text()))
+    }
+
+    #[test]
+    fn a_token_is_found_by_its_whole_text_and_nothing_less() {
+        let cache = TokenCache::new(10, MANY);
+        let kept = token(1);
+        cache.keep(&kept);
+        assert!(cache.find(kept.text()).unwrap().is_same_as(&kept));
+        let same_tail = kept.text().replacen('a', "A", 1);
+        for other in [same_tail.as_str(), &kept.text()[1..], &format!("a{}", kept.text()), token(2).text(), "short", ""]
+        {
+            assert!(cache.find(other).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_oldest_go_when_there_are_too_many() {
+        let cache = TokenCache::new(1_000, MANY);
+        (0..1_500).for_each(|number| cache.keep(&token(number)));
+        assert_eq!(of(&cache).0, 1_000);
+        assert!((0..500).all(|number| !has(&cache, number)));
+        assert!((500..1_500).all(|number| has(&cache, number)), "a look-up makes nothing older or younger");
+    }
+
+    #[test]
+    fn the_oldest_go_when_they_take_too_many_bytes() {
+        let each = token(0).size() + OVERHEAD;
+        let cache = TokenCache::new(MANY, 10 * each);
+        (0..25).for_each(|number| cache.keep(&token(number)));
+        assert_eq!(of(&cache), (10, 10 * each));
+        assert!((15..25).all(|number| has(&cache, number)));
+
+        let long = VerifiedToken::for_test_with_text(&"x".repeat(3 * each));
+        cache.keep(&long);
+        assert!(cache.find(long.text()).is_some());
+        let (tokens, bytes) = of(&cache);
+        assert!((6..10).contains(&tokens) && bytes <= 10 * each, "{tokens} {bytes}");
+
+        let too_long = VerifiedToken::for_test_with_text(&"y".repeat(10 * each));
+        cache.keep(&too_long);
+        assert!(cache.find(too_long.text()).is_none());
+        assert_eq!(of(&cache), (tokens, bytes), "what would never fit drives out nothing");
+    }
+
+    #[test]
+    fn a_token_that_comes_again_takes_no_second_place() {
+        let cache = TokenCache::new(10, MANY);
+        (0..5).for_each(|_| cache.keep(&token(1)));
+        assert_eq!(of(&cache).0, 1);
+        // It came last, though it came first as well.
+        (2..11).for_each(|number| cache.keep(&token(number)));
+        cache.keep(&token(1));
+        cache.keep(&token(11));
+        assert!(has(&cache, 1) && !has(&cache, 2));
+    }
+
+    #[test]
+    fn two_tokens_of_one_tail_are_never_taken_for_each_other() {
+        let cache = TokenCache::new(10, MANY);
+        let tail = "0123456789abcdef";
+        let [one, other] = ["one", "other"].map(|head| VerifiedToken::for_test_with_text(&format!("{head}.{tail}")));
+        cache.keep(&one);
+        assert!(cache.find(other.text()).is_none());
+        cache.keep(&other);
+        assert!(cache.find(one.text()).is_none() && cache.find(other.text()).is_some());
+        assert_eq!(of(&cache).0, 1);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_gone_and_leaves_room() {
+        let cache = TokenCache::new(100, MANY);
+        (0..100).for_each(|number| cache.keep(&token(number)));
+        cache.forget(|token| token.text().ends_with('7'));
+        assert_eq!(of(&cache).0, 90);
+        assert!(!has(&cache, 7) && has(&cache, 8));
+        (100..110).for_each(|number| cache.keep(&token(number)));
+        assert!(has(&cache, 0), "ten had room");
+    }
+
+    #[test]
+    fn threads_share_it_and_its_bounds_hold() {
+        let cache = TokenCache::new(200, MANY);
+        let work = |thread: usize| {
+            for round in 0..2_000 {
+                let number = (thread * 37 + round) % 400;
+                match cache.find(token(number).text()) {
+                    Some(found) => assert!(found.is(token(number).text())),
+                    None => cache.keep(&token(number)),
+                }
+                if round % 500 == 499 {
+                    cache.forget(|token| token.text().ends_with('3'));
+                }
+            }
+        };
+        thread::scope(|scope| (0..8).for_each(|thread| drop(scope.spawn(move || work(thread)))));
+        assert!((1..=200).contains(&of(&cache).0));
+        let newest = token(7_777);
+        cache.keep(&newest);
+        assert!(cache.find(newest.text()).is_some());
+    }
+}

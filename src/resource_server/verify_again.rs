@@ -1,0 +1,176 @@
+//! A token that comes again: what is remembered of it, and what is checked all the same.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use super::{InvalidToken, VerifiedToken, Verifier, VerifyError};
+use crate::keys::{KeyRing, TrustedKeys};
+use crate::{Clock, ManualClock};
+
+const ISSUER: &str = "https://auth.example.com";
+const API: &str = "https://api.example.com";
+const NOW: u64 = 1_700_000_000;
+
+/// A verifier, and what its issuer signs by.
+struct Issuer {
+    keys: KeyRing,
+    clock: ManualClock,
+    verifier: Verifier,
+}
+
+fn issuer() -> Issuer {
+    let keys = KeyRing::generate().unwrap();
+    let clock = ManualClock::at(SystemTime::UNIX_EPOCH + Duration::from_secs(NOW));
+    let trusted = TrustedKeys::Ring(keys.clone());
+    let (issuer, audience) = (ISSUER.parse().unwrap(), API.parse().unwrap());
+    Issuer { verifier: Verifier::new(issuer, audience, trusted, Arc::new(clock.clone())), keys, clock }
+}
+
+impl Issuer {
+    fn token(&self, number: usize) -> String {
+        self.token_for(API, number)
+    }
+
+    fn token_for(&self, audience: &str, number: usize) -> String {
+        let claims = serde_json::json!({
+            "iss": ISSUER, "sub": "billing", "aud": audience, "client_id": "billing", "iat": NOW, "exp": NOW + 600,
+            "jti": number.to_string(),
+        });
+        self.keys.signing_key().sign(claims.to_string().as_bytes()).unwrap()
+    }
+}
+
+fn refusal(verified: Result<VerifiedToken, VerifyError>) -> InvalidToken {
+    match verified.unwrap_err() {
+        VerifyError::Refused(invalid) => invalid,
+        VerifyError::Undecided(undecided) => panic!("{undecided}"),
+    }
+}
+
+/// Whether the verifier, and every clone of it, remembers the token.
+fn remembers(verifier: &Verifier, token: &str) -> bool {
+    verifier.cache.as_ref().is_some_and(|cache| cache.find(token).is_some())
+}
+
+#[test]
+fn a_token_that_was_verified_is_not_verified_again_by_any_clone() {
+    let issuer = issuer();
+    let token = issuer.token(1);
+    let first = issuer.verifier.verify_now(&token).unwrap();
+    assert!(issuer.verifier.verify_now(&token).unwrap().is_same_as(&first));
+    let clone = issuer.verifier.clone();
+    assert!(clone.verify_now(&token).unwrap().is_same_as(&first));
+    assert!(!issuer.verifier.verify_now(&issuer.token(2)).unwrap().is_same_as(&first));
+}
+
+#[test]
+fn the_time_is_looked_at_again() {
+    let issuer = issuer();
+    let token = issuer.token(1);
+    let first = issuer.verifier.verify_now(&token).unwrap();
+    issuer.clock.advance(Duration::from_secs(604));
+    assert!(issuer.verifier.verify_now(&token).unwrap().is_same_as(&first));
+    issuer.clock.advance(Duration::from_secs(1));
+    for _ in 0..2 {
+        assert_eq!(refusal(issuer.verifier.verify_now(&token)), InvalidToken::Expired);
+    }
+    assert!(remembers(&issuer.verifier, &token), "so that it is refused without a look at its signature");
+    issuer.clock.set(issuer.clock.now() - Duration::from_secs(1_000));
+    assert_eq!(refusal(issuer.verifier.verify_now(&token)), InvalidToken::NotYetValid);
+}
+
+#[test]
+fn a_verifier_with_another_setting_remembers_nothing_of_this_one() {
+    let issuer = issuer();
+    let token = issuer.token(1);
+    let first = issuer.verifier.verify_now(&token).unwrap();
+    issuer.clock.advance(Duration::from_secs(603));
+    assert!(issuer.verifier.verify_now(&token).is_ok());
+    let strict = issuer.verifier.clone().leeway(Duration::ZERO);
+    assert!(!remembers(&strict, &token));
+    assert_eq!(refusal(strict.verify_now(&token)), InvalidToken::Expired);
+    let lax = issuer.verifier.leeway(Duration::from_secs(60));
+    assert!(!lax.verify_now(&token).unwrap().is_same_as(&first));
+}
+
+/// No setter leads there, and a mistake in one must not either.
+#[test]
+fn a_proof_of_another_verifier_is_none_even_where_it_is_remembered() {
+    let issuer = issuer();
+    let token = issuer.token_for("https://other.example.com", 1);
+    let keys = TrustedKeys::Ring(issuer.keys.clone());
+    let audience = "https://other.example.com".parse().unwrap();
+    let mut other = Verifier::new(ISSUER.parse().unwrap(), audience, keys, Arc::new(issuer.clock.clone()));
+    other.cache.clone_from(&issuer.verifier.cache);
+    assert!(other.verify_now(&token).is_ok() && remembers(&issuer.verifier, &token));
+    assert_eq!(refusal(issuer.verifier.verify_now(&token)), InvalidToken::Audience);
+}
+
+#[test]
+fn it_can_be_switched_off_and_resized() {
+    let issuer = issuer();
+    let token = issuer.token(1);
+    for off in [
+        issuer.verifier.clone().without_cache(),
+        issuer.verifier.clone().cache(0, 99),
+        issuer.verifier.clone().cache(99, 0),
+    ] {
+        let first = off.verify_now(&token).unwrap();
+        assert!(!off.verify_now(&token).unwrap().is_same_as(&first) && !remembers(&off, &token));
+    }
+    let small = issuer.verifier.clone().cache(2, usize::MAX);
+    let tokens = [1, 2, 3].map(|number| issuer.token(number));
+    for token in &tokens {
+        small.verify_now(token).unwrap();
+    }
+    assert_eq!([0, 1, 2].map(|number: usize| remembers(&small, &tokens[number])), [false, true, true]);
+}
+
+#[test]
+fn what_is_refused_is_not_remembered_and_drives_nothing_out() {
+    let issuer = issuer();
+    let verifier = issuer.verifier.clone().cache(1, usize::MAX);
+    let good = issuer.token(1);
+    verifier.verify_now(&good).unwrap();
+    let (most, _) = good.rsplit_once('.').unwrap();
+    let forged =
+        [format!("{most}.{}", "A".repeat(86)), issuer.token_for("https://other.example.com", 1), "a.b.c".into()];
+    for token in &forged {
+        verifier.verify_now(token).unwrap_err();
+        assert!(!remembers(&verifier, token) && remembers(&verifier, &good), "{token}");
+    }
+}
+
+#[test]
+fn a_good_signature_under_another_text_is_verified_for_itself() {
+    let issuer = issuer();
+    let good = issuer.token(1);
+    issuer.verifier.verify_now(&good).unwrap();
+    let (_, signature) = good.rsplit_once('.').unwrap();
+    let other = issuer.token(2);
+    let (signed, _) = other.rsplit_once('.').unwrap();
+    assert_eq!(refusal(issuer.verifier.verify_now(&format!("{signed}.{signature}"))), InvalidToken::Signature);
+}
+
+#[test]
+fn threads_share_what_is_remembered() {
+    let issuer = issuer();
+    let tokens: Vec<String> = (0..16).map(|number| issuer.token(number)).collect();
+    let first: Vec<VerifiedToken> = tokens.iter().map(|token| issuer.verifier.verify_now(token).unwrap()).collect();
+    let again = |verifier: &Verifier| {
+        for (token, first) in tokens.iter().zip(&first).cycle().take(1_000) {
+            assert!(verifier.verify_now(token).unwrap().is_same_as(first));
+        }
+    };
+    thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(|| again(&issuer.verifier.clone())))));
+}
+
+#[test]
+fn a_verifier_that_is_dropped_takes_with_it_what_it_remembers() {
+    let issuer = issuer();
+    issuer.verifier.verify_now(&issuer.token(1)).unwrap();
+    let cache = Arc::downgrade(issuer.verifier.cache.as_ref().unwrap());
+    drop(issuer.verifier);
+    assert!(cache.upgrade().is_none());
+}
