@@ -40,6 +40,8 @@
 
 mod admin;
 mod client;
+#[cfg(any(test, feature = "test-util"))]
+pub mod conformance;
 mod memory;
 mod record;
 mod registered_secret;

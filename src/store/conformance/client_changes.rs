@@ -1,0 +1,171 @@
+//! What [`ClientAdmin`] tells the feed of a [`RevocationStore`].
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::{Outcome, Violation, blank, client, ensure, follow, race, step};
+use crate::client_id::ClientId;
+use crate::store::{Change, ClientAdmin, Cursor, Revocation, RevocationStore};
+
+const CLIENT: ClientId = ClientId::from_static("billing");
+
+/// Holds a store of both kinds to what [`ClientAdmin`] says of the feed.
+///
+/// # Errors
+///
+/// The first step that does not hold.
+pub async fn client_changes<S, F>(fresh: impl Fn() -> F) -> Result<(), Violation>
+where
+    S: ClientAdmin + RevocationStore,
+    F: Future<Output = S>,
+{
+    step("each change of a client is told", fresh().await, each_is_told).await?;
+    step("more changes than fit in one answer are all told", fresh().await, more_than_one_page).await?;
+    step("disabling a client revokes its tokens in the same step", fresh().await, disabling_revokes).await?;
+    step("deleting a client revokes its tokens in the same step", fresh().await, deleting_revokes).await?;
+    step("a change that revokes nothing says so", fresh().await, others_revoke_nothing).await?;
+    step("a change that was refused is not told", fresh().await, refused_is_not_told).await
+}
+
+fn is_client(change: &Change) -> bool {
+    *change == Change::Client(CLIENT)
+}
+
+/// The revocation of all tokens of the client.
+fn revoked(told: &[Change]) -> Option<&Revocation> {
+    told.iter().find_map(|change| match change {
+        Change::Revoked(revocation @ Revocation::Client { client_id, .. }) if *client_id == CLIENT => Some(revocation),
+        _ => None,
+    })
+}
+
+async fn each_is_told<S: ClientAdmin + RevocationStore>(store: Arc<S>) -> Outcome {
+    let mut cursor = Cursor::start();
+    let mut told = async |what: &str| {
+        let told = follow(&*store, &mut cursor).await?;
+        ensure(told.iter().any(is_client), format!("{what} is not told"))
+    };
+    store.create(client(&CLIENT)?).await?;
+    told("that it was created").await?;
+    let (_, revision) = store.load(&CLIENT).await?.ok_or("`load` does not find it")?;
+    store.replace(blank(&CLIENT)?.subject("b").register()?, revision).await?;
+    told("that it was replaced").await?;
+    store.delete(&CLIENT).await?;
+    told("that it was deleted").await?;
+    store.create_all(vec![client(&CLIENT)?]).await?;
+    told("that it was created among many").await
+}
+
+async fn more_than_one_page<S: ClientAdmin + RevocationStore>(store: Arc<S>) -> Outcome {
+    let one = client("one")?;
+    let of = |number: usize| {
+        let secret = one.secrets().first().cloned().ok_or("it has no secret")?;
+        Ok::<_, super::BoxError>(crate::Client::blank(number.to_string()).registered_secret(secret).register()?)
+    };
+    let all = 0..25_000;
+    store.create_all(all.clone().map(of).collect::<Result<_, _>>()?).await?;
+    let mut cursor = Cursor::start();
+    let told: HashSet<String> = follow(&*store, &mut cursor)
+        .await?
+        .into_iter()
+        .filter_map(|change| match change {
+            Change::Client(id) => Some(id.to_string()),
+            Change::Revoked(_) => None,
+        })
+        .collect();
+    let missed = all.filter(|number| !told.contains(&number.to_string())).count();
+    ensure(missed == 0, format!("of 25,000, {missed} are not told"))?;
+    store.create(client(&CLIENT)?).await?;
+    ensure(follow(&*store, &mut cursor).await?.iter().any(is_client), "what came after them is not told")
+}
+
+async fn disabling_revokes<S: ClientAdmin + RevocationStore>(store: Arc<S>) -> Outcome {
+    for _ in 0..10 {
+        store.create(client(&CLIENT)?).await?;
+        revokes(&store, async |store| Ok(store.disable(&CLIENT).await?)).await?;
+        store.delete(&CLIENT).await?;
+    }
+    Ok(())
+}
+
+async fn deleting_revokes<S: ClientAdmin + RevocationStore>(store: Arc<S>) -> Outcome {
+    for _ in 0..10 {
+        store.create(client(&CLIENT)?).await?;
+        revokes(&store, async |store| Ok(store.delete(&CLIENT).await?)).await?;
+    }
+    Ok(())
+}
+
+/// Follows the feed while the change is made: whoever is told of it is told of the revocation too.
+async fn revokes<S, C>(store: &Arc<S>, change: C) -> Outcome
+where
+    S: ClientAdmin + RevocationStore,
+    C: AsyncFnOnce(&S) -> Outcome,
+{
+    let mut cursor = Cursor::start();
+    follow(&**store, &mut cursor).await?;
+    let longest = store.longest_token_lifetime();
+    let before = seconds(SystemTime::now());
+    let (following, mut from) = (store.clone(), cursor.clone());
+    let follower = tokio::spawn(async move {
+        let mut told = Vec::new();
+        while !told.iter().any(is_client) {
+            told.extend(follow(&*following, &mut from).await?);
+            tokio::task::yield_now().await;
+        }
+        Ok::<_, super::BoxError>(told)
+    });
+    change(store).await?;
+    let after = seconds(SystemTime::now());
+    let told = tokio::time::timeout(Duration::from_secs(30), follower).await;
+    let told = told.map_err(|_| "the change is not told within 30 s")???;
+    let revocation = revoked(&told).ok_or("it is told, and not that its tokens are revoked")?;
+    let mut expected = (before..=after)
+        .map(|second| Revocation::former_client(CLIENT, UNIX_EPOCH + Duration::from_secs(second), longest));
+    ensure(
+        expected.any(|expected| expected == *revocation),
+        format!("`former_client` of now is expected, not {revocation:?}"),
+    )
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+async fn others_revoke_nothing<S: ClientAdmin + RevocationStore>(store: Arc<S>) -> Outcome {
+    store.create(client(&CLIENT)?).await?;
+    store.update(&CLIENT, |client| client.subject("b")).await?;
+    ensure(revoked(&follow(&*store, &mut Cursor::start()).await?).is_none(), "a change of an enabled client revokes")?;
+    store.disable(&CLIENT).await?;
+    let mut cursor = Cursor::start();
+    let told = follow(&*store, &mut cursor).await?;
+    ensure(revoked(&told).is_some(), "disabling it does not revoke")?;
+    store.enable(&CLIENT).await?;
+    ensure(revoked(&follow(&*store, &mut cursor).await?).is_none(), "enabling it revokes")?;
+    ensure(revoked(&follow(&*store, &mut Cursor::start()).await?).is_some(), "enabling it takes the revocation back")
+}
+
+async fn refused_is_not_told<S: ClientAdmin + RevocationStore>(store: Arc<S>) -> Outcome {
+    store.create(client(&CLIENT)?).await?;
+    let (_, stale) = store.load(&CLIENT).await?.ok_or("`load` does not find it")?;
+    store.update(&CLIENT, |client| client.subject("b")).await?;
+    let mut cursor = Cursor::start();
+    follow(&*store, &mut cursor).await?;
+    let refused = race(5, |_| {
+        let store = store.clone();
+        async move {
+            let refused = [
+                store.create(client(&CLIENT)?).await.is_err(),
+                store.replace(blank(&CLIENT)?.disabled().register()?, stale).await.is_err(),
+                store.delete(&ClientId::from_static("unknown")).await.is_err(),
+                store.create_all(vec![client(&CLIENT)?]).await? == 0,
+            ];
+            ensure(refused == [true; 4], format!("of four changes that cannot be, {refused:?} were refused"))
+        }
+    });
+    refused.await?.into_iter().collect::<Result<(), super::BoxError>>()?;
+    let told = follow(&*store, &mut cursor).await?;
+    ensure(told.is_empty(), format!("{told:?} are told"))
+}
