@@ -6,6 +6,8 @@
 
 pub mod forge;
 pub mod request;
+#[cfg(unix)]
+pub mod servers;
 pub mod stack;
 
 use std::sync::LazyLock;

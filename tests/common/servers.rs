@@ -1,0 +1,251 @@
+//! Real servers, Postgres and Redis, each on a port and in a folder of its own, gone with the test.
+//!
+//! Whoever has none installed has a failure, not a skip: `scripts/test` installs them.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// How long a server may take to come up; a machine under load takes some of it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server that listens on a port of this machine, and answers there after [`Server::start`].
+#[derive(Debug)]
+struct Server {
+    name: &'static str,
+    program: PathBuf,
+    arguments: Vec<String>,
+    folder: TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Server {
+    fn new(name: &'static str, program: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix(&format!("tcc-{name}-")).tempdir().unwrap();
+        if let Some(user) = unprivileged() {
+            chown(folder.path(), Some(user), None).unwrap();
+        }
+        Self { name, program: find(program), arguments: Vec::new(), folder, port: free_port(), child: None }
+    }
+
+    /// A folder for its data, which does not exist yet.
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// Starts the process, again and again while it ends by itself: one that was killed just now may not have let go of
+    /// its port or its folder.
+    fn start(&mut self, answers: impl Fn(u16) -> bool) {
+        assert!(self.child.is_none(), "{} runs already", self.name);
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let child = match &mut self.child {
+                Some(child) => child,
+                None => {
+                    let log = fs::File::options().create(true).append(true).open(self.log()).unwrap();
+                    let mut command = as_unprivileged(&self.program);
+                    command.args(&self.arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+                    self.child.insert(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap())
+                }
+            };
+            if child.try_wait().unwrap().is_some() {
+                self.child = None;
+            } else if answers(self.port) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let log = fs::read_to_string(self.log()).unwrap_or_default();
+        panic!("{} does not answer within {PATIENCE:?}:\n{log}", self.name);
+    }
+
+    /// As `kill -9` does: nothing is written down any more.
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A Postgres with one superuser, `postgres`, whose password is [`Postgres::PASSWORD`].
+#[derive(Debug)]
+pub struct Postgres(Server);
+
+impl Postgres {
+    /// With characters that a URL has to encode.
+    pub const PASSWORD: &str = "p@ss/w:rd %";
+    const ENCODED_PASSWORD: &str = "p%40ss%2Fw%3Ard%20%25";
+
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// With settings, such as `fsync=off`.
+    pub fn with(settings: &[&str]) -> Self {
+        let mut server = Server::new("postgres", "postgres");
+        let (data, password) = (server.data(), server.folder.path().join("password"));
+        fs::write(&password, Self::PASSWORD).unwrap();
+        if let Some(user) = unprivileged() {
+            chown(&password, Some(user), None).unwrap();
+        }
+        let made = as_unprivileged(&find("initdb"))
+            .args(["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"])
+            .arg("--pwfile")
+            .arg(&password)
+            .arg("--pgdata")
+            .arg(&data)
+            .current_dir(server.folder.path())
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        server.arguments = vec!["-D".to_owned(), data.display().to_string(), "-p".to_owned(), server.port.to_string()];
+        let own = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=100"];
+        server
+            .arguments
+            .extend(own.iter().chain(settings).flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]));
+        let mut this = Self(server);
+        this.restart();
+        this
+    }
+
+    pub fn port(&self) -> u16 {
+        self.0.port
+    }
+
+    /// Of the database `postgres`.
+    pub fn url(&self) -> String {
+        self.url_of("postgres")
+    }
+
+    pub fn url_of(&self, database: &str) -> String {
+        self.url_at(self.port(), database)
+    }
+
+    /// By way of another port, such as that of a proxy.
+    pub fn url_at(&self, port: u16, database: &str) -> String {
+        format!("postgres://postgres:{}@127.0.0.1:{port}/{database}?sslmode=disable", Self::ENCODED_PASSWORD)
+    }
+
+    /// The postmaster is killed with -9; its children see that and end.
+    pub fn kill(&mut self) {
+        self.0.kill();
+    }
+
+    /// On the same port and data as before.
+    pub fn restart(&mut self) {
+        self.0.start(postgres_answers);
+    }
+}
+
+/// Whether it takes connections: one that still starts says so with an error, `57P03`.
+fn postgres_answers(port: u16) -> bool {
+    let startup = b"\0\x03\0\0user\0postgres\0database\0postgres\0\0"; // protocol 3.0
+    let length = u32::try_from(startup.len() + 4).unwrap().to_be_bytes();
+    // Whatever else it says begins with R: it asks for the password.
+    said(port, &[&length[..], startup].concat()).is_some_and(|answer| answer.starts_with(b"R"))
+}
+
+/// A Redis that writes down each command before it answers.
+#[derive(Debug)]
+pub struct Redis(Server);
+
+impl Redis {
+    /// With `appendonly yes`, `appendfsync always` and `maxmemory-policy noeviction`.
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// With further settings, as in `--maxmemory 1mb`; the last of two that contradict each other wins.
+    pub fn with(settings: &[&str]) -> Self {
+        let mut server = Server::new("redis", "redis-server");
+        let folder = server.folder.path().display().to_string();
+        let port = server.port.to_string();
+        let own = ["--port", &port, "--bind", "127.0.0.1", "--dir", &folder, "--save", "", "--appendonly", "yes"];
+        let own = own.into_iter().chain(["--appendfsync", "always", "--maxmemory-policy", "noeviction"]);
+        server.arguments = own.chain(settings.iter().copied()).map(ToOwned::to_owned).collect();
+        let mut this = Self(server);
+        this.restart();
+        this
+    }
+
+    pub fn port(&self) -> u16 {
+        self.0.port
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port())
+    }
+
+    pub fn kill(&mut self) {
+        self.0.kill();
+    }
+
+    /// On the same port and data as before.
+    pub fn restart(&mut self) {
+        self.0.start(redis_answers);
+    }
+}
+
+/// Whether it has loaded its data: one that still does answers `-LOADING`. One that wants a password is up as well.
+fn redis_answers(port: u16) -> bool {
+    said(port, b"PING\r\n").is_some_and(|answer| answer.starts_with(b"+PONG") || answer.starts_with(b"-NOAUTH"))
+}
+
+/// The first bytes of an answer.
+fn said(port: u16, question: &[u8]) -> Option<Vec<u8>> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+    stream.write_all(question).ok()?;
+    let mut answer = vec![0; 64];
+    let length = stream.read(&mut answer).ok()?;
+    answer.truncate(length);
+    Some(answer)
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A program of the search path, or of where Debian keeps those of Postgres, the newest first.
+fn find(program: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut versions: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
+    versions.sort();
+    folders.extend(versions.into_iter().rev());
+    let found = folders.iter().map(|folder| folder.join(program)).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("{program} is not installed: scripts/test installs it"))
+}
+
+/// Who runs the servers where the tests are run by root, whom `initdb` refuses.
+fn unprivileged() -> Option<u32> {
+    const NOBODY: u32 = 65_534;
+    let root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+    root.then_some(NOBODY)
+}
+
+fn as_unprivileged(program: &Path) -> Command {
+    let Some(user) = unprivileged() else { return Command::new(program) };
+    let mut command = Command::new("setpriv");
+    command.arg(format!("--reuid={user}")).arg(format!("--regid={user}")).arg("--clear-groups").arg(program);
+    command
+}

@@ -1,0 +1,40 @@
+//! The servers that other tests need can be had here, and come back after `kill -9`.
+
+#![cfg(unix)]
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use common::servers::{Postgres, Redis};
+
+#[test]
+fn a_postgres_comes_back_on_the_same_port_after_it_was_killed() {
+    let mut postgres = Postgres::start();
+    let port = postgres.port();
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_ok());
+    postgres.kill();
+    postgres.restart();
+    assert_eq!(postgres.port(), port);
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_ok());
+    drop(postgres);
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "it outlives the test");
+}
+
+#[test]
+fn a_redis_still_has_what_it_acknowledged_before_it_was_killed() {
+    let mut redis = Redis::start();
+    assert_eq!(ask(&redis, "SET a 1\r\n"), "+OK\r\n");
+    redis.kill();
+    redis.restart();
+    assert_eq!(ask(&redis, "GET a\r\n"), "$1\r\n1\r\n");
+}
+
+fn ask(redis: &Redis, command: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", redis.port())).unwrap();
+    stream.write_all(command.as_bytes()).unwrap();
+    let mut answer = [0; 64];
+    let length = stream.read(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer[..length]).into_owned()
+}
