@@ -57,8 +57,11 @@ impl TrustedIssuer {
 
     /// Type, key, signature, and then the claims.
     pub(super) fn verify(&self, token: &str, jws: &Jws<'_>, header: &Header<'_>) -> Result<VerifiedToken, VerifyError> {
-        let key = self.trusted_key(header)?;
-        let payload = jws.verified_payload(&key)?;
+        // RFC 9068 §4: the type keeps an ID token, or any other JWT of the issuer, from passing for a token.
+        if !is_access_token(&header.typ) {
+            return Err(InvalidToken::Type.into());
+        }
+        let (key, payload) = self.proven(jws, header)?;
         let claims = Claims::parse(&payload).map_err(|_| InvalidToken::Claims)?;
         self.check(&claims, &key)?;
         Ok(VerifiedToken::new(token, claims, payload, self.clone(), key))
@@ -72,12 +75,15 @@ impl TrustedIssuer {
         self.check(claims, key)
     }
 
+    /// What a trusted key signed, and which: a JWS of any type (RFC 7515 §5.2).
+    pub(super) fn proven(&self, jws: &Jws<'_>, header: &Header<'_>) -> Result<(VerifyingKey, Vec<u8>), VerifyError> {
+        let key = self.trusted_key(header)?;
+        let payload = jws.verified_payload(&key)?;
+        Ok((key, payload))
+    }
+
     /// The key is ours to choose: the header names it, and nothing in the header brings one along.
     fn trusted_key(&self, header: &Header<'_>) -> Result<VerifyingKey, VerifyError> {
-        // RFC 9068 §4: the type keeps an ID token, or any other JWT of the issuer, from passing for a token.
-        if !is_access_token(&header.typ) {
-            return Err(InvalidToken::Type.into());
-        }
         // RFC 7515 §4.1.11: an extension that must be understood, and we understand none.
         if header.crit == Presence::Present {
             return Err(InvalidToken::Critical.into());
