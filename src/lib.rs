@@ -33,12 +33,14 @@ pub use self::client_id::{ClientId, InvalidClientId};
 pub use self::clock::ManualClock;
 pub use self::clock::{Clock, SystemClock};
 pub use self::issuer::{InvalidIssuer, Issuer};
-pub use self::keys::{Algorithm, KeyError, KeyRing, SigningKey, VerifyingKey};
+pub use self::keys::{Algorithm, KeyError, KeyRing, KeySet, SigningKey, VerifyingKey};
 pub use self::random::{Random, RandomError, SystemRandom};
 pub use self::resource_server::{
     BearerAuth, BearerAuthLayer, BearerError, ClaimsError, InvalidToken, Undecided, UndecidedKind, VerifiedToken,
-    Verifier, VerifyError,
+    Verifier, VerifierError, VerifyError,
 };
+#[cfg(feature = "remote")]
+pub use self::resource_server::{RemoteError, RemoteIssuer};
 pub use self::response_body::ResponseBody;
 pub use self::scope::{InvalidScope, Scope, Scopes};
 pub use self::secret::{ClientSecret, SecretError, StoredSecret};

@@ -1,4 +1,31 @@
-//! The shape of an absolute URI (RFC 3986 §4.3), checked in `const` so that literals fail to compile.
+//! The shape of an absolute URI (RFC 3986 §4.3), checked in `const` so that literals fail to compile; and of a URL that is
+//! safe to talk to.
+
+use std::net::IpAddr;
+
+use http::Uri;
+
+/// A URL by which what is said can be neither read nor changed on its way: `https`, or plain `http` on loopback.
+pub(crate) fn secure(text: &str) -> Result<Uri, &'static str> {
+    absolute(text)?;
+    let uri = Uri::try_from(text).map_err(|_| "it is not a URL")?;
+    let host = uri.host().filter(|host| !host.is_empty()).ok_or("it has no host")?;
+    match uri.scheme_str() {
+        Some("https") => {}
+        Some("http") if is_loopback(host) => {}
+        Some("http") => return Err("use https; plain http is for loopback addresses only"),
+        _ => return Err("the scheme must be https"),
+    }
+    match uri.authority() {
+        Some(authority) if authority.as_str().contains('@') => Err("it must not have a user name"),
+        _ => Ok(uri),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
 
 /// Refuses whatever is not `scheme ":" hier-part [ "?" query ]`: relative references, fragments, characters
 /// outside RFC 3986, and an `http(s)` URI without a host.

@@ -45,11 +45,14 @@ mod encrypted_pem;
 mod file;
 mod form;
 mod jwk;
+mod key_set;
 mod key_type;
 mod parsed_jwk;
 mod pem;
 mod pkcs8;
 mod refusal;
+#[cfg(feature = "remote")]
+pub mod remote;
 mod roca;
 mod shared_secret;
 mod signing_key;
@@ -62,6 +65,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use self::algorithm::Algorithm;
+pub use self::key_set::KeySet;
 pub use self::signing_key::SigningKey;
 pub(crate) use self::trusted::{NoKey, TrustedKeys};
 pub use self::verifying_key::VerifyingKey;

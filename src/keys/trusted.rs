@@ -1,21 +1,37 @@
 //! [`TrustedKeys`]: wherever they come from, the keys that somebody's signatures are verified by.
 
-use super::{KeyRing, VerifyingKey};
+#[cfg(feature = "remote")]
+use std::sync::Arc;
+
+#[cfg(feature = "remote")]
+use super::remote::{FetchError, RemoteKeys};
+use super::{KeyRing, KeySet, VerifyingKey};
 
 /// The keys of one signer; a clone shares them.
 #[derive(Clone, Debug)]
 pub(crate) enum TrustedKeys {
     /// Those of an authorization server in this process.
     Ring(KeyRing),
+    /// Those of somebody else, fixed.
+    Set(KeySet),
+    /// Those of somebody else, as he publishes them.
+    #[cfg(feature = "remote")]
+    Remote(RemoteKeys),
 }
 
 /// Why there is no key to verify by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum NoKey {
     /// No trusted key has this name.
     Unknown,
     /// The key of this name is for another algorithm.
     Algorithm,
+    /// It may be elsewhere: [ask](TrustedKeys::ask), and look again.
+    #[cfg(feature = "remote")]
+    NotAsked,
+    /// It may be elsewhere, and it is too early to ask (again).
+    #[cfg(feature = "remote")]
+    Unavailable { error: Option<Arc<FetchError>>, retry_after: std::time::Duration },
 }
 
 impl TrustedKeys {
@@ -23,13 +39,49 @@ impl TrustedKeys {
     pub(crate) fn find(&self, key_id: &str, alg: &str) -> Result<VerifyingKey, NoKey> {
         match self {
             Self::Ring(ring) => choose(ring.named(key_id), alg),
+            Self::Set(set) => set.find(key_id, alg),
+            #[cfg(feature = "remote")]
+            Self::Remote(remote) => remote.find(key_id, alg),
+        }
+    }
+
+    /// Fetches keys if that may bring the one of this name, and waits for them.
+    #[cfg(feature = "remote")]
+    pub(crate) async fn ask(&self, key_id: &str) -> Result<(), NoKey> {
+        match self {
+            Self::Ring(_) | Self::Set(_) => Ok(()),
+            Self::Remote(remote) => remote.ask(key_id).await,
         }
     }
 
     /// Whether a key that was found here is here still.
-    pub(crate) fn trust(&self, key: &VerifyingKey) -> bool {
+    pub(crate) fn still_trust(&self, key: &VerifyingKey) -> Result<(), NoKey> {
+        let trusted = match self {
+            Self::Ring(ring) => ring.named(key.key_id()).any(|own| own.is(key)),
+            Self::Set(set) => set.has(key),
+            #[cfg(feature = "remote")]
+            Self::Remote(remote) => remote.has(key)?,
+        };
+        if trusted { Ok(()) } else { Err(NoKey::Unknown) }
+    }
+
+    /// Whether there are keys at all.
+    pub(crate) fn are_there(&self) -> bool {
         match self {
-            Self::Ring(ring) => ring.named(key.key_id()).any(|own| own.algorithm() == key.algorithm()),
+            Self::Ring(_) => true,
+            Self::Set(set) => !set.is_empty(),
+            #[cfg(feature = "remote")]
+            Self::Remote(remote) => remote.are_there(),
+        }
+    }
+
+    /// Waits until there are.
+    #[cfg_attr(not(feature = "remote"), expect(clippy::unused_async, reason = "nothing is elsewhere"))]
+    pub(crate) async fn ready(&self) {
+        match self {
+            Self::Ring(_) | Self::Set(_) => {}
+            #[cfg(feature = "remote")]
+            Self::Remote(remote) => remote.ready().await,
         }
     }
 
@@ -37,6 +89,10 @@ impl TrustedKeys {
     pub(crate) fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Ring(one), Self::Ring(other)) => one.is(other),
+            (Self::Set(one), Self::Set(other)) => one.is(other),
+            #[cfg(feature = "remote")]
+            (Self::Remote(one), Self::Remote(other)) => one.is(other),
+            _ => false,
         }
     }
 }

@@ -94,6 +94,11 @@ impl VerifyingKey {
         self.0.algorithm
     }
 
+    /// Whether both are one key, for one algorithm.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || (self.key_id(), self.algorithm()) == (other.key_id(), other.algorithm())
+    }
+
     /// Whether `signature` is this key's over `message`.
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.0.half {

@@ -40,6 +40,8 @@ mod future;
 mod gate;
 mod jws;
 mod layer;
+#[cfg(feature = "remote")]
+mod remote_issuer;
 mod required;
 mod service;
 mod token_cache;
@@ -57,8 +59,10 @@ pub use self::extract::MissingVerifiedToken;
 pub use self::future::ResponseFuture;
 pub(crate) use self::jws::LONGEST_TOKEN;
 pub use self::layer::BearerAuthLayer;
+#[cfg(feature = "remote")]
+pub use self::remote_issuer::{RemoteError, RemoteIssuer};
 pub use self::service::BearerAuth;
 pub(crate) use self::trusted_issuer::MOST_LEEWAY;
 pub use self::verified_token::VerifiedToken;
-pub use self::verify::Verifier;
+pub use self::verify::{Verifier, VerifierError};
 pub use self::verify_error::{InvalidToken, Undecided, UndecidedKind, VerifyError};

@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 use super::claims::Claims;
 use super::jws::{Header, Jws, Presence, is_access_token};
 use super::{InvalidToken, VerifiedToken, VerifyError};
+#[cfg(feature = "remote")]
+use super::{Undecided, UndecidedKind};
 use crate::audience::Audience;
 use crate::clock::{Clock, UnixTime};
 use crate::issuer::Issuer;
@@ -38,12 +40,45 @@ impl TrustedIssuer {
         self
     }
 
+    pub(super) fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        Arc::make_mut(&mut self.0).clock = clock;
+        self
+    }
+
+    /// What its tokens say as `iss`.
+    pub(super) fn name(&self) -> &str {
+        self.0.issuer.as_str()
+    }
+
     pub(super) fn audience(&self) -> &Audience {
         &self.0.audience
     }
 
     pub(super) fn now(&self) -> SystemTime {
         self.0.clock.now()
+    }
+
+    /// Whether its keys are here.
+    pub(super) fn is_ready(&self) -> bool {
+        self.0.keys.are_there()
+    }
+
+    pub(super) async fn ready(&self) {
+        self.0.keys.ready().await;
+    }
+
+    #[cfg(all(test, feature = "remote"))]
+    pub(super) fn remote_keys(&self) -> Option<&crate::keys::remote::RemoteKeys> {
+        match &self.0.keys {
+            TrustedKeys::Remote(keys) => Some(keys),
+            _ => None,
+        }
+    }
+
+    /// Asks for the key that a token names.
+    #[cfg(feature = "remote")]
+    pub(super) async fn ask(&self, header: &Header<'_>) -> Result<(), VerifyError> {
+        Ok(self.0.keys.ask(&header.kid).await?)
     }
 
     /// Whether what one proved holds for the other.
@@ -69,9 +104,7 @@ impl TrustedIssuer {
 
     /// Checks again what can change between two uses of a proof: the key's trust, and what [`check`](Self::check) does.
     pub(super) fn still_good(&self, claims: &Claims, key: &VerifyingKey) -> Result<(), VerifyError> {
-        if !self.0.keys.trust(key) {
-            return Err(InvalidToken::UnknownKey.into());
-        }
+        self.0.keys.still_trust(key)?;
         self.check(claims, key)
     }
 
@@ -91,10 +124,7 @@ impl TrustedIssuer {
         if [header.jku, header.jwk, header.x5u].contains(&Presence::Present) {
             return Err(InvalidToken::ForeignKey.into());
         }
-        self.0.keys.find(&header.kid, &header.alg).map_err(|no_key| match no_key {
-            NoKey::Unknown => InvalidToken::UnknownKey.into(),
-            NoKey::Algorithm => InvalidToken::Algorithm.into(),
-        })
+        Ok(self.0.keys.find(&header.kid, &header.alg)?)
     }
 
     /// What has to hold whenever a token is used: at its verification, and at every use of the proof after that.
@@ -109,6 +139,22 @@ impl TrustedIssuer {
         }
         in_its_time(claims, UnixTime::now(&**clock), *leeway)?;
         Ok(())
+    }
+}
+
+impl From<NoKey> for VerifyError {
+    fn from(no_key: NoKey) -> Self {
+        match no_key {
+            NoKey::Unknown => InvalidToken::UnknownKey.into(),
+            NoKey::Algorithm => InvalidToken::Algorithm.into(),
+            #[cfg(feature = "remote")]
+            NoKey::NotAsked => Undecided::new(UndecidedKind::NotAsked).into(),
+            #[cfg(feature = "remote")]
+            NoKey::Unavailable { error, retry_after } => {
+                let undecided = Undecided::new(UndecidedKind::Keys).retry_after(retry_after);
+                error.into_iter().fold(undecided, |undecided, error| undecided.because(error)).into()
+            }
+        }
     }
 }
 

@@ -5,25 +5,32 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+#[cfg(feature = "remote")]
+use super::Undecided;
 use super::jws::{Header, Jws, decode};
 use super::token_cache::TokenCache;
 use super::trusted_issuer::TrustedIssuer;
 use super::{InvalidToken, UndecidedKind, VerifiedToken, VerifyError};
-use crate::audience::Audience;
-use crate::clock::Clock;
-use crate::issuer::Issuer;
-use crate::keys::TrustedKeys;
+use crate::audience::{Audience, InvalidAudience};
+use crate::clock::{Clock, SystemClock};
+use crate::issuer::{InvalidIssuer, Issuer};
+use crate::keys::{KeySet, TrustedKeys};
 use crate::metrics;
 
 /// How many verified tokens are remembered, and how much memory they take, unless told otherwise.
 const REMEMBERED: usize = 10_000;
 const REMEMBERED_BYTES: usize = 16 * 1024 * 1024;
 
-/// Verifies the tokens of one issuer for one audience; a clone is the same verifier.
+/// Verifies the tokens of one issuer for one audience, or of [several](Self::or); a clone is the same verifier.
 ///
-/// It comes from [`AuthorizationServer::verifier`](crate::AuthorizationServer::verifier), and usually goes into a
-/// [`BearerAuthLayer`](super::BearerAuthLayer). For tokens that arrive by another way than HTTP, it verifies by
-/// itself:
+/// | the issuer | the verifier comes from |
+/// |---|---|
+/// | in this process | [`AuthorizationServer::verifier`](crate::AuthorizationServer::verifier) |
+/// | elsewhere, by its URL or that of its keys | `RemoteIssuer`, feature `remote` |
+/// | elsewhere, with fixed keys | [`Verifier::with_keys`] |
+///
+/// It usually goes into a [`BearerAuthLayer`](super::BearerAuthLayer). For tokens that arrive by another way than HTTP,
+/// it verifies by itself:
 ///
 /// ```
 /// # use tower_client_credentials::{AuthorizationServer, KeyRing, MemoryStore};
@@ -35,7 +42,8 @@ const REMEMBERED_BYTES: usize = 16 * 1024 * 1024;
 /// ```
 #[derive(Clone)]
 pub struct Verifier {
-    issuer: TrustedIssuer,
+    first: TrustedIssuer,
+    others: Arc<[TrustedIssuer]>,
     pub(super) cache: Option<Arc<TokenCache>>,
 }
 
@@ -51,18 +59,55 @@ pub(super) enum Verification {
 
 pub(super) type PendingVerification = Pin<Box<dyn Future<Output = Verified> + Send>>;
 
+/// How often somebody is asked for one token: another fetch may have been under way the first time.
+#[cfg(feature = "remote")]
+const ROUNDS: usize = 3;
+
 impl Verifier {
     pub(crate) fn new(issuer: Issuer, audience: Audience, keys: TrustedKeys, clock: Arc<dyn Clock>) -> Self {
-        Self { issuer: TrustedIssuer::new(issuer, audience, keys, clock), cache: None }
-            .cache(REMEMBERED, REMEMBERED_BYTES)
+        let first = TrustedIssuer::new(issuer, audience, keys, clock);
+        Self { first, others: Arc::default(), cache: None }.cache(REMEMBERED, REMEMBERED_BYTES)
+    }
+
+    /// Verifies the tokens that `issuer` signs by these keys, for `audience`: an issuer elsewhere, whose keys are given
+    /// and never change.
+    ///
+    /// # Errors
+    ///
+    /// When the issuer or the audience is none.
+    ///
+    /// ```
+    /// use tower_client_credentials::{KeySet, Verifier, VerifyingKey};
+    ///
+    /// # let pem = include_str!("../../tests/keys/p256.pub.pem");
+    /// let keys = KeySet::from([VerifyingKey::from_pem(pem)?]);
+    /// let verifier = Verifier::with_keys("https://auth.example.com", "https://api.example.com", keys)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_keys(issuer: impl AsRef<str>, audience: impl AsRef<str>, keys: KeySet) -> Result<Self, VerifierError> {
+        let (issuer, audience) = (issuer.as_ref().parse()?, audience.as_ref().parse()?);
+        Ok(Self::new(issuer, audience, TrustedKeys::Set(keys), Arc::new(SystemClock)))
+    }
+
+    /// Verifies the tokens of another issuer as well: `iss` says which of them a token claims to be from, and that
+    /// one's keys, audience and settings then have to prove it. A challenge has the audience of the first as its realm.
+    ///
+    /// # Errors
+    ///
+    /// When both have an issuer in common.
+    pub fn or(mut self, other: Self) -> Result<Self, VerifierError> {
+        if let Some(twice) = other.issuers().find(|issuer| self.named(issuer.name()).is_some()) {
+            return Err(VerifierError::IssuerTwice(twice.name().to_owned()));
+        }
+        self.others = self.others.iter().chain(other.issuers()).cloned().collect();
+        Ok(self.map(|issuer| issuer))
     }
 
     /// How far the issuer's clock may differ from ours, in whole seconds: 5 by default, 5 minutes at most, and more is
     /// taken for that. It applies to `exp`, `nbf` and `iat`.
     #[must_use]
     pub fn leeway(self, leeway: Duration) -> Self {
-        let cache = self.cache.map(|cache| Arc::new(cache.emptied()));
-        Self { issuer: self.issuer.leeway(leeway), cache }
+        self.map(|issuer| issuer.leeway(leeway))
     }
 
     /// How many verified tokens are remembered, and how many bytes they may take: 10,000 and 16 MiB by default, and 0 of
@@ -84,19 +129,68 @@ impl Verifier {
         self.cache(0, 0)
     }
 
-    /// The audience that tokens must be for.
+    /// Where the time comes from: that of the [`AuthorizationServer`](crate::AuthorizationServer) in this process, else
+    /// the system.
+    #[must_use]
+    pub fn clock(self, clock: impl Clock) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(clock);
+        self.map(|issuer| issuer.clock(clock.clone()))
+    }
+
+    /// Another verifier, which has verified nothing yet.
+    fn map(self, change: impl Fn(TrustedIssuer) -> TrustedIssuer) -> Self {
+        let cache = self.cache.map(|cache| Arc::new(cache.emptied()));
+        Self { first: change(self.first), others: self.others.iter().cloned().map(change).collect(), cache }
+    }
+
+    /// The audience that tokens must be for; of several issuers, that of the first.
     #[must_use]
     pub fn audience(&self) -> &Audience {
-        self.issuer.audience()
+        self.first.audience()
+    }
+
+    /// Whether the keys of every issuer are here: what a health check asks before a service takes requests. It is so
+    /// always, but for issuers elsewhere.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.issuers().all(TrustedIssuer::is_ready)
+    }
+
+    /// Waits until [`is_ready`](Self::is_ready).
+    pub async fn ready(&self) {
+        for issuer in self.issuers() {
+            issuer.ready().await;
+        }
     }
 
     pub(super) fn now(&self) -> SystemTime {
-        self.issuer.now()
+        self.first.now()
+    }
+
+    fn issuers(&self) -> impl Iterator<Item = &TrustedIssuer> {
+        std::iter::once(&self.first).chain(&*self.others)
+    }
+
+    #[cfg(all(test, feature = "remote"))]
+    pub(crate) fn remote_keys(&self) -> Option<&crate::keys::remote::RemoteKeys> {
+        self.first.remote_keys()
+    }
+
+    fn named(&self, name: &str) -> Option<&TrustedIssuer> {
+        self.issuers().find(|issuer| issuer.name() == name)
+    }
+
+    /// The issuer that a token claims to be from. Where there is one only, its checks find out.
+    fn issuer_of(&self, jws: &Jws<'_>) -> Result<&TrustedIssuer, InvalidToken> {
+        if self.others.is_empty() {
+            return Ok(&self.first);
+        }
+        self.named(&jws.unverified_issuer()?).ok_or(InvalidToken::Issuer)
     }
 
     /// Whether a token that this issuer was trusted with would be good here, too.
     pub(super) fn trusts_as(&self, issuer: &TrustedIssuer) -> bool {
-        self.issuer.checks_the_same_as(issuer)
+        self.issuers().any(|own| own.checks_the_same_as(issuer))
     }
 
     /// Verifies a token: a JWS in compact form, `typ: at+jwt`, signed by a trusted key, from the issuer, for the
@@ -127,7 +221,7 @@ impl Verifier {
     fn verify_anew(&self, token: &str) -> Verified {
         let jws = Jws::split(token)?;
         let header = decode(jws.header)?;
-        self.issuer.verify(token, &jws, &Header::parse(&header)?)
+        self.issuer_of(&jws)?.verify(token, &jws, &Header::parse(&header)?)
     }
 
     /// What comes of a token that was verified before; `None` where it has to be verified anew.
@@ -168,22 +262,52 @@ impl Verifier {
     }
 
     /// Asks whom [`verify_now`](Self::verify_now) would have to, and decides.
-    #[expect(clippy::unused_async, reason = "keys elsewhere will be asked for here")]
+    #[cfg(feature = "remote")]
+    async fn ask(&self, token: &str) -> Verified {
+        for _ in 0..ROUNDS {
+            let jws = Jws::split(token)?;
+            let header = decode(jws.header)?;
+            self.issuer_of(&jws)?.ask(&Header::parse(&header)?).await?;
+            match self.verify_now(token) {
+                Err(VerifyError::Undecided(undecided)) if undecided.kind() == UndecidedKind::NotAsked => {}
+                verified => return verified,
+            }
+        }
+        Err(Undecided::new(UndecidedKind::Keys).into())
+    }
+
+    /// There is nobody to ask.
+    #[cfg(not(feature = "remote"))]
+    #[expect(clippy::unused_async, reason = "as with the feature `remote`")]
     async fn ask(&self, token: &str) -> Verified {
         self.remember(self.verify_anew(token))
     }
 
     /// Checks again what can change. Every proof that is used twice comes through here.
-    pub(super) fn still_good(&self, token: &VerifiedToken) -> Result<(), VerifyError> {
-        match token.proven_by() {
-            Some((_, key)) => self.issuer.still_good(token.parsed_claims(), key),
-            None => Err(InvalidToken::UnknownKey.into()),
-        }
+    pub(crate) fn still_good(&self, token: &VerifiedToken) -> Result<(), VerifyError> {
+        let (issuer, key) = token.proven_by().ok_or(InvalidToken::UnknownKey)?;
+        let own = self.issuers().find(|own| own.checks_the_same_as(issuer)).ok_or(InvalidToken::Issuer)?;
+        own.still_good(token.parsed_claims(), key)
     }
 }
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier").field("issuer", &self.issuer).finish_non_exhaustive()
+        f.debug_struct("Verifier").field("issuers", &self.issuers().collect::<Vec<_>>()).finish()
     }
+}
+
+/// A verifier cannot be made of these settings; the text says what to change.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifierError {
+    /// The issuer is none.
+    #[error(transparent)]
+    Issuer(#[from] InvalidIssuer),
+    /// The audience is none.
+    #[error(transparent)]
+    Audience(#[from] InvalidAudience),
+    /// Two verifiers for one issuer: nobody could say which of them is to decide.
+    #[error("the issuer {0} is there twice; give one verifier to one layer, and another to another")]
+    IssuerTwice(String),
 }

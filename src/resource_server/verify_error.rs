@@ -87,9 +87,10 @@ pub enum UndecidedKind {
 }
 
 /// When a caller may try again who was not told otherwise, in seconds.
+#[cfg_attr(not(feature = "remote"), allow(dead_code))]
 const RETRY_AFTER_SECONDS: u64 = 1;
 
-#[allow(dead_code)] // until there is somebody to ask
+#[cfg_attr(not(feature = "remote"), allow(dead_code))] // there is nobody to ask
 impl Undecided {
     pub(crate) fn new(kind: UndecidedKind) -> Self {
         Self { kind, retry_after: RETRY_AFTER_SECONDS, source: None }

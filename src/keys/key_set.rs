@@ -1,0 +1,271 @@
+//! [`KeySet`]: the public keys of somebody else, under the names that he gave them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Algorithm, KeyError, NoKey, VerifyingKey};
+
+/// A longer set is no set of keys that anybody signs with; each key of it costs us some work.
+const MOST_KEYS: usize = 100;
+
+/// The public keys by which one issuer's signatures are verified; a clone shares them.
+///
+/// ```
+/// use tower_client_credentials::KeySet;
+///
+/// let keys = KeySet::from_jwks(r#"{"keys": [
+///     {"kty": "OKP", "crv": "Ed25519", "kid": "2026", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},
+///     {"kty": "EC", "crv": "secp256k1", "x": "of no use here", "y": "and passed over"}
+/// ]}"#)?;
+/// assert_eq!(keys.len(), 1);
+/// # Ok::<(), tower_client_credentials::KeyError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeySet(Arc<[NamedKey]>);
+
+#[derive(Clone)]
+struct NamedKey {
+    /// What a token's `kid` calls it; any text.
+    name: Option<Box<str>>,
+    key: VerifyingKey,
+}
+
+#[derive(Deserialize)]
+struct JwkSet {
+    keys: Vec<Value>,
+}
+
+impl KeySet {
+    /// The keys of a JWK Set (RFC 7517 §5), as JSON text.
+    ///
+    /// A key of no use here is passed over: of a type or curve that is not supported, malformed, or with a `use`,
+    /// `key_ops` or `alg` that has it for something else (§5). A key without a `kid` is found by tokens without one. An
+    /// RSA key without an `alg` stands for `RS256`.
+    ///
+    /// # Errors
+    ///
+    /// When it is no set, holds more than 100 keys, or none that is of use.
+    pub fn from_jwks(json: impl AsRef<[u8]>) -> Result<Self, KeyError> {
+        Self::read(json.as_ref(), None)
+    }
+
+    /// As [`from_jwks`](Self::from_jwks), for these algorithms alone. A key without an `alg` stands for each of them
+    /// that is of its type.
+    ///
+    /// # Errors
+    ///
+    /// As for [`from_jwks`](Self::from_jwks).
+    pub fn from_jwks_for(json: impl AsRef<[u8]>, algorithms: impl AsRef<[Algorithm]>) -> Result<Self, KeyError> {
+        Self::read(json.as_ref(), Some(algorithms.as_ref()))
+    }
+
+    pub(crate) fn read(json: &[u8], algorithms: Option<&[Algorithm]>) -> Result<Self, KeyError> {
+        let set: JwkSet = serde_json::from_slice(json)
+            .map_err(|_| KeyError::new("this is no JWK Set (RFC 7517 §5): a JSON object with a list of `keys`"))?;
+        if set.keys.len() > MOST_KEYS {
+            return Err(KeyError::new(format!("the key set has more than {MOST_KEYS} keys")));
+        }
+        let keys: Arc<[NamedKey]> = set.keys.iter().flat_map(|jwk| named_keys(jwk, algorithms)).collect();
+        if keys.is_empty() {
+            return Err(KeyError::new("the key set has no key that is of use here: none of a supported type is valid"));
+        }
+        Ok(Self(keys))
+    }
+
+    /// How many keys there are; an RSA key counts once for each of its algorithms.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no key at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The key of this name and algorithm. A token that names no key means the only one of its algorithm: where there
+    /// are several, trying one after the other would be work for whoever sends garbage.
+    pub(crate) fn find(&self, name: &str, alg: &str) -> Result<VerifyingKey, NoKey> {
+        if name.is_empty() {
+            return self.only_one(alg);
+        }
+        let mut named = self.0.iter().filter(|own| own.name.as_deref() == Some(name)).peekable();
+        named.peek().ok_or(NoKey::Unknown)?;
+        named.find(|own| own.key.algorithm().is_named(alg)).map(|own| own.key.clone()).ok_or(NoKey::Algorithm)
+    }
+
+    fn only_one(&self, alg: &str) -> Result<VerifyingKey, NoKey> {
+        let mut fitting = self.0.iter().filter(|own| own.key.algorithm().is_named(alg));
+        match (fitting.next(), fitting.next()) {
+            (Some(only), None) => Ok(only.key.clone()),
+            _ => Err(NoKey::Unknown),
+        }
+    }
+
+    /// Whether a key has this name; without one, a token means one that is there in any case.
+    #[cfg(feature = "remote")]
+    pub(crate) fn names(&self, name: &str) -> bool {
+        name.is_empty() || self.0.iter().any(|own| own.name.as_deref() == Some(name))
+    }
+
+    /// Whether this key is among them, under whatever name.
+    pub(crate) fn has(&self, key: &VerifyingKey) -> bool {
+        self.0.iter().any(|own| own.key.is(key))
+    }
+
+    /// Whether both are the same object.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// The keys that one JWK stands for: none where it is of no use.
+fn named_keys(jwk: &Value, algorithms: Option<&[Algorithm]>) -> Vec<NamedKey> {
+    let key = match VerifyingKey::from_jwk(jwk.to_string()) {
+        Ok(key) => key,
+        Err(error) => {
+            tracing::debug!(%error, "a key of a key set is passed over");
+            return Vec::new();
+        }
+    };
+    let name = jwk.get("kid").and_then(Value::as_str).map(Box::from);
+    let named = |key| NamedKey { name: name.clone(), key };
+    match algorithms {
+        None => vec![named(key)],
+        Some(allowed) if jwk.get("alg").is_some_and(|alg| !alg.is_null()) => {
+            allowed.contains(&key.algorithm()).then(|| named(key)).into_iter().collect()
+        }
+        Some(allowed) => {
+            allowed.iter().filter_map(|algorithm| key.with_algorithm(*algorithm).ok().map(named)).collect()
+        }
+    }
+}
+
+impl<const N: usize> From<[VerifyingKey; N]> for KeySet {
+    fn from(keys: [VerifyingKey; N]) -> Self {
+        keys.into_iter().collect()
+    }
+}
+
+/// Each under its [thumbprint](VerifyingKey::key_id).
+impl FromIterator<VerifyingKey> for KeySet {
+    fn from_iter<I: IntoIterator<Item = VerifyingKey>>(keys: I) -> Self {
+        Self(keys.into_iter().map(|key| NamedKey { name: Some(key.key_id().into()), key }).collect())
+    }
+}
+
+impl PartialEq for NamedKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.key.is(&other.key)
+    }
+}
+
+impl Eq for NamedKey {}
+
+impl fmt::Debug for KeySet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.0.iter().map(|own| (&own.name, &own.key))).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{KeySet, NoKey};
+    use crate::keys::{Algorithm, SigningKey, VerifyingKey};
+
+    fn jwk(pem: &str) -> Value {
+        serde_json::to_value(VerifyingKey::from_pem(pem).unwrap().to_jwk().unwrap()).unwrap()
+    }
+
+    fn ec() -> Value {
+        jwk(include_str!("../../tests/keys/p256.pub.pem"))
+    }
+
+    fn rsa() -> Value {
+        jwk(include_str!("../../tests/keys/rsa2048.pub.pem"))
+    }
+
+    fn with(mut jwk: Value, member: &str, value: Value) -> Value {
+        jwk[member] = value;
+        jwk
+    }
+
+    fn set(keys: &[Value]) -> KeySet {
+        KeySet::from_jwks(json!({ "keys": keys }).to_string()).unwrap()
+    }
+
+    #[test]
+    fn one_bad_or_unknown_key_never_spoils_the_set() {
+        let good = with(ec(), "kid", json!("good"));
+        for bad in [
+            json!(5),
+            json!("key"),
+            json!({}),
+            json!({"kty": "XYZ"}),
+            json!({"kty": "oct", "k": "AQAB"}),
+            with(ec(), "crv", json!("P-521")),
+            with(ec(), "x", json!("AAAA")),
+            with(ec(), "y", json!(5)),
+            with(ec(), "use", json!("enc")),
+            with(ec(), "key_ops", json!(["sign"])),
+            with(ec(), "alg", json!("RS256")),
+            with(ec(), "alg", json!("HS256")),
+            with(ec(), "d", json!("AQAB")),
+            with(rsa(), "n", json!("AQAB")),
+            with(rsa(), "e", json!("AQ")),
+        ] {
+            let keys = set(&[bad.clone(), good.clone(), bad.clone()]);
+            assert_eq!(keys.len(), 1, "{bad}");
+            assert!(keys.find("good", "ES256").is_ok(), "{bad}");
+            assert!(KeySet::from_jwks(json!({ "keys": [bad] }).to_string()).is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_no_set_or_has_too_many_keys_is_refused() {
+        for text in ["", "{}", "[]", r#"{"keys":{}}"#, r#"{"keys":[]}"#, "<html>", &ec().to_string()] {
+            assert!(KeySet::from_jwks(text).is_err(), "{text}");
+        }
+        let many = |count| json!({ "keys": vec![ec(); count] }).to_string();
+        assert!(KeySet::from_jwks(many(100)).is_ok());
+        assert!(KeySet::from_jwks(many(101)).is_err());
+    }
+
+    #[test]
+    fn a_key_is_found_by_the_name_of_its_owner_and_for_its_algorithm() {
+        let keys = set(&[with(ec(), "kid", json!("1")), with(rsa(), "kid", json!("1")), with(ec(), "kid", json!("2"))]);
+        assert_eq!(keys.find("1", "ES256").unwrap().algorithm(), Algorithm::ES256);
+        assert_eq!(keys.find("1", "RS256").unwrap().algorithm(), Algorithm::RS256);
+        for alg in ["PS256", "HS256", "none", ""] {
+            assert!(matches!(keys.find("1", alg), Err(NoKey::Algorithm)), "{alg}");
+        }
+        assert!(matches!(keys.find("3", "ES256"), Err(NoKey::Unknown)));
+    }
+
+    #[test]
+    fn a_token_that_names_no_key_means_the_only_one_of_its_algorithm() {
+        let unnamed = with(rsa(), "kid", Value::Null);
+        let other = SigningKey::generate(Algorithm::ES256).unwrap().verifying_key().to_jwk().unwrap();
+        let keys = set(&[unnamed, ec(), serde_json::to_value(other).unwrap()]);
+        assert_eq!(keys.find("", "RS256").unwrap().algorithm(), Algorithm::RS256);
+        assert!(matches!(keys.find("", "ES256"), Err(NoKey::Unknown)));
+    }
+
+    #[test]
+    fn an_rsa_key_without_alg_stands_for_rs256_or_for_what_is_named() {
+        let open = json!({ "keys": [with(rsa(), "alg", Value::Null), ec()] }).to_string();
+        let algorithms = |keys: &KeySet| keys.0.iter().map(|own| own.key.algorithm()).collect::<Vec<_>>();
+        assert_eq!(algorithms(&KeySet::from_jwks(&open).unwrap()), [Algorithm::RS256, Algorithm::ES256]);
+        let named = [Algorithm::PS256, Algorithm::RS512, Algorithm::ES384];
+        assert_eq!(algorithms(&KeySet::from_jwks_for(&open, named).unwrap()), [Algorithm::PS256, Algorithm::RS512]);
+        let stated = json!({ "keys": [rsa(), ec()] }).to_string();
+        assert_eq!(algorithms(&KeySet::from_jwks_for(&stated, [Algorithm::ES256]).unwrap()), [Algorithm::ES256]);
+        assert!(KeySet::from_jwks_for(&stated, named).is_err());
+    }
+}

@@ -1,0 +1,338 @@
+//! The mechanism that keeps keys: one fetch at a time, in the background; [`policy`](super::policy) says when.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::fetch::FetchError;
+use super::policy::Policy;
+use super::source::{Fetched, KeySource};
+use super::unknown::UnknownKeyIds;
+use crate::clock::Clock;
+use crate::keys::{KeySet, NoKey, VerifyingKey};
+use crate::random::Random;
+
+/// How many may wait for a fetch at once; each holds a request.
+const MOST_WAITING: usize = 1_000;
+
+/// The longest sleep of the task that keeps keys fresh: the clock may be set meanwhile.
+const LONGEST_NAP: Duration = Duration::from_secs(60);
+
+/// What whoever finds no place to wait is told.
+const SOON: Duration = Duration::from_secs(1);
+
+/// The keys of somebody else, kept fresh for as long as anybody holds them; a clone shares them.
+#[derive(Clone)]
+pub(crate) struct RemoteKeys(Arc<Shared>);
+
+struct Shared {
+    source: KeySource,
+    policy: Policy,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    current: RwLock<Option<Current>>,
+    flight: Mutex<Flight>,
+    /// Counts the fetches that ended; whoever waits for one watches it.
+    landed: watch::Sender<u64>,
+    waiting: Semaphore,
+}
+
+struct Current {
+    keys: KeySet,
+    since: SystemTime,
+}
+
+/// What is known about fetches. There is one at a time.
+struct Flight {
+    in_the_air: bool,
+    /// When the next one is due.
+    next: SystemTime,
+    failures: u32,
+    error: Option<Arc<FetchError>>,
+    /// When an unknown name had keys fetched last.
+    for_unknown: Option<SystemTime>,
+    unknown: UnknownKeyIds,
+}
+
+impl RemoteKeys {
+    /// Nothing is fetched before somebody asks or [`keep_fresh`](Self::keep_fresh) runs.
+    pub(crate) fn new(source: KeySource, policy: Policy, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
+        let flight = Flight {
+            in_the_air: false,
+            next: clock.now(),
+            failures: 0,
+            error: None,
+            for_unknown: None,
+            unknown: UnknownKeyIds::default(),
+        };
+        Self(Arc::new(Shared {
+            source,
+            policy,
+            clock,
+            random,
+            current: RwLock::new(None),
+            flight: Mutex::new(flight),
+            landed: watch::Sender::new(0),
+            waiting: Semaphore::new(MOST_WAITING),
+        }))
+    }
+
+    /// The key of this name, by what is known now.
+    pub(crate) fn find(&self, key_id: &str, alg: &str) -> Result<VerifyingKey, NoKey> {
+        let now = self.0.clock.now();
+        match self.0.keys(now) {
+            None => Err(self.0.missing(now)),
+            Some(keys) => keys.find(key_id, alg).map_err(|no_key| match no_key {
+                NoKey::Unknown => self.0.unknown(key_id, now),
+                no_key => no_key,
+            }),
+        }
+    }
+
+    /// Whether this key is among them still.
+    pub(crate) fn has(&self, key: &VerifyingKey) -> Result<bool, NoKey> {
+        let now = self.0.clock.now();
+        self.0.keys(now).map(|keys| keys.has(key)).ok_or_else(|| self.0.missing(now))
+    }
+
+    /// Whether there are keys that may be used.
+    pub(crate) fn are_there(&self) -> bool {
+        self.0.keys(self.0.clock.now()).is_some()
+    }
+
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Waits for a fetch that may bring the key of this name; begins one where the policy lets it.
+    pub(crate) async fn ask(&self, key_id: &str) -> Result<(), NoKey> {
+        let Ok(_place) = self.0.waiting.try_acquire() else {
+            return Err(NoKey::Unavailable { error: None, retry_after: SOON });
+        };
+        let mut landed = self.0.landed.subscribe();
+        let is_ours = self.0.take_off_for(key_id);
+        if is_ours.is_none() {
+            return Ok(());
+        }
+        // The sender is ours: it is not gone.
+        let _ = landed.changed().await;
+        if is_ours == Some(true) {
+            self.0.remember_if_unknown(key_id);
+        }
+        Ok(())
+    }
+
+    /// Fetches now, and again where that may help, until there are keys or the time is over.
+    pub(crate) async fn connect(&self, patience: Duration) -> Result<(), Arc<FetchError>> {
+        let end = Instant::now() + patience;
+        let mut landed = self.0.landed.subscribe();
+        while !self.are_there() {
+            let error = self.0.flight().error.clone();
+            if let Some(error) = error.clone().filter(|error| !error.is_transient()) {
+                return Err(error);
+            }
+            if timeout_at(end, landed.changed()).await.is_err() {
+                return Err(error.unwrap_or_else(|| Arc::new(self.0.source.late(patience))));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until there are keys.
+    pub(crate) async fn ready(&self) {
+        let mut landed = self.0.landed.subscribe();
+        while !self.are_there() {
+            let _ = landed.changed().await;
+        }
+    }
+
+    /// Begins a task that keeps the keys fresh until nobody holds them. Within a Tokio runtime.
+    pub(crate) fn keep_fresh(&self) {
+        tokio::spawn(keep_fresh(Arc::downgrade(&self.0)));
+    }
+
+    #[cfg(test)]
+    pub(super) fn unknown_names(&self) -> usize {
+        self.0.flight().unknown.len()
+    }
+}
+
+async fn keep_fresh(shared: Weak<Shared>) {
+    let Some(mut landed) = shared.upgrade().map(|shared| shared.landed.subscribe()) else { return };
+    loop {
+        let Some(strong) = shared.upgrade() else { return };
+        let nap = strong.take_off_if_due();
+        drop(strong);
+        // An error is that of a sender which is gone, and with it everybody who held the keys.
+        if let Ok(Err(_)) = timeout(nap, landed.changed()).await {
+            return;
+        }
+    }
+}
+
+impl Shared {
+    /// The keys, unless they are older than they may be.
+    fn keys(&self, now: SystemTime) -> Option<KeySet> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        // A clock that was set back makes nothing old.
+        let is_young = |since| now.duration_since(since).is_ok_and(|age| age < self.policy.oldest) || now < since;
+        current.as_ref().filter(|current| is_young(current.since)).map(|current| current.keys.clone())
+    }
+
+    fn flight(&self) -> MutexGuard<'_, Flight> {
+        self.flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What to do about keys that are not there.
+    fn missing(&self, now: SystemTime) -> NoKey {
+        let flight = self.flight();
+        if flight.in_the_air || now >= flight.next { NoKey::NotAsked } else { flight.unavailable(now) }
+    }
+
+    /// What to do about a name that is not among the keys.
+    fn unknown(&self, key_id: &str, now: SystemTime) -> NoKey {
+        let flight = self.flight();
+        if flight.unknown.has(key_id, now, self.policy.unknown_for) {
+            return NoKey::Unknown;
+        }
+        if flight.in_the_air || flight.is_cool(now, self.policy.cooldown) {
+            return NoKey::NotAsked;
+        }
+        // Whoever cannot be asked may have published it meanwhile.
+        if flight.failures > 0 { flight.unavailable(now) } else { NoKey::Unknown }
+    }
+
+    /// Begins a fetch for a name that is not there, if the policy lets it. `None`: there is nothing to wait for;
+    /// else whether the fetch is of the caller's making.
+    fn take_off_for(self: &Arc<Self>, key_id: &str) -> Option<bool> {
+        let now = self.clock.now();
+        let has_keys = self.keys(now).is_some();
+        let mut flight = self.flight();
+        if flight.in_the_air {
+            return Some(false);
+        }
+        if !has_keys && now >= flight.next {
+            self.take_off(&mut flight);
+            return Some(true);
+        }
+        let is_new = !flight.unknown.has(key_id, now, self.policy.unknown_for);
+        if has_keys && is_new && flight.is_cool(now, self.policy.cooldown) {
+            flight.for_unknown = Some(now);
+            self.take_off(&mut flight);
+            return Some(true);
+        }
+        None
+    }
+
+    /// Begins a fetch if one is due, and returns how long to sleep.
+    fn take_off_if_due(self: &Arc<Self>) -> Duration {
+        let now = self.clock.now();
+        let mut flight = self.flight();
+        if flight.in_the_air {
+            return LONGEST_NAP;
+        }
+        match flight.next.duration_since(now) {
+            Ok(time) if !time.is_zero() => time.min(LONGEST_NAP),
+            _ => {
+                self.take_off(&mut flight);
+                LONGEST_NAP
+            }
+        }
+    }
+
+    /// The fetch goes on when whoever asked for it hangs up: others may wait for it, too.
+    fn take_off(self: &Arc<Self>, flight: &mut Flight) {
+        flight.in_the_air = true;
+        tokio::spawn(fly(Landing { shared: self.clone(), outcome: None }));
+    }
+
+    fn land(&self, outcome: Result<Fetched, FetchError>, took_off: SystemTime) {
+        let now = self.clock.now();
+        let mut flight = self.flight();
+        match outcome {
+            Ok(Fetched { keys, caching }) => {
+                if self.replace(keys, took_off) {
+                    flight.unknown.forget_all();
+                }
+                (flight.failures, flight.error) = (0, None);
+                flight.next = now + self.policy.next_after_success(caching, &*self.random);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the keys of an issuer could not be fetched");
+                flight.failures = flight.failures.saturating_add(1);
+                flight.next = now + self.policy.next_after_failure(flight.failures, &*self.random);
+                flight.error = Some(Arc::new(error));
+            }
+        }
+    }
+
+    /// Keeps what was fetched, and says whether it is another set than before.
+    fn replace(&self, keys: Option<KeySet>, since: SystemTime) -> bool {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        match (&mut *current, keys) {
+            (Some(current), None) => {
+                current.since = since;
+                false
+            }
+            (Some(current), Some(keys)) if current.keys == keys => {
+                current.since = since;
+                false
+            }
+            (current, keys) => {
+                *current = keys.map(|keys| Current { keys, since });
+                true
+            }
+        }
+    }
+
+    fn remember_if_unknown(&self, key_id: &str) {
+        let now = self.clock.now();
+        let is_there = self.keys(now).is_some_and(|keys| keys.names(key_id));
+        let mut flight = self.flight();
+        if !is_there && flight.failures == 0 {
+            flight.unknown.remember(key_id, now);
+        }
+    }
+}
+
+impl Flight {
+    fn is_cool(&self, now: SystemTime, cooldown: Duration) -> bool {
+        self.for_unknown.is_none_or(|last| now.duration_since(last).map_or(true, |since| since >= cooldown))
+    }
+
+    fn unavailable(&self, now: SystemTime) -> NoKey {
+        let retry_after = self.next.duration_since(now).unwrap_or(SOON);
+        NoKey::Unavailable { error: self.error.clone(), retry_after }
+    }
+}
+
+/// Lands the flight however it ends: also when the runtime that it ran on does.
+struct Landing {
+    shared: Arc<Shared>,
+    outcome: Option<(Result<Fetched, FetchError>, SystemTime)>,
+}
+
+async fn fly(mut landing: Landing) {
+    let now = landing.shared.clock.now();
+    let outcome = landing.shared.source.fetch(now).await;
+    landing.outcome = Some((outcome, now));
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        if let Some((outcome, took_off)) = self.outcome.take() {
+            self.shared.land(outcome, took_off);
+        }
+        self.shared.flight().in_the_air = false;
+        self.shared.landed.send_modify(|landed| *landed = landed.wrapping_add(1));
+    }
+}
+
+impl fmt::Debug for RemoteKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteKeys").field("place", &self.0.source.place).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,76 @@
+//! Where an issuer publishes its keys: issuer → `jwks_uri`, by RFC 8414 or OpenID Connect Discovery.
+
+use http::Uri;
+use serde::Deserialize;
+
+use super::DynHttpClient;
+use super::fetch::{self, FetchError, Limits};
+use crate::issuer::Issuer;
+
+/// The members that decide anything.
+#[derive(Deserialize)]
+struct Metadata {
+    issuer: String,
+    jwks_uri: Option<String>,
+}
+
+/// Asks at each well-known place until one has the issuer's metadata.
+pub(super) async fn key_set_url(
+    client: &dyn DynHttpClient,
+    issuer: &Issuer,
+    limits: Limits,
+) -> Result<Uri, FetchError> {
+    let [first, second] = places(issuer);
+    let error = match ask(client, issuer, &first, limits).await {
+        // Who cannot be reached there cannot be reached elsewhere.
+        Err(error) if !error.is_transient() => error,
+        found => return found,
+    };
+    // Of two places without the right document, the one with a wrong one tells more.
+    ask(client, issuer, &second, limits).await.map_err(|other| if other.is_transient() { other } else { error })
+}
+
+/// RFC 8414 §3.1 has the well-known part before the issuer's path, OpenID Connect Discovery §4.1 behind it.
+fn places(issuer: &Issuer) -> [String; 2] {
+    let (origin, path) = (issuer.origin(), issuer.path());
+    [
+        format!("{origin}/.well-known/oauth-authorization-server{path}"),
+        format!("{origin}{path}/.well-known/openid-configuration"),
+    ]
+}
+
+async fn ask(client: &dyn DynHttpClient, issuer: &Issuer, url: &str, limits: Limits) -> Result<Uri, FetchError> {
+    let url = crate::uri::secure(url).map_err(|what| FetchError::new(url, fetch::Cause::Document(what.into())))?;
+    let response = fetch::get(client, &url, None, limits).await?;
+    let wrong = |what: String| FetchError::document(&url, what);
+    let metadata: Metadata = serde_json::from_slice(response.body())
+        .map_err(|_| wrong("this is no metadata: a JSON object with an `issuer` (RFC 8414 §3.2)".to_owned()))?;
+    // RFC 8414 §3.3: identical, or not to be used.
+    if metadata.issuer != issuer.as_str() {
+        return Err(wrong(format!(
+            "the metadata is that of the issuer `{}`, not of `{issuer}`; configure the issuer to the letter",
+            metadata.issuer.escape_debug()
+        )));
+    }
+    let keys = metadata.jwks_uri.ok_or_else(|| wrong("the metadata names no jwks_uri".to_owned()))?;
+    let keys = crate::uri::secure(&keys).map_err(|what| wrong(format!("its jwks_uri is of no use: {what}")))?;
+    if keys.scheme_str() == Some("http") && url.scheme_str() == Some("https") {
+        return Err(wrong("its jwks_uri is of no use: use https, as the issuer does".to_owned()));
+    }
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_well_known_part_stands_before_the_path_and_then_behind_it() {
+        let issuer = "https://h.example:8443/tenant/1/".parse().unwrap();
+        assert_eq!(
+            super::places(&issuer),
+            [
+                "https://h.example:8443/.well-known/oauth-authorization-server/tenant/1",
+                "https://h.example:8443/tenant/1/.well-known/openid-configuration",
+            ]
+        );
+    }
+}

@@ -1,0 +1,166 @@
+//! One request to an issuer, within its limits: URL → answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ETAG, IF_NONE_MATCH, LOCATION};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
+
+use super::DynHttpClient;
+use crate::deadline::within;
+
+/// Redirects that stay with the host, such as to a terminating slash.
+const MOST_REDIRECTS: usize = 3;
+
+/// What one exchange may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) time: Duration,
+    pub(crate) body: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { time: Duration::from_secs(5), body: 256 * 1024 }
+    }
+}
+
+/// Something could not be had from an issuer. For the operator; a clone is the same error.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{url}: {cause}")]
+pub struct FetchError {
+    url: Arc<str>,
+    cause: Arc<Cause>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Cause {
+    #[error(transparent)]
+    Late(#[from] crate::deadline::Late),
+    #[error("no answer: {0}")]
+    Http(#[from] super::HttpError),
+    #[error("the answer is longer than {0} bytes")]
+    TooLong(usize),
+    #[error("the answer is a {0}")]
+    Status(StatusCode),
+    #[error("it redirects to another host, or too often; configure the URL that it redirects to")]
+    Redirect,
+    #[error("{0}")]
+    Document(String),
+}
+
+impl FetchError {
+    pub(crate) fn new(url: &str, cause: impl Into<Cause>) -> Self {
+        Self { url: url.into(), cause: Arc::new(cause.into()) }
+    }
+
+    pub(crate) fn document(url: &Uri, what: impl Into<String>) -> Self {
+        Self::new(&url.to_string(), Cause::Document(what.into()))
+    }
+
+    /// Whether the same request may succeed later, and nothing needs to be configured for it.
+    pub(crate) fn is_transient(&self) -> bool {
+        match &*self.cause {
+            Cause::Late(_) | Cause::Http(_) => true,
+            Cause::Status(status) => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
+            Cause::TooLong(_) | Cause::Redirect | Cause::Document(_) => false,
+        }
+    }
+}
+
+/// Sends one request, and takes any answer that is neither late nor too long.
+pub(crate) async fn send(
+    client: &dyn DynHttpClient,
+    request: Request<Bytes>,
+    limits: Limits,
+) -> Result<Response<Bytes>, Cause> {
+    let response = within(limits.time, client.send(request, limits.body)).await??;
+    if response.body().len() > limits.body {
+        return Err(Cause::TooLong(limits.body));
+    }
+    Ok(response)
+}
+
+/// A JSON document, or that it is still the one with this tag (304).
+pub(super) async fn get(
+    client: &dyn DynHttpClient,
+    url: &Uri,
+    tag: Option<&HeaderValue>,
+    limits: Limits,
+) -> Result<Response<Bytes>, FetchError> {
+    let followed = within(limits.time, follow(client, url, tag, limits)).await;
+    followed.map_err(Cause::Late).and_then(|answer| answer).map_err(|cause| FetchError::new(&url.to_string(), cause))
+}
+
+async fn follow(
+    client: &dyn DynHttpClient,
+    url: &Uri,
+    tag: Option<&HeaderValue>,
+    limits: Limits,
+) -> Result<Response<Bytes>, Cause> {
+    let mut at = url.clone();
+    for _ in 0..=MOST_REDIRECTS {
+        let response = send(client, request(&at, tag), limits).await?;
+        match response.status() {
+            StatusCode::OK => return Ok(response),
+            StatusCode::NOT_MODIFIED if tag.is_some() => return Ok(response),
+            status if status.is_redirection() && response.headers().contains_key(LOCATION) => {
+                at = same_host(&at, response.headers().get(LOCATION)).ok_or(Cause::Redirect)?;
+            }
+            status => return Err(Cause::Status(status)),
+        }
+    }
+    Err(Cause::Redirect)
+}
+
+fn request(url: &Uri, tag: Option<&HeaderValue>) -> Request<Bytes> {
+    let mut request = Request::new(Bytes::new());
+    *request.uri_mut() = url.clone();
+    // A key set is `application/jwk-set+json` as well (RFC 7517 §8.5.2).
+    request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json, application/jwk-set+json"));
+    if let Some(tag) = tag {
+        request.headers_mut().insert(IF_NONE_MATCH, tag.clone());
+    }
+    request
+}
+
+/// Where a redirect leads, if it keeps scheme, host and port: an absolute path, or the whole URL.
+fn same_host(from: &Uri, location: Option<&HeaderValue>) -> Option<Uri> {
+    // Two slashes begin a host (RFC 3986 §4.2).
+    let to = Some(location?.to_str().ok()?).filter(|to| !to.starts_with("//"));
+    let to = Uri::try_from(to?).ok()?;
+    if to.authority().is_none() {
+        return Uri::builder()
+            .scheme(from.scheme_str()?)
+            .authority(from.authority()?.as_str())
+            .path_and_query(to.path_and_query()?.as_str())
+            .build()
+            .ok();
+    }
+    (to.scheme() == from.scheme() && to.authority() == from.authority()).then_some(to)
+}
+
+/// The tag by which a document can be asked for again.
+pub(super) fn tag(response: &Response<Bytes>) -> Option<HeaderValue> {
+    response.headers().get(ETAG).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::same_host;
+
+    #[test]
+    fn a_redirect_stays_with_its_host() {
+        let from = "https://h.example/a".parse().unwrap();
+        let follow = |to: &'static str| same_host(&from, Some(&HeaderValue::from_static(to))).map(|to| to.to_string());
+        assert_eq!(follow("/b?c").as_deref(), Some("https://h.example/b?c"));
+        assert_eq!(follow("https://h.example/a/").as_deref(), Some("https://h.example/a/"));
+        for to in ["http://h.example/a", "https://h.example:8443/a", "https://o.example/a", "//o.example/a", "", "a b"]
+        {
+            assert_eq!(follow(to), None, "{to}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! [`HttpClient`]: how requests get to an issuer.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use http::{Request, Response};
+
+/// Sends requests to issuers, for who wants another client than the one that comes with the crate.
+///
+/// # Contract
+///
+/// - It follows no redirect: where one may go is decided here.
+/// - It reads no more than `most` bytes of an answer's body, and returns an error when there are more.
+/// - Over https it checks the certificate. A part of what it sends is secret, and so is what it receives: it logs
+///   neither.
+/// - Any status is an `Ok`; an `Err` is for what kept it from getting a whole answer.
+/// - The future is dropped when it takes longer than the configuration allows.
+pub trait HttpClient: fmt::Debug + Send + Sync + 'static {
+    /// Sends the request, whose URI is absolute, and reads the answer.
+    fn send(
+        &self,
+        request: Request<Bytes>,
+        most: usize,
+    ) -> impl Future<Output = Result<Response<Bytes>, HttpError>> + Send;
+}
+
+/// No whole answer came; what it says is for the operator.
+#[derive(Debug)]
+pub struct HttpError(Box<dyn Error + Send + Sync>);
+
+impl HttpError {
+    /// Wraps what went wrong.
+    #[must_use]
+    pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(source.into())
+    }
+}
+
+/// With all that is behind it: the outer error of an HTTP client rarely says what happened.
+impl fmt::Display for HttpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl Error for HttpError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
+/// [`HttpClient`] behind a pointer, so that no public type carries the client as a parameter.
+pub(crate) trait DynHttpClient: fmt::Debug + Send + Sync {
+    fn send(&self, request: Request<Bytes>, most: usize) -> Answer<'_>;
+}
+
+type Answer<'a> = Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'a>>;
+
+impl<T: HttpClient> DynHttpClient for T {
+    fn send(&self, request: Request<Bytes>, most: usize) -> Answer<'_> {
+        Box::pin(HttpClient::send(self, request, most))
+    }
+}

@@ -1,0 +1,90 @@
+//! What a fetch of keys does: place → [`KeySet`], and for how long it is fresh.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderValue, StatusCode, Uri};
+
+use super::fetch::{self, FetchError, Limits};
+use super::{DynHttpClient, discovery, policy};
+use crate::issuer::Issuer;
+use crate::keys::{Algorithm, KeySet};
+
+/// How long metadata is taken for true, while the keys that it names are to be had.
+const METADATA_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Where keys are published.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// Where the metadata of this issuer says.
+    Of(Issuer),
+    /// At this URL.
+    At(Uri),
+}
+
+#[derive(Debug)]
+pub(crate) struct KeySource {
+    pub(crate) client: Arc<dyn DynHttpClient>,
+    pub(crate) place: Place,
+    pub(crate) algorithms: Option<Vec<Algorithm>>,
+    pub(crate) limits: Limits,
+    pub(crate) known: Mutex<Known>,
+}
+
+/// What the last fetch leaves to the next.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    url: Option<(Uri, SystemTime)>,
+    tag: Option<HeaderValue>,
+}
+
+/// What a fetch brought.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    /// `None`: the same as before.
+    pub(super) keys: Option<KeySet>,
+    pub(super) caching: policy::Caching,
+}
+
+impl KeySource {
+    pub(super) async fn fetch(&self, now: SystemTime) -> Result<Fetched, FetchError> {
+        // Taken, so that after a failure everything is asked for again.
+        let known = std::mem::take(&mut *self.known());
+        let (url, since) = self.url(known.url, now).await?;
+        let response = fetch::get(&*self.client, &url, known.tag.as_ref(), self.limits).await?;
+        let caching = policy::Caching::of(response.headers());
+        let keys = match response.status() {
+            StatusCode::NOT_MODIFIED => None,
+            _ => Some(self.read(&url, response.body())?),
+        };
+        let tag = fetch::tag(&response).or(known.tag.filter(|_| keys.is_none()));
+        *self.known() = Known { url: Some((url, since)), tag };
+        Ok(Fetched { keys, caching })
+    }
+
+    async fn url(&self, known: Option<(Uri, SystemTime)>, now: SystemTime) -> Result<(Uri, SystemTime), FetchError> {
+        let is_young = |since: &SystemTime| now.duration_since(*since).is_ok_and(|age| age < METADATA_AGE);
+        match (&self.place, known) {
+            (Place::At(url), _) => Ok((url.clone(), now)),
+            (Place::Of(_), Some((url, since))) if is_young(&since) => Ok((url, since)),
+            (Place::Of(issuer), _) => Ok((discovery::key_set_url(&*self.client, issuer, self.limits).await?, now)),
+        }
+    }
+
+    /// What it comes to when nothing came in the time that somebody would wait.
+    pub(super) fn late(&self, patience: Duration) -> FetchError {
+        let place = match &self.place {
+            Place::Of(issuer) => issuer.to_string(),
+            Place::At(url) => url.to_string(),
+        };
+        FetchError::new(&place, fetch::Cause::Document(format!("no keys within {patience:?}")))
+    }
+
+    fn read(&self, url: &Uri, body: &[u8]) -> Result<KeySet, FetchError> {
+        KeySet::read(body, self.algorithms.as_deref()).map_err(|error| FetchError::document(url, error.to_string()))
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

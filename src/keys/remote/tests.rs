@@ -1,0 +1,454 @@
+//! An issuer that goes down, changes its keys and answers nonsense, in simulated time.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use serde_json::json;
+use tokio::time::{Instant, advance, sleep};
+
+use super::{HttpClient, HttpError};
+use crate::keys::{Algorithm, KeyRing, SigningKey};
+use crate::resource_server::{InvalidToken, RemoteIssuer, UndecidedKind, Verifier, VerifyError};
+use crate::{Clock, RemoteError};
+
+const ISSUER: &str = "https://auth.example.com/tenant";
+const API: &str = "https://api.example.com";
+const METADATA: &str = "https://auth.example.com/.well-known/oauth-authorization-server/tenant";
+const OPENID: &str = "https://auth.example.com/tenant/.well-known/openid-configuration";
+const KEYS: &str = "https://keys.example.com/jwks";
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// The clock on the wall goes with tokio's, which tests move.
+#[derive(Clone, Copy, Debug)]
+struct Wall(Instant);
+
+impl Clock for Wall {
+    fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + self.0.elapsed()
+    }
+}
+
+/// An issuer behind an HTTP client that needs no network.
+#[derive(Clone, Debug, Default)]
+struct Site(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    down: AtomicBool,
+    fetches: AtomicUsize,
+    discoveries: AtomicUsize,
+    unchanged: AtomicUsize,
+    takes: Mutex<Duration>,
+    pages: Mutex<Vec<(String, Page)>>,
+}
+
+#[derive(Clone, Debug)]
+struct Page {
+    status: StatusCode,
+    headers: Vec<(&'static str, String)>,
+    body: String,
+}
+
+impl Site {
+    /// With the metadata of RFC 8414, and the keys of this ring.
+    fn of(keys: &KeyRing) -> Self {
+        let site = Self::default();
+        site.set(METADATA, &json!({"issuer": ISSUER, "jwks_uri": KEYS}).to_string());
+        site.publish(keys);
+        site
+    }
+
+    fn publish(&self, keys: &KeyRing) {
+        self.set(KEYS, &serde_json::to_string(&keys.to_jwk_set()).unwrap());
+    }
+
+    fn set(&self, url: &str, body: &str) {
+        self.set_page(url, Page { status: StatusCode::OK, headers: Vec::new(), body: body.to_owned() });
+    }
+
+    fn set_page(&self, url: &str, page: Page) {
+        let mut pages = self.0.pages.lock().unwrap();
+        pages.retain(|(own, _)| own != url);
+        pages.push((url.to_owned(), page));
+    }
+
+    fn remove(&self, url: &str) {
+        self.0.pages.lock().unwrap().retain(|(own, _)| own != url);
+    }
+
+    fn is_down(&self, down: bool) {
+        self.0.down.store(down, Ordering::SeqCst);
+    }
+
+    fn takes(&self, time: Duration) {
+        *self.0.takes.lock().unwrap() = time;
+    }
+
+    /// How often the keys were fetched.
+    fn fetches(&self) -> usize {
+        self.0.fetches.load(Ordering::SeqCst)
+    }
+
+    fn discoveries(&self) -> usize {
+        self.0.discoveries.load(Ordering::SeqCst)
+    }
+}
+
+impl HttpClient for Site {
+    async fn send(&self, request: Request<Bytes>, _: usize) -> Result<Response<Bytes>, HttpError> {
+        let url = request.uri().to_string();
+        let counter = if url.contains("well-known") { &self.0.discoveries } else { &self.0.fetches };
+        counter.fetch_add(1, Ordering::SeqCst);
+        let takes = *self.0.takes.lock().unwrap();
+        sleep(takes).await;
+        if self.0.down.load(Ordering::SeqCst) {
+            return Err(HttpError::new("connection refused"));
+        }
+        let pages = self.0.pages.lock().unwrap();
+        let Some((_, page)) = pages.iter().find(|(own, _)| *own == url) else {
+            return Ok(Response::builder().status(404).body("<html>".into()).unwrap());
+        };
+        let mut response = Response::builder().status(page.status);
+        for (name, value) in &page.headers {
+            response = response.header(*name, value);
+            if *name == "etag" && request.headers().get("if-none-match").is_some_and(|tag| tag == value.as_str()) {
+                self.0.unchanged.fetch_add(1, Ordering::SeqCst);
+                return Ok(response.status(304).body(Bytes::new()).unwrap());
+            }
+        }
+        Ok(response.body(page.body.clone().into()).unwrap())
+    }
+}
+
+fn issuer(site: &Site) -> RemoteIssuer {
+    RemoteIssuer::new(ISSUER, API).unwrap().http_client(site.clone()).clock(Wall(Instant::now()))
+}
+
+async fn connected(site: &Site) -> Verifier {
+    issuer(site).connect().await.unwrap()
+}
+
+fn ring() -> KeyRing {
+    KeyRing::new(SigningKey::generate(Algorithm::ES256).unwrap())
+}
+
+/// A token that is good for ten years.
+fn token(keys: &KeyRing) -> String {
+    let claims = json!({
+        "iss": ISSUER, "sub": "billing", "aud": API, "client_id": "billing", "jti": "1", "scope": "read",
+        "iat": 1_700_000_000, "exp": 2_000_000_000,
+    });
+    keys.signing_key().sign(claims.to_string().as_bytes()).unwrap()
+}
+
+/// A token that names a key of which nobody has heard; that is all that anybody looks at.
+fn naming(key_id: &str) -> String {
+    use base64::Engine as _;
+    let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+    let header = json!({"alg": "ES256", "typ": "at+jwt", "kid": key_id});
+    format!("{}.{}.AAAA", encode(&header.to_string()), encode("{}"))
+}
+
+#[track_caller]
+fn assert_undecided(verified: Result<crate::VerifiedToken, VerifyError>) -> u64 {
+    match verified {
+        Err(VerifyError::Undecided(undecided)) if undecided.kind() == UndecidedKind::Keys => {
+            undecided.retry_after_seconds()
+        }
+        verified => panic!("{verified:?}"),
+    }
+}
+
+const UNKNOWN: VerifyError = VerifyError::Refused(InvalidToken::UnknownKey);
+
+#[tokio::test(start_paused = true)]
+async fn no_request_with_a_known_key_is_refused_while_the_issuer_is_down_for_ten_minutes() {
+    let keys = ring();
+    let site = Site::of(&keys);
+    let (verifier, token) = (connected(&site).await, token(&keys));
+    site.is_down(true);
+    let mut admitted = 0;
+    for _ in 0..10 * 60 {
+        sleep(SECOND).await;
+        verifier.verify(&token).await.unwrap();
+        verifier.verify_now(&token).unwrap();
+        admitted += 2;
+    }
+    println!("the issuer down for 10 minutes: {admitted} of {admitted} requests admitted, {} fetches", site.fetches());
+    assert!(site.discoveries() > 5, "it was tried again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_good_keys_are_used_for_a_day_then_nobody_can_decide_and_it_heals_by_itself() {
+    let keys = ring();
+    let site = Site::of(&keys);
+    let (verifier, token) = (connected(&site).await, token(&keys));
+    let proof = verifier.verify_now(&token).unwrap();
+    site.is_down(true);
+    sleep((24 * 60 - 1) * MINUTE).await;
+    assert!(verifier.verify(&token).await.is_ok() && verifier.is_ready());
+    sleep(2 * MINUTE).await;
+    assert!(!verifier.is_ready());
+    assert!((1..=30).contains(&assert_undecided(verifier.verify(&token).await)));
+    assert!(matches!(verifier.still_good(&proof), Err(VerifyError::Undecided(_))));
+    site.is_down(false);
+    verifier.ready().await;
+    assert!(verifier.verify_now(&token).is_ok() && verifier.still_good(&proof).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_thousand_random_names_of_keys_have_the_keys_fetched_once_in_a_cooldown() {
+    let keys = ring();
+    let site = Site::of(&keys);
+    let verifier = connected(&site).await;
+    let (before, good) = (site.fetches(), token(&keys));
+    let mut most_remembered = 0;
+    for round in 0..100_000_u32 {
+        let name = format!("{round:x}{}", "x".repeat(100));
+        assert_eq!(verifier.verify(&naming(&name)).await.unwrap_err(), UNKNOWN);
+        most_remembered = most_remembered.max(verifier.remote_keys().unwrap().unknown_names());
+        if round % 100 == 0 {
+            advance(600 * Duration::from_millis(1)).await;
+            assert!(verifier.verify_now(&good).is_ok());
+        }
+    }
+    let fetches = site.fetches() - before;
+    println!("100,000 random kids in 10 minutes: {fetches} fetches, at most {most_remembered} names remembered");
+    // One in 30 s of 10 minutes, and the two that were due anyway.
+    assert!((20..=23).contains(&fetches), "{fetches}");
+    assert!(most_remembered <= 1_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_a_fetch_did_not_bring_is_refused_without_another_until_the_keys_change() {
+    let keys = ring();
+    let site = Site::of(&keys);
+    let (verifier, next) = (connected(&site).await, ring());
+    let early = token(&next);
+    assert_eq!(verifier.verify(&early).await.unwrap_err(), UNKNOWN);
+    let fetches = site.fetches();
+    sleep(2 * MINUTE).await;
+    assert_eq!(verifier.verify(&early).await.unwrap_err(), UNKNOWN);
+    assert_eq!(site.fetches(), fetches, "remembered");
+    site.publish(&next.clone().also_trust(keys.signing_key().verifying_key()));
+    assert_eq!(verifier.verify(&naming("another")).await.unwrap_err(), UNKNOWN);
+    assert!(verifier.verify(&early).await.is_ok(), "the keys changed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_key_is_fetched_when_its_first_token_comes_once_for_all_who_wait() {
+    let (old, new) = (ring(), ring());
+    let site = Site::of(&old);
+    let verifier = connected(&site).await;
+    site.takes(SECOND);
+    site.publish(&new.clone().also_trust(old.signing_key().verifying_key()));
+    let (before, token) = (site.fetches(), token(&new));
+    let waiting: Vec<_> = (0..100)
+        .map(|_| {
+            let (verifier, token) = (verifier.clone(), token.clone());
+            tokio::spawn(async move { verifier.verify(&token).await })
+        })
+        .collect();
+    for verified in waiting {
+        verified.await.unwrap().unwrap();
+    }
+    assert_eq!(site.fetches() - before, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_hangs_up_does_not_end_the_fetch_for_others() {
+    let (old, new) = (ring(), ring());
+    let site = Site::of(&old);
+    let verifier = connected(&site).await;
+    site.takes(2 * SECOND);
+    site.publish(&new);
+    let (before, token) = (site.fetches(), token(&new));
+    assert!(tokio::time::timeout(SECOND, verifier.verify(&token)).await.is_err());
+    assert!(verifier.verify(&token).await.is_ok());
+    assert_eq!(site.fetches() - before, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_taken_out_of_the_set_is_trusted_no_longer_than_until_the_next_fetch() {
+    let (old, new) = (ring(), ring());
+    let site = Site::of(&old);
+    let (verifier, token) = (connected(&site).await, token(&old));
+    let proof = verifier.verify_now(&token).unwrap();
+    site.publish(&new);
+    sleep(8 * MINUTE + SECOND).await;
+    assert_eq!(verifier.verify(&token).await.unwrap_err(), UNKNOWN);
+    assert_eq!(verifier.still_good(&proof).unwrap_err(), UNKNOWN);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_name_is_not_refused_while_nobody_can_say_whether_it_is_new() {
+    let (old, new) = (ring(), ring());
+    let site = Site::of(&old);
+    let verifier = connected(&site).await;
+    site.is_down(true);
+    for _ in 0..3 {
+        assert_undecided(verifier.verify(&token(&new)).await);
+    }
+    site.publish(&new);
+    site.is_down(false);
+    sleep(31 * SECOND).await;
+    assert!(verifier.verify(&token(&new)).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_starts_before_its_issuer_says_so_and_heals_by_itself() {
+    let keys = ring();
+    let site = Site::of(&keys);
+    site.is_down(true);
+    let verifier = issuer(&site).lazy().unwrap();
+    assert!(!verifier.is_ready());
+    let retry_after = assert_undecided(verifier.verify(&token(&keys)).await);
+    assert!((1..=2).contains(&retry_after), "{retry_after}");
+    sleep(10 * MINUTE).await;
+    site.is_down(false);
+    let waited = Instant::now();
+    verifier.ready().await;
+    println!("ready {:?} after the issuer was", waited.elapsed());
+    assert!(verifier.is_ready() && waited.elapsed() <= 31 * SECOND);
+    assert!(verifier.verify(&token(&keys)).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_fetched_ahead_as_cache_control_says_and_not_sent_again_when_they_are_the_same() {
+    let keys = ring();
+    let site = Site::of(&keys);
+    let body = serde_json::to_string(&keys.to_jwk_set()).unwrap();
+    let headers = vec![("cache-control", "max-age=3600".to_owned()), ("etag", "\"1\"".to_owned())];
+    site.set_page(KEYS, Page { status: StatusCode::OK, headers, body });
+    let verifier = connected(&site).await;
+    assert_eq!(site.fetches(), 1);
+    sleep((42 * 60 - 1) * SECOND).await;
+    assert_eq!(site.fetches(), 1);
+    sleep(6 * MINUTE + 2 * SECOND).await;
+    assert_eq!((site.fetches(), site.0.unchanged.load(Ordering::SeqCst)), (2, 1));
+    assert_eq!(site.discoveries(), 1, "the metadata is not asked for each time");
+    sleep(48 * HOUR).await;
+    assert!(verifier.verify_now(&token(&keys)).is_ok());
+    assert!((2..=4).contains(&site.discoveries()), "but once a day: {}", site.discoveries());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_fetched_any_more_once_the_verifier_is_gone() {
+    let site = Site::of(&ring());
+    drop(connected(&site).await);
+    sleep(24 * HOUR).await;
+    assert_eq!(site.fetches(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn openid_discovery_is_asked_where_there_is_no_metadata_of_rfc_8414() {
+    let keys = ring();
+    let site = Site::of(&keys);
+    site.remove(METADATA);
+    site.set(OPENID, &json!({"issuer": ISSUER, "jwks_uri": KEYS}).to_string());
+    assert!(connected(&site).await.verify(&token(&keys)).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_url_of_keys_needs_no_metadata() {
+    let keys = ring();
+    let site = Site::of(&keys);
+    site.remove(METADATA);
+    let verifier = issuer(&site).jwks_url(KEYS).unwrap().connect().await.unwrap();
+    assert!(verifier.verify(&token(&keys)).await.is_ok());
+    assert_eq!(site.discoveries(), 0);
+    for url in ["http://keys.example.com/jwks", "ftp://keys.example.com", "/jwks", ""] {
+        assert!(matches!(issuer(&site).jwks_url(url), Err(RemoteError::JwksUrl(_))), "{url}");
+    }
+}
+
+/// What connecting to a site comes to, and how long that takes.
+async fn refusal(site: &Site) -> (String, Duration) {
+    let started = Instant::now();
+    let error = issuer(site).connect().await.unwrap_err();
+    assert!(matches!(error, RemoteError::Fetch(_)));
+    (error.to_string(), started.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn connecting_fails_at_once_and_clearly_where_waiting_does_not_help() {
+    let metadata = |issuer: &str, keys: &str| json!({"issuer": issuer, "jwks_uri": keys}).to_string();
+    let page = |status, headers: &[(&'static str, &str)], body: &str| Page {
+        status: StatusCode::from_u16(status).unwrap(),
+        headers: headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
+        body: body.to_owned(),
+    };
+    for (url, page, says) in [
+        (METADATA, page(404, &[], ""), "404"),
+        (METADATA, page(200, &[], "<html>"), "no metadata"),
+        (
+            METADATA,
+            page(200, &[], &metadata("https://auth.example.com/tenant/", KEYS)),
+            "not of `https://auth.example.com/tenant`",
+        ),
+        (METADATA, page(200, &[], &metadata(ISSUER, "http://keys.example.com")), "https"),
+        (METADATA, page(200, &[], &metadata(ISSUER, "http://127.0.0.1/keys")), "https"),
+        (METADATA, page(200, &[], &metadata(ISSUER, "file:///etc/passwd")), "https"),
+        (METADATA, page(200, &[], &json!({"issuer": ISSUER}).to_string()), "jwks_uri"),
+        (METADATA, page(302, &[("location", "https://elsewhere.example")], ""), "redirects to another host"),
+        (METADATA, page(302, &[("location", METADATA)], ""), "redirects"),
+        (KEYS, page(404, &[], ""), KEYS),
+        (KEYS, page(307, &[("location", "https://elsewhere.example/jwks")], ""), "redirects to another host"),
+        (KEYS, page(200, &[], r#"{"keys": []}"#), "no key that is of use"),
+        (KEYS, page(200, &[], "[]"), "no JWK Set"),
+        (KEYS, page(200, &[], &" ".repeat(256 * 1024 + 1)), "longer than 262144 bytes"),
+    ] {
+        let site = Site::of(&ring());
+        site.set_page(url, page);
+        let (refusal, took) = refusal(&site).await;
+        assert!(refusal.contains(says) && took < SECOND, "{refusal} after {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn connecting_to_who_is_down_or_slow_waits_for_its_time_and_then_says_why() {
+    let site = Site::of(&ring());
+    site.is_down(true);
+    let (down, took) = refusal(&site).await;
+    assert!(down.contains("connection refused") && took == 30 * SECOND, "{down} after {took:?}");
+    let site = Site::of(&ring());
+    site.takes(6 * SECOND);
+    let (slow, took) = refusal(&site).await;
+    assert!(slow.contains("no answer within 5s") && took == 30 * SECOND, "{slow} after {took:?}");
+    // It comes up while we wait.
+    let site = Site::of(&ring());
+    site.is_down(true);
+    let connecting = tokio::spawn(issuer(&site).connect());
+    sleep(10 * SECOND).await;
+    site.is_down(false);
+    connecting.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_than_a_thousand_wait_for_keys_at_once() {
+    let site = Site::of(&ring());
+    site.takes(SECOND);
+    let verifier = issuer(&site).lazy().unwrap();
+    let waiting: Vec<_> = (0..1_100)
+        .map(|round| {
+            let verifier = verifier.clone();
+            tokio::spawn(async move { verifier.verify(&naming(&round.to_string())).await.unwrap_err() })
+        })
+        .collect();
+    let mut undecided = 0;
+    for verified in waiting {
+        undecided += usize::from(matches!(verified.await.unwrap(), VerifyError::Undecided(_)));
+    }
+    assert_eq!(undecided, 100);
+}
+
+#[test]
+fn outside_of_a_runtime_the_mistake_is_named() {
+    let error = issuer(&Site::default()).lazy().unwrap_err();
+    assert!(matches!(error, RemoteError::NoRuntime), "{error}");
+}
