@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 /// The part took longer than it may.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("no answer within {0:?}")]
 pub(crate) struct Late(Duration);
 

@@ -45,6 +45,6 @@ pub use self::response_body::ResponseBody;
 pub use self::scope::{InvalidScope, Scope, Scopes};
 pub use self::secret::{ClientSecret, SecretError, StoredSecret};
 pub use self::store::{
-    AdminError, Client, ClientAdmin, ClientAuthMethod, ClientError, ClientRules, ClientStore, MemoryStore,
-    RegisteredClient, RegisteredSecret, ReplayLog, Revocation, RevocationStore, StoreError,
+    AdminError, Client, ClientAdmin, ClientAuthMethod, ClientCacheLimits, ClientError, ClientRules, ClientStore,
+    MemoryStore, RegisteredClient, RegisteredSecret, ReplayLog, Revocation, RevocationStore, StoreError,
 };

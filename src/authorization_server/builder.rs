@@ -24,7 +24,7 @@ use crate::issuer::{InvalidIssuer, Issuer};
 use crate::keys::KeyRing;
 use crate::random::{Random, SystemRandom};
 use crate::scope::Scopes;
-use crate::store::{ClientRules, ClientStore, DynClientStore};
+use crate::store::{ClientCache, ClientCacheLimits, ClientRules, ClientStore, DynClientStore};
 use crate::token_lifetime::TokenLifetime;
 
 /// The settings of an [`AuthorizationServer`]; each has a default that is safe.
@@ -43,6 +43,7 @@ pub struct AuthorizationServerBuilder {
     resource_twice: Option<Audience>,
     lifetime: Duration,
     store_timeout: Duration,
+    client_cache: Option<ClientCacheLimits>,
     limits: AttemptLimits,
     slow_checks: (usize, usize),
     hook: Option<Box<dyn DynGrantHook>>,
@@ -72,6 +73,7 @@ impl AuthorizationServerBuilder {
             resource_twice: None,
             lifetime: Duration::from_secs(600),
             store_timeout: Duration::from_secs(2),
+            client_cache: Some(ClientCacheLimits::default()),
             limits: AttemptLimits::default(),
             slow_checks: (cores, 4 * cores),
             hook: None,
@@ -254,6 +256,14 @@ impl AuthorizationServerBuilder {
         self
     }
 
+    /// How long the server goes by what the client store said; see [`ClientCacheLimits`] for the defaults. With `None` it
+    /// asks each time.
+    #[must_use]
+    pub fn client_cache(mut self, limits: impl Into<Option<ClientCacheLimits>>) -> Self {
+        self.client_cache = limits.into();
+        self
+    }
+
     /// How many failed attempts are answered before the next is turned away; see [`AttemptLimits`] for the defaults.
     #[must_use]
     pub fn attempt_limits(mut self, limits: AttemptLimits) -> Self {
@@ -317,10 +327,9 @@ impl AuthorizationServerBuilder {
             metadata: Document::new("application/json", &metadata.document(), self.documents)?,
             token: TokenPipeline {
                 challenge: challenge(&issuer)?,
-                peer: self.peer,
                 authenticator: Authenticator {
-                    clients: self.clients,
-                    timeout: self.store_timeout,
+                    peer: self.peer,
+                    clients: ClientCache::new(self.clients, self.client_cache, self.store_timeout, self.clock.clone()),
                     clock: self.clock.clone(),
                     slow_checks: SlowChecks::new(self.slow_checks.0, self.slow_checks.1),
                     throttle: Throttle::new(self.limits, fair_share, self.clock.clone()),

@@ -14,7 +14,7 @@ use super::answer::json;
 use super::body::BodyError;
 use crate::client_id::ClientId;
 use crate::random::RandomError;
-use crate::store::StoreError;
+use crate::store::Unanswered;
 
 /// The `error` code of a refusal (RFC 6749 §5.2, RFC 8707 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -259,8 +259,8 @@ impl From<BodyError> for TokenError {
     }
 }
 
-impl From<StoreError> for TokenError {
-    fn from(error: StoreError) -> Self {
+impl From<Unanswered> for TokenError {
+    fn from(error: Unanswered) -> Self {
         Self::unavailable(error)
     }
 }

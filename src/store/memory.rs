@@ -233,6 +233,10 @@ impl ClientStore for MemoryStore {
         Ok(Self::read(&self.shared.clients).found.get(id).map(|(client, _)| client.clone()))
     }
 
+    fn is_in_memory(&self) -> bool {
+        true
+    }
+
     fn validate(&self, rules: &ClientRules) -> Result<(), ClientError> {
         if let Some(error) = &self.error {
             return Err(error.clone());

@@ -39,6 +39,7 @@
 //! ```
 
 mod admin;
+mod cache;
 mod client;
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
@@ -55,6 +56,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 pub use self::admin::{AdminError, ClientAdmin, Revision};
+pub use self::cache::ClientCacheLimits;
+pub(crate) use self::cache::{Answer, ClientCache, Unanswered};
 pub use self::client::{Client, ClientAuthMethod, ClientError, RegisteredClient};
 pub use self::memory::MemoryStore;
 pub use self::registered_secret::RegisteredSecret;
@@ -69,7 +72,9 @@ use crate::client_id::ClientId;
 ///
 /// - `Ok(None)` means that no such client is registered; the caller is then refused. Whatever keeps the store
 ///   from knowing is an `Err`, which the caller sees as a 503.
-/// - An answer may be stale for as long as a disabled client or an old secret may go on working, and no longer.
+/// - An answer may be stale for as long as a disabled client or an old secret may go on working, and no longer. It is
+///   kept for [some time](crate::ClientCacheLimits) on top of that. Once the
+///   [feed](RevocationStore::changes) has told of a change, answers are from after it.
 /// - The id comes from an unauthenticated caller: look it up by equality, and let no unknown id leave a trace
 ///   that is kept. A client with another id than the one that was asked for counts as not found.
 /// - The future is dropped when it takes longer than the server's
@@ -77,6 +82,12 @@ use crate::client_id::ClientId;
 pub trait ClientStore: fmt::Debug + Send + Sync + 'static {
     /// The client of this id, disabled or not.
     fn find(&self, id: &ClientId) -> impl Future<Output = Result<Option<Arc<RegisteredClient>>, StoreError>> + Send;
+
+    /// Whether an answer comes out of the memory of this process, so that keeping it for longer is of no use; by default
+    /// it does not.
+    fn is_in_memory(&self) -> bool {
+        false
+    }
 
     /// Reports what is wrong with clients that the store already holds; asked once, when a server is built.
     ///
@@ -109,6 +120,8 @@ impl StoreError {
 pub(crate) trait DynClientStore: fmt::Debug + Send + Sync {
     fn find<'a>(&'a self, id: &'a ClientId) -> Found<'a>;
 
+    fn is_in_memory(&self) -> bool;
+
     fn validate(&self, rules: &ClientRules) -> Result<(), ClientError>;
 }
 
@@ -118,6 +131,10 @@ pub(crate) type Found<'a> =
 impl<T: ClientStore> DynClientStore for T {
     fn find<'a>(&'a self, id: &'a ClientId) -> Found<'a> {
         Box::pin(ClientStore::find(self, id))
+    }
+
+    fn is_in_memory(&self) -> bool {
+        ClientStore::is_in_memory(self)
     }
 
     fn validate(&self, rules: &ClientRules) -> Result<(), ClientError> {

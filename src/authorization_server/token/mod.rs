@@ -23,12 +23,10 @@ pub(super) use self::request::is_another_grant;
 use self::response::TokenResponse;
 use super::body::BodyError;
 use super::error::TokenError;
-use super::peer::PeerAddress;
 
 /// The stations of a token request, in the order in which it passes them.
 #[derive(Debug)]
 pub(super) struct TokenPipeline {
-    pub(super) peer: PeerAddress,
     pub(super) authenticator: Authenticator,
     pub(super) policy: GrantPolicy,
     pub(super) minter: Minter,
@@ -50,7 +48,7 @@ impl TokenPipeline {
 
     async fn token(&self, head: &Parts, body: Result<Bytes, BodyError>) -> Result<TokenResponse, TokenError> {
         let request = TokenRequest::read(head, body)?;
-        let client = self.authenticator.authenticate(&request.credentials, self.peer.of(&head.extensions)).await?;
+        let client = self.authenticator.authenticate(&request.credentials, &head.extensions).await?;
         let grant = self.policy.grant(client, &request, &head.extensions).await?;
         let token = self.minter.mint(&grant)?;
         Ok(TokenResponse::new(token, grant))

@@ -11,10 +11,9 @@ mod throttle;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{Extensions, HeaderMap};
 use zeroize::Zeroizing;
 
 pub(in crate::authorization_server) use self::check::SlowChecks;
@@ -22,11 +21,11 @@ pub use self::throttle::AttemptLimits;
 pub(in crate::authorization_server) use self::throttle::Throttle;
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::authorization_server::form::Form;
+use crate::authorization_server::peer::PeerAddress;
 use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime};
-use crate::deadline;
-use crate::secret::StoredSecret;
-use crate::store::{ClientAuthMethod, DynClientStore, RegisteredClient, RegisteredSecret};
+use crate::secret::{Presented, StoredSecret};
+use crate::store::{Answer, ClientAuthMethod, ClientCache, RegisteredClient};
 
 /// What a request shows to prove who is asking: well-formed, not yet checked.
 pub(super) struct Credentials {
@@ -77,9 +76,8 @@ impl Deref for AuthenticatedClient {
 /// Checks credentials against the registry.
 #[derive(Debug)]
 pub(in crate::authorization_server) struct Authenticator {
-    pub(in crate::authorization_server) clients: Arc<dyn DynClientStore>,
-    /// How long the registry may take.
-    pub(in crate::authorization_server) timeout: Duration,
+    pub(in crate::authorization_server) peer: PeerAddress,
+    pub(in crate::authorization_server) clients: ClientCache,
     /// By which a secret ends.
     pub(in crate::authorization_server) clock: Arc<dyn Clock>,
     pub(in crate::authorization_server) slow_checks: SlowChecks,
@@ -87,59 +85,96 @@ pub(in crate::authorization_server) struct Authenticator {
 }
 
 impl Authenticator {
-    /// `peer` is the address of the caller, where it is known.
+    /// `extensions` are those of the request.
     pub(super) async fn authenticate(
         &self,
         credentials: &Credentials,
-        peer: Option<IpAddr>,
+        extensions: &Extensions,
     ) -> Result<AuthenticatedClient, TokenError> {
-        let id = &credentials.client_id;
-        let found = deadline::within(self.timeout, self.clients.find(id)).await;
-        let found = found.map_err(TokenError::unavailable).and_then(|found| found.map_err(Into::into));
-        let found = found.map_err(|error| error.of(id))?;
-        // A store that takes another spelling for the same client would multiply the limits on guessing.
-        let found = found.filter(|client| client.id() == id);
-        let proven = self.is_proven(found.as_deref(), credentials, peer).await.map_err(|error| error.of(id))?;
-        let why = match found {
-            None => "it is not registered".to_owned(),
-            Some(_) if !proven => "the secret is none of its own".to_owned(),
-            Some(client) if !client.is_enabled() => "it is disabled".to_owned(),
-            Some(client) if client.authentication() != credentials.method => {
-                let (registered, used) = (client.authentication(), credentials.method);
-                format!("it is registered for {registered} and used {used}; see Client::authentication")
-            }
-            Some(client) => return Ok(AuthenticatedClient(client)),
-        };
-        Err(TokenError::new(Fault::CLIENT).of(id).detailed(why))
+        let named = |error: TokenError| error.of(&credentials.client_id);
+        let claim = self.claim(credentials).await.map_err(named)?;
+        let secret = self.prove(&claim, credentials, self.peer.of(extensions)).await.map_err(named)?;
+        claim.settle(secret).map_err(|why| named(TokenError::new(Fault::CLIENT).detailed(why)))
     }
 
-    /// An unknown client has no secrets, and costs what one with a generated secret costs. Whoever would be refused for
-    /// another reason counts as a failure too, so that the limit tells nobody apart.
-    async fn is_proven(
+    /// Looks up who the caller claims to be. Only who is let in at once is let in by an answer that is not fresh.
+    async fn claim(&self, credentials: &Credentials) -> Result<Claim, TokenError> {
+        let presented = Presented::new(&credentials.secret);
+        let now = UnixTime::now(&*self.clock);
+        let Answer { client, is_old } = self.clients.find(&credentials.client_id).await?;
+        let claim = Claim::new(client, credentials.method, &presented, now);
+        if !is_old || (claim.is_acceptable() && claim.secret.is_some()) {
+            return Ok(claim);
+        }
+        let client = self.clients.find_lately(&credentials.client_id).await?;
+        Ok(Claim::new(client, credentials.method, &presented, now))
+    }
+
+    /// Which of the client's secrets was shown. An unknown client has none, and costs what one with a generated secret
+    /// costs. Whoever would be refused for another reason counts as a failure too, so that the limit tells nobody apart.
+    async fn prove(
         &self,
-        client: Option<&RegisteredClient>,
+        claim: &Claim,
         credentials: &Credentials,
         peer: Option<IpAddr>,
-    ) -> Result<bool, TokenError> {
-        let Credentials { client_id, secret, method } = credentials;
-        let now = UnixTime::now(&*self.clock);
-        let secrets = client.map_or(&[][..], RegisteredClient::secrets).iter().filter(|secret| secret.is_live(now));
-        let secrets = secrets.map(RegisteredSecret::stored);
-        let acceptable = client.is_some_and(|client| client.is_enabled() && client.authentication() == *method);
-        let proven = check::matches_digest(secrets.clone(), secret);
-        let slow: Vec<StoredSecret> = secrets.filter(|secret| !proven && secret.is_slow()).cloned().collect();
-        if !slow.is_empty() {
-            let attempt = self.throttle.attempt(client_id, peer)?;
-            let count = move |proven: bool| {
-                if !proven || !acceptable {
+    ) -> Result<Option<usize>, TokenError> {
+        let acceptable = claim.is_acceptable();
+        if claim.secret.is_none() && !claim.slow.is_empty() {
+            let attempt = self.throttle.attempt(&credentials.client_id, peer)?;
+            let count = move |secret: Option<usize>| {
+                if secret.is_none() || !acceptable {
                     attempt.failed();
                 }
             };
-            return self.slow_checks.matches(slow, secret, count).await;
+            return self.slow_checks.find(claim.slow.clone(), &credentials.secret, count).await;
         }
-        if !proven || !acceptable {
-            self.throttle.failed(client_id, peer)?;
+        if claim.secret.is_none() || !acceptable {
+            self.throttle.failed(&credentials.client_id, peer)?;
         }
-        Ok(proven)
+        Ok(claim.secret)
+    }
+}
+
+/// Who the caller claims to be, and what can be said of that at once.
+struct Claim {
+    client: Option<Arc<RegisteredClient>>,
+    method: ClientAuthMethod,
+    /// Which of the client's secrets the presented one is, by their digests.
+    secret: Option<usize>,
+    /// Those whose check takes its time, by their place among the client's secrets.
+    slow: Vec<(usize, StoredSecret)>,
+}
+
+impl Claim {
+    fn new(
+        client: Option<Arc<RegisteredClient>>,
+        method: ClientAuthMethod,
+        presented: &Presented<'_>,
+        now: UnixTime,
+    ) -> Self {
+        let secrets = client.as_deref().map_or(&[][..], RegisteredClient::secrets);
+        let live = secrets.iter().enumerate().filter(|(_, secret)| secret.is_live(now));
+        let live = live.map(|(at, secret)| (at, secret.stored()));
+        let secret = check::matching_digest(live.clone(), presented);
+        let slow = live.filter(|(_, stored)| stored.is_slow()).map(|(at, stored)| (at, stored.clone())).collect();
+        Self { client, method, secret, slow }
+    }
+
+    fn is_acceptable(&self) -> bool {
+        self.client.as_deref().is_some_and(|client| client.is_enabled() && client.authentication() == self.method)
+    }
+
+    /// The end of it: a proof, or why not, for the operator.
+    fn settle(self, secret: Option<usize>) -> Result<AuthenticatedClient, String> {
+        match self.client {
+            None => Err("it is not registered".to_owned()),
+            Some(_) if secret.is_none() => Err("the secret is none of its own".to_owned()),
+            Some(client) if !client.is_enabled() => Err("it is disabled".to_owned()),
+            Some(client) if client.authentication() != self.method => {
+                let (registered, used) = (client.authentication(), self.method);
+                Err(format!("it is registered for {registered} and used {used}; see Client::authentication"))
+            }
+            Some(client) => Ok(AuthenticatedClient(client)),
+        }
     }
 }

@@ -1,0 +1,623 @@
+//! [`ClientCache`]: what a client store said, kept for a short time, and asked for once however many callers wait.
+//!
+//! 1. A client that was found is kept for one time, that there is none for a shorter one; both by the injected clock,
+//!    and counted from when the store was asked.
+//! 2. Whoever is to be *refused* is held against an answer no older than the shorter time: a secret that was just added
+//!    is not refused for as long as a secret that was found stays good. So an unknown client and a wrong secret also
+//!    cost the store the same.
+//! 3. An error is told to all who wait for it, and never kept.
+//! 4. Unknown ids come from outsiders. They have room of their own, so that a flood of them evicts no client.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::{DynClientStore, RegisteredClient, StoreError};
+use crate::client_id::ClientId;
+use crate::clock::Clock;
+use crate::deadline::{self, Late};
+
+/// How long the token endpoint goes by what the client store told it, and how much of that it keeps. A store that is
+/// [in memory](crate::ClientStore::is_in_memory) is asked each time.
+///
+/// A change of a client is thus seen at the latest when this time is over, and sooner where a replica follows the
+/// [feed](crate::store::RevocationStore::changes).
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_client_credentials::ClientCacheLimits;
+///
+/// let limits = ClientCacheLimits { found: Duration::from_secs(10), ..ClientCacheLimits::default() };
+/// assert_eq!(limits.absent, Duration::from_secs(5));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientCacheLimits {
+    /// How long a client that was found lets in who proves to be it: 60 seconds by default.
+    pub found: Duration,
+    /// How long a refusal may rest on an answer, be it that there is no such client, or that none of its secrets is
+    /// the one that was shown: 5 seconds by default.
+    pub absent: Duration,
+    /// How many clients are kept, and how many ids that are nobody's: 10,000 of each by default.
+    pub entries: usize,
+}
+
+impl Default for ClientCacheLimits {
+    fn default() -> Self {
+        Self { found: Duration::from_secs(60), absent: Duration::from_secs(5), entries: 10_000 }
+    }
+}
+
+/// How many clients are looked up at the same time. Who asks for one more gets a 503.
+const MOST_FLIGHTS: usize = 10_000;
+
+/// So that cores do not wait for each other.
+const SHARDS: usize = 16;
+
+type Known = Option<Arc<RegisteredClient>>;
+
+/// Why the registry did not answer. Everybody who waits for one look-up gets the same.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Unanswered {
+    #[error(transparent)]
+    Store(Arc<StoreError>),
+    #[error(transparent)]
+    Late(Late),
+    #[error("too many clients are being looked up at once")]
+    Busy,
+    #[error("the store broke off")]
+    BrokenOff,
+}
+
+/// What the registry said.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) client: Known,
+    /// Too old to refuse anybody: then ask [`ClientCache::find_lately`].
+    pub(crate) is_old: bool,
+}
+
+/// The registry of clients, as those see it who authenticate them. A clone shares it.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientCache(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Arc<dyn DynClientStore>,
+    timeout: Duration,
+    clock: Arc<dyn Clock>,
+    /// `None` where each question goes to the store.
+    kept: Option<Kept>,
+}
+
+struct Kept {
+    limits: ClientCacheLimits,
+    hasher: RandomState,
+    shards: [Mutex<Shard>; SHARDS],
+    flights: Arc<Semaphore>,
+}
+
+/// A part of what is kept.
+struct Shard {
+    found: Bounded<ClientId, Entry<Arc<RegisteredClient>>>,
+    absent: Bounded<ClientId, Entry<()>>,
+    flights: HashMap<ClientId, Flight>,
+}
+
+/// A look-up under way; whoever wants the same client waits for it. It goes on when they hang up.
+type Flight = watch::Receiver<Option<Result<Known, Unanswered>>>;
+
+struct Entry<T> {
+    value: T,
+    /// When the store was asked, which is before it answered.
+    asked_at: SystemTime,
+}
+
+impl<T> Entry<T> {
+    /// A clock that was set back makes it old.
+    fn is_older(&self, than: Duration, now: SystemTime) -> bool {
+        now.duration_since(self.asked_at).map_or(true, |age| age >= than)
+    }
+}
+
+impl ClientCache {
+    /// `timeout` is how long the store may take.
+    pub(crate) fn new(
+        store: Arc<dyn DynClientStore>,
+        limits: Option<ClientCacheLimits>,
+        timeout: Duration,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let kept = limits.filter(|_| !store.is_in_memory()).map(Kept::new);
+        Self(Arc::new(Inner { store, timeout, clock, kept }))
+    }
+
+    /// The client of this id.
+    pub(crate) async fn find(&self, id: &ClientId) -> Result<Answer, Unanswered> {
+        match &self.0.kept {
+            Some(kept) => self.find_kept(kept, id, kept.limits.found).await,
+            None => Ok(Answer { client: self.0.ask(id).await?, is_old: false }),
+        }
+    }
+
+    /// The same, as of not long ago: what a refusal may rest on.
+    pub(crate) async fn find_lately(&self, id: &ClientId) -> Result<Known, Unanswered> {
+        match &self.0.kept {
+            Some(kept) => Ok(self.find_kept(kept, id, kept.limits.absent).await?.client),
+            None => self.0.ask(id).await,
+        }
+    }
+
+    /// What is known of this client is stale: the store is asked from now on, also while an older question is under way.
+    #[allow(dead_code)] // until a replica follows the feed
+    pub(crate) fn forget(&self, id: &ClientId) {
+        let Some(kept) = &self.0.kept else { return };
+        let mut shard = kept.shard(id);
+        shard.found.remove(id);
+        shard.absent.remove(id);
+        shard.flights.remove(id);
+    }
+
+    async fn find_kept(&self, kept: &Kept, id: &ClientId, found: Duration) -> Result<Answer, Unanswered> {
+        let mut flight = {
+            let mut shard = kept.shard(id);
+            if let Some(answer) = shard.look(id, kept.limits, found, self.0.clock.now()) {
+                return Ok(answer);
+            }
+            match shard.flights.get(id) {
+                Some(flight) => flight.clone(),
+                None => self.take_off(kept, &mut shard, id)?,
+            }
+        };
+        let landed = flight.wait_for(Option::is_some).await.map_err(|_| Unanswered::BrokenOff)?;
+        let client = landed.clone().unwrap_or(Err(Unanswered::BrokenOff))?;
+        Ok(Answer { client, is_old: false })
+    }
+
+    /// Asks the store on a task of its own.
+    fn take_off(&self, kept: &Kept, shard: &mut Shard, id: &ClientId) -> Result<Flight, Unanswered> {
+        let permit = kept.flights.clone().try_acquire_owned().map_err(|_| Unanswered::Busy)?;
+        let runtime = Handle::try_current().map_err(|_| Unanswered::BrokenOff)?;
+        let (sender, flight) = watch::channel(None);
+        shard.flights.insert(id.clone(), flight.clone());
+        let landing = Landing {
+            cache: self.clone(),
+            id: id.clone(),
+            asked_at: self.0.clock.now(),
+            answer: Err(Unanswered::BrokenOff),
+            sender,
+            _permit: permit,
+        };
+        runtime.spawn(landing.fly());
+        Ok(flight)
+    }
+}
+
+impl Inner {
+    async fn ask(&self, id: &ClientId) -> Result<Known, Unanswered> {
+        let found = deadline::within(self.timeout, self.store.find(id)).await.map_err(Unanswered::Late)?;
+        let found = found.map_err(|error| Unanswered::Store(Arc::new(error)))?;
+        // A store that takes another spelling for the same client would multiply the limits on guessing.
+        Ok(found.filter(|client| client.id() == id))
+    }
+}
+
+/// The end of a look-up, whichever it is: also when the store panics, or the runtime ends.
+struct Landing {
+    cache: ClientCache,
+    id: ClientId,
+    asked_at: SystemTime,
+    answer: Result<Known, Unanswered>,
+    sender: watch::Sender<Option<Result<Known, Unanswered>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Landing {
+    async fn fly(mut self) {
+        self.answer = self.cache.0.ask(&self.id).await;
+        drop(self);
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        let Some(kept) = &self.cache.0.kept else { return };
+        let mut shard = kept.shard(&self.id);
+        // Not there: the client was changed since, and the answer may be from before. It does for those who asked before.
+        if shard.flights.get(&self.id).is_some_and(|flight| flight.same_channel(&self.sender.subscribe())) {
+            shard.flights.remove(&self.id);
+            if let Ok(client) = &self.answer {
+                shard.keep(&self.id, client.clone(), self.asked_at);
+            }
+        }
+        drop(shard);
+        self.sender.send_replace(Some(self.answer.clone()));
+    }
+}
+
+impl Kept {
+    fn new(limits: ClientCacheLimits) -> Self {
+        let each = limits.entries.div_ceil(SHARDS);
+        let shards = std::array::from_fn(|_| Mutex::new(Shard::new(each)));
+        Self { limits, hasher: RandomState::new(), shards, flights: Arc::new(Semaphore::new(MOST_FLIGHTS)) }
+    }
+
+    #[allow(clippy::indexing_slicing, clippy::cast_possible_truncation)] // of a remainder
+    fn shard(&self, id: &ClientId) -> MutexGuard<'_, Shard> {
+        let shard = &self.shards[self.hasher.hash_one(id) as usize % SHARDS];
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shard {
+    fn new(most: usize) -> Self {
+        Self { found: Bounded::new(most), absent: Bounded::new(most), flights: HashMap::new() }
+    }
+
+    fn look(&mut self, id: &ClientId, limits: ClientCacheLimits, found: Duration, now: SystemTime) -> Option<Answer> {
+        if let Some(entry) = self.found.get(id).filter(|entry| !entry.is_older(found, now)) {
+            return Some(Answer { client: Some(entry.value.clone()), is_old: entry.is_older(limits.absent, now) });
+        }
+        let entry = self.absent.get(id)?;
+        (!entry.is_older(limits.absent, now)).then_some(Answer { client: None, is_old: false })
+    }
+
+    fn keep(&mut self, id: &ClientId, client: Known, asked_at: SystemTime) {
+        if let Some(value) = client {
+            self.absent.remove(id);
+            self.found.insert(id.clone(), Entry { value, asked_at });
+        } else {
+            self.found.remove(id);
+            self.absent.insert(id.clone(), Entry { value: (), asked_at });
+        }
+    }
+}
+
+/// A map that lets go of what was not asked for since it last thought of letting it go (the clock algorithm).
+pub(crate) struct Bounded<K, V> {
+    most: usize,
+    slots: HashMap<K, Slot<V>>,
+    /// Every key once, the next to go in front.
+    order: VecDeque<K>,
+}
+
+struct Slot<V> {
+    value: V,
+    is_used: bool,
+}
+
+impl<K: Clone + Eq + Hash, V> Bounded<K, V> {
+    pub(crate) fn new(most: usize) -> Self {
+        Self { most, slots: HashMap::new(), order: VecDeque::new() }
+    }
+
+    pub(crate) fn get(&mut self, key: &K) -> Option<&V> {
+        let slot = self.slots.get_mut(key)?;
+        slot.is_used = true;
+        Some(&slot.value)
+    }
+
+    pub(crate) fn insert(&mut self, key: K, value: V) {
+        if let Some(slot) = self.slots.get_mut(&key) {
+            slot.value = value;
+            return;
+        }
+        if self.most == 0 {
+            return;
+        }
+        while self.slots.len() >= self.most && self.let_one_go() {}
+        self.order.push_back(key.clone());
+        self.slots.insert(key, Slot { value, is_used: false });
+    }
+
+    fn remove(&mut self, key: &K) {
+        if self.slots.remove(key).is_some() {
+            self.order.retain(|other| other != key);
+        }
+    }
+
+    /// Turns the hand of the clock by one; `false` when there is nothing left.
+    fn let_one_go(&mut self) -> bool {
+        let Some(key) = self.order.pop_front() else { return false };
+        match self.slots.get_mut(&key) {
+            Some(slot) if slot.is_used => {
+                slot.is_used = false;
+                self.order.push_back(key);
+            }
+            _ => drop(self.slots.remove(&key)),
+        }
+        true
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex};
+    use std::time::{Duration, SystemTime};
+
+    use futures_util::future::join_all;
+    use futures_util::poll;
+    use tokio::sync::Semaphore;
+
+    use super::{Bounded, ClientCache, ClientCacheLimits, Known, MOST_FLIGHTS, SHARDS, Unanswered};
+    use crate::client_id::ClientId;
+    use crate::clock::ManualClock;
+    use crate::secret::ClientSecret;
+    use crate::store::{Client, ClientStore, MemoryStore, RegisteredClient, StoreError};
+
+    static BILLING: ClientId = ClientId::from_static("billing");
+    static NOBODY: ClientId = ClientId::from_static("nobody");
+    const TIMEOUT: Duration = Duration::from_secs(2);
+
+    /// A registry that counts the questions, and answers with what it had when it was asked, once it may.
+    #[derive(Clone, Debug)]
+    struct Registry {
+        billing: Arc<Mutex<Arc<RegisteredClient>>>,
+        asked: Arc<AtomicUsize>,
+        may_answer: Arc<Semaphore>,
+        fails: bool,
+    }
+
+    impl Registry {
+        fn new() -> Self {
+            Self {
+                billing: Arc::new(Mutex::new(client("billing"))),
+                asked: Arc::default(),
+                may_answer: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+                fails: false,
+            }
+        }
+
+        fn asked(&self) -> usize {
+            self.asked.load(Ordering::SeqCst)
+        }
+
+        /// Answers nothing until it [answers](Self::answer).
+        fn silent() -> Self {
+            Self { may_answer: Arc::new(Semaphore::new(0)), ..Self::new() }
+        }
+
+        fn answer(&self, times: usize) {
+            self.may_answer.add_permits(times);
+        }
+
+        fn change(&self) -> Arc<RegisteredClient> {
+            let changed = client("billing");
+            *self.billing.lock().unwrap() = changed.clone();
+            changed
+        }
+    }
+
+    impl ClientStore for Registry {
+        async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            assert_ne!(id.as_str(), "panic");
+            let found = (*id == BILLING).then(|| self.billing.lock().unwrap().clone());
+            self.may_answer.acquire().await.unwrap().forget();
+            if self.fails { Err(StoreError::new("the database is gone")) } else { Ok(found) }
+        }
+    }
+
+    fn client(id: &str) -> Arc<RegisteredClient> {
+        Arc::new(Client::new(id, ClientSecret::generate().unwrap()).register().unwrap())
+    }
+
+    fn cache(registry: &Registry) -> (ClientCache, ManualClock) {
+        cache_of(registry.clone(), ClientCacheLimits::default())
+    }
+
+    fn cache_of(store: impl ClientStore, limits: ClientCacheLimits) -> (ClientCache, ManualClock) {
+        let clock = ManualClock::at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000));
+        (ClientCache::new(Arc::new(store), Some(limits), TIMEOUT, Arc::new(clock.clone())), clock)
+    }
+
+    async fn found(cache: &ClientCache, id: &ClientId) -> Known {
+        cache.find(id).await.unwrap().client
+    }
+
+    #[tokio::test]
+    async fn a_client_is_kept_for_a_minute_and_that_there_is_none_for_five_seconds() {
+        let registry = Registry::new();
+        let (cache, clock) = cache(&registry);
+        for (id, kept) in [(&BILLING, 60), (&NOBODY, 5)] {
+            let before = registry.asked();
+            assert_eq!(found(&cache, id).await.is_some(), *id == BILLING);
+            clock.advance(Duration::from_millis(kept * 1_000 - 1));
+            found(&cache, id).await;
+            assert_eq!(registry.asked() - before, 1);
+            clock.advance(Duration::from_millis(1));
+            found(&cache, id).await;
+            assert_eq!(registry.asked() - before, 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_rests_on_an_answer_of_the_last_five_seconds() {
+        let registry = Registry::new();
+        let (cache, clock) = cache(&registry);
+        assert!(!cache.find(&BILLING).await.unwrap().is_old);
+        clock.advance(Duration::from_secs(5));
+        let changed = registry.change();
+        let answer = cache.find(&BILLING).await.unwrap();
+        assert!(answer.is_old && answer.client.unwrap() != changed);
+        assert_eq!(cache.find_lately(&BILLING).await.unwrap().unwrap(), changed);
+        cache.find_lately(&BILLING).await.unwrap();
+        assert_eq!(registry.asked(), 2, "and so guesses cost the store one question in that time");
+        assert_eq!(found(&cache, &BILLING).await.unwrap(), changed);
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_set_back_makes_what_is_kept_old() {
+        let registry = Registry::new();
+        let (cache, clock) = cache(&registry);
+        found(&cache, &BILLING).await;
+        clock.set(SystemTime::UNIX_EPOCH);
+        found(&cache, &BILLING).await;
+        assert_eq!(registry.asked(), 2);
+    }
+
+    #[tokio::test]
+    async fn however_many_want_a_client_the_store_is_asked_once_and_who_hangs_up_takes_nothing_from_the_others() {
+        let registry = Registry::silent();
+        let (cache, _) = cache(&registry);
+        let mut first = Box::pin(found(&cache, &BILLING));
+        assert!(poll!(&mut first).is_pending());
+        let mut others = Box::pin(join_all((0..100).map(|_| found(&cache, &BILLING))));
+        assert!(poll!(&mut others).is_pending());
+        drop(first);
+        registry.answer(1);
+        assert!(others.await.iter().all(Option::is_some));
+        assert_eq!(registry.asked(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_look_up_that_everybody_left_is_kept_all_the_same() {
+        let registry = Registry::silent();
+        let (cache, _) = cache(&registry);
+        assert!(poll!(Box::pin(found(&cache, &BILLING))).is_pending());
+        registry.answer(1);
+        assert!(found(&cache, &BILLING).await.is_some());
+        assert_eq!(registry.asked(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_error_is_told_to_all_who_wait_and_is_not_kept() {
+        let registry = Registry { fails: true, ..Registry::new() };
+        let (cache, _) = cache(&registry);
+        let answers = join_all((0..10).map(|_| cache.find(&BILLING))).await;
+        assert!(answers.iter().all(|answer| matches!(answer, Err(Unanswered::Store(_)))), "{answers:?}");
+        assert_eq!(registry.asked(), 1);
+        assert!(cache.find(&BILLING).await.is_err());
+        assert_eq!(registry.asked(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_is_late_or_panics_is_asked_again() {
+        let registry = Registry::silent();
+        let (cache, _) = cache(&registry);
+        assert!(matches!(cache.find(&BILLING).await, Err(Unanswered::Late(_))));
+        registry.answer(1);
+        assert!(found(&cache, &BILLING).await.is_some());
+        for _ in 0..2 {
+            assert!(matches!(cache.find(&ClientId::from_static("panic")).await, Err(Unanswered::BrokenOff)));
+        }
+        assert_eq!(registry.asked(), 4);
+    }
+
+    #[tokio::test]
+    async fn what_is_told_to_have_changed_is_asked_for_again() {
+        let registry = Registry::new();
+        let (cache, _) = cache(&registry);
+        found(&cache, &BILLING).await;
+        let changed = registry.change();
+        cache.forget(&BILLING);
+        assert_eq!(found(&cache, &BILLING).await.unwrap(), changed);
+        assert_eq!(registry.asked(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_answer_from_before_a_change_neither_lands_after_it_nor_is_joined() {
+        let registry = Registry::silent();
+        let (cache, _) = cache(&registry);
+        let mut before = Box::pin(found(&cache, &BILLING));
+        assert!(poll!(&mut before).is_pending());
+        tokio::task::yield_now().await; // the store has read what it will say
+        let changed = registry.change();
+        cache.forget(&BILLING);
+        let mut after = Box::pin(found(&cache, &BILLING));
+        assert!(poll!(&mut after).is_pending());
+        registry.answer(1);
+        assert_ne!(before.await.unwrap(), changed, "whoever asked before may be told what was");
+        registry.answer(1);
+        assert_eq!(after.await.unwrap(), changed);
+        assert_eq!(found(&cache, &BILLING).await.unwrap(), changed);
+        assert_eq!(registry.asked(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_unknown_ids_is_bounded_and_evicts_no_client() {
+        let registry = Registry::new();
+        let (cache, _) = cache_of(registry.clone(), ClientCacheLimits { entries: 160, ..ClientCacheLimits::default() });
+        found(&cache, &BILLING).await;
+        for number in 0..10_000 {
+            assert!(found(&cache, &format!("nobody-{number}").parse().unwrap()).await.is_none());
+        }
+        let kept = cache.0.kept.as_ref().unwrap();
+        let sizes = kept.shards.iter().map(|shard| shard.lock().unwrap().absent.slots.len());
+        assert!(sizes.sum::<usize>() <= 160);
+        assert!(kept.shards.iter().all(|shard| shard.lock().unwrap().flights.is_empty()));
+        let asked = registry.asked();
+        found(&cache, &BILLING).await;
+        assert_eq!(registry.asked(), asked);
+    }
+
+    #[tokio::test]
+    async fn look_ups_under_way_are_bounded_though_their_callers_hang_up() {
+        let registry = Registry::silent();
+        let (cache, _) = cache(&registry);
+        for number in 0..MOST_FLIGHTS {
+            assert!(poll!(Box::pin(found(&cache, &format!("nobody-{number}").parse().unwrap()))).is_pending());
+        }
+        assert!(matches!(cache.find(&BILLING).await, Err(Unanswered::Busy)));
+        registry.answer(MOST_FLIGHTS + 1);
+        found(&cache, &"nobody-0".parse().unwrap()).await;
+        assert!(found(&cache, &BILLING).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_store_in_memory_and_a_cache_that_is_off_are_asked_each_time() {
+        let store = MemoryStore::from([Client::new("billing", ClientSecret::generate().unwrap())]);
+        let (cache, clock) = cache_of(store, ClientCacheLimits::default());
+        assert!(cache.0.kept.is_none() && found(&cache, &BILLING).await.is_some());
+
+        let registry = Registry::new();
+        let cache = ClientCache::new(Arc::new(registry.clone()), None, TIMEOUT, Arc::new(clock));
+        for asked in 1..4 {
+            assert!(!cache.find(&BILLING).await.unwrap().is_old);
+            assert_eq!(registry.asked(), asked);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_of_another_id_than_was_asked_for_is_none() {
+        #[derive(Debug)]
+        struct Folding(Registry);
+        impl ClientStore for Folding {
+            async fn find(&self, _: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
+                self.0.find(&BILLING).await
+            }
+        }
+        let (cache, _) = cache_of(Folding(Registry::new()), ClientCacheLimits::default());
+        assert!(found(&cache, &ClientId::from_static("BILLING")).await.is_none());
+        assert!(found(&cache, &BILLING).await.is_some());
+    }
+
+    #[test]
+    fn what_is_used_stays_and_the_order_does_not_grow() {
+        let mut bounded = Bounded::new(SHARDS);
+        for number in 0..1_000 {
+            bounded.insert(0, ());
+            bounded.insert(number, ());
+            assert!(bounded.get(&0).is_some());
+            if number % 3 == 0 && number > 0 {
+                bounded.remove(&number);
+            }
+        }
+        assert!(bounded.slots.len() <= SHARDS);
+        assert_eq!(bounded.slots.len(), bounded.order.len());
+        let mut none = Bounded::new(0);
+        none.insert(0, ());
+        assert!(none.get(&0).is_none());
+    }
+}
