@@ -45,6 +45,8 @@ mod client;
 pub mod conformance;
 mod memory;
 mod record;
+#[cfg(feature = "redis")]
+mod redis;
 mod registered_secret;
 mod replay;
 mod revocation;
@@ -60,6 +62,8 @@ pub use self::cache::ClientCacheLimits;
 pub(crate) use self::cache::{Answer, ClientCache, Unanswered};
 pub use self::client::{Client, ClientAuthMethod, ClientError, RegisteredClient};
 pub use self::memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisStore, RedisStoreBuilder};
 pub use self::registered_secret::RegisteredSecret;
 pub use self::replay::{Replay, ReplayId, ReplayLog};
 pub use self::revocation::{Change, Changes, Cursor, Revocation, RevocationStore};

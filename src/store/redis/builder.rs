@@ -1,0 +1,119 @@
+//! [`RedisStoreBuilder`]: the settings of a [`RedisStore`].
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::Client;
+
+use super::link::Link;
+use super::scripts::{Keys, Scripts};
+use super::wake::Wake;
+use super::{RedisStore, Shared, durability};
+use crate::clock::{Clock, SystemClock};
+use crate::store::StoreError;
+use crate::store::revocation::LONGEST_TOKEN_LIFETIME;
+
+/// The settings of a [`RedisStore`], each with its default.
+#[must_use = "nothing is connected yet"]
+pub struct RedisStoreBuilder {
+    url: String,
+    prefix: String,
+    timeout: Duration,
+    strict: bool,
+    clock: Arc<dyn Clock>,
+    longest: Duration,
+}
+
+impl RedisStoreBuilder {
+    pub(super) fn new(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            prefix: "tcc".to_owned(),
+            timeout: Duration::from_secs(2),
+            strict: false,
+            clock: Arc::new(SystemClock),
+            longest: LONGEST_TOKEN_LIFETIME,
+        }
+    }
+
+    /// What all keys begin with, in braces: `tcc` by default. Services that share a server have one each.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// How long a call may take, a new connection for it included: 2 seconds by default.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Refuses a server that may forget what it acknowledged, or that does not say; by default it is used, with a
+    /// warning in the log.
+    pub fn require_durable(mut self) -> Self {
+        self.strict = true;
+        self
+    }
+
+    /// The clock by which the tokens of a disabled client are revoked; the system's by default.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// The longest life of a token, see
+    /// [`RevocationStore::longest_token_lifetime`](crate::RevocationStore::longest_token_lifetime): 24 hours by default.
+    pub fn longest_token_lifetime(mut self, longest: Duration) -> Self {
+        self.longest = longest;
+        self
+    }
+
+    /// Connects, and looks at the server's settings.
+    ///
+    /// # Errors
+    ///
+    /// When the URL or the prefix is malformed, when the server cannot be reached, and when
+    /// [`require_durable`](Self::require_durable) asks for more than it keeps. No error shows the password.
+    pub async fn connect(self) -> Result<RedisStore, StoreError> {
+        if self.prefix.is_empty() || self.prefix.contains(['{', '}']) {
+            return Err(StoreError::new("the prefix of the keys is empty or has braces; give it a plain name"));
+        }
+        let client = Client::open(self.url.as_str()).map_err(|_| StoreError::new(MALFORMED))?;
+        if self.url.starts_with("rediss:") {
+            choose_cryptography();
+        }
+        let link = Link::new(client, self.timeout).map_err(StoreError::new)?;
+        link.command::<String>(&redis::cmd("PING")).await?;
+        let problems = durability::problems(&link).await;
+        if self.strict && !problems.is_empty() {
+            return Err(StoreError::new(format!("Redis may forget what it acknowledged: {}", problems.join("; "))));
+        }
+        for problem in &problems {
+            tracing::warn!("Redis may forget what it acknowledged: {problem}");
+        }
+        let keys = Keys::new(&self.prefix);
+        let wake = Wake::new(link.client().clone(), keys.channel());
+        let Self { clock, longest, .. } = self;
+        let shared = Shared { link, scripts: Scripts::new(), keys, wake, clock, longest, problems };
+        Ok(RedisStore { shared: Arc::new(shared) })
+    }
+}
+
+/// The library's own text may quote the URL.
+const MALFORMED: &str =
+    "the URL is not one of Redis; write redis://[user:password@]host[:port][/database], or rediss://… for TLS";
+
+/// Where several libraries for TLS are in the build, rustls panics until somebody chose one.
+fn choose_cryptography() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // An error says that somebody else was faster, which does as well.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    }
+}
+
+impl fmt::Debug for RedisStoreBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStoreBuilder").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,89 @@
+//! The connection: it comes back by itself, and nobody waits for it longer than agreed.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisResult, ScriptInvocation};
+
+use crate::deadline::within;
+use crate::store::StoreError;
+
+pub(super) struct Link {
+    client: Client,
+    timeout: Duration,
+    current: Mutex<Current>,
+}
+
+#[derive(Clone)]
+struct Current {
+    manager: ConnectionManager,
+    number: u64,
+}
+
+impl Link {
+    /// Connects at the first call.
+    pub(super) fn new(client: Client, timeout: Duration) -> RedisResult<Self> {
+        let current = Mutex::new(Current { manager: connect(&client, timeout)?, number: 0 });
+        Ok(Self { client, timeout, current })
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) async fn script<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, StoreError> {
+        self.call(async |mut manager| call.invoke_async(&mut manager).await).await
+    }
+
+    pub(super) async fn command<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+        self.call(|mut manager| async move { command.query_async(&mut manager).await }).await
+    }
+
+    pub(super) async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, StoreError> {
+        self.call(|mut manager| async move { pipeline.query_async(&mut manager).await }).await
+    }
+
+    async fn call<T, F>(&self, call: impl FnOnce(ConnectionManager) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        let Current { manager, number } = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match within(self.timeout, call(manager)).await {
+            Ok(answer) => answer.map_err(StoreError::new),
+            Err(late) => {
+                self.replace(number);
+                Err(StoreError::new(late))
+            }
+        }
+    }
+
+    /// A connection that is silent may stay so for as long as TCP hopes. The first who gave it up makes a new one.
+    fn replace(&self, number: u64) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.number == number
+            && let Ok(manager) = connect(&self.client, self.timeout)
+        {
+            *current = Current { manager, number: number + 1 };
+        }
+    }
+}
+
+/// Breaks are noticed and mended by the manager. How long a caller waits for that is our own bound, around each call.
+fn connect(client: &Client, timeout: Duration) -> RedisResult<ConnectionManager> {
+    let config = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(timeout))
+        .set_response_timeout(None)
+        .set_number_of_retries(3)
+        .set_max_delay(Duration::from_millis(500));
+    ConnectionManager::new_lazy_with_config(client.clone(), config)
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Host and port: a name and a password are elsewhere.
+        write!(f, "{}", self.client.get_connection_info().addr())
+    }
+}

@@ -1,0 +1,268 @@
+//! [`RedisStore`]: all state in Redis or Valkey.
+
+mod builder;
+mod durability;
+mod feed;
+mod link;
+mod scripts;
+mod wake;
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+pub use self::builder::RedisStoreBuilder;
+use self::link::Link;
+use self::scripts::{Keys, Scripts};
+use self::wake::Wake;
+use super::{
+    AdminError, Change, Changes, ClientAdmin, ClientStore, Cursor, RegisteredClient, Replay, ReplayId, ReplayLog,
+    Revision, Revocation, RevocationStore, StoreError,
+};
+use crate::client_id::ClientId;
+use crate::clock::{Clock, UnixTime};
+
+/// Clients, revocations and used credentials in Redis or Valkey, 6 and later (feature `redis`). A clone shares its
+/// connection.
+///
+/// 1. Each change is one Lua script, which the server runs whole or not at all. All keys begin with `{prefix}`, so that
+///    a cluster keeps them on one node.
+/// 2. A connection that breaks, or answers nothing within the [timeout](RedisStoreBuilder::timeout), is made anew; what
+///    was under way fails, and the caller gets a 503.
+/// 3. The feed is read by polling. Publish/subscribe only saves the wait for the next poll.
+/// 4. A follower whose cursor the server does not know, because it lost its data or another one took its place, is told
+///    everything from the start.
+///
+/// # Caveat
+///
+/// What was acknowledged survives a crash only on a server with `appendonly yes` and `appendfsync always`, and without
+/// `maxmemory-policy noeviction` it throws entries away when its memory is full. [`connect`](Self::connect) looks at the
+/// three and logs a warning; [`require_durable`](RedisStoreBuilder::require_durable) makes it an error.
+///
+/// Replication is asynchronous: **a failover loses what the new primary had not yet received**, acknowledged or not.
+/// A lost revocation opens its token until it expires, where no verifier has it in its view; a used credential that was
+/// lost can be used again. Where that must not be, keep state in Postgres. A server that is full refuses writes, which
+/// are 503s here; it holds about 300 bytes a revocation and 200 a used credential.
+///
+/// ```no_run
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// use tower_client_credentials::{AuthorizationServer, KeyRing, store::RedisStore};
+///
+/// let store = RedisStore::builder("rediss://tokens:secret@redis.example.com/0").require_durable().connect().await?;
+/// let server = AuthorizationServer::new("https://auth.example.com", KeyRing::generate()?, store)?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct RedisStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    link: Link,
+    scripts: Scripts,
+    keys: Keys,
+    wake: Wake,
+    clock: Arc<dyn Clock>,
+    longest: Duration,
+    problems: Vec<String>,
+}
+
+/// That a client changed is worth knowing only for as long as a cache may hold it, and then some.
+const CLIENT_CHANGE: Duration = Duration::from_secs(10 * 60);
+
+/// Clients that one script adds: few enough to keep others waiting for milliseconds only.
+const BATCH: usize = 500;
+
+/// Entries that one script removes.
+const PURGED_AT_ONCE: u64 = 1_000;
+
+/// How much longer than it must an entry of the replay log stays: the server's clock may be set, and it counts by that.
+const SLACK: u64 = 5 * 60;
+
+impl RedisStore {
+    /// Connects to `redis://[user:password@]host[:port][/database]`, or `rediss://…` for TLS, with the default settings.
+    ///
+    /// # Errors
+    ///
+    /// When the URL is malformed, or the server cannot be reached. No error shows the password.
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        Self::builder(url).connect().await
+    }
+
+    /// The settings of a store, each with its default.
+    pub fn builder(url: &str) -> RedisStoreBuilder {
+        RedisStoreBuilder::new(url)
+    }
+
+    /// What, of the server's settings, lets it forget what it acknowledged; as of the start, and empty when all is well.
+    #[must_use]
+    pub fn durability_problems(&self) -> &[String] {
+        &self.shared.problems
+    }
+
+    /// One step that changes a registration, and tells the feed.
+    async fn change(
+        &self,
+        id: &ClientId,
+        revision: Option<Revision>,
+        record: Option<&RegisteredClient>,
+    ) -> Result<(), AdminError> {
+        let Shared { link, scripts, keys, .. } = &*self.shared;
+        let now = self.shared.clock.now();
+        let revocation = (!record.is_some_and(RegisteredClient::is_enabled))
+            .then(|| Revocation::client(id.clone(), now, self.shared.longest));
+        let end = revocation.as_ref().map_or(0, Revocation::expires_at);
+        let mut call = scripts.change.prepare_invoke();
+        keys.give(&mut call)?;
+        call.arg(UnixTime::at(now).after(CLIENT_CHANGE).as_secs())
+            .arg(id.as_str())
+            .arg(json(&Change::Client(id.clone()))?)
+            .arg(revision.map_or_else(String::new, |revision| revision.to_string()))
+            .arg(record.map_or_else(|| Ok(String::new()), json)?)
+            .arg(revocation.map_or_else(|| Ok(String::new()), |revocation| json(&Change::Revoked(revocation)))?)
+            .arg(end);
+        match link.script::<String>(&call).await?.as_str() {
+            "done" => Ok(()),
+            "gone" => Err(AdminError::NotFound),
+            _ => Err(AdminError::Conflict),
+        }
+    }
+}
+
+impl Shared {
+    async fn create(&self, clients: &[RegisteredClient]) -> Result<usize, StoreError> {
+        let mut call = self.scripts.create.prepare_invoke();
+        self.keys.give(&mut call)?;
+        call.arg(UnixTime::now(&*self.clock).after(CLIENT_CHANGE).as_secs());
+        for client in clients {
+            call.arg(client.id().as_str()).arg(json(client)?).arg(json(&Change::Client(client.id().clone()))?);
+        }
+        self.link.script(&call).await
+    }
+}
+
+fn json(record: &impl serde::Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(record).map_err(StoreError::new)
+}
+
+/// A record is its revision, a space and the registration as JSON.
+fn record(text: &str) -> Result<(Arc<RegisteredClient>, Revision), StoreError> {
+    let (revision, json) = text.split_once(' ').ok_or_else(|| StoreError::new("a client's record has no revision"))?;
+    let revision = Revision::new(revision.parse().map_err(StoreError::new)?);
+    Ok((Arc::new(serde_json::from_str(json).map_err(StoreError::new)?), revision))
+}
+
+impl ClientStore for RedisStore {
+    async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
+        Ok(self.load(id).await?.map(|(client, _)| client))
+    }
+}
+
+impl ClientAdmin for RedisStore {
+    async fn create(&self, client: RegisteredClient) -> Result<(), AdminError> {
+        match self.shared.create(&[client]).await? {
+            0 => Err(AdminError::Exists),
+            _ => Ok(()),
+        }
+    }
+
+    async fn create_all(&self, clients: Vec<RegisteredClient>) -> Result<usize, StoreError> {
+        let mut created = 0;
+        for batch in clients.chunks(BATCH) {
+            created += self.shared.create(batch).await?;
+        }
+        Ok(created)
+    }
+
+    async fn load(&self, id: &ClientId) -> Result<Option<(Arc<RegisteredClient>, Revision)>, StoreError> {
+        let mut command = ::redis::cmd("HGET");
+        command.arg(self.shared.keys.clients()).arg(id.as_str());
+        let found: Option<String> = self.shared.link.command(&command).await?;
+        found.as_deref().map(record).transpose()
+    }
+
+    async fn replace(&self, client: RegisteredClient, revision: Revision) -> Result<(), AdminError> {
+        self.change(client.id(), Some(revision), Some(&client)).await
+    }
+
+    async fn delete(&self, id: &ClientId) -> Result<(), AdminError> {
+        self.change(id, None, None).await
+    }
+
+    async fn list(
+        &self,
+        after: Option<&ClientId>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<Arc<RegisteredClient>>, StoreError> {
+        let Shared { link, scripts, keys, .. } = &*self.shared;
+        let mut call = scripts.list.prepare_invoke();
+        keys.give(&mut call)?;
+        call.arg(after.map_or_else(|| "-".to_owned(), |id| format!("({id}")))
+            .arg(i64::try_from(limit.get()).unwrap_or(i64::MAX));
+        let records: Vec<String> = link.script(&call).await?;
+        records.iter().map(|text| record(text).map(|(client, _)| client)).collect()
+    }
+}
+
+impl RevocationStore for RedisStore {
+    async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
+        let Shared { link, scripts, keys, .. } = &*self.shared;
+        let end = revocation.expires_at();
+        let mut call = scripts.revoke.prepare_invoke();
+        keys.give(&mut call)?;
+        call.arg(json(&Change::Revoked(revocation))?).arg(end);
+        link.script(&call).await
+    }
+
+    async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
+        let Shared { link, scripts, keys, .. } = &*self.shared;
+        feed::read(link, scripts, keys, cursor).await
+    }
+
+    async fn changed(&self) {
+        self.shared.wake.wait().await;
+    }
+
+    async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
+        let Shared { link, scripts, keys, .. } = &*self.shared;
+        let mut call = scripts.purge.prepare_invoke();
+        keys.give(&mut call)?;
+        call.arg(UnixTime::at(now).as_secs()).arg(PURGED_AT_ONCE);
+        let mut purged = 0;
+        loop {
+            let some: u64 = link.script(&call).await?;
+            purged += some;
+            if some < PURGED_AT_ONCE {
+                return Ok(purged);
+            }
+        }
+    }
+
+    fn longest_token_lifetime(&self) -> Duration {
+        self.shared.longest
+    }
+}
+
+impl ReplayLog for RedisStore {
+    async fn check_and_insert(
+        &self,
+        id: &ReplayId,
+        expires_at: SystemTime,
+        now: SystemTime,
+    ) -> Result<Replay, StoreError> {
+        let Shared { link, scripts, keys, .. } = &*self.shared;
+        let (expires_at, now) = (UnixTime::at(expires_at).as_secs(), UnixTime::at(now).as_secs());
+        let mut call = scripts.check_and_insert.prepare_invoke();
+        // The server counts from its own clock, the callers from theirs: only the span is common to both.
+        call.key(keys.replay(id)).arg(expires_at).arg(now).arg(expires_at.saturating_sub(now).saturating_add(SLACK));
+        let fresh: bool = link.script(&call).await?;
+        Ok(if fresh { Replay::Fresh } else { Replay::Seen })
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("server", &self.shared.link).finish_non_exhaustive()
+    }
+}
