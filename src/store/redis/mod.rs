@@ -111,7 +111,7 @@ impl RedisStore {
         let Shared { link, scripts, keys, .. } = &*self.shared;
         let now = self.shared.clock.now();
         let revocation = (!record.is_some_and(RegisteredClient::is_enabled))
-            .then(|| Revocation::client(id.clone(), now, self.shared.longest));
+            .then(|| Revocation::former_client(id.clone(), now, self.shared.longest));
         let end = revocation.as_ref().map_or(0, Revocation::expires_at);
         let mut call = scripts.change.prepare_invoke();
         keys.give(&mut call)?;

@@ -1,0 +1,314 @@
+//! The store in Redis, held against a real server: the conformance suite, what only it can get wrong, and a server that
+//! is killed under load.
+
+mod common;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use common::redis_server::{DURABLE, RedisServer};
+use common::{NOW, at, client, clock};
+use tower_client_credentials::store::{Change, Cursor, RedisStore, Replay, ReplayId};
+use tower_client_credentials::{
+    AdminError, ClientAdmin, ClientId, ClientStore, ReplayLog, Revocation, RevocationStore,
+};
+
+async fn store(server: &RedisServer) -> RedisStore {
+    RedisStore::builder(&server.url()).clock(clock()).connect().await.unwrap()
+}
+
+fn token(name: &str) -> Revocation {
+    Revocation::token(name, ClientId::from_static("billing"), at(NOW), at(NOW + 600))
+}
+
+/// All that the feed tells after a cursor, and the cursor after it.
+async fn follow(store: &RedisStore, mut cursor: Cursor) -> (Vec<Change>, Cursor) {
+    let mut told = Vec::new();
+    loop {
+        let page = store.changes(&cursor).await.unwrap();
+        told.extend(page.changes);
+        cursor = page.cursor;
+        if !page.more {
+            return (told, cursor);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_feed_is_told_once_and_then_only_what_is_new() {
+    let server = RedisServer::start();
+    let store = store(&server).await;
+    let (told, start) = follow(&store, Cursor::start()).await;
+    assert!(told.is_empty());
+    store.revoke(token("a")).await.unwrap();
+    let (told, cursor) = follow(&store, start).await;
+    assert_eq!(told, [Change::Revoked(token("a"))]);
+    assert!(follow(&store, cursor.clone()).await.0.is_empty());
+    store.revoke(token("b")).await.unwrap();
+    assert_eq!(follow(&store, cursor).await.0, [Change::Revoked(token("b"))]);
+}
+
+#[tokio::test]
+async fn what_is_revoked_again_and_again_is_kept_once() {
+    let server = RedisServer::start();
+    let store = store(&server).await;
+    for _ in 0..100 {
+        store.revoke(token("a")).await.unwrap();
+    }
+    assert_eq!(follow(&store, Cursor::start()).await.0, [Change::Revoked(token("a"))]);
+    assert_eq!(store.purge(at(NOW + 3_600)).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn more_than_a_page_is_told_page_by_page_while_more_comes_in() {
+    let server = RedisServer::start();
+    let store = store(&server).await;
+    let clients = (0..7_000).map(|number| client(&format!("c{number}")).register().unwrap()).collect();
+    assert_eq!(store.create_all(clients).await.unwrap(), 7_000);
+    let first = store.changes(&Cursor::start()).await.unwrap();
+    assert!(first.more);
+    store.revoke(token("late")).await.unwrap();
+    let (rest, _) = follow(&store, first.cursor).await;
+    let told: HashSet<_> = first.changes.into_iter().chain(rest).collect();
+    assert_eq!(told.len(), 7_001);
+}
+
+#[tokio::test]
+async fn a_follower_of_a_server_that_lost_its_data_is_told_everything_from_the_start() {
+    let mut server = RedisServer::start();
+    let store = store(&server).await;
+    for name in ["a", "b", "c"] {
+        store.revoke(token(name)).await.unwrap();
+    }
+    let (_, ahead) = follow(&store, Cursor::start()).await;
+    server.kill();
+    server.restart_empty();
+    // It has come as far as it was, so that only the name of its end tells it from the one that it was.
+    for name in ["d", "e", "f"] {
+        until(|| async { store.revoke(token(name)).await.is_ok() }).await;
+    }
+    let (told, cursor) = follow(&store, ahead).await;
+    assert_eq!(told, ["d", "e", "f"].map(|name| Change::Revoked(token(name))));
+    assert!(follow(&store, cursor).await.0.is_empty(), "it starts over once");
+}
+
+#[tokio::test]
+async fn a_page_may_end_where_the_server_was_replaced() {
+    let mut server = RedisServer::start();
+    let store = store(&server).await;
+    let clients = |from: u32| (from..from + 6_000).map(|n| client(&format!("c{n}")).register().unwrap()).collect();
+    store.create_all(clients(0)).await.unwrap();
+    let first = store.changes(&Cursor::start()).await.unwrap();
+    server.kill();
+    server.restart_empty();
+    until(|| async { store.changes(&Cursor::start()).await.is_ok() }).await;
+    store.create_all(clients(10_000)).await.unwrap();
+    let (told, _) = follow(&store, first.cursor).await;
+    assert_eq!(told.len(), 6_000, "all of the new server, from its first");
+}
+
+#[tokio::test]
+async fn a_follower_is_woken_at_once_and_survives_a_server_that_starts_again() {
+    let mut server = RedisServer::start();
+    let (store, writer) = (store(&server).await, store(&server).await);
+    let woken = tokio::spawn({
+        let store = store.clone();
+        async move { store.changed().await }
+    });
+    until(|| async { server.ask("PUBSUB NUMSUB {tcc}:changed").unwrap().ends_with(":1\r\n") }).await;
+    writer.revoke(token("a")).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), woken).await.unwrap().unwrap();
+
+    server.kill();
+    server.restart();
+    let woken = tokio::spawn(async move { store.changed().await });
+    tokio::time::timeout(Duration::from_secs(20), woken).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_used_credential_is_fresh_for_one_of_many_replicas() {
+    let server = RedisServer::start();
+    let mut replicas = Vec::new();
+    for _ in 0..4 {
+        replicas.push(store(&server).await);
+    }
+    let id = ReplayId::new("issuer", "jti");
+    let tries = (0..64).map(|n| {
+        let store = replicas[n % 4].clone();
+        tokio::spawn(async move { store.check_and_insert(&id, at(NOW + 60), at(NOW)).await.unwrap() })
+    });
+    let mut fresh = 0;
+    for attempt in tries.collect::<Vec<_>>() {
+        fresh += u32::from(attempt.await.unwrap() == Replay::Fresh);
+    }
+    assert_eq!(fresh, 1);
+    assert_eq!(replicas[0].check_and_insert(&id, at(NOW + 90), at(NOW + 60)).await.unwrap(), Replay::Fresh);
+}
+
+#[tokio::test]
+async fn a_server_that_may_forget_is_a_warning_and_an_error_for_those_who_ask() {
+    let careless = RedisServer::start_with(&["--appendonly", "no", "--maxmemory-policy", "allkeys-lru"]);
+    let problems = store(&careless).await.durability_problems().to_vec();
+    assert_eq!(problems.len(), 3, "{problems:?}");
+    assert!(problems[0].contains("`appendonly yes`") && problems[2].contains("`maxmemory-policy noeviction`"));
+    let error = RedisStore::builder(&careless.url()).require_durable().connect().await.unwrap_err();
+    assert!(source(&error).contains("`appendfsync always`"), "{error:?}");
+
+    let careful = RedisServer::start();
+    let store = RedisStore::builder(&careful.url()).require_durable().connect().await.unwrap();
+    assert!(store.durability_problems().is_empty());
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_tell_its_settings_is_not_taken_for_a_durable_one() {
+    let secretive: Vec<_> = DURABLE.into_iter().chain(["--rename-command", "CONFIG", ""]).collect();
+    let server = RedisServer::start_with(&secretive);
+    let problems = store(&server).await.durability_problems().to_vec();
+    assert_eq!(problems.len(), 1, "INFO tells of the two others: {problems:?}");
+    assert!(problems[0].contains("appendfsync cannot be read"));
+    assert!(RedisStore::builder(&server.url()).require_durable().connect().await.is_err());
+}
+
+#[tokio::test]
+async fn neither_an_error_nor_debug_shows_the_password() {
+    let server = RedisServer::start_with(&["--requirepass", "right-password"]);
+    let url = |password: &str| format!("redis://:{password}@{}/", server.address());
+    let builder = RedisStore::builder(&url("right-password"));
+    assert!(!format!("{builder:?}").contains("right-password"));
+    let store = builder.connect().await.unwrap();
+    assert!(!format!("{store:?}").contains("right-password"));
+    assert!(store.find(&ClientId::from_static("billing")).await.unwrap().is_none());
+    let closed = "redis://:hunter2@127.0.0.1:1/".to_owned();
+    for url in [url("hunter2"), closed, "redis://:hunter2@[::/".to_owned(), "http://:hunter2@h/".to_owned()] {
+        let error = RedisStore::connect(&url).await.unwrap_err();
+        let said = format!("{error} {error:?} {}", source(&error));
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_server_refuses_and_forgets_nothing() {
+    let full: Vec<_> = DURABLE.into_iter().chain(["--maxmemory", "6mb"]).collect();
+    let server = RedisServer::start_with(&full);
+    let store = store(&server).await;
+    let mut kept = 0_u64;
+    while kept < 100_000 && store.revoke(token(&format!("{kept:0>200}"))).await.is_ok() {
+        kept += 1;
+    }
+    assert!((1..100_000).contains(&kept), "{kept}");
+    let refused = store.create(client("late").register().unwrap()).await;
+    assert!(matches!(refused, Err(AdminError::Store(_))), "{refused:?}");
+    assert_eq!(follow(&store, Cursor::start()).await.0.len() as u64, kept);
+}
+
+#[tokio::test]
+async fn a_server_that_stalls_is_given_up_after_the_timeout_and_found_again() {
+    let server = RedisServer::start();
+    let timeout = Duration::from_millis(300);
+    let store = RedisStore::builder(&server.url()).timeout(timeout).connect().await.unwrap();
+    server.ask("CLIENT PAUSE 1500 ALL").unwrap();
+    let begun = Instant::now();
+    assert!(store.find(&ClientId::from_static("billing")).await.is_err());
+    assert!(begun.elapsed() < Duration::from_millis(1_200), "{:?}", begun.elapsed());
+    until(|| async { store.find(&ClientId::from_static("billing")).await.is_ok() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_killed_under_load_loses_no_acknowledged_write_and_is_found_again() {
+    let mut server = RedisServer::start();
+    let store = store(&server).await;
+    let failed = Arc::new(AtomicU64::new(0));
+    let stop = Arc::new(AtomicU64::new(0));
+    let writers: Vec<_> = (0..8)
+        .map(|writer| {
+            let (store, failed, stop) = (store.clone(), failed.clone(), stop.clone());
+            tokio::spawn(async move {
+                let mut acknowledged = Vec::new();
+                for number in 0.. {
+                    if stop.load(Ordering::Relaxed) == 1 {
+                        break;
+                    }
+                    let id = format!("w{writer}-{number}");
+                    let revoked = store.revoke(token(&id)).await.is_ok();
+                    let created = store.create(client(&id).register().unwrap()).await.is_ok();
+                    let replay = ReplayId::new("load", &id);
+                    let used = store.check_and_insert(&replay, at(NOW + 600), at(NOW)).await.is_ok();
+                    failed.fetch_add(u64::from(!revoked) + u64::from(!created) + u64::from(!used), Ordering::Relaxed);
+                    acknowledged.push((id, revoked, created, used));
+                    if !revoked {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                }
+                acknowledged
+            })
+        })
+        .collect();
+    let writes = || async { common::redis_server::count(&server, "ZCARD {tcc}:feed") };
+    until(|| async { writes().await > 500 }).await;
+    server.kill();
+    until(|| async { failed.load(Ordering::Relaxed) > 20 }).await;
+    let down = Instant::now();
+    server.restart();
+    let before = failed.load(Ordering::Relaxed);
+    until(|| async { store.find(&ClientId::from_static("billing")).await.is_ok() }).await;
+    let recovered = down.elapsed();
+    let so_far = common::redis_server::count(&server, "ZCARD {tcc}:feed");
+    until(|| async { common::redis_server::count(&server, "ZCARD {tcc}:feed") > so_far + 200 }).await;
+    stop.store(1, Ordering::Relaxed);
+
+    let told: HashSet<_> = follow(&store, Cursor::start()).await.0.into_iter().collect();
+    let (mut revoked, mut created, mut used) = (0, 0, 0);
+    for writer in writers {
+        for (id, was_revoked, was_created, was_used) in writer.await.unwrap() {
+            if was_revoked {
+                revoked += 1;
+                assert!(told.contains(&Change::Revoked(token(&id))), "revocation {id} is lost");
+            }
+            if was_created {
+                created += 1;
+                assert!(store.find(&id.parse().unwrap()).await.unwrap().is_some(), "client {id} is lost");
+            }
+            if was_used {
+                used += 1;
+                let again = store.check_and_insert(&ReplayId::new("load", &id), at(NOW + 600), at(NOW)).await;
+                assert_eq!(again.unwrap(), Replay::Seen, "used credential {id} is lost");
+            }
+        }
+    }
+    println!(
+        "redis-server killed under load: {revoked} revocations, {created} clients and {used} used credentials \
+         acknowledged, 0 lost; {} calls failed ({before} before it was back), answers again {recovered:?} after it was started",
+        failed.load(Ordering::Relaxed)
+    );
+}
+
+/// The operator's text.
+fn source(error: &dyn std::error::Error) -> String {
+    error.source().map(ToString::to_string).unwrap_or_default()
+}
+
+/// A real process does things in its own time.
+async fn until<F: Future<Output = bool>>(mut condition: impl FnMut() -> F) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !condition().await {
+        assert!(Instant::now() < deadline, "it did not come about");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_real_clock_is_the_default() {
+    let server = RedisServer::start();
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    store.create(client("billing").register().unwrap()).await.unwrap();
+    store.delete(&ClientId::from_static("billing")).await.unwrap();
+    let told = follow(&store, Cursor::start()).await.0;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let end = told.iter().find_map(|change| match change {
+        Change::Revoked(revocation) => Some(revocation.expires_at()),
+        _ => None,
+    });
+    assert!(end.unwrap() > now + 86_000, "{told:?}");
+}
