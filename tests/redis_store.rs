@@ -1,6 +1,8 @@
 //! The store in Redis, held against a real server: the conformance suite, what only it can get wrong, and a server that
 //! is killed under load.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)] // helpers of tests, which may
+
 mod common;
 
 use std::collections::HashSet;
@@ -149,15 +151,15 @@ async fn a_used_credential_is_fresh_for_one_of_many_replicas() {
 
 #[tokio::test]
 async fn a_server_that_may_forget_is_a_warning_and_an_error_for_those_who_ask() {
-    let careless = RedisServer::start_with(&["--appendonly", "no", "--maxmemory-policy", "allkeys-lru"]);
-    let problems = store(&careless).await.durability_problems().to_vec();
+    let forgetful = RedisServer::start_with(&["--appendonly", "no", "--maxmemory-policy", "allkeys-lru"]);
+    let problems = store(&forgetful).await.durability_problems().to_vec();
     assert_eq!(problems.len(), 3, "{problems:?}");
     assert!(problems[0].contains("`appendonly yes`") && problems[2].contains("`maxmemory-policy noeviction`"));
-    let error = RedisStore::builder(&careless.url()).require_durable().connect().await.unwrap_err();
+    let error = RedisStore::builder(&forgetful.url()).require_durable().connect().await.unwrap_err();
     assert!(source(&error).contains("`appendfsync always`"), "{error:?}");
 
-    let careful = RedisServer::start();
-    let store = RedisStore::builder(&careful.url()).require_durable().connect().await.unwrap();
+    let durable = RedisServer::start();
+    let store = RedisStore::builder(&durable.url()).require_durable().connect().await.unwrap();
     assert!(store.durability_problems().is_empty());
 }
 
