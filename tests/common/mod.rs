@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
 pub mod forge;
-pub mod redis_server;
 pub mod request;
 #[cfg(unix)]
 pub mod servers;

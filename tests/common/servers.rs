@@ -50,6 +50,7 @@ impl Server {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
+            #[allow(clippy::single_match_else)] // the borrow ends with the arm
             let child = match &mut self.child {
                 Some(child) => child,
                 None => {
@@ -140,6 +141,7 @@ impl Postgres {
     }
 
     /// By way of another port, such as that of a proxy.
+    #[allow(clippy::unused_self)] // it reads better so
     pub fn url_at(&self, port: u16, database: &str) -> String {
         format!("postgres://postgres:{}@127.0.0.1:{port}/{database}?sslmode=disable", Self::ENCODED_PASSWORD)
     }
@@ -201,6 +203,18 @@ impl Redis {
     /// On the same port and data as before.
     pub fn restart(&mut self) {
         self.0.start(redis_answers);
+    }
+
+    /// The same without the data.
+    pub fn restart_empty(&mut self) {
+        fs::remove_dir_all(self.0.folder.path().join("appendonlydir")).unwrap();
+        self.restart();
+    }
+
+    /// One command by hand, and the first bytes of the answer.
+    pub fn ask(&self, command: &str) -> String {
+        let answer = said(self.port(), format!("{command}\r\n").as_bytes()).unwrap_or_default();
+        String::from_utf8_lossy(&answer).into_owned()
     }
 }
 
