@@ -16,6 +16,7 @@ pub mod metrics;
 mod random;
 pub mod resource_server;
 mod response_body;
+pub mod revocation;
 mod scope;
 pub mod secret;
 pub mod store;
@@ -42,6 +43,7 @@ pub use self::resource_server::{
 #[cfg(feature = "remote")]
 pub use self::resource_server::{RemoteError, RemoteIssuer};
 pub use self::response_body::ResponseBody;
+pub use self::revocation::Revocations;
 pub use self::scope::{InvalidScope, Scope, Scopes};
 pub use self::secret::{ClientSecret, SecretError, StoredSecret};
 pub use self::store::{

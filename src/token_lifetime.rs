@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 /// Whole seconds, from 1 to 365 days.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TokenLifetime(u64);
 
 const LONGEST: u64 = 365 * 24 * 60 * 60;
 
 impl TokenLifetime {
+    pub(crate) const LONGEST: Duration = Duration::from_secs(LONGEST);
+
     pub(crate) const fn new(lifetime: Duration) -> Result<Self, &'static str> {
         match lifetime.as_secs() {
             seconds @ 1..=LONGEST => Ok(Self(seconds)),

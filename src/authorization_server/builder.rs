@@ -23,6 +23,7 @@ use crate::event::EventSender;
 use crate::issuer::{InvalidIssuer, Issuer};
 use crate::keys::KeyRing;
 use crate::random::{Random, SystemRandom};
+use crate::revocation::Revocations;
 use crate::scope::Scopes;
 use crate::store::{ClientCache, ClientCacheLimits, ClientRules, ClientStore, DynClientStore};
 use crate::token_lifetime::TokenLifetime;
@@ -42,6 +43,7 @@ pub struct AuthorizationServerBuilder {
     invalid_audience: Option<InvalidAudience>,
     resource_twice: Option<Audience>,
     lifetime: Duration,
+    revocations: Option<Revocations>,
     store_timeout: Duration,
     client_cache: Option<ClientCacheLimits>,
     limits: AttemptLimits,
@@ -72,6 +74,7 @@ impl AuthorizationServerBuilder {
             invalid_audience: None,
             resource_twice: None,
             lifetime: Duration::from_secs(600),
+            revocations: None,
             store_timeout: Duration::from_secs(2),
             client_cache: Some(ClientCacheLimits::default()),
             limits: AttemptLimits::default(),
@@ -91,11 +94,23 @@ impl AuthorizationServerBuilder {
 
     /// How long a token lives, in whole seconds: 10 minutes by default, 1 second to 365 days.
     ///
-    /// A token cannot be called back, so this is also how long a client that lost its rights keeps them. Clients
-    /// renew tokens by themselves; a short life costs them a request now and then.
+    /// Without [revocations](Self::revocations) a token cannot be called back, so this is also how long a client that lost
+    /// its rights keeps them. Clients renew tokens by themselves; a short life costs them a request now and then.
     #[must_use]
     pub fn token_lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
+        self
+    }
+
+    /// What is [revoked](crate::revocation), so that tokens can be called back. None by default.
+    ///
+    /// 1. The [verifiers](AuthorizationServer::verifier) of this server refuse what is revoked.
+    /// 2. No token lives longer than the store of the revocations is
+    ///    [made for](crate::RevocationStore::longest_token_lifetime).
+    /// 3. A client whose tokens were called back, and that may have new ones, gets one that is dated after those.
+    #[must_use]
+    pub fn revocations(mut self, revocations: Revocations) -> Self {
+        self.revocations = Some(revocations);
         self
     }
 
@@ -313,6 +328,8 @@ impl AuthorizationServerBuilder {
         let fair_share = self.fair_share();
         let issuer = self.issuer?;
         let lifetime = TokenLifetime::new(self.lifetime).map_err(ConfigError::Lifetime)?;
+        let longest = self.revocations.as_ref().map_or(TokenLifetime::LONGEST, Revocations::longest_token_lifetime);
+        let longest = TokenLifetime::new(longest.min(TokenLifetime::LONGEST)).map_err(ConfigError::Lifetime)?;
         let endpoints = Endpoints::of(&issuer).moved_to(self.token_path, self.jwks_path, self.metadata_path)?;
         let metadata = Metadata {
             issuer: &issuer,
@@ -338,11 +355,18 @@ impl AuthorizationServerBuilder {
                     rules: self.rules,
                     default_scopes: self.default_scopes,
                     lifetime,
+                    longest,
                     hook: self.hook,
                     timeout: self.store_timeout,
                 },
                 reporter: Reporter { events: self.events, clock: self.clock.clone() },
-                minter: Minter { issuer, keys: self.keys, clock: self.clock, random: self.random },
+                minter: Minter {
+                    issuer,
+                    keys: self.keys,
+                    clock: self.clock,
+                    random: self.random,
+                    revocations: self.revocations,
+                },
             },
             endpoints,
         };

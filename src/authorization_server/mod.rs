@@ -8,8 +8,9 @@
 //!
 //! # Deployment caveat
 //!
-//! A token cannot be called back before it expires; [lifetimes](AuthorizationServerBuilder::token_lifetime) are
-//! short for that reason.
+//! A token cannot be called back before it expires, unless the server has
+//! [revocations](AuthorizationServerBuilder::revocations); [lifetimes](AuthorizationServerBuilder::token_lifetime) are short
+//! for that reason.
 //!
 //! # Example
 //!
@@ -103,15 +104,20 @@ impl AuthorizationServer {
         &self.inner.token.minter.issuer
     }
 
-    /// Verifies the tokens of this server that are for `audience`, by the server's own keys and clock.
+    /// Verifies the tokens of this server that are for `audience`, by the server's own keys and clock, and by its
+    /// [revocations](AuthorizationServerBuilder::revocations) where it has any.
     ///
     /// # Errors
     ///
     /// When the audience is not an absolute URI; no token could ever be for it.
     pub fn verifier(&self, audience: impl AsRef<str>) -> Result<Verifier, InvalidAudience> {
-        let Minter { issuer, keys, clock, .. } = &self.inner.token.minter;
+        let Minter { issuer, keys, clock, revocations, .. } = &self.inner.token.minter;
         let keys = TrustedKeys::Ring(keys.clone());
-        Ok(Verifier::new(issuer.clone(), audience.as_ref().parse()?, keys, clock.clone()))
+        let verifier = Verifier::new(issuer.clone(), audience.as_ref().parse()?, keys, clock.clone());
+        Ok(match revocations {
+            Some(revocations) => verifier.revocations(revocations.clone()),
+            None => verifier,
+        })
     }
 
     /// The token endpoint by itself.

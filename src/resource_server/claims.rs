@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer};
 
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
+use crate::keys::VerifyingKey;
+use crate::revocation::{Cleared, Named};
 use crate::scope::Scopes;
 
 /// Well-formed claims: every one that RFC 9068 requires is there, once, and of its type. Whether they hold is
@@ -24,11 +26,19 @@ pub(super) struct Claims {
     pub(super) not_before: Option<UnixTime>,
     pub(super) token_id: String,
     pub(super) scopes: Scopes,
+    /// None of the claims, but what was found of them.
+    pub(super) cleared: Cleared,
 }
 
 impl Claims {
     pub(super) fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(json)
+    }
+
+    /// What a revocation could name it by; `key` has signed it.
+    pub(super) fn named<'a>(&'a self, key: &'a VerifyingKey) -> Named<'a> {
+        let Self { client_id, token_id, issued_at, .. } = self;
+        Named { client_id, token_id, issued_at: *issued_at, key_id: key.key_id() }
     }
 }
 
@@ -128,6 +138,7 @@ impl Partial<'_> {
             not_before: self.not_before.map(time).transpose()?,
             token_id: present(self.token_id, "jti")?,
             scopes: self.scopes.unwrap_or_default().parse().map_err(E::custom)?,
+            cleared: Cleared::default(),
         })
     }
 }

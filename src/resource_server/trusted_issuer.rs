@@ -13,6 +13,7 @@ use crate::audience::Audience;
 use crate::clock::{Clock, UnixTime};
 use crate::issuer::Issuer;
 use crate::keys::{NoKey, TrustedKeys, VerifyingKey};
+use crate::revocation::Revocations;
 
 /// A clock that differs by more is wrong, and a larger leeway would be a longer life for every token.
 pub(crate) const MOST_LEEWAY: Duration = Duration::from_secs(300);
@@ -28,11 +29,12 @@ struct Settings {
     keys: TrustedKeys,
     clock: Arc<dyn Clock>,
     leeway: Duration,
+    revocations: Option<Revocations>,
 }
 
 impl TrustedIssuer {
     pub(super) fn new(issuer: Issuer, audience: Audience, keys: TrustedKeys, clock: Arc<dyn Clock>) -> Self {
-        Self(Arc::new(Settings { issuer, audience, keys, clock, leeway: Duration::from_secs(5) }))
+        Self(Arc::new(Settings { issuer, audience, keys, clock, leeway: Duration::from_secs(5), revocations: None }))
     }
 
     pub(super) fn leeway(mut self, leeway: Duration) -> Self {
@@ -48,6 +50,11 @@ impl TrustedIssuer {
     /// What its tokens say as `iss`.
     pub(super) fn name(&self) -> &str {
         self.0.issuer.as_str()
+    }
+
+    pub(super) fn revocations(mut self, revocations: Revocations) -> Self {
+        Arc::make_mut(&mut self.0).revocations = Some(revocations);
+        self
     }
 
     pub(super) fn audience(&self) -> &Audience {
@@ -88,6 +95,11 @@ impl TrustedIssuer {
             || (&one.issuer, &one.audience, one.leeway) == (&other.issuer, &other.audience, other.leeway)
                 && one.keys.is(&other.keys)
                 && Arc::ptr_eq(&one.clock, &other.clock)
+                && match (&one.revocations, &other.revocations) {
+                    (None, None) => true,
+                    (Some(one), Some(other)) => one.is(other),
+                    _ => false,
+                }
     }
 
     /// Type, key, signature, and then the claims.
@@ -128,9 +140,9 @@ impl TrustedIssuer {
     }
 
     /// What has to hold whenever a token is used: at its verification, and at every use of the proof after that.
-    /// `_key` is the key that signed it; its [id](VerifyingKey::key_id) is a thumbprint, whatever name the issuer gave it.
-    fn check(&self, claims: &Claims, _key: &VerifyingKey) -> Result<(), VerifyError> {
-        let Settings { issuer, audience, clock, leeway, .. } = &*self.0;
+    /// `key` is the key that signed it; its [id](VerifyingKey::key_id) is a thumbprint, whatever name the issuer gave it.
+    fn check(&self, claims: &Claims, key: &VerifyingKey) -> Result<(), VerifyError> {
+        let Settings { issuer, audience, clock, leeway, revocations, .. } = &*self.0;
         if claims.issuer != issuer.as_str() {
             return Err(InvalidToken::Issuer.into());
         }
@@ -138,7 +150,7 @@ impl TrustedIssuer {
             return Err(InvalidToken::Audience.into());
         }
         in_its_time(claims, UnixTime::now(&**clock), *leeway)?;
-        Ok(())
+        revocations.as_ref().map_or(Ok(()), |revocations| revocations.check(claims.named(key), &claims.cleared))
     }
 }
 

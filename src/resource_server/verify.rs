@@ -16,6 +16,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::issuer::{InvalidIssuer, Issuer};
 use crate::keys::{KeySet, TrustedKeys};
 use crate::metrics;
+use crate::revocation::Revocations;
 
 /// How many verified tokens are remembered, and how much memory they take, unless told otherwise.
 const REMEMBERED: usize = 10_000;
@@ -108,6 +109,16 @@ impl Verifier {
     #[must_use]
     pub fn leeway(self, leeway: Duration) -> Self {
         self.map(|issuer| issuer.leeway(leeway))
+    }
+
+    /// Refuses what is revoked. A verifier that comes from a server with
+    /// [revocations](crate::AuthorizationServerBuilder::revocations) has them already.
+    ///
+    /// They are about the clients, tokens and keys of one issuer, so give each its own before several are
+    /// [put together](Self::any_of). A key goes by its thumbprint (RFC 7638), whatever its issuer calls it.
+    #[must_use]
+    pub fn revocations(self, revocations: Revocations) -> Self {
+        self.map(|issuer| issuer.revocations(revocations.clone()))
     }
 
     /// How many verified tokens are remembered, and how many bytes they may take: 10,000 and 16 MiB by default, and 0 of

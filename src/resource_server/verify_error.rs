@@ -62,6 +62,9 @@ pub enum InvalidToken {
     /// `nbf` or `iat` is yet to come.
     #[error("it is not valid yet")]
     NotYetValid,
+    /// It was called back, or all of its client's or key's were.
+    #[error("it was revoked")]
+    Revoked,
 }
 
 /// A part that has to be asked did not answer, so that nobody knows whether the token is good: a 503 with
@@ -84,6 +87,8 @@ pub enum UndecidedKind {
     Keys,
     /// The introspection endpoint (RFC 7662).
     Introspection,
+    /// The view of what is [revoked](crate::revocation): it is too old, or full.
+    Revocations,
 }
 
 /// When a caller may try again who was not told otherwise, in seconds.
@@ -127,6 +132,7 @@ impl fmt::Display for Undecided {
             UndecidedKind::NotAsked => "the issuer has to be asked first",
             UndecidedKind::Keys => "the issuer's keys are not to be had",
             UndecidedKind::Introspection => "the introspection endpoint does not answer",
+            UndecidedKind::Revocations => "what is revoked is not known",
         })
     }
 }

@@ -56,6 +56,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 pub use self::admin::{AdminError, ClientAdmin, Revision};
 pub use self::cache::ClientCacheLimits;
@@ -67,6 +68,7 @@ pub use self::redis::{RedisStore, RedisStoreBuilder};
 pub use self::registered_secret::RegisteredSecret;
 pub use self::replay::{Replay, ReplayId, ReplayLog};
 pub use self::revocation::{Change, Changes, Cursor, Revocation, RevocationStore};
+pub(crate) use self::revocation::{MOST_AHEAD, SKEW};
 pub use self::rules::ClientRules;
 use crate::client_id::ClientId;
 
@@ -143,5 +145,42 @@ impl<T: ClientStore> DynClientStore for T {
 
     fn validate(&self, rules: &ClientRules) -> Result<(), ClientError> {
         ClientStore::validate(self, rules)
+    }
+}
+
+/// [`RevocationStore`] behind a pointer.
+pub(crate) trait DynRevocationStore: fmt::Debug + Send + Sync {
+    fn revoke(&self, revocation: Revocation) -> Answered<'_, Result<(), StoreError>>;
+
+    fn changes<'a>(&'a self, cursor: &'a Cursor) -> Answered<'a, Result<Changes, StoreError>>;
+
+    fn changed(&self) -> Answered<'_, ()>;
+
+    fn purge(&self, now: SystemTime) -> Answered<'_, Result<u64, StoreError>>;
+
+    fn longest_token_lifetime(&self) -> Duration;
+}
+
+type Answered<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+impl<T: RevocationStore> DynRevocationStore for T {
+    fn revoke(&self, revocation: Revocation) -> Answered<'_, Result<(), StoreError>> {
+        Box::pin(RevocationStore::revoke(self, revocation))
+    }
+
+    fn changes<'a>(&'a self, cursor: &'a Cursor) -> Answered<'a, Result<Changes, StoreError>> {
+        Box::pin(RevocationStore::changes(self, cursor))
+    }
+
+    fn changed(&self) -> Answered<'_, ()> {
+        Box::pin(RevocationStore::changed(self))
+    }
+
+    fn purge(&self, now: SystemTime) -> Answered<'_, Result<u64, StoreError>> {
+        Box::pin(RevocationStore::purge(self, now))
+    }
+
+    fn longest_token_lifetime(&self) -> Duration {
+        RevocationStore::longest_token_lifetime(self)
     }
 }

@@ -97,7 +97,7 @@ pub enum Revocation {
 }
 
 /// How far the clocks of replicas may be apart for a callback to reach what was issued just before it.
-const SKEW: Duration = Duration::from_secs(2);
+pub(crate) const SKEW: Duration = Duration::from_secs(2);
 
 /// How far ahead of its clock a server dates a token, so that it is not among those that were just called back. A
 /// verifier takes it for good at once, by its leeway.

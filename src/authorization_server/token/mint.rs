@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,11 +12,14 @@ use serde_json::{Map, Value};
 use super::grant::Grant;
 use crate::audience::Audience;
 use crate::authorization_server::error::{Fault, TokenError};
+use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime};
 use crate::issuer::Issuer;
 use crate::keys::KeyRing;
 use crate::random::Random;
 use crate::resource_server::LONGEST_TOKEN;
+use crate::revocation::Revocations;
+use crate::store::MOST_AHEAD;
 
 /// Signs what was granted.
 #[derive(Clone, Debug)]
@@ -24,6 +28,7 @@ pub(in crate::authorization_server) struct Minter {
     pub(in crate::authorization_server) keys: KeyRing,
     pub(in crate::authorization_server) clock: Arc<dyn Clock>,
     pub(in crate::authorization_server) random: Arc<dyn Random>,
+    pub(in crate::authorization_server) revocations: Option<Revocations>,
 }
 
 /// A signed token; only [`Minter::mint`] makes one. Whoever holds its text may use it.
@@ -85,14 +90,14 @@ impl<'a> Aud<'a> {
 impl Minter {
     pub(super) fn mint(&self, grant: &Grant) -> Result<AccessToken, TokenError> {
         let id = TokenId::generate(&*self.random)?;
-        let now = UnixTime::now(&*self.clock);
+        let issued_at = self.issued_at(grant.client().id())?;
         let claims = Claims {
             iss: self.issuer.as_str(),
             sub: grant.client().subject(),
             aud: Aud::new(grant.audiences()),
             client_id: grant.client().id().as_str(),
-            iat: now.as_secs(),
-            exp: now.after(grant.lifetime().to_duration()).as_secs(),
+            iat: issued_at.as_secs(),
+            exp: issued_at.after(grant.lifetime().to_duration()).as_secs(),
             jti: id.as_str(),
             scope: grant.scopes().as_str(),
             own: grant.claims(),
@@ -105,6 +110,23 @@ impl Minter {
             return Err(TokenError::new(Fault::UNAVAILABLE).of(grant.client().id()).detailed(detail));
         }
         Ok(AccessToken { text, id })
+    }
+
+    /// Now, or after what was called back of the client: a second or two ahead, which verifiers allow for.
+    fn issued_at(&self, client: &ClientId) -> Result<UnixTime, TokenError> {
+        let now = UnixTime::now(&*self.clock);
+        let Some(revocations) = &self.revocations else { return Ok(now) };
+        if revocations.has_key(self.keys.signing_key().key_id()) {
+            let detail = "all that the signing key signs is revoked; give the server another key";
+            return Err(TokenError::new(Fault::UNAVAILABLE).of(client).detailed(detail));
+        }
+        let next = revocations.issued_until(client).map_or(now, |until| until.after(Duration::from_secs(1)));
+        if next > now.after(MOST_AHEAD) {
+            let wait = next.as_secs() - now.after(MOST_AHEAD).as_secs();
+            let detail = "its tokens are called back up to a time that has yet to come";
+            return Err(TokenError::new(Fault::UNAVAILABLE).of(client).detailed(detail).retry_after(wait.min(60)));
+        }
+        Ok(next.max(now))
     }
 }
 

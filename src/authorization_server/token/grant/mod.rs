@@ -24,6 +24,8 @@ pub(in crate::authorization_server) struct GrantPolicy {
     pub(in crate::authorization_server) rules: ClientRules,
     pub(in crate::authorization_server) default_scopes: Scopes,
     pub(in crate::authorization_server) lifetime: TokenLifetime,
+    /// Whoever asks for more gets this: what is revoked is not remembered for longer.
+    pub(in crate::authorization_server) longest: TokenLifetime,
     pub(in crate::authorization_server) hook: Option<Box<dyn DynGrantHook>>,
     /// How long the hook may take.
     pub(in crate::authorization_server) timeout: Duration,
@@ -73,7 +75,7 @@ impl GrantPolicy {
         }
         let audiences = self.audiences(&client, &request.resources)?;
         let scopes = self.scopes(&client, request.scopes.as_ref(), &audiences)?;
-        let lifetime = client.lifetime().unwrap_or(self.lifetime);
+        let lifetime = client.lifetime().unwrap_or(self.lifetime).min(self.longest);
         let mut pending = PendingGrant::new(client, scopes, audiences, lifetime);
         if let Some(hook) = &self.hook {
             let decided = deadline::within(self.timeout, hook.decide(&mut pending, extensions)).await;

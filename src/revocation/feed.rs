@@ -1,0 +1,173 @@
+//! [`Feed`]: the task that brings a view up to date, for as long as there is somebody to use it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use super::view::Full;
+use super::{FollowError, Shared};
+use crate::clock::UnixTime;
+use crate::deadline;
+use crate::random::Random;
+use crate::store::{Change, Cursor, StoreError};
+
+/// Polls a store, and applies what it tells.
+pub(super) struct Feed {
+    shared: Arc<Shared>,
+    random: Arc<dyn Random>,
+    interval: Duration,
+    cursor: Cursor,
+    /// How many polls in a row failed.
+    failures: u32,
+}
+
+/// Why a poll failed.
+#[derive(Debug, thiserror::Error)]
+enum PollError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the view has no place for all that is revoked")]
+    Full,
+}
+
+impl From<Full> for PollError {
+    fn from(_: Full) -> Self {
+        Self::Full
+    }
+}
+
+/// A store whose news come thick and fast is polled no more often than this.
+const LEAST_WAIT: Duration = Duration::from_millis(20);
+
+/// A store that fails is asked again after this at the latest, and once more as much at random; but not more often than
+/// one that does not.
+const MOST_WAIT: Duration = Duration::from_secs(2);
+
+/// How often what has expired is taken out, of the store and of the view, give or take half of it.
+const PURGE_INTERVAL: Duration = Duration::from_secs(40);
+
+/// What a purge of a large store may take.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Feed {
+    pub(super) fn new(shared: Arc<Shared>, random: Arc<dyn Random>, interval: Duration) -> Self {
+        Self { shared, random, interval, cursor: Cursor::start(), failures: 0 }
+    }
+
+    /// The first poll, which tells everything.
+    pub(super) async fn load(&mut self) -> Result<(), FollowError> {
+        self.read_on().await.map_err(|error| match error {
+            PollError::Full => FollowError::Full,
+            PollError::Store(error) => FollowError::Store(error),
+        })
+    }
+
+    /// Polls and purges until it is dropped; a purge that takes long holds up no poll.
+    pub(super) async fn follow(mut self) {
+        let (shared, random) = (self.shared.clone(), self.random.clone());
+        let purging = std::pin::pin!(purge_for_ever(shared, random));
+        let polling = std::pin::pin!(async move {
+            loop {
+                self.wait().await;
+                self.poll().await;
+            }
+        });
+        both(polling, purging).await;
+    }
+
+    /// Until the next poll is due, or the store has news.
+    async fn wait(&self) {
+        let doubled = self.interval.saturating_mul(2_u32.saturating_pow(self.failures));
+        let time = jittered(doubled.min(MOST_WAIT.max(self.interval)), &*self.random);
+        if self.failures > 0 {
+            return sleep(time).await;
+        }
+        sleep(LEAST_WAIT.min(time)).await;
+        let _ = timeout(time.saturating_sub(LEAST_WAIT), self.shared.store.changed()).await;
+    }
+
+    async fn poll(&mut self) {
+        let result = self.read_on().await;
+        self.shared.is_full.store(matches!(result, Err(PollError::Full)), Ordering::Relaxed);
+        match result {
+            Ok(()) => {
+                if std::mem::take(&mut self.failures) > 0 {
+                    tracing::info!("the revocations are followed again");
+                }
+            }
+            Err(error) => {
+                self.failures = self.failures.saturating_add(1);
+                if self.failures == 1 {
+                    let source = std::error::Error::source(&error).map(tracing::field::display);
+                    tracing::error!(%error, source, "the revocations cannot be followed; what is known is used until it is too old");
+                }
+            }
+        }
+    }
+
+    /// Reads the feed to its end. What was asked for last is what is known, and not when the answer came.
+    async fn read_on(&mut self) -> Result<(), PollError> {
+        let shared = self.shared.clone();
+        loop {
+            let asked = shared.freshness.now(&*shared.clock);
+            let answer = deadline::within(shared.store_timeout, shared.store.changes(&self.cursor)).await;
+            let changes = answer.map_err(StoreError::new)??;
+            // The cursor stays where something had no place: it is told again.
+            self.apply(&changes.changes)?;
+            self.cursor = changes.cursor;
+            if !changes.more {
+                shared.freshness.good(asked);
+                return Ok(());
+            }
+        }
+    }
+
+    fn apply(&self, changes: &[Change]) -> Result<(), Full> {
+        let (view, now) = (&self.shared.view, UnixTime::now(&*self.shared.clock));
+        for change in changes {
+            match change {
+                Change::Revoked(revocation) if revocation.expires_at() <= now.as_secs() => {}
+                Change::Revoked(revocation) => view.add(revocation).or_else(|Full| {
+                    view.purge(now);
+                    view.add(revocation)
+                })?,
+                Change::Client(client_id) => self.shared.tell_of(client_id),
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn purge_for_ever(shared: Arc<Shared>, random: Arc<dyn Random>) {
+    loop {
+        sleep(jittered(PURGE_INTERVAL, &*random)).await;
+        let mut parts = 0..;
+        while parts.next().is_some_and(|part| shared.view.purge_part(part, UnixTime::now(&*shared.clock))) {
+            tokio::task::yield_now().await;
+        }
+        match deadline::within(PURGE_TIMEOUT, shared.store.purge(shared.clock.now())).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "what has expired could not be taken out of the store"),
+            Err(late) => tracing::warn!(error = %late, "what has expired could not be taken out of the store"),
+        }
+    }
+}
+
+/// Polls two futures, neither of which ends.
+async fn both(mut one: impl Future<Output = ()> + Unpin, mut other: impl Future<Output = ()> + Unpin) {
+    std::future::poll_fn(|cx| {
+        let _ = std::pin::Pin::new(&mut one).poll(cx);
+        std::pin::Pin::new(&mut other).poll(cx)
+    })
+    .await;
+}
+
+/// As much, and up to as much again.
+fn jittered(time: Duration, random: &dyn Random) -> Duration {
+    let mut bits = [0; 2];
+    // Without randomness all replicas poll in step, and that is all.
+    let _ = random.fill(&mut bits);
+    time + time.mul_f64(f64::from(u16::from_le_bytes(bits)) / f64::from(u16::MAX))
+}

@@ -1,0 +1,96 @@
+//! [`Freshness`]: how old a view is, by two clocks.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+
+/// When the last good poll began: by the wall clock, which goes on while a machine sleeps, and by the monotonic one, which
+/// nobody sets back. The view is as old as the elder of the two says.
+#[derive(Debug)]
+pub(super) struct Freshness {
+    max_age: Duration,
+    /// Where the monotonic times count from.
+    origin: Instant,
+    /// Both in milliseconds.
+    wall: AtomicU64,
+    monotonic: AtomicU64,
+}
+
+/// A point in time, by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    wall: u64,
+    monotonic: u64,
+}
+
+impl Freshness {
+    /// As old as can be, until something was [good](Self::good).
+    pub(super) fn new(max_age: Duration) -> Self {
+        Self { max_age, origin: Instant::now(), wall: AtomicU64::new(0), monotonic: AtomicU64::new(0) }
+    }
+
+    pub(super) fn now(&self, clock: &dyn Clock) -> Moment {
+        Moment { wall: millis_since_epoch(clock.now()), monotonic: millis(self.origin.elapsed()) }
+    }
+
+    /// What is known now was asked for at that time.
+    pub(super) fn good(&self, asked: Moment) {
+        self.wall.store(asked.wall, Ordering::Relaxed);
+        self.monotonic.store(asked.monotonic, Ordering::Relaxed);
+    }
+
+    pub(super) fn age(&self, clock: &dyn Clock) -> Duration {
+        let now = self.now(clock);
+        let by_wall = now.wall.saturating_sub(self.wall.load(Ordering::Relaxed));
+        let by_monotonic = now.monotonic.saturating_sub(self.monotonic.load(Ordering::Relaxed));
+        Duration::from_millis(by_wall.max(by_monotonic))
+    }
+
+    /// The age, when it is beyond what is allowed.
+    pub(super) fn check(&self, clock: &dyn Clock) -> Result<(), Duration> {
+        let age = self.age(clock);
+        if age > self.max_age { Err(age) } else { Ok(()) }
+    }
+}
+
+fn millis_since_epoch(time: SystemTime) -> u64 {
+    millis(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::Freshness;
+    use crate::clock::{Clock as _, ManualClock};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_as_old_as_the_elder_of_two_clocks_says() {
+        let clock = ManualClock::at(UNIX_EPOCH + 1_000 * SECOND);
+        let freshness = Freshness::new(30 * SECOND);
+        assert!(freshness.check(&clock).is_err(), "nothing was good yet");
+        freshness.good(freshness.now(&clock));
+        assert_eq!(freshness.age(&clock), Duration::ZERO);
+
+        clock.advance(30 * SECOND);
+        assert!(freshness.check(&clock).is_ok());
+        clock.advance(Duration::from_millis(1));
+        assert!(freshness.check(&clock).is_err(), "by the wall clock");
+
+        freshness.good(freshness.now(&clock));
+        clock.set(clock.now() - 500 * SECOND);
+        tokio::time::advance(30 * SECOND).await;
+        assert!(freshness.check(&clock).is_ok());
+        tokio::time::advance(SECOND).await;
+        assert_eq!(freshness.check(&clock), Err(31 * SECOND), "a wall clock that is set back hides nothing");
+    }
+}

@@ -1,0 +1,288 @@
+//! What was called back before its time: a view of it in memory, which follows the store, and the ways to call back.
+//!
+//! 1. A verifier asks the view, and so nobody: no request waits for a store, and an empty view costs next to nothing.
+//! 2. The view follows the feed of a [`RevocationStore`]: a poll twice to four times a second, which a store can cut short
+//!    and not replace, so that a revocation is known to every replica that reaches the store within a second.
+//! 3. A view that could not be brought up to date for 30 seconds decides over nothing: protected routes answer 503 with
+//!    `Retry-After`, but for tokens that it knows to be revoked. Nothing passes but by an option that says `dangerous_`.
+//! 4. It holds at most 1,000 tokens of a client, which then become "all that the client was issued until then"; and
+//!    1,000,000 entries in all, beyond which it decides over nothing either. Nothing is forgotten before its expiry.
+//!
+//! | to call back | |
+//! |---|---|
+//! | a token of one's own, as a client | the revocation endpoint (RFC 7009), at `/revoke` once a server has [`revocations`](crate::AuthorizationServerBuilder::revocations) |
+//! | one token | [`Revocations::revoke_token`] |
+//! | all that a client has | [`Revocations::revoke_client`], or to disable or delete it ([`ClientAdmin`](crate::ClientAdmin)) |
+//! | all that a key signed | [`Revocations::revoke_key`] |
+//!
+//! # Caveat
+//!
+//! "All that a client has" is told by the second in which a token was issued. A client that asks again at once gets a good
+//! token from a replica that knows of the callback; from one that does not, within its first second, it may get one that
+//! is called back with the others, and has to ask once more.
+//!
+//! # Example
+//!
+//! ```
+//! use tower_client_credentials::{AuthorizationServer, ClientId, KeyRing, MemoryStore, Revocations};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = MemoryStore::default();
+//! let revocations = Revocations::follow(store.clone()).await?;
+//! let server = AuthorizationServer::builder("https://auth.example.com", KeyRing::generate()?, store)
+//!     .revocations(revocations.clone())
+//!     .build()?;
+//! let verifier = server.verifier("https://api.example.com")?; // refuses what is revoked
+//!
+//! revocations.revoke_client(&ClientId::from_static("billing")).await?;
+//! assert_eq!(revocations.entries(), 1);
+//! # Ok(()) }
+//! ```
+
+mod cleared;
+mod feed;
+mod follow;
+mod freshness;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+
+pub(crate) use self::cleared::Cleared;
+pub use self::follow::{Follow, FollowError};
+use self::freshness::Freshness;
+use self::view::View;
+use crate::client_id::ClientId;
+use crate::clock::{Clock, UnixTime};
+use crate::deadline;
+use crate::resource_server::{InvalidToken, Undecided, UndecidedKind, VerifyError};
+use crate::store::{DynRevocationStore, MOST_AHEAD, Revocation, RevocationStore, SKEW, StoreError};
+
+/// What is revoked, as this process knows it, and the ways to revoke more. A clone shares the view; the store is followed
+/// until the last one is dropped.
+///
+/// It goes into an [`AuthorizationServer`](crate::AuthorizationServerBuilder::revocations), whose verifiers have it then,
+/// or into a [`Verifier`](crate::Verifier::revocations) of a process that issues nothing. It is about the tokens of one
+/// authorization server: names of clients and tokens are unique there only.
+///
+/// See the [module page](self) for the rules and an example.
+#[derive(Clone)]
+pub struct Revocations(Arc<Handle>);
+
+/// Ends the task with the last handle.
+struct Handle {
+    shared: Arc<Shared>,
+    task: AbortHandle,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What the handles and the task have in common.
+struct Shared {
+    store: Arc<dyn DynRevocationStore>,
+    store_timeout: Duration,
+    clock: Arc<dyn Clock>,
+    view: View,
+    freshness: Freshness,
+    /// Something was revoked that found no place in the view.
+    is_full: AtomicBool,
+    longest_lifetime: Duration,
+    passes_when_stale: bool,
+    client_listeners: Mutex<Vec<ClientListener>>,
+}
+
+/// Hears that a client changed, until it says that it wants to hear no more.
+type ClientListener = Box<dyn Fn(&ClientId) -> bool + Send + Sync>;
+
+/// What a revocation can name a token by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named<'a> {
+    pub(crate) client_id: &'a ClientId,
+    pub(crate) token_id: &'a str,
+    pub(crate) issued_at: UnixTime,
+    pub(crate) key_id: &'a str,
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+impl Revocations {
+    /// Loads what is revoked, and follows the store from then on, on the Tokio runtime that it is awaited on. The defaults
+    /// can be [set](Follow) before the `.await`.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails, or does not answer in time: a process that cannot know what is revoked should not start.
+    pub fn follow(store: impl RevocationStore) -> Follow {
+        Follow::new(Arc::new(store))
+    }
+
+    /// Revokes what the entry says. Once it returns, this process knows, and every other one that follows the store does
+    /// within a second.
+    ///
+    /// What is revoked already is not written again. Where a client has 1,000 revoked tokens, a further one revokes all
+    /// that the client was issued up to then.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails, or is full, or does not answer in time; it may or may not have taken the entry then. To try
+    /// again does no harm.
+    pub async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
+        let shared = self.shared();
+        if shared.view.holds(&revocation) {
+            return Ok(());
+        }
+        let revocation = shared.view.sum_up(revocation);
+        let revoked = deadline::within(shared.store_timeout, shared.store.revoke(revocation.clone())).await;
+        revoked.map_err(StoreError::new)??;
+        // When there is no place, the feed brings it again, and tells.
+        let _ = shared.view.add(&revocation);
+        Ok(())
+    }
+
+    /// Revokes one token, by its `jti` and its client, as an [event](crate::event) tells them.
+    ///
+    /// # Errors
+    ///
+    /// As [`revoke`](Self::revoke).
+    pub async fn revoke_token(&self, client_id: &ClientId, token_id: &str) -> Result<(), StoreError> {
+        let now = self.shared().clock.now();
+        let expires_at = UnixTime::at(now).after(self.longest_token_lifetime()).to_system();
+        self.revoke(Revocation::token(token_id, client_id.clone(), now, expires_at)).await
+    }
+
+    /// Revokes all tokens that a client was issued up to now. It may get new ones; to refuse it altogether,
+    /// [disable](crate::ClientAdmin::disable) it.
+    ///
+    /// # Errors
+    ///
+    /// As [`revoke`](Self::revoke).
+    pub async fn revoke_client(&self, client_id: &ClientId) -> Result<(), StoreError> {
+        let now = UnixTime::now(&*self.shared().clock);
+        // What was issued since the last callback is dated after it, though never further ahead than a server may be.
+        let since = self.issued_until(client_id).filter(|last| *last >= now).map(|last| last.after(SECOND));
+        let until = since.unwrap_or(now).clamp(now.after(SKEW), now.after(SKEW + MOST_AHEAD));
+        let revocation = Revocation::client_until(client_id.clone(), until, self.longest_token_lifetime());
+        self.revoke(revocation).await
+    }
+
+    /// Revokes all tokens that a key signed, by its `kid`. The key must sign no more: take it out of every
+    /// [`KeyRing`](crate::KeyRing) first. A server that still signs by it issues no more tokens.
+    ///
+    /// # Errors
+    ///
+    /// As [`revoke`](Self::revoke).
+    pub async fn revoke_key(&self, key_id: &str) -> Result<(), StoreError> {
+        self.revoke(Revocation::key(key_id, self.shared().clock.now(), self.longest_token_lifetime())).await
+    }
+
+    /// How old the view is: the time since the last poll that succeeded began. For a gauge, and an alarm before it comes
+    /// to [the bound](Follow::max_age).
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        let shared = self.shared();
+        shared.freshness.age(&*shared.clock)
+    }
+
+    /// Whether it decides: it is young enough, and found place for everything.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.shared().decides().is_ok()
+    }
+
+    /// How many entries it holds.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        self.shared().view.entries()
+    }
+
+    /// The longest life of a token; see [`RevocationStore::longest_token_lifetime`].
+    #[must_use]
+    pub fn longest_token_lifetime(&self) -> Duration {
+        self.shared().longest_lifetime
+    }
+
+    /// Whether both are one view.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether a token is good as far as revocations go. `cleared` is the token's own: it spares the second look.
+    pub(crate) fn check(&self, token: Named<'_>, cleared: &Cleared) -> Result<(), VerifyError> {
+        let shared = self.shared();
+        let generation = shared.view.generation();
+        if !cleared.is_of(generation) {
+            if shared.view.revokes(token) {
+                return Err(InvalidToken::Revoked.into());
+            }
+            cleared.set(generation);
+        }
+        Ok(shared.decides()?)
+    }
+
+    /// The second up to which a client's tokens are revoked, if any are by time.
+    pub(crate) fn issued_until(&self, client_id: &ClientId) -> Option<UnixTime> {
+        self.shared().view.issued_until(client_id)
+    }
+
+    /// Whether all that this key signed is revoked.
+    pub(crate) fn has_key(&self, key_id: &str) -> bool {
+        self.shared().view.has_key(key_id)
+    }
+
+    /// Calls `hear` with every client that was changed from now on, until it returns false.
+    #[allow(dead_code)] // until there is a cache of clients
+    pub(crate) fn on_client_change(&self, hear: impl Fn(&ClientId) -> bool + Send + Sync + 'static) {
+        self.shared().client_listeners.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(hear));
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.0.shared
+    }
+}
+
+impl Shared {
+    /// Whether what is not known to be revoked can be taken for good.
+    fn decides(&self) -> Result<(), Undecided> {
+        let undecided = |why: NotReady| Undecided::new(UndecidedKind::Revocations).because(Arc::new(why));
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(undecided(NotReady::Full));
+        }
+        match self.freshness.check(&*self.clock) {
+            Err(age) if !self.passes_when_stale => Err(undecided(NotReady::Stale(age))),
+            _ => Ok(()),
+        }
+    }
+
+    fn tell_of(&self, client_id: &ClientId) {
+        let mut listeners = self.client_listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|hear| hear(client_id));
+    }
+}
+
+/// Why the view decides over nothing.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+enum NotReady {
+    #[error("the view of what is revoked is full")]
+    Full,
+    #[error("the view of what is revoked is {} seconds old", .0.as_secs())]
+    Stale(Duration),
+}
+
+impl fmt::Debug for Revocations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Revocations")
+            .field("entries", &self.entries())
+            .field("age", &self.age())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,286 @@
+//! A view and its store: what is late, full, stalled or gone.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::{Cleared, FollowError, Named, Revocations};
+use crate::client_id::ClientId;
+use crate::clock::{Clock as _, ManualClock, UnixTime};
+use crate::resource_server::{InvalidToken, UndecidedKind, VerifyError};
+use crate::store::{Changes, Client, ClientAdmin as _, Cursor, MemoryStore, Revocation, RevocationStore, StoreError};
+
+static BILLING: ClientId = ClientId::from_static("billing");
+const SECOND: Duration = Duration::from_secs(1);
+const NOW: u64 = 1_700_000_000;
+
+/// A store that can fail, stall and stay silent.
+#[derive(Clone, Debug, Default)]
+struct Trouble {
+    store: MemoryStore,
+    fails: Arc<AtomicBool>,
+    stalls: Arc<AtomicBool>,
+    polls: Arc<AtomicUsize>,
+    purges: Arc<AtomicUsize>,
+}
+
+impl Trouble {
+    async fn struck(&self) -> Result<(), StoreError> {
+        if self.stalls.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        if self.fails.load(Ordering::SeqCst) { Err(StoreError::new("the store is gone")) } else { Ok(()) }
+    }
+}
+
+impl RevocationStore for Trouble {
+    async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
+        self.struck().await?;
+        self.store.revoke(revocation).await
+    }
+
+    async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
+        self.polls.fetch_add(1, Ordering::SeqCst);
+        self.struck().await?;
+        self.store.changes(cursor).await
+    }
+
+    async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
+        self.purges.fetch_add(1, Ordering::SeqCst);
+        self.store.purge(now).await
+    }
+
+    fn longest_token_lifetime(&self) -> Duration {
+        Duration::from_secs(3_600)
+    }
+}
+
+fn clock() -> ManualClock {
+    ManualClock::at(UNIX_EPOCH + Duration::from_secs(NOW))
+}
+
+fn named(token_id: &str, issued_at: u64) -> Named<'_> {
+    Named { client_id: &BILLING, token_id, issued_at: UnixTime::from_secs(issued_at).unwrap(), key_id: "k" }
+}
+
+fn check(revocations: &Revocations, token_id: &str) -> Result<(), VerifyError> {
+    revocations.check(named(token_id, NOW), &Cleared::default())
+}
+
+fn token(id: &str) -> Revocation {
+    let now = clock().now();
+    Revocation::token(id, BILLING.clone(), now, now + Duration::from_secs(600))
+}
+
+#[track_caller]
+fn assert_revoked(checked: Result<(), VerifyError>) {
+    assert_eq!(checked, Err(InvalidToken::Revoked.into()));
+}
+
+#[track_caller]
+fn assert_undecided(checked: Result<(), VerifyError>) {
+    let Err(VerifyError::Undecided(undecided)) = checked else { panic!("{checked:?}") };
+    assert_eq!(undecided.kind(), UndecidedKind::Revocations);
+    assert!(std::error::Error::source(&undecided).is_some(), "an operator reads why");
+}
+
+/// Moves the clocks of the runtime and of the wall on together, and lets the task work.
+async fn pass(clock: &ManualClock, time: Duration) {
+    let mut rest = time;
+    while !rest.is_zero() {
+        let step = rest.min(Duration::from_millis(100));
+        clock.advance(step);
+        tokio::time::sleep(step).await;
+        rest -= step;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_begins_with_everything_and_hears_of_the_rest_within_half_a_second() {
+    let (trouble, clock) = (Trouble::default(), clock());
+    trouble.store.revoke(token("before")).await.unwrap();
+    let revocations = Revocations::follow(trouble.clone()).clock(clock.clone()).await.unwrap();
+    assert_revoked(check(&revocations, "before"));
+    assert_eq!(check(&revocations, "after"), Ok(()));
+    trouble.store.revoke(token("after")).await.unwrap();
+    pass(&clock, SECOND / 2).await;
+    assert_revoked(check(&revocations, "after"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_has_news_is_not_waited_for() {
+    let store = MemoryStore::default();
+    let revocations = Revocations::follow(store.clone()).clock(clock()).poll_interval(14 * SECOND).await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    store.revoke(token("a")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_revoked(check(&revocations, "a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_revoked_here_is_refused_here_at_once_and_a_cleared_token_is_looked_up_again() {
+    let (trouble, clock) = (Trouble::default(), clock());
+    let revocations = Revocations::follow(trouble.clone()).clock(clock.clone()).await.unwrap();
+    let cleared = Cleared::default();
+    for _ in 0..2 {
+        assert_eq!(revocations.check(named("a", NOW), &cleared), Ok(()));
+    }
+    revocations.revoke_token(&BILLING, "a").await.unwrap();
+    assert_revoked(revocations.check(named("a", NOW), &cleared));
+    let told = trouble.store.changes(&Cursor::start()).await.unwrap().changes.len();
+    revocations.revoke_token(&BILLING, "a").await.unwrap();
+    assert_eq!(trouble.store.changes(&Cursor::start()).await.unwrap().changes.len(), told, "it is not written twice");
+
+    revocations.revoke_key("k").await.unwrap();
+    assert_revoked(check(&revocations, "b"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_callback_of_a_client_reaches_what_was_issued_since_the_last() {
+    let revocations = Revocations::follow(MemoryStore::default()).clock(clock()).await.unwrap();
+    let mut issued_until = Vec::new();
+    for _ in 0..5 {
+        revocations.revoke_client(&BILLING).await.unwrap();
+        issued_until.push(revocations.issued_until(&BILLING).unwrap().as_secs() - NOW);
+    }
+    assert_eq!(issued_until, [2, 3, 4, 5, 5], "and never further than anything is dated");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_or_stalls_leaves_the_view_as_it_is_until_it_is_too_old_and_then_it_heals() {
+    for stalls in [false, true] {
+        let (trouble, clock) = (Trouble::default(), clock());
+        trouble.store.revoke(token("known")).await.unwrap();
+        let revocations = Revocations::follow(trouble.clone()).clock(clock.clone()).await.unwrap();
+        let switch = if stalls { &trouble.stalls } else { &trouble.fails };
+        switch.store(true, Ordering::SeqCst);
+        trouble.store.revoke(token("missed")).await.unwrap();
+
+        pass(&clock, 30 * SECOND).await;
+        assert_eq!(revocations.age(), 30 * SECOND, "what stalls is not good");
+        assert_eq!(check(&revocations, "missed"), Ok(()));
+        pass(&clock, SECOND).await;
+        assert_undecided(check(&revocations, "missed"));
+        assert_revoked(check(&revocations, "known"));
+        assert!(!revocations.is_ready());
+        assert!(revocations.revoke_token(&BILLING, "another").await.is_err());
+
+        let polls = trouble.polls.load(Ordering::SeqCst);
+        pass(&clock, 60 * SECOND).await;
+        let polls = trouble.polls.load(Ordering::SeqCst) - polls;
+        assert!((10..=40).contains(&polls), "it backs off, and no further than 4 seconds: {polls}");
+
+        switch.store(false, Ordering::SeqCst);
+        pass(&clock, 6 * SECOND).await;
+        assert_revoked(check(&revocations, "missed"));
+        assert_eq!(check(&revocations, "good"), Ok(()));
+        assert!(revocations.is_ready() && revocations.age() < SECOND);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_view_lets_pass_only_by_the_dangerous_option() {
+    let (trouble, clock) = (Trouble::default(), clock());
+    let revocations =
+        Revocations::follow(trouble.clone()).clock(clock.clone()).dangerous_pass_when_stale().await.unwrap();
+    revocations.revoke_token(&BILLING, "known").await.unwrap();
+    trouble.fails.store(true, Ordering::SeqCst);
+    pass(&clock, 60 * SECOND).await;
+    assert_eq!(check(&revocations, "a"), Ok(()));
+    assert_revoked(check(&revocations, "known"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_view_decides_over_nothing_until_something_expires_and_then_it_has_missed_nothing() {
+    let (trouble, clock) = (Trouble::default(), clock());
+    let revocations = Revocations::follow(trouble.clone()).clock(clock.clone()).max_entries(2).await.unwrap();
+    for id in ["a", "b", "c"] {
+        trouble.store.revoke(token(id)).await.unwrap();
+    }
+    pass(&clock, SECOND).await;
+    assert_undecided(check(&revocations, "c"));
+    assert_undecided(check(&revocations, "good"));
+    assert_revoked(check(&revocations, "a"));
+    assert_eq!(revocations.entries(), 2);
+    assert!(matches!(
+        Revocations::follow(trouble.clone()).clock(clock.clone()).max_entries(2).await,
+        Err(FollowError::Full)
+    ));
+
+    clock.set(UNIX_EPOCH + Duration::from_secs(token("a").expires_at()));
+    pass(&clock, 6 * SECOND).await;
+    assert_eq!(check(&revocations, "good"), Ok(()));
+    assert_eq!(revocations.entries(), 0, "all three have expired");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_expired_leaves_the_view_and_the_store_about_once_a_minute() {
+    let (trouble, clock) = (Trouble::default(), clock());
+    let revocations = Revocations::follow(trouble.clone()).clock(clock.clone()).await.unwrap();
+    revocations.revoke(token("a")).await.unwrap();
+    pass(&clock, 300 * SECOND).await;
+    let purges = trouble.purges.load(Ordering::SeqCst);
+    assert!((3..=8).contains(&purges), "{purges}");
+    assert_eq!(revocations.entries(), 1);
+    pass(&clock, 700 * SECOND).await;
+    assert_eq!(revocations.entries(), 0);
+    assert!(trouble.store.changes(&Cursor::start()).await.unwrap().changes.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_listens_hears_of_each_client_that_changed_until_it_wants_no_more() {
+    let (store, clock) = (MemoryStore::default(), clock());
+    let revocations = Revocations::follow(store.clone()).clock(clock.clone()).await.unwrap();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let listener = heard.clone();
+    revocations.on_client_change(move |client| {
+        listener.lock().unwrap().push(client.clone());
+        listener.lock().unwrap().len() < 2
+    });
+    let create = async |id: &str| {
+        let client = Client::new(id, crate::ClientSecret::generate().unwrap());
+        store.create(client.register().unwrap()).await.unwrap();
+        pass(&clock, SECOND).await;
+    };
+    create("a").await;
+    create("b").await;
+    create("c").await;
+    assert_eq!(*heard.lock().unwrap(), ["a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_store_is_followed_until_the_last_handle_is_dropped() {
+    let trouble = Trouble::default();
+    let revocations = Revocations::follow(trouble.clone()).await.unwrap();
+    let other = revocations.clone();
+    drop(revocations);
+    let polls = || trouble.polls.load(Ordering::SeqCst);
+    let before = polls();
+    tokio::time::sleep(10 * SECOND).await;
+    assert!((20..=40).contains(&(polls() - before)), "two to four times a second");
+    drop(other);
+    tokio::task::yield_now().await;
+    let before = polls();
+    tokio::time::sleep(10 * SECOND).await;
+    assert_eq!(polls(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_that_could_not_know_does_not_start() {
+    let trouble = Trouble::default();
+    trouble.fails.store(true, Ordering::SeqCst);
+    assert!(matches!(Revocations::follow(trouble.clone()).await, Err(FollowError::Store(_))));
+    trouble.stalls.store(true, Ordering::SeqCst);
+    assert!(matches!(Revocations::follow(trouble).await, Err(FollowError::Store(_))));
+
+    let follow = || Revocations::follow(MemoryStore::default());
+    for wrong in [
+        follow().poll_interval(Duration::ZERO),
+        follow().store_timeout(Duration::ZERO),
+        follow().max_age(Duration::from_millis(500)),
+        follow().max_entries(0),
+        follow().tokens_per_client(0),
+    ] {
+        assert!(matches!(wrong.await, Err(FollowError::Settings(_))));
+    }
+}

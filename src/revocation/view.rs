@@ -1,0 +1,439 @@
+//! [`View`]: what is revoked, bounded and in memory.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::Named;
+use super::cleared::{CurrentGeneration, Generation};
+use crate::client_id::ClientId;
+use crate::clock::UnixTime;
+use crate::store::Revocation;
+
+/// How much a view holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Tokens of one client; beyond it they are summed up.
+    pub(super) tokens_per_client: usize,
+    pub(super) entries: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { tokens_per_client: 1_000, entries: 1_000_000 }
+    }
+}
+
+/// There is no place for another entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+/// In parts by client, so that a purge of a large view holds up nobody for long.
+#[derive(Debug)]
+pub(super) struct View {
+    bounds: Bounds,
+    hasher: RandomState,
+    parts: Vec<RwLock<HashMap<ClientId, OfClient>>>,
+    /// By `kid`, and when each may go.
+    keys: RwLock<HashMap<Box<str>, u64>>,
+    entries: AtomicUsize,
+    generation: CurrentGeneration,
+}
+
+const PARTS: usize = 64;
+
+/// What is revoked of one client. Times are seconds since 1970.
+#[derive(Debug, Default)]
+struct OfClient {
+    until: Option<Until>,
+    /// By `jti`, those that `until` does not say.
+    tokens: HashMap<Box<str>, OfToken>,
+    /// It had as many tokens as it may have: from now on they are revoked by time.
+    is_many: bool,
+}
+
+/// Every token that was issued up to a second.
+#[derive(Clone, Copy, Debug)]
+struct Until {
+    issued_at: u64,
+    expires_at: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct OfToken {
+    issued_at: u64,
+    expires_at: u64,
+}
+
+impl View {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            hasher: RandomState::new(),
+            parts: (0..PARTS).map(|_| RwLock::default()).collect(),
+            keys: RwLock::default(),
+            entries: AtomicUsize::new(0),
+            generation: CurrentGeneration::default(),
+        }
+    }
+
+    pub(super) fn entries(&self) -> usize {
+        self.entries.load(Ordering::Acquire)
+    }
+
+    /// Another one after each entry that was added.
+    pub(super) fn generation(&self) -> Generation {
+        self.generation.load()
+    }
+
+    pub(super) fn revokes(&self, token: Named<'_>) -> bool {
+        self.has_key(token.key_id)
+            || self.of(token.client_id, |client| client.revokes(token.token_id, token.issued_at.as_secs()))
+    }
+
+    pub(super) fn has_key(&self, key_id: &str) -> bool {
+        self.entries() > 0 && read(&self.keys).contains_key(key_id)
+    }
+
+    pub(super) fn issued_until(&self, client_id: &ClientId) -> Option<UnixTime> {
+        self.of(client_id, |client| client.until.and_then(|until| UnixTime::from_secs(until.issued_at)))
+    }
+
+    /// Whether it says all of this already, and for as long.
+    pub(super) fn holds(&self, revocation: &Revocation) -> bool {
+        match revocation {
+            Revocation::Token { token_id, client_id, issued_at, expires_at } => {
+                self.of(client_id, |client| client.holds_token(token_id, *issued_at, *expires_at))
+            }
+            Revocation::Client { client_id, issued_until, expires_at } => {
+                self.of(client_id, |client| client.holds_until(*issued_until, *expires_at))
+            }
+            Revocation::Key { key_id, expires_at } => {
+                read(&self.keys).get(key_id.as_str()).is_some_and(|end| end >= expires_at)
+            }
+        }
+    }
+
+    /// One more token of a client that has too many: all that it was issued up to then. That is at most one entry a
+    /// second, however many tokens the client gets and gives back.
+    pub(super) fn sum_up(&self, revocation: Revocation) -> Revocation {
+        match revocation {
+            Revocation::Token { client_id, issued_at, expires_at, .. }
+                if self.of(&client_id, |client| client.is_many) =>
+            {
+                Revocation::Client { client_id, issued_until: issued_at, expires_at }
+            }
+            other => other,
+        }
+    }
+
+    /// Adds an entry; to add it twice changes nothing.
+    pub(super) fn add(&self, revocation: &Revocation) -> Result<(), Full> {
+        if self.holds(revocation) {
+            return Ok(());
+        }
+        if self.entries() >= self.bounds.entries {
+            return Err(Full);
+        }
+        match revocation {
+            Revocation::Token { token_id, client_id, issued_at, expires_at } => {
+                let token = OfToken { issued_at: *issued_at, expires_at: *expires_at };
+                self.change(client_id, |client| client.add_token(token_id, token, self.bounds.tokens_per_client));
+            }
+            Revocation::Client { client_id, issued_until, expires_at } => {
+                let until = Until { issued_at: *issued_until, expires_at: *expires_at };
+                self.change(client_id, |client| client.add_until(until));
+            }
+            Revocation::Key { key_id, expires_at } => self.add_key(key_id, *expires_at),
+        }
+        // Last, so that nobody takes the state before for this one.
+        self.generation.advance();
+        Ok(())
+    }
+
+    fn add_key(&self, key_id: &str, expires_at: u64) {
+        let mut keys = write(&self.keys);
+        let before = keys.len();
+        let end = keys.entry(key_id.into()).or_default();
+        *end = expires_at.max(*end);
+        self.count(before, keys.len());
+    }
+
+    /// Forgets what has expired, part by part; the last call returns `false`.
+    pub(super) fn purge_part(&self, part: usize, now: UnixTime) -> bool {
+        let now = now.as_secs();
+        let Some(clients) = self.parts.get(part) else {
+            let mut keys = write(&self.keys);
+            let before = keys.len();
+            keys.retain(|_, expires_at| *expires_at > now);
+            self.count(before, keys.len());
+            return false;
+        };
+        write(clients).retain(|_, client| {
+            let before = client.len();
+            client.purge(now);
+            self.count(before, client.len());
+            client.len() > 0
+        });
+        true
+    }
+
+    /// Everything at once.
+    pub(super) fn purge(&self, now: UnixTime) {
+        let mut parts = 0..;
+        while parts.next().is_some_and(|part| self.purge_part(part, now)) {}
+    }
+
+    fn part(&self, client_id: &ClientId) -> Option<&RwLock<HashMap<ClientId, OfClient>>> {
+        let hash = usize::try_from(self.hasher.hash_one(client_id) % PARTS as u64).unwrap_or_default();
+        self.parts.get(hash)
+    }
+
+    fn of<T: Default>(&self, client_id: &ClientId, ask: impl FnOnce(&OfClient) -> T) -> T {
+        let Some(part) = self.part(client_id) else { return T::default() };
+        if self.entries() == 0 {
+            return T::default();
+        }
+        read(part).get(client_id).map(ask).unwrap_or_default()
+    }
+
+    fn change(&self, client_id: &ClientId, change: impl FnOnce(&mut OfClient)) {
+        let Some(part) = self.part(client_id) else { return };
+        let mut clients = write(part);
+        let client = clients.entry(client_id.clone()).or_default();
+        let before = client.len();
+        change(client);
+        self.count(before, client.len());
+    }
+
+    fn count(&self, before: usize, after: usize) {
+        // To zero only when nothing is left, whatever comes first: what is added is counted before it is told of.
+        self.entries.fetch_add(after, Ordering::AcqRel);
+        self.entries.fetch_sub(before, Ordering::AcqRel);
+    }
+}
+
+impl OfClient {
+    fn len(&self) -> usize {
+        self.tokens.len() + usize::from(self.until.is_some())
+    }
+
+    fn revokes(&self, token_id: &str, issued_at: u64) -> bool {
+        self.until.is_some_and(|until| issued_at <= until.issued_at) || self.tokens.contains_key(token_id)
+    }
+
+    fn holds_token(&self, token_id: &str, issued_at: u64, expires_at: u64) -> bool {
+        self.holds_until(issued_at, expires_at)
+            || self.tokens.get(token_id).is_some_and(|token| token.expires_at >= expires_at)
+    }
+
+    fn holds_until(&self, issued_at: u64, expires_at: u64) -> bool {
+        self.until.is_some_and(|until| until.issued_at >= issued_at && until.expires_at >= expires_at)
+    }
+
+    fn add_token(&mut self, token_id: &str, token: OfToken, most: usize) {
+        match self.tokens.entry(token_id.into()) {
+            Entry::Occupied(mut known) => known.get_mut().expires_at = token.expires_at.max(known.get().expires_at),
+            Entry::Vacant(place) => drop(place.insert(token)),
+        }
+        self.is_many |= self.tokens.len() >= most;
+        if self.tokens.len() > most {
+            self.collapse();
+        }
+    }
+
+    /// The last of them decides: it comes from the feed as they do, so that replicas agree on it.
+    fn collapse(&mut self) {
+        let last = |time: fn(&OfToken) -> u64| self.tokens.values().map(time).max().unwrap_or_default();
+        self.add_until(Until { issued_at: last(|token| token.issued_at), expires_at: last(|token| token.expires_at) });
+    }
+
+    /// Whatever was issued up to the later of two seconds, for as long as the longer of both was to be kept.
+    fn add_until(&mut self, until: Until) {
+        let known = self.until.unwrap_or(until);
+        let joined = Until {
+            issued_at: known.issued_at.max(until.issued_at),
+            expires_at: known.expires_at.max(until.expires_at),
+        };
+        self.until = Some(joined);
+        self.tokens.retain(|_, token| token.issued_at > joined.issued_at || token.expires_at > joined.expires_at);
+    }
+
+    fn purge(&mut self, now: u64) {
+        self.until = self.until.filter(|until| until.expires_at > now);
+        self.tokens.retain(|_, token| token.expires_at > now);
+    }
+}
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bounds, Full, Named, View};
+    use crate::client_id::ClientId;
+    use crate::clock::UnixTime;
+    use crate::store::Revocation;
+
+    const BILLING: ClientId = ClientId::from_static("billing");
+    const OTHER: ClientId = ClientId::from_static("other");
+
+    fn view(tokens_per_client: usize, entries: usize) -> View {
+        View::new(Bounds { tokens_per_client, entries })
+    }
+
+    fn at(seconds: u64) -> UnixTime {
+        UnixTime::from_secs(seconds).unwrap()
+    }
+
+    fn token(id: &str, issued_at: u64, expires_at: u64) -> Revocation {
+        Revocation::Token { token_id: id.to_owned(), client_id: BILLING, issued_at, expires_at }
+    }
+
+    fn client(client_id: ClientId, issued_until: u64, expires_at: u64) -> Revocation {
+        Revocation::Client { client_id, issued_until, expires_at }
+    }
+
+    fn key(id: &str, expires_at: u64) -> Revocation {
+        Revocation::Key { key_id: id.to_owned(), expires_at }
+    }
+
+    fn revokes(view: &View, client_id: &ClientId, token_id: &str, issued_at: u64) -> bool {
+        view.revokes(Named { client_id, token_id, issued_at: at(issued_at), key_id: "k" })
+    }
+
+    #[test]
+    fn a_token_is_revoked_by_its_name_its_client_and_its_key() {
+        let view = view(10, 10);
+        assert!(!revokes(&view, &BILLING, "a", 5));
+        view.add(&token("a", 5, 100)).unwrap();
+        assert!(
+            revokes(&view, &BILLING, "a", 5) && !revokes(&view, &BILLING, "b", 5) && !revokes(&view, &OTHER, "a", 5)
+        );
+        view.add(&client(OTHER, 7, 100)).unwrap();
+        assert!(revokes(&view, &OTHER, "x", 7) && !revokes(&view, &OTHER, "x", 8) && !revokes(&view, &BILLING, "x", 7));
+        assert_eq!((view.issued_until(&OTHER), view.issued_until(&BILLING)), (Some(at(7)), None));
+        view.add(&key("other", 100)).unwrap();
+        assert!(!revokes(&view, &OTHER, "x", 8));
+        view.add(&key("k", 100)).unwrap();
+        assert!(revokes(&view, &OTHER, "x", 8));
+        assert_eq!(view.entries(), 4);
+    }
+
+    #[test]
+    fn what_is_told_twice_is_kept_once_for_as_long_as_it_was_last_told() {
+        let view = view(10, 10);
+        for (id, expires_at) in [("a", 100), ("a", 100), ("b", 100), ("a", 200), ("a", 50)] {
+            view.add(&token(id, 5, expires_at)).unwrap();
+        }
+        for (until, expires_at) in [(3, 100), (2, 300), (3, 100)] {
+            view.add(&client(OTHER, until, expires_at)).unwrap();
+        }
+        assert_eq!(view.entries(), 3);
+        view.purge(at(150));
+        assert!(
+            revokes(&view, &BILLING, "a", 5) && !revokes(&view, &BILLING, "b", 5) && revokes(&view, &OTHER, "x", 3)
+        );
+    }
+
+    #[test]
+    fn only_an_entry_that_says_something_new_makes_others_look_again() {
+        let view = view(10, 10);
+        let before = view.generation();
+        view.add(&token("a", 5, 100)).unwrap();
+        let after = view.generation();
+        assert_ne!(before, after);
+        view.add(&token("a", 5, 100)).unwrap();
+        assert_eq!(view.generation(), after);
+    }
+
+    #[test]
+    fn entries_go_in_the_second_of_their_expiry_and_not_before() {
+        let view = view(10, 10);
+        for revocation in [token("a", 5, 100), client(OTHER, 7, 100), key("k", 100)] {
+            view.add(&revocation).unwrap();
+        }
+        view.purge(at(99));
+        assert_eq!(view.entries(), 3);
+        assert!(revokes(&view, &BILLING, "a", 5));
+        view.purge(at(100));
+        assert_eq!(view.entries(), 0);
+        assert!(view.parts.iter().all(|part| part.read().unwrap().is_empty()));
+        assert!(!revokes(&view, &BILLING, "a", 5) && !revokes(&view, &OTHER, "x", 7));
+    }
+
+    #[test]
+    fn a_client_with_too_many_is_revoked_up_to_the_last_of_them() {
+        let view = view(3, 100);
+        for (id, issued_at) in [("a", 10), ("b", 30), ("c", 20)] {
+            view.add(&token(id, issued_at, 100)).unwrap();
+        }
+        assert_eq!(view.entries(), 3);
+        assert!(!revokes(&view, &BILLING, "x", 5), "three are told apart");
+        view.add(&token("d", 25, 90)).unwrap();
+        assert_eq!((view.entries(), view.issued_until(&BILLING)), (1, Some(at(30))));
+        assert!(revokes(&view, &BILLING, "x", 30) && !revokes(&view, &BILLING, "x", 31));
+        view.add(&token("e", 31, 100)).unwrap();
+        assert!(revokes(&view, &BILLING, "e", 31) && !revokes(&view, &BILLING, "x", 31));
+        view.purge(at(99));
+        assert!(revokes(&view, &BILLING, "a", 10) && revokes(&view, &BILLING, "d", 25));
+    }
+
+    #[test]
+    fn the_order_in_which_they_come_makes_no_difference_to_what_is_summed_up() {
+        let told = |order: [u64; 4]| {
+            let view = view(3, 100);
+            order.iter().for_each(|time| view.add(&token(&time.to_string(), *time, 100 + time)).unwrap());
+            (view.entries(), view.issued_until(&BILLING))
+        };
+        assert_eq!(told([1, 2, 3, 4]), (1, Some(at(4))));
+        assert_eq!(told([4, 3, 2, 1]), told([1, 2, 3, 4]));
+    }
+
+    #[test]
+    fn a_client_that_gives_back_too_many_gets_one_entry_a_second() {
+        let view = view(2, 100);
+        for (id, issued_at) in [("a", 10), ("b", 10)] {
+            assert_eq!(view.sum_up(token(id, issued_at, 100)), token(id, issued_at, 100));
+            view.add(&token(id, issued_at, 100)).unwrap();
+        }
+        assert_eq!(view.sum_up(token("c", 11, 100)), client(BILLING, 11, 100));
+        view.add(&client(BILLING, 11, 100)).unwrap();
+        assert_eq!(view.entries(), 1);
+        assert!(view.holds(&token("d", 11, 100)), "nothing is left to write");
+        assert_eq!(view.sum_up(token("e", 12, 100)), client(BILLING, 12, 100));
+    }
+
+    #[test]
+    fn what_a_callback_covers_is_not_kept_besides_unless_it_lives_longer() {
+        let view = view(10, 100);
+        for (id, issued_at, expires_at) in [("a", 1, 50), ("b", 2, 90), ("c", 9, 50)] {
+            view.add(&token(id, issued_at, expires_at)).unwrap();
+        }
+        view.add(&client(BILLING, 5, 60)).unwrap();
+        assert_eq!(view.entries(), 3, "the callback, and b and c");
+        view.purge(at(60));
+        assert!(revokes(&view, &BILLING, "b", 2) && !revokes(&view, &BILLING, "a", 1));
+    }
+
+    #[test]
+    fn a_full_view_takes_no_more_and_forgets_nothing() {
+        let view = view(10, 2);
+        view.add(&token("a", 5, 100)).unwrap();
+        view.add(&key("k2", 100)).unwrap();
+        for more in [token("b", 5, 100), client(OTHER, 5, 100), key("k3", 100)] {
+            assert_eq!(view.add(&more), Err(Full));
+        }
+        assert_eq!(view.add(&token("a", 5, 100)), Ok(()), "it is there");
+        assert!(revokes(&view, &BILLING, "a", 5) && view.entries() == 2);
+        view.purge(at(100));
+        assert_eq!(view.add(&token("b", 5, 200)), Ok(()));
+    }
+}
