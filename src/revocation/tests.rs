@@ -210,7 +210,11 @@ async fn a_full_view_decides_over_nothing_until_something_expires_and_then_it_ha
     clock.set(UNIX_EPOCH + Duration::from_secs(token("a").expires_at()));
     pass(&clock, 6 * SECOND).await;
     assert_eq!(check(&revocations, "good"), Ok(()));
-    assert_eq!(revocations.entries(), 0, "all three have expired");
+    let now = clock.now();
+    trouble.store.revoke(Revocation::token("d", BILLING.clone(), now, now + SECOND)).await.unwrap();
+    pass(&clock, SECOND).await;
+    assert_revoked(check(&revocations, "d"));
+    assert_eq!(revocations.entries(), 1, "the others made room");
 }
 
 #[tokio::test(start_paused = true)]
