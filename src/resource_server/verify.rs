@@ -115,7 +115,7 @@ impl Verifier {
     /// [revocations](crate::AuthorizationServerBuilder::revocations) has them already.
     ///
     /// They are about the clients, tokens and keys of one issuer, so give each its own before several are
-    /// [put together](Self::any_of). A key goes by its thumbprint (RFC 7638), whatever its issuer calls it.
+    /// [put together](Self::or). A key goes by its thumbprint (RFC 7638), whatever its issuer calls it.
     #[must_use]
     pub fn revocations(self, revocations: Revocations) -> Self {
         self.map(|issuer| issuer.revocations(revocations.clone()))
