@@ -37,8 +37,8 @@ pub use self::issuer::{InvalidIssuer, Issuer};
 pub use self::keys::{Algorithm, KeyError, KeyRing, KeySet, SigningKey, VerifyingKey};
 pub use self::random::{Random, RandomError, SystemRandom};
 pub use self::resource_server::{
-    BearerAuth, BearerAuthLayer, BearerError, ClaimsError, InvalidToken, Undecided, UndecidedKind, VerifiedToken,
-    Verifier, VerifierError, VerifyError,
+    BearerAuth, BearerAuthLayer, BearerError, ClaimsError, InvalidToken, TokenProfile, Undecided, UndecidedKind,
+    VerifiedToken, Verifier, VerifierError, VerifyError,
 };
 #[cfg(feature = "remote")]
 pub use self::resource_server::{RemoteError, RemoteIssuer};

@@ -36,6 +36,7 @@ mod challenge;
 mod claims;
 #[cfg(feature = "axum")]
 mod extract;
+mod foreign_claims;
 mod future;
 mod gate;
 mod jws;
@@ -45,6 +46,7 @@ mod remote_issuer;
 mod required;
 mod service;
 mod token_cache;
+mod token_profile;
 mod trusted_issuer;
 mod verified_token;
 mod verify;
@@ -62,6 +64,7 @@ pub use self::layer::BearerAuthLayer;
 #[cfg(feature = "remote")]
 pub use self::remote_issuer::{RemoteError, RemoteIssuer};
 pub use self::service::BearerAuth;
+pub use self::token_profile::TokenProfile;
 pub(crate) use self::trusted_issuer::MOST_LEEWAY;
 pub use self::verified_token::VerifiedToken;
 pub use self::verify::{Verifier, VerifierError};

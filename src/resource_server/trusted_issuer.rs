@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::claims::Claims;
 use super::jws::{Header, Jws, Presence, is_access_token};
-use super::{InvalidToken, VerifiedToken, VerifyError};
+use super::{InvalidToken, TokenProfile, VerifiedToken, VerifyError};
 #[cfg(feature = "remote")]
 use super::{Undecided, UndecidedKind};
 use crate::audience::Audience;
@@ -30,11 +30,14 @@ struct Settings {
     clock: Arc<dyn Clock>,
     leeway: Duration,
     revocations: Option<Revocations>,
+    /// `None`: RFC 9068, which is read without a detour.
+    profile: Option<Arc<TokenProfile>>,
 }
 
 impl TrustedIssuer {
     pub(super) fn new(issuer: Issuer, audience: Audience, keys: TrustedKeys, clock: Arc<dyn Clock>) -> Self {
-        Self(Arc::new(Settings { issuer, audience, keys, clock, leeway: Duration::from_secs(5), revocations: None }))
+        let leeway = Duration::from_secs(5);
+        Self(Arc::new(Settings { issuer, audience, keys, clock, leeway, revocations: None, profile: None }))
     }
 
     pub(super) fn leeway(mut self, leeway: Duration) -> Self {
@@ -44,6 +47,11 @@ impl TrustedIssuer {
 
     pub(super) fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         Arc::make_mut(&mut self.0).clock = clock;
+        self
+    }
+
+    pub(super) fn profile(mut self, profile: Arc<TokenProfile>) -> Self {
+        Arc::make_mut(&mut self.0).profile = Some(profile);
         self
     }
 
@@ -100,16 +108,22 @@ impl TrustedIssuer {
                     (Some(one), Some(other)) => one.is(other),
                     _ => false,
                 }
+                && one.profile.as_ref().map(Arc::as_ptr) == other.profile.as_ref().map(Arc::as_ptr)
     }
 
     /// Type, key, signature, and then the claims.
     pub(super) fn verify(&self, token: &str, jws: &Jws<'_>, header: &Header<'_>) -> Result<VerifiedToken, VerifyError> {
+        let profile = self.0.profile.as_deref();
         // RFC 9068 §4: the type keeps an ID token, or any other JWT of the issuer, from passing for a token.
-        if !is_access_token(&header.typ) {
+        if !profile.map_or_else(|| is_access_token(&header.typ), |profile| profile.admits_type(header)) {
             return Err(InvalidToken::Type.into());
         }
         let (key, payload) = self.proven(jws, header)?;
-        let claims = Claims::parse(&payload).map_err(|_| InvalidToken::Claims)?;
+        let claims = match profile {
+            None => Claims::parse(&payload).ok(),
+            Some(profile) => profile.parse(&payload, &self.0.issuer),
+        };
+        let claims = claims.ok_or(InvalidToken::Claims)?;
         self.check(&claims, &key)?;
         Ok(VerifiedToken::new(token, claims, payload, self.clone(), key))
     }
@@ -133,7 +147,8 @@ impl TrustedIssuer {
         if header.crit == Presence::Present {
             return Err(InvalidToken::Critical.into());
         }
-        if [header.jku, header.jwk, header.x5u].contains(&Presence::Present) {
+        let brings_key = [header.jku, header.jwk, header.x5u].contains(&Presence::Present);
+        if brings_key && !self.0.profile.as_ref().is_some_and(|profile| profile.ignores_foreign_keys()) {
             return Err(InvalidToken::ForeignKey.into());
         }
         Ok(self.0.keys.find(&header.kid, &header.alg)?)
@@ -142,11 +157,15 @@ impl TrustedIssuer {
     /// What has to hold whenever a token is used: at its verification, and at every use of the proof after that.
     /// `key` is the key that signed it; its [id](VerifyingKey::key_id) is a thumbprint, whatever name the issuer gave it.
     fn check(&self, claims: &Claims, key: &VerifyingKey) -> Result<(), VerifyError> {
-        let Settings { issuer, audience, clock, leeway, revocations, .. } = &*self.0;
+        let Settings { issuer, audience, clock, leeway, revocations, profile, .. } = &*self.0;
         if claims.issuer != issuer.as_str() {
             return Err(InvalidToken::Issuer.into());
         }
-        if !claims.audiences.iter().any(|own| own == audience.as_str()) {
+        let is_for_us = match profile {
+            None => claims.audiences.iter().any(|own| own == audience.as_str()),
+            Some(profile) => profile.is_for(audience, claims),
+        };
+        if !is_for_us {
             return Err(InvalidToken::Audience.into());
         }
         in_its_time(claims, UnixTime::now(&**clock), *leeway)?;

@@ -10,7 +10,7 @@ use super::Undecided;
 use super::jws::{Header, Jws, decode};
 use super::token_cache::TokenCache;
 use super::trusted_issuer::TrustedIssuer;
-use super::{InvalidToken, UndecidedKind, VerifiedToken, VerifyError};
+use super::{InvalidToken, TokenProfile, UndecidedKind, VerifiedToken, VerifyError};
 use crate::audience::{Audience, InvalidAudience};
 use crate::clock::{Clock, SystemClock};
 use crate::issuer::{InvalidIssuer, Issuer};
@@ -138,6 +138,14 @@ impl Verifier {
     #[must_use]
     pub fn without_cache(self) -> Self {
         self.cache(0, 0)
+    }
+
+    /// What the tokens are like, for an issuer that does not follow RFC 9068. Of [several issuers](Self::or), tell each
+    /// verifier before they are joined: this is for all that are there.
+    #[must_use]
+    pub fn tokens(self, profile: TokenProfile) -> Self {
+        let profile = Arc::new(profile);
+        self.map(|issuer| issuer.profile(profile.clone()))
     }
 
     /// Where the time comes from: that of the [`AuthorizationServer`](crate::AuthorizationServer) in this process, else
