@@ -6,6 +6,7 @@ pub mod authorization_server;
 mod client_id;
 mod clock;
 mod deadline;
+mod document;
 pub mod event;
 mod issuer;
 pub mod keys;

@@ -8,7 +8,6 @@ use http::{Extensions, HeaderValue};
 
 use super::body::BodyLimits;
 use super::config_error::ConfigError;
-use super::document::{Document, DocumentSettings};
 use super::endpoint::{Endpoints, PathSetting};
 use super::metadata::Metadata;
 use super::peer::PeerAddress;
@@ -19,6 +18,7 @@ use super::token::{
 use super::{AuthorizationServer, Inner};
 use crate::audience::{Audience, InvalidAudience};
 use crate::clock::{Clock, SystemClock};
+use crate::document::{Document, DocumentSettings};
 use crate::event::EventSender;
 use crate::issuer::{InvalidIssuer, Issuer};
 use crate::keys::KeyRing;

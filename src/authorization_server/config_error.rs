@@ -1,6 +1,7 @@
 //! [`ConfigError`]: why a server cannot be built.
 
 use crate::audience::{Audience, InvalidAudience};
+use crate::document::InvalidDocument;
 use crate::issuer::InvalidIssuer;
 use crate::store::ClientError;
 
@@ -41,4 +42,10 @@ pub enum ConfigError {
     /// A document or header could not be made from the settings.
     #[error("the settings make no valid document: {0}")]
     Document(String),
+}
+
+impl From<InvalidDocument> for ConfigError {
+    fn from(error: InvalidDocument) -> Self {
+        Self::Document(error.to_string())
+    }
 }

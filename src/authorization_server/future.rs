@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::{Method, Request, Response};
 use http_body::Body;
@@ -16,6 +15,7 @@ use tower::BoxError;
 use super::AuthorizationServer;
 use super::body::{BodyError, ReadBody};
 use super::endpoint::Endpoint;
+use crate::document::without_body;
 use crate::response_body::ResponseBody;
 
 type OwnResponse = Response<Full<Bytes>>;
@@ -114,17 +114,6 @@ impl<B> State<B> {
     fn answering(server: AuthorizationServer, head: Parts, body: Result<Bytes, BodyError>) -> Self {
         Self::Answering { answer: Box::pin(async move { server.inner.token.answer(&head, body).await }) }
     }
-}
-
-/// What HEAD gets of an answer: no body, and the length that it would have (RFC 9110 §9.3.2). hyper sees to that over
-/// HTTP/1.1 and not over HTTP/2, where a body is an error to the client.
-fn without_body(response: OwnResponse) -> OwnResponse {
-    let length = response.body().size_hint().exact().filter(|length| *length > 0);
-    let mut response = response.map(|_| Full::default());
-    if let Some(length) = length {
-        response.headers_mut().insert(CONTENT_LENGTH, length.into());
-    }
-    response
 }
 
 impl<B> Future for EndpointFuture<B>

@@ -1,4 +1,4 @@
-//! A public JSON document that is made once and served from memory: the key set, the metadata.
+//! A public JSON document that is made once and served from memory: a key set, the metadata of either role.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http_body::Body as _;
 use http_body_util::Full;
 use serde::Serialize;
 
-use super::config_error::ConfigError;
 use crate::keys::backend::sha256;
 
 /// How documents are served.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct DocumentSettings {
-    pub(super) max_age: Duration,
-    pub(super) cross_origin: bool,
+pub(crate) struct DocumentSettings {
+    pub(crate) max_age: Duration,
+    pub(crate) cross_origin: bool,
 }
 
 impl Default for DocumentSettings {
@@ -31,8 +31,13 @@ impl Default for DocumentSettings {
     }
 }
 
+/// The settings make no valid document.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct InvalidDocument(pub(crate) String);
+
 #[derive(Debug)]
-pub(super) struct Document {
+pub(crate) struct Document {
     body: Bytes,
     content_type: &'static str,
     etag: HeaderValue,
@@ -42,21 +47,20 @@ pub(super) struct Document {
 }
 
 impl Document {
-    pub(super) fn new(
+    pub(crate) fn new(
         content_type: &'static str,
         content: &impl Serialize,
         settings: DocumentSettings,
-    ) -> Result<Self, ConfigError> {
-        let body = serde_json::to_vec(content).map_err(|error| ConfigError::Document(error.to_string()))?;
-        let header =
-            |text: String| HeaderValue::try_from(text).map_err(|error| ConfigError::Document(error.to_string()));
+    ) -> Result<Self, InvalidDocument> {
+        let body = serde_json::to_vec(content).map_err(|error| InvalidDocument(error.to_string()))?;
+        let header = |text: String| HeaderValue::try_from(text).map_err(|error| InvalidDocument(error.to_string()));
         let caching = header(format!("public, max-age={}", settings.max_age.as_secs()))?;
         let etag = header(format!("\"{}\"", URL_SAFE_NO_PAD.encode(sha256(&body))))?;
         Ok(Self { body: body.into(), content_type, etag, caching, cross_origin: settings.cross_origin })
     }
 
     /// GET and HEAD, with the conditional request of RFC 9110 §13.1.2.
-    pub(super) fn answer(&self, head: &Parts) -> Response<Full<Bytes>> {
+    pub(crate) fn answer(&self, head: &Parts) -> Response<Full<Bytes>> {
         if self.cross_origin && head.method == Method::OPTIONS {
             return preflight();
         }
@@ -106,5 +110,16 @@ fn method_not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+/// What HEAD gets of an answer: no body, and the length that it would have (RFC 9110 §9.3.2). hyper sees to that over
+/// HTTP/1.1 and not over HTTP/2, where a body is an error to the client.
+pub(crate) fn without_body(response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    let length = response.body().size_hint().exact().filter(|length| *length > 0);
+    let mut response = response.map(|_| Full::default());
+    if let Some(length) = length {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
     response
 }
