@@ -89,6 +89,9 @@ pub enum Outcome {
     Rejected(BearerError),
     /// A protected route could not decide over a request: a part that it needs did not answer.
     Undecided(BearerError),
+    /// A protected route that [only reports](crate::BearerAuthLayer::dangerous_only_report) let a request through, which it
+    /// would not have otherwise.
+    WouldReject(BearerError),
 }
 
 /// How many events wait for a listener, unless told otherwise.

@@ -54,12 +54,18 @@ impl FromStr for Issuer {
     type Err = InvalidIssuer;
 
     fn from_str(text: &str) -> Result<Self, InvalidIssuer> {
-        crate::uri::secure(text).map_err(InvalidIssuer)?;
-        if text.contains('?') {
-            return Err(InvalidIssuer("it must not have a query"));
-        }
-        Ok(Self { text: text.into(), origin_end: origin_end(text) })
+        let (origin, _) = split_url(text).map_err(InvalidIssuer)?;
+        Ok(Self { text: text.into(), origin_end: origin.len() })
     }
+}
+
+/// A [secure](crate::uri::secure) URL without a query, in two: scheme and authority, and the path.
+pub(crate) fn split_url(text: &str) -> Result<(&str, &str), &'static str> {
+    crate::uri::secure(text)?;
+    if text.contains('?') {
+        return Err("it must not have a query");
+    }
+    Ok(text.split_at(origin_end(text)))
 }
 
 /// Where the path of `scheme "://" authority path` begins.

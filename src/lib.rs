@@ -37,9 +37,12 @@ pub use self::clock::{Clock, SystemClock};
 pub use self::issuer::{InvalidIssuer, Issuer};
 pub use self::keys::{Algorithm, KeyError, KeyRing, KeySet, SigningKey, VerifyingKey};
 pub use self::random::{Random, RandomError, SystemRandom};
+#[cfg(feature = "axum")]
+pub use self::resource_server::Claims;
 pub use self::resource_server::{
-    BearerAuth, BearerAuthLayer, BearerError, ClaimsError, InvalidToken, TokenProfile, Undecided, UndecidedKind,
-    VerifiedToken, Verifier, VerifierError, VerifyError,
+    AnyOf, Authorized, BearerAuth, BearerAuthLayer, BearerError, ClaimsError, Forbidden, InvalidResourceMetadata,
+    InvalidToken, Methods, Permission, PolicyError, RequestHead, Requirement, ResourceMetadata, ResourceMetadataLayer,
+    TokenProfile, Undecided, UndecidedKind, VerifiedToken, Verifier, VerifierError, VerifyError,
 };
 #[cfg(feature = "remote")]
 pub use self::resource_server::{RemoteError, RemoteIssuer};

@@ -8,10 +8,13 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use pin_project_lite::pin_project;
+use tower::BoxError;
+
+use crate::resource_server::Expiry;
 
 pin_project! {
     /// The response body of [`TokenEndpoint`](crate::TokenEndpoint) and [`BearerAuth`](crate::BearerAuth): the
-    /// wrapped service's, untouched, or the layer's own.
+    /// wrapped service's, untouched but for an [end at expiry](crate::BearerAuthLayer::end_at_expiry), or the layer's own.
     ///
     /// It works wherever a body of [`Bytes`] does: axum and tonic take it as it is. A place that wants
     /// `axum::body::Body` gets one by `tower::util::MapResponseLayer` and `axum::body::Body::new`.
@@ -26,6 +29,7 @@ pin_project! {
     enum Origin<B> {
         Inner { #[pin] body: B },
         Own { body: Full<Bytes> },
+        Until { #[pin] body: B, expiry: Option<Box<Expiry>> },
     }
 }
 
@@ -34,19 +38,38 @@ impl<B> ResponseBody<B> {
         Self { origin: Origin::Inner { body } }
     }
 
+    /// The wrapped service's, and no longer than its token is good, where that is asked for.
+    pub(crate) fn until(body: B, expiry: Option<Box<Expiry>>) -> Self {
+        match expiry {
+            None => Self::inner(body),
+            expiry => Self { origin: Origin::Until { body, expiry } },
+        }
+    }
+
     pub(crate) fn own(body: Full<Bytes>) -> Self {
         Self { origin: Origin::Own { body } }
     }
 }
 
-impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
+impl<B> Body for ResponseBody<B>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>>,
+{
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.project().origin.project() {
-            OriginProjection::Inner { body } => body.poll_frame(cx),
+            OriginProjection::Inner { body } => body.poll_frame(cx).map_err(Into::into),
             OriginProjection::Own { body } => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+            OriginProjection::Until { body, expiry } => {
+                match expiry.take_if(|expiry| expiry.poll(cx).is_ready()) {
+                    Some(expired) => Poll::Ready(Some(expired.last_frame())),
+                    // It was the last.
+                    None if expiry.is_none() => Poll::Ready(None),
+                    None => body.poll_frame(cx).map_err(Into::into),
+                }
+            }
         }
     }
 
@@ -54,12 +77,14 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
         match &self.origin {
             Origin::Inner { body } => body.is_end_stream(),
             Origin::Own { body } => body.is_end_stream(),
+            Origin::Until { body, expiry } => expiry.is_none() || body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.origin {
-            Origin::Inner { body } => body.size_hint(),
+            Origin::Until { expiry: Some(expiry), .. } if expiry.may_add_data() => SizeHint::default(),
+            Origin::Inner { body } | Origin::Until { body, .. } => body.size_hint(),
             Origin::Own { body } => body.size_hint(),
         }
     }
@@ -76,6 +101,7 @@ impl<B> fmt::Debug for ResponseBody<B> {
         f.write_str(match self.origin {
             Origin::Inner { .. } => "ResponseBody::Inner",
             Origin::Own { .. } => "ResponseBody::Own",
+            Origin::Until { .. } => "ResponseBody::Until",
         })
     }
 }

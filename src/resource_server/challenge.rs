@@ -5,7 +5,8 @@ use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
-use super::{InvalidToken, Undecided, VerifyError};
+use super::grpc::Grpc;
+use super::{InvalidToken, ResourceMetadata, Undecided, VerifiedToken, VerifyError};
 use crate::audience::Audience;
 use crate::client_id::ClientId;
 use crate::scope::Scopes;
@@ -27,13 +28,24 @@ pub enum BearerError {
     #[error("the token is refused: {0}")]
     InvalidToken(#[from] InvalidToken),
     /// A good token without the scopes that the route asks for: 403 `insufficient_scope`.
-    #[error("the token of client `{client_id}` has the scopes `{granted}`, which are not enough here")]
+    #[error("the token of client `{client_id}` has the scopes `{granted}`, and it takes `{required}` here")]
     #[non_exhaustive]
     InsufficientScope {
         /// The client that the token was issued to.
         client_id: ClientId,
         /// The scopes of the token.
         granted: Scopes,
+        /// Every scope that the route names for the request.
+        required: Scopes,
+    },
+    /// A good token that does not open this, whatever its scopes: 403 without an error code.
+    #[error("the token of client `{client_id}` does not open this: {reason}")]
+    #[non_exhaustive]
+    Forbidden {
+        /// The client that the token was issued to.
+        client_id: ClientId,
+        /// What the policy said.
+        reason: String,
     },
     /// Nobody knows whether the token is good, since a part that has to be asked did not answer: 503 with `Retry-After`,
     /// and no challenge.
@@ -51,12 +63,20 @@ impl From<VerifyError> for BearerError {
 }
 
 impl BearerError {
+    pub(super) fn insufficient_scope(token: &VerifiedToken, required: Scopes) -> Self {
+        Self::InsufficientScope { client_id: token.client_id().clone(), granted: token.scopes().clone(), required }
+    }
+
+    pub(super) fn forbidden(token: &VerifiedToken, reason: String) -> Self {
+        Self::Forbidden { client_id: token.client_id().clone(), reason }
+    }
+
     /// The `error` code of the challenge; a request without credentials gets none (§3.1), nor does one that could not be
-    /// decided over.
+    /// decided over, or that no other scope would help.
     #[must_use]
     pub const fn code(&self) -> Option<&'static str> {
         match self {
-            Self::NoCredentials | Self::Undecided(_) => None,
+            Self::NoCredentials | Self::Forbidden { .. } | Self::Undecided(_) => None,
             Self::InvalidRequest => Some("invalid_request"),
             Self::InvalidToken(_) => Some("invalid_token"),
             Self::InsufficientScope { .. } => Some("insufficient_scope"),
@@ -67,7 +87,7 @@ impl BearerError {
     #[must_use]
     pub const fn client_id(&self) -> Option<&ClientId> {
         match self {
-            Self::InsufficientScope { client_id, .. } => Some(client_id),
+            Self::InsufficientScope { client_id, .. } | Self::Forbidden { client_id, .. } => Some(client_id),
             _ => None,
         }
     }
@@ -78,8 +98,21 @@ impl BearerError {
         match self {
             Self::NoCredentials | Self::InvalidToken(_) => StatusCode::UNAUTHORIZED,
             Self::InvalidRequest => StatusCode::BAD_REQUEST,
-            Self::InsufficientScope { .. } => StatusCode::FORBIDDEN,
+            Self::InsufficientScope { .. } | Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::Undecided(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// All that a caller is told of it, besides the scopes to ask for: text that fits into a quoted string (§3), and into a
+    /// `grpc-message` as it is.
+    pub(super) const fn for_caller(&self) -> &'static str {
+        match self {
+            Self::NoCredentials => "an access token is needed",
+            Self::InvalidRequest => "one bearer token is expected",
+            Self::InvalidToken(_) => "the access token is not valid here",
+            Self::InsufficientScope { .. } => "the access token lacks a scope",
+            Self::Forbidden { .. } => "the access token does not open this",
+            Self::Undecided(_) => "try again later",
         }
     }
 }
@@ -87,46 +120,76 @@ impl BearerError {
 /// The challenges of a layer, written once, so that a refusal costs no more than an admission.
 #[derive(Clone, Debug)]
 pub(super) struct Challenges {
-    no_credentials: HeaderValue,
+    without_code: HeaderValue,
     invalid_request: HeaderValue,
     invalid_token: HeaderValue,
-    insufficient_scope: HeaderValue,
+    /// What a challenge that names scopes has around them.
+    realm: String,
+    resource_metadata: String,
 }
 
 impl Challenges {
     /// The realm is the audience: the protection space is the API.
-    pub(super) fn new(audience: &Audience, required: &Scopes) -> Self {
-        let scope = if required.is_empty() { String::new() } else { format!(", scope=\"{required}\"") };
-        let bearer = |rest: &str| challenge(&format!("Bearer realm=\"{audience}\"{rest}"));
+    pub(super) fn new(audience: &Audience, metadata: Option<&ResourceMetadata>) -> Self {
+        let realm = format!("Bearer realm=\"{audience}\"");
+        // RFC 9728 §5.1.
+        let resource_metadata =
+            metadata.map(|metadata| format!(", resource_metadata=\"{}\"", metadata.url())).unwrap_or_default();
+        let bearer = |error: Option<BearerError>| {
+            let error = error.as_ref().map(code).unwrap_or_default();
+            challenge(&format!("{realm}{error}{resource_metadata}"))
+        };
         Self {
-            no_credentials: bearer(""),
-            invalid_request: bearer(", error=\"invalid_request\", error_description=\"one bearer token is expected\""),
-            invalid_token: bearer(
-                ", error=\"invalid_token\", error_description=\"the access token is not valid here\"",
-            ),
-            insufficient_scope: bearer(&format!(
-                ", error=\"insufficient_scope\", error_description=\"the access token lacks a scope\"{scope}"
-            )),
+            without_code: bearer(None),
+            invalid_request: bearer(Some(BearerError::InvalidRequest)),
+            // Which check failed is not told.
+            invalid_token: bearer(Some(InvalidToken::Malformed.into())),
+            realm,
+            resource_metadata,
         }
     }
 
-    pub(super) fn answer(&self, error: BearerError) -> Response<Full<Bytes>> {
+    /// Refuses a request in the way that its protocol has.
+    pub(super) fn answer(&self, error: BearerError, grpc: Option<Grpc>) -> Response<Full<Bytes>> {
         let (name, value) = match &error {
-            BearerError::NoCredentials => (WWW_AUTHENTICATE, self.no_credentials.clone()),
-            BearerError::InvalidRequest => (WWW_AUTHENTICATE, self.invalid_request.clone()),
-            BearerError::InvalidToken(_) => (WWW_AUTHENTICATE, self.invalid_token.clone()),
-            BearerError::InsufficientScope { .. } => (WWW_AUTHENTICATE, self.insufficient_scope.clone()),
             BearerError::Undecided(undecided) => (RETRY_AFTER, undecided.retry_after_seconds().into()),
+            error => (WWW_AUTHENTICATE, self.challenge(error)),
         };
         let mut response = Response::new(Full::default());
         *response.status_mut() = error.status();
         response.headers_mut().insert(name, value);
+        if let Some(grpc) = grpc {
+            response = grpc.refused(response, &error);
+        }
         response.extensions_mut().insert(error);
         response
     }
+
+    fn challenge(&self, error: &BearerError) -> HeaderValue {
+        match error {
+            BearerError::InvalidRequest => self.invalid_request.clone(),
+            BearerError::InvalidToken(_) => self.invalid_token.clone(),
+            BearerError::InsufficientScope { required, .. } => self.insufficient_scope(error, required),
+            BearerError::NoCredentials | BearerError::Forbidden { .. } | BearerError::Undecided(_) => {
+                self.without_code.clone()
+            }
+        }
+    }
+
+    fn insufficient_scope(&self, error: &BearerError, required: &Scopes) -> HeaderValue {
+        let Self { realm, resource_metadata, .. } = self;
+        let scope = if required.is_empty() { String::new() } else { format!(", scope=\"{required}\"") };
+        challenge(&format!("{realm}{}{scope}{resource_metadata}", code(error)))
+    }
 }
 
-/// Audiences and scopes have no character that a quoted string must escape, or a header must not have.
+/// The error's parameters in its challenge.
+fn code(error: &BearerError) -> String {
+    let (code, description) = (error.code().unwrap_or_default(), error.for_caller());
+    format!(", error=\"{code}\", error_description=\"{description}\"")
+}
+
+/// Audiences, scopes and URLs have no character that a quoted string must escape, or a header must not have.
 fn challenge(text: &str) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("Bearer"))
 }

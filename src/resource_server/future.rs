@@ -12,6 +12,7 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::BearerAuthLayer;
+use super::expiry::Expiry;
 use super::verify::PendingVerification;
 use crate::response_body::ResponseBody;
 
@@ -34,8 +35,8 @@ pin_project! {
         S: Service<Request<B>>,
     {
         Waiting { waiting: Option<Box<Waiting<S, B>>> },
-        Preparing { prepared: Option<Box<(S, Request<B>)>> },
-        Inner { #[pin] future: S::Future },
+        Preparing { prepared: Option<Box<Prepared<S, B>>> },
+        Inner { #[pin] future: S::Future, expiry: Option<Box<Expiry>> },
         Refused { response: Option<Box<Response<Full<Bytes>>>> },
     }
 }
@@ -48,12 +49,19 @@ pub(super) struct Waiting<S, B> {
     pub(super) request: Request<B>,
 }
 
+/// A request that is let through as soon as the inner service has a place for it.
+struct Prepared<S, B> {
+    inner: S,
+    request: Request<B>,
+    expiry: Option<Box<Expiry>>,
+}
+
 impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
-    pub(super) fn inner(future: S::Future) -> Self {
-        Self { state: State::Inner { future } }
+    pub(super) fn inner(future: S::Future, expiry: Option<Box<Expiry>>) -> Self {
+        Self { state: State::Inner { future, expiry } }
     }
 
-    pub(super) fn refused(response: Response<Full<Bytes>>) -> Self {
+    pub(super) fn refused(response: Box<Response<Full<Bytes>>>) -> Self {
         Self { state: State::refused(response) }
     }
 
@@ -63,8 +71,8 @@ impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
 }
 
 impl<S: Service<Request<B>>, B> State<S, B> {
-    fn refused(response: Response<Full<Bytes>>) -> Self {
-        Self::Refused { response: Some(Box::new(response)) }
+    fn refused(response: Box<Response<Full<Bytes>>>) -> Self {
+        Self::Refused { response: Some(response) }
     }
 }
 
@@ -84,21 +92,30 @@ where
                     let verified = ready!(pending.verification.as_mut().poll(cx));
                     let Some(pending) = waiting.take() else { return Poll::Pending };
                     let Waiting { gate, inner, mut request, .. } = *pending;
-                    match gate.carry_out(gate.conclude(verified), &mut request) {
-                        Ok(()) => State::Preparing { prepared: Some(Box::new((inner, request))) },
-                        Err(error) => State::refused(gate.challenges.answer(error)),
+                    match gate.carry_out(gate.conclude(verified, &request), &mut request) {
+                        Ok(expiry) => {
+                            State::Preparing { prepared: Some(Box::new(Prepared { inner, request, expiry })) }
+                        }
+                        Err(refusal) => State::refused(refusal),
                     }
                 }
                 StateProjection::Preparing { prepared } => {
                     let Some(pending) = prepared else { return Poll::Pending };
-                    let readiness = ready!(pending.0.poll_ready(cx));
+                    let readiness = ready!(pending.inner.poll_ready(cx));
                     let Some(pending) = prepared.take() else { return Poll::Pending };
                     readiness?;
-                    let (mut inner, request) = *pending;
-                    State::Inner { future: inner.call(request) }
+                    let Prepared { mut inner, request, expiry } = *pending;
+                    State::Inner { future: inner.call(request), expiry }
                 }
-                StateProjection::Inner { future } => {
-                    return future.poll(cx).map_ok(|response| response.map(ResponseBody::inner));
+                StateProjection::Inner { future, expiry } => {
+                    if let Poll::Ready(response) = future.poll(cx) {
+                        let until = |body| ResponseBody::until(body, expiry.take());
+                        return Poll::Ready(response.map(|response| response.map(until)));
+                    }
+                    match expiry.take_if(|expiry| expiry.poll(cx).is_ready()) {
+                        Some(expired) => State::refused(Box::new(expired.refusal())),
+                        None => return Poll::Pending,
+                    }
                 }
                 StateProjection::Refused { response } => {
                     let Some(response) = response.take() else { return Poll::Pending };

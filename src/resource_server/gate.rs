@@ -1,18 +1,33 @@
 //! The decision over a request to a protected route, apart from the plumbing: `http` → [`VerifiedToken`].
 
 use std::error::Error as _;
+use std::sync::Arc;
 
-use http::Request;
+use bytes::Bytes;
 use http::header::AUTHORIZATION;
+use http::{Request, Response};
+use http_body_util::Full;
 
 use super::bearer::BearerToken;
 use super::challenge::BearerError;
+use super::expiry::Expiry;
+use super::grpc::Grpc;
 use super::verify::{PendingVerification, Verification, Verified};
-use super::{BearerAuthLayer, VerifiedToken};
+use super::{BearerAuthLayer, RequestHead, VerifiedToken};
+use crate::client_id::ClientId;
 use crate::event::{Event, Outcome};
 
 /// What is decided over a request: a proof is the only way in, but where credentials are optional.
-pub(super) type Admission = Result<Option<VerifiedToken>, BearerError>;
+pub(super) struct Admission {
+    token: Option<VerifiedToken>,
+    decision: Result<(), BearerError>,
+}
+
+impl Admission {
+    fn without_token(decision: Result<(), BearerError>) -> Self {
+        Self { token: None, decision }
+    }
+}
 
 /// What can be said of a request at once.
 pub(super) enum Decision {
@@ -26,20 +41,25 @@ impl BearerAuthLayer {
     pub(super) fn admit<B>(&self, request: &Request<B>) -> Decision {
         Decision::Made(match self.verification(request) {
             Ok(Verification::Waiting(verification)) => return Decision::Waiting(verification),
-            Ok(Verification::Done(verified)) => self.conclude(verified),
-            Err(BearerError::NoCredentials) if self.optional => Ok(None),
-            Err(error) => Err(error),
+            Ok(Verification::Done(verified)) => self.conclude(verified, request),
+            Err(BearerError::NoCredentials) if self.optional => Admission::without_token(Ok(())),
+            Err(error) => Admission::without_token(Err(error)),
         })
     }
 
     /// What a verified token must have besides.
-    pub(super) fn conclude(&self, verified: Verified) -> Admission {
-        let token = verified?;
-        if !self.required.are_in(token.scopes()) {
-            let (client_id, granted) = (token.client_id().clone(), token.scopes().clone());
-            return Err(BearerError::InsufficientScope { client_id, granted });
+    pub(super) fn conclude<B>(&self, verified: Verified, request: &Request<B>) -> Admission {
+        match verified {
+            Ok(token) => Admission { decision: self.authorize(&token, request.into()), token: Some(token) },
+            Err(error) => Admission::without_token(Err(error.into())),
         }
-        Ok(Some(token))
+    }
+
+    fn authorize(&self, token: &VerifiedToken, request: RequestHead<'_>) -> Result<(), BearerError> {
+        if !self.required.are_in(token.scopes(), request.method()) {
+            return Err(BearerError::insufficient_scope(token, self.required.named(request.method())));
+        }
+        self.policies.iter().try_for_each(|policy| policy.check(token, request))
     }
 
     /// A layer of the same verifier further outside may have done the work, and taken the header away.
@@ -60,14 +80,31 @@ impl BearerAuthLayer {
         }
     }
 
-    /// Carries a decision out: reports it, and leaves the inner service this layer's proof, and nobody else's.
-    pub(super) fn carry_out<B>(&self, admission: Admission, request: &mut Request<B>) -> Result<(), BearerError> {
-        self.report(request, &admission);
-        self.hand_on(admission?, request);
-        Ok(())
+    /// Carries a decision out: reports it, and leaves the inner service this layer's proof, and nobody else's; or refuses.
+    pub(super) fn carry_out<B>(
+        self: &Arc<Self>,
+        admission: Admission,
+        request: &mut Request<B>,
+    ) -> Result<Option<Box<Expiry>>, Box<Response<Full<Bytes>>>> {
+        self.report(&admission, (&*request).into());
+        match admission.decision {
+            Err(error) if !self.only_reports => {
+                Err(Box::new(self.challenges.answer(error, Grpc::of(request.headers()))))
+            }
+            _ => {
+                let expiry = admission.token.as_ref().and_then(|token| self.expiry(token, request));
+                self.hand_on(admission.token, request);
+                Ok(expiry)
+            }
+        }
     }
 
-    fn hand_on<B>(&self, token: Option<VerifiedToken>, request: &mut Request<B>) {
+    fn expiry<B>(self: &Arc<Self>, token: &VerifiedToken, request: &Request<B>) -> Option<Box<Expiry>> {
+        let left = self.ends_at_expiry.then(|| token.time_left())?;
+        Some(Box::new(Expiry::new(left, self.clone(), request.headers())))
+    }
+
+    fn hand_on<B>(self: &Arc<Self>, token: Option<VerifiedToken>, request: &mut Request<B>) {
         let Some(token) = token else {
             request.extensions_mut().remove::<VerifiedToken>();
             return;
@@ -77,36 +114,55 @@ impl BearerAuthLayer {
         } else if let Some(value) = request.headers_mut().get_mut(AUTHORIZATION) {
             value.set_sensitive(true);
         }
+        #[cfg(feature = "axum")]
+        let token = token.behind(self.clone());
         request.extensions_mut().insert(token);
     }
 
-    fn report<B>(&self, request: &Request<B>, admission: &Admission) {
-        match admission {
-            Ok(_) => {}
-            Err(BearerError::Undecided(undecided)) => {
-                let source = undecided.source().map(tracing::field::display);
-                tracing::warn!(error = %undecided, source, "could not decide over a request to a protected route");
+    /// Refuses a request that was let through, for what its handler asks for besides.
+    #[cfg(feature = "axum")]
+    pub(super) fn refuse(&self, error: BearerError, request: RequestHead<'_>) -> Response<Full<Bytes>> {
+        self.report_refusal(&error, request);
+        self.challenges.answer(error, Grpc::of(request.headers()))
+    }
+
+    fn report(&self, admission: &Admission, request: RequestHead<'_>) {
+        match (&admission.decision, &admission.token) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(token)) => {
+                let outcome = || Outcome::Admitted { token_id: token.token_id().to_owned() };
+                self.send(outcome, Some(token.client_id()), request);
             }
-            Err(error) => tracing::info!(%error, "refused a request to a protected route"),
+            (Err(error), _) if self.only_reports => {
+                tracing::warn!(%error, "let a request through that would be refused");
+                self.send(|| Outcome::WouldReject(error.clone()), error.client_id(), request);
+            }
+            (Err(error), _) => self.report_refusal(error, request),
         }
+    }
+
+    fn report_refusal(&self, error: &BearerError, request: RequestHead<'_>) {
+        if let BearerError::Undecided(undecided) = error {
+            let source = undecided.source().map(tracing::field::display);
+            tracing::warn!(error = %undecided, source, "could not decide over a request to a protected route");
+            self.send(|| Outcome::Undecided(error.clone()), None, request);
+        } else {
+            tracing::info!(%error, "refused a request to a protected route");
+            self.send(|| Outcome::Rejected(error.clone()), error.client_id(), request);
+        }
+    }
+
+    fn send(&self, outcome: impl FnOnce() -> Outcome, client_id: Option<&ClientId>, request: RequestHead<'_>) {
         let Some(events) = &self.events else { return };
-        let (outcome, client_id) = match admission {
-            Ok(None) => return,
-            Ok(Some(token)) => (Outcome::Admitted { token_id: token.token_id().to_owned() }, Some(token.client_id())),
-            Err(error @ BearerError::Undecided(_)) => (Outcome::Undecided(error.clone()), None),
-            Err(error) => (Outcome::Rejected(error.clone()), error.client_id()),
-        };
-        events.send(Event {
-            at: self.verifier.now(),
-            outcome,
-            client_id: client_id.cloned(),
-            extensions: request.extensions().clone(),
-        });
+        let (at, client_id, extensions) = (self.verifier.now(), client_id.cloned(), request.extensions().clone());
+        events.send(Event { at, outcome: outcome(), client_id, extensions });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use http::Request;
     use http::header::AUTHORIZATION;
     use http_body_util::{BodyExt as _, Full};
@@ -136,13 +192,14 @@ mod tests {
 
     fn admitted(layer: &BearerAuthLayer, request: &Request<()>) -> VerifiedToken {
         let Decision::Made(admission) = layer.admit(request) else { panic!("nobody has to be asked") };
-        admission.unwrap().unwrap()
+        admission.decision.unwrap();
+        admission.token.unwrap()
     }
 
     #[tokio::test]
     async fn a_token_that_a_layer_outside_verified_is_not_verified_again() {
         let (server, token) = server().await;
-        let layer = || BearerAuthLayer::new(server.verifier(API).unwrap());
+        let layer = || Arc::new(BearerAuthLayer::new(server.verifier(API).unwrap()));
         let mut request = Request::get("/").header(AUTHORIZATION, format!("Bearer {token}")).body(()).unwrap();
         let outer = admitted(&layer(), &request);
         assert!(!admitted(&layer(), &request).is_same_as(&outer), "nobody handed it on yet");

@@ -1,10 +1,15 @@
 //! [`BearerAuthLayer`]: lets a request through only with a token that was verified.
 
+use std::sync::Arc;
+
 use tower::Layer;
 
 use super::challenge::Challenges;
+use super::policy::Policy;
 use super::required::RequiredScopes;
-use super::{BearerAuth, Verifier};
+use super::{
+    BearerAuth, InvalidResourceMetadata, Methods, PolicyError, RequestHead, ResourceMetadata, VerifiedToken, Verifier,
+};
 use crate::event::EventSender;
 use crate::scope::{Scope, Scopes};
 
@@ -14,7 +19,10 @@ use crate::scope::{Scope, Scopes};
 /// 2. A verified token must have every [required scope](Self::require_scope).
 /// 3. The wrapped service finds a [`VerifiedToken`](super::VerifiedToken) in the request's extensions, and the
 ///    `Authorization` value marked as sensitive.
-/// 4. Every other request is answered with the challenge of RFC 6750 §3.
+/// 4. Every other request is answered with the challenge of RFC 6750 §3. A gRPC call (content type `application/grpc`,
+///    gRPC-Web included) gets a trailers-only answer instead, with the challenge among its metadata: `UNAUTHENTICATED` (16),
+///    or `PERMISSION_DENIED` (7) where the token is good and not enough.
+/// 5. Where nobody can tell, the answer is a 503 with `Retry-After`, in gRPC `UNAVAILABLE` (14).
 ///
 /// A token may have 16 KiB. hyper's own bound on all headers together may be met before: over HTTP/2 it is 16 KiB by
 /// default, and the answer a 431.
@@ -38,11 +46,15 @@ use crate::scope::{Scope, Scopes};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // switches, each of which goes with every other
 pub struct BearerAuthLayer {
     pub(super) verifier: Verifier,
     pub(super) required: RequiredScopes,
+    pub(super) policies: Vec<Policy>,
     pub(super) challenges: Challenges,
     pub(super) optional: bool,
+    pub(super) only_reports: bool,
+    pub(super) ends_at_expiry: bool,
     pub(super) token_in_query: bool,
     pub(super) remove_authorization: bool,
     pub(super) events: Option<EventSender>,
@@ -53,10 +65,13 @@ impl BearerAuthLayer {
     #[must_use]
     pub fn new(verifier: Verifier) -> Self {
         Self {
-            challenges: Challenges::new(verifier.audience(), &Scopes::NONE),
+            challenges: Challenges::new(verifier.audience(), None),
             verifier,
             required: RequiredScopes::default(),
+            policies: Vec::new(),
             optional: false,
+            only_reports: false,
+            ends_at_expiry: false,
             token_in_query: false,
             remove_authorization: false,
             events: None,
@@ -73,7 +88,7 @@ impl BearerAuthLayer {
     #[must_use]
     pub fn require_scopes(mut self, scopes: impl Into<Scopes>) -> Self {
         self.required = self.required.and(&scopes.into());
-        self.named()
+        self
     }
 
     /// Asks for at least one of these scopes, besides all that are [required](Self::require_scope).
@@ -82,11 +97,96 @@ impl BearerAuthLayer {
     #[must_use]
     pub fn require_any_scope(mut self, scopes: impl Into<Scopes>) -> Self {
         self.required = self.required.and_any_of(scopes.into());
-        self.named()
+        self
     }
 
-    fn named(mut self) -> Self {
-        self.challenges = Challenges::new(self.verifier.audience(), &self.required.named());
+    /// Asks for more scopes where the request has one of these [methods](Methods); a token must have all of them, besides
+    /// those that every method asks for. None by default.
+    ///
+    /// To read with one and write with another leaves no method out:
+    ///
+    /// ```
+    /// # use tower_client_credentials::{BearerAuthLayer, Methods, Scope, Verifier};
+    /// # fn protect(verifier: Verifier) -> BearerAuthLayer {
+    /// BearerAuthLayer::new(verifier)
+    ///     .require_scopes_for(Methods::SAFE, Scope::from_static("invoices:read"))
+    ///     .require_scopes_for(Methods::UNSAFE, Scope::from_static("invoices:write"))
+    ///     .require_scopes_for(http::Method::DELETE, Scope::from_static("invoices:delete"))
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn require_scopes_for(mut self, methods: impl Into<Methods>, scopes: impl Into<Scopes>) -> Self {
+        self.required = self.required.and_for(methods.into(), scopes.into());
+        self
+    }
+
+    /// A policy of one's own over the proof and the request, asked after the scopes were found to be enough. Of several, all
+    /// must agree. None by default.
+    ///
+    /// It is asked on every request, so it must not block: what has to be looked up belongs into a layer behind this one.
+    /// To refuse and to be unable to decide are two types, [`Forbidden`](super::Forbidden) (403) and
+    /// [`Undecided`](super::Undecided) (503), and either becomes the error by `into` or `?`.
+    ///
+    /// ```
+    /// # use tower_client_credentials::{BearerAuthLayer, Forbidden, Verifier};
+    /// # fn protect(verifier: Verifier) -> BearerAuthLayer {
+    /// BearerAuthLayer::new(verifier).policy(|token, request| {
+    ///     let tenant = request.uri().path().split('/').nth(1);
+    ///     if tenant == Some(token.subject()) { Ok(()) } else { Err(Forbidden::new("it is another tenant's").into()) }
+    /// })
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn policy(
+        mut self,
+        decide: impl Fn(&VerifiedToken, RequestHead<'_>) -> Result<(), PolicyError> + Send + Sync + 'static,
+    ) -> Self {
+        self.policies.push(Policy(Arc::new(decide)));
+        self
+    }
+
+    /// Names the [metadata](ResourceMetadata) of this API in every challenge, so that a client which is refused finds its
+    /// issuer (RFC 9728 §5.1). None by default.
+    ///
+    /// # Errors
+    ///
+    /// When it is the metadata of another resource than the verifier's audience.
+    pub fn resource_metadata(mut self, metadata: &ResourceMetadata) -> Result<Self, InvalidResourceMetadata> {
+        let audience = self.verifier.audience();
+        if metadata.resource() != audience {
+            let (metadata, audience) = (metadata.resource().clone(), audience.clone());
+            return Err(InvalidResourceMetadata::OtherResource { metadata, audience });
+        }
+        self.challenges = Challenges::new(audience, Some(metadata));
+        Ok(self)
+    }
+
+    /// Ends what is still under way when the token expires (with the verifier's leeway). Off by default: who was let in is
+    /// served to the end.
+    ///
+    /// 1. A request that has no answer yet, a long upload for instance, is refused as one with an expired token is, and what
+    ///    the wrapped service was doing for it is dropped, as it is when a caller hangs up.
+    /// 2. A gRPC stream ends with the status 16, `UNAUTHENTICATED`, also in gRPC-Web.
+    /// 3. Any other answer breaks off with an error, since an end could be taken for the whole of it: over HTTP/1.1 the
+    ///    connection closes, over HTTP/2 the stream is reset.
+    ///
+    /// The time left is taken from the verifier's clock once, and then kept by tokio's, which must be running. When it is
+    /// off, it costs nothing.
+    #[must_use]
+    pub fn end_at_expiry(mut self) -> Self {
+        self.ends_at_expiry = true;
+        self
+    }
+
+    /// Decides and reports, and **lets every request through**: to watch a guard before it is put in force.
+    ///
+    /// Dangerous: nothing is protected. What would be refused is a warning in the log and an
+    /// [event](crate::event::Outcome::WouldReject). The wrapped service finds a [`VerifiedToken`] only where one was verified,
+    /// also if it would not have been enough; take it as `Option<VerifiedToken>` for as long as this is on. The extractors
+    /// that ask for more themselves stay as strict as they are.
+    #[must_use]
+    pub fn dangerous_only_report(mut self) -> Self {
+        self.only_reports = true;
         self
     }
 

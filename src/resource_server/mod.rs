@@ -31,16 +31,22 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod authorized;
 mod bearer;
 mod challenge;
 mod claims;
+mod expiry;
 #[cfg(feature = "axum")]
 mod extract;
 mod foreign_claims;
 mod future;
 mod gate;
+mod grpc;
 mod jws;
 mod layer;
+mod metadata;
+mod methods;
+mod policy;
 #[cfg(feature = "remote")]
 mod remote_issuer;
 mod required;
@@ -54,13 +60,21 @@ mod verify;
 mod verify_again;
 mod verify_error;
 
+pub use self::authorized::{AnyOf, Authorized, Permission, Requirement};
 pub use self::challenge::BearerError;
 pub use self::claims::ClaimsError;
+pub(crate) use self::expiry::Expiry;
 #[cfg(feature = "axum")]
-pub use self::extract::MissingVerifiedToken;
+pub use self::extract::{Claims, MissingVerifiedToken, TokenRejection};
 pub use self::future::ResponseFuture;
 pub(crate) use self::jws::LONGEST_TOKEN;
 pub use self::layer::BearerAuthLayer;
+pub use self::metadata::{
+    InvalidResourceMetadata, ResourceMetadata, ResourceMetadataBuilder, ResourceMetadataEndpoint,
+    ResourceMetadataFuture, ResourceMetadataLayer, ResourceMetadataService,
+};
+pub use self::methods::Methods;
+pub use self::policy::{Forbidden, PolicyError, RequestHead};
 #[cfg(feature = "remote")]
 pub use self::remote_issuer::{RemoteError, RemoteIssuer};
 pub use self::service::BearerAuth;

@@ -1,12 +1,16 @@
 //! The scopes that a route asks for.
 
+use http::Method;
+
+use super::methods::Methods;
 use crate::scope::Scopes;
 
-/// All of some, and at least one of each group of others.
+/// All of some, at least one of each group of others, and all that a request's method asks for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RequiredScopes {
     all: Scopes,
     any: Vec<Scopes>,
+    by_method: Vec<(Methods, Scopes)>,
 }
 
 impl RequiredScopes {
@@ -20,20 +24,32 @@ impl RequiredScopes {
         self
     }
 
-    pub(super) fn are_in(&self, granted: &Scopes) -> bool {
-        granted.contains_all(&self.all)
-            && self.any.iter().all(|group| group.iter().any(|scope| granted.contains(scope)))
+    pub(super) fn and_for(mut self, methods: Methods, scopes: Scopes) -> Self {
+        self.by_method.push((methods, scopes));
+        self
     }
 
-    /// Every scope that is named: what the challenge tells a client to ask for (RFC 6750 §3).
-    pub(super) fn named(&self) -> Scopes {
-        self.any.iter().fold(self.all.clone(), |named, group| named.union(group))
+    pub(super) fn are_in(&self, granted: &Scopes, method: &Method) -> bool {
+        granted.contains_all(&self.all)
+            && self.any.iter().all(|group| group.iter().any(|scope| granted.contains(scope)))
+            && self.of(method).all(|scopes| granted.contains_all(scopes))
+    }
+
+    /// Every scope that is named for this method: what the challenge tells a client to ask for (RFC 6750 §3).
+    pub(super) fn named(&self, method: &Method) -> Scopes {
+        self.any.iter().chain(self.of(method)).fold(self.all.clone(), |named, scopes| named.union(scopes))
+    }
+
+    fn of(&self, method: &Method) -> impl Iterator<Item = &Scopes> {
+        self.by_method.iter().filter(|(methods, _)| methods.contain(method)).map(|(_, scopes)| scopes)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::RequiredScopes;
+    use http::Method;
+
+    use super::{Methods, RequiredScopes};
     use crate::scope::Scopes;
 
     fn scopes(text: &str) -> Scopes {
@@ -51,9 +67,29 @@ mod tests {
             ("a b c d", false),
             ("", false),
         ] {
-            assert_eq!(required.are_in(&scopes(granted)), enough, "{granted}");
+            assert_eq!(required.are_in(&scopes(granted), &Method::GET), enough, "{granted}");
         }
-        assert_eq!(required.named().as_str(), "a b c d e");
-        assert!(RequiredScopes::default().are_in(&Scopes::NONE));
+        assert_eq!(required.named(&Method::GET).as_str(), "a b c d e");
+        assert!(RequiredScopes::default().are_in(&Scopes::NONE, &Method::GET));
+    }
+
+    #[test]
+    fn a_method_asks_for_its_own_besides() {
+        let required = RequiredScopes::default()
+            .and(&scopes("a"))
+            .and_for(Methods::UNSAFE, scopes("w"))
+            .and_for(Method::DELETE.into(), scopes("d"));
+        for (method, granted, enough) in [
+            (Method::GET, "a", true),
+            (Method::POST, "a", false),
+            (Method::POST, "a w", true),
+            (Method::POST, "w", false),
+            (Method::DELETE, "a w", false),
+            (Method::DELETE, "a w d", true),
+        ] {
+            assert_eq!(required.are_in(&scopes(granted), &method), enough, "{method} {granted}");
+        }
+        assert_eq!(required.named(&Method::GET).as_str(), "a");
+        assert_eq!(required.named(&Method::DELETE).as_str(), "a w d");
     }
 }

@@ -54,8 +54,8 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         match self.gate.admit(&request) {
             Decision::Made(admission) => match self.gate.carry_out(admission, &mut request) {
-                Ok(()) => ResponseFuture::inner(self.inner.call(request)),
-                Err(error) => ResponseFuture::refused(self.gate.challenges.answer(error)),
+                Ok(expiry) => ResponseFuture::inner(self.inner.call(request), expiry),
+                Err(refusal) => ResponseFuture::refused(refusal),
             },
             Decision::Waiting(verification) => {
                 // A clone, made ready once the token is verified: who waits must not hold a place of the inner service.

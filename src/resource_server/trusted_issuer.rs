@@ -134,6 +134,14 @@ impl TrustedIssuer {
         self.check(claims, key)
     }
 
+    /// How long the token with these claims will be in its time, leeway included.
+    pub(super) fn time_left(&self, claims: &Claims) -> Duration {
+        match claims.expires_at.to_system().duration_since(self.now()) {
+            Ok(left) => left.saturating_add(self.0.leeway),
+            Err(past) => self.0.leeway.saturating_sub(past.duration()),
+        }
+    }
+
     /// What a trusted key signed, and which: a JWS of any type (RFC 7515 §5.2).
     pub(super) fn proven(&self, jws: &Jws<'_>, header: &Header<'_>) -> Result<(VerifyingKey, Vec<u8>), VerifyError> {
         let key = self.trusted_key(header)?;

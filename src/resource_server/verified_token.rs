@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
+#[cfg(feature = "axum")]
+use super::BearerAuthLayer;
 use super::claims::{Claims, ClaimsError};
 use super::trusted_issuer::TrustedIssuer;
 use super::verify::Verifier;
@@ -36,6 +38,9 @@ use crate::scope::Scopes;
 #[derive(Clone)]
 pub struct VerifiedToken {
     token: Arc<Token>,
+    /// Who let its request through: whom the extractors refuse by.
+    #[cfg(feature = "axum")]
+    guard: Option<Arc<BearerAuthLayer>>,
 }
 
 struct Token {
@@ -48,10 +53,36 @@ struct Token {
     proven_by: Option<(TrustedIssuer, VerifyingKey)>,
 }
 
+impl From<Token> for VerifiedToken {
+    fn from(token: Token) -> Self {
+        Self {
+            token: Arc::new(token),
+            #[cfg(feature = "axum")]
+            guard: None,
+        }
+    }
+}
+
 impl VerifiedToken {
     /// Called by [`TrustedIssuer::verify`] alone, at the end of its checks.
     pub(super) fn new(text: &str, claims: Claims, payload: Vec<u8>, issuer: TrustedIssuer, key: VerifyingKey) -> Self {
-        Self { token: Arc::new(Token { text: text.into(), claims, payload, proven_by: Some((issuer, key)) }) }
+        Self::from(Token { text: text.into(), claims, payload, proven_by: Some((issuer, key)) })
+    }
+
+    /// The same proof, as this layer hands it on.
+    #[cfg(feature = "axum")]
+    pub(super) fn behind(self, guard: Arc<BearerAuthLayer>) -> Self {
+        Self { guard: Some(guard), ..self }
+    }
+
+    #[cfg(feature = "axum")]
+    pub(super) fn guard(&self) -> Option<&BearerAuthLayer> {
+        self.guard.as_deref()
+    }
+
+    /// For how long it will be good yet.
+    pub(super) fn time_left(&self) -> Duration {
+        self.proven_by().map_or(Duration::ZERO, |(issuer, _)| issuer.time_left(self.parsed_claims()))
     }
 
     pub(super) fn text(&self) -> &str {
@@ -193,7 +224,7 @@ impl VerifiedToken {
         });
         let payload = payload.to_string().into_bytes();
         let claims = Claims::parse(&payload).expect("a client id of printable ASCII");
-        Self { token: Arc::new(Token { text: "".into(), claims, payload, proven_by: None }) }
+        Self::from(Token { text: "".into(), claims, payload, proven_by: None })
     }
 
     #[cfg(test)]
@@ -201,7 +232,7 @@ impl VerifiedToken {
     pub(super) fn for_test_with_text(text: &str) -> Self {
         let token = Self::for_test("billing", Scopes::NONE).token;
         let token = Arc::into_inner(token).expect("the only one");
-        Self { token: Arc::new(Token { text: text.into(), ..token }) }
+        Self::from(Token { text: text.into(), ..token })
     }
 }
 

@@ -89,16 +89,21 @@ pub enum UndecidedKind {
     Introspection,
     /// The view of what is [revoked](crate::revocation): it is too old, or full.
     Revocations,
+    /// Whatever a [policy](super::BearerAuthLayer::policy) needs to know.
+    Policy,
 }
 
 /// When a caller may try again who was not told otherwise, in seconds.
-#[cfg_attr(not(feature = "remote"), allow(dead_code))]
 const RETRY_AFTER_SECONDS: u64 = 1;
 
-#[cfg_attr(not(feature = "remote"), allow(dead_code))] // there is nobody to ask
 impl Undecided {
     pub(crate) fn new(kind: UndecidedKind) -> Self {
         Self { kind, retry_after: RETRY_AFTER_SECONDS, source: None }
+    }
+
+    /// For a [policy](super::BearerAuthLayer::policy) that cannot tell, and the error that keeps it from that.
+    pub fn by_policy(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(UndecidedKind::Policy).because(Arc::from(source.into()))
     }
 
     /// Keeps the error behind this one for the operator.
@@ -108,7 +113,8 @@ impl Undecided {
     }
 
     /// Tells the caller when to try again, in whole seconds; 1 unless told otherwise, and at least that.
-    pub(crate) fn retry_after(mut self, time: Duration) -> Self {
+    #[must_use]
+    pub fn retry_after(mut self, time: Duration) -> Self {
         self.retry_after = time.as_secs().max(RETRY_AFTER_SECONDS);
         self
     }
@@ -133,6 +139,7 @@ impl fmt::Display for Undecided {
             UndecidedKind::Keys => "the issuer's keys are not to be had",
             UndecidedKind::Introspection => "the introspection endpoint does not answer",
             UndecidedKind::Revocations => "what is revoked is not known",
+            UndecidedKind::Policy => "the policy cannot tell",
         })
     }
 }

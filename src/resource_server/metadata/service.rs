@@ -1,0 +1,141 @@
+//! [`ResourceMetadataEndpoint`] around a service, and [`ResourceMetadataService`], the document by itself.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Ready, ready};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body_util::Full;
+use pin_project_lite::pin_project;
+use tower::Service;
+
+use super::ResourceMetadata;
+use crate::document::without_body;
+use crate::response_body::ResponseBody;
+
+impl ResourceMetadata {
+    fn answer<B>(&self, request: Request<B>) -> Response<Full<Bytes>> {
+        let (head, _) = request.into_parts();
+        let response = self.inner.document.answer(&head);
+        if head.method == Method::HEAD { without_body(response) } else { response }
+    }
+}
+
+/// A service behind the metadata of its resource; made by [`ResourceMetadataLayer`](super::ResourceMetadataLayer).
+#[derive(Clone, Debug)]
+pub struct ResourceMetadataEndpoint<S> {
+    inner: S,
+    metadata: ResourceMetadata,
+}
+
+impl<S> ResourceMetadataEndpoint<S> {
+    pub(super) fn new(inner: S, metadata: ResourceMetadata) -> Self {
+        Self { inner, metadata }
+    }
+
+    /// The wrapped service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The wrapped service, mutably.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The wrapped service, without the metadata.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for ResourceMetadataEndpoint<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+{
+    type Response = Response<ResponseBody<R>>;
+    type Error = S::Error;
+    type Future = ResourceMetadataFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let kind = if request.uri().path() == self.metadata.path() {
+            Kind::Own { response: Some(Box::new(self.metadata.answer(request))) }
+        } else {
+            Kind::Inner { future: self.inner.call(request) }
+        };
+        ResourceMetadataFuture { kind }
+    }
+}
+
+pin_project! {
+    /// The future of [`ResourceMetadataEndpoint`].
+    pub struct ResourceMetadataFuture<F> {
+        #[pin]
+        kind: Kind<F>,
+    }
+}
+
+pin_project! {
+    #[project = KindProjection]
+    enum Kind<F> {
+        Inner { #[pin] future: F },
+        Own { response: Option<Box<Response<Full<Bytes>>>> },
+    }
+}
+
+impl<F, R, E> Future for ResourceMetadataFuture<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+{
+    type Output = Result<Response<ResponseBody<R>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().kind.project() {
+            KindProjection::Inner { future } => future.poll(cx).map_ok(|response| response.map(ResponseBody::inner)),
+            // Polled after completion: a future that is done stays silent.
+            KindProjection::Own { response } => {
+                response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response.map(ResponseBody::own))))
+            }
+        }
+    }
+}
+
+impl<F> fmt::Debug for ResourceMetadataFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResourceMetadataFuture").finish_non_exhaustive()
+    }
+}
+
+/// The document of a [`ResourceMetadata`] as a service of its own, which answers whatever path it is given: for
+/// `Router::route_service` at its [path](ResourceMetadata::path).
+#[derive(Clone, Debug)]
+pub struct ResourceMetadataService {
+    metadata: ResourceMetadata,
+}
+
+impl ResourceMetadataService {
+    pub(super) fn new(metadata: ResourceMetadata) -> Self {
+        Self { metadata }
+    }
+}
+
+impl<B> Service<Request<B>> for ResourceMetadataService {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        ready(Ok(self.metadata.answer(request)))
+    }
+}

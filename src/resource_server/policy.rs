@@ -1,0 +1,124 @@
+//! A policy of one's own over the requests of a route: what it sees, and what it may say.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::{Extensions, HeaderMap, Method, Request, Uri};
+
+use super::challenge::BearerError;
+use super::{Undecided, VerifiedToken};
+use crate::scope::Scopes;
+
+/// A request without its body, as a [policy](super::BearerAuthLayer::policy) sees it.
+///
+/// ```
+/// use tower_client_credentials::RequestHead;
+///
+/// let request = http::Request::get("/invoices/7").body(())?;
+/// assert_eq!(RequestHead::from(&request).uri().path(), "/invoices/7");
+/// # Ok::<(), http::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct RequestHead<'a> {
+    method: &'a Method,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+    extensions: &'a Extensions,
+}
+
+impl<'a> RequestHead<'a> {
+    /// The method.
+    #[must_use]
+    pub fn method(self) -> &'a Method {
+        self.method
+    }
+
+    /// The URI. Below a nested axum router it lacks the prefix, and `axum::extract::OriginalUri` is among the
+    /// [extensions](Self::extensions).
+    #[must_use]
+    pub fn uri(self) -> &'a Uri {
+        self.uri
+    }
+
+    /// The headers. The caller wrote them.
+    #[must_use]
+    pub fn headers(self) -> &'a HeaderMap {
+        self.headers
+    }
+
+    /// What servers and layers outside left.
+    #[must_use]
+    pub fn extensions(self) -> &'a Extensions {
+        self.extensions
+    }
+}
+
+impl<'a, B> From<&'a Request<B>> for RequestHead<'a> {
+    fn from(request: &'a Request<B>) -> Self {
+        let (method, uri) = (request.method(), request.uri());
+        Self { method, uri, headers: request.headers(), extensions: request.extensions() }
+    }
+}
+
+impl<'a> From<&'a http::request::Parts> for RequestHead<'a> {
+    fn from(parts: &'a http::request::Parts) -> Self {
+        Self { method: &parts.method, uri: &parts.uri, headers: &parts.headers, extensions: &parts.extensions }
+    }
+}
+
+/// Why a [policy](super::BearerAuthLayer::policy) does not let a request through.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// The token is good, and does not open this: 403.
+    #[error(transparent)]
+    Refused(#[from] Forbidden),
+    /// The policy cannot tell: 503.
+    #[error(transparent)]
+    Undecided(#[from] Undecided),
+}
+
+/// A good token does not open this. Its text is for the operator; the caller reads no more than the status.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Forbidden {
+    reason: String,
+    required: Option<Scopes>,
+}
+
+impl Forbidden {
+    /// Another token of the client would not help: 403 without an error code.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), required: None }
+    }
+
+    /// A token with these scopes would: 403 `insufficient_scope`, and the challenge names them to the caller (RFC 6750
+    /// §3.1).
+    pub fn insufficient_scope(required: impl Into<Scopes>) -> Self {
+        let required = required.into();
+        Self { reason: format!("it takes the scopes `{required}`"), required: Some(required) }
+    }
+}
+
+pub(super) type Decide = dyn Fn(&VerifiedToken, RequestHead<'_>) -> Result<(), PolicyError> + Send + Sync;
+
+/// A closure over the proof and the request.
+#[derive(Clone)]
+pub(super) struct Policy(pub(super) Arc<Decide>);
+
+impl Policy {
+    pub(super) fn check(&self, token: &VerifiedToken, request: RequestHead<'_>) -> Result<(), BearerError> {
+        (self.0)(token, request).map_err(|error| match error {
+            PolicyError::Undecided(undecided) => undecided.into(),
+            PolicyError::Refused(Forbidden { required: Some(required), .. }) => {
+                BearerError::insufficient_scope(token, required)
+            }
+            PolicyError::Refused(Forbidden { reason, required: None }) => BearerError::forbidden(token, reason),
+        })
+    }
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Policy").finish_non_exhaustive()
+    }
+}
