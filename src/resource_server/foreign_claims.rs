@@ -11,6 +11,7 @@ use super::token_profile::{Object, TokenProfile};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::issuer::Issuer;
+use crate::revocation::Cleared;
 use crate::scope::{Scope, Scopes};
 
 impl TokenProfile {
@@ -31,6 +32,7 @@ impl TokenProfile {
             expires_at: reader.time("exp")?,
             not_before: if claims.contains_key("nbf") { Some(reader.time("nbf")?) } else { None },
             token_id: reader.token_id()?,
+            cleared: Cleared::default(),
             client_id,
             scopes: match &self.map_scopes {
                 Some(map) => scopes.union(&map(&Value::Object(claims))),
