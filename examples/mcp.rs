@@ -1,0 +1,64 @@
+//! An MCP server (Model Context Protocol, streamable HTTP) that only machines with a token may use. Its metadata (RFC 9728)
+//! leads clients from the refusal to the issuer, which is in the same process here.
+//!
+//! `MCP_SECRET=… cargo run --example mcp`, then `curl -i -X POST http://127.0.0.1:3000/mcp`, and follow
+//! `resource_metadata`.
+
+#![allow(clippy::print_stdout)] // it talks to a person
+
+use std::error::Error;
+
+use axum::Router;
+use rmcp::handler::server::tool::Extension;
+use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
+use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
+use rmcp::{tool, tool_router};
+use tokio::net::TcpListener;
+use tower_client_credentials::{
+    AuthorizationServer, BearerAuthLayer, Client, ClientSecret, KeyRing, MemoryStore, ResourceMetadata,
+    ResourceMetadataLayer, Scope, TokenEndpointLayer, VerifiedToken,
+};
+
+const USE: Scope = Scope::from_static("mcp:use");
+
+#[derive(Clone)]
+struct Tools;
+
+#[tool_router(server_handler)]
+impl Tools {
+    /// The head of the HTTP request is among the extensions of a call, and the proof among those of the head.
+    #[tool(description = "Who is calling")]
+    fn whoami(&self, Extension(head): Extension<http::request::Parts>) -> String {
+        let caller = head.extensions.get::<VerifiedToken>().map(|token| token.client_id().to_string());
+        caller.unwrap_or_else(|| "nobody".to_owned())
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
+    let listener = TcpListener::bind(address).await?;
+    let issuer = format!("http://{}", listener.local_addr()?);
+    let resource = format!("{issuer}/mcp");
+
+    let agent = Client::new("agent", ClientSecret::from_env("MCP_SECRET")?).scope(USE).audience(&resource);
+    let server = AuthorizationServer::new(&issuer, KeyRing::generate()?, MemoryStore::from([agent]))?;
+    let metadata = ResourceMetadata::builder(&resource)
+        .authorization_server(&issuer)
+        .scopes_supported(USE)
+        .name("Who is calling")
+        .build()?;
+    let protect = BearerAuthLayer::new(server.verifier(&resource)?).require_scope(USE).resource_metadata(&metadata)?;
+
+    let mcp: StreamableHttpService<Tools, LocalSessionManager> =
+        StreamableHttpService::new(|| Ok(Tools), Default::default(), StreamableHttpServerConfig::default());
+    let app = Router::new()
+        .route_service("/mcp", mcp)
+        .layer(protect)
+        .layer(ResourceMetadataLayer::new(metadata))
+        .layer(TokenEndpointLayer::new(server));
+
+    println!("{resource}");
+    axum::serve(listener, app).await?;
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! A gRPC service behind a guard, the token endpoint on the same port, and a client that gets a token there and calls it.
+//!
+//! `cargo run --example tonic`: it starts the service, calls it without a token and with one, and ends. What
+//! `tonic-prost-build` generates from a `.proto` file is written by hand here, so that no `protoc` is needed.
+
+#![allow(clippy::print_stdout)] // it talks to a person
+
+use std::convert::Infallible;
+use std::error::Error;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::uri::PathAndQuery;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::rt::TokioExecutor;
+use tokio::net::TcpListener;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Channel, Server};
+use tonic::{Request, Response, Status};
+use tonic_prost::ProstCodec;
+use tower::service_fn;
+use tower_client_credentials::{
+    AuthorizationServer, Authorized, BearerAuthLayer, Client, ClientSecret, KeyRing, MemoryStore, Permission, Scope,
+    TokenEndpointLayer, VerifiedToken,
+};
+
+const API: &str = "https://api.example.com";
+const READ: Scope = Scope::from_static("invoices:read");
+const LIST: &str = "/example.Invoices/List";
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ListRequest {
+    #[prost(uint32, tag = "1")]
+    most: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ListResponse {
+    #[prost(string, repeated, tag = "1")]
+    invoices: Vec<String>,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+
+    let secret = ClientSecret::generate()?;
+    let clients = MemoryStore::from([Client::new("billing", &secret).scope(READ).default_scopes(READ).audience(API)]);
+    let server = AuthorizationServer::new(&url, KeyRing::generate()?, clients)?;
+    let protect = BearerAuthLayer::new(server.verifier(API)?).end_at_expiry(); // a long stream ends with its token
+
+    let service = Server::builder()
+        .accept_http1(true) // most OAuth clients ask for tokens over HTTP/1.1
+        .layer(TokenEndpointLayer::new(server))
+        .layer(protect);
+    tokio::spawn(service.serve_with_incoming(service_fn(invoices), TcpIncoming::from(listener)));
+
+    let channel = Channel::from_shared(url.clone())?.connect().await?;
+    match list(channel.clone(), None).await {
+        Ok(answer) => println!("without a token: {answer:?}"),
+        Err(status) => println!("without a token: {:?}, {}", status.code(), status.message()),
+    }
+    let token = token(&url, &secret).await?;
+    println!("with a token: {:?}", list(channel, Some(&token)).await?.invoices);
+    Ok(())
+}
+
+/// The scope of a method as a type: who lists invoices has shown that they may.
+struct ReadInvoices;
+
+impl Permission for ReadInvoices {
+    const SCOPE: Scope = READ;
+}
+
+/// Behind `BearerAuthLayer` the extensions of every request have a `VerifiedToken`.
+async fn list_invoices(request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
+    let token = request.extensions().get::<VerifiedToken>().ok_or(Status::internal("nobody guards this"))?;
+    let caller: Authorized<ReadInvoices> =
+        token.authorize().map_err(|_| Status::permission_denied("it takes invoices:read"))?;
+    let invoices = (1..=request.get_ref().most).map(|number| format!("invoice {number} for {}", caller.client_id()));
+    Ok(Response::new(ListResponse { invoices: invoices.collect() }))
+}
+
+/// The service that would be generated.
+async fn invoices(request: http::Request<tonic::body::Body>) -> Result<http::Response<tonic::body::Body>, Infallible> {
+    let mut grpc = tonic::server::Grpc::new(ProstCodec::default());
+    Ok(match request.uri().path() {
+        LIST => grpc.unary(service_fn(list_invoices), request).await,
+        _ => Status::unimplemented("there is no such method").into_http(),
+    })
+}
+
+/// The client that would be generated, and what it takes to send a token.
+async fn list(channel: Channel, token: Option<&str>) -> Result<ListResponse, Status> {
+    let mut request = Request::new(ListRequest { most: 2 });
+    if let Some(token) = token {
+        let bearer = format!("Bearer {token}").parse().map_err(|_| Status::internal("the token is no header"))?;
+        request.metadata_mut().insert("authorization", bearer);
+    }
+    let mut grpc = tonic::client::Grpc::new(channel);
+    grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let answer = grpc.unary(request, PathAndQuery::from_static(LIST), ProstCodec::default()).await?;
+    Ok(answer.into_inner())
+}
+
+/// A token by the client-credentials grant (RFC 6749 §4.4); any OAuth library does this.
+async fn token(url: &str, secret: &ClientSecret) -> Result<String, Box<dyn Error>> {
+    let basic = format!("Basic {}", STANDARD.encode(format!("billing:{}", secret.expose())));
+    let request = http::Request::post(format!("{url}/token"))
+        .header(AUTHORIZATION, basic)
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(Full::<Bytes>::from("grant_type=client_credentials"))?;
+    let answer = HttpClient::builder(TokioExecutor::new()).build_http().request(request).await?;
+    let answer: serde_json::Value = serde_json::from_slice(&answer.into_body().collect().await?.to_bytes())?;
+    Ok(answer.get("access_token").and_then(|token| token.as_str()).ok_or("there is no token")?.to_owned())
+}

@@ -1,0 +1,136 @@
+//! The examples that are programs of their own: what they print, and how others get along with them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
+
+mod common;
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use common::request::{GRANT, TokenRequest, post};
+use common::stack::{Answer, Protocol, Site};
+use http::HeaderName;
+use http::header::{ACCEPT, AUTHORIZATION};
+use serde_json::{Value, json};
+
+/// An example, built by `cargo test` beside this test.
+fn example(name: &str) -> Command {
+    let mut path = std::env::current_exe().unwrap();
+    path.pop(); // the test
+    path.pop(); // deps
+    path.push("examples");
+    path.push(name);
+    assert!(path.exists(), "{} is not built: cargo build --example {name}", path.display());
+    let mut command = Command::new(path);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    command
+}
+
+#[test]
+fn tonic_is_refused_without_a_token_and_served_with_one_of_the_same_port() {
+    let output = example("tonic").output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}");
+    let expected = "without a token: Unauthenticated, an access token is needed\n\
+                    with a token: [\"invoice 1 for billing\", \"invoice 2 for billing\"]\n";
+    assert_eq!(said, expected);
+}
+
+/// An MCP server, which is gone with the test.
+struct Mcp {
+    child: Child,
+    resource: String,
+    site: Site,
+}
+
+const SECRET: &str = "correct-horse-battery-staple";
+
+impl Mcp {
+    fn start() -> Self {
+        let mut child = example("mcp").arg("127.0.0.1:0").env("MCP_SECRET", SECRET).spawn().unwrap();
+        let mut resource = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut resource).unwrap();
+        let resource = resource.trim().to_owned();
+        let address = resource.strip_prefix("http://").unwrap().strip_suffix("/mcp").unwrap().parse().unwrap();
+        Self { child, resource, site: Site::at(address, Protocol::Http1) }
+    }
+
+    /// The path of a URL that the server named.
+    fn path<'a>(&self, url: &'a Value) -> &'a str {
+        let origin = self.resource.strip_suffix("/mcp").unwrap();
+        url.as_str().unwrap().strip_prefix(origin).expect("a URL of this server")
+    }
+}
+
+impl Drop for Mcp {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn message(body: &Value) -> TokenRequest {
+    post(body.to_string())
+        .to("/mcp")
+        .content_types(&["application/json"])
+        .header(ACCEPT, "application/json, text/event-stream")
+}
+
+fn initialize() -> TokenRequest {
+    message(&json!({
+        "jsonrpc": "2.0", "id": 1, "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-03-26", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"},
+        },
+    }))
+}
+
+/// The result of a call, as a JSON document or as the last of some server-sent events.
+fn result(answer: &Answer) -> Value {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let body = std::str::from_utf8(&answer.body).unwrap();
+    let json = body.lines().rev().find_map(|line| line.strip_prefix("data:").filter(|data| !data.trim().is_empty()));
+    let message: Value = serde_json::from_str(json.unwrap_or(body)).unwrap();
+    message["result"].clone()
+}
+
+/// As a discovering client does: from the refusal to the metadata of the resource, to that of its issuer, to the token.
+#[tokio::test]
+async fn mcp_leads_a_client_from_the_refusal_to_the_token_that_opens_it() {
+    let mcp = Mcp::start();
+    let refused = mcp.site.send(initialize()).await;
+    assert_eq!(refused.status, 401, "{refused:?}");
+    let challenge = refused.header("www-authenticate").unwrap();
+    let (_, metadata) = challenge.split_once("resource_metadata=\"").expect("a place to look at");
+    let metadata = json!(metadata.strip_suffix('"').unwrap());
+
+    let metadata = mcp.site.get(mcp.path(&metadata)).await.json();
+    assert_eq!(metadata["resource"], mcp.resource.as_str(), "RFC 9728 §3.3");
+    assert_eq!(mcp.path(&metadata["authorization_servers"][0]), "");
+    let issuer = mcp.site.get("/.well-known/oauth-authorization-server").await.json();
+    assert_eq!(issuer["issuer"], metadata["authorization_servers"][0], "RFC 8414 §3.3");
+
+    let request = post(GRANT)
+        .basic("agent", SECRET)
+        .param("resource", metadata["resource"].as_str().unwrap())
+        .param("scope", metadata["scopes_supported"][0].as_str().unwrap())
+        .to(mcp.path(&issuer["token_endpoint"]));
+    let bearer = format!("Bearer {}", mcp.site.send(request).await.assert_token());
+
+    let initialized = mcp.site.send(initialize().header(AUTHORIZATION, &bearer)).await;
+    assert_eq!(result(&initialized)["protocolVersion"], "2025-03-26");
+    let session = initialized.header("mcp-session-id").unwrap();
+    let in_session = |body: Value| {
+        message(&body).header(AUTHORIZATION, &bearer).header(HeaderName::from_static("mcp-session-id"), session)
+    };
+    let notified = mcp.site.send(in_session(json!({"jsonrpc": "2.0", "method": "notifications/initialized"}))).await;
+    assert_eq!(notified.status, 202, "{notified:?}");
+    let call =
+        json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "whoami", "arguments": {}}});
+    let called = mcp.site.send(in_session(call.clone())).await;
+    assert_eq!(result(&called)["content"][0]["text"], "agent");
+
+    // The session is no ticket: each message needs the token.
+    let stolen = message(&call).header(HeaderName::from_static("mcp-session-id"), session);
+    assert_eq!(mcp.site.send(stolen).await.status, 401);
+}
