@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout)] // it talks to a person
 
 use std::error::Error;
+use std::sync::Arc;
 
 use axum::Router;
 use rmcp::handler::server::tool::Extension;
@@ -28,7 +29,7 @@ struct Tools;
 impl Tools {
     /// The head of the HTTP request is among the extensions of a call, and the proof among those of the head.
     #[tool(description = "Who is calling")]
-    fn whoami(&self, Extension(head): Extension<http::request::Parts>) -> String {
+    fn whoami(Extension(head): Extension<http::request::Parts>) -> String {
         let caller = head.extensions.get::<VerifiedToken>().map(|token| token.client_id().to_string());
         caller.unwrap_or_else(|| "nobody".to_owned())
     }
@@ -51,7 +52,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let protect = BearerAuthLayer::new(server.verifier(&resource)?).require_scope(USE).resource_metadata(&metadata)?;
 
     let mcp: StreamableHttpService<Tools, LocalSessionManager> =
-        StreamableHttpService::new(|| Ok(Tools), Default::default(), StreamableHttpServerConfig::default());
+        StreamableHttpService::new(|| Ok(Tools), Arc::default(), StreamableHttpServerConfig::default());
     let app = Router::new()
         .route_service("/mcp", mcp)
         .layer(protect)
