@@ -1,6 +1,7 @@
 //! The servers that other tests need can be had here, and come back after `kill -9`.
 
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod common;
 

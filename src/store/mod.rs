@@ -44,6 +44,8 @@ mod client;
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod record;
 #[cfg(feature = "redis")]
 mod redis;
@@ -51,6 +53,10 @@ mod registered_secret;
 mod replay;
 mod revocation;
 mod rules;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::fmt;
 use std::future::Future;
@@ -63,6 +69,8 @@ pub use self::cache::ClientCacheLimits;
 pub(crate) use self::cache::{Answer, ClientCache, Unanswered};
 pub use self::client::{Client, ClientAuthMethod, ClientError, RegisteredClient};
 pub use self::memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use self::postgres::{PostgresStore, PostgresStoreBuilder};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreBuilder};
 pub use self::registered_secret::RegisteredSecret;
@@ -70,6 +78,8 @@ pub use self::replay::{Replay, ReplayId, ReplayLog};
 pub use self::revocation::{Change, Changes, Cursor, Revocation, RevocationStore};
 pub(crate) use self::revocation::{MOST_AHEAD, SKEW};
 pub use self::rules::ClientRules;
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::{SqliteStore, SqliteStoreBuilder};
 use crate::client_id::ClientId;
 
 /// The registry of clients, as the token endpoint sees it.

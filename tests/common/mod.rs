@@ -72,3 +72,9 @@ pub fn settings(clients: impl ClientStore) -> AuthorizationServerBuilder {
 pub fn server() -> AuthorizationServer {
     settings(MemoryStore::from(clients())).build().unwrap()
 }
+
+/// What an error says, and what is behind it.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let all = std::iter::successors(Some(error), |error| error.source());
+    all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -50,17 +50,11 @@ impl Server {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            #[allow(clippy::single_match_else)] // the borrow ends with the arm
-            let child = match &mut self.child {
-                Some(child) => child,
-                None => {
-                    let log = fs::File::options().create(true).append(true).open(self.log()).unwrap();
-                    let mut command = as_unprivileged(&self.program);
-                    command.args(&self.arguments).current_dir(self.folder.path()).stdin(Stdio::null());
-                    self.child.insert(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap())
-                }
-            };
-            if child.try_wait().unwrap().is_some() {
+            if self.child.is_none() {
+                self.child = Some(self.spawn());
+            }
+            let ended = self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_some());
+            if ended {
                 self.child = None;
             } else if answers(self.port) {
                 return;
@@ -69,6 +63,13 @@ impl Server {
         }
         let log = fs::read_to_string(self.log()).unwrap_or_default();
         panic!("{} does not answer within {PATIENCE:?}:\n{log}", self.name);
+    }
+
+    fn spawn(&self) -> Child {
+        let log = fs::File::options().create(true).append(true).open(self.log()).unwrap();
+        let mut command = as_unprivileged(&self.program);
+        command.args(&self.arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+        command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
     }
 
     /// As `kill -9` does: nothing is written down any more.
@@ -137,12 +138,11 @@ impl Postgres {
     }
 
     pub fn url_of(&self, database: &str) -> String {
-        self.url_at(self.port(), database)
+        Self::url_at(self.port(), database)
     }
 
     /// By way of another port, such as that of a proxy.
-    #[allow(clippy::unused_self)] // it reads better so
-    pub fn url_at(&self, port: u16, database: &str) -> String {
+    pub fn url_at(port: u16, database: &str) -> String {
         format!("postgres://postgres:{}@127.0.0.1:{port}/{database}?sslmode=disable", Self::ENCODED_PASSWORD)
     }
 

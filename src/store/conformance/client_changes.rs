@@ -29,14 +29,15 @@ where
     step("a change that was refused is not told", fresh().await, refused_is_not_told).await
 }
 
-fn is_client(change: &Change) -> bool {
-    *change == Change::Client(CLIENT)
+fn is_of(id: &ClientId) -> impl Fn(&Change) -> bool + use<> {
+    let expected = Change::Client(id.clone());
+    move |change| *change == expected
 }
 
 /// The revocation of all tokens of the client.
-fn revoked(told: &[Change]) -> Option<&Revocation> {
+fn revoked<'a>(told: &'a [Change], id: &ClientId) -> Option<&'a Revocation> {
     told.iter().find_map(|change| match change {
-        Change::Revoked(revocation @ Revocation::Client { client_id, .. }) if *client_id == CLIENT => Some(revocation),
+        Change::Revoked(revocation @ Revocation::Client { client_id, .. }) if client_id == id => Some(revocation),
         _ => None,
     })
 }
@@ -45,7 +46,7 @@ async fn each_is_told<S: ClientAdmin + RevocationStore>(store: Arc<S>) -> Outcom
     let mut cursor = Cursor::start();
     let mut told = async |what: &str| {
         let told = follow(&*store, &mut cursor).await?;
-        ensure(told.iter().any(is_client), format!("{what} is not told"))
+        ensure(told.iter().any(is_of(&CLIENT)), format!("{what} is not told"))
     };
     store.create(client(&CLIENT)?).await?;
     told("that it was created").await?;
@@ -78,28 +79,29 @@ async fn more_than_one_page<S: ClientAdmin + RevocationStore>(store: Arc<S>) -> 
     let missed = all.filter(|number| !told.contains(&number.to_string())).count();
     ensure(missed == 0, format!("of 25,000, {missed} are not told"))?;
     store.create(client(&CLIENT)?).await?;
-    ensure(follow(&*store, &mut cursor).await?.iter().any(is_client), "what came after them is not told")
+    ensure(follow(&*store, &mut cursor).await?.iter().any(is_of(&CLIENT)), "what came after them is not told")
 }
 
 async fn disabling_revokes<S: ClientAdmin + RevocationStore>(store: Arc<S>) -> Outcome {
-    for _ in 0..10 {
-        store.create(client(&CLIENT)?).await?;
-        revokes(&store, async |store| Ok(store.disable(&CLIENT).await?)).await?;
-        store.delete(&CLIENT).await?;
+    for number in 0..10 {
+        let id: ClientId = number.to_string().parse()?;
+        store.create(client(&id)?).await?;
+        revokes(&store, &id, async |store| Ok(store.disable(&id).await?)).await?;
     }
     Ok(())
 }
 
 async fn deleting_revokes<S: ClientAdmin + RevocationStore>(store: Arc<S>) -> Outcome {
-    for _ in 0..10 {
-        store.create(client(&CLIENT)?).await?;
-        revokes(&store, async |store| Ok(store.delete(&CLIENT).await?)).await?;
+    for number in 0..10 {
+        let id: ClientId = number.to_string().parse()?;
+        store.create(client(&id)?).await?;
+        revokes(&store, &id, async |store| Ok(store.delete(&id).await?)).await?;
     }
     Ok(())
 }
 
 /// Follows the feed while the change is made: whoever is told of it is told of the revocation too.
-async fn revokes<S, C>(store: &Arc<S>, change: C) -> Outcome
+async fn revokes<S, C>(store: &Arc<S>, id: &ClientId, change: C) -> Outcome
 where
     S: ClientAdmin + RevocationStore,
     C: AsyncFnOnce(&S) -> Outcome,
@@ -108,10 +110,10 @@ where
     follow(&**store, &mut cursor).await?;
     let longest = store.longest_token_lifetime();
     let before = seconds(SystemTime::now());
-    let (following, mut from) = (store.clone(), cursor.clone());
+    let (following, mut from, is_it) = (store.clone(), cursor.clone(), is_of(id));
     let follower = tokio::spawn(async move {
         let mut told = Vec::new();
-        while !told.iter().any(is_client) {
+        while !told.iter().any(&is_it) {
             told.extend(follow(&*following, &mut from).await?);
             tokio::task::yield_now().await;
         }
@@ -121,9 +123,9 @@ where
     let after = seconds(SystemTime::now());
     let told = tokio::time::timeout(Duration::from_secs(30), follower).await;
     let told = told.map_err(|_| "the change is not told within 30 s")???;
-    let revocation = revoked(&told).ok_or("it is told, and not that its tokens are revoked")?;
+    let revocation = revoked(&told, id).ok_or("it is told, and not that its tokens are revoked")?;
     let mut expected = (before..=after)
-        .map(|second| Revocation::former_client(CLIENT, UNIX_EPOCH + Duration::from_secs(second), longest));
+        .map(|second| Revocation::former_client(id.clone(), UNIX_EPOCH + Duration::from_secs(second), longest));
     ensure(
         expected.any(|expected| expected == *revocation),
         format!("`former_client` of now is expected, not {revocation:?}"),
@@ -137,14 +139,20 @@ fn seconds(time: SystemTime) -> u64 {
 async fn others_revoke_nothing<S: ClientAdmin + RevocationStore>(store: Arc<S>) -> Outcome {
     store.create(client(&CLIENT)?).await?;
     store.update(&CLIENT, |client| client.subject("b")).await?;
-    ensure(revoked(&follow(&*store, &mut Cursor::start()).await?).is_none(), "a change of an enabled client revokes")?;
+    ensure(
+        revoked(&follow(&*store, &mut Cursor::start()).await?, &CLIENT).is_none(),
+        "a change of an enabled client revokes",
+    )?;
     store.disable(&CLIENT).await?;
     let mut cursor = Cursor::start();
     let told = follow(&*store, &mut cursor).await?;
-    ensure(revoked(&told).is_some(), "disabling it does not revoke")?;
+    ensure(revoked(&told, &CLIENT).is_some(), "disabling it does not revoke")?;
     store.enable(&CLIENT).await?;
-    ensure(revoked(&follow(&*store, &mut cursor).await?).is_none(), "enabling it revokes")?;
-    ensure(revoked(&follow(&*store, &mut Cursor::start()).await?).is_some(), "enabling it takes the revocation back")
+    ensure(revoked(&follow(&*store, &mut cursor).await?, &CLIENT).is_none(), "enabling it revokes")?;
+    ensure(
+        revoked(&follow(&*store, &mut Cursor::start()).await?, &CLIENT).is_some(),
+        "enabling it takes the revocation back",
+    )
 }
 
 async fn refused_is_not_told<S: ClientAdmin + RevocationStore>(store: Arc<S>) -> Outcome {

@@ -1,0 +1,210 @@
+//! [`Place`]: how far the feed was told, in terms of transactions.
+//!
+//! A sequence gives its numbers when a row is written, and rows become visible when their transaction commits: `seq >
+//! cursor` misses what was written early and committed late. So each row has the id of its transaction, and a cursor
+//! says which transactions it could not see. Transactions get their ids when they first write.
+//!
+//! 1. Rows are told in the order of (transaction, number), up to the last one that is visible; that is the place.
+//! 2. Of the transactions before that, those that were open at that moment are kept beside it. Their rows come next.
+//! 3. Nothing is said about transactions after the place, although a snapshot could: an id whose transaction left no
+//!    trace on the disk is given a second time after a crash. Those up to the place are safe from that, since the row
+//!    there was committed.
+//! 4. The row at the place must still be there, until it is forgotten: else this is another history, after a restore
+//!    or a failover, and the feed starts over.
+
+use std::fmt::{self, Write as _};
+use std::str::FromStr;
+
+use sqlx::{Error, PgConnection};
+
+use crate::store::sql::{PAGE, Row};
+use crate::store::{Changes, Cursor, StoreError};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The last row that was told.
+    xid: u64,
+    seq: i64,
+    forget_at: i64,
+    /// Transactions before it that were open.
+    open: Vec<u64>,
+}
+
+/// The snapshot (`xmin:xmax:xip,…`), whether the row of the place is there, and rows if there are any.
+type Fetched = Vec<(String, bool, Option<String>, Option<i64>, Option<i64>, Option<String>)>;
+
+impl Place {
+    /// One statement, and so one snapshot.
+    pub(super) async fn fetch(&self, connection: &mut PgConnection) -> Result<Fetched, Error> {
+        let page = "SELECT taken.snapshot::text,
+                EXISTS (SELECT FROM tcc_feed WHERE xid = $1::text::xid8 AND seq = $2),
+                told.xid::text, told.seq, told.forget_at, told.change
+            FROM (SELECT pg_current_snapshot() AS snapshot) AS taken
+            LEFT JOIN (
+                (SELECT xid, seq, forget_at, change FROM tcc_feed WHERE (xid, seq) > ($1::text::xid8, $2)
+                    ORDER BY xid, seq LIMIT $4)
+                UNION ALL
+                (SELECT xid, seq, forget_at, change FROM tcc_feed WHERE xid = ANY ($3::text[]::xid8[])
+                    ORDER BY xid, seq LIMIT $4)
+                ORDER BY xid, seq LIMIT $4
+            ) AS told ON true
+            ORDER BY told.xid, told.seq";
+        let open: Vec<String> = self.open.iter().map(u64::to_string).collect();
+        let limit = i64::try_from(PAGE).unwrap_or(i64::MAX).saturating_add(1);
+        sqlx::query_as(page)
+            .bind(self.xid.to_string())
+            .bind(self.seq)
+            .bind(open)
+            .bind(limit)
+            .fetch_all(connection)
+            .await
+    }
+
+    /// `None` when this is not the history that the place is of.
+    pub(super) fn read(&self, rows: Fetched, now: i64) -> Result<Option<Changes>, StoreError> {
+        let damaged = || StoreError::new("Postgres does not answer the feed's question");
+        let (snapshot, is_known, ..) = rows.first().ok_or_else(damaged)?;
+        let snapshot = Snapshot::parse(snapshot).ok_or_else(damaged)?;
+        let is_forgotten = self.forget_at <= now;
+        if self.xid > 0 && (self.xid >= snapshot.end || !(*is_known || is_forgotten)) {
+            return Ok(None);
+        }
+        let mut next = Self::default();
+        let mut changes = Vec::with_capacity(rows.len());
+        let more = rows.len() > PAGE;
+        for row in rows.into_iter().take(PAGE) {
+            let (_, _, Some(xid), Some(seq), Some(forget_at), Some(change)) = row else { break };
+            changes.push(Row::read(&change)?);
+            next = Self { xid: xid.parse().map_err(StoreError::new)?, seq, forget_at, open: Vec::new() };
+        }
+        // All that was missing is told: there is no need to go back to where the last of it was.
+        if !more && (next.xid, next.seq) < (self.xid, self.seq) {
+            next = self.clone();
+        }
+        next.open = snapshot.open.into_iter().filter(|xid| *xid < next.xid).collect();
+        Ok(Some(Changes { changes, cursor: Cursor::new(next.to_string()), more }))
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}:", self.xid, self.seq, self.forget_at)?;
+        for (number, xid) in self.open.iter().enumerate() {
+            if number > 0 {
+                f.write_char(',')?;
+            }
+            write!(f, "{xid}")?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Place {
+    type Err = StoreError;
+
+    fn from_str(text: &str) -> Result<Self, StoreError> {
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        Self::parse(text).ok_or_else(|| StoreError::new("the cursor is none of a Postgres store"))
+    }
+}
+
+impl Place {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(':');
+        let (xid, seq, forget_at) = (parts.next()?, parts.next()?, parts.next()?);
+        let open = numbers(parts.next()?)?;
+        Some(Self { xid: xid.parse().ok()?, seq: seq.parse().ok()?, forget_at: forget_at.parse().ok()?, open })
+    }
+}
+
+struct Snapshot {
+    /// The first id that was not given yet.
+    end: u64,
+    open: Vec<u64>,
+}
+
+impl Snapshot {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(':').skip(1);
+        Some(Self { end: parts.next()?.parse().ok()?, open: numbers(parts.next()?)? })
+    }
+}
+
+fn numbers(text: &str) -> Option<Vec<u64>> {
+    text.split(',').filter(|number| !number.is_empty()).map(|number| number.parse().ok()).collect()
+}
+
+/// Rows of another history whose transactions have not happened in this one, after a restore from a dump, become rows
+/// of this one: they would be in the way of what is written next.
+pub(super) async fn adopt(connection: &mut PgConnection) -> Result<(), Error> {
+    let rows = "SELECT EXISTS (SELECT FROM tcc_feed WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()))";
+    if sqlx::query_scalar(rows).fetch_one(&mut *connection).await? {
+        let adopted = "UPDATE tcc_feed SET xid = pg_current_xact_id()
+            WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()) AND xid <> pg_current_xact_id()";
+        sqlx::query(adopted).execute(connection).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fetched, PAGE, Place, Snapshot};
+
+    fn place(text: &str) -> Place {
+        text.parse().unwrap()
+    }
+
+    fn row(snapshot: &str, xid: u64) -> Fetched {
+        let change = r#"{"client":"billing"}"#.to_owned();
+        vec![(snapshot.to_owned(), true, Some(xid.to_string()), Some(1), Some(9), Some(change))]
+    }
+
+    #[test]
+    fn a_place_is_read_as_it_was_written() {
+        for text in ["0:0:0:", "7:1:99:", "7:1:99:5,6"] {
+            assert_eq!(place(text).to_string(), text);
+        }
+        for text in ["7", "7:1:99", "a:1:99:", "7:1:99:x"] {
+            assert!(text.parse::<Place>().is_err(), "{text}");
+        }
+        let snapshot = Snapshot::parse("5:9:5,7").unwrap();
+        assert_eq!((snapshot.end, snapshot.open), (9, vec![5, 7]));
+    }
+
+    #[test]
+    fn what_is_open_before_the_place_is_asked_for_again_and_nothing_is_said_of_what_comes_after_it() {
+        let changes = place("0:0:0:").read(row("5:12:5,9,11", 10), 0).unwrap().unwrap();
+        assert_eq!(changes.cursor.as_str(), "10:1:9:5,9");
+        let nothing = vec![("9:12:9,11".to_owned(), true, None, None, None, None)];
+        let changes = place("10:1:9:5,9").read(nothing, 0).unwrap().unwrap();
+        assert_eq!(changes.cursor.as_str(), "10:1:9:9");
+    }
+
+    #[test]
+    fn what_was_told_late_does_not_take_the_place_back() {
+        let changes = place("10:1:99:5").read(row("11:11:", 5), 0).unwrap().unwrap();
+        assert_eq!((changes.changes.len(), changes.cursor.as_str()), (1, "10:1:99:"));
+    }
+
+    #[test]
+    fn another_history_is_noticed() {
+        let rows = |snapshot: &str, is_known| vec![(snapshot.to_owned(), is_known, None, None, None, None)];
+        let noticed =
+            |snapshot, is_known, now| place("10:1:99:").read(rows(snapshot, is_known), now).unwrap().is_none();
+        assert!(noticed("10:10:", true, 0), "the transaction of the place has not happened");
+        assert!(noticed("12:12:", false, 98), "the row of the place is gone before its time");
+        assert!(!noticed("12:12:", false, 99), "it was purged");
+        assert!(!noticed("12:12:", true, 0));
+    }
+
+    #[test]
+    fn a_page_that_is_full_says_that_there_is_more() {
+        let rows = |count| (0..count).flat_map(|number| row("99999:99999:", number as u64 + 1)).collect::<Fetched>();
+        assert!(!place("").read(rows(PAGE), 0).unwrap().unwrap().more);
+        let page = place("").read(rows(PAGE + 1), 0).unwrap().unwrap();
+        assert_eq!((page.changes.len(), page.more), (PAGE, true));
+        assert!(page.cursor.as_str().starts_with("10000:"));
+    }
+}

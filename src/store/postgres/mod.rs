@@ -1,0 +1,419 @@
+//! [`PostgresStore`]: all state in Postgres, for any number of replicas.
+
+mod feed;
+mod pool;
+mod schema;
+mod wake;
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::{ConnectOptions as _, PgConnection, Row as _};
+
+use self::feed::Place;
+use self::wake::Wake;
+use super::revocation::LONGEST_TOKEN_LIFETIME;
+use super::sql::{self, CREATED_AT_ONCE, Lease, PURGED_AT_ONCE, Row, failed, in_time, seconds};
+use super::{
+    AdminError, Changes, ClientAdmin, ClientStore, Cursor, RegisteredClient, Replay, ReplayId, ReplayLog, Revision,
+    Revocation, RevocationStore, StoreError,
+};
+use crate::client_id::ClientId;
+use crate::clock::{Clock, SystemClock};
+
+/// Clients, revocations and used credentials in Postgres, 15 and later (feature `postgres`), for any number of
+/// replicas. A clone shares its connections.
+///
+/// 1. The tables, `tcc_…`, are created in the first schema of the search path when the store connects; any number of
+///    replicas may start at once. A role that may not create tables is enough once they are there.
+/// 2. Each call is one statement, and `find` one indexed look-up. Writes wait for the disk even where
+///    `synchronous_commit` is off.
+/// 3. The feed is read by what is visible to whom, not by a sequence, whose numbers become visible out of order; see
+///    [`changes`](RevocationStore::changes). `NOTIFY` only wakes it up.
+/// 4. A call that takes too long fails here and is ended there (`statement_timeout`). A connection that does not answer
+///    is given up, and another one is made; nothing has to be started again after the server was.
+///
+/// # Caveats
+///
+/// TLS is as the URL says, and as in libpq its default, `sslmode=prefer`, trusts whoever answers: across a network use
+/// `sslmode=verify-full`.
+///
+/// A pooler in transaction mode needs `statement-cache-capacity=0` in the URL, does without `LISTEN`, and needs
+/// `statement_timeout` to be set at the role, since it forgets what was set by a connection.
+///
+/// A failover to a replica that follows asynchronously loses what that one has not got. A feed notices when what it was
+/// told is gone, and starts over. After a restore from a dump, start the replicas again.
+///
+/// ```no_run
+/// use tower_client_credentials::store::{ClientAdmin as _, PostgresStore};
+/// use tower_client_credentials::{AuthorizationServer, Client, ClientSecret, KeyRing};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = PostgresStore::connect("postgres://auth:secret@db.example/auth?sslmode=verify-full").await?;
+/// store.create(Client::new("billing", ClientSecret::generate()?).register()?).await?;
+/// let server = AuthorizationServer::new("https://auth.example.com", KeyRing::generate()?, store)?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct PostgresStore {
+    pool: PgPool,
+    wake: Wake,
+    clock: Arc<dyn Clock>,
+    longest_token_lifetime: Duration,
+    timeout: Duration,
+}
+
+/// Settings of a [`PostgresStore`].
+#[derive(Clone)]
+pub struct PostgresStoreBuilder {
+    url: String,
+    connections: u32,
+    clock: Arc<dyn Clock>,
+    longest_token_lifetime: Duration,
+    timeout: Duration,
+}
+
+impl PostgresStoreBuilder {
+    /// How many connections there may be at once, 10 by default; one more listens for what others write.
+    #[must_use]
+    pub fn connections(mut self, most: u32) -> Self {
+        self.connections = most;
+        self
+    }
+
+    /// The clock by which the tokens of a disabled client are revoked; the system's by default.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// See [`RevocationStore::longest_token_lifetime`]; 24 hours by default.
+    #[must_use]
+    pub fn longest_token_lifetime(mut self, lifetime: Duration) -> Self {
+        self.longest_token_lifetime = lifetime;
+        self
+    }
+
+    /// What a call may take, the wait for a connection included, 2 seconds by default; then it fails.
+    #[must_use]
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Connects, and brings the tables up to date.
+    ///
+    /// # Errors
+    ///
+    /// When the URL is not one, the server cannot be reached, or the tables were written by a newer version of this
+    /// crate. No message shows the password.
+    pub async fn connect(self) -> Result<PostgresStore, StoreError> {
+        if self.connections == 0 || self.timeout.as_millis() == 0 {
+            return Err(StoreError::new(
+                "a Postgres store needs a connection, and time for a call: neither may be zero",
+            ));
+        }
+        let options = self.options()?;
+        schema::migrate(&options).await?;
+        let pool = pool::pool(self.connections, self.timeout).connect_lazy_with(options.clone());
+        let Self { clock, longest_token_lifetime, timeout, .. } = self;
+        Ok(PostgresStore { pool, wake: Wake::new(options), clock, longest_token_lifetime, timeout })
+    }
+
+    /// What is wrong with a URL is not quoted: it may be the password.
+    fn options(&self) -> Result<PgConnectOptions, StoreError> {
+        let is_one = self.url.starts_with("postgres://") || self.url.starts_with("postgresql://");
+        let options = is_one.then(|| PgConnectOptions::from_str(&self.url).ok()).flatten().ok_or_else(|| {
+            StoreError::new(
+                "this is not the URL of a Postgres database: write postgres://user:password@host:5432/database, and the \
+                 password percent-encoded",
+            )
+        })?;
+        let options = options.disable_statement_logging();
+        Ok(match options.get_application_name() {
+            Some(_) => options,
+            None => options.application_name("tower-client-credentials"),
+        })
+    }
+}
+
+impl fmt::Debug for PostgresStoreBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStoreBuilder").field("connections", &self.connections).finish_non_exhaustive()
+    }
+}
+
+impl PostgresStore {
+    /// Connects to `postgres://user:password@host:5432/database`.
+    ///
+    /// # Errors
+    ///
+    /// As [`PostgresStoreBuilder::connect`].
+    pub async fn connect(url: impl Into<String>) -> Result<Self, StoreError> {
+        Self::builder(url).connect().await
+    }
+
+    /// The same with other settings than the defaults.
+    #[must_use]
+    pub fn builder(url: impl Into<String>) -> PostgresStoreBuilder {
+        PostgresStoreBuilder {
+            url: url.into(),
+            connections: 10,
+            clock: Arc::new(SystemClock),
+            longest_token_lifetime: LONGEST_TOKEN_LIFETIME,
+            timeout: sql::CALL_TIMEOUT,
+        }
+    }
+
+    /// One statement on a connection, in time. When it does not end well the connection goes with it.
+    async fn call<T>(
+        &self,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, StoreError> {
+        in_time(self.timeout, async {
+            let mut lease = Lease::of(&self.pool).await.map_err(failed)?;
+            let result = statement(lease.connection().map_err(failed)?).await;
+            // An error of the database shows a connection that is well.
+            if matches!(result, Ok(_) | Err(sqlx::Error::Database(_))) {
+                lease.end(self.timeout);
+            }
+            result.map_err(failed)
+        })
+        .await
+    }
+
+    fn told(&self, id: &ClientId, is_former: bool) -> Result<Told, StoreError> {
+        Row::of_client(id, is_former, &*self.clock, self.longest_token_lifetime).map(Told::of)
+    }
+
+    async fn create_some(&self, clients: &[RegisteredClient]) -> Result<usize, StoreError> {
+        let now = self.clock.now();
+        let (mut ids, mut records, mut told) = (Vec::new(), Vec::new(), Vec::new());
+        for client in clients {
+            ids.push(client.id().as_str());
+            records.push(sql::record(client)?);
+            told.push(Row::client(client.id(), now)?);
+        }
+        let told = Told::of(told);
+        let created = "WITH new AS (
+                SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS new (id, record, change, forget_at)
+            ), created AS (
+                INSERT INTO tcc_clients (id, revision, record) SELECT id, nextval('tcc_revision'), record FROM new
+                ON CONFLICT DO NOTHING RETURNING id
+            ), told AS (
+                INSERT INTO tcc_feed (change, forget_at)
+                SELECT DISTINCT ON (id) change, forget_at FROM new JOIN created USING (id)
+            )
+            SELECT count(*), pg_notify('tcc_feed', '') FROM created";
+        let created = self.call(async |connection| {
+            let created = sqlx::query(created).bind(ids).bind(records).bind(told.changes).bind(told.forget_at);
+            created.fetch_one(connection).await?.try_get::<i64, _>(0)
+        });
+        Ok(usize::try_from(created.await?).unwrap_or_default())
+    }
+
+    async fn purge_all(&self, statement: &'static str, until: i64) -> Result<u64, StoreError> {
+        let mut purged = 0;
+        loop {
+            let some = self.call(async |connection| {
+                let some = sqlx::query(statement).bind(until).bind(PURGED_AT_ONCE).execute(connection);
+                Ok(some.await?.rows_affected())
+            });
+            let some = some.await?;
+            purged += some;
+            if some < PURGED_AT_ONCE.unsigned_abs() {
+                return Ok(purged);
+            }
+        }
+    }
+}
+
+/// Rows of the feed as columns, for `unnest`.
+struct Told {
+    changes: Vec<String>,
+    digests: Vec<Option<Vec<u8>>>,
+    forget_at: Vec<i64>,
+}
+
+impl Told {
+    fn of(rows: Vec<Row>) -> Self {
+        let mut told = Self { changes: Vec::new(), digests: Vec::new(), forget_at: Vec::new() };
+        for row in rows {
+            told.changes.push(row.change);
+            told.digests.push(row.digest);
+            told.forget_at.push(row.forget_at);
+        }
+        told
+    }
+}
+
+impl ClientStore for PostgresStore {
+    async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
+        Ok(self.load(id).await?.map(|(client, _)| client))
+    }
+}
+
+impl ClientAdmin for PostgresStore {
+    async fn create(&self, client: RegisteredClient) -> Result<(), AdminError> {
+        match self.create_some(&[client]).await? {
+            0 => Err(AdminError::Exists),
+            _ => Ok(()),
+        }
+    }
+
+    async fn create_all(&self, clients: Vec<RegisteredClient>) -> Result<usize, StoreError> {
+        let mut created = 0;
+        for clients in clients.chunks(CREATED_AT_ONCE) {
+            created += self.create_some(clients).await?;
+        }
+        Ok(created)
+    }
+
+    async fn load(&self, id: &ClientId) -> Result<Option<(Arc<RegisteredClient>, Revision)>, StoreError> {
+        let row = self.call(async |connection| {
+            let row = "SELECT record, revision FROM tcc_clients WHERE id = $1";
+            sqlx::query_as::<_, (String, i64)>(row).bind(id.as_str()).fetch_optional(connection).await
+        });
+        let Some((record, revision)) = row.await? else { return Ok(None) };
+        Ok(Some((sql::client(&record)?, Revision::new(revision.cast_unsigned()))))
+    }
+
+    async fn replace(&self, client: RegisteredClient, revision: Revision) -> Result<(), AdminError> {
+        let record = sql::record(&client)?;
+        let told = self.told(client.id(), !client.is_enabled())?;
+        let replaced = "WITH replaced AS (
+                UPDATE tcc_clients SET record = $3, revision = nextval('tcc_revision')
+                WHERE id = $1 AND revision = $2 RETURNING id
+            ), told AS (
+                INSERT INTO tcc_feed (change, digest, forget_at)
+                SELECT told.* FROM unnest($4::text[], $5::bytea[], $6::bigint[]) AS told, replaced ON CONFLICT DO NOTHING
+            ), woken AS (
+                SELECT pg_notify('tcc_feed', '') FROM replaced
+            )
+            SELECT (SELECT count(*) FROM woken), (SELECT count(*) FROM tcc_clients WHERE id = $1)";
+        let counts = self.call(async |connection| {
+            let replaced = sqlx::query_as::<_, (i64, i64)>(replaced).bind(client.id().as_str());
+            let replaced = replaced.bind(revision.number().cast_signed()).bind(record);
+            let replaced = replaced.bind(told.changes).bind(told.digests).bind(told.forget_at);
+            replaced.fetch_one(connection).await
+        });
+        match counts.await? {
+            (0, 0) => Err(AdminError::NotFound),
+            (0, _) => Err(AdminError::Conflict),
+            _ => Ok(()),
+        }
+    }
+
+    async fn delete(&self, id: &ClientId) -> Result<(), AdminError> {
+        let told = self.told(id, true)?;
+        let deleted = "WITH deleted AS (
+                DELETE FROM tcc_clients WHERE id = $1 RETURNING id
+            ), told AS (
+                INSERT INTO tcc_feed (change, digest, forget_at)
+                SELECT told.* FROM unnest($2::text[], $3::bytea[], $4::bigint[]) AS told, deleted ON CONFLICT DO NOTHING
+            )
+            SELECT pg_notify('tcc_feed', '') FROM deleted";
+        let deleted = self.call(async |connection| {
+            let deleted = sqlx::query(deleted).bind(id.as_str());
+            let deleted = deleted.bind(told.changes).bind(told.digests).bind(told.forget_at);
+            deleted.fetch_optional(connection).await
+        });
+        deleted.await?.map(drop).ok_or(AdminError::NotFound)
+    }
+
+    async fn list(
+        &self,
+        after: Option<&ClientId>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<Arc<RegisteredClient>>, StoreError> {
+        let records = self.call(async |connection| {
+            // No id is empty, and all come after that.
+            let page = "SELECT record FROM tcc_clients WHERE id > $1 ORDER BY id LIMIT $2";
+            let page = sqlx::query_scalar::<_, String>(page).bind(after.map_or("", ClientId::as_str));
+            page.bind(i64::try_from(limit.get()).unwrap_or(i64::MAX)).fetch_all(connection).await
+        });
+        records.await?.iter().map(|record| sql::client(record)).collect()
+    }
+}
+
+impl RevocationStore for PostgresStore {
+    async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
+        let row = Row::revoked(revocation)?;
+        let told = "WITH told AS (
+                INSERT INTO tcc_feed (change, digest, forget_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
+            )
+            SELECT pg_notify('tcc_feed', '')";
+        let told = self.call(async |connection| {
+            let told = sqlx::query(told).bind(row.change).bind(row.digest).bind(row.forget_at);
+            told.fetch_one(connection).await.map(drop)
+        });
+        told.await
+    }
+
+    /// The cursor says which transactions were still open: what they wrote is told when they have committed, though
+    /// others that began later were told before. No open transaction holds up the others.
+    async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
+        let place: Place = cursor.as_str().parse()?;
+        if let Some(changes) = self.page(&place).await? {
+            return Ok(changes);
+        }
+        tracing::warn!("what the feed of revocations told is gone from Postgres: it was restored, or failed over");
+        let all = self.page(&Place::default()).await?;
+        all.ok_or_else(|| StoreError::new("the feed has no beginning"))
+    }
+
+    async fn changed(&self) {
+        self.wake.changed().await;
+    }
+
+    async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
+        self.call(async |connection| feed::adopt(connection).await).await?;
+        // What another replica purges at the same time is left to it.
+        let feed = "DELETE FROM tcc_feed WHERE (xid, seq) IN (
+            SELECT xid, seq FROM tcc_feed WHERE forget_at <= $1 ORDER BY forget_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
+        let replays = "DELETE FROM tcc_replays WHERE id IN (
+            SELECT id FROM tcc_replays WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
+        let purged = self.purge_all(feed, seconds(now)).await?;
+        Ok(purged + self.purge_all(replays, sql::replays_until(now)).await?)
+    }
+
+    fn longest_token_lifetime(&self) -> Duration {
+        self.longest_token_lifetime
+    }
+}
+
+impl PostgresStore {
+    /// `None` when the place is one of another history.
+    async fn page(&self, place: &Place) -> Result<Option<Changes>, StoreError> {
+        let page = self.call(async |connection| place.fetch(connection).await).await?;
+        place.read(page, seconds(self.clock.now()))
+    }
+}
+
+impl ReplayLog for PostgresStore {
+    async fn check_and_insert(
+        &self,
+        id: &ReplayId,
+        expires_at: SystemTime,
+        now: SystemTime,
+    ) -> Result<Replay, StoreError> {
+        let used = "INSERT INTO tcc_replays AS used (id, expires_at) VALUES ($1, $2)
+            ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE used.expires_at <= $3";
+        let written = self.call(async |connection| {
+            let used = sqlx::query(used).bind(&id.as_bytes()[..]).bind(seconds(expires_at)).bind(seconds(now));
+            Ok(used.execute(connection).await?.rows_affected())
+        });
+        Ok(if written.await? == 0 { Replay::Seen } else { Replay::Fresh })
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").field("connections", &self.pool.size()).finish_non_exhaustive()
+    }
+}

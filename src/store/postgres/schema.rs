@@ -1,0 +1,81 @@
+//! The tables, and how they come to be.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+
+use super::feed;
+use crate::store::StoreError;
+use crate::store::sql::{failed, in_time, newer};
+
+/// The version of the tables below. What comes after it is added as a further step, and never changes an old one.
+const VERSION: i64 = 1;
+
+/// `xid` is the transaction that wrote a row: by it the feed knows what it could not see before. `change` is JSON as
+/// text, since `JSONB` does not take every character that a name may have.
+const TABLES: &str = r#"
+    CREATE TABLE tcc_schema (version BIGINT PRIMARY KEY, created_at TIMESTAMPTZ NOT NULL DEFAULT now());
+    CREATE SEQUENCE tcc_revision;
+    CREATE TABLE tcc_clients (
+        id TEXT COLLATE "C" PRIMARY KEY,
+        revision BIGINT NOT NULL,
+        record TEXT NOT NULL
+    );
+    CREATE TABLE tcc_feed (
+        xid XID8 NOT NULL DEFAULT pg_current_xact_id(),
+        seq BIGINT NOT NULL GENERATED ALWAYS AS IDENTITY,
+        digest BYTEA UNIQUE,
+        change TEXT NOT NULL,
+        forget_at BIGINT NOT NULL,
+        PRIMARY KEY (xid, seq)
+    );
+    CREATE INDEX tcc_feed_forget_at ON tcc_feed (forget_at);
+    CREATE TABLE tcc_replays (id BYTEA PRIMARY KEY, expires_at BIGINT NOT NULL);
+    CREATE INDEX tcc_replays_expires_at ON tcc_replays (expires_at);
+    INSERT INTO tcc_schema (version) VALUES (1);
+"#;
+
+/// What connecting may take: the server may be starting, and other replicas may be creating the tables.
+const CONNECTING: Duration = Duration::from_secs(30);
+
+/// One replica at a time creates tables. Any number does, as long as all of them take this one.
+const LOCK: i64 = 0x7463_635f_7461_6273; // "tcc_tabs"
+
+pub(super) async fn migrate(options: &PgConnectOptions) -> Result<(), StoreError> {
+    let version = in_time(CONNECTING, async {
+        let mut connection = options.connect().await.map_err(failed)?;
+        let version = bring_up_to_date(&mut connection).await.map_err(failed)?;
+        connection.close().await.map_err(failed)?;
+        Ok::<_, StoreError>(version)
+    });
+    match version.await? {
+        found if found > VERSION => Err(newer(found, VERSION)),
+        _ => Ok(()),
+    }
+}
+
+async fn bring_up_to_date(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    if !have_tables(connection).await? {
+        create_tables(connection).await?;
+    }
+    feed::adopt(connection).await?;
+    sqlx::query_scalar("SELECT max(version) FROM tcc_schema").fetch_one(connection).await
+}
+
+/// Not by `to_regclass`: within a transaction it remembers that there was none.
+async fn have_tables(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let table = "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'tcc_schema' AND pg_table_is_visible(oid))";
+    sqlx::query_scalar(table).fetch_one(connection).await
+}
+
+async fn create_tables(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    // A role may have a `statement_timeout` that is too short for the wait.
+    sqlx::query("SELECT set_config('statement_timeout', '0', true)").execute(&mut *transaction).await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
+    if !have_tables(&mut transaction).await? {
+        sqlx::raw_sql(TABLES).execute(&mut *transaction).await?;
+    }
+    transaction.commit().await
+}

@@ -1,0 +1,495 @@
+//! [`SqliteStore`]: all state in one file.
+
+use std::error::Error as _;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Row as _, SqliteConnection};
+use tokio::sync::Notify;
+
+use super::revocation::LONGEST_TOKEN_LIFETIME;
+use super::sql::{self, CREATED_AT_ONCE, Lease, PAGE, PURGED_AT_ONCE, Row, failed, in_time, seconds};
+use super::{
+    AdminError, Changes, ClientAdmin, ClientStore, Cursor, RegisteredClient, Replay, ReplayId, ReplayLog, Revision,
+    Revocation, RevocationStore, StoreError,
+};
+use crate::client_id::ClientId;
+use crate::clock::{Clock, SystemClock};
+
+/// Clients, revocations and used credentials in an SQLite file (feature `sqlite`): state without a server, for the
+/// processes of one machine. A clone shares it.
+///
+/// A write is on the disk when it is acknowledged: the file has a write-ahead log, and each commit waits for it
+/// (`journal_mode=WAL`, `synchronous=FULL`). With SQLite's usual `NORMAL`, a power cut would take back the last commits,
+/// and a token that was revoked would be good again. Readers do not wait for the one writer.
+///
+/// The file must be on a local disk, not a network's; it is created for the eyes of its owner alone.
+///
+/// ```
+/// use tower_client_credentials::store::{ClientAdmin as _, ClientStore as _, SqliteStore};
+/// use tower_client_credentials::{Client, ClientId, ClientSecret};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let url = format!("sqlite://{}/clients.db", folder.path().display());
+/// let store = SqliteStore::open(&url).await?; // sqlite:///var/lib/auth/clients.db
+/// store.create(Client::new("billing", ClientSecret::generate()?).register()?).await?;
+/// assert!(store.find(&ClientId::from_static("billing")).await?.is_some());
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct SqliteStore {
+    /// One connection: SQLite has one writer at a time, and the wait for it is better had here than in its busy loop.
+    writer: SqlitePool,
+    readers: SqlitePool,
+    changed: Arc<Notify>,
+    clock: Arc<dyn Clock>,
+    longest_token_lifetime: Duration,
+    timeout: Duration,
+}
+
+/// Settings of a [`SqliteStore`].
+#[derive(Clone, Debug)]
+pub struct SqliteStoreBuilder {
+    url: String,
+    most_bytes: Option<u64>,
+    clock: Arc<dyn Clock>,
+    longest_token_lifetime: Duration,
+    timeout: Duration,
+}
+
+impl SqliteStoreBuilder {
+    /// How large the file may become, in bytes; a write that needs more fails. By default as large as the disk allows.
+    #[must_use]
+    pub fn most_bytes(mut self, bytes: u64) -> Self {
+        self.most_bytes = Some(bytes);
+        self
+    }
+
+    /// The clock by which the tokens of a disabled client are revoked; the system's by default.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// See [`RevocationStore::longest_token_lifetime`]; 24 hours by default.
+    #[must_use]
+    pub fn longest_token_lifetime(mut self, lifetime: Duration) -> Self {
+        self.longest_token_lifetime = lifetime;
+        self
+    }
+
+    /// What a call may take, 2 seconds by default; then it fails.
+    #[must_use]
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Opens the file, creates it where there is none, and brings its tables up to date.
+    ///
+    /// # Errors
+    ///
+    /// When the URL is not one, the file cannot be opened, or was written by a newer version of this crate.
+    pub async fn open(self) -> Result<SqliteStore, StoreError> {
+        let options = self.options()?;
+        create_for_owner(options.get_filename())?;
+        let limits = SqlitePoolOptions::new().acquire_timeout(self.timeout).idle_timeout(None).max_lifetime(None);
+        let writer = limits.clone().max_connections(1).connect_lazy_with(options.clone());
+        in_time(OPENING, migrate(&writer)).await?;
+        let readers = limits.max_connections(READERS).connect_lazy_with(options.pragma("query_only", "on"));
+        let Self { clock, longest_token_lifetime, timeout, .. } = self;
+        Ok(SqliteStore { writer, readers, changed: Arc::default(), clock, longest_token_lifetime, timeout })
+    }
+
+    fn options(&self) -> Result<SqliteConnectOptions, StoreError> {
+        let options = self.url.strip_prefix("sqlite:").and_then(|_| SqliteConnectOptions::from_str(&self.url).ok());
+        let options = options.ok_or_else(|| {
+            StoreError::new(format!("`{}` is not the URL of an SQLite file: write sqlite:///path/to/file.db", self.url))
+        })?;
+        if self.url.contains(":memory:") || self.url.contains("mode=memory") {
+            return Err(StoreError::new("SQLite in memory is not supported: use MemoryStore"));
+        }
+        let options = options
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(self.timeout)
+            .disable_statement_logging();
+        Ok(match self.most_bytes {
+            Some(bytes) => {
+                options.page_size(PAGE_SIZE).pragma("max_page_count", (bytes / u64::from(PAGE_SIZE)).to_string())
+            }
+            None => options,
+        })
+    }
+}
+
+/// What opening may take: another process may be creating the tables.
+const OPENING: Duration = Duration::from_secs(30);
+
+const READERS: u32 = 4;
+
+/// SQLite's own default.
+const PAGE_SIZE: u32 = 4096;
+
+/// SQLite would create it for all to read, and gives the files beside it the same rights.
+fn create_for_owner(file: &Path) -> Result<(), StoreError> {
+    let mut options = std::fs::File::options();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let opened = options.open(file).map(drop);
+    opened.map_err(|error| StoreError::new(format!("{} cannot be opened: {error}", file.display())))
+}
+
+/// The version of the tables below. What comes after it is added as a further step, and never changes an old one.
+const VERSION: i64 = 1;
+
+/// `WITHOUT ROWID`: a client is found by one walk down one tree.
+const TABLES: &str = "
+    CREATE TABLE tcc_schema (version INTEGER PRIMARY KEY) STRICT;
+    CREATE TABLE tcc_clients (
+        id TEXT PRIMARY KEY NOT NULL,
+        revision INTEGER NOT NULL,
+        record TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE tcc_feed (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        digest BLOB UNIQUE,
+        change TEXT NOT NULL,
+        forget_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX tcc_feed_forget_at ON tcc_feed (forget_at);
+    CREATE TABLE tcc_replays (
+        id BLOB PRIMARY KEY NOT NULL,
+        expires_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX tcc_replays_expires_at ON tcc_replays (expires_at);
+    INSERT INTO tcc_schema VALUES (1);
+";
+
+/// Again while the file is busy: SQLite does not always wait where two processes turn on the write-ahead log at once.
+async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {
+    loop {
+        match write(writer, OPENING, bring_up_to_date).await {
+            Err(error) if is_busy(&error) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(error) => return Err(error),
+            Ok(version) if version > VERSION => return Err(sql::newer(version, VERSION)),
+            Ok(_) => return Ok(()),
+        }
+    }
+}
+
+fn is_busy(error: &StoreError) -> bool {
+    error.source().is_some_and(|cause| cause.to_string().contains("database is locked"))
+}
+
+async fn bring_up_to_date(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+    let tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'tcc_schema'";
+    if sqlx::query_scalar::<_, i64>(tables).fetch_one(&mut *connection).await.map_err(failed)? == 0 {
+        sqlx::raw_sql(TABLES).execute(&mut *connection).await.map_err(failed)?;
+    }
+    let version = sqlx::query_scalar("SELECT max(version) FROM tcc_schema").fetch_one(connection);
+    version.await.map_err(failed)
+}
+
+/// A transaction. The lock is taken at once, so that nothing that was read is stale when something is written.
+///
+/// Not one of sqlx's: where SQLite takes a transaction back by itself, as when the disk is full, that one's connection
+/// would begin no other.
+async fn write<T, E: From<StoreError>>(
+    writer: &SqlitePool,
+    timeout: Duration,
+    work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, E>,
+) -> Result<T, E> {
+    in_time(timeout, async {
+        let mut lease = Lease::of(writer).await.map_err(failed)?;
+        let connection = lease.connection().map_err(failed)?;
+        execute(connection, "BEGIN IMMEDIATE").await?;
+        match work(connection).await {
+            Ok(done) => {
+                execute(connection, "COMMIT").await?;
+                lease.end(timeout);
+                Ok(done)
+            }
+            Err(error) => {
+                if execute(connection, "ROLLBACK").await.is_ok() {
+                    lease.end(timeout);
+                }
+                Err(error)
+            }
+        }
+    })
+    .await
+}
+
+async fn execute(connection: &mut SqliteConnection, statement: &'static str) -> Result<(), StoreError> {
+    sqlx::query(statement).execute(connection).await.map(drop).map_err(failed)
+}
+
+impl SqliteStore {
+    /// Opens `sqlite:///path/to/file.db`, and creates it where there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`SqliteStoreBuilder::open`].
+    pub async fn open(url: impl Into<String>) -> Result<Self, StoreError> {
+        Self::builder(url).open().await
+    }
+
+    /// The same with other settings than the defaults.
+    #[must_use]
+    pub fn builder(url: impl Into<String>) -> SqliteStoreBuilder {
+        SqliteStoreBuilder {
+            url: url.into(),
+            most_bytes: None,
+            clock: Arc::new(SystemClock),
+            longest_token_lifetime: LONGEST_TOKEN_LIFETIME,
+            timeout: sql::CALL_TIMEOUT,
+        }
+    }
+
+    async fn write<T, E: From<StoreError>>(
+        &self,
+        work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let written = write(&self.writer, self.timeout, work).await?;
+        self.changed.notify_waiters();
+        Ok(written)
+    }
+
+    async fn tell(&self, connection: &mut SqliteConnection, id: &ClientId, is_former: bool) -> Result<(), StoreError> {
+        for row in Row::of_client(id, is_former, &*self.clock, self.longest_token_lifetime)? {
+            insert(connection, row).await?;
+        }
+        Ok(())
+    }
+
+    async fn create_some(&self, clients: &[RegisteredClient]) -> Result<usize, StoreError> {
+        let mut rows = Vec::with_capacity(clients.len());
+        for client in clients {
+            rows.push((client.id().as_str(), sql::record(client)?));
+        }
+        let rows = serde_json::to_string(&rows).map_err(StoreError::new)?;
+        self.write(async |connection| self.insert_some(connection, rows).await).await
+    }
+
+    async fn insert_some(&self, connection: &mut SqliteConnection, rows: String) -> Result<usize, StoreError> {
+        let revision = next_revision(connection).await?;
+        let created = "INSERT INTO tcc_clients (id, revision, record)
+            SELECT value ->> 0, ?2, value ->> 1 FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING RETURNING id";
+        let created = sqlx::query_scalar::<_, String>(created).bind(rows).bind(revision);
+        let created = created.fetch_all(&mut *connection).await.map_err(failed)?;
+        let mut changes = Vec::with_capacity(created.len());
+        let now = self.clock.now();
+        for id in &created {
+            changes.push(Row::client(&id.parse().map_err(StoreError::new)?, now)?);
+        }
+        let forget_at = changes.first().map(|row| row.forget_at);
+        let changes = serde_json::to_string(&changes.iter().map(|row| &row.change).collect::<Vec<_>>());
+        let told = sqlx::query("INSERT INTO tcc_feed (change, forget_at) SELECT value, ?2 FROM json_each(?1)")
+            .bind(changes.map_err(StoreError::new)?)
+            .bind(forget_at);
+        told.execute(connection).await.map_err(failed)?;
+        Ok(created.len())
+    }
+
+    async fn purge_some(&self, statement: &'static str, until: i64) -> Result<u64, StoreError> {
+        let purge = async {
+            let purged = sqlx::query(statement).bind(until).bind(PURGED_AT_ONCE).execute(&self.writer);
+            Ok::<_, StoreError>(purged.await.map_err(failed)?.rows_affected())
+        };
+        in_time(self.timeout, purge).await
+    }
+
+    async fn purge_all(&self, statement: &'static str, until: i64) -> Result<u64, StoreError> {
+        let mut purged = 0;
+        loop {
+            let some = self.purge_some(statement, until).await?;
+            purged += some;
+            if some < PURGED_AT_ONCE.unsigned_abs() {
+                return Ok(purged);
+            }
+        }
+    }
+}
+
+async fn insert(connection: &mut SqliteConnection, row: Row) -> Result<(), StoreError> {
+    let told = "INSERT INTO tcc_feed (digest, change, forget_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+    let told = sqlx::query(told).bind(row.digest).bind(row.change).bind(row.forget_at).execute(connection);
+    told.await.map(drop).map_err(failed)
+}
+
+/// Each change of a client is told, and so the next one's number is higher, even after a purge.
+async fn next_revision(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+    let last = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'tcc_feed'), 0) + 1";
+    sqlx::query_scalar(last).fetch_one(connection).await.map_err(failed)
+}
+
+async fn revision(connection: &mut SqliteConnection, id: &ClientId) -> Result<Option<Revision>, StoreError> {
+    let revision = sqlx::query_scalar::<_, i64>("SELECT revision FROM tcc_clients WHERE id = ?1").bind(id.as_str());
+    let revision = revision.fetch_optional(connection).await.map_err(failed)?;
+    Ok(revision.map(i64::cast_unsigned).map(Revision::new))
+}
+
+impl ClientStore for SqliteStore {
+    async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
+        Ok(self.load(id).await?.map(|(client, _)| client))
+    }
+}
+
+impl ClientAdmin for SqliteStore {
+    async fn create(&self, client: RegisteredClient) -> Result<(), AdminError> {
+        let record = sql::record(&client)?;
+        self.write(async |connection| {
+            let next = next_revision(connection).await?;
+            let created = "INSERT INTO tcc_clients (id, revision, record) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+            let created = sqlx::query(created).bind(client.id().as_str()).bind(next).bind(record);
+            if created.execute(&mut *connection).await.map_err(failed)?.rows_affected() == 0 {
+                return Err(AdminError::Exists);
+            }
+            Ok(self.tell(connection, client.id(), false).await?)
+        })
+        .await
+    }
+
+    async fn create_all(&self, clients: Vec<RegisteredClient>) -> Result<usize, StoreError> {
+        let mut created = 0;
+        for clients in clients.chunks(CREATED_AT_ONCE) {
+            created += in_time(self.timeout, self.create_some(clients)).await?;
+        }
+        Ok(created)
+    }
+
+    async fn load(&self, id: &ClientId) -> Result<Option<(Arc<RegisteredClient>, Revision)>, StoreError> {
+        in_time(self.timeout, async {
+            let row = sqlx::query("SELECT record, revision FROM tcc_clients WHERE id = ?1").bind(id.as_str());
+            let Some(row) = row.fetch_optional(&self.readers).await.map_err(failed)? else { return Ok(None) };
+            let revision: i64 = row.try_get(1).map_err(failed)?;
+            Ok(Some((sql::client(row.try_get(0).map_err(failed)?)?, Revision::new(revision.cast_unsigned()))))
+        })
+        .await
+    }
+
+    async fn replace(&self, client: RegisteredClient, revision: Revision) -> Result<(), AdminError> {
+        let record = sql::record(&client)?;
+        self.write(async |connection| {
+            if self::revision(connection, client.id()).await?.ok_or(AdminError::NotFound)? != revision {
+                return Err(AdminError::Conflict);
+            }
+            let next = next_revision(connection).await?;
+            let replaced = sqlx::query("UPDATE tcc_clients SET record = ?2, revision = ?3 WHERE id = ?1");
+            let replaced = replaced.bind(client.id().as_str()).bind(record).bind(next);
+            replaced.execute(&mut *connection).await.map_err(failed)?;
+            Ok(self.tell(connection, client.id(), !client.is_enabled()).await?)
+        })
+        .await
+    }
+
+    async fn delete(&self, id: &ClientId) -> Result<(), AdminError> {
+        self.write(async |connection| {
+            let deleted = sqlx::query("DELETE FROM tcc_clients WHERE id = ?1").bind(id.as_str());
+            if deleted.execute(&mut *connection).await.map_err(failed)?.rows_affected() == 0 {
+                return Err(AdminError::NotFound);
+            }
+            Ok(self.tell(connection, id, true).await?)
+        })
+        .await
+    }
+
+    async fn list(
+        &self,
+        after: Option<&ClientId>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<Arc<RegisteredClient>>, StoreError> {
+        in_time(self.timeout, async {
+            // No id is empty, and all come after that.
+            let page = "SELECT record FROM tcc_clients WHERE id > ?1 ORDER BY id LIMIT ?2";
+            let page = sqlx::query_scalar::<_, String>(page).bind(after.map_or("", ClientId::as_str));
+            let page = page.bind(i64::try_from(limit.get()).unwrap_or(i64::MAX)).fetch_all(&self.readers);
+            page.await.map_err(failed)?.iter().map(|record| sql::client(record)).collect()
+        })
+        .await
+    }
+}
+
+impl RevocationStore for SqliteStore {
+    async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
+        let row = Row::revoked(revocation)?;
+        self.write(async |connection| insert(connection, row).await).await
+    }
+
+    /// One writer at a time: the order of the numbers is that of the commits.
+    async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
+        let seen = match cursor.as_str() {
+            "" => 0,
+            place => place.parse::<i64>().map_err(StoreError::new)?,
+        };
+        in_time(self.timeout, async {
+            // A cursor beyond the last number is of a file that was there before this one: from the start.
+            let page =
+                "WITH last AS (SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'tcc_feed'), 0) AS seq)
+                SELECT feed.seq, change FROM last JOIN tcc_feed AS feed
+                ON feed.seq > CASE WHEN ?1 > last.seq THEN 0 ELSE ?1 END ORDER BY feed.seq LIMIT ?2";
+            let limit = i64::try_from(PAGE).unwrap_or(i64::MAX).saturating_add(1);
+            let rows = sqlx::query_as::<_, (i64, String)>(page).bind(seen).bind(limit);
+            let mut rows = rows.fetch_all(&self.readers).await.map_err(failed)?;
+            let more = rows.len() > PAGE;
+            rows.truncate(PAGE);
+            let last = rows.last().map_or(seen, |(number, _)| *number);
+            let changes = rows.iter().map(|(_, change)| Row::read(change)).collect::<Result<_, _>>()?;
+            Ok(Changes { changes, cursor: Cursor::new(last.to_string()), more })
+        })
+        .await
+    }
+
+    /// What other processes write is not heard of.
+    async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
+        let feed = "DELETE FROM tcc_feed WHERE seq IN (
+            SELECT seq FROM tcc_feed WHERE forget_at <= ?1 ORDER BY forget_at LIMIT ?2)";
+        let replays = "DELETE FROM tcc_replays WHERE id IN (
+            SELECT id FROM tcc_replays WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)";
+        let purged = self.purge_all(feed, seconds(now)).await?;
+        Ok(purged + self.purge_all(replays, sql::replays_until(now)).await?)
+    }
+
+    fn longest_token_lifetime(&self) -> Duration {
+        self.longest_token_lifetime
+    }
+}
+
+impl ReplayLog for SqliteStore {
+    async fn check_and_insert(
+        &self,
+        id: &ReplayId,
+        expires_at: SystemTime,
+        now: SystemTime,
+    ) -> Result<Replay, StoreError> {
+        in_time(self.timeout, async {
+            let used = "INSERT INTO tcc_replays (id, expires_at) VALUES (?1, ?2)
+                ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE expires_at <= ?3";
+            let used = sqlx::query(used).bind(&id.as_bytes()[..]).bind(seconds(expires_at)).bind(seconds(now));
+            let written = used.execute(&self.writer).await.map_err(failed)?.rows_affected();
+            Ok(if written == 0 { Replay::Seen } else { Replay::Fresh })
+        })
+        .await
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let options = self.writer.connect_options();
+        f.debug_struct("SqliteStore").field("file", &options.get_filename()).finish_non_exhaustive()
+    }
+}

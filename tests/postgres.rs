@@ -1,0 +1,272 @@
+//! `PostgresStore` on a real Postgres: the contracts, replicas that start at once, commits out of order, and what it does
+//! not say.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use common::servers::Postgres;
+use common::{at, chain, client};
+use sqlx::postgres::{PgConnection, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection as _};
+use tower_client_credentials::store::conformance::{self, Violation};
+use tower_client_credentials::store::{Change, Cursor, PostgresStore};
+use tower_client_credentials::{ClientAdmin, ClientId, ClientStore, Revocation, RevocationStore};
+
+const BILLING: ClientId = ClientId::from_static("billing");
+
+/// Makes schemas that nobody else uses, which takes less than a database.
+struct Databases {
+    server: Postgres,
+    made: AtomicUsize,
+}
+
+impl Databases {
+    fn start() -> Self {
+        Self { server: Postgres::with(&["fsync=off"]), made: AtomicUsize::new(0) }
+    }
+
+    async fn fresh(&self) -> String {
+        let name = format!("fresh_{}", self.made.fetch_add(1, Ordering::Relaxed));
+        let mut connection = PgConnection::connect(&self.server.url()).await.unwrap();
+        let create = format!("CREATE SCHEMA {name}");
+        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await.unwrap();
+        format!("{}&options=-csearch_path%3D{name}", self.server.url())
+    }
+
+    async fn store(&self) -> PostgresStore {
+        PostgresStore::builder(self.fresh().await).call_timeout(Duration::from_secs(20)).connect().await.unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_keeps_the_contracts() -> Result<(), Violation> {
+    let databases = Databases::start();
+    conformance::clients(|| databases.store()).await?;
+    conformance::revocations(|| databases.store()).await?;
+    conformance::client_changes(|| databases.store()).await?;
+    conformance::replay_log(|| databases.store()).await?;
+    let url = databases.fresh().await;
+    conformance::durability(async || PostgresStore::connect(&url).await.unwrap()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_replicas_may_start_at_once_on_an_empty_database() {
+    let databases = Databases::start();
+    for _ in 0..3 {
+        let url = databases.fresh().await;
+        let replicas: Vec<_> = (0..10).map(|_| tokio::spawn(PostgresStore::connect(url.clone()))).collect();
+        for replica in replicas {
+            replica.await.unwrap().unwrap();
+        }
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        let versions = "SELECT count(*) FROM tcc_schema";
+        assert_eq!(sqlx::query_scalar::<_, i64>(versions).fetch_one(&mut connection).await.unwrap(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_is_committed_late_is_told_though_later_ones_were_told_before() {
+    let databases = Databases::start();
+    let url = databases.fresh().await;
+    let store = PostgresStore::connect(&url).await.unwrap();
+    let mut cursor = Cursor::start();
+    let mut held = Vec::new();
+    for name in ["first", "second"] {
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql("BEGIN").execute(&mut connection).await.unwrap();
+        insert(&mut connection, &token(name)).await;
+        held.push((name, connection));
+        // It neither waits for the one that is open, nor is it kept back by it.
+        let later = format!("after {name}");
+        store.revoke(token(&later)).await.unwrap();
+        assert_eq!(told(&store, &mut cursor).await, [later]);
+        assert_eq!(told(&store, &mut cursor).await, [""; 0]);
+    }
+    // By a replica that starts now, too.
+    let mut another = Cursor::start();
+    assert_eq!(told(&store, &mut another).await.len(), 2);
+    while let Some((name, mut connection)) = held.pop() {
+        sqlx::raw_sql("COMMIT").execute(&mut connection).await.unwrap();
+        assert_eq!(told(&store, &mut cursor).await, [name]);
+        assert_eq!(told(&store, &mut another).await, [name]);
+    }
+    assert_eq!(told(&store, &mut cursor).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_taken_back_is_never_told() {
+    let databases = Databases::start();
+    let url = databases.fresh().await;
+    let store = PostgresStore::connect(&url).await.unwrap();
+    let mut cursor = Cursor::start();
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("BEGIN").execute(&mut connection).await.unwrap();
+    insert(&mut connection, &token("never")).await;
+    store.revoke(token("told")).await.unwrap();
+    assert_eq!(told(&store, &mut cursor).await, ["told"]);
+    sqlx::raw_sql("ROLLBACK").execute(&mut connection).await.unwrap();
+    assert_eq!(told(&store, &mut cursor).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_feed_whose_history_is_gone_starts_over() {
+    let databases = Databases::start();
+    let url = databases.fresh().await;
+    let store = PostgresStore::connect(&url).await.unwrap();
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let mut cursor = Cursor::start();
+    store.revoke(token("kept")).await.unwrap();
+    store.revoke(token("lost")).await.unwrap();
+    assert_eq!(told(&store, &mut cursor).await, ["kept", "lost"]);
+    // As an asynchronous replica that was promoted, which had not got the last write.
+    let lost = "DELETE FROM tcc_feed WHERE change LIKE '%lost%'";
+    sqlx::raw_sql(lost).execute(&mut connection).await.unwrap();
+    assert_eq!(told(&store, &mut cursor).await, ["kept"]);
+    // As a dump that was restored into a server that is younger than the one that it is from.
+    let ahead = "UPDATE tcc_feed SET xid = '1000000'";
+    sqlx::raw_sql(ahead).execute(&mut connection).await.unwrap();
+    let replica = PostgresStore::connect(&url).await.unwrap();
+    store.revoke(token("new")).await.unwrap();
+    let mut again = told(&replica, &mut cursor).await;
+    again.sort();
+    assert_eq!(again, ["kept", "new"]);
+    assert_eq!(told(&replica, &mut cursor).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn another_replica_hears_of_a_write_at_once_and_again_after_its_connections_were_cut() {
+    let databases = Databases::start();
+    let url = databases.fresh().await;
+    let writer = PostgresStore::connect(&url).await.unwrap();
+    let replica = PostgresStore::connect(&url).await.unwrap();
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    for name in ["before", "after"] {
+        // It listens from some time after the first question on.
+        let heard = async {
+            loop {
+                let write = writer.revoke(Revocation::key(name, at(0), Duration::ZERO));
+                let (_, heard) =
+                    tokio::join!(write, tokio::time::timeout(Duration::from_millis(200), replica.changed()));
+                if heard.is_ok() && listens(&mut connection).await {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), heard).await.expect(name);
+        let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()
+            AND datname = current_database()";
+        sqlx::raw_sql(cut).execute(&mut connection).await.unwrap();
+        let again = async { while replica.find(&BILLING).await.is_err() {} };
+        tokio::time::timeout(Duration::from_secs(30), again).await.expect("its connections do not come back");
+    }
+}
+
+async fn listens(connection: &mut PgConnection) -> bool {
+    let listening = "SELECT count(*) FROM pg_stat_activity WHERE query = 'LISTEN \"tcc_feed\"'
+        AND datname = current_database()";
+    sqlx::query_scalar::<_, i64>(listening).fetch_one(connection).await.unwrap() > 0
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_create_tables_is_enough_once_they_are_there() {
+    let databases = Databases::start();
+    let url = databases.fresh().await;
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let role = "CREATE ROLE lowly LOGIN PASSWORD 'lowly'; GRANT USAGE ON SCHEMA fresh_0 TO lowly;";
+    sqlx::raw_sql(role).execute(&mut connection).await.unwrap();
+    let lowly = url.replace(url.split('@').next().unwrap(), "postgres://lowly:lowly");
+    let error = PostgresStore::connect(&lowly).await.unwrap_err();
+    assert!(chain(&error).contains("permission denied"), "{}", chain(&error));
+    PostgresStore::connect(&url).await.unwrap();
+    let grant = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA fresh_0 TO lowly;
+        GRANT USAGE ON ALL SEQUENCES IN SCHEMA fresh_0 TO lowly;";
+    sqlx::raw_sql(grant).execute(&mut connection).await.unwrap();
+    let store = PostgresStore::connect(&lowly).await.unwrap();
+    store.create(client("billing").register().unwrap()).await.unwrap();
+    store.revoke(token("a")).await.unwrap();
+    assert_eq!(store.purge(at(u64::from(u32::MAX))).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_too_long_fails_here_and_ends_there() {
+    let databases = Databases::start();
+    let url = databases.fresh().await;
+    let timeout = Duration::from_millis(300);
+    let store = PostgresStore::builder(&url).call_timeout(timeout).connections(1).connect().await.unwrap();
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("BEGIN; LOCK TABLE tcc_clients, tcc_feed").execute(&mut connection).await.unwrap();
+    for _ in 0..5 {
+        assert!(store.find(&BILLING).await.is_err(), "it finds what is locked");
+        assert!(store.revoke(token("a")).await.is_err(), "it writes what is locked");
+        assert!(store.changes(&Cursor::start()).await.is_err(), "it reads what is locked");
+    }
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    let ended = async { while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut connection).await.unwrap() > 0 {} };
+    tokio::time::timeout(Duration::from_secs(10), ended).await.expect("statements go on that nobody waits for");
+    sqlx::raw_sql("COMMIT").execute(&mut connection).await.unwrap();
+    assert!(store.find(&BILLING).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn no_message_shows_the_password() {
+    let databases = Databases::start();
+    let url = databases.fresh().await;
+    let store = PostgresStore::builder(&url);
+    let mut said = vec![format!("{store:?}")];
+    said.push(format!("{:?}", store.connect().await.unwrap()));
+    for wrong in [
+        url.replace("postgres://", "mysql://"),
+        url.replace("sslmode=disable", "sslmode=s3cret"),
+        url.replace("//postgres:", "//postgres:s3cret"),
+        url.replace("127.0.0.1:", "127.0.0.1:x"),
+        url.replace("//postgres:", "//nobody:"),
+        url.replace("/postgres?", "/missing?"),
+        "postgres://a:s3cret@:::".to_owned(),
+    ] {
+        let error = PostgresStore::connect(wrong).await.unwrap_err();
+        said.push(format!("{} {error:?}", chain(&error)));
+    }
+    let said = said.join("\n");
+    for secret in [Postgres::PASSWORD, "p%40ss", "p@ss", "s3cret"] {
+        assert!(!said.contains(secret), "{said}");
+    }
+    assert!(said.contains("write postgres://user:password@host:5432/database"), "{said}");
+}
+
+#[tokio::test]
+async fn tables_of_a_newer_version_are_refused() {
+    let databases = Databases::start();
+    let url = databases.fresh().await;
+    PostgresStore::connect(&url).await.unwrap();
+    let pool = PgPoolOptions::new().connect(&url).await.unwrap();
+    sqlx::raw_sql("INSERT INTO tcc_schema (version) VALUES (99)").execute(&pool).await.unwrap();
+    let error = PostgresStore::connect(&url).await.unwrap_err();
+    assert!(chain(&error).contains("version 99"), "{}", chain(&error));
+}
+
+fn token(name: &str) -> Revocation {
+    Revocation::token(name, BILLING, at(0), at(3_000_000_000))
+}
+
+/// As the store does it, within a transaction that goes on.
+async fn insert(connection: &mut PgConnection, revocation: &Revocation) {
+    let change = serde_json::to_string(&Change::Revoked(revocation.clone())).unwrap();
+    let insert = sqlx::query("INSERT INTO tcc_feed (change, forget_at) VALUES ($1, 3000000000)").bind(change);
+    insert.execute(connection).await.unwrap();
+}
+
+/// The names of the tokens that are told.
+async fn told(store: &PostgresStore, cursor: &mut Cursor) -> Vec<String> {
+    let answer = store.changes(cursor).await.unwrap();
+    *cursor = answer.cursor;
+    let names = answer.changes.into_iter().filter_map(|change| match change {
+        Change::Revoked(Revocation::Token { token_id, .. }) => Some(token_id),
+        _ => None,
+    });
+    names.collect()
+}

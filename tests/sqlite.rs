@@ -1,0 +1,144 @@
+//! `SqliteStore`: the contracts, processes that start at once, a full disk, and files that are none.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+mod common;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::{at, chain, client};
+use tempfile::TempDir;
+use tower_client_credentials::store::conformance::{self, Violation};
+use tower_client_credentials::store::{Change, Cursor, SqliteStore};
+use tower_client_credentials::{AdminError, ClientAdmin, ClientId, ClientStore, Revocation, RevocationStore};
+
+const BILLING: ClientId = ClientId::from_static("billing");
+
+fn url(file: &Path) -> String {
+    format!("sqlite://{}", file.display())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_keeps_the_contracts() -> Result<(), Violation> {
+    let folder = TempDir::new().unwrap();
+    let made = AtomicUsize::new(0);
+    let fresh = async || {
+        let file = folder.path().join(format!("{}.db", made.fetch_add(1, Ordering::Relaxed)));
+        // A disk that is busy with other tests must not fail this one.
+        SqliteStore::builder(url(&file)).call_timeout(std::time::Duration::from_secs(20)).open().await.unwrap()
+    };
+    conformance::clients(fresh).await?;
+    conformance::revocations(fresh).await?;
+    conformance::client_changes(fresh).await?;
+    conformance::replay_log(fresh).await?;
+    let same = url(&folder.path().join("same.db"));
+    conformance::durability(async || SqliteStore::open(&same).await.unwrap()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_processes_may_start_at_once_without_a_file() {
+    let folder = TempDir::new().unwrap();
+    for round in 0..3 {
+        let url = url(&folder.path().join(format!("{round}.db")));
+        let opening: Vec<_> = (0..10).map(|_| tokio::spawn(SqliteStore::open(url.clone()))).collect();
+        for opened in opening {
+            opened.await.unwrap().unwrap();
+        }
+    }
+}
+
+/// The reader of the feed is told from the start when the file is another one than its cursor is of.
+#[tokio::test]
+async fn a_feed_whose_history_is_gone_starts_over() {
+    let folder = TempDir::new().unwrap();
+    let old = SqliteStore::open(url(&folder.path().join("old.db"))).await.unwrap();
+    for name in ["a", "b"] {
+        old.revoke(token(name)).await.unwrap();
+    }
+    let cursor = old.changes(&Cursor::start()).await.unwrap().cursor;
+    let new = SqliteStore::open(url(&folder.path().join("new.db"))).await.unwrap();
+    new.revoke(token("c")).await.unwrap();
+    assert_eq!(new.changes(&cursor).await.unwrap().changes, [Change::Revoked(token("c"))]);
+}
+
+#[tokio::test]
+async fn a_full_disk_fails_writes_and_loses_none_that_was_acknowledged() {
+    let folder = TempDir::new().unwrap();
+    let url = url(&folder.path().join("full.db"));
+    let small = || SqliteStore::builder(&url).most_bytes(200 * 1024).open();
+    let store = small().await.unwrap();
+    let (mut acknowledged, mut failed) = (Vec::new(), 0);
+    for number in 0..2_000 {
+        let id = format!("client-{number}");
+        match store.create(client(&id).register().unwrap()).await {
+            Ok(()) => acknowledged.push(id),
+            Err(AdminError::Store(error)) => {
+                assert!(chain(&error).contains("full"), "{}", chain(&error));
+                failed += 1;
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    println!("full disk: {} writes acknowledged, {failed} failed", acknowledged.len());
+    assert!(!acknowledged.is_empty() && failed > 0);
+    drop(store);
+    let again = small().await.unwrap();
+    assert!(again.revoke(Revocation::token("x".repeat(100_000), BILLING, at(0), at(9))).await.is_err());
+    for id in &acknowledged {
+        assert!(again.find(&id.parse().unwrap()).await.unwrap().is_some(), "{id} is lost");
+    }
+    assert_eq!(again.list(None, 5_000.try_into().unwrap()).await.unwrap().len(), acknowledged.len());
+    // Room again, and nothing has to be started again for it.
+    assert!(again.purge(at(u64::from(u32::MAX))).await.unwrap() > 0);
+    again.revoke(token("a")).await.unwrap();
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_file_is_for_the_eyes_of_its_owner() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = TempDir::new().unwrap();
+    let store = SqliteStore::open(url(&folder.path().join("a.db"))).await.unwrap();
+    store.create(client("billing").register().unwrap()).await.unwrap();
+    for file in std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap) {
+        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{} {mode:o}", file.path().display());
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_store_is_refused_with_the_mend() {
+    let folder = TempDir::new().unwrap();
+    let garbage = folder.path().join("garbage.db");
+    std::fs::write(&garbage, "x".repeat(10_000)).unwrap();
+    for (url, says) in [
+        ("clients.db".to_owned(), "write sqlite:///path/to/file.db"),
+        ("sqlite::memory:".to_owned(), "use MemoryStore"),
+        ("sqlite://a.db?mode=memory".to_owned(), "use MemoryStore"),
+        ("sqlite://a.db?colour=red".to_owned(), "write sqlite:///path/to/file.db"),
+        (url(&garbage), "file is not a database"),
+        (url(&folder.path().join("no/such/folder.db")), "cannot be opened"),
+    ] {
+        let error = SqliteStore::open(&url).await.unwrap_err();
+        assert!(chain(&error).contains(says), "{url}: {}", chain(&error));
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_down_holds_no_secret() {
+    let folder = TempDir::new().unwrap();
+    let store = SqliteStore::open(url(&folder.path().join("a.db"))).await.unwrap();
+    store.create(client("billing").register().unwrap()).await.unwrap();
+    drop(store);
+    for file in std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap) {
+        let bytes = std::fs::read(file.path()).unwrap();
+        let secret = common::SECRET.as_bytes();
+        assert!(!bytes.windows(secret.len()).any(|window| window == secret), "{}", file.path().display());
+    }
+}
+
+fn token(name: &str) -> Revocation {
+    Revocation::token(name, BILLING, at(0), at(3_000_000_000))
+}
