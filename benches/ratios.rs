@@ -16,6 +16,7 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
@@ -36,6 +37,7 @@ fn main() {
     bench.verifying();
     bench.refusing();
     bench.passing_through();
+    bench.seen_before();
 }
 
 struct Bench {
@@ -56,9 +58,13 @@ impl Bench {
         let server = AuthorizationServer::new("https://auth.example.com", keys, clients).unwrap();
         let verifier = server.verifier(API).unwrap().without_cache();
         let mut bench = Self { runtime, server, verifier, secret: secret.expose().to_owned(), token: String::new() };
-        let answer: serde_json::Value = serde_json::from_slice(&bench.ask("client-1", &bench.secret)).unwrap();
-        answer.get("access_token").and_then(|token| token.as_str()).unwrap().clone_into(&mut bench.token);
+        bench.token = bench.token();
         bench
+    }
+
+    fn token(&self) -> String {
+        let answer: serde_json::Value = serde_json::from_slice(&self.ask("client-1", &self.secret)).unwrap();
+        answer.get("access_token").and_then(|token| token.as_str()).unwrap().to_owned()
     }
 
     /// A request for a token, from its first byte in memory to the last of its answer.
@@ -131,6 +137,23 @@ impl Bench {
         );
     }
 
+    /// What a token that was verified before costs over a layer that does nothing, by how many tokens come in turn.
+    fn seen_before(&self) {
+        let inner =
+            service_fn(|_: Request<Body>| std::future::ready(Ok::<_, Infallible>(Response::new(Body::default()))));
+        let nothing = tower::util::MapRequestLayer::new(|request: Request<Body>| request).layer(inner);
+        for count in [1, 10_000] {
+            let guarded = BearerAuthLayer::new(self.verifier.clone().cache(count, usize::MAX)).layer(inner);
+            let token = || format!("Bearer {}", self.token());
+            let tokens: Vec<String> = (0..count).map(|_| token()).collect();
+            for threads in [1, std::thread::available_parallelism().map_or(1, usize::from)] {
+                let (ours, bare) = beside_each_other(threads, &tokens, &guarded, &nothing);
+                let what = format!("a token seen before, one of {count}, threads: {threads}");
+                println!("{what:<58} {ours:>10.0} {bare:>10.0} {:>+7.0}", ours - bare);
+            }
+        }
+    }
+
     fn passing_through(&self) {
         let inner = service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::default())));
         let mut ours = TokenEndpointLayer::new(self.server.clone()).layer(inner);
@@ -158,6 +181,40 @@ impl Bench {
         );
     }
 }
+
+/// How long a request takes in either of two services, in nanoseconds: medians over batches in turn, on so many threads
+/// that each have a copy of their own.
+fn beside_each_other<S, T>(threads: usize, tokens: &[String], one: &S, other: &T) -> (f64, f64)
+where
+    S: Service<Request<Body>, Response: Send, Error = Infallible> + Clone + Sync,
+    T: Service<Request<Body>, Response: Send, Error = Infallible> + Clone + Sync,
+{
+    let batch = |call: &mut dyn FnMut(Request<Body>)| {
+        let begin = Instant::now();
+        for token in tokens.iter().cycle().take(BATCH.into()) {
+            call(Request::get("/invoices").header("authorization", token).body(Body::default()).unwrap());
+        }
+        begin.elapsed()
+    };
+    let rounds = || {
+        let (mut one, mut other) = (one.clone(), other.clone());
+        let times = (0..BATCHES).map(|_| {
+            let one = batch(&mut |request| drop(black_box(one.call(request).now_or_never().unwrap())));
+            (one, batch(&mut |request| drop(black_box(other.call(request).now_or_never().unwrap()))))
+        });
+        times.collect::<Vec<_>>()
+    };
+    let times: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(rounds)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    let (ones, others) = times.into_iter().unzip();
+    let each = |times| median(times).as_secs_f64() * 1e9 / f64::from(BATCH);
+    (each(ones), each(others))
+}
+
+const BATCH: u16 = 10_000;
+const BATCHES: usize = 30;
 
 /// Times both in turn, and prints the medians and their ratio.
 fn compare(what: &str, rounds: usize, mut one: impl FnMut(), mut other: impl FnMut()) {

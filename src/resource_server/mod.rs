@@ -54,6 +54,8 @@ mod service;
 mod token_cache;
 mod token_profile;
 mod trusted_issuer;
+#[cfg(test)]
+mod vectors;
 mod verified_token;
 mod verify;
 #[cfg(test)]
