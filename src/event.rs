@@ -1,8 +1,9 @@
 //! Events: what happened to whom, for audit logs, alarms and counters.
 //!
-//! 1. Every decision is an [`Event`]: issued, authentication failed, refused, unavailable; admitted, rejected, undecided.
-//!    A request whose caller hangs up before the decision has none, nor has one that an
-//!    [optional](crate::BearerAuthLayer::optional) layer lets through without a token.
+//! 1. Every decision is an [`Event`]: issued, authentication failed, refused, unavailable; admitted, rejected, undecided, and
+//!    what a layer that [only reports](crate::BearerAuthLayer::dangerous_only_report) would reject. A request whose caller
+//!    hangs up before the decision has none, nor has one that an [optional](crate::BearerAuthLayer::optional) layer lets
+//!    through without a token.
 //! 2. An event carries no secret and no token, only names and reasons, and the extensions of its request, where a
 //!    layer outside can leave an address or a request id.
 //! 3. No answer waits for a listener: events that find the [queue](channel) full are dropped, and

@@ -235,10 +235,13 @@ mod an_end_at_expiry {
     }
 
     #[tokio::test]
-    async fn is_for_those_who_ask_for_it() {
-        let mut body = open(Stack::PLAIN, guard()).await;
-        pass(LEFT * 2).await;
-        assert!(futures_util::FutureExt::now_or_never(body.frame()).is_none());
+    async fn is_for_those_who_ask_for_it_and_not_for_a_guard_that_only_reports() {
+        for guard in [guard(), guard().end_at_expiry().dangerous_only_report()] {
+            let mut body = open(Stack::PLAIN, guard).await;
+            pass(LEFT * 2).await;
+            assert!(futures_util::FutureExt::now_or_never(body.frame()).is_none());
+            tokio::time::resume();
+        }
     }
 
     #[tokio::test]

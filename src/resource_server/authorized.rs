@@ -24,6 +24,10 @@ pub trait Permission: 'static {
 }
 
 /// What [`Authorized`] can ask for: a [`Permission`], all of a tuple of them, or [any](AnyOf) of one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is nothing that a token could be asked for",
+    note = "implement `Permission` for it; a tuple of permissions asks for all of them, `AnyOf<(…)>` for one"
+)]
 pub trait Requirement: sealed::Sealed + 'static {
     /// Whether these scopes are enough.
     fn is_met_by(granted: &Scopes) -> bool;

@@ -196,8 +196,24 @@ fn challenge(text: &str) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use super::BearerError;
-    use crate::resource_server::{InvalidToken, Undecided, UndecidedKind};
+    use super::{BearerError, Scopes};
+    use crate::resource_server::{InvalidToken, Undecided, UndecidedKind, VerifiedToken};
+
+    #[test]
+    fn what_a_caller_is_told_fits_into_a_quoted_string_and_into_a_grpc_message_as_it_is() {
+        let token = VerifiedToken::for_test("billing", Scopes::NONE);
+        for error in [
+            BearerError::NoCredentials,
+            BearerError::InvalidRequest,
+            InvalidToken::Expired.into(),
+            BearerError::insufficient_scope(&token, Scopes::NONE),
+            BearerError::forbidden(&token, "50 % of \"it\"".to_owned()),
+            Undecided::new(UndecidedKind::Keys).into(),
+        ] {
+            let text = error.for_caller();
+            assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !b"%\"\\".contains(&byte)), "{text}");
+        }
+    }
 
     #[test]
     fn each_error_has_the_code_of_its_challenge_and_none_without_credentials() {

@@ -100,7 +100,7 @@ impl BearerAuthLayer {
     }
 
     fn expiry<B>(self: &Arc<Self>, token: &VerifiedToken, request: &Request<B>) -> Option<Box<Expiry>> {
-        let left = self.ends_at_expiry.then(|| token.time_left())?;
+        let left = (self.ends_at_expiry && !self.only_reports).then(|| token.time_left())?;
         Some(Box::new(Expiry::new(left, self.clone(), request.headers())))
     }
 

@@ -101,7 +101,7 @@ impl BearerAuthLayer {
     }
 
     /// Asks for more scopes where the request has one of these [methods](Methods); a token must have all of them, besides
-    /// those that every method asks for. None by default.
+    /// those that every method asks for. None by default. (All gRPC calls are `POST`.)
     ///
     /// To read with one and write with another leaves no method out:
     ///
@@ -123,7 +123,8 @@ impl BearerAuthLayer {
     /// A policy of one's own over the proof and the request, asked after the scopes were found to be enough. Of several, all
     /// must agree. None by default.
     ///
-    /// It is asked on every request, so it must not block: what has to be looked up belongs into a layer behind this one.
+    /// It is asked about every verified token, so it must not block; a request that an [optional](Self::optional) layer lets
+    /// through without a token is none of its business. What has to be looked up belongs into a layer behind this one.
     /// To refuse and to be unable to decide are two types, [`Forbidden`](super::Forbidden) (403) and
     /// [`Undecided`](super::Undecided) (503), and either becomes the error by `into` or `?`.
     ///
@@ -182,8 +183,8 @@ impl BearerAuthLayer {
     ///
     /// Dangerous: nothing is protected. What would be refused is a warning in the log and an
     /// [event](crate::event::Outcome::WouldReject). The wrapped service finds a [`VerifiedToken`] only where one was verified,
-    /// also if it would not have been enough; take it as `Option<VerifiedToken>` for as long as this is on. The extractors
-    /// that ask for more themselves stay as strict as they are.
+    /// also if it would not have been enough; take it as `Option<VerifiedToken>` for as long as this is on. Nothing
+    /// [ends at expiry](Self::end_at_expiry). The extractors that ask for more themselves stay as strict as they are.
     #[must_use]
     pub fn dangerous_only_report(mut self) -> Self {
         self.only_reports = true;

@@ -6,8 +6,8 @@ use http::Method;
 /// [by method](super::BearerAuthLayer::require_scopes_for).
 ///
 /// Two sets are all methods between them, those that nobody has thought of included: [`SAFE`](Self::SAFE) and
-/// [`UNSAFE`](Self::UNSAFE). A method by name is that one alone; but `GET` stands for `HEAD` as well, which most handlers of
-/// `GET` answer.
+/// [`UNSAFE`](Self::UNSAFE). A method by name is that one alone; but `GET` and `HEAD` go together, since most handlers of `GET`
+/// answer both.
 ///
 /// ```
 /// use http::Method;
