@@ -1,9 +1,9 @@
 //! Events: what happened to whom, for audit logs, alarms and counters.
 //!
-//! 1. Every decision is an [`Event`]: issued, authentication failed, refused, unavailable; admitted, rejected, undecided, and
-//!    what a layer that [only reports](crate::BearerAuthLayer::dangerous_only_report) would reject. A request whose caller
-//!    hangs up before the decision has none, nor has one that an [optional](crate::BearerAuthLayer::optional) layer lets
-//!    through without a token.
+//! 1. Every decision is an [`Event`]: issued, revoked, introspected, authentication failed, refused, unavailable; admitted,
+//!    rejected, undecided, and what a layer that [only reports](crate::BearerAuthLayer::dangerous_only_report) would reject.
+//!    A request whose caller hangs up before the decision has none, nor has one that an
+//!    [optional](crate::BearerAuthLayer::optional) layer lets through without a token.
 //! 2. An event carries no secret and no token, only names and reasons, and the extensions of its request, where a
 //!    layer outside can leave an address or a request id.
 //! 3. No answer waits for a listener: events that find the [queue](channel) full are dropped, and
@@ -54,7 +54,7 @@ pub struct Event {
     pub at: SystemTime,
     /// What was decided.
     pub outcome: Outcome,
-    /// Who asked: proven where the outcome is `Issued` or `Admitted`, else what the caller claimed, if anything.
+    /// Who asked: proven where the outcome is `Issued`, `Revoked`, `Introspected` or `Admitted`, else what the caller claimed, if anything.
     pub client_id: Option<ClientId>,
     /// The extensions of the request.
     pub extensions: Extensions,
@@ -74,11 +74,24 @@ pub enum Outcome {
         /// Which APIs it is for.
         audiences: Vec<Audience>,
     },
-    /// The token endpoint could not tell who asked.
+    /// The revocation endpoint did as it was asked, by the token's owner.
+    #[non_exhaustive]
+    Revoked {
+        /// The name of the token (`jti`). `None` when there was nothing to revoke: it had expired, was another client's,
+        /// or no token at all.
+        token_id: Option<String>,
+    },
+    /// The introspection endpoint told what a token says.
+    #[non_exhaustive]
+    Introspected {
+        /// The name of the token (`jti`). `None` when the answer was that it is not active.
+        token_id: Option<String>,
+    },
+    /// The token endpoint, or one of those beside it, could not tell who asked.
     AuthenticationFailed(TokenError),
-    /// The token endpoint knew who asked, or did not need to, and issued no token.
+    /// The token endpoint, or one of those beside it, knew who asked, or did not need to, and refused.
     Refused(TokenError),
-    /// The token endpoint could not decide: a part that it needs did not answer, or had no place left.
+    /// The token endpoint, or one of those beside it, could not decide: a part that it needs did not answer, or had no place left.
     Unavailable(TokenError),
     /// A protected route let a request through.
     #[non_exhaustive]

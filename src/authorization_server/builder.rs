@@ -8,7 +8,7 @@ use http::{Extensions, HeaderValue};
 
 use super::body::BodyLimits;
 use super::config_error::ConfigError;
-use super::endpoint::{Endpoints, PathSetting};
+use super::endpoint::{Endpoints, PathSetting, PathSettings};
 use super::metadata::Metadata;
 use super::peer::PeerAddress;
 use super::token::{
@@ -52,9 +52,7 @@ pub struct AuthorizationServerBuilder {
     peer: PeerAddress,
     events: Option<EventSender>,
     public_url: Option<String>,
-    token_path: PathSetting,
-    jwks_path: PathSetting,
-    metadata_path: PathSetting,
+    paths: PathSettings,
     response_types: Vec<String>,
     documents: DocumentSettings,
     body_limits: BodyLimits,
@@ -83,9 +81,7 @@ impl AuthorizationServerBuilder {
             peer: PeerAddress::default(),
             events: None,
             public_url: None,
-            token_path: PathSetting::Default,
-            jwks_path: PathSetting::Default,
-            metadata_path: PathSetting::Default,
+            paths: PathSettings::default(),
             response_types: Vec::new(),
             documents: DocumentSettings::default(),
             body_limits: BodyLimits::default(),
@@ -108,6 +104,8 @@ impl AuthorizationServerBuilder {
     /// 2. No token lives longer than the store of the revocations is
     ///    [made for](crate::RevocationStore::longest_token_lifetime).
     /// 3. A client whose tokens were called back, and that may have new ones, gets one that is dated after those.
+    /// 4. There are a [revocation](Self::revocation_path) and an [introspection](Self::introspection_path) endpoint.
+    /// 5. A client that was changed is looked up anew within a second, whatever the [cache](Self::client_cache) has.
     #[must_use]
     pub fn revocations(mut self, revocations: Revocations) -> Self {
         self.revocations = Some(revocations);
@@ -213,14 +211,36 @@ impl AuthorizationServerBuilder {
     /// `None` turns it off, for a listener that shows the documents only.
     #[must_use]
     pub fn token_path<'a>(mut self, path: impl Into<Option<&'a str>>) -> Self {
-        self.token_path = PathSetting::new(path.into());
+        self.paths.token = PathSetting::new(path.into());
+        self
+    }
+
+    /// The path of the revocation endpoint (RFC 7009): `/revoke` below the issuer's path by default, where the server has
+    /// [revocations](Self::revocations). `None` turns it off.
+    ///
+    /// A client authenticates as at the token endpoint, and gives a token of its own back.
+    #[must_use]
+    pub fn revocation_path<'a>(mut self, path: impl Into<Option<&'a str>>) -> Self {
+        self.paths.revocation = PathSetting::new(path.into());
+        self
+    }
+
+    /// The path of the introspection endpoint (RFC 7662): `/introspect` below the issuer's path by default, where the server
+    /// has [revocations](Self::revocations); without, a token is active until it expires. `None` turns it off.
+    ///
+    /// A client authenticates as at the token endpoint, and asks about tokens for the audiences that it
+    /// [introspects](crate::Client::introspects). Who accepts `application/token-introspection+jwt` gets the answer signed
+    /// (RFC 9701).
+    #[must_use]
+    pub fn introspection_path<'a>(mut self, path: impl Into<Option<&'a str>>) -> Self {
+        self.paths.introspection = PathSetting::new(path.into());
         self
     }
 
     /// The path of the key set: `/.well-known/jwks.json` below the issuer's path by default. `None` turns it off.
     #[must_use]
     pub fn jwks_path<'a>(mut self, path: impl Into<Option<&'a str>>) -> Self {
-        self.jwks_path = PathSetting::new(path.into());
+        self.paths.jwks = PathSetting::new(path.into());
         self
     }
 
@@ -228,7 +248,7 @@ impl AuthorizationServerBuilder {
     /// `/.well-known/oauth-authorization-server` before the issuer's path. `None` turns it off.
     #[must_use]
     pub fn metadata_path<'a>(mut self, path: impl Into<Option<&'a str>>) -> Self {
-        self.metadata_path = PathSetting::new(path.into());
+        self.paths.metadata = PathSetting::new(path.into());
         self
     }
 
@@ -330,14 +350,19 @@ impl AuthorizationServerBuilder {
         let lifetime = TokenLifetime::new(self.lifetime).map_err(ConfigError::Lifetime)?;
         let longest = self.revocations.as_ref().map_or(TokenLifetime::LONGEST, Revocations::longest_token_lifetime);
         let longest = TokenLifetime::new(longest.min(TokenLifetime::LONGEST)).map_err(ConfigError::Lifetime)?;
-        let endpoints = Endpoints::of(&issuer).moved_to(self.token_path, self.jwks_path, self.metadata_path)?;
+        let endpoints = Endpoints::new(&issuer, self.paths, self.revocations.is_some())?;
         let metadata = Metadata {
             issuer: &issuer,
             base_url: public_url(self.public_url, &issuer)?,
             endpoints: &endpoints,
             scopes: self.rules.known_scopes.as_ref(),
             response_types: &self.response_types,
+            algorithm: self.keys.signing_key().algorithm(),
         };
+        let clients = ClientCache::new(self.clients, self.client_cache, self.store_timeout, self.clock.clone());
+        if let Some(revocations) = &self.revocations {
+            clients.hear_from(revocations);
+        }
         let inner = Inner {
             body_limits: self.body_limits,
             jwks: Document::new("application/jwk-set+json", &self.keys.to_jwk_set(), self.documents)?,
@@ -346,7 +371,7 @@ impl AuthorizationServerBuilder {
                 challenge: challenge(&issuer)?,
                 authenticator: Authenticator {
                     peer: self.peer,
-                    clients: ClientCache::new(self.clients, self.client_cache, self.store_timeout, self.clock.clone()),
+                    clients,
                     clock: self.clock.clone(),
                     slow_checks: SlowChecks::new(self.slow_checks.0, self.slow_checks.1),
                     throttle: Throttle::new(self.limits, fair_share, self.clock.clone()),

@@ -36,6 +36,9 @@ pub enum ConfigError {
     /// A path that no request could arrive with.
     #[error("`{0}` is not a path; it must begin with a slash, and be escaped as in a request line")]
     Path(String),
+    /// A revocation endpoint, and nothing that it could write to.
+    #[error("a revocation endpoint needs revocations; give the server some with .revocations(…)")]
+    NoRevocations,
     /// Two endpoints at one path.
     #[error("two endpoints have the same path; give each a path of its own")]
     PathTwice,

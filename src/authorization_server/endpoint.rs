@@ -12,6 +12,10 @@ use crate::issuer::Issuer;
 pub(super) enum Endpoint {
     /// RFC 6749 §3.2.
     Token,
+    /// RFC 7009 §2.
+    Revocation,
+    /// RFC 7662 §2.
+    Introspection,
     /// The key set, RFC 7517 §5.
     Jwks,
     /// RFC 8414 §3.
@@ -45,35 +49,46 @@ impl PathSetting {
 #[derive(Clone, Debug)]
 pub(super) struct Endpoints {
     pub(super) token: Option<String>,
+    pub(super) revocation: Option<String>,
+    pub(super) introspection: Option<String>,
     pub(super) jwks: Option<String>,
     pub(super) metadata: Option<String>,
 }
 
-impl Endpoints {
-    /// The defaults: below the issuer's path, but for the metadata, whose place RFC 8414 §3.1 prescribes.
-    pub(super) fn of(issuer: &Issuer) -> Self {
-        let base = issuer.path();
-        Self {
-            token: Some(format!("{base}/token")),
-            jwks: Some(format!("{base}/.well-known/jwks.json")),
-            metadata: Some(format!("/.well-known/oauth-authorization-server{base}")),
-        }
-    }
+/// What the settings say of the paths.
+#[derive(Debug, Default)]
+pub(super) struct PathSettings {
+    pub(super) token: PathSetting,
+    pub(super) revocation: PathSetting,
+    pub(super) introspection: PathSetting,
+    pub(super) jwks: PathSetting,
+    pub(super) metadata: PathSetting,
+}
 
-    pub(super) fn moved_to(
-        self,
-        token: PathSetting,
-        jwks: PathSetting,
-        metadata: PathSetting,
-    ) -> Result<Self, ConfigError> {
-        let moved =
-            Self { token: token.or(self.token), jwks: jwks.or(self.jwks), metadata: metadata.or(self.metadata) };
-        moved.checked()
+impl Endpoints {
+    /// The defaults are below the issuer's path, but for the metadata, whose place RFC 8414 §3.1 prescribes. Where nothing
+    /// can be `revocable`, there is no default for the endpoints that are about it.
+    pub(super) fn new(issuer: &Issuer, settings: PathSettings, revocable: bool) -> Result<Self, ConfigError> {
+        let base = issuer.path();
+        let below = |path: &str| Some(format!("{base}{path}"));
+        let endpoints = Self {
+            token: settings.token.or(below("/token")),
+            revocation: settings.revocation.or(below("/revoke").filter(|_| revocable)),
+            introspection: settings.introspection.or(below("/introspect").filter(|_| revocable)),
+            jwks: settings.jwks.or(below("/.well-known/jwks.json")),
+            metadata: settings.metadata.or(Some(format!("/.well-known/oauth-authorization-server{base}"))),
+        };
+        if endpoints.revocation.is_some() && !revocable {
+            return Err(ConfigError::NoRevocations);
+        }
+        endpoints.checked()
     }
 
     pub(super) fn at(&self, path: &str) -> Option<Endpoint> {
         match path {
             _ if self.token.as_deref() == Some(path) => Some(Endpoint::Token),
+            _ if self.introspection.as_deref() == Some(path) => Some(Endpoint::Introspection),
+            _ if self.revocation.as_deref() == Some(path) => Some(Endpoint::Revocation),
             _ if self.jwks.as_deref() == Some(path) => Some(Endpoint::Jwks),
             _ if self.metadata.as_deref() == Some(path) => Some(Endpoint::Metadata),
             _ => None,
@@ -81,7 +96,7 @@ impl Endpoints {
     }
 
     fn checked(self) -> Result<Self, ConfigError> {
-        let paths = [&self.token, &self.jwks, &self.metadata];
+        let paths = [&self.token, &self.revocation, &self.introspection, &self.jwks, &self.metadata];
         let mut seen = HashSet::new();
         for path in paths.into_iter().flatten() {
             let as_received = path.parse::<PathAndQuery>().is_ok_and(|uri| uri.path() == path.as_str());

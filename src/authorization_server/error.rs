@@ -16,7 +16,7 @@ use crate::client_id::ClientId;
 use crate::random::RandomError;
 use crate::store::Unanswered;
 
-/// The `error` code of a refusal (RFC 6749 §5.2, RFC 8707 §2).
+/// The `error` code of a refusal (RFC 6749 §5.2, RFC 7009 §2.2.1, RFC 8707 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TokenErrorKind {
@@ -32,6 +32,8 @@ pub enum TokenErrorKind {
     InvalidScope,
     /// `invalid_target`: a resource that is malformed, unknown, or not the client's.
     InvalidTarget,
+    /// `unsupported_token_type`: a token that cannot be revoked (RFC 7009 §2.2.1).
+    UnsupportedTokenType,
     /// `temporarily_unavailable`: we did not decide: a part that we need did not answer (503), or there were too many
     /// failures before (429).
     TemporarilyUnavailable,
@@ -48,6 +50,7 @@ impl TokenErrorKind {
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::InvalidScope => "invalid_scope",
             Self::InvalidTarget => "invalid_target",
+            Self::UnsupportedTokenType => "unsupported_token_type",
             Self::TemporarilyUnavailable => "temporarily_unavailable",
         }
     }
@@ -64,7 +67,7 @@ pub(super) struct Fault {
 /// Every refusal that a caller can get to read.
 impl Fault {
     pub(super) const METHOD: Self =
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, TokenErrorKind::InvalidRequest, "the token endpoint takes POST only");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, TokenErrorKind::InvalidRequest, "this endpoint takes POST only");
     pub(super) const CONTENT_TYPE: Self =
         Self::bad(TokenErrorKind::InvalidRequest, "there must be one content type, application/x-www-form-urlencoded");
     pub(super) const TOO_LARGE: Self =
@@ -113,6 +116,12 @@ impl Fault {
         TokenErrorKind::TemporarilyUnavailable,
         "the authorization server cannot answer now; try again later",
     );
+
+    pub(super) const NO_TOKEN: Self = Self::bad(TokenErrorKind::InvalidRequest, "the parameter token is missing");
+    pub(super) const TOKEN_TYPE: Self =
+        Self::bad(TokenErrorKind::UnsupportedTokenType, "only access tokens can be revoked");
+    pub(super) const MAY_NOT_INTROSPECT: Self =
+        Self::bad(TokenErrorKind::UnauthorizedClient, "the client may not introspect tokens");
 
     const fn bad(kind: TokenErrorKind, description: &'static str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, kind, description)

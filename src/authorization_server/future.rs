@@ -79,11 +79,13 @@ pin_project! {
     }
 }
 
+type Answer = Pin<Box<dyn Future<Output = OwnResponse> + Send>>;
+
 pin_project! {
     #[project = StateProjection]
     enum State<B> {
-        Reading { #[pin] body: ReadBody<B>, request: Option<(AuthorizationServer, Parts)> },
-        Answering { answer: Pin<Box<dyn Future<Output = OwnResponse> + Send>> },
+        Reading { #[pin] body: ReadBody<B>, request: Option<(AuthorizationServer, Endpoint, Parts)> },
+        Answering { answer: Answer },
         Ready { response: Option<OwnResponse> },
     }
 }
@@ -93,9 +95,9 @@ impl<B: Body> EndpointFuture<B> {
         let (head, body) = request.into_parts();
         let is_head = head.method == Method::HEAD;
         let state = match endpoint {
-            Endpoint::Token => State::Reading {
+            Endpoint::Token | Endpoint::Revocation | Endpoint::Introspection => State::Reading {
                 body: ReadBody::new(&head, body, server.inner.body_limits),
-                request: Some((server.clone(), head)),
+                request: Some((server.clone(), endpoint, head)),
             },
             Endpoint::Jwks => State::Ready { response: Some(server.inner.jwks.answer(&head)) },
             Endpoint::Metadata => State::Ready { response: Some(server.inner.metadata.answer(&head)) },
@@ -106,13 +108,20 @@ impl<B: Body> EndpointFuture<B> {
     /// The token endpoint's answer to a request whose body was read.
     pub(super) fn answering(server: AuthorizationServer, head: Parts, body: Result<Bytes, BodyError>) -> Self {
         let is_head = head.method == Method::HEAD;
-        Self { state: State::answering(server, head, body), is_head }
+        Self { state: State::answering(server, Endpoint::Token, head, body), is_head }
     }
 }
 
 impl<B> State<B> {
-    fn answering(server: AuthorizationServer, head: Parts, body: Result<Bytes, BodyError>) -> Self {
-        Self::Answering { answer: Box::pin(async move { server.inner.token.answer(&head, body).await }) }
+    fn answering(server: AuthorizationServer, endpoint: Endpoint, head: Parts, body: Result<Bytes, BodyError>) -> Self {
+        let answer: Answer = match endpoint {
+            Endpoint::Revocation => Box::pin(async move { server.inner.token.answer_revocation(&head, body).await }),
+            Endpoint::Introspection => {
+                Box::pin(async move { server.inner.token.answer_introspection(&head, body).await })
+            }
+            _ => Box::pin(async move { server.inner.token.answer(&head, body).await }),
+        };
+        Self::Answering { answer }
     }
 }
 
@@ -141,7 +150,7 @@ where
                 StateProjection::Reading { body, request } => {
                     let body = ready!(body.poll(cx));
                     match request.take() {
-                        Some((server, head)) => State::answering(server, head, body),
+                        Some((server, endpoint, head)) => State::answering(server, endpoint, head, body),
                         None => return Poll::Pending,
                     }
                 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::endpoint::Endpoints;
 use crate::issuer::Issuer;
+use crate::keys::Algorithm;
 use crate::scope::Scopes;
 use crate::store::ClientAuthMethod;
 
@@ -14,6 +15,8 @@ pub(super) struct Metadata<'a> {
     pub(super) endpoints: &'a Endpoints,
     pub(super) scopes: Option<&'a Scopes>,
     pub(super) response_types: &'a [String],
+    /// By which the answers of the introspection endpoint are signed.
+    pub(super) algorithm: Algorithm,
 }
 
 /// The members of RFC 8414 §2 that hold something true of this server; those without elements are left out (§3.2).
@@ -29,7 +32,30 @@ pub(super) struct Document<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     response_types_supported: &'a [String],
     grant_types_supported: [&'static str; 1],
-    token_endpoint_auth_methods_supported: [&'static str; 2],
+    token_endpoint_auth_methods_supported: AuthMethods,
+    #[serde(flatten)]
+    revocation: Option<Revocation>,
+    #[serde(flatten)]
+    introspection: Option<Introspection>,
+}
+
+type AuthMethods = [&'static str; 2];
+
+const AUTH_METHODS: AuthMethods =
+    [ClientAuthMethod::ClientSecretBasic.name(), ClientAuthMethod::ClientSecretPost.name()];
+
+#[derive(Serialize)]
+struct Revocation {
+    revocation_endpoint: String,
+    revocation_endpoint_auth_methods_supported: AuthMethods,
+}
+
+/// The last one is of RFC 9701 §7.
+#[derive(Serialize)]
+struct Introspection {
+    introspection_endpoint: String,
+    introspection_endpoint_auth_methods_supported: AuthMethods,
+    introspection_signing_alg_values_supported: [&'static str; 1],
 }
 
 impl<'a> Metadata<'a> {
@@ -42,10 +68,16 @@ impl<'a> Metadata<'a> {
             scopes_supported: self.scopes.map(|scopes| scopes.iter().collect()).unwrap_or_default(),
             response_types_supported: self.response_types,
             grant_types_supported: ["client_credentials"],
-            token_endpoint_auth_methods_supported: [
-                ClientAuthMethod::ClientSecretBasic.name(),
-                ClientAuthMethod::ClientSecretPost.name(),
-            ],
+            token_endpoint_auth_methods_supported: AUTH_METHODS,
+            revocation: self.endpoints.revocation.as_ref().map(url).map(|url| Revocation {
+                revocation_endpoint: url,
+                revocation_endpoint_auth_methods_supported: AUTH_METHODS,
+            }),
+            introspection: self.endpoints.introspection.as_ref().map(url).map(|url| Introspection {
+                introspection_endpoint: url,
+                introspection_endpoint_auth_methods_supported: AUTH_METHODS,
+                introspection_signing_alg_values_supported: [self.algorithm.name()],
+            }),
         }
     }
 }

@@ -36,9 +36,11 @@ mod error;
 mod form;
 mod forward;
 mod future;
+mod introspection;
 mod layer;
 mod metadata;
 mod peer;
+mod revocation;
 mod service;
 mod token;
 
@@ -123,6 +125,20 @@ impl AuthorizationServer {
     #[must_use]
     pub fn token_service(&self) -> EndpointService {
         EndpointService::new(self.clone(), Endpoint::Token)
+    }
+
+    /// The revocation endpoint (RFC 7009) by itself; `None` where the server has no
+    /// [revocations](AuthorizationServerBuilder::revocations).
+    #[must_use]
+    pub fn revocation_service(&self) -> Option<EndpointService> {
+        self.inner.token.minter.revocations.as_ref()?;
+        Some(EndpointService::new(self.clone(), Endpoint::Revocation))
+    }
+
+    /// The introspection endpoint (RFC 7662) by itself.
+    #[must_use]
+    pub fn introspection_service(&self) -> EndpointService {
+        EndpointService::new(self.clone(), Endpoint::Introspection)
     }
 
     /// The key set (RFC 7517 §5) by itself.

@@ -168,7 +168,7 @@ impl SigningKey {
     pub fn dangerous_hs256_verifiers_can_forge(secret: impl AsRef<[u8]>) -> Result<Self, KeyError> {
         let secret = SharedSecret::new(secret.as_ref())?;
         let public = VerifyingKey::from_secret(secret.clone());
-        Ok(Self { header: header(&public), signer: Signer::Shared(secret), public })
+        Ok(Self { header: header(ACCESS_TOKEN, &public), signer: Signer::Shared(secret), public })
     }
 
     /// Signs with another algorithm of the same key type: the choice that an RSA key leaves open.
@@ -178,7 +178,7 @@ impl SigningKey {
     /// When the key cannot sign so.
     pub fn with_algorithm(self, algorithm: Algorithm) -> Result<Self, KeyError> {
         let public = self.public.with_algorithm(algorithm)?;
-        Ok(Self { header: header(&public), signer: self.signer, public })
+        Ok(Self { header: header(ACCESS_TOKEN, &public), signer: self.signer, public })
     }
 
     fn from_form(form: Form, der: Zeroizing<Vec<u8>>) -> Result<Self, KeyError> {
@@ -189,7 +189,7 @@ impl SigningKey {
     fn from_pair(pair: KeyPair, algorithm: Algorithm) -> Result<Self, KeyError> {
         let numbers = pair.public_numbers().ok_or_else(refusal::unknown_private_key)?;
         let public = VerifyingKey::new(numbers, algorithm)?;
-        Ok(Self { header: header(&public), signer: Signer::Pair(Box::new(pair)), public })
+        Ok(Self { header: header(ACCESS_TOKEN, &public), signer: Signer::Pair(Box::new(pair)), public })
     }
 
     /// The name of the key: its RFC 7638 thumbprint, by SHA-256. (That of HS256 is an HMAC under the secret.)
@@ -212,8 +212,17 @@ impl SigningKey {
 
     /// Writes a compact JWS (RFC 7515 §7.1) over `payload`; `None` when the backend cannot sign.
     pub(crate) fn sign(&self, payload: &[u8]) -> Option<String> {
-        let mut token = String::with_capacity(self.header.len() + payload.len() * 4 / 3 + 700);
-        token.push_str(&self.header);
+        self.sign_behind(&self.header, payload)
+    }
+
+    /// The same with another `typ` than that of access tokens.
+    pub(crate) fn sign_as(&self, typ: &str, payload: &[u8]) -> Option<String> {
+        self.sign_behind(&header(typ, &self.public), payload)
+    }
+
+    fn sign_behind(&self, header: &str, payload: &[u8]) -> Option<String> {
+        let mut token = String::with_capacity(header.len() + payload.len() * 4 / 3 + 700);
+        token.push_str(header);
         URL_SAFE_NO_PAD.encode_string(payload, &mut token);
         let signature = self.signer.sign(self.algorithm(), token.as_bytes())?;
         token.push('.');
@@ -231,9 +240,12 @@ impl Signer {
     }
 }
 
-fn header(key: &VerifyingKey) -> String {
+/// The `typ` of RFC 9068 §2.1.
+const ACCESS_TOKEN: &str = "at+jwt";
+
+fn header(typ: &str, key: &VerifyingKey) -> String {
     let (algorithm, key_id) = (key.algorithm(), key.key_id());
-    URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"{algorithm}","typ":"at+jwt","kid":"{key_id}"}}"#)) + "."
+    URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"{algorithm}","typ":"{typ}","kid":"{key_id}"}}"#)) + "."
 }
 
 impl fmt::Debug for SigningKey {

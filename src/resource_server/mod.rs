@@ -47,6 +47,7 @@ mod jws;
 mod layer;
 mod metadata;
 mod methods;
+mod own_token;
 mod policy;
 #[cfg(feature = "remote")]
 mod remote_issuer;
@@ -77,6 +78,7 @@ pub use self::metadata::{
     ResourceMetadataFuture, ResourceMetadataLayer, ResourceMetadataService,
 };
 pub use self::methods::Methods;
+pub(crate) use self::own_token::{NotOwn, OwnToken, OwnTokens};
 pub use self::policy::{Forbidden, PolicyError, RequestHead};
 #[cfg(feature = "remote")]
 pub use self::remote_issuer::{RemoteError, RemoteIssuer};

@@ -197,7 +197,7 @@ impl From<NoKey> for VerifyError {
     }
 }
 
-fn in_its_time(claims: &Claims, now: UnixTime, leeway: Duration) -> Result<(), InvalidToken> {
+pub(super) fn in_its_time(claims: &Claims, now: UnixTime, leeway: Duration) -> Result<(), InvalidToken> {
     // RFC 7519 §4.1.4: on or after `exp` is too late.
     if now >= claims.expires_at.after(leeway) {
         return Err(InvalidToken::Expired);

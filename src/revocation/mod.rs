@@ -240,7 +240,6 @@ impl Revocations {
     }
 
     /// Calls `hear` with every client that was changed from now on, until it returns false.
-    #[allow(dead_code)] // until there is a cache of clients
     pub(crate) fn on_client_change(&self, hear: impl Fn(&ClientId) -> bool + Send + Sync + 'static) {
         self.shared().client_listeners.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(hear));
     }

@@ -21,6 +21,7 @@ use super::{DynClientStore, RegisteredClient, StoreError};
 use crate::client_id::ClientId;
 use crate::clock::Clock;
 use crate::deadline::{self, Late};
+use crate::revocation::Revocations;
 
 /// How long the token endpoint goes by what the client store told it, and how much of that it keeps. A store that is
 /// [in memory](crate::ClientStore::is_in_memory) is asked each time.
@@ -152,8 +153,14 @@ impl ClientCache {
         }
     }
 
+    /// Forgets each client that the feed tells of, for as long as the cache is there.
+    pub(crate) fn hear_from(&self, revocations: &Revocations) {
+        let cache = Arc::downgrade(&self.0);
+        revocations
+            .on_client_change(move |id| cache.upgrade().inspect(|cache| Self(cache.clone()).forget(id)).is_some());
+    }
+
     /// What is known of this client is stale: the store is asked from now on, also while an older question is under way.
-    #[allow(dead_code)] // until a replica follows the feed
     pub(crate) fn forget(&self, id: &ClientId) {
         let Some(kept) = &self.0.kept else { return };
         let mut shard = kept.shard(id);

@@ -25,13 +25,14 @@ impl ClientRules {
     /// not exist.
     pub fn check(&self, client: &RegisteredClient) -> Result<(), ClientError> {
         let wrong = |mistake: String| Err(ClientError::new(client.id(), mistake));
-        if client.audiences().is_empty() && self.default_audience.is_none() {
+        if client.may_use_grant() && client.audiences().is_empty() && self.default_audience.is_none() {
             return wrong(
                 "there is no audience that it could ever get; give it one with .audience(…), or the server a default"
                     .to_owned(),
             );
         }
-        if let Some(unknown) = client.audiences().iter().find(|audience| !self.exists(audience)) {
+        let mut named = client.audiences().iter().chain(client.introspects());
+        if let Some(unknown) = named.find(|audience| !self.exists(audience)) {
             return wrong(format!(
                 "its audience {unknown} is none of the server's resources; add it with .resource(…)"
             ));

@@ -17,7 +17,7 @@ use crate::clock::{Clock, UnixTime};
 use crate::issuer::Issuer;
 use crate::keys::KeyRing;
 use crate::random::Random;
-use crate::resource_server::LONGEST_TOKEN;
+use crate::resource_server::{LONGEST_TOKEN, OwnTokens};
 use crate::revocation::Revocations;
 use crate::store::MOST_AHEAD;
 
@@ -88,6 +88,11 @@ impl<'a> Aud<'a> {
 }
 
 impl Minter {
+    /// What it signed, and what others signed in its name.
+    pub(in crate::authorization_server) fn own_tokens(&self) -> OwnTokens {
+        OwnTokens::new(self.issuer.clone(), self.keys.clone())
+    }
+
     pub(super) fn mint(&self, grant: &Grant) -> Result<AccessToken, TokenError> {
         let id = TokenId::generate(&*self.random)?;
         let issued_at = self.issued_at(grant.client().id())?;

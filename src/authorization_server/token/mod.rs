@@ -3,6 +3,7 @@
 mod authenticate;
 mod grant;
 mod mint;
+mod presented;
 mod report;
 mod request;
 mod response;
@@ -17,6 +18,7 @@ pub(super) use self::authenticate::{Authenticator, SlowChecks, Throttle};
 pub(super) use self::grant::{DynGrantHook, GrantPolicy};
 pub use self::grant::{GrantHook, GrantRefusal, PendingGrant};
 pub(super) use self::mint::Minter;
+pub(super) use self::presented::PresentedToken;
 pub(super) use self::report::Reporter;
 use self::request::TokenRequest;
 pub(super) use self::request::is_another_grant;

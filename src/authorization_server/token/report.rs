@@ -6,6 +6,7 @@ use http::Extensions;
 
 use super::response::TokenResponse;
 use crate::authorization_server::error::TokenError;
+use crate::client_id::ClientId;
 use crate::clock::Clock;
 use crate::event::{Event, EventSender, Outcome};
 
@@ -15,49 +16,65 @@ pub(in crate::authorization_server) struct Reporter {
     pub(in crate::authorization_server) clock: Arc<dyn Clock>,
 }
 
+const NAME: &str = "token endpoint";
+
 impl Reporter {
     pub(super) fn report(&self, extensions: &Extensions, result: &Result<TokenResponse, TokenError>) {
-        log(result);
-        let Some(events) = &self.events else { return };
-        let client_id = match result {
-            Ok(response) => Some(response.grant().client().id()),
-            Err(error) => error.client_id(),
+        match result {
+            Ok(response) => {
+                let (grant, token) = (response.grant(), response.token());
+                let issued = Outcome::Issued {
+                    token_id: token.id().to_owned(),
+                    scopes: grant.scopes().clone(),
+                    audiences: grant.audiences().to_vec(),
+                };
+                self.done(NAME, extensions, grant.client().id(), issued);
+            }
+            Err(error) => self.failed(NAME, extensions, error),
+        }
+    }
+
+    /// An endpoint did what a client asked.
+    pub(in crate::authorization_server) fn done(
+        &self,
+        endpoint: &'static str,
+        extensions: &Extensions,
+        client_id: &ClientId,
+        outcome: Outcome,
+    ) {
+        tracing::debug!(endpoint, %client_id, ?outcome, "answered a client");
+        self.send(extensions, Some(client_id), outcome);
+    }
+
+    /// An endpoint did not.
+    pub(in crate::authorization_server) fn failed(
+        &self,
+        endpoint: &'static str,
+        extensions: &Extensions,
+        error: &TokenError,
+    ) {
+        let source = std::error::Error::source(error);
+        let outcome = if error.is_of_authentication() {
+            Outcome::AuthenticationFailed(error.clone())
+        } else if error.status().is_server_error() {
+            Outcome::Unavailable(error.clone())
+        } else {
+            Outcome::Refused(error.clone())
         };
+        match outcome {
+            Outcome::Unavailable(_) => tracing::error!(endpoint, %error, source, "could not answer a client"),
+            _ => tracing::info!(endpoint, %error, source, "refused a client"),
+        }
+        self.send(extensions, error.client_id(), outcome);
+    }
+
+    fn send(&self, extensions: &Extensions, client_id: Option<&ClientId>, outcome: Outcome) {
+        let Some(events) = &self.events else { return };
         events.send(Event {
             at: self.clock.now(),
-            outcome: outcome(result),
+            outcome,
             client_id: client_id.cloned(),
             extensions: extensions.clone(),
         });
-    }
-}
-
-fn outcome(result: &Result<TokenResponse, TokenError>) -> Outcome {
-    match result {
-        Ok(response) => Outcome::Issued {
-            token_id: response.token().id().to_owned(),
-            scopes: response.grant().scopes().clone(),
-            audiences: response.grant().audiences().to_vec(),
-        },
-        Err(error) if error.is_of_authentication() => Outcome::AuthenticationFailed(error.clone()),
-        Err(error) if error.status().is_server_error() => Outcome::Unavailable(error.clone()),
-        Err(error) => Outcome::Refused(error.clone()),
-    }
-}
-
-fn log(result: &Result<TokenResponse, TokenError>) {
-    match result {
-        Ok(response) => {
-            let (grant, token_id) = (response.grant(), response.token().id());
-            tracing::debug!(client_id = %grant.client().id(), scope = %grant.scopes(), token_id, "issued an access token");
-        }
-        Err(error) => {
-            let source = std::error::Error::source(error);
-            if error.status().is_server_error() {
-                tracing::error!(%error, source, "could not answer a token request");
-            } else {
-                tracing::info!(%error, source, "refused a token request");
-            }
-        }
     }
 }

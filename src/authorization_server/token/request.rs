@@ -46,7 +46,7 @@ const CLIENT_CREDENTIALS: &str = "client_credentials";
 
 /// RFC 6749 §2.3.1: the credentials MUST NOT be in the request URI, where they end up in logs. Other parameters there
 /// are not read.
-fn no_credentials_in_query(query: &str) -> Result<(), TokenError> {
+pub(super) fn no_credentials_in_query(query: &str) -> Result<(), TokenError> {
     let mut names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
     if names.any(|name| CREDENTIALS.contains(&decode_component(name.as_bytes()).unwrap_or_default().as_str())) {
         return Err(Fault::QUERY.into());

@@ -28,7 +28,7 @@ use crate::secret::{Presented, StoredSecret};
 use crate::store::{Answer, ClientAuthMethod, ClientCache, RegisteredClient};
 
 /// What a request shows to prove who is asking: well-formed, not yet checked.
-pub(super) struct Credentials {
+pub(in crate::authorization_server) struct Credentials {
     client_id: ClientId,
     secret: Zeroizing<String>,
     method: ClientAuthMethod,
@@ -63,7 +63,7 @@ impl Credentials {
 
 /// A client that proved who it is; only [`Authenticator::authenticate`] makes one.
 #[derive(Clone, Debug)]
-pub(super) struct AuthenticatedClient(Arc<RegisteredClient>);
+pub(in crate::authorization_server) struct AuthenticatedClient(Arc<RegisteredClient>);
 
 impl Deref for AuthenticatedClient {
     type Target = RegisteredClient;
@@ -86,7 +86,7 @@ pub(in crate::authorization_server) struct Authenticator {
 
 impl Authenticator {
     /// `extensions` are those of the request.
-    pub(super) async fn authenticate(
+    pub(in crate::authorization_server) async fn authenticate(
         &self,
         credentials: &Credentials,
         extensions: &Extensions,

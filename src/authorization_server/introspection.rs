@@ -1,0 +1,187 @@
+//! `POST /introspect` (RFC 7662): a resource server asks what a token says, and whether it is good. The answer is JSON, or
+//! a JWT when that is asked for (RFC 9701).
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::answer::json;
+use super::body::BodyError;
+use super::error::{Fault, TokenError};
+use super::token::{PresentedToken, TokenPipeline};
+use crate::client_id::ClientId;
+use crate::clock::UnixTime;
+use crate::event::Outcome;
+use crate::resource_server::{OwnToken, VerifyError};
+use crate::store::RegisteredClient;
+
+const NAME: &str = "introspection endpoint";
+
+/// What a resource server gets to know: all that an active token says, or that it is not active, and nothing else.
+struct Introspection {
+    caller: ClientId,
+    token: Option<OwnToken>,
+}
+
+impl TokenPipeline {
+    /// Answers a request; `body` is what came of reading it.
+    pub(super) async fn answer_introspection(
+        &self,
+        head: &Parts,
+        body: Result<Bytes, BodyError>,
+    ) -> Response<Full<Bytes>> {
+        let answered = self.introspection(head, body).await.and_then(|introspection| {
+            let response = self.introspected(&introspection, wants_jwt(&head.headers))?;
+            Ok((introspection, response))
+        });
+        match answered {
+            Ok((Introspection { caller, token }, response)) => {
+                let token_id = token.map(|token| token.id().to_owned());
+                self.reporter.done(NAME, &head.extensions, &caller, Outcome::Introspected { token_id });
+                response
+            }
+            Err(error) => {
+                self.reporter.failed(NAME, &head.extensions, &error);
+                error.into_response(&self.challenge, head.version)
+            }
+        }
+    }
+
+    async fn introspection(&self, head: &Parts, body: Result<Bytes, BodyError>) -> Result<Introspection, TokenError> {
+        let request = PresentedToken::read(head, body)?;
+        let client = self.authenticator.authenticate(&request.credentials, &head.extensions).await?;
+        if client.introspects().is_empty() {
+            return Err(TokenError::new(Fault::MAY_NOT_INTROSPECT).of(client.id()));
+        }
+        let token = self.active_token(&client, &request.token).map_err(|error| error.of(client.id()))?;
+        Ok(Introspection { caller: client.id().clone(), token })
+    }
+
+    /// §2.2: whatever keeps a token from being active, the caller learns no more than that it is not.
+    fn active_token(&self, client: &RegisteredClient, token: &str) -> Result<Option<OwnToken>, TokenError> {
+        let Ok(token) = self.minter.own_tokens().recognise(token) else { return Ok(None) };
+        let is_for = |audience: &String| client.introspects().iter().any(|own| own == audience.as_str());
+        if !token.audiences().iter().any(is_for) || !token.is_current(UnixTime::now(&*self.minter.clock)) {
+            return Ok(None);
+        }
+        let checked = self.minter.revocations.as_ref().map_or(Ok(()), |revocations| token.check(revocations));
+        match checked {
+            Ok(()) => Ok(Some(token)),
+            Err(VerifyError::Refused(_)) => Ok(None),
+            Err(VerifyError::Undecided(undecided)) => Err(TokenError::unavailable(undecided)),
+        }
+    }
+
+    fn introspected(&self, introspection: &Introspection, as_jwt: bool) -> Result<Response<Full<Bytes>>, TokenError> {
+        let members = introspection.members();
+        if !as_jwt {
+            return Ok(json(StatusCode::OK, &members));
+        }
+        let claims = Claims {
+            iss: self.minter.issuer.as_str(),
+            aud: introspection.caller.as_str(),
+            iat: UnixTime::now(&*self.minter.clock).as_secs(),
+            token_introspection: members,
+        };
+        let payload = serde_json::to_vec(&claims).map_err(TokenError::unavailable)?;
+        let signed = self.minter.keys.signing_key().sign_as(TYPE, &payload);
+        let signed = signed.ok_or_else(|| TokenError::new(Fault::UNAVAILABLE).detailed("the key could not sign"))?;
+        Ok(jwt(signed))
+    }
+}
+
+impl Introspection {
+    /// The members of §2.2, and those that a grant hook added. A claim of their name does not replace ours.
+    fn members(&self) -> Map<String, Value> {
+        let mut members = self.token.as_ref().map(OwnToken::members).unwrap_or_default();
+        members.insert("active".to_owned(), self.token.is_some().into());
+        if self.token.is_some() {
+            members.insert("token_type".to_owned(), "Bearer".into());
+        }
+        members
+    }
+}
+
+/// RFC 9701 §5: what the token says has a place of its own, so that the answer cannot pass for the token.
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    aud: &'a str,
+    iat: u64,
+    token_introspection: Map<String, Value>,
+}
+
+const TYPE: &str = "token-introspection+jwt";
+const MEDIA_TYPE: &str = "application/token-introspection+jwt";
+
+/// RFC 9701 §4: it is asked for by name, and no less than JSON is.
+fn wants_jwt(headers: &HeaderMap) -> bool {
+    let accepted = || {
+        let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(','))
+    };
+    let quality = |media_type| accepted().filter_map(|range| quality_of(range, media_type)).max().unwrap_or_default();
+    let jwt = quality(MEDIA_TYPE);
+    jwt > 0 && jwt >= quality("application/json")
+}
+
+/// The weight (RFC 9110 §12.4.2) of a media range that names this type, in thousandths.
+fn quality_of(range: &str, media_type: &str) -> Option<u16> {
+    let mut parts = range.split(';').map(str::trim);
+    parts.next().filter(|name| name.eq_ignore_ascii_case(media_type))?;
+    let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+    let weight = weight.map_or(Ok(1.0), str::parse::<f32>).ok()?;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 0 to 1,000
+    Some((weight.clamp(0.0, 1.0) * 1_000.0) as u16)
+}
+
+fn jwt(signed: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(signed));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::ACCEPT;
+    use http::{HeaderMap, HeaderValue};
+
+    use super::wants_jwt;
+
+    fn accepting(values: &[&'static str]) -> bool {
+        let mut headers = HeaderMap::new();
+        values.iter().for_each(|value| drop(headers.append(ACCEPT, HeaderValue::from_static(value))));
+        wants_jwt(&headers)
+    }
+
+    #[test]
+    fn a_jwt_is_for_who_asks_for_one_by_name() {
+        const JWT: &str = "application/token-introspection+jwt";
+        for values in [
+            &[JWT][..],
+            &["Application/Token-Introspection+JWT; q=0.5"],
+            &["application/json;q=0.9, application/token-introspection+jwt"],
+            &["application/json", JWT],
+        ] {
+            assert!(accepting(values), "{values:?}");
+        }
+        for values in [
+            &[][..],
+            &["*/*"],
+            &["application/*"],
+            &["application/json"],
+            &["application/token-introspection+jwt;q=0"],
+            &["application/token-introspection+jwt;q=x"],
+            &["application/json, application/token-introspection+jwt;q=0.9"],
+        ] {
+            assert!(!accepting(values), "{values:?}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! `POST /revoke` (RFC 7009): a client gives a token of its own back before its time.
+
+use bytes::Bytes;
+use http::header::CACHE_CONTROL;
+use http::request::Parts;
+use http::{HeaderValue, Response};
+use http_body_util::Full;
+
+use super::body::BodyError;
+use super::error::{Fault, TokenError};
+use super::token::{PresentedToken, TokenPipeline};
+use crate::client_id::ClientId;
+use crate::clock::UnixTime;
+use crate::event::Outcome;
+use crate::resource_server::{NotOwn, OwnToken};
+
+const NAME: &str = "revocation endpoint";
+
+impl TokenPipeline {
+    /// Answers a request; `body` is what came of reading it.
+    pub(super) async fn answer_revocation(
+        &self,
+        head: &Parts,
+        body: Result<Bytes, BodyError>,
+    ) -> Response<Full<Bytes>> {
+        match self.revocation(head, body).await {
+            Ok((client, token_id)) => {
+                self.reporter.done(NAME, &head.extensions, &client, Outcome::Revoked { token_id });
+                revoked()
+            }
+            Err(error) => {
+                self.reporter.failed(NAME, &head.extensions, &error);
+                error.into_response(&self.challenge, head.version)
+            }
+        }
+    }
+
+    /// The client, and the token's name when there was one to revoke.
+    async fn revocation(
+        &self,
+        head: &Parts,
+        body: Result<Bytes, BodyError>,
+    ) -> Result<(ClientId, Option<String>), TokenError> {
+        let request = PresentedToken::read(head, body)?;
+        let client = self.authenticator.authenticate(&request.credentials, &head.extensions).await?;
+        let Some(revocations) = &self.minter.revocations else {
+            return Err(TokenError::new(Fault::UNAVAILABLE).of(client.id()).detailed("the server has no revocations"));
+        };
+        let token = self.own_token_of(client.id(), &request.token).map_err(|error| error.of(client.id()))?;
+        if let Some(token) = &token {
+            let revoked = revocations.revoke(token.revocation()).await;
+            revoked.map_err(|error| TokenError::unavailable(error).of(client.id()))?;
+        }
+        Ok((client.id().clone(), token.map(|token| token.id().to_owned())))
+    }
+
+    /// What there is to revoke: §2.1 has a client revoke its own tokens only, and §2.2 has it learn nothing of others.
+    /// `token_type_hint` is none but a hint, and a token tells its type by itself.
+    fn own_token_of(&self, client: &ClientId, token: &str) -> Result<Option<OwnToken>, TokenError> {
+        match self.minter.own_tokens().recognise(token) {
+            Ok(token) => {
+                let is_of_use = token.is_of_use(UnixTime::now(&*self.minter.clock));
+                Ok(Some(token).filter(|token| is_of_use && token.client_id() == client))
+            }
+            Err(NotOwn::Unknown) => Ok(None),
+            // §2.2.1: something of ours that nobody could revoke.
+            Err(NotOwn::AnotherType) => Err(Fault::TOKEN_TYPE.into()),
+        }
+    }
+}
+
+/// §2.2: the status says it all.
+fn revoked() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,106 @@
+//! [`OwnTokens`]: an authorization server reads a token that it issued, whoever it is for.
+
+use serde_json::{Map, Value};
+
+use super::claims::Claims;
+use super::jws::{Header, Jws, decode, is_access_token};
+use super::trusted_issuer::in_its_time;
+use super::{InvalidToken, MOST_LEEWAY, VerifyError};
+use crate::client_id::ClientId;
+use crate::clock::UnixTime;
+use crate::issuer::Issuer;
+use crate::keys::{KeyRing, TrustedKeys, VerifyingKey};
+use crate::revocation::Revocations;
+use crate::store::Revocation;
+
+/// What an authorization server knows its tokens by.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnTokens {
+    issuer: Issuer,
+    keys: TrustedKeys,
+}
+
+/// A token that the server signed; only [`OwnTokens::recognise`] makes one. It may have expired, or be revoked.
+pub(crate) struct OwnToken {
+    claims: Claims,
+    payload: Vec<u8>,
+    key: VerifyingKey,
+}
+
+/// Why a text is no [`OwnToken`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotOwn {
+    /// Nothing that the server signed.
+    Unknown,
+    /// The server signed it, and it is no access token.
+    AnotherType,
+}
+
+impl From<InvalidToken> for NotOwn {
+    fn from(_: InvalidToken) -> Self {
+        Self::Unknown
+    }
+}
+
+impl OwnTokens {
+    pub(crate) fn new(issuer: Issuer, keys: KeyRing) -> Self {
+        Self { issuer, keys: TrustedKeys::Ring(keys) }
+    }
+
+    pub(crate) fn recognise(&self, token: &str) -> Result<OwnToken, NotOwn> {
+        let jws = Jws::split(token)?;
+        let header = decode(jws.header)?;
+        let header = Header::parse(&header)?;
+        let key = self.keys.find(&header.kid, &header.alg).map_err(|_| NotOwn::Unknown)?;
+        let payload = jws.verified_payload(&key)?;
+        if !is_access_token(&header.typ) {
+            return Err(NotOwn::AnotherType);
+        }
+        let claims = Claims::parse(&payload).map_err(|_| NotOwn::Unknown)?;
+        // A key may be shared with somebody who issues under another name.
+        if claims.issuer != self.issuer.as_str() {
+            return Err(NotOwn::Unknown);
+        }
+        Ok(OwnToken { claims, payload, key })
+    }
+}
+
+impl OwnToken {
+    pub(crate) fn client_id(&self) -> &ClientId {
+        &self.claims.client_id
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.claims.token_id
+    }
+
+    pub(crate) fn audiences(&self) -> &[String] {
+        &self.claims.audiences
+    }
+
+    /// Whether it has begun, and not expired: by the second where who decides is who issued it.
+    pub(crate) fn is_current(&self, now: UnixTime) -> bool {
+        now < self.claims.expires_at && in_its_time(&self.claims, now, MOST_LEEWAY).is_ok()
+    }
+
+    /// Whether a verifier could take it for good still.
+    pub(crate) fn is_of_use(&self, now: UnixTime) -> bool {
+        now < self.claims.expires_at.after(MOST_LEEWAY)
+    }
+
+    pub(crate) fn check(&self, revocations: &Revocations) -> Result<(), VerifyError> {
+        revocations.check(self.claims.named(&self.key), &self.claims.cleared)
+    }
+
+    /// What revokes it.
+    pub(crate) fn revocation(&self) -> Revocation {
+        let Claims { client_id, issued_at, expires_at, .. } = &self.claims;
+        Revocation::token(self.id(), client_id.clone(), issued_at.to_system(), expires_at.to_system())
+    }
+
+    /// All of its claims, as they came.
+    pub(crate) fn members(&self) -> Map<String, Value> {
+        // They were an object when they were parsed.
+        serde_json::from_slice(&self.payload).unwrap_or_default()
+    }
+}

@@ -1,0 +1,227 @@
+//! What the introspection endpoint (RFC 7662) tells, to whom, and as a JWT (RFC 9701), over sockets.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::request::{GRANT, TokenRequest, billing_asks, post};
+use common::stack::{Answer, Site, Stack, on_every_stack};
+use common::{API, ISSUER, NOW, OTHER_API, READ, SECRET, WRONG_SECRET, client, clients, clock, forge, settings};
+use http::header::ACCEPT;
+use oauth2::basic::BasicClient;
+use oauth2::{
+    AccessToken, ClientId as OauthId, ClientSecret as OauthSecret, IntrospectionUrl, TokenIntrospectionResponse as _,
+};
+use serde_json::json;
+use tower_client_credentials::event::{self, Outcome};
+use tower_client_credentials::{
+    AuthorizationServer, BearerAuthLayer, ClientId, InvalidToken, MemoryStore, PendingGrant, Revocations,
+};
+
+const JWT: &str = "application/token-introspection+jwt";
+
+/// `api` serves the API, and `other-api` another one.
+fn store() -> MemoryStore {
+    let apis =
+        [("api", API), ("other-api", OTHER_API)].map(|(id, audience)| client(id).without_grant().introspects(audience));
+    clients().into_iter().chain(apis).collect()
+}
+
+async fn revocations() -> Revocations {
+    Revocations::follow(MemoryStore::default()).clock(clock()).await.unwrap()
+}
+
+async fn server() -> AuthorizationServer {
+    settings(store()).revocations(revocations().await).build().unwrap()
+}
+
+fn about(token: &str) -> TokenRequest {
+    post(format!("token={token}")).to("/introspect")
+}
+
+fn api_asks(token: &str) -> TokenRequest {
+    about(token).basic("api", &SECRET)
+}
+
+#[track_caller]
+fn assert_inactive(answer: &Answer) {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.assert_is_of_the_token_endpoint();
+    assert_eq!(answer.body, r#"{"active":false}"#);
+}
+
+async fn token(site: &Site) -> String {
+    site.send(billing_asks(GRANT).param("scope", "invoices:read")).await.assert_token()
+}
+
+#[tokio::test]
+async fn an_active_token_is_told_in_full() {
+    on_every_stack(async |stack| {
+        let hook = |grant: &mut PendingGrant| {
+            grant.add_claim("tenant", "acme");
+            grant.add_claim("active", false);
+            Ok(())
+        };
+        let server = settings(store()).revocations(revocations().await).grant_hook(hook).build().unwrap();
+        let site = stack.issue(&server).await;
+        let token = token(&site).await;
+        let answer = site.send(api_asks(&token)).await;
+        assert_eq!(answer.status, 200);
+        answer.assert_is_of_the_token_endpoint();
+        let expected = json!({
+            "active": true, "scope": "invoices:read", "client_id": "billing", "token_type": "Bearer",
+            "exp": NOW + 600, "iat": NOW, "sub": "billing", "aud": API, "iss": ISSUER,
+            "jti": forge::parts(&token).1["jti"], "tenant": "acme",
+        });
+        assert_eq!(answer.json(), expected);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whatever_keeps_a_token_from_being_active_the_answer_is_the_same() {
+    let revocations = revocations().await;
+    let server = settings(store()).revocations(revocations.clone()).build().unwrap();
+    let site = Stack::PLAIN.issue(&server).await;
+    let good = token(&site).await;
+    assert_eq!(site.send(api_asks(&good)).await.json()["active"], true);
+    assert_inactive(&site.send(about(&good).basic("other-api", &SECRET)).await);
+    for text in [
+        "unknown".to_owned(),
+        format!("{good}x"),
+        forge::good().sign_with(&forge::foreign_key()),
+        forge::good().header("typ", "JWT").sign(),
+        forge::good().claim("iss", "https://other.example.com").sign(),
+        forge::good().claim("aud", OTHER_API).sign(),
+        forge::good().claim("exp", NOW).sign(),
+        forge::good().claim("nbf", NOW + 301).sign(),
+        forge::good().without_claim("client_id").sign(),
+    ] {
+        assert_inactive(&site.send(api_asks(&text)).await);
+    }
+    revocations
+        .revoke_token(&ClientId::from_static("billing"), forge::parts(&good).1["jti"].as_str().unwrap())
+        .await
+        .unwrap();
+    assert_inactive(&site.send(api_asks(&good)).await);
+}
+
+#[tokio::test]
+async fn only_a_client_that_may_introspect_and_proves_itself_is_told() {
+    let site = Stack::PLAIN.issue(&server().await).await;
+    let token = token(&site).await;
+    for (request, status, error) in [
+        (about(&token), 401, "invalid_client"),
+        (about(&token).basic("api", &WRONG_SECRET), 401, "invalid_client"),
+        (about(&token).basic("billing", &SECRET), 400, "unauthorized_client"),
+        (about("unknown").basic("billing", &SECRET), 400, "unauthorized_client"),
+        (post("a=b").to("/introspect").basic("api", &SECRET), 400, "invalid_request"),
+        (api_asks(&token).method("GET"), 405, "invalid_request"),
+        (api_asks(&token).content_types(&["text/plain"]), 400, "invalid_request"),
+        (api_asks(&token).to("/introspect?client_secret=x"), 400, "invalid_request"),
+    ] {
+        site.send(request).await.assert_refused(status, error);
+    }
+    site.send(post(GRANT).basic("api", &SECRET)).await.assert_refused(400, "unauthorized_client");
+}
+
+#[tokio::test]
+async fn who_accepts_a_jwt_gets_one_for_itself_that_opens_nothing() {
+    on_every_stack(async |stack| {
+        let server = server().await;
+        let guard = BearerAuthLayer::new(server.verifier(API).unwrap());
+        let site = stack.protect(&server, [guard]).await;
+        let jwks = site.get("/.well-known/jwks.json").await.json();
+        let good = token(&site).await;
+        for text in [good.as_str(), "unknown"] {
+            let plain = site.send(api_asks(text)).await.json();
+            let answer = site.send(api_asks(text).header(ACCEPT, JWT)).await;
+            assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, Some(JWT)));
+            assert_eq!((answer.header("cache-control"), answer.header("pragma")), (Some("no-store"), Some("no-cache")));
+            let jwt = std::str::from_utf8(&answer.body).unwrap();
+            assert!(forge::is_signed_by(&jwks, jwt));
+            let (header, claims) = forge::parts(jwt);
+            assert_eq!(header, json!({"alg": "ES256", "typ": "token-introspection+jwt", "kid": forge::key_id()}));
+            assert_eq!(claims, json!({"iss": ISSUER, "aud": "api", "iat": NOW, "token_introspection": plain}));
+            site.get_authorized(&format!("Bearer {jwt}")).await.assert_invalid_token(&InvalidToken::Type);
+            assert_inactive(&site.send(api_asks(jwt)).await);
+        }
+        let refused = site.send(about(&good).header(ACCEPT, JWT)).await;
+        refused.assert_refused(401, "invalid_client");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_view_that_is_too_old_is_a_503_and_never_active() {
+    let clock = clock();
+    let revocations =
+        Revocations::follow(MemoryStore::default()).clock(clock.clone()).poll_interval(Duration::from_secs(14));
+    let revocations = revocations.await.unwrap();
+    let server = settings(store()).revocations(revocations).build().unwrap();
+    let site = Stack::PLAIN.issue(&server).await;
+    let token = token(&site).await;
+    clock.advance(Duration::from_secs(31));
+    site.send(api_asks(&token)).await.assert_refused(503, "temporarily_unavailable");
+    assert_inactive(&site.send(api_asks("unknown")).await);
+}
+
+#[tokio::test]
+async fn the_oauth2_crate_introspects() {
+    let site = Stack::PLAIN.issue(&server().await).await;
+    let token = token(&site).await;
+    let client = BasicClient::new(OauthId::new("api".to_owned()))
+        .set_client_secret(OauthSecret::new(SECRET.clone()))
+        .set_introspection_url(IntrospectionUrl::new(site.url("/introspect")).unwrap());
+    let introspect = async |token: &str| {
+        let token = AccessToken::new(token.to_owned());
+        client.introspect(&token).request_async(&|request| site.call(request)).await.unwrap()
+    };
+    let told = introspect(&token).await;
+    assert!(told.active());
+    assert_eq!(told.client_id().map(|id| id.as_str()), Some("billing"));
+    assert_eq!(told.scopes().unwrap()[0].as_str(), READ.as_str());
+    assert_eq!(told.exp().map(|time| time.timestamp()), Some(i64::try_from(NOW).unwrap() + 600));
+    assert!(!introspect("unknown").await.active());
+}
+
+#[tokio::test]
+async fn each_introspection_is_an_event_of_the_caller_with_the_name_of_the_token() {
+    let (events, mut listener) = event::channel();
+    let server = settings(store()).revocations(revocations().await).events(events).build().unwrap();
+    let site = Stack::PLAIN.issue(&server).await;
+    let token = token(&site).await;
+    let Outcome::Issued { token_id: issued, .. } = listener.try_recv().unwrap().outcome else { panic!() };
+    for (text, expected) in [(token.as_str(), Some(issued)), ("unknown", None)] {
+        site.send(api_asks(text)).await;
+        let event = listener.try_recv().unwrap();
+        let Outcome::Introspected { token_id, .. } = &event.outcome else { panic!("{event:?}") };
+        assert_eq!((token_id, event.client_id.as_deref()), (&expected, Some("api")));
+        assert!(!format!("{event:?}").contains(&token));
+    }
+}
+
+#[tokio::test]
+async fn the_metadata_names_the_endpoint_and_what_it_signs_by() {
+    let metadata = async |server: &AuthorizationServer| {
+        let site = Stack::PLAIN.issue(server).await;
+        site.get("/.well-known/oauth-authorization-server").await.json()
+    };
+    let document = metadata(&server().await).await;
+    assert_eq!(document["introspection_endpoint"], format!("{ISSUER}/introspect"));
+    assert_eq!(
+        document["introspection_endpoint_auth_methods_supported"],
+        document["token_endpoint_auth_methods_supported"]
+    );
+    assert_eq!(document["introspection_signing_alg_values_supported"], json!(["ES256"]));
+    let without = settings(store()).build().unwrap();
+    assert_eq!(metadata(&without).await.get("introspection_endpoint"), None);
+    let asked_for = settings(store()).introspection_path("/introspect").build().unwrap();
+    let document = metadata(&asked_for).await;
+    assert_eq!(document["introspection_endpoint"], format!("{ISSUER}/introspect"));
+    let site = Stack::PLAIN.issue(&asked_for).await;
+    let good = token(&site).await;
+    assert_eq!(site.send(api_asks(&good)).await.json()["active"], true, "there is nothing that could be revoked");
+}

@@ -1,0 +1,422 @@
+//! What was called back is refused: by the revocation endpoint (RFC 7009), by the operator, over sockets.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use common::request::{GRANT, TokenRequest, billing_asks, post};
+use common::stack::{Answer, Site, Stack, on_every_stack};
+use common::{API, ISSUER, KEY, NOW, SECRET, WRONG_SECRET, client, clients, clock, forge, settings};
+use oauth2::basic::BasicClient;
+use oauth2::{AuthType, ClientId as OauthId, ClientSecret as OauthSecret, RevocationUrl, StandardRevocableToken};
+use tower_client_credentials::event::{self, Outcome};
+use tower_client_credentials::store::{Changes, Cursor};
+use tower_client_credentials::{
+    AuthorizationServer, AuthorizationServerBuilder, BearerAuthLayer, ClientAdmin as _, ClientId, ClientStore,
+    ConfigError, InvalidToken, KeyRing, MemoryStore, RegisteredClient, Revocation, RevocationStore, Revocations,
+    StoreError,
+};
+
+const BILLING: ClientId = ClientId::from_static("billing");
+
+fn store() -> MemoryStore {
+    MemoryStore::from(clients()).clock(clock())
+}
+
+async fn follow(store: impl RevocationStore) -> Revocations {
+    Revocations::follow(store).clock(clock()).await.unwrap()
+}
+
+/// A server whose clients are those of the store, and whose revocations are there, too.
+async fn revocable() -> (AuthorizationServer, Revocations) {
+    let store = store();
+    let revocations = follow(store.clone()).await;
+    (settings(store).revocations(revocations.clone()).build().unwrap(), revocations)
+}
+
+async fn protect(stack: Stack, server: &AuthorizationServer) -> Site {
+    stack.protect(server, [BearerAuthLayer::new(server.verifier(API).unwrap())]).await
+}
+
+async fn token_of_billing(site: &Site) -> String {
+    site.send(billing_asks(GRANT)).await.assert_token()
+}
+
+async fn using(site: &Site, token: &str) -> Answer {
+    site.get_authorized(&format!("Bearer {token}")).await
+}
+
+fn revoke(token: &str) -> TokenRequest {
+    post(format!("token={token}")).to("/revoke")
+}
+
+/// §2.2: 200, nothing to read, and nothing to keep.
+#[track_caller]
+fn assert_done(answer: &Answer) {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(answer.body.is_empty(), "{answer:?}");
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+}
+
+#[tokio::test]
+async fn a_client_gives_back_one_token_and_the_others_stay_good() {
+    on_every_stack(async |stack| {
+        let (server, _) = revocable().await;
+        let site = protect(stack, &server).await;
+        let (token, other) = (token_of_billing(&site).await, token_of_billing(&site).await);
+        assert_eq!(using(&site, &token).await.status, 200);
+        for _ in 0..2 {
+            assert_done(&site.send(revoke(&token).basic("billing", &SECRET)).await);
+            using(&site, &token).await.assert_invalid_token(&InvalidToken::Revoked);
+        }
+        assert_eq!(using(&site, &other).await.status, 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_hint_is_none_but_a_hint() {
+    let (server, _) = revocable().await;
+    let site = protect(Stack::PLAIN, &server).await;
+    for hint in ["access_token", "refresh_token", "something-else"] {
+        let token = token_of_billing(&site).await;
+        let request = revoke(&token).param("token_type_hint", hint).basic("billing", &SECRET);
+        assert_done(&site.send(request).await);
+        using(&site, &token).await.assert_invalid_token(&InvalidToken::Revoked);
+    }
+}
+
+#[tokio::test]
+async fn what_is_unknown_expired_or_anothers_gets_the_same_answer_and_nothing_happens() {
+    let (server, revocations) = revocable().await;
+    let site = protect(Stack::PLAIN, &server).await;
+    let token = token_of_billing(&site).await;
+    let of_billing = |request: TokenRequest| request.basic("billing", &SECRET);
+    for text in [
+        "unknown".to_owned(),
+        "a.b.c".to_owned(),
+        format!("{token}x"),
+        forge::good().sign_with(&forge::foreign_key()),
+        forge::good().claim("iss", "https://other.example.com").sign(),
+        forge::good().claim("client_id", "reports").sign(),
+        forge::good().claim("exp", NOW - 301).claim("iat", NOW - 900).sign(),
+        forge::good().without_claim("jti").sign(),
+    ] {
+        assert_done(&site.send(of_billing(revoke(&text))).await);
+    }
+    let reports = revoke(&token).param("client_id", "reports").param("client_secret", &SECRET);
+    assert_done(&site.send(reports).await);
+    assert_eq!(revocations.entries(), 0);
+    assert_eq!(using(&site, &token).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_token_within_the_leeway_of_verifiers_is_revoked_though_it_has_expired() {
+    let (server, revocations) = revocable().await;
+    let site = protect(Stack::PLAIN, &server).await;
+    let late = forge::good().claim("exp", NOW - 3).claim("iat", NOW - 600).sign();
+    assert_eq!(using(&site, &late).await.status, 200);
+    assert_done(&site.send(revoke(&late).basic("billing", &SECRET)).await);
+    using(&site, &late).await.assert_invalid_token(&InvalidToken::Revoked);
+    assert_eq!(revocations.entries(), 1);
+}
+
+#[tokio::test]
+async fn what_the_server_signed_and_is_no_access_token_is_an_unsupported_token_type() {
+    let (server, _) = revocable().await;
+    let site = Stack::PLAIN.issue(&server).await;
+    let id_token = forge::good().header("typ", "JWT").sign();
+    let answer = site.send(revoke(&id_token).basic("billing", &SECRET)).await;
+    answer.assert_refused(400, "unsupported_token_type");
+}
+
+#[tokio::test]
+async fn who_revokes_authenticates_as_at_the_token_endpoint() {
+    let (server, _) = revocable().await;
+    let site = protect(Stack::PLAIN, &server).await;
+    let token = token_of_billing(&site).await;
+    for (request, status, error) in [
+        (revoke(&token), 401, "invalid_client"),
+        (revoke(&token).basic("billing", &WRONG_SECRET), 401, "invalid_client"),
+        (revoke(&token).basic("nobody", &SECRET), 401, "invalid_client"),
+        (revoke(&token).basic("retired", &SECRET), 401, "invalid_client"),
+        (revoke(&token).param("client_id", "billing").param("client_secret", &SECRET), 401, "invalid_client"),
+        (revoke(&token).basic("billing", &SECRET).param("client_secret", &SECRET), 400, "invalid_request"),
+        (post("token_type_hint=access_token").to("/revoke").basic("billing", &SECRET), 400, "invalid_request"),
+        (revoke(&token).param("token", &token).basic("billing", &SECRET), 400, "invalid_request"),
+        (revoke(&token).basic("billing", &SECRET).method("GET"), 405, "invalid_request"),
+        (revoke(&token).basic("billing", &SECRET).content_types(&["application/json"]), 400, "invalid_request"),
+        (post(vec![b'a'; 65 * 1024]).to("/revoke").basic("billing", &SECRET), 413, "invalid_request"),
+        (revoke(&token).basic("billing", &SECRET).to("/revoke?client_secret=x"), 400, "invalid_request"),
+    ] {
+        site.send(request).await.assert_refused(status, error);
+    }
+    assert_eq!(using(&site, &token).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_oauth2_crate_revokes() {
+    let (server, _) = revocable().await;
+    let site = protect(Stack::PLAIN, &server).await;
+    for (id, method, form) in [
+        ("billing", AuthType::BasicAuth, billing_asks(GRANT)),
+        ("reports", AuthType::RequestBody, post(GRANT).param("client_id", "reports").param("client_secret", &SECRET)),
+    ] {
+        let token = site.send(form).await.assert_token();
+        // The crate insists on HTTPS, and the request goes where the test sends it.
+        let https = RevocationUrl::new("https://auth.example.com/revoke".to_owned()).unwrap();
+        let client = BasicClient::new(OauthId::new(id.to_owned()))
+            .set_client_secret(OauthSecret::new(SECRET.clone()))
+            .set_auth_type(method)
+            .set_revocation_url(https);
+        let token_to_revoke = StandardRevocableToken::AccessToken(oauth2::AccessToken::new(token.clone()));
+        let request = client.revoke_token(token_to_revoke).unwrap();
+        let send = |mut request: http::Request<Vec<u8>>| {
+            *request.uri_mut() = site.url("/revoke").parse().unwrap();
+            site.call(request)
+        };
+        request.request_async(&send).await.unwrap();
+        using(&site, &token).await.assert_invalid_token(&InvalidToken::Revoked);
+    }
+}
+
+#[tokio::test]
+async fn the_operator_calls_back_one_token_a_client_and_a_key() {
+    let (events, mut listener) = event::channel();
+    let store = store();
+    let revocations = follow(store.clone()).await;
+    let server = settings(store).revocations(revocations.clone()).events(events).build().unwrap();
+    let site = protect(Stack::PLAIN, &server).await;
+
+    let token = token_of_billing(&site).await;
+    let Outcome::Issued { token_id, .. } = listener.try_recv().unwrap().outcome else { panic!("an issued token") };
+    let other = token_of_billing(&site).await;
+    revocations.revoke_token(&BILLING, &token_id).await.unwrap();
+    using(&site, &token).await.assert_invalid_token(&InvalidToken::Revoked);
+    assert_eq!(using(&site, &other).await.status, 200);
+
+    revocations.revoke_client(&BILLING).await.unwrap();
+    using(&site, &other).await.assert_invalid_token(&InvalidToken::Revoked);
+    let next = token_of_billing(&site).await;
+    assert_eq!(using(&site, &next).await.status, 200, "asked for in the same second");
+    assert_eq!(forge::parts(&next).1["iat"], NOW + 3);
+
+    revocations.revoke_key(&forge::key_id()).await.unwrap();
+    using(&site, &next).await.assert_invalid_token(&InvalidToken::Revoked);
+    let answer = site.send(billing_asks(GRANT)).await;
+    answer.assert_refused(503, "temporarily_unavailable");
+    assert!(answer.reason.unwrap().contains("give the server another key"));
+}
+
+#[tokio::test]
+async fn a_client_that_was_called_back_again_and_again_waits_for_the_clock() {
+    let (server, revocations) = revocable().await;
+    let site = protect(Stack::PLAIN, &server).await;
+    revocations.revoke_client(&BILLING).await.unwrap();
+    revocations.revoke_client(&BILLING).await.unwrap();
+    let answer = site.send(billing_asks(GRANT)).await;
+    answer.assert_refused(503, "temporarily_unavailable");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    let reports = post(GRANT).param("client_id", "reports").param("client_secret", &SECRET);
+    site.send(reports).await.assert_token();
+}
+
+#[tokio::test]
+async fn disabling_a_client_calls_back_what_it_has() {
+    let store = store();
+    let revocations = follow(store.clone()).await;
+    let server = settings(store.clone()).revocations(revocations.clone()).build().unwrap();
+    let site = protect(Stack::PLAIN, &server).await;
+    let token = token_of_billing(&site).await;
+    store.disable(&BILLING).await.unwrap();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    while revocations.entries() == 0 {
+        assert!(tokio::time::Instant::now() < deadline, "the view hears of it");
+        tokio::task::yield_now().await;
+    }
+    using(&site, &token).await.assert_invalid_token(&InvalidToken::Revoked);
+}
+
+/// A registry that is worth a cache.
+#[derive(Clone, Debug)]
+struct Elsewhere(MemoryStore);
+
+impl ClientStore for Elsewhere {
+    async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
+        self.0.find(id).await
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_was_changed_is_looked_up_anew_whatever_the_cache_has() {
+    let store = store();
+    let revocations = follow(store.clone()).await;
+    let server = settings(Elsewhere(store.clone())).revocations(revocations).build().unwrap();
+    let site = Stack::PLAIN.issue(&server).await;
+    site.send(billing_asks(GRANT)).await.assert_token();
+    store.disable(&BILLING).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    // The clock stands: by time alone, nothing would leave the cache.
+    let mut issued = 0;
+    while site.send(billing_asks(GRANT)).await.status != 401 {
+        assert!(begun.elapsed() < Duration::from_secs(5), "the feed tells of it");
+        issued += 1;
+    }
+    println!("a disabled client was refused after {:?}, and {issued} tokens", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_token_lives_no_longer_than_what_is_revoked_is_remembered() {
+    #[derive(Clone, Debug)]
+    struct Short(MemoryStore);
+
+    impl RevocationStore for Short {
+        async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
+            self.0.revoke(revocation).await
+        }
+
+        async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
+            self.0.changes(cursor).await
+        }
+
+        async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
+            self.0.purge(now).await
+        }
+
+        fn longest_token_lifetime(&self) -> Duration {
+            Duration::from_secs(60)
+        }
+    }
+
+    let hour = Duration::from_secs(3_600);
+    let clients = MemoryStore::from([client("billing").audience(API).token_lifetime(hour)]);
+    let revocations = follow(Short(MemoryStore::default())).await;
+    let server = settings(clients).token_lifetime(hour).revocations(revocations).build().unwrap();
+    let answer = Stack::PLAIN.issue(&server).await.send(billing_asks(GRANT)).await;
+    assert_eq!(answer.json()["expires_in"], 60);
+    assert_eq!(forge::parts(&answer.assert_token()).1["exp"], NOW + 60);
+}
+
+/// Revocations that can be out of reach.
+#[derive(Clone, Debug, Default)]
+struct OutOfReach(MemoryStore, Arc<AtomicBool>);
+
+impl OutOfReach {
+    fn reached(&self) -> Result<&MemoryStore, StoreError> {
+        if self.1.load(Ordering::SeqCst) { Err(StoreError::new("the store is gone")) } else { Ok(&self.0) }
+    }
+}
+
+impl RevocationStore for OutOfReach {
+    async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
+        self.reached()?.revoke(revocation).await
+    }
+
+    async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
+        self.reached()?.changes(cursor).await
+    }
+
+    async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
+        self.reached()?.purge(now).await
+    }
+}
+
+#[tokio::test]
+async fn a_store_out_of_reach_is_a_503_to_who_revokes_at_once_and_to_who_uses_a_token_once_the_view_is_too_old() {
+    let (events, mut listener) = event::channel();
+    let (store, clock) = (OutOfReach::default(), clock());
+    let revocations = Revocations::follow(store.clone()).clock(clock.clone()).await.unwrap();
+    // The server's own clock stands, so that its tokens stay good.
+    let server = settings(MemoryStore::from(clients())).revocations(revocations.clone()).build().unwrap();
+    let guard = BearerAuthLayer::new(server.verifier(API).unwrap()).events(events);
+    let site = Stack::PLAIN.protect(&server, [guard]).await;
+    let (token, revoked) = (token_of_billing(&site).await, token_of_billing(&site).await);
+    assert_done(&site.send(revoke(&revoked).basic("billing", &SECRET)).await);
+
+    store.1.store(true, Ordering::SeqCst);
+    let answer = site.send(revoke(&token).basic("billing", &SECRET)).await;
+    answer.assert_refused(503, "temporarily_unavailable");
+    assert_eq!(using(&site, &token).await.status, 200, "it was not revoked");
+
+    clock.advance(Duration::from_secs(31));
+    while listener.try_recv().is_some() {}
+    let answer = using(&site, &token).await;
+    assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, Some("1")));
+    assert_eq!(answer.header("www-authenticate"), None);
+    let Outcome::Undecided(error) = listener.try_recv().unwrap().outcome else { panic!("an undecided request") };
+    assert!(error.to_string().contains("what is revoked is not known"), "{error}");
+    using(&site, &revoked).await.assert_invalid_token(&InvalidToken::Revoked);
+
+    store.1.store(false, Ordering::SeqCst);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while using(&site, &token).await.status != 200 {
+        assert!(tokio::time::Instant::now() < deadline, "it heals by itself");
+    }
+}
+
+#[tokio::test]
+async fn each_revocation_is_an_event_with_the_name_of_the_token_and_not_the_token() {
+    let (events, mut listener) = event::channel();
+    let store = store();
+    let revocations = follow(store.clone()).await;
+    let server = settings(store).revocations(revocations).events(events).build().unwrap();
+    let site = Stack::PLAIN.issue(&server).await;
+    let token = token_of_billing(&site).await;
+    let Outcome::Issued { token_id: issued, .. } = listener.try_recv().unwrap().outcome else { panic!() };
+    for (text, expected) in [(token.as_str(), Some(issued)), ("unknown", None)] {
+        site.send(revoke(text).basic("billing", &SECRET)).await;
+        let event = listener.try_recv().unwrap();
+        let Outcome::Revoked { token_id, .. } = &event.outcome else { panic!("{event:?}") };
+        assert_eq!((token_id, event.client_id.as_deref()), (&expected, Some("billing")));
+        assert!(!format!("{event:?}").contains(&token));
+    }
+    site.send(revoke(&token).basic("billing", &WRONG_SECRET)).await;
+    assert!(matches!(listener.try_recv().unwrap().outcome, Outcome::AuthenticationFailed(_)));
+}
+
+#[tokio::test]
+async fn the_metadata_names_the_endpoint_where_it_is_and_only_where_there_is_one() {
+    let metadata = async |server: &AuthorizationServer| {
+        let site = Stack::PLAIN.issue(server).await;
+        site.get("/.well-known/oauth-authorization-server").await.json()
+    };
+    let (server, revocations) = revocable().await;
+    let document = metadata(&server).await;
+    assert_eq!(document["revocation_endpoint"], format!("{ISSUER}/revoke"));
+    let methods = &document["token_endpoint_auth_methods_supported"];
+    assert_eq!(&document["revocation_endpoint_auth_methods_supported"], methods);
+
+    let with = |set: fn(AuthorizationServerBuilder) -> AuthorizationServerBuilder| {
+        set(settings(MemoryStore::from(clients())).revocations(revocations.clone())).build().unwrap()
+    };
+    let moved = with(|builder| builder.revocation_path("/oauth/revoke"));
+    assert_eq!(metadata(&moved).await["revocation_endpoint"], format!("{ISSUER}/oauth/revoke"));
+    let off = with(|builder| builder.revocation_path(None));
+    assert_eq!(metadata(&off).await.get("revocation_endpoint"), None);
+    let site = Stack::PLAIN.issue(&off).await;
+    assert_eq!(site.send(revoke("x").basic("billing", &SECRET)).await.json()["path"], "/revoke", "the inner service's");
+
+    let without = settings(MemoryStore::from(clients())).build().unwrap();
+    assert_eq!(metadata(&without).await.get("revocation_endpoint"), None);
+    assert!(without.revocation_service().is_none());
+    let mistake = settings(MemoryStore::from(clients())).revocation_path("/revoke").build();
+    assert!(matches!(mistake, Err(ConfigError::NoRevocations)));
+}
+
+#[tokio::test]
+async fn a_verifier_of_its_own_refuses_what_is_revoked_too() {
+    let (server, revocations) = revocable().await;
+    let site = Stack::PLAIN.issue(&server).await;
+    let token = token_of_billing(&site).await;
+    let elsewhere = AuthorizationServer::builder(ISSUER, KeyRing::from_pem(KEY).unwrap(), MemoryStore::default());
+    let verifier = elsewhere.clock(clock()).build().unwrap().verifier(API).unwrap();
+    let following = verifier.clone().revocations(revocations.clone());
+    assert!(following.verify_now(&token).is_ok());
+    assert_done(&site.send(revoke(&token).basic("billing", &SECRET)).await);
+    assert_eq!(following.verify_now(&token).unwrap_err(), InvalidToken::Revoked.into());
+    assert!(verifier.verify_now(&token).is_ok(), "this one follows nobody");
+}
