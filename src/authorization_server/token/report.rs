@@ -61,9 +61,10 @@ impl Reporter {
         } else {
             Outcome::Refused(error.clone())
         };
-        match outcome {
-            Outcome::Unavailable(_) => tracing::error!(endpoint, %error, source, "could not answer a client"),
-            _ => tracing::info!(endpoint, %error, source, "refused a client"),
+        if error.status().is_server_error() {
+            tracing::error!(endpoint, %error, source, "could not answer a client");
+        } else {
+            tracing::info!(endpoint, %error, source, "refused a client");
         }
         self.send(extensions, error.client_id(), outcome);
     }
