@@ -45,7 +45,7 @@ pub use self::resource_server::{
     TokenProfile, Undecided, UndecidedKind, VerifiedToken, Verifier, VerifierError, VerifyError,
 };
 #[cfg(feature = "remote")]
-pub use self::resource_server::{RemoteError, RemoteIssuer};
+pub use self::resource_server::{Introspection, RemoteError, RemoteIssuer};
 pub use self::response_body::ResponseBody;
 pub use self::revocation::Revocations;
 pub use self::scope::{InvalidScope, Scope, Scopes};

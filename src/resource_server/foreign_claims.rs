@@ -18,6 +18,11 @@ impl TokenProfile {
     /// `None` where a claim is missing, twice, or of another type than the profile has it.
     pub(super) fn parse(&self, json: &[u8], issuer: &Issuer) -> Option<Claims> {
         let Unique(claims) = serde_json::from_slice(json).ok()?;
+        self.read(claims, issuer)
+    }
+
+    /// As [`parse`](Self::parse), of an object that is read already.
+    pub(super) fn read(&self, claims: Object, issuer: &Issuer) -> Option<Claims> {
         let reader = Reader { profile: self, claims: &claims };
         if !self.required.iter().all(|(name, value)| claims.get(name) == Some(value)) {
             return None;
@@ -120,7 +125,7 @@ fn whole_seconds(seconds: f64) -> Option<UnixTime> {
 }
 
 /// An object none of whose members occurs twice (RFC 7519 §4).
-struct Unique(Object);
+pub(super) struct Unique(pub(super) Object);
 
 impl<'de> Deserialize<'de> for Unique {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

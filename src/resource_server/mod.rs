@@ -43,6 +43,8 @@ mod foreign_claims;
 mod future;
 mod gate;
 mod grpc;
+#[cfg(feature = "remote")]
+mod introspection;
 mod jws;
 mod layer;
 mod metadata;
@@ -71,6 +73,8 @@ pub(crate) use self::expiry::Expiry;
 #[cfg(feature = "axum")]
 pub use self::extract::{Claims, MissingVerifiedToken, TokenRejection};
 pub use self::future::ResponseFuture;
+#[cfg(feature = "remote")]
+pub use self::introspection::Introspection;
 pub(crate) use self::jws::LONGEST_TOKEN;
 pub use self::layer::BearerAuthLayer;
 pub use self::metadata::{

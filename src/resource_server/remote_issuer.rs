@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Verifier;
 use crate::audience::{Audience, InvalidAudience};
+use crate::client_id::InvalidClientId;
 use crate::clock::{Clock, SystemClock};
 use crate::issuer::{InvalidIssuer, Issuer};
 use crate::keys::remote::{
@@ -198,6 +199,21 @@ pub enum RemoteError {
     /// The URL of the keys is none that may be fetched from.
     #[error("the URL of the keys is of no use: {0}")]
     JwksUrl(&'static str),
+    /// The URL of the introspection endpoint is none that may be sent a token to.
+    #[error("the URL of the introspection endpoint is of no use: {0}")]
+    IntrospectionUrl(&'static str),
+    /// Nobody said where to ask about tokens.
+    #[error("the introspection endpoint is not set; name it with .at(…)")]
+    NoEndpoint,
+    /// Nobody said as whom to ask about tokens.
+    #[error("an introspection endpoint answers clients only; name this API's own with .client_secret_basic(…)")]
+    NoCredentials,
+    /// The id of this API at the server is none.
+    #[error(transparent)]
+    ClientId(#[from] InvalidClientId),
+    /// A verifier that has no keys to check signed answers with.
+    #[error("the verifier has no keys of the issuer whose answers are to be signed; give one of the same issuer")]
+    Signer,
     /// There is no Tokio runtime here to fetch in.
     #[error("keys are fetched in a Tokio runtime, and there is none: call this in an async fn, under #[tokio::main]")]
     NoRuntime,

@@ -65,10 +65,6 @@ impl TrustedIssuer {
         self
     }
 
-    pub(super) fn audience(&self) -> &Audience {
-        &self.0.audience
-    }
-
     pub(super) fn now(&self) -> SystemTime {
         self.0.clock.now()
     }

@@ -9,6 +9,8 @@ use serde::Deserialize;
 #[cfg(feature = "axum")]
 use super::BearerAuthLayer;
 use super::claims::{Claims, ClaimsError};
+#[cfg(feature = "remote")]
+use super::introspection::Asked;
 use super::trusted_issuer::TrustedIssuer;
 use super::verify::Verifier;
 use crate::client_id::ClientId;
@@ -49,8 +51,19 @@ struct Token {
     claims: Claims,
     /// The claims as they came, for those that only the application knows.
     payload: Vec<u8>,
-    /// Who was trusted with it, and the key that it was verified by; `None` in tests.
-    proven_by: Option<(TrustedIssuer, VerifyingKey)>,
+    proof: Proof,
+}
+
+/// What the claims rest on.
+enum Proof {
+    /// Who was trusted with it, and the key that it was verified by.
+    Key(TrustedIssuer, VerifyingKey),
+    /// The answer of its server.
+    #[cfg(feature = "remote")]
+    Answer(Asked),
+    /// Nothing: it is for a test.
+    #[cfg(any(test, feature = "test-util"))]
+    Nothing,
 }
 
 impl From<Token> for VerifiedToken {
@@ -66,7 +79,13 @@ impl From<Token> for VerifiedToken {
 impl VerifiedToken {
     /// Called by [`TrustedIssuer::verify`] alone, at the end of its checks.
     pub(super) fn new(text: &str, claims: Claims, payload: Vec<u8>, issuer: TrustedIssuer, key: VerifyingKey) -> Self {
-        Self::from(Token { text: text.into(), claims, payload, proven_by: Some((issuer, key)) })
+        Self::from(Token { text: text.into(), claims, payload, proof: Proof::Key(issuer, key) })
+    }
+
+    /// Called by the [`Introspection`](super::Introspection) alone, when the server has answered.
+    #[cfg(feature = "remote")]
+    pub(super) fn introspected(text: &str, claims: Claims, payload: Vec<u8>, asked: Asked) -> Self {
+        Self::from(Token { text: text.into(), claims, payload, proof: Proof::Answer(asked) })
     }
 
     /// The same proof, as this layer hands it on.
@@ -110,8 +129,20 @@ impl VerifiedToken {
         &self.token.claims
     }
 
-    pub(super) fn proven_by(&self) -> Option<&(TrustedIssuer, VerifyingKey)> {
-        self.token.proven_by.as_ref()
+    pub(super) fn proven_by(&self) -> Option<(&TrustedIssuer, &VerifyingKey)> {
+        match &self.token.proof {
+            Proof::Key(issuer, key) => Some((issuer, key)),
+            #[allow(unreachable_patterns)] // without features there is no other
+            _ => None,
+        }
+    }
+
+    #[cfg(feature = "remote")]
+    pub(super) fn asked(&self) -> Option<&Asked> {
+        match &self.token.proof {
+            Proof::Answer(asked) => Some(asked),
+            _ => None,
+        }
     }
 
     /// Whether the same key signed both.
@@ -122,7 +153,13 @@ impl VerifiedToken {
 
     /// Whether this verifier made it, or one that checks the same.
     pub(super) fn is_by(&self, verifier: &Verifier) -> bool {
-        self.proven_by().is_some_and(|(issuer, _)| verifier.trusts_as(issuer))
+        match &self.token.proof {
+            Proof::Key(issuer, _) => verifier.trusts_as(issuer),
+            #[cfg(feature = "remote")]
+            Proof::Answer(asked) => verifier.introspector(asked).is_some(),
+            #[cfg(any(test, feature = "test-util"))]
+            Proof::Nothing => false,
+        }
     }
 
     /// The client that the token was issued to.
@@ -224,7 +261,7 @@ impl VerifiedToken {
         });
         let payload = payload.to_string().into_bytes();
         let claims = Claims::parse(&payload).expect("a client id of printable ASCII");
-        Self::from(Token { text: "".into(), claims, payload, proven_by: None })
+        Self::from(Token { text: "".into(), claims, payload, proof: Proof::Nothing })
     }
 
     #[cfg(test)]

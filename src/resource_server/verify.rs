@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 
 #[cfg(feature = "remote")]
 use super::Undecided;
+#[cfg(feature = "remote")]
+use super::introspection::{Asked, Introspector};
 use super::jws::{Header, Jws, decode};
 use super::token_cache::TokenCache;
 use super::trusted_issuer::TrustedIssuer;
@@ -29,6 +31,7 @@ const REMEMBERED_BYTES: usize = 16 * 1024 * 1024;
 /// | in this process | [`AuthorizationServer::verifier`](crate::AuthorizationServer::verifier) |
 /// | elsewhere, by its URL or that of its keys | `RemoteIssuer`, feature `remote` |
 /// | elsewhere, with fixed keys | [`Verifier::with_keys`] |
+/// | elsewhere, whose tokens are opaque | `Introspection`, feature `remote` |
 ///
 /// It usually goes into a [`BearerAuthLayer`](super::BearerAuthLayer). For tokens that arrive by another way than HTTP,
 /// it verifies by itself:
@@ -43,8 +46,11 @@ const REMEMBERED_BYTES: usize = 16 * 1024 * 1024;
 /// ```
 #[derive(Clone)]
 pub struct Verifier {
-    first: TrustedIssuer,
-    others: Arc<[TrustedIssuer]>,
+    audience: Audience,
+    clock: Arc<dyn Clock>,
+    issuers: Arc<[TrustedIssuer]>,
+    #[cfg(feature = "remote")]
+    opaque: Option<Introspector>,
     pub(super) cache: Option<Arc<TokenCache>>,
 }
 
@@ -66,8 +72,21 @@ const ROUNDS: usize = 3;
 
 impl Verifier {
     pub(crate) fn new(issuer: Issuer, audience: Audience, keys: TrustedKeys, clock: Arc<dyn Clock>) -> Self {
-        let first = TrustedIssuer::new(issuer, audience, keys, clock);
-        Self { first, others: Arc::default(), cache: None }.cache(REMEMBERED, REMEMBERED_BYTES)
+        let trusted = TrustedIssuer::new(issuer, audience.clone(), keys, clock.clone());
+        Self {
+            audience,
+            clock,
+            issuers: Arc::new([trusted]),
+            #[cfg(feature = "remote")]
+            opaque: None,
+            cache: None,
+        }
+        .cache(REMEMBERED, REMEMBERED_BYTES)
+    }
+
+    #[cfg(feature = "remote")]
+    pub(super) fn of_opaque_tokens(audience: Audience, clock: Arc<dyn Clock>, introspector: Introspector) -> Self {
+        Self { audience, clock, issuers: Arc::default(), opaque: Some(introspector), cache: None }
     }
 
     /// Verifies the tokens that `issuer` signs by these keys, for `audience`: an issuer elsewhere, whose keys are given
@@ -91,16 +110,24 @@ impl Verifier {
     }
 
     /// Verifies the tokens of another issuer as well: `iss` says which of them a token claims to be from, and that
-    /// one's keys, audience and settings then have to prove it. A challenge has the audience of the first as its realm.
+    /// one's keys, audience and settings then have to prove it. An introspection endpoint is asked about tokens that claim
+    /// to be from none of them, or are no JWTs. A challenge has the audience of the first as its realm.
     ///
     /// # Errors
     ///
-    /// When both have an issuer in common.
+    /// When both have an issuer in common, or both ask an introspection endpoint.
     pub fn or(mut self, other: Self) -> Result<Self, VerifierError> {
         if let Some(twice) = other.issuers().find(|issuer| self.named(issuer.name()).is_some()) {
             return Err(VerifierError::IssuerTwice(twice.name().to_owned()));
         }
-        self.others = self.others.iter().chain(other.issuers()).cloned().collect();
+        self.issuers = self.issuers().chain(other.issuers()).cloned().collect();
+        self.cache = self.cache.or(other.cache);
+        #[cfg(feature = "remote")]
+        match (&self.opaque, other.opaque) {
+            (Some(_), Some(_)) => return Err(VerifierError::IntrospectionTwice),
+            (None, Some(introspector)) => self.opaque = Some(introspector),
+            _ => {}
+        }
         Ok(self.map(|issuer| issuer))
     }
 
@@ -153,19 +180,19 @@ impl Verifier {
     #[must_use]
     pub fn clock(self, clock: impl Clock) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(clock);
-        self.map(|issuer| issuer.clock(clock.clone()))
+        Self { clock: clock.clone(), ..self.map(|issuer| issuer.clock(clock.clone())) }
     }
 
     /// Another verifier, which has verified nothing yet.
     fn map(self, change: impl Fn(TrustedIssuer) -> TrustedIssuer) -> Self {
-        let cache = self.cache.map(|cache| Arc::new(cache.emptied()));
-        Self { first: change(self.first), others: self.others.iter().cloned().map(change).collect(), cache }
+        let cache = self.cache.as_ref().map(|cache| Arc::new(cache.emptied()));
+        Self { issuers: self.issuers.iter().cloned().map(change).collect(), cache, ..self }
     }
 
     /// The audience that tokens must be for; of several issuers, that of the first.
     #[must_use]
     pub fn audience(&self) -> &Audience {
-        self.first.audience()
+        &self.audience
     }
 
     /// Whether the keys of every issuer are here: what a health check asks before a service takes requests. It is so
@@ -183,28 +210,53 @@ impl Verifier {
     }
 
     pub(super) fn now(&self) -> SystemTime {
-        self.first.now()
+        self.clock.now()
     }
 
     fn issuers(&self) -> impl Iterator<Item = &TrustedIssuer> {
-        std::iter::once(&self.first).chain(&*self.others)
+        self.issuers.iter()
     }
 
     #[cfg(all(test, feature = "remote"))]
     pub(crate) fn remote_keys(&self) -> Option<&crate::keys::remote::RemoteKeys> {
-        self.first.remote_keys()
+        self.issuers.first()?.remote_keys()
     }
 
-    fn named(&self, name: &str) -> Option<&TrustedIssuer> {
+    pub(super) fn named(&self, name: &str) -> Option<&TrustedIssuer> {
         self.issuers().find(|issuer| issuer.name() == name)
     }
 
     /// The issuer that a token claims to be from. Where there is one only, its checks find out.
     fn issuer_of(&self, jws: &Jws<'_>) -> Result<&TrustedIssuer, InvalidToken> {
-        if self.others.is_empty() {
-            return Ok(&self.first);
+        match &*self.issuers {
+            [only] if !self.asks_anybody() => Ok(only),
+            _ => self.named(&jws.unverified_issuer()?).ok_or(InvalidToken::Issuer),
         }
-        self.named(&jws.unverified_issuer()?).ok_or(InvalidToken::Issuer)
+    }
+
+    #[cfg(feature = "remote")]
+    fn asks_anybody(&self) -> bool {
+        self.opaque.is_some()
+    }
+
+    #[cfg(not(feature = "remote"))]
+    #[expect(clippy::unused_self, reason = "as with the feature `remote`")]
+    fn asks_anybody(&self) -> bool {
+        false
+    }
+
+    /// Whom to ask about a token that claims to be from none of the issuers.
+    #[cfg(feature = "remote")]
+    fn introspector_of(&self, token: &str) -> Option<&Introspector> {
+        let introspector = self.opaque.as_ref()?;
+        let is_ours = Jws::split(token).is_ok_and(|jws| self.issuer_of(&jws).is_ok());
+        (!is_ours).then_some(introspector)
+    }
+
+    /// Its own introspector, if that is who was asked.
+    #[cfg(feature = "remote")]
+    pub(super) fn introspector(&self, asked: &Asked) -> Option<&Introspector> {
+        self.opaque.as_ref().filter(|own| own.was(asked))
     }
 
     /// Whether a token that this issuer was trusted with would be good here, too.
@@ -238,6 +290,10 @@ impl Verifier {
     }
 
     fn verify_anew(&self, token: &str) -> Verified {
+        #[cfg(feature = "remote")]
+        if let Some(introspector) = self.introspector_of(token) {
+            return introspector.look_up(token);
+        }
         let jws = Jws::split(token)?;
         let header = decode(jws.header)?;
         self.issuer_of(&jws)?.verify(token, &jws, &Header::parse(&header)?)
@@ -263,8 +319,10 @@ impl Verifier {
 
     /// Every verification ends here. What was refused is not remembered, so nobody can drive tokens out with garbage.
     fn remember(&self, verified: Verified) -> Verified {
-        if let (Some(cache), Ok(token)) = (&self.cache, &verified) {
-            cache.keep(token);
+        match (&self.cache, &verified) {
+            // What a server says of a token is remembered with its answers.
+            (Some(cache), Ok(token)) if token.proven_by().is_some() => cache.keep(token),
+            _ => {}
         }
         verified
     }
@@ -283,6 +341,9 @@ impl Verifier {
     /// Asks whom [`verify_now`](Self::verify_now) would have to, and decides.
     #[cfg(feature = "remote")]
     async fn ask(&self, token: &str) -> Verified {
+        if let Some(introspector) = self.introspector_of(token) {
+            return introspector.ask(token).await;
+        }
         for _ in 0..ROUNDS {
             let jws = Jws::split(token)?;
             let header = decode(jws.header)?;
@@ -304,6 +365,10 @@ impl Verifier {
 
     /// Checks again what can change. Every proof that is used twice comes through here.
     pub(crate) fn still_good(&self, token: &VerifiedToken) -> Result<(), VerifyError> {
+        #[cfg(feature = "remote")]
+        if let Some(introspector) = token.asked().and_then(|asked| self.introspector(asked)) {
+            return introspector.still_good(token.parsed_claims());
+        }
         let (issuer, key) = token.proven_by().ok_or(InvalidToken::UnknownKey)?;
         let own = self.issuers().find(|own| own.checks_the_same_as(issuer)).ok_or(InvalidToken::Issuer)?;
         own.still_good(token.parsed_claims(), key)
@@ -312,7 +377,7 @@ impl Verifier {
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier").field("issuers", &self.issuers().collect::<Vec<_>>()).finish()
+        f.debug_struct("Verifier").field("issuers", &self.issuers).finish_non_exhaustive()
     }
 }
 
@@ -329,4 +394,9 @@ pub enum VerifierError {
     /// Two verifiers for one issuer: nobody could say which of them is to decide.
     #[error("the issuer {0} is there twice; give one verifier to one layer, and another to another")]
     IssuerTwice(String),
+    /// Two introspection endpoints: nobody could say which of them knows a token.
+    #[error(
+        "there are two introspection endpoints, and a token does not say which of them knows it; give each its own layer"
+    )]
+    IntrospectionTwice,
 }

@@ -56,6 +56,9 @@ pub enum InvalidToken {
     /// `aud` does not name this API.
     #[error("it is for another audience")]
     Audience,
+    /// The authorization server says that it is not active (RFC 7662 §2.2).
+    #[error("its server says that it is not active")]
+    Inactive,
     /// `exp` is past.
     #[error("it has expired")]
     Expired,

@@ -53,7 +53,7 @@ mod unknown;
 
 pub(crate) use self::cache::RemoteKeys;
 pub use self::fetch::FetchError;
-pub(crate) use self::fetch::Limits;
+pub(crate) use self::fetch::{Limits, send};
 pub(crate) use self::http_client::DynHttpClient;
 pub use self::http_client::{HttpClient, HttpError};
 pub(crate) use self::policy::Policy;

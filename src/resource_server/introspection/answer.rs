@@ -1,0 +1,134 @@
+//! An introspection response (RFC 7662 §2.2, RFC 9701 §5): `http` → what it says of the token.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{Response, StatusCode};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Settings;
+use crate::clock::UnixTime;
+use crate::resource_server::claims::Claims;
+use crate::resource_server::foreign_claims::Unique;
+use crate::resource_server::jws::{Header, Jws, decode};
+use crate::resource_server::trusted_issuer::{TrustedIssuer, in_its_time};
+use crate::resource_server::{InvalidToken, UndecidedKind, VerifyError};
+
+/// The type of a signed answer (RFC 9701 §5).
+pub(super) const SIGNED: &str = "application/token-introspection+jwt";
+
+/// A clock of the server that differs by more is wrong, as with JWTs.
+const LEEWAY: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// A signed answer that is older was meant for another question.
+const OLDEST_SIGNED: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// What the server said of a token: its claims, and the bytes that they were read from; or why it is no good.
+pub(super) type Answer = Result<(Claims, Vec<u8>), InvalidToken>;
+
+impl Settings {
+    /// # Errors
+    ///
+    /// What is no answer, in words for the operator.
+    pub(super) async fn read(&self, response: Response<Bytes>) -> Result<Answer, String> {
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                return Err(format!("it refuses our own credentials: {}", response.status()));
+            }
+            status => return Err(format!("the answer is a {status}")),
+        }
+        let json = match &self.signer {
+            None => response.into_body().to_vec(),
+            Some(signer) => self.unsealed(signer, &response).await?,
+        };
+        self.interpret(json)
+    }
+
+    /// The answer within a signed one, once the signature holds, and it is this server's for us.
+    async fn unsealed(&self, signer: &TrustedIssuer, response: &Response<Bytes>) -> Result<Vec<u8>, String> {
+        let media_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let media_type = media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
+        if !media_type.eq_ignore_ascii_case(SIGNED) {
+            return Err("the answer is not signed (RFC 9701), and has to be".to_owned());
+        }
+        let text = std::str::from_utf8(response.body()).map_err(|_| "the answer is no JWT")?.trim();
+        let payload = proven(signer, text).await.map_err(|error| format!("the signed answer is no good: {error}"))?;
+        let sealed: Sealed = serde_json::from_slice(&payload)
+            .map_err(|_| "the signed answer lacks iss, aud, iat or token_introspection (RFC 9701 §5)")?;
+        let now = UnixTime::now(&*self.clock);
+        let iat = UnixTime::from_secs(sealed.iat).ok_or("its iat is out of range")?;
+        if sealed.iss != self.issuer.as_str() || !names(&sealed.aud, self.credentials.client_id.as_str()) {
+            return Err("the signed answer is of another server, or for somebody else".to_owned());
+        }
+        if iat > now.after(LEEWAY) || now > iat.after(OLDEST_SIGNED) {
+            return Err("the signed answer is not of this minute".to_owned());
+        }
+        Ok(sealed.token_introspection.to_string().into_bytes())
+    }
+
+    fn interpret(&self, json: Vec<u8>) -> Result<Answer, String> {
+        let unreadable = || "the answer is no JSON object with `active` (RFC 7662 §2.2)".to_owned();
+        let Unique(mut members) = serde_json::from_slice(&json).map_err(|_| unreadable())?;
+        match members.get("active") {
+            Some(Value::Bool(true)) => {}
+            Some(Value::Bool(false)) => return Ok(Err(InvalidToken::Inactive)),
+            _ => return Err(unreadable()),
+        }
+        // A token that is bound to a key, or is for refreshing, does not come behind `Bearer`.
+        let is_bearer = |kind: &str| ["bearer", "access_token"].iter().any(|known| kind.eq_ignore_ascii_case(known));
+        if members.get("token_type").is_some_and(|kind| !kind.as_str().is_some_and(is_bearer)) {
+            return Ok(Err(InvalidToken::Type));
+        }
+        let now = UnixTime::now(&*self.clock);
+        members.entry("iat").or_insert_with(|| now.as_secs().into());
+        members.entry("exp").or_insert_with(|| now.after(self.believed).as_secs().into());
+        members.entry("aud").or_insert_with(|| Value::Array(Vec::new()));
+        Ok(self.profile.read(members, &self.issuer).ok_or(InvalidToken::Claims).and_then(|claims| {
+            self.check(&claims, now)?;
+            Ok((claims, json))
+        }))
+    }
+
+    pub(super) fn check(&self, claims: &Claims, now: UnixTime) -> Result<(), InvalidToken> {
+        if claims.issuer != self.issuer.as_str() {
+            return Err(InvalidToken::Issuer);
+        }
+        if !self.profile.is_for(&self.audience, claims) {
+            return Err(InvalidToken::Audience);
+        }
+        in_its_time(claims, now, LEEWAY)
+    }
+}
+
+#[derive(Deserialize)]
+struct Sealed {
+    iss: String,
+    aud: Value,
+    iat: u64,
+    token_introspection: Value,
+}
+
+fn names(aud: &Value, client_id: &str) -> bool {
+    aud == client_id || aud.as_array().is_some_and(|several| several.iter().any(|one| one == client_id))
+}
+
+/// What the signer's key signed, if its type says that it is an introspection response.
+async fn proven(signer: &TrustedIssuer, text: &str) -> Result<Vec<u8>, VerifyError> {
+    let jws = Jws::split(text)?;
+    let header = decode(jws.header)?;
+    let header = Header::parse(&header)?;
+    // RFC 9701 §5: so that no other JWT of the server passes for an answer.
+    let is_answer = |typ: &str| typ.eq_ignore_ascii_case("token-introspection+jwt") || typ.eq_ignore_ascii_case(SIGNED);
+    if !is_answer(&header.typ) {
+        return Err(InvalidToken::Type.into());
+    }
+    match signer.proven(&jws, &header) {
+        Err(VerifyError::Undecided(undecided)) if undecided.kind() == UndecidedKind::NotAsked => {
+            signer.ask(&header).await?;
+            signer.proven(&jws, &header)
+        }
+        proven => proven,
+    }
+    .map(|(_, payload)| payload)
+}

@@ -1,0 +1,212 @@
+//! The mechanism that asks: once for all who wait for one token, within bounds.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request};
+use tokio::sync::watch;
+
+use super::answer::SIGNED;
+use super::answers::Answers;
+use super::{Proof, Settings};
+use crate::clock::UnixTime;
+use crate::keys::remote::{FetchError, send};
+use crate::resource_server::claims::Claims;
+use crate::resource_server::jws::LONGEST_TOKEN;
+use crate::resource_server::verify::Verified;
+use crate::resource_server::{InvalidToken, Undecided, UndecidedKind, VerifiedToken, VerifyError};
+
+/// How many tokens are asked about at once.
+const MOST_FLIGHTS: usize = 256;
+
+/// How long a server that did not answer is left alone.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A clone asks the same server, and knows the same answers.
+#[derive(Clone)]
+pub(in crate::resource_server) struct Introspector(Arc<Shared>);
+
+/// Who was asked, for a proof that is kept with the answers and must not keep them alive.
+#[derive(Clone)]
+pub(in crate::resource_server) struct Asked(Weak<Shared>);
+
+struct Shared {
+    settings: Settings,
+    active: Mutex<Answers<VerifiedToken>>,
+    refused: Mutex<Answers<InvalidToken>>,
+    flights: Mutex<HashMap<Box<str>, watch::Receiver<Option<Verified>>>>,
+    /// Until when a server that did not answer is left alone.
+    paused: Mutex<Option<(SystemTime, Undecided)>>,
+}
+
+impl Introspector {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self(Arc::new(Shared {
+            settings,
+            active: Mutex::new(Answers::new(10_000, 16 * 1024 * 1024)),
+            refused: Mutex::new(Answers::new(1_000, 1024 * 1024)),
+            flights: Mutex::default(),
+            paused: Mutex::default(),
+        }))
+    }
+
+    pub(in crate::resource_server) fn was(&self, asked: &Asked) -> bool {
+        Weak::ptr_eq(&Arc::downgrade(&self.0), &asked.0)
+    }
+
+    /// What is known of a token, while it may be believed.
+    pub(in crate::resource_server) fn look_up(&self, token: &str) -> Verified {
+        if token.len() > LONGEST_TOKEN {
+            return Err(InvalidToken::TooLong.into());
+        }
+        let now = self.0.settings.clock.now();
+        let is_fresh = |asked: SystemTime| now.duration_since(asked).is_ok_and(|age| age < self.0.settings.believed);
+        if let Some((known, asked)) = lock(&self.0.active).find(token) {
+            // Never past `exp`: then the server is asked again, whose clock it is.
+            if is_fresh(asked) && now < known.expires_at() {
+                return Ok(known);
+            }
+        }
+        match lock(&self.0.refused).find(token) {
+            Some((invalid, asked)) if is_fresh(asked) => Err(invalid.into()),
+            _ => Err(Undecided::new(UndecidedKind::NotAsked).into()),
+        }
+    }
+
+    /// Checks again what time can change; the proof is of this very request.
+    pub(in crate::resource_server) fn still_good(&self, claims: &Claims) -> Result<(), VerifyError> {
+        Ok(self.0.settings.check(claims, UnixTime::now(&*self.0.settings.clock))?)
+    }
+
+    /// Asks the server, or waits with whoever asks about this token already.
+    pub(in crate::resource_server) async fn ask(&self, token: &str) -> Verified {
+        let mut flight = match self.flight(token) {
+            Ok(flight) => flight,
+            Err(undecided) => return self.without_answer(token, undecided),
+        };
+        let landed = flight.wait_for(Option::is_some).await;
+        let unknown = || Err(Undecided::new(UndecidedKind::Introspection).into());
+        landed.map_or_else(|_| unknown(), |verified| verified.clone().unwrap_or_else(unknown))
+    }
+
+    fn flight(&self, token: &str) -> Result<watch::Receiver<Option<Verified>>, Undecided> {
+        let mut flights = lock(&self.0.flights);
+        if let Some(flight) = flights.get(token) {
+            return Ok(flight.clone());
+        }
+        let now = self.0.settings.clock.now();
+        if let Some((_, undecided)) = lock(&self.0.paused).as_ref().filter(|(until, _)| now < *until) {
+            return Err(undecided.clone());
+        }
+        if flights.len() >= MOST_FLIGHTS {
+            return Err(Undecided::new(UndecidedKind::Introspection));
+        }
+        let (sender, flight) = watch::channel(None);
+        flights.insert(token.into(), flight.clone());
+        let landing = Landing { introspector: self.clone(), token: token.into() };
+        // It goes on when whoever asked hangs up: others may wait for it, too.
+        tokio::spawn(async move {
+            let verified = landing.introspector.exchange(&landing.token).await;
+            drop(landing);
+            sender.send_replace(Some(verified));
+        });
+        Ok(flight)
+    }
+
+    async fn exchange(&self, token: &str) -> Verified {
+        let settings = &self.0.settings;
+        let asked = settings.clock.now();
+        let url = settings.endpoint.to_string();
+        let answer = match send(&*settings.client, self.request(token), settings.limits).await {
+            Ok(response) => {
+                settings.read(response).await.map_err(|what| FetchError::document(&settings.endpoint, what))
+            }
+            Err(cause) => Err(FetchError::new(&url, cause)),
+        };
+        match answer {
+            Ok(answer) => self.learn(token, answer, asked),
+            Err(error) => self.without_answer(token, self.pause(error)),
+        }
+    }
+
+    fn learn(&self, token: &str, answer: super::answer::Answer, asked: SystemTime) -> Verified {
+        match answer {
+            Ok((claims, payload)) => {
+                let verified = VerifiedToken::introspected(token, claims, payload, Asked(Arc::downgrade(&self.0)));
+                lock(&self.0.refused).forget(token);
+                lock(&self.0.active).keep(token, verified.clone(), verified.size(), asked);
+                Ok(verified)
+            }
+            Err(invalid) => {
+                lock(&self.0.active).forget(token);
+                lock(&self.0.refused).keep(token, invalid, 0, asked);
+                Err(invalid.into())
+            }
+        }
+    }
+
+    fn pause(&self, error: FetchError) -> Undecided {
+        tracing::warn!(%error, "an introspection endpoint does not answer");
+        let undecided = Undecided::new(UndecidedKind::Introspection).because(Arc::new(error)).retry_after(PAUSE);
+        *lock(&self.0.paused) = Some((self.0.settings.clock.now() + PAUSE, undecided.clone()));
+        undecided
+    }
+
+    /// What is said of a token when the server says nothing.
+    fn without_answer(&self, token: &str, undecided: Undecided) -> Verified {
+        let now = self.0.settings.clock.now();
+        let known = self.0.settings.old_answers_while_down.then(|| lock(&self.0.active).find(token)).flatten();
+        match known {
+            Some((known, _)) if now < known.expires_at() => Ok(known),
+            _ => Err(undecided.into()),
+        }
+    }
+
+    /// RFC 7662 §2.1.
+    fn request(&self, token: &str) -> Request<Bytes> {
+        let Settings { credentials, endpoint, signer, .. } = &self.0.settings;
+        let mut form = vec![("token", token), ("token_type_hint", "access_token")];
+        if let Proof::Post(secret) = &credentials.proof {
+            form.extend([("client_id", credentials.client_id.as_str()), ("client_secret", secret.expose())]);
+        }
+        // Pairs of strings are encoded without fail.
+        let body = serde_urlencoded::to_string(form).unwrap_or_default();
+        let mut request = Request::new(Bytes::from(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = endpoint.clone();
+        let accept = if signer.is_some() { SIGNED } else { "application/json" };
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        if let Proof::Basic(header) = &credentials.proof {
+            headers.insert(AUTHORIZATION, header.clone());
+        }
+        request
+    }
+}
+
+/// Makes room for the next flight, however this one ends.
+struct Landing {
+    introspector: Introspector,
+    token: Box<str>,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        lock(&self.introspector.0.flights).remove(&self.token);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Introspector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Introspector").field("endpoint", &self.0.settings.endpoint).finish_non_exhaustive()
+    }
+}

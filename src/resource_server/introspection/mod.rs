@@ -1,0 +1,235 @@
+//! [`Introspection`]: tokens that only their server can read (RFC 7662) → [`Verifier`] (feature `remote`).
+
+mod answer;
+mod answers;
+mod introspector;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderValue, Uri};
+
+pub(super) use self::introspector::{Asked, Introspector};
+use super::trusted_issuer::TrustedIssuer;
+use super::{RemoteError, TokenProfile, Verifier};
+use crate::audience::Audience;
+use crate::client_id::ClientId;
+use crate::clock::{Clock, SystemClock};
+use crate::issuer::Issuer;
+use crate::keys::remote::{DynHttpClient, HttpClient, Limits, ReqwestClient};
+use crate::secret::ClientSecret;
+
+/// Asks an authorization server what a token is good for (RFC 7662): for tokens that are opaque to everybody else, and
+/// where a token has to stop working at once.
+///
+/// 1. What the server says is believed for 30 s, and never past the token's `exp`; a token that it does not know, for as
+///    long. Both are bounded: 10,000 tokens and 16 MiB, and a tenth of that for unknown ones.
+/// 2. Requests with one token ask once. 256 tokens are asked about at once; more are answered 503.
+/// 3. A server that does not answer is a 503 with `Retry-After`, and asked again a second later at the soonest.
+/// 4. Over https (http on loopback), in 5 s and 64 KiB, without redirects.
+/// 5. Of the answer, `active`, `client_id`, and `aud` are needed, which has to name this API; without `exp` or `iat`, the
+///    token is one of this moment. [`tokens`](Self::tokens) has it otherwise.
+///
+/// A token that is a JWT costs nothing to verify: prefer [`RemoteIssuer`](super::RemoteIssuer) for these. Both together:
+/// `remote_issuer.or(introspection)`.
+///
+/// ```
+/// use tower_client_credentials::{BearerAuthLayer, ClientSecret, Introspection};
+///
+/// let verifier = Introspection::new("https://auth.example.com", "https://api.example.com")?
+///     .client_secret_basic("invoices-api", ClientSecret::new("a secret of 32 characters or more")?)?
+///     .at("https://auth.example.com/introspect")?
+///     .verifier()?;
+/// let protect = BearerAuthLayer::new(verifier);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Introspection {
+    issuer: Issuer,
+    audience: Audience,
+    endpoint: Option<Uri>,
+    credentials: Option<Credentials>,
+    profile: TokenProfile,
+    signer: Option<TrustedIssuer>,
+    believed: Duration,
+    old_answers_while_down: bool,
+    client: Option<Arc<dyn DynHttpClient>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// How we prove who asks (RFC 7662 §2.1).
+struct Credentials {
+    client_id: ClientId,
+    proof: Proof,
+}
+
+enum Proof {
+    /// In the header.
+    Basic(HeaderValue),
+    /// In the body.
+    Post(ClientSecret),
+}
+
+impl Introspection {
+    /// The issuer, to the letter of what its answers have for `iss` if anything, and the API that tokens must be for.
+    ///
+    /// # Errors
+    ///
+    /// When one of them is none.
+    pub fn new(issuer: impl AsRef<str>, audience: impl AsRef<str>) -> Result<Self, RemoteError> {
+        Ok(Self {
+            issuer: issuer.as_ref().parse()?,
+            audience: audience.as_ref().parse()?,
+            endpoint: None,
+            credentials: None,
+            profile: TokenProfile::default().without_subject().without_token_id().without_token_issuer(),
+            signer: None,
+            believed: Duration::from_secs(30),
+            old_answers_while_down: false,
+            client: None,
+            clock: Arc::new(SystemClock),
+        })
+    }
+
+    /// The URL of the introspection endpoint.
+    ///
+    /// # Errors
+    ///
+    /// When it is neither an https URL nor one of http on loopback.
+    pub fn at(mut self, url: impl AsRef<str>) -> Result<Self, RemoteError> {
+        self.endpoint = Some(crate::uri::secure(url.as_ref()).map_err(RemoteError::IntrospectionUrl)?);
+        Ok(self)
+    }
+
+    /// This API's own id and secret at the server, sent in the `Authorization` header (RFC 6749 §2.3.1).
+    ///
+    /// # Errors
+    ///
+    /// When the id is none.
+    pub fn client_secret_basic(mut self, client_id: &str, secret: ClientSecret) -> Result<Self, RemoteError> {
+        let encoded = serde_urlencoded::to_string([(client_id, secret.expose())]).unwrap_or_default();
+        let pair = encoded.replacen('=', ":", 1);
+        // base64 has no character that a header must not have.
+        let mut header = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair)))
+            .unwrap_or(HeaderValue::from_static("Basic"));
+        header.set_sensitive(true);
+        self.credentials = Some(Credentials { client_id: client_id.try_into()?, proof: Proof::Basic(header) });
+        Ok(self)
+    }
+
+    /// This API's own id and secret at the server, sent in the body.
+    ///
+    /// # Errors
+    ///
+    /// When the id is none.
+    pub fn client_secret_post(mut self, client_id: &str, secret: ClientSecret) -> Result<Self, RemoteError> {
+        self.credentials = Some(Credentials { client_id: client_id.try_into()?, proof: Proof::Post(secret) });
+        Ok(self)
+    }
+
+    /// Asks for signed answers (RFC 9701), and takes no others: those that this verifier's keys for the issuer have
+    /// signed, for this API's id.
+    ///
+    /// # Errors
+    ///
+    /// When the verifier has no keys of the issuer.
+    pub fn signed_answers(mut self, verifier: &Verifier) -> Result<Self, RemoteError> {
+        let signer = verifier.named(self.issuer.as_str()).ok_or(RemoteError::Signer)?;
+        self.signer = Some(signer.clone());
+        Ok(self)
+    }
+
+    /// What the answers are like, where they say less or other than is needed. Of its settings, those about types and
+    /// headers mean nothing here.
+    #[must_use]
+    pub fn tokens(mut self, profile: TokenProfile) -> Self {
+        self.profile = profile;
+        self
+    }
+
+    /// How long an answer is believed: 30 s by default. A token that is called back works for so much longer.
+    #[must_use]
+    pub fn believed_for(mut self, time: Duration) -> Self {
+        self.believed = time;
+        self
+    }
+
+    /// While the server does not answer, takes tokens for good of which it said so before, until they expire.
+    ///
+    /// Dangerous: whoever keeps this API from reaching the server keeps a token from being called back.
+    #[must_use]
+    pub fn dangerous_old_answers_while_down(mut self) -> Self {
+        self.old_answers_while_down = true;
+        self
+    }
+
+    /// Another HTTP client than the one that comes with the crate.
+    #[must_use]
+    pub fn http_client(mut self, client: impl HttpClient) -> Self {
+        self.client = Some(Arc::new(client));
+        self
+    }
+
+    /// Where the time comes from: the system by default.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// The verifier that asks. Its own settings for times and tokens are for JWTs: here they are made before.
+    ///
+    /// # Errors
+    ///
+    /// Without an endpoint or credentials, or when there is no HTTP client to be had.
+    pub fn verifier(self) -> Result<Verifier, RemoteError> {
+        let client = match self.client {
+            Some(client) => client,
+            None => Arc::new(ReqwestClient::new().map_err(RemoteError::Client)?),
+        };
+        let settings = Settings {
+            issuer: self.issuer,
+            audience: self.audience.clone(),
+            endpoint: self.endpoint.ok_or(RemoteError::NoEndpoint)?,
+            credentials: self.credentials.ok_or(RemoteError::NoCredentials)?,
+            profile: self.profile,
+            signer: self.signer,
+            believed: self.believed,
+            old_answers_while_down: self.old_answers_while_down,
+            client,
+            clock: self.clock.clone(),
+            limits: Limits { body: 64 * 1024, ..Limits::default() },
+        };
+        Ok(Verifier::of_opaque_tokens(self.audience, self.clock, Introspector::new(settings)))
+    }
+}
+
+/// What an [`Introspector`] goes by.
+struct Settings {
+    issuer: Issuer,
+    audience: Audience,
+    endpoint: Uri,
+    credentials: Credentials,
+    profile: TokenProfile,
+    signer: Option<TrustedIssuer>,
+    believed: Duration,
+    old_answers_while_down: bool,
+    client: Arc<dyn DynHttpClient>,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+}
+
+impl fmt::Debug for Introspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { issuer, audience, endpoint, .. } = self;
+        f.debug_struct("Introspection")
+            .field("issuer", issuer)
+            .field("audience", audience)
+            .field("endpoint", endpoint)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,382 @@
+//! A server that is asked, answers, and does not, in simulated time.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::Introspection;
+use crate::keys::remote::{HttpClient, HttpError};
+use crate::keys::{Algorithm, KeyRing, KeySet, SigningKey};
+use crate::resource_server::{InvalidToken, UndecidedKind, VerifiedToken, Verifier, VerifyError};
+use crate::{ClientSecret, ManualClock, RemoteError, TokenProfile};
+
+const ISSUER: &str = "https://auth.example.com";
+const API: &str = "https://api.example.com";
+const SECRET: &str = "s/cret: with characters that are encoded";
+const NOW: u64 = 1_700_000_000;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The server: what it says, in which type, and with which status; or nothing.
+#[derive(Clone, Debug)]
+struct Site(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    answer: Mutex<Option<(u16, &'static str, String)>>,
+    asked: AtomicUsize,
+    last: Mutex<Option<Request<Bytes>>>,
+}
+
+impl Site {
+    fn saying(answer: &Value) -> Self {
+        let inner = Inner { answer: Mutex::default(), asked: AtomicUsize::new(0), last: Mutex::default() };
+        let site = Self(Arc::new(inner));
+        site.says(answer);
+        site
+    }
+
+    fn says(&self, answer: &Value) {
+        self.answers(200, "application/json", &answer.to_string());
+    }
+
+    fn answers(&self, status: u16, media_type: &'static str, body: &str) {
+        *self.0.answer.lock().unwrap() = Some((status, media_type, body.to_owned()));
+    }
+
+    fn is_down(&self) {
+        *self.0.answer.lock().unwrap() = None;
+    }
+
+    fn asked(&self) -> usize {
+        self.0.asked.load(Ordering::SeqCst)
+    }
+
+    fn last(&self) -> Request<Bytes> {
+        self.0.last.lock().unwrap().take().expect("a request")
+    }
+}
+
+impl HttpClient for Site {
+    async fn send(&self, request: Request<Bytes>, _: usize) -> Result<Response<Bytes>, HttpError> {
+        self.0.asked.fetch_add(1, Ordering::SeqCst);
+        *self.0.last.lock().unwrap() = Some(request);
+        sleep(SECOND).await;
+        let Some((status, media_type, body)) = self.0.answer.lock().unwrap().clone() else {
+            return Err(HttpError::new("connection refused"));
+        };
+        Ok(Response::builder().status(status).header("content-type", media_type).body(body.into()).unwrap())
+    }
+}
+
+fn clock() -> ManualClock {
+    ManualClock::at(SystemTime::UNIX_EPOCH + Duration::from_secs(NOW))
+}
+
+fn introspection(site: &Site, clock: &ManualClock) -> Introspection {
+    let secret = ClientSecret::new(SECRET).unwrap();
+    Introspection::new(ISSUER, API)
+        .unwrap()
+        .at("https://auth.example.com/introspect")
+        .unwrap()
+        .client_secret_basic("the api", secret)
+        .unwrap()
+        .http_client(site.clone())
+        .clock(clock.clone())
+}
+
+fn verifier(site: &Site) -> (Verifier, ManualClock) {
+    let clock = clock();
+    (introspection(site, &clock).verifier().unwrap(), clock)
+}
+
+/// What RFC 7662 §2.2 shows, about.
+fn active() -> Value {
+    json!({
+        "active": true, "client_id": "billing", "scope": "read write", "sub": "svc", "aud": [API], "iss": ISSUER,
+        "exp": NOW + 600, "iat": NOW, "token_type": "Bearer", "tenant": "acme",
+    })
+}
+
+fn with(name: &str, value: Value) -> Value {
+    let mut answer = active();
+    answer[name] = value;
+    answer
+}
+
+fn without(name: &str) -> Value {
+    let mut answer = active();
+    answer.as_object_mut().unwrap().remove(name);
+    answer
+}
+
+fn refused(verified: Result<VerifiedToken, VerifyError>) -> InvalidToken {
+    match verified {
+        Err(VerifyError::Refused(invalid)) => invalid,
+        verified => panic!("{verified:?}"),
+    }
+}
+
+#[track_caller]
+fn assert_undecided(verified: Result<VerifiedToken, VerifyError>) -> String {
+    match verified {
+        Err(VerifyError::Undecided(undecided)) if undecided.kind() == UndecidedKind::Introspection => {
+            std::error::Error::source(&undecided).map(ToString::to_string).unwrap_or_default()
+        }
+        verified => panic!("{verified:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_active_token_is_a_proof_that_tells_what_the_server_said() {
+    let site = Site::saying(&active());
+    let (verifier, _) = verifier(&site);
+    assert!(verifier.is_ready());
+    let token = verifier.verify("opaque").await.unwrap();
+    assert_eq!(
+        (token.client_id().as_str(), token.subject(), token.scopes().as_str()),
+        ("billing", "svc", "read write")
+    );
+    assert_eq!((token.issuer(), token.token_id()), (ISSUER, ""));
+    assert_eq!(token.claims::<Value>().unwrap()["tenant"], "acme");
+    assert!(verifier.still_good(&token).is_ok());
+    let request = site.last();
+    assert_eq!((request.method(), request.uri().path()), (&http::Method::POST, "/introspect"));
+    assert_eq!(request.body(), "token=opaque&token_type_hint=access_token");
+    // `the+api:s%2Fcret%3A+with+characters+that+are+encoded`, by RFC 6749 §2.3.1.
+    let basic = "Basic dGhlK2FwaTpzJTJGY3JldCUzQSt3aXRoK2NoYXJhY3RlcnMrdGhhdCthcmUrZW5jb2RlZA==";
+    assert_eq!(request.headers()["authorization"], basic);
+    assert!(request.headers()["authorization"].is_sensitive());
+    assert_eq!(request.headers()["accept"], "application/json");
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_may_go_in_the_body() {
+    let site = Site::saying(&active());
+    let post = introspection(&site, &clock()).client_secret_post("api", ClientSecret::new(SECRET).unwrap()).unwrap();
+    assert!(post.verifier().unwrap().verify("a+b").await.is_ok());
+    let request = site.last();
+    let body = "token=a%2Bb&token_type_hint=access_token&client_id=api&\
+                client_secret=s%2Fcret%3A+with+characters+that+are+encoded";
+    assert_eq!(request.body(), body);
+    assert!(!request.headers().contains_key("authorization"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_believed_for_30_seconds_and_never_past_exp() {
+    let site = Site::saying(&with("exp", json!(NOW + 40)));
+    let (verifier, clock) = verifier(&site);
+    for (second, asked) in [(0, 1), (29, 1), (30, 2), (39, 2), (40, 3)] {
+        clock.set(SystemTime::UNIX_EPOCH + Duration::from_secs(NOW + second));
+        assert!(verifier.verify("opaque").await.is_ok(), "{second}");
+        assert_eq!(site.asked(), asked, "{second}");
+    }
+    site.says(&json!({"active": false}));
+    assert_eq!(refused(verifier.verify("opaque").await), InvalidToken::Inactive);
+    assert_eq!(refused(verifier.verify("opaque").await), InvalidToken::Inactive);
+    assert_eq!(site.asked(), 4, "that it is unknown is believed, too");
+    site.says(&with("exp", json!(NOW + 400)));
+    clock.advance(30 * SECOND);
+    assert!(verifier.verify("opaque").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_with_one_token_ask_once_also_when_the_first_hangs_up() {
+    let site = Site::saying(&active());
+    let (verifier, _) = verifier(&site);
+    assert!(tokio::time::timeout(SECOND / 2, verifier.verify("opaque")).await.is_err());
+    let waiting: Vec<_> = (0..100)
+        .map(|_| {
+            let verifier = verifier.clone();
+            tokio::spawn(async move { verifier.verify("opaque").await })
+        })
+        .collect();
+    for verified in waiting {
+        verified.await.unwrap().unwrap();
+    }
+    assert_eq!(site.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_than_256_tokens_are_asked_about_at_once() {
+    let site = Site::saying(&active());
+    let (verifier, _) = verifier(&site);
+    let waiting: Vec<_> = (0..300)
+        .map(|number| {
+            let verifier = verifier.clone();
+            tokio::spawn(async move { verifier.verify(&format!("token-{number}")).await })
+        })
+        .collect();
+    let mut undecided = 0;
+    for verified in waiting {
+        undecided += usize::from(matches!(verified.await.unwrap(), Err(VerifyError::Undecided(_))));
+    }
+    assert_eq!((site.asked(), undecided), (256, 44));
+    assert!(verifier.verify("another").await.is_ok(), "they have landed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_answer_is_a_503_and_is_left_alone_for_a_second() {
+    let site = Site::saying(&active());
+    let (verifier, clock) = verifier(&site);
+    assert!(verifier.verify("known").await.is_ok());
+    site.is_down();
+    assert!(assert_undecided(verifier.verify("opaque").await).contains("connection refused"));
+    assert_undecided(verifier.verify("another").await);
+    assert_eq!(site.asked(), 2);
+    assert!(verifier.verify("known").await.is_ok(), "it was asked about just now");
+    clock.advance(30 * SECOND);
+    assert_undecided(verifier.verify("known").await);
+    clock.advance(SECOND);
+    site.says(&active());
+    assert!(verifier.verify("known").await.is_ok(), "it heals by itself");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_dangerous_option_lets_pass_while_the_server_is_down_and_only_what_was_good_before() {
+    let site = Site::saying(&active());
+    let clock = clock();
+    let verifier = introspection(&site, &clock).dangerous_old_answers_while_down().verifier().unwrap();
+    assert!(verifier.verify("known").await.is_ok());
+    site.is_down();
+    clock.advance(300 * SECOND);
+    assert!(verifier.verify("known").await.is_ok());
+    assert!(verifier.verify("known").await.is_ok(), "while it is left alone, too");
+    assert_undecided(verifier.verify("never seen").await);
+    clock.advance(300 * SECOND);
+    assert_undecided(verifier.verify("known").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_server_says_has_to_hold_here() {
+    for (answer, reason) in [
+        (json!({"active": false}), InvalidToken::Inactive),
+        (with("active", json!(false)), InvalidToken::Inactive),
+        (with("aud", json!("https://other.example.com")), InvalidToken::Audience),
+        (with("aud", json!([])), InvalidToken::Audience),
+        (without("aud"), InvalidToken::Audience),
+        (with("iss", json!("https://other.example.com")), InvalidToken::Issuer),
+        (with("token_type", json!("DPoP")), InvalidToken::Type),
+        (with("token_type", json!("refresh_token")), InvalidToken::Type),
+        (with("exp", json!(NOW - 6)), InvalidToken::Expired),
+        (with("nbf", json!(NOW + 7)), InvalidToken::NotYetValid),
+        (without("client_id"), InvalidToken::Claims),
+        (with("scope", json!("a\"b")), InvalidToken::Claims),
+    ] {
+        let (verifier, _) = verifier(&Site::saying(&answer));
+        assert_eq!(refused(verifier.verify("opaque").await), reason, "{answer}");
+    }
+    for answer in
+        [without("iss"), without("exp"), without("iat"), without("sub"), without("token_type"), without("scope")]
+    {
+        let (verifier, _) = verifier(&Site::saying(&answer));
+        assert!(verifier.verify("opaque").await.is_ok(), "{answer}");
+    }
+    let lenient = |profile| introspection(&Site::saying(&without("aud")), &clock()).tokens(profile).verifier().unwrap();
+    let profile = TokenProfile::default().without_token_id().clients_instead_of_audience(["billing"]);
+    assert!(lenient(profile).verify("opaque").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_answer_is_not_taken_for_a_refusal_of_the_token() {
+    for (status, body, says) in [
+        (401, "{}", "our own credentials"),
+        (403, "{}", "our own credentials"),
+        (500, r#"{"active": false}"#, "500"),
+        (302, r#"{"active": true}"#, "302"),
+        (200, "<html>", "no JSON"),
+        (200, "[]", "no JSON"),
+        (200, "{}", "active"),
+        (200, r#"{"active": "true"}"#, "active"),
+        (200, r#"{"active": true, "active": false}"#, "no JSON"),
+    ] {
+        let site = Site::saying(&active());
+        site.answers(status, "application/json", body);
+        let (verifier, _) = verifier(&site);
+        let error = assert_undecided(verifier.verify("opaque").await);
+        assert!(error.contains(says), "{body}: {error}");
+    }
+}
+
+/// A signed answer (RFC 9701 §5).
+fn sealed(key: &KeyRing, typ: &str, change: impl Fn(&mut Value)) -> String {
+    let mut claims = json!({"iss": ISSUER, "aud": "the api", "iat": NOW, "token_introspection": active()});
+    change(&mut claims);
+    key.signing_key().sign_as(typ, claims.to_string().as_bytes()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signed_answer_is_verified_where_it_is_asked_for_and_no_other_is_taken() {
+    const TYPE: &str = "token-introspection+jwt";
+    const MEDIA_TYPE: &str = "application/token-introspection+jwt";
+    let key = KeyRing::new(SigningKey::generate(Algorithm::ES256).unwrap());
+    let other = KeyRing::new(SigningKey::generate(Algorithm::ES256).unwrap());
+    let keys = Verifier::with_keys(ISSUER, API, KeySet::from([key.signing_key().verifying_key()])).unwrap();
+    let answer = async |media_type: &'static str, body: String| {
+        let site = Site::saying(&active());
+        site.answers(200, media_type, &body);
+        let signed = introspection(&site, &clock()).signed_answers(&keys).unwrap().verifier().unwrap();
+        let verified = signed.verify("opaque").await;
+        assert_eq!(site.last().headers()["accept"], MEDIA_TYPE);
+        verified
+    };
+    let good = answer(MEDIA_TYPE, sealed(&key, TYPE, |_| {})).await.unwrap();
+    assert_eq!(good.claims::<Value>().unwrap()["tenant"], "acme");
+    assert!(answer(MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["aud"] = json!(["x", "the api"]))).await.is_ok());
+    let inactive = sealed(&key, TYPE, |claims| claims["token_introspection"] = json!({"active": false}));
+    assert_eq!(refused(answer(MEDIA_TYPE, inactive).await), InvalidToken::Inactive);
+    for (media_type, body, says) in [
+        ("application/json", active().to_string(), "not signed"),
+        ("application/json", sealed(&key, TYPE, |_| {}), "not signed"),
+        (MEDIA_TYPE, active().to_string(), "no good"),
+        (MEDIA_TYPE, sealed(&other, TYPE, |_| {}), "key is not known"),
+        (MEDIA_TYPE, sealed(&key, "at+jwt", |_| {}), "no good"),
+        (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["iss"] = json!("https://other.example.com")), "another server"),
+        (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["aud"] = json!("another api")), "somebody else"),
+        (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["iat"] = json!(NOW - 61)), "this minute"),
+        (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["iat"] = json!(NOW + 6)), "this minute"),
+        (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["token_introspection"] = Value::Null), "active"),
+    ] {
+        let error = assert_undecided(answer(media_type, body).await);
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_of_issuers_with_keys_are_not_asked_about() {
+    let key = KeyRing::new(SigningKey::generate(Algorithm::ES256).unwrap());
+    let site = Site::saying(&active());
+    let (opaque, clock) = verifier(&site);
+    let keys = KeySet::from([key.signing_key().verifying_key()]);
+    let both = Verifier::with_keys(ISSUER, API, keys).unwrap().clock(clock).or(opaque.clone()).unwrap();
+    let jwt = json!({
+        "iss": ISSUER, "sub": "billing", "aud": API, "client_id": "billing", "jti": "1", "iat": NOW, "exp": NOW + 60,
+    });
+    let jwt = key.signing_key().sign(jwt.to_string().as_bytes()).unwrap();
+    assert!(both.verify(&jwt).await.is_ok());
+    // What the keys refuse, no server is asked to let pass.
+    let forged = format!("{}AAAA", &jwt[..jwt.len() - 4]);
+    assert!(both.verify(&forged).await.is_err());
+    assert_eq!(site.asked(), 0);
+    assert!(both.verify("opaque").await.is_ok());
+    assert_eq!(site.asked(), 1);
+    assert!(both.or(opaque).is_err(), "two endpoints");
+}
+
+#[test]
+fn what_is_missing_is_named_when_it_is_built() {
+    let new = || Introspection::new(ISSUER, API).unwrap().http_client(Site::saying(&active()));
+    let at = || new().at("https://auth.example.com/introspect").unwrap();
+    assert!(matches!(new().verifier(), Err(RemoteError::NoEndpoint)));
+    assert!(matches!(at().verifier(), Err(RemoteError::NoCredentials)));
+    assert!(matches!(new().at("http://auth.example.com/introspect"), Err(RemoteError::IntrospectionUrl(_))));
+    assert!(at().client_secret_basic("", ClientSecret::new(SECRET).unwrap()).is_err());
+    let other = Verifier::with_keys("https://other.example.com", API, KeySet::from([])).unwrap();
+    assert!(matches!(at().signed_answers(&other), Err(RemoteError::Signer)));
+    let shown = format!("{:?}", at().client_secret_basic("api", ClientSecret::new(SECRET).unwrap()).unwrap());
+    assert!(!shown.contains("cret"), "{shown}");
+}
