@@ -210,16 +210,6 @@ impl SigningKey {
         self.public.clone()
     }
 
-    /// As [`sign`](Self::sign), under another type.
-    #[cfg(all(test, feature = "remote"))]
-    pub(crate) fn sign_as(&self, typ: &str, payload: &[u8]) -> Option<String> {
-        let header = serde_json::json!({"alg": self.algorithm().name(), "typ": typ, "kid": self.key_id()});
-        let (header, payload) = (URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(payload));
-        let signed = format!("{header}.{payload}");
-        let signature = self.signer.sign(self.algorithm(), signed.as_bytes())?;
-        Some(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
-    }
-
     /// Writes a compact JWS (RFC 7515 §7.1) over `payload`; `None` when the backend cannot sign.
     pub(crate) fn sign(&self, payload: &[u8]) -> Option<String> {
         self.sign_behind(&self.header, payload)
