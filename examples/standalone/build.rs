@@ -13,7 +13,8 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tower_client_credentials::{
     Algorithm, AuthorizationServer, BearerAuthLayer, ClientAuthMethod, ClientSecret, ConfigError, KeyError, KeyRing,
-    MemoryStore, Scopes, SecretError, SigningKey, StoredSecret, TokenEndpointLayer, VerifiedToken, VerifyingKey,
+    MemoryStore, Revocations, Scopes, SecretError, SigningKey, StoredSecret, TokenEndpointLayer, VerifiedToken,
+    VerifyingKey,
 };
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::timeout::RequestBodyDeadlineLayer;
@@ -23,8 +24,16 @@ use crate::config::{Client, Config, Keys, Method, Mistake, Resource, Source};
 use crate::serve::Health;
 
 /// The demo routes, `/health/…`, and the endpoints of the server in front of them.
-pub(crate) fn app(config: &Config, source: &Source, address: SocketAddr, health: &Health) -> Result<Router, Mistake> {
-    let server = server(config, source, address)?;
+pub(crate) async fn app(
+    config: &Config,
+    source: &Source,
+    address: SocketAddr,
+    health: &Health,
+) -> Result<Router, Mistake> {
+    let store = clients(config, source)?;
+    let revocations = Revocations::follow(store.clone()).await;
+    let revocations = revocations.map_err(|error| source.mistake_in("store", error))?;
+    let server = server(config, source, address, store, revocations)?;
     let body_deadline = Duration::from_secs(config.limits.body_seconds.into());
     Ok(routes(config, source, &server)?
         .merge(health_routes(health))
@@ -34,11 +43,17 @@ pub(crate) fn app(config: &Config, source: &Source, address: SocketAddr, health:
         .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION]))) // outside of whatever could log it
 }
 
-fn server(config: &Config, source: &Source, address: SocketAddr) -> Result<AuthorizationServer, Mistake> {
+fn server(
+    config: &Config,
+    source: &Source,
+    address: SocketAddr,
+    store: MemoryStore,
+    revocations: Revocations,
+) -> Result<AuthorizationServer, Mistake> {
     let Config { paths, limits, tokens, metadata, .. } = config;
     let issuer = config.issuer.clone().unwrap_or_else(|| format!("http://{address}"));
-    let clients = clients(config, source)?;
-    let mut builder = AuthorizationServer::builder(issuer, keys(&config.keys, source)?, clients)
+    let mut builder = AuthorizationServer::builder(issuer, keys(&config.keys, source)?, store)
+        .revocations(revocations)
         .known_scopes(tokens.scopes.iter().cloned().collect::<Scopes>())
         .default_scopes(tokens.default_scopes.iter().cloned().collect::<Scopes>())
         .token_lifetime(Duration::from_secs(tokens.lifetime_seconds.into()))
@@ -61,6 +76,12 @@ fn server(config: &Config, source: &Source, address: SocketAddr) -> Result<Autho
     }
     if let Some(path) = &paths.token {
         builder = builder.token_path(unless_off(path));
+    }
+    if let Some(path) = &paths.revocation {
+        builder = builder.revocation_path(unless_off(path));
+    }
+    if let Some(path) = &paths.introspection {
+        builder = builder.introspection_path(unless_off(path));
     }
     if let Some(path) = &paths.jwks {
         builder = builder.jwks_path(unless_off(path));
@@ -92,6 +113,8 @@ fn unless_off(path: &str) -> Option<&str> {
 fn locate(error: &ConfigError, config: &Config, source: &Source) -> Mistake {
     let paths = [
         ("paths.token", &config.paths.token),
+        ("paths.revocation", &config.paths.revocation),
+        ("paths.introspection", &config.paths.introspection),
         ("paths.jwks", &config.paths.jwks),
         ("paths.metadata", &config.paths.metadata),
     ];
@@ -182,6 +205,7 @@ fn register(client: &Client, source: &Source) -> Result<tower_client_credentials
     if let [first, others @ ..] = client.audiences.as_slice() {
         registered = others.iter().fold(registered.default_audience(first), tower_client_credentials::Client::audience);
     }
+    registered = client.introspects.iter().fold(registered, tower_client_credentials::Client::introspects);
     if let Some(subject) = &client.subject {
         registered = registered.subject(subject);
     }

@@ -43,6 +43,8 @@ pub(crate) struct Config {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Paths {
     pub(crate) token: Option<String>,
+    pub(crate) revocation: Option<String>,
+    pub(crate) introspection: Option<String>,
     pub(crate) jwks: Option<String>,
     pub(crate) metadata: Option<String>,
 }
@@ -132,6 +134,8 @@ pub(crate) struct Client {
     pub(crate) default_scopes: Option<Vec<Scope>>,
     #[serde(default)]
     pub(crate) audiences: Vec<Audience>,
+    #[serde(default)]
+    pub(crate) introspects: Vec<Audience>,
     pub(crate) subject: Option<String>,
     pub(crate) token_lifetime_seconds: Option<u32>,
     #[serde(default)]
@@ -189,6 +193,8 @@ impl Config {
             "ISSUER" => self.issuer = optional(value),
             "PUBLIC_URL" => self.public_url = optional(value),
             "PATHS_TOKEN" => paths.token = optional(value),
+            "PATHS_REVOCATION" => paths.revocation = optional(value),
+            "PATHS_INTROSPECTION" => paths.introspection = optional(value),
             "PATHS_JWKS" => paths.jwks = optional(value),
             "PATHS_METADATA" => paths.metadata = optional(value),
             "LIMITS_BODY_BYTES" => limits.body_bytes = parse(value, NUMBER)?,

@@ -42,7 +42,7 @@ async fn run() -> Result<(), Mistake> {
     let listener = TcpListener::bind(config.listen).await.map_err(cannot_listen)?;
     let address = listener.local_addr().map_err(cannot_listen)?;
     let health = Health::default();
-    let app = build::app(&config, &source, address, &health)?;
+    let app = build::app(&config, &source, address, &health).await?;
     let stop = serve::stop_signal().map_err(|error| Mistake::new("SIGTERM", error))?;
     println!("listening on http://{address}");
     serve::serve(listener, app, &config.limits, &health, stop).await;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { before, describe, it } from 'node:test'
 import * as oauth from 'oauth4webapi'
-import { api, basic, issuer, limited, odd, other, post, route, versionOf } from './service.js'
+import { api, basic, gateway, issuer, limited, odd, other, post, route, versionOf } from './service.js'
 
 const insecure = { [oauth.allowInsecureRequests]: true } // http on loopback
 let server
@@ -15,6 +15,19 @@ async function token(registered, parameters = {}) {
     server, client, authentication(registered), new URLSearchParams(parameters), insecure,
   )
   return oauth.processClientCredentialsResponse(server, client, response)
+}
+
+async function introspect(token, options, registered = gateway) {
+  const client = { client_id: registered.id }
+  const response = await oauth.introspectionRequest(
+    server, client, authentication(registered), token.access_token, { ...insecure, ...options },
+  )
+  const told = await oauth.processIntrospectionResponse(server, client, response)
+  if (options.requestJwtResponse) {
+    assert.match(response.headers.get('content-type'), /^application\/token-introspection\+jwt/)
+    await oauth.validateApplicationLevelSignature(server, response, insecure)
+  }
+  return told
 }
 
 const call = (token, path) =>
@@ -59,6 +72,37 @@ describe(`oauth4webapi ${versionOf('oauth4webapi')}`, () => {
     const error = await token({ ...basic, secret: 'wrong' }).catch((error) => error)
     challenge(error, 401, 'basic', undefined)
     assert.equal((await error.response.json()).error, 'invalid_client')
+  })
+
+  for (const client of [basic, post, odd]) {
+    it(`revokes a token of ${client.id}, and the route refuses it`, async () => {
+      const granted = await token(client)
+      await call(granted, '/api/open')
+      const response = await oauth.revocationRequest(
+        server, { client_id: client.id }, authentication(client), granted.access_token, insecure,
+      )
+      await oauth.processRevocationResponse(response)
+      await assert.rejects(call(granted, '/api/open'), (error) => challenge(error, 401, 'bearer', 'invalid_token'))
+      assert.equal((await introspect(granted, {})).active, false)
+    })
+  }
+
+  it('introspects a token as JSON, and as a JWT that it validates', async () => {
+    const granted = await token(limited)
+    for (const options of [{ requestJwtResponse: false }, { requestJwtResponse: true }]) {
+      const told = await introspect(granted, options)
+      assert.equal(told.active, true)
+      assert.equal(told.client_id, limited.id)
+      assert.equal(told.scope, 'read')
+    }
+    const foreign = await token(basic, { resource: other })
+    assert.deepEqual({ ...(await introspect(foreign, {})) }, { active: false })
+  })
+
+  it('sees a client that may not introspect as an error of the response', async () => {
+    const granted = await token(basic)
+    await assert.rejects(introspect(granted, {}, basic), (error) =>
+      error instanceof oauth.ResponseBodyError && error.error === 'unauthorized_client')
   })
 
   it('sees a scope that is granted to nobody as an error of the response', async () => {

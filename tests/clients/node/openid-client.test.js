@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import * as openid from 'openid-client'
-import { basic, issuer, limited, odd, post, route, versionOf } from './service.js'
+import { basic, gateway, issuer, limited, odd, post, route, versionOf } from './service.js'
 
 function configuration({ id, secret, method }) {
   const authentication = method === 'client_secret_post' ? openid.ClientSecretPost(secret) : openid.ClientSecretBasic(secret)
@@ -22,6 +22,17 @@ describe(`openid-client ${versionOf('openid-client')}`, () => {
       assert.equal((await response.json()).client_id, client.id)
     })
   }
+
+  it('revokes a token, and sees by introspection that it is no longer active', async () => {
+    const config = await configuration(basic)
+    const token = await openid.clientCredentialsGrant(config)
+    const active = async () => (await openid.tokenIntrospection(await configuration(gateway), token.access_token)).active
+    assert.equal(await active(), true)
+    await openid.tokenRevocation(config, token.access_token)
+    assert.equal(await active(), false)
+    await assert.rejects(call(config, token, '/api/open'), (error) =>
+      error instanceof openid.WWWAuthenticateChallengeError && error.status === 401)
+  })
 
   it('sees a missing scope as a challenge', async () => {
     const config = await configuration(limited)

@@ -7,6 +7,6 @@ export const issuer = new URL(process.env.ISSUER)
 export const api = 'https://api.example.test/'
 export const other = 'https://other.example.test/'
 export const clients = read('../clients.json')
-export const [basic, post, odd, limited] = Object.values(clients)
+export const [basic, post, odd, limited, gateway] = Object.values(clients)
 export const route = (path) => new URL(path, issuer)
 export const versionOf = (library) => read(`node_modules/${library}/package.json`).version

@@ -18,7 +18,7 @@ ISSUER = os.environ["ISSUER"]
 API = "https://api.example.test/"
 OTHER = "https://other.example.test/"
 CLIENTS = json.loads(Path(__file__).with_name("..").joinpath("clients.json").read_text())
-BASIC, POST, ODD, LIMITED = CLIENTS.values()
+BASIC, POST, ODD, LIMITED, GATEWAY = CLIENTS.values()
 
 os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"  # http on loopback
 
@@ -41,7 +41,11 @@ class Authlib(unittest.TestCase):
 
     def session(self, client, **settings):
         session = OAuth2Session(
-            client["id"], client["secret"], token_endpoint_auth_method=client["method"], **settings
+            client["id"],
+            client["secret"],
+            token_endpoint_auth_method=client["method"],
+            revocation_endpoint_auth_method=client["method"],
+            **settings,
         )
         self.addCleanup(session.close)
         return session
@@ -87,6 +91,23 @@ class Authlib(unittest.TestCase):
             with self.subTest(client["id"]), self.assertRaises(OAuthError) as refused:
                 self.token(self.session(client | {"secret": "wrong"}))
             self.assertEqual(refused.exception.error, "invalid_client")
+
+    def test_a_token_is_revoked_and_introspection_tells(self):
+        metadata = discover()
+        for client in [BASIC, POST]:
+            with self.subTest(client["id"]):
+                session, gateway = self.session(client), self.session(GATEWAY)
+                token = self.token(session)["access_token"]
+
+                def introspected():
+                    return gateway.introspect_token(metadata["introspection_endpoint"], token=token).json()
+
+                self.assertEqual(introspected()["client_id"], client["id"])
+                self.assertEqual(self.get(session, "/api/open").status_code, 200)
+                revoked = session.revoke_token(metadata["revocation_endpoint"], token=token)
+                self.assertEqual(revoked.status_code, 200)
+                self.assertEqual(introspected(), {"active": False})
+                self.assertEqual(self.get(session, "/api/open").status_code, 401)
 
     def test_a_scope_that_is_granted_to_nobody_is_an_oauth_error(self):
         with self.assertRaises(OAuthError) as refused:
