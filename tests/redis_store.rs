@@ -225,7 +225,7 @@ async fn a_full_server_refuses_and_forgets_nothing() {
 async fn a_server_that_stalls_is_given_up_after_the_timeout_and_found_again() {
     let server = Redis::start();
     let timeout = Duration::from_millis(300);
-    let store = RedisStore::builder(&server.url()).timeout(timeout).connect().await.unwrap();
+    let store = RedisStore::builder(&server.url()).call_timeout(timeout).connect().await.unwrap();
     server.ask("CLIENT PAUSE 1500 ALL");
     let begun = Instant::now();
     assert!(store.find(&ClientId::from_static("billing")).await.is_err());

@@ -159,6 +159,20 @@ impl Clients {
         self.found.insert(id, (Arc::new(client), self.revisions));
     }
 
+    fn remove(&mut self, id: &ClientId) {
+        self.found.remove(id);
+        self.order.remove(&OrderedId(id.clone()));
+    }
+
+    /// Which of these are new here or another than before, and which ids are none of these.
+    #[cfg(feature = "file")]
+    fn difference<'a>(&self, clients: &'a [RegisteredClient]) -> (Vec<&'a RegisteredClient>, Vec<ClientId>) {
+        let ids: HashSet<&ClientId> = clients.iter().map(RegisteredClient::id).collect();
+        let is_same = |client: &RegisteredClient| self.found.get(client.id()).is_some_and(|(own, _)| **own == *client);
+        let changed = clients.iter().filter(|client| !is_same(client)).collect();
+        (changed, self.found.keys().filter(|id| !ids.contains(id)).cloned().collect())
+    }
+
     fn revision(&self, id: &ClientId) -> Option<Revision> {
         self.found.get(id).map(|(_, revision)| Revision::new(*revision))
     }
@@ -178,6 +192,49 @@ impl MemoryStore {
 
     fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
         lock.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For a store whose clients are elsewhere: from now on these are all that there are. Returns what that revoked.
+    #[cfg(feature = "file")]
+    pub(super) fn replace_all(&self, clients: &[RegisteredClient]) -> Result<Vec<Revocation>, StoreError> {
+        let mut own = Self::write(&self.shared.clients);
+        let (changed, gone) = own.difference(clients);
+        let revoked = self.former(&changed, &gone);
+        changed.iter().try_for_each(|client| self.tell(client.id(), !client.is_enabled()))?;
+        gone.iter().try_for_each(|id| self.tell(id, true))?;
+        for id in &gone {
+            own.remove(id);
+        }
+        for client in changed {
+            own.insert(client.clone());
+        }
+        Ok(revoked)
+    }
+
+    /// What [`Self::replace_all`] would revoke.
+    #[cfg(feature = "file")]
+    pub(super) fn revoked_by(&self, clients: &[RegisteredClient]) -> Vec<Revocation> {
+        let (changed, gone) = Self::read(&self.shared.clients).difference(clients);
+        self.former(&changed, &gone)
+    }
+
+    #[cfg(feature = "file")]
+    fn former(&self, changed: &[&RegisteredClient], gone: &[ClientId]) -> Vec<Revocation> {
+        let now = self.clock.now();
+        let disabled = changed.iter().filter(|client| !client.is_enabled()).map(|client| client.id());
+        let former = disabled.chain(gone).cloned();
+        former.map(|id| Revocation::former_client(id, now, self.longest_token_lifetime())).collect()
+    }
+
+    #[cfg(feature = "file")]
+    pub(super) fn revision(&self, id: &ClientId) -> Option<Revision> {
+        Self::read(&self.shared.clients).revision(id)
+    }
+
+    pub(super) fn revoke_now(&self, revocation: Revocation) -> Result<(), StoreError> {
+        Self::write(&self.shared.feed).revoke(revocation, UnixTime::now(&*self.clock))?;
+        self.shared.changed.notify_waiters();
+        Ok(())
     }
 
     /// Called while the clients are locked, so that nobody sees the change without the news of it.
@@ -277,8 +334,7 @@ impl ClientAdmin for MemoryStore {
             return Err(AdminError::NotFound);
         }
         self.tell(id, true)?;
-        clients.found.remove(id);
-        clients.order.remove(&OrderedId(id.clone()));
+        clients.remove(id);
         Ok(())
     }
 
@@ -296,9 +352,7 @@ impl ClientAdmin for MemoryStore {
 
 impl RevocationStore for MemoryStore {
     async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
-        Self::write(&self.shared.feed).revoke(revocation, UnixTime::now(&*self.clock))?;
-        self.shared.changed.notify_waiters();
-        Ok(())
+        self.revoke_now(revocation)
     }
 
     async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {

@@ -43,6 +43,8 @@ mod cache;
 mod client;
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
+#[cfg(feature = "file")]
+mod file;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -68,6 +70,8 @@ pub use self::admin::{AdminError, ClientAdmin, Revision};
 pub use self::cache::ClientCacheLimits;
 pub(crate) use self::cache::{Answer, ClientCache, Unanswered};
 pub use self::client::{Client, ClientAuthMethod, ClientError, RegisteredClient};
+#[cfg(feature = "file")]
+pub use self::file::{FileFault, FileStore, FileStoreBuilder};
 pub use self::memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use self::postgres::{PostgresStore, PostgresStoreBuilder};

@@ -14,9 +14,10 @@ use crate::clock::UnixTime;
 use crate::scope::{InvalidScope, Scope, Scopes};
 use crate::secret::{SecretError, StoredSecret};
 
+/// The members, before they are held together.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Record {
+pub(super) struct Record {
     client_id: String,
     #[serde(default)]
     client_secrets: Vec<SecretRecord>,
@@ -92,7 +93,7 @@ impl<'de> Deserialize<'de> for RegisteredClient {
 
 impl Record {
     /// By the setters that a program uses, so that a record is held to the same rules.
-    fn register(self) -> Result<RegisteredClient, Box<dyn Error>> {
+    pub(super) fn register(self) -> Result<RegisteredClient, Box<dyn Error>> {
         let mut client = Client::blank(self.client_id)
             .authentication(self.token_endpoint_auth_method)
             .scopes(scopes(&self.scope)?)

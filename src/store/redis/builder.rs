@@ -44,7 +44,7 @@ impl RedisStoreBuilder {
     }
 
     /// How long a call may take, a new connection for it included: 2 seconds by default.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }

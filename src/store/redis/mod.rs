@@ -28,7 +28,7 @@ use crate::clock::{Clock, UnixTime};
 ///
 /// 1. Each change is one Lua script, which the server runs whole or not at all. All keys begin with `{prefix}`, so that
 ///    a cluster keeps them on one node.
-/// 2. A connection that breaks, or answers nothing within the [timeout](RedisStoreBuilder::timeout), is made anew; what
+/// 2. A connection that breaks, or answers nothing within the [timeout](RedisStoreBuilder::call_timeout), is made anew; what
 ///    was under way fails, and the caller gets a 503.
 /// 3. The feed is read by polling. Publish/subscribe only saves the wait for the next poll.
 /// 4. A follower whose cursor the server does not know, because it lost its data or another one took its place, is told

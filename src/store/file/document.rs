@@ -1,0 +1,95 @@
+//! The file's text ↔ clients.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+use crate::store::record::Record;
+use crate::store::{ClientRules, RegisteredClient};
+
+/// A line, from 1, and what is wrong there.
+pub(super) type Wrong = (usize, String);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    #[serde(default)]
+    clients: Vec<Spanned<Record>>,
+}
+
+/// All clients of the file, or the first thing that is wrong.
+pub(super) fn parse(bytes: &[u8], rules: Option<&ClientRules>) -> Result<Vec<RegisteredClient>, Wrong> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| (line(bytes, error.valid_up_to()), "it is not UTF-8; save it as such".to_owned()))?;
+    if text.trim().is_empty() {
+        return Err((1, "it is empty; without any client it says `clients = []`".to_owned()));
+    }
+    let document: Document = toml::from_str(text).map_err(|error| {
+        let Range { start, .. } = error.span().unwrap_or(0..0);
+        (line(bytes, start), without_values(error.message()))
+    })?;
+    let mut ids = HashSet::new();
+    let client = |record: Spanned<Record>| {
+        let Range { start, .. } = record.span();
+        let wrong = |why: String| (line(bytes, start), why);
+        let client = record.into_inner().register().map_err(|error| wrong(error.to_string()))?;
+        if !ids.insert(client.id().clone()) {
+            return Err(wrong(format!("client `{}` is there twice; give each an id of its own", client.id())));
+        }
+        rules.map_or(Ok(()), |rules| rules.check(&client)).map_err(|error| wrong(error.to_string()))?;
+        Ok(client)
+    };
+    document.clients.into_iter().map(client).collect()
+}
+
+fn line(bytes: &[u8], place: usize) -> usize {
+    1 + bytes.iter().take(place).filter(|byte| **byte == b'\n').count()
+}
+
+/// serde quotes a string that it did not expect, and that may have been a secret.
+fn without_values(message: &str) -> String {
+    match (message.find('"'), message.rfind('"')) {
+        (Some(start), Some(end)) if message.starts_with("invalid ") && start < end => {
+            let (before, after) = (message.get(..=start), message.get(end..));
+            format!("{}…{}", before.unwrap_or_default(), after.unwrap_or_default())
+        }
+        _ => message.to_owned(),
+    }
+}
+
+/// The same clients as text.
+pub(super) fn render(clients: &[RegisteredClient]) -> Result<String, toml::ser::Error> {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        clients: &'a [RegisteredClient],
+    }
+    Ok(format!(
+        "# Clients, written by a program: comments are not kept.\n\n{}",
+        toml::to_string(&Document { clients })?
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{parse, render};
+    use crate::{Client, ClientSecret, Scope};
+
+    fn client(id: &str) -> Client {
+        Client::new(id, ClientSecret::generate().unwrap()).audience("https://api.example.com")
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let clients = [
+            client("billing").scope(Scope::from_static("read")).token_lifetime(std::time::Duration::from_secs(9)),
+            client("\"odd\" \\ [[clients]] # = '").secret(ClientSecret::generate().unwrap()).disabled(),
+            client("reports").subject("svc:\u{1f980}\n").introspects("https://api.example.com"),
+        ]
+        .map(|client| client.register().unwrap());
+        let text = render(&clients).unwrap();
+        assert_eq!(parse(text.as_bytes(), None).unwrap(), clients, "{text}");
+        assert_eq!(parse(render(&[]).unwrap().as_bytes(), None).unwrap(), []);
+    }
+}

@@ -1,0 +1,239 @@
+//! What all handles of a [`FileStore`](super::FileStore) share: the clients in memory, and how they came there.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+use std::{fs, io};
+
+use super::fault::FileFault;
+use super::journal::Journal;
+use super::stamp::Stamp;
+use super::{document, write};
+use crate::client_id::ClientId;
+use crate::clock::UnixTime;
+use crate::keys::backend::sha256;
+use crate::store::{
+    AdminError, ClientError, ClientRules, MemoryStore, RegisteredClient, Revision, Revocation, StoreError,
+};
+
+/// How often the file is looked at. What is new must be the same twice, so that nothing is read while it is written.
+pub(super) const PERIOD: Duration = Duration::from_millis(250);
+
+pub(super) struct Shared {
+    pub(super) path: PathBuf,
+    pub(super) memory: MemoryStore,
+    watch: Mutex<Watch>,
+}
+
+/// Held while files are read or written, and by nobody who answers a request.
+struct Watch {
+    stamp: Option<Stamp>,
+    /// The content that was taken, or refused.
+    seen: Option<Content>,
+    /// Another one, which was there the last time.
+    coming: Option<Content>,
+    fault: Option<FileFault>,
+    rules: Option<ClientRules>,
+    journal: Journal,
+}
+
+/// The digest of what is in the file, or why it cannot be read.
+#[derive(Clone, PartialEq, Eq)]
+enum Content {
+    Digest([u8; 32]),
+    Unreadable(String),
+}
+
+impl Content {
+    fn of(read: &io::Result<Vec<u8>>) -> Self {
+        match read {
+            Ok(bytes) => Self::Digest(sha256(bytes)),
+            Err(error) => Self::Unreadable(error.to_string()),
+        }
+    }
+}
+
+impl Shared {
+    /// Reads both files for the first time.
+    pub(super) fn open(path: PathBuf, journal: PathBuf, memory: MemoryStore) -> Result<Self, FileFault> {
+        let watch =
+            Watch { stamp: None, seen: None, coming: None, fault: None, rules: None, journal: Journal::new(journal) };
+        let shared = Self { path, memory, watch: Mutex::new(watch) };
+        let mut watch = shared.watch();
+        let read = read(&shared.path);
+        watch.seen = Some(Content::of(&read));
+        let clients = parse(&shared.path, read, None)?;
+        shared.follow_journal(&mut watch)?;
+        // Who is disabled has no good tokens, whoever wrote that, and when.
+        shared.memory.replace_all(&clients).map_err(|error| FileFault::new(&shared.path, None, error))?;
+        drop(watch);
+        Ok(shared)
+    }
+
+    fn watch(&self) -> MutexGuard<'_, Watch> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn fault(&self) -> Option<FileFault> {
+        self.watch().fault.clone()
+    }
+
+    /// Holds the clients, those of today and those to come, against a server's rules.
+    pub(super) fn keep_to(&self, rules: &ClientRules) -> Result<(), ClientError> {
+        crate::store::ClientStore::validate(&self.memory, rules)?;
+        self.watch().rules = Some(rules.clone());
+        Ok(())
+    }
+
+    /// Looks whether the files have changed.
+    pub(super) fn poll(&self) {
+        let mut watch = self.watch();
+        if let Err(fault) = self.follow_journal(&mut watch) {
+            watch.report(fault);
+        }
+        let stamp = fs::metadata(&self.path).ok().as_ref().map(Stamp::of);
+        let same = stamp.is_some() && stamp == watch.stamp && watch.coming.is_none();
+        if same && stamp.as_ref().is_some_and(Stamp::is_settled) {
+            return;
+        }
+        watch.stamp = stamp;
+        let read = read(&self.path);
+        let content = Content::of(&read);
+        if watch.seen.as_ref() == Some(&content) {
+            watch.coming = None;
+        } else if watch.coming.as_ref() == Some(&content) {
+            self.take(&mut watch, content, read);
+        } else {
+            watch.coming = Some(content);
+        }
+    }
+
+    /// Puts what was read in the place of what there was, or keeps that and says why.
+    fn take(&self, watch: &mut Watch, content: Content, read: io::Result<Vec<u8>>) {
+        watch.coming = None;
+        match parse(&self.path, read, watch.rules.as_ref()) {
+            Ok(clients) => {
+                let count = clients.len();
+                if let Err(error) = self.keep(watch, clients) {
+                    // Not seen, so that it is tried again.
+                    return watch.report(FileFault::new(&self.path, None, operators_text(&error)));
+                }
+                watch.fault = None;
+                tracing::info!(path = %self.path.display(), clients = count, "the file of clients was read anew");
+            }
+            Err(fault) => watch.report(fault),
+        }
+        watch.seen = Some(content);
+    }
+
+    fn keep(&self, watch: &mut Watch, clients: Vec<RegisteredClient>) -> Result<(), StoreError> {
+        let revoked = self.memory.replace_all(&clients)?;
+        // In this process they are in force already, whether or not the folder can be written to.
+        if let Err(error) = watch.journal.append(&revoked) {
+            tracing::warn!(%error, "the tokens of disabled and deleted clients are revoked until this process ends only");
+        }
+        Ok(())
+    }
+
+    /// What is in the file at this moment, for those who ask the store itself. A fault is for [`Self::fault`] to tell.
+    pub(super) fn read_now(&self) -> Result<(), StoreError> {
+        let mut watch = self.watch();
+        let read = read(&self.path);
+        let content = Content::of(&read);
+        if watch.seen.as_ref() != Some(&content) {
+            let clients = parse(&self.path, read, watch.rules.as_ref()).map_err(StoreError::new)?;
+            self.keep(&mut watch, clients)?;
+            watch.seen = Some(content);
+            watch.fault = None;
+        }
+        Ok(())
+    }
+
+    /// Changes the clients, writes the file anew, and takes that.
+    pub(super) fn edit<T>(
+        &self,
+        change: impl FnOnce(&mut Vec<RegisteredClient>, &dyn Fn(&ClientId) -> Option<Revision>) -> Result<T, AdminError>,
+    ) -> Result<T, AdminError> {
+        let cannot = |error: io::Error| StoreError::new(FileFault::new(&self.path, None, error));
+        let _lock = write::Lock::take(&self.path).map_err(cannot)?;
+        self.read_now()?;
+        let mut watch = self.watch();
+        let mut clients = parse(&self.path, read(&self.path), None).map_err(StoreError::new)?;
+        let changed = change(&mut clients, &|id| self.memory.revision(id))?;
+        if let Some(rules) = &watch.rules {
+            clients.iter().try_for_each(|client| rules.check(client))?;
+        }
+        let text = document::render(&clients).map_err(StoreError::new)?;
+        // First what is called back, then what the file says: between the two, too much is refused.
+        let revoked = self.memory.revoked_by(&clients);
+        watch.journal.append(&revoked).map_err(cannot)?;
+        write::replace(&self.path, text.as_bytes()).map_err(cannot)?;
+        watch.seen = Some(Content::Digest(sha256(text.as_bytes())));
+        watch.fault = None;
+        self.memory.replace_all(&clients)?;
+        Ok(changed)
+    }
+
+    pub(super) fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
+        let mut watch = self.watch();
+        watch.journal.append(std::slice::from_ref(&revocation)).map_err(StoreError::new)?;
+        self.memory.revoke_now(revocation)
+    }
+
+    pub(super) fn compact(&self, now: SystemTime) -> Result<(), StoreError> {
+        self.watch().journal.compact(UnixTime::at(now)).map_err(StoreError::new)
+    }
+
+    fn follow_journal(&self, watch: &mut Watch) -> Result<(), FileFault> {
+        let journal = &mut watch.journal;
+        let fault = |error: &dyn std::fmt::Display, path: &Path| FileFault::new(path, None, error);
+        let revocations = journal.read().map_err(|error| fault(&error, journal.path()))?;
+        for revocation in revocations {
+            self.memory.revoke_now(revocation).map_err(|error| fault(&operators_text(&error), journal.path()))?;
+        }
+        Ok(())
+    }
+
+    /// Polls for as long as somebody holds the store.
+    pub(super) fn follow(self: &Arc<Self>) {
+        let weak = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(PERIOD).await;
+                let Some(shared) = weak.upgrade() else { return };
+                let _ = tokio::task::spawn_blocking(move || shared.poll()).await;
+            }
+        });
+    }
+}
+
+impl Watch {
+    /// Once per fault, not once per poll.
+    fn report(&mut self, fault: FileFault) {
+        if self.fault.as_ref() != Some(&fault) {
+            tracing::warn!("{fault}; what was read before stays in force");
+            self.fault = Some(fault);
+        }
+    }
+}
+
+fn operators_text(error: &StoreError) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// Plain files only: whoever opens a pipe waits for who writes to it.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    fs::read(path)
+}
+
+fn parse(
+    path: &Path,
+    read: io::Result<Vec<u8>>,
+    rules: Option<&ClientRules>,
+) -> Result<Vec<RegisteredClient>, FileFault> {
+    let bytes = read.map_err(|error| FileFault::new(path, None, format!("cannot read it: {error}")))?;
+    document::parse(&bytes, rules).map_err(|(line, reason)| FileFault::new(path, Some(line), reason))
+}

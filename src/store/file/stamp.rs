@@ -1,0 +1,38 @@
+//! [`Stamp`]: whether a file may be another one than it was, without reading it.
+
+use std::fs::Metadata;
+use std::time::{Duration, SystemTime};
+
+/// What changes with a file's content, as a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    length: u64,
+    modified: Option<SystemTime>,
+    number: u64,
+}
+
+impl Stamp {
+    /// Of the file at the end of a symbolic link: that is how Kubernetes swaps them.
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        #[cfg(unix)]
+        let number = std::os::unix::fs::MetadataExt::ino(metadata);
+        #[cfg(not(unix))]
+        let number = 0;
+        Self { length: metadata.len(), modified: metadata.modified().ok(), number }
+    }
+
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Which file it is, whatever its name.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Two writes may come within one tick of the file system's clock, so that what is new says nothing yet.
+    pub(super) fn is_settled(&self) -> bool {
+        let age = self.modified.and_then(|modified| SystemTime::now().duration_since(modified).ok());
+        age.is_some_and(|age| age > Duration::from_secs(3))
+    }
+}

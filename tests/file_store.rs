@@ -1,0 +1,334 @@
+//! The store in a file: the conformance suite, files that are wrong, and changes made by others while it is used.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)] // helpers of tests, which may
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{API, NOW, at, client, clock};
+use tempfile::TempDir;
+use tower_client_credentials::store::conformance::{self, Violation};
+use tower_client_credentials::store::{Change, Cursor, FileStore};
+use tower_client_credentials::{
+    AdminError, AuthorizationServer, ClientAdmin, ClientId, ClientStore, KeyRing, Revocation, RevocationStore,
+};
+
+/// Random enough, and of no use anywhere else.
+const HASH: &str = "$sha256$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// How long a change may take to be live.
+const LIVE: Duration = Duration::from_secs(1);
+
+fn entry(id: &str) -> String {
+    format!(
+        "[[clients]]\nclient_id = \"{id}\"\naudiences = [\"{API}\"]\n\
+         client_secrets = [{{ label = \"1\", hash = \"{HASH}\" }}]\n\n"
+    )
+}
+
+fn folder() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("clients.toml");
+    (folder, path)
+}
+
+async fn open(path: &Path) -> FileStore {
+    FileStore::builder(path).clock(clock()).open().await.unwrap()
+}
+
+async fn has(store: &FileStore, id: &str) -> bool {
+    store.find(&id.parse().unwrap()).await.unwrap().is_some()
+}
+
+/// Waits for what another process, or the watch, does in its own time. Returns how long it took.
+async fn until<F: Future<Output = bool>>(mut condition: impl FnMut() -> F) -> Duration {
+    let begun = Instant::now();
+    while !condition().await {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it did not come about");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    begun.elapsed()
+}
+
+/// As an editor or `kubectl` does it: all at once.
+fn put(path: &Path, content: impl AsRef<[u8]>) {
+    let new = path.with_extension("new");
+    fs::write(&new, content).unwrap();
+    fs::rename(new, path).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_keeps_the_contracts() -> Result<(), Violation> {
+    let (folder, _) = folder();
+    let number = AtomicU64::new(0);
+    let empty = || {
+        let path = folder.path().join(format!("{}.toml", number.fetch_add(1, Ordering::Relaxed)));
+        async move { FileStore::builder(path).create_missing().open().await.unwrap() }
+    };
+    conformance::clients(empty).await?;
+    conformance::revocations(empty).await?;
+    conformance::client_changes(empty).await?;
+    conformance::replay_log(empty).await
+}
+
+#[tokio::test]
+async fn a_good_change_is_live_within_a_second_and_told_to_the_feed() {
+    let (_folder, path) = folder();
+    put(&path, entry("billing"));
+    let store = open(&path).await;
+    assert!(has(&store, "billing").await);
+    let start = store.changes(&Cursor::start()).await.unwrap().cursor;
+
+    put(&path, entry("billing") + &entry("reports"));
+    let took = until(|| has(&store, "reports")).await;
+    println!("a change of the file is live after {took:?}");
+    assert!(took < LIVE, "{took:?}");
+    let told = store.changes(&start).await.unwrap();
+    assert_eq!(told.changes, [Change::Client(ClientId::from_static("reports"))], "and of no other");
+
+    put(&path, entry("reports"));
+    until(|| async { !has(&store, "billing").await }).await;
+    let told = store.changes(&told.cursor).await.unwrap().changes;
+    let billing = ClientId::from_static("billing");
+    let revoked = Revocation::former_client(billing.clone(), at(NOW), store.longest_token_lifetime());
+    assert_eq!(told, [Change::Revoked(revoked), Change::Client(billing)]);
+}
+
+#[tokio::test]
+async fn a_file_at_the_end_of_swapped_links_is_followed() {
+    let (folder, path) = folder();
+    for (version, id) in [("..1", "billing"), ("..2", "reports")] {
+        fs::create_dir(folder.path().join(version)).unwrap();
+        fs::write(folder.path().join(version).join("clients.toml"), entry(id)).unwrap();
+    }
+    let data = folder.path().join("..data");
+    symlink("..1", &data).unwrap();
+    symlink("..data/clients.toml", &path).unwrap();
+    let store = open(&path).await;
+    assert!(has(&store, "billing").await);
+
+    symlink("..2", folder.path().join("..new")).unwrap();
+    fs::rename(folder.path().join("..new"), data).unwrap();
+    let took = until(|| has(&store, "reports")).await;
+    assert!(took < LIVE, "{took:?}");
+    assert!(!has(&store, "billing").await);
+}
+
+#[tokio::test]
+async fn a_file_that_is_written_bit_by_bit_is_read_when_it_is_whole() {
+    let (_folder, path) = folder();
+    let before: String = (0..50).map(|n| entry(&format!("c{n}"))).collect();
+    fs::write(&path, &before).unwrap();
+    let store = open(&path).await;
+    let start = store.changes(&Cursor::start()).await.unwrap().cursor;
+    // Cut off after any client it is good TOML, with too few of them.
+    let after = before + &entry("late");
+    let mut file = fs::File::create(&path).unwrap();
+    for part in after.as_bytes().chunks(512) {
+        std::io::Write::write_all(&mut file, part).unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    until(|| has(&store, "late")).await;
+    let told = store.changes(&start).await.unwrap().changes;
+    assert_eq!(told, [Change::Client(ClientId::from_static("late"))], "nobody else was ever gone");
+}
+
+/// Each with what is said of it. The secret in some of them must not be.
+fn broken() -> Vec<(Vec<u8>, usize, &'static str)> {
+    let good = entry("billing"); // 5 lines
+    let with = |line: &str| format!("{good}[[clients]]\nclient_id = \"b\"\n{line}\n");
+    let secret = |member: &str| with(&format!("client_secrets = [{{ label = \"1\", {member} }}]"));
+    [
+        (String::new(), 1, "it is empty"),
+        (format!("{good}[[clients]"), 6, ""),
+        (" \n\n".to_owned(), 1, "it is empty"),
+        (format!("{good}client_id"), 6, ""),
+        (format!("{good}[[clients]]\n"), 6, "client_id"),
+        (good.replace("[[clients]]", "[[client]]"), 1, "unknown field `client`"),
+        (good.replace("[[clients]]", "[clients]"), 1, "invalid type: map"),
+        (format!("{good}x = \"hunter2"), 6, ""),
+        (with("client_id = \"c\""), 8, "duplicate key"),
+        (with("allowed_ips = [\"10.0.0.1\"]"), 8, "unknown field `allowed_ips`"),
+        (with("audiences = [\"api\"]"), 6, "`api` is not an audience"),
+        (with("scope = \"a\\\"b\""), 6, "scope"),
+        (with("default_scope = \"read\""), 6, "default scope `read`"),
+        (with("token_lifetime = 0"), 6, "lifetime"),
+        (with("token_lifetime = -1"), 8, "-1"),
+        (with("token_lifetime = \"hunter2\""), 8, "invalid type: string \"…\""),
+        (with("enabled = \"hunter2\""), 8, "invalid type: string \"…\""),
+        (with("client_secrets = \"hunter2\""), 8, "invalid type: string \"…\""),
+        (with("token_endpoint_auth_method = \"none\""), 8, "not supported"),
+        (secret("hash = \"hunter2\""), 6, "in the clear"),
+        (secret("secret = \"hunter2\""), 8, "unknown field `secret`"),
+        (secret("hash = 5"), 8, "invalid type: integer"),
+        (secret(&format!("hash = \"{HASH}\", expires_at = 99999999999999999999")), 8, ""),
+        (format!("{good}{good}"), 6, "client `billing` is there twice"),
+        (good.replace("\"billing\"", &format!("\"{}\"", "b".repeat(256))), 1, "client id"),
+    ]
+    .map(|(text, line, reason)| (text.into_bytes(), line, reason))
+    .into_iter()
+    .chain([
+        ([good.as_bytes(), b"# \xff\n"].concat(), 6, "not UTF-8"),
+        ([good.as_bytes(), b"\0\0\0\0"].concat(), 6, ""),
+        (good.as_bytes()[..30].to_vec(), 2, ""),
+    ])
+    .collect()
+}
+
+#[tokio::test]
+async fn files_that_are_wrong_are_refused_with_line_and_reason_while_the_old_one_stays() {
+    let (_folder, path) = folder();
+    let good = entry("billing") + &entry("reports");
+    put(&path, &good);
+    let store = open(&path).await;
+    let broken = broken();
+    let count = broken.len();
+    let mut last = None;
+    for (content, line, reason) in broken {
+        put(&path, &content);
+        until(|| async { store.fault() != last }).await;
+        let fault = store.fault().unwrap();
+        let text = String::from_utf8_lossy(&content).into_owned();
+        assert_eq!(fault.line(), Some(line), "{fault}\n{text}");
+        assert!(fault.reason().contains(reason) && !fault.reason().is_empty(), "{fault}\n{text}");
+        assert!(!fault.to_string().contains("hunter2"), "{fault}");
+        assert!(has(&store, "billing").await && has(&store, "reports").await, "after {fault}");
+        let error = FileStore::open(&path).await.unwrap_err();
+        assert_eq!(error, fault, "no server starts from it either");
+        last = Some(fault);
+    }
+    put(&path, &good);
+    until(|| async { store.fault().is_none() }).await;
+    println!("{count} broken files refused, each with line and reason, while the clients of before stayed");
+}
+
+type Make = fn(&Path);
+
+#[tokio::test]
+async fn what_is_no_file_is_refused_and_recovered_from() {
+    let (folder, path) = folder();
+    put(&path, entry("billing"));
+    let store = open(&path).await;
+    let pipe = |path: &Path| {
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    let things: [(&str, Make); 5] = [
+        ("No such file", |_| {}),
+        ("not a file", |path| fs::create_dir(path).unwrap()),
+        ("not a file", pipe),
+        ("No such file", |path| symlink("nowhere", path).unwrap()),
+        ("symbolic link", |path| symlink("clients.toml", path).unwrap()),
+    ];
+    for (reason, make) in things {
+        fs::rename(&path, folder.path().join("away")).unwrap();
+        make(&path);
+        until(|| async { store.fault().is_some() }).await;
+        let fault = store.fault().unwrap();
+        assert!(fault.reason().contains(reason), "{fault}");
+        assert!(has(&store, "billing").await);
+        assert!(matches!(store.create(client("new").register().unwrap()).await, Err(AdminError::Store(_))));
+        if path.is_dir() {
+            fs::remove_dir(&path).unwrap();
+        } else {
+            let _ = fs::remove_file(&path);
+        }
+        fs::rename(folder.path().join("away"), &path).unwrap();
+        until(|| async { store.fault().is_none() }).await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_held_against_the_rules_of_the_server_too() {
+    let (_folder, path) = folder();
+    put(&path, entry("billing"));
+    let store = open(&path).await;
+    let keys = KeyRing::generate().unwrap();
+    let _server =
+        AuthorizationServer::builder("https://auth.example.com", keys, store.clone()).resource(API).build().unwrap();
+    put(&path, entry("billing") + &entry("reports").replace(API, "https://elsewhere.example.com"));
+    until(|| async { store.fault().is_some() }).await;
+    let fault = store.fault().unwrap();
+    assert!(fault.line() == Some(6) && fault.reason().contains("none of the server's resources"), "{fault}");
+    let stranger = client("stranger").audience("https://elsewhere.example.com").register().unwrap();
+    put(&path, entry("billing"));
+    assert!(matches!(store.create(stranger).await, Err(AdminError::Invalid(_))));
+}
+
+#[tokio::test]
+async fn administration_writes_the_file_anew_and_keeps_its_mode_its_owner_and_its_link() {
+    let (folder, link) = folder();
+    let path = folder.path().join("real.toml");
+    fs::write(&path, entry("billing")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let root = fs::metadata(&path).unwrap().uid() == 0;
+    if root {
+        std::os::unix::fs::chown(&path, Some(1234), Some(4321)).unwrap();
+    }
+    let owner = (fs::metadata(&path).unwrap().uid(), fs::metadata(&path).unwrap().gid());
+    symlink("real.toml", &link).unwrap();
+    let store = open(&link).await;
+    store.create(client("reports").audience(API).register().unwrap()).await.unwrap();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    let metadata = fs::metadata(&path).unwrap();
+    assert_eq!(metadata.mode() & 0o777, 0o640);
+    assert_eq!((metadata.uid(), metadata.gid()), owner);
+    let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "nothing is left over: {names:?}");
+    let again = open(&path).await;
+    assert!(has(&again, "reports").await && has(&again, "billing").await);
+}
+
+#[tokio::test]
+async fn what_another_process_writes_is_seen_and_kept() {
+    let (_folder, path) = folder();
+    put(&path, entry("billing"));
+    let (service, tool) = (open(&path).await, open(&path).await);
+    tool.create(client("reports").audience(API).register().unwrap()).await.unwrap();
+    // At once, as the tool's is on the disk.
+    service.create(client("third").audience(API).register().unwrap()).await.unwrap();
+    assert!(has(&service, "reports").await && has(&service, "third").await);
+    until(|| has(&tool, "third")).await;
+
+    let revocation = Revocation::key("old-key", at(NOW), Duration::from_secs(60));
+    tool.revoke(revocation.clone()).await.unwrap();
+    let told = |store: &FileStore| {
+        let store = store.clone();
+        async move { store.changes(&Cursor::start()).await.unwrap().changes }
+    };
+    let late = until(|| async { told(&service).await.contains(&Change::Revoked(revocation.clone())) }).await;
+    assert!(late < LIVE, "{late:?}");
+
+    service.purge(at(NOW + 3_600)).await.unwrap();
+    assert_eq!(fs::read_to_string(path.with_extension("toml.revoked")).unwrap(), "");
+}
+
+#[tokio::test]
+async fn revocations_outlive_the_process_and_a_torn_line_does_no_harm() {
+    let (_folder, path) = folder();
+    put(&path, entry("billing"));
+    let named = |name: &str| Revocation::key(name, at(NOW), Duration::from_secs(60));
+    open(&path).await.revoke(named("one")).await.unwrap();
+    let journal = path.with_extension("toml.revoked");
+    let torn = fs::read_to_string(&journal).unwrap() + "{\"key\":{\"key_id\":\"to";
+    fs::write(&journal, torn).unwrap();
+    let store = open(&path).await;
+    store.revoke(named("two")).await.unwrap();
+    drop(store);
+    let told = open(&path).await.changes(&Cursor::start()).await.unwrap().changes;
+    for name in ["one", "two"] {
+        assert!(told.contains(&Change::Revoked(named(name))), "{told:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_disabled_in_the_file_has_no_tokens_even_if_that_was_written_while_no_server_ran() {
+    let (_folder, path) = folder();
+    put(&path, entry("billing").replace("[[clients]]\n", "[[clients]]\nenabled = false\n"));
+    let told = open(&path).await.changes(&Cursor::start()).await.unwrap().changes;
+    assert!(told.iter().any(|change| matches!(change, Change::Revoked(Revocation::Client { .. }))), "{told:?}");
+}
