@@ -152,8 +152,8 @@ impl Verifier {
     /// either is as [`without_cache`](Self::without_cache). Where either is too much, the oldest go.
     ///
     /// A token that is remembered is compared to the letter, and its signature is not computed again. Whatever can change
-    /// is checked at every use: the time, the audience, and whether its key is still trusted. Clones share what they
-    /// remember, so make one verifier for an API and clone that; another setting begins with nothing.
+    /// is checked at every use: the time, the audience, whether its key is still trusted, and whether it was revoked.
+    /// Clones share what they remember, so make one verifier for an API and clone that; another setting begins with nothing.
     #[must_use]
     pub fn cache(mut self, tokens: usize, bytes: usize) -> Self {
         self.cache = (tokens > 0 && bytes > 0).then(|| Arc::new(TokenCache::new(tokens, bytes)));

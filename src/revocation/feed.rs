@@ -125,14 +125,11 @@ impl Feed {
     }
 
     fn apply(&self, changes: &[Change]) -> Result<(), Full> {
-        let (view, now) = (&self.shared.view, UnixTime::now(&*self.shared.clock));
+        let now = UnixTime::now(&*self.shared.clock).as_secs();
         for change in changes {
             match change {
-                Change::Revoked(revocation) if revocation.expires_at() <= now.as_secs() => {}
-                Change::Revoked(revocation) => view.add(revocation).or_else(|Full| {
-                    view.purge(now);
-                    view.add(revocation)
-                })?,
+                Change::Revoked(revocation) if revocation.expires_at() <= now => {}
+                Change::Revoked(revocation) => self.shared.add(revocation)?,
                 Change::Client(client_id) => self.shared.tell_of(client_id),
             }
         }

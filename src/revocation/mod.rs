@@ -57,7 +57,7 @@ use tokio::task::AbortHandle;
 pub(crate) use self::cleared::Cleared;
 pub use self::follow::{Follow, FollowError};
 use self::freshness::Freshness;
-use self::view::View;
+use self::view::{Full, View};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime};
 use crate::deadline;
@@ -144,8 +144,8 @@ impl Revocations {
         let revocation = shared.view.sum_up(revocation);
         let revoked = deadline::within(shared.store_timeout, shared.store.revoke(revocation.clone())).await;
         revoked.map_err(StoreError::new)??;
-        // When there is no place, the feed brings it again, and tells.
-        let _ = shared.view.add(&revocation);
+        // Without a place for it here, nothing is decided here until the feed has brought it again.
+        shared.is_full.fetch_or(shared.add(&revocation).is_err(), Ordering::Relaxed);
         Ok(())
     }
 
@@ -260,6 +260,14 @@ impl Shared {
             Err(age) if !self.passes_when_stale => Err(undecided(NotReady::Stale(age))),
             _ => Ok(()),
         }
+    }
+
+    /// Adds an entry, to the place of what has expired if there is no other.
+    fn add(&self, revocation: &Revocation) -> Result<(), Full> {
+        self.view.add(revocation).or_else(|Full| {
+            self.view.purge(UnixTime::now(&*self.clock));
+            self.view.add(revocation)
+        })
     }
 
     fn tell_of(&self, client_id: &ClientId) {

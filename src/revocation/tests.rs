@@ -215,6 +215,11 @@ async fn a_full_view_decides_over_nothing_until_something_expires_and_then_it_ha
     pass(&clock, SECOND).await;
     assert_revoked(check(&revocations, "d"));
     assert_eq!(revocations.entries(), 1, "the others made room");
+
+    revocations.revoke(Revocation::token("e", BILLING.clone(), now, now + SECOND)).await.unwrap();
+    assert_eq!(check(&revocations, "good"), Ok(()));
+    revocations.revoke(Revocation::token("f", BILLING.clone(), now, now + SECOND)).await.unwrap();
+    assert_undecided(check(&revocations, "f"));
 }
 
 #[tokio::test(start_paused = true)]
