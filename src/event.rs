@@ -2,8 +2,8 @@
 //!
 //! 1. Every decision is an [`Event`]: issued, revoked, introspected, authentication failed, refused, unavailable; admitted,
 //!    rejected, undecided, and what a layer that [only reports](crate::BearerAuthLayer::dangerous_only_report) would reject.
-//!    A request whose caller hangs up before the decision has none, nor has one that an
-//!    [optional](crate::BearerAuthLayer::optional) layer lets through without a token.
+//!    A request whose caller hangs up before the decision has none, unless it guessed wrong at a chosen secret; nor has
+//!    one that an [optional](crate::BearerAuthLayer::optional) layer lets through without a token.
 //! 2. An event carries no secret and no token, only names and reasons, and the extensions of its request, where a
 //!    layer outside can leave an address or a request id.
 //! 3. No answer waits for a listener: events that find the [queue](channel) full are dropped, and
@@ -54,7 +54,7 @@ pub struct Event {
     pub at: SystemTime,
     /// What was decided.
     pub outcome: Outcome,
-    /// Who asked: proven where the outcome is `Issued`, `Revoked`, `Introspected` or `Admitted`, else what the caller claimed, if anything.
+    /// Who asked: proven where the outcome is `Issued`, `OldSecretUsed`, `Revoked`, `Introspected` or `Admitted`, else what the caller claimed, if anything.
     pub client_id: Option<ClientId>,
     /// The extensions of the request.
     pub extensions: Extensions,
@@ -93,6 +93,15 @@ pub enum Outcome {
     Refused(TokenError),
     /// The token endpoint, or one of those beside it, could not decide: a part that it needs did not answer, or had no place left.
     Unavailable(TokenError),
+    /// A client proved itself by a secret that a newer one should have replaced. Told beside what was decided, and once
+    /// an hour of each secret.
+    #[non_exhaustive]
+    OldSecretUsed {
+        /// The label of the secret that was shown.
+        label: String,
+        /// The label of a newer one that is good, too.
+        newer: String,
+    },
     /// A protected route let a request through.
     #[non_exhaustive]
     Admitted {

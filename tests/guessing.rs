@@ -31,7 +31,8 @@ impl Guarded {
         let server: AuthorizationServer = settings(clients().into_iter().chain([person]).collect::<MemoryStore>())
             .clock(clock.clone())
             .peer_address(|extensions| extensions.get().copied())
-            .slow_checks(2, 14)
+            // One client has two of the three.
+            .slow_checks(3, 13)
             .build()
             .unwrap();
         Self { service: server.token_service(), clock }

@@ -12,8 +12,8 @@ use super::endpoint::{Endpoints, PathSetting, PathSettings};
 use super::metadata::Metadata;
 use super::peer::PeerAddress;
 use super::token::{
-    AttemptLimits, Authenticator, DynGrantHook, GrantHook, GrantPolicy, Minter, Reporter, SlowChecks, Throttle,
-    TokenPipeline,
+    AttemptLimits, Authenticator, DynGrantHook, GrantHook, GrantPolicy, Minter, Notices, Reporter, SlowChecks,
+    Throttle, TokenPipeline,
 };
 use super::{AuthorizationServer, Inner};
 use crate::audience::{Audience, InvalidAudience};
@@ -48,6 +48,8 @@ pub struct AuthorizationServerBuilder {
     client_cache: Option<ClientCacheLimits>,
     limits: AttemptLimits,
     slow_checks: (usize, usize),
+    #[cfg(feature = "legacy_hashes")]
+    upgrade_hashes: Option<Arc<dyn super::token::DynUpgrade>>,
     hook: Option<Box<dyn DynGrantHook>>,
     peer: PeerAddress,
     events: Option<EventSender>,
@@ -77,6 +79,8 @@ impl AuthorizationServerBuilder {
             client_cache: Some(ClientCacheLimits::default()),
             limits: AttemptLimits::default(),
             slow_checks: (cores, 4 * cores),
+            #[cfg(feature = "legacy_hashes")]
+            upgrade_hashes: None,
             hook: None,
             peer: PeerAddress::default(),
             events: None,
@@ -308,11 +312,35 @@ impl AuthorizationServerBuilder {
 
     /// How many secrets that people chose are checked at once, and how many wait, each tens of milliseconds and 19 MiB:
     /// one a core and four more for each by default, and at most 10,000 of either. Beyond that the caller gets a 503.
-    /// One client gets no more than half of the places.
+    /// Clients take turns, whoever of them asks more often; of several at once, one client leaves one to others; and
+    /// when too many wait, the last of the client with the most is the one who gets the 503.
     #[cfg(feature = "argon2")]
     #[must_use]
     pub fn slow_checks(mut self, at_once: usize, queued: usize) -> Self {
         self.slow_checks = (at_once.clamp(1, MOST_SLOW_CHECKS), queued.min(MOST_SLOW_CHECKS));
+        self
+    }
+
+    /// Where a hash that an older system made is replaced by one of ours, when its secret was first shown: by a digest
+    /// where the secret is a generated one, else by argon2id. Nowhere by default: such hashes then go on being checked.
+    ///
+    /// It is done beside the request, which neither waits for it nor fails with it, and never undoes what somebody else
+    /// changed. Give it the store that the server's clients are in.
+    ///
+    /// ```
+    /// use tower_client_credentials::{AuthorizationServer, Client, KeyRing, MemoryStore, StoredSecret};
+    ///
+    /// let hash: StoredSecret = "$2b$12$GhvMmNVjRW29ulnudl.LbuAnUtN/LRfe1JsBm1Xu6LE3059z5Tr8m".parse()?;
+    /// let clients = MemoryStore::from([Client::new("billing", hash).audience("https://api.example.com")]);
+    /// let server = AuthorizationServer::builder("https://a.example", KeyRing::generate()?, clients.clone())
+    ///     .upgrade_hashes(clients)
+    ///     .build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "legacy_hashes")]
+    #[must_use]
+    pub fn upgrade_hashes(mut self, store: impl crate::store::ClientAdmin) -> Self {
+        self.upgrade_hashes = Some(Arc::new(store));
         self
     }
 
@@ -345,7 +373,6 @@ impl AuthorizationServerBuilder {
     /// The first mistake in the settings or the clients, with the mend.
     pub fn build(self) -> Result<AuthorizationServer, ConfigError> {
         self.check()?;
-        let fair_share = self.fair_share();
         let issuer = self.issuer?;
         let lifetime = TokenLifetime::new(self.lifetime).map_err(ConfigError::Lifetime)?;
         let longest = self.revocations.as_ref().map_or(TokenLifetime::LONGEST, Revocations::longest_token_lifetime);
@@ -363,6 +390,10 @@ impl AuthorizationServerBuilder {
         if let Some(revocations) = &self.revocations {
             clients.hear_from(revocations);
         }
+        #[cfg(feature = "legacy_hashes")]
+        let upgrades = self
+            .upgrade_hashes
+            .map(|store| super::token::Upgrades::new(store, clients.clone(), self.store_timeout, self.clock.clone()));
         let inner = Inner {
             body_limits: self.body_limits,
             jwks: Document::new("application/jwk-set+json", &self.keys.to_jwk_set(), self.documents)?,
@@ -371,10 +402,13 @@ impl AuthorizationServerBuilder {
                 challenge: challenge(&issuer)?,
                 authenticator: Authenticator {
                     peer: self.peer,
+                    #[cfg(feature = "legacy_hashes")]
+                    upgrades: upgrades.map(Arc::new),
+                    notices: Arc::new(Notices::new(self.events.clone(), self.clock.clone())),
                     clients,
                     clock: self.clock.clone(),
                     slow_checks: SlowChecks::new(self.slow_checks.0, self.slow_checks.1),
-                    throttle: Throttle::new(self.limits, fair_share, self.clock.clone()),
+                    throttle: Throttle::new(self.limits, self.clock.clone()),
                 },
                 policy: GrantPolicy {
                     rules: self.rules,
@@ -396,12 +430,6 @@ impl AuthorizationServerBuilder {
             endpoints,
         };
         Ok(AuthorizationServer { inner: Arc::new(inner) })
-    }
-
-    /// How many of the places for slow checks one client may have: half of them.
-    fn fair_share(&self) -> u32 {
-        let (at_once, queued) = self.slow_checks;
-        u32::try_from(usize::midpoint(at_once, queued)).unwrap_or(u32::MAX).max(1)
     }
 
     /// What the settings say of each other and of the clients.

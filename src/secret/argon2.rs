@@ -1,8 +1,8 @@
 //! argon2id for secrets that people chose, with the parameters that OWASP asks for (19 MiB, 2 passes, 1 lane).
 
-use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use argon2::{Argon2, Params};
 
 use super::SecretError;
 use crate::keys::backend::fill_random;
@@ -18,9 +18,25 @@ pub(super) fn hash(secret: &str) -> Result<String, SecretError> {
     Ok(hash.to_string())
 }
 
-/// Whether the text is a whole argon2id hash.
-pub(super) fn is_hash(text: &str) -> bool {
-    text.starts_with(IDENT) && PasswordHash::new(text).is_ok_and(|hash| hash.salt.is_some() && hash.hash.is_some())
+/// The most memory that a check may take, in KiB, and the most that it may go over in all its passes: the second choice
+/// of RFC 9106 §4 (64 MiB, 3 passes) five times over, and about a second of work.
+const MOST_MEMORY: u32 = 256 * 1024;
+const MOST_WORK: u32 = 1024 * 1024;
+
+/// `None` when the text is no argon2id hash, else whether it is whole and affordable.
+pub(super) fn check(text: &str) -> Option<Result<(), &'static str>> {
+    text.starts_with(IDENT).then(|| {
+        let hash = PasswordHash::new(text).ok().filter(|hash| hash.salt.is_some() && hash.hash.is_some());
+        let parameters = hash.and_then(|hash| Params::try_from(&hash).ok());
+        let parameters = parameters.ok_or("the argon2id hash is not whole")?;
+        let work = parameters.m_cost().saturating_mul(parameters.t_cost());
+        if parameters.m_cost() > MOST_MEMORY || work > MOST_WORK {
+            return Err(
+                "an argon2id hash takes at most 256 MiB, and 1 GiB in all its passes; give the client a new secret",
+            );
+        }
+        Ok(())
+    })
 }
 
 pub(super) fn matches(hash: &str, secret: &str) -> bool {

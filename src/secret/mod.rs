@@ -3,7 +3,10 @@
 //! 1. A generated secret holds 256 random bits; nobody can guess it, so a fast digest keeps it safe at rest.
 //! 2. A secret that a person chose can be guessed; it is kept as argon2id (feature `argon2`), which is slow on
 //!    purpose.
-//! 3. Whatever is compared is compared in constant time, and no `Debug`, `Display` or error shows a secret.
+//! 3. The hash of an older system (feature `legacy_hashes`: bcrypt, PBKDF2) is checked too, and
+//!    [replaced](crate::AuthorizationServerBuilder::upgrade_hashes) when its secret is first shown. A hash that would
+//!    take seconds to check is refused when it is read.
+//! 4. Whatever is compared is compared in constant time, and no `Debug`, `Display` or error shows a secret.
 //!
 //! # Deployment caveat
 //!
@@ -27,6 +30,8 @@
 #[cfg(feature = "argon2")]
 mod argon2;
 mod generated;
+#[cfg(feature = "legacy_hashes")]
+mod legacy;
 mod stored;
 
 use std::convert::Infallible;

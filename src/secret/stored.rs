@@ -13,7 +13,7 @@ use crate::keys::backend::sha256;
 /// What a registry keeps of a client secret: enough to recognise it, not enough to use it.
 ///
 /// Its text form ([`to_phc_string`](Self::to_phc_string), [`FromStr`]) is `$sha256$` and the digest in base64, or
-/// a PHC string of argon2id. A digest that was made elsewhere may be registered when the secret under it is
+/// a PHC string of argon2id; with feature `legacy_hashes` also a hash of bcrypt or PBKDF2 that an older system made. A digest that was made elsewhere may be registered when the secret under it is
 /// known to be random, with 128 bits or more; the digest of a secret that can be guessed can be searched.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredSecret(Scheme);
@@ -23,6 +23,8 @@ enum Scheme {
     Sha256([u8; 32]),
     #[cfg(feature = "argon2")]
     Argon2(std::sync::Arc<str>),
+    #[cfg(feature = "legacy_hashes")]
+    Legacy(std::sync::Arc<str>),
 }
 
 /// A secret that somebody presents, and its digest, made once however many secrets it is held against.
@@ -59,7 +61,23 @@ impl StoredSecret {
             Scheme::Sha256(digest) => digest.ct_eq(&presented.digest).into(),
             #[cfg(feature = "argon2")]
             Scheme::Argon2(hash) => super::argon2::matches(hash, presented.text),
+            #[cfg(feature = "legacy_hashes")]
+            Scheme::Legacy(hash) => super::legacy::matches(hash, presented.text),
         }
+    }
+
+    /// Whether an older system made it.
+    #[cfg(feature = "legacy_hashes")]
+    pub(crate) fn is_legacy(&self) -> bool {
+        matches!(self.0, Scheme::Legacy(_))
+    }
+
+    /// What should be kept instead, of a secret that was found to be this one; it may take as long as a check. Where the
+    /// old hash does not say all of the secret, nobody knows the rest.
+    #[cfg(feature = "legacy_hashes")]
+    pub(crate) fn upgraded(&self, secret: &str) -> Option<Self> {
+        let Scheme::Legacy(hash) = &self.0 else { return None };
+        if super::legacy::covers(hash, secret) { ClientSecret::new(secret).ok()?.to_stored().ok() } else { None }
     }
 
     /// The text form, for a database or a file.
@@ -69,6 +87,8 @@ impl StoredSecret {
             Scheme::Sha256(digest) => format!("{SHA256}{}", STANDARD_NO_PAD.encode(digest)),
             #[cfg(feature = "argon2")]
             Scheme::Argon2(hash) => hash.to_string(),
+            #[cfg(feature = "legacy_hashes")]
+            Scheme::Legacy(hash) => hash.to_string(),
         }
     }
 }
@@ -89,11 +109,16 @@ impl FromStr for StoredSecret {
                 .ok_or_else(|| SecretError::new("$sha256$ must be followed by 32 bytes in base64 without padding"));
         }
         #[cfg(feature = "argon2")]
-        if super::argon2::is_hash(text) {
-            return Ok(Self(Scheme::Argon2(text.into())));
+        if let Some(checked) = super::argon2::check(text) {
+            return checked.map(|()| Self(Scheme::Argon2(text.into()))).map_err(SecretError::new);
+        }
+        #[cfg(feature = "legacy_hashes")]
+        if let Some(checked) = super::legacy::check(text) {
+            return checked.map(|()| Self(Scheme::Legacy(text.into()))).map_err(SecretError::new);
         }
         Err(SecretError::new(
-            "a stored secret is $sha256$… or, with feature `argon2`, $argon2id$…; a secret in the clear is not stored",
+            "a stored secret is $sha256$… or, with feature `argon2`, $argon2id$…, or with `legacy_hashes` a hash of \
+             bcrypt or PBKDF2; a secret in the clear is not stored",
         ))
     }
 }
@@ -120,6 +145,8 @@ impl fmt::Debug for StoredSecret {
             Scheme::Sha256(_) => "StoredSecret($sha256$…)",
             #[cfg(feature = "argon2")]
             Scheme::Argon2(_) => "StoredSecret($argon2id$…)",
+            #[cfg(feature = "legacy_hashes")]
+            Scheme::Legacy(_) => "StoredSecret(of an older system)",
         })
     }
 }

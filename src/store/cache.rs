@@ -341,6 +341,12 @@ impl<K: Clone + Eq + Hash, V> Bounded<K, V> {
     }
 }
 
+impl<K, V> fmt::Debug for Bounded<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bounded").field("most", &self.most).field("entries", &self.slots.len()).finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kept").field("limits", &self.limits).finish_non_exhaustive()

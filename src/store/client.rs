@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::audience::Audience;
 use crate::client_id::ClientId;
+use crate::clock::UnixTime;
 use crate::scope::{Scope, Scopes};
 use crate::secret::{SecretError, StoredSecret};
 use crate::store::RegisteredSecret;
@@ -133,11 +134,14 @@ impl Client {
         self
     }
 
-    /// Replaces the secret of the same label, or adds it.
+    /// Replaces the secret of the same label where it stands, or adds it.
     #[must_use]
     pub fn replace_secret(mut self, secret: RegisteredSecret) -> Self {
-        self.client.secrets.retain(|own| own.label() != secret.label());
-        self.registered_secret(secret)
+        match self.client.secrets.iter_mut().find(|own| own.label() == secret.label()) {
+            Some(own) => *own = secret,
+            None => self.client.secrets.push(secret),
+        }
+        self
     }
 
     /// Takes the secret of this label away.
@@ -277,7 +281,9 @@ fn keep<T, E: fmt::Display>(result: Result<T, E>, mistake: &mut Option<String>) 
 /// A registration that holds together; only [`Client::register`] makes one.
 ///
 /// With serde it reads and writes one record, named as in RFC 7591 §2 where that has a name, for a column of JSON or a
-/// file; what is read is checked as by [`Client::register`].
+/// file; what is read is checked as by [`Client::register`]. Of a secret it has the `hash`, which is what
+/// [`StoredSecret::to_phc_string`] says. Where a secret in the clear cannot be helped, it stands under `dangerous_plain`:
+/// it is hashed each time it is read, and as a hash it is written.
 ///
 /// ```
 /// use tower_client_credentials::{Client, ClientSecret, RegisteredClient};
@@ -321,6 +327,18 @@ impl RegisteredClient {
     #[must_use]
     pub fn secret(&self, label: &str) -> Option<&RegisteredSecret> {
         self.secrets.iter().find(|secret| secret.label() == label)
+    }
+
+    /// The secret at this place, and one that is good and newer: by the times at which they were made, where both are
+    /// known and differ, else by their order.
+    pub(crate) fn superseded(&self, at: usize, now: UnixTime) -> Option<(&RegisteredSecret, &RegisteredSecret)> {
+        let old = self.secrets.get(at)?;
+        let is_newer = |(place, other): &(usize, &RegisteredSecret)| match (old.created(), other.created()) {
+            (Some(old), Some(other)) if old != other => other > old,
+            _ => *place > at,
+        };
+        let live = self.secrets.iter().enumerate().filter(|(place, other)| *place != at && other.is_live(now));
+        live.rev().find(is_newer).map(|(_, newer)| (old, newer))
     }
 
     /// The one way in which it may authenticate.

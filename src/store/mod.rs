@@ -68,7 +68,7 @@ use std::time::{Duration, SystemTime};
 
 pub use self::admin::{AdminError, ClientAdmin, Revision};
 pub use self::cache::ClientCacheLimits;
-pub(crate) use self::cache::{Answer, ClientCache, Unanswered};
+pub(crate) use self::cache::{Answer, Bounded, ClientCache, Unanswered};
 pub use self::client::{Client, ClientAuthMethod, ClientError, RegisteredClient};
 #[cfg(feature = "file")]
 pub use self::file::{FileFault, FileStore, FileStoreBuilder};

@@ -3,16 +3,18 @@
 //! A member that is not known is refused: it may be a restriction that a newer version of this crate has written.
 
 use std::error::Error;
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use serde::de::Error as _;
+use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
 
 use super::{Client, ClientAuthMethod, RegisteredClient, RegisteredSecret};
 use crate::audience::Audience;
 use crate::clock::UnixTime;
 use crate::scope::{InvalidScope, Scope, Scopes};
-use crate::secret::{SecretError, StoredSecret};
+use crate::secret::{ClientSecret, SecretError, StoredSecret};
 
 /// The members, before they are held together.
 #[derive(Serialize, Deserialize)]
@@ -48,7 +50,11 @@ pub(super) struct Record {
 #[serde(deny_unknown_fields)]
 struct SecretRecord {
     label: String,
-    hash: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hash: Option<Unshown>,
+    /// A secret in the clear. It is hashed as it is read, as long as no client signs with its own, and never written.
+    #[serde(default, skip_serializing)]
+    dangerous_plain: Option<Unshown>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     created_at: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -57,6 +63,61 @@ struct SecretRecord {
 
 fn yes() -> bool {
     true
+}
+
+/// Text that no error shows, also when it stands where something else was expected, or is not text at all.
+struct Unshown(Zeroizing<String>);
+
+impl Serialize for Unshown {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Unshown {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UnshownText)
+    }
+}
+
+struct UnshownText;
+
+impl UnshownText {
+    fn refuse<E: serde::de::Error>() -> Result<Unshown, E> {
+        Err(E::custom("a secret and a hash are text; put it into quotes"))
+    }
+}
+
+impl Visitor<'_> for UnshownText {
+    type Value = Unshown;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Unshown, E> {
+        Ok(Unshown(Zeroizing::new(text.to_owned())))
+    }
+
+    fn visit_string<E: serde::de::Error>(self, text: String) -> Result<Unshown, E> {
+        Ok(Unshown(Zeroizing::new(text)))
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<Unshown, E> {
+        Self::refuse()
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<Unshown, E> {
+        Self::refuse()
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<Unshown, E> {
+        Self::refuse()
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Unshown, E> {
+        Self::refuse()
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
@@ -128,7 +189,8 @@ impl From<&RegisteredSecret> for SecretRecord {
         let seconds = |time: Option<SystemTime>| time.map(|time| UnixTime::at(time).as_secs());
         Self {
             label: secret.label().to_owned(),
-            hash: secret.stored().to_phc_string(),
+            hash: Some(Unshown(Zeroizing::new(secret.stored().to_phc_string()))),
+            dangerous_plain: None,
             created_at: seconds(secret.created()),
             expires_at: seconds(secret.expires()),
         }
@@ -139,7 +201,12 @@ impl TryFrom<SecretRecord> for RegisteredSecret {
     type Error = SecretError;
 
     fn try_from(record: SecretRecord) -> Result<Self, SecretError> {
-        let secret = Self::new(record.label, record.hash.parse::<StoredSecret>()?)?;
+        let stored = match (record.hash, record.dangerous_plain) {
+            (Some(hash), None) => hash.0.parse::<StoredSecret>(),
+            (None, Some(plain)) => ClientSecret::new(plain.0.as_str()).and_then(StoredSecret::try_from),
+            _ => Err(SecretError::new("a secret has one of `hash` and `dangerous_plain`")),
+        };
+        let secret = Self::new(record.label, stored?)?;
         let secret = secret.with_times(record.created_at, record.expires_at);
         secret.ok_or_else(|| SecretError::new("a secret's times are seconds since 1970"))
     }
@@ -163,6 +230,8 @@ impl<'de> Deserialize<'de> for ClientAuthMethod {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
+    #[cfg(feature = "argon2")]
+    use crate::secret::Presented;
     use crate::{Client, ClientAuthMethod, ClientSecret, RegisteredClient, RegisteredSecret, Scope};
 
     #[test]
@@ -194,10 +263,31 @@ mod tests {
             (r#"{"client_id":"b","audiences":["api"]}"#, "`api` is not an audience"),
             (r#"{"client_id":"b","default_scope":"read"}"#, "default scope `read`"),
             (r#"{"client_id":"b","client_secrets":[{"label":"1","hash":"hunter2"}]}"#, "in the clear"),
+            (r#"{"client_id":"b","client_secrets":[{"label":"1"}]}"#, "one of `hash` and `dangerous_plain`"),
+            (r#"{"client_id":"b","client_secrets":[{"label":"1","dangerous_plain":4815162342}]}"#, "into quotes"),
+            (r#"{"client_id":"b","client_secrets":[{"label":"1","hash":4815162342}]}"#, "into quotes"),
+            (r#"{"client_id":"b","client_secrets":[{"label":"1","dangerous_plain":"tcc_hunter2"}]}"#, "checksum"),
             (r#"{"client_id":"b","token_endpoint_auth_method":"none"}"#, "not supported"),
         ] {
             let error = serde_json::from_str::<RegisteredClient>(record).unwrap_err().to_string();
-            assert!(error.contains(mistake) && !error.contains("hunter2"), "{error}");
+            assert!(error.contains(mistake), "{error}");
+            assert!(!["hunter2", "4815162342"].iter().any(|secret| error.contains(secret)), "{error}");
+        }
+    }
+
+    #[cfg(feature = "argon2")]
+    #[test]
+    fn a_secret_in_the_clear_is_hashed_as_it_is_read_and_only_under_its_dangerous_name() {
+        let generated = ClientSecret::generate().unwrap();
+        for (plain, scheme) in [("correct horse", "$argon2id$"), (generated.expose(), "$sha256$")] {
+            let record =
+                format!(r#"{{"client_id":"b","client_secrets":[{{"label":"1","dangerous_plain":"{plain}"}}]}}"#);
+            let client: RegisteredClient = serde_json::from_str(&record).unwrap();
+            let stored = client.secrets()[0].stored();
+            assert!(stored.matches(&Presented::new(plain)));
+            let written = serde_json::to_string(&client).unwrap();
+            assert!(written.contains(&format!(r#""hash":"{scheme}"#)) && !written.contains(plain), "{written}");
+            assert!(!written.contains("dangerous_plain") && !format!("{client:?}").contains(plain), "{written}");
         }
     }
 

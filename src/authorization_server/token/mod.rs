@@ -14,7 +14,9 @@ use http::{HeaderValue, Response};
 use http_body_util::Full;
 
 pub use self::authenticate::AttemptLimits;
-pub(super) use self::authenticate::{Authenticator, SlowChecks, Throttle};
+pub(super) use self::authenticate::{Authenticator, Notices, SlowChecks, Throttle};
+#[cfg(feature = "legacy_hashes")]
+pub(super) use self::authenticate::{DynUpgrade, Upgrades};
 pub(super) use self::grant::{DynGrantHook, GrantPolicy};
 pub use self::grant::{GrantHook, GrantRefusal, PendingGrant};
 pub(super) use self::mint::Minter;

@@ -1,6 +1,11 @@
 //! Whether a presented secret is one of a client's: at once for digests, off the async threads for slow hashes.
 
-use super::TokenError;
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
+
+use super::turns::{Busy, Turns};
+use super::{Fault, TokenError};
+use crate::client_id::ClientId;
 use crate::secret::{Presented, StoredSecret};
 
 /// Which of the digests among the stored secrets is that of the presented one. Every one is tried, whichever matches, so
@@ -16,39 +21,45 @@ fn matching<'a>(stored: impl Iterator<Item = (usize, &'a StoredSecret)>, present
     stored.fold(None, |found, (at, secret)| if secret.matches(presented) { Some(at) } else { found })
 }
 
-/// Checks secrets that people chose: a bounded number at once, and a bounded number that wait; beyond that the caller is
-/// asked to come back.
+/// Checks secrets that people chose, in [turns](Turns).
 #[derive(Debug)]
 pub(in crate::authorization_server) struct SlowChecks {
-    places: std::sync::Arc<tokio::sync::Semaphore>,
-    running: std::sync::Arc<tokio::sync::Semaphore>,
+    turns: Turns,
+}
+
+/// What a slow check comes to; told wherever it ends, also when nobody waits for it any more.
+pub(super) trait Verdict: Send + 'static {
+    /// Which of the secrets was shown, before the caller is answered. Returns whether there is slow work left to do.
+    fn found(&mut self, secret: Option<usize>) -> bool;
+
+    /// The caller had its answer, or had hung up. If there was slow work left to do, this is still its turn.
+    fn answered(self, secret: Option<usize>, presented: &str, hung_up: bool);
 }
 
 impl SlowChecks {
     pub(in crate::authorization_server) fn new(at_once: usize, queued: usize) -> Self {
-        let semaphore = |permits| std::sync::Arc::new(tokio::sync::Semaphore::new(permits));
-        Self { places: semaphore(at_once.saturating_add(queued)), running: semaphore(at_once) }
+        Self { turns: Turns::new(at_once, queued) }
     }
 
-    /// `checked` is told the outcome wherever the check ends, also when nobody waits for it any more.
+    /// Which of the stored secrets of that client the presented one is.
     pub(super) async fn find(
         &self,
+        client: &ClientId,
         stored: Vec<(usize, StoredSecret)>,
         presented: &str,
-        checked: impl FnOnce(Option<usize>) + Send + 'static,
+        mut verdict: impl Verdict,
     ) -> Result<Option<usize>, TokenError> {
-        let busy = |_| TokenError::new(super::Fault::UNAVAILABLE).detailed("too many chosen secrets are being checked");
-        let place = self.places.clone().try_acquire_owned().map_err(busy)?;
-        let turn = self.running.clone().acquire_owned().await.map_err(TokenError::unavailable)?;
-        let presented = zeroize::Zeroizing::new(presented.to_owned());
-        // The permits go with the work: a caller who hangs up does not make room for more of it.
-        let check = move || {
-            let _permits = (place, turn);
-            let presented = Presented::new(&presented);
-            let found = matching(stored.iter().map(|(at, secret)| (*at, secret)), &presented);
-            checked(found);
-            found
-        };
-        tokio::task::spawn_blocking(check).await.map_err(TokenError::unavailable)
+        let busy = |_: Busy| TokenError::new(Fault::UNAVAILABLE).detailed("too many chosen secrets are being checked");
+        let turn = self.turns.turn(client).await.map_err(busy)?;
+        let presented = Zeroizing::new(presented.to_owned());
+        let (sender, answer) = oneshot::channel();
+        // The turn goes with the work: a caller who hangs up does not make room for more of it.
+        tokio::task::spawn_blocking(move || {
+            let found = matching(stored.iter().map(|(at, secret)| (*at, secret)), &Presented::new(&presented));
+            let _turn = verdict.found(found).then_some(turn);
+            let hung_up = sender.send(found).is_err();
+            verdict.answered(found, &presented, hung_up);
+        });
+        answer.await.map_err(TokenError::unavailable)
     }
 }

@@ -5,10 +5,13 @@
 
 mod basic;
 mod check;
+mod notices;
 mod post;
 mod throttle;
+mod turns;
+#[cfg(feature = "legacy_hashes")]
+mod upgrade;
 
-use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -17,8 +20,13 @@ use http::{Extensions, HeaderMap};
 use zeroize::Zeroizing;
 
 pub(in crate::authorization_server) use self::check::SlowChecks;
+use self::check::Verdict;
+pub(in crate::authorization_server) use self::notices::Notices;
+use self::throttle::Attempt;
 pub use self::throttle::AttemptLimits;
 pub(in crate::authorization_server) use self::throttle::Throttle;
+#[cfg(feature = "legacy_hashes")]
+pub(in crate::authorization_server) use self::upgrade::{DynUpgrade, Upgrades};
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::authorization_server::form::Form;
 use crate::authorization_server::peer::PeerAddress;
@@ -82,6 +90,9 @@ pub(in crate::authorization_server) struct Authenticator {
     pub(in crate::authorization_server) clock: Arc<dyn Clock>,
     pub(in crate::authorization_server) slow_checks: SlowChecks,
     pub(in crate::authorization_server) throttle: Throttle,
+    pub(in crate::authorization_server) notices: Arc<Notices>,
+    #[cfg(feature = "legacy_hashes")]
+    pub(in crate::authorization_server) upgrades: Option<Arc<Upgrades>>,
 }
 
 impl Authenticator {
@@ -93,8 +104,12 @@ impl Authenticator {
     ) -> Result<AuthenticatedClient, TokenError> {
         let named = |error: TokenError| error.of(&credentials.client_id);
         let claim = self.claim(credentials).await.map_err(named)?;
-        let secret = self.prove(&claim, credentials, self.peer.of(extensions)).await.map_err(named)?;
-        claim.settle(secret).map_err(|why| named(TokenError::new(Fault::CLIENT).detailed(why)))
+        let secret = self.prove(&claim, credentials, extensions).await.map_err(named)?;
+        let client = claim.settle(secret).map_err(|why| named(TokenError::new(Fault::CLIENT).detailed(why)))?;
+        if let Some(secret) = secret {
+            self.notices.proven_by(&client, secret, extensions);
+        }
+        Ok(client)
     }
 
     /// Looks up who the caller claims to be. Only who is let in at once is let in by an answer that is not fresh.
@@ -116,22 +131,75 @@ impl Authenticator {
         &self,
         claim: &Claim,
         credentials: &Credentials,
-        peer: Option<IpAddr>,
+        extensions: &Extensions,
     ) -> Result<Option<usize>, TokenError> {
-        let acceptable = claim.is_acceptable();
+        let peer = self.peer.of(extensions);
         if claim.secret.is_none() && !claim.slow.is_empty() {
             let attempt = self.throttle.attempt(&credentials.client_id, peer)?;
-            let count = move |secret: Option<usize>| {
-                if secret.is_none() || !acceptable {
-                    attempt.failed();
-                }
+            let guess = Guess {
+                attempt: Some(attempt),
+                acceptable: claim.client.clone().filter(|_| claim.is_acceptable()),
+                client_id: credentials.client_id.clone(),
+                extensions: extensions.clone(),
+                notices: self.notices.clone(),
+                #[cfg(feature = "legacy_hashes")]
+                upgrades: self.upgrades.clone(),
             };
-            return self.slow_checks.find(claim.slow.clone(), &credentials.secret, count).await;
+            let (id, slow) = (&credentials.client_id, claim.slow.clone());
+            return self.slow_checks.find(id, slow, &credentials.secret, guess).await;
         }
-        if claim.secret.is_none() || !acceptable {
+        if claim.secret.is_none() || !claim.is_acceptable() {
             self.throttle.failed(&credentials.client_id, peer)?;
         }
         Ok(claim.secret)
+    }
+}
+
+/// A chosen secret that is being checked, and all that hangs on the outcome though nobody may wait for it.
+struct Guess {
+    /// Until it is counted.
+    attempt: Option<Attempt>,
+    /// The client, if it is let in by the right secret.
+    acceptable: Option<Arc<RegisteredClient>>,
+    client_id: ClientId,
+    extensions: Extensions,
+    notices: Arc<Notices>,
+    #[cfg(feature = "legacy_hashes")]
+    upgrades: Option<Arc<Upgrades>>,
+}
+
+impl Guess {
+    #[cfg(feature = "legacy_hashes")]
+    fn may_upgrade(&self, secret: Option<usize>) -> bool {
+        let secret = self.acceptable.as_deref().zip(secret).and_then(|(client, at)| client.secrets().get(at));
+        self.upgrades.is_some() && secret.is_some_and(|secret| secret.stored().is_legacy())
+    }
+
+    #[cfg(not(feature = "legacy_hashes"))]
+    #[allow(clippy::unused_self)] // the face of the other
+    fn may_upgrade(&self, _: Option<usize>) -> bool {
+        false
+    }
+}
+
+impl Verdict for Guess {
+    fn found(&mut self, secret: Option<usize>) -> bool {
+        let is_failure = secret.is_none() || self.acceptable.is_none();
+        if let Some(attempt) = self.attempt.take().filter(|_| is_failure) {
+            attempt.failed();
+        }
+        !is_failure && self.may_upgrade(secret)
+    }
+
+    #[cfg_attr(not(feature = "legacy_hashes"), allow(unused_variables))]
+    fn answered(self, secret: Option<usize>, presented: &str, hung_up: bool) {
+        if hung_up && (secret.is_none() || self.acceptable.is_none()) {
+            self.notices.wrong_and_gone(&self.client_id, &self.extensions);
+        }
+        #[cfg(feature = "legacy_hashes")]
+        if let (Some(upgrades), Some(client), Some(secret)) = (self.upgrades, self.acceptable, secret) {
+            upgrades.consider(&client, secret, presented);
+        }
     }
 }
 

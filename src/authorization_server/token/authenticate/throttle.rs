@@ -50,8 +50,6 @@ type Pair = (ClientId, Option<IpAddr>);
 #[derive(Debug)]
 pub(in crate::authorization_server) struct Throttle {
     limits: AttemptLimits,
-    /// How many checks of one client's chosen secret may be under way, so that one client leaves places to others.
-    share: u32,
     counts: Arc<Counts>,
 }
 
@@ -72,7 +70,7 @@ struct Window {
     /// has registered clients only.
     chosen: HashMap<Pair, u32>,
     chosen_by_client: HashMap<ClientId, u32>,
-    /// Checks under way; their number is bounded elsewhere.
+    /// Checks under way, and those in line for their turn; no more of a client than its limit says.
     in_flight: HashMap<Pair, u32>,
     in_flight_by_client: HashMap<ClientId, u32>,
 }
@@ -86,8 +84,8 @@ pub(super) struct Attempt {
 }
 
 impl Throttle {
-    pub(in crate::authorization_server) fn new(limits: AttemptLimits, share: u32, clock: Arc<dyn Clock>) -> Self {
-        Self { limits, share, counts: Arc::new(Counts { clock, window: Mutex::default() }) }
+    pub(in crate::authorization_server) fn new(limits: AttemptLimits, clock: Arc<dyn Clock>) -> Self {
+        Self { limits, counts: Arc::new(Counts { clock, window: Mutex::default() }) }
     }
 
     /// Counts a wrong generated secret; an error beyond the limit.
@@ -118,7 +116,7 @@ impl Throttle {
         // Attempts under way could all fail: they may be no more than what is left of a limit.
         let (with_pair, with_client) = (count(in_flight, &pair), count(in_flight_by_client, id));
         let left = (by_address_limit - by_address > with_pair) && (chosen_by_client - by_client > with_client);
-        if !left || with_client >= self.share {
+        if !left {
             return Err(TokenError::new(Fault::UNAVAILABLE).detailed("its secret is being checked too often at once"));
         }
         *in_flight.entry(pair.clone()).or_default() += 1;
@@ -211,7 +209,7 @@ mod tests {
 
     fn throttle() -> (Throttle, ManualClock) {
         let clock = ManualClock::at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_200));
-        (Throttle::new(AttemptLimits::default(), 50, Arc::new(clock.clone())), clock)
+        (Throttle::new(AttemptLimits::default(), Arc::new(clock.clone())), clock)
     }
 
     #[allow(clippy::unnecessary_wraps)] // as the calls want it
@@ -270,7 +268,7 @@ mod tests {
         let (one, other) = (from(1), from(2));
         assert_eq!((one.len(), other.len()), (10, 10), "an address has ten");
         let rest: Vec<_> = (3..30).flat_map(from).collect();
-        assert_eq!(rest.len(), 30, "a client has its share");
+        assert_eq!(rest.len(), 80, "a client has a hundred");
         assert_eq!(throttle.attempt(&ID, peer(1)).err().unwrap().status(), 503);
         clock.advance(Duration::from_secs(60));
         assert!(throttle.attempt(&ID, peer(1)).is_err(), "they are under way in the next minute too");
