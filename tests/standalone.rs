@@ -206,6 +206,53 @@ fn a_bad_file_is_refused_with_line_and_mend() {
 }
 
 #[test]
+fn a_store_that_is_none_or_that_is_away_is_refused_without_its_password() {
+    for (url, why) in [
+        ("mysql://u:hunter2@h/d", "`mysql:` names no store"),
+        ("nonsense", "a store is one of"),
+        ("redis://:hunter2@127.0.0.1:1/", "refused"),
+        ("postgres://u:hunter2@127.0.0.1:1/d", "refused"),
+        ("file:nowhere.toml", "nowhere.toml: cannot read it"),
+    ] {
+        let said = refusal("store", GOOD, &[("TCC_STORE", url)]);
+        assert!(said.starts_with("TCC_STORE: ") && said.contains(why) && !said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
+fn what_was_revoked_stays_so_when_the_service_starts_again() {
+    let key = format!("sign = {:?}", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/p256.pem"));
+    let good = GOOD.replace("generate = \"ES256\"", &key);
+    let config = file("started-again", &format!("issuer = \"http://127.0.0.1:3000\"\n{good}"));
+    for ending in ["db", "db-wal", "db-shm"] {
+        let _ = fs::remove_file(config.with_extension(ending));
+    }
+    let ask = |service: &Service, path: &str, form: &str| {
+        service.send(&format!(
+            "POST {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAuthorization: Basic YmlsbGluZzpjb3JyZWN0K2hvcnNl\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+            form.len()
+        ))
+    };
+    let read = |service: &Service, token: &str| {
+        let head =
+            format!("GET /api/read HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n");
+        service.send(&head).split(' ').nth(1).unwrap().to_owned()
+    };
+    let service = Service::start_with(&config, &[]);
+    let tokens = ["first", "second"].map(|_| {
+        let answer = ask(&service, "/token", "grant_type=client_credentials&scope=read");
+        let body: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+        body["access_token"].as_str().unwrap().to_owned()
+    });
+    assert!(ask(&service, "/revoke", &format!("token={}", tokens[0])).starts_with("HTTP/1.1 200 "));
+    assert_eq!([read(&service, &tokens[0]), read(&service, &tokens[1])], ["401", "200"]);
+    drop(service);
+    let service = Service::start_with(&config, &[]);
+    assert_eq!([read(&service, &tokens[0]), read(&service, &tokens[1])], ["401", "200"]);
+}
+
+#[test]
 fn a_client_registered_twice_and_a_second_default_are_found_where_they_are() {
     let client = format!("\n[[clients]]\nid = \"billing\"\nsecret_hash = \"{HASH}\"\n");
     let said = refusal("client-twice", &(GOOD.to_owned() + &client), &[]);

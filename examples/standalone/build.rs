@@ -22,6 +22,7 @@ use tower_http::trace::TraceLayer;
 
 use crate::config::{Client, Config, Keys, Method, Mistake, Resource, Source};
 use crate::serve::Health;
+use crate::store::{Registry, Store, chain};
 
 /// The demo routes, `/health/…`, and the endpoints of the server in front of them.
 pub(crate) async fn app(
@@ -30,29 +31,45 @@ pub(crate) async fn app(
     address: SocketAddr,
     health: &Health,
 ) -> Result<Router, Mistake> {
-    let store = clients(config, source)?;
+    let store = store(config, source).await?;
     let revocations = Revocations::follow(store.clone()).await;
-    let revocations = revocations.map_err(|error| source.mistake_in("store", error))?;
-    let server = server(config, source, address, store, revocations)?;
+    let revocations = revocations.map_err(|error| source.mistake_in("store", chain(&error)))?;
+    let server = server(config, source, address, store.clone(), revocations.clone())?;
     let body_deadline = Duration::from_secs(config.limits.body_seconds.into());
-    Ok(routes(config, source, &server)?
-        .merge(health_routes(health))
+    let routes = routes(config, source, &server)?;
+    match store {
+        Store::Memory(_) => tracing::warn!("state is in memory: what is revoked is forgotten when this process ends"),
+        #[allow(unreachable_patterns)] // where no other is built in
+        store => tracing::info!(?store, "state is kept"),
+    }
+    Ok(routes
+        .merge(health_routes(health, revocations))
         .layer(RequestBodyDeadlineLayer::new(body_deadline)) // the token endpoint has one of its own
         .layer(TokenEndpointLayer::new(server))
         .layer(TraceLayer::new_for_http())
         .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION]))) // outside of whatever could log it
 }
 
+/// The store that the file names. Without one: SQLite beside the file, where it is built in, else memory.
+async fn store(config: &Config, source: &Source) -> Result<Store, Mistake> {
+    let url = config.store.clone().unwrap_or_else(|| {
+        let sqlite = source.beside("db").file_name().map(|name| format!("sqlite://{}", name.display()));
+        sqlite.filter(|_| cfg!(feature = "sqlite")).unwrap_or_else(|| "memory:".to_owned())
+    });
+    Store::open(&url, source.folder()).await.map_err(|why| source.mistake_in("store", why))
+}
+
 fn server(
     config: &Config,
     source: &Source,
     address: SocketAddr,
-    store: MemoryStore,
+    store: Store,
     revocations: Revocations,
 ) -> Result<AuthorizationServer, Mistake> {
     let Config { paths, limits, tokens, metadata, .. } = config;
     let issuer = config.issuer.clone().unwrap_or_else(|| format!("http://{address}"));
-    let mut builder = AuthorizationServer::builder(issuer, keys(&config.keys, source)?, store)
+    let clients = Registry { listed: clients(config, source)?, store };
+    let mut builder = AuthorizationServer::builder(issuer, keys(&config.keys, source)?, clients)
         .revocations(revocations)
         .known_scopes(tokens.scopes.iter().cloned().collect::<Scopes>())
         .default_scopes(tokens.default_scopes.iter().cloned().collect::<Scopes>())
@@ -297,8 +314,9 @@ const LIVE: &str = "/health/live";
 const READY: &str = "/health/ready";
 
 /// Live: the process answers. Ready: callers should be sent here.
-fn health_routes(health: &Health) -> Router {
+fn health_routes(health: &Health, revocations: Revocations) -> Router {
     let health = health.clone();
-    let ready = async move || if health.is_ready() { StatusCode::NO_CONTENT } else { StatusCode::SERVICE_UNAVAILABLE };
+    let is_ready = move || health.is_ready() && revocations.is_ready();
+    let ready = async move || if is_ready() { StatusCode::NO_CONTENT } else { StatusCode::SERVICE_UNAVAILABLE };
     Router::new().route(LIVE, get(StatusCode::NO_CONTENT)).route(READY, get(ready))
 }

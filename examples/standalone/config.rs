@@ -21,6 +21,7 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) issuer: Option<String>,
     pub(crate) public_url: Option<String>,
+    pub(crate) store: Option<String>,
     #[serde(default)]
     pub(crate) paths: Paths,
     #[serde(default)]
@@ -192,6 +193,7 @@ impl Config {
             "LISTEN" => self.listen = parse(value, ADDRESS)?,
             "ISSUER" => self.issuer = optional(value),
             "PUBLIC_URL" => self.public_url = optional(value),
+            "STORE" => self.store = optional(value),
             "PATHS_TOKEN" => paths.token = optional(value),
             "PATHS_REVOCATION" => paths.revocation = optional(value),
             "PATHS_INTROSPECTION" => paths.introspection = optional(value),
@@ -259,7 +261,16 @@ pub(crate) struct Source {
 impl Source {
     /// A path in the file is seen from the file's own folder.
     pub(crate) fn resolve(&self, path: &Path) -> PathBuf {
-        self.path.parent().map_or_else(|| path.to_owned(), |folder| folder.join(path))
+        self.folder().join(path)
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+
+    /// The file's name with another ending.
+    pub(crate) fn beside(&self, ending: &str) -> PathBuf {
+        self.path.with_extension(ending)
     }
 
     /// A mistake at a place in the file.

@@ -4,6 +4,7 @@
 //!
 //! - `config.rs`: what the file may say, and where in it a mistake is.
 //! - `build.rs`: from the file to the server, its clients and its routes.
+//! - `store.rs`: from a URL to the store that it names.
 //! - `serve.rs`: connections, HTTP/1.1 and h2c on one port, until SIGTERM.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // it talks to a person, and to scripts
@@ -11,6 +12,7 @@
 mod build;
 mod config;
 mod serve;
+mod store;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

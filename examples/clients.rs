@@ -1,0 +1,380 @@
+//! Administration of clients, over the same traits that a server uses:
+//!
+//! ```text
+//! export TCC_STORE=sqlite://clients.db
+//! cargo run --example clients --features sqlite -- create billing --scope invoices:read --audience https://api.example.com
+//! cargo run --example clients --features sqlite -- rotate-secret billing --keep 86400
+//! ```
+//!
+//! A secret is printed once, when it is made, alone on stdout; all that is said about it goes to stderr. With `--json` stdout
+//! has one JSON object a line.
+
+#![allow(clippy::print_stderr)] // it talks to a person, and to scripts
+
+#[path = "standalone/store.rs"]
+mod store;
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, ErrorKind, Write as _};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use clap::{Args, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use tower_client_credentials::{
+    AdminError, Audience, Client, ClientAdmin as _, ClientAuthMethod, ClientId, ClientSecret, RegisteredClient,
+    RegisteredSecret, Revocation, RevocationStore as _, Scope, Scopes, StoreError,
+};
+
+use self::store::{Store, chain};
+
+/// Creates and changes the clients of a token service.
+#[derive(Parser)]
+#[command(
+    name = "clients",
+    after_help = "Exit codes: 0 done, 1 the store could not do it, 2 wrong usage, 3 there is no such \
+    client, 4 there is one of this id already, or somebody else changed it, 5 the client or the file is wrong."
+)]
+struct Arguments {
+    /// `sqlite://FILE`, `postgres://…`, `redis://…` or `file:FILE`; by default what `TCC_STORE` says, where no other user sees
+    /// its password.
+    #[arg(long, global = true)]
+    store: Option<String>,
+    /// One JSON object a line, for programs.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Adds a client, and prints its new secret.
+    Create(Create),
+    /// Lists the clients in the order of their ids.
+    List {
+        /// Begins after this id.
+        #[arg(long)]
+        after: Option<ClientId>,
+        /// At most so many.
+        #[arg(long)]
+        limit: Option<usize>,
+        /// With what is kept of the secrets, so that `import` takes it.
+        #[arg(long)]
+        with_hashes: bool,
+    },
+    /// Shows one client.
+    Show {
+        id: ClientId,
+        /// With what is kept of the secrets, so that `import` takes it.
+        #[arg(long)]
+        with_hashes: bool,
+    },
+    /// Adds a secret and prints it; those that there were end.
+    RotateSecret {
+        id: ClientId,
+        /// For how many seconds the secrets that there were still work.
+        #[arg(long, default_value_t = 86_400)]
+        keep: u64,
+        /// The label of the new one; by default a number.
+        #[arg(long)]
+        label: Option<String>,
+    },
+    /// Refuses a client, and revokes its tokens.
+    Disable { id: ClientId },
+    /// Lets a client in again. Its old tokens stay revoked.
+    Enable { id: ClientId },
+    /// Deletes a client, and revokes its tokens.
+    Delete { id: ClientId },
+    /// Revokes the tokens that a client has; it may ask for new ones.
+    RevokeTokens { id: ClientId },
+    /// Adds the clients of a file with one JSON record a line. Those whose id is taken are passed over.
+    Import {
+        /// The file, or - for stdin.
+        file: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct Create {
+    id: String,
+    /// A scope that it may get; several times for several.
+    #[arg(long)]
+    scope: Vec<Scope>,
+    /// A scope that a request without any gets.
+    #[arg(long)]
+    default_scope: Vec<Scope>,
+    /// An API that its tokens may be for; several times for several, the first is the default.
+    #[arg(long)]
+    audience: Vec<Audience>,
+    /// An API whose tokens it may introspect.
+    #[arg(long)]
+    introspects: Vec<Audience>,
+    /// What its tokens say as `sub`, by default its id.
+    #[arg(long)]
+    subject: Option<String>,
+    /// How many seconds its tokens live.
+    #[arg(long)]
+    token_lifetime: Option<u64>,
+    /// Authenticates in the body (`client_secret_post`), for clients that cannot do it in the header.
+    #[arg(long)]
+    post: bool,
+    /// Gets no tokens; for a client that only introspects.
+    #[arg(long)]
+    without_grant: bool,
+}
+
+/// What is said on stderr, and the exit code.
+struct Failure(u8, String);
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self(1, chain(&error))
+    }
+}
+
+impl From<AdminError> for Failure {
+    fn from(error: AdminError) -> Self {
+        let code = match error {
+            AdminError::NotFound => 3,
+            AdminError::Exists | AdminError::Conflict => 4,
+            AdminError::Invalid(_) => 5,
+            _ => 1,
+        };
+        Self(code, chain(&error))
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        // Whoever reads has seen enough, as in `clients list | head`.
+        if error.kind() == ErrorKind::BrokenPipe { Self(0, String::new()) } else { Self(1, error.to_string()) }
+    }
+}
+
+fn invalid(error: impl std::fmt::Display) -> Failure {
+    Failure(5, error.to_string())
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(code, text)) => {
+            if !text.is_empty() {
+                eprintln!("clients: {text}");
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+async fn run(Arguments { store, json, command }: Arguments) -> Result<(), Failure> {
+    let url = store.or_else(|| std::env::var("TCC_STORE").ok()).filter(|url| !url.is_empty());
+    let url = url.ok_or_else(|| Failure(2, "there is no store; give one by --store or by TCC_STORE".to_owned()))?;
+    let store = Store::open(&url, Path::new("")).await.map_err(|why| Failure(1, why))?;
+    let done = |id: &ClientId, what: &str| {
+        if json {
+            print(json!({ "client_id": id, "done": what }))
+        } else {
+            eprintln!("client `{id}` is {what}");
+            Ok(())
+        }
+    };
+    match command {
+        Command::Create(new) => create(&store, new, json).await,
+        Command::List { after, limit, with_hashes } => list(&store, after, limit, with_hashes, json).await,
+        Command::Show { id, with_hashes } => {
+            let (client, _) = store.load(&id).await?.ok_or(AdminError::NotFound)?;
+            if json { print(record(&client, with_hashes)?) } else { show(&client, with_hashes) }
+        }
+        Command::RotateSecret { id, keep, label } => rotate(&store, &id, keep, label, json).await,
+        Command::Disable { id } => {
+            store.disable(&id).await?;
+            done(&id, "disabled, and its tokens are revoked")
+        }
+        Command::Enable { id } => {
+            store.enable(&id).await?;
+            done(&id, "enabled")
+        }
+        Command::Delete { id } => {
+            store.delete(&id).await?;
+            done(&id, "deleted, and its tokens are revoked")
+        }
+        Command::RevokeTokens { id } => {
+            store.load(&id).await?.ok_or(AdminError::NotFound)?;
+            let longest = store.longest_token_lifetime();
+            store.revoke(Revocation::client(id.clone(), SystemTime::now(), longest)).await?;
+            done(&id, "without its tokens: they are revoked")
+        }
+        Command::Import { file } => import(&store, &file, json).await,
+    }
+}
+
+async fn create(store: &Store, new: Create, json: bool) -> Result<(), Failure> {
+    let secret = ClientSecret::generate().map_err(invalid)?;
+    let kept = RegisteredSecret::new("1", &secret).map_err(invalid)?.created_at(SystemTime::now());
+    let mut client = Client::new(new.id, &secret).replace_secret(kept).scopes(new.scope);
+    if new.post {
+        client = client.authentication(ClientAuthMethod::ClientSecretPost);
+    }
+    if !new.default_scope.is_empty() {
+        client = client.default_scopes(new.default_scope.into_iter().collect::<Scopes>());
+    }
+    if let [first, others @ ..] = new.audience.as_slice() {
+        client = others.iter().fold(client.default_audience(first), Client::audience);
+    }
+    client = new.introspects.iter().fold(client, Client::introspects);
+    if let Some(subject) = new.subject {
+        client = client.subject(subject);
+    }
+    if let Some(seconds) = new.token_lifetime {
+        client = client.token_lifetime(Duration::from_secs(seconds));
+    }
+    if new.without_grant {
+        client = client.without_grant();
+    }
+    let client = client.register().map_err(invalid)?;
+    let id = client.id().clone();
+    store.create(client).await?;
+    print_secret(&id, "1", &secret, json)
+}
+
+async fn rotate(store: &Store, id: &ClientId, keep: u64, label: Option<String>, json: bool) -> Result<(), Failure> {
+    let now = SystemTime::now();
+    let secret = ClientSecret::generate().map_err(invalid)?;
+    let end = now.checked_add(Duration::from_secs(keep)).ok_or_else(|| invalid("--keep is too long"))?;
+    for _ in 0..10 {
+        let (client, revision) = store.load(id).await?.ok_or(AdminError::NotFound)?;
+        let free = |label: &String| client.secret(label).is_none();
+        let numbers = || (1..=u32::MAX).map(|number| number.to_string()).find(free);
+        let label = label.clone().or_else(numbers).unwrap_or_default();
+        let new = RegisteredSecret::new(&label, &secret).map_err(invalid)?.created_at(now);
+        let mut changed = Client::of((*client).clone());
+        for old in client.secrets() {
+            changed = match old.expires() {
+                Some(expired) if expired <= now => changed.without_secret(old.label()),
+                Some(earlier) if earlier <= end => changed,
+                _ => changed.replace_secret(old.clone().expires_at(end)),
+            };
+        }
+        let changed = changed.registered_secret(new).register().map_err(invalid)?;
+        match store.replace(changed, revision).await {
+            Err(AdminError::Conflict) => {}
+            Err(error) => return Err(error.into()),
+            Ok(()) => return print_secret(id, &label, &secret, json),
+        }
+    }
+    Err(AdminError::Conflict.into())
+}
+
+async fn list(
+    store: &Store,
+    mut after: Option<ClientId>,
+    limit: Option<usize>,
+    with_hashes: bool,
+    json: bool,
+) -> Result<(), Failure> {
+    let mut left = limit.unwrap_or(usize::MAX);
+    while let Some(count) = NonZeroUsize::new(left.min(1_000)) {
+        let page = store.list(after.as_ref(), count).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.id().clone());
+        left = left.saturating_sub(page.len());
+        for client in page {
+            if json {
+                print(record(&client, with_hashes)?)?;
+            } else {
+                let state = if client.is_enabled() { "" } else { "\tdisabled" };
+                writeln!(io::stdout(), "{}\t{}{state}", client.id(), client.scopes())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A batch is one call to the store, and a progress of the bar.
+const BATCH: usize = 5_000;
+
+async fn import(store: &Store, file: &Path, json: bool) -> Result<(), Failure> {
+    let cannot_read = |error: io::Error| Failure(5, format!("{}: {error}", file.display()));
+    let (input, length): (Box<dyn BufRead>, _) = if file == Path::new("-") {
+        (Box::new(BufReader::new(io::stdin())), None)
+    } else {
+        let opened = File::open(file).map_err(cannot_read)?;
+        let length = opened.metadata().map_err(cannot_read)?.len();
+        (Box::new(BufReader::new(opened)), Some(length))
+    };
+    let bar = length.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent}%  {msg} clients  {elapsed}, {eta} left") {
+        bar.set_style(style);
+    }
+    let (mut batch, mut read, mut created) = (Vec::with_capacity(BATCH), 0, 0);
+    for (number, line) in input.lines().enumerate() {
+        let wrong =
+            |why: String| Failure(5, format!("{}:{}: {why}; {created} clients were added", file.display(), number + 1));
+        let line = line.map_err(|error| wrong(error.to_string()))?;
+        bar.inc(line.len() as u64 + 1);
+        if line.trim().is_empty() {
+            continue;
+        }
+        batch.push(serde_json::from_str::<RegisteredClient>(&line).map_err(|error| wrong(without_values(&error)))?);
+        read += 1;
+        if batch.len() == BATCH {
+            created += store.create_all(std::mem::take(&mut batch)).await?;
+            bar.set_message(created.to_string());
+        }
+    }
+    created += store.create_all(batch).await?;
+    bar.finish_and_clear();
+    if json {
+        return print(json!({ "created": created, "passed_over": read - created }));
+    }
+    eprintln!("{created} clients were added, {} were there already", read - created);
+    Ok(())
+}
+
+/// The error quotes a string that it did not expect, and that may have been a secret.
+fn without_values(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match (text.find('"'), text.rfind('"')) {
+        (Some(start), Some(end)) if start < end => format!("{}…{}", &text[..=start], &text[end..]),
+        _ => text,
+    }
+}
+
+fn print(value: Value) -> Result<(), Failure> {
+    Ok(writeln!(io::stdout(), "{value}")?)
+}
+
+fn print_secret(id: &ClientId, label: &str, secret: &ClientSecret, json: bool) -> Result<(), Failure> {
+    if json {
+        return print(json!({ "client_id": id, "label": label, "client_secret": secret.expose() }));
+    }
+    eprintln!("the secret `{label}` of client `{id}`, which is not shown again:");
+    Ok(writeln!(io::stdout(), "{}", secret.expose())?)
+}
+
+fn record(client: &RegisteredClient, with_hashes: bool) -> Result<Value, Failure> {
+    let mut record = serde_json::to_value(client).map_err(invalid)?;
+    if !with_hashes {
+        let secrets = record.get_mut("client_secrets").and_then(Value::as_array_mut);
+        for secret in secrets.into_iter().flatten().filter_map(Value::as_object_mut) {
+            secret.remove("hash");
+        }
+    }
+    Ok(record)
+}
+
+fn show(client: &RegisteredClient, with_hashes: bool) -> Result<(), Failure> {
+    let Value::Object(members) = record(client, with_hashes)? else { return Ok(()) };
+    for (name, value) in members {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        writeln!(io::stdout(), "{name:27} {value}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,197 @@
+//! One URL → the store that it names. The example `clients` has the same.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tower_client_credentials::store::{Changes, Cursor, Revision};
+use tower_client_credentials::{
+    AdminError, ClientAdmin, ClientError, ClientId, ClientRules, ClientStore, MemoryStore, RegisteredClient,
+    Revocation, RevocationStore, StoreError,
+};
+
+/// Any store of this crate.
+#[derive(Clone, Debug)]
+pub(crate) enum Store {
+    Memory(MemoryStore),
+    #[cfg(feature = "file")]
+    File(tower_client_credentials::store::FileStore),
+    #[cfg(feature = "sqlite")]
+    Sqlite(tower_client_credentials::store::SqliteStore),
+    #[cfg(feature = "postgres")]
+    Postgres(tower_client_credentials::store::PostgresStore),
+    #[cfg(feature = "redis")]
+    Redis(tower_client_credentials::store::RedisStore),
+}
+
+/// What a URL may be.
+const URLS: &str = "sqlite://FILE, postgres://…, redis://…, file:FILE or memory:";
+
+impl Store {
+    /// Opens the store that the URL names; the path of a file begins at `folder`. The message says the mend, and shows no
+    /// password.
+    pub(crate) async fn open(url: &str, folder: &Path) -> Result<Self, String> {
+        let (scheme, rest) = url.split_once(':').ok_or_else(|| format!("a store is one of {URLS}"))?;
+        match scheme {
+            "memory" => Ok(Self::Memory(MemoryStore::default())),
+            #[cfg(feature = "file")]
+            "file" => {
+                let path = folder.join(rest.strip_prefix("//").unwrap_or(rest));
+                let opened = tower_client_credentials::store::FileStore::open(path).await;
+                opened.map(Self::File).map_err(|error| error.to_string())
+            }
+            #[cfg(feature = "sqlite")]
+            "sqlite" => {
+                let path = folder.join(rest.strip_prefix("//").unwrap_or(rest));
+                let opened = tower_client_credentials::store::SqliteStore::open(format!("sqlite://{}", path.display()));
+                opened.await.map(Self::Sqlite).map_err(|error| chain(&error))
+            }
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgresql" => {
+                let opened = tower_client_credentials::store::PostgresStore::connect(url).await;
+                opened.map(Self::Postgres).map_err(|error| chain(&error))
+            }
+            #[cfg(feature = "redis")]
+            "redis" | "rediss" => {
+                let opened = tower_client_credentials::store::RedisStore::connect(url).await;
+                opened.map(Self::Redis).map_err(|error| chain(&error))
+            }
+            #[allow(unreachable_patterns)] // those whose feature is on were above
+            "file" | "sqlite" | "postgres" | "postgresql" | "redis" | "rediss" => {
+                let _ = (folder, rest); // where no feature is on
+                let feature = match scheme {
+                    "postgresql" => "postgres",
+                    "rediss" => "redis",
+                    other => other,
+                };
+                Err(format!("this program was built without `{feature}`: build it with --features {feature}"))
+            }
+            _ => Err(format!("`{scheme}:` names no store; it is one of {URLS}")),
+        }
+    }
+}
+
+/// The clients that the file of settings lists, and those of the store. The ones in the file come first, and only by the
+/// file can they be changed.
+#[allow(dead_code)] // the example `clients` has the store alone
+#[derive(Debug)]
+pub(crate) struct Registry {
+    pub(crate) listed: MemoryStore,
+    pub(crate) store: Store,
+}
+
+impl ClientStore for Registry {
+    async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
+        match self.listed.find(id).await? {
+            Some(client) => Ok(Some(client)),
+            None => self.store.find(id).await,
+        }
+    }
+
+    fn is_in_memory(&self) -> bool {
+        self.store.is_in_memory()
+    }
+
+    fn validate(&self, rules: &ClientRules) -> Result<(), ClientError> {
+        self.listed.validate(rules)?;
+        self.store.validate(rules)
+    }
+}
+
+/// An error, and what it says are its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let why = error.to_string();
+        if !text.contains(&why) {
+            text = format!("{text}: {why}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// The same call on whichever store it is.
+macro_rules! on {
+    ($store:expr, $it:ident => $call:expr) => {
+        match $store {
+            Store::Memory($it) => $call,
+            #[cfg(feature = "file")]
+            Store::File($it) => $call,
+            #[cfg(feature = "sqlite")]
+            Store::Sqlite($it) => $call,
+            #[cfg(feature = "postgres")]
+            Store::Postgres($it) => $call,
+            #[cfg(feature = "redis")]
+            Store::Redis($it) => $call,
+        }
+    };
+}
+
+impl ClientStore for Store {
+    async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
+        on!(self, store => store.find(id).await)
+    }
+
+    fn is_in_memory(&self) -> bool {
+        on!(self, store => store.is_in_memory())
+    }
+
+    fn validate(&self, rules: &ClientRules) -> Result<(), ClientError> {
+        on!(self, store => store.validate(rules))
+    }
+}
+
+impl ClientAdmin for Store {
+    async fn create(&self, client: RegisteredClient) -> Result<(), AdminError> {
+        on!(self, store => store.create(client).await)
+    }
+
+    async fn create_all(&self, clients: Vec<RegisteredClient>) -> Result<usize, StoreError> {
+        on!(self, store => store.create_all(clients).await)
+    }
+
+    async fn load(&self, id: &ClientId) -> Result<Option<(Arc<RegisteredClient>, Revision)>, StoreError> {
+        on!(self, store => store.load(id).await)
+    }
+
+    async fn replace(&self, client: RegisteredClient, revision: Revision) -> Result<(), AdminError> {
+        on!(self, store => store.replace(client, revision).await)
+    }
+
+    async fn delete(&self, id: &ClientId) -> Result<(), AdminError> {
+        on!(self, store => store.delete(id).await)
+    }
+
+    async fn list(
+        &self,
+        after: Option<&ClientId>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<Arc<RegisteredClient>>, StoreError> {
+        on!(self, store => store.list(after, limit).await)
+    }
+}
+
+impl RevocationStore for Store {
+    async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
+        on!(self, store => store.revoke(revocation).await)
+    }
+
+    async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
+        on!(self, store => store.changes(cursor).await)
+    }
+
+    async fn changed(&self) {
+        on!(self, store => store.changed().await);
+    }
+
+    async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
+        on!(self, store => store.purge(now).await)
+    }
+
+    fn longest_token_lifetime(&self) -> Duration {
+        on!(self, store => store.longest_token_lifetime())
+    }
+}

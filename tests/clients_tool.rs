@@ -1,0 +1,177 @@
+//! The example `clients`, run as people and scripts run it, against each store that outlives it.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests, which may
+
+mod common;
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use common::servers::{Postgres, Redis};
+use serde_json::Value;
+use tempfile::TempDir;
+use tower_client_credentials::{ClientSecret, StoredSecret};
+
+/// The tool, against one store.
+struct Tool {
+    url: String,
+}
+
+impl Tool {
+    /// What it printed, and with which code it ended.
+    fn output(&self, arguments: &[&str], input: &str) -> Output {
+        let mut path = std::env::current_exe().unwrap();
+        path.pop(); // the test
+        path.pop(); // deps
+        path.push("examples/clients");
+        assert!(path.exists(), "{} is not built: cargo build --all-features --example clients", path.display());
+        let mut command = Command::new(path);
+        command.env("TCC_STORE", &self.url).args(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // One that does not read it may be gone by now.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        child.wait_with_output().unwrap()
+    }
+
+    /// The lines on stdout of what must succeed.
+    fn lines(&self, arguments: &[&str]) -> Vec<String> {
+        let output = self.output(arguments, "");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let lines = self.lines(&[arguments, &["--json"]].concat());
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        serde_json::from_str(&lines[0]).unwrap()
+    }
+
+    /// The code and the text of what must fail.
+    fn refusal(&self, arguments: &[&str], input: &str) -> (i32, String) {
+        let output = self.output(arguments, input);
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    }
+
+    /// A secret of the client that is kept under this label, as `import` would take it.
+    fn kept(&self, id: &str, label: &str) -> StoredSecret {
+        let record = self.json(&["show", id, "--with-hashes"]);
+        let secrets = record["client_secrets"].as_array().unwrap();
+        let secret = secrets.iter().find(|secret| secret["label"] == label);
+        secret.unwrap()["hash"].as_str().unwrap().parse().unwrap()
+    }
+}
+
+/// A client's whole life, and what scripts rely on.
+fn it_does_its_work(url: String) {
+    let tool = Tool { url };
+    let secret = tool.lines(&["create", "billing", "--scope", "read", "--scope", "write", "--audience", API]);
+    let [secret] = secret.as_slice() else { panic!("the secret alone is on stdout: {secret:?}") };
+    assert_eq!(tool.kept("billing", "1"), ClientSecret::new(secret.as_str()).unwrap().to_stored().unwrap());
+
+    let (code, said) = tool.refusal(&["create", "billing"], "");
+    assert!(code == 4 && said.contains("there is a client of this id"), "{code}: {said}");
+    assert_eq!(tool.refusal(&["show", "nobody"], "").0, 3);
+    assert_eq!(tool.refusal(&["create", "b", "--audience", "api"], "").0, 2);
+    assert_eq!(tool.refusal(&["create", "b", "--default-scope", "other"], "").0, 5);
+
+    let shown = tool.lines(&["show", "billing"]).join("\n");
+    assert!(shown.contains("read write") && !shown.contains(secret.as_str()) && !shown.contains("$sha256$"), "{shown}");
+
+    let rotated = tool.json(&["rotate-secret", "billing", "--keep", "3600"]);
+    assert_eq!(rotated["label"], "2");
+    let new = ClientSecret::new(rotated["client_secret"].as_str().unwrap()).unwrap();
+    assert_eq!(tool.kept("billing", "2"), new.to_stored().unwrap());
+    let record = tool.json(&["show", "billing"]);
+    let ends: Vec<_> = record["client_secrets"].as_array().unwrap().iter().map(|s| s["expires_at"].is_u64()).collect();
+    assert_eq!(ends, [true, false], "{record}");
+    tool.json(&["rotate-secret", "billing", "--keep", "0", "--label", "third"]);
+    tool.json(&["rotate-secret", "billing", "--keep", "0"]);
+    let record = tool.json(&["show", "billing"]);
+    let labels: Vec<_> = record["client_secrets"].as_array().unwrap().iter().map(|s| s["label"].clone()).collect();
+    assert_eq!(labels, ["third", "3"], "those that have ended go");
+
+    tool.lines(&["disable", "billing"]);
+    assert_eq!(tool.json(&["show", "billing"])["enabled"], false);
+    assert_eq!(tool.lines(&["list"]), ["billing\tread write\tdisabled"]);
+    tool.lines(&["enable", "billing"]);
+    tool.lines(&["revoke-tokens", "billing"]);
+    assert_eq!(tool.refusal(&["revoke-tokens", "nobody"], "").0, 3);
+
+    let records: String = (0..2_500).map(|n| entry(&format!("c{n:04}")) + "\n").collect();
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("clients.jsonl");
+    fs::write(&file, &records).unwrap();
+    let imported = tool.json(&["import", file.to_str().unwrap()]);
+    assert_eq!((&imported["created"], &imported["passed_over"]), (&2_500.into(), &0.into()));
+    let again = tool.output(&["import", "-", "--json"], &(records + &entry("late") + "\n\n"));
+    assert_eq!(String::from_utf8(again.stdout).unwrap().trim_end(), r#"{"created":1,"passed_over":2500}"#);
+    assert_eq!(tool.lines(&["list"]).len(), 2_502);
+    assert_eq!(tool.lines(&["list", "--after", "c2498", "--limit", "1"]), ["c2499\t"]);
+    let exported = tool.lines(&["list", "--json", "--with-hashes", "--after", "c2499"]).join("\n");
+    assert!(exported.contains(HASH) && exported.contains(r#""client_id":"late""#), "{exported}");
+
+    let broken = format!("{}\n{{\"client_id\":\"x\",\"client_secrets\":\"hunter2\"}}\n", entry("new"));
+    let (code, said) = tool.refusal(&["import", "-"], &broken);
+    assert!(code == 5 && said.contains("-:2:") && !said.contains("hunter2"), "{code}: {said}");
+
+    tool.lines(&["delete", "billing"]);
+    assert_eq!(tool.refusal(&["delete", "billing"], "").0, 3);
+}
+
+const API: &str = "https://api.example.com";
+
+/// Random enough, and of no use anywhere else.
+const HASH: &str = "$sha256$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+fn entry(id: &str) -> String {
+    format!(r#"{{"client_id":"{id}","audiences":["{API}"],"client_secrets":[{{"label":"1","hash":"{HASH}"}}]}}"#)
+}
+
+fn in_folder(scheme: &str, folder: &Path, name: &str) -> String {
+    format!("{scheme}{}", folder.join(name).display())
+}
+
+#[test]
+fn it_does_its_work_on_sqlite() {
+    let folder = TempDir::new().unwrap();
+    it_does_its_work(in_folder("sqlite://", folder.path(), "clients.db"));
+}
+
+#[test]
+fn it_does_its_work_on_a_file() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("clients.toml"), "clients = []\n").unwrap();
+    it_does_its_work(in_folder("file:", folder.path(), "clients.toml"));
+}
+
+#[test]
+fn it_does_its_work_on_postgres() {
+    let server = Postgres::start();
+    it_does_its_work(server.url());
+}
+
+#[test]
+fn it_does_its_work_on_redis() {
+    let server = Redis::start();
+    it_does_its_work(server.url());
+}
+
+#[test]
+fn what_it_cannot_reach_or_does_not_know_it_says_without_a_password() {
+    let failure = |url: &str| Tool { url: url.to_owned() }.refusal(&["list"], "");
+    assert_eq!(failure("").0, 2);
+    for (url, part) in [
+        ("postgres://u:hunter2@127.0.0.1:1/d", "refused"),
+        ("redis://:hunter2@127.0.0.1:1/", "refused"),
+        ("mysql://u:hunter2@h/d", "names no store"),
+        ("file:/nowhere/clients.toml", "/nowhere/clients.toml"),
+    ] {
+        let (code, said) = failure(url);
+        assert!(code == 1 && said.contains(part) && !said.contains("hunter2"), "{url}: {code}: {said}");
+    }
+}

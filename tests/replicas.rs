@@ -1,0 +1,256 @@
+//! Three processes of the example `standalone` on one store, under load from this one: what one of them issued is good at
+//! all, and what was called back at one, or by the operator, is refused by all within a second.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)] // helpers of tests, which may
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use common::servers::{Postgres, Redis};
+use common::{SECRET, client};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+use tempfile::TempDir;
+use tower_client_credentials::store::{PostgresStore, RedisStore};
+use tower_client_credentials::{ClientAdmin, ClientId, Scope};
+
+/// How long what was called back may still be accepted.
+const BOUND: Duration = Duration::from_secs(1);
+/// How often each is tried.
+const ROUNDS: usize = 8;
+
+/// The key is that of a file, so that all sign with it; the clients are in the store.
+const SETTINGS: &str = r#"listen = "127.0.0.1:0"
+issuer = "http://127.0.0.1:3000"
+
+[keys]
+sign = "KEY"
+
+[tokens]
+scopes = ["read"]
+
+[[resources]]
+audience = "https://api.example.test/"
+
+[[routes]]
+path = "/api/read"
+scope = "read"
+"#;
+
+#[derive(Clone)]
+struct Caller {
+    http: Client<HttpConnector, Full<Bytes>>,
+    replicas: Vec<SocketAddr>,
+}
+
+impl Caller {
+    async fn send(&self, request: Request<Full<Bytes>>) -> (StatusCode, Bytes) {
+        let answer = self.http.request(request).await.unwrap();
+        let status = answer.status();
+        (status, answer.into_body().collect().await.unwrap().to_bytes())
+    }
+
+    async fn post(&self, replica: usize, path: &str, id: &str, form: String) -> (StatusCode, Bytes) {
+        let credentials = STANDARD.encode(format!("{id}:{}", SECRET.as_str()));
+        let request = Request::post(format!("http://{}{path}", self.replicas[replica]))
+            .header(AUTHORIZATION, format!("Basic {credentials}"))
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        self.send(request.body(Full::from(form)).unwrap()).await
+    }
+
+    async fn ask(&self, replica: usize, id: &str) -> (StatusCode, Bytes) {
+        self.post(replica, "/token", id, "grant_type=client_credentials&scope=read".to_owned()).await
+    }
+
+    async fn token(&self, replica: usize, id: &str) -> String {
+        let (status, body) = self.ask(replica, id).await;
+        assert_eq!(status, StatusCode::OK, "{body:?}");
+        let answer: Value = serde_json::from_slice(&body).unwrap();
+        answer["access_token"].as_str().unwrap().to_owned()
+    }
+
+    /// Uses a token at the protected route.
+    async fn read(&self, replica: usize, token: &str) -> StatusCode {
+        let request = Request::get(format!("http://{}/api/read", self.replicas[replica]));
+        let request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        self.send(request.body(Full::default()).unwrap()).await.0
+    }
+
+    /// How long after `since` the last request was sent that any replica still let pass.
+    async fn last_accepted<F>(&self, since: Instant, attempt: impl Fn(Self, usize) -> F) -> Duration
+    where
+        F: Future<Output = StatusCode>,
+    {
+        let replicas = (0..self.replicas.len()).map(async |replica| {
+            let (mut last, mut refused) = (Duration::ZERO, 0);
+            // Refused a few times in a row, so that nobody changes their mind.
+            while refused < 5 {
+                let sent = since.elapsed();
+                match attempt(self.clone(), replica).await {
+                    StatusCode::OK => (last, refused) = (sent, 0),
+                    StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS => refused += 1,
+                    other => panic!("{other}"),
+                }
+                assert!(sent < Duration::from_secs(20), "replica {replica} never refuses it");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            last
+        });
+        futures_util::future::join_all(replicas).await.into_iter().max().unwrap()
+    }
+}
+
+/// The processes, which are gone with the value.
+struct Replicas {
+    children: Vec<Child>,
+    caller: Caller,
+    _folder: TempDir,
+}
+
+impl Replicas {
+    fn start(count: usize, store: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = folder.path().join("standalone.toml");
+        let key = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/p256.pem");
+        fs::write(&settings, SETTINGS.replace("KEY", key)).unwrap();
+        let mut path = std::env::current_exe().unwrap();
+        path.pop(); // the test
+        path.pop(); // deps
+        path.push("examples/standalone");
+        assert!(path.exists(), "{} is not built: cargo build --all-features --example standalone", path.display());
+        let mut children = Vec::new();
+        let mut replicas = Vec::new();
+        for _ in 0..count {
+            let mut command = Command::new(&path);
+            command.arg("--config").arg(&settings).env("TCC_STORE", store).env("RUST_LOG", "error");
+            children.push(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap());
+        }
+        for child in &mut children {
+            let mut line = String::new();
+            BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+            replicas.push(line.trim_end().strip_prefix("listening on http://").unwrap().parse().unwrap());
+        }
+        let http = Client::builder(TokioExecutor::new()).build_http();
+        Self { children, caller: Caller { http, replicas }, _folder: folder }
+    }
+}
+
+impl Drop for Replicas {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Asks for tokens at any replica and uses them at any other, until it is stopped. None of it may ever fail.
+fn load(caller: &Caller, stop: &Arc<AtomicBool>, served: &Arc<AtomicU64>) -> Vec<tokio::task::JoinHandle<()>> {
+    let task = |worker: usize| {
+        let (caller, stop, served) = (caller.clone(), stop.clone(), served.clone());
+        tokio::spawn(async move {
+            let count = caller.replicas.len();
+            for round in worker.. {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                let token = caller.token(round % count, "load").await;
+                for use_of_it in 1..=4 {
+                    let status = caller.read((round + use_of_it) % count, &token).await;
+                    assert_eq!(status, StatusCode::OK);
+                }
+                served.fetch_add(5, Ordering::Relaxed);
+            }
+        })
+    };
+    (0..4).map(task).collect()
+}
+
+async fn replicas_agree(name: &str, url: &str, store: impl ClientAdmin) {
+    let registered = |id: &str| client(id).scope(Scope::from_static("read")).register().unwrap();
+    store.create(registered("load")).await.unwrap();
+    store.create(registered("billing")).await.unwrap();
+    let running = Replicas::start(3, url);
+    let caller = &running.caller;
+    let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let workers = load(caller, &stop, &served);
+
+    let (mut revoked, mut disabled, mut shut_out) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+    for round in 0..ROUNDS {
+        let at = round % 3;
+        let token = caller.token(at, "billing").await;
+        for replica in 0..3 {
+            assert_eq!(caller.read(replica, &token).await, StatusCode::OK, "a token from {at} at {replica}");
+        }
+        let (status, body) = caller.post(at, "/revoke", "billing", format!("token={token}")).await;
+        assert_eq!(status, StatusCode::OK, "{body:?}");
+        let last = caller.last_accepted(Instant::now(), |caller, replica| {
+            let token = token.clone();
+            async move { caller.read(replica, &token).await }
+        });
+        revoked = revoked.max(last.await);
+        assert!(revoked < BOUND, "a revoked token was accepted after {revoked:?}");
+
+        let id = format!("victim-{round}");
+        store.create(registered(&id)).await.unwrap();
+        let mut token = String::new();
+        for replica in 0..3 {
+            token = caller.token(replica, &id).await; // and each has the client in its cache
+        }
+        store.disable(&id.parse::<ClientId>().unwrap()).await.unwrap();
+        let since = Instant::now();
+        let by_token = caller.last_accepted(since, |caller, replica| {
+            let token = token.clone();
+            async move { caller.read(replica, &token).await }
+        });
+        let by_secret = caller.last_accepted(since, |caller, replica| {
+            let id = id.clone();
+            async move { caller.ask(replica, &id).await.0 }
+        });
+        let (by_token, by_secret) = futures_util::future::join(by_token, by_secret).await;
+        (disabled, shut_out) = (disabled.max(by_token), shut_out.max(by_secret));
+        assert!(disabled < BOUND, "a token of a disabled client was accepted after {disabled:?}");
+        assert!(shut_out < BOUND, "a disabled client got a token after {shut_out:?}");
+    }
+    stop.store(true, Ordering::Relaxed);
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    println!(
+        "3 replicas on {name}, {ROUNDS} rounds, {} other requests served meanwhile and none refused: a revoked token was \
+         last accepted {revoked:?} after its revocation, a token of a disabled client {disabled:?} after that, its secret \
+         {shut_out:?}",
+        served.load(Ordering::Relaxed)
+    );
+    assert!(served.load(Ordering::Relaxed) > 100, "there was no load");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_on_one_postgres_agree_within_a_second() {
+    let server = Postgres::start();
+    let url = server.url();
+    let store = PostgresStore::connect(url.as_str()).await.unwrap();
+    replicas_agree("Postgres", &url, store).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_on_one_redis_agree_within_a_second() {
+    let server = Redis::start();
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    replicas_agree("Redis", &server.url(), store).await;
+}
