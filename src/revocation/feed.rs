@@ -1,7 +1,11 @@
 //! [`Feed`]: the task that brings a view up to date, for as long as there is somebody to use it.
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
@@ -67,8 +71,8 @@ impl Feed {
     /// Polls and purges until it is dropped; a purge that takes long holds up no poll.
     pub(super) async fn follow(mut self) {
         let (shared, random) = (self.shared.clone(), self.random.clone());
-        let purging = std::pin::pin!(purge_for_ever(shared, random));
-        let polling = std::pin::pin!(async move {
+        let purging = pin!(purge_for_ever(shared, random));
+        let polling = pin!(async move {
             loop {
                 self.wait().await;
                 self.poll().await;
@@ -85,7 +89,7 @@ impl Feed {
             return sleep(time).await;
         }
         sleep(LEAST_WAIT.min(time)).await;
-        let _ = timeout(time.saturating_sub(LEAST_WAIT), self.shared.store.changed()).await;
+        let _ = timeout(time.saturating_sub(LEAST_WAIT), caught(self.shared.store.changed())).await;
     }
 
     async fn poll(&mut self) {
@@ -112,8 +116,9 @@ impl Feed {
         let shared = self.shared.clone();
         loop {
             let asked = shared.freshness.now(&*shared.clock);
-            let answer = deadline::within(shared.store_timeout, shared.store.changes(&self.cursor)).await;
-            let changes = answer.map_err(StoreError::new)??;
+            let answer = caught(shared.store.changes(&self.cursor));
+            let answer = deadline::within(shared.store_timeout, answer).await;
+            let changes = answer.map_err(StoreError::new)?.map_err(StoreError::new)??;
             // The cursor stays where something had no place: it is told again.
             self.apply(&changes.changes)?;
             self.cursor = changes.cursor;
@@ -144,19 +149,37 @@ async fn purge_for_ever(shared: Arc<Shared>, random: Arc<dyn Random>) {
         while parts.next().is_some_and(|part| shared.view.purge_part(part, UnixTime::now(&*shared.clock))) {
             tokio::task::yield_now().await;
         }
-        match deadline::within(PURGE_TIMEOUT, shared.store.purge(shared.clock.now())).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "what has expired could not be taken out of the store"),
-            Err(late) => tracing::warn!(error = %late, "what has expired could not be taken out of the store"),
+        if let Err(error) = purge(&shared).await {
+            let source = std::error::Error::source(&error).map(tracing::field::display);
+            tracing::warn!(%error, source, "what has expired could not be taken out of the store");
         }
     }
 }
 
+async fn purge(shared: &Shared) -> Result<u64, StoreError> {
+    let purged = deadline::within(PURGE_TIMEOUT, caught(shared.store.purge(shared.clock.now()))).await;
+    purged.map_err(StoreError::new)?.map_err(StoreError::new)?
+}
+
+/// A call of a store that panics has failed, and the next one may do better: the task must not end with it.
+async fn caught<F: Future>(call: F) -> Result<F::Output, Panicked> {
+    let mut call = pin!(call);
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Ok),
+        Err(_) => Poll::Ready(Err(Panicked)),
+    })
+    .await
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the store panicked")]
+struct Panicked;
+
 /// Polls two futures, neither of which ends.
 async fn both(mut one: impl Future<Output = ()> + Unpin, mut other: impl Future<Output = ()> + Unpin) {
-    std::future::poll_fn(|cx| {
-        let _ = std::pin::Pin::new(&mut one).poll(cx);
-        std::pin::Pin::new(&mut other).poll(cx)
+    poll_fn(|cx| {
+        let _ = Pin::new(&mut one).poll(cx);
+        Pin::new(&mut other).poll(cx)
     })
     .await;
 }

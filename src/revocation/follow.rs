@@ -93,8 +93,8 @@ impl Follow {
         self
     }
 
-    /// How many entries the view holds in all: 1,000,000 by default, each of about 150 bytes. When that is not enough, it
-    /// decides over nothing until some have expired.
+    /// How many entries the view holds in all: 1,000,000 by default, of 100 to 400 bytes each. When that is not enough,
+    /// it decides over nothing until some have expired.
     pub fn max_entries(mut self, entries: usize) -> Self {
         self.bounds.entries = entries;
         self

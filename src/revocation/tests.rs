@@ -20,6 +20,7 @@ struct Trouble {
     store: MemoryStore,
     fails: Arc<AtomicBool>,
     stalls: Arc<AtomicBool>,
+    panics: Arc<AtomicBool>,
     polls: Arc<AtomicUsize>,
     purges: Arc<AtomicUsize>,
 }
@@ -29,6 +30,7 @@ impl Trouble {
         if self.stalls.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
+        assert!(!self.panics.load(Ordering::SeqCst), "on purpose");
         if self.fails.load(Ordering::SeqCst) { Err(StoreError::new("the store is gone")) } else { Ok(()) }
     }
 }
@@ -176,6 +178,19 @@ async fn a_store_that_fails_or_stalls_leaves_the_view_as_it_is_until_it_is_too_o
         assert_eq!(check(&revocations, "good"), Ok(()));
         assert!(revocations.is_ready() && revocations.age() < SECOND);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_panics_has_failed_and_no_more() {
+    let (trouble, clock) = (Trouble::default(), clock());
+    let revocations = Revocations::follow(trouble.clone()).clock(clock.clone()).await.unwrap();
+    trouble.panics.store(true, Ordering::SeqCst);
+    trouble.store.revoke(token("a")).await.unwrap();
+    pass(&clock, 10 * SECOND).await;
+    assert_eq!(check(&revocations, "a"), Ok(()));
+    trouble.panics.store(false, Ordering::SeqCst);
+    pass(&clock, 6 * SECOND).await;
+    assert_revoked(check(&revocations, "a"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -140,7 +140,8 @@ pub trait ClientAdmin: ClientStore {
         self.update(id, Client::disabled)
     }
 
-    /// Lets the client in again. The tokens that it had stay revoked.
+    /// Lets the client in again. The tokens that it had stay revoked; for some seconds after it was
+    /// [disabled](Self::disable), it is asked to come back when it asks for another.
     ///
     /// # Errors
     ///

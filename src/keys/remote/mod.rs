@@ -9,7 +9,7 @@
 //!    not bring is remembered (1,000 names, 10 minutes), and refused without a fetch.
 //! 4. While the issuer is down, the last keys stay in use for 24 hours. Then, or where there never were any, nobody can
 //!    decide: a 503 with `Retry-After`. It heals by itself.
-//! 5. One bad or unknown key never spoils a set; see [`KeySet`]. A set without any key of use is a failed
+//! 5. One bad or unknown key never spoils a set; see [`KeySet`](super::KeySet). A set without any key of use is a failed
 //!    fetch.
 //!
 //! # Deployment caveat
