@@ -1,0 +1,51 @@
+//! A resource server far from its issuer: a process of its own, which knows no more of the issuer than its URL.
+//!
+//! ```text
+//! cargo run --example standalone -- --config examples/standalone.toml
+//! cargo run --example remote_issuer --features remote
+//! TOKEN=$(curl -s -u svc-basic:basic-secret-for-demonstrations -d grant_type=client_credentials -d scope=read \
+//!     http://127.0.0.1:3000/token | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
+//! curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:3001/invoices
+//! ```
+//!
+//! Start them in any order, and stop the issuer: who has a token still gets in. ISSUER and LISTEN are other addresses.
+
+#![allow(clippy::print_stdout)] // it says where it listens
+
+use std::error::Error;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Router, routing::get};
+use tower_client_credentials::{BearerAuthLayer, RemoteIssuer, Scope, VerifiedToken, Verifier};
+
+const API: &str = "https://api.example.test/";
+const READ: Scope = Scope::from_static("read");
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let setting = |name, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
+
+    // `connect().await` instead, for who would rather not start without the keys.
+    let verifier = RemoteIssuer::new(setting("ISSUER", "http://127.0.0.1:3000"), API)?.lazy()?;
+    let protect = BearerAuthLayer::new(verifier.clone()).require_scope(READ);
+
+    let app = Router::new()
+        .route("/invoices", get(invoices).layer(protect))
+        .route("/health/ready", get(ready).with_state(verifier));
+
+    let listener = tokio::net::TcpListener::bind(setting("LISTEN", "127.0.0.1:3001")).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    axum::serve(listener, app).await?;
+    Ok(())
+}
+
+async fn invoices(token: VerifiedToken) -> String {
+    format!("invoices for {}\n", token.client_id())
+}
+
+/// What a load balancer asks before it sends requests here.
+async fn ready(State(verifier): State<Verifier>) -> StatusCode {
+    if verifier.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}

@@ -1,0 +1,232 @@
+//! Issuers in processes of their own, with tokens that a resource server of ours verifies over sockets, while their keys
+//! change: `oidc-provider` (npm), `authlib` (Python), and our `standalone`.
+//!
+//! `scripts/test-issuers` installs them and says where they are.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
+
+mod common;
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use common::forge;
+use common::request::{TokenRequest, post};
+use common::stack::{Answer, Protocol, Site, Stack};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
+use tower_client_credentials::{BearerAuthLayer, ClientSecret, Introspection, RemoteIssuer, Scope, Verifier};
+
+const API: &str = "https://api.example.test/";
+const OPAQUE_API: &str = "https://opaque.example.test/";
+const BILLING_SECRET: &str = "billing-secret-that-is-long-enough"; // authlib does not decode one (RFC 6749 §2.3.1)
+const READ: Scope = Scope::from_static("invoices:read");
+
+/// A process that says where it listens, and ends with this value.
+struct Process {
+    child: Child,
+    /// Kept open: who writes to a pipe that nobody reads from ends.
+    _output: BufReader<ChildStdout>,
+    url: String,
+    site: Site,
+}
+
+impl Process {
+    async fn start(mut command: Command) -> Self {
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        let mut child =
+            command.spawn().unwrap_or_else(|error| panic!("{error}: {command:?}; see scripts/test-issuers"));
+        let mut line = String::new();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let read = tokio::time::timeout(Duration::from_secs(60), output.read_line(&mut line)).await;
+        read.expect("a line in time").unwrap();
+        let url = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("{line:?}")).to_owned();
+        let address = url.strip_prefix("http://").unwrap().parse().unwrap();
+        Self { child, _output: output, site: Site::at(address, Protocol::Http1), url }
+    }
+
+    /// Ends it, and waits until its address is free.
+    async fn stop(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    async fn token(&self, request: TokenRequest) -> String {
+        let answer = self.site.send(request).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["access_token"].as_str().unwrap().to_owned()
+    }
+
+    async fn rotate(&self) {
+        assert_eq!(self.site.send(post("").to("/rotate")).await.status, 200);
+    }
+}
+
+fn setting(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run scripts/test-issuers"))
+}
+
+fn oidc_provider() -> Command {
+    let mut command = Command::new(setting("ISSUERS_NODE"));
+    command.arg("tests/issuers/node/issuer.js");
+    command
+}
+
+fn authlib() -> Command {
+    let mut command = Command::new(setting("ISSUERS_PYTHON"));
+    command.arg("tests/issuers/python/issuer.py");
+    command
+}
+
+/// `standalone` at an address, with a key.
+fn standalone(listen: &str, key: &str) -> Command {
+    let mut command = Command::new(format!("{}/standalone", setting("ISSUERS_EXAMPLES")));
+    command.args(["--config", "examples/standalone.toml"]).env("TCC_LISTEN", listen).env("TCC_ISSUER", "");
+    command.env("TCC_KEYS_GENERATE", "").env("TCC_KEYS_SIGN", std::fs::canonicalize(key).unwrap());
+    command
+}
+
+fn billing_asks(resource: &str) -> TokenRequest {
+    let request = post("grant_type=client_credentials&scope=invoices%3Aread");
+    request.param("resource", resource).basic("billing", BILLING_SECRET)
+}
+
+fn svc_basic_asks() -> TokenRequest {
+    post("grant_type=client_credentials&scope=read").basic("svc-basic", "basic-secret-for-demonstrations")
+}
+
+/// A resource server of ours.
+async fn protected(verifier: Verifier, scope: Scope) -> Site {
+    Stack::PLAIN.protect(&common::server(), [BearerAuthLayer::new(verifier).require_scope(scope)]).await
+}
+
+async fn show(site: &Site, token: &str) -> Answer {
+    site.get_authorized(&format!("Bearer {token}")).await
+}
+
+/// Unknown keys are asked for at once, so that a test need not wait between two rotations.
+fn issuer(url: &str) -> RemoteIssuer {
+    RemoteIssuer::new(url, API).unwrap().unknown_key_cooldown(Duration::ZERO)
+}
+
+/// Tokens of this issuer open a route before and after its keys change, without a restart; those of a key that it
+/// publishes no longer do not.
+async fn keys_change(issuer_process: &Process, request: impl Fn() -> TokenRequest, scope: Scope) {
+    let site = protected(issuer(&issuer_process.url).connect().await.unwrap(), scope).await;
+    let mut tokens = Vec::new();
+    for _ in 0..3 {
+        let token = issuer_process.token(request()).await;
+        let answer = show(&site, &token).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.json()["token"]["issuer"], issuer_process.url);
+        println!("kid {} opens the route", forge::parts(&token).0["kid"]);
+        tokens.push(token);
+        issuer_process.rotate().await;
+    }
+    let [first, second, third] = tokens.try_into().unwrap();
+    // The set that was fetched for the third token's key has the second's, and not the first's.
+    assert_eq!(show(&site, &third).await.status, 200);
+    assert_eq!(show(&site, &second).await.status, 200);
+    assert_eq!(show(&site, &first).await.status, 401);
+    println!("kid {} is trusted no longer", forge::parts(&first).0["kid"]);
+    let (signed, _) = third.rsplit_once('.').unwrap();
+    assert_eq!(show(&site, &format!("{signed}.{}", forge::encode([1; 64]))).await.status, 401, "a forged signature");
+}
+
+#[tokio::test]
+async fn oidc_provider_may_change_its_keys() {
+    let provider = Process::start(oidc_provider()).await;
+    keys_change(&provider, || billing_asks(API), READ).await;
+    // What it signs for another API opens nothing here.
+    let wrong = RemoteIssuer::new(&provider.url, "https://other.example.test/").unwrap().connect().await.unwrap();
+    let token = provider.token(billing_asks(API)).await;
+    assert_eq!(show(&protected(wrong, READ).await, &token).await.status, 401);
+}
+
+#[tokio::test]
+async fn authlib_may_change_its_keys() {
+    let server = Process::start(authlib()).await;
+    keys_change(&server, || billing_asks(API), READ).await;
+}
+
+#[tokio::test]
+async fn several_issuers_stand_side_by_side() {
+    let (one, other) = (Process::start(oidc_provider()).await, Process::start(authlib()).await);
+    let both = issuer(&one.url).connect().await.unwrap().or(issuer(&other.url).connect().await.unwrap()).unwrap();
+    let site = protected(both, READ).await;
+    for process in [&one, &other] {
+        let token = process.token(billing_asks(API)).await;
+        assert_eq!(show(&site, &token).await.json()["token"]["issuer"], process.url);
+    }
+}
+
+#[tokio::test]
+async fn opaque_tokens_of_oidc_provider_are_asked_about_until_they_are_revoked() {
+    let provider = Process::start(oidc_provider()).await;
+    let keys = issuer(&provider.url).connect().await.unwrap();
+    let asks = || {
+        let secret = ClientSecret::new("the secret of the api: long enough").unwrap();
+        Introspection::new(&provider.url, OPAQUE_API)
+            .unwrap()
+            .at(format!("{}/token/introspection", provider.url))
+            .unwrap()
+            .client_secret_basic("the api", secret)
+            .unwrap()
+            .believed_for(Duration::ZERO)
+    };
+    for (what, introspection) in [("plain", asks()), ("signed (RFC 9701)", asks().signed_answers(&keys).unwrap())] {
+        let site = protected(introspection.verifier().unwrap(), READ).await;
+        let token = provider.token(billing_asks(OPAQUE_API)).await;
+        let answer = show(&site, &token).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.json()["token"]["client_id"], "billing");
+        let revoke = post("").param("token", &token).basic("billing", BILLING_SECRET);
+        assert_eq!(provider.site.send(revoke.to("/token/revocation")).await.status, 200);
+        let answer = show(&site, &token).await;
+        assert_eq!(answer.status, 401, "{answer:?}");
+        println!("{what} answers: admitted, and refused once it was revoked");
+    }
+    // It goes, and nobody can say.
+    let site = protected(asks().verifier().unwrap(), READ).await;
+    provider.stop().await;
+    let answer = show(&site, "opaque").await;
+    assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, Some("1")), "{answer:?}");
+    assert_eq!(answer.header("www-authenticate"), None);
+}
+
+#[tokio::test]
+async fn standalone_may_come_back_with_another_key() {
+    let old = Process::start(standalone("127.0.0.1:0", "tests/keys/p256.pem")).await;
+    let url = old.url.clone();
+    let site = protected(issuer(&url).connect().await.unwrap(), Scope::from_static("read")).await;
+    let token = old.token(svc_basic_asks()).await;
+    assert_eq!(show(&site, &token).await.status, 200);
+    old.stop().await;
+    assert_eq!(show(&site, &token).await.status, 200, "while the issuer is gone");
+    let new = Process::start(standalone(url.strip_prefix("http://").unwrap(), "tests/keys/ed25519.pem")).await;
+    let next = new.token(svc_basic_asks()).await;
+    assert_ne!(forge::parts(&token).0["kid"], forge::parts(&next).0["kid"]);
+    assert_eq!(show(&site, &next).await.status, 200);
+    assert_eq!(show(&site, &token).await.status, 401, "its key is published no longer");
+}
+
+#[tokio::test]
+async fn the_example_starts_before_its_issuer_and_heals_by_itself() {
+    let reserved = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = reserved.local_addr().unwrap().to_string();
+    let mut command = Command::new(format!("{}/remote_issuer", setting("ISSUERS_EXAMPLES")));
+    command.env("ISSUER", format!("http://{address}")).env("LISTEN", "127.0.0.1:0");
+    drop(reserved);
+    let example = Process::start(command).await;
+    assert_eq!(example.site.get("/health/ready").await.status, 503);
+    let issuer = Process::start(standalone(&address, "tests/keys/p256.pem")).await;
+    let started = Instant::now();
+    while example.site.get("/health/ready").await.status != 200 {
+        assert!(started.elapsed() < Duration::from_secs(60), "it does not heal");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    println!("ready {:?} after its issuer", started.elapsed());
+    let token = issuer.token(svc_basic_asks()).await;
+    let request = http::Request::get("/invoices").header("authorization", format!("Bearer {token}"));
+    let answer = example.site.send(request.body(common::stack::Body::default()).unwrap()).await;
+    assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b"invoices for svc-basic\n"[..]));
+}
