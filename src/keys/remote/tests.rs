@@ -1,5 +1,6 @@
 //! An issuer that goes down, changes its keys and answers nonsense, in simulated time.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -8,11 +9,15 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use serde_json::json;
 use tokio::time::{Instant, advance, sleep};
+use tower::limit::ConcurrencyLimit;
+use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
 
 use super::{HttpClient, HttpError};
 use crate::keys::{Algorithm, KeyRing, SigningKey};
 use crate::resource_server::{InvalidToken, RemoteIssuer, UndecidedKind, Verifier, VerifyError};
-use crate::{Clock, RemoteError};
+use crate::{BearerAuthLayer, Clock, RemoteError};
+
+type Body = http_body_util::Full<Bytes>;
 
 const ISSUER: &str = "https://auth.example.com/tenant";
 const API: &str = "https://api.example.com";
@@ -451,4 +456,22 @@ async fn no_more_than_a_thousand_wait_for_keys_at_once() {
 fn outside_of_a_runtime_the_mistake_is_named() {
     let error = issuer(&Site::default()).lazy().unwrap_err();
     assert!(matches!(error, RemoteError::NoRuntime), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_for_keys_holds_no_place_of_the_service_behind_the_layer() {
+    let keys = ring();
+    let site = Site::of(&keys);
+    site.takes(SECOND);
+    let inner = service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::default())));
+    let layer = BearerAuthLayer::new(issuer(&site).lazy().unwrap()).optional();
+    let service = layer.layer(ConcurrencyLimit::new(inner, 1));
+    let request = Request::get("/").header("authorization", format!("Bearer {}", token(&keys)));
+    let (mut one, mut other) = (service.clone(), service);
+    let waiting = one.ready().await.unwrap().call(request.body(Body::default()).unwrap());
+    let passing = async { other.ready().await.unwrap().call(Request::new(Body::default())).await };
+    let passed = tokio::time::timeout(SECOND / 2, passing).await.expect("a place");
+    assert_eq!(passed.unwrap().status(), StatusCode::OK);
+    assert_eq!(waiting.await.unwrap().status(), StatusCode::OK);
+    assert!(other.ready().await.is_ok(), "and gives it back");
 }
