@@ -21,6 +21,7 @@ pub mod revocation;
 mod scope;
 pub mod secret;
 pub mod store;
+mod telemetry;
 mod text;
 mod token_lifetime;
 mod uri;

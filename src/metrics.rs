@@ -8,11 +8,19 @@
 //!
 //! | name | type | labels | what |
 //! |---|---|---|---|
-//! | `client_credentials_bearer_requests_total` | counter | `outcome`: `admitted`, `refused`, `undecided`, `anonymous`; `reason` | requests to protected routes; `reason` is that of [`BearerError::reason`](crate::BearerError::reason), or empty |
+//! | `client_credentials_endpoint_requests_total` | counter | `endpoint`: `token endpoint`, `introspection endpoint`, `revocation endpoint`; `outcome`: `done`, `refused`, `unavailable`; `error`: the code of [`TokenErrorKind`](crate::TokenErrorKind), or empty | requests to the endpoints of an authorization server; tokens issued are what the token endpoint has `done` |
+//! | `client_credentials_bearer_requests_total` | counter | `outcome`: `admitted`, `anonymous`, `refused`, `undecided`, `would_refuse`; `reason`: that of [`BearerError::reason`](crate::BearerError::reason), or empty | requests to protected routes |
 //! | `client_credentials_token_cache_lookups_total` | counter | `outcome`: `hit`, `miss` | tokens looked for among those verified before |
-//! | `client_credentials_token_cache_evictions_total` | counter | | tokens that had to go before they were forgotten otherwise |
-//! | `client_credentials_token_cache_tokens` | gauge | | tokens remembered |
-//! | `client_credentials_token_cache_bytes` | gauge | | what they take, about |
+//! | `client_credentials_token_cache_evictions_total` | counter | | verified tokens that had to make room |
+//! | `client_credentials_token_cache_tokens` | gauge | | verified tokens that are remembered |
+//! | `client_credentials_token_cache_bytes` | gauge | | what these take, about |
+//! | `client_credentials_key_fetches_total` | counter | `source`, `outcome`: `fetched`, `failed` | fetches of an issuer's keys |
+//! | `client_credentials_keys_fetched_timestamp_seconds` | gauge | `source` | when an issuer's keys were fetched last |
+//! | `client_credentials_revocations_read_timestamp_seconds` | gauge | | when this process last knew all that was revoked |
+//!
+//! A `source` is the issuer or the URL of the keys that you configured. The age of keys, or of the view of what is
+//! revoked, is the time now less the timestamp: `time() - client_credentials_keys_fetched_timestamp_seconds`. It grows
+//! while nothing is fetched, which a gauge that holds an age would not.
 //!
 //! # Deployment caveat
 //!
@@ -26,17 +34,36 @@
 //! tower_client_credentials::metrics::describe();
 //! ```
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 #[cfg(feature = "metrics")]
 pub use self::recorder::describe;
 #[cfg(feature = "metrics")]
-use self::recorder::{add, count};
+use self::recorder::{add, count, set};
 #[cfg(not(feature = "metrics"))]
-use self::silence::{add, count};
+use self::silence::{add, count, set};
 
+const ENDPOINT_REQUESTS: &str = "client_credentials_endpoint_requests_total";
+const BEARER_REQUESTS: &str = "client_credentials_bearer_requests_total";
 const TOKEN_CACHE_LOOKUPS: &str = "client_credentials_token_cache_lookups_total";
 const TOKEN_CACHE_EVICTIONS: &str = "client_credentials_token_cache_evictions_total";
 const TOKEN_CACHE_TOKENS: &str = "client_credentials_token_cache_tokens";
 const TOKEN_CACHE_BYTES: &str = "client_credentials_token_cache_bytes";
+#[cfg(feature = "remote")]
+const KEY_FETCHES: &str = "client_credentials_key_fetches_total";
+#[cfg(feature = "remote")]
+const KEYS_FETCHED: &str = "client_credentials_keys_fetched_timestamp_seconds";
+const REVOCATIONS_READ: &str = "client_credentials_revocations_read_timestamp_seconds";
+
+/// An endpoint of an authorization server answered; `error` is the code of a refusal.
+pub(crate) fn endpoint_answered(endpoint: &'static str, outcome: &'static str, error: &'static str) {
+    count(ENDPOINT_REQUESTS, &[("endpoint", endpoint), ("outcome", outcome), ("error", error)]);
+}
+
+/// A protected route was decided over.
+pub(crate) fn bearer_decided(outcome: &'static str, reason: &'static str) {
+    count(BEARER_REQUESTS, &[("outcome", outcome), ("reason", reason)]);
+}
 
 /// A token was looked for among those verified before.
 pub(crate) fn token_looked_up(hit: bool) {
@@ -55,14 +82,36 @@ pub(crate) fn cached_token_gone(bytes: usize) {
     add(TOKEN_CACHE_BYTES, -float(bytes));
 }
 
-/// A verified token had to go, so that there is room.
+/// A verified token had to make room.
 pub(crate) fn cached_token_evicted() {
     count(TOKEN_CACHE_EVICTIONS, &[]);
+}
+
+/// Keys came from `source`, which is configured, as of this time.
+#[cfg(feature = "remote")]
+pub(crate) fn keys_fetched(source: &str, at: SystemTime) {
+    count(KEY_FETCHES, &[("source", source), ("outcome", "fetched")]);
+    set(KEYS_FETCHED, &[("source", source)], timestamp(at));
+}
+
+/// No keys came from `source`.
+#[cfg(feature = "remote")]
+pub(crate) fn keys_not_fetched(source: &str) {
+    count(KEY_FETCHES, &[("source", source), ("outcome", "failed")]);
+}
+
+/// All that is revoked is known, as of this time.
+pub(crate) fn revocations_read(at: SystemTime) {
+    set(REVOCATIONS_READ, &[], timestamp(at));
 }
 
 /// Exact up to 4 GiB.
 fn float(number: usize) -> f64 {
     u32::try_from(number).unwrap_or(u32::MAX).into()
+}
+
+fn timestamp(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 #[cfg(feature = "metrics")]
@@ -71,22 +120,37 @@ mod recorder {
 
     use metrics::{Label, Unit, counter, describe_counter, describe_gauge, gauge};
 
-    pub(super) fn count(name: &'static str, labels: &[(&'static str, &'static str)]) {
-        let labels: Vec<Label> = labels.iter().map(|(key, value)| Label::from_static_parts(key, value)).collect();
-        counter!(name, labels).increment(1);
+    pub(super) fn count(name: &'static str, labels: &[(&'static str, &str)]) {
+        counter!(name, labels_of(labels)).increment(1);
     }
 
     pub(super) fn add(name: &'static str, value: f64) {
         gauge!(name).increment(value);
     }
 
+    pub(super) fn set(name: &'static str, labels: &[(&'static str, &str)], value: f64) {
+        gauge!(name, labels_of(labels)).set(value);
+    }
+
+    fn labels_of(labels: &[(&'static str, &str)]) -> Vec<Label> {
+        labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect()
+    }
+
     /// Tells the recorder the unit and the meaning of every number, for those that show them. Call it once, when the
     /// recorder is installed.
     pub fn describe() {
+        describe_counter!(super::ENDPOINT_REQUESTS, Unit::Count, "Requests to the authorization server");
+        describe_counter!(super::BEARER_REQUESTS, Unit::Count, "Requests to protected routes");
         describe_counter!(super::TOKEN_CACHE_LOOKUPS, Unit::Count, "Tokens looked for among those verified before");
         describe_counter!(super::TOKEN_CACHE_EVICTIONS, Unit::Count, "Verified tokens that had to make room");
         describe_gauge!(super::TOKEN_CACHE_TOKENS, Unit::Count, "Verified tokens that are remembered");
         describe_gauge!(super::TOKEN_CACHE_BYTES, Unit::Bytes, "What the remembered tokens take, about");
+        describe_gauge!(super::REVOCATIONS_READ, Unit::Seconds, "When all that was revoked was known last");
+        #[cfg(feature = "remote")]
+        {
+            describe_counter!(super::KEY_FETCHES, Unit::Count, "Fetches of an issuer's keys");
+            describe_gauge!(super::KEYS_FETCHED, Unit::Seconds, "When an issuer's keys were fetched last");
+        }
     }
 }
 
@@ -94,7 +158,9 @@ mod recorder {
 mod silence {
     //! What is left of it without the feature.
 
-    pub(super) fn count(_: &'static str, _: &[(&'static str, &'static str)]) {}
+    pub(super) fn count(_: &'static str, _: &[(&'static str, &str)]) {}
 
     pub(super) fn add(_: &'static str, _: f64) {}
+
+    pub(super) fn set(_: &'static str, _: &[(&'static str, &str)], _: f64) {}
 }

@@ -83,6 +83,21 @@ impl BearerError {
         }
     }
 
+    /// One word for why, out of a list that no caller can lengthen: for a metric's label, or `error.type` in a trace. It is
+    /// `no_credentials`, `invalid_request`, `insufficient_scope`, `forbidden`, or that of
+    /// [`InvalidToken`](InvalidToken::name) or [`UndecidedKind`](super::UndecidedKind::name).
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NoCredentials => "no_credentials",
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidToken(invalid) => invalid.name(),
+            Self::InsufficientScope { .. } => "insufficient_scope",
+            Self::Forbidden { .. } => "forbidden",
+            Self::Undecided(undecided) => undecided.kind().name(),
+        }
+    }
+
     /// The client, where the token was good and said who it is.
     #[must_use]
     pub const fn client_id(&self) -> Option<&ClientId> {

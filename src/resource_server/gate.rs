@@ -16,6 +16,7 @@ use super::verify::{PendingVerification, Verification, Verified};
 use super::{BearerAuthLayer, RequestHead, VerifiedToken};
 use crate::client_id::ClientId;
 use crate::event::{Event, Outcome};
+use crate::{metrics, telemetry};
 
 /// What is decided over a request: a proof is the only way in, but where credentials are optional.
 pub(super) struct Admission {
@@ -128,13 +129,21 @@ impl BearerAuthLayer {
 
     fn report(&self, admission: &Admission, request: RequestHead<'_>) {
         match (&admission.decision, &admission.token) {
-            (Ok(()), None) => {}
+            (Ok(()), None) => metrics::bearer_decided("anonymous", ""),
             (Ok(()), Some(token)) => {
+                metrics::bearer_decided("admitted", "");
+                telemetry::decided(Some(token.client_id()), None);
+                tracing::debug!(
+                    oauth.client_id = %token.client_id(),
+                    oauth.token_id = token.token_id(),
+                    "let a request to a protected route through"
+                );
                 let outcome = || Outcome::Admitted { token_id: token.token_id().to_owned() };
                 self.send(outcome, Some(token.client_id()), request);
             }
             (Err(error), _) if self.only_reports => {
-                tracing::warn!(%error, "let a request through that would be refused");
+                metrics::bearer_decided("would_refuse", error.reason());
+                tracing::warn!(%error, "error.type" = error.reason(), "let a request through that would be refused");
                 self.send(|| Outcome::WouldReject(error.clone()), error.client_id(), request);
             }
             (Err(error), _) => self.report_refusal(error, request),
@@ -142,12 +151,27 @@ impl BearerAuthLayer {
     }
 
     fn report_refusal(&self, error: &BearerError, request: RequestHead<'_>) {
+        let (reason, status) = (error.reason(), error.status().as_u16());
+        telemetry::decided(error.client_id(), Some(reason));
         if let BearerError::Undecided(undecided) = error {
+            metrics::bearer_decided("undecided", reason);
             let source = undecided.source().map(tracing::field::display);
-            tracing::warn!(error = %undecided, source, "could not decide over a request to a protected route");
+            tracing::warn!(
+                error = %undecided,
+                "error.type" = reason,
+                http.response.status_code = status,
+                source,
+                "could not decide over a request to a protected route"
+            );
             self.send(|| Outcome::Undecided(error.clone()), None, request);
         } else {
-            tracing::info!(%error, "refused a request to a protected route");
+            metrics::bearer_decided("refused", reason);
+            tracing::info!(
+                %error,
+                "error.type" = reason,
+                http.response.status_code = status,
+                "refused a request to a protected route"
+            );
             self.send(|| Outcome::Rejected(error.clone()), error.client_id(), request);
         }
     }

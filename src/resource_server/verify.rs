@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tracing::Instrument as _;
+
 #[cfg(feature = "remote")]
 use super::Undecided;
 #[cfg(feature = "remote")]
@@ -17,8 +19,8 @@ use crate::audience::{Audience, InvalidAudience};
 use crate::clock::{Clock, SystemClock};
 use crate::issuer::{InvalidIssuer, Issuer};
 use crate::keys::{KeySet, TrustedKeys};
-use crate::metrics;
 use crate::revocation::Revocations;
+use crate::{metrics, telemetry};
 
 /// How many verified tokens are remembered, and how much memory they take, unless told otherwise.
 const REMEMBERED: usize = 10_000;
@@ -327,12 +329,18 @@ impl Verifier {
         verified
     }
 
+    #[cfg(test)]
+    pub(crate) fn remembers(&self, token: &str) -> bool {
+        self.cache.as_ref().is_some_and(|cache| cache.find(token).is_some())
+    }
+
     /// As [`verify`](Self::verify), allocating for the wait only where there is one.
     pub(super) fn begin(&self, token: &str) -> Verification {
         match self.verify_now(token) {
             Err(VerifyError::Undecided(undecided)) if undecided.kind() == UndecidedKind::NotAsked => {
                 let (verifier, token) = (self.clone(), token.to_owned());
-                Verification::Waiting(Box::pin(async move { verifier.ask(&token).await }))
+                let asking = async move { verifier.ask(&token).await };
+                Verification::Waiting(Box::pin(asking.instrument(telemetry::verification())))
             }
             verified => Verification::Done(verified),
         }

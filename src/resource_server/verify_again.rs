@@ -48,11 +48,6 @@ fn refusal(verified: Result<VerifiedToken, VerifyError>) -> InvalidToken {
     }
 }
 
-/// Whether the verifier, and every clone of it, remembers the token.
-fn remembers(verifier: &Verifier, token: &str) -> bool {
-    verifier.cache.as_ref().is_some_and(|cache| cache.find(token).is_some())
-}
-
 #[test]
 fn a_token_that_was_verified_is_not_verified_again_by_any_clone() {
     let issuer = issuer();
@@ -75,7 +70,7 @@ fn the_time_is_looked_at_again() {
     for _ in 0..2 {
         assert_eq!(refusal(issuer.verifier.verify_now(&token)), InvalidToken::Expired);
     }
-    assert!(remembers(&issuer.verifier, &token), "so that it is refused without a look at its signature");
+    assert!(issuer.verifier.remembers(&token), "so that it is refused without a look at its signature");
     issuer.clock.set(issuer.clock.now() - Duration::from_secs(1_000));
     assert_eq!(refusal(issuer.verifier.verify_now(&token)), InvalidToken::NotYetValid);
 }
@@ -88,7 +83,7 @@ fn a_verifier_with_another_setting_remembers_nothing_of_this_one() {
     issuer.clock.advance(Duration::from_secs(603));
     assert!(issuer.verifier.verify_now(&token).is_ok());
     let strict = issuer.verifier.clone().leeway(Duration::ZERO);
-    assert!(!remembers(&strict, &token));
+    assert!(!strict.remembers(&token));
     assert_eq!(refusal(strict.verify_now(&token)), InvalidToken::Expired);
     let lax = issuer.verifier.leeway(Duration::from_secs(60));
     assert!(!lax.verify_now(&token).unwrap().is_same_as(&first));
@@ -103,7 +98,7 @@ fn a_proof_of_another_verifier_is_none_even_where_it_is_remembered() {
     let audience = "https://other.example.com".parse().unwrap();
     let mut other = Verifier::new(ISSUER.parse().unwrap(), audience, keys, Arc::new(issuer.clock.clone()));
     other.cache.clone_from(&issuer.verifier.cache);
-    assert!(other.verify_now(&token).is_ok() && remembers(&issuer.verifier, &token));
+    assert!(other.verify_now(&token).is_ok() && issuer.verifier.remembers(&token));
     assert_eq!(refusal(issuer.verifier.verify_now(&token)), InvalidToken::Audience);
 }
 
@@ -117,14 +112,14 @@ fn it_can_be_switched_off_and_resized() {
         issuer.verifier.clone().cache(99, 0),
     ] {
         let first = off.verify_now(&token).unwrap();
-        assert!(!off.verify_now(&token).unwrap().is_same_as(&first) && !remembers(&off, &token));
+        assert!(!off.verify_now(&token).unwrap().is_same_as(&first) && !off.remembers(&token));
     }
     let small = issuer.verifier.clone().cache(2, usize::MAX);
     let tokens = [1, 2, 3].map(|number| issuer.token(number));
     for token in &tokens {
         small.verify_now(token).unwrap();
     }
-    assert_eq!([0, 1, 2].map(|number: usize| remembers(&small, &tokens[number])), [false, true, true]);
+    assert_eq!([0, 1, 2].map(|number: usize| small.remembers(&tokens[number])), [false, true, true]);
 }
 
 #[test]
@@ -138,7 +133,7 @@ fn what_is_refused_is_not_remembered_and_drives_nothing_out() {
         [format!("{most}.{}", "A".repeat(86)), issuer.token_for("https://other.example.com", 1), "a.b.c".into()];
     for token in &forged {
         verifier.verify_now(token).unwrap_err();
-        assert!(!remembers(&verifier, token) && remembers(&verifier, &good), "{token}");
+        assert!(!verifier.remembers(token) && verifier.remembers(&good), "{token}");
     }
 }
 

@@ -70,6 +70,31 @@ pub enum InvalidToken {
     Revoked,
 }
 
+impl InvalidToken {
+    /// One word for it, which never changes: for a metric's label, or `error.type` in a trace.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TooLong => "too_long",
+            Self::Malformed => "malformed",
+            Self::Header => "header",
+            Self::Type => "type",
+            Self::Critical => "critical",
+            Self::ForeignKey => "foreign_key",
+            Self::UnknownKey => "unknown_key",
+            Self::Algorithm => "algorithm",
+            Self::Signature => "signature",
+            Self::Claims => "claims",
+            Self::Issuer => "issuer",
+            Self::Audience => "audience",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::Revoked => "revoked",
+            Self::Inactive => "inactive",
+        }
+    }
+}
+
 /// A part that has to be asked did not answer, so that nobody knows whether the token is good: a 503 with
 /// `Retry-After`, never a refusal, and never a pass. For the operator: its text names the part, its
 /// [`source`](Error::source) what went wrong.
@@ -94,6 +119,20 @@ pub enum UndecidedKind {
     Revocations,
     /// Whatever a [policy](super::BearerAuthLayer::policy) needs to know.
     Policy,
+}
+
+impl UndecidedKind {
+    /// One word for it, which never changes: for a metric's label, or `error.type` in a trace.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotAsked => "not_asked",
+            Self::Keys => "keys",
+            Self::Introspection => "introspection",
+            Self::Revocations => "revocations",
+            Self::Policy => "policy",
+        }
+    }
 }
 
 /// When a caller may try again who was not told otherwise, in seconds.

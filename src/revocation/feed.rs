@@ -14,6 +14,7 @@ use super::view::Full;
 use super::{FollowError, Shared};
 use crate::clock::UnixTime;
 use crate::deadline;
+use crate::metrics;
 use crate::random::Random;
 use crate::store::{Change, Cursor, StoreError};
 
@@ -124,6 +125,7 @@ impl Feed {
             self.cursor = changes.cursor;
             if !changes.more {
                 shared.freshness.good(asked);
+                metrics::revocations_read(shared.clock.now());
                 return Ok(());
             }
         }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Response};
 use http_body_util::Full;
+use tracing::Instrument as _;
 
 pub use self::authenticate::AttemptLimits;
 pub(super) use self::authenticate::{Authenticator, Notices, SlowChecks, Throttle};
@@ -27,6 +28,7 @@ pub(super) use self::request::is_another_grant;
 use self::response::TokenResponse;
 use super::body::BodyError;
 use super::error::TokenError;
+use crate::telemetry;
 
 /// The stations of a token request, in the order in which it passes them.
 #[derive(Debug)]
@@ -42,12 +44,15 @@ pub(super) struct TokenPipeline {
 impl TokenPipeline {
     /// Answers a request; `body` is what came of reading it.
     pub(super) async fn answer(&self, head: &Parts, body: Result<Bytes, BodyError>) -> Response<Full<Bytes>> {
-        let result = self.token(head, body).await;
-        self.reporter.report(&head.extensions, &result);
-        match result {
+        let span = telemetry::token_request();
+        let result = self.token(head, body).instrument(span.clone()).await;
+        span.in_scope(|| self.reporter.report(&head.extensions, &result));
+        let response = match result {
             Ok(response) => response.into_response(),
             Err(error) => error.into_response(&self.challenge, head.version),
-        }
+        };
+        span.record("http.response.status_code", response.status().as_u16());
+        response
     }
 
     async fn token(&self, head: &Parts, body: Result<Bytes, BodyError>) -> Result<TokenResponse, TokenError> {

@@ -9,6 +9,7 @@ use crate::authorization_server::error::TokenError;
 use crate::client_id::ClientId;
 use crate::clock::Clock;
 use crate::event::{Event, EventSender, Outcome};
+use crate::{metrics, telemetry};
 
 #[derive(Debug)]
 pub(in crate::authorization_server) struct Reporter {
@@ -42,7 +43,9 @@ impl Reporter {
         client_id: &ClientId,
         outcome: Outcome,
     ) {
-        tracing::debug!(endpoint, %client_id, ?outcome, "answered a client");
+        telemetry::decided(Some(client_id), None);
+        metrics::endpoint_answered(endpoint, "done", "");
+        tracing::debug!(endpoint, oauth.client_id = %client_id, ?outcome, "answered a client");
         self.send(extensions, Some(client_id), outcome);
     }
 
@@ -61,10 +64,14 @@ impl Reporter {
         } else {
             Outcome::Refused(error.clone())
         };
+        let code = error.kind().code();
+        telemetry::decided(error.client_id(), Some(code));
         if error.status().is_server_error() {
-            tracing::error!(endpoint, %error, source, "could not answer a client");
+            metrics::endpoint_answered(endpoint, "unavailable", code);
+            tracing::error!(endpoint, %error, "error.type" = code, source, "could not answer a client");
         } else {
-            tracing::info!(endpoint, %error, source, "refused a client");
+            metrics::endpoint_answered(endpoint, "refused", code);
+            tracing::info!(endpoint, %error, "error.type" = code, source, "refused a client");
         }
         self.send(extensions, error.client_id(), outcome);
     }

@@ -13,6 +13,7 @@ use super::source::{Fetched, KeySource};
 use super::unknown::UnknownKeyIds;
 use crate::clock::Clock;
 use crate::keys::{KeySet, NoKey, VerifyingKey};
+use crate::metrics;
 use crate::random::Random;
 
 /// How many may wait for a fetch at once; each holds a request.
@@ -254,6 +255,7 @@ impl Shared {
         let mut flight = self.flight();
         match outcome {
             Ok(Fetched { keys, caching }) => {
+                metrics::keys_fetched(&self.source.place.to_string(), took_off);
                 if self.replace(keys, took_off) {
                     flight.unknown.forget_all();
                 }
@@ -261,6 +263,7 @@ impl Shared {
                 flight.next = now + self.policy.next_after_success(caching, &*self.random);
             }
             Err(error) => {
+                metrics::keys_not_fetched(&self.source.place.to_string());
                 tracing::warn!(%error, "the keys of an issuer could not be fetched");
                 flight.failures = flight.failures.saturating_add(1);
                 flight.next = now + self.policy.next_after_failure(flight.failures, &*self.random);

@@ -1,5 +1,6 @@
 //! What a fetch of keys does: place → [`KeySet`], and for how long it is fresh.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -20,6 +21,15 @@ pub(crate) enum Place {
     Of(Issuer),
     /// At this URL.
     At(Uri),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Of(issuer) => issuer.fmt(f),
+            Self::At(url) => url.fmt(f),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -73,11 +83,7 @@ impl KeySource {
 
     /// What it comes to when nothing came in the time that somebody would wait.
     pub(super) fn late(&self, patience: Duration) -> FetchError {
-        let place = match &self.place {
-            Place::Of(issuer) => issuer.to_string(),
-            Place::At(url) => url.to_string(),
-        };
-        FetchError::new(&place, fetch::Cause::Document(format!("no keys within {patience:?}")))
+        FetchError::new(&self.place.to_string(), fetch::Cause::Document(format!("no keys within {patience:?}")))
     }
 
     fn read(&self, url: &Uri, body: &[u8]) -> Result<KeySet, FetchError> {

@@ -172,6 +172,22 @@ fn assert_undecided(verified: Result<crate::VerifiedToken, VerifyError>) -> u64 
 const UNKNOWN: VerifyError = VerifyError::Refused(InvalidToken::UnknownKey);
 
 #[tokio::test(start_paused = true)]
+async fn a_key_that_is_taken_out_takes_with_it_every_token_that_was_verified_by_it() {
+    let (old, new) = (ring(), ring());
+    let site = Site::of(&old);
+    let verifier = connected(&site).await;
+    let (of_old, of_new) = (token(&old), token(&new));
+    verifier.verify(&of_old).await.unwrap();
+    site.publish(&new);
+    verifier.verify_now(&of_old).unwrap();
+    sleep(10 * MINUTE).await;
+    verifier.verify(&of_new).await.unwrap();
+    assert!(verifier.remembers(&of_old) && verifier.remembers(&of_new), "nobody looked yet");
+    assert_eq!(verifier.verify(&of_old).await.unwrap_err(), UNKNOWN);
+    assert!(!verifier.remembers(&of_old) && verifier.remembers(&of_new));
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_request_with_a_known_key_is_refused_while_the_issuer_is_down_for_ten_minutes() {
     let keys = ring();
     let site = Site::of(&keys);

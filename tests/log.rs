@@ -1,0 +1,160 @@
+//! What the crate logs: enough to see what came of each request, by names that do not change, and no secret.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
+
+mod common;
+
+use std::convert::Infallible;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use common::forge::{self, good};
+use common::request::{GRANT, billing_asks, post};
+use common::stack::{Answer, Body};
+use common::{API, READ, SECRET, WRITE, WRONG_SECRET, server};
+use http::{Request, Response, StatusCode};
+use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower_client_credentials::BearerAuthLayer;
+use tracing::Instrument as _;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+/// What is logged on this thread, every level and every span of it, until this is dropped.
+struct Log {
+    text: Arc<Mutex<Vec<u8>>>,
+    _guard: tracing::subscriber::DefaultGuard,
+}
+
+#[derive(Clone)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Sink {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(text)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn new() -> Self {
+        let text = Arc::new(Mutex::default());
+        let sink = Sink(Arc::clone(&text));
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(LevelFilter::TRACE)
+            .with_span_events(FmtSpan::FULL)
+            .with_ansi(false)
+            .with_writer(move || sink.clone())
+            .finish();
+        Self { text, _guard: tracing::subscriber::set_default(subscriber) }
+    }
+
+    fn take(&self) -> String {
+        String::from_utf8(std::mem::take(&mut *self.text.lock().unwrap())).unwrap()
+    }
+}
+
+async fn ask(request: impl Into<Request<Body>>) -> Answer {
+    Answer::read(server().token_service().oneshot(request.into()).await.unwrap()).await
+}
+
+/// Shows these credentials to a route behind the layer.
+async fn show(layer: BearerAuthLayer, authorization: &str) -> StatusCode {
+    let inner = service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::default())));
+    let request = Request::get("/").header("authorization", authorization).body(Body::default()).unwrap();
+    layer.layer(inner).oneshot(request).await.unwrap().status()
+}
+
+fn layer() -> BearerAuthLayer {
+    BearerAuthLayer::new(server().verifier(API).unwrap())
+}
+
+#[tokio::test]
+async fn no_token_and_no_secret_is_in_any_log_from_issue_to_admission_and_refusal() {
+    let log = Log::new();
+    let token = ask(billing_asks(GRANT).param("scope", "invoices:read")).await.assert_token();
+    let in_body = format!("{GRANT}&client_id=reports&client_secret={}", &*SECRET);
+    let other = ask(post(in_body)).await.assert_token();
+    assert_eq!(ask(post(GRANT).basic("billing", &WRONG_SECRET)).await.status, 401);
+    assert_eq!(ask(billing_asks(GRANT).param("scope", "admin")).await.status, 400);
+    assert_eq!(ask(billing_asks(GRANT).param("client_secret", &SECRET)).await.status, 400);
+
+    assert_eq!(show(layer(), &format!("Bearer {token}")).await, 200);
+    assert_eq!(show(layer().require_scope(WRITE), &format!("Bearer {token}")).await, 403);
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let mut refused = vec![
+        good().sign_with(&forge::foreign_key()),
+        good().header("kid", token.as_str()).sign(),
+        good().header("alg", token.as_str()).sign(),
+        good().header("typ", token.as_str()).sign(),
+        good().claim("iss", token.as_str()).sign(),
+        good().claim("client_id", token.as_str()).sign(),
+        good().claim("exp", token.as_str()).sign(),
+        good().claims_text(format!("{{\"{token}\"")).sign(),
+        format!("{token}="),
+        format!("{signature}.{signed}"),
+    ];
+    for bad in &refused {
+        assert_eq!(show(layer(), &format!("Bearer {bad}")).await, 401);
+    }
+    assert_eq!(show(layer(), &format!("Bearer {token} {token}")).await, 400);
+    assert_eq!(show(layer(), &format!("Basic {token}")).await, 401);
+    let query = Request::get(format!("/?access_token={token}&access_token={token}")).body(Body::default()).unwrap();
+    let inner = service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::default())));
+    let answer = layer().dangerous_token_in_query().layer(inner).oneshot(query).await.unwrap();
+    assert_eq!(answer.status(), 400);
+
+    let log = log.take();
+    for line in ["answered a client", "let a request to", "refused a client", "refused a request to"] {
+        assert!(log.contains(line), "{line}");
+    }
+    refused.extend([token.clone(), other]);
+    let parts = refused.iter().flat_map(|token| token.split('.')).filter(|part| part.len() > 40);
+    let secrets = [&**SECRET, &**WRONG_SECRET].into_iter().flat_map(|secret| {
+        let basic = STANDARD.encode(format!("billing:{secret}"));
+        // All behind the prefix that every generated secret has.
+        [secret.to_owned(), secret[secret.len() - 20..].to_owned(), basic]
+    });
+    // Headers are no secret, and many tokens share theirs; they stay out all the same.
+    for secret in parts.map(str::to_owned).chain(secrets) {
+        assert!(!log.contains(&secret), "{secret} is in the log");
+    }
+}
+
+#[tokio::test]
+async fn what_came_of_a_request_is_told_by_names_that_do_not_change() {
+    let log = Log::new();
+    ask(billing_asks(GRANT)).await.assert_token();
+    let issued = log.take();
+    for field in ["token_request", "otel.kind=\"internal\"", "oauth.client_id=billing", "http.response.status_code=200"]
+    {
+        assert!(issued.contains(field), "{field} in {issued}");
+    }
+    ask(post(GRANT).basic("billing", &WRONG_SECRET)).await;
+    let failed = log.take();
+    for field in ["error.type=\"invalid_client\"", "http.response.status_code=401"] {
+        assert!(failed.contains(field), "{field} in {failed}");
+    }
+    show(layer(), &format!("Bearer {}", good().sign_with(&forge::foreign_key()))).await;
+    let refused = log.take();
+    for field in ["error.type=\"signature\"", "http.response.status_code=401"] {
+        assert!(refused.contains(field), "{field} in {refused}");
+    }
+}
+
+#[tokio::test]
+async fn the_span_around_a_request_learns_the_client_and_the_reason_where_it_has_fields_for_them() {
+    let log = Log::new();
+    let span = || {
+        tracing::info_span!("request", oauth.client_id = tracing::field::Empty, "error.type" = tracing::field::Empty)
+    };
+    show(layer(), &format!("Bearer {}", good().sign())).instrument(span()).await;
+    assert!(log.take().contains("request{oauth.client_id=billing}:"), "nothing is wrong");
+    let lacking = layer().require_scopes([READ, WRITE]);
+    show(lacking, &format!("Bearer {}", good().sign())).instrument(span()).await;
+    assert!(log.take().contains("request{oauth.client_id=billing error.type=\"insufficient_scope\"}"));
+}

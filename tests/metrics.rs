@@ -1,0 +1,197 @@
+//! The numbers, as a recorder gets them; and that nobody outside can make more of them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use common::forge::{self, good};
+use common::request::{GRANT, billing_asks, post};
+use common::stack::{Answer, Body};
+use common::{API, ISSUER, NOW, SECRET, WRITE, WRONG_SECRET, clock, server};
+use http::{Request, Response};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower_client_credentials::keys::remote::{HttpClient, HttpError};
+use tower_client_credentials::{AuthorizationServer, BearerAuthLayer, MemoryStore, RemoteIssuer, Revocations};
+
+/// What is recorded while `work` runs, which stays on one thread: `name label=value …` → number.
+fn recorded<T>(work: impl Future<Output = T>) -> BTreeMap<String, f64> {
+    let recorder = DebuggingRecorder::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let result = metrics::with_local_recorder(&recorder, || runtime.block_on(work));
+    let snapshot = recorder.snapshotter().snapshot().into_vec();
+    drop(result);
+    let named = |(key, _, _, value): (metrics_util::CompositeKey, _, _, DebugValue)| {
+        let labels = key.key().labels().map(|label| format!(" {}={}", label.key(), label.value()));
+        let name = key.key().name().strip_prefix("client_credentials_").unwrap();
+        let value = match value {
+            DebugValue::Counter(count) => u32::try_from(count).unwrap().into(),
+            DebugValue::Gauge(value) => *value,
+            DebugValue::Histogram(_) => panic!("{name} is no histogram"),
+        };
+        (format!("{name}{}", labels.collect::<String>()), value)
+    };
+    snapshot.into_iter().map(named).collect()
+}
+
+async fn ask(server: &AuthorizationServer, request: impl Into<Request<Body>>) -> Answer {
+    Answer::read(server.token_service().oneshot(request.into()).await.unwrap()).await
+}
+
+async fn show(layer: &BearerAuthLayer, authorization: &str) -> u16 {
+    let inner = service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::default())));
+    let request = Request::get("/").header("authorization", authorization).body(Body::default()).unwrap();
+    layer.clone().layer(inner).oneshot(request).await.unwrap().status().as_u16()
+}
+
+fn assert_has(recorded: &BTreeMap<String, f64>, expected: &[(&str, f64)]) {
+    let expected: BTreeMap<String, f64> = expected.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+    assert_eq!(*recorded, expected);
+}
+
+#[track_caller]
+fn assert_is(recorded: &BTreeMap<String, f64>, name: &str, expected: f64) {
+    let value = recorded.get(name).unwrap_or_else(|| panic!("{name} in {recorded:?}"));
+    assert!((value - expected).abs() < 0.5, "{name} is {value}");
+}
+
+#[test]
+fn requests_to_the_token_endpoint_are_counted_by_outcome_and_code() {
+    let recorded = recorded(async {
+        let server = server();
+        ask(&server, billing_asks(GRANT)).await.assert_token();
+        ask(&server, billing_asks(GRANT)).await.assert_token();
+        ask(&server, post(GRANT).basic("billing", &WRONG_SECRET)).await;
+        ask(&server, billing_asks(GRANT).param("scope", "admin")).await;
+        ask(&server, billing_asks("grant_type=password")).await;
+    });
+    assert_has(
+        &recorded,
+        &[
+            ("endpoint_requests_total endpoint=token endpoint outcome=done error=", 2.0),
+            ("endpoint_requests_total endpoint=token endpoint outcome=refused error=invalid_client", 1.0),
+            ("endpoint_requests_total endpoint=token endpoint outcome=refused error=invalid_scope", 1.0),
+            ("endpoint_requests_total endpoint=token endpoint outcome=refused error=unsupported_grant_type", 1.0),
+        ],
+    );
+}
+
+#[test]
+fn decisions_over_protected_routes_are_counted_by_reason_and_the_cache_by_what_it_spared() {
+    let recorded = recorded(async {
+        let verifier = server().verifier(API).unwrap().cache(2, 1 << 20);
+        let layer = BearerAuthLayer::new(verifier);
+        let bearer = |number: usize| format!("Bearer {}", good().claim("jti", number.to_string()).sign());
+        let token = bearer(1);
+        assert_eq!((show(&layer, &token).await, show(&layer, &token).await), (200, 200));
+        assert_eq!((show(&layer, &bearer(2)).await, show(&layer, &bearer(3)).await), (200, 200));
+        assert_eq!(show(&layer, &format!("Bearer {}", good().sign_with(&forge::foreign_key()))).await, 401);
+        assert_eq!(show(&layer, "Bearer a.b.c").await, 401);
+        assert_eq!(show(&layer, "Bearer").await, 400);
+        assert_eq!(show(&layer, "Basic YTpi").await, 401);
+        assert_eq!(show(&layer.clone().optional(), "Basic YTpi").await, 200);
+        assert_eq!(show(&layer.clone().require_scope(WRITE), &bearer(3)).await, 403);
+        layer
+    });
+    let bytes = recorded["token_cache_bytes"];
+    assert!((1_000.0..5_000.0).contains(&bytes), "{bytes}");
+    assert_has(
+        &recorded,
+        &[
+            ("bearer_requests_total outcome=admitted reason=", 4.0),
+            ("bearer_requests_total outcome=anonymous reason=", 1.0),
+            ("bearer_requests_total outcome=refused reason=insufficient_scope", 1.0),
+            ("bearer_requests_total outcome=refused reason=invalid_request", 1.0),
+            ("bearer_requests_total outcome=refused reason=malformed", 1.0),
+            ("bearer_requests_total outcome=refused reason=no_credentials", 1.0),
+            ("bearer_requests_total outcome=refused reason=signature", 1.0),
+            ("token_cache_bytes", bytes),
+            ("token_cache_evictions_total", 1.0),
+            ("token_cache_lookups_total outcome=hit", 2.0),
+            ("token_cache_lookups_total outcome=miss", 5.0),
+            ("token_cache_tokens", 2.0),
+        ],
+    );
+}
+
+#[test]
+fn a_cache_that_is_gone_holds_nothing() {
+    let recorded = recorded(async {
+        let layer = BearerAuthLayer::new(server().verifier(API).unwrap());
+        show(&layer, &format!("Bearer {}", good().sign())).await;
+        drop(layer);
+    });
+    assert_eq!((recorded["token_cache_tokens"], recorded["token_cache_bytes"]), (0.0, 0.0));
+}
+
+/// Publishes these keys, or is down.
+#[derive(Debug)]
+struct Site(Option<Bytes>);
+
+impl HttpClient for Site {
+    async fn send(&self, _: Request<Bytes>, _: usize) -> Result<Response<Bytes>, HttpError> {
+        self.0.clone().map(Response::new).ok_or_else(|| HttpError::new("connection refused"))
+    }
+}
+
+async fn keys() -> Bytes {
+    let request = Request::get("/jwks").body(Body::default()).unwrap();
+    Answer::read(server().jwks_service().oneshot(request).await.unwrap()).await.body
+}
+
+#[test]
+fn fetches_of_keys_are_counted_and_their_time_is_told() {
+    let recorded = recorded(async {
+        let issuer = |keys| RemoteIssuer::new(ISSUER, API).unwrap().http_client(Site(keys)).clock(clock());
+        let good_one =
+            issuer(Some(keys().await)).jwks_url("https://auth.example.com/jwks").unwrap().connect().await.unwrap();
+        let bad_one = issuer(None).jwks_url("https://down.example.com/jwks").unwrap().lazy().unwrap();
+        let token = good().sign();
+        assert_eq!(show(&BearerAuthLayer::new(good_one), &format!("Bearer {token}")).await, 200);
+        assert_eq!(show(&BearerAuthLayer::new(bad_one), &format!("Bearer {token}")).await, 503);
+    });
+    let now = f64::from(u32::try_from(NOW).unwrap());
+    assert_is(&recorded, "key_fetches_total source=https://auth.example.com/jwks outcome=fetched", 1.0);
+    assert_is(&recorded, "key_fetches_total source=https://down.example.com/jwks outcome=failed", 1.0);
+    assert_is(&recorded, "keys_fetched_timestamp_seconds source=https://auth.example.com/jwks", now);
+    assert_is(&recorded, "bearer_requests_total outcome=undecided reason=keys", 1.0);
+}
+
+#[test]
+fn the_time_of_what_is_known_to_be_revoked_is_told() {
+    let recorded = recorded(async { Revocations::follow(MemoryStore::default()).clock(clock()).await.unwrap() });
+    let now = f64::from(u32::try_from(NOW).unwrap());
+    assert_is(&recorded, "revocations_read_timestamp_seconds", now);
+}
+
+#[test]
+fn nothing_that_a_caller_sends_makes_another_series() {
+    let recorded = recorded(async {
+        let server = server();
+        let layer = BearerAuthLayer::new(server.verifier(API).unwrap());
+        for number in 0..100 {
+            let name = format!("attacker-{number}");
+            ask(&server, post(GRANT).basic(&name, &SECRET)).await;
+            ask(&server, billing_asks(GRANT).param("scope", &name)).await;
+            ask(&server, billing_asks(GRANT).param("resource", &format!("https://{name}.example"))).await;
+            ask(&server, billing_asks(format!("grant_type={name}"))).await;
+            for token in [
+                good().header("kid", name.as_str()).sign(),
+                good().header("alg", name.as_str()).sign(),
+                good().header("typ", name.as_str()).sign(),
+                good().claim("iss", name.as_str()).sign(),
+                good().claim("aud", name.as_str()).sign(),
+                good().claim("client_id", name.as_str()).claim("jti", name.as_str()).sign(),
+            ] {
+                show(&layer, &format!("Bearer {token}")).await;
+            }
+        }
+    });
+    let names = recorded.keys().cloned().collect::<Vec<_>>().join("\n");
+    assert!(recorded.len() < 20 && !names.contains("attacker"), "{names}");
+    println!("{} series after 1,000 requests", recorded.len());
+}
