@@ -129,20 +129,14 @@ impl VerifiedToken {
         &self.token.claims
     }
 
+    #[allow(irrefutable_let_patterns)] // without features there is no other proof
     pub(super) fn proven_by(&self) -> Option<(&TrustedIssuer, &VerifyingKey)> {
-        match &self.token.proof {
-            Proof::Key(issuer, key) => Some((issuer, key)),
-            #[allow(unreachable_patterns)] // without features there is no other
-            _ => None,
-        }
+        if let Proof::Key(issuer, key) = &self.token.proof { Some((issuer, key)) } else { None }
     }
 
     #[cfg(feature = "remote")]
     pub(super) fn asked(&self) -> Option<&Asked> {
-        match &self.token.proof {
-            Proof::Answer(asked) => Some(asked),
-            _ => None,
-        }
+        if let Proof::Answer(asked) = &self.token.proof { Some(asked) } else { None }
     }
 
     /// Whether the same key signed both.
