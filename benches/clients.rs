@@ -1,0 +1,189 @@
+//! What a registry of a million clients costs beside one of ten, in SQLite and in Postgres, and whether issuing a million
+//! tokens leaves anything behind. `cargo bench --bench clients --features sqlite,postgres`, and the number of clients
+//! behind `--` when it should be another one.
+//!
+//! Nothing here fails: it is read, not judged.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../tests/common/servers.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod servers;
+
+use std::fmt;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use tokio::runtime::Runtime;
+use tower::ServiceExt as _;
+use tower_client_credentials::store::{Cursor, PostgresStore, SqliteStore};
+use tower_client_credentials::{
+    AuthorizationServer, Client, ClientAdmin, ClientCacheLimits, ClientSecret, KeyRing, RegisteredClient,
+    RevocationStore,
+};
+
+const API: &str = "https://api.example.com";
+
+/// How many clients of the many are asked for again and again: the cache holds ten times as much.
+const HOT: usize = 1_000;
+const FEW: usize = 10;
+const TOKENS: usize = 1_000_000;
+
+fn main() {
+    let many = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(1_000_000);
+    // Stores give connections back by tasks, which one thread would run only with the next request.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let bench = Bench { runtime, secret: ClientSecret::generate().unwrap(), many };
+    let folder = tempfile::tempdir().unwrap();
+    let sqlite =
+        |name: &str| bench.runtime.block_on(SqliteStore::open(format!("sqlite://{}/{name}", folder.path().display())));
+    bench.run("SQLite", sqlite("few.db").unwrap(), sqlite("many.db").unwrap());
+    let (few, many) = (servers::Postgres::start(), servers::Postgres::start());
+    let postgres = |server: &servers::Postgres| bench.runtime.block_on(PostgresStore::connect(server.url()));
+    bench.run("Postgres", postgres(&few).unwrap(), postgres(&many).unwrap());
+    bench.million_tokens(sqlite("tokens.db").unwrap());
+}
+
+struct Bench {
+    runtime: Runtime,
+    secret: ClientSecret,
+    many: usize,
+}
+
+impl Bench {
+    fn run<S: ClientAdmin + Clone>(&self, name: &str, few: S, many: S) {
+        println!("{name}, {} clients beside {FEW}; this process has {}", self.many, memory());
+        self.fill(&few, FEW);
+        let start = Instant::now();
+        self.fill(&many, self.many);
+        println!("  created in {:?}; {}", start.elapsed(), memory());
+        let cached = [
+            self.server(&few, Some(ClientCacheLimits::default())),
+            self.server(&many, Some(ClientCacheLimits::default())),
+        ];
+        let [mut of_few, mut of_hot, mut of_all] = [draw(FEW), draw(HOT.min(self.many)), draw(self.many)];
+        // So that the hot ones are in the cache.
+        for number in 0..HOT.min(self.many) {
+            self.ask(&cached[1], number);
+        }
+        compare(
+            "a token, of the hot / of ten",
+            5_000,
+            || self.ask(&cached[1], of_hot()),
+            || self.ask(&cached[0], of_few()),
+        );
+        let cold = self.server(&few, None);
+        compare(
+            "a token, of all / of ten without a cache",
+            20_000,
+            || self.ask(&cached[1], of_all()),
+            || self.ask(&cold, of_few()),
+        );
+        println!("  a cache full of clients: {}", memory());
+    }
+
+    fn million_tokens(&self, store: SqliteStore) {
+        self.fill(&store, FEW);
+        let server = self.server(&store, Some(ClientCacheLimits::default()));
+        let rows = || self.runtime.block_on(store.changes(&Cursor::start())).unwrap().changes.len();
+        for number in 0..TOKENS / 100 {
+            self.ask(&server, number % FEW);
+        }
+        let (before, rows_before) = (memory(), rows());
+        for number in 0..TOKENS {
+            self.ask(&server, number % FEW);
+        }
+        println!("{TOKENS} tokens: {before} before, {} after; {rows_before} rows before, {} after", memory(), rows());
+    }
+
+    fn fill<S: ClientAdmin>(&self, store: &S, count: usize) {
+        let mut clients = (0..count).map(|number| self.client(number)).peekable();
+        while clients.peek().is_some() {
+            let some = clients.by_ref().take(50_000).collect();
+            self.runtime.block_on(store.create_all(some)).unwrap();
+        }
+    }
+
+    fn client(&self, number: usize) -> RegisteredClient {
+        Client::new(id(number), &self.secret).audience(API).register().unwrap()
+    }
+
+    fn server<S: ClientAdmin + Clone>(&self, store: &S, cache: Option<ClientCacheLimits>) -> AuthorizationServer {
+        let server =
+            AuthorizationServer::builder("https://auth.example.com", KeyRing::generate().unwrap(), store.clone());
+        server.client_cache(cache).build().unwrap()
+    }
+
+    /// A request for a token, from its first byte in memory to the head of its answer.
+    fn ask(&self, server: &AuthorizationServer, number: usize) {
+        let credentials = STANDARD.encode(format!("{}:{}", id(number), self.secret.expose()));
+        let request = Request::post("/token")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("authorization", format!("Basic {credentials}"))
+            .body(Full::new(Bytes::from_static(b"grant_type=client_credentials")))
+            .unwrap();
+        let answer = self.runtime.block_on(server.token_service().oneshot(request)).unwrap();
+        assert_eq!(black_box(answer).status(), 200);
+    }
+}
+
+fn id(number: usize) -> String {
+    format!("client-{number:07}")
+}
+
+/// Numbers below a bound, spread evenly, and the same ones in each run (xorshift64).
+fn draw(below: usize) -> impl FnMut() -> usize {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % below as u64).unwrap()
+    }
+}
+
+/// Times both in turn, and prints the medians and their ratio.
+fn compare(what: &str, rounds: usize, mut one: impl FnMut(), mut other: impl FnMut()) {
+    let (mut ones, mut others) = (Vec::with_capacity(rounds), Vec::with_capacity(rounds));
+    for round in 0..rounds + rounds / 10 {
+        let times = (time(&mut one), time(&mut other));
+        // The first tenth warms up.
+        if round >= rounds / 10 {
+            ones.push(times.0);
+            others.push(times.1);
+        }
+    }
+    let (one, other) = (median(ones), median(others));
+    println!("  {what:<44} {one:>10.1?} {other:>10.1?} {:>7.3}", one.as_secs_f64() / other.as_secs_f64());
+}
+
+fn time(work: &mut impl FnMut()) -> Duration {
+    let start = Instant::now();
+    work();
+    start.elapsed()
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+/// What of it is resident.
+struct Memory(u64);
+
+fn memory() -> Memory {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    Memory(line.trim().trim_end_matches(" kB").parse().unwrap())
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} MiB", self.0 / 1024)
+    }
+}
