@@ -35,7 +35,7 @@ const FEW: usize = 10;
 const TOKENS: usize = 1_000_000;
 
 fn main() {
-    let many = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(1_000_000);
+    let many = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(1_000_000);
     // Stores give connections back by tasks, which one thread would run only with the next request.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let bench = Bench { runtime, secret: ClientSecret::generate().unwrap(), many };
@@ -63,8 +63,8 @@ impl Bench {
         self.fill(&many, self.many);
         println!("  created in {:?}; {}", start.elapsed(), memory());
         let cached = [
-            self.server(&few, Some(ClientCacheLimits::default())),
-            self.server(&many, Some(ClientCacheLimits::default())),
+            Self::server(&few, Some(ClientCacheLimits::default())),
+            Self::server(&many, Some(ClientCacheLimits::default())),
         ];
         let [mut of_few, mut of_hot, mut of_all] = [draw(FEW), draw(HOT.min(self.many)), draw(self.many)];
         // So that the hot ones are in the cache.
@@ -77,7 +77,7 @@ impl Bench {
             || self.ask(&cached[1], of_hot()),
             || self.ask(&cached[0], of_few()),
         );
-        let cold = self.server(&few, None);
+        let cold = Self::server(&few, None);
         compare(
             "a token, of all / of ten without a cache",
             20_000,
@@ -89,7 +89,7 @@ impl Bench {
 
     fn million_tokens(&self, store: SqliteStore) {
         self.fill(&store, FEW);
-        let server = self.server(&store, Some(ClientCacheLimits::default()));
+        let server = Self::server(&store, Some(ClientCacheLimits::default()));
         let rows = || self.runtime.block_on(store.changes(&Cursor::start())).unwrap().changes.len();
         for number in 0..TOKENS / 100 {
             self.ask(&server, number % FEW);
@@ -113,7 +113,7 @@ impl Bench {
         Client::new(id(number), &self.secret).audience(API).register().unwrap()
     }
 
-    fn server<S: ClientAdmin + Clone>(&self, store: &S, cache: Option<ClientCacheLimits>) -> AuthorizationServer {
+    fn server<S: ClientAdmin + Clone>(store: &S, cache: Option<ClientCacheLimits>) -> AuthorizationServer {
         let server =
             AuthorizationServer::builder("https://auth.example.com", KeyRing::generate().unwrap(), store.clone());
         server.client_cache(cache).build().unwrap()

@@ -31,7 +31,7 @@ const COLD: usize = 20_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_is_killed_under_load_and_comes_back() {
-    let mut postgres = Postgres::start();
+    let mut postgres = postgres();
     let load = Load::on(&postgres.url(), &postgres.url(), Duration::from_secs(5)).await;
     let running = load.start();
     for _ in 0..2 {
@@ -49,7 +49,7 @@ async fn postgres_is_killed_under_load_and_comes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_is_cut_or_stalls_for_less_than_the_bound_is_not_noticed_by_callers_with_tokens() {
-    let postgres = Postgres::start();
+    let postgres = postgres();
     let proxy = Proxy::before(postgres.port()).await;
     let load = Load::on(&Postgres::url_at(proxy.port, "postgres"), &postgres.url(), Duration::from_secs(30)).await;
     let running = load.start();
@@ -69,7 +69,7 @@ async fn a_connection_that_is_cut_or_stalls_for_less_than_the_bound_is_not_notic
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_stalls_for_longer_than_the_bound_is_a_503_until_it_is_back() {
-    let postgres = Postgres::start();
+    let postgres = postgres();
     let proxy = Proxy::before(postgres.port()).await;
     let load = Load::on(&Postgres::url_at(proxy.port, "postgres"), &postgres.url(), Duration::from_secs(2)).await;
     let running = load.start();
@@ -83,6 +83,11 @@ async fn a_connection_that_stalls_for_longer_than_the_bound_is_a_503_until_it_is
     }
     load.until_all_is_well("after").await;
     load.end(running).await;
+}
+
+/// The process is killed and not the machine, which keeps what it was given: no test has to wait for a disk.
+fn postgres() -> Postgres {
+    Postgres::with(&["fsync=off"])
 }
 
 /// Callers of one server, somebody who administers its store by another connection, and what became of it all.

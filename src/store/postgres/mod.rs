@@ -178,8 +178,7 @@ impl PostgresStore {
         in_time(self.timeout, async {
             let mut lease = Lease::of(&self.pool).await.map_err(failed)?;
             let result = statement(lease.connection().map_err(failed)?).await;
-            // An error of the database shows a connection that is well.
-            if matches!(result, Ok(_) | Err(sqlx::Error::Database(_))) {
+            if result.as_ref().map_or_else(leaves_well, |_| true) {
                 lease.end(self.timeout);
             }
             result.map_err(failed)
@@ -231,6 +230,13 @@ impl PostgresStore {
             }
         }
     }
+}
+
+/// An error of the database shows a connection that is well, but for what it says of its own end: class 57P is "operator
+/// intervention", and 08 a connection that broke off.
+fn leaves_well(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| !code.starts_with("57P") && !code.starts_with("08"))
 }
 
 /// Rows of the feed as columns, for `unnest`.
