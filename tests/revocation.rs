@@ -4,8 +4,8 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use common::request::{GRANT, TokenRequest, billing_asks, post};
@@ -356,6 +356,41 @@ async fn a_store_out_of_reach_is_a_503_to_who_revokes_at_once_and_to_who_uses_a_
     while using(&site, &token).await.status != 200 {
         assert!(tokio::time::Instant::now() < deadline, "it heals by itself");
     }
+}
+
+/// What is logged by this thread, as text.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_logged_once_when_it_begins_and_once_when_it_ends() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let store = OutOfReach::default();
+    let _revocations = follow(store.clone()).await;
+    for _ in 0..2 {
+        for is_out_of_reach in [true, false] {
+            store.1.store(is_out_of_reach, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+    }
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let lines = |what: &str| text.lines().filter(|line| line.contains(what)).count();
+    assert_eq!((lines("cannot be followed"), lines("followed again")), (2, 2), "{text}");
+    assert!(text.contains("the store is gone"), "the operator reads why: {text}");
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::clock::UnixTime;
 use crate::deadline;
 use crate::metrics;
 use crate::random::Random;
-use crate::store::{Change, Cursor, StoreError};
+use crate::store::{Change, Cursor, DynRevocationStore, StoreError};
 
 /// Polls a store, and applies what it tells.
 pub(super) struct Feed {
@@ -74,8 +74,10 @@ impl Feed {
         let (shared, random) = (self.shared.clone(), self.random.clone());
         let purging = pin!(purge_for_ever(shared, random));
         let polling = pin!(async move {
+            let store = self.shared.store.clone();
+            let mut news = News::of(&*store);
             loop {
-                self.wait().await;
+                self.wait(&mut news).await;
                 self.poll().await;
             }
         });
@@ -83,26 +85,27 @@ impl Feed {
     }
 
     /// Until the next poll is due, or the store has news.
-    async fn wait(&self) {
+    async fn wait(&self, news: &mut News<'_>) {
         let doubled = self.interval.saturating_mul(2_u32.saturating_pow(self.failures));
         let time = jittered(doubled.min(MOST_WAIT.max(self.interval)), &*self.random);
         if self.failures > 0 {
             return sleep(time).await;
         }
         sleep(LEAST_WAIT.min(time)).await;
-        let _ = timeout(time.saturating_sub(LEAST_WAIT), caught(self.shared.store.changed())).await;
+        let _ = timeout(time.saturating_sub(LEAST_WAIT), news.come()).await;
     }
 
     async fn poll(&mut self) {
-        let result = self.read_on().await;
-        self.shared.is_full.store(matches!(result, Err(PollError::Full)), Ordering::Relaxed);
-        match result {
+        match self.read_on().await {
             Ok(()) => {
+                self.shared.is_full.store(false, Ordering::Relaxed);
                 if std::mem::take(&mut self.failures) > 0 {
                     tracing::info!("the revocations are followed again");
                 }
             }
             Err(error) => {
+                // A store that fails after that leaves it as it is: what had no place is missing still.
+                self.shared.is_full.fetch_or(matches!(error, PollError::Full), Ordering::Relaxed);
                 self.failures = self.failures.saturating_add(1);
                 if self.failures == 1 {
                     let source = std::error::Error::source(&error).map(tracing::field::display);
@@ -142,6 +145,38 @@ impl Feed {
         }
         Ok(())
     }
+}
+
+/// Waits for what a store says of itself. It listens on between two waits, so that nothing said in the meantime is lost.
+struct News<'a> {
+    store: &'a dyn DynRevocationStore,
+    next: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
+    /// It was heard already.
+    is_here: bool,
+}
+
+impl<'a> News<'a> {
+    fn of(store: &'a dyn DynRevocationStore) -> Self {
+        Self { store, next: listen_to(store), is_here: false }
+    }
+
+    async fn come(&mut self) {
+        if !std::mem::take(&mut self.is_here) {
+            self.next.as_mut().await;
+            self.next = listen_to(self.store);
+        }
+        // The first poll is what makes a store listen.
+        self.is_here = poll_fn(|cx| Poll::Ready(self.next.as_mut().poll(cx).is_ready())).await;
+        if self.is_here {
+            self.next = listen_to(self.store);
+        }
+    }
+}
+
+fn listen_to(store: &dyn DynRevocationStore) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    Box::pin(async move {
+        let _ = caught(store.changed()).await;
+    })
 }
 
 async fn purge_for_ever(shared: Arc<Shared>, random: Arc<dyn Random>) {

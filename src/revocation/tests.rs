@@ -114,9 +114,12 @@ async fn a_store_that_has_news_is_not_waited_for() {
     let store = MemoryStore::default();
     let revocations = Revocations::follow(store.clone()).clock(clock()).poll_interval(14 * SECOND).await.unwrap();
     tokio::time::sleep(SECOND).await;
-    store.revoke(token("a")).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(1)).await;
-    assert_revoked(check(&revocations, "a"));
+    // The second and the third one come when it has just looked.
+    for (id, millis) in [("a", 1), ("b", 21), ("c", 21)] {
+        store.revoke(token(id)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        assert_revoked(check(&revocations, id));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,6 +220,10 @@ async fn a_full_view_decides_over_nothing_until_something_expires_and_then_it_ha
     assert_undecided(check(&revocations, "good"));
     assert_revoked(check(&revocations, "a"));
     assert_eq!(revocations.entries(), 2);
+    trouble.fails.store(true, Ordering::SeqCst);
+    pass(&clock, 6 * SECOND).await;
+    assert_undecided(check(&revocations, "c"));
+    trouble.fails.store(false, Ordering::SeqCst);
     assert!(matches!(
         Revocations::follow(trouble.clone()).clock(clock.clone()).max_entries(2).await,
         Err(FollowError::Full)
