@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use common::proxy::Proxy;
 use common::servers::Redis;
 use common::{NOW, at, client, clock};
 use tower_client_credentials::store::conformance::{self, Violation};
@@ -200,7 +201,8 @@ async fn neither_an_error_nor_debug_shows_the_password() {
     assert!(!format!("{store:?}").contains("right-password"));
     assert!(store.find(&ClientId::from_static("billing")).await.unwrap().is_none());
     let closed = "redis://:hunter2@127.0.0.1:1/".to_owned();
-    for url in [url("hunter2"), closed, "redis://:hunter2@[::/".to_owned(), "http://:hunter2@h/".to_owned()] {
+    let tls = url("hunter2").replace("redis:", "rediss:");
+    for url in [url("hunter2"), tls, closed, "redis://:hunter2@[::/".to_owned(), "http://:hunter2@h/".to_owned()] {
         let error = RedisStore::connect(&url).await.unwrap_err();
         let said = format!("{error} {error:?} {}", source(&error));
         assert!(!said.contains("hunter2"), "{said}");
@@ -231,6 +233,18 @@ async fn a_server_that_stalls_is_given_up_after_the_timeout_and_found_again() {
     assert!(store.find(&ClientId::from_static("billing")).await.is_err());
     assert!(begun.elapsed() < Duration::from_millis(1_200), "{:?}", begun.elapsed());
     until(|| async { store.find(&ClientId::from_static("billing")).await.is_ok() }).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_silent_for_ever_is_replaced() {
+    let server = Redis::start();
+    let proxy = Proxy::before(server.port()).await;
+    let url = format!("redis://127.0.0.1:{}/", proxy.port);
+    let store = RedisStore::builder(&url).call_timeout(Duration::from_millis(500)).connect().await.unwrap();
+    proxy.strand();
+    let id = ClientId::from_static("billing");
+    assert!(store.find(&id).await.is_err(), "nobody said that it broke");
+    until(|| async { store.find(&id).await.is_ok() }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -22,6 +22,8 @@ pub enum Line {
 pub struct Proxy {
     pub port: u16,
     line: watch::Sender<Line>,
+    /// Connections of an earlier one are stranded.
+    age: watch::Sender<u32>,
 }
 
 impl Proxy {
@@ -30,27 +32,41 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (line, watched) = watch::channel(Line::Up);
+        let (age, current) = watch::channel(0);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(connect(stream, target, watched.clone()));
+                tokio::spawn(connect(stream, target, watched.clone(), current.clone()));
             }
         });
-        Self { port, line }
+        Self { port, line, age }
     }
 
     pub fn set(&self, line: Line) {
         self.line.send_replace(line);
     }
+
+    /// What is connected now carries nothing any more, for ever, and nobody is told; new connections are as usual.
+    pub fn strand(&self) {
+        self.age.send_modify(|age| *age += 1);
+    }
 }
 
-async fn connect(client: TcpStream, target: u16, line: watch::Receiver<Line>) -> io::Result<()> {
+async fn connect(
+    client: TcpStream,
+    target: u16,
+    line: watch::Receiver<Line>,
+    age: watch::Receiver<u32>,
+) -> io::Result<()> {
+    let born = *age.borrow();
+    let alive = move || *age.borrow() == born;
+
     let mut cut = line.clone();
     let carried = async {
         let server = TcpStream::connect(("127.0.0.1", target)).await?;
         let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
         tokio::select! {
-            ended = carry(from_client, to_server, line.clone()) => ended,
-            ended = carry(from_server, to_client, line.clone()) => ended,
+            ended = carry(from_client, to_server, line.clone(), &alive) => ended,
+            ended = carry(from_server, to_client, line.clone(), &alive) => ended,
         }
     };
     tokio::select! {
@@ -59,7 +75,12 @@ async fn connect(client: TcpStream, target: u16, line: watch::Receiver<Line>) ->
     }
 }
 
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut line: watch::Receiver<Line>) -> io::Result<()> {
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut line: watch::Receiver<Line>,
+    alive: &impl Fn() -> bool,
+) -> io::Result<()> {
     let mut bytes = vec![0; 16 * 1024];
     loop {
         let length = from.read(&mut bytes).await?;
@@ -67,6 +88,9 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut line: watch:
             return Ok(());
         }
         line.wait_for(|line| *line != Line::Stalled).await.map_err(io::Error::other)?;
+        if !alive() {
+            std::future::pending::<()>().await;
+        }
         to.write_all(&bytes[..length]).await?;
     }
 }
