@@ -48,8 +48,13 @@ impl<'a> BearerToken<'a> {
 /// `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`.
 fn is_token68(text: &str) -> bool {
     let body = text.trim_end_matches('=').as_bytes();
-    let is_character = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte);
-    !body.is_empty() && body.iter().all(is_character)
+    // To the end without a look in between: many bytes at once are faster than few.
+    !body.is_empty() && body.iter().fold(true, |all, byte| all & is_character(*byte))
+}
+
+/// `-`, `.`, `/` and the digits follow each other.
+const fn is_character(byte: u8) -> bool {
+    matches!(byte, b'-'..=b'9') | matches!(byte | 0x20, b'a'..=b'z') | matches!(byte, b'_' | b'~' | b'+')
 }
 
 #[cfg(test)]
@@ -60,6 +65,13 @@ mod tests {
 
     fn parse(header: &str) -> Result<&str, BearerError> {
         BearerToken::parse(header.as_bytes()).map(BearerToken::as_str)
+    }
+
+    #[test]
+    fn the_characters_of_a_token_are_those_of_rfc_9110() {
+        for byte in 0..=u8::MAX {
+            assert_eq!(super::is_character(byte), byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte), "{byte}");
+        }
     }
 
     #[test]
