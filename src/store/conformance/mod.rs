@@ -125,17 +125,4 @@ async fn follow<S: RevocationStore>(store: &S, cursor: &mut Cursor) -> Result<Ve
 }
 
 #[cfg(test)]
-mod tests {
-    use super::Violation;
-    use crate::store::MemoryStore;
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn the_store_in_memory_keeps_the_contracts() -> Result<(), Violation> {
-        super::clients(|| async { MemoryStore::default() }).await?;
-        super::revocations(|| async { MemoryStore::default() }).await?;
-        super::client_changes(|| async { MemoryStore::default() }).await?;
-        super::replay_log(|| async { MemoryStore::default() }).await?;
-        let shared = MemoryStore::default();
-        super::durability(|| async { shared.clone() }).await
-    }
-}
+mod tests;
