@@ -390,7 +390,9 @@ mod tests {
     fn the_order_in_which_they_come_makes_no_difference_to_what_is_summed_up() {
         let told = |order: [u64; 4]| {
             let view = view(3, 100);
-            order.iter().for_each(|time| view.add(&token(&time.to_string(), *time, 100 + time)).unwrap());
+            for time in order {
+                view.add(&token(&time.to_string(), time, 100 + time)).unwrap();
+            }
             (view.entries(), view.issued_until(&BILLING))
         };
         assert_eq!(told([1, 2, 3, 4]), (1, Some(at(4))));
