@@ -552,6 +552,7 @@ mod tests {
         assert!(poll!(&mut after).is_pending());
         registry.answer(1);
         assert_ne!(before.await.unwrap(), changed, "whoever asked before may be told what was");
+        assert!(poll!(Box::pin(found(&cache, &BILLING))).is_pending(), "and nobody else is");
         registry.answer(1);
         assert_eq!(after.await.unwrap(), changed);
         assert_eq!(found(&cache, &BILLING).await.unwrap(), changed);
