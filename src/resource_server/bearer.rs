@@ -54,7 +54,7 @@ fn is_token68(text: &str) -> bool {
 
 /// `-`, `.`, `/` and the digits follow each other.
 const fn is_character(byte: u8) -> bool {
-    matches!(byte, b'-'..=b'9') | matches!(byte | 0x20, b'a'..=b'z') | matches!(byte, b'_' | b'~' | b'+')
+    matches!(byte, b'-'..=b'9') | byte.is_ascii_alphabetic() | matches!(byte, b'_' | b'~' | b'+')
 }
 
 #[cfg(test)]
