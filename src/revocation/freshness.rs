@@ -38,14 +38,15 @@ impl Freshness {
 
     /// What is known now was asked for at that time.
     pub(super) fn good(&self, asked: Moment) {
-        self.wall.store(asked.wall, Ordering::Relaxed);
-        self.monotonic.store(asked.monotonic, Ordering::Relaxed);
+        // Whoever reads these sees what was known then.
+        self.wall.store(asked.wall, Ordering::Release);
+        self.monotonic.store(asked.monotonic, Ordering::Release);
     }
 
     pub(super) fn age(&self, clock: &dyn Clock) -> Duration {
         let now = self.now(clock);
-        let by_wall = now.wall.saturating_sub(self.wall.load(Ordering::Relaxed));
-        let by_monotonic = now.monotonic.saturating_sub(self.monotonic.load(Ordering::Relaxed));
+        let by_wall = now.wall.saturating_sub(self.wall.load(Ordering::Acquire));
+        let by_monotonic = now.monotonic.saturating_sub(self.monotonic.load(Ordering::Acquire));
         Duration::from_millis(by_wall.max(by_monotonic))
     }
 

@@ -219,6 +219,8 @@ impl Revocations {
     /// Whether a token is good as far as revocations go. `cleared` is the token's own: it spares the second look.
     pub(crate) fn check(&self, token: Named<'_>, cleared: &Cleared) -> Result<(), VerifyError> {
         let shared = self.shared();
+        // Before the look-up: a poll that ends between the two does not make younger what was looked up.
+        let decides = shared.decides();
         let generation = shared.view.generation();
         if !cleared.is_of(generation) {
             if shared.view.revokes(token) {
@@ -226,7 +228,7 @@ impl Revocations {
             }
             cleared.set(generation);
         }
-        Ok(shared.decides()?)
+        Ok(decides?)
     }
 
     /// The second up to which a client's tokens are revoked, if any are by time.
