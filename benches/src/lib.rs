@@ -1,0 +1,6 @@
+//! What is measured, and beside what: the token endpoint and the protected route of the crate, and the bare work that
+//! nobody can do without.
+
+pub mod bare;
+pub mod measure;
+pub mod subject;

@@ -1,0 +1,74 @@
+//! How things are measured: in turn, many times, so that whatever disturbs the machine disturbs both alike.
+
+use std::hint::black_box;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// Runs a future that never waits, without a runtime whose cost would be in the figures.
+///
+/// # Panics
+///
+/// When it waits.
+pub fn now<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("it had to wait"),
+    }
+}
+
+/// How many are done between two looks at the clock.
+const BATCH: usize = 16;
+
+/// A piece of work; what it needs is made outside of the time.
+pub struct Work<'a> {
+    run: Box<dyn FnMut() -> Duration + 'a>,
+}
+
+impl<'a> Work<'a> {
+    pub fn new<T, R>(mut prepare: impl FnMut() -> T + 'a, mut work: impl FnMut(T) -> R + 'a) -> Self {
+        let run = move || {
+            let inputs: [T; BATCH] = std::array::from_fn(|_| prepare());
+            let start = Instant::now();
+            for input in inputs {
+                black_box(work(black_box(input)));
+            }
+            start.elapsed() / BATCH as u32
+        };
+        Self { run: Box::new(run) }
+    }
+
+    pub fn bare<R>(mut work: impl FnMut() -> R + 'a) -> Self {
+        Self::new(|| (), move |()| work())
+    }
+}
+
+/// A median, and the quartiles around it, in nanoseconds.
+#[derive(Clone, Copy)]
+pub struct Figure {
+    pub median: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+impl Figure {
+    pub fn of(mut values: Vec<f64>) -> Self {
+        values.sort_unstable_by(f64::total_cmp);
+        let at = |part: usize| values.get(values.len() * part / 4).copied().unwrap_or(f64::NAN);
+        Self { median: at(2), low: at(1), high: at(3) }
+    }
+}
+
+/// Times all of the works in turn, for about `time`, and tells the figure of each.
+pub fn interleaved<const N: usize>(mut works: [Work<'_>; N], time: Duration) -> [Figure; N] {
+    let mut times: [Vec<f64>; N] = std::array::from_fn(|_| Vec::new());
+    let (start, mut rounds) = (Instant::now(), 0);
+    while start.elapsed() < time || rounds < 20 {
+        for (work, times) in works.iter_mut().zip(&mut times) {
+            times.push((work.run)().as_nanos() as f64);
+        }
+        rounds += 1;
+    }
+    // The first tenth warms up.
+    times.map(|times| Figure::of(times.split_at(times.len() / 10).1.to_vec()))
+}

@@ -1,0 +1,109 @@
+//! Our side: a server with clients, and requests for it.
+
+use std::convert::Infallible;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use tower::{Service, service_fn};
+use tower_client_credentials::{
+    Algorithm, AuthorizationServer, AuthorizationServerBuilder, Client, ClientAuthMethod, ClientSecret, KeyRing,
+    MemoryStore, Scope, SigningKey, Verifier,
+};
+
+use crate::bare::RSA;
+use crate::measure::now;
+
+pub const ISSUER: &str = "https://auth.example.com";
+pub const API: &str = "https://api.example.com";
+pub const READ: Scope = Scope::from_static("invoices:read");
+/// The one that registers for `client_secret_post`.
+pub const POST_CLIENT: &str = "client-post";
+
+pub type Body = Full<Bytes>;
+
+pub struct Subject {
+    pub server: AuthorizationServer,
+    pub verifier: Verifier,
+    pub secret: String,
+    /// A good token.
+    pub token: String,
+}
+
+impl Subject {
+    /// A server with that many clients, all of one secret, which sign with `algorithm`.
+    pub fn new(algorithm: Algorithm, clients: usize) -> Self {
+        Self::with(algorithm, clients, |builder| builder)
+    }
+
+    pub fn with(
+        algorithm: Algorithm,
+        clients: usize,
+        settings: impl FnOnce(AuthorizationServerBuilder) -> AuthorizationServerBuilder,
+    ) -> Self {
+        let secret = ClientSecret::generate().unwrap();
+        let stored = secret.to_stored().unwrap();
+        let client = |id: String| Client::new(id, stored.clone()).scope(READ).audience(API);
+        let post = client(POST_CLIENT.to_owned()).authentication(ClientAuthMethod::ClientSecretPost);
+        let clients: MemoryStore = (0..clients).map(|n| client(client_id(n))).chain([post]).collect();
+        let key = match algorithm {
+            Algorithm::RS256 => SigningKey::from_pem(RSA).unwrap(),
+            other => SigningKey::generate(other).unwrap(),
+        };
+        let server = settings(AuthorizationServer::builder(ISSUER, KeyRing::new(key), clients)).build().unwrap();
+        let verifier = server.verifier(API).unwrap();
+        let mut subject = Self { server, verifier, secret: secret.expose().to_owned(), token: String::new() };
+        let answer: serde_json::Value = serde_json::from_slice(&subject.ask(subject.request(1))).unwrap();
+        answer["access_token"].as_str().unwrap().clone_into(&mut subject.token);
+        subject
+    }
+
+    /// A request of a client by `client_secret_basic`.
+    pub fn request(&self, client: usize) -> Request<Body> {
+        basic(&client_id(client), &self.secret)
+    }
+
+    /// A request by `client_secret_post`.
+    pub fn request_by_post(&self) -> Request<Body> {
+        let secret = &self.secret;
+        form(Request::post("/token"), format!("{FORM}&client_id={POST_CLIENT}&client_secret={secret}"))
+    }
+
+    /// The answer's body; `None` of it when the future had to wait is a panic.
+    pub fn ask(&self, request: Request<Body>) -> Bytes {
+        let response = now(self.server.token_service().call(request)).unwrap();
+        now(response.into_body().collect()).unwrap().to_bytes()
+    }
+}
+
+pub fn client_id(n: usize) -> String {
+    format!("client-{n}")
+}
+
+/// The body of every request for a token.
+pub const FORM: &str = "grant_type=client_credentials&scope=invoices%3Aread";
+
+pub fn basic(id: &str, secret: &str) -> Request<Body> {
+    let credentials = format!("Basic {}", STANDARD.encode(format!("{id}:{secret}")));
+    form(Request::post("/token").header("authorization", credentials), FORM.to_owned())
+}
+
+fn form(head: http::request::Builder, body: String) -> Request<Body> {
+    head.header("content-type", "application/x-www-form-urlencoded").body(Body::from(body)).unwrap()
+}
+
+/// A request of a protected route.
+pub fn bearer(token: &str) -> Request<Body> {
+    Request::get("/invoices").header("authorization", format!("Bearer {token}")).body(Body::default()).unwrap()
+}
+
+pub fn plain() -> Request<Body> {
+    Request::get("/invoices").body(Body::default()).unwrap()
+}
+
+/// A service that does nothing.
+pub fn handler() -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone {
+    service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::default())))
+}
