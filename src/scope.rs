@@ -108,6 +108,15 @@ impl Scopes {
     }
 }
 
+/// Whether joining its scopes would change nothing; said only of as few as most requests name, so that it is cheap.
+fn is_tidy(text: &str) -> bool {
+    const FEW: usize = 8;
+    let named = || text.split(' ').enumerate();
+    named().all(|(place, scope)| {
+        place < FEW && !scope.is_empty() && named().take(place).all(|(_, earlier)| earlier != scope)
+    })
+}
+
 /// Joins checked scopes, each of which comes once.
 fn join<'a>(scopes: impl Iterator<Item = &'a str>) -> Scopes {
     let mut text = String::new();
@@ -126,6 +135,9 @@ impl FromStr for Scopes {
     fn from_str(text: &str) -> Result<Self, InvalidScope> {
         let named = || text.split(' ').filter(|scope| !scope.is_empty());
         named().try_for_each(check).map_err(InvalidScope)?;
+        if is_tidy(text) {
+            return Ok(Self(text.into()));
+        }
         // A hash set, since a caller chooses how many there are.
         let mut seen = HashSet::new();
         Ok(join(named().filter(|scope| seen.insert(*scope))))
@@ -181,6 +193,13 @@ mod tests {
         let scopes: Scopes = "basic  test 0    test".parse().unwrap();
         assert_eq!(scopes.iter().collect::<Vec<_>>(), ["basic", "test", "0"]);
         assert_eq!(scopes.as_str(), "basic test 0");
+        for untidy in [" a", "a ", "a  b", "a b a", "1 2 3 4 5 6 7 8 9 1", "a a"] {
+            let scopes: Scopes = untidy.parse().unwrap();
+            let mut named = scopes.iter().collect::<Vec<_>>();
+            assert_eq!(scopes.as_str(), named.join(" "), "{untidy:?}");
+            named.sort_unstable();
+            assert!(named.is_sorted_by(|one, next| one < next), "{untidy:?}");
+        }
     }
 
     #[test]

@@ -8,8 +8,12 @@ use serde::Serialize;
 
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
     // Structs of strings, numbers and JSON values serialize without fail.
-    let body = serde_json::to_vec(body).unwrap_or_default();
-    let mut response = Response::new(Full::from(body));
+    answer(status, serde_json::to_vec(body).unwrap_or_default())
+}
+
+/// The same with a body that is JSON already.
+pub(super) fn answer(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

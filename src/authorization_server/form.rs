@@ -1,7 +1,6 @@
 //! A POST body as form parameters (RFC 6749 §3.2 and appendix B): `http` → [`Form`].
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -15,31 +14,28 @@ use super::error::{Fault, TokenError};
 /// The parameters of a request. Each name occurs once, but for those that may repeat; a parameter without a
 /// value counts as omitted (RFC 6749 §3.2).
 #[cfg_attr(test, derive(Debug))]
-pub(super) struct Form(Vec<(String, String)>);
+pub(super) struct Form<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 /// RFC 8707 §2 lets a request name several resources; nothing else may repeat.
 const REPEATABLE: &str = "resource";
 
-impl Form {
-    /// Takes a form POST apart. `body` is what came of reading it, so that a request which is wrong in its head
-    /// is refused for that.
-    pub(super) fn read(head: &Parts, body: Result<Bytes, BodyError>) -> Result<Self, TokenError> {
-        if head.method != Method::POST {
-            return Err(Fault::METHOD.into());
-        }
-        if !is_form(&head.headers) {
-            return Err(Fault::CONTENT_TYPE.into());
-        }
-        Self::parse(&body?)
+/// The body of a form POST. `body` is what came of reading it, so that a request which is wrong in its head is refused
+/// for that.
+pub(super) fn body(head: &Parts, body: Result<Bytes, BodyError>) -> Result<Bytes, TokenError> {
+    if head.method != Method::POST {
+        return Err(Fault::METHOD.into());
     }
+    if !is_form(&head.headers) {
+        return Err(Fault::CONTENT_TYPE.into());
+    }
+    Ok(body?)
+}
 
-    fn parse(body: &[u8]) -> Result<Self, TokenError> {
-        // The parser below mends what is malformed (`%zz` stays, invalid UTF-8 becomes U+FFFD): we refuse it first.
-        if !is_strictly_encoded(body) {
-            return Err(Fault::ENCODING.into());
-        }
-        let pairs: Vec<(String, String)> =
-            serde_urlencoded::from_bytes(body).map_err(|error| TokenError::from(Fault::ENCODING).because(error))?;
+impl<'a> Form<'a> {
+    pub(super) fn parse(body: &'a [u8]) -> Result<Self, TokenError> {
+        let pairs = body.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
+        let pairs: Option<Vec<_>> = pairs.map(pair).collect();
+        let pairs = pairs.ok_or(Fault::ENCODING)?;
         if pairs.iter().any(|(name, value)| has_control(name) || has_control(value)) {
             return Err(Fault::CONTROL_CHARACTER.into());
         }
@@ -56,8 +52,17 @@ impl Form {
 
     /// The values of a parameter that may repeat.
     pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |(own, value)| own == name && !value.is_empty()).map(|(_, value)| value.as_str())
+        self.0.iter().filter(move |(own, value)| own == name && !value.is_empty()).map(|(_, value)| &**value)
     }
+}
+
+/// A parameter without `=` is one without a value.
+fn pair(pair: &[u8]) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
+    let (name, value) = match pair.iter().position(|byte| *byte == b'=') {
+        Some(end) => (pair.get(..end)?, pair.get(end + 1..)?),
+        None => (pair, &[][..]),
+    };
+    Some((decode_component(name)?, decode_component(value)?))
 }
 
 /// Exactly one content type, `application/x-www-form-urlencoded`, with or without parameters.
@@ -68,36 +73,34 @@ pub(super) fn is_form(headers: &HeaderMap) -> bool {
     essence.trim_ascii().eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
 }
 
-/// Decodes one form-encoded component, the way RFC 6749 appendix B wants it; `None` when it is malformed.
-pub(super) fn decode_component(component: &[u8]) -> Option<String> {
-    if !is_strictly_encoded(component) {
+/// Decodes one form-encoded component, the way RFC 6749 appendix B wants it; `None` when an escape is malformed, or the
+/// text behind it is not UTF-8. Nothing is copied where there is nothing to decode, which is nearly always.
+pub(super) fn decode_component(component: &[u8]) -> Option<Cow<'_, str>> {
+    if !component.iter().any(|byte| matches!(byte, b'%' | b'+')) {
+        return std::str::from_utf8(component).ok().map(Cow::Borrowed);
+    }
+    if !escapes_are_whole(component) {
         return None;
     }
     let spaced: Vec<u8> = component.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
-    String::from_utf8(percent_decode(&spaced).collect()).ok()
+    String::from_utf8(percent_decode(&spaced).collect()).ok().map(Cow::Owned)
 }
 
-/// Whether every `%` begins an escape, and the decoded text is UTF-8.
-fn is_strictly_encoded(text: &[u8]) -> bool {
-    let mut rest = text;
-    while let [byte, tail @ ..] = rest {
-        rest = match (byte, tail) {
-            (b'%', [high, low, tail @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => tail,
-            (b'%', _) => return false,
-            _ => tail,
-        };
-    }
-    let decoded: Cow<'_, [u8]> = percent_decode(text).into();
-    std::str::from_utf8(&decoded).is_ok()
+/// Whether every `%` begins an escape: the decoder lets any other stand as it is.
+fn escapes_are_whole(text: &[u8]) -> bool {
+    let mut behind = text.split(|byte| *byte == b'%').skip(1);
+    behind.all(|rest| matches!(rest, [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit()))
 }
 
 fn has_control(text: &str) -> bool {
     text.chars().any(char::is_control)
 }
 
-fn repeats(pairs: &[(String, String)]) -> bool {
-    let mut seen = HashSet::new();
-    pairs.iter().map(|(name, _)| name.as_str()).filter(|name| *name != REPEATABLE).any(|name| !seen.insert(name))
+/// Sorted rather than hashed: a request has a few parameters, and an attacker's many still cost no square.
+fn repeats(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) -> bool {
+    let mut names: Vec<&str> = pairs.iter().map(|(name, _)| &**name).filter(|name| *name != REPEATABLE).collect();
+    names.sort_unstable();
+    !names.is_sorted_by(|one, next| one < next)
 }
 
 #[cfg(test)]
@@ -109,7 +112,7 @@ mod tests {
 
     const FORM: &str = "application/x-www-form-urlencoded";
 
-    fn form(body: &str) -> Form {
+    fn form(body: &str) -> Form<'_> {
         Form::parse(body.as_bytes()).unwrap()
     }
 

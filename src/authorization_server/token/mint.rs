@@ -21,6 +21,9 @@ use crate::resource_server::{LONGEST_TOKEN, OwnTokens};
 use crate::revocation::Revocations;
 use crate::store::MOST_AHEAD;
 
+/// Room for the claims that most tokens have, in bytes.
+const USUAL_PAYLOAD: usize = 512;
+
 /// Signs what was granted.
 #[derive(Clone, Debug)]
 pub(in crate::authorization_server) struct Minter {
@@ -107,7 +110,8 @@ impl Minter {
             scope: grant.scopes().as_str(),
             own: grant.claims(),
         };
-        let payload = serde_json::to_vec(&claims).map_err(TokenError::unavailable)?;
+        let mut payload = Vec::with_capacity(USUAL_PAYLOAD);
+        serde_json::to_writer(&mut payload, &claims).map_err(TokenError::unavailable)?;
         let text = self.keys.signing_key().sign(&payload);
         let text = text.ok_or_else(|| TokenError::new(Fault::UNAVAILABLE).detailed("the key could not sign"))?;
         if text.len() > LONGEST_TOKEN {

@@ -7,7 +7,7 @@ use super::authenticate::Credentials;
 use super::request::no_credentials_in_query;
 use crate::authorization_server::body::BodyError;
 use crate::authorization_server::error::{Fault, TokenError};
-use crate::authorization_server::form::Form;
+use crate::authorization_server::form::{self, Form};
 
 /// A well-formed request that shows a token to the server. What the token is has yet to be seen.
 pub(in crate::authorization_server) struct PresentedToken {
@@ -20,7 +20,8 @@ impl PresentedToken {
         head: &Parts,
         body: Result<Bytes, BodyError>,
     ) -> Result<Self, TokenError> {
-        let form = Form::read(head, body)?;
+        let body = form::body(head, body)?;
+        let form = Form::parse(&body)?;
         no_credentials_in_query(head.uri.query().unwrap_or_default())?;
         let credentials = Credentials::read(&head.headers, &form)?;
         let token = form.get("token").ok_or(Fault::NO_TOKEN)?.to_owned();

@@ -8,7 +8,7 @@ use super::authenticate::Credentials;
 use crate::audience::Audience;
 use crate::authorization_server::body::BodyError;
 use crate::authorization_server::error::{Fault, TokenError};
-use crate::authorization_server::form::{Form, decode_component, is_form};
+use crate::authorization_server::form::{self, Form, decode_component, is_form};
 use crate::scope::Scopes;
 
 /// A well-formed request of the client-credentials grant.
@@ -21,7 +21,8 @@ pub(super) struct TokenRequest {
 
 impl TokenRequest {
     pub(super) fn read(head: &Parts, body: Result<Bytes, BodyError>) -> Result<Self, TokenError> {
-        let form = Form::read(head, body)?;
+        let body = form::body(head, body)?;
+        let form = Form::parse(&body)?;
         no_credentials_in_query(head.uri.query().unwrap_or_default())?;
         grant_type(&form)?;
         Ok(Self {
@@ -48,7 +49,7 @@ const CLIENT_CREDENTIALS: &str = "client_credentials";
 /// are not read.
 pub(super) fn no_credentials_in_query(query: &str) -> Result<(), TokenError> {
     let mut names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
-    if names.any(|name| CREDENTIALS.contains(&decode_component(name.as_bytes()).unwrap_or_default().as_str())) {
+    if names.any(|name| CREDENTIALS.contains(&&*decode_component(name.as_bytes()).unwrap_or_default())) {
         return Err(Fault::QUERY.into());
     }
     Ok(())
@@ -56,7 +57,7 @@ pub(super) fn no_credentials_in_query(query: &str) -> Result<(), TokenError> {
 
 const CREDENTIALS: [&str; 2] = ["client_secret", "client_assertion"];
 
-fn grant_type(form: &Form) -> Result<(), TokenError> {
+fn grant_type(form: &Form<'_>) -> Result<(), TokenError> {
     match form.get("grant_type") {
         Some(CLIENT_CREDENTIALS) => Ok(()),
         Some(_) => Err(Fault::GRANT_TYPE.into()),
@@ -64,13 +65,13 @@ fn grant_type(form: &Form) -> Result<(), TokenError> {
     }
 }
 
-fn scopes(form: &Form) -> Result<Option<Scopes>, TokenError> {
+fn scopes(form: &Form<'_>) -> Result<Option<Scopes>, TokenError> {
     let scopes = form.get("scope").map(str::parse::<Scopes>).transpose();
     let scopes = scopes.map_err(|error| TokenError::from(Fault::SCOPE_SYNTAX).because(error))?;
     Ok(scopes.filter(|scopes| !scopes.is_empty()))
 }
 
-fn resources(form: &Form) -> Result<Vec<Audience>, TokenError> {
+fn resources(form: &Form<'_>) -> Result<Vec<Audience>, TokenError> {
     let resources: Result<_, _> = form.all("resource").map(str::parse).collect();
     resources.map_err(|error: crate::InvalidAudience| TokenError::from(Fault::RESOURCE_SYNTAX).because(error))
 }

@@ -1,31 +1,38 @@
 //! `client_secret_basic` (RFC 6749 §2.3.1): id and secret, form-encoded, in the `Authorization` header.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
+use zeroize::Zeroizing;
 
 use super::{Credentials, Fault, Form, TokenError};
 use crate::authorization_server::form::decode_component;
 use crate::store::ClientAuthMethod;
 
-pub(super) fn read(header: &HeaderValue, form: &Form) -> Result<Credentials, TokenError> {
-    let (id, secret) = decode(header)
-        .ok_or_else(|| TokenError::new(Fault::CLIENT).detailed("the Authorization header is not well-formed Basic"))?;
+pub(super) fn read(header: &HeaderValue, form: &Form<'_>) -> Result<Credentials, TokenError> {
+    let malformed = || TokenError::new(Fault::CLIENT).detailed("the Authorization header is not well-formed Basic");
+    let pair = decode(header).ok_or_else(malformed)?;
+    let (id, secret) = split(&pair).ok_or_else(malformed)?;
     // Some clients repeat their id in the body; RFC 6749 has nothing against it, as long as it is the same.
     if form.get("client_id").is_some_and(|repeated| repeated != id) {
         return Err(Fault::CLIENT_ID_DIFFERS.into());
     }
-    Credentials::new(&id, secret, ClientAuthMethod::ClientSecretBasic)
+    Credentials::new(&id, secret.into_owned(), ClientAuthMethod::ClientSecretBasic)
 }
 
-/// `Basic base64( form( id ) ":" form( secret ) )`.
-fn decode(header: &HeaderValue) -> Option<(String, String)> {
+/// `Basic base64( form( id ) ":" form( secret ) )`, without the base64.
+fn decode(header: &HeaderValue) -> Option<Zeroizing<Vec<u8>>> {
     let (scheme, token) = header.as_bytes().split_at_checked(5)?;
     let token = token.strip_prefix(b" ")?.trim_ascii();
     if !scheme.eq_ignore_ascii_case(b"Basic") {
         return None;
     }
-    let pair = STANDARD.decode(token).ok()?;
+    STANDARD.decode(token).ok().map(Zeroizing::new)
+}
+
+fn split(pair: &[u8]) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
     let colon = pair.iter().position(|byte| *byte == b':')?;
     let (id, secret) = pair.split_at_checked(colon)?;
     Some((decode_component(id)?, decode_component(secret.strip_prefix(b":")?)?))
@@ -38,10 +45,13 @@ mod tests {
     use http::HeaderValue;
     use proptest::prelude::*;
 
-    use super::decode;
+    fn read(header: &HeaderValue) -> Option<(String, String)> {
+        let pair = super::decode(header)?;
+        super::split(&pair).map(|(id, secret)| (id.into_owned(), secret.into_owned()))
+    }
 
     fn basic(scheme: &str, pair: &[u8]) -> Option<(String, String)> {
-        decode(&HeaderValue::from_str(&format!("{scheme} {}", STANDARD.encode(pair))).unwrap())
+        read(&HeaderValue::from_str(&format!("{scheme} {}", STANDARD.encode(pair))).unwrap())
     }
 
     #[test]
@@ -60,7 +70,7 @@ mod tests {
             assert_eq!(basic("Basic", pair), None, "{pair:?}");
         }
         for header in ["Basic", "Basic ", "Basic ||", "Basic YQ", "Basic YTpi=", "Bearer YTpi", "BasicYTpi", ""] {
-            assert_eq!(decode(&HeaderValue::from_static(header)), None, "{header}");
+            assert_eq!(read(&HeaderValue::from_static(header)), None, "{header}");
         }
     }
 
@@ -68,7 +78,7 @@ mod tests {
         #[test]
         fn reading_never_panics(bytes in proptest::collection::vec(32_u8..=255, 0..60)) {
             if let Ok(header) = HeaderValue::from_bytes(&bytes) {
-                let _ = decode(&header);
+                let _ = read(&header);
             }
         }
 

@@ -44,7 +44,7 @@ pub(in crate::authorization_server) struct Credentials {
 
 impl Credentials {
     /// Finds the one method by which the request authenticates.
-    pub(super) fn read(headers: &HeaderMap, form: &Form) -> Result<Self, TokenError> {
+    pub(super) fn read(headers: &HeaderMap, form: &Form<'_>) -> Result<Self, TokenError> {
         let mut headers = headers.get_all(AUTHORIZATION).iter();
         let header = headers.next();
         let in_body = ["client_secret", "client_assertion"].map(|name| form.get(name));

@@ -3,7 +3,7 @@
 use super::{Credentials, Fault, Form, TokenError};
 use crate::store::ClientAuthMethod;
 
-pub(super) fn read(secret: &str, form: &Form) -> Result<Credentials, TokenError> {
+pub(super) fn read(secret: &str, form: &Form<'_>) -> Result<Credentials, TokenError> {
     let id = form
         .get("client_id")
         .ok_or_else(|| TokenError::new(Fault::CLIENT).detailed("the body has a client_secret and no client_id"))?;
