@@ -12,8 +12,8 @@ use super::endpoint::{Endpoints, PathSetting, PathSettings};
 use super::metadata::Metadata;
 use super::peer::PeerAddress;
 use super::token::{
-    AttemptLimits, Authenticator, DynGrantHook, GrantHook, GrantPolicy, Minter, Notices, Reporter, SlowChecks,
-    Throttle, TokenPipeline,
+    AttemptLimits, Authenticator, DynGrantHook, GrantHook, GrantPolicy, Minter, Notices, RepeatedTokens, Reporter,
+    SlowChecks, Throttle, TokenPipeline,
 };
 use super::{AuthorizationServer, Inner};
 use crate::audience::{Audience, InvalidAudience};
@@ -44,6 +44,7 @@ pub struct AuthorizationServerBuilder {
     resource_twice: Option<Audience>,
     lifetime: Duration,
     revocations: Option<Revocations>,
+    repeat_percent: Option<u8>,
     store_timeout: Duration,
     client_cache: Option<ClientCacheLimits>,
     limits: AttemptLimits,
@@ -75,6 +76,7 @@ impl AuthorizationServerBuilder {
             resource_twice: None,
             lifetime: Duration::from_secs(600),
             revocations: None,
+            repeat_percent: None,
             store_timeout: Duration::from_secs(2),
             client_cache: Some(ClientCacheLimits::default()),
             limits: AttemptLimits::default(),
@@ -113,6 +115,35 @@ impl AuthorizationServerBuilder {
     #[must_use]
     pub fn revocations(mut self, revocations: Revocations) -> Self {
         self.revocations = Some(revocations);
+        self
+    }
+
+    /// Gives a client that asks again for the same the same token, until that token has lived for so much of its life, in
+    /// percent: 1 to 90. Off by default, and each request then gets a token of its own.
+    ///
+    /// The same is: client, subject, scopes in their order, audiences, lifetime, and the claims of the
+    /// [hook](Self::grant_hook), which runs each time, as authentication does. `expires_in` is what is left of the token's
+    /// life. Of those who ask at once, one has it signed. A process keeps 8,192 tokens, of 2 KiB at most each.
+    ///
+    /// It is for clients that ask before every call, since they do not keep their tokens: they are served for a fraction
+    /// of a signature, and flood nobody with tokens. In return:
+    ///
+    /// - the instances of a client share a token: it cannot be told by its `jti` which of them used it, and to revoke it
+    ///   is to revoke it for all of them;
+    /// - good tokens are kept in the memory of the server;
+    /// - one that was called back is given out until the server's own [view](Self::revocations) has heard of it;
+    /// - tokens live shorter from their client's view: at 50, one that asks again has at least half of the lifetime left.
+    ///
+    /// ```
+    /// # use tower_client_credentials::{AuthorizationServer, KeyRing, MemoryStore};
+    /// let server = AuthorizationServer::builder("https://auth.example.com", KeyRing::generate()?, MemoryStore::default())
+    ///     .repeat_tokens(50)
+    ///     .build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn repeat_tokens(mut self, percent: u8) -> Self {
+        self.repeat_percent = Some(percent);
         self
     }
 
@@ -418,6 +449,7 @@ impl AuthorizationServerBuilder {
                     hook: self.hook,
                     timeout: self.store_timeout,
                 },
+                repeated: self.repeat_percent.map(RepeatedTokens::new),
                 reporter: Reporter { events: self.events, clock: self.clock.clone() },
                 minter: Minter {
                     issuer,
@@ -449,6 +481,11 @@ impl AuthorizationServerBuilder {
         if self.body_limits.bytes == 0 || self.body_limits.time.is_zero() || self.store_timeout.is_zero() {
             return Err(ConfigError::Limits(
                 "a body limit, body timeout or store timeout of 0 would refuse every request",
+            ));
+        }
+        if self.repeat_percent.is_some_and(|percent| !(1..=90).contains(&percent)) {
+            return Err(ConfigError::Limits(
+                "a token is repeated for 1 to 90 percent of its life; leave .repeat_tokens(…) out to give each request its own",
             ));
         }
         Ok(self.clients.validate(&self.rules)?)

@@ -18,7 +18,7 @@ use crate::issuer::Issuer;
 use crate::keys::KeyRing;
 use crate::random::Random;
 use crate::resource_server::{LONGEST_TOKEN, OwnTokens};
-use crate::revocation::Revocations;
+use crate::revocation::{Cleared, Named, Revocations};
 use crate::store::MOST_AHEAD;
 
 /// Room for the claims that most tokens have, in bytes.
@@ -38,6 +38,9 @@ pub(in crate::authorization_server) struct Minter {
 pub(super) struct AccessToken {
     text: String,
     id: TokenId,
+    issued_at: UnixTime,
+    expires_at: UnixTime,
+    expires_in: u64,
 }
 
 impl AccessToken {
@@ -48,6 +51,17 @@ impl AccessToken {
     /// Its name, the `jti`.
     pub(super) fn id(&self) -> &str {
         self.id.as_str()
+    }
+
+    /// How long it lives from now on, in seconds.
+    pub(super) fn expires_in(&self) -> u64 {
+        self.expires_in
+    }
+
+    /// The same token, given out once more.
+    pub(super) fn again(&self, now: UnixTime) -> Self {
+        let expires_in = self.expires_at.as_secs().saturating_sub(now.as_secs());
+        Self { text: self.text.clone(), expires_in, ..*self }
     }
 }
 
@@ -99,13 +113,15 @@ impl Minter {
     pub(super) fn mint(&self, grant: &Grant) -> Result<AccessToken, TokenError> {
         let id = TokenId::generate(&*self.random)?;
         let issued_at = self.issued_at(grant.client().id())?;
+        let expires_in = grant.lifetime().to_duration();
+        let expires_at = issued_at.after(expires_in);
         let claims = Claims {
             iss: self.issuer.as_str(),
             sub: grant.client().subject(),
             aud: Aud::new(grant.audiences()),
             client_id: grant.client().id().as_str(),
             iat: issued_at.as_secs(),
-            exp: issued_at.after(grant.lifetime().to_duration()).as_secs(),
+            exp: expires_at.as_secs(),
             jti: id.as_str(),
             scope: grant.scopes().as_str(),
             own: grant.claims(),
@@ -118,7 +134,14 @@ impl Minter {
             let detail = "the token is longer than a resource server accepts; let the grant hook add less";
             return Err(TokenError::new(Fault::UNAVAILABLE).of(grant.client().id()).detailed(detail));
         }
-        Ok(AccessToken { text, id })
+        Ok(AccessToken { text, id, issued_at, expires_at, expires_in: expires_in.as_secs() })
+    }
+
+    /// Whether a token that it signed for this client is known to be good still.
+    pub(super) fn stands_by(&self, token: &AccessToken, client_id: &ClientId) -> bool {
+        let Some(revocations) = &self.revocations else { return true };
+        let (token_id, issued_at, key_id) = (token.id(), token.issued_at, self.keys.signing_key().key_id());
+        revocations.check(Named { client_id, token_id, issued_at, key_id }, &Cleared::default()).is_ok()
     }
 
     /// Now, or after what was called back of the client: a second or two ahead, which verifiers allow for.
@@ -140,6 +163,7 @@ impl Minter {
 }
 
 /// 128 random bits in base64url: unique without asking anybody.
+#[derive(Clone, Copy)]
 struct TokenId([u8; 22]);
 
 impl TokenId {

@@ -4,6 +4,7 @@ mod authenticate;
 mod grant;
 mod mint;
 mod presented;
+mod repeat;
 mod report;
 mod request;
 mod response;
@@ -22,6 +23,7 @@ pub(super) use self::grant::{DynGrantHook, GrantPolicy};
 pub use self::grant::{GrantHook, GrantRefusal, PendingGrant};
 pub(super) use self::mint::Minter;
 pub(super) use self::presented::PresentedToken;
+pub(super) use self::repeat::RepeatedTokens;
 pub(super) use self::report::Reporter;
 use self::request::TokenRequest;
 pub(super) use self::request::is_another_grant;
@@ -36,6 +38,8 @@ pub(super) struct TokenPipeline {
     pub(super) authenticator: Authenticator,
     pub(super) policy: GrantPolicy,
     pub(super) minter: Minter,
+    /// `None` when every request gets a token of its own.
+    pub(super) repeated: Option<RepeatedTokens>,
     pub(super) reporter: Reporter,
     /// The `WWW-Authenticate` of every 401.
     pub(super) challenge: HeaderValue,
@@ -59,7 +63,10 @@ impl TokenPipeline {
         let request = TokenRequest::read(head, body)?;
         let client = self.authenticator.authenticate(&request.credentials, &head.extensions).await?;
         let grant = self.policy.grant(client, &request, &head.extensions).await?;
-        let token = self.minter.mint(&grant)?;
+        let token = match &self.repeated {
+            Some(repeated) => repeated.token(&self.minter, &grant)?,
+            None => self.minter.mint(&grant)?,
+        };
         Ok(TokenResponse::new(token, grant))
     }
 }

@@ -44,7 +44,7 @@ impl TokenResponse {
     pub(super) fn into_response(self) -> Response<Full<Bytes>> {
         let rest = Success {
             token_type: "Bearer",
-            expires_in: self.grant.lifetime().to_duration().as_secs(),
+            expires_in: self.token.expires_in(),
             scope: self.grant.scopes().as_str(),
             own: self.grant.response_members(),
         };

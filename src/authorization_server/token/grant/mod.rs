@@ -61,6 +61,24 @@ impl Grant {
     pub(super) fn response_members(&self) -> &Map<String, Value> {
         &self.0.response_members
     }
+
+    /// What a token says of it, and no more.
+    pub(super) fn terms(&self) -> Self {
+        let PendingGrant { client, scopes, audiences, lifetime, claims, .. } = &self.0;
+        let terms = PendingGrant::new(client.clone(), scopes.clone(), audiences.clone(), *lifetime);
+        Self(PendingGrant { claims: claims.clone(), ..terms })
+    }
+
+    /// Whether a token of the one says what a token of the other would.
+    pub(super) fn has_the_terms_of(&self, other: &Self) -> bool {
+        let (own, others) = (&self.0, &other.0);
+        own.client.id() == others.client.id()
+            && own.client.subject() == others.client.subject()
+            && own.scopes == others.scopes
+            && own.audiences == others.audiences
+            && own.lifetime == others.lifetime
+            && own.claims == others.claims
+    }
 }
 
 impl GrantPolicy {

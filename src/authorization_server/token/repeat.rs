@@ -1,0 +1,85 @@
+//! [`RepeatedTokens`]: by option, who asks again for the same gets the same token.
+//!
+//! The mechanism alone: authentication, policy and hook have run before, each time.
+
+use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::grant::Grant;
+use super::mint::{AccessToken, Minter};
+use crate::authorization_server::error::TokenError;
+use crate::clock::UnixTime;
+
+/// How many tokens are kept: one a place. Two grants that meet in one drive each other out, and cost a signature.
+const PLACES: usize = 8_192;
+
+/// A longer token is not kept, in bytes, so that all of them together are bounded: at 16 MiB.
+const LONGEST_KEPT: usize = 2_048;
+
+/// Tokens that were issued lately, by what was granted.
+pub(in crate::authorization_server) struct RepeatedTokens {
+    /// Of a token's life, for how much of it it is given out again.
+    percent: u64,
+    /// Keyed at random, so that nobody can choose grants that meet in one place.
+    hasher: RandomState,
+    places: Box<[Mutex<Option<Kept>>]>,
+}
+
+struct Kept {
+    grant: Grant,
+    token: AccessToken,
+    /// From here, to before there, it is given out again.
+    from: UnixTime,
+    until: UnixTime,
+}
+
+impl RepeatedTokens {
+    pub(in crate::authorization_server) fn new(percent: u8) -> Self {
+        let places = (0..PLACES).map(|_| Mutex::default()).collect();
+        Self { percent: percent.into(), hasher: RandomState::new(), places }
+    }
+
+    /// The token that this grant got before, or a new one.
+    pub(super) fn token(&self, minter: &Minter, grant: &Grant) -> Result<AccessToken, TokenError> {
+        let Some(place) = self.place(grant) else { return minter.mint(grant) };
+        // Locked while the token is signed: of those who ask for the same at once, one signs, and the others would have
+        // taken as long themselves.
+        let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = UnixTime::now(&*minter.clock);
+        let kept = place.as_ref().filter(|kept| kept.is_due(grant, now));
+        // One that was called back, or of which nobody knows whether it was, is not given out again.
+        if let Some(kept) = kept.filter(|kept| minter.stands_by(&kept.token, grant.client().id())) {
+            return Ok(kept.token.again(now));
+        }
+        let token = minter.mint(grant)?;
+        *place = (token.as_str().len() <= LONGEST_KEPT).then(|| Kept::new(grant, &token, now, self.percent));
+        Ok(token)
+    }
+
+    /// `None` never: there are places.
+    fn place(&self, grant: &Grant) -> Option<&Mutex<Option<Kept>>> {
+        let hash = self.hasher.hash_one((grant.client().id(), grant.scopes(), grant.audiences()));
+        self.places.get(usize::try_from(hash % PLACES as u64).ok()?)
+    }
+}
+
+impl Kept {
+    fn new(grant: &Grant, token: &AccessToken, now: UnixTime, percent: u64) -> Self {
+        let life = grant.lifetime().to_duration();
+        let until = now.after(Duration::from_secs(life.as_secs() * percent / 100));
+        Self { grant: grant.terms(), token: token.again(now), from: now, until }
+    }
+
+    /// A clock that was set back is no reason to give out a token for longer.
+    fn is_due(&self, grant: &Grant, now: UnixTime) -> bool {
+        self.from <= now && now < self.until && self.grant.has_the_terms_of(grant)
+    }
+}
+
+impl fmt::Debug for RepeatedTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RepeatedTokens").field("percent", &self.percent).finish_non_exhaustive()
+    }
+}
