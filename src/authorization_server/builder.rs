@@ -13,7 +13,7 @@ use super::metadata::Metadata;
 use super::peer::PeerAddress;
 use super::token::{
     AttemptLimits, Authenticator, DynGrantHook, GrantHook, GrantPolicy, Minter, Notices, RepeatedTokens, Reporter,
-    SlowChecks, Throttle, TokenPipeline,
+    SlowChecks, Throttle, TokenPipeline, Turns,
 };
 use super::{AuthorizationServer, Inner};
 use crate::audience::{Audience, InvalidAudience};
@@ -45,6 +45,7 @@ pub struct AuthorizationServerBuilder {
     lifetime: Duration,
     revocations: Option<Revocations>,
     repeat_percent: Option<u8>,
+    token_queue: Option<usize>,
     store_timeout: Duration,
     client_cache: Option<ClientCacheLimits>,
     limits: AttemptLimits,
@@ -63,7 +64,7 @@ pub struct AuthorizationServerBuilder {
 
 impl AuthorizationServerBuilder {
     pub(super) fn new(issuer: &str, keys: KeyRing, clients: impl ClientStore) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = cores();
         Self {
             issuer: issuer.parse(),
             keys,
@@ -77,6 +78,7 @@ impl AuthorizationServerBuilder {
             lifetime: Duration::from_secs(600),
             revocations: None,
             repeat_percent: None,
+            token_queue: None,
             store_timeout: Duration::from_secs(2),
             client_cache: Some(ClientCacheLimits::default()),
             limits: AttemptLimits::default(),
@@ -115,6 +117,22 @@ impl AuthorizationServerBuilder {
     #[must_use]
     pub fn revocations(mut self, revocations: Revocations) -> Self {
         self.revocations = Some(revocations);
+        self
+    }
+
+    /// How many requests for a token may wait, while as many as there are cores are served; who comes beyond that gets a 503
+    /// with `Retry-After` at once. Without a bound by default: whoever asks is served in turn.
+    ///
+    /// It is for servers that do other work beside, such as verifying tokens, and that are asked for more tokens than they
+    /// can sign: between two signatures, what else is ready comes first. A limit of `tower` on concurrency has no such
+    /// effect, since a request for a token is computed without a pause and there is never a second one under way.
+    ///
+    /// It pays where a signature is dear (RSA): a refusal over HTTP takes nearly as long as a signature by ES256 or EdDSA,
+    /// which sheds no load; there, bound the connections instead. With 16 waiting and RS256 nobody waits for more than some
+    /// milliseconds.
+    #[must_use]
+    pub fn token_queue(mut self, waiting: usize) -> Self {
+        self.token_queue = Some(waiting);
         self
     }
 
@@ -431,6 +449,7 @@ impl AuthorizationServerBuilder {
             metadata: Document::new("application/json", &metadata.document(), self.documents)?,
             token: TokenPipeline {
                 challenge: challenge(&issuer)?,
+                turns: self.token_queue.map(|waiting| Turns::new(cores(), waiting)),
                 authenticator: Authenticator {
                     peer: self.peer,
                     #[cfg(feature = "legacy_hashes")]
@@ -494,6 +513,10 @@ impl AuthorizationServerBuilder {
 
 #[cfg(feature = "argon2")]
 const MOST_SLOW_CHECKS: usize = 10_000;
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
 
 /// A URL without anything behind its path, and without a slash at its end.
 fn public_url(url: Option<String>, issuer: &Issuer) -> Result<String, ConfigError> {

@@ -8,6 +8,7 @@ mod repeat;
 mod report;
 mod request;
 mod response;
+mod turns;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -28,6 +29,7 @@ pub(super) use self::report::Reporter;
 use self::request::TokenRequest;
 pub(super) use self::request::is_another_grant;
 use self::response::TokenResponse;
+pub(super) use self::turns::Turns;
 use super::body::BodyError;
 use super::error::TokenError;
 use crate::telemetry;
@@ -35,6 +37,8 @@ use crate::telemetry;
 /// The stations of a token request, in the order in which it passes them.
 #[derive(Debug)]
 pub(super) struct TokenPipeline {
+    /// `None` when everybody is served at once.
+    pub(super) turns: Option<Turns>,
     pub(super) authenticator: Authenticator,
     pub(super) policy: GrantPolicy,
     pub(super) minter: Minter,
@@ -60,9 +64,14 @@ impl TokenPipeline {
     }
 
     async fn token(&self, head: &Parts, body: Result<Bytes, BodyError>) -> Result<TokenResponse, TokenError> {
+        let place = self.turns.as_ref().map(Turns::queue).transpose()?;
         let request = TokenRequest::read(head, body)?;
         let client = self.authenticator.authenticate(&request.credentials, &head.extensions).await?;
         let grant = self.policy.grant(client, &request, &head.extensions).await?;
+        let _turn = match &place {
+            Some(place) => Some(place.turn().await?),
+            None => None,
+        };
         let token = match &self.repeated {
             Some(repeated) => repeated.token(&self.minter, &grant)?,
             None => self.minter.mint(&grant)?,
