@@ -2,5 +2,8 @@
 //! nobody can do without.
 
 pub mod bare;
+pub mod lean;
 pub mod measure;
+#[cfg(feature = "peers")]
+pub mod peers;
 pub mod subject;

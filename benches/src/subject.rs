@@ -55,9 +55,31 @@ impl Subject {
         let server = settings(AuthorizationServer::builder(ISSUER, KeyRing::new(key), clients)).build().unwrap();
         let verifier = server.verifier(API).unwrap();
         let mut subject = Self { server, verifier, secret: secret.expose().to_owned(), token: String::new() };
-        let answer: serde_json::Value = serde_json::from_slice(&subject.ask(subject.request(1))).unwrap();
-        answer["access_token"].as_str().unwrap().clone_into(&mut subject.token);
+        subject.token = subject.another_token();
         subject
+    }
+
+    /// Clients with a secret that a person chose, each of whose tokens takes an argon2id. The good token is another's.
+    pub fn of_people(clients: usize) -> Self {
+        let (chosen, generated) = (ClientSecret::new("correct horse").unwrap(), ClientSecret::generate().unwrap());
+        let stored = chosen.to_stored().unwrap();
+        let client = |n| Client::new(client_id(n), stored.clone()).scope(READ).audience(API);
+        let other = Client::new("other", &generated).scope(READ).audience(API);
+        let clients: MemoryStore = (0..clients).map(client).chain([other]).collect();
+        let server = AuthorizationServer::new(ISSUER, KeyRing::generate().unwrap(), clients).unwrap();
+        let verifier = server.verifier(API).unwrap();
+        let mut subject = Self { server, verifier, secret: chosen.expose().to_owned(), token: String::new() };
+        subject.token = subject.token_for(basic("other", generated.expose()));
+        subject
+    }
+
+    pub fn another_token(&self) -> String {
+        self.token_for(self.request(1))
+    }
+
+    fn token_for(&self, request: Request<Body>) -> String {
+        let answer: serde_json::Value = serde_json::from_slice(&self.ask(request)).unwrap();
+        answer["access_token"].as_str().unwrap().to_owned()
     }
 
     /// A request of a client by `client_secret_basic`.

@@ -1,0 +1,254 @@
+"""Runs the benches that are built, and lays their figures out: benches/RESULTS.md and benches/chart.svg.
+
+In process: the binary `ratios`. Over sockets: one server at a time on one core, `wrk` on another, each in turn, in several
+rounds, so that whatever disturbs the machine disturbs all alike.
+"""
+
+import datetime
+import html
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+BIN, WORK, HERE = Path("target/bench/release"), Path("target/bench/others"), Path("benches")
+ROUNDS, SECONDS, CONNECTIONS = 5, 3, 16
+SERVER_CORE, LOAD_CORE = "0", "1"
+
+TOKENS = {
+    "hello": "axum, a handler that says hello",
+    "ours-repeated": "ours, `repeat_tokens`",
+    "ours": "ours",
+    "lean": "a lean handler without our duties",
+    "oxide-auth": "oxide-auth (opaque tokens)",
+    "authkestra": "authkestra (EdDSA, client without a secret)",
+    "oidc-provider": "npm oidc-provider",
+    "authlib": "authlib, gunicorn",
+}
+ROUTES = {
+    "open": "axum, the route unprotected",
+    "protected": "ours",
+    "tower-oauth2-resource-server": "tower-oauth2-resource-server",
+    "oauth-resource-server": "oauth-resource-server",
+    "axum-jwt-auth": "axum-jwt-auth",
+    "jwt-authorizer": "jwt-authorizer",
+}
+
+
+class Server:
+    """A server that runs, and its `Authorization`."""
+
+    def __init__(self, name, port):
+        self.port = port
+        command = {
+            "oidc-provider": ["node", "server.js", str(port)],
+            "authlib": [str((WORK / "python/bin/gunicorn").absolute()), "--workers=1", "--no-control-socket",
+                        f"--bind=127.0.0.1:{port}", "app:app"],
+        }.get(name, [str((BIN / "serve").absolute()), name, str(port)])
+        folder = {"oidc-provider": WORK / name, "authlib": HERE / "others/authlib"}.get(name, Path("."))
+        pinned = ["taskset", "-c", SERVER_CORE, *command]
+        self.process = subprocess.Popen(pinned, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        if name == "authlib":
+            self.authorization = "Basic " + "Y2xpZW50LTE6dGNjXzAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDA="
+            self.wait()
+        else:
+            self.authorization = self.process.stdout.readline().strip()
+
+    def wait(self):
+        for _ in range(200):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=1)
+            except urllib.error.HTTPError:
+                return
+            except OSError:
+                time.sleep(0.05)
+        sys.exit("a server does not start")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+
+    def memory(self):
+        """Resident bytes, of the workers as well."""
+        pids = [self.process.pid]
+        children = Path(f"/proc/{pids[0]}/task/{pids[0]}/children").read_text().split()
+        pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in [*pids, *children]]
+        return sum(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def wrk(server, kind, seconds, connections=CONNECTIONS, more=""):
+    """(requests/s, requests); an answer other than 200 ends the run."""
+    command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(HERE / "load.lua"),
+               f"http://127.0.0.1:{server.port}/"]
+    environment = {**os.environ, "KIND": kind, "AUTHORIZATION": server.authorization, "MORE": more}
+    out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in out:
+        sys.exit(out)
+    return float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]), int(re.search(r"(\d+) requests in", out)[1])
+
+
+def over_sockets(names, kind, base_port):
+    """{name: [requests/s, …]}, and {name: bytes a token} for those that issue."""
+    found, memory = {name: [] for name in names}, {}
+    for turn in range(ROUNDS):
+        for place, name in enumerate(names):
+            # authkestra looks for a client's name in the body alone.
+            more = "&client_id=client-1" if name == "authkestra" else ""
+            with Server(name, base_port + turn * 20 + place) as server:
+                wrk(server, kind, 1, more=more)
+                before = server.memory()
+                rate, requests = wrk(server, kind, SECONDS, more=more)
+                found[name].append(rate)
+                memory.setdefault(name, []).append((server.memory() - before) / requests)
+            print(f"  {name:30} {rate:10.0f} /s", file=sys.stderr)
+    return found, memory
+
+
+def spread(values):
+    values = sorted(values)
+    return f"{statistics.median(values):,.0f} ({values[0]:,.0f} to {values[-1]:,.0f})"
+
+
+def start_time(name, port, path, method):
+    """Seconds from the start of a process to its first answer."""
+    begin = time.monotonic()
+    process = subprocess.Popen([str((BIN / "serve").absolute()), name, str(port)], stdout=subprocess.DEVNULL)
+    try:
+        while time.monotonic() - begin < 10:
+            try:
+                urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method), timeout=1)
+                break
+            except urllib.error.HTTPError:
+                break
+            except OSError:
+                time.sleep(0.0002)
+        return time.monotonic() - begin
+    finally:
+        process.kill()
+        process.wait()
+
+
+def machine():
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    rust = subprocess.run(["rustc", "--version"], capture_output=True, text=True).stdout.split()[1]
+    node = subprocess.run(["node", "--version"], capture_output=True, text=True).stdout.strip()
+    today = datetime.datetime.now(datetime.timezone.utc).date()
+    versions = []
+    lock = (HERE / "Cargo.lock").read_text()
+    for crate in ["aws-lc-rs", "axum", "hyper", "tokio", "axum-jwt-auth", "jwt-authorizer", "oauth-resource-server",
+                  "tower-oauth2-resource-server", "oxide-auth", "authkestra-op"]:
+        found = re.findall(rf'name = "{crate}"\nversion = "([^"]+)"', lock)
+        versions.append(f"{crate} {max(found)}")
+    package = json.loads((HERE / "others/oidc-provider/package.json").read_text())
+    versions.append(f"oidc-provider {package['dependencies']['oidc-provider']}")
+    versions += (HERE / "others/authlib/requirements.txt").read_text().replace("==", " ").split("\n")[:-1]
+    cpu = model[1] if model else platform.processor()
+    return f"{cpu}, {os.cpu_count()} cores", f"Rust {rust}, Python {platform.python_version()}, Node {node}; " + ", ".join(versions), today
+
+
+def in_process():
+    """Rows of the binary `ratios`."""
+    out = subprocess.run(["taskset", "-c", LOAD_CORE, str(BIN / "ratios")], capture_output=True, text=True, check=True).stdout
+    return [line.split("\t") for line in out.splitlines()]
+
+
+def table(head, rows):
+    return "\n".join(["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def bars(title, unit, rows):
+    """One group of the chart: a bar for each, as long as its part of the longest."""
+    longest = max(value for _, value, _ in rows)
+    lines, y = [f'<text x="0" y="14" class="t">{html.escape(title)}</text>'], 28
+    for label, value, ours in rows:
+        width = max(1, 380 * value / longest)
+        kind = "o" if ours else "p"
+        lines.append(f'<text x="250" y="{y + 12}" class="l">{html.escape(label)}</text>')
+        lines.append(f'<rect x="258" y="{y}" width="{width:.0f}" height="16" class="{kind}"/>')
+        lines.append(f'<text x="{258 + width + 6:.0f}" y="{y + 12}" class="v">{value:,.0f}{unit}</text>')
+        y += 22
+    return "\n".join(lines), y + 14
+
+
+def chart(groups, caption):
+    parts, y = [], 10
+    for group in groups:
+        body, height = bars(*group)
+        parts.append(f'<g transform="translate(10,{y})">\n{body}\n</g>')
+        y += height
+    for line in caption:
+        parts.append(f'<text x="10" y="{y + 10}" class="c">{html.escape(line)}</text>')
+        y += 16
+    style = (
+        "text{font-family:system-ui,sans-serif;fill:#333}.t{font-size:14px;font-weight:600}.l{font-size:12px;text-anchor:end}"
+        ".v{font-size:12px}.c{font-size:10px;fill:#666}.o{fill:#c2410c}.p{fill:#94a3b8}"
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 740 {y + 10}" width="740" height="{y + 10}" role="img">\n'
+        f'<rect width="100%" height="100%" fill="#fff"/>\n<style>{style}</style>\n' + "\n".join(parts) + "\n</svg>\n"
+    )
+
+
+def main():
+    cpu, versions, today = machine()
+    print("in process …", file=sys.stderr)
+    rows = in_process()
+    print("over sockets …", file=sys.stderr)
+    tokens, memory = over_sockets(TOKENS, "token", 17_000)
+    routes, _ = over_sockets(ROUTES, "open", 17_200)
+    starts = {name: [start_time(name, 17_400 + 2 * n + ("ours" == name), "/token", "POST") for n in range(20)]
+              for name in ("hello", "ours")}
+    flood = subprocess.run([str(BIN / "flood")], capture_output=True, text=True, check=True).stdout
+
+    median = statistics.median
+    ours, open_route = median(tokens["ours"]), median(routes["open"])
+    text = [
+        "# What it costs",
+        f"Made by `scripts/bench` on {today}: {cpu}. {versions}.",
+        "Machines differ: read the ratios. In process, a row is two pieces of work measured in turn in one run, in batches of "
+        "16, on one core; times are medians, with the quartiles. A target is what the project promised itself.",
+        "## In process",
+        table(
+            ["what", "beside", "ns", "quartiles", "ns beside", "ratio", "target"],
+            [[what, beside, own, f"{low} to {high}", other or "", f"{ratio}" if ratio else "", f"≤ {most}" if most else ""]
+             for what, beside, own, low, high, other, ratio, most in rows],
+        ),
+        f"## Over sockets: tokens",
+        f"HTTP/1.1 on the loopback, `wrk` with {CONNECTIONS} connections on one core, one server process on the other, "
+        f"{ROUNDS} rounds of {SECONDS} s in turn: median, and the least and the most. Ten clients; JWTs by ES256 where nothing "
+        "else is said.",
+        table(
+            ["server", "tokens/s", "beside ours", "bytes a token"],
+            [[TOKENS[name], spread(rates), f"{median(rates) / ours:.2f}", f"{median(memory[name]):,.0f}"] for name, rates in tokens.items()],
+        ),
+        "## Over sockets: a protected route",
+        "The same token on every request, as a client shows it.",
+        table(
+            ["server", "requests/s", "beside the open route"],
+            [[ROUTES[name], spread(rates), f"{median(rates) / open_route:.2f}"] for name, rates in routes.items()],
+        ),
+        "## From the start of a process to its first answer",
+        table(["process", "ms"], [[name, f"{median(times) * 1000:.1f}"] for name, times in starts.items()]),
+        "## Under overload",
+        flood.strip(),
+    ]
+    (HERE / "RESULTS.md").write_text("\n\n".join(text) + "\n")
+    groups = [
+        ("Tokens a second, on one core", "", [(TOKENS[name].replace("`", ""), median(rates), name.startswith("ours")) for name, rates in tokens.items()]),
+        ("Requests a second to a protected route, on one core", "", [(ROUTES[name], median(rates), name == "protected") for name, rates in routes.items()]),
+    ]
+    caption = [f"{cpu}; {today}; scripts/bench makes it again. HTTP/1.1, {CONNECTIONS} connections, JWTs by ES256.", versions[:150], versions[150:]]
+    (HERE / "chart.svg").write_text(chart(groups, caption))
+    print("\n\n".join(text))
+
+
+main()

@@ -1,0 +1,200 @@
+//! The token endpoint under four times the load that it can serve: a server on one core, and callers on another that keep
+//! to their times whether they are answered or not, as far as 512 connections go. Beside them one caller shows a token to a
+//! protected route of the same server every 5 ms. Prints a table.
+
+use std::cell::RefCell;
+use std::io::BufRead as _;
+use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::{JoinHandle, LocalSet};
+
+const CONNECTIONS: u32 = 512;
+const TIME: Duration = Duration::from_secs(4);
+
+/// Name of the server, and what it is.
+const SERVERS: [(&str, &str); 5] = [
+    ("flood-es256", "ES256, no bound"),
+    ("flood-es256-queue", "ES256, `token_queue(16)`"),
+    ("flood-rs256", "RS256, no bound"),
+    ("flood-rs256-queue", "RS256, `token_queue(16)`"),
+    ("flood-argon2", "secrets by argon2id, no bound but its own"),
+];
+
+fn main() {
+    // This process and the server, each on its own core.
+    let this = std::process::id().to_string();
+    let _ = Command::new("taskset").args(["-p", "-c", "1", &this]).stdout(Stdio::null()).status();
+    println!(
+        "| server | peak, tokens/s | offered at 4 × | tokens/s | of the peak | refused/s | a refusal, p50 and p99, ms | a verification, p50 and p99, ms: idle | at 0.8 × | at 4 × |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for (place, (name, title)) in SERVERS.into_iter().enumerate() {
+        let port = 17_600 + u16::try_from(place).unwrap();
+        let server = Server::start(name, port);
+        LocalSet::new().block_on(&runtime, measure(&server, title));
+    }
+}
+
+async fn measure(server: &Server, title: &str) {
+    let idle = probed(server, None).await;
+    // As many callers as keep it busy, each at once again.
+    let busy = probed(server, Some((16, f64::INFINITY))).await;
+    let peak = busy.good_per_second();
+    let most = probed(server, Some((CONNECTIONS, peak * 0.8))).await;
+    let flooded = probed(server, Some((CONNECTIONS, peak * 4.0))).await;
+    let millis = |(p50, p99): (f64, f64)| format!("{p50:.1}, {p99:.1}");
+    println!(
+        "| {title} | {peak:.0} | {:.0} | {:.0} | {:.0} % | {:.0} | {} | {} | {} | {} |",
+        flooded.sent_per_second(),
+        flooded.good_per_second(),
+        100.0 * flooded.good_per_second() / peak,
+        flooded.refused.len() as f64 / TIME.as_secs_f64(),
+        millis(quantiles(&flooded.refused)),
+        millis(quantiles(&idle.probes)),
+        millis(quantiles(&most.probes)),
+        millis(quantiles(&flooded.probes)),
+    );
+}
+
+#[derive(Default)]
+struct Seen {
+    sent: usize,
+    good: usize,
+    /// How long each refusal took, and each verification, in ms.
+    refused: Vec<f64>,
+    probes: Vec<f64>,
+}
+
+impl Seen {
+    fn good_per_second(&self) -> f64 {
+        self.good as f64 / TIME.as_secs_f64()
+    }
+
+    fn sent_per_second(&self) -> f64 {
+        self.sent as f64 / TIME.as_secs_f64()
+    }
+}
+
+fn quantiles(values: &[f64]) -> (f64, f64) {
+    let mut values = values.to_vec();
+    values.sort_unstable_by(f64::total_cmp);
+    let at = |part: f64| values.get((values.len() as f64 * part) as usize).copied().unwrap_or(f64::NAN);
+    (at(0.5), at(0.99))
+}
+
+/// Callers at a rate, all together, and the one with the token beside them.
+async fn probed(server: &Server, callers: Option<(u32, f64)>) -> Seen {
+    let seen = Rc::new(RefCell::new(Seen::default()));
+    let start = Instant::now() + Duration::from_millis(100);
+    let mut tasks: Vec<JoinHandle<()>> = Vec::new();
+    for caller in 0..callers.map_or(0, |(callers, _)| callers) {
+        let (callers, rate) = callers.unwrap();
+        let every = Duration::from_secs_f64(f64::from(callers) / rate);
+        let first = start + every.mul_f64(f64::from(caller) / f64::from(callers));
+        let (mut connection, seen) = (Connection::open(server.port).await, seen.clone());
+        let request = server.token_request.clone();
+        tasks.push(tokio::task::spawn_local(async move {
+            let mut next = first;
+            while start.elapsed() < TIME {
+                tokio::time::sleep_until(next.into()).await;
+                let sent = Instant::now();
+                let status = connection.ask(&request).await;
+                let mut seen = seen.borrow_mut();
+                seen.sent += 1;
+                match status {
+                    200 => seen.good += 1,
+                    429 | 503 => seen.refused.push(sent.elapsed().as_secs_f64() * 1e3),
+                    other => panic!("a status of {other}"),
+                }
+                // Who is late sends at once, and does not make up for what it could not send.
+                next = (next + every).max(Instant::now());
+            }
+        }));
+    }
+    let (mut probe, others, request) =
+        (Connection::open(server.port).await, seen.clone(), server.route_request.clone());
+    tasks.push(tokio::task::spawn_local(async move {
+        tokio::time::sleep_until(start.into()).await;
+        while start.elapsed() < TIME {
+            let sent = Instant::now();
+            assert_eq!(probe.ask(&request).await, 200);
+            others.borrow_mut().probes.push(sent.elapsed().as_secs_f64() * 1e3);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }));
+    for task in tasks {
+        task.await.unwrap();
+    }
+    Rc::into_inner(seen).unwrap().into_inner()
+}
+
+struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(port: u16) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, buffer: Vec::new() }
+    }
+
+    /// The status of the answer, once it is there whole.
+    async fn ask(&mut self, request: &[u8]) -> u16 {
+        self.stream.write_all(request).await.unwrap();
+        self.buffer.clear();
+        loop {
+            assert_ne!(self.stream.read_buf(&mut self.buffer).await.unwrap(), 0, "the server hung up");
+            let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+            let head = std::str::from_utf8(&self.buffer[..end]).unwrap().to_ascii_lowercase();
+            let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()).unwrap_or("0");
+            if self.buffer.len() >= end + 4 + length.trim().parse::<usize>().unwrap() {
+                assert!(!head.starts_with("http/1.1 503") || head.contains("retry-after"), "a 503 without Retry-After");
+                return head[9..12].parse().unwrap();
+            }
+        }
+    }
+}
+
+struct Server {
+    process: Child,
+    port: u16,
+    token_request: Rc<[u8]>,
+    route_request: Rc<[u8]>,
+}
+
+impl Server {
+    fn start(name: &str, port: u16) -> Self {
+        let serve = std::env::current_exe().unwrap().with_file_name("serve");
+        let mut process = Command::new("taskset")
+            .args(["-c", "0"])
+            .arg(serve)
+            .args([name, &port.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = std::io::BufReader::new(process.stdout.take().unwrap()).lines();
+        let (basic, bearer) = (lines.next().unwrap().unwrap(), lines.next().unwrap().unwrap());
+        let body = benches::subject::FORM;
+        let token = format!(
+            "POST /token HTTP/1.1\r\nhost: a\r\nauthorization: {basic}\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let route = format!("GET /invoices HTTP/1.1\r\nhost: a\r\nauthorization: {bearer}\r\n\r\n");
+        Self { process, port, token_request: token.into_bytes().into(), route_request: route.into_bytes().into() }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

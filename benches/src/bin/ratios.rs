@@ -1,0 +1,369 @@
+//! What we cost in process, beside the least that anybody could and beside others: measured in turn in one run, and told as
+//! ratios of medians. Rows of tab-separated figures, for `scripts/bench` to lay out.
+//!
+//! Each pair is measured for a second or so, in batches of 16, in turn; what a request is made of is outside of the time.
+
+use std::time::{Duration, Instant};
+
+use benches::bare::Bare;
+use benches::lean::Lean;
+use benches::measure::{Figure, Work, interleaved, now};
+use benches::subject::{API, FORM, Subject, basic, bearer, client_id, handler, plain};
+use http_body_util::BodyExt as _;
+use tower::{Layer as _, Service as _};
+use tower_client_credentials::{
+    Algorithm, AuthorizationServer, BearerAuthLayer, ClientSecret, KeyRing, MemoryStore, Scopes, TokenEndpointLayer,
+};
+
+const TIME: Duration = Duration::from_millis(1_500);
+
+fn main() {
+    for algorithm in [Algorithm::ES256, Algorithm::EdDSA, Algorithm::RS256] {
+        issuing(algorithm);
+    }
+    ways_to_authenticate();
+    many_clients();
+    for algorithm in [Algorithm::ES256, Algorithm::EdDSA, Algorithm::RS256] {
+        verifying(algorithm);
+    }
+    seen_before();
+    refusing();
+    small_things();
+    threads();
+    #[cfg(feature = "peers")]
+    peers::protected_routes();
+}
+
+/// `what`, beside what, and by how much it may be dearer; `None` where nothing was promised.
+fn row(what: &str, beside: &str, figures: [Figure; 2], most: Option<f64>) {
+    let [own, other] = figures;
+    let most = most.map_or(String::new(), |most| most.to_string());
+    println!(
+        "{what}\t{beside}\t{:.0}\t{:.0}\t{:.0}\t{:.0}\t{:.3}\t{most}",
+        own.median,
+        own.low,
+        own.high,
+        other.median,
+        own.median / other.median,
+    );
+}
+
+fn issuing(algorithm: Algorithm) {
+    let (subject, bare) = (Subject::new(algorithm, 10), Bare::new(algorithm));
+    let lean = Lean::new(algorithm, (0..10).map(client_id), &subject.secret);
+    let message = subject.token.rsplit_once('.').unwrap().0.as_bytes();
+    let [own, signature, lean] = interleaved(
+        [
+            Work::new(|| subject.request(1), |request| subject.ask(request)),
+            Work::bare(|| bare.sign(message)),
+            Work::new(|| subject.request(1), |request| lean.answer(request.headers(), FORM.as_bytes()).unwrap()),
+        ],
+        TIME * if algorithm == Algorithm::RS256 { 2 } else { 1 },
+    );
+    let most = match algorithm {
+        Algorithm::ES256 => 1.20,
+        Algorithm::EdDSA => 1.30,
+        _ => 1.03,
+    };
+    row(&format!("token endpoint, {algorithm}"), "the bare signature", [own, signature], Some(most));
+    row(&format!("a lean handler, {algorithm}"), "the bare signature", [lean, signature], None);
+}
+
+fn ways_to_authenticate() {
+    let subject = Subject::new(Algorithm::ES256, 10);
+    let repeating = Subject::with(Algorithm::ES256, 10, |builder| builder.repeat_tokens(50));
+    let [basic, post, repeated] = interleaved(
+        [
+            Work::new(|| subject.request(1), |request| subject.ask(request)),
+            Work::new(|| subject.request_by_post(), |request| subject.ask(request)),
+            Work::new(|| repeating.request(1), |request| repeating.ask(request)),
+        ],
+        TIME,
+    );
+    row("token endpoint, client_secret_post", "client_secret_basic", [post, basic], None);
+    row("token endpoint, a repeated request", "one with a signature", [repeated, basic], None);
+}
+
+/// Each request is of another client, drawn by a stride that is prime to their number.
+fn many_clients() {
+    let few = Subject::new(Algorithm::ES256, 10);
+    for (count, most) in [(10_000, None), (1_000_000, Some(1.1))] {
+        let many = Subject::new(Algorithm::ES256, count);
+        let (mut next, mut other) = (0, 0);
+        let figures = interleaved(
+            [
+                Work::new(
+                    || {
+                        next = (next + 7_919) % count;
+                        many.request(next)
+                    },
+                    |request| many.ask(request),
+                ),
+                Work::new(
+                    || {
+                        other = (other + 3) % 10;
+                        few.request(other)
+                    },
+                    |request| few.ask(request),
+                ),
+            ],
+            TIME,
+        );
+        row(&format!("token endpoint, {count} clients"), "10 clients", figures, most);
+    }
+}
+
+fn verifying(algorithm: Algorithm) {
+    let (subject, bare) = (Subject::new(algorithm, 10), Bare::new(algorithm));
+    let message = subject.token.rsplit_once('.').unwrap().0.as_bytes();
+    let (public, signature) = (bare.public(), bare.sign(message));
+    let signature = &signature[..bare.signature_len()];
+    let verifier = subject.verifier.clone().without_cache();
+    let figures = interleaved(
+        [
+            Work::bare(|| verifier.verify_now(&subject.token).unwrap()),
+            Work::bare(|| public.verify_sig(message, signature).unwrap()),
+        ],
+        TIME,
+    );
+    row(&format!("verification, not seen before, {algorithm}"), "the bare verification", figures, Some(1.06));
+}
+
+/// That many tokens, all of one client, each shown in turn.
+fn seen_before() {
+    let mut map = std::collections::HashMap::new();
+    for count in [1_usize, 10_000] {
+        let subject = Subject::new(Algorithm::EdDSA, 10);
+        let protect = BearerAuthLayer::new(subject.verifier.clone());
+        let (mut guarded, mut empty) = (protect.layer(handler()), handler());
+        let tokens: Vec<String> = (0..count).map(|_| subject.another_token()).collect();
+        for token in &tokens {
+            drop(now(guarded.call(bearer(token))));
+            map.insert(token.clone(), ());
+        }
+        let (mut one, mut two, mut three) = (0, 0, 0);
+        let turn = |place: &mut usize| {
+            *place = (*place + 7_919) % count;
+            *place
+        };
+        let [own, without, look_up] = interleaved(
+            [
+                Work::new(
+                    || {
+                        one = (one + 7_919) % count;
+                        bearer(&tokens[one])
+                    },
+                    |request| now(guarded.call(request)).unwrap(),
+                ),
+                Work::new(
+                    || {
+                        two = (two + 7_919) % count;
+                        bearer(&tokens[two])
+                    },
+                    |request| now(empty.call(request)).unwrap(),
+                ),
+                Work::new(|| &tokens[turn(&mut three)], |token| map.contains_key(token)),
+            ],
+            TIME,
+        );
+        let title = format!("protected route, {count} token(s) seen before");
+        row(&title, "the handler without a layer", [own, without], None);
+        let more =
+            Figure { median: own.median - without.median, low: own.low - without.low, high: own.high - without.high };
+        println!("{title}: more than the handler\tns\t{:.0}\t{:.0}\t{:.0}\t\t\t250", more.median, more.low, more.high);
+        row(&title, "a look-up in std's HashMap alone", [more, look_up], None);
+    }
+}
+
+fn refusing() {
+    // The limits on guessing are for another test: each request here comes from another client.
+    const CLIENTS: usize = 10_000;
+    let subject = Subject::new(Algorithm::ES256, CLIENTS);
+    let wrong = ClientSecret::generate().unwrap();
+    let garbage = "a".repeat(subject.token.len());
+    let other = AuthorizationServer::new("https://o.example", KeyRing::generate().unwrap(), MemoryStore::default());
+    let stranger = other.unwrap().verifier(API).unwrap();
+    let (mut next, mut unknown) = (0, 0);
+    let fresh = subject.verifier.clone().without_cache();
+    let [wrong, nobody, good, garbage, foreign, fresh] = interleaved(
+        [
+            Work::new(
+                || {
+                    next = (next + 7_919) % CLIENTS;
+                    basic(&client_id(next), wrong.expose())
+                },
+                |request| subject.ask(request),
+            ),
+            Work::new(
+                || {
+                    unknown = (unknown + 7_919) % CLIENTS;
+                    basic(&format!("nobody-{unknown}"), wrong.expose())
+                },
+                |request| subject.ask(request),
+            ),
+            Work::new(|| subject.request(1), |request| subject.ask(request)),
+            Work::bare(|| fresh.verify_now(&garbage).unwrap_err()),
+            Work::bare(|| stranger.verify_now(&subject.token).unwrap_err()),
+            Work::bare(|| fresh.verify_now(&subject.token).unwrap()),
+        ],
+        TIME,
+    );
+    row("a wrong generated secret", "a good one", [wrong, good], Some(1.0));
+    row("an unknown client", "a wrong secret", [nobody, wrong], None);
+    row("a garbage token", "a good one, not seen before", [garbage, fresh], Some(1.0));
+    row("a token of an unknown key", "a good one, not seen before", [foreign, fresh], Some(1.0));
+}
+
+fn small_things() {
+    let subject = Subject::new(Algorithm::ES256, 10);
+    let (mut ours, mut empty) = (TokenEndpointLayer::new(subject.server.clone()).layer(handler()), handler());
+    let [own, without] = interleaved(
+        [
+            Work::new(plain, |request| drop(now(ours.call(request)).unwrap())),
+            Work::new(plain, |request| drop(now(empty.call(request)).unwrap())),
+        ],
+        TIME,
+    );
+    let more = own.median - without.median;
+    println!(
+        "another path through TokenEndpointLayer: more than the handler\tns\t{more:.0}\t{:.0}\t{:.0}\t\t\t30",
+        own.low - without.low,
+        own.high - without.high
+    );
+    let (one, four) = ("invoices:read", "invoices:read invoices:write orders:read orders:write");
+    let figures = interleaved(
+        [Work::bare(|| four.parse::<Scopes>().unwrap()), Work::bare(|| one.parse::<Scopes>().unwrap())],
+        TIME,
+    );
+    row("four scopes, parsed", "one scope", figures, None);
+    let mut layered = BearerAuthLayer::new(subject.verifier.clone()).layer(handler());
+    let none = interleaved(
+        [
+            Work::new(plain, |request| now(layered.call(request)).unwrap()),
+            Work::new(|| bearer(&subject.token), |request| now(empty.call(request)).unwrap()),
+        ],
+        TIME,
+    );
+    row("a protected route, no token", "the handler without a layer", none, None);
+    // Makes sure that what is timed is what is meant.
+    let answer = now(layered.call(bearer(&subject.token))).unwrap();
+    assert_eq!(answer.status(), 200);
+    drop(now(answer.into_body().collect()));
+}
+
+/// Each thread asks for itself; what one of them takes, beside one alone.
+fn threads() {
+    let subject = Subject::new(Algorithm::ES256, 10);
+    let verifier = &subject.verifier;
+    let run = |threads: usize, work: &(dyn Fn() + Sync)| -> Figure {
+        let each = || {
+            let (start, mut times) = (Instant::now(), Vec::new());
+            while start.elapsed() < TIME / 2 {
+                let batch = Instant::now();
+                (0..64).for_each(|_| work());
+                times.push(batch.elapsed().as_nanos() as f64 / 64.0);
+            }
+            times
+        };
+        let times = std::thread::scope(|scope| {
+            let running: Vec<_> = (0..threads).map(|_| scope.spawn(each)).collect();
+            running.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        Figure::of(times)
+    };
+    let seen = || drop(verifier.verify_now(&subject.token).unwrap());
+    let issue = || drop(subject.ask(subject.request(1)));
+    for count in [2, 4, 8] {
+        row(
+            &format!("verification, seen before, {count} threads at one token"),
+            "1 thread",
+            [run(count, &seen), run(1, &seen)],
+            None,
+        );
+        row(
+            &format!("token endpoint, {count} threads, with the request made"),
+            "1 thread",
+            [run(count, &issue), run(1, &issue)],
+            None,
+        );
+    }
+}
+
+#[cfg(feature = "peers")]
+mod peers {
+    use axum::Router;
+    use axum::routing::get;
+    use benches::{peers, subject};
+    use http::Request;
+    use tower_client_credentials::TokenEndpointLayer;
+
+    use super::*;
+
+    type Answered<B> = http::Response<B>;
+
+    /// The same axum route behind each of the layers; the token is the same all the time, as a client's is.
+    pub(super) fn protected_routes() {
+        peers::settle_jsonwebtoken();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let subject = Subject::new(Algorithm::ES256, 10);
+        let _guard = runtime.enter();
+        let jwks = {
+            let request = Request::get("/").body(subject::Body::default()).unwrap();
+            let answer = now(subject.server.jwks_service().call(request)).unwrap();
+            String::from_utf8(now(answer.into_body().collect()).unwrap().to_bytes().to_vec()).unwrap()
+        };
+        let token = &subject.token;
+        let request = || {
+            Request::get("/invoices")
+                .header("authorization", format!("Bearer {token}"))
+                .body(axum::body::Body::empty())
+                .unwrap()
+        };
+        let old_request = || {
+            let head = Request::get("/invoices").header("authorization", format!("Bearer {token}"));
+            head.body(axum07::body::Body::empty()).unwrap()
+        };
+        let protect = BearerAuthLayer::new(subject.verifier.clone()).require_scope(subject::READ);
+        let mut ours = Router::new()
+            .route("/invoices", get(async || "invoices").layer(protect))
+            .layer(TokenEndpointLayer::new(subject.server.clone()));
+        let mut open: Router = Router::new().route("/invoices", get(async || "invoices"));
+        let mut axum_jwt_auth = peers::axum_jwt_auth(&jwks);
+        let mut tower_oauth2 = runtime.block_on(peers::tower_oauth2_resource_server(&jwks));
+        let mut oauth = peers::oauth_resource_server(&jwks);
+        let mut authorizer = runtime.block_on(peers::jwt_authorizer(&jwks));
+        let ask = |router: &mut Router, request: Request<axum::body::Body>| {
+            ok(runtime.block_on(router.call(request)).unwrap())
+        };
+        let figures = interleaved(
+            [
+                Work::new(request, |request| ask(&mut ours, request)),
+                Work::new(request, |request| ask(&mut open, request)),
+                Work::new(request, |request| ask(&mut axum_jwt_auth, request)),
+                Work::new(request, |request| ask(&mut tower_oauth2, request)),
+                Work::new(request, |request| ask(&mut oauth, request)),
+                Work::new(old_request, |request| {
+                    let answer = runtime.block_on(tower::Service::call(&mut authorizer, request)).unwrap();
+                    assert_eq!(answer.status(), 200);
+                }),
+            ],
+            TIME * 3,
+        );
+        let [ours, open, others @ ..] = figures;
+        let more = |figure: Figure| Figure { median: figure.median - open.median, ..figure };
+        row("axum route behind BearerAuthLayer", "the route without", [ours, open], None);
+        let names = ["axum-jwt-auth", "tower-oauth2-resource-server", "oauth-resource-server", "jwt-authorizer"];
+        for (name, other) in names.into_iter().zip(others) {
+            row(
+                &format!("{name}, more than the route"),
+                "BearerAuthLayer, more than the route",
+                [more(other), more(ours)],
+                None,
+            );
+        }
+    }
+
+    fn ok<B>(answer: Answered<B>) {
+        assert_eq!(answer.status(), 200);
+    }
+}

@@ -1,0 +1,92 @@
+//! One of the servers that `scripts/bench` puts load on, on one thread: `serve NAME PORT`. It writes one
+//! line once it listens: what a caller sends as `Authorization`.
+
+use axum::Router;
+use axum::routing::get;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use benches::lean::Lean;
+use benches::subject::{READ, Subject, client_id};
+use tower_client_credentials::{Algorithm, BearerAuthLayer, TokenEndpointLayer};
+
+const CLIENTS: usize = 10;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let (name, port) = (arguments.next().unwrap(), arguments.next().unwrap());
+    let subject = match name.as_str() {
+        "ours-repeated" => Subject::with(Algorithm::ES256, CLIENTS, |builder| builder.repeat_tokens(50)),
+        "flood-es256-queue" => Subject::with(Algorithm::ES256, CLIENTS, |builder| builder.token_queue(16)),
+        "flood-rs256" => Subject::new(Algorithm::RS256, CLIENTS),
+        "flood-rs256-queue" => Subject::with(Algorithm::RS256, CLIENTS, |builder| builder.token_queue(16)),
+        "flood-argon2" => Subject::of_people(CLIENTS),
+        _ => Subject::new(Algorithm::ES256, CLIENTS),
+    };
+    let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await.unwrap();
+    let basic = STANDARD.encode(format!("{}:{}", client_id(1), subject.secret));
+    let protected = matches!(
+        name.as_str(),
+        "open"
+            | "protected"
+            | "jwt-authorizer"
+            | "axum-jwt-auth"
+            | "tower-oauth2-resource-server"
+            | "oauth-resource-server"
+    );
+    println!("{}", if protected { format!("Bearer {}", subject.token) } else { format!("Basic {basic}") });
+    println!("Bearer {}", subject.token);
+    serve(&name, subject, listener).await;
+}
+
+async fn serve(name: &str, subject: Subject, listener: tokio::net::TcpListener) {
+    let ids = || (0..CLIENTS).map(client_id);
+    let router = match name {
+        // No more than axum's router and a handler, for either kind of request.
+        "hello" => Router::new().route("/token", axum::routing::post(async || "hello")),
+        "open" => Router::new().route("/invoices", get(async || "invoices")),
+        "ours" | "ours-repeated" => both(&subject),
+        "protected" => both(&subject),
+        flood if flood.starts_with("flood-") => both(&subject),
+        "lean" => Lean::new(Algorithm::ES256, ids(), &subject.secret).router(),
+        #[cfg(feature = "peers")]
+        peer => {
+            use benches::peers;
+            peers::settle_jsonwebtoken();
+            let jwks = jwks(&subject).await;
+            match peer {
+                "jwt-authorizer" => {
+                    let router = peers::jwt_authorizer(&jwks).await;
+                    return axum07::serve(listener, router).await.unwrap();
+                }
+                "axum-jwt-auth" => peers::axum_jwt_auth(&jwks),
+                "tower-oauth2-resource-server" => peers::tower_oauth2_resource_server(&jwks).await,
+                "oauth-resource-server" => peers::oauth_resource_server(&jwks),
+                "oxide-auth" => peers::oxide_auth(ids(), &subject.secret),
+                "authkestra" => peers::authkestra(ids()).await,
+                other => panic!("there is no {other}"),
+            }
+        }
+        #[cfg(not(feature = "peers"))]
+        other => panic!("there is no {other}; the peers are behind a feature"),
+    };
+    axum::serve(listener, router).await.unwrap();
+}
+
+/// The token endpoint and a protected route on one server, as in the quick-start.
+fn both(subject: &Subject) -> Router {
+    let protect = BearerAuthLayer::new(subject.verifier.clone()).require_scope(READ);
+    Router::new()
+        .route("/invoices", get(async || "invoices").layer(protect))
+        .layer(TokenEndpointLayer::new(subject.server.clone()))
+}
+
+#[cfg(feature = "peers")]
+async fn jwks(subject: &Subject) -> String {
+    use benches::subject::Body;
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+    let request = http::Request::get("/").body(Body::default()).unwrap();
+    let answer = subject.server.jwks_service().oneshot(request).await.unwrap();
+    String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}
