@@ -23,6 +23,8 @@ struct Vendor {
     header: Value,
     claims: Value,
     settings: Vec<Setting>,
+    /// What is different in tokens of the same issuer that must not pass.
+    strangers: Vec<Value>,
     /// What the verified token says: client, subject, scopes.
     says: (&'static str, &'static str, &'static str),
 }
@@ -44,7 +46,9 @@ fn vendors() -> Vec<Vendor> {
                 TokenProfile::jwt_type,
                 |profile| profile.client_id_in(["azp"]),
                 TokenProfile::without_token_id,
+                |profile| profile.require_claim("gty", "client-credentials"),
             ],
+            strangers: vec![json!({"gty": "password"}), json!({"gty": null})],
             says: ("wbGwPZIUZcPJ", "wbGwPZIUZcPJ@clients", "invoices:read"),
         },
         Vendor {
@@ -57,7 +61,12 @@ fn vendors() -> Vec<Vendor> {
                 "iss": "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_abc", "exp": NOW + 3_600, "iat": NOW,
                 "version": 2, "jti": "7a9f", "client_id": "4jqjpkh",
             }),
-            settings: vec![TokenProfile::jwt_type, |profile| profile.clients_instead_of_audience(["4jqjpkh"])],
+            settings: vec![
+                TokenProfile::jwt_type,
+                |profile| profile.clients_instead_of_audience(["4jqjpkh"]),
+                |profile| profile.require_claim("token_use", "access"),
+            ],
+            strangers: vec![json!({"token_use": "id"}), json!({"client_id": "another"})],
             says: ("4jqjpkh", "4jqjpkh", "invoices/read"),
         },
         Vendor {
@@ -78,6 +87,7 @@ fn vendors() -> Vec<Vendor> {
                 TokenProfile::without_token_id,
                 |profile| profile.map_scopes(|claims| roles(&claims["roles"])),
             ],
+            strangers: vec![],
             says: ("a1b2", "0d1e", "Invoices.Read"),
         },
         Vendor {
@@ -94,6 +104,7 @@ fn vendors() -> Vec<Vendor> {
                 |profile| profile.client_id_in(["azp", "appid"]),
                 TokenProfile::without_token_id,
             ],
+            strangers: vec![],
             says: ("a1b2", "0d1e", ""),
         },
         Vendor {
@@ -109,6 +120,12 @@ fn vendors() -> Vec<Vendor> {
                 TokenProfile::jwt_type,
                 |profile| profile.client_id_in(["azp"]),
                 TokenProfile::without_token_id,
+                |profile| profile.require_claim("email", "billing@project.iam.gserviceaccount.com"),
+            ],
+            // Another customer of Google asks for a token for us, and gets one.
+            strangers: vec![
+                json!({"azp": "2170", "sub": "2170", "email": "evil@attacker.iam.gserviceaccount.com"}),
+                json!({"azp": "2170", "sub": "2170", "email": null}),
             ],
             says: ("1085", "1085", ""),
         },
@@ -123,9 +140,13 @@ fn vendors() -> Vec<Vendor> {
                 "realm_access": {"roles": ["invoices:write", "offline_access"]}, "scope": "email invoices:read",
                 "preferred_username": "service-account-billing",
             }),
-            settings: vec![TokenProfile::jwt_type, |profile| profile.client_id_in(["azp"]), |profile| {
-                profile.map_scopes(|claims| roles(&claims["realm_access"]["roles"]))
-            }],
+            settings: vec![
+                TokenProfile::jwt_type,
+                |profile| profile.client_id_in(["azp"]),
+                |profile| profile.require_claim("typ", "Bearer"),
+                |profile| profile.map_scopes(|claims| roles(&claims["realm_access"]["roles"])),
+            ],
+            strangers: vec![json!({"typ": "ID"})],
             says: ("billing", "8f1c", "email invoices:read invoices:write offline_access"),
         },
         Vendor {
@@ -140,6 +161,7 @@ fn vendors() -> Vec<Vendor> {
             settings: vec![TokenProfile::jwt_type, |profile| profile.client_id_in(["cid"]), |profile| {
                 profile.scopes_in(["scp"])
             }],
+            strangers: vec![],
             says: ("0oa1", "0oa1", "invoices:read invoices:write"),
         },
         Vendor {
@@ -153,6 +175,7 @@ fn vendors() -> Vec<Vendor> {
                 "sub": "billing",
             }),
             settings: vec![TokenProfile::jwt_type, |profile| profile.scopes_in(["scp"])],
+            strangers: vec![],
             says: ("billing", "billing", "invoices:read"),
         },
         Vendor {
@@ -173,6 +196,7 @@ fn vendors() -> Vec<Vendor> {
                 TokenProfile::without_subject,
                 TokenProfile::without_token_issuer,
             ],
+            strangers: vec![],
             says: ("billing", "billing", "invoices:read"),
         },
     ]
@@ -184,7 +208,14 @@ fn roles(list: &Value) -> Scopes {
 
 impl Vendor {
     fn token(&self) -> String {
-        let mut draft = good().claims_text(self.claims.to_string());
+        self.token_with(&json!({}))
+    }
+
+    fn token_with(&self, differences: &Value) -> String {
+        let mut claims = self.claims.as_object().unwrap().clone();
+        claims.extend(differences.as_object().unwrap().clone());
+        claims.retain(|_, value| !value.is_null());
+        let mut draft = good().claims_text(Value::from(claims).to_string());
         if self.header.get("typ").is_none() {
             draft = draft.without_header("typ");
         }
@@ -237,12 +268,32 @@ fn of_each_vendor_need_every_one_of_their_settings() {
         let token = vendor.token();
         let all = vendor.verifier().tokens(vendor.profile(None)).verify_now(&token).unwrap();
         for without in 0..vendor.settings.len() {
-            let verified = vendor.verifier().tokens(vendor.profile(Some(without))).verify_now(&token);
+            let lacking = vendor.verifier().tokens(vendor.profile(Some(without)));
+            let verified = lacking.verify_now(&token);
             let is_less =
                 verified.as_ref().is_err() || verified.as_ref().is_ok_and(|token| token.scopes() != all.scopes());
-            assert!(is_less, "{} without setting {without}: {verified:?}", vendor.name);
+            let admits = |stranger: &Value| lacking.verify_now(&vendor.token_with(stranger)).is_ok();
+            let is_more = vendor.strangers.iter().any(admits);
+            assert!(is_less || is_more, "{} without setting {without}: {verified:?}", vendor.name);
         }
     }
+}
+
+#[tokio::test]
+async fn of_each_vendor_that_are_not_meant_are_refused_though_their_audience_is_ours() {
+    let mut tried = 0;
+    for vendor in vendors() {
+        for stranger in &vendor.strangers {
+            on_every_stack(async |stack| {
+                let verifier = vendor.verifier().tokens(vendor.profile(None));
+                let answer = show(stack, verifier, &vendor.token_with(stranger)).await;
+                assert_eq!(answer.status, 401, "{}: {stranger}", vendor.name);
+            })
+            .await;
+            tried += 1;
+        }
+    }
+    assert_eq!(tried, 7);
 }
 
 /// What a verifier with these settings says of a token like those of RFC 9068, but for a change.

@@ -21,11 +21,15 @@ use crate::scope::Scopes;
 /// | Auth0 (its own profile) | `jwt_type`, `client_id_in(["azp"])`, `without_token_id`, `require_claim("gty", "client-credentials")` |
 /// | Amazon Cognito | `jwt_type`, `clients_instead_of_audience([…])`, `require_claim("token_use", "access")` |
 /// | Entra ID | `jwt_type`, `client_id_in(["azp", "appid"])`, `audience_named([…])`, `without_token_id`, `map_scopes` for `roles` |
-/// | Google (service accounts' ID tokens) | `jwt_type`, `client_id_in(["azp"])`, `without_token_id` |
+/// | Google (service accounts' ID tokens) | `jwt_type`, `client_id_in(["azp"])`, `without_token_id`, `require_claim("email", "…@….iam.gserviceaccount.com")` |
 /// | Keycloak | `jwt_type`, `client_id_in(["azp"])`, `require_claim("typ", "Bearer")`, `map_scopes` for roles |
 /// | Okta | `jwt_type`, `client_id_in(["cid"])`, `scopes_in(["scp"])` |
 /// | Ory Hydra | `jwt_type`, `scopes_in(["scp"])` |
 /// | league/oauth2-server (PHP), Laravel Passport | `jwt_type`, `client_id_in(["aud"])`, `clients_instead_of_audience([…])`, `scopes_in(["scopes"])`, `fractional_times`, `without_subject`, `without_token_issuer` |
+///
+/// Google signs an ID token for any audience that an account asks for, and does so for the accounts of all its customers:
+/// `aud` keeps nobody out, so the claim names the account that is meant. Without it, anybody with a project there gets in.
+/// For several accounts, a [policy](super::BearerAuthLayer::policy) that holds the client against a list takes its place.
 ///
 /// ```
 /// use tower_client_credentials::{KeySet, Scope, Scopes, TokenProfile, Verifier};
