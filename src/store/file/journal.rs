@@ -8,19 +8,25 @@ use std::path::{Path, PathBuf};
 use super::stamp::Stamp;
 use super::write;
 use crate::clock::UnixTime;
-use crate::store::Revocation;
+use crate::store::{Revocation, StoreError};
 
 pub(super) struct Journal {
     path: PathBuf,
     /// What was read or written here, so that a line is told once.
     known: HashSet<Revocation>,
-    /// Which file was read, and how far.
-    read: Option<(u64, u64)>,
+    read: Place,
+}
+
+/// Which file was read, and how far.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    file: u64,
+    length: u64,
 }
 
 impl Journal {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, known: HashSet::new(), read: None }
+        Self { path, known: HashSet::new(), read: Place::default() }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -38,45 +44,61 @@ impl Journal {
         Ok(())
     }
 
-    /// What is new in the file, apart from what this process wrote.
-    pub(super) fn read(&mut self) -> io::Result<Vec<Revocation>> {
+    /// Tells what is new in the file, apart from what this process wrote. What is refused is told again the next time.
+    pub(super) fn read(
+        &mut self,
+        mut tell: impl FnMut(&Revocation) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let (mut place, bytes) = self.unread().map_err(StoreError::new)?;
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            place.length += line.len() as u64;
+            // A line that its writer did not finish was never acknowledged.
+            let Ok(revocation) = serde_json::from_slice::<Revocation>(line) else { continue };
+            if !self.known.contains(&revocation) {
+                tell(&revocation)?;
+                self.known.insert(revocation);
+            }
+        }
+        self.read = place;
+        Ok(())
+    }
+
+    /// How far the file was read, unless it is another one now, and the whole lines after that.
+    fn unread(&self) -> io::Result<(Place, Vec<u8>)> {
         let mut file = match File::open(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Place::default(), Vec::new())),
             opened => opened?,
         };
         let stamp = Stamp::of(&file.metadata()?);
-        let from = match self.read {
-            Some((number, place)) if number == stamp.number() && place <= stamp.length() => place,
-            _ => 0,
-        };
-        if from == stamp.length() {
-            return Ok(Vec::new());
-        }
-        file.seek(SeekFrom::Start(from))?;
+        let is_same = self.read.file == stamp.number() && self.read.length <= stamp.length();
+        let place = if is_same { self.read } else { Place { file: stamp.number(), ..Place::default() } };
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        // A line without an end is still being written; what is no revocation was never acknowledged.
+        if place.length < stamp.length() {
+            file.seek(SeekFrom::Start(place.length))?;
+            file.read_to_end(&mut bytes)?;
+        }
+        // A line without an end is still being written.
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         bytes.truncate(whole);
-        self.read = Some((stamp.number(), from + whole as u64));
-        let read =
-            bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Revocation>(line).ok());
-        let known = &mut self.known;
-        Ok(read.filter(|revocation| known.insert(revocation.clone())).collect())
+        Ok((place, bytes))
     }
 
-    /// Leaves out what has expired, when there is some.
-    pub(super) fn compact(&mut self, now: UnixTime) -> io::Result<()> {
+    /// Leaves out what has expired, when there is some, and tells what is new.
+    pub(super) fn compact(
+        &mut self,
+        now: UnixTime,
+        tell: impl FnMut(&Revocation) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let is_over = |revocation: &Revocation| revocation.expires_at() <= now.as_secs();
         if !self.known.iter().any(is_over) {
             return Ok(());
         }
-        let _lock = write::Lock::take(&self.path)?;
-        self.read = None;
-        self.read()?;
+        let _lock = write::Lock::take(&self.path).map_err(StoreError::new)?;
+        self.read = Place::default();
+        self.read(tell)?;
         self.known.retain(|revocation| !is_over(revocation));
-        let lines: String = self.known.iter().map(line).collect::<Result<_, _>>()?;
-        write::replace(&self.path, lines.as_bytes())
+        let lines: io::Result<String> = self.known.iter().map(line).collect();
+        lines.and_then(|lines| write::replace(&self.path, lines.as_bytes())).map_err(StoreError::new)
     }
 }
 

@@ -181,17 +181,14 @@ impl Shared {
     }
 
     pub(super) fn compact(&self, now: SystemTime) -> Result<(), StoreError> {
-        self.watch().journal.compact(UnixTime::at(now)).map_err(StoreError::new)
+        // What somebody else appended since the last poll is read here as well.
+        self.watch().journal.compact(UnixTime::at(now), |revocation| self.memory.revoke_now(revocation.clone()))
     }
 
     fn follow_journal(&self, watch: &mut Watch) -> Result<(), FileFault> {
         let journal = &mut watch.journal;
-        let fault = |error: &dyn std::fmt::Display, path: &Path| FileFault::new(path, None, error);
-        let revocations = journal.read().map_err(|error| fault(&error, journal.path()))?;
-        for revocation in revocations {
-            self.memory.revoke_now(revocation).map_err(|error| fault(&operators_text(&error), journal.path()))?;
-        }
-        Ok(())
+        let read = journal.read(|revocation| self.memory.revoke_now(revocation.clone()));
+        read.map_err(|error| FileFault::new(journal.path(), None, operators_text(&error)))
     }
 
     /// Polls for as long as somebody holds the store.
@@ -236,4 +233,50 @@ fn parse(
 ) -> Result<Vec<RegisteredClient>, FileFault> {
     let bytes = read.map_err(|error| FileFault::new(path, None, format!("cannot read it: {error}")))?;
     document::parse(&bytes, rules).map_err(|(line, reason)| FileFault::new(path, Some(line), reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use tempfile::TempDir;
+
+    use super::Shared;
+    use crate::store::{Change, Cursor, MemoryStore, Revocation, RevocationStore as _};
+
+    /// One process each; neither polls.
+    fn two_processes(folder: &TempDir) -> [Shared; 2] {
+        let path = folder.path().join("clients.toml");
+        std::fs::write(&path, "clients = []\n").unwrap();
+        let open = |_| Shared::open(path.clone(), path.with_extension("revoked"), MemoryStore::default()).unwrap();
+        [(), ()].map(open)
+    }
+
+    fn key(name: &str, lifetime: u64) -> Revocation {
+        Revocation::key(name, UNIX_EPOCH, Duration::from_secs(lifetime))
+    }
+
+    /// After what [`key`] of no lifetime is good for.
+    fn later() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(10_000)
+    }
+
+    async fn knows(shared: &Shared, revocation: &Revocation) -> bool {
+        let told = shared.memory.changes(&Cursor::start()).await.unwrap().changes;
+        told.contains(&Change::Revoked(revocation.clone()))
+    }
+
+    #[tokio::test]
+    async fn what_another_process_revoked_is_not_lost_to_who_compacts_before_its_next_poll() {
+        let folder = tempfile::tempdir().unwrap();
+        let [service, tool] = two_processes(&folder);
+        service.revoke(key("old", 0)).unwrap();
+        tool.revoke(key("new", 100_000)).unwrap();
+        service.compact(later()).unwrap();
+        assert!(knows(&service, &key("new", 100_000)).await);
+        service.poll();
+        assert!(knows(&service, &key("new", 100_000)).await);
+        let [again, _] = two_processes(&folder);
+        assert!(knows(&again, &key("new", 100_000)).await && !knows(&again, &key("old", 0)).await);
+    }
 }
