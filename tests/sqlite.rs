@@ -114,6 +114,7 @@ async fn what_is_no_store_is_refused_with_the_mend() {
     let garbage = folder.path().join("garbage.db");
     std::fs::write(&garbage, "x".repeat(10_000)).unwrap();
     for (url, says) in [
+        ("postgres://auth:hunter2@db.example/auth".to_owned(), "write sqlite:///path/to/file.db"),
         ("clients.db".to_owned(), "write sqlite:///path/to/file.db"),
         ("sqlite::memory:".to_owned(), "use MemoryStore"),
         ("sqlite://a.db?mode=memory".to_owned(), "use MemoryStore"),
@@ -123,6 +124,7 @@ async fn what_is_no_store_is_refused_with_the_mend() {
     ] {
         let error = SqliteStore::open(&url).await.unwrap_err();
         assert!(chain(&error).contains(says), "{url}: {}", chain(&error));
+        assert!(!chain(&error).contains("hunter2"), "{}", chain(&error));
     }
 }
 

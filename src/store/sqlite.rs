@@ -111,7 +111,8 @@ impl SqliteStoreBuilder {
     fn options(&self) -> Result<SqliteConnectOptions, StoreError> {
         let options = self.url.strip_prefix("sqlite:").and_then(|_| SqliteConnectOptions::from_str(&self.url).ok());
         let options = options.ok_or_else(|| {
-            StoreError::new(format!("`{}` is not the URL of an SQLite file: write sqlite:///path/to/file.db", self.url))
+            // Not quoted: it may be the URL of another database, with a password.
+            StoreError::new("this is not the URL of an SQLite file: write sqlite:///path/to/file.db")
         })?;
         if self.url.contains(":memory:") || self.url.contains("mode=memory") {
             return Err(StoreError::new("SQLite in memory is not supported: use MemoryStore"));
