@@ -213,6 +213,27 @@ async fn a_statement_that_takes_too_long_fails_here_and_ends_there() {
 }
 
 #[tokio::test]
+async fn a_standby_is_refused_and_is_no_witness_of_what_is_revoked_now() {
+    let mut server = Postgres::start();
+    let store = PostgresStore::connect(server.url()).await.unwrap();
+    store.changes(&Cursor::start()).await.unwrap();
+    server.kill();
+    server.demote();
+    server.restart();
+    let says_so = |error: &dyn std::error::Error| error.source().is_some_and(|why| why.to_string().contains("standby"));
+    let begun = std::time::Instant::now();
+    // Its connections have to be made anew first.
+    loop {
+        let error = store.changes(&Cursor::start()).await.unwrap_err();
+        if says_so(&error) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{error:?}");
+    }
+    assert!(says_so(&PostgresStore::connect(server.url()).await.unwrap_err()));
+}
+
+#[tokio::test]
 async fn no_message_shows_the_password() {
     let databases = Databases::start();
     let url = databases.fresh().await;

@@ -115,6 +115,19 @@ async fn a_follower_of_a_server_that_lost_its_data_is_told_everything_from_the_s
 }
 
 #[tokio::test]
+async fn a_replica_is_no_witness_of_what_is_revoked_now() {
+    let (primary, replica) = (Redis::start(), Redis::start());
+    let store = store(&replica).await;
+    store.changes(&Cursor::start()).await.unwrap();
+    assert!(replica.ask(&format!("REPLICAOF 127.0.0.1 {}", primary.port())).starts_with("+OK"));
+    let error = store.changes(&Cursor::start()).await.unwrap_err();
+    let why = std::error::Error::source(&error).unwrap().to_string();
+    assert!(why.contains("READONLY") || why.contains("read only"), "{why}");
+    assert!(replica.ask("REPLICAOF NO ONE").starts_with("+OK"));
+    store.changes(&Cursor::start()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_page_may_end_where_the_server_was_replaced() {
     let mut server = Redis::start();
     let store = store(&server).await;

@@ -147,6 +147,11 @@ impl Postgres {
         format!("postgres://postgres:{}@127.0.0.1:{port}/{database}?sslmode=disable", Self::ENCODED_PASSWORD)
     }
 
+    /// From its next start on it takes no writes, and waits for those of a primary that is not there.
+    pub fn demote(&self) {
+        fs::write(self.0.data().join("standby.signal"), "").unwrap();
+    }
+
     /// The postmaster is killed with -9; its children see that and end.
     pub fn kill(&mut self) {
         self.0.kill();

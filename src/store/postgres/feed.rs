@@ -30,13 +30,14 @@ pub(super) struct Place {
     open: Vec<u64>,
 }
 
-/// The snapshot (`xmin:xmax:xip,…`), whether the row of the place is there, and rows if there are any.
-type Fetched = Vec<(String, bool, Option<String>, Option<i64>, Option<i64>, Option<String>)>;
+/// The snapshot (`xmin:xmax:xip,…`), whether the server is a standby, whether the row of the place is there, and rows if
+/// there are any.
+type Fetched = Vec<(String, bool, bool, Option<String>, Option<i64>, Option<i64>, Option<String>)>;
 
 impl Place {
     /// One statement, and so one snapshot.
     pub(super) async fn fetch(&self, connection: &mut PgConnection) -> Result<Fetched, Error> {
-        let page = "SELECT taken.snapshot::text,
+        let page = "SELECT taken.snapshot::text, pg_is_in_recovery(),
                 EXISTS (SELECT FROM tcc_feed WHERE xid = $1::text::xid8 AND seq = $2),
                 told.xid::text, told.seq, told.forget_at, told.change
             FROM (SELECT pg_current_snapshot() AS snapshot) AS taken
@@ -63,7 +64,10 @@ impl Place {
     /// `None` when this is not the history that the place is of.
     pub(super) fn read(&self, rows: Fetched, now: i64) -> Result<Option<Changes>, StoreError> {
         let damaged = || StoreError::new("Postgres does not answer the feed's question");
-        let (snapshot, is_known, ..) = rows.first().ok_or_else(damaged)?;
+        let (snapshot, is_standby, is_known, ..) = rows.first().ok_or_else(damaged)?;
+        if *is_standby {
+            return Err(StoreError::new(STANDBY));
+        }
         let snapshot = Snapshot::parse(snapshot).ok_or_else(damaged)?;
         let is_forgotten = self.forget_at <= now;
         if self.xid > 0 && (self.xid >= snapshot.end || !(*is_known || is_forgotten)) {
@@ -73,7 +77,7 @@ impl Place {
         let mut changes = Vec::with_capacity(rows.len());
         let more = rows.len() > PAGE;
         for row in rows.into_iter().take(PAGE) {
-            let (_, _, Some(xid), Some(seq), Some(forget_at), Some(change)) = row else { break };
+            let (_, _, _, Some(xid), Some(seq), Some(forget_at), Some(change)) = row else { break };
             changes.push(Row::read(&change)?);
             next = Self { xid: xid.parse().map_err(StoreError::new)?, seq, forget_at, open: Vec::new() };
         }
@@ -119,6 +123,9 @@ impl Place {
     }
 }
 
+/// What it says may be long past, and it takes no revocation.
+pub(super) const STANDBY: &str = "this is a standby, which may be far behind: give the URL of the primary";
+
 struct Snapshot {
     /// The first id that was not given yet.
     end: u64,
@@ -158,7 +165,7 @@ mod tests {
 
     fn row(snapshot: &str, xid: u64) -> Fetched {
         let change = r#"{"client":"billing"}"#.to_owned();
-        vec![(snapshot.to_owned(), true, Some(xid.to_string()), Some(1), Some(9), Some(change))]
+        vec![(snapshot.to_owned(), false, true, Some(xid.to_string()), Some(1), Some(9), Some(change))]
     }
 
     #[test]
@@ -177,7 +184,7 @@ mod tests {
     fn what_is_open_before_the_place_is_asked_for_again_and_nothing_is_said_of_what_comes_after_it() {
         let changes = place("0:0:0:").read(row("5:12:5,9,11", 10), 0).unwrap().unwrap();
         assert_eq!(changes.cursor.as_str(), "10:1:9:5,9");
-        let nothing = vec![("9:12:9,11".to_owned(), true, None, None, None, None)];
+        let nothing = vec![("9:12:9,11".to_owned(), false, true, None, None, None, None)];
         let changes = place("10:1:9:5,9").read(nothing, 0).unwrap().unwrap();
         assert_eq!(changes.cursor.as_str(), "10:1:9:9");
     }
@@ -190,13 +197,20 @@ mod tests {
 
     #[test]
     fn another_history_is_noticed() {
-        let rows = |snapshot: &str, is_known| vec![(snapshot.to_owned(), is_known, None, None, None, None)];
+        let rows = |snapshot: &str, is_known| vec![(snapshot.to_owned(), false, is_known, None, None, None, None)];
         let noticed =
             |snapshot, is_known, now| place("10:1:99:").read(rows(snapshot, is_known), now).unwrap().is_none();
         assert!(noticed("10:10:", true, 0), "the transaction of the place has not happened");
         assert!(noticed("12:12:", false, 98), "the row of the place is gone before its time");
         assert!(!noticed("12:12:", false, 99), "it was purged");
         assert!(!noticed("12:12:", true, 0));
+    }
+
+    #[test]
+    fn a_standby_is_not_believed() {
+        let nothing = |is_standby| vec![("9:9:".to_owned(), is_standby, true, None, None, None, None)];
+        assert!(place("").read(nothing(false), 0).is_ok());
+        assert!(place("").read(nothing(true), 0).is_err());
     }
 
     #[test]

@@ -45,6 +45,9 @@ const LOCK: i64 = 0x7463_635f_7461_6273; // "tcc_tabs"
 pub(super) async fn migrate(options: &PgConnectOptions) -> Result<(), StoreError> {
     let version = in_time(CONNECTING, async {
         let mut connection = options.connect().await.map_err(failed)?;
+        if is_standby(&mut connection).await.map_err(failed)? {
+            return Err(StoreError::new(feed::STANDBY));
+        }
         let version = bring_up_to_date(&mut connection).await.map_err(failed)?;
         connection.close().await.map_err(failed)?;
         Ok::<_, StoreError>(version)
@@ -53,6 +56,10 @@ pub(super) async fn migrate(options: &PgConnectOptions) -> Result<(), StoreError
         found if found > VERSION => Err(newer(found, VERSION)),
         _ => Ok(()),
     }
+}
+
+async fn is_standby(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(connection).await
 }
 
 async fn bring_up_to_date(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {

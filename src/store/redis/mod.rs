@@ -33,6 +33,7 @@ use crate::clock::{Clock, UnixTime};
 /// 3. The feed is read by polling. Publish/subscribe only saves the wait for the next poll.
 /// 4. A follower whose cursor the server does not know, because it lost its data or another one took its place, is told
 ///    everything from the start.
+/// 5. A server that takes no writes, such as a replica, is asked for no changes: it may be far behind.
 ///
 /// # Caveat
 ///

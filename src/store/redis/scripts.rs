@@ -8,6 +8,7 @@
 //! | `feed` | sorted set | change → its place. Told again, a change moves to the end |
 //! | `ends` | sorted set | change → when it may be forgotten |
 //! | `tips` | sorted set | the ends that the feed had lately, each with a random name |
+//! | `nothing` | | nothing, ever: it is deleted to find out whether the server takes writes |
 //!
 //! A cursor names the tip that its reader saw. A server that lost its data, or that took the place of one which was
 //! ahead of it, counts through the same places again, but under other names.
@@ -19,7 +20,7 @@ use crate::store::{ReplayId, StoreError};
 
 /// Begins each script that works on [`Keys`]. `told` ends each one that told something.
 const PRELUDE: &str = "
-local clients, ids, counter, feed, ends, tips = unpack(KEYS)
+local clients, ids, counter, feed, ends, tips, nothing = unpack(KEYS)
 local channel, name = ARGV[1], ARGV[2]
 local function tell(change, forget_at)
   local place = redis.call('INCR', counter)
@@ -80,8 +81,10 @@ return records
 const REVOKE: &str = "told(tell(ARGV[3], ARGV[4])) return redis.status_reply('OK')";
 
 /// The place after which to begin, the tip that was seen then, and how many. Returns whether the tip is known, the tip
-/// of now, and the changes with their places.
+/// of now, and the changes with their places. It begins with a write that does nothing: a replica, which may be far
+/// behind, refuses it, and so nobody takes its answer for what is revoked now.
 const CHANGES: &str = "
+redis.call('DEL', nothing)
 local after, seen, many = ARGV[3], ARGV[4], ARGV[5]
 local known = after == '0' or redis.call('ZSCORE', tips, seen)
 if not known then after = '0' end
@@ -134,14 +137,15 @@ impl Scripts {
 
 /// The names of the keys, all in one slot of a cluster.
 pub(super) struct Keys {
-    names: [String; 6],
+    names: [String; 7],
     prefix: String,
 }
 
 impl Keys {
     pub(super) fn new(prefix: &str) -> Self {
         let prefix = format!("{{{prefix}}}:");
-        let names = ["clients", "ids", "counter", "feed", "ends", "tips"].map(|name| format!("{prefix}{name}"));
+        let names = ["clients", "ids", "counter", "feed", "ends", "tips", "nothing"];
+        let names = names.map(|name| format!("{prefix}{name}"));
         Self { names, prefix }
     }
 
