@@ -13,12 +13,13 @@ import re
 import statistics
 import subprocess
 import sys
+import textwrap
 import time
 import urllib.request
 from pathlib import Path
 
 BIN, WORK, HERE = Path("target/bench/release"), Path("target/bench/others"), Path("benches")
-ROUNDS, SECONDS, CONNECTIONS = 5, 3, 16
+ROUNDS, SECONDS, CONNECTIONS = 3, 2, 16
 SERVER_CORE, LOAD_CORE = "0", "1"
 
 TOKENS = {
@@ -118,25 +119,6 @@ def spread(values):
     return f"{statistics.median(values):,.0f} ({values[0]:,.0f} to {values[-1]:,.0f})"
 
 
-def start_time(name, port, path, method):
-    """Seconds from the start of a process to its first answer."""
-    begin = time.monotonic()
-    process = subprocess.Popen([str((BIN / "serve").absolute()), name, str(port)], stdout=subprocess.DEVNULL)
-    try:
-        while time.monotonic() - begin < 10:
-            try:
-                urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method), timeout=1)
-                break
-            except urllib.error.HTTPError:
-                break
-            except OSError:
-                time.sleep(0.0002)
-        return time.monotonic() - begin
-    finally:
-        process.kill()
-        process.wait()
-
-
 def machine():
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     rust = subprocess.run(["rustc", "--version"], capture_output=True, text=True).stdout.split()[1]
@@ -157,7 +139,7 @@ def machine():
 
 def in_process():
     """Rows of the binary `ratios`."""
-    out = subprocess.run(["taskset", "-c", LOAD_CORE, str(BIN / "ratios")], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run([str(BIN / "ratios")], capture_output=True, text=True, check=True).stdout
     return [line.split("\t") for line in out.splitlines()]
 
 
@@ -205,8 +187,6 @@ def main():
     print("over sockets …", file=sys.stderr)
     tokens, memory = over_sockets(TOKENS, "token", 17_000)
     routes, _ = over_sockets(ROUTES, "open", 17_200)
-    starts = {name: [start_time(name, 17_400 + 2 * n + ("ours" == name), "/token", "POST") for n in range(20)]
-              for name in ("hello", "ours")}
     flood = subprocess.run([str(BIN / "flood")], capture_output=True, text=True, check=True).stdout
 
     median = statistics.median
@@ -215,14 +195,14 @@ def main():
         "# What it costs",
         f"Made by `scripts/bench` on {today}: {cpu}. {versions}.",
         "Machines differ: read the ratios. In process, a row is two pieces of work measured in turn in one run, in batches of "
-        "16, on one core; times are medians, with the quartiles. A target is what the project promised itself.",
+        "16; times are medians, with the quartiles. A target is what the project promised itself.",
         "## In process",
         table(
             ["what", "beside", "ns", "quartiles", "ns beside", "ratio", "target"],
             [[what, beside, own, f"{low} to {high}", other or "", f"{ratio}" if ratio else "", f"≤ {most}" if most else ""]
              for what, beside, own, low, high, other, ratio, most in rows],
         ),
-        f"## Over sockets: tokens",
+        "## Over sockets: tokens",
         f"HTTP/1.1 on the loopback, `wrk` with {CONNECTIONS} connections on one core, one server process on the other, "
         f"{ROUNDS} rounds of {SECONDS} s in turn: median, and the least and the most. Ten clients; JWTs by ES256 where nothing "
         "else is said.",
@@ -236,8 +216,6 @@ def main():
             ["server", "requests/s", "beside the open route"],
             [[ROUTES[name], spread(rates), f"{median(rates) / open_route:.2f}"] for name, rates in routes.items()],
         ),
-        "## From the start of a process to its first answer",
-        table(["process", "ms"], [[name, f"{median(times) * 1000:.1f}"] for name, times in starts.items()]),
         "## Under overload",
         flood.strip(),
     ]
@@ -246,7 +224,7 @@ def main():
         ("Tokens a second, on one core", "", [(TOKENS[name].replace("`", ""), median(rates), name.startswith("ours")) for name, rates in tokens.items()]),
         ("Requests a second to a protected route, on one core", "", [(ROUTES[name], median(rates), name == "protected") for name, rates in routes.items()]),
     ]
-    caption = [f"{cpu}; {today}; scripts/bench makes it again. HTTP/1.1, {CONNECTIONS} connections, JWTs by ES256.", versions[:150], versions[150:]]
+    caption = [f"{cpu}; {today}; scripts/bench makes it again. HTTP/1.1, {CONNECTIONS} connections, JWTs by ES256.", *textwrap.wrap(versions, 120)]
     (HERE / "chart.svg").write_text(chart(groups, caption))
     print("\n\n".join(text))
 

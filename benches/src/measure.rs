@@ -5,16 +5,19 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// Runs a future that never waits, without a runtime whose cost would be in the figures.
+/// Runs a future that waits for nothing, but may let others go first, without a runtime whose cost would be in the figures.
 ///
 /// # Panics
 ///
 /// When it waits.
 pub fn now<F: Future>(future: F) -> F::Output {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => panic!("it had to wait"),
+    let (mut future, mut context) = (pin!(future), Context::from_waker(Waker::noop()));
+    for _ in 0..3 {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
     }
+    panic!("it had to wait")
 }
 
 /// How many are done between two looks at the clock.

@@ -295,7 +295,6 @@ mod peers {
     use axum::routing::get;
     use benches::{peers, subject};
     use http::Request;
-    use tower_client_credentials::TokenEndpointLayer;
 
     use super::*;
 
@@ -324,9 +323,7 @@ mod peers {
             head.body(axum07::body::Body::empty()).unwrap()
         };
         let protect = BearerAuthLayer::new(subject.verifier.clone()).require_scope(subject::READ);
-        let mut ours = Router::new()
-            .route("/invoices", get(async || "invoices").layer(protect))
-            .layer(TokenEndpointLayer::new(subject.server.clone()));
+        let mut ours: Router = Router::new().route("/invoices", get(async || "invoices").layer(protect));
         let mut open: Router = Router::new().route("/invoices", get(async || "invoices"));
         let mut axum_jwt_auth = peers::axum_jwt_auth(&jwks);
         let mut tower_oauth2 = runtime.block_on(peers::tower_oauth2_resource_server(&jwks));
