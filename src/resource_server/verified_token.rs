@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::BearerAuthLayer;
 use super::claims::{Claims, ClaimsError};
 #[cfg(feature = "remote")]
-use super::introspection::Asked;
+use super::introspection::{Asked, Introspector};
 use super::trusted_issuer::TrustedIssuer;
 use super::verify::Verifier;
 use crate::client_id::ClientId;
@@ -101,7 +101,13 @@ impl VerifiedToken {
 
     /// For how long it will be good yet.
     pub(super) fn time_left(&self) -> Duration {
-        self.proven_by().map_or(Duration::ZERO, |(issuer, _)| issuer.time_left(self.parsed_claims()))
+        match &self.token.proof {
+            Proof::Key(issuer, _) => issuer.time_left(self.parsed_claims()),
+            #[cfg(feature = "remote")]
+            Proof::Answer(asked) => Introspector::time_left(asked, self.parsed_claims()),
+            #[cfg(any(test, feature = "test-util"))]
+            Proof::Nothing => Duration::ZERO,
+        }
     }
 
     pub(super) fn text(&self) -> &str {

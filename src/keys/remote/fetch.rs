@@ -59,6 +59,10 @@ impl FetchError {
         Self::new(&url.to_string(), Cause::Document(what.into()))
     }
 
+    pub(crate) fn status(url: &Uri, status: StatusCode) -> Self {
+        Self::new(&url.to_string(), Cause::Status(status))
+    }
+
     /// Whether the same request may succeed later, and nothing needs to be configured for it.
     pub(crate) fn is_transient(&self) -> bool {
         match &*self.cause {
@@ -75,7 +79,9 @@ pub(crate) async fn send(
     request: Request<Bytes>,
     limits: Limits,
 ) -> Result<Response<Bytes>, Cause> {
-    let response = within(limits.time, client.send(request, limits.body)).await??;
+    let sent = within(limits.time, client.send(request, limits.body)).await?;
+    let response =
+        sent.map_err(|error| if error.is_too_long() { Cause::TooLong(limits.body) } else { error.into() })?;
     if response.body().len() > limits.body {
         return Err(Cause::TooLong(limits.body));
     }

@@ -32,12 +32,25 @@ pub trait HttpClient: fmt::Debug + Send + Sync + 'static {
 pub struct HttpError(Box<dyn Error + Send + Sync>);
 
 impl HttpError {
+    /// An answer that is longer than one may be.
+    pub(super) fn too_long(most: usize) -> Self {
+        Self(Box::new(TooLong(most)))
+    }
+
+    pub(super) fn is_too_long(&self) -> bool {
+        self.0.is::<TooLong>()
+    }
+
     /// Wraps what went wrong.
     #[must_use]
     pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self(source.into())
     }
 }
+
+#[derive(Debug, thiserror::Error)]
+#[error("the answer is longer than {0} bytes")]
+struct TooLong(usize);
 
 /// With all that is behind it: the outer error of an HTTP client rarely says what happened.
 impl fmt::Display for HttpError {

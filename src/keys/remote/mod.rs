@@ -6,7 +6,7 @@
 //! 2. They are fetched ahead of their end, at 70 to 80 % of what `Cache-Control` says (1 minute to 24 hours; 10 minutes
 //!    where it says nothing), once at a time, in the background: no request waits for it.
 //! 3. A token of an unknown `kid` has the keys fetched at once, but no more than once in 30 s an issuer; what that did
-//!    not bring is remembered (1,000 names, 10 minutes), and refused without a fetch.
+//!    not bring is remembered (1,000 names, 30 s), and refused without a fetch.
 //! 4. While the issuer is down, the last keys stay in use for 24 hours. Then, or where there never were any, nobody can
 //!    decide: a 503 with `Retry-After`. It heals by itself.
 //! 5. One bad or unknown key never spoils a set; see [`KeySet`](super::KeySet). A set without any key of use is a failed

@@ -36,7 +36,7 @@ impl Default for Policy {
             most_fresh: DAY,
             oldest: DAY,
             cooldown: Duration::from_secs(30),
-            unknown_for: 10 * MINUTE,
+            unknown_for: Duration::from_secs(30),
         }
     }
 }

@@ -34,7 +34,7 @@ impl HttpClient for ReqwestClient {
         let mut body = BytesMut::new();
         while let Some(chunk) = answer.chunk().await.map_err(HttpError::new)? {
             if body.len() + chunk.len() > most {
-                return Err(HttpError::new(format!("the answer is longer than {most} bytes")));
+                return Err(HttpError::too_long(most));
             }
             body.extend_from_slice(&chunk);
         }

@@ -253,12 +253,12 @@ async fn a_name_that_a_fetch_did_not_bring_is_refused_without_another_until_the_
     let early = token(&next);
     assert_eq!(verifier.verify(&early).await.unwrap_err(), UNKNOWN);
     let fetches = site.fetches();
-    sleep(2 * MINUTE).await;
+    sleep(29 * SECOND).await;
     assert_eq!(verifier.verify(&early).await.unwrap_err(), UNKNOWN);
     assert_eq!(site.fetches(), fetches, "remembered");
     site.publish(&next.clone().also_trust(keys.signing_key().verifying_key()));
-    assert_eq!(verifier.verify(&naming("another")).await.unwrap_err(), UNKNOWN);
-    assert!(verifier.verify(&early).await.is_ok(), "the keys changed");
+    sleep(SECOND).await;
+    assert!(verifier.verify(&early).await.is_ok(), "asked for again after the cooldown");
 }
 
 #[tokio::test(start_paused = true)]

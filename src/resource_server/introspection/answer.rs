@@ -1,5 +1,7 @@
 //! An introspection response (RFC 7662 §2.2, RFC 9701 §5): `http` → what it says of the token.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
@@ -8,6 +10,7 @@ use serde_json::Value;
 
 use super::Settings;
 use crate::clock::UnixTime;
+use crate::keys::remote::FetchError;
 use crate::resource_server::claims::Claims;
 use crate::resource_server::foreign_claims::Unique;
 use crate::resource_server::jws::{Header, Jws, decode};
@@ -18,26 +21,51 @@ use crate::resource_server::{InvalidToken, UndecidedKind, VerifyError};
 pub(super) const SIGNED: &str = "application/token-introspection+jwt";
 
 /// A clock of the server that differs by more is wrong, as with JWTs.
-const LEEWAY: std::time::Duration = std::time::Duration::from_secs(5);
+const LEEWAY: Duration = Duration::from_secs(5);
 
 /// A signed answer that is older was meant for another question.
-const OLDEST_SIGNED: std::time::Duration = std::time::Duration::from_secs(60);
+const OLDEST_SIGNED: Duration = Duration::from_secs(60);
 
 /// What the server said of a token: its claims, and the bytes that they were read from; or why it is no good.
 pub(super) type Answer = Result<(Claims, Vec<u8>), InvalidToken>;
 
+/// Nobody knows whether the token is good.
+pub(super) enum NoAnswer {
+    /// The server is not there, or does not know us: others need not ask.
+    AtAll(FetchError),
+    /// About this token: a caller who can make one up must not silence the server for others.
+    AboutToken(FetchError),
+}
+
+impl NoAnswer {
+    pub(super) fn of(error: FetchError) -> Self {
+        if error.is_transient() { Self::AtAll(error) } else { Self::AboutToken(error) }
+    }
+}
+
 impl Settings {
     /// # Errors
     ///
-    /// What is no answer, in words for the operator.
-    pub(super) async fn read(&self, response: Response<Bytes>) -> Result<Answer, String> {
+    /// What is no answer, in words for the operator; whether it is about more than this token is for its status to say.
+    pub(super) async fn read(&self, response: Response<Bytes>) -> Result<Answer, NoAnswer> {
         match response.status() {
-            StatusCode::OK => {}
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                return Err(format!("it refuses our own credentials: {}", response.status()));
-            }
-            status => return Err(format!("the answer is a {status}")),
+            StatusCode::OK => Ok(self.understand(response).await.map_err(|what| self.about_token(what))?),
+            StatusCode::UNAUTHORIZED => Err(NoAnswer::AtAll(self.no_document("it refuses our own credentials: 401"))),
+            // A gateway may refuse what a token looks like, and a caller chooses that.
+            StatusCode::FORBIDDEN => Err(self.about_token("it refuses this token, or our own credentials: 403")),
+            status => Err(NoAnswer::of(FetchError::status(&self.endpoint, status))),
         }
+    }
+
+    fn about_token(&self, what: impl Into<String>) -> NoAnswer {
+        NoAnswer::AboutToken(self.no_document(what))
+    }
+
+    fn no_document(&self, what: impl Into<String>) -> FetchError {
+        FetchError::document(&self.endpoint, what)
+    }
+
+    async fn understand(&self, response: Response<Bytes>) -> Result<Answer, String> {
         let json = match &self.signer {
             None => response.into_body().to_vec(),
             Some(signer) => self.unsealed(signer, &response).await?,
@@ -88,6 +116,12 @@ impl Settings {
             self.check(&claims, now)?;
             Ok((claims, json))
         }))
+    }
+
+    /// How long the token with these claims will be in its time, leeway included.
+    pub(super) fn time_left(&self, claims: &Claims) -> Duration {
+        let end = claims.expires_at.to_system() + LEEWAY;
+        end.duration_since(self.clock.now()).unwrap_or_default()
     }
 
     pub(super) fn check(&self, claims: &Claims, now: UnixTime) -> Result<(), InvalidToken> {

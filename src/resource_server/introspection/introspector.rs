@@ -10,7 +10,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
 use tokio::sync::watch;
 
-use super::answer::SIGNED;
+use super::answer::{NoAnswer, SIGNED};
 use super::answers::Answers;
 use super::{Proof, Settings};
 use crate::clock::UnixTime;
@@ -77,6 +77,11 @@ impl Introspector {
         }
     }
 
+    /// How long the token with these claims will be in its time; nothing once nobody could be asked any more.
+    pub(in crate::resource_server) fn time_left(asked: &Asked, claims: &Claims) -> Duration {
+        asked.0.upgrade().map_or(Duration::ZERO, |shared| shared.settings.time_left(claims))
+    }
+
     /// Checks again what time can change; the proof is of this very request.
     pub(in crate::resource_server) fn still_good(&self, claims: &Claims) -> Result<(), VerifyError> {
         Ok(self.0.settings.check(claims, UnixTime::now(&*self.0.settings.clock))?)
@@ -86,24 +91,27 @@ impl Introspector {
     pub(in crate::resource_server) async fn ask(&self, token: &str) -> Verified {
         let mut flight = match self.flight(token) {
             Ok(flight) => flight,
-            Err(undecided) => return self.without_answer(token, undecided),
+            Err(no_flight) => return no_flight,
         };
         let landed = flight.wait_for(Option::is_some).await;
         let unknown = || Err(Undecided::new(UndecidedKind::Introspection).into());
         landed.map_or_else(|_| unknown(), |verified| verified.clone().unwrap_or_else(unknown))
     }
 
-    fn flight(&self, token: &str) -> Result<watch::Receiver<Option<Verified>>, Undecided> {
+    fn flight(&self, token: &str) -> Result<watch::Receiver<Option<Verified>>, Verified> {
         let mut flights = lock(&self.0.flights);
         if let Some(flight) = flights.get(token) {
             return Ok(flight.clone());
         }
         let now = self.0.settings.clock.now();
-        if let Some((_, undecided)) = lock(&self.0.paused).as_ref().filter(|(until, _)| now < *until) {
-            return Err(undecided.clone());
+        let paused = lock(&self.0.paused).clone();
+        // A pause that ends later than any can: the clock was set back.
+        if let Some((_, undecided)) = paused.filter(|(until, _)| now < *until && *until <= now + PAUSE) {
+            return Err(self.without_answer(token, undecided));
         }
+        // It is us who cannot ask: nothing old passes for that.
         if flights.len() >= MOST_FLIGHTS {
-            return Err(Undecided::new(UndecidedKind::Introspection));
+            return Err(Err(Undecided::new(UndecidedKind::Introspection).into()));
         }
         let (sender, flight) = watch::channel(None);
         flights.insert(token.into(), flight.clone());
@@ -122,14 +130,16 @@ impl Introspector {
         let asked = settings.clock.now();
         let url = settings.endpoint.to_string();
         let answer = match send(&*settings.client, self.request(token), settings.limits).await {
-            Ok(response) => {
-                settings.read(response).await.map_err(|what| FetchError::document(&settings.endpoint, what))
-            }
-            Err(cause) => Err(FetchError::new(&url, cause)),
+            Ok(response) => settings.read(response).await,
+            Err(cause) => Err(NoAnswer::of(FetchError::new(&url, cause))),
         };
         match answer {
             Ok(answer) => self.learn(token, answer, asked),
-            Err(error) => self.without_answer(token, self.pause(error)),
+            Err(NoAnswer::AtAll(error)) => self.without_answer(token, self.pause(error)),
+            Err(NoAnswer::AboutToken(error)) => {
+                tracing::warn!(%error, "an introspection endpoint has no answer about a token");
+                Err(Undecided::new(UndecidedKind::Introspection).because(Arc::new(error)).into())
+            }
         }
     }
 
@@ -143,7 +153,10 @@ impl Introspector {
             }
             Err(invalid) => {
                 lock(&self.0.active).forget(token);
-                lock(&self.0.refused).keep(token, invalid, 0, asked);
+                // Its time may come sooner than another answer would be asked for.
+                if invalid != InvalidToken::NotYetValid {
+                    lock(&self.0.refused).keep(token, invalid, 0, asked);
+                }
                 Err(invalid.into())
             }
         }

@@ -285,7 +285,7 @@ async fn what_the_server_says_has_to_hold_here() {
 async fn what_is_no_answer_is_not_taken_for_a_refusal_of_the_token() {
     for (status, body, says) in [
         (401, "{}", "our own credentials"),
-        (403, "{}", "our own credentials"),
+        (403, "{}", "refuses this token"),
         (500, r#"{"active": false}"#, "500"),
         (302, r#"{"active": true}"#, "302"),
         (200, "<html>", "no JSON"),
@@ -379,4 +379,77 @@ fn what_is_missing_is_named_when_it_is_built() {
     assert!(matches!(at().signed_answers(&other), Err(RemoteError::Signer)));
     let shown = format!("{:?}", at().client_secret_basic("api", ClientSecret::new(SECRET).unwrap()).unwrap());
     assert!(!shown.contains("cret"), "{shown}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_answer_about_one_token_is_of_no_consequence_for_another() {
+    let long = " ".repeat(64 * 1024 + 1);
+    for (status, body) in [(400, "{}"), (403, "{}"), (413, "{}"), (302, "{}"), (200, "<html>"), (200, &*long)] {
+        let site = Site::saying(&active());
+        let clock = clock();
+        let verifier = introspection(&site, &clock).dangerous_old_answers_while_down().verifier().unwrap();
+        assert!(verifier.verify("known").await.is_ok());
+        clock.advance(30 * SECOND);
+        site.answers(status, "application/json", body);
+        assert_undecided(verifier.verify("odd").await);
+        assert_undecided(verifier.verify("known").await);
+        assert_eq!(site.asked(), 3, "{status}: no pause, and nothing old");
+        site.says(&active());
+        assert!(verifier.verify("another").await.is_ok(), "{status}");
+    }
+    for status in [401, 429, 500, 503] {
+        let site = Site::saying(&active());
+        site.answers(status, "application/json", "{}");
+        let (verifier, _) = verifier(&site);
+        assert_undecided(verifier.verify("one").await);
+        site.says(&active());
+        assert_undecided(verifier.verify("another").await);
+        assert_eq!(site.asked(), 1, "{status}: left alone");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_old_passes_because_too_many_ask_at_once() {
+    let site = Site::saying(&active());
+    let clock = clock();
+    let verifier = introspection(&site, &clock).dangerous_old_answers_while_down().verifier().unwrap();
+    assert!(verifier.verify("known").await.is_ok());
+    clock.advance(30 * SECOND);
+    for number in 0..256 {
+        let verifier = verifier.clone();
+        tokio::spawn(async move { verifier.verify(&format!("token-{number}")).await });
+    }
+    sleep(SECOND / 2).await;
+    assert_undecided(verifier.verify("known").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_ends_when_the_clock_is_set_back() {
+    let site = Site::saying(&active());
+    let (verifier, clock) = verifier(&site);
+    site.is_down();
+    assert_undecided(verifier.verify("opaque").await);
+    site.says(&active());
+    clock.set(SystemTime::UNIX_EPOCH + Duration::from_secs(NOW - 600));
+    site.says(&with("iat", json!(NOW - 600)));
+    assert!(verifier.verify("opaque").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_was_asked_about_has_the_time_left_that_its_exp_and_the_leeway_give_it() {
+    let (verifier, clock) = verifier(&Site::saying(&active()));
+    let token = verifier.verify("opaque").await.unwrap();
+    assert_eq!(token.time_left(), 605 * SECOND);
+    clock.advance(603 * SECOND);
+    assert_eq!(token.time_left(), 2 * SECOND);
+    clock.advance(603 * SECOND);
+    assert_eq!(token.time_left(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_a_token_is_not_valid_yet_is_not_remembered() {
+    let (verifier, clock) = verifier(&Site::saying(&with("nbf", json!(NOW + 7))));
+    assert_eq!(refused(verifier.verify("opaque").await), InvalidToken::NotYetValid);
+    clock.advance(2 * SECOND);
+    assert!(verifier.verify("opaque").await.is_ok());
 }
