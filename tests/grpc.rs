@@ -281,6 +281,7 @@ async fn the_answer_has_the_content_type_of_the_call_and_no_body() {
             assert_eq!(answer.status, 200, "{answer:?}");
             assert_eq!(answer.header("content-type"), Some(answered), "{answer:?}");
             assert_eq!(answer.header("grpc-status"), Some("16"), "{answer:?}");
+            assert_eq!(answer.header("cache-control"), Some("no-store"), "{answer:?}");
             assert_eq!(answer.header("grpc-message"), Some("an access token is needed"), "{answer:?}");
             assert!(answer.body.is_empty(), "{answer:?}");
         }

@@ -1,7 +1,7 @@
 //! [`BearerError`], why a request was not let through, and the challenge that answers it (RFC 6750 §3).
 
 use bytes::Bytes;
-use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
@@ -173,6 +173,8 @@ impl Challenges {
         let mut response = Response::new(Full::default());
         *response.status_mut() = error.status();
         response.headers_mut().insert(name, value);
+        // It was said of one request; and gRPC says it with status 200, which a cache may keep without being asked to.
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(grpc) = grpc {
             response = grpc.refused(response, &error);
         }

@@ -6,14 +6,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::Response;
 use http_body::Frame;
 use http_body_util::Full;
 use tokio::time::Sleep;
 use tower::BoxError;
 
 use super::grpc::Grpc;
-use super::{BearerAuthLayer, InvalidToken};
+use super::{BearerAuthLayer, InvalidToken, RequestHead};
 
 /// Waits for the end of a token's life while its request is answered.
 pub(crate) struct Expiry {
@@ -29,7 +29,7 @@ struct BrokenOff;
 
 impl Expiry {
     /// For a token that is good for so long yet, by the clock of its verifier; from here on tokio keeps the time.
-    pub(super) fn new(left: Duration, gate: Arc<BearerAuthLayer>, request: &HeaderMap) -> Self {
+    pub(super) fn new(left: Duration, gate: Arc<BearerAuthLayer>, request: RequestHead<'_>) -> Self {
         Self { sleep: Box::pin(tokio::time::sleep(left)), gate, grpc: Grpc::of(request) }
     }
 

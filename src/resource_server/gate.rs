@@ -90,7 +90,7 @@ impl BearerAuthLayer {
         self.report(&admission, (&*request).into());
         match admission.decision {
             Err(error) if !self.only_reports => {
-                Err(Box::new(self.challenges.answer(error, Grpc::of(request.headers()))))
+                Err(Box::new(self.challenges.answer(error, Grpc::of((&*request).into()))))
             }
             _ => {
                 let expiry = admission.token.as_ref().and_then(|token| self.expiry(token, request));
@@ -102,7 +102,7 @@ impl BearerAuthLayer {
 
     fn expiry<B>(self: &Arc<Self>, token: &VerifiedToken, request: &Request<B>) -> Option<Box<Expiry>> {
         let left = (self.ends_at_expiry && !self.only_reports).then(|| token.time_left())?;
-        Some(Box::new(Expiry::new(left, self.clone(), request.headers())))
+        Some(Box::new(Expiry::new(left, self.clone(), request.into())))
     }
 
     fn hand_on<B>(self: &Arc<Self>, token: Option<VerifiedToken>, request: &mut Request<B>) {
@@ -124,7 +124,7 @@ impl BearerAuthLayer {
     #[cfg(feature = "axum")]
     pub(super) fn refuse(&self, error: BearerError, request: RequestHead<'_>) -> Response<Full<Bytes>> {
         self.report_refusal(&error, request);
-        self.challenges.answer(error, Grpc::of(request.headers()))
+        self.challenges.answer(error, Grpc::of(request))
     }
 
     fn report(&self, admission: &Admission, request: RequestHead<'_>) {

@@ -4,10 +4,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::Full;
 
+use super::RequestHead;
 use super::challenge::BearerError;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -32,9 +33,14 @@ enum Trailers {
 }
 
 impl Grpc {
-    /// `None` for a request that is not gRPC.
-    pub(super) fn of(request: &HeaderMap) -> Option<Self> {
-        let media_type = request.get(CONTENT_TYPE)?.as_bytes().split(|byte| *byte == b';').next()?.trim_ascii();
+    /// `None` for a request that is not gRPC, which every `POST` of its content type is, and nothing else: a refusal with
+    /// status 200 is not for a method whose answers are kept.
+    pub(super) fn of(request: RequestHead<'_>) -> Option<Self> {
+        if request.method() != Method::POST {
+            return None;
+        }
+        let media_type =
+            request.headers().get(CONTENT_TYPE)?.as_bytes().split(|byte| *byte == b';').next()?.trim_ascii();
         let trailers = Trailers::of(media_type)?;
         Some(Self { content_type: HeaderValue::from_bytes(media_type).ok()?, trailers })
     }
@@ -113,10 +119,17 @@ fn message(trailers: &HeaderMap) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::{CONTENT_TYPE, Grpc, HeaderMap, HeaderValue, Trailers};
+    use http::Request;
+
+    use super::{CONTENT_TYPE, Grpc, Method, Trailers};
 
     fn of(content_type: &'static str) -> Option<Grpc> {
-        Grpc::of(&HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]))
+        by(Method::POST, content_type)
+    }
+
+    fn by(method: Method, content_type: &'static str) -> Option<Grpc> {
+        let request = Request::builder().method(method).header(CONTENT_TYPE, content_type).body(()).unwrap();
+        Grpc::of((&request).into())
     }
 
     #[test]
@@ -143,7 +156,10 @@ mod tests {
         {
             assert!(of(content_type).is_none(), "{content_type}");
         }
-        assert!(Grpc::of(&HeaderMap::new()).is_none());
+        assert!(Grpc::of((&Request::post("/").body(()).unwrap()).into()).is_none());
+        for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT] {
+            assert!(by(method, "application/grpc").is_none());
+        }
     }
 
     #[test]

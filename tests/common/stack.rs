@@ -325,6 +325,7 @@ impl Answer {
     pub fn assert_challenged(&self, status: u16, rest: &str) {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.header("www-authenticate"), Some(format!("Bearer realm=\"{API}\"{rest}").as_str()), "{self:?}");
+        assert_eq!(self.header("cache-control"), Some("no-store"), "{self:?}");
         assert!(self.body.is_empty(), "{self:?}");
     }
 
