@@ -4,8 +4,8 @@ use std::error::Error as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::AUTHORIZATION;
-use http::{Request, Response};
+use http::header::{AUTHORIZATION, Entry};
+use http::{HeaderMap, Request, Response};
 use http_body_util::Full;
 
 use super::bearer::BearerToken;
@@ -92,7 +92,12 @@ impl BearerAuthLayer {
             Err(error) if !self.only_reports => {
                 Err(Box::new(self.challenges.answer(error, Grpc::of((&*request).into()))))
             }
-            _ => {
+            decision => {
+                // Credentials of another scheme are nobody's business here.
+                let has_bearer = admission.token.is_some() || decision.is_err_and(|e| e != BearerError::NoCredentials);
+                if has_bearer {
+                    self.cover(request.headers_mut());
+                }
                 let expiry = admission.token.as_ref().and_then(|token| self.expiry(token, request));
                 self.hand_on(admission.token, request);
                 Ok(expiry)
@@ -105,16 +110,23 @@ impl BearerAuthLayer {
         Some(Box::new(Expiry::new(left, self.clone(), request.into())))
     }
 
+    /// A token is not for the wrapped service to pass on or to log; one that is refused elsewhere may be good, too.
+    fn cover(&self, headers: &mut HeaderMap) {
+        if self.remove_authorization {
+            headers.remove(AUTHORIZATION);
+        } else if let Entry::Occupied(mut values) = headers.entry(AUTHORIZATION) {
+            values.iter_mut().for_each(|value| value.set_sensitive(true));
+        }
+    }
+
+    /// The proof of another verifier must not pass for this layer's, but a layer that only reports takes nothing away.
     fn hand_on<B>(self: &Arc<Self>, token: Option<VerifiedToken>, request: &mut Request<B>) {
         let Some(token) = token else {
-            request.extensions_mut().remove::<VerifiedToken>();
+            if !self.only_reports {
+                request.extensions_mut().remove::<VerifiedToken>();
+            }
             return;
         };
-        if self.remove_authorization {
-            request.headers_mut().remove(AUTHORIZATION);
-        } else if let Some(value) = request.headers_mut().get_mut(AUTHORIZATION) {
-            value.set_sensitive(true);
-        }
         #[cfg(feature = "axum")]
         let token = token.behind(self.clone());
         request.extensions_mut().insert(token);
@@ -187,8 +199,8 @@ impl BearerAuthLayer {
 mod tests {
     use std::sync::Arc;
 
-    use http::Request;
     use http::header::AUTHORIZATION;
+    use http::{HeaderValue, Request};
     use http_body_util::{BodyExt as _, Full};
     use tower::ServiceExt as _;
 
@@ -229,5 +241,46 @@ mod tests {
         assert!(!admitted(&layer(), &request).is_same_as(&outer), "nobody handed it on yet");
         layer().hand_on(Some(outer.clone()), &mut request);
         assert!(admitted(&layer(), &request).is_same_as(&outer));
+    }
+
+    /// What the wrapped service gets of a request that a layer without a proof of its own lets through.
+    async fn handed_on(
+        layer: impl FnOnce(BearerAuthLayer) -> BearerAuthLayer,
+        authorization: &[&str],
+    ) -> (bool, Vec<HeaderValue>) {
+        let (server, token) = server().await;
+        let mut request = Request::get("/").header(AUTHORIZATION, format!("Bearer {token}")).body(()).unwrap();
+        let outer = Arc::new(BearerAuthLayer::new(server.verifier(API).unwrap()));
+        let proof = admitted(&outer, &request);
+        outer.hand_on(Some(proof), &mut request);
+        request.headers_mut().remove(AUTHORIZATION);
+        for value in authorization {
+            request.headers_mut().append(AUTHORIZATION, value.parse().unwrap());
+        }
+        let inner = Arc::new(layer(BearerAuthLayer::new(server.verifier("https://other.example.com").unwrap())));
+        let Decision::Made(admission) = inner.admit(&request) else { panic!("nobody has to be asked") };
+        assert!(inner.carry_out(admission, &mut request).is_ok());
+        let values = request.headers().get_all(AUTHORIZATION).iter().cloned().collect();
+        (request.extensions().get::<VerifiedToken>().is_some(), values)
+    }
+
+    #[tokio::test]
+    async fn a_layer_that_only_reports_takes_no_proof_away_and_covers_a_token_that_it_would_refuse() {
+        let reports = BearerAuthLayer::dangerous_only_report;
+        for refused in [&["Bearer a.b.c"][..], &["Bearer a.b.c", "Bearer d.e.f"]] {
+            let (has_proof, values) = handed_on(reports, refused).await;
+            assert!(has_proof);
+            assert_eq!(values.len(), refused.len());
+            assert!(values.iter().all(HeaderValue::is_sensitive));
+            let removes = |layer| reports(layer).remove_authorization();
+            assert_eq!(handed_on(removes, refused).await, (true, Vec::new()));
+            // Credentials of another scheme stay.
+            assert_eq!(handed_on(removes, &["Basic YQ=="]).await, (true, vec![HeaderValue::from_static("Basic YQ==")]));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_optional_layer_takes_the_proof_of_another_verifier_away() {
+        assert_eq!(handed_on(BearerAuthLayer::optional, &[]).await, (false, Vec::new()));
     }
 }

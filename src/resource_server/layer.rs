@@ -183,7 +183,7 @@ impl BearerAuthLayer {
     ///
     /// Dangerous: nothing is protected. What would be refused is a warning in the log and an
     /// [event](crate::event::Outcome::WouldReject). The wrapped service finds a [`VerifiedToken`] only where one was verified,
-    /// also if it would not have been enough; take it as `Option<VerifiedToken>` for as long as this is on. Nothing
+    /// here or by a layer outside, also if it would not have been enough; take it as `Option<VerifiedToken>` for as long as this is on. Nothing
     /// [ends at expiry](Self::end_at_expiry). The extractors that ask for more themselves stay as strict as they are.
     #[must_use]
     pub fn dangerous_only_report(mut self) -> Self {
@@ -201,6 +201,7 @@ impl BearerAuthLayer {
 
     /// Takes the `Authorization` header away before the request goes on, so that the wrapped service cannot pass
     /// the token on to somebody else. Off by default; a token that was let through is marked as sensitive in any case.
+    /// A layer that [only reports](Self::dangerous_only_report) does either with a token that it would refuse as well.
     /// A token in the query stays there, as do credentials of another scheme that an [optional](Self::optional) layer
     /// lets through.
     #[must_use]
