@@ -148,7 +148,19 @@ impl Serialize for RegisteredClient {
 
 impl<'de> Deserialize<'de> for RegisteredClient {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Record::deserialize(deserializer)?.register().map_err(D::Error::custom)
+        let record = Record::deserialize(deserializer).map_err(|e| D::Error::custom(without_value(&e.to_string())))?;
+        record.register().map_err(D::Error::custom)
+    }
+}
+
+/// serde quotes what it did not expect, and that may have been a secret.
+fn without_value(message: &str) -> String {
+    let message = message.trim_end();
+    match (message.find(['"', '`']), message.rfind(", expected ")) {
+        (Some(start), Some(end)) if message.starts_with("invalid ") && start < end => {
+            format!("{}…{}", message.get(..start).unwrap_or_default(), message.get(end..).unwrap_or_default())
+        }
+        _ => message.to_owned(),
     }
 }
 
@@ -267,6 +279,12 @@ mod tests {
             (r#"{"client_id":"b","client_secrets":[{"label":"1","dangerous_plain":4815162342}]}"#, "into quotes"),
             (r#"{"client_id":"b","client_secrets":[{"label":"1","hash":4815162342}]}"#, "into quotes"),
             (r#"{"client_id":"b","client_secrets":[{"label":"1","dangerous_plain":"tcc_hunter2"}]}"#, "checksum"),
+            (r#"{"client_id":"b","client_secrets":"hunter2"}"#, "string …, expected a sequence at line 1 column"),
+            (
+                r#"{"client_id":"b","client_secrets":["hunter2 \", expected \"x"]}"#,
+                "string …, expected struct SecretRecord",
+            ),
+            (r#"{"client_id":"b","client_secrets":4815162342}"#, "integer …, expected a sequence"),
             (r#"{"client_id":"b","token_endpoint_auth_method":"none"}"#, "not supported"),
         ] {
             let error = serde_json::from_str::<RegisteredClient>(record).unwrap_err().to_string();
