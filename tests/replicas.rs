@@ -371,7 +371,7 @@ async fn a_redis_that_is_killed_is_a_503_at_worst_and_loses_nothing() {
     let (back, before) = (Instant::now(), outage.acknowledged().len());
     until(|| outage.acknowledged().len() > before).await;
     let recovered = back.elapsed();
-    // A view whose store failed asks it again within 4 seconds, and is cut off until then.
+    // A view whose store failed asks it again within 0.8 seconds, and is cut off until then.
     until(|| back.elapsed() > recovered + REFOLLOWED).await;
     *outage.cut_off.lock().unwrap() = None;
     let before = outage.acknowledged().len();

@@ -46,9 +46,9 @@ impl From<Full> for PollError {
 /// A store whose news come thick and fast is polled no more often than this.
 const LEAST_WAIT: Duration = Duration::from_millis(20);
 
-/// A store that fails is asked again after this at the latest, and once more as much at random; but not more often than
-/// one that does not.
-const MOST_WAIT: Duration = Duration::from_secs(2);
+/// A store that fails is asked again after this at the latest, and up to as much again at random, so that a replica knows
+/// all that is revoked within a second once it reaches the store; but not more often than one that does not fail.
+const MOST_WAIT: Duration = Duration::from_millis(400);
 
 /// How often what has expired is taken out, of the store and of the view, give or take half of it.
 const PURGE_INTERVAL: Duration = Duration::from_secs(40);
