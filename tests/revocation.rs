@@ -17,8 +17,8 @@ use tower_client_credentials::event::{self, Outcome};
 use tower_client_credentials::store::{Changes, Cursor};
 use tower_client_credentials::{
     AuthorizationServer, AuthorizationServerBuilder, BearerAuthLayer, ClientAdmin as _, ClientId, ClientStore,
-    ConfigError, InvalidToken, KeyRing, MemoryStore, RegisteredClient, Revocation, RevocationStore, Revocations,
-    StoreError,
+    ConfigError, InvalidToken, KeyRing, MemoryStore, PendingGrant, RegisteredClient, Revocation, RevocationStore,
+    Revocations, StoreError,
 };
 
 const BILLING: ClientId = ClientId::from_static("billing");
@@ -187,9 +187,9 @@ async fn the_oauth2_crate_revokes() {
 #[tokio::test]
 async fn the_operator_calls_back_one_token_a_client_and_a_key() {
     let (events, mut listener) = event::channel();
-    let store = store();
+    let (store, now) = (store(), clock());
     let revocations = follow(store.clone()).await;
-    let server = settings(store).revocations(revocations.clone()).events(events).build().unwrap();
+    let server = settings(store).clock(now.clone()).revocations(revocations.clone()).events(events).build().unwrap();
     let site = protect(Stack::PLAIN, &server).await;
 
     let token = token_of_billing(&site).await;
@@ -201,9 +201,13 @@ async fn the_operator_calls_back_one_token_a_client_and_a_key() {
 
     revocations.revoke_client(&BILLING).await.unwrap();
     using(&site, &other).await.assert_invalid_token(&InvalidToken::Revoked);
+    let answer = site.send(billing_asks(GRANT)).await;
+    answer.assert_refused(503, "temporarily_unavailable");
+    assert_eq!(answer.header("retry-after"), Some("3"));
+    now.advance(Duration::from_secs(3));
     let next = token_of_billing(&site).await;
-    assert_eq!(using(&site, &next).await.status, 200, "asked for in the same second");
-    assert_eq!(forge::parts(&next).1["iat"], NOW + 3);
+    assert_eq!(using(&site, &next).await.status, 200, "it is dated three seconds ahead");
+    assert_eq!(forge::parts(&next).1["iat"], NOW + 6);
 
     revocations.revoke_key(&forge::key_id()).await.unwrap();
     using(&site, &next).await.assert_invalid_token(&InvalidToken::Revoked);
@@ -220,7 +224,7 @@ async fn a_client_that_was_called_back_again_and_again_waits_for_the_clock() {
     revocations.revoke_client(&BILLING).await.unwrap();
     let answer = site.send(billing_asks(GRANT)).await;
     answer.assert_refused(503, "temporarily_unavailable");
-    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(answer.header("retry-after"), Some("4"));
     let reports = post(GRANT).param("client_id", "reports").param("client_secret", &SECRET);
     site.send(reports).await.assert_token();
 }
@@ -267,6 +271,36 @@ async fn a_client_that_was_changed_is_looked_up_anew_whatever_the_cache_has() {
         issued += 1;
     }
     println!("a disabled client was refused after {:?}, and {issued} tokens", begun.elapsed());
+}
+
+/// Cut off: the feed tells nothing, and the cache has the client.
+#[tokio::test]
+async fn a_disabled_client_gets_no_token_where_the_feed_has_been_silent_for_two_seconds() {
+    let (store, feed, now) = (store(), OutOfReach::default(), clock());
+    let revocations = Revocations::follow(feed.clone()).clock(now.clone()).await.unwrap();
+    let clients = Elsewhere(store.clone());
+    let server = settings(clients).clock(now.clone()).revocations(revocations).build().unwrap();
+    let site = Stack::PLAIN.issue(&server).await;
+    site.send(billing_asks(GRANT)).await.assert_token();
+    feed.1.store(true, Ordering::SeqCst);
+    store.disable(&BILLING).await.unwrap();
+    now.advance(Duration::from_secs(3));
+    site.send(billing_asks(GRANT)).await.assert_refused(401, "invalid_client");
+}
+
+#[tokio::test]
+async fn a_token_is_dated_at_most_five_seconds_after_the_registry_vouched_for_its_client() {
+    for (seconds, status) in [(5, 200), (6, 503)] {
+        let (store, now) = (store(), clock());
+        let revocations = follow(store.clone()).await;
+        let slow = now.clone();
+        let server = settings(store).clock(now).revocations(revocations).grant_hook(move |_: &mut PendingGrant| {
+            slow.advance(Duration::from_secs(seconds));
+            Ok(())
+        });
+        let answer = Stack::PLAIN.issue(&server.build().unwrap()).await.send(billing_asks(GRANT)).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
 }
 
 #[tokio::test]

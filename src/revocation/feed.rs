@@ -16,7 +16,7 @@ use crate::clock::UnixTime;
 use crate::deadline;
 use crate::metrics;
 use crate::random::Random;
-use crate::store::{Change, Cursor, DynRevocationStore, StoreError};
+use crate::store::{Change, Cursor, DynRevocationStore, Revocation, StoreError};
 
 /// Polls a store, and applies what it tells.
 pub(super) struct Feed {
@@ -134,13 +134,22 @@ impl Feed {
         }
     }
 
+    /// What finds no place keeps nothing else from being heard.
     fn apply(&self, changes: &[Change]) -> Result<(), Full> {
+        changes.iter().fold(Ok(()), |all, change| all.and(self.apply_one(change)))
+    }
+
+    fn apply_one(&self, change: &Change) -> Result<(), Full> {
         let now = UnixTime::now(&*self.shared.clock).as_secs();
-        for change in changes {
-            match change {
-                Change::Revoked(revocation) if revocation.expires_at() <= now => {}
-                Change::Revoked(revocation) => self.shared.add(revocation)?,
-                Change::Client(client_id) => self.shared.tell_of(client_id),
+        match change {
+            Change::Client(client_id) => self.shared.tell_of(client_id),
+            Change::Revoked(revocation) if revocation.expires_at() <= now => {}
+            Change::Revoked(revocation) => {
+                // It may be disabled.
+                if let Revocation::Client { client_id, .. } = revocation {
+                    self.shared.tell_of(client_id);
+                }
+                self.shared.add(revocation)?;
             }
         }
         Ok(())

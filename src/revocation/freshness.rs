@@ -36,9 +36,8 @@ impl Freshness {
         Moment { wall: millis_since_epoch(clock.now()), monotonic: millis(self.origin.elapsed()) }
     }
 
-    /// What is known now was asked for at that time.
+    /// What is known now was asked for at that time. Whoever reads it sees what was told until then.
     pub(super) fn good(&self, asked: Moment) {
-        // Whoever reads these sees what was known then.
         self.wall.store(asked.wall, Ordering::Release);
         self.monotonic.store(asked.monotonic, Ordering::Release);
     }

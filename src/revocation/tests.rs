@@ -148,7 +148,7 @@ async fn each_callback_of_a_client_reaches_what_was_issued_since_the_last() {
         revocations.revoke_client(&BILLING).await.unwrap();
         issued_until.push(revocations.issued_until(&BILLING).unwrap().as_secs() - NOW);
     }
-    assert_eq!(issued_until, [2, 3, 4, 5, 5], "and never further than anything is dated");
+    assert_eq!(issued_until, [5, 6, 7, 8, 8], "and never further than anything is dated");
 }
 
 #[tokio::test(start_paused = true)]
@@ -279,6 +279,30 @@ async fn who_listens_hears_of_each_client_that_changed_until_it_wants_no_more() 
     create("b").await;
     create("c").await;
     assert_eq!(*heard.lock().unwrap(), ["a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_listens_hears_of_a_client_that_was_called_back_and_of_what_follows_that_for_which_there_is_no_place() {
+    let (store, clock) = (MemoryStore::default().clock(clock()), clock());
+    let revocations = Revocations::follow(store.clone()).clock(clock.clone()).max_entries(1).await.unwrap();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let listener = heard.clone();
+    revocations.on_client_change(move |client| {
+        listener.lock().unwrap().push(client.clone());
+        true
+    });
+    store.revoke(token("a")).await.unwrap();
+    store.revoke(token("b")).await.unwrap();
+    let called_back = Revocation::client(ClientId::from_static("called-back"), clock.now(), SECOND);
+    store.revoke(called_back).await.unwrap();
+    let created = Client::new("created", crate::ClientSecret::generate().unwrap()).register().unwrap();
+    store.create(created).await.unwrap();
+    pass(&clock, SECOND).await;
+    assert!(!revocations.is_ready(), "it is full");
+    let heard = heard.lock().unwrap();
+    for id in ["called-back", "created"] {
+        assert!(heard.iter().any(|client| client.as_str() == id), "{id}: {heard:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

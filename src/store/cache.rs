@@ -6,13 +6,15 @@
 //!    is not refused for as long as a secret that was found stays good. So an unknown client and a wrong secret also
 //!    cost the store the same.
 //! 3. An error is told to all who wait for it, and never kept.
-//! 4. Unknown ids come from outsiders. They have room of their own, so that a flood of them evicts no client.
+//! 4. Where tokens can be called back, a client is believed for no longer than the feed can be behind: who was disabled gets
+//!    no token that its callback does not reach, though the feed be cut off.
+//! 5. Unknown ids come from outsiders. They have room of their own, so that a flood of them evicts no client.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -27,7 +29,8 @@ use crate::revocation::Revocations;
 /// [in memory](crate::ClientStore::is_in_memory) is asked each time.
 ///
 /// A change of a client is thus seen at the latest when this time is over, and sooner where a replica follows the
-/// [feed](crate::store::RevocationStore::changes).
+/// [feed](crate::store::RevocationStore::changes). A server that follows it, and has not heard from it for 2 seconds, asks
+/// the store about each client as often as that.
 ///
 /// ```
 /// use std::time::Duration;
@@ -56,6 +59,9 @@ impl Default for ClientCacheLimits {
 /// How many clients are looked up at the same time. Who asks for one more gets a 503.
 const MOST_FLIGHTS: usize = 10_000;
 
+/// How far behind the feed may be for a client to be believed without asking the store.
+const MOST_LAG: Duration = Duration::from_secs(2);
+
 /// So that cores do not wait for each other.
 const SHARDS: usize = 16;
 
@@ -80,6 +86,8 @@ pub(crate) struct Answer {
     pub(crate) client: Known,
     /// Too old to refuse anybody: then ask [`ClientCache::find_lately`].
     pub(crate) is_old: bool,
+    /// When that was so: when the store was asked, or later, up to when the feed would have told of a change.
+    pub(crate) as_of: SystemTime,
 }
 
 /// The registry of clients, as those see it who authenticate them. A clone shares it.
@@ -91,6 +99,8 @@ struct Inner {
     store: Arc<dyn DynClientStore>,
     timeout: Duration,
     clock: Arc<dyn Clock>,
+    /// Whose feed tells of each client that changed.
+    revocations: Option<Revocations>,
     /// `None` where each question goes to the store.
     kept: Option<Kept>,
 }
@@ -110,7 +120,11 @@ struct Shard {
 }
 
 /// A look-up under way; whoever wants the same client waits for it. It goes on when they hang up.
-type Flight = watch::Receiver<Option<Result<Known, Unanswered>>>;
+#[derive(Clone)]
+struct Flight {
+    asked_at: SystemTime,
+    landed: watch::Receiver<Option<Result<Known, Unanswered>>>,
+}
 
 struct Entry<T> {
     value: T,
@@ -126,35 +140,44 @@ impl<T> Entry<T> {
 }
 
 impl ClientCache {
-    /// `timeout` is how long the store may take.
+    /// `timeout` is how long the store may take. Each client that the feed of `revocations` tells of is forgotten.
     pub(crate) fn new(
         store: Arc<dyn DynClientStore>,
         limits: Option<ClientCacheLimits>,
         timeout: Duration,
         clock: Arc<dyn Clock>,
+        revocations: Option<Revocations>,
     ) -> Self {
         let kept = limits.filter(|_| !store.is_in_memory()).map(Kept::new);
-        Self(Arc::new(Inner { store, timeout, clock, kept }))
+        let cache = Self(Arc::new(Inner { store, timeout, clock, revocations, kept }));
+        cache.listen();
+        cache
     }
 
     /// The client of this id.
     pub(crate) async fn find(&self, id: &ClientId) -> Result<Answer, Unanswered> {
         match &self.0.kept {
             Some(kept) => self.find_kept(kept, id, kept.limits.found).await,
-            None => Ok(Answer { client: self.0.ask(id).await?, is_old: false }),
+            None => self.ask(id).await,
         }
     }
 
     /// The same, as of not long ago: what a refusal may rest on.
-    pub(crate) async fn find_lately(&self, id: &ClientId) -> Result<Known, Unanswered> {
+    pub(crate) async fn find_lately(&self, id: &ClientId) -> Result<Answer, Unanswered> {
         match &self.0.kept {
-            Some(kept) => Ok(self.find_kept(kept, id, kept.limits.absent).await?.client),
-            None => self.0.ask(id).await,
+            Some(kept) => self.find_kept(kept, id, kept.limits.absent).await,
+            None => self.ask(id).await,
         }
     }
 
-    /// Forgets each client that the feed tells of, for as long as the cache is there.
-    pub(crate) fn hear_from(&self, revocations: &Revocations) {
+    async fn ask(&self, id: &ClientId) -> Result<Answer, Unanswered> {
+        let as_of = self.0.clock.now();
+        Ok(Answer { client: self.0.ask(id).await?, is_old: false, as_of })
+    }
+
+    /// Hears from the feed for as long as the cache is there.
+    fn listen(&self) {
+        let Some(revocations) = &self.0.revocations else { return };
         let cache = Arc::downgrade(&self.0);
         revocations
             .on_client_change(move |id| cache.upgrade().inspect(|cache| Self(cache.clone()).forget(id)).is_some());
@@ -170,9 +193,12 @@ impl ClientCache {
     }
 
     async fn find_kept(&self, kept: &Kept, id: &ClientId, found: Duration) -> Result<Answer, Unanswered> {
+        let now = self.0.clock.now();
+        // First, so that what was told until then is forgotten before one looks.
+        let told = self.0.told_until(now);
         let mut flight = {
             let mut shard = kept.shard(id);
-            if let Some(answer) = shard.look(id, kept.limits, found, self.0.clock.now()) {
+            if let Some(answer) = shard.look(id, kept.limits, found, now, told) {
                 return Ok(answer);
             }
             match shard.flights.get(id) {
@@ -180,21 +206,22 @@ impl ClientCache {
                 None => self.take_off(kept, &mut shard, id)?,
             }
         };
-        let landed = flight.wait_for(Option::is_some).await.map_err(|_| Unanswered::BrokenOff)?;
+        let landed = flight.landed.wait_for(Option::is_some).await.map_err(|_| Unanswered::BrokenOff)?;
         let client = landed.clone().unwrap_or(Err(Unanswered::BrokenOff))?;
-        Ok(Answer { client, is_old: false })
+        Ok(Answer { client, is_old: false, as_of: flight.asked_at })
     }
 
     /// Asks the store on a task of its own.
     fn take_off(&self, kept: &Kept, shard: &mut Shard, id: &ClientId) -> Result<Flight, Unanswered> {
         let permit = kept.flights.clone().try_acquire_owned().map_err(|_| Unanswered::Busy)?;
         let runtime = Handle::try_current().map_err(|_| Unanswered::BrokenOff)?;
-        let (sender, flight) = watch::channel(None);
+        let (sender, landed) = watch::channel(None);
+        let flight = Flight { asked_at: self.0.clock.now(), landed };
         shard.flights.insert(id.clone(), flight.clone());
         let landing = Landing {
             cache: self.clone(),
             id: id.clone(),
-            asked_at: self.0.clock.now(),
+            asked_at: flight.asked_at,
             answer: Err(Unanswered::BrokenOff),
             sender,
             _permit: permit,
@@ -205,6 +232,13 @@ impl ClientCache {
 }
 
 impl Inner {
+    /// Up to when the feed has told of every change, where there is one to tell.
+    fn told_until(&self, now: SystemTime) -> Option<SystemTime> {
+        let revocations = self.revocations.as_ref()?;
+        let told = now.checked_sub(revocations.age()).filter(|_| revocations.is_ready());
+        Some(told.unwrap_or(UNIX_EPOCH))
+    }
+
     async fn ask(&self, id: &ClientId) -> Result<Known, Unanswered> {
         let found = deadline::within(self.timeout, self.store.find(id)).await.map_err(Unanswered::Late)?;
         let found = found.map_err(|error| Unanswered::Store(Arc::new(error)))?;
@@ -235,7 +269,7 @@ impl Drop for Landing {
         let Some(kept) = &self.cache.0.kept else { return };
         let mut shard = kept.shard(&self.id);
         // Not there: the client was changed since, and the answer may be from before. It does for those who asked before.
-        if shard.flights.get(&self.id).is_some_and(|flight| flight.same_channel(&self.sender.subscribe())) {
+        if shard.flights.get(&self.id).is_some_and(|flight| flight.landed.same_channel(&self.sender.subscribe())) {
             shard.flights.remove(&self.id);
             if let Ok(client) = &self.answer {
                 shard.keep(&self.id, client.clone(), self.asked_at);
@@ -265,12 +299,23 @@ impl Shard {
         Self { found: Bounded::new(most), absent: Bounded::new(most), flights: HashMap::new() }
     }
 
-    fn look(&mut self, id: &ClientId, limits: ClientCacheLimits, found: Duration, now: SystemTime) -> Option<Answer> {
+    /// `told` is up to when the feed has told of every change, if there is a feed.
+    fn look(
+        &mut self,
+        id: &ClientId,
+        limits: ClientCacheLimits,
+        found: Duration,
+        now: SystemTime,
+        told: Option<SystemTime>,
+    ) -> Option<Answer> {
         if let Some(entry) = self.found.get(id).filter(|entry| !entry.is_older(found, now)) {
-            return Some(Answer { client: Some(entry.value.clone()), is_old: entry.is_older(limits.absent, now) });
+            let as_of = told.map_or(entry.asked_at, |told| told.max(entry.asked_at));
+            let is_behind = told.is_some() && as_of.checked_add(MOST_LAG).is_none_or(|end| end < now);
+            let is_old = entry.is_older(limits.absent, now);
+            return (!is_behind).then(|| Answer { client: Some(entry.value.clone()), is_old, as_of });
         }
-        let entry = self.absent.get(id)?;
-        (!entry.is_older(limits.absent, now)).then_some(Answer { client: None, is_old: false })
+        let entry = self.absent.get(id).filter(|entry| !entry.is_older(limits.absent, now))?;
+        Some(Answer { client: None, is_old: false, as_of: entry.asked_at })
     }
 
     fn keep(&mut self, id: &ClientId, client: Known, asked_at: SystemTime) {
@@ -432,7 +477,7 @@ mod tests {
 
     fn cache_of(store: impl ClientStore, limits: ClientCacheLimits) -> (ClientCache, ManualClock) {
         let clock = ManualClock::at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000));
-        (ClientCache::new(Arc::new(store), Some(limits), TIMEOUT, Arc::new(clock.clone())), clock)
+        (ClientCache::new(Arc::new(store), Some(limits), TIMEOUT, Arc::new(clock.clone()), None), clock)
     }
 
     async fn found(cache: &ClientCache, id: &ClientId) -> Known {
@@ -464,7 +509,7 @@ mod tests {
         let changed = registry.change();
         let answer = cache.find(&BILLING).await.unwrap();
         assert!(answer.is_old && answer.client.unwrap() != changed);
-        assert_eq!(cache.find_lately(&BILLING).await.unwrap().unwrap(), changed);
+        assert_eq!(cache.find_lately(&BILLING).await.unwrap().client.unwrap(), changed);
         cache.find_lately(&BILLING).await.unwrap();
         assert_eq!(registry.asked(), 2, "and so guesses cost the store one question in that time");
         assert_eq!(found(&cache, &BILLING).await.unwrap(), changed);
@@ -596,7 +641,7 @@ mod tests {
         assert!(cache.0.kept.is_none() && found(&cache, &BILLING).await.is_some());
 
         let registry = Registry::new();
-        let cache = ClientCache::new(Arc::new(registry.clone()), None, TIMEOUT, Arc::new(clock));
+        let cache = ClientCache::new(Arc::new(registry.clone()), None, TIMEOUT, Arc::new(clock), None);
         for asked in 1..4 {
             assert!(!cache.find(&BILLING).await.unwrap().is_old);
             assert_eq!(registry.asked(), asked);

@@ -97,11 +97,15 @@ pub enum Revocation {
 }
 
 /// How far the clocks of replicas may be apart for a callback to reach what was issued just before it.
-pub(crate) const SKEW: Duration = Duration::from_secs(2);
+pub(crate) const SKEW: Duration = Duration::from_secs(5);
 
 /// How far ahead of its clock a server dates a token, so that it is not among those that were just called back. A
 /// verifier takes it for good at once, by its leeway.
 pub(crate) const MOST_AHEAD: Duration = Duration::from_secs(3);
+
+/// How long after the registry vouched for a client a server dates a token at the latest, whatever it waited for; so the
+/// callback of a former client reaches what was under way.
+pub(crate) const VOUCHED_FOR: Duration = Duration::from_secs(5);
 
 /// Entries outlive their tokens by this, since a verifier may take a token for good for some time after its `exp`: the
 /// most leeway that one can have.
@@ -122,19 +126,21 @@ impl Revocation {
         Self::Token { token_id: token_id.into(), client_id, issued_at, expires_at }
     }
 
-    /// All tokens of a client that were issued up to now, and up to 2 seconds after it, since the clock of who issued
-    /// them may be ahead; a server dates what it issues now accordingly. `longest` is the longest life of a token, see
+    /// All tokens of a client that were issued up to now, and up to 5 seconds after it, since the clock of who issued
+    /// them may be ahead. A server dates what it issues next accordingly, at most 3 seconds ahead, and so gives the client
+    /// a 503 with `Retry-After` until then. `longest` is the longest life of a token, see
     /// [`RevocationStore::longest_token_lifetime`].
     #[must_use]
     pub fn client(client_id: ClientId, now: SystemTime, longest: Duration) -> Self {
         Self::client_until(client_id, UnixTime::at(now).after(SKEW), longest)
     }
 
-    /// The same for a client that gets no more tokens, since it is disabled or deleted: up to 5 seconds after now, which
-    /// is more than any server is ahead.
+    /// The same for a client that gets no more tokens, since it is disabled or deleted: up to 10 seconds after now. That is 5
+    /// for clocks that are ahead, and 5 for what was under way: no server dates a token later after the client store
+    /// vouched for its client.
     #[must_use]
     pub fn former_client(client_id: ClientId, now: SystemTime, longest: Duration) -> Self {
-        Self::client_until(client_id, UnixTime::at(now).after(SKEW + MOST_AHEAD), longest)
+        Self::client_until(client_id, UnixTime::at(now).after(SKEW + VOUCHED_FOR), longest)
     }
 
     pub(crate) fn client_until(client_id: ClientId, issued_until: UnixTime, longest: Duration) -> Self {
@@ -223,7 +229,7 @@ mod tests {
         let token = Revocation::token("t", ID, NOW, NOW + Duration::from_secs(600));
         assert_eq!(token.expires_at(), 900);
         assert_eq!(Revocation::key("k", NOW, DAY).expires_at(), 86_700);
-        assert_eq!(Revocation::client(ID, NOW, DAY).expires_at(), 86_702);
+        assert_eq!(Revocation::client(ID, NOW, DAY).expires_at(), 86_705);
     }
 
     #[test]
@@ -232,7 +238,7 @@ mod tests {
             Revocation::Client { issued_until, .. } => issued_until,
             other => panic!("{other:?}"),
         };
-        assert_eq!(until(Revocation::client(ID, NOW, DAY)), 2);
-        assert_eq!(until(Revocation::former_client(ID, NOW, DAY)), 5);
+        assert_eq!(until(Revocation::client(ID, NOW, DAY)), 5);
+        assert_eq!(until(Revocation::former_client(ID, NOW, DAY)), 10);
     }
 }

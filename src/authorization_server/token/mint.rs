@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::authenticate::AuthenticatedClient;
 use super::grant::Grant;
 use crate::audience::Audience;
 use crate::authorization_server::error::{Fault, TokenError};
@@ -19,7 +20,7 @@ use crate::keys::KeyRing;
 use crate::random::Random;
 use crate::resource_server::{LONGEST_TOKEN, OwnTokens};
 use crate::revocation::{Cleared, Named, Revocations};
-use crate::store::MOST_AHEAD;
+use crate::store::{MOST_AHEAD, VOUCHED_FOR};
 
 /// Room for the claims that most tokens have, in bytes.
 const USUAL_PAYLOAD: usize = 512;
@@ -112,7 +113,7 @@ impl Minter {
 
     pub(super) fn mint(&self, grant: &Grant) -> Result<AccessToken, TokenError> {
         let id = TokenId::generate(&*self.random)?;
-        let issued_at = self.issued_at(grant.client().id())?;
+        let issued_at = self.issued_at(grant.client())?;
         let expires_in = grant.lifetime().to_duration();
         let expires_at = issued_at.after(expires_in);
         let claims = Claims {
@@ -144,21 +145,27 @@ impl Minter {
         revocations.check(Named { client_id, token_id, issued_at, key_id }, &Cleared::default()).is_ok()
     }
 
-    /// Now, or after what was called back of the client: a second or two ahead, which verifiers allow for.
-    fn issued_at(&self, client: &ClientId) -> Result<UnixTime, TokenError> {
+    /// Now, or after what was called back of the client: at most three seconds ahead, which verifiers allow for; and not long
+    /// after the registry had the client, or its callback would not reach the token.
+    fn issued_at(&self, client: &AuthenticatedClient) -> Result<UnixTime, TokenError> {
+        let unavailable = |detail| TokenError::new(Fault::UNAVAILABLE).of(client.id()).detailed(detail);
         let now = UnixTime::now(&*self.clock);
         let Some(revocations) = &self.revocations else { return Ok(now) };
         if revocations.has_key(self.keys.signing_key().key_id()) {
             let detail = "all that the signing key signs is revoked; give the server another key";
-            return Err(TokenError::new(Fault::UNAVAILABLE).of(client).detailed(detail));
+            return Err(unavailable(detail));
         }
-        let next = revocations.issued_until(client).map_or(now, |until| until.after(Duration::from_secs(1)));
+        let next = revocations.issued_until(client.id()).map_or(now, |until| until.after(Duration::from_secs(1)));
         if next > now.after(MOST_AHEAD) {
             let wait = next.as_secs() - now.after(MOST_AHEAD).as_secs();
             let detail = "its tokens are called back up to a time that has yet to come";
-            return Err(TokenError::new(Fault::UNAVAILABLE).of(client).detailed(detail).retry_after(wait.min(60)));
+            return Err(unavailable(detail).retry_after(wait.min(60)));
         }
-        Ok(next.max(now))
+        let issued_at = next.max(now);
+        if client.as_of().checked_add(VOUCHED_FOR).is_none_or(|end| issued_at.to_system() > end) {
+            return Err(unavailable("it was looked up too long before its token was to be signed"));
+        }
+        Ok(issued_at)
     }
 }
 

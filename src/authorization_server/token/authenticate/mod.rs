@@ -14,6 +14,7 @@ mod upgrade;
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::header::AUTHORIZATION;
 use http::{Extensions, HeaderMap};
@@ -71,13 +72,23 @@ impl Credentials {
 
 /// A client that proved who it is; only [`Authenticator::authenticate`] makes one.
 #[derive(Clone, Debug)]
-pub(in crate::authorization_server) struct AuthenticatedClient(Arc<RegisteredClient>);
+pub(in crate::authorization_server) struct AuthenticatedClient {
+    client: Arc<RegisteredClient>,
+    /// When the registry had it as it is here.
+    as_of: SystemTime,
+}
+
+impl AuthenticatedClient {
+    pub(super) fn as_of(&self) -> SystemTime {
+        self.as_of
+    }
+}
 
 impl Deref for AuthenticatedClient {
     type Target = RegisteredClient;
 
     fn deref(&self) -> &RegisteredClient {
-        &self.0
+        &self.client
     }
 }
 
@@ -116,13 +127,14 @@ impl Authenticator {
     async fn claim(&self, credentials: &Credentials) -> Result<Claim, TokenError> {
         let presented = Presented::new(&credentials.secret);
         let now = UnixTime::now(&*self.clock);
-        let Answer { client, is_old } = self.clients.find(&credentials.client_id).await?;
-        let claim = Claim::new(client, credentials.method, &presented, now);
+        let answer = self.clients.find(&credentials.client_id).await?;
+        let is_old = answer.is_old;
+        let claim = Claim::new(answer, credentials.method, &presented, now);
         if !is_old || (claim.is_acceptable() && claim.secret.is_some()) {
             return Ok(claim);
         }
-        let client = self.clients.find_lately(&credentials.client_id).await?;
-        Ok(Claim::new(client, credentials.method, &presented, now))
+        let answer = self.clients.find_lately(&credentials.client_id).await?;
+        Ok(Claim::new(answer, credentials.method, &presented, now))
     }
 
     /// Which of the client's secrets was shown. An unknown client has none, and costs what one with a generated secret
@@ -206,6 +218,7 @@ impl Verdict for Guess {
 /// Who the caller claims to be, and what can be said of that at once.
 struct Claim {
     client: Option<Arc<RegisteredClient>>,
+    as_of: SystemTime,
     method: ClientAuthMethod,
     /// Which of the client's secrets the presented one is, by their digests.
     secret: Option<usize>,
@@ -214,18 +227,14 @@ struct Claim {
 }
 
 impl Claim {
-    fn new(
-        client: Option<Arc<RegisteredClient>>,
-        method: ClientAuthMethod,
-        presented: &Presented<'_>,
-        now: UnixTime,
-    ) -> Self {
+    fn new(answer: Answer, method: ClientAuthMethod, presented: &Presented<'_>, now: UnixTime) -> Self {
+        let Answer { client, as_of, .. } = answer;
         let secrets = client.as_deref().map_or(&[][..], RegisteredClient::secrets);
         let live = secrets.iter().enumerate().filter(|(_, secret)| secret.is_live(now));
         let live = live.map(|(at, secret)| (at, secret.stored()));
         let secret = check::matching_digest(live.clone(), presented);
         let slow = live.filter(|(_, stored)| stored.is_slow()).map(|(at, stored)| (at, stored.clone())).collect();
-        Self { client, method, secret, slow }
+        Self { client, as_of, method, secret, slow }
     }
 
     fn is_acceptable(&self) -> bool {
@@ -242,7 +251,7 @@ impl Claim {
                 let (registered, used) = (client.authentication(), self.method);
                 Err(format!("it is registered for {registered} and used {used}; see Client::authentication"))
             }
-            Some(client) => Ok(AuthenticatedClient(client)),
+            Some(client) => Ok(AuthenticatedClient { client, as_of: self.as_of }),
         }
     }
 }
