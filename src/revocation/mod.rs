@@ -17,8 +17,9 @@
 //!
 //! # Caveat
 //!
-//! "All that a client has" is told by the second in which a token was issued. A client that asks again at once gets a good
-//! token from a replica that knows of the callback; from one that does not, within its first second, it may get one that
+//! "All that a client has" is told by the second in which a token was issued, and 5 seconds more, since the clocks of replicas
+//! may be so far apart. A client that asks again at once gets a 503 with `Retry-After` for about 3 seconds, and then a token
+//! that is dated up to 3 seconds ahead; from a replica that does not know yet, within its first second, it may get one that
 //! is called back with the others, and has to ask once more.
 //!
 //! # Example
