@@ -136,7 +136,11 @@ impl Feed {
 
     /// What finds no place keeps nothing else from being heard.
     fn apply(&self, changes: &[Change]) -> Result<(), Full> {
-        changes.iter().fold(Ok(()), |all, change| all.and(self.apply_one(change)))
+        let mut all = Ok(());
+        for change in changes {
+            all = all.and(self.apply_one(change));
+        }
+        all
     }
 
     fn apply_one(&self, change: &Change) -> Result<(), Full> {
