@@ -248,7 +248,7 @@ mod tests {
     fn two_processes(folder: &TempDir) -> [Shared; 2] {
         let path = folder.path().join("clients.toml");
         std::fs::write(&path, "clients = []\n").unwrap();
-        let open = |_| Shared::open(path.clone(), path.with_extension("revoked"), MemoryStore::default()).unwrap();
+        let open = |()| Shared::open(path.clone(), path.with_extension("revoked"), MemoryStore::default()).unwrap();
         [(), ()].map(open)
     }
 
