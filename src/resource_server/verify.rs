@@ -145,6 +145,8 @@ impl Verifier {
     ///
     /// They are about the clients, tokens and keys of one issuer, so give each its own before several are
     /// [put together](Self::or). A key goes by its thumbprint (RFC 7638), whatever its issuer calls it.
+    ///
+    /// To a verifier of opaque tokens they do nothing: whether those are revoked is what its server is asked.
     #[must_use]
     pub fn revocations(self, revocations: Revocations) -> Self {
         self.map(|issuer| issuer.revocations(revocations.clone()))
