@@ -233,6 +233,11 @@ impl Load {
     async fn call_back(&self) {
         while self.goes_on() {
             let answer = self.site.send(billing_asks(GRANT)).await;
+            // While nobody can say whether the client was disabled, it gets no token.
+            if answer.status == 503 {
+                self.told("hot client", 503);
+                continue;
+            }
             let token = answer.assert_token();
             let now = SystemTime::now();
             let revocation = Revocation::token(token_id(&token), BILLING, now, now + HOUR);

@@ -216,13 +216,13 @@ impl Shared {
             return Some(false);
         }
         if !has_keys && now >= flight.next {
-            self.take_off(&mut flight);
+            self.take_off(flight);
             return Some(true);
         }
         let is_new = !flight.unknown.has(key_id, now, self.policy.unknown_for);
         if has_keys && is_new && flight.is_cool(now, self.policy.cooldown) {
             flight.for_unknown = Some(now);
-            self.take_off(&mut flight);
+            self.take_off(flight);
             return Some(true);
         }
         None
@@ -231,22 +231,24 @@ impl Shared {
     /// Begins a fetch if one is due, and returns how long to sleep.
     fn take_off_if_due(self: &Arc<Self>) -> Duration {
         let now = self.clock.now();
-        let mut flight = self.flight();
+        let flight = self.flight();
         if flight.in_the_air {
             return LONGEST_NAP;
         }
         match flight.next.duration_since(now) {
             Ok(time) if !time.is_zero() => time.min(LONGEST_NAP),
             _ => {
-                self.take_off(&mut flight);
+                self.take_off(flight);
                 LONGEST_NAP
             }
         }
     }
 
     /// The fetch goes on when whoever asked for it hangs up: others may wait for it, too.
-    fn take_off(self: &Arc<Self>, flight: &mut Flight) {
+    fn take_off(self: &Arc<Self>, mut flight: MutexGuard<'_, Flight>) {
         flight.in_the_air = true;
+        // A runtime that ends drops what it is given at once, and then the flight lands here.
+        drop(flight);
         tokio::spawn(fly(Landing { shared: self.clone(), outcome: None }));
     }
 
@@ -329,7 +331,9 @@ impl Drop for Landing {
         if let Some((outcome, took_off)) = self.outcome.take() {
             self.shared.land(outcome, took_off);
         }
-        self.shared.flight().in_the_air = false;
+        // Under one lock: who asks next must not be woken by this landing.
+        let mut flight = self.shared.flight();
+        flight.in_the_air = false;
         self.shared.landed.send_modify(|landed| *landed = landed.wrapping_add(1));
     }
 }

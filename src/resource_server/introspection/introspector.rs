@@ -115,6 +115,8 @@ impl Introspector {
         }
         let (sender, flight) = watch::channel(None);
         flights.insert(token.into(), flight.clone());
+        // A runtime that ends drops what it is given at once, and then the flight lands here.
+        drop(flights);
         let landing = Landing { introspector: self.clone(), token: token.into() };
         // It goes on when whoever asked hangs up: others may wait for it, too.
         tokio::spawn(async move {
