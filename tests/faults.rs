@@ -47,7 +47,6 @@ async fn postgres_is_killed_under_load_and_comes_back() {
     }
     load.until_all_is_well("after the last restart").await;
     load.end(running).await;
-    assert!(load.count("hot client", 503) == 0, "a client of the cache waits for nobody");
 }
 
 #[tokio::test(flavor = "multi_thread")]
