@@ -1,6 +1,7 @@
 //! Our side: a server with clients, and requests for it.
 
 use std::convert::Infallible;
+use std::task::{Context, Poll};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -128,4 +129,22 @@ pub fn plain() -> Request<Body> {
 /// A service that does nothing.
 pub fn handler() -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone {
     service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::default())))
+}
+
+/// A layer that does nothing: what any layer costs in axum, which boxes what is inside.
+#[derive(Clone)]
+pub struct Empty<S>(pub S);
+
+impl<S: Service<R>, R> Service<R> for Empty<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: R) -> S::Future {
+        self.0.call(request)
+    }
 }

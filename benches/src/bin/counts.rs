@@ -1,13 +1,19 @@
 //! What the hot paths take, counted rather than timed, so that a noisy machine tells the same: allocations, or, under
 //! callgrind, instructions. `scripts/counts` runs it, and holds it against the figures of `benches/counts.txt`.
+//!
+//! With the name of a path it runs that alone, to see under callgrind (`--toggle-collect='counts::measured*'`) what it
+//! spends its instructions on.
 
 use std::hint::black_box;
 
+use axum::Router;
+use axum::routing::{MethodRouter, get};
 use benches::bare::Bare;
 use benches::measure::now;
-use benches::subject::{API, Body, Subject, basic, bearer, handler, plain};
+use benches::subject::{API, Body, Empty, Subject, basic, bearer, handler, plain};
 use http::Request;
 use http_body_util::BodyExt as _;
+use tower::layer::layer_fn;
 use tower::{Layer as _, Service};
 use tower_client_credentials::{
     Algorithm, AuthorizationServer, BearerAuthLayer, ClientSecret, KeyRing, MemoryStore, Scopes, TokenEndpointLayer,
@@ -68,6 +74,12 @@ fn passing(subject: &Subject) {
     route("another path", "empty layer, another path", plain, tokens.layer(handler()));
     let seen = "protected route, seen before";
     route(seen, "empty layer, a bearer token", || bearer(&subject.token), protect.layer(handler()));
+    let axum = |method: MethodRouter| Router::new().route("/invoices", method).into_service::<Body>();
+    let invoices = || get(async || "invoices");
+    let empty = "empty layer, in axum";
+    route(empty, "", || bearer(&subject.token), axum(invoices().layer(layer_fn(Empty))));
+    let seen = "protected route, seen before, in axum";
+    route(seen, empty, || bearer(&subject.token), axum(invoices().layer(protect.clone())));
     route("protected route, no token", ALL, plain, protect.layer(handler()));
 }
 
@@ -85,6 +97,9 @@ where
 /// Counts one piece of work; what it needs is made before. What `base` takes is taken off; nothing is held against a
 /// figure without one.
 fn count<T, R>(name: &str, base: &str, mut prepare: impl FnMut() -> T, mut work: impl FnMut(T) -> R) {
+    if std::env::args().nth(1).is_some_and(|only| only != name) {
+        return;
+    }
     for _ in 0..20 {
         black_box(work(prepare()));
     }

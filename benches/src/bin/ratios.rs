@@ -3,35 +3,48 @@
 //!
 //! Each pair is measured for a second or so, in batches of 16, in turn; what a request is made of is outside of the time.
 
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use benches::bare::Bare;
 use benches::lean::Lean;
 use benches::measure::{Figure, Work, interleaved, now};
-use benches::subject::{API, FORM, Subject, basic, bearer, client_id, handler, plain};
+use benches::subject::{API, Body, FORM, Subject, basic, bearer, client_id, handler, plain};
+use http::{Request, Response};
 use http_body_util::BodyExt as _;
-use tower::{Layer as _, Service as _};
+use tower::{Layer as _, Service};
 use tower_client_credentials::{
     Algorithm, AuthorizationServer, BearerAuthLayer, ClientSecret, KeyRing, MemoryStore, Scopes, TokenEndpointLayer,
 };
 
 const TIME: Duration = Duration::from_millis(1_500);
 
-fn main() {
-    for algorithm in [Algorithm::ES256, Algorithm::EdDSA, Algorithm::RS256] {
-        issuing(algorithm);
-    }
-    ways_to_authenticate();
-    many_clients();
-    for algorithm in [Algorithm::ES256, Algorithm::EdDSA, Algorithm::RS256] {
-        verifying(algorithm);
-    }
-    seen_before();
-    refusing();
-    small_things();
-    threads();
+/// What is measured, by names with which it can be asked for alone.
+const PARTS: &[(&str, fn())] = &[
+    ("issuing", || ALGORITHMS.into_iter().for_each(issuing)),
+    ("authentication", ways_to_authenticate),
+    ("clients", many_clients),
+    ("verifying", || ALGORITHMS.into_iter().for_each(verifying)),
+    ("seen", seen_before),
+    ("refusing", refusing),
+    ("small", small_things),
+    ("threads", threads),
     #[cfg(feature = "peers")]
-    peers::protected_routes();
+    ("peers", peers::protected_routes),
+];
+
+const ALGORITHMS: [Algorithm; 3] = [Algorithm::ES256, Algorithm::EdDSA, Algorithm::RS256];
+
+fn main() {
+    let asked: Vec<String> = std::env::args().skip(1).collect();
+    for (name, part) in PARTS {
+        if asked.is_empty() || asked.iter().any(|asked| asked == name) {
+            part();
+        }
+    }
 }
 
 /// `what`, beside what, and by how much it may be dearer; `None` where nothing was promised.
@@ -129,9 +142,44 @@ fn verifying(algorithm: Algorithm) {
     row(&format!("verification, not seen before, {algorithm}"), "the bare verification", figures, Some(1.06));
 }
 
+/// The least that a layer can do: find the token by its end, compare it, and hand on what is known of it.
+struct Slots<S> {
+    by_end: HashMap<[u8; 16], Arc<str>, BuildHasherDefault<Ends>>,
+    inner: S,
+}
+
+#[derive(Default)]
+struct Ends(u64);
+
+impl Hasher for Ends {
+    fn write(&mut self, bytes: &[u8]) {
+        let halves = bytes.chunks_exact(8).map(|half| u64::from_ne_bytes(half.try_into().unwrap()));
+        self.0 = halves.fold(self.0, |hash, half| (hash ^ half).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+impl Slots<()> {
+    fn new(tokens: &[String]) -> Slots<impl Service<Request<Body>, Response = Response<Body>, Error = Infallible>> {
+        let by_end = tokens.iter().map(|token| (*token.as_bytes().last_chunk().unwrap(), token.as_str().into()));
+        Slots { by_end: by_end.collect(), inner: handler() }
+    }
+}
+
+impl<S> Slots<S> {
+    fn admit(&self, request: &mut Request<Body>) {
+        let token = &request.headers()["authorization"].as_bytes()["Bearer ".len()..];
+        let known = self.by_end.get(token.last_chunk().unwrap()).filter(|known| known.as_bytes() == token).cloned();
+        request.extensions_mut().insert(known.unwrap());
+    }
+}
+
 /// That many tokens, all of one client, each shown in turn.
 fn seen_before() {
-    let mut map = std::collections::HashMap::new();
+    let mut map = HashMap::new();
     for count in [1_usize, 10_000] {
         let subject = Subject::new(Algorithm::EdDSA, 10);
         let protect = BearerAuthLayer::new(subject.verifier.clone());
@@ -141,12 +189,13 @@ fn seen_before() {
             drop(now(guarded.call(bearer(token))));
             map.insert(token.clone(), ());
         }
-        let (mut one, mut two, mut three) = (0, 0, 0);
+        let (mut one, mut two, mut three, mut four) = (0, 0, 0, 0);
+        let mut slots = Slots::new(&tokens);
         let turn = |place: &mut usize| {
             *place = (*place + 7_919) % count;
             *place
         };
-        let [own, without, look_up] = interleaved(
+        let [own, without, slot, look_up] = interleaved(
             [
                 Work::new(
                     || {
@@ -162,6 +211,16 @@ fn seen_before() {
                     },
                     |request| now(empty.call(request)).unwrap(),
                 ),
+                Work::new(
+                    || {
+                        four = (four + 7_919) % count;
+                        bearer(&tokens[four])
+                    },
+                    |mut request| {
+                        slots.admit(&mut request);
+                        now(slots.inner.call(request)).unwrap()
+                    },
+                ),
                 Work::new(|| &tokens[turn(&mut three)], |token| map.contains_key(token)),
             ],
             TIME,
@@ -172,6 +231,8 @@ fn seen_before() {
             Figure { median: own.median - without.median, low: own.low - without.low, high: own.high - without.high };
         println!("{title}: more than the handler\tns\t{:.0}\t{:.0}\t{:.0}\t\t\t250", more.median, more.low, more.high);
         row(&title, "a look-up in std's HashMap alone", [more, look_up], None);
+        let bare = Figure { median: slot.median - without.median, ..slot };
+        row(&title, "a bare look-up by the token's end inside such a layer", [more, bare], None);
     }
 }
 
@@ -294,7 +355,7 @@ mod peers {
     use axum::Router;
     use axum::routing::get;
     use benches::{peers, subject};
-    use http::Request;
+    use tower::layer::layer_fn;
 
     use super::*;
 
@@ -325,6 +386,8 @@ mod peers {
         let protect = BearerAuthLayer::new(subject.verifier.clone()).require_scope(subject::READ);
         let mut ours: Router = Router::new().route("/invoices", get(async || "invoices").layer(protect));
         let mut open: Router = Router::new().route("/invoices", get(async || "invoices"));
+        let mut empty: Router =
+            Router::new().route("/invoices", get(async || "invoices").layer(layer_fn(subject::Empty)));
         let mut axum_jwt_auth = peers::axum_jwt_auth(&jwks);
         let mut tower_oauth2 = runtime.block_on(peers::tower_oauth2_resource_server(&jwks));
         let mut oauth = peers::oauth_resource_server(&jwks);
@@ -336,6 +399,7 @@ mod peers {
             [
                 Work::new(request, |request| ask(&mut ours, request)),
                 Work::new(request, |request| ask(&mut open, request)),
+                Work::new(request, |request| ask(&mut empty, request)),
                 Work::new(request, |request| ask(&mut axum_jwt_auth, request)),
                 Work::new(request, |request| ask(&mut tower_oauth2, request)),
                 Work::new(request, |request| ask(&mut oauth, request)),
@@ -346,14 +410,15 @@ mod peers {
             ],
             TIME * 3,
         );
-        let [ours, open, others @ ..] = figures;
-        let more = |figure: Figure| Figure { median: figure.median - open.median, ..figure };
-        row("axum route behind BearerAuthLayer", "the route without", [ours, open], None);
+        let [ours, open, empty, others @ ..] = figures;
+        let more = |figure: Figure| Figure { median: figure.median - empty.median, ..figure };
+        row("axum route behind BearerAuthLayer", "behind an empty layer", [ours, empty], None);
+        row("axum route behind an empty layer", "the route without", [empty, open], None);
         let names = ["axum-jwt-auth", "tower-oauth2-resource-server", "oauth-resource-server", "jwt-authorizer"];
         for (name, other) in names.into_iter().zip(others) {
             row(
-                &format!("{name}, more than the route"),
-                "BearerAuthLayer, more than the route",
+                &format!("{name}, more than an empty layer"),
+                "BearerAuthLayer, more than an empty layer",
                 [more(other), more(ours)],
                 None,
             );
