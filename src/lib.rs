@@ -3,6 +3,7 @@
 
 mod audience;
 pub mod authorization_server;
+mod base64url;
 mod client_id;
 mod clock;
 mod deadline;

@@ -2,16 +2,18 @@
 
 use std::borrow::Cow;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
 use super::InvalidToken;
+use crate::base64url::{self, DecodeSliceError};
 use crate::keys::VerifyingKey;
 
 /// The longest token that is looked at, in bytes.
 pub(crate) const LONGEST_TOKEN: usize = 16 * 1024;
+
+/// The longest signature that there is a key for, RSA's of 8,192 bits, in bytes.
+const LONGEST_SIGNATURE: usize = 1024;
 
 /// The three parts of a compact JWS (RFC 7515 §7.1).
 pub(super) struct Jws<'a> {
@@ -27,11 +29,13 @@ impl<'a> Jws<'a> {
         if token.len() > LONGEST_TOKEN {
             return Err(InvalidToken::TooLong);
         }
-        let (signed, signature) = token.rsplit_once('.').ok_or(InvalidToken::Malformed)?;
-        let (header, payload) = signed.split_once('.').ok_or(InvalidToken::Malformed)?;
-        if payload.contains('.') {
+        let mut parts = token.split('.');
+        let (Some(header), Some(payload), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
             return Err(InvalidToken::Malformed);
-        }
+        };
+        let (signed, _) = token.split_at_checked(header.len() + 1 + payload.len()).ok_or(InvalidToken::Malformed)?;
         Ok(Self { header, payload, signature, signed })
     }
 
@@ -46,17 +50,27 @@ impl<'a> Jws<'a> {
     }
 
     pub(super) fn verified_payload(&self, key: &VerifyingKey) -> Result<Vec<u8>, InvalidToken> {
-        let signature = decode(self.signature)?;
-        if !key.verifies(self.signed.as_bytes(), &signature) {
-            return Err(InvalidToken::Signature);
+        let mut signature = [0; LONGEST_SIGNATURE];
+        let length = match base64url::decode_into(&mut signature, self.signature) {
+            Ok(length) => length,
+            Err(DecodeSliceError::DecodeError(_)) => return Err(InvalidToken::Malformed),
+            Err(DecodeSliceError::OutputSliceTooSmall) => return Err(InvalidToken::Signature),
+        };
+        match signature.get(..length) {
+            Some(signature) if key.verifies(self.signed.as_bytes(), signature) => decode(self.payload),
+            _ => Err(InvalidToken::Signature),
         }
-        decode(self.payload)
     }
+}
+
+/// The payload of a token that was verified before.
+pub(super) fn payload(token: &str) -> Result<Vec<u8>, InvalidToken> {
+    decode(Jws::split(token)?.payload)
 }
 
 /// base64url without padding, to the letter: stray bits and characters are refused.
 pub(super) fn decode(part: &str) -> Result<Vec<u8>, InvalidToken> {
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| InvalidToken::Malformed)
+    base64url::decode(part).map_err(|_| InvalidToken::Malformed)
 }
 
 /// The members of a JOSE header that decide anything (RFC 7515 §4.1).
