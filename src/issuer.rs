@@ -37,6 +37,11 @@ impl Issuer {
         &self.text
     }
 
+    /// The text, to share.
+    pub(crate) fn text(&self) -> &Text {
+        &self.text
+    }
+
     /// Scheme and authority: `https://auth.example.com`.
     pub(crate) fn origin(&self) -> &str {
         self.text.split_at(self.origin_end).0

@@ -34,10 +34,20 @@ impl From<String> for Text {
     }
 }
 
+impl Text {
+    /// The text, as a share of the one among `known` that says the same, if there is one.
+    pub(crate) fn shared_with(known: &[&Self], text: &str) -> Self {
+        known.iter().find(|known| ****known == *text).map_or_else(|| text.into(), |known| Self::clone(known))
+    }
+}
+
 // Equality and hashing are those of `str`, so that a map keyed by a vocabulary type answers to a `&str`.
 impl PartialEq for Text {
     fn eq(&self, other: &Self) -> bool {
-        **self == **other
+        match (self, other) {
+            (Self::Shared(one), Self::Shared(other)) if Arc::ptr_eq(one, other) => true,
+            _ => **self == **other,
+        }
     }
 }
 
@@ -81,6 +91,12 @@ macro_rules! vocabulary {
             /// The text as it was given.
             #[must_use]
             pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// The text, to share.
+            #[allow(dead_code)] // of some
+            pub(crate) fn text(&self) -> &$crate::text::Text {
                 &self.0
             }
         }

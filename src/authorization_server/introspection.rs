@@ -64,8 +64,8 @@ impl TokenPipeline {
     /// §2.2: whatever keeps a token from being active, the caller learns no more than that it is not.
     fn active_token(&self, client: &RegisteredClient, token: &str) -> Result<Option<OwnToken>, TokenError> {
         let Ok(token) = self.minter.own_tokens().recognise(token) else { return Ok(None) };
-        let is_for = |audience: &String| client.introspects().iter().any(|own| own == audience.as_str());
-        if !token.audiences().iter().any(is_for) || !token.is_current(UnixTime::now(&*self.minter.clock)) {
+        let is_for = |audience: &str| client.introspects().iter().any(|own| own == audience);
+        if !token.audiences().any(is_for) || !token.is_current(UnixTime::now(&*self.minter.clock)) {
             return Ok(None);
         }
         let checked = self.minter.revocations.as_ref().map_or(Ok(()), |revocations| token.check(revocations));

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
+use std::ops::Deref;
 
-use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::client_id::ClientId;
@@ -12,27 +13,80 @@ use crate::clock::UnixTime;
 use crate::keys::VerifyingKey;
 use crate::revocation::{Cleared, Named};
 use crate::scope::Scopes;
+use crate::text::Text;
 
 /// Well-formed claims: every one that RFC 9068 requires is there, once, and of its type. Whether they hold is
 /// for [`verify`](super::verify) to say.
 #[derive(Debug)]
 pub(super) struct Claims {
-    pub(super) issuer: String,
-    pub(super) subject: String,
-    pub(super) audiences: Vec<String>,
+    pub(super) issuer: Text,
+    pub(super) subject: Text,
+    pub(super) audiences: Audiences,
     pub(super) client_id: ClientId,
     pub(super) issued_at: UnixTime,
     pub(super) expires_at: UnixTime,
     pub(super) not_before: Option<UnixTime>,
-    pub(super) token_id: String,
+    pub(super) token_id: Text,
     pub(super) scopes: Scopes,
     /// None of the claims, but what was found of them.
     pub(super) cleared: Cleared,
 }
 
+/// One audience, or any number of them (RFC 7519 §4.1.3).
+#[derive(Debug)]
+pub(super) enum Audiences {
+    One(Text),
+    Several(Box<[Text]>),
+}
+
+impl Deref for Audiences {
+    type Target = [Text];
+
+    fn deref(&self) -> &[Text] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Several(several) => several,
+        }
+    }
+}
+
 impl Claims {
-    pub(super) fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(json)
+    /// `None` where a claim is missing, twice, or of another type. What says the same as one of the `usual` texts shares
+    /// it: all tokens of an issuer name that, and most of them the audience.
+    pub(super) fn parse(json: &[u8], usual: &[&Text]) -> Option<Self> {
+        let claims: Members<'_> = serde_json::from_str(std::str::from_utf8(json).ok()?).ok()?;
+        let text = |text: Member<'_>| Text::shared_with(usual, &text.0);
+        let client_id = ClientId::try_from(&*claims.client_id?.0).ok()?;
+        let subject = claims.subject.filter(|subject| !subject.0.is_empty())?;
+        Some(Self {
+            issuer: text(claims.issuer?),
+            subject: Text::shared_with(&[client_id.text()], &subject.0),
+            audiences: match claims.audiences? {
+                Aud::One(one) => Audiences::One(text(one)),
+                Aud::Several(several) => Audiences::Several(several.into_iter().map(text).collect()),
+            },
+            client_id,
+            issued_at: UnixTime::from_secs(claims.issued_at?)?,
+            expires_at: UnixTime::from_secs(claims.expires_at?)?,
+            not_before: match claims.not_before {
+                Some(secs) => Some(UnixTime::from_secs(secs)?),
+                None => None,
+            },
+            token_id: (&*claims.token_id?.0).into(),
+            scopes: claims.scopes.map_or(Ok(Scopes::NONE), |scopes| scopes.0.parse()).ok()?,
+            cleared: Cleared::default(),
+        })
+    }
+
+    /// What it takes of memory beside itself, about: the texts that are not shared with anything that stays.
+    pub(super) fn size(&self) -> usize {
+        const EACH: usize = 32; // what a text of its own takes beside its bytes
+        let Self { subject, audiences, client_id, token_id, scopes, .. } = self;
+        let audiences = match audiences {
+            Audiences::One(_) => 0,
+            Audiences::Several(several) => several.iter().map(|audience| audience.len() + 2 * EACH).sum(),
+        };
+        4 * EACH + subject.len() + audiences + client_id.len() + token_id.len() + scopes.as_str().len()
     }
 
     /// What a revocation could name it by; `key` has signed it.
@@ -47,122 +101,125 @@ impl Claims {
 #[error("the token's claims have another shape: {0}")]
 pub struct ClaimsError(#[from] serde_json::Error);
 
-impl<'de> Deserialize<'de> for Claims {
+/// A JSON text, copied only where it has escapes.
+#[derive(Deserialize)]
+struct Member<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The members of the JSON object, each of which is there once at most (RFC 7519 §4 leaves it to us to refuse others).
+#[derive(Default)]
+struct Members<'a> {
+    issuer: Option<Member<'a>>,
+    subject: Option<Member<'a>>,
+    audiences: Option<Aud<'a>>,
+    client_id: Option<Member<'a>>,
+    issued_at: Option<u64>,
+    expires_at: Option<u64>,
+    not_before: Option<u64>,
+    token_id: Option<Member<'a>>,
+    scopes: Option<Member<'a>>,
+    others: HashSet<Cow<'a, str>>,
+}
+
+enum Aud<'a> {
+    One(Member<'a>),
+    Several(Vec<Member<'a>>),
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(ClaimsVisitor)
+        deserializer.deserialize_map(MembersVisitor)
     }
 }
 
-struct ClaimsVisitor;
+struct MembersVisitor;
 
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'de> Visitor<'de> for ClaimsVisitor {
-    type Value = Claims;
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Members<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the claims of a JWT access token")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Claims, A::Error> {
-        let mut partial = Partial::default();
-        while let Some(Name(name)) = map.next_key()? {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+        let mut members = Members::default();
+        while let Some(Member(name)) = map.next_key()? {
             match &*name {
-                "iss" => once(&mut partial.issuer, map.next_value()?)?,
-                "sub" => once(&mut partial.subject, map.next_value()?)?,
-                "aud" => once(&mut partial.audiences, map.next_value()?)?,
-                "client_id" => once(&mut partial.client_id, map.next_value()?)?,
-                "iat" => once(&mut partial.issued_at, map.next_value()?)?,
-                "exp" => once(&mut partial.expires_at, map.next_value()?)?,
-                "nbf" => once(&mut partial.not_before, map.next_value()?)?,
-                "jti" => once(&mut partial.token_id, map.next_value()?)?,
-                "scope" => once(&mut partial.scopes, map.next_value()?)?,
+                "iss" => once(&mut members.issuer, map.next_value()?)?,
+                "sub" => once(&mut members.subject, map.next_value()?)?,
+                "aud" => once(&mut members.audiences, map.next_value()?)?,
+                "client_id" => once(&mut members.client_id, map.next_value()?)?,
+                "iat" => once(&mut members.issued_at, map.next_value()?)?,
+                "exp" => once(&mut members.expires_at, map.next_value()?)?,
+                "nbf" => once(&mut members.not_before, map.next_value()?)?,
+                "jti" => once(&mut members.token_id, map.next_value()?)?,
+                "scope" => once(&mut members.scopes, map.next_value()?)?,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
-                    if !partial.others.insert(name) {
-                        return Err(A::Error::custom("a claim occurs twice"));
+                    if !members.others.insert(name) {
+                        return Err(twice());
                     }
                 }
             }
         }
-        partial.complete()
+        Ok(members)
     }
 }
 
-/// What was read so far.
-#[derive(Default)]
-struct Partial<'a> {
-    issuer: Option<String>,
-    subject: Option<String>,
-    audiences: Option<Audiences>,
-    client_id: Option<String>,
-    issued_at: Option<u64>,
-    expires_at: Option<u64>,
-    not_before: Option<u64>,
-    token_id: Option<String>,
-    scopes: Option<String>,
-    /// RFC 7519 §4 has names unique, and leaves it to us to refuse a token in which one occurs twice.
-    others: HashSet<Cow<'a, str>>,
+impl<'de: 'a, 'a> Deserialize<'de> for Aud<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AudVisitor)
+    }
 }
 
-/// RFC 7519 §4.1.3.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Audiences {
-    One(String),
-    Several(Vec<String>),
+struct AudVisitor;
+
+impl<'de> Visitor<'de> for AudVisitor {
+    type Value = Aud<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an audience or a list of them")
+    }
+
+    fn visit_borrowed_str<E>(self, one: &'de str) -> Result<Aud<'de>, E> {
+        Ok(Aud::One(Member(one.into())))
+    }
+
+    fn visit_str<E>(self, one: &str) -> Result<Aud<'de>, E> {
+        Ok(Aud::One(Member(one.to_owned().into())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Aud<'de>, A::Error> {
+        let mut several = Vec::new();
+        while let Some(one) = list.next_element()? {
+            several.push(one);
+        }
+        Ok(Aud::Several(several))
+    }
 }
 
 fn once<T, E: serde::de::Error>(slot: &mut Option<T>, value: T) -> Result<(), E> {
     match slot.replace(value) {
         None => Ok(()),
-        Some(_) => Err(E::custom("a claim occurs twice")),
+        Some(_) => Err(twice()),
     }
 }
 
-impl Partial<'_> {
-    fn complete<E: serde::de::Error>(self) -> Result<Claims, E> {
-        Ok(Claims {
-            issuer: present(self.issuer, "iss")?,
-            subject: Some(present(self.subject, "sub")?)
-                .filter(|subject| !subject.is_empty())
-                .ok_or(E::missing_field("sub"))?,
-            audiences: match present(self.audiences, "aud")? {
-                Audiences::One(audience) => vec![audience],
-                Audiences::Several(audiences) => audiences,
-            },
-            client_id: present(self.client_id, "client_id")?.try_into().map_err(E::custom)?,
-            issued_at: time(present(self.issued_at, "iat")?)?,
-            expires_at: time(present(self.expires_at, "exp")?)?,
-            not_before: self.not_before.map(time).transpose()?,
-            token_id: present(self.token_id, "jti")?,
-            scopes: self.scopes.unwrap_or_default().parse().map_err(E::custom)?,
-            cleared: Cleared::default(),
-        })
-    }
-}
-
-fn present<T, E: serde::de::Error>(claim: Option<T>, name: &'static str) -> Result<T, E> {
-    claim.ok_or_else(|| E::missing_field(name))
-}
-
-fn time<E: serde::de::Error>(secs: u64) -> Result<UnixTime, E> {
-    UnixTime::from_secs(secs).ok_or_else(|| E::custom("a time is out of range"))
+fn twice<E: serde::de::Error>() -> E {
+    E::custom("a claim occurs twice")
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
-    use super::Claims;
+    use super::{Claims, Text};
 
     fn good() -> Value {
         json!({"iss": "i", "sub": "s", "aud": "a", "client_id": "c", "iat": 1, "exp": 2, "jti": "j", "scope": "x y", "own": {"a": 1}})
     }
 
     fn parses(claims: &Value) -> bool {
-        Claims::parse(claims.to_string().as_bytes()).is_ok()
+        Claims::parse(claims.to_string().as_bytes(), &[]).is_some()
     }
 
     fn with(name: &str, value: Value) -> Value {
@@ -173,10 +230,25 @@ mod tests {
 
     #[test]
     fn claims_of_rfc_9068_are_read() {
-        let claims = Claims::parse(with("aud", json!(["a", "b"])).to_string().as_bytes()).unwrap();
-        assert_eq!(claims.audiences, ["a", "b"]);
+        let claims = Claims::parse(with("aud", json!(["a", "b"])).to_string().as_bytes(), &[]).unwrap();
+        assert_eq!(*claims.audiences, ["a".into(), "b".into()]);
         assert_eq!(claims.scopes.as_str(), "x y");
         assert!(parses(&good()));
+        let escaped = good().to_string().replace(r#""i""#, r#""\u0069""#).replace(r#""a""#, r#""\u0061""#);
+        let claims = Claims::parse(escaped.as_bytes(), &[]).unwrap();
+        assert_eq!((&*claims.issuer, &*claims.audiences), ("i", &["a".into()][..]));
+    }
+
+    #[test]
+    fn what_is_usual_is_shared_and_nothing_else_is_taken_for_it() {
+        let usual: [Text; 2] = ["i".into(), "a".into()];
+        let shares = |text: &Text, with: &Text| std::ptr::eq(&raw const **text, &raw const **with);
+        let claims = Claims::parse(good().to_string().as_bytes(), &[&usual[0], &usual[1]]).unwrap();
+        assert!(shares(&claims.issuer, &usual[0]) && shares(&claims.audiences[0], &usual[1]));
+        assert_eq!((&*claims.subject, claims.client_id.as_str()), ("s", "c"));
+        let claims = Claims::parse(with("sub", json!("c")).to_string().as_bytes(), &[&usual[1]]).unwrap();
+        assert_eq!((&*claims.issuer, &*claims.subject), ("i", "c"));
+        assert!(shares(&claims.subject, claims.client_id.text()));
     }
 
     #[test]
@@ -212,10 +284,10 @@ mod tests {
     fn no_claim_occurs_twice() {
         let text = good().to_string();
         for twice in [r#"{"iss":"i","#, r#"{"exp":9,"#, r#"{"scope":"","#, r#"{"own":1,"#, r#"{"o\u0077n":1,"#] {
-            assert!(Claims::parse(text.replacen('{', twice, 1).as_bytes()).is_err(), "{twice}");
+            assert!(Claims::parse(text.replacen('{', twice, 1).as_bytes(), &[]).is_none(), "{twice}");
         }
         for text in [format!("{text}x"), format!("[{text}]"), String::new(), "{".repeat(9_000)] {
-            assert!(Claims::parse(text.as_bytes()).is_err());
+            assert!(Claims::parse(text.as_bytes(), &[]).is_none());
         }
     }
 }

@@ -6,13 +6,14 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::claims::Claims;
+use super::claims::{Audiences, Claims};
 use super::token_profile::{Object, TokenProfile};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::issuer::Issuer;
 use crate::revocation::Cleared;
 use crate::scope::{Scope, Scopes};
+use crate::text::Text;
 
 impl TokenProfile {
     /// `None` where a claim is missing, twice, or of another type than the profile has it.
@@ -30,8 +31,8 @@ impl TokenProfile {
         let client_id = reader.client_id()?;
         let scopes = reader.scopes()?;
         Some(Claims {
-            issuer: reader.text("iss", self.without_issuer.then(|| issuer.as_str()))?,
-            subject: reader.text("sub", self.without_subject.then(|| client_id.as_str()))?,
+            issuer: reader.text("iss", self.without_issuer.then(|| issuer.text()))?,
+            subject: reader.text("sub", self.without_subject.then(|| client_id.text()))?,
             audiences: reader.audiences()?,
             issued_at: reader.time("iat")?,
             expires_at: reader.time("exp")?,
@@ -54,10 +55,10 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// A text that is not empty, or what stands for it.
-    fn text(&self, name: &str, otherwise: Option<&str>) -> Option<String> {
+    fn text(&self, name: &str, otherwise: Option<&Text>) -> Option<Text> {
         match self.claims.get(name) {
-            Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
-            None | Some(Value::String(_)) => otherwise.map(str::to_owned),
+            Some(Value::String(text)) if !text.is_empty() => Some(text.as_str().into()),
+            None | Some(Value::String(_)) => otherwise.cloned(),
             Some(_) => None,
         }
     }
@@ -75,21 +76,23 @@ impl Reader<'_> {
         }
     }
 
-    fn audiences(&self) -> Option<Vec<String>> {
+    fn audiences(&self) -> Option<Audiences> {
         match self.claims.get("aud") {
-            Some(Value::String(one)) => Some(vec![one.clone()]),
-            Some(Value::Array(several)) => {
-                several.iter().map(|audience| audience.as_str().map(str::to_owned)).collect()
-            }
-            None => self.profile.without_audience().then(Vec::new),
+            Some(Value::String(one)) => Some(Audiences::One(one.as_str().into())),
+            Some(Value::Array(several)) => several
+                .iter()
+                .map(|audience| audience.as_str().map(Text::from))
+                .collect::<Option<_>>()
+                .map(Audiences::Several),
+            None => self.profile.without_audience().then(|| Audiences::Several(Box::default())),
             Some(_) => None,
         }
     }
 
-    fn token_id(&self) -> Option<String> {
+    fn token_id(&self) -> Option<Text> {
         match self.claims.get("jti") {
-            Some(Value::String(id)) => Some(id.clone()),
-            None => self.profile.without_token_id.then(String::new),
+            Some(Value::String(id)) => Some(id.as_str().into()),
+            None => self.profile.without_token_id.then_some(Text::Literal("")),
             Some(_) => None,
         }
     }
@@ -236,11 +239,11 @@ mod tests {
     #[test]
     fn each_claim_that_may_be_missing_is_missing_by_its_own_setting_alone() {
         let profile = TokenProfile::default;
-        assert_eq!(parse(&profile().without_subject(), &without("sub")).unwrap().subject, "c");
-        assert_eq!(parse(&profile().without_subject(), &with("sub", json!(""))).unwrap().subject, "c");
-        assert_eq!(parse(&profile().without_token_id(), &without("jti")).unwrap().token_id, "");
-        assert_eq!(parse(&profile().without_token_issuer(), &without("iss")).unwrap().issuer, "https://i");
-        assert_eq!(parse(&profile().without_token_issuer(), &with("iss", json!("o"))).unwrap().issuer, "o");
+        assert_eq!(parse(&profile().without_subject(), &without("sub")).unwrap().subject, "c".into());
+        assert_eq!(parse(&profile().without_subject(), &with("sub", json!(""))).unwrap().subject, "c".into());
+        assert_eq!(parse(&profile().without_token_id(), &without("jti")).unwrap().token_id, "".into());
+        assert_eq!(parse(&profile().without_token_issuer(), &without("iss")).unwrap().issuer, "https://i".into());
+        assert_eq!(parse(&profile().without_token_issuer(), &with("iss", json!("o"))).unwrap().issuer, "o".into());
         assert!(parse(&profile().clients_instead_of_audience(["c"]), &without("aud")).is_some());
         for name in ["iss", "sub", "aud", "jti"] {
             let lenient = profile().without_subject().without_token_id().without_token_issuer();

@@ -56,9 +56,9 @@ impl OwnTokens {
         if !is_access_token(&header.typ) {
             return Err(NotOwn::AnotherType);
         }
-        let claims = Claims::parse(&payload).map_err(|_| NotOwn::Unknown)?;
+        let claims = Claims::parse(&payload, &[self.issuer.text()]).ok_or(NotOwn::Unknown)?;
         // A key may be shared with somebody who issues under another name.
-        if claims.issuer != self.issuer.as_str() {
+        if claims.issuer != *self.issuer.text() {
             return Err(NotOwn::Unknown);
         }
         Ok(OwnToken { claims, payload, key })
@@ -74,8 +74,8 @@ impl OwnToken {
         &self.claims.token_id
     }
 
-    pub(crate) fn audiences(&self) -> &[String] {
-        &self.claims.audiences
+    pub(crate) fn audiences(&self) -> impl Iterator<Item = &str> {
+        self.claims.audiences.iter().map(|audience| &**audience)
     }
 
     /// Whether it has begun, and not expired: by the second where who decides is who issued it.

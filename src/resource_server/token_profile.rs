@@ -204,8 +204,8 @@ impl TokenProfile {
     /// Whether the token is for this API.
     pub(super) fn is_for(&self, audience: &Audience, claims: &Claims) -> bool {
         match &self.audience {
-            AudienceRule::Own => claims.audiences.iter().any(|own| own == audience.as_str()),
-            AudienceRule::Named(names) => claims.audiences.iter().any(|own| names.contains(own)),
+            AudienceRule::Own => claims.audiences.contains(audience.text()),
+            AudienceRule::Named(names) => claims.audiences.iter().any(|own| names.iter().any(|name| **own == **name)),
             AudienceRule::Clients(clients) => clients.iter().any(|client| claims.client_id == client.as_str()),
         }
     }

@@ -1,11 +1,11 @@
 //! The checks of RFC 9068 §4 and RFC 8725 §3 for the tokens of one issuer.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use super::claims::Claims;
-use super::jws::{Header, Jws, Presence, is_access_token};
+use super::jws::{Header, Jws, Presence, decode, is_access_token};
 use super::{InvalidToken, TokenProfile, VerifiedToken, VerifyError};
 #[cfg(feature = "remote")]
 use super::{Undecided, UndecidedKind};
@@ -32,27 +32,56 @@ struct Settings {
     revocations: Option<Revocations>,
     /// `None`: RFC 9068, which is read without a detour.
     profile: Option<Arc<TokenProfile>>,
+    last_header: LastHeader,
+}
+
+/// The header that a good token came with last, and the key that it named: all that one key signs come with the same, and
+/// there is no need to read it each time.
+#[derive(Default)]
+struct LastHeader(RwLock<Option<(Box<str>, VerifyingKey)>>);
+
+impl LastHeader {
+    fn key(&self, header: &str) -> Option<VerifyingKey> {
+        let last = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().filter(|(last, _)| **last == *header).map(|(_, key)| key.clone())
+    }
+
+    fn keep(&self, header: &str, key: &VerifyingKey) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some((header.into(), key.clone()));
+    }
+}
+
+/// Settings are cloned to be changed, and what was found under others says nothing about these.
+impl Clone for LastHeader {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 impl TrustedIssuer {
     pub(super) fn new(issuer: Issuer, audience: Audience, keys: TrustedKeys, clock: Arc<dyn Clock>) -> Self {
         let leeway = Duration::from_secs(5);
-        Self(Arc::new(Settings { issuer, audience, keys, clock, leeway, revocations: None, profile: None }))
+        let (revocations, profile, last_header) = (None, None, LastHeader::default());
+        Self(Arc::new(Settings { issuer, audience, keys, clock, leeway, revocations, profile, last_header }))
     }
 
-    pub(super) fn leeway(mut self, leeway: Duration) -> Self {
-        Arc::make_mut(&mut self.0).leeway = leeway.min(MOST_LEEWAY);
-        self
+    pub(super) fn leeway(self, leeway: Duration) -> Self {
+        self.with(|settings| settings.leeway = leeway.min(MOST_LEEWAY))
     }
 
-    pub(super) fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        Arc::make_mut(&mut self.0).clock = clock;
-        self
+    pub(super) fn clock(self, clock: Arc<dyn Clock>) -> Self {
+        self.with(|settings| settings.clock = clock)
     }
 
-    pub(super) fn profile(mut self, profile: Arc<TokenProfile>) -> Self {
-        Arc::make_mut(&mut self.0).profile = Some(profile);
-        self
+    pub(super) fn profile(self, profile: Arc<TokenProfile>) -> Self {
+        self.with(|settings| settings.profile = Some(profile))
+    }
+
+    /// Another one.
+    fn with(self, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings::clone(&self.0);
+        change(&mut settings);
+        Self(Arc::new(settings))
     }
 
     /// What its tokens say as `iss`.
@@ -60,9 +89,8 @@ impl TrustedIssuer {
         self.0.issuer.as_str()
     }
 
-    pub(super) fn revocations(mut self, revocations: Revocations) -> Self {
-        Arc::make_mut(&mut self.0).revocations = Some(revocations);
-        self
+    pub(super) fn revocations(self, revocations: Revocations) -> Self {
+        self.with(|settings| settings.revocations = Some(revocations))
     }
 
     pub(super) fn now(&self) -> SystemTime {
@@ -108,20 +136,32 @@ impl TrustedIssuer {
     }
 
     /// Type, key, signature, and then the claims.
-    pub(super) fn verify(&self, token: &str, jws: &Jws<'_>, header: &Header<'_>) -> Result<VerifiedToken, VerifyError> {
-        let profile = self.0.profile.as_deref();
-        // RFC 9068 §4: the type keeps an ID token, or any other JWT of the issuer, from passing for a token.
-        if !profile.map_or_else(|| is_access_token(&header.typ), |profile| profile.admits_type(header)) {
-            return Err(InvalidToken::Type.into());
+    pub(super) fn verify(&self, token: &str, jws: &Jws<'_>) -> Result<VerifiedToken, VerifyError> {
+        let Settings { issuer, audience, keys, profile, last_header, .. } = &*self.0;
+        let known = last_header.key(jws.header).filter(|key| keys.still_trust(key).is_ok());
+        let key = known.clone().map_or_else(|| self.key_of_access_token(jws), Ok)?;
+        let payload = jws.verified_payload(&key)?;
+        if known.is_none() {
+            last_header.keep(jws.header, &key);
         }
-        let (key, payload) = self.proven(jws, header)?;
         let claims = match profile {
-            None => Claims::parse(&payload).ok(),
-            Some(profile) => profile.parse(&payload, &self.0.issuer),
+            None => Claims::parse(&payload, &[issuer.text(), audience.text()]),
+            Some(profile) => profile.parse(&payload, issuer),
         };
         let claims = claims.ok_or(InvalidToken::Claims)?;
         self.check(&claims, &key)?;
-        Ok(VerifiedToken::new(token, claims, payload, self.clone(), key))
+        Ok(VerifiedToken::new(token, claims, self.clone(), key))
+    }
+
+    fn key_of_access_token(&self, jws: &Jws<'_>) -> Result<VerifyingKey, VerifyError> {
+        let header = decode(jws.header)?;
+        let header = Header::parse(&header)?;
+        // RFC 9068 §4: the type keeps an ID token, or any other JWT of the issuer, from passing for a token.
+        let profile = self.0.profile.as_deref();
+        if !profile.map_or_else(|| is_access_token(&header.typ), |profile| profile.admits_type(&header)) {
+            return Err(InvalidToken::Type.into());
+        }
+        self.trusted_key(&header)
     }
 
     /// Checks again what can change between two uses of a proof: the key's trust, and what [`check`](Self::check) does.
@@ -162,11 +202,11 @@ impl TrustedIssuer {
     /// `key` is the key that signed it; its [id](VerifyingKey::key_id) is a thumbprint, whatever name the issuer gave it.
     fn check(&self, claims: &Claims, key: &VerifyingKey) -> Result<(), VerifyError> {
         let Settings { issuer, audience, clock, leeway, revocations, profile, .. } = &*self.0;
-        if claims.issuer != issuer.as_str() {
+        if claims.issuer != *issuer.text() {
             return Err(InvalidToken::Issuer.into());
         }
         let is_for_us = match profile {
-            None => claims.audiences.iter().any(|own| own == audience.as_str()),
+            None => claims.audiences.contains(audience.text()),
             Some(profile) => profile.is_for(audience, claims),
         };
         if !is_for_us {

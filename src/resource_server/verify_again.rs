@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use super::{InvalidToken, VerifiedToken, Verifier, VerifyError};
+use super::{InvalidToken, TokenProfile, VerifiedToken, Verifier, VerifyError};
 use crate::keys::{KeyRing, TrustedKeys};
 use crate::{Clock, ManualClock};
 
@@ -33,12 +33,20 @@ impl Issuer {
     }
 
     fn token_for(&self, audience: &str, number: usize) -> String {
-        let claims = serde_json::json!({
-            "iss": ISSUER, "sub": "billing", "aud": audience, "client_id": "billing", "iat": NOW, "exp": NOW + 600,
-            "jti": number.to_string(),
-        });
-        self.keys.signing_key().sign(claims.to_string().as_bytes()).unwrap()
+        self.keys.signing_key().sign(claims(audience, number).as_bytes()).unwrap()
     }
+
+    fn token_of_type(&self, typ: &str, number: usize) -> String {
+        self.keys.signing_key().sign_as(typ, claims(API, number).as_bytes()).unwrap()
+    }
+}
+
+fn claims(audience: &str, number: usize) -> String {
+    let claims = serde_json::json!({
+        "iss": ISSUER, "sub": "billing", "aud": audience, "client_id": "billing", "iat": NOW, "exp": NOW + 600,
+        "jti": number.to_string(),
+    });
+    claims.to_string()
 }
 
 fn refusal(verified: Result<VerifiedToken, VerifyError>) -> InvalidToken {
@@ -87,6 +95,30 @@ fn a_verifier_with_another_setting_remembers_nothing_of_this_one() {
     assert_eq!(refusal(strict.verify_now(&token)), InvalidToken::Expired);
     let lax = issuer.verifier.leeway(Duration::from_secs(60));
     assert!(!lax.verify_now(&token).unwrap().is_same_as(&first));
+}
+
+#[test]
+fn a_header_that_one_profile_admits_is_read_again_by_another() {
+    let issuer = issuer();
+    let token = issuer.token_of_type("JWT", 1);
+    let lenient = issuer.verifier.clone().tokens(TokenProfile::default().jwt_type()).without_cache();
+    assert!(lenient.verify_now(&token).is_ok() && lenient.verify_now(&issuer.token_of_type("JWT", 2)).is_ok());
+    for strict in [lenient.clone().tokens(TokenProfile::default()), lenient.tokens(TokenProfile::default())] {
+        assert_eq!(refusal(strict.verify_now(&token)), InvalidToken::Type);
+    }
+}
+
+#[test]
+fn a_good_header_before_another_signature_or_payload_proves_nothing() {
+    let issuer = issuer();
+    let verifier = issuer.verifier.clone().without_cache();
+    let (one, other) = (issuer.token(1), issuer.token(2));
+    verifier.verify_now(&one).unwrap();
+    let parts = |token: &str| token.split('.').map(str::to_owned).collect::<Vec<_>>();
+    let (one, other) = (parts(&one), parts(&other));
+    assert_eq!(one[0], other[0], "or the header is not that of the last token");
+    let mixed = [&one[0], &one[1], &other[2]].map(String::as_str).join(".");
+    assert_eq!(refusal(verifier.verify_now(&mixed)), InvalidToken::Signature);
 }
 
 /// No setter leads there, and a mistake in one must not either.

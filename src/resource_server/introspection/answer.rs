@@ -125,7 +125,7 @@ impl Settings {
     }
 
     pub(super) fn check(&self, claims: &Claims, now: UnixTime) -> Result<(), InvalidToken> {
-        if claims.issuer != self.issuer.as_str() {
+        if claims.issuer != *self.issuer.text() {
             return Err(InvalidToken::Issuer);
         }
         if !self.profile.is_for(&self.audience, claims) {
