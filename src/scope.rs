@@ -86,7 +86,7 @@ impl Scopes {
     /// Whether every one of `others` is in the set.
     #[must_use]
     pub fn contains_all(&self, others: &Self) -> bool {
-        others.iter().all(|scope| self.contains(scope))
+        others.is_empty() || others.iter().all(|scope| self.contains(scope))
     }
 
     /// The set with one more scope.

@@ -135,6 +135,10 @@ impl KeyRing {
         self.trusted.iter().filter(move |key| key.key_id() == key_id)
     }
 
+    pub(crate) fn trusts(&self, key: &VerifyingKey) -> bool {
+        self.trusted.iter().any(|own| own.is(key))
+    }
+
     /// The JSON Web Key Set (RFC 7517 §5): public keys only, so a secret for HS256 is left out.
     pub(crate) fn to_jwk_set(&self) -> jsonwebtoken::jwk::JwkSet {
         jsonwebtoken::jwk::JwkSet { keys: self.trusted.iter().filter_map(VerifyingKey::to_jwk).collect() }

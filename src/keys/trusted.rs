@@ -57,7 +57,7 @@ impl TrustedKeys {
     /// Whether a key that was found here is here still.
     pub(crate) fn still_trust(&self, key: &VerifyingKey) -> Result<(), NoKey> {
         let trusted = match self {
-            Self::Ring(ring) => ring.named(key.key_id()).any(|own| own.is(key)),
+            Self::Ring(ring) => ring.trusts(key),
             Self::Set(set) => set.has(key),
             #[cfg(feature = "remote")]
             Self::Remote(remote) => remote.has(key)?,

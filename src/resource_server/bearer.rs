@@ -5,9 +5,9 @@ use http::header::AUTHORIZATION;
 
 use super::challenge::BearerError;
 
-/// The text behind `Bearer`: one `token68` (RFC 9110 §11.2), not yet verified.
+/// What stands behind `Bearer`, not yet verified.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct BearerToken<'a>(&'a str);
+pub(super) struct BearerToken<'a>(&'a [u8]);
 
 impl<'a> BearerToken<'a> {
     /// Looks at the `Authorization` header and nowhere else.
@@ -25,7 +25,7 @@ impl<'a> BearerToken<'a> {
         let mut tokens = query.split('&').filter_map(|pair| pair.strip_prefix("access_token="));
         match (tokens.next(), tokens.next(), headers.contains_key(AUTHORIZATION)) {
             (None, ..) => Self::read(headers),
-            (Some(token), None, false) if is_token68(token) => Ok(Self(token)),
+            (Some(token), None, false) => Ok(Self(token.as_bytes())),
             _ => Err(BearerError::InvalidRequest),
         }
     }
@@ -36,13 +36,29 @@ impl<'a> BearerToken<'a> {
         if !scheme.eq_ignore_ascii_case(b"Bearer") || rest.first().is_some_and(|byte| *byte != b' ') {
             return Err(BearerError::NoCredentials);
         }
-        let token = std::str::from_utf8(rest).map_err(|_| BearerError::InvalidRequest)?.trim_matches(' ');
-        if is_token68(token) { Ok(Self(token)) } else { Err(BearerError::InvalidRequest) }
+        Ok(Self(without_spaces(rest)))
     }
 
-    pub(super) fn as_str(self) -> &'a str {
+    /// To the letter: enough to find a token that was verified before.
+    pub(super) fn as_bytes(self) -> &'a [u8] {
         self.0
     }
+
+    /// The one `token68` (RFC 9110 §11.2) that it has to be.
+    pub(super) fn text(self) -> Result<&'a str, BearerError> {
+        match std::str::from_utf8(self.0) {
+            Ok(text) if is_token68(text) => Ok(text),
+            _ => Err(BearerError::InvalidRequest),
+        }
+    }
+}
+
+/// Spaces alone: a tab is no part of what may stand there.
+fn without_spaces(mut text: &[u8]) -> &[u8] {
+    while let [b' ', rest @ ..] | [rest @ .., b' '] = text {
+        text = rest;
+    }
+    text
 }
 
 /// `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`.
@@ -64,7 +80,7 @@ mod tests {
     use super::{AUTHORIZATION, BearerError, BearerToken, HeaderMap};
 
     fn parse(header: &str) -> Result<&str, BearerError> {
-        BearerToken::parse(header.as_bytes()).map(BearerToken::as_str)
+        BearerToken::parse(header.as_bytes()).and_then(BearerToken::text)
     }
 
     #[test]
@@ -90,9 +106,18 @@ mod tests {
 
     #[test]
     fn anything_but_one_token68_is_an_invalid_request() {
-        for header in
-            ["Bearer", "Bearer ", "Bearer a b", "Bearer =", "Bearer a=b", "Bearer a,b", "Bearer \"a\"", "Bearer é"]
-        {
+        for header in [
+            "Bearer",
+            "Bearer ",
+            "Bearer a b",
+            "Bearer =",
+            "Bearer a=b",
+            "Bearer a,b",
+            "Bearer \"a\"",
+            "Bearer é",
+            "Bearer \ta",
+            "Bearer a\t",
+        ] {
             assert!(matches!(parse(header), Err(BearerError::InvalidRequest)), "{header}");
         }
     }
@@ -101,8 +126,7 @@ mod tests {
     fn the_query_has_one_token_or_the_header_has() {
         let (none, mut some) = (HeaderMap::new(), HeaderMap::new());
         some.insert(AUTHORIZATION, http::HeaderValue::from_static("Bearer a"));
-        let read =
-            |headers, query| BearerToken::read_also_in_query(headers, query).map(|token| token.as_str().to_owned());
+        let read = |headers, query| BearerToken::read_also_in_query(headers, query)?.text().map(str::to_owned);
         assert_eq!(read(&none, "x=1&access_token=a.b").as_deref(), Ok("a.b"));
         assert_eq!(read(&some, "x=1").as_deref(), Ok("a"));
         assert_eq!(read(&none, "x=1&xaccess_token=b"), Err(BearerError::NoCredentials));
@@ -115,7 +139,7 @@ mod tests {
     proptest! {
         #[test]
         fn parsing_never_panics(header in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let _ = BearerToken::parse(&header);
+            let _ = BearerToken::parse(&header).and_then(BearerToken::text);
         }
 
         #[test]

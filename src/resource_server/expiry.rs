@@ -12,13 +12,14 @@ use http_body_util::Full;
 use tokio::time::Sleep;
 use tower::BoxError;
 
+use super::gate::Gate;
 use super::grpc::Grpc;
-use super::{BearerAuthLayer, InvalidToken, RequestHead};
+use super::{InvalidToken, RequestHead};
 
 /// Waits for the end of a token's life while its request is answered.
 pub(crate) struct Expiry {
     sleep: Pin<Box<Sleep>>,
-    gate: Arc<BearerAuthLayer>,
+    gate: Arc<Gate>,
     grpc: Option<Grpc>,
 }
 
@@ -29,7 +30,7 @@ struct BrokenOff;
 
 impl Expiry {
     /// For a token that is good for so long yet, by the clock of its verifier; from here on tokio keeps the time.
-    pub(super) fn new(left: Duration, gate: Arc<BearerAuthLayer>, request: RequestHead<'_>) -> Self {
+    pub(super) fn new(left: Duration, gate: Arc<Gate>, request: RequestHead<'_>) -> Self {
         Self { sleep: Box::pin(tokio::time::sleep(left)), gate, grpc: Grpc::of(request) }
     }
 

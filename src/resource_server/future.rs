@@ -11,8 +11,8 @@ use http_body_util::Full;
 use pin_project_lite::pin_project;
 use tower::Service;
 
-use super::BearerAuthLayer;
 use super::expiry::Expiry;
+use super::gate::Gate;
 use super::verify::PendingVerification;
 use crate::response_body::ResponseBody;
 
@@ -44,7 +44,7 @@ pin_project! {
 /// A request whose token is being verified.
 pub(super) struct Waiting<S, B> {
     pub(super) verification: PendingVerification,
-    pub(super) gate: Arc<BearerAuthLayer>,
+    pub(super) gate: Arc<Gate>,
     pub(super) inner: S,
     pub(super) request: Request<B>,
 }
@@ -168,7 +168,7 @@ mod tests {
             verified
         });
         let request = Request::new(Body::default());
-        ResponseFuture::waiting(Waiting { verification, gate: layer.into(), inner, request }).await.unwrap()
+        ResponseFuture::waiting(Waiting { verification, gate: layer.gate(), inner, request }).await.unwrap()
     }
 
     #[tokio::test]

@@ -9,13 +9,15 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::Full;
 
 use super::bearer::BearerToken;
-use super::challenge::BearerError;
+use super::challenge::{BearerError, Challenges};
 use super::expiry::Expiry;
 use super::grpc::Grpc;
+use super::policy::Policy;
+use super::required::RequiredScopes;
 use super::verify::{PendingVerification, Verification, Verified};
-use super::{BearerAuthLayer, RequestHead, VerifiedToken};
+use super::{RequestHead, VerifiedToken, Verifier};
 use crate::client_id::ClientId;
-use crate::event::{Event, Outcome};
+use crate::event::{Event, EventSender, Outcome};
 use crate::{metrics, telemetry};
 
 /// What is decided over a request: a proof is the only way in, but where credentials are optional.
@@ -33,11 +35,43 @@ impl Admission {
 /// What can be said of a request at once.
 pub(super) enum Decision {
     Made(Admission),
-    /// Its token is being verified; [`BearerAuthLayer::conclude`] goes on from there.
+    /// Its token is being verified; [`Gate::conclude`] goes on from there.
     Waiting(PendingVerification),
 }
 
-impl BearerAuthLayer {
+/// What a [`BearerAuthLayer`](super::BearerAuthLayer) was told. Its services share one, since some routers make a service
+/// anew for each request.
+#[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // switches, each of which goes with every other
+pub(super) struct Gate {
+    pub(super) verifier: Verifier,
+    pub(super) required: RequiredScopes,
+    pub(super) policies: Vec<Policy>,
+    pub(super) challenges: Challenges,
+    pub(super) optional: bool,
+    pub(super) only_reports: bool,
+    pub(super) ends_at_expiry: bool,
+    pub(super) token_in_query: bool,
+    pub(super) remove_authorization: bool,
+    pub(super) events: Option<EventSender>,
+}
+
+impl Gate {
+    pub(super) fn new(verifier: Verifier) -> Self {
+        Self {
+            challenges: Challenges::new(verifier.audience(), None),
+            verifier,
+            required: RequiredScopes::default(),
+            policies: Vec::new(),
+            optional: false,
+            only_reports: false,
+            ends_at_expiry: false,
+            token_in_query: false,
+            remove_authorization: false,
+            events: None,
+        }
+    }
+
     /// Decides over a request, or says what has to be waited for.
     pub(super) fn admit<B>(&self, request: &Request<B>) -> Decision {
         Decision::Made(match self.verification(request) {
@@ -69,8 +103,8 @@ impl BearerAuthLayer {
         let again = |token| Verification::Done(self.verifier.still_good(token).map(|()| VerifiedToken::clone(token)));
         match (known, self.bearer(request)) {
             (Some(token), Err(BearerError::NoCredentials)) => Ok(again(token)),
-            (Some(token), Ok(bearer)) if token.is(bearer.as_str()) => Ok(again(token)),
-            (_, bearer) => Ok(self.verifier.begin(bearer?.as_str())),
+            (Some(token), Ok(bearer)) if token.is(bearer.as_bytes()) => Ok(again(token)),
+            (_, bearer) => self.verifier.begin(bearer?),
         }
     }
 
@@ -114,6 +148,9 @@ impl BearerAuthLayer {
     fn cover(&self, headers: &mut HeaderMap) {
         if self.remove_authorization {
             headers.remove(AUTHORIZATION);
+        } else if !self.only_reports {
+            // There is one at most, or the request would have been refused.
+            headers.get_mut(AUTHORIZATION).into_iter().for_each(|value| value.set_sensitive(true));
         } else if let Entry::Occupied(mut values) = headers.entry(AUTHORIZATION) {
             values.iter_mut().for_each(|value| value.set_sensitive(true));
         }
@@ -204,7 +241,7 @@ mod tests {
     use http_body_util::{BodyExt as _, Full};
     use tower::ServiceExt as _;
 
-    use super::{Decision, VerifiedToken};
+    use super::{Decision, Gate, VerifiedToken};
     use crate::{AuthorizationServer, BearerAuthLayer, Client, ClientSecret, KeyRing, MemoryStore};
 
     const API: &str = "https://api.example.com";
@@ -226,7 +263,7 @@ mod tests {
         (server, answer["access_token"].as_str().unwrap().to_owned())
     }
 
-    fn admitted(layer: &BearerAuthLayer, request: &Request<()>) -> VerifiedToken {
+    fn admitted(layer: &Gate, request: &Request<()>) -> VerifiedToken {
         let Decision::Made(admission) = layer.admit(request) else { panic!("nobody has to be asked") };
         admission.decision.unwrap();
         admission.token.unwrap()
@@ -235,7 +272,7 @@ mod tests {
     #[tokio::test]
     async fn a_token_that_a_layer_outside_verified_is_not_verified_again() {
         let (server, token) = server().await;
-        let layer = || Arc::new(BearerAuthLayer::new(server.verifier(API).unwrap()));
+        let layer = || Arc::new(Gate::new(server.verifier(API).unwrap()));
         let mut request = Request::get("/").header(AUTHORIZATION, format!("Bearer {token}")).body(()).unwrap();
         let outer = admitted(&layer(), &request);
         assert!(!admitted(&layer(), &request).is_same_as(&outer), "nobody handed it on yet");
@@ -250,14 +287,14 @@ mod tests {
     ) -> (bool, Vec<HeaderValue>) {
         let (server, token) = server().await;
         let mut request = Request::get("/").header(AUTHORIZATION, format!("Bearer {token}")).body(()).unwrap();
-        let outer = Arc::new(BearerAuthLayer::new(server.verifier(API).unwrap()));
+        let outer = Arc::new(Gate::new(server.verifier(API).unwrap()));
         let proof = admitted(&outer, &request);
         outer.hand_on(Some(proof), &mut request);
         request.headers_mut().remove(AUTHORIZATION);
         for value in authorization {
             request.headers_mut().append(AUTHORIZATION, value.parse().unwrap());
         }
-        let inner = Arc::new(layer(BearerAuthLayer::new(server.verifier("https://other.example.com").unwrap())));
+        let inner = layer(BearerAuthLayer::new(server.verifier("https://other.example.com").unwrap())).gate();
         let Decision::Made(admission) = inner.admit(&request) else { panic!("nobody has to be asked") };
         assert!(inner.carry_out(admission, &mut request).is_ok());
         let values = request.headers().get_all(AUTHORIZATION).iter().cloned().collect();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tower::Layer;
 
 use super::challenge::Challenges;
+use super::gate::Gate;
 use super::policy::Policy;
-use super::required::RequiredScopes;
 use super::{
     BearerAuth, InvalidResourceMetadata, Methods, PolicyError, RequestHead, ResourceMetadata, VerifiedToken, Verifier,
 };
@@ -46,36 +46,15 @@ use crate::scope::{Scope, Scopes};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
-#[allow(clippy::struct_excessive_bools)] // switches, each of which goes with every other
 pub struct BearerAuthLayer {
-    pub(super) verifier: Verifier,
-    pub(super) required: RequiredScopes,
-    pub(super) policies: Vec<Policy>,
-    pub(super) challenges: Challenges,
-    pub(super) optional: bool,
-    pub(super) only_reports: bool,
-    pub(super) ends_at_expiry: bool,
-    pub(super) token_in_query: bool,
-    pub(super) remove_authorization: bool,
-    pub(super) events: Option<EventSender>,
+    gate: Arc<Gate>,
 }
 
 impl BearerAuthLayer {
     /// Lets in whatever this verifier accepts.
     #[must_use]
     pub fn new(verifier: Verifier) -> Self {
-        Self {
-            challenges: Challenges::new(verifier.audience(), None),
-            verifier,
-            required: RequiredScopes::default(),
-            policies: Vec::new(),
-            optional: false,
-            only_reports: false,
-            ends_at_expiry: false,
-            token_in_query: false,
-            remove_authorization: false,
-            events: None,
-        }
+        Self { gate: Arc::new(Gate::new(verifier)) }
     }
 
     /// Asks for one more scope; a token must have all of them. None by default.
@@ -86,18 +65,16 @@ impl BearerAuthLayer {
 
     /// Asks for more scopes; a token must have all of them.
     #[must_use]
-    pub fn require_scopes(mut self, scopes: impl Into<Scopes>) -> Self {
-        self.required = self.required.and(&scopes.into());
-        self
+    pub fn require_scopes(self, scopes: impl Into<Scopes>) -> Self {
+        self.with(|gate| gate.required.all_of(&scopes.into()))
     }
 
     /// Asks for at least one of these scopes, besides all that are [required](Self::require_scope).
     ///
     /// An empty set lets nobody in.
     #[must_use]
-    pub fn require_any_scope(mut self, scopes: impl Into<Scopes>) -> Self {
-        self.required = self.required.and_any_of(scopes.into());
-        self
+    pub fn require_any_scope(self, scopes: impl Into<Scopes>) -> Self {
+        self.with(|gate| gate.required.any_of(scopes.into()))
     }
 
     /// Asks for more scopes where the request has one of these [methods](Methods); a token must have all of them, besides
@@ -115,9 +92,8 @@ impl BearerAuthLayer {
     /// # }
     /// ```
     #[must_use]
-    pub fn require_scopes_for(mut self, methods: impl Into<Methods>, scopes: impl Into<Scopes>) -> Self {
-        self.required = self.required.and_for(methods.into(), scopes.into());
-        self
+    pub fn require_scopes_for(self, methods: impl Into<Methods>, scopes: impl Into<Scopes>) -> Self {
+        self.with(|gate| gate.required.all_for(methods.into(), scopes.into()))
     }
 
     /// A policy of one's own over the proof and the request, asked after the scopes were found to be enough. Of several, all
@@ -139,11 +115,10 @@ impl BearerAuthLayer {
     /// ```
     #[must_use]
     pub fn policy(
-        mut self,
+        self,
         decide: impl Fn(&VerifiedToken, RequestHead<'_>) -> Result<(), PolicyError> + Send + Sync + 'static,
     ) -> Self {
-        self.policies.push(Policy(Arc::new(decide)));
-        self
+        self.with(|gate| gate.policies.push(Policy(Arc::new(decide))))
     }
 
     /// Names the [metadata](ResourceMetadata) of this API in every challenge, so that a client which is refused finds its
@@ -152,14 +127,14 @@ impl BearerAuthLayer {
     /// # Errors
     ///
     /// When it is the metadata of another resource than the verifier's audience.
-    pub fn resource_metadata(mut self, metadata: &ResourceMetadata) -> Result<Self, InvalidResourceMetadata> {
-        let audience = self.verifier.audience();
+    pub fn resource_metadata(self, metadata: &ResourceMetadata) -> Result<Self, InvalidResourceMetadata> {
+        let audience = self.gate.verifier.audience();
         if metadata.resource() != audience {
             let (metadata, audience) = (metadata.resource().clone(), audience.clone());
             return Err(InvalidResourceMetadata::OtherResource { metadata, audience });
         }
-        self.challenges = Challenges::new(audience, Some(metadata));
-        Ok(self)
+        let challenges = Challenges::new(audience, Some(metadata));
+        Ok(self.with(|gate| gate.challenges = challenges))
     }
 
     /// Ends what is still under way when the token expires (with the verifier's leeway). Off by default: who was let in is
@@ -174,9 +149,8 @@ impl BearerAuthLayer {
     /// The time left is taken from the verifier's clock once, and then kept by tokio's, which must be running. When it is
     /// off, it costs nothing.
     #[must_use]
-    pub fn end_at_expiry(mut self) -> Self {
-        self.ends_at_expiry = true;
-        self
+    pub fn end_at_expiry(self) -> Self {
+        self.with(|gate| gate.ends_at_expiry = true)
     }
 
     /// Decides and reports, and **lets every request through**: to watch a guard before it is put in force.
@@ -186,17 +160,15 @@ impl BearerAuthLayer {
     /// here or by a layer outside, also if it would not have been enough; take it as `Option<VerifiedToken>` for as long as this is on. Nothing
     /// [ends at expiry](Self::end_at_expiry). The extractors that ask for more themselves stay as strict as they are.
     #[must_use]
-    pub fn dangerous_only_report(mut self) -> Self {
-        self.only_reports = true;
-        self
+    pub fn dangerous_only_report(self) -> Self {
+        self.with(|gate| gate.only_reports = true)
     }
 
     /// Lets requests without a bearer token through as well, without a
     /// [`VerifiedToken`](super::VerifiedToken). A token that is there must be good, and have the required scopes.
     #[must_use]
-    pub fn optional(mut self) -> Self {
-        self.optional = true;
-        self
+    pub fn optional(self) -> Self {
+        self.with(|gate| gate.optional = true)
     }
 
     /// Takes the `Authorization` header away before the request goes on, so that the wrapped service cannot pass
@@ -205,9 +177,8 @@ impl BearerAuthLayer {
     /// A token in the query stays there, as do credentials of another scheme that an [optional](Self::optional) layer
     /// lets through.
     #[must_use]
-    pub fn remove_authorization(mut self) -> Self {
-        self.remove_authorization = true;
-        self
+    pub fn remove_authorization(self) -> Self {
+        self.with(|gate| gate.remove_authorization = true)
     }
 
     /// Reads the token from the query parameter `access_token` as well (RFC 6750 §2.3).
@@ -216,17 +187,25 @@ impl BearerAuthLayer {
     /// cannot set a header. The answers should have `Cache-Control: private` (§2.3), which is for the wrapped service
     /// to set.
     #[must_use]
-    pub fn dangerous_token_in_query(mut self) -> Self {
-        self.token_in_query = true;
-        self
+    pub fn dangerous_token_in_query(self) -> Self {
+        self.with(|gate| gate.token_in_query = true)
     }
 
     /// Where [events](crate::event) go. Nowhere by default. Of nested layers each one reports its own decision; give the
     /// sender to one of them.
     #[must_use]
-    pub fn events(mut self, events: EventSender) -> Self {
-        self.events = Some(events);
+    pub fn events(self, events: EventSender) -> Self {
+        self.with(|gate| gate.events = Some(events))
+    }
+
+    fn with(mut self, set: impl FnOnce(&mut Gate)) -> Self {
+        set(Arc::make_mut(&mut self.gate));
         self
+    }
+
+    #[cfg(test)]
+    pub(super) fn gate(self) -> Arc<Gate> {
+        self.gate
     }
 }
 
@@ -234,6 +213,6 @@ impl<S> Layer<S> for BearerAuthLayer {
     type Service = BearerAuth<S>;
 
     fn layer(&self, inner: S) -> BearerAuth<S> {
-        BearerAuth::new(inner, self.clone())
+        BearerAuth::new(inner, self.gate.clone())
     }
 }

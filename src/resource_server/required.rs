@@ -14,19 +14,16 @@ pub(super) struct RequiredScopes {
 }
 
 impl RequiredScopes {
-    pub(super) fn and(mut self, scopes: &Scopes) -> Self {
+    pub(super) fn all_of(&mut self, scopes: &Scopes) {
         self.all = self.all.union(scopes);
-        self
     }
 
-    pub(super) fn and_any_of(mut self, group: Scopes) -> Self {
+    pub(super) fn any_of(&mut self, group: Scopes) {
         self.any.push(group);
-        self
     }
 
-    pub(super) fn and_for(mut self, methods: Methods, scopes: Scopes) -> Self {
+    pub(super) fn all_for(&mut self, methods: Methods, scopes: Scopes) {
         self.by_method.push((methods, scopes));
-        self
     }
 
     pub(super) fn are_in(&self, granted: &Scopes, method: &Method) -> bool {
@@ -58,7 +55,10 @@ mod tests {
 
     #[test]
     fn all_of_some_and_one_of_each_group_are_required() {
-        let required = RequiredScopes::default().and(&scopes("a b")).and_any_of(scopes("c d")).and_any_of(scopes("e"));
+        let mut required = RequiredScopes::default();
+        required.all_of(&scopes("a b"));
+        required.any_of(scopes("c d"));
+        required.any_of(scopes("e"));
         for (granted, enough) in [
             ("a b c e", true),
             ("e d b a x", true),
@@ -75,10 +75,10 @@ mod tests {
 
     #[test]
     fn a_method_asks_for_its_own_besides() {
-        let required = RequiredScopes::default()
-            .and(&scopes("a"))
-            .and_for(Methods::UNSAFE, scopes("w"))
-            .and_for(Method::DELETE.into(), scopes("d"));
+        let mut required = RequiredScopes::default();
+        required.all_of(&scopes("a"));
+        required.all_for(Methods::UNSAFE, scopes("w"));
+        required.all_for(Method::DELETE.into(), scopes("d"));
         for (method, granted, enough) in [
             (Method::GET, "a", true),
             (Method::POST, "a", false),

@@ -1,4 +1,4 @@
-//! [`BearerAuth`]: a service behind a [`BearerAuthLayer`].
+//! [`BearerAuth`]: a service behind a [`BearerAuthLayer`](super::BearerAuthLayer).
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -6,21 +6,20 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tower::Service;
 
-use super::BearerAuthLayer;
 use super::future::{ResponseFuture, Waiting};
-use super::gate::Decision;
+use super::gate::{Decision, Gate};
 use crate::response_body::ResponseBody;
 
-/// A service that only requests with a verified token reach; made by [`BearerAuthLayer`].
+/// A service that only requests with a verified token reach; made by [`BearerAuthLayer`](super::BearerAuthLayer).
 #[derive(Clone, Debug)]
 pub struct BearerAuth<S> {
     inner: S,
-    gate: Arc<BearerAuthLayer>,
+    gate: Arc<Gate>,
 }
 
 impl<S> BearerAuth<S> {
-    pub(super) fn new(inner: S, gate: BearerAuthLayer) -> Self {
-        Self { inner, gate: Arc::new(gate) }
+    pub(super) fn new(inner: S, gate: Arc<Gate>) -> Self {
+        Self { inner, gate }
     }
 
     /// The wrapped service.

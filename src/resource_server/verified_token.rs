@@ -1,16 +1,17 @@
 //! [`VerifiedToken`]: the proof that a request came with a good token.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
-#[cfg(feature = "axum")]
-use super::BearerAuthLayer;
 use super::claims::{Claims, ClaimsError};
+#[cfg(feature = "axum")]
+use super::gate::Gate;
 #[cfg(feature = "remote")]
 use super::introspection::{Asked, Introspector};
+use super::jws;
 use super::trusted_issuer::TrustedIssuer;
 use super::verify::Verifier;
 use crate::client_id::ClientId;
@@ -42,15 +43,16 @@ pub struct VerifiedToken {
     token: Arc<Token>,
     /// Who let its request through: whom the extractors refuse by.
     #[cfg(feature = "axum")]
-    guard: Option<Arc<BearerAuthLayer>>,
+    guard: Option<Arc<Gate>>,
 }
 
 struct Token {
     /// The token itself. It is shown to nobody.
-    text: Box<str>,
+    text: Arc<str>,
     claims: Claims,
-    /// The claims as they came, for those that only the application knows.
-    payload: Vec<u8>,
+    /// The claims as they came, for those that only the application knows: read from the token once more when it asks, so
+    /// that those who do not ask need no room for them.
+    payload: OnceLock<Vec<u8>>,
     proof: Proof,
 }
 
@@ -78,24 +80,24 @@ impl From<Token> for VerifiedToken {
 
 impl VerifiedToken {
     /// Called by [`TrustedIssuer::verify`] alone, at the end of its checks.
-    pub(super) fn new(text: &str, claims: Claims, payload: Vec<u8>, issuer: TrustedIssuer, key: VerifyingKey) -> Self {
-        Self::from(Token { text: text.into(), claims, payload, proof: Proof::Key(issuer, key) })
+    pub(super) fn new(text: &str, claims: Claims, issuer: TrustedIssuer, key: VerifyingKey) -> Self {
+        Self::from(Token { text: text.into(), claims, payload: OnceLock::new(), proof: Proof::Key(issuer, key) })
     }
 
     /// Called by the [`Introspection`](super::Introspection) alone, when the server has answered.
     #[cfg(feature = "remote")]
     pub(super) fn introspected(text: &str, claims: Claims, payload: Vec<u8>, asked: Asked) -> Self {
-        Self::from(Token { text: text.into(), claims, payload, proof: Proof::Answer(asked) })
+        Self::from(Token { text: text.into(), claims, payload: payload.into(), proof: Proof::Answer(asked) })
     }
 
     /// The same proof, as this layer hands it on.
     #[cfg(feature = "axum")]
-    pub(super) fn behind(self, guard: Arc<BearerAuthLayer>) -> Self {
+    pub(super) fn behind(self, guard: Arc<Gate>) -> Self {
         Self { guard: Some(guard), ..self }
     }
 
     #[cfg(feature = "axum")]
-    pub(super) fn guard(&self) -> Option<&BearerAuthLayer> {
+    pub(super) fn guard(&self) -> Option<&Gate> {
         self.guard.as_deref()
     }
 
@@ -110,19 +112,20 @@ impl VerifiedToken {
         }
     }
 
-    pub(super) fn text(&self) -> &str {
+    pub(super) fn text(&self) -> &Arc<str> {
         &self.token.text
     }
 
-    /// What it takes of memory, about, and rather too much: the claims are there twice, as they came and parsed.
+    /// What it takes of memory, about, and rather too much: as if its payload had been asked for.
     pub(super) fn size(&self) -> usize {
         let Token { text, claims, payload, .. } = &*self.token;
-        size_of::<Token>() + text.len() + 2 * payload.len() + claims.audiences.len() * size_of::<String>()
+        let payload = payload.get().map_or(text.len() / 4 * 3, Vec::len);
+        size_of::<Token>() + text.len() + payload + claims.size()
     }
 
     /// Whether this is the proof of that very token.
-    pub(super) fn is(&self, text: &str) -> bool {
-        *self.token.text == *text
+    pub(super) fn is(&self, text: &[u8]) -> bool {
+        self.token.text.as_bytes() == text
     }
 
     /// Whether both are one proof, of one verification.
@@ -186,7 +189,7 @@ impl VerifiedToken {
 
     /// The APIs that the token is for; the one that verified it is among them.
     pub fn audiences(&self) -> impl Iterator<Item = &str> {
-        self.token.claims.audiences.iter().map(String::as_str)
+        self.token.claims.audiences.iter().map(|audience| &**audience)
     }
 
     /// Who issued it.
@@ -232,7 +235,8 @@ impl VerifiedToken {
     /// }
     /// ```
     pub fn claims<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ClaimsError> {
-        Ok(serde_json::from_slice(&self.token.payload)?)
+        let Token { text, payload, .. } = &*self.token;
+        Ok(serde_json::from_slice(payload.get_or_init(|| jws::payload(text).unwrap_or_default()))?)
     }
 }
 
@@ -260,8 +264,8 @@ impl VerifiedToken {
             "iat": 0, "exp": 4_102_444_800_u64, "jti": "test", "scope": scopes.as_str(),
         });
         let payload = payload.to_string().into_bytes();
-        let claims = Claims::parse(&payload).expect("a client id of printable ASCII");
-        Self::from(Token { text: "".into(), claims, payload, proof: Proof::Nothing })
+        let claims = Claims::parse(&payload, &[]).expect("a client id of printable ASCII");
+        Self::from(Token { text: "".into(), claims, payload: payload.into(), proof: Proof::Nothing })
     }
 
     #[cfg(test)]

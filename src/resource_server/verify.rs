@@ -9,16 +9,20 @@ use tracing::Instrument as _;
 
 #[cfg(feature = "remote")]
 use super::Undecided;
+use super::bearer::BearerToken;
+use super::challenge::BearerError;
 #[cfg(feature = "remote")]
 use super::introspection::{Asked, Introspector};
-use super::jws::{Header, Jws, decode};
+use super::jws::Jws;
+#[cfg(feature = "remote")]
+use super::jws::{Header, decode};
 use super::token_cache::TokenCache;
 use super::trusted_issuer::TrustedIssuer;
 use super::{InvalidToken, TokenProfile, UndecidedKind, VerifiedToken, VerifyError};
 use crate::audience::{Audience, InvalidAudience};
 use crate::clock::{Clock, SystemClock};
 use crate::issuer::{InvalidIssuer, Issuer};
-use crate::keys::{KeySet, TrustedKeys};
+use crate::keys::{KeySet, TrustedKeys, VerifyingKey};
 use crate::revocation::Revocations;
 use crate::{metrics, telemetry};
 
@@ -290,7 +294,18 @@ impl Verifier {
     ///
     /// As for [`verify`](Self::verify); besides, [`UndecidedKind::NotAsked`] where that would ask somebody.
     pub fn verify_now(&self, token: &str) -> Result<VerifiedToken, VerifyError> {
-        self.remembered(token).unwrap_or_else(|| self.remember(self.verify_anew(token)))
+        self.remembered(token.as_bytes()).unwrap_or_else(|| self.verify_and_remember(token))
+    }
+
+    /// Every verification ends here. What was refused is not remembered, so nobody can drive tokens out with garbage.
+    fn verify_and_remember(&self, token: &str) -> Verified {
+        let verified = self.verify_anew(token)?;
+        match &self.cache {
+            // What a server says of a token is remembered with its answers.
+            Some(cache) if verified.proven_by().is_some() => cache.keep(&verified),
+            _ => {}
+        }
+        Ok(verified)
     }
 
     fn verify_anew(&self, token: &str) -> Verified {
@@ -299,17 +314,17 @@ impl Verifier {
             return introspector.look_up(token);
         }
         let jws = Jws::split(token)?;
-        let header = decode(jws.header)?;
-        self.issuer_of(&jws)?.verify(token, &jws, &Header::parse(&header)?)
+        self.issuer_of(&jws)?.verify(token, &jws)
     }
 
     /// What comes of a token that was verified before; `None` where it has to be verified anew.
-    fn remembered(&self, token: &str) -> Option<Verified> {
+    fn remembered(&self, token: &[u8]) -> Option<Verified> {
         let cache = self.cache.as_ref()?;
-        let found = cache.find(token).filter(|found| found.is_by(self));
+        let found = cache.find(token);
         metrics::token_looked_up(found.is_some());
         let found = found?;
-        match self.still_good(&found) {
+        let (own, key) = self.prover_of(&found)?;
+        match own.still_good(found.parsed_claims(), key) {
             Ok(()) => Some(Ok(found)),
             // Its key is gone, and all that it signed goes with it. There may be another of that name.
             Err(VerifyError::Refused(InvalidToken::UnknownKey)) => {
@@ -321,31 +336,26 @@ impl Verifier {
         }
     }
 
-    /// Every verification ends here. What was refused is not remembered, so nobody can drive tokens out with garbage.
-    fn remember(&self, verified: Verified) -> Verified {
-        match (&self.cache, &verified) {
-            // What a server says of a token is remembered with its answers.
-            (Some(cache), Ok(token)) if token.proven_by().is_some() => cache.keep(token),
-            _ => {}
-        }
-        verified
-    }
-
     #[cfg(test)]
     pub(crate) fn remembers(&self, token: &str) -> bool {
-        self.cache.as_ref().is_some_and(|cache| cache.find(token).is_some())
+        self.cache.as_ref().is_some_and(|cache| cache.find(token.as_bytes()).is_some())
     }
 
-    /// As [`verify`](Self::verify), allocating for the wait only where there is one.
-    pub(super) fn begin(&self, token: &str) -> Verification {
-        match self.verify_now(token) {
+    /// As [`verify`](Self::verify), allocating for the wait only where there is one. What was verified before is not even
+    /// looked at for characters that no token has.
+    pub(super) fn begin(&self, token: BearerToken<'_>) -> Result<Verification, BearerError> {
+        if let Some(verified) = self.remembered(token.as_bytes()) {
+            return Ok(Verification::Done(verified));
+        }
+        let token = token.text()?;
+        Ok(match self.verify_and_remember(token) {
             Err(VerifyError::Undecided(undecided)) if undecided.kind() == UndecidedKind::NotAsked => {
                 let (verifier, token) = (self.clone(), token.to_owned());
                 let asking = async move { verifier.ask(&token).await };
                 Verification::Waiting(Box::pin(asking.instrument(telemetry::verification())))
             }
             verified => Verification::Done(verified),
-        }
+        })
     }
 
     /// Asks whom [`verify_now`](Self::verify_now) would have to, and decides.
@@ -370,7 +380,7 @@ impl Verifier {
     #[cfg(not(feature = "remote"))]
     #[expect(clippy::unused_async, reason = "as with the feature `remote`")]
     async fn ask(&self, token: &str) -> Verified {
-        self.remember(self.verify_anew(token))
+        self.verify_and_remember(token)
     }
 
     /// Checks again what can change. Every proof that is used twice comes through here.
@@ -379,9 +389,14 @@ impl Verifier {
         if let Some(introspector) = token.asked().and_then(|asked| self.introspector(asked)) {
             return introspector.still_good(token.parsed_claims());
         }
-        let (issuer, key) = token.proven_by().ok_or(InvalidToken::UnknownKey)?;
-        let own = self.issuers().find(|own| own.checks_the_same_as(issuer)).ok_or(InvalidToken::Issuer)?;
+        let (own, key) = self.prover_of(token).ok_or(InvalidToken::Issuer)?;
         own.still_good(token.parsed_claims(), key)
+    }
+
+    /// Who of our issuers a token was trusted to, or would have been, and the key that signed it.
+    fn prover_of<'a>(&'a self, token: &'a VerifiedToken) -> Option<(&'a TrustedIssuer, &'a VerifyingKey)> {
+        let (issuer, key) = token.proven_by()?;
+        Some((self.issuers().find(|own| own.checks_the_same_as(issuer))?, key))
     }
 }
 
