@@ -41,6 +41,16 @@ impl<'a> Work<'a> {
         Self { run: Box::new(run) }
     }
 
+    /// What takes so long that one of it says enough.
+    pub fn once<R>(mut work: impl FnMut() -> R + 'a) -> Self {
+        let run = move || {
+            let start = Instant::now();
+            black_box(work());
+            start.elapsed()
+        };
+        Self { run: Box::new(run) }
+    }
+
     pub fn bare<R>(mut work: impl FnMut() -> R + 'a) -> Self {
         Self::new(|| (), move |()| work())
     }

@@ -9,6 +9,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::RsaKeyPair;
 use benches::bare::Bare;
 use benches::lean::Lean;
 use benches::measure::{Figure, Work, interleaved, now};
@@ -32,6 +34,7 @@ const PARTS: &[(&str, fn())] = &[
     ("refusing", refusing),
     ("small", small_things),
     ("threads", threads),
+    ("keys", generating),
     #[cfg(feature = "peers")]
     ("peers", peers::protected_routes),
 ];
@@ -348,6 +351,15 @@ fn threads() {
             None,
         );
     }
+}
+
+/// What the first start of a server costs that keeps no key; ours makes none for RSA.
+fn generating() {
+    let figures = interleaved(
+        [Work::once(|| RsaKeyPair::generate(KeySize::Rsa2048).unwrap()), Work::once(|| KeyRing::generate().unwrap())],
+        TIME * 4,
+    );
+    row("generating an RSA key of 2,048 bits, aws-lc-rs", "KeyRing::generate, ES256", figures, None);
 }
 
 #[cfg(feature = "peers")]

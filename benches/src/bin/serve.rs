@@ -15,6 +15,9 @@ const CLIENTS: usize = 10;
 async fn main() {
     let mut arguments = std::env::args().skip(1);
     let (name, port) = (arguments.next().unwrap(), arguments.next().unwrap());
+    if name == "start" {
+        return start(&port).await;
+    }
     let subject = match name.as_str() {
         "ours-repeated" => Subject::with(Algorithm::ES256, CLIENTS, |builder| builder.repeat_tokens(50)),
         "flood-es256-queue" => Subject::with(Algorithm::ES256, CLIENTS, |builder| builder.token_queue(16)),
@@ -39,6 +42,12 @@ async fn main() {
     serve(&name, subject, listener).await;
 }
 
+/// axum's hello and nothing else, to hold the start of `standalone` against.
+async fn start(port: &str) {
+    let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await.unwrap();
+    axum::serve(listener, Router::new().route("/", get(async || "hello"))).await.unwrap();
+}
+
 async fn serve(name: &str, subject: Subject, listener: tokio::net::TcpListener) {
     let ids = || (0..CLIENTS).map(client_id);
     let router = match name {
@@ -46,7 +55,7 @@ async fn serve(name: &str, subject: Subject, listener: tokio::net::TcpListener) 
         "hello" => Router::new().route("/token", axum::routing::post(async || "hello")),
         "open" => Router::new().route("/invoices", get(async || "invoices")),
         "ours" | "ours-repeated" => both(&subject),
-        "protected" => both(&subject),
+        "protected" => protected(&subject),
         flood if flood.starts_with("flood-") => both(&subject),
         "lean" => Lean::new(Algorithm::ES256, ids(), &subject.secret).router(),
         #[cfg(feature = "peers")]
@@ -73,12 +82,15 @@ async fn serve(name: &str, subject: Subject, listener: tokio::net::TcpListener) 
     axum::serve(listener, router).await.unwrap();
 }
 
+/// A protected route on a server of its own, as the peers have it.
+fn protected(subject: &Subject) -> Router {
+    let protect = BearerAuthLayer::new(subject.verifier.clone()).require_scope(READ);
+    Router::new().route("/invoices", get(async || "invoices").layer(protect))
+}
+
 /// The token endpoint and a protected route on one server, as in the quick-start.
 fn both(subject: &Subject) -> Router {
-    let protect = BearerAuthLayer::new(subject.verifier.clone()).require_scope(READ);
-    Router::new()
-        .route("/invoices", get(async || "invoices").layer(protect))
-        .layer(TokenEndpointLayer::new(subject.server.clone()))
+    protected(subject).layer(TokenEndpointLayer::new(subject.server.clone()))
 }
 
 #[cfg(feature = "peers")]
