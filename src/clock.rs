@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::time::Instant;
+
 /// The wall clock of a server or a verifier, injected so that tests set it and none of them sleeps.
 ///
 /// ```
@@ -70,6 +72,26 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> SystemTime {
         *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A point in time by two clocks: that on the wall, which goes on while a machine sleeps, and the monotonic one, which nobody
+/// sets back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) wall: SystemTime,
+    pub(crate) monotonic: Instant,
+}
+
+impl Moment {
+    pub(crate) fn now(clock: &dyn Clock) -> Self {
+        Self { wall: clock.now(), monotonic: Instant::now() }
+    }
+
+    /// The time since then, by the clock that says more: what is old by either is old.
+    pub(crate) fn since(self, then: Self) -> Duration {
+        let by_wall = self.wall.duration_since(then.wall).unwrap_or_default();
+        by_wall.max(self.monotonic.saturating_duration_since(then.monotonic))
     }
 }
 

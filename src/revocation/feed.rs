@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::view::Full;
 use super::{FollowError, Shared};
-use crate::clock::UnixTime;
+use crate::clock::{Moment, UnixTime};
 use crate::deadline;
 use crate::metrics;
 use crate::random::Random;
@@ -119,7 +119,7 @@ impl Feed {
     async fn read_on(&mut self) -> Result<(), PollError> {
         let shared = self.shared.clone();
         loop {
-            let asked = shared.freshness.now(&*shared.clock);
+            let asked = Moment::now(&*shared.clock);
             let answer = caught(shared.store.changes(&self.cursor));
             let answer = deadline::within(shared.store_timeout, answer).await;
             let changes = answer.map_err(StoreError::new)?.map_err(StoreError::new)??;

@@ -1,14 +1,13 @@
 //! [`Freshness`]: how old a view is, by two clocks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 
-/// When the last good poll began: by the wall clock, which goes on while a machine sleeps, and by the monotonic one, which
-/// nobody sets back. The view is as old as the elder of the two says.
+/// When the last good poll began. The view is as old as the elder of two clocks says.
 #[derive(Debug)]
 pub(super) struct Freshness {
     max_age: Duration,
@@ -19,34 +18,23 @@ pub(super) struct Freshness {
     monotonic: AtomicU64,
 }
 
-/// A point in time, by both clocks.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Moment {
-    wall: u64,
-    monotonic: u64,
-}
-
 impl Freshness {
     /// As old as can be, until something was [good](Self::good).
     pub(super) fn new(max_age: Duration) -> Self {
         Self { max_age, origin: Instant::now(), wall: AtomicU64::new(0), monotonic: AtomicU64::new(0) }
     }
 
-    pub(super) fn now(&self, clock: &dyn Clock) -> Moment {
-        Moment { wall: millis_since_epoch(clock.now()), monotonic: millis(self.origin.elapsed()) }
-    }
-
     /// What is known now was asked for at that time. Whoever reads it sees what was told until then.
     pub(super) fn good(&self, asked: Moment) {
-        self.wall.store(asked.wall, Ordering::Release);
-        self.monotonic.store(asked.monotonic, Ordering::Release);
+        self.wall.store(millis(asked.wall.duration_since(UNIX_EPOCH).unwrap_or_default()), Ordering::Release);
+        self.monotonic.store(millis(asked.monotonic.saturating_duration_since(self.origin)), Ordering::Release);
     }
 
     pub(super) fn age(&self, clock: &dyn Clock) -> Duration {
-        let now = self.now(clock);
-        let by_wall = now.wall.saturating_sub(self.wall.load(Ordering::Acquire));
-        let by_monotonic = now.monotonic.saturating_sub(self.monotonic.load(Ordering::Acquire));
-        Duration::from_millis(by_wall.max(by_monotonic))
+        let [wall, monotonic] =
+            [&self.wall, &self.monotonic].map(|since| Duration::from_millis(since.load(Ordering::Acquire)));
+        let asked = Moment { wall: UNIX_EPOCH + wall, monotonic: self.origin + monotonic };
+        Moment::now(clock).since(asked)
     }
 
     /// The age, when it is beyond what is allowed.
@@ -54,10 +42,6 @@ impl Freshness {
         let age = self.age(clock);
         if age > self.max_age { Err(age) } else { Ok(()) }
     }
-}
-
-fn millis_since_epoch(time: SystemTime) -> u64 {
-    millis(time.duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 fn millis(time: Duration) -> u64 {
@@ -69,7 +53,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::Freshness;
-    use crate::clock::{Clock as _, ManualClock};
+    use crate::clock::{Clock as _, ManualClock, Moment};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -78,7 +62,7 @@ mod tests {
         let clock = ManualClock::at(UNIX_EPOCH + 1_000 * SECOND);
         let freshness = Freshness::new(30 * SECOND);
         assert!(freshness.check(&clock).is_err(), "nothing was good yet");
-        freshness.good(freshness.now(&clock));
+        freshness.good(Moment::now(&clock));
         assert_eq!(freshness.age(&clock), Duration::ZERO);
 
         clock.advance(30 * SECOND);
@@ -86,7 +70,7 @@ mod tests {
         clock.advance(Duration::from_millis(1));
         assert!(freshness.check(&clock).is_err(), "by the wall clock");
 
-        freshness.good(freshness.now(&clock));
+        freshness.good(Moment::now(&clock));
         clock.set(clock.now() - 500 * SECOND);
         tokio::time::advance(30 * SECOND).await;
         assert!(freshness.check(&clock).is_ok());

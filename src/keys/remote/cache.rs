@@ -11,7 +11,7 @@ use super::fetch::FetchError;
 use super::policy::Policy;
 use super::source::{Fetched, KeySource};
 use super::unknown::UnknownKeyIds;
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::keys::{KeySet, NoKey, VerifyingKey};
 use crate::metrics;
 use crate::random::Random;
@@ -43,14 +43,13 @@ struct Shared {
 
 struct Current {
     keys: KeySet,
-    since: SystemTime,
+    since: Moment,
 }
 
 /// What is known about fetches. There is one at a time.
 struct Flight {
     in_the_air: bool,
-    /// When the next one is due.
-    next: SystemTime,
+    next: Due,
     failures: u32,
     error: Option<Arc<FetchError>>,
     /// When an unknown name had keys fetched last.
@@ -58,12 +57,26 @@ struct Flight {
     unknown: UnknownKeyIds,
 }
 
+/// When something is to be done: so long after a time, by either of its clocks.
+#[derive(Clone, Copy)]
+struct Due {
+    from: Moment,
+    after: Duration,
+}
+
+impl Due {
+    /// How long it is until then; `None` when it is time.
+    fn left(self, now: Moment) -> Option<Duration> {
+        self.after.checked_sub(now.since(self.from)).filter(|left| !left.is_zero())
+    }
+}
+
 impl RemoteKeys {
     /// Nothing is fetched before somebody asks or [`keep_fresh`](Self::keep_fresh) runs.
     pub(crate) fn new(source: KeySource, policy: Policy, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
         let flight = Flight {
             in_the_air: false,
-            next: clock.now(),
+            next: Due { from: Moment::now(&*clock), after: Duration::ZERO },
             failures: 0,
             error: None,
             for_unknown: None,
@@ -83,7 +96,7 @@ impl RemoteKeys {
 
     /// The key of this name, by what is known now.
     pub(crate) fn find(&self, key_id: &str, alg: &str) -> Result<VerifyingKey, NoKey> {
-        let now = self.0.clock.now();
+        let now = self.0.now();
         match self.0.keys(now) {
             None => Err(self.0.missing(now)),
             Some(keys) => keys.find(key_id, alg).map_err(|no_key| match no_key {
@@ -95,13 +108,13 @@ impl RemoteKeys {
 
     /// Whether this key is among them still.
     pub(crate) fn has(&self, key: &VerifyingKey) -> Result<bool, NoKey> {
-        let now = self.0.clock.now();
+        let now = self.0.now();
         self.0.keys(now).map(|keys| keys.has(key)).ok_or_else(|| self.0.missing(now))
     }
 
     /// Whether there are keys that may be used.
     pub(crate) fn are_there(&self) -> bool {
-        self.0.keys(self.0.clock.now()).is_some()
+        self.0.keys(self.0.now()).is_some()
     }
 
     pub(crate) fn is(&self, other: &Self) -> bool {
@@ -176,11 +189,14 @@ async fn keep_fresh(shared: Weak<Shared>) {
 
 impl Shared {
     /// The keys, unless they are older than they may be.
-    fn keys(&self, now: SystemTime) -> Option<KeySet> {
+    fn keys(&self, now: Moment) -> Option<KeySet> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        // A clock that was set back makes nothing old.
-        let is_young = |since| now.duration_since(since).is_ok_and(|age| age < self.policy.oldest) || now < since;
-        current.as_ref().filter(|current| is_young(current.since)).map(|current| current.keys.clone())
+        let young = current.as_ref().filter(|current| now.since(current.since) < self.policy.oldest);
+        young.map(|current| current.keys.clone())
+    }
+
+    fn now(&self) -> Moment {
+        Moment::now(&*self.clock)
     }
 
     fn flight(&self) -> MutexGuard<'_, Flight> {
@@ -188,18 +204,18 @@ impl Shared {
     }
 
     /// What to do about keys that are not there.
-    fn missing(&self, now: SystemTime) -> NoKey {
+    fn missing(&self, now: Moment) -> NoKey {
         let flight = self.flight();
-        if flight.in_the_air || now >= flight.next { NoKey::NotAsked } else { flight.unavailable(now) }
+        if flight.in_the_air || flight.next.left(now).is_none() { NoKey::NotAsked } else { flight.unavailable(now) }
     }
 
     /// What to do about a name that is not among the keys.
-    fn unknown(&self, key_id: &str, now: SystemTime) -> NoKey {
+    fn unknown(&self, key_id: &str, now: Moment) -> NoKey {
         let flight = self.flight();
-        if flight.unknown.has(key_id, now, self.policy.unknown_for) {
+        if flight.unknown.has(key_id, now.wall, self.policy.unknown_for) {
             return NoKey::Unknown;
         }
-        if flight.in_the_air || flight.is_cool(now, self.policy.cooldown) {
+        if flight.in_the_air || flight.is_cool(now.wall, self.policy.cooldown) {
             return NoKey::NotAsked;
         }
         // Whoever cannot be asked may have published it meanwhile.
@@ -209,19 +225,19 @@ impl Shared {
     /// Begins a fetch for a name that is not there, if the policy lets it. `None`: there is nothing to wait for;
     /// else whether the fetch is of the caller's making.
     fn take_off_for(self: &Arc<Self>, key_id: &str) -> Option<bool> {
-        let now = self.clock.now();
+        let now = self.now();
         let has_keys = self.keys(now).is_some();
         let mut flight = self.flight();
         if flight.in_the_air {
             return Some(false);
         }
-        if !has_keys && now >= flight.next {
+        if !has_keys && flight.next.left(now).is_none() {
             self.take_off(flight);
             return Some(true);
         }
-        let is_new = !flight.unknown.has(key_id, now, self.policy.unknown_for);
-        if has_keys && is_new && flight.is_cool(now, self.policy.cooldown) {
-            flight.for_unknown = Some(now);
+        let is_new = !flight.unknown.has(key_id, now.wall, self.policy.unknown_for);
+        if has_keys && is_new && flight.is_cool(now.wall, self.policy.cooldown) {
+            flight.for_unknown = Some(now.wall);
             self.take_off(flight);
             return Some(true);
         }
@@ -230,18 +246,16 @@ impl Shared {
 
     /// Begins a fetch if one is due, and returns how long to sleep.
     fn take_off_if_due(self: &Arc<Self>) -> Duration {
-        let now = self.clock.now();
+        let now = self.now();
         let flight = self.flight();
         if flight.in_the_air {
             return LONGEST_NAP;
         }
-        match flight.next.duration_since(now) {
-            Ok(time) if !time.is_zero() => time.min(LONGEST_NAP),
-            _ => {
-                self.take_off(flight);
-                LONGEST_NAP
-            }
+        if let Some(left) = flight.next.left(now) {
+            return left.min(LONGEST_NAP);
         }
+        self.take_off(flight);
+        LONGEST_NAP
     }
 
     /// The fetch goes on when whoever asked for it hangs up: others may wait for it, too.
@@ -252,30 +266,30 @@ impl Shared {
         tokio::spawn(fly(Landing { shared: self.clone(), outcome: None }));
     }
 
-    fn land(&self, outcome: Result<Fetched, FetchError>, took_off: SystemTime) {
-        let now = self.clock.now();
+    fn land(&self, outcome: Result<Fetched, FetchError>, took_off: Moment) {
+        let from = self.now();
         let mut flight = self.flight();
         match outcome {
             Ok(Fetched { keys, caching }) => {
-                metrics::keys_fetched(&self.source.place.to_string(), took_off);
+                metrics::keys_fetched(&self.source.place.to_string(), took_off.wall);
                 if self.replace(keys, took_off) {
                     flight.unknown.forget_all();
                 }
                 (flight.failures, flight.error) = (0, None);
-                flight.next = now + self.policy.next_after_success(caching, &*self.random);
+                flight.next = Due { from, after: self.policy.next_after_success(caching, &*self.random) };
             }
             Err(error) => {
                 metrics::keys_not_fetched(&self.source.place.to_string());
                 tracing::warn!(%error, "the keys of an issuer could not be fetched");
                 flight.failures = flight.failures.saturating_add(1);
-                flight.next = now + self.policy.next_after_failure(flight.failures, &*self.random);
+                flight.next = Due { from, after: self.policy.next_after_failure(flight.failures, &*self.random) };
                 flight.error = Some(Arc::new(error));
             }
         }
     }
 
     /// Keeps what was fetched, and says whether it is another set than before.
-    fn replace(&self, keys: Option<KeySet>, since: SystemTime) -> bool {
+    fn replace(&self, keys: Option<KeySet>, since: Moment) -> bool {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         match (&mut *current, keys) {
             (Some(current), None) => {
@@ -294,11 +308,11 @@ impl Shared {
     }
 
     fn remember_if_unknown(&self, key_id: &str) {
-        let now = self.clock.now();
+        let now = self.now();
         let is_there = self.keys(now).is_some_and(|keys| keys.names(key_id));
         let mut flight = self.flight();
         if !is_there && flight.failures == 0 {
-            flight.unknown.remember(key_id, now);
+            flight.unknown.remember(key_id, now.wall);
         }
     }
 }
@@ -308,8 +322,8 @@ impl Flight {
         self.for_unknown.is_none_or(|last| now.duration_since(last).map_or(true, |since| since >= cooldown))
     }
 
-    fn unavailable(&self, now: SystemTime) -> NoKey {
-        let retry_after = self.next.duration_since(now).unwrap_or(SOON);
+    fn unavailable(&self, now: Moment) -> NoKey {
+        let retry_after = self.next.left(now).unwrap_or(SOON);
         NoKey::Unavailable { error: self.error.clone(), retry_after }
     }
 }
@@ -317,12 +331,12 @@ impl Flight {
 /// Lands the flight however it ends: also when the runtime that it ran on does.
 struct Landing {
     shared: Arc<Shared>,
-    outcome: Option<(Result<Fetched, FetchError>, SystemTime)>,
+    outcome: Option<(Result<Fetched, FetchError>, Moment)>,
 }
 
 async fn fly(mut landing: Landing) {
-    let now = landing.shared.clock.now();
-    let outcome = landing.shared.source.fetch(now).await;
+    let now = landing.shared.now();
+    let outcome = landing.shared.source.fetch(now.wall).await;
     landing.outcome = Some((outcome, now));
 }
 

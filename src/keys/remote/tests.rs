@@ -15,7 +15,7 @@ use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
 use super::{HttpClient, HttpError};
 use crate::keys::{Algorithm, KeyRing, SigningKey};
 use crate::resource_server::{InvalidToken, RemoteIssuer, UndecidedKind, Verifier, VerifyError};
-use crate::{BearerAuthLayer, Clock, RemoteError};
+use crate::{BearerAuthLayer, Clock, ManualClock, RemoteError};
 
 type Body = http_body_util::Full<Bytes>;
 
@@ -490,4 +490,31 @@ async fn a_request_that_waits_for_keys_holds_no_place_of_the_service_behind_the_
     assert_eq!(passed.unwrap().status(), StatusCode::OK);
     assert_eq!(waiting.await.unwrap().status(), StatusCode::OK);
     assert!(other.ready().await.is_ok(), "and gives it back");
+}
+
+/// A clock on the wall that somebody sets.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_puts_off_no_fetch_and_makes_no_key_younger() {
+    let (old, new) = (ring(), ring());
+    let (site, wall) = (Site::of(&old), ManualClock::at(Wall(Instant::now()).now() + 24 * HOUR));
+    let issuer = RemoteIssuer::new(ISSUER, API).unwrap().http_client(site.clone()).clock(wall.clone());
+    let (verifier, of_old, of_new) = (issuer.connect().await.unwrap(), token(&old), token(&new));
+    let set_back = || wall.set(wall.now() - 5 * HOUR);
+    set_back();
+    site.publish(&new);
+    sleep(9 * MINUTE).await;
+    verifier.verify_now(&of_new).unwrap();
+    assert_eq!(verifier.verify(&of_old).await.unwrap_err(), UNKNOWN);
+
+    site.is_down(true);
+    sleep(10 * MINUTE).await;
+    let failed = site.fetches() + site.discoveries();
+    set_back();
+    sleep(MINUTE).await;
+    assert!(site.fetches() + site.discoveries() > failed, "no attempt is put off");
+    sleep(24 * HOUR).await;
+    assert_undecided(verifier.verify(&of_new).await);
+    site.is_down(false);
+    sleep(MINUTE).await;
+    assert!(verifier.verify_now(&of_new).is_ok());
 }
