@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use super::fault::FileFault;
 use super::stamp::Stamp;
 use super::write;
 use crate::clock::UnixTime;
@@ -22,15 +23,12 @@ pub(super) struct Journal {
 struct Place {
     file: u64,
     length: u64,
+    lines: usize,
 }
 
 impl Journal {
     pub(super) fn new(path: PathBuf) -> Self {
         Self { path, known: HashSet::new(), read: Place::default() }
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
     }
 
     pub(super) fn append(&mut self, revocations: &[Revocation]) -> io::Result<()> {
@@ -44,18 +42,25 @@ impl Journal {
         Ok(())
     }
 
-    /// Tells what is new in the file, apart from what this process wrote. What is refused is told again the next time.
+    /// Tells what is new in the file, apart from what this process wrote. What is refused is told again the next time, and
+    /// nothing behind a line that cannot be read, so that no callback is passed over in silence.
     pub(super) fn read(
         &mut self,
         mut tell: impl FnMut(&Revocation) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let (mut place, bytes) = self.unread().map_err(StoreError::new)?;
+    ) -> Result<(), FileFault> {
+        let (mut place, bytes) = self.unread().map_err(|error| FileFault::new(&self.path, None, error))?;
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             place.length += line.len() as u64;
-            // A line that its writer did not finish was never acknowledged.
-            let Ok(revocation) = serde_json::from_slice::<Revocation>(line) else { continue };
+            place.lines += 1;
+            let fault = |reason: String| FileFault::new(&self.path, Some(place.lines), reason);
+            let revocation = match serde_json::from_slice::<Revocation>(line.trim_ascii_end()) {
+                Ok(revocation) => revocation,
+                // A line that its writer did not finish was never acknowledged.
+                Err(error) if error.is_eof() => continue,
+                Err(error) => return Err(fault(format!("it is no revocation, and may have been one: {error}"))),
+            };
             if !self.known.contains(&revocation) {
-                tell(&revocation)?;
+                tell(&revocation).map_err(|error| fault(super::operators_text(&error)))?;
                 self.known.insert(revocation);
             }
         }
@@ -95,7 +100,7 @@ impl Journal {
         }
         let _lock = write::Lock::take(&self.path).map_err(StoreError::new)?;
         self.read = Place::default();
-        self.read(tell)?;
+        self.read(tell).map_err(StoreError::new)?;
         self.known.retain(|revocation| !is_over(revocation));
         let lines: io::Result<String> = self.known.iter().map(line).collect();
         lines.and_then(|lines| write::replace(&self.path, lines.as_bytes())).map_err(StoreError::new)

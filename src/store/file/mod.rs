@@ -41,7 +41,9 @@ use crate::client_id::ClientId;
 ///    before stays. A file without anything in it is wrong: that is what a write that is not done looks like.
 /// 4. [`ClientAdmin`] writes the file anew, at once or not at all, and keeps its owner and permissions. **Comments are
 ///    lost.**
-/// 5. Revocations are appended to a file beside it, `NAME.revoked`, before they are acknowledged.
+/// 5. Revocations are appended to a file beside it, `NAME.revoked`, before they are acknowledged. When a line of that cannot
+///    be read, it is kept, and the feed fails until it is mended, since it may have called something back.
+/// 6. Whoever writes holds the system's lock on `NAME.lock`, which stays there.
 ///
 /// # Caveat
 ///
@@ -101,6 +103,10 @@ impl FileStore {
         let shared = self.shared.clone();
         tokio::task::spawn_blocking(move || work(&shared)).await.map_err(StoreError::new)?
     }
+}
+
+fn operators_text(error: &StoreError) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 impl ClientStore for FileStore {
@@ -195,6 +201,7 @@ impl RevocationStore for FileStore {
     }
 
     async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
+        self.blocking(|shared| shared.knows_what_is_revoked()).await?;
         self.shared.memory.changes(cursor).await
     }
 

@@ -8,7 +8,7 @@ use std::{fs, io};
 use super::fault::FileFault;
 use super::journal::Journal;
 use super::stamp::Stamp;
-use super::{document, write};
+use super::{document, operators_text, write};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::keys::backend::sha256;
@@ -33,6 +33,8 @@ struct Watch {
     /// Another one, which was there the last time.
     coming: Option<Content>,
     fault: Option<FileFault>,
+    /// Why what others revoked may be unknown here.
+    journal_fault: Option<FileFault>,
     rules: Option<ClientRules>,
     journal: Journal,
 }
@@ -56,8 +58,15 @@ impl Content {
 impl Shared {
     /// Reads both files for the first time.
     pub(super) fn open(path: PathBuf, journal: PathBuf, memory: MemoryStore) -> Result<Self, FileFault> {
-        let watch =
-            Watch { stamp: None, seen: None, coming: None, fault: None, rules: None, journal: Journal::new(journal) };
+        let watch = Watch {
+            stamp: None,
+            seen: None,
+            coming: None,
+            fault: None,
+            journal_fault: None,
+            rules: None,
+            journal: Journal::new(journal),
+        };
         let shared = Self { path, memory, watch: Mutex::new(watch) };
         let mut watch = shared.watch();
         let read = read(&shared.path);
@@ -75,7 +84,13 @@ impl Shared {
     }
 
     pub(super) fn fault(&self) -> Option<FileFault> {
-        self.watch().fault.clone()
+        let watch = self.watch();
+        watch.fault.clone().or_else(|| watch.journal_fault.clone())
+    }
+
+    /// Whether all that is revoked is known here.
+    pub(super) fn knows_what_is_revoked(&self) -> Result<(), StoreError> {
+        self.watch().journal_fault.clone().map_or(Ok(()), |fault| Err(StoreError::new(fault)))
     }
 
     /// Holds the clients, those of today and those to come, against a server's rules.
@@ -88,9 +103,11 @@ impl Shared {
     /// Looks whether the files have changed.
     pub(super) fn poll(&self) {
         let mut watch = self.watch();
-        if let Err(fault) = self.follow_journal(&mut watch) {
-            watch.report(fault);
+        let fault = self.follow_journal(&mut watch).err();
+        if let Some(fault) = fault.as_ref().filter(|fault| watch.journal_fault.as_ref() != Some(fault)) {
+            tracing::warn!("{fault}; until it is mended, nobody can say what is revoked");
         }
+        watch.journal_fault = fault;
         let stamp = fs::metadata(&self.path).ok().as_ref().map(Stamp::of);
         let same = stamp.is_some() && stamp == watch.stamp && watch.coming.is_none();
         if same && stamp.as_ref().is_some_and(Stamp::is_settled) {
@@ -186,9 +203,7 @@ impl Shared {
     }
 
     fn follow_journal(&self, watch: &mut Watch) -> Result<(), FileFault> {
-        let journal = &mut watch.journal;
-        let read = journal.read(|revocation| self.memory.revoke_now(revocation.clone()));
-        read.map_err(|error| FileFault::new(journal.path(), None, operators_text(&error)))
+        watch.journal.read(|revocation| self.memory.revoke_now(revocation.clone()))
     }
 
     /// Polls for as long as somebody holds the store.
@@ -212,10 +227,6 @@ impl Watch {
             self.fault = Some(fault);
         }
     }
-}
-
-fn operators_text(error: &StoreError) -> String {
-    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// Plain files only: whoever opens a pipe waits for who writes to it.
@@ -278,5 +289,44 @@ mod tests {
         assert!(knows(&service, &key("new", 100_000)).await);
         let [again, _] = two_processes(&folder);
         assert!(knows(&again, &key("new", 100_000)).await && !knows(&again, &key("old", 0)).await);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_cannot_be_read_is_named_and_kept_and_what_a_crash_cut_off_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let [service, tool] = two_processes(&folder);
+        let journal = folder.path().join("clients.revoked");
+        service.revoke(key("old", 0)).unwrap();
+        let mut text = std::fs::read_to_string(&journal).unwrap();
+        text.push_str(r#"{"key":{"key_id":"cut of"#);
+        std::fs::write(&journal, &text).unwrap();
+        service.revoke(key("next", 100_000)).unwrap();
+        tool.poll();
+        assert!(knows(&tool, &key("next", 100_000)).await && tool.knows_what_is_revoked().is_ok());
+
+        let good = std::fs::read_to_string(&journal).unwrap();
+        let bad = format!("{good}{}", r#"{"account":{"name":"of a later version"}}"#) + "\n";
+        std::fs::write(&journal, &bad).unwrap();
+        service.revoke(key("behind", 100_000)).unwrap();
+        let bad = std::fs::read_to_string(&journal).unwrap();
+        tool.poll();
+        let fault = tool.fault().unwrap();
+        assert_eq!((fault.path(), fault.line()), (journal.as_path(), Some(4)), "{fault}");
+        assert!(tool.knows_what_is_revoked().is_err(), "whoever asks is not told that all is well");
+        assert!(service.compact(later()).is_err());
+        assert_eq!(std::fs::read_to_string(&journal).unwrap(), bad, "nothing is lost");
+        let open = Shared::open(folder.path().join("clients.toml"), journal.clone(), MemoryStore::default());
+        assert_eq!(open.err().unwrap().line(), Some(4));
+
+        std::fs::write(
+            &journal,
+            bad.replace("account", "key")
+                .replace("name\":", "key_id\":\"k\",\"expires_at\":9,\"x\":")
+                .replace(",\"x\":\"of a later version\"", ""),
+        )
+        .unwrap();
+        tool.poll();
+        assert!(tool.knows_what_is_revoked().is_ok() && tool.fault().is_none());
+        assert!(knows(&tool, &key("behind", 100_000)).await);
     }
 }

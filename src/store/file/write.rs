@@ -79,10 +79,13 @@ fn ends_unfinished(file: &mut File) -> io::Result<bool> {
 /// A name is on the disk when its folder is.
 fn sync_folder(path: &Path) -> io::Result<()> {
     if cfg!(unix) {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()?;
+        File::open(folder(path))?.sync_all()?;
     }
     Ok(())
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// `NAME` and more.
@@ -92,39 +95,77 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Keeps other processes that would write as well out, until it is dropped.
-pub(super) struct Lock(PathBuf);
+/// Keeps other processes that would write as well out, until it is dropped or its process ends: the system's lock on a file
+/// beside the one that is written, which stays there. To remove it, or to take it from who seems to be dead, could only let
+/// two in at once.
+pub(super) struct Lock(#[allow(dead_code)] File); // open for as long as it is locked
 
 impl Lock {
-    /// Nobody holds one for longer than a write takes: an older one is of a process that died.
-    const STALE: Duration = Duration::from_secs(10);
+    /// Nobody holds one for longer than a write takes.
     const PATIENCE: Duration = Duration::from_secs(2);
 
     pub(super) fn take(path: &Path) -> io::Result<Self> {
-        let path = beside(&fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()), ".lock");
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let lock = beside(&path, ".lock");
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", lock.display()));
+        let file = open_lock(&lock, &path).map_err(named)?;
         let deadline = Instant::now() + Self::PATIENCE;
         loop {
-            match private().create_new(true).open(&path) {
-                Ok(_) => return Ok(Self(path)),
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists || Instant::now() > deadline => {
-                    return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display())));
+            match fs4::FileExt::try_lock(&file) {
+                Ok(()) => return Ok(Self(file)),
+                Err(fs4::TryLockError::Error(error)) => return Err(named(error)),
+                Err(fs4::TryLockError::WouldBlock) if Instant::now() > deadline => {
+                    return Err(named(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "somebody else is writing, and does not end",
+                    )));
                 }
-                Err(_) if is_stale(&path) => {
-                    let _ = fs::remove_file(&path);
-                }
-                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+                Err(fs4::TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
             }
         }
     }
 }
 
-fn is_stale(lock: &Path) -> bool {
-    let modified = fs::metadata(lock).and_then(|metadata| metadata.modified()).ok();
-    modified.and_then(|modified| modified.elapsed().ok()).is_some_and(|age| age > Lock::STALE)
+/// When root is the first to write, the service can still lock the file after that.
+fn open_lock(lock: &Path, path: &Path) -> io::Result<File> {
+    match private().create_new(true).open(lock) {
+        Ok(file) => {
+            if let Ok(owner) = fs::metadata(path).or_else(|_| fs::metadata(folder(path))) {
+                let _ = keep_owner(&file, &owner);
+            }
+            Ok(file)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => private().open(lock),
+        Err(error) => Err(error),
+    }
 }
 
-impl Drop for Lock {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+    use std::time::{Duration, SystemTime};
+
+    use super::{Lock, beside};
+
+    #[test]
+    fn one_at_a_time_writes_also_where_a_dead_process_left_its_lock_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("clients.toml");
+        let left = std::fs::File::create(beside(&path, ".lock")).unwrap();
+        left.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
+        drop(left);
+        let (inside, most, done) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+        let work = || {
+            for _ in 0..20 {
+                let _lock = Lock::take(&path).unwrap();
+                most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                thread::yield_now();
+                inside.fetch_sub(1, Ordering::SeqCst);
+                done.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(work))));
+        assert_eq!((most.into_inner(), done.into_inner()), (1, 160));
     }
 }
