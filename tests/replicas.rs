@@ -31,8 +31,9 @@ use tower_client_credentials::{ClientAdmin, ClientId, Scope};
 
 /// How long what was called back may still be accepted.
 const BOUND: Duration = Duration::from_secs(1);
-/// How long after its store is back a replica may take to follow it again, and as long again as a busy machine needs.
-const REFOLLOWED: Duration = Duration::from_secs(6);
+/// How long after its store is back a replica may take to follow it again: a call that hangs ends with its deadline of two
+/// seconds, and the next poll comes within 0.8.
+const REFOLLOWED: Duration = Duration::from_secs(3);
 /// How often each is tried.
 const ROUNDS: usize = 8;
 

@@ -16,9 +16,9 @@ use oauth2::{AuthType, ClientId as OauthId, ClientSecret as OauthSecret, Revocat
 use tower_client_credentials::event::{self, Outcome};
 use tower_client_credentials::store::{Changes, Cursor};
 use tower_client_credentials::{
-    AuthorizationServer, AuthorizationServerBuilder, BearerAuthLayer, ClientAdmin as _, ClientId, ClientStore,
-    ConfigError, InvalidToken, KeyRing, MemoryStore, PendingGrant, RegisteredClient, Revocation, RevocationStore,
-    Revocations, StoreError,
+    AuthorizationServer, AuthorizationServerBuilder, BearerAuthLayer, ClientAdmin as _, ClientCacheLimits, ClientId,
+    ClientStore, ConfigError, InvalidToken, KeyRing, MemoryStore, PendingGrant, RegisteredClient, Revocation,
+    RevocationStore, Revocations, StoreError,
 };
 
 const BILLING: ClientId = ClientId::from_static("billing");
@@ -271,6 +271,18 @@ async fn a_client_that_was_changed_is_looked_up_anew_whatever_the_cache_has() {
         issued += 1;
     }
     println!("a disabled client was refused after {:?}, and {issued} tokens", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_client_is_cached_for_no_longer_than_its_store_tells_who_changed() {
+    let limits =
+        |minutes| ClientCacheLimits { found: Duration::from_secs(60 * minutes), ..ClientCacheLimits::default() };
+    let revocations = follow(store()).await;
+    let with_feed = |minutes| settings(store()).revocations(revocations.clone()).client_cache(limits(minutes)).build();
+    assert!(with_feed(10).is_ok());
+    let error = with_feed(11).unwrap_err().to_string();
+    assert!(error.contains("`found`") && error.contains("10 minutes"), "{error}");
+    assert!(settings(store()).client_cache(limits(11)).build().is_ok(), "without a feed there is nothing to miss");
 }
 
 /// Cut off: the feed tells nothing, and the cache has the client.

@@ -25,7 +25,7 @@ use crate::keys::KeyRing;
 use crate::random::{Random, SystemRandom};
 use crate::revocation::Revocations;
 use crate::scope::Scopes;
-use crate::store::{ClientCache, ClientCacheLimits, ClientRules, ClientStore, DynClientStore};
+use crate::store::{CLIENT_NEWS, ClientCache, ClientCacheLimits, ClientRules, ClientStore, DynClientStore};
 use crate::token_lifetime::TokenLifetime;
 
 /// The settings of an [`AuthorizationServer`]; each has a default that is safe.
@@ -506,6 +506,11 @@ impl AuthorizationServerBuilder {
         if self.body_limits.bytes == 0 || self.body_limits.time.is_zero() || self.store_timeout.is_zero() {
             return Err(ConfigError::Limits(
                 "a body limit, body timeout or store timeout of 0 would refuse every request",
+            ));
+        }
+        if self.revocations.is_some() && self.client_cache.is_some_and(|limits| limits.found > CLIENT_NEWS) {
+            return Err(ConfigError::Limits(
+                "a client is cached for longer than its store tells of changes; let `found` in .client_cache(…) be 10 minutes at most",
             ));
         }
         if self.repeat_percent.is_some_and(|percent| !(1..=90).contains(&percent)) {

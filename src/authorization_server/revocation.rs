@@ -48,7 +48,7 @@ impl TokenPipeline {
         };
         let token = self.own_token_of(client.id(), &request.token).map_err(|error| error.of(client.id()))?;
         if let Some(token) = &token {
-            let revoked = revocations.revoke(token.revocation()).await;
+            let revoked = revocations.revoke_once(token.revocation()).await;
             revoked.map_err(|error| TokenError::unavailable(error).of(client.id()))?;
         }
         Ok((client.id().clone(), token.map(|token| token.id().to_owned())))

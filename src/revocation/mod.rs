@@ -130,8 +130,8 @@ impl Revocations {
     /// Revokes what the entry says. Once it returns, this process knows, and every other one that follows the store does
     /// within a second.
     ///
-    /// What is revoked already is not written again. Where a client has 1,000 revoked tokens, a further one revokes all
-    /// that the client was issued up to then.
+    /// What is revoked already is written all the same: the store may have lost it in a failover, though this process knows.
+    /// Where a client has 1,000 revoked tokens, a further one revokes all that the client was issued up to then.
     ///
     /// # Errors
     ///
@@ -139,15 +139,18 @@ impl Revocations {
     /// again does no harm.
     pub async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
         let shared = self.shared();
-        if shared.view.holds(&revocation) {
-            return Ok(());
-        }
         let revocation = shared.view.sum_up(revocation);
         let revoked = deadline::within(shared.store_timeout, shared.store.revoke(revocation.clone())).await;
         revoked.map_err(StoreError::new)??;
         // Without a place for it here, nothing is decided here until the feed has brought it again.
         shared.is_full.fetch_or(shared.add(&revocation).is_err(), Ordering::Relaxed);
         Ok(())
+    }
+
+    /// As [`revoke`](Self::revoke), and nothing where this process knows that it is revoked: a client that gives the same
+    /// token back again and again makes the store write once.
+    pub(crate) async fn revoke_once(&self, revocation: Revocation) -> Result<(), StoreError> {
+        if self.shared().view.holds(&revocation) { Ok(()) } else { self.revoke(revocation).await }
     }
 
     /// Revokes one token, by its `jti` and its client, as an [event](crate::event) tells them.

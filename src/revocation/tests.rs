@@ -341,3 +341,20 @@ async fn a_view_that_could_not_know_does_not_start() {
         assert!(matches!(wrong.await, Err(FollowError::Settings(_))));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_the_store_lost_in_a_failover_an_operator_makes_again_and_a_client_that_insists_writes_once() {
+    let (trouble, clock) = (Trouble::default(), clock());
+    let revocations = Revocations::follow(trouble.clone()).clock(clock.clone()).await.unwrap();
+    let held = async || trouble.store.changes(&Cursor::start()).await.unwrap().changes.len();
+    for _ in 0..3 {
+        revocations.revoke_once(token("t")).await.unwrap();
+    }
+    assert_eq!(held().await, 1);
+    trouble.store.purge(UNIX_EPOCH + Duration::from_secs(2 * NOW)).await.unwrap();
+    revocations.revoke_once(token("t")).await.unwrap();
+    assert_eq!(held().await, 0, "the process knows, and has no reason to doubt the store");
+    revocations.revoke(token("t")).await.unwrap();
+    assert_eq!(held().await, 1);
+    assert_revoked(check(&revocations, "t"));
+}

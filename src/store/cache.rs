@@ -41,7 +41,8 @@ use crate::revocation::Revocations;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientCacheLimits {
-    /// How long a client that was found lets in who proves to be it: 60 seconds by default.
+    /// How long a client that was found lets in who proves to be it: 60 seconds by default, and at most 10 minutes where
+    /// tokens can be called back, since a store tells no longer than that who changed.
     pub found: Duration,
     /// How long a refusal may rest on an answer, be it that there is no such client, or that none of its secrets is
     /// the one that was shown: 5 seconds by default.

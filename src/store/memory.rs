@@ -5,11 +5,11 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::{
-    AdminError, Change, Changes, Client, ClientAdmin, ClientError, ClientRules, ClientStore, Cursor, RegisteredClient,
-    Replay, ReplayId, ReplayLog, Revision, Revocation, RevocationStore, StoreError,
+    AdminError, CLIENT_NEWS, Change, Changes, Client, ClientAdmin, ClientError, ClientRules, ClientStore, Cursor,
+    RegisteredClient, Replay, ReplayId, ReplayLog, Revision, Revocation, RevocationStore, StoreError,
 };
 use crate::client_id::ClientId;
 use crate::clock::{Clock, SystemClock, UnixTime};
@@ -84,22 +84,38 @@ impl Default for MemoryStore {
 struct Feed {
     entries: BTreeMap<u64, (Change, UnixTime)>,
     last: u64,
+    /// What is among them, to keep it once.
+    revoked: HashSet<Revocation>,
+    /// The last news of each client, which says all that those before it did.
+    news: HashMap<ClientId, u64>,
 }
 
 impl Feed {
-    /// That a client changed is worth knowing only for as long as a cache may hold it, and then some.
-    const CLIENT_CHANGE: Duration = Duration::from_secs(10 * 60);
     /// How many changes are told at a time.
     const PAGE: usize = 10_000;
 
     fn revoke(&mut self, revocation: Revocation, now: UnixTime) -> Result<(), StoreError> {
-        if self.entries.len() >= MOST_ENTRIES && self.purge(now) == 0 {
+        if self.revoked.contains(&revocation) {
+            return Ok(());
+        }
+        if self.revoked.len() >= MOST_ENTRIES {
+            self.purge(now);
+        }
+        if self.revoked.len() >= MOST_ENTRIES {
             return Err(StoreError::new("the store holds 1,000,000 revocations, and none has expired"));
         }
         let expires_at = UnixTime::from_secs(revocation.expires_at());
         let expires_at = expires_at.ok_or_else(|| StoreError::new("the revocation expires after the end of time"))?;
+        self.revoked.insert(revocation.clone());
         self.push(Change::Revoked(revocation), expires_at);
         Ok(())
+    }
+
+    fn client_changed(&mut self, client: &ClientId, now: UnixTime) {
+        self.push(Change::Client(client.clone()), now.after(CLIENT_NEWS));
+        if let Some(former) = self.news.insert(client.clone(), self.last) {
+            self.entries.remove(&former);
+        }
     }
 
     fn push(&mut self, change: Change, forget_at: UnixTime) {
@@ -121,7 +137,16 @@ impl Feed {
 
     fn purge(&mut self, now: UnixTime) -> u64 {
         let before = self.entries.len();
-        self.entries.retain(|_, (_, forget_at)| *forget_at > now);
+        let Self { entries, revoked, news, .. } = self;
+        entries.retain(|number, (change, forget_at)| {
+            let stays = *forget_at > now;
+            match change {
+                Change::Revoked(revocation) if !stays => drop(revoked.remove(revocation)),
+                Change::Client(client) if !stays && news.get(client) == Some(number) => drop(news.remove(client)),
+                _ => {}
+            }
+            stays
+        });
         (before - self.entries.len()) as u64
     }
 }
@@ -245,7 +270,7 @@ impl MemoryStore {
             let revocation = Revocation::former_client(client.clone(), now, self.longest_token_lifetime());
             feed.revoke(revocation, UnixTime::at(now))?;
         }
-        feed.push(Change::Client(client.clone()), UnixTime::at(now).after(Feed::CLIENT_CHANGE));
+        feed.client_changed(client, UnixTime::at(now));
         // Where nobody follows the feed, nobody purges it.
         if feed.last.is_multiple_of(1_000) {
             feed.purge(UnixTime::at(now));
@@ -384,5 +409,60 @@ impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let clients = Self::read(&self.shared.clients).found.len();
         f.debug_struct("MemoryStore").field("clients", &clients).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use super::MemoryStore;
+    use crate::client_id::ClientId;
+    use crate::clock::ManualClock;
+    use crate::secret::ClientSecret;
+    use crate::store::{Change, Client, ClientAdmin as _, Cursor, Revocation, RevocationStore as _};
+
+    const NOW: SystemTime = UNIX_EPOCH;
+    const BILLING: ClientId = ClientId::from_static("billing");
+
+    async fn told(store: &MemoryStore, cursor: &Cursor) -> (Vec<Change>, Cursor) {
+        let changes = store.changes(cursor).await.unwrap();
+        (changes.changes, changes.cursor)
+    }
+
+    #[tokio::test]
+    async fn an_equal_revocation_is_kept_once_and_told_to_whoever_did_not_hear_of_it() {
+        let store = MemoryStore::default().clock(ManualClock::at(NOW));
+        let revocation = Revocation::token("t", BILLING, NOW, NOW + Duration::from_secs(600));
+        let change = Change::Revoked(revocation.clone());
+        for _ in 0..3 {
+            store.revoke(revocation.clone()).await.unwrap();
+        }
+        let (changes, cursor) = told(&store, &Cursor::start()).await;
+        assert_eq!(changes, [change.clone()]);
+        assert_eq!(store.purge(NOW + Duration::from_secs(901)).await.unwrap(), 1);
+        store.revoke(revocation).await.unwrap();
+        assert_eq!(told(&store, &cursor).await.0, [change], "what went may come again");
+    }
+
+    #[tokio::test]
+    async fn the_last_news_of_a_client_is_the_only_one_and_takes_no_place_of_a_revocation() {
+        let store = MemoryStore::from([Client::new(BILLING.as_str(), ClientSecret::generate().unwrap())]);
+        let store = store.clock(ManualClock::at(NOW));
+        let mut cursor = Cursor::start();
+        for _ in 0..3 {
+            let (client, revision) = store.load(&BILLING).await.unwrap().unwrap();
+            store.replace((*client).clone(), revision).await.unwrap();
+            let (changes, next) = told(&store, &cursor).await;
+            assert_eq!(changes, [Change::Client(BILLING)], "each is told to who follows");
+            cursor = next;
+        }
+        assert_eq!(told(&store, &Cursor::start()).await.0, [Change::Client(BILLING)]);
+        let feed = MemoryStore::read(&store.shared.feed);
+        assert_eq!((feed.entries.len(), feed.revoked.len(), feed.news.len()), (1, 0, 1));
+        drop(feed);
+        store.purge(NOW + Duration::from_secs(601)).await.unwrap();
+        let feed = MemoryStore::read(&store.shared.feed);
+        assert_eq!((feed.entries.len(), feed.news.len()), (0, 0));
     }
 }

@@ -79,8 +79,8 @@ pub use self::postgres::{PostgresStore, PostgresStoreBuilder};
 pub use self::redis::{RedisStore, RedisStoreBuilder};
 pub use self::registered_secret::RegisteredSecret;
 pub use self::replay::{Replay, ReplayId, ReplayLog};
+pub(crate) use self::revocation::{CLIENT_NEWS, MOST_AHEAD, SKEW, VOUCHED_FOR};
 pub use self::revocation::{Change, Changes, Cursor, Revocation, RevocationStore};
-pub(crate) use self::revocation::{MOST_AHEAD, SKEW, VOUCHED_FOR};
 pub use self::rules::ClientRules;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{SqliteStore, SqliteStoreBuilder};

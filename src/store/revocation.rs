@@ -96,6 +96,10 @@ pub enum Revocation {
     },
 }
 
+/// How long a store tells at least that a client changed. A cache may believe what it was told before for no longer, or
+/// whoever was cut off from the feed meanwhile would never hear of it.
+pub(crate) const CLIENT_NEWS: Duration = Duration::from_secs(10 * 60);
+
 /// How far the clocks of replicas may be apart for a callback to reach what was issued just before it.
 pub(crate) const SKEW: Duration = Duration::from_secs(5);
 
@@ -174,7 +178,7 @@ impl Revocation {
 pub enum Change {
     /// Something was revoked.
     Revoked(Revocation),
-    /// A client was created, changed or deleted: what a cache has of it is stale.
+    /// A client was created, changed or deleted: what a cache has of it is stale. It is told for 10 minutes at least.
     Client(ClientId),
 }
 

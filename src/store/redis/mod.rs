@@ -17,8 +17,8 @@ use self::link::Link;
 use self::scripts::{Keys, Scripts};
 use self::wake::Wake;
 use super::{
-    AdminError, Change, Changes, ClientAdmin, ClientStore, Cursor, RegisteredClient, Replay, ReplayId, ReplayLog,
-    Revision, Revocation, RevocationStore, StoreError,
+    AdminError, CLIENT_NEWS, Change, Changes, ClientAdmin, ClientStore, Cursor, RegisteredClient, Replay, ReplayId,
+    ReplayLog, Revision, Revocation, RevocationStore, StoreError,
 };
 use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime};
@@ -69,9 +69,6 @@ struct Shared {
     problems: Vec<String>,
 }
 
-/// That a client changed is worth knowing only for as long as a cache may hold it, and then some.
-const CLIENT_CHANGE: Duration = Duration::from_secs(10 * 60);
-
 /// Clients that one script adds: few enough to keep others waiting for milliseconds only.
 const BATCH: usize = 500;
 
@@ -116,7 +113,7 @@ impl RedisStore {
         let end = revocation.as_ref().map_or(0, Revocation::expires_at);
         let mut call = scripts.change.prepare_invoke();
         keys.give(&mut call)?;
-        call.arg(UnixTime::at(now).after(CLIENT_CHANGE).as_secs())
+        call.arg(UnixTime::at(now).after(CLIENT_NEWS).as_secs())
             .arg(id.as_str())
             .arg(json(&Change::Client(id.clone()))?)
             .arg(revision.map_or_else(String::new, |revision| revision.to_string()))
@@ -135,7 +132,7 @@ impl Shared {
     async fn create(&self, clients: &[RegisteredClient]) -> Result<usize, StoreError> {
         let mut call = self.scripts.create.prepare_invoke();
         self.keys.give(&mut call)?;
-        call.arg(UnixTime::now(&*self.clock).after(CLIENT_CHANGE).as_secs());
+        call.arg(UnixTime::now(&*self.clock).after(CLIENT_NEWS).as_secs());
         for client in clients {
             call.arg(client.id().as_str()).arg(json(client)?).arg(json(&Change::Client(client.id().clone()))?);
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub(super) use self::lease::Lease;
-use super::{Change, RegisteredClient, Revocation, StoreError};
+use super::{CLIENT_NEWS, Change, RegisteredClient, Revocation, StoreError};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime};
 use crate::deadline::within;
@@ -25,9 +25,6 @@ pub(super) const CREATED_AT_ONCE: usize = 5_000;
 
 /// How many rows are purged in one transaction.
 pub(super) const PURGED_AT_ONCE: i64 = 5_000;
-
-/// That a client changed is worth knowing only for as long as a cache may hold it, and then some.
-const CLIENT_CHANGE: Duration = Duration::from_secs(10 * 60);
 
 /// Used credentials stay this much longer than they must, since the clock of who purges may be ahead of the clock of
 /// who is asked to take one.
@@ -51,7 +48,7 @@ impl Row {
     }
 
     pub(super) fn client(id: &ClientId, now: SystemTime) -> Result<Self, StoreError> {
-        let forget_at = seconds(now + CLIENT_CHANGE);
+        let forget_at = seconds(now + CLIENT_NEWS);
         Ok(Self { change: json(&Change::Client(id.clone()))?, digest: None, forget_at })
     }
 
