@@ -22,7 +22,7 @@ impl PresentedToken {
     ) -> Result<Self, TokenError> {
         let body = form::body(head, body)?;
         let form = Form::parse(&body)?;
-        no_credentials_in_query(head.uri.query().unwrap_or_default())?;
+        no_credentials_in_query(head.uri.query())?;
         let credentials = Credentials::read(&head.headers, &form)?;
         let token = form.get("token").ok_or(Fault::NO_TOKEN)?.to_owned();
         Ok(Self { credentials, token })

@@ -23,7 +23,7 @@ impl TokenRequest {
     pub(super) fn read(head: &Parts, body: Result<Bytes, BodyError>) -> Result<Self, TokenError> {
         let body = form::body(head, body)?;
         let form = Form::parse(&body)?;
-        no_credentials_in_query(head.uri.query().unwrap_or_default())?;
+        no_credentials_in_query(head.uri.query())?;
         grant_type(&form)?;
         Ok(Self {
             credentials: Credentials::read(&head.headers, &form)?,
@@ -47,9 +47,10 @@ const CLIENT_CREDENTIALS: &str = "client_credentials";
 
 /// RFC 6749 §2.3.1: the credentials MUST NOT be in the request URI, where they end up in logs. Other parameters there
 /// are not read.
-pub(super) fn no_credentials_in_query(query: &str) -> Result<(), TokenError> {
-    let mut names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
-    if names.any(|name| CREDENTIALS.contains(&&*decode_component(name.as_bytes()).unwrap_or_default())) {
+pub(super) fn no_credentials_in_query(query: Option<&str>) -> Result<(), TokenError> {
+    let pairs = query.into_iter().flat_map(|query| query.split('&'));
+    let mut names = pairs.map(|pair| pair.split('=').next().unwrap_or_default());
+    if names.any(|name| CREDENTIALS.contains(&&*decode_component(name).unwrap_or_default())) {
         return Err(Fault::QUERY.into());
     }
     Ok(())

@@ -7,35 +7,46 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
-use super::{Credentials, Fault, Form, TokenError};
+use super::{Credentials, Fault, Form, TokenError, client_id};
 use crate::authorization_server::form::decode_component;
 use crate::store::ClientAuthMethod;
 
 pub(super) fn read(header: &HeaderValue, form: &Form<'_>) -> Result<Credentials, TokenError> {
     let malformed = || TokenError::new(Fault::CLIENT).detailed("the Authorization header is not well-formed Basic");
-    let pair = decode(header).ok_or_else(malformed)?;
+    let mut pair = decode(header).ok_or_else(malformed)?;
     let (id, secret) = split(&pair).ok_or_else(malformed)?;
     // Some clients repeat their id in the body; RFC 6749 has nothing against it, as long as it is the same.
     if form.get("client_id").is_some_and(|repeated| repeated != id) {
         return Err(Fault::CLIENT_ID_DIFFERS.into());
     }
-    Credentials::new(&id, secret.into_owned(), ClientAuthMethod::ClientSecretBasic)
+    let client_id = client_id(&id)?;
+    let secret = match secret {
+        Cow::Owned(decoded) => Zeroizing::new(decoded),
+        // It stays where it is: one copy less to be wiped.
+        Cow::Borrowed(secret) => {
+            let before = pair.len() - secret.len();
+            pair.drain(..before);
+            pair
+        }
+    };
+    Credentials::new(client_id, secret, ClientAuthMethod::ClientSecretBasic)
 }
 
 /// `Basic base64( form( id ) ":" form( secret ) )`, without the base64.
-fn decode(header: &HeaderValue) -> Option<Zeroizing<Vec<u8>>> {
+fn decode(header: &HeaderValue) -> Option<Zeroizing<String>> {
     let (scheme, token) = header.as_bytes().split_at_checked(5)?;
     let token = token.strip_prefix(b" ")?.trim_ascii();
     if !scheme.eq_ignore_ascii_case(b"Basic") {
         return None;
     }
-    STANDARD.decode(token).ok().map(Zeroizing::new)
+    let pair = String::from_utf8(STANDARD.decode(token).ok()?);
+    // What is no text is wiped as well.
+    pair.map(Zeroizing::new).map_err(|error| Zeroizing::new(error.into_bytes())).ok()
 }
 
-fn split(pair: &[u8]) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
-    let colon = pair.iter().position(|byte| *byte == b':')?;
-    let (id, secret) = pair.split_at_checked(colon)?;
-    Some((decode_component(id)?, decode_component(secret.strip_prefix(b":")?)?))
+fn split(pair: &str) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
+    let (id, secret) = pair.split_once(':')?;
+    Some((decode_component(id)?, decode_component(secret)?))
 }
 
 #[cfg(test)]

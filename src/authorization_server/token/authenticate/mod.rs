@@ -31,7 +31,7 @@ pub(in crate::authorization_server) use self::upgrade::{DynUpgrade, Upgrades};
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::authorization_server::form::Form;
 use crate::authorization_server::peer::PeerAddress;
-use crate::client_id::ClientId;
+use crate::client_id::{ClientId, InvalidClientId};
 use crate::clock::{Clock, UnixTime};
 use crate::secret::{Presented, StoredSecret};
 use crate::store::{Answer, ClientAuthMethod, ClientCache, RegisteredClient};
@@ -59,15 +59,17 @@ impl Credentials {
         }
     }
 
-    fn new(client_id: &str, secret: String, method: ClientAuthMethod) -> Result<Self, TokenError> {
-        let secret = Zeroizing::new(secret);
-        let client_id: ClientId = client_id.parse().map_err(|error| TokenError::from(Fault::CLIENT).because(error))?;
+    fn new(client_id: ClientId, secret: Zeroizing<String>, method: ClientAuthMethod) -> Result<Self, TokenError> {
         // No stored secret is longer; digesting more would be work for nothing.
         if secret.len() > crate::secret::LONGEST {
             return Err(TokenError::new(Fault::CLIENT).of(&client_id).detailed("the secret is longer than any secret"));
         }
         Ok(Self { client_id, secret, method })
     }
+}
+
+fn client_id(text: &str) -> Result<ClientId, TokenError> {
+    text.parse().map_err(|error: InvalidClientId| TokenError::from(Fault::CLIENT).because(error))
 }
 
 /// A client that proved who it is; only [`Authenticator::authenticate`] makes one.

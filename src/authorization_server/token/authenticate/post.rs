@@ -1,11 +1,13 @@
 //! `client_secret_post` (RFC 6749 §2.3.1): id and secret as parameters of the body.
 
-use super::{Credentials, Fault, Form, TokenError};
+use zeroize::Zeroizing;
+
+use super::{Credentials, Fault, Form, TokenError, client_id};
 use crate::store::ClientAuthMethod;
 
 pub(super) fn read(secret: &str, form: &Form<'_>) -> Result<Credentials, TokenError> {
     let id = form
         .get("client_id")
         .ok_or_else(|| TokenError::new(Fault::CLIENT).detailed("the body has a client_secret and no client_id"))?;
-    Credentials::new(id, secret.to_owned(), ClientAuthMethod::ClientSecretPost)
+    Credentials::new(client_id(id)?, Zeroizing::new(secret.to_owned()), ClientAuthMethod::ClientSecretPost)
 }
