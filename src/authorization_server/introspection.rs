@@ -40,8 +40,9 @@ impl TokenPipeline {
         });
         match answered {
             Ok((Introspection { caller, token }, response)) => {
-                let token_id = token.map(|token| token.id().to_owned());
-                self.reporter.done(NAME, &head.extensions, &caller, Outcome::Introspected { token_id });
+                let token_id = || token.as_ref().map(|token| token.id().to_owned());
+                let outcome = || Outcome::Introspected { token_id: token_id() };
+                self.reporter.done(NAME, &head.extensions, &caller, outcome);
                 response
             }
             Err(error) => {

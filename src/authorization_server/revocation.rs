@@ -25,7 +25,7 @@ impl TokenPipeline {
     ) -> Response<Full<Bytes>> {
         match self.revocation(head, body).await {
             Ok((client, token_id)) => {
-                self.reporter.done(NAME, &head.extensions, &client, Outcome::Revoked { token_id });
+                self.reporter.done(NAME, &head.extensions, &client, || Outcome::Revoked { token_id: token_id.clone() });
                 revoked()
             }
             Err(error) => {

@@ -24,7 +24,7 @@ impl Reporter {
         match result {
             Ok(response) => {
                 let (grant, token) = (response.grant(), response.token());
-                let issued = Outcome::Issued {
+                let issued = || Outcome::Issued {
                     token_id: token.id().to_owned(),
                     scopes: grant.scopes().clone(),
                     audiences: grant.audiences().to_vec(),
@@ -35,17 +35,17 @@ impl Reporter {
         }
     }
 
-    /// An endpoint did what a client asked.
+    /// An endpoint did what a client asked. What that was is put together only for those who want to know.
     pub(in crate::authorization_server) fn done(
         &self,
         endpoint: &'static str,
         extensions: &Extensions,
         client_id: &ClientId,
-        outcome: Outcome,
+        outcome: impl Fn() -> Outcome,
     ) {
         telemetry::decided(Some(client_id), None);
         metrics::endpoint_answered(endpoint, "done", "");
-        tracing::debug!(endpoint, oauth.client_id = %client_id, ?outcome, "answered a client");
+        tracing::debug!(endpoint, oauth.client_id = %client_id, outcome = ?outcome(), "answered a client");
         self.send(extensions, Some(client_id), outcome);
     }
 
@@ -57,13 +57,6 @@ impl Reporter {
         error: &TokenError,
     ) {
         let source = std::error::Error::source(error);
-        let outcome = if error.is_of_authentication() {
-            Outcome::AuthenticationFailed(error.clone())
-        } else if error.status().is_server_error() {
-            Outcome::Unavailable(error.clone())
-        } else {
-            Outcome::Refused(error.clone())
-        };
         let code = error.kind().code();
         telemetry::decided(error.client_id(), Some(code));
         if error.status().is_server_error() {
@@ -73,14 +66,18 @@ impl Reporter {
             metrics::endpoint_answered(endpoint, "refused", code);
             tracing::info!(endpoint, %error, "error.type" = code, source, "refused a client");
         }
-        self.send(extensions, error.client_id(), outcome);
+        self.send(extensions, error.client_id(), || match error.clone() {
+            error if error.is_of_authentication() => Outcome::AuthenticationFailed(error),
+            error if error.status().is_server_error() => Outcome::Unavailable(error),
+            error => Outcome::Refused(error),
+        });
     }
 
-    fn send(&self, extensions: &Extensions, client_id: Option<&ClientId>, outcome: Outcome) {
+    fn send(&self, extensions: &Extensions, client_id: Option<&ClientId>, outcome: impl Fn() -> Outcome) {
         let Some(events) = &self.events else { return };
         events.send(Event {
             at: self.clock.now(),
-            outcome,
+            outcome: outcome(),
             client_id: client_id.cloned(),
             extensions: extensions.clone(),
         });
