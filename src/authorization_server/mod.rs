@@ -37,6 +37,7 @@ mod form;
 mod forward;
 mod future;
 mod introspection;
+mod json;
 mod layer;
 mod metadata;
 mod peer;

@@ -6,13 +6,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Serialize;
-use serde_json::{Map, Value};
 
 use super::authenticate::AuthenticatedClient;
 use super::grant::Grant;
-use crate::audience::Audience;
 use crate::authorization_server::error::{Fault, TokenError};
+use crate::authorization_server::json::Object;
 use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime};
 use crate::issuer::Issuer;
@@ -72,39 +70,6 @@ impl fmt::Debug for AccessToken {
     }
 }
 
-/// The claims of RFC 9068 §2.2, with integer times.
-#[derive(Serialize)]
-struct Claims<'a> {
-    iss: &'a str,
-    sub: &'a str,
-    aud: Aud<'a>,
-    client_id: &'a str,
-    iat: u64,
-    exp: u64,
-    jti: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    scope: &'a str,
-    #[serde(flatten)]
-    own: &'a Map<String, Value>,
-}
-
-/// One audience is a string, several are a list (RFC 7519 §4.1.3).
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Aud<'a> {
-    One(&'a str),
-    Several(Vec<&'a str>),
-}
-
-impl<'a> Aud<'a> {
-    fn new(audiences: &'a [Audience]) -> Self {
-        match audiences {
-            [one] => Self::One(one.as_str()),
-            several => Self::Several(several.iter().map(Audience::as_str).collect()),
-        }
-    }
-}
-
 impl Minter {
     /// What it signed, and what others signed in its name.
     pub(in crate::authorization_server) fn own_tokens(&self) -> OwnTokens {
@@ -116,20 +81,22 @@ impl Minter {
         let issued_at = self.issued_at(grant.client())?;
         let expires_in = grant.lifetime().to_duration();
         let expires_at = issued_at.after(expires_in);
-        let claims = Claims {
-            iss: self.issuer.as_str(),
-            sub: grant.client().subject(),
-            aud: Aud::new(grant.audiences()),
-            client_id: grant.client().id().as_str(),
-            iat: issued_at.as_secs(),
-            exp: expires_at.as_secs(),
-            jti: id.as_str(),
-            scope: grant.scopes().as_str(),
-            own: grant.claims(),
+        // The claims of RFC 9068 §2.2, with integer times.
+        let mut claims = Object::with_capacity(USUAL_PAYLOAD);
+        claims.string("iss", self.issuer.as_str()).string("sub", grant.client().subject());
+        match grant.audiences() {
+            // One audience is a string, several are a list (RFC 7519 §4.1.3).
+            [one] => claims.string("aud", one.as_str()),
+            several => claims.value("aud", &several),
         };
-        let mut payload = Vec::with_capacity(USUAL_PAYLOAD);
-        serde_json::to_writer(&mut payload, &claims).map_err(TokenError::unavailable)?;
-        let text = self.keys.signing_key().sign(&payload);
+        claims.string("client_id", grant.client().id().as_str());
+        claims.number("iat", issued_at.as_secs()).number("exp", expires_at.as_secs()).string("jti", id.as_str());
+        if !grant.scopes().is_empty() {
+            claims.string("scope", grant.scopes().as_str());
+        }
+        claims.members(grant.claims());
+        let payload = claims.finish();
+        let text = self.keys.signing_key().sign(payload.as_bytes());
         let text = text.ok_or_else(|| TokenError::new(Fault::UNAVAILABLE).detailed("the key could not sign"))?;
         if text.len() > LONGEST_TOKEN {
             let detail = "the token is longer than a resource server accepts; let the grant hook add less";

@@ -3,29 +3,18 @@
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full;
-use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::grant::Grant;
 use super::mint::AccessToken;
 use crate::authorization_server::answer::answer;
+use crate::authorization_server::json::Object;
+use crate::scope::Scopes;
 
 /// What a client gets to read of its token.
 pub(super) struct TokenResponse {
     token: AccessToken,
     grant: Grant,
-}
-
-/// All but `access_token`, which comes first.
-#[derive(Serialize)]
-struct Success<'a> {
-    token_type: &'static str,
-    expires_in: u64,
-    /// Always what was granted, so that nobody has to guess; left out when nothing was.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    scope: &'a str,
-    #[serde(flatten)]
-    own: &'a Map<String, Value>,
 }
 
 impl TokenResponse {
@@ -42,47 +31,47 @@ impl TokenResponse {
     }
 
     pub(super) fn into_response(self) -> Response<Full<Bytes>> {
-        let rest = Success {
-            token_type: "Bearer",
-            expires_in: self.token.expires_in(),
-            scope: self.grant.scopes().as_str(),
-            own: self.grant.response_members(),
-        };
-        answer(StatusCode::OK, with_token(self.token.as_str(), &rest))
+        let (token, grant) = (self.token, self.grant);
+        let json = json(token.as_str(), token.expires_in(), grant.scopes(), grant.response_members());
+        answer(StatusCode::OK, json)
     }
 }
 
-/// A token is base64url and dots: nothing in it is escaped, and to look for it would cost more than all the rest.
-fn with_token(token: &str, rest: &Success<'_>) -> Vec<u8> {
-    let mut body = Vec::with_capacity(token.len() + USUAL_REST);
-    body.extend_from_slice(br#"{"access_token":""#);
-    body.extend_from_slice(token.as_bytes());
-    body.extend_from_slice(br#"","#);
-    let opened = body.len();
-    // Structs of strings, numbers and JSON values serialize without fail.
-    let _ = serde_json::to_writer(&mut body, rest);
-    // The brace that it opens is open already.
-    body.remove(opened);
-    body
+/// The scope is always what was granted, so that nobody has to guess; it is left out when nothing was.
+fn json(token: &str, expires_in: u64, scopes: &Scopes, own: &Map<String, Value>) -> String {
+    let digits = expires_in.checked_ilog10().unwrap_or(0) as usize + 1;
+    // Exactly as long as it gets, since `Bytes` allocates once more where there is room left.
+    let mut json = Object::with_capacity(AROUND + token.len() + digits + scopes.as_str().len());
+    json.string("access_token", token).string("token_type", "Bearer").number("expires_in", expires_in);
+    if !scopes.is_empty() {
+        json.string("scope", scopes.as_str());
+    }
+    json.members(own);
+    json.finish()
 }
 
-/// Room for the members beside the token, in bytes.
-const USUAL_REST: usize = 192;
+/// All but the values, in bytes.
+const AROUND: usize = r#"{"access_token":"","token_type":"Bearer","expires_in":,"scope":""}"#.len();
 
 #[cfg(test)]
 mod tests {
     use serde_json::{Map, Value, json};
 
-    use super::{Success, with_token};
+    use super::json;
 
     #[test]
-    fn the_token_and_the_rest_are_one_json_object() {
-        let own: Map<String, Value> = json!({"te\"nant": ["a", {"b": 1}]}).as_object().cloned().unwrap();
-        let rest = Success { token_type: "Bearer", expires_in: 600, scope: "a b", own: &own };
-        let body: Value = serde_json::from_slice(&with_token("a.b_-c", &rest)).unwrap();
-        let expected = json!({
-            "access_token": "a.b_-c", "token_type": "Bearer", "expires_in": 600, "scope": "a b", "te\"nant": ["a", {"b": 1}],
-        });
-        assert_eq!(body, expected);
+    fn the_answer_fills_its_buffer() {
+        let answer = json("a.b_-c", 600, &"a b".parse().unwrap(), &Map::new());
+        assert_eq!(answer, r#"{"access_token":"a.b_-c","token_type":"Bearer","expires_in":600,"scope":"a b"}"#);
+        assert_eq!(answer.capacity(), answer.len());
+    }
+
+    #[test]
+    fn the_members_of_a_hook_follow_and_no_scope_is_left_out() {
+        let own = json!({"tenant": ["a"]});
+        let answer = json("a.b_-c", 0, &"".parse().unwrap(), own.as_object().unwrap());
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let expected = json!({"access_token": "a.b_-c", "token_type": "Bearer", "expires_in": 0, "tenant": ["a"]});
+        assert_eq!(answer, expected);
     }
 }
