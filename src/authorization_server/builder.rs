@@ -22,7 +22,7 @@ use crate::document::{Document, DocumentSettings};
 use crate::event::EventSender;
 use crate::issuer::{InvalidIssuer, Issuer};
 use crate::keys::KeyRing;
-use crate::random::{Random, SystemRandom};
+use crate::random::{DrawnAhead, Random, SystemRandom};
 use crate::revocation::Revocations;
 use crate::scope::Scopes;
 use crate::store::{CLIENT_NEWS, ClientCache, ClientCacheLimits, ClientRules, ClientStore, DynClientStore};
@@ -70,7 +70,7 @@ impl AuthorizationServerBuilder {
             keys,
             clients: Arc::new(clients),
             clock: Arc::new(SystemClock),
-            random: Arc::new(SystemRandom),
+            random: Arc::new(DrawnAhead::<SystemRandom>::default()),
             default_scopes: Scopes::NONE,
             rules: ClientRules::default(),
             invalid_audience: None,
@@ -411,7 +411,7 @@ impl AuthorizationServerBuilder {
         self
     }
 
-    /// Where token ids come from: the cryptographic backend by default.
+    /// Where token ids come from: by default the cryptographic backend, which is asked for those of 16 tokens at once.
     #[must_use]
     pub fn random(mut self, random: impl Random) -> Self {
         self.random = Arc::new(random);
