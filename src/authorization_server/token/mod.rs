@@ -10,6 +10,8 @@ mod request;
 mod response;
 mod turns;
 
+use std::pin::pin;
+
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Response};
@@ -53,7 +55,8 @@ impl TokenPipeline {
     /// Answers a request; `body` is what came of reading it.
     pub(super) async fn answer(&self, head: &Parts, body: Result<Bytes, BodyError>) -> Response<Full<Bytes>> {
         let span = telemetry::token_request();
-        let result = self.token(head, body).instrument(span.clone()).await;
+        // Pinned where it is: moved into the span, it would be in this future twice.
+        let result = pin!(self.token(head, body)).instrument(span.clone()).await;
         span.in_scope(|| self.reporter.report(&head.extensions, &result));
         let response = match result {
             Ok(response) => response.into_response(),
