@@ -31,6 +31,9 @@ impl Notices {
 
     /// The client proved itself by the secret at this place; a newer one should have taken over.
     pub(super) fn proven_by(&self, client: &RegisteredClient, secret: usize, extensions: &Extensions) {
+        if client.secrets().len() < 2 {
+            return;
+        }
         let now = self.clock.now();
         let Some((old, newer)) = client.superseded(secret, UnixTime::at(now)) else { return };
         if !self.is_news(client.id(), old.label(), now) {
