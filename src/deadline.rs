@@ -16,7 +16,8 @@ pub(crate) async fn within<F: Future>(time: Duration, future: F) -> Result<F::Ou
     if let Poll::Ready(output) = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
         return Ok(output);
     }
-    tokio::time::timeout(time, future).await.map_err(|_| Late(time))
+    // Boxed, or whatever could have to wait would carry the weight of a timer.
+    Box::pin(tokio::time::timeout(time, future)).await.map_err(|_| Late(time))
 }
 
 #[cfg(test)]

@@ -207,7 +207,9 @@ impl ClientCache {
                 None => self.take_off(kept, &mut shard, id)?,
             }
         };
-        let landed = flight.landed.wait_for(Option::is_some).await.map_err(|_| Unanswered::BrokenOff)?;
+        // Boxed for those who find an answer and need not wait.
+        let landed = Box::pin(flight.landed.wait_for(Option::is_some));
+        let landed = landed.await.map_err(|_| Unanswered::BrokenOff)?;
         let client = landed.clone().unwrap_or(Err(Unanswered::BrokenOff))?;
         Ok(Answer { client, is_old: false, as_of: flight.asked_at })
     }

@@ -129,14 +129,14 @@ impl Authenticator {
     async fn claim(&self, credentials: &Credentials) -> Result<Claim, TokenError> {
         let presented = Presented::new(&credentials.secret);
         let now = UnixTime::now(&*self.clock);
+        let claim = |answer| Claim::new(answer, credentials.method, &presented, now);
         let answer = self.clients.find(&credentials.client_id).await?;
         let is_old = answer.is_old;
-        let claim = Claim::new(answer, credentials.method, &presented, now);
-        if !is_old || (claim.is_acceptable() && claim.secret.is_some()) {
+        let lets_in = |claim: &Claim| claim.is_acceptable() && claim.secret.is_some();
+        if let Some(claim) = Some(claim(answer)).filter(|claim| !is_old || lets_in(claim)) {
             return Ok(claim);
         }
-        let answer = self.clients.find_lately(&credentials.client_id).await?;
-        Ok(Claim::new(answer, credentials.method, &presented, now))
+        Ok(claim(self.clients.find_lately(&credentials.client_id).await?))
     }
 
     /// Which of the client's secrets was shown. An unknown client has none, and costs what one with a generated secret
@@ -160,7 +160,8 @@ impl Authenticator {
                 upgrades: self.upgrades.clone(),
             };
             let (id, slow) = (&credentials.client_id, claim.slow.clone());
-            return self.slow_checks.find(id, slow, &credentials.secret, guess).await;
+            // Boxed: next to a slow hash an allocation is nothing, and all others would carry the weight of its future.
+            return Box::pin(self.slow_checks.find(id, slow, &credentials.secret, guess)).await;
         }
         if claim.secret.is_none() || !claim.is_acceptable() {
             self.throttle.failed(&credentials.client_id, peer)?;
