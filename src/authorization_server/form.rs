@@ -48,6 +48,7 @@ impl<'a> Form<'a> {
             }
             rest = next;
         }
+        let hides_control = |part: &Cow<'_, str>| matches!(part, Cow::Owned(decoded) if has_control(decoded));
         if has_control(text) || pairs.iter().any(|(name, value)| hides_control(name) || hides_control(value)) {
             return Err(Fault::CONTROL_CHARACTER.into());
         }
@@ -118,11 +119,6 @@ fn has_control(text: &str) -> bool {
     }
     // Not only up to the first one: so the compiler can look at many bytes at once.
     text.bytes().fold(false, |found, byte| found | byte.is_ascii_control())
-}
-
-/// Whether there is one that only decoding brought to light.
-fn hides_control(component: &Cow<'_, str>) -> bool {
-    matches!(component, Cow::Owned(decoded) if has_control(decoded))
 }
 
 /// A few are compared, many are sorted: a request has a few parameters, and an attacker's many still cost no square.
