@@ -13,6 +13,7 @@ use super::parsed_jwk::{ParsedJwk, Purpose};
 use super::pkcs8::Pkcs8;
 use super::shared_secret::SharedSecret;
 use super::{Algorithm, KeyError, VerifyingKey, file, pem, refusal};
+use crate::base64url;
 
 /// A private key that signs tokens, parsed once. Its `Debug` shows its name and algorithm only.
 ///
@@ -223,10 +224,10 @@ impl SigningKey {
     fn sign_behind(&self, header: &str, payload: &[u8]) -> Option<String> {
         let mut token = String::with_capacity(header.len() + payload.len() * 4 / 3 + 1 + USUAL_SIGNATURE);
         token.push_str(header);
-        URL_SAFE_NO_PAD.encode_string(payload, &mut token);
+        base64url::encode_onto(&mut token, payload);
         let signature = self.signer.sign(self.algorithm(), token.as_bytes())?;
         token.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        base64url::encode_onto(&mut token, &signature);
         Some(token)
     }
 }

@@ -201,7 +201,7 @@ impl RevocationStore for FileStore {
     }
 
     async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
-        self.blocking(|shared| shared.knows_what_is_revoked()).await?;
+        self.blocking(Shared::knows_what_is_revoked).await?;
         self.shared.memory.changes(cursor).await
     }
 
