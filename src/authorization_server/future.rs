@@ -38,6 +38,7 @@ pin_project! {
 }
 
 impl<F, B: Body> ResponseFuture<F, B> {
+    #[inline]
     pub(super) fn inner(future: F) -> Self {
         Self { kind: Kind::Inner { future } }
     }
@@ -54,6 +55,7 @@ where
 {
     type Output = Result<Response<ResponseBody<R>>, E>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().kind.project() {
             KindProjection::Inner { future } => future.poll(cx).map_ok(|response| response.map(ResponseBody::inner)),

@@ -59,6 +59,7 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         match self.server.inner.endpoints.at(request.uri().path()) {
             None => ResponseFuture::inner(self.inner.call(request)),

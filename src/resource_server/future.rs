@@ -57,6 +57,7 @@ struct Prepared<S, B> {
 }
 
 impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
+    #[inline]
     pub(super) fn inner(future: S::Future, expiry: Option<Box<Expiry>>) -> Self {
         Self { state: State::Inner { future, expiry } }
     }
@@ -82,6 +83,7 @@ where
 {
     type Output = Result<Response<ResponseBody<R>>, S::Error>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         loop {

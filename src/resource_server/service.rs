@@ -50,6 +50,7 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         match self.gate.admit(&request) {
             Decision::Made(admission) => match self.gate.carry_out(admission, &mut request) {
