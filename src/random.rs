@@ -95,7 +95,7 @@ mod tests {
             for (place, byte) in bytes.iter_mut().enumerate() {
                 *byte = draw.wrapping_add(u8::try_from(place / 16).unwrap());
             }
-            if draw % 2 == 0 { Err(RandomError) } else { Ok(()) }
+            if draw.is_multiple_of(2) { Err(RandomError) } else { Ok(()) }
         }
     }
 
