@@ -279,7 +279,9 @@ async fn administration_writes_the_file_anew_and_keeps_its_mode_its_owner_and_it
     assert_eq!(metadata.mode() & 0o777, 0o640);
     assert_eq!((metadata.uid(), metadata.gid()), owner);
     let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names.len(), 2, "nothing is left over: {names:?}");
+    assert_eq!(names.len(), 3, "nothing is left over but the lock: {names:?}");
+    let lock = fs::metadata(folder.path().join("real.toml.lock")).unwrap();
+    assert_eq!((lock.uid(), lock.gid(), lock.mode() & 0o777), (owner.0, owner.1, 0o600), "its owner can take it");
     let again = open(&path).await;
     assert!(has(&again, "reports").await && has(&again, "billing").await);
 }

@@ -32,8 +32,8 @@ use tower_client_credentials::{ClientAdmin, ClientId, Scope};
 /// How long what was called back may still be accepted.
 const BOUND: Duration = Duration::from_secs(1);
 /// How long after its store is back a replica may take to follow it again: a call that hangs ends with its deadline of two
-/// seconds, and the next poll comes within 0.8.
-const REFOLLOWED: Duration = Duration::from_secs(3);
+/// seconds, and the next poll comes within 0.8; a second more is for a busy machine.
+const REFOLLOWED: Duration = Duration::from_secs(4);
 /// How often each is tried.
 const ROUNDS: usize = 8;
 

@@ -32,10 +32,11 @@ impl Journal {
     }
 
     pub(super) fn append(&mut self, revocations: &[Revocation]) -> io::Result<()> {
-        if revocations.is_empty() {
+        let lines: String =
+            revocations.iter().filter(|new| !self.known.contains(*new)).map(line).collect::<Result<_, _>>()?;
+        if lines.is_empty() {
             return Ok(());
         }
-        let lines: String = revocations.iter().map(line).collect::<Result<_, _>>()?;
         let _lock = write::Lock::take(&self.path)?;
         write::append(&self.path, &lines)?;
         self.known.extend(revocations.iter().cloned());
