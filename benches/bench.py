@@ -20,7 +20,7 @@ import urllib.request
 from pathlib import Path
 
 BIN, WORK, HERE = Path("target/bench/release"), Path("target/bench/others"), Path("benches")
-ROUNDS, SECONDS, CONNECTIONS = 3, 2, 16
+ROUNDS, SECONDS, CONNECTIONS = 7, 1, 16
 SERVER_CORE, LOAD_CORE = "0", "1"
 
 TOKENS = {
@@ -35,6 +35,7 @@ TOKENS = {
 }
 ROUTES = {
     "open": "axum, the route unprotected",
+    "empty": "axum, the route behind an empty layer",
     "protected": "ours",
     "tower-oauth2-resource-server": "tower-oauth2-resource-server",
     "oauth-resource-server": "oauth-resource-server",

@@ -6,7 +6,8 @@ use axum::routing::get;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use benches::lean::Lean;
-use benches::subject::{READ, Subject, client_id};
+use benches::subject::{Empty, READ, Subject, client_id};
+use tower::layer::layer_fn;
 use tower_client_credentials::{Algorithm, BearerAuthLayer, TokenEndpointLayer};
 
 const CLIENTS: usize = 10;
@@ -31,6 +32,7 @@ async fn main() {
     let protected = matches!(
         name.as_str(),
         "open"
+            | "empty"
             | "protected"
             | "jwt-authorizer"
             | "axum-jwt-auth"
@@ -54,6 +56,7 @@ async fn serve(name: &str, subject: Subject, listener: tokio::net::TcpListener) 
         // No more than axum's router and a handler, for either kind of request.
         "hello" => Router::new().route("/token", axum::routing::post(async || "hello")),
         "open" => Router::new().route("/invoices", get(async || "invoices")),
+        "empty" => Router::new().route("/invoices", get(async || "invoices").layer(layer_fn(Empty))),
         "ours" | "ours-repeated" => both(&subject),
         "protected" => protected(&subject),
         flood if flood.starts_with("flood-") => both(&subject),
