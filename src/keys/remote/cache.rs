@@ -336,7 +336,7 @@ struct Landing {
 
 async fn fly(mut landing: Landing) {
     let now = landing.shared.now();
-    let outcome = landing.shared.source.fetch(now.wall).await;
+    let outcome = landing.shared.source.fetch(now).await;
     landing.outcome = Some((outcome, now));
 }
 

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::{HeaderValue, StatusCode, Uri};
 
 use super::fetch::{self, FetchError, Limits};
 use super::{DynHttpClient, discovery, policy};
+use crate::clock::Moment;
 use crate::issuer::Issuer;
 use crate::keys::{Algorithm, KeySet};
 
@@ -44,7 +45,7 @@ pub(crate) struct KeySource {
 /// What the last fetch leaves to the next.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
-    url: Option<(Uri, SystemTime)>,
+    url: Option<(Uri, Moment)>,
     tag: Option<HeaderValue>,
 }
 
@@ -57,7 +58,7 @@ pub(super) struct Fetched {
 }
 
 impl KeySource {
-    pub(super) async fn fetch(&self, now: SystemTime) -> Result<Fetched, FetchError> {
+    pub(super) async fn fetch(&self, now: Moment) -> Result<Fetched, FetchError> {
         // Taken, so that after a failure everything is asked for again.
         let known = std::mem::take(&mut *self.known());
         let (url, since) = self.url(known.url, now).await?;
@@ -72,11 +73,10 @@ impl KeySource {
         Ok(Fetched { keys, caching })
     }
 
-    async fn url(&self, known: Option<(Uri, SystemTime)>, now: SystemTime) -> Result<(Uri, SystemTime), FetchError> {
-        let is_young = |since: &SystemTime| now.duration_since(*since).is_ok_and(|age| age < METADATA_AGE);
+    async fn url(&self, known: Option<(Uri, Moment)>, now: Moment) -> Result<(Uri, Moment), FetchError> {
         match (&self.place, known) {
             (Place::At(url), _) => Ok((url.clone(), now)),
-            (Place::Of(_), Some((url, since))) if is_young(&since) => Ok((url, since)),
+            (Place::Of(_), Some((url, since))) if now.since(since) < METADATA_AGE => Ok((url, since)),
             (Place::Of(issuer), _) => Ok((discovery::key_set_url(&*self.client, issuer, self.limits).await?, now)),
         }
     }

@@ -518,3 +518,16 @@ async fn a_clock_that_is_set_back_puts_off_no_fetch_and_makes_no_key_younger() {
     sleep(MINUTE).await;
     assert!(verifier.verify_now(&of_new).is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_makes_no_metadata_younger() {
+    let (site, wall) = (Site::of(&ring()), ManualClock::at(Wall(Instant::now()).now()));
+    let issuer = RemoteIssuer::new(ISSUER, API).unwrap().http_client(site.clone()).clock(wall.clone());
+    let _verifier = issuer.connect().await.unwrap();
+    wall.advance(20 * HOUR);
+    sleep(20 * HOUR).await;
+    wall.set(wall.now() - 5 * HOUR);
+    assert_eq!(site.discoveries(), 1);
+    sleep(5 * HOUR).await;
+    assert_eq!(site.discoveries(), 2, "it is a day old by the clock that nobody sets");
+}
