@@ -2,6 +2,7 @@
 //! nobody can do without.
 
 pub mod bare;
+pub mod caller;
 pub mod lean;
 pub mod measure;
 #[cfg(feature = "peers")]

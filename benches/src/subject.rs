@@ -62,12 +62,20 @@ impl Subject {
 
     /// Clients with a secret that a person chose, each of whose tokens takes an argon2id. The good token is another's.
     pub fn of_people(clients: usize) -> Self {
+        Self::of_people_with(clients, |builder| builder)
+    }
+
+    pub fn of_people_with(
+        clients: usize,
+        settings: impl FnOnce(AuthorizationServerBuilder) -> AuthorizationServerBuilder,
+    ) -> Self {
         let (chosen, generated) = (ClientSecret::new("correct horse").unwrap(), ClientSecret::generate().unwrap());
         let stored = chosen.to_stored().unwrap();
         let client = |n| Client::new(client_id(n), stored.clone()).scope(READ).audience(API);
         let other = Client::new("other", &generated).scope(READ).audience(API);
         let clients: MemoryStore = (0..clients).map(client).chain([other]).collect();
-        let server = AuthorizationServer::new(ISSUER, KeyRing::generate().unwrap(), clients).unwrap();
+        let builder = AuthorizationServer::builder(ISSUER, KeyRing::generate().unwrap(), clients);
+        let server = settings(builder).build().unwrap();
         let verifier = server.verifier(API).unwrap();
         let mut subject = Self { server, verifier, secret: chosen.expose().to_owned(), token: String::new() };
         subject.token = subject.token_for(basic("other", generated.expose()));

@@ -3,13 +3,10 @@
 //! protected route of the same server every 5 ms. Prints a table.
 
 use std::cell::RefCell;
-use std::io::BufRead as _;
-use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use benches::caller::{Connection, Server, on_core, quantiles};
 use tokio::task::{JoinHandle, LocalSet};
 
 const CONNECTIONS: u32 = 512;
@@ -25,9 +22,7 @@ const SERVERS: [(&str, &str); 5] = [
 ];
 
 fn main() {
-    // This process and the server, each on its own core.
-    let this = std::process::id().to_string();
-    let _ = Command::new("taskset").args(["-p", "-c", "1", &this]).stdout(Stdio::null()).status();
+    on_core("1");
     println!(
         "| server | peak, tokens/s | offered at 4 × | tokens/s | of the peak | refused/s | a refusal, p50 and p99, ms | a verification, p50 and p99, ms: idle | at 0.8 × | at 4 × |"
     );
@@ -35,7 +30,7 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for (place, (name, title)) in SERVERS.into_iter().enumerate() {
         let port = 17_600 + u16::try_from(place).unwrap();
-        let server = Server::start(name, port);
+        let server = Server::start(name, port, "0");
         LocalSet::new().block_on(&runtime, measure(&server, title));
     }
 }
@@ -78,13 +73,6 @@ impl Seen {
     fn sent_per_second(&self) -> f64 {
         self.sent as f64 / TIME.as_secs_f64()
     }
-}
-
-fn quantiles(values: &[f64]) -> (f64, f64) {
-    let mut values = values.to_vec();
-    values.sort_unstable_by(f64::total_cmp);
-    let at = |part: f64| values.get((values.len() as f64 * part) as usize).copied().unwrap_or(f64::NAN);
-    (at(0.5), at(0.99))
 }
 
 /// Callers at a rate, all together, and the one with the token beside them.
@@ -131,70 +119,4 @@ async fn probed(server: &Server, callers: Option<(u32, f64)>) -> Seen {
         task.await.unwrap();
     }
     Rc::into_inner(seen).unwrap().into_inner()
-}
-
-struct Connection {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-}
-
-impl Connection {
-    async fn open(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { stream, buffer: Vec::new() }
-    }
-
-    /// The status of the answer, once it is there whole.
-    async fn ask(&mut self, request: &[u8]) -> u16 {
-        self.stream.write_all(request).await.unwrap();
-        self.buffer.clear();
-        loop {
-            assert_ne!(self.stream.read_buf(&mut self.buffer).await.unwrap(), 0, "the server hung up");
-            let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
-            let head = std::str::from_utf8(&self.buffer[..end]).unwrap().to_ascii_lowercase();
-            let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()).unwrap_or("0");
-            if self.buffer.len() >= end + 4 + length.trim().parse::<usize>().unwrap() {
-                assert!(!head.starts_with("http/1.1 503") || head.contains("retry-after"), "a 503 without Retry-After");
-                return head[9..12].parse().unwrap();
-            }
-        }
-    }
-}
-
-struct Server {
-    process: Child,
-    port: u16,
-    token_request: Rc<[u8]>,
-    route_request: Rc<[u8]>,
-}
-
-impl Server {
-    fn start(name: &str, port: u16) -> Self {
-        let serve = std::env::current_exe().unwrap().with_file_name("serve");
-        let mut process = Command::new("taskset")
-            .args(["-c", "0"])
-            .arg(serve)
-            .args([name, &port.to_string()])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = std::io::BufReader::new(process.stdout.take().unwrap()).lines();
-        let (basic, bearer) = (lines.next().unwrap().unwrap(), lines.next().unwrap().unwrap());
-        let body = benches::subject::FORM;
-        let token = format!(
-            "POST /token HTTP/1.1\r\nhost: a\r\nauthorization: {basic}\r\ncontent-type: application/x-www-form-urlencoded\r\n\
-             content-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let route = format!("GET /invoices HTTP/1.1\r\nhost: a\r\nauthorization: {bearer}\r\n\r\n");
-        Self { process, port, token_request: token.into_bytes().into(), route_request: route.into_bytes().into() }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }

@@ -1,14 +1,18 @@
 //! One of the servers that `scripts/bench` puts load on, on one thread: `serve NAME PORT`. It writes one
 //! line once it listens: what a caller sends as `Authorization`.
 
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
 use axum::Router;
+use axum::extract::ConnectInfo;
 use axum::routing::get;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use benches::lean::Lean;
 use benches::subject::{Empty, READ, Subject, client_id};
 use tower::layer::layer_fn;
-use tower_client_credentials::{Algorithm, BearerAuthLayer, TokenEndpointLayer};
+use tower_client_credentials::{Algorithm, AttemptLimits, BearerAuthLayer, Clock, TokenEndpointLayer};
 
 const CLIENTS: usize = 10;
 
@@ -25,6 +29,12 @@ async fn main() {
         "flood-rs256" => Subject::new(Algorithm::RS256, CLIENTS),
         "flood-rs256-queue" => Subject::with(Algorithm::RS256, CLIENTS, |builder| builder.token_queue(16)),
         "flood-argon2" => Subject::of_people(CLIENTS),
+        "guessed" => guessed(AttemptLimits::default()),
+        "guessed-unlimited" => guessed(AttemptLimits {
+            chosen_by_address: u32::MAX,
+            chosen_by_client: u32::MAX,
+            ..AttemptLimits::default()
+        }),
         _ => Subject::new(Algorithm::ES256, CLIENTS),
     };
     let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await.unwrap();
@@ -50,6 +60,25 @@ async fn start(port: &str) {
     axum::serve(listener, Router::new().route("/", get(async || "hello"))).await.unwrap();
 }
 
+/// A server that knows its callers' addresses, and for which the minute of its limits never ends.
+fn guessed(limits: AttemptLimits) -> Subject {
+    Subject::of_people_with(CLIENTS, |builder| {
+        builder
+            .attempt_limits(limits)
+            .peer_address(|extensions| extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.ip()))
+            .clock(Stopped(SystemTime::now()))
+    })
+}
+
+#[derive(Debug)]
+struct Stopped(SystemTime);
+
+impl Clock for Stopped {
+    fn now(&self) -> SystemTime {
+        self.0
+    }
+}
+
 async fn serve(name: &str, subject: Subject, listener: tokio::net::TcpListener) {
     let ids = || (0..CLIENTS).map(client_id);
     let router = match name {
@@ -60,6 +89,10 @@ async fn serve(name: &str, subject: Subject, listener: tokio::net::TcpListener) 
         "ours" | "ours-repeated" => both(&subject),
         "protected" => protected(&subject),
         flood if flood.starts_with("flood-") => both(&subject),
+        guessed if guessed.starts_with("guessed") => {
+            let router = both(&subject).into_make_service_with_connect_info::<SocketAddr>();
+            return axum::serve(listener, router).await.unwrap();
+        }
         "lean" => Lean::new(Algorithm::ES256, ids(), &subject.secret).router(),
         #[cfg(feature = "peers")]
         peer => {
