@@ -54,12 +54,9 @@ impl Journal {
             place.length += line.len() as u64;
             place.lines += 1;
             let fault = |reason: String| FileFault::new(&self.path, Some(place.lines), reason);
-            let revocation = match serde_json::from_slice::<Revocation>(line.trim_ascii_end()) {
-                Ok(revocation) => revocation,
-                // A line that its writer did not finish was never acknowledged.
-                Err(error) if error.is_eof() => continue,
-                Err(error) => return Err(fault(format!("it is no revocation, and may have been one: {error}"))),
-            };
+            let revocation = serde_json::from_slice::<Revocation>(line);
+            let revocation =
+                revocation.map_err(|error| fault(format!("it is no revocation, and may have been one: {error}")))?;
             if !self.known.contains(&revocation) {
                 tell(&revocation).map_err(|error| fault(super::operators_text(&error)))?;
                 self.known.insert(revocation);
@@ -83,7 +80,7 @@ impl Journal {
             file.seek(SeekFrom::Start(place.length))?;
             file.read_to_end(&mut bytes)?;
         }
-        // A line without an end is still being written.
+        // A line without an end is still being written, or was never acknowledged.
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         bytes.truncate(whole);
         Ok((place, bytes))

@@ -55,25 +55,36 @@ fn keep_owner(file: &File, old: &Metadata) -> io::Result<()> {
     Ok(())
 }
 
-/// Appends lines, on the disk when it returns. A last line that somebody did not finish is ended first.
+/// Appends lines, on the disk when it returns. What somebody wrote of a last line and did not finish is cut off first: it was
+/// never acknowledged. Under the [`Lock`], so that nobody is at it still.
 pub(super) fn append(path: &Path, lines: &str) -> io::Result<()> {
     let new = !path.exists();
     let mut file = private().read(true).append(true).create(true).open(path)?;
-    let unfinished = if ends_unfinished(&mut file)? { "\n" } else { "" };
-    file.write_all(format!("{unfinished}{lines}").as_bytes())?;
+    let whole = end_of_last_line(&mut file)?;
+    if whole < file.metadata()?.len() {
+        file.set_len(whole)?;
+    }
+    file.write_all(lines.as_bytes())?;
     file.sync_all()?;
     if new { sync_folder(path) } else { Ok(()) }
 }
 
-fn ends_unfinished(file: &mut File) -> io::Result<bool> {
+/// Looked for from the end: an unfinished line is short, and all that is before it may be long.
+fn end_of_last_line(file: &mut File) -> io::Result<u64> {
     use std::io::{Read as _, Seek as _, SeekFrom};
-    if file.metadata()?.len() == 0 {
-        return Ok(false);
+    const PIECE: u64 = 4096;
+    let mut end = file.metadata()?.len();
+    while end > 0 {
+        let start = end.saturating_sub(PIECE);
+        file.seek(SeekFrom::Start(start))?;
+        let mut piece = Vec::new();
+        file.take(end - start).read_to_end(&mut piece)?;
+        if let Some(place) = piece.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(start + place as u64 + 1);
+        }
+        end = start;
     }
-    file.seek(SeekFrom::End(-1))?;
-    let mut last = [0];
-    file.read_exact(&mut last)?;
-    Ok(last != *b"\n")
+    Ok(0)
 }
 
 /// A name is on the disk when its folder is.
