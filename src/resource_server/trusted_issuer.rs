@@ -179,7 +179,7 @@ impl TrustedIssuer {
     }
 
     /// What a trusted key signed, and which: a JWS of any type (RFC 7515 §5.2).
-    #[cfg(feature = "remote")]
+    #[cfg(any(test, feature = "remote"))]
     pub(super) fn proven(&self, jws: &Jws<'_>, header: &Header<'_>) -> Result<(VerifyingKey, Vec<u8>), VerifyError> {
         let key = self.trusted_key(header)?;
         let payload = jws.verified_payload(&key)?;
