@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -319,24 +320,29 @@ fn small_things() {
 fn threads() {
     let subject = Subject::new(Algorithm::ES256, 10);
     let verifier = &subject.verifier;
-    let run = |threads: usize, work: &(dyn Fn() + Sync)| -> Figure {
-        let each = || {
+    let run = |threads: usize, work: &(dyn Fn(usize) + Sync)| -> Figure {
+        let each = |thread| {
             let (start, mut times) = (Instant::now(), Vec::new());
             while start.elapsed() < TIME / 2 {
                 let batch = Instant::now();
-                (0..64).for_each(|_| work());
+                (0..64).for_each(|_| work(thread));
                 times.push(batch.elapsed().as_nanos() as f64 / 64.0);
             }
             times
         };
         let times = std::thread::scope(|scope| {
-            let running: Vec<_> = (0..threads).map(|_| scope.spawn(each)).collect();
+            let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || each(thread))).collect();
             running.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
         });
         Figure::of(times)
     };
-    let seen = || drop(verifier.verify_now(&subject.token).unwrap());
-    let issue = || drop(subject.ask(subject.request(1)));
+    let tokens: Vec<String> = (0..8).map(|_| subject.another_token()).collect();
+    let seen = |_| drop(verifier.verify_now(&subject.token).unwrap());
+    let own = |thread: usize| drop(verifier.verify_now(&tokens[thread]).unwrap());
+    let issue = |_| drop(subject.ask(subject.request(1)));
+    // What the machine has to give: two threads may share more than they seem to.
+    let (bare, message) = (Bare::new(Algorithm::ES256), [0; 400]);
+    let sign = |_| drop(black_box(bare.sign(&message)));
     for count in [2, 4, 8] {
         row(
             &format!("verification, seen before, {count} threads at one token"),
@@ -344,6 +350,13 @@ fn threads() {
             [run(count, &seen), run(1, &seen)],
             None,
         );
+        row(
+            &format!("verification, seen before, {count} threads, each at a token of its own"),
+            "1 thread",
+            [run(count, &own), run(1, &own)],
+            None,
+        );
+        row(&format!("the bare signature, {count} threads"), "1 thread", [run(count, &sign), run(1, &sign)], None);
         row(
             &format!("token endpoint, {count} threads, with the request made"),
             "1 thread",
