@@ -77,12 +77,21 @@ impl Bench {
             || self.ask(&cached[1], of_hot()),
             || self.ask(&cached[0], of_few()),
         );
-        let cold = Self::server(&few, None);
+        // Each goes past a cache to the store: nearly always of the many, and always of the few.
+        let nothing = ClientCacheLimits { entries: 0, ..ClientCacheLimits::default() };
+        let cold = Self::server(&few, Some(nothing));
         compare(
-            "a token, of all / of ten without a cache",
+            "a token, of all / of ten, looked up cold",
             20_000,
             || self.ask(&cached[1], of_all()),
             || self.ask(&cold, of_few()),
+        );
+        let [many, few] = [Self::server(&many, None), Self::server(&few, None)];
+        compare(
+            "the same without a cache to go past",
+            20_000,
+            || self.ask(&many, of_all()),
+            || self.ask(&few, of_few()),
         );
         println!("  a cache full of clients: {}", memory());
     }
