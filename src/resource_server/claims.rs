@@ -17,7 +17,7 @@ use crate::text::Text;
 
 /// Well-formed claims: every one that RFC 9068 requires is there, once, and of its type. Whether they hold is
 /// for [`verify`](super::verify) to say.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Claims {
     pub(super) issuer: Text,
     pub(super) subject: Text,
@@ -33,7 +33,7 @@ pub(super) struct Claims {
 }
 
 /// One audience, or any number of them (RFC 7519 §4.1.3).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Audiences {
     One(Text),
     Several(Box<[Text]>),

@@ -46,6 +46,7 @@ pub struct VerifiedToken {
     guard: Option<Arc<Gate>>,
 }
 
+#[derive(Clone)]
 struct Token {
     /// The token itself. It is shown to nobody.
     text: Arc<str>,
@@ -57,6 +58,7 @@ struct Token {
 }
 
 /// What the claims rest on.
+#[derive(Clone)]
 enum Proof {
     /// Who was trusted with it, and the key that it was verified by.
     Key(TrustedIssuer, VerifyingKey),
@@ -88,6 +90,11 @@ impl VerifiedToken {
     #[cfg(feature = "remote")]
     pub(super) fn introspected(text: &str, claims: Claims, payload: Vec<u8>, asked: Asked) -> Self {
         Self::from(Token { text: text.into(), claims, payload: payload.into(), proof: Proof::Answer(asked) })
+    }
+
+    /// The same proof in memory of its own.
+    pub(super) fn apart(&self) -> Self {
+        Self::from(Token::clone(&self.token))
     }
 
     /// The same proof, as this layer hands it on.
@@ -131,6 +138,12 @@ impl VerifiedToken {
     /// Whether both are one proof, of one verification.
     #[cfg(test)]
     pub(super) fn is_same_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.token.text, &other.token.text)
+    }
+
+    /// Whether both are counted together.
+    #[cfg(test)]
+    pub(super) fn shares_with(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.token, &other.token)
     }
 

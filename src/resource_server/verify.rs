@@ -157,7 +157,8 @@ impl Verifier {
     }
 
     /// How many verified tokens are remembered, and how many bytes they may take: 10,000 and 16 MiB by default, and 0 of
-    /// either is as [`without_cache`](Self::without_cache). Where either is too much, the oldest go.
+    /// either is as [`without_cache`](Self::without_cache). Where either is too much, the oldest go. Beside them, each core
+    /// has a copy of at most 16 that come most, so that cores do not wait for each other.
     ///
     /// A token that is remembered is compared to the letter, and its signature is not computed again. Whatever can change
     /// is checked at every use: the time, the audience, whether its key is still trusted, and whether it was revoked.

@@ -41,6 +41,12 @@ impl CurrentGeneration {
 #[derive(Debug, Default)]
 pub(crate) struct Cleared(AtomicU64);
 
+impl Clone for Cleared {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Ordering::Relaxed)))
+    }
+}
+
 impl Cleared {
     pub(super) fn is_of(&self, generation: Generation) -> bool {
         self.0.load(Ordering::Relaxed) == generation.0

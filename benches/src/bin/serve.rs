@@ -26,6 +26,7 @@ async fn main() {
     let subject = match name.as_str() {
         "ours-repeated" => Subject::with(Algorithm::ES256, CLIENTS, |builder| builder.repeat_tokens(50)),
         "flood-es256-queue" => Subject::with(Algorithm::ES256, CLIENTS, |builder| builder.token_queue(16)),
+        "flood-es256-long-queue" => Subject::with(Algorithm::ES256, CLIENTS, |builder| builder.token_queue(1_024)),
         "flood-rs256" => Subject::new(Algorithm::RS256, CLIENTS),
         "flood-rs256-queue" => Subject::with(Algorithm::RS256, CLIENTS, |builder| builder.token_queue(16)),
         "flood-argon2" => Subject::of_people(CLIENTS),

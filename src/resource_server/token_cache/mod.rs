@@ -3,11 +3,14 @@
 //! The mechanism alone: it says that a text is a token that was verified, to the letter. Whether it is good still is for
 //! [`Verifier`](super::Verifier) to check, at every hit.
 
+mod near;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use self::near::NearTokens;
 use super::VerifiedToken;
 use crate::metrics;
 
@@ -23,12 +26,14 @@ const OVERHEAD: usize = 128;
 /// Verified tokens by their texts: so many, and so many bytes of memory; where either is too much, the oldest go.
 ///
 /// Only what was verified comes in, so that nobody fills it with garbage, and a token drives out no more than it needs
-/// room for. A look-up locks one shard, to read, and nothing else.
+/// room for. A look-up locks what its core has near, and one shard, to read, where it is not there.
 pub(super) struct TokenCache {
     most_tokens: usize,
     most_bytes: usize,
     keys: Keys,
     shards: Box<[Shard]>,
+    /// Locked before a shard by who looks up; else not while a shard is.
+    near: NearTokens,
     /// Locked by every change, and always before a shard.
     ledger: Mutex<Ledger>,
 }
@@ -79,6 +84,7 @@ impl TokenCache {
             most_bytes,
             keys: Keys::random(),
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            near: NearTokens::new(),
             ledger: Mutex::default(),
         }
     }
@@ -92,8 +98,16 @@ impl TokenCache {
     /// show the last 96 bits of a good signature, and who has these has the token.
     pub(super) fn find(&self, text: &[u8]) -> Option<VerifiedToken> {
         let place = self.place(text)?;
+        let mut near = self.near.of_this_thread();
+        if let Some(copy) = near.as_mut().and_then(|near| near.find(place, text)) {
+            return Some(copy);
+        }
         let entries = self.shard(place)?.read();
-        entries.get(&place).filter(|entry| entry.text.as_bytes() == text).map(|entry| entry.token.clone())
+        let entry = entries.get(&place).filter(|entry| entry.text.as_bytes() == text)?;
+        if let Some(near) = &mut near {
+            near.count(place, &entry.token);
+        }
+        Some(entry.token.clone())
     }
 
     /// Remembers a token that was verified just now.
@@ -125,6 +139,7 @@ impl TokenCache {
                 ledger.strike(entry.number);
             }
         }
+        self.near.forget(fits);
     }
 
     /// `None` for what is too short to be signed.
@@ -328,6 +343,63 @@ mod tests {
         assert!(!has(&cache, 7) && has(&cache, 8));
         (100..110).for_each(|number| cache.keep(&token(number)));
         assert!(has(&cache, 0), "ten had room");
+    }
+
+    /// Shows a token so often that it gets a copy, and returns that.
+    fn copy(cache: &TokenCache, token: &VerifiedToken) -> VerifiedToken {
+        (0..9).filter_map(|_| cache.find(token.text().as_bytes())).last().unwrap()
+    }
+
+    #[test]
+    fn a_token_that_comes_often_is_copied_for_the_core_that_it_comes_to() {
+        let cache = TokenCache::new(10, MANY);
+        let kept = token(1);
+        cache.keep(&kept);
+        assert!((0..8).all(|_| cache.find(kept.text().as_bytes()).unwrap().shares_with(&kept)));
+        let copied = cache.find(kept.text().as_bytes()).unwrap();
+        assert!(!copied.shares_with(&kept) && copied.is_same_as(&kept));
+        assert!(cache.find(kept.text().as_bytes()).unwrap().shares_with(&copied), "once");
+        let same_tail = kept.text().replacen('a', "A", 1);
+        assert!(cache.find(same_tail.as_bytes()).is_none(), "a copy, too, is compared to the letter");
+    }
+
+    #[test]
+    fn tokens_that_come_in_turn_are_not_copied() {
+        let cache = TokenCache::new(1_000, MANY);
+        let tokens: Vec<_> = (0..1_000).map(token).inspect(|token| cache.keep(token)).collect();
+        for _ in 0..100 {
+            assert!(tokens.iter().all(|token| cache.find(token.text().as_bytes()).unwrap().shares_with(token)));
+        }
+    }
+
+    #[test]
+    fn a_long_token_is_not_copied() {
+        let cache = TokenCache::new(10, MANY);
+        let kept = VerifiedToken::for_test_with_text(&"x".repeat(4_097));
+        cache.keep(&kept);
+        assert!(copy(&cache, &kept).shares_with(&kept));
+    }
+
+    #[test]
+    fn a_token_that_comes_more_often_than_the_one_that_is_copied_takes_its_place() {
+        let cache = TokenCache::new(1_000, MANY);
+        let tokens: Vec<_> = (0..1_000).map(token).inspect(|token| cache.keep(token)).collect();
+        for token in &tokens {
+            assert!(!copy(&cache, token).shares_with(token));
+        }
+        let copies = tokens.iter().filter(|token| !cache.find(token.text().as_bytes()).unwrap().shares_with(token));
+        assert!((1..=16).contains(&copies.count()), "no more than that a core");
+    }
+
+    #[test]
+    fn what_is_forgotten_has_no_copy_left() {
+        let cache = TokenCache::new(10, MANY);
+        let [one, other] = [token(1), token(2)];
+        cache.keep(&one);
+        cache.keep(&other);
+        copy(&cache, &one);
+        cache.forget(|token| token.text() == one.text());
+        assert!(!has(&cache, 1) && has(&cache, 2));
     }
 
     #[test]
