@@ -35,13 +35,13 @@ pub(super) struct Slots([Slot; COPIES]);
 
 #[derive(Default)]
 struct Slot {
-    copy: Option<Copy>,
+    copy: Option<Nearby>,
     /// Who might take the place of the copy, and by how much it came more often.
     rival: Option<Place>,
     lead: u8,
 }
 
-struct Copy {
+struct Nearby {
     place: Place,
     text: Arc<str>,
     token: VerifiedToken,
@@ -49,7 +49,10 @@ struct Copy {
 
 impl NearTokens {
     pub(super) fn new() -> Self {
-        let cores = thread::available_parallelism().map_or(1, NonZero::get).next_power_of_two();
+        Self::for_cores(thread::available_parallelism().map_or(1, NonZero::get).next_power_of_two())
+    }
+
+    fn for_cores(cores: usize) -> Self {
         Self((0..cores.min(MOST_CORES)).map(|_| Core::default()).collect())
     }
 
@@ -57,7 +60,11 @@ impl NearTokens {
     pub(super) fn of_this_thread(&self) -> Option<MutexGuard<'_, Slots>> {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local!(static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed));
-        let Core(slots) = self.0.get(NUMBER.with(|number| number % self.0.len()))?;
+        self.of(NUMBER.with(|number| *number))
+    }
+
+    fn of(&self, thread: usize) -> Option<MutexGuard<'_, Slots>> {
+        let Core(slots) = self.0.get(thread % self.0.len())?;
         match slots.try_lock() {
             Ok(slots) => Some(slots),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
@@ -92,12 +99,39 @@ impl Slots {
         if slot.lead == OFTEN {
             slot.lead = 0;
             let fits = token.text().len() <= LONGEST;
-            slot.copy = fits.then(|| Copy { place, text: token.text().clone(), token: token.apart() });
+            slot.copy = fits.then(|| Nearby { place, text: token.text().clone(), token: token.apart() });
         }
     }
 
     #[allow(clippy::cast_possible_truncation, clippy::indexing_slicing)] // of the lowest bits, into an array of so many
     fn slot(&mut self, Place(hash): Place) -> &mut Slot {
         &mut self.0[hash as usize % COPIES]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NearTokens, OFTEN, Place, VerifiedToken};
+
+    #[test]
+    fn each_core_counts_and_copies_for_itself() {
+        let (near, token) = (NearTokens::for_cores(2), VerifiedToken::for_test_with_text("a.b.0123456789abcdef"));
+        let (place, text) = (Place(7), token.text().as_bytes());
+        let comes_often = |thread| (0..OFTEN).for_each(|_| near.of(thread).unwrap().count(place, &token));
+        let found = |thread| near.of(thread).unwrap().find(place, text);
+        comes_often(0);
+        assert!(found(0).is_some() && found(1).is_none());
+        assert!(found(2).unwrap().shares_with(&found(0).unwrap()), "more threads than cores share");
+        comes_often(1);
+        assert!(!found(1).unwrap().shares_with(&found(0).unwrap()));
+        near.forget(|_| true);
+        assert!(found(0).is_none() && found(1).is_none(), "every core forgets");
+    }
+
+    #[test]
+    fn who_would_have_to_wait_for_a_core_gets_nothing_of_it() {
+        let near = NearTokens::for_cores(2);
+        let busy = near.of(0);
+        assert!(busy.is_some() && near.of(2).is_none() && near.of(1).is_some());
     }
 }
