@@ -79,6 +79,12 @@ impl NearTokens {
             slots.0.iter_mut().for_each(|slot| drop(slot.copy.take_if(|copy| fits(&copy.token))));
         }
     }
+
+    #[cfg(test)]
+    pub(super) fn copies(&self) -> usize {
+        let of = |Core(slots): &Core| slots.lock().unwrap().0.iter().filter(|slot| slot.copy.is_some()).count();
+        self.0.iter().map(of).sum()
+    }
 }
 
 impl Slots {
