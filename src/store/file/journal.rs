@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::fault::FileFault;
 use super::stamp::Stamp;
@@ -19,9 +20,10 @@ pub(super) struct Journal {
 }
 
 /// Which file was read, and how far.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Place {
-    file: u64,
+    /// Open, so that its number is not given to a file that takes its name.
+    file: Option<Arc<File>>,
     length: u64,
     lines: usize,
 }
@@ -38,7 +40,7 @@ impl Journal {
             return Ok(());
         }
         let _lock = write::Lock::take(&self.path)?;
-        write::append(&self.path, &lines)?;
+        write::append(&self.path, &lines, is_whole)?;
         self.known.extend(revocations.iter().cloned());
         Ok(())
     }
@@ -52,7 +54,10 @@ impl Journal {
         let (mut place, bytes) = self.unread().map_err(|error| FileFault::new(&self.path, None, error))?;
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             place.length += line.len() as u64;
-            place.lines += 1;
+            place.lines += usize::from(line.ends_with(b"\n"));
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
             let fault = |reason: String| FileFault::new(&self.path, Some(place.lines), reason);
             let revocation = serde_json::from_slice::<Revocation>(line);
             let revocation =
@@ -66,23 +71,28 @@ impl Journal {
         Ok(())
     }
 
-    /// How far the file was read, unless it is another one now, and the whole lines after that.
+    /// How far the file was read, unless it is another one now, and the whole lines after that; the last may lack its end.
     fn unread(&self) -> io::Result<(Place, Vec<u8>)> {
         let mut file = match File::open(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Place::default(), Vec::new())),
             opened => opened?,
         };
         let stamp = Stamp::of(&file.metadata()?);
-        let is_same = self.read.file == stamp.number() && self.read.length <= stamp.length();
-        let place = if is_same { self.read } else { Place { file: stamp.number(), ..Place::default() } };
+        let before = self.read.file.as_ref().and_then(|file| file.metadata().ok()).as_ref().map(Stamp::of);
+        let is_same = before.is_some_and(|before| before.is_same_file(&stamp)) && self.read.length <= stamp.length();
+        let mut place = if is_same { self.read.clone() } else { Place::default() };
         let mut bytes = Vec::new();
         if place.length < stamp.length() {
             file.seek(SeekFrom::Start(place.length))?;
             file.read_to_end(&mut bytes)?;
         }
-        // A line without an end is still being written, or was never acknowledged.
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        bytes.truncate(whole);
+        if !is_same {
+            place.file = Some(Arc::new(file));
+        }
+        let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        if !is_whole(bytes.get(end..).unwrap_or_default()) {
+            bytes.truncate(end);
+        }
         Ok((place, bytes))
     }
 
@@ -103,6 +113,11 @@ impl Journal {
         let lines: io::Result<String> = self.known.iter().map(line).collect();
         lines.and_then(|lines| write::replace(&self.path, lines.as_bytes())).map_err(StoreError::new)
     }
+}
+
+/// Whether a last line lacks nothing but its end, as some leave it who mend the file by hand. What a crash cut off is none.
+fn is_whole(line: &[u8]) -> bool {
+    serde_json::from_slice::<Revocation>(line).is_ok()
 }
 
 fn line(revocation: &Revocation) -> io::Result<String> {

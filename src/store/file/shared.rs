@@ -292,6 +292,44 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_last_line_that_lacks_its_end_alone_is_a_callback_too_and_blank_lines_are_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let [service, tool] = two_processes(&folder);
+        let journal = folder.path().join("clients.revoked");
+        service.revoke(key("old", 100_000)).unwrap();
+        let mended = std::fs::read_to_string(&journal).unwrap().replace("old", "by hand");
+        std::fs::write(&journal, format!("\n{}", mended.trim_end())).unwrap();
+        tool.poll();
+        assert!(knows(&tool, &key("by hand", 100_000)).await, "before anybody writes behind it");
+        service.revoke(key("next", 100_000)).unwrap();
+        tool.poll();
+        assert!(knows(&tool, &key("next", 100_000)).await && tool.fault().is_none());
+        let [again, _] = two_processes(&folder);
+        assert!(knows(&again, &key("by hand", 100_000)).await && knows(&again, &key("next", 100_000)).await);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_file_that_took_the_place_of_the_one_that_was_read_is_read_from_its_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let [service, tool] = two_processes(&folder);
+        let journal = folder.path().join("clients.revoked");
+        service.revoke(key("one", 100_000)).unwrap();
+        tool.poll();
+        // As often as it takes for a number of a file to come again, where nobody has it open.
+        for number in 0..10 {
+            let name = format!("k{number}");
+            let line = std::fs::read_to_string(&journal).unwrap().lines().next().unwrap().to_owned();
+            let former = if number == 0 { "one".to_owned() } else { format!("k{}", number - 1) };
+            let line = line.replace(&former, &name) + "\n";
+            std::fs::remove_file(&journal).unwrap();
+            std::fs::write(&journal, line.clone() + &line).unwrap();
+            tool.poll();
+            assert!(knows(&tool, &key(&name, 100_000)).await, "{name}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_line_that_cannot_be_read_is_named_and_kept_and_what_a_crash_cut_off_is_passed_over() {
         let folder = tempfile::tempdir().unwrap();
         let [service, tool] = two_processes(&folder);

@@ -25,9 +25,9 @@ impl Stamp {
         self.length
     }
 
-    /// Which file it is, whatever its name.
-    pub(super) fn number(&self) -> u64 {
-        self.number
+    /// Whether both are of one file, whatever its name and content. Of two that are open; never where files have no number.
+    pub(super) fn is_same_file(&self, other: &Self) -> bool {
+        cfg!(unix) && self.number == other.number
     }
 
     /// Two writes may come within one tick of the file system's clock, so that what is new says nothing yet.

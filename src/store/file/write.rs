@@ -1,7 +1,7 @@
 //! Writing a file at once or not at all, and one at a time.
 
 use std::fs::{self, File, Metadata};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -55,14 +55,19 @@ fn keep_owner(file: &File, old: &Metadata) -> io::Result<()> {
     Ok(())
 }
 
-/// Appends lines, on the disk when it returns. What somebody wrote of a last line and did not finish is cut off first: it was
-/// never acknowledged. Under the [`Lock`], so that nobody is at it still.
-pub(super) fn append(path: &Path, lines: &str) -> io::Result<()> {
+/// Appends lines, on the disk when it returns. Under the [`Lock`], so that nobody is at it still. What has no end is cut off
+/// first, since it was never acknowledged, unless it is a whole line.
+pub(super) fn append(path: &Path, lines: &str, is_whole: impl Fn(&[u8]) -> bool) -> io::Result<()> {
     let new = !path.exists();
     let mut file = private().read(true).append(true).create(true).open(path)?;
-    let whole = end_of_last_line(&mut file)?;
-    if whole < file.metadata()?.len() {
-        file.set_len(whole)?;
+    let end = end_of_last_line(&mut file)?;
+    let mut unended = Vec::new();
+    file.seek(SeekFrom::Start(end))?;
+    file.read_to_end(&mut unended)?;
+    if is_whole(&unended) {
+        file.write_all(b"\n")?;
+    } else if !unended.is_empty() {
+        file.set_len(end)?;
     }
     file.write_all(lines.as_bytes())?;
     file.sync_all()?;
@@ -71,7 +76,6 @@ pub(super) fn append(path: &Path, lines: &str) -> io::Result<()> {
 
 /// Looked for from the end: an unfinished line is short, and all that is before it may be long.
 fn end_of_last_line(file: &mut File) -> io::Result<u64> {
-    use std::io::{Read as _, Seek as _, SeekFrom};
     const PIECE: u64 = 4096;
     let mut end = file.metadata()?.len();
     while end > 0 {
