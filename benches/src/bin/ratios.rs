@@ -37,6 +37,8 @@ const PARTS: &[(&str, fn())] = &[
     ("threads", threads),
     ("keys", generating),
     #[cfg(feature = "peers")]
+    ("remote", remote::threads),
+    #[cfg(feature = "peers")]
     ("peers", peers::protected_routes),
 ];
 
@@ -316,33 +318,36 @@ fn small_things() {
     drop(now(answer.into_body().collect()));
 }
 
-/// Each thread asks for itself; what one of them takes, beside one alone.
+/// What one of so many threads takes, each of which works for itself.
+fn run(threads: usize, work: &(dyn Fn(usize) + Sync)) -> Figure {
+    let each = |thread| {
+        let (start, mut times) = (Instant::now(), Vec::new());
+        while start.elapsed() < TIME / 2 {
+            let batch = Instant::now();
+            (0..64).for_each(|_| work(thread));
+            times.push(batch.elapsed().as_nanos() as f64 / 64.0);
+        }
+        times
+    };
+    let times = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || each(thread))).collect();
+        running.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    Figure::of(times)
+}
+
 fn threads() {
     let subject = Subject::new(Algorithm::ES256, 10);
     let verifier = &subject.verifier;
-    let run = |threads: usize, work: &(dyn Fn(usize) + Sync)| -> Figure {
-        let each = |thread| {
-            let (start, mut times) = (Instant::now(), Vec::new());
-            while start.elapsed() < TIME / 2 {
-                let batch = Instant::now();
-                (0..64).for_each(|_| work(thread));
-                times.push(batch.elapsed().as_nanos() as f64 / 64.0);
-            }
-            times
-        };
-        let times = std::thread::scope(|scope| {
-            let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || each(thread))).collect();
-            running.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
-        });
-        Figure::of(times)
-    };
     let tokens: Vec<String> = (0..8).map(|_| subject.another_token()).collect();
     let seen = |_| drop(verifier.verify_now(&subject.token).unwrap());
     let own = |thread: usize| drop(verifier.verify_now(&tokens[thread]).unwrap());
     let issue = |_| drop(subject.ask(subject.request(1)));
     // What the machine has to give: two threads may share more than they seem to.
     let (bare, message) = (Bare::new(Algorithm::ES256), [0; 400]);
-    let sign = |_| drop(black_box(bare.sign(&message)));
+    let sign = |_| {
+        black_box(bare.sign(&message));
+    };
     for count in [2, 4, 8] {
         row(
             &format!("verification, seen before, {count} threads at one token"),
@@ -373,6 +378,42 @@ fn generating() {
         TIME * 4,
     );
     row("generating an RSA key of 2,048 bits, aws-lc-rs", "KeyRing::generate, ES256", figures, None);
+}
+
+/// Here, since it takes an HTTP client to build, as some of the peers do.
+#[cfg(feature = "peers")]
+mod remote {
+    use bytes::Bytes;
+    use tower_client_credentials::RemoteIssuer;
+    use tower_client_credentials::keys::remote::{HttpClient, HttpError};
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Site(Bytes);
+
+    impl HttpClient for Site {
+        async fn send(&self, _: Request<Bytes>, _: usize) -> Result<Response<Bytes>, HttpError> {
+            Ok(Response::new(self.0.clone()))
+        }
+    }
+
+    /// Whether the keys are trusted still is asked of who keeps them fresh, at every look-up.
+    pub(super) fn threads() {
+        let subject = Subject::new(Algorithm::ES256, 10);
+        let answer = now(subject.server.jwks_service().call(Request::get("/jwks").body(Body::default()).unwrap()));
+        let site = Site(now(answer.unwrap().into_body().collect()).unwrap().to_bytes());
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let verifier = runtime.block_on(async {
+            let issuer = RemoteIssuer::new(benches::subject::ISSUER, API).unwrap().http_client(site);
+            issuer.jwks_url("https://auth.example.com/jwks").unwrap().connect().await.unwrap()
+        });
+        let seen = |_| drop(verifier.verify_now(&subject.token).unwrap());
+        for count in [2, 4, 8] {
+            let title = format!("the same by the keys of a remote issuer, {count} threads at one token");
+            row(&title, "1 thread", [run(count, &seen), run(1, &seen)], None);
+        }
+    }
 }
 
 #[cfg(feature = "peers")]

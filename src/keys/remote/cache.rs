@@ -1,9 +1,10 @@
 //! The mechanism that keeps keys: one fetch at a time, in the background; [`policy`](super::policy) says when.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -34,7 +35,9 @@ struct Shared {
     policy: Policy,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    current: RwLock<Option<Current>>,
+    /// Every token that is shown looks here: to look locks nothing, and counts nothing that cores would share. Changed under
+    /// the lock of `flight`.
+    current: ArcSwapOption<Current>,
     flight: Mutex<Flight>,
     /// Counts the fetches that ended; whoever waits for one watches it.
     landed: watch::Sender<u64>,
@@ -87,7 +90,7 @@ impl RemoteKeys {
             policy,
             clock,
             random,
-            current: RwLock::new(None),
+            current: ArcSwapOption::empty(),
             flight: Mutex::new(flight),
             landed: watch::Sender::new(0),
             waiting: Semaphore::new(MOST_WAITING),
@@ -97,24 +100,22 @@ impl RemoteKeys {
     /// The key of this name, by what is known now.
     pub(crate) fn find(&self, key_id: &str, alg: &str) -> Result<VerifyingKey, NoKey> {
         let now = self.0.now();
-        match self.0.keys(now) {
+        match self.0.keys(now, |keys| keys.find(key_id, alg)) {
             None => Err(self.0.missing(now)),
-            Some(keys) => keys.find(key_id, alg).map_err(|no_key| match no_key {
-                NoKey::Unknown => self.0.unknown(key_id, now),
-                no_key => no_key,
-            }),
+            Some(Err(NoKey::Unknown)) => Err(self.0.unknown(key_id, now)),
+            Some(found) => found,
         }
     }
 
     /// Whether this key is among them still.
     pub(crate) fn has(&self, key: &VerifyingKey) -> Result<bool, NoKey> {
         let now = self.0.now();
-        self.0.keys(now).map(|keys| keys.has(key)).ok_or_else(|| self.0.missing(now))
+        self.0.keys(now, |keys| keys.has(key)).ok_or_else(|| self.0.missing(now))
     }
 
     /// Whether there are keys that may be used.
     pub(crate) fn are_there(&self) -> bool {
-        self.0.keys(self.0.now()).is_some()
+        self.0.has_keys(self.0.now())
     }
 
     pub(crate) fn is(&self, other: &Self) -> bool {
@@ -188,11 +189,15 @@ async fn keep_fresh(shared: Weak<Shared>) {
 }
 
 impl Shared {
-    /// The keys, unless they are older than they may be.
-    fn keys(&self, now: Moment) -> Option<KeySet> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+    /// What `ask` has to know of the keys, unless they are older than they may be.
+    fn keys<T>(&self, now: Moment, ask: impl FnOnce(&KeySet) -> T) -> Option<T> {
+        let current = self.current.load();
         let young = current.as_ref().filter(|current| now.since(current.since) < self.policy.oldest);
-        young.map(|current| current.keys.clone())
+        young.map(|current| ask(&current.keys))
+    }
+
+    fn has_keys(&self, now: Moment) -> bool {
+        self.keys(now, |_| ()).is_some()
     }
 
     fn now(&self) -> Moment {
@@ -226,7 +231,7 @@ impl Shared {
     /// else whether the fetch is of the caller's making.
     fn take_off_for(self: &Arc<Self>, key_id: &str) -> Option<bool> {
         let now = self.now();
-        let has_keys = self.keys(now).is_some();
+        let has_keys = self.has_keys(now);
         let mut flight = self.flight();
         if flight.in_the_air {
             return Some(false);
@@ -288,28 +293,18 @@ impl Shared {
         }
     }
 
-    /// Keeps what was fetched, and says whether it is another set than before.
+    /// Keeps what was fetched, if anything new was, and says whether it is another set than before.
     fn replace(&self, keys: Option<KeySet>, since: Moment) -> bool {
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        match (&mut *current, keys) {
-            (Some(current), None) => {
-                current.since = since;
-                false
-            }
-            (Some(current), Some(keys)) if current.keys == keys => {
-                current.since = since;
-                false
-            }
-            (current, keys) => {
-                *current = keys.map(|keys| Current { keys, since });
-                true
-            }
-        }
+        let former = self.current.load().as_ref().map(|current| current.keys.clone());
+        let others = keys.filter(|keys| former.as_ref() != Some(keys));
+        let is_another = others.is_some();
+        self.current.store(others.or(former).map(|keys| Arc::new(Current { keys, since })));
+        is_another
     }
 
     fn remember_if_unknown(&self, key_id: &str) {
         let now = self.now();
-        let is_there = self.keys(now).is_some_and(|keys| keys.names(key_id));
+        let is_there = self.keys(now, |keys| keys.names(key_id)) == Some(true);
         let mut flight = self.flight();
         if !is_there && flight.failures == 0 {
             flight.unknown.remember(key_id, now.wall);
