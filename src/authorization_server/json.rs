@@ -23,6 +23,13 @@ impl Object {
         self
     }
 
+    /// A text whose alphabet has nothing to escape, such as base64url's.
+    pub(super) fn plain(&mut self, name: &'static str, value: &str) -> &mut Self {
+        self.name(name);
+        self.0.extend(["\"", value, "\""]);
+        self
+    }
+
     pub(super) fn number(&mut self, name: &'static str, value: u64) -> &mut Self {
         self.name(name);
         self.decimal(value);

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::ConnectInfo;
 use axum::routing::get;
 use base64::Engine as _;
@@ -85,6 +86,13 @@ async fn serve(name: &str, subject: Subject, listener: tokio::net::TcpListener) 
     let router = match name {
         // No more than axum's router and a handler, for either kind of request.
         "hello" => Router::new().route("/token", axum::routing::post(async || "hello")),
+        // Reads the form, looks at nothing, and answers the bytes of a token: what no server of tokens can be faster than.
+        "same-bytes" => {
+            let token = subject.ask(subject.request(1));
+            let headers =
+                [("content-type", "application/json"), ("cache-control", "no-store"), ("pragma", "no-cache")];
+            Router::new().route("/token", axum::routing::post(async move |_: Bytes| (headers, token.clone())))
+        }
         "open" => Router::new().route("/invoices", get(async || "invoices")),
         "empty" => Router::new().route("/invoices", get(async || "invoices").layer(layer_fn(Empty))),
         "ours" | "ours-repeated" => both(&subject),

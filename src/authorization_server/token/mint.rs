@@ -35,7 +35,7 @@ pub(in crate::authorization_server) struct Minter {
 
 /// A signed token; only [`Minter::mint`] makes one. Whoever holds its text may use it.
 pub(super) struct AccessToken {
-    text: String,
+    text: TokenText,
     id: TokenId,
     issued_at: UnixTime,
     expires_at: UnixTime,
@@ -44,7 +44,10 @@ pub(super) struct AccessToken {
 
 impl AccessToken {
     pub(super) fn as_str(&self) -> &str {
-        &self.text
+        match &self.text {
+            TokenText::New(text) => text,
+            TokenText::Again(text) => text,
+        }
     }
 
     /// Its name, the `jti`.
@@ -57,11 +60,21 @@ impl AccessToken {
         self.expires_in
     }
 
-    /// The same token, given out once more.
+    /// The same token, given out once more. From one that was, the next is made without a copy.
     pub(super) fn again(&self, now: UnixTime) -> Self {
         let expires_in = self.expires_at.as_secs().saturating_sub(now.as_secs());
-        Self { text: self.text.clone(), expires_in, ..*self }
+        let text = match &self.text {
+            TokenText::New(text) => text.as_str().into(),
+            TokenText::Again(text) => text.clone(),
+        };
+        Self { text: TokenText::Again(text), expires_in, ..*self }
     }
+}
+
+/// Most are given out once, and there is nothing to share.
+enum TokenText {
+    New(String),
+    Again(Arc<str>),
 }
 
 impl fmt::Debug for AccessToken {
@@ -102,7 +115,7 @@ impl Minter {
             let detail = "the token is longer than a resource server accepts; let the grant hook add less";
             return Err(TokenError::new(Fault::UNAVAILABLE).of(grant.client().id()).detailed(detail));
         }
-        Ok(AccessToken { text, id, issued_at, expires_at, expires_in: expires_in.as_secs() })
+        Ok(AccessToken { text: TokenText::New(text), id, issued_at, expires_at, expires_in: expires_in.as_secs() })
     }
 
     /// Whether a token that it signed for this client is known to be good still.

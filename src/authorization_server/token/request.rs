@@ -8,7 +8,7 @@ use super::authenticate::Credentials;
 use crate::audience::Audience;
 use crate::authorization_server::body::BodyError;
 use crate::authorization_server::error::{Fault, TokenError};
-use crate::authorization_server::form::{self, Form, decode_component, is_form};
+use crate::authorization_server::form::{self, Form, component, is_form};
 use crate::scope::Scopes;
 
 /// A well-formed request of the client-credentials grant.
@@ -49,8 +49,8 @@ const CLIENT_CREDENTIALS: &str = "client_credentials";
 /// are not read.
 pub(super) fn no_credentials_in_query(query: Option<&str>) -> Result<(), TokenError> {
     let pairs = query.into_iter().flat_map(|query| query.split('&'));
-    let mut names = pairs.map(|pair| pair.split('=').next().unwrap_or_default());
-    if names.any(|name| CREDENTIALS.contains(&&*decode_component(name).unwrap_or_default())) {
+    let mut names = pairs.filter_map(|pair| component(pair, |byte| byte == b'=')).map(|(name, _)| name);
+    if names.any(|name| CREDENTIALS.contains(&&*name)) {
         return Err(Fault::QUERY.into());
     }
     Ok(())

@@ -37,12 +37,12 @@ impl TokenResponse {
     }
 }
 
-/// The scope is always what was granted, so that nobody has to guess; it is left out when nothing was.
+/// A compact JWS is base64url and dots. The scope is always what was granted, so that nobody has to guess; it is left out when nothing was.
 fn json(token: &str, expires_in: u64, scopes: &Scopes, own: &Map<String, Value>) -> String {
     let digits = expires_in.checked_ilog10().unwrap_or(0) as usize + 1;
     // Exactly as long as it gets, since `Bytes` allocates once more where there is room left.
     let mut json = Object::with_capacity(AROUND + token.len() + digits + scopes.as_str().len());
-    json.string("access_token", token).string("token_type", "Bearer").number("expires_in", expires_in);
+    json.plain("access_token", token).plain("token_type", "Bearer").number("expires_in", expires_in);
     if !scopes.is_empty() {
         json.string("scope", scopes.as_str());
     }

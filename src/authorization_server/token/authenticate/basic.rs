@@ -8,7 +8,7 @@ use http::HeaderValue;
 use zeroize::Zeroizing;
 
 use super::{Credentials, Fault, Form, TokenError, client_id};
-use crate::authorization_server::form::{decode_component, split_once};
+use crate::authorization_server::form::component;
 use crate::store::ClientAuthMethod;
 
 pub(super) fn read(header: &HeaderValue, form: &Form<'_>) -> Result<Credentials, TokenError> {
@@ -45,8 +45,10 @@ fn decode(header: &HeaderValue) -> Option<Zeroizing<String>> {
 }
 
 fn split(pair: &str) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
-    let (id, secret) = split_once(pair, b':');
-    Some((decode_component(id)?, decode_component(secret?)?))
+    let (id, end) = component(pair, |byte| byte == b':')?;
+    let (_, secret) = end?;
+    let (secret, _) = component(secret, |_| false)?;
+    Some((id, secret))
 }
 
 #[cfg(test)]
