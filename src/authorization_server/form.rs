@@ -85,11 +85,14 @@ pub(super) fn is_form(headers: &HeaderMap) -> bool {
     }
 }
 
-/// The form-encoded component up to the first ASCII character that ends it, decoded the way RFC 6749 appendix B wants it;
-/// and that character, with what is behind it. `None` when an escape is malformed, or the text behind it is not UTF-8.
-/// One look at each byte, and nothing is copied where there is nothing to decode, which is nearly always.
+/// What a component says, and what ended it, with what is behind that.
+type Component<'a> = (Cow<'a, str>, Option<(u8, &'a str)>);
+
+/// The form-encoded component up to the first character that `ends` it, of those below `@`; decoded the way RFC 6749 appendix B
+/// wants it. `None` when an escape is malformed, or the text behind it is not UTF-8. One look at each byte, and nothing is
+/// copied where there is nothing to decode, which is nearly always.
 #[inline]
-pub(super) fn component(text: &str, ends: impl Fn(u8) -> bool) -> Option<(Cow<'_, str>, Option<(u8, &str)>)> {
+pub(super) fn component(text: &str, ends: impl Fn(u8) -> bool) -> Option<Component<'_>> {
     let mut is_encoded = false;
     let end = text.bytes().position(|byte| {
         // Whatever says more than itself is below.

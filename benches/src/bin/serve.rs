@@ -89,8 +89,7 @@ async fn serve(name: &str, subject: Subject, listener: tokio::net::TcpListener) 
         // Reads the form, looks at nothing, and answers the bytes of a token: what no server of tokens can be faster than.
         "same-bytes" => {
             let token = subject.ask(subject.request(1));
-            let headers =
-                [("content-type", "application/json"), ("cache-control", "no-store"), ("pragma", "no-cache")];
+            let headers = [("content-type", "application/json"), ("cache-control", "no-store"), ("pragma", "no-cache")];
             Router::new().route("/token", axum::routing::post(async move |_: Bytes| (headers, token.clone())))
         }
         "open" => Router::new().route("/invoices", get(async || "invoices")),
