@@ -74,7 +74,8 @@ impl Scopes {
 
     /// Each scope, in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> + Clone {
-        self.0.split(' ').filter(|scope| !scope.is_empty())
+        // There is no other white space in them, and in so short a text this is faster than to search for a space.
+        self.0.split_ascii_whitespace()
     }
 
     /// Whether this one scope is in the set.
@@ -86,7 +87,7 @@ impl Scopes {
     /// Whether every one of `others` is in the set.
     #[must_use]
     pub fn contains_all(&self, others: &Self) -> bool {
-        others.is_empty() || others.iter().all(|scope| self.contains(scope))
+        self == others || others.iter().all(|scope| self.contains(scope))
     }
 
     /// The set with one more scope.
