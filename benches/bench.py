@@ -37,6 +37,7 @@ TOKENS = {
 ROUTES = {
     "open": "axum, the route unprotected",
     "empty": "axum, the route behind an empty layer",
+    "slots": "axum, behind a layer that looks the token up and checks nothing",
     "protected": "ours",
     "tower-oauth2-resource-server": "tower-oauth2-resource-server",
     "oauth-resource-server": "oauth-resource-server",

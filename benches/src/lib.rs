@@ -7,4 +7,5 @@ pub mod lean;
 pub mod measure;
 #[cfg(feature = "peers")]
 pub mod peers;
+pub mod slots;
 pub mod subject;

@@ -4,10 +4,7 @@
 //! Each pair is measured for a second or so, in batches of 16, in turn; what a request is made of is outside of the time.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::rsa::KeySize;
@@ -15,6 +12,7 @@ use aws_lc_rs::signature::RsaKeyPair;
 use benches::bare::Bare;
 use benches::lean::Lean;
 use benches::measure::{Figure, Work, interleaved, now};
+use benches::slots::Slots;
 use benches::subject::{API, Body, FORM, Subject, basic, bearer, client_id, handler, plain};
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
@@ -148,41 +146,6 @@ fn verifying(algorithm: Algorithm) {
     row(&format!("verification, not seen before, {algorithm}"), "the bare verification", figures, Some(1.06));
 }
 
-/// The least that a layer can do: find the token by its end, compare it, and hand on what is known of it.
-struct Slots<S> {
-    by_end: HashMap<[u8; 16], Arc<str>, BuildHasherDefault<Ends>>,
-    inner: S,
-}
-
-#[derive(Default)]
-struct Ends(u64);
-
-impl Hasher for Ends {
-    fn write(&mut self, bytes: &[u8]) {
-        let halves = bytes.chunks_exact(8).map(|half| u64::from_ne_bytes(half.try_into().unwrap()));
-        self.0 = halves.fold(self.0, |hash, half| (hash ^ half).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32));
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-impl Slots<()> {
-    fn new(tokens: &[String]) -> Slots<impl Service<Request<Body>, Response = Response<Body>, Error = Infallible>> {
-        let by_end = tokens.iter().map(|token| (*token.as_bytes().last_chunk().unwrap(), token.as_str().into()));
-        Slots { by_end: by_end.collect(), inner: handler() }
-    }
-}
-
-impl<S> Slots<S> {
-    fn admit(&self, request: &mut Request<Body>) {
-        let token = &request.headers()["authorization"].as_bytes()["Bearer ".len()..];
-        let known = self.by_end.get(token.last_chunk().unwrap()).filter(|known| known.as_bytes() == token).cloned();
-        request.extensions_mut().insert(known.unwrap());
-    }
-}
-
 /// That many tokens, all of one client, each shown in turn.
 fn seen_before() {
     let mut map = HashMap::new();
@@ -196,7 +159,7 @@ fn seen_before() {
             map.insert(token.clone(), ());
         }
         let (mut one, mut two, mut three, mut four) = (0, 0, 0, 0);
-        let mut slots = Slots::new(&tokens);
+        let mut slots = Slots::new(&tokens).around(handler());
         let turn = |place: &mut usize| {
             *place = (*place + 7_919) % count;
             *place
@@ -222,10 +185,7 @@ fn seen_before() {
                         four = (four + 7_919) % count;
                         bearer(&tokens[four])
                     },
-                    |mut request| {
-                        slots.admit(&mut request);
-                        now(slots.inner.call(request)).unwrap()
-                    },
+                    |request| now(slots.call(request)).unwrap(),
                 ),
                 Work::new(|| &tokens[turn(&mut three)], |token| map.contains_key(token)),
             ],

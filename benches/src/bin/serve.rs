@@ -6,12 +6,16 @@ use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::ConnectInfo;
-use axum::routing::get;
+use axum::extract::{ConnectInfo, Request};
+use axum::response::Response;
+use axum::routing::{Route, get};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use benches::lean::Lean;
+use benches::slots::Slots;
 use benches::subject::{Empty, READ, Subject, client_id};
+use http_body_util::{Either, Full};
+use tower::ServiceExt;
 use tower::layer::layer_fn;
 use tower_client_credentials::{Algorithm, AttemptLimits, BearerAuthLayer, Clock, TokenEndpointLayer};
 
@@ -45,6 +49,7 @@ async fn main() {
         name.as_str(),
         "open"
             | "empty"
+            | "slots"
             | "protected"
             | "jwt-authorizer"
             | "axum-jwt-auth"
@@ -94,6 +99,15 @@ async fn serve(name: &str, subject: Subject, listener: tokio::net::TcpListener) 
         }
         "open" => Router::new().route("/invoices", get(async || "invoices")),
         "empty" => Router::new().route("/invoices", get(async || "invoices").layer(layer_fn(Empty))),
+        // A layer that can refuse has a body of its own to do it with.
+        "slots" => {
+            let slots = Slots::new(std::slice::from_ref(&subject.token));
+            let layer = layer_fn(move |inner: Route| {
+                let own_body = |response: Response| response.map(Either::<_, Full<Bytes>>::Left);
+                slots.around(ServiceExt::<Request>::map_response(inner, own_body))
+            });
+            Router::new().route("/invoices", get(async || "invoices").layer(layer))
+        }
         "ours" | "ours-repeated" => both(&subject),
         "protected" => protected(&subject),
         flood if flood.starts_with("flood-") => both(&subject),
@@ -141,7 +155,7 @@ fn both(subject: &Subject) -> Router {
 async fn jwks(subject: &Subject) -> String {
     use benches::subject::Body;
     use http_body_util::BodyExt as _;
-    use tower::ServiceExt as _;
+    use tower::ServiceExt;
     let request = http::Request::get("/").body(Body::default()).unwrap();
     let answer = subject.server.jwks_service().oneshot(request).await.unwrap();
     String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
