@@ -296,6 +296,7 @@ fn run(threads: usize, work: &(dyn Fn(usize) + Sync)) -> Figure {
     Figure::of(times)
 }
 
+/// So many threads, beside one alone.
 fn threads() {
     let subject = Subject::new(Algorithm::ES256, 10);
     let verifier = &subject.verifier;

@@ -155,7 +155,6 @@ fn both(subject: &Subject) -> Router {
 async fn jwks(subject: &Subject) -> String {
     use benches::subject::Body;
     use http_body_util::BodyExt as _;
-    use tower::ServiceExt;
     let request = http::Request::get("/").body(Body::default()).unwrap();
     let answer = subject.server.jwks_service().oneshot(request).await.unwrap();
     String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()

@@ -6,6 +6,8 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::de::IgnoredAny;
+
 use super::fault::FileFault;
 use super::stamp::Stamp;
 use super::write;
@@ -22,7 +24,8 @@ pub(super) struct Journal {
 /// Which file was read, and how far.
 #[derive(Clone, Default)]
 struct Place {
-    /// Open, so that its number is not given to a file that takes its name.
+    /// Open, so that its number is not given to a file that takes its name; `None` where files have no number, and are read
+    /// from their start each time.
     file: Option<Arc<File>>,
     length: u64,
     lines: usize,
@@ -54,11 +57,12 @@ impl Journal {
         let (mut place, bytes) = self.unread().map_err(|error| FileFault::new(&self.path, None, error))?;
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             place.length += line.len() as u64;
+            let number = place.lines + 1;
             place.lines += usize::from(line.ends_with(b"\n"));
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            let fault = |reason: String| FileFault::new(&self.path, Some(place.lines), reason);
+            let fault = |reason: String| FileFault::new(&self.path, Some(number), reason);
             let revocation = serde_json::from_slice::<Revocation>(line);
             let revocation =
                 revocation.map_err(|error| fault(format!("it is no revocation, and may have been one: {error}")))?;
@@ -87,7 +91,7 @@ impl Journal {
             file.read_to_end(&mut bytes)?;
         }
         if !is_same {
-            place.file = Some(Arc::new(file));
+            place.file = cfg!(unix).then(|| Arc::new(file));
         }
         let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         if !is_whole(bytes.get(end..).unwrap_or_default()) {
@@ -115,9 +119,10 @@ impl Journal {
     }
 }
 
-/// Whether a last line lacks nothing but its end, as some leave it who mend the file by hand. What a crash cut off is none.
+/// Whether a last line lacks nothing but its end, as some leave it who mend the file by hand. What a crash cut off is none:
+/// no beginning of a JSON object is one. Whether it is a revocation is asked of it like of any other line.
 fn is_whole(line: &[u8]) -> bool {
-    serde_json::from_slice::<Revocation>(line).is_ok()
+    serde_json::from_slice::<IgnoredAny>(line).is_ok()
 }
 
 fn line(revocation: &Revocation) -> io::Result<String> {

@@ -308,6 +308,25 @@ mod tests {
         assert!(knows(&again, &key("by hand", 100_000)).await && knows(&again, &key("next", 100_000)).await);
     }
 
+    #[tokio::test]
+    async fn a_last_line_without_an_end_that_is_no_revocation_is_named_and_kept_like_any_other() {
+        let unknown = r#"{"account":{"name":"of a later version"}}"#;
+        let folder = tempfile::tempdir().unwrap();
+        let [service, tool] = two_processes(&folder);
+        let journal = folder.path().join("clients.revoked");
+        service.revoke(key("old", 100_000)).unwrap();
+        let good = std::fs::read_to_string(&journal).unwrap();
+        std::fs::write(&journal, format!("{good}{unknown}")).unwrap();
+        tool.poll();
+        assert_eq!(tool.fault().unwrap().line(), Some(2));
+        assert!(tool.knows_what_is_revoked().is_err());
+        service.revoke(key("next", 100_000)).unwrap();
+        let text = std::fs::read_to_string(&journal).unwrap();
+        assert!(text.starts_with(&format!("{good}{unknown}\n")) && text.lines().count() == 3, "{text}");
+        tool.poll();
+        assert_eq!(tool.fault().unwrap().line(), Some(2));
+    }
+
     #[cfg(unix)]
     #[tokio::test]
     async fn a_file_that_took_the_place_of_the_one_that_was_read_is_read_from_its_start() {
