@@ -101,8 +101,7 @@ impl RemoteKeys {
     pub(crate) fn find(&self, key_id: &str, alg: &str) -> Result<VerifyingKey, NoKey> {
         let now = self.0.now();
         match self.0.keys(now, |keys| keys.find(key_id, alg)) {
-            None => Err(self.0.missing(now)),
-            Some(Err(NoKey::Unknown)) => Err(self.0.unknown(key_id, now)),
+            None | Some(Err(NoKey::Unknown)) => self.0.find_again(key_id, alg, now),
             Some(found) => found,
         }
     }
@@ -110,7 +109,7 @@ impl RemoteKeys {
     /// Whether this key is among them still.
     pub(crate) fn has(&self, key: &VerifyingKey) -> Result<bool, NoKey> {
         let now = self.0.now();
-        self.0.keys(now, |keys| keys.has(key)).ok_or_else(|| self.0.missing(now))
+        self.0.keys(now, |keys| keys.has(key)).map_or_else(|| self.0.has_again(key, now), Ok)
     }
 
     /// Whether there are keys that may be used.
@@ -169,6 +168,18 @@ impl RemoteKeys {
         tokio::spawn(keep_fresh(Arc::downgrade(&self.0)));
     }
 
+    /// What [`find`](Self::find) does when its first look was too early.
+    #[cfg(test)]
+    pub(super) fn find_again(&self, key_id: &str, alg: &str) -> Result<VerifyingKey, NoKey> {
+        self.0.find_again(key_id, alg, self.0.now())
+    }
+
+    /// What [`has`](Self::has) does when its first look was too early.
+    #[cfg(test)]
+    pub(super) fn has_again(&self, key: &VerifyingKey) -> Result<bool, NoKey> {
+        self.0.has_again(key, self.0.now())
+    }
+
     #[cfg(test)]
     pub(super) fn unknown_names(&self) -> usize {
         self.0.flight().unknown.len()
@@ -208,23 +219,20 @@ impl Shared {
         self.flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What to do about keys that are not there.
-    fn missing(&self, now: Moment) -> NoKey {
+    /// Looks for a key that was not there, under the lock: keys that landed after the first look count, too.
+    fn find_again(&self, key_id: &str, alg: &str, now: Moment) -> Result<VerifyingKey, NoKey> {
         let flight = self.flight();
-        if flight.in_the_air || flight.next.left(now).is_none() { NoKey::NotAsked } else { flight.unavailable(now) }
+        match self.keys(now, |keys| keys.find(key_id, alg)) {
+            None => Err(flight.missing(now)),
+            Some(Err(NoKey::Unknown)) => Err(flight.unknown(key_id, now, &self.policy)),
+            Some(found) => found,
+        }
     }
 
-    /// What to do about a name that is not among the keys.
-    fn unknown(&self, key_id: &str, now: Moment) -> NoKey {
+    /// Looks for keys where there were none, under the lock.
+    fn has_again(&self, key: &VerifyingKey, now: Moment) -> Result<bool, NoKey> {
         let flight = self.flight();
-        if flight.unknown.has(key_id, now.wall, self.policy.unknown_for) {
-            return NoKey::Unknown;
-        }
-        if flight.in_the_air || flight.is_cool(now.wall, self.policy.cooldown) {
-            return NoKey::NotAsked;
-        }
-        // Whoever cannot be asked may have published it meanwhile.
-        if flight.failures > 0 { flight.unavailable(now) } else { NoKey::Unknown }
+        self.keys(now, |keys| keys.has(key)).ok_or_else(|| flight.missing(now))
     }
 
     /// Begins a fetch for a name that is not there, if the policy lets it. `None`: there is nothing to wait for;
@@ -304,8 +312,8 @@ impl Shared {
 
     fn remember_if_unknown(&self, key_id: &str) {
         let now = self.now();
-        let is_there = self.keys(now, |keys| keys.names(key_id)) == Some(true);
         let mut flight = self.flight();
+        let is_there = self.keys(now, |keys| keys.names(key_id)) == Some(true);
         if !is_there && flight.failures == 0 {
             flight.unknown.remember(key_id, now.wall);
         }
@@ -313,6 +321,23 @@ impl Shared {
 }
 
 impl Flight {
+    /// What to do about keys that are not there.
+    fn missing(&self, now: Moment) -> NoKey {
+        if self.in_the_air || self.next.left(now).is_none() { NoKey::NotAsked } else { self.unavailable(now) }
+    }
+
+    /// What to do about a name that is not among the keys.
+    fn unknown(&self, key_id: &str, now: Moment, policy: &Policy) -> NoKey {
+        if self.unknown.has(key_id, now.wall, policy.unknown_for) {
+            return NoKey::Unknown;
+        }
+        if self.in_the_air || self.is_cool(now.wall, policy.cooldown) {
+            return NoKey::NotAsked;
+        }
+        // Whoever cannot be asked may have published it meanwhile.
+        if self.failures > 0 { self.unavailable(now) } else { NoKey::Unknown }
+    }
+
     fn is_cool(&self, now: SystemTime, cooldown: Duration) -> bool {
         self.for_unknown.is_none_or(|last| now.duration_since(last).map_or(true, |since| since >= cooldown))
     }

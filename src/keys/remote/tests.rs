@@ -13,7 +13,7 @@ use tower::limit::ConcurrencyLimit;
 use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
 
 use super::{HttpClient, HttpError};
-use crate::keys::{Algorithm, KeyRing, SigningKey};
+use crate::keys::{Algorithm, KeyRing, NoKey, SigningKey};
 use crate::resource_server::{InvalidToken, RemoteIssuer, UndecidedKind, Verifier, VerifyError};
 use crate::{BearerAuthLayer, Clock, ManualClock, RemoteError};
 
@@ -279,6 +279,20 @@ async fn a_new_key_is_fetched_when_its_first_token_comes_once_for_all_who_wait()
         verified.await.unwrap().unwrap();
     }
     assert_eq!(site.fetches() - before, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_lands_after_the_first_look_is_found_by_the_second() {
+    let (keys, other) = (ring(), ring());
+    let verifier = connected(&Site::of(&keys)).await;
+    let remote = verifier.remote_keys().unwrap();
+    let key = keys.signing_key().verifying_key();
+    assert_eq!(remote.find_again(key.key_id(), "ES256").unwrap().key_id(), key.key_id());
+    assert!(matches!(remote.find_again(key.key_id(), "RS256"), Err(NoKey::Algorithm)));
+    let stranger = other.signing_key().verifying_key();
+    assert!(matches!(remote.find_again(stranger.key_id(), "ES256"), Err(NoKey::NotAsked)));
+    assert!(remote.has_again(&key).unwrap());
+    assert!(!remote.has_again(&stranger).unwrap());
 }
 
 #[tokio::test(start_paused = true)]
