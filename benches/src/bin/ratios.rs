@@ -13,8 +13,7 @@ use benches::bare::Bare;
 use benches::lean::Lean;
 use benches::measure::{Figure, Work, interleaved, now};
 use benches::slots::Slots;
-use benches::subject::{API, Body, FORM, Subject, basic, bearer, client_id, handler, plain};
-use http::{Request, Response};
+use benches::subject::{API, FORM, Subject, basic, bearer, client_id, handler, plain};
 use http_body_util::BodyExt as _;
 use tower::{Layer as _, Service};
 use tower_client_credentials::{
@@ -344,7 +343,9 @@ fn generating() {
 /// Here, since it takes an HTTP client to build, as some of the peers do.
 #[cfg(feature = "peers")]
 mod remote {
+    use benches::subject::Body;
     use bytes::Bytes;
+    use http::{Request, Response};
     use tower_client_credentials::RemoteIssuer;
     use tower_client_credentials::keys::remote::{HttpClient, HttpError};
 
@@ -382,11 +383,12 @@ mod peers {
     use axum::Router;
     use axum::routing::get;
     use benches::{peers, subject};
+    use http::{Request, Response};
     use tower::layer::layer_fn;
 
     use super::*;
 
-    type Answered<B> = http::Response<B>;
+    type Answered<B> = Response<B>;
 
     /// The same axum route behind each of the layers; the token is the same all the time, as a client's is.
     pub(super) fn protected_routes() {
