@@ -257,7 +257,8 @@ def main():
         "# What it costs",
         f"Made by `scripts/bench` on {today}: {cpu}. {versions}.",
         "Machines differ: read the ratios. In process, a row is two pieces of work measured in turn in one run, in batches of "
-        "16; times are medians, with the quartiles. A target is what the project promised itself.",
+        "16; times are medians, with the quartiles, and a ratio or a difference is the median of those of all rounds, so that a "
+        "machine which is slow for a while is slow for both. A target is what the project promised itself.",
         "## In process",
         table(
             ["what", "beside", "ns", "quartiles", "ns beside", "ratio", "target"],

@@ -7,7 +7,8 @@ mod common;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use common::request::{GRANT, TokenRequest, post};
@@ -402,6 +403,36 @@ async fn a_wrong_guess_whose_caller_hung_up_is_an_event_and_a_right_one_is_none(
         Some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn chosen_secrets_are_checked_where_the_application_says_and_hashes_replaced_from_there() {
+    let (checks, waiting) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
+    let checked = thread::spawn(move || waiting.into_iter().map(|check| check()).count());
+    let clients = Observed::of(person(stored(BCRYPT_OF_CHOSEN)));
+    let builder = settings(clients.clone()).upgrade_hashes(clients.clone());
+    let server = builder.slow_checks_on(move |check| checks.send(check).unwrap()).build().unwrap();
+    send(&server, person_shows(CHOSEN)).await.assert_token();
+    send(&server, person_shows(WRONG)).await.assert_refused(401, "invalid_client");
+    eventually(async || (clients.replaced() == 1).then_some(())).await;
+    drop(server);
+    assert_eq!(checked.join().unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_check_that_is_dropped_is_a_503_counts_for_nobody_and_leaves_its_place() {
+    let handed_over = AtomicUsize::new(0);
+    let clients = MemoryStore::from([person(stored(BCRYPT_OF_CHOSEN))]);
+    let builder = settings(clients).slow_checks(1, 0).slow_checks_on(move |check| {
+        if handed_over.fetch_add(1, Ordering::Relaxed) >= 200 {
+            check();
+        }
+    });
+    let server = builder.build().unwrap();
+    for _ in 0..200 {
+        send(&server, person_shows(WRONG)).await.assert_refused(503, "temporarily_unavailable");
+    }
+    send(&server, person_shows(CHOSEN)).await.assert_token();
 }
 
 /// Everything that this process logs, from the first call on.

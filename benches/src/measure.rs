@@ -57,18 +57,42 @@ impl<'a> Work<'a> {
 }
 
 /// A median, and the quartiles around it, in nanoseconds.
-#[derive(Clone, Copy)]
 pub struct Figure {
     pub median: f64,
     pub low: f64,
     pub high: f64,
+    /// In the order in which they were measured, if others were measured in the same rounds.
+    rounds: Vec<f64>,
 }
 
 impl Figure {
     pub fn of(mut values: Vec<f64>) -> Self {
         values.sort_unstable_by(f64::total_cmp);
         let at = |part: usize| values.get(values.len() * part / 4).copied().unwrap_or(f64::NAN);
-        Self { median: at(2), low: at(1), high: at(3) }
+        Self { median: at(2), low: at(1), high: at(3), rounds: Vec::new() }
+    }
+
+    fn of_rounds(rounds: Vec<f64>) -> Self {
+        Self { rounds: rounds.clone(), ..Self::of(rounds) }
+    }
+
+    /// How many times the other this is: the median of the rounds, so that a machine which is slow for a while is slow for
+    /// both; the ratio of the medians if there are no rounds.
+    pub fn beside(&self, other: &Self) -> f64 {
+        if self.rounds.is_empty() {
+            return self.median / other.median;
+        }
+        Self::of(self.paired(other, |own, other| own / other)).median
+    }
+
+    /// What this takes more than the other, round by round.
+    pub fn more_than(&self, other: &Self) -> Self {
+        Self::of_rounds(self.paired(other, |own, other| own - other))
+    }
+
+    fn paired(&self, other: &Self, pair: impl Fn(f64, f64) -> f64) -> Vec<f64> {
+        assert_eq!(self.rounds.len(), other.rounds.len(), "not measured in the same rounds");
+        self.rounds.iter().zip(&other.rounds).map(|(own, other)| pair(*own, *other)).collect()
     }
 }
 
@@ -83,5 +107,5 @@ pub fn interleaved<const N: usize>(mut works: [Work<'_>; N], time: Duration) -> 
         rounds += 1;
     }
     // The first tenth warms up.
-    times.map(|times| Figure::of(times.split_at(times.len() / 10).1.to_vec()))
+    times.map(|times| Figure::of_rounds(times.split_at(times.len() / 10).1.to_vec()))
 }

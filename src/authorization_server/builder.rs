@@ -12,8 +12,8 @@ use super::endpoint::{Endpoints, PathSetting, PathSettings};
 use super::metadata::Metadata;
 use super::peer::PeerAddress;
 use super::token::{
-    AttemptLimits, Authenticator, DynGrantHook, GrantHook, GrantPolicy, Minter, Notices, RepeatedTokens, Reporter,
-    SlowChecks, Throttle, TokenPipeline, Turns,
+    AttemptLimits, Authenticator, CheckPlace, DynGrantHook, GrantHook, GrantPolicy, Minter, Notices, RepeatedTokens,
+    Reporter, SlowChecks, Throttle, TokenPipeline, Turns,
 };
 use super::{AuthorizationServer, Inner};
 use crate::audience::{Audience, InvalidAudience};
@@ -50,6 +50,7 @@ pub struct AuthorizationServerBuilder {
     client_cache: Option<ClientCacheLimits>,
     limits: AttemptLimits,
     slow_checks: (usize, usize),
+    check_place: CheckPlace,
     #[cfg(feature = "legacy_hashes")]
     upgrade_hashes: Option<Arc<dyn super::token::DynUpgrade>>,
     hook: Option<Box<dyn DynGrantHook>>,
@@ -83,6 +84,7 @@ impl AuthorizationServerBuilder {
             client_cache: Some(ClientCacheLimits::default()),
             limits: AttemptLimits::default(),
             slow_checks: (cores, 4 * cores),
+            check_place: CheckPlace::default(),
             #[cfg(feature = "legacy_hashes")]
             upgrade_hashes: None,
             hook: None,
@@ -373,6 +375,38 @@ impl AuthorizationServerBuilder {
         self
     }
 
+    /// Where secrets that people chose are checked: by default on the threads that Tokio has for blocking work. Each check
+    /// is a function that works for tens of milliseconds without a pause, so `run` must not call it where requests are
+    /// served; if it drops it, the caller gets a 503. Never more are handed over at a time than
+    /// [`slow_checks`](Self::slow_checks) lets at once.
+    ///
+    /// Where a core has other requests to serve as well, these wait for the system to take it from a check: some 4 ms on
+    /// Linux, beside a tenth of one for the verification of a token. Threads of your own can yield at once, by
+    /// Linux's `SCHED_IDLE` (crate `thread-priority`). They get what others leave, though, and nothing on a machine
+    /// that is busy for good.
+    ///
+    /// ```
+    /// use std::{sync::mpsc, thread};
+    /// # use tower_client_credentials::{AuthorizationServer, KeyRing, MemoryStore};
+    ///
+    /// let (checks, waiting) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
+    /// thread::spawn(move || {
+    ///     // Here the thread sets its priority.
+    ///     for check in waiting {
+    ///         check();
+    ///     }
+    /// });
+    /// # let builder = AuthorizationServer::builder("https://a.example", KeyRing::generate()?, MemoryStore::default());
+    /// let server = builder.slow_checks(1, 4).slow_checks_on(move |check| drop(checks.send(check))).build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "argon2")]
+    #[must_use]
+    pub fn slow_checks_on(mut self, run: impl Fn(Box<dyn FnOnce() + Send>) + Send + Sync + 'static) -> Self {
+        self.check_place = CheckPlace::new(run);
+        self
+    }
+
     /// Where a hash that an older system made is replaced by one of ours, when its secret was first shown: by a digest
     /// where the secret is a generated one, else by argon2id. Nowhere by default: such hashes then go on being checked.
     ///
@@ -463,7 +497,7 @@ impl AuthorizationServerBuilder {
                     notices: Arc::new(Notices::new(self.events.clone(), self.clock.clone())),
                     clients,
                     clock: self.clock.clone(),
-                    slow_checks: SlowChecks::new(self.slow_checks.0, self.slow_checks.1),
+                    slow_checks: SlowChecks::new(self.slow_checks.0, self.slow_checks.1, self.check_place),
                     throttle: Throttle::new(self.limits, self.clock.clone()),
                 },
                 policy: GrantPolicy {

@@ -1,5 +1,5 @@
 //! What we cost in process, beside the least that anybody could and beside others: measured in turn in one run, and told as
-//! ratios of medians. Rows of tab-separated figures, for `scripts/bench` to lay out.
+//! the medians of ratios. Rows of tab-separated figures, for `scripts/bench` to lay out.
 //!
 //! Each pair is measured for a second or so, in batches of 16, in turn; what a request is made of is outside of the time.
 
@@ -51,7 +51,7 @@ fn main() {
 }
 
 /// `what`, beside what, and by how much it may be dearer; `None` where nothing was promised.
-fn row(what: &str, beside: &str, figures: [Figure; 2], most: Option<f64>) {
+fn row(what: &str, beside: &str, figures: [&Figure; 2], most: Option<f64>) {
     let [own, other] = figures;
     let most = most.map_or(String::new(), |most| most.to_string());
     println!(
@@ -60,7 +60,7 @@ fn row(what: &str, beside: &str, figures: [Figure; 2], most: Option<f64>) {
         own.low,
         own.high,
         other.median,
-        own.median / other.median,
+        own.beside(other),
     );
 }
 
@@ -81,8 +81,8 @@ fn issuing(algorithm: Algorithm) {
         Algorithm::EdDSA => 1.30,
         _ => 1.03,
     };
-    row(&format!("token endpoint, {algorithm}"), "the bare signature", [own, signature], Some(most));
-    row(&format!("a lean handler, {algorithm}"), "the bare signature", [lean, signature], None);
+    row(&format!("token endpoint, {algorithm}"), "the bare signature", [&own, &signature], Some(most));
+    row(&format!("a lean handler, {algorithm}"), "the bare signature", [&lean, &signature], None);
 }
 
 fn ways_to_authenticate() {
@@ -96,8 +96,8 @@ fn ways_to_authenticate() {
         ],
         TIME,
     );
-    row("token endpoint, client_secret_post", "client_secret_basic", [post, basic], None);
-    row("token endpoint, a repeated request", "one with a signature", [repeated, basic], None);
+    row("token endpoint, client_secret_post", "client_secret_basic", [&post, &basic], None);
+    row("token endpoint, a repeated request", "one with a signature", [&repeated, &basic], None);
 }
 
 /// Each request is of another client, drawn by a stride that is prime to their number.
@@ -125,7 +125,7 @@ fn many_clients() {
             ],
             TIME,
         );
-        row(&format!("token endpoint, {count} clients"), "10 clients", figures, most);
+        row(&format!("token endpoint, {count} clients"), "10 clients", figures.each_ref(), most);
     }
 }
 
@@ -142,7 +142,12 @@ fn verifying(algorithm: Algorithm) {
         ],
         TIME,
     );
-    row(&format!("verification, not seen before, {algorithm}"), "the bare verification", figures, Some(1.06));
+    row(
+        &format!("verification, not seen before, {algorithm}"),
+        "the bare verification",
+        figures.each_ref(),
+        Some(1.06),
+    );
 }
 
 /// That many tokens, all of one client, each shown in turn.
@@ -191,13 +196,12 @@ fn seen_before() {
             TIME,
         );
         let title = format!("protected route, {count} token(s) seen before");
-        row(&title, "the handler without a layer", [own, without], None);
-        let more =
-            Figure { median: own.median - without.median, low: own.low - without.low, high: own.high - without.high };
+        row(&title, "the handler without a layer", [&own, &without], None);
+        let more = own.more_than(&without);
         println!("{title}: more than the handler\tns\t{:.0}\t{:.0}\t{:.0}\t\t\t250", more.median, more.low, more.high);
-        row(&title, "a look-up in std's HashMap alone", [more, look_up], None);
-        let bare = Figure { median: slot.median - without.median, ..slot };
-        row(&title, "a bare look-up by the token's end inside such a layer", [more, bare], None);
+        row(&title, "a look-up in std's HashMap alone", [&more, &look_up], None);
+        let bare = slot.more_than(&without);
+        row(&title, "a bare look-up by the token's end inside such a layer", [&more, &bare], None);
     }
 }
 
@@ -234,10 +238,10 @@ fn refusing() {
         ],
         TIME,
     );
-    row("a wrong generated secret", "a good one", [wrong, good], Some(1.0));
-    row("an unknown client", "a wrong secret", [nobody, wrong], None);
-    row("a garbage token", "a good one, not seen before", [garbage, fresh], Some(1.0));
-    row("a token of an unknown key", "a good one, not seen before", [foreign, fresh], Some(1.0));
+    row("a wrong generated secret", "a good one", [&wrong, &good], Some(1.0));
+    row("an unknown client", "a wrong secret", [&nobody, &wrong], None);
+    row("a garbage token", "a good one, not seen before", [&garbage, &fresh], Some(1.0));
+    row("a token of an unknown key", "a good one, not seen before", [&foreign, &fresh], Some(1.0));
 }
 
 fn small_things() {
@@ -250,18 +254,17 @@ fn small_things() {
         ],
         TIME,
     );
-    let more = own.median - without.median;
+    let more = own.more_than(&without);
     println!(
-        "another path through TokenEndpointLayer: more than the handler\tns\t{more:.0}\t{:.0}\t{:.0}\t\t\t30",
-        own.low - without.low,
-        own.high - without.high
+        "another path through TokenEndpointLayer: more than the handler\tns\t{:.0}\t{:.0}\t{:.0}\t\t\t30",
+        more.median, more.low, more.high
     );
     let (one, four) = ("invoices:read", "invoices:read invoices:write orders:read orders:write");
     let figures = interleaved(
         [Work::bare(|| four.parse::<Scopes>().unwrap()), Work::bare(|| one.parse::<Scopes>().unwrap())],
         TIME,
     );
-    row("four scopes, parsed", "one scope", figures, None);
+    row("four scopes, parsed", "one scope", figures.each_ref(), None);
     let mut layered = BearerAuthLayer::new(subject.verifier.clone()).layer(handler());
     let none = interleaved(
         [
@@ -270,7 +273,7 @@ fn small_things() {
         ],
         TIME,
     );
-    row("a protected route, no token", "the handler without a layer", none, None);
+    row("a protected route, no token", "the handler without a layer", none.each_ref(), None);
     // Makes sure that what is timed is what is meant.
     let answer = now(layered.call(bearer(&subject.token))).unwrap();
     assert_eq!(answer.status(), 200);
@@ -312,20 +315,20 @@ fn threads() {
         row(
             &format!("verification, seen before, {count} threads at one token"),
             "1 thread",
-            [run(count, &seen), run(1, &seen)],
+            [&run(count, &seen), &run(1, &seen)],
             None,
         );
         row(
             &format!("verification, seen before, {count} threads, each at a token of its own"),
             "1 thread",
-            [run(count, &own), run(1, &own)],
+            [&run(count, &own), &run(1, &own)],
             None,
         );
-        row(&format!("the bare signature, {count} threads"), "1 thread", [run(count, &sign), run(1, &sign)], None);
+        row(&format!("the bare signature, {count} threads"), "1 thread", [&run(count, &sign), &run(1, &sign)], None);
         row(
             &format!("token endpoint, {count} threads, with the request made"),
             "1 thread",
-            [run(count, &issue), run(1, &issue)],
+            [&run(count, &issue), &run(1, &issue)],
             None,
         );
     }
@@ -337,7 +340,7 @@ fn generating() {
         [Work::once(|| RsaKeyPair::generate(KeySize::Rsa2048).unwrap()), Work::once(|| KeyRing::generate().unwrap())],
         TIME * 4,
     );
-    row("generating an RSA key of 2,048 bits, aws-lc-rs", "KeyRing::generate, ES256", figures, None);
+    row("generating an RSA key of 2,048 bits, aws-lc-rs", "KeyRing::generate, ES256", figures.each_ref(), None);
 }
 
 /// Here, since it takes an HTTP client to build, as some of the peers do.
@@ -373,7 +376,7 @@ mod remote {
         let seen = |_| drop(verifier.verify_now(&subject.token).unwrap());
         for count in [2, 4, 8] {
             let title = format!("the same by the keys of a remote issuer, {count} threads at one token");
-            row(&title, "1 thread", [run(count, &seen), run(1, &seen)], None);
+            row(&title, "1 thread", [&run(count, &seen), &run(1, &seen)], None);
         }
     }
 }
@@ -440,15 +443,14 @@ mod peers {
             TIME * 3,
         );
         let [ours, open, empty, others @ ..] = figures;
-        let more = |figure: Figure| Figure { median: figure.median - empty.median, ..figure };
-        row("axum route behind BearerAuthLayer", "behind an empty layer", [ours, empty], None);
-        row("axum route behind an empty layer", "the route without", [empty, open], None);
+        row("axum route behind BearerAuthLayer", "behind an empty layer", [&ours, &empty], None);
+        row("axum route behind an empty layer", "the route without", [&empty, &open], None);
         let names = ["axum-jwt-auth", "tower-oauth2-resource-server", "oauth-resource-server", "jwt-authorizer"];
         for (name, other) in names.into_iter().zip(others) {
             row(
                 &format!("{name}, more than an empty layer"),
                 "BearerAuthLayer, more than an empty layer",
-                [more(other), more(ours)],
+                [&other.more_than(&empty), &ours.more_than(&empty)],
                 None,
             );
         }

@@ -2,6 +2,8 @@
 //! line once it listens: what a caller sends as `Authorization`.
 
 use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::thread;
 use std::time::SystemTime;
 
 use axum::Router;
@@ -15,6 +17,10 @@ use benches::lean::Lean;
 use benches::slots::Slots;
 use benches::subject::{Empty, READ, Subject, client_id};
 use http_body_util::{Either, Full};
+use thread_priority::ThreadPriority;
+use thread_priority::unix::{
+    NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
 use tower::ServiceExt;
 use tower::layer::layer_fn;
 use tower_client_credentials::{Algorithm, AttemptLimits, BearerAuthLayer, Clock, TokenEndpointLayer};
@@ -35,6 +41,10 @@ async fn main() {
         "flood-rs256" => Subject::new(Algorithm::RS256, CLIENTS),
         "flood-rs256-queue" => Subject::with(Algorithm::RS256, CLIENTS, |builder| builder.token_queue(16)),
         "flood-argon2" => Subject::of_people(CLIENTS),
+        "flood-argon2-yielding" => Subject::of_people_with(CLIENTS, |builder| {
+            let checks = yielding_thread();
+            builder.slow_checks(1, 4).slow_checks_on(move |check| checks.send(check).unwrap())
+        }),
         "guessed" => guessed(AttemptLimits::default()),
         "guessed-unlimited" => guessed(AttemptLimits {
             chosen_by_address: u32::MAX,
@@ -59,6 +69,19 @@ async fn main() {
     println!("{}", if protected { format!("Bearer {}", subject.token) } else { format!("Basic {basic}") });
     println!("Bearer {}", subject.token);
     serve(&name, subject, listener).await;
+}
+
+/// Does what it is sent whenever the core has nothing else to do.
+fn yielding_thread() -> mpsc::Sender<Box<dyn FnOnce() + Send>> {
+    let (work, waiting) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
+    thread::spawn(move || {
+        let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy).unwrap();
+        for work in waiting {
+            work();
+        }
+    });
+    work
 }
 
 /// axum's hello and nothing else, to hold the start of `standalone` against.

@@ -19,7 +19,7 @@ use http_body_util::Full;
 use tracing::Instrument as _;
 
 pub use self::authenticate::AttemptLimits;
-pub(super) use self::authenticate::{Authenticator, Notices, SlowChecks, Throttle};
+pub(super) use self::authenticate::{Authenticator, CheckPlace, Notices, SlowChecks, Throttle};
 #[cfg(feature = "legacy_hashes")]
 pub(super) use self::authenticate::{DynUpgrade, Upgrades};
 pub(super) use self::grant::{DynGrantHook, GrantPolicy};

@@ -1,5 +1,8 @@
 //! Whether a presented secret is one of a client's: at once for digests, off the async threads for slow hashes.
 
+use std::fmt;
+
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
@@ -25,7 +28,13 @@ fn matching<'a>(stored: impl Iterator<Item = (usize, &'a StoredSecret)>, present
 #[derive(Debug)]
 pub(in crate::authorization_server) struct SlowChecks {
     turns: Turns,
+    place: CheckPlace,
 }
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// Where the work of a check is done.
+pub(in crate::authorization_server) struct CheckPlace(Box<dyn Fn(Work) + Send + Sync>);
 
 /// What a slow check comes to; told wherever it ends, also when nobody waits for it any more.
 pub(super) trait Verdict: Send + 'static {
@@ -37,8 +46,8 @@ pub(super) trait Verdict: Send + 'static {
 }
 
 impl SlowChecks {
-    pub(in crate::authorization_server) fn new(at_once: usize, queued: usize) -> Self {
-        Self { turns: Turns::new(at_once, queued) }
+    pub(in crate::authorization_server) fn new(at_once: usize, queued: usize, place: CheckPlace) -> Self {
+        Self { turns: Turns::new(at_once, queued), place }
     }
 
     /// Which of the stored secrets of that client the presented one is.
@@ -49,17 +58,40 @@ impl SlowChecks {
         presented: &str,
         mut verdict: impl Verdict,
     ) -> Result<Option<usize>, TokenError> {
-        let busy = |_: Busy| TokenError::new(Fault::UNAVAILABLE).detailed("too many chosen secrets are being checked");
+        let unavailable = |why| TokenError::new(Fault::UNAVAILABLE).detailed(why);
+        let busy = |_: Busy| unavailable("too many chosen secrets are being checked");
         let turn = self.turns.turn(client).await.map_err(busy)?;
         let presented = Zeroizing::new(presented.to_owned());
         let (sender, answer) = oneshot::channel();
+        let runtime = Handle::current();
         // The turn goes with the work: a caller who hangs up does not make room for more of it.
-        tokio::task::spawn_blocking(move || {
+        self.place.0(Box::new(move || {
+            let _runtime = runtime.enter();
             let found = matching(stored.iter().map(|(at, secret)| (*at, secret)), &Presented::new(&presented));
             let _turn = verdict.found(found).then_some(turn);
             let hung_up = sender.send(found).is_err();
             verdict.answered(found, &presented, hung_up);
-        });
-        answer.await.map_err(TokenError::unavailable)
+        }));
+        answer.await.map_err(|_| unavailable("the check of a chosen secret was dropped, or failed"))
+    }
+}
+
+impl CheckPlace {
+    #[cfg(feature = "argon2")]
+    pub(in crate::authorization_server) fn new(run: impl Fn(Work) + Send + Sync + 'static) -> Self {
+        Self(Box::new(run))
+    }
+}
+
+/// A thread for work that blocks, of the runtime that serves the request.
+impl Default for CheckPlace {
+    fn default() -> Self {
+        Self(Box::new(|work| drop(tokio::task::spawn_blocking(work))))
+    }
+}
+
+impl fmt::Debug for CheckPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CheckPlace").finish_non_exhaustive()
     }
 }

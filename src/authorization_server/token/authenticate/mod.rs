@@ -20,8 +20,8 @@ use http::header::AUTHORIZATION;
 use http::{Extensions, HeaderMap};
 use zeroize::Zeroizing;
 
-pub(in crate::authorization_server) use self::check::SlowChecks;
 use self::check::Verdict;
+pub(in crate::authorization_server) use self::check::{CheckPlace, SlowChecks};
 pub(in crate::authorization_server) use self::notices::Notices;
 use self::throttle::Attempt;
 pub use self::throttle::AttemptLimits;
