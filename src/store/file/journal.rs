@@ -88,7 +88,7 @@ impl Journal {
         let mut bytes = Vec::new();
         if place.length < stamp.length() {
             file.seek(SeekFrom::Start(place.length))?;
-            file.read_to_end(&mut bytes)?;
+            bytes = read_in_one(&mut file, stamp.length() - place.length)?;
         }
         if !is_same {
             place.file = cfg!(unix).then(|| Arc::new(file));
@@ -119,6 +119,19 @@ impl Journal {
     }
 }
 
+/// So many bytes, by one call. Who writes next cuts off what a crash left unfinished, and writes in its place: read by two
+/// calls, its beginning and the end of what is there now would make a line that nobody wrote.
+fn read_in_one(file: &mut File, length: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    let read = loop {
+        match file.read(&mut bytes) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => break read?,
+        }
+    };
+    if read == bytes.len() { Ok(bytes) } else { Err(io::Error::other("it changed while it was read")) }
+}
+
 /// Whether a last line lacks nothing but its end, as some leave it who mend the file by hand. What a crash cut off is none:
 /// no beginning of a JSON object is one. Whether it is a revocation is asked of it like of any other line.
 fn is_whole(line: &[u8]) -> bool {
@@ -127,4 +140,47 @@ fn is_whole(line: &[u8]) -> bool {
 
 fn line(revocation: &Revocation) -> io::Result<String> {
     Ok(serde_json::to_string(revocation)? + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+    use std::io::Write as _;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn no_line_is_made_of_what_a_crash_left_and_what_was_written_in_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let revoked = |token_id: &str| Revocation::Token {
+            token_id: token_id.repeat(2_000),
+            client_id: "billing".parse().unwrap(),
+            issued_at: 1,
+            expires_at: 2,
+        };
+        let (unfinished, whole) = (line(&revoked("a")).unwrap(), revoked("b"));
+        let next = line(&whole).unwrap();
+        let written = path.clone();
+        let writer = thread::spawn(move || {
+            let mut file = OpenOptions::new().append(true).create(true).open(written).unwrap();
+            for _ in 0..20_000 {
+                file.write_all(&unfinished.as_bytes()[..1_000]).unwrap();
+                file.set_len(0).unwrap();
+                file.write_all(next.as_bytes()).unwrap();
+                file.set_len(0).unwrap();
+            }
+        });
+        let mut rounds = 0;
+        while !writer.is_finished() || rounds == 0 {
+            // What cannot be read is a fault, and read again.
+            let _ = Journal::new(path.clone()).read(|told| {
+                assert_eq!(*told, whole);
+                Ok(())
+            });
+            rounds += 1;
+        }
+        writer.join().unwrap();
+    }
 }
