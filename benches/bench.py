@@ -178,6 +178,11 @@ def spread(values):
     return f"{statistics.median(values):,.0f} ({values[0]:,.0f} to {values[-1]:,.0f})"
 
 
+def beside(rates, others):
+    """The median of the ratios of the rounds."""
+    return f"{statistics.median(rate / other for rate, other in zip(rates, others, strict=True)):.2f}"
+
+
 def machine():
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     rust = subprocess.run(["rustc", "--version"], capture_output=True, text=True).stdout.split()[1]
@@ -252,7 +257,6 @@ def main():
     ]
 
     median = statistics.median
-    ours, hello_route, open_route = median(tokens["ours"]), median(tokens["hello"]), median(routes["open"])
     text = [
         "# What it costs",
         f"Made by `scripts/bench` on {today}: {cpu}. {versions}.",
@@ -271,14 +275,14 @@ def main():
         "else is said.",
         table(
             ["server", "tokens/s", "beside ours", "beside hello", "bytes a token"],
-            [[TOKENS[name], spread(rates), f"{median(rates) / ours:.2f}", f"{median(rates) / hello_route:.2f}",
+            [[TOKENS[name], spread(rates), beside(rates, tokens["ours"]), beside(rates, tokens["hello"]),
               f"{median(memory[name]):,.0f}"] for name, rates in tokens.items()],
         ),
         "## Over sockets: a protected route",
         "The same token on every request, as a client shows it.",
         table(
             ["server", "requests/s", "beside the open route"],
-            [[ROUTES[name], spread(rates), f"{median(rates) / open_route:.2f}"] for name, rates in routes.items()],
+            [[ROUTES[name], spread(rates), beside(rates, routes["open"])] for name, rates in routes.items()],
         ),
         "## Start",
         f"From the start of the process to the first answer, the median of 40 in turn: a server of axum that says hello "
