@@ -380,10 +380,10 @@ impl AuthorizationServerBuilder {
     /// served; if it drops it, the caller gets a 503. Never more are handed over at a time than
     /// [`slow_checks`](Self::slow_checks) lets at once.
     ///
-    /// Where a core has other requests to serve as well, these wait for the system to take it from a check: some 4 ms on
-    /// Linux, beside a tenth of one for the verification of a token. Threads of your own can yield at once, by
-    /// Linux's `SCHED_IDLE` (crate `thread-priority`). They get what others leave, though, and nothing on a machine
-    /// that is busy for good.
+    /// Where a core has other requests to serve as well, these wait for the system to take it from a check: 4 ms on the
+    /// Linux that we measured, beside a tenth of one for the verification of a token. Threads of your own can yield at
+    /// once, by Linux's `SCHED_IDLE` (crate `thread-priority`). They get what others leave, though, and nothing on a
+    /// machine that is busy for good.
     ///
     /// ```
     /// use std::{sync::mpsc, thread};

@@ -1,7 +1,6 @@
 //! The token endpoint under four times the load that it can serve: a server on one core, and callers on another that keep
 //! to their times whether they are answered or not, as far as so many connections go. Beside them one caller shows a token
-//! to a protected route of the same server every 5 ms. Prints a table, of the
-//! servers that it is asked for by name or of all.
+//! to a protected route of the same server every 5 ms. Prints a table of the servers that it is asked for by name, or of all.
 
 use std::cell::RefCell;
 use std::ops::AddAssign;
