@@ -1,5 +1,5 @@
 //! What the hot paths take, counted rather than timed, so that a noisy machine tells the same: allocations, or, under
-//! callgrind, instructions. `scripts/counts` runs it, and holds it against the figures of `benches/counts.txt`.
+//! callgrind, instructions. `scripts/counts` runs it, and holds it against the figures of `benches/counts-baseline.txt`.
 //!
 //! With the name of a path it runs that alone, to see under callgrind (`--toggle-collect='counts::measured*'`) what it
 //! spends its instructions on.
