@@ -87,7 +87,13 @@ impl Scopes {
     /// Whether every one of `others` is in the set.
     #[must_use]
     pub fn contains_all(&self, others: &Self) -> bool {
-        self == others || others.iter().all(|scope| self.contains(scope))
+        self == others || self.first_missing(others).is_none()
+    }
+
+    /// Returns the first of `others` that is not in the set.
+    pub(crate) fn first_missing<'a>(&self, others: &'a Self) -> Option<&'a str> {
+        let own = Members::of(self, others);
+        others.iter().find(|scope| !own.contain(scope))
     }
 
     /// The set with one more scope.
@@ -99,13 +105,40 @@ impl Scopes {
     /// The scopes of both.
     #[must_use]
     pub fn union(&self, others: &Self) -> Self {
-        join(self.iter().chain(others.iter().filter(|scope| !self.contains(scope))))
+        let own = Members::of(self, others);
+        join(self.iter().chain(others.iter().filter(|scope| !own.contain(scope))))
     }
 
     /// The scopes that are in `others` as well.
     #[must_use]
     pub fn intersection(&self, others: &Self) -> Self {
-        join(self.iter().filter(|scope| others.contains(scope)))
+        let others = Members::of(others, self);
+        join(self.iter().filter(|scope| others.contain(scope)))
+    }
+}
+
+/// A set of scopes to look many others up in. The cost is linear in both sets: two long ones are compared by hash.
+enum Members<'a> {
+    Short(&'a Scopes),
+    Long(HashSet<&'a str>),
+}
+
+/// Up to this length in bytes, to search a text costs less than to hash it.
+const SHORT: usize = 128;
+
+impl<'a> Members<'a> {
+    fn of(scopes: &'a Scopes, others: &Scopes) -> Self {
+        match scopes.0.len().min(others.0.len()) > SHORT {
+            true => Self::Long(scopes.iter().collect()),
+            false => Self::Short(scopes),
+        }
+    }
+
+    fn contain(&self, scope: &str) -> bool {
+        match self {
+            Self::Short(scopes) => scopes.contains(scope),
+            Self::Long(scopes) => scopes.contains(scope),
+        }
     }
 }
 
@@ -231,6 +264,22 @@ mod tests {
         let scopes = Scopes::NONE.with(&read).with(&Scope::from_static("write")).with(&read);
         assert_eq!(scopes.as_str(), "read write");
         assert_eq!(scopes.intersection(&"write other".parse().unwrap()).as_str(), "write");
+    }
+
+    /// `count` scopes with numbers in their names, the first of them `from`.
+    fn numbered(from: usize, count: usize) -> Scopes {
+        (from..from + count).map(|number| format!("scope-{number}").parse::<Scope>().unwrap()).collect()
+    }
+
+    #[test]
+    fn long_sets_are_compared_as_short_ones_are() {
+        let (long, shifted) = (numbered(0, 200), numbered(100, 200));
+        assert_eq!(long.intersection(&shifted), numbered(100, 100));
+        assert_eq!(shifted.intersection(&long), numbered(100, 100));
+        assert_eq!(long.union(&shifted), numbered(0, 300));
+        assert!(numbered(0, 300).contains_all(&shifted) && !long.contains_all(&shifted));
+        assert_eq!(long.first_missing(&shifted), Some("scope-200"));
+        assert_eq!(long.first_missing(&numbered(20, 100)), None);
     }
 
     proptest! {

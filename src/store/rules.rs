@@ -38,7 +38,7 @@ impl ClientRules {
             ));
         }
         let known = self.known_scopes.as_ref();
-        if let Some(unknown) = known.and_then(|known| client.scopes().iter().find(|scope| !known.contains(scope))) {
+        if let Some(unknown) = known.and_then(|known| known.first_missing(client.scopes())) {
             return wrong(format!("its scope `{unknown}` is not known to the server; add it with .known_scopes(…)"));
         }
         Ok(())

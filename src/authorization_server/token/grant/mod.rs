@@ -135,7 +135,7 @@ impl GrantPolicy {
             let default = client.default_scopes().unwrap_or(&self.default_scopes).intersection(client.scopes());
             return Ok(self.rules.scopes_at(&default, audiences));
         };
-        if let Some(stray) = requested.iter().find(|scope| !client.scopes().contains(scope)) {
+        if let Some(stray) = client.scopes().first_missing(requested) {
             let detail = format!("it may not have the scope {}", shorten(stray));
             return Err(TokenError::new(Fault::SCOPE).of(client.id()).detailed(detail));
         }
