@@ -128,10 +128,8 @@ const SHORT: usize = 128;
 
 impl<'a> Members<'a> {
     fn of(scopes: &'a Scopes, others: &Scopes) -> Self {
-        match scopes.0.len().min(others.0.len()) > SHORT {
-            true => Self::Long(scopes.iter().collect()),
-            false => Self::Short(scopes),
-        }
+        let both_are_long = scopes.0.len().min(others.0.len()) > SHORT;
+        if both_are_long { Self::Long(scopes.iter().collect()) } else { Self::Short(scopes) }
     }
 
     fn contain(&self, scope: &str) -> bool {
