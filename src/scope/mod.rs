@@ -1,8 +1,14 @@
 //! [`Scope`], one permission, and [`Scopes`], a set of them (RFC 6749 §3.3).
 
+mod index;
+
 use std::collections::HashSet;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
+
+use self::index::Index;
 
 use crate::text::{Text, vocabulary};
 
@@ -53,35 +59,70 @@ const fn check(text: &str) -> Result<(), &'static str> {
 /// assert!(scopes.contains("write"));
 /// # Ok::<(), tower_client_credentials::InvalidScope>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Scopes(Text);
+#[derive(Clone)]
+pub struct Scopes(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    /// Up to [`SHORT`] bytes: to search the text costs less than to hash a scope.
+    Short(Text),
+    Long(Arc<Long>),
+}
+
+/// A text of many scopes, and where each of them is. Clones share the index, so it is made once.
+struct Long {
+    text: Text,
+    index: OnceLock<Option<Index>>,
+}
+
+const SHORT: usize = 128;
+
+impl Long {
+    fn contains(&self, scope: &str) -> bool {
+        match self.index.get_or_init(|| Index::new(&self.text)) {
+            Some(index) => index.contains(&self.text, scope),
+            None => self.text.split(' ').any(|own| own == scope),
+        }
+    }
+}
 
 impl Scopes {
     /// No scope at all.
-    pub const NONE: Self = Self(Text::Literal(""));
+    pub const NONE: Self = Self(Kind::Short(Text::Literal("")));
+
+    fn new(text: Text) -> Self {
+        let is_short = text.len() <= SHORT;
+        Self(if is_short { Kind::Short(text) } else { Kind::Long(Arc::new(Long { text, index: OnceLock::new() })) })
+    }
 
     /// The scopes, separated by single spaces.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Kind::Short(text) => text,
+            Kind::Long(long) => &long.text,
+        }
     }
 
     /// Whether there is no scope.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.as_str().is_empty()
     }
 
     /// Each scope, in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> + Clone {
         // There is no other white space in them, and in so short a text this is faster than to search for a space.
-        self.0.split_ascii_whitespace()
+        self.as_str().split_ascii_whitespace()
     }
 
     /// Whether this one scope is in the set.
     #[must_use]
     pub fn contains(&self, scope: &str) -> bool {
-        self.iter().any(|own| own == scope)
+        match &self.0 {
+            Kind::Short(_) => self.iter().any(|own| own == scope),
+            Kind::Long(long) => long.contains(scope),
+        }
     }
 
     /// Whether every one of `others` is in the set.
@@ -92,8 +133,7 @@ impl Scopes {
 
     /// Returns the first of `others` that is not in the set.
     pub(crate) fn first_missing<'a>(&self, others: &'a Self) -> Option<&'a str> {
-        let own = Members::of(self, others);
-        others.iter().find(|scope| !own.contain(scope))
+        others.iter().find(|scope| !self.contains(scope))
     }
 
     /// The set with one more scope.
@@ -105,38 +145,32 @@ impl Scopes {
     /// The scopes of both.
     #[must_use]
     pub fn union(&self, others: &Self) -> Self {
-        let own = Members::of(self, others);
-        join(self.iter().chain(others.iter().filter(|scope| !own.contain(scope))))
+        join(self.iter().chain(others.iter().filter(|scope| !self.contains(scope))))
     }
 
     /// The scopes that are in `others` as well.
     #[must_use]
     pub fn intersection(&self, others: &Self) -> Self {
-        let others = Members::of(others, self);
-        join(self.iter().filter(|scope| others.contain(scope)))
+        join(self.iter().filter(|scope| others.contains(scope)))
     }
 }
 
-/// A set of scopes to look many others up in. The cost is linear in both sets: two long ones are compared by hash.
-enum Members<'a> {
-    Short(&'a Scopes),
-    Long(HashSet<&'a str>),
-}
-
-/// Up to this length in bytes, to search a text costs less than to hash it.
-const SHORT: usize = 128;
-
-impl<'a> Members<'a> {
-    fn of(scopes: &'a Scopes, others: &Scopes) -> Self {
-        let both_are_long = scopes.0.len().min(others.0.len()) > SHORT;
-        if both_are_long { Self::Long(scopes.iter().collect()) } else { Self::Short(scopes) }
-    }
-
-    fn contain(&self, scope: &str) -> bool {
-        match self {
-            Self::Short(scopes) => scopes.contains(scope),
-            Self::Long(scopes) => scopes.contains(scope),
+// Equality and hashing are those of the text.
+impl PartialEq for Scopes {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Kind::Short(one), Kind::Short(other)) => one == other,
+            (Kind::Long(one), Kind::Long(other)) if Arc::ptr_eq(one, other) => true,
+            _ => self.as_str() == other.as_str(),
         }
+    }
+}
+
+impl Eq for Scopes {}
+
+impl Hash for Scopes {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 
@@ -149,7 +183,7 @@ fn join<'a>(scopes: impl Iterator<Item = &'a str>) -> Scopes {
         }
         text.push_str(scope);
     }
-    Scopes(text.into())
+    Scopes::new(text.into())
 }
 
 /// As many as most requests name: these are told apart without a set.
@@ -173,7 +207,7 @@ impl FromStr for Scopes {
         }
         // To join them would change nothing.
         if is_tidy {
-            return Ok(Self(text.into()));
+            return Ok(Self::new(text.into()));
         }
         // A hash set, since a caller chooses how many there are.
         let mut seen = HashSet::new();
@@ -191,7 +225,7 @@ impl FromIterator<Scope> for Scopes {
 
 impl From<Scope> for Scopes {
     fn from(scope: Scope) -> Self {
-        Self(scope.0)
+        Self::new(scope.0)
     }
 }
 

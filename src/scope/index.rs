@@ -1,0 +1,105 @@
+//! [`Index`]: finds one scope among many by its hash.
+
+use std::hash::{BuildHasher as _, RandomState};
+
+/// The places of all scopes in a text, by hash. A look-up costs the same however many there are.
+pub(super) struct Index {
+    /// Random, so that no one can choose scopes that have the same hash.
+    keys: (u64, u64),
+    /// Where scopes begin and end: at most half of the slots are taken, and their number is a power of two.
+    slots: Box<[Option<(u32, u32)>]>,
+}
+
+impl Index {
+    /// Indexes a text of scopes that are separated by single spaces and differ from each other. `None` for a text that is too
+    /// long to index (4 GiB), which is then searched from its beginning.
+    pub(super) fn new(text: &str) -> Option<Self> {
+        let length = u32::try_from(text.len()).ok()?;
+        let scopes = text.bytes().filter(|byte| *byte == b' ').count() + 1;
+        let state = RandomState::new();
+        let keys = (state.hash_one(0), state.hash_one(1));
+        let mut index = Self { keys, slots: vec![None; (2 * scopes).next_power_of_two()].into_boxed_slice() };
+        let mut start = 0;
+        while start < length {
+            let rest = text.get(start as usize..)?;
+            let end = rest.find(' ').map_or(Some(length), |at| Some(start + u32::try_from(at).ok()?))?;
+            index.insert(text.get(start as usize..end as usize)?, (start, end));
+            start = end + 1;
+        }
+        Some(index)
+    }
+
+    fn insert(&mut self, scope: &str, place: (u32, u32)) {
+        let mask = self.slots.len() - 1;
+        let mut at = self.first_slot(scope);
+        while let Some(slot) = self.slots.get_mut(at & mask) {
+            if slot.is_none() {
+                *slot = Some(place);
+                return;
+            }
+            at += 1;
+        }
+    }
+
+    /// Whether `text`, of which this is the index, contains the scope.
+    pub(super) fn contains(&self, text: &str, scope: &str) -> bool {
+        let mask = self.slots.len() - 1;
+        let mut at = self.first_slot(scope);
+        // Half of the slots are empty, so the search ends.
+        while let Some(Some((start, end))) = self.slots.get(at & mask) {
+            if text.get(*start as usize..*end as usize) == Some(scope) {
+                return true;
+            }
+            at += 1;
+        }
+        false
+    }
+
+    /// The slot in which the search for a scope begins.
+    #[allow(clippy::cast_possible_truncation)] // all bits of the hash are equally good
+    fn first_slot(&self, scope: &str) -> usize {
+        let mut hash = self.keys.0 ^ scope.len() as u64;
+        for chunk in scope.as_bytes().chunks(8) {
+            let word = chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+            hash = mix(hash ^ word, self.keys.1);
+        }
+        hash as usize & (self.slots.len() - 1)
+    }
+}
+
+/// Multiplies to 128 bits and folds them: every bit of the result depends on all bits of both.
+#[allow(clippy::cast_possible_truncation)] // into halves
+fn mix(one: u64, other: u64) -> u64 {
+    let product = u128::from(one) * u128::from(other | 1);
+    (product ^ (product >> 64)) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::Index;
+
+    proptest! {
+        #[test]
+        fn an_index_finds_the_scopes_of_its_text_and_no_other(
+            scopes in proptest::collection::hash_set("[a-c]{1,4}", 1..60),
+            others in proptest::collection::vec("[a-c]{0,5}", 30),
+        ) {
+            let text = scopes.iter().cloned().collect::<Vec<_>>().join(" ");
+            let index = Index::new(&text).unwrap();
+            prop_assert!(scopes.iter().all(|scope| index.contains(&text, scope)));
+            for other in others {
+                prop_assert_eq!(index.contains(&text, &other), scopes.contains(&other), "{}", other);
+            }
+        }
+    }
+
+    #[test]
+    fn the_slots_are_spread_evenly() {
+        let text = (0..1_000).map(|number| format!("scope:{number}")).collect::<Vec<_>>().join(" ");
+        let index = Index::new(&text).unwrap();
+        let longest = index.slots.split(Option::is_none).map(<[_]>::len).max().unwrap();
+        assert!(longest < 60, "{longest} slots in a row are taken");
+    }
+}
