@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::audience::Audience;
-use crate::client_id::ClientId;
+use crate::client_id::{ClientId, InvalidClientId};
 use crate::clock::UnixTime;
 use crate::scope::{Scope, Scopes};
 use crate::secret::{SecretError, StoredSecret};
@@ -67,8 +67,9 @@ impl fmt::Display for ClientAuthMethod {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Client {
-    id: String,
-    client: RegisteredClient,
+    /// A malformed id is an error under the text that was given.
+    id: Result<ClientId, ClientError>,
+    client: Registration,
     mistake: Option<String>,
 }
 
@@ -83,10 +84,8 @@ impl Client {
 
     /// Without a secret, which is how a record begins.
     pub(super) fn blank(id: String) -> Self {
-        let mut mistake = None;
-        let checked = keep(id.parse::<ClientId>(), &mut mistake).unwrap_or(ClientId::from_static("?"));
-        let client = RegisteredClient {
-            id: checked,
+        let id = id.parse().map_err(|error: InvalidClientId| ClientError { client: id, mistake: error.to_string() });
+        let client = Registration {
             secrets: Vec::new(),
             method: ClientAuthMethod::default(),
             scopes: Scopes::NONE,
@@ -99,13 +98,14 @@ impl Client {
             may_use_grant: true,
             enabled: true,
         };
-        Self { id, client, mistake }
+        Self { id, client, mistake: None }
     }
 
     /// A registration to change, and to register again.
     #[must_use]
     pub fn of(client: RegisteredClient) -> Self {
-        Self { id: client.id.to_string(), client, mistake: None }
+        let RegisteredClient { id, registration } = client;
+        Self { id: Ok(id), client: registration, mistake: None }
     }
 
     /// One more secret that is accepted, so that a client can move to a new one while the old one still works. Its
@@ -261,14 +261,15 @@ impl Client {
     /// The first mistake, under the client's name.
     pub fn register(self) -> Result<RegisteredClient, ClientError> {
         let Self { id, client, mistake } = self;
+        let id = id?;
         let defaults = client.default_scopes.as_ref();
         let mistake = mistake.or_else(|| {
             let stray = defaults?.iter().find(|scope| !client.scopes.contains(scope))?;
             Some(format!("its default scope `{stray}` is none of its scopes; add it with .scope(…)"))
         });
         match mistake {
-            None => Ok(client),
-            Some(mistake) => Err(ClientError { client: id, mistake }),
+            None => Ok(RegisteredClient { id, registration: client }),
+            Some(mistake) => Err(ClientError::new(&id, mistake)),
         }
     }
 }
@@ -297,6 +298,12 @@ fn keep<T, E: fmt::Display>(result: Result<T, E>, mistake: &mut Option<String>) 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegisteredClient {
     pub(super) id: ClientId,
+    pub(super) registration: Registration,
+}
+
+/// The settings of a client apart from its id, so that a [`Client`] with a malformed id holds no made-up one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Registration {
     pub(super) secrets: Vec<RegisteredSecret>,
     pub(super) method: ClientAuthMethod,
     pub(super) scopes: Scopes,
@@ -320,55 +327,56 @@ impl RegisteredClient {
     /// Its secrets, the expired ones included.
     #[must_use]
     pub fn secrets(&self) -> &[RegisteredSecret] {
-        &self.secrets
+        &self.registration.secrets
     }
 
     /// The secret of this label.
     #[must_use]
     pub fn secret(&self, label: &str) -> Option<&RegisteredSecret> {
-        self.secrets.iter().find(|secret| secret.label() == label)
+        self.registration.secret(label)
     }
 
     /// The secret at this place, and one that is good and newer: by the times at which they were made, where both are
     /// known and differ, else by their order.
     pub(crate) fn superseded(&self, at: usize, now: UnixTime) -> Option<(&RegisteredSecret, &RegisteredSecret)> {
-        let old = self.secrets.get(at)?;
+        let old = self.registration.secrets.get(at)?;
         let is_newer = |(place, other): &(usize, &RegisteredSecret)| match (old.created(), other.created()) {
             (Some(old), Some(other)) if old != other => other > old,
             _ => *place > at,
         };
-        let live = self.secrets.iter().enumerate().filter(|(place, other)| *place != at && other.is_live(now));
+        let live =
+            self.registration.secrets.iter().enumerate().filter(|(place, other)| *place != at && other.is_live(now));
         live.rev().find(is_newer).map(|(_, newer)| (old, newer))
     }
 
     /// The one way in which it may authenticate.
     #[must_use]
     pub fn authentication(&self) -> ClientAuthMethod {
-        self.method
+        self.registration.method
     }
 
     /// The scopes that it may get.
     #[must_use]
     pub fn scopes(&self) -> &Scopes {
-        &self.scopes
+        &self.registration.scopes
     }
 
     /// The scopes that a request without `scope` gets; `None` leaves it to the server.
     #[must_use]
     pub fn default_scopes(&self) -> Option<&Scopes> {
-        self.default_scopes.as_ref()
+        self.registration.default_scopes.as_ref()
     }
 
     /// The audiences that it may get; with none, it gets the server's default.
     #[must_use]
     pub fn audiences(&self) -> &[Audience] {
-        &self.audiences
+        &self.registration.audiences
     }
 
     /// The audience that a request without `resource` gets: the one that was set, or the only one.
     #[must_use]
     pub fn default_audience(&self) -> Option<&Audience> {
-        match (&self.default_audience, self.audiences.as_slice()) {
+        match (&self.registration.default_audience, self.registration.audiences.as_slice()) {
             (Some(audience), _) => Some(audience),
             (None, [only]) => Some(only),
             _ => None,
@@ -378,35 +386,41 @@ impl RegisteredClient {
     /// What its tokens say as `sub`.
     #[must_use]
     pub fn subject(&self) -> &str {
-        self.subject.as_deref().unwrap_or(&self.id)
+        self.registration.subject.as_deref().unwrap_or(&self.id)
     }
 
     /// How long its tokens live; `None` leaves it to the server.
     #[must_use]
     pub fn token_lifetime(&self) -> Option<Duration> {
-        self.token_lifetime.map(TokenLifetime::to_duration)
+        self.registration.token_lifetime.map(TokenLifetime::to_duration)
     }
 
     /// The audiences whose tokens it may introspect.
     #[must_use]
     pub fn introspects(&self) -> &[Audience] {
-        &self.introspects
+        &self.registration.introspects
     }
 
     pub(crate) fn lifetime(&self) -> Option<TokenLifetime> {
-        self.token_lifetime
+        self.registration.token_lifetime
     }
 
     /// Whether it may get tokens by the client-credentials grant.
     #[must_use]
     pub fn may_use_grant(&self) -> bool {
-        self.may_use_grant
+        self.registration.may_use_grant
     }
 
     /// Whether it may authenticate at all.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
-        self.enabled
+        self.registration.enabled
+    }
+}
+
+impl Registration {
+    fn secret(&self, label: &str) -> Option<&RegisteredSecret> {
+        self.secrets.iter().find(|secret| secret.label() == label)
     }
 }
 
@@ -447,18 +461,29 @@ mod tests {
     #[test]
     fn each_mistake_is_reported_under_the_clients_name() {
         for (client, mistake) in [
-            (client("é"), "client id"),
             (client("b").audience("api"), "`api` is not an audience"),
             (client("b").default_audience("api"), "`api` is not an audience"),
             (client("b").default_scopes(READ), "default scope `read`"),
             (client("b").subject(""), "subject is empty"),
             (client("b").token_lifetime(Duration::ZERO), "lifetime"),
         ] {
-            let id = client.id.clone();
             let error = client.register().unwrap_err();
-            assert_eq!(error.client(), id);
+            assert_eq!(error.client(), "b");
             assert!(error.to_string().contains(mistake), "{error}");
         }
+    }
+
+    #[test]
+    fn a_malformed_id_is_reported_as_it_was_given_and_no_other_id_stands_in_for_it() {
+        for id in ["é", "", "a\nb"] {
+            let client = client(id).scope(READ).audience("api");
+            assert!(!format!("{client:?}").contains("ClientId(\"?\")"), "{client:?}");
+            let error = client.register().unwrap_err();
+            assert_eq!(error.client(), id);
+            assert!(error.to_string().contains("client id"), "{error}");
+        }
+        // `?` is an id like any other.
+        assert_eq!(client("?").register().unwrap().id(), &"?");
     }
 
     #[test]

@@ -127,20 +127,21 @@ fn is_yes(value: &bool) -> bool {
 
 impl Serialize for RegisteredClient {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let of = &self.registration;
         let texts = |audiences: &[Audience]| audiences.iter().map(ToString::to_string).collect();
         let record = Record {
             client_id: self.id.to_string(),
-            client_secrets: self.secrets.iter().map(SecretRecord::from).collect(),
-            token_endpoint_auth_method: self.method,
-            scope: self.scopes.to_string(),
-            default_scope: self.default_scopes.as_ref().map(ToString::to_string),
-            audiences: texts(&self.audiences),
-            default_audience: self.default_audience.as_ref().map(ToString::to_string),
-            subject: self.subject.clone(),
-            token_lifetime: self.token_lifetime.map(|lifetime| lifetime.to_duration().as_secs()),
-            introspects: texts(&self.introspects),
-            grant: self.may_use_grant,
-            enabled: self.enabled,
+            client_secrets: of.secrets.iter().map(SecretRecord::from).collect(),
+            token_endpoint_auth_method: of.method,
+            scope: of.scopes.to_string(),
+            default_scope: of.default_scopes.as_ref().map(ToString::to_string),
+            audiences: texts(&of.audiences),
+            default_audience: of.default_audience.as_ref().map(ToString::to_string),
+            subject: of.subject.clone(),
+            token_lifetime: of.token_lifetime.map(|lifetime| lifetime.to_duration().as_secs()),
+            introspects: texts(&of.introspects),
+            grant: of.may_use_grant,
+            enabled: of.enabled,
         };
         record.serialize(serializer)
     }
