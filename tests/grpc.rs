@@ -117,6 +117,8 @@ async fn serve(guard: BearerAuthLayer, wire: Wire) -> SocketAddr {
                 http.serve_with_incoming(service_fn(echo), incoming).await
             }
             Wire::WebOutside => {
+                // What it translated still says that it came over HTTP/1.1.
+                let guard = guard.dangerous_grpc_refusals_over_http1();
                 let http = http.layer(GrpcWebLayer::new()).layer(guard);
                 http.serve_with_incoming(service_fn(echo), incoming).await
             }
@@ -265,18 +267,20 @@ async fn post(address: SocketAddr, content_type: &str, protocol: Protocol) -> An
 }
 
 #[tokio::test]
-async fn the_answer_has_the_content_type_of_the_call_and_no_body() {
+async fn the_answer_has_a_known_content_type_of_the_protocol_of_the_call_and_no_body() {
     let address = serve(guard(), Wire::Http2).await;
-    for (content_type, answered) in [
-        ("application/grpc", "application/grpc"),
-        ("application/grpc+proto", "application/grpc+proto"),
-        ("application/grpc+json", "application/grpc+json"),
-        ("application/grpc-web", "application/grpc-web"),
-        ("application/grpc-web+proto;charset=utf-8", "application/grpc-web+proto"),
-        ("application/grpc-web-text", "application/grpc-web-text"),
-        ("application/grpc-web-text+proto", "application/grpc-web-text+proto"),
+    for (content_type, answered, protocols) in [
+        ("application/grpc", "application/grpc", &[Protocol::H2c][..]),
+        ("application/grpc+proto", "application/grpc+proto", &[Protocol::H2c]),
+        ("application/grpc+json", "application/grpc+json", &[Protocol::H2c]),
+        ("application/grpc+chosen-by-the-caller", "application/grpc", &[Protocol::H2c]),
+        ("application/grpc-web", "application/grpc-web", BOTH),
+        ("application/grpc-web+proto;charset=utf-8", "application/grpc-web+proto", BOTH),
+        ("application/grpc-web+chosen-by-the-caller", "application/grpc-web", BOTH),
+        ("application/grpc-web-text", "application/grpc-web-text", BOTH),
+        ("application/grpc-web-text+proto", "application/grpc-web-text+proto", BOTH),
     ] {
-        for protocol in [Protocol::Http1, Protocol::H2c] {
+        for protocol in protocols.iter().copied() {
             let answer = post(address, content_type, protocol).await;
             assert_eq!(answer.status, 200, "{answer:?}");
             assert_eq!(answer.header("content-type"), Some(answered), "{answer:?}");
@@ -290,6 +294,76 @@ async fn the_answer_has_the_content_type_of_the_call_and_no_body() {
         let answer = post(address, content_type, Protocol::H2c).await;
         assert_eq!((answer.status.as_u16(), answer.header("grpc-status")), (401, None), "{content_type}");
     }
+}
+
+const BOTH: &[Protocol] = &[Protocol::Http1, Protocol::H2c];
+
+/// Every refusal of a layer, by its HTTP status.
+fn refusals() -> [(BearerAuthLayer, Option<String>, u16); 6] {
+    let unsure = guard().policy(|_, _| Err(Undecided::by_policy("the ledger is closed").into()));
+    let forbids = guard().policy(|_, _| Err(Forbidden::new("not on a Sunday").into()));
+    [
+        (guard(), None, 401),
+        (guard(), Some("Bearer a b".to_owned()), 400),
+        (guard(), Some("Bearer a.b.c".to_owned()), 401),
+        (guard().require_scope(WRITE), Some(bearer("invoices:read")), 403),
+        (forbids, Some(bearer("")), 403),
+        (unsure, Some(bearer("")), 503),
+    ]
+}
+
+async fn refused_call(guard: BearerAuthLayer, authorization: Option<&str>, of: (&str, Protocol)) -> Answer {
+    let (content_type, protocol) = of;
+    let address = serve(guard, Wire::Http2).await;
+    let mut request = common::request::post(&b"\0\0\0\0\0"[..]).content_types(&[content_type]).to("/test.Echo/unary");
+    if let Some(value) = authorization {
+        request = request.header(http::header::AUTHORIZATION, value);
+    }
+    Site::at(address, protocol).send(request).await
+}
+
+fn assert_refused_as_http(answer: &Answer, status: u16) {
+    assert_eq!(answer.status, status, "{answer:?}");
+    assert_eq!((answer.header("grpc-status"), answer.header("grpc-message")), (None, None), "{answer:?}");
+    assert_eq!(answer.header("content-type"), None, "{answer:?}");
+    let name = if status == 503 { "retry-after" } else { "www-authenticate" };
+    assert!(answer.header(name).is_some(), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_call_of_grpc_over_http_1_is_refused_by_its_http_status() {
+    for (guard, authorization, status) in refusals() {
+        for content_type in ["application/grpc", "application/grpc+proto", "application/grpc+chosen-by-the-caller"] {
+            let call = (content_type, Protocol::Http1);
+            let answer = refused_call(guard.clone(), authorization.as_deref(), call).await;
+            assert_refused_as_http(&answer, status);
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_grpc_refusals_every_call_is_refused_by_its_http_status() {
+    for (guard, authorization, status) in refusals() {
+        for content_type in ["application/grpc", "application/grpc-web", "application/grpc-web-text"] {
+            for protocol in [Protocol::Http1, Protocol::H2c] {
+                let guard = guard.clone().without_grpc_refusals();
+                let answer = refused_call(guard, authorization.as_deref(), (content_type, protocol)).await;
+                assert_refused_as_http(&answer, status);
+            }
+        }
+    }
+}
+
+/// A layer of gRPC-Web outside turns the HTTP status into one of gRPC, without a message of ours.
+#[tokio::test]
+async fn behind_a_translation_of_grpc_web_the_status_of_http_becomes_that_of_grpc() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let http = Server::builder().accept_http1(true).layer(GrpcWebLayer::new()).layer(guard());
+    tokio::spawn(http.serve_with_incoming(service_fn(echo), TcpIncoming::from(listener)));
+    let status = call(address, Wire::WebOutside, Kind::Unary, None).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
+    assert_eq!(call(address, Wire::WebOutside, Kind::Unary, Some(&bearer(""))).await.unwrap().0, "hello billing");
 }
 
 #[tokio::test]

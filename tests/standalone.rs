@@ -365,6 +365,22 @@ fn it_is_live_and_ready_until_sigterm_and_then_no_longer_ready() {
 }
 
 #[test]
+fn a_route_for_a_forward_auth_proxy_refuses_grpc_by_the_http_status() {
+    let refusal = |route: &str| {
+        let config = GOOD.replace("scope = \"read\"\n", route);
+        let service = Service::start_with(&file("grpc", &config), &[]);
+        service.send(
+            "POST /api/read HTTP/1.1\r\nHost: h\r\nContent-Type: application/grpc-web\r\nContent-Length: 0\r\n\
+             Connection: close\r\n\r\n",
+        )
+    };
+    let as_grpc = refusal("scope = \"read\"\n");
+    assert!(as_grpc.starts_with("HTTP/1.1 200 ") && as_grpc.contains("grpc-status: 16"), "{as_grpc}");
+    let as_http = refusal("scope = \"read\"\ngrpc_refusals = false\n");
+    assert!(as_http.starts_with("HTTP/1.1 401 ") && !as_http.contains("grpc-status"), "{as_http}");
+}
+
+#[test]
 fn http_2_without_tls_is_on_the_same_port() {
     let service = Service::start("h2c", &[]);
     let mut stream = service.connect();

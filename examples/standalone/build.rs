@@ -289,6 +289,9 @@ fn routes(config: &Config, source: &Source, server: &AuthorizationServer) -> Res
             }
             protect = protect.require_scope(scope.clone());
         }
+        if route.grpc_refusals == Some(false) {
+            protect = protect.without_grpc_refusals();
+        }
         router = router.route(path, any(whoami).layer(protect));
     }
     Ok(router)

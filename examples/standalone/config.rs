@@ -161,6 +161,7 @@ pub(crate) struct Route {
     pub(crate) path: String,
     pub(crate) scope: Option<Scope>,
     pub(crate) audience: Option<Audience>,
+    pub(crate) grpc_refusals: Option<bool>,
 }
 
 impl Config {

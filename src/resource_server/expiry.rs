@@ -31,7 +31,8 @@ struct BrokenOff;
 impl Expiry {
     /// For a token that is good for so long yet, by the clock of its verifier; from here on tokio keeps the time.
     pub(super) fn new(left: Duration, gate: Arc<Gate>, request: RequestHead<'_>) -> Self {
-        Self { sleep: Box::pin(tokio::time::sleep(left)), gate, grpc: Grpc::of(request) }
+        let grpc = Grpc::of(request, gate.grpc_refusals);
+        Self { sleep: Box::pin(tokio::time::sleep(left)), gate, grpc }
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {

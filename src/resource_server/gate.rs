@@ -11,7 +11,7 @@ use http_body_util::Full;
 use super::bearer::BearerToken;
 use super::challenge::{BearerError, Challenges};
 use super::expiry::Expiry;
-use super::grpc::Grpc;
+use super::grpc::{Grpc, GrpcRefusals};
 use super::policy::Policy;
 use super::required::RequiredScopes;
 use super::verify::{PendingVerification, Verification, Verified};
@@ -48,6 +48,7 @@ pub(super) struct Gate {
     pub(super) required: RequiredScopes,
     pub(super) policies: Vec<Policy>,
     pub(super) challenges: Challenges,
+    pub(super) grpc_refusals: GrpcRefusals,
     pub(super) optional: bool,
     pub(super) only_reports: bool,
     pub(super) ends_at_expiry: bool,
@@ -63,6 +64,7 @@ impl Gate {
             verifier,
             required: RequiredScopes::default(),
             policies: Vec::new(),
+            grpc_refusals: GrpcRefusals::default(),
             optional: false,
             only_reports: false,
             ends_at_expiry: false,
@@ -123,9 +125,7 @@ impl Gate {
     ) -> Result<Option<Box<Expiry>>, Box<Response<Full<Bytes>>>> {
         self.report(&admission, (&*request).into());
         match admission.decision {
-            Err(error) if !self.only_reports => {
-                Err(Box::new(self.challenges.answer(error, Grpc::of((&*request).into()))))
-            }
+            Err(error) if !self.only_reports => Err(Box::new(self.answer(error, (&*request).into()))),
             decision => {
                 // Credentials of another scheme are nobody's business here.
                 let has_bearer = admission.token.is_some() || decision.is_err_and(|e| e != BearerError::NoCredentials);
@@ -173,7 +173,12 @@ impl Gate {
     #[cfg(feature = "axum")]
     pub(super) fn refuse(&self, error: BearerError, request: RequestHead<'_>) -> Response<Full<Bytes>> {
         self.report_refusal(&error, request);
-        self.challenges.answer(error, Grpc::of(request))
+        self.answer(error, request)
+    }
+
+    /// Refuses a request by its own protocol.
+    fn answer(&self, error: BearerError, request: RequestHead<'_>) -> Response<Full<Bytes>> {
+        self.challenges.answer(error, Grpc::of(request, self.grpc_refusals))
     }
 
     fn report(&self, admission: &Admission, request: RequestHead<'_>) {

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Frame;
 use http_body_util::Full;
 
@@ -14,10 +14,24 @@ use super::challenge::BearerError;
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// A gRPC call: its content type, which is that of its answer as well.
-#[derive(Clone, Debug)]
+/// Which gRPC calls a layer answers as gRPC. All other requests get the answers of HTTP.
+///
+/// The answer of gRPC has the status 200. A forward-auth proxy reads only the status, so it must not be given one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum GrpcRefusals {
+    /// gRPC over HTTP/2 and later, and gRPC-Web over any version: where the protocols exist.
+    #[default]
+    ByProtocol,
+    /// gRPC over any version, for a layer behind one that translates gRPC-Web and keeps the version of the request.
+    AnyVersion,
+    /// None.
+    Off,
+}
+
+/// A gRPC call: the content type of its answer, and the place of its trailers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Grpc {
-    content_type: HeaderValue,
+    content_type: &'static str,
     trailers: Trailers,
 }
 
@@ -32,17 +46,43 @@ enum Trailers {
     InText,
 }
 
+/// The content types that an answer may have, and the trailers of each. A call of another format gets the content type of
+/// its protocol alone, since an answer never repeats text of the caller.
+const CONTENT_TYPES: [(&str, Trailers); 9] = [
+    ("application/grpc", Trailers::BehindBody),
+    ("application/grpc+proto", Trailers::BehindBody),
+    ("application/grpc+json", Trailers::BehindBody),
+    ("application/grpc-web", Trailers::InBody),
+    ("application/grpc-web+proto", Trailers::InBody),
+    ("application/grpc-web+json", Trailers::InBody),
+    ("application/grpc-web-text", Trailers::InText),
+    ("application/grpc-web-text+proto", Trailers::InText),
+    ("application/grpc-web-text+json", Trailers::InText),
+];
+
 impl Grpc {
-    /// `None` for a request that is not gRPC, which every `POST` of its content type is, and nothing else: a refusal with
-    /// status 200 is not for a method whose answers are kept.
-    pub(super) fn of(request: RequestHead<'_>) -> Option<Self> {
-        if request.method() != Method::POST {
+    /// Returns `None` for a request that is to be answered as HTTP. Only a `POST` can be a gRPC call: a refusal with status
+    /// 200 must not answer a method whose answers are cached.
+    pub(super) fn of(request: RequestHead<'_>, refusals: GrpcRefusals) -> Option<Self> {
+        if refusals == GrpcRefusals::Off || request.method() != Method::POST {
             return None;
         }
         let media_type =
             request.headers().get(CONTENT_TYPE)?.as_bytes().split(|byte| *byte == b';').next()?.trim_ascii();
-        let trailers = Trailers::of(media_type)?;
-        Some(Self { content_type: HeaderValue::from_bytes(media_type).ok()?, trailers })
+        let grpc = Self::of_media_type(media_type)?;
+        // gRPC needs HTTP/2 ("PROTOCOL-HTTP2.md" of gRPC), and HTTP/1.1 has no trailers that every client reads.
+        let is_possible = grpc.trailers != Trailers::BehindBody
+            || request.version() >= Version::HTTP_2
+            || refusals == GrpcRefusals::AnyVersion;
+        is_possible.then_some(grpc)
+    }
+
+    fn of_media_type(media_type: &[u8]) -> Option<Self> {
+        let known = |name: &[u8]| {
+            let found = CONTENT_TYPES.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
+            found.map(|(content_type, trailers)| Self { content_type, trailers: *trailers })
+        };
+        known(media_type).or_else(|| known(media_type.split(|byte| *byte == b'+').next()?))
     }
 
     /// A refusal as a trailers-only answer: status 200, and all of it in the headers ("Responses" in the protocol of gRPC
@@ -50,7 +90,7 @@ impl Grpc {
     pub(super) fn refused(self, mut refusal: Response<Full<Bytes>>, error: &BearerError) -> Response<Full<Bytes>> {
         *refusal.status_mut() = StatusCode::OK;
         let headers = refusal.headers_mut();
-        headers.insert(CONTENT_TYPE, self.content_type);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         headers.extend(status(code(error), error.for_caller()));
         refusal
     }
@@ -62,21 +102,6 @@ impl Grpc {
             Trailers::BehindBody => Frame::trailers(expired),
             Trailers::InBody => Frame::data(message(&expired)),
             Trailers::InText => Frame::data(STANDARD.encode(message(&expired)).into()),
-        }
-    }
-}
-
-impl Trailers {
-    /// `application/grpc`, `application/grpc-web` or `application/grpc-web-text`, and maybe the format of the messages
-    /// behind a plus.
-    fn of(media_type: &[u8]) -> Option<Self> {
-        let protocol = media_type.split(|byte| *byte == b'+').next()?;
-        let is = |name: &str| protocol.eq_ignore_ascii_case(name.as_bytes());
-        match () {
-            () if is("application/grpc") => Some(Self::BehindBody),
-            () if is("application/grpc-web") => Some(Self::InBody),
-            () if is("application/grpc-web-text") => Some(Self::InText),
-            () => None,
         }
     }
 }
@@ -119,33 +144,37 @@ fn message(trailers: &HeaderMap) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
+    use http::{Request, Version};
 
-    use super::{CONTENT_TYPE, Grpc, Method, Trailers};
+    use super::{CONTENT_TYPE, Grpc, GrpcRefusals, Method, Trailers};
 
-    fn of(content_type: &'static str) -> Option<Grpc> {
-        by(Method::POST, content_type)
+    fn call(method: Method, version: Version, content_type: &str, refusals: GrpcRefusals) -> Option<Grpc> {
+        let request = Request::builder().method(method).version(version).header(CONTENT_TYPE, content_type);
+        Grpc::of((&request.body(()).unwrap()).into(), refusals)
     }
 
-    fn by(method: Method, content_type: &'static str) -> Option<Grpc> {
-        let request = Request::builder().method(method).header(CONTENT_TYPE, content_type).body(()).unwrap();
-        Grpc::of((&request).into())
+    fn of(content_type: &str) -> Option<Grpc> {
+        call(Method::POST, Version::HTTP_2, content_type, GrpcRefusals::default())
     }
 
     #[test]
-    fn each_kind_of_grpc_is_known_by_its_content_type_which_loses_its_parameters() {
-        for (content_type, echoed, trailers) in [
+    fn the_answer_has_a_known_content_type_and_never_text_of_the_caller() {
+        for (content_type, answered, trailers) in [
             ("application/grpc", "application/grpc", Trailers::BehindBody),
             ("application/grpc+proto", "application/grpc+proto", Trailers::BehindBody),
             ("application/grpc+json; charset=utf-8", "application/grpc+json", Trailers::BehindBody),
-            ("Application/gRPC ;a=b", "Application/gRPC", Trailers::BehindBody),
+            ("Application/gRPC ;a=b", "application/grpc", Trailers::BehindBody),
+            ("application/grpc+x<script>", "application/grpc", Trailers::BehindBody),
+            ("application/grpc+proto+x", "application/grpc", Trailers::BehindBody),
             ("application/grpc-web", "application/grpc-web", Trailers::InBody),
             ("application/grpc-web+proto", "application/grpc-web+proto", Trailers::InBody),
+            ("application/grpc-web+thrift", "application/grpc-web", Trailers::InBody),
             ("application/grpc-web-text", "application/grpc-web-text", Trailers::InText),
-            ("application/grpc-web-text+proto", "application/grpc-web-text+proto", Trailers::InText),
+            ("application/grpc-web-text+PROTO", "application/grpc-web-text+proto", Trailers::InText),
+            ("application/grpc-web-text+x", "application/grpc-web-text", Trailers::InText),
         ] {
             let grpc = of(content_type).unwrap();
-            assert_eq!((grpc.content_type.to_str().unwrap(), grpc.trailers), (echoed, trailers), "{content_type}");
+            assert_eq!((grpc.content_type, grpc.trailers), (answered, trailers), "{content_type}");
         }
     }
 
@@ -156,9 +185,28 @@ mod tests {
         {
             assert!(of(content_type).is_none(), "{content_type}");
         }
-        assert!(Grpc::of((&Request::post("/").body(()).unwrap()).into()).is_none());
+        assert!(Grpc::of((&Request::post("/").body(()).unwrap()).into(), GrpcRefusals::AnyVersion).is_none());
         for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT] {
-            assert!(by(method, "application/grpc").is_none());
+            let refusals = GrpcRefusals::default();
+            assert!(call(method, Version::HTTP_2, "application/grpc", refusals).is_none());
+        }
+    }
+
+    #[test]
+    fn grpc_needs_http_2_and_grpc_web_does_not() {
+        use GrpcRefusals::{AnyVersion, ByProtocol, Off};
+        for (version, content_type, answered_as_grpc) in [
+            (Version::HTTP_10, "application/grpc", [false, true, false]),
+            (Version::HTTP_11, "application/grpc", [false, true, false]),
+            (Version::HTTP_11, "application/grpc+proto", [false, true, false]),
+            (Version::HTTP_2, "application/grpc", [true, true, false]),
+            (Version::HTTP_3, "application/grpc+proto", [true, true, false]),
+            (Version::HTTP_11, "application/grpc-web", [true, true, false]),
+            (Version::HTTP_2, "application/grpc-web-text+proto", [true, true, false]),
+        ] {
+            let answered =
+                [ByProtocol, AnyVersion, Off].map(|r| call(Method::POST, version, content_type, r).is_some());
+            assert_eq!(answered, answered_as_grpc, "{version:?} {content_type}");
         }
     }
 

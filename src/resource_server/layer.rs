@@ -6,6 +6,7 @@ use tower::Layer;
 
 use super::challenge::Challenges;
 use super::gate::Gate;
+use super::grpc::GrpcRefusals;
 use super::policy::Policy;
 use super::{
     BearerAuth, InvalidResourceMetadata, Methods, PolicyError, RequestHead, ResourceMetadata, VerifiedToken, Verifier,
@@ -19,13 +20,23 @@ use crate::scope::{Scope, Scopes};
 /// 2. A verified token must have every [required scope](Self::require_scope).
 /// 3. The wrapped service finds a [`VerifiedToken`](super::VerifiedToken) in the request's extensions, and the
 ///    `Authorization` value marked as sensitive.
-/// 4. Every other request is answered with the challenge of RFC 6750 §3. A gRPC call (content type `application/grpc`,
-///    gRPC-Web included) gets a trailers-only answer instead, with the challenge among its metadata: `UNAUTHENTICATED` (16),
-///    or `PERMISSION_DENIED` (7) where the token is good and not enough.
+/// 4. Every other request is answered with the challenge of RFC 6750 §3. A gRPC call gets a trailers-only answer instead,
+///    with the challenge among its metadata: `UNAUTHENTICATED` (16), or `PERMISSION_DENIED` (7) where the token is good and
+///    not enough. A gRPC call is a `POST` of content type `application/grpc` over HTTP/2 or later, or of
+///    `application/grpc-web` or `application/grpc-web-text` over any version, with or without a format such as `+proto`.
 /// 5. Where nobody can tell, the answer is a 503 with `Retry-After`, in gRPC `UNAVAILABLE` (14).
 ///
 /// A token may have 16 KiB. hyper's own bound on all headers together may be met before: over HTTP/2 it is 16 KiB by
 /// default, and the answer a 431.
+///
+/// # Behind a forward-auth proxy
+///
+/// The trailers-only answer of gRPC has the HTTP status **200**, also where it refuses. A proxy that asks this service
+/// whether to admit a request, and reads only the status (`auth_request` of nginx, `ForwardAuth` of Traefik, the HTTP form
+/// of Envoy's `ext_authz`), would take it for an admission, since such a proxy sends the caller's content type along. Give
+/// the layer of such a route [`without_grpc_refusals`](Self::without_grpc_refusals): every refusal is then a 4xx, or a 503.
+///
+/// # Nesting
 ///
 /// Layers of one verifier may be nested, a common one outside and one with more scopes inside: the token is
 /// verified once.
@@ -189,6 +200,29 @@ impl BearerAuthLayer {
     #[must_use]
     pub fn dangerous_token_in_query(self) -> Self {
         self.with(|gate| gate.token_in_query = true)
+    }
+
+    /// Answers gRPC calls, gRPC-Web included, as every other request: a refusal is a 401, 403 or 503 without `grpc-status`,
+    /// and a stream that [ends at expiry](Self::end_at_expiry) breaks off. By default they are answered as gRPC, with the
+    /// HTTP status 200.
+    ///
+    /// For a route that a forward-auth proxy asks: see [above](Self#behind-a-forward-auth-proxy). gRPC clients understand
+    /// such an answer, too, by the table of gRPC from HTTP statuses to its own, but get no message.
+    #[must_use]
+    pub fn without_grpc_refusals(self) -> Self {
+        self.with(|gate| gate.grpc_refusals = GrpcRefusals::Off)
+    }
+
+    /// Answers calls of content type `application/grpc` as gRPC over HTTP/1.1, too. By default such a call gets the answer
+    /// of HTTP, since gRPC needs HTTP/2.
+    ///
+    /// Dangerous: any HTTP/1.1 request of that content type is refused with the status 200, which a proxy, a cache or a
+    /// monitor outside takes for a success. It is for a layer **inside** one that translates gRPC-Web to gRPC and leaves the
+    /// version of the request as it was, such as `tonic_web::GrpcWebLayer`, which turns the answer back into gRPC-Web. Put
+    /// this layer outside of it instead, where you can.
+    #[must_use]
+    pub fn dangerous_grpc_refusals_over_http1(self) -> Self {
+        self.with(|gate| gate.grpc_refusals = GrpcRefusals::AnyVersion)
     }
 
     /// Where [events](crate::event) go. Nowhere by default. Of nested layers each one reports its own decision; give the

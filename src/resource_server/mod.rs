@@ -6,7 +6,8 @@
 //! 3. Everybody else gets the challenge of RFC 6750 §3, which says nothing that would help an attacker; the
 //!    reason is in the log and in the response's extensions, as a [`BearerError`].
 //! 4. Nothing that a token says is fetched or followed.
-//! 5. gRPC calls, gRPC-Web included, are refused in the way of their protocol, by the same layer.
+//! 5. The same layer refuses gRPC calls over HTTP/2, and gRPC-Web calls, by a gRPC status. The HTTP status of that answer is
+//!    200: see [`BearerAuthLayer`] for routes that a forward-auth proxy asks.
 //!
 //! # Deployment caveat
 //!

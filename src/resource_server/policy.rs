@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::{Extensions, HeaderMap, Method, Request, Uri};
+use http::{Extensions, HeaderMap, Method, Request, Uri, Version};
 
 use super::challenge::BearerError;
 use super::{Undecided, VerifiedToken};
@@ -22,6 +22,7 @@ use crate::scope::Scopes;
 pub struct RequestHead<'a> {
     method: &'a Method,
     uri: &'a Uri,
+    version: Version,
     headers: &'a HeaderMap,
     extensions: &'a Extensions,
 }
@@ -40,6 +41,12 @@ impl<'a> RequestHead<'a> {
         self.uri
     }
 
+    /// Returns the HTTP version by which the request came.
+    #[must_use]
+    pub fn version(self) -> Version {
+        self.version
+    }
+
     /// The headers. The caller wrote them.
     #[must_use]
     pub fn headers(self) -> &'a HeaderMap {
@@ -56,13 +63,15 @@ impl<'a> RequestHead<'a> {
 impl<'a, B> From<&'a Request<B>> for RequestHead<'a> {
     fn from(request: &'a Request<B>) -> Self {
         let (method, uri) = (request.method(), request.uri());
-        Self { method, uri, headers: request.headers(), extensions: request.extensions() }
+        let version = request.version();
+        Self { method, uri, version, headers: request.headers(), extensions: request.extensions() }
     }
 }
 
 impl<'a> From<&'a http::request::Parts> for RequestHead<'a> {
     fn from(parts: &'a http::request::Parts) -> Self {
-        Self { method: &parts.method, uri: &parts.uri, headers: &parts.headers, extensions: &parts.extensions }
+        let http::request::Parts { method, uri, version, headers, extensions, .. } = parts;
+        Self { method, uri, version: *version, headers, extensions }
     }
 }
 
