@@ -22,6 +22,7 @@ pub mod revocation;
 mod scope;
 pub mod secret;
 pub mod store;
+mod striped;
 mod telemetry;
 mod text;
 mod token_lifetime;

@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::request::{GRANT, TokenRequest, billing_asks, post};
-use common::stack::{Answer, Site, Stack, on_every_stack};
+use common::stack::{Answer, Framework, Protocol, Site, Stack, on_every_stack};
 use common::{API, ISSUER, NOW, OTHER_API, READ, SECRET, WRONG_SECRET, client, clients, clock, forge, settings};
 use http::header::ACCEPT;
 use oauth2::basic::BasicClient;
@@ -106,6 +106,16 @@ async fn whatever_keeps_a_token_from_being_active_the_answer_is_the_same() {
         .await
         .unwrap();
     assert_inactive(&site.send(api_asks(&good)).await);
+}
+
+/// Another program that has the server's key can sign such a token. Its claims were left out of the answer.
+#[tokio::test]
+async fn a_token_with_a_claim_that_cannot_be_told_is_a_503_and_not_half_an_answer() {
+    let site = Stack { framework: Framework::Axum, protocol: Protocol::Http1 }.issue(&server().await).await;
+    let claims = forge::good().claims.replacen('{', r#"{"huge":1e999,"#, 1);
+    let answer = site.send(api_asks(&forge::good().claims_text(claims).sign())).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(answer.json()["error"], "temporarily_unavailable");
 }
 
 #[tokio::test]

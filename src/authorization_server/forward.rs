@@ -142,6 +142,8 @@ pin_project! {
     }
 }
 
+const AFTER_COMPLETION: &str = "`ForwardGrantsFuture` polled after completion";
+
 impl<S, B, R> Future for ForwardGrantsFuture<S, B>
 where
     S: Service<Request<ForwardedBody<B>>, Response = Response<R>>,
@@ -149,14 +151,14 @@ where
 {
     type Output = Result<Response<ResponseBody<R>>, S::Error>;
 
+    #[expect(clippy::expect_used, reason = "as tower does: to wait for a future that is done would never end")]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         loop {
             let next = match state.as_mut().project() {
                 StateProjection::Reading { body, waiting } => {
                     let body = ready!(body.poll(cx));
-                    let Some(waiting) = waiting.take() else { return Poll::Pending };
-                    let (server, inner, head) = *waiting;
+                    let (server, inner, head) = *waiting.take().expect(AFTER_COMPLETION);
                     match body {
                         Ok(body) if is_another_grant(&head, &body) => {
                             let request = Request::from_parts(head, Either::Right(Full::new(body)));
@@ -166,8 +168,9 @@ where
                     }
                 }
                 StateProjection::Preparing { inner, request } => {
-                    ready!(inner.poll_ready(cx))?;
-                    let Some(request) = request.take() else { return Poll::Pending };
+                    let readiness = ready!(inner.poll_ready(cx));
+                    let request = request.take().expect(AFTER_COMPLETION);
+                    readiness?;
                     State::Inner { future: inner.call(request) }
                 }
                 StateProjection::Inner { future } => {
@@ -188,5 +191,53 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ForwardGrantsFuture").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll};
+
+    use bytes::Bytes;
+    use futures_util::FutureExt as _;
+    use http::header::CONTENT_TYPE;
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use tower::{Layer as _, Service};
+
+    use super::{ForwardGrantsLayer, ForwardedBody};
+    use crate::{AuthorizationServer, KeyRing, MemoryStore};
+
+    type Body = Full<Bytes>;
+
+    /// A service that fails before it takes a request.
+    #[derive(Clone)]
+    struct Broken;
+
+    impl Service<Request<ForwardedBody<Body>>> for Broken {
+        type Response = Response<Body>;
+        type Error = &'static str;
+        type Future = std::future::Ready<Result<Response<Body>, &'static str>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), &'static str>> {
+            Poll::Ready(Err("broken"))
+        }
+
+        fn call(&mut self, _: Request<ForwardedBody<Body>>) -> Self::Future {
+            panic!("it was not ready")
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "`ForwardGrantsFuture` polled after completion")]
+    fn a_grant_whose_service_failed_and_that_is_polled_after_completion_panics() {
+        let keys = KeyRing::generate().unwrap();
+        let server = AuthorizationServer::new("https://auth.example.com", keys, MemoryStore::default()).unwrap();
+        let request = Request::post("/token").header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let request = request.body(Body::from("grant_type=authorization_code")).unwrap();
+        let mut future = pin!(ForwardGrantsLayer::new(server).layer(Broken).call(request));
+        assert_eq!(future.as_mut().now_or_never().unwrap().err(), Some("broken"));
+        let _ = future.as_mut().now_or_never();
     }
 }

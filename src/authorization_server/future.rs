@@ -92,6 +92,8 @@ pin_project! {
     }
 }
 
+const AFTER_COMPLETION: &str = "`EndpointFuture` polled after completion";
+
 impl<B: Body> EndpointFuture<B> {
     pub(super) fn new(server: &AuthorizationServer, endpoint: Endpoint, request: Request<B>) -> Self {
         let (head, body) = request.into_parts();
@@ -146,19 +148,17 @@ where
 {
     type Output = OwnResponse;
 
+    #[expect(clippy::expect_used, reason = "as tower does: to wait for a future that is done would never end")]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<OwnResponse> {
         loop {
             let next = match self.as_mut().project() {
                 StateProjection::Reading { body, request } => {
                     let body = ready!(body.poll(cx));
-                    match request.take() {
-                        Some((server, endpoint, head)) => State::answering(server, endpoint, head, body),
-                        None => return Poll::Pending,
-                    }
+                    let (server, endpoint, head) = request.take().expect(AFTER_COMPLETION);
+                    State::answering(server, endpoint, head, body)
                 }
                 StateProjection::Answering { answer } => return answer.as_mut().poll(cx),
-                // Taken only when it is polled after completion.
-                StateProjection::Ready { response } => return response.take().map_or(Poll::Pending, Poll::Ready),
+                StateProjection::Ready { response } => return Poll::Ready(response.take().expect(AFTER_COMPLETION)),
             };
             self.set(next);
         }
@@ -168,5 +168,62 @@ where
 impl<B> fmt::Debug for EndpointFuture<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EndpointFuture").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::pin;
+
+    use bytes::Bytes;
+    use futures_util::FutureExt as _;
+    use http::{Method, Request, Response, StatusCode};
+    use http_body_util::Full;
+    use tower::{Layer as _, Service as _, service_fn};
+
+    use crate::{AuthorizationServer, ForwardGrantsLayer, KeyRing, MemoryStore, TokenEndpointLayer};
+
+    type Body = Full<Bytes>;
+
+    fn server() -> AuthorizationServer {
+        AuthorizationServer::new("https://auth.example.com", KeyRing::generate().unwrap(), MemoryStore::default())
+            .unwrap()
+    }
+
+    fn request(method: Method, path: &str) -> Request<Body> {
+        Request::builder().method(method).uri(path).body(Body::default()).unwrap()
+    }
+
+    /// Polls a future until it is done, and then once more.
+    fn poll_after_completion<R>(future: impl Future<Output = Result<Response<R>, Infallible>>, status: StatusCode) {
+        let mut future = pin!(future);
+        assert_eq!(future.as_mut().now_or_never().unwrap().unwrap().status(), status);
+        let _ = future.as_mut().now_or_never();
+    }
+
+    #[test]
+    #[should_panic(expected = "`EndpointFuture` polled after completion")]
+    fn a_document_that_is_polled_after_completion_panics() {
+        let inner = service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::default())));
+        let mut service = TokenEndpointLayer::new(server()).layer(inner);
+        let jwks = request(Method::GET, "/.well-known/jwks.json");
+        poll_after_completion(service.call(jwks), StatusCode::OK);
+    }
+
+    #[test]
+    #[should_panic(expected = "resumed after completion")]
+    fn an_answer_of_the_token_endpoint_that_is_polled_after_completion_panics() {
+        let token = request(Method::POST, "/token");
+        poll_after_completion(server().token_service().call(token), StatusCode::BAD_REQUEST);
+    }
+
+    #[test]
+    #[should_panic(expected = "`EndpointFuture` polled after completion")]
+    fn a_forwarding_layer_that_is_polled_after_completion_panics() {
+        let inner = service_fn(async |_: Request<_>| Ok::<_, Infallible>(Response::new(Body::default())));
+        let mut service = ForwardGrantsLayer::new(server()).layer(inner);
+        let metadata = request(Method::GET, "/.well-known/oauth-authorization-server");
+        poll_after_completion(service.call(metadata), StatusCode::OK);
     }
 }

@@ -78,7 +78,7 @@ impl TokenPipeline {
     }
 
     fn introspected(&self, introspection: &Introspection, as_jwt: bool) -> Result<Response<Full<Bytes>>, TokenError> {
-        let members = introspection.members();
+        let members = introspection.members()?;
         if !as_jwt {
             return Ok(json(StatusCode::OK, &members));
         }
@@ -97,13 +97,14 @@ impl TokenPipeline {
 
 impl Introspection {
     /// The members of §2.2, and those that a grant hook added. A claim of their name does not replace ours.
-    fn members(&self) -> Map<String, Value> {
-        let mut members = self.token.as_ref().map(OwnToken::members).unwrap_or_default();
+    fn members(&self) -> Result<Map<String, Value>, TokenError> {
+        let members = self.token.as_ref().map(OwnToken::members).transpose().map_err(TokenError::unavailable)?;
+        let mut members = members.unwrap_or_default();
         members.insert("active".to_owned(), self.token.is_some().into());
         if self.token.is_some() {
             members.insert("token_type".to_owned(), "Bearer".into());
         }
-        members
+        Ok(members)
     }
 }
 

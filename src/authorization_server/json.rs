@@ -36,10 +36,17 @@ impl Object {
         self
     }
 
-    /// Any value that serializes without fail, as text and JSON values do.
-    pub(super) fn value(&mut self, name: &'static str, value: &impl Serialize) -> &mut Self {
+    /// A list of texts.
+    pub(super) fn strings<'a>(&mut self, name: &'static str, values: impl Iterator<Item = &'a str>) -> &mut Self {
         self.name(name);
-        self.serialize(value);
+        self.0.push('[');
+        for (place, value) in values.enumerate() {
+            if place > 0 {
+                self.0.push(',');
+            }
+            self.text(value);
+        }
+        self.0.push(']');
         self
     }
 
@@ -79,8 +86,10 @@ impl Object {
         }
     }
 
+    /// Writes text, or a JSON value.
+    #[expect(clippy::expect_used, reason = "an empty value instead would be a malformed token or answer")]
     fn serialize(&mut self, value: &(impl Serialize + ?Sized)) {
-        self.0.push_str(&serde_json::to_string(value).unwrap_or_default());
+        self.0.push_str(&serde_json::to_string(value).expect("text and JSON values are JSON"));
     }
 
     fn decimal(&mut self, number: u64) {
@@ -107,9 +116,16 @@ mod tests {
     #[test]
     fn members_of_each_kind_stand_in_order() {
         let mut object = Object::with_capacity(0);
-        object.string("a", "x").number("b", u64::MAX).value("c", &["y", "z"]);
+        object
+            .string("a", "x")
+            .number("b", u64::MAX)
+            .strings("c", ["y", "z\""].into_iter())
+            .strings("f", [].into_iter());
         object.members(json!({"d\"": [1, {"e": null}]}).as_object().unwrap());
-        assert_eq!(object.finish(), r#"{"a":"x","b":18446744073709551615,"c":["y","z"],"d\"":[1,{"e":null}]}"#);
+        assert_eq!(
+            object.finish(),
+            r#"{"a":"x","b":18446744073709551615,"c":["y","z\""],"f":[],"d\"":[1,{"e":null}]}"#
+        );
         assert_eq!(Object::with_capacity(0).finish(), "{}");
     }
 

@@ -32,6 +32,12 @@ impl PublicNumbers {
         Self::from_coordinates(x.into(), y.into())
     }
 
+    /// As [`from_point`](Self::from_point), for the uncompressed point of a key that a backend has parsed.
+    #[expect(clippy::expect_used, reason = "a backend parses keys of these two curves only")]
+    pub(super) fn of_key(point: &[u8]) -> Self {
+        Self::from_point(point).expect("the point of a parsed key is on P-256 or P-384")
+    }
+
     /// The width of the coordinates tells the curve.
     pub(super) fn from_coordinates(x: Vec<u8>, y: Vec<u8>) -> Option<Self> {
         match (x.len(), y.len()) {

@@ -122,7 +122,7 @@ impl SigningKey {
     pub fn from_jwk(json: impl AsRef<[u8]>) -> Result<Self, KeyError> {
         let jwk = ParsedJwk::new(json.as_ref(), Purpose::Sign)?;
         let pair = KeyPair::from_pkcs8(&jwk.to_pkcs8()?)?;
-        if pair.public_numbers() != Some(jwk.public_numbers()?) {
+        if pair.public_numbers() != jwk.public_numbers()? {
             return Err(KeyError::new(
                 "the JWK's private half (`d`) does not belong to its public half: export the key anew",
             ));
@@ -188,8 +188,7 @@ impl SigningKey {
     }
 
     fn from_pair(pair: KeyPair, algorithm: Algorithm) -> Result<Self, KeyError> {
-        let numbers = pair.public_numbers().ok_or_else(refusal::unknown_private_key)?;
-        let public = VerifyingKey::new(numbers, algorithm)?;
+        let public = VerifyingKey::new(pair.public_numbers(), algorithm)?;
         Ok(Self { header: header(ACCESS_TOKEN, &public), signer: Signer::Pair(Box::new(pair)), public })
     }
 

@@ -151,7 +151,7 @@ impl Challenges {
         let resource_metadata =
             metadata.map(|metadata| format!(", resource_metadata=\"{}\"", metadata.url())).unwrap_or_default();
         let bearer = |error: Option<BearerError>| {
-            let error = error.as_ref().map(code).unwrap_or_default();
+            let error = error.as_ref().map(parameters).unwrap_or_default();
             challenge(&format!("{realm}{error}{resource_metadata}"))
         };
         Self {
@@ -196,19 +196,21 @@ impl Challenges {
     fn insufficient_scope(&self, error: &BearerError, required: &Scopes) -> HeaderValue {
         let Self { realm, resource_metadata, .. } = self;
         let scope = if required.is_empty() { String::new() } else { format!(", scope=\"{required}\"") };
-        challenge(&format!("{realm}{}{scope}{resource_metadata}", code(error)))
+        challenge(&format!("{realm}{}{scope}{resource_metadata}", parameters(error)))
     }
 }
 
-/// The error's parameters in its challenge.
-fn code(error: &BearerError) -> String {
-    let (code, description) = (error.code().unwrap_or_default(), error.for_caller());
-    format!(", error=\"{code}\", error_description=\"{description}\"")
+/// Writes the parameters of an error in its challenge; an error without a code has none (RFC 6750 §3.1).
+fn parameters(error: &BearerError) -> String {
+    let description = error.for_caller();
+    let parameters = |code| format!(", error=\"{code}\", error_description=\"{description}\"");
+    error.code().map(parameters).unwrap_or_default()
 }
 
 /// Audiences, scopes and URLs have no character that a quoted string must escape, or a header must not have.
+#[expect(clippy::expect_used, reason = "the types of its parts leave out what a header cannot have")]
 fn challenge(text: &str) -> HeaderValue {
-    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("Bearer"))
+    HeaderValue::try_from(text).expect("audiences, scopes and URLs are ASCII without control characters")
 }
 
 #[cfg(test)]

@@ -41,6 +41,8 @@ pin_project! {
     }
 }
 
+const AFTER_COMPLETION: &str = "`ResponseFuture` polled after completion";
+
 /// A request whose token is being verified.
 pub(super) struct Waiting<S, B> {
     pub(super) verification: PendingVerification,
@@ -84,16 +86,15 @@ where
     type Output = Result<Response<ResponseBody<R>>, S::Error>;
 
     #[inline]
+    #[expect(clippy::expect_used, reason = "as tower does: to wait for a future that is done would never end")]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         loop {
-            // Polled after completion, it stays silent: a `None` is a future that is done.
             let next = match state.as_mut().project() {
                 StateProjection::Waiting { waiting } => {
-                    let Some(pending) = waiting else { return Poll::Pending };
+                    let pending = waiting.as_mut().expect(AFTER_COMPLETION);
                     let verified = ready!(pending.verification.as_mut().poll(cx));
-                    let Some(pending) = waiting.take() else { return Poll::Pending };
-                    let Waiting { gate, inner, mut request, .. } = *pending;
+                    let Waiting { gate, inner, mut request, .. } = *waiting.take().expect(AFTER_COMPLETION);
                     match gate.carry_out(gate.conclude(verified, &request), &mut request) {
                         Ok(expiry) => {
                             State::Preparing { prepared: Some(Box::new(Prepared { inner, request, expiry })) }
@@ -102,11 +103,9 @@ where
                     }
                 }
                 StateProjection::Preparing { prepared } => {
-                    let Some(pending) = prepared else { return Poll::Pending };
-                    let readiness = ready!(pending.inner.poll_ready(cx));
-                    let Some(pending) = prepared.take() else { return Poll::Pending };
+                    let readiness = ready!(prepared.as_mut().expect(AFTER_COMPLETION).inner.poll_ready(cx));
+                    let Prepared { mut inner, request, expiry } = *prepared.take().expect(AFTER_COMPLETION);
                     readiness?;
-                    let Prepared { mut inner, request, expiry } = *pending;
                     State::Inner { future: inner.call(request), expiry }
                 }
                 StateProjection::Inner { future, expiry } => {
@@ -120,7 +119,7 @@ where
                     }
                 }
                 StateProjection::Refused { response } => {
-                    let Some(response) = response.take() else { return Poll::Pending };
+                    let response = response.take().expect(AFTER_COMPLETION);
                     return Poll::Ready(Ok(response.map(ResponseBody::own)));
                 }
             };
@@ -181,6 +180,58 @@ mod tests {
         assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
         let write = layer().require_scope(Scope::from_static("write"));
         assert_eq!(answer(write, Ok(token)).await.status(), StatusCode::FORBIDDEN);
+    }
+
+    /// Polls a future of the layer until it is done, and then once more.
+    async fn poll_after_completion(layer: BearerAuthLayer, verified: Verified, is_ready: bool) {
+        use std::task::Poll;
+
+        use futures_util::future::{FutureExt as _, poll_fn};
+        use tower::util::BoxCloneSyncService;
+
+        /// An inner service that fails before it takes a request.
+        #[derive(Clone)]
+        struct Broken;
+
+        impl tower::Service<Request<Body>> for Broken {
+            type Response = Response<Body>;
+            type Error = &'static str;
+            type Future = std::future::Ready<Result<Response<Body>, &'static str>>;
+
+            fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> Poll<Result<(), &'static str>> {
+                Poll::Ready(Err("broken"))
+            }
+
+            fn call(&mut self, _: Request<Body>) -> Self::Future {
+                panic!("it was not ready")
+            }
+        }
+
+        let inner = if is_ready {
+            BoxCloneSyncService::new(service_fn(async |_| Ok::<_, &'static str>(Response::new(Body::default()))))
+        } else {
+            BoxCloneSyncService::new(Broken)
+        };
+        let verification = Box::pin(std::future::ready(verified));
+        let request = Request::new(Body::default());
+        let waiting = Waiting { verification, gate: layer.gate(), inner, request };
+        let mut future = std::pin::pin!(ResponseFuture::waiting(waiting));
+        let done = poll_fn(|cx| future.as_mut().poll(cx)).await;
+        assert_eq!(done.is_ok(), is_ready);
+        let _ = future.as_mut().now_or_never();
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "`ResponseFuture` polled after completion")]
+    async fn a_refusal_that_is_polled_after_completion_panics() {
+        poll_after_completion(layer(), Err(InvalidToken::UnknownKey.into()), true).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "`ResponseFuture` polled after completion")]
+    async fn a_request_whose_service_failed_and_that_is_polled_after_completion_panics() {
+        let token = VerifiedToken::for_test("billing", Scopes::NONE);
+        poll_after_completion(layer(), Ok(token), false).await;
     }
 
     #[tokio::test]

@@ -98,9 +98,11 @@ impl OwnToken {
         Revocation::token(self.id(), client_id.clone(), issued_at.to_system(), expires_at.to_system())
     }
 
-    /// All of its claims, as they came.
-    pub(crate) fn members(&self) -> Map<String, Value> {
-        // They were an object when they were parsed.
-        serde_json::from_slice(&self.payload).unwrap_or_default()
+    /// Returns all of its claims as they came.
+    ///
+    /// An error when a claim that we do not read cannot be held, such as a number beyond those of JSON in Rust. Another
+    /// program with the same key can sign such a token.
+    pub(crate) fn members(&self) -> Result<Map<String, Value>, serde_json::Error> {
+        serde_json::from_slice(&self.payload)
     }
 }

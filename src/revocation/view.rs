@@ -11,6 +11,7 @@ use super::cleared::{CurrentGeneration, Generation};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::store::Revocation;
+use crate::striped::Striped;
 
 /// How much a view holds.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +36,7 @@ pub(super) struct Full;
 pub(super) struct View {
     bounds: Bounds,
     hasher: RandomState,
-    parts: Vec<RwLock<HashMap<ClientId, OfClient>>>,
+    parts: Striped<RwLock<HashMap<ClientId, OfClient>>, PARTS>,
     /// By `kid`, and when each may go.
     keys: RwLock<HashMap<Box<str>, u64>>,
     entries: AtomicUsize,
@@ -72,7 +73,7 @@ impl View {
         Self {
             bounds,
             hasher: RandomState::new(),
-            parts: (0..PARTS).map(|_| RwLock::default()).collect(),
+            parts: Striped::default(),
             keys: RwLock::default(),
             entries: AtomicUsize::new(0),
             generation: CurrentGeneration::default(),
@@ -186,22 +187,19 @@ impl View {
         while parts.next().is_some_and(|part| self.purge_part(part, now)) {}
     }
 
-    fn part(&self, client_id: &ClientId) -> Option<&RwLock<HashMap<ClientId, OfClient>>> {
-        let hash = usize::try_from(self.hasher.hash_one(client_id) % PARTS as u64).unwrap_or_default();
-        self.parts.get(hash)
+    fn part(&self, client_id: &ClientId) -> &RwLock<HashMap<ClientId, OfClient>> {
+        self.parts.of(self.hasher.hash_one(client_id))
     }
 
     fn of<T: Default>(&self, client_id: &ClientId, ask: impl FnOnce(&OfClient) -> T) -> T {
-        let Some(part) = self.part(client_id) else { return T::default() };
         if self.entries() == 0 {
             return T::default();
         }
-        read(part).get(client_id).map(ask).unwrap_or_default()
+        read(self.part(client_id)).get(client_id).map(ask).unwrap_or_default()
     }
 
     fn change(&self, client_id: &ClientId, change: impl FnOnce(&mut OfClient)) {
-        let Some(part) = self.part(client_id) else { return };
-        let mut clients = write(part);
+        let mut clients = write(self.part(client_id));
         let client = clients.entry(client_id.clone()).or_default();
         let before = client.len();
         change(client);

@@ -115,8 +115,11 @@ impl Client {
     where
         S: TryInto<StoredSecret, Error: Into<SecretError>>,
     {
-        let label = (1..=u32::MAX).map(|number| number.to_string()).find(|label| self.client.secret(label).is_none());
-        let secret = RegisteredSecret::new(label.unwrap_or_default(), secret);
+        let mut number = 1_u32;
+        while self.client.secret(&number.to_string()).is_some() {
+            number += 1;
+        }
+        let secret = RegisteredSecret::new(number.to_string(), secret);
         match keep(secret, &mut self.mistake) {
             Some(secret) => self.registered_secret(secret),
             None => self,

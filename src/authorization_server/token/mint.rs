@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::authenticate::AuthenticatedClient;
 use super::grant::Grant;
+use crate::audience::Audience;
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::authorization_server::json::Object;
 use crate::client_id::ClientId;
@@ -100,7 +101,7 @@ impl Minter {
         match grant.audiences() {
             // One audience is a string, several are a list (RFC 7519 §4.1.3).
             [one] => claims.string("aud", one.as_str()),
-            several => claims.value("aud", &several),
+            several => claims.strings("aud", several.iter().map(Audience::as_str)),
         };
         claims.string("client_id", grant.client().id().as_str());
         claims.number("iat", issued_at.as_secs()).number("exp", expires_at.as_secs()).string("jti", id.as_str());
@@ -154,15 +155,16 @@ impl Minter {
 struct TokenId([u8; 22]);
 
 impl TokenId {
+    #[expect(clippy::expect_used, reason = "both lengths are constants")]
     fn generate(random: &dyn Random) -> Result<Self, TokenError> {
         let (mut bits, mut text) = ([0; 16], [0; 22]);
         random.fill(&mut bits)?;
-        URL_SAFE_NO_PAD.encode_slice(bits, &mut text).map_err(TokenError::unavailable)?;
+        URL_SAFE_NO_PAD.encode_slice(bits, &mut text).expect("16 bytes are 22 characters in base64url");
         Ok(Self(text))
     }
 
+    #[expect(clippy::expect_used, reason = "only `generate` makes one")]
     fn as_str(&self) -> &str {
-        // base64url is ASCII.
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        std::str::from_utf8(&self.0).expect("base64url is ASCII")
     }
 }

@@ -11,6 +11,7 @@ use super::grant::Grant;
 use super::mint::{AccessToken, Minter};
 use crate::authorization_server::error::TokenError;
 use crate::clock::UnixTime;
+use crate::striped::Striped;
 
 /// How many tokens are kept: one a place. Two grants that meet in one drive each other out, and cost a signature.
 const PLACES: usize = 8_192;
@@ -24,7 +25,7 @@ pub(in crate::authorization_server) struct RepeatedTokens {
     percent: u64,
     /// Keyed at random, so that nobody can choose grants that meet in one place.
     hasher: RandomState,
-    places: Box<[Mutex<Option<Kept>>]>,
+    places: Striped<Mutex<Option<Kept>>, PLACES>,
 }
 
 struct Kept {
@@ -37,16 +38,14 @@ struct Kept {
 
 impl RepeatedTokens {
     pub(in crate::authorization_server) fn new(percent: u8) -> Self {
-        let places = (0..PLACES).map(|_| Mutex::default()).collect();
-        Self { percent: percent.into(), hasher: RandomState::new(), places }
+        Self { percent: percent.into(), hasher: RandomState::new(), places: Striped::default() }
     }
 
     /// The token that this grant got before, or a new one.
     pub(super) fn token(&self, minter: &Minter, grant: &Grant) -> Result<AccessToken, TokenError> {
-        let Some(place) = self.place(grant) else { return minter.mint(grant) };
         // Locked while the token is signed: of those who ask for the same at once, one signs, and the others would have
         // taken as long themselves.
-        let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut place = self.place(grant).lock().unwrap_or_else(PoisonError::into_inner);
         let now = UnixTime::now(&*minter.clock);
         let kept = place.as_ref().filter(|kept| kept.is_due(grant, now));
         // One that was called back, or of which nobody knows whether it was, is not given out again.
@@ -58,10 +57,8 @@ impl RepeatedTokens {
         Ok(token)
     }
 
-    /// `None` never: there are places.
-    fn place(&self, grant: &Grant) -> Option<&Mutex<Option<Kept>>> {
-        let hash = self.hasher.hash_one((grant.client().id(), grant.scopes(), grant.audiences()));
-        self.places.get(usize::try_from(hash % PLACES as u64).ok()?)
+    fn place(&self, grant: &Grant) -> &Mutex<Option<Kept>> {
+        self.places.of(self.hasher.hash_one((grant.client().id(), grant.scopes(), grant.audiences())))
     }
 }
 

@@ -47,15 +47,14 @@ impl KeyPair {
         .map_err(|_| refusal::unknown_private_key())
     }
 
-    /// `None` never for a key that was parsed: its point is on one of the two curves.
-    pub(in crate::keys) fn public_numbers(&self) -> Option<PublicNumbers> {
+    pub(in crate::keys) fn public_numbers(&self) -> PublicNumbers {
         match self {
-            Self::Ecdsa(pair) => PublicNumbers::from_point(pair.public_key().as_ref()),
-            Self::Ed25519(pair) => Some(PublicNumbers::Ed25519 { x: pair.public_key().as_ref().into() }),
-            Self::Rsa(pair) => Some(PublicNumbers::Rsa {
+            Self::Ecdsa(pair) => PublicNumbers::of_key(pair.public_key().as_ref()),
+            Self::Ed25519(pair) => PublicNumbers::Ed25519 { x: pair.public_key().as_ref().into() },
+            Self::Rsa(pair) => PublicNumbers::Rsa {
                 n: pair.public_key().modulus().big_endian_without_leading_zero().into(),
                 e: pair.public_key().exponent().big_endian_without_leading_zero().into(),
-            }),
+            },
         }
     }
 
@@ -122,10 +121,9 @@ fn rsa_parameters(algorithm: Algorithm) -> Option<&'static RsaParameters> {
 pub(in crate::keys) struct HmacKey(hmac::Key);
 
 impl HmacKey {
-    /// `None` never: HMAC takes a secret of any length (RFC 2104 §2).
-    #[allow(clippy::unnecessary_wraps)] // the other backend
-    pub(in crate::keys) fn new(secret: &[u8]) -> Option<Self> {
-        Some(Self(hmac::Key::new(hmac::HMAC_SHA256, secret)))
+    /// Takes a secret of any length (RFC 2104 §2).
+    pub(in crate::keys) fn new(secret: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
 
     pub(in crate::keys) fn sign(&self, message: &[u8]) -> Vec<u8> {

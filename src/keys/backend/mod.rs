@@ -48,7 +48,7 @@ mod tests {
         ($signer:ident, $verifier:ident) => {
             for algorithm in [Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA] {
                 let pair = $signer::KeyPair::generate(algorithm).unwrap();
-                let public = $verifier::PublicKey::parse(&pair.public_numbers().unwrap(), algorithm).unwrap();
+                let public = $verifier::PublicKey::parse(&pair.public_numbers(), algorithm).unwrap();
                 let signature = pair.sign(algorithm, MESSAGE).unwrap();
                 assert!(public.verifies(algorithm, MESSAGE, &signature), "{algorithm}");
                 assert!(!public.verifies(algorithm, b"another", &signature), "{algorithm}");
@@ -71,7 +71,7 @@ mod tests {
         let key = key(include_str!("../../../tests/keys/rsa2048.pem"));
         let pair = aws_lc_rs::KeyPair::from_pkcs8(&key).unwrap();
         for algorithm in [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256] {
-            let public = rust_crypto::PublicKey::parse(&pair.public_numbers().unwrap(), algorithm).unwrap();
+            let public = rust_crypto::PublicKey::parse(&pair.public_numbers(), algorithm).unwrap();
             let signature = pair.sign(algorithm, MESSAGE).unwrap();
             assert!(public.verifies(algorithm, MESSAGE, &signature), "{algorithm}");
             assert!(!public.verifies(algorithm, b"another", &signature), "{algorithm}");
@@ -89,7 +89,7 @@ mod tests {
         ] {
             let one = aws_lc_rs::KeyPair::from_pkcs8(&key(text)).unwrap();
             let other = rust_crypto::KeyPair::from_pkcs8(&key(text)).unwrap();
-            assert_eq!(one.public_numbers().unwrap(), other.public_numbers().unwrap());
+            assert_eq!(one.public_numbers(), other.public_numbers());
         }
     }
 
@@ -182,8 +182,8 @@ mod tests {
 
     #[test]
     fn both_compute_and_check_the_same_hmac() {
-        let one = aws_lc_rs::HmacKey::new(&[7; 32]).unwrap();
-        let other = rust_crypto::HmacKey::new(&[7; 32]).unwrap();
+        let one = aws_lc_rs::HmacKey::new(&[7; 32]);
+        let other = rust_crypto::HmacKey::new(&[7; 32]);
         assert_eq!(one.sign(MESSAGE), other.sign(MESSAGE));
         assert!(one.verifies(MESSAGE, &other.sign(MESSAGE)) && other.verifies(MESSAGE, &one.sign(MESSAGE)));
         for wrong in [&[][..], &one.sign(b"another"), &one.sign(MESSAGE)[..16]] {

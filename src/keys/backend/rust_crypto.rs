@@ -47,12 +47,11 @@ impl KeyPair {
         .map_err(|_| refusal::unknown_private_key())
     }
 
-    /// `None` never for a key that was parsed: its point is on one of the two curves.
-    pub(in crate::keys) fn public_numbers(&self) -> Option<PublicNumbers> {
+    pub(in crate::keys) fn public_numbers(&self) -> PublicNumbers {
         match self {
-            Self::P256(key) => PublicNumbers::from_point(key.verifying_key().to_encoded_point(false).as_bytes()),
-            Self::P384(key) => PublicNumbers::from_point(key.verifying_key().to_encoded_point(false).as_bytes()),
-            Self::Ed25519(key) => Some(PublicNumbers::Ed25519 { x: key.verifying_key().as_bytes().into() }),
+            Self::P256(key) => PublicNumbers::of_key(key.verifying_key().to_encoded_point(false).as_bytes()),
+            Self::P384(key) => PublicNumbers::of_key(key.verifying_key().to_encoded_point(false).as_bytes()),
+            Self::Ed25519(key) => PublicNumbers::Ed25519 { x: key.verifying_key().as_bytes().into() },
         }
     }
 
@@ -138,9 +137,10 @@ fn rsa_verifies(key: &rsa::RsaPublicKey, algorithm: Algorithm, message: &[u8], s
 pub(in crate::keys) struct HmacKey(Hmac<Sha256>);
 
 impl HmacKey {
-    /// `None` never: HMAC takes a secret of any length (RFC 2104 §2).
-    pub(in crate::keys) fn new(secret: &[u8]) -> Option<Self> {
-        Hmac::new_from_slice(secret).ok().map(Self)
+    /// Takes a secret of any length (RFC 2104 §2).
+    #[expect(clippy::expect_used, reason = "the error is for algorithms with a fixed length")]
+    pub(in crate::keys) fn new(secret: &[u8]) -> Self {
+        Self(Hmac::new_from_slice(secret).expect("HMAC takes a secret of any length"))
     }
 
     pub(in crate::keys) fn sign(&self, message: &[u8]) -> Vec<u8> {

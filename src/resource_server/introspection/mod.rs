@@ -110,12 +110,12 @@ impl Introspection {
     /// # Errors
     ///
     /// When the id is none.
+    #[expect(clippy::expect_used, reason = "a header without the credentials would be refused without a cause")]
     pub fn client_secret_basic(mut self, client_id: &str, secret: ClientSecret) -> Result<Self, RemoteError> {
-        let encoded = serde_urlencoded::to_string([(client_id, secret.expose())]).unwrap_or_default();
+        let encoded = serde_urlencoded::to_string([(client_id, secret.expose())]).expect("any text can be encoded");
         let pair = encoded.replacen('=', ":", 1);
-        // base64 has no character that a header must not have.
         let mut header = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair)))
-            .unwrap_or(HeaderValue::from_static("Basic"));
+            .expect("base64 has no character that a header must not have");
         header.set_sensitive(true);
         self.credentials = Some(Credentials { client_id: client_id.try_into()?, proof: Proof::Basic(header) });
         Ok(self)

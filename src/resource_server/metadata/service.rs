@@ -96,12 +96,13 @@ where
 {
     type Output = Result<Response<ResponseBody<R>>, E>;
 
+    #[expect(clippy::expect_used, reason = "as tower does: to wait for a future that is done would never end")]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().kind.project() {
             KindProjection::Inner { future } => future.poll(cx).map_ok(|response| response.map(ResponseBody::inner)),
-            // Polled after completion: a future that is done stays silent.
             KindProjection::Own { response } => {
-                response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response.map(ResponseBody::own))))
+                let response = response.take().expect("`ResourceMetadataFuture` polled after completion");
+                Poll::Ready(Ok(response.map(ResponseBody::own)))
             }
         }
     }
@@ -137,5 +138,31 @@ impl<B> Service<Request<B>> for ResourceMetadataService {
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         ready(Ok(self.metadata.answer(request)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use bytes::Bytes;
+    use futures_util::FutureExt as _;
+    use http::{Request, Response, StatusCode};
+    use http_body_util::Full;
+    use tower::{Layer as _, Service as _, service_fn};
+
+    use super::Infallible;
+    use crate::{ResourceMetadata, ResourceMetadataLayer};
+
+    #[test]
+    #[should_panic(expected = "`ResourceMetadataFuture` polled after completion")]
+    fn metadata_that_is_polled_after_completion_panics() {
+        let metadata = ResourceMetadata::builder("https://api.example.com");
+        let metadata = metadata.authorization_server("https://auth.example.com").build().unwrap();
+        let inner = service_fn(async |_| Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())));
+        let request = Request::get(metadata.path()).body(Full::<Bytes>::default()).unwrap();
+        let mut future = pin!(ResourceMetadataLayer::new(metadata).layer(inner).call(request));
+        assert_eq!(future.as_mut().now_or_never().unwrap().unwrap().status(), StatusCode::OK);
+        let _ = future.as_mut().now_or_never();
     }
 }

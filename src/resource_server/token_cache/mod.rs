@@ -13,9 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use self::near::NearTokens;
 use super::VerifiedToken;
 use crate::metrics;
+use crate::striped::Striped;
 
 /// So many that threads seldom meet at one lock.
-const SHARDS: u64 = 64;
+const SHARDS: usize = 64;
 
 /// How much of its end a token is found by: the last 96 bits of the signature, which differ from token to token.
 const TAIL: usize = 16;
@@ -32,7 +33,7 @@ pub(super) struct TokenCache {
     most_tokens: usize,
     most_bytes: usize,
     keys: Keys,
-    shards: Box<[Shard]>,
+    shards: Striped<Shard, SHARDS>,
     /// Locked before a shard by who looks up; else not while a shard is.
     near: NearTokens,
     /// Locked by every change, and always before a shard.
@@ -90,7 +91,7 @@ impl TokenCache {
             most_tokens,
             most_bytes,
             keys,
-            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            shards: Striped::default(),
             near: NearTokens::new(),
             ledger: Mutex::new(Ledger { lines: Vec::new(), bytes: 0, dice }),
         }
@@ -109,7 +110,7 @@ impl TokenCache {
         if let Some(copy) = near.as_mut().and_then(|near| near.find(place, text)) {
             return Some(copy);
         }
-        let entries = self.shard(place)?.read();
+        let entries = self.shard(place).read();
         let entry = entries.get(&place).filter(|entry| entry.text.as_bytes() == text)?;
         if let Some(near) = &mut near {
             near.count(place, &entry.token);
@@ -121,7 +122,7 @@ impl TokenCache {
     pub(super) fn keep(&self, token: &VerifiedToken) {
         let bytes = token.size() + OVERHEAD;
         let Some(place) = self.place(token.text().as_bytes()).filter(|_| bytes <= self.most_bytes) else { return };
-        let Some(shard) = self.shard(place) else { return };
+        let shard = self.shard(place);
         let entry = |line| Entry { text: token.text().clone(), token: token.clone(), line };
         let mut ledger = self.ledger();
         let mut newest = self.line_for(&mut ledger, shard, Line { place, bytes });
@@ -162,7 +163,7 @@ impl TokenCache {
         ledger.strike(line);
         if let Some(moved) = ledger.place(line)
             && let Some(entry) =
-                self.shard(moved).map(Shard::write).as_mut().and_then(|entries| entries.get_mut(&moved))
+                self.shard(moved).write().get_mut(&moved)
         {
             entry.line = line;
         }
@@ -170,13 +171,13 @@ impl TokenCache {
 
     fn remove(&self, place: Option<Place>) {
         // Dropped here, when the shard is unlocked again.
-        let _removed = place.and_then(|place| self.shard(place)?.write().remove(&place));
+        let _removed = place.and_then(|place| self.shard(place).write().remove(&place));
     }
 
     /// Forgets every token that fits, such as those of a key that is trusted no longer.
     pub(super) fn forget(&self, fits: impl Fn(&VerifiedToken) -> bool) {
         let mut ledger = self.ledger();
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             // Removed one by one: each removal may renumber an entry of the same shard.
             let places: Vec<_> =
                 shard.read().iter().filter(|(_, entry)| fits(&entry.token)).map(|(place, _)| *place).collect();
@@ -195,9 +196,9 @@ impl TokenCache {
         Some(Place(self.keys.hash(u128::from_ne_bytes(*text.last_chunk::<TAIL>()?))))
     }
 
-    /// By bits that a map looks at last. `None` never: there are so many.
-    fn shard(&self, Place(hash): Place) -> Option<&Shard> {
-        self.shards.get(usize::try_from((hash >> 32) % SHARDS).ok()?)
+    /// Chooses by bits that a map looks at last.
+    fn shard(&self, Place(hash): Place) -> &Shard {
+        self.shards.of(hash >> 32)
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -331,7 +332,7 @@ mod tests {
         let bytes: usize = ledger.lines.iter().map(|line| line.bytes).sum();
         assert_eq!((entries, bytes), (ledger.lines.len(), ledger.bytes), "the ledger has a line for each entry");
         for (number, line) in ledger.lines.iter().enumerate() {
-            assert_eq!(cache.shard(line.place).unwrap().read()[&line.place].line, number);
+            assert_eq!(cache.shard(line.place).read()[&line.place].line, number);
         }
         (entries, bytes)
     }

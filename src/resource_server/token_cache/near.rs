@@ -63,8 +63,9 @@ impl NearTokens {
         self.of(NUMBER.with(|number| *number))
     }
 
+    #[expect(clippy::indexing_slicing, reason = "the remainder is smaller than the number of cores")]
     fn of(&self, thread: usize) -> Option<MutexGuard<'_, Slots>> {
-        let Core(slots) = self.0.get(thread % self.0.len())?;
+        let Core(slots) = &self.0[thread % self.0.len()];
         match slots.try_lock() {
             Ok(slots) => Some(slots),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),

@@ -1,0 +1,52 @@
+//! [`Striped`]: values that a hash chooses among, so that threads seldom meet at one lock.
+
+/// A fixed number of values, of which a hash always chooses one.
+#[derive(Debug)]
+pub(crate) struct Striped<T, const N: usize>(Box<[T; N]>);
+
+impl<T: Default, const N: usize> Default for Striped<T, N> {
+    #[expect(clippy::expect_used, reason = "the vector has as many values as the array, by the line that makes it")]
+    fn default() -> Self {
+        const { assert!(N > 0, "a hash must have something to choose") };
+        // By way of a vector: an array on the stack may be larger than the stack.
+        let values: Box<[T]> = (0..N).map(|_| T::default()).collect();
+        Self(values.try_into().ok().expect("N values were made"))
+    }
+}
+
+impl<T, const N: usize> Striped<T, N> {
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "the remainder is smaller than the number of values")]
+    #[expect(clippy::cast_possible_truncation, reason = "the remainder is smaller than a `usize`")]
+    pub(crate) fn of(&self, hash: u64) -> &T {
+        &self.0[(hash % N as u64) as usize]
+    }
+
+    /// Returns the value of this index, and `None` beyond the last one.
+    pub(crate) fn get(&self, index: usize) -> Option<&T> {
+        self.0.get(index)
+    }
+
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, T> {
+        self.0.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::ptr;
+
+    use super::Striped;
+
+    #[test]
+    fn every_hash_chooses_a_value_and_every_value_is_chosen() {
+        let striped = Striped::<u64, 3>::default();
+        let chosen: HashSet<_> = (0..3).map(|hash| ptr::from_ref(striped.of(hash))).collect();
+        assert_eq!(chosen, striped.iter().map(ptr::from_ref).collect());
+        for hash in [3, u64::from(u32::MAX) + 1, u64::MAX - 1, u64::MAX] {
+            assert!(chosen.contains(&ptr::from_ref(striped.of(hash))), "{hash}");
+        }
+        assert!(striped.get(2).is_some() && striped.get(3).is_none());
+    }
+}
