@@ -126,15 +126,15 @@ issuer = "http://127.0.0.1:{port}"
 generate = "ES256"
 
 [tokens]
-scopes = ["read"]
+scope = "read"
 
 [[resources]]
 audience = "https://api.example.com"
 
 [[clients]]
-id = "billing"
-secret_hash = "{hash}"
-scopes = ["read"]
+client_id = "billing"
+client_secret_hash = "{hash}"
+scope = "read"
 '''
 
 

@@ -4,6 +4,9 @@
 //! `curl -u billing:$BILLING_SECRET -d grant_type=client_credentials http://127.0.0.1:3000/token`, over HTTP/2 with
 //! `--http2-prior-knowledge`. Ctrl-C lets the requests under way end.
 
+#[path = "standalone/connection.rs"]
+mod connection;
+
 use std::convert::Infallible;
 use std::error::Error;
 use std::pin::pin;
@@ -13,11 +16,10 @@ use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{Request, Response};
 use http_body_util::Full;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tower::ServiceBuilder;
 use tower_client_credentials::{
     AuthorizationServer, BearerAuthLayer, Client, ClientSecret, KeyRing, MemoryStore, Scope, TokenEndpointLayer,
@@ -27,9 +29,14 @@ use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::timeout::RequestBodyDeadlineLayer;
 use tower_http::trace::TraceLayer;
 
+use self::connection::IdleLimits;
+
 const ISSUER: &str = "http://127.0.0.1:3000";
 const API: &str = "https://api.example.com";
 const READ: Scope = Scope::from_static("invoices:read");
+
+/// A connection that is not used makes room for others.
+const IDLE_LIMITS: IdleLimits = IdleLimits { first_request: Duration::from_secs(10), idle: Duration::from_secs(60) };
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -49,9 +56,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .service_fn(invoices);
 
     let listener = TcpListener::bind("127.0.0.1:3000").await?;
-    let connections = GracefulShutdown::new();
+    let (stop_connections, stopping) = watch::channel(false);
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new()); // with a clock, hyper gives up on a head that does not arrive
+    // A connection whose other end is gone is found out.
+    http.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
     let mut stop = pin!(tokio::signal::ctrl_c());
 
     loop {
@@ -64,9 +73,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let service = TowerToHyperService::new(service.clone());
-        let connection = http.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = connections.watch(connection);
+        let connection = connection::serve(http.clone(), stream, service.clone(), IDLE_LIMITS, stopping.clone());
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended early");
@@ -74,9 +81,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         });
     }
 
-    drop(listener);
+    drop((listener, stopping));
+    stop_connections.send_replace(true);
     tokio::select! {
-        () = connections.shutdown() => {}
+        () = stop_connections.closed() => {} // every connection has ended
         () = tokio::time::sleep(Duration::from_secs(10)) => tracing::warn!("some requests were cut off"),
     }
     Ok(())

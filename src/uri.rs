@@ -7,7 +7,7 @@ use http::Uri;
 
 /// A URL by which what is said can be neither read nor changed on its way: `https`, or plain `http` on loopback.
 pub(crate) fn secure(text: &str) -> Result<Uri, &'static str> {
-    absolute(text)?;
+    absolute(text).map_err(|reason| if reason == NOT_ABSOLUTE { NO_URL } else { reason })?;
     let uri = Uri::try_from(text).map_err(|_| "it is not a URL")?;
     let host = uri.host().filter(|host| !host.is_empty()).ok_or("it has no host")?;
     match uri.scheme_str() {
@@ -27,12 +27,17 @@ fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
+const NOT_ABSOLUTE: &str = "it must be an absolute URI, such as https://api.example.com";
+
+/// The URLs here are those of issuers and of their endpoints.
+const NO_URL: &str = "it must be an absolute URL, such as https://auth.example.com";
+
 /// Refuses whatever is not `scheme ":" hier-part [ "?" query ]`: relative references, fragments, characters
 /// outside RFC 3986, and an `http(s)` URI without a host.
 pub(crate) const fn absolute(text: &str) -> Result<(), &'static str> {
     let bytes = text.as_bytes();
     let Some(colon) = scheme_end(bytes) else {
-        return Err("it must be an absolute URI, such as https://api.example.com");
+        return Err(NOT_ABSOLUTE);
     };
     if colon + 1 == bytes.len() {
         return Err("nothing follows the scheme");

@@ -45,7 +45,7 @@ issuer = "http://127.0.0.1:3000"
 sign = "KEY"
 
 [tokens]
-scopes = ["read"]
+scope = "read"
 
 [[resources]]
 audience = "https://api.example.test/"

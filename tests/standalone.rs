@@ -2,6 +2,9 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // helpers of tests, which may
 
+#[path = "standalone/idle.rs"]
+mod idle;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -18,15 +21,15 @@ const GOOD: &str = r#"listen = "127.0.0.1:0"
 generate = "ES256"
 
 [tokens]
-scopes = ["read"]
+scope = "read"
 
 [[resources]]
 audience = "https://api.example.test/"
 
 [[clients]]
-id = "billing"
-secret_env = "BILLING_SECRET"
-scopes = ["read"]
+client_id = "billing"
+client_secret_env = "BILLING_SECRET"
+scope = "read"
 
 [[routes]]
 path = "/api/read"
@@ -63,7 +66,9 @@ fn file(test: &str, content: &str) -> PathBuf {
 /// What is said about a file, without the folder that it is in.
 fn refusal(test: &str, content: &str, environment: &[(&str, &str)]) -> String {
     let path = file(test, content);
-    let output = standalone().arg("--config").arg(&path).envs(environment.iter().copied()).output().unwrap();
+    let mut command = standalone();
+    command.arg("--config").arg(&path).envs(environment.iter().copied()).env("RUST_LOG", "off");
+    let output = command.output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success(), "it took {content}");
     assert!(output.stdout.is_empty(), "it listened before it was sure");
@@ -93,6 +98,20 @@ impl Service {
         stdout.read_line(&mut line).unwrap();
         let address = line.trim_end().strip_prefix("listening on http://").expect("an address").parse().unwrap();
         Self { child, stdout, address }
+    }
+
+    /// What it logs at `warn` while it starts; then it is gone.
+    fn warnings_of(config: &Path, environment: &[(&str, &str)]) -> String {
+        let mut command = standalone();
+        command.arg("--config").arg(config).envs(environment.iter().copied()).env("RUST_LOG", "warn");
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        child.kill().unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(line.starts_with("listening on "), "it did not start: {said}");
+        said.replace(&config.display().to_string(), "FILE")
     }
 
     fn connect(&self) -> TcpStream {
@@ -173,27 +192,52 @@ fn a_bad_file_is_refused_with_line_and_mend() {
         ("algorithm", "ES256", "ES255", 4, "none of the algorithms ES256, ES384"),
         ("key-file", "generate = \"ES256\"", "sign = \"nothing-here.pem\"", 4, "nothing-here.pem"),
         ("trusted-key", "generate = \"ES256\"", "generate = \"ES256\"\ntrust = [\"nothing.pem\"]", 5, "public key"),
+        ("lifetime", "scope = \"read\"\n\n[[res", "scope = \"read\"\nlifetime_seconds = 0\n\n[[res", 8, "365 days"),
+        ("scope", "scope = \"read\"\n\n[[res", "scope = \"réad\"\n\n[[res", 7, "visible ASCII characters"),
         (
-            "lifetime",
-            "scopes = [\"read\"]\n\n[[res",
-            "scopes = [\"read\"]\nlifetime_seconds = 0\n\n[[res",
-            8,
-            "365 days",
+            "scope-list",
+            "scope = \"read\"\n\n[[res",
+            "scope = [\"read\"]\n\n[[res",
+            7,
+            "in one string, separated by spaces",
         ),
-        ("scope", "scopes = [\"read\"]\n\n[[res", "scopes = [\"re ad\"]\n\n[[res", 7, "visible ASCII characters"),
         ("audience", "https://api.example.test/", "api.example.test", 10, "absolute URI"),
-        ("no-secret", "secret_env = \"BILLING_SECRET\"", "", 12, "give it one of secret_hash, secret_env"),
-        ("two-secrets", "secret_env", "secret_file = \"s\"\nsecret_env", 12, "keep one of secret_hash, secret_env"),
+        (
+            "no-secret",
+            "client_secret_env = \"BILLING_SECRET\"",
+            "",
+            12,
+            "give it one of client_secret_hash, client_secret_env",
+        ),
+        (
+            "two-secrets",
+            "client_secret_env",
+            "client_secret_file = \"s\"\nclient_secret_env",
+            12,
+            "keep one of client_secret_hash, client_secret_env",
+        ),
         ("no-variable", "BILLING_SECRET", "NOBODY_SETS_THIS", 12, "NOBODY_SETS_THIS is not set"),
-        ("no-file", "secret_env", "secret_file", 12, "put the secret there"),
-        ("plain-hash", "secret_env = \"BILLING_SECRET\"", "secret_hash = \"hunter2\"", 12, "$sha256$"),
-        ("method", "secret_env", "method = \"basic\"\nsecret_env", 14, "client_secret_post"),
+        ("no-file", "client_secret_env", "client_secret_file", 12, "put the secret there"),
+        ("plain-hash", "client_secret_env = \"BILLING_SECRET\"", "client_secret_hash = \"hunter2\"", 12, "$sha256$"),
+        (
+            "method",
+            "scope = \"read\"\n\n[[rou",
+            "token_endpoint_auth_method = \"basic\"\n\n[[rou",
+            15,
+            "client_secret_post",
+        ),
         ("client-id", "\"billing\"", "\"é\"", 12, "client id"),
-        ("unknown-scope", "scopes = [\"read\"]\n\n[[rou", "scopes = [\"write\"]\n\n[[rou", 12, "`write`"),
-        ("default-scope", "secret_env", "default_scopes = [\"x\"]\nsecret_env", 12, "`x`"),
+        ("unknown-scope", "scope = \"read\"\n\n[[rou", "scope = \"write\"\n\n[[rou", 12, "`write`"),
+        ("default-scope", "client_secret_env", "default_scope = \"x\"\nclient_secret_env", 12, "`x`"),
         ("route-path", "/api/read", "/api/{id}", 17, "write one like /api/read"),
         ("route-taken", "/api/read", "/health/live", 17, "a path of its own"),
-        ("route-scope", "scope = \"read\"\n", "scope = \"write\"\n", 17, "add it to tokens.scopes"),
+        (
+            "route-scope",
+            "/api/read\"\nscope = \"read\"",
+            "/api/read\"\nscope = \"write\"",
+            17,
+            "add it to tokens.scope",
+        ),
         ("no-audience", "[[resources]]\naudience = \"https://api.example.test/\"\n", "", 10, "no audience"),
     ] {
         let content = GOOD.replacen(right, wrong, 1);
@@ -254,7 +298,7 @@ fn what_was_revoked_stays_so_when_the_service_starts_again() {
 
 #[test]
 fn a_client_registered_twice_and_a_second_default_are_found_where_they_are() {
-    let client = format!("\n[[clients]]\nid = \"billing\"\nsecret_hash = \"{HASH}\"\n");
+    let client = format!("\n[[clients]]\nclient_id = \"billing\"\nclient_secret_hash = \"{HASH}\"\n");
     let said = refusal("client-twice", &(GOOD.to_owned() + &client), &[]);
     assert!(said.starts_with("FILE:21: ") && said.contains("an id of its own"), "{said}");
 
@@ -269,7 +313,10 @@ fn a_bad_variable_is_refused_by_its_name() {
         ("TCC_LISTEN", "3000", "such as 127.0.0.1:3000"),
         ("TCC_LISTNE", "127.0.0.1:0", "there is no such setting"),
         ("TCC_LIMITS_BODY_BYTES", "much", "a whole number"),
+        ("TCC_TOKENS_SCOPE", "read \"", "visible ASCII"),
         ("TCC_TOKENS_SCOPES", "read \"", "visible ASCII"),
+        ("TCC_SERVICE_PORTAL", "1", "there is no such setting"),
+        ("TCC_REPORT", "1", "there is no such setting"),
         ("TCC_ISSUER", "auth.example.test", "https://"),
         ("TCC_TOKENS_LIFETIME_SECONDS", "0", "365 days"),
         ("TCC_KEYS_GENERATE", "", "there is no key"),
@@ -279,6 +326,147 @@ fn a_bad_variable_is_refused_by_its_name() {
         assert!(said.starts_with(&format!("{variable}: ")) || value.is_empty(), "{said}");
         assert!(said.contains(mend), "{variable}: {said}");
     }
+}
+
+#[test]
+fn former_names_are_read_with_a_warning_that_names_the_new_one() {
+    let mut former = GOOD.to_owned();
+    for (name, former_name) in [
+        ("scope = \"read\"\n\n[[res", "scopes = [\"read\"]\ndefault_scopes = [\"read\"]\n\n[[res"),
+        ("\n\n[[clients]]", "\nscopes = [\"read\"]\n\n[[clients]]"),
+        ("client_id", "id"),
+        ("client_secret_env", "secret_env"),
+        (
+            "scope = \"read\"\n\n[[rou",
+            "scopes = [\"read\"]\ndefault_scopes = [\"read\"]\nmethod = \"client_secret_post\"\n\
+             token_lifetime_seconds = 9\nwithout_grant = false\ndisabled = false\n\n[[rou",
+        ),
+    ] {
+        assert!(former.contains(name), "{name}");
+        former = former.replacen(name, former_name, 1);
+    }
+    let config = file("former-names", &former);
+    let said = Service::warnings_of(&config, &[("TCC_STORE", "memory:"), ("TCC_TOKENS_DEFAULT_SCOPES", "read")]);
+    for (line, table, former, name) in [
+        (7, "tokens", "scopes", "scope"),
+        (8, "tokens", "default_scopes", "default_scope"),
+        (12, "resources", "scopes", "scope"),
+        (15, "clients", "id", "client_id"),
+        (16, "clients", "secret_env", "client_secret_env"),
+        (17, "clients", "scopes", "scope"),
+        (18, "clients", "default_scopes", "default_scope"),
+        (19, "clients", "method", "token_endpoint_auth_method"),
+        (20, "clients", "token_lifetime_seconds", "token_lifetime"),
+        (21, "clients", "without_grant", "grant"),
+        (22, "clients", "disabled", "enabled"),
+    ] {
+        let warning = format!("FILE:{line}: `{former}` in `{table}` is now called `{name}`");
+        assert!(said.contains(&warning), "{warning}\nis not in\n{said}");
+    }
+    assert!(said.contains("TCC_TOKENS_DEFAULT_SCOPES is now called TCC_TOKENS_DEFAULT_SCOPE;"), "{said}");
+
+    let service = Service::start_with(&config, &[("TCC_STORE", "memory:")]);
+    let form = "grant_type=client_credentials&client_id=billing&client_secret=correct+horse";
+    let answer = service.send(&format!(
+        "POST /token HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+        form.len()
+    ));
+    let body: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!((&body["scope"], &body["expires_in"]), (&"read".into(), &9.into()), "{body}");
+}
+
+#[test]
+fn a_former_name_beside_the_new_one_is_refused() {
+    let said = refusal("both-names", &GOOD.replacen("client_id", "id = \"b\"\nclient_id", 1), &[]);
+    assert!(said.starts_with("FILE:13: ") && said.contains("both are set; keep `client_id`"), "{said}");
+    let both = [("TCC_TOKENS_SCOPES", "read"), ("TCC_TOKENS_SCOPE", "read")];
+    let said = refusal("both-variables", GOOD, &both);
+    assert!(said.starts_with("TCC_TOKENS_SCOPES: ") && said.contains("keep TCC_TOKENS_SCOPE"), "{said}");
+}
+
+#[test]
+fn its_own_file_has_no_former_name() {
+    let example = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/standalone.toml"));
+    let environment = [("TCC_LISTEN", "127.0.0.1:0"), ("TCC_ISSUER", ""), ("TCC_STORE", "memory:")];
+    let said = Service::warnings_of(example, &environment);
+    assert!(!said.contains("former name"), "{said}");
+}
+
+/// As Kubernetes sets them in each pod for a service named `tcc`, and for one named `tcc-mail`.
+#[test]
+fn variables_that_kubernetes_sets_for_a_service_do_not_stop_the_start() {
+    let environment = [
+        ("TCC_PORT", "tcp://10.0.0.1:80"),
+        ("TCC_SERVICE_HOST", "10.0.0.1"),
+        ("TCC_SERVICE_PORT", "80"),
+        ("TCC_SERVICE_PORT_HTTP", "80"),
+        ("TCC_PORT_80_TCP", "tcp://10.0.0.1:80"),
+        ("TCC_PORT_80_TCP_PROTO", "tcp"),
+        ("TCC_PORT_80_TCP_PORT", "80"),
+        ("TCC_PORT_80_TCP_ADDR", "10.0.0.1"),
+        ("TCC_MAIL_SERVICE_HOST", "10.0.0.2"),
+        ("TCC_MAIL_PORT_53_UDP_ADDR", "10.0.0.2"),
+    ];
+    let said = Service::warnings_of(&file("kubernetes", GOOD), &environment);
+    for (variable, _) in environment {
+        assert!(said.contains(&format!("{variable} is not a setting")), "{variable}\nis not in\n{said}");
+    }
+}
+
+#[test]
+fn a_generated_key_is_warned_of_with_how_to_keep_one() {
+    let said = Service::warnings_of(&file("generated-key", GOOD), &[]);
+    for part in ["keys.generate", "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256", "keys.sign"] {
+        assert!(said.contains(part), "{part}\nis not in\n{said}");
+    }
+    let sign = format!("sign = {:?}", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/p256.pem"));
+    let kept = file("kept-key", &GOOD.replace("generate = \"ES256\"", &sign));
+    let said = Service::warnings_of(&kept, &[]);
+    assert!(!said.contains("openssl"), "{said}");
+}
+
+#[test]
+fn an_issuer_without_a_scheme_is_refused_with_an_issuer_as_the_example() {
+    let said = refusal("issuer-example", GOOD, &[("TCC_ISSUER", "auth.example.test")]);
+    assert!(said.contains("https://auth.example.com") && !said.contains("https://api."), "{said}");
+}
+
+#[cfg(all(feature = "legacy_hashes", feature = "sqlite"))]
+#[test]
+fn the_hash_of_an_older_system_is_replaced_in_the_store_when_its_secret_is_shown() {
+    use tower_client_credentials::store::SqliteStore;
+    use tower_client_credentials::{Client, ClientAdmin as _, ClientId, ClientStore as _, StoredSecret};
+
+    let config = file("legacy", &GOOD.replace("billing", "someone"));
+    for ending in ["db", "db-wal", "db-shm"] {
+        let _ = fs::remove_file(config.with_extension(ending));
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let url = format!("sqlite://{}", config.with_extension("db").display());
+    let store = runtime.block_on(SqliteStore::open(&url)).unwrap();
+    let bcrypt: StoredSecret = "$2b$04$u/mWKFMpDHcv4.JavTZaAe8Hmybpmq4oNOGJmHFJk9sdgydrWCqIe".parse().unwrap();
+    let client = Client::new("billing", bcrypt).audience("https://api.example.test/").register().unwrap();
+    runtime.block_on(store.create(client)).unwrap();
+
+    let service = Service::start_with(&config, &[]);
+    let mut request = service.begin_token_request();
+    request.write_all(b"s").unwrap();
+    let mut answer = [0; 12];
+    request.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    let billing = ClientId::from_static("billing");
+    let is_replaced = async {
+        loop {
+            let client = store.find(&billing).await.unwrap().unwrap();
+            if client.secrets()[0].stored().to_phc_string().starts_with("$argon2id$") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let in_time = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), is_replaced).await });
+    assert!(in_time.is_ok(), "the hash is still that of bcrypt");
 }
 
 #[test]

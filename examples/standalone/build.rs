@@ -37,6 +37,9 @@ pub(crate) async fn app(
     let server = server(config, source, address, store.clone(), revocations.clone())?;
     let body_deadline = Duration::from_secs(config.limits.body_seconds.into());
     let routes = routes(config, source, &server)?;
+    if let Some(algorithm) = &config.keys.generate {
+        warn_of_generated_key(algorithm);
+    }
     match store {
         Store::Memory(_) => tracing::warn!("state is in memory: what is revoked is forgotten when this process ends"),
         #[allow(unreachable_patterns)] // where no other is built in
@@ -69,18 +72,20 @@ fn server(
     let Config { paths, limits, tokens, metadata, .. } = config;
     let issuer = config.issuer.clone().unwrap_or_else(|| format!("http://{address}"));
     let clients = Registry { listed: clients(config, source)?, store };
+    #[cfg(feature = "legacy_hashes")]
+    let hashes = clients.clone();
     let mut builder = AuthorizationServer::builder(issuer, keys(&config.keys, source)?, clients)
         .revocations(revocations)
-        .known_scopes(tokens.scopes.iter().cloned().collect::<Scopes>())
-        .default_scopes(tokens.default_scopes.iter().cloned().collect::<Scopes>())
+        .known_scopes(tokens.scope.iter().cloned().collect::<Scopes>())
+        .default_scopes(tokens.default_scope.iter().cloned().collect::<Scopes>())
         .token_lifetime(Duration::from_secs(tokens.lifetime_seconds.into()))
         .body_limit(limits.body_bytes)
         .body_timeout(Duration::from_secs(limits.body_seconds.into()))
         .response_types_supported(&metadata.response_types_supported)
         .peer_address(|extensions| extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.ip()));
     for resource in &config.resources {
-        let Resource { audience, scopes, .. } = resource.get_ref();
-        builder = match scopes {
+        let Resource { audience, scope, .. } = resource.get_ref();
+        builder = match scope {
             None => builder.resource(audience),
             Some(scopes) => builder.resource_with_scopes(audience, scopes.iter().cloned().collect::<Scopes>()),
         };
@@ -105,6 +110,10 @@ fn server(
     }
     if let Some(path) = &paths.metadata {
         builder = builder.metadata_path(unless_off(path));
+    }
+    #[cfg(feature = "legacy_hashes")]
+    {
+        builder = builder.upgrade_hashes(hashes);
     }
     if metadata.cross_origin {
         builder = builder.cross_origin_documents();
@@ -137,7 +146,7 @@ fn locate(error: &ConfigError, config: &Config, source: &Source) -> Mistake {
     ];
     let setting = match error {
         ConfigError::Client(error) => {
-            let client = config.clients.iter().rfind(|client| client.get_ref().id == error.client());
+            let client = config.clients.iter().rfind(|client| client.get_ref().client_id == error.client());
             return source.mistake_at(client.map_or(0..0, toml::Spanned::span), error);
         }
         ConfigError::Issuer(_) => "issuer",
@@ -178,6 +187,20 @@ fn keys(keys: &Keys, source: &Source) -> Result<KeyRing, Mistake> {
     })
 }
 
+/// Says how to keep a key, since one that is generated at each start is gone at the next.
+fn warn_of_generated_key(algorithm: &str) {
+    let options = match algorithm {
+        "EdDSA" => "ED25519",
+        "ES384" => "EC -pkeyopt ec_paramgen_curve:P-384",
+        _ => "EC -pkeyopt ec_paramgen_curve:P-256",
+    };
+    tracing::warn!(
+        "the signing key is generated at each start (keys.generate): its tokens are refused after a restart and by other \
+         replicas. To keep a key, make one with `openssl genpkey -algorithm {options} -out signing.pem`, and replace \
+         keys.generate by keys.sign = \"signing.pem\""
+    );
+}
+
 fn algorithm(name: &str) -> Result<Algorithm, String> {
     const ALL: [Algorithm; 7] = [
         Algorithm::ES256,
@@ -209,14 +232,14 @@ fn clients(config: &Config, source: &Source) -> Result<MemoryStore, Mistake> {
 }
 
 fn register(client: &Client, source: &Source) -> Result<tower_client_credentials::Client, String> {
-    let secret = secret(client, source).map_err(|why| format!("client `{}`: {why}", client.id))?;
-    let mut registered = tower_client_credentials::Client::new(&client.id, secret)
-        .authentication(match client.method {
+    let secret = secret(client, source).map_err(|why| format!("client `{}`: {why}", client.client_id))?;
+    let mut registered = tower_client_credentials::Client::new(&client.client_id, secret)
+        .authentication(match client.token_endpoint_auth_method {
             Method::ClientSecretBasic => ClientAuthMethod::ClientSecretBasic,
             Method::ClientSecretPost => ClientAuthMethod::ClientSecretPost,
         })
-        .scopes(client.scopes.iter().cloned());
-    if let Some(scopes) = &client.default_scopes {
+        .scopes(client.scope.iter().cloned());
+    if let Some(scopes) = &client.default_scope {
         registered = registered.default_scopes(scopes.iter().cloned().collect::<Scopes>());
     }
     if let [first, others @ ..] = client.audiences.as_slice() {
@@ -226,23 +249,23 @@ fn register(client: &Client, source: &Source) -> Result<tower_client_credentials
     if let Some(subject) = &client.subject {
         registered = registered.subject(subject);
     }
-    if let Some(seconds) = client.token_lifetime_seconds {
+    if let Some(seconds) = client.token_lifetime {
         registered = registered.token_lifetime(Duration::from_secs(seconds.into()));
     }
-    if client.without_grant {
+    if !client.grant {
         registered = registered.without_grant();
     }
-    if client.disabled {
-        registered = registered.disabled();
-    }
-    Ok(registered)
+    Ok(registered.enabled(client.enabled))
 }
+
+const SECRETS: &str = "client_secret_hash, client_secret_env, client_secret_file and dangerous_plain_client_secret";
 
 /// The one secret of a client. No message shows it.
 fn secret(client: &Client, source: &Source) -> Result<StoredSecret, String> {
-    let Client { secret_hash, secret_env, secret_file, dangerous_plain_secret, .. } = client;
+    let Client { client_secret_hash, client_secret_env, client_secret_file, dangerous_plain_client_secret, .. } =
+        client;
     let text = |error: SecretError| error.to_string();
-    match (secret_hash, secret_env, secret_file, dangerous_plain_secret) {
+    match (client_secret_hash, client_secret_env, client_secret_file, dangerous_plain_client_secret) {
         (Some(hash), None, None, None) => hash.parse().map_err(text),
         (None, Some(variable), None, None) => {
             ClientSecret::from_env(variable).and_then(StoredSecret::try_from).map_err(text)
@@ -256,12 +279,8 @@ fn secret(client: &Client, source: &Source) -> Result<StoredSecret, String> {
             ClientSecret::new(line).and_then(StoredSecret::try_from).map_err(text)
         }
         (None, None, None, Some(plain)) => ClientSecret::new(plain).and_then(StoredSecret::try_from).map_err(text),
-        (None, None, None, None) => Err("it has no secret; give it one of secret_hash, secret_env, secret_file and \
-             dangerous_plain_secret"
-            .to_owned()),
-        _ => Err("it has several secrets; keep one of secret_hash, secret_env, secret_file and \
-             dangerous_plain_secret"
-            .to_owned()),
+        (None, None, None, None) => Err(format!("it has no secret; give it one of {SECRETS}")),
+        _ => Err(format!("it has several secrets; keep one of {SECRETS}")),
     }
 }
 
@@ -284,8 +303,8 @@ fn routes(config: &Config, source: &Source, server: &AuthorizationServer) -> Res
         let verifier = server.verifier(audience).map_err(|error| mistake(error.to_string()))?;
         let mut protect = BearerAuthLayer::new(verifier);
         if let Some(scope) = &route.scope {
-            if !config.tokens.scopes.contains(scope) {
-                return Err(mistake(format!("no token can have scope `{scope}`; add it to tokens.scopes")));
+            if !config.tokens.scope.contains(scope) {
+                return Err(mistake(format!("no token can have scope `{scope}`; add it to tokens.scope")));
             }
             protect = protect.require_scope(scope.clone());
         }

@@ -8,10 +8,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use tower_client_credentials::{Audience, Scope};
+
+use crate::renamed;
 
 /// The whole file. Every setting outside the lists at the end can come from the environment instead.
 #[derive(Deserialize)]
@@ -57,6 +60,7 @@ pub(crate) struct Limits {
     pub(crate) body_bytes: usize,
     pub(crate) body_seconds: u32,
     pub(crate) head_seconds: u32,
+    pub(crate) idle_seconds: u32,
     pub(crate) connections: NonZeroU32,
     pub(crate) notice_seconds: u32,
     pub(crate) drain_seconds: u32,
@@ -68,6 +72,7 @@ impl Default for Limits {
             body_bytes: 64 * 1024,
             body_seconds: 10,
             head_seconds: 10,
+            idle_seconds: 60,
             connections: const { NonZeroU32::new(10_000).unwrap() },
             notice_seconds: 0,
             drain_seconds: 30,
@@ -91,13 +96,15 @@ pub(crate) struct Keys {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Tokens {
     pub(crate) lifetime_seconds: u32,
-    pub(crate) scopes: Vec<Scope>,
-    pub(crate) default_scopes: Vec<Scope>,
+    #[serde(deserialize_with = "scopes")]
+    pub(crate) scope: Vec<Scope>,
+    #[serde(deserialize_with = "scopes")]
+    pub(crate) default_scope: Vec<Scope>,
 }
 
 impl Default for Tokens {
     fn default() -> Self {
-        Self { lifetime_seconds: 600, scopes: Vec::new(), default_scopes: Vec::new() }
+        Self { lifetime_seconds: 600, scope: Vec::new(), default_scope: Vec::new() }
     }
 }
 
@@ -116,33 +123,41 @@ pub(crate) struct Resource {
     pub(crate) audience: Audience,
     #[serde(default)]
     pub(crate) default: bool,
-    pub(crate) scopes: Option<Vec<Scope>>,
+    #[serde(default, deserialize_with = "optional_scopes")]
+    pub(crate) scope: Option<Vec<Scope>>,
 }
 
-/// A client, with exactly one secret.
+/// A client, with exactly one secret. The names are those of RFC 7591 §2 where it has one, and else those of the records in
+/// a store.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Client {
-    pub(crate) id: String,
-    pub(crate) secret_hash: Option<String>,
-    pub(crate) secret_env: Option<String>,
-    pub(crate) secret_file: Option<PathBuf>,
-    pub(crate) dangerous_plain_secret: Option<String>,
+    pub(crate) client_id: String,
+    pub(crate) client_secret_hash: Option<String>,
+    pub(crate) client_secret_env: Option<String>,
+    pub(crate) client_secret_file: Option<PathBuf>,
+    pub(crate) dangerous_plain_client_secret: Option<String>,
     #[serde(default)]
-    pub(crate) method: Method,
-    #[serde(default)]
-    pub(crate) scopes: Vec<Scope>,
-    pub(crate) default_scopes: Option<Vec<Scope>>,
+    pub(crate) token_endpoint_auth_method: Method,
+    #[serde(default, deserialize_with = "scopes")]
+    pub(crate) scope: Vec<Scope>,
+    #[serde(default, deserialize_with = "optional_scopes")]
+    pub(crate) default_scope: Option<Vec<Scope>>,
     #[serde(default)]
     pub(crate) audiences: Vec<Audience>,
     #[serde(default)]
     pub(crate) introspects: Vec<Audience>,
     pub(crate) subject: Option<String>,
-    pub(crate) token_lifetime_seconds: Option<u32>,
-    #[serde(default)]
-    pub(crate) without_grant: bool,
-    #[serde(default)]
-    pub(crate) disabled: bool,
+    /// In seconds.
+    pub(crate) token_lifetime: Option<u32>,
+    #[serde(default = "yes")]
+    pub(crate) grant: bool,
+    #[serde(default = "yes")]
+    pub(crate) enabled: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// How a client authenticates.
@@ -171,17 +186,28 @@ impl Config {
             Mistake::new(path.display(), format!("{error}; give --config a file like examples/standalone.toml"))
         })?;
         let source = Source { path: path.to_owned(), text };
-        let mut config: Self = toml::from_str(&source.text).map_err(|error| {
-            // The error's own text would show the whole line, and there may be a secret in it.
-            source.mistake_at(error.span().unwrap_or(0..0), error.message())
-        })?;
+        // The error's own text would show the whole line, and there may be a secret in it.
+        let mistake = |error: toml::de::Error| source.mistake_at(error.span().unwrap_or(0..0), error.message());
+        let mut document = DeTable::parse(&source.text).map_err(mistake)?;
+        for (span, warning) in
+            renamed::rename(document.get_mut()).map_err(|(span, why)| source.mistake_at(span, why))?
+        {
+            tracing::warn!("{}", source.mistake_at(span, warning));
+        }
+        let mut config = Self::deserialize(toml::Deserializer::from(document)).map_err(mistake)?;
         for (variable, value) in std::env::vars_os() {
             let Some(setting) = variable.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
             if !config.clients.iter().any(|client| client.get_ref().keeps_its_secret_in(&variable)) {
                 let value = value.to_str().ok_or("it is not UTF-8; write it as text".to_owned());
-                value
-                    .and_then(|value| config.set(setting, value))
-                    .map_err(|why| Mistake::new(variable.display(), why))?;
+                match value.and_then(|value| config.set(present_name(setting)?, value)) {
+                    Err(why) if why == NO_SUCH_SETTING && is_from_kubernetes(setting) => {
+                        let variable = variable.display();
+                        tracing::warn!(
+                            "{variable} is not a setting; it is ignored, since Kubernetes sets it for a service"
+                        );
+                    }
+                    set => set.map_err(|why| Mistake::new(variable.display(), why))?,
+                }
             }
         }
         Ok((config, source))
@@ -203,6 +229,7 @@ impl Config {
             "LIMITS_BODY_BYTES" => limits.body_bytes = parse(value, NUMBER)?,
             "LIMITS_BODY_SECONDS" => limits.body_seconds = parse(value, NUMBER)?,
             "LIMITS_HEAD_SECONDS" => limits.head_seconds = parse(value, NUMBER)?,
+            "LIMITS_IDLE_SECONDS" => limits.idle_seconds = parse(value, NUMBER)?,
             "LIMITS_CONNECTIONS" => limits.connections = parse(value, "a whole number above 0")?,
             "LIMITS_NOTICE_SECONDS" => limits.notice_seconds = parse(value, NUMBER)?,
             "LIMITS_DRAIN_SECONDS" => limits.drain_seconds = parse(value, NUMBER)?,
@@ -211,11 +238,11 @@ impl Config {
             "KEYS_ALGORITHM" => keys.algorithm = optional(value),
             "KEYS_TRUST" => keys.trust = list(value, "a path")?,
             "TOKENS_LIFETIME_SECONDS" => tokens.lifetime_seconds = parse(value, NUMBER)?,
-            "TOKENS_SCOPES" => tokens.scopes = list(value, SCOPE)?,
-            "TOKENS_DEFAULT_SCOPES" => tokens.default_scopes = list(value, SCOPE)?,
+            "TOKENS_SCOPE" => tokens.scope = list(value, SCOPE)?,
+            "TOKENS_DEFAULT_SCOPE" => tokens.default_scope = list(value, SCOPE)?,
             "METADATA_RESPONSE_TYPES_SUPPORTED" => metadata.response_types_supported = list(value, "a response type")?,
             "METADATA_CROSS_ORIGIN" => metadata.cross_origin = parse(value, "true or false")?,
-            _ => return Err("there is no such setting; examples/standalone.toml lists them".to_owned()),
+            _ => return Err(NO_SUCH_SETTING.to_owned()),
         }
         Ok(())
     }
@@ -223,6 +250,40 @@ impl Config {
 
 /// Where the names of variables begin.
 const PREFIX: &str = "TCC_";
+
+const NO_SUCH_SETTING: &str = "there is no such setting; examples/standalone.toml lists them";
+
+/// The setting that a variable names, without the prefix, which may be by a former name.
+fn present_name(setting: &str) -> Result<&str, String> {
+    let Some(name) = renamed::variable(setting) else { return Ok(setting) };
+    if std::env::var_os(format!("{PREFIX}{name}")).is_some() {
+        return Err(format!("it is the former name of {PREFIX}{name}, and both are set; keep {PREFIX}{name}"));
+    }
+    tracing::warn!("{PREFIX}{setting} is now called {PREFIX}{name}; the former name is still read");
+    Ok(name)
+}
+
+/// Whether a variable has the shape of those that Kubernetes sets in each pod for each service of the namespace:
+/// `X_SERVICE_HOST`, `X_SERVICE_PORT[_NAME]`, `X_PORT` and `X_PORT_80_TCP[_ADDR|_PORT|_PROTO]`, where `X` is the name of the
+/// service. For a service named `tcc` the rest begins behind the prefix.
+fn is_from_kubernetes(setting: &str) -> bool {
+    let setting = format!("_{setting}");
+    let numbered_port = setting.rsplit_once("_PORT_").is_some_and(|(_, rest)| is_port_and_protocol(rest))
+        || ["_ADDR", "_PORT", "_PROTO"].iter().any(|end| {
+            let port = setting.strip_suffix(end).and_then(|setting| setting.rsplit_once("_PORT_"));
+            port.is_some_and(|(_, rest)| is_port_and_protocol(rest))
+        });
+    numbered_port
+        || setting.ends_with("_PORT")
+        || setting.ends_with("_SERVICE_HOST")
+        || setting.contains("_SERVICE_PORT_")
+}
+
+/// Such as `80_TCP`.
+fn is_port_and_protocol(text: &str) -> bool {
+    text.split_once('_')
+        .is_some_and(|(port, protocol)| port.parse::<u16>().is_ok() && ["TCP", "UDP", "SCTP"].contains(&protocol))
+}
 
 const ADDRESS: &str = "an IP address and a port, such as 127.0.0.1:3000";
 const NUMBER: &str = "a whole number";
@@ -242,14 +303,37 @@ fn list<T: FromStr>(value: &str, what: &str) -> Result<Vec<T>, String> {
     value.split_whitespace().map(|item| parse(item, what)).collect()
 }
 
+/// Scopes as RFC 6749 §3.3 and RFC 7591 §2 write them: one string, separated by spaces.
+fn scopes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Scope>, D::Error> {
+    struct Text;
+
+    impl Visitor<'_> for Text {
+        type Value = Vec<Scope>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("scopes in one string, separated by spaces, such as \"read write\"")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<Scope>, E> {
+            list(text, SCOPE).map_err(E::custom)
+        }
+    }
+
+    deserializer.deserialize_str(Text)
+}
+
+fn optional_scopes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Scope>>, D::Error> {
+    scopes(deserializer).map(Some)
+}
+
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
-    parse(&String::deserialize(deserializer)?, ADDRESS).map_err(serde::de::Error::custom)
+    parse(&String::deserialize(deserializer)?, ADDRESS).map_err(D::Error::custom)
 }
 
 impl Client {
     /// A variable that holds a secret is no setting, whatever its name.
     fn keeps_its_secret_in(&self, variable: &OsStr) -> bool {
-        self.secret_env.as_deref().is_some_and(|name| name == variable)
+        self.client_secret_env.as_deref().is_some_and(|name| name == variable)
     }
 }
 

@@ -3,14 +3,18 @@
 //! `cargo run --example standalone -- --config examples/standalone.toml`; the comments in that file are the manual.
 //!
 //! - `config.rs`: what the file may say, and where in it a mistake is.
+//! - `renamed.rs`: settings under their former names.
 //! - `build.rs`: from the file to the server, its clients and its routes.
 //! - `store.rs`: from a URL to the store that it names.
 //! - `serve.rs`: connections, HTTP/1.1 and h2c on one port, until SIGTERM.
+//! - `connection.rs`: one connection, until it ends or is idle for too long.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // it talks to a person, and to scripts
 
 mod build;
 mod config;
+mod connection;
+mod renamed;
 mod serve;
 mod store;
 

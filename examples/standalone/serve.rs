@@ -9,16 +9,15 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt as _;
 
 use crate::config::Limits;
+use crate::connection::{self, IdleLimits};
 
 /// Whether callers should be sent here; a clone says the same.
 #[derive(Clone, Default)]
@@ -56,10 +55,11 @@ pub(crate) async fn serve(
     health: &Health,
     stop: impl Future<Output = ()>,
 ) {
-    let connections = GracefulShutdown::new();
+    let (stop_connections, stopping) = watch::channel(false);
     let places = Arc::new(Semaphore::new(limits.connections.get() as usize));
     let mut http = auto::Builder::new(TokioExecutor::new());
     let head = Duration::from_secs(limits.head_seconds.into());
+    let idle_limits = IdleLimits { first_request: head, idle: Duration::from_secs(limits.idle_seconds.into()) };
     http.http1().timer(TokioTimer::new()).header_read_timeout(head);
     // A connection whose other end is gone is found out, and makes room.
     http.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
@@ -80,35 +80,25 @@ pub(crate) async fn serve(
             accepted = accepted => accepted,
             () = &mut stop => break,
         };
-        let asked = Arc::new(AtomicBool::new(false));
-        let asking = asked.clone();
         let app = app.clone().map_request(move |mut request: http::Request<_>| {
-            asking.store(true, Ordering::Relaxed);
             request.extensions_mut().insert(ConnectInfo(peer));
             request
         });
-        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app)).into_owned();
-        let connection = connections.watch(connection);
+        let connection = connection::serve(http.clone(), stream, app, idle_limits, stopping.clone());
         tokio::spawn(async move {
-            // hyper's own clock starts once it knows the version of HTTP; this one starts now.
-            let silence = async {
-                tokio::time::sleep(head).await;
-                if asked.load(Ordering::Relaxed) {
-                    std::future::pending::<()>().await;
-                }
-            };
-            tokio::select! {
-                ended = connection => if let Err(error) = ended {
-                    tracing::debug!(%error, %peer, "a connection ended early");
-                },
-                () = silence => tracing::debug!(%peer, "a connection without a request"),
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, %peer, "a connection ended early");
             }
             drop(place);
         });
     }
 
     drop(listener);
-    let drained = tokio::time::timeout(Duration::from_secs(limits.drain_seconds.into()), connections.shutdown()).await;
+    drop(stopping);
+    stop_connections.send_replace(true);
+    // It is closed when every connection has ended.
+    let drain = Duration::from_secs(limits.drain_seconds.into());
+    let drained = tokio::time::timeout(drain, stop_connections.closed()).await;
     println!("{}", if drained.is_ok() { "drained" } else { "cut off what was still under way" });
 }
 

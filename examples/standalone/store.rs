@@ -75,7 +75,7 @@ impl Store {
 /// The clients that the file of settings lists, and those of the store. The ones in the file come first, and only by the
 /// file can they be changed.
 #[allow(dead_code)] // the example `clients` has the store alone
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Registry {
     pub(crate) listed: MemoryStore,
     pub(crate) store: Store,
@@ -96,6 +96,43 @@ impl ClientStore for Registry {
     fn validate(&self, rules: &ClientRules) -> Result<(), ClientError> {
         self.listed.validate(rules)?;
         self.store.validate(rules)
+    }
+}
+
+/// Changes a client where it is: in memory, and so until the process ends, if the file of settings lists it, else in the
+/// store. New clients go to the store.
+impl ClientAdmin for Registry {
+    async fn create(&self, client: RegisteredClient) -> Result<(), AdminError> {
+        self.store.create(client).await
+    }
+
+    async fn load(&self, id: &ClientId) -> Result<Option<(Arc<RegisteredClient>, Revision)>, StoreError> {
+        match self.listed.load(id).await? {
+            Some(client) => Ok(Some(client)),
+            None => self.store.load(id).await,
+        }
+    }
+
+    async fn replace(&self, client: RegisteredClient, revision: Revision) -> Result<(), AdminError> {
+        match self.listed.find(client.id()).await? {
+            Some(_) => self.listed.replace(client, revision).await,
+            None => self.store.replace(client, revision).await,
+        }
+    }
+
+    async fn delete(&self, id: &ClientId) -> Result<(), AdminError> {
+        match self.listed.find(id).await? {
+            Some(_) => self.listed.delete(id).await,
+            None => self.store.delete(id).await,
+        }
+    }
+
+    async fn list(
+        &self,
+        after: Option<&ClientId>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<Arc<RegisteredClient>>, StoreError> {
+        self.store.list(after, limit).await
     }
 }
 

@@ -1,0 +1,125 @@
+//! Serves one connection until it ends, is idle for too long, or the process stops. The example `hyper` has the same.
+//!
+//! hyper ends an idle connection only over HTTP/1.1. Over HTTP/2 a client that acknowledges PINGs, or that never reads its
+//! answers, would hold its place without end.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tower::{Service, ServiceExt as _};
+
+/// How long a connection may stay open without a request in progress.
+#[derive(Clone, Copy)]
+pub(crate) struct IdleLimits {
+    /// Until its first request has arrived.
+    pub(crate) first_request: Duration,
+    /// After that. A request is in progress until its response is made, not until the client has read it: here every
+    /// body is complete by then. A service that streams its bodies has to count these as well.
+    pub(crate) idle: Duration,
+}
+
+/// How long an idle connection may take to end after it was told to.
+const GRACE: Duration = Duration::from_secs(5);
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Returns when the connection is closed. Once `stop` says `true`, no further request is accepted, and those in progress
+/// are finished.
+pub(crate) async fn serve<S, B>(
+    http: auto::Builder<TokioExecutor>,
+    stream: TcpStream,
+    app: S,
+    limits: IdleLimits,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), BoxError>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    // The sender stays here as well, so that the receiver never finds it gone.
+    let in_progress = Arc::new(watch::Sender::new(0_usize));
+    let mut requests = in_progress.subscribe();
+    let counter = in_progress.clone();
+    let service = service_fn(move |request| {
+        let request_in_progress = InProgress::new(&counter);
+        let response = app.clone().oneshot(request);
+        async move {
+            let response = response.await;
+            drop(request_in_progress);
+            response
+        }
+    });
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+
+    let unused = async {
+        // hyper starts its own timer only when it knows the version of HTTP.
+        if timeout(limits.first_request, requests.changed()).await.is_err() {
+            return Unused::NoRequest;
+        }
+        idle(&mut requests, limits.idle).await;
+        Unused::Idle
+    };
+    let stopped = async { drop(stop.wait_for(|stop| *stop).await) };
+    let unused = tokio::select! {
+        ended = connection.as_mut() => return ended,
+        unused = unused => unused,
+        () = stopped => {
+            connection.as_mut().graceful_shutdown();
+            return connection.await;
+        }
+    };
+    tracing::debug!(?unused, "closing a connection");
+    if let Unused::NoRequest = unused {
+        return Ok(());
+    }
+    connection.as_mut().graceful_shutdown();
+    // A request that arrived in the meantime still gets its response.
+    tokio::select! {
+        ended = connection => ended,
+        () = idle(&mut requests, GRACE) => Ok(()),
+    }
+}
+
+/// Why a connection is closed.
+#[derive(Debug)]
+enum Unused {
+    NoRequest,
+    Idle,
+}
+
+/// Waits until no request was in progress for this time.
+async fn idle(requests: &mut watch::Receiver<usize>, time: Duration) {
+    while requests.wait_for(|in_progress| *in_progress == 0).await.is_ok() {
+        if timeout(time, requests.changed()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Counts a request until it is dropped.
+struct InProgress(Arc<watch::Sender<usize>>);
+
+impl InProgress {
+    fn new(counter: &Arc<watch::Sender<usize>>) -> Self {
+        counter.send_modify(|in_progress| *in_progress += 1);
+        Self(counter.clone())
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        self.0.send_modify(|in_progress| *in_progress -= 1);
+    }
+}
