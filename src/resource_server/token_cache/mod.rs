@@ -162,8 +162,7 @@ impl TokenCache {
     fn strike(&self, ledger: &mut Ledger, line: usize) {
         ledger.strike(line);
         if let Some(moved) = ledger.place(line)
-            && let Some(entry) =
-                self.shard(moved).write().get_mut(&moved)
+            && let Some(entry) = self.shard(moved).write().get_mut(&moved)
         {
             entry.line = line;
         }
