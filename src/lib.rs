@@ -15,6 +15,7 @@ pub mod keys;
 mod metrics;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+mod object;
 mod random;
 pub mod resource_server;
 mod response_body;

@@ -151,6 +151,8 @@ fn broken() -> Vec<(Vec<u8>, usize, &'static str)> {
         (format!("{good}[[clients]]\n"), 6, "client_id"),
         (good.replace("[[clients]]", "[[client]]"), 1, "unknown field `client`"),
         (good.replace("[[clients]]", "[clients]"), 1, "invalid type: map"),
+        ("clients = [[\"hunter2\"]]\n".to_owned(), 1, "expected an object"),
+        (with("client_secrets = [[\"1\", \"hunter2\"]]"), 8, "expected an object"),
         (format!("{good}x = \"hunter2"), 6, ""),
         (with("client_id = \"c\""), 8, "duplicate key"),
         (with("allowed_ips = [\"10.0.0.1\"]"), 8, "unknown field `allowed_ips`"),

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Algorithm, KeyError, NoKey, VerifyingKey};
+use crate::object::Object;
 
 /// A longer set is no set of keys that anybody signs with; each key of it costs us some work.
 const MOST_KEYS: usize = 100;
@@ -63,7 +64,7 @@ impl KeySet {
     }
 
     pub(crate) fn read(json: &[u8], algorithms: Option<&[Algorithm]>) -> Result<Self, KeyError> {
-        let set: JwkSet = serde_json::from_slice(json)
+        let Object::<JwkSet>(set) = serde_json::from_slice(json)
             .map_err(|_| KeyError::new("this is no JWK Set (RFC 7517 §5): a JSON object with a list of `keys`"))?;
         if set.keys.len() > MOST_KEYS {
             return Err(KeyError::new(format!("the key set has more than {MOST_KEYS} keys")));
@@ -207,6 +208,7 @@ mod tests {
             json!(5),
             json!("key"),
             json!({}),
+            json!(["EC"]),
             json!({"kty": "XYZ"}),
             json!({"kty": "oct", "k": "AQAB"}),
             with(ec(), "crv", json!("P-521")),
@@ -229,7 +231,16 @@ mod tests {
 
     #[test]
     fn what_is_no_set_or_has_too_many_keys_is_refused() {
-        for text in ["", "{}", "[]", r#"{"keys":{}}"#, r#"{"keys":[]}"#, "<html>", &ec().to_string()] {
+        for text in [
+            "",
+            "{}",
+            "[]",
+            &json!([[ec()]]).to_string(),
+            r#"{"keys":{}}"#,
+            r#"{"keys":[]}"#,
+            "<html>",
+            &ec().to_string(),
+        ] {
             assert!(KeySet::from_jwks(text).is_err(), "{text}");
         }
         let many = |count| json!({ "keys": vec![ec(); count] }).to_string();

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 use super::InvalidToken;
 use crate::base64url::{self, DecodeSliceError};
 use crate::keys::VerifyingKey;
+use crate::object::Object;
 
 /// The longest token that is looked at, in bytes.
 pub(crate) const LONGEST_TOKEN: usize = 16 * 1024;
@@ -46,7 +47,9 @@ impl<'a> Jws<'a> {
             iss: String,
         }
         let payload = decode(self.payload)?;
-        serde_json::from_slice(&payload).map(|claims: Claims| claims.iss).map_err(|_| InvalidToken::Claims)
+        let claims = serde_json::from_slice(&payload).map_err(|_| InvalidToken::Claims)?;
+        let Object::<Claims>(Claims { iss }) = claims;
+        Ok(iss)
     }
 
     pub(super) fn verified_payload(&self, key: &VerifyingKey) -> Result<Vec<u8>, InvalidToken> {
@@ -119,4 +122,22 @@ impl<'de> Deserialize<'de> for Presence {
 /// `at+jwt` or `application/at+jwt` (RFC 9068 §4), in any case, as media types are.
 pub(super) fn is_access_token(typ: &str) -> bool {
     typ.eq_ignore_ascii_case("at+jwt") || typ.eq_ignore_ascii_case("application/at+jwt")
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    use super::{InvalidToken, Jws};
+
+    #[test]
+    fn the_issuer_is_read_from_an_object_and_not_from_a_list() {
+        let issuer = |claims: &str| {
+            let token = format!("e30.{}.AAAA", URL_SAFE_NO_PAD.encode(claims));
+            Jws::split(&token).and_then(|jws| jws.unverified_issuer())
+        };
+        assert_eq!(issuer(r#"{"iss": "https://i", "sub": 5}"#).as_deref(), Ok("https://i"));
+        assert_eq!(issuer(r#"["https://i"]"#), Err(InvalidToken::Claims));
+    }
 }

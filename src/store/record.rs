@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::{Client, ClientAuthMethod, RegisteredClient, RegisteredSecret};
 use crate::audience::Audience;
 use crate::clock::UnixTime;
+use crate::object::Object;
 use crate::scope::{InvalidScope, Scope, Scopes};
 use crate::secret::{ClientSecret, SecretError, StoredSecret};
 
@@ -22,7 +23,7 @@ use crate::secret::{ClientSecret, SecretError, StoredSecret};
 pub(super) struct Record {
     client_id: String,
     #[serde(default)]
-    client_secrets: Vec<SecretRecord>,
+    client_secrets: Vec<Object<SecretRecord>>,
     #[serde(default)]
     token_endpoint_auth_method: ClientAuthMethod,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -131,7 +132,7 @@ impl Serialize for RegisteredClient {
         let texts = |audiences: &[Audience]| audiences.iter().map(ToString::to_string).collect();
         let record = Record {
             client_id: self.id.to_string(),
-            client_secrets: of.secrets.iter().map(SecretRecord::from).collect(),
+            client_secrets: of.secrets.iter().map(SecretRecord::from).map(Object).collect(),
             token_endpoint_auth_method: of.method,
             scope: of.scopes.to_string(),
             default_scope: of.default_scopes.as_ref().map(ToString::to_string),
@@ -149,7 +150,8 @@ impl Serialize for RegisteredClient {
 
 impl<'de> Deserialize<'de> for RegisteredClient {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let record = Record::deserialize(deserializer).map_err(|e| D::Error::custom(without_value(&e.to_string())))?;
+        let Object::<Record>(record) =
+            Object::deserialize(deserializer).map_err(|e| D::Error::custom(without_value(&e.to_string())))?;
         record.register().map_err(D::Error::custom)
     }
 }
@@ -172,7 +174,7 @@ impl Record {
             .authentication(self.token_endpoint_auth_method)
             .scopes(scopes(&self.scope)?)
             .enabled(self.enabled);
-        for secret in self.client_secrets {
+        for Object(secret) in self.client_secrets {
             client = client.registered_secret(secret.try_into()?);
         }
         if let Some(defaults) = self.default_scope {
@@ -281,10 +283,9 @@ mod tests {
             (r#"{"client_id":"b","client_secrets":[{"label":"1","hash":4815162342}]}"#, "into quotes"),
             (r#"{"client_id":"b","client_secrets":[{"label":"1","dangerous_plain":"tcc_hunter2"}]}"#, "checksum"),
             (r#"{"client_id":"b","client_secrets":"hunter2"}"#, "string …, expected a sequence at line 1 column"),
-            (
-                r#"{"client_id":"b","client_secrets":["hunter2 \", expected \"x"]}"#,
-                "string …, expected struct SecretRecord",
-            ),
+            (r#"{"client_id":"b","client_secrets":["hunter2 \", expected \"x"]}"#, "string …, expected an object"),
+            (r#"["b"]"#, "sequence, expected an object"),
+            (r#"{"client_id":"b","client_secrets":[["1","hunter2"]]}"#, "sequence, expected an object"),
             (r#"{"client_id":"b","client_secrets":4815162342}"#, "integer …, expected a sequence"),
             (r#"{"client_id":"b","token_endpoint_auth_method":"none"}"#, "not supported"),
         ] {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::StoreError;
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
+use crate::object::Object;
 use crate::resource_server::MOST_LEEWAY;
 
 /// Keeps what was revoked until it would have expired, and tells every replica of it.
@@ -64,7 +65,7 @@ pub(crate) const LONGEST_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 60 
 ///
 /// With serde it reads and writes one record, for a column of JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[serde(rename_all = "snake_case", from = "Record")]
 #[non_exhaustive]
 pub enum Revocation {
     /// One token.
@@ -94,6 +95,53 @@ pub enum Revocation {
         /// When the entry may go.
         expires_at: u64,
     },
+}
+
+/// What a [`Revocation`] is read from: the same, each as an object.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Record {
+    Token(Object<TokenRecord>),
+    Client(Object<ClientRecord>),
+    Key(Object<KeyRecord>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenRecord {
+    token_id: String,
+    client_id: ClientId,
+    issued_at: u64,
+    expires_at: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClientRecord {
+    client_id: ClientId,
+    issued_until: u64,
+    expires_at: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyRecord {
+    key_id: String,
+    expires_at: u64,
+}
+
+impl From<Record> for Revocation {
+    fn from(record: Record) -> Self {
+        match record {
+            Record::Token(Object(TokenRecord { token_id, client_id, issued_at, expires_at })) => {
+                Self::Token { token_id, client_id, issued_at, expires_at }
+            }
+            Record::Client(Object(ClientRecord { client_id, issued_until, expires_at })) => {
+                Self::Client { client_id, issued_until, expires_at }
+            }
+            Record::Key(Object(KeyRecord { key_id, expires_at })) => Self::Key { key_id, expires_at },
+        }
+    }
 }
 
 /// How long a store tells at least that a client changed. A cache may believe what it was told before for no longer, or
@@ -221,7 +269,7 @@ impl Cursor {
 mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use super::Revocation;
+    use super::{Change, Revocation};
     use crate::client_id::ClientId;
 
     const NOW: SystemTime = UNIX_EPOCH;
@@ -234,6 +282,27 @@ mod tests {
         assert_eq!(token.expires_at(), 900);
         assert_eq!(Revocation::key("k", NOW, DAY).expires_at(), 86_700);
         assert_eq!(Revocation::client(ID, NOW, DAY).expires_at(), 86_705);
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written_and_not_from_a_list() {
+        let token = Revocation::token("t", ID, NOW, NOW);
+        for revocation in [token, Revocation::client(ID, NOW, DAY), Revocation::key("k", NOW, DAY)] {
+            let json = serde_json::to_string(&revocation).unwrap();
+            assert_eq!(serde_json::from_str::<Revocation>(&json).unwrap(), revocation);
+            let change = Change::Revoked(revocation);
+            let json = serde_json::to_string(&change).unwrap();
+            assert_eq!(serde_json::from_str::<Change>(&json).unwrap(), change);
+        }
+        for json in [
+            r#"{"token": ["t", "billing", 1, 2]}"#,
+            r#"{"client": ["billing", 1, 2]}"#,
+            r#"{"key": ["k", 2]}"#,
+            r#"{"key": {"key_id": "k", "expires_at": 2, "more": 3}}"#,
+        ] {
+            assert!(serde_json::from_str::<Revocation>(json).is_err(), "{json}");
+            assert!(serde_json::from_str::<Change>(&format!(r#"{{"revoked": {json}}}"#)).is_err(), "{json}");
+        }
     }
 
     #[test]

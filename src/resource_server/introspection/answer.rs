@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::Settings;
 use crate::clock::UnixTime;
 use crate::keys::remote::FetchError;
+use crate::object::Object;
 use crate::resource_server::claims::Claims;
 use crate::resource_server::foreign_claims::Unique;
 use crate::resource_server::jws::{Header, Jws, decode};
@@ -82,7 +83,7 @@ impl Settings {
         }
         let text = std::str::from_utf8(response.body()).map_err(|_| "the answer is no JWT")?.trim();
         let payload = proven(signer, text).await.map_err(|error| format!("the signed answer is no good: {error}"))?;
-        let sealed: Sealed = serde_json::from_slice(&payload)
+        let Object::<Sealed>(sealed) = serde_json::from_slice(&payload)
             .map_err(|_| "the signed answer lacks iss, aud, iat or token_introspection (RFC 9701 §5)")?;
         let now = UnixTime::now(&*self.clock);
         let iat = UnixTime::from_secs(sealed.iat).ok_or("its iat is out of range")?;

@@ -6,6 +6,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use crate::object::Object;
 use crate::store::record::Record;
 use crate::store::{ClientRules, RegisteredClient};
 
@@ -16,7 +17,7 @@ pub(super) type Wrong = (usize, String);
 #[serde(deny_unknown_fields)]
 struct Document {
     #[serde(default)]
-    clients: Vec<Spanned<Record>>,
+    clients: Vec<Spanned<Object<Record>>>,
 }
 
 /// All clients of the file, or the first thing that is wrong.
@@ -31,10 +32,10 @@ pub(super) fn parse(bytes: &[u8], rules: Option<&ClientRules>) -> Result<Vec<Reg
         (line(bytes, start), without_values(error.message()))
     })?;
     let mut ids = HashSet::new();
-    let client = |record: Spanned<Record>| {
+    let client = |record: Spanned<Object<Record>>| {
         let Range { start, .. } = record.span();
         let wrong = |why: String| (line(bytes, start), why);
-        let client = record.into_inner().register().map_err(|error| wrong(error.to_string()))?;
+        let client = record.into_inner().0.register().map_err(|error| wrong(error.to_string()))?;
         if !ids.insert(client.id().clone()) {
             return Err(wrong(format!("client `{}` is there twice; give each an id of its own", client.id())));
         }
