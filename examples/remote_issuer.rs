@@ -8,7 +8,9 @@
 //! curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:3001/invoices
 //! ```
 //!
-//! Start them in any order, and stop the issuer: who has a token still gets in. ISSUER and LISTEN are other addresses.
+//! Start them in any order, and stop the issuer: a caller with a token is still admitted. ISSUER and LISTEN are other
+//! addresses. DANGEROUS_PLAIN_HTTP=true accepts an issuer such as http://keycloak:8080 in a compose file, and
+//! USE_ENVIRONMENT_PROXY=true goes to the issuer through the proxy that HTTPS_PROXY names.
 
 #![allow(clippy::print_stdout)] // it says where it listens
 
@@ -27,8 +29,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let setting = |name, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
 
-    // `connect().await` instead, for who would rather not start without the keys.
-    let verifier = RemoteIssuer::new(setting("ISSUER", "http://127.0.0.1:3000"), API)?.lazy()?;
+    let mut issuer = RemoteIssuer::new(setting("ISSUER", "http://127.0.0.1:3000"), API)?;
+    if setting("DANGEROUS_PLAIN_HTTP", "") == "true" {
+        issuer = issuer.dangerous_plain_http();
+    }
+    if setting("USE_ENVIRONMENT_PROXY", "") == "true" {
+        issuer = issuer.use_environment_proxy();
+    }
+    // `connect().await` instead waits for the keys before the service starts.
+    let verifier = issuer.lazy()?;
     let protect = BearerAuthLayer::new(verifier.clone()).require_scope(READ);
 
     let app = Router::new()

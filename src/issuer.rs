@@ -4,11 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::text::Text;
+use crate::uri::{self, PlainHttp};
 
 /// The identifier of an authorization server (RFC 8414 §2): an `https` URL without query or fragment.
 ///
 /// Plain `http` is accepted on loopback only (`localhost`, `127.0.0.0/8`, `[::1]`), for tests and for a first
-/// try. The text is kept to the letter: it is what tokens say as `iss`, and resource servers compare it byte
+/// try. Where an issuer is configured, a setting named `dangerous_plain_http` accepts it for other hosts. The text is kept to the letter: it is what tokens say as `iss`, and resource servers compare it byte
 /// for byte (RFC 9068 §4).
 ///
 /// ```
@@ -31,6 +32,12 @@ pub struct Issuer {
 pub struct InvalidIssuer(&'static str);
 
 impl Issuer {
+    /// Parses an issuer, which may have plain `http` where `plain_http` allows it.
+    pub(crate) fn new(text: &str, plain_http: PlainHttp) -> Result<Self, InvalidIssuer> {
+        let (origin, _) = split_url(text, plain_http).map_err(InvalidIssuer)?;
+        Ok(Self { text: text.into(), origin_end: origin.len() })
+    }
+
     /// The text as it was given, and as tokens say it in `iss`.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -59,14 +66,13 @@ impl FromStr for Issuer {
     type Err = InvalidIssuer;
 
     fn from_str(text: &str) -> Result<Self, InvalidIssuer> {
-        let (origin, _) = split_url(text).map_err(InvalidIssuer)?;
-        Ok(Self { text: text.into(), origin_end: origin.len() })
+        Self::new(text, PlainHttp::Loopback)
     }
 }
 
-/// A [secure](crate::uri::secure) URL without a query, in two: scheme and authority, and the path.
-pub(crate) fn split_url(text: &str) -> Result<(&str, &str), &'static str> {
-    crate::uri::secure(text)?;
+/// A [secure](uri::secure) URL without a query, in two: scheme and authority, and the path.
+pub(crate) fn split_url(text: &str, plain_http: PlainHttp) -> Result<(&str, &str), &'static str> {
+    uri::secure(text, plain_http)?;
     if text.contains('?') {
         return Err("it must not have a query");
     }
@@ -111,6 +117,19 @@ mod tests {
             assert!(text.parse::<Issuer>().is_ok(), "{text}");
         }
         for text in ["http://auth.example.com", "http://10.0.0.1", "http://localhost.example.com", "http://[::2]"] {
+            assert!(text.parse::<Issuer>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_only_resembles_a_loopback_address_is_refused() {
+        for text in [
+            "http://[::1].evil.example",
+            "http://[127.0.0.1]",
+            "http://127.0.0.1:99999",
+            "http://evil-localhost",
+            "http://localhost:80@evil.example",
+        ] {
             assert!(text.parse::<Issuer>().is_err(), "{text}");
         }
     }

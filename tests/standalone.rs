@@ -182,6 +182,9 @@ fn a_bad_file_is_refused_with_line_and_mend() {
         ("unknown-table", "[keys]", "[kees]", 3, "expected one of `listen`"),
         ("address", "127.0.0.1:0", "localhost:0", 1, "such as 127.0.0.1:3000"),
         ("issuer", "\n\n[keys]", "\nissuer = \"http://auth.example.test\"\n[keys]", 2, "loopback"),
+        ("plain-issuer", "\n\n[keys]", "\nissuer = \"http://auth:3000\"\n[keys]", 2, "dangerous_plain_http"),
+        ("no-prefix", "\n\n[keys]", "\nproxy_strips_issuer_path = true\n[keys]", 2, "has no path"),
+        ("list-for-table", "\n[keys]\ngenerate = \"ES256\"\n", "keys = [\"ES256\"]\n", 2, "make it a table, [keys]"),
         ("public-url", "\n\n[keys]", "\npublic_url = \"auth\"\n[keys]", 2, "such as https://"),
         ("path", "[keys]", "[paths]\ntoken = \"token\"\n[keys]", 4, "must begin with a slash"),
         ("path-twice", "[keys]", "[paths]\ntoken = \"/t\"\njwks = \"/t\"\n[keys]", 3, "a path of its own"),
@@ -247,6 +250,13 @@ fn a_bad_file_is_refused_with_line_and_mend() {
         assert!(said.contains(mend), "{name}: `{mend}` is not in: {said}");
         assert!(!said.contains("hunter2"), "a secret is shown: {said}");
     }
+}
+
+#[test]
+fn a_list_is_not_read_as_a_client() {
+    let content = "listen = \"127.0.0.1:0\"\nclients = [[\"billing\", \"hunter2\"]]\n\n[keys]\ngenerate = \"ES256\"\n";
+    let said = refusal("list-for-client", content, &[]);
+    assert!(said.starts_with("FILE:2: ") && said.contains("[[clients]]") && !said.contains("hunter2"), "{said}");
 }
 
 #[test]
@@ -494,6 +504,21 @@ fn the_file_that_comes_with_it_is_right_and_the_environment_has_the_last_word() 
     assert_eq!(metadata["issuer"], "http://127.0.0.1:7/tenant");
     assert_eq!(metadata["token_endpoint"], "https://edge.example.test/auth/oauth/token");
     assert_eq!(metadata.get("jwks_uri"), None);
+}
+
+#[test]
+fn an_issuer_behind_a_proxy_that_strips_its_path_takes_one_setting_and_one_of_plain_http_a_dangerous_one() {
+    let settings = [
+        ("TCC_ISSUER", "http://tokens.mesh.test/auth"),
+        ("TCC_DANGEROUS_PLAIN_HTTP", "true"),
+        ("TCC_PROXY_STRIPS_ISSUER_PATH", "true"),
+    ];
+    let service = Service::start("stripped", &settings);
+    let metadata = service.json("/.well-known/oauth-authorization-server/auth");
+    assert_eq!(metadata["issuer"], "http://tokens.mesh.test/auth");
+    assert_eq!(metadata["token_endpoint"], "http://tokens.mesh.test/auth/token");
+    assert_eq!(metadata["jwks_uri"], "http://tokens.mesh.test/auth/.well-known/jwks.json");
+    assert!(service.json("/.well-known/jwks.json")["keys"].is_array());
 }
 
 #[test]

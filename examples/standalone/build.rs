@@ -93,6 +93,12 @@ fn server(
     if let Some(resource) = default_resource(config, source)? {
         builder = builder.default_audience(&resource.audience);
     }
+    if config.dangerous_plain_http {
+        builder = builder.dangerous_plain_http();
+    }
+    if config.proxy_strips_issuer_path {
+        builder = builder.proxy_strips_issuer_path();
+    }
     if let Some(url) = &config.public_url {
         builder = builder.public_url(url);
     }
@@ -151,6 +157,7 @@ fn locate(error: &ConfigError, config: &Config, source: &Source) -> Mistake {
         }
         ConfigError::Issuer(_) => "issuer",
         ConfigError::PublicUrl(_) => "public_url",
+        ConfigError::NoIssuerPath(_) => "proxy_strips_issuer_path",
         ConfigError::Lifetime(_) => "tokens.lifetime_seconds",
         ConfigError::Path(path) => {
             paths.iter().find(|(_, own)| own.as_ref() == Some(path)).map_or("paths", |(setting, _)| *setting)

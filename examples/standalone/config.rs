@@ -23,6 +23,10 @@ pub(crate) struct Config {
     #[serde(deserialize_with = "address")]
     pub(crate) listen: SocketAddr,
     pub(crate) issuer: Option<String>,
+    #[serde(default)]
+    pub(crate) dangerous_plain_http: bool,
+    #[serde(default)]
+    pub(crate) proxy_strips_issuer_path: bool,
     pub(crate) public_url: Option<String>,
     pub(crate) store: Option<String>,
     #[serde(default)]
@@ -186,6 +190,7 @@ impl Config {
             Mistake::new(path.display(), format!("{error}; give --config a file like examples/standalone.toml"))
         })?;
         let source = Source { path: path.to_owned(), text };
+        source.refuse_lists_for_tables()?;
         // The error's own text would show the whole line, and there may be a secret in it.
         let mistake = |error: toml::de::Error| source.mistake_at(error.span().unwrap_or(0..0), error.message());
         let mut document = DeTable::parse(&source.text).map_err(mistake)?;
@@ -219,6 +224,8 @@ impl Config {
         match setting {
             "LISTEN" => self.listen = parse(value, ADDRESS)?,
             "ISSUER" => self.issuer = optional(value),
+            "DANGEROUS_PLAIN_HTTP" => self.dangerous_plain_http = parse(value, SWITCH)?,
+            "PROXY_STRIPS_ISSUER_PATH" => self.proxy_strips_issuer_path = parse(value, SWITCH)?,
             "PUBLIC_URL" => self.public_url = optional(value),
             "STORE" => self.store = optional(value),
             "PATHS_TOKEN" => paths.token = optional(value),
@@ -241,7 +248,7 @@ impl Config {
             "TOKENS_SCOPE" => tokens.scope = list(value, SCOPE)?,
             "TOKENS_DEFAULT_SCOPE" => tokens.default_scope = list(value, SCOPE)?,
             "METADATA_RESPONSE_TYPES_SUPPORTED" => metadata.response_types_supported = list(value, "a response type")?,
-            "METADATA_CROSS_ORIGIN" => metadata.cross_origin = parse(value, "true or false")?,
+            "METADATA_CROSS_ORIGIN" => metadata.cross_origin = parse(value, SWITCH)?,
             _ => return Err(NO_SUCH_SETTING.to_owned()),
         }
         Ok(())
@@ -287,6 +294,7 @@ fn is_port_and_protocol(text: &str) -> bool {
 
 const ADDRESS: &str = "an IP address and a port, such as 127.0.0.1:3000";
 const NUMBER: &str = "a whole number";
+const SWITCH: &str = "true or false";
 const SCOPE: &str = "a scope, of visible ASCII characters other than \" and \\";
 
 fn parse<T: FromStr>(value: &str, what: &str) -> Result<T, String> {
@@ -356,6 +364,22 @@ impl Source {
     /// The file's name with another ending.
     pub(crate) fn beside(&self, ending: &str) -> PathBuf {
         self.path.with_extension(ending)
+    }
+
+    /// serde takes a list for a table, with the settings in the order in which the program declares them.
+    fn refuse_lists_for_tables(&self) -> Result<(), Mistake> {
+        let Ok(document) = DeTable::parse(&self.text) else { return Ok(()) };
+        for (name, value) in document.get_ref() {
+            let DeValue::Array(items) = value.get_ref() else { continue };
+            let name = name.get_ref();
+            if ["paths", "limits", "keys", "tokens", "metadata"].contains(&name.as_ref()) {
+                return Err(self.mistake_at(value.span(), format!("`{name}` is a list; make it a table, [{name}]")));
+            }
+            if let Some(item) = items.iter().find(|item| matches!(item.get_ref(), DeValue::Array(_))) {
+                return Err(self.mistake_at(item.span(), format!("a list in `{name}`; make it a table, [[{name}]]")));
+            }
+        }
+        Ok(())
     }
 
     /// A mistake at a place in the file.

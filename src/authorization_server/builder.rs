@@ -20,20 +20,22 @@ use crate::audience::{Audience, InvalidAudience};
 use crate::clock::{Clock, SystemClock};
 use crate::document::{Document, DocumentSettings};
 use crate::event::EventSender;
-use crate::issuer::{InvalidIssuer, Issuer};
+use crate::issuer::Issuer;
 use crate::keys::KeyRing;
 use crate::random::{DrawnAhead, Random, SystemRandom};
 use crate::revocation::Revocations;
 use crate::scope::Scopes;
 use crate::store::{CLIENT_NEWS, ClientCache, ClientCacheLimits, ClientRules, ClientStore, DynClientStore};
 use crate::token_lifetime::TokenLifetime;
+use crate::uri::PlainHttp;
 
 /// The settings of an [`AuthorizationServer`]; each has a default that is safe.
 ///
 /// A mistake is kept until [`build`](Self::build).
 #[derive(Debug)]
 pub struct AuthorizationServerBuilder {
-    issuer: Result<Issuer, InvalidIssuer>,
+    issuer: String,
+    plain_http: PlainHttp,
     keys: KeyRing,
     clients: Arc<dyn DynClientStore>,
     clock: Arc<dyn Clock>,
@@ -67,7 +69,8 @@ impl AuthorizationServerBuilder {
     pub(super) fn new(issuer: &str, keys: KeyRing, clients: impl ClientStore) -> Self {
         let cores = cores();
         Self {
-            issuer: issuer.parse(),
+            issuer: issuer.to_owned(),
+            plain_http: PlainHttp::default(),
             keys,
             clients: Arc::new(clients),
             clock: Arc::new(SystemClock),
@@ -96,6 +99,17 @@ impl AuthorizationServerBuilder {
             documents: DocumentSettings::default(),
             body_limits: BodyLimits::default(),
         }
+    }
+
+    /// Accepts plain `http` with any host, in the issuer and in the [public URL](Self::public_url). By default it is
+    /// accepted on loopback only.
+    ///
+    /// Dangerous: an attacker on the network can read secrets and tokens, and can replace the keys that verify them. It is
+    /// for development, and for networks that encrypt underneath, such as a service mesh.
+    #[must_use]
+    pub fn dangerous_plain_http(mut self) -> Self {
+        self.plain_http = PlainHttp::AnyHost;
+        self
     }
 
     /// How long a token lives, in whole seconds: 10 minutes by default, 1 second to 365 days.
@@ -258,10 +272,26 @@ impl AuthorizationServerBuilder {
     }
 
     /// The URL in front of the paths, as clients see it, in the metadata: the issuer's scheme and authority by
-    /// default. Set it when the endpoints are reached elsewhere, such as behind a proxy that strips a prefix.
+    /// default. Set it when clients reach the endpoints under another host than the issuer's. Behind a proxy that removes
+    /// the issuer's path, [`proxy_strips_issuer_path`](Self::proxy_strips_issuer_path) is enough.
     #[must_use]
     pub fn public_url(mut self, url: impl Into<String>) -> Self {
         self.public_url = Some(url.into());
+        self
+    }
+
+    /// Expects requests without the issuer's path, since a proxy removes it: behind it, the issuer
+    /// `https://host.example/auth` gets its requests for a token at `/token`, and clients find them at
+    /// `https://host.example/auth/token`, as the metadata says.
+    ///
+    /// By default requests keep the issuer's path, and this server expects them at `/auth/token`. The page of
+    /// [`TokenEndpointLayer`](super::TokenEndpointLayer#behind-a-proxy-with-a-path) has the proxy's side of both.
+    ///
+    /// The metadata stays where RFC 8414 §3.1 puts it, at `/.well-known/oauth-authorization-server/auth`: this path does not
+    /// begin with the issuer's, and nothing is removed from it. An issuer without a path is an error.
+    #[must_use]
+    pub fn proxy_strips_issuer_path(mut self) -> Self {
+        self.paths.stripped = true;
         self
     }
 
@@ -459,14 +489,15 @@ impl AuthorizationServerBuilder {
     /// The first mistake in the settings or the clients, with the mend.
     pub fn build(self) -> Result<AuthorizationServer, ConfigError> {
         self.check()?;
-        let issuer = self.issuer?;
+        let issuer = Issuer::new(&self.issuer, self.plain_http)?;
         let lifetime = TokenLifetime::new(self.lifetime).map_err(ConfigError::Lifetime)?;
         let longest = self.revocations.as_ref().map_or(TokenLifetime::LONGEST, Revocations::longest_token_lifetime);
         let longest = TokenLifetime::new(longest.min(TokenLifetime::LONGEST)).map_err(ConfigError::Lifetime)?;
+        let base_url = public_url(self.public_url, &issuer, self.paths.stripped, self.plain_http)?;
         let endpoints = Endpoints::new(&issuer, self.paths, self.revocations.is_some())?;
         let metadata = Metadata {
             issuer: &issuer,
-            base_url: public_url(self.public_url, &issuer)?,
+            base_url,
             endpoints: &endpoints,
             scopes: self.rules.known_scopes.as_ref(),
             response_types: &self.response_types,
@@ -564,9 +595,17 @@ fn cores() -> usize {
 }
 
 /// A URL without anything behind its path, and without a slash at its end.
-fn public_url(url: Option<String>, issuer: &Issuer) -> Result<String, ConfigError> {
-    let Some(url) = url else { return Ok(issuer.origin().to_owned()) };
-    let parsed: Issuer = url.parse().map_err(ConfigError::PublicUrl)?;
+fn public_url(
+    url: Option<String>,
+    issuer: &Issuer,
+    stripped: bool,
+    plain_http: PlainHttp,
+) -> Result<String, ConfigError> {
+    let Some(url) = url else {
+        // What a proxy removes on the way in is in front of the paths as clients see them.
+        return Ok(format!("{}{}", issuer.origin(), if stripped { issuer.path() } else { "" }));
+    };
+    let parsed = Issuer::new(&url, plain_http).map_err(ConfigError::PublicUrl)?;
     Ok(format!("{}{}", parsed.origin(), parsed.path()))
 }
 

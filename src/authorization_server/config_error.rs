@@ -2,7 +2,7 @@
 
 use crate::audience::{Audience, InvalidAudience};
 use crate::document::InvalidDocument;
-use crate::issuer::InvalidIssuer;
+use crate::issuer::{InvalidIssuer, Issuer};
 use crate::store::ClientError;
 
 /// An authorization server cannot be built from these settings; the text says what to change.
@@ -36,6 +36,12 @@ pub enum ConfigError {
     /// A path that no request could arrive with.
     #[error("`{0}` is not a path; it must begin with a slash, and be escaped as in a request line")]
     Path(String),
+    /// A proxy is said to remove a path that the issuer does not have.
+    #[error(
+        "the issuer `{0}` has no path that a proxy could remove; remove .proxy_strips_issuer_path(), or name the path in the \
+         issuer"
+    )]
+    NoIssuerPath(Issuer),
     /// A revocation endpoint, and nothing that it could write to.
     #[error("a revocation endpoint needs revocations; give the server some with .revocations(…)")]
     NoRevocations,

@@ -63,6 +63,8 @@ pub(super) struct PathSettings {
     pub(super) introspection: PathSetting,
     pub(super) jwks: PathSetting,
     pub(super) metadata: PathSetting,
+    /// Whether a proxy removes the issuer's path before requests arrive.
+    pub(super) stripped: bool,
 }
 
 impl Endpoints {
@@ -70,7 +72,11 @@ impl Endpoints {
     /// can be `revocable`, there is no default for the endpoints that are about it.
     pub(super) fn new(issuer: &Issuer, settings: PathSettings, revocable: bool) -> Result<Self, ConfigError> {
         let base = issuer.path();
-        let below = |path: &str| Some(format!("{base}{path}"));
+        if settings.stripped && base.is_empty() {
+            return Err(ConfigError::NoIssuerPath(issuer.clone()));
+        }
+        let arrives_below = if settings.stripped { "" } else { base };
+        let below = |path: &str| Some(format!("{arrives_below}{path}"));
         let endpoints = Self {
             token: settings.token.or(below("/token")),
             revocation: settings.revocation.or(below("/revoke").filter(|_| revocable)),

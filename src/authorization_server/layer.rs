@@ -31,6 +31,25 @@ use super::{AuthorizationServer, TokenEndpoint};
 /// When in doubt, use the standalone services ([`AuthorizationServer::token_service`] and its siblings) as
 /// routes: they answer wherever they are put.
 ///
+/// # Behind a proxy with a path
+///
+/// An issuer such as `https://host.example/auth` shares its host with others, and a proxy sends two places to it: `/auth/`,
+/// and that of the metadata, which RFC 8414 §3.1 puts before the issuer's path. Either way of the proxy needs one setting
+/// at most:
+///
+/// | the proxy | arrives as | setting |
+/// |---|---|---|
+/// | keeps `/auth` | `/auth/token` | the issuer alone |
+/// | removes `/auth` | `/token` | the issuer and [`proxy_strips_issuer_path`](super::AuthorizationServerBuilder::proxy_strips_issuer_path) |
+///
+/// Clients see the same URLs in both cases. In nginx:
+///
+/// ```text
+/// location = /.well-known/oauth-authorization-server/auth { proxy_pass http://127.0.0.1:3000; }
+/// location /auth/ { proxy_pass http://127.0.0.1:3000; }   # keeps /auth
+/// location /auth/ { proxy_pass http://127.0.0.1:3000/; }  # or removes it, by the slash at the end
+/// ```
+///
 /// # Deployment caveat
 ///
 /// Client secrets arrive here in the clear. Put TLS in front, and the token path out of reach of whatever logs

@@ -14,6 +14,7 @@ use crate::keys::remote::{
 };
 use crate::keys::{Algorithm, TrustedKeys};
 use crate::random::{Random, SystemRandom};
+use crate::uri::{self, PlainHttp};
 
 /// An issuer in another process, or another vendor's: by its URL, its keys are found, fetched and kept fresh.
 ///
@@ -38,6 +39,8 @@ pub struct RemoteIssuer {
     place: Place,
     algorithms: Option<Vec<Algorithm>>,
     client: Option<Arc<dyn DynHttpClient>>,
+    environment_proxy: bool,
+    plain_http: PlainHttp,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     limits: Limits,
@@ -53,15 +56,18 @@ impl RemoteIssuer {
     ///
     /// # Errors
     ///
-    /// When one of them is none.
+    /// When the issuer or the audience is invalid. Plain `http` is checked later, by [`connect`](Self::connect) and
+    /// [`lazy`](Self::lazy), since [a setting](Self::dangerous_plain_http) can accept it.
     pub fn new(issuer: impl AsRef<str>, audience: impl AsRef<str>) -> Result<Self, RemoteError> {
-        let issuer: Issuer = issuer.as_ref().parse()?;
+        let issuer = Issuer::new(issuer.as_ref(), PlainHttp::AnyHost)?;
         Ok(Self {
             place: Place::Of(issuer.clone()),
             issuer,
             audience: audience.as_ref().parse()?,
             algorithms: None,
             client: None,
+            environment_proxy: false,
+            plain_http: PlainHttp::default(),
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             limits: Limits::default(),
@@ -74,10 +80,33 @@ impl RemoteIssuer {
     ///
     /// # Errors
     ///
-    /// When it is neither an https URL nor one of http on loopback.
+    /// When it is not a URL of https or http. Plain `http` is checked later, as with [`new`](Self::new).
     pub fn jwks_url(mut self, url: impl AsRef<str>) -> Result<Self, RemoteError> {
-        self.place = Place::At(crate::uri::secure(url.as_ref()).map_err(RemoteError::JwksUrl)?);
+        self.place = Place::At(uri::http_url(url.as_ref()).map_err(RemoteError::JwksUrl)?);
         Ok(self)
+    }
+
+    /// Accepts plain `http` with any host, in the issuer and in the URLs of its keys. By default it is accepted on
+    /// loopback only.
+    ///
+    /// Dangerous: an attacker on the network can replace the keys, and so forge every token. It is for development, and for networks that encrypt underneath, such as a service mesh. An https URL
+    /// still never leads to a plain one. It applies to a [client of your own](Self::http_client), too.
+    #[must_use]
+    pub fn dangerous_plain_http(mut self) -> Self {
+        self.plain_http = PlainHttp::AnyHost;
+        self
+    }
+
+    /// Sends requests through the proxy that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name. By default they
+    /// are sent directly, whatever these variables say: a proxy on the way of plain `http`
+    /// could replace the keys.
+    ///
+    /// Requests to this machine (`localhost` and loopback addresses) never go through it. A
+    /// [client of your own](Self::http_client) decides on proxies without this setting; both together are an error.
+    #[must_use]
+    pub fn use_environment_proxy(mut self) -> Self {
+        self.environment_proxy = true;
+        self
     }
 
     /// Takes keys for these algorithms alone: all that are supported by default, where a key without an `alg` stands
@@ -141,7 +170,8 @@ impl RemoteIssuer {
     ///
     /// # Errors
     ///
-    /// At once where waiting does not help, such as for metadata of another issuer; else when
+    /// At once where waiting does not help, such as for metadata of another issuer, or for plain `http` without
+    /// [the setting](Self::dangerous_plain_http); else when
     /// [the time](Self::connect_timeout) is over. The message names the URL and the reason.
     pub async fn connect(self) -> Result<Verifier, RemoteError> {
         let patience = self.patience;
@@ -155,23 +185,37 @@ impl RemoteIssuer {
     ///
     /// # Errors
     ///
-    /// Outside of a Tokio runtime, or when there is no HTTP client to be had.
+    /// Outside of a Tokio runtime, for plain `http` without [the setting](Self::dangerous_plain_http), and when the HTTP
+    /// client cannot be built.
     pub fn lazy(self) -> Result<Verifier, RemoteError> {
         Ok(self.begin()?.0)
     }
 
     fn begin(self) -> Result<(Verifier, RemoteKeys), RemoteError> {
         tokio::runtime::Handle::try_current().map_err(|_| RemoteError::NoRuntime)?;
-        let client = match self.client {
-            Some(client) => client,
-            None => Arc::new(ReqwestClient::new().map_err(RemoteError::Client)?),
-        };
-        let (place, algorithms, limits) = (self.place, self.algorithms, self.limits);
-        let source = KeySource { client, place, algorithms, limits, known: Mutex::default() };
+        let issuer = Issuer::new(self.issuer.as_str(), self.plain_http)?;
+        if let Place::At(url) = &self.place {
+            self.plain_http.check(url).map_err(RemoteError::JwksUrl)?;
+        }
+        let client = http_client(self.client, self.environment_proxy)?;
+        let (place, algorithms, limits, plain_http) = (self.place, self.algorithms, self.limits, self.plain_http);
+        let source = KeySource { client, place, algorithms, limits, plain_http, known: Mutex::default() };
         let keys = RemoteKeys::new(source, self.policy, self.clock.clone(), self.random);
         keys.keep_fresh();
-        let verifier = Verifier::new(self.issuer, self.audience, TrustedKeys::Remote(keys.clone()), self.clock);
+        let verifier = Verifier::new(issuer, self.audience, TrustedKeys::Remote(keys.clone()), self.clock);
         Ok((verifier, keys))
+    }
+}
+
+/// Returns the application's own client, or else the one that comes with the crate.
+pub(super) fn http_client(
+    own: Option<Arc<dyn DynHttpClient>>,
+    environment_proxy: bool,
+) -> Result<Arc<dyn DynHttpClient>, RemoteError> {
+    match own {
+        Some(_) if environment_proxy => Err(RemoteError::ProxyOfOwnClient),
+        Some(client) => Ok(client),
+        None => Ok(Arc::new(ReqwestClient::new(environment_proxy).map_err(RemoteError::Client)?)),
     }
 }
 
@@ -217,6 +261,11 @@ pub enum RemoteError {
     /// There is no Tokio runtime here to fetch in.
     #[error("keys are fetched in a Tokio runtime, and there is none: call this in an async fn, under #[tokio::main]")]
     NoRuntime,
+    /// A proxy setting for the client that was replaced.
+    #[error(
+        "use_environment_proxy() is for the HTTP client of this crate, which http_client(…) replaces; remove one of them"
+    )]
+    ProxyOfOwnClient,
     /// The HTTP client could not be made.
     #[error("there is no HTTP client to be had: {0}")]
     Client(#[source] HttpError),

@@ -24,6 +24,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::issuer::{InvalidIssuer, Issuer};
 use crate::keys::{KeySet, TrustedKeys, VerifyingKey};
 use crate::revocation::Revocations;
+use crate::uri::PlainHttp;
 use crate::{metrics, telemetry};
 
 /// The default number of verified tokens that are remembered, and the default of the memory for them. Usual tokens (a text of up
@@ -97,7 +98,7 @@ impl Verifier {
     }
 
     /// Verifies the tokens that `issuer` signs by these keys, for `audience`: an issuer elsewhere, whose keys are given
-    /// and never change.
+    /// and never change. Since nothing is fetched, the issuer may have plain `http` with any host.
     ///
     /// # Errors
     ///
@@ -112,7 +113,9 @@ impl Verifier {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn with_keys(issuer: impl AsRef<str>, audience: impl AsRef<str>, keys: KeySet) -> Result<Self, VerifierError> {
-        let (issuer, audience) = (issuer.as_ref().parse()?, audience.as_ref().parse()?);
+        // Nothing is fetched from the issuer: it is only compared with `iss`.
+        let issuer = Issuer::new(issuer.as_ref(), PlainHttp::AnyHost)?;
+        let audience = audience.as_ref().parse()?;
         Ok(Self::new(issuer, audience, TrustedKeys::Set(keys), Arc::new(SystemClock)))
     }
 

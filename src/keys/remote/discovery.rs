@@ -6,6 +6,8 @@ use serde::Deserialize;
 use super::DynHttpClient;
 use super::fetch::{self, FetchError, Limits};
 use crate::issuer::Issuer;
+use crate::object::Object;
+use crate::uri::{self, PlainHttp};
 
 /// The members that decide anything.
 #[derive(Deserialize)]
@@ -19,15 +21,18 @@ pub(super) async fn key_set_url(
     client: &dyn DynHttpClient,
     issuer: &Issuer,
     limits: Limits,
+    plain_http: PlainHttp,
 ) -> Result<Uri, FetchError> {
     let [first, second] = places(issuer);
-    let error = match ask(client, issuer, &first, limits).await {
+    let error = match ask(client, issuer, &first, limits, plain_http).await {
         // Who cannot be reached there cannot be reached elsewhere.
         Err(error) if !error.is_transient() => error,
         found => return found,
     };
     // Of two places without the right document, the one with a wrong one tells more.
-    ask(client, issuer, &second, limits).await.map_err(|other| if other.is_transient() { other } else { error })
+    ask(client, issuer, &second, limits, plain_http)
+        .await
+        .map_err(|other| if other.is_transient() { other } else { error })
 }
 
 /// RFC 8414 §3.1 has the well-known part before the issuer's path, OpenID Connect Discovery §4.1 behind it.
@@ -39,11 +44,17 @@ fn places(issuer: &Issuer) -> [String; 2] {
     ]
 }
 
-async fn ask(client: &dyn DynHttpClient, issuer: &Issuer, url: &str, limits: Limits) -> Result<Uri, FetchError> {
-    let url = crate::uri::secure(url).map_err(|what| FetchError::new(url, fetch::Cause::Document(what.into())))?;
+async fn ask(
+    client: &dyn DynHttpClient,
+    issuer: &Issuer,
+    url: &str,
+    limits: Limits,
+    plain_http: PlainHttp,
+) -> Result<Uri, FetchError> {
+    let url = uri::secure(url, plain_http).map_err(|what| FetchError::new(url, fetch::Cause::Document(what.into())))?;
     let response = fetch::get(client, &url, None, limits).await?;
     let wrong = |what: String| FetchError::document(&url, what);
-    let metadata: Metadata = serde_json::from_slice(response.body())
+    let Object::<Metadata>(metadata) = serde_json::from_slice(response.body())
         .map_err(|_| wrong("this is no metadata: a JSON object with an `issuer` (RFC 8414 §3.2)".to_owned()))?;
     // RFC 8414 §3.3: identical, or not to be used.
     if metadata.issuer != issuer.as_str() {
@@ -53,7 +64,7 @@ async fn ask(client: &dyn DynHttpClient, issuer: &Issuer, url: &str, limits: Lim
         )));
     }
     let keys = metadata.jwks_uri.ok_or_else(|| wrong("the metadata names no jwks_uri".to_owned()))?;
-    let keys = crate::uri::secure(&keys).map_err(|what| wrong(format!("its jwks_uri is of no use: {what}")))?;
+    let keys = uri::secure(&keys, plain_http).map_err(|what| wrong(format!("its jwks_uri is of no use: {what}")))?;
     if keys.scheme_str() == Some("http") && url.scheme_str() == Some("https") {
         return Err(wrong("its jwks_uri is of no use: use https, as the issuer does".to_owned()));
     }

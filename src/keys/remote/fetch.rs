@@ -131,19 +131,17 @@ fn request(url: &Uri, tag: Option<&HeaderValue>) -> Request<Bytes> {
     request
 }
 
-/// Where a redirect leads, if it keeps scheme, host and port: an absolute path, or the whole URL.
+/// Returns where a redirect leads, if it keeps scheme, host and port: an absolute path, or the whole URL.
 fn same_host(from: &Uri, location: Option<&HeaderValue>) -> Option<Uri> {
-    // Two slashes begin a host (RFC 3986 §4.2).
-    let to = Some(location?.to_str().ok()?).filter(|to| !to.starts_with("//"));
-    let to = Uri::try_from(to?).ok()?;
-    if to.authority().is_none() {
-        return Uri::builder()
-            .scheme(from.scheme_str()?)
-            .authority(from.authority()?.as_str())
-            .path_and_query(to.path_and_query()?.as_str())
-            .build()
-            .ok();
+    // A fragment says nothing to a server (RFC 9110 §10.2.2).
+    let to = location?.to_str().ok()?.split('#').next()?;
+    let to = match to.strip_prefix('/') {
+        // Two slashes begin a host (RFC 3986 §4.2).
+        Some(rest) if rest.starts_with('/') => return None,
+        Some(_) => crate::uri::http_url(&format!("{}://{}{to}", from.scheme_str()?, from.authority()?)),
+        None => crate::uri::http_url(to),
     }
+    .ok()?;
     (to.scheme() == from.scheme() && to.authority() == from.authority()).then_some(to)
 }
 
@@ -164,9 +162,27 @@ mod tests {
         let follow = |to: &'static str| same_host(&from, Some(&HeaderValue::from_static(to))).map(|to| to.to_string());
         assert_eq!(follow("/b?c").as_deref(), Some("https://h.example/b?c"));
         assert_eq!(follow("https://h.example/a/").as_deref(), Some("https://h.example/a/"));
-        for to in ["http://h.example/a", "https://h.example:8443/a", "https://o.example/a", "//o.example/a", "", "a b"]
-        {
+        assert_eq!(follow("/b#c").as_deref(), Some("https://h.example/b"));
+        for to in [
+            "http://h.example/a",
+            "https://h.example:8443/a",
+            "https://o.example/a",
+            "//o.example/a",
+            "/\\o.example/a",
+            "https://o.example@h.example/a",
+            "https://h.example*/a",
+            "a b",
+            "",
+        ] {
             assert_eq!(follow(to), None, "{to}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_that_is_no_absolute_path_is_not_glued_to_the_host() {
+        let from = "https://h.example/a".parse().unwrap();
+        for to in ["*", "b", "?b", ".evil.example/", ":8443/", "@evil.example/", "#b"] {
+            assert_eq!(same_host(&from, Some(&HeaderValue::from_static(to))), None, "{to}");
         }
     }
 }

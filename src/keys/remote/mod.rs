@@ -2,7 +2,9 @@
 //! (feature `remote`).
 //!
 //! 1. Keys are fetched from where the configuration says, and never from where a token says: over https (http on
-//!    loopback), in 5 s and 256 KiB, without redirects to another host.
+//!    loopback, or [where that is accepted](crate::RemoteIssuer::dangerous_plain_http)), in 5 s and 256 KiB, without
+//!    redirects to another host, and directly, whatever proxy the environment names, unless
+//!    [that is chosen](crate::RemoteIssuer::use_environment_proxy).
 //! 2. They are fetched ahead of their end, at 70 to 80 % of what `Cache-Control` says (1 minute to 24 hours; 10 minutes
 //!    where it says nothing), once at a time, in the background: no request waits for it.
 //! 3. A token of an unknown `kid` has the keys fetched at once, but no more than once in 30 s an issuer; what that did

@@ -1,4 +1,4 @@
-//! The HTTP client that comes with the crate, by reqwest.
+//! The HTTP client that comes with the crate, built on reqwest.
 
 use std::time::Duration;
 
@@ -8,29 +8,48 @@ use reqwest::redirect;
 
 use super::{HttpClient, HttpError};
 
-/// The system's certificates, and the proxy of the environment.
+/// Trusts the certificates of the system, and connects directly unless the proxy of the environment is asked for.
 #[derive(Debug)]
-pub(crate) struct ReqwestClient(reqwest::Client);
+pub(crate) struct ReqwestClient {
+    direct: reqwest::Client,
+    /// Never used for this machine: no proxy can reach it, and a request that went to one anyway would hand over the secret
+    /// and the token in it.
+    by_environment: Option<reqwest::Client>,
+}
 
-/// Connections that are not used go: keys are fetched every few minutes.
+/// Unused connections are closed after this time: keys are fetched every few minutes.
 const IDLE: Duration = Duration::from_secs(30);
 
 impl ReqwestClient {
-    pub(crate) fn new() -> Result<Self, HttpError> {
-        let client = reqwest::Client::builder()
-            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .pool_idle_timeout(IDLE)
-            .build();
-        client.map(Self).map_err(HttpError::new)
+    /// With `environment_proxy`, requests go as `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say.
+    pub(crate) fn new(environment_proxy: bool) -> Result<Self, HttpError> {
+        let direct = settings().no_proxy().build().map_err(HttpError::new)?;
+        let by_environment = environment_proxy.then(|| settings().build()).transpose().map_err(HttpError::new)?;
+        Ok(Self { direct, by_environment })
     }
+
+    fn client_for(&self, url: &reqwest::Url) -> &reqwest::Client {
+        match &self.by_environment {
+            // By the host as reqwest reads it: that is where it connects.
+            Some(client) if !url.host_str().is_some_and(crate::uri::is_this_machine) => client,
+            _ => &self.direct,
+        }
+    }
+}
+
+fn settings() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+        // Each redirect is a request of its own, and chooses its client anew.
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .pool_idle_timeout(IDLE)
 }
 
 impl HttpClient for ReqwestClient {
     async fn send(&self, request: Request<Bytes>, most: usize) -> Result<Response<Bytes>, HttpError> {
         let request = reqwest::Request::try_from(request).map_err(HttpError::new)?;
-        let mut answer = self.0.execute(request).await.map_err(HttpError::new)?;
+        let mut answer = self.client_for(request.url()).execute(request).await.map_err(HttpError::new)?;
         let mut body = BytesMut::new();
         while let Some(chunk) = answer.chunk().await.map_err(HttpError::new)? {
             if body.len() + chunk.len() > most {

@@ -11,6 +11,7 @@ use super::{DynHttpClient, discovery, policy};
 use crate::clock::Moment;
 use crate::issuer::Issuer;
 use crate::keys::{Algorithm, KeySet};
+use crate::uri::PlainHttp;
 
 /// How long metadata is taken for true, while the keys that it names are to be had.
 const METADATA_AGE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -39,6 +40,7 @@ pub(crate) struct KeySource {
     pub(crate) place: Place,
     pub(crate) algorithms: Option<Vec<Algorithm>>,
     pub(crate) limits: Limits,
+    pub(crate) plain_http: PlainHttp,
     pub(crate) known: Mutex<Known>,
 }
 
@@ -77,7 +79,10 @@ impl KeySource {
         match (&self.place, known) {
             (Place::At(url), _) => Ok((url.clone(), now)),
             (Place::Of(_), Some((url, since))) if now.since(since) < METADATA_AGE => Ok((url, since)),
-            (Place::Of(issuer), _) => Ok((discovery::key_set_url(&*self.client, issuer, self.limits).await?, now)),
+            (Place::Of(issuer), _) => {
+                let url = discovery::key_set_url(&*self.client, issuer, self.limits, self.plain_http).await?;
+                Ok((url, now))
+            }
         }
     }
 

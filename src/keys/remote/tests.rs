@@ -397,9 +397,62 @@ async fn a_url_of_keys_needs_no_metadata() {
     let verifier = issuer(&site).jwks_url(KEYS).unwrap().connect().await.unwrap();
     assert!(verifier.verify(&token(&keys)).await.is_ok());
     assert_eq!(site.discoveries(), 0);
-    for url in ["http://keys.example.com/jwks", "ftp://keys.example.com", "/jwks", ""] {
-        assert!(matches!(issuer(&site).jwks_url(url), Err(RemoteError::JwksUrl(_))), "{url}");
+    for url in ["http://keys.example.com/jwks", "https://h:99999", "ftp://keys.example.com", "/jwks", ""] {
+        let refused = issuer(&site).jwks_url(url).and_then(RemoteIssuer::lazy);
+        assert!(matches!(refused, Err(RemoteError::JwksUrl(_))), "{url}");
     }
+}
+
+/// An issuer and its keys in a network that encrypts underneath, behind an HTTP client of the application's own.
+#[tokio::test(start_paused = true)]
+async fn plain_http_beyond_loopback_needs_the_setting_also_behind_an_own_http_client() {
+    const INSIDE: &str = "http://keycloak:8080/realms/m";
+    let keys = ring();
+    let site = Site::default();
+    let metadata = json!({"issuer": INSIDE, "jwks_uri": "http://keys:8080/jwks"}).to_string();
+    site.set("http://keycloak:8080/.well-known/oauth-authorization-server/realms/m", &metadata);
+    site.set("http://keys:8080/jwks", &serde_json::to_string(&keys.to_jwk_set()).unwrap());
+    let inside = || RemoteIssuer::new(INSIDE, API).unwrap().http_client(site.clone()).clock(Wall(Instant::now()));
+
+    let refused = inside().connect().await.unwrap_err();
+    assert!(matches!(refused, RemoteError::Issuer(_)), "{refused}");
+    assert!(refused.to_string().contains("`dangerous_plain_http`"), "{refused}");
+    let refused = issuer(&site).jwks_url("http://keys:8080/jwks").unwrap().connect().await.unwrap_err();
+    assert!(refused.to_string().contains("`dangerous_plain_http`"), "{refused}");
+    assert_eq!(site.discoveries() + site.fetches(), 0, "nothing was asked");
+
+    let claims = |issuer: &str| json!({"iss": issuer, "sub": "b", "aud": API, "client_id": "b", "jti": "1", "iat": 1_700_000_000, "exp": 2_000_000_000});
+    let sign = |issuer| keys.signing_key().sign(claims(issuer).to_string().as_bytes()).unwrap();
+    let verifier = inside().dangerous_plain_http().connect().await.unwrap();
+    assert!(verifier.verify(&sign(INSIDE)).await.is_ok());
+    let named =
+        issuer(&site).dangerous_plain_http().jwks_url("http://keys:8080/jwks").unwrap().connect().await.unwrap();
+    assert!(named.verify(&sign(ISSUER)).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_setting_lets_an_https_issuer_lead_to_plain_http() {
+    let redirect = |location: &str| Page {
+        status: StatusCode::FOUND,
+        headers: vec![("location", location.to_owned())],
+        body: String::new(),
+    };
+    let site = Site::of(&ring());
+    site.set(METADATA, &json!({"issuer": ISSUER, "jwks_uri": "http://keys.example.com/jwks"}).to_string());
+    let refused = issuer(&site).dangerous_plain_http().connect().await.unwrap_err().to_string();
+    assert!(refused.contains("use https, as the issuer does"), "{refused}");
+    for (url, location) in [(METADATA, METADATA), (KEYS, KEYS)] {
+        let site = Site::of(&ring());
+        site.set_page(url, redirect(&location.replace("https://", "http://")));
+        let refused = issuer(&site).dangerous_plain_http().connect().await.unwrap_err().to_string();
+        assert!(refused.contains("redirects to another host"), "{refused}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_setting_for_a_client_that_was_replaced_is_an_error() {
+    let refused = issuer(&Site::of(&ring())).use_environment_proxy().lazy().unwrap_err();
+    assert!(matches!(refused, RemoteError::ProxyOfOwnClient), "{refused}");
 }
 
 /// What connecting to a site comes to, and how long that takes.
@@ -421,6 +474,7 @@ async fn connecting_fails_at_once_and_clearly_where_waiting_does_not_help() {
     for (url, page, says) in [
         (METADATA, page(404, &[], ""), "404"),
         (METADATA, page(200, &[], "<html>"), "no metadata"),
+        (METADATA, page(200, &[], &json!([ISSUER, KEYS]).to_string()), "no metadata"),
         (
             METADATA,
             page(200, &[], &metadata("https://auth.example.com/tenant/", KEYS)),
@@ -429,6 +483,7 @@ async fn connecting_fails_at_once_and_clearly_where_waiting_does_not_help() {
         (METADATA, page(200, &[], &metadata(ISSUER, "http://keys.example.com")), "https"),
         (METADATA, page(200, &[], &metadata(ISSUER, "http://127.0.0.1/keys")), "https"),
         (METADATA, page(200, &[], &metadata(ISSUER, "file:///etc/passwd")), "https"),
+        (METADATA, page(200, &[], &metadata(ISSUER, "https://keys.example.com:99999")), "port"),
         (METADATA, page(200, &[], &json!({"issuer": ISSUER}).to_string()), "jwks_uri"),
         (METADATA, page(302, &[("location", "https://elsewhere.example")], ""), "redirects to another host"),
         (METADATA, page(302, &[("location", METADATA)], ""), "redirects"),
@@ -436,6 +491,7 @@ async fn connecting_fails_at_once_and_clearly_where_waiting_does_not_help() {
         (KEYS, page(307, &[("location", "https://elsewhere.example/jwks")], ""), "redirects to another host"),
         (KEYS, page(200, &[], r#"{"keys": []}"#), "no key that is of use"),
         (KEYS, page(200, &[], "[]"), "no JWK Set"),
+        (KEYS, page(200, &[], &json!([ring().to_jwk_set().keys]).to_string()), "no JWK Set"),
         (KEYS, page(200, &[], &" ".repeat(256 * 1024 + 1)), "longer than 262144 bytes"),
     ] {
         let site = Site::of(&ring());

@@ -15,14 +15,16 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, Uri};
 
 pub(super) use self::introspector::{Asked, Introspector};
+use super::remote_issuer::http_client;
 use super::trusted_issuer::TrustedIssuer;
 use super::{RemoteError, TokenProfile, Verifier};
 use crate::audience::Audience;
 use crate::client_id::ClientId;
 use crate::clock::{Clock, SystemClock};
 use crate::issuer::Issuer;
-use crate::keys::remote::{DynHttpClient, HttpClient, Limits, ReqwestClient};
+use crate::keys::remote::{DynHttpClient, HttpClient, Limits};
 use crate::secret::ClientSecret;
+use crate::uri::{self, PlainHttp};
 
 /// Asks an authorization server what a token is good for (RFC 7662): for tokens that are opaque to everybody else, and
 /// where a token has to stop working at once.
@@ -31,7 +33,9 @@ use crate::secret::ClientSecret;
 ///    long. Both are bounded: 10,000 tokens and 16 MiB, and a tenth of that for unknown ones.
 /// 2. Requests with one token ask once. 256 tokens are asked about at once; more are answered 503.
 /// 3. A server that does not answer is a 503 with `Retry-After`, and asked again a second later at the soonest.
-/// 4. Over https (http on loopback), in 5 s and 64 KiB, without redirects.
+/// 4. Requests go over https (http on loopback, or where [that is accepted](Self::dangerous_plain_http)), in 5 s and 64 KiB,
+///    without redirects, and directly, whatever proxy the environment names, unless
+///    [that is chosen](Self::use_environment_proxy).
 /// 5. Of the answer, `active`, `client_id`, and `aud` are needed, which has to name this API; without `exp` or `iat`, the
 ///    token is one of this moment. [`tokens`](Self::tokens) has it otherwise.
 ///
@@ -58,6 +62,8 @@ pub struct Introspection {
     believed: Duration,
     old_answers_while_down: bool,
     client: Option<Arc<dyn DynHttpClient>>,
+    environment_proxy: bool,
+    plain_http: PlainHttp,
     clock: Arc<dyn Clock>,
 }
 
@@ -79,10 +85,11 @@ impl Introspection {
     ///
     /// # Errors
     ///
-    /// When one of them is none.
+    /// When the issuer or the audience is invalid. Plain `http` is checked later, by [`verifier`](Self::verifier), since
+    /// [a setting](Self::dangerous_plain_http) can accept it.
     pub fn new(issuer: impl AsRef<str>, audience: impl AsRef<str>) -> Result<Self, RemoteError> {
         Ok(Self {
-            issuer: issuer.as_ref().parse()?,
+            issuer: Issuer::new(issuer.as_ref(), PlainHttp::AnyHost)?,
             audience: audience.as_ref().parse()?,
             endpoint: None,
             credentials: None,
@@ -91,6 +98,8 @@ impl Introspection {
             believed: Duration::from_secs(30),
             old_answers_while_down: false,
             client: None,
+            environment_proxy: false,
+            plain_http: PlainHttp::default(),
             clock: Arc::new(SystemClock),
         })
     }
@@ -99,10 +108,34 @@ impl Introspection {
     ///
     /// # Errors
     ///
-    /// When it is neither an https URL nor one of http on loopback.
+    /// When it is not a URL of https or http. Plain `http` is checked later, as with [`new`](Self::new).
     pub fn at(mut self, url: impl AsRef<str>) -> Result<Self, RemoteError> {
-        self.endpoint = Some(crate::uri::secure(url.as_ref()).map_err(RemoteError::IntrospectionUrl)?);
+        self.endpoint = Some(uri::http_url(url.as_ref()).map_err(RemoteError::IntrospectionUrl)?);
         Ok(self)
+    }
+
+    /// Accepts plain `http` with any host, in the issuer and in the URL of its endpoint. By default it is accepted on
+    /// loopback only.
+    ///
+    /// Dangerous: an attacker on the network can read the tokens and this API's secret, and can answer that any token is
+    /// active. It is for development, and for networks that encrypt underneath, such as a service mesh. An https URL
+    /// still never leads to a plain one. It applies to a [client of your own](Self::http_client), too.
+    #[must_use]
+    pub fn dangerous_plain_http(mut self) -> Self {
+        self.plain_http = PlainHttp::AnyHost;
+        self
+    }
+
+    /// Sends requests through the proxy that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name. By default they
+    /// are sent directly, whatever these variables say: a request has this API's
+    /// secret and the caller's token in it.
+    ///
+    /// Requests to this machine (`localhost` and loopback addresses) never go through it. A
+    /// [client of your own](Self::http_client) decides on proxies without this setting; both together are an error.
+    #[must_use]
+    pub fn use_environment_proxy(mut self) -> Self {
+        self.environment_proxy = true;
+        self
     }
 
     /// This API's own id and secret at the server, sent in the `Authorization` header (RFC 6749 §2.3.1).
@@ -185,16 +218,16 @@ impl Introspection {
     ///
     /// # Errors
     ///
-    /// Without an endpoint or credentials, or when there is no HTTP client to be had.
+    /// Without an endpoint or credentials, for plain `http` without [the setting](Self::dangerous_plain_http), and when the
+    /// HTTP client cannot be built.
     pub fn verifier(self) -> Result<Verifier, RemoteError> {
-        let client = match self.client {
-            Some(client) => client,
-            None => Arc::new(ReqwestClient::new().map_err(RemoteError::Client)?),
-        };
+        let endpoint = self.endpoint.ok_or(RemoteError::NoEndpoint)?;
+        self.plain_http.check(&endpoint).map_err(RemoteError::IntrospectionUrl)?;
+        let client = http_client(self.client, self.environment_proxy)?;
         let settings = Settings {
-            issuer: self.issuer,
+            issuer: Issuer::new(self.issuer.as_str(), self.plain_http)?,
             audience: self.audience.clone(),
-            endpoint: self.endpoint.ok_or(RemoteError::NoEndpoint)?,
+            endpoint,
             credentials: self.credentials.ok_or(RemoteError::NoCredentials)?,
             profile: self.profile,
             signer: self.signer,

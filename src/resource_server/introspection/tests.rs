@@ -290,6 +290,7 @@ async fn what_is_no_answer_is_not_taken_for_a_refusal_of_the_token() {
         (302, r#"{"active": true}"#, "302"),
         (200, "<html>", "no JSON"),
         (200, "[]", "no JSON"),
+        (200, "[true]", "no JSON"),
         (200, "{}", "active"),
         (200, r#"{"active": "true"}"#, "active"),
         (200, r#"{"active": true, "active": false}"#, "no JSON"),
@@ -329,7 +330,10 @@ async fn a_signed_answer_is_verified_where_it_is_asked_for_and_no_other_is_taken
     assert!(answer(MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["aud"] = json!(["x", "the api"]))).await.is_ok());
     let inactive = sealed(&key, TYPE, |claims| claims["token_introspection"] = json!({"active": false}));
     assert_eq!(refused(answer(MEDIA_TYPE, inactive).await), InvalidToken::Inactive);
+    let list = json!([ISSUER, "the api", NOW, active()]).to_string();
+    let list = key.signing_key().sign_as(TYPE, list.as_bytes()).unwrap();
     for (media_type, body, says) in [
+        (MEDIA_TYPE, list, "lacks iss"),
         ("application/json", active().to_string(), "not signed"),
         ("application/json", sealed(&key, TYPE, |_| {}), "not signed"),
         (MEDIA_TYPE, active().to_string(), "no good"),
@@ -367,13 +371,39 @@ async fn tokens_of_issuers_with_keys_are_not_asked_about() {
     assert!(both.or(opaque).is_err(), "two endpoints");
 }
 
+/// A server in a network that encrypts underneath, behind an HTTP client of the application's own.
+#[tokio::test(start_paused = true)]
+async fn plain_http_beyond_loopback_needs_the_setting_that_the_error_names() {
+    const INSIDE: &str = "http://keycloak:8080/realms/m";
+    let site = Site::saying(&with("iss", json!(INSIDE)));
+    let inside = |issuer: &str, endpoint: &str| {
+        let secret = ClientSecret::new(SECRET).unwrap();
+        let asking = Introspection::new(issuer, API).unwrap().client_secret_basic("api", secret).unwrap();
+        asking.at(endpoint).unwrap().http_client(site.clone()).clock(clock())
+    };
+    let endpoint = "http://keycloak:8080/realms/m/introspect";
+    for (issuer, endpoint) in [(INSIDE, "https://h/introspect"), (ISSUER, endpoint), (INSIDE, endpoint)] {
+        let error = inside(issuer, endpoint).verifier().unwrap_err().to_string();
+        assert!(error.contains("`dangerous_plain_http`"), "{error}");
+    }
+    let verifier = inside(INSIDE, endpoint).dangerous_plain_http().verifier().unwrap();
+    assert_eq!(verifier.verify("opaque").await.unwrap().issuer(), INSIDE);
+    assert_eq!(site.last().uri().to_string(), endpoint);
+}
+
 #[test]
 fn what_is_missing_is_named_when_it_is_built() {
     let new = || Introspection::new(ISSUER, API).unwrap().http_client(Site::saying(&active()));
     let at = || new().at("https://auth.example.com/introspect").unwrap();
     assert!(matches!(new().verifier(), Err(RemoteError::NoEndpoint)));
     assert!(matches!(at().verifier(), Err(RemoteError::NoCredentials)));
-    assert!(matches!(new().at("http://auth.example.com/introspect"), Err(RemoteError::IntrospectionUrl(_))));
+    for url in ["http://auth.example.com/introspect", "https://h:99999", "http://[127.0.0.1]/introspect", "/introspect"]
+    {
+        let refused = new().at(url).and_then(Introspection::verifier);
+        assert!(matches!(refused, Err(RemoteError::IntrospectionUrl(_))), "{url}");
+    }
+    let ready = || at().client_secret_basic("api", ClientSecret::new(SECRET).unwrap()).unwrap();
+    assert!(matches!(ready().use_environment_proxy().verifier(), Err(RemoteError::ProxyOfOwnClient)));
     assert!(at().client_secret_basic("", ClientSecret::new(SECRET).unwrap()).is_err());
     let other = Verifier::with_keys("https://other.example.com", API, KeySet::from([])).unwrap();
     assert!(matches!(at().signed_answers(&other), Err(RemoteError::Signer)));

@@ -9,6 +9,7 @@ use crate::audience::Audience;
 use crate::document::{Document, DocumentSettings};
 use crate::issuer::{InvalidIssuer, Issuer};
 use crate::scope::Scopes;
+use crate::uri::PlainHttp;
 
 /// What [`ResourceMetadata`] says; a mistake is kept until [`build`](Self::build).
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub struct ResourceMetadataBuilder {
     name: Option<String>,
     documentation: Option<String>,
     settings: DocumentSettings,
+    plain_http: PlainHttp,
 }
 
 /// Metadata cannot be made of these settings; the text says what to change.
@@ -83,6 +85,7 @@ impl ResourceMetadataBuilder {
             name: None,
             documentation: None,
             settings: DocumentSettings::default(),
+            plain_http: PlainHttp::default(),
         }
     }
 
@@ -115,6 +118,16 @@ impl ResourceMetadataBuilder {
         self
     }
 
+    /// Accepts plain `http` with any host, in the resource and in its issuers. By default it is accepted on loopback only.
+    ///
+    /// Dangerous: an attacker on the network can read the tokens. It is for development, and for networks that encrypt
+    /// underneath, such as a service mesh.
+    #[must_use]
+    pub fn dangerous_plain_http(mut self) -> Self {
+        self.plain_http = PlainHttp::AnyHost;
+        self
+    }
+
     /// Lets web pages of any origin read it (`Access-Control-Allow-Origin: *`). Off by default.
     #[must_use]
     pub fn cross_origin(mut self) -> Self {
@@ -137,7 +150,7 @@ impl ResourceMetadataBuilder {
     pub fn build(self) -> Result<ResourceMetadata, InvalidResourceMetadata> {
         self.check()?;
         let invalid = |reason| InvalidResourceMetadata::Resource { resource: self.resource.clone(), reason };
-        let (origin, path) = crate::issuer::split_url(&self.resource).map_err(invalid)?;
+        let (origin, path) = crate::issuer::split_url(&self.resource, self.plain_http).map_err(invalid)?;
         // §3.1: a slash that is all of the path goes, and the rest follows the well-known part as it is.
         let path = format!("/.well-known/oauth-protected-resource{}", if path == "/" { "" } else { path });
         let url = format!("{origin}{path}");
@@ -151,7 +164,7 @@ impl ResourceMetadataBuilder {
         if self.authorization_servers.is_empty() {
             return Err(InvalidResourceMetadata::NoAuthorizationServer);
         }
-        self.authorization_servers.iter().try_for_each(|issuer| issuer.parse::<Issuer>().map(drop))?;
+        self.authorization_servers.iter().try_for_each(|issuer| Issuer::new(issuer, self.plain_http).map(drop))?;
         let documentation = self.documentation.as_deref().map_or(Ok(()), crate::uri::absolute);
         documentation.map_err(InvalidResourceMetadata::Documentation)
     }
@@ -203,9 +216,22 @@ mod tests {
             "https://h?q",
             "https://h#f",
             "https://u@h",
+            "https://h:99999",
+            "http://[::1].evil.example",
         ] {
             let error = of(resource).build().unwrap_err();
             assert!(matches!(error, InvalidResourceMetadata::Resource { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn plain_http_beyond_loopback_needs_the_setting_that_the_error_names() {
+        let inside =
+            |resource: &str| ResourceMetadata::builder(resource).authorization_server("http://keycloak:8080/realms/m");
+        for resource in ["https://h", "http://api:3000"] {
+            let error = inside(resource).build().unwrap_err().to_string();
+            assert!(error.contains("`dangerous_plain_http`"), "{error}");
+            assert!(inside(resource).dangerous_plain_http().build().is_ok(), "{resource}");
         }
     }
 
@@ -214,6 +240,8 @@ mod tests {
         let none = ResourceMetadata::builder("https://h").build().unwrap_err();
         assert_eq!(none, InvalidResourceMetadata::NoAuthorizationServer);
         let error = of("https://h").authorization_server("auth.example.com").build().unwrap_err();
+        assert!(matches!(error, InvalidResourceMetadata::AuthorizationServer(_)), "{error}");
+        let error = of("https://h").authorization_server("http://[127.0.0.1]").build().unwrap_err();
         assert!(matches!(error, InvalidResourceMetadata::AuthorizationServer(_)), "{error}");
         let error = of("https://h").documentation("the wiki").build().unwrap_err();
         assert!(matches!(error, InvalidResourceMetadata::Documentation(_)), "{error}");
