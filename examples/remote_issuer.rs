@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Start them in any order, and stop the issuer: a caller with a token is still admitted. ISSUER and LISTEN are other
-//! addresses. DANGEROUS_PLAIN_HTTP=true accepts an issuer such as http://keycloak:8080 in a compose file, and
-//! USE_ENVIRONMENT_PROXY=true goes to the issuer through the proxy that HTTPS_PROXY names.
+//! addresses. `DANGEROUS_PLAIN_HTTP=true` accepts an issuer such as `http://keycloak:8080` in a compose file, and
+//! `USE_ENVIRONMENT_PROXY=true` goes to the issuer through the proxy that `HTTPS_PROXY` names.
 
 #![allow(clippy::print_stdout)] // it says where it listens
 

@@ -191,6 +191,9 @@ fn a_bad_file_is_refused_with_line_and_mend() {
         ("limit", "[keys]", "[limits]\nbody_bytes = -1\n[keys]", 4, "integer `-1`"),
         ("no-connections", "[keys]", "[limits]\nconnections = 0\n[keys]", 4, "nonzero"),
         ("no-key", "generate = \"ES256\"", "", 3, "generate = \"ES256\""),
+        ("created-and-generated", "generate", "load_or_create = \"k.pem\"\ngenerate", 4, "keep one of them"),
+        ("created-and-signs", "generate = \"ES256\"", "load_or_create = \"k\"\nsign = \"s\"", 5, "keep one of them"),
+        ("created-nowhere", "generate = \"ES256\"", "load_or_create = \"none/k.pem\"", 4, "folder must exist"),
         ("two-keys", "generate", "sign = \"k.pem\"\ngenerate", 4, "keep one of them"),
         ("algorithm", "ES256", "ES255", 4, "none of the algorithms ES256, ES384"),
         ("key-file", "generate = \"ES256\"", "sign = \"nothing-here.pem\"", 4, "nothing-here.pem"),
@@ -519,6 +522,24 @@ fn an_issuer_behind_a_proxy_that_strips_its_path_takes_one_setting_and_one_of_pl
     assert_eq!(metadata["token_endpoint"], "http://tokens.mesh.test/auth/token");
     assert_eq!(metadata["jwks_uri"], "http://tokens.mesh.test/auth/.well-known/jwks.json");
     assert!(service.json("/.well-known/jwks.json")["keys"].is_array());
+}
+
+#[test]
+fn a_key_that_it_creates_is_there_again_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, algorithm, expected) in [("default.pem", "", "ES256"), ("chosen.pem", "EdDSA", "EdDSA")] {
+        let path = folder.path().join(name);
+        let settings = [
+            ("TCC_KEYS_GENERATE", ""),
+            ("TCC_KEYS_LOAD_OR_CREATE", path.to_str().unwrap()),
+            ("TCC_KEYS_ALGORITHM", algorithm),
+        ];
+        let key_set = || Service::start("created-key", &settings).json("/.well-known/jwks.json");
+        let first = key_set();
+        assert_eq!(first["keys"][0]["alg"], expected);
+        assert!(path.exists());
+        assert_eq!(key_set(), first);
+    }
 }
 
 #[test]

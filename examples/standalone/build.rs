@@ -170,24 +170,39 @@ fn locate(error: &ConfigError, config: &Config, source: &Source) -> Mistake {
 
 fn keys(keys: &Keys, source: &Source) -> Result<KeyRing, Mistake> {
     let at = |setting| move |error: KeyError| source.mistake_in(setting, error);
-    let mut signing = match (&keys.generate, &keys.sign) {
-        (Some(name), None) => {
+    let chosen = keys.algorithm.as_deref().map(algorithm).transpose();
+    let chosen = chosen.map_err(|why| source.mistake_in("keys.algorithm", why))?;
+    let with_chosen = |signing: SigningKey| match chosen {
+        Some(algorithm) => signing.with_algorithm(algorithm).map_err(at("keys.algorithm")),
+        None => Ok(signing),
+    };
+    let ring = match (&keys.generate, &keys.sign, &keys.load_or_create) {
+        (Some(name), None, None) => {
             let algorithm = algorithm(name).map_err(|why| source.mistake_in("keys.generate", why))?;
-            SigningKey::generate(algorithm).map_err(at("keys.generate"))?
+            KeyRing::new(with_chosen(SigningKey::generate(algorithm).map_err(at("keys.generate"))?)?)
         }
-        (None, Some(path)) => SigningKey::from_file(source.resolve(path)).map_err(at("keys.sign"))?,
-        (Some(_), Some(_)) => {
-            return Err(source.mistake_in("keys.sign", "there is a key to generate as well; keep one of them"));
+        (None, Some(path), None) => {
+            KeyRing::new(with_chosen(SigningKey::from_file(source.resolve(path)).map_err(at("keys.sign"))?)?)
         }
-        (None, None) => {
-            return Err(source.mistake_in("keys", "there is no key; say sign = \"FILE\", or generate = \"ES256\""));
+        (None, None, Some(path)) => {
+            let path = source.resolve(path);
+            match chosen {
+                Some(algorithm) => SigningKey::load_or_create(path, algorithm).map(KeyRing::new),
+                None => KeyRing::load_or_create(path),
+            }
+            .map_err(at("keys.load_or_create"))?
+        }
+        (None, None, None) => {
+            let choice = "there is no key; say load_or_create = \"FILE\", sign = \"FILE\", or generate = \"ES256\"";
+            return Err(source.mistake_in("keys", choice));
+        }
+        (generate, sign, _) => {
+            let setting = if sign.is_some() { "keys.sign" } else { "keys.load_or_create" };
+            let other = if generate.is_some() { "there is a key to generate as well" } else { "there is another key" };
+            return Err(source.mistake_in(setting, format_args!("{other}; keep one of them")));
         }
     };
-    if let Some(name) = &keys.algorithm {
-        let algorithm = algorithm(name).map_err(|why| source.mistake_in("keys.algorithm", why))?;
-        signing = signing.with_algorithm(algorithm).map_err(at("keys.algorithm"))?;
-    }
-    keys.trust.iter().try_fold(KeyRing::new(signing), |ring, path| {
+    keys.trust.iter().try_fold(ring, |ring, path| {
         let key = public_key(&source.resolve(path))
             .map_err(|why| source.mistake_in("keys.trust", format_args!("{}: {why}", path.display())))?;
         Ok(ring.also_trust(key))

@@ -90,6 +90,7 @@ impl Default for Limits {
 pub(crate) struct Keys {
     pub(crate) generate: Option<String>,
     pub(crate) sign: Option<PathBuf>,
+    pub(crate) load_or_create: Option<PathBuf>,
     pub(crate) algorithm: Option<String>,
     #[serde(default)]
     pub(crate) trust: Vec<PathBuf>,
@@ -242,6 +243,7 @@ impl Config {
             "LIMITS_DRAIN_SECONDS" => limits.drain_seconds = parse(value, NUMBER)?,
             "KEYS_GENERATE" => keys.generate = optional(value),
             "KEYS_SIGN" => keys.sign = optional(value).map(PathBuf::from),
+            "KEYS_LOAD_OR_CREATE" => keys.load_or_create = optional(value).map(PathBuf::from),
             "KEYS_ALGORITHM" => keys.algorithm = optional(value),
             "KEYS_TRUST" => keys.trust = list(value, "a path")?,
             "TOKENS_LIFETIME_SECONDS" => tokens.lifetime_seconds = parse(value, NUMBER)?,

@@ -14,15 +14,17 @@
 //! | DER: PKCS#8, SEC1, PKCS#1 | [`SigningKey::from_der`] |
 //! | a JWK | [`SigningKey::from_jwk`] |
 //! | a file of any of these, unencrypted | [`SigningKey::from_file`] |
+//! | a file of these, created when there is none | [`SigningKey::load_or_create`], [`KeyRing::load_or_create`] |
 //!
-//! A public key, which only verifies, comes from [`SigningKey::verifying_key`], [`VerifyingKey::from_pem`] or
-//! [`VerifyingKey::from_jwk`].
+//! [`SigningKey::to_pkcs8_pem`] is the way back. A public key, which only verifies, comes from
+//! [`SigningKey::verifying_key`], [`VerifyingKey::from_pem`] or [`VerifyingKey::from_jwk`].
 //!
 //! # Deployment caveat
 //!
 //! [`KeyRing::generate`] makes a key that lives as long as the process: after a restart, tokens issued before
 //! are refused, and a second replica refuses the tokens of the first. Beyond a first try, load a key with
-//! [`SigningKey::from_file`], and give every replica the same one.
+//! [`SigningKey::from_file`], and give every replica the same one. [`KeyRing::load_or_create`] keeps the key of one replica,
+//! or of several that share a folder.
 //!
 //! # Example
 //!
@@ -54,6 +56,7 @@ mod refusal;
 #[cfg(feature = "remote")]
 pub mod remote;
 mod roca;
+mod saved;
 mod shared_secret;
 mod signing_key;
 mod spki;
@@ -66,6 +69,7 @@ use std::sync::Arc;
 
 pub use self::algorithm::Algorithm;
 pub use self::key_set::KeySet;
+pub use self::saved::PrivateKeyPem;
 pub use self::signing_key::SigningKey;
 pub(crate) use self::trusted::{NoKey, TrustedKeys};
 pub use self::verifying_key::VerifyingKey;
@@ -88,6 +92,7 @@ impl KeyRing {
     }
 
     /// A ring with a fresh ES256 key, which is gone with the process: for tests and a first try.
+    /// [`load_or_create`](Self::load_or_create) keeps it in a file.
     ///
     /// # Errors
     ///

@@ -40,6 +40,23 @@ pub(super) fn public_section(text: &[u8]) -> Result<Section<'_>, KeyError> {
     }
 }
 
+/// A private key in PKCS#8 as the one section of a text (RFC 7468 §10), in lines of 64 characters (§2).
+pub(super) fn private(pkcs8: &[u8]) -> Zeroizing<String> {
+    const LINE: usize = 48; // bytes, which are 64 characters
+    let lines = pkcs8.len().div_ceil(LINE);
+    // As large as it will be: a text that grows leaves copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(lines * 65 + 64));
+    text.push_str("-----BEGIN PRIVATE KEY-----\n");
+    for line in pkcs8.chunks(LINE) {
+        let mut characters = Zeroizing::new([0; 64]);
+        // The room is that of a whole line.
+        text.push_str(Base64::encode(line, &mut *characters).unwrap_or_default());
+        text.push('\n');
+    }
+    text.push_str("-----END PRIVATE KEY-----\n");
+    text
+}
+
 const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
 
@@ -101,7 +118,7 @@ impl<'a> Section<'a> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{private_section, public_section};
+    use super::{private as write, private_section, public_section};
 
     const KEY: &str = "-----BEGIN PRIVATE KEY-----\nAQID\n-----END PRIVATE KEY-----\n";
     const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\n****\n-----END CERTIFICATE-----\n";
@@ -154,6 +171,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_written_is_read_back(der in prop::collection::vec(any::<u8>(), 1..300)) {
+            let text = write(&der);
+            prop_assert_eq!(private(&text), Ok(der));
+            prop_assert!(text.lines().all(|line| line.len() <= 64));
+        }
+
         #[test]
         fn no_text_makes_the_reader_panic(text in "(-----(BEGIN|END) (EC )?PRIVATE KEY-----|\n|[A-Za-z0-9+/=: ]{0,9}){0,9}") {
             let _ = private(&text);

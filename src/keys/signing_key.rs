@@ -41,7 +41,8 @@ enum Signer {
 }
 
 impl SigningKey {
-    /// A fresh key, which is gone with the process.
+    /// A fresh key, which is gone with the process unless it is [saved](Self::to_pkcs8_pem);
+    /// [`load_or_create`](Self::load_or_create) does both.
     ///
     /// # Errors
     ///
@@ -145,7 +146,7 @@ impl SigningKey {
         Self::from_content(&bytes).map_err(|error| error.in_file(path))
     }
 
-    fn from_content(bytes: &[u8]) -> Result<Self, KeyError> {
+    pub(super) fn from_content(bytes: &[u8]) -> Result<Self, KeyError> {
         match bytes.trim_ascii_start() {
             [b'{', ..] => Self::from_jwk(bytes),
             _ if Form::of_der(bytes) != Form::Other => Self::from_der(bytes),
@@ -210,6 +211,14 @@ impl SigningKey {
         self.public.clone()
     }
 
+    /// The private key in PKCS#8.
+    pub(super) fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        match &self.signer {
+            Signer::Pair(pair) => pair.to_pkcs8(),
+            Signer::Shared(_) => Err(KeyError::new("a secret of HS256 is no private key: save the secret itself")),
+        }
+    }
+
     /// Writes a compact JWS (RFC 7515 §7.1) over `payload`; `None` when the backend cannot sign.
     pub(crate) fn sign(&self, payload: &[u8]) -> Option<String> {
         self.sign_behind(&self.header, payload)
@@ -265,6 +274,40 @@ mod tests {
     use crate::keys::{Algorithm, KeyError};
 
     const P256: &str = include_str!("../../tests/keys/p256.pem");
+
+    /// OpenSSL made these files: our writer agrees with it, byte for byte.
+    #[test]
+    fn a_key_is_saved_as_openssl_would_save_it() {
+        for pem in [
+            P256,
+            include_str!("../../tests/keys/p384.pem"),
+            include_str!("../../tests/keys/ed25519.pem"),
+            #[cfg(feature = "aws_lc_rs")]
+            include_str!("../../tests/keys/rsa2048.pem"),
+        ] {
+            let key = SigningKey::from_pem(pem).unwrap();
+            let saved = key.to_pkcs8_pem().unwrap();
+            assert_eq!(saved.expose(), pem, "{:?}", key.algorithm());
+            assert_eq!(format!("{saved:?}"), "PrivateKeyPem(…)");
+        }
+    }
+
+    #[test]
+    fn each_kind_of_key_that_is_generated_can_be_saved_and_loaded() {
+        for algorithm in [Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA] {
+            let key = SigningKey::generate(algorithm).unwrap();
+            let loaded = SigningKey::from_pem(key.to_pkcs8_pem().unwrap().expose()).unwrap();
+            assert_eq!((loaded.key_id(), loaded.algorithm()), (key.key_id(), algorithm));
+            assert!(key.verifying_key().verifies(b"payload", &signature(&loaded)), "{algorithm}");
+        }
+        let secret = SigningKey::dangerous_hs256_verifiers_can_forge([7; 32]).unwrap();
+        let error = secret.to_pkcs8_pem().unwrap_err().to_string();
+        assert!(error.contains("HS256"), "{error}");
+    }
+
+    fn signature(key: &SigningKey) -> Vec<u8> {
+        key.signer.sign(key.algorithm(), b"payload").unwrap()
+    }
 
     fn refusal(key: Result<SigningKey, KeyError>) -> String {
         key.expect_err("a bad key").to_string()

@@ -1,11 +1,13 @@
 //! Keys from files, as an operator has them.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)] // also in the helpers
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
 
 use tower_client_credentials::{Algorithm, KeyError, KeyRing, SigningKey, VerifyingKey};
 
@@ -142,4 +144,174 @@ fn a_ring_trusts_public_keys_that_came_without_their_private_halves() {
         .also_trust(VerifyingKey::from_pem(include_str!("rsa2048.pub.pem")).unwrap())
         .also_trust(VerifyingKey::from_jwk(include_str!("rfc7515-a2.public.jwk")).unwrap());
     assert_eq!(ring.key_ids().count(), 4);
+}
+
+/// Everything in a folder, sorted.
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[track_caller]
+fn assert_private(path: &Path) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode, 0o600, "{mode:o}");
+    }
+}
+
+fn first_key_id(ring: &KeyRing) -> String {
+    ring.key_ids().next().unwrap().to_owned()
+}
+
+#[test]
+fn a_key_that_was_created_is_the_same_after_a_restart_and_only_its_owner_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("signing.pem");
+    let (ring, log) = logged(|| KeyRing::load_or_create(&path).unwrap());
+    let key_id = first_key_id(&ring);
+    assert!(log.contains("INFO") && log.contains("signing.pem") && log.contains(&key_id), "{log}");
+    assert_private(&path);
+    assert_eq!(names(folder.path()), ["signing.pem"]);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.lines().all(|line| !log.contains(line)), "{log}");
+
+    let (again, log) = logged(|| KeyRing::load_or_create(&path).unwrap());
+    assert_eq!((first_key_id(&again), log.as_str()), (key_id.clone(), ""));
+    let key = SigningKey::from_file(&path).unwrap();
+    assert_eq!((key.key_id(), key.algorithm()), (key_id.as_str(), Algorithm::ES256));
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+}
+
+#[test]
+fn a_key_is_created_for_an_algorithm_and_loaded_for_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    for algorithm in [Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA] {
+        let path = folder.path().join(algorithm.name());
+        let created = SigningKey::load_or_create(&path, algorithm).unwrap();
+        let loaded = SigningKey::load_or_create(&path, algorithm).unwrap();
+        assert_eq!((loaded.key_id(), loaded.algorithm()), (created.key_id(), algorithm));
+        assert_eq!(first_key_id(&KeyRing::load_or_create(&path).unwrap()), created.key_id());
+        let refusal = refusal(SigningKey::load_or_create(&path, Algorithm::RS256));
+        assert!(refusal.contains("RS256") && refusal.contains(&path.display().to_string()), "{refusal}");
+    }
+    let path = folder.path().join("rsa.pem");
+    let missing = refusal(SigningKey::load_or_create(&path, Algorithm::PS256));
+    assert!(missing.contains("openssl genpkey -algorithm RSA") && missing.contains("rsa.pem"), "{missing}");
+    assert!(!path.exists());
+    #[cfg(feature = "aws_lc_rs")]
+    {
+        fs::write(&path, include_str!("rsa2048.pem")).unwrap();
+        assert_eq!(SigningKey::load_or_create(&path, Algorithm::PS256).unwrap().algorithm(), Algorithm::PS256);
+    }
+}
+
+#[test]
+fn of_threads_that_create_a_key_at_once_all_get_the_key_of_one() {
+    const THREADS: usize = 8;
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..50 {
+        let path = folder.path().join("signing.pem");
+        let barrier = Barrier::new(THREADS);
+        let start = || {
+            barrier.wait();
+            first_key_id(&KeyRing::load_or_create(&path).unwrap())
+        };
+        let key_ids: Vec<String> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(start)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(key_ids.iter().all(|key_id| *key_id == key_ids[0]), "round {round}: {key_ids:?}");
+        assert_eq!(names(folder.path()), ["signing.pem"]);
+        assert_private(&path);
+        fs::remove_file(path).unwrap();
+    }
+}
+
+const KEY_FILE: &str = "TCC_TEST_KEY_FILE";
+const CREATED: &str = "key: ";
+
+#[ignore = "started by the test below, several times at once"]
+#[test]
+fn the_process_that_the_test_below_starts() {
+    let Some(path) = std::env::var_os(KEY_FILE).map(PathBuf::from) else { return };
+    // A file that appears is the starting shot.
+    while !path.with_extension("go").exists() {
+        thread::yield_now();
+    }
+    println!("{CREATED}{}", first_key_id(&KeyRing::load_or_create(path).unwrap()));
+}
+
+#[test]
+fn of_processes_that_create_a_key_at_once_all_get_the_key_of_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("signing.pem");
+    let start = |_| {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "the_process_that_the_test_below_starts", "--ignored", "--nocapture"])
+            .env(KEY_FILE, &path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let processes: Vec<_> = (0..6).map(start).collect();
+    fs::write(path.with_extension("go"), "").unwrap();
+    let key_ids: Vec<String> = processes
+        .into_iter()
+        .map(|process| {
+            let said = String::from_utf8(process.wait_with_output().unwrap().stdout).unwrap();
+            let line = said.lines().find_map(|line| line.split_once(CREATED));
+            line.unwrap_or_else(|| panic!("no key: {said}")).1.to_owned()
+        })
+        .collect();
+    println!("{} processes, one key: {}", key_ids.len(), key_ids[0]);
+    assert!(key_ids.iter().all(|key_id| *key_id == key_ids[0]), "{key_ids:?}");
+    assert_eq!(SigningKey::from_file(&path).unwrap().key_id(), key_ids[0]);
+    assert_eq!(names(folder.path()), ["signing.go", "signing.pem"]);
+    assert_private(&path);
+}
+
+#[test]
+fn a_file_that_exists_is_never_replaced_whatever_is_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in [
+        ("empty.pem", ""),
+        ("cut.pem", &P256[..100]),
+        ("public.pem", include_str!("p256.pub.pem")),
+        ("text.pem", "not a key"),
+    ] {
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        let refusal = KeyRing::load_or_create(&path).unwrap_err().to_string();
+        assert!(refusal.contains(&path.display().to_string()) && refusal.contains("not replaced"), "{refusal}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), content);
+    }
+    let folder_as_file = KeyRing::load_or_create(folder.path()).unwrap_err().to_string();
+    assert!(folder_as_file.contains(&folder.path().display().to_string()), "{folder_as_file}");
+    let nowhere = folder.path().join("none").join("signing.pem");
+    let refusal = KeyRing::load_or_create(&nowhere).unwrap_err().to_string();
+    assert!(refusal.contains(&nowhere.display().to_string()) && refusal.contains("folder must exist"), "{refusal}");
+    #[cfg(unix)]
+    {
+        let link = folder.path().join("link.pem");
+        std::os::unix::fs::symlink(&nowhere, &link).unwrap();
+        let refusal = KeyRing::load_or_create(&link).unwrap_err().to_string();
+        assert!(refusal.contains("link.pem"), "a link that leads nowhere: {refusal}");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert!(!names(folder.path()).iter().any(|name| name.contains(".tmp")), "{:?}", names(folder.path()));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_others_can_read_is_loaded_with_the_same_warning_as_from_file() {
+    let file = KeyFile::new("shared-or-created.pem", P256);
+    file.set_mode(0o644);
+    let (ring, log) = logged(|| KeyRing::load_or_create(&file.0).unwrap());
+    assert_eq!(first_key_id(&ring), SigningKey::from_pem(P256).unwrap().key_id());
+    assert!(log.contains("WARN") && log.contains("shared-or-created.pem") && log.contains("644"), "{log}");
 }

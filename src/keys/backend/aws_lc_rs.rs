@@ -1,11 +1,14 @@
 //! The backend of aws-lc-rs.
 
+use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     self, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
     ParsedPublicKey, RsaEncoding, RsaKeyPair, RsaParameters, RsaPublicKeyComponents,
 };
+
+use zeroize::Zeroizing;
 
 use super::{KeyError, KeyType, Pkcs8, PublicNumbers, refusal, uncompressed};
 use crate::keys::Algorithm;
@@ -45,6 +48,17 @@ impl KeyPair {
             KeyType::Rsa => RsaKeyPair::from_pkcs8(&key.der).map(Self::Rsa),
         }
         .map_err(|_| refusal::unknown_private_key())
+    }
+
+    /// The private key as PKCS#8, version 1, which every reader knows.
+    pub(in crate::keys) fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        let wiped = |der: &[u8]| Zeroizing::new(der.to_vec());
+        match self {
+            Self::Ecdsa(pair) => pair.to_pkcs8v1().map(|der| wiped(der.as_ref())),
+            Self::Ed25519(pair) => pair.to_pkcs8v1().map(|der| wiped(der.as_ref())),
+            Self::Rsa(pair) => pair.as_der().map(|der: Pkcs8V1Der<'_>| wiped(der.as_ref())),
+        }
+        .map_err(|_| KeyError::new("aws-lc-rs could not encode the private key"))
     }
 
     pub(in crate::keys) fn public_numbers(&self) -> PublicNumbers {

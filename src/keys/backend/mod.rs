@@ -94,6 +94,21 @@ mod tests {
     }
 
     #[test]
+    fn what_one_writes_both_load_as_the_same_key() {
+        for algorithm in [Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA] {
+            let one = aws_lc_rs::KeyPair::generate(algorithm).unwrap();
+            let other = rust_crypto::KeyPair::generate(algorithm).unwrap();
+            for (der, numbers) in [(one.to_pkcs8(), one.public_numbers()), (other.to_pkcs8(), other.public_numbers())] {
+                let key = super::Pkcs8::from_der(crate::keys::form::Form::Pkcs8, der.unwrap()).unwrap();
+                let (one, other) = (aws_lc_rs::KeyPair::from_pkcs8(&key), rust_crypto::KeyPair::from_pkcs8(&key));
+                assert_eq!(one.unwrap().public_numbers(), numbers, "{algorithm}");
+                assert_eq!(other.unwrap().public_numbers(), numbers, "{algorithm}");
+                assert_eq!(key.der.get(..1), Some(&[0x30][..]));
+            }
+        }
+    }
+
+    #[test]
     fn a_private_key_beside_the_public_key_of_another_is_refused_by_both() {
         let mut key = key(include_str!("../../../tests/keys/p256.pem"));
         let other = ParsedJwk::new(include_bytes!("../../../tests/keys/rfc7515-a3.jwk"), Purpose::Sign).unwrap();

@@ -3,14 +3,16 @@
 //! RSA only verifies here: signing with the `rsa` crate leaks the key through its timing (RUSTSEC-2023-0071),
 //! which verification, having no secret, does not.
 
-use ed25519_dalek::pkcs8::DecodePrivateKey as _;
+use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
 use hmac::{Hmac, Mac as _};
 use p256::ecdsa::signature::{Signer as _, Verifier as _};
 use rand_core::{OsRng, RngCore as _};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
+use zeroize::Zeroizing;
 
 use super::{KeyError, KeyType, Pkcs8, PublicNumbers, refusal, uncompressed};
 use crate::keys::Algorithm;
+use crate::keys::der::{OCTET_STRING, write};
 use crate::keys::jwk::RSA_BITS;
 
 pub(crate) fn fill_random(bytes: &mut [u8]) -> Option<()> {
@@ -45,6 +47,18 @@ impl KeyPair {
             KeyType::Rsa => return Err(rsa_does_not_sign()),
         }
         .map_err(|_| refusal::unknown_private_key())
+    }
+
+    /// The private key as PKCS#8, version 1, which every reader knows.
+    pub(in crate::keys) fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        match self {
+            Self::P256(key) => key.to_pkcs8_der(),
+            Self::P384(key) => key.to_pkcs8_der(),
+            // The crate itself writes version 2, which OpenSSL 1.1 does not read.
+            Self::Ed25519(key) => return Ok(Pkcs8::wrap(KeyType::Ed25519, &write(OCTET_STRING, &[key.as_bytes()])).der),
+        }
+        .map(|document| document.to_bytes())
+        .map_err(|_| KeyError::new("the private key could not be encoded"))
     }
 
     pub(in crate::keys) fn public_numbers(&self) -> PublicNumbers {
