@@ -102,6 +102,14 @@ pub enum Outcome {
         /// The label of a newer one that is good, too.
         newer: String,
     },
+    /// A client that was read from a store lists scopes or audiences that the server does not know, or can get no audience.
+    /// It gets only those that the server knows; see [`ClientRules`](crate::ClientRules). Sent once an hour, in addition to
+    /// the outcome of the request, and without the request's extensions.
+    #[non_exhaustive]
+    InvalidRegistration {
+        /// The client, each field with its value, and how to fix it.
+        reason: String,
+    },
     /// A protected route let a request through.
     #[non_exhaustive]
     Admitted {

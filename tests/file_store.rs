@@ -256,7 +256,7 @@ async fn a_file_is_held_against_the_rules_of_the_server_too() {
     put(&path, entry("billing") + &entry("reports").replace(API, "https://elsewhere.example.com"));
     until(|| async { store.fault().is_some() }).await;
     let fault = store.fault().unwrap();
-    assert!(fault.line() == Some(6) && fault.reason().contains("none of the server's resources"), "{fault}");
+    assert!(fault.line() == Some(6) && fault.reason().contains("which the server does not know"), "{fault}");
     let stranger = client("stranger").audience("https://elsewhere.example.com").register().unwrap();
     put(&path, entry("billing"));
     assert!(matches!(store.create(stranger).await, Err(AdminError::Invalid(_))));

@@ -16,7 +16,10 @@ use common::stack::{Answer, Body};
 use common::{API, READ, SECRET, WRITE, WRONG_SECRET, server};
 use http::{Request, Response, StatusCode};
 use tower::{Layer as _, ServiceExt as _, service_fn};
-use tower_client_credentials::BearerAuthLayer;
+use tower_client_credentials::{
+    BearerAuthLayer, Client, ClientId, ClientSecret, ClientStore, MemoryStore, RegisteredClient, RegisteredSecret,
+    StoreError,
+};
 use tracing::Instrument as _;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
@@ -143,6 +146,34 @@ async fn what_came_of_a_request_is_told_by_names_that_do_not_change() {
     let refused = log.take();
     for field in ["error.type=\"signature\"", "http.response.status_code=401"] {
         assert!(refused.contains(field), "{field} in {refused}");
+    }
+}
+
+/// A store that checks no client when a server is built.
+#[derive(Debug)]
+struct Elsewhere(MemoryStore);
+
+impl ClientStore for Elsewhere {
+    async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
+        self.0.find(id).await
+    }
+}
+
+#[tokio::test]
+async fn a_client_has_one_name_in_every_line() {
+    let log = Log::new();
+    let old = RegisteredSecret::new("old", ClientSecret::new(SECRET.as_str()).unwrap()).unwrap();
+    let new = RegisteredSecret::new("new", ClientSecret::generate().unwrap()).unwrap();
+    let billing = Client::new("billing", ClientSecret::generate().unwrap()).without_secret("1");
+    let billing = billing.registered_secret(old).registered_secret(new).scope(WRITE).audience(API);
+    let store = Elsewhere(MemoryStore::from([billing]));
+    let server = common::settings(store).known_scopes(READ).build().unwrap();
+    let request: Request<Body> = billing_asks(GRANT).into();
+    Answer::read(server.token_service().oneshot(request).await.unwrap()).await.assert_token();
+    let log = log.take();
+    for line in ["an old secret is still used", "a registration does not fit the settings of the server"] {
+        let line = log.lines().find(|logged| logged.contains(line)).unwrap_or_else(|| panic!("{line}: {log}"));
+        assert!(line.contains(" oauth.client_id=billing"), "{line}");
     }
 }
 

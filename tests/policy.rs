@@ -4,16 +4,18 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::request::{GRANT, TokenRequest, billing_asks};
 use common::stack::{Answer, Site, Stack, on_every_stack};
-use common::{API, OTHER_API, READ, WRITE, client, forge, settings};
+use common::{API, OTHER_API, READ, WRITE, client, clock, forge, settings};
 use http::Extensions;
 use serde_json::{Value, json};
+use tower_client_credentials::event::{self, Outcome};
 use tower_client_credentials::{
-    AttemptLimits, AuthorizationServer, AuthorizationServerBuilder, Client, GrantHook, GrantRefusal, MemoryStore,
-    PendingGrant, Scope, Scopes,
+    AdminError, AttemptLimits, AuthorizationServer, AuthorizationServerBuilder, Client, ClientAdmin as _, ClientId,
+    ClientStore, GrantHook, GrantRefusal, MemoryStore, PendingGrant, RegisteredClient, Scope, Scopes, StoreError,
 };
 
 const ADMIN: Scope = Scope::from_static("admin");
@@ -383,5 +385,154 @@ mod settings_of_the_documents {
         assert_eq!((preflight.status.as_u16(), preflight.header(ORIGIN)), (204, Some("*")));
         let preflight = closed.send(billing_asks("").method("OPTIONS").to("/.well-known/jwks.json")).await;
         assert_eq!(preflight.status, 405);
+    }
+}
+
+/// A store that checks no client when a server is built, as a database.
+#[derive(Debug)]
+struct Elsewhere(MemoryStore);
+
+impl ClientStore for Elsewhere {
+    async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
+        self.0.find(id).await
+    }
+}
+
+mod a_registration_that_does_not_fit_the_server {
+    use super::*;
+
+    const UNKNOWN_API: &str = "https://unknown.example.com";
+
+    /// A server that knows two scopes and two resources, one of which has only one of the scopes.
+    fn with(client: Client) -> AuthorizationServerBuilder {
+        settings(Elsewhere(MemoryStore::from([client])))
+            .known_scopes([READ, WRITE])
+            .resource(API)
+            .resource_with_scopes(OTHER_API, READ)
+    }
+
+    fn billing() -> Client {
+        client("billing").scopes([READ, WRITE])
+    }
+
+    async fn refused(client: Client, request: TokenRequest, error: &str) -> (String, String) {
+        let answer = send(&with(client).build().unwrap(), request).await;
+        answer.assert_refused(400, error);
+        let description = answer.json()["error_description"].as_str().unwrap().to_owned();
+        (description, answer.reason.expect("a reason for the operator"))
+    }
+
+    #[tokio::test]
+    async fn gets_what_the_server_knows() {
+        let server = with(billing().scope(ADMIN).audience(API).audience(UNKNOWN_API)).build().unwrap();
+        let answer = asks(&server, "invoices:read admin", &[API]).await;
+        assert_eq!(answer.json()["scope"], "invoices:read");
+    }
+
+    #[tokio::test]
+    async fn is_refused_an_unknown_scope_with_the_scope_and_how_to_fix_it() {
+        let asks = billing_asks(GRANT).param("scope", "admin");
+        let (_, reason) = refused(billing().scope(ADMIN).audience(API), asks, "invalid_scope").await;
+        let cause = "client `billing`: its `scope` has `admin`, which the server does not know; add it to the server with \
+                     .known_scopes(…), or remove it from the client";
+        assert!(reason.ends_with(cause), "{reason}");
+    }
+
+    #[tokio::test]
+    async fn is_refused_an_unknown_audience_with_the_audience_and_how_to_fix_it() {
+        let cause = "`https://unknown.example.com`, which the server does not know; add it to the server with \
+                     .resource(\"https://unknown.example.com\"), or remove it from the client";
+        let one = || billing().audience(UNKNOWN_API);
+        let (description, reason) = refused(one(), billing_asks(GRANT), "invalid_target").await;
+        assert!(reason.ends_with(&format!("client `billing`: its `audiences` has {cause}")), "{reason}");
+        assert!(!description.contains("missing"), "the caller cannot help it: {description}");
+
+        let asks = billing_asks(GRANT).param("resource", UNKNOWN_API);
+        let (_, reason) = refused(one(), asks, "invalid_target").await;
+        assert!(reason.ends_with(&format!("client `billing`: its `audiences` has {cause}")), "{reason}");
+
+        let two = || billing().audience(API).default_audience(UNKNOWN_API);
+        let (description, reason) = refused(two(), billing_asks(GRANT), "invalid_target").await;
+        assert!(reason.ends_with(&format!("client `billing`: its `default_audience` has {cause}")), "{reason}");
+        assert!(description.contains("resource is missing"), "the caller can name the other one: {description}");
+        send(&with(two()).build().unwrap(), billing_asks(GRANT).param("resource", API)).await.assert_token();
+    }
+
+    #[tokio::test]
+    async fn is_told_that_it_has_no_audience_at_all() {
+        let (description, reason) = refused(billing(), billing_asks(GRANT), "invalid_target").await;
+        assert!(reason.contains("its `audiences` are empty") && reason.contains(".default_audience("), "{reason}");
+        assert!(!description.contains("missing"), "{description}");
+    }
+
+    #[tokio::test]
+    async fn is_reported_by_an_event_once_an_hour_and_whenever_the_mistake_changes() {
+        let clients = MemoryStore::from([billing().scope(ADMIN).audience(API).audience(UNKNOWN_API)]);
+        let (events, mut listener) = event::channel();
+        let clock = clock();
+        let server = settings(Elsewhere(clients.clone()))
+            .known_scopes([READ, WRITE])
+            .resource(API)
+            .clock(clock.clone())
+            .events(events)
+            .build()
+            .unwrap();
+        let site = Stack::PLAIN.issue(&server).await;
+        let mut reports = async || {
+            site.send(billing_asks(GRANT).param("resource", API)).await.assert_token();
+            let events = std::iter::from_fn(|| listener.try_recv());
+            let reports = events.filter_map(|event| match event.outcome {
+                Outcome::InvalidRegistration { reason, .. } => Some((event.client_id.unwrap().to_string(), reason)),
+                _ => None,
+            });
+            reports.collect::<Vec<_>>()
+        };
+        let told = reports().await;
+        let [(id, reason)] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!(id, "billing");
+        for part in ["client `billing`: ", "`audiences` has `https://unknown.example.com`", "`scope` has `admin`"] {
+            assert!(reason.contains(part), "{part} is not in {reason}");
+        }
+        clock.advance(Duration::from_secs(61));
+        assert_eq!(reports().await, [], "it was read again, and there is nothing new");
+        clock.advance(Duration::from_secs(3_600));
+        assert_eq!(reports().await, told);
+
+        let billing_id = ClientId::from_static("billing");
+        let (_, revision) = clients.load(&billing_id).await.unwrap().unwrap();
+        clients.replace(billing().audience(API).scope(ADMIN).register().unwrap(), revision).await.unwrap();
+        clock.advance(Duration::from_secs(61));
+        let told = reports().await;
+        assert!(told.len() == 1 && !told[0].1.contains("audiences"), "{told:?}");
+
+        let (_, revision) = clients.load(&billing_id).await.unwrap().unwrap();
+        clients.replace(billing().audience(API).register().unwrap(), revision).await.unwrap();
+        clock.advance(Duration::from_secs(7_200));
+        assert_eq!(reports().await, []);
+    }
+
+    #[tokio::test]
+    async fn is_not_taken_by_a_store_in_memory_that_a_server_uses() {
+        let clients = MemoryStore::from([billing().audience(API)]);
+        let _server = settings(clients.clone()).known_scopes([READ, WRITE]).resource(API).build().unwrap();
+        let stranger = client("stranger").scope(ADMIN).audience(API).register().unwrap();
+        let refused = clients.create(stranger.clone()).await.unwrap_err();
+        assert!(matches!(&refused, AdminError::Invalid(_)) && refused.to_string().contains("`admin`"), "{refused}");
+        assert!(clients.create_all(vec![stranger]).await.is_err(), "it is not taken for one that is there already");
+        let wider = clients.update(&ClientId::from_static("billing"), |client| client.audience(UNKNOWN_API)).await;
+        assert!(matches!(wider, Err(AdminError::Invalid(_))), "{wider:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_scope_that_does_not_exist_at_the_resource_is_refused_with_both() {
+    let server = with_billing().resource_with_scopes(API, WRITE).resource_with_scopes(OTHER_API, READ).build().unwrap();
+    let refused = asks(&server, "invoices:read invoices:write", &[API, OTHER_API]).await;
+    refused.assert_refused(400, "invalid_scope");
+    let reason = refused.reason.unwrap();
+    for part in
+        ["`invoices:read` does not exist at `https://api.", "`invoices:write` does not exist at `https://other."]
+    {
+        assert!(reason.contains(part), "{part} is not in {reason}");
     }
 }

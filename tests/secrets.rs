@@ -288,7 +288,9 @@ async fn an_upgrade_that_fails_fails_no_request_and_is_tried_again_a_minute_late
     let clock = clock();
     let server = settings(clients.clone()).upgrade_hashes(clients.clone()).clock(clock.clone()).build().unwrap();
     send(&server, person_shows(CHOSEN)).await.assert_token();
-    eventually(async || log().contains("could not replace the hash of an older system").then_some(())).await;
+    let failed = "could not replace the hash of an older system";
+    let line = eventually(async || log().lines().find(|line| line.contains(failed)).map(str::to_owned)).await;
+    assert!(line.contains(" oauth.client_id=person"), "{line}");
     for _ in 0..5 {
         send(&server, person_shows(CHOSEN)).await.assert_token();
     }

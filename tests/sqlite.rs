@@ -7,8 +7,11 @@ mod common;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{at, chain, client};
+use common::request::{GRANT, billing_asks};
+use common::stack::Stack;
+use common::{API, READ, at, chain, client, settings};
 use tempfile::TempDir;
+use tower_client_credentials::event::{self, Outcome};
 use tower_client_credentials::store::conformance::{self, Violation};
 use tower_client_credentials::store::{Change, Cursor, SqliteStore};
 use tower_client_credentials::{AdminError, ClientAdmin, ClientId, ClientStore, Revocation, RevocationStore};
@@ -92,6 +95,25 @@ async fn a_full_disk_fails_writes_and_loses_none_that_was_acknowledged() {
     // Room again, and nothing has to be started again for it.
     assert!(again.purge(at(u64::from(u32::MAX))).await.unwrap() > 0);
     again.revoke(token("a")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_fit_the_server_is_reported_when_it_is_read() {
+    let folder = TempDir::new().unwrap();
+    let store = SqliteStore::open(url(&folder.path().join("a.db"))).await.unwrap();
+    let unknown = "https://unknown.example.com";
+    store.create(client("billing").scope(READ).audience(API).audience(unknown).register().unwrap()).await.unwrap();
+    let (events, mut listener) = event::channel();
+    let server = settings(store).resource(API).events(events).build().unwrap();
+    let site = Stack::PLAIN.issue(&server).await;
+    site.send(billing_asks(GRANT).param("resource", API)).await.assert_token();
+    let told = listener.try_recv().unwrap();
+    let Outcome::InvalidRegistration { reason, .. } = &told.outcome else { panic!("{told:?}") };
+    assert!(reason.starts_with("client `billing`: its `audiences` has `https://unknown.example.com`"), "{reason}");
+
+    let refused = site.send(billing_asks(GRANT).param("resource", unknown)).await;
+    refused.assert_refused(400, "invalid_target");
+    assert!(refused.reason.unwrap().contains(".resource(\"https://unknown.example.com\")"));
 }
 
 #[cfg(unix)]

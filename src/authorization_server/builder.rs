@@ -25,7 +25,7 @@ use crate::keys::KeyRing;
 use crate::random::{DrawnAhead, Random, SystemRandom};
 use crate::revocation::Revocations;
 use crate::scope::Scopes;
-use crate::store::{CLIENT_NEWS, ClientCache, ClientCacheLimits, ClientRules, ClientStore, DynClientStore};
+use crate::store::{CLIENT_NEWS, ClientCache, ClientCacheLimits, ClientRules, ClientStore, DynClientStore, OnRead};
 use crate::token_lifetime::TokenLifetime;
 use crate::uri::PlainHttp;
 
@@ -200,16 +200,16 @@ impl AuthorizationServerBuilder {
         self
     }
 
-    /// The scopes that exist. A client that lists another one is a mistake, and a
-    /// [grant hook](Self::grant_hook) cannot grant another one. By default whatever clients list exists.
+    /// The scopes that exist. A client that lists another one is a mistake, which is reported as [`ClientRules`] says, and a
+    /// [grant hook](Self::grant_hook) cannot grant another one. By default every scope that a client lists exists.
     #[must_use]
     pub fn known_scopes(mut self, scopes: impl Into<Scopes>) -> Self {
         self.rules.known_scopes = Some(scopes.into());
         self
     }
 
-    /// One more audience that exists, an absolute URI. A client that lists another one is a mistake. By default,
-    /// without any of these, whatever clients list exists.
+    /// One more audience that exists, an absolute URI. A client that lists another one is a mistake, which is reported as
+    /// [`ClientRules`] says. By default, without any of these, every audience that a client lists exists.
     #[must_use]
     pub fn resource(mut self, audience: impl AsRef<str>) -> Self {
         self.add_resource(audience.as_ref(), None);
@@ -503,12 +503,14 @@ impl AuthorizationServerBuilder {
             response_types: &self.response_types,
             algorithm: self.keys.signing_key().algorithm(),
         };
+        let notices = Arc::new(Notices::new(self.events.clone(), self.clock.clone()));
         let clients = ClientCache::new(
             self.clients,
             self.client_cache,
             self.store_timeout,
             self.clock.clone(),
             self.revocations.clone(),
+            Some(check_on_read(self.rules.clone(), notices.clone())),
         );
         #[cfg(feature = "legacy_hashes")]
         let upgrades = self
@@ -525,7 +527,7 @@ impl AuthorizationServerBuilder {
                     peer: self.peer,
                     #[cfg(feature = "legacy_hashes")]
                     upgrades: upgrades.map(Arc::new),
-                    notices: Arc::new(Notices::new(self.events.clone(), self.clock.clone())),
+                    notices,
                     clients,
                     clock: self.clock.clone(),
                     slow_checks: SlowChecks::new(self.slow_checks.0, self.slow_checks.1, self.check_place),
@@ -589,6 +591,11 @@ impl AuthorizationServerBuilder {
 
 #[cfg(feature = "argon2")]
 const MOST_SLOW_CHECKS: usize = 10_000;
+
+/// Reports the clients that do not fit the settings, where the store does not.
+fn check_on_read(rules: ClientRules, notices: Arc<Notices>) -> OnRead {
+    OnRead::new(move |client| notices.registered(client, &rules))
+}
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)

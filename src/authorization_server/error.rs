@@ -111,6 +111,8 @@ impl Fault {
         Self::bad(TokenErrorKind::InvalidTarget, "the client may not have a token for one of the resources");
     pub(super) const NO_RESOURCE: Self =
         Self::bad(TokenErrorKind::InvalidTarget, "the parameter resource is missing, and the client has no default");
+    pub(super) const NO_AUDIENCE: Self =
+        Self::bad(TokenErrorKind::InvalidTarget, "the client is registered for no resource of this server");
     pub(super) const UNAVAILABLE: Self = Self::new(
         StatusCode::SERVICE_UNAVAILABLE,
         TokenErrorKind::TemporarilyUnavailable,

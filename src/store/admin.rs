@@ -59,8 +59,9 @@ pub trait ClientAdmin: ClientStore {
             for client in clients {
                 match self.create(client).await {
                     Ok(()) => created += 1,
+                    Err(AdminError::Exists) => {}
                     Err(AdminError::Store(error)) => return Err(error),
-                    Err(_) => {}
+                    Err(error) => return Err(StoreError::new(error)),
                 }
             }
             Ok(created)

@@ -104,6 +104,23 @@ struct Inner {
     revocations: Option<Revocations>,
     /// `None` where each question goes to the store.
     kept: Option<Kept>,
+    /// `None` where the store checks its clients itself.
+    on_read: Option<OnRead>,
+}
+
+/// Is called with each client that was read from the store.
+pub(crate) struct OnRead(Box<dyn Fn(&RegisteredClient) + Send + Sync>);
+
+impl OnRead {
+    pub(crate) fn new(call: impl Fn(&RegisteredClient) + Send + Sync + 'static) -> Self {
+        Self(Box::new(call))
+    }
+}
+
+impl fmt::Debug for OnRead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnRead")
+    }
 }
 
 struct Kept {
@@ -142,15 +159,19 @@ impl<T> Entry<T> {
 
 impl ClientCache {
     /// `timeout` is how long the store may take. Each client that the feed of `revocations` tells of is forgotten.
+    /// `on_read` is called for each client that is read from a store which is not in memory.
     pub(crate) fn new(
         store: Arc<dyn DynClientStore>,
         limits: Option<ClientCacheLimits>,
         timeout: Duration,
         clock: Arc<dyn Clock>,
         revocations: Option<Revocations>,
+        on_read: Option<OnRead>,
     ) -> Self {
-        let kept = limits.filter(|_| !store.is_in_memory()).map(Kept::new);
-        let cache = Self(Arc::new(Inner { store, timeout, clock, revocations, kept }));
+        let is_elsewhere = !store.is_in_memory();
+        let kept = limits.filter(|_| is_elsewhere).map(Kept::new);
+        let on_read = on_read.filter(|_| is_elsewhere);
+        let cache = Self(Arc::new(Inner { store, timeout, clock, revocations, kept, on_read }));
         cache.listen();
         cache
     }
@@ -246,7 +267,11 @@ impl Inner {
         let found = deadline::within(self.timeout, self.store.find(id)).await.map_err(Unanswered::Late)?;
         let found = found.map_err(|error| Unanswered::Store(Arc::new(error)))?;
         // A store that takes another spelling for the same client would multiply the limits on guessing.
-        Ok(found.filter(|client| client.id() == id))
+        let found = found.filter(|client| client.id() == id);
+        if let (Some(client), Some(on_read)) = (&found, &self.on_read) {
+            (on_read.0)(client);
+        }
+        Ok(found)
     }
 }
 
@@ -480,7 +505,7 @@ mod tests {
 
     fn cache_of(store: impl ClientStore, limits: ClientCacheLimits) -> (ClientCache, ManualClock) {
         let clock = ManualClock::at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000));
-        (ClientCache::new(Arc::new(store), Some(limits), TIMEOUT, Arc::new(clock.clone()), None), clock)
+        (ClientCache::new(Arc::new(store), Some(limits), TIMEOUT, Arc::new(clock.clone()), None, None), clock)
     }
 
     async fn found(cache: &ClientCache, id: &ClientId) -> Known {
@@ -644,7 +669,7 @@ mod tests {
         assert!(cache.0.kept.is_none() && found(&cache, &BILLING).await.is_some());
 
         let registry = Registry::new();
-        let cache = ClientCache::new(Arc::new(registry.clone()), None, TIMEOUT, Arc::new(clock), None);
+        let cache = ClientCache::new(Arc::new(registry.clone()), None, TIMEOUT, Arc::new(clock), None, None);
         for asked in 1..4 {
             assert!(!cache.find(&BILLING).await.unwrap().is_old);
             assert_eq!(registry.asked(), asked);

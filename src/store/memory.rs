@@ -17,7 +17,8 @@ use crate::clock::{Clock, SystemClock, UnixTime};
 /// Clients, revocations and used credentials in memory, for one process, for as long as it runs. A clone shares it.
 ///
 /// Errors in the clients are kept, and come to light when an
-/// [`AuthorizationServer`](crate::AuthorizationServer) is built from the store.
+/// [`AuthorizationServer`](crate::AuthorizationServer) is built from the store. From then on a client that does not fit the
+/// [settings](ClientRules) of that server is not taken.
 ///
 /// Of what outsiders can make it keep, it keeps at most 1,000,000 revocations and 1,000,000 used credentials, none
 /// beyond its expiry; when it is full, it fails.
@@ -56,6 +57,8 @@ struct Clients {
     /// The same ids, in order.
     order: BTreeSet<OrderedId>,
     revisions: u64,
+    /// Those of the last server that was built with these clients.
+    rules: Option<ClientRules>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -198,6 +201,10 @@ impl Clients {
         (changed, self.found.keys().filter(|id| !ids.contains(id)).cloned().collect())
     }
 
+    fn check(&self, client: &RegisteredClient) -> Result<(), ClientError> {
+        self.rules.as_ref().map_or(Ok(()), |rules| rules.check(client))
+    }
+
     fn revision(&self, id: &ClientId) -> Option<Revision> {
         self.found.get(id).map(|(_, revision)| Revision::new(*revision))
     }
@@ -324,7 +331,10 @@ impl ClientStore for MemoryStore {
         if let Some(error) = &self.error {
             return Err(error.clone());
         }
-        Self::read(&self.shared.clients).found.values().try_for_each(|(client, _)| rules.check(client))
+        let mut clients = Self::write(&self.shared.clients);
+        clients.found.values().try_for_each(|(client, _)| rules.check(client))?;
+        clients.rules = Some(rules.clone());
+        Ok(())
     }
 }
 
@@ -334,6 +344,7 @@ impl ClientAdmin for MemoryStore {
         if clients.found.contains_key(client.id()) {
             return Err(AdminError::Exists);
         }
+        clients.check(&client)?;
         self.tell(client.id(), false)?;
         clients.insert(client);
         Ok(())
@@ -349,6 +360,7 @@ impl ClientAdmin for MemoryStore {
         if clients.revision(client.id()).ok_or(AdminError::NotFound)? != revision {
             return Err(AdminError::Conflict);
         }
+        clients.check(&client)?;
         self.tell(client.id(), !client.is_enabled())?;
         clients.insert(client);
         Ok(())

@@ -68,7 +68,7 @@ use std::time::{Duration, SystemTime};
 
 pub use self::admin::{AdminError, ClientAdmin, Revision};
 pub use self::cache::ClientCacheLimits;
-pub(crate) use self::cache::{Answer, Bounded, ClientCache, Unanswered};
+pub(crate) use self::cache::{Answer, Bounded, ClientCache, OnRead, Unanswered};
 pub use self::client::{Client, ClientAuthMethod, ClientError, RegisteredClient};
 #[cfg(feature = "file")]
 pub use self::file::{FileFault, FileStore, FileStoreBuilder};
@@ -82,6 +82,7 @@ pub use self::replay::{Replay, ReplayId, ReplayLog};
 pub(crate) use self::revocation::{CLIENT_NEWS, MOST_AHEAD, SKEW, VOUCHED_FOR};
 pub use self::revocation::{Change, Changes, Cursor, Revocation, RevocationStore};
 pub use self::rules::ClientRules;
+pub(crate) use self::rules::shorten;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{SqliteStore, SqliteStoreBuilder};
 use crate::client_id::ClientId;
@@ -111,8 +112,9 @@ pub trait ClientStore: fmt::Debug + Send + Sync + 'static {
 
     /// Reports what is wrong with clients that the store already holds; asked once, when a server is built.
     ///
-    /// `rules` are those of the server; hold each client against them with [`ClientRules::check`]. Stores whose
-    /// clients come later keep the default, which finds nothing.
+    /// `rules` are those of the server; check each client with [`ClientRules::check`]. A store whose clients come later
+    /// keeps the default, which finds nothing. Unless it is [in memory](Self::is_in_memory), the server checks each client
+    /// that it reads from it.
     ///
     /// # Errors
     ///

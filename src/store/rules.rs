@@ -1,4 +1,4 @@
-//! [`ClientRules`]: which scopes and audiences exist, and what a client's registration may say of them.
+//! [`ClientRules`]: the scopes and audiences that a server knows, and what a client's registration may say of them.
 
 use std::collections::HashMap;
 
@@ -6,8 +6,16 @@ use super::client::{ClientError, RegisteredClient};
 use crate::audience::Audience;
 use crate::scope::Scopes;
 
-/// What a server knows of scopes and audiences, for a [`ClientStore`](crate::ClientStore) to hold its clients
-/// against.
+/// The scopes and audiences that a server knows, to check registrations against.
+///
+/// | the client is in | checked |
+/// |---|---|
+/// | a [`MemoryStore`](crate::MemoryStore) | when the server is built, which then fails, and at each later change, which then fails |
+/// | a file | the same; a file that fails is not read |
+/// | another store | when it is read: the server warns once an hour, in the log and by an [event](crate::event::Outcome::InvalidRegistration), and grants what the server knows of the registration |
+///
+/// A scope or audience that the server does not know is never granted. The refusal tells the operator which one it is, and
+/// how to add or remove it.
 #[derive(Clone, Debug, Default)]
 pub struct ClientRules {
     pub(crate) known_scopes: Option<Scopes>,
@@ -16,32 +24,36 @@ pub struct ClientRules {
     pub(crate) default_audience: Option<Audience>,
 }
 
+/// How many mistakes one message has at most.
+const MAX_MISTAKES: usize = 5;
+
 impl ClientRules {
-    /// Holds a registration against the rules.
+    /// Checks a registration.
     ///
     /// # Errors
     ///
     /// When no request could ever get the client a token, and when it lists a scope or an audience that does
-    /// not exist.
+    /// not exist. The text has each mistake with its field, its value and how to fix it.
     pub fn check(&self, client: &RegisteredClient) -> Result<(), ClientError> {
-        let wrong = |mistake: String| Err(ClientError::new(client.id(), mistake));
-        if client.may_use_grant() && client.audiences().is_empty() && self.default_audience.is_none() {
-            return wrong(
-                "there is no audience that it could ever get; give it one with .audience(…), or the server a default"
-                    .to_owned(),
-            );
+        let mut mistakes = self.mistakes(client).take(MAX_MISTAKES).peekable();
+        if mistakes.peek().is_none() {
+            return Ok(());
         }
-        let mut named = client.audiences().iter().chain(client.introspects());
-        if let Some(unknown) = named.find(|audience| !self.exists(audience)) {
-            return wrong(format!(
-                "its audience {unknown} is none of the server's resources; add it with .resource(…)"
-            ));
-        }
-        let known = self.known_scopes.as_ref();
-        if let Some(unknown) = known.and_then(|known| known.first_missing(client.scopes())) {
-            return wrong(format!("its scope `{unknown}` is not known to the server; add it with .known_scopes(…)"));
-        }
-        Ok(())
+        Err(ClientError::new(client.id(), mistakes.collect::<Vec<_>>().join("; ")))
+    }
+
+    fn mistakes<'a>(&'a self, client: &'a RegisteredClient) -> impl Iterator<Item = String> + 'a {
+        let can_get_none = client.may_use_grant() && client.audiences().is_empty() && self.default_audience.is_none();
+        let lists = [("audiences", client.audiences()), ("introspects", client.introspects())];
+        let audiences = lists.into_iter().flat_map(|(field, list)| list.iter().map(move |audience| (field, audience)));
+        let audiences = audiences.filter(|(_, audience)| !self.exists(audience));
+        let scopes =
+            self.known_scopes.iter().flat_map(|known| client.scopes().iter().filter(|scope| !known.contains(scope)));
+        can_get_none
+            .then(|| NO_AUDIENCE.to_owned())
+            .into_iter()
+            .chain(audiences.map(|(field, audience)| no_resource(field, audience)))
+            .chain(scopes.map(unknown_scope))
     }
 
     /// Reports a scope that the settings name, and that does not exist.
@@ -77,6 +89,54 @@ impl ClientRules {
         own && self.exists(audience)
     }
 
+    /// Says why a request without `resource` gets no token, in words that follow the client's name, and whether one with
+    /// `resource` could.
+    pub(crate) fn why_no_default(&self, client: &RegisteredClient) -> (String, bool) {
+        let audiences = client.audiences();
+        let unknown = client.default_audience().filter(|audience| !self.exists(audience));
+        match (unknown, audiences.first()) {
+            (_, None) => (NO_AUDIENCE.to_owned(), false),
+            (Some(unknown), _) => {
+                let field = if audiences.len() == 1 { "audiences" } else { "default_audience" };
+                (no_resource(field, unknown), audiences.iter().any(|audience| self.exists(audience)))
+            }
+            (None, Some(first)) if !audiences.iter().any(|audience| self.exists(audience)) => {
+                (no_resource("audiences", first), false)
+            }
+            (None, Some(_)) => (SEVERAL_AUDIENCES.to_owned(), true),
+        }
+    }
+
+    /// Says why the client may not have this audience, in words that follow the client's name.
+    pub(crate) fn why_no_audience(&self, client: &RegisteredClient, audience: &Audience) -> String {
+        if client.audiences().contains(audience) {
+            return no_resource("audiences", audience);
+        }
+        let audience = shorten(audience);
+        format!(
+            "it may not have a token for `{audience}`, which is not in its `audiences`; if it may have one, add it to the \
+             client with .audience(\"{audience}\")"
+        )
+    }
+
+    /// Says why none of these scopes, which are the client's, can be granted at these audiences.
+    pub(crate) fn why_no_scope(&self, scopes: &Scopes, audiences: &[Audience]) -> String {
+        let reasons = scopes.iter().take(MAX_MISTAKES).filter_map(|scope| {
+            if self.known_scopes.as_ref().is_some_and(|known| !known.contains(scope)) {
+                return Some(unknown_scope(scope));
+            }
+            let lacks = |audience: &&Audience| {
+                self.resources.get(*audience).and_then(Option::as_ref).is_some_and(|tied| !tied.contains(scope))
+            };
+            let audience = audiences.iter().find(lacks)?;
+            Some(format!(
+                "its scope `{scope}` does not exist at `{audience}`; add it there with .resource_with_scopes(…), or \
+                 request a token for another resource"
+            ))
+        });
+        reasons.collect::<Vec<_>>().join("; ")
+    }
+
     /// Those of the scopes that exist, and that are allowed at every one of the audiences: what a token for
     /// several says, it says to each of them (RFC 9068 §3).
     pub(crate) fn scopes_at(&self, scopes: &Scopes, audiences: &[Audience]) -> Scopes {
@@ -84,4 +144,29 @@ impl ClientRules {
         let bounds = tied.chain(&self.known_scopes);
         bounds.fold(scopes.clone(), |scopes, bound| scopes.intersection(bound))
     }
+}
+
+const NO_AUDIENCE: &str = "its `audiences` are empty, and the server has no default audience; give the client one with \
+                           .audience(…), or the server one with .default_audience(…)";
+
+const SEVERAL_AUDIENCES: &str = "the request has no resource, and the client has several `audiences` without a default; \
+                                 name a resource in the request, or set the default with .default_audience(…)";
+
+fn no_resource(field: &str, audience: &Audience) -> String {
+    format!(
+        "its `{field}` has `{audience}`, which the server does not know; add it to the server with \
+         .resource(\"{audience}\"), or remove it from the client"
+    )
+}
+
+fn unknown_scope(scope: &str) -> String {
+    format!(
+        "its `scope` has `{scope}`, which the server does not know; add it to the server with .known_scopes(…), or remove \
+         it from the client"
+    )
+}
+
+/// The beginning of a text of the caller: a log must not grow with what a caller sends.
+pub(crate) fn shorten(text: &str) -> &str {
+    text.split_at_checked(100).map_or(text, |(beginning, _)| beginning)
 }

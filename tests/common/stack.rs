@@ -268,7 +268,7 @@ pub struct Answer {
 impl Answer {
     pub async fn read<B: http_body::Body<Data = Bytes, Error: std::fmt::Debug>>(response: Response<B>) -> Self {
         let (mut head, body) = response.into_parts();
-        let reason = head.headers.remove(REASON).map(|reason| reason.to_str().unwrap().to_owned());
+        let reason = head.headers.remove(REASON).map(|reason| String::from_utf8(reason.as_bytes().to_vec()).unwrap());
         head.headers.remove(header::DATE);
         let body = body.collect().await.expect("a whole body").to_bytes();
         Self { status: head.status, version: head.version, headers: head.headers, body, reason }

@@ -9,12 +9,12 @@ use crate::authorization_server::error::{Fault, TokenError};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime};
 use crate::event::{Event, EventSender, Outcome};
-use crate::store::{Bounded, RegisteredClient};
+use crate::store::{Bounded, ClientRules, RegisteredClient};
 
-/// An old secret in use is told once in this time: a client may ask for tokens all day.
+/// The same notice of a client is given once in this time: it may ask for tokens all day.
 const EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// How many secrets it is remembered of that they were told.
+/// How many notices are remembered.
 const REMEMBERED: usize = 10_000;
 
 #[derive(Debug)]
@@ -39,13 +39,23 @@ impl Notices {
         if !self.is_news(client.id(), old.label(), now) {
             return;
         }
-        tracing::warn!(client_id = %client.id(), secret = old.label(), newer = newer.label(), "an old secret is still used");
+        tracing::warn!(oauth.client_id = %client.id(), secret = old.label(), newer = newer.label(), "an old secret is still used");
         let outcome = Outcome::OldSecretUsed { label: old.label().to_owned(), newer: newer.label().to_owned() };
         self.send(outcome, client.id(), extensions);
     }
 
-    fn is_news(&self, client: &ClientId, label: &str, now: SystemTime) -> bool {
-        let key = (client.clone(), label.to_owned());
+    /// A client was read from a store that does not check it itself.
+    pub(in crate::authorization_server) fn registered(&self, client: &RegisteredClient, rules: &ClientRules) {
+        let Err(error) = rules.check(client) else { return };
+        let reason = error.to_string();
+        if self.is_news(client.id(), &reason, self.clock.now()) {
+            tracing::warn!(oauth.client_id = %client.id(), %error, "a registration does not fit the settings of the server");
+            self.send(Outcome::InvalidRegistration { reason }, client.id(), &Extensions::new());
+        }
+    }
+
+    fn is_news(&self, client: &ClientId, notice: &str, now: SystemTime) -> bool {
+        let key = (client.clone(), notice.to_owned());
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let is_news = told.get(&key).is_none_or(|at| now.duration_since(*at).map_or(true, |age| age >= EVERY));
         if is_news {

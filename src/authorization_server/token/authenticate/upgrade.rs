@@ -98,18 +98,22 @@ impl Upgrades {
 
     async fn carry_out(&self, upgrade: &Upgrade) {
         let Upgrade { client, label, .. } = upgrade;
-        let error: Box<dyn std::error::Error + Send + Sync> =
-            match deadline::within(self.timeout, self.store.replace(upgrade)).await {
-                Ok(Ok(())) => {
-                    self.clients.forget(client);
-                    return tracing::info!(client_id = %client, secret = label, "replaced the hash of an older system");
-                }
-                // Whoever was faster told the feed.
-                Ok(Err(AdminError::Conflict | AdminError::NotFound)) => return,
-                Ok(Err(error)) => error.into(),
-                Err(late) => late.into(),
-            };
+        let error: Box<dyn std::error::Error + Send + Sync> = match deadline::within(
+            self.timeout,
+            self.store.replace(upgrade),
+        )
+        .await
+        {
+            Ok(Ok(())) => {
+                self.clients.forget(client);
+                return tracing::info!(oauth.client_id = %client, secret = label, "replaced the hash of an older system");
+            }
+            // The faster change is in the feed.
+            Ok(Err(AdminError::Conflict | AdminError::NotFound)) => return,
+            Ok(Err(error)) => error.into(),
+            Err(late) => late.into(),
+        };
         self.not_before.store(UnixTime::now(&*self.clock).after(PAUSE).as_secs(), Ordering::Relaxed);
-        tracing::warn!(client_id = %client, secret = label, error = &*error as &dyn std::error::Error, "could not replace the hash of an older system");
+        tracing::warn!(oauth.client_id = %client, secret = label, error = &*error as &dyn std::error::Error, "could not replace the hash of an older system");
     }
 }

@@ -15,7 +15,7 @@ use crate::audience::Audience;
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::deadline;
 use crate::scope::Scopes;
-use crate::store::ClientRules;
+use crate::store::{ClientRules, shorten};
 use crate::token_lifetime::TokenLifetime;
 
 /// What a server grants where neither the request nor the client says, and what nobody may exceed.
@@ -106,16 +106,17 @@ impl GrantPolicy {
     /// Never every audience that the client may ask for: a token for one API must not open another.
     fn audiences(&self, client: &AuthenticatedClient, requested: &[Audience]) -> Result<Vec<Audience>, TokenError> {
         if requested.is_empty() {
-            let default = self
-                .rules
-                .default_audience(client)
-                .ok_or_else(|| TokenError::new(Fault::NO_RESOURCE).of(client.id()))?;
+            let default = self.rules.default_audience(client).ok_or_else(|| {
+                let (detail, may_name_one) = self.rules.why_no_default(client);
+                let fault = if may_name_one { Fault::NO_RESOURCE } else { Fault::NO_AUDIENCE };
+                TokenError::new(fault).of(client.id()).detailed(detail)
+            })?;
             return Ok(vec![default.clone()]);
         }
         let mut granted = Vec::new();
         for audience in requested {
             if !self.rules.may_have_audience(client, audience) {
-                let detail = format!("it may not have a token for {}", shorten(audience));
+                let detail = self.rules.why_no_audience(client, audience);
                 return Err(TokenError::new(Fault::RESOURCE).of(client.id()).detailed(detail));
             }
             if !granted.contains(audience) {
@@ -136,12 +137,15 @@ impl GrantPolicy {
             return Ok(self.rules.scopes_at(&default, audiences));
         };
         if let Some(stray) = client.scopes().first_missing(requested) {
-            let detail = format!("it may not have the scope {}", shorten(stray));
+            let detail = format!(
+                "it may not have `{stray}`, which is not in its `scope`; if it may, add it to the client with .scope(…)",
+                stray = shorten(stray)
+            );
             return Err(TokenError::new(Fault::SCOPE).of(client.id()).detailed(detail));
         }
         let granted = self.rules.scopes_at(requested, audiences);
         if granted.is_empty() {
-            let detail = "none of the scopes is allowed at each of the resources";
+            let detail = self.rules.why_no_scope(requested, audiences);
             return Err(TokenError::new(Fault::SCOPE).of(client.id()).detailed(detail));
         }
         Ok(granted)
@@ -152,9 +156,4 @@ impl GrantPolicy {
         let known = self.rules.known_scopes().unwrap_or(pending.client.scopes());
         pending.scopes = self.rules.scopes_at(&pending.scopes.intersection(known), &pending.audiences);
     }
-}
-
-/// As much of a caller's text as an operator needs; a caller could fill the log with the whole.
-fn shorten(text: &str) -> &str {
-    text.split_at_checked(100).map_or(text, |(beginning, _)| beginning)
 }
