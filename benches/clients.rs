@@ -78,7 +78,7 @@ impl Bench {
             || self.ask(&cached[0], of_few()),
         );
         // Each goes past a cache to the store: nearly always of the many, and always of the few.
-        let nothing = ClientCacheLimits { entries: 0, ..ClientCacheLimits::default() };
+        let nothing = ClientCacheLimits::default().entries(0);
         let cold = Self::server(&few, Some(nothing));
         compare(
             "a token, of all / of ten, looked up cold",

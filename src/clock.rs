@@ -27,6 +27,7 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 
 /// The clock of the operating system, the default.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::exhaustive_structs, reason = "its name is its value, and there is nothing to set")]
 pub struct SystemClock;
 
 impl Clock for SystemClock {

@@ -18,6 +18,7 @@ pub trait Random: fmt::Debug + Send + Sync + 'static {
 
 /// The source of the cryptographic backend, seeded by the operating system: the default.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::exhaustive_structs, reason = "its name is its value, and there is nothing to set")]
 pub struct SystemRandom;
 
 impl Random for SystemRandom {
@@ -74,9 +75,18 @@ impl<R: fmt::Debug> fmt::Debug for DrawnAhead<R> {
 }
 
 /// The source of random bytes had nothing to give.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
 #[error("the source of random bytes failed")]
+#[non_exhaustive]
 pub struct RandomError;
+
+impl RandomError {
+    /// Returns the error, for a [`Random`] of your own.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self
+    }
+}
 
 #[cfg(test)]
 mod tests {

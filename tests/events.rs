@@ -79,7 +79,7 @@ async fn a_store_that_fails_and_a_guess_too_many_are_told_from_refusals() {
     server.token_service().oneshot(Request::from(billing_asks(GRANT))).await.unwrap();
     assert!(matches!(listener.try_recv().unwrap().outcome, Outcome::Unavailable(_)));
 
-    let limits = AttemptLimits { generated_by_address: 0, ..AttemptLimits::default() };
+    let limits = AttemptLimits::default().generated_by_address(0);
     let server = settings(MemoryStore::from(clients())).attempt_limits(limits).events(events).build().unwrap();
     let guess = post(GRANT).basic("billing", &WRONG_SECRET);
     let response = server.token_service().oneshot(Request::from(guess)).await.unwrap();

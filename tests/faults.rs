@@ -124,7 +124,7 @@ impl Load {
         let revocations = Revocations::follow(store.clone()).max_age(bound).await.unwrap();
         let server = AuthorizationServer::builder(ISSUER, KeyRing::from_pem(KEY).unwrap(), store)
             .revocations(revocations.clone())
-            .client_cache(ClientCacheLimits { found: HOUR / 6, ..ClientCacheLimits::default() })
+            .client_cache(ClientCacheLimits::default().found(HOUR / 6))
             .build()
             .unwrap();
         let guard = BearerAuthLayer::new(server.verifier(API).unwrap());

@@ -348,8 +348,8 @@ mod settings_of_the_documents {
 
     #[test]
     fn limits_that_would_let_nothing_through_are_mistakes() {
-        let none_by_client = AttemptLimits { chosen_by_client: 0, ..AttemptLimits::default() };
-        let none_by_address = AttemptLimits { chosen_by_address: 0, ..AttemptLimits::default() };
+        let none_by_client = AttemptLimits::default().chosen_by_client(0);
+        let none_by_address = AttemptLimits::default().chosen_by_address(0);
         for builder in [
             with_billing().attempt_limits(none_by_client),
             with_billing().attempt_limits(none_by_address),

@@ -275,8 +275,7 @@ async fn a_client_that_was_changed_is_looked_up_anew_whatever_the_cache_has() {
 
 #[tokio::test]
 async fn a_client_is_cached_for_no_longer_than_its_store_tells_who_changed() {
-    let limits =
-        |minutes: u64| ClientCacheLimits { found: Duration::from_secs(60 * minutes), ..ClientCacheLimits::default() };
+    let limits = |minutes: u64| ClientCacheLimits::default().found(Duration::from_secs(60 * minutes));
     let revocations = follow(store()).await;
     let with_feed = |minutes| settings(store()).revocations(revocations.clone()).client_cache(limits(minutes)).build();
     assert!(with_feed(10).is_ok());

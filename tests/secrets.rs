@@ -551,8 +551,7 @@ async fn a_flood_of_wrong_secrets_on_one_client_shuts_out_no_other_and_no_owner_
     let chosen = |id: &str| Client::new(id, ClientSecret::new(CHOSEN).unwrap()).audience(API);
     let victim = chosen("victim").secret(ClientSecret::new(SECRET.as_str()).unwrap());
     let clients = MemoryStore::from([victim, chosen("other")]);
-    let no_limits =
-        AttemptLimits { chosen_by_address: u32::MAX, chosen_by_client: u32::MAX, ..AttemptLimits::default() };
+    let no_limits = AttemptLimits::default().chosen_by_address(u32::MAX).chosen_by_client(u32::MAX);
     let server = settings(clients).attempt_limits(no_limits).build().unwrap();
     let site = Stack::PLAIN.issue(&server).await;
     let (other, owner) = (post(GRANT).basic("other", CHOSEN), post(GRANT).basic("victim", &SECRET));

@@ -61,6 +61,7 @@ impl<S: Sync, R: Requirement> FromRequestParts<S> for Authorized<R> {
 /// }
 /// ```
 #[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "an extractor of axum is taken apart in the signature of a handler")]
 pub struct Claims<T>(pub T);
 
 impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Claims<T> {
@@ -77,6 +78,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Claims<T> {
 /// protects: a mistake in the program, not in the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a handler takes a VerifiedToken on a route without BearerAuthLayer; add .layer(BearerAuthLayer::new(…))")]
+#[non_exhaustive]
 pub struct MissingVerifiedToken;
 
 impl IntoResponse for MissingVerifiedToken {

@@ -77,6 +77,7 @@ impl<'a> From<&'a http::request::Parts> for RequestHead<'a> {
 
 /// Why a [policy](super::BearerAuthLayer::policy) does not let a request through.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PolicyError {
     /// The token is good, and does not open this: 403.
     #[error(transparent)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 /// Why there is no [`VerifiedToken`](super::VerifiedToken).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum VerifyError {
     /// The token is not good: 401.
     #[error(transparent)]

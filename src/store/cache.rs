@@ -36,10 +36,11 @@ use crate::revocation::Revocations;
 /// use std::time::Duration;
 /// use tower_client_credentials::ClientCacheLimits;
 ///
-/// let limits = ClientCacheLimits { found: Duration::from_secs(10), ..ClientCacheLimits::default() };
+/// let limits = ClientCacheLimits::default().found(Duration::from_secs(10));
 /// assert_eq!(limits.absent, Duration::from_secs(5));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ClientCacheLimits {
     /// How long a client that was found lets in who proves to be it: 60 seconds by default, and at most 10 minutes where
     /// tokens can be called back, since a store tells no longer than that who changed.
@@ -54,6 +55,26 @@ pub struct ClientCacheLimits {
 impl Default for ClientCacheLimits {
     fn default() -> Self {
         Self { found: Duration::from_secs(60), absent: Duration::from_secs(5), entries: 10_000 }
+    }
+}
+
+impl ClientCacheLimits {
+    /// Sets [`found`](Self#structfield.found).
+    #[must_use]
+    pub const fn found(self, time: Duration) -> Self {
+        Self { found: time, ..self }
+    }
+
+    /// Sets [`absent`](Self#structfield.absent).
+    #[must_use]
+    pub const fn absent(self, time: Duration) -> Self {
+        Self { absent: time, ..self }
+    }
+
+    /// Sets [`entries`](Self#structfield.entries).
+    #[must_use]
+    pub const fn entries(self, clients: usize) -> Self {
+        Self { entries: clients, ..self }
     }
 }
 

@@ -30,8 +30,10 @@ pub trait ReplayLog: fmt::Debug + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Replay, StoreError>> + Send;
 }
 
-/// Whether a one-time credential is used for the first time.
+/// Whether a one-time credential is used for the first time. Only [`Fresh`](Self::Fresh) may be accepted, and anything else,
+/// also what a later version adds, must be refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 #[must_use = "what was used before must be refused"]
 pub enum Replay {
     /// It is now on record.

@@ -63,12 +63,13 @@ pub(crate) const LONGEST_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 60 
 
 /// Something that is no longer good. Times are whole seconds.
 ///
-/// With serde it reads and writes one record, for a column of JSON.
+/// With serde it reads and writes one record, for a column of JSON: a store keeps that, and needs no other constructor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", from = "Record")]
 #[non_exhaustive]
 pub enum Revocation {
     /// One token.
+    #[non_exhaustive]
     Token {
         /// Its `jti`.
         token_id: String,
@@ -80,6 +81,7 @@ pub enum Revocation {
         expires_at: u64,
     },
     /// All tokens of a client that were issued at or before a time.
+    #[non_exhaustive]
     Client {
         /// The client.
         client_id: ClientId,
@@ -89,6 +91,7 @@ pub enum Revocation {
         expires_at: u64,
     },
     /// All tokens that a key signed.
+    #[non_exhaustive]
     Key {
         /// Its `kid`.
         key_id: String,
@@ -231,7 +234,17 @@ pub enum Change {
 }
 
 /// An answer of [`RevocationStore::changes`].
+///
+/// ```
+/// use tower_client_credentials::ClientId;
+/// use tower_client_credentials::store::{Change, Changes, Cursor};
+///
+/// let page = vec![Change::Client(ClientId::from_static("billing"))];
+/// let changes = Changes::new(page, Cursor::new("1")).more(true);
+/// assert!(changes.more);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Changes {
     /// In any order, and some perhaps for the second time.
     pub changes: Vec<Change>,
@@ -239,6 +252,20 @@ pub struct Changes {
     pub cursor: Cursor,
     /// Whether there is more at once: a store tells at most some thousands at a time.
     pub more: bool,
+}
+
+impl Changes {
+    /// Returns the last page of the feed so far; `cursor` is the place after it.
+    #[must_use]
+    pub const fn new(changes: Vec<Change>, cursor: Cursor) -> Self {
+        Self { changes, cursor, more: false }
+    }
+
+    /// Sets whether there is [more](Self#structfield.more) at once.
+    #[must_use]
+    pub fn more(self, more: bool) -> Self {
+        Self { more, ..self }
+    }
 }
 
 /// How far somebody has followed the feed; opaque to all but the store that made it.

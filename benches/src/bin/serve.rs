@@ -46,11 +46,9 @@ async fn main() {
             builder.slow_checks(1, 4).slow_checks_on(move |check| checks.send(check).unwrap())
         }),
         "guessed" => guessed(AttemptLimits::default()),
-        "guessed-unlimited" => guessed(AttemptLimits {
-            chosen_by_address: u32::MAX,
-            chosen_by_client: u32::MAX,
-            ..AttemptLimits::default()
-        }),
+        "guessed-unlimited" => {
+            guessed(AttemptLimits::default().chosen_by_address(u32::MAX).chosen_by_client(u32::MAX))
+        }
         _ => Subject::new(Algorithm::ES256, CLIENTS),
     };
     let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await.unwrap();

@@ -144,6 +144,7 @@ impl Introspection {
     ///
     /// When the id is none.
     #[expect(clippy::expect_used, reason = "a header without the credentials would be refused without a cause")]
+    #[expect(clippy::missing_panics_doc, reason = "any text can be encoded")]
     pub fn client_secret_basic(mut self, client_id: &str, secret: ClientSecret) -> Result<Self, RemoteError> {
         let encoded = serde_urlencoded::to_string([(client_id, secret.expose())]).expect("any text can be encoded");
         let pair = encoded.replacen('=', ":", 1);

@@ -18,10 +18,11 @@ use crate::clock::{Clock, UnixTime};
 /// ```
 /// use tower_client_credentials::AttemptLimits;
 ///
-/// let limits = AttemptLimits { chosen_by_client: 1_000, ..AttemptLimits::default() };
+/// let limits = AttemptLimits::default().chosen_by_client(1_000);
 /// assert_eq!(limits.chosen_by_address, 10);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AttemptLimits {
     /// Wrong secrets for one client id from one address, where the client's are generated, or there is no such client:
     /// 100 by default. The right secret passes beyond it too.
@@ -36,6 +37,26 @@ pub struct AttemptLimits {
 impl Default for AttemptLimits {
     fn default() -> Self {
         Self { generated_by_address: 100, chosen_by_address: 10, chosen_by_client: 100 }
+    }
+}
+
+impl AttemptLimits {
+    /// Sets [`generated_by_address`](Self#structfield.generated_by_address).
+    #[must_use]
+    pub const fn generated_by_address(self, attempts: u32) -> Self {
+        Self { generated_by_address: attempts, ..self }
+    }
+
+    /// Sets [`chosen_by_address`](Self#structfield.chosen_by_address).
+    #[must_use]
+    pub const fn chosen_by_address(self, attempts: u32) -> Self {
+        Self { chosen_by_address: attempts, ..self }
+    }
+
+    /// Sets [`chosen_by_client`](Self#structfield.chosen_by_client).
+    #[must_use]
+    pub const fn chosen_by_client(self, attempts: u32) -> Self {
+        Self { chosen_by_client: attempts, ..self }
     }
 }
 
