@@ -112,7 +112,7 @@ async fn answer(mut stream: TcpStream, app: Router, noted: Arc<Mutex<Vec<String>
 const TASK: &str = "TCC_TEST_TASK";
 const REPORT: &str = "report: ";
 
-/// A resource server in a process of its own, since the environment of this one belongs to all its tests.
+/// A resource server in a process of its own, since all tests of a process share its environment.
 #[ignore = "started by the tests below, with the variables that they choose"]
 #[tokio::test]
 async fn the_resource_server_that_the_other_tests_start() {
@@ -290,7 +290,7 @@ async fn issuer_with_a_path(prefix: Prefix, settings: fn(AuthorizationServerBuil
     assert_eq!(site.send(about(&paths[2], "api")).await.json()["active"], true);
     assert_eq!(site.send(about(&paths[3], "billing")).await.status, 200);
     assert_eq!(site.send(about(&paths[2], "api")).await.json()["active"], false);
-    // What is not the issuer's is left to others on the host.
+    // The other paths of the host belong to other services.
     assert_eq!(site.send(billing_asks(GRANT).to("/token")).await.status, 502);
 }
 

@@ -14,7 +14,7 @@
 //! | DER: PKCS#8, SEC1, PKCS#1 | [`SigningKey::from_der`] |
 //! | a JWK | [`SigningKey::from_jwk`] |
 //! | a file of any of these, unencrypted | [`SigningKey::from_file`] |
-//! | a file of these, created when there is none | [`SigningKey::load_or_create`], [`KeyRing::load_or_create`] |
+//! | a file of these, created if it does not exist | [`SigningKey::load_or_create`], [`KeyRing::load_or_create`] |
 //!
 //! [`SigningKey::to_pkcs8_pem`] is the way back. A public key, which only verifies, comes from
 //! [`SigningKey::verifying_key`], [`VerifyingKey::from_pem`] or [`VerifyingKey::from_jwk`].

@@ -12,7 +12,7 @@ use super::{Algorithm, KeyError, KeyRing, SigningKey, file, pem};
 pub struct PrivateKeyPem(Zeroizing<String>);
 
 impl PrivateKeyPem {
-    /// Returns the text: whoever reads it can sign tokens.
+    /// Returns the text, which is all that it takes to sign tokens.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -72,7 +72,7 @@ impl SigningKey {
 }
 
 impl KeyRing {
-    /// A ring with the private key in a file, which is created with a new ES256 key when there is none; an existing file may
+    /// A ring with the private key in a file, which is created with a new ES256 key if it does not exist; an existing file may
     /// hold a key of any type. See [`SigningKey::load_or_create`] for the guarantees.
     ///
     /// # Errors
@@ -103,7 +103,7 @@ fn load_or_create(path: &Path, generated: Algorithm) -> Result<SigningKey, KeyEr
     if file::create(path, new.to_pkcs8_pem()?.expose().as_bytes())? {
         tracing::info!(path = %path.display(), key_id = new.key_id(), algorithm = %generated, "created a signing key");
     }
-    // The winner reads it as well, so that what is used is what a restart finds.
+    // The winner reads it as well: it uses the key that a restart will find.
     load(path, &file::read(path)?)
 }
 
