@@ -120,7 +120,9 @@ async fn the_resource_server_that_the_other_tests_start() {
     let task: Value = serde_json::from_str(&task).unwrap();
     let text = |name: &str| task[name].as_str().unwrap();
     let opted_in = task["use_environment_proxy"] == true;
-    let mut remote = RemoteIssuer::new(text("issuer"), API).unwrap().connect_timeout(Duration::from_secs(1));
+    let mut remote = RemoteIssuer::new(text("issuer"), API)
+        .unwrap()
+        .connect_timeout(Duration::from_secs(task["patience"].as_u64().unwrap()));
     let secret = ClientSecret::new(text("secret")).unwrap();
     let mut asking = Introspection::new(text("issuer"), API).unwrap().client_secret_basic("api", secret).unwrap();
     asking = asking.at(format!("{}/introspect", text("issuer"))).unwrap();
@@ -173,7 +175,7 @@ async fn no_request_to_this_machine_goes_through_the_proxy_of_the_environment() 
             let proxy = HostileProxy::playing(&issuer).await;
             let task = json!({
                 "issuer": issuer, "good": good, "forged": proxy.forged_token().await, "secret": *SECRET,
-                "use_environment_proxy": opted_in,
+                "use_environment_proxy": opted_in, "patience": 20,
             });
             let report = resource_server(&proxy, variables, &task).await;
             let seen = proxy.seen();
@@ -192,7 +194,7 @@ async fn requests_to_other_hosts_go_through_the_proxy_of_the_environment_only_wh
     let task = |issuer: &str, opted_in: bool| {
         json!({
             "issuer": issuer, "good": "opaque", "forged": "opaque", "secret": *SECRET,
-            "use_environment_proxy": opted_in, "dangerous_plain_http": true,
+            "use_environment_proxy": opted_in, "dangerous_plain_http": true, "patience": 1,
         })
     };
     let all = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
@@ -211,7 +213,7 @@ async fn requests_to_other_hosts_go_through_the_proxy_of_the_environment_only_wh
 
     // Plain http shows its worth: the proxy answers for the issuer.
     let mut far = task(FAR, true);
-    far["good"] = proxy.forged_token().await.into();
+    (far["good"], far["patience"]) = (proxy.forged_token().await.into(), 20.into());
     let report = resource_server(&proxy, &all, &far).await;
     println!("{FAR}, opted in: {} requests at the proxy, {report}", proxy.seen().len() - tunnels);
     assert_eq!(report["good"], "admitted");
