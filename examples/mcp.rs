@@ -43,7 +43,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let resource = format!("{issuer}/mcp");
 
     let agent = Client::new("agent", ClientSecret::from_env("MCP_SECRET")?).scope(USE).audience(&resource);
-    let server = AuthorizationServer::new(&issuer, KeyRing::generate()?, MemoryStore::from([agent]))?;
+    // The clients of MCP insist on an authorization endpoint in the metadata, also for client credentials.
+    let server = AuthorizationServer::builder(&issuer, KeyRing::generate()?, MemoryStore::from([agent]))
+        .authorization_path("/authorize")
+        .build()?;
     let metadata = ResourceMetadata::builder(&resource)
         .authorization_server(&issuer)
         .scopes_supported(USE)

@@ -54,7 +54,8 @@ pub struct Event {
     pub at: SystemTime,
     /// What was decided.
     pub outcome: Outcome,
-    /// Who asked: proven where the outcome is `Issued`, `OldSecretUsed`, `Revoked`, `Introspected` or `Admitted`, else what the caller claimed, if anything.
+    /// Who asked: proven where the outcome is `Issued`, `OldSecretUsed`, `AudienceParameterIgnored`, `Revoked`, `Introspected` or
+    /// `Admitted`, else what the caller claimed, if anything.
     pub client_id: Option<ClientId>,
     /// The extensions of the request.
     pub extensions: Extensions,
@@ -110,6 +111,10 @@ pub enum Outcome {
         /// The client, each field with its value, and how to fix it.
         reason: String,
     },
+    /// An authenticated client sent the parameter `audience`, which has no effect without
+    /// [`accept_audience_parameter`](crate::AuthorizationServerBuilder::accept_audience_parameter). Reported in addition to
+    /// the decision, and once an hour for each client.
+    AudienceParameterIgnored,
     /// A protected route let a request through.
     #[non_exhaustive]
     Admitted {

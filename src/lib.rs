@@ -28,6 +28,7 @@ mod telemetry;
 mod text;
 mod token_lifetime;
 mod uri;
+mod uri_equivalence;
 
 pub use self::audience::{Audience, InvalidAudience};
 pub use self::authorization_server::{

@@ -5,16 +5,17 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use common::request::{GRANT, billing_asks, post};
+use common::request::{GRANT, TokenRequest, billing_asks, post};
 use common::stack::{Answer, Stack};
-use common::{API, NOW, READ, SECRET, WRONG_SECRET, at, clients, settings};
+use common::{API, NOW, READ, SECRET, WRONG_SECRET, at, client, clients, clock, settings};
 use http::Request;
 use tower::ServiceExt as _;
 use tower_client_credentials::event::{self, Outcome};
 use tower_client_credentials::{
-    AttemptLimits, BearerAuthLayer, BearerError, ClientId, ClientStore, MemoryStore, RegisteredClient, StoreError,
-    TokenErrorKind,
+    AttemptLimits, AuthorizationServer, BearerAuthLayer, BearerError, ClientId, ClientStore, MemoryStore,
+    RegisteredClient, StoreError, TokenErrorKind,
 };
 
 #[tokio::test]
@@ -87,6 +88,31 @@ async fn a_store_that_fails_and_a_guess_too_many_are_told_from_refusals() {
     let event = listener.try_recv().unwrap();
     assert!(matches!(event.outcome, Outcome::AuthenticationFailed(_)));
     assert_eq!(event.client_id.as_deref(), Some("billing"));
+}
+
+#[tokio::test]
+async fn an_ignored_audience_parameter_is_reported_once_an_hour_for_each_authenticated_client() {
+    let (events, mut listener) = event::channel();
+    let now = clock();
+    let clients = ["billing", "other"].map(|id| client(id).audience(API));
+    let builder = || settings(MemoryStore::from(clients.clone())).clock(now.clone()).events(events.clone());
+    let server = builder().build().unwrap();
+    let mut warned = async |server: &AuthorizationServer, request: TokenRequest| {
+        server.token_service().oneshot(Request::from(request)).await.unwrap();
+        let events = std::iter::from_fn(|| listener.try_recv());
+        let warned = events.filter(|event| matches!(event.outcome, Outcome::AudienceParameterIgnored));
+        warned.map(|event| event.client_id.unwrap().to_string()).collect::<Vec<_>>()
+    };
+    let with_audience = |id, secret: &str| post(GRANT).basic(id, secret).param("audience", API);
+    assert!(warned(&server, post(GRANT).basic("billing", &SECRET)).await.is_empty());
+    assert!(warned(&server, with_audience("billing", &WRONG_SECRET)).await.is_empty(), "a stranger");
+    assert_eq!(warned(&server, with_audience("billing", &SECRET)).await, ["billing"]);
+    assert!(warned(&server, with_audience("billing", &SECRET)).await.is_empty(), "it was reported");
+    assert_eq!(warned(&server, with_audience("other", &SECRET)).await, ["other"]);
+    now.advance(Duration::from_secs(60 * 60));
+    assert_eq!(warned(&server, with_audience("billing", &SECRET)).await, ["billing"]);
+    let accepting = builder().accept_audience_parameter().build().unwrap();
+    assert!(warned(&accepting, with_audience("billing", &SECRET)).await.is_empty());
 }
 
 #[tokio::test]

@@ -69,6 +69,23 @@ impl Drop for Mcp {
     }
 }
 
+/// rmcp refuses metadata without an authorization endpoint.
+#[tokio::test]
+async fn rmcp_reads_the_metadata_of_the_mcp_example() {
+    let mcp = Mcp::start();
+    let issuer = mcp.resource.strip_suffix("/mcp").unwrap();
+    let manager = rmcp::transport::auth::AuthorizationManager::new(&mcp.resource).await.unwrap();
+    let resolution = manager.resolve_metadata().await.unwrap();
+    assert!(resolution.source.is_discovered(), "{resolution:?}");
+    let metadata = resolution.metadata;
+    assert_eq!(metadata.issuer.as_deref(), Some(issuer));
+    assert_eq!(metadata.token_endpoint, format!("{issuer}/token"));
+    assert_eq!(metadata.authorization_endpoint, format!("{issuer}/authorize"));
+    assert_eq!(metadata.response_types_supported, Some(vec!["none".to_owned()]));
+    let answer = mcp.site.get("/authorize?response_type=code&client_id=agent").await;
+    assert_eq!((answer.status.as_u16(), answer.json()["error"].as_str()), (400, Some("unsupported_response_type")));
+}
+
 fn message(body: &Value) -> TokenRequest {
     post(body.to_string())
         .to("/mcp")

@@ -78,6 +78,33 @@ async fn ours_and_whatever_names_no_other_grant_is_answered_here() {
 }
 
 #[tokio::test]
+async fn what_cannot_name_another_grant_is_refused_before_the_body_is_read() {
+    on_every_stack(async |stack| {
+        let site = serve(stack, server()).await;
+        for (request, status) in [(other("").method("GET"), 405), (other("").content_types(&["application/json"]), 400)]
+        {
+            let mut request = request.stream(Stream::of([CODE]).then_stalls());
+            request.headers_mut().insert(http::header::CONTENT_LENGTH, (CODE.len() + 1).into());
+            site.send(request).await.assert_refused(status, "invalid_request");
+        }
+    })
+    .await;
+}
+
+/// The wrapped service decides about the query of a request for its own grants.
+#[tokio::test]
+async fn credentials_in_the_query_are_refused_with_our_grant_and_forwarded_with_another() {
+    const QUERY: &str = "/token?client_secret=x";
+    on_every_stack(async |stack| {
+        let site = serve(stack, server()).await;
+        let answer = site.send(other(CODE).to(QUERY)).await;
+        assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, CODE.as_bytes()));
+        site.send(billing_asks(GRANT).to(QUERY)).await.assert_refused(400, "invalid_request");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_bound_of_the_body_holds_for_other_grants_too() {
     let server = settings(MemoryStore::from(clients())).body_limit(CODE.len()).build().unwrap();
     on_every_stack(async |stack| {

@@ -302,14 +302,18 @@ mod settings_of_the_documents {
     #[tokio::test]
     async fn the_metadata_says_what_is_true_and_leaves_out_what_is_empty() {
         let metadata = site(with_billing()).await.get("/.well-known/oauth-authorization-server").await.json();
-        assert_eq!(metadata.get("response_types_supported"), None);
+        assert_eq!(metadata["response_types_supported"], json!(["none"]), "some clients insist on it");
         assert_eq!(metadata.get("scopes_supported"), None);
+        assert_eq!(metadata.get("authorization_endpoint"), None);
+        let without = with_billing().response_types_supported(None::<&str>);
+        let metadata = site(without).await.get("/.well-known/oauth-authorization-server").await.json();
+        assert_eq!(metadata.get("response_types_supported"), None);
         let builder = with_billing()
             .known_scopes([READ, WRITE])
-            .response_types_supported(["none"])
+            .response_types_supported(["code", "none"])
             .public_url("https://edge.example/oauth/");
         let metadata = site(builder).await.get("/.well-known/oauth-authorization-server").await.json();
-        assert_eq!(metadata["response_types_supported"], json!(["none"]));
+        assert_eq!(metadata["response_types_supported"], json!(["code", "none"]));
         assert_eq!(metadata["scopes_supported"], json!(["invoices:read", "invoices:write"]));
         assert_eq!(metadata["token_endpoint"], "https://edge.example/oauth/token");
         assert_eq!(metadata["jwks_uri"], "https://edge.example/oauth/.well-known/jwks.json");
@@ -344,6 +348,47 @@ mod settings_of_the_documents {
             (Some("https://auth.example.com/oauth/token"), Some("https://auth.example.com/keys"))
         );
         assert_eq!(site.send(billing_asks(GRANT)).await.json()["path"], "/token");
+    }
+
+    #[tokio::test]
+    async fn an_authorization_endpoint_is_published_by_option_and_supports_no_response_type() {
+        const PATH: &str = "/authorize";
+        let server = with_billing().authorization_path(PATH).public_url("https://edge.example").build().unwrap();
+        assert!(server.authorization_service().is_some());
+        on_every_stack(async |stack| {
+            let site = stack.issue(&server).await;
+            let metadata = site.get("/.well-known/oauth-authorization-server").await.json();
+            assert_eq!(metadata["authorization_endpoint"], "https://edge.example/authorize");
+            let asks = |method: &str| {
+                let uri = format!("{PATH}?response_type=code&client_id=billing&redirect_uri=https://a.example");
+                billing_asks("response_type=code").method(method).to(&uri)
+            };
+            for method in ["GET", "POST"] {
+                let answer = site.send(asks(method)).await;
+                answer.assert_refused(400, "unsupported_response_type");
+                assert_eq!(answer.header("location"), None, "it redirects nowhere");
+            }
+            let stalled = asks("POST").stream(common::request::Stream::of(["x"]).then_stalls());
+            site.send(stalled).await.assert_refused(400, "unsupported_response_type");
+            let head = site.send(asks("HEAD")).await;
+            assert_eq!((head.status.as_u16(), head.body.len()), (400, 0));
+            for method in ["PUT", "DELETE", "OPTIONS"] {
+                let answer = site.send(asks(method)).await;
+                assert_eq!(
+                    (answer.status.as_u16(), answer.header("allow")),
+                    (405, Some("GET, HEAD, POST")),
+                    "{method}"
+                );
+                assert_eq!(answer.json()["error"], "invalid_request");
+            }
+        })
+        .await;
+        let off = with_billing().build().unwrap();
+        assert!(off.authorization_service().is_none());
+        let site = Stack::PLAIN.issue(&off).await;
+        assert_eq!(site.get(PATH).await.json()["path"], PATH, "the inner service's");
+        assert!(mistake(with_billing().authorization_path("/token")).contains("same path"));
+        assert!(mistake(with_billing().authorization_path("authorize")).contains("begin with a slash"));
     }
 
     #[test]

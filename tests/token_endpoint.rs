@@ -225,6 +225,77 @@ mod the_request_line_and_head {
         are_refused(server(), 400, "invalid_request", &requests).await;
     }
 
+    /// The requests that their head alone refuses, with the status.
+    fn refused_by_the_head() -> [(TokenRequest, u16); 6] {
+        [
+            (billing_asks("").method("GET"), 405),
+            (billing_asks("").method("PUT"), 405),
+            (billing_asks("").content_types(&["application/json"]), 400),
+            (billing_asks("").content_types(&[]), 400),
+            (billing_asks("").to("/token?client_secret=x"), 400),
+            (post("").to("/token?scope=a&client_assertion=x"), 400),
+        ]
+    }
+
+    /// The body never ends. To wait for it would take longer than this test waits for an answer.
+    #[tokio::test]
+    async fn a_wrong_head_is_refused_at_once_however_slow_the_body_is() {
+        on_every_stack(async |stack| {
+            let site = stack.issue(&server()).await;
+            for (request, status) in refused_by_the_head() {
+                println!("{request:?}");
+                let mut request = request.stream(Stream::of([GRANT]).then_stalls());
+                request.headers_mut().insert(http::header::CONTENT_LENGTH, (GRANT.len() + 1).into());
+                let answer = site.send(request).await;
+                answer.assert_refused(status, "invalid_request");
+                // The rest of the body would be parsed as the next request.
+                let closes = (stack.protocol == Protocol::Http1).then_some("close");
+                assert_eq!(answer.header("connection"), closes, "{answer:?}");
+            }
+            site.send(billing_asks(GRANT)).await.assert_token();
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_wrong_head_is_refused_without_a_look_at_the_body() {
+        for (request, status) in refused_by_the_head() {
+            let stream = Stream::of([GRANT]);
+            let progress = stream.progress();
+            let answer = server().token_service().oneshot(request.stream(stream)).await.unwrap();
+            assert_eq!((answer.status().as_u16(), progress.taken()), (status, 0));
+        }
+    }
+
+    /// hyper sends `100 Continue` once the body is read.
+    #[tokio::test]
+    async fn a_wrong_head_with_expect_100_continue_gets_the_refusal_and_no_100() {
+        on_every_stack(async |stack| {
+            if stack.protocol == Protocol::H2c {
+                return;
+            }
+            let mut connection = stack.issue(&server()).await.connect().await;
+            let head = "GET /token HTTP/1.1\r\nhost: x\r\ncontent-length: 29\r\nexpect: 100-continue\r\n\r\n";
+            connection.write_all(head.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            connection.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_refusal_by_the_head_is_an_event_like_every_other() {
+        let (events, mut listener) = tower_client_credentials::event::channel();
+        let server = settings(MemoryStore::from(clients())).events(events).build().unwrap();
+        for (request, status) in refused_by_the_head() {
+            server.token_service().oneshot(Request::from(request)).await.unwrap();
+            let outcome = listener.try_recv().unwrap().outcome;
+            let tower_client_credentials::event::Outcome::Refused(error) = outcome else { panic!("{outcome:?}") };
+            assert_eq!(error.status().as_u16(), status);
+        }
+    }
+
     #[tokio::test]
     async fn other_parameters_in_the_query_are_not_read() {
         let request =
@@ -786,9 +857,104 @@ mod resources {
         are_refused(serving(for_both(), None), 400, "invalid_target", &[asking_for(&[])]).await;
     }
 
+    /// RFC 3986 §6.2.2 and §6.2.3. Clients that derive the resource from a URL add or drop the slash.
+    #[tokio::test]
+    async fn that_are_spelled_in_another_way_get_the_spelling_of_the_registration() {
+        const SLASH: &str = "https://api.example.com/";
+        const MCP: &str = "https://api.example.com/a%2Fb/mcp";
+        let registered = |audience: &str| serving(client("billing").audience(audience).audience(OTHER_API), None);
+        for (audience, spellings) in [
+            (
+                SLASH,
+                &[SLASH, API, "HTTPS://API.example.com/", "https://api.example.com:443", "https://%61pi.example.com"][..],
+            ),
+            (
+                API,
+                &[API, SLASH, "HTTPS://api.example.com", "https://api.example.com:443/", "https://api.example.com:/."],
+            ),
+            (MCP, &[MCP, "https://API.example.com/a%2fb/./%6dcp", "https://api.example.com/a%2Fb/x/../mcp"]),
+        ] {
+            let server = registered(audience);
+            on_every_stack(async |stack| {
+                let site = stack.issue(&server).await;
+                for spelling in spellings {
+                    assert_eq!(claims(&site, asking_for(&[spelling])).await["aud"], audience, "{spelling}");
+                    let twice = asking_for(&[spelling, OTHER_API, audience]);
+                    assert_eq!(claims(&site, twice).await["aud"], json!([audience, OTHER_API]), "{spelling}");
+                }
+                let stray = asking_for(&[&format!("{audience}x")]);
+                site.send(stray).await.assert_refused(400, "invalid_target");
+            })
+            .await;
+        }
+        // The default of the server, and an audience that the server ties scopes to.
+        let defaults = settings(MemoryStore::from([client("billing").scopes([READ, WRITE])]));
+        let server = defaults.default_audience(SLASH).resource_with_scopes(SLASH, READ).build().unwrap();
+        on_every_stack(async |stack| {
+            let request = asking_for(&[API]).param("scope", "invoices:read invoices:write");
+            let claims = claims(&stack.issue(&server).await, request).await;
+            assert_eq!((&claims["aud"], &claims["scope"]), (&json!(SLASH), &json!("invoices:read")));
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn with_two_spellings_in_a_registration_get_the_same_spelling_or_else_the_first() {
+        const SLASH: &str = "https://api.example.com/";
+        let server = serving(client("billing").audience(SLASH).audience(API), None);
+        on_every_stack(async |stack| {
+            let site = stack.issue(&server).await;
+            for (asked, granted) in [(API, API), (SLASH, SLASH), ("HTTPS://api.example.com", SLASH)] {
+                assert_eq!(claims(&site, asking_for(&[asked])).await["aud"], granted, "{asked}");
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn go_by_the_name_of_audience_as_well_where_the_server_accepts_it() {
+        let server = settings(MemoryStore::from([for_both()])).accept_audience_parameter().build().unwrap();
+        on_every_stack(async |stack| {
+            let site = stack.issue(&server).await;
+            for audience in [OTHER_API, "https://OTHER.example.com/"] {
+                let request = asking_for(&[]).param("audience", audience);
+                assert_eq!(claims(&site, request).await["aud"], OTHER_API, "{audience}");
+                for resources in [&[OTHER_API][..], &["https://other.example.com:443"], &[OTHER_API, OTHER_API]] {
+                    let both = asking_for(resources).param("audience", audience);
+                    assert_eq!(claims(&site, both).await["aud"], OTHER_API, "{audience} and {resources:?}");
+                }
+            }
+            for (audience, resources) in
+                [(API, &[OTHER_API][..]), (API, &[API, OTHER_API]), (THIRD_API, &[]), ("api", &[]), ("api", &[API])]
+            {
+                let request = asking_for(resources).param("audience", audience);
+                site.send(request).await.assert_refused(400, "invalid_target");
+            }
+            let empty = asking_for(&[API]).param("audience", "");
+            assert_eq!(claims(&site, empty).await["aud"], API, "a parameter without a value counts as omitted");
+        })
+        .await;
+    }
+
+    /// RFC 6749 §3.2: unrecognised parameters are ignored.
+    #[tokio::test]
+    async fn are_not_named_by_audience_where_the_server_does_not_accept_it() {
+        let server = serving(for_both(), None);
+        on_every_stack(async |stack| {
+            let site = stack.issue(&server).await;
+            for audience in [OTHER_API, "api", "x y"] {
+                let request = asking_for(&[API]).param("audience", audience);
+                assert_eq!(claims(&site, request).await["aud"], API, "{audience}");
+            }
+            let alone = asking_for(&[]).param("audience", API);
+            site.send(alone).await.assert_refused(400, "invalid_target");
+        })
+        .await;
+    }
+
     #[tokio::test]
     async fn that_are_no_absolute_uri_or_not_the_clients_are_refused() {
-        let stray = format!("{API}/");
+        let stray = format!("{API}/v1");
         let requests = [
             &["api"][..],
             &["/api"],
@@ -799,7 +965,10 @@ mod resources {
             &["https://api.example.com/ "],
             &[&stray],
             &[THIRD_API],
-            &["HTTPS://api.example.com"],
+            &["http://api.example.com"],
+            &["https://api.example.com:8443"],
+            &["https://user@api.example.com"],
+            &["https://api.example.com?"],
             &[API, THIRD_API],
             &[API, "api"],
         ]
@@ -880,6 +1049,7 @@ mod published_documents {
                 "issuer": ISSUER,
                 "token_endpoint": "https://auth.example.com/token",
                 "jwks_uri": "https://auth.example.com/.well-known/jwks.json",
+                "response_types_supported": ["none"],
                 "grant_types_supported": ["client_credentials"],
                 "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
             });

@@ -4,13 +4,20 @@
 
 mod common;
 
-use common::request::{GRANT, billing_asks};
-use common::stack::Body;
-use common::{READ, client, settings};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::request::{GRANT, TokenRequest, billing_asks, post};
+use common::stack::{Body, Site, on_every_stack};
+use common::{READ, SECRET, client, settings};
 use futures_util::future::join_all;
 use http::{Request, StatusCode};
+use tokio::sync::{Notify, Semaphore};
 use tower::ServiceExt as _;
-use tower_client_credentials::{AuthorizationServer, AuthorizationServerBuilder, MemoryStore, TokenError};
+use tower_client_credentials::{
+    AuthorizationServer, AuthorizationServerBuilder, ClientId, ClientStore, GrantHook, GrantRefusal, MemoryStore,
+    PendingGrant, RegisteredClient, StoreError, TokenError,
+};
 
 const AT_ONCE: usize = 200;
 
@@ -48,4 +55,123 @@ async fn those_beyond_it_get_a_503_and_those_who_come_back_later_a_token() {
 #[tokio::test]
 async fn without_it_everybody_is_served() {
     assert_eq!(served(&settings_with_billing().build().unwrap()).await, AT_ONCE);
+}
+
+/// A store with one connection, on which look-ups take turns; only `billing` is found at once. The test says when the time
+/// of a look-up has passed.
+#[derive(Clone, Debug)]
+struct SlowStore {
+    clients: MemoryStore,
+    /// How many look-ups have begun, and news of that.
+    begun: Arc<(AtomicUsize, Notify)>,
+    /// One permit for each look-up whose time has passed, in the order in which the look-ups began.
+    passed: Arc<Semaphore>,
+}
+
+impl ClientStore for SlowStore {
+    async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
+        if id == "billing" {
+            return self.clients.find(id).await;
+        }
+        self.begun.0.fetch_add(1, Ordering::SeqCst);
+        self.begun.1.notify_one();
+        self.passed.acquire().await.unwrap().forget();
+        Ok(None)
+    }
+}
+
+impl SlowStore {
+    fn new() -> Self {
+        let clients = MemoryStore::from([client("billing").scope(READ).audience(common::API)]);
+        Self { clients, begun: Arc::default(), passed: Arc::new(Semaphore::new(0)) }
+    }
+
+    /// Sends a request, and waits until it is with the store, or was answered without it.
+    async fn begin(&self, site: &Site, request: TokenRequest) -> tokio::task::JoinHandle<StatusCode> {
+        let (before, site) = (self.begun.0.load(Ordering::SeqCst), site.clone());
+        let mut answer = tokio::spawn(async move { site.send_patiently(request).await.status });
+        while self.begun.0.load(Ordering::SeqCst) == before && !answer.is_finished() {
+            tokio::select! {
+                () = self.begun.1.notified() => {}
+                status = &mut answer => return tokio::spawn(async move { status.unwrap() }),
+            }
+        }
+        answer
+    }
+}
+
+/// 12 unknown ids a second, and a store that takes 300 ms for each, one after the other: the backlog grows. The good client,
+/// which is cached, sends as many requests.
+#[tokio::test]
+async fn unauthenticated_requests_that_wait_for_the_store_take_no_place_in_the_queue() {
+    const GOOD: usize = 100;
+    const STRANGERS_A_SECOND: usize = 12;
+    const LOOK_UP_MS: usize = 300;
+    on_every_stack(async |stack| {
+        let store = SlowStore::new();
+        let settings = settings(store.clone()).token_queue(8).store_timeout(std::time::Duration::from_secs(600));
+        let site = stack.issue(&settings.build().unwrap()).await;
+        site.send(billing_asks(GRANT)).await.assert_token();
+        let (mut strangers, mut served, mut unavailable, mut looked_up) = (Vec::new(), 0, 0, 0);
+        for number in 0..GOOD {
+            // This is the time now, in milliseconds.
+            let now = number * 1_000 / STRANGERS_A_SECOND;
+            let due = now / LOOK_UP_MS;
+            store.passed.add_permits(due - looked_up);
+            looked_up = due;
+            let stranger = post(GRANT).basic(&format!("stranger-{number}"), &SECRET);
+            strangers.push(store.begin(&site, stranger).await);
+            match site.send(billing_asks(GRANT)).await.status {
+                StatusCode::OK => served += 1,
+                StatusCode::SERVICE_UNAVAILABLE => unavailable += 1,
+                other => panic!("{other}"),
+            }
+        }
+        let backlog = strangers.iter().filter(|stranger| !stranger.is_finished()).count();
+        store.passed.add_permits(GOOD);
+        let refused = join_all(strangers).await.into_iter().filter(|status| *status.as_ref().unwrap() == 401).count();
+        println!(
+            "good requests: {served} of {GOOD} got a token, {unavailable} a 503; strangers: {refused} of {GOOD} got a 401, \
+             {backlog} were waiting for the store at the end"
+        );
+        assert_eq!((served, unavailable, refused), (GOOD, 0, GOOD));
+        assert!(backlog > 50, "the strangers were waiting: {backlog}");
+    })
+    .await;
+}
+
+/// A hook that decides once it has a permit.
+struct SlowHook(Arc<Semaphore>);
+
+impl GrantHook for SlowHook {
+    async fn decide(&self, _: &mut PendingGrant, _: &http::Extensions) -> Result<(), GrantRefusal> {
+        self.0.acquire().await.unwrap().forget();
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_place_is_taken_once_the_grant_is_decided_and_only_by_a_grant_that_is_signed() {
+    const WAITING: usize = 50;
+    let decided = Arc::new(Semaphore::new(0));
+    let server = settings_with_billing().token_queue(0).grant_hook(SlowHook(decided.clone())).build().unwrap();
+    let mut waiting: Vec<_> = (0..WAITING)
+        .map(|_| Box::pin(server.token_service().oneshot(Request::<Body>::from(billing_asks(GRANT)))))
+        .collect();
+    for request in &mut waiting {
+        assert!(futures_util::poll!(request).is_pending(), "the hook has not decided");
+    }
+    // Each is decided and signed before the next, so there is always a place.
+    for request in waiting {
+        decided.add_permits(1);
+        assert_eq!(request.await.unwrap().status(), StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_repeated_takes_no_place() {
+    let server = settings_with_billing().token_queue(0).repeat_tokens(50).build().unwrap();
+    let ask = || server.token_service().oneshot(Request::<Body>::from(billing_asks(GRANT)));
+    assert_eq!(ask().await.unwrap().status(), StatusCode::OK);
+    assert_eq!(served(&server).await, AT_ONCE, "nothing is signed for them");
 }

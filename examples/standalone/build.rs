@@ -105,6 +105,9 @@ fn server(
     if let Some(path) = &paths.token {
         builder = builder.token_path(unless_off(path));
     }
+    if let Some(path) = &paths.authorization {
+        builder = builder.authorization_path(unless_off(path));
+    }
     if let Some(path) = &paths.revocation {
         builder = builder.revocation_path(unless_off(path));
     }
@@ -116,6 +119,9 @@ fn server(
     }
     if let Some(path) = &paths.metadata {
         builder = builder.metadata_path(unless_off(path));
+    }
+    if tokens.accept_audience_parameter {
+        builder = builder.accept_audience_parameter();
     }
     #[cfg(feature = "legacy_hashes")]
     {
@@ -145,6 +151,7 @@ fn unless_off(path: &str) -> Option<&str> {
 fn locate(error: &ConfigError, config: &Config, source: &Source) -> Mistake {
     let paths = [
         ("paths.token", &config.paths.token),
+        ("paths.authorization", &config.paths.authorization),
         ("paths.revocation", &config.paths.revocation),
         ("paths.introspection", &config.paths.introspection),
         ("paths.jwks", &config.paths.jwks),

@@ -51,6 +51,7 @@ pub(crate) struct Config {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Paths {
     pub(crate) token: Option<String>,
+    pub(crate) authorization: Option<String>,
     pub(crate) revocation: Option<String>,
     pub(crate) introspection: Option<String>,
     pub(crate) jwks: Option<String>,
@@ -105,20 +106,27 @@ pub(crate) struct Tokens {
     pub(crate) scope: Vec<Scope>,
     #[serde(deserialize_with = "scopes")]
     pub(crate) default_scope: Vec<Scope>,
+    pub(crate) accept_audience_parameter: bool,
 }
 
 impl Default for Tokens {
     fn default() -> Self {
-        Self { lifetime_seconds: 600, scope: Vec::new(), default_scope: Vec::new() }
+        Self { lifetime_seconds: 600, scope: Vec::new(), default_scope: Vec::new(), accept_audience_parameter: false }
     }
 }
 
 /// What the public documents say beside the facts.
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Metadata {
     pub(crate) response_types_supported: Vec<String>,
     pub(crate) cross_origin: bool,
+}
+
+impl Default for Metadata {
+    fn default() -> Self {
+        Self { response_types_supported: vec!["none".to_owned()], cross_origin: false }
+    }
 }
 
 /// An API that tokens can be for.
@@ -230,6 +238,7 @@ impl Config {
             "PUBLIC_URL" => self.public_url = optional(value),
             "STORE" => self.store = optional(value),
             "PATHS_TOKEN" => paths.token = optional(value),
+            "PATHS_AUTHORIZATION" => paths.authorization = optional(value),
             "PATHS_REVOCATION" => paths.revocation = optional(value),
             "PATHS_INTROSPECTION" => paths.introspection = optional(value),
             "PATHS_JWKS" => paths.jwks = optional(value),
@@ -249,6 +258,7 @@ impl Config {
             "TOKENS_LIFETIME_SECONDS" => tokens.lifetime_seconds = parse(value, NUMBER)?,
             "TOKENS_SCOPE" => tokens.scope = list(value, SCOPE)?,
             "TOKENS_DEFAULT_SCOPE" => tokens.default_scope = list(value, SCOPE)?,
+            "TOKENS_ACCEPT_AUDIENCE_PARAMETER" => tokens.accept_audience_parameter = parse(value, SWITCH)?,
             "METADATA_RESPONSE_TYPES_SUPPORTED" => metadata.response_types_supported = list(value, "a response type")?,
             "METADATA_CROSS_ORIGIN" => metadata.cross_origin = parse(value, SWITCH)?,
             _ => return Err(NO_SUCH_SETTING.to_owned()),

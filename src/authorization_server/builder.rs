@@ -12,8 +12,8 @@ use super::endpoint::{Endpoints, PathSetting, PathSettings};
 use super::metadata::Metadata;
 use super::peer::PeerAddress;
 use super::token::{
-    AttemptLimits, Authenticator, CheckPlace, DynGrantHook, GrantHook, GrantPolicy, Minter, Notices, RepeatedTokens,
-    Reporter, SlowChecks, Throttle, TokenPipeline, Turns,
+    AttemptLimits, AudienceParameter, Authenticator, CheckPlace, DynGrantHook, GrantHook, GrantPolicy, Minter, Notices,
+    RepeatedTokens, Reporter, SlowChecks, Throttle, TokenPipeline, Turns,
 };
 use super::{AuthorizationServer, Inner};
 use crate::audience::{Audience, InvalidAudience};
@@ -42,6 +42,7 @@ pub struct AuthorizationServerBuilder {
     random: Arc<dyn Random>,
     default_scopes: Scopes,
     rules: ClientRules,
+    accepts_audience: bool,
     invalid_audience: Option<InvalidAudience>,
     resource_twice: Option<Audience>,
     lifetime: Duration,
@@ -77,6 +78,7 @@ impl AuthorizationServerBuilder {
             random: Arc::new(DrawnAhead::<SystemRandom>::default()),
             default_scopes: Scopes::NONE,
             rules: ClientRules::default(),
+            accepts_audience: false,
             invalid_audience: None,
             resource_twice: None,
             lifetime: Duration::from_secs(600),
@@ -95,7 +97,7 @@ impl AuthorizationServerBuilder {
             events: None,
             public_url: None,
             paths: PathSettings::default(),
-            response_types: Vec::new(),
+            response_types: vec!["none".to_owned()],
             documents: DocumentSettings::default(),
             body_limits: BodyLimits::default(),
         }
@@ -139,16 +141,22 @@ impl AuthorizationServerBuilder {
         self
     }
 
-    /// How many requests for a token may wait, while as many as there are cores are served; who comes beyond that gets a 503
-    /// with `Retry-After` at once. Without a bound by default: whoever asks is served in turn.
+    /// Limits how many grants may wait for a signature, while as many as there are cores are being signed. When the queue is
+    /// full, a request gets 503 with `Retry-After`. There is no limit by default, and each request is served in turn.
     ///
-    /// It is for servers that do other work beside, such as verifying tokens, and that are asked for more tokens than they
-    /// can sign: between two signatures, what else is ready comes first. A limit of `tower` on concurrency has no such
-    /// effect, since a request for a token is computed without a pause and there is never a second one under way.
+    /// A place in the queue is taken just before the signature, by an authenticated request whose grant is decided, the
+    /// [grant hook](Self::grant_hook) included. A request that is refused takes none, nor does one that waits for the
+    /// client store, nor one that gets a token [again](Self::repeat_tokens). So a caller without credentials cannot fill
+    /// the queue.
     ///
-    /// Choose the bound by the longest wait: with RS256 16 take some 6 ms, with ES256 or EdDSA 1,024 some 30. A refusal over
-    /// HTTP takes nearly as long as a signature by the latter, so a short queue of these sheds no load, and refuses those that
-    /// could have been served: let it hold as many as there are connections, and bound these in front of the process.
+    /// It is for servers that also do other work, such as verifying tokens, and that get requests for more tokens than they
+    /// can sign: between two signatures, other tasks that are ready run first. A concurrency limit of `tower` has no such
+    /// effect, since the signature is computed without a pause and no second request runs at the same time.
+    ///
+    /// Choose the limit by the longest wait: 16 signatures with RS256 take some 6 ms, 1,024 with ES256 or EdDSA some 30 ms. A
+    /// refusal over HTTP, authentication included, takes nearly as long as a signature by the latter, so a short queue of
+    /// these sheds no load, and refuses requests that it could have served. Choose as many places as there are connections,
+    /// and limit the connections in front of the process.
     #[must_use]
     pub fn token_queue(mut self, waiting: usize) -> Self {
         self.token_queue = Some(waiting);
@@ -235,6 +243,18 @@ impl AuthorizationServerBuilder {
         audience.map_err(|error| self.invalid_audience.get_or_insert(error)).ok()
     }
 
+    /// Accepts the parameter `audience` as another name of `resource` (RFC 8707 §2). Off by default.
+    ///
+    /// Some clients name the API by `audience`, as Auth0 has it. Its value is an audience of the client, an absolute URI;
+    /// a request that has both, and names different resources by them, is refused with `invalid_target`. Without this
+    /// option the parameter is ignored, as RFC 6749 §3.2 demands of an unrecognised one, with a log line and the event
+    /// [`AudienceParameterIgnored`](crate::event::Outcome::AudienceParameterIgnored).
+    #[must_use]
+    pub fn accept_audience_parameter(mut self) -> Self {
+        self.accepts_audience = true;
+        self
+    }
+
     /// A policy of one's own over each grant; see [`GrantHook`]. None by default.
     #[must_use]
     pub fn grant_hook(mut self, hook: impl GrantHook) -> Self {
@@ -303,6 +323,18 @@ impl AuthorizationServerBuilder {
         self
     }
 
+    /// Sets the path of an authorization endpoint, such as `/authorize`, which the metadata then names. Off by
+    /// default: RFC 8414 §2 requires one only for grants that use it.
+    ///
+    /// The server has no grant that uses it, and answers GET and POST there with 400 `unsupported_response_type`. It is for
+    /// clients that refuse metadata without an `authorization_endpoint`, as the MCP SDKs for TypeScript, Python and Rust
+    /// do, also where they use client credentials only.
+    #[must_use]
+    pub fn authorization_path<'a>(mut self, path: impl Into<Option<&'a str>>) -> Self {
+        self.paths.authorization = PathSetting::new(path.into());
+        self
+    }
+
     /// The path of the revocation endpoint (RFC 7009): `/revoke` below the issuer's path by default, where the server has
     /// [revocations](Self::revocations). `None` turns it off.
     ///
@@ -340,9 +372,18 @@ impl AuthorizationServerBuilder {
         self
     }
 
-    /// What the metadata says as `response_types_supported`. Empty by default, since there is no authorization
-    /// endpoint, and then left out (RFC 8414 §3.2). Some clients refuse metadata without it; give them
-    /// `["none"]`, or what the server supports that really serves the other grants.
+    /// Sets what the metadata says as `response_types_supported`: `["none"]` by default.
+    ///
+    /// RFC 8414 §2 requires the member, and §3.2 leaves out members without a value. Some clients refuse metadata without
+    /// it; `none` is the registered response type by which nothing is returned. Give the types of the server that serves
+    /// the other grants, where there is one. An empty list leaves the member out:
+    ///
+    /// ```
+    /// # use tower_client_credentials::{AuthorizationServer, KeyRing, MemoryStore};
+    /// # let builder = AuthorizationServer::builder("https://a.example", KeyRing::generate()?, MemoryStore::default());
+    /// let builder = builder.response_types_supported(None::<&str>);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn response_types_supported(mut self, types: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.response_types = types.into_iter().map(Into::into).collect();
@@ -533,6 +574,11 @@ impl AuthorizationServerBuilder {
                     slow_checks: SlowChecks::new(self.slow_checks.0, self.slow_checks.1, self.check_place),
                     throttle: Throttle::new(self.limits, self.clock.clone()),
                 },
+                audience_parameter: AudienceParameter::new(
+                    self.accepts_audience,
+                    self.events.clone(),
+                    self.clock.clone(),
+                ),
                 policy: GrantPolicy {
                     rules: self.rules,
                     default_scopes: self.default_scopes,

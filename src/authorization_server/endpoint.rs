@@ -12,6 +12,8 @@ use crate::issuer::Issuer;
 pub(super) enum Endpoint {
     /// RFC 6749 §3.2.
     Token,
+    /// RFC 6749 §3.1.
+    Authorization,
     /// RFC 7009 §2.
     Revocation,
     /// RFC 7662 §2.
@@ -49,6 +51,7 @@ impl PathSetting {
 #[derive(Clone, Debug)]
 pub(super) struct Endpoints {
     pub(super) token: Option<String>,
+    pub(super) authorization: Option<String>,
     pub(super) revocation: Option<String>,
     pub(super) introspection: Option<String>,
     pub(super) jwks: Option<String>,
@@ -59,6 +62,7 @@ pub(super) struct Endpoints {
 #[derive(Debug, Default)]
 pub(super) struct PathSettings {
     pub(super) token: PathSetting,
+    pub(super) authorization: PathSetting,
     pub(super) revocation: PathSetting,
     pub(super) introspection: PathSetting,
     pub(super) jwks: PathSetting,
@@ -69,7 +73,8 @@ pub(super) struct PathSettings {
 
 impl Endpoints {
     /// The defaults are below the issuer's path, but for the metadata, whose place RFC 8414 §3.1 prescribes. Where nothing
-    /// can be `revocable`, there is no default for the endpoints that are about it.
+    /// can be `revocable`, there is no default for the endpoints that are about it; and none for the authorization
+    /// endpoint, where no request can succeed.
     pub(super) fn new(issuer: &Issuer, settings: PathSettings, revocable: bool) -> Result<Self, ConfigError> {
         let base = issuer.path();
         if settings.stripped && base.is_empty() {
@@ -79,6 +84,7 @@ impl Endpoints {
         let below = |path: &str| Some(format!("{arrives_below}{path}"));
         let endpoints = Self {
             token: settings.token.or(below("/token")),
+            authorization: settings.authorization.or(None),
             revocation: settings.revocation.or(below("/revoke").filter(|_| revocable)),
             introspection: settings.introspection.or(below("/introspect").filter(|_| revocable)),
             jwks: settings.jwks.or(below("/.well-known/jwks.json")),
@@ -97,12 +103,14 @@ impl Endpoints {
             _ if self.revocation.as_deref() == Some(path) => Some(Endpoint::Revocation),
             _ if self.jwks.as_deref() == Some(path) => Some(Endpoint::Jwks),
             _ if self.metadata.as_deref() == Some(path) => Some(Endpoint::Metadata),
+            _ if self.authorization.as_deref() == Some(path) => Some(Endpoint::Authorization),
             _ => None,
         }
     }
 
     fn checked(self) -> Result<Self, ConfigError> {
-        let paths = [&self.token, &self.revocation, &self.introspection, &self.jwks, &self.metadata];
+        let paths =
+            [&self.token, &self.authorization, &self.revocation, &self.introspection, &self.jwks, &self.metadata];
         let mut seen = HashSet::new();
         for path in paths.into_iter().flatten() {
             let as_received = path.parse::<PathAndQuery>().is_ok_and(|uri| uri.path() == path.as_str());

@@ -28,6 +28,8 @@ pub enum TokenErrorKind {
     UnauthorizedClient,
     /// `unsupported_grant_type`: another grant than `client_credentials`.
     UnsupportedGrantType,
+    /// `unsupported_response_type`: the authorization endpoint supports none (RFC 6749 §4.1.2.1).
+    UnsupportedResponseType,
     /// `invalid_scope`: a scope that is malformed, unknown, or not the client's.
     InvalidScope,
     /// `invalid_target`: a resource that is malformed, unknown, or not the client's.
@@ -48,6 +50,7 @@ impl TokenErrorKind {
             Self::InvalidClient => "invalid_client",
             Self::UnauthorizedClient => "unauthorized_client",
             Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::UnsupportedResponseType => "unsupported_response_type",
             Self::InvalidScope => "invalid_scope",
             Self::InvalidTarget => "invalid_target",
             Self::UnsupportedTokenType => "unsupported_token_type",
@@ -68,6 +71,15 @@ pub(super) struct Fault {
 impl Fault {
     pub(super) const METHOD: Self =
         Self::new(StatusCode::METHOD_NOT_ALLOWED, TokenErrorKind::InvalidRequest, "this endpoint takes POST only");
+    pub(super) const AUTHORIZATION_METHOD: Self = Self::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        TokenErrorKind::InvalidRequest,
+        "this endpoint takes GET and POST only",
+    );
+    pub(super) const RESPONSE_TYPE: Self = Self::bad(
+        TokenErrorKind::UnsupportedResponseType,
+        "this server supports no response type; clients get tokens at the token endpoint by client_credentials",
+    );
     pub(super) const CONTENT_TYPE: Self =
         Self::bad(TokenErrorKind::InvalidRequest, "there must be one content type, application/x-www-form-urlencoded");
     pub(super) const TOO_LARGE: Self =
@@ -109,6 +121,8 @@ impl Fault {
         Self::bad(TokenErrorKind::InvalidTarget, "a resource must be an absolute URI without a fragment");
     pub(super) const RESOURCE: Self =
         Self::bad(TokenErrorKind::InvalidTarget, "the client may not have a token for one of the resources");
+    pub(super) const AUDIENCE_DIFFERS: Self =
+        Self::bad(TokenErrorKind::InvalidTarget, "the parameters audience and resource name different resources");
     pub(super) const NO_RESOURCE: Self =
         Self::bad(TokenErrorKind::InvalidTarget, "the parameter resource is missing, and the client has no default");
     pub(super) const NO_AUDIENCE: Self =

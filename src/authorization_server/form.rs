@@ -2,12 +2,10 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::body::BodyError;
 use super::error::{Fault, TokenError};
 
 /// The parameters of a request. Each name occurs once, but for those that may repeat; a parameter without a
@@ -21,17 +19,36 @@ const FEW: usize = 8;
 /// RFC 8707 §2 lets a request name several resources; nothing else may repeat.
 const REPEATABLE: &str = "resource";
 
-/// The body of a form POST. `body` is what came of reading it, so that a request which is wrong in its head is refused
-/// for that.
-pub(super) fn body(head: &Parts, body: Result<Bytes, BodyError>) -> Result<Bytes, TokenError> {
+/// Checks all that the head of a request decides: the method, the content type and the query. It runs before the body is
+/// read, so that a request which is refused anyway gets its answer at once and does not hold a connection.
+pub(super) fn check_head(head: &Parts) -> Result<(), TokenError> {
+    check_form_post(head)?;
+    check_query(head.uri.query())
+}
+
+/// Checks that the request is a POST of a form.
+pub(super) fn check_form_post(head: &Parts) -> Result<(), TokenError> {
     if head.method != Method::POST {
         return Err(Fault::METHOD.into());
     }
     if !is_form(&head.headers) {
         return Err(Fault::CONTENT_TYPE.into());
     }
-    Ok(body?)
+    Ok(())
 }
+
+/// RFC 6749 §2.3.1: the credentials MUST NOT be in the request URI, where they end up in logs. Other parameters there
+/// are not read.
+pub(super) fn check_query(query: Option<&str>) -> Result<(), TokenError> {
+    let pairs = query.into_iter().flat_map(|query| query.split('&'));
+    let mut names = pairs.filter_map(|pair| component(pair, |byte| byte == b'=')).map(|(name, _)| name);
+    if names.any(|name| CREDENTIALS.contains(&&*name)) {
+        return Err(Fault::QUERY.into());
+    }
+    Ok(())
+}
+
+const CREDENTIALS: [&str; 2] = ["client_secret", "client_assertion"];
 
 impl<'a> Form<'a> {
     pub(super) fn parse(body: &'a [u8]) -> Result<Self, TokenError> {
@@ -75,7 +92,7 @@ impl<'a> Form<'a> {
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
 /// Exactly one content type, `application/x-www-form-urlencoded`, with or without parameters.
-pub(super) fn is_form(headers: &HeaderMap) -> bool {
+fn is_form(headers: &HeaderMap) -> bool {
     let mut types = headers.get_all(CONTENT_TYPE).iter().map(HeaderValue::as_bytes);
     let (Some(content_type), None) = (types.next(), types.next()) else { return false };
     // Nearly all write it like that.

@@ -15,6 +15,8 @@ use tower::{BoxError, Layer, Service};
 use super::AuthorizationServer;
 use super::body::ReadBody;
 use super::endpoint::Endpoint;
+use super::error::TokenError;
+use super::form;
 use super::future::EndpointFuture;
 use super::token::is_another_grant;
 use crate::response_body::ResponseBody;
@@ -103,12 +105,17 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let state = match self.server.inner.endpoints.at(request.uri().path()) {
             None => State::Inner { future: self.inner.call(request.map(Either::Left)) },
-            Some(Endpoint::Token) => {
+            // Only a form can name another grant. All other requests at the token path are answered here, at once.
+            Some(endpoint @ Endpoint::Token) => {
+                let (head, body) = request.into_parts();
+                if let Err(error) = form::check_form_post(&head) {
+                    let refusal = EndpointFuture::refusing(self.server.clone(), endpoint, head, &body, error);
+                    return ForwardGrantsFuture { state: State::Own { future: Box::pin(refusal) } };
+                }
                 // A clone, made ready once the body is here: a slow caller must not hold a place of the inner service.
                 // What `poll_ready` took is given back with the service that took it.
                 self.inner = self.inner.clone();
                 let waiting = (self.server.clone(), self.inner.clone());
-                let (head, body) = request.into_parts();
                 let body = ReadBody::new(&head, body, self.server.inner.body_limits);
                 State::Reading { body, waiting: Some(Box::new((waiting.0, waiting.1, head))) }
             }
@@ -160,11 +167,16 @@ where
                     let body = ready!(body.poll(cx));
                     let (server, inner, head) = *waiting.take().expect(AFTER_COMPLETION);
                     match body {
-                        Ok(body) if is_another_grant(&head, &body) => {
+                        Ok(body) if is_another_grant(&body) => {
                             let request = Request::from_parts(head, Either::Right(Full::new(body)));
                             State::Preparing { inner, request: Some(request) }
                         }
-                        body => State::Own { future: Box::pin(EndpointFuture::answering(server, head, body)) },
+                        body => {
+                            // Checked only here: the query of a request for another grant is not ours to check.
+                            let body = body.map_err(TokenError::from);
+                            let body = form::check_query(head.uri.query()).and(body);
+                            State::Own { future: Box::pin(EndpointFuture::answering(server, head, body)) }
+                        }
                     }
                 }
                 StateProjection::Preparing { inner, request } => {

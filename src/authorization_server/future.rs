@@ -1,20 +1,23 @@
-//! The futures of the endpoints: read the body, then answer.
+//! The futures of the endpoints: check the head, read the body, then answer.
 
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::header::CONNECTION;
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, Version};
 use http_body::Body;
 use http_body_util::Full;
 use pin_project_lite::pin_project;
 use tower::BoxError;
 
 use super::AuthorizationServer;
-use super::body::{BodyError, ReadBody};
+use super::body::ReadBody;
 use super::endpoint::Endpoint;
+use super::error::TokenError;
+use super::form;
 use crate::document::without_body;
 use crate::response_body::ResponseBody;
 
@@ -78,6 +81,8 @@ pin_project! {
         #[pin]
         state: State<B>,
         is_head: bool,
+        // Whether the connection ends behind the answer, since the body of the request was not read.
+        closes: bool,
     }
 }
 
@@ -99,25 +104,48 @@ impl<B: Body> EndpointFuture<B> {
         let (head, body) = request.into_parts();
         let is_head = head.method == Method::HEAD;
         let state = match endpoint {
-            Endpoint::Token | Endpoint::Revocation | Endpoint::Introspection => State::Reading {
-                body: ReadBody::new(&head, body, server.inner.body_limits),
-                request: Some((server.clone(), endpoint, head)),
+            Endpoint::Token | Endpoint::Revocation | Endpoint::Introspection => match form::check_head(&head) {
+                Ok(()) => State::Reading {
+                    body: ReadBody::new(&head, body, server.inner.body_limits),
+                    request: Some((server.clone(), endpoint, head)),
+                },
+                Err(error) => return Self::refusing(server.clone(), endpoint, head, &body, error),
             },
+            Endpoint::Authorization => State::Ready { response: Some(server.inner.token.answer_authorization(&head)) },
             Endpoint::Jwks => State::Ready { response: Some(server.inner.jwks.answer(&head)) },
             Endpoint::Metadata => State::Ready { response: Some(server.inner.metadata.answer(&head)) },
         };
-        Self { state, is_head }
+        Self { state, is_head, closes: false }
     }
 
-    /// The token endpoint's answer to a request whose body was read.
-    pub(super) fn answering(server: AuthorizationServer, head: Parts, body: Result<Bytes, BodyError>) -> Self {
+    /// Creates the future of the token endpoint's answer to a request whose body was read.
+    pub(super) fn answering(server: AuthorizationServer, head: Parts, body: Result<Bytes, TokenError>) -> Self {
         let is_head = head.method == Method::HEAD;
-        Self { state: State::answering(server, Endpoint::Token, head, body), is_head }
+        Self { state: State::answering(server, Endpoint::Token, head, body), is_head, closes: false }
+    }
+
+    /// Creates the future of a refusal that the head decided. An HTTP/1.1 connection with a body that was not read is
+    /// closed, or the rest of the body would be parsed as the next request (RFC 9112 §9.3).
+    pub(super) fn refusing(
+        server: AuthorizationServer,
+        endpoint: Endpoint,
+        head: Parts,
+        body: &B,
+        error: TokenError,
+    ) -> Self {
+        let is_head = head.method == Method::HEAD;
+        let closes = head.version < Version::HTTP_2 && !body.is_end_stream();
+        Self { state: State::answering(server, endpoint, head, Err(error)), is_head, closes }
     }
 }
 
 impl<B> State<B> {
-    fn answering(server: AuthorizationServer, endpoint: Endpoint, head: Parts, body: Result<Bytes, BodyError>) -> Self {
+    fn answering(
+        server: AuthorizationServer,
+        endpoint: Endpoint,
+        head: Parts,
+        body: Result<Bytes, TokenError>,
+    ) -> Self {
         let answer: Answer = match endpoint {
             Endpoint::Revocation => Box::pin(async move { server.inner.token.answer_revocation(&head, body).await }),
             Endpoint::Introspection => {
@@ -137,7 +165,10 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<OwnResponse> {
         let this = self.project();
-        let response = ready!(this.state.poll(cx));
+        let mut response = ready!(this.state.poll(cx));
+        if *this.closes {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         Poll::Ready(if *this.is_head { without_body(response) } else { response })
     }
 }
@@ -153,7 +184,7 @@ where
         loop {
             let next = match self.as_mut().project() {
                 StateProjection::Reading { body, request } => {
-                    let body = ready!(body.poll(cx));
+                    let body = ready!(body.poll(cx)).map_err(TokenError::from);
                     let (server, endpoint, head) = request.take().expect(AFTER_COMPLETION);
                     State::answering(server, endpoint, head, body)
                 }

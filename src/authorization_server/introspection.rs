@@ -10,7 +10,6 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::answer::json;
-use super::body::BodyError;
 use super::error::{Fault, TokenError};
 use super::token::{PresentedToken, TokenPipeline};
 use crate::client_id::ClientId;
@@ -28,11 +27,11 @@ struct Introspection {
 }
 
 impl TokenPipeline {
-    /// Answers a request; `body` is what came of reading it.
+    /// Answers a request. `body` is its body, or the reason for which its head or body is refused.
     pub(super) async fn answer_introspection(
         &self,
         head: &Parts,
-        body: Result<Bytes, BodyError>,
+        body: Result<Bytes, TokenError>,
     ) -> Response<Full<Bytes>> {
         let answered = self.introspection(head, body).await.and_then(|introspection| {
             let response = self.introspected(&introspection, wants_jwt(&head.headers))?;
@@ -52,8 +51,8 @@ impl TokenPipeline {
         }
     }
 
-    async fn introspection(&self, head: &Parts, body: Result<Bytes, BodyError>) -> Result<Introspection, TokenError> {
-        let request = PresentedToken::read(head, body)?;
+    async fn introspection(&self, head: &Parts, body: Result<Bytes, TokenError>) -> Result<Introspection, TokenError> {
+        let request = PresentedToken::read(&head.headers, &body?)?;
         let client = self.authenticator.authenticate(&request.credentials, &head.extensions).await?;
         if client.introspects().is_empty() {
             return Err(TokenError::new(Fault::MAY_NOT_INTROSPECT).of(client.id()));

@@ -24,6 +24,8 @@ pub(super) struct Metadata<'a> {
 pub(super) struct Document<'a> {
     issuer: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    authorization_endpoint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     token_endpoint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     jwks_uri: Option<String>,
@@ -63,6 +65,7 @@ impl<'a> Metadata<'a> {
         let url = |path: &String| format!("{}{path}", self.base_url);
         Document {
             issuer: self.issuer.as_str(),
+            authorization_endpoint: self.endpoints.authorization.as_ref().map(url),
             token_endpoint: self.endpoints.token.as_ref().map(url),
             jwks_uri: self.endpoints.jwks.as_ref().map(url),
             scopes_supported: self.scopes.map(|scopes| scopes.iter().collect()).unwrap_or_default(),

@@ -28,6 +28,7 @@
 //! ```
 
 mod answer;
+mod authorization;
 mod body;
 mod builder;
 mod config_error;
@@ -140,6 +141,14 @@ impl AuthorizationServer {
     #[must_use]
     pub fn introspection_service(&self) -> EndpointService {
         EndpointService::new(self.clone(), Endpoint::Introspection)
+    }
+
+    /// Returns the authorization endpoint as a service, which supports no response type. `None` without an
+    /// [`authorization_path`](AuthorizationServerBuilder::authorization_path).
+    #[must_use]
+    pub fn authorization_service(&self) -> Option<EndpointService> {
+        self.inner.endpoints.authorization.as_ref()?;
+        Some(EndpointService::new(self.clone(), Endpoint::Authorization))
     }
 
     /// The key set (RFC 7517 §5) by itself.

@@ -1,12 +1,11 @@
 //! `POST /revoke` (RFC 7009): a client gives a token of its own back before its time.
 
 use bytes::Bytes;
-use http::header::CACHE_CONTROL;
 use http::request::Parts;
-use http::{HeaderValue, Response};
+use http::{Response, StatusCode};
 use http_body_util::Full;
 
-use super::body::BodyError;
+use super::answer::answer;
 use super::error::{Fault, TokenError};
 use super::token::{PresentedToken, TokenPipeline};
 use crate::client_id::ClientId;
@@ -17,11 +16,11 @@ use crate::resource_server::{NotOwn, OwnToken};
 const NAME: &str = "revocation endpoint";
 
 impl TokenPipeline {
-    /// Answers a request; `body` is what came of reading it.
+    /// Answers a request. `body` is its body, or the reason for which its head or body is refused.
     pub(super) async fn answer_revocation(
         &self,
         head: &Parts,
-        body: Result<Bytes, BodyError>,
+        body: Result<Bytes, TokenError>,
     ) -> Response<Full<Bytes>> {
         match self.revocation(head, body).await {
             Ok((client, token_id)) => {
@@ -39,9 +38,9 @@ impl TokenPipeline {
     async fn revocation(
         &self,
         head: &Parts,
-        body: Result<Bytes, BodyError>,
+        body: Result<Bytes, TokenError>,
     ) -> Result<(ClientId, Option<String>), TokenError> {
-        let request = PresentedToken::read(head, body)?;
+        let request = PresentedToken::read(&head.headers, &body?)?;
         let client = self.authenticator.authenticate(&request.credentials, &head.extensions).await?;
         let Some(revocations) = &self.minter.revocations else {
             return Err(TokenError::new(Fault::UNAVAILABLE).of(client.id()).detailed("the server has no revocations"));
@@ -69,9 +68,8 @@ impl TokenPipeline {
     }
 }
 
-/// §2.2: the status says it all.
+/// §2.2: the client ignores the body. It is JSON all the same, since some clients read every answer as that, and throw
+/// for an answer without a content type.
 fn revoked() -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    answer(StatusCode::OK, Bytes::from_static(b"{}"))
 }

@@ -84,9 +84,17 @@ impl ClientRules {
         own.or(self.default_audience_of(client))
     }
 
-    pub(crate) fn may_have_audience(&self, client: &RegisteredClient, audience: &Audience) -> bool {
-        let own = client.audiences().contains(audience) || self.default_audience_of(client) == Some(audience);
-        own && self.exists(audience)
+    /// Returns the audiences that the client may request, in the spelling of its registration.
+    pub(crate) fn audiences_of<'a>(&'a self, client: &'a RegisteredClient) -> impl Iterator<Item = &'a Audience> {
+        let own = client.audiences().iter().chain(self.default_audience_of(client));
+        own.filter(|audience| self.exists(audience))
+    }
+
+    /// Returns the audience with this text among [`audiences_of`](Self::audiences_of), by a single look-up of those that
+    /// exist.
+    pub(crate) fn audience_of<'a>(&'a self, client: &'a RegisteredClient, audience: &Audience) -> Option<&'a Audience> {
+        let mut own = client.audiences().iter().chain(self.default_audience_of(client));
+        own.find(|own| *own == audience).filter(|audience| self.exists(audience))
     }
 
     /// Says why a request without `resource` gets no token, in words that follow the client's name, and whether one with

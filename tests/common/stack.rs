@@ -223,6 +223,13 @@ impl Site {
         tokio::time::timeout(PATIENCE, answer).await.expect("an answer in time")
     }
 
+    /// The same without a deadline, for a request that a test holds up.
+    pub async fn send_patiently(&self, request: impl Into<Request<Body>>) -> Answer {
+        let mut request = request.into();
+        *request.uri_mut() = self.url(&request.uri().to_string()).parse::<Uri>().unwrap();
+        Answer::read(self.client.request(request).await.unwrap()).await
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         self.send(Request::get(path).body(Body::default()).unwrap()).await
     }

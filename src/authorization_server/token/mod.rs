@@ -1,5 +1,6 @@
 //! `POST /token`, the client-credentials grant (RFC 6749 §4.4), read from top to bottom.
 
+mod audience_parameter;
 mod authenticate;
 mod grant;
 mod mint;
@@ -18,10 +19,12 @@ use http::{HeaderValue, Response};
 use http_body_util::Full;
 use tracing::Instrument as _;
 
+pub(super) use self::audience_parameter::AudienceParameter;
 pub use self::authenticate::AttemptLimits;
 pub(super) use self::authenticate::{Authenticator, CheckPlace, Notices, SlowChecks, Throttle};
 #[cfg(feature = "legacy_hashes")]
 pub(super) use self::authenticate::{DynUpgrade, Upgrades};
+use self::grant::Grant;
 pub(super) use self::grant::{DynGrantHook, GrantPolicy};
 pub use self::grant::{GrantHook, GrantRefusal, PendingGrant};
 pub(super) use self::mint::Minter;
@@ -32,16 +35,16 @@ use self::request::TokenRequest;
 pub(super) use self::request::is_another_grant;
 use self::response::TokenResponse;
 pub(super) use self::turns::Turns;
-use super::body::BodyError;
 use super::error::TokenError;
 use crate::telemetry;
 
 /// The stations of a token request, in the order in which it passes them.
 #[derive(Debug)]
 pub(super) struct TokenPipeline {
-    /// `None` when everybody is served at once.
+    /// `None` when every request is served at once.
     pub(super) turns: Option<Turns>,
     pub(super) authenticator: Authenticator,
+    pub(super) audience_parameter: AudienceParameter,
     pub(super) policy: GrantPolicy,
     pub(super) minter: Minter,
     /// `None` when every request gets a token of its own.
@@ -52,8 +55,8 @@ pub(super) struct TokenPipeline {
 }
 
 impl TokenPipeline {
-    /// Answers a request; `body` is what came of reading it.
-    pub(super) async fn answer(&self, head: &Parts, body: Result<Bytes, BodyError>) -> Response<Full<Bytes>> {
+    /// Answers a request. `body` is its body, or the reason for which its head or body is refused.
+    pub(super) async fn answer(&self, head: &Parts, body: Result<Bytes, TokenError>) -> Response<Full<Bytes>> {
         let span = telemetry::token_request();
         // Pinned where it is: moved into the span, it would be in this future twice.
         let result = pin!(self.token(head, body)).instrument(span.clone()).await;
@@ -66,19 +69,28 @@ impl TokenPipeline {
         response
     }
 
-    async fn token(&self, head: &Parts, body: Result<Bytes, BodyError>) -> Result<TokenResponse, TokenError> {
-        let place = self.turns.as_ref().map(Turns::queue).transpose()?;
-        let request = TokenRequest::read(head, body)?;
+    async fn token(&self, head: &Parts, body: Result<Bytes, TokenError>) -> Result<TokenResponse, TokenError> {
+        let request = TokenRequest::read(&head.headers, &body?, &self.audience_parameter)?;
         let client = self.authenticator.authenticate(&request.credentials, &head.extensions).await?;
+        if request.has_ignored_audience {
+            self.audience_parameter.was_sent_by(&client, &head.extensions);
+        }
         let grant = self.policy.grant(client, &request, &head.extensions).await?;
-        let _turn = match &place {
-            Some(place) => Some(place.turn().await?),
-            None => None,
+        // Only here, just before the signature: what holds a place longer than that, such as a slow look-up of a client
+        // that does not exist, would keep others from it.
+        let _turn = match &self.turns {
+            Some(turns) if !self.has_token_for(&grant) => Some(turns.turn().await?),
+            _ => None,
         };
         let token = match &self.repeated {
             Some(repeated) => repeated.token(&self.minter, &grant)?,
             None => self.minter.mint(&grant)?,
         };
         Ok(TokenResponse::new(token, grant))
+    }
+
+    /// Returns whether the grant gets a token that was signed before, which takes no turn.
+    fn has_token_for(&self, grant: &Grant) -> bool {
+        self.repeated.as_ref().is_some_and(|repeated| repeated.has_token(&self.minter, grant))
     }
 }

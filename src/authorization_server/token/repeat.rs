@@ -47,14 +47,18 @@ impl RepeatedTokens {
         // taken as long themselves.
         let mut place = self.place(grant).lock().unwrap_or_else(PoisonError::into_inner);
         let now = UnixTime::now(&*minter.clock);
-        let kept = place.as_ref().filter(|kept| kept.is_due(grant, now));
-        // One that was called back, or of which nobody knows whether it was, is not given out again.
-        if let Some(kept) = kept.filter(|kept| minter.stands_by(&kept.token, grant.client().id())) {
+        if let Some(kept) = place.as_ref().filter(|kept| kept.is_good(minter, grant, now)) {
             return Ok(kept.token.again(now));
         }
         let token = minter.mint(grant)?;
         *place = (token.as_str().len() <= LONGEST_KEPT).then(|| Kept::new(grant, &token, now, self.percent));
         Ok(token)
+    }
+
+    /// Returns whether a token is kept that this grant gets again.
+    pub(super) fn has_token(&self, minter: &Minter, grant: &Grant) -> bool {
+        let place = self.place(grant).lock().unwrap_or_else(PoisonError::into_inner);
+        place.as_ref().is_some_and(|kept| kept.is_good(minter, grant, UnixTime::now(&*minter.clock)))
     }
 
     fn place(&self, grant: &Grant) -> &Mutex<Option<Kept>> {
@@ -67,6 +71,12 @@ impl Kept {
         let life = grant.lifetime().to_duration();
         let until = now.after(Duration::from_secs(life.as_secs() * percent / 100));
         Self { grant: grant.terms(), token: token.again(now), from: now, until }
+    }
+
+    /// Returns whether the token may be given out again for this grant. A token that was revoked, or for which the
+    /// revocations cannot tell, is not.
+    fn is_good(&self, minter: &Minter, grant: &Grant, now: UnixTime) -> bool {
+        self.is_due(grant, now) && minter.stands_by(&self.token, grant.client().id())
     }
 
     /// A clock that was set back is no reason to give out a token for longer.

@@ -1,14 +1,12 @@
 //! The request for a token (RFC 6749 §4.4.2, RFC 8707 §2): `http` → [`TokenRequest`].
 
-use bytes::Bytes;
-use http::Method;
-use http::request::Parts;
+use http::HeaderMap;
 
+use super::audience_parameter::AudienceParameter;
 use super::authenticate::Credentials;
-use crate::audience::Audience;
-use crate::authorization_server::body::BodyError;
+use crate::audience::{Audience, InvalidAudience};
 use crate::authorization_server::error::{Fault, TokenError};
-use crate::authorization_server::form::{self, Form, component, is_form};
+use crate::authorization_server::form::Form;
 use crate::scope::Scopes;
 
 /// A well-formed request of the client-credentials grant.
@@ -17,46 +15,36 @@ pub(super) struct TokenRequest {
     /// `None` when the client leaves the choice to us.
     pub(super) scopes: Option<Scopes>,
     pub(super) resources: Vec<Audience>,
+    /// Whether the request has a parameter `audience` that names no resource here.
+    pub(super) has_ignored_audience: bool,
 }
 
 impl TokenRequest {
-    pub(super) fn read(head: &Parts, body: Result<Bytes, BodyError>) -> Result<Self, TokenError> {
-        let body = form::body(head, body)?;
-        let form = Form::parse(&body)?;
-        no_credentials_in_query(head.uri.query())?;
+    pub(super) fn read(
+        headers: &HeaderMap,
+        body: &[u8],
+        audience_parameter: &AudienceParameter,
+    ) -> Result<Self, TokenError> {
+        let form = Form::parse(body)?;
         grant_type(&form)?;
         Ok(Self {
-            credentials: Credentials::read(&head.headers, &form)?,
+            credentials: Credentials::read(headers, &form)?,
             scopes: scopes(&form)?,
-            resources: resources(&form)?,
+            resources: resources(&form, audience_parameter)?,
+            has_ignored_audience: !audience_parameter.is_accepted() && form.get("audience").is_some(),
         })
     }
 }
 
-/// Whether a request at the token path is none of ours: a form that names another grant, and ours nowhere.
-pub(in crate::authorization_server) fn is_another_grant(head: &Parts, body: &[u8]) -> bool {
-    head.method == Method::POST
-        && is_form(&head.headers)
-        && serde_urlencoded::from_bytes::<Vec<(String, String)>>(body).is_ok_and(|pairs| {
-            let mut grants = pairs.iter().filter(|(name, _)| name == "grant_type").map(|(_, value)| value).peekable();
-            grants.peek().is_some() && grants.all(|grant| !grant.is_empty() && grant != CLIENT_CREDENTIALS)
-        })
+/// Returns whether a form at the token path is for the wrapped service: it names another grant, and ours nowhere.
+pub(in crate::authorization_server) fn is_another_grant(body: &[u8]) -> bool {
+    serde_urlencoded::from_bytes::<Vec<(String, String)>>(body).is_ok_and(|pairs| {
+        let mut grants = pairs.iter().filter(|(name, _)| name == "grant_type").map(|(_, value)| value).peekable();
+        grants.peek().is_some() && grants.all(|grant| !grant.is_empty() && grant != CLIENT_CREDENTIALS)
+    })
 }
 
 const CLIENT_CREDENTIALS: &str = "client_credentials";
-
-/// RFC 6749 §2.3.1: the credentials MUST NOT be in the request URI, where they end up in logs. Other parameters there
-/// are not read.
-pub(super) fn no_credentials_in_query(query: Option<&str>) -> Result<(), TokenError> {
-    let pairs = query.into_iter().flat_map(|query| query.split('&'));
-    let mut names = pairs.filter_map(|pair| component(pair, |byte| byte == b'=')).map(|(name, _)| name);
-    if names.any(|name| CREDENTIALS.contains(&&*name)) {
-        return Err(Fault::QUERY.into());
-    }
-    Ok(())
-}
-
-const CREDENTIALS: [&str; 2] = ["client_secret", "client_assertion"];
 
 fn grant_type(form: &Form<'_>) -> Result<(), TokenError> {
     match form.get("grant_type") {
@@ -72,7 +60,18 @@ fn scopes(form: &Form<'_>) -> Result<Option<Scopes>, TokenError> {
     Ok(scopes.filter(|scopes| !scopes.is_empty()))
 }
 
-fn resources(form: &Form<'_>) -> Result<Vec<Audience>, TokenError> {
-    let resources: Result<_, _> = form.all("resource").map(str::parse).collect();
-    resources.map_err(|error: crate::InvalidAudience| TokenError::from(Fault::RESOURCE_SYNTAX).because(error))
+/// `resource` may repeat (RFC 8707 §2). An accepted `audience` is another name of it, and may not name another resource.
+fn resources(form: &Form<'_>, audience_parameter: &AudienceParameter) -> Result<Vec<Audience>, TokenError> {
+    let malformed = |error: InvalidAudience| TokenError::from(Fault::RESOURCE_SYNTAX).because(error);
+    let resources: Result<Vec<Audience>, _> = form.all("resource").map(str::parse).collect();
+    let resources = resources.map_err(malformed)?;
+    let audience = audience_parameter.is_accepted().then(|| form.get("audience")).flatten();
+    let Some(audience) = audience else { return Ok(resources) };
+    let audience: Audience = audience.parse().map_err(malformed)?;
+    if resources.is_empty() {
+        return Ok(vec![audience]);
+    }
+    let normal = audience.normal_form();
+    let is_the_same = |resource: &Audience| *resource == audience || resource.normal_form() == normal;
+    if resources.iter().all(is_the_same) { Ok(resources) } else { Err(Fault::AUDIENCE_DIFFERS.into()) }
 }

@@ -1,8 +1,11 @@
-//! [`Turns`]: by option, a bound on how many requests wait for a signature, and room for others between two of them.
+//! [`Turns`]: by option, a bound on how many grants wait for a signature, and room for other work between two of them.
 //!
-//! A request for a token is work from end to end: once its body is there it waits for nothing, so a limit on how many are
-//! under way would never be met, and those that are ready would be served one after the other before anything else. Here
-//! they queue instead, and one comes behind whatever else was ready when its turn came.
+//! Once its grant is decided, a request for a token is work without a pause: those that are ready would be served one
+//! after the other before anything else. Here they queue instead, and each yields once to other ready tasks when its
+//! turn comes.
+//!
+//! A place is taken just before the signature. What a request waits for before that, such as the client store, takes
+//! none: an unauthenticated caller could fill the queue with slow look-ups otherwise.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -10,16 +13,16 @@ use crate::authorization_server::error::{Fault, TokenError};
 
 #[derive(Debug)]
 pub(in crate::authorization_server) struct Turns {
-    /// One for each that is served, and one for each that waits.
+    /// One for each grant that is being signed, and one for each that waits.
     places: Semaphore,
     served: Semaphore,
 }
 
-/// A place in the queue.
+/// The turn of one grant. It ends, and its place is free again, when this is dropped.
 #[must_use]
-pub(super) struct Place<'a> {
-    turns: &'a Turns,
-    _permit: SemaphorePermit<'a>,
+pub(super) struct Turn<'a> {
+    _served: SemaphorePermit<'a>,
+    _place: SemaphorePermit<'a>,
 }
 
 impl Turns {
@@ -28,21 +31,17 @@ impl Turns {
         Self { places: Semaphore::new(places), served: Semaphore::new(at_once.min(places)) }
     }
 
-    /// A place, or the refusal of who finds none: quick, since nothing was read yet.
-    pub(super) fn queue(&self) -> Result<Place<'_>, TokenError> {
-        let full = |_| TokenError::new(Fault::UNAVAILABLE).detailed("too many requests wait for a token");
-        Ok(Place { turns: self, _permit: self.places.try_acquire().map_err(full)? })
+    /// Takes a place in the queue and waits for the turn. A full queue is a refusal at once.
+    pub(super) async fn turn(&self) -> Result<Turn<'_>, TokenError> {
+        let full = |_| TokenError::new(Fault::UNAVAILABLE).detailed(FULL);
+        let place = self.places.try_acquire().map_err(full)?;
+        let served = self.served.acquire().await.map_err(TokenError::unavailable)?;
+        tokio::task::yield_now().await;
+        Ok(Turn { _served: served, _place: place })
     }
 }
 
-impl Place<'_> {
-    /// Waits for its turn, which ends when the permit is dropped.
-    pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, TokenError> {
-        let turn = self.turns.served.acquire().await.map_err(TokenError::unavailable)?;
-        tokio::task::yield_now().await;
-        Ok(turn)
-    }
-}
+const FULL: &str = "too many requests wait for a token; a longer .token_queue(…) holds more";
 
 #[cfg(test)]
 mod tests {
@@ -52,12 +51,19 @@ mod tests {
     use super::Turns;
 
     #[tokio::test]
-    async fn who_finds_the_queue_full_is_refused_and_whoever_leaves_makes_room() {
+    async fn a_full_queue_refuses_and_a_request_that_leaves_makes_room() {
         let turns = Turns::new(1, 2);
-        let mut places: Vec<_> = (0..3).map(|_| turns.queue().ok().unwrap()).collect();
-        assert_eq!(turns.queue().err().unwrap().status(), http::StatusCode::SERVICE_UNAVAILABLE);
-        places.pop();
-        assert!(turns.queue().is_ok());
+        let first = turns.turn().await.ok().unwrap();
+        let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(turns.turn())).collect();
+        for turn in &mut waiting {
+            assert!(futures_util::poll!(turn).is_pending());
+        }
+        assert_eq!(turns.turn().await.err().unwrap().status(), http::StatusCode::SERVICE_UNAVAILABLE);
+        waiting.pop();
+        let mut other = Box::pin(turns.turn());
+        assert!(futures_util::poll!(&mut other).is_pending(), "there is room, and the turn is not over");
+        drop((first, waiting));
+        assert!(other.await.is_ok());
     }
 
     #[tokio::test]
@@ -67,8 +73,7 @@ mod tests {
         for number in 0..100 {
             let (turns, done) = (turns.clone(), done.clone());
             tasks.spawn_local(async move {
-                let place = turns.queue().ok().unwrap();
-                let _turn = place.turn().await.unwrap();
+                let _turn = turns.turn().await.ok().unwrap();
                 done.borrow_mut().push(number);
             });
         }

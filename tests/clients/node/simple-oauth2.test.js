@@ -6,7 +6,7 @@ import { basic, issuer, limited, odd, post, route, versionOf } from './service.j
 // It has no discovery, and calls no resources.
 const flow = ({ id, secret, method }) => new ClientCredentials({
   client: { id, secret },
-  auth: { tokenHost: issuer.origin, tokenPath: '/token' },
+  auth: { tokenHost: issuer.origin, tokenPath: '/token', revokePath: '/revoke' },
   options: { authorizationMethod: method === 'client_secret_post' ? 'body' : 'header' },
 })
 
@@ -20,6 +20,15 @@ describe(`simple-oauth2 ${versionOf('simple-oauth2')}`, () => {
       assert.equal(access.expired(), false)
       const response = await call(access, '/api/read')
       assert.equal((await response.json()).client_id, client.id)
+    })
+  }
+
+  for (const client of [basic, post, odd]) {
+    it(`revokes a token of ${client.id}, and the route refuses it`, async () => {
+      const access = await flow(client).getToken({})
+      assert.equal((await call(access, '/api/open')).status, 200)
+      await access.revoke('access_token') // it throws for an answer that it cannot read as JSON
+      assert.equal((await call(access, '/api/open')).status, 401)
     })
   }
 

@@ -1,6 +1,7 @@
 //! What the client gets (RFC 6749 §3.3, RFC 8707 §2): [`AuthenticatedClient`] → [`Grant`].
 
 mod hook;
+mod registered;
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use serde_json::{Map, Value};
 
 pub(in crate::authorization_server) use self::hook::DynGrantHook;
 pub use self::hook::{GrantHook, GrantRefusal, PendingGrant};
+use self::registered::RegisteredAudiences;
 use super::authenticate::AuthenticatedClient;
 use super::request::TokenRequest;
 use crate::audience::Audience;
@@ -114,11 +116,12 @@ impl GrantPolicy {
             return Ok(vec![default.clone()]);
         }
         let mut granted = Vec::new();
-        for audience in requested {
-            if !self.rules.may_have_audience(client, audience) {
-                let detail = self.rules.why_no_audience(client, audience);
+        let mut registered = RegisteredAudiences::new(&self.rules, client);
+        for resource in requested {
+            let Some(audience) = registered.find(resource) else {
+                let detail = self.rules.why_no_audience(client, resource);
                 return Err(TokenError::new(Fault::RESOURCE).of(client.id()).detailed(detail));
-            }
+            };
             if !granted.contains(audience) {
                 granted.push(audience.clone());
             }
