@@ -129,6 +129,39 @@ async fn no_token_and_no_secret_is_in_any_log_from_issue_to_admission_and_refusa
 }
 
 #[tokio::test]
+async fn an_ignored_audience_parameter_is_a_warning_that_names_the_option() {
+    let log = Log::new();
+    ask(billing_asks(GRANT).param("audience", API)).await.assert_token();
+    let text = log.take();
+    assert!(text.contains("WARN") && text.contains(".accept_audience_parameter()"), "{text}");
+    assert!(text.contains("oauth.client_id=billing"), "{text}");
+}
+
+#[tokio::test]
+async fn no_query_is_in_any_log() {
+    let log = Log::new();
+    let endpoint = async |service: tower_client_credentials::EndpointService, request: Request<Body>| {
+        service.oneshot(request).await.unwrap().status()
+    };
+    let in_query = |path: &str| billing_asks("token=x").to(&format!("{path}?client_secret={}", &*SECRET));
+    assert_eq!(endpoint(server().token_service(), in_query("/token").into()).await, 400);
+    assert_eq!(endpoint(server().introspection_service(), in_query("/introspect").into()).await, 400);
+    for uri in ["/.well-known/jwks.json", "/.well-known/oauth-authorization-server"] {
+        endpoint(server().jwks_service(), in_query(uri).into()).await;
+        endpoint(server().metadata_service(), in_query(uri).into()).await;
+    }
+    let token = ask(billing_asks(GRANT).param("scope", "invoices:read")).await.assert_token();
+    for layer in [layer(), layer().dangerous_token_in_query(), layer().require_scope(WRITE)] {
+        let request = Request::get(format!("/?access_token={token}")).body(Body::default()).unwrap();
+        let inner = service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::default())));
+        layer.layer(inner).oneshot(request).await.unwrap();
+    }
+    let log = log.take();
+    assert!(log.contains("refused a client") && log.contains("refused a request to"), "{log}");
+    assert!(!log.contains(&**SECRET) && !log.contains(&token) && !log.contains('?'), "{log}");
+}
+
+#[tokio::test]
 async fn what_came_of_a_request_is_told_by_names_that_do_not_change() {
     let log = Log::new();
     ask(billing_asks(GRANT)).await.assert_token();

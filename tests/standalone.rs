@@ -92,6 +92,10 @@ impl Service {
         let mut command = standalone();
         command.arg("--config").arg(config).envs(environment.iter().copied());
         command.env("RUST_LOG", "off").stderr(Stdio::inherit());
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -112,6 +116,14 @@ impl Service {
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(line.starts_with("listening on "), "it did not start: {said}");
         said.replace(&config.display().to_string(), "FILE")
+    }
+
+    /// The good file, with everything logged that can be, into a file of this test.
+    fn start_logging(test: &str) -> (Self, PathBuf) {
+        let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("standalone-{test}.log"));
+        let mut command = standalone();
+        command.arg("--config").arg(file(test, GOOD)).env("RUST_LOG", "trace").stderr(fs::File::create(&log).unwrap());
+        (Self::spawn(command), log)
     }
 
     fn connect(&self) -> TcpStream {
@@ -647,4 +659,144 @@ fn draining_has_an_end() {
     service.terminate();
     assert_eq!(service.line(), "cut off what was still under way");
     assert!(service.child.wait().unwrap().success());
+}
+
+/// Sends a request over HTTP/2 (RFC 9113) with these fields, also one that client libraries refuse to send. Returns once the
+/// service has answered or reset it.
+fn send_over_http_2(service: &Service, fields: &[(&str, &str)], body: &str) {
+    const HEADERS: u8 = 1;
+    const PING: u8 = 6;
+    const END_HEADERS: u8 = 4;
+    const END_STREAM: u8 = 1;
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    };
+    // RFC 7541 §6.2.2, each name and value as they are.
+    let string = |text: &str| {
+        let mut length = text.len();
+        let mut encoded = vec![u8::try_from(length.min(127)).unwrap()];
+        if length >= 127 {
+            length -= 127;
+            while length >= 128 {
+                encoded.push(u8::try_from(length % 128).unwrap() + 128);
+                length /= 128;
+            }
+            encoded.push(u8::try_from(length).unwrap());
+        }
+        [&encoded, text.as_bytes()].concat()
+    };
+    let block = fields.iter().flat_map(|(name, value)| [&[0], &*string(name), &*string(value)].concat());
+    let block: Vec<u8> = block.collect();
+    let mut stream = service.connect();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    stream.write_all(&frame(HEADERS, END_HEADERS | if body.is_empty() { END_STREAM } else { 0 }, 1, &block)).unwrap();
+    if !body.is_empty() {
+        stream.write_all(&frame(0, END_STREAM, 1, body.as_bytes())).unwrap();
+    }
+    stream.write_all(&frame(PING, 0, 0, b"are you?")).unwrap();
+    // Until the PING is acknowledged, and the stream has ended by an answer or by a reset.
+    let (mut pinged, mut ended) = (false, false);
+    while !(pinged && ended) {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).unwrap();
+        let [a, b, c, kind, flags, .., id] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        stream.read_exact(&mut payload).unwrap();
+        pinged |= kind == PING && flags == 1;
+        ended |= id == 1 && (kind == 3 || (kind <= HEADERS && flags & END_STREAM != 0));
+    }
+}
+
+#[test]
+fn no_secret_and_no_token_is_in_the_log_whatever_is_logged() {
+    // Of `client_secret=…` in the query and in the body, of `access_token=…` in the query, and of malformed requests.
+    const SECRETS: [&str; 6] =
+        ["secret-in-query", "secret-in-body", "token-in-query", "secret-in-target", "secret-in-path", "secret-in-te"];
+    const BASIC: &str = "YmlsbGluZzpjb3JyZWN0K2hvcnNl"; // `billing:correct+horse`
+    const FORM: &str = "application/x-www-form-urlencoded";
+    let [in_query, in_body, token_in_query, in_target, in_path, in_te] = SECRETS;
+    let (mut service, log) = Service::start_logging("secrets");
+    let send = |head: &str, body: &str| {
+        let length = body.len();
+        let rest = format!("Host: h\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+        service.send(&format!("{head}\r\n{rest}"))
+    };
+    let posted = |uri: &str, body: &str| {
+        send(&format!("POST {uri} HTTP/1.1\r\nContent-Type: {FORM}\r\nAuthorization: Basic {BASIC}"), body)
+    };
+    let grant = "grant_type=client_credentials&scope=read";
+    let answer = posted("/token", grant);
+    let (_, json) = answer.split_once("\r\n\r\n").unwrap();
+    let token = serde_json::from_str::<Value>(json).unwrap()["access_token"].as_str().unwrap().to_owned();
+    let status = |answer: String| answer.split(' ').nth(1).unwrap().to_owned();
+    let bearer = format!("GET /api/read HTTP/1.1\r\nAuthorization: Bearer {token}");
+    assert_eq!(status(send(&bearer, "")), "200");
+    assert_eq!(status(posted(&format!("/token?client_secret={in_query}"), grant)), "400");
+    assert_eq!(status(posted(&format!("/nowhere?client_secret={in_query}"), grant)), "404");
+    assert_eq!(status(posted("/token", &format!("{grant}&client_secret={in_body}"))), "400");
+    assert_eq!(status(posted("/introspect", &format!("token={token}"))), "400", "billing may not");
+    assert_eq!(status(send(&format!("GET /api/read?access_token={token_in_query} HTTP/1.1"), "")), "401");
+    assert_eq!(status(send(&format!("GET /api/read?access_token={token} HTTP/1.1"), "")), "401");
+    assert_eq!(status(send(&format!("GET /health/live?access_token={token} HTTP/1.1"), "")), "204");
+    assert_eq!(status(send(&format!("GET /api/read?access_token={in_target} HTTP/9.9"), "")), "400");
+
+    let basic = format!("Basic {BASIC}");
+    let over_http_2 = |method: &str, path: &str, fields: &[(&str, &str)], body: &str| {
+        let pseudo = [(":method", method), (":scheme", "http"), (":authority", "h"), (":path", path)];
+        send_over_http_2(&service, &[&pseudo, fields].concat(), body);
+    };
+    let credentials = [("authorization", &*basic), ("content-type", FORM)];
+    over_http_2("POST", "/token", &credentials, grant);
+    over_http_2("POST", "/token", &credentials, &format!("{grant}&client_secret={in_body}"));
+    over_http_2("POST", &format!("/token?client_secret={in_query}"), &credentials, grant);
+    over_http_2("GET", &format!("/api/read?access_token={token}"), &[], "");
+    over_http_2("GET", "/api/read", &[("authorization", &format!("Bearer {token}"))], "");
+    over_http_2("GET", &format!("/api/read?access_token={in_path} x"), &[], "");
+    over_http_2("GET", "/api/read", &[("te", in_te)], "");
+    assert_eq!(status(posted("/revoke", &format!("token={token}"))), "200");
+    service.terminate();
+    assert!(service.child.wait().unwrap().success());
+
+    let log = fs::read_to_string(log).unwrap();
+    for logged in ["path=\"/token\"", "path=\"/api/read\"", "refused a client", "answered a client", "let a request"] {
+        assert!(log.contains(logged), "`{logged}` is not in {log}");
+    }
+    let parts = token.split('.').skip(1);
+    for secret in SECRETS.into_iter().chain(parts).chain([BASIC, "correct+horse", "correct horse"]) {
+        let lines: Vec<_> = log.lines().filter(|line| line.contains(secret)).collect();
+        assert!(lines.is_empty(), "`{secret}` is in {} lines of the log, such as {}", lines.len(), lines[0]);
+    }
+}
+
+#[test]
+fn settings_of_the_documents_and_of_the_audience_parameter_take_effect() {
+    let metadata = |service: &Service| service.json("/.well-known/oauth-authorization-server");
+    let token = |service: &Service, form: &str| {
+        service.send(&format!(
+            "POST /token HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAuthorization: Basic YmlsbGluZzpjb3JyZWN0K2hvcnNl\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+            form.len()
+        ))
+    };
+    let stray = "grant_type=client_credentials&audience=https://stray.example";
+    let service = Service::start("defaults", &[]);
+    assert_eq!(metadata(&service)["response_types_supported"], serde_json::json!(["none"]));
+    assert_eq!(metadata(&service).get("authorization_endpoint"), None);
+    assert!(token(&service, stray).starts_with("HTTP/1.1 200 "), "it is ignored");
+
+    let service = Service::start(
+        "not-defaults",
+        &[
+            ("TCC_PATHS_AUTHORIZATION", "/authorize"),
+            ("TCC_METADATA_RESPONSE_TYPES_SUPPORTED", ""),
+            ("TCC_TOKENS_ACCEPT_AUDIENCE_PARAMETER", "true"),
+        ],
+    );
+    assert_eq!(metadata(&service).get("response_types_supported"), None);
+    let endpoint = metadata(&service)["authorization_endpoint"].as_str().unwrap().to_owned();
+    assert_eq!(endpoint, format!("http://{}/authorize", service.address));
+    let answer = service.get("/authorize?response_type=code");
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("unsupported_response_type"), "{answer}");
+    assert!(token(&service, stray).starts_with("HTTP/1.1 400 "), "it is not its audience");
 }

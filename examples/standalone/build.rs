@@ -18,9 +18,9 @@ use tower_client_credentials::{
 };
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::timeout::RequestBodyDeadlineLayer;
-use tower_http::trace::TraceLayer;
 
 use crate::config::{Client, Config, Keys, Method, Mistake, Resource, Source};
+use crate::log;
 use crate::serve::Health;
 use crate::store::{Registry, Store, chain};
 
@@ -49,7 +49,7 @@ pub(crate) async fn app(
         .merge(health_routes(health, revocations))
         .layer(RequestBodyDeadlineLayer::new(body_deadline)) // the token endpoint has one of its own
         .layer(TokenEndpointLayer::new(server))
-        .layer(TraceLayer::new_for_http())
+        .layer(log::requests())
         .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION]))) // outside of whatever could log it
 }
 

@@ -6,6 +6,7 @@
 //! - `renamed.rs`: settings under their former names.
 //! - `build.rs`: from the file to the server, its clients and its routes.
 //! - `store.rs`: from a URL to the store that it names.
+//! - `log.rs`: the log, without secrets.
 //! - `serve.rs`: connections, HTTP/1.1 and h2c on one port, until SIGTERM.
 //! - `connection.rs`: one connection, until it ends or is idle for too long.
 
@@ -14,6 +15,7 @@
 mod build;
 mod config;
 mod connection;
+mod log;
 mod renamed;
 mod serve;
 mod store;
@@ -22,15 +24,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tokio::net::TcpListener;
-use tracing_subscriber::EnvFilter;
 
 use self::config::{Config, Mistake};
 use self::serve::Health;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    log::start();
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(mistake) => {
