@@ -55,6 +55,10 @@ use super::{AuthorizationServer, TokenEndpoint};
 /// Client secrets arrive here in the clear. Put TLS in front, and the token path out of reach of whatever logs
 /// bodies or `Authorization` headers (`tower_http::sensitive_headers` marks those).
 ///
+/// A caller may put a secret or a token into the query by mistake. The request is refused, but a layer that logs the whole
+/// URI has logged it, as `tower_http::trace::TraceLayer::new_for_http` does; give it a span with the path only, by
+/// `make_span_with`. The example `standalone` shows how.
+///
 /// The token endpoint bounds the size of a body and the time that it takes by itself. A body deadline of another layer
 /// (`tower_http::timeout`) belongs inside of this one, or it may fire before ours, and answer in its own way.
 ///
