@@ -44,6 +44,8 @@ pub use self::keys::{Algorithm, KeyError, KeyRing, KeySet, SigningKey, Verifying
 pub use self::random::{Random, RandomError, SystemRandom};
 #[cfg(feature = "axum")]
 pub use self::resource_server::Claims;
+#[cfg(any(test, feature = "test-util"))]
+pub use self::resource_server::TestIssuer;
 pub use self::resource_server::{
     AnyOf, Authorized, BearerAuth, BearerAuthLayer, BearerError, ClaimsError, Forbidden, InvalidResourceMetadata,
     InvalidToken, Methods, Permission, PolicyError, RequestHead, Requirement, ResourceMetadata, ResourceMetadataLayer,

@@ -534,7 +534,7 @@ mod nested_guards {
         on_every_stack(async |stack| {
             let app = stack.app(&server, [BearerAuthLayer::new(verifier(&server))]);
             let planted = tower::util::MapRequestLayer::new(|mut request: Request<hyper::body::Incoming>| {
-                request.extensions_mut().insert(VerifiedToken::for_test("admin", [READ]));
+                request.extensions_mut().insert(VerifiedToken::for_test("admin").scope(READ).build());
                 request
             });
             let site = stack.serve(planted.layer(app)).await;

@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn the_refusal_names_what_it_takes() {
-        let token = VerifiedToken::for_test("billing", Read::SCOPE);
+        let token = VerifiedToken::for_test("billing").scope(Read::SCOPE).build();
         assert!(token.authorize::<Read>().is_ok());
         let error = token.authorize::<(Read, Write)>().unwrap_err();
         let BearerError::InsufficientScope { required, granted, .. } = &error else { panic!("{error}") };

@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn what_a_caller_is_told_fits_into_a_quoted_string_and_into_a_grpc_message_as_it_is() {
-        let token = VerifiedToken::for_test("billing", Scopes::NONE);
+        let token = VerifiedToken::for_test("billing").build();
         for error in [
             BearerError::NoCredentials,
             BearerError::InvalidRequest,

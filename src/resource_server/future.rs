@@ -174,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_waited_for_is_decided_over_as_what_was_not() {
-        let token = VerifiedToken::for_test("billing", Scopes::NONE);
+        let token = VerifiedToken::for_test("billing").build();
         assert_eq!(answer(layer(), Ok(token.clone())).await.status(), StatusCode::OK);
         let refused = answer(layer(), Err(InvalidToken::UnknownKey.into())).await;
         assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
@@ -230,7 +230,7 @@ mod tests {
     #[tokio::test]
     #[should_panic(expected = "`ResponseFuture` polled after completion")]
     async fn a_request_whose_service_failed_and_that_is_polled_after_completion_panics() {
-        let token = VerifiedToken::for_test("billing", Scopes::NONE);
+        let token = VerifiedToken::for_test("billing").build();
         poll_after_completion(layer(), Ok(token), false).await;
     }
 

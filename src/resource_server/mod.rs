@@ -56,6 +56,8 @@ mod policy;
 mod remote_issuer;
 mod required;
 mod service;
+#[cfg(any(test, feature = "test-util"))]
+mod test_util;
 mod token_cache;
 mod token_profile;
 mod trusted_issuer;
@@ -88,6 +90,8 @@ pub use self::policy::{Forbidden, PolicyError, RequestHead};
 #[cfg(feature = "remote")]
 pub use self::remote_issuer::{RemoteError, RemoteIssuer};
 pub use self::service::BearerAuth;
+#[cfg(any(test, feature = "test-util"))]
+pub use self::test_util::{TestIssuer, TestTokenBuilder, VerifiedTokenBuilder};
 pub use self::token_profile::TokenProfile;
 pub(crate) use self::trusted_issuer::MOST_LEEWAY;
 pub use self::verified_token::VerifiedToken;

@@ -24,7 +24,8 @@ use crate::scope::Scopes;
 /// extensions of every request that a [`BearerAuthLayer`](super::BearerAuthLayer) lets through, and an axum
 /// extractor (feature `axum`). A clone shares it.
 ///
-/// To unit-test a handler, see `VerifiedToken::for_test` (feature `test-util`).
+/// To unit-test a handler, see `VerifiedToken::for_test`; to test a whole service, `TestIssuer` (both with feature
+/// `test-util`).
 ///
 /// ```
 /// use tower_client_credentials::VerifiedToken;
@@ -258,36 +259,17 @@ impl VerifiedToken {
 
 #[cfg(any(test, feature = "test-util"))]
 impl VerifiedToken {
-    /// A token that nobody verified, to unit-test a handler with (feature `test-util`, which no release build
-    /// should have on). It is for `https://api.test`, issued at 0 and good until the year 2100.
-    ///
-    /// # Panics
-    ///
-    /// When `client_id` is not a client id.
-    ///
-    /// ```
-    /// use tower_client_credentials::{Scope, VerifiedToken};
-    ///
-    /// let token = VerifiedToken::for_test("billing", [Scope::from_static("invoices:read")]);
-    /// assert_eq!(token.client_id(), &"billing");
-    /// ```
-    #[must_use]
-    #[allow(clippy::expect_used)]
-    pub fn for_test(client_id: &str, scopes: impl Into<Scopes>) -> Self {
-        let scopes = scopes.into();
-        let payload = serde_json::json!({
-            "iss": "https://auth.test", "sub": client_id, "aud": "https://api.test", "client_id": client_id,
-            "iat": 0, "exp": 4_102_444_800_u64, "jti": "test", "scope": scopes.as_str(),
-        });
-        let payload = payload.to_string().into_bytes();
-        let claims = Claims::parse(&payload, &[]).expect("a client id of printable ASCII");
-        Self::from(Token { text: "".into(), claims, payload: payload.into(), proof: Proof::Nothing })
+    /// Called by [`VerifiedTokenBuilder`](super::VerifiedTokenBuilder) alone: a proof of nothing, for a test. Returns `None`
+    /// when the claims are not those of an access token.
+    pub(super) fn unverified(payload: Vec<u8>) -> Option<Self> {
+        let claims = Claims::parse(&payload, &[])?;
+        Some(Self::from(Token { text: "".into(), claims, payload: payload.into(), proof: Proof::Nothing }))
     }
 
     #[cfg(test)]
     #[allow(clippy::expect_used)]
     pub(super) fn for_test_with_text(text: &str) -> Self {
-        let token = Self::for_test("billing", Scopes::NONE).token;
+        let token = Self::for_test("billing").build().token;
         let token = Arc::into_inner(token).expect("the only one");
         Self::from(Token { text: text.into(), ..token })
     }
