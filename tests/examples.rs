@@ -1,10 +1,13 @@
-//! The examples that are programs of their own: what they print, and how others get along with them.
+//! The examples that are programs of their own: what they print, and how others get along with them; and the quick-start of
+//! the README, as a newcomer copies it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
 mod common;
 
+use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use common::request::{GRANT, TokenRequest, post};
@@ -34,6 +37,77 @@ fn tonic_is_refused_without_a_token_and_served_with_one_of_the_same_port() {
     let expected = "without a token: Unauthenticated, an access token is needed\n\
                     with a token: [\"invoice 1 for billing\", \"invoice 2 for billing\"]\n";
     assert_eq!(said, expected);
+}
+
+const README: &str = include_str!("../README.md");
+
+/// The blocks of code under a heading of the README: language, and text.
+fn blocks(heading: &str) -> Vec<(&'static str, &'static str)> {
+    let (_, section) = README.split_once(&format!("\n## {heading}\n")).expect("the heading");
+    let (section, _) = section.split_once("\n## ").expect("another heading after it");
+    section.split("```").skip(1).step_by(2).map(|block| block.split_once('\n').unwrap()).collect()
+}
+
+/// A new package outside of the repository, with the dependencies that the README says to add.
+struct Newcomer {
+    folder: tempfile::TempDir,
+}
+
+impl Newcomer {
+    /// Runs the lines of `cargo add`, but takes this crate from here. What is in the lock file is in Cargo's cache, so no
+    /// network is needed.
+    fn adds(lines: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let package = "[package]\nname = \"newcomer\"\nversion = \"0.0.0\"\nedition = \"2024\"\n";
+        fs::write(folder.path().join("Cargo.toml"), package).unwrap();
+        fs::create_dir(folder.path().join("src")).unwrap();
+        fs::write(folder.path().join("src/main.rs"), "fn main() {}").unwrap();
+        fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock"), folder.path().join("Cargo.lock")).unwrap();
+        let newcomer = Self { folder };
+        for line in lines.lines() {
+            let arguments = line.strip_prefix("cargo ").expect("a line of Cargo").split(' ');
+            let mut add = newcomer.cargo();
+            add.args(arguments.flat_map(|argument| match argument {
+                "tower-client-credentials" => vec!["--path", env!("CARGO_MANIFEST_DIR")],
+                other => vec![other],
+            }));
+            let output = add.arg("--offline").output().unwrap();
+            assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        newcomer
+    }
+
+    fn cargo(&self) -> Command {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        cargo.current_dir(self.folder.path());
+        cargo
+    }
+
+    /// Returns what the compiler says about a program.
+    fn compile(&self, program: &str) -> Result<(), String> {
+        fs::write(self.folder.path().join("src/main.rs"), program).unwrap();
+        // That of `tests/bare`, which has the same dependencies built outside of the features of the tests.
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bare");
+        let output = self.cargo().args(["check", "--offline", "--target-dir"]).arg(target).output().unwrap();
+        output.status.success().then_some(()).ok_or_else(|| String::from_utf8(output.stderr).unwrap())
+    }
+}
+
+#[test]
+fn the_quick_start_of_the_readme_compiles_from_its_own_lines_of_cargo_add() {
+    let blocks = blocks("Quick-start");
+    let [("sh", lines), ("rust,no_run", program), ..] = &*blocks else { panic!("{blocks:?}") };
+    let newcomer = Newcomer::adds(lines);
+    newcomer.compile(program).unwrap_or_else(|error| panic!("{error}"));
+
+    // The features come from these lines and from nowhere else, or this test could not fail.
+    let plain = lines.lines().map(|line| line.split(" --features").next().unwrap()).collect::<Vec<_>>().join("\n");
+    let error = Newcomer::adds(&plain).compile(program).expect_err("no feature is on");
+    assert!(error.contains("VerifiedToken"), "{error}");
+
+    // What signs any token exists for tests only.
+    let error = newcomer.compile("use tower_client_credentials::TestIssuer;\nfn main() {}").unwrap_err();
+    assert!(error.contains("TestIssuer") && error.contains("test-util"), "{error}");
 }
 
 /// An MCP server, which is gone with the test.
