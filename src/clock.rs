@@ -63,9 +63,9 @@ impl ManualClock {
         *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = now;
     }
 
-    /// Moves the clock on.
+    /// Moves the clock on, at most to the end of the year 9999.
     pub fn advance(&self, by: Duration) {
-        self.set(self.now() + by);
+        self.set(later(self.now(), by));
     }
 }
 
@@ -96,7 +96,15 @@ impl Moment {
     }
 }
 
-/// Whole seconds since the epoch: the `NumericDate` of RFC 7519 §2, without the fractions that it allows.
+/// The last second of the year 9999. A sum of times that exceeds a [`SystemTime`] becomes this: every platform can hold it.
+const LATEST: u64 = 253_402_300_799;
+
+/// Returns the time that is `by` later, or the end of the year 9999 if a [`SystemTime`] cannot hold the sum.
+pub(crate) fn later(time: SystemTime, by: Duration) -> SystemTime {
+    time.checked_add(by).unwrap_or_else(|| time.max(UNIX_EPOCH + Duration::from_secs(LATEST)))
+}
+
+/// Whole seconds since the epoch, never more than a [`SystemTime`] can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct UnixTime(u64);
 
@@ -124,7 +132,39 @@ impl UnixTime {
         UNIX_EPOCH + Duration::from_secs(self.0)
     }
 
+    /// Returns the second that is `by` later, at most the end of the year 9999: the sum, too, is a valid [`SystemTime`].
     pub(crate) fn after(self, by: Duration) -> Self {
-        Self(self.0.saturating_add(by.as_secs()))
+        Self(self.0.saturating_add(by.as_secs()).min(self.0.max(LATEST)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use super::{Clock as _, LATEST, ManualClock, UnixTime, later};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_sum_of_times_ends_with_the_year_9999_and_is_always_a_valid_system_time() {
+        let end = UNIX_EPOCH + Duration::from_secs(LATEST);
+        let sum = |seconds, by| UnixTime::from_secs(seconds).unwrap().after(by).to_system();
+        assert_eq!(sum(5, SECOND), UNIX_EPOCH + 6 * SECOND);
+        assert_eq!(sum(5, Duration::MAX), end);
+        assert_eq!(sum(LATEST - 1, SECOND), end);
+        assert_eq!(later(UNIX_EPOCH, SECOND), UNIX_EPOCH + SECOND);
+        assert_eq!(later(UNIX_EPOCH, Duration::MAX), end);
+        // A time that is later already does not change.
+        let last = UnixTime::from_secs(i64::MAX.unsigned_abs()).unwrap();
+        assert_eq!(last.after(SECOND), last);
+        assert_eq!(later(last.to_system(), Duration::MAX), last.to_system());
+    }
+
+    #[test]
+    fn a_manual_clock_that_is_advanced_too_far_stands_at_the_end_of_the_year_9999() {
+        let clock = ManualClock::at(SystemTime::now());
+        clock.advance(Duration::MAX);
+        assert_eq!(clock.now(), UNIX_EPOCH + Duration::from_secs(LATEST));
     }
 }

@@ -5,6 +5,16 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+/// The longest wait that a setting can ask for, and what [`Duration::MAX`] comes to: about 24 days. Postgres and SQLite
+/// count timeouts in milliseconds of 31 bits, and the connection pools add them to the time now without a check.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_millis(i32::MAX as u64);
+
+/// Returns the end of a wait that begins now and takes at most [`LONGEST_WAIT`].
+#[cfg(any(test, feature = "remote"))]
+pub(crate) fn after(time: Duration) -> tokio::time::Instant {
+    tokio::time::Instant::now() + time.min(LONGEST_WAIT)
+}
+
 /// The part took longer than it may.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("no answer within {0:?}")]
@@ -24,7 +34,15 @@ pub(crate) async fn within<F: Future>(time: Duration, future: F) -> Result<F::Ou
 mod tests {
     use std::time::Duration;
 
-    use super::within;
+    use super::{LONGEST_WAIT, after, within};
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endless_wait_has_an_end_that_can_be_computed() {
+        let time = Duration::from_secs(2);
+        let now = tokio::time::Instant::now();
+        assert_eq!((after(time), after(Duration::MAX)), (now + time, now + LONGEST_WAIT));
+        assert!(within(Duration::MAX, tokio::time::sleep(time)).await.is_ok());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_never_answers_is_late_and_what_does_is_not() {

@@ -54,6 +54,13 @@ async fn it_keeps_the_contracts() -> Result<(), Violation> {
     conformance::durability(async || PostgresStore::connect(&url).await.unwrap()).await
 }
 
+#[tokio::test]
+async fn endless_lifetimes_and_timeouts_are_taken_for_very_long_ones() {
+    let server = Postgres::start();
+    let store = PostgresStore::builder(server.url()).longest_token_lifetime(Duration::MAX).call_timeout(Duration::MAX);
+    common::endless::revokes_and_disables(store.connect().await.unwrap()).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_replicas_may_start_at_once_on_an_empty_database() {
     let databases = Databases::start();

@@ -35,6 +35,13 @@ async fn it_keeps_the_contracts() -> Result<(), Violation> {
     conformance::durability(|| async { RedisStore::connect(&server.url()).await.unwrap() }).await
 }
 
+#[tokio::test]
+async fn endless_lifetimes_and_timeouts_are_taken_for_very_long_ones() {
+    let server = Redis::start();
+    let store = RedisStore::builder(&server.url()).longest_token_lifetime(Duration::MAX).call_timeout(Duration::MAX);
+    common::endless::revokes_and_disables(store.connect().await.unwrap()).await;
+}
+
 async fn store(server: &Redis) -> RedisStore {
     RedisStore::builder(&server.url()).clock(clock()).connect().await.unwrap()
 }

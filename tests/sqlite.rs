@@ -39,6 +39,15 @@ async fn it_keeps_the_contracts() -> Result<(), Violation> {
     conformance::durability(async || SqliteStore::open(&same).await.unwrap()).await
 }
 
+#[tokio::test]
+async fn endless_lifetimes_and_timeouts_are_taken_for_very_long_ones() {
+    let folder = TempDir::new().unwrap();
+    let store = SqliteStore::builder(url(&folder.path().join("endless.db")))
+        .longest_token_lifetime(std::time::Duration::MAX)
+        .call_timeout(std::time::Duration::MAX);
+    common::endless::revokes_and_disables(store.open().await.unwrap()).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_processes_may_start_at_once_without_a_file() {
     let folder = TempDir::new().unwrap();

@@ -234,10 +234,36 @@ async fn both(mut one: impl Future<Output = ()> + Unpin, mut other: impl Future<
     .await;
 }
 
-/// As much, and up to as much again.
+/// As much, and up to as much again; at most twice the longest wait, which a sum and a product of times can hold.
 fn jittered(time: Duration, random: &dyn Random) -> Duration {
+    let time = time.min(deadline::LONGEST_WAIT);
     let mut bits = [0; 2];
     // Without randomness all replicas poll in step, and that is all.
     let _ = random.fill(&mut bits);
     time + time.mul_f64(f64::from(u16::from_le_bytes(bits)) / f64::from(u16::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::jittered;
+    use crate::deadline::LONGEST_WAIT;
+    use crate::random::{Random, RandomError};
+
+    #[derive(Debug)]
+    struct Most;
+
+    impl Random for Most {
+        fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError> {
+            bytes.fill(255);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_longest_poll_interval_is_doubled_at_random_without_an_overflow() {
+        assert_eq!(jittered(Duration::from_secs(2), &Most), Duration::from_secs(4));
+        assert_eq!(jittered(Duration::MAX, &Most), 2 * LONGEST_WAIT);
+    }
 }

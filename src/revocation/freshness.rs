@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use crate::clock::{Clock, Moment};
+use crate::clock::{Clock, Moment, later};
 
 /// When the last good poll began. The view is as old as the elder of two clocks says.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Freshness {
     pub(super) fn age(&self, clock: &dyn Clock) -> Duration {
         let [wall, monotonic] =
             [&self.wall, &self.monotonic].map(|since| Duration::from_millis(since.load(Ordering::Acquire)));
-        let asked = Moment { wall: UNIX_EPOCH + wall, monotonic: self.origin + monotonic };
+        let asked = Moment { wall: later(UNIX_EPOCH, wall), monotonic: self.origin + monotonic };
         Moment::now(clock).since(asked)
     }
 

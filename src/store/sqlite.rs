@@ -20,6 +20,7 @@ use super::{
 };
 use crate::client_id::ClientId;
 use crate::clock::{Clock, SystemClock};
+use crate::deadline::LONGEST_WAIT;
 
 /// Clients, revocations and used credentials in an SQLite file (feature `sqlite`): state without a server, for the
 /// processes of one machine. A clone shares it.
@@ -85,10 +86,10 @@ impl SqliteStoreBuilder {
         self
     }
 
-    /// What a call may take, 2 seconds by default; then it fails.
+    /// What a call may take, 2 seconds by default; then it fails. A longer time than 24 days counts as 24 days.
     #[must_use]
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = timeout.min(LONGEST_WAIT);
         self
     }
 

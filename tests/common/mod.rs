@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub)] // each test file uses a part of it
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
+pub mod endless;
 pub mod forge;
 pub mod proxy;
 pub mod request;

@@ -6,13 +6,14 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{timeout, timeout_at};
 
 use super::fetch::FetchError;
 use super::policy::Policy;
 use super::source::{Fetched, KeySource};
 use super::unknown::UnknownKeyIds;
 use crate::clock::{Clock, Moment};
+use crate::deadline;
 use crate::keys::{KeySet, NoKey, VerifyingKey};
 use crate::metrics;
 use crate::random::Random;
@@ -141,7 +142,7 @@ impl RemoteKeys {
 
     /// Fetches now, and again where that may help, until there are keys or the time is over.
     pub(crate) async fn connect(&self, patience: Duration) -> Result<(), Arc<FetchError>> {
-        let end = Instant::now() + patience;
+        let end = deadline::after(patience);
         let mut landed = self.0.landed.subscribe();
         while !self.are_there() {
             let error = self.0.flight().error.clone();

@@ -455,6 +455,17 @@ async fn a_proxy_setting_for_a_client_that_was_replaced_is_an_error() {
     assert!(matches!(refused, RemoteError::ProxyOfOwnClient), "{refused}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn connecting_with_an_endless_timeout_waits_for_the_issuer() {
+    let keys = ring();
+    let site = Site::of(&keys);
+    site.is_down(true);
+    let connecting = tokio::spawn(issuer(&site).connect_timeout(Duration::MAX).oldest_keys(Duration::MAX).connect());
+    sleep(HOUR).await;
+    site.is_down(false);
+    assert!(connecting.await.unwrap().unwrap().verify(&token(&keys)).await.is_ok());
+}
+
 /// What connecting to a site comes to, and how long that takes.
 async fn refusal(site: &Site) -> (String, Duration) {
     let started = Instant::now();

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Settings;
-use crate::clock::UnixTime;
+use crate::clock::{UnixTime, later};
 use crate::keys::remote::FetchError;
 use crate::object::Object;
 use crate::resource_server::claims::Claims;
@@ -121,7 +121,7 @@ impl Settings {
 
     /// How long the token with these claims will be in its time, leeway included.
     pub(super) fn time_left(&self, claims: &Claims) -> Duration {
-        let end = claims.expires_at.to_system() + LEEWAY;
+        let end = later(claims.expires_at.to_system(), LEEWAY);
         end.duration_since(self.clock.now()).unwrap_or_default()
     }
 

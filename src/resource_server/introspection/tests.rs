@@ -439,6 +439,20 @@ async fn a_bad_answer_about_one_token_is_of_no_consequence_for_another() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn times_beyond_the_end_of_time_do_no_harm() {
+    for exp in ["9223372036854775803", "9223372036854775807", "253402300799"] {
+        let site = Site::saying(&active());
+        site.answers(200, "application/json", &active().to_string().replace(&(NOW + 600).to_string(), exp));
+        let (verifier, _) = verifier(&site);
+        let token = verifier.verify("opaque").await.unwrap();
+        assert!(token.time_left() > Duration::from_secs(200_000_000_000), "{exp}");
+    }
+    let site = Site::saying(&without("exp"));
+    let endless = introspection(&site, &clock()).believed_for(Duration::MAX).verifier().unwrap();
+    assert!(endless.verify("opaque").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_old_passes_because_too_many_ask_at_once() {
     let site = Site::saying(&active());
     let clock = clock();

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::client_id::ClientId;
 use crate::clock::{Clock, SystemClock};
+use crate::deadline::LONGEST_WAIT;
 
 /// Clients, revocations and used credentials in Postgres, 15 and later (feature `postgres`), for any number of
 /// replicas. A clone shares its connections.
@@ -100,9 +101,10 @@ impl PostgresStoreBuilder {
     }
 
     /// What a call may take, the wait for a connection included, 2 seconds by default; then it fails.
+    /// A longer time than 24 days counts as 24 days.
     #[must_use]
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = timeout.min(LONGEST_WAIT);
         self
     }
 

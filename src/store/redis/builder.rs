@@ -11,6 +11,7 @@ use super::scripts::{Keys, Scripts};
 use super::wake::Wake;
 use super::{RedisStore, Shared, durability};
 use crate::clock::{Clock, SystemClock};
+use crate::deadline::LONGEST_WAIT;
 use crate::store::StoreError;
 use crate::store::revocation::LONGEST_TOKEN_LIFETIME;
 
@@ -43,9 +44,10 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// How long a call may take, a new connection for it included: 2 seconds by default.
+    /// How long a call may take, a new connection for it included: 2 seconds by default. A longer time
+    /// than 24 days counts as 24 days.
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = timeout.min(LONGEST_WAIT);
         self
     }
 

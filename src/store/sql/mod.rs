@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 pub(super) use self::lease::Lease;
 use super::{CLIENT_NEWS, Change, RegisteredClient, Revocation, StoreError};
 use crate::client_id::ClientId;
-use crate::clock::{Clock, UnixTime};
+use crate::clock::{Clock, UnixTime, later};
 use crate::deadline::within;
 use crate::keys::backend::sha256;
 
@@ -48,7 +48,7 @@ impl Row {
     }
 
     pub(super) fn client(id: &ClientId, now: SystemTime) -> Result<Self, StoreError> {
-        let forget_at = seconds(now + CLIENT_NEWS);
+        let forget_at = seconds(later(now, CLIENT_NEWS));
         Ok(Self { change: json(&Change::Client(id.clone()))?, digest: None, forget_at })
     }
 
