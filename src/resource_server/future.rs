@@ -148,7 +148,7 @@ mod tests {
     use crate::event::{self, Outcome};
     use crate::resource_server::verify::Verified;
     use crate::resource_server::{InvalidToken, Undecided, UndecidedKind, VerifiedToken};
-    use crate::{AuthorizationServer, BearerAuthLayer, KeyRing, MemoryStore, Scope, Scopes};
+    use crate::{AuthorizationServer, BearerAuthLayer, KeyRing, MemoryStore, Scope};
 
     type Body = Full<Bytes>;
 
