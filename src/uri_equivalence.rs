@@ -26,7 +26,12 @@ pub(crate) fn normal_form(uri: &str) -> String {
             if path.is_empty() { "/" } else { path }
         }
     };
+    let path_at = normal.len();
     push_path(&mut normal, path);
+    // Without an authority, two slashes at the beginning of the path would begin one (§3.3).
+    if !hierarchy.starts_with("//") && normal.get(path_at..).is_some_and(|path| path.starts_with("//")) {
+        normal.insert_str(path_at, "/.");
+    }
     normal.push_str(query);
     normal
 }
@@ -108,6 +113,7 @@ mod tests {
             &["https://h?q", "https://h/?q", "https://h:443/?q"],
             &["https://[2001:DB8::1]", "https://[2001:db8::1]:443/"],
             &["https://%c3%89.example", "https://%C3%89.example/"],
+            &["a:/.//b", "a:/x/..//b"],
             &["https://h/a/b/c/./../../g", "https://h/a/g", "https://h/a/%2e%2E/a/g"],
             &["https://h/..", "https://h/.", "https://h/../", "https://h"],
             &["https://h/~user", "https://h/%7Euser", "https://h/%7euser"],

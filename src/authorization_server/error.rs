@@ -95,6 +95,10 @@ impl Fault {
     pub(super) const CONTROL_CHARACTER: Self =
         Self::bad(TokenErrorKind::InvalidRequest, "a parameter has a control character");
     pub(super) const REPEATED: Self = Self::bad(TokenErrorKind::InvalidRequest, "a parameter occurs more than once");
+    pub(super) const TOO_MANY_PARAMETERS: Self = Self::bad(
+        TokenErrorKind::InvalidRequest,
+        "the request has more than 64 parameters, or more than 32 of them are resource",
+    );
     pub(super) const NO_GRANT_TYPE: Self =
         Self::bad(TokenErrorKind::InvalidRequest, "the parameter grant_type is missing");
     pub(super) const GRANT_TYPE: Self =

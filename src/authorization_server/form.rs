@@ -19,6 +19,11 @@ const FEW: usize = 8;
 /// RFC 8707 §2 lets a request name several resources; nothing else may repeat.
 const REPEATABLE: &str = "resource";
 
+/// Limits of what is read before the client is authenticated. A request needs fewer than ten parameters; the rest is room for
+/// extensions.
+const MAX_PARAMETERS: usize = 64;
+const MAX_RESOURCES: usize = 32;
+
 /// Checks all that the head of a request decides: the method, the content type and the query. It runs before the body is
 /// read, so that a request which is refused anyway gets its answer at once and does not hold a connection.
 pub(super) fn check_head(head: &Parts) -> Result<(), TokenError> {
@@ -53,7 +58,7 @@ const CREDENTIALS: [&str; 2] = ["client_secret", "client_assertion"];
 impl<'a> Form<'a> {
     pub(super) fn parse(body: &'a [u8]) -> Result<Self, TokenError> {
         let text = std::str::from_utf8(body).map_err(|_| Fault::ENCODING)?;
-        let mut pairs = Vec::with_capacity(FEW);
+        let (mut pairs, mut resources) = (Vec::with_capacity(FEW), 0);
         let mut rest = Some(text);
         while let Some(text) = rest {
             let (name, mut end) = component(text, |byte| byte == b'=' || byte == b'&').ok_or(Fault::ENCODING)?;
@@ -64,6 +69,10 @@ impl<'a> Form<'a> {
                 (value, end) = (Some(decoded), end_of_pair);
             }
             if value.is_some() || !name.is_empty() {
+                resources += usize::from(name == REPEATABLE);
+                if pairs.len() == MAX_PARAMETERS || resources > MAX_RESOURCES {
+                    return Err(Fault::TOO_MANY_PARAMETERS.into());
+                }
                 pairs.push((name, value.unwrap_or(Cow::Borrowed(""))));
             }
             rest = end.map(|(_, rest)| rest);
@@ -81,6 +90,12 @@ impl<'a> Form<'a> {
     /// The value of a parameter that occurs once.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.all(name).next()
+    }
+
+    /// Takes the value of a parameter that occurs once, without a copy.
+    pub(super) fn take(&mut self, name: &str) -> Option<Cow<'a, str>> {
+        let (_, value) = self.0.iter_mut().find(|(own, value)| own == name && !value.is_empty())?;
+        Some(std::mem::take(value))
     }
 
     /// The values of a parameter that may repeat.
@@ -197,6 +212,19 @@ mod tests {
         assert!(Form::parse(many.as_bytes()).is_ok());
         assert!(Form::parse(format!("{many}&%31=").as_bytes()).is_err());
         assert!(Form::parse("a=%EF%BF%BD".as_bytes()).is_ok(), "U+FFFD itself is a character like any other");
+    }
+
+    #[test]
+    fn more_than_64_parameters_or_32_resources_are_refused() {
+        let parameters = |count: usize| (0..count).map(|number| format!("p{number}=&")).collect::<String>();
+        let resources = |count: usize| "resource=https://a.example&".repeat(count);
+        assert!(Form::parse(parameters(64).as_bytes()).is_ok());
+        assert_eq!(form(&(parameters(32) + &resources(32))).all("resource").count(), 32);
+        for body in [parameters(65), resources(33), parameters(33) + &resources(32), "a&".repeat(32 * 1024)] {
+            let error = Form::parse(body.as_bytes()).unwrap_err();
+            assert_eq!(error.kind().code(), "invalid_request", "{body:.80}");
+            assert!(error.to_string().contains("64"), "{error}");
+        }
     }
 
     #[test]

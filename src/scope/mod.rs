@@ -90,6 +90,14 @@ impl Scopes {
     /// No scope at all.
     pub const NONE: Self = Self(Kind::Short(Text::Literal("")));
 
+    /// Checks the syntax without making a set. Returns whether there is a scope at all.
+    pub(crate) fn check(text: &str) -> Result<bool, InvalidScope> {
+        let mut named = text.split(' ').filter(|scope| !scope.is_empty()).peekable();
+        let has_scope = named.peek().is_some();
+        named.try_for_each(check).map_err(InvalidScope)?;
+        Ok(has_scope)
+    }
+
     fn new(text: Text) -> Self {
         let is_short = text.len() <= SHORT;
         Self(if is_short { Kind::Short(text) } else { Kind::Long(Arc::new(Long { text, index: OnceLock::new() })) })
@@ -288,6 +296,17 @@ mod tests {
             assert!(text.parse::<Scope>().is_err(), "{text:?}");
         }
         assert!("".parse::<Scope>().is_err());
+    }
+
+    #[test]
+    fn a_text_is_checked_as_it_is_parsed() {
+        for text in ["", "  ", "a", " a  b a ", "a\"b", "é", "a\tb"] {
+            assert_eq!(
+                Scopes::check(text).ok(),
+                text.parse::<Scopes>().ok().map(|scopes| !scopes.is_empty()),
+                "{text:?}"
+            );
+        }
     }
 
     #[test]

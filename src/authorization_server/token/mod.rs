@@ -70,12 +70,13 @@ impl TokenPipeline {
     }
 
     async fn token(&self, head: &Parts, body: Result<Bytes, TokenError>) -> Result<TokenResponse, TokenError> {
-        let request = TokenRequest::read(&head.headers, &body?, &self.audience_parameter)?;
+        let body = body?;
+        let request = TokenRequest::read(&head.headers, &body, &self.audience_parameter)?;
         let client = self.authenticator.authenticate(&request.credentials, &head.extensions).await?;
         if request.has_ignored_audience {
             self.audience_parameter.was_sent_by(&client, &head.extensions);
         }
-        let grant = self.policy.grant(client, &request, &head.extensions).await?;
+        let grant = self.policy.grant(client, request, &head.extensions).await?;
         // Only here, just before the signature: what holds a place longer than that, such as a slow look-up of a client
         // that does not exist, would keep others from it.
         let _turn = match &self.turns {

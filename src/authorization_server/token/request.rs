@@ -1,48 +1,85 @@
 //! The request for a token (RFC 6749 §4.4.2, RFC 8707 §2): `http` → [`TokenRequest`].
 
+use std::borrow::Cow;
+use std::fmt;
+
 use http::HeaderMap;
+use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 
 use super::audience_parameter::AudienceParameter;
 use super::authenticate::Credentials;
 use crate::audience::{Audience, InvalidAudience};
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::authorization_server::form::Form;
-use crate::scope::Scopes;
+use crate::scope::{InvalidScope, Scopes};
 
 /// A well-formed request of the client-credentials grant.
-pub(super) struct TokenRequest {
+pub(super) struct TokenRequest<'a> {
     pub(super) credentials: Credentials,
     /// `None` when the client leaves the choice to us.
-    pub(super) scopes: Option<Scopes>,
+    pub(super) scopes: Option<RequestedScopes<'a>>,
     pub(super) resources: Vec<Audience>,
     /// Whether the request has a parameter `audience` that names no resource here.
     pub(super) has_ignored_audience: bool,
 }
 
-impl TokenRequest {
+impl<'a> TokenRequest<'a> {
     pub(super) fn read(
         headers: &HeaderMap,
-        body: &[u8],
+        body: &'a [u8],
         audience_parameter: &AudienceParameter,
     ) -> Result<Self, TokenError> {
-        let form = Form::parse(body)?;
+        let mut form = Form::parse(body)?;
         grant_type(&form)?;
         Ok(Self {
             credentials: Credentials::read(headers, &form)?,
-            scopes: scopes(&form)?,
             resources: resources(&form, audience_parameter)?,
             has_ignored_audience: !audience_parameter.is_accepted() && form.get("audience").is_some(),
+            scopes: scopes(&mut form)?,
         })
     }
 }
 
 /// Returns whether a form at the token path is for the wrapped service: it names another grant, and ours nowhere.
 pub(in crate::authorization_server) fn is_another_grant(body: &[u8]) -> bool {
-    serde_urlencoded::from_bytes::<Vec<(String, String)>>(body).is_ok_and(|pairs| {
-        let mut grants = pairs.iter().filter(|(name, _)| name == "grant_type").map(|(_, value)| value).peekable();
-        grants.peek().is_some() && grants.all(|grant| !grant.is_empty() && grant != CLIENT_CREDENTIALS)
-    })
+    serde_urlencoded::from_bytes::<GrantTypes>(body).is_ok_and(|grants| grants.are_others)
 }
+
+/// What the parameters named `grant_type` say together. However many parameters there are, none is kept.
+struct GrantTypes {
+    are_others: bool,
+}
+
+impl<'de> Deserialize<'de> for GrantTypes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(GrantTypesVisitor)
+    }
+}
+
+struct GrantTypesVisitor;
+
+impl<'de> Visitor<'de> for GrantTypesVisitor {
+    type Value = GrantTypes;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("form parameters")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut pairs: A) -> Result<GrantTypes, A::Error> {
+        let (mut is_named, mut names_ours) = (false, false);
+        while let Some((Text(name), Text(value))) = pairs.next_element()? {
+            if name == "grant_type" {
+                is_named = true;
+                names_ours |= value.is_empty() || value == CLIENT_CREDENTIALS;
+            }
+        }
+        Ok(GrantTypes { are_others: is_named && !names_ours })
+    }
+}
+
+/// Text that is copied only where it is encoded.
+#[derive(serde::Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 const CLIENT_CREDENTIALS: &str = "client_credentials";
 
@@ -54,10 +91,36 @@ fn grant_type(form: &Form<'_>) -> Result<(), TokenError> {
     }
 }
 
-fn scopes(form: &Form<'_>) -> Result<Option<Scopes>, TokenError> {
-    let scopes = form.get("scope").map(str::parse::<Scopes>).transpose();
-    let scopes = scopes.map_err(|error| TokenError::from(Fault::SCOPE_SYNTAX).because(error))?;
-    Ok(scopes.filter(|scopes| !scopes.is_empty()))
+/// The scopes of a request, well-formed. A set of many takes memory, so it is made once the client is authenticated.
+pub(super) enum RequestedScopes<'a> {
+    Few(Scopes),
+    Many(Cow<'a, str>),
+}
+
+/// The longest text, in bytes, of which a set is made before the client is authenticated.
+const FEW_SCOPES: usize = 1024;
+
+impl RequestedScopes<'_> {
+    pub(super) fn into_scopes(self) -> Result<Scopes, TokenError> {
+        match self {
+            Self::Few(scopes) => Ok(scopes),
+            Self::Many(text) => text.parse().map_err(malformed_scope),
+        }
+    }
+}
+
+fn malformed_scope(error: InvalidScope) -> TokenError {
+    TokenError::from(Fault::SCOPE_SYNTAX).because(error)
+}
+
+fn scopes<'a>(form: &mut Form<'a>) -> Result<Option<RequestedScopes<'a>>, TokenError> {
+    let Some(text) = form.take("scope") else { return Ok(None) };
+    if text.len() > FEW_SCOPES {
+        let has_scope = Scopes::check(&text).map_err(malformed_scope)?;
+        return Ok(has_scope.then_some(RequestedScopes::Many(text)));
+    }
+    let scopes: Scopes = text.parse().map_err(malformed_scope)?;
+    Ok((!scopes.is_empty()).then_some(RequestedScopes::Few(scopes)))
 }
 
 /// `resource` may repeat (RFC 8707 §2). An accepted `audience` is another name of it, and may not name another resource.

@@ -12,7 +12,7 @@ pub(in crate::authorization_server) use self::hook::DynGrantHook;
 pub use self::hook::{GrantHook, GrantRefusal, PendingGrant};
 use self::registered::RegisteredAudiences;
 use super::authenticate::AuthenticatedClient;
-use super::request::TokenRequest;
+use super::request::{RequestedScopes, TokenRequest};
 use crate::audience::Audience;
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::deadline;
@@ -87,14 +87,15 @@ impl GrantPolicy {
     pub(super) async fn grant(
         &self,
         client: AuthenticatedClient,
-        request: &TokenRequest,
+        request: TokenRequest<'_>,
         extensions: &Extensions,
     ) -> Result<Grant, TokenError> {
         if !client.may_use_grant() {
             return Err(TokenError::new(Fault::GRANT_NOT_ALLOWED).of(client.id()));
         }
         let audiences = self.audiences(&client, &request.resources)?;
-        let scopes = self.scopes(&client, request.scopes.as_ref(), &audiences)?;
+        let requested = request.scopes.map(RequestedScopes::into_scopes).transpose()?;
+        let scopes = self.scopes(&client, requested.as_ref(), &audiences)?;
         let lifetime = client.lifetime().unwrap_or(self.lifetime).min(self.longest);
         let mut pending = PendingGrant::new(client, scopes, audiences, lifetime);
         if let Some(hook) = &self.hook {
