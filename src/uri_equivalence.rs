@@ -61,6 +61,11 @@ fn push_authority(normal: &mut String, scheme: &str, authority: &str) {
     // The colons of an IPv6 address are in brackets, and none of them begins a port.
     let port_at = host.rfind(':').filter(|at| host.rfind(']').is_none_or(|end| end < *at));
     let (host, port) = port_at.map_or((host, ""), |at| host.split_at(at));
+    let is_bracketed = host.starts_with('[') && host.ends_with(']');
+    if !is_bracketed && host.contains([':', '[', ']']) {
+        // No host has such characters (§3.2.2), so nothing is known to be equivalent.
+        return normal.push_str(authority);
+    }
     normal.push_str(user);
     // Lower case also befalls the digits of escapes, which are in upper case everywhere.
     normal.push_str(&normal_escapes(&host.to_ascii_lowercase()));
@@ -154,7 +159,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_normal_form_is_an_absolute_uri_and_its_own_normal_form(
-            uri in "[a-zA-Z]{1,4}:(//([a-zA-Z%:@.]|%[0-9a-fA-F]{2}){0,8})?(/|\\.|[a-zA-Z]|%[0-9a-fA-F]{2}|\\?){0,16}"
+            uri in "[a-zA-Z]{1,4}:(//([a-zA-Z%:@.\\[\\]]|%[0-9a-fA-F]{2}){0,8})?(/|\\.|[a-zA-Z]|%[0-9a-fA-F]{2}|\\?){0,16}"
         ) {
             if absolute(&uri).is_ok() {
                 let normal = normal_form(&uri);
