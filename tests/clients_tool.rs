@@ -117,7 +117,7 @@ fn it_does_its_work(url: String) {
 
     let broken = format!("{}\n{{\"client_id\":\"x\",\"client_secrets\":\"hunter2\"}}\n", entry("new"));
     let (code, said) = tool.refusal(&["import", "-"], &broken);
-    assert!(code == 5 && said.contains("-:2:") && !said.contains("hunter2"), "{code}: {said}");
+    assert!(code == 5 && said.contains("-:2: client_secrets: ") && !said.contains("hunter2"), "{code}: {said}");
 
     tool.lines(&["delete", "billing"]);
     assert_eq!(tool.refusal(&["delete", "billing"], "").0, 3);

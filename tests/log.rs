@@ -5,6 +5,7 @@
 mod common;
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
@@ -17,8 +18,8 @@ use common::{API, READ, SECRET, WRITE, WRONG_SECRET, server};
 use http::{Request, Response, StatusCode};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_client_credentials::{
-    BearerAuthLayer, Client, ClientId, ClientSecret, ClientStore, MemoryStore, RegisteredClient, RegisteredSecret,
-    StoreError,
+    AuthorizationServer, BearerAuthLayer, BearerError, Client, ClientId, ClientSecret, ClientStore, InvalidToken,
+    KeyRing, MemoryStore, RegisteredClient, RegisteredSecret, ResourceMetadata, StoreError, TokenError, Undecided,
 };
 use tracing::Instrument as _;
 use tracing_subscriber::filter::LevelFilter;
@@ -207,6 +208,85 @@ async fn a_client_has_one_name_in_every_line() {
     for line in ["an old secret is still used", "a registration does not fit the settings of the server"] {
         let line = log.lines().find(|logged| logged.contains(line)).unwrap_or_else(|| panic!("{line}: {log}"));
         assert!(line.contains(" oauth.client_id=billing"), "{line}");
+    }
+}
+
+/// Panics when the text of an error has that of one of its sources, which a chain would then print twice.
+fn assert_each_cause_once(error: &dyn Error) {
+    let (mut texts, mut next) = (vec![error.to_string()], error.source());
+    while let Some(source) = next {
+        texts.push(source.to_string());
+        next = source.source();
+    }
+    for (place, text) in texts.iter().enumerate() {
+        let earlier = texts[..place].iter().find(|earlier| earlier.contains(text.as_str()));
+        assert_eq!(earlier, None, "`{text}` is there twice in {texts:#?}");
+    }
+}
+
+/// No token has these.
+#[derive(Debug, serde::Deserialize)]
+struct OtherClaims {
+    _nothing: u8,
+}
+
+/// A store that is away.
+#[derive(Debug)]
+struct Away;
+
+impl ClientStore for Away {
+    async fn find(&self, _: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
+        let inner = StoreError::new(io::Error::other("no route to the database"));
+        Err(StoreError::new(inner))
+    }
+}
+
+#[tokio::test]
+async fn a_chain_of_errors_has_each_cause_once() {
+    let settings = || common::settings(MemoryStore::default());
+    let keys = || KeyRing::from_pem(common::KEY).unwrap();
+    let no_client = [Client::new("é", ClientSecret::generate().unwrap())];
+    for error in [
+        settings().default_audience("api").build().unwrap_err(),
+        settings().public_url("auth").build().unwrap_err(),
+        AuthorizationServer::new("auth", keys(), MemoryStore::default()).unwrap_err(),
+        AuthorizationServer::new(common::ISSUER, keys(), MemoryStore::from(no_client)).unwrap_err(),
+    ] {
+        assert_each_cause_once(&error);
+    }
+    let metadata = ResourceMetadata::builder(API).authorization_server("auth").build().unwrap_err();
+    assert_each_cause_once(&metadata);
+    assert_each_cause_once(&BearerError::from(InvalidToken::Expired));
+    let undecided = BearerError::from(Undecided::by_policy("the policy's database is away"));
+    assert_each_cause_once(&undecided);
+    assert!(common::chain(&undecided).ends_with("the policy's database is away"), "it is not lost either");
+
+    let token = server().verifier(API).unwrap().verify(&good().sign()).await.unwrap();
+    assert_each_cause_once(&token.claims::<OtherClaims>().unwrap_err());
+
+    let server = common::settings(Away).build().unwrap();
+    let request: Request<Body> = billing_asks(GRANT).into();
+    let answer = server.token_service().oneshot(request).await.unwrap();
+    let error = answer.extensions().get::<TokenError>().unwrap();
+    assert_each_cause_once(error);
+    assert!(common::chain(error).ends_with("no route to the database"), "{}", common::chain(error));
+}
+
+#[cfg(all(feature = "postgres", feature = "redis", feature = "remote"))]
+#[tokio::test]
+async fn a_chain_of_errors_of_a_client_library_has_each_cause_once() {
+    use std::time::Duration;
+
+    use tower_client_credentials::RemoteIssuer;
+    use tower_client_credentials::store::{PostgresStore, RedisStore};
+
+    let postgres = PostgresStore::connect("postgres://u@127.0.0.1:1/d").await.unwrap_err();
+    let redis = RedisStore::connect("redis://127.0.0.1:1/").await.unwrap_err();
+    let issuer = RemoteIssuer::new("http://127.0.0.1:1", API).unwrap().connect_timeout(Duration::from_secs(1));
+    let issuer = issuer.connect().await.unwrap_err();
+    for error in [&postgres as &dyn Error, &redis, &issuer] {
+        assert_each_cause_once(error);
+        assert!(common::chain(error).contains("refused"), "{}", common::chain(error));
     }
 }
 

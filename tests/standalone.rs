@@ -256,7 +256,7 @@ fn a_bad_file_is_refused_with_line_and_mend() {
             17,
             "add it to tokens.scope",
         ),
-        ("no-audience", "[[resources]]\naudience = \"https://api.example.test/\"\n", "", 10, "no audience"),
+        ("no-audience", "[[resources]]\naudience = \"https://api.example.test/\"\n", "", 10, "no default audience"),
     ] {
         let content = GOOD.replacen(right, wrong, 1);
         assert_ne!(content, GOOD, "{name} breaks nothing");

@@ -14,7 +14,7 @@ pub enum ConfigError {
     Issuer(#[from] InvalidIssuer),
     /// A resource, or the default audience, is none.
     #[error("an audience of the server is {0}")]
-    Audience(#[from] InvalidAudience),
+    Audience(InvalidAudience),
     /// A resource was named twice.
     #[error("the resource {0} is named twice; name it once, with all its scopes")]
     ResourceTwice(Audience),
@@ -23,7 +23,7 @@ pub enum ConfigError {
     UnknownScope(String),
     /// The public URL is none.
     #[error("the public URL is {0}")]
-    PublicUrl(#[source] InvalidIssuer),
+    PublicUrl(InvalidIssuer),
     /// A client's registration is wrong.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -51,6 +51,13 @@ pub enum ConfigError {
     /// A document or header could not be made from the settings.
     #[error("the settings make no valid document: {0}")]
     Document(String),
+}
+
+// Not `#[from]`, which would make it the source as well: the text has it already.
+impl From<InvalidAudience> for ConfigError {
+    fn from(error: InvalidAudience) -> Self {
+        Self::Audience(error)
+    }
 }
 
 impl From<InvalidDocument> for ConfigError {

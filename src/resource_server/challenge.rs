@@ -26,7 +26,7 @@ pub enum BearerError {
     InvalidRequest,
     /// A token that did not pass verification: 401 `invalid_token`.
     #[error("the token is refused: {0}")]
-    InvalidToken(#[from] InvalidToken),
+    InvalidToken(InvalidToken),
     /// A good token without the scopes that the route asks for: 403 `insufficient_scope`.
     #[error("the token of client `{client_id}` has the scopes `{granted}`, and it takes `{required}` here")]
     #[non_exhaustive]
@@ -49,8 +49,15 @@ pub enum BearerError {
     },
     /// Nobody knows whether the token is good, since a part that has to be asked did not answer: 503 with `Retry-After`,
     /// and no challenge.
-    #[error("the token can be neither refused nor let through: {0}")]
+    #[error(transparent)]
     Undecided(#[from] Undecided),
+}
+
+// Not `#[from]`, which would make it the source as well: the text has it already.
+impl From<InvalidToken> for BearerError {
+    fn from(error: InvalidToken) -> Self {
+        Self::InvalidToken(error)
+    }
 }
 
 impl From<VerifyError> for BearerError {

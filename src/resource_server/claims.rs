@@ -100,7 +100,14 @@ impl Claims {
 /// The claims do not have the shape that was asked for; see [`VerifiedToken::claims`](super::VerifiedToken::claims).
 #[derive(Debug, thiserror::Error)]
 #[error("the token's claims have another shape: {0}")]
-pub struct ClaimsError(#[from] serde_json::Error);
+pub struct ClaimsError(serde_json::Error);
+
+// Not `#[from]`, which would make it the source as well: the text has it already.
+impl From<serde_json::Error> for ClaimsError {
+    fn from(error: serde_json::Error) -> Self {
+        Self(error)
+    }
+}
 
 /// A JSON text, copied only where it has escapes.
 #[cfg_attr(test, derive(Debug, PartialEq))]

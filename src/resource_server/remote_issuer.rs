@@ -268,8 +268,8 @@ pub enum RemoteError {
     ProxyOfOwnClient,
     /// The HTTP client could not be made.
     #[error("there is no HTTP client to be had: {0}")]
-    Client(#[source] HttpError),
+    Client(HttpError),
     /// The keys could not be fetched.
     #[error("the issuer's keys cannot be had: {0}")]
-    Fetch(#[source] FetchError),
+    Fetch(FetchError),
 }

@@ -440,6 +440,16 @@ impl ClientError {
         Self { client: client.to_string(), mistake: mistake.into() }
     }
 
+    /// A mistake in a record, whose id may be invalid.
+    pub(super) fn of_record(client: String, mistake: String) -> Self {
+        Self { client, mistake }
+    }
+
+    /// The mistake without the client's name.
+    pub(super) fn mistake(&self) -> &str {
+        &self.mistake
+    }
+
     /// The id of the client, as it was given.
     #[must_use]
     pub fn client(&self) -> &str {

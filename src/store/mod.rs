@@ -131,10 +131,28 @@ pub trait ClientStore: fmt::Debug + Send + Sync + 'static {
 pub struct StoreError(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 impl StoreError {
-    /// Wraps what went wrong.
+    /// Wraps what went wrong. Another `StoreError` is returned unchanged.
     #[must_use]
     pub fn new(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self(source.into())
+        match source.into().downcast::<Self>() {
+            Ok(own) => *own,
+            Err(source) => Self(source),
+        }
+    }
+
+    /// Wraps the error of a database client as one text: those put some of their sources into their texts, and others not.
+    #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
+    fn of_client(error: &dyn std::error::Error) -> Self {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(error) = source {
+            let why = error.to_string();
+            if !text.contains(&why) {
+                text.extend([": ", &why]);
+            }
+            source = error.source();
+        }
+        Self::new(text)
     }
 }
 

@@ -1,21 +1,27 @@
 //! A client as a record: [`RegisteredClient`] ↔ JSON, TOML and what else serde knows.
 //!
-//! A member that is not known is refused: it may be a restriction that a newer version of this crate has written.
+//! A member that is not known is refused: it may be a restriction that a newer version of this crate has written. An error
+//! begins with the path of the member, such as `client_secrets[1].hash`.
 
-use std::error::Error;
+use std::collections::HashSet;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_path_to_error::{Path, Segment, Track};
 use zeroize::Zeroizing;
 
-use super::{Client, ClientAuthMethod, RegisteredClient, RegisteredSecret};
-use crate::audience::Audience;
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite", test))]
+use super::StoreError;
+use super::{Client, ClientAuthMethod, ClientError, RegisteredClient, RegisteredSecret};
+use crate::audience::{Audience, InvalidAudience};
+use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::object::Object;
 use crate::scope::{InvalidScope, Scope, Scopes};
-use crate::secret::{ClientSecret, SecretError, StoredSecret};
+use crate::secret::{ClientSecret, StoredSecret};
+use crate::token_lifetime::TokenLifetime;
 
 /// The members, before they are held together.
 #[derive(Serialize, Deserialize)]
@@ -150,10 +156,55 @@ impl Serialize for RegisteredClient {
 
 impl<'de> Deserialize<'de> for RegisteredClient {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Object::<Record>(record) =
-            Object::deserialize(deserializer).map_err(|e| D::Error::custom(without_value(&e.to_string())))?;
+        let mut track = Track::new();
+        let record = Object::<Record>::deserialize(serde_path_to_error::Deserializer::new(deserializer, &mut track));
+        let Object(record) = record.map_err(|error| {
+            let why = without_value(&error.to_string());
+            D::Error::custom(match member(&track.path()) {
+                Some(path) => format!("{path}: {why}"),
+                None => why,
+            })
+        })?;
         record.register().map_err(D::Error::custom)
     }
+}
+
+/// Reads the record that a store keeps in JSON. Its path is looked for only when it is wrong, since that takes a while.
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite", test))]
+pub(super) fn from_json(text: &str) -> Result<RegisteredClient, StoreError> {
+    if let Ok(record) = serde_json::from_str::<Record>(text) {
+        return record.register().map_err(StoreError::new);
+    }
+    serde_json::from_str(text).map_err(|error| {
+        let id = serde_json::from_str::<Named>(text).map(|named| named.client_id);
+        let id = id.ok().and_then(|id| id.parse::<ClientId>().ok());
+        StoreError::new(match id {
+            Some(id) => format!("client `{id}`: {error}"),
+            None => format!("a client's record: {error}"),
+        })
+    })
+}
+
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite", test))]
+#[derive(Deserialize)]
+struct Named {
+    client_id: String,
+}
+
+/// The path of a member in its record; `None` for the record itself.
+pub(super) fn member(path: &Path) -> Option<String> {
+    let mut text = String::new();
+    for segment in path {
+        match segment {
+            // How `toml` hands over a value with its place.
+            Segment::Map { key } if key.starts_with("$__") => {}
+            Segment::Map { key } if text.is_empty() => text.push_str(key),
+            Segment::Map { key } => text.extend([".", key]),
+            Segment::Seq { index } => text.extend(["[", &index.to_string(), "]"]),
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    Some(text).filter(|text| !text.is_empty())
 }
 
 /// serde quotes what it did not expect, and that may have been a secret.
@@ -169,30 +220,63 @@ fn without_value(message: &str) -> String {
 
 impl Record {
     /// By the setters that a program uses, so that a record is held to the same rules.
-    pub(super) fn register(self) -> Result<RegisteredClient, Box<dyn Error>> {
+    pub(super) fn register(self) -> Result<RegisteredClient, ClientError> {
+        let id = self.client_id.clone();
+        self.checked().map_err(|mistake| ClientError::of_record(id, mistake))
+    }
+
+    fn checked(self) -> Result<RegisteredClient, String> {
+        at("client_id", self.client_id.parse::<ClientId>())?;
         let mut client = Client::blank(self.client_id)
             .authentication(self.token_endpoint_auth_method)
-            .scopes(scopes(&self.scope)?)
+            .scopes(at("scope", scopes(&self.scope))?)
             .enabled(self.enabled);
-        for Object(secret) in self.client_secrets {
-            client = client.registered_secret(secret.try_into()?);
+        let mut labels = HashSet::new();
+        for (number, Object(secret)) in self.client_secrets.into_iter().enumerate() {
+            let secret = secret.checked().map_err(|mistake| format!("client_secrets[{number}]{mistake}"))?;
+            if !labels.insert(secret.label().to_owned()) {
+                let label = secret.label();
+                return Err(format!("client_secrets[{number}].label: two of its secrets are labelled `{label}`"));
+            }
+            client = client.registered_secret(secret);
         }
         if let Some(defaults) = self.default_scope {
-            client = client.default_scopes(defaults.parse::<Scopes>()?);
+            client = client.default_scopes(at("default_scope", defaults.parse::<Scopes>())?);
         }
         if let Some(subject) = self.subject {
+            at("subject", if subject.is_empty() { Err("it is empty") } else { Ok(()) })?;
             client = client.subject(subject);
         }
         if let Some(seconds) = self.token_lifetime {
-            client = client.token_lifetime(Duration::from_secs(seconds));
+            let lifetime = Duration::from_secs(seconds);
+            at("token_lifetime", TokenLifetime::new(lifetime))?;
+            client = client.token_lifetime(lifetime);
         }
         if !self.grant {
             client = client.without_grant();
         }
-        client = self.audiences.iter().fold(client, Client::audience);
-        client = self.default_audience.iter().fold(client, Client::default_audience);
-        Ok(self.introspects.iter().fold(client, Client::introspects).register()?)
+        client = audiences("audiences", &self.audiences)?.iter().fold(client, Client::audience);
+        if let Some(audience) = self.default_audience {
+            client = client.default_audience(at("default_audience", checked(&audience))?);
+        }
+        client = audiences("introspects", &self.introspects)?.iter().fold(client, Client::introspects);
+        // Every other member was checked above.
+        client.register().map_err(|error| format!("default_scope: {}", error.mistake()))
     }
+}
+
+/// Puts the path of a member before its error.
+fn at<T, E: fmt::Display>(path: &str, result: Result<T, E>) -> Result<T, String> {
+    result.map_err(|error| format!("{path}: {error}"))
+}
+
+fn audiences(list: &str, texts: &[String]) -> Result<Vec<Audience>, String> {
+    let audience = |(number, text): (usize, &String)| at(&format!("{list}[{number}]"), checked(text));
+    texts.iter().enumerate().map(audience).collect()
+}
+
+fn checked(audience: &str) -> Result<Audience, String> {
+    audience.parse().map_err(|error: InvalidAudience| format!("`{audience}` is {error}"))
 }
 
 fn scopes(joined: &str) -> Result<Vec<Scope>, InvalidScope> {
@@ -212,18 +296,19 @@ impl From<&RegisteredSecret> for SecretRecord {
     }
 }
 
-impl TryFrom<SecretRecord> for RegisteredSecret {
-    type Error = SecretError;
-
-    fn try_from(record: SecretRecord) -> Result<Self, SecretError> {
-        let stored = match (record.hash, record.dangerous_plain) {
-            (Some(hash), None) => hash.0.parse::<StoredSecret>(),
-            (None, Some(plain)) => ClientSecret::new(plain.0.as_str()).and_then(StoredSecret::try_from),
-            _ => Err(SecretError::new("a secret has one of `hash` and `dangerous_plain`")),
+impl SecretRecord {
+    /// An error begins with what follows the secret in its path.
+    fn checked(self) -> Result<RegisteredSecret, String> {
+        let stored = match (self.hash, self.dangerous_plain) {
+            (Some(hash), None) => at(".hash", hash.0.parse::<StoredSecret>()),
+            (None, Some(plain)) => {
+                at(".dangerous_plain", ClientSecret::new(plain.0.as_str()).and_then(StoredSecret::try_from))
+            }
+            _ => Err(": a secret has one of `hash` and `dangerous_plain`".to_owned()),
         };
-        let secret = Self::new(record.label, stored?)?;
-        let secret = secret.with_times(record.created_at, record.expires_at);
-        secret.ok_or_else(|| SecretError::new("a secret's times are seconds since 1970"))
+        let secret = at(".label", RegisteredSecret::new(self.label, stored?))?;
+        let secret = secret.with_times(self.created_at, self.expires_at);
+        secret.ok_or_else(|| ": its times are seconds since 1970".to_owned())
     }
 }
 
@@ -270,28 +355,107 @@ mod tests {
         assert_eq!(serde_json::from_str::<RegisteredClient>(&record).unwrap(), client, "{record}");
     }
 
+    /// A shared store may be read by an older version, which refuses members that it does not know.
+    #[test]
+    fn a_record_is_written_with_these_bytes() {
+        let hash = "$sha256$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+        let secret = RegisteredSecret::new("b", hash.parse::<crate::StoredSecret>().unwrap()).unwrap();
+        let least = Client::blank("reports".to_owned()).register().unwrap();
+        assert_eq!(
+            serde_json::to_string(&least).unwrap(),
+            r#"{"client_id":"reports","client_secrets":[],"token_endpoint_auth_method":"client_secret_basic"}"#
+        );
+        let most = Client::blank("billing".to_owned())
+            .registered_secret(secret.created_at(UNIX_EPOCH).expires_at(UNIX_EPOCH + Duration::from_secs(9)))
+            .authentication(ClientAuthMethod::ClientSecretPost)
+            .scopes([Scope::from_static("read"), Scope::from_static("write")])
+            .default_scopes(Scope::from_static("read"))
+            .audience("https://one.example")
+            .default_audience("https://two.example")
+            .subject("svc:billing")
+            .token_lifetime(Duration::from_secs(60))
+            .introspects("https://one.example")
+            .without_grant()
+            .disabled()
+            .register()
+            .unwrap();
+        assert_eq!(
+            serde_json::to_string(&most).unwrap(),
+            [
+                r#"{"client_id":"billing","client_secrets":[{"label":"b","hash":""#,
+                hash,
+                r#"","created_at":0,"expires_at":9}],"token_endpoint_auth_method":"client_secret_post","#,
+                r#""scope":"read write","default_scope":"read","audiences":["https://one.example","https://two.example"],"#,
+                r#""default_audience":"https://two.example","subject":"svc:billing","token_lifetime":60,"#,
+                r#""introspects":["https://one.example"],"grant":false,"enabled":false}"#,
+            ]
+            .concat()
+        );
+    }
+
     #[test]
     fn what_is_not_known_or_does_not_hold_together_is_refused() {
         for (record, mistake) in [
             (r#"{"client_id":"b","allowed_ips":["10.0.0.1"]}"#, "unknown field `allowed_ips`"),
-            (r#"{"client_id":""}"#, "client id"),
-            (r#"{"client_id":"b","audiences":["api"]}"#, "`api` is not an audience"),
-            (r#"{"client_id":"b","default_scope":"read"}"#, "default scope `read`"),
+            (r#"{"client_id":""}"#, "client_id: not a client id"),
+            (r#"{"client_id":5}"#, "client_id: invalid type: integer …, expected a string"),
+            (r#"{"scope":"a"}"#, "missing field `client_id`"),
+            (r#"{"client_id":"b","scope":"a\"b"}"#, "client `b`: scope: not a scope"),
+            (r#"{"client_id":"b","scope":["a"]}"#, "scope: invalid type: sequence, expected a string"),
+            (
+                r#"{"client_id":"b","audiences":["https://a","api"]}"#,
+                "client `b`: audiences[1]: `api` is not an audience",
+            ),
+            (r#"{"client_id":"b","audiences":["https://a",5]}"#, "audiences[1]: invalid type"),
+            (r#"{"client_id":"b","default_audience":"api"}"#, "client `b`: default_audience: `api` is not an audience"),
+            (r#"{"client_id":"b","introspects":["api"]}"#, "client `b`: introspects[0]: `api` is not an audience"),
+            (r#"{"client_id":"b","default_scope":"read"}"#, "client `b`: default_scope: its default scope `read`"),
+            (r#"{"client_id":"b","subject":""}"#, "client `b`: subject: it is empty"),
+            (r#"{"client_id":"b","token_lifetime":0}"#, "client `b`: token_lifetime: "),
+            (r#"{"client_id":"b","token_lifetime":"hunter2"}"#, "token_lifetime: invalid type: string …, expected u64"),
+            (r#"{"client_id":"b","enabled":"hunter2"}"#, "enabled: invalid type: string …, expected a boolean"),
+            (r#"{"client_id":"b","client_secrets":[{"label":"1","hash":"hunter2"}]}"#, "client_secrets[0].hash: "),
             (r#"{"client_id":"b","client_secrets":[{"label":"1","hash":"hunter2"}]}"#, "in the clear"),
-            (r#"{"client_id":"b","client_secrets":[{"label":"1"}]}"#, "one of `hash` and `dangerous_plain`"),
-            (r#"{"client_id":"b","client_secrets":[{"label":"1","dangerous_plain":4815162342}]}"#, "into quotes"),
-            (r#"{"client_id":"b","client_secrets":[{"label":"1","hash":4815162342}]}"#, "into quotes"),
-            (r#"{"client_id":"b","client_secrets":[{"label":"1","dangerous_plain":"tcc_hunter2"}]}"#, "checksum"),
-            (r#"{"client_id":"b","client_secrets":"hunter2"}"#, "string …, expected a sequence at line 1 column"),
-            (r#"{"client_id":"b","client_secrets":["hunter2 \", expected \"x"]}"#, "string …, expected an object"),
+            (
+                r#"{"client_id":"b","client_secrets":[{"label":"1"}]}"#,
+                "client_secrets[0]: a secret has one of `hash` and",
+            ),
+            (
+                r#"{"client_id":"b","client_secrets":[{"label":"1","dangerous_plain":4815162342}]}"#,
+                "client_secrets[0].dangerous_plain: a secret and a hash are text; put it into quotes",
+            ),
+            (
+                r#"{"client_id":"b","client_secrets":[{"label":"1","hash":4815162342}]}"#,
+                "client_secrets[0].hash: a secret and a hash are text; put it into quotes",
+            ),
+            (
+                r#"{"client_id":"b","client_secrets":[{"label":"1","dangerous_plain":"tcc_hunter2"}]}"#,
+                "client_secrets[0].dangerous_plain: ",
+            ),
+            (
+                r#"{"client_id":"b","client_secrets":[{"label":"1","hsah":"hunter2"}]}"#,
+                "client_secrets[0].hsah: unknown field",
+            ),
+            (
+                r#"{"client_id":"b","client_secrets":"hunter2"}"#,
+                "client_secrets: invalid type: string …, expected a sequence at line 1 column",
+            ),
+            (
+                r#"{"client_id":"b","client_secrets":["hunter2 \", expected \"x"]}"#,
+                "client_secrets[0]: invalid type: string …, expected an object",
+            ),
+            (
+                r#"{"client_id":"b","client_secrets":4815162342}"#,
+                "client_secrets: invalid type: integer …, expected a sequence",
+            ),
+            (r#"{"client_id":"b","token_endpoint_auth_method":"none"}"#, "token_endpoint_auth_method: this method"),
             (r#"["b"]"#, "sequence, expected an object"),
             (r#"{"client_id":"b","client_secrets":[["1","hunter2"]]}"#, "sequence, expected an object"),
-            (r#"{"client_id":"b","client_secrets":4815162342}"#, "integer …, expected a sequence"),
-            (r#"{"client_id":"b","token_endpoint_auth_method":"none"}"#, "not supported"),
         ] {
             let error = serde_json::from_str::<RegisteredClient>(record).unwrap_err().to_string();
-            assert!(error.contains(mistake), "{error}");
+            assert!(error.contains(mistake), "`{mistake}` is not in: {error}");
             assert!(!["hunter2", "4815162342"].iter().any(|secret| error.contains(secret)), "{error}");
+            assert!(!error.contains("column 1 at line") && error.matches(" at line ").count() <= 1, "{error}");
         }
     }
 
@@ -317,6 +481,27 @@ mod tests {
         let secret = format!(r#"{{"label":"1","hash":"{hash}"}}"#);
         let record = format!(r#"{{"client_id":"b","client_secrets":[{secret},{secret}]}}"#);
         let error = serde_json::from_str::<RegisteredClient>(&record).unwrap_err().to_string();
-        assert!(error.contains("labelled `1`"), "{error}");
+        assert!(error.contains("client_secrets[1].label: two of its secrets are labelled `1`"), "{error}");
+    }
+
+    #[test]
+    fn a_store_names_the_client_whose_record_is_wrong() {
+        let why = |record: &str| {
+            let error = super::from_json(record).unwrap_err();
+            std::error::Error::source(&error).unwrap().to_string()
+        };
+        for (record, begins) in [
+            (r#"{"client_id":"b","audiences":["api"]}"#, "client `b`: audiences[0]: `api` is not"),
+            (r#"{"client_id":"b","audiences":[5]}"#, "client `b`: audiences[0]: invalid type"),
+            (
+                r#"{"client_id":"b","client_secrets":[{"label":5}]}"#,
+                "client `b`: client_secrets[0].label: invalid type",
+            ),
+            (r#"{"client_id":5}"#, "a client's record: client_id: invalid type"),
+            ("[", "a client's record: EOF while parsing"),
+        ] {
+            let why = why(record);
+            assert!(why.starts_with(begins), "{why}");
+        }
     }
 }

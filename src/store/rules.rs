@@ -121,9 +121,15 @@ impl ClientRules {
             return no_resource("audiences", audience);
         }
         let audience = shorten(audience);
+        let lists = match self.default_audience_of(client) {
+            Some(default) => {
+                format!("whose `audiences` are empty, so that it has only the server's default `{default}`")
+            }
+            None => "which does not have it in its `audiences`".to_owned(),
+        };
         format!(
-            "it may not have a token for `{audience}`, which is not in its `audiences`; if it may have one, add it to the \
-             client with .audience(\"{audience}\")"
+            "a token for `{audience}` is not allowed for this client, {lists}; if it should be, add it to the client with \
+             .audience(\"{audience}\")"
         )
     }
 

@@ -39,7 +39,7 @@ pub(crate) enum Cause {
     #[error(transparent)]
     Late(#[from] crate::deadline::Late),
     #[error("no answer: {0}")]
-    Http(#[from] super::HttpError),
+    Http(super::HttpError),
     #[error("the answer is longer than {0} bytes")]
     TooLong(usize),
     #[error("the answer is a {0}")]
@@ -48,6 +48,13 @@ pub(crate) enum Cause {
     Redirect,
     #[error("{0}")]
     Document(String),
+}
+
+// Not `#[from]`, which would make it the source as well: the text has it already.
+impl From<super::HttpError> for Cause {
+    fn from(error: super::HttpError) -> Self {
+        Self::Http(error)
+    }
 }
 
 impl FetchError {

@@ -65,11 +65,8 @@ impl fmt::Display for HttpError {
     }
 }
 
-impl Error for HttpError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source()
-    }
-}
+/// Without a source: the text has all of them.
+impl Error for HttpError {}
 
 /// [`HttpClient`] behind a pointer, so that no public type carries the client as a parameter.
 pub(crate) trait DynHttpClient: fmt::Debug + Send + Sync {

@@ -38,7 +38,7 @@ pub enum InvalidResourceMetadata {
     },
     /// An authorization server is not named by its issuer.
     #[error("an authorization server is {0}")]
-    AuthorizationServer(#[from] InvalidIssuer),
+    AuthorizationServer(InvalidIssuer),
     /// Nobody would issue tokens.
     #[error("no authorization server is named, so that no client can find one; add it with .authorization_server(…)")]
     NoAuthorizationServer,
@@ -59,6 +59,13 @@ pub enum InvalidResourceMetadata {
     /// No document could be made.
     #[error("the settings make no valid document: {0}")]
     Document(String),
+}
+
+// Not `#[from]`, which would make it the source as well: the text has it already.
+impl From<InvalidIssuer> for InvalidResourceMetadata {
+    fn from(error: InvalidIssuer) -> Self {
+        Self::AuthorizationServer(error)
+    }
 }
 
 /// The members of RFC 9728 §2 that hold something true of this resource; those without elements are left out. `jwks_uri`

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use crate::object::Object;
-use crate::store::record::Record;
+use crate::store::record::{Record, member};
 use crate::store::{ClientRules, RegisteredClient};
 
 /// A line, from 1, and what is wrong there.
@@ -29,7 +29,8 @@ pub(super) fn parse(bytes: &[u8], rules: Option<&ClientRules>) -> Result<Vec<Reg
     }
     let document: Document = toml::from_str(text).map_err(|error| {
         let Range { start, .. } = error.span().unwrap_or(0..0);
-        (line(bytes, start), without_values(error.message()))
+        let why = without_values(error.message());
+        (line(bytes, start), path_of_mistake(text).map_or_else(|| why.clone(), |path| format!("{path}: {why}")))
     })?;
     let mut ids = HashSet::new();
     let client = |record: Spanned<Object<Record>>| {
@@ -43,6 +44,15 @@ pub(super) fn parse(bytes: &[u8], rules: Option<&ClientRules>) -> Result<Vec<Reg
         Ok(client)
     };
     document.clients.into_iter().map(client).collect()
+}
+
+/// The member that is wrong, such as `client_secrets[1].hash`; it is looked for only once a file is known to be wrong.
+fn path_of_mistake(text: &str) -> Option<String> {
+    let error = serde_path_to_error::deserialize::<_, Document>(toml::Deserializer::parse(text).ok()?).err()?;
+    let path = member(error.path())?;
+    // The client is told by its line.
+    let in_client = path.strip_prefix("clients[").and_then(|rest| rest.split_once("]."));
+    Some(in_client.map_or(path.clone(), |(_, path)| path.to_owned()))
 }
 
 fn line(bytes: &[u8], place: usize) -> usize {

@@ -85,7 +85,7 @@ impl RedisStoreBuilder {
         if self.url.starts_with("rediss:") {
             choose_cryptography();
         }
-        let link = Link::new(client, self.timeout).map_err(StoreError::new)?;
+        let link = Link::new(client, self.timeout).map_err(|error| StoreError::of_client(&error))?;
         link.command::<String>(&redis::cmd("PING")).await?;
         let problems = durability::problems(&link).await;
         if self.strict && !problems.is_empty() {

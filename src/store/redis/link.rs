@@ -52,7 +52,7 @@ impl Link {
     {
         let Current { manager, number } = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match within(self.timeout, call(manager)).await {
-            Ok(answer) => answer.map_err(StoreError::new),
+            Ok(answer) => answer.map_err(|error| StoreError::of_client(&error)),
             Err(late) => {
                 self.replace(number);
                 Err(StoreError::new(late))

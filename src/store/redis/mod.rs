@@ -16,6 +16,7 @@ pub use self::builder::RedisStoreBuilder;
 use self::link::Link;
 use self::scripts::{Keys, Scripts};
 use self::wake::Wake;
+use super::record::from_json;
 use super::{
     AdminError, CLIENT_NEWS, Change, Changes, ClientAdmin, ClientStore, Cursor, RegisteredClient, Replay, ReplayId,
     ReplayLog, Revision, Revocation, RevocationStore, StoreError,
@@ -148,7 +149,7 @@ fn json(record: &impl serde::Serialize) -> Result<String, StoreError> {
 fn record(text: &str) -> Result<(Arc<RegisteredClient>, Revision), StoreError> {
     let (revision, json) = text.split_once(' ').ok_or_else(|| StoreError::new("a client's record has no revision"))?;
     let revision = Revision::new(revision.parse().map_err(StoreError::new)?);
-    Ok((Arc::new(serde_json::from_str(json).map_err(StoreError::new)?), revision))
+    Ok((Arc::new(from_json(json)?), revision))
 }
 
 impl ClientStore for RedisStore {

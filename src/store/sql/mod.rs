@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub(super) use self::lease::Lease;
+use super::record::from_json;
 use super::{CLIENT_NEWS, Change, RegisteredClient, Revocation, StoreError};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime, later};
@@ -77,7 +78,7 @@ pub(super) fn record(client: &RegisteredClient) -> Result<String, StoreError> {
 }
 
 pub(super) fn client(record: &str) -> Result<Arc<RegisteredClient>, StoreError> {
-    serde_json::from_str(record).map(Arc::new).map_err(StoreError::new)
+    from_json(record).map(Arc::new)
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
@@ -111,7 +112,7 @@ pub(super) fn failed(error: sqlx::Error) -> StoreError {
             Some(code) => StoreError::new(format!("the database says: {said} ({code})")),
             None => StoreError::new(format!("the database says: {said}")),
         },
-        other => StoreError::new(other),
+        other => StoreError::of_client(&other),
     }
 }
 
