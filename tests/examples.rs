@@ -54,7 +54,7 @@ struct Newcomer {
 }
 
 impl Newcomer {
-    /// Runs the lines of `cargo add`, but takes this crate from here. What is in the lock file is in Cargo's cache, so no
+    /// Runs the lines of `cargo add`, but takes this crate from here. Cargo's cache has every version of the lock file, so no
     /// network is needed.
     fn adds(lines: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();

@@ -28,7 +28,7 @@ use tonic::transport::{Endpoint, Server};
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tonic_web::{GrpcWebClientLayer, GrpcWebLayer};
-use tower::{ServiceBuilder, service_fn};
+use tower::{ServiceBuilder, ServiceExt as _, service_fn};
 use tower_client_credentials::event::{self, Outcome};
 use tower_client_credentials::{BearerAuthLayer, Forbidden, TokenEndpointLayer, Undecided, VerifiedToken};
 
@@ -338,6 +338,30 @@ async fn a_call_of_grpc_over_http_1_is_refused_by_its_http_status() {
             let answer = refused_call(guard.clone(), authorization.as_deref(), call).await;
             assert_refused_as_http(&answer, status);
         }
+    }
+}
+
+/// An extractor refuses by the same rule as the layer of its route.
+#[tokio::test]
+async fn an_extractor_refuses_grpc_by_the_http_status_over_http_1_and_by_that_of_grpc_over_http_2() {
+    struct Write;
+    impl tower_client_credentials::Permission for Write {
+        const SCOPE: tower_client_credentials::Scope = WRITE;
+    }
+    let route = axum::routing::post(async |_: tower_client_credentials::Authorized<Write>| ());
+    let served = |guard: BearerAuthLayer| axum::Router::new().route("/", route.clone().layer(guard));
+    let off = served(guard().without_grpc_refusals());
+    let on = served(guard());
+    for (app, version, status, grpc_status) in [
+        (&on, http::Version::HTTP_11, 403, None),
+        (&on, http::Version::HTTP_2, 200, Some("7")),
+        (&off, http::Version::HTTP_2, 403, None),
+    ] {
+        let request = http::Request::post("/").version(version).header("content-type", "application/grpc");
+        let request = request.header("authorization", bearer("invoices:read")).body(axum::body::Body::empty()).unwrap();
+        let answer = app.clone().oneshot(request).await.unwrap();
+        let told = answer.headers().get("grpc-status").map(|value| value.to_str().unwrap());
+        assert_eq!((answer.status().as_u16(), told), (status, grpc_status), "{version:?}");
     }
 }
 

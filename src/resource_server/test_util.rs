@@ -129,7 +129,6 @@ macro_rules! setters {
             /// # Panics
             ///
             /// When the value cannot be written as JSON.
-            #[expect(clippy::expect_used, reason = "a test wants to stop at its own mistake")]
             pub fn claim(mut self, name: &str, value: impl Serialize) -> Self {
                 self.draft.set(name, serde_json::to_value(value).expect("the value of a claim is JSON"));
                 self
