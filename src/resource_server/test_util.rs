@@ -361,7 +361,7 @@ mod tests {
 
     use super::{TestIssuer, VerifiedToken};
     use crate::clock::ManualClock;
-    use crate::resource_server::{InvalidToken, VerifyError};
+    use crate::resource_server::VerifyError;
     use crate::scope::Scope;
     use crate::{AuthorizationServer, KeyRing, MemoryStore};
 
@@ -432,14 +432,14 @@ mod tests {
         let issuer = TestIssuer::new();
         let verifier = issuer.verifier("https://api.test");
         let refused = |token: super::TestTokenBuilder| match verifier.verify_now(&token.sign()) {
-            Err(VerifyError::Refused(invalid)) => invalid,
+            Err(VerifyError::Refused(invalid)) => invalid.name(),
             other => panic!("{other:?}"),
         };
         assert!(verifier.verify_now(&issuer.token("billing").sign()).is_ok());
-        assert!(matches!(refused(issuer.token("billing").expired()), InvalidToken::Expired { .. }));
-        assert!(matches!(refused(issuer.token("billing").audience(API)), InvalidToken::Audience { .. }));
-        assert!(matches!(refused(issuer.token("billing").without_claim("jti")), InvalidToken::Claims { .. }));
-        assert!(matches!(refused(issuer.token("billing").claim("exp", "soon")), InvalidToken::Claims { .. }));
+        assert_eq!(refused(issuer.token("billing").expired()), "expired");
+        assert_eq!(refused(issuer.token("billing").audience(API)), "audience");
+        assert_eq!(refused(issuer.token("billing").without_claim("jti")), "claims");
+        assert_eq!(refused(issuer.token("billing").claim("exp", "soon")), "claims");
     }
 
     #[test]
