@@ -15,6 +15,7 @@ pub mod keys;
 mod metrics;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+mod numeric_date;
 mod object;
 mod random;
 pub mod resource_server;
@@ -48,8 +49,8 @@ pub use self::resource_server::Claims;
 pub use self::resource_server::TestIssuer;
 pub use self::resource_server::{
     AnyOf, Authorized, BearerAuth, BearerAuthLayer, BearerError, ClaimsError, Forbidden, InvalidResourceMetadata,
-    InvalidToken, Methods, Permission, PolicyError, RequestHead, Requirement, ResourceMetadata, ResourceMetadataLayer,
-    TokenProfile, Undecided, UndecidedKind, VerifiedToken, Verifier, VerifierError, VerifyError,
+    InvalidToken, Methods, Permission, PolicyError, RefusedToken, RequestHead, Requirement, ResourceMetadata,
+    ResourceMetadataLayer, TokenProfile, Undecided, UndecidedKind, VerifiedToken, Verifier, VerifierError, VerifyError,
 };
 #[cfg(feature = "remote")]
 pub use self::resource_server::{Introspection, RemoteError, RemoteIssuer};

@@ -21,7 +21,8 @@ use rsa::{BigUint, Pkcs1v15Sign, Pss, RsaPrivateKey};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use tower_client_credentials::{
-    AuthorizationServer, BearerAuthLayer, InvalidToken, KeyRing, MemoryStore, VerifyingKey,
+    AuthorizationServer, BearerAuthLayer, InvalidToken, KeyRing, KeySet, MemoryStore, SigningKey, TokenProfile,
+    Verifier, VerifyingKey,
 };
 
 /// A token, and why it is refused.
@@ -46,7 +47,7 @@ fn each<V: Display>(
 }
 
 fn table() -> Vec<Row> {
-    let sections: [fn() -> Vec<Row>; 16] = [
+    let sections: [fn() -> Vec<Row>; 17] = [
         forms,
         encodings,
         headers,
@@ -63,6 +64,7 @@ fn table() -> Vec<Row> {
         claims_of_another_type,
         claims_out_of_shape,
         claims_that_do_not_hold,
+        bound_tokens,
     ];
     sections.into_iter().flat_map(|section| section()).collect()
 }
@@ -391,12 +393,12 @@ fn claims_of_another_type() -> Vec<Row> {
     values.into_iter().map(bad).collect()
 }
 
-/// What no JSON library would write: numbers that are no integers, names that come twice (RFC 7519 §4), no object.
+/// What few JSON libraries would write: numbers out of range, names that occur twice (RFC 7519 §4), no object.
 fn claims_out_of_shape() -> Vec<Row> {
     let mut rows = Vec::new();
     for (name, time) in [("iat", NOW), ("nbf", NOW), ("exp", NOW + 600)] {
         let numbers =
-            [format!("{time}.0"), format!("{time}.5"), format!("{time}e0"), "1e999".to_owned(), "NaN".to_owned()];
+            [format!("-{time}.5"), format!("{time}e3"), "1e999".to_owned(), "NaN".to_owned(), format!("{time}.")];
         let draft = good().claim(name, "MARKER");
         rows.extend(each(InvalidToken::Claims, name, numbers, |number| {
             draft.clone().claims_text(draft.claims.replace("\"MARKER\"", number)).sign()
@@ -451,6 +453,25 @@ fn claims_that_do_not_hold() -> Vec<Row> {
         each(InvalidToken::NotYetValid, &name_of_row, [6, 3_600], |secs| good().claim(name, NOW + secs).sign())
     });
     [issuers, audiences, expired].into_iter().flatten().chain(ahead).collect()
+}
+
+/// RFC 9449 §7.2, RFC 8705 §3: nothing here checks that the caller has the key or the certificate.
+fn bound_tokens() -> Vec<Row> {
+    let bindings = [
+        json!({"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}),
+        json!({"x5t#S256": "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2"}),
+        json!({"jwk": {"kty": "EC"}}),
+        json!({}),
+        json!([]),
+        json!("key"),
+        json!(5),
+        json!(false),
+        Value::Null,
+    ];
+    let mut rows = each(InvalidToken::Bound, "cnf", bindings, |cnf| good().claim("cnf", cnf.clone()).sign());
+    let escaped = good().claim("cnf", json!({})).claims.replace("\"cnf\"", "\"c\\u006ef\"");
+    rows.push(row(InvalidToken::Bound, "cnf, escaped", good().claims_text(escaped).sign()));
+    rows
 }
 
 /// A good token but for its signature, under another of the keys that the server trusts.
@@ -569,4 +590,190 @@ async fn what_the_rows_spoil_is_good() {
         }
     })
     .await;
+}
+
+fn keys() -> KeySet {
+    KeySet::from([SigningKey::from_pem(KEY).unwrap().verifying_key()])
+}
+
+/// What the operator reads of a token that a verifier with this profile refuses.
+fn told(profile: Option<TokenProfile>, token: &str) -> String {
+    let verifier = Verifier::with_keys(ISSUER, API, keys()).unwrap().clock(clock());
+    let verifier = profile.into_iter().fold(verifier, Verifier::tokens);
+    let error = verifier.verify_now(token).unwrap_err();
+    assert!(!error.to_string().contains(token) && !format!("{error:?}").contains(token), "{error:?}");
+    error.to_string()
+}
+
+#[test]
+#[allow(clippy::too_many_lines)] // a table
+fn the_operator_reads_the_value_found_the_value_expected_and_the_setting_that_accepts_it() {
+    let own_client = || TokenProfile::default().client_id_in(["azp", "appid"]);
+    for (profile, draft, text) in [
+        (
+            None,
+            good().header("typ", "JWT"),
+            r#"its type is not that of a bearer access token: `typ` is "JWT", expected `at+jwt` (RFC 9068 §4); `TokenProfile::jwt_type` accepts `JWT` and an absent `typ`"#,
+        ),
+        (
+            None,
+            good().without_header("typ"),
+            "its type is not that of a bearer access token: `typ` is absent, expected `at+jwt` (RFC 9068 §4); `TokenProfile::jwt_type` accepts `JWT` and an absent `typ`",
+        ),
+        (
+            None,
+            good().header("typ", "dpop+jwt"),
+            r#"its type is not that of a bearer access token: `typ` is "dpop+jwt", expected `at+jwt` (RFC 9068 §4); no setting accepts this type"#,
+        ),
+        (
+            None,
+            good().header("typ", "a\n\"very\u{202e} long type"),
+            r#"its type is not that of a bearer access token: `typ` is "a\n\"very\u{202e} lo"…, expected `at+jwt` (RFC 9068 §4); no setting accepts this type"#,
+        ),
+        (
+            None,
+            good().header("kid", "another"),
+            r#"its key is not known: `kid` is "another", expected the name of a key in the issuer's key set; add the key to the set to accept it"#,
+        ),
+        (
+            None,
+            good().header("alg", "RS256"),
+            r#"its algorithm is not that of its key: `alg` is "RS256", expected "ES256"; the key decides, not the token (RFC 8725 §3.1); trust a key of this algorithm to accept it"#,
+        ),
+        (
+            None,
+            good().header("jku", "https://evil.example"),
+            "its header brings a key along: `jku` is present, expected only `kid`, which names a key that is configured; `TokenProfile::ignore_foreign_keys` accepts and ignores it",
+        ),
+        (
+            None,
+            good().header("crit", json!(["b64"])),
+            "its header asks for a critical extension: `crit` is present, and no setting accepts that (RFC 7515 §4.1.11)",
+        ),
+        (
+            None,
+            good().claim("iss", "https://auth.example.com/"),
+            r#"it is from another issuer: `iss` is "https://auth.example.com/", expected "https://auth.example.com", compared character by character; give the verifier this issuer to accept it"#,
+        ),
+        (
+            None,
+            good().claim("aud", json!([OTHER_API, "b"])),
+            r#"it is for another audience: `aud` is ["https://other.example.com", "b"], expected "https://api.example.com" in it, compared character by character; give the verifier this audience, or name it with `TokenProfile::audience_named`, to accept it"#,
+        ),
+        (
+            None,
+            good().claim("aud", vec!["a"; 9]),
+            r#"it is for another audience: `aud` is ["a", "a", "a", "a", …], expected "https://api.example.com" in it, compared character by character; give the verifier this audience, or name it with `TokenProfile::audience_named`, to accept it"#,
+        ),
+        (
+            Some(TokenProfile::default().audience_named(["api"])),
+            good(),
+            r#"it is for another audience: `aud` is ["https://api.example.com"], expected one of ["api"]; `TokenProfile::audience_named` adds another"#,
+        ),
+        (
+            Some(TokenProfile::default().clients_instead_of_audience(["reports"])),
+            good(),
+            r#"it is for another audience: the client is "billing", expected one of ["reports"]; `TokenProfile::clients_instead_of_audience` adds another"#,
+        ),
+        (
+            None,
+            good().claim("exp", NOW - 60).claim("iat", NOW - 90),
+            "it has expired: `exp` is 1699999940, 60 s before now (1700000000), expected less than 5 s before now; `Verifier::leeway` sets how far it may be",
+        ),
+        (
+            None,
+            good().claim("nbf", NOW + 60),
+            "it is not valid yet: `nbf` is 1700000060, 60 s after now (1700000000), expected at most 5 s after now; `Verifier::leeway` sets how far it may be",
+        ),
+        (
+            None,
+            good().claim("cnf", json!({"jkt": "secret"})),
+            "it is bound to a key or certificate, which is not checked here: `cnf` is present, expected no `cnf` (RFC 7800): nothing here checks that the caller has the key or certificate; `TokenProfile::dangerous_accept_bound_tokens` accepts it without that check",
+        ),
+        (
+            None,
+            good().without_claim("jti"),
+            "its claims are not those of a JWT access token: `jti` is absent, expected a text; `TokenProfile::without_token_id` accepts tokens without it",
+        ),
+        (
+            None,
+            good().without_claim("client_id"),
+            r#"its claims are not those of a JWT access token: each of the claims ["client_id"] is absent, expected one of them to name the client; `TokenProfile::client_id_in` names another claim"#,
+        ),
+        (
+            Some(own_client()),
+            good().claim("appid", json!(["a", "b"])),
+            "its claims are not those of a JWT access token: `appid` is an array, expected one client id of 1 to 255 printable ASCII characters; `TokenProfile::client_id_in` names another claim",
+        ),
+        (
+            None,
+            good().without_claim("sub"),
+            "its claims are not those of a JWT access token: `sub` is absent, expected a text that is not empty; `TokenProfile::without_subject` accepts tokens without it",
+        ),
+        (
+            None,
+            good().claim("iss", json!(["x"])),
+            "its claims are not those of a JWT access token: `iss` is an array, expected a text that is not empty; `TokenProfile::without_token_issuer` accepts tokens without it",
+        ),
+        (
+            None,
+            good().without_claim("aud"),
+            "its claims are not those of a JWT access token: `aud` is absent, expected a text or an array of texts; `TokenProfile::clients_instead_of_audience` accepts tokens without it",
+        ),
+        (
+            None,
+            good().claim("iat", "yesterday"),
+            r#"its claims are not those of a JWT access token: `iat` is "yesterday", expected a number of seconds since 1970, before the year 10,000 (RFC 7519 §2); no setting accepts tokens without it"#,
+        ),
+        (
+            None,
+            good().claim("scope", json!({"a": 1})),
+            "its claims are not those of a JWT access token: `scope` is an object, expected scopes in a text, separated by spaces, or in an array (RFC 6749 §3.3); `TokenProfile::scopes_in` names other claims",
+        ),
+        (
+            Some(TokenProfile::default().require_claim("token_use", "access")),
+            good().claim("token_use", "id"),
+            r#"its claims are not those of a JWT access token: `token_use` is "id", expected "access"; `TokenProfile::require_claim` asks for it"#,
+        ),
+        (
+            None,
+            good().claims_text("[]"),
+            "its claims are not those of a JWT access token: the payload is expected to be a JSON object whose names occur once (RFC 7519 §4)",
+        ),
+    ] {
+        assert_eq!(told(profile, &draft.sign()), text, "{draft:?}");
+    }
+    let unsigned = "it is not a JWS in compact form: three parts in base64url, separated by dots (RFC 7515 §7.1)";
+    assert_eq!(told(None, "garbage"), unsigned);
+    let foreign = good().sign_with(&forge::foreign_key());
+    assert_eq!(told(None, &foreign), "its signature does not match the key that `kid` names");
+}
+
+#[test]
+fn the_operator_of_several_issuers_reads_which_of_them_a_token_could_be_from() {
+    let other = Verifier::with_keys("https://other-issuer.example.com", API, keys()).unwrap();
+    let both = Verifier::with_keys(ISSUER, API, keys()).unwrap().or(other).unwrap().clock(clock());
+    let error = both.verify_now(&good().claim("iss", "https://evil.example\n").sign()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        r#"it is from another issuer: `iss` is "https://evil.example\n", expected one of ["https://auth.example.com", "https://other-issuer.example.com"], compared character by character; `Verifier::or` adds the verifier of another issuer"#
+    );
+}
+
+#[test]
+fn a_bound_token_is_accepted_by_a_dangerous_setting_alone_and_by_every_profile_with_it() {
+    for cnf in [json!({"jkt": "k"}), json!({"x5t#S256": "k"}), Value::Null] {
+        let token = good().claim("cnf", cnf).sign();
+        let strict = [
+            TokenProfile::default(),
+            TokenProfile::default().jwt_type().client_id_in(["client_id"]).without_token_id().without_subject(),
+        ];
+        for profile in strict {
+            assert!(told(Some(profile.clone()), &token).contains("`TokenProfile::dangerous_accept_bound_tokens`"));
+            let verifier = Verifier::with_keys(ISSUER, API, keys()).unwrap().clock(clock());
+            let lenient = verifier.clone().tokens(profile.dangerous_accept_bound_tokens());
+            assert!(lenient.verify_now(&token).is_ok() && lenient.verify_now(&token).is_ok());
+            assert!(verifier.verify_now(&token).is_err(), "what one accepts, the other does not take over");
+        }
+    }
 }

@@ -192,7 +192,6 @@ fn vendors() -> Vec<Vendor> {
                 |profile| profile.client_id_in(["aud"]),
                 |profile| profile.clients_instead_of_audience(["billing"]),
                 |profile| profile.scopes_in(["scopes"]),
-                TokenProfile::fractional_times,
                 TokenProfile::without_subject,
                 TokenProfile::without_token_issuer,
             ],
@@ -301,7 +300,7 @@ fn refusal(profile: TokenProfile, draft: Draft) -> Option<InvalidToken> {
     let verifier = Verifier::with_keys(common::ISSUER, API, keys()).unwrap().clock(clock()).tokens(profile);
     match verifier.verify_now(&draft.sign()) {
         Ok(_) => None,
-        Err(tower_client_credentials::VerifyError::Refused(invalid)) => Some(invalid),
+        Err(tower_client_credentials::VerifyError::Refused(refused)) => Some(refused.reason()),
         Err(error) => panic!("{error}"),
     }
 }
@@ -312,7 +311,6 @@ fn are_held_to_everything_else_whatever_their_profile() {
         TokenProfile::default()
             .jwt_type()
             .ignore_foreign_keys()
-            .fractional_times()
             .without_subject()
             .without_token_id()
             .without_token_issuer()

@@ -235,3 +235,142 @@ async fn the_metadata_names_the_endpoint_and_what_it_signs_by() {
     let good = token(&site).await;
     assert_eq!(site.send(api_asks(&good)).await.json()["active"], true, "there is nothing that could be revoked");
 }
+
+/// The side that asks: an API whose tokens are opaque.
+#[cfg(feature = "remote")]
+mod an_api_that_asks {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http::{Request, Response};
+    use http_body_util::{BodyExt as _, Full};
+    use hyper::body::{Bytes, Incoming};
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use tokio::net::TcpListener;
+    use tower_client_credentials::{ClientSecret, Introspection};
+
+    use super::*;
+
+    /// What the authorization server does for tokens whose name begins with `bad`.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Bad {
+        Status(u16),
+        HangsUp,
+        SaysNothing,
+    }
+
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+
+    async fn answer(bad: Bad, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std::io::Error> {
+        ASKED.fetch_add(1, Ordering::Relaxed);
+        let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
+        let active = json!({"active": true, "client_id": "billing", "aud": API, "exp": u64::MAX / 2 - 4});
+        let status = match bad {
+            _ if !body.starts_with(b"token=bad") => 200,
+            Bad::Status(status) => status,
+            Bad::HangsUp => return Err(std::io::Error::other("hangs up")),
+            Bad::SaysNothing => std::future::pending().await,
+        };
+        Ok(Response::builder().status(status).body(active.to_string().into()).unwrap())
+    }
+
+    /// The URL of an authorization server over sockets.
+    async fn authorization_server(bad: Bad) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let service = service_fn(move |request| answer(bad, request));
+                let server = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(server);
+            }
+        });
+        format!("http://{address}/introspect")
+    }
+
+    async fn api(endpoint: &str, clock: &tower_client_credentials::ManualClock) -> Site {
+        let verifier = Introspection::new(ISSUER, API)
+            .unwrap()
+            .at(endpoint)
+            .unwrap()
+            .client_secret_basic("api", ClientSecret::new(SECRET.as_str()).unwrap())
+            .unwrap()
+            .clock(clock.clone())
+            .verifier()
+            .unwrap();
+        let guard = BearerAuthLayer::new(verifier).end_at_expiry();
+        let inner = tower::service_fn(async |_: Request<Incoming>| {
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("let in")))
+        });
+        Stack::PLAIN.serve(tower::Layer::layer(&guard, inner)).await
+    }
+
+    /// In each of ten seconds 40 different good tokens, and so many bad ones among them, by the clock of the API.
+    async fn good_ones_let_in(bad: Bad, bad_per_second: usize) -> usize {
+        let clock = clock();
+        let site = api(&authorization_server(bad).await, &clock).await;
+        ASKED.store(0, Ordering::Relaxed);
+        let mut good = 0;
+        for second in 0..10 {
+            for step in 0..200 {
+                clock.advance(Duration::from_millis(5));
+                if step % (200 / bad_per_second) == 0 {
+                    let (site, token) = (site.clone(), format!("Bearer bad-{second}-{step}"));
+                    let asks = async move { site.get_authorized(&token).await.status };
+                    if bad == Bad::SaysNothing {
+                        tokio::spawn(tokio::time::timeout(Duration::from_secs(4), asks));
+                    } else {
+                        assert_eq!(asks.await, 503);
+                    }
+                }
+                if step % 5 == 0 {
+                    good +=
+                        usize::from(site.get_authorized(&format!("Bearer good-{second}-{step}")).await.status == 200);
+                }
+            }
+        }
+        println!(
+            "{bad:?}, {bad_per_second} a second: {good} of 400 good tokens let in, {} asked",
+            ASKED.load(Ordering::Relaxed)
+        );
+        good
+    }
+
+    /// The counts are printed.
+    #[tokio::test]
+    async fn lets_all_good_tokens_in_beside_tokens_that_its_server_cannot_answer_and_asks_a_dead_server_seldom() {
+        for bad in [Bad::Status(500), Bad::Status(429), Bad::Status(503), Bad::HangsUp] {
+            for bad_per_second in [1, 50] {
+                assert_eq!(good_ones_let_in(bad, bad_per_second).await, 400, "{bad:?}, {bad_per_second} a second");
+            }
+        }
+        // Each of these takes one of 256 places for five seconds, and the ten seconds here pass faster than that.
+        assert_eq!(good_ones_let_in(Bad::SaysNothing, 1).await, 400);
+        assert_eq!(good_ones_let_in(Bad::SaysNothing, 20).await, 400);
+
+        // One that fails for all.
+        let clock = clock();
+        let site = api(&authorization_server(Bad::Status(500)).await, &clock).await;
+        ASKED.store(0, Ordering::Relaxed);
+        for number in 0..400 {
+            clock.advance(Duration::from_millis(25));
+            assert_eq!(site.get_authorized(&format!("Bearer bad-{number}")).await.status, 503);
+        }
+        println!("500 for all, 400 tokens in 10 s: {} asked", ASKED.load(Ordering::Relaxed));
+        assert!((10..=13).contains(&ASKED.load(Ordering::Relaxed)));
+
+        // One that is not there: not even the connection is tried more often.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gone = format!("http://{}/introspect", listener.local_addr().unwrap());
+        drop(listener);
+        let site = api(&gone, &clock).await;
+        let begun = std::time::Instant::now();
+        for number in 0..400 {
+            let answer = site.get_authorized(&format!("Bearer good-{number}")).await;
+            assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, Some("1")));
+        }
+        println!("no server at all, 400 tokens: {:?}", begun.elapsed());
+    }
+}

@@ -345,6 +345,31 @@ mod the_time {
         are_refused(InvalidToken::NotYetValid, &one_of_two).await;
     }
 
+    /// RFC 7519 §2. The claims are written as text, since a JSON library has its own idea of a number.
+    fn with_time(name: &str, time: &str) -> String {
+        let draft = good().claim("iat", NOW - 4000).claim(name, "MARKER");
+        draft.clone().claims_text(draft.claims.replace("\"MARKER\"", time)).sign()
+    }
+
+    #[tokio::test]
+    async fn may_have_a_fraction_and_is_rounded_so_that_less_is_accepted() {
+        let good = [
+            ("exp", "1699999996.0"),
+            ("exp", "1699999996.9"),
+            ("exp", "1.7e9"),
+            ("nbf", "1700000004.1"),
+            ("nbf", "1700000005.0"),
+            ("iat", "1700000005.9"),
+            ("iat", "17E8"),
+        ];
+        are_admitted(&good.map(|(name, time)| with_time(name, time))).await;
+        are_refused(InvalidToken::Expired, &[with_time("exp", "1699999995.9")]).await;
+        let early = [("nbf", "1700000005.1"), ("iat", "1700000006.0"), ("nbf", "1.7000001e9")];
+        are_refused(InvalidToken::NotYetValid, &early.map(|(name, time)| with_time(name, time))).await;
+        let bad = ["-1.5", "-1700000000.0", "1e12", "1e999", "253402300800.5", "NaN", "1700000600."];
+        are_refused(InvalidToken::Claims, &bad.map(|time| with_time("exp", time))).await;
+    }
+
     #[tokio::test]
     async fn passes_and_a_token_that_was_good_no_longer_is() {
         let clock = clock();

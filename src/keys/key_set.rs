@@ -95,8 +95,8 @@ impl KeySet {
             return self.only_one(alg);
         }
         let mut named = self.0.iter().filter(|own| own.name.as_deref() == Some(name)).peekable();
-        named.peek().ok_or(NoKey::Unknown)?;
-        named.find(|own| own.key.algorithm().is_named(alg)).map(|own| own.key.clone()).ok_or(NoKey::Algorithm)
+        let own = named.peek().ok_or(NoKey::Unknown)?.key.algorithm();
+        named.find(|own| own.key.algorithm().is_named(alg)).map(|own| own.key.clone()).ok_or(NoKey::Algorithm(own))
     }
 
     fn only_one(&self, alg: &str) -> Result<VerifyingKey, NoKey> {
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(keys.find("1", "ES256").unwrap().algorithm(), Algorithm::ES256);
         assert_eq!(keys.find("1", "RS256").unwrap().algorithm(), Algorithm::RS256);
         for alg in ["PS256", "HS256", "none", ""] {
-            assert!(matches!(keys.find("1", alg), Err(NoKey::Algorithm)), "{alg}");
+            assert!(matches!(keys.find("1", alg), Err(NoKey::Algorithm(_))), "{alg}");
         }
         assert!(matches!(keys.find("3", "ES256"), Err(NoKey::Unknown)));
     }

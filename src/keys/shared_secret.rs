@@ -142,7 +142,7 @@ mod tests {
         let keys = TrustedKeys::Ring(ring.clone());
         let verifier = Verifier::new(issuer.parse().unwrap(), audience.parse().unwrap(), keys, Arc::new(SystemClock));
         match verifier.verify_now(token).expect_err("the claims are empty") {
-            VerifyError::Refused(invalid) => invalid,
+            VerifyError::Refused(refused) => refused.reason(),
             VerifyError::Undecided(undecided) => panic!("{undecided}"),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 #[cfg(feature = "remote")]
 use super::remote::{FetchError, RemoteKeys};
-use super::{KeyRing, KeySet, VerifyingKey};
+use super::{Algorithm, KeyRing, KeySet, VerifyingKey};
 
 /// The keys of one signer; a clone shares them.
 #[derive(Clone, Debug)]
@@ -24,8 +24,8 @@ pub(crate) enum TrustedKeys {
 pub(crate) enum NoKey {
     /// No trusted key has this name.
     Unknown,
-    /// The key of this name is for another algorithm.
-    Algorithm,
+    /// The key of this name is for another algorithm, which is given.
+    Algorithm(Algorithm),
     /// It may be elsewhere: [ask](TrustedKeys::ask), and look again.
     #[cfg(feature = "remote")]
     NotAsked,
@@ -99,6 +99,6 @@ impl TrustedKeys {
 
 fn choose<'a>(keys: impl Iterator<Item = &'a VerifyingKey>, alg: &str) -> Result<VerifyingKey, NoKey> {
     let mut keys = keys.peekable();
-    keys.peek().ok_or(NoKey::Unknown)?;
-    keys.find(|key| key.algorithm().is_named(alg)).cloned().ok_or(NoKey::Algorithm)
+    let own = keys.peek().ok_or(NoKey::Unknown)?.algorithm();
+    keys.find(|key| key.algorithm().is_named(alg)).cloned().ok_or(NoKey::Algorithm(own))
 }

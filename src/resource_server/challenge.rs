@@ -6,7 +6,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
 use super::grpc::Grpc;
-use super::{InvalidToken, ResourceMetadata, Undecided, VerifiedToken, VerifyError};
+use super::{InvalidToken, RefusedToken, ResourceMetadata, Undecided, VerifiedToken, VerifyError};
 use crate::audience::Audience;
 use crate::client_id::ClientId;
 use crate::scope::Scopes;
@@ -26,7 +26,7 @@ pub enum BearerError {
     InvalidRequest,
     /// A token that did not pass verification: 401 `invalid_token`.
     #[error("the token is refused: {0}")]
-    InvalidToken(InvalidToken),
+    InvalidToken(RefusedToken),
     /// A good token without the scopes that the route asks for: 403 `insufficient_scope`.
     #[error("the token of client `{client_id}` has the scopes `{granted}`, and it takes `{required}` here")]
     #[non_exhaustive]
@@ -54,8 +54,8 @@ pub enum BearerError {
 }
 
 // Not `#[from]`, which would make it the source as well: the text has it already.
-impl From<InvalidToken> for BearerError {
-    fn from(error: InvalidToken) -> Self {
+impl From<RefusedToken> for BearerError {
+    fn from(error: RefusedToken) -> Self {
         Self::InvalidToken(error)
     }
 }
@@ -63,9 +63,15 @@ impl From<InvalidToken> for BearerError {
 impl From<VerifyError> for BearerError {
     fn from(error: VerifyError) -> Self {
         match error {
-            VerifyError::Refused(invalid) => Self::InvalidToken(invalid),
+            VerifyError::Refused(refused) => Self::InvalidToken(refused),
             VerifyError::Undecided(undecided) => Self::Undecided(undecided),
         }
+    }
+}
+
+impl From<InvalidToken> for BearerError {
+    fn from(reason: InvalidToken) -> Self {
+        Self::InvalidToken(reason.into())
     }
 }
 
@@ -98,7 +104,7 @@ impl BearerError {
         match self {
             Self::NoCredentials => "no_credentials",
             Self::InvalidRequest => "invalid_request",
-            Self::InvalidToken(invalid) => invalid.name(),
+            Self::InvalidToken(refused) => refused.reason().name(),
             Self::InsufficientScope { .. } => "insufficient_scope",
             Self::Forbidden { .. } => "forbidden",
             Self::Undecided(undecided) => undecided.kind().name(),
@@ -245,7 +251,7 @@ mod tests {
     fn each_error_has_the_code_of_its_challenge_and_none_without_credentials() {
         assert_eq!(BearerError::NoCredentials.code(), None);
         assert_eq!(BearerError::InvalidRequest.code(), Some("invalid_request"));
-        assert_eq!(BearerError::InvalidToken(InvalidToken::Expired).code(), Some("invalid_token"));
+        assert_eq!(BearerError::from(InvalidToken::Expired).code(), Some("invalid_token"));
         assert_eq!(BearerError::Undecided(Undecided::new(UndecidedKind::Keys)).code(), None);
     }
 }

@@ -8,9 +8,13 @@ use std::ops::Deref;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::refused_token::quoted;
+use super::{InvalidToken, RefusedToken};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
+use crate::issuer::Issuer;
 use crate::keys::VerifyingKey;
+use crate::numeric_date::NumericDate;
 use crate::revocation::{Cleared, Named};
 use crate::scope::Scopes;
 use crate::text::Text;
@@ -28,9 +32,14 @@ pub(super) struct Claims {
     pub(super) not_before: Option<UnixTime>,
     pub(super) token_id: Text,
     pub(super) scopes: Scopes,
+    /// Whether `cnf` is present, whatever its value: the token is bound to a key or certificate (RFC 7800).
+    pub(super) bound: bool,
     /// None of the claims, but what was found of them.
     pub(super) cleared: Cleared,
 }
+
+/// The claim that binds a token to a key or certificate (RFC 7800 §3.1).
+pub(super) const BINDING: &str = "cnf";
 
 /// One audience, or any number of them (RFC 7519 §4.1.3).
 #[derive(Clone, Debug)]
@@ -67,14 +76,15 @@ impl Claims {
                 Aud::Several(several) => Audiences::Several(several.into_iter().map(text).collect()),
             },
             client_id,
-            issued_at: UnixTime::from_secs(claims.issued_at?)?,
-            expires_at: UnixTime::from_secs(claims.expires_at?)?,
+            issued_at: claims.issued_at?.rounded_down()?,
+            expires_at: claims.expires_at?.rounded_down()?,
             not_before: match claims.not_before {
-                Some(secs) => Some(UnixTime::from_secs(secs)?),
+                Some(not_before) => Some(not_before.rounded_up()?),
                 None => None,
             },
             token_id: (&*claims.token_id?.0).into(),
             scopes: claims.scopes.map_or(Ok(Scopes::NONE), |scopes| scopes.0.parse()).ok()?,
+            bound: claims.bound,
             cleared: Cleared::default(),
         })
     }
@@ -88,6 +98,16 @@ impl Claims {
             Audiences::Several(several) => several.iter().map(|audience| audience.len() + 2 * EACH).sum(),
         };
         4 * EACH + subject.len() + audiences + client_id.len() + token_id.len() + scopes.as_str().len()
+    }
+
+    /// For the operator: what `iss` is, and what it should be.
+    pub(super) fn of_another_issuer(&self, issuer: &Issuer) -> RefusedToken {
+        let detail = format!(
+            "`iss` is {}, expected {}, compared character by character; give the verifier this issuer to accept it",
+            quoted(&self.issuer),
+            quoted(issuer.as_str())
+        );
+        RefusedToken::because(InvalidToken::Issuer, detail)
     }
 
     /// What a revocation could name it by; `key` has signed it.
@@ -122,11 +142,12 @@ struct Members<'a> {
     subject: Option<Member<'a>>,
     audiences: Option<Aud<'a>>,
     client_id: Option<Member<'a>>,
-    issued_at: Option<u64>,
-    expires_at: Option<u64>,
-    not_before: Option<u64>,
+    issued_at: Option<NumericDate>,
+    expires_at: Option<NumericDate>,
+    not_before: Option<NumericDate>,
     token_id: Option<Member<'a>>,
     scopes: Option<Member<'a>>,
+    bound: bool,
     others: HashSet<Cow<'a, str>>,
 }
 
@@ -150,14 +171,15 @@ impl<'a> Members<'a> {
                 "sub" => put(&mut members.subject, plain_member(value)?)?,
                 "aud" => put(&mut members.audiences, plain_member(value).map(|(one, rest)| (Aud::One(one), rest))?)?,
                 "client_id" => put(&mut members.client_id, plain_member(value)?)?,
-                "iat" => put(&mut members.issued_at, plain_number(value)?)?,
-                "exp" => put(&mut members.expires_at, plain_number(value)?)?,
-                "nbf" => put(&mut members.not_before, plain_number(value)?)?,
+                "iat" => put(&mut members.issued_at, plain_date(value)?)?,
+                "exp" => put(&mut members.expires_at, plain_date(value)?)?,
+                "nbf" => put(&mut members.not_before, plain_date(value)?)?,
                 "jti" => put(&mut members.token_id, plain_member(value)?)?,
                 "scope" => put(&mut members.scopes, plain_member(value)?)?,
                 other => {
                     let text = plain_text(value).map(|(_, rest)| rest);
                     let rest = text.or_else(|| plain_number(value).map(|(_, rest)| rest))?;
+                    members.bound |= other == BINDING;
                     members.others.insert(other.into()).then_some(rest)?
                 }
             };
@@ -186,6 +208,10 @@ fn plain_number(json: &str) -> Option<(u64, &str)> {
     let (digits, rest) = json.split_at_checked(end)?;
     let is_usual = digits == "0" || !digits.starts_with('0');
     Some((digits.parse().ok().filter(|_| is_usual)?, rest))
+}
+
+fn plain_date(json: &str) -> Option<(NumericDate, &str)> {
+    plain_number(json).map(|(seconds, rest)| (seconds.into(), rest))
 }
 
 fn put<'a, T>(slot: &mut Option<T>, (value, rest): (T, &'a str)) -> Option<&'a str> {
@@ -222,6 +248,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
                 "scope" => once(&mut members.scopes, map.next_value()?)?,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
+                    members.bound |= name == BINDING;
                     if !members.others.insert(name) {
                         return Err(twice());
                     }
@@ -332,20 +359,48 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_texts_and_times_are_integers_in_range() {
+    fn texts_are_texts_and_times_are_numbers_in_range() {
         for name in ["iss", "sub", "aud", "client_id", "jti", "scope"] {
             assert!(!parses(&with(name, json!(5))), "{name}");
         }
         for name in ["iat", "exp", "nbf"] {
-            for value in [json!("1"), json!(1.5), json!(1.0), json!(-1), json!(u64::MAX), json!([1]), Value::Null] {
+            for value in [json!("1"), json!(-1), json!(-0.5), json!(1e12), json!(u64::MAX), json!([1]), Value::Null] {
                 assert!(!parses(&with(name, value.clone())), "{name} {value}");
             }
-            assert!(parses(&with(name, json!(7))), "{name}");
+            for value in [json!(7), json!(1.5), json!(1.0)] {
+                assert!(parses(&with(name, value.clone())), "{name} {value}");
+            }
         }
         assert!(!parses(&with("sub", json!(""))));
         assert!(!parses(&with("client_id", json!(""))));
         assert!(!parses(&with("aud", json!(["a", 5]))));
         assert!(!parses(&with("scope", json!("a\"b"))));
+    }
+
+    #[test]
+    fn a_time_with_a_fraction_or_an_exponent_is_rounded_so_that_less_is_accepted() {
+        let text = good().to_string();
+        for (time, down, up) in [("1.5", 1, 2), ("2.0", 2, 2), ("2e0", 2, 2), ("25E-1", 2, 3), ("7", 7, 7)] {
+            let text = text.replace(r#""exp":2"#, &format!(r#""exp":{time}"#));
+            let text = text.replace(r#""iat":1"#, &format!(r#""iat":{time},"nbf":{time}"#));
+            let claims = Claims::parse(text.as_bytes(), &[]).unwrap();
+            let times = [Some(claims.expires_at), Some(claims.issued_at), claims.not_before];
+            assert_eq!(times.map(|time| time.unwrap().as_secs()), [down, down, up], "{time}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_bound_when_cnf_is_present_whatever_its_value() {
+        let bound = |text: &str| Claims::parse(text.as_bytes(), &[]).unwrap().bound;
+        assert!(!bound(&good().to_string()) && !bound(&with("cnf2", json!("k")).to_string()));
+        for value in [json!({"jkt": "k"}), json!({}), Value::Null, json!("k"), json!(5), json!([]), json!(false)] {
+            assert!(bound(&with("cnf", value.clone()).to_string()), "{value}");
+        }
+        // Read plainly, and by serde_json under an escaped name.
+        let plain = r#"{"iss":"i","sub":"s","aud":"a","client_id":"c","iat":1,"exp":2,"jti":"j","cnf":"k"}"#;
+        assert!(Members::read_plain(plain).unwrap().bound && bound(plain));
+        let escaped = plain.replace("cnf", r"\u0063nf");
+        assert!(Members::read_plain(&escaped).is_none_or(|members| members.bound) && bound(&escaped));
     }
 
     #[test]
@@ -388,7 +443,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_read_plainly_is_what_serde_json_reads(
-            json in r#"\{("(iss|sub|aud|iat|exp|jti|own|o\\u0077n)":("[a-bé\\\\\x01\x7f]{0,3}"|[0-9]{1,21}|0[.]?[0-9]?|-1|true),?){0,4}\}"#
+            json in r#"\{("(iss|sub|aud|iat|exp|jti|cnf|own|o\\u0077n)":("[a-bé\\\\\x01\x7f]{0,3}"|[0-9]{1,21}|0[.]?[0-9]?|-1|true),?){0,4}\}"#
         ) {
             if let Some(plain) = Members::read_plain(&json) {
                 prop_assert_eq!(Some(plain), serde_json::from_str(&json).ok());

@@ -6,38 +6,53 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::claims::{Audiences, Claims};
+use super::claims::{Audiences, BINDING, Claims};
+use super::refused_token::{listed, shown};
 use super::token_profile::{Object, TokenProfile};
+use super::{InvalidToken, RefusedToken};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::issuer::Issuer;
+use crate::numeric_date::NumericDate;
 use crate::revocation::Cleared;
 use crate::scope::{Scope, Scopes};
 use crate::text::Text;
 
 impl TokenProfile {
-    /// `None` where a claim is missing, twice, or of another type than the profile has it.
-    pub(super) fn parse(&self, json: &[u8], issuer: &Issuer) -> Option<Claims> {
-        let Unique(claims) = serde_json::from_slice(json).ok()?;
+    /// Reads the claims as the profile has them.
+    pub(super) fn parse(&self, json: &[u8], issuer: &Issuer) -> Result<Claims, RefusedToken> {
+        let Unique(claims) = serde_json::from_slice(json).map_err(|_| {
+            let detail = "the payload is expected to be a JSON object whose names occur once (RFC 7519 §4)";
+            RefusedToken::because(InvalidToken::Claims, detail.to_owned())
+        })?;
         self.read(claims, issuer)
     }
 
     /// As [`parse`](Self::parse), of an object that is read already.
-    pub(super) fn read(&self, claims: Object, issuer: &Issuer) -> Option<Claims> {
+    pub(super) fn read(&self, claims: Object, issuer: &Issuer) -> Result<Claims, RefusedToken> {
+        self.understand(claims, issuer).map_err(Mistake::refused)
+    }
+
+    /// Says why claims were refused that another reader, of the same rules, could not read.
+    #[cold]
+    pub(super) fn why_not(&self, json: &[u8], issuer: &Issuer) -> RefusedToken {
+        self.parse(json, issuer).err().unwrap_or(RefusedToken::new(InvalidToken::Claims))
+    }
+
+    fn understand(&self, claims: Object, issuer: &Issuer) -> Result<Claims, Mistake> {
         let reader = Reader { profile: self, claims: &claims };
-        if !self.required.iter().all(|(name, value)| claims.get(name) == Some(value)) {
-            return None;
-        }
+        reader.required()?;
         let client_id = reader.client_id()?;
         let scopes = reader.scopes()?;
-        Some(Claims {
+        Ok(Claims {
             issuer: reader.text("iss", self.without_issuer.then(|| issuer.text()))?,
             subject: reader.text("sub", self.without_subject.then(|| client_id.text()))?,
             audiences: reader.audiences()?,
-            issued_at: reader.time("iat")?,
-            expires_at: reader.time("exp")?,
-            not_before: if claims.contains_key("nbf") { Some(reader.time("nbf")?) } else { None },
+            issued_at: reader.time("iat", NumericDate::rounded_down)?,
+            expires_at: reader.time("exp", NumericDate::rounded_down)?,
+            not_before: claims.contains_key("nbf").then(|| reader.time("nbf", NumericDate::rounded_up)).transpose()?,
             token_id: reader.token_id()?,
+            bound: claims.contains_key(BINDING),
             cleared: Cleared::default(),
             client_id,
             scopes: match &self.map_scopes {
@@ -48,36 +63,79 @@ impl TokenProfile {
     }
 }
 
+/// A claim that is not what the profile expects, for the operator.
+struct Mistake {
+    claim: String,
+    found: String,
+    expected: String,
+    setting: &'static str,
+}
+
+impl Mistake {
+    fn refused(self) -> RefusedToken {
+        let Self { claim, found, expected, setting } = self;
+        let detail = format!("{claim} is {found}, expected {expected}; {setting}");
+        RefusedToken::because(InvalidToken::Claims, detail)
+    }
+}
+
 struct Reader<'a> {
     profile: &'a TokenProfile,
     claims: &'a Object,
 }
 
 impl Reader<'_> {
+    fn mistake(&self, claim: &str, expected: &str, setting: &'static str) -> Mistake {
+        let found = self.claims.get(claim).map_or_else(|| "absent".to_owned(), shown);
+        Mistake { claim: format!("`{claim}`"), found, expected: expected.to_owned(), setting }
+    }
+
+    fn required(&self) -> Result<(), Mistake> {
+        let differs = |(name, value): &&(String, Value)| self.claims.get(name) != Some(value);
+        match self.profile.required.iter().find(differs) {
+            Some((name, value)) => Err(self.mistake(name, &shown(value), "`TokenProfile::require_claim` asks for it")),
+            None => Ok(()),
+        }
+    }
+
     /// A text that is not empty, or what stands for it.
-    fn text(&self, name: &str, otherwise: Option<&Text>) -> Option<Text> {
+    fn text(&self, name: &str, otherwise: Option<&Text>) -> Result<Text, Mistake> {
+        let mistake = || {
+            let setting = match name {
+                "iss" => "`TokenProfile::without_token_issuer` accepts tokens without it",
+                _ => "`TokenProfile::without_subject` accepts tokens without it",
+            };
+            self.mistake(name, "a text that is not empty", setting)
+        };
         match self.claims.get(name) {
-            Some(Value::String(text)) if !text.is_empty() => Some(text.as_str().into()),
-            None | Some(Value::String(_)) => otherwise.cloned(),
-            Some(_) => None,
+            Some(Value::String(text)) if !text.is_empty() => Ok(text.as_str().into()),
+            None | Some(Value::String(_)) => otherwise.cloned().ok_or_else(mistake),
+            Some(_) => Err(mistake()),
         }
     }
 
     /// The first claim that is there has to hold one.
-    fn client_id(&self) -> Option<ClientId> {
-        let claim = self.profile.client_id.iter().find_map(|name| self.claims.get(name))?;
-        match claim {
+    fn client_id(&self) -> Result<ClientId, Mistake> {
+        const SETTING: &str = "`TokenProfile::client_id_in` names another claim";
+        let Some((name, claim)) = self.profile.client_id.iter().find_map(|name| self.claims.get_key_value(name)) else {
+            let names = listed(self.profile.client_id.iter().map(String::as_str));
+            let claim = format!("each of the claims {names}");
+            let expected = "one of them to name the client".to_owned();
+            return Err(Mistake { claim, found: "absent".to_owned(), expected, setting: SETTING });
+        };
+        let id = match claim {
             Value::String(id) => id.as_str().try_into().ok(),
             Value::Array(ids) => match ids.as_slice() {
                 [Value::String(id)] => id.as_str().try_into().ok(),
                 _ => None,
             },
             _ => None,
-        }
+        };
+        id.ok_or_else(|| self.mistake(name, "one client id of 1 to 255 printable ASCII characters", SETTING))
     }
 
-    fn audiences(&self) -> Option<Audiences> {
-        match self.claims.get("aud") {
+    fn audiences(&self) -> Result<Audiences, Mistake> {
+        let audiences = match self.claims.get("aud") {
             Some(Value::String(one)) => Some(Audiences::One(one.as_str().into())),
             Some(Value::Array(several)) => several
                 .iter()
@@ -86,29 +144,40 @@ impl Reader<'_> {
                 .map(Audiences::Several),
             None => self.profile.without_audience().then(|| Audiences::Several(Box::default())),
             Some(_) => None,
-        }
+        };
+        audiences.ok_or_else(|| {
+            let setting = "`TokenProfile::clients_instead_of_audience` accepts tokens without it";
+            self.mistake("aud", "a text or an array of texts", setting)
+        })
     }
 
-    fn token_id(&self) -> Option<Text> {
-        match self.claims.get("jti") {
+    fn token_id(&self) -> Result<Text, Mistake> {
+        let token_id = match self.claims.get("jti") {
             Some(Value::String(id)) => Some(id.as_str().into()),
             None => self.profile.without_token_id.then_some(Text::Literal("")),
             Some(_) => None,
-        }
+        };
+        token_id
+            .ok_or_else(|| self.mistake("jti", "a text", "`TokenProfile::without_token_id` accepts tokens without it"))
     }
 
-    fn scopes(&self) -> Option<Scopes> {
-        let claims = self.profile.scopes.iter().filter_map(|name| self.claims.get(name));
-        claims.map(scopes_of).try_fold(Scopes::NONE, |all, scopes| Some(all.union(&scopes?)))
+    fn scopes(&self) -> Result<Scopes, Mistake> {
+        let claims = self.profile.scopes.iter().filter_map(|name| Some((name, self.claims.get(name)?)));
+        claims.into_iter().try_fold(Scopes::NONE, |all, (name, claim)| {
+            let scopes = scopes_of(claim).ok_or_else(|| {
+                let setting = "`TokenProfile::scopes_in` names other claims";
+                self.mistake(name, "scopes in a text, separated by spaces, or in an array (RFC 6749 §3.3)", setting)
+            })?;
+            Ok(all.union(&scopes))
+        })
     }
 
-    fn time(&self, name: &str) -> Option<UnixTime> {
-        let number = self.claims.get(name)?.as_number()?;
-        match number.as_u64() {
-            Some(seconds) => UnixTime::from_secs(seconds),
-            None if self.profile.fractional_times => whole_seconds(number.as_f64()?),
-            None => None,
-        }
+    fn time(&self, name: &str, round: impl Fn(NumericDate) -> Option<UnixTime>) -> Result<UnixTime, Mistake> {
+        let time = self.claims.get(name).and_then(Value::as_number).and_then(NumericDate::from_json).and_then(round);
+        time.ok_or_else(|| {
+            let expected = "a number of seconds since 1970, before the year 10,000 (RFC 7519 §2)";
+            self.mistake(name, expected, "no setting accepts tokens without it")
+        })
     }
 }
 
@@ -119,12 +188,6 @@ fn scopes_of(claim: &Value) -> Option<Scopes> {
         Value::Array(list) => list.iter().map(|scope| scope.as_str()?.parse::<Scope>().ok()).collect(),
         _ => None,
     }
-}
-
-/// Up to the year 10,000: beyond 2⁵³ a fraction means nothing, and before 1970 nobody issued a token.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // within the bounds
-fn whole_seconds(seconds: f64) -> Option<UnixTime> {
-    (0.0..253_402_300_800.0).contains(&seconds).then(|| UnixTime::from_secs(seconds as u64)).flatten()
 }
 
 /// An object none of whose members occurs twice (RFC 7519 §4).
@@ -161,6 +224,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::super::claims::Claims;
+    use crate::clock::UnixTime;
     use crate::resource_server::TokenProfile;
 
     fn good() -> Value {
@@ -180,7 +244,7 @@ mod tests {
     }
 
     fn parse(profile: &TokenProfile, claims: &Value) -> Option<Claims> {
-        profile.parse(claims.to_string().as_bytes(), &"https://i".parse().unwrap())
+        profile.parse(claims.to_string().as_bytes(), &"https://i".parse().unwrap()).ok()
     }
 
     #[test]
@@ -189,14 +253,14 @@ mod tests {
         assert!(parse(&default, &good()).is_some());
         for name in ["iss", "sub", "aud", "client_id", "iat", "exp", "jti"] {
             assert!(parse(&default, &without(name)).is_none(), "{name}");
-            for value in [Value::Null, json!({}), json!(true), json!(1.5), json!([5])] {
+            for value in [Value::Null, json!({}), json!(true), json!(-1.5), json!([5])] {
                 assert!(parse(&default, &with(name, value.clone())).is_none(), "{name} {value}");
             }
         }
         let twice = good().to_string().replacen('{', r#"{"exp":9,"#, 1);
-        assert!(default.parse(twice.as_bytes(), &"https://i".parse().unwrap()).is_none());
+        assert!(default.parse(twice.as_bytes(), &"https://i".parse().unwrap()).is_err());
         for text in ["", "[]", "5", "{"] {
-            assert!(default.parse(text.as_bytes(), &"https://i".parse().unwrap()).is_none(), "{text}");
+            assert!(default.parse(text.as_bytes(), &"https://i".parse().unwrap()).is_err(), "{text}");
         }
     }
 
@@ -213,15 +277,41 @@ mod tests {
     }
 
     #[test]
-    fn times_with_fractions_are_cut_off_and_stay_in_range() {
-        let profile = TokenProfile::default().fractional_times();
-        let exp = |value| parse(&profile, &with("exp", value)).map(|claims| claims.expires_at.as_secs());
-        assert_eq!(exp(json!(1.9)), Some(1));
-        assert_eq!(exp(json!(1_700_000_000.123_456)), Some(1_700_000_000));
-        for value in [json!(-0.5), json!(-1), json!(1e30), json!(u64::MAX), json!("1"), Value::Null] {
-            assert_eq!(exp(value.clone()), None, "{value}");
+    fn times_with_fractions_are_rounded_so_that_less_is_accepted_and_stay_in_range() {
+        let times = |value: Value| {
+            let mut claims = with("exp", value.clone());
+            claims["iat"] = value.clone();
+            claims["nbf"] = value;
+            let claims = parse(&TokenProfile::default(), &claims)?;
+            Some([claims.expires_at, claims.issued_at, claims.not_before?].map(UnixTime::as_secs))
+        };
+        assert_eq!(times(json!(1.9)), Some([1, 1, 2]));
+        assert_eq!(times(json!(1.0)), Some([1, 1, 1]));
+        assert_eq!(times(json!(1_700_000_000.123_456)), Some([1_700_000_000, 1_700_000_000, 1_700_000_001]));
+        for value in [json!(-0.5), json!(-1), json!(1e12), json!(1e30), json!(u64::MAX), json!("1"), Value::Null] {
+            assert_eq!(times(value.clone()), None, "{value}");
         }
-        assert!(parse(&TokenProfile::default(), &with("exp", json!(1.0))).is_none());
+    }
+
+    #[test]
+    fn a_token_is_bound_when_cnf_is_present_whatever_its_value() {
+        assert!(!parse(&TokenProfile::default(), &good()).unwrap().bound);
+        for value in [json!({"jkt": "k"}), json!({}), Value::Null, json!("k"), json!(5), json!(false)] {
+            assert!(parse(&TokenProfile::default(), &with("cnf", value.clone())).unwrap().bound, "{value}");
+        }
+    }
+
+    /// `Claims::parse` only refuses; this reader says why.
+    #[test]
+    fn what_the_reader_of_rfc_9068_refuses_is_explained_with_the_claim() {
+        for name in ["iss", "sub", "aud", "client_id", "iat", "exp", "jti"] {
+            for claims in [without(name), with(name, json!({})), with(name, Value::Null)] {
+                let json = claims.to_string();
+                assert!(Claims::parse(json.as_bytes(), &[]).is_none());
+                let refused = TokenProfile::default().why_not(json.as_bytes(), &"https://i".parse().unwrap());
+                assert!(refused.to_string().contains(name) && refused.to_string().contains("expected"), "{refused}");
+            }
+        }
     }
 
     #[test]

@@ -52,6 +52,7 @@ mod metadata;
 mod methods;
 mod own_token;
 mod policy;
+mod refused_token;
 #[cfg(feature = "remote")]
 mod remote_issuer;
 mod required;
@@ -87,6 +88,7 @@ pub use self::metadata::{
 pub use self::methods::Methods;
 pub(crate) use self::own_token::{NotOwn, OwnToken, OwnTokens};
 pub use self::policy::{Forbidden, PolicyError, RequestHead};
+pub use self::refused_token::RefusedToken;
 #[cfg(feature = "remote")]
 pub use self::remote_issuer::{RemoteError, RemoteIssuer};
 pub use self::service::BearerAuth;

@@ -432,7 +432,7 @@ mod tests {
         let issuer = TestIssuer::new();
         let verifier = issuer.verifier("https://api.test");
         let refused = |token: super::TestTokenBuilder| match verifier.verify_now(&token.sign()) {
-            Err(VerifyError::Refused(invalid)) => invalid.name(),
+            Err(VerifyError::Refused(invalid)) => invalid.reason().name(),
             other => panic!("{other:?}"),
         };
         assert!(verifier.verify_now(&issuer.token("billing").sign()).is_ok());

@@ -7,6 +7,8 @@ use serde_json::{Map, Value};
 
 use super::claims::Claims;
 use super::jws::{Header, is_access_token};
+use super::refused_token::{listed, quoted};
+use super::{InvalidToken, RefusedToken};
 use crate::audience::Audience;
 use crate::scope::Scopes;
 
@@ -25,7 +27,7 @@ use crate::scope::Scopes;
 /// | Keycloak | `jwt_type`, `client_id_in(["azp"])`, `require_claim("typ", "Bearer")`, `map_scopes` for roles |
 /// | Okta | `jwt_type`, `client_id_in(["cid"])`, `scopes_in(["scp"])` |
 /// | Ory Hydra | `jwt_type`, `scopes_in(["scp"])` |
-/// | league/oauth2-server (PHP), Laravel Passport | `jwt_type`, `client_id_in(["aud"])`, `clients_instead_of_audience([…])`, `scopes_in(["scopes"])`, `fractional_times`, `without_subject`, `without_token_issuer` |
+/// | league/oauth2-server (PHP), Laravel Passport | `jwt_type`, `client_id_in(["aud"])`, `clients_instead_of_audience([…])`, `scopes_in(["scopes"])`, `without_subject`, `without_token_issuer` |
 ///
 /// Google signs an ID token for any audience that an account asks for, and does so for the accounts of all its customers:
 /// `aud` keeps nobody out, so the claim names the account that is meant. Without it, anybody with a project there gets in.
@@ -58,7 +60,7 @@ pub struct TokenProfile {
     pub(super) scopes: Vec<String>,
     pub(super) map_scopes: Option<MapScopes>,
     pub(super) required: Vec<(String, Value)>,
-    pub(super) fractional_times: bool,
+    accepts_bound_tokens: bool,
     pub(super) without_token_id: bool,
     pub(super) without_subject: bool,
     pub(super) without_issuer: bool,
@@ -88,7 +90,7 @@ impl Default for TokenProfile {
             scopes: vec!["scope".to_owned()],
             map_scopes: None,
             required: Vec::new(),
-            fractional_times: false,
+            accepts_bound_tokens: false,
             without_token_id: false,
             without_subject: false,
             without_issuer: false,
@@ -160,10 +162,16 @@ impl TokenProfile {
         self
     }
 
-    /// Takes times with fractions, which RFC 7519 §2 allows; they are cut off.
+    /// Accepts tokens with a `cnf` claim (RFC 7800), which binds them to a key or certificate, as plain bearer tokens.
+    /// They are refused by default, and so are introspection responses with `cnf`. It does not change that an introspection
+    /// response with a `token_type` other than `Bearer` is refused.
+    ///
+    /// Dangerous: nothing checks that the caller has the key (RFC 9449 §7.1) or the certificate (RFC 8705 §3). A stolen
+    /// token opens the API, which is what the issuer meant to prevent. Use it only where something in front of this service
+    /// checks the binding.
     #[must_use]
-    pub fn fractional_times(mut self) -> Self {
-        self.fractional_times = true;
+    pub fn dangerous_accept_bound_tokens(mut self) -> Self {
+        self.accepts_bound_tokens = true;
         self
     }
 
@@ -199,6 +207,39 @@ impl TokenProfile {
     /// Whether nobody minds a header that brings a key along.
     pub(super) fn ignores_foreign_keys(&self) -> bool {
         self.foreign_keys
+    }
+
+    pub(super) fn accepts_bound_tokens(&self) -> bool {
+        self.accepts_bound_tokens
+    }
+
+    /// For the operator: why a token with `cnf` is refused. The value is not shown.
+    pub(super) fn bound() -> RefusedToken {
+        let detail = "`cnf` is present, expected no `cnf` (RFC 7800): nothing here checks that the caller has the key or \
+                      certificate; `TokenProfile::dangerous_accept_bound_tokens` accepts it without that check";
+        RefusedToken::because(InvalidToken::Bound, detail.to_owned())
+    }
+
+    /// For the operator: what `aud` is, and what it should be.
+    pub(super) fn for_another_audience(&self, audience: &Audience, claims: &Claims) -> RefusedToken {
+        let audiences = listed(claims.audiences.iter().map(|audience| &**audience));
+        let detail = match &self.audience {
+            AudienceRule::Own => format!(
+                "`aud` is {audiences}, expected {} in it, compared character by character; give the verifier this audience, \
+                 or name it with `TokenProfile::audience_named`, to accept it",
+                quoted(audience.as_str())
+            ),
+            AudienceRule::Named(names) => format!(
+                "`aud` is {audiences}, expected one of {}; `TokenProfile::audience_named` adds another",
+                listed(names.iter().map(String::as_str))
+            ),
+            AudienceRule::Clients(clients) => format!(
+                "the client is {}, expected one of {}; `TokenProfile::clients_instead_of_audience` adds another",
+                quoted(claims.client_id.as_str()),
+                listed(clients.iter().map(String::as_str))
+            ),
+        };
+        RefusedToken::because(InvalidToken::Audience, detail)
     }
 
     /// Whether the token is for this API.

@@ -1,12 +1,13 @@
 //! The checks of RFC 9068 §4 and RFC 8725 §3 for the tokens of one issuer.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use super::claims::Claims;
 use super::jws::{Header, Jws, Presence, decode, is_access_token};
-use super::{InvalidToken, TokenProfile, VerifiedToken, VerifyError};
+use super::{InvalidToken, RefusedToken, TokenProfile, VerifiedToken, VerifyError};
 #[cfg(feature = "remote")]
 use super::{Undecided, UndecidedKind};
 use crate::audience::Audience;
@@ -145,10 +146,14 @@ impl TrustedIssuer {
             last_header.keep(jws.header, &key);
         }
         let claims = match profile {
-            None => Claims::parse(&payload, &[issuer.text(), audience.text()]),
+            None => Claims::parse(&payload, &[issuer.text(), audience.text()])
+                .ok_or_else(|| TokenProfile::default().why_not(&payload, issuer)),
             Some(profile) => profile.parse(&payload, issuer),
-        };
-        let claims = claims.ok_or(InvalidToken::Claims)?;
+        }?;
+        // RFC 7800 §3.1, RFC 9449 §7.2: as a bearer token it would be of use to a thief who lacks the key.
+        if claims.bound && !profile.as_ref().is_some_and(|profile| profile.accepts_bound_tokens()) {
+            return Err(TokenProfile::bound().into());
+        }
         self.check(&claims, &key)?;
         Ok(VerifiedToken::new(token, claims, self.clone(), key))
     }
@@ -159,7 +164,7 @@ impl TrustedIssuer {
         // RFC 9068 §4: the type keeps an ID token, or any other JWT of the issuer, from passing for a token.
         let profile = self.0.profile.as_deref();
         if !profile.map_or_else(|| is_access_token(&header.typ), |profile| profile.admits_type(&header)) {
-            return Err(InvalidToken::Type.into());
+            return Err(RefusedToken::header(InvalidToken::Type, &header.typ).into());
         }
         self.trusted_key(&header)
     }
@@ -192,11 +197,18 @@ impl TrustedIssuer {
         if header.crit == Presence::Present {
             return Err(InvalidToken::Critical.into());
         }
-        let brings_key = [header.jku, header.jwk, header.x5u].contains(&Presence::Present);
-        if brings_key && !self.0.profile.as_ref().is_some_and(|profile| profile.ignores_foreign_keys()) {
-            return Err(InvalidToken::ForeignKey.into());
+        let brought = [("jku", header.jku), ("jwk", header.jwk), ("x5u", header.x5u)];
+        if let Some((name, _)) = brought.iter().find(|(_, presence)| *presence == Presence::Present)
+            && !self.0.profile.as_ref().is_some_and(|profile| profile.ignores_foreign_keys())
+        {
+            return Err(RefusedToken::header(InvalidToken::ForeignKey, name).into());
         }
-        Ok(self.0.keys.find(&header.kid, &header.alg)?)
+        self.0.keys.find(&header.kid, &header.alg).map_err(|no_key| match no_key {
+            NoKey::Unknown => RefusedToken::header(InvalidToken::UnknownKey, &header.kid).into(),
+            NoKey::Algorithm(own) => RefusedToken::algorithm(&header.alg, own).into(),
+            #[cfg(feature = "remote")]
+            other => other.into(),
+        })
     }
 
     /// What has to hold whenever a token is used: at its verification, and at every use of the proof after that.
@@ -204,16 +216,19 @@ impl TrustedIssuer {
     fn check(&self, claims: &Claims, key: &VerifyingKey) -> Result<(), VerifyError> {
         let Settings { issuer, audience, clock, leeway, revocations, profile, .. } = &*self.0;
         if claims.issuer != *issuer.text() {
-            return Err(InvalidToken::Issuer.into());
+            return Err(claims.of_another_issuer(issuer).into());
         }
         let is_for_us = match profile {
             None => claims.audiences.contains(audience.text()),
             Some(profile) => profile.is_for(audience, claims),
         };
         if !is_for_us {
-            return Err(InvalidToken::Audience.into());
+            let profile = profile.as_deref().map_or_else(|| Cow::Owned(TokenProfile::default()), Cow::Borrowed);
+            return Err(profile.for_another_audience(audience, claims).into());
         }
-        in_its_time(claims, UnixTime::now(&**clock), *leeway)?;
+        let now = UnixTime::now(&**clock);
+        in_its_time(claims, now, *leeway)
+            .map_err(|out| out.refused(now, *leeway, "`Verifier::leeway` sets how far it may be"))?;
         revocations.as_ref().map_or(Ok(()), |revocations| revocations.check(claims.named(key), &claims.cleared))
     }
 }
@@ -222,7 +237,7 @@ impl From<NoKey> for VerifyError {
     fn from(no_key: NoKey) -> Self {
         match no_key {
             NoKey::Unknown => InvalidToken::UnknownKey.into(),
-            NoKey::Algorithm => InvalidToken::Algorithm.into(),
+            NoKey::Algorithm(_) => InvalidToken::Algorithm.into(),
             #[cfg(feature = "remote")]
             NoKey::NotAsked => Undecided::new(UndecidedKind::NotAsked).into(),
             #[cfg(feature = "remote")]
@@ -234,14 +249,37 @@ impl From<NoKey> for VerifyError {
     }
 }
 
-pub(super) fn in_its_time(claims: &Claims, now: UnixTime, leeway: Duration) -> Result<(), InvalidToken> {
+/// A claim by which a token is not in its time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OutOfTime {
+    reason: InvalidToken,
+    claim: &'static str,
+    time: UnixTime,
+}
+
+impl OutOfTime {
+    /// Describes it for the operator; `setting` says where the leeway comes from.
+    pub(super) fn refused(self, now: UnixTime, leeway: Duration, setting: &str) -> RefusedToken {
+        let Self { reason, claim, time } = self;
+        let (time, now, leeway) = (time.as_secs(), now.as_secs(), leeway.as_secs());
+        let (expected, side) = if time < now { ("less than", "before") } else { ("at most", "after") };
+        let detail = format!(
+            "`{claim}` is {time}, {} s {side} now ({now}), expected {expected} {leeway} s {side} now; {setting}",
+            time.abs_diff(now)
+        );
+        RefusedToken::because(reason, detail)
+    }
+}
+
+pub(super) fn in_its_time(claims: &Claims, now: UnixTime, leeway: Duration) -> Result<(), OutOfTime> {
     // RFC 7519 §4.1.4: on or after `exp` is too late.
     if now >= claims.expires_at.after(leeway) {
-        return Err(InvalidToken::Expired);
+        return Err(OutOfTime { reason: InvalidToken::Expired, claim: "exp", time: claims.expires_at });
     }
     let begin = claims.not_before.map_or(claims.issued_at, |not_before| not_before.max(claims.issued_at));
     if begin > now.after(leeway) {
-        return Err(InvalidToken::NotYetValid);
+        let claim = if begin == claims.issued_at { "iat" } else { "nbf" };
+        return Err(OutOfTime { reason: InvalidToken::NotYetValid, claim, time: begin });
     }
     Ok(())
 }

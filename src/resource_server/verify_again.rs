@@ -51,7 +51,7 @@ fn claims(audience: &str, number: usize) -> String {
 
 fn refusal(verified: Result<VerifiedToken, VerifyError>) -> InvalidToken {
     match verified.unwrap_err() {
-        VerifyError::Refused(invalid) => invalid,
+        VerifyError::Refused(refused) => refused.reason(),
         VerifyError::Undecided(undecided) => panic!("{undecided}"),
     }
 }

@@ -5,36 +5,46 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::RefusedToken;
+
 /// Why there is no [`VerifiedToken`](super::VerifiedToken).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
     /// The token is not good: 401.
     #[error(transparent)]
-    Refused(#[from] InvalidToken),
+    Refused(#[from] RefusedToken),
     /// Nobody knows whether it is: 503.
     #[error(transparent)]
     Undecided(#[from] Undecided),
 }
 
-/// Why a token is refused. For the operator: a caller is told no more than `invalid_token`.
+impl From<InvalidToken> for VerifyError {
+    fn from(reason: InvalidToken) -> Self {
+        RefusedToken::from(reason).into()
+    }
+}
+
+/// The check that a token failed; [`RefusedToken`] says with which value. A caller is told no more than `invalid_token`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidToken {
     /// Longer than 16 KiB.
-    #[error("it is longer than 16 KiB")]
+    #[error("it is longer than 16 KiB, and no setting accepts that")]
     TooLong,
     /// Not three parts in base64url.
-    #[error("it is not a JWS in compact form")]
+    #[error("it is not a JWS in compact form: three parts in base64url, separated by dots (RFC 7515 §7.1)")]
     Malformed,
     /// The header is not a JOSE header.
-    #[error("its header is malformed")]
+    #[error("its header is malformed: expected a JSON object with `alg`, and texts for `alg`, `typ` and `kid`")]
     Header,
-    /// `typ` is not `at+jwt`.
-    #[error("its type is not at+jwt")]
+    /// `typ` is not `at+jwt`, or the `token_type` of an introspection response is not `Bearer`.
+    #[error("its type is not that of a bearer access token")]
     Type,
     /// `crit` asks for an extension.
-    #[error("its header asks for a critical extension")]
+    #[error(
+        "its header asks for a critical extension: `crit` is present, and no setting accepts that (RFC 7515 §4.1.11)"
+    )]
     Critical,
     /// `jku`, `jwk` or `x5u` brings a key along.
     #[error("its header brings a key along")]
@@ -46,11 +56,14 @@ pub enum InvalidToken {
     #[error("its algorithm is not that of its key")]
     Algorithm,
     /// The signature is not the key's.
-    #[error("its signature does not match")]
+    #[error("its signature does not match the key that `kid` names")]
     Signature,
     /// A claim of RFC 9068 is missing, twice, or of another type.
     #[error("its claims are not those of a JWT access token")]
     Claims,
+    /// `cnf` binds it to a key or certificate (RFC 7800), and the verifier does not check that the caller has it.
+    #[error("it is bound to a key or certificate, which is not checked here")]
+    Bound,
     /// `iss` is another issuer.
     #[error("it is from another issuer")]
     Issuer,
@@ -86,6 +99,7 @@ impl InvalidToken {
             Self::Algorithm => "algorithm",
             Self::Signature => "signature",
             Self::Claims => "claims",
+            Self::Bound => "bound",
             Self::Issuer => "issuer",
             Self::Audience => "audience",
             Self::Expired => "expired",

@@ -70,6 +70,11 @@ impl FetchError {
         Self::new(&url.to_string(), Cause::Status(status))
     }
 
+    /// Returns whether no connection could be made.
+    pub(crate) fn is_no_connection(&self) -> bool {
+        matches!(&*self.cause, Cause::Http(error) if error.is_no_connection())
+    }
+
     /// Whether the same request may succeed later, and nothing needs to be configured for it.
     pub(crate) fn is_transient(&self) -> bool {
         match &*self.cause {

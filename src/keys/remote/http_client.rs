@@ -41,6 +41,17 @@ impl HttpError {
         self.0.is::<TooLong>()
     }
 
+    /// Wraps the error that kept the client from connecting, so that the request was not sent. The server has a problem
+    /// then, not the request: an introspection endpoint is asked less often.
+    #[must_use]
+    pub fn no_connection(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(Box::new(NoConnection(source.into())))
+    }
+
+    pub(super) fn is_no_connection(&self) -> bool {
+        self.0.is::<NoConnection>()
+    }
+
     /// Wraps what went wrong.
     #[must_use]
     pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
@@ -51,6 +62,10 @@ impl HttpError {
 #[derive(Debug, thiserror::Error)]
 #[error("the answer is longer than {0} bytes")]
 struct TooLong(usize);
+
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct NoConnection(Box<dyn Error + Send + Sync>);
 
 /// With all that is behind it: the outer error of an HTTP client rarely says what happened.
 impl fmt::Display for HttpError {

@@ -49,7 +49,13 @@ fn settings() -> reqwest::ClientBuilder {
 impl HttpClient for ReqwestClient {
     async fn send(&self, request: Request<Bytes>, most: usize) -> Result<Response<Bytes>, HttpError> {
         let request = reqwest::Request::try_from(request).map_err(HttpError::new)?;
-        let mut answer = self.client_for(request.url()).execute(request).await.map_err(HttpError::new)?;
+        let answer = self.client_for(request.url()).execute(request).await;
+        let mut answer =
+            answer.map_err(
+                |error| {
+                    if error.is_connect() { HttpError::no_connection(error) } else { HttpError::new(error) }
+                },
+            )?;
         let mut body = BytesMut::new();
         while let Some(chunk) = answer.chunk().await.map_err(HttpError::new)? {
             if body.len() + chunk.len() > most {

@@ -14,7 +14,7 @@ use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
 
 use super::{HttpClient, HttpError};
 use crate::keys::{Algorithm, KeyRing, NoKey, SigningKey};
-use crate::resource_server::{InvalidToken, RemoteIssuer, UndecidedKind, Verifier, VerifyError};
+use crate::resource_server::{InvalidToken, RefusedToken, RemoteIssuer, UndecidedKind, Verifier, VerifyError};
 use crate::{BearerAuthLayer, Clock, ManualClock, RemoteError};
 
 type Body = http_body_util::Full<Bytes>;
@@ -169,7 +169,7 @@ fn assert_undecided(verified: Result<crate::VerifiedToken, VerifyError>) -> u64 
     }
 }
 
-const UNKNOWN: VerifyError = VerifyError::Refused(InvalidToken::UnknownKey);
+const UNKNOWN: VerifyError = VerifyError::Refused(RefusedToken::new(InvalidToken::UnknownKey));
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_is_taken_out_takes_with_it_every_token_that_was_verified_by_it() {
@@ -288,7 +288,7 @@ async fn a_key_that_lands_after_the_first_look_is_found_by_the_second() {
     let remote = verifier.remote_keys().unwrap();
     let key = keys.signing_key().verifying_key();
     assert_eq!(remote.find_again(key.key_id(), "ES256").unwrap().key_id(), key.key_id());
-    assert!(matches!(remote.find_again(key.key_id(), "RS256"), Err(NoKey::Algorithm)));
+    assert!(matches!(remote.find_again(key.key_id(), "RS256"), Err(NoKey::Algorithm(_))));
     let stranger = other.signing_key().verifying_key();
     assert!(matches!(remote.find_again(stranger.key_id(), "ES256"), Err(NoKey::NotAsked)));
     assert!(remote.has_again(&key).unwrap());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
@@ -11,12 +11,14 @@ use serde_json::Value;
 use super::Settings;
 use crate::clock::{UnixTime, later};
 use crate::keys::remote::FetchError;
+use crate::numeric_date::NumericDate;
 use crate::object::Object;
 use crate::resource_server::claims::Claims;
 use crate::resource_server::foreign_claims::Unique;
 use crate::resource_server::jws::{Header, Jws, decode};
+use crate::resource_server::refused_token::{quoted, shown};
 use crate::resource_server::trusted_issuer::{TrustedIssuer, in_its_time};
-use crate::resource_server::{InvalidToken, UndecidedKind, VerifyError};
+use crate::resource_server::{InvalidToken, RefusedToken, TokenProfile, UndecidedKind, VerifyError};
 
 /// The type of a signed answer (RFC 9701 §5).
 pub(super) const SIGNED: &str = "application/token-introspection+jwt";
@@ -28,20 +30,45 @@ const LEEWAY: Duration = Duration::from_secs(5);
 const OLDEST_SIGNED: Duration = Duration::from_secs(60);
 
 /// What the server said of a token: its claims, and the bytes that they were read from; or why it is no good.
-pub(super) type Answer = Result<(Claims, Vec<u8>), InvalidToken>;
+pub(super) type Answer = Result<(Claims, Vec<u8>), RefusedToken>;
 
-/// Nobody knows whether the token is good.
-pub(super) enum NoAnswer {
-    /// The server is not there, or does not know us: others need not ask.
-    AtAll(FetchError),
-    /// About this token: a caller who can make one up must not silence the server for others.
-    AboutToken(FetchError),
+/// The server did not say whether the token is active.
+pub(super) struct NoAnswer {
+    pub(super) error: FetchError,
+    pub(super) kind: NoAnswerKind,
+    /// How long the server asked us to wait, for 429 and 503 (RFC 9110 §10.2.3).
+    pub(super) retry_after: Option<Duration>,
+}
+
+/// What a missing answer says about the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoAnswerKind {
+    /// It cannot be reached. A token has no part in that.
+    NoConnection,
+    /// It failed, was too late, asked us to wait, or refused our credentials. A token may be the cause, and others may not
+    /// be affected.
+    Failed,
+    /// It answered, and the answer cannot be used.
+    Unusable,
 }
 
 impl NoAnswer {
     pub(super) fn of(error: FetchError) -> Self {
-        if error.is_transient() { Self::AtAll(error) } else { Self::AboutToken(error) }
+        let kind = if error.is_no_connection() {
+            NoAnswerKind::NoConnection
+        } else if error.is_transient() {
+            NoAnswerKind::Failed
+        } else {
+            NoAnswerKind::Unusable
+        };
+        Self { error, kind, retry_after: None }
     }
+}
+
+/// `Retry-After` in seconds; a date counts as absent.
+fn retry_after(response: &Response<Bytes>) -> Option<Duration> {
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 impl Settings {
@@ -51,15 +78,21 @@ impl Settings {
     pub(super) async fn read(&self, response: Response<Bytes>) -> Result<Answer, NoAnswer> {
         match response.status() {
             StatusCode::OK => Ok(self.understand(response).await.map_err(|what| self.about_token(what))?),
-            StatusCode::UNAUTHORIZED => Err(NoAnswer::AtAll(self.no_document("it refuses our own credentials: 401"))),
+            StatusCode::UNAUTHORIZED => {
+                let error = self.no_document("it refuses our own credentials: 401");
+                Err(NoAnswer { error, kind: NoAnswerKind::Failed, retry_after: None })
+            }
             // A gateway may refuse what a token looks like, and a caller chooses that.
             StatusCode::FORBIDDEN => Err(self.about_token("it refuses this token, or our own credentials: 403")),
-            status => Err(NoAnswer::of(FetchError::status(&self.endpoint, status))),
+            status => Err(NoAnswer {
+                retry_after: retry_after(&response),
+                ..NoAnswer::of(FetchError::status(&self.endpoint, status))
+            }),
         }
     }
 
     fn about_token(&self, what: impl Into<String>) -> NoAnswer {
-        NoAnswer::AboutToken(self.no_document(what))
+        NoAnswer { error: self.no_document(what), kind: NoAnswerKind::Unusable, retry_after: None }
     }
 
     fn no_document(&self, what: impl Into<String>) -> FetchError {
@@ -86,12 +119,25 @@ impl Settings {
         let Object::<Sealed>(sealed) = serde_json::from_slice(&payload)
             .map_err(|_| "the signed answer lacks iss, aud, iat or token_introspection (RFC 9701 §5)")?;
         let now = UnixTime::now(&*self.clock);
-        let iat = UnixTime::from_secs(sealed.iat).ok_or("its iat is out of range")?;
+        let iat = sealed.iat.rounded_down().ok_or("its iat is out of range")?;
         if sealed.iss != self.issuer.as_str() || !names(&sealed.aud, self.credentials.client_id.as_str()) {
-            return Err("the signed answer is of another server, or for somebody else".to_owned());
+            return Err(format!(
+                "the signed answer is of another server, or for another client: `iss` is {}, expected {}; `aud` is {}, \
+                 expected {}",
+                quoted(&sealed.iss),
+                quoted(self.issuer.as_str()),
+                quoted(&sealed.aud.to_string()),
+                quoted(self.credentials.client_id.as_str())
+            ));
         }
         if iat > now.after(LEEWAY) || now > iat.after(OLDEST_SIGNED) {
-            return Err("the signed answer is not of this minute".to_owned());
+            return Err(format!(
+                "the signed answer is not of this minute: `iat` is {}, expected at most {} s before now ({}), and {} s after",
+                iat.as_secs(),
+                OLDEST_SIGNED.as_secs(),
+                now.as_secs(),
+                LEEWAY.as_secs()
+            ));
         }
         Ok(sealed.token_introspection.to_string().into_bytes())
     }
@@ -101,19 +147,23 @@ impl Settings {
         let Unique(mut members) = serde_json::from_slice(&json).map_err(|_| unreadable())?;
         match members.get("active") {
             Some(Value::Bool(true)) => {}
-            Some(Value::Bool(false)) => return Ok(Err(InvalidToken::Inactive)),
+            Some(Value::Bool(false)) => return Ok(Err(InvalidToken::Inactive.into())),
             _ => return Err(unreadable()),
         }
         // A token that is bound to a key, or is for refreshing, does not come behind `Bearer`.
         let is_bearer = |kind: &str| ["bearer", "access_token"].iter().any(|known| kind.eq_ignore_ascii_case(known));
-        if members.get("token_type").is_some_and(|kind| !kind.as_str().is_some_and(is_bearer)) {
-            return Ok(Err(InvalidToken::Type));
+        if let Some(kind) = members.get("token_type").filter(|kind| !kind.as_str().is_some_and(is_bearer)) {
+            let detail = format!("`token_type` is {}, expected `Bearer`; no setting accepts another", shown(kind));
+            return Ok(Err(RefusedToken::because(InvalidToken::Type, detail)));
         }
         let now = UnixTime::now(&*self.clock);
         members.entry("iat").or_insert_with(|| now.as_secs().into());
         members.entry("exp").or_insert_with(|| now.after(self.believed).as_secs().into());
         members.entry("aud").or_insert_with(|| Value::Array(Vec::new()));
-        Ok(self.profile.read(members, &self.issuer).ok_or(InvalidToken::Claims).and_then(|claims| {
+        Ok(self.profile.read(members, &self.issuer).and_then(|claims| {
+            if claims.bound && !self.profile.accepts_bound_tokens() {
+                return Err(TokenProfile::bound());
+            }
             self.check(&claims, now)?;
             Ok((claims, json))
         }))
@@ -125,14 +175,14 @@ impl Settings {
         end.duration_since(self.clock.now()).unwrap_or_default()
     }
 
-    pub(super) fn check(&self, claims: &Claims, now: UnixTime) -> Result<(), InvalidToken> {
+    pub(super) fn check(&self, claims: &Claims, now: UnixTime) -> Result<(), RefusedToken> {
         if claims.issuer != *self.issuer.text() {
-            return Err(InvalidToken::Issuer);
+            return Err(claims.of_another_issuer(&self.issuer));
         }
         if !self.profile.is_for(&self.audience, claims) {
-            return Err(InvalidToken::Audience);
+            return Err(self.profile.for_another_audience(&self.audience, claims));
         }
-        in_its_time(claims, now, LEEWAY)
+        in_its_time(claims, now, LEEWAY).map_err(|out| out.refused(now, LEEWAY, "no setting changes that"))
     }
 }
 
@@ -140,7 +190,7 @@ impl Settings {
 struct Sealed {
     iss: String,
     aud: Value,
-    iat: u64,
+    iat: NumericDate,
     token_introspection: Value,
 }
 

@@ -10,21 +10,22 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
 use tokio::sync::watch;
 
-use super::answer::{NoAnswer, SIGNED};
+use super::answer::{NoAnswer, NoAnswerKind, SIGNED};
 use super::answers::Answers;
+use super::outage::{Failure, MAX_PAUSE, Outage, PAUSE, is_within};
 use super::{Proof, Settings};
 use crate::clock::UnixTime;
 use crate::keys::remote::{FetchError, send};
 use crate::resource_server::claims::Claims;
 use crate::resource_server::jws::LONGEST_TOKEN;
 use crate::resource_server::verify::Verified;
-use crate::resource_server::{InvalidToken, Undecided, UndecidedKind, VerifiedToken, VerifyError};
+use crate::resource_server::{InvalidToken, RefusedToken, Undecided, UndecidedKind, VerifiedToken, VerifyError};
+
+/// The estimated memory of a failure, in bytes: its error with the URL.
+const FAILURE_SIZE: usize = 512;
 
 /// How many tokens are asked about at once.
 const MOST_FLIGHTS: usize = 256;
-
-/// How long a server that did not answer is left alone.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// A clone asks the same server, and knows the same answers.
 #[derive(Clone)]
@@ -37,10 +38,10 @@ pub(in crate::resource_server) struct Asked(Weak<Shared>);
 struct Shared {
     settings: Settings,
     active: Mutex<Answers<VerifiedToken>>,
-    refused: Mutex<Answers<InvalidToken>>,
+    refused: Mutex<Answers<RefusedToken>>,
+    failed: Mutex<Answers<Failure>>,
     flights: Mutex<HashMap<Box<str>, watch::Receiver<Option<Verified>>>>,
-    /// Until when a server that did not answer is left alone.
-    paused: Mutex<Option<(SystemTime, Undecided)>>,
+    outage: Mutex<Outage>,
 }
 
 impl Introspector {
@@ -49,8 +50,9 @@ impl Introspector {
             settings,
             active: Mutex::new(Answers::new(10_000, 16 * 1024 * 1024)),
             refused: Mutex::new(Answers::new(1_000, 1024 * 1024)),
+            failed: Mutex::new(Answers::new(1_000, 1024 * 1024)),
             flights: Mutex::default(),
-            paused: Mutex::default(),
+            outage: Mutex::default(),
         }))
     }
 
@@ -104,10 +106,12 @@ impl Introspector {
             return Ok(flight.clone());
         }
         let now = self.0.settings.clock.now();
-        let paused = lock(&self.0.paused).clone();
-        // A pause that ends later than any can: the clock was set back.
-        if let Some((_, undecided)) = paused.filter(|(until, _)| now < *until && *until <= now + PAUSE) {
-            return Err(self.without_answer(token, undecided));
+        if let Some(failure) = self.recent_failure(token, now) {
+            return Err(self.without_answer(token, failure));
+        }
+        let was_active = lock(&self.0.active).find(token).is_some();
+        if let Err(failure) = lock(&self.0.outage).admit(was_active, now) {
+            return Err(self.without_answer(token, failure));
         }
         // It is us who cannot ask: nothing old passes for that.
         if flights.len() >= MOST_FLIGHTS {
@@ -137,47 +141,58 @@ impl Introspector {
         };
         match answer {
             Ok(answer) => self.learn(token, answer, asked),
-            Err(NoAnswer::AtAll(error)) => self.without_answer(token, self.pause(error)),
-            Err(NoAnswer::AboutToken(error)) => {
-                tracing::warn!(%error, "an introspection endpoint has no answer about a token");
-                Err(Undecided::new(UndecidedKind::Introspection).because(Arc::new(error)).into())
-            }
+            Err(no_answer) => self.without_answer(token, self.fail(token, no_answer)),
         }
     }
 
+    /// The last failure of a token that is not to be asked about again yet.
+    fn recent_failure(&self, token: &str, now: SystemTime) -> Option<Failure> {
+        let (failure, failed) = lock(&self.0.failed).find(token)?;
+        is_within(failure.pause, failed, now).then_some(failure)
+    }
+
     fn learn(&self, token: &str, answer: super::answer::Answer, asked: SystemTime) -> Verified {
+        lock(&self.0.outage).answered(self.0.settings.clock.now());
         match answer {
             Ok((claims, payload)) => {
                 let verified = VerifiedToken::introspected(token, claims, payload, Asked(Arc::downgrade(&self.0)));
                 lock(&self.0.refused).forget(token);
+                lock(&self.0.failed).forget(token);
                 lock(&self.0.active).keep(token, verified.clone(), verified.size(), asked);
                 Ok(verified)
             }
-            Err(invalid) => {
+            Err(refused) => {
                 lock(&self.0.active).forget(token);
                 // Its time may come sooner than another answer would be asked for.
-                if invalid != InvalidToken::NotYetValid {
-                    lock(&self.0.refused).keep(token, invalid, 0, asked);
+                if refused.reason() != InvalidToken::NotYetValid {
+                    lock(&self.0.refused).keep(token, refused.clone(), refused.size(), asked);
                 }
-                Err(invalid.into())
+                Err(refused.into())
             }
         }
     }
 
-    fn pause(&self, error: FetchError) -> Undecided {
-        tracing::warn!(%error, "an introspection endpoint does not answer");
-        let undecided = Undecided::new(UndecidedKind::Introspection).because(Arc::new(error)).retry_after(PAUSE);
-        *lock(&self.0.paused) = Some((self.0.settings.clock.now() + PAUSE, undecided.clone()));
-        undecided
+    fn fail(&self, token: &str, no_answer: NoAnswer) -> Failure {
+        let NoAnswer { error, kind, retry_after } = no_answer;
+        tracing::warn!(%error, "an introspection endpoint has no answer about a token");
+        let now = self.0.settings.clock.now();
+        let pause = retry_after.unwrap_or(PAUSE).clamp(PAUSE, MAX_PAUSE);
+        let undecided = Undecided::new(UndecidedKind::Introspection).because(Arc::new(error)).retry_after(pause);
+        let failure = Failure { undecided, kind, pause };
+        lock(&self.0.failed).keep(token, failure.clone(), FAILURE_SIZE, now);
+        lock(&self.0.outage).failed(token, &failure, now);
+        failure
     }
 
-    /// What is said of a token when the server says nothing.
-    fn without_answer(&self, token: &str, undecided: Undecided) -> Verified {
+    /// Decides over a token without an answer of the server. After an answer that cannot be used, an old answer is not
+    /// used either: the server is up, and may have meant to refuse the token.
+    fn without_answer(&self, token: &str, failure: Failure) -> Verified {
         let now = self.0.settings.clock.now();
-        let known = self.0.settings.old_answers_while_down.then(|| lock(&self.0.active).find(token)).flatten();
+        let may_be_old = self.0.settings.old_answers_while_down && failure.kind != NoAnswerKind::Unusable;
+        let known = may_be_old.then(|| lock(&self.0.active).find(token)).flatten();
         match known {
             Some((known, _)) if now < known.expires_at() => Ok(known),
-            _ => Err(undecided.into()),
+            _ => Err(failure.undecided.into()),
         }
     }
 

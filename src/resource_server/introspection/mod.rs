@@ -3,6 +3,7 @@
 mod answer;
 mod answers;
 mod introspector;
+mod outage;
 #[cfg(test)]
 mod tests;
 
@@ -32,7 +33,10 @@ use crate::uri::{self, PlainHttp};
 /// 1. What the server says is believed for 30 s, and never past the token's `exp`; a token that it does not know, for as
 ///    long. Both are bounded: 10,000 tokens and 16 MiB, and a tenth of that for unknown ones.
 /// 2. Requests with one token ask once. 256 tokens are asked about at once; more are answered 503.
-/// 3. A server that does not answer is a 503 with `Retry-After`, and asked again a second later at the soonest.
+/// 3. No answer about a token is a 503 with `Retry-After`. That token is asked about again a second later at the soonest,
+///    or after the `Retry-After` of a 429 or 503, up to 10 s; other tokens are not affected. A server that cannot be
+///    connected to, or that failed for three different tokens in a row and answered about none for 5 s, is asked once a
+///    second (or `Retry-After`), and once more about tokens that it called active before, until it answers.
 /// 4. Requests go over https (http on loopback, or where [that is accepted](Self::dangerous_plain_http)), in 5 s and 64 KiB,
 ///    without redirects, and directly, whatever proxy the environment names, unless
 ///    [that is chosen](Self::use_environment_proxy).

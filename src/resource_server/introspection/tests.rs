@@ -25,16 +25,28 @@ const SECOND: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 struct Site(Arc<Inner>);
 
+type Headers = Vec<(&'static str, &'static str)>;
+
+/// Used as a status: the connection is closed without an answer, or no answer ever comes.
+const CLOSED: u16 = 0;
+const SILENT: u16 = 1;
+
 #[derive(Debug)]
 struct Inner {
     answer: Mutex<Option<(u16, &'static str, String)>>,
+    bad: Mutex<Option<(u16, Headers)>>,
     asked: AtomicUsize,
     last: Mutex<Option<Request<Bytes>>>,
 }
 
 impl Site {
     fn saying(answer: &Value) -> Self {
-        let inner = Inner { answer: Mutex::default(), asked: AtomicUsize::new(0), last: Mutex::default() };
+        let inner = Inner {
+            answer: Mutex::default(),
+            bad: Mutex::default(),
+            asked: AtomicUsize::new(0),
+            last: Mutex::default(),
+        };
         let site = Self(Arc::new(inner));
         site.says(answer);
         site
@@ -46,6 +58,11 @@ impl Site {
 
     fn answers(&self, status: u16, media_type: &'static str, body: &str) {
         *self.0.answer.lock().unwrap() = Some((status, media_type, body.to_owned()));
+    }
+
+    /// Tokens whose name begins with `bad` get this status, whatever the others get.
+    fn fails_for_bad_tokens(&self, status: u16, headers: &[(&'static str, &'static str)]) {
+        *self.0.bad.lock().unwrap() = Some((status, headers.to_vec()));
     }
 
     fn is_down(&self) {
@@ -64,12 +81,28 @@ impl Site {
 impl HttpClient for Site {
     async fn send(&self, request: Request<Bytes>, _: usize) -> Result<Response<Bytes>, HttpError> {
         self.0.asked.fetch_add(1, Ordering::SeqCst);
+        let token = request.body().clone();
         *self.0.last.lock().unwrap() = Some(request);
         sleep(SECOND).await;
-        let Some((status, media_type, body)) = self.0.answer.lock().unwrap().clone() else {
-            return Err(HttpError::new("connection refused"));
+        // Tokens whose name begins with `bad` get the answer that is set for them.
+        let bad = self.0.bad.lock().unwrap().clone().filter(|_| token.starts_with(b"token=bad"));
+        let answer = bad.map(|(status, headers)| (status, "application/json", "{}".to_owned(), headers));
+        let usual =
+            || self.0.answer.lock().unwrap().clone().map(|(status, kind, body)| (status, kind, body, Vec::new()));
+        let Some((status, media_type, body, headers)) = answer.or_else(usual) else {
+            return Err(HttpError::no_connection("connection refused"));
         };
-        Ok(Response::builder().status(status).header("content-type", media_type).body(body.into()).unwrap())
+        if status == CLOSED {
+            return Err(HttpError::new("connection closed before message completed"));
+        }
+        if status == SILENT {
+            return std::future::pending().await;
+        }
+        let mut response = Response::builder().status(status).header("content-type", media_type);
+        for (name, value) in headers {
+            response = response.header(name, value);
+        }
+        Ok(response.body(body.into()).unwrap())
     }
 }
 
@@ -116,7 +149,7 @@ fn without(name: &str) -> Value {
 
 fn refused(verified: Result<VerifiedToken, VerifyError>) -> InvalidToken {
     match verified {
-        Err(VerifyError::Refused(invalid)) => invalid,
+        Err(VerifyError::Refused(refused)) => refused.reason(),
         verified => panic!("{verified:?}"),
     }
 }
@@ -340,7 +373,7 @@ async fn a_signed_answer_is_verified_where_it_is_asked_for_and_no_other_is_taken
         (MEDIA_TYPE, sealed(&other, TYPE, |_| {}), "key is not known"),
         (MEDIA_TYPE, sealed(&key, "at+jwt", |_| {}), "no good"),
         (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["iss"] = json!("https://other.example.com")), "another server"),
-        (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["aud"] = json!("another api")), "somebody else"),
+        (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["aud"] = json!("another api")), "another client: `iss`"),
         (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["iat"] = json!(NOW - 61)), "this minute"),
         (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["iat"] = json!(NOW + 6)), "this minute"),
         (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["token_introspection"] = Value::Null), "active"),
@@ -424,18 +457,105 @@ async fn a_bad_answer_about_one_token_is_of_no_consequence_for_another() {
         assert_undecided(verifier.verify("odd").await);
         assert_undecided(verifier.verify("known").await);
         assert_eq!(site.asked(), 3, "{status}: no pause, and nothing old");
+        assert_undecided(verifier.verify("odd").await);
+        assert_eq!(site.asked(), 3, "{status}: the token itself is left alone");
         site.says(&active());
         assert!(verifier.verify("another").await.is_ok(), "{status}");
     }
-    for status in [401, 429, 500, 503] {
+    for status in [401, 429, 500, 503, CLOSED, SILENT] {
+        let site = Site::saying(&active());
+        site.fails_for_bad_tokens(status, &[]);
+        let (verifier, _) = verifier(&site);
+        assert_undecided(verifier.verify("bad").await);
+        assert!(verifier.verify("another").await.is_ok(), "{status}");
+        assert_undecided(verifier.verify("bad").await);
+        assert_eq!(site.asked(), 2, "{status}: the token alone is not asked about again at once");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_failed_is_asked_about_again_after_a_second_or_after_retry_after_up_to_ten() {
+    for (status, headers, pause) in [
+        (500, &[][..], 1),
+        (429, &[("retry-after", "4")][..], 4),
+        (503, &[("retry-after", " 4 ")][..], 4),
+        (429, &[("retry-after", "0")][..], 1),
+        (503, &[("retry-after", "86400")][..], 10),
+        (503, &[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")][..], 1),
+        (503, &[("retry-after", "-1")][..], 1),
+    ] {
+        let site = Site::saying(&active());
+        site.fails_for_bad_tokens(status, headers);
+        let (verifier, clock) = verifier(&site);
+        let Err(VerifyError::Undecided(undecided)) = verifier.verify("bad").await else { panic!("{headers:?}") };
+        assert_eq!(undecided.retry_after_seconds(), pause, "{headers:?}");
+        clock.advance(Duration::from_millis(pause * 1_000 - 1));
+        assert_undecided(verifier.verify("bad").await);
+        assert_eq!(site.asked(), 1, "{headers:?}");
+        clock.advance(Duration::from_millis(1));
+        assert_undecided(verifier.verify("bad").await);
+        assert_eq!(site.asked(), 2, "{headers:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_fails_for_every_token_is_asked_once_a_second_until_it_answers() {
+    for status in [401, 429, 500, 503, CLOSED] {
         let site = Site::saying(&active());
         site.answers(status, "application/json", "{}");
-        let (verifier, _) = verifier(&site);
-        assert_undecided(verifier.verify("one").await);
+        let (verifier, clock) = verifier(&site);
+        for number in 0..100 {
+            assert_undecided(verifier.verify(&format!("token-{number}")).await);
+        }
+        assert_eq!(site.asked(), 3, "{status}: three different tokens are enough");
+        for second in 1..=10 {
+            clock.advance(SECOND);
+            for number in 0..100 {
+                assert_undecided(verifier.verify(&format!("{second}-{number}")).await);
+            }
+            assert_eq!(site.asked(), 3 + second, "{status}");
+        }
         site.says(&active());
-        assert_undecided(verifier.verify("another").await);
-        assert_eq!(site.asked(), 1, "{status}: left alone");
+        clock.advance(SECOND);
+        for number in 0..100 {
+            assert!(verifier.verify(&format!("after-{number}")).await.is_ok(), "{status}");
+        }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn made_up_tokens_do_not_keep_an_active_one_from_being_asked_about() {
+    let site = Site::saying(&active());
+    site.fails_for_bad_tokens(500, &[]);
+    let (verifier, clock) = verifier(&site);
+    assert!(verifier.verify("known").await.is_ok());
+    clock.advance(30 * SECOND);
+    for second in 0..10 {
+        for number in 0..50 {
+            assert_undecided(verifier.verify(&format!("bad-{second}-{number}")).await);
+        }
+        clock.advance(SECOND);
+    }
+    assert!(site.asked() <= 1 + 3 + 10, "the server counts as down: {}", site.asked());
+    assert_undecided(verifier.verify("bad-another").await);
+    assert!(verifier.verify("known").await.is_ok(), "its attempt is its own");
+    assert!(verifier.verify("never seen").await.is_ok(), "and ended the outage");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_of_tokens_that_failed_is_bounded() {
+    let site = Site::saying(&active());
+    site.fails_for_bad_tokens(500, &[]);
+    let (verifier, _) = verifier(&site);
+    for round in 0..2_000 {
+        assert_undecided(verifier.verify(&format!("bad-{round}")).await);
+        assert!(verifier.verify(&format!("good-{round}")).await.is_ok());
+    }
+    assert_eq!(site.asked(), 4_000);
+    assert_undecided(verifier.verify("bad-1999").await);
+    assert_eq!(site.asked(), 4_000, "the last ones are remembered");
+    assert_undecided(verifier.verify("bad-0").await);
+    assert_eq!(site.asked(), 4_001, "and the first ones made room");
 }
 
 #[tokio::test(start_paused = true)]
@@ -450,6 +570,52 @@ async fn times_beyond_the_end_of_time_do_no_harm() {
     let site = Site::saying(&without("exp"));
     let endless = introspection(&site, &clock()).believed_for(Duration::MAX).verifier().unwrap();
     assert!(endless.verify("opaque").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn times_with_a_fraction_are_rounded_so_that_less_is_accepted() {
+    let answer = |exp: &str, iat: &str, nbf: &str| {
+        let text = with("nbf", json!(NOW)).to_string();
+        let text = text.replace(&format!(r#""exp":{}"#, NOW + 600), &format!(r#""exp":{exp}"#));
+        text.replace(&format!(r#""iat":{NOW}"#), &format!(r#""iat":{iat}"#))
+            .replace(&format!(r#""nbf":{NOW}"#), &format!(r#""nbf":{nbf}"#))
+    };
+    let verified = async |body: String| {
+        let site = Site::saying(&active());
+        site.answers(200, "application/json", &body);
+        verifier(&site).0.verify("opaque").await
+    };
+    let token = verified(answer("1700000600.9", "1700000000.9", "1.7e9")).await.unwrap();
+    let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    assert_eq!((seconds(token.expires_at()), seconds(token.issued_at())), (NOW + 600, NOW));
+    // The leeway is five seconds.
+    let now = "1700000000";
+    assert!(verified(answer("1699999996.1", now, now)).await.is_ok());
+    assert_eq!(refused(verified(answer("1699999995.9", now, now)).await), InvalidToken::Expired);
+    assert!(verified(answer("1700000600", now, "1700000004.5")).await.is_ok());
+    assert_eq!(refused(verified(answer("1700000600", now, "1700000005.1")).await), InvalidToken::NotYetValid);
+    assert!(verified(answer("1700000600", "1700000005.9", now)).await.is_ok());
+    assert_eq!(refused(verified(answer("1700000600", "1700000006.0", now)).await), InvalidToken::NotYetValid);
+    for bad in ["-1.5", "1e12", "\"1700000600\""] {
+        assert_eq!(refused(verified(answer(bad, now, now)).await), InvalidToken::Claims, "{bad}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_bound_to_a_key_is_refused_unless_a_dangerous_setting_accepts_it() {
+    let bound = [json!({"jkt": "k"}), json!({"x5t#S256": "k"}), json!({}), Value::Null, json!("k"), json!(5)];
+    for value in bound {
+        let site = Site::saying(&with("cnf", value.clone()));
+        let (strict, _) = verifier(&site);
+        let error = strict.verify("opaque").await.unwrap_err();
+        assert!(error.to_string().contains("dangerous_accept_bound_tokens"), "{error}");
+        assert_eq!(refused(Err(error)), InvalidToken::Bound, "{value}");
+        let profile = TokenProfile::default().without_token_id().dangerous_accept_bound_tokens();
+        let lenient = introspection(&site, &clock()).tokens(profile).verifier().unwrap();
+        assert!(lenient.verify("opaque").await.is_ok(), "{value}");
+        site.says(&json!({"active": true, "cnf": value, "token_type": "DPoP", "client_id": "c", "aud": API}));
+        assert_eq!(refused(lenient.verify("another").await), InvalidToken::Type);
+    }
 }
 
 #[tokio::test(start_paused = true)]
