@@ -101,6 +101,7 @@ impl Claims {
     }
 
     /// For the operator: what `iss` is, and what it should be.
+    #[cold]
     pub(super) fn of_another_issuer(&self, issuer: &Issuer) -> RefusedToken {
         let detail = format!(
             "`iss` is {}, expected {}, compared character by character; give the verifier this issuer to accept it",

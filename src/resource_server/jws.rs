@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
-use super::InvalidToken;
+use super::{InvalidToken, RefusedToken};
 use crate::base64url::{self, DecodeSliceError};
 use crate::keys::VerifyingKey;
 use crate::object::Object;
@@ -102,6 +102,14 @@ impl<'a> Header<'a> {
             [b'{', ..] => serde_json::from_slice(json).map_err(|_| InvalidToken::Header),
             _ => Err(InvalidToken::Header),
         }
+    }
+
+    /// Names the parameter that brings a key along, for the operator.
+    #[cold]
+    pub(super) fn brings_key(&self) -> RefusedToken {
+        let parameters = [("jku", self.jku), ("jwk", self.jwk), ("x5u", self.x5u)];
+        let found = parameters.iter().find(|(_, presence)| *presence == Presence::Present);
+        RefusedToken::header(InvalidToken::ForeignKey, found.map_or("", |(name, _)| name))
     }
 }
 

@@ -214,6 +214,7 @@ impl TokenProfile {
     }
 
     /// For the operator: why a token with `cnf` is refused. The value is not shown.
+    #[cold]
     pub(super) fn bound() -> RefusedToken {
         let detail = "`cnf` is present, expected no `cnf` (RFC 7800): nothing here checks that the caller has the key or \
                       certificate; `TokenProfile::dangerous_accept_bound_tokens` accepts it without that check";

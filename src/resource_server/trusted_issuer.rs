@@ -1,6 +1,5 @@
 //! The checks of RFC 9068 §4 and RFC 8725 §3 for the tokens of one issuer.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -197,11 +196,9 @@ impl TrustedIssuer {
         if header.crit == Presence::Present {
             return Err(InvalidToken::Critical.into());
         }
-        let brought = [("jku", header.jku), ("jwk", header.jwk), ("x5u", header.x5u)];
-        if let Some((name, _)) = brought.iter().find(|(_, presence)| *presence == Presence::Present)
-            && !self.0.profile.as_ref().is_some_and(|profile| profile.ignores_foreign_keys())
-        {
-            return Err(RefusedToken::header(InvalidToken::ForeignKey, name).into());
+        let brings_key = [header.jku, header.jwk, header.x5u].contains(&Presence::Present);
+        if brings_key && !self.0.profile.as_ref().is_some_and(|profile| profile.ignores_foreign_keys()) {
+            return Err(header.brings_key().into());
         }
         self.0.keys.find(&header.kid, &header.alg).map_err(|no_key| match no_key {
             NoKey::Unknown => RefusedToken::header(InvalidToken::UnknownKey, &header.kid).into(),
@@ -209,6 +206,14 @@ impl TrustedIssuer {
             #[cfg(feature = "remote")]
             other => other.into(),
         })
+    }
+
+    #[cold]
+    fn for_another_audience(&self, claims: &Claims) -> RefusedToken {
+        match &self.0.profile {
+            None => TokenProfile::default().for_another_audience(&self.0.audience, claims),
+            Some(profile) => profile.for_another_audience(&self.0.audience, claims),
+        }
     }
 
     /// What has to hold whenever a token is used: at its verification, and at every use of the proof after that.
@@ -223,12 +228,11 @@ impl TrustedIssuer {
             Some(profile) => profile.is_for(audience, claims),
         };
         if !is_for_us {
-            let profile = profile.as_deref().map_or_else(|| Cow::Owned(TokenProfile::default()), Cow::Borrowed);
-            return Err(profile.for_another_audience(audience, claims).into());
+            return Err(self.for_another_audience(claims).into());
         }
         let now = UnixTime::now(&**clock);
         in_its_time(claims, now, *leeway)
-            .map_err(|out| out.refused(now, *leeway, "`Verifier::leeway` sets how far it may be"))?;
+            .map_err(|reason| out_of_time(reason, claims, now, *leeway, "`Verifier::leeway` sets how far it may be"))?;
         revocations.as_ref().map_or(Ok(()), |revocations| revocations.check(claims.named(key), &claims.cleared))
     }
 }
@@ -249,39 +253,41 @@ impl From<NoKey> for VerifyError {
     }
 }
 
-/// A claim by which a token is not in its time.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct OutOfTime {
-    reason: InvalidToken,
-    claim: &'static str,
-    time: UnixTime,
-}
-
-impl OutOfTime {
-    /// Describes it for the operator; `setting` says where the leeway comes from.
-    pub(super) fn refused(self, now: UnixTime, leeway: Duration, setting: &str) -> RefusedToken {
-        let Self { reason, claim, time } = self;
-        let (time, now, leeway) = (time.as_secs(), now.as_secs(), leeway.as_secs());
-        let (expected, side) = if time < now { ("less than", "before") } else { ("at most", "after") };
-        let detail = format!(
-            "`{claim}` is {time}, {} s {side} now ({now}), expected {expected} {leeway} s {side} now; {setting}",
-            time.abs_diff(now)
-        );
-        RefusedToken::because(reason, detail)
-    }
-}
-
-pub(super) fn in_its_time(claims: &Claims, now: UnixTime, leeway: Duration) -> Result<(), OutOfTime> {
+pub(super) fn in_its_time(claims: &Claims, now: UnixTime, leeway: Duration) -> Result<(), InvalidToken> {
+    // In seconds, which saturate more cheaply than times do: this is on the path of every request.
+    let (now, leeway) = (now.as_secs(), leeway.as_secs());
     // RFC 7519 §4.1.4: on or after `exp` is too late.
-    if now >= claims.expires_at.after(leeway) {
-        return Err(OutOfTime { reason: InvalidToken::Expired, claim: "exp", time: claims.expires_at });
+    if now >= claims.expires_at.as_secs().saturating_add(leeway) {
+        return Err(InvalidToken::Expired);
     }
     let begin = claims.not_before.map_or(claims.issued_at, |not_before| not_before.max(claims.issued_at));
-    if begin > now.after(leeway) {
-        let claim = if begin == claims.issued_at { "iat" } else { "nbf" };
-        return Err(OutOfTime { reason: InvalidToken::NotYetValid, claim, time: begin });
+    if begin.as_secs() > now.saturating_add(leeway) {
+        return Err(InvalidToken::NotYetValid);
     }
     Ok(())
+}
+
+/// Describes for the operator why a token is not [`in_its_time`]; `setting` says where the leeway comes from.
+#[cold]
+pub(super) fn out_of_time(
+    reason: InvalidToken,
+    claims: &Claims,
+    now: UnixTime,
+    leeway: Duration,
+    setting: &str,
+) -> RefusedToken {
+    let (claim, time) = match (reason, claims.not_before) {
+        (InvalidToken::Expired, _) => ("exp", claims.expires_at),
+        (_, Some(not_before)) if not_before > claims.issued_at => ("nbf", not_before),
+        _ => ("iat", claims.issued_at),
+    };
+    let (time, now, leeway) = (time.as_secs(), now.as_secs(), leeway.as_secs());
+    let (expected, side) = if time < now { ("less than", "before") } else { ("at most", "after") };
+    let detail = format!(
+        "`{claim}` is {time}, {} s {side} now ({now}), expected {expected} {leeway} s {side} now; {setting}",
+        time.abs_diff(now)
+    );
+    RefusedToken::because(reason, detail)
 }
 
 impl fmt::Debug for TrustedIssuer {

@@ -251,6 +251,7 @@ impl Verifier {
         }
     }
 
+    #[cold]
     fn unknown_issuer(&self, issuer: &str) -> RefusedToken {
         let (found, expected) = (quoted(issuer), listed(self.issuers().map(TrustedIssuer::name)));
         let detail = format!(

@@ -17,7 +17,7 @@ use crate::resource_server::claims::Claims;
 use crate::resource_server::foreign_claims::Unique;
 use crate::resource_server::jws::{Header, Jws, decode};
 use crate::resource_server::refused_token::{quoted, shown};
-use crate::resource_server::trusted_issuer::{TrustedIssuer, in_its_time};
+use crate::resource_server::trusted_issuer::{TrustedIssuer, in_its_time, out_of_time};
 use crate::resource_server::{InvalidToken, RefusedToken, TokenProfile, UndecidedKind, VerifyError};
 
 /// The type of a signed answer (RFC 9701 §5).
@@ -182,7 +182,8 @@ impl Settings {
         if !self.profile.is_for(&self.audience, claims) {
             return Err(self.profile.for_another_audience(&self.audience, claims));
         }
-        in_its_time(claims, now, LEEWAY).map_err(|out| out.refused(now, LEEWAY, "no setting changes that"))
+        in_its_time(claims, now, LEEWAY)
+            .map_err(|reason| out_of_time(reason, claims, now, LEEWAY, "no setting changes that"))
     }
 }
 

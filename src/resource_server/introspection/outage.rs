@@ -5,8 +5,8 @@
 //! 1. A token that failed is not asked about again for a [`PAUSE`], or for as long as `Retry-After` said. Others are.
 //! 2. The server is down when no connection could be made, or when three different tokens failed in a row and no token
 //!    had an answer for [`QUIET`]. One token counts once, however often it fails.
-//! 3. While it is down, it is asked once per pause; about tokens that it called active before, once more, so that tokens
-//!    that somebody made up do not use up every attempt. The first answer ends the outage.
+//! 3. While it is down, it is asked once per pause; about tokens that it called active before, once more, so that made-up
+//!    tokens do not use up every attempt. The first answer ends the outage.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, SystemTime};
@@ -23,8 +23,8 @@ pub(super) const MAX_PAUSE: Duration = Duration::from_secs(10);
 /// How many different tokens have to fail in a row.
 const FAILED_TOKENS: usize = 3;
 
-/// How long the server must not have answered about any token: the time that one request may take, within which the
-/// answer about a good token would have come.
+/// How long the server must not have answered about any token. It is the longest time that a request takes: the answer
+/// about a good token would have come by then.
 const QUIET: Duration = Duration::from_secs(5);
 
 /// No answer about one token.
@@ -35,7 +35,7 @@ pub(super) struct Failure {
     pub(super) pause: Duration,
 }
 
-/// What is known of the server's state.
+/// Whether the server is down, and the evidence for it.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
     /// The hashes of up to [`FAILED_TOKENS`] different tokens that failed since the last answer.
@@ -77,6 +77,8 @@ impl Outage {
         match failure.kind {
             NoAnswerKind::NoConnection => self.is_down(failure, now),
             NoAnswerKind::Failed => {
+                // There is a connection again, so that the token may be the cause.
+                self.down.take_if(|down| down.failure.kind == NoAnswerKind::NoConnection);
                 let token = self.hasher.hash_one(token);
                 if self.failed.len() < FAILED_TOKENS && !self.failed.contains(&token) {
                     self.failed.push(token);
@@ -86,8 +88,8 @@ impl Outage {
                     self.is_down(failure, now);
                 }
             }
-            // The server is there.
-            NoAnswerKind::Unusable => {}
+            // The server is up. It is down again with the next failure, unless it answers before.
+            NoAnswerKind::Unusable => self.down = None,
         }
     }
 
@@ -190,6 +192,17 @@ mod tests {
         for token in ["a", "b", "c", "d"] {
             outage.failed(token, &failure(NoAnswerKind::Unusable), at(0));
             assert!(outage.admit(false, at(0)).is_ok());
+        }
+    }
+
+    #[test]
+    fn after_a_lost_connection_one_failing_token_is_no_outage() {
+        for kind in [NoAnswerKind::Failed, NoAnswerKind::Unusable] {
+            let mut outage = Outage::default();
+            outage.failed("a", &failure(NoAnswerKind::NoConnection), at(0));
+            assert!(outage.admit(false, at(1)).is_ok());
+            outage.failed("bad", &failure(kind), at(1));
+            assert!((0..100).all(|_| outage.admit(false, at(1)).is_ok()), "{kind:?}");
         }
     }
 
