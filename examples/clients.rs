@@ -4,6 +4,7 @@
 //! export TCC_STORE=sqlite://clients.db
 //! cargo run --example clients --features sqlite -- create billing --scope invoices:read --audience https://api.example.com
 //! cargo run --example clients --features sqlite -- rotate-secret billing --keep 86400
+//! cargo run --example clients --features sqlite -- update billing --add-scope invoices:write --remove-audience https://old.example.com
 //! ```
 //!
 //! A secret is printed once, when it is made, alone on stdout; all that is said about it goes to stderr. With `--json` stdout
@@ -24,9 +25,10 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
+use tower_client_credentials::store::SecretRotation;
 use tower_client_credentials::{
-    AdminError, Audience, Client, ClientAdmin as _, ClientAuthMethod, ClientId, ClientSecret, RegisteredClient,
-    RegisteredSecret, Revocation, RevocationStore as _, Scope, Scopes, StoreError,
+    AdminError, Audience, Client, ClientAdmin as _, ClientAuthMethod, ClientError, ClientId, ClientSecret,
+    RegisteredClient, RegisteredSecret, Revocation, RevocationStore as _, Scope, Scopes, StoreError,
 };
 
 use self::store::{Store, chain};
@@ -73,6 +75,8 @@ enum Command {
         #[arg(long)]
         with_hashes: bool,
     },
+    /// Changes what a client may get. Tokens that it has keep what they say; `revoke-tokens` ends them.
+    Update(Box<Update>),
     /// Adds a secret and prints it; those that there were end.
     RotateSecret {
         id: ClientId,
@@ -83,13 +87,13 @@ enum Command {
         #[arg(long)]
         label: Option<String>,
     },
-    /// Refuses a client, and revokes its tokens.
+    /// Marks a client as disabled and its tokens as revoked in the store, for the servers and verifiers that follow it.
     Disable { id: ClientId },
     /// Lets a client in again. Its old tokens stay revoked.
     Enable { id: ClientId },
-    /// Deletes a client, and revokes its tokens.
+    /// Deletes a client, and marks its tokens as revoked in the store, for the servers and verifiers that follow it.
     Delete { id: ClientId },
-    /// Revokes the tokens that a client has; it may ask for new ones.
+    /// Marks the tokens that a client has as revoked in the store; it may ask for new ones.
     RevokeTokens { id: ClientId },
     /// Adds the clients of a file with one JSON record a line. Those whose id is taken are passed over.
     Import {
@@ -127,6 +131,63 @@ struct Create {
     without_grant: bool,
 }
 
+/// A setting without an option does not change.
+#[derive(Args)]
+struct Update {
+    id: ClientId,
+    /// Sets the scopes that it may get; several times for several. "" for none.
+    #[arg(long, conflicts_with_all = ["add_scope", "remove_scope"])]
+    scope: Vec<String>,
+    /// Adds a scope that it may get.
+    #[arg(long)]
+    add_scope: Vec<Scope>,
+    /// Removes a scope, from the default scopes too.
+    #[arg(long)]
+    remove_scope: Vec<Scope>,
+    /// Sets the scopes that a request without any gets.
+    #[arg(long)]
+    default_scope: Vec<Scope>,
+    /// Leaves the default scopes to the server.
+    #[arg(long, conflicts_with = "default_scope")]
+    no_default_scope: bool,
+    /// Sets the APIs that its tokens may be for; several times for several, the first is the default.
+    #[arg(long, conflicts_with_all = ["add_audience", "remove_audience"])]
+    audience: Vec<Audience>,
+    /// Adds an API that its tokens may be for.
+    #[arg(long)]
+    add_audience: Vec<Audience>,
+    /// Removes an API that its tokens may be for.
+    #[arg(long)]
+    remove_audience: Vec<Audience>,
+    /// Sets the API of a request that names none, and adds it if it is not there.
+    #[arg(long)]
+    default_audience: Option<Audience>,
+    /// Adds an API whose tokens it may introspect.
+    #[arg(long)]
+    add_introspects: Vec<Audience>,
+    /// Removes an API whose tokens it may introspect.
+    #[arg(long)]
+    remove_introspects: Vec<Audience>,
+    /// Sets what its tokens say as `sub`.
+    #[arg(long)]
+    subject: Option<String>,
+    /// Lets its tokens say its id as `sub`.
+    #[arg(long, conflicts_with = "subject")]
+    no_subject: bool,
+    /// Sets how many seconds its tokens live.
+    #[arg(long)]
+    token_lifetime: Option<u64>,
+    /// Leaves the lifetime of its tokens to the server.
+    #[arg(long, conflicts_with = "token_lifetime")]
+    no_token_lifetime: bool,
+    /// Sets how it authenticates: `client_secret_basic` or `client_secret_post`.
+    #[arg(long)]
+    authentication: Option<String>,
+    /// Sets whether it may get tokens: `true` or `false`.
+    #[arg(long)]
+    grant: Option<bool>,
+}
+
 /// What is said on stderr, and the exit code.
 struct Failure(u8, String);
 
@@ -141,7 +202,7 @@ impl From<AdminError> for Failure {
         let code = match error {
             AdminError::NotFound => 3,
             AdminError::Exists | AdminError::Conflict => 4,
-            AdminError::Invalid(_) => 5,
+            AdminError::Invalid(_) | AdminError::Secret(_) => 5,
             _ => 1,
         };
         Self(code, chain(&error))
@@ -192,10 +253,22 @@ async fn run(Arguments { store, json, command }: Arguments) -> Result<(), Failur
             let (client, _) = store.load(&id).await?.ok_or(AdminError::NotFound)?;
             if json { print(record(&client, with_hashes)?) } else { show(&client, with_hashes) }
         }
-        Command::RotateSecret { id, keep, label } => rotate(&store, &id, keep, label, json).await,
+        Command::Update(update) => {
+            let id = update.id.clone();
+            store.try_update(&id, |client| changed(client, &update)).await?;
+            done(&id, "changed")
+        }
+        Command::RotateSecret { id, keep, label } => {
+            let rotation = SecretRotation::new().keep_old_for(Duration::from_secs(keep));
+            let rotation = label.into_iter().fold(rotation, SecretRotation::label);
+            let rotated = store.rotate_secret(&id, rotation).await?;
+            print_secret(&id, &rotated.label, &rotated.secret, json)
+        }
         Command::Disable { id } => {
             store.disable(&id).await?;
-            done(&id, "disabled, and its tokens are revoked")
+            done(&id, "disabled")?;
+            explain(json, &format!("{FOLLOWERS} refuse it and its tokens within a second; {OTHERS}"));
+            Ok(())
         }
         Command::Enable { id } => {
             store.enable(&id).await?;
@@ -203,13 +276,17 @@ async fn run(Arguments { store, json, command }: Arguments) -> Result<(), Failur
         }
         Command::Delete { id } => {
             store.delete(&id).await?;
-            done(&id, "deleted, and its tokens are revoked")
+            done(&id, "deleted")?;
+            explain(json, &format!("{FOLLOWERS} refuse it and its tokens within a second; {OTHERS}"));
+            Ok(())
         }
         Command::RevokeTokens { id } => {
             store.load(&id).await?.ok_or(AdminError::NotFound)?;
             let longest = store.longest_token_lifetime();
             store.revoke(Revocation::client(id.clone(), SystemTime::now(), longest)).await?;
-            done(&id, "without its tokens: they are revoked")
+            done(&id, "without its tokens: they are revoked in the store")?;
+            explain(json, &format!("{FOLLOWERS} refuse them within a second; elsewhere they work until they expire"));
+            Ok(())
         }
         Command::Import { file } => import(&store, &file, json).await,
     }
@@ -244,32 +321,87 @@ async fn create(store: &Store, new: Create, json: bool) -> Result<(), Failure> {
     print_secret(&id, "1", &secret, json)
 }
 
-async fn rotate(store: &Store, id: &ClientId, keep: u64, label: Option<String>, json: bool) -> Result<(), Failure> {
-    let now = SystemTime::now();
-    let secret = ClientSecret::generate().map_err(invalid)?;
-    let end = now.checked_add(Duration::from_secs(keep)).ok_or_else(|| invalid("--keep is too long"))?;
-    for _ in 0..10 {
-        let (client, revision) = store.load(id).await?.ok_or(AdminError::NotFound)?;
-        let free = |label: &String| client.secret(label).is_none();
-        let numbers = || (1..=u32::MAX).map(|number| number.to_string()).find(free);
-        let label = label.clone().or_else(numbers).unwrap_or_default();
-        let new = RegisteredSecret::new(&label, &secret).map_err(invalid)?.created_at(now);
-        let mut changed = Client::of((*client).clone());
-        for old in client.secrets() {
-            changed = match old.expires() {
-                Some(expired) if expired <= now => changed.without_secret(old.label()),
-                Some(earlier) if earlier <= end => changed,
-                _ => changed.replace_secret(old.clone().expires_at(end)),
-            };
-        }
-        let changed = changed.registered_secret(new).register().map_err(invalid)?;
-        match store.replace(changed, revision).await {
-            Err(AdminError::Conflict) => {}
-            Err(error) => return Err(error.into()),
-            Ok(()) => return print_secret(id, &label, &secret, json),
-        }
+/// What `update` makes of a client. A scope or an audience to remove that the client does not have is an error, since it may be
+/// a typing error.
+fn changed(client: &RegisteredClient, update: &Update) -> Result<Client, AdminError> {
+    let missing = |what: &str, value: &str| {
+        Err(AdminError::Invalid(ClientError::new(client.id(), format!("it does not have the {what} `{value}`"))))
+    };
+    let mut edited = client.edit();
+    if !update.scope.is_empty() {
+        let scopes = update.scope.iter().filter(|scope| !scope.is_empty()).map(|scope| {
+            scope
+                .parse::<Scope>()
+                .map_err(|error| AdminError::Invalid(ClientError::new(client.id(), error.to_string())))
+        });
+        edited = edited.scopes(scopes.collect::<Result<Vec<_>, _>>()?);
     }
-    Err(AdminError::Conflict.into())
+    edited = update.add_scope.iter().cloned().fold(edited, Client::scope);
+    for scope in &update.remove_scope {
+        if !client.scopes().contains(scope.as_str()) {
+            return missing("scope", scope.as_str());
+        }
+        edited = edited.without_scope(scope);
+    }
+    if !update.default_scope.is_empty() {
+        edited = edited.default_scopes(update.default_scope.iter().cloned().collect::<Scopes>());
+    } else if update.no_default_scope {
+        edited = edited.without_default_scopes();
+    }
+    if let [first, ..] = update.audience.as_slice() {
+        edited = edited.audiences(&update.audience).default_audience(first);
+    }
+    edited = update.add_audience.iter().fold(edited, Client::audience);
+    for audience in &update.remove_audience {
+        if !client.audiences().contains(audience) {
+            return missing("audience", audience.as_str());
+        }
+        edited = edited.without_audience(audience);
+    }
+    edited = update.default_audience.iter().fold(edited, Client::default_audience);
+    edited = update.add_introspects.iter().fold(edited, Client::introspects);
+    for audience in &update.remove_introspects {
+        if !client.introspects().contains(audience) {
+            return missing("audience to introspect", audience.as_str());
+        }
+        edited = edited.without_introspects(audience);
+    }
+    if let Some(subject) = &update.subject {
+        edited = edited.subject(subject);
+    } else if update.no_subject {
+        edited = edited.without_subject();
+    }
+    if let Some(seconds) = update.token_lifetime {
+        edited = edited.token_lifetime(Duration::from_secs(seconds));
+    } else if update.no_token_lifetime {
+        edited = edited.without_token_lifetime();
+    }
+    if let Some(method) = &update.authentication {
+        edited = edited.authentication(match method.as_str() {
+            "client_secret_basic" => ClientAuthMethod::ClientSecretBasic,
+            "client_secret_post" => ClientAuthMethod::ClientSecretPost,
+            other => {
+                let why = format!("`{other}` is not a method; use `client_secret_basic` or `client_secret_post`");
+                return Err(AdminError::Invalid(ClientError::new(client.id(), why)));
+            }
+        });
+    }
+    if let Some(allowed) = update.grant {
+        edited = edited.grant(allowed);
+    }
+    Ok(edited)
+}
+
+/// Whom a change in the store reaches.
+const FOLLOWERS: &str = "servers and verifiers that follow the revocations of this store";
+const OTHERS: &str = "a server without revocations may issue tokens to it for a minute more, and its tokens work until they \
+                      expire where no revocations are followed";
+
+/// Says more to a person; a program gets one JSON object.
+fn explain(json: bool, text: &str) {
+    if !json {
+        eprintln!("{text}");
+    }
 }
 
 async fn list(

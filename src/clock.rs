@@ -94,6 +94,12 @@ impl Moment {
         let by_wall = self.wall.duration_since(then.wall).unwrap_or_default();
         by_wall.max(self.monotonic.saturating_duration_since(then.monotonic))
     }
+
+    /// Returns this moment with the time on the wall that there would be if the wall clock had not been set back since then.
+    pub(crate) fn not_before(self, then: Self) -> Self {
+        let wall = then.wall.checked_add(self.since(then)).map_or(self.wall, |wall| wall.max(self.wall));
+        Self { wall, ..self }
+    }
 }
 
 /// The last second of the year 9999. A sum of times that exceeds a [`SystemTime`] becomes this: every platform can hold it.

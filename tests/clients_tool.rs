@@ -95,7 +95,12 @@ fn it_does_its_work(url: String) {
     let labels: Vec<_> = record["client_secrets"].as_array().unwrap().iter().map(|s| s["label"].clone()).collect();
     assert_eq!(labels, ["third", "3"], "those that have ended go");
 
-    tool.lines(&["disable", "billing"]);
+    updates(&tool);
+    let disabled = tool.output(&["disable", "billing"], "");
+    let said = String::from_utf8(disabled.stderr).unwrap();
+    assert!(disabled.status.success() && said.contains("client `billing` is disabled\n"), "{said}");
+    assert!(said.contains("that follow the revocations of this store") && said.contains("until they expire"), "{said}");
+    assert_eq!(tool.json(&["disable", "billing"])["done"], "disabled");
     assert_eq!(tool.json(&["show", "billing"])["enabled"], false);
     assert_eq!(tool.lines(&["list"]), ["billing\tread write\tdisabled"]);
     tool.lines(&["enable", "billing"]);
@@ -121,6 +126,46 @@ fn it_does_its_work(url: String) {
 
     tool.lines(&["delete", "billing"]);
     assert_eq!(tool.refusal(&["delete", "billing"], "").0, 3);
+}
+
+/// What `update` sets, adds and removes.
+fn updates(tool: &Tool) {
+    const OTHER: &str = "https://other.example.com";
+    let update = |arguments: &[&str]| {
+        assert_eq!(tool.json(&[&["update", "billing"], arguments].concat())["done"], "changed");
+        tool.json(&["show", "billing"])
+    };
+    assert_eq!(update(&["--scope", "read"])["scope"], "read", "it sets");
+    assert_eq!(update(&["--add-scope", "write", "--add-scope", "admin"])["scope"], "read write admin");
+    assert_eq!(update(&["--remove-scope", "admin"])["scope"], "read write");
+    assert_eq!(update(&["--default-scope", "read"])["default_scope"], "read");
+    assert!(update(&["--no-default-scope"]).get("default_scope").is_none());
+    assert_eq!(update(&["--add-audience", OTHER])["audiences"], serde_json::json!([API, OTHER]));
+    assert_eq!(update(&["--remove-audience", OTHER])["audiences"], serde_json::json!([API]));
+    assert_eq!(update(&["--audience", OTHER, "--audience", API])["default_audience"], OTHER);
+    assert_eq!(update(&["--audience", API])["audiences"], serde_json::json!([API]));
+    assert_eq!(update(&["--add-introspects", API])["introspects"], serde_json::json!([API]));
+    assert!(update(&["--remove-introspects", API]).get("introspects").is_none());
+    let changed = update(&["--token-lifetime", "60", "--subject", "svc", "--authentication", "client_secret_post"]);
+    assert_eq!((&changed["token_lifetime"], &changed["subject"]), (&60.into(), &"svc".into()));
+    assert_eq!(changed["token_endpoint_auth_method"], "client_secret_post");
+    assert_eq!(update(&["--grant", "false"])["grant"], false);
+    let changed = update(&["--no-token-lifetime", "--no-subject", "--grant", "true"]);
+    assert!(["token_lifetime", "subject", "grant"].iter().all(|name| changed.get(*name).is_none()), "{changed}");
+
+    for (arguments, code, why) in [
+        (["--remove-scope", "admin"], 5, "does not have the scope `admin`"),
+        (["--remove-audience", OTHER], 5, "does not have the audience"),
+        (["--default-scope", "admin"], 5, "default scope `admin`"),
+        (["--authentication", "none"], 5, "`client_secret_basic` or `client_secret_post`"),
+        (["--audience", "api"], 2, "api"),
+    ] {
+        let refusal = tool.refusal(&[&["update", "billing"], &arguments[..]].concat(), "");
+        assert!(refusal.0 == code && refusal.1.contains(why), "{refusal:?}");
+    }
+    assert_eq!(tool.refusal(&["update", "billing", "--scope", "a", "--add-scope", "b"], "").0, 2);
+    assert_eq!(tool.refusal(&["update", "unknown", "--scope", "a"], "").0, 3);
+    assert_eq!(tool.json(&["show", "billing"])["scope"], "read write", "what fails changes nothing");
 }
 
 const API: &str = "https://api.example.com";

@@ -564,7 +564,8 @@ mod a_registration_that_does_not_fit_the_server {
         let refused = clients.create(stranger.clone()).await.unwrap_err();
         assert!(matches!(&refused, AdminError::Invalid(_)) && refused.to_string().contains("`admin`"), "{refused}");
         assert!(clients.create_all(vec![stranger]).await.is_err(), "it is not taken for one that is there already");
-        let wider = clients.update(&ClientId::from_static("billing"), |client| client.audience(UNKNOWN_API)).await;
+        let wider =
+            clients.update(&ClientId::from_static("billing"), |client| client.edit().audience(UNKNOWN_API)).await;
         assert!(matches!(wider, Err(AdminError::Invalid(_))), "{wider:?}");
     }
 }

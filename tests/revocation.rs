@@ -13,6 +13,7 @@ use common::stack::{Answer, Site, Stack, on_every_stack};
 use common::{API, ISSUER, KEY, NOW, SECRET, WRONG_SECRET, client, clients, clock, forge, settings};
 use oauth2::basic::BasicClient;
 use oauth2::{AuthType, ClientId as OauthId, ClientSecret as OauthSecret, RevocationUrl, StandardRevocableToken};
+use tower::ServiceExt as _;
 use tower_client_credentials::event::{self, Outcome};
 use tower_client_credentials::store::{Changes, Cursor};
 use tower_client_credentials::{
@@ -265,6 +266,114 @@ async fn disabling_a_client_calls_back_what_it_has() {
         tokio::task::yield_now().await;
     }
     using(&site, &token).await.assert_invalid_token(&InvalidToken::Revoked);
+}
+
+/// In process, so that the time of the runtime can stand still.
+async fn ask(server: &AuthorizationServer) -> Answer {
+    let request = http::Request::from(billing_asks(GRANT));
+    Answer::read(server.token_service().oneshot(request).await.unwrap()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_after_a_revocation_keeps_a_client_waiting_for_seconds_only() {
+    let (store, now) = (store(), clock());
+    let revocations = Revocations::follow(store.clone()).clock(now.clone()).await.unwrap();
+    let introspects = client("gateway").introspects(API).without_grant().register().unwrap();
+    store.create(introspects).await.unwrap();
+    let server = settings(store).clock(now.clone()).revocations(revocations.clone()).repeat_tokens(50).build().unwrap();
+    let verifier = server.verifier(API).unwrap();
+    let old = ask(&server).await.assert_token();
+    revocations.revoke_client(&BILLING).await.unwrap();
+
+    now.set(common::at(NOW - 3_600));
+    let answer = ask(&server).await;
+    answer.assert_refused(503, "temporarily_unavailable");
+    assert_eq!(answer.header("retry-after"), Some("3"), "and not until the clock is right again");
+    tokio::time::advance(Duration::from_secs(3)).await;
+    let new = ask(&server).await.assert_token();
+    assert_eq!(forge::parts(&new).1["iat"], NOW + 6, "by the wall clock it would be among the revoked ones");
+    assert_eq!(forge::parts(&new).1["exp"], NOW + 606);
+    assert!(verifier.verify_now(&new).is_ok(), "it is good where it was issued");
+    assert_eq!(verifier.verify_now(&old).unwrap_err(), InvalidToken::Revoked.into());
+    let introspected = post(format!("token={new}")).basic("gateway", &SECRET);
+    let introspected = server.introspection_service().oneshot(introspected.into()).await.unwrap();
+    assert_eq!(Answer::read(introspected).await.json()["active"], true);
+
+    now.advance(Duration::from_secs(60));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let again = ask(&server).await;
+    assert_eq!(again.json()["expires_in"], 540, "it is repeated for no longer than it lives");
+    let reports = forge::good().claim("client_id", "reports").claim("iat", NOW).claim("exp", NOW + 600).sign();
+    assert_eq!(
+        verifier.verify_now(&reports).unwrap_err(),
+        InvalidToken::NotYetValid.into(),
+        "no token of that client was revoked"
+    );
+
+    revocations.revoke_client(&BILLING).await.unwrap();
+    assert_eq!(verifier.verify_now(&new).unwrap_err(), InvalidToken::Revoked.into(), "a second revocation reaches it");
+    assert_eq!(ask(&server).await.header("retry-after"), Some("3"));
+    tokio::time::advance(Duration::from_secs(3)).await;
+    ask(&server).await.assert_token();
+}
+
+#[tokio::test]
+async fn one_call_disables_a_client_in_its_store_and_ends_its_tokens_though_the_store_is_not_followed() {
+    for is_deleted in [false, true] {
+        let (clients, feed) = (store(), MemoryStore::default());
+        let (revocations, elsewhere) = (follow(feed.clone()).await, follow(feed).await);
+        let builder = |revocations: &Revocations| settings(Elsewhere(clients.clone())).revocations(revocations.clone());
+        let (server, other) = (builder(&revocations).build().unwrap(), builder(&elsewhere).build().unwrap());
+        let (site, far) = (protect(Stack::PLAIN, &server).await, protect(Stack::PLAIN, &other).await);
+        let token = token_of_billing(&site).await;
+        token_of_billing(&far).await;
+        if is_deleted {
+            revocations.delete(&clients, &BILLING).await.unwrap();
+        } else {
+            revocations.disable(&clients, &BILLING).await.unwrap();
+        }
+        // The clocks stand: by time alone, both caches would have the client for a minute.
+        site.send(billing_asks(GRANT)).await.assert_refused(401, "invalid_client");
+        using(&site, &token).await.assert_invalid_token(&InvalidToken::Revoked);
+        let begun = tokio::time::Instant::now();
+        let mut issued = 0;
+        while far.send(billing_asks(GRANT)).await.status != 401 {
+            assert!(begun.elapsed() < Duration::from_secs(5), "the feed tells of it");
+            issued += 1;
+        }
+        println!("elsewhere it was refused after {:?}, and {issued} tokens", begun.elapsed());
+        using(&far, &token).await.assert_invalid_token(&InvalidToken::Revoked);
+        // A second call does no harm, and an unknown client is told.
+        let again = revocations.disable(&clients, &BILLING).await;
+        assert_eq!(again.is_err(), is_deleted, "{again:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_administered_and_that_a_server_does_not_follow_is_a_warning_when_it_is_built() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("clients.toml");
+    std::fs::write(&path, "clients = []\n").unwrap();
+    let file = tower_client_credentials::store::FileStore::open(&path).await.unwrap();
+    let build = |has_revocations: bool, is_administered: bool| {
+        let (log, file, revocations) = (Log::default(), file.clone(), has_revocations.then(|| follow(file.clone())));
+        async move {
+            let revocations = match revocations {
+                Some(revocations) => Some(revocations.await),
+                None => None,
+            };
+            let builder = if is_administered { settings(file) } else { settings(MemoryStore::default()) };
+            let builder = revocations.into_iter().fold(builder, AuthorizationServerBuilder::revocations);
+            let writer = log.clone();
+            let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+            tracing::subscriber::with_default(subscriber, || builder.build()).unwrap();
+            String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
+        }
+    };
+    let text = build(false, true).await;
+    assert!(text.contains("WARN") && text.contains("Revocations::follow(…)"), "{text}");
+    assert_eq!(build(true, true).await, "");
+    assert_eq!(build(false, false).await, "");
 }
 
 /// A registry that is worth a cache.

@@ -93,6 +93,10 @@ impl ClientStore for Registry {
         self.store.is_in_memory()
     }
 
+    fn is_administered(&self) -> bool {
+        self.store.is_administered()
+    }
+
     fn validate(&self, rules: &ClientRules) -> Result<(), ClientError> {
         self.listed.validate(rules)?;
         self.store.validate(rules)
@@ -166,6 +170,10 @@ impl ClientStore for Store {
 
     fn is_in_memory(&self) -> bool {
         on!(self, store => store.is_in_memory())
+    }
+
+    fn is_administered(&self) -> bool {
+        on!(self, store => store.is_administered())
     }
 
     fn validate(&self, rules: &ClientRules) -> Result<(), ClientError> {

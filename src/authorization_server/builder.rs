@@ -124,7 +124,8 @@ impl AuthorizationServerBuilder {
         self
     }
 
-    /// What is [revoked](crate::revocation), so that tokens can be called back. None by default.
+    /// Sets the [revocations](crate::revocation), so that tokens can be revoked. None by default. A server whose store can be
+    /// [administered](ClientStore::is_administered) should have them: without, it logs a warning when it is built.
     ///
     /// 1. The [verifiers](AuthorizationServer::verifier) of this server refuse what is revoked.
     /// 2. No token lives longer than the store of the revocations is
@@ -530,6 +531,13 @@ impl AuthorizationServerBuilder {
     /// The first mistake in the settings or the clients, with the mend.
     pub fn build(self) -> Result<AuthorizationServer, ConfigError> {
         self.check()?;
+        if self.revocations.is_none() && self.clients.is_administered() {
+            tracing::warn!(
+                "the clients can be disabled while the server runs, and the server has no revocations: a disabled client gets \
+                 tokens for as long as the cache has it, and its tokens work until they expire; follow the store with \
+                 Revocations::follow(…), and give them to the server with .revocations(…)"
+            );
+        }
         let issuer = Issuer::new(&self.issuer, self.plain_http)?;
         let lifetime = TokenLifetime::new(self.lifetime).map_err(ConfigError::Lifetime)?;
         let longest = self.revocations.as_ref().map_or(TokenLifetime::LONGEST, Revocations::longest_token_lifetime);

@@ -12,7 +12,7 @@
 //! |---|---|
 //! | a token of one's own, as a client | the revocation endpoint (RFC 7009), at `/revoke` once a server has [`revocations`](crate::AuthorizationServerBuilder::revocations) |
 //! | one token | [`Revocations::revoke_token`] |
-//! | all that a client has | [`Revocations::revoke_client`], or to disable or delete it ([`ClientAdmin`](crate::ClientAdmin)) |
+//! | all that a client has | [`Revocations::revoke_client`]; [`Revocations::disable`] and [`Revocations::delete`] change the registry too |
 //! | all that a key signed | [`Revocations::revoke_key`] |
 //!
 //! # Caveat
@@ -58,12 +58,15 @@ use tokio::task::AbortHandle;
 pub(crate) use self::cleared::Cleared;
 pub use self::follow::{Follow, FollowError};
 use self::freshness::Freshness;
+pub(crate) use self::view::IssuedUntil;
 use self::view::{Full, View};
 use crate::client_id::ClientId;
-use crate::clock::{Clock, UnixTime};
+use crate::clock::{Clock, Moment, UnixTime};
 use crate::deadline;
 use crate::resource_server::{InvalidToken, Undecided, UndecidedKind, VerifyError};
-use crate::store::{DynRevocationStore, MOST_AHEAD, Revocation, RevocationStore, SKEW, StoreError};
+use crate::store::{
+    AdminError, ClientAdmin, DynRevocationStore, MOST_AHEAD, Revocation, RevocationStore, SKEW, StoreError,
+};
 
 /// What is revoked, as this process knows it, and the ways to revoke more. A clone shares the view; the store is followed
 /// until the last one is dropped.
@@ -165,18 +168,65 @@ impl Revocations {
     }
 
     /// Revokes all tokens that a client was issued up to now. It may get new ones; to refuse it altogether,
-    /// [disable](crate::ClientAdmin::disable) it.
+    /// [disable](Self::disable) it.
     ///
     /// # Errors
     ///
     /// As [`revoke`](Self::revoke).
     pub async fn revoke_client(&self, client_id: &ClientId) -> Result<(), StoreError> {
-        let now = UnixTime::now(&*self.shared().clock);
-        // What was issued since the last callback is dated after it, though never further ahead than a server may be.
-        let since = self.issued_until(client_id).filter(|last| *last >= now).map(|last| last.after(SECOND));
+        let now = self.latest(client_id, &*self.shared().clock);
+        // Tokens that were issued since the last revocation are dated after it, though never further ahead than a server may.
+        let last = self.issued_until(client_id).map(|until| until.second);
+        let since = last.filter(|last| *last >= now).map(|last| last.after(SECOND));
         let until = since.unwrap_or(now).clamp(now.after(SKEW), now.after(SKEW + MOST_AHEAD));
         let revocation = Revocation::client_until(client_id.clone(), until, self.longest_token_lifetime());
         self.revoke(revocation).await
+    }
+
+    /// Disables a client in its store, and revokes the tokens that it has, in one call. `clients` is the store that the servers
+    /// ask; it may be another one than the store of the revocations.
+    ///
+    /// Once it returns, the servers and verifiers that have this handle refuse the client and its tokens, whatever the
+    /// [cache](crate::AuthorizationServerBuilder::client_cache) of a server has. Those in other processes that follow the
+    /// store of the revocations do so within a second. [`ClientAdmin::enable`] lets the client in again; its old tokens stay
+    /// revoked.
+    ///
+    /// ```
+    /// use tower_client_credentials::{Client, ClientId, ClientSecret, MemoryStore, Revocations};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = MemoryStore::from([Client::new("billing", ClientSecret::generate()?)]);
+    /// let revocations = Revocations::follow(store.clone()).await?;
+    /// revocations.disable(&store, &ClientId::from_static("billing")).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`ClientAdmin::update`], and as [`revoke`](Self::revoke). After an error the client may be disabled with tokens that
+    /// still work; repeat the call, which does no harm.
+    pub async fn disable(&self, clients: &impl ClientAdmin, client_id: &ClientId) -> Result<(), AdminError> {
+        clients.disable(client_id).await?;
+        Ok(self.revoke_former_client(client_id).await?)
+    }
+
+    /// Deletes a client from its store, and revokes the tokens that it has, in one call, as [`disable`](Self::disable) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClientAdmin::delete`], and as [`revoke`](Self::revoke). After the error of the store of the revocations the client is
+    /// gone, and its tokens may still work; revoke them with [`revoke_client`](Self::revoke_client).
+    pub async fn delete(&self, clients: &impl ClientAdmin, client_id: &ClientId) -> Result<(), AdminError> {
+        clients.delete(client_id).await?;
+        Ok(self.revoke_former_client(client_id).await?)
+    }
+
+    /// The registry does not let the client in any more: no cache of this process may, from now on.
+    async fn revoke_former_client(&self, client_id: &ClientId) -> Result<(), StoreError> {
+        let shared = self.shared();
+        shared.tell_of(client_id);
+        let now = self.latest(client_id, &*shared.clock).to_system();
+        self.revoke(Revocation::former_client(client_id.clone(), now, shared.longest_lifetime)).await
     }
 
     /// Revokes all tokens that a key signed, by its `kid`. The key must sign no more: take it out of every
@@ -235,9 +285,15 @@ impl Revocations {
         Ok(decides?)
     }
 
-    /// The second up to which a client's tokens are revoked, if any are by time.
-    pub(crate) fn issued_until(&self, client_id: &ClientId) -> Option<UnixTime> {
+    /// Returns the second up to which a client's tokens are revoked, if any are by time.
+    pub(crate) fn issued_until(&self, client_id: &ClientId) -> Option<IssuedUntil> {
         self.shared().view.issued_until(client_id)
+    }
+
+    /// Returns the current second for this client: what `clock` shows, or a later one where the clock was set back after
+    /// the client's tokens were revoked. See [`IssuedUntil::now`].
+    pub(crate) fn latest(&self, client_id: &ClientId, clock: &dyn Clock) -> UnixTime {
+        self.issued_until(client_id).map_or_else(|| UnixTime::now(clock), |until| until.now(clock))
     }
 
     /// Whether all that this key signed is revoked.
@@ -270,9 +326,10 @@ impl Shared {
 
     /// Adds an entry, to the place of what has expired if there is no other.
     fn add(&self, revocation: &Revocation) -> Result<(), Full> {
-        self.view.add(revocation).or_else(|Full| {
-            self.view.purge(UnixTime::now(&*self.clock));
-            self.view.add(revocation)
+        let now = Moment::now(&*self.clock);
+        self.view.add(revocation, now).or_else(|Full| {
+            self.view.purge(UnixTime::at(now.wall));
+            self.view.add(revocation, now)
         })
     }
 

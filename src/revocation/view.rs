@@ -9,7 +9,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use super::Named;
 use super::cleared::{CurrentGeneration, Generation};
 use crate::client_id::ClientId;
-use crate::clock::UnixTime;
+use crate::clock::{Clock, Moment, UnixTime};
 use crate::store::Revocation;
 use crate::striped::Striped;
 
@@ -60,6 +60,25 @@ struct OfClient {
 struct Until {
     issued_at: u64,
     expires_at: u64,
+    /// When this view first had an entry with this second.
+    learned: Moment,
+}
+
+/// The second up to which all tokens of a client are revoked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IssuedUntil {
+    pub(crate) second: UnixTime,
+    /// When the view learned of it.
+    learned: Moment,
+}
+
+impl IssuedUntil {
+    /// Returns the current second by the larger of two clocks: what `clock` shows, or the time at which the view learned
+    /// of the revocation plus the time that has passed since. So a wall clock that was set back since does not make the
+    /// revocation last longer.
+    pub(crate) fn now(&self, clock: &dyn Clock) -> UnixTime {
+        UnixTime::at(Moment::now(clock).not_before(self.learned).wall)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -98,8 +117,11 @@ impl View {
         self.entries() > 0 && read(&self.keys).contains_key(key_id)
     }
 
-    pub(super) fn issued_until(&self, client_id: &ClientId) -> Option<UnixTime> {
-        self.of(client_id, |client| client.until.and_then(|until| UnixTime::from_secs(until.issued_at)))
+    pub(super) fn issued_until(&self, client_id: &ClientId) -> Option<IssuedUntil> {
+        self.of(client_id, |client| {
+            let until = client.until?;
+            Some(IssuedUntil { second: UnixTime::from_secs(until.issued_at)?, learned: until.learned })
+        })
     }
 
     /// Whether it says all of this already, and for as long.
@@ -130,8 +152,8 @@ impl View {
         }
     }
 
-    /// Adds an entry; to add it twice changes nothing.
-    pub(super) fn add(&self, revocation: &Revocation) -> Result<(), Full> {
+    /// Adds an entry, which the view learned of at that time. To add it twice changes nothing.
+    pub(super) fn add(&self, revocation: &Revocation, learned: Moment) -> Result<(), Full> {
         if self.holds(revocation) {
             return Ok(());
         }
@@ -141,10 +163,11 @@ impl View {
         match revocation {
             Revocation::Token { token_id, client_id, issued_at, expires_at } => {
                 let token = OfToken { issued_at: *issued_at, expires_at: *expires_at };
-                self.change(client_id, |client| client.add_token(token_id, token, self.bounds.tokens_per_client));
+                let most = self.bounds.tokens_per_client;
+                self.change(client_id, |client| client.add_token(token_id, token, most, learned));
             }
             Revocation::Client { client_id, issued_until, expires_at } => {
-                let until = Until { issued_at: *issued_until, expires_at: *expires_at };
+                let until = Until { issued_at: *issued_until, expires_at: *expires_at, learned };
                 self.change(client_id, |client| client.add_until(until));
             }
             Revocation::Key { key_id, expires_at } => self.add_key(key_id, *expires_at),
@@ -231,21 +254,22 @@ impl OfClient {
         self.until.is_some_and(|until| until.issued_at >= issued_at && until.expires_at >= expires_at)
     }
 
-    fn add_token(&mut self, token_id: &str, token: OfToken, most: usize) {
+    fn add_token(&mut self, token_id: &str, token: OfToken, most: usize, learned: Moment) {
         match self.tokens.entry(token_id.into()) {
             Entry::Occupied(mut known) => known.get_mut().expires_at = token.expires_at.max(known.get().expires_at),
             Entry::Vacant(place) => drop(place.insert(token)),
         }
         self.is_many |= self.tokens.len() >= most;
         if self.tokens.len() > most {
-            self.collapse();
+            self.collapse(learned);
         }
     }
 
     /// The last of them decides: it comes from the feed as they do, so that replicas agree on it.
-    fn collapse(&mut self) {
+    fn collapse(&mut self, learned: Moment) {
         let last = |time: fn(&OfToken) -> u64| self.tokens.values().map(time).max().unwrap_or_default();
-        self.add_until(Until { issued_at: last(|token| token.issued_at), expires_at: last(|token| token.expires_at) });
+        let (issued_at, expires_at) = (last(|token| token.issued_at), last(|token| token.expires_at));
+        self.add_until(Until { issued_at, expires_at, learned });
     }
 
     /// Whatever was issued up to the later of two seconds, for as long as the longer of both was to be kept.
@@ -254,6 +278,11 @@ impl OfClient {
         let joined = Until {
             issued_at: known.issued_at.max(until.issued_at),
             expires_at: known.expires_at.max(until.expires_at),
+            learned: if until.issued_at > known.issued_at {
+                until.learned.not_before(known.learned)
+            } else {
+                known.learned
+            },
         };
         self.until = Some(joined);
         self.tokens.retain(|_, token| token.issued_at > joined.issued_at || token.expires_at > joined.expires_at);
@@ -277,7 +306,7 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 mod tests {
     use super::{Bounds, Full, Named, View};
     use crate::client_id::ClientId;
-    use crate::clock::UnixTime;
+    use crate::clock::{Moment, SystemClock, UnixTime};
     use crate::store::Revocation;
 
     const BILLING: ClientId = ClientId::from_static("billing");
@@ -285,6 +314,14 @@ mod tests {
 
     fn view(tokens_per_client: usize, entries: usize) -> View {
         View::new(Bounds { tokens_per_client, entries })
+    }
+
+    fn add(view: &View, revocation: &Revocation) -> Result<(), Full> {
+        view.add(revocation, Moment::now(&SystemClock))
+    }
+
+    fn until(view: &View, client_id: &ClientId) -> Option<UnixTime> {
+        view.issued_until(client_id).map(|until| until.second)
     }
 
     fn at(seconds: u64) -> UnixTime {
@@ -311,16 +348,16 @@ mod tests {
     fn a_token_is_revoked_by_its_name_its_client_and_its_key() {
         let view = view(10, 10);
         assert!(!revokes(&view, &BILLING, "a", 5));
-        view.add(&token("a", 5, 100)).unwrap();
+        add(&view, &token("a", 5, 100)).unwrap();
         assert!(
             revokes(&view, &BILLING, "a", 5) && !revokes(&view, &BILLING, "b", 5) && !revokes(&view, &OTHER, "a", 5)
         );
-        view.add(&client(OTHER, 7, 100)).unwrap();
+        add(&view, &client(OTHER, 7, 100)).unwrap();
         assert!(revokes(&view, &OTHER, "x", 7) && !revokes(&view, &OTHER, "x", 8) && !revokes(&view, &BILLING, "x", 7));
-        assert_eq!((view.issued_until(&OTHER), view.issued_until(&BILLING)), (Some(at(7)), None));
-        view.add(&key("other", 100)).unwrap();
+        assert_eq!((until(&view, &OTHER), until(&view, &BILLING)), (Some(at(7)), None));
+        add(&view, &key("other", 100)).unwrap();
         assert!(!revokes(&view, &OTHER, "x", 8));
-        view.add(&key("k", 100)).unwrap();
+        add(&view, &key("k", 100)).unwrap();
         assert!(revokes(&view, &OTHER, "x", 8));
         assert_eq!(view.entries(), 4);
     }
@@ -329,10 +366,10 @@ mod tests {
     fn what_is_told_twice_is_kept_once_for_as_long_as_it_was_last_told() {
         let view = view(10, 10);
         for (id, expires_at) in [("a", 100), ("a", 100), ("b", 100), ("a", 200), ("a", 50)] {
-            view.add(&token(id, 5, expires_at)).unwrap();
+            add(&view, &token(id, 5, expires_at)).unwrap();
         }
         for (until, expires_at) in [(3, 100), (2, 300), (3, 100)] {
-            view.add(&client(OTHER, until, expires_at)).unwrap();
+            add(&view, &client(OTHER, until, expires_at)).unwrap();
         }
         assert_eq!(view.entries(), 3);
         view.purge(at(150));
@@ -345,10 +382,10 @@ mod tests {
     fn only_an_entry_that_says_something_new_makes_others_look_again() {
         let view = view(10, 10);
         let before = view.generation();
-        view.add(&token("a", 5, 100)).unwrap();
+        add(&view, &token("a", 5, 100)).unwrap();
         let after = view.generation();
         assert_ne!(before, after);
-        view.add(&token("a", 5, 100)).unwrap();
+        add(&view, &token("a", 5, 100)).unwrap();
         assert_eq!(view.generation(), after);
     }
 
@@ -356,7 +393,7 @@ mod tests {
     fn entries_go_in_the_second_of_their_expiry_and_not_before() {
         let view = view(10, 10);
         for revocation in [token("a", 5, 100), client(OTHER, 7, 100), key("k", 100)] {
-            view.add(&revocation).unwrap();
+            add(&view, &revocation).unwrap();
         }
         view.purge(at(99));
         assert_eq!(view.entries(), 3);
@@ -371,14 +408,14 @@ mod tests {
     fn a_client_with_too_many_is_revoked_up_to_the_last_of_them() {
         let view = view(3, 100);
         for (id, issued_at) in [("a", 10), ("b", 30), ("c", 20)] {
-            view.add(&token(id, issued_at, 100)).unwrap();
+            add(&view, &token(id, issued_at, 100)).unwrap();
         }
         assert_eq!(view.entries(), 3);
         assert!(!revokes(&view, &BILLING, "x", 5), "three are told apart");
-        view.add(&token("d", 25, 90)).unwrap();
-        assert_eq!((view.entries(), view.issued_until(&BILLING)), (1, Some(at(30))));
+        add(&view, &token("d", 25, 90)).unwrap();
+        assert_eq!((view.entries(), until(&view, &BILLING)), (1, Some(at(30))));
         assert!(revokes(&view, &BILLING, "x", 30) && !revokes(&view, &BILLING, "x", 31));
-        view.add(&token("e", 31, 100)).unwrap();
+        add(&view, &token("e", 31, 100)).unwrap();
         assert!(revokes(&view, &BILLING, "e", 31) && !revokes(&view, &BILLING, "x", 31));
         view.purge(at(99));
         assert!(revokes(&view, &BILLING, "a", 10) && revokes(&view, &BILLING, "d", 25));
@@ -389,9 +426,9 @@ mod tests {
         let told = |order: [u64; 4]| {
             let view = view(3, 100);
             for time in order {
-                view.add(&token(&time.to_string(), time, 100 + time)).unwrap();
+                add(&view, &token(&time.to_string(), time, 100 + time)).unwrap();
             }
-            (view.entries(), view.issued_until(&BILLING))
+            (view.entries(), until(&view, &BILLING))
         };
         assert_eq!(told([1, 2, 3, 4]), (1, Some(at(4))));
         assert_eq!(told([4, 3, 2, 1]), told([1, 2, 3, 4]));
@@ -402,10 +439,10 @@ mod tests {
         let view = view(2, 100);
         for (id, issued_at) in [("a", 10), ("b", 10)] {
             assert_eq!(view.sum_up(token(id, issued_at, 100)), token(id, issued_at, 100));
-            view.add(&token(id, issued_at, 100)).unwrap();
+            add(&view, &token(id, issued_at, 100)).unwrap();
         }
         assert_eq!(view.sum_up(token("c", 11, 100)), client(BILLING, 11, 100));
-        view.add(&client(BILLING, 11, 100)).unwrap();
+        add(&view, &client(BILLING, 11, 100)).unwrap();
         assert_eq!(view.entries(), 1);
         assert!(view.holds(&token("d", 11, 100)), "nothing is left to write");
         assert_eq!(view.sum_up(token("e", 12, 100)), client(BILLING, 12, 100));
@@ -415,9 +452,9 @@ mod tests {
     fn what_a_callback_covers_is_not_kept_besides_unless_it_lives_longer() {
         let view = view(10, 100);
         for (id, issued_at, expires_at) in [("a", 1, 50), ("b", 2, 90), ("c", 9, 50)] {
-            view.add(&token(id, issued_at, expires_at)).unwrap();
+            add(&view, &token(id, issued_at, expires_at)).unwrap();
         }
-        view.add(&client(BILLING, 5, 60)).unwrap();
+        add(&view, &client(BILLING, 5, 60)).unwrap();
         assert_eq!(view.entries(), 3, "the callback, and b and c");
         view.purge(at(60));
         assert!(revokes(&view, &BILLING, "b", 2) && !revokes(&view, &BILLING, "a", 1));
@@ -426,14 +463,14 @@ mod tests {
     #[test]
     fn a_full_view_takes_no_more_and_forgets_nothing() {
         let view = view(10, 2);
-        view.add(&token("a", 5, 100)).unwrap();
-        view.add(&key("k2", 100)).unwrap();
+        add(&view, &token("a", 5, 100)).unwrap();
+        add(&view, &key("k2", 100)).unwrap();
         for more in [token("b", 5, 100), client(OTHER, 5, 100), key("k3", 100)] {
-            assert_eq!(view.add(&more), Err(Full));
+            assert_eq!(add(&view, &more), Err(Full));
         }
-        assert_eq!(view.add(&token("a", 5, 100)), Ok(()), "it is there");
+        assert_eq!(add(&view, &token("a", 5, 100)), Ok(()), "it is there");
         assert!(revokes(&view, &BILLING, "a", 5) && view.entries() == 2);
         view.purge(at(100));
-        assert_eq!(view.add(&token("b", 5, 200)), Ok(()));
+        assert_eq!(add(&view, &token("b", 5, 200)), Ok(()));
     }
 }

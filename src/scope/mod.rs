@@ -150,6 +150,12 @@ impl Scopes {
         self.union(&scope.clone().into())
     }
 
+    /// Returns the set without one scope.
+    #[must_use]
+    pub fn without(&self, scope: &Scope) -> Self {
+        join(self.iter().filter(|own| *own != scope.as_str()))
+    }
+
     /// The scopes of both.
     #[must_use]
     pub fn union(&self, others: &Self) -> Self {

@@ -101,7 +101,7 @@ impl Client {
         Self { id, client, mistake: None }
     }
 
-    /// A registration to change, and to register again.
+    /// Returns a registration to change, and to register again; see also [`RegisteredClient::edit`].
     #[must_use]
     pub fn of(client: RegisteredClient) -> Self {
         let RegisteredClient { id, registration } = client;
@@ -115,11 +115,7 @@ impl Client {
     where
         S: TryInto<StoredSecret, Error: Into<SecretError>>,
     {
-        let mut number = 1_u32;
-        while self.client.secret(&number.to_string()).is_some() {
-            number += 1;
-        }
-        let secret = RegisteredSecret::new(number.to_string(), secret);
+        let secret = RegisteredSecret::new(self.client.free_label(), secret);
         match keep(secret, &mut self.mistake) {
             Some(secret) => self.registered_secret(secret),
             None => self,
@@ -161,20 +157,30 @@ impl Client {
         self
     }
 
-    /// One more scope that the client may get. None by default.
+    /// Adds a scope that the client may get. None by default.
     #[must_use]
     pub fn scope(mut self, scope: Scope) -> Self {
         self.client.scopes = self.client.scopes.with(&scope);
         self
     }
 
-    /// More scopes that the client may get.
+    /// Sets the scopes that the client may get. It replaces those that were set or [added](Self::scope) before.
     #[must_use]
-    pub fn scopes(self, scopes: impl IntoIterator<Item = Scope>) -> Self {
-        scopes.into_iter().fold(self, Self::scope)
+    pub fn scopes(mut self, scopes: impl IntoIterator<Item = Scope>) -> Self {
+        self.client.scopes = scopes.into_iter().collect();
+        self
     }
 
-    /// The scopes that a request without `scope` gets (RFC 6749 §3.3). By default those of the server that the
+    /// Removes a scope, from the [default scopes](Self::default_scopes) too. A scope that the client does not have changes
+    /// nothing.
+    #[must_use]
+    pub fn without_scope(mut self, scope: &Scope) -> Self {
+        self.client.scopes = self.client.scopes.without(scope);
+        self.client.default_scopes = self.client.default_scopes.map(|defaults| defaults.without(scope));
+        self
+    }
+
+    /// Sets the scopes that a request without `scope` gets (RFC 6749 §3.3). By default those of the server that the
     /// client may have.
     #[must_use]
     pub fn default_scopes(mut self, scopes: impl Into<Scopes>) -> Self {
@@ -182,26 +188,57 @@ impl Client {
         self
     }
 
-    /// One more audience that the client may get, an absolute URI (RFC 8707 §2). Without any, it gets the
-    /// server's default.
+    /// Removes the [default scopes](Self::default_scopes): the server's default scopes apply again.
     #[must_use]
-    pub fn audience(mut self, audience: impl AsRef<str>) -> Self {
-        let audience = audience.as_ref();
-        let parsed = audience.parse::<Audience>().map_err(|error| format!("`{audience}` is {error}"));
-        if let Some(audience) = keep(parsed, &mut self.mistake)
-            && !self.client.audiences.contains(&audience)
-        {
-            self.client.audiences.push(audience);
-        }
+    pub fn without_default_scopes(mut self) -> Self {
+        self.client.default_scopes = None;
         self
     }
 
-    /// One more audience that the client may get, and the one that a request without `resource` gets. Needed
+    /// Adds an audience that the client may get, an absolute URI (RFC 8707 §2). Without any, it gets the
+    /// server's default.
+    #[must_use]
+    pub fn audience(mut self, audience: impl AsRef<str>) -> Self {
+        add_audience(&mut self.client.audiences, audience.as_ref(), &mut self.mistake);
+        self
+    }
+
+    /// Sets the audiences that the client may get. It replaces those that were set or [added](Self::audience) before, and
+    /// removes the [default audience](Self::default_audience) if that is no longer among them.
+    #[must_use]
+    pub fn audiences(mut self, audiences: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        self.client.audiences.clear();
+        for audience in audiences {
+            add_audience(&mut self.client.audiences, audience.as_ref(), &mut self.mistake);
+        }
+        let audiences = &self.client.audiences;
+        self.client.default_audience = self.client.default_audience.filter(|default| audiences.contains(default));
+        self
+    }
+
+    /// Removes an audience, as the [default audience](Self::default_audience) too. An audience that the client does not
+    /// have changes nothing.
+    #[must_use]
+    pub fn without_audience(mut self, audience: impl AsRef<str>) -> Self {
+        let is_another = |own: &Audience| own != audience.as_ref();
+        self.client.audiences.retain(is_another);
+        self.client.default_audience = self.client.default_audience.filter(is_another);
+        self
+    }
+
+    /// Adds an audience that the client may get, which is the one that a request without `resource` gets. Needed
     /// only by a client with several; one alone is its default.
     #[must_use]
     pub fn default_audience(mut self, audience: impl AsRef<str>) -> Self {
         self.client.default_audience = audience.as_ref().parse().ok();
         self.audience(audience)
+    }
+
+    /// Removes the choice of a [default audience](Self::default_audience), and keeps the audience itself.
+    #[must_use]
+    pub fn without_default_audience(mut self) -> Self {
+        self.client.default_audience = None;
+        self
     }
 
     /// What its tokens say as `sub`, by default the client's id (RFC 9068 §2.2).
@@ -216,31 +253,53 @@ impl Client {
         self
     }
 
-    /// How long its tokens live, in whole seconds; by default as the server says.
+    /// Removes the [subject](Self::subject): its tokens say the client's id again.
+    #[must_use]
+    pub fn without_subject(mut self) -> Self {
+        self.client.subject = None;
+        self
+    }
+
+    /// Sets how long its tokens live, in whole seconds; by default as the server says.
     #[must_use]
     pub fn token_lifetime(mut self, lifetime: Duration) -> Self {
         self.client.token_lifetime = keep(TokenLifetime::new(lifetime), &mut self.mistake);
         self
     }
 
-    /// Lets the client authenticate, and gives it no token: its requests for one are `unauthorized_client`.
+    /// Removes the [lifetime](Self::token_lifetime): the server's applies again.
     #[must_use]
-    pub fn without_grant(mut self) -> Self {
-        self.client.may_use_grant = false;
+    pub fn without_token_lifetime(mut self) -> Self {
+        self.client.token_lifetime = None;
         self
     }
 
-    /// One more audience whose tokens the client may introspect (RFC 7662 §4): it serves that API, and was handed
+    /// Lets the client authenticate, and gives it no token: its requests for one are `unauthorized_client`.
+    #[must_use]
+    pub fn without_grant(self) -> Self {
+        self.grant(false)
+    }
+
+    /// Sets whether the client may get tokens by the client-credentials grant; it may by default.
+    #[must_use]
+    pub fn grant(mut self, allowed: bool) -> Self {
+        self.client.may_use_grant = allowed;
+        self
+    }
+
+    /// Adds an audience whose tokens the client may introspect (RFC 7662 §4): it serves that API, and was handed
     /// them. None by default, and without any it may not ask at all.
     #[must_use]
     pub fn introspects(mut self, audience: impl AsRef<str>) -> Self {
-        let audience = audience.as_ref();
-        let parsed = audience.parse::<Audience>().map_err(|error| format!("`{audience}` is {error}"));
-        if let Some(audience) = keep(parsed, &mut self.mistake)
-            && !self.client.introspects.contains(&audience)
-        {
-            self.client.introspects.push(audience);
-        }
+        add_audience(&mut self.client.introspects, audience.as_ref(), &mut self.mistake);
+        self
+    }
+
+    /// Removes an audience whose tokens the client may [introspect](Self::introspects). One that is not among them changes
+    /// nothing.
+    #[must_use]
+    pub fn without_introspects(mut self, audience: impl AsRef<str>) -> Self {
+        self.client.introspects.retain(|own| own != audience.as_ref());
         self
     }
 
@@ -274,6 +333,16 @@ impl Client {
             None => Ok(RegisteredClient { id, registration: client }),
             Some(mistake) => Err(ClientError::new(&id, mistake)),
         }
+    }
+}
+
+/// Adds an audience to a list that does not have it yet.
+fn add_audience(audiences: &mut Vec<Audience>, audience: &str, mistake: &mut Option<String>) {
+    let parsed = audience.parse::<Audience>().map_err(|error| format!("`{audience}` is {error}"));
+    if let Some(audience) = keep(parsed, mistake)
+        && !audiences.contains(&audience)
+    {
+        audiences.push(audience);
     }
 }
 
@@ -321,6 +390,22 @@ pub(super) struct Registration {
 }
 
 impl RegisteredClient {
+    /// Returns the same registration, to change it and to [register](Client::register) it again.
+    ///
+    /// ```
+    /// use tower_client_credentials::{Client, ClientSecret, Scope};
+    ///
+    /// let (read, write) = (Scope::from_static("read"), Scope::from_static("write"));
+    /// let client = Client::new("billing", ClientSecret::generate()?).scopes([read, write.clone()]).register()?;
+    /// let client = client.edit().without_scope(&write).register()?;
+    /// assert_eq!(client.scopes().as_str(), "read");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn edit(&self) -> Client {
+        Client::of(self.clone())
+    }
+
     /// Its name.
     #[must_use]
     pub fn id(&self) -> &ClientId {
@@ -337,6 +422,11 @@ impl RegisteredClient {
     #[must_use]
     pub fn secret(&self, label: &str) -> Option<&RegisteredSecret> {
         self.registration.secret(label)
+    }
+
+    /// Returns the lowest number that is not the label of a secret.
+    pub(super) fn free_label(&self) -> String {
+        self.registration.free_label()
     }
 
     /// The secret at this place, and one that is good and newer: by the times at which they were made, where both are
@@ -422,6 +512,14 @@ impl RegisteredClient {
 }
 
 impl Registration {
+    fn free_label(&self) -> String {
+        let mut number = 1_u32;
+        while self.secret(&number.to_string()).is_some() {
+            number += 1;
+        }
+        number.to_string()
+    }
+
     fn secret(&self, label: &str) -> Option<&RegisteredSecret> {
         self.secrets.iter().find(|secret| secret.label() == label)
     }
@@ -436,7 +534,9 @@ pub struct ClientError {
 }
 
 impl ClientError {
-    pub(crate) fn new(client: &ClientId, mistake: impl Into<String>) -> Self {
+    /// A mistake in the registration of this client. The text says how to fix it, and shows no secret.
+    #[must_use]
+    pub fn new(client: &ClientId, mistake: impl Into<String>) -> Self {
         Self { client: client.to_string(), mistake: mistake.into() }
     }
 
@@ -461,7 +561,7 @@ impl ClientError {
 mod tests {
     use std::time::Duration;
 
-    use super::Client;
+    use super::{Audience, Client};
     use crate::scope::{Scope, Scopes};
     use crate::secret::ClientSecret;
 
@@ -515,9 +615,75 @@ mod tests {
         assert_eq!(client("b").subject("svc:b").register().unwrap().subject(), "svc:b");
     }
 
+    const WRITE: Scope = Scope::from_static("write");
+
     #[test]
-    fn scopes_are_collected() {
-        let client = client("b").scope(READ).scopes([READ, Scope::from_static("write")]).register().unwrap();
-        assert_eq!(client.scopes(), &"read write".parse::<Scopes>().unwrap());
+    fn scope_adds_a_scope_and_scopes_replaces_all_of_them() {
+        let scopes = |client: Client| client.register().unwrap().scopes().to_string();
+        assert_eq!(scopes(client("b").scope(READ).scope(WRITE).scope(READ)), "read write");
+        assert_eq!(scopes(client("b").scopes([READ, WRITE, READ])), "read write");
+        let both = client("b").scopes([READ, WRITE]).register().unwrap();
+        assert_eq!(scopes(both.edit().scopes([READ])), "read");
+        assert_eq!(scopes(both.edit().scopes([])), "");
+        assert_eq!(scopes(both.edit().scopes([WRITE]).scope(READ)), "write read");
+    }
+
+    #[test]
+    fn audience_adds_an_audience_and_audiences_replaces_all_of_them() {
+        let (one, two) = ("https://one.example", "https://two.example");
+        let both = client("b").default_audience(one).audience(two).register().unwrap();
+        let changed = both.edit().audiences([two]).register().unwrap();
+        assert_eq!((changed.audiences().len(), changed.default_audience().unwrap().as_str()), (1, two));
+        let changed = both.edit().audiences([two, one, two]).register().unwrap();
+        assert_eq!((changed.audiences().len(), changed.default_audience().unwrap().as_str()), (2, one));
+        assert!(
+            both.edit().audiences(["api"]).register().unwrap_err().to_string().contains("`api` is not an audience")
+        );
+    }
+
+    #[test]
+    fn what_was_given_to_a_client_can_be_taken_away() {
+        let (one, two) = ("https://one.example", "https://two.example");
+        let full = client("b")
+            .scopes([READ, WRITE])
+            .default_scopes([READ, WRITE])
+            .default_audience(one)
+            .audience(two)
+            .introspects(one)
+            .introspects(two)
+            .subject("svc:b")
+            .token_lifetime(Duration::from_secs(60))
+            .without_grant()
+            .register()
+            .unwrap();
+        let less = full
+            .edit()
+            .without_scope(&WRITE)
+            .without_audience(one)
+            .without_introspects(two)
+            .without_subject()
+            .without_token_lifetime()
+            .grant(true)
+            .register()
+            .unwrap();
+        assert_eq!((less.scopes().as_str(), less.default_scopes().map(Scopes::as_str)), ("read", Some("read")));
+        assert_eq!((less.audiences().len(), less.default_audience().unwrap().as_str()), (1, two));
+        assert_eq!(less.introspects().iter().map(Audience::as_str).collect::<Vec<_>>(), [one]);
+        assert_eq!((less.subject(), less.token_lifetime(), less.may_use_grant()), ("b", None, true));
+        assert_eq!(less.edit().without_default_scopes().register().unwrap().default_scopes(), None);
+        assert_eq!(full.edit().without_default_audience().register().unwrap().default_audience(), None);
+        let same = full.edit().without_scope(&Scope::from_static("other")).without_audience("https://other.example");
+        assert_eq!(same.register().unwrap(), full);
+    }
+
+    #[test]
+    fn many_scopes_are_collected_in_one_pass() {
+        let many = 20_000;
+        let scopes = (0..many).map(|number| format!("scope:{number}").parse::<Scope>().unwrap());
+        let start = std::time::Instant::now();
+        let client = client("b").scopes(scopes).register().unwrap();
+        assert_eq!(client.scopes().iter().count(), many);
+        // One set for each scope took minutes.
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     }
 }

@@ -66,7 +66,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-pub use self::admin::{AdminError, ClientAdmin, Revision};
+pub use self::admin::{AdminError, ClientAdmin, Revision, RotatedSecret, SecretRotation};
 pub use self::cache::ClientCacheLimits;
 pub(crate) use self::cache::{Answer, Bounded, ClientCache, OnRead, Unanswered};
 pub use self::client::{Client, ClientAuthMethod, ClientError, RegisteredClient};
@@ -107,6 +107,15 @@ pub trait ClientStore: fmt::Debug + Send + Sync + 'static {
     /// Whether an answer comes out of the memory of this process, so that keeping it for longer is of no use; by default
     /// it does not.
     fn is_in_memory(&self) -> bool {
+        false
+    }
+
+    /// Returns whether clients can be changed, disabled or deleted while a server runs; by default they cannot.
+    ///
+    /// A server with such a store and without [revocations](crate::AuthorizationServerBuilder::revocations) logs a warning when
+    /// it is built: for as long as its [cache](crate::ClientCacheLimits) has a client that was disabled it issues tokens to it,
+    /// and these work until they expire.
+    fn is_administered(&self) -> bool {
         false
     }
 
@@ -162,6 +171,8 @@ pub(crate) trait DynClientStore: fmt::Debug + Send + Sync {
 
     fn is_in_memory(&self) -> bool;
 
+    fn is_administered(&self) -> bool;
+
     fn validate(&self, rules: &ClientRules) -> Result<(), ClientError>;
 }
 
@@ -175,6 +186,10 @@ impl<T: ClientStore> DynClientStore for T {
 
     fn is_in_memory(&self) -> bool {
         ClientStore::is_in_memory(self)
+    }
+
+    fn is_administered(&self) -> bool {
+        ClientStore::is_administered(self)
     }
 
     fn validate(&self, rules: &ClientRules) -> Result<(), ClientError> {

@@ -345,6 +345,10 @@ impl ClientStore for SqliteStore {
     async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
         Ok(self.load(id).await?.map(|(client, _)| client))
     }
+
+    fn is_administered(&self) -> bool {
+        true
+    }
 }
 
 impl ClientAdmin for SqliteStore {

@@ -39,7 +39,6 @@ pub(super) struct AccessToken {
     text: TokenText,
     id: TokenId,
     issued_at: UnixTime,
-    expires_at: UnixTime,
     expires_in: u64,
 }
 
@@ -61,9 +60,10 @@ impl AccessToken {
         self.expires_in
     }
 
-    /// The same token, given out once more. From one that was, the next is made without a copy.
-    pub(super) fn again(&self, now: UnixTime) -> Self {
-        let expires_in = self.expires_at.as_secs().saturating_sub(now.as_secs());
+    /// Returns the same token, to be given out once more, that many seconds later. From one that was given out
+    /// before, the next is made without a copy.
+    pub(super) fn again(&self, later: u64) -> Self {
+        let expires_in = self.expires_in.saturating_sub(later);
         let text = match &self.text {
             TokenText::New(text) => text.as_str().into(),
             TokenText::Again(text) => text.clone(),
@@ -116,7 +116,7 @@ impl Minter {
             let detail = "the token is longer than a resource server accepts; let the grant hook add less";
             return Err(TokenError::new(Fault::UNAVAILABLE).of(grant.client().id()).detailed(detail));
         }
-        Ok(AccessToken { text: TokenText::New(text), id, issued_at, expires_at, expires_in: expires_in.as_secs() })
+        Ok(AccessToken { text: TokenText::New(text), id, issued_at, expires_in: expires_in.as_secs() })
     }
 
     /// Whether a token that it signed for this client is known to be good still.
@@ -136,14 +136,24 @@ impl Minter {
             let detail = "all that the signing key signs is revoked; give the server another key";
             return Err(unavailable(detail));
         }
-        let next = revocations.issued_until(client.id()).map_or(now, |until| until.after(Duration::from_secs(1)));
+        let revoked = revocations.issued_until(client.id());
+        let next = revoked.map_or(now, |until| until.second.after(Duration::from_secs(1)));
+        let mut set_back = 0;
         if next > now.after(MOST_AHEAD) {
-            let wait = next.as_secs() - now.after(MOST_AHEAD).as_secs();
-            let detail = "its tokens are called back up to a time that has yet to come";
-            return Err(unavailable(detail).retry_after(wait.min(60)));
+            // The wall clock may have been set back since: the other clock says when the wait is over, and then dates the
+            // token, which by the wall clock alone would be among the revoked ones.
+            let latest = revoked.map_or(now, |until| until.now(&*self.clock));
+            if next > latest.after(MOST_AHEAD) {
+                let wait = next.as_secs() - latest.after(MOST_AHEAD).as_secs();
+                let detail = "its tokens are revoked up to a time that has yet to come";
+                return Err(unavailable(detail).retry_after(wait.min(60)));
+            }
+            set_back = latest.as_secs() - now.as_secs();
         }
-        let issued_at = next.max(now);
-        if client.as_of().checked_add(VOUCHED_FOR).is_none_or(|end| issued_at.to_system() > end) {
+        let issued_at = next.max(now.after(Duration::from_secs(set_back)));
+        // The registry was asked by the wall clock, so this is held against the wall clock too.
+        let vouched_for = client.as_of().checked_add(VOUCHED_FOR + Duration::from_secs(set_back));
+        if vouched_for.is_none_or(|end| issued_at.to_system() > end) {
             return Err(unavailable("it was looked up too long before its token was to be signed"));
         }
         Ok(issued_at)

@@ -48,7 +48,7 @@ impl RepeatedTokens {
         let mut place = self.place(grant).lock().unwrap_or_else(PoisonError::into_inner);
         let now = UnixTime::now(&*minter.clock);
         if let Some(kept) = place.as_ref().filter(|kept| kept.is_good(minter, grant, now)) {
-            return Ok(kept.token.again(now));
+            return Ok(kept.token.again(now.as_secs() - kept.from.as_secs()));
         }
         let token = minter.mint(grant)?;
         *place = (token.as_str().len() <= LONGEST_KEPT).then(|| Kept::new(grant, &token, now, self.percent));
@@ -70,7 +70,7 @@ impl Kept {
     fn new(grant: &Grant, token: &AccessToken, now: UnixTime, percent: u64) -> Self {
         let life = grant.lifetime().to_duration();
         let until = now.after(Duration::from_secs(life.as_secs() * percent / 100));
-        Self { grant: grant.terms(), token: token.again(now), from: now, until }
+        Self { grant: grant.terms(), token: token.again(0), from: now, until }
     }
 
     /// Returns whether the token may be given out again for this grant. A token that was revoked, or for which the

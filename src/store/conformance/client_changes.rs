@@ -138,7 +138,7 @@ fn seconds(time: SystemTime) -> u64 {
 
 async fn others_revoke_nothing<S: ClientAdmin + RevocationStore>(store: Arc<S>) -> Outcome {
     store.create(client(&CLIENT)?).await?;
-    store.update(&CLIENT, |client| client.subject("b")).await?;
+    store.update(&CLIENT, |client| client.edit().subject("b")).await?;
     ensure(
         revoked(&follow(&*store, &mut Cursor::start()).await?, &CLIENT).is_none(),
         "a change of an enabled client revokes",
@@ -158,7 +158,7 @@ async fn others_revoke_nothing<S: ClientAdmin + RevocationStore>(store: Arc<S>) 
 async fn refused_is_not_told<S: ClientAdmin + RevocationStore>(store: Arc<S>) -> Outcome {
     store.create(client(&CLIENT)?).await?;
     let (_, stale) = store.load(&CLIENT).await?.ok_or("`load` does not find it")?;
-    store.update(&CLIENT, |client| client.subject("b")).await?;
+    store.update(&CLIENT, |client| client.edit().subject("b")).await?;
     let mut cursor = Cursor::start();
     follow(&*store, &mut cursor).await?;
     let refused = race(5, |_| {

@@ -121,6 +121,10 @@ impl ClientStore for FileStore {
     fn validate(&self, rules: &ClientRules) -> Result<(), ClientError> {
         self.shared.keep_to(rules)
     }
+
+    fn is_administered(&self) -> bool {
+        true
+    }
 }
 
 impl ClientAdmin for FileStore {

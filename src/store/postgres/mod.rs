@@ -264,6 +264,10 @@ impl ClientStore for PostgresStore {
     async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
         Ok(self.load(id).await?.map(|(client, _)| client))
     }
+
+    fn is_administered(&self) -> bool {
+        true
+    }
 }
 
 impl ClientAdmin for PostgresStore {

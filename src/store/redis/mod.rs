@@ -156,6 +156,10 @@ impl ClientStore for RedisStore {
     async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
         Ok(self.load(id).await?.map(|(client, _)| client))
     }
+
+    fn is_administered(&self) -> bool {
+        true
+    }
 }
 
 impl ClientAdmin for RedisStore {
