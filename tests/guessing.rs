@@ -4,15 +4,25 @@
 
 mod common;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use axum::Router;
+use axum::extract::ConnectInfo;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use common::request::{GRANT, TokenRequest, billing_asks, post};
 use common::stack::{Answer, on_every_stack};
-use common::{API, WRONG_SECRET, clients, clock, settings};
+use common::{API, SECRET, WRONG_SECRET, clients, clock, settings};
 use http::Request;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket};
 use tower::ServiceExt as _;
-use tower_client_credentials::{AuthorizationServer, Client, ClientSecret, EndpointService, ManualClock, MemoryStore};
+use tower_client_credentials::authorization_server::{ForwardedHeader, TrustedProxies};
+use tower_client_credentials::{
+    AuthorizationServer, Client, ClientSecret, ConfigError, EndpointService, ManualClock, MemoryStore,
+    TokenEndpointLayer,
+};
 
 /// The secret that a person chose.
 const CHOSEN: &str = "correct horse";
@@ -26,7 +36,7 @@ impl Guarded {
     fn new() -> Self {
         let clock = clock();
         let person = Client::new("person", ClientSecret::new(CHOSEN).unwrap())
-            .secret(ClientSecret::new(common::SECRET.as_str()).unwrap())
+            .secret(ClientSecret::new(SECRET.as_str()).unwrap())
             .audience(API);
         let server: AuthorizationServer = settings(clients().into_iter().chain([person]).collect::<MemoryStore>())
             .clock(clock.clone())
@@ -93,7 +103,7 @@ async fn an_unknown_client_is_limited_like_a_known_one() {
 #[tokio::test]
 async fn the_limit_does_not_tell_a_disabled_client_whose_secret_leaked() {
     let guarded = Guarded::new();
-    let right = post(GRANT).basic("retired", &common::SECRET);
+    let right = post(GRANT).basic("retired", &SECRET);
     let statuses = guarded.statuses(&right, 1, 101).await;
     assert_eq!((statuses[99], statuses[100]), (401, 429));
 }
@@ -103,7 +113,7 @@ async fn a_client_that_moves_to_a_generated_secret_is_never_locked_out() {
     let guarded = Guarded::new();
     let wrong = post(GRANT).basic("person", "battery staple");
     assert_eq!(guarded.statuses(&wrong, 1, 11).await.last(), Some(&429));
-    guarded.send(post(GRANT).basic("person", &common::SECRET), 1).await.assert_token();
+    guarded.send(post(GRANT).basic("person", &SECRET), 1).await.assert_token();
 }
 
 #[tokio::test]
@@ -148,4 +158,147 @@ async fn a_persons_secret_is_tried_ten_times_a_minute_from_one_address() {
     guarded.send(right.clone(), 2).await.assert_token();
     guarded.clock.advance(Duration::from_secs(60));
     guarded.send(right, 1).await.assert_token();
+}
+
+/// A random secret of the user's own, as `openssl rand -hex 32` prints it.
+const RANDOM: &str = "1f0c9d7be5a34482c6d1907f5e3b8a264d90ce17ab83f5620c7d4e9f18b2a635";
+
+/// How often each status came, for the output of a test.
+fn counted(statuses: &[u16]) -> String {
+    let mut counts = std::collections::BTreeMap::new();
+    for status in statuses {
+        *counts.entry(status).or_insert(0) += 1;
+    }
+    format!("{counts:?}")
+}
+
+#[tokio::test]
+async fn wrong_guesses_never_lock_a_client_out_of_a_random_secret_of_its_own() {
+    on_every_stack(async |stack| {
+        let own = Client::new("own", ClientSecret::assume_random(RANDOM).unwrap()).audience(API);
+        let site = stack.issue(&settings(MemoryStore::from([own])).build().unwrap()).await;
+        let (right, wrong) = (post(GRANT).basic("own", RANDOM), post(GRANT).basic("own", &RANDOM.replace('1', "2")));
+        let mut statuses = Vec::new();
+        for _ in 0..10 {
+            statuses.push(site.send(wrong.clone()).await.status.as_u16());
+        }
+        let after_ten = site.send(right.clone()).await.status.as_u16();
+        for _ in 0..110 {
+            statuses.push(site.send(wrong.clone()).await.status.as_u16());
+        }
+        let after_all = site.send(right).await.status.as_u16();
+        println!(
+            "120 wrong guesses: {}; the right secret: {after_ten} after 10, {after_all} after 120",
+            counted(&statuses)
+        );
+        assert_eq!(statuses, [[401; 100].as_slice(), &[429; 20]].concat());
+        assert_eq!((after_ten, after_all), (200, 200));
+    })
+    .await;
+}
+
+/// A server whose failures are counted by address, and which trusts the load balancer at 127.0.0.10.
+struct Balanced(SocketAddr);
+
+impl Balanced {
+    const BALANCER: &str = "127.0.0.10";
+
+    async fn start(header: ForwardedHeader) -> Self {
+        let server = settings(MemoryStore::from(clients()))
+            .peer_address(|extensions| extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.ip()))
+            .trusted_proxies(TrustedProxies::new(header, [format!("{}/32", Self::BALANCER)]).unwrap())
+            .build()
+            .unwrap();
+        let app: Router = Router::new().fallback(async || ()).layer(TokenEndpointLayer::new(server));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = app.into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self(address)
+    }
+
+    /// The status of one request, from this address of the loopback network, with these headers.
+    async fn ask(&self, from: &str, secret: &str, headers: &str) -> u16 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+        let mut stream = socket.connect(self.0).await.unwrap();
+        let credentials = STANDARD.encode(format!("billing:{secret}"));
+        let request = format!(
+            "POST /token HTTP/1.1\r\nhost: h\r\nconnection: close\r\nauthorization: Basic {credentials}\r\n\
+             content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n{headers}\r\n{GRANT}",
+            GRANT.len()
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    /// A hundred and one wrong secrets; the headers of each are told its number.
+    async fn guess(&self, from: &str, headers: impl Fn(usize) -> String) -> Vec<u16> {
+        let mut statuses = Vec::new();
+        for number in 0..101 {
+            statuses.push(self.ask(from, &WRONG_SECRET, &headers(number)).await);
+        }
+        statuses
+    }
+}
+
+fn used_up() -> Vec<u16> {
+    [[401; 100].as_slice(), &[429]].concat()
+}
+
+#[tokio::test]
+async fn two_callers_behind_one_trusted_load_balancer_have_counts_of_their_own() {
+    for (header, own, other) in [
+        (
+            ForwardedHeader::XForwardedFor,
+            "x-forwarded-for: 198.51.100.N, 203.0.113.1\r\n",
+            "x-forwarded-for: 203.0.113.2\r\n",
+        ),
+        (
+            ForwardedHeader::Forwarded,
+            "x-forwarded-for: 198.51.100.N\r\nforwarded: for=198.51.100.N, for=\"203.0.113.1:N\";proto=https\r\n",
+            "x-forwarded-for: 203.0.113.1\r\nforwarded: for=203.0.113.2\r\n",
+        ),
+    ] {
+        let server = Balanced::start(header).await;
+        // Whatever the caller writes to the left, or into the other header, its count is one.
+        let first = server.guess(Balanced::BALANCER, |number| own.replace('N', &(number + 1).to_string())).await;
+        let second = server.ask(Balanced::BALANCER, &WRONG_SECRET, other).await;
+        let right = server.ask(Balanced::BALANCER, &SECRET, &own.replace('N', "1")).await;
+        println!("by {header}: one caller {}, the other {second}, the right secret {right}", counted(&first));
+        assert_eq!((first, second, right), (used_up(), 401, 200));
+    }
+}
+
+#[tokio::test]
+async fn a_forged_header_of_a_peer_that_is_not_trusted_counts_for_the_peer() {
+    let server = Balanced::start(ForwardedHeader::XForwardedFor).await;
+    let forged = |number| format!("x-forwarded-for: 203.0.113.{number}\r\n");
+    let statuses = server.guess("127.0.0.20", forged).await;
+    let elsewhere = server.ask("127.0.0.21", &WRONG_SECRET, &forged(1)).await;
+    let behind = server.ask(Balanced::BALANCER, &WRONG_SECRET, &forged(1)).await;
+    println!(
+        "a peer with 101 forged addresses: {}; another peer {elsewhere}; the real caller {behind}",
+        counted(&statuses)
+    );
+    assert_eq!((statuses, elsewhere, behind), (used_up(), 401, 401));
+}
+
+#[tokio::test]
+async fn a_header_that_names_no_address_counts_for_the_load_balancer() {
+    let server = Balanced::start(ForwardedHeader::XForwardedFor).await;
+    let statuses = server.guess(Balanced::BALANCER, |_| "x-forwarded-for: 203.0.113.1, unknown\r\n".to_owned()).await;
+    assert_eq!(statuses, used_up());
+    assert_eq!(server.ask(Balanced::BALANCER, &WRONG_SECRET, "").await, 429);
+    assert_eq!(server.ask(Balanced::BALANCER, &WRONG_SECRET, "x-forwarded-for: 203.0.113.1\r\n").await, 401);
+}
+
+#[tokio::test]
+async fn trusted_proxies_without_the_address_of_the_peer_are_a_mistake_in_the_settings() {
+    let proxies = TrustedProxies::new(ForwardedHeader::Forwarded, ["10.0.0.0/8"]).unwrap();
+    let mistake = settings(MemoryStore::from(clients())).trusted_proxies(proxies).build().unwrap_err();
+    assert!(matches!(mistake, ConfigError::NoPeerAddress), "{mistake:?}");
+    assert!(mistake.to_string().contains(".peer_address(…)"), "{mistake}");
 }

@@ -77,15 +77,15 @@ async fn send(server: &AuthorizationServer, request: TokenRequest) -> Answer {
 
 /// Polls until it is so; a minute is for a machine that does many things at once.
 async fn eventually<T>(mut find: impl AsyncFnMut() -> Option<T>) -> T {
-    let found = async {
-        loop {
-            if let Some(found) = find().await {
-                return found;
-            }
-            tokio::task::yield_now().await;
+    // By the clock of the machine, since that of the runtime stands still in some tests.
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = find().await {
+            return found;
         }
-    };
-    tokio::time::timeout(Duration::from_secs(60), found).await.expect("it to happen within a minute")
+        assert!(begun.elapsed() < Duration::from_secs(60), "it did not happen within a minute");
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
@@ -176,6 +176,74 @@ async fn the_first_success_replaces_the_hash_of_an_older_system_and_all_else_sta
         assert_eq!(clients.changes(&Cursor::start()).await.unwrap().changes, [Change::Client(id)]);
         send(&server, person_shows(secret)).await.assert_token();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_after_a_failed_upgrade_does_not_put_off_the_next_one() {
+    let clients = Observed::of(person(stored(BCRYPT_OF_CHOSEN))).in_trouble(Trouble::ReadOnly);
+    let clock = clock();
+    let server = settings(clients.clone()).upgrade_hashes(clients.clone()).clock(clock.clone()).build().unwrap();
+    send(&server, person_shows(CHOSEN)).await.assert_token();
+    eventually(async || (clients.loaded() == 1).then_some(())).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    clients.cause(Trouble::None);
+    clock.set(at(NOW - 3_600));
+    send(&server, person_shows(CHOSEN)).await.assert_token();
+    assert_eq!(clients.loaded(), 1, "the pause is not over");
+    tokio::time::advance(Duration::from_secs(60)).await;
+    send(&server, person_shows(CHOSEN)).await.assert_token();
+    eventually(async || (clients.replaced() == 1).then_some(())).await;
+}
+
+/// 128 random bits in hexadecimal, by Python's `hashlib.pbkdf2_hmac`.
+const RANDOM: &str = "5f4dcc3b5aa765d61d8327deb882cf99";
+const PBKDF2_OF_RANDOM: &str = "$pbkdf2-sha256$1000$MDEyMzQ1Njc4OWFiY2RlZg$P6/6EwbuLWdxmNRVbL3OQ/amQUpPw72orilOS3n8a/8";
+
+#[tokio::test]
+async fn an_imported_secret_that_is_declared_random_is_never_locked_out_and_is_upgraded_to_a_digest() {
+    for (is_random, secret, hash, tenth_and_eleventh, right, scheme) in [
+        (true, RANDOM, PBKDF2_OF_RANDOM, [401, 401], 200, "$sha256$"),
+        // What cannot be random is not kept as a digest, whatever was declared.
+        (true, CHOSEN, BCRYPT_OF_CHOSEN, [401, 401], 200, "$argon2id$"),
+        (false, RANDOM, PBKDF2_OF_RANDOM, [401, 429], 429, "$argon2id$"),
+    ] {
+        let clients = MemoryStore::from([person(stored(hash))]);
+        let (clock, peer) = (clock(), std::net::IpAddr::from([192, 0, 2, 1]));
+        let builder = settings(clients.clone()).upgrade_hashes(clients.clone()).clock(clock.clone());
+        let builder = builder.peer_address(move |_| Some(peer));
+        let builder = if is_random { builder.imported_secrets_are_random() } else { builder };
+        let server = builder.build().unwrap();
+        let mut statuses = Vec::new();
+        for _ in 0..11 {
+            statuses.push(send(&server, person_shows(WRONG)).await.status.as_u16());
+        }
+        let answer = send(&server, person_shows(secret)).await.status.as_u16();
+        println!("declared random: {is_random}; 11 wrong guesses {statuses:?}, the right secret {answer}");
+        assert_eq!((&statuses[9..], answer), (&tenth_and_eleventh[..], right));
+        clock.advance(Duration::from_secs(60));
+        send(&server, person_shows(secret)).await.assert_token();
+        let id = ClientId::from_static("person");
+        eventually(async || {
+            let client = clients.find(&id).await.unwrap().unwrap();
+            client.secrets()[0].stored().to_phc_string().starts_with(scheme).then_some(())
+        })
+        .await;
+        send(&server, person_shows(secret)).await.assert_token();
+    }
+}
+
+#[tokio::test]
+async fn guesses_at_an_imported_random_secret_are_turned_away_beyond_a_hundred_a_minute() {
+    let clients = MemoryStore::from([person(stored(PBKDF2_OF_RANDOM))]);
+    let server = settings(clients).imported_secrets_are_random().build().unwrap();
+    let mut statuses = Vec::new();
+    for _ in 0..110 {
+        statuses.push(send(&server, person_shows(WRONG)).await.status.as_u16());
+    }
+    assert_eq!(statuses, [[401; 100].as_slice(), &[429; 10]].concat());
+    send(&server, person_shows(RANDOM)).await.assert_token();
 }
 
 #[tokio::test]
@@ -501,7 +569,7 @@ async fn no_log_no_event_no_error_no_debug_and_no_answer_shows_a_secret() {
     shown.push(log());
     let shown = shown.concat();
     assert!(
-        shown.contains("none of its own") && shown.contains("OldSecretUsed"),
+        shown.contains("not one of its own") && shown.contains("OldSecretUsed"),
         "what should be seen is seen: {shown}"
     );
     for secret in [CHOSEN, WRONG, LONG, &SECRET, &WRONG_SECRET, GENERATED, &BCRYPT_OF_CHOSEN[30..]] {

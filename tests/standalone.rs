@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 /// A file that is right, for tests that break it in one place.
@@ -234,6 +236,43 @@ fn a_bad_file_is_refused_with_line_and_mend() {
             12,
             "keep one of client_secret_hash, client_secret_env",
         ),
+        (
+            "proxy-range",
+            "[keys]",
+            "[proxies]\nheader = \"Forwarded\"\ntrusted = [\"10.0.0.1/8\"]\n[keys]",
+            5,
+            "use `10.0.0.0/8`",
+        ),
+        ("proxy-all", "[keys]", "[proxies]\nheader = \"Forwarded\"\ntrusted = [\"::/0\"]\n[keys]", 5, "every address"),
+        (
+            "proxy-header",
+            "[keys]",
+            "[proxies]\ntrusted = [\"10.0.0.0/8\"]\nheader = \"X-Real-IP\"\n[keys]",
+            5,
+            "`X-Forwarded-For`",
+        ),
+        (
+            "proxy-no-header",
+            "[keys]",
+            "[proxies]\ntrusted = [\"10.0.0.0/8\"]\n[keys]",
+            4,
+            "header of the trusted proxies is missing",
+        ),
+        ("proxy-no-range", "[keys]", "[proxies]\nheader = \"Forwarded\"\n[keys]", 3, "no range of trusted proxies"),
+        (
+            "not-random",
+            "client_secret_env",
+            "random_client_secret = true\nclient_secret_env",
+            12,
+            "BILLING_SECRET: a random secret has at least 22",
+        ),
+        (
+            "random-hash",
+            "client_secret_env = \"BILLING_SECRET\"",
+            "random_client_secret = true\nclient_secret_hash = \"hunter2\"",
+            12,
+            "$sha256$",
+        ),
         ("no-variable", "BILLING_SECRET", "NOBODY_SETS_THIS", 12, "NOBODY_SETS_THIS is not set"),
         ("no-file", "client_secret_env", "client_secret_file", 12, "put the secret there"),
         ("plain-hash", "client_secret_env = \"BILLING_SECRET\"", "client_secret_hash = \"hunter2\"", 12, "$sha256$"),
@@ -319,6 +358,35 @@ fn what_was_revoked_stays_so_when_the_service_starts_again() {
     drop(service);
     let service = Service::start_with(&config, &[]);
     assert_eq!([read(&service, &tokens[0]), read(&service, &tokens[1])], ["401", "200"]);
+}
+
+/// A random secret, and a load balancer in front: settings of the file and of the environment.
+#[test]
+fn a_random_secret_is_never_locked_out_and_callers_behind_a_proxy_are_told_apart() {
+    const RANDOM: &str = "jR3uWc0sYk8p4hT1nQ7vZ2xB6mD9fG5a-LqEoHiKwXs";
+    let config = file("proxies", &GOOD.replace("client_secret_env", "random_client_secret = true\nclient_secret_env"));
+    let trust = [
+        ("TCC_PROXIES_TRUSTED", "127.0.0.0/8 10.0.0.0/8"),
+        ("TCC_PROXIES_HEADER", "x-forwarded-for"),
+        ("TCC_STORE", "memory:"),
+        ("BILLING_SECRET", RANDOM),
+    ];
+    let service = Service::start_with(&config, &trust);
+    let ask = |secret: &str, caller: &str| {
+        let form = "grant_type=client_credentials&client_id=billing&scope=read";
+        let credentials = STANDARD.encode(format!("billing:{secret}"));
+        let answer = service.send(&format!(
+            "POST /token HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAuthorization: Basic {credentials}\r\n\
+             X-Forwarded-For: {caller}\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+             Content-Length: {}\r\n\r\n{form}",
+            form.len()
+        ));
+        answer.split(' ').nth(1).unwrap().to_owned()
+    };
+    // Twice as many, since the minute of the counts may end in between.
+    let statuses: Vec<String> = (0..202).map(|_| ask("wrong", "203.0.113.1")).collect();
+    assert!(statuses.iter().any(|status| status == "429"), "{statuses:?}");
+    assert_eq!([ask("wrong", "203.0.113.2"), ask(RANDOM, "203.0.113.1")], ["401", "200"]);
 }
 
 #[test]

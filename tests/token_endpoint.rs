@@ -706,9 +706,9 @@ mod client_authentication {
                 post(GRANT).param("client_id", "billing").param("client_assertion", "a.b.c"),
                 "assertions are not supported",
             ),
-            (post(GRANT).basic("nobody", &SECRET), "`nobody`: it is not registered"),
-            (post(GRANT).basic("billing", &WRONG_SECRET), "`billing`: the secret is none of its own"),
-            (post(GRANT).basic("billing", ""), "`billing`: the secret is none of its own"),
+            (post(GRANT).basic("unknown", &SECRET), "`unknown`: it is not a registered client"),
+            (post(GRANT).basic("billing", &WRONG_SECRET), "`billing`: the secret is not one of its own"),
+            (post(GRANT).basic("billing", ""), "`billing`: the secret is not one of its own"),
             (post(GRANT).basic("billing", &"a".repeat(1025)), "longer than any secret"),
             (post(GRANT).basic("retired", &SECRET), "`retired`: it is disabled"),
             (

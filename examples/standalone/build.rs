@@ -11,6 +11,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::routing::{any, get};
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use tower_client_credentials::authorization_server::{ForwardedHeader, TrustedProxies};
 use tower_client_credentials::{
     Algorithm, AuthorizationServer, BearerAuthLayer, ClientAuthMethod, ClientSecret, ConfigError, KeyError, KeyRing,
     MemoryStore, Revocations, Scopes, SecretError, SigningKey, StoredSecret, TokenEndpointLayer, VerifiedToken,
@@ -19,7 +20,7 @@ use tower_client_credentials::{
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::timeout::RequestBodyDeadlineLayer;
 
-use crate::config::{Client, Config, Keys, Method, Mistake, Resource, Source};
+use crate::config::{Client, Config, Keys, Method, Mistake, Proxies, Resource, Source};
 use crate::log;
 use crate::serve::Health;
 use crate::store::{Registry, Store, chain};
@@ -99,6 +100,20 @@ fn server(
     if config.proxy_strips_issuer_path {
         builder = builder.proxy_strips_issuer_path();
     }
+    if let Some(proxies) = proxies(config, source)? {
+        builder = builder.trusted_proxies(proxies);
+    }
+    if config.imported_secrets_are_random {
+        #[cfg(feature = "legacy_hashes")]
+        {
+            builder = builder.imported_secrets_are_random();
+        }
+        #[cfg(not(feature = "legacy_hashes"))]
+        return Err(source.mistake_in(
+            "imported_secrets_are_random",
+            "this program was built without the hashes of older systems: build it with --features legacy_hashes",
+        ));
+    }
     if let Some(url) = &config.public_url {
         builder = builder.public_url(url);
     }
@@ -131,6 +146,22 @@ fn server(
         builder = builder.cross_origin_documents();
     }
     builder.build().map_err(|error| locate(&error, config, source))
+}
+
+/// The ranges and the header go together: a range without a header says nothing, and a header from nowhere is not read.
+fn proxies(config: &Config, source: &Source) -> Result<Option<TrustedProxies>, Mistake> {
+    let Proxies { trusted, header } = &config.proxies;
+    let header = match header {
+        None if trusted.is_empty() => return Ok(None),
+        None => {
+            let why = "the header of the trusted proxies is missing; say header = \"X-Forwarded-For\" or \"Forwarded\", \
+                       whichever they write";
+            return Err(source.mistake_in("proxies.trusted", why));
+        }
+        Some(name) => name.parse::<ForwardedHeader>().map_err(|why| source.mistake_in("proxies.header", why))?,
+    };
+    let proxies = TrustedProxies::new(header, trusted).map_err(|why| source.mistake_in("proxies.trusted", why))?;
+    Ok(Some(proxies))
 }
 
 /// The one resource that is marked, or the only one.
@@ -293,11 +324,21 @@ const SECRETS: &str = "client_secret_hash, client_secret_env, client_secret_file
 fn secret(client: &Client, source: &Source) -> Result<StoredSecret, String> {
     let Client { client_secret_hash, client_secret_env, client_secret_file, dangerous_plain_client_secret, .. } =
         client;
+    let random = client.random_client_secret;
     let text = |error: SecretError| error.to_string();
+    let take = |plain: &str| if random { ClientSecret::assume_random(plain) } else { ClientSecret::new(plain) };
     match (client_secret_hash, client_secret_env, client_secret_file, dangerous_plain_client_secret) {
+        (Some(_), None, None, None) if random => Err(
+            "random_client_secret is about a secret in the clear; as client_secret_hash, a random secret has its digest, $sha256$…"
+                .to_owned(),
+        ),
         (Some(hash), None, None, None) => hash.parse().map_err(text),
         (None, Some(variable), None, None) => {
-            ClientSecret::from_env(variable).and_then(StoredSecret::try_from).map_err(text)
+            let secret = match random {
+                true => ClientSecret::assume_random_from_env(variable),
+                false => ClientSecret::from_env(variable),
+            };
+            secret.and_then(StoredSecret::try_from).map_err(text)
         }
         (None, None, Some(path), None) => {
             let path = source.resolve(path);
@@ -305,9 +346,9 @@ fn secret(client: &Client, source: &Source) -> Result<StoredSecret, String> {
                 format!("cannot read {}: {error}; put the secret there, on one line", path.display())
             })?;
             let line = content.strip_suffix('\n').unwrap_or(&content);
-            ClientSecret::new(line).and_then(StoredSecret::try_from).map_err(text)
+            take(line).and_then(StoredSecret::try_from).map_err(text)
         }
-        (None, None, None, Some(plain)) => ClientSecret::new(plain).and_then(StoredSecret::try_from).map_err(text),
+        (None, None, None, Some(plain)) => take(plain).and_then(StoredSecret::try_from).map_err(text),
         (None, None, None, None) => Err(format!("it has no secret; give it one of {SECRETS}")),
         _ => Err(format!("it has several secrets; keep one of {SECRETS}")),
     }

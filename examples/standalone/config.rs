@@ -30,7 +30,11 @@ pub(crate) struct Config {
     pub(crate) public_url: Option<String>,
     pub(crate) store: Option<String>,
     #[serde(default)]
+    pub(crate) imported_secrets_are_random: bool,
+    #[serde(default)]
     pub(crate) paths: Paths,
+    #[serde(default)]
+    pub(crate) proxies: Proxies,
     #[serde(default)]
     pub(crate) limits: Limits,
     pub(crate) keys: Keys,
@@ -56,6 +60,14 @@ pub(crate) struct Paths {
     pub(crate) introspection: Option<String>,
     pub(crate) jwks: Option<String>,
     pub(crate) metadata: Option<String>,
+}
+
+/// The proxies in front, whose word on a caller's address counts.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Proxies {
+    pub(crate) trusted: Vec<String>,
+    pub(crate) header: Option<String>,
 }
 
 /// How much of everything, and for how long.
@@ -151,6 +163,8 @@ pub(crate) struct Client {
     pub(crate) client_secret_file: Option<PathBuf>,
     pub(crate) dangerous_plain_client_secret: Option<String>,
     #[serde(default)]
+    pub(crate) random_client_secret: bool,
+    #[serde(default)]
     pub(crate) token_endpoint_auth_method: Method,
     #[serde(default, deserialize_with = "scopes")]
     pub(crate) scope: Vec<Scope>,
@@ -229,7 +243,7 @@ impl Config {
 
     /// One setting from the environment.
     fn set(&mut self, setting: &str, value: &str) -> Result<(), String> {
-        let Self { paths, limits, keys, tokens, metadata, .. } = self;
+        let Self { paths, proxies, limits, keys, tokens, metadata, .. } = self;
         match setting {
             "LISTEN" => self.listen = parse(value, ADDRESS)?,
             "ISSUER" => self.issuer = optional(value),
@@ -237,12 +251,15 @@ impl Config {
             "PROXY_STRIPS_ISSUER_PATH" => self.proxy_strips_issuer_path = parse(value, SWITCH)?,
             "PUBLIC_URL" => self.public_url = optional(value),
             "STORE" => self.store = optional(value),
+            "IMPORTED_SECRETS_ARE_RANDOM" => self.imported_secrets_are_random = parse(value, SWITCH)?,
             "PATHS_TOKEN" => paths.token = optional(value),
             "PATHS_AUTHORIZATION" => paths.authorization = optional(value),
             "PATHS_REVOCATION" => paths.revocation = optional(value),
             "PATHS_INTROSPECTION" => paths.introspection = optional(value),
             "PATHS_JWKS" => paths.jwks = optional(value),
             "PATHS_METADATA" => paths.metadata = optional(value),
+            "PROXIES_TRUSTED" => proxies.trusted = list(value, "a range of addresses")?,
+            "PROXIES_HEADER" => proxies.header = optional(value),
             "LIMITS_BODY_BYTES" => limits.body_bytes = parse(value, NUMBER)?,
             "LIMITS_BODY_SECONDS" => limits.body_seconds = parse(value, NUMBER)?,
             "LIMITS_HEAD_SECONDS" => limits.head_seconds = parse(value, NUMBER)?,
@@ -384,7 +401,7 @@ impl Source {
         for (name, value) in document.get_ref() {
             let DeValue::Array(items) = value.get_ref() else { continue };
             let name = name.get_ref();
-            if ["paths", "limits", "keys", "tokens", "metadata"].contains(&name.as_ref()) {
+            if ["paths", "limits", "keys", "tokens", "metadata", "proxies"].contains(&name.as_ref()) {
                 return Err(self.mistake_at(value.span(), format!("`{name}` is a list; make it a table, [{name}]")));
             }
             if let Some(item) = items.iter().find(|item| matches!(item.get_ref(), DeValue::Array(_))) {

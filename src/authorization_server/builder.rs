@@ -12,10 +12,10 @@ use super::endpoint::{Endpoints, PathSetting, PathSettings};
 use super::metadata::Metadata;
 use super::peer::PeerAddress;
 use super::token::{
-    AttemptLimits, AudienceParameter, Authenticator, CheckPlace, DynGrantHook, GrantHook, GrantPolicy, Minter, Notices,
-    RepeatedTokens, Reporter, SlowChecks, Throttle, TokenPipeline, Turns,
+    AttemptLimits, AudienceParameter, Authenticator, CheckPlace, Decoy, DynGrantHook, GrantHook, GrantPolicy, Minter,
+    Notices, RepeatedTokens, Reporter, SlowChecks, Throttle, TokenPipeline, Turns,
 };
-use super::{AuthorizationServer, Inner};
+use super::{AuthorizationServer, Inner, TrustedProxies};
 use crate::audience::{Audience, InvalidAudience};
 use crate::clock::{Clock, SystemClock};
 use crate::document::{Document, DocumentSettings};
@@ -56,6 +56,8 @@ pub struct AuthorizationServerBuilder {
     check_place: CheckPlace,
     #[cfg(feature = "legacy_hashes")]
     upgrade_hashes: Option<Arc<dyn super::token::DynUpgrade>>,
+    #[cfg(feature = "legacy_hashes")]
+    imported_are_random: bool,
     hook: Option<Box<dyn DynGrantHook>>,
     peer: PeerAddress,
     events: Option<EventSender>,
@@ -92,6 +94,8 @@ impl AuthorizationServerBuilder {
             check_place: CheckPlace::default(),
             #[cfg(feature = "legacy_hashes")]
             upgrade_hashes: None,
+            #[cfg(feature = "legacy_hashes")]
+            imported_are_random: false,
             hook: None,
             peer: PeerAddress::default(),
             events: None,
@@ -273,8 +277,8 @@ impl AuthorizationServerBuilder {
     /// How to find the caller's address, by which failed attempts are counted (see [`AttemptLimits`]). By default it
     /// is not known, and all callers of a client id are counted together.
     ///
-    /// With axum, `axum::extract::ConnectInfo` holds it; behind a proxy take the address that *the proxy* adds,
-    /// since the caller can write any other header.
+    /// With axum, `axum::extract::ConnectInfo` holds it. Behind a load balancer or a proxy that is the proxy's own address, and
+    /// all callers share one count: name the proxies with [`trusted_proxies`](Self::trusted_proxies) in addition.
     ///
     /// ```
     /// # use std::net::SocketAddr;
@@ -288,7 +292,15 @@ impl AuthorizationServerBuilder {
     /// ```
     #[must_use]
     pub fn peer_address(mut self, find: impl Fn(&Extensions) -> Option<IpAddr> + Send + Sync + 'static) -> Self {
-        self.peer = PeerAddress::new(find);
+        self.peer.find(find);
+        self
+    }
+
+    /// Trusts what these proxies say of a caller's address, by which failed attempts are counted. None by default: then the
+    /// [peer's address](Self::peer_address) counts, which has to be set in any case. See [`TrustedProxies`] for the rules.
+    #[must_use]
+    pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.peer.trust(proxies);
         self
     }
 
@@ -502,6 +514,27 @@ impl AuthorizationServerBuilder {
         self
     }
 
+    /// Declares that the secrets under the hashes of older systems are random, with 128 bits or more each. By default they
+    /// are taken for secrets that people chose.
+    ///
+    /// It is about hashes by bcrypt and PBKDF2 (not argon2id, by which this crate keeps chosen secrets), for a registry that
+    /// was imported from a system that generated the secrets. Two things change:
+    ///
+    /// 1. Wrong secrets never lock such a client out, as with a generated secret: only wrong ones are turned away beyond
+    ///    [the limit](AttemptLimits::generated_by_address). Each is still hashed, within the bound of
+    #[cfg_attr(feature = "argon2", doc = "    [`slow_checks`](Self::slow_checks).")]
+    #[cfg_attr(not(feature = "argon2"), doc = "    one check for each core.")]
+    /// 2. [`upgrade_hashes`](Self::upgrade_hashes) replaces such a hash by a digest, if the secret passes the checks of
+    ///    [`ClientSecret::assume_random`](crate::ClientSecret::assume_random), and else by argon2id.
+    ///
+    /// Where one of these secrets can be guessed nevertheless, only the bound on checks slows the guesses down.
+    #[cfg(feature = "legacy_hashes")]
+    #[must_use]
+    pub fn imported_secrets_are_random(mut self) -> Self {
+        self.imported_are_random = true;
+        self
+    }
+
     /// How long caches may keep the key set and the metadata, in whole seconds: 5 minutes by default. A new key should
     /// be published for that long before it signs.
     #[must_use]
@@ -562,9 +595,10 @@ impl AuthorizationServerBuilder {
             Some(check_on_read(self.rules.clone(), notices.clone())),
         );
         #[cfg(feature = "legacy_hashes")]
-        let upgrades = self
-            .upgrade_hashes
-            .map(|store| super::token::Upgrades::new(store, clients.clone(), self.store_timeout, self.clock.clone()));
+        let upgrades = self.upgrade_hashes.map(|store| {
+            let (timeout, clock) = (self.store_timeout, self.clock.clone());
+            super::token::Upgrades::new(store, clients.clone(), timeout, clock, self.imported_are_random)
+        });
         let inner = Inner {
             body_limits: self.body_limits,
             jwks: Document::new("application/jwk-set+json", &self.keys.to_jwk_set(), self.documents)?,
@@ -576,6 +610,9 @@ impl AuthorizationServerBuilder {
                     peer: self.peer,
                     #[cfg(feature = "legacy_hashes")]
                     upgrades: upgrades.map(Arc::new),
+                    #[cfg(feature = "legacy_hashes")]
+                    imported_are_random: self.imported_are_random,
+                    decoy: Decoy::new()?,
                     notices,
                     clients,
                     clock: self.clock.clone(),
@@ -633,6 +670,9 @@ impl AuthorizationServerBuilder {
             return Err(ConfigError::Limits(
                 "a client is cached for longer than its store tells of changes; let `found` in .client_cache(…) be 10 minutes at most",
             ));
+        }
+        if self.peer.lacks_peer() {
+            return Err(ConfigError::NoPeerAddress);
         }
         if self.repeat_percent.is_some_and(|percent| !(1..=90).contains(&percent)) {
             return Err(ConfigError::Limits(

@@ -45,6 +45,12 @@ pub enum ConfigError {
     /// A revocation endpoint, and nothing that it could write to.
     #[error("a revocation endpoint needs revocations; give the server some with .revocations(…)")]
     NoRevocations,
+    /// Trusted proxies, and no way to know whether the peer is one of them.
+    #[error(
+        "trusted proxies need the address of the peer; say where it is with .peer_address(…), for example in the \
+         `ConnectInfo` of axum"
+    )]
+    NoPeerAddress,
     /// Two endpoints at one path.
     #[error("two endpoints have the same path; give each a path of its own")]
     PathTwice,

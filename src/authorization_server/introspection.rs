@@ -53,7 +53,7 @@ impl TokenPipeline {
 
     async fn introspection(&self, head: &Parts, body: Result<Bytes, TokenError>) -> Result<Introspection, TokenError> {
         let request = PresentedToken::read(&head.headers, &body?)?;
-        let client = self.authenticator.authenticate(&request.credentials, &head.extensions).await?;
+        let client = self.authenticator.authenticate(&request.credentials, head).await?;
         if client.introspects().is_empty() {
             return Err(TokenError::new(Fault::MAY_NOT_INTROSPECT).of(client.id()));
         }

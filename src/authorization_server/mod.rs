@@ -45,6 +45,7 @@ mod peer;
 mod revocation;
 mod service;
 mod token;
+mod trusted_proxies;
 
 use std::fmt;
 use std::sync::Arc;
@@ -60,6 +61,7 @@ pub use self::layer::TokenEndpointLayer;
 pub use self::service::{EndpointService, EndpointServiceFuture, TokenEndpoint};
 pub use self::token::{AttemptLimits, GrantHook, GrantRefusal, PendingGrant};
 use self::token::{Minter, TokenPipeline};
+pub use self::trusted_proxies::{ForwardedHeader, InvalidProxies, TrustedProxies};
 use crate::audience::InvalidAudience;
 use crate::document::Document;
 use crate::issuer::Issuer;

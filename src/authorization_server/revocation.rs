@@ -41,7 +41,7 @@ impl TokenPipeline {
         body: Result<Bytes, TokenError>,
     ) -> Result<(ClientId, Option<String>), TokenError> {
         let request = PresentedToken::read(&head.headers, &body?)?;
-        let client = self.authenticator.authenticate(&request.credentials, &head.extensions).await?;
+        let client = self.authenticator.authenticate(&request.credentials, head).await?;
         let Some(revocations) = &self.minter.revocations else {
             return Err(TokenError::new(Fault::UNAVAILABLE).of(client.id()).detailed("the server has no revocations"));
         };

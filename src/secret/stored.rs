@@ -13,8 +13,9 @@ use crate::keys::backend::sha256;
 /// What a registry keeps of a client secret: enough to recognise it, not enough to use it.
 ///
 /// Its text form ([`to_phc_string`](Self::to_phc_string), [`FromStr`]) is `$sha256$` and the digest in base64, or
-/// a PHC string of argon2id; with feature `legacy_hashes` also a hash of bcrypt or PBKDF2 that an older system made. A digest that was made elsewhere may be registered when the secret under it is
-/// known to be random, with 128 bits or more; the digest of a secret that can be guessed can be searched.
+/// a PHC string of argon2id; with feature `legacy_hashes` also a hash of bcrypt or PBKDF2 that an older system made. A digest that was made
+/// elsewhere may be registered when the secret under it is known to be random, with 128 bits or more; the digest of a secret
+/// that can be guessed can be searched.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredSecret(Scheme);
 
@@ -43,6 +44,11 @@ impl<'a> Presented<'a> {
 impl StoredSecret {
     pub(super) fn digest(secret: &str) -> Self {
         Self(Scheme::Sha256(sha256(secret.as_bytes())))
+    }
+
+    /// Returns a digest that no secret is known to have.
+    pub(crate) fn of_no_secret() -> Self {
+        Self(Scheme::Sha256([0; 32]))
     }
 
     #[cfg(feature = "argon2")]
@@ -74,10 +80,16 @@ impl StoredSecret {
 
     /// What should be kept instead, of a secret that was found to be this one; it may take as long as a check. Where the
     /// old hash does not say all of the secret, nobody knows the rest.
+    ///
+    /// `is_random` is what the operator says of the secret; one that looks otherwise is taken for a chosen one.
     #[cfg(feature = "legacy_hashes")]
-    pub(crate) fn upgraded(&self, secret: &str) -> Option<Self> {
+    pub(crate) fn upgraded(&self, secret: &str, is_random: bool) -> Option<Self> {
         let Scheme::Legacy(hash) = &self.0 else { return None };
-        if super::legacy::covers(hash, secret) { ClientSecret::new(secret).ok()?.to_stored().ok() } else { None }
+        if !super::legacy::covers(hash, secret) {
+            return None;
+        }
+        let random = is_random.then(|| ClientSecret::assume_random(secret).ok()).flatten();
+        random.map_or_else(|| ClientSecret::new(secret), Ok).ok()?.to_stored().ok()
     }
 
     /// The text form, for a database or a file.

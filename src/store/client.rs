@@ -356,7 +356,8 @@ fn keep<T, E: fmt::Display>(result: Result<T, E>, mistake: &mut Option<String>) 
 /// With serde it reads and writes one record, named as in RFC 7591 §2 where that has a name, for a column of JSON or a
 /// file; what is read is checked as by [`Client::register`]. Of a secret it has the `hash`, which is what
 /// [`StoredSecret::to_phc_string`] says. Where a secret in the clear cannot be helped, it stands under `dangerous_plain`:
-/// it is hashed each time it is read, and as a hash it is written.
+/// it is hashed each time it is read, and as a hash it is written. With `random: true` in addition, it is taken for a
+/// [random](crate::ClientSecret::assume_random) one, which is kept as a digest.
 ///
 /// ```
 /// use tower_client_credentials::{Client, ClientSecret, RegisteredClient};

@@ -62,6 +62,10 @@ struct SecretRecord {
     /// A secret in the clear. It is hashed as it is read, as long as no client signs with its own, and never written.
     #[serde(default, skip_serializing)]
     dangerous_plain: Option<Unshown>,
+    /// Says that the secret in the clear is random, so that it is kept as a digest. Read only: a record that is written has the
+    /// digest, which says the same.
+    #[serde(default, skip_serializing)]
+    random: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     created_at: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -290,6 +294,7 @@ impl From<&RegisteredSecret> for SecretRecord {
             label: secret.label().to_owned(),
             hash: Some(Unshown(Zeroizing::new(secret.stored().to_phc_string()))),
             dangerous_plain: None,
+            random: false,
             created_at: seconds(secret.created()),
             expires_at: seconds(secret.expires()),
         }
@@ -300,9 +305,15 @@ impl SecretRecord {
     /// An error begins with what follows the secret in its path.
     fn checked(self) -> Result<RegisteredSecret, String> {
         let stored = match (self.hash, self.dangerous_plain) {
+            (Some(_), None) if self.random => {
+                Err(".random: it goes with `dangerous_plain`; as `hash`, a random secret has its digest, `$sha256$…`"
+                    .to_owned())
+            }
             (Some(hash), None) => at(".hash", hash.0.parse::<StoredSecret>()),
             (None, Some(plain)) => {
-                at(".dangerous_plain", ClientSecret::new(plain.0.as_str()).and_then(StoredSecret::try_from))
+                let plain = plain.0.as_str();
+                let secret = if self.random { ClientSecret::assume_random(plain) } else { ClientSecret::new(plain) };
+                at(".dangerous_plain", secret.and_then(StoredSecret::try_from))
             }
             _ => Err(": a secret has one of `hash` and `dangerous_plain`".to_owned()),
         };
@@ -472,6 +483,26 @@ mod tests {
             let written = serde_json::to_string(&client).unwrap();
             assert!(written.contains(&format!(r#""hash":"{scheme}"#)) && !written.contains(plain), "{written}");
             assert!(!written.contains("dangerous_plain") && !format!("{client:?}").contains(plain), "{written}");
+        }
+    }
+
+    #[test]
+    fn a_record_may_say_that_a_secret_in_the_clear_is_random_and_is_written_without_a_new_member() {
+        let plain = "jR3uWc0sYk8p4hT1nQ7vZ2xB6mD9fG5a-LqEoHiKwXs";
+        let record = |secret: &str| {
+            let record = format!(r#"{{"client_id":"b","client_secrets":[{{"label":"1",{secret}}}]}}"#);
+            serde_json::from_str::<RegisteredClient>(&record)
+        };
+        let client = record(&format!(r#""dangerous_plain":"{plain}","random":true"#)).unwrap();
+        let digest = ClientSecret::assume_random(plain).unwrap().to_stored().unwrap().to_phc_string();
+        let written = serde_json::to_value(&client).unwrap();
+        assert_eq!(written["client_secrets"], serde_json::json!([{"label": "1", "hash": digest}]));
+        for (secret, mistake) in [
+            (format!(r#""hash":"{digest}","random":true"#), "`random` goes with `dangerous_plain`"),
+            (r#""dangerous_plain":"hunter2","random":true"#.to_owned(), "at least 25"),
+        ] {
+            let error = record(&secret).unwrap_err().to_string();
+            assert!(error.contains(mistake) && !error.contains("hunter2"), "{error}");
         }
     }
 

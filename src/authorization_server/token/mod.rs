@@ -21,7 +21,7 @@ use tracing::Instrument as _;
 
 pub(super) use self::audience_parameter::AudienceParameter;
 pub use self::authenticate::AttemptLimits;
-pub(super) use self::authenticate::{Authenticator, CheckPlace, Notices, SlowChecks, Throttle};
+pub(super) use self::authenticate::{Authenticator, CheckPlace, Decoy, Notices, SlowChecks, Throttle};
 #[cfg(feature = "legacy_hashes")]
 pub(super) use self::authenticate::{DynUpgrade, Upgrades};
 use self::grant::Grant;
@@ -72,7 +72,7 @@ impl TokenPipeline {
     async fn token(&self, head: &Parts, body: Result<Bytes, TokenError>) -> Result<TokenResponse, TokenError> {
         let body = body?;
         let request = TokenRequest::read(&head.headers, &body, &self.audience_parameter)?;
-        let client = self.authenticator.authenticate(&request.credentials, &head.extensions).await?;
+        let client = self.authenticator.authenticate(&request.credentials, head).await?;
         if request.has_ignored_audience {
             self.audience_parameter.was_sent_by(&client, &head.extensions);
         }

@@ -5,6 +5,7 @@
 
 mod basic;
 mod check;
+mod decoy;
 mod notices;
 mod post;
 mod throttle;
@@ -12,16 +13,20 @@ mod turns;
 #[cfg(feature = "legacy_hashes")]
 mod upgrade;
 
+use std::borrow::Cow;
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::header::AUTHORIZATION;
+use http::request::Parts;
 use http::{Extensions, HeaderMap};
 use zeroize::Zeroizing;
 
 use self::check::Verdict;
 pub(in crate::authorization_server) use self::check::{CheckPlace, SlowChecks};
+pub(in crate::authorization_server) use self::decoy::Decoy;
 pub(in crate::authorization_server) use self::notices::Notices;
 use self::throttle::Attempt;
 pub use self::throttle::AttemptLimits;
@@ -34,7 +39,7 @@ use crate::authorization_server::peer::PeerAddress;
 use crate::client_id::{ClientId, InvalidClientId};
 use crate::clock::{Clock, UnixTime};
 use crate::secret::{Presented, StoredSecret};
-use crate::store::{Answer, ClientAuthMethod, ClientCache, RegisteredClient};
+use crate::store::{Answer, Client, ClientAuthMethod, ClientCache, ClientError, RegisteredClient};
 
 /// What a request shows to prove who is asking: well-formed, not yet checked.
 pub(in crate::authorization_server) struct Credentials {
@@ -99,6 +104,8 @@ impl Deref for AuthenticatedClient {
 pub(in crate::authorization_server) struct Authenticator {
     pub(in crate::authorization_server) peer: PeerAddress,
     pub(in crate::authorization_server) clients: ClientCache,
+    /// Takes the place of a client that does not exist.
+    pub(in crate::authorization_server) decoy: Decoy,
     /// By which a secret ends.
     pub(in crate::authorization_server) clock: Arc<dyn Clock>,
     pub(in crate::authorization_server) slow_checks: SlowChecks,
@@ -106,21 +113,24 @@ pub(in crate::authorization_server) struct Authenticator {
     pub(in crate::authorization_server) notices: Arc<Notices>,
     #[cfg(feature = "legacy_hashes")]
     pub(in crate::authorization_server) upgrades: Option<Arc<Upgrades>>,
+    /// Whether the secrets under the hashes of older systems are random, as the operator declares.
+    #[cfg(feature = "legacy_hashes")]
+    pub(in crate::authorization_server) imported_are_random: bool,
 }
 
 impl Authenticator {
-    /// `extensions` are those of the request.
+    /// `head` is that of the request.
     pub(in crate::authorization_server) async fn authenticate(
         &self,
         credentials: &Credentials,
-        extensions: &Extensions,
+        head: &Parts,
     ) -> Result<AuthenticatedClient, TokenError> {
         let named = |error: TokenError| error.of(&credentials.client_id);
         let claim = self.claim(credentials).await.map_err(named)?;
-        let secret = self.prove(&claim, credentials, extensions).await.map_err(named)?;
+        let secret = self.prove(&claim, credentials, head).await.map_err(named)?;
         let client = claim.settle(secret).map_err(|why| named(TokenError::new(Fault::CLIENT).detailed(why)))?;
         if let Some(secret) = secret {
-            self.notices.proven_by(&client, secret, extensions);
+            self.notices.proven_by(&client, secret, &head.extensions);
         }
         Ok(client)
     }
@@ -129,7 +139,7 @@ impl Authenticator {
     async fn claim(&self, credentials: &Credentials) -> Result<Claim, TokenError> {
         let presented = Presented::new(&credentials.secret);
         let now = UnixTime::now(&*self.clock);
-        let claim = |answer| Claim::new(answer, credentials.method, &presented, now);
+        let claim = |answer| Claim::new(answer, &self.decoy, credentials.method, &presented, now);
         let answer = self.clients.find(&credentials.client_id).await?;
         let is_old = answer.is_old;
         let lets_in = |claim: &Claim| claim.is_acceptable() && claim.secret.is_some();
@@ -139,34 +149,68 @@ impl Authenticator {
         Ok(claim(self.clients.find_lately(&credentials.client_id).await?))
     }
 
-    /// Which of the client's secrets was shown. An unknown client has none, and costs what one with a generated secret
-    /// costs. Whoever would be refused for another reason counts as a failure too, so that the limit tells nobody apart.
-    async fn prove(
+    /// Returns which of the client's secrets was shown. An unknown client takes the same work as one with a generated secret.
+    /// A client that would be refused for another reason counts as a failure too, so that the limits do not tell them apart.
+    async fn prove(&self, claim: &Claim, credentials: &Credentials, head: &Parts) -> Result<Option<usize>, TokenError> {
+        let mut secret = claim.secret;
+        if secret.is_none() && !claim.slow.is_empty() {
+            // Boxed: next to a slow hash an allocation is nothing, and all others would carry the weight of its future.
+            if !self.are_random(&claim.slow) {
+                return Box::pin(self.check_chosen(claim, credentials, head)).await;
+            }
+            secret = Box::pin(self.check_slowly(claim, credentials, head, None)).await?;
+        }
+        if secret.is_none() || !claim.is_acceptable() {
+            self.throttle.failed(&credentials.client_id, self.peer(head))?;
+        }
+        Ok(secret)
+    }
+
+    /// Checks secrets that can be guessed, unless there were too many wrong ones before.
+    async fn check_chosen(
         &self,
         claim: &Claim,
         credentials: &Credentials,
-        extensions: &Extensions,
+        head: &Parts,
     ) -> Result<Option<usize>, TokenError> {
-        let peer = self.peer.of(extensions);
-        if claim.secret.is_none() && !claim.slow.is_empty() {
-            let attempt = self.throttle.attempt(&credentials.client_id, peer)?;
-            let guess = Guess {
-                attempt: Some(attempt),
-                acceptable: claim.client.clone().filter(|_| claim.is_acceptable()),
-                client_id: credentials.client_id.clone(),
-                extensions: extensions.clone(),
-                notices: self.notices.clone(),
-                #[cfg(feature = "legacy_hashes")]
-                upgrades: self.upgrades.clone(),
-            };
-            let (id, slow) = (&credentials.client_id, claim.slow.clone());
-            // Boxed: next to a slow hash an allocation is nothing, and all others would carry the weight of its future.
-            return Box::pin(self.slow_checks.find(id, slow, &credentials.secret, guess)).await;
-        }
-        if claim.secret.is_none() || !claim.is_acceptable() {
-            self.throttle.failed(&credentials.client_id, peer)?;
-        }
-        Ok(claim.secret)
+        let attempt = self.throttle.attempt(&credentials.client_id, self.peer(head))?;
+        self.check_slowly(claim, credentials, head, Some(attempt)).await
+    }
+
+    async fn check_slowly(
+        &self,
+        claim: &Claim,
+        credentials: &Credentials,
+        head: &Parts,
+        attempt: Option<Attempt>,
+    ) -> Result<Option<usize>, TokenError> {
+        let guess = Guess {
+            attempt,
+            acceptable: claim.is_acceptable().then(|| claim.client.clone()),
+            client_id: credentials.client_id.clone(),
+            extensions: head.extensions.clone(),
+            notices: self.notices.clone(),
+            #[cfg(feature = "legacy_hashes")]
+            upgrades: self.upgrades.clone(),
+        };
+        self.slow_checks.find(&credentials.client_id, claim.slow.clone(), &credentials.secret, guess).await
+    }
+
+    /// Returns whether none of these secrets can be guessed, so that wrong ones must not lock the client out.
+    #[cfg(feature = "legacy_hashes")]
+    fn are_random(&self, slow: &[(usize, StoredSecret)]) -> bool {
+        self.imported_are_random && slow.iter().all(|(_, stored)| stored.is_legacy())
+    }
+
+    #[cfg(not(feature = "legacy_hashes"))]
+    #[allow(clippy::unused_self)] // the face of the other
+    fn are_random(&self, _: &[(usize, StoredSecret)]) -> bool {
+        false
+    }
+
+    /// Returns the address by which failures are counted. It is asked for only then.
+    fn peer(&self, head: &Parts) -> Option<IpAddr> {
+        self.peer.of(head)
     }
 }
 
@@ -174,7 +218,7 @@ impl Authenticator {
 struct Guess {
     /// Until it is counted.
     attempt: Option<Attempt>,
-    /// The client, if it is let in by the right secret.
+    /// The client, if the right secret lets it in.
     acceptable: Option<Arc<RegisteredClient>>,
     client_id: ClientId,
     extensions: Extensions,
@@ -220,7 +264,9 @@ impl Verdict for Guess {
 
 /// Who the caller claims to be, and what can be said of that at once.
 struct Claim {
-    client: Option<Arc<RegisteredClient>>,
+    /// The client, or the [decoy](Decoy) where the id is unknown.
+    client: Arc<RegisteredClient>,
+    is_registered: bool,
     as_of: SystemTime,
     method: ClientAuthMethod,
     /// Which of the client's secrets the presented one is, by their digests.
@@ -230,31 +276,76 @@ struct Claim {
 }
 
 impl Claim {
-    fn new(answer: Answer, method: ClientAuthMethod, presented: &Presented<'_>, now: UnixTime) -> Self {
+    fn new(answer: Answer, decoy: &Decoy, method: ClientAuthMethod, presented: &Presented<'_>, now: UnixTime) -> Self {
         let Answer { client, as_of, .. } = answer;
-        let secrets = client.as_deref().map_or(&[][..], RegisteredClient::secrets);
-        let live = secrets.iter().enumerate().filter(|(_, secret)| secret.is_live(now));
+        let is_registered = client.is_some();
+        // From here on both take the same steps.
+        let client = client.unwrap_or_else(|| decoy.client());
+        let live = client.secrets().iter().enumerate().filter(|(_, secret)| secret.is_live(now));
         let live = live.map(|(at, secret)| (at, secret.stored()));
         let secret = check::matching_digest(live.clone(), presented);
         let slow = live.filter(|(_, stored)| stored.is_slow()).map(|(at, stored)| (at, stored.clone())).collect();
-        Self { client, as_of, method, secret, slow }
+        Self { client, is_registered, as_of, method, secret, slow }
     }
 
     fn is_acceptable(&self) -> bool {
-        self.client.as_deref().is_some_and(|client| client.is_enabled() && client.authentication() == self.method)
+        self.client.is_enabled() && self.client.authentication() == self.method && self.is_registered
     }
 
-    /// The end of it: a proof, or why not, for the operator.
-    fn settle(self, secret: Option<usize>) -> Result<AuthenticatedClient, String> {
-        match self.client {
-            None => Err("it is not registered".to_owned()),
-            Some(_) if secret.is_none() => Err("the secret is none of its own".to_owned()),
-            Some(client) if !client.is_enabled() => Err("it is disabled".to_owned()),
-            Some(client) if client.authentication() != self.method => {
-                let (registered, used) = (client.authentication(), self.method);
-                Err(format!("it is registered for {registered} and used {used}; see Client::authentication"))
-            }
-            Some(client) => Ok(AuthenticatedClient { client, as_of: self.as_of }),
+    /// Returns a proof, or the reason for the refusal, for the operator.
+    fn settle(self, secret: Option<usize>) -> Result<AuthenticatedClient, Cow<'static, str>> {
+        let client = self.client;
+        if !self.is_registered {
+            return Err("it is not a registered client".into());
         }
+        if secret.is_none() {
+            return Err("the secret is not one of its own".into());
+        }
+        if !client.is_enabled() {
+            return Err("it is disabled".into());
+        }
+        if client.authentication() != self.method {
+            let (registered, used) = (client.authentication(), self.method);
+            let why = format!("it is registered for {registered} and used {used}; see Client::authentication");
+            return Err(why.into());
+        }
+        Ok(AuthenticatedClient { client, as_of: self.as_of })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::{Answer, Claim, Client, ClientAuthMethod, Decoy, Presented, UnixTime};
+    use crate::secret::ClientSecret;
+
+    const METHOD: ClientAuthMethod = ClientAuthMethod::ClientSecretBasic;
+
+    fn claim(client: Option<Client>, presented: &str) -> Claim {
+        let client = client.map(|client| client.register().unwrap().into());
+        let answer = Answer { client, is_old: false, as_of: SystemTime::UNIX_EPOCH };
+        Claim::new(
+            answer,
+            &Decoy::new().unwrap(),
+            METHOD,
+            &Presented::new(presented),
+            UnixTime::at(SystemTime::UNIX_EPOCH),
+        )
+    }
+
+    #[test]
+    fn an_unknown_client_is_held_against_as_many_secrets_as_a_known_one_and_never_let_in() {
+        let (own, other) = (ClientSecret::generate().unwrap(), ClientSecret::generate().unwrap());
+        let known = claim(Some(Client::new("billing", &own)), other.expose());
+        let unknown = claim(None, other.expose());
+        assert_eq!(unknown.client.secrets().len(), known.client.secrets().len());
+        assert_eq!((known.secret, unknown.secret), (None, None));
+        assert_eq!((known.slow.len(), unknown.slow.len()), (0, 0));
+        assert!(known.is_acceptable() && !unknown.is_acceptable());
+        assert!(unknown.settle(None).is_err());
+        // Not even a secret that matches the decoy's would be a proof.
+        assert!(claim(None, other.expose()).settle(Some(0)).is_err());
+        assert!(claim(Some(Client::new("billing", &own)), own.expose()).settle(Some(0)).is_ok());
     }
 }

@@ -1,6 +1,6 @@
 //! Slows down who guesses secrets (RFC 6749 §2.3.1: the server MUST protect itself against brute force).
 //!
-//! Failures are counted by minute. A generated secret cannot be guessed, so the right one always passes, and nobody can
+//! Failures are counted by minute. A random secret cannot be guessed, so the right one always passes, and no one can
 //! lock its owner out: only wrong ones are turned away. A secret that a person chose can be guessed: there an attempt
 //! over the limit is turned away before any hashing.
 
@@ -24,7 +24,7 @@ use crate::clock::{Clock, UnixTime};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AttemptLimits {
-    /// Wrong secrets for one client id from one address, where the client's are generated, or there is no such client:
+    /// Wrong secrets for one client id from one address, where the client's are random, or there is no such client:
     /// 100 by default. The right secret passes beyond it too.
     pub generated_by_address: u32,
     /// Wrong secrets for one client from one address, where the client's are chosen by people: 10 by default. Beyond

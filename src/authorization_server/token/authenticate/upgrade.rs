@@ -5,15 +5,14 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::client_id::ClientId;
-use crate::clock::{Clock, UnixTime};
+use crate::clock::{Clock, Moment};
 use crate::deadline;
 use crate::secret::StoredSecret;
 use crate::store::{AdminError, Client, ClientAdmin, ClientCache, RegisteredClient};
@@ -21,7 +20,7 @@ use crate::store::{AdminError, Client, ClientAdmin, ClientCache, RegisteredClien
 /// How many clients are written at once; who comes in between is written another time.
 const AT_ONCE: usize = 4;
 
-/// How long nothing is tried after a failure, in seconds: each attempt costs a hash.
+/// How long nothing is tried after a failure: each attempt costs a hash.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// The part of a [`ClientAdmin`] that is needed here, behind a pointer.
@@ -65,8 +64,10 @@ pub(in crate::authorization_server) struct Upgrades {
     clients: ClientCache,
     timeout: Duration,
     clock: Arc<dyn Clock>,
+    /// Whether the secrets are random, as the operator declares.
+    are_random: bool,
     places: Arc<Semaphore>,
-    not_before: AtomicU64,
+    failed: Mutex<Option<Moment>>,
 }
 
 impl Upgrades {
@@ -75,19 +76,21 @@ impl Upgrades {
         clients: ClientCache,
         timeout: Duration,
         clock: Arc<dyn Clock>,
+        are_random: bool,
     ) -> Self {
         let places = Arc::new(Semaphore::new(AT_ONCE));
-        Self { store, clients, timeout, clock, places, not_before: AtomicU64::new(0) }
+        Self { store, clients, timeout, clock, are_random, places, failed: Mutex::default() }
     }
 
     /// `presented` was proven to be the secret at that place. Called where slow work may be done.
     pub(super) fn consider(self: &Arc<Self>, client: &RegisteredClient, secret: usize, presented: &str) {
         let Some(secret) = client.secrets().get(secret) else { return };
-        if UnixTime::now(&*self.clock).as_secs() < self.not_before.load(Ordering::Relaxed) {
+        let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed.is_some_and(|failed| Moment::now(&*self.clock).since(failed) < PAUSE) {
             return;
         }
         let Ok(place) = self.places.clone().try_acquire_owned() else { return };
-        let Some(new) = secret.stored().upgraded(presented) else { return };
+        let Some(new) = secret.stored().upgraded(presented, self.are_random) else { return };
         let (client, label, old) = (client.id().clone(), secret.label().to_owned(), secret.stored().clone());
         let (upgrades, upgrade) = (self.clone(), Upgrade { client, label, old, new });
         Handle::current().spawn(async move {
@@ -113,7 +116,7 @@ impl Upgrades {
             Ok(Err(error)) => error.into(),
             Err(late) => late.into(),
         };
-        self.not_before.store(UnixTime::now(&*self.clock).after(PAUSE).as_secs(), Ordering::Relaxed);
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Moment::now(&*self.clock));
         tracing::warn!(oauth.client_id = %client, secret = label, error = &*error as &dyn std::error::Error, "could not replace the hash of an older system");
     }
 }
