@@ -16,6 +16,7 @@
 //! | `client_credentials_token_cache_bytes` | gauge | | what these take, about |
 //! | `client_credentials_key_fetches_total` | counter | `source`, `outcome`: `fetched`, `failed` | fetches of an issuer's keys |
 //! | `client_credentials_keys_fetched_timestamp_seconds` | gauge | `source` | when an issuer's keys were fetched last |
+//! | `client_credentials_unknown_key_unavailable_total` | counter | `source` | tokens that got 503 because they name a key that no fetch could be made for yet; a stranger can cause them with a `kid` at random, so they are no sign that this service is ill |
 //! | `client_credentials_revocations_read_timestamp_seconds` | gauge | | when this process last knew all that was revoked |
 //!
 //! A `source` is the issuer or the URL of the keys that you configured. The age of keys, or of the view of what is
@@ -53,6 +54,8 @@ const TOKEN_CACHE_BYTES: &str = "client_credentials_token_cache_bytes";
 const KEY_FETCHES: &str = "client_credentials_key_fetches_total";
 #[cfg(feature = "remote")]
 const KEYS_FETCHED: &str = "client_credentials_keys_fetched_timestamp_seconds";
+#[cfg(feature = "remote")]
+const UNKNOWN_KEY_UNAVAILABLE: &str = "client_credentials_unknown_key_unavailable_total";
 const REVOCATIONS_READ: &str = "client_credentials_revocations_read_timestamp_seconds";
 
 /// An endpoint of an authorization server answered; `error` is the code of a refusal.
@@ -98,6 +101,12 @@ pub(crate) fn keys_fetched(source: &str, at: SystemTime) {
 #[cfg(feature = "remote")]
 pub(crate) fn keys_not_fetched(source: &str) {
     count(KEY_FETCHES, &[("source", source), ("outcome", "failed")]);
+}
+
+/// Counts a token that can be neither accepted nor refused, since the keys of `source` cannot be fetched again yet.
+#[cfg(feature = "remote")]
+pub(crate) fn unknown_key_unavailable(source: &str) {
+    count(UNKNOWN_KEY_UNAVAILABLE, &[("source", source)]);
 }
 
 /// All that is revoked is known, as of this time.
@@ -149,6 +158,11 @@ mod recorder {
         #[cfg(feature = "remote")]
         {
             describe_counter!(super::KEY_FETCHES, Unit::Count, "Fetches of an issuer's keys");
+            describe_counter!(
+                super::UNKNOWN_KEY_UNAVAILABLE,
+                Unit::Count,
+                "Tokens that got 503 because they name a key that no fetch could be made for yet"
+            );
             describe_gauge!(super::KEYS_FETCHED, Unit::Seconds, "When an issuer's keys were fetched last");
         }
     }

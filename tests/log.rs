@@ -302,3 +302,37 @@ async fn the_span_around_a_request_learns_the_client_and_the_reason_where_it_has
     show(lacking, &format!("Bearer {}", good().sign())).instrument(span()).await;
     assert!(log.take().contains("request{oauth.client_id=billing error.type=\"insufficient_scope\"}"));
 }
+
+#[cfg(feature = "remote")]
+#[derive(Debug)]
+struct KeySet(hyper::body::Bytes);
+
+#[cfg(feature = "remote")]
+impl tower_client_credentials::keys::remote::HttpClient for KeySet {
+    async fn send(
+        &self,
+        _: Request<hyper::body::Bytes>,
+        _: usize,
+    ) -> Result<Response<hyper::body::Bytes>, tower_client_credentials::keys::remote::HttpError> {
+        Ok(Response::new(self.0.clone()))
+    }
+}
+
+#[cfg(feature = "remote")]
+#[tokio::test]
+async fn a_token_that_names_a_key_at_random_is_no_warning_whatever_it_is_answered() {
+    let request = Request::get("/jwks").body(Body::default()).unwrap();
+    let keys = Answer::read(server().jwks_service().oneshot(request).await.unwrap()).await.body;
+    let issuer = tower_client_credentials::RemoteIssuer::new(common::ISSUER, API).unwrap();
+    let issuer = issuer.jwks_url("https://auth.example.com/jwks").unwrap().http_client(KeySet(keys));
+    let verifier = issuer.clock(common::clock()).connect().await.unwrap();
+    let log = Log::new();
+    for (number, status) in [401, 401, 401, 503, 503].into_iter().enumerate() {
+        let token = good().header("kid", format!("stranger {number}")).sign();
+        assert_eq!(show(BearerAuthLayer::new(verifier.clone()), &format!("Bearer {token}")).await, status);
+    }
+    let log = log.take();
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+    assert_eq!(log.matches("could not decide over a request").count(), 2, "{log}");
+    assert_eq!(log.matches("error.type=\"unknown_key\"").count(), 5, "{log}");
+}

@@ -162,6 +162,26 @@ fn fetches_of_keys_are_counted_and_their_time_is_told() {
 }
 
 #[test]
+fn tokens_that_name_keys_at_random_and_get_503_have_a_counter_of_their_own() {
+    let recorded = recorded(async {
+        let issuer = RemoteIssuer::new(ISSUER, API).unwrap().http_client(Site(Some(keys().await))).clock(clock());
+        let verifier = issuer.jwks_url("https://auth.example.com/jwks").unwrap().connect().await.unwrap();
+        let layer = BearerAuthLayer::new(verifier);
+        for number in 0..10 {
+            let token = good().header("kid", format!("attacker-{number}")).sign();
+            let status = show(&layer, &format!("Bearer {token}")).await;
+            assert_eq!(status, if number < 3 { 401 } else { 503 });
+        }
+        assert_eq!(show(&layer, &format!("Bearer {}", good().sign())).await, 200);
+    });
+    assert_is(&recorded, "unknown_key_unavailable_total source=https://auth.example.com/jwks", 7.0);
+    assert_is(&recorded, "bearer_requests_total outcome=undecided reason=unknown_key", 7.0);
+    assert_is(&recorded, "bearer_requests_total outcome=refused reason=unknown_key", 3.0);
+    assert_is(&recorded, "key_fetches_total source=https://auth.example.com/jwks outcome=fetched", 4.0);
+    assert!(!recorded.keys().any(|name| name.contains("attacker")), "{recorded:?}");
+}
+
+#[test]
 fn the_time_of_what_is_known_to_be_revoked_is_told() {
     let recorded = recorded(async { Revocations::follow(MemoryStore::default()).clock(clock()).await.unwrap() });
     let now = f64::from(u32::try_from(NOW).unwrap());

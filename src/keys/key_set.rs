@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Algorithm, KeyError, NoKey, VerifyingKey};
+use super::{Algorithm, FoundKey, KeyError, NoKey, VerifyingKey};
 use crate::object::Object;
 
 /// A longer set is no set of keys that anybody signs with; each key of it costs us some work.
@@ -30,7 +30,7 @@ pub struct KeySet(Arc<[NamedKey]>);
 #[derive(Clone)]
 struct NamedKey {
     /// What a token's `kid` calls it; any text.
-    name: Option<Box<str>>,
+    name: Option<Arc<str>>,
     key: VerifyingKey,
 }
 
@@ -90,32 +90,35 @@ impl KeySet {
 
     /// The key of this name and algorithm. A token that names no key means the only one of its algorithm: where there
     /// are several, trying one after the other would be work for whoever sends garbage.
-    pub(crate) fn find(&self, name: &str, alg: &str) -> Result<VerifyingKey, NoKey> {
+    pub(crate) fn find(&self, name: &str, alg: &str) -> Result<FoundKey, NoKey> {
         if name.is_empty() {
-            return self.only_one(alg);
+            let only = self.only_one(|algorithm| algorithm.is_named(alg)).ok_or(NoKey::Unknown)?;
+            return Ok(FoundKey { key: only.key.clone(), name: None });
         }
-        let mut named = self.0.iter().filter(|own| own.name.as_deref() == Some(name)).peekable();
+        let mut named = self.named(name).peekable();
         let own = named.peek().ok_or(NoKey::Unknown)?.key.algorithm();
-        named.find(|own| own.key.algorithm().is_named(alg)).map(|own| own.key.clone()).ok_or(NoKey::Algorithm(own))
+        let found = named.find(|own| own.key.algorithm().is_named(alg)).ok_or(NoKey::Algorithm(Some(own)))?;
+        Ok(FoundKey { key: found.key.clone(), name: found.name.clone() })
     }
 
-    fn only_one(&self, alg: &str) -> Result<VerifyingKey, NoKey> {
-        let mut fitting = self.0.iter().filter(|own| own.key.algorithm().is_named(alg));
-        match (fitting.next(), fitting.next()) {
-            (Some(only), None) => Ok(only.key.clone()),
-            _ => Err(NoKey::Unknown),
-        }
+    fn named(&self, name: &str) -> impl Iterator<Item = &NamedKey> {
+        self.0.iter().filter(move |own| own.name.as_deref() == Some(name))
     }
 
-    /// Whether a key has this name; without one, a token means one that is there in any case.
-    #[cfg(feature = "remote")]
-    pub(crate) fn names(&self, name: &str) -> bool {
-        name.is_empty() || self.0.iter().any(|own| own.name.as_deref() == Some(name))
+    fn only_one(&self, fits: impl Fn(Algorithm) -> bool) -> Option<&NamedKey> {
+        let mut fitting = self.0.iter().filter(|own| fits(own.key.algorithm()));
+        fitting.next().filter(|_| fitting.next().is_none())
     }
 
-    /// Whether this key is among them, under whatever name.
-    pub(crate) fn has(&self, key: &VerifyingKey) -> bool {
-        self.0.iter().any(|own| own.key.is(key))
+    /// Returns whether [`find`](Self::find) would return this very key for the same token: the key may still be in the set
+    /// while its name means another key.
+    pub(crate) fn still_names(&self, found: &FoundKey) -> bool {
+        let fits = |algorithm| algorithm == found.key.algorithm();
+        let named = match &found.name {
+            Some(name) => self.named(name).find(|own| fits(own.key.algorithm())),
+            None => self.only_one(fits),
+        };
+        named.is_some_and(|own| own.key.is(&found.key))
     }
 
     /// Whether both are the same object.
@@ -133,7 +136,7 @@ fn named_keys(jwk: &Value, algorithms: Option<&[Algorithm]>) -> Vec<NamedKey> {
             return Vec::new();
         }
     };
-    let name = jwk.get("kid").and_then(Value::as_str).map(Box::from);
+    let name = jwk.get("kid").and_then(Value::as_str).map(Arc::from);
     let named = |key| NamedKey { name: name.clone(), key };
     match algorithms {
         None => vec![named(key)],
@@ -251,8 +254,8 @@ mod tests {
     #[test]
     fn a_key_is_found_by_the_name_of_its_owner_and_for_its_algorithm() {
         let keys = set(&[with(ec(), "kid", json!("1")), with(rsa(), "kid", json!("1")), with(ec(), "kid", json!("2"))]);
-        assert_eq!(keys.find("1", "ES256").unwrap().algorithm(), Algorithm::ES256);
-        assert_eq!(keys.find("1", "RS256").unwrap().algorithm(), Algorithm::RS256);
+        assert_eq!(keys.find("1", "ES256").unwrap().key.algorithm(), Algorithm::ES256);
+        assert_eq!(keys.find("1", "RS256").unwrap().key.algorithm(), Algorithm::RS256);
         for alg in ["PS256", "HS256", "none", ""] {
             assert!(matches!(keys.find("1", alg), Err(NoKey::Algorithm(_))), "{alg}");
         }
@@ -264,8 +267,24 @@ mod tests {
         let unnamed = with(rsa(), "kid", Value::Null);
         let other = SigningKey::generate(Algorithm::ES256).unwrap().verifying_key().to_jwk().unwrap();
         let keys = set(&[unnamed, ec(), serde_json::to_value(other).unwrap()]);
-        assert_eq!(keys.find("", "RS256").unwrap().algorithm(), Algorithm::RS256);
+        assert_eq!(keys.find("", "RS256").unwrap().key.algorithm(), Algorithm::RS256);
         assert!(matches!(keys.find("", "ES256"), Err(NoKey::Unknown)));
+    }
+
+    #[test]
+    fn a_found_key_is_trusted_only_while_its_name_means_it() {
+        let other = SigningKey::generate(Algorithm::ES256).unwrap().verifying_key().to_jwk().unwrap();
+        let other = serde_json::to_value(other).unwrap();
+        let named = |jwk: &Value, name: &str| with(jwk.clone(), "kid", json!(name));
+        let before = set(&[named(&ec(), "current"), named(&rsa(), "current")]);
+        let (found, rsa_found) = (before.find("current", "ES256").unwrap(), before.find("current", "RS256").unwrap());
+        let only = before.find("", "ES256").unwrap();
+        assert!([&found, &rsa_found, &only].iter().all(|found| before.still_names(found)));
+        let after = set(&[named(&other, "current"), named(&ec(), "previous"), named(&rsa(), "current")]);
+        assert!(!after.still_names(&found), "the name means another key");
+        assert!(!after.still_names(&only), "it is not the only one any more");
+        assert!(after.still_names(&rsa_found), "a key of another algorithm is not concerned");
+        assert!(after.still_names(&after.find("previous", "ES256").unwrap()));
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub use self::algorithm::Algorithm;
 pub use self::key_set::KeySet;
 pub use self::saved::PrivateKeyPem;
 pub use self::signing_key::SigningKey;
-pub(crate) use self::trusted::{NoKey, TrustedKeys};
+pub(crate) use self::trusted::{FoundKey, NoKey, TrustedKeys};
 pub use self::verifying_key::VerifyingKey;
 
 /// The keys of an [`AuthorizationServer`](crate::AuthorizationServer); a clone shares them.

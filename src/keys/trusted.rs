@@ -1,6 +1,5 @@
 //! [`TrustedKeys`]: wherever they come from, the keys that somebody's signatures are verified by.
 
-#[cfg(feature = "remote")]
 use std::sync::Arc;
 
 #[cfg(feature = "remote")]
@@ -19,26 +18,44 @@ pub(crate) enum TrustedKeys {
     Remote(RemoteKeys),
 }
 
+/// A trusted key, and the name that a token called it by. The same name may mean another key later.
+#[derive(Clone, Debug)]
+pub(crate) struct FoundKey {
+    pub(crate) key: VerifyingKey,
+    /// `None` where a key is found by what it is: the thumbprint in a key ring, or the only key of an algorithm.
+    pub(super) name: Option<Arc<str>>,
+}
+
+impl FoundKey {
+    /// Returns whether both are the same key, found by the same name.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.name == other.name && self.key.is(&other.key)
+    }
+}
+
 /// Why there is no key to verify by.
 #[derive(Clone, Debug)]
 pub(crate) enum NoKey {
     /// No trusted key has this name.
     Unknown,
-    /// The key of this name is for another algorithm, which is given.
-    Algorithm(Algorithm),
+    /// The key of this name is for another algorithm, which is given; without one, no key of the issuer can be for it.
+    Algorithm(Option<Algorithm>),
     /// It may be elsewhere: [ask](TrustedKeys::ask), and look again.
     #[cfg(feature = "remote")]
     NotAsked,
-    /// It may be elsewhere, and it is too early to ask (again).
+    /// There are no keys, or they are too old, and it is too early to ask (again).
     #[cfg(feature = "remote")]
     Unavailable { error: Option<Arc<FetchError>>, retry_after: std::time::Duration },
+    /// No key has this name, and it is too early to ask (again) whether there is a new one.
+    #[cfg(feature = "remote")]
+    TooEarly { error: Option<Arc<FetchError>>, retry_after: std::time::Duration },
 }
 
 impl TrustedKeys {
     /// The key of this name. The algorithm is the key's, and not the token's to choose (RFC 8725 §3.1).
-    pub(crate) fn find(&self, key_id: &str, alg: &str) -> Result<VerifyingKey, NoKey> {
+    pub(crate) fn find(&self, key_id: &str, alg: &str) -> Result<FoundKey, NoKey> {
         match self {
-            Self::Ring(ring) => choose(ring.named(key_id), alg),
+            Self::Ring(ring) => choose(ring.named(key_id), alg).map(|key| FoundKey { key, name: None }),
             Self::Set(set) => set.find(key_id, alg),
             #[cfg(feature = "remote")]
             Self::Remote(remote) => remote.find(key_id, alg),
@@ -47,20 +64,38 @@ impl TrustedKeys {
 
     /// Fetches keys if that may bring the one of this name, and waits for them.
     #[cfg(feature = "remote")]
-    pub(crate) async fn ask(&self, key_id: &str) -> Result<(), NoKey> {
+    pub(crate) async fn ask(&self, key_id: &str, alg: &str) -> Result<(), NoKey> {
         match self {
             Self::Ring(_) | Self::Set(_) => Ok(()),
-            Self::Remote(remote) => remote.ask(key_id).await,
+            Self::Remote(remote) => remote.ask(key_id, alg).await,
         }
     }
 
-    /// Whether a key that was found here is here still.
-    pub(crate) fn still_trust(&self, key: &VerifyingKey) -> Result<(), NoKey> {
+    /// Returns whether it may help to [ask](Self::ask_for_replacement) about a signature that is not this key's.
+    #[cfg(feature = "remote")]
+    pub(crate) fn may_be_replaced(&self, found: &FoundKey) -> bool {
+        match self {
+            // Their names never change their meaning.
+            Self::Ring(_) | Self::Set(_) => false,
+            Self::Remote(remote) => remote.may_be_replaced(found),
+        }
+    }
+
+    /// Fetches keys if the name that this key was found by may mean another key by now, and waits for them.
+    #[cfg(feature = "remote")]
+    pub(crate) async fn ask_for_replacement(&self, found: &FoundKey) {
+        if let Self::Remote(remote) = self {
+            remote.ask_for_replacement(found).await;
+        }
+    }
+
+    /// Returns `Ok` if the name that this key was found by still means this key.
+    pub(crate) fn still_trust(&self, found: &FoundKey) -> Result<(), NoKey> {
         let trusted = match self {
-            Self::Ring(ring) => ring.trusts(key),
-            Self::Set(set) => set.has(key),
+            Self::Ring(ring) => ring.trusts(&found.key),
+            Self::Set(set) => set.still_names(found),
             #[cfg(feature = "remote")]
-            Self::Remote(remote) => remote.has(key)?,
+            Self::Remote(remote) => remote.still_names(found)?,
         };
         if trusted { Ok(()) } else { Err(NoKey::Unknown) }
     }
@@ -100,5 +135,5 @@ impl TrustedKeys {
 fn choose<'a>(keys: impl Iterator<Item = &'a VerifyingKey>, alg: &str) -> Result<VerifyingKey, NoKey> {
     let mut keys = keys.peekable();
     let own = keys.peek().ok_or(NoKey::Unknown)?.algorithm();
-    keys.find(|key| key.algorithm().is_named(alg)).cloned().ok_or(NoKey::Algorithm(own))
+    keys.find(|key| key.algorithm().is_named(alg)).cloned().ok_or(NoKey::Algorithm(Some(own)))
 }

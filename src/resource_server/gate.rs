@@ -15,7 +15,7 @@ use super::grpc::{Grpc, GrpcRefusals};
 use super::policy::Policy;
 use super::required::RequiredScopes;
 use super::verify::{PendingVerification, Verification, Verified};
-use super::{RequestHead, VerifiedToken, Verifier};
+use super::{RequestHead, UndecidedKind, VerifiedToken, Verifier};
 use crate::client_id::ClientId;
 use crate::event::{Event, EventSender, Outcome};
 use crate::{metrics, telemetry};
@@ -210,6 +210,17 @@ impl Gate {
         if let BearerError::Undecided(undecided) = error {
             metrics::bearer_decided("undecided", reason);
             let source = undecided.source().map(tracing::field::display);
+            if undecided.kind() == UndecidedKind::UnknownKey {
+                // Anyone can cause it with a `kid` at random: no warning, like a refusal.
+                tracing::info!(
+                    error = %undecided,
+                    "error.type" = reason,
+                    http.response.status_code = status,
+                    source,
+                    "could not decide over a request to a protected route"
+                );
+                return self.send(|| Outcome::Undecided(error.clone()), None, request);
+            }
             tracing::warn!(
                 error = %undecided,
                 "error.type" = reason,

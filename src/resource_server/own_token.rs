@@ -51,7 +51,7 @@ impl OwnTokens {
         let jws = Jws::split(token)?;
         let header = decode(jws.header)?;
         let header = Header::parse(&header)?;
-        let key = self.keys.find(&header.kid, &header.alg).map_err(|_| NotOwn::Unknown)?;
+        let key = self.keys.find(&header.kid, &header.alg).map_err(|_| NotOwn::Unknown)?.key;
         let payload = jws.verified_payload(&key)?;
         if !is_access_token(&header.typ) {
             return Err(NotOwn::AnotherType);

@@ -51,8 +51,8 @@ pub struct RemoteIssuer {
 impl RemoteIssuer {
     /// The issuer, to the letter of its tokens' `iss`, and the API that they must be for.
     ///
-    /// Where the keys are, its metadata says: that of RFC 8414, else that of OpenID Connect Discovery; the `issuer`
-    /// inside has to be the same.
+    /// The URL of the keys comes from the issuer's metadata: that of RFC 8414 or, if that cannot be read for any reason, that
+    /// of OpenID Connect Discovery. The `issuer` in it has to be the same (RFC 8414 §3.3).
     ///
     /// # Errors
     ///
@@ -159,10 +159,31 @@ impl RemoteIssuer {
         self
     }
 
-    /// How often unknown `kid`s may have the keys fetched: once in 30 s by default.
+    /// Sets how often tokens that name an unknown key may cause a fetch, once the [burst](Self::unknown_key_burst) is used
+    /// up: once per 10 s by default. A name that the fetched set lacks is refused for that long without another fetch.
+    ///
+    /// It bounds what strangers can cost the issuer, and how long a token of a new key waits while they do.
     #[must_use]
     pub fn unknown_key_cooldown(mut self, time: Duration) -> Self {
-        self.policy.cooldown = time;
+        self.policy.unknown.every = time;
+        self
+    }
+
+    /// Sets how many fetches in a row tokens that name an unknown key may cause: 3 by default, at least 1. One is earned
+    /// back per [cooldown](Self::unknown_key_cooldown).
+    ///
+    /// With more than one, a stranger's token with a `kid` at random does not keep a new key waiting.
+    #[must_use]
+    pub fn unknown_key_burst(mut self, fetches: u32) -> Self {
+        self.policy.unknown.burst = fetches;
+        self
+    }
+
+    /// Sets how often tokens with a known `kid` and a wrong signature may cause a fetch, since the issuer may have given the
+    /// name to another key: once per 60 s by default. In between, such tokens are refused.
+    #[must_use]
+    pub fn failed_signature_cooldown(mut self, time: Duration) -> Self {
+        self.policy.signatures.every = time;
         self
     }
 

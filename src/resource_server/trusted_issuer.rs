@@ -12,7 +12,9 @@ use super::{Undecided, UndecidedKind};
 use crate::audience::Audience;
 use crate::clock::{Clock, UnixTime};
 use crate::issuer::Issuer;
-use crate::keys::{NoKey, TrustedKeys, VerifyingKey};
+#[cfg(feature = "remote")]
+use crate::keys::remote::FetchError;
+use crate::keys::{FoundKey, NoKey, TrustedKeys, VerifyingKey};
 use crate::revocation::Revocations;
 
 /// A clock that differs by more is wrong, and a larger leeway would be a longer life for every token.
@@ -38,16 +40,16 @@ struct Settings {
 /// The header that a good token came with last, and the key that it named: all that one key signs come with the same, and
 /// there is no need to read it each time.
 #[derive(Default)]
-struct LastHeader(RwLock<Option<(Box<str>, VerifyingKey)>>);
+struct LastHeader(RwLock<Option<(Box<str>, FoundKey)>>);
 
 impl LastHeader {
-    fn key(&self, header: &str) -> Option<VerifyingKey> {
+    fn key(&self, header: &str) -> Option<FoundKey> {
         let last = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().filter(|(last, _)| **last == *header).map(|(_, key)| key.clone())
+        last.as_ref().filter(|(last, _)| **last == *header).map(|(_, found)| found.clone())
     }
 
-    fn keep(&self, header: &str, key: &VerifyingKey) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some((header.into(), key.clone()));
+    fn keep(&self, header: &str, found: &FoundKey) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some((header.into(), found.clone()));
     }
 }
 
@@ -114,10 +116,24 @@ impl TrustedIssuer {
         }
     }
 
-    /// Asks for the key that a token names.
+    /// Fetches keys if that may change what becomes of a token, and waits for them: if its key is not here, or if its
+    /// signature is not that of the key that it names. What the keys say after that is final.
     #[cfg(feature = "remote")]
-    pub(super) async fn ask(&self, header: &Header<'_>) -> Result<(), VerifyError> {
-        Ok(self.0.keys.ask(&header.kid).await?)
+    async fn ask(&self, jws: &Jws<'_>, header: &Header<'_>) -> Result<(), VerifyError> {
+        self.0.keys.ask(&header.kid, &header.alg).await?;
+        let found = self.trusted_key(header).map_err(without_more_questions)?;
+        if let Err(InvalidToken::Signature) = jws.verified_payload(&found.key) {
+            self.0.keys.ask_for_replacement(&found).await;
+        }
+        Ok(())
+    }
+
+    /// Verifies a token that [`verify`](Self::verify) could not decide over by the keys that are here, and fetches keys for it.
+    #[cfg(feature = "remote")]
+    pub(super) async fn verify_later(&self, token: &str, jws: &Jws<'_>) -> Result<VerifiedToken, VerifyError> {
+        let header = decode(jws.header)?;
+        self.ask(jws, &Header::parse(&header)?).await?;
+        self.verify_by(Knowledge::Final, token, jws).map_err(without_more_questions)
     }
 
     /// Whether what one proved holds for the other.
@@ -135,14 +151,19 @@ impl TrustedIssuer {
                 && one.profile.as_ref().map(Arc::as_ptr) == other.profile.as_ref().map(Arc::as_ptr)
     }
 
-    /// Type, key, signature, and then the claims.
+    /// Verifies a token by the keys that are here: its type, key and signature, and then the claims.
     pub(super) fn verify(&self, token: &str, jws: &Jws<'_>) -> Result<VerifiedToken, VerifyError> {
+        self.verify_by(Knowledge::Present, token, jws)
+    }
+
+    fn verify_by(&self, knowledge: Knowledge, token: &str, jws: &Jws<'_>) -> Result<VerifiedToken, VerifyError> {
         let Settings { issuer, audience, keys, profile, last_header, .. } = &*self.0;
-        let known = last_header.key(jws.header).filter(|key| keys.still_trust(key).is_ok());
-        let key = known.clone().map_or_else(|| self.key_of_access_token(jws), Ok)?;
-        let payload = jws.verified_payload(&key)?;
-        if known.is_none() {
-            last_header.keep(jws.header, &key);
+        let known = last_header.key(jws.header).filter(|found| keys.still_trust(found).is_ok());
+        let is_known = known.is_some();
+        let found = known.map_or_else(|| self.key_of_access_token(jws), Ok)?;
+        let payload = self.signed_payload(knowledge, jws, &found)?;
+        if !is_known {
+            last_header.keep(jws.header, &found);
         }
         let claims = match profile {
             None => Claims::parse(&payload, &[issuer.text(), audience.text()])
@@ -153,11 +174,21 @@ impl TrustedIssuer {
         if claims.bound && !profile.as_ref().is_some_and(|profile| profile.accepts_bound_tokens()) {
             return Err(TokenProfile::bound().into());
         }
-        self.check(&claims, &key)?;
-        Ok(VerifiedToken::new(token, claims, self.clone(), key))
+        self.check(&claims, &found.key)?;
+        Ok(VerifiedToken::new(token, claims, self.clone(), found))
     }
 
-    fn key_of_access_token(&self, jws: &Jws<'_>) -> Result<VerifyingKey, VerifyError> {
+    fn signed_payload(&self, knowledge: Knowledge, jws: &Jws<'_>, found: &FoundKey) -> Result<Vec<u8>, VerifyError> {
+        jws.verified_payload(&found.key).map_err(|invalid| match (invalid, knowledge) {
+            #[cfg(feature = "remote")]
+            (InvalidToken::Signature, Knowledge::Present) if self.0.keys.may_be_replaced(found) => {
+                Undecided::new(UndecidedKind::NotAsked).into()
+            }
+            _ => invalid.into(),
+        })
+    }
+
+    fn key_of_access_token(&self, jws: &Jws<'_>) -> Result<FoundKey, VerifyError> {
         let header = decode(jws.header)?;
         let header = Header::parse(&header)?;
         // RFC 9068 §4: the type keeps an ID token, or any other JWT of the issuer, from passing for a token.
@@ -169,9 +200,9 @@ impl TrustedIssuer {
     }
 
     /// Checks again what can change between two uses of a proof: the key's trust, and what [`check`](Self::check) does.
-    pub(super) fn still_good(&self, claims: &Claims, key: &VerifyingKey) -> Result<(), VerifyError> {
-        self.0.keys.still_trust(key)?;
-        self.check(claims, key)
+    pub(super) fn still_good(&self, claims: &Claims, found: &FoundKey) -> Result<(), VerifyError> {
+        self.0.keys.still_trust(found)?;
+        self.check(claims, &found.key)
     }
 
     /// How long the token with these claims will be in its time, leeway included.
@@ -182,16 +213,22 @@ impl TrustedIssuer {
         }
     }
 
-    /// What a trusted key signed, and which: a JWS of any type (RFC 7515 §5.2).
+    /// Returns the payload that a trusted key signed, by the keys that are here: a JWS of any type (RFC 7515 §5.2).
     #[cfg(any(test, feature = "remote"))]
-    pub(super) fn proven(&self, jws: &Jws<'_>, header: &Header<'_>) -> Result<(VerifyingKey, Vec<u8>), VerifyError> {
-        let key = self.trusted_key(header)?;
-        let payload = jws.verified_payload(&key)?;
-        Ok((key, payload))
+    pub(super) fn proven(&self, jws: &Jws<'_>, header: &Header<'_>) -> Result<Vec<u8>, VerifyError> {
+        self.signed_payload(Knowledge::Present, jws, &self.trusted_key(header)?)
+    }
+
+    /// Returns what [`proven`](Self::proven) does, after keys were fetched if that may help.
+    #[cfg(feature = "remote")]
+    pub(super) async fn proven_later(&self, jws: &Jws<'_>, header: &Header<'_>) -> Result<Vec<u8>, VerifyError> {
+        self.ask(jws, header).await?;
+        let found = self.trusted_key(header).map_err(without_more_questions)?;
+        self.signed_payload(Knowledge::Final, jws, &found)
     }
 
     /// The key is ours to choose: the header names it, and nothing in the header brings one along.
-    fn trusted_key(&self, header: &Header<'_>) -> Result<VerifyingKey, VerifyError> {
+    fn trusted_key(&self, header: &Header<'_>) -> Result<FoundKey, VerifyError> {
         // RFC 7515 §4.1.11: an extension that must be understood, and we understand none.
         if header.crit == Presence::Present {
             return Err(InvalidToken::Critical.into());
@@ -202,7 +239,8 @@ impl TrustedIssuer {
         }
         self.0.keys.find(&header.kid, &header.alg).map_err(|no_key| match no_key {
             NoKey::Unknown => RefusedToken::header(InvalidToken::UnknownKey, &header.kid).into(),
-            NoKey::Algorithm(own) => RefusedToken::algorithm(&header.alg, own).into(),
+            NoKey::Algorithm(Some(own)) => RefusedToken::algorithm(&header.alg, own).into(),
+            NoKey::Algorithm(None) => RefusedToken::header(InvalidToken::Algorithm, &header.alg).into(),
             #[cfg(feature = "remote")]
             other => other.into(),
         })
@@ -261,11 +299,37 @@ impl From<NoKey> for VerifyError {
             #[cfg(feature = "remote")]
             NoKey::NotAsked => Undecided::new(UndecidedKind::NotAsked).into(),
             #[cfg(feature = "remote")]
-            NoKey::Unavailable { error, retry_after } => {
-                let undecided = Undecided::new(UndecidedKind::Keys).retry_after(retry_after);
-                error.into_iter().fold(undecided, |undecided, error| undecided.because(error)).into()
-            }
+            NoKey::Unavailable { error, retry_after } => undecided(UndecidedKind::Keys, error, retry_after).into(),
+            #[cfg(feature = "remote")]
+            NoKey::TooEarly { error, retry_after } => undecided(UndecidedKind::UnknownKey, error, retry_after).into(),
         }
+    }
+}
+
+#[cfg(feature = "remote")]
+fn undecided(kind: UndecidedKind, error: Option<Arc<FetchError>>, retry_after: Duration) -> Undecided {
+    let undecided = Undecided::new(kind).retry_after(retry_after);
+    error.into_iter().fold(undecided, |undecided, error| undecided.because(error))
+}
+
+/// What the keys say that are here.
+#[derive(Clone, Copy)]
+enum Knowledge {
+    /// Keys may be fetched, and say something else.
+    Present,
+    /// They were fetched where that was allowed.
+    #[cfg(feature = "remote")]
+    Final,
+}
+
+/// The set changed between the fetch and the look: the request is to be repeated.
+#[cfg(feature = "remote")]
+fn without_more_questions(error: VerifyError) -> VerifyError {
+    match error {
+        VerifyError::Undecided(undecided) if undecided.kind() == UndecidedKind::NotAsked => {
+            Undecided::new(UndecidedKind::Keys).into()
+        }
+        error => error,
     }
 }
 

@@ -200,7 +200,7 @@ impl Trust {
         let header = decode(jws.header)?;
         let header = Header::parse(&header)?;
         match self {
-            Self::Set(issuer) => issuer.proven(&jws, &header).map(|(_, payload)| payload),
+            Self::Set(issuer) => issuer.proven(&jws, &header),
             Self::Secret { key_id, key } => {
                 let is_named = header.kid == key_id.as_str().unwrap_or_default();
                 let fits = is_named && key.algorithm().is_named(&header.alg) && header.crit == Presence::Absent;

@@ -15,7 +15,7 @@ use super::jws;
 use super::trusted_issuer::TrustedIssuer;
 use super::verify::Verifier;
 use crate::client_id::ClientId;
-use crate::keys::VerifyingKey;
+use crate::keys::FoundKey;
 use crate::scope::Scopes;
 
 /// The proof that a request came with a good token, and what the token says.
@@ -62,7 +62,7 @@ struct Token {
 #[derive(Clone)]
 enum Proof {
     /// Who was trusted with it, and the key that it was verified by.
-    Key(TrustedIssuer, VerifyingKey),
+    Key(TrustedIssuer, FoundKey),
     /// The answer of its server.
     #[cfg(feature = "remote")]
     Answer(Asked),
@@ -83,7 +83,7 @@ impl From<Token> for VerifiedToken {
 
 impl VerifiedToken {
     /// Called by [`TrustedIssuer::verify`] alone, at the end of its checks.
-    pub(super) fn new(text: &str, claims: Claims, issuer: TrustedIssuer, key: VerifyingKey) -> Self {
+    pub(super) fn new(text: &str, claims: Claims, issuer: TrustedIssuer, key: FoundKey) -> Self {
         Self::from(Token { text: text.into(), claims, payload: OnceLock::new(), proof: Proof::Key(issuer, key) })
     }
 
@@ -153,7 +153,7 @@ impl VerifiedToken {
     }
 
     #[allow(irrefutable_let_patterns)] // without features there is no other proof
-    pub(super) fn proven_by(&self) -> Option<(&TrustedIssuer, &VerifyingKey)> {
+    pub(super) fn proven_by(&self) -> Option<(&TrustedIssuer, &FoundKey)> {
         if let Proof::Key(issuer, key) = &self.token.proof { Some((issuer, key)) } else { None }
     }
 
@@ -162,10 +162,10 @@ impl VerifiedToken {
         if let Proof::Answer(asked) = &self.token.proof { Some(asked) } else { None }
     }
 
-    /// Whether the same key signed both.
+    /// Returns whether the same key signed both, under the same name.
     pub(super) fn is_signed_as(&self, other: &Self) -> bool {
         let (Some((_, one)), Some((_, other))) = (self.proven_by(), other.proven_by()) else { return false };
-        (one.key_id(), one.algorithm()) == (other.key_id(), other.algorithm())
+        one.is(other)
     }
 
     /// Whether this verifier made it, or one that checks the same.

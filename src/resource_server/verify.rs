@@ -7,15 +7,11 @@ use std::time::{Duration, SystemTime};
 
 use tracing::Instrument as _;
 
-#[cfg(feature = "remote")]
-use super::Undecided;
 use super::bearer::BearerToken;
 use super::challenge::BearerError;
 #[cfg(feature = "remote")]
 use super::introspection::{Asked, Introspector};
 use super::jws::Jws;
-#[cfg(feature = "remote")]
-use super::jws::{Header, decode};
 use super::refused_token::{listed, quoted};
 use super::token_cache::TokenCache;
 use super::trusted_issuer::TrustedIssuer;
@@ -23,7 +19,7 @@ use super::{InvalidToken, RefusedToken, TokenProfile, UndecidedKind, VerifiedTok
 use crate::audience::{Audience, InvalidAudience};
 use crate::clock::{Clock, SystemClock};
 use crate::issuer::{InvalidIssuer, Issuer};
-use crate::keys::{KeySet, TrustedKeys, VerifyingKey};
+use crate::keys::{FoundKey, KeySet, TrustedKeys};
 use crate::revocation::Revocations;
 use crate::uri::PlainHttp;
 use crate::{metrics, telemetry};
@@ -74,10 +70,6 @@ pub(super) enum Verification {
 }
 
 pub(super) type PendingVerification = Pin<Box<dyn Future<Output = Verified> + Send>>;
-
-/// How often somebody is asked for one token: another fetch may have been under way the first time.
-#[cfg(feature = "remote")]
-const ROUNDS: usize = 3;
 
 impl Verifier {
     pub(crate) fn new(issuer: Issuer, audience: Audience, keys: TrustedKeys, clock: Arc<dyn Clock>) -> Self {
@@ -312,20 +304,24 @@ impl Verifier {
     ///
     /// # Errors
     ///
-    /// As for [`verify`](Self::verify); besides, [`UndecidedKind::NotAsked`] where that would ask somebody.
+    /// As for [`verify`](Self::verify); also [`UndecidedKind::NotAsked`] where that would ask the issuer: about a key that is
+    /// not here, or, once in a while, about a signature that is not that of the key which is here.
     pub fn verify_now(&self, token: &str) -> Result<VerifiedToken, VerifyError> {
         self.remembered(token.as_bytes()).unwrap_or_else(|| self.verify_and_remember(token))
     }
 
-    /// Every verification ends here. What was refused is not remembered, so nobody can drive tokens out with garbage.
     fn verify_and_remember(&self, token: &str) -> Verified {
-        let verified = self.verify_anew(token)?;
+        self.verify_anew(token).map(|verified| self.remember(verified))
+    }
+
+    /// Every verification ends here. A token that was refused is not remembered, so that garbage displaces nothing.
+    fn remember(&self, verified: VerifiedToken) -> VerifiedToken {
         match &self.cache {
-            // What a server says of a token is remembered with its answers.
+            // The answer of an introspection endpoint is remembered with the other answers.
             Some(cache) if verified.proven_by().is_some() => cache.keep(&verified),
             _ => {}
         }
-        Ok(verified)
+        verified
     }
 
     fn verify_anew(&self, token: &str) -> Verified {
@@ -346,7 +342,7 @@ impl Verifier {
         let (own, key) = self.prover_of(&found)?;
         match own.still_good(found.parsed_claims(), key) {
             Ok(()) => Some(Ok(found)),
-            // Its key is gone, and all that it signed goes with it. There may be another of that name.
+            // Its key is gone, or goes by another name, and all that it signed under this name goes with it.
             Err(VerifyError::Refused(refused)) if refused.reason() == InvalidToken::UnknownKey => {
                 cache.forget(|other| other.is_signed_as(&found));
                 None
@@ -364,13 +360,13 @@ impl Verifier {
     /// As [`verify`](Self::verify), allocating for the wait only where there is one. What was verified before is not even
     /// looked at for characters that no token has.
     pub(super) fn begin(&self, token: BearerToken<'_>) -> Result<Verification, BearerError> {
-        if let Some(verified) = self.remembered(token.as_bytes()) {
-            return Ok(Verification::Done(verified));
-        }
-        let token = token.text()?;
-        Ok(match self.verify_and_remember(token) {
+        let outcome = match self.remembered(token.as_bytes()) {
+            Some(verified) => verified,
+            None => self.verify_and_remember(token.text()?),
+        };
+        Ok(match outcome {
             Err(VerifyError::Undecided(undecided)) if undecided.kind() == UndecidedKind::NotAsked => {
-                let (verifier, token) = (self.clone(), token.to_owned());
+                let (verifier, token) = (self.clone(), token.text()?.to_owned());
                 let asking = async move { verifier.ask(&token).await };
                 Verification::Waiting(Box::pin(asking.instrument(telemetry::verification())))
             }
@@ -384,16 +380,8 @@ impl Verifier {
         if let Some(introspector) = self.introspector_of(token) {
             return introspector.ask(token).await;
         }
-        for _ in 0..ROUNDS {
-            let jws = Jws::split(token)?;
-            let header = decode(jws.header)?;
-            self.issuer_of(&jws)?.ask(&Header::parse(&header)?).await?;
-            match self.verify_now(token) {
-                Err(VerifyError::Undecided(undecided)) if undecided.kind() == UndecidedKind::NotAsked => {}
-                verified => return verified,
-            }
-        }
-        Err(Undecided::new(UndecidedKind::Keys).into())
+        let jws = Jws::split(token)?;
+        self.issuer_of(&jws)?.verify_later(token, &jws).await.map(|verified| self.remember(verified))
     }
 
     /// There is nobody to ask.
@@ -414,7 +402,7 @@ impl Verifier {
     }
 
     /// Who of our issuers a token was trusted to, or would have been, and the key that signed it.
-    fn prover_of<'a>(&'a self, token: &'a VerifiedToken) -> Option<(&'a TrustedIssuer, &'a VerifyingKey)> {
+    fn prover_of<'a>(&'a self, token: &'a VerifiedToken) -> Option<(&'a TrustedIssuer, &'a FoundKey)> {
         let (issuer, key) = token.proven_by()?;
         Some((self.issuers().find(|own| own.checks_the_same_as(issuer))?, key))
     }

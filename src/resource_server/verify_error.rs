@@ -128,6 +128,12 @@ pub enum UndecidedKind {
     NotAsked,
     /// The issuer's keys: there are none yet, or they are older than they may be.
     Keys,
+    /// The issuer's keys: they are here, and none has the name that the token gives. It may be a new one, and the keys were
+    /// fetched too recently to fetch them again, or could not be fetched.
+    ///
+    /// A stranger can cause this with a `kid` at random, so it says nothing about the health of this service. The page of
+    /// `keys::remote` (feature `remote`) shows how to leave it out of outlier detection.
+    UnknownKey,
     /// The introspection endpoint (RFC 7662).
     Introspection,
     /// The view of what is [revoked](crate::revocation): it is too old, or full.
@@ -143,6 +149,7 @@ impl UndecidedKind {
         match self {
             Self::NotAsked => "not_asked",
             Self::Keys => "keys",
+            Self::UnknownKey => "unknown_key",
             Self::Introspection => "introspection",
             Self::Revocations => "revocations",
             Self::Policy => "policy",
@@ -169,10 +176,12 @@ impl Undecided {
         self
     }
 
-    /// Tells the caller when to try again, in whole seconds; 1 unless told otherwise, and at least that.
+    /// Sets when the caller may try again, in whole seconds: 1 by default and at least. A fraction is rounded up, so that
+    /// the caller does not come too early.
     #[must_use]
     pub fn retry_after(mut self, time: Duration) -> Self {
-        self.retry_after = time.as_secs().max(RETRY_AFTER_SECONDS);
+        let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
+        self.retry_after = seconds.max(RETRY_AFTER_SECONDS);
         self
     }
 
@@ -194,6 +203,9 @@ impl fmt::Display for Undecided {
         f.write_str(match self.kind {
             UndecidedKind::NotAsked => "the issuer has to be asked first",
             UndecidedKind::Keys => "the issuer's keys are not to be had",
+            UndecidedKind::UnknownKey => {
+                "the token names a key that is not in the issuer's set, which cannot be fetched again yet"
+            }
             UndecidedKind::Introspection => "the introspection endpoint does not answer",
             UndecidedKind::Revocations => "what is revoked is not known",
             UndecidedKind::Policy => "the policy cannot tell",

@@ -1,33 +1,36 @@
-//! The mechanism that keeps keys: one fetch at a time, in the background; [`policy`](super::policy) says when.
+//! [`RemoteKeys`]: a key set that is kept fresh in the background, with one fetch at a time.
+//!
+//! [`policy`](super::policy) says when a set is fetched regularly; [`fetches`](super::fetches) decides when a request may
+//! cause a fetch. This is the mechanism.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout;
 
 use super::fetch::FetchError;
+use super::fetches::{Due, Fetches, SOON, Source, Step, Ticket};
 use super::policy::Policy;
 use super::source::{Fetched, KeySource};
-use super::unknown::UnknownKeyIds;
 use crate::clock::{Clock, Moment};
-use crate::deadline;
-use crate::keys::{KeySet, NoKey, VerifyingKey};
+use crate::keys::{FoundKey, KeySet, NoKey};
 use crate::metrics;
 use crate::random::Random;
 
-/// How many may wait for a fetch at once; each holds a request.
-const MOST_WAITING: usize = 1_000;
+/// How many requests may wait for a fetch at once, for a key that is not in the set.
+const MAX_WAITING: usize = 1_000;
+
+/// How many more may wait because a signature failed. They have places of their own, so that forged tokens take none from
+/// tokens of a new key.
+const MAX_WAITING_FOR_SIGNATURES: usize = 100;
 
 /// The longest sleep of the task that keeps keys fresh: the clock may be set meanwhile.
 const LONGEST_NAP: Duration = Duration::from_secs(60);
 
-/// What whoever finds no place to wait is told.
-const SOON: Duration = Duration::from_secs(1);
-
-/// The keys of somebody else, kept fresh for as long as anybody holds them; a clone shares them.
+/// The keys of an issuer elsewhere, kept fresh for as long as there is a clone of this; a clone shares them.
 #[derive(Clone)]
 pub(crate) struct RemoteKeys(Arc<Shared>);
 
@@ -36,13 +39,14 @@ struct Shared {
     policy: Policy,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    /// Every token that is shown looks here: to look locks nothing, and counts nothing that cores would share. Changed under
-    /// the lock of `flight`.
+    /// Read for every token: a look locks nothing, and counts nothing that cores would share. Changed under the lock of
+    /// `fetches`.
     current: ArcSwapOption<Current>,
-    flight: Mutex<Flight>,
-    /// Counts the fetches that ended; whoever waits for one watches it.
-    landed: watch::Sender<u64>,
+    fetches: Mutex<Fetches>,
+    /// Counts the fetches that ended, and wakes the requests that wait for one.
+    finished: watch::Sender<u64>,
     waiting: Semaphore,
+    waiting_for_signatures: Semaphore,
 }
 
 struct Current {
@@ -50,56 +54,34 @@ struct Current {
     since: Moment,
 }
 
-/// What is known about fetches. There is one at a time.
-struct Flight {
-    in_the_air: bool,
-    next: Due,
-    failures: u32,
-    error: Option<Arc<FetchError>>,
-    /// When an unknown name had keys fetched last.
-    for_unknown: Option<SystemTime>,
-    unknown: UnknownKeyIds,
-}
-
-/// When something is to be done: so long after a time, by either of its clocks.
+/// What a request needs a fetch for.
 #[derive(Clone, Copy)]
-struct Due {
-    from: Moment,
-    after: Duration,
-}
-
-impl Due {
-    /// How long it is until then; `None` when it is time.
-    fn left(self, now: Moment) -> Option<Duration> {
-        self.after.checked_sub(now.since(self.from)).filter(|left| !left.is_zero())
-    }
+enum Question<'a> {
+    /// Which key this is.
+    Name { key_id: &'a str, alg: &'a str },
+    /// Whether the name that this key was found by means another key by now.
+    Replacement(&'a FoundKey),
 }
 
 impl RemoteKeys {
-    /// Nothing is fetched before somebody asks or [`keep_fresh`](Self::keep_fresh) runs.
+    /// Creates an empty set. Nothing is fetched before a request asks or [`keep_fresh`](Self::keep_fresh) runs.
     pub(crate) fn new(source: KeySource, policy: Policy, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
-        let flight = Flight {
-            in_the_air: false,
-            next: Due { from: Moment::now(&*clock), after: Duration::ZERO },
-            failures: 0,
-            error: None,
-            for_unknown: None,
-            unknown: UnknownKeyIds::default(),
-        };
+        let fetches = Fetches::new(&policy, Moment::now(&*clock));
         Self(Arc::new(Shared {
             source,
             policy,
             clock,
             random,
             current: ArcSwapOption::empty(),
-            flight: Mutex::new(flight),
-            landed: watch::Sender::new(0),
-            waiting: Semaphore::new(MOST_WAITING),
+            fetches: Mutex::new(fetches),
+            finished: watch::Sender::new(0),
+            waiting: Semaphore::new(MAX_WAITING),
+            waiting_for_signatures: Semaphore::new(MAX_WAITING_FOR_SIGNATURES),
         }))
     }
 
-    /// The key of this name, by what is known now.
-    pub(crate) fn find(&self, key_id: &str, alg: &str) -> Result<VerifyingKey, NoKey> {
+    /// Returns the key of this name, by the set that is here now.
+    pub(crate) fn find(&self, key_id: &str, alg: &str) -> Result<FoundKey, NoKey> {
         let now = self.0.now();
         match self.0.keys(now, |keys| keys.find(key_id, alg)) {
             None | Some(Err(NoKey::Unknown)) => self.0.find_again(key_id, alg, now),
@@ -107,13 +89,13 @@ impl RemoteKeys {
         }
     }
 
-    /// Whether this key is among them still.
-    pub(crate) fn has(&self, key: &VerifyingKey) -> Result<bool, NoKey> {
+    /// Returns whether the name that this key was found by still means this key.
+    pub(crate) fn still_names(&self, found: &FoundKey) -> Result<bool, NoKey> {
         let now = self.0.now();
-        self.0.keys(now, |keys| keys.has(key)).map_or_else(|| self.0.has_again(key, now), Ok)
+        self.0.keys(now, |keys| keys.still_names(found)).map_or_else(|| self.0.still_names_again(found, now), Ok)
     }
 
-    /// Whether there are keys that may be used.
+    /// Returns whether there are keys that may be used.
     pub(crate) fn are_there(&self) -> bool {
         self.0.has_keys(self.0.now())
     }
@@ -122,86 +104,104 @@ impl RemoteKeys {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Waits for a fetch that may bring the key of this name; begins one where the policy lets it.
-    pub(crate) async fn ask(&self, key_id: &str) -> Result<(), NoKey> {
-        let Ok(_place) = self.0.waiting.try_acquire() else {
-            return Err(NoKey::Unavailable { error: None, retry_after: SOON });
-        };
-        let mut landed = self.0.landed.subscribe();
-        let is_ours = self.0.take_off_for(key_id);
-        if is_ours.is_none() {
+    /// Waits for a set that was requested after this call, if the policy allows a fetch. `Ok` if a key of this name may be
+    /// here now.
+    pub(crate) async fn ask(&self, key_id: &str, alg: &str) -> Result<(), NoKey> {
+        // It takes no place: it may be a signature that is in question, and a flood of unknown names takes them all.
+        if let Some(Ok(_) | Err(NoKey::Algorithm(_))) = self.0.keys(self.0.now(), |keys| keys.find(key_id, alg)) {
             return Ok(());
         }
-        // The sender is ours: it is not gone.
-        let _ = landed.changed().await;
-        if is_ours == Some(true) {
-            self.0.remember_if_unknown(key_id);
+        let Ok(_place) = self.0.waiting.try_acquire() else {
+            return Err(self.0.counted(self.0.no_place()));
+        };
+        let answer = self.0.wait_for(Question::Name { key_id, alg }).await;
+        answer.map_err(|no_key| self.0.counted(no_key))
+    }
+
+    /// Returns whether [`ask_for_replacement`](Self::ask_for_replacement) may change what a name means: for a signature
+    /// that is not this key's.
+    pub(crate) fn may_be_replaced(&self, found: &FoundKey) -> bool {
+        let now = self.0.now();
+        let mut fetches = self.0.fetches();
+        let ticket = fetches.ticket();
+        match self.0.decide(Question::Replacement(found), &mut fetches, ticket, now) {
+            Step::Wait | Step::Fetch(_) => true,
+            Step::Stop(_) => self.0.keys(now, |keys| keys.still_names(found)) != Some(true),
         }
-        Ok(())
+    }
+
+    /// Waits for a set that was requested after this call, if the policy allows a fetch.
+    pub(crate) async fn ask_for_replacement(&self, found: &FoundKey) {
+        if let Ok(_place) = self.0.waiting_for_signatures.try_acquire() {
+            // It has no errors of its own: the caller looks at the keys again in any case.
+            let _ = self.0.wait_for(Question::Replacement(found)).await;
+        }
     }
 
     /// Fetches now, and again where that may help, until there are keys or the time is over.
     pub(crate) async fn connect(&self, patience: Duration) -> Result<(), Arc<FetchError>> {
-        let end = deadline::after(patience);
-        let mut landed = self.0.landed.subscribe();
-        while !self.are_there() {
-            let error = self.0.flight().error.clone();
-            if let Some(error) = error.clone().filter(|error| !error.is_transient()) {
-                return Err(error);
+        let connected = async {
+            let mut finished = self.0.finished.subscribe();
+            while !self.are_there() {
+                if let Some(error) = self.0.fetches().error.clone().filter(|error| !error.is_transient()) {
+                    return Err(error);
+                }
+                let _ = finished.changed().await;
             }
-            if timeout_at(end, landed.changed()).await.is_err() {
-                return Err(error.unwrap_or_else(|| Arc::new(self.0.source.late(patience))));
-            }
-        }
-        Ok(())
+            Ok(())
+        };
+        timeout(patience, connected).await.unwrap_or_else(|_| {
+            let error = self.0.fetches().error.clone();
+            Err(error.unwrap_or_else(|| Arc::new(self.0.source.late(patience))))
+        })
     }
 
     /// Waits until there are keys.
     pub(crate) async fn ready(&self) {
-        let mut landed = self.0.landed.subscribe();
+        let mut finished = self.0.finished.subscribe();
         while !self.are_there() {
-            let _ = landed.changed().await;
+            let _ = finished.changed().await;
         }
     }
 
-    /// Begins a task that keeps the keys fresh until nobody holds them. Within a Tokio runtime.
+    /// Starts a task that keeps the keys fresh until the last clone is dropped. Call it within a Tokio runtime.
     pub(crate) fn keep_fresh(&self) {
         tokio::spawn(keep_fresh(Arc::downgrade(&self.0)));
     }
 
-    /// What [`find`](Self::find) does when its first look was too early.
+    /// Does what [`find`](Self::find) does when its first look was too early.
     #[cfg(test)]
-    pub(super) fn find_again(&self, key_id: &str, alg: &str) -> Result<VerifyingKey, NoKey> {
+    pub(super) fn find_again(&self, key_id: &str, alg: &str) -> Result<FoundKey, NoKey> {
         self.0.find_again(key_id, alg, self.0.now())
     }
 
-    /// What [`has`](Self::has) does when its first look was too early.
+    /// Does what [`still_names`](Self::still_names) does when its first look was too early.
     #[cfg(test)]
-    pub(super) fn has_again(&self, key: &VerifyingKey) -> Result<bool, NoKey> {
-        self.0.has_again(key, self.0.now())
+    pub(super) fn still_names_again(&self, found: &FoundKey) -> Result<bool, NoKey> {
+        self.0.still_names_again(found, self.0.now())
     }
 
     #[cfg(test)]
     pub(super) fn unknown_names(&self) -> usize {
-        self.0.flight().unknown.len()
+        self.0.fetches().unknown.len()
     }
 }
 
 async fn keep_fresh(shared: Weak<Shared>) {
-    let Some(mut landed) = shared.upgrade().map(|shared| shared.landed.subscribe()) else { return };
+    let Some(mut finished) = shared.upgrade().map(|shared| shared.finished.subscribe()) else { return };
     loop {
         let Some(strong) = shared.upgrade() else { return };
-        let nap = strong.take_off_if_due();
+        let nap = strong.start_if_due();
         drop(strong);
-        // An error is that of a sender which is gone, and with it everybody who held the keys.
-        if let Ok(Err(_)) = timeout(nap, landed.changed()).await {
+        // An error means that the sender was dropped, and with it the keys.
+        if let Ok(Err(_)) = timeout(nap, finished.changed()).await {
             return;
         }
     }
 }
 
 impl Shared {
-    /// What `ask` has to know of the keys, unless they are older than they may be.
+    /// Returns what `ask` learns from the set, unless that is older than it may be.
     fn keys<T>(&self, now: Moment, ask: impl FnOnce(&KeySet) -> T) -> Option<T> {
         let current = self.current.load();
         let young = current.as_ref().filter(|current| now.since(current.since) < self.policy.oldest);
@@ -216,93 +216,136 @@ impl Shared {
         Moment::now(&*self.clock)
     }
 
-    fn flight(&self) -> MutexGuard<'_, Flight> {
-        self.flight.lock().unwrap_or_else(PoisonError::into_inner)
+    fn fetches(&self) -> MutexGuard<'_, Fetches> {
+        self.fetches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks for a key that was not there, under the lock: keys that landed after the first look count, too.
-    fn find_again(&self, key_id: &str, alg: &str, now: Moment) -> Result<VerifyingKey, NoKey> {
-        let flight = self.flight();
-        match self.keys(now, |keys| keys.find(key_id, alg)) {
-            None => Err(flight.missing(now)),
-            Some(Err(NoKey::Unknown)) => Err(flight.unknown(key_id, now, &self.policy)),
-            Some(found) => found,
+    /// Looks for a key that was not there, under the lock: keys that came after the first look count, too.
+    fn find_again(&self, key_id: &str, alg: &str, now: Moment) -> Result<FoundKey, NoKey> {
+        let mut fetches = self.fetches();
+        let ticket = fetches.ticket();
+        match self.decide(Question::Name { key_id, alg }, &mut fetches, ticket, now) {
+            // The set does not change under the lock.
+            Step::Stop(Ok(())) => self.keys(now, |keys| keys.find(key_id, alg)).unwrap_or(Err(NoKey::NotAsked)),
+            Step::Stop(Err(no_key)) => Err(self.counted(no_key)),
+            Step::Wait | Step::Fetch(_) => Err(NoKey::NotAsked),
         }
     }
 
     /// Looks for keys where there were none, under the lock.
-    fn has_again(&self, key: &VerifyingKey, now: Moment) -> Result<bool, NoKey> {
-        let flight = self.flight();
-        self.keys(now, |keys| keys.has(key)).ok_or_else(|| flight.missing(now))
+    fn still_names_again(&self, found: &FoundKey, now: Moment) -> Result<bool, NoKey> {
+        let fetches = self.fetches();
+        self.keys(now, |keys| keys.still_names(found)).ok_or_else(|| {
+            match fetches.without_keys(fetches.ticket(), now) {
+                Step::Stop(Err(no_key)) => no_key,
+                Step::Stop(Ok(())) | Step::Wait | Step::Fetch(_) => NoKey::NotAsked,
+            }
+        })
     }
 
-    /// Begins a fetch for a name that is not there, if the policy lets it. `None`: there is nothing to wait for;
-    /// else whether the fetch is of the caller's making.
-    fn take_off_for(self: &Arc<Self>, key_id: &str) -> Option<bool> {
+    fn decide(&self, question: Question<'_>, fetches: &mut Fetches, ticket: Ticket, now: Moment) -> Step {
+        match question {
+            Question::Name { key_id, alg } => match self.keys(now, |keys| keys.find(key_id, alg)) {
+                // No set that could come has it.
+                None | Some(Err(NoKey::Unknown)) if !self.source.has_algorithm(alg) => {
+                    Step::Stop(Err(NoKey::Algorithm(None)))
+                }
+                None => fetches.without_keys(ticket, now),
+                Some(Err(NoKey::Unknown)) => fetches.for_name(key_id, alg, ticket, now, &self.policy),
+                Some(_) => Step::Stop(Ok(())),
+            },
+            Question::Replacement(found) => match self.keys(now, |keys| keys.still_names(found)) {
+                Some(true) => fetches.for_signature(ticket, now),
+                Some(false) | None => Step::Stop(Ok(())),
+            },
+        }
+    }
+
+    async fn wait_for(self: &Arc<Self>, question: Question<'_>) -> Result<(), NoKey> {
+        let mut finished = self.finished.subscribe();
+        let ticket = self.fetches().ticket();
+        // It ends: the first fetch that was in flight is followed by one that is later than the ticket, or by an answer.
+        loop {
+            if let Some(answer) = self.advance(question, ticket) {
+                return answer;
+            }
+            // The sender is ours, so it is not dropped.
+            let _ = finished.changed().await;
+        }
+    }
+
+    /// Takes the next step towards an answer; `None` if there is a fetch to wait for.
+    fn advance(self: &Arc<Self>, question: Question<'_>, ticket: Ticket) -> Option<Result<(), NoKey>> {
         let now = self.now();
-        let has_keys = self.has_keys(now);
-        let mut flight = self.flight();
-        if flight.in_the_air {
-            return Some(false);
-        }
-        if !has_keys && flight.next.left(now).is_none() {
-            self.take_off(flight);
-            return Some(true);
-        }
-        let is_new = !flight.unknown.has(key_id, now.wall, self.policy.unknown_for);
-        if has_keys && is_new && flight.is_cool(now.wall, self.policy.cooldown) {
-            flight.for_unknown = Some(now.wall);
-            self.take_off(flight);
-            return Some(true);
+        let mut fetches = self.fetches();
+        match self.decide(question, &mut fetches, ticket, now) {
+            Step::Stop(answer) => return Some(answer),
+            Step::Wait => {}
+            Step::Fetch(source) => self.start(fetches, source, now),
         }
         None
     }
 
-    /// Begins a fetch if one is due, and returns how long to sleep.
-    fn take_off_if_due(self: &Arc<Self>) -> Duration {
+    /// Starts a fetch if one is due, and returns how long to sleep.
+    fn start_if_due(self: &Arc<Self>) -> Duration {
         let now = self.now();
-        let flight = self.flight();
-        if flight.in_the_air {
+        let fetches = self.fetches();
+        if fetches.is_in_flight() {
             return LONGEST_NAP;
         }
-        if let Some(left) = flight.next.left(now) {
+        if let Some(left) = fetches.next.left(now) {
             return left.min(LONGEST_NAP);
         }
-        self.take_off(flight);
+        self.start(fetches, Source::Schedule, now);
         LONGEST_NAP
     }
 
-    /// The fetch goes on when whoever asked for it hangs up: others may wait for it, too.
-    fn take_off(self: &Arc<Self>, mut flight: MutexGuard<'_, Flight>) {
-        flight.in_the_air = true;
-        // A runtime that ends drops what it is given at once, and then the flight lands here.
-        drop(flight);
-        tokio::spawn(fly(Landing { shared: self.clone(), outcome: None }));
+    /// The fetch continues when the request that caused it is dropped: others may wait for it, too.
+    fn start(self: &Arc<Self>, mut fetches: MutexGuard<'_, Fetches>, source: Source, now: Moment) {
+        let number = fetches.start(source, now);
+        // A runtime that ends drops a new task at once, and with it the fetch, which then takes the lock.
+        drop(fetches);
+        tokio::spawn(fetch(InFlight { shared: self.clone(), number, outcome: None }));
     }
 
-    fn land(&self, outcome: Result<Fetched, FetchError>, took_off: Moment) {
+    fn finish(&self, number: u64, outcome: Option<(Result<Fetched, FetchError>, Moment)>) {
+        if let Some((outcome, started_at)) = &outcome {
+            self.report(outcome, *started_at);
+        }
         let from = self.now();
-        let mut flight = self.flight();
+        let mut fetches = self.fetches();
         match outcome {
-            Ok(Fetched { keys, caching }) => {
-                metrics::keys_fetched(&self.source.place.to_string(), took_off.wall);
-                if self.replace(keys, took_off) {
-                    flight.unknown.forget_all();
+            Some((Ok(Fetched { keys, caching }), started_at)) => {
+                if self.replace(keys, started_at) {
+                    fetches.unknown.forget_all();
                 }
-                (flight.failures, flight.error) = (0, None);
-                flight.next = Due { from, after: self.policy.next_after_success(caching, &*self.random) };
+                let after = self.policy.next_after_success(caching, &*self.random);
+                fetches.succeed(number, started_at, Due { from, after });
             }
+            Some((Err(error), _)) => {
+                fetches.failures = fetches.failures.saturating_add(1);
+                let after = self.policy.next_after_failure(fetches.failures, &*self.random);
+                fetches.fail(Arc::new(error), Due { from, after });
+            }
+            None => {}
+        }
+        fetches.finish(number);
+        // Under the same lock: a request that waits for the next fetch is not woken here.
+        self.finished.send_modify(|finished| *finished = finished.wrapping_add(1));
+    }
+
+    fn report(&self, outcome: &Result<Fetched, FetchError>, started_at: Moment) {
+        let place = self.source.place.to_string();
+        match outcome {
+            Ok(_) => metrics::keys_fetched(&place, started_at.wall),
             Err(error) => {
-                metrics::keys_not_fetched(&self.source.place.to_string());
+                metrics::keys_not_fetched(&place);
                 tracing::warn!(%error, "the keys of an issuer could not be fetched");
-                flight.failures = flight.failures.saturating_add(1);
-                flight.next = Due { from, after: self.policy.next_after_failure(flight.failures, &*self.random) };
-                flight.error = Some(Arc::new(error));
             }
         }
     }
 
-    /// Keeps what was fetched, if anything new was, and says whether it is another set than before.
+    /// Keeps the set that was fetched, or the former one if nothing changed, and returns whether the set is another one.
     fn replace(&self, keys: Option<KeySet>, since: Moment) -> bool {
         let former = self.current.load().as_ref().map(|current| current.keys.clone());
         let others = keys.filter(|keys| former.as_ref() != Some(keys));
@@ -311,65 +354,41 @@ impl Shared {
         is_another
     }
 
-    fn remember_if_unknown(&self, key_id: &str) {
-        let now = self.now();
-        let mut flight = self.flight();
-        let is_there = self.keys(now, |keys| keys.names(key_id)) == Some(true);
-        if !is_there && flight.failures == 0 {
-            flight.unknown.remember(key_id, now.wall);
+    /// Returns the error for a request that finds no place to wait.
+    fn no_place(&self) -> NoKey {
+        let retry_after = SOON;
+        if self.has_keys(self.now()) {
+            NoKey::TooEarly { error: None, retry_after }
+        } else {
+            NoKey::Unavailable { error: None, retry_after }
         }
+    }
+
+    /// Counts the answers that a stranger can cause by naming keys at random.
+    fn counted(&self, no_key: NoKey) -> NoKey {
+        if matches!(no_key, NoKey::TooEarly { .. }) {
+            metrics::unknown_key_unavailable(&self.source.place.to_string());
+        }
+        no_key
     }
 }
 
-impl Flight {
-    /// What to do about keys that are not there.
-    fn missing(&self, now: Moment) -> NoKey {
-        if self.in_the_air || self.next.left(now).is_none() { NoKey::NotAsked } else { self.unavailable(now) }
-    }
-
-    /// What to do about a name that is not among the keys.
-    fn unknown(&self, key_id: &str, now: Moment, policy: &Policy) -> NoKey {
-        if self.unknown.has(key_id, now.wall, policy.unknown_for) {
-            return NoKey::Unknown;
-        }
-        if self.in_the_air || self.is_cool(now.wall, policy.cooldown) {
-            return NoKey::NotAsked;
-        }
-        // Whoever cannot be asked may have published it meanwhile.
-        if self.failures > 0 { self.unavailable(now) } else { NoKey::Unknown }
-    }
-
-    fn is_cool(&self, now: SystemTime, cooldown: Duration) -> bool {
-        self.for_unknown.is_none_or(|last| now.duration_since(last).map_or(true, |since| since >= cooldown))
-    }
-
-    fn unavailable(&self, now: Moment) -> NoKey {
-        let retry_after = self.next.left(now).unwrap_or(SOON);
-        NoKey::Unavailable { error: self.error.clone(), retry_after }
-    }
-}
-
-/// Lands the flight however it ends: also when the runtime that it ran on does.
-struct Landing {
+/// A fetch that has started. It is finished when this is dropped: also when the runtime that it ran on ends.
+struct InFlight {
     shared: Arc<Shared>,
+    number: u64,
     outcome: Option<(Result<Fetched, FetchError>, Moment)>,
 }
 
-async fn fly(mut landing: Landing) {
-    let now = landing.shared.now();
-    let outcome = landing.shared.source.fetch(now).await;
-    landing.outcome = Some((outcome, now));
+async fn fetch(mut in_flight: InFlight) {
+    let now = in_flight.shared.now();
+    let outcome = in_flight.shared.source.fetch(now).await;
+    in_flight.outcome = Some((outcome, now));
 }
 
-impl Drop for Landing {
+impl Drop for InFlight {
     fn drop(&mut self) {
-        if let Some((outcome, took_off)) = self.outcome.take() {
-            self.shared.land(outcome, took_off);
-        }
-        // Under one lock: who asks next must not be woken by this landing.
-        let mut flight = self.shared.flight();
-        flight.in_the_air = false;
-        self.shared.landed.send_modify(|landed| *landed = landed.wrapping_add(1));
+        self.shared.finish(self.number, self.outcome.take());
     }
 }
 

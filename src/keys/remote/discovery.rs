@@ -16,7 +16,9 @@ struct Metadata {
     jwks_uri: Option<String>,
 }
 
-/// Asks at each well-known place until one has the issuer's metadata.
+/// Requests the metadata at both well-known URLs, until one of them has that of the issuer.
+///
+/// Any failure of the first leads to the second: an issuer with OpenID metadata only may answer anything at the other URL.
 pub(super) async fn key_set_url(
     client: &dyn DynHttpClient,
     issuer: &Issuer,
@@ -24,15 +26,15 @@ pub(super) async fn key_set_url(
     plain_http: PlainHttp,
 ) -> Result<Uri, FetchError> {
     let [first, second] = places(issuer);
-    let error = match ask(client, issuer, &first, limits, plain_http).await {
-        // Who cannot be reached there cannot be reached elsewhere.
-        Err(error) if !error.is_transient() => error,
-        found => return found,
+    let first_error = match ask(client, issuer, &first, limits, plain_http).await {
+        Ok(url) => return Ok(url),
+        Err(error) => error,
     };
-    // Of two places without the right document, the one with a wrong one tells more.
-    ask(client, issuer, &second, limits, plain_http)
-        .await
-        .map_err(|other| if other.is_transient() { other } else { error })
+    let second_error = match ask(client, issuer, &second, limits, plain_http).await {
+        Ok(url) => return Ok(url),
+        Err(error) => error,
+    };
+    Err(FetchError::new(issuer.as_str(), fetch::Cause::Discovery(first_error, second_error)))
 }
 
 /// RFC 8414 §3.1 has the well-known part before the issuer's path, OpenID Connect Discovery §4.1 behind it.
@@ -52,7 +54,7 @@ async fn ask(
     plain_http: PlainHttp,
 ) -> Result<Uri, FetchError> {
     let url = uri::secure(url, plain_http).map_err(|what| FetchError::new(url, fetch::Cause::Document(what.into())))?;
-    let response = fetch::get(client, &url, None, limits).await?;
+    let response = fetch::get(client, &url, None, limits).await?.response;
     let wrong = |what: String| FetchError::document(&url, what);
     let Object::<Metadata>(metadata) = serde_json::from_slice(response.body())
         .map_err(|_| wrong("this is no metadata: a JSON object with an `issuer` (RFC 8414 §3.2)".to_owned()))?;

@@ -46,6 +46,8 @@ pub(crate) enum Cause {
     Status(StatusCode),
     #[error("it redirects to another host, or too often; configure the URL that it redirects to")]
     Redirect,
+    #[error("neither well-known URL has the metadata of this issuer: {0}; {1}")]
+    Discovery(FetchError, FetchError),
     #[error("{0}")]
     Document(String),
 }
@@ -80,6 +82,7 @@ impl FetchError {
         match &*self.cause {
             Cause::Late(_) | Cause::Http(_) => true,
             Cause::Status(status) => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
+            Cause::Discovery(first, second) => first.is_transient() || second.is_transient(),
             Cause::TooLong(_) | Cause::Redirect | Cause::Document(_) => false,
         }
     }
@@ -100,29 +103,53 @@ pub(crate) async fn send(
     Ok(response)
 }
 
-/// A JSON document, or that it is still the one with this tag (304).
+/// The `ETag` of a document, and the URL that answered with it: a tag says nothing about a document at another URL
+/// (RFC 9110 §8.8.3).
+#[derive(Clone, Debug)]
+pub(super) struct Tag {
+    url: Uri,
+    value: HeaderValue,
+}
+
+/// An answer, and the URL that it came from once all redirects were followed.
+pub(super) struct Answer {
+    url: Uri,
+    pub(super) response: Response<Bytes>,
+}
+
+impl Answer {
+    /// Returns whether the document is the one that the tag belongs to.
+    pub(super) fn is_unchanged(&self) -> bool {
+        self.response.status() == StatusCode::NOT_MODIFIED
+    }
+
+    /// Returns the tag by which this document can be requested again.
+    pub(super) fn tag(&self) -> Option<Tag> {
+        let value = self.response.headers().get(ETAG)?.clone();
+        Some(Tag { url: self.url.clone(), value })
+    }
+}
+
+/// Fetches a JSON document. Only the URL that the tag belongs to gets the tag, and may answer that nothing changed (304).
 pub(super) async fn get(
     client: &dyn DynHttpClient,
     url: &Uri,
-    tag: Option<&HeaderValue>,
+    tag: Option<&Tag>,
     limits: Limits,
-) -> Result<Response<Bytes>, FetchError> {
+) -> Result<Answer, FetchError> {
     let followed = within(limits.time, follow(client, url, tag, limits)).await;
     followed.map_err(Cause::Late).and_then(|answer| answer).map_err(|cause| FetchError::new(&url.to_string(), cause))
 }
 
-async fn follow(
-    client: &dyn DynHttpClient,
-    url: &Uri,
-    tag: Option<&HeaderValue>,
-    limits: Limits,
-) -> Result<Response<Bytes>, Cause> {
+async fn follow(client: &dyn DynHttpClient, url: &Uri, tag: Option<&Tag>, limits: Limits) -> Result<Answer, Cause> {
     let mut at = url.clone();
     for _ in 0..=MOST_REDIRECTS {
+        // Also after a redirect: the document at its target has a tag of its own.
+        let tag = tag.filter(|tag| tag.url == at).map(|tag| &tag.value);
         let response = send(client, request(&at, tag), limits).await?;
         match response.status() {
-            StatusCode::OK => return Ok(response),
-            StatusCode::NOT_MODIFIED if tag.is_some() => return Ok(response),
+            StatusCode::OK => return Ok(Answer { url: at, response }),
+            StatusCode::NOT_MODIFIED if tag.is_some() => return Ok(Answer { url: at, response }),
             status if status.is_redirection() && response.headers().contains_key(LOCATION) => {
                 at = same_host(&at, response.headers().get(LOCATION)).ok_or(Cause::Redirect)?;
             }
@@ -155,11 +182,6 @@ fn same_host(from: &Uri, location: Option<&HeaderValue>) -> Option<Uri> {
     }
     .ok()?;
     (to.scheme() == from.scheme() && to.authority() == from.authority()).then_some(to)
-}
-
-/// The tag by which a document can be asked for again.
-pub(super) fn tag(response: &Response<Bytes>) -> Option<HeaderValue> {
-    response.headers().get(ETAG).cloned()
 }
 
 #[cfg(test)]

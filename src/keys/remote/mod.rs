@@ -1,22 +1,61 @@
-//! The keys of somebody else, as he publishes them: fetched, kept fresh, and asked for again when a name is unknown
-//! (feature `remote`).
+//! The keys of an issuer elsewhere, as it publishes them: fetched, kept fresh, and fetched again when a token names an
+//! unknown key (feature `remote`).
 //!
 //! 1. Keys are fetched from where the configuration says, and never from where a token says: over https (http on
 //!    loopback, or [where that is accepted](crate::RemoteIssuer::dangerous_plain_http)), in 5 s and 256 KiB, without
 //!    redirects to another host, and directly, whatever proxy the environment names, unless
-//!    [that is chosen](crate::RemoteIssuer::use_environment_proxy).
+//!    [that is chosen](crate::RemoteIssuer::use_environment_proxy). Metadata is looked for at both
+//!    well-known URLs, that of RFC 8414 and that of OpenID Connect Discovery; an `ETag` goes only to the URL that it came from.
 //! 2. They are fetched ahead of their end, at 70 to 80 % of what `Cache-Control` says (1 minute to 24 hours; 10 minutes
-//!    where it says nothing), once at a time, in the background: no request waits for it.
-//! 3. A token of an unknown `kid` has the keys fetched at once, but no more than once in 30 s an issuer; what that did
-//!    not bring is remembered (1,000 names, 30 s), and refused without a fetch.
-//! 4. While the issuer is down, the last keys stay in use for 24 hours. Then, or where there never were any, nobody can
-//!    decide: a 503 with `Retry-After`. It heals by itself.
-//! 5. One bad or unknown key never spoils a set; see [`KeySet`](super::KeySet). A set without any key of use is a failed
+//!    where it says nothing), one fetch at a time, in the background: no request waits for it.
+//! 3. A token of an unknown `kid` causes a fetch at once: 3 in a row per issuer, then one per 10 s. One fetch serves every
+//!    request that waits. If a set that was requested after the token came lacks the name, the answer is 401, and the name is
+//!    refused without a fetch for 10 s (1,000 names are remembered, until the set changes). While no fetch is allowed, the
+//!    answer is 503 with `Retry-After`, never 401: the key may be new.
+//! 4. A name may come to mean another key. A token that was accepted, and a header that was read before, are good only while
+//!    their name means the key that signed them. A wrong signature under a known `kid` and `alg` causes a fetch, once per 60 s
+//!    and from a budget of its own; in between, it is refused.
+//! 5. While the issuer is down, the last keys stay in use for 24 hours. Then, or where there never were any, the answer is
+//!    503 with `Retry-After`. It recovers without a restart.
+//! 6. One bad or unknown key never spoils a set; see [`KeySet`](super::KeySet). A set without any key of use is a failed
 //!    fetch.
 //!
 //! # Deployment caveat
 //!
 //! A key that the issuer takes out of its set is trusted until the next fetch: for as long as its `Cache-Control` says.
+//!
+//! # Outlier detection
+//!
+//! A stranger can cause the 503 of rule 3 with tokens that name keys at random. A proxy that ejects a host after some answers
+//! of 5xx in a row (Envoy and Istio: 5 by default) would take a healthy service out of use. These 503s have a
+//! [counter](crate::metrics) of their own, `client_credentials_unknown_key_unavailable_total`, and a kind of their own,
+//! [`UndecidedKind::UnknownKey`](crate::UndecidedKind::UnknownKey). Leave them out by one of these ways:
+//!
+//! - The proxy counts only failures of its own, such as refused connections and timeouts: in Envoy,
+//!   `split_external_local_origin_errors: true` with `enforcing_consecutive_5xx: 0` and
+//!   `enforcing_consecutive_gateway_failure: 0`; in Istio, `splitExternalLocalOriginErrors: true` with
+//!   `consecutive5xxErrors: 0` and `consecutiveGatewayErrors: 0`. An active health check asks
+//!   [`Verifier::is_ready`](crate::Verifier::is_ready), which a stranger cannot change.
+//! - A layer outside answers them with a status that the proxy does not count. 429 keeps `Retry-After`, and makes callers
+//!   try again as well. (A gRPC answer has its status in another header: the example leaves it alone.)
+//!
+//! ```
+//! use http::{Response, StatusCode};
+//! use tower::util::MapResponseLayer;
+//! use tower_client_credentials::{BearerError, UndecidedKind};
+//!
+//! fn not_an_outlier<B>(mut response: Response<B>) -> Response<B> {
+//!     let error = response.extensions().get::<BearerError>();
+//!     if matches!(error, Some(BearerError::Undecided(undecided)) if undecided.kind() == UndecidedKind::UnknownKey)
+//!         && response.status() == StatusCode::SERVICE_UNAVAILABLE
+//!     {
+//!         *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+//!     }
+//!     response
+//! }
+//!
+//! let outside = MapResponseLayer::new(not_an_outlier::<axum::body::Body>);
+//! ```
 //!
 //! # Example
 //!
@@ -42,9 +81,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod budget;
 mod cache;
 mod discovery;
 mod fetch;
+mod fetches;
 mod http_client;
 mod policy;
 mod reqwest_client;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::{AGE, CACHE_CONTROL};
 
+use super::budget::Rate;
 use crate::random::Random;
 
 /// The numbers.
@@ -16,10 +17,11 @@ pub(crate) struct Policy {
     pub(crate) most_fresh: Duration,
     /// How long the last good set is used.
     pub(crate) oldest: Duration,
-    /// How often unknown names may have the keys fetched.
-    pub(crate) cooldown: Duration,
-    /// How long a name stays unknown without a fetch.
-    pub(crate) unknown_for: Duration,
+    /// How often unknown names may cause a fetch. A name that a fetched set lacked is refused without another fetch for as
+    /// long as one fetch of these takes to be earned.
+    pub(crate) unknown: Rate,
+    /// How often failed signatures under known names may cause a fetch.
+    pub(crate) signatures: Rate,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -35,8 +37,8 @@ impl Default for Policy {
             least_fresh: MINUTE,
             most_fresh: DAY,
             oldest: DAY,
-            cooldown: Duration::from_secs(30),
-            unknown_for: Duration::from_secs(30),
+            unknown: Rate { burst: 3, every: Duration::from_secs(10) },
+            signatures: Rate { burst: 1, every: MINUTE },
         }
     }
 }

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode, Uri};
+use http::Uri;
 
-use super::fetch::{self, FetchError, Limits};
+use super::fetch::{self, FetchError, Limits, Tag};
 use super::{DynHttpClient, discovery, policy};
 use crate::clock::Moment;
 use crate::issuer::Issuer;
@@ -48,7 +48,8 @@ pub(crate) struct KeySource {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
     url: Option<(Uri, Moment)>,
-    tag: Option<HeaderValue>,
+    /// The tag of the set that was fetched last.
+    tag: Option<Tag>,
 }
 
 /// What a fetch brought.
@@ -64,13 +65,13 @@ impl KeySource {
         // Taken, so that after a failure everything is asked for again.
         let known = std::mem::take(&mut *self.known());
         let (url, since) = self.url(known.url, now).await?;
-        let response = fetch::get(&*self.client, &url, known.tag.as_ref(), self.limits).await?;
-        let caching = policy::Caching::of(response.headers());
-        let keys = match response.status() {
-            StatusCode::NOT_MODIFIED => None,
-            _ => Some(self.read(&url, response.body())?),
+        let answer = fetch::get(&*self.client, &url, known.tag.as_ref(), self.limits).await?;
+        let caching = policy::Caching::of(answer.response.headers());
+        let (keys, tag) = if answer.is_unchanged() {
+            (None, known.tag)
+        } else {
+            (Some(self.read(&url, answer.response.body())?), answer.tag())
         };
-        let tag = fetch::tag(&response).or(known.tag.filter(|_| keys.is_none()));
         *self.known() = Known { url: Some((url, since)), tag };
         Ok(Fetched { keys, caching })
     }
@@ -89,6 +90,14 @@ impl KeySource {
     /// What it comes to when nothing came in the time that somebody would wait.
     pub(super) fn late(&self, patience: Duration) -> FetchError {
         FetchError::new(&self.place.to_string(), fetch::Cause::Document(format!("no keys within {patience:?}")))
+    }
+
+    /// Returns whether a key of this set can have this `alg`.
+    pub(super) fn has_algorithm(&self, alg: &str) -> bool {
+        match &self.algorithms {
+            Some(algorithms) => algorithms.iter().any(|algorithm| algorithm.is_named(alg)),
+            None => Algorithm::from_name(alg).is_some(),
+        }
     }
 
     fn read(&self, url: &Uri, body: &[u8]) -> Result<KeySet, FetchError> {

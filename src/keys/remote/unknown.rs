@@ -1,35 +1,38 @@
-//! The names of keys that a fetch did not bring, remembered within a bound.
+//! The names of keys that a fetched set lacked, remembered within a bound.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
+
+use crate::clock::Moment;
 
 /// How many names are remembered.
-const MOST: usize = 1_000;
+const MAX_NAMES: usize = 1_000;
 
-/// Hashes under a secret of our own, so that a name costs 24 bytes, however long a caller makes it.
+/// Hashes under a secret of our own, so that a name costs the same few bytes, however long a caller makes it.
+///
+/// A name goes with its algorithm: a token without a `kid` means the only key of its algorithm.
 #[derive(Debug, Default)]
 pub(super) struct UnknownKeyIds {
     hasher: RandomState,
-    /// The oldest first.
-    names: VecDeque<(u64, SystemTime)>,
+    /// The oldest first, with the start of the fetch that did not bring it.
+    names: VecDeque<(u64, Moment)>,
 }
 
 impl UnknownKeyIds {
-    pub(super) fn remember(&mut self, name: &str, now: SystemTime) {
-        let hash = self.hasher.hash_one(name);
+    pub(super) fn remember(&mut self, name: &str, alg: &str, asked: Moment) {
+        let hash = self.hasher.hash_one((name, alg));
         self.names.retain(|(own, _)| *own != hash);
-        if self.names.len() == MOST {
+        if self.names.len() == MAX_NAMES {
             self.names.pop_front();
         }
-        self.names.push_back((hash, now));
+        self.names.push_back((hash, asked));
     }
 
-    /// Whether this name was unknown no longer ago than that.
-    pub(super) fn has(&self, name: &str, now: SystemTime, within: Duration) -> bool {
-        let hash = self.hasher.hash_one(name);
-        let is_recent = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age < within);
-        self.names.iter().any(|(own, at)| *own == hash && is_recent(*at))
+    /// Returns whether the issuer did not have this name when it was asked last, no longer ago than `within`.
+    pub(super) fn has(&self, name: &str, alg: &str, now: Moment, within: Duration) -> bool {
+        let hash = self.hasher.hash_one((name, alg));
+        self.names.iter().any(|(own, asked)| *own == hash && now.since(*asked) < within)
     }
 
     pub(super) fn forget_all(&mut self) {
@@ -46,18 +49,25 @@ impl UnknownKeyIds {
 mod tests {
     use std::time::{Duration, SystemTime};
 
+    use tokio::time::Instant;
+
     use super::UnknownKeyIds;
+    use crate::clock::Moment;
 
     #[test]
     fn the_last_thousand_names_are_remembered_and_each_for_its_time() {
-        let (mut names, now, minute) = (UnknownKeyIds::default(), SystemTime::UNIX_EPOCH, Duration::from_secs(60));
-        (0..1_500).for_each(|name| names.remember(&name.to_string(), now));
+        let (mut names, minute) = (UnknownKeyIds::default(), Duration::from_secs(60));
+        let now = Moment { wall: SystemTime::UNIX_EPOCH, monotonic: Instant::now() };
+        let later = Moment { wall: now.wall + minute, ..now };
+        (0..1_500).for_each(|name| names.remember(&name.to_string(), "ES256", now));
         assert_eq!(names.len(), 1_000);
-        assert!(!names.has("499", now, minute) && names.has("500", now, minute) && names.has("1499", now, minute));
-        names.remember("1499", now);
+        let has = |names: &UnknownKeyIds, name, now| names.has(name, "ES256", now, minute);
+        assert!(!has(&names, "499", now) && has(&names, "500", now) && has(&names, "1499", now));
+        assert!(!names.has("1499", "RS256", now, minute), "another algorithm");
+        names.remember("1499", "ES256", now);
         assert_eq!(names.len(), 1_000);
-        assert!(!names.has("1499", now + minute, minute));
+        assert!(!has(&names, "1499", later));
         names.forget_all();
-        assert!(!names.has("1499", now, minute));
+        assert!(!has(&names, "1499", now));
     }
 }

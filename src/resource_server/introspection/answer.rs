@@ -211,10 +211,8 @@ async fn proven(signer: &TrustedIssuer, text: &str) -> Result<Vec<u8>, VerifyErr
     }
     match signer.proven(&jws, &header) {
         Err(VerifyError::Undecided(undecided)) if undecided.kind() == UndecidedKind::NotAsked => {
-            signer.ask(&header).await?;
-            signer.proven(&jws, &header)
+            signer.proven_later(&jws, &header).await
         }
         proven => proven,
     }
-    .map(|(_, payload)| payload)
 }

@@ -1,0 +1,181 @@
+//! [`Fetches`]: the state of the fetches of a key set, and what a request that lacks a key does next.
+//!
+//! Fetches are numbered in the order in which they start, and there is one at a time. A request that lacks a key takes the
+//! number of the last fetch that started as its ticket: only a set of a later fetch was requested after the request came,
+//! and only such a set can prove that the issuer does not have the key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::budget::Budget;
+use super::fetch::FetchError;
+use super::policy::Policy;
+use super::unknown::UnknownKeyIds;
+use crate::clock::Moment;
+use crate::keys::NoKey;
+
+/// When callers may try again that cannot be told a better time.
+pub(super) const SOON: Duration = Duration::from_secs(1);
+
+pub(super) struct Fetches {
+    /// The number of the last fetch that started, that ended, and that brought a set.
+    started: u64,
+    finished: u64,
+    succeeded: u64,
+    /// When the last one that brought a set was started.
+    succeeded_at: Moment,
+    /// When the next regular fetch is due.
+    pub(super) next: Due,
+    pub(super) failures: u32,
+    pub(super) error: Option<Arc<FetchError>>,
+    pub(super) unknown: UnknownKeyIds,
+    for_names: Budget,
+    for_signatures: Budget,
+}
+
+/// When something is to be done: so long after a time, by either of its clocks.
+#[derive(Clone, Copy)]
+pub(super) struct Due {
+    pub(super) from: Moment,
+    pub(super) after: Duration,
+}
+
+impl Due {
+    /// Returns how long it is until then; `None` when it is time.
+    pub(super) fn left(self, now: Moment) -> Option<Duration> {
+        self.after.checked_sub(now.since(self.from)).filter(|left| !left.is_zero())
+    }
+}
+
+/// The last fetch that had started when a request came.
+#[derive(Clone, Copy)]
+pub(super) struct Ticket(u64);
+
+/// What a request does next that lacks a key.
+pub(super) enum Step {
+    /// It has its answer: `Ok` if it should look at the keys again.
+    Stop(Result<(), NoKey>),
+    /// It waits for the fetch in flight.
+    Wait,
+    /// It starts a fetch from this budget, and waits.
+    Fetch(Source),
+}
+
+/// What a fetch is counted against.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// There are no keys, and a regular fetch is due.
+    Schedule,
+    Names,
+    Signatures,
+}
+
+impl Fetches {
+    pub(super) fn new(policy: &Policy, now: Moment) -> Self {
+        Self {
+            started: 0,
+            finished: 0,
+            succeeded: 0,
+            succeeded_at: now,
+            next: Due { from: now, after: Duration::ZERO },
+            failures: 0,
+            error: None,
+            unknown: UnknownKeyIds::default(),
+            for_names: Budget::new(policy.unknown, now),
+            for_signatures: Budget::new(policy.signatures, now),
+        }
+    }
+
+    pub(super) fn ticket(&self) -> Ticket {
+        Ticket(self.started)
+    }
+
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.started != self.finished
+    }
+
+    /// Counts a fetch that starts, and returns its number.
+    pub(super) fn start(&mut self, source: Source, now: Moment) -> u64 {
+        // What it was decided by allowed it.
+        match source {
+            Source::Schedule => true,
+            Source::Names => self.for_names.take(now),
+            Source::Signatures => self.for_signatures.take(now),
+        };
+        self.started += 1;
+        self.started
+    }
+
+    pub(super) fn finish(&mut self, number: u64) {
+        self.finished = number;
+    }
+
+    pub(super) fn succeed(&mut self, number: u64, started_at: Moment, next: Due) {
+        (self.succeeded, self.succeeded_at) = (number, started_at);
+        (self.failures, self.error, self.next) = (0, None, next);
+    }
+
+    pub(super) fn fail(&mut self, error: Arc<FetchError>, next: Due) {
+        (self.error, self.next) = (Some(error), next);
+    }
+
+    /// Decides for any key, while there is no set that may be used.
+    pub(super) fn without_keys(&self, ticket: Ticket, now: Moment) -> Step {
+        if self.finished > ticket.0 {
+            Step::Stop(Err(self.unavailable(now)))
+        } else if self.is_in_flight() {
+            Step::Wait
+        } else if self.next.left(now).is_none() {
+            Step::Fetch(Source::Schedule)
+        } else {
+            Step::Stop(Err(self.unavailable(now)))
+        }
+    }
+
+    /// Decides for a name that is not in the set.
+    pub(super) fn for_name(&mut self, name: &str, alg: &str, ticket: Ticket, now: Moment, policy: &Policy) -> Step {
+        if self.succeeded > ticket.0 {
+            self.unknown.remember(name, alg, self.succeeded_at);
+            return Step::Stop(Err(NoKey::Unknown));
+        }
+        if self.unknown.has(name, alg, now, policy.unknown.every) {
+            return Step::Stop(Err(NoKey::Unknown));
+        }
+        if self.finished > ticket.0 {
+            return Step::Stop(Err(self.too_early(now)));
+        }
+        if self.is_in_flight() {
+            return Step::Wait;
+        }
+        match self.for_names.wait(now) {
+            None => Step::Fetch(Source::Names),
+            Some(_) => Step::Stop(Err(self.too_early(now))),
+        }
+    }
+
+    /// Decides for a signature that failed under a name that is in the set, since the name may mean another key by now.
+    /// Where nothing more can be learned, it is a failed signature and no more.
+    pub(super) fn for_signature(&self, ticket: Ticket, now: Moment) -> Step {
+        if self.finished > ticket.0 {
+            Step::Stop(Ok(()))
+        } else if self.is_in_flight() {
+            Step::Wait
+        } else if self.for_signatures.wait(now).is_none() {
+            Step::Fetch(Source::Signatures)
+        } else {
+            Step::Stop(Ok(()))
+        }
+    }
+
+    /// Returns the error for any key, while there is no set that may be used.
+    pub(super) fn unavailable(&self, now: Moment) -> NoKey {
+        NoKey::Unavailable { error: self.error.clone(), retry_after: self.next.left(now).unwrap_or(SOON) }
+    }
+
+    /// Returns the error for a name that is not in the set, while no fetch can find out whether the issuer has it: neither a
+    /// regular one nor one from the budget.
+    fn too_early(&self, now: Moment) -> NoKey {
+        let left = self.for_names.wait(now).unwrap_or(SOON).min(self.next.left(now).unwrap_or(SOON));
+        NoKey::TooEarly { error: self.error.clone(), retry_after: left }
+    }
+}
