@@ -54,7 +54,8 @@ async fn invoices(token: VerifiedToken) -> String {
     format!("invoices for {}\n", token.client_id())
 }
 
-/// What a load balancer asks before it sends requests here.
+/// Answers a load balancer that asks before it sends requests here. With several issuers, `is_ready` is true as soon as one
+/// of them can be verified, and `verifier.readiness()` lists them all, for an alarm.
 async fn ready(State(verifier): State<Verifier>) -> StatusCode {
     if verifier.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }

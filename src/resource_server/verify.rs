@@ -1,8 +1,10 @@
 //! [`Verifier`]: a token's text → [`VerifiedToken`].
 
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use tracing::Instrument as _;
@@ -201,18 +203,42 @@ impl Verifier {
         &self.audience
     }
 
-    /// Whether the keys of every issuer are here: what a health check asks before a service takes requests. It is so
-    /// always, but for issuers elsewhere.
+    /// Returns whether the tokens of any issuer can be verified: the question of a health check before it sends requests to
+    /// a service.
+    ///
+    /// Of [several issuers](Self::or), one that is down does not take the service out of use for the others: its tokens get
+    /// 503 until its keys are here. To see which one that is, use [`readiness`](Self::readiness). It is always true if the
+    /// keys of an issuer are in this process, or if an introspection endpoint is asked.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.issuers().all(TrustedIssuer::is_ready)
+        self.readiness().any(|(_, is_ready)| is_ready)
+    }
+
+    /// Returns each issuer, and whether its tokens can be verified: for an alarm, or for a health check that needs all of
+    /// them. An introspection endpoint is always ready, since it is asked about each token.
+    ///
+    /// ```
+    /// # use tower_client_credentials::{AuthorizationServer, KeyRing, MemoryStore};
+    /// # let server = AuthorizationServer::new("https://auth.example.com", KeyRing::generate()?, MemoryStore::default())?;
+    /// let verifier = server.verifier("https://api.example.com")?;
+    /// let not_ready: Vec<&str> =
+    ///     verifier.readiness().filter(|(_, is_ready)| !is_ready).map(|(issuer, _)| issuer).collect();
+    /// assert!(not_ready.is_empty(), "no keys yet of {not_ready:?}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn readiness(&self) -> impl Iterator<Item = (&str, bool)> {
+        let issuers = self.issuers().map(|issuer| (issuer.name(), issuer.is_ready()));
+        issuers.chain(self.asked_issuer().map(|issuer| (issuer, true)))
     }
 
     /// Waits until [`is_ready`](Self::is_ready).
     pub async fn ready(&self) {
-        for issuer in self.issuers() {
-            issuer.ready().await;
-        }
+        let mut issuers: Vec<_> = self.issuers().map(|issuer| Box::pin(issuer.ready())).collect();
+        poll_fn(|cx| {
+            let any_is_ready = issuers.iter_mut().any(|issuer| issuer.as_mut().poll(cx).is_ready());
+            if any_is_ready || self.is_ready() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     pub(super) fn now(&self) -> SystemTime {
@@ -256,6 +282,18 @@ impl Verifier {
     #[cfg(feature = "remote")]
     fn asks_anybody(&self) -> bool {
         self.opaque.is_some()
+    }
+
+    /// Returns the issuer whose introspection endpoint is asked.
+    #[cfg(feature = "remote")]
+    fn asked_issuer(&self) -> Option<&str> {
+        self.opaque.as_ref().map(Introspector::issuer)
+    }
+
+    #[cfg(not(feature = "remote"))]
+    #[expect(clippy::unused_self, reason = "as with the feature `remote`")]
+    fn asked_issuer(&self) -> Option<&str> {
+        None
     }
 
     #[cfg(not(feature = "remote"))]

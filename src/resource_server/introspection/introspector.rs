@@ -60,6 +60,11 @@ impl Introspector {
         Weak::ptr_eq(&Arc::downgrade(&self.0), &asked.0)
     }
 
+    /// Returns the issuer whose endpoint is asked.
+    pub(in crate::resource_server) fn issuer(&self) -> &str {
+        self.0.settings.issuer.as_str()
+    }
+
     /// What is known of a token, while it may be believed.
     pub(in crate::resource_server) fn look_up(&self, token: &str) -> Verified {
         if token.len() > LONGEST_TOKEN {

@@ -14,6 +14,7 @@ use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
 
 mod changed_names;
 mod discovery;
+mod readiness;
 mod unknown_names;
 
 use super::{HttpClient, HttpError};
