@@ -14,7 +14,7 @@ use http::header::FORWARDED;
 /// 2. Each proxy appends the address that it was called from. The addresses are read from the right, and the first one that is
 ///    not trusted is the caller's. What stands to the left of it may be forged, and is not read.
 /// 3. An element that is malformed, `unknown` or obfuscated (RFC 7239 §6.3) ends the search: the last trusted address counts.
-/// 4. The other header is ignored, whoever sends it.
+/// 4. The other header is always ignored.
 ///
 /// IPv4 addresses that are mapped into IPv6 (`::ffff:192.0.2.1`) are taken as IPv4, in ranges too. Ports are ignored.
 ///
@@ -243,7 +243,7 @@ fn last_element(list: &[u8]) -> (Option<&[u8]>, &[u8]) {
     (None, list)
 }
 
-/// Returns whether an odd number of backslashes stands before this place.
+/// Returns whether an odd number of backslashes precedes this place.
 fn is_escaped(text: &[u8], at: usize) -> bool {
     let before = text.get(..at).unwrap_or_default();
     before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
