@@ -180,11 +180,11 @@ impl Replays {
 }
 
 impl Clients {
-    fn insert(&mut self, client: RegisteredClient) {
+    fn insert(&mut self, client: Arc<RegisteredClient>) {
         self.revisions += 1;
         let id = client.id().clone();
         self.order.insert(OrderedId(id.clone()));
-        self.found.insert(id, (Arc::new(client), self.revisions));
+        self.found.insert(id, (client, self.revisions));
     }
 
     fn remove(&mut self, id: &ClientId) {
@@ -192,11 +192,13 @@ impl Clients {
         self.order.remove(&OrderedId(id.clone()));
     }
 
-    /// Which of these are new here or another than before, and which ids are none of these.
+    /// Returns which of these clients are new here or differ from those here, and the ids here that none of them has.
     #[cfg(feature = "file")]
-    fn difference<'a>(&self, clients: &'a [RegisteredClient]) -> (Vec<&'a RegisteredClient>, Vec<ClientId>) {
-        let ids: HashSet<&ClientId> = clients.iter().map(RegisteredClient::id).collect();
-        let is_same = |client: &RegisteredClient| self.found.get(client.id()).is_some_and(|(own, _)| **own == *client);
+    fn difference<'a>(&self, clients: &'a [Arc<RegisteredClient>]) -> (Vec<&'a Arc<RegisteredClient>>, Vec<ClientId>) {
+        let ids: HashSet<&ClientId> = clients.iter().map(|client| client.id()).collect();
+        let is_same = |client: &Arc<RegisteredClient>| {
+            self.found.get(client.id()).is_some_and(|(own, _)| Arc::ptr_eq(own, client) || own == client)
+        };
         let changed = clients.iter().filter(|client| !is_same(client)).collect();
         (changed, self.found.keys().filter(|id| !ids.contains(id)).cloned().collect())
     }
@@ -226,12 +228,17 @@ impl MemoryStore {
         lock.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For a store whose clients are elsewhere: from now on these are all that there are. Returns what that revoked.
+    /// Replaces all clients by these, for a store that keeps them elsewhere, and returns the revocations that follow from
+    /// that. No other call may change clients at the same time.
     #[cfg(feature = "file")]
-    pub(super) fn replace_all(&self, clients: &[RegisteredClient]) -> Result<Vec<Revocation>, StoreError> {
-        let mut own = Self::write(&self.shared.clients);
-        let (changed, gone) = own.difference(clients);
+    pub(super) fn replace_all(&self, clients: &[Arc<RegisteredClient>]) -> Result<Vec<Revocation>, StoreError> {
+        // Compared before the clients are locked for writing: look-ups wait only for as long as the change is large.
+        let (changed, gone) = Self::read(&self.shared.clients).difference(clients);
         let revoked = self.former(&changed, &gone);
+        if changed.is_empty() && gone.is_empty() {
+            return Ok(revoked);
+        }
+        let mut own = Self::write(&self.shared.clients);
         changed.iter().try_for_each(|client| self.tell(client.id(), !client.is_enabled()))?;
         gone.iter().try_for_each(|id| self.tell(id, true))?;
         for id in &gone {
@@ -243,15 +250,15 @@ impl MemoryStore {
         Ok(revoked)
     }
 
-    /// What [`Self::replace_all`] would revoke.
+    /// Returns the revocations that [`Self::replace_all`] would make.
     #[cfg(feature = "file")]
-    pub(super) fn revoked_by(&self, clients: &[RegisteredClient]) -> Vec<Revocation> {
+    pub(super) fn revoked_by(&self, clients: &[Arc<RegisteredClient>]) -> Vec<Revocation> {
         let (changed, gone) = Self::read(&self.shared.clients).difference(clients);
         self.former(&changed, &gone)
     }
 
     #[cfg(feature = "file")]
-    fn former(&self, changed: &[&RegisteredClient], gone: &[ClientId]) -> Vec<Revocation> {
+    fn former(&self, changed: &[&Arc<RegisteredClient>], gone: &[ClientId]) -> Vec<Revocation> {
         let now = self.clock.now();
         let disabled = changed.iter().filter(|client| !client.is_enabled()).map(|client| client.id());
         let former = disabled.chain(gone).cloned();
@@ -308,7 +315,7 @@ fn register(clients: &mut Clients, client: Client) -> Result<(), ClientError> {
     if clients.found.contains_key(client.id()) {
         return Err(ClientError::new(client.id(), "its id is registered twice; give each client an id of its own"));
     }
-    clients.insert(client);
+    clients.insert(Arc::new(client));
     Ok(())
 }
 
@@ -346,7 +353,7 @@ impl ClientAdmin for MemoryStore {
         }
         clients.check(&client)?;
         self.tell(client.id(), false)?;
-        clients.insert(client);
+        clients.insert(Arc::new(client));
         Ok(())
     }
 
@@ -362,7 +369,7 @@ impl ClientAdmin for MemoryStore {
         }
         clients.check(&client)?;
         self.tell(client.id(), !client.is_enabled())?;
-        clients.insert(client);
+        clients.insert(Arc::new(client));
         Ok(())
     }
 
@@ -429,11 +436,11 @@ impl fmt::Debug for MemoryStore {
 mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use super::MemoryStore;
+    use super::{MOST_ENTRIES, MemoryStore, Replays};
     use crate::client_id::ClientId;
-    use crate::clock::ManualClock;
+    use crate::clock::{ManualClock, UnixTime};
     use crate::secret::ClientSecret;
-    use crate::store::{Change, Client, ClientAdmin as _, Cursor, Revocation, RevocationStore as _};
+    use crate::store::{Change, Client, ClientAdmin as _, Cursor, Replay, ReplayId, Revocation, RevocationStore as _};
 
     const NOW: SystemTime = UNIX_EPOCH;
     const BILLING: ClientId = ClientId::from_static("billing");
@@ -447,6 +454,20 @@ mod tests {
     fn lengths(store: &MemoryStore) -> (usize, usize, usize) {
         let feed = MemoryStore::read(&store.shared.feed);
         (feed.entries.len(), feed.revoked.len(), feed.news.len())
+    }
+
+    #[test]
+    fn a_used_credential_beyond_the_million_is_refused_until_one_has_expired() {
+        let id = |number: usize| ReplayId::new("issuer", &number.to_string());
+        let second = |seconds| UnixTime::from_secs(seconds).unwrap();
+        let mut replays = Replays { seen: (1..MOST_ENTRIES).map(id).collect(), ..Replays::default() };
+        assert_eq!(replays.check_and_insert(id(0), second(60), second(0)).unwrap(), Replay::Fresh);
+        let late = id(MOST_ENTRIES);
+        for now in [0, 59] {
+            replays.check_and_insert(late, second(90), second(now)).unwrap_err();
+            assert_eq!(replays.check_and_insert(id(0), second(90), second(now)).unwrap(), Replay::Seen);
+        }
+        assert_eq!(replays.check_and_insert(late, second(90), second(60)).unwrap(), Replay::Fresh);
     }
 
     #[tokio::test]

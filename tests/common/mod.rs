@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
 pub mod endless;
+pub mod follower;
 pub mod forge;
 pub mod proxy;
 pub mod request;

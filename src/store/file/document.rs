@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
@@ -21,7 +22,7 @@ struct Document {
 }
 
 /// All clients of the file, or the first thing that is wrong.
-pub(super) fn parse(bytes: &[u8], rules: Option<&ClientRules>) -> Result<Vec<RegisteredClient>, Wrong> {
+pub(super) fn parse(bytes: &[u8], rules: Option<&ClientRules>) -> Result<Vec<Arc<RegisteredClient>>, Wrong> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| (line(bytes, error.valid_up_to()), "it is not UTF-8; save it as such".to_owned()))?;
     if text.trim().is_empty() {
@@ -41,7 +42,7 @@ pub(super) fn parse(bytes: &[u8], rules: Option<&ClientRules>) -> Result<Vec<Reg
             return Err(wrong(format!("client `{}` is there twice; give each an id of its own", client.id())));
         }
         rules.map_or(Ok(()), |rules| rules.check(&client)).map_err(|error| wrong(error.to_string()))?;
-        Ok(client)
+        Ok(Arc::new(client))
     };
     document.clients.into_iter().map(client).collect()
 }
@@ -70,22 +71,32 @@ fn without_values(message: &str) -> String {
     }
 }
 
-/// The same clients as text.
-pub(super) fn render(clients: &[RegisteredClient]) -> Result<String, toml::ser::Error> {
+/// Renders the clients as the text of a file.
+pub(super) fn render(clients: &[Arc<RegisteredClient>]) -> Result<String, toml::ser::Error> {
     #[derive(Serialize)]
     struct Document<'a> {
-        clients: &'a [RegisteredClient],
+        clients: &'a [&'a RegisteredClient],
     }
-    Ok(format!(
-        "# Clients, written by a program: comments are not kept.\n\n{}",
-        toml::to_string(&Document { clients })?
-    ))
+    let mut text = "# Clients, written by a program: comments are not kept.\n".to_owned();
+    if clients.is_empty() {
+        text.push('\n');
+        text.push_str(&toml::to_string(&Document { clients: &[] })?);
+    }
+    // One document for each client: `toml` inserts the members of each table into the text of all tables before it, which
+    // takes quadratic time.
+    for client in clients {
+        text.push('\n');
+        text.push_str(&toml::to_string(&Document { clients: &[client] })?);
+    }
+    Ok(text)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::{parse, render};
-    use crate::{Client, ClientSecret, Scope};
+    use crate::{Client, ClientSecret, RegisteredClient, Scope};
 
     fn client(id: &str) -> Client {
         Client::new(id, ClientSecret::generate().unwrap()).audience("https://api.example.com")
@@ -98,9 +109,40 @@ mod tests {
             client("\"odd\" \\ [[clients]] # = '").secret(ClientSecret::generate().unwrap()).disabled(),
             client("reports").subject("svc:\u{1f980}\n").introspects("https://api.example.com"),
         ]
-        .map(|client| client.register().unwrap());
+        .map(|client| Arc::new(client.register().unwrap()));
         let text = render(&clients).unwrap();
         assert_eq!(parse(text.as_bytes(), None).unwrap(), clients, "{text}");
         assert_eq!(parse(render(&[]).unwrap().as_bytes(), None).unwrap(), []);
+    }
+
+    /// The time that this thread has spent on a processor, which other threads do not lengthen.
+    #[cfg(target_os = "linux")]
+    fn thread_time() -> std::time::Duration {
+        let statistics = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        std::time::Duration::from_nanos(statistics.split(' ').next().unwrap().parse().unwrap())
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_time_to_render_and_to_parse_a_client_does_not_grow_with_the_number_of_clients() {
+        let clients: Vec<Arc<RegisteredClient>> =
+            (0..50_000).map(|number| Arc::new(client(&format!("client-{number:05}")).register().unwrap())).collect();
+        let timed = |work: &mut dyn FnMut()| {
+            let begun = thread_time();
+            work();
+            thread_time().saturating_sub(begun)
+        };
+        let per_client = |clients: &[Arc<RegisteredClient>]| {
+            let (mut text, mut parsed) = (String::new(), Vec::new());
+            let rendering = timed(&mut || text = render(clients).unwrap());
+            let parsing = timed(&mut || parsed = parse(text.as_bytes(), None).unwrap());
+            assert_eq!(parsed.len(), clients.len());
+            let count = u32::try_from(clients.len()).unwrap();
+            (rendering / count, parsing / count)
+        };
+        let (render_few, parse_few) = per_client(&clients[..1_000]);
+        let (render_many, parse_many) = per_client(&clients);
+        assert!(render_many < 2 * render_few, "one of 1,000 takes {render_few:?}, one of 50,000 {render_many:?}");
+        assert!(parse_many < 3 * parse_few, "one of 1,000 takes {parse_few:?}, one of 50,000 {parse_many:?}");
     }
 }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::de::IgnoredAny;
 
@@ -13,6 +14,9 @@ use super::stamp::Stamp;
 use super::write;
 use crate::clock::UnixTime;
 use crate::store::{Revocation, StoreError};
+
+/// How long to wait for another process that appends or compacts: as long as a call of a store may take by default.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) struct Journal {
     path: PathBuf,
@@ -42,7 +46,7 @@ impl Journal {
         if lines.is_empty() {
             return Ok(());
         }
-        let _lock = write::Lock::take(&self.path)?;
+        let _lock = write::Lock::take(&self.path, PATIENCE)?;
         write::append(&self.path, &lines, is_whole)?;
         self.known.extend(revocations.iter().cloned());
         Ok(())
@@ -110,7 +114,7 @@ impl Journal {
         if !self.known.iter().any(is_over) {
             return Ok(());
         }
-        let _lock = write::Lock::take(&self.path).map_err(StoreError::new)?;
+        let _lock = write::Lock::take(&self.path, PATIENCE).map_err(StoreError::new)?;
         self.read = Place::default();
         self.read(tell).map_err(StoreError::new)?;
         self.known.retain(|revocation| !is_over(revocation));

@@ -6,8 +6,11 @@ mod fault;
 mod journal;
 mod shared;
 mod stamp;
+#[cfg(test)]
+mod tests;
 mod write;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -44,6 +47,8 @@ use crate::client_id::ClientId;
 /// 5. Revocations are appended to a file beside it, `NAME.revoked`, before they are acknowledged. When a line of that cannot
 ///    be read, it is kept, and the feed fails until it is mended, since it may have called something back.
 /// 6. Whoever writes holds the system's lock on `NAME.lock`, which stays there.
+/// 7. A change takes time in proportion to the number of clients, and so does a look at a file that changed. Look-ups, the
+///    feed, revocations and [`fault`](Self::fault) do not wait for it.
 ///
 /// # Caveat
 ///
@@ -134,7 +139,7 @@ impl ClientAdmin for FileStore {
                 if clients.iter().any(|other| other.id() == client.id()) {
                     return Err(AdminError::Exists);
                 }
-                clients.push(client);
+                clients.push(Arc::new(client));
                 Ok(())
             })
         })
@@ -145,8 +150,9 @@ impl ClientAdmin for FileStore {
         self.blocking(|shared| {
             shared.edit(|clients, _| {
                 let before = clients.len();
-                let mut ids: std::collections::HashSet<_> = clients.iter().map(|client| client.id().clone()).collect();
-                clients.extend(new.into_iter().filter(|client| ids.insert(client.id().clone())));
+                let mut ids: HashSet<_> = clients.iter().map(|client| client.id().clone()).collect();
+                let new = new.into_iter().filter(|client| ids.insert(client.id().clone()));
+                clients.extend(new.map(Arc::new));
                 Ok(clients.len() - before)
             })
         })
@@ -170,7 +176,7 @@ impl ClientAdmin for FileStore {
                     return Err(AdminError::Conflict);
                 }
                 let old = clients.iter_mut().find(|other| other.id() == client.id());
-                *old.ok_or(AdminError::NotFound)? = client;
+                *old.ok_or(AdminError::NotFound)? = Arc::new(client);
                 Ok(())
             })
         })
@@ -194,7 +200,10 @@ impl ClientAdmin for FileStore {
         after: Option<&ClientId>,
         limit: NonZeroUsize,
     ) -> Result<Vec<Arc<RegisteredClient>>, StoreError> {
-        self.blocking(Shared::read_now).await?;
+        // Only the first page reads the file: the further ones come from memory.
+        if after.is_none() {
+            self.blocking(Shared::read_now).await?;
+        }
         self.shared.memory.list(after, limit).await
     }
 }
@@ -205,7 +214,7 @@ impl RevocationStore for FileStore {
     }
 
     async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
-        self.blocking(Shared::knows_what_is_revoked).await?;
+        self.shared.knows_what_is_revoked()?;
         self.shared.memory.changes(cursor).await
     }
 

@@ -1,7 +1,7 @@
 //! What all handles of a [`FileStore`](super::FileStore) share: the clients in memory, and how they came there.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, SystemTime};
 use std::{fs, io};
 
@@ -19,24 +19,44 @@ use crate::store::{
 /// How often the file is looked at. What is new must be the same twice, so that nothing is read while it is written.
 pub(super) const PERIOD: Duration = Duration::from_millis(250);
 
+/// How long to wait for other processes that write the clients: the write of a large file takes up to two seconds, and
+/// several may wait.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The state behind three locks, so that a large file keeps only those waiting that write it as well. Where one thread
+/// takes several, it takes them in this order.
 pub(super) struct Shared {
     pub(super) path: PathBuf,
     pub(super) memory: MemoryStore,
-    watch: Mutex<Watch>,
+    /// Held while the file of clients is read or written.
+    clients: Mutex<Clients>,
+    /// Held while revocations are read or appended.
+    journal: Mutex<Journal>,
+    /// Held for a moment only.
+    state: Mutex<State>,
 }
 
-/// Held while files are read or written, and by nobody who answers a request.
-struct Watch {
-    stamp: Option<Stamp>,
+/// The clients in force.
+#[derive(Default)]
+struct Clients {
+    /// In the order of the file.
+    in_force: Vec<Arc<RegisteredClient>>,
+    /// The content that they are from.
+    taken: Option<Content>,
+    /// Another content, which the last poll found.
+    coming: Option<Content>,
+}
+
+#[derive(Default)]
+struct State {
     /// The content that was taken, or refused.
     seen: Option<Content>,
-    /// Another one, which was there the last time.
-    coming: Option<Content>,
+    /// The stamp of a file with that content: while the file has it, it need not be read.
+    stamp: Option<Stamp>,
     fault: Option<FileFault>,
     /// Why what others revoked may be unknown here.
     journal_fault: Option<FileFault>,
     rules: Option<ClientRules>,
-    journal: Journal,
 }
 
 /// The digest of what is in the file, or why it cannot be read.
@@ -58,175 +78,228 @@ impl Content {
 impl Shared {
     /// Reads both files for the first time.
     pub(super) fn open(path: PathBuf, journal: PathBuf, memory: MemoryStore) -> Result<Self, FileFault> {
-        let watch = Watch {
-            stamp: None,
-            seen: None,
-            coming: None,
-            fault: None,
-            journal_fault: None,
-            rules: None,
-            journal: Journal::new(journal),
-        };
-        let shared = Self { path, memory, watch: Mutex::new(watch) };
-        let mut watch = shared.watch();
+        let journal = Mutex::new(Journal::new(journal));
+        let shared = Self { path, memory, clients: Mutex::default(), journal, state: Mutex::default() };
         let read = read(&shared.path);
-        watch.seen = Some(Content::of(&read));
+        let content = Content::of(&read);
         let clients = parse(&shared.path, read, None)?;
-        shared.follow_journal(&mut watch)?;
-        // Who is disabled has no good tokens, whoever wrote that, and when.
-        shared.memory.replace_all(&clients).map_err(|error| FileFault::new(&shared.path, None, error))?;
-        drop(watch);
+        shared.follow_journal()?;
+        // A disabled client has no valid tokens, even if it was disabled while no server was running.
+        let replaced = shared.memory.replace_all(&clients);
+        replaced.map_err(|error| FileFault::new(&shared.path, None, error))?;
+        shared.took(&mut lock(&shared.clients), content, clients);
         Ok(shared)
     }
 
-    fn watch(&self) -> MutexGuard<'_, Watch> {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn fault(&self) -> Option<FileFault> {
-        let watch = self.watch();
-        watch.fault.clone().or_else(|| watch.journal_fault.clone())
+        let state = lock(&self.state);
+        state.fault.clone().or_else(|| state.journal_fault.clone())
     }
 
-    /// Whether all that is revoked is known here.
+    /// Returns an error while a revocation may be in the journal that is not known here.
     pub(super) fn knows_what_is_revoked(&self) -> Result<(), StoreError> {
-        self.watch().journal_fault.clone().map_or(Ok(()), |fault| Err(StoreError::new(fault)))
+        lock(&self.state).journal_fault.clone().map_or(Ok(()), |fault| Err(StoreError::new(fault)))
     }
 
-    /// Holds the clients, those of today and those to come, against a server's rules.
+    /// Checks the clients against a server's rules: those of now, and those that will be read or written.
     pub(super) fn keep_to(&self, rules: &ClientRules) -> Result<(), ClientError> {
         crate::store::ClientStore::validate(&self.memory, rules)?;
-        self.watch().rules = Some(rules.clone());
+        lock(&self.state).rules = Some(rules.clone());
         Ok(())
+    }
+
+    fn rules(&self) -> Option<ClientRules> {
+        lock(&self.state).rules.clone()
     }
 
     /// Looks whether the files have changed.
+    #[cfg(test)]
     pub(super) fn poll(&self) {
-        let mut watch = self.watch();
-        let fault = self.follow_journal(&mut watch).err();
-        if let Some(fault) = fault.as_ref().filter(|fault| watch.journal_fault.as_ref() != Some(fault)) {
-            tracing::warn!("{fault}; until it is mended, nobody can say what is revoked");
+        self.poll_journal();
+        self.poll_clients();
+    }
+
+    fn poll_journal(&self) {
+        let fault = self.follow_journal().err();
+        let mut state = lock(&self.state);
+        if let Some(fault) = fault.as_ref().filter(|fault| state.journal_fault.as_ref() != Some(fault)) {
+            tracing::warn!("{fault}; until it is fixed, the feed of revocations fails");
         }
-        watch.journal_fault = fault;
-        let stamp = fs::metadata(&self.path).ok().as_ref().map(Stamp::of);
-        let same = stamp.is_some() && stamp == watch.stamp && watch.coming.is_none();
-        if same && stamp.as_ref().is_some_and(Stamp::is_settled) {
+        state.journal_fault = fault;
+    }
+
+    fn poll_clients(&self) {
+        let mut clients = match self.clients.try_lock() {
+            Ok(clients) => clients,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Another thread reads or writes the file: the next poll sees the result.
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let stamp = stamp(&self.path);
+        if clients.coming.is_none() && self.has(stamp.as_ref()) {
             return;
         }
-        watch.stamp = stamp;
         let read = read(&self.path);
         let content = Content::of(&read);
-        if watch.seen.as_ref() == Some(&content) {
-            watch.coming = None;
-        } else if watch.coming.as_ref() == Some(&content) {
-            self.take(&mut watch, content, read);
+        if self.has_seen(&content, stamp) {
+            clients.coming = None;
+        } else if clients.coming.as_ref() == Some(&content) {
+            self.take(&mut clients, content, read);
         } else {
-            watch.coming = Some(content);
+            clients.coming = Some(content);
         }
     }
 
-    /// Puts what was read in the place of what there was, or keeps that and says why.
-    fn take(&self, watch: &mut Watch, content: Content, read: io::Result<Vec<u8>>) {
-        watch.coming = None;
-        match parse(&self.path, read, watch.rules.as_ref()) {
-            Ok(clients) => {
-                let count = clients.len();
-                if let Err(error) = self.keep(watch, clients) {
+    /// Returns whether a file with this stamp has the content that was seen.
+    fn has(&self, stamp: Option<&Stamp>) -> bool {
+        stamp.is_some() && lock(&self.state).stamp.as_ref() == stamp
+    }
+
+    /// Returns whether this is the content that was seen, and remembers the stamp that the file had before it was read.
+    fn has_seen(&self, content: &Content, stamp: Option<Stamp>) -> bool {
+        let mut state = lock(&self.state);
+        let has_seen = state.seen.as_ref() == Some(content);
+        if has_seen {
+            // Before that, another write may leave the same stamp.
+            state.stamp = stamp.filter(Stamp::is_settled);
+        }
+        has_seen
+    }
+
+    /// Replaces the clients by those that were read, or keeps them and reports the fault of the file.
+    fn take(&self, clients: &mut Clients, content: Content, read: io::Result<Vec<u8>>) {
+        clients.coming = None;
+        match parse(&self.path, read, self.rules().as_ref()) {
+            Ok(new) => {
+                let count = new.len();
+                if let Err(error) = self.keep(clients, content, new) {
                     // Not seen, so that it is tried again.
-                    return watch.report(FileFault::new(&self.path, None, operators_text(&error)));
+                    return lock(&self.state).report(FileFault::new(&self.path, None, operators_text(&error)));
                 }
-                watch.fault = None;
                 tracing::info!(path = %self.path.display(), clients = count, "the file of clients was read anew");
             }
-            Err(fault) => watch.report(fault),
+            Err(fault) => {
+                let mut state = lock(&self.state);
+                state.report(fault);
+                (state.seen, state.stamp) = (Some(content), None);
+            }
         }
-        watch.seen = Some(content);
     }
 
-    fn keep(&self, watch: &mut Watch, clients: Vec<RegisteredClient>) -> Result<(), StoreError> {
-        let revoked = self.memory.replace_all(&clients)?;
+    fn keep(&self, clients: &mut Clients, content: Content, new: Vec<Arc<RegisteredClient>>) -> Result<(), StoreError> {
+        let revoked = self.memory.replace_all(&new)?;
         // In this process they are in force already, whether or not the folder can be written to.
-        if let Err(error) = watch.journal.append(&revoked) {
+        if let Err(error) = lock(&self.journal).append(&revoked) {
             tracing::warn!(%error, "the tokens of disabled and deleted clients are revoked until this process ends only");
         }
+        self.took(clients, content, new);
         Ok(())
     }
 
-    /// What is in the file at this moment, for those who ask the store itself. A fault is for [`Self::fault`] to tell.
+    /// Remembers the clients in force; called once they are in memory.
+    fn took(&self, clients: &mut Clients, content: Content, new: Vec<Arc<RegisteredClient>>) {
+        *clients = Clients { in_force: new, taken: Some(content.clone()), coming: None };
+        let mut state = lock(&self.state);
+        (state.seen, state.stamp, state.fault) = (Some(content), None, None);
+    }
+
+    /// Reads a file that another process wrote a moment ago, and only then waits for a writer of this process. A file that
+    /// was refused is no error here: [`Self::fault`] tells of it.
     pub(super) fn read_now(&self) -> Result<(), StoreError> {
-        let mut watch = self.watch();
+        let stamp = stamp(&self.path);
+        if self.has(stamp.as_ref()) || self.has_seen(&Content::of(&read(&self.path)), stamp) {
+            return Ok(());
+        }
+        let mut clients = lock(&self.clients);
         let read = read(&self.path);
         let content = Content::of(&read);
-        if watch.seen.as_ref() != Some(&content) {
-            let clients = parse(&self.path, read, watch.rules.as_ref()).map_err(StoreError::new)?;
-            self.keep(&mut watch, clients)?;
-            watch.seen = Some(content);
-            watch.fault = None;
+        if self.has_seen(&content, None) {
+            return Ok(());
         }
-        Ok(())
+        let new = parse(&self.path, read, self.rules().as_ref()).map_err(StoreError::new)?;
+        self.keep(&mut clients, content, new)
     }
 
     /// Changes the clients, writes the file anew, and takes that.
     pub(super) fn edit<T>(
         &self,
-        change: impl FnOnce(&mut Vec<RegisteredClient>, &dyn Fn(&ClientId) -> Option<Revision>) -> Result<T, AdminError>,
+        change: impl FnOnce(
+            &mut Vec<Arc<RegisteredClient>>,
+            &dyn Fn(&ClientId) -> Option<Revision>,
+        ) -> Result<T, AdminError>,
     ) -> Result<T, AdminError> {
         let cannot = |error: io::Error| StoreError::new(FileFault::new(&self.path, None, error));
-        let _lock = write::Lock::take(&self.path).map_err(cannot)?;
-        self.read_now()?;
-        let mut watch = self.watch();
-        let mut clients = parse(&self.path, read(&self.path), None).map_err(StoreError::new)?;
-        let changed = change(&mut clients, &|id| self.memory.revision(id))?;
-        if let Some(rules) = &watch.rules {
-            clients.iter().try_for_each(|client| rules.check(client))?;
+        // First, so that writers of this process wait for each other here, and not with the patience for other processes.
+        let mut clients = lock(&self.clients);
+        let _lock = write::Lock::take(&self.path, PATIENCE).map_err(cannot)?;
+        let read = read(&self.path);
+        let content = Content::of(&read);
+        if clients.taken.as_ref() != Some(&content) {
+            let new = parse(&self.path, read, self.rules().as_ref()).map_err(StoreError::new)?;
+            self.keep(&mut clients, content, new)?;
         }
-        let text = document::render(&clients).map_err(StoreError::new)?;
-        // First what is called back, then what the file says: between the two, too much is refused.
-        let revoked = self.memory.revoked_by(&clients);
-        watch.journal.append(&revoked).map_err(cannot)?;
+        let mut new = clients.in_force.clone();
+        let changed = change(&mut new, &|id| self.memory.revision(id))?;
+        if let Some(rules) = self.rules() {
+            new.iter().try_for_each(|client| rules.check(client))?;
+        }
+        let text = document::render(&new).map_err(StoreError::new)?;
+        // The revocations before the clients: a crash between the two refuses too much, and never too little.
+        let revoked = self.memory.revoked_by(&new);
+        lock(&self.journal).append(&revoked).map_err(cannot)?;
         write::replace(&self.path, text.as_bytes()).map_err(cannot)?;
-        watch.seen = Some(Content::Digest(sha256(text.as_bytes())));
-        watch.fault = None;
-        self.memory.replace_all(&clients)?;
+        self.memory.replace_all(&new)?;
+        self.took(&mut clients, Content::Digest(sha256(text.as_bytes())), new);
         Ok(changed)
     }
 
     pub(super) fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
-        let mut watch = self.watch();
-        watch.journal.append(std::slice::from_ref(&revocation)).map_err(StoreError::new)?;
+        let mut journal = lock(&self.journal);
+        journal.append(std::slice::from_ref(&revocation)).map_err(StoreError::new)?;
         self.memory.revoke_now(revocation)
     }
 
     pub(super) fn compact(&self, now: SystemTime) -> Result<(), StoreError> {
         // What somebody else appended since the last poll is read here as well.
-        self.watch().journal.compact(UnixTime::at(now), |revocation| self.memory.revoke_now(revocation.clone()))
+        lock(&self.journal).compact(UnixTime::at(now), |revocation| self.memory.revoke_now(revocation.clone()))
     }
 
-    fn follow_journal(&self, watch: &mut Watch) -> Result<(), FileFault> {
-        watch.journal.read(|revocation| self.memory.revoke_now(revocation.clone()))
+    fn follow_journal(&self) -> Result<(), FileFault> {
+        lock(&self.journal).read(|revocation| self.memory.revoke_now(revocation.clone()))
     }
 
-    /// Polls for as long as somebody holds the store.
+    /// Polls both files for as long as the store has a handle, on a task for each: revocations do not wait for a large file
+    /// of clients.
     pub(super) fn follow(self: &Arc<Self>) {
-        let weak = Arc::downgrade(self);
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(PERIOD).await;
-                let Some(shared) = weak.upgrade() else { return };
-                let _ = tokio::task::spawn_blocking(move || shared.poll()).await;
-            }
-        });
+        for poll in [Self::poll_journal, Self::poll_clients] {
+            let weak = Arc::downgrade(self);
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(PERIOD).await;
+                    let Some(shared) = weak.upgrade() else { return };
+                    let _ = tokio::task::spawn_blocking(move || poll(&shared)).await;
+                }
+            });
+        }
     }
 }
 
-impl Watch {
+impl State {
     /// Once per fault, not once per poll.
     fn report(&mut self, fault: FileFault) {
         if self.fault.as_ref() != Some(&fault) {
-            tracing::warn!("{fault}; what was read before stays in force");
+            tracing::warn!("{fault}; the clients of before stay in force");
             self.fault = Some(fault);
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    fs::metadata(path).ok().as_ref().map(Stamp::of)
 }
 
 /// Plain files only: whoever opens a pipe waits for who writes to it.
@@ -241,150 +314,7 @@ fn parse(
     path: &Path,
     read: io::Result<Vec<u8>>,
     rules: Option<&ClientRules>,
-) -> Result<Vec<RegisteredClient>, FileFault> {
+) -> Result<Vec<Arc<RegisteredClient>>, FileFault> {
     let bytes = read.map_err(|error| FileFault::new(path, None, format!("cannot read it: {error}")))?;
     document::parse(&bytes, rules).map_err(|(line, reason)| FileFault::new(path, Some(line), reason))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-    use tempfile::TempDir;
-
-    use super::Shared;
-    use crate::store::{Change, Cursor, MemoryStore, Revocation, RevocationStore as _};
-
-    /// One process each; neither polls.
-    fn two_processes(folder: &TempDir) -> [Shared; 2] {
-        let path = folder.path().join("clients.toml");
-        std::fs::write(&path, "clients = []\n").unwrap();
-        let open = |()| Shared::open(path.clone(), path.with_extension("revoked"), MemoryStore::default()).unwrap();
-        [(), ()].map(open)
-    }
-
-    fn key(name: &str, lifetime: u64) -> Revocation {
-        Revocation::key(name, UNIX_EPOCH, Duration::from_secs(lifetime))
-    }
-
-    /// After what [`key`] of no lifetime is good for.
-    fn later() -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(10_000)
-    }
-
-    async fn knows(shared: &Shared, revocation: &Revocation) -> bool {
-        let told = shared.memory.changes(&Cursor::start()).await.unwrap().changes;
-        told.contains(&Change::Revoked(revocation.clone()))
-    }
-
-    #[tokio::test]
-    async fn what_another_process_revoked_is_not_lost_to_who_compacts_before_its_next_poll() {
-        let folder = tempfile::tempdir().unwrap();
-        let [service, tool] = two_processes(&folder);
-        service.revoke(key("old", 0)).unwrap();
-        tool.revoke(key("new", 100_000)).unwrap();
-        service.compact(later()).unwrap();
-        assert!(knows(&service, &key("new", 100_000)).await);
-        service.poll();
-        assert!(knows(&service, &key("new", 100_000)).await);
-        let [again, _] = two_processes(&folder);
-        assert!(knows(&again, &key("new", 100_000)).await && !knows(&again, &key("old", 0)).await);
-    }
-
-    #[tokio::test]
-    async fn a_last_line_that_lacks_its_end_alone_is_a_callback_too_and_blank_lines_are_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let [service, tool] = two_processes(&folder);
-        let journal = folder.path().join("clients.revoked");
-        service.revoke(key("old", 100_000)).unwrap();
-        let mended = std::fs::read_to_string(&journal).unwrap().replace("old", "by hand");
-        std::fs::write(&journal, format!("\n{}", mended.trim_end())).unwrap();
-        tool.poll();
-        assert!(knows(&tool, &key("by hand", 100_000)).await, "before anybody writes behind it");
-        service.revoke(key("next", 100_000)).unwrap();
-        tool.poll();
-        assert!(knows(&tool, &key("next", 100_000)).await && tool.fault().is_none());
-        let [again, _] = two_processes(&folder);
-        assert!(knows(&again, &key("by hand", 100_000)).await && knows(&again, &key("next", 100_000)).await);
-    }
-
-    #[tokio::test]
-    async fn a_last_line_without_an_end_that_is_no_revocation_is_named_and_kept_like_any_other() {
-        let unknown = r#"{"account":{"name":"of a later version"}}"#;
-        let folder = tempfile::tempdir().unwrap();
-        let [service, tool] = two_processes(&folder);
-        let journal = folder.path().join("clients.revoked");
-        service.revoke(key("old", 100_000)).unwrap();
-        let good = std::fs::read_to_string(&journal).unwrap();
-        std::fs::write(&journal, format!("{good}{unknown}")).unwrap();
-        tool.poll();
-        assert_eq!(tool.fault().unwrap().line(), Some(2));
-        assert!(tool.knows_what_is_revoked().is_err());
-        service.revoke(key("next", 100_000)).unwrap();
-        let text = std::fs::read_to_string(&journal).unwrap();
-        assert!(text.starts_with(&format!("{good}{unknown}\n")) && text.lines().count() == 3, "{text}");
-        tool.poll();
-        assert_eq!(tool.fault().unwrap().line(), Some(2));
-    }
-
-    #[cfg(unix)]
-    #[tokio::test]
-    async fn a_file_that_took_the_place_of_the_one_that_was_read_is_read_from_its_start() {
-        let folder = tempfile::tempdir().unwrap();
-        let [service, tool] = two_processes(&folder);
-        let journal = folder.path().join("clients.revoked");
-        service.revoke(key("one", 100_000)).unwrap();
-        tool.poll();
-        // As often as it takes for a number of a file to come again, where nobody has it open.
-        for number in 0..10 {
-            let name = format!("k{number}");
-            let line = std::fs::read_to_string(&journal).unwrap().lines().next().unwrap().to_owned();
-            let former = if number == 0 { "one".to_owned() } else { format!("k{}", number - 1) };
-            let line = line.replace(&former, &name) + "\n";
-            std::fs::remove_file(&journal).unwrap();
-            std::fs::write(&journal, line.clone() + &line).unwrap();
-            tool.poll();
-            assert!(knows(&tool, &key(&name, 100_000)).await, "{name}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_line_that_cannot_be_read_is_named_and_kept_and_what_a_crash_cut_off_is_passed_over() {
-        let folder = tempfile::tempdir().unwrap();
-        let [service, tool] = two_processes(&folder);
-        let journal = folder.path().join("clients.revoked");
-        service.revoke(key("old", 0)).unwrap();
-        let mut text = std::fs::read_to_string(&journal).unwrap();
-        text.push_str(r#"{"key":{"key_id":"cut of"#);
-        std::fs::write(&journal, &text).unwrap();
-        service.revoke(key("next", 100_000)).unwrap();
-        tool.poll();
-        assert!(knows(&tool, &key("next", 100_000)).await && tool.knows_what_is_revoked().is_ok());
-
-        let good = std::fs::read_to_string(&journal).unwrap();
-        assert!(!good.contains("cut of"), "it was never acknowledged");
-        let bad = format!("{good}{}", r#"{"account":{"name":"of a later version"}}"#) + "\n";
-        std::fs::write(&journal, &bad).unwrap();
-        service.revoke(key("behind", 100_000)).unwrap();
-        let bad = std::fs::read_to_string(&journal).unwrap();
-        tool.poll();
-        let fault = tool.fault().unwrap();
-        assert_eq!((fault.path(), fault.line()), (journal.as_path(), Some(3)), "{fault}");
-        assert!(tool.knows_what_is_revoked().is_err(), "whoever asks is not told that all is well");
-        assert!(service.compact(later()).is_err());
-        assert_eq!(std::fs::read_to_string(&journal).unwrap(), bad, "nothing is lost");
-        let open = Shared::open(folder.path().join("clients.toml"), journal.clone(), MemoryStore::default());
-        assert_eq!(open.err().unwrap().line(), Some(3));
-
-        std::fs::write(
-            &journal,
-            bad.replace("account", "key")
-                .replace("name\":", "key_id\":\"k\",\"expires_at\":9,\"x\":")
-                .replace(",\"x\":\"of a later version\"", ""),
-        )
-        .unwrap();
-        tool.poll();
-        assert!(tool.knows_what_is_revoked().is_ok() && tool.fault().is_none());
-        assert!(knows(&tool, &key("behind", 100_000)).await);
-    }
 }

@@ -116,15 +116,13 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 pub(super) struct Lock(#[allow(dead_code)] File); // open for as long as it is locked
 
 impl Lock {
-    /// Nobody holds one for longer than a write takes.
-    const PATIENCE: Duration = Duration::from_secs(2);
-
-    pub(super) fn take(path: &Path) -> io::Result<Self> {
+    /// Waits for up to `patience` while another process writes.
+    pub(super) fn take(path: &Path, patience: Duration) -> io::Result<Self> {
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let lock = beside(&path, ".lock");
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", lock.display()));
         let file = open_lock(&lock, &path).map_err(named)?;
-        let deadline = Instant::now() + Self::PATIENCE;
+        let deadline = Instant::now() + patience;
         loop {
             match fs4::FileExt::try_lock(&file) {
                 Ok(()) => return Ok(Self(file)),
@@ -161,7 +159,20 @@ mod tests {
     use std::thread;
     use std::time::{Duration, SystemTime};
 
-    use super::{Lock, beside};
+    use super::{Lock, beside, replace};
+
+    #[test]
+    fn a_file_is_replaced_by_another_one_and_not_written_in_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, old) = (folder.path().join("clients.toml"), folder.path().join("old"));
+        replace(&path, b"before").unwrap();
+        // The second name of the old file shows what a crash in the middle of the write would leave.
+        std::fs::hard_link(&path, &old).unwrap();
+        replace(&path, b"after").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "after");
+        assert_eq!(std::fs::read_to_string(&old).unwrap(), "before");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left");
+    }
 
     #[test]
     fn one_at_a_time_writes_also_where_a_dead_process_left_its_lock_behind() {
@@ -173,7 +184,7 @@ mod tests {
         let (inside, most, done) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
         let work = || {
             for _ in 0..20 {
-                let _lock = Lock::take(&path).unwrap();
+                let _lock = Lock::take(&path, Duration::from_secs(60)).unwrap();
                 most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 thread::yield_now();
                 inside.fetch_sub(1, Ordering::SeqCst);
