@@ -9,13 +9,14 @@ mod common;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use common::follower::{Follower, is_woken_by_each_change_of_a_client};
 use common::servers::Postgres;
 use common::{at, chain, client};
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _};
 use tower_client_credentials::store::conformance::{self, Violation};
-use tower_client_credentials::store::{Change, Cursor, PostgresStore};
-use tower_client_credentials::{ClientAdmin, ClientId, ClientStore, Revocation, RevocationStore};
+use tower_client_credentials::store::{Change, Cursor, PostgresStore, Replay, ReplayId};
+use tower_client_credentials::{ClientAdmin, ClientId, ClientStore, ReplayLog, Revocation, RevocationStore};
 
 const BILLING: ClientId = ClientId::from_static("billing");
 
@@ -146,37 +147,101 @@ async fn a_feed_whose_history_is_gone_starts_over() {
 }
 
 #[tokio::test]
-async fn another_replica_hears_of_a_write_at_once_and_again_after_its_connections_were_cut() {
+async fn another_replica_hears_of_a_write_at_once_and_after_it_was_cut_off_of_what_it_missed() {
+    let databases = Databases::start();
+    let url = databases.fresh().await;
+    let writer = PostgresStore::connect(&url).await.unwrap();
+    let mut follower = Follower::of(PostgresStore::connect(&url).await.unwrap()).await;
+    follower.hears_at_once(&writer).await;
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    // Without a notification, as a write while no one listens.
+    insert(&mut connection, &token("missed")).await;
+    follower.written += 1;
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'LISTEN \"tcc_feed\"'
+        AND datname = current_database()";
+    sqlx::raw_sql(cut).execute(&mut connection).await.unwrap();
+    let heard = follower.has(follower.written, Duration::from_secs(30)).await;
+    assert!(heard.is_some(), "it does not hear of what it missed");
+    follower.hears_at_once(&writer).await;
+}
+
+#[tokio::test]
+async fn another_replica_is_woken_by_each_change_of_a_client() {
     let databases = Databases::start();
     let url = databases.fresh().await;
     let writer = PostgresStore::connect(&url).await.unwrap();
     let replica = PostgresStore::connect(&url).await.unwrap();
-    let mut connection = PgConnection::connect(&url).await.unwrap();
-    for name in ["before", "after"] {
-        // It listens from some time after the first question on.
-        let heard = async {
-            loop {
-                let write = writer.revoke(Revocation::key(name, at(0), Duration::ZERO));
-                let (_, heard) =
-                    tokio::join!(write, tokio::time::timeout(Duration::from_millis(200), replica.changed()));
-                if heard.is_ok() && listens(&mut connection).await {
-                    break;
-                }
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), heard).await.expect(name);
-        let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()
+    let listens = async || {
+        let listening = "SELECT count(*) FROM pg_stat_activity WHERE query = 'LISTEN \"tcc_feed\"'
             AND datname = current_database()";
-        sqlx::raw_sql(cut).execute(&mut connection).await.unwrap();
-        let again = async { while replica.find(&BILLING).await.is_err() {} };
-        tokio::time::timeout(Duration::from_secs(30), again).await.expect("its connections do not come back");
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        sqlx::query_scalar::<_, i64>(listening).fetch_one(&mut connection).await.unwrap() > 0
+    };
+    is_woken_by_each_change_of_a_client(&writer, &replica, listens).await;
+}
+
+#[tokio::test]
+async fn a_commit_waits_for_the_disk_whatever_the_role_has_for_a_default() {
+    let databases = Databases::start();
+    for (default, in_force) in [("off", "on"), ("on", "on"), ("local", "local"), ("remote_apply", "remote_apply")] {
+        let url = databases.fresh().await;
+        PostgresStore::connect(&url).await.unwrap();
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        let watch = format!(
+            "ALTER ROLE postgres SET synchronous_commit = {default};
+            CREATE TABLE settings (synchronous_commit TEXT);
+            CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                INSERT INTO settings VALUES (current_setting('synchronous_commit')); RETURN NEW; END $$;
+            CREATE TRIGGER note BEFORE INSERT ON tcc_feed FOR EACH ROW EXECUTE FUNCTION note();"
+        );
+        sqlx::raw_sql(AssertSqlSafe(watch)).execute(&mut connection).await.unwrap();
+        PostgresStore::connect(&url).await.unwrap().revoke(token("a")).await.unwrap();
+        let noted = sqlx::query_scalar::<_, String>("SELECT synchronous_commit FROM settings");
+        assert_eq!(noted.fetch_all(&mut connection).await.unwrap(), [in_force], "{default}");
     }
 }
 
-async fn listens(connection: &mut PgConnection) -> bool {
-    let listening = "SELECT count(*) FROM pg_stat_activity WHERE query = 'LISTEN \"tcc_feed\"'
-        AND datname = current_database()";
-    sqlx::query_scalar::<_, i64>(listening).fetch_one(connection).await.unwrap() > 0
+#[tokio::test]
+async fn an_error_of_the_database_shows_no_part_of_a_row() {
+    let databases = Databases::start();
+    let url = databases.fresh().await;
+    let store = PostgresStore::connect(&url).await.unwrap();
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let constraint = "ALTER TABLE tcc_clients ADD CONSTRAINT not_billing CHECK (id <> 'billing')";
+    sqlx::raw_sql(constraint).execute(&mut connection).await.unwrap();
+    // The details of Postgres' own error quote the whole row, with the hash of the secret.
+    let error = store.create(client("billing").register().unwrap()).await.unwrap_err();
+    let said = format!("{} {error:?}", chain(&error));
+    assert!(said.contains("not_billing") && said.contains("23514"), "{said}");
+    assert!(!said.contains("Failing row") && !said.contains("$sha256$") && !said.contains("client_id"), "{said}");
+}
+
+#[tokio::test]
+async fn a_purge_alone_adopts_the_rows_of_a_restored_dump() {
+    let databases = Databases::start();
+    let url = databases.fresh().await;
+    let store = PostgresStore::connect(&url).await.unwrap();
+    store.revoke(token("kept")).await.unwrap();
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let ahead = "UPDATE tcc_feed SET xid = '1000000'";
+    sqlx::raw_sql(ahead).execute(&mut connection).await.unwrap();
+    assert_eq!(store.purge(at(0)).await.unwrap(), 0);
+    let ahead = "SELECT count(*) FROM tcc_feed WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())";
+    assert_eq!(sqlx::query_scalar::<_, i64>(ahead).fetch_one(&mut connection).await.unwrap(), 0);
+    assert_eq!(told(&store, &mut Cursor::start()).await, ["kept"]);
+}
+
+#[tokio::test]
+async fn a_used_credential_is_kept_for_a_minute_beyond_its_end() {
+    let databases = Databases::start();
+    let store = databases.store().await;
+    let id = ReplayId::new("issuer", "jti");
+    assert_eq!(store.check_and_insert(&id, at(1_000), at(940)).await.unwrap(), Replay::Fresh);
+    // The clock of the one that purges is ahead of the clock of the one that asks.
+    store.purge(at(1_059)).await.unwrap();
+    assert_eq!(store.check_and_insert(&id, at(1_000), at(999)).await.unwrap(), Replay::Seen);
+    assert_eq!(store.purge(at(1_060)).await.unwrap(), 1);
+    assert_eq!(store.check_and_insert(&id, at(1_000), at(999)).await.unwrap(), Replay::Fresh);
 }
 
 #[tokio::test]

@@ -7,14 +7,17 @@ mod common;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use common::follower::{Follower, is_woken_by_each_change_of_a_client};
 use common::request::{GRANT, billing_asks};
 use common::stack::Stack;
 use common::{API, READ, at, chain, client, settings};
 use tempfile::TempDir;
 use tower_client_credentials::event::{self, Outcome};
 use tower_client_credentials::store::conformance::{self, Violation};
-use tower_client_credentials::store::{Change, Cursor, SqliteStore};
-use tower_client_credentials::{AdminError, ClientAdmin, ClientId, ClientStore, Revocation, RevocationStore};
+use tower_client_credentials::store::{Change, Cursor, Replay, ReplayId, SqliteStore};
+use tower_client_credentials::{
+    AdminError, ClientAdmin, ClientId, ClientStore, ReplayLog, Revocation, RevocationStore,
+};
 
 const BILLING: ClientId = ClientId::from_static("billing");
 
@@ -123,6 +126,27 @@ async fn a_client_that_does_not_fit_the_server_is_reported_when_it_is_read() {
     let refused = site.send(billing_asks(GRANT).param("resource", unknown)).await;
     refused.assert_refused(400, "invalid_target");
     assert!(refused.reason.unwrap().contains(".resource(\"https://unknown.example.com\")"));
+}
+
+#[tokio::test]
+async fn a_follower_hears_of_a_write_of_this_process_at_once() {
+    let folder = TempDir::new().unwrap();
+    let store = SqliteStore::open(url(&folder.path().join("a.db"))).await.unwrap();
+    Follower::of(store.clone()).await.hears_at_once(&store).await;
+    is_woken_by_each_change_of_a_client(&store, &store, async || true).await;
+}
+
+#[tokio::test]
+async fn a_used_credential_is_kept_for_a_minute_beyond_its_end() {
+    let folder = TempDir::new().unwrap();
+    let store = SqliteStore::open(url(&folder.path().join("a.db"))).await.unwrap();
+    let id = ReplayId::new("issuer", "jti");
+    assert_eq!(store.check_and_insert(&id, at(1_000), at(940)).await.unwrap(), Replay::Fresh);
+    // The clock of the one that purges is ahead of the clock of the one that asks.
+    store.purge(at(1_059)).await.unwrap();
+    assert_eq!(store.check_and_insert(&id, at(1_000), at(999)).await.unwrap(), Replay::Seen);
+    assert_eq!(store.purge(at(1_060)).await.unwrap(), 1);
+    assert_eq!(store.check_and_insert(&id, at(1_000), at(999)).await.unwrap(), Replay::Fresh);
 }
 
 #[cfg(unix)]

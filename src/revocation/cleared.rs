@@ -48,11 +48,39 @@ impl Clone for Cleared {
 }
 
 impl Cleared {
-    pub(super) fn is_of(&self, generation: Generation) -> bool {
-        self.0.load(Ordering::Relaxed) == generation.0
-    }
-
-    pub(super) fn set(&self, generation: Generation) {
+    /// Returns whether a token is revoked, as `look_up` says: it is asked unless it found nothing in this generation already.
+    #[inline]
+    pub(super) fn is_revoked(&self, generation: impl FnOnce() -> Generation, look_up: impl FnOnce() -> bool) -> bool {
+        // Before the look-up: after a revocation during the look-up, the next check looks again.
+        let generation = generation();
+        if self.0.load(Ordering::Relaxed) == generation.0 {
+            return false;
+        }
+        if look_up() {
+            return true;
+        }
         self.0.store(generation.0, Ordering::Relaxed);
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cleared, CurrentGeneration};
+
+    #[test]
+    fn a_revocation_during_the_look_up_is_seen_at_the_next_check() {
+        let (cleared, current) = (Cleared::default(), CurrentGeneration::default());
+        let is_revoked = |look_up: &dyn Fn() -> bool| cleared.is_revoked(|| current.load(), look_up);
+        let missed = || {
+            current.advance();
+            false
+        };
+        assert!(!is_revoked(&missed));
+        assert!(is_revoked(&|| true), "it looks again");
+        assert!(!is_revoked(&|| false));
+        assert!(!is_revoked(&|| true), "nothing has changed, and nothing is looked up");
+        current.advance();
+        assert!(is_revoked(&|| true));
     }
 }

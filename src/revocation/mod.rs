@@ -275,12 +275,8 @@ impl Revocations {
         let shared = self.shared();
         // Before the look-up: a poll that ends between the two does not make younger what was looked up.
         let decides = shared.decides();
-        let generation = shared.view.generation();
-        if !cleared.is_of(generation) {
-            if shared.view.revokes(token) {
-                return Err(InvalidToken::Revoked.into());
-            }
-            cleared.set(generation);
+        if cleared.is_revoked(|| shared.view.generation(), || shared.view.revokes(token)) {
+            return Err(InvalidToken::Revoked.into());
         }
         Ok(decides?)
     }

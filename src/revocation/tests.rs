@@ -1,6 +1,6 @@
 //! A view and its store: what is late, full, stalled or gone.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,6 +21,8 @@ struct Trouble {
     fails: Arc<AtomicBool>,
     stalls: Arc<AtomicBool>,
     panics: Arc<AtomicBool>,
+    /// How long it takes to answer, in milliseconds.
+    delay: Arc<AtomicU64>,
     polls: Arc<AtomicUsize>,
     purges: Arc<AtomicUsize>,
 }
@@ -44,7 +46,9 @@ impl RevocationStore for Trouble {
     async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
         self.polls.fetch_add(1, Ordering::SeqCst);
         self.struck().await?;
-        self.store.changes(cursor).await
+        let told = self.store.changes(cursor).await;
+        tokio::time::sleep(Duration::from_millis(self.delay.load(Ordering::SeqCst))).await;
+        told
     }
 
     async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
@@ -182,6 +186,42 @@ async fn a_store_that_fails_or_stalls_leaves_the_view_as_it_is_until_it_is_too_o
         assert_revoked(check(&revocations, "missed"));
         assert_eq!(check(&revocations, "good"), Ok(()));
         assert!(revocations.is_ready() && revocations.age() < SECOND);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_answer_makes_the_view_as_old_as_its_question() {
+    let (trouble, clock) = (Trouble::default(), clock());
+    trouble.delay.store(1_900, Ordering::SeqCst);
+    let follow = Revocations::follow(trouble.clone()).clock(clock.clone()).max_age(2 * SECOND);
+    let revocations = follow.await.unwrap();
+    assert_eq!(revocations.age(), Duration::from_millis(1_900), "the store read the feed when it was asked");
+    tokio::time::sleep(Duration::from_millis(101)).await;
+    assert_undecided(check(&revocations, "a"));
+    // By the wall clock, too.
+    trouble.delay.store(0, Ordering::SeqCst);
+    pass(&clock, 3 * SECOND).await;
+    assert!(revocations.is_ready());
+    trouble.delay.store(1_900, Ordering::SeqCst);
+    pass(&clock, 5 * SECOND).await;
+    assert!(revocations.age() >= Duration::from_millis(1_900), "{:?}", revocations.age());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_beyond_its_bound_makes_the_store_write_one_entry_a_second() {
+    let (store, clock) = (MemoryStore::default(), clock());
+    let revocations = Revocations::follow(store.clone()).clock(clock.clone()).tokens_per_client(2).await.unwrap();
+    let written = async || store.changes(&Cursor::start()).await.unwrap().changes.len();
+    let expires_at = clock.now() + 600 * SECOND;
+    for (second, expected) in [(0, 3), (1, 4), (2, 5)] {
+        for number in 0..50 {
+            let id = format!("{second}-{number}");
+            let token = Revocation::token(&id, BILLING.clone(), clock.now(), expires_at);
+            revocations.revoke(token).await.unwrap();
+            assert_revoked(revocations.check(named(&id, NOW + second), &Cleared::default()));
+        }
+        assert_eq!(written().await, expected, "two tokens, and one entry for each second");
+        clock.advance(SECOND);
     }
 }
 

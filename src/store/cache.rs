@@ -449,7 +449,7 @@ impl fmt::Debug for Kept {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::sync::{Arc, Mutex};
     use std::time::{Duration, SystemTime};
 
@@ -460,8 +460,11 @@ mod tests {
     use super::{Bounded, ClientCache, ClientCacheLimits, Known, MOST_FLIGHTS, SHARDS, Unanswered};
     use crate::client_id::ClientId;
     use crate::clock::ManualClock;
+    use crate::revocation::Revocations;
     use crate::secret::ClientSecret;
-    use crate::store::{Client, ClientStore, MemoryStore, RegisteredClient, StoreError};
+    use crate::store::{
+        Changes, Client, ClientStore, Cursor, MemoryStore, RegisteredClient, Revocation, RevocationStore, StoreError,
+    };
 
     static BILLING: ClientId = ClientId::from_static("billing");
     static NOBODY: ClientId = ClientId::from_static("nobody");
@@ -474,6 +477,7 @@ mod tests {
         asked: Arc<AtomicUsize>,
         may_answer: Arc<Semaphore>,
         fails: bool,
+        is_deleted: Arc<AtomicBool>,
     }
 
     impl Registry {
@@ -483,6 +487,7 @@ mod tests {
                 asked: Arc::default(),
                 may_answer: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
                 fails: false,
+                is_deleted: Arc::default(),
             }
         }
 
@@ -510,7 +515,8 @@ mod tests {
         async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
             self.asked.fetch_add(1, Ordering::SeqCst);
             assert_ne!(id.as_str(), "panic");
-            let found = (*id == BILLING).then(|| self.billing.lock().unwrap().clone());
+            let exists = *id == BILLING && !self.is_deleted.load(Ordering::SeqCst);
+            let found = exists.then(|| self.billing.lock().unwrap().clone());
             self.may_answer.acquire().await.unwrap().forget();
             if self.fails { Err(StoreError::new("the database is gone")) } else { Ok(found) }
         }
@@ -562,6 +568,68 @@ mod tests {
         cache.find_lately(&BILLING).await.unwrap();
         assert_eq!(registry.asked(), 2, "and so guesses cost the store one question in that time");
         assert_eq!(found(&cache, &BILLING).await.unwrap(), changed);
+    }
+
+    #[tokio::test]
+    async fn a_deleted_client_does_not_come_back_when_the_answer_that_there_is_none_has_expired() {
+        let registry = Registry::new();
+        let (cache, clock) = cache(&registry);
+        assert!(found(&cache, &BILLING).await.is_some());
+        clock.advance(Duration::from_secs(5));
+        registry.is_deleted.store(true, Ordering::SeqCst);
+        assert!(cache.find_lately(&BILLING).await.unwrap().client.is_none());
+        // The first answer would be good for 60 seconds, the second one is for 5.
+        for _ in 0..10 {
+            assert!(found(&cache, &BILLING).await.is_none());
+            clock.advance(Duration::from_secs(5));
+        }
+    }
+
+    /// A feed that has no changes, or fails.
+    #[derive(Clone, Debug, Default)]
+    struct Feed(Arc<AtomicBool>);
+
+    impl RevocationStore for Feed {
+        async fn revoke(&self, _: Revocation) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        async fn changes(&self, _: &Cursor) -> Result<Changes, StoreError> {
+            if self.0.load(Ordering::SeqCst) {
+                return Err(StoreError::new("the feed is gone"));
+            }
+            Ok(Changes { changes: Vec::new(), cursor: Cursor::start(), more: false })
+        }
+
+        async fn purge(&self, _: SystemTime) -> Result<u64, StoreError> {
+            Ok(0)
+        }
+
+        fn longest_token_lifetime(&self) -> Duration {
+            Duration::from_secs(3_600)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_not_taken_from_the_cache_while_the_view_is_too_old_to_decide() {
+        let (registry, feed) = (Registry::new(), Feed::default());
+        let clock = ManualClock::at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000));
+        let max_age = Duration::from_millis(600);
+        let revocations = Revocations::follow(feed.clone()).clock(clock.clone()).max_age(max_age).await.unwrap();
+        let limits = Some(ClientCacheLimits::default());
+        let (store, at) = (Arc::new(registry.clone()), Arc::new(clock.clone()));
+        let cache = ClientCache::new(store, limits, TIMEOUT, at, Some(revocations.clone()));
+        found(&cache, &BILLING).await;
+        // Longer ago than the feed may be behind; the feed is read meanwhile.
+        clock.advance(Duration::from_secs(3));
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        feed.0.store(true, Ordering::SeqCst);
+        clock.advance(max_age);
+        found(&cache, &BILLING).await;
+        assert!(revocations.is_ready() && registry.asked() == 1);
+        clock.advance(Duration::from_millis(1));
+        found(&cache, &BILLING).await;
+        assert!(!revocations.is_ready() && registry.asked() == 2, "a change may be unknown here");
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use crate::keys::backend::sha256;
 ///
 /// - [`check_and_insert`](Self::check_and_insert) is one atomic step: of two calls with the same id, on whichever
 ///   replicas, exactly one is told [`Replay::Fresh`].
-/// - An entry stays until `expires_at`. A store that cannot take another one fails; it never forgets one early to make
+/// - An entry counts until `expires_at`, in whole seconds: one that is asked for in that second is fresh. A store that cannot take another one fails; it never forgets one early to make
 ///   room.
 /// - An `Err` means that the credential was not recorded, and must not be accepted.
 pub trait ReplayLog: fmt::Debug + Send + Sync + 'static {

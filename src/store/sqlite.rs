@@ -499,3 +499,19 @@ impl fmt::Debug for SqliteStore {
         f.debug_struct("SqliteStore").field("file", &options.get_filename()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::SqliteStore;
+
+    #[tokio::test]
+    async fn a_commit_waits_for_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(format!("sqlite://{}/a.db", folder.path().display())).await.unwrap();
+        let synchronous = sqlx::query_scalar::<_, i64>("PRAGMA synchronous").fetch_one(&store.writer);
+        // 2 is FULL. With NORMAL, a power cut undoes commits.
+        assert_eq!(synchronous.await.unwrap(), 2);
+        let journal = sqlx::query_scalar::<_, String>("PRAGMA journal_mode").fetch_one(&store.writer);
+        assert_eq!(journal.await.unwrap(), "wal");
+    }
+}

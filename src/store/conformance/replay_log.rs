@@ -56,10 +56,10 @@ async fn comes_again<S: ReplayLog>(store: Arc<S>) -> Outcome {
     let id = ReplayId::new("issuer", "a");
     for (expires_in, asked_in, expected) in [
         (MINUTE, Duration::ZERO, Replay::Fresh),
-        (2 * MINUTE, 58 * SECOND, Replay::Seen), // which does not lengthen the first entry
-        (2 * MINUTE, 62 * SECOND, Replay::Fresh),
-        (3 * MINUTE, 118 * SECOND, Replay::Seen),
-        (3 * MINUTE, 122 * SECOND, Replay::Fresh),
+        (2 * MINUTE, 59 * SECOND, Replay::Seen), // which does not lengthen the first entry
+        (2 * MINUTE, 60 * SECOND, Replay::Fresh),
+        (3 * MINUTE, 119 * SECOND, Replay::Seen),
+        (3 * MINUTE, 120 * SECOND, Replay::Fresh),
     ] {
         let told = store.check_and_insert(&id, now + expires_in, now + asked_in).await?;
         ensure(told == expected, format!("{asked_in:?} after its first use it is {told:?}, not {expected:?}"))?;

@@ -429,3 +429,63 @@ impl fmt::Debug for PostgresStore {
         f.debug_struct("PostgresStore").field("connections", &self.pool.size()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::error::Error;
+    use std::fmt;
+
+    use sqlx::error::{DatabaseError, ErrorKind};
+
+    use super::leaves_well;
+
+    #[derive(Debug)]
+    struct Code(&'static str);
+
+    impl fmt::Display for Code {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl Error for Code {}
+
+    impl DatabaseError for Code {
+        fn message(&self) -> &str {
+            self.0
+        }
+
+        fn code(&self) -> Option<Cow<'_, str>> {
+            Some(self.0.into())
+        }
+
+        fn as_error(&self) -> &(dyn Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn as_error_mut(&mut self) -> &mut (dyn Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn into_error(self: Box<Self>) -> Box<dyn Error + Send + Sync + 'static> {
+            self
+        }
+
+        fn kind(&self) -> ErrorKind {
+            ErrorKind::Other
+        }
+    }
+
+    #[test]
+    fn a_connection_that_told_of_its_end_is_not_used_again() {
+        let is_used_again = |code| leaves_well(&sqlx::Error::Database(Box::new(Code(code))));
+        for ends in ["57P01", "57P02", "57P03", "57P05", "08003", "08006"] {
+            assert!(!is_used_again(ends), "{ends}");
+        }
+        for well in ["23514", "57014", "40001", "53100"] {
+            assert!(is_used_again(well), "{well}");
+        }
+        assert!(!leaves_well(&sqlx::Error::WorkerCrashed));
+    }
+}

@@ -125,9 +125,9 @@ pub(super) fn newer(found: i64, known: i64) -> StoreError {
 
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
+    use std::time::{Duration, UNIX_EPOCH};
 
-    use super::Row;
+    use super::{Row, replays_until, seconds};
     use crate::client_id::ClientId;
     use crate::store::{Change, Revocation};
 
@@ -140,6 +140,13 @@ mod tests {
         assert!(!row.change.contains('\0'));
         assert_eq!(Row::read(&row.change).unwrap(), Change::Revoked(revocation));
         assert_eq!(Row::read(&Row::client(&CLIENT, UNIX_EPOCH).unwrap().change).unwrap(), Change::Client(CLIENT));
+    }
+
+    #[test]
+    fn a_used_credential_is_kept_for_a_minute_beyond_its_end() {
+        let end = UNIX_EPOCH + Duration::from_secs(1_000);
+        assert!(replays_until(end + Duration::from_secs(59)) < seconds(end));
+        assert_eq!(replays_until(end + Duration::from_secs(60)), seconds(end));
     }
 
     #[test]
