@@ -29,6 +29,13 @@ const BILLING: ClientId = ClientId::from_static("billing");
 const STEADY: ClientId = ClientId::from_static("steady");
 const HOUR: Duration = Duration::from_secs(3_600);
 
+/// How long a replica that reaches the store may accept a revoked token.
+const HEARD: Duration = Duration::from_secs(1);
+
+/// How long it may take until all is well again once the store can be reached: two seconds for calls that hang, connections
+/// that have to be made anew, and a busy machine.
+const RECOVERY: Duration = Duration::from_secs(20);
+
 /// So many clients that the cache does not have the next one.
 const COLD: usize = 20_000;
 
@@ -39,6 +46,7 @@ async fn postgres_is_killed_under_load_and_comes_back() {
     let running = load.start();
     for _ in 0..2 {
         load.until_all_is_well("at first, or again").await;
+        load.expect_trouble();
         postgres.kill();
         load.until("a client could not be looked up", |load| load.has_grown("cold client", 503, 3)).await;
         load.until("writes failed", |load| load.has_grown("write", 503, 3)).await;
@@ -57,6 +65,7 @@ async fn a_connection_that_is_cut_or_stalls_for_less_than_the_bound_is_not_notic
     let running = load.start();
     for line in [Line::Cut, Line::Stalled] {
         load.until_all_is_well("before").await;
+        load.expect_trouble();
         proxy.set(line);
         let second = Duration::from_secs(1);
         load.until("the view is a second old", |load| load.revocations.age() > second).await;
@@ -77,9 +86,10 @@ async fn a_connection_that_stalls_for_longer_than_the_bound_is_a_503_until_it_is
     let running = load.start();
     for line in [Line::Stalled, Line::Cut] {
         load.until_all_is_well("before").await;
+        load.expect_trouble();
         proxy.set(line);
         load.until("protected routes answer 503", |load| load.has_grown("good token", 503, 10)).await;
-        load.until("a token that was called back is seen", |load| load.has_grown("called back", 503, 1)).await;
+        load.until("a revoked token gets 503, too", |load| load.has_grown("revoked token", 503, 1)).await;
         proxy.set(Line::Up);
         load.mark();
     }
@@ -106,6 +116,10 @@ struct Load {
     acknowledged: Mutex<Vec<usize>>,
     slowest: Mutex<Duration>,
     is_over: AtomicBool,
+    /// Odd while all is well, and another number each time.
+    phase: AtomicUsize,
+    /// Of requests that began and ended while all was well.
+    wrongly_unavailable: Mutex<Tally>,
 }
 
 /// Who asked, and the status; for writes, 503 is an error.
@@ -141,6 +155,8 @@ impl Load {
             acknowledged: Mutex::default(),
             slowest: Mutex::default(),
             is_over: AtomicBool::new(false),
+            phase: AtomicUsize::new(0),
+            wrongly_unavailable: Mutex::default(),
         })
     }
 
@@ -161,8 +177,27 @@ impl Load {
         !self.is_over.load(Ordering::Relaxed)
     }
 
-    fn told(&self, who: &'static str, status: u16) {
+    /// Counts the answer to a request that began in a phase.
+    fn told(&self, phase: usize, who: &'static str, status: u16) {
         *self.tally.lock().unwrap().entry((who, status)).or_default() += 1;
+        if status == 503 && self.is_still_well(phase) {
+            *self.wrongly_unavailable.lock().unwrap().entry((who, status)).or_default() += 1;
+        }
+    }
+
+    fn phase(&self) -> usize {
+        self.phase.load(Ordering::SeqCst)
+    }
+
+    /// Returns whether all is well, and was since the phase was asked for.
+    fn is_still_well(&self, phase: usize) -> bool {
+        phase % 2 == 1 && self.phase() == phase
+    }
+
+    /// Called before the store is made to fail.
+    fn expect_trouble(&self) {
+        let phase = self.phase.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(phase % 2, 1, "all is well before");
     }
 
     fn count(&self, who: &'static str, status: u16) -> usize {
@@ -180,44 +215,66 @@ impl Load {
     }
 
     async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        self.until_at(Instant::now() + Duration::from_secs(60), what, holds).await;
+    }
+
+    async fn until_at(&self, deadline: Instant, what: &str, holds: impl Fn(&Self) -> bool) {
         while !holds(self) {
             let tally = self.tally.lock().unwrap().clone();
-            assert!(Instant::now() < deadline, "not within a minute: {what}; {tally:?}");
+            assert!(Instant::now() < deadline, "not in time: {what}; {tally:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
+    /// Waits until each kind of request is served some times in a row while none gets a 503.
     async fn until_all_is_well(&self, when: &str) {
-        self.mark();
+        let begun = Instant::now();
         let well =
-            [("cold client", 200), ("hot client", 200), ("good token", 200), ("write", 200), ("called back", 401)];
-        for (who, status) in well {
-            self.until(&format!("{when}: {who} {status}"), |load| load.has_grown(who, status, 3)).await;
+            [("cold client", 200), ("hot client", 200), ("good token", 200), ("write", 200), ("revoked token", 401)];
+        loop {
+            self.mark();
+            for (who, status) in well {
+                let what = format!("{when}: {who} {status}");
+                self.until_at(begun + RECOVERY, &what, |load| load.has_grown(who, status, 5)).await;
+            }
+            if !well.iter().any(|(who, _)| self.has_grown(who, 503, 1)) {
+                break;
+            }
         }
-        self.until(&format!("{when}: the view is followed"), |load| load.revocations.is_ready()).await;
+        let what = format!("{when}: the view is followed");
+        self.until_at(begun + RECOVERY, &what, |load| load.revocations.is_ready()).await;
+        println!("{when}: all is well after {:?}", begun.elapsed());
+        // And stays so for some time, in which no request may get a 503.
+        self.phase.fetch_add(1, Ordering::SeqCst);
+        self.mark();
+        for (who, status) in well {
+            self.until(&format!("{when}: {who} {status}"), |load| load.has_grown(who, status, 5)).await;
+        }
         self.mark();
     }
 
     async fn ask_cold(&self) {
         while self.goes_on() {
             let id = format!("cold-{}", self.cold.fetch_add(1, Ordering::Relaxed) % COLD);
+            let phase = self.phase();
             let answer = self.site.send(post(GRANT).basic(&id, &SECRET)).await;
-            self.told("cold client", answer.status.as_u16());
+            self.told(phase, "cold client", answer.status.as_u16());
         }
     }
 
     async fn ask_hot(&self) {
         while self.goes_on() {
+            let phase = self.phase();
             let answer = self.site.send(billing_asks(GRANT)).await;
-            self.told("hot client", answer.status.as_u16());
+            self.told(phase, "hot client", answer.status.as_u16());
         }
     }
 
     async fn use_one(&self) {
         let token = self.site.send(post(GRANT).basic(&STEADY, &SECRET)).await.assert_token();
         while self.goes_on() {
-            self.told("good token", self.present(&token).await.0);
+            let phase = self.phase();
+            self.told(phase, "good token", self.present(&token).await.0);
         }
     }
 
@@ -231,29 +288,35 @@ impl Load {
     /// Has a token, lets somebody else call it back, and tries it for as long as it may be accepted, and then some.
     async fn call_back(&self) {
         while self.goes_on() {
+            let phase = self.phase();
             let answer = self.site.send(billing_asks(GRANT)).await;
             // While nobody can say whether the client was disabled, it gets no token.
             if answer.status == 503 {
-                self.told("hot client", 503);
+                self.told(phase, "hot client", 503);
                 continue;
             }
             let token = answer.assert_token();
             let now = SystemTime::now();
             let revocation = Revocation::token(token_id(&token), BILLING, now, now + HOUR);
+            let revoked_in = self.phase();
             if self.operator.revoke(revocation).await.is_err() {
                 continue; // it may be revoked, and may be not
             }
             let revoked = Instant::now();
             loop {
+                let phase = self.phase();
                 let (status, asked) = self.present(&token).await;
-                self.told("called back", status);
+                self.told(phase, "revoked token", status);
                 let since = asked.saturating_duration_since(revoked);
                 if status == 200 {
                     // The age of a view is told in whole milliseconds.
                     let bound = self.bound + Duration::from_millis(1);
                     assert!(since <= bound, "it is accepted {since:?} after it was revoked");
-                    let mut slowest = self.slowest.lock().unwrap();
-                    *slowest = since.max(*slowest);
+                    if self.is_still_well(revoked_in) {
+                        assert!(since <= HEARD, "while all is well, it is accepted {since:?} after it was revoked");
+                        let mut slowest = self.slowest.lock().unwrap();
+                        *slowest = since.max(*slowest);
+                    }
                 }
                 if status == 401 {
                     assert_ne!(self.present(&token).await.0, 200, "it is accepted again");
@@ -271,8 +334,9 @@ impl Load {
         let mut number = 0;
         while self.goes_on() {
             number += 1;
+            let phase = self.phase();
             let is_written = self.write_one(number).await;
-            self.told("write", if is_written { 200 } else { 503 });
+            self.told(phase, "write", if is_written { 200 } else { 503 });
             if is_written {
                 self.acknowledged.lock().unwrap().push(number);
             }
@@ -298,7 +362,13 @@ impl Load {
         let acknowledged = self.acknowledged.lock().unwrap().clone();
         let slowest = *self.slowest.lock().unwrap();
         println!("{tally:?}");
-        println!("{} writes acknowledged, the slowest callback seen after {slowest:?}", acknowledged.len());
+        println!(
+            "{} writes acknowledged; while all was well, a revocation was seen within {slowest:?}",
+            acknowledged.len()
+        );
+        assert!(acknowledged.len() > 10, "too few writes to show that none is lost");
+        let wrongly = self.wrongly_unavailable.lock().unwrap().clone();
+        assert!(wrongly.is_empty(), "503 while all was well: {wrongly:?}");
         // A machine under load is slow, which is not what is tested here.
         let patient = PostgresStore::builder(&self.operators).call_timeout(Duration::from_secs(30));
         let patient = patient.connect().await.unwrap();
@@ -313,7 +383,7 @@ impl Load {
             assert_eq!(replay, Replay::Seen, "that credential {number} was used is lost");
         }
         let expected = |(who, status): (&str, u16)| match who {
-            "called back" => matches!(status, 200 | 401 | 503),
+            "revoked token" => matches!(status, 200 | 401 | 503),
             _ => matches!(status, 200 | 503),
         };
         assert!(tally.keys().all(|row| expected(*row)), "a wrong answer: {tally:?}");

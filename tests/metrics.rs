@@ -213,5 +213,14 @@ fn nothing_that_a_caller_sends_makes_another_series() {
     });
     let names = recorded.keys().cloned().collect::<Vec<_>>().join("\n");
     assert!(recorded.len() < 20 && !names.contains("attacker"), "{names}");
+    let counted = |prefix: &str| -> f64 {
+        let of_prefix = recorded.iter().filter(|(name, _)| name.starts_with(prefix));
+        of_prefix.map(|(_, count)| count).sum()
+    };
+    assert_eq!(
+        (counted("endpoint_requests_total "), counted("bearer_requests_total ")),
+        (400.0, 600.0),
+        "{recorded:?}"
+    );
     println!("{} series after 1,000 requests", recorded.len());
 }

@@ -6,9 +6,27 @@
 mod common;
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 
-use common::servers::{Postgres, Redis};
+use common::servers::{Port, Postgres, Redis, listens};
+
+#[test]
+fn a_port_is_given_once_while_it_is_held() {
+    let held: Vec<Port> = (0..50).map(|_| Port::free()).collect();
+    let numbers: std::collections::HashSet<u16> = held.iter().map(Port::number).collect();
+    assert_eq!(numbers.len(), held.len());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn another_process_that_listens_on_the_port_of_a_server_is_not_taken_for_it() {
+    let port = Port::free();
+    assert!(!listens(std::process::id(), port.number()));
+    let _listener = TcpListener::bind(("127.0.0.1", port.number())).unwrap();
+    assert!(listens(std::process::id(), port.number()));
+    let other = Redis::start();
+    assert!(!listens(std::process::id(), other.port()));
+}
 
 #[test]
 fn a_postgres_comes_back_on_the_same_port_after_it_was_killed() {

@@ -3,8 +3,9 @@
 //! Whoever has none installed has a failure, not a skip: `scripts/test` installs them.
 
 use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -22,7 +23,7 @@ struct Server {
     program: PathBuf,
     arguments: Vec<String>,
     folder: TempDir,
-    port: u16,
+    port: Port,
     child: Option<Child>,
 }
 
@@ -32,7 +33,7 @@ impl Server {
         if let Some(user) = unprivileged() {
             chown(folder.path(), Some(user), None).unwrap();
         }
-        Self { name, program: find(program), arguments: Vec::new(), folder, port: free_port(), child: None }
+        Self { name, program: find(program), arguments: Vec::new(), folder, port: Port::free(), child: None }
     }
 
     /// A folder for its data, which does not exist yet.
@@ -56,13 +57,18 @@ impl Server {
             let ended = self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_some());
             if ended {
                 self.child = None;
-            } else if answers(self.port) {
+            } else if self.listens() && answers(self.port.number()) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         let log = fs::read_to_string(self.log()).unwrap_or_default();
         panic!("{} does not answer within {PATIENCE:?}:\n{log}", self.name);
+    }
+
+    /// Returns whether it is this process that listens on the port, and not another one that took it.
+    fn listens(&self) -> bool {
+        self.child.as_ref().is_some_and(|child| listens(child.id(), self.port.number()))
     }
 
     fn spawn(&self) -> Child {
@@ -119,7 +125,8 @@ impl Postgres {
             .output()
             .unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        server.arguments = vec!["-D".to_owned(), data.display().to_string(), "-p".to_owned(), server.port.to_string()];
+        server.arguments =
+            vec!["-D".to_owned(), data.display().to_string(), "-p".to_owned(), server.port.number().to_string()];
         let own = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=100"];
         server
             .arguments
@@ -130,7 +137,7 @@ impl Postgres {
     }
 
     pub fn port(&self) -> u16 {
-        self.0.port
+        self.0.port.number()
     }
 
     /// Of the database `postgres`.
@@ -185,7 +192,7 @@ impl Redis {
     pub fn with(settings: &[&str]) -> Self {
         let mut server = Server::new("redis", "redis-server");
         let folder = server.folder.path().display().to_string();
-        let port = server.port.to_string();
+        let port = server.port.number().to_string();
         let own = ["--port", &port, "--bind", "127.0.0.1", "--dir", &folder, "--save", "", "--appendonly", "yes"];
         let own = own.into_iter().chain(["--appendfsync", "always", "--maxmemory-policy", "noeviction"]);
         server.arguments = own.chain(settings.iter().copied()).map(ToOwned::to_owned).collect();
@@ -195,7 +202,7 @@ impl Redis {
     }
 
     pub fn port(&self) -> u16 {
-        self.0.port
+        self.0.port.number()
     }
 
     pub fn url(&self) -> String {
@@ -240,8 +247,43 @@ fn said(port: u16, question: &[u8]) -> Option<Vec<u8>> {
     Some(answer)
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// A TCP port on 127.0.0.1. No other test gets it while the value is held, even if its server is down.
+#[derive(Debug)]
+pub struct Port {
+    number: u16,
+    /// TCP and UDP number their ports apart: the socket takes nothing from the server, and can be bound only once.
+    _claim: UdpSocket,
+}
+
+impl Port {
+    /// Below the ports that Linux gives to connections by default, from 32,768 on.
+    const RANGE: std::ops::Range<u16> = 20_000..32_000;
+
+    pub fn free() -> Self {
+        let start = RandomState::new().hash_one("port") % u64::from(Self::RANGE.end - Self::RANGE.start);
+        let start = Self::RANGE.start + u16::try_from(start).unwrap();
+        let claim = |number| UdpSocket::bind(("127.0.0.1", number)).ok().map(|claim| Self { number, _claim: claim });
+        let is_free = |port: &Self| TcpListener::bind(("127.0.0.1", port.number)).is_ok();
+        let numbers = (start..Self::RANGE.end).chain(Self::RANGE.start..start);
+        numbers.filter_map(claim).find(is_free).expect("no port is free")
+    }
+
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+}
+
+/// Returns whether a process listens on a port of 127.0.0.1. Without Linux' `/proc`, another process may be taken for it.
+pub fn listens(process: u32, port: u16) -> bool {
+    let Ok(sockets) = fs::read_to_string("/proc/net/tcp") else { return true };
+    let address = format!("0100007F:{port:04X}");
+    let listening = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let listening = listening.filter(|fields| fields.get(1) == Some(&address.as_str()) && fields.get(3) == Some(&"0A"));
+    let names: Vec<PathBuf> = listening
+        .filter_map(|fields| fields.get(9).map(|number| PathBuf::from(format!("socket:[{number}]"))))
+        .collect();
+    let files = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+    files.filter_map(|file| fs::read_link(file.path()).ok()).any(|file| names.contains(&file))
 }
 
 /// A program of the search path, or of where Debian keeps those of Postgres, the newest first.

@@ -79,7 +79,7 @@ mod tests {
         }
         let other = done.clone();
         tasks.spawn_local(async move { other.borrow_mut().push(-1) });
-        tasks.await;
+        tokio::time::timeout(std::time::Duration::from_secs(60), tasks).await.expect("a turn does not come");
         let done = done.borrow();
         let place = done.iter().position(|number| *number == -1).unwrap();
         assert!(place <= 1, "it waited for {place} that came before it");
