@@ -189,7 +189,8 @@ impl Drop for Service {
 }
 
 #[test]
-fn a_bad_file_is_refused_with_line_and_mend() {
+#[allow(clippy::too_many_lines)] // a table
+fn a_bad_file_is_refused_with_its_line_and_how_to_fix_it() {
     for (name, right, wrong, line, mend) in [
         ("syntax", "[keys]", "[keys", 3, "]"),
         ("unknown-key", "listen =", "lisen =", 1, "unknown field `lisen`, expected one of `listen`"),

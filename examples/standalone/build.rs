@@ -334,9 +334,10 @@ fn secret(client: &Client, source: &Source) -> Result<StoredSecret, String> {
         ),
         (Some(hash), None, None, None) => hash.parse().map_err(text),
         (None, Some(variable), None, None) => {
-            let secret = match random {
-                true => ClientSecret::assume_random_from_env(variable),
-                false => ClientSecret::from_env(variable),
+            let secret = if random {
+                ClientSecret::assume_random_from_env(variable)
+            } else {
+                ClientSecret::from_env(variable)
             };
             secret.and_then(StoredSecret::try_from).map_err(text)
         }

@@ -381,14 +381,14 @@ mod tests {
     #[test]
     fn a_later_revocation_that_ends_sooner_does_not_shorten_the_one_before_it() {
         let view = view(10, 10);
-        view.add(&client(BILLING, 5, 1_000)).unwrap();
-        view.add(&client(BILLING, 9, 100)).unwrap();
+        add(&view, &client(BILLING, 5, 1_000)).unwrap();
+        add(&view, &client(BILLING, 9, 100)).unwrap();
         view.purge(at(999));
         assert!(revokes(&view, &BILLING, "x", 5));
-        view.add(&key("k", 2_000)).unwrap();
-        view.add(&key("k", 1_500)).unwrap();
-        view.add(&token("a", 20, 2_000)).unwrap();
-        view.add(&token("a", 20, 1_500)).unwrap();
+        add(&view, &key("k", 2_000)).unwrap();
+        add(&view, &key("k", 1_500)).unwrap();
+        add(&view, &token("a", 20, 2_000)).unwrap();
+        add(&view, &token("a", 20, 1_500)).unwrap();
         view.purge(at(1_999));
         assert!(view.has_key("k"));
         view.purge(at(2_000));

@@ -618,7 +618,7 @@ mod tests {
         let revocations = Revocations::follow(feed.clone()).clock(clock.clone()).max_age(max_age).await.unwrap();
         let limits = Some(ClientCacheLimits::default());
         let (store, at) = (Arc::new(registry.clone()), Arc::new(clock.clone()));
-        let cache = ClientCache::new(store, limits, TIMEOUT, at, Some(revocations.clone()));
+        let cache = ClientCache::new(store, limits, TIMEOUT, at, Some(revocations.clone()), None);
         found(&cache, &BILLING).await;
         // Longer ago than the feed may be behind; the feed is read meanwhile.
         clock.advance(Duration::from_secs(3));
