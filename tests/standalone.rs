@@ -682,7 +682,8 @@ fn it_is_live_and_ready_until_sigterm_and_then_no_longer_ready() {
 #[test]
 fn a_route_for_a_forward_auth_proxy_refuses_grpc_by_the_http_status() {
     let refusal = |route: &str| {
-        let config = GOOD.replace("scope = \"read\"\n", route);
+        let config = GOOD.replace("/api/read\"\nscope = \"read\"\n", &format!("/api/read\"\n{route}"));
+        assert!(config.contains(route), "{config}");
         let service = Service::start_with(&file("grpc", &config), &[]);
         service.send(
             "POST /api/read HTTP/1.1\r\nHost: h\r\nContent-Type: application/grpc-web\r\nContent-Length: 0\r\n\

@@ -216,7 +216,10 @@ mod tests {
 
     #[test]
     fn more_than_64_parameters_or_32_resources_are_refused() {
-        let parameters = |count: usize| (0..count).map(|number| format!("p{number}=&")).collect::<String>();
+        let parameters = |count: usize| {
+            let names: Vec<_> = (0..count).map(|number| format!("p{number}=&")).collect();
+            names.concat()
+        };
         let resources = |count: usize| "resource=https://a.example&".repeat(count);
         assert!(Form::parse(parameters(64).as_bytes()).is_ok());
         assert_eq!(form(&(parameters(32) + &resources(32))).all("resource").count(), 32);

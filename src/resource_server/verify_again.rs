@@ -151,7 +151,8 @@ fn it_can_be_switched_off_and_resized() {
     for token in &tokens {
         small.verify_now(token).unwrap();
     }
-    assert_eq!([0, 1, 2].map(|number: usize| small.remembers(&tokens[number])), [false, true, true]);
+    assert!(small.remembers(&tokens[2]), "the newest token stays");
+    assert_eq!(tokens.iter().filter(|token| small.remembers(token)).count(), 2);
 }
 
 #[test]

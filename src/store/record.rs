@@ -498,7 +498,7 @@ mod tests {
         let written = serde_json::to_value(&client).unwrap();
         assert_eq!(written["client_secrets"], serde_json::json!([{"label": "1", "hash": digest}]));
         for (secret, mistake) in [
-            (format!(r#""hash":"{digest}","random":true"#), "`random` goes with `dangerous_plain`"),
+            (format!(r#""hash":"{digest}","random":true"#), "client_secrets[0].random: it goes with `dangerous_plain`"),
             (r#""dangerous_plain":"hunter2","random":true"#.to_owned(), "at least 25"),
         ] {
             let error = record(&secret).unwrap_err().to_string();
@@ -529,7 +529,8 @@ mod tests {
                 "client `b`: client_secrets[0].label: invalid type",
             ),
             (r#"{"client_id":5}"#, "a client's record: client_id: invalid type"),
-            ("[", "a client's record: EOF while parsing"),
+            ("{", "a client's record: EOF while parsing"),
+            ("[", "a client's record: invalid type: sequence, expected an object"),
         ] {
             let why = why(record);
             assert!(why.starts_with(begins), "{why}");
