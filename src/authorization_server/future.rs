@@ -18,6 +18,7 @@ use super::body::ReadBody;
 use super::endpoint::Endpoint;
 use super::error::TokenError;
 use super::form;
+use super::head::Head;
 use crate::document::without_body;
 use crate::response_body::ResponseBody;
 
@@ -91,7 +92,7 @@ type Answer = Pin<Box<dyn Future<Output = OwnResponse> + Send>>;
 pin_project! {
     #[project = StateProjection]
     enum State<B> {
-        Reading { #[pin] body: ReadBody<B>, request: Option<(AuthorizationServer, Endpoint, Parts)> },
+        Reading { #[pin] body: ReadBody<B>, request: Option<(AuthorizationServer, Endpoint, Head)> },
         Answering { answer: Answer },
         Ready { response: Option<OwnResponse> },
     }
@@ -107,7 +108,7 @@ impl<B: Body> EndpointFuture<B> {
             Endpoint::Token | Endpoint::Revocation | Endpoint::Introspection => match form::check_head(&head) {
                 Ok(()) => State::Reading {
                     body: ReadBody::new(&head, body, server.inner.body_limits),
-                    request: Some((server.clone(), endpoint, head)),
+                    request: Some((server.clone(), endpoint, head.into())),
                 },
                 Err(error) => return Self::refusing(server.clone(), endpoint, head, &body, error),
             },
@@ -121,7 +122,7 @@ impl<B: Body> EndpointFuture<B> {
     /// Creates the future of the token endpoint's answer to a request whose body was read.
     pub(super) fn answering(server: AuthorizationServer, head: Parts, body: Result<Bytes, TokenError>) -> Self {
         let is_head = head.method == Method::HEAD;
-        Self { state: State::answering(server, Endpoint::Token, head, body), is_head, closes: false }
+        Self { state: State::answering(server, Endpoint::Token, head.into(), body), is_head, closes: false }
     }
 
     /// Creates the future of a refusal that the head decided. An HTTP/1.1 connection with a body that was not read is
@@ -135,17 +136,12 @@ impl<B: Body> EndpointFuture<B> {
     ) -> Self {
         let is_head = head.method == Method::HEAD;
         let closes = head.version < Version::HTTP_2 && !body.is_end_stream();
-        Self { state: State::answering(server, endpoint, head, Err(error)), is_head, closes }
+        Self { state: State::answering(server, endpoint, head.into(), Err(error)), is_head, closes }
     }
 }
 
 impl<B> State<B> {
-    fn answering(
-        server: AuthorizationServer,
-        endpoint: Endpoint,
-        head: Parts,
-        body: Result<Bytes, TokenError>,
-    ) -> Self {
+    fn answering(server: AuthorizationServer, endpoint: Endpoint, head: Head, body: Result<Bytes, TokenError>) -> Self {
         let answer: Answer = match endpoint {
             Endpoint::Revocation => Box::pin(async move { server.inner.token.answer_revocation(&head, body).await }),
             Endpoint::Introspection => {

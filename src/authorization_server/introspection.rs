@@ -3,7 +3,6 @@
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
-use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
@@ -11,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::answer::json;
 use super::error::{Fault, TokenError};
+use super::head::Head;
 use super::token::{PresentedToken, TokenPipeline};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
@@ -30,7 +30,7 @@ impl TokenPipeline {
     /// Answers a request. `body` is its body, or the reason for which its head or body is refused.
     pub(super) async fn answer_introspection(
         &self,
-        head: &Parts,
+        head: &Head,
         body: Result<Bytes, TokenError>,
     ) -> Response<Full<Bytes>> {
         let answered = self.introspection(head, body).await.and_then(|introspection| {
@@ -51,7 +51,7 @@ impl TokenPipeline {
         }
     }
 
-    async fn introspection(&self, head: &Parts, body: Result<Bytes, TokenError>) -> Result<Introspection, TokenError> {
+    async fn introspection(&self, head: &Head, body: Result<Bytes, TokenError>) -> Result<Introspection, TokenError> {
         let request = PresentedToken::read(&head.headers, &body?)?;
         let client = self.authenticator.authenticate(&request.credentials, head).await?;
         if client.introspects().is_empty() {

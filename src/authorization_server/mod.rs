@@ -37,6 +37,7 @@ mod error;
 mod form;
 mod forward;
 mod future;
+mod head;
 mod introspection;
 mod json;
 mod layer;

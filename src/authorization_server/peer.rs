@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::Extensions;
-use http::request::Parts;
 
+use super::head::Head;
 use super::trusted_proxies::TrustedProxies;
 
 type Find = dyn Fn(&Extensions) -> Option<IpAddr> + Send + Sync;
@@ -32,7 +32,7 @@ impl PeerAddress {
         self.proxies.is_some() && self.find.is_none()
     }
 
-    pub(super) fn of(&self, head: &Parts) -> Option<IpAddr> {
+    pub(super) fn of(&self, head: &Head) -> Option<IpAddr> {
         let peer = self.find.as_ref()?(&head.extensions)?;
         Some(self.proxies.as_ref().map_or(peer, |proxies| proxies.client_address(peer, &head.headers)))
     }

@@ -1,12 +1,12 @@
 //! `POST /revoke` (RFC 7009): a client gives a token of its own back before its time.
 
 use bytes::Bytes;
-use http::request::Parts;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 
 use super::answer::answer;
 use super::error::{Fault, TokenError};
+use super::head::Head;
 use super::token::{PresentedToken, TokenPipeline};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
@@ -19,7 +19,7 @@ impl TokenPipeline {
     /// Answers a request. `body` is its body, or the reason for which its head or body is refused.
     pub(super) async fn answer_revocation(
         &self,
-        head: &Parts,
+        head: &Head,
         body: Result<Bytes, TokenError>,
     ) -> Response<Full<Bytes>> {
         match self.revocation(head, body).await {
@@ -37,7 +37,7 @@ impl TokenPipeline {
     /// The client, and the token's name when there was one to revoke.
     async fn revocation(
         &self,
-        head: &Parts,
+        head: &Head,
         body: Result<Bytes, TokenError>,
     ) -> Result<(ClientId, Option<String>), TokenError> {
         let request = PresentedToken::read(&head.headers, &body?)?;

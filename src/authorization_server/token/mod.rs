@@ -14,7 +14,6 @@ mod turns;
 use std::pin::pin;
 
 use bytes::Bytes;
-use http::request::Parts;
 use http::{HeaderValue, Response};
 use http_body_util::Full;
 use tracing::Instrument as _;
@@ -36,6 +35,7 @@ pub(super) use self::request::is_another_grant;
 use self::response::TokenResponse;
 pub(super) use self::turns::Turns;
 use super::error::TokenError;
+use super::head::Head;
 use crate::telemetry;
 
 /// The stations of a token request, in the order in which it passes them.
@@ -56,10 +56,13 @@ pub(super) struct TokenPipeline {
 
 impl TokenPipeline {
     /// Answers a request. `body` is its body, or the reason for which its head or body is refused.
-    pub(super) async fn answer(&self, head: &Parts, body: Result<Bytes, TokenError>) -> Response<Full<Bytes>> {
+    pub(super) async fn answer(&self, head: &Head, body: Result<Bytes, TokenError>) -> Response<Full<Bytes>> {
         let span = telemetry::token_request();
-        // Pinned where it is: moved into the span, it would be in this future twice.
-        let result = pin!(self.token(head, body)).instrument(span.clone()).await;
+        let result = match body {
+            // Pinned where it is: moved into the span, it would be in this future twice.
+            Ok(ref body) => pin!(self.token(head, body)).instrument(span.clone()).await,
+            Err(error) => Err(error),
+        };
         span.in_scope(|| self.reporter.report(&head.extensions, &result));
         let response = match result {
             Ok(response) => response.into_response(),
@@ -69,14 +72,13 @@ impl TokenPipeline {
         response
     }
 
-    async fn token(&self, head: &Parts, body: Result<Bytes, TokenError>) -> Result<TokenResponse, TokenError> {
-        let body = body?;
-        let request = TokenRequest::read(&head.headers, &body, &self.audience_parameter)?;
+    async fn token(&self, head: &Head, body: &[u8]) -> Result<TokenResponse, TokenError> {
+        let request = TokenRequest::read(&head.headers, body, &self.audience_parameter)?;
         let client = self.authenticator.authenticate(&request.credentials, head).await?;
         if request.has_ignored_audience {
             self.audience_parameter.was_sent_by(&client, &head.extensions);
         }
-        let grant = self.policy.grant(client, request, &head.extensions).await?;
+        let grant = self.policy.grant(client, &request, &head.extensions).await?;
         // Only here, just before the signature: what holds a place longer than that, such as a slow look-up of a client
         // that does not exist, would keep others from it.
         let _turn = match &self.turns {

@@ -101,9 +101,9 @@ pub(super) enum RequestedScopes<'a> {
 const FEW_SCOPES: usize = 1024;
 
 impl RequestedScopes<'_> {
-    pub(super) fn into_scopes(self) -> Result<Scopes, TokenError> {
+    pub(super) fn scopes(&self) -> Result<Scopes, TokenError> {
         match self {
-            Self::Few(scopes) => Ok(scopes),
+            Self::Few(scopes) => Ok(scopes.clone()),
             Self::Many(text) => text.parse().map_err(malformed_scope),
         }
     }

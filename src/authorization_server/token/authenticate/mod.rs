@@ -20,7 +20,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::header::AUTHORIZATION;
-use http::request::Parts;
 use http::{Extensions, HeaderMap};
 use zeroize::Zeroizing;
 
@@ -35,6 +34,7 @@ pub(in crate::authorization_server) use self::throttle::Throttle;
 pub(in crate::authorization_server) use self::upgrade::{DynUpgrade, Upgrades};
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::authorization_server::form::Form;
+use crate::authorization_server::head::Head;
 use crate::authorization_server::peer::PeerAddress;
 use crate::client_id::{ClientId, InvalidClientId};
 use crate::clock::{Clock, UnixTime};
@@ -123,7 +123,7 @@ impl Authenticator {
     pub(in crate::authorization_server) async fn authenticate(
         &self,
         credentials: &Credentials,
-        head: &Parts,
+        head: &Head,
     ) -> Result<AuthenticatedClient, TokenError> {
         let named = |error: TokenError| error.of(&credentials.client_id);
         let claim = self.claim(credentials).await.map_err(named)?;
@@ -151,7 +151,7 @@ impl Authenticator {
 
     /// Returns which of the client's secrets was shown. An unknown client takes the same work as one with a generated secret.
     /// A client that would be refused for another reason counts as a failure too, so that the limits do not tell them apart.
-    async fn prove(&self, claim: &Claim, credentials: &Credentials, head: &Parts) -> Result<Option<usize>, TokenError> {
+    async fn prove(&self, claim: &Claim, credentials: &Credentials, head: &Head) -> Result<Option<usize>, TokenError> {
         let mut secret = claim.secret;
         if secret.is_none() && !claim.slow.is_empty() {
             // Boxed: next to a slow hash an allocation is nothing, and all others would carry the weight of its future.
@@ -171,7 +171,7 @@ impl Authenticator {
         &self,
         claim: &Claim,
         credentials: &Credentials,
-        head: &Parts,
+        head: &Head,
     ) -> Result<Option<usize>, TokenError> {
         let attempt = self.throttle.attempt(&credentials.client_id, self.peer(head))?;
         self.check_slowly(claim, credentials, head, Some(attempt)).await
@@ -181,7 +181,7 @@ impl Authenticator {
         &self,
         claim: &Claim,
         credentials: &Credentials,
-        head: &Parts,
+        head: &Head,
         attempt: Option<Attempt>,
     ) -> Result<Option<usize>, TokenError> {
         let guess = Guess {
@@ -209,7 +209,7 @@ impl Authenticator {
     }
 
     /// Returns the address by which failures are counted. It is asked for only then.
-    fn peer(&self, head: &Parts) -> Option<IpAddr> {
+    fn peer(&self, head: &Head) -> Option<IpAddr> {
         self.peer.of(head)
     }
 }

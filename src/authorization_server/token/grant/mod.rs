@@ -87,14 +87,14 @@ impl GrantPolicy {
     pub(super) async fn grant(
         &self,
         client: AuthenticatedClient,
-        request: TokenRequest<'_>,
+        request: &TokenRequest<'_>,
         extensions: &Extensions,
     ) -> Result<Grant, TokenError> {
         if !client.may_use_grant() {
             return Err(TokenError::new(Fault::GRANT_NOT_ALLOWED).of(client.id()));
         }
         let audiences = self.audiences(&client, &request.resources)?;
-        let requested = request.scopes.map(RequestedScopes::into_scopes).transpose()?;
+        let requested = request.scopes.as_ref().map(RequestedScopes::scopes).transpose()?;
         let scopes = self.scopes(&client, requested.as_ref(), &audiences)?;
         let lifetime = client.lifetime().unwrap_or(self.lifetime).min(self.longest);
         let mut pending = PendingGrant::new(client, scopes, audiences, lifetime);
