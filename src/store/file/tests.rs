@@ -313,3 +313,20 @@ async fn a_line_that_cannot_be_read_is_named_and_kept_and_what_a_crash_cut_off_i
     assert!(tool.knows_what_is_revoked().is_ok() && tool.fault().is_none());
     assert!(knows(&tool, &key("behind", 100_000)).await);
 }
+
+#[tokio::test]
+async fn the_tokens_of_a_client_that_was_taken_out_by_hand_stay_revoked_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let [service, _] = two_processes(&folder);
+    create(&service, "billing").unwrap();
+    std::fs::write(folder.path().join("clients.toml"), "clients = []\n").unwrap();
+    service.poll();
+    service.poll();
+    let told = service.memory.changes(&Cursor::start()).await.unwrap().changes;
+    let revoked = told.into_iter().find_map(|change| match change {
+        Change::Revoked(revocation @ Revocation::Client { .. }) => Some(revocation),
+        _ => None,
+    });
+    let [again, _] = two_processes_of(&folder);
+    assert!(knows(&again, &revoked.unwrap()).await);
+}
