@@ -178,6 +178,10 @@ impl TrustedIssuer {
         Ok(VerifiedToken::new(token, claims, self.clone(), found))
     }
 
+    #[cfg_attr(
+        not(feature = "remote"),
+        expect(clippy::unused_self, reason = "only keys that are fetched can be replaced")
+    )]
     fn signed_payload(&self, knowledge: Knowledge, jws: &Jws<'_>, found: &FoundKey) -> Result<Vec<u8>, VerifyError> {
         jws.verified_payload(&found.key).map_err(|invalid| match (invalid, knowledge) {
             #[cfg(feature = "remote")]
