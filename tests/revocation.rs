@@ -349,6 +349,7 @@ async fn one_call_disables_a_client_in_its_store_and_ends_its_tokens_though_the_
     }
 }
 
+#[cfg(feature = "file")]
 #[tokio::test]
 async fn a_store_that_is_administered_and_that_a_server_does_not_follow_is_a_warning_when_it_is_built() {
     let folder = tempfile::tempdir().unwrap();
