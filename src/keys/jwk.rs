@@ -56,6 +56,15 @@ impl PublicNumbers {
         }
     }
 
+    /// How many bytes a signature has (RFC 7518 §3.3 and §3.4, RFC 8032 §5.1.6): with RSA, as many as the modulus.
+    pub(super) fn signature_len(&self) -> usize {
+        match self {
+            Self::P256 { .. } | Self::Ed25519 { .. } => 64,
+            Self::P384 { .. } => 96,
+            Self::Rsa { n, .. } => n.len(),
+        }
+    }
+
     /// What the backends do not agree on, or find out only when they verify.
     pub(super) fn check(&self) -> Result<(), KeyError> {
         let Self::Rsa { n, e } = self else { return Ok(()) };

@@ -38,6 +38,8 @@ pub struct SigningKey {
 enum Signer {
     Pair(Box<KeyPair>),
     Shared(SharedSecret),
+    #[cfg(test)]
+    Unable,
 }
 
 impl SigningKey {
@@ -216,7 +218,21 @@ impl SigningKey {
         match &self.signer {
             Signer::Pair(pair) => pair.to_pkcs8(),
             Signer::Shared(_) => Err(KeyError::new("a secret of HS256 is no private key: save the secret itself")),
+            #[cfg(test)]
+            Signer::Unable => Err(KeyError::new("this key is for tests")),
         }
+    }
+
+    /// The same key with a backend that cannot sign, so that a test notices an attempt to.
+    #[cfg(test)]
+    pub(crate) fn unable_to_sign(self) -> Self {
+        Self { signer: Signer::Unable, ..self }
+    }
+
+    /// Returns the length of the token that [`sign`](Self::sign) would write over a payload of so many bytes.
+    pub(crate) fn token_len(&self, payload: usize) -> usize {
+        let encoded = |bytes: usize| bytes.saturating_mul(4).div_ceil(3);
+        self.header.len() + 1 + encoded(self.public.signature_len()) + encoded(payload)
     }
 
     /// Writes a compact JWS (RFC 7515 §7.1) over `payload`; `None` when the backend cannot sign.
@@ -245,6 +261,8 @@ impl Signer {
         match self {
             Self::Pair(pair) => pair.sign(algorithm, message),
             Self::Shared(secret) => Some(secret.sign(message)),
+            #[cfg(test)]
+            Self::Unable => None,
         }
     }
 }
@@ -307,6 +325,24 @@ mod tests {
 
     fn signature(key: &SigningKey) -> Vec<u8> {
         key.signer.sign(key.algorithm(), b"payload").unwrap()
+    }
+
+    #[test]
+    fn the_length_of_a_token_is_known_before_it_is_signed() {
+        let keys = [
+            SigningKey::generate(Algorithm::ES256).unwrap(),
+            SigningKey::generate(Algorithm::ES384).unwrap(),
+            SigningKey::generate(Algorithm::EdDSA).unwrap(),
+            SigningKey::dangerous_hs256_verifiers_can_forge([7; 32]).unwrap(),
+            #[cfg(feature = "aws_lc_rs")]
+            SigningKey::from_pem(include_str!("../../tests/keys/rsa2048.pem")).unwrap(),
+        ];
+        for key in keys {
+            for payload in [0, 1, 2, 3, 4, 100, 1_000, 16_000] {
+                let token = key.sign(&vec![b'x'; payload]).unwrap();
+                assert_eq!(key.token_len(payload), token.len(), "{} {payload}", key.algorithm());
+            }
+        }
     }
 
     fn refusal(key: Result<SigningKey, KeyError>) -> String {

@@ -94,6 +94,14 @@ impl VerifyingKey {
         self.0.algorithm
     }
 
+    /// How many bytes each signature of this key has.
+    pub(super) fn signature_len(&self) -> usize {
+        match &self.0.half {
+            Half::Public { numbers, .. } => numbers.signature_len(),
+            Half::Shared(_) => 32,
+        }
+    }
+
     /// Whether both are one key, for one algorithm.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0) || (self.key_id(), self.algorithm()) == (other.key_id(), other.algorithm())

@@ -223,7 +223,7 @@ fn same(what: &str, beside: &str, figures: [&Figure; 2], most: f64) {
 /// An unknown client, beside a wrong secret of one that is registered: the same work. Each is one client that is asked about
 /// again and again, as whoever wants to tell them apart does it.
 fn guessing() {
-    let limits = AttemptLimits { generated_by_address: u32::MAX, ..AttemptLimits::default() };
+    let limits = AttemptLimits::default().generated_by_address(u32::MAX);
     let subject = Subject::with(Algorithm::ES256, 10, |builder| builder.attempt_limits(limits));
     let wrong = ClientSecret::generate().unwrap();
     let [known, unknown] = ["client-1", "client-x"].map(|id| {

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::authenticate::AuthenticatedClient;
 use super::grant::Grant;
+use super::too_long;
 use crate::audience::Audience;
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::authorization_server::json::Object;
@@ -110,12 +111,13 @@ impl Minter {
         }
         claims.members(grant.claims());
         let payload = claims.finish();
-        let text = self.keys.signing_key().sign(payload.as_bytes());
-        let text = text.ok_or_else(|| TokenError::new(Fault::UNAVAILABLE).detailed("the key could not sign"))?;
-        if text.len() > LONGEST_TOKEN {
-            let detail = "the token is longer than a resource server accepts; let the grant hook add less";
-            return Err(TokenError::new(Fault::UNAVAILABLE).of(grant.client().id()).detailed(detail));
+        let key = self.keys.signing_key();
+        let length = key.token_len(payload.len());
+        if length > LONGEST_TOKEN {
+            return Err(too_long::error(&self.issuer, grant, length));
         }
+        let text = key.sign(payload.as_bytes());
+        let text = text.ok_or_else(|| TokenError::new(Fault::UNAVAILABLE).detailed("the key could not sign"))?;
         Ok(AccessToken { text: TokenText::New(text), id, issued_at, expires_in: expires_in.as_secs() })
     }
 

@@ -9,6 +9,7 @@ mod repeat;
 mod report;
 mod request;
 mod response;
+mod too_long;
 mod turns;
 
 use std::pin::pin;

@@ -1,0 +1,169 @@
+//! What makes a token longer than resource servers accept, for the operator: found before it is signed.
+
+use crate::authorization_server::error::{Fault, TokenError};
+use crate::authorization_server::token::grant::Grant;
+use crate::issuer::Issuer;
+use crate::resource_server::LONGEST_TOKEN;
+use crate::store::shorten;
+
+/// A part of a token, and how many bytes it takes there.
+struct Part {
+    bytes: usize,
+    text: String,
+    fix: &'static str,
+}
+
+impl Part {
+    fn of(claim: &str, bytes: usize, fix: &'static str) -> Self {
+        Self { bytes, text: format!("`{claim}` has {bytes} bytes"), fix }
+    }
+}
+
+/// The refusal of a grant whose token would have so many bytes.
+pub(super) fn error(issuer: &Issuer, grant: &Grant, length: usize) -> TokenError {
+    let mut parts = parts(issuer, grant);
+    parts.sort_by_key(|part| std::cmp::Reverse(part.bytes));
+    let longest = parts.first().map_or(0, |part| part.bytes);
+    // What has less than a tenth of the longest is not the reason.
+    let named: Vec<&str> =
+        parts.iter().take_while(|part| part.bytes * 10 >= longest).map(|part| part.text.as_str()).collect();
+    let detail = format!(
+        "its token would have {length} bytes, and resource servers accept at most {LONGEST_TOKEN}: {}; {}",
+        named.join(", "),
+        parts.first().map_or("", |part| part.fix),
+    );
+    TokenError::new(Fault::UNAVAILABLE).of(grant.client().id()).detailed(detail)
+}
+
+fn parts(issuer: &Issuer, grant: &Grant) -> Vec<Part> {
+    const SCOPE: &str = "name fewer scopes in the request, or give the client fewer or shorter ones";
+    const AUDIENCE: &str = "name fewer resources in the request";
+    let audiences = grant.audiences().iter().map(|audience| audience.as_str().len()).sum();
+    let mut parts = vec![
+        Part::of("scope", grant.scopes().as_str().len(), SCOPE),
+        Part::of("aud", audiences, AUDIENCE),
+        Part::of("sub", grant.client().subject().len(), "give the client a shorter subject"),
+        Part::of("iss", issuer.as_str().len(), "give the server a shorter issuer"),
+    ];
+    parts.extend(of_the_hook(grant));
+    parts
+}
+
+/// All claims of the grant hook together, since many short ones make a token as long as one long one.
+fn of_the_hook(grant: &Grant) -> Option<Part> {
+    let sizes = grant.claims().iter().map(|(name, value)| (name.len() + value.to_string().len(), name));
+    let (mut bytes, mut longest) = (0, None);
+    for size in sizes {
+        bytes += size.0;
+        longest = longest.max(Some(size));
+    }
+    let (most, name) = longest?;
+    let name = shorten(name).escape_debug();
+    let text = match grant.claims().len() {
+        1 => format!("the claim `{name}` of the grant hook has {bytes} bytes"),
+        count => format!("the {count} claims of the grant hook have {bytes} bytes, {most} of them in `{name}`"),
+    };
+    Some(Part { bytes, text, fix: "let the grant hook add less" })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{Request, StatusCode};
+    use http_body_util::Full;
+    use tower::ServiceExt as _;
+
+    use crate::keys::{Algorithm, SigningKey};
+    use crate::{
+        AuthorizationServer, AuthorizationServerBuilder, Client, ClientSecret, KeyRing, MemoryStore, PendingGrant,
+        Scope, TokenError,
+    };
+
+    const API: &str = "https://api.example.com";
+
+    /// The operator's text of the refusal by a server whose key cannot sign.
+    async fn refusal(
+        client: impl FnOnce(Client) -> Client,
+        form: &str,
+        settings: impl FnOnce(AuthorizationServerBuilder) -> AuthorizationServerBuilder,
+    ) -> String {
+        let secret = ClientSecret::generate().unwrap();
+        let key = SigningKey::generate(Algorithm::ES256).unwrap().unable_to_sign();
+        let clients = MemoryStore::from([client(Client::new("billing", &secret).audience(API))]);
+        let server = AuthorizationServer::builder("https://auth.example.com", KeyRing::new(key), clients);
+        let server = settings(server).build().unwrap();
+        let credentials =
+            base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("billing:{}", secret.expose()));
+        let request = Request::post("/token")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("authorization", format!("Basic {credentials}"))
+            .body(Full::new(Bytes::from(format!("grant_type=client_credentials{form}"))))
+            .unwrap();
+        let response = server.token_service().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        response.extensions().get::<TokenError>().unwrap().to_string()
+    }
+
+    fn scopes(count: usize) -> impl Iterator<Item = Scope> {
+        (0..count).map(|number| format!("scope:{number:04}").parse().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_short_enough_is_signed() {
+        let error = refusal(|client| client, "", |server| server).await;
+        assert!(error.ends_with("the key could not sign"), "{error}");
+        let error = refusal(|client| client.scopes(scopes(1_000)), "", |server| server.default_scopes(one())).await;
+        assert!(error.ends_with("the key could not sign"), "{error}");
+    }
+
+    fn one() -> Scope {
+        Scope::from_static("scope:0000")
+    }
+
+    #[tokio::test]
+    async fn scopes_that_make_a_token_too_long_are_named_and_nothing_is_signed() {
+        let names: Vec<String> = scopes(1_500).map(|scope| scope.to_string()).collect();
+        let form = format!("&scope={}", names.join("+"));
+        let error = refusal(|client| client.scopes(scopes(1_500)), &form, |server| server).await;
+        assert!(error.contains("client `billing`: its token would have 22"), "{error}");
+        assert!(
+            error.contains("accept at most 16384: `scope` has 16499 bytes; name fewer scopes in the request"),
+            "{error}"
+        );
+        assert!(!error.contains("hook") && !error.contains("scope:0"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn claims_of_the_hook_that_make_a_token_too_long_are_named_and_nothing_is_signed() {
+        let long = |grant: &mut PendingGrant| {
+            grant.add_claim("every\nthing", "v".repeat(13_000));
+            Ok(())
+        };
+        let error = refusal(|client| client, "", |server| server.grant_hook(long)).await;
+        assert!(
+            error.contains(": the claim `every\\nthing` of the grant hook has 13013 bytes; let the grant hook"),
+            "{error}"
+        );
+        assert!(!error.contains("vvv") && !error.contains("scope"), "{error}");
+
+        let many = |grant: &mut PendingGrant| {
+            (0..1_000).for_each(|number| grant.add_claim(format!("claim-{number:04}"), "v"));
+            grant.add_claim("the longest", "v".repeat(100));
+            Ok(())
+        };
+        let error = refusal(|client| client, "", |server| server.grant_hook(many)).await;
+        assert!(
+            error.contains(": the 1001 claims of the grant hook have 13113 bytes, 113 of them in `the longest`;"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn each_claim_with_a_large_part_in_a_token_that_is_too_long_is_named() {
+        let names: Vec<String> = scopes(800).map(|scope| scope.to_string()).collect();
+        let form = format!("&scope={}", names.join("+"));
+        let client = |client: Client| client.scopes(scopes(800)).subject("s".repeat(4_000));
+        let error = refusal(client, &form, |server| server).await;
+        assert!(error.contains(": `scope` has 8799 bytes, `sub` has 4000 bytes; name fewer scopes"), "{error}");
+    }
+}
