@@ -1,5 +1,6 @@
 //! [`Client`], a registration as it is written, and [`RegisteredClient`], one that holds together.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -70,6 +71,8 @@ pub struct Client {
     /// A malformed id is an error under the text that was given.
     id: Result<ClientId, ClientError>,
     client: Registration,
+    /// Scopes that were added one by one since a set was last made of them.
+    added: Vec<Scope>,
     mistake: Option<String>,
 }
 
@@ -98,14 +101,14 @@ impl Client {
             may_use_grant: true,
             enabled: true,
         };
-        Self { id, client, mistake: None }
+        Self { id, client, added: Vec::new(), mistake: None }
     }
 
     /// Returns a registration to change, and to register again; see also [`RegisteredClient::edit`].
     #[must_use]
     pub fn of(client: RegisteredClient) -> Self {
         let RegisteredClient { id, registration } = client;
-        Self { id: Ok(id), client: registration, mistake: None }
+        Self { id: Ok(id), client: registration, added: Vec::new(), mistake: None }
     }
 
     /// One more secret that is accepted, so that a client can move to a new one while the old one still works. Its
@@ -160,13 +163,21 @@ impl Client {
     /// Adds a scope that the client may get. None by default.
     #[must_use]
     pub fn scope(mut self, scope: Scope) -> Self {
-        self.client.scopes = self.client.scopes.with(&scope);
+        self.added.push(scope);
         self
+    }
+
+    /// Makes one set of the scopes, however many were added. A set for each of them would take quadratic time.
+    fn gather_scopes(&mut self) {
+        if !self.added.is_empty() {
+            self.client.scopes = self.client.scopes.union(&self.added.drain(..).collect());
+        }
     }
 
     /// Sets the scopes that the client may get. It replaces those that were set or [added](Self::scope) before.
     #[must_use]
     pub fn scopes(mut self, scopes: impl IntoIterator<Item = Scope>) -> Self {
+        self.added.clear();
         self.client.scopes = scopes.into_iter().collect();
         self
     }
@@ -175,6 +186,7 @@ impl Client {
     /// nothing.
     #[must_use]
     pub fn without_scope(mut self, scope: &Scope) -> Self {
+        self.gather_scopes();
         self.client.scopes = self.client.scopes.without(scope);
         self.client.default_scopes = self.client.default_scopes.map(|defaults| defaults.without(scope));
         self
@@ -207,10 +219,7 @@ impl Client {
     /// removes the [default audience](Self::default_audience) if that is no longer among them.
     #[must_use]
     pub fn audiences(mut self, audiences: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
-        self.client.audiences.clear();
-        for audience in audiences {
-            add_audience(&mut self.client.audiences, audience.as_ref(), &mut self.mistake);
-        }
+        self.client.audiences = parse_audiences(audiences, &mut self.mistake);
         let audiences = &self.client.audiences;
         self.client.default_audience = self.client.default_audience.filter(|default| audiences.contains(default));
         self
@@ -295,6 +304,12 @@ impl Client {
         self
     }
 
+    /// Sets the audiences whose tokens the client may [introspect](Self::introspects), for a record.
+    pub(super) fn introspects_all(mut self, audiences: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        self.client.introspects = parse_audiences(audiences, &mut self.mistake);
+        self
+    }
+
     /// Removes an audience whose tokens the client may [introspect](Self::introspects). One that is not among them changes
     /// nothing.
     #[must_use]
@@ -321,8 +336,9 @@ impl Client {
     /// # Errors
     ///
     /// The first mistake, under the client's name.
-    pub fn register(self) -> Result<RegisteredClient, ClientError> {
-        let Self { id, client, mistake } = self;
+    pub fn register(mut self) -> Result<RegisteredClient, ClientError> {
+        self.gather_scopes();
+        let Self { id, client, mistake, .. } = self;
         let id = id?;
         let defaults = client.default_scopes.as_ref();
         let mistake = mistake.or_else(|| {
@@ -344,6 +360,20 @@ fn add_audience(audiences: &mut Vec<Audience>, audience: &str, mistake: &mut Opt
     {
         audiences.push(audience);
     }
+}
+
+/// Parses a list of audiences, and keeps each once. A set tells them apart: a registration may have any number of them.
+fn parse_audiences(
+    audiences: impl IntoIterator<Item = impl AsRef<str>>,
+    mistake: &mut Option<String>,
+) -> Vec<Audience> {
+    let (mut seen, mut parsed) = (HashSet::new(), Vec::new());
+    for audience in audiences {
+        let audience = audience.as_ref();
+        let result = audience.parse::<Audience>().map_err(|error| format!("`{audience}` is {error}"));
+        parsed.extend(keep(result, mistake).filter(|audience| seen.insert(audience.clone())));
+    }
+    parsed
 }
 
 /// Keeps the first error for later.
@@ -514,11 +544,14 @@ impl RegisteredClient {
 
 impl Registration {
     fn free_label(&self) -> String {
+        let labels: HashSet<&str> = self.secrets.iter().map(RegisteredSecret::label).collect();
+        let mut label = String::from("1");
         let mut number = 1_u32;
-        while self.secret(&number.to_string()).is_some() {
+        while labels.contains(&*label) {
             number += 1;
+            label = number.to_string();
         }
-        number.to_string()
+        label
     }
 
     fn secret(&self, label: &str) -> Option<&RegisteredSecret> {
@@ -562,7 +595,7 @@ impl ClientError {
 mod tests {
     use std::time::Duration;
 
-    use super::{Audience, Client};
+    use super::{Audience, Client, RegisteredClient};
     use crate::scope::{Scope, Scopes};
     use crate::secret::ClientSecret;
 
@@ -619,8 +652,37 @@ mod tests {
     const WRITE: Scope = Scope::from_static("write");
 
     #[test]
+    fn audiences_are_kept_once_and_in_order_however_many_there_are() {
+        let audience = |number: usize| format!("https://api.example.com/{number}");
+        let many: Vec<_> = (0..1_000).chain(500..1_500).map(audience).collect();
+        let registered = client("b").audiences(&many).register().unwrap();
+        assert!(registered.audiences().iter().map(|audience| audience.to_string()).eq((0..1_500).map(audience)));
+        let record = serde_json::to_string(&registered)
+            .unwrap()
+            .replace(r#""audiences":["#, r#""audiences":["https://a","https://a","#);
+        let read: RegisteredClient = serde_json::from_str(&record).unwrap();
+        assert_eq!(read.audiences().len(), 1_501);
+        let error = client("b").audiences(["https://a", "b", "c"]).register().unwrap_err().to_string();
+        assert!(error.contains("`b`") && !error.contains("`c`"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_is_labelled_by_the_lowest_number_that_is_free() {
+        let labels = |client: Client| {
+            let client = client.register().unwrap();
+            client.secrets().iter().map(|secret| secret.label().to_owned()).collect::<Vec<_>>()
+        };
+        let secret = || ClientSecret::generate().unwrap();
+        let three = client("b").secret(secret()).secret(secret());
+        assert_eq!(labels(three.clone()), ["1", "2", "3"]);
+        assert_eq!(labels(three.without_secret("2").secret(secret()).secret(secret())), ["1", "3", "2", "4"]);
+    }
+
+    #[test]
     fn scope_adds_a_scope_and_scopes_replaces_all_of_them() {
         let scopes = |client: Client| client.register().unwrap().scopes().to_string();
+        assert_eq!(scopes(client("b").scope(READ).without_scope(&READ).scope(WRITE)), "write");
+        assert_eq!(scopes(client("b").scope(READ).scopes([WRITE])), "write");
         assert_eq!(scopes(client("b").scope(READ).scope(WRITE).scope(READ)), "read write");
         assert_eq!(scopes(client("b").scopes([READ, WRITE, READ])), "read write");
         let both = client("b").scopes([READ, WRITE]).register().unwrap();

@@ -259,11 +259,11 @@ impl Record {
         if !self.grant {
             client = client.without_grant();
         }
-        client = audiences("audiences", &self.audiences)?.iter().fold(client, Client::audience);
+        client = client.audiences(audiences("audiences", &self.audiences)?);
         if let Some(audience) = self.default_audience {
             client = client.default_audience(at("default_audience", checked(&audience))?);
         }
-        client = audiences("introspects", &self.introspects)?.iter().fold(client, Client::introspects);
+        client = client.introspects_all(audiences("introspects", &self.introspects)?);
         // Every other member was checked above.
         client.register().map_err(|error| format!("default_scope: {}", error.mistake()))
     }
