@@ -4,6 +4,7 @@
 //! [`Verifier`](super::Verifier) to check, at every hit.
 
 mod near;
+mod newcomers;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,6 +12,7 @@ use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use self::near::NearTokens;
+use self::newcomers::Newcomers;
 use super::VerifiedToken;
 use crate::metrics;
 use crate::striped::Striped;
@@ -26,6 +28,8 @@ const OVERHEAD: usize = 128;
 
 /// Verified tokens by their texts, within a number of tokens and of bytes. Beyond either, tokens chosen at random are
 /// evicted: of tokens that are shown in turn, a few more than fit, most stay, where evicting the oldest would keep none.
+/// When there is no room, a token is kept from the second time on: one that is shown once evicts nothing, and takes no time for
+/// it.
 ///
 /// Only verified tokens are kept, so garbage evicts nothing. A look-up locks the copies of its core and, if the token is not
 /// among them, one shard for reading.
@@ -93,7 +97,7 @@ impl TokenCache {
             keys,
             shards: Striped::default(),
             near: NearTokens::new(),
-            ledger: Mutex::new(Ledger { lines: Vec::new(), bytes: 0, dice }),
+            ledger: Mutex::new(Ledger { lines: Vec::new(), bytes: 0, dice, newcomers: Newcomers::default() }),
         }
     }
 
@@ -118,13 +122,17 @@ impl TokenCache {
         Some(entry.token.clone())
     }
 
-    /// Remembers a token that was verified just now.
+    /// Remembers a token that was verified just now; if it would evict another, only the second time.
     pub(super) fn keep(&self, token: &VerifiedToken) {
         let bytes = token.size() + OVERHEAD;
         let Some(place) = self.place(token.text().as_bytes()).filter(|_| bytes <= self.most_bytes) else { return };
         let shard = self.shard(place);
         let entry = |line| Entry { text: token.text().clone(), token: token.clone(), line };
         let mut ledger = self.ledger();
+        let is_full = ledger.lines.len() >= self.most_tokens || bytes > self.most_bytes - ledger.bytes;
+        if is_full && !ledger.newcomers.have_come_before(place, self.most_tokens) {
+            return;
+        }
         let mut newest = self.line_for(&mut ledger, shard, Line { place, bytes });
         shard.write().insert(place, entry(newest));
         while ledger.bytes > self.most_bytes || ledger.lines.len() > self.most_tokens {
@@ -227,6 +235,7 @@ struct Ledger {
     lines: Vec<Line>,
     bytes: usize,
     dice: Dice,
+    newcomers: Newcomers,
 }
 
 struct Line {
@@ -391,12 +400,24 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_was_just_kept_is_there_whatever_it_evicts() {
+    fn a_token_that_came_twice_is_there_whatever_it_evicts() {
         let cache = TokenCache::new(10, MANY);
         for number in 0..1_000 {
             cache.keep(&token(number));
+            assert_eq!(has(&cache, number), number < 10, "{number}");
+            cache.keep(&token(number));
             assert!(has(&cache, number), "{number}");
             assert_eq!(of(&cache).0, 10.min(number + 1));
+        }
+    }
+
+    #[test]
+    fn tokens_that_come_once_evict_nothing() {
+        let each = token(0).size() + OVERHEAD;
+        for cache in [TokenCache::new(10, MANY), TokenCache::new(MANY, 10 * each)] {
+            (0..1_000).for_each(|number| cache.keep(&token(number)));
+            assert!((0..10).all(|number| has(&cache, number)));
+            assert_eq!(of(&cache), (10, 10 * each));
         }
     }
 
@@ -406,16 +427,15 @@ mod tests {
         let cache = TokenCache::new(MANY, 10 * each);
         (0..25).for_each(|number| cache.keep(&token(number)));
         assert_eq!(of(&cache), (10, 10 * each));
-        assert!(has(&cache, 24));
 
         let long = VerifiedToken::for_test_with_text(&"x".repeat(each));
-        cache.keep(&long);
+        (0..2).for_each(|_| cache.keep(&long));
         assert!(cache.find(long.text().as_bytes()).is_some());
         let (tokens, bytes) = of(&cache);
         assert!((6..10).contains(&tokens) && bytes <= 10 * each, "{tokens} {bytes}");
 
         let too_long = VerifiedToken::for_test_with_text(&"y".repeat(10 * each));
-        cache.keep(&too_long);
+        (0..2).for_each(|_| cache.keep(&too_long));
         assert!(cache.find(too_long.text().as_bytes()).is_none());
         assert_eq!(of(&cache), (tokens, bytes), "what would never fit drives out nothing");
     }
@@ -529,7 +549,7 @@ mod tests {
         thread::scope(|scope| (0..8).for_each(|thread| drop(scope.spawn(move || work(thread)))));
         assert!((1..=200).contains(&of(&cache).0));
         let newest = token(7_777);
-        cache.keep(&newest);
+        (0..2).for_each(|_| cache.keep(&newest));
         assert!(cache.find(newest.text().as_bytes()).is_some());
     }
 }
