@@ -207,6 +207,40 @@ def in_process():
     return [line.split("\t") for line in out.splitlines()]
 
 
+GROWTH = "## Growth"
+
+
+def growth():
+    """The section on growth: the rows of the binaries `growth` and `allocated`, in the order of the issue's table."""
+    outputs = [subprocess.run([str(BIN / name)], capture_output=True, text=True, check=True).stdout for name in ("growth", "allocated")]
+    rows = [line.split("\t") for output in outputs for line in output.splitlines()]
+    rows.sort(key=lambda row: row[0])
+    cells = [[number, what, figures.replace("; ", "<br>"), judged, value, target] for number, what, figures, judged, value, target in rows]
+    return [
+        GROWTH,
+        "How the cost of one request follows what a caller, a registration or a store can make grow. Times are medians of the "
+        "time that the thread spends on a processor; the sizes of a row are measured in turn, and what is judged is the "
+        "median of the differences or ratios of all rounds. The numbers are the rows of the issue's table; the rows D are other "
+        "sizes that were looked at, for which the value says how many times the largest costs what the smallest does.",
+        table(["row", "what grows", "figures", "judged", "value", "target"], cells),
+    ]
+
+
+def only_growth():
+    """Measures growth alone, and replaces that section: for a machine which is too busy for the other figures."""
+    cpu, _, today = machine()
+    load = os.getloadavg()[0]
+    note = f"Made by `benches/bench.py growth` on {today}, apart from the rest: {cpu}, shared with other work (load {load:.1f})."
+    head, *rest = growth()
+    results = HERE / "RESULTS.md"
+    before, _, after = results.read_text().partition(GROWTH + "\n")
+    # A section ends where the next one begins.
+    _, mark, after = after.partition("\n## ")
+    text = [before.rstrip(), head, note, *rest, *([mark.strip() + " " + after.strip()] if mark else [])]
+    results.write_text("\n\n".join(text) + "\n")
+    print("\n\n".join([note, *rest]))
+
+
 def table(head, rows):
     return "\n".join(["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(row) + " |" for row in rows)])
 
@@ -300,6 +334,7 @@ def main():
         "are by default, reached, in a minute that does not end. The server has one place for hashing a core; the callers are "
         "on one core, which a server on two cores shares. Promised for the p99: ≤ 2 ×.",
         guessing.strip(),
+        *growth(),
     ]
     (HERE / "RESULTS.md").write_text("\n\n".join(text) + "\n")
     groups = [
@@ -311,4 +346,7 @@ def main():
     print("\n\n".join(text))
 
 
-main()
+if sys.argv[1:] == ["growth"]:
+    only_growth()
+else:
+    main()

@@ -1,6 +1,6 @@
 //! What a registry of a million clients costs beside one of ten, in SQLite and in Postgres, and whether issuing a million
-//! tokens leaves anything behind; and what a new client costs in a file of 1,000 to 100,000. `cargo bench --bench clients
-//! --features file,sqlite,postgres`, and the number of clients behind `--` when it should be another one.
+//! tokens leaves anything behind. `cargo bench --bench clients --features sqlite,postgres`, and the number of clients behind
+//! `--` when it should be another one. What a new client costs in a file is a row of `benches/src/bin/growth.rs`.
 //!
 //! Nothing here fails: it is read, not judged.
 
@@ -21,10 +21,10 @@ use http::Request;
 use http_body_util::Full;
 use tokio::runtime::Runtime;
 use tower::ServiceExt as _;
-use tower_client_credentials::store::{Cursor, FileStore, PostgresStore, SqliteStore};
+use tower_client_credentials::store::{Cursor, PostgresStore, SqliteStore};
 use tower_client_credentials::{
     AuthorizationServer, Client, ClientAdmin, ClientCacheLimits, ClientSecret, KeyRing, RegisteredClient,
-    RevocationStore, Revocations,
+    RevocationStore,
 };
 
 const API: &str = "https://api.example.com";
@@ -47,9 +47,6 @@ fn main() {
     let postgres = |server: &servers::Postgres| bench.runtime.block_on(PostgresStore::connect(server.url()));
     bench.run("Postgres", postgres(&few).unwrap(), postgres(&many).unwrap());
     bench.million_tokens(sqlite("tokens.db").unwrap());
-    for count in [1_000, 10_000, 100_000] {
-        bench.file(&folder.path().join(format!("{count}.toml")), count);
-    }
 }
 
 struct Bench {
@@ -111,28 +108,6 @@ impl Bench {
             self.ask(&server, number % FEW);
         }
         println!("{TOKENS} tokens: {before} before, {} after; {rows_before} rows before, {} after", memory(), rows());
-    }
-
-    /// The time of this process, which has nothing else to do, for each of a few new clients; and the highest age of the
-    /// view meanwhile. A create may take 2 seconds with 100,000 clients, and the view must stay below 1.
-    fn file(&self, path: &std::path::Path, count: usize) {
-        let store = self.runtime.block_on(FileStore::builder(path).create_missing().open()).unwrap();
-        self.fill(&store, count);
-        let revocations = self.runtime.block_on(async { Revocations::follow(store.clone()).await.unwrap() });
-        let (mut times, mut oldest) = (Vec::new(), Duration::ZERO);
-        for number in count..count + 5 {
-            let before = processor_time();
-            let (store, client) = (store.clone(), self.client(number));
-            let created = self.runtime.spawn(async move { store.create(client).await });
-            while !created.is_finished() {
-                oldest = oldest.max(revocations.age());
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            self.runtime.block_on(created).unwrap().unwrap();
-            times.push(processor_time().saturating_sub(before));
-        }
-        let create = median(times);
-        println!("a file of {count} clients: one more takes {create:.1?}, while the view is at most {oldest:.1?} old");
     }
 
     fn fill<S: ClientAdmin>(&self, store: &S, count: usize) {
@@ -205,16 +180,6 @@ fn time(work: &mut impl FnMut()) -> Duration {
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times.get(times.len() / 2).copied().unwrap_or_default()
-}
-
-/// The time that all threads of this process have spent on processors.
-fn processor_time() -> Duration {
-    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-    let of = |thread: std::fs::DirEntry| {
-        let statistics = std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
-        statistics.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0)
-    };
-    Duration::from_nanos(threads.map(of).sum())
 }
 
 /// What of it is resident.

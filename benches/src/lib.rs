@@ -3,6 +3,7 @@
 
 pub mod bare;
 pub mod caller;
+pub mod forms;
 pub mod lean;
 pub mod measure;
 #[cfg(feature = "peers")]

@@ -20,6 +20,12 @@ pub fn now<F: Future>(future: F) -> F::Output {
     panic!("it had to wait")
 }
 
+/// The time that this thread has spent on a processor.
+pub fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
+}
+
 /// How many are done between two looks at the clock.
 const BATCH: usize = 16;
 
@@ -47,6 +53,31 @@ impl<'a> Work<'a> {
             let start = Instant::now();
             black_box(work());
             start.elapsed()
+        };
+        Self { run: Box::new(run) }
+    }
+
+    /// The same by the time that this thread spends on a processor, which other processes do not lengthen; in longer batches,
+    /// since that clock is slower to read.
+    pub fn on_processor<T, R>(mut prepare: impl FnMut() -> T + 'a, mut work: impl FnMut(T) -> R + 'a) -> Self {
+        let run = move || {
+            let inputs: Vec<T> = (0..4 * BATCH).map(|_| prepare()).collect();
+            let start = thread_time();
+            for input in inputs {
+                black_box(work(black_box(input)));
+            }
+            (thread_time() - start) / (4 * BATCH as u32)
+        };
+        Self { run: Box::new(run) }
+    }
+
+    /// One that takes long, by the same clock.
+    pub fn once_on_processor<T, R>(mut prepare: impl FnMut() -> T + 'a, mut work: impl FnMut(T) -> R + 'a) -> Self {
+        let run = move || {
+            let input = prepare();
+            let start = thread_time();
+            black_box(work(black_box(input)));
+            thread_time() - start
         };
         Self { run: Box::new(run) }
     }
@@ -90,6 +121,11 @@ impl Figure {
         Self::of_rounds(self.paired(other, |own, other| own - other))
     }
 
+    /// The mean, where most of them take little and a few take much.
+    pub fn mean(&self) -> f64 {
+        self.rounds.iter().sum::<f64>() / self.rounds.len() as f64
+    }
+
     fn paired(&self, other: &Self, pair: impl Fn(f64, f64) -> f64) -> Vec<f64> {
         assert_eq!(self.rounds.len(), other.rounds.len(), "not measured in the same rounds");
         self.rounds.iter().zip(&other.rounds).map(|(own, other)| pair(*own, *other)).collect()
@@ -97,10 +133,16 @@ impl Figure {
 }
 
 /// Times all of the works in turn, for about `time`, and tells the figure of each.
-pub fn interleaved<const N: usize>(mut works: [Work<'_>; N], time: Duration) -> [Figure; N] {
+pub fn interleaved<const N: usize>(works: [Work<'_>; N], time: Duration) -> [Figure; N] {
+    let start = Instant::now();
+    in_rounds(works, |rounds| start.elapsed() < time || rounds < 20)
+}
+
+/// Times all of the works in turn, as long as `goes_on` says so after that many rounds.
+pub fn in_rounds<const N: usize>(mut works: [Work<'_>; N], goes_on: impl Fn(usize) -> bool) -> [Figure; N] {
     let mut times: [Vec<f64>; N] = std::array::from_fn(|_| Vec::new());
-    let (start, mut rounds) = (Instant::now(), 0);
-    while start.elapsed() < time || rounds < 20 {
+    let mut rounds = 0;
+    while goes_on(rounds) {
         for (work, times) in works.iter_mut().zip(&mut times) {
             times.push((work.run)().as_nanos() as f64);
         }
