@@ -114,7 +114,7 @@ pub trait ClientAdmin: ClientStore {
     ) -> impl Future<Output = Result<Vec<Arc<RegisteredClient>>, StoreError>> + Send;
 
     /// Changes a client. `change` gets the registration as the store has it, and is called again when another change came in
-    /// between.
+    /// between. What it returns has the same id.
     ///
     /// ```
     /// # use tower_client_credentials::store::ClientAdmin as _;
@@ -134,8 +134,8 @@ pub trait ClientAdmin: ClientStore {
     ///
     /// # Errors
     ///
-    /// [`AdminError::NotFound`] for an unknown client, [`AdminError::Invalid`] when the changed registration is invalid,
-    /// [`AdminError::Conflict`] when another change came in between ten times.
+    /// [`AdminError::NotFound`] for an unknown client, [`AdminError::Invalid`] when the changed registration is invalid or that
+    /// of another client, [`AdminError::Conflict`] when another change came in between ten times.
     fn update(
         &self,
         id: &ClientId,
@@ -160,6 +160,11 @@ pub trait ClientAdmin: ClientStore {
                 attempts -= 1;
                 let (client, revision) = self.load(id).await?.ok_or(AdminError::NotFound)?;
                 let changed = change(&client)?.register()?;
+                if changed.id() != id {
+                    let mistake =
+                        format!("the change returned the client `{}`; start from `client.edit()`", changed.id());
+                    return Err(ClientError::new(id, mistake).into());
+                }
                 match self.replace(changed, revision).await {
                     Err(AdminError::Conflict) if attempts > 0 => {}
                     done => return done,
@@ -472,6 +477,22 @@ mod tests {
         let client = found(&store).await;
         assert_eq!(live(&client, 1_000 + 86_400), ["3"]);
         assert_eq!(client.secrets().iter().map(super::RegisteredSecret::label).collect::<Vec<_>>(), ["2", "new", "3"]);
+    }
+
+    #[tokio::test]
+    async fn an_update_that_returns_another_client_is_refused_and_changes_neither() {
+        let store = store(billing()).await;
+        let other = ClientId::from_static("other");
+        let other_client = || Client::new("other", ClientSecret::new("k".repeat(43)).unwrap());
+        store.create(other_client().scopes([READ]).register().unwrap()).await.unwrap();
+        let before = (found(&store).await, store.load(&other).await.unwrap());
+        for _ in 0..2 {
+            let refused = store.update(&BILLING, |_| other_client()).await;
+            let Err(AdminError::Invalid(error)) = refused else { panic!("{refused:?}") };
+            let text = "client `billing`: the change returned the client `other`; start from `client.edit()`";
+            assert!(error.to_string().contains(text), "{error}");
+        }
+        assert_eq!((found(&store).await, store.load(&other).await.unwrap()), before);
     }
 
     #[tokio::test]
