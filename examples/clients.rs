@@ -80,7 +80,7 @@ enum Command {
     /// Adds a secret and prints it; those that there were end.
     RotateSecret {
         id: ClientId,
-        /// For how many seconds the secrets that there were still work.
+        /// For how many seconds the secrets that there were still work; with 0 they are removed.
         #[arg(long, default_value_t = 86_400)]
         keep: u64,
         /// The label of the new one; by default a number.

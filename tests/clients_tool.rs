@@ -93,7 +93,7 @@ fn it_does_its_work(url: String) {
     tool.json(&["rotate-secret", "billing", "--keep", "0"]);
     let record = tool.json(&["show", "billing"]);
     let labels: Vec<_> = record["client_secrets"].as_array().unwrap().iter().map(|s| s["label"].clone()).collect();
-    assert_eq!(labels, ["third", "3"], "those that have ended go");
+    assert_eq!(labels, ["1"], "with no time left, those that there were go");
 
     updates(&tool);
     let disabled = tool.output(&["disable", "billing"], "");

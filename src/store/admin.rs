@@ -287,8 +287,12 @@ impl SecretRotation {
     }
 
     /// Sets how long the secrets that the client has still work: 24 hours by default, so that every instance of the client
-    /// has time to get the new one. A secret that ends earlier ends as before. With a time of zero they end at once, which
-    /// is right for a secret that leaked.
+    /// has time to get the new one. A secret that ends earlier ends as before.
+    ///
+    /// With a time of zero they are removed, which is right for a secret that leaked: no clock can then take one for valid. Two
+    /// things remain. A server with a [cache](crate::ClientCacheLimits) may accept a removed secret for up to a minute, or for a
+    /// second where it follows the [revocations](crate::Revocations) of the store. And the tokens that were issued for the
+    /// secret are valid until they expire; [`Revocations::revoke_client`](crate::Revocations::revoke_client) ends them.
     #[must_use]
     pub fn keep_old_for(mut self, time: Duration) -> Self {
         self.keep = time;
@@ -313,11 +317,20 @@ impl SecretRotation {
     fn apply(&self, client: &RegisteredClient, new: &StoredSecret) -> Result<(Client, String), AdminError> {
         let now = self.at.unwrap_or_else(SystemTime::now);
         let label = self.label.clone().unwrap_or_else(|| client.free_label());
+        if client.secret(&label).is_some_and(|old| old.expires().is_none_or(|end| end > now)) {
+            return Err(ClientError::new(
+                client.id(),
+                format!("it has a secret with the label `{label}`; choose another"),
+            )
+            .into());
+        }
         let mut changed = client.edit();
+        // An end that no clock can show is no end.
+        let end = now.checked_add(self.keep);
         for old in client.secrets() {
-            // An end that no clock can show is no end.
-            let end = now.checked_add(self.keep);
             changed = match (old.expires(), end) {
+                // An end of now would be one that a server whose clock is behind has not reached.
+                _ if self.keep.is_zero() => changed.without_secret(old.label()),
                 (Some(expired), _) if expired <= now => changed.without_secret(old.label()),
                 (Some(earlier), Some(end)) if earlier <= end => changed,
                 (_, Some(end)) => changed.replace_secret(old.clone().expires_at(end)),
@@ -471,12 +484,30 @@ mod tests {
         assert_eq!(live(&client, 1_000 + 86_400), ["2", "new"]);
         assert_eq!(live(&client, 2_000 + 172_800), ["new"]);
 
-        // After a leak: no secret but the new one works, and those that ended before are gone.
-        let leaked = SecretRotation::new().keep_old_for(Duration::ZERO).at(at(1_000 + 86_400));
-        store.rotate_secret(&BILLING, leaked).await.unwrap();
+        // Those that ended before are gone.
+        let late = SecretRotation::new().label("late").at(at(1_000 + 86_400));
+        store.rotate_secret(&BILLING, late).await.unwrap();
         let client = found(&store).await;
-        assert_eq!(live(&client, 1_000 + 86_400), ["3"]);
-        assert_eq!(client.secrets().iter().map(super::RegisteredSecret::label).collect::<Vec<_>>(), ["2", "new", "3"]);
+        assert_eq!(
+            client.secrets().iter().map(super::RegisteredSecret::label).collect::<Vec<_>>(),
+            ["2", "new", "late"]
+        );
+    }
+
+    #[tokio::test]
+    async fn after_a_leak_no_secret_but_the_new_one_works_whatever_a_clock_shows() {
+        let store = store(billing()).await;
+        store.rotate_secret(&BILLING, SecretRotation::new().at(at(1_000))).await.unwrap();
+        let leaked = SecretRotation::new().keep_old_for(Duration::ZERO).at(at(2_000));
+        let rotated = store.rotate_secret(&BILLING, leaked).await.unwrap();
+        assert_eq!(rotated.label, "3", "the label says that it is another one");
+        for seconds in [0, 1_999, 2_000, 2_001] {
+            assert_eq!(live(&found(&store).await, seconds), ["3"], "at {seconds}");
+        }
+        let taken = SecretRotation::new().keep_old_for(Duration::ZERO).label("3");
+        let taken = store.rotate_secret(&BILLING, taken).await;
+        assert!(matches!(taken, Err(AdminError::Invalid(_))), "{taken:?}");
+        assert_eq!(live(&found(&store).await, 2_000), ["3"]);
     }
 
     #[tokio::test]
