@@ -176,11 +176,11 @@ impl<'de> Deserialize<'de> for RegisteredClient {
 /// Reads the record that a store keeps in JSON. Its path is looked for only when it is wrong, since that takes a while.
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite", test))]
 pub(super) fn from_json(text: &str) -> Result<RegisteredClient, StoreError> {
-    if let Ok(record) = serde_json::from_str::<Record>(text) {
+    if let Ok(Object(record)) = serde_json::from_str::<Object<Record>>(text) {
         return record.register().map_err(StoreError::new);
     }
     serde_json::from_str(text).map_err(|error| {
-        let id = serde_json::from_str::<Named>(text).map(|named| named.client_id);
+        let id = serde_json::from_str::<Object<Named>>(text).map(|Object(named)| named.client_id);
         let id = id.ok().and_then(|id| id.parse::<ClientId>().ok());
         StoreError::new(match id {
             Some(id) => format!("client `{id}`: {error}"),
@@ -531,6 +531,10 @@ mod tests {
             (r#"{"client_id":5}"#, "a client's record: client_id: invalid type"),
             ("{", "a client's record: EOF while parsing"),
             ("[", "a client's record: invalid type: sequence, expected an object"),
+            (
+                r#"["arr2",[],"client_secret_basic","read write"]"#,
+                "a client's record: invalid type: sequence, expected an object",
+            ),
         ] {
             let why = why(record);
             assert!(why.starts_with(begins), "{why}");
