@@ -97,7 +97,7 @@ impl Claims {
             Audiences::One(_) => 0,
             Audiences::Several(several) => several.iter().map(|audience| audience.len() + 2 * EACH).sum(),
         };
-        4 * EACH + subject.len() + audiences + client_id.len() + token_id.len() + scopes.as_str().len()
+        4 * EACH + subject.len() + audiences + client_id.len() + token_id.len() + scopes.size()
     }
 
     /// For the operator: what `iss` is, and what it should be.
@@ -402,6 +402,16 @@ mod tests {
         assert!(Members::read_plain(plain).unwrap().bound && bound(plain));
         let escaped = plain.replace("cnf", r"\u0063nf");
         assert!(Members::read_plain(&escaped).is_none_or(|members| members.bound) && bound(&escaped));
+    }
+
+    #[test]
+    fn the_size_of_claims_counts_the_index_of_many_scopes() {
+        let size = |scope: &str| Claims::parse(with("scope", json!(scope)).to_string().as_bytes(), &[]).unwrap().size();
+        let many: Vec<String> = (0..3_000).map(|number| format!("s{number}")).collect();
+        let many = many.join(" ");
+        // Two slots of 12 bytes for each scope at least.
+        assert!(size(&many) - size("") >= many.len() + 3_000 * 2 * 12, "{}", size(&many));
+        assert_eq!(size("read write") - size(""), "read write".len(), "a short set has no index");
     }
 
     #[test]

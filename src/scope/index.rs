@@ -15,10 +15,9 @@ impl Index {
     /// long to index (4 GiB), which is then searched from its beginning.
     pub(super) fn new(text: &str) -> Option<Self> {
         let length = u32::try_from(text.len()).ok()?;
-        let scopes = text.bytes().filter(|byte| *byte == b' ').count() + 1;
         let state = RandomState::new();
         let keys = (state.hash_one(0), state.hash_one(1));
-        let mut index = Self { keys, slots: vec![None; (2 * scopes).next_power_of_two()].into_boxed_slice() };
+        let mut index = Self { keys, slots: vec![None; slots_for(text)].into_boxed_slice() };
         let mut start = 0;
         while start < length {
             let rest = text.get(start as usize..)?;
@@ -27,6 +26,11 @@ impl Index {
             start = end + 1;
         }
         Some(index)
+    }
+
+    /// Returns the memory that the index of this text takes, in bytes.
+    pub(super) fn size_for(text: &str) -> usize {
+        slots_for(text) * size_of::<Option<(u32, u32)>>()
     }
 
     fn insert(&mut self, scope: &str, place: (u32, u32)) {
@@ -65,6 +69,12 @@ impl Index {
         }
         hash as usize & (self.slots.len() - 1)
     }
+}
+
+/// Returns how many slots the scopes of a text need.
+fn slots_for(text: &str) -> usize {
+    let scopes = text.bytes().filter(|byte| *byte == b' ').count() + 1;
+    (2 * scopes).next_power_of_two()
 }
 
 /// Multiplies to 128 bits and folds them: every bit of the result depends on all bits of both.

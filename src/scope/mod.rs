@@ -122,6 +122,14 @@ impl Scopes {
         }
     }
 
+    /// Returns the memory behind it, in bytes, about: the text, and of a long one also the index, which the first search makes.
+    pub(crate) fn size(&self) -> usize {
+        match &self.0 {
+            Kind::Short(text) => text.len(),
+            Kind::Long(long) => long.text.len() + size_of::<Long>() + Index::size_for(&long.text),
+        }
+    }
+
     /// Whether there is no scope.
     #[must_use]
     pub fn is_empty(&self) -> bool {
