@@ -152,10 +152,14 @@ impl RemoteIssuer {
         self
     }
 
-    /// How long the last keys are used when none can be fetched: 24 hours by default. Then requests are answered 503.
+    /// Sets how long the last keys are used when none can be fetched: 24 hours by default, at least 1 minute, and less is
+    /// taken for that. Then requests are answered 503, with a `Retry-After` of 30 s at most.
+    ///
+    /// Keys are fetched again at 70 to 80 % of this time at the latest, even where `Cache-Control` calls them fresh for longer
+    /// (RFC 9111 §4.2 allows a cache to ask earlier).
     #[must_use]
     pub fn oldest_keys(mut self, age: Duration) -> Self {
-        self.policy.oldest = age;
+        self.policy.oldest = age.max(Policy::LEAST_OLDEST);
         self
     }
 

@@ -293,7 +293,8 @@ impl Shared {
         if fetches.is_in_flight() {
             return LONGEST_NAP;
         }
-        if let Some(left) = fetches.next.left(now) {
+        let next = if self.has_keys(now) { fetches.next } else { fetches.next_without_keys() };
+        if let Some(left) = next.left(now) {
             return left.min(LONGEST_NAP);
         }
         self.start(fetches, Source::Schedule, now);

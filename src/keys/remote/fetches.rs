@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::budget::Budget;
 use super::fetch::FetchError;
-use super::policy::Policy;
+use super::policy::{LONGEST_PAUSE_WITHOUT_KEYS, Policy};
 use super::unknown::UnknownKeyIds;
 use crate::clock::Moment;
 use crate::keys::NoKey;
@@ -125,7 +125,7 @@ impl Fetches {
             Step::Stop(Err(self.unavailable(now)))
         } else if self.is_in_flight() {
             Step::Wait
-        } else if self.next.left(now).is_none() {
+        } else if self.next_without_keys().left(now).is_none() {
             Step::Fetch(Source::Schedule)
         } else {
             Step::Stop(Err(self.unavailable(now)))
@@ -167,9 +167,15 @@ impl Fetches {
         }
     }
 
+    /// Returns when the next fetch is due while there is no set that may be used.
+    pub(super) fn next_without_keys(&self) -> Due {
+        Due { after: self.next.after.min(LONGEST_PAUSE_WITHOUT_KEYS), ..self.next }
+    }
+
     /// Returns the error for any key, while there is no set that may be used.
     pub(super) fn unavailable(&self, now: Moment) -> NoKey {
-        NoKey::Unavailable { error: self.error.clone(), retry_after: self.next.left(now).unwrap_or(SOON) }
+        let retry_after = self.next_without_keys().left(now).unwrap_or(SOON);
+        NoKey::Unavailable { error: self.error.clone(), retry_after }
     }
 
     /// Returns the error for a name that is not in the set, while no fetch can find out whether the issuer has it: neither a
@@ -177,5 +183,32 @@ impl Fetches {
     fn too_early(&self, now: Moment) -> NoKey {
         let left = self.for_names.wait(now).unwrap_or(SOON).min(self.next.left(now).unwrap_or(SOON));
         NoKey::TooEarly { error: self.error.clone(), retry_after: left }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use tokio::time::Instant;
+
+    use super::{Due, Fetches, Source, Step};
+    use crate::clock::Moment;
+    use crate::keys::NoKey;
+    use crate::keys::remote::Policy;
+
+    #[test]
+    fn while_no_set_may_be_used_a_fetch_is_due_after_30_seconds_at_the_latest() {
+        let first = Moment { wall: SystemTime::UNIX_EPOCH, monotonic: Instant::now() };
+        let at = |seconds| Moment { wall: first.wall + Duration::from_secs(seconds), ..first };
+        let mut fetches = Fetches::new(&Policy::default(), at(0));
+        let number = fetches.start(Source::Schedule, at(0));
+        fetches.succeed(number, at(0), Due { from: at(0), after: Duration::from_secs(20 * 60 * 60) });
+        fetches.finish(number);
+        match fetches.without_keys(fetches.ticket(), at(10)) {
+            Step::Stop(Err(NoKey::Unavailable { retry_after, .. })) => assert_eq!(retry_after, Duration::from_secs(20)),
+            _ => panic!("it is too early for a fetch"),
+        }
+        assert!(matches!(fetches.without_keys(fetches.ticket(), at(30)), Step::Fetch(Source::Schedule)));
     }
 }

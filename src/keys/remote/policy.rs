@@ -30,6 +30,11 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest pause between attempts that fail, in seconds.
 const LONGEST_PAUSE: u64 = 30;
 
+/// The longest pause between fetches while no set may be used, and so the longest `Retry-After` of a request that needs one.
+/// It is the longest pause after failures: while every request is answered 503, a fetch that succeeded long ago is no better
+/// than one that failed.
+pub(super) const LONGEST_PAUSE_WITHOUT_KEYS: Duration = Duration::from_secs(LONGEST_PAUSE);
+
 impl Default for Policy {
     fn default() -> Self {
         Self {
@@ -44,15 +49,20 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// How long after a fetch the next one is due: at 70 to 80 % of the time for which the set is fresh, so that
-    /// replicas which started together do not ask together.
+    /// The least that `oldest` may be. A set that could not be used as long as it is fresh at least would be fetched without
+    /// end.
+    pub(crate) const LEAST_OLDEST: Duration = MINUTE;
+
+    /// How long after a fetch the next one is due: at 70 to 80 % of the time for which the set is fresh and may be used, so
+    /// that replicas which started together do not ask together.
     pub(super) fn next_after_success(&self, caching: Caching, random: &dyn Random) -> Duration {
         let fresh = match caching {
             Caching::For(time) => time.clamp(self.least_fresh, self.most_fresh),
             Caching::Never => self.least_fresh,
             Caching::Unsaid => self.fresh,
         };
-        fresh.mul_f64(0.7 + 0.1 * fraction(random))
+        // A set is fetched again before it may not be used any more, however long the issuer calls it fresh.
+        fresh.min(self.oldest).mul_f64(0.7 + 0.1 * fraction(random))
     }
 
     /// How long after this many failures in a row the next attempt is due: 1 s, 2 s, … 30 s, less up to a half.
@@ -155,6 +165,13 @@ mod tests {
         assert_eq!((next(Caching::Unsaid, 0), next(Caching::Unsaid, 255)), (420, 480));
         assert_eq!((next(Caching::Never, 255), next(hours(0), 255)), (48, 48));
         assert_eq!(next(hours(1_000), 255), 69_120);
+    }
+
+    #[test]
+    fn the_next_fetch_is_due_before_the_set_may_not_be_used_any_more() {
+        let policy = Policy { oldest: Duration::from_secs(3_600), ..Policy::default() };
+        let day = Caching::For(Duration::from_secs(24 * 3_600));
+        assert_eq!(policy.next_after_success(day, &Always(255)).as_secs(), 2_880);
     }
 
     #[test]

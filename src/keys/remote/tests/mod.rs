@@ -614,3 +614,33 @@ async fn a_token_that_was_seen_before_waits_for_keys_where_those_that_are_here_a
         wall.advance(48 * HOUR);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_may_not_be_older_than_an_hour_are_fetched_within_the_hour_whatever_cache_control_says() {
+    let keys = ring();
+    let site = Site::of(&keys);
+    let headers = vec![("cache-control", "max-age=86400".to_owned())];
+    let body = serde_json::to_string(&keys.to_jwk_set()).unwrap();
+    site.set_page(KEYS, Page { status: StatusCode::OK, headers, body });
+    let verifier = issuer(&site).oldest_keys(HOUR).connect().await.unwrap();
+    let (token, mut admitted) = (token(&keys), 0);
+    for _ in 0..24 * 60 {
+        sleep(MINUTE).await;
+        admitted += u32::from(verifier.verify(&token).await.is_ok());
+    }
+    println!("one request a minute for a day: {admitted} of 1440 admitted, {} fetches", site.fetches());
+    assert_eq!(admitted, 24 * 60);
+    assert!((30..=36).contains(&site.fetches()), "{}", site.fetches());
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_used_for_a_minute_even_where_the_setting_is_less() {
+    let keys = ring();
+    let site = Site::of(&keys);
+    let verifier = issuer(&site).oldest_keys(Duration::ZERO).connect().await.unwrap();
+    for _ in 0..60 {
+        sleep(10 * SECOND).await;
+        assert!(verifier.verify(&token(&keys)).await.is_ok());
+    }
+    assert!((12..=16).contains(&site.fetches()), "{}", site.fetches());
+}
