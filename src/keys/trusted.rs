@@ -5,6 +5,8 @@ use std::sync::Arc;
 #[cfg(feature = "remote")]
 use super::remote::{FetchError, RemoteKeys};
 use super::{Algorithm, KeyRing, KeySet, VerifyingKey};
+#[cfg(feature = "remote")]
+use crate::clock::UnixTime;
 
 /// The keys of one signer; a clone shares them.
 #[derive(Clone, Debug)]
@@ -49,6 +51,10 @@ pub(crate) enum NoKey {
     /// No key has this name, and it is too early to ask (again) whether there is a new one.
     #[cfg(feature = "remote")]
     TooEarly { error: Option<Arc<FetchError>>, retry_after: std::time::Duration },
+    /// A set that was requested `at` this time had no key of this name, and it is too early to ask again. The key may have been
+    /// published since: only a token that was issued before can be refused.
+    #[cfg(feature = "remote")]
+    Lacked { at: UnixTime, retry_after: std::time::Duration },
 }
 
 impl TrustedKeys {
@@ -62,12 +68,29 @@ impl TrustedKeys {
         }
     }
 
+    /// Returns until when a request that comes now waits for keys.
+    #[cfg(feature = "remote")]
+    pub(crate) fn deadline(&self) -> tokio::time::Instant {
+        match self {
+            Self::Ring(_) | Self::Set(_) => tokio::time::Instant::now(),
+            Self::Remote(remote) => remote.deadline(),
+        }
+    }
+
+    /// Counts a token that gets 503 because of [`NoKey::Lacked`].
+    #[cfg(feature = "remote")]
+    pub(crate) fn count_lacked(&self) {
+        if let Self::Remote(remote) = self {
+            remote.count_too_early();
+        }
+    }
+
     /// Fetches keys if that may bring the one of this name, and waits for them.
     #[cfg(feature = "remote")]
-    pub(crate) async fn ask(&self, key_id: &str, alg: &str) -> Result<(), NoKey> {
+    pub(crate) async fn ask(&self, key_id: &str, alg: &str, deadline: tokio::time::Instant) -> Result<(), NoKey> {
         match self {
             Self::Ring(_) | Self::Set(_) => Ok(()),
-            Self::Remote(remote) => remote.ask(key_id, alg).await,
+            Self::Remote(remote) => remote.ask(key_id, alg, deadline).await,
         }
     }
 
@@ -83,9 +106,9 @@ impl TrustedKeys {
 
     /// Fetches keys if the name that this key was found by may mean another key by now, and waits for them.
     #[cfg(feature = "remote")]
-    pub(crate) async fn ask_for_replacement(&self, found: &FoundKey) {
+    pub(crate) async fn ask_for_replacement(&self, found: &FoundKey, deadline: tokio::time::Instant) {
         if let Self::Remote(remote) = self {
-            remote.ask_for_replacement(found).await;
+            remote.ask_for_replacement(found, deadline).await;
         }
     }
 

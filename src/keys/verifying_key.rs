@@ -28,7 +28,18 @@ enum Half {
     Shared(SharedSecret),
 }
 
+#[cfg(test)]
+thread_local! {
+    static CHECKS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 impl VerifyingKey {
+    /// Returns how many signatures this thread checked.
+    #[cfg(all(test, feature = "remote"))]
+    pub(crate) fn checks_of_this_thread() -> usize {
+        CHECKS.get()
+    }
+
     /// The one public key of a PEM text (RFC 7468): `PUBLIC KEY` (RFC 5280 §4.1.2.7) or `RSA PUBLIC KEY` (RFC 8017
     /// §A.1.1). An RSA key verifies `RS256` unless [told otherwise](Self::with_algorithm).
     ///
@@ -109,6 +120,8 @@ impl VerifyingKey {
 
     /// Whether `signature` is this key's over `message`.
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        #[cfg(test)]
+        CHECKS.set(CHECKS.get() + 1);
         match &self.0.half {
             Half::Public { key, .. } => key.verifies(self.0.algorithm, message, signature),
             Half::Shared(secret) => secret.verifies(message, signature),

@@ -7,7 +7,11 @@ use serde::{Deserialize, Deserializer};
 
 use super::{InvalidToken, RefusedToken};
 use crate::base64url::{self, DecodeSliceError};
+#[cfg(feature = "remote")]
+use crate::clock::UnixTime;
 use crate::keys::VerifyingKey;
+#[cfg(feature = "remote")]
+use crate::numeric_date::NumericDate;
 use crate::object::Object;
 
 /// The longest token that is looked at, in bytes.
@@ -50,6 +54,18 @@ impl<'a> Jws<'a> {
         let claims = serde_json::from_slice(&payload).map_err(|_| InvalidToken::Claims)?;
         let Object::<Claims>(Claims { iss }) = claims;
         Ok(iss)
+    }
+
+    /// Returns when the token says that it was issued, if it does: for a refusal, and for nothing else.
+    #[cfg(feature = "remote")]
+    pub(super) fn unverified_time_of_issue(&self) -> Option<UnixTime> {
+        #[derive(Deserialize)]
+        struct Claims {
+            iat: NumericDate,
+        }
+        let payload = decode(self.payload).ok()?;
+        let Object::<Claims>(Claims { iat }) = serde_json::from_slice(&payload).ok()?;
+        iat.rounded_up()
     }
 
     pub(super) fn verified_payload(&self, key: &VerifyingKey) -> Result<Vec<u8>, InvalidToken> {

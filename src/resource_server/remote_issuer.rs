@@ -138,7 +138,8 @@ impl RemoteIssuer {
         self
     }
 
-    /// How long one document may take: 5 s by default.
+    /// Sets how long one document may take: 5 s by default. A request that needs keys waits for twice this time at most, for
+    /// the fetch in flight and the one that follows it; then it is answered 503 with `Retry-After: 1`.
     #[must_use]
     pub fn fetch_timeout(mut self, time: Duration) -> Self {
         self.limits.time = time;
@@ -164,7 +165,8 @@ impl RemoteIssuer {
     }
 
     /// Sets how often tokens that name an unknown key may cause a fetch, once the [burst](Self::unknown_key_burst) is used
-    /// up: once per 10 s by default. A name that the fetched set lacks is refused for that long without another fetch.
+    /// up: once per 10 s by default. A name that the fetched set lacks causes no other fetch for that long: tokens that were issued
+    /// before are refused, and newer ones are answered 503.
     ///
     /// It bounds what strangers can cost the issuer, and how long a token of a new key waits while they do.
     #[must_use]

@@ -64,7 +64,16 @@ impl TrustedIssuer {
     pub(super) fn new(issuer: Issuer, audience: Audience, keys: TrustedKeys, clock: Arc<dyn Clock>) -> Self {
         let leeway = Duration::from_secs(5);
         let (revocations, profile, last_header) = (None, None, LastHeader::default());
-        Self(Arc::new(Settings { issuer, audience, keys, clock, leeway, revocations, profile, last_header }))
+        Self(Arc::new(Settings {
+            issuer,
+            audience,
+            keys,
+            clock,
+            leeway,
+            revocations,
+            profile,
+            last_header,
+        }))
     }
 
     pub(super) fn leeway(self, leeway: Duration) -> Self {
@@ -117,23 +126,37 @@ impl TrustedIssuer {
     }
 
     /// Fetches keys if that may change what becomes of a token, and waits for them: if its key is not here, or if its
-    /// signature is not that of the key that it names. What the keys say after that is final.
+    /// signature is not that of the key that it names. Returns the key that signed it, and the payload.
     #[cfg(feature = "remote")]
-    async fn ask(&self, jws: &Jws<'_>, header: &Header<'_>) -> Result<(), VerifyError> {
-        self.0.keys.ask(&header.kid, &header.alg).await?;
-        let found = self.trusted_key(header).map_err(without_more_questions)?;
-        if let Err(InvalidToken::Signature) = jws.verified_payload(&found.key) {
-            self.0.keys.ask_for_replacement(&found).await;
+    async fn ask(&self, jws: &Jws<'_>, header: &Header<'_>) -> Result<(FoundKey, Vec<u8>), VerifyError> {
+        let keys = &self.0.keys;
+        let deadline = keys.deadline();
+        let asked = keys.ask(&header.kid, &header.alg, deadline).await;
+        asked.map_err(|no_key| self.without_key(no_key, Some((jws, header))))?;
+        let found = self.trusted_key(jws, header).map_err(without_more_questions)?;
+        match jws.verified_payload(&found.key) {
+            Err(InvalidToken::Signature) => {}
+            payload => return Ok((found, payload?)),
         }
-        Ok(())
+        keys.ask_for_replacement(&found, deadline).await;
+        let named = self.trusted_key(jws, header).map_err(without_more_questions)?;
+        // A signature that was found to be wrong for a key stays wrong for it.
+        if named.is(&found) {
+            return Err(InvalidToken::Signature.into());
+        }
+        let payload = jws.verified_payload(&named.key)?;
+        Ok((named, payload))
     }
 
     /// Verifies a token that [`verify`](Self::verify) could not decide over by the keys that are here, and fetches keys for it.
     #[cfg(feature = "remote")]
     pub(super) async fn verify_later(&self, token: &str, jws: &Jws<'_>) -> Result<VerifiedToken, VerifyError> {
         let header = decode(jws.header)?;
-        self.ask(jws, &Header::parse(&header)?).await?;
-        self.verify_by(Knowledge::Final, token, jws).map_err(without_more_questions)
+        let header = Header::parse(&header)?;
+        self.check_type(&header)?;
+        let (found, payload) = self.ask(jws, &header).await?;
+        self.0.last_header.keep(jws.header, &found);
+        self.accept(token, found, &payload).map_err(without_more_questions)
     }
 
     /// Whether what one proved holds for the other.
@@ -153,22 +176,25 @@ impl TrustedIssuer {
 
     /// Verifies a token by the keys that are here: its type, key and signature, and then the claims.
     pub(super) fn verify(&self, token: &str, jws: &Jws<'_>) -> Result<VerifiedToken, VerifyError> {
-        self.verify_by(Knowledge::Present, token, jws)
-    }
-
-    fn verify_by(&self, knowledge: Knowledge, token: &str, jws: &Jws<'_>) -> Result<VerifiedToken, VerifyError> {
-        let Settings { issuer, audience, keys, profile, last_header, .. } = &*self.0;
+        let Settings { keys, last_header, .. } = &*self.0;
         let known = last_header.key(jws.header).filter(|found| keys.still_trust(found).is_ok());
         let is_known = known.is_some();
         let found = known.map_or_else(|| self.key_of_access_token(jws), Ok)?;
-        let payload = self.signed_payload(knowledge, jws, &found)?;
+        let payload = self.signed_payload(jws, &found)?;
         if !is_known {
             last_header.keep(jws.header, &found);
         }
+        self.accept(token, found, &payload)
+    }
+
+    /// Checks what a trusted key signed.
+    #[inline]
+    fn accept(&self, token: &str, found: FoundKey, payload: &[u8]) -> Result<VerifiedToken, VerifyError> {
+        let Settings { issuer, audience, profile, .. } = &*self.0;
         let claims = match profile {
-            None => Claims::parse(&payload, &[issuer.text(), audience.text()])
-                .ok_or_else(|| TokenProfile::default().why_not(&payload, issuer)),
-            Some(profile) => profile.parse(&payload, issuer),
+            None => Claims::parse(payload, &[issuer.text(), audience.text()])
+                .ok_or_else(|| TokenProfile::default().why_not(payload, issuer)),
+            Some(profile) => profile.parse(payload, issuer),
         }?;
         // RFC 7800 §3.1, RFC 9449 §7.2: as a bearer token it would be of use to a thief who lacks the key.
         if claims.bound && !profile.as_ref().is_some_and(|profile| profile.accepts_bound_tokens()) {
@@ -182,10 +208,10 @@ impl TrustedIssuer {
         not(feature = "remote"),
         expect(clippy::unused_self, reason = "only keys that are fetched can be replaced")
     )]
-    fn signed_payload(&self, knowledge: Knowledge, jws: &Jws<'_>, found: &FoundKey) -> Result<Vec<u8>, VerifyError> {
-        jws.verified_payload(&found.key).map_err(|invalid| match (invalid, knowledge) {
+    fn signed_payload(&self, jws: &Jws<'_>, found: &FoundKey) -> Result<Vec<u8>, VerifyError> {
+        jws.verified_payload(&found.key).map_err(|invalid| match invalid {
             #[cfg(feature = "remote")]
-            (InvalidToken::Signature, Knowledge::Present) if self.0.keys.may_be_replaced(found) => {
+            InvalidToken::Signature if self.0.keys.may_be_replaced(found) => {
                 Undecided::new(UndecidedKind::NotAsked).into()
             }
             _ => invalid.into(),
@@ -195,17 +221,23 @@ impl TrustedIssuer {
     fn key_of_access_token(&self, jws: &Jws<'_>) -> Result<FoundKey, VerifyError> {
         let header = decode(jws.header)?;
         let header = Header::parse(&header)?;
-        // RFC 9068 §4: the type keeps an ID token, or any other JWT of the issuer, from passing for a token.
+        self.check_type(&header)?;
+        self.trusted_key(jws, &header)
+    }
+
+    /// RFC 9068 §4: the type keeps an ID token, or any other JWT of the issuer, from passing for a token.
+    #[inline]
+    fn check_type(&self, header: &Header<'_>) -> Result<(), VerifyError> {
         let profile = self.0.profile.as_deref();
-        if !profile.map_or_else(|| is_access_token(&header.typ), |profile| profile.admits_type(&header)) {
+        if !profile.map_or_else(|| is_access_token(&header.typ), |profile| profile.admits_type(header)) {
             return Err(RefusedToken::header(InvalidToken::Type, &header.typ).into());
         }
-        self.trusted_key(&header)
+        Ok(())
     }
 
     /// Checks again what can change between two uses of a proof: the key's trust, and what [`check`](Self::check) does.
     pub(super) fn still_good(&self, claims: &Claims, found: &FoundKey) -> Result<(), VerifyError> {
-        self.0.keys.still_trust(found)?;
+        self.0.keys.still_trust(found).map_err(|no_key| self.without_key(no_key, None))?;
         self.check(claims, &found.key)
     }
 
@@ -220,19 +252,17 @@ impl TrustedIssuer {
     /// Returns the payload that a trusted key signed, by the keys that are here: a JWS of any type (RFC 7515 §5.2).
     #[cfg(any(test, feature = "remote"))]
     pub(super) fn proven(&self, jws: &Jws<'_>, header: &Header<'_>) -> Result<Vec<u8>, VerifyError> {
-        self.signed_payload(Knowledge::Present, jws, &self.trusted_key(header)?)
+        self.signed_payload(jws, &self.trusted_key(jws, header)?)
     }
 
     /// Returns what [`proven`](Self::proven) does, after keys were fetched if that may help.
     #[cfg(feature = "remote")]
     pub(super) async fn proven_later(&self, jws: &Jws<'_>, header: &Header<'_>) -> Result<Vec<u8>, VerifyError> {
-        self.ask(jws, header).await?;
-        let found = self.trusted_key(header).map_err(without_more_questions)?;
-        self.signed_payload(Knowledge::Final, jws, &found)
+        Ok(self.ask(jws, header).await?.1)
     }
 
     /// The key is ours to choose: the header names it, and nothing in the header brings one along.
-    fn trusted_key(&self, header: &Header<'_>) -> Result<FoundKey, VerifyError> {
+    fn trusted_key(&self, jws: &Jws<'_>, header: &Header<'_>) -> Result<FoundKey, VerifyError> {
         // RFC 7515 §4.1.11: an extension that must be understood, and we understand none.
         if header.crit == Presence::Present {
             return Err(InvalidToken::Critical.into());
@@ -241,13 +271,59 @@ impl TrustedIssuer {
         if brings_key && !self.0.profile.as_ref().is_some_and(|profile| profile.ignores_foreign_keys()) {
             return Err(header.brings_key().into());
         }
-        self.0.keys.find(&header.kid, &header.alg).map_err(|no_key| match no_key {
-            NoKey::Unknown => RefusedToken::header(InvalidToken::UnknownKey, &header.kid).into(),
-            NoKey::Algorithm(Some(own)) => RefusedToken::algorithm(&header.alg, own).into(),
-            NoKey::Algorithm(None) => RefusedToken::header(InvalidToken::Algorithm, &header.alg).into(),
+        let found = self.0.keys.find(&header.kid, &header.alg);
+        found.map_err(|no_key| self.without_key(no_key, Some((jws, header))))
+    }
+
+    /// Returns the error for a token without a key that it could be verified by; `token` is there where the keys were asked by
+    /// the name that it gives.
+    #[cold]
+    #[cfg_attr(
+        not(feature = "remote"),
+        expect(clippy::unused_self, reason = "only keys that are fetched have an issuer")
+    )]
+    fn without_key(&self, no_key: NoKey, token: Option<(&Jws<'_>, &Header<'_>)>) -> VerifyError {
+        let header = token.map(|(_, header)| header);
+        match (no_key, header) {
+            (NoKey::Unknown, Some(header)) => RefusedToken::header(InvalidToken::UnknownKey, &header.kid).into(),
+            (NoKey::Unknown, None) => InvalidToken::UnknownKey.into(),
+            (NoKey::Algorithm(Some(own)), Some(header)) => RefusedToken::algorithm(&header.alg, own).into(),
+            (NoKey::Algorithm(None), Some(header)) => RefusedToken::header(InvalidToken::Algorithm, &header.alg).into(),
+            (NoKey::Algorithm(_), None) => InvalidToken::Algorithm.into(),
             #[cfg(feature = "remote")]
-            other => other.into(),
-        })
+            (NoKey::NotAsked, _) => Undecided::new(UndecidedKind::NotAsked).into(),
+            #[cfg(feature = "remote")]
+            (NoKey::Unavailable { error, retry_after }, _) => {
+                self.undecided(UndecidedKind::Keys, error, retry_after).into()
+            }
+            #[cfg(feature = "remote")]
+            (NoKey::TooEarly { error, retry_after }, _) => {
+                self.undecided(UndecidedKind::UnknownKey, error, retry_after).into()
+            }
+            #[cfg(feature = "remote")]
+            (NoKey::Lacked { at, .. }, Some(header)) if self.is_issued_before(token, at) => {
+                RefusedToken::header(InvalidToken::UnknownKey, &header.kid).into()
+            }
+            #[cfg(feature = "remote")]
+            (NoKey::Lacked { retry_after, .. }, _) => {
+                self.0.keys.count_lacked();
+                self.undecided(UndecidedKind::UnknownKey, None, retry_after).into()
+            }
+        }
+    }
+
+    /// Returns whether a token says that it was issued before this time, by any clock within the leeway. The set of that time
+    /// had every key that tokens were signed with by then. A stranger who lies about the time is refused, and no one else.
+    #[cfg(feature = "remote")]
+    fn is_issued_before(&self, token: Option<(&Jws<'_>, &Header<'_>)>, time: UnixTime) -> bool {
+        let issued_at = token.and_then(|(jws, _)| jws.unverified_time_of_issue());
+        issued_at.is_some_and(|issued_at| issued_at.after(self.0.leeway) < time)
+    }
+
+    #[cfg(feature = "remote")]
+    fn undecided(&self, kind: UndecidedKind, error: Option<Arc<FetchError>>, retry_after: Duration) -> Undecided {
+        let undecided = Undecided::new(kind).retry_after(retry_after);
+        error.into_iter().fold(undecided, |undecided, error| undecided.because(error))
     }
 
     #[cold]
@@ -293,37 +369,6 @@ impl TrustedIssuer {
             _ => Err(refusal),
         }
     }
-}
-
-impl From<NoKey> for VerifyError {
-    fn from(no_key: NoKey) -> Self {
-        match no_key {
-            NoKey::Unknown => InvalidToken::UnknownKey.into(),
-            NoKey::Algorithm(_) => InvalidToken::Algorithm.into(),
-            #[cfg(feature = "remote")]
-            NoKey::NotAsked => Undecided::new(UndecidedKind::NotAsked).into(),
-            #[cfg(feature = "remote")]
-            NoKey::Unavailable { error, retry_after } => undecided(UndecidedKind::Keys, error, retry_after).into(),
-            #[cfg(feature = "remote")]
-            NoKey::TooEarly { error, retry_after } => undecided(UndecidedKind::UnknownKey, error, retry_after).into(),
-        }
-    }
-}
-
-#[cfg(feature = "remote")]
-fn undecided(kind: UndecidedKind, error: Option<Arc<FetchError>>, retry_after: Duration) -> Undecided {
-    let undecided = Undecided::new(kind).retry_after(retry_after);
-    error.into_iter().fold(undecided, |undecided, error| undecided.because(error))
-}
-
-/// What the keys say that are here.
-#[derive(Clone, Copy)]
-enum Knowledge {
-    /// Keys may be fetched, and say something else.
-    Present,
-    /// They were fetched where that was allowed.
-    #[cfg(feature = "remote")]
-    Final,
 }
 
 /// The set changed between the fetch and the look: the request is to be repeated.

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::fetch::FetchError;
+use super::fetch::{FetchError, SharedCaches};
 use super::fetches::{Due, Fetches, SOON, Source, Step, Ticket};
 use super::policy::Policy;
 use super::source::{Fetched, KeySource};
 use crate::clock::{Clock, Moment};
+use crate::deadline::LONGEST_WAIT;
 use crate::keys::{FoundKey, KeySet, NoKey};
 use crate::metrics;
 use crate::random::Random;
@@ -104,17 +105,30 @@ impl RemoteKeys {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    /// Returns until when a request that comes now waits for keys: as long as two documents may take, for the fetch in flight
+    /// and for the one that follows it.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.0.source.limits.time.saturating_mul(2).min(LONGEST_WAIT)
+    }
+
+    /// Counts an answer that a stranger can cause by naming keys at random.
+    pub(crate) fn count_too_early(&self) {
+        metrics::unknown_key_unavailable(&self.0.source.place.to_string());
+    }
+
     /// Waits for a set that was requested after this call, if the policy allows a fetch. `Ok` if a key of this name may be
     /// here now.
-    pub(crate) async fn ask(&self, key_id: &str, alg: &str) -> Result<(), NoKey> {
+    ///
+    /// At the deadline it stops waiting, and the fetch continues.
+    pub(crate) async fn ask(&self, key_id: &str, alg: &str, deadline: Instant) -> Result<(), NoKey> {
         // It takes no place: it may be a signature that is in question, and a flood of unknown names takes them all.
         if let Some(Ok(_) | Err(NoKey::Algorithm(_))) = self.0.keys(self.0.now(), |keys| keys.find(key_id, alg)) {
             return Ok(());
         }
         let Ok(_place) = self.0.waiting.try_acquire() else {
-            return Err(self.0.counted(self.0.no_place()));
+            return Err(self.0.counted(self.0.without_wait()));
         };
-        let answer = self.0.wait_for(Question::Name { key_id, alg }).await;
+        let answer = self.0.wait_for(Question::Name { key_id, alg }, deadline).await;
         answer.map_err(|no_key| self.0.counted(no_key))
     }
 
@@ -130,11 +144,11 @@ impl RemoteKeys {
         }
     }
 
-    /// Waits for a set that was requested after this call, if the policy allows a fetch.
-    pub(crate) async fn ask_for_replacement(&self, found: &FoundKey) {
+    /// Waits for a set that was requested after this call, if the policy allows a fetch, until the deadline.
+    pub(crate) async fn ask_for_replacement(&self, found: &FoundKey, deadline: Instant) {
         if let Ok(_place) = self.0.waiting_for_signatures.try_acquire() {
             // It has no errors of its own: the caller looks at the keys again in any case.
-            let _ = self.0.wait_for(Question::Replacement(found)).await;
+            let _ = self.0.wait_for(Question::Replacement(found), deadline).await;
         }
     }
 
@@ -261,7 +275,7 @@ impl Shared {
         }
     }
 
-    async fn wait_for(self: &Arc<Self>, question: Question<'_>) -> Result<(), NoKey> {
+    async fn wait_for(self: &Arc<Self>, question: Question<'_>, deadline: Instant) -> Result<(), NoKey> {
         let mut finished = self.finished.subscribe();
         let ticket = self.fetches().ticket();
         // It ends: the first fetch that was in flight is followed by one that is later than the ticket, or by an answer.
@@ -270,7 +284,9 @@ impl Shared {
                 return answer;
             }
             // The sender is ours, so it is not dropped.
-            let _ = finished.changed().await;
+            if timeout_at(deadline, finished.changed()).await.is_err() {
+                return Err(self.without_wait());
+            }
         }
     }
 
@@ -306,7 +322,7 @@ impl Shared {
         let number = fetches.start(source, now);
         // A runtime that ends drops a new task at once, and with it the fetch, which then takes the lock.
         drop(fetches);
-        tokio::spawn(fetch(InFlight { shared: self.clone(), number, outcome: None }));
+        tokio::spawn(fetch(InFlight { shared: self.clone(), number, outcome: None }, source.shared_caches()));
     }
 
     fn finish(&self, number: u64, outcome: Option<(Result<Fetched, FetchError>, Moment)>) {
@@ -355,13 +371,13 @@ impl Shared {
         is_another
     }
 
-    /// Returns the error for a request that finds no place to wait.
-    fn no_place(&self) -> NoKey {
-        let retry_after = SOON;
+    /// Returns the error for a request that finds no place to wait, or waited for too long.
+    fn without_wait(&self) -> NoKey {
+        let (error, retry_after) = (self.fetches().error.clone(), SOON);
         if self.has_keys(self.now()) {
-            NoKey::TooEarly { error: None, retry_after }
+            NoKey::TooEarly { error, retry_after }
         } else {
-            NoKey::Unavailable { error: None, retry_after }
+            NoKey::Unavailable { error, retry_after }
         }
     }
 
@@ -381,9 +397,9 @@ struct InFlight {
     outcome: Option<(Result<Fetched, FetchError>, Moment)>,
 }
 
-async fn fetch(mut in_flight: InFlight) {
+async fn fetch(mut in_flight: InFlight, caches: SharedCaches) {
     let now = in_flight.shared.now();
-    let outcome = in_flight.shared.source.fetch(now).await;
+    let outcome = in_flight.shared.source.fetch(caches, now).await;
     in_flight.outcome = Some((outcome, now));
 }
 

@@ -4,7 +4,7 @@ use http::Uri;
 use serde::Deserialize;
 
 use super::DynHttpClient;
-use super::fetch::{self, FetchError, Limits};
+use super::fetch::{self, FetchError, Limits, SharedCaches};
 use crate::issuer::Issuer;
 use crate::object::Object;
 use crate::uri::{self, PlainHttp};
@@ -22,15 +22,16 @@ struct Metadata {
 pub(super) async fn key_set_url(
     client: &dyn DynHttpClient,
     issuer: &Issuer,
+    caches: SharedCaches,
     limits: Limits,
     plain_http: PlainHttp,
 ) -> Result<Uri, FetchError> {
     let [first, second] = places(issuer);
-    let first_error = match ask(client, issuer, &first, limits, plain_http).await {
+    let first_error = match ask(client, issuer, &first, caches, limits, plain_http).await {
         Ok(url) => return Ok(url),
         Err(error) => error,
     };
-    let second_error = match ask(client, issuer, &second, limits, plain_http).await {
+    let second_error = match ask(client, issuer, &second, caches, limits, plain_http).await {
         Ok(url) => return Ok(url),
         Err(error) => error,
     };
@@ -50,11 +51,12 @@ async fn ask(
     client: &dyn DynHttpClient,
     issuer: &Issuer,
     url: &str,
+    caches: SharedCaches,
     limits: Limits,
     plain_http: PlainHttp,
 ) -> Result<Uri, FetchError> {
     let url = uri::secure(url, plain_http).map_err(|what| FetchError::new(url, fetch::Cause::Document(what.into())))?;
-    let response = fetch::get(client, &url, None, limits).await?.response;
+    let response = fetch::get(client, &url, None, caches, limits).await?.response;
     let wrong = |what: String| FetchError::document(&url, what);
     let Object::<Metadata>(metadata) = serde_json::from_slice(response.body())
         .map_err(|_| wrong("this is no metadata: a JSON object with an `issuer` (RFC 8414 §3.2)".to_owned()))?;

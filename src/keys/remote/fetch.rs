@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ETAG, IF_NONE_MATCH, LOCATION};
+use http::header::{ACCEPT, CACHE_CONTROL, ETAG, IF_NONE_MATCH, LOCATION};
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 
 use super::DynHttpClient;
@@ -88,6 +88,15 @@ impl FetchError {
     }
 }
 
+/// Whether a cache between the issuer and us may answer a request (RFC 9111 §5.2.1.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SharedCaches {
+    /// It may, while its copy is fresh.
+    MayAnswer,
+    /// It has to ask the issuer whether its copy is still the right one.
+    MustRevalidate,
+}
+
 /// Sends one request, and takes any answer that is neither late nor too long.
 pub(crate) async fn send(
     client: &dyn DynHttpClient,
@@ -135,18 +144,25 @@ pub(super) async fn get(
     client: &dyn DynHttpClient,
     url: &Uri,
     tag: Option<&Tag>,
+    caches: SharedCaches,
     limits: Limits,
 ) -> Result<Answer, FetchError> {
-    let followed = within(limits.time, follow(client, url, tag, limits)).await;
+    let followed = within(limits.time, follow(client, url, tag, caches, limits)).await;
     followed.map_err(Cause::Late).and_then(|answer| answer).map_err(|cause| FetchError::new(&url.to_string(), cause))
 }
 
-async fn follow(client: &dyn DynHttpClient, url: &Uri, tag: Option<&Tag>, limits: Limits) -> Result<Answer, Cause> {
+async fn follow(
+    client: &dyn DynHttpClient,
+    url: &Uri,
+    tag: Option<&Tag>,
+    caches: SharedCaches,
+    limits: Limits,
+) -> Result<Answer, Cause> {
     let mut at = url.clone();
     for _ in 0..=MOST_REDIRECTS {
         // Also after a redirect: the document at its target has a tag of its own.
         let tag = tag.filter(|tag| tag.url == at).map(|tag| &tag.value);
-        let response = send(client, request(&at, tag), limits).await?;
+        let response = send(client, request(&at, tag, caches), limits).await?;
         match response.status() {
             StatusCode::OK => return Ok(Answer { url: at, response }),
             StatusCode::NOT_MODIFIED if tag.is_some() => return Ok(Answer { url: at, response }),
@@ -159,11 +175,14 @@ async fn follow(client: &dyn DynHttpClient, url: &Uri, tag: Option<&Tag>, limits
     Err(Cause::Redirect)
 }
 
-fn request(url: &Uri, tag: Option<&HeaderValue>) -> Request<Bytes> {
+fn request(url: &Uri, tag: Option<&HeaderValue>, caches: SharedCaches) -> Request<Bytes> {
     let mut request = Request::new(Bytes::new());
     *request.uri_mut() = url.clone();
     // A key set is `application/jwk-set+json` as well (RFC 7517 §8.5.2).
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json, application/jwk-set+json"));
+    if caches == SharedCaches::MustRevalidate {
+        request.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    }
     if let Some(tag) = tag {
         request.headers_mut().insert(IF_NONE_MATCH, tag.clone());
     }

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::budget::Budget;
-use super::fetch::FetchError;
+use super::fetch::{FetchError, SharedCaches};
 use super::policy::{LONGEST_PAUSE_WITHOUT_KEYS, Policy};
 use super::unknown::UnknownKeyIds;
-use crate::clock::Moment;
+use crate::clock::{Moment, UnixTime};
 use crate::keys::NoKey;
 
 /// When callers may try again that cannot be told a better time.
@@ -68,6 +68,16 @@ pub(super) enum Source {
     Schedule,
     Names,
     Signatures,
+}
+
+impl Source {
+    /// Only the issuer itself can say that it has no other keys; a copy may be older than the token.
+    pub(super) fn shared_caches(self) -> SharedCaches {
+        match self {
+            Self::Schedule => SharedCaches::MayAnswer,
+            Self::Names | Self::Signatures => SharedCaches::MustRevalidate,
+        }
+    }
 }
 
 impl Fetches {
@@ -138,8 +148,12 @@ impl Fetches {
             self.unknown.remember(name, alg, self.succeeded_at);
             return Step::Stop(Err(NoKey::Unknown));
         }
-        if self.unknown.has(name, alg, now, policy.unknown.every) {
-            return Step::Stop(Err(NoKey::Unknown));
+        if let Some(asked) = self.unknown.lacked(name, alg, now, policy.unknown.every) {
+            // That set was requested before this request came, so that it proves nothing about a key that was published
+            // since: anyone could have named the key before.
+            let (at, left) = (UnixTime::at(asked.wall), policy.unknown.every.saturating_sub(now.since(asked)));
+            let retry_after = left.min(self.next.left(now).unwrap_or(SOON));
+            return Step::Stop(Err(NoKey::Lacked { at, retry_after }));
         }
         if self.finished > ticket.0 {
             return Step::Stop(Err(self.too_early(now)));

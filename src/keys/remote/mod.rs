@@ -9,9 +9,12 @@
 //! 2. They are fetched ahead of their end, at 70 to 80 % of what `Cache-Control` says (1 minute to 24 hours; 10 minutes
 //!    where it says nothing), one fetch at a time, in the background: no request waits for it.
 //! 3. A token of an unknown `kid` causes a fetch at once: 3 in a row per issuer, then one per 10 s. One fetch serves every
-//!    request that waits. If a set that was requested after the token came lacks the name, the answer is 401, and the name is
-//!    refused without a fetch for 10 s (1,000 names are remembered, until the set changes). While no fetch is allowed, the
-//!    answer is 503 with `Retry-After`, never 401: the key may be new.
+//!    request that waits; a request waits as long as two documents may take (10 s), then it is answered 503. If a set that was
+//!    requested after the token came lacks the name, the answer is 401, and the name causes no fetch for 10 s (1,000 names are
+//!    remembered, until the set changes). In that time, a token of this name is refused if it says that it was issued before
+//!    the set was requested (`iat`, with the [leeway](crate::Verifier::leeway)); a newer one is answered 503 with
+//!    `Retry-After`, since the key may be new, and a stranger may have guessed its name. While no fetch is allowed, the answer
+//!    is 503 as well.
 //! 4. A name may come to mean another key. A token that was accepted, and a header that was read before, are good only while
 //!    their name means the key that signed them. A wrong signature under a known `kid` and `alg` causes a fetch, once per 60 s
 //!    and from a budget of its own; in between, it is refused.
@@ -20,9 +23,13 @@
 //! 6. One bad or unknown key never spoils a set; see [`KeySet`](super::KeySet). A set without any key of use is a failed
 //!    fetch.
 //!
-//! # Deployment caveat
+//! # Deployment caveats
 //!
-//! A key that the issuer takes out of its set is trusted until the next fetch: for as long as its `Cache-Control` says.
+//! - A key that the issuer takes out of its set is trusted until the next fetch: for as long as its `Cache-Control` says.
+//! - A cache in front of the key set, such as a CDN, may answer with an older copy: an answer with `Age` above 0 may lack a new
+//!   key, and then a token of that key is refused (401). Fetches that an unknown `kid` or a wrong signature causes are sent with
+//!   `Cache-Control: no-cache`, so that the cache asks the issuer first (RFC 9111 §5.2.1.4). Where a cache ignores that, let
+//!   the issuer publish a key at least the cache's lifetime before it signs with it.
 //!
 //! # Outlier detection
 //!

@@ -49,8 +49,8 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// The least that `oldest` may be. A set that could not be used as long as it is fresh at least would be fetched without
-    /// end.
+    /// The least that `oldest` may be: a set is fresh for a minute at least, and one that is too old before that would be
+    /// fetched without end.
     pub(crate) const LEAST_OLDEST: Duration = MINUTE;
 
     /// How long after a fetch the next one is due: at 70 to 80 % of the time for which the set is fresh and may be used, so

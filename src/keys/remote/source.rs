@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::fetch::{self, FetchError, Limits, Tag};
+use super::fetch::{self, FetchError, Limits, SharedCaches, Tag};
 use super::{DynHttpClient, discovery, policy};
 use crate::clock::Moment;
 use crate::issuer::Issuer;
@@ -61,11 +61,11 @@ pub(super) struct Fetched {
 }
 
 impl KeySource {
-    pub(super) async fn fetch(&self, now: Moment) -> Result<Fetched, FetchError> {
+    pub(super) async fn fetch(&self, caches: SharedCaches, now: Moment) -> Result<Fetched, FetchError> {
         // Taken, so that after a failure everything is asked for again.
         let known = std::mem::take(&mut *self.known());
-        let (url, since) = self.url(known.url, now).await?;
-        let answer = fetch::get(&*self.client, &url, known.tag.as_ref(), self.limits).await?;
+        let (url, since) = self.url(known.url, caches, now).await?;
+        let answer = fetch::get(&*self.client, &url, known.tag.as_ref(), caches, self.limits).await?;
         let caching = policy::Caching::of(answer.response.headers());
         let (keys, tag) = if answer.is_unchanged() {
             (None, known.tag)
@@ -76,12 +76,17 @@ impl KeySource {
         Ok(Fetched { keys, caching })
     }
 
-    async fn url(&self, known: Option<(Uri, Moment)>, now: Moment) -> Result<(Uri, Moment), FetchError> {
+    async fn url(
+        &self,
+        known: Option<(Uri, Moment)>,
+        caches: SharedCaches,
+        now: Moment,
+    ) -> Result<(Uri, Moment), FetchError> {
         match (&self.place, known) {
             (Place::At(url), _) => Ok((url.clone(), now)),
             (Place::Of(_), Some((url, since))) if now.since(since) < METADATA_AGE => Ok((url, since)),
             (Place::Of(issuer), _) => {
-                let url = discovery::key_set_url(&*self.client, issuer, self.limits, self.plain_http).await?;
+                let url = discovery::key_set_url(&*self.client, issuer, caches, self.limits, self.plain_http).await?;
                 Ok((url, now))
             }
         }

@@ -29,10 +29,11 @@ impl UnknownKeyIds {
         self.names.push_back((hash, asked));
     }
 
-    /// Returns whether the issuer did not have this name when it was asked last, no longer ago than `within`.
-    pub(super) fn has(&self, name: &str, alg: &str, now: Moment, within: Duration) -> bool {
+    /// Returns when the set was requested that lacked this name, no longer ago than `within`.
+    pub(super) fn lacked(&self, name: &str, alg: &str, now: Moment, within: Duration) -> Option<Moment> {
         let hash = self.hasher.hash_one((name, alg));
-        self.names.iter().any(|(own, asked)| *own == hash && now.since(*asked) < within)
+        let (_, asked) = self.names.iter().find(|(own, _)| *own == hash)?;
+        (now.since(*asked) < within).then_some(*asked)
     }
 
     pub(super) fn forget_all(&mut self) {
@@ -61,9 +62,9 @@ mod tests {
         let later = Moment { wall: now.wall + minute, ..now };
         (0..1_500).for_each(|name| names.remember(&name.to_string(), "ES256", now));
         assert_eq!(names.len(), 1_000);
-        let has = |names: &UnknownKeyIds, name, now| names.has(name, "ES256", now, minute);
+        let has = |names: &UnknownKeyIds, name, now| names.lacked(name, "ES256", now, minute).is_some();
         assert!(!has(&names, "499", now) && has(&names, "500", now) && has(&names, "1499", now));
-        assert!(!names.has("1499", "RS256", now, minute), "another algorithm");
+        assert!(names.lacked("1499", "RS256", now, minute).is_none(), "another algorithm");
         names.remember("1499", "ES256", now);
         assert_eq!(names.len(), 1_000);
         assert!(!has(&names, "1499", later));

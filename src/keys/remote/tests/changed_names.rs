@@ -275,3 +275,28 @@ async fn signed_introspection_answers_follow_the_names_too() {
     site.publishes([(CURRENT, &new)]);
     assert_eq!(introspection.verify("opaque").await.unwrap().client_id().as_str(), "billing");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_forged_signature_is_checked_twice_at_most_and_a_good_one_of_a_new_key_once() {
+    use crate::keys::VerifyingKey;
+
+    let (site, verifier, [_, other]) = before_the_change().await;
+    let before = VerifyingKey::checks_of_this_thread();
+    assert_eq!(verifier.verify(&other.token(CURRENT)).await.unwrap_err(), FORGED);
+    assert_eq!(site.fetches(), 2, "it caused a fetch");
+    assert_eq!(VerifyingKey::checks_of_this_thread() - before, 2);
+    site.publishes([(Some("next"), &other)]);
+    let before = VerifyingKey::checks_of_this_thread();
+    assert!(verifier.verify(&other.token(Some("next"))).await.is_ok());
+    assert_eq!(VerifyingKey::checks_of_this_thread() - before, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_a_failed_signature_causes_is_not_answered_from_a_shared_cache() {
+    let (site, verifier, [_, other]) = before_the_change().await;
+    assert_eq!(site.revalidations(), 0);
+    assert_eq!(verifier.verify(&other.token(CURRENT)).await.unwrap_err(), FORGED);
+    assert_eq!(site.revalidations(), 1);
+    sleep(9 * MINUTE).await;
+    assert_eq!((site.fetches(), site.revalidations()), (3, 1), "a regular fetch may be answered from a cache");
+}

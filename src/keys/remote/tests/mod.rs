@@ -53,6 +53,8 @@ struct Inner {
     fetches: AtomicUsize,
     discoveries: AtomicUsize,
     unchanged: AtomicUsize,
+    /// The requests for keys that no cache on the way may answer.
+    revalidations: AtomicUsize,
     /// Whether an answer is that of the time of the request, and not of its own.
     is_early: AtomicBool,
     /// A URL that never answers.
@@ -123,6 +125,11 @@ impl Site {
     fn discoveries(&self) -> usize {
         self.0.discoveries.load(Ordering::SeqCst)
     }
+
+    /// Returns how many requests for keys had `Cache-Control: no-cache`.
+    fn revalidations(&self) -> usize {
+        self.0.revalidations.load(Ordering::SeqCst)
+    }
 }
 
 impl HttpClient for Site {
@@ -133,6 +140,9 @@ impl HttpClient for Site {
         }
         let counter = if url.contains("well-known") { &self.0.discoveries } else { &self.0.fetches };
         counter.fetch_add(1, Ordering::SeqCst);
+        if request.headers().get("cache-control").is_some_and(|value| value == "no-cache") && url == KEYS {
+            self.0.revalidations.fetch_add(1, Ordering::SeqCst);
+        }
         if self.0.hangs.lock().unwrap().as_deref() == Some(&url) {
             return std::future::pending().await;
         }
@@ -180,11 +190,19 @@ fn ring() -> KeyRing {
     KeyRing::new(SigningKey::generate(Algorithm::ES256).unwrap())
 }
 
+/// When tests begin, by the clock on the wall.
+const BEGIN: u64 = 1_700_000_000;
+
 /// A token that is good for ten years.
 fn token(keys: &KeyRing) -> String {
+    token_of(keys, BEGIN)
+}
+
+/// A token that was issued at this second.
+fn token_of(keys: &KeyRing, iat: u64) -> String {
     let claims = json!({
         "iss": ISSUER, "sub": "billing", "aud": API, "client_id": "billing", "jti": "1", "scope": "read",
-        "iat": 1_700_000_000, "exp": 2_000_000_000,
+        "iat": iat, "exp": 2_000_000_000,
     });
     keys.signing_key().sign(claims.to_string().as_bytes()).unwrap()
 }
@@ -643,4 +661,29 @@ async fn keys_are_used_for_a_minute_even_where_the_setting_is_less() {
         assert!(verifier.verify(&token(&keys)).await.is_ok());
     }
     assert!((12..=16).contains(&site.fetches()), "{}", site.fetches());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_request_waits_longer_than_two_documents_may_take() {
+    let (old, new) = (ring(), ring());
+    let site = Site::of(&old);
+    let verifier = connected(&site).await;
+    // After a failed fetch, the metadata is fetched again, too: a fetch takes nearly 15 s then.
+    site.is_down(true);
+    verifier.verify(&naming("a")).await.unwrap_err();
+    site.is_down(false);
+    site.takes(Duration::from_millis(4_900));
+    site.remove(METADATA);
+    site.set(OPENID, &json!({"issuer": ISSUER, "jwks_uri": KEYS}).to_string());
+    let stranger = verifier.clone();
+    tokio::spawn(async move { stranger.verify(&naming("b")).await });
+    sleep(SECOND / 10).await;
+    let start = Instant::now();
+    match verifier.verify(&token(&new)).await {
+        Err(VerifyError::Undecided(undecided)) => {
+            assert_eq!((undecided.kind(), undecided.retry_after_seconds()), (UndecidedKind::UnknownKey, 1));
+        }
+        verified => panic!("{verified:?}"),
+    }
+    assert_eq!(start.elapsed(), 10 * SECOND);
 }

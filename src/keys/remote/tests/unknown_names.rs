@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, advance, sleep};
 
-use super::{KeyRing, MINUTE, NoKey, SECOND, Site, UNKNOWN, connected, issuer, naming, ring, token};
+use super::{BEGIN, KeyRing, MINUTE, NoKey, SECOND, Site, UNKNOWN, connected, issuer, naming, ring, token, token_of};
 use crate::VerifiedToken;
 use crate::resource_server::{InvalidToken, UndecidedKind, Verifier, VerifyError};
 
@@ -147,6 +147,8 @@ async fn a_name_that_a_set_lacked_is_refused_without_a_fetch_for_ten_seconds_or_
     let site = Site::of(&keys);
     let (verifier, next) = (connected(&site).await, ring());
     let early = token(&next);
+    // A set that is fetched now proves that the issuer lacks the key: the token is older.
+    sleep(10 * SECOND).await;
     assert_eq!(verifier.verify(&early).await.unwrap_err(), UNKNOWN);
     let fetches = site.fetches();
     sleep(9 * SECOND).await;
@@ -230,6 +232,57 @@ async fn a_token_of_an_algorithm_that_no_key_has_is_refused_without_a_fetch() {
     let rs256_only = issuer(&site).algorithms([super::Algorithm::ES256]).connect().await.unwrap();
     assert!(matches!(rs256_only.remote_keys().unwrap().find("any", "RS256"), Err(NoKey::Algorithm(None))));
     assert!(matches!(remote.find("any", "RS256"), Err(NoKey::NotAsked)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_who_guesses_the_name_of_the_next_key_makes_no_token_of_it_refused() {
+    let (old, new) = (ring(), ring());
+    let site = Site::of(&old);
+    let (started, verifier) = (Instant::now(), connected(&site).await);
+    sleep(MINUTE).await;
+    let name = new.signing_key().verifying_key().key_id().to_owned();
+    assert_eq!(verifier.verify(&naming(&name)).await.unwrap_err(), UNKNOWN);
+    site.publish(&rotated(&new, &old));
+    let (published, mut too_early) = (Instant::now(), 0);
+    let token = token_of(&new, BEGIN + started.elapsed().as_secs());
+    while let Err(error) = verifier.verify(&token).await {
+        let left = 10 * SECOND - published.elapsed();
+        assert_eq!(assert_too_early(Err(error)), left.as_secs() + u64::from(left.subsec_nanos() > 0));
+        too_early += 1;
+        // The stranger continues, which changes nothing.
+        assert_too_early(verifier.verify(&naming(&name)).await);
+        sleep(SECOND / 2).await;
+    }
+    assert_eq!((too_early, published.elapsed(), site.fetches()), (20, 10 * SECOND, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_older_than_a_set_without_its_key_is_refused_without_another_fetch() {
+    let (withdrawn, new) = (ring(), ring());
+    let site = Site::of(&withdrawn);
+    let (old, verifier) = (token(&withdrawn), connected(&site).await);
+    site.publish(&new);
+    sleep(9 * MINUTE).await;
+    let fetches = site.fetches();
+    for _ in 0..9 {
+        assert_eq!(verifier.verify(&old).await.unwrap_err(), UNKNOWN);
+        sleep(SECOND).await;
+    }
+    assert_eq!(site.fetches() - fetches, 1);
+    // Within the leeway, the clock of the issuer may be slow.
+    assert_too_early(verifier.verify(&token_of(&withdrawn, BEGIN + 9 * 60 - 4)).await);
+    assert_eq!(verifier.verify(&token_of(&withdrawn, BEGIN + 9 * 60 - 6)).await.unwrap_err(), UNKNOWN);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_an_unknown_name_causes_is_not_answered_from_a_shared_cache() {
+    let (old, new) = (ring(), ring());
+    let site = Site::of(&old);
+    let verifier = connected(&site).await;
+    assert_eq!(site.revalidations(), 0, "a regular fetch may be answered from a cache");
+    site.publish(&rotated(&new, &old));
+    assert!(verifier.verify(&token(&new)).await.is_ok());
+    assert_eq!((site.fetches(), site.revalidations()), (2, 1));
 }
 
 /// Numbers that are the same in every run.
