@@ -17,6 +17,7 @@ mod metrics;
 pub mod metrics;
 mod numeric_date;
 mod object;
+mod quoted;
 mod random;
 pub mod resource_server;
 mod response_body;

@@ -209,14 +209,16 @@ impl Gate {
         telemetry::decided(error.client_id(), Some(reason));
         if let BearerError::Undecided(undecided) = error {
             metrics::bearer_decided("undecided", reason);
-            let source = undecided.source().map(tracing::field::display);
+            // What an issuer answered is logged once, by the fetch: anyone can repeat the request.
+            let issuer = undecided.issuer().map(tracing::field::display);
+            let source = undecided.source().filter(|_| issuer.is_none()).map(tracing::field::display);
             if undecided.kind() == UndecidedKind::UnknownKey {
                 // Anyone can cause it with a `kid` at random: no warning, like a refusal.
                 tracing::info!(
                     error = %undecided,
                     "error.type" = reason,
                     http.response.status_code = status,
-                    source,
+                    oauth.issuer = issuer,
                     "could not decide over a request to a protected route"
                 );
                 return self.send(|| Outcome::Undecided(error.clone()), None, request);
@@ -225,6 +227,7 @@ impl Gate {
                 error = %undecided,
                 "error.type" = reason,
                 http.response.status_code = status,
+                oauth.issuer = issuer,
                 source,
                 "could not decide over a request to a protected route"
             );

@@ -8,12 +8,15 @@ use serde_json::Value;
 
 use super::InvalidToken;
 use crate::keys::Algorithm;
+pub(super) use crate::quoted::quoted;
+use crate::quoted::shortened;
 
 /// Why a token is refused, for the operator: a caller is told no more than `invalid_token`.
 ///
 /// The text names the claim or header parameter, the value found, the value expected, and the setting that would accept
-/// the token, if there is one. Values are escaped, and cut off: after 13 bytes where no signature was verified yet, else
-/// after 64. The token itself is never part of it.
+/// the token, if there is one. Values are escaped, and cut off: after 13 bytes for a header parameter, after 64 for a claim.
+/// No signature was verified yet when a header parameter is named, and when `iss` names none of
+/// [several issuers](super::Verifier::or). The token itself is never part of it.
 ///
 /// Two are equal when their [reasons](Self::reason) are: use the reason for a metric's label, never the text.
 ///
@@ -212,15 +215,6 @@ impl Prefix {
 /// The flag that a text was cut off.
 const CUT: u8 = 0x80;
 
-/// How much of one value a text shows, in bytes.
-const LONGEST_VALUE: usize = 64;
-
-/// Quotes and escapes a text, and cuts it off after 64 bytes.
-pub(super) fn quoted(text: &str) -> String {
-    let (start, rest) = cut(text);
-    format!("{start:?}{rest}")
-}
-
 /// Quotes and escapes texts, and cuts the list off after four.
 pub(super) fn listed<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     const MOST: usize = 4;
@@ -238,34 +232,20 @@ pub(super) fn shown(value: &Value) -> String {
         Value::Object(_) => "an object".to_owned(),
         // null, true, false and numbers, which have no character to escape. With serde_json's `arbitrary_precision`, which
         // another crate may turn on, a number can be long.
-        plain => {
-            let text = plain.to_string();
-            let (start, rest) = cut(&text);
-            format!("{start}{rest}")
-        }
+        plain => shortened(&plain.to_string()),
     }
-}
-
-fn cut(text: &str) -> (&str, &str) {
-    let mut end = text.len().min(LONGEST_VALUE);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    (text.get(..end).unwrap_or_default(), if end < text.len() { "…" } else { "" })
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::{Prefix, RefusedToken, listed, quoted, shown};
+    use super::{Prefix, RefusedToken, listed, shown};
     use crate::keys::Algorithm;
     use crate::resource_server::{InvalidToken, VerifyError};
 
     #[test]
-    fn values_are_escaped_and_cut_off_between_characters() {
-        assert_eq!(quoted("a\"b\n\u{202e}"), r#""a\"b\n\u{202e}""#);
-        assert_eq!(quoted(&"é".repeat(40)), format!("\"{}\"…", "é".repeat(32)));
+    fn lists_are_cut_off_and_values_have_their_type() {
         assert_eq!(listed(["a", "b"]), r#"["a", "b"]"#);
         assert_eq!(listed(["a"; 9]), r#"["a", "a", "a", "a", …]"#);
         for (value, text) in [

@@ -27,6 +27,9 @@ pub(super) struct TrustedIssuer(Arc<Settings>);
 #[derive(Clone)]
 struct Settings {
     issuer: Issuer,
+    /// The same, for errors.
+    #[cfg(feature = "remote")]
+    shared_issuer: Arc<Issuer>,
     audience: Audience,
     keys: TrustedKeys,
     clock: Arc<dyn Clock>,
@@ -65,6 +68,8 @@ impl TrustedIssuer {
         let leeway = Duration::from_secs(5);
         let (revocations, profile, last_header) = (None, None, LastHeader::default());
         Self(Arc::new(Settings {
+            #[cfg(feature = "remote")]
+            shared_issuer: Arc::new(issuer.clone()),
             issuer,
             audience,
             keys,
@@ -322,7 +327,7 @@ impl TrustedIssuer {
 
     #[cfg(feature = "remote")]
     fn undecided(&self, kind: UndecidedKind, error: Option<Arc<FetchError>>, retry_after: Duration) -> Undecided {
-        let undecided = Undecided::new(kind).retry_after(retry_after);
+        let undecided = Undecided::new(kind).retry_after(retry_after).of(self.0.shared_issuer.clone());
         error.into_iter().fold(undecided, |undecided, error| undecided.because(error))
     }
 

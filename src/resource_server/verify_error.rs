@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::RefusedToken;
+use crate::issuer::Issuer;
 
 /// Why there is no [`VerifiedToken`](super::VerifiedToken).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -116,7 +117,9 @@ impl InvalidToken {
 #[derive(Clone, Debug)]
 pub struct Undecided {
     kind: UndecidedKind,
-    retry_after: u64,
+    /// 32 bits, so that an error of verification takes no more room for the issuer.
+    retry_after: u32,
+    issuer: Option<Arc<Issuer>>,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -158,16 +161,23 @@ impl UndecidedKind {
 }
 
 /// When a caller may try again who was not told otherwise, in seconds.
-const RETRY_AFTER_SECONDS: u64 = 1;
+const RETRY_AFTER_SECONDS: u32 = 1;
 
 impl Undecided {
     pub(crate) fn new(kind: UndecidedKind) -> Self {
-        Self { kind, retry_after: RETRY_AFTER_SECONDS, source: None }
+        Self { kind, retry_after: RETRY_AFTER_SECONDS, issuer: None, source: None }
     }
 
     /// For a [policy](super::BearerAuthLayer::policy) that cannot tell, and the error that keeps it from that.
     pub fn by_policy(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::new(UndecidedKind::Policy).because(Arc::from(source.into()))
+    }
+
+    /// Keeps the issuer that did not answer.
+    #[cfg(feature = "remote")]
+    pub(crate) fn of(mut self, issuer: Arc<Issuer>) -> Self {
+        self.issuer = Some(issuer);
+        self
     }
 
     /// Keeps the error behind this one for the operator.
@@ -181,7 +191,7 @@ impl Undecided {
     #[must_use]
     pub fn retry_after(mut self, time: Duration) -> Self {
         let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
-        self.retry_after = seconds.max(RETRY_AFTER_SECONDS);
+        self.retry_after = u32::try_from(seconds).unwrap_or(u32::MAX).max(RETRY_AFTER_SECONDS);
         self
     }
 
@@ -194,7 +204,13 @@ impl Undecided {
     /// When the caller may try again, in seconds: the `Retry-After` of the answer.
     #[must_use]
     pub fn retry_after_seconds(&self) -> u64 {
-        self.retry_after
+        self.retry_after.into()
+    }
+
+    /// Returns the issuer that did not answer, if this is about one. Its own log line, once per fetch, has the cause.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&Issuer> {
+        self.issuer.as_deref()
     }
 }
 

@@ -149,7 +149,8 @@ impl StoreError {
         }
     }
 
-    /// Wraps the error of a database client as one text: those put some of their sources into their texts, and others not.
+    /// Wraps the error of a database client as one text: those put some of their sources into their texts, and others not. It
+    /// is cut off after 1,024 bytes, since it may quote what the server sent, and each request that fails logs it.
     #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
     fn of_client(error: &dyn std::error::Error) -> Self {
         let mut text = error.to_string();
@@ -161,7 +162,8 @@ impl StoreError {
             }
             source = error.source();
         }
-        Self::new(text)
+        let (start, rest) = crate::quoted::cut(&text, 1_024);
+        Self::new(format!("{start}{rest}"))
     }
 }
 
@@ -231,5 +233,19 @@ impl<T: RevocationStore> DynRevocationStore for T {
 
     fn longest_token_lifetime(&self) -> Duration {
         RevocationStore::longest_token_lifetime(self)
+    }
+}
+
+#[cfg(all(test, any(feature = "postgres", feature = "redis", feature = "sqlite")))]
+mod tests {
+    use std::error::Error as _;
+
+    use super::StoreError;
+
+    #[test]
+    fn the_error_of_a_database_client_is_cut_off() {
+        let sent = crate::keys::KeyError::new("x".repeat(100_000));
+        let text = StoreError::of_client(&sent).source().unwrap().to_string();
+        assert!(text.len() < 1_100 && text.ends_with('…'), "{} bytes", text.len());
     }
 }

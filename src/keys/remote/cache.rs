@@ -357,7 +357,7 @@ impl Shared {
             Ok(_) => metrics::keys_fetched(&place, started_at.wall),
             Err(error) => {
                 metrics::keys_not_fetched(&place);
-                tracing::warn!(%error, "the keys of an issuer could not be fetched");
+                tracing::warn!(%error, source = place, "the keys of an issuer could not be fetched");
             }
         }
     }

@@ -7,6 +7,7 @@ use super::DynHttpClient;
 use super::fetch::{self, FetchError, Limits, SharedCaches};
 use crate::issuer::Issuer;
 use crate::object::Object;
+use crate::quoted::{LONGEST_URL, quoted_within};
 use crate::uri::{self, PlainHttp};
 
 /// The members that decide anything.
@@ -63,8 +64,10 @@ async fn ask(
     // RFC 8414 §3.3: identical, or not to be used.
     if metadata.issuer != issuer.as_str() {
         return Err(wrong(format!(
-            "the metadata is that of the issuer `{}`, not of `{issuer}`; configure the issuer to the letter",
-            metadata.issuer.escape_debug()
+            "`issuer` in the metadata is {}, expected {}, compared character by character; configure the issuer that the \
+             metadata names",
+            quoted_within(&metadata.issuer, LONGEST_URL),
+            quoted_within(issuer.as_str(), LONGEST_URL)
         )));
     }
     let keys = metadata.jwks_uri.ok_or_else(|| wrong("the metadata names no jwks_uri".to_owned()))?;

@@ -9,6 +9,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri};
 
 use super::DynHttpClient;
 use crate::deadline::within;
+use crate::quoted::{LONGEST_URL, cut};
 
 /// Redirects that stay with the host, such as to a terminating slash.
 const MOST_REDIRECTS: usize = 3;
@@ -61,7 +62,9 @@ impl From<super::HttpError> for Cause {
 
 impl FetchError {
     pub(crate) fn new(url: &str, cause: impl Into<Cause>) -> Self {
-        Self { url: url.into(), cause: Arc::new(cause.into()) }
+        // An issuer chooses the URL of its keys, and each error of a fetch names it.
+        let (start, rest) = cut(url, LONGEST_URL);
+        Self { url: format!("{start}{rest}").into(), cause: Arc::new(cause.into()) }
     }
 
     pub(crate) fn document(url: &Uri, what: impl Into<String>) -> Self {

@@ -1,12 +1,14 @@
 //! [`HttpClient`]: how requests get to an issuer.
 
 use std::error::Error;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::future::Future;
 use std::pin::Pin;
 
 use bytes::Bytes;
 use http::{Request, Response};
+
+use crate::quoted::Bounded;
 
 /// Sends requests to issuers, for who wants another client than the one that comes with the crate.
 ///
@@ -67,13 +69,18 @@ struct TooLong(usize);
 #[error(transparent)]
 struct NoConnection(Box<dyn Error + Send + Sync>);
 
-/// With all that is behind it: the outer error of an HTTP client rarely says what happened.
+/// How much of an error is shown, in bytes: it may quote what a server sent, such as the names in its certificate.
+const LONGEST_TEXT: usize = 512;
+
+/// With all that is behind it, escaped and cut off after 512 bytes: the outer error of an HTTP client rarely says what
+/// happened.
 impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut bounded = Bounded::new(f, LONGEST_TEXT);
+        write!(bounded, "{}", self.0)?;
         let mut source = self.0.source();
         while let Some(error) = source {
-            write!(f, ": {error}")?;
+            write!(bounded, ": {error}")?;
             source = error.source();
         }
         Ok(())

@@ -50,14 +50,14 @@ impl HttpClient for ReqwestClient {
     async fn send(&self, request: Request<Bytes>, most: usize) -> Result<Response<Bytes>, HttpError> {
         let request = reqwest::Request::try_from(request).map_err(HttpError::new)?;
         let answer = self.client_for(request.url()).execute(request).await;
-        let mut answer =
-            answer.map_err(
-                |error| {
-                    if error.is_connect() { HttpError::no_connection(error) } else { HttpError::new(error) }
-                },
-            )?;
+        let mut answer = answer.map_err(|error| {
+            let is_connect = error.is_connect();
+            // The error of a fetch names the URL already, cut off.
+            let error = error.without_url();
+            if is_connect { HttpError::no_connection(error) } else { HttpError::new(error) }
+        })?;
         let mut body = BytesMut::new();
-        while let Some(chunk) = answer.chunk().await.map_err(HttpError::new)? {
+        while let Some(chunk) = answer.chunk().await.map_err(|error| HttpError::new(error.without_url()))? {
             if body.len() + chunk.len() > most {
                 return Err(HttpError::too_long(most));
             }

@@ -101,7 +101,7 @@ impl Introspector {
             Err(no_flight) => return no_flight,
         };
         let landed = flight.wait_for(Option::is_some).await;
-        let unknown = || Err(Undecided::new(UndecidedKind::Introspection).into());
+        let unknown = || Err(self.undecided().into());
         landed.map_or_else(|_| unknown(), |verified| verified.clone().unwrap_or_else(unknown))
     }
 
@@ -120,7 +120,7 @@ impl Introspector {
         }
         // It is us who cannot ask: nothing old passes for that.
         if flights.len() >= MOST_FLIGHTS {
-            return Err(Err(Undecided::new(UndecidedKind::Introspection).into()));
+            return Err(Err(self.undecided().into()));
         }
         let (sender, flight) = watch::channel(None);
         flights.insert(token.into(), flight.clone());
@@ -177,12 +177,16 @@ impl Introspector {
         }
     }
 
+    fn undecided(&self) -> Undecided {
+        Undecided::new(UndecidedKind::Introspection).of(self.0.settings.issuer.clone())
+    }
+
     fn fail(&self, token: &str, no_answer: NoAnswer) -> Failure {
         let NoAnswer { error, kind, retry_after } = no_answer;
         tracing::warn!(%error, "an introspection endpoint has no answer about a token");
         let now = self.0.settings.clock.now();
         let pause = retry_after.unwrap_or(PAUSE).clamp(PAUSE, MAX_PAUSE);
-        let undecided = Undecided::new(UndecidedKind::Introspection).because(Arc::new(error)).retry_after(pause);
+        let undecided = self.undecided().because(Arc::new(error)).retry_after(pause);
         let failure = Failure { undecided, kind, pause };
         lock(&self.0.failed).keep(token, failure.clone(), FAILURE_SIZE, now);
         lock(&self.0.outage).failed(token, &failure, now);

@@ -230,7 +230,7 @@ impl Introspection {
         self.plain_http.check(&endpoint).map_err(RemoteError::IntrospectionUrl)?;
         let client = http_client(self.client, self.environment_proxy)?;
         let settings = Settings {
-            issuer: Issuer::new(self.issuer.as_str(), self.plain_http)?,
+            issuer: Arc::new(Issuer::new(self.issuer.as_str(), self.plain_http)?),
             audience: self.audience.clone(),
             endpoint,
             credentials: self.credentials.ok_or(RemoteError::NoCredentials)?,
@@ -248,7 +248,7 @@ impl Introspection {
 
 /// What an [`Introspector`] goes by.
 struct Settings {
-    issuer: Issuer,
+    issuer: Arc<Issuer>,
     audience: Audience,
     endpoint: Uri,
     credentials: Credentials,

@@ -14,6 +14,7 @@ use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
 
 mod changed_names;
 mod discovery;
+mod log;
 mod readiness;
 mod unknown_names;
 
@@ -492,7 +493,7 @@ async fn connecting_fails_at_once_and_clearly_where_waiting_does_not_help() {
         (
             METADATA,
             page(200, &[], &metadata("https://auth.example.com/tenant/", KEYS)),
-            "not of `https://auth.example.com/tenant`",
+            r#"is "https://auth.example.com/tenant/", expected "https://auth.example.com/tenant""#,
         ),
         (METADATA, page(200, &[], &metadata(ISSUER, "http://keys.example.com")), "https"),
         (METADATA, page(200, &[], &metadata(ISSUER, "http://127.0.0.1/keys")), "https"),

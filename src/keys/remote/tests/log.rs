@@ -1,0 +1,119 @@
+//! What an issuer that answers anything can make us log.
+
+use std::io;
+
+use super::{
+    Arc, BearerAuthLayer, Body, ISSUER, Infallible, KEYS, METADATA, Mutex, OPENID, Request, Response, SECOND, Site,
+    Verifier, connected, issuer, json, naming, ring, service_fn, sleep,
+};
+use tower::{Layer as _, ServiceExt as _};
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn start() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let guard = tracing::subscriber::set_default(subscriber);
+        (log, guard)
+    }
+
+    fn take(&self) -> String {
+        String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
+    }
+}
+
+/// Sends as many requests, each with a token that names another key.
+async fn requests(verifier: &Verifier, count: u32) {
+    let inner = service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::default())));
+    let layer = BearerAuthLayer::new(verifier.clone());
+    for name in 0..count {
+        let request = Request::get("/").header("authorization", format!("Bearer {}", naming(&name.to_string())));
+        let response = layer.layer(inner).oneshot(request.body(Body::default()).unwrap()).await.unwrap();
+        assert!([503, 401].contains(&response.status().as_u16()));
+    }
+}
+
+/// Metadata that fills the 256 KiB that are read.
+fn bad_metadata() -> [String; 2] {
+    [
+        json!({"issuer": "\u{e0001}".repeat(64_000), "jwks_uri": KEYS}).to_string(),
+        json!({"issuer": ISSUER, "jwks_uri": format!("https://keys.example.com/{}", "a".repeat(65_000))}).to_string(),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_error_of_a_bad_issuer_is_short() {
+    for metadata in bad_metadata() {
+        let site = Site::of(&ring());
+        site.set(METADATA, &metadata);
+        site.set(OPENID, &metadata);
+        let error = issuer(&site).connect_timeout(SECOND).connect().await.unwrap_err().to_string();
+        assert!(error.len() < 3_000, "{} bytes", error.len());
+        assert!(error.contains("https://"), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_bad_issuer_answers_is_logged_once_per_fetch_and_cut_off() {
+    for metadata in bad_metadata() {
+        let (log, _guard) = Log::start();
+        let site = Site::of(&ring());
+        site.set(METADATA, &metadata);
+        site.set(OPENID, &metadata);
+        let verifier = issuer(&site).lazy().unwrap();
+        sleep(20 * SECOND).await;
+        let fetches = log.take();
+        let lines = fetches.lines().filter(|line| line.contains("could not be fetched")).count();
+        assert!((3..=8).contains(&lines), "{fetches}");
+        assert!(fetches.lines().all(|line| line.len() < 3_000 && line.contains(ISSUER)), "{fetches}");
+        requests(&verifier, 10).await;
+        let requests = log.take();
+        assert!(requests.lines().count() >= 10 && requests.lines().all(|line| line.len() < 500), "{requests}");
+        // What an operator needs to find the cause.
+        let line = requests.lines().find(|line| line.contains("could not decide")).unwrap();
+        assert!(line.contains("error.type=\"keys\"") && line.contains(ISSUER), "{line}");
+        assert!(!line.contains("metadata"), "{line}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_names_a_key_at_random_logs_the_issuer_and_not_why_its_last_fetch_failed() {
+    let (log, _guard) = Log::start();
+    let site = Site::of(&ring());
+    let verifier = connected(&site).await;
+    let [metadata, _] = bad_metadata();
+    site.set(METADATA, &metadata);
+    site.set(OPENID, &metadata);
+    site.remove(KEYS);
+    sleep(11 * 60 * SECOND).await;
+    requests(&verifier, 3).await;
+    log.take();
+    requests(&verifier, 100).await;
+    let requests = log.take();
+    assert_eq!(requests.lines().count(), 100);
+    assert!(requests.lines().all(|line| line.len() < 500 && line.contains(ISSUER)), "{requests}");
+    assert!(requests.lines().all(|line| line.contains("error.type=\"unknown_key\"")), "{requests}");
+}
+
+/// An error of an HTTP client may quote what the server sent, such as the names in its certificate.
+#[test]
+fn the_error_of_an_http_client_is_cut_off_and_escaped() {
+    let text = super::HttpError::new(format!("certificate\n{}", "é".repeat(10_000))).to_string();
+    assert!(text.len() < 600 && text.starts_with(r"certificate\né") && text.ends_with('…'), "{text}");
+    assert_eq!(super::HttpError::new("connection refused").to_string(), "connection refused");
+}
