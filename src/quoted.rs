@@ -1,5 +1,6 @@
 //! Text of others in errors and logs: escaped, and cut off.
 
+#[cfg(feature = "remote")]
 use std::fmt::{self, Write};
 
 /// How much of one value a text shows, in bytes.

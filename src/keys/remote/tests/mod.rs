@@ -684,7 +684,7 @@ async fn no_request_waits_longer_than_two_documents_may_take() {
         Err(VerifyError::Undecided(undecided)) => {
             assert_eq!((undecided.kind(), undecided.retry_after_seconds()), (UndecidedKind::UnknownKey, 1));
         }
-        verified => panic!("{verified:?}"),
+        other => panic!("{other:?}"),
     }
     assert_eq!(start.elapsed(), 10 * SECOND);
 }
