@@ -1,4 +1,4 @@
-//! What an issuer that answers anything can make us log.
+//! How much an issuer that answers anything can make us log.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use tower::{Layer as _, ServiceExt as _};
 
-/// What was logged.
+/// Collects the log of a test.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
