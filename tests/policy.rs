@@ -76,6 +76,28 @@ mod scopes_and_audiences_that_exist {
     }
 
     #[test]
+    fn have_the_same_scopes_in_each_spelling() {
+        const SLASH: &str = "HTTPS://api.example.com:443/";
+        let server = || with_billing().resource(OTHER_API);
+        for builder in [
+            server().resource_with_scopes(API, READ).resource_with_scopes(SLASH, [READ, WRITE]),
+            server().resource_with_scopes(API, [READ, WRITE]).resource_with_scopes(SLASH, READ),
+            server().resource_with_scopes(API, READ).resource(SLASH),
+            server().resource_with_scopes(API, READ).default_audience(SLASH),
+        ] {
+            let error = mistake(builder);
+            assert!(error.starts_with(&format!("`{SLASH}` and `{API}` are spellings of one resource")), "{error}");
+        }
+        for builder in [
+            server().resource(API).resource(SLASH).default_audience(SLASH),
+            server().resource_with_scopes(API, [READ, WRITE]).resource_with_scopes(SLASH, [WRITE, READ]),
+            server().resource_with_scopes(API, READ).resource_with_scopes("https://api.example.com/v2", WRITE),
+        ] {
+            assert!(builder.build().is_ok());
+        }
+    }
+
+    #[test]
     fn are_absolute_uris() {
         for builder in [
             with_billing().resource("api"),

@@ -231,6 +231,9 @@ impl AuthorizationServerBuilder {
 
     /// One more audience that exists, and all the scopes that exist there: a token for it says no other (RFC 9068
     /// §3). A token for several says only those that exist at each.
+    ///
+    /// Each spelling of a resource that equals another one by RFC 3986 §6.2.2 and §6.2.3, such as `https://a.example` and
+    /// `https://a.example/`, needs the same scopes.
     #[must_use]
     pub fn resource_with_scopes(mut self, audience: impl AsRef<str>, scopes: impl Into<Scopes>) -> Self {
         self.add_resource(audience.as_ref(), Some(scopes.into()));
@@ -652,6 +655,9 @@ impl AuthorizationServerBuilder {
         self.invalid_audience.map_or(Ok(()), Err)?;
         if let Some(audience) = &self.resource_twice {
             return Err(ConfigError::ResourceTwice(audience.clone()));
+        }
+        if let Some((one, other)) = self.rules.different_scopes_of_one_resource() {
+            return Err(ConfigError::ResourceSpelledTwice(one.clone(), other.clone()));
         }
         if let Some(scope) = self.rules.unknown_scope(&self.default_scopes) {
             return Err(ConfigError::UnknownScope(scope.to_owned()));

@@ -18,6 +18,12 @@ pub enum ConfigError {
     /// A resource was named twice.
     #[error("the resource {0} is named twice; name it once, with all its scopes")]
     ResourceTwice(Audience),
+    /// Two spellings of one resource (RFC 3986 §6.2.2, §6.2.3) have different scopes.
+    #[error(
+        "`{0}` and `{1}` are spellings of one resource, and have different scopes; use one spelling, or give both the same \
+         scopes with .resource_with_scopes(…)"
+    )]
+    ResourceSpelledTwice(Audience, Audience),
     /// A default scope, or one tied to a resource, is none of the known scopes.
     #[error("the scope `{0}` is none of the known scopes; add it with .known_scopes(…)")]
     UnknownScope(String),

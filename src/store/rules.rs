@@ -63,6 +63,25 @@ impl ClientRules {
         named.into_iter().find(|scope| !known.contains(scope))
     }
 
+    /// Returns two spellings of one resource with different scopes, where the looser one would be a way around the other. All
+    /// scopes exist at the default audience unless it is one of the resources.
+    pub(crate) fn different_scopes_of_one_resource(&self) -> Option<(&Audience, &Audience)> {
+        let default = self.default_audience.iter().filter(|default| !self.resources.contains_key(*default));
+        let all = self.resources.iter().map(|(audience, scopes)| (audience, scopes.as_ref()));
+        let mut all: Vec<_> = all.chain(default.map(|audience| (audience, None))).collect();
+        // Always the same two.
+        all.sort_unstable_by_key(|(audience, _)| audience.as_str());
+        let mut known: HashMap<String, (&Audience, Option<&Scopes>)> = HashMap::new();
+        all.into_iter().find_map(|(audience, scopes)| {
+            let (first, of_first) = *known.entry(audience.normal_form()).or_insert((audience, scopes));
+            let is_same = match (of_first, scopes) {
+                (Some(one), Some(other)) => one.first_missing(other).is_none() && other.first_missing(one).is_none(),
+                (one, other) => one.is_none() && other.is_none(),
+            };
+            (!is_same).then_some((first, audience))
+        })
+    }
+
     fn exists(&self, audience: &Audience) -> bool {
         self.resources.is_empty()
             || self.resources.contains_key(audience)
