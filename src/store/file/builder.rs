@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::fault::FileFault;
-use super::shared::Shared;
+use super::shared::{PATIENCE, Shared};
 use super::{FileStore, document, write};
 use crate::clock::Clock;
 use crate::store::MemoryStore;
@@ -57,9 +57,8 @@ impl FileStoreBuilder {
         let path = self.path.clone();
         let opened = tokio::task::spawn_blocking(move || {
             let Self { path, revocations, create, memory } = self;
-            if create && !path.exists() {
-                let text = document::render(&[]).map_err(|error| FileFault::new(&path, None, error))?;
-                write::replace(&path, text.as_bytes()).map_err(|error| FileFault::new(&path, None, error))?;
+            if create {
+                create_empty(&path)?;
             }
             let revocations = revocations.unwrap_or_else(|| write::beside(&path, ".revoked"));
             Shared::open(path, revocations, memory)
@@ -68,4 +67,17 @@ impl FileStoreBuilder {
         shared.follow();
         Ok(FileStore { shared })
     }
+}
+
+/// Creates a file without clients where there is none. Under the lock, since another process may create it with clients.
+fn create_empty(path: &Path) -> Result<(), FileFault> {
+    if path.exists() {
+        return Ok(());
+    }
+    let _lock = write::Lock::take(path, PATIENCE).map_err(|error| FileFault::new(path, None, error))?;
+    if path.exists() {
+        return Ok(());
+    }
+    let text = document::render(&[]).map_err(|error| FileFault::new(path, None, error))?;
+    write::replace(path, text.as_bytes(), || Ok(())).map_err(|error| FileFault::new(path, None, error))
 }

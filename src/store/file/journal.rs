@@ -1,7 +1,7 @@
 //! Revocations beside the file: one line of JSON each, appended, and read again when somebody else appended some.
 
 use std::collections::HashSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -81,10 +81,13 @@ impl Journal {
 
     /// How far the file was read, unless it is another one now, and the whole lines after that; the last may lack its end.
     fn unread(&self) -> io::Result<(Place, Vec<u8>)> {
-        let mut file = match File::open(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Place::default(), Vec::new())),
-            opened => opened?,
-        };
+        // Before it is opened: opening a named pipe waits for a writer.
+        let is_file = fs::metadata(&self.path).map(|metadata| metadata.is_file());
+        let mut file =
+            match is_file.and_then(|is_file| if is_file { File::open(&self.path) } else { Err(not_a_file()) }) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Place::default(), Vec::new())),
+                opened => opened?,
+            };
         let stamp = Stamp::of(&file.metadata()?);
         let before = self.read.file.as_ref().and_then(|file| file.metadata().ok()).as_ref().map(Stamp::of);
         let is_same = before.is_some_and(|before| before.is_same_file(&stamp)) && self.read.length <= stamp.length();
@@ -119,8 +122,12 @@ impl Journal {
         self.read(tell).map_err(StoreError::new)?;
         self.known.retain(|revocation| !is_over(revocation));
         let lines: io::Result<String> = self.known.iter().map(line).collect();
-        lines.and_then(|lines| write::replace(&self.path, lines.as_bytes())).map_err(StoreError::new)
+        lines.and_then(|lines| write::replace(&self.path, lines.as_bytes(), || Ok(()))).map_err(StoreError::new)
     }
+}
+
+fn not_a_file() -> io::Error {
+    io::Error::other("it is not a file")
 }
 
 /// So many bytes, by one call. Who writes next cuts off what a crash left unfinished, and writes in its place: read by two

@@ -1,13 +1,14 @@
 //! What all handles of a [`FileStore`](super::FileStore) share: the clients in memory, and how they came there.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, SystemTime};
-use std::{fs, io};
 
 use super::fault::FileFault;
 use super::journal::Journal;
 use super::stamp::Stamp;
+use super::system::{System, stamp};
 use super::{document, operators_text, write};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
@@ -16,12 +17,16 @@ use crate::store::{
     AdminError, ClientError, ClientRules, MemoryStore, RegisteredClient, Revision, Revocation, StoreError,
 };
 
-/// How often the file is looked at. What is new must be the same twice, so that nothing is read while it is written.
+/// How often the file is read. New content counts only when it is the same twice, so that no half of it is taken while it
+/// is written.
 pub(super) const PERIOD: Duration = Duration::from_millis(250);
 
 /// How long to wait for other processes that write the clients: the write of a large file takes up to two seconds, and
 /// several may wait.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a call reads a file that goes on changing: as long as it waits for other processes that write it.
+const MAX_READS: u32 = 40;
 
 /// The state behind three locks, so that a large file keeps only those waiting that write it as well. Where one thread
 /// takes several, it takes them in this order.
@@ -34,6 +39,7 @@ pub(super) struct Shared {
     journal: Mutex<Journal>,
     /// Held for a moment only.
     state: Mutex<State>,
+    pub(super) system: System,
 }
 
 /// The clients in force.
@@ -43,6 +49,8 @@ struct Clients {
     in_force: Vec<Arc<RegisteredClient>>,
     /// The content that they are from.
     taken: Option<Content>,
+    /// Whether it is the whole content, and not what one read found in the middle of a change.
+    is_whole: bool,
     /// Another content, which the last poll found.
     coming: Option<Content>,
 }
@@ -79,15 +87,20 @@ impl Shared {
     /// Reads both files for the first time.
     pub(super) fn open(path: PathBuf, journal: PathBuf, memory: MemoryStore) -> Result<Self, FileFault> {
         let journal = Mutex::new(Journal::new(journal));
-        let shared = Self { path, memory, clients: Mutex::default(), journal, state: Mutex::default() };
-        let read = read(&shared.path);
+        let system = System::default();
+        let shared = Self { path, memory, clients: Mutex::default(), journal, state: Mutex::default(), system };
+        let read = (shared.system.read)(&shared.path);
         let content = Content::of(&read);
         let clients = parse(&shared.path, read, None)?;
         shared.follow_journal()?;
         // A disabled client has no valid tokens, even if it was disabled while no server was running.
         let replaced = shared.memory.replace_all(&clients);
         replaced.map_err(|error| FileFault::new(&shared.path, None, error))?;
-        shared.took(&mut lock(&shared.clients), content, clients);
+        let mut in_force = lock(&shared.clients);
+        shared.took(&mut in_force, content, clients);
+        // One read is enough to start with, and not to write it back.
+        in_force.is_whole = false;
+        drop(in_force);
         Ok(shared)
     }
 
@@ -139,10 +152,11 @@ impl Shared {
         if clients.coming.is_none() && self.has(stamp.as_ref()) {
             return;
         }
-        let read = read(&self.path);
+        let read = (self.system.read)(&self.path);
         let content = Content::of(&read);
         if self.has_seen(&content, stamp) {
             clients.coming = None;
+            clients.is_whole |= clients.taken.as_ref() == Some(&content);
         } else if clients.coming.as_ref() == Some(&content) {
             self.take(&mut clients, content, read);
         } else {
@@ -155,13 +169,13 @@ impl Shared {
         stamp.is_some() && lock(&self.state).stamp.as_ref() == stamp
     }
 
-    /// Returns whether this is the content that was seen, and remembers the stamp that the file had before it was read.
+    /// Returns whether this is the content that was seen, and remembers the stamp that the file had before it was read, unless
+    /// it could not be read: what makes a file readable need not change its stamp.
     fn has_seen(&self, content: &Content, stamp: Option<Stamp>) -> bool {
         let mut state = lock(&self.state);
         let has_seen = state.seen.as_ref() == Some(content);
         if has_seen {
-            // Before that, another write may leave the same stamp.
-            state.stamp = stamp.filter(Stamp::is_settled);
+            state.stamp = self.system.settled(stamp).filter(|_| matches!(content, Content::Digest(_)));
         }
         has_seen
     }
@@ -198,21 +212,39 @@ impl Shared {
 
     /// Remembers the clients in force; called once they are in memory.
     fn took(&self, clients: &mut Clients, content: Content, new: Vec<Arc<RegisteredClient>>) {
-        *clients = Clients { in_force: new, taken: Some(content.clone()), coming: None };
+        *clients = Clients { in_force: new, taken: Some(content.clone()), is_whole: true, coming: None };
         let mut state = lock(&self.state);
         (state.seen, state.stamp, state.fault) = (Some(content), None, None);
+    }
+
+    /// Reads the file until a read finds what the read before it found, unless that is known or the file has not changed for a
+    /// while: another program may be in the middle of writing into it.
+    fn read_whole(&self, is_known: impl Fn(&Content) -> bool) -> io::Result<(Content, io::Result<Vec<u8>>)> {
+        let mut before = None;
+        for _ in 0..MAX_READS {
+            let settled = self.system.settled(stamp(&self.path));
+            let read = (self.system.read)(&self.path);
+            let content = Content::of(&read);
+            let is_whole = before.as_ref() == Some(&content) || settled.is_some() && settled == stamp(&self.path);
+            if is_whole || read.is_err() || is_known(&content) {
+                return Ok((content, read));
+            }
+            before = Some(content);
+            (self.system.sleep)(PERIOD);
+        }
+        Err(io::Error::other("it changes with each read; replace it by a rename instead of writing into it"))
     }
 
     /// Reads a file that another process wrote a moment ago, and only then waits for a writer of this process. A file that
     /// was refused is no error here: [`Self::fault`] tells of it.
     pub(super) fn read_now(&self) -> Result<(), StoreError> {
         let stamp = stamp(&self.path);
-        if self.has(stamp.as_ref()) || self.has_seen(&Content::of(&read(&self.path)), stamp) {
+        if self.has(stamp.as_ref()) || self.has_seen(&Content::of(&(self.system.read)(&self.path)), stamp) {
             return Ok(());
         }
         let mut clients = lock(&self.clients);
-        let read = read(&self.path);
-        let content = Content::of(&read);
+        let read = self.read_whole(|content| self.has_seen(content, None));
+        let (content, read) = read.map_err(|error| StoreError::new(FileFault::new(&self.path, None, error)))?;
         if self.has_seen(&content, None) {
             return Ok(());
         }
@@ -232,12 +264,13 @@ impl Shared {
         // First, so that writers of this process wait for each other here, and not with the patience for other processes.
         let mut clients = lock(&self.clients);
         let _lock = write::Lock::take(&self.path, PATIENCE).map_err(cannot)?;
-        let read = read(&self.path);
-        let content = Content::of(&read);
+        let is_known = |content: &Content| clients.is_whole && clients.taken.as_ref() == Some(content);
+        let (content, read) = self.read_whole(is_known).map_err(cannot)?;
         if clients.taken.as_ref() != Some(&content) {
             let new = parse(&self.path, read, self.rules().as_ref()).map_err(StoreError::new)?;
-            self.keep(&mut clients, content, new)?;
+            self.keep(&mut clients, content.clone(), new)?;
         }
+        clients.is_whole = true;
         let mut new = clients.in_force.clone();
         let changed = change(&mut new, &|id| self.memory.revision(id))?;
         if let Some(rules) = self.rules() {
@@ -247,7 +280,14 @@ impl Shared {
         // The revocations before the clients: a crash between the two refuses too much, and never too little.
         let revoked = self.memory.revoked_by(&new);
         lock(&self.journal).append(&revoked).map_err(cannot)?;
-        write::replace(&self.path, text.as_bytes()).map_err(cannot)?;
+        let is_unchanged = || match Content::of(&(self.system.read)(&self.path)) {
+            now if now == content => Ok(()),
+            _ => Err(io::Error::other(
+                "another program changed it at the same time, and nothing was changed here; try again, and replace the file \
+                 by a rename instead of writing into it",
+            )),
+        };
+        write::replace(&self.path, text.as_bytes(), is_unchanged).map_err(cannot)?;
         self.memory.replace_all(&new)?;
         self.took(&mut clients, Content::Digest(sha256(text.as_bytes())), new);
         Ok(changed)
@@ -296,18 +336,6 @@ impl State {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    fs::metadata(path).ok().as_ref().map(Stamp::of)
-}
-
-/// Plain files only: whoever opens a pipe waits for who writes to it.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a file"));
-    }
-    fs::read(path)
 }
 
 fn parse(

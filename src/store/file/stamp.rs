@@ -1,13 +1,16 @@
-//! [`Stamp`]: whether a file may be another one than it was, without reading it.
+//! [`Stamp`]: tells whether a file may have changed, without reading it.
 
 use std::fs::Metadata;
 use std::time::{Duration, SystemTime};
 
-/// What changes with a file's content, as a rule.
+/// What changes with the content of a file, and with the permission to read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     length: u64,
     modified: Option<SystemTime>,
+    /// When the system last saw a change of the content, the owner or the permissions (`ctime`), which no program can set;
+    /// `None` where there is no such time.
+    changed: Option<SystemTime>,
     /// The device, and the number of the file on it.
     number: (u64, u64),
 }
@@ -16,13 +19,16 @@ impl Stamp {
     /// Of the file at the end of a symbolic link: that is how Kubernetes swaps them.
     pub(super) fn of(metadata: &Metadata) -> Self {
         #[cfg(unix)]
-        let number = {
+        let (number, changed) = {
             use std::os::unix::fs::MetadataExt as _;
-            (metadata.dev(), metadata.ino())
+            let nanoseconds = u32::try_from(metadata.ctime_nsec()).ok();
+            let since_1970 = u64::try_from(metadata.ctime()).ok().zip(nanoseconds);
+            let changed = since_1970.and_then(|(s, ns)| SystemTime::UNIX_EPOCH.checked_add(Duration::new(s, ns)));
+            ((metadata.dev(), metadata.ino()), changed)
         };
         #[cfg(not(unix))]
-        let number = (0, 0);
-        Self { length: metadata.len(), modified: metadata.modified().ok(), number }
+        let (number, changed) = ((0, 0), None);
+        Self { length: metadata.len(), modified: metadata.modified().ok(), changed, number }
     }
 
     pub(super) fn length(&self) -> u64 {
@@ -34,21 +40,57 @@ impl Stamp {
         self.number == other.number
     }
 
-    /// Two writes may come within one tick of the file system's clock, so that what is new says nothing yet.
-    pub(super) fn is_settled(&self) -> bool {
-        let age = self.modified.and_then(|modified| SystemTime::now().duration_since(modified).ok());
-        age.is_some_and(|age| age > Duration::from_secs(3))
+    /// Returns whether the file has not changed for a while. Before that, two changes may come within one tick of the file
+    /// system's clock and leave the same stamp, and a program may be in the middle of a change.
+    pub(super) fn is_settled(&self, now: SystemTime) -> bool {
+        let is_old = |time: SystemTime| now.duration_since(time).is_ok_and(|age| age > Duration::from_secs(3));
+        self.modified.is_some_and(is_old) && self.changed.is_none_or(is_old)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use super::Stamp;
 
     #[test]
     fn a_file_of_the_same_number_on_another_device_is_another_one() {
-        let stamp = |number| Stamp { length: 1, modified: None, number };
+        let stamp = |number| Stamp { length: 1, modified: None, changed: None, number };
         assert!(stamp((1, 5)).is_same_file(&stamp((1, 5))));
         assert!(!stamp((1, 5)).is_same_file(&stamp((2, 5))) && !stamp((1, 5)).is_same_file(&stamp((1, 6))));
+    }
+
+    #[test]
+    fn a_file_is_settled_once_each_of_its_times_is_three_seconds_old() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        for (modified, changed, settled) in [
+            (Some(96), Some(96), true),
+            (Some(97), Some(96), false),
+            (Some(96), Some(97), false),
+            (Some(96), Some(101), false),
+            (Some(101), Some(96), false),
+            (Some(96), None, true),
+            (None, Some(96), false),
+        ] {
+            let stamp = Stamp { length: 1, modified: modified.map(at), changed: changed.map(at), number: (1, 1) };
+            assert_eq!(stamp.is_settled(at(100)), settled, "{stamp:?}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_change_of_the_permissions_changes_the_stamp_also_where_the_modification_time_is_kept() {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let metadata = || file.as_file().metadata().unwrap();
+        let before = metadata();
+        // As often as it takes for the clock of the file system to tick.
+        let changed = (0..100_000).any(|number| {
+            let mode = if number % 2 == 0 { 0o000 } else { 0o600 };
+            file.as_file().set_permissions(std::fs::Permissions::from_mode(mode)).unwrap();
+            Stamp::of(&metadata()) != Stamp::of(&before)
+        });
+        assert!(changed && metadata().mtime_nsec() == before.mtime_nsec());
     }
 }

@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, mpsc};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
@@ -10,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::FileStore;
 use super::shared::Shared;
+use super::system;
 use crate::client_id::ClientId;
 use crate::revocation::Revocations;
 use crate::secret::ClientSecret;
@@ -42,7 +44,31 @@ fn two_processes(folder: &TempDir) -> [Shared; 2] {
 fn two_processes_of(folder: &TempDir) -> [Shared; 2] {
     let path = folder.path().join("clients.toml");
     let open = |()| Shared::open(path.clone(), path.with_extension("revoked"), MemoryStore::default()).unwrap();
-    [(), ()].map(open)
+    [(), ()].map(open).map(|mut shared| {
+        shared.system.sleep = Box::new(|_| ());
+        shared
+    })
+}
+
+/// A text of ten clients, `c0` to `c9`, and its beginnings, each of which is valid as well.
+fn ten_clients(folder: &TempDir) -> Vec<String> {
+    let [tool, _] = two_processes(folder);
+    for number in 0..10 {
+        create(&tool, &format!("c{number}")).unwrap();
+    }
+    let whole = std::fs::read_to_string(folder.path().join("clients.toml")).unwrap();
+    let ends = whole.match_indices("\n[[clients]]\n").map(|(end, _)| end).skip(1).chain([whole.len()]);
+    ends.map(|end| whole[..end].to_owned()).collect()
+}
+
+/// Writes the next text into the file with each call, as a program that copies into it does.
+fn copy_in_place(folder: &TempDir, texts: Vec<String>) -> impl Fn() + Send + Sync + use<> {
+    let (path, texts) = (folder.path().join("clients.toml"), Mutex::new(texts.into_iter()));
+    move || {
+        if let Some(text) = texts.lock().unwrap().next() {
+            std::fs::write(&path, text).unwrap();
+        }
+    }
 }
 
 fn key(name: &str, lifetime: u64) -> Revocation {
@@ -140,7 +166,8 @@ async fn a_deleted_client_stays_where_its_revocation_cannot_be_written() {
 #[tokio::test]
 async fn a_file_is_read_for_as_long_as_its_stamp_may_be_that_of_two_writes_and_not_after_that() {
     let folder = tempfile::tempdir().unwrap();
-    let [service, _] = two_processes(&folder);
+    let [mut service, _] = two_processes(&folder);
+    let reads = count_reads(&mut service);
     create(&service, "one").unwrap();
     let path = folder.path().join("clients.toml");
     let text = std::fs::read_to_string(&path).unwrap();
@@ -148,20 +175,162 @@ async fn a_file_is_read_for_as_long_as_its_stamp_may_be_that_of_two_writes_and_n
         std::fs::write(&path, text.replace("one", name)).unwrap();
         File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
     };
-    let has = async |id: &'static str| {
+    async fn has(service: &Shared, id: &'static str) -> bool {
         service.read_now().unwrap();
         service.memory.find(&ClientId::from_static(id)).await.unwrap().is_some()
-    };
+    }
     let now = SystemTime::now() + Duration::from_secs(3_600);
     for name in ["two", "six"] {
         write(name, now);
-        assert!(has(name).await && has(name).await, "{name} has the stamp of the write before it, and is read");
+        assert!(has(&service, name).await && has(&service, name).await, "{name} has the stamp of the write before it");
     }
     let long_ago = SystemTime::now() - Duration::from_secs(60);
-    write("ten", long_ago);
-    assert!(has("ten").await && has("ten").await);
-    write("one", long_ago);
-    assert!(has("ten").await, "a file that has not changed for a minute is not read again");
+    for name in ["ten", "one"] {
+        write(name, long_ago);
+        assert!(has(&service, name).await && has(&service, name).await, "{name} has an old time of modification");
+    }
+    service.system.now = || SystemTime::now() + Duration::from_secs(60);
+    assert!(has(&service, "one").await);
+    let before = reads.load(Ordering::SeqCst);
+    assert!(has(&service, "one").await);
+    service.poll();
+    assert_eq!(reads.load(Ordering::SeqCst), before, "a file that has not changed for a minute is not read again");
+}
+
+fn count_reads(shared: &mut Shared) -> Arc<AtomicUsize> {
+    let reads = Arc::new(AtomicUsize::new(0));
+    let count = reads.clone();
+    shared.system.read = Box::new(move |path| {
+        count.fetch_add(1, Ordering::SeqCst);
+        system::read(path)
+    });
+    reads
+}
+
+#[test]
+fn a_file_that_can_be_read_again_is_read_though_its_stamp_is_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let [mut service, _] = two_processes(&folder);
+    create(&service, "billing").unwrap();
+    // Long after the last change, the permission to read goes and comes back, as by an access control list elsewhere.
+    service.system.now = || SystemTime::now() + Duration::from_secs(3_600);
+    let is_denied = Arc::new(AtomicBool::new(true));
+    let denied = is_denied.clone();
+    service.system.read = Box::new(move |path| {
+        if denied.load(Ordering::SeqCst) {
+            Err(std::io::ErrorKind::PermissionDenied.into())
+        } else {
+            system::read(path)
+        }
+    });
+    for _ in 0..4 {
+        service.poll();
+    }
+    assert!(service.fault().unwrap().reason().contains("permission denied"));
+    service.read_now().unwrap();
+    is_denied.store(false, Ordering::SeqCst);
+    service.poll();
+    service.poll();
+    assert_eq!(service.fault(), None);
+    create(&service, "new").unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_is_created_while_another_file_is_copied_into_place_does_not_write_a_half_of_it_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let texts = ten_clients(&folder);
+    let ids = async |shared: &Shared| {
+        let clients = shared.memory.list(None, NonZeroUsize::MAX).await.unwrap();
+        clients.iter().map(|client| client.id().to_string()).collect::<Vec<_>>()
+    };
+    // Both a process that ran before, and one that began in the middle of the copy.
+    for is_new in [false, true] {
+        let path = folder.path().join("clients.toml");
+        std::fs::write(&path, &texts[9]).unwrap();
+        let [before, _] = two_processes_of(&folder);
+        create(&before, "old").unwrap();
+        std::fs::write(&path, &texts[2]).unwrap();
+        let [since, _] = two_processes_of(&folder);
+        let mut service = if is_new { since } else { before };
+        let copy = copy_in_place(&folder, texts[3..].to_vec());
+        service.system.sleep = Box::new(move |_| copy());
+        create(&service, "new").unwrap();
+        let all: Vec<_> = (0..10).map(|number| format!("c{number}")).chain(["new".to_owned()]).collect();
+        assert_eq!(ids(&service).await, all, "{is_new}");
+        let [again, _] = two_processes_of(&folder);
+        assert_eq!(ids(&again).await, all, "{is_new}");
+    }
+}
+
+#[tokio::test]
+async fn a_look_at_a_file_that_another_one_is_copied_into_revokes_no_client_of_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut texts = ten_clients(&folder);
+    let [mut service, _] = two_processes_of(&folder);
+    let cursor = service.memory.changes(&Cursor::start()).await.unwrap().cursor;
+    std::fs::write(folder.path().join("clients.toml"), &texts[2]).unwrap();
+    texts.drain(..3);
+    let copy = copy_in_place(&folder, texts);
+    service.system.sleep = Box::new(move |_| copy());
+    service.read_now().unwrap();
+    assert_eq!(service.memory.changes(&cursor).await.unwrap().changes, []);
+    assert!(!folder.path().join("clients.revoked").exists());
+}
+
+#[test]
+fn a_file_that_never_stays_the_same_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let [mut service, _] = two_processes(&folder);
+    let copy = copy_in_place(&folder, (0..1_000).map(|number| format!("clients = [] # {number}\n")).collect());
+    copy();
+    service.system.sleep = Box::new(move |_| copy());
+    for done in
+        [create(&service, "new").map_err(|error| chain(&error)), service.read_now().map_err(|error| chain(&error))]
+    {
+        let error = done.unwrap_err();
+        assert!(error.contains("it changes with each read; replace it by a rename"), "{error}");
+    }
+    let text = std::fs::read_to_string(folder.path().join("clients.toml")).unwrap();
+    assert!(text.starts_with("clients = [] # "), "{text}");
+}
+
+#[test]
+fn a_file_that_changes_while_a_client_is_written_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let [service, _] = two_processes(&folder);
+    let path = folder.path().join("clients.toml");
+    let others = "clients = [] # of another program\n";
+    let done = service.edit(|clients, _| {
+        clients.push(Arc::new(client("new")));
+        std::fs::write(&path, others).unwrap();
+        Ok(())
+    });
+    let error = chain(&done.unwrap_err());
+    assert!(error.contains("another program changed it at the same time") && error.contains("try again"), "{error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), others);
+    create(&service, "new").unwrap();
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let all = std::iter::successors(Some(error), |error| error.source());
+    all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(unix)]
+#[test]
+fn a_journal_that_is_a_named_pipe_is_a_fault_and_blocks_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let [service, _] = two_processes(&folder);
+    let journal = folder.path().join("clients.revoked");
+    assert!(std::process::Command::new("mkfifo").arg(&journal).status().unwrap().success());
+    let (done, is_done) = mpsc::channel();
+    std::thread::spawn(move || {
+        service.poll();
+        // An error when the test has failed.
+        let _ = done.send(service.fault());
+    });
+    let fault = is_done.recv_timeout(Duration::from_secs(30)).expect("it waits for a writer").unwrap();
+    assert!(fault.reason().contains("not a file") && fault.path() == journal, "{fault}");
 }
 
 #[tokio::test]

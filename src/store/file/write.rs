@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Puts `content` in the place of a file: a new one beside it, on the disk before it takes the name. Owner and
-/// permissions are those of the old one; without an old one, nobody else can read it.
-pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+/// permissions are those of the old one; without an old one, nobody else can read it. `check` is called last, and can still
+/// prevent it.
+pub(super) fn replace(path: &Path, content: &[u8], check: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     // A link stays one: what it points to is replaced.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let temporary = beside(&path, &format!(".{}.tmp", std::process::id()));
     let written = write(&temporary, content, fs::metadata(&path).ok().as_ref())
+        .and_then(|()| check())
         .and_then(|()| fs::rename(&temporary, &path))
         .and_then(|()| sync_folder(&path));
     if written.is_err() {
@@ -165,13 +167,24 @@ mod tests {
     fn a_file_is_replaced_by_another_one_and_not_written_in_place() {
         let folder = tempfile::tempdir().unwrap();
         let (path, old) = (folder.path().join("clients.toml"), folder.path().join("old"));
-        replace(&path, b"before").unwrap();
+        let replace = |content| replace(&path, content, || Ok(()));
+        replace(b"before").unwrap();
         // The second name of the old file shows what a crash in the middle of the write would leave.
         std::fs::hard_link(&path, &old).unwrap();
-        replace(&path, b"after").unwrap();
+        replace(b"after").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "after");
         assert_eq!(std::fs::read_to_string(&old).unwrap(), "before");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_check_that_fails_leaves_the_file_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("clients.toml");
+        std::fs::write(&path, "before").unwrap();
+        let error = replace(&path, b"after", || Err(std::io::Error::other("no"))).unwrap_err();
+        assert_eq!((error.to_string().as_str(), std::fs::read_to_string(&path).unwrap().as_str()), ("no", "before"));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
     }
 
     #[test]
