@@ -1,7 +1,7 @@
-//! The file of a private key: path → bytes, with a warning when others than its owner can reach it; and its creation.
+//! The file of a private key: path → bytes, with a warning when another user can read or write it; and its creation.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -40,20 +40,31 @@ fn checked(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>,
 }
 
 fn read_bounded(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    // Before it is opened: opening a named pipe waits for a writer, and could wait for ever.
+    refuse_irregular(&fs::metadata(path)?)?;
     let file = File::open(path)?;
-    warn_when_shared(&file, path)?;
+    let metadata = file.metadata()?;
+    refuse_irregular(&metadata)?;
+    warn_when_shared(&metadata, path);
     // As large as it can become: a buffer that grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 1024));
     file.take(LONGEST as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Asks the opened file, so that what is judged is what is read.
-#[cfg(unix)]
-fn warn_when_shared(file: &File, path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
+fn refuse_irregular(metadata: &Metadata) -> io::Result<()> {
+    if metadata.is_file() {
+        return Ok(());
+    }
+    Err(io::Error::other("it is not a regular file; give the path of a file that holds the key"))
+}
 
-    let mode = file.metadata()?.permissions().mode() & 0o777;
+/// Judges the opened file, which is the one that is read.
+#[cfg(unix)]
+fn warn_when_shared(metadata: &Metadata, path: &Path) {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let mode = metadata.mode() & 0o777;
     if mode & 0o066 != 0 {
         tracing::warn!(
             path = %path.display(),
@@ -61,13 +72,37 @@ fn warn_when_shared(file: &File, path: &Path) -> io::Result<()> {
             "others than its owner can read or write the file of a private key; `chmod 600` it"
         );
     }
-    Ok(())
+    if let Some(user) = own_user().filter(|user| is_owned_by_another(metadata.uid(), *user)) {
+        tracing::warn!(
+            path = %path.display(),
+            owner = metadata.uid(),
+            user,
+            "the file of a private key belongs to another user, who can read and replace it; `chown` it to the user of this \
+             process, or to root"
+        );
+    }
 }
 
 #[cfg(not(unix))]
-#[allow(clippy::unnecessary_wraps)]
-fn warn_when_shared(_: &File, _: &Path) -> io::Result<()> {
-    Ok(())
+fn warn_when_shared(_: &Metadata, _: &Path) {}
+
+/// Returns whether the owner of a file is neither the user of this process nor root, who can reach every file.
+#[cfg(unix)]
+const fn is_owned_by_another(owner: u32, user: u32) -> bool {
+    owner != user && owner != 0
+}
+
+/// Returns the effective user of this process, where the system tells it in a file.
+#[cfg(unix)]
+fn own_user() -> Option<u32> {
+    user_in_status(&fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// Finds the second of the four users in Linux's text about a process: the real, effective, saved and file system user.
+#[cfg(unix)]
+fn user_in_status(status: &str) -> Option<u32> {
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    users.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// Creates the file with this content, for its owner alone, unless there is a file of this name; returns whether it did.
@@ -120,4 +155,32 @@ fn sync_folder(path: &Path) -> io::Result<()> {
         File::open(folder)?.sync_all()?;
     }
     Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::{is_owned_by_another, user_in_status};
+
+    #[test]
+    fn a_file_is_owned_by_another_unless_its_owner_is_root_or_the_user_of_the_process() {
+        for (owner, user, another) in [
+            (1_000, 1_000, false),
+            (0, 1_000, false),
+            (0, 0, false),
+            (1_001, 1_000, true),
+            (65_534, 1_000, true),
+            (1_000, 0, true),
+        ] {
+            assert_eq!(is_owned_by_another(owner, user), another, "{owner} {user}");
+        }
+    }
+
+    #[test]
+    fn the_user_of_the_process_is_the_effective_one() {
+        let status = "Name:\tstandalone\nUmask:\t0022\nUid:\t1000\t1001\t1002\t1003\nGid:\t5\t6\t7\t8\n";
+        assert_eq!(user_in_status(status), Some(1_001));
+        for other in ["", "Name:\tstandalone\n", "Uid:\n", "Uid:\t1000\n", "Uid:\t1000\tx\n"] {
+            assert_eq!(user_in_status(other), None, "{other:?}");
+        }
+    }
 }

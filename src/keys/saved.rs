@@ -52,8 +52,8 @@ impl SigningKey {
     /// - A new file can be read by its owner alone (mode 0600 on Unix), and is complete and on the disk before it gets its
     ///   name. Of several processes and threads that start at once, one creates it, and all return its key. A process that
     ///   is killed while it writes leaves at most a file of the same name and `.….tmp` behind, which nothing reads.
-    /// - An existing file is never changed, whatever is in it. When its mode lets its group or others read or write it, a
-    ///   warning event names the path and the mode, as with [`from_file`](Self::from_file).
+    /// - An existing file is never changed, whatever is in it. When its mode lets its group or others read or write it, or
+    ///   another user owns it, there is a warning event as with [`from_file`](Self::from_file).
     /// - A key that exists signs with `algorithm`, too, or is refused.
     ///
     /// Replicas need a folder that they share, or a key from elsewhere: each would create a key of its own. It waits for

@@ -136,11 +136,12 @@ impl SigningKey {
     /// The private key in a file of up to 64 KiB: PEM, JWK or DER, by its content.
     ///
     /// When the file's mode lets its group or others read or write it, a warning event (`tracing`, Unix only) names
-    /// the path and the mode; the key is loaded all the same, since some mount secrets so.
+    /// the path and the mode; the key is loaded all the same, since some mount secrets so. On Linux, another warning names
+    /// the owner of the file when that is neither root nor the user of this process.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, and as [`SigningKey::from_pem`], [`SigningKey::from_jwk`] and
+    /// When the file cannot be read or is not a regular one, such as a named pipe, and as [`SigningKey::from_pem`], [`SigningKey::from_jwk`] and
     /// [`SigningKey::from_der`]; the message names the path.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, KeyError> {
         let path = path.as_ref();

@@ -109,6 +109,46 @@ fn a_file_that_others_can_read_or_write_is_loaded_with_a_warning_without_the_key
     }
 }
 
+/// Only root can give a file to another user, so that elsewhere this says what it did not look at.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_of_another_user_is_loaded_with_a_warning_that_names_the_owner() {
+    use std::os::unix::fs::chown;
+    let file = KeyFile::new("owned.pem", P256);
+    if chown(&file.0, Some(65_534), None).is_err() {
+        println!("not root: the warning is tested by the units alone");
+        return;
+    }
+    let (key, log) = logged(|| SigningKey::from_file(&file.0));
+    assert!(key.is_ok() && log.contains("WARN") && log.contains("owned.pem"), "{log}");
+    assert!(log.contains("owner=65534") && log.contains("user=0") && log.contains("chown"), "{log}");
+    chown(&file.0, Some(0), None).unwrap();
+    let (_, log) = logged(|| SigningKey::from_file(&file.0).unwrap());
+    assert_eq!(log, "");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_not_a_regular_file_is_refused_at_once_also_where_a_pipe_has_no_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pipe, link) = (folder.path().join("pipe.pem"), folder.path().join("link.pem"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    std::os::unix::fs::symlink(&pipe, &link).unwrap();
+    for path in [pipe, link, folder.path().to_owned()] {
+        let (done, is_done) = std::sync::mpsc::channel();
+        let given = path.clone();
+        thread::spawn(move || {
+            let refusals = [SigningKey::from_file(&given).err(), KeyRing::load_or_create(&given).err()];
+            // An error when the test has failed.
+            let _ = done.send(refusals.map(|error| error.map(|error| error.to_string())));
+        });
+        let refusals = is_done.recv_timeout(std::time::Duration::from_secs(30)).expect("it waits for a writer");
+        for refusal in refusals.map(Option::unwrap) {
+            assert!(refusal.contains("not a regular file") && refusal.contains(path.to_str().unwrap()), "{refusal}");
+        }
+    }
+}
+
 #[test]
 fn a_file_without_a_key_is_refused_with_its_path_and_the_mend() {
     for (name, content, mend) in [
