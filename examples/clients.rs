@@ -156,9 +156,13 @@ struct Update {
     /// Adds an API that its tokens may be for.
     #[arg(long)]
     add_audience: Vec<Audience>,
-    /// Removes an API that its tokens may be for.
+    /// Removes an API that its tokens may be for. The last one can be removed only with `--server-default-audience`, or from a
+    /// client that gets no tokens.
     #[arg(long)]
     remove_audience: Vec<Audience>,
+    /// Removes all APIs that its tokens may be for: they are for the server's default audience.
+    #[arg(long, conflicts_with_all = ["audience", "add_audience", "default_audience"])]
+    server_default_audience: bool,
     /// Sets the API of a request that names none, and adds it if it is not there.
     #[arg(long)]
     default_audience: Option<Audience>,
@@ -358,6 +362,9 @@ fn changed(client: &RegisteredClient, update: &Update) -> Result<Client, AdminEr
         }
         edited = edited.without_audience(audience);
     }
+    if update.server_default_audience {
+        edited = edited.server_default_audience();
+    }
     edited = update.default_audience.iter().fold(edited, Client::default_audience);
     edited = update.add_introspects.iter().fold(edited, Client::introspects);
     for audience in &update.remove_introspects {
@@ -389,7 +396,24 @@ fn changed(client: &RegisteredClient, update: &Update) -> Result<Client, AdminEr
     if let Some(allowed) = update.grant {
         edited = edited.grant(allowed);
     }
+    refuse_unnamed_default(client, update)?;
     Ok(edited)
+}
+
+/// Refuses what the library would refuse as well, in the words of this program.
+fn refuse_unnamed_default(client: &RegisteredClient, update: &Update) -> Result<(), AdminError> {
+    let had_less = !client.audiences().is_empty() || !client.may_use_grant();
+    let may_use_grant = update.grant.unwrap_or(client.may_use_grant());
+    let kept = client.audiences().iter().filter(|_| update.audience.is_empty()).chain(&update.add_audience);
+    let kept = kept.filter(|audience| !update.remove_audience.contains(audience));
+    let mut left = kept.chain(&update.audience).chain(&update.default_audience);
+    if !had_less || !may_use_grant || update.server_default_audience || left.next().is_some() {
+        return Ok(());
+    }
+    let why = "no audience is left, and without any it would get the server's default audience, which it may not have had; \
+               name another one with --add-audience, or say that it gets the server's default with \
+               --server-default-audience, or that it gets no tokens with --grant false";
+    Err(AdminError::Invalid(ClientError::new(client.id(), why)))
 }
 
 /// Whom a change in the store reaches.

@@ -166,6 +166,31 @@ fn updates(tool: &Tool) {
     assert_eq!(tool.refusal(&["update", "billing", "--scope", "a", "--add-scope", "b"], "").0, 2);
     assert_eq!(tool.refusal(&["update", "unknown", "--scope", "a"], "").0, 3);
     assert_eq!(tool.json(&["show", "billing"])["scope"], "read write", "what fails changes nothing");
+    removes_the_last_audience(tool);
+}
+
+/// Without audiences, the client would get the server's default audience.
+fn removes_the_last_audience(tool: &Tool) {
+    let update = |arguments: &[&str]| {
+        assert_eq!(tool.json(&[&["update", "billing"], arguments].concat())["done"], "changed");
+        tool.json(&["show", "billing"])
+    };
+    let widening = |arguments: &[&str]| {
+        let (code, said) = tool.refusal(&[&["update", "billing"], arguments].concat(), "");
+        let ways = ["`billing`: no audience is left", "--add-audience", "--server-default-audience", "--grant false"];
+        assert!(code == 5 && ways.iter().all(|way| said.contains(way)), "{code}: {said}");
+        assert!(!said.contains(".without_grant()"), "it names the options of this program: {said}");
+    };
+    let audiences = || tool.json(&["show", "billing"]).get("audiences").cloned();
+    widening(&["--remove-audience", API]);
+    assert_eq!(audiences(), Some(serde_json::json!([API])));
+    assert!(update(&["--remove-audience", API, "--grant", "false"]).get("audiences").is_none());
+    widening(&["--grant", "true"]);
+    assert_eq!(update(&["--grant", "true", "--add-audience", API])["audiences"], serde_json::json!([API]));
+    assert!(update(&["--server-default-audience"]).get("audiences").is_none());
+    assert_eq!(update(&["--subject", "svc"])["subject"], "svc", "the default that it has is no news");
+    assert_eq!(tool.refusal(&["update", "billing", "--server-default-audience", "--add-audience", API], "").0, 2);
+    assert_eq!(update(&["--add-audience", API, "--no-subject"])["audiences"], serde_json::json!([API]));
 }
 
 const API: &str = "https://api.example.com";

@@ -73,6 +73,8 @@ pub struct Client {
     client: Registration,
     /// Scopes that were added one by one since a set was last made of them.
     added: Vec<Scope>,
+    /// Whether the server's default audience is more than the client may have, or may have had.
+    is_limited: bool,
     mistake: Option<String>,
 }
 
@@ -101,14 +103,15 @@ impl Client {
             may_use_grant: true,
             enabled: true,
         };
-        Self { id, client, added: Vec::new(), mistake: None }
+        Self { id, client, added: Vec::new(), is_limited: false, mistake: None }
     }
 
     /// Returns a registration to change, and to register again; see also [`RegisteredClient::edit`].
     #[must_use]
     pub fn of(client: RegisteredClient) -> Self {
         let RegisteredClient { id, registration } = client;
-        Self { id: Ok(id), client: registration, added: Vec::new(), mistake: None }
+        let is_limited = !registration.audiences.is_empty() || !registration.may_use_grant;
+        Self { id: Ok(id), client: registration, added: Vec::new(), is_limited, mistake: None }
     }
 
     /// One more secret that is accepted, so that a client can move to a new one while the old one still works. Its
@@ -207,31 +210,61 @@ impl Client {
         self
     }
 
-    /// Adds an audience that the client may get, an absolute URI (RFC 8707 §2). Without any, it gets the
-    /// server's default.
+    /// Adds an audience that the client may get, an absolute URI (RFC 8707 §2). A client that never had any gets the
+    /// server's default audience.
     #[must_use]
     pub fn audience(mut self, audience: impl AsRef<str>) -> Self {
         add_audience(&mut self.client.audiences, audience.as_ref(), &mut self.mistake);
+        self.is_limited |= !self.client.audiences.is_empty();
         self
     }
 
     /// Sets the audiences that the client may get. It replaces those that were set or [added](Self::audience) before, and
     /// removes the [default audience](Self::default_audience) if that is no longer among them.
+    ///
+    /// A list without any takes away all audiences, as [`without_audience`](Self::without_audience) takes away the last one.
     #[must_use]
     pub fn audiences(mut self, audiences: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         self.client.audiences = parse_audiences(audiences, &mut self.mistake);
         let audiences = &self.client.audiences;
+        self.is_limited |= !audiences.is_empty();
         self.client.default_audience = self.client.default_audience.filter(|default| audiences.contains(default));
         self
     }
 
     /// Removes an audience, as the [default audience](Self::default_audience) too. An audience that the client does not
     /// have changes nothing.
+    ///
+    /// A registration without audiences gets the server's default audience, so removing the last one could give the client
+    /// more than it had. [`register`](Self::register) therefore refuses a client whose audiences were all removed, unless it
+    /// gets [no tokens](Self::without_grant) or [the server's default audience](Self::server_default_audience) on purpose.
+    /// It refuses the [grant](Self::grant) to a client that had neither the grant nor an audience for the same reason.
+    ///
+    /// ```
+    /// use tower_client_credentials::{Client, ClientSecret};
+    ///
+    /// const API: &str = "https://api.example.com";
+    /// let client = Client::new("billing", ClientSecret::generate()?).audience(API).register()?;
+    /// assert!(client.edit().without_audience(API).register().is_err());
+    /// assert!(client.edit().without_audience(API).without_grant().register().is_ok());
+    /// assert!(client.edit().server_default_audience().register().is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn without_audience(mut self, audience: impl AsRef<str>) -> Self {
         let is_another = |own: &Audience| own != audience.as_ref();
         self.client.audiences.retain(is_another);
         self.client.default_audience = self.client.default_audience.filter(is_another);
+        self
+    }
+
+    /// Removes all audiences, so that the client gets the server's default audience, and no other. It is what a new client
+    /// without audiences gets.
+    #[must_use]
+    pub fn server_default_audience(mut self) -> Self {
+        self.client.audiences.clear();
+        self.client.default_audience = None;
+        self.is_limited = false;
         self
     }
 
@@ -289,7 +322,9 @@ impl Client {
         self.grant(false)
     }
 
-    /// Sets whether the client may get tokens by the client-credentials grant; it may by default.
+    /// Sets whether the client may get tokens by the client-credentials grant; it may by default. A registered client that
+    /// had neither the grant nor an audience needs an [audience](Self::audience) with it, or
+    /// [the server's default](Self::server_default_audience).
     #[must_use]
     pub fn grant(mut self, allowed: bool) -> Self {
         self.client.may_use_grant = allowed;
@@ -338,19 +373,25 @@ impl Client {
     /// The first mistake, under the client's name.
     pub fn register(mut self) -> Result<RegisteredClient, ClientError> {
         self.gather_scopes();
-        let Self { id, client, mistake, .. } = self;
+        let Self { id, client, is_limited, mistake, .. } = self;
         let id = id?;
+        let would_get_default = is_limited && client.may_use_grant && client.audiences.is_empty();
         let defaults = client.default_scopes.as_ref();
         let mistake = mistake.or_else(|| {
             let stray = defaults?.iter().find(|scope| !client.scopes.contains(scope))?;
             Some(format!("its default scope `{stray}` is none of its scopes; add it with .scope(…)"))
         });
+        let mistake = mistake.or_else(|| would_get_default.then(|| NO_AUDIENCE_LEFT.to_owned()));
         match mistake {
             None => Ok(RegisteredClient { id, registration: client }),
             Some(mistake) => Err(ClientError::new(&id, mistake)),
         }
     }
 }
+
+const NO_AUDIENCE_LEFT: &str = "it has no `audiences` left, and without any it would get the server's default audience, which it \
+                                may not have had; add one with .audience(…), or say that it gets the server's default with \
+                                .server_default_audience(), or that it gets no tokens with .without_grant()";
 
 /// Adds an audience to a list that does not have it yet.
 fn add_audience(audiences: &mut Vec<Audience>, audience: &str, mistake: &mut Option<String>) {
@@ -702,6 +743,51 @@ mod tests {
         assert!(
             both.edit().audiences(["api"]).register().unwrap_err().to_string().contains("`api` is not an audience")
         );
+    }
+
+    #[test]
+    fn a_client_whose_audiences_were_all_removed_gets_the_servers_default_only_if_that_is_said() {
+        const ONE: &str = "https://one.example";
+        let full = client("b").default_audience(ONE).register().unwrap();
+        let nothing: [&str; 0] = [];
+        let without_grant = full.edit().without_audience(ONE).without_grant().register().unwrap();
+        for widened in [
+            full.edit().without_audience(ONE),
+            full.edit().audiences(nothing),
+            full.edit().server_default_audience().audience(ONE).without_audience(ONE),
+            client("b").audience(ONE).without_audience(ONE),
+            client("b").audiences([ONE]).audiences(nothing),
+            client("b").without_grant().register().unwrap().edit().grant(true),
+            without_grant.edit().grant(true),
+        ] {
+            let error = widened.clone().register().unwrap_err().to_string();
+            for part in ["client `b`: ", "the server's default", ".server_default_audience()", ".without_grant()"] {
+                assert!(error.contains(part), "`{part}` is not in: {error}");
+            }
+            let said = widened.clone().server_default_audience().register().unwrap();
+            assert!(said.audiences().is_empty() && said.default_audience().is_none());
+            assert_eq!(widened.clone().audience(ONE).register().unwrap().audiences(), [ONE]);
+            assert!(!widened.without_grant().register().unwrap().may_use_grant());
+        }
+        for never in [client("b"), client("b").audiences(nothing), client("b").without_grant().grant(true)] {
+            let never = never.register().unwrap();
+            assert!(never.audiences().is_empty() && never.may_use_grant());
+            // The default that it has is no more than before.
+            assert_eq!(never.edit().without_audience(ONE).disabled().register().unwrap().audiences(), nothing);
+        }
+    }
+
+    /// Fewer scopes are never more: a client without any gets none, and one without default scopes of its own is limited to
+    /// its scopes.
+    #[test]
+    fn a_client_whose_default_scopes_were_all_removed_has_none_and_not_those_of_the_server() {
+        let full = client("b").scopes([READ, WRITE]).default_scopes(WRITE).register().unwrap();
+        let less = full.edit().without_scope(&WRITE).register().unwrap();
+        assert_eq!(less.default_scopes().map(Scopes::as_str), Some(""));
+        let record = serde_json::to_string(&less).unwrap();
+        assert_eq!(serde_json::from_str::<super::RegisteredClient>(&record).unwrap(), less, "{record}");
+        let none = less.edit().without_scope(&READ).register().unwrap();
+        assert!(none.scopes().is_empty());
     }
 
     #[test]
