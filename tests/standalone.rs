@@ -401,6 +401,31 @@ fn a_client_registered_twice_and_a_second_default_are_found_where_they_are() {
     assert!(said.starts_with("FILE:13: ") && said.contains("mark one only"), "{said}");
 }
 
+#[cfg(feature = "sqlite")]
+#[test]
+fn a_client_that_is_listed_and_in_the_store_is_refused_until_it_is_in_one_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("clients.db").display());
+    let clients = |arguments: &[&str]| {
+        let mut path = std::env::current_exe().unwrap();
+        path.pop(); // the test
+        path.pop(); // deps
+        let output =
+            Command::new(path.join("examples/clients")).env("TCC_STORE", &url).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    clients(&["create", "reports", "--audience", "https://api.example.test/"]);
+    drop(Service::start("in-one", &[("TCC_STORE", &url)]));
+    clients(&["create", "billing"]);
+    // Disabled in the store alone, it would still get tokens.
+    clients(&["disable", "billing"]);
+    let said = refusal("in-both", GOOD, &[("TCC_STORE", &url)]);
+    assert!(said.starts_with("FILE:12: client `billing` is in the store as well"), "{said}");
+    assert!(said.contains("remove it from this file") && said.contains("`clients delete billing`"), "{said}");
+    clients(&["delete", "billing"]);
+    drop(Service::start("in-one-again", &[("TCC_STORE", &url)]));
+}
+
 #[test]
 fn a_bad_variable_is_refused_by_its_name() {
     for (variable, value, mend) in [

@@ -13,9 +13,9 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tower_client_credentials::authorization_server::{ForwardedHeader, TrustedProxies};
 use tower_client_credentials::{
-    Algorithm, AuthorizationServer, BearerAuthLayer, ClientAuthMethod, ClientSecret, ConfigError, KeyError, KeyRing,
-    MemoryStore, Revocations, Scopes, SecretError, SigningKey, StoredSecret, TokenEndpointLayer, VerifiedToken,
-    VerifyingKey,
+    Algorithm, AuthorizationServer, BearerAuthLayer, ClientAuthMethod, ClientId, ClientSecret, ClientStore as _,
+    ConfigError, KeyError, KeyRing, MemoryStore, Revocations, Scopes, SecretError, SigningKey, StoredSecret,
+    TokenEndpointLayer, VerifiedToken, VerifyingKey,
 };
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::timeout::RequestBodyDeadlineLayer;
@@ -35,6 +35,7 @@ pub(crate) async fn app(
     let store = store(config, source).await?;
     let revocations = Revocations::follow(store.clone()).await;
     let revocations = revocations.map_err(|error| source.mistake_in("store", chain(&error)))?;
+    refuse_clients_in_both(config, source, &store).await?;
     let server = server(config, source, address, store.clone(), revocations.clone())?;
     let body_deadline = Duration::from_secs(config.limits.body_seconds.into());
     let routes = routes(config, source, &server)?;
@@ -61,6 +62,23 @@ async fn store(config: &Config, source: &Source) -> Result<Store, Mistake> {
         sqlite.filter(|_| cfg!(feature = "sqlite")).unwrap_or_else(|| "memory:".to_owned())
     });
     Store::open(&url, source.folder()).await.map_err(|why| source.mistake_in("store", why))
+}
+
+/// Refuses a client that is listed and in the store: whatever is done to it in the store, the listed one would be served.
+async fn refuse_clients_in_both(config: &Config, source: &Source, store: &Store) -> Result<(), Mistake> {
+    for client in &config.clients {
+        // A malformed id is refused when the clients are registered.
+        let Ok(id) = client.get_ref().client_id.parse::<ClientId>() else { continue };
+        let found = store.find(&id).await.map_err(|error| source.mistake_in("store", chain(&error)))?;
+        if found.is_some() {
+            let why = format!(
+                "client `{id}` is in the store as well, and would get tokens from here though it is disabled or deleted \
+                 there; remove it from this file, or from the store with `clients delete {id}`, which revokes its tokens"
+            );
+            return Err(source.mistake_at(client.span(), why));
+        }
+    }
+    Ok(())
 }
 
 fn server(

@@ -73,7 +73,8 @@ impl Store {
 }
 
 /// The clients that the file of settings lists, and those of the store. The ones in the file come first, and only by the
-/// file can they be changed.
+/// file can they be changed. The service does not start with a client in both, since one that is disabled or deleted in the
+/// store would still get tokens.
 #[allow(dead_code)] // the example `clients` has the store alone
 #[derive(Clone, Debug)]
 pub(crate) struct Registry {
@@ -107,7 +108,10 @@ impl ClientStore for Registry {
 /// store. New clients go to the store.
 impl ClientAdmin for Registry {
     async fn create(&self, client: RegisteredClient) -> Result<(), AdminError> {
-        self.store.create(client).await
+        match self.listed.find(client.id()).await? {
+            Some(_) => Err(AdminError::Exists),
+            None => self.store.create(client).await,
+        }
     }
 
     async fn load(&self, id: &ClientId) -> Result<Option<(Arc<RegisteredClient>, Revision)>, StoreError> {
