@@ -31,7 +31,7 @@ use tower_client_credentials::{
     RegisteredClient, RegisteredSecret, Revocation, RevocationStore as _, Scope, Scopes, StoreError,
 };
 
-use self::store::{Store, chain};
+use self::store::{Store, chain, is_printable, printable};
 
 /// Creates and changes the clients of a token service.
 #[derive(Parser)]
@@ -231,7 +231,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(code, text)) => {
             if !text.is_empty() {
-                eprintln!("clients: {text}");
+                eprintln!("clients: {}", printable(&text));
             }
             ExitCode::from(code)
         }
@@ -503,15 +503,24 @@ fn without_values(error: &serde_json::Error) -> String {
     }
 }
 
+/// JSON escapes the controls of ASCII; here are those that it leaves as they are.
 fn print(value: Value) -> Result<(), Failure> {
-    Ok(writeln!(io::stdout(), "{value}")?)
+    let mut text = String::new();
+    for character in value.to_string().chars() {
+        if is_printable(character) {
+            text.push(character);
+        } else {
+            text.extend(character.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    Ok(writeln!(io::stdout(), "{text}")?)
 }
 
 fn print_secret(id: &ClientId, label: &str, secret: &ClientSecret, json: bool) -> Result<(), Failure> {
     if json {
         return print(json!({ "client_id": id, "label": label, "client_secret": secret.expose() }));
     }
-    eprintln!("the secret `{label}` of client `{id}`, which is not shown again:");
+    eprintln!("the secret `{}` of client `{id}`, which is not shown again:", printable(label));
     Ok(writeln!(io::stdout(), "{}", secret.expose())?)
 }
 
@@ -530,7 +539,7 @@ fn show(client: &RegisteredClient, with_hashes: bool) -> Result<(), Failure> {
     let Value::Object(members) = record(client, with_hashes)? else { return Ok(()) };
     for (name, value) in members {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        writeln!(io::stdout(), "{name:27} {value}")?;
+        writeln!(io::stdout(), "{name:27} {}", printable(&value))?;
     }
     Ok(())
 }

@@ -202,6 +202,36 @@ fn entry(id: &str) -> String {
     format!(r#"{{"client_id":"{id}","audiences":["{API}"],"client_secrets":[{{"label":"1","hash":"{HASH}"}}]}}"#)
 }
 
+#[test]
+fn what_a_store_says_does_not_control_the_terminal() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("clients.toml");
+    let tool = Tool { url: in_folder("file:", folder.path(), "clients.toml") };
+    // To set the colour in two ways, to delete, and to turn the order around.
+    let controls = ['\u{1b}', '\u{9b}', '\u{7f}', '\u{202e}', '\n'];
+    let raw = |text: &str| text.trim_end().chars().any(|c| controls.contains(&c));
+    let subject = r"\u001b[31m\u009b31mred\u007f\u202e \\ 'x' \u00e9\nlast";
+    let entry = format!("client_id = \"a\"\nsubject = \"{subject}\"\n");
+    fs::write(
+        &file,
+        format!("[[clients]]\n{entry}client_secrets = [{{ label = \"\u{202e}l\", hash = \"{HASH}\" }}]\n"),
+    )
+    .unwrap();
+    let shown = tool.lines(&["show", "a"]);
+    let line = shown.iter().find(|line| line.starts_with("subject ")).unwrap();
+    assert!(line.ends_with(r"\u{1b}[31m\u{9b}31mred\u{7f}\u{202e} \ 'x' é\nlast"), "{line:?}");
+    assert!(!shown.iter().any(|line| raw(line)), "{shown:?}");
+    let json = tool.lines(&["show", "a", "--json"]).join("");
+    assert!(!raw(&json) && json.contains(r"\u001b[31m\u009b31mred\u007f\u202e"), "{json:?}");
+    let read: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(read["subject"], "\u{1b}[31m\u{9b}31mred\u{7f}\u{202e} \\ 'x' é\nlast");
+    fs::write(&file, "[[clients]]\nclient_id = \"a\"\naudiences = [\"\\u001b[31m\\u009b\\u202e\"]\n").unwrap();
+    for arguments in [&["show", "a"][..], &["list"]] {
+        let (code, said) = tool.refusal(arguments, "");
+        assert!(code == 1 && !raw(&said) && said.contains(r"\u{1b}[31m\u{9b}\u{202e}"), "{code}: {said:?}");
+    }
+}
+
 fn in_folder(scheme: &str, folder: &Path, name: &str) -> String {
     format!("{scheme}{}", folder.join(name).display())
 }

@@ -39,7 +39,7 @@ impl Store {
             "file" => {
                 let path = folder.join(rest.strip_prefix("//").unwrap_or(rest));
                 let opened = tower_client_credentials::store::FileStore::open(path).await;
-                opened.map(Self::File).map_err(|error| error.to_string())
+                opened.map(Self::File).map_err(|error| printable(&error.to_string()))
             }
             #[cfg(feature = "sqlite")]
             "sqlite" => {
@@ -147,7 +147,25 @@ impl ClientAdmin for Registry {
 /// The texts of an error and of its causes.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let all = std::iter::successors(Some(error), |error| error.source());
-    all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    printable(&all.map(ToString::to_string).collect::<Vec<_>>().join(": "))
+}
+
+/// Escapes the characters of a text from a store that would control a terminal, or change the order in which it is read.
+pub(crate) fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_printable(character) {
+            printable.push(character);
+        } else {
+            printable.extend(character.escape_debug());
+        }
+    }
+    printable
+}
+
+/// Standard Rust escapes controls, formats and what is not assigned; and, for source code, quotes and backslashes.
+pub(crate) fn is_printable(character: char) -> bool {
+    matches!(character, '\\' | '\'' | '"') || character.escape_debug().eq([character])
 }
 
 /// The same call on whichever store it is.
