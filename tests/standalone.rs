@@ -401,6 +401,28 @@ fn a_client_registered_twice_and_a_second_default_are_found_where_they_are() {
     assert!(said.starts_with("FILE:13: ") && said.contains("mark one only"), "{said}");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_named_pipe_in_the_place_of_a_secret_or_a_key_is_refused_at_once() {
+    let pipe = tempfile::tempdir().unwrap();
+    let path = pipe.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    for (name, right, wrong) in [
+        ("pipe-secret", "client_secret_env = \"BILLING_SECRET\"", format!("client_secret_file = {path:?}")),
+        ("pipe-trust", "generate = \"ES256\"", format!("generate = \"ES256\"\ntrust = [{path:?}]")),
+        ("pipe-sign", "generate = \"ES256\"", format!("sign = {path:?}")),
+    ] {
+        let content = GOOD.replacen(right, &wrong, 1);
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            // An error when the test has failed.
+            let _ = done.send(refusal(name, &content, &[]));
+        });
+        let said = is_done.recv_timeout(Duration::from_secs(30)).expect("it waits for a writer");
+        assert!(said.starts_with("FILE:") && said.contains("it is not a regular file"), "{name}: {said}");
+    }
+}
+
 #[cfg(feature = "sqlite")]
 #[test]
 fn a_client_that_is_listed_and_in_the_store_is_refused_until_it_is_in_one_of_them() {

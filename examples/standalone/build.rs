@@ -1,6 +1,7 @@
 //! From the file to the server, its clients and its routes.
 
 use std::collections::HashSet;
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -294,11 +295,18 @@ fn algorithm(name: &str) -> Result<Algorithm, String> {
 }
 
 fn public_key(path: &Path) -> Result<VerifyingKey, String> {
-    let text =
-        std::fs::read_to_string(path).map_err(|error| format!("{error}; put a public key there, in PEM or JWK"))?;
+    let text = read_file(path).map_err(|error| format!("{error}; put a public key there, in PEM or JWK"))?;
     let key =
         if text.trim_start().starts_with('{') { VerifyingKey::from_jwk(text) } else { VerifyingKey::from_pem(text) };
     key.map_err(|error| error.to_string())
+}
+
+/// Reads regular files only: opening a named pipe waits for a writer, and could keep the service from starting.
+fn read_file(path: &Path) -> io::Result<String> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    std::fs::read_to_string(path)
 }
 
 fn clients(config: &Config, source: &Source) -> Result<MemoryStore, Mistake> {
@@ -361,7 +369,7 @@ fn secret(client: &Client, source: &Source) -> Result<StoredSecret, String> {
         }
         (None, None, Some(path), None) => {
             let path = source.resolve(path);
-            let content = std::fs::read_to_string(&path).map_err(|error| {
+            let content = read_file(&path).map_err(|error| {
                 format!("cannot read {}: {error}; put the secret there, on one line", path.display())
             })?;
             let line = content.strip_suffix('\n').unwrap_or(&content);
