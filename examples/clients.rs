@@ -133,6 +133,7 @@ struct Create {
 
 /// A setting without an option does not change.
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 struct Update {
     id: ClientId,
     /// Sets the scopes that it may get; several times for several. "" for none.

@@ -163,7 +163,8 @@ pub(crate) fn printable(text: &str) -> String {
     printable
 }
 
-/// Standard Rust escapes controls, formats and what is not assigned; and, for source code, quotes and backslashes.
+/// Returns whether a character only shows itself. `escape_debug` escapes controls, formats and unassigned characters, and for
+/// source code also quotes and backslashes.
 pub(crate) fn is_printable(character: char) -> bool {
     matches!(character, '\\' | '\'' | '"') || character.escape_debug().eq([character])
 }

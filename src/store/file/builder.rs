@@ -69,7 +69,8 @@ impl FileStoreBuilder {
     }
 }
 
-/// Creates a file without clients where there is none. Under the lock, since another process may create it with clients.
+/// Creates a file without clients unless it exists. It does so under the lock, since another process may create the file with
+/// clients in it.
 fn create_empty(path: &Path) -> Result<(), FileFault> {
     if path.exists() {
         return Ok(());

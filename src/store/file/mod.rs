@@ -49,8 +49,8 @@ use crate::client_id::ClientId;
 ///    be read, it is kept, and the feed fails until it is mended, since it may have called something back.
 /// 6. Whoever writes holds the system's lock on `NAME.lock`, which stays there.
 ///
-///    **Change the file by replacing it**: write another file beside it, and rename that to its name, as `mv`, `git` and
-///    Kubernetes do, or hold the lock (`flock clients.toml.lock cp new.toml clients.toml`). Many editors and a plain `cp`
+///    **Change the file by replacing it**: write another file in the same folder, and rename that to its name, as `mv`, `git`
+///    and Kubernetes do, or hold the lock (`flock clients.toml.lock cp new.toml clients.toml`). Many editors and a plain `cp`
 ///    write into the file itself, and a half of it can be valid. So a file that changed less than 3 seconds ago counts only
 ///    once it was the same for 250 milliseconds, and a change by [`ClientAdmin`] fails if the file changed meanwhile.
 /// 7. A change takes time in proportion to the number of clients, and so does a look at a file that changed. Look-ups, the

@@ -25,7 +25,7 @@ pub(super) const PERIOD: Duration = Duration::from_millis(250);
 /// several may wait.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often a call reads a file that goes on changing: as long as it waits for other processes that write it.
+/// How often a call reads a file that changes with each read: for as long as it waits for other processes that write it.
 const MAX_READS: u32 = 40;
 
 /// The state behind three locks, so that a large file keeps only those waiting that write it as well. Where one thread

@@ -175,10 +175,6 @@ async fn a_file_is_read_for_as_long_as_its_stamp_may_be_that_of_two_writes_and_n
         std::fs::write(&path, text.replace("one", name)).unwrap();
         File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
     };
-    async fn has(service: &Shared, id: &'static str) -> bool {
-        service.read_now().unwrap();
-        service.memory.find(&ClientId::from_static(id)).await.unwrap().is_some()
-    }
     let now = SystemTime::now() + Duration::from_secs(3_600);
     for name in ["two", "six"] {
         write(name, now);
@@ -195,6 +191,11 @@ async fn a_file_is_read_for_as_long_as_its_stamp_may_be_that_of_two_writes_and_n
     assert!(has(&service, "one").await);
     service.poll();
     assert_eq!(reads.load(Ordering::SeqCst), before, "a file that has not changed for a minute is not read again");
+}
+
+async fn has(service: &Shared, id: &'static str) -> bool {
+    service.read_now().unwrap();
+    service.memory.find(&ClientId::from_static(id)).await.unwrap().is_some()
 }
 
 fn count_reads(shared: &mut Shared) -> Arc<AtomicUsize> {

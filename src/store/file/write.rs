@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Puts `content` in the place of a file: a new one beside it, on the disk before it takes the name. Owner and
-/// permissions are those of the old one; without an old one, nobody else can read it. `check` is called last, and can still
-/// prevent it.
+/// permissions are those of the old one; without an old one, only its owner can read it. `check` is called last, and can
+/// still prevent it.
 pub(super) fn replace(path: &Path, content: &[u8], check: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     // A link stays one: what it points to is replaced.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
