@@ -18,8 +18,8 @@ use tower_client_credentials::event::{self, Outcome};
 use tower_client_credentials::store::{Changes, Cursor};
 use tower_client_credentials::{
     AuthorizationServer, AuthorizationServerBuilder, BearerAuthLayer, ClientAdmin as _, ClientCacheLimits, ClientId,
-    ClientStore, ConfigError, InvalidToken, KeyRing, MemoryStore, PendingGrant, RegisteredClient, Revocation,
-    RevocationStore, Revocations, StoreError,
+    ClientStore, Clock as _, ConfigError, InvalidToken, KeyRing, ManualClock, MemoryStore, PendingGrant,
+    RegisteredClient, Revocation, RevocationStore, Revocations, StoreError, VerifyError,
 };
 
 const BILLING: ClientId = ClientId::from_static("billing");
@@ -274,47 +274,235 @@ async fn ask(server: &AuthorizationServer) -> Answer {
     Answer::read(server.token_service().oneshot(request).await.unwrap()).await
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_clock_that_is_set_back_after_a_revocation_keeps_a_client_waiting_for_seconds_only() {
-    let (store, now) = (store(), clock());
+/// A server whose wall clock was set back after `revoke_client`, and the token that it issued next.
+struct SetBack {
+    store: MemoryStore,
+    revocations: Revocations,
+    now: ManualClock,
+    server: AuthorizationServer,
+    old: String,
+    new: String,
+}
+
+async fn set_back_after_a_revocation(seconds: u64) -> SetBack {
+    let now = clock();
+    let store = MemoryStore::from(clients()).clock(now.clone());
     let revocations = Revocations::follow(store.clone()).clock(now.clone()).await.unwrap();
     let introspects = client("gateway").introspects(API).without_grant().register().unwrap();
     store.create(introspects).await.unwrap();
-    let server = settings(store).clock(now.clone()).revocations(revocations.clone()).repeat_tokens(50).build().unwrap();
-    let verifier = server.verifier(API).unwrap();
+    let server = settings(store.clone()).clock(now.clone()).revocations(revocations.clone()).repeat_tokens(50);
+    let server = server.build().unwrap();
     let old = ask(&server).await.assert_token();
     revocations.revoke_client(&BILLING).await.unwrap();
 
-    now.set(common::at(NOW - 3_600));
+    now.set(common::at(NOW - seconds));
     let answer = ask(&server).await;
     answer.assert_refused(503, "temporarily_unavailable");
     assert_eq!(answer.header("retry-after"), Some("3"), "and not until the clock is right again");
     tokio::time::advance(Duration::from_secs(3)).await;
     let new = ask(&server).await.assert_token();
-    assert_eq!(forge::parts(&new).1["iat"], NOW + 6, "by the wall clock it would be among the revoked ones");
-    assert_eq!(forge::parts(&new).1["exp"], NOW + 606);
-    assert!(verifier.verify_now(&new).is_ok(), "it is good where it was issued");
-    assert_eq!(verifier.verify_now(&old).unwrap_err(), InvalidToken::Revoked.into());
-    let introspected = post(format!("token={new}")).basic("gateway", &SECRET);
-    let introspected = server.introspection_service().oneshot(introspected.into()).await.unwrap();
-    assert_eq!(Answer::read(introspected).await.json()["active"], true);
+    SetBack { store, revocations, now, server, old, new }
+}
 
-    now.advance(Duration::from_secs(60));
-    tokio::time::sleep(Duration::from_secs(60)).await;
+async fn is_active(server: &AuthorizationServer, token: &str) -> bool {
+    let asked = post(format!("token={token}")).basic("gateway", &SECRET);
+    let answer = server.introspection_service().oneshot(asked.into()).await.unwrap();
+    Answer::read(answer).await.json()["active"] == true
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_after_a_revocation_keeps_a_client_waiting_for_seconds_only() {
+    for seconds in [3_600, 86_400] {
+        let SetBack { revocations, now, server, old, new, .. } = set_back_after_a_revocation(seconds).await;
+        let verifier = server.verifier(API).unwrap();
+        let claims = forge::parts(&new).1;
+        assert_eq!(claims["iat"], NOW - seconds, "it is dated by the wall clock");
+        assert_eq!(claims["exp"], NOW - seconds + 600, "it lives for no longer than others, by either clock");
+        assert!(verifier.verify_now(&new).is_ok(), "it is valid where it was issued");
+        assert_eq!(verifier.verify_now(&old).unwrap_err(), InvalidToken::NotYetValid.into());
+        assert!(is_active(&server, &new).await && !is_active(&server, &old).await);
+
+        now.advance(Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let again = ask(&server).await;
+        assert_eq!(again.json()["expires_in"], 540, "it is repeated for no longer than it lives");
+        let other = forge::good().claim("iat", NOW - seconds).claim("exp", NOW + 600).sign();
+        assert_eq!(
+            verifier.verify_now(&other).unwrap_err(),
+            InvalidToken::Revoked.into(),
+            "its date alone is not enough"
+        );
+
+        revocations.revoke_client(&BILLING).await.unwrap();
+        assert_eq!(
+            verifier.verify_now(&new).unwrap_err(),
+            InvalidToken::Revoked.into(),
+            "a second revocation reaches it"
+        );
+        assert_eq!(ask(&server).await.header("retry-after"), Some("3"));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        let third = ask(&server).await.assert_token();
+        assert!(verifier.verify_now(&third).is_ok());
+        assert_eq!(verifier.verify_now(&new).unwrap_err(), InvalidToken::Revoked.into());
+
+        // Right again, or as wrong as before.
+        now.set(common::at(NOW + 100));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for token in [&old, &new, &other, &third] {
+            assert!(verifier.verify_now(token).is_err());
+        }
+        let usual = ask(&server).await.assert_token();
+        assert!(verifier.verify_now(&usual).is_ok());
+    }
+}
+
+/// Ends what a client has, by one of the ways there are. `elsewhere` is another host with this clock.
+async fn end_tokens(way: usize, own: &SetBack, elsewhere: &ManualClock) -> Option<&'static str> {
+    let store = own.store.clone().clock(elsewhere.clone());
+    let other = Revocations::follow(store.clone()).clock(elsewhere.clone()).await.unwrap();
+    let longest = Duration::from_secs(86_400);
+    Some(match way {
+        0 => {
+            store.disable(&BILLING).await.unwrap();
+            "ClientAdmin::disable"
+        }
+        1 => {
+            store.delete(&BILLING).await.unwrap();
+            "ClientAdmin::delete"
+        }
+        2 => {
+            other.revoke_client(&BILLING).await.unwrap();
+            "Revocations::revoke_client elsewhere"
+        }
+        3 => {
+            other.disable(&store, &BILLING).await.unwrap();
+            "Revocations::disable elsewhere"
+        }
+        4 => {
+            other.delete(&store, &BILLING).await.unwrap();
+            "Revocations::delete elsewhere"
+        }
+        5 => {
+            let revocation = Revocation::client(BILLING, elsewhere.now(), longest);
+            store.revoke(revocation).await.unwrap();
+            "RevocationStore::revoke"
+        }
+        6 => {
+            own.revocations.revoke_client(&BILLING).await.unwrap();
+            "Revocations::revoke_client"
+        }
+        7 => {
+            own.revocations.disable(&own.store, &BILLING).await.unwrap();
+            "Revocations::disable"
+        }
+        8 => {
+            own.revocations.delete(&own.store, &BILLING).await.unwrap();
+            "Revocations::delete"
+        }
+        9 => {
+            let request = post(format!("token={}", own.new)).basic("billing", &SECRET);
+            let answer = own.server.revocation_service().unwrap().oneshot(request.into()).await.unwrap();
+            assert_eq!(answer.status(), 200);
+            "the revocation endpoint"
+        }
+        _ => return None,
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_revokes_a_client_after_a_clock_was_set_back_ends_its_new_token_everywhere() {
+    for (seconds, is_right) in [(60, true), (60, false), (3_600, true), (3_600, false), (86_400, true), (86_400, false)]
+    {
+        for way in 0.. {
+            let own = set_back_after_a_revocation(seconds).await;
+            let verifier = own.server.verifier(API).unwrap();
+            assert!(verifier.verify_now(&own.new).is_ok());
+            let elsewhere = if is_right { ManualClock::at(common::at(NOW + 10)) } else { own.now.clone() };
+            let Some(name) = end_tokens(way, &own, &elsewhere).await else { break };
+            let case = format!("{name}, set back by {seconds}, and the other clock is right: {is_right}");
+            own.now.advance(Duration::from_secs(1));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let refused = Err(InvalidToken::Revoked.into());
+            assert_eq!(verifier.verify_now(&own.new).map(drop), refused, "{case}");
+            assert!(!is_active(&own.server, &own.new).await, "{case}");
+
+            // After a restart, and in another process.
+            let fresh = Revocations::follow(own.store.clone()).clock(own.now.clone()).await.unwrap();
+            let restarted = settings(own.store.clone()).clock(own.now.clone()).revocations(fresh);
+            let restarted = restarted.build().unwrap().verifier(API).unwrap();
+            // By each clock that there may be while the token would live.
+            for time in [NOW - seconds, NOW - seconds + 300, NOW, NOW + 5, NOW + 300, NOW + 900] {
+                own.now.set(common::at(time));
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let both = [&verifier, &restarted].map(|verifier| [(verifier, &own.new), (verifier, &own.old)]);
+                for (verifier, token) in both.into_iter().flatten() {
+                    let refused = verifier.verify_now(token).unwrap_err();
+                    assert!(matches!(refused, VerifyError::Refused(_)), "{case}, at {time}: {refused:?}");
+                }
+            }
+        }
+    }
+}
+
+/// The same second comes twice, and the same revocation with it, which a store keeps once.
+#[tokio::test(start_paused = true)]
+async fn a_token_from_a_clock_that_was_set_back_has_expired_when_the_time_of_the_revocation_comes_again() {
+    let SetBack { store, now, server, new, .. } = set_back_after_a_revocation(120).await;
+    let verifier = server.verifier(API).unwrap();
+    let claims = forge::parts(&new).1;
+    assert_eq!((claims["iat"].as_u64(), claims["exp"].as_u64()), (Some(NOW - 120), Some(NOW - 15)));
+    now.set(common::at(NOW - 61));
     let again = ask(&server).await;
-    assert_eq!(again.json()["expires_in"], 540, "it is repeated for no longer than it lives");
-    let reports = forge::good().claim("client_id", "reports").claim("iat", NOW).claim("exp", NOW + 600).sign();
-    assert_eq!(
-        verifier.verify_now(&reports).unwrap_err(),
-        InvalidToken::NotYetValid.into(),
-        "no token of that client was revoked"
-    );
+    assert_eq!(again.json()["expires_in"], 46, "it is given out again");
+    now.set(common::at(NOW - 40));
+    let next = ask(&server).await;
+    let (next, expires_in) = (next.assert_token(), next.json()["expires_in"].clone());
+    assert_eq!(expires_in, 25);
+    assert!(verifier.verify_now(&next).is_ok());
 
-    revocations.revoke_client(&BILLING).await.unwrap();
-    assert_eq!(verifier.verify_now(&new).unwrap_err(), InvalidToken::Revoked.into(), "a second revocation reaches it");
-    assert_eq!(ask(&server).await.header("retry-after"), Some("3"));
-    tokio::time::advance(Duration::from_secs(3)).await;
+    now.set(common::at(NOW - 20));
+    let near = ask(&server).await;
+    near.assert_refused(503, "temporarily_unavailable");
+    assert_eq!(near.header("retry-after"), Some("23"));
+    now.set(common::at(NOW - 10));
+    for token in [&new, &next] {
+        assert!(verifier.verify_now(token).is_err());
+    }
+    now.set(common::at(NOW));
+    store.revoke(Revocation::client(BILLING, now.now(), Duration::from_secs(86_400))).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for token in [&new, &next] {
+        assert!(verifier.verify_now(token).is_err());
+    }
+    now.set(common::at(NOW + 3));
+    let usual = ask(&server).await.assert_token();
+    assert_eq!(forge::parts(&usual).1["exp"], NOW + 606);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_was_set_back_is_a_warning_for_each_client_that_it_concerns() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let SetBack { now, server, .. } = set_back_after_a_revocation(3_600).await;
+    now.advance(Duration::from_secs(500));
     ask(&server).await.assert_token();
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(text.matches("the wall clock was set back").count(), 1, "{text}");
+    assert!(text.contains("billing") && text.contains("set the clock right"), "{text}");
+}
+
+/// Where the clock of one host is an hour ahead, and is then put right.
+#[tokio::test(start_paused = true)]
+async fn a_token_from_a_clock_that_was_set_back_is_valid_in_its_own_process_only() {
+    let SetBack { store, server, now, new, .. } = set_back_after_a_revocation(3_600).await;
+    let elsewhere = Revocations::follow(store.clone()).clock(now.clone()).await.unwrap();
+    let elsewhere = settings(store).clock(now.clone()).revocations(elsewhere).build().unwrap();
+    assert!(server.verifier(API).unwrap().verify_now(&new).is_ok());
+    let refused = elsewhere.verifier(API).unwrap().verify_now(&new).unwrap_err();
+    assert_eq!(refused, InvalidToken::Revoked.into(), "nothing there tells it from a revoked one");
+    ask(&elsewhere).await.assert_refused(503, "temporarily_unavailable");
 }
 
 #[tokio::test]

@@ -65,13 +65,7 @@ impl TokenPipeline {
     fn active_token(&self, client: &RegisteredClient, token: &str) -> Result<Option<OwnToken>, TokenError> {
         let Ok(token) = self.minter.own_tokens().recognise(token) else { return Ok(None) };
         let is_for = |audience: &str| client.introspects().iter().any(|own| own == audience);
-        // A token may be dated by the monotonic clock, where the wall clock was set back.
-        let is_current_by_two_clocks = || {
-            let revocations = self.minter.revocations.as_ref();
-            revocations.is_some_and(|own| token.is_current(own.latest(token.client_id(), &*self.minter.clock)))
-        };
-        let is_current = token.is_current(UnixTime::now(&*self.minter.clock)) || is_current_by_two_clocks();
-        if !token.audiences().any(is_for) || !is_current {
+        if !token.audiences().any(is_for) || !token.is_current(UnixTime::now(&*self.minter.clock)) {
             return Ok(None);
         }
         let checked = self.minter.revocations.as_ref().map_or(Ok(()), |revocations| token.check(revocations));

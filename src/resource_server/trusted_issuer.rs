@@ -354,25 +354,9 @@ impl TrustedIssuer {
             return Err(self.for_another_audience(claims).into());
         }
         let now = UnixTime::now(&**clock);
-        if let Err(reason) = in_its_time(claims, now, *leeway) {
-            self.in_its_time_by_two_clocks(claims, reason).map_err(|reason| {
-                out_of_time(reason, claims, now, *leeway, "`Verifier::leeway` sets how far it may be")
-            })?;
-        }
+        in_its_time(claims, now, *leeway)
+            .map_err(|reason| out_of_time(reason, claims, now, *leeway, "`Verifier::leeway` sets how far it may be"))?;
         revocations.as_ref().map_or(Ok(()), |revocations| revocations.check(claims.named(key), &claims.cleared))
-    }
-
-    /// Accepts a token from the future where the wall clock was set back after the tokens of its client were revoked: a
-    /// server dates the client's next token by the monotonic clock then. For everything else the refusal stands.
-    #[cold]
-    fn in_its_time_by_two_clocks(&self, claims: &Claims, refusal: InvalidToken) -> Result<(), InvalidToken> {
-        let Settings { clock, leeway, revocations, .. } = &*self.0;
-        match revocations {
-            Some(revocations) if refusal == InvalidToken::NotYetValid => {
-                in_its_time(claims, revocations.latest(&claims.client_id, &**clock), *leeway)
-            }
-            _ => Err(refusal),
-        }
     }
 }
 

@@ -22,6 +22,20 @@
 //! that is dated up to 3 seconds ahead; from a replica that does not know yet, within its first second, it may get one that
 //! is called back with the others, and has to ask once more.
 //!
+//! # A wall clock that is set back
+//!
+//! A server whose wall clock is set back after the tokens of a client were revoked does not wait until the clock shows that time
+//! again: the monotonic clock tells when the seconds above are over. The next tokens of the client are dated by the wall clock,
+//! never ahead, so that a later revocation reaches them by their date, whether it comes from a host with a right clock or with a
+//! wrong one. A random mark in their `jti` tells them from the revoked tokens, to the handles of this process only.
+//!
+//! Until the wall clock has passed the time of the revocation, such a token is refused in other processes, and in this process
+//! after a restart: nothing there tells it from a revoked token. It expires 20 seconds before that time at the latest. The server
+//! logs a warning for each client. Where the clock was set back by less than 30 seconds, the client waits for the wall clock.
+//!
+//! A revocation reaches the tokens that are dated up to 5 seconds after it, by the clock of the host that revokes. So keep the
+//! clocks of all hosts right.
+//!
 //! # Example
 //!
 //! ```
@@ -40,6 +54,7 @@
 //! # Ok(()) }
 //! ```
 
+mod after;
 mod cleared;
 mod feed;
 mod follow;
@@ -55,6 +70,7 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
+pub(crate) use self::after::{Date, Mark, Marked, Wait};
 pub(crate) use self::cleared::Cleared;
 pub use self::follow::{Follow, FollowError};
 use self::freshness::Freshness;
@@ -153,7 +169,9 @@ impl Revocations {
     /// As [`revoke`](Self::revoke), and nothing where this process knows that it is revoked: a client that gives the same
     /// token back again and again makes the store write once.
     pub(crate) async fn revoke_once(&self, revocation: Revocation) -> Result<(), StoreError> {
-        if self.shared().view.holds(&revocation) { Ok(()) } else { self.revoke(revocation).await }
+        let shared = self.shared();
+        let is_held = shared.view.holds(&revocation, Moment::now(&*shared.clock));
+        if is_held { Ok(()) } else { self.revoke(revocation).await }
     }
 
     /// Revokes one token, by its `jti` and its client, as an [event](crate::event) tells them.
@@ -284,6 +302,12 @@ impl Revocations {
     /// Returns the second up to which a client's tokens are revoked, if any are by time.
     pub(crate) fn issued_until(&self, client_id: &ClientId) -> Option<IssuedUntil> {
         self.shared().view.issued_until(client_id)
+    }
+
+    /// Dates the next token of a client whose tokens are revoked up to a second that is too far ahead of the wall clock: after
+    /// that second, or by a wall clock that was set back, with a mark. Without a mark, `fresh` becomes the mark.
+    pub(crate) fn date(&self, client_id: &ClientId, now: Moment, fresh: Mark) -> Result<Date, Wait> {
+        self.shared().view.date(client_id, now, fresh)
     }
 
     /// Returns the current second for this client: what `clock` shows, or a later one where the clock was set back after

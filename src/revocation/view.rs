@@ -1,5 +1,6 @@
 //! [`View`]: what is revoked, bounded and in memory.
 
+use std::cmp::Ordering as CmpOrdering;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher as _, RandomState};
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::Named;
+use super::after::{After, Date, End, Mark, Wait, date_after};
 use super::cleared::{CurrentGeneration, Generation};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, Moment, UnixTime};
@@ -49,6 +51,8 @@ const PARTS: usize = 64;
 #[derive(Debug, Default)]
 struct OfClient {
     until: Option<Until>,
+    /// The revocations and marks since `until`.
+    after: Option<Box<After>>,
     /// By `jti`, those that `until` does not say.
     tokens: HashMap<Box<str>, OfToken>,
     /// It had as many tokens as it may have: from now on they are revoked by time.
@@ -60,7 +64,7 @@ struct OfClient {
 struct Until {
     issued_at: u64,
     expires_at: u64,
-    /// When this view first had an entry with this second.
+    /// When this view first had an entry with this second, by a wall clock that was not set back since the one before it.
     learned: Moment,
 }
 
@@ -117,6 +121,14 @@ impl View {
         self.entries() > 0 && read(&self.keys).contains_key(key_id)
     }
 
+    /// Dates the next token of a client, where the wall clock is behind the second up to which its tokens are revoked. Without
+    /// a mark for such tokens, `fresh` becomes the mark.
+    pub(super) fn date(&self, client_id: &ClientId, now: Moment, fresh: Mark) -> Result<Date, Wait> {
+        let mut clients = write(self.part(client_id));
+        let client = clients.get_mut(client_id);
+        client.map_or_else(|| Ok(Date::usual(UnixTime::at(now.wall))), |client| client.date(now, fresh))
+    }
+
     pub(super) fn issued_until(&self, client_id: &ClientId) -> Option<IssuedUntil> {
         self.of(client_id, |client| {
             let until = client.until?;
@@ -124,14 +136,14 @@ impl View {
         })
     }
 
-    /// Whether it says all of this already, and for as long.
-    pub(super) fn holds(&self, revocation: &Revocation) -> bool {
+    /// Whether it says all of this already at that time, and for as long.
+    pub(super) fn holds(&self, revocation: &Revocation, now: Moment) -> bool {
         match revocation {
             Revocation::Token { token_id, client_id, issued_at, expires_at } => {
                 self.of(client_id, |client| client.holds_token(token_id, *issued_at, *expires_at))
             }
             Revocation::Client { client_id, issued_until, expires_at } => {
-                self.of(client_id, |client| client.holds_until(*issued_until, *expires_at))
+                self.of(client_id, |client| client.holds_until(*issued_until, *expires_at, now))
             }
             Revocation::Key { key_id, expires_at } => {
                 read(&self.keys).get(key_id.as_str()).is_some_and(|end| end >= expires_at)
@@ -154,10 +166,10 @@ impl View {
 
     /// Adds an entry, which the view learned of at that time. To add it twice changes nothing.
     pub(super) fn add(&self, revocation: &Revocation, learned: Moment) -> Result<(), Full> {
-        if self.holds(revocation) {
+        if self.holds(revocation, learned) {
             return Ok(());
         }
-        if self.entries() >= self.bounds.entries {
+        if self.entries() >= self.bounds.entries && !self.has_place(revocation) {
             return Err(Full);
         }
         match revocation {
@@ -175,6 +187,14 @@ impl View {
         // Last, so that nobody takes the state before for this one.
         self.generation.advance();
         Ok(())
+    }
+
+    /// Whether it changes an entry, and adds none.
+    fn has_place(&self, revocation: &Revocation) -> bool {
+        match revocation {
+            Revocation::Client { client_id, .. } => self.of(client_id, |client| client.until.is_some()),
+            Revocation::Token { .. } | Revocation::Key { .. } => false,
+        }
     }
 
     fn add_key(&self, key_id: &str, expires_at: u64) {
@@ -242,16 +262,34 @@ impl OfClient {
     }
 
     fn revokes(&self, token_id: &str, issued_at: u64) -> bool {
-        self.until.is_some_and(|until| issued_at <= until.issued_at) || self.tokens.contains_key(token_id)
+        self.is_until(token_id, issued_at) || self.tokens.contains_key(token_id)
+    }
+
+    /// Whether it is revoked by the time at which it was issued.
+    fn is_until(&self, token_id: &str, issued_at: u64) -> bool {
+        self.until.is_some_and(|until| issued_at <= until.issued_at)
+            && !spares(self.after.as_deref(), token_id, issued_at)
     }
 
     fn holds_token(&self, token_id: &str, issued_at: u64, expires_at: u64) -> bool {
-        self.holds_until(issued_at, expires_at)
+        self.is_until(token_id, issued_at) && self.until.is_some_and(|until| until.expires_at >= expires_at)
             || self.tokens.get(token_id).is_some_and(|token| token.expires_at >= expires_at)
     }
 
-    fn holds_until(&self, issued_at: u64, expires_at: u64) -> bool {
-        self.until.is_some_and(|until| until.issued_at >= issued_at && until.expires_at >= expires_at)
+    fn holds_until(&self, issued_at: u64, expires_at: u64, now: Moment) -> bool {
+        let is_said = |until: Until| match issued_at.cmp(&until.issued_at) {
+            CmpOrdering::Greater => false,
+            CmpOrdering::Equal => true,
+            CmpOrdering::Less => self.after.as_ref().is_some_and(|after| after.holds(issued_at, now)),
+        };
+        self.until.is_some_and(|until| until.expires_at >= expires_at && is_said(until))
+    }
+
+    fn date(&mut self, now: Moment, fresh: Mark) -> Result<Date, Wait> {
+        let wall = UnixTime::at(now.wall);
+        let Some(Until { issued_at, learned, .. }) = self.until else { return Ok(Date::usual(wall)) };
+        let end = End { second: issued_at, learned };
+        date_after(end, wall).or_else(|_| self.after.get_or_insert_default().date(end, now, fresh))
     }
 
     fn add_token(&mut self, token_id: &str, token: OfToken, most: usize, learned: Moment) {
@@ -275,23 +313,35 @@ impl OfClient {
     /// Whatever was issued up to the later of two seconds, for as long as the longer of both was to be kept.
     fn add_until(&mut self, until: Until) {
         let known = self.until.unwrap_or(until);
+        let is_later = until.issued_at > known.issued_at;
         let joined = Until {
             issued_at: known.issued_at.max(until.issued_at),
             expires_at: known.expires_at.max(until.expires_at),
-            learned: if until.issued_at > known.issued_at {
-                until.learned.not_before(known.learned)
-            } else {
-                known.learned
-            },
+            learned: if is_later { until.learned.not_before(known.learned) } else { known.learned },
         };
         self.until = Some(joined);
-        self.tokens.retain(|_, token| token.issued_at > joined.issued_at || token.expires_at > joined.expires_at);
+        if is_later {
+            self.after = None;
+        } else if until.issued_at < known.issued_at {
+            self.after.get_or_insert_default().add(End { second: until.issued_at, learned: until.learned });
+        }
+        let after = self.after.as_deref();
+        self.tokens.retain(|id, token| {
+            token.issued_at > joined.issued_at
+                || token.expires_at > joined.expires_at
+                || spares(after, id, token.issued_at)
+        });
     }
 
     fn purge(&mut self, now: u64) {
         self.until = self.until.filter(|until| until.expires_at > now);
+        self.after = self.after.take().filter(|_| self.until.is_some());
         self.tokens.retain(|_, token| token.expires_at > now);
     }
+}
+
+fn spares(after: Option<&After>, token_id: &str, issued_at: u64) -> bool {
+    after.is_some_and(|after| after.spares(token_id, issued_at))
 }
 
 fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
@@ -318,6 +368,10 @@ mod tests {
 
     fn add(view: &View, revocation: &Revocation) -> Result<(), Full> {
         view.add(revocation, Moment::now(&SystemClock))
+    }
+
+    fn holds(view: &View, revocation: &Revocation) -> bool {
+        view.holds(revocation, Moment::now(&SystemClock))
     }
 
     fn until(view: &View, client_id: &ClientId) -> Option<UnixTime> {
@@ -461,7 +515,7 @@ mod tests {
         assert_eq!(view.sum_up(token("c", 11, 100)), client(BILLING, 11, 100));
         add(&view, &client(BILLING, 11, 100)).unwrap();
         assert_eq!(view.entries(), 1);
-        assert!(view.holds(&token("d", 11, 100)), "nothing is left to write");
+        assert!(holds(&view, &token("d", 11, 100)), "nothing is left to write");
         assert_eq!(view.sum_up(token("e", 12, 100)), client(BILLING, 12, 100));
     }
 
@@ -489,5 +543,27 @@ mod tests {
         assert!(revokes(&view, &BILLING, "a", 5) && view.entries() == 2);
         view.purge(at(100));
         assert_eq!(add(&view, &token("b", 5, 200)), Ok(()));
+    }
+
+    #[test]
+    fn a_full_view_takes_a_revocation_of_a_client_that_it_has() {
+        let view = view(10, 1);
+        add(&view, &client(BILLING, 5, 100)).unwrap();
+        for (until, expires_at) in [(4, 100), (6, 100), (6, 200)] {
+            assert_eq!(add(&view, &client(BILLING, until, expires_at)), Ok(()));
+        }
+        assert_eq!((view.entries(), revokes(&view, &BILLING, "x", 6)), (1, true));
+        assert_eq!(add(&view, &client(OTHER, 6, 100)), Err(Full));
+    }
+
+    #[test]
+    fn what_came_after_a_revocation_goes_with_it() {
+        let view = view(10, 10);
+        add(&view, &client(BILLING, 5, 100)).unwrap();
+        add(&view, &client(BILLING, 4, 100)).unwrap();
+        assert!(holds(&view, &client(BILLING, 4, 100)) && !holds(&view, &client(BILLING, 4, 101)));
+        view.purge(at(100));
+        assert_eq!(view.entries(), 0);
+        assert!(view.parts.iter().all(|part| part.read().unwrap().is_empty()));
     }
 }

@@ -14,12 +14,12 @@ use crate::audience::Audience;
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::authorization_server::json::Object;
 use crate::client_id::ClientId;
-use crate::clock::{Clock, UnixTime};
+use crate::clock::{Clock, Moment, UnixTime};
 use crate::issuer::Issuer;
 use crate::keys::KeyRing;
 use crate::random::Random;
 use crate::resource_server::{LONGEST_TOKEN, OwnTokens};
-use crate::revocation::{Cleared, Named, Revocations};
+use crate::revocation::{Cleared, Date, Mark, Marked, Named, Revocations, Wait};
 use crate::store::{MOST_AHEAD, VOUCHED_FOR};
 
 /// Room for the claims that most tokens have, in bytes.
@@ -92,10 +92,10 @@ impl Minter {
     }
 
     pub(super) fn mint(&self, grant: &Grant) -> Result<AccessToken, TokenError> {
-        let id = TokenId::generate(&*self.random)?;
-        let issued_at = self.issued_at(grant.client())?;
-        let expires_in = grant.lifetime().to_duration();
-        let expires_at = issued_at.after(expires_in);
+        let Date { issued_at, marked } = self.date(grant.client())?;
+        let id = TokenId::generate(&*self.random, marked.map(|marked| marked.mark))?;
+        let expires_at = issued_at.after(grant.lifetime().to_duration());
+        let expires_at = marked.map_or(expires_at, |marked| marked.expires_by.min(expires_at));
         // The claims of RFC 9068 §2.2, with integer times.
         let mut claims = Object::with_capacity(USUAL_PAYLOAD);
         claims.string("iss", self.issuer.as_str()).string("sub", grant.client().subject());
@@ -118,7 +118,8 @@ impl Minter {
         }
         let text = key.sign(payload.as_bytes());
         let text = text.ok_or_else(|| TokenError::new(Fault::UNAVAILABLE).detailed("the key could not sign"))?;
-        Ok(AccessToken { text: TokenText::New(text), id, issued_at, expires_in: expires_in.as_secs() })
+        let expires_in = expires_at.as_secs().saturating_sub(issued_at.as_secs());
+        Ok(AccessToken { text: TokenText::New(text), id, issued_at, expires_in })
     }
 
     /// Whether a token that it signed for this client is known to be good still.
@@ -128,50 +129,73 @@ impl Minter {
         revocations.check(Named { client_id, token_id, issued_at, key_id }, &Cleared::default()).is_ok()
     }
 
-    /// Now, or after what was called back of the client: at most three seconds ahead, which verifiers allow for; and not long
-    /// after the registry had the client, or its callback would not reach the token.
-    fn issued_at(&self, client: &AuthenticatedClient) -> Result<UnixTime, TokenError> {
-        let unavailable = |detail| TokenError::new(Fault::UNAVAILABLE).of(client.id()).detailed(detail);
+    /// Dates a token: now, or after the last revocation of the client, at most three seconds ahead, which verifiers allow for. A
+    /// token is dated soon after the client store had the client, so that the revocation of a former client reaches it.
+    fn date(&self, client: &AuthenticatedClient) -> Result<Date, TokenError> {
         let now = UnixTime::now(&*self.clock);
-        let Some(revocations) = &self.revocations else { return Ok(now) };
+        let Some(revocations) = &self.revocations else { return Ok(Date::usual(now)) };
         if revocations.has_key(self.keys.signing_key().key_id()) {
             let detail = "all that the signing key signs is revoked; give the server another key";
-            return Err(unavailable(detail));
+            return Err(unavailable(client, detail));
         }
         let revoked = revocations.issued_until(client.id());
-        let next = revoked.map_or(now, |until| until.second.after(Duration::from_secs(1)));
-        let mut set_back = 0;
-        if next > now.after(MOST_AHEAD) {
-            // The wall clock may have been set back since: the other clock says when the wait is over, and then dates the
-            // token, which by the wall clock alone would be among the revoked ones.
-            let latest = revoked.map_or(now, |until| until.now(&*self.clock));
-            if next > latest.after(MOST_AHEAD) {
-                let wait = next.as_secs() - latest.after(MOST_AHEAD).as_secs();
-                let detail = "its tokens are revoked up to a time that has yet to come";
-                return Err(unavailable(detail).retry_after(wait.min(60)));
-            }
-            set_back = latest.as_secs() - now.as_secs();
+        let next = revoked.map_or(now, |until| until.second.after(Duration::from_secs(1)).max(now));
+        let date = if next > now.after(MOST_AHEAD) {
+            self.date_by_two_clocks(revocations, client)?
+        } else {
+            Date::usual(next)
+        };
+        let vouched_for = client.as_of().checked_add(VOUCHED_FOR);
+        if vouched_for.is_none_or(|end| date.issued_at.to_system() > end) {
+            return Err(unavailable(client, "it was looked up too long before its token was to be signed"));
         }
-        let issued_at = next.max(now.after(Duration::from_secs(set_back)));
-        // The registry was asked by the wall clock, so this is held against the wall clock too.
-        let vouched_for = client.as_of().checked_add(VOUCHED_FOR + Duration::from_secs(set_back));
-        if vouched_for.is_none_or(|end| issued_at.to_system() > end) {
-            return Err(unavailable("it was looked up too long before its token was to be signed"));
+        Ok(date)
+    }
+
+    /// Dates a token where the wall clock is behind the last revocation: it was set back, or that time has yet to come.
+    #[cold]
+    fn date_by_two_clocks(&self, revocations: &Revocations, client: &AuthenticatedClient) -> Result<Date, TokenError> {
+        let (now, fresh) = (Moment::now(&*self.clock), Mark::generate(&*self.random)?);
+        let date = revocations.date(client.id(), now, fresh).map_err(|Wait(seconds)| {
+            let detail = "its tokens are revoked up to a time that has yet to come";
+            unavailable(client, detail).retry_after(seconds.min(60))
+        })?;
+        if date.marked.is_some() && client.as_of() > now.wall {
+            // By its time alone, a look-up from before the clock was set back would never be too old.
+            return Err(unavailable(client, "it was looked up before the wall clock was set back"));
         }
-        Ok(issued_at)
+        if let Some(Marked { mark, expires_by }) = date.marked.filter(|marked| marked.mark == fresh) {
+            let (client_id, mark) = (client.id().as_str(), String::from_utf8_lossy(mark.as_bytes()).into_owned());
+            tracing::warn!(
+                client_id,
+                token_ids = mark,
+                now = date.issued_at.as_secs(),
+                until = expires_by.as_secs(),
+                "the wall clock was set back after the client's tokens were revoked: its new tokens are valid in this process \
+                 only, until the clock has passed the time of the revocation; set the clock right"
+            );
+        }
+        Ok(date)
     }
 }
 
-/// 128 random bits in base64url: unique without asking anybody.
+fn unavailable(client: &AuthenticatedClient, detail: &str) -> TokenError {
+    TokenError::new(Fault::UNAVAILABLE).of(client.id()).detailed(detail)
+}
+
+/// 128 random bits in base64url: unique without asking anybody. Those of one [`Mark`] have 56 of their own.
 #[derive(Clone, Copy)]
 struct TokenId([u8; 22]);
 
 impl TokenId {
     #[expect(clippy::expect_used, reason = "both lengths are constants")]
-    fn generate(random: &dyn Random) -> Result<Self, TokenError> {
+    fn generate(random: &dyn Random, mark: Option<Mark>) -> Result<Self, TokenError> {
         let (mut bits, mut text) = ([0; 16], [0; 22]);
         random.fill(&mut bits)?;
         URL_SAFE_NO_PAD.encode_slice(bits, &mut text).expect("16 bytes are 22 characters in base64url");
+        if let (Some(mark), Some(start)) = (mark, text.first_chunk_mut()) {
+            *start = *mark.as_bytes();
+        }
         Ok(Self(text))
     }
 

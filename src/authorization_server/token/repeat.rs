@@ -68,8 +68,7 @@ impl RepeatedTokens {
 
 impl Kept {
     fn new(grant: &Grant, token: &AccessToken, now: UnixTime, percent: u64) -> Self {
-        let life = grant.lifetime().to_duration();
-        let until = now.after(Duration::from_secs(life.as_secs() * percent / 100));
+        let until = now.after(Duration::from_secs(token.expires_in() * percent / 100));
         Self { grant: grant.terms(), token: token.again(0), from: now, until }
     }
 
