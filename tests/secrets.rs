@@ -246,6 +246,84 @@ async fn guesses_at_an_imported_random_secret_are_turned_away_beyond_a_hundred_a
     send(&server, person_shows(RANDOM)).await.assert_token();
 }
 
+/// A flood of wrong guesses: from so many addresses, at so many of the imported clients, with so many requests in flight.
+#[derive(Clone, Copy, Debug)]
+struct Guesses {
+    addresses: u8,
+    ids: u8,
+    in_flight: u8,
+}
+
+/// Sends a request from this address.
+async fn send_from(server: &AuthorizationServer, address: u8, request: TokenRequest) -> u16 {
+    let mut request = Request::from(request);
+    request.extensions_mut().insert(std::net::IpAddr::from([192, 0, 2, address]));
+    server.token_service().oneshot(request).await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn a_flood_of_guesses_at_imported_random_secrets_keeps_no_owner_at_another_address_from_its_token() {
+    for flood in [
+        // The hash of a chosen secret serves as well: the server relies on the declaration.
+        Guesses { addresses: 1, ids: 1, in_flight: 100 },
+        Guesses { addresses: 1, ids: 12, in_flight: 100 },
+        Guesses { addresses: 20, ids: 1, in_flight: 100 },
+        Guesses { addresses: 20, ids: 12, in_flight: 100 },
+        // Exactly as many as have a place, so that only the owner is one too many.
+        Guesses { addresses: 10, ids: 12, in_flight: 10 },
+    ] {
+        let imported =
+            (0..12).map(|number| Client::new(format!("client-{number}"), stored(BCRYPT_OF_CHOSEN)).audience(API));
+        let person = person(ClientSecret::new(CHOSEN).unwrap().try_into().unwrap());
+        let server = settings(imported.chain([person]).collect::<MemoryStore>())
+            .imported_secrets_are_random()
+            .peer_address(|extensions| extensions.get().copied())
+            .slow_checks(2, 8)
+            .build()
+            .unwrap();
+        let wrong = AtomicUsize::new(0);
+        let attackers = (0..flood.in_flight).map(|number| {
+            let (server, wrong) = (&server, &wrong);
+            async move {
+                let (address, id) = (1 + number % flood.addresses, number % flood.ids);
+                loop {
+                    let status = send_from(server, address, post(GRANT).basic(&format!("client-{id}"), WRONG)).await;
+                    wrong.fetch_add(usize::from(matches!(status, 401 | 429)), Ordering::Relaxed);
+                    assert_ne!(status, 200);
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+        });
+        let owners = async {
+            while wrong.load(Ordering::Relaxed) < 50 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let (mut own, mut unrelated) = (Vec::new(), Vec::new());
+            for number in 0..20 {
+                own.push(send_from(&server, 200, post(GRANT).basic("client-0", CHOSEN)).await);
+                if number % 4 == 0 {
+                    unrelated.push(send_from(&server, 201, person_shows(CHOSEN)).await);
+                }
+            }
+            (own, unrelated)
+        };
+        let (own, unrelated) = tokio::select! {
+            statuses = owners => statuses,
+            _ = futures_util::future::join_all(attackers) => unreachable!(),
+        };
+        let passed = |statuses: &[u16]| statuses.iter().filter(|status| **status == 200).count();
+        println!(
+            "{flood:?}: 200 for the owner {} of {}, for an unrelated client {} of {}; {} wrong guesses checked",
+            passed(&own),
+            own.len(),
+            passed(&unrelated),
+            unrelated.len(),
+            wrong.load(Ordering::Relaxed)
+        );
+        assert_eq!((own, unrelated), (vec![200; 20], vec![200; 5]), "{flood:?}");
+    }
+}
+
 #[tokio::test]
 async fn where_bcrypt_saw_the_beginning_of_a_secret_only_its_hash_stays() {
     let clients = Observed::of(person(stored(BCRYPT_OF_LONG)));

@@ -453,8 +453,12 @@ impl AuthorizationServerBuilder {
 
     /// How many secrets that people chose are checked at once, and how many wait, each tens of milliseconds and 19 MiB:
     /// one a core and four more for each by default, and at most 10,000 of either. Beyond that the caller gets a 503.
-    /// Clients take turns, whoever of them asks more often; of several at once, one client leaves one to others; and
-    /// when too many wait, the last of the client with the most is the one who gets the 503.
+    ///
+    /// The networks of the callers take turns, by their [address](Self::peer_address), and within a network its clients, no
+    /// matter which of them asks more often. Of several places at once, one client at one network leaves one to others. When
+    /// too many wait, the last caller of the network with the most gets the 503. A network, and a client within it, with 10
+    /// refusals in this minute and the last one comes after all others. So guesses at a secret do not keep its owner, at
+    /// another address, from being served. An IPv6 network is a /64; callers without a known address are one network.
     #[cfg(feature = "argon2")]
     #[must_use]
     pub fn slow_checks(mut self, at_once: usize, queued: usize) -> Self {
@@ -524,7 +528,9 @@ impl AuthorizationServerBuilder {
     /// was imported from a system that generated the secrets. Two things change:
     ///
     /// 1. Wrong secrets never lock such a client out, as with a generated secret: only wrong ones are turned away beyond
-    ///    [the limit](AttemptLimits::generated_by_address). Each is still hashed, within the bound of
+    ///    [the limit](AttemptLimits::generated_by_address). Each is still hashed, after the secrets that other networks show,
+    ///    so that a flood of guesses does not delay the owner at another [address](Self::peer_address); behind a proxy, that
+    ///    takes [trusted proxies](Self::trusted_proxies). All of it is within the bound of
     #[cfg_attr(feature = "argon2", doc = "    [`slow_checks`](Self::slow_checks).")]
     #[cfg_attr(not(feature = "argon2"), doc = "    one check for each core.")]
     /// 2. [`upgrade_hashes`](Self::upgrade_hashes) replaces such a hash by a digest, if the secret passes the checks of
@@ -619,7 +625,12 @@ impl AuthorizationServerBuilder {
                     notices,
                     clients,
                     clock: self.clock.clone(),
-                    slow_checks: SlowChecks::new(self.slow_checks.0, self.slow_checks.1, self.check_place),
+                    slow_checks: SlowChecks::new(
+                        self.slow_checks.0,
+                        self.slow_checks.1,
+                        self.check_place,
+                        self.clock.clone(),
+                    ),
                     throttle: Throttle::new(self.limits, self.clock.clone()),
                 },
                 audience_parameter: AudienceParameter::new(

@@ -1,14 +1,15 @@
 //! Whether a presented secret is one of a client's: at once for digests, off the async threads for slow hashes.
 
 use std::fmt;
+use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
-use super::turns::{Busy, Turns};
+use super::turns::{Busy, Pair, Turns};
 use super::{Fault, TokenError};
-use crate::client_id::ClientId;
+use crate::clock::Clock;
 use crate::secret::{Presented, StoredSecret};
 
 /// Which of the digests among the stored secrets is that of the presented one. Every one is tried, whichever matches, so
@@ -38,6 +39,9 @@ pub(in crate::authorization_server) struct CheckPlace(Box<dyn Fn(Work) + Send + 
 
 /// What a slow check comes to; told wherever it ends, also when nobody waits for it any more.
 pub(super) trait Verdict: Send + 'static {
+    /// Returns whether this counts as a wrong secret.
+    fn is_failure(&self, secret: Option<usize>) -> bool;
+
     /// Which of the secrets was shown, before the caller is answered. Returns whether there is slow work left to do.
     fn found(&mut self, secret: Option<usize>) -> bool;
 
@@ -46,21 +50,26 @@ pub(super) trait Verdict: Send + 'static {
 }
 
 impl SlowChecks {
-    pub(in crate::authorization_server) fn new(at_once: usize, queued: usize, place: CheckPlace) -> Self {
-        Self { turns: Turns::new(at_once, queued), place }
+    pub(in crate::authorization_server) fn new(
+        at_once: usize,
+        queued: usize,
+        place: CheckPlace,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { turns: Turns::new(at_once, queued, clock), place }
     }
 
-    /// Which of the stored secrets of that client the presented one is.
+    /// Which of the stored secrets of that client the presented one is. `caller` has its id.
     pub(super) async fn find(
         &self,
-        client: &ClientId,
+        caller: &Pair,
         stored: Vec<(usize, StoredSecret)>,
         presented: &str,
         mut verdict: impl Verdict,
     ) -> Result<Option<usize>, TokenError> {
         let unavailable = |why| TokenError::new(Fault::UNAVAILABLE).detailed(why);
         let busy = |_: Busy| unavailable("too many chosen secrets are being checked");
-        let turn = self.turns.turn(client).await.map_err(busy)?;
+        let turn = self.turns.turn(caller).await.map_err(busy)?;
         let presented = Zeroizing::new(presented.to_owned());
         let (sender, answer) = oneshot::channel();
         let runtime = Handle::current();
@@ -68,6 +77,9 @@ impl SlowChecks {
         self.place.0(Box::new(move || {
             let _runtime = runtime.enter();
             let found = matching(stored.iter().map(|(at, secret)| (*at, secret)), &Presented::new(&presented));
+            if verdict.is_failure(found) {
+                turn.refuse();
+            }
             let _turn = verdict.found(found).then_some(turn);
             let hung_up = sender.send(found).is_err();
             verdict.answered(found, &presented, hung_up);

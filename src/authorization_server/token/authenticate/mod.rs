@@ -8,6 +8,7 @@ mod check;
 mod decoy;
 mod notices;
 mod post;
+mod refusals;
 mod throttle;
 mod turns;
 #[cfg(feature = "legacy_hashes")]
@@ -27,9 +28,10 @@ use self::check::Verdict;
 pub(in crate::authorization_server) use self::check::{CheckPlace, SlowChecks};
 pub(in crate::authorization_server) use self::decoy::Decoy;
 pub(in crate::authorization_server) use self::notices::Notices;
-use self::throttle::Attempt;
 pub use self::throttle::AttemptLimits;
 pub(in crate::authorization_server) use self::throttle::Throttle;
+use self::throttle::{Attempt, network};
+use self::turns::Pair;
 #[cfg(feature = "legacy_hashes")]
 pub(in crate::authorization_server) use self::upgrade::{DynUpgrade, Upgrades};
 use crate::authorization_server::error::{Fault, TokenError};
@@ -193,7 +195,8 @@ impl Authenticator {
             #[cfg(feature = "legacy_hashes")]
             upgrades: self.upgrades.clone(),
         };
-        self.slow_checks.find(&credentials.client_id, claim.slow.clone(), &credentials.secret, guess).await
+        let caller = Pair { network: self.peer(head).map(network), id: credentials.client_id.clone() };
+        self.slow_checks.find(&caller, claim.slow.clone(), &credentials.secret, guess).await
     }
 
     /// Returns whether none of these secrets can be guessed, so that wrong ones must not lock the client out.
@@ -242,8 +245,12 @@ impl Guess {
 }
 
 impl Verdict for Guess {
+    fn is_failure(&self, secret: Option<usize>) -> bool {
+        secret.is_none() || self.acceptable.is_none()
+    }
+
     fn found(&mut self, secret: Option<usize>) -> bool {
-        let is_failure = secret.is_none() || self.acceptable.is_none();
+        let is_failure = self.is_failure(secret);
         if let Some(attempt) = self.attempt.take().filter(|_| is_failure) {
             attempt.failed();
         }
@@ -252,7 +259,7 @@ impl Verdict for Guess {
 
     #[cfg_attr(not(feature = "legacy_hashes"), allow(unused_variables))]
     fn answered(self, secret: Option<usize>, presented: &str, hung_up: bool) {
-        if hung_up && (secret.is_none() || self.acceptable.is_none()) {
+        if hung_up && self.is_failure(secret) {
             self.notices.wrong_and_gone(&self.client_id, &self.extensions);
         }
         #[cfg(feature = "legacy_hashes")]

@@ -206,7 +206,7 @@ fn count_up<K: Eq + Hash>(counts: &mut HashMap<K, u32>, key: K) -> Option<u32> {
 }
 
 /// An IPv6 caller has a whole /64 to choose from.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => {
