@@ -2,9 +2,10 @@
 //!
 //! 1. A client that was found is kept for one time, that there is none for a shorter one; both by the injected clock,
 //!    and counted from when the store was asked.
-//! 2. Whoever is to be *refused* is held against an answer no older than the shorter time: a secret that was just added
-//!    is not refused for as long as a secret that was found stays good. So an unknown client and a wrong secret also
-//!    cost the store the same.
+//! 2. A refusal rests on an answer no older than the shorter time, so that a secret that was just added is accepted within
+//!    that time. It has to be an answer that was fetched for a refusal: what the owner of a secret had fetched a moment ago
+//!    serves none. So the time of a refusal does not tell a client that is in use from an id that is unknown: either
+//!    costs one question to the store in that time.
 //! 3. An error is told to all who wait for it, and never kept.
 //! 4. Where tokens can be called back, a client is believed for no longer than the feed can be behind: who was disabled gets
 //!    no token that its callback does not reach, though the feed be cut off.
@@ -45,8 +46,8 @@ pub struct ClientCacheLimits {
     /// How long a client that was found lets in who proves to be it: 60 seconds by default, and at most 10 minutes where
     /// tokens can be called back, since a store tells no longer than that who changed.
     pub found: Duration,
-    /// How long a refusal may rest on an answer, be it that there is no such client, or that none of its secrets is
-    /// the one that was shown: 5 seconds by default.
+    /// How long a refusal may rest on an answer that was fetched for a refusal, be it that there is no such client, or
+    /// that none of its secrets is the one that was shown: 5 seconds by default.
     pub absent: Duration,
     /// How many clients are kept, and how many ids that are nobody's: 10,000 of each by default.
     pub entries: usize,
@@ -106,10 +107,19 @@ pub(crate) enum Unanswered {
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) client: Known,
-    /// Too old to refuse anybody: then ask [`ClientCache::find_lately`].
-    pub(crate) is_old: bool,
+    pub(crate) basis: Basis,
     /// When that was so: when the store was asked, or later, up to when the feed would have told of a change.
     pub(crate) as_of: SystemTime,
+}
+
+/// Whether an answer may serve a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Basis {
+    /// It was not fetched for a refusal, or too long ago: ask [`ClientCache::find_lately`].
+    Acceptance,
+    /// The store was asked just now: it may, and [`ClientCache::refused`] has to be told.
+    Fetched,
+    Refusal,
 }
 
 /// The registry of clients, as those see it who authenticate them. A clone shares it.
@@ -169,12 +179,35 @@ struct Entry<T> {
     value: T,
     /// When the store was asked, which is before it answered.
     asked_at: SystemTime,
+    /// When it was last asked for a refusal.
+    asked_for_refusal: Option<SystemTime>,
 }
 
-impl<T> Entry<T> {
-    /// A clock that was set back makes it old.
-    fn is_older(&self, than: Duration, now: SystemTime) -> bool {
-        now.duration_since(self.asked_at).map_or(true, |age| age >= than)
+/// A point in time, and up to when the feed has told of every change, if there is a feed.
+#[derive(Clone, Copy)]
+struct Now {
+    time: SystemTime,
+    told: Option<SystemTime>,
+}
+
+impl Now {
+    /// A clock that was set back makes everything old.
+    fn is_older(self, asked_at: SystemTime, than: Duration) -> bool {
+        self.time.duration_since(asked_at).map_or(true, |age| age >= than)
+    }
+
+    /// When what was answered at that time was so.
+    fn as_of(self, asked_at: SystemTime) -> SystemTime {
+        self.told.map_or(asked_at, |told| told.max(asked_at))
+    }
+
+    /// Whether the feed may owe a change since then.
+    fn is_behind(self, as_of: SystemTime) -> bool {
+        self.told.is_some() && as_of.checked_add(MOST_LAG).is_none_or(|end| end < self.time)
+    }
+
+    fn may_refuse(self, asked_for_refusal: SystemTime, limits: ClientCacheLimits) -> bool {
+        !self.is_older(asked_for_refusal, limits.absent) && !self.is_behind(self.as_of(asked_for_refusal))
     }
 }
 
@@ -200,7 +233,7 @@ impl ClientCache {
     /// The client of this id.
     pub(crate) async fn find(&self, id: &ClientId) -> Result<Answer, Unanswered> {
         match &self.0.kept {
-            Some(kept) => self.find_kept(kept, id, kept.limits.found).await,
+            Some(kept) => self.find_kept(kept, id, false).await,
             None => self.ask(id).await,
         }
     }
@@ -208,14 +241,26 @@ impl ClientCache {
     /// The same, as of not long ago: what a refusal may rest on.
     pub(crate) async fn find_lately(&self, id: &ClientId) -> Result<Answer, Unanswered> {
         match &self.0.kept {
-            Some(kept) => self.find_kept(kept, id, kept.limits.absent).await,
+            Some(kept) => {
+                let answer = self.find_kept(kept, id, true).await?;
+                self.refused(id, &answer);
+                Ok(answer)
+            }
             None => self.ask(id).await,
+        }
+    }
+
+    /// Someone was refused by this answer, which another refusal may rest on.
+    pub(crate) fn refused(&self, id: &ClientId, answer: &Answer) {
+        let Some(kept) = self.0.kept.as_ref().filter(|_| answer.basis == Basis::Fetched) else { return };
+        if let Some(entry) = kept.shard(id).found.get_mut(id) {
+            entry.asked_for_refusal = entry.asked_for_refusal.max(Some(answer.as_of));
         }
     }
 
     async fn ask(&self, id: &ClientId) -> Result<Answer, Unanswered> {
         let as_of = self.0.clock.now();
-        Ok(Answer { client: self.0.ask(id).await?, is_old: false, as_of })
+        Ok(Answer { client: self.0.ask(id).await?, basis: Basis::Refusal, as_of })
     }
 
     /// Hears from the feed for as long as the cache is there.
@@ -235,13 +280,15 @@ impl ClientCache {
         shard.flights.remove(id);
     }
 
-    async fn find_kept(&self, kept: &Kept, id: &ClientId, found: Duration) -> Result<Answer, Unanswered> {
-        let now = self.0.clock.now();
+    async fn find_kept(&self, kept: &Kept, id: &ClientId, for_refusal: bool) -> Result<Answer, Unanswered> {
+        let time = self.0.clock.now();
         // First, so that what was told until then is forgotten before one looks.
-        let told = self.0.told_until(now);
+        let now = Now { time, told: self.0.told_until(time) };
         let mut flight = {
             let mut shard = kept.shard(id);
-            if let Some(answer) = shard.look(id, kept.limits, found, now, told) {
+            if let Some(answer) = shard.look(id, kept.limits, now)
+                && !(for_refusal && answer.basis == Basis::Acceptance)
+            {
                 return Ok(answer);
             }
             match shard.flights.get(id) {
@@ -253,7 +300,7 @@ impl ClientCache {
         let landed = Box::pin(flight.landed.wait_for(Option::is_some));
         let landed = landed.await.map_err(|_| Unanswered::BrokenOff)?;
         let client = landed.clone().unwrap_or(Err(Unanswered::BrokenOff))?;
-        Ok(Answer { client, is_old: false, as_of: flight.asked_at })
+        Ok(Answer { client, basis: Basis::Fetched, as_of: flight.asked_at })
     }
 
     /// Asks the store on a task of its own.
@@ -348,32 +395,29 @@ impl Shard {
         Self { found: Bounded::new(most), absent: Bounded::new(most), flights: HashMap::new() }
     }
 
-    /// `told` is up to when the feed has told of every change, if there is a feed.
-    fn look(
-        &mut self,
-        id: &ClientId,
-        limits: ClientCacheLimits,
-        found: Duration,
-        now: SystemTime,
-        told: Option<SystemTime>,
-    ) -> Option<Answer> {
-        if let Some(entry) = self.found.get(id).filter(|entry| !entry.is_older(found, now)) {
-            let as_of = told.map_or(entry.asked_at, |told| told.max(entry.asked_at));
-            let is_behind = told.is_some() && as_of.checked_add(MOST_LAG).is_none_or(|end| end < now);
-            let is_old = entry.is_older(limits.absent, now);
-            return (!is_behind).then(|| Answer { client: Some(entry.value.clone()), is_old, as_of });
+    fn look(&mut self, id: &ClientId, limits: ClientCacheLimits, now: Now) -> Option<Answer> {
+        if let Some(entry) = self.found.get(id).filter(|entry| !now.is_older(entry.asked_at, limits.found)) {
+            let as_of = now.as_of(entry.asked_at);
+            if now.is_behind(as_of) {
+                return None;
+            }
+            let may_refuse = entry.asked_for_refusal.is_some_and(|asked_at| now.may_refuse(asked_at, limits));
+            let basis = if may_refuse { Basis::Refusal } else { Basis::Acceptance };
+            return Some(Answer { client: Some(entry.value.clone()), basis, as_of });
         }
-        let entry = self.absent.get(id).filter(|entry| !entry.is_older(limits.absent, now))?;
-        Some(Answer { client: None, is_old: false, as_of: entry.asked_at })
+        let entry = self.absent.get(id).filter(|entry| now.may_refuse(entry.asked_at, limits))?;
+        Some(Answer { client: None, basis: Basis::Refusal, as_of: entry.asked_at })
     }
 
     fn keep(&mut self, id: &ClientId, client: Known, asked_at: SystemTime) {
         if let Some(value) = client {
             self.absent.remove(id);
-            self.found.insert(id.clone(), Entry { value, asked_at });
+            // The owner's question does not shorten the time for which a refusal needs none.
+            let asked_for_refusal = self.found.get(id).and_then(|entry| entry.asked_for_refusal);
+            self.found.insert(id.clone(), Entry { value, asked_at, asked_for_refusal });
         } else {
             self.found.remove(id);
-            self.absent.insert(id.clone(), Entry { value: (), asked_at });
+            self.absent.insert(id.clone(), Entry { value: (), asked_at, asked_for_refusal: Some(asked_at) });
         }
     }
 }
@@ -400,6 +444,10 @@ impl<K: Clone + Eq + Hash, V> Bounded<K, V> {
         let slot = self.slots.get_mut(key)?;
         slot.is_used = true;
         Some(&slot.value)
+    }
+
+    fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        Some(&mut self.slots.get_mut(key)?.value)
     }
 
     pub(crate) fn insert(&mut self, key: K, value: V) {
@@ -457,7 +505,7 @@ mod tests {
     use futures_util::poll;
     use tokio::sync::Semaphore;
 
-    use super::{Bounded, ClientCache, ClientCacheLimits, Known, MOST_FLIGHTS, SHARDS, Unanswered};
+    use super::{Basis, Bounded, ClientCache, ClientCacheLimits, Known, MOST_FLIGHTS, SHARDS, Unanswered};
     use crate::client_id::ClientId;
     use crate::clock::ManualClock;
     use crate::revocation::Revocations;
@@ -559,15 +607,68 @@ mod tests {
     async fn a_refusal_rests_on_an_answer_of_the_last_five_seconds() {
         let registry = Registry::new();
         let (cache, clock) = cache(&registry);
-        assert!(!cache.find(&BILLING).await.unwrap().is_old);
+        assert_eq!(cache.find(&BILLING).await.unwrap().basis, Basis::Fetched);
         clock.advance(Duration::from_secs(5));
         let changed = registry.change();
         let answer = cache.find(&BILLING).await.unwrap();
-        assert!(answer.is_old && answer.client.unwrap() != changed);
+        assert!(answer.basis == Basis::Acceptance && answer.client.unwrap() != changed);
         assert_eq!(cache.find_lately(&BILLING).await.unwrap().client.unwrap(), changed);
         cache.find_lately(&BILLING).await.unwrap();
         assert_eq!(registry.asked(), 2, "and so guesses cost the store one question in that time");
         assert_eq!(found(&cache, &BILLING).await.unwrap(), changed);
+    }
+
+    /// How many questions to the store a refusal costs.
+    async fn cost_of_a_refusal(cache: &ClientCache, registry: &Registry, id: &ClientId) -> usize {
+        let before = registry.asked();
+        let answer = cache.find(id).await.unwrap();
+        if answer.basis == Basis::Acceptance {
+            cache.find_lately(id).await.unwrap();
+        } else {
+            cache.refused(id, &answer);
+        }
+        registry.asked() - before
+    }
+
+    #[tokio::test]
+    async fn a_refusal_costs_the_same_whether_the_id_is_unknown_or_its_owner_was_just_accepted() {
+        let registry = Registry::new();
+        let (cache, clock) = cache(&registry);
+        for owner_asks_first in [true, false] {
+            for id in [&BILLING, &NOBODY] {
+                cache.forget(id);
+            }
+            for second in 0..120 {
+                if second > 0 || owner_asks_first {
+                    found(&cache, &BILLING).await;
+                }
+                let [known, unknown] = [
+                    cost_of_a_refusal(&cache, &registry, &BILLING).await,
+                    cost_of_a_refusal(&cache, &registry, &NOBODY).await,
+                ];
+                let expected = usize::from(second % 5 == 0);
+                assert_eq!((known, unknown), (expected, expected), "{second} s, owner first: {owner_asks_first}");
+                clock.advance(Duration::from_secs(1));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_accepted_client_costs_one_question_a_minute_though_others_are_refused_under_its_id() {
+        let registry = Registry::new();
+        let (cache, clock) = cache(&registry);
+        for _ in 0..60 {
+            found(&cache, &BILLING).await;
+            clock.advance(Duration::from_secs(1));
+        }
+        assert_eq!(registry.asked(), 1);
+        cost_of_a_refusal(&cache, &registry, &BILLING).await;
+        let before = registry.asked();
+        for _ in 0..59 {
+            clock.advance(Duration::from_secs(1));
+            found(&cache, &BILLING).await;
+        }
+        assert_eq!(registry.asked(), before);
     }
 
     #[tokio::test]
@@ -760,7 +861,7 @@ mod tests {
         let registry = Registry::new();
         let cache = ClientCache::new(Arc::new(registry.clone()), None, TIMEOUT, Arc::new(clock), None, None);
         for asked in 1..4 {
-            assert!(!cache.find(&BILLING).await.unwrap().is_old);
+            assert_eq!(cache.find(&BILLING).await.unwrap().basis, Basis::Refusal);
             assert_eq!(registry.asked(), asked);
         }
     }

@@ -68,7 +68,7 @@ use std::time::{Duration, SystemTime};
 
 pub use self::admin::{AdminError, ClientAdmin, Revision, RotatedSecret, SecretRotation};
 pub use self::cache::ClientCacheLimits;
-pub(crate) use self::cache::{Answer, Bounded, ClientCache, OnRead, Unanswered};
+pub(crate) use self::cache::{Answer, Basis, Bounded, ClientCache, OnRead, Unanswered};
 pub use self::client::{Client, ClientAuthMethod, ClientError, RegisteredClient};
 #[cfg(feature = "file")]
 pub use self::file::{FileFault, FileStore, FileStoreBuilder};

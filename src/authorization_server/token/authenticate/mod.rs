@@ -41,7 +41,7 @@ use crate::authorization_server::peer::PeerAddress;
 use crate::client_id::{ClientId, InvalidClientId};
 use crate::clock::{Clock, UnixTime};
 use crate::secret::{Presented, StoredSecret};
-use crate::store::{Answer, Client, ClientAuthMethod, ClientCache, ClientError, RegisteredClient};
+use crate::store::{Answer, Basis, Client, ClientAuthMethod, ClientCache, ClientError, RegisteredClient};
 
 /// What a request shows to prove who is asking: well-formed, not yet checked.
 pub(in crate::authorization_server) struct Credentials {
@@ -137,18 +137,22 @@ impl Authenticator {
         Ok(client)
     }
 
-    /// Looks up who the caller claims to be. Only who is let in at once is let in by an answer that is not fresh.
+    /// Looks up who the caller claims to be. An answer that is not fresh, or that was not fetched for a refusal, may accept a
+    /// client at once but never refuse one.
     async fn claim(&self, credentials: &Credentials) -> Result<Claim, TokenError> {
         let presented = Presented::new(&credentials.secret);
         let now = UnixTime::now(&*self.clock);
-        let claim = |answer| Claim::new(answer, &self.decoy, credentials.method, &presented, now);
+        let claim = |answer: &Answer| Claim::new(answer, &self.decoy, credentials.method, &presented, now);
         let answer = self.clients.find(&credentials.client_id).await?;
-        let is_old = answer.is_old;
-        let lets_in = |claim: &Claim| claim.is_acceptable() && claim.secret.is_some();
-        if let Some(claim) = Some(claim(answer)).filter(|claim| !is_old || lets_in(claim)) {
-            return Ok(claim);
+        let accepting = claim(&answer);
+        if accepting.is_acceptable() && accepting.secret.is_some() {
+            return Ok(accepting);
         }
-        Ok(claim(self.clients.find_lately(&credentials.client_id).await?))
+        if answer.basis == Basis::Acceptance {
+            return Ok(claim(&self.clients.find_lately(&credentials.client_id).await?));
+        }
+        self.clients.refused(&credentials.client_id, &answer);
+        Ok(accepting)
     }
 
     /// Returns which of the client's secrets was shown. An unknown client takes the same work as one with a generated secret.
@@ -283,8 +287,8 @@ struct Claim {
 }
 
 impl Claim {
-    fn new(answer: Answer, decoy: &Decoy, method: ClientAuthMethod, presented: &Presented<'_>, now: UnixTime) -> Self {
-        let Answer { client, as_of, .. } = answer;
+    fn new(answer: &Answer, decoy: &Decoy, method: ClientAuthMethod, presented: &Presented<'_>, now: UnixTime) -> Self {
+        let Answer { client, as_of, .. } = answer.clone();
         let is_registered = client.is_some();
         // From here on both take the same steps.
         let client = client.unwrap_or_else(|| decoy.client());
@@ -324,16 +328,16 @@ impl Claim {
 mod tests {
     use std::time::SystemTime;
 
-    use super::{Answer, Claim, Client, ClientAuthMethod, Decoy, Presented, UnixTime};
+    use super::{Answer, Basis, Claim, Client, ClientAuthMethod, Decoy, Presented, UnixTime};
     use crate::secret::ClientSecret;
 
     const METHOD: ClientAuthMethod = ClientAuthMethod::ClientSecretBasic;
 
     fn claim(client: Option<Client>, presented: &str) -> Claim {
         let client = client.map(|client| client.register().unwrap().into());
-        let answer = Answer { client, is_old: false, as_of: SystemTime::UNIX_EPOCH };
+        let answer = Answer { client, basis: Basis::Refusal, as_of: SystemTime::UNIX_EPOCH };
         Claim::new(
-            answer,
+            &answer,
             &Decoy::new().unwrap(),
             METHOD,
             &Presented::new(presented),
