@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{InvalidToken, TokenProfile, VerifiedToken, Verifier, VerifyError};
 use crate::keys::{KeyRing, TrustedKeys};
-use crate::{Clock, ManualClock};
+use crate::{Clock, ManualClock, MemoryStore, Revocations};
 
 const ISSUER: &str = "https://auth.example.com";
 const API: &str = "https://api.example.com";
@@ -203,4 +203,30 @@ fn a_verifier_that_is_dropped_takes_with_it_what_it_remembers() {
     let cache = Arc::downgrade(issuer.verifier.cache.as_ref().unwrap());
     drop(issuer.verifier);
     assert!(cache.upgrade().is_none());
+}
+
+#[test]
+fn a_token_has_the_time_left_that_its_exp_and_the_leeway_give_it() {
+    let issuer = issuer();
+    let token = issuer.verifier.verify_now(&issuer.token(1)).unwrap();
+    assert_eq!(token.time_left(), Duration::from_secs(605));
+    issuer.clock.advance(Duration::from_secs(604));
+    assert_eq!(token.time_left(), Duration::from_secs(1), "4 s after `exp`");
+    for _ in 0..2 {
+        issuer.clock.advance(Duration::from_secs(1));
+        assert_eq!(token.time_left(), Duration::ZERO);
+    }
+}
+
+/// A layer further inside takes the proof of another one for its own only if both would decide alike.
+#[tokio::test]
+async fn a_proof_of_a_verifier_with_other_revocations_is_not_taken() {
+    let issuer = issuer();
+    let revocations = async || Revocations::follow(MemoryStore::default()).clock(issuer.clock.clone()).await.unwrap();
+    let (some, others) = (revocations().await, revocations().await);
+    let verifier = issuer.verifier.clone().revocations(some.clone());
+    let proof = verifier.verify_now(&issuer.token(1)).unwrap();
+    assert!(proof.is_by(&verifier) && proof.is_by(&issuer.verifier.clone().revocations(some)));
+    assert!(!proof.is_by(&issuer.verifier.clone().revocations(others)));
+    assert!(!proof.is_by(&issuer.verifier));
 }

@@ -71,4 +71,15 @@ mod tests {
         names.forget_all();
         assert!(!has(&names, "1499", now));
     }
+
+    #[test]
+    fn a_clock_that_is_set_back_keeps_no_name_for_longer() {
+        let (mut names, minute) = (UnknownKeyIds::default(), Duration::from_secs(60));
+        let now = Moment { wall: SystemTime::UNIX_EPOCH + 60 * minute, monotonic: Instant::now() };
+        names.remember("stranger", "ES256", now);
+        let later =
+            |seconds| Moment { wall: SystemTime::UNIX_EPOCH, monotonic: now.monotonic + Duration::from_secs(seconds) };
+        assert!(names.has("stranger", "ES256", later(59), minute));
+        assert!(!names.has("stranger", "ES256", later(60), minute));
+    }
 }

@@ -663,3 +663,29 @@ async fn that_a_token_is_not_valid_yet_is_not_remembered() {
     clock.advance(2 * SECOND);
     assert!(verifier.verify("opaque").await.is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_last_answer_inactive_admits_nothing_while_the_server_is_down() {
+    let site = Site::saying(&active());
+    let clock = clock();
+    let verifier = introspection(&site, &clock).dangerous_old_answers_while_down().verifier().unwrap();
+    assert!(verifier.verify("revoked").await.is_ok());
+    clock.advance(30 * SECOND);
+    site.says(&json!({"active": false}));
+    assert_eq!(refused(verifier.verify("revoked").await), InvalidToken::Inactive);
+    // The refusal is old too by now, so the server would be asked again.
+    clock.advance(30 * SECOND);
+    site.is_down();
+    assert_undecided(verifier.verify("revoked").await);
+    assert_eq!(site.asked(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_beyond_the_limit_is_refused_and_causes_no_question() {
+    let site = Site::saying(&active());
+    let (verifier, _) = verifier(&site);
+    assert_eq!(refused(verifier.verify(&"a".repeat(16 * 1024 + 1)).await), InvalidToken::TooLong);
+    assert_eq!(site.asked(), 0);
+    assert!(verifier.verify(&"a".repeat(16 * 1024)).await.is_ok());
+    assert_eq!(site.asked(), 1);
+}

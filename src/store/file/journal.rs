@@ -174,4 +174,25 @@ mod tests {
         let mended = read_in_one(&mut Mended(vec![br#" another"}"#, br#"{"of":"#]), length + 4);
         assert!(mended.is_err(), "{mended:?}");
     }
+    #[test]
+    fn a_line_that_was_written_over_another_one_in_place_is_read_before_the_file_is_compacted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let key = |id: &str, seconds| Revocation::key(id, std::time::UNIX_EPOCH, Duration::from_secs(seconds));
+        let mut journal = Journal::new(path.clone());
+        journal.append(&[key("short", 10), key("one", 20_000)]).unwrap();
+        journal.read(|_| Ok(())).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("one", "two")).unwrap();
+
+        let mut told = Vec::new();
+        let tell = |revocation: &Revocation| {
+            told.push(revocation.clone());
+            Ok(())
+        };
+        journal.compact(UnixTime::from_secs(10_000).unwrap(), tell).unwrap();
+        assert_eq!(told, [key("two", 20_000)]);
+        let kept = std::fs::read_to_string(&path).unwrap();
+        assert!(kept.contains("two") && kept.contains("one") && !kept.contains("short"), "{kept}");
+    }
 }

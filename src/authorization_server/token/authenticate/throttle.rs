@@ -266,6 +266,27 @@ mod tests {
     }
 
     #[test]
+    fn a_client_beyond_its_limit_by_failures_from_many_addresses_gets_429() {
+        let (throttle, _) = throttle();
+        let failures: usize = (1..=10).map(|last| wrong_ones_allowed(&throttle, peer(last))).sum();
+        assert_eq!(failures, 100);
+        let refusals = [1, 11].map(|last| throttle.attempt(&ID, peer(last)).err().unwrap().status().as_u16());
+        assert_eq!(refusals, [429, 429], "an address that failed, and a new one");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_starts_new_counts() {
+        let (throttle, clock) = throttle();
+        assert_eq!(wrong_ones_allowed(&throttle, peer(1)), 10);
+        for _ in 0..100 {
+            assert!(throttle.failed(&ID, peer(1)).is_ok());
+        }
+        clock.set(SystemTime::UNIX_EPOCH + Duration::from_secs(600));
+        assert!(throttle.failed(&ID, peer(1)).is_ok());
+        assert_eq!(wrong_ones_allowed(&throttle, peer(1)), 10);
+    }
+
+    #[test]
     fn where_no_address_is_known_the_limit_is_the_clients() {
         let (throttle, _) = throttle();
         assert_eq!(wrong_ones_allowed(&throttle, None), 100);

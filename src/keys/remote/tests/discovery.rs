@@ -126,3 +126,24 @@ async fn a_redirect_that_leads_elsewhere_gets_the_set_and_not_the_tag_of_the_for
     assert_eq!(verifier.verify(&token(&old)).await.unwrap_err(), UNKNOWN, "withdrawn");
     assert!(verifier.verify(&token(&new)).await.is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_tag_holds_until_the_set_is_another_one() {
+    let (old, new) = (ring(), ring());
+    let site = Site::of(&old);
+    site.set_page(KEYS, key_set(&old));
+    // RFC 9110 §15.4.5 wants the tag in every 304, and some servers leave it out.
+    site.0.is_terse.store(true, std::sync::atomic::Ordering::SeqCst);
+    let verifier = connected(&site).await;
+    let tags = || site.0.conditional.lock().unwrap().len();
+    sleep(HOUR).await;
+    let (fetches, conditional) = (site.fetches(), tags());
+    assert!(fetches > 6, "{fetches}");
+    assert_eq!(conditional, fetches - 1, "all but the first");
+    // The new set has no tag.
+    site.publish(&new);
+    sleep(HOUR).await;
+    assert!(site.fetches() > fetches + 6);
+    assert_eq!(tags(), conditional + 1, "one more request had the tag, and got the new set");
+    assert!(verifier.verify(&token(&new)).await.is_ok());
+}

@@ -58,6 +58,8 @@ struct Inner {
     revalidations: AtomicUsize,
     /// Whether an answer is that of the time of the request, and not of its own.
     is_early: AtomicBool,
+    /// Whether an answer that nothing changed lacks the tag.
+    is_terse: AtomicBool,
     /// A URL that never answers.
     hangs: Mutex<Option<String>>,
     /// The URLs that got a tag.
@@ -172,6 +174,9 @@ impl Site {
             response = response.header(*name, value);
             if *name == "etag" && request.headers().get("if-none-match").is_some_and(|tag| tag == value.as_str()) {
                 self.0.unchanged.fetch_add(1, Ordering::SeqCst);
+                if self.0.is_terse.load(Ordering::SeqCst) {
+                    response = Response::builder();
+                }
                 return Ok(response.status(304).body(Bytes::new()).unwrap());
             }
         }
@@ -503,6 +508,7 @@ async fn connecting_fails_at_once_and_clearly_where_waiting_does_not_help() {
         (METADATA, page(302, &[("location", "https://elsewhere.example")], ""), "redirects to another host"),
         (METADATA, page(302, &[("location", METADATA)], ""), "redirects"),
         (KEYS, page(404, &[], ""), KEYS),
+        (KEYS, page(304, &[], ""), "304"), // to a request without a tag
         (KEYS, page(307, &[("location", "https://elsewhere.example/jwks")], ""), "redirects to another host"),
         (KEYS, page(200, &[], r#"{"keys": []}"#), "no key that is of use"),
         (KEYS, page(200, &[], "[]"), "no JWK Set"),
@@ -687,4 +693,18 @@ async fn no_request_waits_longer_than_two_documents_may_take() {
         other => panic!("{other:?}"),
     }
     assert_eq!(start.elapsed(), 10 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_as_old_as_the_request_that_brought_them() {
+    let site = Site::of(&ring());
+    site.takes(4 * SECOND);
+    let requested = Instant::now();
+    let verifier = issuer(&site).jwks_url(KEYS).unwrap().connect().await.unwrap();
+    assert_eq!(requested.elapsed(), 4 * SECOND);
+    site.is_down(true);
+    sleep(24 * HOUR - SECOND - requested.elapsed()).await;
+    assert!(verifier.is_ready());
+    sleep(SECOND).await;
+    assert!(!verifier.is_ready(), "a day after the request");
 }

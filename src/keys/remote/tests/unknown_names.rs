@@ -352,3 +352,28 @@ async fn whatever_strangers_and_the_issuer_do_a_good_token_of_a_new_key_is_never
     println!("{admitted} admitted, {too_early} told to try again, {refused} strangers refused");
     assert!(admitted > 500 && too_early > 50 && refused > 500);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_a_set_lacked_is_unknown_from_the_request_for_that_set_on() {
+    let site = Site::of(&ring());
+    let verifier = connected(&site).await;
+    site.takes(4 * SECOND);
+    let (requested, before) = (Instant::now(), site.fetches());
+    for (second, fetches) in [(0, 1), (9, 1), (10, 2)] {
+        sleep((second * SECOND).saturating_sub(requested.elapsed())).await;
+        assert_eq!(verifier.verify(&naming("stranger")).await.unwrap_err(), UNKNOWN);
+        assert_eq!(site.fetches() - before, fetches, "{second} s after the request");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_brings_the_same_keys_leaves_unknown_names_unknown() {
+    let site = Site::of(&ring());
+    let verifier = issuer(&site).unknown_key_cooldown(60 * MINUTE).connect().await.unwrap();
+    assert_eq!(verifier.verify(&naming("stranger")).await.unwrap_err(), UNKNOWN);
+    sleep(10 * MINUTE).await;
+    let fetches = site.fetches();
+    assert_eq!(fetches, 3, "the first one, that for the stranger, and a regular one");
+    assert_eq!(verifier.verify(&naming("stranger")).await.unwrap_err(), UNKNOWN);
+    assert_eq!((verifier.remote_keys().unwrap().unknown_names(), site.fetches()), (1, fetches));
+}
