@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::request::{GRANT, TokenRequest, billing_asks, post};
 use common::stack::{Answer, on_every_stack};
-use common::{API, SECRET, WRONG_SECRET, clients, clock, settings};
+use common::{API, NOW, SECRET, WRONG_SECRET, at, clients, clock, settings};
 use http::Request;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket};
@@ -38,13 +38,15 @@ impl Guarded {
         let person = Client::new("person", ClientSecret::new(CHOSEN).unwrap())
             .secret(ClientSecret::new(SECRET.as_str()).unwrap())
             .audience(API);
-        let server: AuthorizationServer = settings(clients().into_iter().chain([person]).collect::<MemoryStore>())
-            .clock(clock.clone())
-            .peer_address(|extensions| extensions.get().copied())
-            // One client has two of the three.
-            .slow_checks(3, 13)
-            .build()
-            .unwrap();
+        let former = Client::new("former", ClientSecret::new(CHOSEN).unwrap()).audience(API).disabled();
+        let server: AuthorizationServer =
+            settings(clients().into_iter().chain([person, former]).collect::<MemoryStore>())
+                .clock(clock.clone())
+                .peer_address(|extensions| extensions.get().copied())
+                // One client has two of the three.
+                .slow_checks(3, 13)
+                .build()
+                .unwrap();
         Self { service: server.token_service(), clock }
     }
 
@@ -66,15 +68,18 @@ impl Guarded {
 #[tokio::test]
 async fn wrong_generated_secrets_beyond_a_hundred_a_minute_get_429_and_the_right_one_passes_all_the_same() {
     let guarded = Guarded::new();
+    // 13 s into a minute.
+    guarded.clock.set(at(NOW - NOW % 60 + 13));
     let wrong = post(GRANT).basic("billing", &WRONG_SECRET);
     assert_eq!(guarded.statuses(&wrong, 1, 100).await, [401; 100]);
     let answer = guarded.send(wrong.clone(), 1).await;
     assert_eq!((answer.status.as_u16(), answer.json()["error"].as_str()), (429, Some("temporarily_unavailable")));
-    let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
-    assert!((1..=60).contains(&wait));
+    assert_eq!(answer.header("retry-after"), Some("47"), "the rest of the minute");
     guarded.send(billing_asks(GRANT), 1).await.assert_token();
     guarded.send(wrong.clone(), 2).await.assert_refused(401, "invalid_client");
-    guarded.clock.advance(Duration::from_secs(wait));
+    guarded.clock.advance(Duration::from_secs(46));
+    assert_eq!(guarded.send(wrong.clone(), 1).await.header("retry-after"), Some("1"));
+    guarded.clock.advance(Duration::from_secs(1));
     guarded.send(wrong, 1).await.assert_refused(401, "invalid_client");
 }
 
@@ -106,6 +111,15 @@ async fn the_limit_does_not_tell_a_disabled_client_whose_secret_leaked() {
     let right = post(GRANT).basic("retired", &SECRET);
     let statuses = guarded.statuses(&right, 1, 101).await;
     assert_eq!((statuses[99], statuses[100]), (401, 429));
+}
+
+#[tokio::test]
+async fn right_and_wrong_chosen_secrets_of_a_disabled_client_are_limited_alike() {
+    let guarded = Guarded::new();
+    for (peer, secret) in [(1, CHOSEN), (2, "battery staple")] {
+        let statuses = guarded.statuses(&post(GRANT).basic("former", secret), peer, 11).await;
+        assert_eq!(statuses, [[401; 10].as_slice(), &[429]].concat(), "{secret}");
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::forge::{self, good};
@@ -16,7 +17,9 @@ use http::{Request, Response};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_client_credentials::keys::remote::{HttpClient, HttpError};
-use tower_client_credentials::{AuthorizationServer, BearerAuthLayer, MemoryStore, RemoteIssuer, Revocations};
+use tower_client_credentials::{
+    AuthorizationServer, BearerAuthLayer, ManualClock, MemoryStore, RemoteIssuer, Revocations,
+};
 
 /// What is recorded while `work` runs, which stays on one thread: `name label=value …` → number.
 fn recorded<T>(work: impl Future<Output = T>) -> BTreeMap<String, f64> {
@@ -159,6 +162,28 @@ fn fetches_of_keys_are_counted_and_their_time_is_told() {
     assert_is(&recorded, "key_fetches_total source=https://down.example.com/jwks outcome=failed", 1.0);
     assert_is(&recorded, "keys_fetched_timestamp_seconds source=https://auth.example.com/jwks", now);
     assert_is(&recorded, "bearer_requests_total outcome=undecided reason=keys", 1.0);
+}
+
+/// Publishes these keys, and takes four seconds for that.
+#[derive(Debug)]
+struct Slow(Bytes, ManualClock);
+
+impl HttpClient for Slow {
+    async fn send(&self, _: Request<Bytes>, _: usize) -> Result<Response<Bytes>, HttpError> {
+        self.1.advance(Duration::from_secs(4));
+        Ok(Response::new(self.0.clone()))
+    }
+}
+
+#[test]
+fn the_time_of_keys_is_that_of_the_request_for_them() {
+    let recorded = recorded(async {
+        let clock = clock();
+        let issuer = RemoteIssuer::new(ISSUER, API).unwrap().http_client(Slow(keys().await, clock.clone()));
+        issuer.clock(clock).jwks_url("https://auth.example.com/jwks").unwrap().connect().await.unwrap()
+    });
+    let now = f64::from(u32::try_from(NOW).unwrap());
+    assert_is(&recorded, "keys_fetched_timestamp_seconds source=https://auth.example.com/jwks", now);
 }
 
 #[test]

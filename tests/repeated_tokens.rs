@@ -15,8 +15,8 @@ use common::{API, OTHER_API, READ, SECRET, WRITE, client, clock, forge, settings
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 use tower_client_credentials::{
-    AuthorizationServer, AuthorizationServerBuilder, ClientId, MemoryStore, PendingGrant, Random, RandomError,
-    Revocations,
+    AuthorizationServer, AuthorizationServerBuilder, ClientAdmin as _, ClientId, MemoryStore, PendingGrant, Random,
+    RandomError, Revocations,
 };
 
 const LIFE: u64 = 600;
@@ -124,6 +124,25 @@ async fn whatever_a_token_would_say_otherwise_is_another_token() {
     for request in requests {
         assert!(!tokens.insert(token(&server, request).await), "the second round brings nothing new");
     }
+}
+
+#[tokio::test]
+async fn a_client_with_another_subject_or_lifetime_gets_another_token() {
+    let (store, billing) = (store(), ClientId::from_static("billing"));
+    let server = repeating_for(store.clone()).client_cache(None).build().unwrap();
+    let says = async || {
+        let token = token(&server, billing_asks(GRANT)).await;
+        let claims = forge::parts(&token).1;
+        let life = claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap();
+        (claims["sub"].as_str().unwrap().to_owned(), life)
+    };
+    assert_eq!(says().await, ("billing".to_owned(), LIFE));
+    store.update(&billing, |client| client.edit().subject("service-7")).await.unwrap();
+    assert_eq!(says().await, ("service-7".to_owned(), LIFE));
+    store.update(&billing, |client| client.edit().token_lifetime(Duration::from_secs(60))).await.unwrap();
+    assert_eq!(says().await, ("service-7".to_owned(), 60));
+    store.update(&billing, |client| client.edit().without_token_lifetime()).await.unwrap();
+    assert_eq!(says().await, ("service-7".to_owned(), LIFE));
 }
 
 #[tokio::test]

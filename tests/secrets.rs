@@ -354,6 +354,9 @@ enum Trouble {
     None,
     ReadOnly,
     SomebodyIsFaster,
+    /// The client was disabled, or its secret replaced, before the upgrade loads it.
+    DisabledBefore,
+    ReplacedBefore,
 }
 
 impl Observed {
@@ -398,8 +401,14 @@ impl ClientAdmin for Observed {
     }
 
     async fn load(&self, id: &ClientId) -> Result<Option<(Arc<RegisteredClient>, Revision)>, StoreError> {
+        let trouble = *self.trouble.lock().unwrap();
+        match trouble {
+            Trouble::DisabledBefore => self.clients.disable(id).await.unwrap(),
+            Trouble::ReplacedBefore => self.clients.update(id, replace_secret).await.unwrap(),
+            _ => {}
+        }
         let loaded = self.clients.load(id).await;
-        if *self.trouble.lock().unwrap() == Trouble::SomebodyIsFaster {
+        if trouble == Trouble::SomebodyIsFaster {
             self.clients.disable(id).await.unwrap();
         }
         self.loaded.fetch_add(1, Ordering::SeqCst);
@@ -426,6 +435,40 @@ impl ClientAdmin for Observed {
     ) -> Result<Vec<Arc<RegisteredClient>>, StoreError> {
         self.clients.list(after, limit).await
     }
+}
+
+/// Puts the hash of another secret under the same label.
+fn replace_secret(client: &RegisteredClient) -> Client {
+    client.edit().replace_secret(RegisteredSecret::new("1", stored(HASHES[8].1)).unwrap())
+}
+
+#[tokio::test]
+async fn the_hash_of_a_client_that_was_disabled_or_has_another_secret_by_then_is_not_replaced() {
+    for (trouble, is_enabled, hash) in
+        [(Trouble::DisabledBefore, false, BCRYPT_OF_CHOSEN), (Trouble::ReplacedBefore, true, HASHES[8].1)]
+    {
+        let clients = Observed::of(person(stored(BCRYPT_OF_CHOSEN))).in_trouble(trouble);
+        let server = settings(clients.clone()).upgrade_hashes(clients.clone()).build().unwrap();
+        send(&server, person_shows(CHOSEN)).await.assert_token();
+        // Loading and replacing are one poll of one task, so the replacement has been tried by then.
+        eventually(async || (clients.loaded() == 1).then_some(())).await;
+        let client = clients.clients.find(&ClientId::from_static("person")).await.unwrap().unwrap();
+        assert_eq!((client.is_enabled(), client.secrets()[0].stored()), (is_enabled, &stored(hash)), "{trouble:?}");
+        assert_eq!(clients.replaced(), 0, "{trouble:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_next_login_after_an_upgrade_meets_the_new_hash_though_the_client_was_cached() {
+    let clients = Observed::of(person(stored(BCRYPT_OF_CHOSEN)));
+    let server = settings(clients.clone()).upgrade_hashes(clients.clone()).build().unwrap();
+    send(&server, person_shows(CHOSEN)).await.assert_token();
+    eventually(async || (clients.replaced() == 1).then_some(())).await;
+    for _ in 0..3 {
+        send(&server, person_shows(CHOSEN)).await.assert_token();
+    }
+    assert_eq!(clients.found.load(Ordering::SeqCst), 2, "once before the upgrade, and once after it");
+    assert_eq!(clients.loaded(), 1, "nothing is hashed again");
 }
 
 #[tokio::test]
@@ -481,6 +524,19 @@ async fn a_secret_that_was_just_added_is_good_though_the_client_is_cached_and_a_
     clock.advance(Duration::from_secs(5));
     send(&server, person_shows(new.expose())).await.assert_token();
     assert_eq!(clients.found.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn a_client_that_was_enabled_again_is_let_in_as_soon_as_the_cached_answer_is_five_seconds_old() {
+    let secret = ClientSecret::new(SECRET.as_str()).unwrap();
+    let clients = Observed::of(person(secret.try_into().unwrap()).disabled());
+    let clock = clock();
+    let server = settings(clients.clone()).clock(clock.clone()).build().unwrap();
+    send(&server, person_shows(&SECRET)).await.assert_refused(401, "invalid_client");
+    clients.enable(&ClientId::from_static("person")).await.unwrap();
+    clock.advance(Duration::from_secs(5));
+    send(&server, person_shows(&SECRET)).await.assert_token();
+    assert_eq!(clients.found.load(Ordering::SeqCst), 2);
 }
 
 fn old_secrets(events: &mut EventReceiver) -> Vec<(Event, String, String)> {

@@ -1,6 +1,5 @@
 //! The token itself, a JWT access token (RFC 9068): [`Grant`] → [`AccessToken`].
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +34,7 @@ pub(in crate::authorization_server) struct Minter {
     pub(in crate::authorization_server) revocations: Option<Revocations>,
 }
 
-/// A signed token; only [`Minter::mint`] makes one. Whoever holds its text may use it.
+/// A signed token; only [`Minter::mint`] makes one. Its text is a credential, so it has no `Debug`: no log can show it.
 pub(super) struct AccessToken {
     text: TokenText,
     id: TokenId,
@@ -77,12 +76,6 @@ impl AccessToken {
 enum TokenText {
     New(String),
     Again(Arc<str>),
-}
-
-impl fmt::Debug for AccessToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AccessToken(…)")
-    }
 }
 
 impl Minter {
