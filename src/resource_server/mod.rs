@@ -37,6 +37,7 @@ mod authorized;
 mod bearer;
 mod challenge;
 mod claims;
+mod dice;
 mod expiry;
 #[cfg(feature = "axum")]
 mod extract;

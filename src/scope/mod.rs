@@ -98,6 +98,7 @@ impl Scopes {
     pub const NONE: Self = Self(Kind::Short(Text::Literal("")));
 
     /// Checks the syntax without making a set. Returns whether there is a scope at all.
+    #[allow(clippy::needless_bitwise_bool)] // lazy ones are branches: one byte after the other
     pub(crate) fn check(text: &str) -> Result<bool, InvalidScope> {
         // All of the text, and not only up to the first character that is not allowed: so the compiler can look at many bytes
         // at once, and it does not matter how many scopes there are.

@@ -14,7 +14,7 @@ use super::answer::{NoAnswer, NoAnswerKind, SIGNED};
 use super::answers::Answers;
 use super::outage::{Failure, MAX_PAUSE, Outage, PAUSE, is_within};
 use super::{Proof, Settings};
-use crate::clock::UnixTime;
+use crate::clock::{Moment, UnixTime};
 use crate::keys::remote::{FetchError, send};
 use crate::resource_server::claims::Claims;
 use crate::resource_server::jws::LONGEST_TOKEN;
@@ -65,16 +65,21 @@ impl Introspector {
         self.0.settings.issuer.as_str()
     }
 
+    fn now(&self) -> Moment {
+        Moment::now(&*self.0.settings.clock)
+    }
+
     /// What is known of a token, while it may be believed.
     pub(in crate::resource_server) fn look_up(&self, token: &str) -> Verified {
         if token.len() > LONGEST_TOKEN {
             return Err(InvalidToken::TooLong.into());
         }
-        let now = self.0.settings.clock.now();
-        let is_fresh = |asked: SystemTime| now.duration_since(asked).is_ok_and(|age| age < self.0.settings.believed);
+        // By two clocks: if the wall clock is set back, no answer is believed for longer.
+        let now = self.now();
+        let is_fresh = |asked| now.since(asked) < self.0.settings.believed;
         if let Some((known, asked)) = lock(&self.0.active).find(token) {
             // Never past `exp`: then the server is asked again, whose clock it is.
-            if is_fresh(asked) && now < known.expires_at() {
+            if is_fresh(asked) && now.not_before(asked).wall < known.expires_at() {
                 return Ok(known);
             }
         }
@@ -138,7 +143,7 @@ impl Introspector {
 
     async fn exchange(&self, token: &str) -> Verified {
         let settings = &self.0.settings;
-        let asked = settings.clock.now();
+        let asked = self.now();
         let url = settings.endpoint.to_string();
         let answer = match send(&*settings.client, self.request(token), settings.limits).await {
             Ok(response) => settings.read(response).await,
@@ -153,10 +158,10 @@ impl Introspector {
     /// The last failure of a token that is not to be asked about again yet.
     fn recent_failure(&self, token: &str, now: SystemTime) -> Option<Failure> {
         let (failure, failed) = lock(&self.0.failed).find(token)?;
-        is_within(failure.pause, failed, now).then_some(failure)
+        is_within(failure.pause, failed.wall, now).then_some(failure)
     }
 
-    fn learn(&self, token: &str, answer: super::answer::Answer, asked: SystemTime) -> Verified {
+    fn learn(&self, token: &str, answer: super::answer::Answer, asked: Moment) -> Verified {
         lock(&self.0.outage).answered(self.0.settings.clock.now());
         match answer {
             Ok((claims, payload)) => {
@@ -184,23 +189,22 @@ impl Introspector {
     fn fail(&self, token: &str, no_answer: NoAnswer) -> Failure {
         let NoAnswer { error, kind, retry_after } = no_answer;
         tracing::warn!(%error, "an introspection endpoint has no answer about a token");
-        let now = self.0.settings.clock.now();
+        let now = self.now();
         let pause = retry_after.unwrap_or(PAUSE).clamp(PAUSE, MAX_PAUSE);
         let undecided = self.undecided().because(Arc::new(error)).retry_after(pause);
         let failure = Failure { undecided, kind, pause };
         lock(&self.0.failed).keep(token, failure.clone(), FAILURE_SIZE, now);
-        lock(&self.0.outage).failed(token, &failure, now);
+        lock(&self.0.outage).failed(token, &failure, now.wall);
         failure
     }
 
     /// Decides over a token without an answer of the server. After an answer that cannot be used, an old answer is not
     /// used either: the server is up, and may have meant to refuse the token.
     fn without_answer(&self, token: &str, failure: Failure) -> Verified {
-        let now = self.0.settings.clock.now();
         let may_be_old = self.0.settings.old_answers_while_down && failure.kind != NoAnswerKind::Unusable;
         let known = may_be_old.then(|| lock(&self.0.active).find(token)).flatten();
         match known {
-            Some((known, _)) if now < known.expires_at() => Ok(known),
+            Some((known, asked)) if self.now().not_before(asked).wall < known.expires_at() => Ok(known),
             _ => Err(failure.undecided.into()),
         }
     }

@@ -7,13 +7,13 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::{Request, Response};
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Introspection;
 use crate::keys::remote::{HttpClient, HttpError};
 use crate::keys::{Algorithm, KeyRing, KeySet, SigningKey};
 use crate::resource_server::{InvalidToken, UndecidedKind, VerifiedToken, Verifier, VerifyError};
-use crate::{ClientSecret, ManualClock, RemoteError, TokenProfile};
+use crate::{ClientSecret, Clock, ManualClock, RemoteError, TokenProfile};
 
 const ISSUER: &str = "https://auth.example.com";
 const API: &str = "https://api.example.com";
@@ -553,9 +553,13 @@ async fn what_is_kept_of_tokens_that_failed_is_bounded() {
     }
     assert_eq!(site.asked(), 4_000);
     assert_undecided(verifier.verify("bad-1999").await);
-    assert_eq!(site.asked(), 4_000, "the last ones are remembered");
-    assert_undecided(verifier.verify("bad-0").await);
-    assert_eq!(site.asked(), 4_001, "and the first ones made room");
+    assert_eq!(site.asked(), 4_000, "the last one is remembered");
+    let before = site.asked();
+    for round in 0..2_000 {
+        assert_undecided(verifier.verify(&format!("bad-{round}")).await);
+    }
+    let again = site.asked() - before;
+    assert!((1_000..2_000).contains(&again), "no more than 1,000 are remembered: {again}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -688,4 +692,66 @@ async fn a_token_beyond_the_limit_is_refused_and_causes_no_question() {
     assert_eq!(site.asked(), 0);
     assert!(verifier.verify(&"a".repeat(16 * 1024)).await.is_ok());
     assert_eq!(site.asked(), 1);
+}
+
+/// A wall clock that goes on with the monotonic one, until it is set back.
+#[derive(Clone, Debug)]
+struct WallClock {
+    began: Instant,
+    set_back: Arc<Mutex<Duration>>,
+}
+
+impl WallClock {
+    fn new() -> Self {
+        Self { began: Instant::now(), set_back: Arc::default() }
+    }
+}
+
+impl Clock for WallClock {
+    fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(NOW) + self.began.elapsed() - *self.set_back.lock().unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_believed_for_no_longer_though_the_wall_clock_is_set_back() {
+    // Without `iat`, so that the token is valid by the clock that was set back, too.
+    let site = Site::saying(&without("iat"));
+    let clock = WallClock::new();
+    let verifier = introspection(&site, &self::clock()).clock(clock.clone()).verifier().unwrap();
+    assert!(verifier.verify("revoked").await.is_ok());
+    site.says(&json!({"active": false}));
+    sleep(27 * SECOND).await;
+    *clock.set_back.lock().unwrap() = 28 * SECOND;
+    assert!(verifier.verify("revoked").await.is_ok());
+    sleep(2 * SECOND).await;
+    assert_eq!(refused(verifier.verify("revoked").await), InvalidToken::Inactive);
+    site.says(&without("iat"));
+    sleep(28 * SECOND).await;
+    assert_eq!(refused(verifier.verify("revoked").await), InvalidToken::Inactive, "it is believed for as long");
+    sleep(SECOND).await;
+    assert!(verifier.verify("revoked").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_old_answer_passes_after_its_exp_though_the_wall_clock_is_set_back() {
+    for is_down in [true, false] {
+        let mut answer = without("iat");
+        answer["exp"] = json!(NOW + 60);
+        let site = Site::saying(&answer);
+        let clock = WallClock::new();
+        let asking = introspection(&site, &self::clock()).clock(clock.clone()).believed_for(600 * SECOND);
+        let verifier = asking.dangerous_old_answers_while_down().verifier().unwrap();
+        assert!(verifier.verify("known").await.is_ok());
+        if is_down {
+            site.is_down();
+        } else {
+            site.says(&json!({"active": false}));
+        }
+        *clock.set_back.lock().unwrap() = 50 * SECOND;
+        sleep(58 * SECOND).await;
+        assert!(verifier.verify("known").await.is_ok());
+        sleep(SECOND).await;
+        assert!(verifier.verify("known").await.is_err(), "the server is down: {is_down}");
+    }
 }

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use self::near::NearTokens;
 use self::newcomers::Newcomers;
 use super::VerifiedToken;
+use super::dice::Dice;
 use crate::metrics;
 use crate::striped::Striped;
 
@@ -90,14 +91,18 @@ impl TokenCache {
     }
 
     fn with_keys(most_tokens: usize, most_bytes: usize, keys: Keys) -> Self {
-        let dice = Dice(keys.hash(1) | 1);
         Self {
             most_tokens,
             most_bytes,
             keys,
             shards: Striped::default(),
             near: NearTokens::new(),
-            ledger: Mutex::new(Ledger { lines: Vec::new(), bytes: 0, dice, newcomers: Newcomers::default() }),
+            ledger: Mutex::new(Ledger {
+                lines: Vec::new(),
+                bytes: 0,
+                dice: Dice::random(),
+                newcomers: Newcomers::default(),
+            }),
         }
     }
 
@@ -284,20 +289,6 @@ impl Ledger {
 impl Drop for Ledger {
     fn drop(&mut self) {
         self.lines.iter().for_each(|line| metrics::cached_token_gone(line.bytes));
-    }
-}
-
-/// Random enough to choose what to evict: a xorshift generator (Marsaglia 2003).
-struct Dice(u64);
-
-impl Dice {
-    /// A number from 0 to `limit - 1`.
-    #[allow(clippy::cast_possible_truncation)] // less than `limit`
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        ((u128::from(self.0) * limit as u128) >> 64) as usize
     }
 }
 
