@@ -697,7 +697,7 @@ mod tests {
         let audience = |number: usize| format!("https://api.example.com/{number}");
         let many: Vec<_> = (0..1_000).chain(500..1_500).map(audience).collect();
         let registered = client("b").audiences(&many).register().unwrap();
-        assert!(registered.audiences().iter().map(|audience| audience.to_string()).eq((0..1_500).map(audience)));
+        assert!(registered.audiences().iter().map(ToString::to_string).eq((0..1_500).map(audience)));
         let record = serde_json::to_string(&registered)
             .unwrap()
             .replace(r#""audiences":["#, r#""audiences":["https://a","https://a","#);
@@ -785,7 +785,7 @@ mod tests {
         let less = full.edit().without_scope(&WRITE).register().unwrap();
         assert_eq!(less.default_scopes().map(Scopes::as_str), Some(""));
         let record = serde_json::to_string(&less).unwrap();
-        assert_eq!(serde_json::from_str::<super::RegisteredClient>(&record).unwrap(), less, "{record}");
+        assert_eq!(serde_json::from_str::<RegisteredClient>(&record).unwrap(), less, "{record}");
         let none = less.edit().without_scope(&READ).register().unwrap();
         assert!(none.scopes().is_empty());
     }

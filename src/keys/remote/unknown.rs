@@ -79,7 +79,7 @@ mod tests {
         names.remember("stranger", "ES256", now);
         let later =
             |seconds| Moment { wall: SystemTime::UNIX_EPOCH, monotonic: now.monotonic + Duration::from_secs(seconds) };
-        assert!(names.has("stranger", "ES256", later(59), minute));
-        assert!(!names.has("stranger", "ES256", later(60), minute));
+        assert!(names.lacked("stranger", "ES256", later(59), minute).is_some());
+        assert!(names.lacked("stranger", "ES256", later(60), minute).is_none());
     }
 }

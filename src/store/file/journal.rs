@@ -182,8 +182,8 @@ mod tests {
         let mut journal = Journal::new(path.clone());
         journal.append(&[key("short", 10), key("one", 20_000)]).unwrap();
         journal.read(|_| Ok(())).unwrap();
-        let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, text.replace("one", "two")).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("one", "two")).unwrap();
 
         let mut told = Vec::new();
         let tell = |revocation: &Revocation| {
@@ -192,7 +192,7 @@ mod tests {
         };
         journal.compact(UnixTime::from_secs(10_000).unwrap(), tell).unwrap();
         assert_eq!(told, [key("two", 20_000)]);
-        let kept = std::fs::read_to_string(&path).unwrap();
+        let kept = fs::read_to_string(&path).unwrap();
         assert!(kept.contains("two") && kept.contains("one") && !kept.contains("short"), "{kept}");
     }
 }
