@@ -115,7 +115,7 @@ fn decisions_over_protected_routes_are_counted_by_reason_and_the_cache_by_what_i
             ("token_cache_bytes", bytes),
             ("token_cache_evictions_total", 1.0),
             ("token_cache_lookups_total outcome=hit", 1.0),
-            ("token_cache_lookups_total outcome=miss", 7.0), // what is no token at all is looked for, too
+            ("token_cache_lookups_total outcome=miss", 7.0), // a text that is no token is looked up, too
             ("token_cache_tokens", 2.0),
         ],
     );

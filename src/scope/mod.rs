@@ -38,7 +38,7 @@ const fn check(text: &str) -> Result<(), &'static str> {
         return Err("it is empty");
     }
     while let [byte, tail @ ..] = rest {
-        // For one short scope, a look-up is faster than the comparisons of `is_scope_character`.
+        // For one short scope, a look-up is faster than the comparisons of `is_scope_character_or_space`.
         if !matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e) {
             return Err("only visible ASCII characters other than \" and \\ are allowed");
         }
@@ -47,10 +47,10 @@ const fn check(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The characters of RFC 6749 §3.3, as [`check`] has them, for a long text.
+/// The characters of a `scope` parameter (RFC 6749 §3.3), for a long text.
 #[allow(clippy::needless_bitwise_bool)] // lazy ones are branches: one byte after the other
-const fn is_scope_character(byte: u8) -> bool {
-    (byte > 0x20) & (byte < 0x7f) & (byte != b'"') & (byte != b'\\')
+const fn is_scope_character_or_space(byte: u8) -> bool {
+    (byte >= b' ') & (byte < 0x7f) & (byte != b'"') & (byte != b'\\')
 }
 
 /// A set of scopes, in the order in which they were first named; its text is the `scope` parameter.
@@ -102,7 +102,7 @@ impl Scopes {
     pub(crate) fn check(text: &str) -> Result<bool, InvalidScope> {
         // All of the text, and not only up to the first character that is not allowed: so the compiler can look at many bytes
         // at once, and it does not matter how many scopes there are.
-        let is_well_formed = text.bytes().fold(true, |good, byte| good & (is_scope_character(byte) | (byte == b' ')));
+        let is_well_formed = text.bytes().fold(true, |good, byte| good & is_scope_character_or_space(byte));
         if !is_well_formed {
             text.split(' ').filter(|scope| !scope.is_empty()).try_for_each(check).map_err(InvalidScope)?;
         }
@@ -335,7 +335,7 @@ mod tests {
         for byte in 0..=u8::MAX {
             let text = [byte];
             let is_scope = std::str::from_utf8(&text).is_ok_and(|text| super::check(text).is_ok());
-            assert_eq!(super::is_scope_character(byte), is_scope, "{byte}");
+            assert_eq!(super::is_scope_character_or_space(byte), is_scope || byte == b' ', "{byte}");
         }
     }
 
