@@ -24,6 +24,18 @@ pub(crate) async fn within<F: Future>(time: Duration, future: F) -> Result<F::Ou
     Box::pin(tokio::time::timeout(time, future)).await.map_err(|_| Late(time))
 }
 
+/// How much simulated time a test may take; all of them take less.
+#[cfg(test)]
+const LIMIT: Duration = Duration::from_secs(20 * 24 * 3_600);
+
+/// Runs a test in simulated time. One that waits for what never comes fails at the limit, and does not hang.
+#[cfg(test)]
+pub(crate) fn in_time(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let limited = async { tokio::time::timeout(LIMIT, test).await };
+    runtime.block_on(limited).expect("what the test waits for never comes");
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

@@ -6,6 +6,7 @@ mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use common::request::{GRANT, TokenRequest, billing_asks, post};
 use common::stack::{Body, Site, on_every_stack};
@@ -19,7 +20,23 @@ use tower_client_credentials::{
     PendingGrant, RegisteredClient, StoreError, TokenError,
 };
 
-const AT_ONCE: usize = 200;
+/// How many requests are queued, in addition to those that are served.
+const QUEUED: usize = 10;
+
+/// How many requests come at once: more than are served and queued, on any number of cores.
+fn at_once() -> usize {
+    served_and_queued() + 100
+}
+
+/// As many requests are served at once as there are cores.
+fn served_and_queued() -> usize {
+    std::thread::available_parallelism().unwrap().get() + QUEUED
+}
+
+/// For what has to come: in the time of the machine, so that a request which is never answered fails its test.
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), future).await.expect("it should have come within a minute")
+}
 
 fn settings_with_billing() -> AuthorizationServerBuilder {
     settings(MemoryStore::from([client("billing").scope(READ).audience(common::API)]))
@@ -31,7 +48,7 @@ async fn served(server: &AuthorizationServer) -> usize {
         let request: Request<Body> = billing_asks(GRANT).into();
         server.token_service().oneshot(request).await.unwrap()
     };
-    let answers = join_all((0..AT_ONCE).map(ask)).await;
+    let answers = soon(join_all((0..at_once()).map(ask))).await;
     let refused = answers.iter().filter(|answer| answer.status() != StatusCode::OK);
     for answer in refused.clone() {
         assert_eq!(
@@ -40,21 +57,20 @@ async fn served(server: &AuthorizationServer) -> usize {
         );
         assert!(answer.extensions().get::<TokenError>().unwrap().to_string().contains("too many requests wait"));
     }
-    AT_ONCE - refused.count()
+    answers.len() - refused.count()
 }
 
 #[tokio::test]
 async fn those_beyond_it_get_a_503_and_those_who_come_back_later_a_token() {
-    let cores = std::thread::available_parallelism().unwrap().get();
-    let server = settings_with_billing().token_queue(10).build().unwrap();
+    let server = settings_with_billing().token_queue(QUEUED).build().unwrap();
     for _ in 0..3 {
-        assert_eq!(served(&server).await, (cores + 10).min(AT_ONCE));
+        assert_eq!(served(&server).await, served_and_queued());
     }
 }
 
 #[tokio::test]
 async fn without_it_everybody_is_served() {
-    assert_eq!(served(&settings_with_billing().build().unwrap()).await, AT_ONCE);
+    assert_eq!(served(&settings_with_billing().build().unwrap()).await, at_once());
 }
 
 /// A store with one connection, on which look-ups take turns; only `billing` is found at once. The test says when the time
@@ -88,6 +104,10 @@ impl SlowStore {
 
     /// Sends a request, and waits until it is with the store, or was answered without it.
     async fn begin(&self, site: &Site, request: TokenRequest) -> tokio::task::JoinHandle<StatusCode> {
+        soon(self.begin_at_some_time(site, request)).await
+    }
+
+    async fn begin_at_some_time(&self, site: &Site, request: TokenRequest) -> tokio::task::JoinHandle<StatusCode> {
         let (before, site) = (self.begun.0.load(Ordering::SeqCst), site.clone());
         let mut answer = tokio::spawn(async move { site.send_patiently(request).await.status });
         while self.begun.0.load(Ordering::SeqCst) == before && !answer.is_finished() {
@@ -109,7 +129,7 @@ async fn unauthenticated_requests_that_wait_for_the_store_take_no_place_in_the_q
     const LOOK_UP_MS: usize = 300;
     on_every_stack(async |stack| {
         let store = SlowStore::new();
-        let settings = settings(store.clone()).token_queue(8).store_timeout(std::time::Duration::from_secs(600));
+        let settings = settings(store.clone()).token_queue(8).store_timeout(Duration::from_secs(600));
         let site = stack.issue(&settings.build().unwrap()).await;
         site.send(billing_asks(GRANT)).await.assert_token();
         let (mut strangers, mut served, mut unavailable, mut looked_up) = (Vec::new(), 0, 0, 0);
@@ -129,7 +149,7 @@ async fn unauthenticated_requests_that_wait_for_the_store_take_no_place_in_the_q
         }
         let backlog = strangers.iter().filter(|stranger| !stranger.is_finished()).count();
         store.passed.add_permits(GOOD);
-        let refused = join_all(strangers).await.into_iter().filter(|status| *status.as_ref().unwrap() == 401).count();
+        let refused = soon(join_all(strangers)).await.into_iter().filter(|status| *status.as_ref().unwrap() == 401).count();
         println!(
             "good requests: {served} of {GOOD} got a token, {unavailable} a 503; strangers: {refused} of {GOOD} got a 401, \
              {backlog} were waiting for the store at the end"
@@ -164,7 +184,7 @@ async fn a_place_is_taken_once_the_grant_is_decided_and_only_by_a_grant_that_is_
     // Each is decided and signed before the next, so there is always a place.
     for request in waiting {
         decided.add_permits(1);
-        assert_eq!(request.await.unwrap().status(), StatusCode::OK);
+        assert_eq!(soon(request).await.unwrap().status(), StatusCode::OK);
     }
 }
 
@@ -172,6 +192,6 @@ async fn a_place_is_taken_once_the_grant_is_decided_and_only_by_a_grant_that_is_
 async fn a_token_that_is_repeated_takes_no_place() {
     let server = settings_with_billing().token_queue(0).repeat_tokens(50).build().unwrap();
     let ask = || server.token_service().oneshot(Request::<Body>::from(billing_asks(GRANT)));
-    assert_eq!(ask().await.unwrap().status(), StatusCode::OK);
-    assert_eq!(served(&server).await, AT_ONCE, "nothing is signed for them");
+    assert_eq!(soon(ask()).await.unwrap().status(), StatusCode::OK);
+    assert_eq!(served(&server).await, at_once(), "nothing is signed for them");
 }

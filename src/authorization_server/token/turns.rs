@@ -49,40 +49,45 @@ mod tests {
     use std::rc::Rc;
 
     use super::Turns;
+    use crate::deadline::in_time;
 
-    #[tokio::test]
-    async fn a_full_queue_refuses_and_a_request_that_leaves_makes_room() {
-        let turns = Turns::new(1, 2);
-        let first = turns.turn().await.ok().unwrap();
-        let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(turns.turn())).collect();
-        for turn in &mut waiting {
-            assert!(futures_util::poll!(turn).is_pending());
-        }
-        assert_eq!(turns.turn().await.err().unwrap().status(), http::StatusCode::SERVICE_UNAVAILABLE);
-        waiting.pop();
-        let mut other = Box::pin(turns.turn());
-        assert!(futures_util::poll!(&mut other).is_pending(), "there is room, and the turn is not over");
-        drop((first, waiting));
-        assert!(other.await.is_ok());
+    #[test]
+    fn a_full_queue_refuses_and_a_request_that_leaves_makes_room() {
+        in_time(async {
+            let turns = Turns::new(1, 2);
+            let first = turns.turn().await.ok().unwrap();
+            let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(turns.turn())).collect();
+            for turn in &mut waiting {
+                assert!(futures_util::poll!(turn).is_pending());
+            }
+            assert_eq!(turns.turn().await.err().unwrap().status(), http::StatusCode::SERVICE_UNAVAILABLE);
+            waiting.pop();
+            let mut other = Box::pin(turns.turn());
+            assert!(futures_util::poll!(&mut other).is_pending(), "there is room, and the turn is not over");
+            drop((first, waiting));
+            assert!(other.await.is_ok());
+        });
     }
 
-    #[tokio::test]
-    async fn between_two_that_wait_comes_what_else_is_ready() {
-        let (turns, done) = (Rc::new(Turns::new(1, 100)), Rc::new(RefCell::new(Vec::new())));
-        let tasks = tokio::task::LocalSet::new();
-        for number in 0..100 {
-            let (turns, done) = (turns.clone(), done.clone());
-            tasks.spawn_local(async move {
-                let _turn = turns.turn().await.ok().unwrap();
-                done.borrow_mut().push(number);
-            });
-        }
-        let other = done.clone();
-        tasks.spawn_local(async move { other.borrow_mut().push(-1) });
-        tokio::time::timeout(std::time::Duration::from_secs(60), tasks).await.expect("a turn does not come");
-        let done = done.borrow();
-        let place = done.iter().position(|number| *number == -1).unwrap();
-        assert!(place <= 1, "it waited for {place} that came before it");
-        assert!(done.iter().filter(|number| **number >= 0).is_sorted(), "each in its turn");
+    #[test]
+    fn between_two_that_wait_comes_what_else_is_ready() {
+        in_time(async {
+            let (turns, done) = (Rc::new(Turns::new(1, 100)), Rc::new(RefCell::new(Vec::new())));
+            let tasks = tokio::task::LocalSet::new();
+            for number in 0..100 {
+                let (turns, done) = (turns.clone(), done.clone());
+                tasks.spawn_local(async move {
+                    let _turn = turns.turn().await.ok().unwrap();
+                    done.borrow_mut().push(number);
+                });
+            }
+            let other = done.clone();
+            tasks.spawn_local(async move { other.borrow_mut().push(-1) });
+            tasks.await;
+            let done = done.borrow();
+            let place = done.iter().position(|number| *number == -1).unwrap();
+            assert!(place <= 1, "it waited for {place} that came before it");
+            assert!(done.iter().filter(|number| **number >= 0).is_sorted(), "each in its turn");
+        });
     }
 }

@@ -254,6 +254,7 @@ mod tests {
     use super::{Busy, Pair, Turn, Turns};
     use crate::client_id::ClientId;
     use crate::clock::ManualClock;
+    use crate::deadline::in_time;
 
     static FLOOD: Pair = Pair { network: None, id: ClientId::from_static("flood") };
     static OTHER: Pair = Pair { network: None, id: ClientId::from_static("other") };
@@ -297,208 +298,233 @@ mod tests {
         matches!(poll!(waiting), Poll::Ready(Err(Busy)))
     }
 
-    #[tokio::test]
-    async fn whoever_else_asks_during_a_flood_is_next() {
-        let turns = turns(1, 100);
-        let first = turns.turn(&FLOOD).await.unwrap();
-        let mut flood = line_up(&turns, &FLOOD, 90).await;
-        let other = line_up(&turns, &OTHER, 1).await.remove(0);
-        drop(first);
-        let other = other.await.expect("the one check under way is all that it waited for");
-        assert!(poll!(&mut flood[0]).is_pending());
-        drop(other);
-        assert!(poll!(&mut flood[0]).is_ready());
-    }
-
-    #[tokio::test]
-    async fn who_asks_again_and_again_during_a_flood_gets_every_second_turn() {
-        let turns = turns(1, 100);
-        let mut turn = turns.turn(&FLOOD).await.unwrap();
-        let mut flood = line_up(&turns, &FLOOD, 90).await.into_iter();
-        for _ in 0..40 {
+    #[test]
+    fn another_client_that_asks_during_a_flood_is_next() {
+        in_time(async {
+            let turns = turns(1, 100);
+            let first = turns.turn(&FLOOD).await.unwrap();
+            let mut flood = line_up(&turns, &FLOOD, 90).await;
             let other = line_up(&turns, &OTHER, 1).await.remove(0);
-            drop(turn);
-            drop(other.await.unwrap());
-            turn = flood.next().unwrap().await.unwrap();
-        }
+            drop(first);
+            let other = other.await.expect("the one check under way is all that it waited for");
+            assert!(poll!(&mut flood[0]).is_pending());
+            drop(other);
+            assert!(poll!(&mut flood[0]).is_ready());
+        });
     }
 
-    #[tokio::test]
-    async fn one_client_leaves_a_place_free_where_there_are_several() {
-        let turns = turns(3, 100);
-        let held = [turns.turn(&FLOOD).await.unwrap(), turns.turn(&FLOOD).await.unwrap()];
-        let mut flood = line_up(&turns, &FLOOD, 1).await;
-        let other = ask(&turns, &OTHER).await.1.expect("a place at once").unwrap();
-        drop(other);
-        assert!(poll!(&mut flood[0]).is_pending());
-        drop(held);
-        assert!(poll!(&mut flood[0]).is_ready());
-    }
-
-    #[tokio::test]
-    async fn beyond_the_bound_the_last_of_the_longest_line_is_turned_away() {
-        let turns = turns(1, 4);
-        let _held = turns.turn(&FLOOD).await.unwrap();
-        let mut flood = line_up(&turns, &FLOOD, 4).await;
-        assert!(matches!(ask(&turns, &FLOOD).await.1, Some(Err(Busy))), "the newcomer, where its own line is longest");
-        let mut other = line_up(&turns, &OTHER, 2).await;
-        assert!(is_turned_away(&mut flood[3]).await && is_turned_away(&mut flood[2]).await);
-        assert!(matches!(ask(&turns, &OTHER).await.1, Some(Err(Busy))), "and nobody has more than its share");
-        let third = Pair { network: None, id: ClientId::from_static("third") };
-        let (_third, outcome) = ask(&turns, &third).await;
-        assert!(outcome.is_none());
-        let away = [is_turned_away(&mut flood[1]).await, is_turned_away(&mut other[1]).await];
-        assert_eq!(away.iter().filter(|away| **away).count(), 1);
-        assert!(poll!(&mut flood[0]).is_pending() && poll!(&mut other[0]).is_pending());
-    }
-
-    #[tokio::test]
-    async fn who_hangs_up_leaves_the_line_and_a_turn_that_finds_nobody_goes_to_the_next() {
-        let turns = turns(1, 3);
-        let first = turns.turn(&FLOOD).await.unwrap();
-        drop(line_up(&turns, &FLOOD, 3).await);
-        let mut waiting = line_up(&turns, &OTHER, 3).await;
-        drop(first);
-        // The first has been called, and hangs up before it looks.
-        drop(waiting.remove(0));
-        drop(waiting.remove(0).await.unwrap());
-        drop(waiting.remove(0).await.unwrap());
-        let state = turns.state();
-        assert!(state.running.is_empty() && state.lines.is_empty());
-    }
-
-    #[tokio::test]
-    async fn many_clients_get_as_many_turns_each() {
-        let turns = turns(1, 1_000);
-        let ids: Vec<Pair> = (0..10).map(|number| pair(1, &format!("client-{number}"))).collect();
-        let first = turns.turn(&FLOOD).await.unwrap();
-        let mut waiting = Vec::new();
-        // The first of them has ten callers in line before the last has one.
-        for id in &ids {
-            waiting.push(line_up(&turns, id, 10).await.into_iter());
-        }
-        drop(first);
-        for _ in 0..10 {
-            for line in &mut waiting {
-                drop(line.next().unwrap().await.unwrap());
+    #[test]
+    fn who_asks_again_and_again_during_a_flood_gets_every_second_turn() {
+        in_time(async {
+            let turns = turns(1, 100);
+            let mut turn = turns.turn(&FLOOD).await.unwrap();
+            let mut flood = line_up(&turns, &FLOOD, 90).await.into_iter();
+            for _ in 0..40 {
+                let other = line_up(&turns, &OTHER, 1).await.remove(0);
+                drop(turn);
+                drop(other.await.unwrap());
+                turn = flood.next().unwrap().await.unwrap();
             }
-        }
+        });
     }
 
-    #[tokio::test]
-    async fn during_a_flood_against_many_ids_a_caller_at_another_address_is_next_under_any_of_them() {
-        let turns = turns(1, 8);
-        let ids: Vec<Pair> = (0..12).map(|number| pair(1, &format!("client-{number}"))).collect();
-        let first = turns.turn(&ids[0]).await.unwrap();
-        let mut flood = Vec::new();
-        for id in ids.iter().cycle().take(100) {
-            let (caller, outcome) = ask(&turns, id).await;
-            flood.extend(outcome.is_none().then_some(caller));
-        }
-        // Under an id of the flood, and under one of its own.
-        let owners = [pair(2, "client-0"), pair(2, "unrelated")];
-        let mut waiting = Vec::new();
-        for owner in &owners {
-            waiting.extend(line_up(&turns, owner, 1).await);
-        }
-        drop(first);
-        for owner in waiting {
-            drop(owner.await.expect("a place in the queue, and the next turn"));
-        }
-        assert!(select_all(&mut flood).now_or_never().is_some(), "then it is the turn of the flood");
+    #[test]
+    fn one_client_leaves_a_place_free_where_there_are_several() {
+        in_time(async {
+            let turns = turns(3, 100);
+            let held = [turns.turn(&FLOOD).await.unwrap(), turns.turn(&FLOOD).await.unwrap()];
+            let mut flood = line_up(&turns, &FLOOD, 1).await;
+            let other = ask(&turns, &OTHER).await.1.expect("a place at once").unwrap();
+            drop(other);
+            assert!(poll!(&mut flood[0]).is_pending());
+            drop(held);
+            assert!(poll!(&mut flood[0]).is_ready());
+        });
     }
 
-    #[tokio::test]
-    async fn however_many_ids_one_network_names_it_gets_every_second_turn() {
-        let turns = turns(1, 1_000);
-        let (one, two) = ([pair(1, "a"), pair(1, "b"), pair(1, "c")], pair(2, "a"));
-        let first = turns.turn(&one[0]).await.unwrap();
-        let mut flood = Vec::new();
-        for id in &one {
-            flood.push(line_up(&turns, id, 10).await.into_iter());
-        }
-        let mut other = line_up(&turns, &two, 10).await.into_iter();
-        drop(first);
-        for number in 0..10 {
-            drop(other.next().unwrap().await.unwrap());
-            // The first was served before the others lined up.
-            drop(flood[(number + 1) % 3].next().unwrap().await.unwrap());
-        }
+    #[test]
+    fn beyond_the_bound_the_last_of_the_longest_line_is_turned_away() {
+        in_time(async {
+            let turns = turns(1, 4);
+            let _held = turns.turn(&FLOOD).await.unwrap();
+            let mut flood = line_up(&turns, &FLOOD, 4).await;
+            assert!(
+                matches!(ask(&turns, &FLOOD).await.1, Some(Err(Busy))),
+                "the newcomer, where its own line is longest"
+            );
+            let mut other = line_up(&turns, &OTHER, 2).await;
+            assert!(is_turned_away(&mut flood[3]).await && is_turned_away(&mut flood[2]).await);
+            assert!(matches!(ask(&turns, &OTHER).await.1, Some(Err(Busy))), "and no line has more than its share");
+            let third = Pair { network: None, id: ClientId::from_static("third") };
+            let (_third, outcome) = ask(&turns, &third).await;
+            assert!(outcome.is_none());
+            let away = [is_turned_away(&mut flood[1]).await, is_turned_away(&mut other[1]).await];
+            assert_eq!(away.iter().filter(|away| **away).count(), 1);
+            assert!(poll!(&mut flood[0]).is_pending() && poll!(&mut other[0]).is_pending());
+        });
     }
 
-    #[tokio::test]
-    async fn networks_with_wrong_secrets_of_late_go_behind_all_others_and_are_turned_away_first() {
-        let (turns, clock) = turns_and_clock(1, 4);
-        let attackers: Vec<Pair> = (1..=4).map(|network| pair(network, "billing")).collect();
-        let owner = pair(9, "billing");
-        for attacker in &attackers {
+    #[test]
+    fn a_caller_that_hangs_up_leaves_the_line_and_its_turn_goes_to_the_next() {
+        in_time(async {
+            let turns = turns(1, 3);
+            let first = turns.turn(&FLOOD).await.unwrap();
+            drop(line_up(&turns, &FLOOD, 3).await);
+            let mut waiting = line_up(&turns, &OTHER, 3).await;
+            drop(first);
+            // The first has been called, and hangs up before it looks.
+            drop(waiting.remove(0));
+            drop(waiting.remove(0).await.unwrap());
+            drop(waiting.remove(0).await.unwrap());
+            let state = turns.state();
+            assert!(state.running.is_empty() && state.lines.is_empty());
+        });
+    }
+
+    #[test]
+    fn many_clients_get_as_many_turns_each() {
+        in_time(async {
+            let turns = turns(1, 1_000);
+            let ids: Vec<Pair> = (0..10).map(|number| pair(1, &format!("client-{number}"))).collect();
+            let first = turns.turn(&FLOOD).await.unwrap();
+            let mut waiting = Vec::new();
+            // The first of them has ten callers in line before the last has one.
+            for id in &ids {
+                waiting.push(line_up(&turns, id, 10).await.into_iter());
+            }
+            drop(first);
             for _ in 0..10 {
-                turns.turn(attacker).await.unwrap().refuse();
+                for line in &mut waiting {
+                    drop(line.next().unwrap().await.unwrap());
+                }
             }
-        }
-        // As many as may wait, each from a network of its own.
-        let first = turns.turn(&attackers[0]).await.unwrap();
-        let mut flood = Vec::new();
-        for attacker in &attackers {
-            flood.extend(line_up(&turns, attacker, 1).await);
-        }
-        let mut owners = line_up(&turns, &owner, 4).await;
-        for attacker in &mut flood {
-            assert!(is_turned_away(attacker).await);
-        }
-        assert!(matches!(ask(&turns, &attackers[1]).await.1, Some(Err(Busy))));
-        drop(owners.split_off(2));
-        flood = line_up(&turns, &attackers[1], 2).await;
-        drop(first);
-        for owner in owners {
-            assert!(poll!(&mut flood[0]).is_pending(), "the owner is first though it came in greater number");
-            drop(owner.await.unwrap());
-        }
-        for attacker in flood {
-            drop(attacker.await.unwrap());
-        }
-        clock.advance(Duration::from_secs(120));
-        let first = turns.turn(&owner).await.unwrap();
-        let mut owners = line_up(&turns, &owner, 2).await;
-        let other = line_up(&turns, &attackers[0], 1).await.remove(0);
-        drop(first);
-        drop(other.await.expect("two minutes later it is a network like any other"));
-        assert!(poll!(&mut owners[0]).is_ready());
+        });
     }
 
-    #[tokio::test]
-    async fn where_all_callers_share_a_network_a_client_with_wrong_secrets_of_late_goes_behind_the_others() {
-        let turns = turns(1, 3);
-        let (guessed, other) = (["a", "b", "c"].map(|id| pair(1, id)), pair(1, "other"));
-        for pair in &guessed {
-            for _ in 0..10 {
-                turns.turn(pair).await.unwrap().refuse();
+    #[test]
+    fn during_a_flood_against_many_ids_a_caller_at_another_address_is_next_under_any_of_them() {
+        in_time(async {
+            let turns = turns(1, 8);
+            let ids: Vec<Pair> = (0..12).map(|number| pair(1, &format!("client-{number}"))).collect();
+            let first = turns.turn(&ids[0]).await.unwrap();
+            let mut flood = Vec::new();
+            for id in ids.iter().cycle().take(100) {
+                let (caller, outcome) = ask(&turns, id).await;
+                flood.extend(outcome.is_none().then_some(caller));
             }
-        }
-        let first = turns.turn(&guessed[0]).await.unwrap();
-        let mut flood = Vec::new();
-        for pair in &guessed {
-            flood.extend(line_up(&turns, pair, 1).await);
-        }
-        let mut others = line_up(&turns, &other, 2).await.into_iter();
-        assert!(is_turned_away(&mut flood[1]).await && is_turned_away(&mut flood[2]).await);
-        drop(first);
-        for _ in 0..2 {
-            drop(others.next().unwrap().await.unwrap());
-        }
-        assert!(poll!(&mut flood[0]).is_ready());
+            // Under an id of the flood, and under one of its own.
+            let owners = [pair(2, "client-0"), pair(2, "unrelated")];
+            let mut waiting = Vec::new();
+            for owner in &owners {
+                waiting.extend(line_up(&turns, owner, 1).await);
+            }
+            drop(first);
+            for owner in waiting {
+                drop(owner.await.expect("a place in the queue, and the next turn"));
+            }
+            assert!(select_all(&mut flood).now_or_never().is_some(), "then it is the turn of the flood");
+        });
     }
 
-    #[tokio::test]
-    async fn of_networks_with_as_many_callers_the_one_that_was_refused_more_often_is_turned_away() {
-        let turns = turns(1, 2);
-        let (flood, owner) = ([pair(1, "billing"), pair(2, "billing")], pair(3, "billing"));
-        turns.turn(&flood[1]).await.unwrap().refuse();
-        let _first = turns.turn(&flood[0]).await.unwrap();
-        let mut one = line_up(&turns, &flood[0], 1).await;
-        let mut two = line_up(&turns, &flood[1], 1).await;
-        let mut owner = line_up(&turns, &owner, 1).await;
-        assert!(is_turned_away(&mut two[0]).await);
-        assert!(poll!(&mut one[0]).is_pending() && poll!(&mut owner[0]).is_pending());
+    #[test]
+    fn however_many_ids_one_network_names_it_gets_every_second_turn() {
+        in_time(async {
+            let turns = turns(1, 1_000);
+            let (one, two) = ([pair(1, "a"), pair(1, "b"), pair(1, "c")], pair(2, "a"));
+            let first = turns.turn(&one[0]).await.unwrap();
+            let mut flood = Vec::new();
+            for id in &one {
+                flood.push(line_up(&turns, id, 10).await.into_iter());
+            }
+            let mut other = line_up(&turns, &two, 10).await.into_iter();
+            drop(first);
+            for number in 0..10 {
+                drop(other.next().unwrap().await.unwrap());
+                // The first was served before the others lined up.
+                drop(flood[(number + 1) % 3].next().unwrap().await.unwrap());
+            }
+        });
+    }
+
+    #[test]
+    fn networks_with_wrong_secrets_of_late_go_behind_all_others_and_are_turned_away_first() {
+        in_time(async {
+            let (turns, clock) = turns_and_clock(1, 4);
+            let attackers: Vec<Pair> = (1..=4).map(|network| pair(network, "billing")).collect();
+            let owner = pair(9, "billing");
+            for attacker in &attackers {
+                for _ in 0..10 {
+                    turns.turn(attacker).await.unwrap().refuse();
+                }
+            }
+            // As many as may wait, each from a network of its own.
+            let first = turns.turn(&attackers[0]).await.unwrap();
+            let mut flood = Vec::new();
+            for attacker in &attackers {
+                flood.extend(line_up(&turns, attacker, 1).await);
+            }
+            let mut owners = line_up(&turns, &owner, 4).await;
+            for attacker in &mut flood {
+                assert!(is_turned_away(attacker).await);
+            }
+            assert!(matches!(ask(&turns, &attackers[1]).await.1, Some(Err(Busy))));
+            drop(owners.split_off(2));
+            flood = line_up(&turns, &attackers[1], 2).await;
+            drop(first);
+            for owner in owners {
+                assert!(poll!(&mut flood[0]).is_pending(), "the owner is first though it came in greater number");
+                drop(owner.await.unwrap());
+            }
+            for attacker in flood {
+                drop(attacker.await.unwrap());
+            }
+            clock.advance(Duration::from_secs(120));
+            let first = turns.turn(&owner).await.unwrap();
+            let mut owners = line_up(&turns, &owner, 2).await;
+            let other = line_up(&turns, &attackers[0], 1).await.remove(0);
+            drop(first);
+            drop(other.await.expect("two minutes later it is a network like any other"));
+            assert!(poll!(&mut owners[0]).is_ready());
+        });
+    }
+
+    #[test]
+    fn where_all_callers_share_a_network_a_client_with_wrong_secrets_of_late_goes_behind_the_others() {
+        in_time(async {
+            let turns = turns(1, 3);
+            let (guessed, other) = (["a", "b", "c"].map(|id| pair(1, id)), pair(1, "other"));
+            for pair in &guessed {
+                for _ in 0..10 {
+                    turns.turn(pair).await.unwrap().refuse();
+                }
+            }
+            let first = turns.turn(&guessed[0]).await.unwrap();
+            let mut flood = Vec::new();
+            for pair in &guessed {
+                flood.extend(line_up(&turns, pair, 1).await);
+            }
+            let mut others = line_up(&turns, &other, 2).await.into_iter();
+            assert!(is_turned_away(&mut flood[1]).await && is_turned_away(&mut flood[2]).await);
+            drop(first);
+            for _ in 0..2 {
+                drop(others.next().unwrap().await.unwrap());
+            }
+            assert!(poll!(&mut flood[0]).is_ready());
+        });
+    }
+
+    #[test]
+    fn of_networks_with_as_many_callers_the_one_that_was_refused_more_often_is_turned_away() {
+        in_time(async {
+            let turns = turns(1, 2);
+            let (flood, owner) = ([pair(1, "billing"), pair(2, "billing")], pair(3, "billing"));
+            turns.turn(&flood[1]).await.unwrap().refuse();
+            let _first = turns.turn(&flood[0]).await.unwrap();
+            let mut one = line_up(&turns, &flood[0], 1).await;
+            let mut two = line_up(&turns, &flood[1], 1).await;
+            let mut owner = line_up(&turns, &owner, 1).await;
+            assert!(is_turned_away(&mut two[0]).await);
+            assert!(poll!(&mut one[0]).is_pending() && poll!(&mut owner[0]).is_pending());
+        });
     }
 }

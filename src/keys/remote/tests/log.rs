@@ -6,6 +6,7 @@ use super::{
     Arc, BearerAuthLayer, Body, ISSUER, Infallible, KEYS, METADATA, Mutex, OPENID, Request, Response, SECOND, Site,
     Verifier, connected, issuer, json, naming, ring, service_fn, sleep,
 };
+use crate::deadline::in_time;
 use tower::{Layer as _, ServiceExt as _};
 
 /// Collects the log of a test.
@@ -56,58 +57,64 @@ fn bad_metadata() -> [String; 2] {
     ]
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_error_of_a_bad_issuer_is_short() {
-    for metadata in bad_metadata() {
-        let site = Site::of(&ring());
-        site.set(METADATA, &metadata);
-        site.set(OPENID, &metadata);
-        let error = issuer(&site).connect_timeout(SECOND).connect().await.unwrap_err().to_string();
-        assert!(error.len() < 3_000, "{} bytes", error.len());
-        assert!(error.contains("https://"), "{error}");
-    }
+#[test]
+fn the_error_of_a_bad_issuer_is_short() {
+    in_time(async {
+        for metadata in bad_metadata() {
+            let site = Site::of(&ring());
+            site.set(METADATA, &metadata);
+            site.set(OPENID, &metadata);
+            let error = issuer(&site).connect_timeout(SECOND).connect().await.unwrap_err().to_string();
+            assert!(error.len() < 3_000, "{} bytes", error.len());
+            assert!(error.contains("https://"), "{error}");
+        }
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_a_bad_issuer_answers_is_logged_once_per_fetch_and_cut_off() {
-    for metadata in bad_metadata() {
+#[test]
+fn what_a_bad_issuer_answers_is_logged_once_per_fetch_and_cut_off() {
+    in_time(async {
+        for metadata in bad_metadata() {
+            let (log, _guard) = Log::start();
+            let site = Site::of(&ring());
+            site.set(METADATA, &metadata);
+            site.set(OPENID, &metadata);
+            let verifier = issuer(&site).lazy().unwrap();
+            sleep(20 * SECOND).await;
+            let fetches = log.take();
+            let lines = fetches.lines().filter(|line| line.contains("could not be fetched")).count();
+            assert!((3..=8).contains(&lines), "{fetches}");
+            assert!(fetches.lines().all(|line| line.len() < 3_000 && line.contains(ISSUER)), "{fetches}");
+            requests(&verifier, 10).await;
+            let requests = log.take();
+            assert!(requests.lines().count() >= 10 && requests.lines().all(|line| line.len() < 500), "{requests}");
+            // What an operator needs to find the cause.
+            let line = requests.lines().find(|line| line.contains("could not decide")).unwrap();
+            assert!(line.contains("error.type=\"keys\"") && line.contains(ISSUER), "{line}");
+            assert!(!line.contains("metadata"), "{line}");
+        }
+    });
+}
+
+#[test]
+fn a_request_that_names_a_key_at_random_logs_the_issuer_and_not_why_its_last_fetch_failed() {
+    in_time(async {
         let (log, _guard) = Log::start();
         let site = Site::of(&ring());
+        let verifier = connected(&site).await;
+        let [metadata, _] = bad_metadata();
         site.set(METADATA, &metadata);
         site.set(OPENID, &metadata);
-        let verifier = issuer(&site).lazy().unwrap();
-        sleep(20 * SECOND).await;
-        let fetches = log.take();
-        let lines = fetches.lines().filter(|line| line.contains("could not be fetched")).count();
-        assert!((3..=8).contains(&lines), "{fetches}");
-        assert!(fetches.lines().all(|line| line.len() < 3_000 && line.contains(ISSUER)), "{fetches}");
-        requests(&verifier, 10).await;
+        site.remove(KEYS);
+        sleep(11 * 60 * SECOND).await;
+        requests(&verifier, 3).await;
+        log.take();
+        requests(&verifier, 100).await;
         let requests = log.take();
-        assert!(requests.lines().count() >= 10 && requests.lines().all(|line| line.len() < 500), "{requests}");
-        // What an operator needs to find the cause.
-        let line = requests.lines().find(|line| line.contains("could not decide")).unwrap();
-        assert!(line.contains("error.type=\"keys\"") && line.contains(ISSUER), "{line}");
-        assert!(!line.contains("metadata"), "{line}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_request_that_names_a_key_at_random_logs_the_issuer_and_not_why_its_last_fetch_failed() {
-    let (log, _guard) = Log::start();
-    let site = Site::of(&ring());
-    let verifier = connected(&site).await;
-    let [metadata, _] = bad_metadata();
-    site.set(METADATA, &metadata);
-    site.set(OPENID, &metadata);
-    site.remove(KEYS);
-    sleep(11 * 60 * SECOND).await;
-    requests(&verifier, 3).await;
-    log.take();
-    requests(&verifier, 100).await;
-    let requests = log.take();
-    assert_eq!(requests.lines().count(), 100);
-    assert!(requests.lines().all(|line| line.len() < 500 && line.contains(ISSUER)), "{requests}");
-    assert!(requests.lines().all(|line| line.contains("error.type=\"unknown_key\"")), "{requests}");
+        assert_eq!(requests.lines().count(), 100);
+        assert!(requests.lines().all(|line| line.len() < 500 && line.contains(ISSUER)), "{requests}");
+        assert!(requests.lines().all(|line| line.contains("error.type=\"unknown_key\"")), "{requests}");
+    });
 }
 
 /// An error of an HTTP client may quote what the server sent, such as the names in its certificate.

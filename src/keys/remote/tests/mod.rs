@@ -19,6 +19,7 @@ mod readiness;
 mod unknown_names;
 
 use super::{HttpClient, HttpError};
+use crate::deadline::in_time;
 use crate::keys::{Algorithm, FoundKey, KeyRing, NoKey, SigningKey};
 use crate::resource_server::{InvalidToken, RefusedToken, RemoteIssuer, UndecidedKind, Verifier, VerifyError};
 use crate::{BearerAuthLayer, Clock, ManualClock, RemoteError};
@@ -233,246 +234,282 @@ fn assert_undecided(verified: Result<crate::VerifiedToken, VerifyError>) -> u64 
 
 const UNKNOWN: VerifyError = VerifyError::Refused(RefusedToken::new(InvalidToken::UnknownKey));
 
-#[tokio::test(start_paused = true)]
-async fn a_key_that_is_taken_out_takes_with_it_every_token_that_was_verified_by_it() {
-    let (old, new) = (ring(), ring());
-    let site = Site::of(&old);
-    let verifier = connected(&site).await;
-    let (of_old, of_new) = (token(&old), token(&new));
-    verifier.verify(&of_old).await.unwrap();
-    site.publish(&new);
-    verifier.verify_now(&of_old).unwrap();
-    sleep(10 * MINUTE).await;
-    verifier.verify(&of_new).await.unwrap();
-    assert!(verifier.remembers(&of_old) && verifier.remembers(&of_new), "nobody looked yet");
-    assert_eq!(verifier.verify(&of_old).await.unwrap_err(), UNKNOWN);
-    assert!(!verifier.remembers(&of_old) && verifier.remembers(&of_new));
+#[test]
+fn a_key_that_is_taken_out_takes_with_it_every_token_that_was_verified_by_it() {
+    in_time(async {
+        let (old, new) = (ring(), ring());
+        let site = Site::of(&old);
+        let verifier = connected(&site).await;
+        let (of_old, of_new) = (token(&old), token(&new));
+        verifier.verify(&of_old).await.unwrap();
+        site.publish(&new);
+        verifier.verify_now(&of_old).unwrap();
+        sleep(10 * MINUTE).await;
+        verifier.verify(&of_new).await.unwrap();
+        assert!(verifier.remembers(&of_old) && verifier.remembers(&of_new), "neither was shown again yet");
+        assert_eq!(verifier.verify(&of_old).await.unwrap_err(), UNKNOWN);
+        assert!(!verifier.remembers(&of_old) && verifier.remembers(&of_new));
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn no_request_with_a_known_key_is_refused_while_the_issuer_is_down_for_ten_minutes() {
-    let keys = ring();
-    let site = Site::of(&keys);
-    let (verifier, token) = (connected(&site).await, token(&keys));
-    site.is_down(true);
-    let mut admitted = 0;
-    for _ in 0..10 * 60 {
-        sleep(SECOND).await;
-        verifier.verify(&token).await.unwrap();
-        verifier.verify_now(&token).unwrap();
-        admitted += 2;
-    }
-    println!("the issuer down for 10 minutes: {admitted} of {admitted} requests admitted, {} fetches", site.fetches());
-    assert!(site.discoveries() > 5, "it was tried again");
+#[test]
+fn no_request_with_a_known_key_is_refused_while_the_issuer_is_down_for_ten_minutes() {
+    in_time(async {
+        let keys = ring();
+        let site = Site::of(&keys);
+        let (verifier, token) = (connected(&site).await, token(&keys));
+        site.is_down(true);
+        let mut admitted = 0;
+        for _ in 0..10 * 60 {
+            sleep(SECOND).await;
+            verifier.verify(&token).await.unwrap();
+            verifier.verify_now(&token).unwrap();
+            admitted += 2;
+        }
+        println!(
+            "the issuer down for 10 minutes: {admitted} of {admitted} requests admitted, {} fetches",
+            site.fetches()
+        );
+        assert!(site.discoveries() > 5, "it was tried again");
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_last_good_keys_are_used_for_a_day_then_nobody_can_decide_and_it_heals_by_itself() {
-    let keys = ring();
-    let site = Site::of(&keys);
-    let (verifier, token) = (connected(&site).await, token(&keys));
-    let proof = verifier.verify_now(&token).unwrap();
-    site.is_down(true);
-    sleep((24 * 60 - 1) * MINUTE).await;
-    assert!(verifier.verify(&token).await.is_ok() && verifier.is_ready());
-    sleep(2 * MINUTE).await;
-    assert!(!verifier.is_ready());
-    assert!((1..=30).contains(&assert_undecided(verifier.verify(&token).await)));
-    assert!(matches!(verifier.still_good(&proof), Err(VerifyError::Undecided(_))));
-    site.is_down(false);
-    verifier.ready().await;
-    assert!(verifier.verify_now(&token).is_ok() && verifier.still_good(&proof).is_ok());
+#[test]
+fn the_last_good_keys_are_used_for_a_day_and_then_tokens_get_503_until_the_issuer_is_back() {
+    in_time(async {
+        let keys = ring();
+        let site = Site::of(&keys);
+        let (verifier, token) = (connected(&site).await, token(&keys));
+        let proof = verifier.verify_now(&token).unwrap();
+        site.is_down(true);
+        sleep((24 * 60 - 1) * MINUTE).await;
+        assert!(verifier.verify(&token).await.is_ok() && verifier.is_ready());
+        sleep(2 * MINUTE).await;
+        assert!(!verifier.is_ready());
+        assert!((1..=30).contains(&assert_undecided(verifier.verify(&token).await)));
+        assert!(matches!(verifier.still_good(&proof), Err(VerifyError::Undecided(_))));
+        site.is_down(false);
+        verifier.ready().await;
+        assert!(verifier.verify_now(&token).is_ok() && verifier.still_good(&proof).is_ok());
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_new_key_is_fetched_when_its_first_token_comes_once_for_all_who_wait() {
-    let (old, new) = (ring(), ring());
-    let site = Site::of(&old);
-    let verifier = connected(&site).await;
-    site.takes(SECOND);
-    site.publish(&new.clone().also_trust(old.signing_key().verifying_key()));
-    let (before, token) = (site.fetches(), token(&new));
-    let waiting: Vec<_> = (0..100)
-        .map(|_| {
-            let (verifier, token) = (verifier.clone(), token.clone());
-            tokio::spawn(async move { verifier.verify(&token).await })
-        })
-        .collect();
-    for verified in waiting {
-        verified.await.unwrap().unwrap();
-    }
-    assert_eq!(site.fetches() - before, 1);
+#[test]
+fn a_new_key_is_fetched_when_its_first_token_comes_once_for_all_who_wait() {
+    in_time(async {
+        let (old, new) = (ring(), ring());
+        let site = Site::of(&old);
+        let verifier = connected(&site).await;
+        site.takes(SECOND);
+        site.publish(&new.clone().also_trust(old.signing_key().verifying_key()));
+        let (before, token) = (site.fetches(), token(&new));
+        let waiting: Vec<_> = (0..100)
+            .map(|_| {
+                let (verifier, token) = (verifier.clone(), token.clone());
+                tokio::spawn(async move { verifier.verify(&token).await })
+            })
+            .collect();
+        for verified in waiting {
+            verified.await.unwrap().unwrap();
+        }
+        assert_eq!(site.fetches() - before, 1);
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_key_that_lands_after_the_first_look_is_found_by_the_second() {
-    let (keys, other) = (ring(), ring());
-    let verifier = connected(&Site::of(&keys)).await;
-    let remote = verifier.remote_keys().unwrap();
-    let key = keys.signing_key().verifying_key();
-    let found = remote.find_again(key.key_id(), "ES256").unwrap();
-    assert_eq!(found.key.key_id(), key.key_id());
-    assert!(matches!(remote.find_again(key.key_id(), "RS256"), Err(NoKey::Algorithm(_))));
-    let stranger = other.signing_key().verifying_key();
-    assert!(matches!(remote.find_again(stranger.key_id(), "ES256"), Err(NoKey::NotAsked)));
-    assert!(remote.still_names_again(&found).unwrap());
-    assert!(!remote.still_names_again(&FoundKey { key: stranger, ..found }).unwrap());
+#[test]
+fn a_key_that_lands_after_the_first_look_is_found_by_the_second() {
+    in_time(async {
+        let (keys, other) = (ring(), ring());
+        let verifier = connected(&Site::of(&keys)).await;
+        let remote = verifier.remote_keys().unwrap();
+        let key = keys.signing_key().verifying_key();
+        let found = remote.find_again(key.key_id(), "ES256").unwrap();
+        assert_eq!(found.key.key_id(), key.key_id());
+        assert!(matches!(remote.find_again(key.key_id(), "RS256"), Err(NoKey::Algorithm(_))));
+        let stranger = other.signing_key().verifying_key();
+        assert!(matches!(remote.find_again(stranger.key_id(), "ES256"), Err(NoKey::NotAsked)));
+        assert!(remote.still_names_again(&found).unwrap());
+        assert!(!remote.still_names_again(&FoundKey { key: stranger, ..found }).unwrap());
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn whoever_hangs_up_does_not_end_the_fetch_for_others() {
-    let (old, new) = (ring(), ring());
-    let site = Site::of(&old);
-    let verifier = connected(&site).await;
-    site.takes(2 * SECOND);
-    site.publish(&new);
-    let (before, token) = (site.fetches(), token(&new));
-    assert!(tokio::time::timeout(SECOND, verifier.verify(&token)).await.is_err());
-    assert!(verifier.verify(&token).await.is_ok());
-    assert_eq!(site.fetches() - before, 1);
+#[test]
+fn a_caller_that_hangs_up_does_not_end_the_fetch_for_others() {
+    in_time(async {
+        let (old, new) = (ring(), ring());
+        let site = Site::of(&old);
+        let verifier = connected(&site).await;
+        site.takes(2 * SECOND);
+        site.publish(&new);
+        let (before, token) = (site.fetches(), token(&new));
+        assert!(tokio::time::timeout(SECOND, verifier.verify(&token)).await.is_err());
+        assert!(verifier.verify(&token).await.is_ok());
+        assert_eq!(site.fetches() - before, 1);
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_key_that_is_taken_out_of_the_set_is_trusted_no_longer_than_until_the_next_fetch() {
-    let (old, new) = (ring(), ring());
-    let site = Site::of(&old);
-    let (verifier, token) = (connected(&site).await, token(&old));
-    let proof = verifier.verify_now(&token).unwrap();
-    site.publish(&new);
-    sleep(8 * MINUTE + SECOND).await;
-    assert_eq!(verifier.verify(&token).await.unwrap_err(), UNKNOWN);
-    assert_eq!(verifier.still_good(&proof).unwrap_err(), UNKNOWN);
+#[test]
+fn a_key_that_is_taken_out_of_the_set_is_trusted_no_longer_than_until_the_next_fetch() {
+    in_time(async {
+        let (old, new) = (ring(), ring());
+        let site = Site::of(&old);
+        let (verifier, token) = (connected(&site).await, token(&old));
+        let proof = verifier.verify_now(&token).unwrap();
+        site.publish(&new);
+        sleep(8 * MINUTE + SECOND).await;
+        assert_eq!(verifier.verify(&token).await.unwrap_err(), UNKNOWN);
+        assert_eq!(verifier.still_good(&proof).unwrap_err(), UNKNOWN);
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_service_that_starts_before_its_issuer_says_so_and_heals_by_itself() {
-    let keys = ring();
-    let site = Site::of(&keys);
-    site.is_down(true);
-    let verifier = issuer(&site).lazy().unwrap();
-    assert!(!verifier.is_ready());
-    let retry_after = assert_undecided(verifier.verify(&token(&keys)).await);
-    assert!((1..=2).contains(&retry_after), "{retry_after}");
-    sleep(10 * MINUTE).await;
-    site.is_down(false);
-    let waited = Instant::now();
-    verifier.ready().await;
-    println!("ready {:?} after the issuer was", waited.elapsed());
-    assert!(verifier.is_ready() && waited.elapsed() <= 31 * SECOND);
-    assert!(verifier.verify(&token(&keys)).await.is_ok());
+#[test]
+fn a_service_that_starts_before_its_issuer_says_so_and_heals_by_itself() {
+    in_time(async {
+        let keys = ring();
+        let site = Site::of(&keys);
+        site.is_down(true);
+        let verifier = issuer(&site).lazy().unwrap();
+        assert!(!verifier.is_ready());
+        let retry_after = assert_undecided(verifier.verify(&token(&keys)).await);
+        assert!((1..=2).contains(&retry_after), "{retry_after}");
+        sleep(10 * MINUTE).await;
+        site.is_down(false);
+        let waited = Instant::now();
+        verifier.ready().await;
+        println!("ready {:?} after the issuer was", waited.elapsed());
+        assert!(verifier.is_ready() && waited.elapsed() <= 31 * SECOND);
+        assert!(verifier.verify(&token(&keys)).await.is_ok());
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn keys_are_fetched_ahead_as_cache_control_says_and_not_sent_again_when_they_are_the_same() {
-    let keys = ring();
-    let site = Site::of(&keys);
-    let body = serde_json::to_string(&keys.to_jwk_set()).unwrap();
-    let headers = vec![("cache-control", "max-age=3600".to_owned()), ("etag", "\"1\"".to_owned())];
-    site.set_page(KEYS, Page { status: StatusCode::OK, headers, body });
-    let verifier = connected(&site).await;
-    assert_eq!(site.fetches(), 1);
-    sleep((42 * 60 - 1) * SECOND).await;
-    assert_eq!(site.fetches(), 1);
-    sleep(6 * MINUTE + 2 * SECOND).await;
-    assert_eq!((site.fetches(), site.0.unchanged.load(Ordering::SeqCst)), (2, 1));
-    assert_eq!(site.discoveries(), 1, "the metadata is not asked for each time");
-    sleep(48 * HOUR).await;
-    assert!(verifier.verify_now(&token(&keys)).is_ok());
-    assert!((2..=4).contains(&site.discoveries()), "but once a day: {}", site.discoveries());
+#[test]
+fn keys_are_fetched_ahead_as_cache_control_says_and_not_sent_again_when_they_are_the_same() {
+    in_time(async {
+        let keys = ring();
+        let site = Site::of(&keys);
+        let body = serde_json::to_string(&keys.to_jwk_set()).unwrap();
+        let headers = vec![("cache-control", "max-age=3600".to_owned()), ("etag", "\"1\"".to_owned())];
+        site.set_page(KEYS, Page { status: StatusCode::OK, headers, body });
+        let verifier = connected(&site).await;
+        assert_eq!(site.fetches(), 1);
+        sleep((42 * 60 - 1) * SECOND).await;
+        assert_eq!(site.fetches(), 1);
+        sleep(6 * MINUTE + 2 * SECOND).await;
+        assert_eq!((site.fetches(), site.0.unchanged.load(Ordering::SeqCst)), (2, 1));
+        assert_eq!(site.discoveries(), 1, "the metadata is not asked for each time");
+        sleep(48 * HOUR).await;
+        assert!(verifier.verify_now(&token(&keys)).is_ok());
+        assert!((2..=4).contains(&site.discoveries()), "but once a day: {}", site.discoveries());
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn nothing_is_fetched_any_more_once_the_verifier_is_gone() {
-    let site = Site::of(&ring());
-    drop(connected(&site).await);
-    sleep(24 * HOUR).await;
-    assert_eq!(site.fetches(), 1);
+#[test]
+fn nothing_is_fetched_any_more_once_the_verifier_is_gone() {
+    in_time(async {
+        let site = Site::of(&ring());
+        drop(connected(&site).await);
+        sleep(24 * HOUR).await;
+        assert_eq!(site.fetches(), 1);
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn openid_discovery_is_asked_where_there_is_no_metadata_of_rfc_8414() {
-    let keys = ring();
-    let site = Site::of(&keys);
-    site.remove(METADATA);
-    site.set(OPENID, &json!({"issuer": ISSUER, "jwks_uri": KEYS}).to_string());
-    assert!(connected(&site).await.verify(&token(&keys)).await.is_ok());
+#[test]
+fn openid_discovery_is_asked_where_there_is_no_metadata_of_rfc_8414() {
+    in_time(async {
+        let keys = ring();
+        let site = Site::of(&keys);
+        site.remove(METADATA);
+        site.set(OPENID, &json!({"issuer": ISSUER, "jwks_uri": KEYS}).to_string());
+        assert!(connected(&site).await.verify(&token(&keys)).await.is_ok());
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_url_of_keys_needs_no_metadata() {
-    let keys = ring();
-    let site = Site::of(&keys);
-    site.remove(METADATA);
-    let verifier = issuer(&site).jwks_url(KEYS).unwrap().connect().await.unwrap();
-    assert!(verifier.verify(&token(&keys)).await.is_ok());
-    assert_eq!(site.discoveries(), 0);
-    for url in ["http://keys.example.com/jwks", "https://h:99999", "ftp://keys.example.com", "/jwks", ""] {
-        let refused = issuer(&site).jwks_url(url).and_then(RemoteIssuer::lazy);
-        assert!(matches!(refused, Err(RemoteError::JwksUrl(_))), "{url}");
-    }
+#[test]
+fn a_url_of_keys_needs_no_metadata() {
+    in_time(async {
+        let keys = ring();
+        let site = Site::of(&keys);
+        site.remove(METADATA);
+        let verifier = issuer(&site).jwks_url(KEYS).unwrap().connect().await.unwrap();
+        assert!(verifier.verify(&token(&keys)).await.is_ok());
+        assert_eq!(site.discoveries(), 0);
+        for url in ["http://keys.example.com/jwks", "https://h:99999", "ftp://keys.example.com", "/jwks", ""] {
+            let refused = issuer(&site).jwks_url(url).and_then(RemoteIssuer::lazy);
+            assert!(matches!(refused, Err(RemoteError::JwksUrl(_))), "{url}");
+        }
+    });
 }
 
 /// An issuer and its keys in a network that encrypts underneath, behind an HTTP client of the application's own.
-#[tokio::test(start_paused = true)]
-async fn plain_http_beyond_loopback_needs_the_setting_also_behind_an_own_http_client() {
-    const INSIDE: &str = "http://keycloak:8080/realms/m";
-    let keys = ring();
-    let site = Site::default();
-    let metadata = json!({"issuer": INSIDE, "jwks_uri": "http://keys:8080/jwks"}).to_string();
-    site.set("http://keycloak:8080/.well-known/oauth-authorization-server/realms/m", &metadata);
-    site.set("http://keys:8080/jwks", &serde_json::to_string(&keys.to_jwk_set()).unwrap());
-    let inside = || RemoteIssuer::new(INSIDE, API).unwrap().http_client(site.clone()).clock(Wall(Instant::now()));
+#[test]
+fn plain_http_beyond_loopback_needs_the_setting_also_behind_an_own_http_client() {
+    in_time(async {
+        const INSIDE: &str = "http://keycloak:8080/realms/m";
+        let keys = ring();
+        let site = Site::default();
+        let metadata = json!({"issuer": INSIDE, "jwks_uri": "http://keys:8080/jwks"}).to_string();
+        site.set("http://keycloak:8080/.well-known/oauth-authorization-server/realms/m", &metadata);
+        site.set("http://keys:8080/jwks", &serde_json::to_string(&keys.to_jwk_set()).unwrap());
+        let inside = || RemoteIssuer::new(INSIDE, API).unwrap().http_client(site.clone()).clock(Wall(Instant::now()));
 
-    let refused = inside().connect().await.unwrap_err();
-    assert!(matches!(refused, RemoteError::Issuer(_)), "{refused}");
-    assert!(refused.to_string().contains("`dangerous_plain_http`"), "{refused}");
-    let refused = issuer(&site).jwks_url("http://keys:8080/jwks").unwrap().connect().await.unwrap_err();
-    assert!(refused.to_string().contains("`dangerous_plain_http`"), "{refused}");
-    assert_eq!(site.discoveries() + site.fetches(), 0, "nothing was asked");
+        let refused = inside().connect().await.unwrap_err();
+        assert!(matches!(refused, RemoteError::Issuer(_)), "{refused}");
+        assert!(refused.to_string().contains("`dangerous_plain_http`"), "{refused}");
+        let refused = issuer(&site).jwks_url("http://keys:8080/jwks").unwrap().connect().await.unwrap_err();
+        assert!(refused.to_string().contains("`dangerous_plain_http`"), "{refused}");
+        assert_eq!(site.discoveries() + site.fetches(), 0, "nothing was asked");
 
-    let claims = |issuer: &str| json!({"iss": issuer, "sub": "b", "aud": API, "client_id": "b", "jti": "1", "iat": 1_700_000_000, "exp": 2_000_000_000});
-    let sign = |issuer| keys.signing_key().sign(claims(issuer).to_string().as_bytes()).unwrap();
-    let verifier = inside().dangerous_plain_http().connect().await.unwrap();
-    assert!(verifier.verify(&sign(INSIDE)).await.is_ok());
-    let named =
-        issuer(&site).dangerous_plain_http().jwks_url("http://keys:8080/jwks").unwrap().connect().await.unwrap();
-    assert!(named.verify(&sign(ISSUER)).await.is_ok());
+        let claims = |issuer: &str| json!({"iss": issuer, "sub": "b", "aud": API, "client_id": "b", "jti": "1", "iat": 1_700_000_000, "exp": 2_000_000_000});
+        let sign = |issuer| keys.signing_key().sign(claims(issuer).to_string().as_bytes()).unwrap();
+        let verifier = inside().dangerous_plain_http().connect().await.unwrap();
+        assert!(verifier.verify(&sign(INSIDE)).await.is_ok());
+        let named =
+            issuer(&site).dangerous_plain_http().jwks_url("http://keys:8080/jwks").unwrap().connect().await.unwrap();
+        assert!(named.verify(&sign(ISSUER)).await.is_ok());
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn no_setting_lets_an_https_issuer_lead_to_plain_http() {
-    let redirect = |location: &str| Page {
-        status: StatusCode::FOUND,
-        headers: vec![("location", location.to_owned())],
-        body: String::new(),
-    };
-    let site = Site::of(&ring());
-    site.set(METADATA, &json!({"issuer": ISSUER, "jwks_uri": "http://keys.example.com/jwks"}).to_string());
-    let refused = issuer(&site).dangerous_plain_http().connect().await.unwrap_err().to_string();
-    assert!(refused.contains("use https, as the issuer does"), "{refused}");
-    for (url, location) in [(METADATA, METADATA), (KEYS, KEYS)] {
+#[test]
+fn no_setting_lets_an_https_issuer_lead_to_plain_http() {
+    in_time(async {
+        let redirect = |location: &str| Page {
+            status: StatusCode::FOUND,
+            headers: vec![("location", location.to_owned())],
+            body: String::new(),
+        };
         let site = Site::of(&ring());
-        site.set_page(url, redirect(&location.replace("https://", "http://")));
+        site.set(METADATA, &json!({"issuer": ISSUER, "jwks_uri": "http://keys.example.com/jwks"}).to_string());
         let refused = issuer(&site).dangerous_plain_http().connect().await.unwrap_err().to_string();
-        assert!(refused.contains("redirects to another host"), "{refused}");
-    }
+        assert!(refused.contains("use https, as the issuer does"), "{refused}");
+        for (url, location) in [(METADATA, METADATA), (KEYS, KEYS)] {
+            let site = Site::of(&ring());
+            site.set_page(url, redirect(&location.replace("https://", "http://")));
+            let refused = issuer(&site).dangerous_plain_http().connect().await.unwrap_err().to_string();
+            assert!(refused.contains("redirects to another host"), "{refused}");
+        }
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_proxy_setting_for_a_client_that_was_replaced_is_an_error() {
-    let refused = issuer(&Site::of(&ring())).use_environment_proxy().lazy().unwrap_err();
-    assert!(matches!(refused, RemoteError::ProxyOfOwnClient), "{refused}");
+#[test]
+fn a_proxy_setting_for_a_client_that_was_replaced_is_an_error() {
+    in_time(async {
+        let refused = issuer(&Site::of(&ring())).use_environment_proxy().lazy().unwrap_err();
+        assert!(matches!(refused, RemoteError::ProxyOfOwnClient), "{refused}");
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn connecting_with_an_endless_timeout_waits_for_the_issuer() {
-    let keys = ring();
-    let site = Site::of(&keys);
-    site.is_down(true);
-    let connecting = tokio::spawn(issuer(&site).connect_timeout(Duration::MAX).oldest_keys(Duration::MAX).connect());
-    sleep(HOUR).await;
-    site.is_down(false);
-    assert!(connecting.await.unwrap().unwrap().verify(&token(&keys)).await.is_ok());
+#[test]
+fn connecting_with_an_endless_timeout_waits_for_the_issuer() {
+    in_time(async {
+        let keys = ring();
+        let site = Site::of(&keys);
+        site.is_down(true);
+        let connecting =
+            tokio::spawn(issuer(&site).connect_timeout(Duration::MAX).oldest_keys(Duration::MAX).connect());
+        sleep(HOUR).await;
+        site.is_down(false);
+        assert!(connecting.await.unwrap().unwrap().verify(&token(&keys)).await.is_ok());
+    });
 }
 
 /// What connecting to a site comes to, and how long that takes.
@@ -483,80 +520,86 @@ async fn refusal(site: &Site) -> (String, Duration) {
     (error.to_string(), started.elapsed())
 }
 
-#[tokio::test(start_paused = true)]
-async fn connecting_fails_at_once_and_clearly_where_waiting_does_not_help() {
-    let metadata = |issuer: &str, keys: &str| json!({"issuer": issuer, "jwks_uri": keys}).to_string();
-    let page = |status, headers: &[(&'static str, &str)], body: &str| Page {
-        status: StatusCode::from_u16(status).unwrap(),
-        headers: headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
-        body: body.to_owned(),
-    };
-    for (url, page, says) in [
-        (METADATA, page(404, &[], ""), "404"),
-        (METADATA, page(200, &[], "<html>"), "no metadata"),
-        (METADATA, page(200, &[], &json!([ISSUER, KEYS]).to_string()), "no metadata"),
-        (
-            METADATA,
-            page(200, &[], &metadata("https://auth.example.com/tenant/", KEYS)),
-            r#"is "https://auth.example.com/tenant/", expected "https://auth.example.com/tenant""#,
-        ),
-        (METADATA, page(200, &[], &metadata(ISSUER, "http://keys.example.com")), "https"),
-        (METADATA, page(200, &[], &metadata(ISSUER, "http://127.0.0.1/keys")), "https"),
-        (METADATA, page(200, &[], &metadata(ISSUER, "file:///etc/passwd")), "https"),
-        (METADATA, page(200, &[], &metadata(ISSUER, "https://keys.example.com:99999")), "port"),
-        (METADATA, page(200, &[], &json!({"issuer": ISSUER}).to_string()), "jwks_uri"),
-        (METADATA, page(302, &[("location", "https://elsewhere.example")], ""), "redirects to another host"),
-        (METADATA, page(302, &[("location", METADATA)], ""), "redirects"),
-        (KEYS, page(404, &[], ""), KEYS),
-        (KEYS, page(304, &[], ""), "304"), // to a request without a tag
-        (KEYS, page(307, &[("location", "https://elsewhere.example/jwks")], ""), "redirects to another host"),
-        (KEYS, page(200, &[], r#"{"keys": []}"#), "no key that is of use"),
-        (KEYS, page(200, &[], "[]"), "no JWK Set"),
-        (KEYS, page(200, &[], &json!([ring().to_jwk_set().keys]).to_string()), "no JWK Set"),
-        (KEYS, page(200, &[], &" ".repeat(256 * 1024 + 1)), "longer than 262144 bytes"),
-    ] {
+#[test]
+fn connecting_fails_at_once_and_clearly_where_waiting_does_not_help() {
+    in_time(async {
+        let metadata = |issuer: &str, keys: &str| json!({"issuer": issuer, "jwks_uri": keys}).to_string();
+        let page = |status, headers: &[(&'static str, &str)], body: &str| Page {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
+            body: body.to_owned(),
+        };
+        for (url, page, says) in [
+            (METADATA, page(404, &[], ""), "404"),
+            (METADATA, page(200, &[], "<html>"), "no metadata"),
+            (METADATA, page(200, &[], &json!([ISSUER, KEYS]).to_string()), "no metadata"),
+            (
+                METADATA,
+                page(200, &[], &metadata("https://auth.example.com/tenant/", KEYS)),
+                r#"is "https://auth.example.com/tenant/", expected "https://auth.example.com/tenant""#,
+            ),
+            (METADATA, page(200, &[], &metadata(ISSUER, "http://keys.example.com")), "https"),
+            (METADATA, page(200, &[], &metadata(ISSUER, "http://127.0.0.1/keys")), "https"),
+            (METADATA, page(200, &[], &metadata(ISSUER, "file:///etc/passwd")), "https"),
+            (METADATA, page(200, &[], &metadata(ISSUER, "https://keys.example.com:99999")), "port"),
+            (METADATA, page(200, &[], &json!({"issuer": ISSUER}).to_string()), "jwks_uri"),
+            (METADATA, page(302, &[("location", "https://elsewhere.example")], ""), "redirects to another host"),
+            (METADATA, page(302, &[("location", METADATA)], ""), "redirects"),
+            (KEYS, page(404, &[], ""), KEYS),
+            (KEYS, page(304, &[], ""), "304"), // to a request without a tag
+            (KEYS, page(307, &[("location", "https://elsewhere.example/jwks")], ""), "redirects to another host"),
+            (KEYS, page(200, &[], r#"{"keys": []}"#), "no key that is of use"),
+            (KEYS, page(200, &[], "[]"), "no JWK Set"),
+            (KEYS, page(200, &[], &json!([ring().to_jwk_set().keys]).to_string()), "no JWK Set"),
+            (KEYS, page(200, &[], &" ".repeat(256 * 1024 + 1)), "longer than 262144 bytes"),
+        ] {
+            let site = Site::of(&ring());
+            site.set_page(url, page);
+            let (refusal, took) = refusal(&site).await;
+            assert!(refusal.contains(says) && took < SECOND, "{refusal} after {took:?}");
+        }
+    });
+}
+
+#[test]
+fn connecting_to_who_is_down_or_slow_waits_for_its_time_and_then_says_why() {
+    in_time(async {
         let site = Site::of(&ring());
-        site.set_page(url, page);
-        let (refusal, took) = refusal(&site).await;
-        assert!(refusal.contains(says) && took < SECOND, "{refusal} after {took:?}");
-    }
+        site.is_down(true);
+        let (down, took) = refusal(&site).await;
+        assert!(down.contains("connection refused") && took == 30 * SECOND, "{down} after {took:?}");
+        let site = Site::of(&ring());
+        site.takes(6 * SECOND);
+        let (slow, took) = refusal(&site).await;
+        assert!(slow.contains("no answer within 5s") && took == 30 * SECOND, "{slow} after {took:?}");
+        // It comes up while we wait, however long we would.
+        let site = Site::of(&ring());
+        site.is_down(true);
+        let connecting = tokio::spawn(issuer(&site).connect_timeout(Duration::MAX).connect());
+        sleep(10 * SECOND).await;
+        site.is_down(false);
+        connecting.await.unwrap().unwrap();
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn connecting_to_who_is_down_or_slow_waits_for_its_time_and_then_says_why() {
-    let site = Site::of(&ring());
-    site.is_down(true);
-    let (down, took) = refusal(&site).await;
-    assert!(down.contains("connection refused") && took == 30 * SECOND, "{down} after {took:?}");
-    let site = Site::of(&ring());
-    site.takes(6 * SECOND);
-    let (slow, took) = refusal(&site).await;
-    assert!(slow.contains("no answer within 5s") && took == 30 * SECOND, "{slow} after {took:?}");
-    // It comes up while we wait, however long we would.
-    let site = Site::of(&ring());
-    site.is_down(true);
-    let connecting = tokio::spawn(issuer(&site).connect_timeout(Duration::MAX).connect());
-    sleep(10 * SECOND).await;
-    site.is_down(false);
-    connecting.await.unwrap().unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn no_more_than_a_thousand_wait_for_keys_at_once() {
-    let site = Site::of(&ring());
-    site.takes(SECOND);
-    let verifier = issuer(&site).lazy().unwrap();
-    let waiting: Vec<_> = (0..1_100)
-        .map(|round| {
-            let verifier = verifier.clone();
-            tokio::spawn(async move { verifier.verify(&naming(&round.to_string())).await.unwrap_err() })
-        })
-        .collect();
-    let mut undecided = 0;
-    for verified in waiting {
-        undecided += usize::from(matches!(verified.await.unwrap(), VerifyError::Undecided(_)));
-    }
-    assert_eq!(undecided, 100);
+#[test]
+fn no_more_than_a_thousand_wait_for_keys_at_once() {
+    in_time(async {
+        let site = Site::of(&ring());
+        site.takes(SECOND);
+        let verifier = issuer(&site).lazy().unwrap();
+        let waiting: Vec<_> = (0..1_100)
+            .map(|round| {
+                let verifier = verifier.clone();
+                tokio::spawn(async move { verifier.verify(&naming(&round.to_string())).await.unwrap_err() })
+            })
+            .collect();
+        let mut undecided = 0;
+        for verified in waiting {
+            undecided += usize::from(matches!(verified.await.unwrap(), VerifyError::Undecided(_)));
+        }
+        assert_eq!(undecided, 100);
+    });
 }
 
 #[test]
@@ -565,146 +608,162 @@ fn outside_of_a_runtime_the_mistake_is_named() {
     assert!(matches!(error, RemoteError::NoRuntime), "{error}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_request_that_waits_for_keys_holds_no_place_of_the_service_behind_the_layer() {
-    let keys = ring();
-    let site = Site::of(&keys);
-    site.takes(SECOND);
-    let inner = service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::default())));
-    let layer = BearerAuthLayer::new(issuer(&site).lazy().unwrap()).optional();
-    let service = layer.layer(ConcurrencyLimit::new(inner, 1));
-    let request = Request::get("/").header("authorization", format!("Bearer {}", token(&keys)));
-    let (mut one, mut other) = (service.clone(), service);
-    let waiting = one.ready().await.unwrap().call(request.body(Body::default()).unwrap());
-    let passing = async { other.ready().await.unwrap().call(Request::new(Body::default())).await };
-    let passed = tokio::time::timeout(SECOND / 2, passing).await.expect("a place");
-    assert_eq!(passed.unwrap().status(), StatusCode::OK);
-    assert_eq!(waiting.await.unwrap().status(), StatusCode::OK);
-    assert!(other.ready().await.is_ok(), "and gives it back");
+#[test]
+fn a_request_that_waits_for_keys_holds_no_place_of_the_service_behind_the_layer() {
+    in_time(async {
+        let keys = ring();
+        let site = Site::of(&keys);
+        site.takes(SECOND);
+        let inner = service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::default())));
+        let layer = BearerAuthLayer::new(issuer(&site).lazy().unwrap()).optional();
+        let service = layer.layer(ConcurrencyLimit::new(inner, 1));
+        let request = Request::get("/").header("authorization", format!("Bearer {}", token(&keys)));
+        let (mut one, mut other) = (service.clone(), service);
+        let waiting = one.ready().await.unwrap().call(request.body(Body::default()).unwrap());
+        let passing = async { other.ready().await.unwrap().call(Request::new(Body::default())).await };
+        let passed = tokio::time::timeout(SECOND / 2, passing).await.expect("a place");
+        assert_eq!(passed.unwrap().status(), StatusCode::OK);
+        assert_eq!(waiting.await.unwrap().status(), StatusCode::OK);
+        assert!(other.ready().await.is_ok(), "and gives it back");
+    });
 }
 
 /// A clock on the wall that somebody sets.
-#[tokio::test(start_paused = true)]
-async fn a_clock_that_is_set_back_puts_off_no_fetch_and_makes_no_key_younger() {
-    let (old, new) = (ring(), ring());
-    let (site, wall) = (Site::of(&old), ManualClock::at(Wall(Instant::now()).now() + 24 * HOUR));
-    let issuer = RemoteIssuer::new(ISSUER, API).unwrap().http_client(site.clone()).clock(wall.clone());
-    let (verifier, of_old, of_new) = (issuer.connect().await.unwrap(), token(&old), token(&new));
-    let set_back = || wall.set(wall.now() - 5 * HOUR);
-    set_back();
-    site.publish(&new);
-    sleep(9 * MINUTE).await;
-    verifier.verify_now(&of_new).unwrap();
-    assert_eq!(verifier.verify(&of_old).await.unwrap_err(), UNKNOWN);
+#[test]
+fn a_clock_that_is_set_back_puts_off_no_fetch_and_makes_no_key_younger() {
+    in_time(async {
+        let (old, new) = (ring(), ring());
+        let (site, wall) = (Site::of(&old), ManualClock::at(Wall(Instant::now()).now() + 24 * HOUR));
+        let issuer = RemoteIssuer::new(ISSUER, API).unwrap().http_client(site.clone()).clock(wall.clone());
+        let (verifier, of_old, of_new) = (issuer.connect().await.unwrap(), token(&old), token(&new));
+        let set_back = || wall.set(wall.now() - 5 * HOUR);
+        set_back();
+        site.publish(&new);
+        sleep(9 * MINUTE).await;
+        verifier.verify_now(&of_new).unwrap();
+        assert_eq!(verifier.verify(&of_old).await.unwrap_err(), UNKNOWN);
 
-    site.is_down(true);
-    sleep(10 * MINUTE).await;
-    let failed = site.fetches() + site.discoveries();
-    set_back();
-    sleep(MINUTE).await;
-    assert!(site.fetches() + site.discoveries() > failed, "no attempt is put off");
-    sleep(24 * HOUR).await;
-    assert_undecided(verifier.verify(&of_new).await);
-    site.is_down(false);
-    sleep(MINUTE).await;
-    assert!(verifier.verify_now(&of_new).is_ok());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_clock_that_is_set_back_makes_no_metadata_younger() {
-    let (site, wall) = (Site::of(&ring()), ManualClock::at(Wall(Instant::now()).now()));
-    let issuer = RemoteIssuer::new(ISSUER, API).unwrap().http_client(site.clone()).clock(wall.clone());
-    let _verifier = issuer.connect().await.unwrap();
-    wall.advance(20 * HOUR);
-    sleep(20 * HOUR).await;
-    wall.set(wall.now() - 5 * HOUR);
-    assert_eq!(site.discoveries(), 1);
-    sleep(5 * HOUR).await;
-    assert_eq!(site.discoveries(), 2, "it is a day old by the clock that nobody sets");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_token_that_was_seen_before_waits_for_keys_where_those_that_are_here_are_too_old() {
-    let keys = ring();
-    let (site, wall) = (Site::of(&keys), ManualClock::at(Wall(Instant::now()).now()));
-    let issuer = RemoteIssuer::new(ISSUER, API).unwrap().http_client(site.clone()).clock(wall.clone());
-    let inner = service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::default())));
-    let service = BearerAuthLayer::new(issuer.connect().await.unwrap()).layer(inner);
-    let authorization = format!("Bearer {}", token(&keys));
-    for _ in 0..2 {
-        let request = Request::get("/").header("authorization", &authorization);
-        let answer = service.clone().oneshot(request.body(Body::default()).unwrap()).await.unwrap();
-        assert_eq!(answer.status(), StatusCode::OK);
-        // The machine sleeps for two days.
-        wall.advance(48 * HOUR);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn keys_that_may_not_be_older_than_an_hour_are_fetched_within_the_hour_whatever_cache_control_says() {
-    let keys = ring();
-    let site = Site::of(&keys);
-    let headers = vec![("cache-control", "max-age=86400".to_owned())];
-    let body = serde_json::to_string(&keys.to_jwk_set()).unwrap();
-    site.set_page(KEYS, Page { status: StatusCode::OK, headers, body });
-    let verifier = issuer(&site).oldest_keys(HOUR).connect().await.unwrap();
-    let (token, mut admitted) = (token(&keys), 0);
-    for _ in 0..24 * 60 {
+        site.is_down(true);
+        sleep(10 * MINUTE).await;
+        let failed = site.fetches() + site.discoveries();
+        set_back();
         sleep(MINUTE).await;
-        admitted += u32::from(verifier.verify(&token).await.is_ok());
-    }
-    println!("one request a minute for a day: {admitted} of 1440 admitted, {} fetches", site.fetches());
-    assert_eq!(admitted, 24 * 60);
-    assert!((30..=36).contains(&site.fetches()), "{}", site.fetches());
+        assert!(site.fetches() + site.discoveries() > failed, "no attempt is put off");
+        sleep(24 * HOUR).await;
+        assert_undecided(verifier.verify(&of_new).await);
+        site.is_down(false);
+        sleep(MINUTE).await;
+        assert!(verifier.verify_now(&of_new).is_ok());
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn keys_are_used_for_a_minute_even_where_the_setting_is_less() {
-    let keys = ring();
-    let site = Site::of(&keys);
-    let verifier = issuer(&site).oldest_keys(Duration::ZERO).connect().await.unwrap();
-    for _ in 0..60 {
-        sleep(10 * SECOND).await;
-        assert!(verifier.verify(&token(&keys)).await.is_ok());
-    }
-    assert!((12..=16).contains(&site.fetches()), "{}", site.fetches());
+#[test]
+fn a_clock_that_is_set_back_makes_no_metadata_younger() {
+    in_time(async {
+        let (site, wall) = (Site::of(&ring()), ManualClock::at(Wall(Instant::now()).now()));
+        let issuer = RemoteIssuer::new(ISSUER, API).unwrap().http_client(site.clone()).clock(wall.clone());
+        let _verifier = issuer.connect().await.unwrap();
+        wall.advance(20 * HOUR);
+        sleep(20 * HOUR).await;
+        wall.set(wall.now() - 5 * HOUR);
+        assert_eq!(site.discoveries(), 1);
+        sleep(5 * HOUR).await;
+        assert_eq!(site.discoveries(), 2, "it is a day old by the monotonic clock");
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn no_request_waits_longer_than_two_documents_may_take() {
-    let (old, new) = (ring(), ring());
-    let site = Site::of(&old);
-    let verifier = connected(&site).await;
-    // After a failed fetch, the metadata is fetched again, too: a fetch takes nearly 15 s then.
-    site.is_down(true);
-    verifier.verify(&naming("a")).await.unwrap_err();
-    site.is_down(false);
-    site.takes(Duration::from_millis(4_900));
-    site.remove(METADATA);
-    site.set(OPENID, &json!({"issuer": ISSUER, "jwks_uri": KEYS}).to_string());
-    let stranger = verifier.clone();
-    tokio::spawn(async move { stranger.verify(&naming("b")).await });
-    sleep(SECOND / 10).await;
-    let start = Instant::now();
-    match verifier.verify(&token(&new)).await {
-        Err(VerifyError::Undecided(undecided)) => {
-            assert_eq!((undecided.kind(), undecided.retry_after_seconds()), (UndecidedKind::UnknownKey, 1));
+#[test]
+fn a_token_that_was_seen_before_waits_for_keys_where_those_that_are_here_are_too_old() {
+    in_time(async {
+        let keys = ring();
+        let (site, wall) = (Site::of(&keys), ManualClock::at(Wall(Instant::now()).now()));
+        let issuer = RemoteIssuer::new(ISSUER, API).unwrap().http_client(site.clone()).clock(wall.clone());
+        let inner = service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::default())));
+        let service = BearerAuthLayer::new(issuer.connect().await.unwrap()).layer(inner);
+        let authorization = format!("Bearer {}", token(&keys));
+        for _ in 0..2 {
+            let request = Request::get("/").header("authorization", &authorization);
+            let answer = service.clone().oneshot(request.body(Body::default()).unwrap()).await.unwrap();
+            assert_eq!(answer.status(), StatusCode::OK);
+            // The machine sleeps for two days.
+            wall.advance(48 * HOUR);
         }
-        other => panic!("{other:?}"),
-    }
-    assert_eq!(start.elapsed(), 10 * SECOND);
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn keys_are_as_old_as_the_request_that_brought_them() {
-    let site = Site::of(&ring());
-    site.takes(4 * SECOND);
-    let requested = Instant::now();
-    let verifier = issuer(&site).jwks_url(KEYS).unwrap().connect().await.unwrap();
-    assert_eq!(requested.elapsed(), 4 * SECOND);
-    site.is_down(true);
-    tokio::time::sleep_until(requested + 24 * HOUR - SECOND).await;
-    assert!(verifier.is_ready());
-    sleep(SECOND).await;
-    assert!(!verifier.is_ready(), "a day after the request");
+#[test]
+fn keys_that_may_not_be_older_than_an_hour_are_fetched_within_the_hour_whatever_cache_control_says() {
+    in_time(async {
+        let keys = ring();
+        let site = Site::of(&keys);
+        let headers = vec![("cache-control", "max-age=86400".to_owned())];
+        let body = serde_json::to_string(&keys.to_jwk_set()).unwrap();
+        site.set_page(KEYS, Page { status: StatusCode::OK, headers, body });
+        let verifier = issuer(&site).oldest_keys(HOUR).connect().await.unwrap();
+        let (token, mut admitted) = (token(&keys), 0);
+        for _ in 0..24 * 60 {
+            sleep(MINUTE).await;
+            admitted += u32::from(verifier.verify(&token).await.is_ok());
+        }
+        println!("one request a minute for a day: {admitted} of 1440 admitted, {} fetches", site.fetches());
+        assert_eq!(admitted, 24 * 60);
+        assert!((30..=36).contains(&site.fetches()), "{}", site.fetches());
+    });
+}
+
+#[test]
+fn keys_are_used_for_a_minute_even_where_the_setting_is_less() {
+    in_time(async {
+        let keys = ring();
+        let site = Site::of(&keys);
+        let verifier = issuer(&site).oldest_keys(Duration::ZERO).connect().await.unwrap();
+        for _ in 0..60 {
+            sleep(10 * SECOND).await;
+            assert!(verifier.verify(&token(&keys)).await.is_ok());
+        }
+        assert!((12..=16).contains(&site.fetches()), "{}", site.fetches());
+    });
+}
+
+#[test]
+fn no_request_waits_longer_than_two_documents_may_take() {
+    in_time(async {
+        let (old, new) = (ring(), ring());
+        let site = Site::of(&old);
+        let verifier = connected(&site).await;
+        // After a failed fetch, the metadata is fetched again, too: a fetch takes nearly 15 s then.
+        site.is_down(true);
+        verifier.verify(&naming("a")).await.unwrap_err();
+        site.is_down(false);
+        site.takes(Duration::from_millis(4_900));
+        site.remove(METADATA);
+        site.set(OPENID, &json!({"issuer": ISSUER, "jwks_uri": KEYS}).to_string());
+        let stranger = verifier.clone();
+        tokio::spawn(async move { stranger.verify(&naming("b")).await });
+        sleep(SECOND / 10).await;
+        let start = Instant::now();
+        match verifier.verify(&token(&new)).await {
+            Err(VerifyError::Undecided(undecided)) => {
+                assert_eq!((undecided.kind(), undecided.retry_after_seconds()), (UndecidedKind::UnknownKey, 1));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(start.elapsed(), 10 * SECOND);
+    });
+}
+
+#[test]
+fn keys_are_as_old_as_the_request_that_brought_them() {
+    in_time(async {
+        let site = Site::of(&ring());
+        site.takes(4 * SECOND);
+        let requested = Instant::now();
+        let verifier = issuer(&site).jwks_url(KEYS).unwrap().connect().await.unwrap();
+        assert_eq!(requested.elapsed(), 4 * SECOND);
+        site.is_down(true);
+        tokio::time::sleep_until(requested + 24 * HOUR - SECOND).await;
+        assert!(verifier.is_ready());
+        sleep(SECOND).await;
+        assert!(!verifier.is_ready(), "a day after the request");
+    });
 }

@@ -3,6 +3,7 @@
 use tokio::time::{Instant, timeout};
 
 use super::{API, ISSUER, KEYS, SECOND, Site, Wall, issuer, ring, token};
+use crate::deadline::in_time;
 use crate::resource_server::{RemoteIssuer, UndecidedKind, Verifier, VerifyError};
 use crate::{ClientSecret, Introspection};
 
@@ -20,55 +21,61 @@ fn down() -> Site {
     site
 }
 
-#[tokio::test(start_paused = true)]
-async fn one_issuer_that_is_down_does_not_take_the_service_out_of_use_for_the_others() {
-    let keys = ring();
-    let (up, out) = (Site::of(&keys), down());
-    for (first, second, first_is_up) in [(&up, &out, true), (&out, &up, false)] {
-        let both = issuer(first).lazy().unwrap().or(other(second)).unwrap();
-        assert!(!both.is_ready(), "nothing is here yet");
-        timeout(SECOND, both.ready()).await.expect("ready as soon as one of them is");
+#[test]
+fn one_issuer_that_is_down_does_not_take_the_service_out_of_use_for_the_others() {
+    in_time(async {
+        let keys = ring();
+        let (up, out) = (Site::of(&keys), down());
+        for (first, second, first_is_up) in [(&up, &out, true), (&out, &up, false)] {
+            let both = issuer(first).lazy().unwrap().or(other(second)).unwrap();
+            assert!(!both.is_ready(), "nothing is here yet");
+            timeout(SECOND, both.ready()).await.expect("ready as soon as one of them is");
+            assert!(both.is_ready());
+            assert_eq!(both.readiness().collect::<Vec<_>>(), [(ISSUER, first_is_up), (OTHER, !first_is_up)]);
+        }
+        let both = issuer(&up).lazy().unwrap().or(other(&out)).unwrap();
+        both.ready().await;
+        assert!(both.verify(&token(&keys)).await.is_ok());
+    });
+}
+
+#[test]
+fn readiness_follows_each_issuer() {
+    in_time(async {
+        let (one, two) = (down(), down());
+        let both = issuer(&one).lazy().unwrap().or(other(&two)).unwrap();
+        assert!(timeout(SECOND, both.ready()).await.is_err() && !both.is_ready());
+        assert_eq!(both.readiness().collect::<Vec<_>>(), [(ISSUER, false), (OTHER, false)]);
+        two.is_down(false);
+        both.ready().await;
+        assert_eq!(both.readiness().collect::<Vec<_>>(), [(ISSUER, false), (OTHER, true)]);
+        one.is_down(false);
+        tokio::time::sleep(31 * SECOND).await;
+        assert_eq!(both.readiness().collect::<Vec<_>>(), [(ISSUER, true), (OTHER, true)]);
+    });
+}
+
+#[test]
+fn an_introspection_endpoint_is_ready_beside_an_issuer_that_is_down() {
+    in_time(async {
+        let introspection = Introspection::new(OTHER, API)
+            .unwrap()
+            .at("https://other.example.com/introspect")
+            .unwrap()
+            .client_secret_basic("the api", ClientSecret::new("a secret of 32 characters or more").unwrap())
+            .unwrap()
+            .verifier()
+            .unwrap();
+        assert_eq!(introspection.readiness().collect::<Vec<_>>(), [(OTHER, true)]);
+        let keys = ring();
+        let out = down();
+        let both = issuer(&out).lazy().unwrap().or(introspection).unwrap();
         assert!(both.is_ready());
-        assert_eq!(both.readiness().collect::<Vec<_>>(), [(ISSUER, first_is_up), (OTHER, !first_is_up)]);
-    }
-    let both = issuer(&up).lazy().unwrap().or(other(&out)).unwrap();
-    both.ready().await;
-    assert!(both.verify(&token(&keys)).await.is_ok());
-}
-
-#[tokio::test(start_paused = true)]
-async fn readiness_follows_each_issuer() {
-    let (one, two) = (down(), down());
-    let both = issuer(&one).lazy().unwrap().or(other(&two)).unwrap();
-    assert!(timeout(SECOND, both.ready()).await.is_err() && !both.is_ready());
-    assert_eq!(both.readiness().collect::<Vec<_>>(), [(ISSUER, false), (OTHER, false)]);
-    two.is_down(false);
-    both.ready().await;
-    assert_eq!(both.readiness().collect::<Vec<_>>(), [(ISSUER, false), (OTHER, true)]);
-    one.is_down(false);
-    tokio::time::sleep(31 * SECOND).await;
-    assert_eq!(both.readiness().collect::<Vec<_>>(), [(ISSUER, true), (OTHER, true)]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_introspection_endpoint_is_ready_beside_an_issuer_that_is_down() {
-    let introspection = Introspection::new(OTHER, API)
-        .unwrap()
-        .at("https://other.example.com/introspect")
-        .unwrap()
-        .client_secret_basic("the api", ClientSecret::new("a secret of 32 characters or more").unwrap())
-        .unwrap()
-        .verifier()
-        .unwrap();
-    assert_eq!(introspection.readiness().collect::<Vec<_>>(), [(OTHER, true)]);
-    let keys = ring();
-    let out = down();
-    let both = issuer(&out).lazy().unwrap().or(introspection).unwrap();
-    assert!(both.is_ready());
-    timeout(SECOND, both.ready()).await.expect("it is ready");
-    assert_eq!(both.readiness().collect::<Vec<_>>(), [(ISSUER, false), (OTHER, true)]);
-    match both.verify(&token(&keys)).await {
-        Err(VerifyError::Undecided(undecided)) => assert_eq!(undecided.kind(), UndecidedKind::Keys),
-        verified => panic!("{verified:?}"),
-    }
+        timeout(SECOND, both.ready()).await.expect("it is ready");
+        assert_eq!(both.readiness().collect::<Vec<_>>(), [(ISSUER, false), (OTHER, true)]);
+        match both.verify(&token(&keys)).await {
+            Err(VerifyError::Undecided(undecided)) => assert_eq!(undecided.kind(), UndecidedKind::Keys),
+            verified => panic!("{verified:?}"),
+        }
+    });
 }

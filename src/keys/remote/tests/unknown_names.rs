@@ -6,6 +6,7 @@ use tokio::time::{Instant, advance, sleep};
 
 use super::{BEGIN, KeyRing, MINUTE, NoKey, SECOND, Site, UNKNOWN, connected, issuer, naming, ring, token, token_of};
 use crate::VerifiedToken;
+use crate::deadline::in_time;
 use crate::resource_server::{InvalidToken, UndecidedKind, Verifier, VerifyError};
 
 /// Returns the `Retry-After` of a token whose key may be new.
@@ -31,258 +32,284 @@ async fn use_up(verifier: &Verifier) {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_key_that_is_new_is_admitted_at_once_after_a_stranger_named_a_key_at_random() {
-    let (old, new) = (ring(), ring());
-    let site = Site::of(&old);
-    let verifier = connected(&site).await;
-    assert_eq!(verifier.verify(&naming("a stranger")).await.unwrap_err(), UNKNOWN);
-    site.publish(&rotated(&new, &old));
-    assert!(verifier.verify(&token(&new)).await.is_ok());
-    assert_eq!(site.fetches(), 3);
+#[test]
+fn a_key_that_is_new_is_admitted_at_once_after_a_stranger_named_a_key_at_random() {
+    in_time(async {
+        let (old, new) = (ring(), ring());
+        let site = Site::of(&old);
+        let verifier = connected(&site).await;
+        assert_eq!(verifier.verify(&naming("a stranger")).await.unwrap_err(), UNKNOWN);
+        site.publish(&rotated(&new, &old));
+        assert!(verifier.verify(&token(&new)).await.is_ok());
+        assert_eq!(site.fetches(), 3);
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_key_that_is_new_is_answered_503_until_a_fetch_is_allowed_and_then_admitted() {
-    let (old, new) = (ring(), ring());
-    let site = Site::of(&old);
-    let verifier = connected(&site).await;
-    use_up(&verifier).await;
-    site.publish(&rotated(&new, &old));
-    assert_eq!(assert_too_early(verifier.verify(&token(&new)).await), 10);
-    sleep(Duration::from_millis(3_500)).await;
-    assert_eq!(assert_too_early(verifier.verify_now(&token(&new))), 7, "rounded up");
-    sleep(7 * SECOND).await;
-    assert!(verifier.verify(&token(&new)).await.is_ok());
-    assert_eq!(site.fetches(), 1 + 3 + 1);
+#[test]
+fn a_key_that_is_new_is_answered_503_until_a_fetch_is_allowed_and_then_admitted() {
+    in_time(async {
+        let (old, new) = (ring(), ring());
+        let site = Site::of(&old);
+        let verifier = connected(&site).await;
+        use_up(&verifier).await;
+        site.publish(&rotated(&new, &old));
+        assert_eq!(assert_too_early(verifier.verify(&token(&new)).await), 10);
+        sleep(Duration::from_millis(3_500)).await;
+        assert_eq!(assert_too_early(verifier.verify_now(&token(&new))), 7, "rounded up");
+        sleep(7 * SECOND).await;
+        assert!(verifier.verify(&token(&new)).await.is_ok());
+        assert_eq!(site.fetches(), 1 + 3 + 1);
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_regular_fetch_that_is_due_sooner_is_the_time_to_try_again() {
-    let (old, new) = (ring(), ring());
-    let site = Site::of(&old);
-    let verifier = issuer(&site).unknown_key_cooldown(60 * MINUTE).connect().await.unwrap();
-    use_up(&verifier).await;
-    site.publish(&rotated(&new, &old));
-    let retry_after = assert_too_early(verifier.verify(&token(&new)).await);
-    assert!((7 * 60..=8 * 60).contains(&retry_after), "{retry_after}");
-    sleep(Duration::from_secs(retry_after)).await;
-    assert!(verifier.verify(&token(&new)).await.is_ok());
+#[test]
+fn a_regular_fetch_that_is_due_sooner_is_the_time_to_try_again() {
+    in_time(async {
+        let (old, new) = (ring(), ring());
+        let site = Site::of(&old);
+        let verifier = issuer(&site).unknown_key_cooldown(60 * MINUTE).connect().await.unwrap();
+        use_up(&verifier).await;
+        site.publish(&rotated(&new, &old));
+        let retry_after = assert_too_early(verifier.verify(&token(&new)).await);
+        assert!((7 * 60..=8 * 60).contains(&retry_after), "{retry_after}");
+        sleep(Duration::from_secs(retry_after)).await;
+        assert!(verifier.verify(&token(&new)).await.is_ok());
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_hundred_thousand_random_names_in_ten_minutes_cause_at_most_65_fetches() {
-    let keys = ring();
-    let site = Site::of(&keys);
-    let verifier = connected(&site).await;
-    let (before, good) = (site.fetches(), token(&keys));
-    let (mut max_remembered, mut refused, mut too_early) = (0, 0, 0);
-    for round in 0..100_000_u32 {
-        let name = format!("{round:x}{}", "x".repeat(100));
-        match verifier.verify(&naming(&name)).await.unwrap_err() {
-            VerifyError::Refused(refusal) if refusal.reason() == InvalidToken::UnknownKey => refused += 1,
-            error => {
-                assert!((1..=10).contains(&assert_too_early(Err(error))));
-                too_early += 1;
+#[test]
+fn a_hundred_thousand_random_names_in_ten_minutes_cause_at_most_65_fetches() {
+    in_time(async {
+        let keys = ring();
+        let site = Site::of(&keys);
+        let verifier = connected(&site).await;
+        let (before, good) = (site.fetches(), token(&keys));
+        let (mut max_remembered, mut refused, mut too_early) = (0, 0, 0);
+        for round in 0..100_000_u32 {
+            let name = format!("{round:x}{}", "x".repeat(100));
+            match verifier.verify(&naming(&name)).await.unwrap_err() {
+                VerifyError::Refused(refusal) if refusal.reason() == InvalidToken::UnknownKey => refused += 1,
+                error => {
+                    assert!((1..=10).contains(&assert_too_early(Err(error))));
+                    too_early += 1;
+                }
+            }
+            max_remembered = max_remembered.max(verifier.remote_keys().unwrap().unknown_names());
+            if round % 100 == 0 {
+                advance(600 * Duration::from_millis(1)).await;
+                assert!(verifier.verify_now(&good).is_ok());
             }
         }
-        max_remembered = max_remembered.max(verifier.remote_keys().unwrap().unknown_names());
-        if round % 100 == 0 {
-            advance(600 * Duration::from_millis(1)).await;
-            assert!(verifier.verify_now(&good).is_ok());
-        }
-    }
-    let fetches = site.fetches() - before;
-    println!(
-        "100,000 random kids in 10 minutes: {fetches} fetches, {refused} answers of 401 and {too_early} of 503, at most \
-         {max_remembered} names remembered"
-    );
-    assert!((60..=65).contains(&fetches), "{fetches}");
-    assert!(max_remembered <= 1_000);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_new_key_is_admitted_within_ten_seconds_during_a_flood_of_random_names_and_never_refused() {
-    let mut keys = ring();
-    let site = Site::of(&keys);
-    let verifier = connected(&site).await;
-    site.takes(Duration::from_millis(50));
-    let strangers = verifier.clone();
-    let flood = tokio::spawn(async move {
-        for name in 0_u64.. {
-            let (strangers, name) = (strangers.clone(), name.to_string());
-            tokio::spawn(async move { strangers.verify(&naming(&name)).await.unwrap_err() });
-            sleep(Duration::from_millis(5)).await;
-        }
+        let fetches = site.fetches() - before;
+        println!(
+            "100,000 random kids in 10 minutes: {fetches} fetches, {refused} answers of 401 and {too_early} of 503, at most \
+             {max_remembered} names remembered"
+        );
+        assert!((60..=65).contains(&fetches), "{fetches}");
+        assert!(max_remembered <= 1_000);
     });
-    let (started, before) = (Instant::now(), site.fetches());
-    let (mut slowest, mut too_early) = (Duration::ZERO, 0);
-    for _ in 0..20 {
-        // At another time of the slot in each round.
-        sleep(Duration::from_millis(30_770)).await;
-        let new = ring();
-        site.publish(&rotated(&new, &keys));
-        let (published, token) = (Instant::now(), token(&new));
-        while let Err(error) = verifier.verify(&token).await {
-            assert!((1..=10).contains(&assert_too_early(Err(error))));
-            too_early += 1;
-            sleep(Duration::from_millis(100)).await;
+}
+
+#[test]
+fn a_new_key_is_admitted_within_ten_seconds_during_a_flood_of_random_names_and_never_refused() {
+    in_time(async {
+        let mut keys = ring();
+        let site = Site::of(&keys);
+        let verifier = connected(&site).await;
+        site.takes(Duration::from_millis(50));
+        let strangers = verifier.clone();
+        let flood = tokio::spawn(async move {
+            for name in 0_u64.. {
+                let (strangers, name) = (strangers.clone(), name.to_string());
+                tokio::spawn(async move { strangers.verify(&naming(&name)).await.unwrap_err() });
+                sleep(Duration::from_millis(5)).await;
+            }
+        });
+        let (started, before) = (Instant::now(), site.fetches());
+        let (mut slowest, mut too_early) = (Duration::ZERO, 0);
+        for _ in 0..20 {
+            // At another time of the slot in each round.
+            sleep(Duration::from_millis(30_770)).await;
+            let new = ring();
+            site.publish(&rotated(&new, &keys));
+            let (published, token) = (Instant::now(), token(&new));
+            while let Err(error) = verifier.verify(&token).await {
+                assert!((1..=10).contains(&assert_too_early(Err(error))));
+                too_early += 1;
+                sleep(Duration::from_millis(100)).await;
+            }
+            slowest = slowest.max(published.elapsed());
+            keys = new;
         }
-        slowest = slowest.max(published.elapsed());
-        keys = new;
-    }
-    flood.abort();
-    let (fetches, elapsed) = (site.fetches() - before, started.elapsed());
-    println!(
-        "20 new keys in {elapsed:?} of 200 random kids a second: {fetches} fetches, {too_early} answers of 503 to good \
-         tokens, none of 401; the slowest key was admitted after {slowest:?}"
-    );
-    assert!(slowest > 5 * SECOND && slowest <= 10 * SECOND + Duration::from_millis(200), "{slowest:?}");
-    assert!(fetches as u64 <= 3 + elapsed.as_secs() / 10, "{fetches}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_name_that_a_set_lacked_is_refused_without_a_fetch_for_ten_seconds_or_until_the_keys_change() {
-    let keys = ring();
-    let site = Site::of(&keys);
-    let (verifier, next) = (connected(&site).await, ring());
-    let early = token(&next);
-    // A set that is fetched now proves that the issuer lacks the key: the token is older.
-    sleep(10 * SECOND).await;
-    assert_eq!(verifier.verify(&early).await.unwrap_err(), UNKNOWN);
-    let fetches = site.fetches();
-    sleep(9 * SECOND).await;
-    assert_eq!(verifier.verify(&early).await.unwrap_err(), UNKNOWN);
-    assert_eq!(site.fetches(), fetches, "remembered");
-    site.publish(&rotated(&next, &keys));
-    sleep(SECOND).await;
-    assert!(verifier.verify(&early).await.is_ok(), "fetched again after the cooldown");
-
-    let (third, fourth) = (ring(), ring());
-    assert_eq!(verifier.verify(&token(&third)).await.unwrap_err(), UNKNOWN);
-    site.publish(&third.clone().also_trust(fourth.signing_key().verifying_key()));
-    assert!(verifier.verify(&token(&fourth)).await.is_ok());
-    assert!(verifier.verify_now(&token(&third)).is_ok(), "the set of the other one has it");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_set_that_was_requested_before_the_token_came_refuses_nothing() {
-    let (old, new) = (ring(), ring());
-    let site = Site::of(&old);
-    let verifier = connected(&site).await;
-    use_up(&verifier).await;
-    sleep(10 * SECOND).await;
-    // The issuer answers with the set of this moment, half a second late.
-    site.answers_as_of_the_request(SECOND / 2);
-    let stranger = tokio::spawn({
-        let verifier = verifier.clone();
-        async move { verifier.verify(&naming("a stranger")).await.unwrap_err() }
+        flood.abort();
+        let (fetches, elapsed) = (site.fetches() - before, started.elapsed());
+        println!(
+            "20 new keys in {elapsed:?} of 200 random kids a second: {fetches} fetches, {too_early} answers of 503 to good \
+             tokens, none of 401; the slowest key was admitted after {slowest:?}"
+        );
+        assert!(slowest > 5 * SECOND && slowest <= 10 * SECOND + Duration::from_millis(200), "{slowest:?}");
+        assert!(fetches as u64 <= 3 + elapsed.as_secs() / 10, "{fetches}");
     });
-    sleep(SECOND / 4).await;
-    site.publish(&rotated(&new, &old));
-    assert_eq!(assert_too_early(verifier.verify(&token(&new)).await), 10, "it joined a fetch that began too early");
-    assert_eq!(stranger.await.unwrap(), UNKNOWN);
-    sleep(10 * SECOND).await;
-    assert!(verifier.verify(&token(&new)).await.is_ok());
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_request_that_joined_a_fetch_too_late_waits_for_the_next_one_if_that_is_allowed() {
-    let (old, new) = (ring(), ring());
-    let site = Site::of(&old);
-    let verifier = connected(&site).await;
-    site.answers_as_of_the_request(SECOND);
-    let stranger = tokio::spawn({
-        let verifier = verifier.clone();
-        async move { verifier.verify(&naming("a stranger")).await.unwrap_err() }
-    });
-    sleep(SECOND / 2).await;
-    site.publish(&rotated(&new, &old));
-    assert!(verifier.verify(&token(&new)).await.is_ok());
-    assert_eq!((stranger.await.unwrap(), site.fetches()), (UNKNOWN, 3));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_unknown_name_is_answered_503_while_the_issuer_is_down_within_the_same_budget() {
-    let (old, new) = (ring(), ring());
-    let site = Site::of(&old);
-    let verifier = connected(&site).await;
-    site.is_down(true);
-    let before = site.fetches() + site.discoveries();
-    for _ in 0..1_000 {
-        let retry_after = assert_too_early(verifier.verify(&token(&new)).await);
-        assert!((1..=30).contains(&retry_after), "{retry_after}");
-    }
-    let attempts = site.fetches() + site.discoveries() - before;
-    assert!(attempts <= 1 + 2 * 2, "{attempts}");
-    site.publish(&rotated(&new, &old));
-    site.is_down(false);
-    sleep(31 * SECOND).await;
-    assert!(verifier.verify(&token(&new)).await.is_ok());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_token_of_an_algorithm_that_no_key_has_is_refused_without_a_fetch() {
-    let site = Site::of(&ring());
-    let verifier = connected(&site).await;
-    let remote = verifier.remote_keys().unwrap();
-    for alg in ["HS256", "none", "", "es256"] {
-        assert!(matches!(remote.find("any", alg), Err(NoKey::Algorithm(None))), "{alg}");
-    }
-    let rs256_only = issuer(&site).algorithms([super::Algorithm::ES256]).connect().await.unwrap();
-    assert!(matches!(rs256_only.remote_keys().unwrap().find("any", "RS256"), Err(NoKey::Algorithm(None))));
-    assert!(matches!(remote.find("any", "RS256"), Err(NoKey::NotAsked)));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stranger_who_guesses_the_name_of_the_next_key_makes_no_token_of_it_refused() {
-    let (old, new) = (ring(), ring());
-    let site = Site::of(&old);
-    let (started, verifier) = (Instant::now(), connected(&site).await);
-    sleep(MINUTE).await;
-    let name = new.signing_key().verifying_key().key_id().to_owned();
-    assert_eq!(verifier.verify(&naming(&name)).await.unwrap_err(), UNKNOWN);
-    site.publish(&rotated(&new, &old));
-    let (published, mut too_early) = (Instant::now(), 0);
-    let token = token_of(&new, BEGIN + started.elapsed().as_secs());
-    while let Err(error) = verifier.verify(&token).await {
-        let left = (10 * SECOND).saturating_sub(published.elapsed());
-        assert_eq!(assert_too_early(Err(error)), left.as_secs() + u64::from(left.subsec_nanos() > 0));
-        too_early += 1;
-        // The stranger continues, which changes nothing.
-        assert_too_early(verifier.verify(&naming(&name)).await);
-        sleep(SECOND / 2).await;
-    }
-    assert_eq!((too_early, published.elapsed(), site.fetches()), (20, 10 * SECOND, 3));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_token_that_is_older_than_a_set_without_its_key_is_refused_without_another_fetch() {
-    let (withdrawn, new) = (ring(), ring());
-    let site = Site::of(&withdrawn);
-    let (old, verifier) = (token(&withdrawn), connected(&site).await);
-    site.publish(&new);
-    sleep(9 * MINUTE).await;
-    let fetches = site.fetches();
-    for _ in 0..9 {
-        assert_eq!(verifier.verify(&old).await.unwrap_err(), UNKNOWN);
+#[test]
+fn a_name_that_a_set_lacked_is_refused_without_a_fetch_for_ten_seconds_or_until_the_keys_change() {
+    in_time(async {
+        let keys = ring();
+        let site = Site::of(&keys);
+        let (verifier, next) = (connected(&site).await, ring());
+        let early = token(&next);
+        // A set that is fetched now proves that the issuer lacks the key: the token is older.
+        sleep(10 * SECOND).await;
+        assert_eq!(verifier.verify(&early).await.unwrap_err(), UNKNOWN);
+        let fetches = site.fetches();
+        sleep(9 * SECOND).await;
+        assert_eq!(verifier.verify(&early).await.unwrap_err(), UNKNOWN);
+        assert_eq!(site.fetches(), fetches, "remembered");
+        site.publish(&rotated(&next, &keys));
         sleep(SECOND).await;
-    }
-    assert_eq!(site.fetches() - fetches, 1);
-    // Within the leeway, the clock of the issuer may be slow.
-    assert_too_early(verifier.verify(&token_of(&withdrawn, BEGIN + 9 * 60 - 4)).await);
-    assert_eq!(verifier.verify(&token_of(&withdrawn, BEGIN + 9 * 60 - 6)).await.unwrap_err(), UNKNOWN);
+        assert!(verifier.verify(&early).await.is_ok(), "fetched again after the cooldown");
+
+        let (third, fourth) = (ring(), ring());
+        assert_eq!(verifier.verify(&token(&third)).await.unwrap_err(), UNKNOWN);
+        site.publish(&third.clone().also_trust(fourth.signing_key().verifying_key()));
+        assert!(verifier.verify(&token(&fourth)).await.is_ok());
+        assert!(verifier.verify_now(&token(&third)).is_ok(), "the set of the other one has it");
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_fetch_that_an_unknown_name_causes_is_not_answered_from_a_shared_cache() {
-    let (old, new) = (ring(), ring());
-    let site = Site::of(&old);
-    let verifier = connected(&site).await;
-    assert_eq!(site.revalidations(), 0, "a regular fetch may be answered from a cache");
-    site.publish(&rotated(&new, &old));
-    assert!(verifier.verify(&token(&new)).await.is_ok());
-    assert_eq!((site.fetches(), site.revalidations()), (2, 1));
+#[test]
+fn a_set_that_was_requested_before_the_token_came_refuses_nothing() {
+    in_time(async {
+        let (old, new) = (ring(), ring());
+        let site = Site::of(&old);
+        let verifier = connected(&site).await;
+        use_up(&verifier).await;
+        sleep(10 * SECOND).await;
+        // The issuer answers with the set of this moment, half a second late.
+        site.answers_as_of_the_request(SECOND / 2);
+        let stranger = tokio::spawn({
+            let verifier = verifier.clone();
+            async move { verifier.verify(&naming("a stranger")).await.unwrap_err() }
+        });
+        sleep(SECOND / 4).await;
+        site.publish(&rotated(&new, &old));
+        assert_eq!(assert_too_early(verifier.verify(&token(&new)).await), 10, "it joined a fetch that began too early");
+        assert_eq!(stranger.await.unwrap(), UNKNOWN);
+        sleep(10 * SECOND).await;
+        assert!(verifier.verify(&token(&new)).await.is_ok());
+    });
+}
+
+#[test]
+fn a_request_that_joined_a_fetch_too_late_waits_for_the_next_one_if_that_is_allowed() {
+    in_time(async {
+        let (old, new) = (ring(), ring());
+        let site = Site::of(&old);
+        let verifier = connected(&site).await;
+        site.answers_as_of_the_request(SECOND);
+        let stranger = tokio::spawn({
+            let verifier = verifier.clone();
+            async move { verifier.verify(&naming("a stranger")).await.unwrap_err() }
+        });
+        sleep(SECOND / 2).await;
+        site.publish(&rotated(&new, &old));
+        assert!(verifier.verify(&token(&new)).await.is_ok());
+        assert_eq!((stranger.await.unwrap(), site.fetches()), (UNKNOWN, 3));
+    });
+}
+
+#[test]
+fn an_unknown_name_is_answered_503_while_the_issuer_is_down_within_the_same_budget() {
+    in_time(async {
+        let (old, new) = (ring(), ring());
+        let site = Site::of(&old);
+        let verifier = connected(&site).await;
+        site.is_down(true);
+        let before = site.fetches() + site.discoveries();
+        for _ in 0..1_000 {
+            let retry_after = assert_too_early(verifier.verify(&token(&new)).await);
+            assert!((1..=30).contains(&retry_after), "{retry_after}");
+        }
+        let attempts = site.fetches() + site.discoveries() - before;
+        assert!(attempts <= 1 + 2 * 2, "{attempts}");
+        site.publish(&rotated(&new, &old));
+        site.is_down(false);
+        sleep(31 * SECOND).await;
+        assert!(verifier.verify(&token(&new)).await.is_ok());
+    });
+}
+
+#[test]
+fn a_token_of_an_algorithm_that_no_key_has_is_refused_without_a_fetch() {
+    in_time(async {
+        let site = Site::of(&ring());
+        let verifier = connected(&site).await;
+        let remote = verifier.remote_keys().unwrap();
+        for alg in ["HS256", "none", "", "es256"] {
+            assert!(matches!(remote.find("any", alg), Err(NoKey::Algorithm(None))), "{alg}");
+        }
+        let rs256_only = issuer(&site).algorithms([super::Algorithm::ES256]).connect().await.unwrap();
+        assert!(matches!(rs256_only.remote_keys().unwrap().find("any", "RS256"), Err(NoKey::Algorithm(None))));
+        assert!(matches!(remote.find("any", "RS256"), Err(NoKey::NotAsked)));
+    });
+}
+
+#[test]
+fn a_stranger_who_guesses_the_name_of_the_next_key_makes_no_token_of_it_refused() {
+    in_time(async {
+        let (old, new) = (ring(), ring());
+        let site = Site::of(&old);
+        let (started, verifier) = (Instant::now(), connected(&site).await);
+        sleep(MINUTE).await;
+        let name = new.signing_key().verifying_key().key_id().to_owned();
+        assert_eq!(verifier.verify(&naming(&name)).await.unwrap_err(), UNKNOWN);
+        site.publish(&rotated(&new, &old));
+        let (published, mut too_early) = (Instant::now(), 0);
+        let token = token_of(&new, BEGIN + started.elapsed().as_secs());
+        while let Err(error) = verifier.verify(&token).await {
+            let left = (10 * SECOND).saturating_sub(published.elapsed());
+            assert_eq!(assert_too_early(Err(error)), left.as_secs() + u64::from(left.subsec_nanos() > 0));
+            too_early += 1;
+            // The stranger continues, which changes nothing.
+            assert_too_early(verifier.verify(&naming(&name)).await);
+            sleep(SECOND / 2).await;
+        }
+        assert_eq!((too_early, published.elapsed(), site.fetches()), (20, 10 * SECOND, 3));
+    });
+}
+
+#[test]
+fn a_token_that_is_older_than_a_set_without_its_key_is_refused_without_another_fetch() {
+    in_time(async {
+        let (withdrawn, new) = (ring(), ring());
+        let site = Site::of(&withdrawn);
+        let (old, verifier) = (token(&withdrawn), connected(&site).await);
+        site.publish(&new);
+        sleep(9 * MINUTE).await;
+        let fetches = site.fetches();
+        for _ in 0..9 {
+            assert_eq!(verifier.verify(&old).await.unwrap_err(), UNKNOWN);
+            sleep(SECOND).await;
+        }
+        assert_eq!(site.fetches() - fetches, 1);
+        // Within the leeway, the clock of the issuer may be slow.
+        assert_too_early(verifier.verify(&token_of(&withdrawn, BEGIN + 9 * 60 - 4)).await);
+        assert_eq!(verifier.verify(&token_of(&withdrawn, BEGIN + 9 * 60 - 6)).await.unwrap_err(), UNKNOWN);
+    });
+}
+
+#[test]
+fn a_fetch_that_an_unknown_name_causes_is_not_answered_from_a_shared_cache() {
+    in_time(async {
+        let (old, new) = (ring(), ring());
+        let site = Site::of(&old);
+        let verifier = connected(&site).await;
+        assert_eq!(site.revalidations(), 0, "a regular fetch may be answered from a cache");
+        site.publish(&rotated(&new, &old));
+        assert!(verifier.verify(&token(&new)).await.is_ok());
+        assert_eq!((site.fetches(), site.revalidations()), (2, 1));
+    });
 }
 
 /// Numbers that are the same in every run.
@@ -298,82 +325,104 @@ impl Dice {
 /// Strangers, rotations, outages and slow answers in any order. A token of a published key whose name no stranger used before
 /// it was published is never refused, and is admitted as soon as the issuer was up for as long as one fetch takes to be
 /// earned.
-#[tokio::test(start_paused = true)]
-async fn whatever_strangers_and_the_issuer_do_a_good_token_of_a_new_key_is_never_refused() {
-    let (mut admitted, mut too_early, mut refused) = (0, 0, 0);
-    for seed in 0..60 {
-        let mut dice = Dice(seed);
-        let mut keys = ring();
-        let site = Site::of(&keys);
-        let verifier = connected(&site).await;
-        let (started, before) = (Instant::now(), site.fetches());
-        let mut published = Instant::now();
-        let (mut is_down, mut outages) = (false, 0);
-        for step in 0..200 {
-            match dice.below(8) {
-                0 => {
-                    let new = ring();
-                    site.publish(&rotated(&new, &keys));
-                    (keys, published) = (new, Instant::now());
-                }
-                1 => {
-                    is_down = !is_down && dice.below(3) == 0;
-                    site.is_down(is_down);
-                    outages += u64::from(is_down);
-                    published = Instant::now();
-                }
-                2 => site.takes(Duration::from_millis(dice.below(2_000))),
-                3 => sleep(Duration::from_millis(dice.below(15_000))).await,
-                4 => {
-                    let waited = published.elapsed();
-                    match verifier.verify(&token(&keys)).await {
-                        Ok(_) => admitted += 1,
-                        Err(error) => {
-                            assert!(assert_too_early(Err(error)) <= 30, "seed {seed}, step {step}");
-                            // A fetch that was in flight took 4 s at most, and the next one is allowed after 10 s.
-                            assert!(is_down || waited <= 14 * SECOND, "seed {seed}, step {step}: {waited:?}");
-                            too_early += 1;
+#[test]
+fn whatever_strangers_and_the_issuer_do_a_good_token_of_a_new_key_is_never_refused() {
+    in_time(async {
+        let (mut admitted, mut too_early, mut refused) = (0, 0, 0);
+        for seed in 0..60 {
+            let mut dice = Dice(seed);
+            let mut keys = ring();
+            let site = Site::of(&keys);
+            let verifier = connected(&site).await;
+            let (started, before) = (Instant::now(), site.fetches());
+            let mut published = Instant::now();
+            let (mut is_down, mut outages) = (false, 0);
+            for step in 0..200 {
+                match dice.below(8) {
+                    0 => {
+                        let new = ring();
+                        site.publish(&rotated(&new, &keys));
+                        (keys, published) = (new, Instant::now());
+                    }
+                    1 => {
+                        is_down = !is_down && dice.below(3) == 0;
+                        site.is_down(is_down);
+                        outages += u64::from(is_down);
+                        published = Instant::now();
+                    }
+                    2 => site.takes(Duration::from_millis(dice.below(2_000))),
+                    3 => sleep(Duration::from_millis(dice.below(15_000))).await,
+                    4 => {
+                        let waited = published.elapsed();
+                        match verifier.verify(&token(&keys)).await {
+                            Ok(_) => admitted += 1,
+                            Err(error) => {
+                                assert!(assert_too_early(Err(error)) <= 30, "seed {seed}, step {step}");
+                                // A fetch that was in flight took 4 s at most, and the next one is allowed after 10 s.
+                                assert!(is_down || waited <= 14 * SECOND, "seed {seed}, step {step}: {waited:?}");
+                                too_early += 1;
+                            }
                         }
                     }
+                    _ => match verifier.verify(&naming(&format!("{seed} {step}"))).await.unwrap_err() {
+                        VerifyError::Refused(_) => refused += 1,
+                        error @ VerifyError::Undecided(_) => {
+                            assert!(assert_too_early(Err(error)) <= 30, "seed {seed}, step {step}");
+                        }
+                    },
                 }
-                _ => match verifier.verify(&naming(&format!("{seed} {step}"))).await.unwrap_err() {
-                    VerifyError::Refused(_) => refused += 1,
-                    error @ VerifyError::Undecided(_) => {
-                        assert!(assert_too_early(Err(error)) <= 30, "seed {seed}, step {step}");
-                    }
-                },
             }
+            // Regular fetches and attempts after failures come on top of the budget; few of the latter get as far as the keys.
+            let (fetches, elapsed) = (site.fetches() - before, started.elapsed());
+            let allowed = 3 + elapsed.as_secs() / 10 + elapsed.as_secs() / (7 * 60) + outages;
+            assert!(fetches as u64 <= allowed, "seed {seed}: {fetches} fetches in {elapsed:?}");
         }
-        // Regular fetches and attempts after failures come on top of the budget; few of the latter get as far as the keys.
-        let (fetches, elapsed) = (site.fetches() - before, started.elapsed());
-        let allowed = 3 + elapsed.as_secs() / 10 + elapsed.as_secs() / (7 * 60) + outages;
-        assert!(fetches as u64 <= allowed, "seed {seed}: {fetches} fetches in {elapsed:?}");
-    }
-    println!("{admitted} admitted, {too_early} told to try again, {refused} strangers refused");
-    assert!(admitted > 500 && too_early > 50 && refused > 500);
+        println!("{admitted} admitted, {too_early} told to try again, {refused} strangers refused");
+        assert!(admitted > 500 && too_early > 50 && refused > 500);
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_name_that_a_set_lacked_is_unknown_from_the_request_for_that_set_on() {
-    let site = Site::of(&ring());
-    let verifier = connected(&site).await;
-    site.takes(4 * SECOND);
-    let (requested, before) = (Instant::now(), site.fetches());
-    for (second, fetches) in [(0, 1), (9, 1), (10, 2)] {
-        sleep((second * SECOND).saturating_sub(requested.elapsed())).await;
+#[test]
+fn a_name_that_a_set_lacked_causes_no_fetch_for_ten_seconds_after_the_request_for_that_set() {
+    in_time(async {
+        let site = Site::of(&ring());
+        let verifier = connected(&site).await;
+        site.takes(4 * SECOND);
+        let (requested, before) = (Instant::now(), site.fetches());
         assert_eq!(verifier.verify(&naming("stranger")).await.unwrap_err(), UNKNOWN);
-        assert_eq!(site.fetches() - before, fetches, "{second} s after the request");
-    }
+        sleep((9 * SECOND).saturating_sub(requested.elapsed())).await;
+        assert_eq!(assert_too_early(verifier.verify(&naming("stranger")).await), 1, "second until the next fetch");
+        assert_eq!(site.fetches() - before, 1);
+        sleep(SECOND).await;
+        assert_eq!(verifier.verify(&naming("stranger")).await.unwrap_err(), UNKNOWN);
+        assert_eq!(site.fetches() - before, 2, "ten seconds after the request");
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_fetch_that_brings_the_same_keys_leaves_unknown_names_unknown() {
-    let site = Site::of(&ring());
-    let verifier = issuer(&site).unknown_key_cooldown(60 * MINUTE).connect().await.unwrap();
-    assert_eq!(verifier.verify(&naming("stranger")).await.unwrap_err(), UNKNOWN);
-    sleep(10 * MINUTE).await;
-    let fetches = site.fetches();
-    assert_eq!(fetches, 3, "the first one, that for the stranger, and a regular one");
-    assert_eq!(verifier.verify(&naming("stranger")).await.unwrap_err(), UNKNOWN);
-    assert_eq!((verifier.remote_keys().unwrap().unknown_names(), site.fetches()), (1, fetches));
+#[test]
+fn a_name_that_a_set_lacked_is_asked_about_again_once_the_keys_have_changed() {
+    in_time(async {
+        let (old, new, newest) = (ring(), ring(), ring());
+        let site = Site::of(&old);
+        let verifier = connected(&site).await;
+        assert_eq!(verifier.verify(&token(&newest)).await.unwrap_err(), UNKNOWN);
+        site.publish(&rotated(&new, &old));
+        assert!(verifier.verify(&token(&new)).await.is_ok());
+        site.publish(&rotated(&newest, &new));
+        assert!(verifier.verify(&token(&newest)).await.is_ok());
+    });
+}
+
+#[test]
+fn after_a_fetch_that_brings_the_same_keys_a_name_that_they_lack_causes_no_other_one() {
+    in_time(async {
+        let site = Site::of(&ring());
+        let verifier = issuer(&site).unknown_key_cooldown(60 * MINUTE).connect().await.unwrap();
+        assert_eq!(verifier.verify(&naming("stranger")).await.unwrap_err(), UNKNOWN);
+        sleep(10 * MINUTE).await;
+        let fetches = site.fetches();
+        assert_eq!(fetches, 3, "the first one, that for the stranger, and a regular one");
+        assert_too_early(verifier.verify(&naming("stranger")).await);
+        assert_eq!((verifier.remote_keys().unwrap().unknown_names(), site.fetches()), (1, fetches));
+    });
 }
