@@ -62,8 +62,9 @@ impl TrustedProxies {
     ///
     /// # Errors
     ///
-    /// Where there is no range, where one is malformed, and where one contains every address: then any caller could choose its
-    /// own.
+    /// Where there is no range, where one is malformed, and where they contain every address of IPv4 or IPv6, one alone or all
+    /// together: then any caller could choose its own. A range with a prefix shorter than 8 bits (IPv4) or 16 bits (IPv6) is
+    /// accepted with a warning in the log.
     pub fn new(
         header: ForwardedHeader,
         ranges: impl IntoIterator<Item = impl AsRef<str>>,
@@ -73,6 +74,22 @@ impl TrustedProxies {
             let why =
                 "there is no range of trusted proxies; name one, for example `10.0.0.0/8`, or leave the setting out";
             return Err(InvalidProxies(why.to_owned()));
+        }
+        if let Some(family) = Family::ALL.into_iter().find(|family| family.is_within(&ranges)) {
+            let all: Vec<String> =
+                ranges.iter().filter(|range| family.has(range.first)).map(Range::to_string).collect();
+            return Err(InvalidProxies(format!(
+                "the ranges of trusted proxies `{}` contain every address of {} together, so any caller could choose its own; \
+                 name your proxies, for example `10.0.0.0/8`",
+                shown(&all.join(", ")),
+                family.name
+            )));
+        }
+        for range in ranges.iter().filter(|range| range.is_wide()) {
+            tracing::warn!(
+                "the range of trusted proxies `{range}` is very wide: every caller within it can choose the address by which \
+                 its failed attempts are counted; name only the addresses of your proxies"
+            );
         }
         Ok(Self { header, ranges })
     }
@@ -174,6 +191,19 @@ impl Range {
         }
     }
 
+    /// Returns whether it is wider than any network of proxies is likely to be.
+    fn is_wide(&self) -> bool {
+        self.prefix < if self.first.is_ipv4() { 8 } else { 16 }
+    }
+
+    /// Returns the last address of the range, as a number.
+    fn last(&self) -> u128 {
+        match self.first {
+            IpAddr::V4(first) => u128::from(first.to_bits() | u32::MAX.checked_shr(self.prefix).unwrap_or(0)),
+            IpAddr::V6(first) => first.to_bits() | u128::MAX.checked_shr(self.prefix).unwrap_or(0),
+        }
+    }
+
     /// Returns the first address of the range that has this address in it.
     fn start(address: IpAddr, prefix: u32) -> IpAddr {
         match address {
@@ -184,6 +214,62 @@ impl Range {
                 Ipv6Addr::from_bits(address.to_bits() & u128::MAX.checked_shl(128 - prefix).unwrap_or(0)).into()
             }
         }
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.first, self.prefix)
+    }
+}
+
+/// The addresses from which a caller on the Internet can come, by version of IP.
+struct Family {
+    name: &'static str,
+    first: IpAddr,
+    last: IpAddr,
+}
+
+impl Family {
+    const ALL: [Self; 2] = [
+        // Up to multicast (RFC 5771).
+        Self {
+            name: "IPv4",
+            first: IpAddr::V4(Ipv4Addr::new(1, 0, 0, 0)),
+            last: IpAddr::V4(Ipv4Addr::new(223, 255, 255, 255)),
+        },
+        // Global unicast addresses (RFC 4291 §2.4), of which IANA assigns those in 2000::/3.
+        Self {
+            name: "IPv6",
+            first: IpAddr::V6(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0)),
+            last: IpAddr::V6(Ipv6Addr::from_bits(u128::MAX >> 2)),
+        },
+    ];
+
+    fn has(&self, address: IpAddr) -> bool {
+        self.first.is_ipv4() == address.is_ipv4()
+    }
+
+    /// Returns whether each of these addresses is in one of the ranges.
+    fn is_within(&self, ranges: &[Range]) -> bool {
+        let own = ranges.iter().filter(|range| self.has(range.first));
+        let mut own: Vec<(u128, u128)> = own.map(|range| (number(range.first), range.last())).collect();
+        own.sort_unstable();
+        // All before `next` are in a range.
+        let mut next = number(self.first);
+        for (first, last) in own {
+            if first <= next {
+                next = next.max(last.saturating_add(1));
+            }
+        }
+        next > number(self.last)
+    }
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_bits().into(),
+        IpAddr::V6(address) => address.to_bits(),
     }
 }
 
@@ -492,6 +578,30 @@ mod tests {
         let error = "X-Real-IP".parse::<ForwardedHeader>().unwrap_err().to_string();
         assert!(error.contains("`X-Real-IP`") && error.contains("`X-Forwarded-For`"), "{error}");
         assert_eq!("x-forwarded-for".parse(), Ok(ForwardedHeader::XForwardedFor));
+    }
+
+    #[test]
+    fn ranges_that_contain_every_address_together_are_refused() {
+        let new = |ranges: &[&str]| TrustedProxies::new(ForwardedHeader::Forwarded, ranges);
+        for (ranges, family) in [
+            (&["0.0.0.0/1", "128.0.0.0/1"][..], "IPv4"),
+            (&["10.0.0.0/8", "128.0.0.0/1", "::1", "0.0.0.0/1"], "IPv4"),
+            // What is left out is no address of a caller.
+            (&["0.0.0.0/1", "128.0.0.0/2", "192.0.0.0/3"], "IPv4"),
+            (&["::ffff:0.0.0.0/97", "128.0.0.0/1"], "IPv4"),
+            (&["::/1", "8000::/1"], "IPv6"),
+            (&["2000::/3"], "IPv6"),
+            (&["3000::/4", "10.0.0.0/8", "2000::/4"], "IPv6"),
+        ] {
+            let error = new(ranges).unwrap_err().to_string();
+            assert!(error.contains(&format!("every address of {family}")) && error.contains("name your"), "{error}");
+        }
+        let halves: Vec<String> = (0..256).map(|number| format!("{number}.0.0.0/8")).collect();
+        assert!(TrustedProxies::new(ForwardedHeader::Forwarded, &halves).is_err());
+        assert!(TrustedProxies::new(ForwardedHeader::Forwarded, &halves[..200]).is_ok());
+        for ranges in [&["0.0.0.0/1", "128.0.0.0/2"][..], &["128.0.0.0/1"], &["::/3"], &["fc00::/7", "10.0.0.0/8"]] {
+            new(ranges).unwrap();
+        }
     }
 
     proptest! {
