@@ -308,6 +308,45 @@ fn a_bad_file_is_refused_with_its_line_and_how_to_fix_it() {
 }
 
 #[test]
+fn no_value_in_a_client_is_shown_since_it_may_be_a_secret_under_a_wrong_name() {
+    for (name, member, value, part) in [
+        ("secret-number", "dangerous_plain_client_secret", "4815162342", "expected a string"),
+        ("secret-list", "dangerous_plain_client_secret", "[4815162342]", "expected a string"),
+        ("secret-bare", "dangerous_plain_client_secret", "hunter2", "string"),
+        ("secret-switch", "random_client_secret", "\"hunter2\"", "expected a boolean"),
+        ("secret-quoted", "random_client_secret", "'hunter2, expected \"hunter2\"'", "expected a boolean"),
+        ("secret-method", "token_endpoint_auth_method", "\"hunter2\"", "expected `client_secret_basic`"),
+        ("secret-ticks", "token_endpoint_auth_method", "\"`, expected hunter2\"", "client_secret_"),
+        ("secret-former", "method", "\"hunter2\"", "expected `client_secret_basic`"),
+        ("secret-audience", "audiences", "[\"hunter2\"]", "expected an absolute URI"),
+        ("secret-scope", "default_scope", "\"hunter2 é\"", "separated by spaces"),
+        ("secret-lifetime", "token_lifetime", "4815162342", "expected u32"),
+        ("secret-on", "enabled", "4815162342.5", "expected a boolean"),
+    ] {
+        let setting = format!("{member} = {value}\nclient_secret_env");
+        let said = refusal(name, &GOOD.replacen("client_secret_env", &setting, 1), &[]);
+        println!("{member} = {value} ⇒ {said}");
+        assert!(said.lines().any(|line| line.starts_with("FILE:14: ")), "{said}");
+        assert!(!said.contains("hunter2") && !said.contains("4815162342"), "a secret is shown: {said}");
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+#[test]
+fn a_wide_range_of_trusted_proxies_is_warned_of_and_one_of_every_address_refused() {
+    let config = |ranges: &str| {
+        GOOD.replacen("[keys]", &format!("[proxies]\nheader = \"Forwarded\"\ntrusted = {ranges}\n[keys]"), 1)
+    };
+    let said = refusal("proxies-all", &config(r#"["0.0.0.0/1", "128.0.0.0/1"]"#), &[]);
+    assert!(said.starts_with("FILE:5: ") && said.contains("every address of IPv4 together"), "{said}");
+    let wide = file("proxies-wide", &config(r#"["10.0.0.0/7", "2000::/15", "192.0.2.0/24", "2001:db8::/32"]"#));
+    let said = Service::warnings_of(&wide, &[]);
+    let wide = |range: &str| said.contains(&format!("trusted proxies `{range}` is very wide"));
+    assert!(wide("10.0.0.0/7") && wide("2000::/15"), "{said}");
+    assert!(!wide("192.0.2.0/24") && !wide("2001:db8::/32"), "{said}");
+}
+
+#[test]
 fn a_list_is_not_read_as_a_client() {
     let content = "listen = \"127.0.0.1:0\"\nclients = [[\"billing\", \"hunter2\"]]\n\n[keys]\ngenerate = \"ES256\"\n";
     let said = refusal("list-for-client", content, &[]);

@@ -215,7 +215,11 @@ impl Config {
         let source = Source { path: path.to_owned(), text };
         source.refuse_lists_for_tables()?;
         // The error's own text would show the whole line, and there may be a secret in it.
-        let mistake = |error: toml::de::Error| source.mistake_at(error.span().unwrap_or(0..0), error.message());
+        let mistake = |error: toml::de::Error| {
+            let span = error.span().unwrap_or(0..0);
+            let why = source.member_of_a_client(&span).map(|member| without_value(member, error.message()));
+            source.mistake_at(span, why.as_deref().unwrap_or(error.message()))
+        };
         let mut document = DeTable::parse(&source.text).map_err(mistake)?;
         for (span, warning) in
             renamed::rename(document.get_mut()).map_err(|(span, why)| source.mistake_at(span, why))?
@@ -287,6 +291,16 @@ impl Config {
 /// Where the names of variables begin.
 const PREFIX: &str = "TCC_";
 
+/// A message about a value in a client. The value is left out: it may be a secret, also under the name of another setting.
+fn without_value(member: &str, message: &str) -> String {
+    let expected = match message.rsplit_once(", expected ") {
+        Some((_, expected)) => expected,
+        None if member.contains("scope") => SCOPES,
+        None => "an absolute URI, such as https://api.example.com",
+    };
+    format!("invalid value of `{member}`, expected {expected}; the value is not shown, since it may be a secret")
+}
+
 const NO_SUCH_SETTING: &str = "there is no such setting; examples/standalone.toml lists them";
 
 /// The setting that a variable names, without the prefix, which may be by a former name.
@@ -327,6 +341,7 @@ const SWITCH: &str = "true or false";
 const SCOPE: &str = "a scope, of visible ASCII characters other than \" and \\";
 
 fn parse<T: FromStr>(value: &str, what: &str) -> Result<T, String> {
+const SCOPES: &str = "scopes in one string, separated by spaces, such as \"read write\"";
     value.parse().map_err(|_| format!("`{value}` is not {what}"))
 }
 
@@ -348,7 +363,7 @@ fn scopes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Scope>, D::E
         type Value = Vec<Scope>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("scopes in one string, separated by spaces, such as \"read write\"")
+            f.write_str(SCOPES)
         }
 
         fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<Scope>, E> {
@@ -414,6 +429,29 @@ impl Source {
     /// A mistake at a place in the file.
     pub(crate) fn mistake_at(&self, span: Range<usize>, why: impl fmt::Display) -> Mistake {
         let before = self.text.get(..span.start).unwrap_or(&self.text);
+    /// The member of a client whose value is at this place, and `clients` for a value that is no client.
+    fn member_of_a_client(&self, place: &Range<usize>) -> Option<&str> {
+        let document = DeTable::parse(&self.text).ok()?;
+        let (_, clients) = document.get_ref().iter().find(|(name, _)| name.get_ref() == "clients")?;
+        let is_in = |value: &Spanned<DeValue<'_>>| {
+            let span = value.span();
+            span.start <= place.start && place.start < span.end
+        };
+        let DeValue::Array(items) = clients.get_ref() else { return is_in(clients).then_some("clients") };
+        for item in items.iter() {
+            let DeValue::Table(members) = item.get_ref() else {
+                if is_in(item) {
+                    return Some("clients");
+                }
+                continue;
+            };
+            if let Some((name, _)) = members.iter().find(|(_, value)| is_in(value)) {
+                return self.text.get(name.span());
+            }
+        }
+        None
+    }
+
         let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
         Mistake::new(format_args!("{}:{line}", self.path.display()), why)
     }
