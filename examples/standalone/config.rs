@@ -79,6 +79,7 @@ pub(crate) struct Limits {
     pub(crate) head_seconds: u32,
     pub(crate) idle_seconds: u32,
     pub(crate) connections: NonZeroU32,
+    pub(crate) streams: NonZeroU32,
     pub(crate) notice_seconds: u32,
     pub(crate) drain_seconds: u32,
 }
@@ -91,6 +92,7 @@ impl Default for Limits {
             head_seconds: 10,
             idle_seconds: 60,
             connections: const { NonZeroU32::new(10_000).unwrap() },
+            streams: const { NonZeroU32::new(32).unwrap() },
             notice_seconds: 0,
             drain_seconds: 30,
         }
@@ -269,6 +271,7 @@ impl Config {
             "LIMITS_HEAD_SECONDS" => limits.head_seconds = parse(value, NUMBER)?,
             "LIMITS_IDLE_SECONDS" => limits.idle_seconds = parse(value, NUMBER)?,
             "LIMITS_CONNECTIONS" => limits.connections = parse(value, "a whole number above 0")?,
+            "LIMITS_STREAMS" => limits.streams = parse(value, "a whole number above 0")?,
             "LIMITS_NOTICE_SECONDS" => limits.notice_seconds = parse(value, NUMBER)?,
             "LIMITS_DRAIN_SECONDS" => limits.drain_seconds = parse(value, NUMBER)?,
             "KEYS_GENERATE" => keys.generate = optional(value),
@@ -288,9 +291,6 @@ impl Config {
     }
 }
 
-/// Where the names of variables begin.
-const PREFIX: &str = "TCC_";
-
 /// A message about a value in a client. The value is left out: it may be a secret, also under the name of another setting.
 fn without_value(member: &str, message: &str) -> String {
     let expected = match message.rsplit_once(", expected ") {
@@ -300,6 +300,9 @@ fn without_value(member: &str, message: &str) -> String {
     };
     format!("invalid value of `{member}`, expected {expected}; the value is not shown, since it may be a secret")
 }
+
+/// Where the names of variables begin.
+const PREFIX: &str = "TCC_";
 
 const NO_SUCH_SETTING: &str = "there is no such setting; examples/standalone.toml lists them";
 
@@ -338,10 +341,10 @@ fn is_port_and_protocol(text: &str) -> bool {
 const ADDRESS: &str = "an IP address and a port, such as 127.0.0.1:3000";
 const NUMBER: &str = "a whole number";
 const SWITCH: &str = "true or false";
+const SCOPES: &str = "scopes in one string, separated by spaces, such as \"read write\"";
 const SCOPE: &str = "a scope, of visible ASCII characters other than \" and \\";
 
 fn parse<T: FromStr>(value: &str, what: &str) -> Result<T, String> {
-const SCOPES: &str = "scopes in one string, separated by spaces, such as \"read write\"";
     value.parse().map_err(|_| format!("`{value}` is not {what}"))
 }
 
@@ -426,9 +429,6 @@ impl Source {
         Ok(())
     }
 
-    /// A mistake at a place in the file.
-    pub(crate) fn mistake_at(&self, span: Range<usize>, why: impl fmt::Display) -> Mistake {
-        let before = self.text.get(..span.start).unwrap_or(&self.text);
     /// The member of a client whose value is at this place, and `clients` for a value that is no client.
     fn member_of_a_client(&self, place: &Range<usize>) -> Option<&str> {
         let document = DeTable::parse(&self.text).ok()?;
@@ -452,6 +452,9 @@ impl Source {
         None
     }
 
+    /// A mistake at a place in the file.
+    pub(crate) fn mistake_at(&self, span: Range<usize>, why: impl fmt::Display) -> Mistake {
+        let before = self.text.get(..span.start).unwrap_or(&self.text);
         let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
         Mistake::new(format_args!("{}:{line}", self.path.display()), why)
     }

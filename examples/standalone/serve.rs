@@ -62,7 +62,11 @@ pub(crate) async fn serve(
     let idle_limits = IdleLimits { first_request: head, idle: Duration::from_secs(limits.idle_seconds.into()) };
     http.http1().timer(TokioTimer::new()).header_read_timeout(head);
     // A connection whose other end is gone is found out, and makes room.
-    http.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
+    http.http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(30))
+        // Each request may have a body in memory.
+        .max_concurrent_streams(limits.streams.get());
 
     let mut stop = pin!(async {
         stop.await;

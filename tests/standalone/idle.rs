@@ -120,6 +120,22 @@ fn an_http_2_connection_whose_answer_is_not_read_is_closed() {
     assert!(!kinds.contains(&DATA), "{kinds:?}");
 }
 
+/// `SETTINGS_MAX_CONCURRENT_STREAMS` (§6.5.2).
+const MAX_CONCURRENT_STREAMS: [u8; 2] = [0, 3];
+
+#[test]
+fn the_requests_at_once_on_one_http_2_connection_are_bounded() {
+    for (test, environment, expected) in
+        [("streams", &[][..], [0, 0, 0, 32]), ("streams-set", &[("TCC_LIMITS_STREAMS", "300")], [0, 0, 1, 44])]
+    {
+        let service = Service::start(test, environment);
+        let mut connection = Http2::connect(&service, &[]);
+        let settings = connection.wait_for(SETTINGS).payload;
+        let streams = settings.chunks(6).find_map(|setting| setting.strip_prefix(&MAX_CONCURRENT_STREAMS));
+        assert_eq!(streams, Some(&expected[..]), "{settings:?}");
+    }
+}
+
 #[test]
 fn an_http_1_connection_without_another_request_is_closed() {
     let service = service("idle-h1");
