@@ -438,7 +438,7 @@ impl Source {
             span.start <= place.start && place.start < span.end
         };
         let DeValue::Array(items) = clients.get_ref() else { return is_in(clients).then_some("clients") };
-        for item in items.iter() {
+        for item in items {
             let DeValue::Table(members) = item.get_ref() else {
                 if is_in(item) {
                     return Some("clients");
