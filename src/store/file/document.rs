@@ -60,10 +60,15 @@ fn line(bytes: &[u8], place: usize) -> usize {
     1 + bytes.iter().take(place).filter(|byte| **byte == b'\n').count()
 }
 
-/// serde quotes a string that it did not expect, and that may have been a secret.
+/// serde quotes a value that it did not expect, and that may have been a secret.
 fn without_values(message: &str) -> String {
-    match (message.find('"'), message.rfind('"')) {
-        (Some(start), Some(end)) if message.starts_with("invalid ") && start < end => {
+    let has_value = ["invalid ", "unknown variant "].iter().any(|start| message.starts_with(start));
+    let end = match message.rfind(", expected ") {
+        Some(expected) => expected.checked_sub(1),
+        None => message.rfind('"'),
+    };
+    match (message.find(['"', '`']), end) {
+        (Some(start), Some(end)) if has_value && start < end => {
             let (before, after) = (message.get(..=start), message.get(end..));
             format!("{}…{}", before.unwrap_or_default(), after.unwrap_or_default())
         }
