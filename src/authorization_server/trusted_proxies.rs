@@ -586,7 +586,7 @@ mod tests {
         for (ranges, family) in [
             (&["0.0.0.0/1", "128.0.0.0/1"][..], "IPv4"),
             (&["10.0.0.0/8", "128.0.0.0/1", "::1", "0.0.0.0/1"], "IPv4"),
-            // What is left out is no address of a caller.
+            // No caller has an address in the rest.
             (&["0.0.0.0/1", "128.0.0.0/2", "192.0.0.0/3"], "IPv4"),
             (&["::ffff:0.0.0.0/97", "128.0.0.0/1"], "IPv4"),
             (&["::/1", "8000::/1"], "IPv6"),

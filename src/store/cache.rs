@@ -196,7 +196,7 @@ impl Now {
         self.time.duration_since(asked_at).map_or(true, |age| age >= than)
     }
 
-    /// When what was answered at that time was so.
+    /// The time for which an answer is valid whose question was asked at `asked_at`.
     fn as_of(self, asked_at: SystemTime) -> SystemTime {
         self.told.map_or(asked_at, |told| told.max(asked_at))
     }

@@ -24,7 +24,7 @@ impl<K: Eq + Hash> Refusals<K> {
         Self { clock, minute: 0, current: HashMap::new(), last: HashMap::new() }
     }
 
-    /// Forgets what is older than two minutes. Call it before the counts are read.
+    /// Forgets the refusals before the last minute. Call it before the counts are read.
     pub(super) fn expire(&mut self) {
         let minute = UnixTime::now(&*self.clock).as_secs() / WINDOW_SECONDS;
         if minute != self.minute {
