@@ -61,7 +61,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new()); // with a clock, hyper gives up on a head that does not arrive
     // A connection whose other end is gone is found out.
-    http.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
+    let streams = 32; // requests under way on one connection; each may hold a body
+    http.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30)).max_concurrent_streams(streams);
     let mut stop = pin!(tokio::signal::ctrl_c());
 
     loop {
