@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -36,7 +36,7 @@ pub(super) type Answer = Result<(Claims, Vec<u8>), RefusedToken>;
 pub(super) struct NoAnswer {
     pub(super) error: FetchError,
     pub(super) kind: NoAnswerKind,
-    /// How long the server asked us to wait, for 429 and 503 (RFC 9110 §10.2.3).
+    /// How long the server asked us to wait, above all with 429 and 503 (RFC 9110 §10.2.3).
     pub(super) retry_after: Option<Duration>,
 }
 
@@ -45,8 +45,10 @@ pub(super) struct NoAnswer {
 pub(super) enum NoAnswerKind {
     /// It cannot be reached. A token has no part in that.
     NoConnection,
-    /// It failed, was too late, asked us to wait, or refused our credentials. A token may be the cause, and others may not
-    /// be affected.
+    /// It refuses our credentials (401), or asks us to wait (429, 503). A token may be the cause, and others may not be
+    /// affected.
+    Refused,
+    /// It failed, closed the connection, or was too late. A token may be the cause here, too, and more likely.
     Failed,
     /// It answered, and the answer cannot be used.
     Unusable,
@@ -62,6 +64,12 @@ impl NoAnswer {
             NoAnswerKind::Unusable
         };
         Self { error, kind, retry_after: None }
+    }
+
+    /// The token gave way to another one.
+    pub(super) fn too_slow(url: &Uri) -> Self {
+        let error = FetchError::document(url, "no answer within 2 s, and another token needed its place");
+        Self { error, kind: NoAnswerKind::Failed, retry_after: None }
     }
 }
 
@@ -80,8 +88,13 @@ impl Settings {
             StatusCode::OK => Ok(self.understand(response).await.map_err(|what| self.about_token(what))?),
             StatusCode::UNAUTHORIZED => {
                 let error = self.no_document("it refuses our own credentials: 401");
-                Err(NoAnswer { error, kind: NoAnswerKind::Failed, retry_after: None })
+                Err(NoAnswer { error, kind: NoAnswerKind::Refused, retry_after: None })
             }
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Err(NoAnswer {
+                error: FetchError::status(&self.endpoint, response.status()),
+                kind: NoAnswerKind::Refused,
+                retry_after: retry_after(&response),
+            }),
             // A gateway may refuse what a token looks like, and a caller chooses that.
             StatusCode::FORBIDDEN => Err(self.about_token("it refuses this token, or our own credentials: 403")),
             status => Err(NoAnswer {

@@ -1,18 +1,21 @@
 //! The mechanism that asks: once for all who wait for one token, within bounds.
 
-use std::collections::HashMap;
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use super::answer::{NoAnswer, NoAnswerKind, SIGNED};
+use super::answer::{Answer, NoAnswer, NoAnswerKind, SIGNED};
 use super::answers::Answers;
-use super::outage::{Failure, MAX_PAUSE, Outage, PAUSE, is_within};
+use super::flights::{Flights, Started};
+use super::outage::{Admitted, Failure, MAX_PAUSE, Outage, PAUSE, is_within};
 use super::{Proof, Settings};
 use crate::clock::{Moment, UnixTime};
 use crate::keys::remote::{FetchError, send};
@@ -23,9 +26,6 @@ use crate::resource_server::{InvalidToken, RefusedToken, Undecided, UndecidedKin
 
 /// The estimated memory of a failure, in bytes: its error with the URL.
 const FAILURE_SIZE: usize = 512;
-
-/// How many tokens are asked about at once.
-const MOST_FLIGHTS: usize = 256;
 
 /// A clone asks the same server, and knows the same answers.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ struct Shared {
     active: Mutex<Answers<VerifiedToken>>,
     refused: Mutex<Answers<RefusedToken>>,
     failed: Mutex<Answers<Failure>>,
-    flights: Mutex<HashMap<Box<str>, watch::Receiver<Option<Verified>>>>,
+    flights: Mutex<Flights>,
     outage: Mutex<Outage>,
 }
 
@@ -112,46 +112,54 @@ impl Introspector {
 
     fn flight(&self, token: &str) -> Result<watch::Receiver<Option<Verified>>, Verified> {
         let mut flights = lock(&self.0.flights);
-        if let Some(flight) = flights.get(token) {
-            return Ok(flight.clone());
+        if let Some(flight) = flights.of(token) {
+            return Ok(flight);
         }
-        let now = self.0.settings.clock.now();
-        if let Some(failure) = self.recent_failure(token, now) {
+        let now = self.now();
+        if let Some(failure) = self.recent_failure(token, now.wall) {
             return Err(self.without_answer(token, failure));
         }
         let was_active = lock(&self.0.active).find(token).is_some();
-        if let Err(failure) = lock(&self.0.outage).admit(was_active, now) {
-            return Err(self.without_answer(token, failure));
-        }
-        // It is us who cannot ask: nothing old passes for that.
-        if flights.len() >= MOST_FLIGHTS {
+        // The server is not the cause: nothing old passes for that, and no attempt is spent on it.
+        if !flights.has_place(was_active, now) {
             return Err(Err(self.undecided().into()));
         }
-        let (sender, flight) = watch::channel(None);
-        flights.insert(token.into(), flight.clone());
+        let admitted = lock(&self.0.outage).admit(was_active, flights.attempts(was_active, now), now.wall);
+        let is_attempt = match admitted {
+            Ok(admitted) => admitted == Admitted::Attempt,
+            Err(failure) => return Err(self.without_answer(token, failure)),
+        };
+        let Started { number, answer, gives_way } = flights.start(token, was_active, is_attempt, now);
+        let flight = answer.subscribe();
         // A runtime that ends drops what it is given at once, and then the flight lands here.
         drop(flights);
-        let landing = Landing { introspector: self.clone(), token: token.into() };
+        let landing = Landing { introspector: self.clone(), token: token.into(), number };
         // It goes on when whoever asked hangs up: others may wait for it, too.
         tokio::spawn(async move {
-            let verified = landing.introspector.exchange(&landing.token).await;
+            let verified = landing.introspector.exchange(&landing.token, gives_way).await;
             drop(landing);
-            sender.send_replace(Some(verified));
+            answer.send_replace(Some(verified));
         });
         Ok(flight)
     }
 
-    async fn exchange(&self, token: &str) -> Verified {
-        let settings = &self.0.settings;
+    async fn exchange(&self, token: &str, gives_way: oneshot::Receiver<()>) -> Verified {
         let asked = self.now();
-        let url = settings.endpoint.to_string();
-        let answer = match send(&*settings.client, self.request(token), settings.limits).await {
-            Ok(response) => settings.read(response).await,
-            Err(cause) => Err(NoAnswer::of(FetchError::new(&url, cause))),
+        let answer = match before(gives_way, self.answer(token)).await {
+            Some(answer) => answer,
+            None => Err(NoAnswer::too_slow(&self.0.settings.endpoint)),
         };
         match answer {
             Ok(answer) => self.learn(token, answer, asked),
             Err(no_answer) => self.without_answer(token, self.fail(token, no_answer)),
+        }
+    }
+
+    async fn answer(&self, token: &str) -> Result<Answer, NoAnswer> {
+        let settings = &self.0.settings;
+        match send(&*settings.client, self.request(token), settings.limits).await {
+            Ok(response) => settings.read(response).await,
+            Err(cause) => Err(NoAnswer::of(FetchError::new(&settings.endpoint.to_string(), cause))),
         }
     }
 
@@ -161,7 +169,7 @@ impl Introspector {
         is_within(failure.pause, failed.wall, now).then_some(failure)
     }
 
-    fn learn(&self, token: &str, answer: super::answer::Answer, asked: Moment) -> Verified {
+    fn learn(&self, token: &str, answer: Answer, asked: Moment) -> Verified {
         lock(&self.0.outage).answered(self.0.settings.clock.now());
         match answer {
             Ok((claims, payload)) => {
@@ -194,7 +202,8 @@ impl Introspector {
         let undecided = self.undecided().because(Arc::new(error)).retry_after(pause);
         let failure = Failure { undecided, kind, pause };
         lock(&self.0.failed).keep(token, failure.clone(), FAILURE_SIZE, now);
-        lock(&self.0.outage).failed(token, &failure, now.wall);
+        let was_active = lock(&self.0.active).find(token).is_some();
+        lock(&self.0.outage).failed(token, was_active, &failure, now.wall);
         failure
     }
 
@@ -236,12 +245,23 @@ impl Introspector {
 struct Landing {
     introspector: Introspector,
     token: Box<str>,
+    number: u64,
 }
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        lock(&self.introspector.0.flights).remove(&self.token);
+        lock(&self.introspector.0.flights).end(&self.token, self.number);
     }
+}
+
+/// Waits for a future, or for the signal to give up.
+async fn before<F: Future>(signal: oneshot::Receiver<()>, future: F) -> Option<F::Output> {
+    let (mut signal, mut future) = (pin!(signal), pin!(future));
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => signal.as_mut().poll(cx).map(|_| None),
+    })
+    .await
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
