@@ -1,4 +1,4 @@
-//! A stranger shows made-up tokens, as many and of such kinds as the stranger likes, beside requests with good tokens.
+//! A stranger shows many made-up tokens, of several kinds, while others show good ones.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -128,7 +128,7 @@ async fn admitted(
     for verified in shown {
         admitted += usize::from(verified.await.unwrap());
     }
-    println!("{good:?}, one per {gap:?}, beside {per_second} a second of {kinds:?}: {admitted} of {count} admitted");
+    println!("{good:?}, one per {gap:?}, with {per_second} a second of {kinds:?}: {admitted} of {count} admitted");
     admitted
 }
 
@@ -230,5 +230,5 @@ async fn a_token_that_gives_way_is_a_503_and_its_request_ends() {
     let error = first.await.unwrap().expect("an answer before five seconds are over").unwrap_err();
     let cause = std::error::Error::source(&error).and_then(std::error::Error::source).map(ToString::to_string);
     assert!(format!("{error:?} {cause:?}").contains("another token needed its place"), "{error:?}");
-    assert_eq!(server.0.at_once.load(Ordering::SeqCst), 191, "the others go on");
+    assert_eq!(server.0.at_once.load(Ordering::SeqCst), 191, "the others still wait");
 }
