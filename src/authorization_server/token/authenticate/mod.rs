@@ -140,19 +140,30 @@ impl Authenticator {
     /// Looks up who the caller claims to be. An answer that is not fresh, or that was not fetched for a refusal, may accept a
     /// client at once but never refuse one.
     async fn claim(&self, credentials: &Credentials) -> Result<Claim, TokenError> {
-        let presented = Presented::new(&credentials.secret);
-        let now = UnixTime::now(&*self.clock);
-        let claim = |answer: &Answer| Claim::new(answer, &self.decoy, credentials.method, &presented, now);
-        let answer = self.clients.find(&credentials.client_id).await?;
-        let accepting = claim(&answer);
-        if accepting.is_acceptable() && accepting.secret.is_some() {
-            return Ok(accepting);
+        if let Some(claim) = self.claim_at_once(&self.clients.find(&credentials.client_id).await?, credentials) {
+            return Ok(claim);
+        }
+        // Boxed: it is rare, and all others would carry the weight of its future.
+        let answer = Box::pin(self.clients.find_lately(&credentials.client_id)).await?;
+        Ok(self.claim_by(&answer, credentials))
+    }
+
+    /// What an answer comes to, if it may serve that.
+    fn claim_at_once(&self, answer: &Answer, credentials: &Credentials) -> Option<Claim> {
+        let claim = self.claim_by(answer, credentials);
+        if claim.is_acceptable() && claim.secret.is_some() {
+            return Some(claim);
         }
         if answer.basis == Basis::Acceptance {
-            return Ok(claim(&self.clients.find_lately(&credentials.client_id).await?));
+            return None;
         }
-        self.clients.refused(&credentials.client_id, &answer);
-        Ok(accepting)
+        self.clients.refused(&credentials.client_id, answer);
+        Some(claim)
+    }
+
+    fn claim_by(&self, answer: &Answer, credentials: &Credentials) -> Claim {
+        let (presented, now) = (Presented::new(&credentials.secret), UnixTime::now(&*self.clock));
+        Claim::new(answer, &self.decoy, credentials.method, &presented, now)
     }
 
     /// Returns which of the client's secrets was shown. An unknown client takes the same work as one with a generated secret.
