@@ -30,7 +30,7 @@ pub(in crate::authorization_server) use self::decoy::Decoy;
 pub(in crate::authorization_server) use self::notices::Notices;
 pub use self::throttle::AttemptLimits;
 pub(in crate::authorization_server) use self::throttle::Throttle;
-use self::throttle::{Attempt, network};
+use self::throttle::{Attempt, site};
 use self::turns::Pair;
 #[cfg(feature = "legacy_hashes")]
 pub(in crate::authorization_server) use self::upgrade::{DynUpgrade, Upgrades};
@@ -210,7 +210,7 @@ impl Authenticator {
             #[cfg(feature = "legacy_hashes")]
             upgrades: self.upgrades.clone(),
         };
-        let caller = Pair { network: self.peer(head).map(network), id: credentials.client_id.clone() };
+        let caller = Pair { network: self.peer(head).map(site), id: credentials.client_id.clone() };
         self.slow_checks.find(&caller, claim.slow.clone(), &credentials.secret, guess).await
     }
 

@@ -216,6 +216,17 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The part of an IPv6 address that a provider usually gives to one customer is a /48, with 65,536 networks of their own.
+pub(super) fn site(address: IpAddr) -> IpAddr {
+    match network(address) {
+        IpAddr::V6(network) => {
+            let [a, b, c, ..] = network.segments();
+            Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).into()
+        }
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
@@ -327,6 +338,13 @@ mod tests {
         assert_eq!(throttle.counts.window().generated.len(), TRACKED);
         assert!(throttle.failed(&ID, peer(1)).is_err(), "what is not told apart is limited together");
         assert_eq!(wrong_ones_allowed(&throttle, peer(1)), 10);
+    }
+
+    #[test]
+    fn a_site_is_a_48_of_ipv6_and_an_address_of_ipv4() {
+        let same = |one: &str, other: &str| super::site(one.parse().unwrap()) == super::site(other.parse().unwrap());
+        assert!(same("2001:db8:1:2::1", "2001:db8:1:ffff::2") && !same("2001:db8:1::1", "2001:db8:2::1"));
+        assert!(same("::ffff:192.0.2.1", "192.0.2.1") && !same("192.0.2.1", "192.0.2.2"));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! 2. One id at one network never has all of several places at once, so that the caller of another finds one free.
 //! 3. When more wait than may, the last of the longest line of the network with the most callers has to come back later, be
 //!    it the newcomer or not. Of several with as many, it is the one that was refused more often.
-//! 4. A network that was refused [`FLOOD`] times of late, since its secrets were wrong or since it had too many callers, is
+//! 4. A network that was refused [`FLOOD`] times of late, since its secrets were wrong or since it had several callers, is
 //!    served after all others and turned away before them. The same holds for an id among those of its network. So an
 //!    outsider that guesses at secrets delays its own network, and not the owner of the secret at another one.
 
@@ -172,7 +172,10 @@ impl State {
             line.waiting.pop_back();
             let pair = line.pair.clone();
             self.forget_empty_lines();
-            self.refuse(&pair);
+            // The only caller of a network did no more than others: had it come earlier, it would wait.
+            if self.lines.iter().any(|line| line.pair.network == pair.network) {
+                self.refuse(&pair);
+            }
         }
     }
 
@@ -510,6 +513,27 @@ mod tests {
                 drop(others.next().unwrap().await.unwrap());
             }
             assert!(poll!(&mut flood[0]).is_ready());
+        });
+    }
+
+    #[test]
+    fn a_caller_that_found_the_queue_full_of_other_networks_is_not_taken_for_one_that_guesses() {
+        in_time(async {
+            let turns = turns(1, 2);
+            let (strangers, owner) = ([1, 2, 3].map(|network| pair(network, "billing")), pair(9, "billing"));
+            let first = turns.turn(&strangers[0]).await.unwrap();
+            let mut waiting = line_up(&turns, &strangers[1], 1).await;
+            waiting.extend(line_up(&turns, &strangers[2], 1).await);
+            for _ in 0..100 {
+                assert!(matches!(ask(&turns, &owner).await.1, Some(Err(Busy))));
+            }
+            assert_eq!(turns.state().refused_networks.count(&owner.network), 0);
+            drop((first, waiting));
+            // One with several callers is.
+            let _first = turns.turn(&strangers[0]).await.unwrap();
+            let _waiting = line_up(&turns, &strangers[1], 2).await;
+            assert!(matches!(ask(&turns, &strangers[1]).await.1, Some(Err(Busy))));
+            assert_eq!(turns.state().refused_networks.count(&strangers[1].network), 1);
         });
     }
 
