@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::{sleep, timeout};
 
@@ -144,7 +144,7 @@ impl Feed {
     }
 
     fn apply_one(&self, change: &Change) -> Result<(), Full> {
-        let now = UnixTime::now(&*self.shared.clock).as_secs();
+        let now = UnixTime::at(self.shared.purge_time()).as_secs();
         match change {
             Change::Client(client_id) => self.shared.tell_of(client_id),
             Change::Revoked(revocation) if revocation.expires_at() <= now => {}
@@ -195,19 +195,19 @@ fn listen_to(store: &dyn DynRevocationStore) -> Pin<Box<dyn Future<Output = ()> 
 async fn purge_for_ever(shared: Arc<Shared>, random: Arc<dyn Random>) {
     loop {
         sleep(jittered(PURGE_INTERVAL, &*random)).await;
-        let mut parts = 0..;
-        while parts.next().is_some_and(|part| shared.view.purge_part(part, UnixTime::now(&*shared.clock))) {
+        let (mut parts, now) = (0.., shared.purge_time());
+        while parts.next().is_some_and(|part| shared.view.purge_part(part, UnixTime::at(now))) {
             tokio::task::yield_now().await;
         }
-        if let Err(error) = purge(&shared).await {
+        if let Err(error) = purge(&shared, now).await {
             let source = std::error::Error::source(&error).map(tracing::field::display);
             tracing::warn!(%error, source, "what has expired could not be taken out of the store");
         }
     }
 }
 
-async fn purge(shared: &Shared) -> Result<u64, StoreError> {
-    let purged = deadline::within(PURGE_TIMEOUT, caught(shared.store.purge(shared.clock.now()))).await;
+async fn purge(shared: &Shared, now: SystemTime) -> Result<u64, StoreError> {
+    let purged = deadline::within(PURGE_TIMEOUT, caught(shared.store.purge(now))).await;
     purged.map_err(StoreError::new)?.map_err(StoreError::new)?
 }
 

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::feed::Feed;
 use super::freshness::Freshness;
+use super::purge_clock::PurgeClock;
 use super::view::{Bounds, View};
 use super::{Handle, Revocations, Shared};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, Moment, SystemClock};
 use crate::random::{Random, SystemRandom};
 use crate::store::{DynRevocationStore, StoreError};
 
@@ -127,6 +128,7 @@ impl Follow {
             longest_lifetime: self.store.longest_token_lifetime(),
             store: self.store,
             store_timeout: self.store_timeout,
+            purge_clock: PurgeClock::new(Moment::now(&*self.clock)),
             clock: self.clock,
             view: View::new(self.bounds),
             freshness: Freshness::new(self.max_age),

@@ -59,6 +59,7 @@ mod cleared;
 mod feed;
 mod follow;
 mod freshness;
+mod purge_clock;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -66,7 +67,7 @@ mod view;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::task::AbortHandle;
 
@@ -74,6 +75,7 @@ pub(crate) use self::after::{Date, Mark, Marked, Wait};
 pub(crate) use self::cleared::Cleared;
 pub use self::follow::{Follow, FollowError};
 use self::freshness::Freshness;
+use self::purge_clock::PurgeClock;
 pub(crate) use self::view::IssuedUntil;
 use self::view::{Full, View};
 use crate::client_id::ClientId;
@@ -114,6 +116,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     view: View,
     freshness: Freshness,
+    purge_clock: PurgeClock,
     /// Something was revoked that found no place in the view.
     is_full: AtomicBool,
     longest_lifetime: Duration,
@@ -348,9 +351,14 @@ impl Shared {
     fn add(&self, revocation: &Revocation) -> Result<(), Full> {
         let now = Moment::now(&*self.clock);
         self.view.add(revocation, now).or_else(|Full| {
-            self.view.purge(UnixTime::at(now.wall));
+            self.view.purge(UnixTime::at(self.purge_clock.time(now)));
             self.view.add(revocation, now)
         })
+    }
+
+    /// The time by which entries have expired and may be forgotten.
+    fn purge_time(&self) -> SystemTime {
+        self.purge_clock.time(Moment::now(&*self.clock))
     }
 
     fn tell_of(&self, client_id: &ClientId) {

@@ -271,7 +271,8 @@ async fn a_full_view_decides_over_nothing_until_something_expires_and_then_it_ha
         Err(FollowError::Full)
     ));
 
-    clock.set(UNIX_EPOCH + Duration::from_secs(token("a").expires_at()));
+    let expiry = UNIX_EPOCH + Duration::from_secs(token("a").expires_at());
+    pass(&clock, expiry.duration_since(clock.now()).unwrap()).await;
     pass(&clock, 6 * SECOND).await;
     assert_eq!(check(&revocations, "good"), Ok(()));
     let now = clock.now();
@@ -284,6 +285,22 @@ async fn a_full_view_decides_over_nothing_until_something_expires_and_then_it_ha
     assert_eq!(check(&revocations, "good"), Ok(()));
     revocations.revoke(Revocation::token("f", BILLING.clone(), now, now + SECOND)).await.unwrap();
     assert_undecided(check(&revocations, "f"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_ahead_for_some_minutes_makes_no_revocation_forgotten() {
+    let (trouble, clock) = (Trouble::default(), clock());
+    let revocations = Revocations::follow(trouble.clone()).clock(clock.clone()).await.unwrap();
+    revocations.revoke(token("a")).await.unwrap();
+    clock.advance(24 * 60 * 60 * SECOND);
+    let purges = trouble.purges.load(Ordering::SeqCst);
+    pass(&clock, 300 * SECOND).await;
+    assert!(trouble.purges.load(Ordering::SeqCst) > purges);
+    clock.set(clock.now() - 24 * 60 * 60 * SECOND);
+    pass(&clock, 2 * SECOND).await;
+    assert_eq!(revocations.entries(), 1);
+    assert_revoked(check(&revocations, "a"));
+    assert_eq!(trouble.store.changes(&Cursor::start()).await.unwrap().changes.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
