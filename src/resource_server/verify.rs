@@ -157,7 +157,8 @@ impl Verifier {
 
     /// Sets how many verified tokens are remembered, and how many bytes they may take: 10,000 and 24 MiB by default; 0 of
     /// either is as [`without_cache`](Self::without_cache). Beyond either bound, a token that is shown for the second time evicts
-    /// others, which are chosen at random, and one that is shown once is not remembered. In addition, each core has a copy of at most 16 frequent tokens, so that cores do not wait for each other.
+    /// others, which are chosen at random, and one that is shown once is not remembered. In addition, each core has a copy of at
+    /// most 16 frequent tokens, so that cores do not wait for each other.
     ///
     /// A token that is remembered is compared to the letter, and its signature is not computed again. Whatever can change
     /// is checked at every use: the time, the audience, whether its key is still trusted, and whether it was revoked.

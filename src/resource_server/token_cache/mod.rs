@@ -279,7 +279,7 @@ impl Ledger {
         (!self.lines.is_empty()).then(|| self.dice.below(self.lines.len()))
     }
 
-    /// Any line but this one, of two or more.
+    /// Returns a random line other than `number`. There must be at least two.
     fn any_but(&mut self, number: usize) -> usize {
         let other = self.dice.below(self.lines.len() - 1);
         other + usize::from(other >= number)

@@ -214,7 +214,7 @@ fn token_of(keys: &KeyRing, iat: u64) -> String {
     keys.signing_key().sign(claims.to_string().as_bytes()).unwrap()
 }
 
-/// A token that names a key of which nobody has heard; that is all that anybody looks at.
+/// A token that names an unknown key. Nothing else of it is read.
 fn naming(key_id: &str) -> String {
     use base64::Engine as _;
     let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
@@ -628,7 +628,7 @@ fn a_request_that_waits_for_keys_holds_no_place_of_the_service_behind_the_layer(
     });
 }
 
-/// A clock on the wall that somebody sets.
+/// A wall clock that a test can set.
 #[test]
 fn a_clock_that_is_set_back_puts_off_no_fetch_and_makes_no_key_younger() {
     in_time(async {
