@@ -457,9 +457,10 @@ impl AuthorizationServerBuilder {
     /// The networks of the callers take turns, by their [address](Self::peer_address), and within a network its clients, no
     /// matter which of them asks more often. Of several places at once, one client at one network leaves one to others. When
     /// too many wait, the last caller of the network with the most gets the 503. A network, and a client within it, with 10
-    /// refusals in this minute and the last one comes after all others. So guesses at a secret do not keep its owner, at
-    /// another address, from being served. An IPv6 network is a /48 here; callers without a known address are one network. An attacker
-    /// with many networks competes as an equal of each.
+    /// wrong secrets in this minute and the last one comes after all others. So guesses at a secret do not keep its owner, at
+    /// another address, from being served. A network is an IPv4 address or an IPv6 /64. The networks of one IPv6 /48 share the
+    /// turns of one network, and come after all others with 30 wrong secrets from at least three of them. Callers without a
+    /// known address are one network. An attacker with many networks competes as an equal of each.
     #[cfg(feature = "argon2")]
     #[must_use]
     pub fn slow_checks(mut self, at_once: usize, queued: usize) -> Self {

@@ -144,10 +144,10 @@ impl Feed {
     }
 
     fn apply_one(&self, change: &Change) -> Result<(), Full> {
-        let now = UnixTime::at(self.shared.purge_time()).as_secs();
+        let now = self.shared.purge_time().map(|time| UnixTime::at(time).as_secs());
         match change {
             Change::Client(client_id) => self.shared.tell_of(client_id),
-            Change::Revoked(revocation) if revocation.expires_at() <= now => {}
+            Change::Revoked(revocation) if now.is_some_and(|now| revocation.expires_at() <= now) => {}
             Change::Revoked(revocation) => {
                 // It may be disabled.
                 if let Revocation::Client { client_id, .. } = revocation {
@@ -195,7 +195,8 @@ fn listen_to(store: &dyn DynRevocationStore) -> Pin<Box<dyn Future<Output = ()> 
 async fn purge_for_ever(shared: Arc<Shared>, random: Arc<dyn Random>) {
     loop {
         sleep(jittered(PURGE_INTERVAL, &*random)).await;
-        let (mut parts, now) = (0.., shared.purge_time());
+        let Some(now) = shared.purge_time() else { continue };
+        let mut parts = 0..;
         while parts.next().is_some_and(|part| shared.view.purge_part(part, UnixTime::at(now))) {
             tokio::task::yield_now().await;
         }

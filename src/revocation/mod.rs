@@ -347,17 +347,17 @@ impl Shared {
         }
     }
 
-    /// Adds an entry, to the place of what has expired if there is no other.
+    /// Adds an entry. If the view is full, expired entries make room.
     fn add(&self, revocation: &Revocation) -> Result<(), Full> {
         let now = Moment::now(&*self.clock);
         self.view.add(revocation, now).or_else(|Full| {
-            self.view.purge(UnixTime::at(self.purge_clock.time(now)));
+            self.view.purge(UnixTime::at(self.purge_clock.time(now).ok_or(Full)?));
             self.view.add(revocation, now)
         })
     }
 
-    /// The time by which entries have expired and may be forgotten.
-    fn purge_time(&self) -> SystemTime {
+    /// Returns the time by which entries have expired and may be forgotten, or `None` while no time can be believed.
+    fn purge_time(&self) -> Option<SystemTime> {
         self.purge_clock.time(Moment::now(&*self.clock))
     }
 

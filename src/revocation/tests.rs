@@ -78,6 +78,15 @@ fn token(id: &str) -> Revocation {
     Revocation::token(id, BILLING.clone(), now, now + Duration::from_secs(600))
 }
 
+/// Follows the store for an hour, after which the clock is believed and shows the usual time.
+async fn follow_for_an_hour(follow: super::Follow) -> (Revocations, ManualClock) {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let clock = ManualClock::at(clock().now() - HOUR);
+    let revocations = follow.clock(clock.clone()).await.unwrap();
+    pass(&clock, HOUR).await;
+    (revocations, clock)
+}
+
 #[track_caller]
 fn assert_revoked(checked: Result<(), VerifyError>) {
     assert_eq!(checked, Err(InvalidToken::Revoked.into()));
@@ -252,8 +261,8 @@ async fn a_stale_view_lets_pass_only_by_the_dangerous_option() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_view_decides_over_nothing_until_something_expires_and_then_it_has_missed_nothing() {
-    let (trouble, clock) = (Trouble::default(), clock());
-    let revocations = Revocations::follow(trouble.clone()).clock(clock.clone()).max_entries(2).await.unwrap();
+    let trouble = Trouble::default();
+    let (revocations, clock) = follow_for_an_hour(Revocations::follow(trouble.clone()).max_entries(2)).await;
     for id in ["a", "b", "c"] {
         trouble.store.revoke(token(id)).await.unwrap();
     }
@@ -289,9 +298,11 @@ async fn a_full_view_decides_over_nothing_until_something_expires_and_then_it_ha
 
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_jumps_ahead_for_some_minutes_makes_no_revocation_forgotten() {
-    let (trouble, clock) = (Trouble::default(), clock());
-    let revocations = Revocations::follow(trouble.clone()).clock(clock.clone()).await.unwrap();
+    let trouble = Trouble::default();
+    let (revocations, clock) = follow_for_an_hour(Revocations::follow(trouble.clone())).await;
     revocations.revoke(token("a")).await.unwrap();
+    // The clock is read when a purge is due.
+    pass(&clock, 60 * SECOND).await;
     clock.advance(24 * 60 * 60 * SECOND);
     let purges = trouble.purges.load(Ordering::SeqCst);
     pass(&clock, 300 * SECOND).await;
@@ -304,10 +315,27 @@ async fn a_clock_that_jumps_ahead_for_some_minutes_makes_no_revocation_forgotten
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_expired_leaves_the_view_and_the_store_about_once_a_minute() {
+async fn a_process_that_starts_with_its_clock_ahead_forgets_no_revocation() {
     let (trouble, clock) = (Trouble::default(), clock());
+    trouble.store.revoke(token("a")).await.unwrap();
+    clock.advance(24 * 60 * 60 * SECOND);
     let revocations = Revocations::follow(trouble.clone()).clock(clock.clone()).await.unwrap();
+    assert_eq!(revocations.entries(), 1);
+    pass(&clock, 300 * SECOND).await;
+    clock.set(clock.now() - 24 * 60 * 60 * SECOND);
+    pass(&clock, 2 * SECOND).await;
+    assert_revoked(check(&revocations, "a"));
+    assert_eq!(trouble.store.changes(&Cursor::start()).await.unwrap().changes.len(), 1);
+    let other = Revocations::follow(trouble.clone()).clock(clock.clone()).await.unwrap();
+    assert_revoked(check(&other, "a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_expired_leaves_the_view_and_the_store_about_once_a_minute() {
+    let trouble = Trouble::default();
+    let (revocations, clock) = follow_for_an_hour(Revocations::follow(trouble.clone())).await;
     revocations.revoke(token("a")).await.unwrap();
+    trouble.purges.store(0, Ordering::SeqCst);
     pass(&clock, 300 * SECOND).await;
     let purges = trouble.purges.load(Ordering::SeqCst);
     assert!((3..=8).contains(&purges), "{purges}");

@@ -35,7 +35,6 @@ struct Flight {
     /// Dropped with the flight, which tells the request to give up.
     _place: oneshot::Sender<()>,
     was_active: bool,
-    is_attempt: bool,
     began: Moment,
 }
 
@@ -64,15 +63,8 @@ impl Flights {
         self.is_place_free(was_active) || self.slow(was_active, now).is_some()
     }
 
-    /// Returns how many requests are attempts to ask a server that is down. A slow one does not count any more, so that a
-    /// few tokens that the server never answers do not end all attempts; it still may have its answer.
-    pub(super) fn attempts(&self, was_active: bool, now: Moment) -> usize {
-        let is_attempt = |flight: &&Flight| flight.is_attempt && flight.was_active == was_active;
-        self.flights.values().filter(is_attempt).filter(|flight| !flight.is_slow(now)).count()
-    }
-
     /// Takes a place, that of a slow token if none is free.
-    pub(super) fn start(&mut self, token: &str, was_active: bool, is_attempt: bool, now: Moment) -> Started {
+    pub(super) fn start(&mut self, token: &str, was_active: bool, now: Moment) -> Started {
         if !self.is_place_free(was_active)
             && let Some(slow) = self.slow(was_active, now).map(Box::from)
         {
@@ -82,7 +74,7 @@ impl Flights {
         let (place, gives_way) = oneshot::channel();
         self.last += 1;
         let number = self.last;
-        let flight = Flight { number, landed, _place: place, was_active, is_attempt, began: now };
+        let flight = Flight { number, landed, _place: place, was_active, began: now };
         self.flights.insert(token.into(), flight);
         Started { number, answer, gives_way }
     }
@@ -119,7 +111,7 @@ mod tests {
     use crate::clock::SystemClock;
 
     fn start(flights: &mut Flights, token: &str, was_active: bool, now: Moment) -> Option<Started> {
-        flights.has_place(was_active, now).then(|| flights.start(token, was_active, false, now))
+        flights.has_place(was_active, now).then(|| flights.start(token, was_active, now))
     }
 
     fn later(now: Moment, by: Duration) -> Moment {
@@ -168,9 +160,9 @@ mod tests {
     #[test]
     fn a_request_that_gave_way_does_not_free_the_place_that_its_token_has_again() {
         let (mut flights, now) = (Flights::default(), Moment::now(&SystemClock));
-        let first = flights.start("a", false, false, now);
+        let first = flights.start("a", false, now);
         flights.flights.clear();
-        let second = flights.start("a", false, false, now);
+        let second = flights.start("a", false, now);
         flights.end("a", first.number);
         assert!(flights.of("a").is_some());
         flights.end("a", second.number);

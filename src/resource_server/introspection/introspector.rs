@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::hash::{BuildHasher as _, RandomState};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
@@ -15,7 +16,7 @@ use tokio::sync::{oneshot, watch};
 use super::answer::{Answer, NoAnswer, NoAnswerKind, SIGNED};
 use super::answers::Answers;
 use super::flights::{Flights, Started};
-use super::outage::{Admitted, Failure, MAX_PAUSE, Outage, PAUSE, is_within};
+use super::outage::{Failure, MAX_PAUSE, Outage, PAUSE, is_within};
 use super::{Proof, Settings};
 use crate::clock::{Moment, UnixTime};
 use crate::keys::remote::{FetchError, send};
@@ -124,34 +125,52 @@ impl Introspector {
         if !flights.has_place(was_active, now) {
             return Err(Err(self.undecided().into()));
         }
-        let admitted = lock(&self.0.outage).admit(was_active, flights.attempts(was_active, now), now.wall);
-        let is_attempt = match admitted {
-            Ok(admitted) => admitted == Admitted::Attempt,
-            Err(failure) => return Err(self.without_answer(token, failure)),
-        };
-        let Started { number, answer, gives_way } = flights.start(token, was_active, is_attempt, now);
+        if let Err(failure) = lock(&self.0.outage).admit(was_active, now.wall) {
+            return Err(self.without_answer(token, failure));
+        }
+        let Started { number, answer, gives_way } = flights.start(token, was_active, now);
         let flight = answer.subscribe();
         // A runtime that ends drops what it is given at once, and then the flight lands here.
         drop(flights);
         let landing = Landing { introspector: self.clone(), token: token.into(), number };
         // It goes on when whoever asked hangs up: others may wait for it, too.
         tokio::spawn(async move {
-            let verified = landing.introspector.exchange(&landing.token, gives_way).await;
+            let introspector = landing.introspector.clone();
+            let (verified, probe) = introspector.exchange(&landing.token, gives_way).await;
             drop(landing);
             answer.send_replace(Some(verified));
+            if let Some(probe) = probe {
+                introspector.ask_about_own(probe).await;
+            }
         });
         Ok(flight)
     }
 
-    async fn exchange(&self, token: &str, gives_way: oneshot::Receiver<()>) -> Verified {
+    async fn exchange(&self, token: &str, gives_way: oneshot::Receiver<()>) -> (Verified, Option<Probe>) {
         let asked = self.now();
         let answer = match before(gives_way, self.answer(token)).await {
             Some(answer) => answer,
             None => Err(NoAnswer::too_slow(&self.0.settings.endpoint)),
         };
         match answer {
-            Ok(answer) => self.learn(token, answer, asked),
-            Err(no_answer) => self.without_answer(token, self.fail(token, no_answer)),
+            Ok(answer) => (self.learn(token, answer, asked), None),
+            Err(no_answer) => {
+                let (failure, probe) = self.fail(token, no_answer);
+                (self.without_answer(token, failure), probe)
+            }
+        }
+    }
+
+    /// Asks about a random token, which a server that is up calls inactive (RFC 7662 §2.2).
+    async fn ask_about_own(&self, _probe: Probe) {
+        let answer = self.answer(&own_token()).await;
+        let now = self.now().wall;
+        match answer {
+            Ok(_) => lock(&self.0.outage).answered(now),
+            Err(no_answer) => {
+                let failure = self.failure(no_answer);
+                lock(&self.0.outage).probe_failed(&failure, now);
+            }
         }
     }
 
@@ -194,17 +213,18 @@ impl Introspector {
         Undecided::new(UndecidedKind::Introspection).of(self.0.settings.issuer.clone())
     }
 
-    fn fail(&self, token: &str, no_answer: NoAnswer) -> Failure {
+    fn fail(&self, token: &str, no_answer: NoAnswer) -> (Failure, Option<Probe>) {
+        let (now, failure) = (self.now(), self.failure(no_answer));
+        lock(&self.0.failed).keep(token, failure.clone(), FAILURE_SIZE, now);
+        let is_suspected = lock(&self.0.outage).failed(token, &failure, now.wall);
+        (failure, is_suspected.then(|| Probe(self.clone())))
+    }
+
+    fn failure(&self, no_answer: NoAnswer) -> Failure {
         let NoAnswer { error, kind, retry_after } = no_answer;
         tracing::warn!(%error, "an introspection endpoint has no answer about a token");
-        let now = self.now();
         let pause = retry_after.unwrap_or(PAUSE).clamp(PAUSE, MAX_PAUSE);
-        let undecided = self.undecided().because(Arc::new(error)).retry_after(pause);
-        let failure = Failure { undecided, kind, pause };
-        lock(&self.0.failed).keep(token, failure.clone(), FAILURE_SIZE, now);
-        let was_active = lock(&self.0.active).find(token).is_some();
-        lock(&self.0.outage).failed(token, was_active, &failure, now.wall);
-        failure
+        Failure { undecided: self.undecided().because(Arc::new(error)).retry_after(pause), kind, pause }
     }
 
     /// Decides over a token without an answer of the server. After an answer that cannot be used, an old answer is not
@@ -252,6 +272,21 @@ impl Drop for Landing {
     fn drop(&mut self) {
         lock(&self.introspector.0.flights).end(&self.token, self.number);
     }
+}
+
+/// A question about a token of our own. The next one may be asked when this is dropped.
+struct Probe(Introspector);
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        lock(&self.0.0.outage).probe_ended();
+    }
+}
+
+/// Returns a text that is no token of anyone. It is no secret: a caller that knows it gains nothing.
+fn own_token() -> String {
+    let random = || RandomState::new().hash_one(0);
+    format!("{:016x}{:016x}", random(), random())
 }
 
 /// Waits for a future, or for the signal to give up.

@@ -38,11 +38,10 @@ use crate::uri::{self, PlainHttp};
 ///    way to another, and is answered 503.
 /// 3. No answer about a token is a 503 with `Retry-After`. That token is asked about again a second later at the soonest,
 ///    or after the `Retry-After` of a 429 or 503, up to 10 s; other tokens are not affected. A server that cannot be
-///    connected to, or that failed for three different tokens in a row and answered about none for 5 s, counts as down until
-///    it answers. A server that is down is asked once a second (or `Retry-After`) if there is no connection, or if it
-///    answers 401, 429 or 503; and once more about tokens that it called active before. If it fails in another way, 8 tokens
-///    are asked about at once, not counting those without an answer for 2 s; and 8 more that it called active before. So a
-///    server that never answers is asked four times a second, and one that answers 500 at once is asked more often.
+///    connected to counts as down until it answers. If it failed for three different tokens in a row and answered about none
+///    for 5 s, it is asked about a random token, which a server that is up calls inactive (RFC 7662 §2.2). If that fails as
+///    well, or if the server answered 401, 429 or 503, it counts as down. A server that is down is asked once a second (or
+///    `Retry-After`), once more about tokens that it called active before, and once more about a random token.
 /// 4. Requests go over https (http on loopback, or where [that is accepted](Self::dangerous_plain_http)), in 5 s and 64 KiB,
 ///    without redirects, and directly, whatever proxy the environment names, unless
 ///    [that is chosen](Self::use_environment_proxy).
@@ -50,11 +49,10 @@ use crate::uri::{self, PlainHttp};
 ///    token is one of this moment. [`tokens`](Self::tokens) has it otherwise.
 ///
 /// Callers can show made-up tokens, and may know some that the server cannot answer. These keep no token out that was
-/// active before, or for a second at most. They can keep new tokens out: if the server never answers about more than 90 a
-/// second; and, while no token at all has had an answer for 5 s, if it never answers about more than 4 a second, or answers
-/// 401, 429 or 503 for more than one, or 500 for more than it answers eight at a time. Then a new token has the same chance
-/// as each of these, and the first token that has an answer ends this state. Limit the rate of requests per address before
-/// this layer.
+/// active before, or for a second at most. They keep new tokens out only if the server never answers about more than 90 of them
+/// a second; or if no token at all had an answer for 5 s, and the server answers 401, 429 or 503 to them, or fails for random
+/// tokens as well. Then a new token has the same chance as each of these, and the first token that has an answer ends this
+/// state. Limit the rate of requests per address before this layer.
 ///
 /// A token that is a JWT costs nothing to verify: prefer [`RemoteIssuer`](super::RemoteIssuer) for these. Both together:
 /// `remote_issuer.or(introspection)`.

@@ -3,15 +3,14 @@
 //! A caller chooses the tokens that are asked about, and may know some that the server cannot answer. So:
 //!
 //! 1. A token that failed is not asked about again for a [`PAUSE`], or for as long as `Retry-After` said. Others are.
-//! 2. The server is down when no connection could be made, or when three different tokens failed in a row and no token
-//!    had an answer for [`QUIET`]. One token counts once, however often it fails.
-//! 3. While it is down, it is asked seldom. Tokens that it called active before have attempts of their own, so that made-up
-//!    tokens do not use up every attempt. The first answer ends the outage.
-//! 4. How seldom depends on the failures. Without a connection, after a refusal (401, 429, 503), or when a token failed
-//!    that was active before, there is one attempt per pause. When only tokens failed that were never seen active, they may
-//!    be a stranger's, and may well be the cause themselves: then there are [`ATTEMPTS`] at once; those without an answer
-//!    for two seconds do not count any more. A server that is overloaded answers late or never, so this is seldom, too; and
-//!    an error that comes at once leaves the place to the next token, which may be a good one.
+//! 2. The server is suspected when three different tokens failed in a row and no token had an answer for [`QUIET`]. One token
+//!    counts once, however often it fails.
+//! 3. If they failed by errors or without an answer, the tokens themselves may be the cause. So the server is asked about a
+//!    random token of our own: a server that is up calls it inactive (RFC 7662 §2.2), and then no other token is affected.
+//! 4. Otherwise the server is down. Without a connection, it is down at once. After a refusal (401, 429, 503) it is not asked
+//!    about another token: it asked us to wait.
+//! 5. While it is down, it is asked once per pause. Tokens that it called active before have an attempt of their own, so that
+//!    made-up tokens do not use up every attempt. The first answer ends the outage, that about our own token included.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, SystemTime};
@@ -32,10 +31,6 @@ const FAILED_TOKENS: usize = 3;
 /// about a good token would have come by then.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// How many attempts there are at once after a failure that may be the token's fault, and as many again about tokens that
-/// were active before.
-pub(super) const ATTEMPTS: usize = 8;
-
 /// No answer about one token.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
@@ -49,13 +44,13 @@ pub(super) struct Failure {
 pub(super) struct Outage {
     /// The hashes of up to [`FAILED_TOKENS`] different tokens that failed since the last answer.
     failed: Vec<u64>,
-    /// Whether one of the tokens that failed since the last answer was active before. No stranger has such a token.
-    known_failed: bool,
     last_answer: Option<SystemTime>,
     down: Option<Down>,
     /// The last attempt about a token that was active before. It outlives the outage, so that a caller who can end one and
     /// begin another, by tokens of the right kinds, does not delay the next attempt each time.
     attempted: Option<SystemTime>,
+    /// Whether a question about a token of our own waits for its answer.
+    is_probing: bool,
     hasher: RandomState,
 }
 
@@ -66,28 +61,14 @@ struct Down {
     attempted: SystemTime,
 }
 
-/// A token may be asked about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Admitted {
-    /// The server is up.
-    Freely,
-    /// The server is down, and this finds out whether it still is.
-    Attempt,
-}
-
 impl Outage {
-    /// Decides whether a token may be asked about now, when so many attempts about tokens like it wait for an answer. If
-    /// the server is down, it counts as the attempt.
-    pub(super) fn admit(&mut self, was_active: bool, attempts: usize, now: SystemTime) -> Result<Admitted, Failure> {
-        let Some(Down { failure, attempted }) = &mut self.down else { return Ok(Admitted::Freely) };
+    /// Decides whether a token may be asked about now. If the server is down, it counts as the attempt.
+    pub(super) fn admit(&mut self, was_active: bool, now: SystemTime) -> Result<(), Failure> {
+        let Some(Down { failure, attempted }) = &mut self.down else { return Ok(()) };
         // Without a connection, no token is asked about, so none has a better chance.
         let has_own = was_active && failure.kind != NoAnswerKind::NoConnection;
         let last = if has_own { self.attempted } else { Some(*attempted) };
-        let is_too_soon = match failure.kind {
-            NoAnswerKind::Failed if !self.known_failed => attempts >= ATTEMPTS,
-            _ => last.is_some_and(|last| is_within(failure.pause, last, now)),
-        };
-        if is_too_soon {
+        if last.is_some_and(|last| is_within(failure.pause, last, now)) {
             return Err(failure.clone());
         }
         if has_own {
@@ -95,21 +76,21 @@ impl Outage {
         } else {
             *attempted = now;
         }
-        Ok(Admitted::Attempt)
+        Ok(())
     }
 
     pub(super) fn answered(&mut self, now: SystemTime) {
         self.failed.clear();
-        self.known_failed = false;
         self.last_answer = Some(now);
         if self.down.take().is_some() {
             tracing::info!("an introspection endpoint answers again");
         }
     }
 
-    /// `was_active` is whether the server called the token active before.
-    pub(super) fn failed(&mut self, token: &str, was_active: bool, failure: &Failure, now: SystemTime) {
-        self.known_failed |= was_active && failure.kind != NoAnswerKind::Unusable;
+    /// Records that a token failed. Returns whether the server must now be asked about a token of our own, which is followed
+    /// by [`answered`](Self::answered) or [`probe_failed`](Self::probe_failed), and by [`probe_ended`](Self::probe_ended).
+    #[must_use]
+    pub(super) fn failed(&mut self, token: &str, failure: &Failure, now: SystemTime) -> bool {
         match failure.kind {
             NoAnswerKind::NoConnection => self.is_down(failure, now),
             NoAnswerKind::Refused | NoAnswerKind::Failed => {
@@ -119,14 +100,35 @@ impl Outage {
                 if self.failed.len() < FAILED_TOKENS && !self.failed.contains(&token) {
                     self.failed.push(token);
                 }
-                let is_quiet = self.last_answer.is_none_or(|answer| !is_within(QUIET, answer, now));
-                if self.down.is_some() || self.failed.len() >= FAILED_TOKENS && is_quiet {
+                if self.is_suspected(now) {
+                    if failure.kind == NoAnswerKind::Failed {
+                        return !std::mem::replace(&mut self.is_probing, true);
+                    }
                     self.is_down(failure, now);
                 }
             }
             // The server is up. It is down again with the next failure, unless it answers before.
             NoAnswerKind::Unusable => self.down = None,
         }
+        false
+    }
+
+    fn is_suspected(&self, now: SystemTime) -> bool {
+        let is_quiet = || self.last_answer.is_none_or(|answer| !is_within(QUIET, answer, now));
+        self.down.is_some() || self.failed.len() >= FAILED_TOKENS && is_quiet()
+    }
+
+    /// Records that the question about a token of our own had no answer either.
+    pub(super) fn probe_failed(&mut self, failure: &Failure, now: SystemTime) {
+        if failure.kind == NoAnswerKind::Unusable {
+            self.down = None;
+        } else if failure.kind == NoAnswerKind::NoConnection || self.is_suspected(now) {
+            self.is_down(failure, now);
+        }
+    }
+
+    pub(super) fn probe_ended(&mut self) {
+        self.is_probing = false;
     }
 
     /// A failure during an outage leaves the attempts as they are: each began its pause.
@@ -134,7 +136,7 @@ impl Outage {
         if let Some(down) = &mut self.down {
             down.failure = failure.clone();
         } else {
-            tracing::warn!("an introspection endpoint is down, and is asked only now and then until it answers");
+            tracing::warn!("an introspection endpoint is down; until it answers, it is asked about once per second");
             self.down = Some(Down { failure: failure.clone(), attempted: now });
         }
     }
@@ -149,7 +151,7 @@ pub(super) fn is_within(time: Duration, then: SystemTime, now: SystemTime) -> bo
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use super::{ATTEMPTS, Admitted, Failure, NoAnswerKind, Outage, PAUSE};
+    use super::{Failure, NoAnswerKind, Outage, PAUSE};
     use crate::resource_server::{Undecided, UndecidedKind};
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -163,11 +165,11 @@ mod tests {
     }
 
     fn fails(outage: &mut Outage, token: &str, now: SystemTime) {
-        outage.failed(token, false, &failure(NoAnswerKind::Refused), now);
+        assert!(!outage.failed(token, &failure(NoAnswerKind::Refused), now));
     }
 
     fn admits(outage: &mut Outage, was_active: bool, now: SystemTime) -> bool {
-        outage.admit(was_active, 0, now).is_ok()
+        outage.admit(was_active, now).is_ok()
     }
 
     #[test]
@@ -217,34 +219,53 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_fails_is_asked_a_few_times_at_once() {
+    fn after_three_tokens_without_an_answer_one_question_about_our_own_decides_whether_the_server_is_down() {
+        let failure = failure(NoAnswerKind::Failed);
         let mut outage = Outage::default();
-        for token in ["a", "b", "c"] {
-            outage.failed(token, false, &failure(NoAnswerKind::Failed), at(0));
-        }
-        for was_active in [false, true] {
-            assert_eq!(outage.admit(was_active, ATTEMPTS - 1, at(0)).ok(), Some(Admitted::Attempt));
-            assert!(outage.admit(was_active, ATTEMPTS, at(100)).is_err());
-        }
-        fails(&mut outage, "d", at(100));
-        assert!(admits(&mut outage, false, at(100)) && !admits(&mut outage, false, at(100)), "it refuses now");
+        let suspects = ["a", "b", "c", "d"].map(|token| outage.failed(token, &failure, at(0)));
+        assert_eq!(suspects, [false, false, true, false], "and only one question at a time");
+        assert!((0..100).all(|_| admits(&mut outage, false, at(0))), "it is not known yet");
+        outage.answered(at(0));
+        outage.probe_ended();
+        assert!((0..100).all(|_| admits(&mut outage, false, at(0))), "the tokens are the cause");
+        let suspects = ["a", "b", "c"].map(|token| outage.failed(token, &failure, at(4)));
+        assert_eq!(suspects, [false; 3], "it has just had an answer");
+        assert!(outage.failed("d", &failure, at(5)));
+        outage.probe_failed(&failure, at(5));
+        outage.probe_ended();
+        assert!(!admits(&mut outage, false, at(5)));
     }
 
     #[test]
-    fn a_server_that_fails_for_a_token_that_was_active_is_asked_once_a_pause() {
+    fn a_server_that_fails_is_asked_about_one_token_and_one_of_our_own_per_pause() {
+        let failure = failure(NoAnswerKind::Failed);
         let mut outage = Outage::default();
-        for (token, was_active) in [("a", false), ("b", true), ("c", false)] {
-            outage.failed(token, was_active, &failure(NoAnswerKind::Failed), at(0));
+        for second in 0..10 {
+            let admitted = (0..100).filter(|_| admits(&mut outage, false, at(second))).count();
+            assert_eq!(admitted, if second == 0 { 100 } else { 1 });
+            let probes = (0..100).filter(|number| outage.failed(&number.to_string(), &failure, at(second))).count();
+            assert_eq!(probes, 1);
+            outage.probe_failed(&failure, at(second));
+            outage.probe_ended();
         }
-        for second in 1..10 {
-            assert_eq!((0..100).filter(|_| admits(&mut outage, false, at(second))).count(), 1);
-            outage.failed("d", false, &failure(NoAnswerKind::Failed), at(second));
-        }
-        outage.answered(at(10));
-        for token in ["a", "b", "c"] {
-            outage.failed(token, false, &failure(NoAnswerKind::Failed), at(20));
-        }
-        assert!((0..100).all(|_| admits(&mut outage, false, at(20))), "another outage, by tokens that no one knows");
+    }
+
+    #[test]
+    fn a_question_about_our_own_token_that_fails_is_no_outage_if_another_token_had_its_answer_meanwhile() {
+        let failure = failure(NoAnswerKind::Failed);
+        let mut outage = Outage::default();
+        assert!(["a", "b", "c"].iter().any(|token| outage.failed(token, &failure, at(0))));
+        outage.answered(at(1));
+        outage.probe_failed(&failure, at(2));
+        assert!((0..100).all(|_| admits(&mut outage, false, at(2))));
+    }
+
+    #[test]
+    fn an_answer_about_our_own_token_that_cannot_be_used_is_no_outage() {
+        let mut outage = Outage::default();
+        assert!(["a", "b", "c"].iter().any(|token| outage.failed(token, &failure(NoAnswerKind::Failed), at(0))));
+        outage.probe_failed(&failure(NoAnswerKind::Unusable), at(0));
+        assert!((0..100).all(|_| admits(&mut outage, false, at(0))));
     }
 
     #[test]
@@ -258,7 +279,7 @@ mod tests {
             let now = at(0) + step * SECOND / 1_000;
             fails(&mut outage, "c", now);
             admitted += usize::from(admits(&mut outage, true, now));
-            outage.failed("refused by a gateway", false, &failure(NoAnswerKind::Unusable), now);
+            assert!(!outage.failed("refused by a gateway", &failure(NoAnswerKind::Unusable), now));
         }
         assert_eq!(admitted, 10, "one a second");
     }
@@ -267,7 +288,7 @@ mod tests {
     fn without_a_connection_there_is_one_attempt_a_pause_from_the_first_failure_on() {
         let mut outage = Outage::default();
         outage.answered(at(0));
-        outage.failed("a", false, &failure(NoAnswerKind::NoConnection), at(0));
+        assert!(!outage.failed("a", &failure(NoAnswerKind::NoConnection), at(0)));
         assert!(!admits(&mut outage, true, at(0)));
         assert!(admits(&mut outage, true, at(1)) && !admits(&mut outage, false, at(1)));
     }
@@ -276,7 +297,7 @@ mod tests {
     fn an_answer_that_cannot_be_used_is_no_outage() {
         let mut outage = Outage::default();
         for token in ["a", "b", "c", "d"] {
-            outage.failed(token, false, &failure(NoAnswerKind::Unusable), at(0));
+            assert!(!outage.failed(token, &failure(NoAnswerKind::Unusable), at(0)));
             assert!(admits(&mut outage, false, at(0)));
         }
     }
@@ -285,10 +306,10 @@ mod tests {
     fn after_a_lost_connection_one_failing_token_is_no_outage() {
         for kind in [NoAnswerKind::Refused, NoAnswerKind::Failed, NoAnswerKind::Unusable] {
             let mut outage = Outage::default();
-            outage.failed("a", false, &failure(NoAnswerKind::NoConnection), at(0));
+            assert!(!outage.failed("a", &failure(NoAnswerKind::NoConnection), at(0)));
             assert!(admits(&mut outage, false, at(1)));
-            outage.failed("bad", false, &failure(kind), at(1));
-            assert!((0..100).all(|_| outage.admit(false, 100, at(1)).is_ok()), "{kind:?}");
+            assert!(!outage.failed("bad", &failure(kind), at(1)));
+            assert!((0..100).all(|_| admits(&mut outage, false, at(1))), "{kind:?}");
         }
     }
 

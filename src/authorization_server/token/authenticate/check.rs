@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
-use super::turns::{Busy, Pair, Turns};
+use super::fair_queue::{Busy, Caller, FairQueue};
 use super::{Fault, TokenError};
 use crate::clock::Clock;
 use crate::secret::{Presented, StoredSecret};
@@ -25,10 +25,10 @@ fn matching<'a>(stored: impl Iterator<Item = (usize, &'a StoredSecret)>, present
     stored.fold(None, |found, (at, secret)| if secret.matches(presented) { Some(at) } else { found })
 }
 
-/// Checks secrets that people chose, in [turns](Turns).
+/// Checks secrets that people chose, in a [fair queue](FairQueue).
 #[derive(Debug)]
 pub(in crate::authorization_server) struct SlowChecks {
-    turns: Turns,
+    queue: FairQueue,
     place: CheckPlace,
 }
 
@@ -56,20 +56,20 @@ impl SlowChecks {
         place: CheckPlace,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { turns: Turns::new(at_once, queued, clock), place }
+        Self { queue: FairQueue::new(at_once, queued, clock), place }
     }
 
     /// Which of the stored secrets of that client the presented one is. `caller` has its id.
     pub(super) async fn find(
         &self,
-        caller: &Pair,
+        caller: &Caller,
         stored: Vec<(usize, StoredSecret)>,
         presented: &str,
         mut verdict: impl Verdict,
     ) -> Result<Option<usize>, TokenError> {
         let unavailable = |why| TokenError::new(Fault::UNAVAILABLE).detailed(why);
         let busy = |_: Busy| unavailable("too many chosen secrets are being checked");
-        let turn = self.turns.turn(caller).await.map_err(busy)?;
+        let turn = self.queue.turn(caller).await.map_err(busy)?;
         let presented = Zeroizing::new(presented.to_owned());
         let (sender, answer) = oneshot::channel();
         let runtime = Handle::current();

@@ -6,11 +6,11 @@
 mod basic;
 mod check;
 mod decoy;
+mod fair_queue;
 mod notices;
 mod post;
 mod refusals;
 mod throttle;
-mod turns;
 #[cfg(feature = "legacy_hashes")]
 mod upgrade;
 
@@ -27,11 +27,11 @@ use zeroize::Zeroizing;
 use self::check::Verdict;
 pub(in crate::authorization_server) use self::check::{CheckPlace, SlowChecks};
 pub(in crate::authorization_server) use self::decoy::Decoy;
+use self::fair_queue::Caller;
 pub(in crate::authorization_server) use self::notices::Notices;
+use self::throttle::Attempt;
 pub use self::throttle::AttemptLimits;
 pub(in crate::authorization_server) use self::throttle::Throttle;
-use self::throttle::{Attempt, site};
-use self::turns::Pair;
 #[cfg(feature = "legacy_hashes")]
 pub(in crate::authorization_server) use self::upgrade::{DynUpgrade, Upgrades};
 use crate::authorization_server::error::{Fault, TokenError};
@@ -210,7 +210,7 @@ impl Authenticator {
             #[cfg(feature = "legacy_hashes")]
             upgrades: self.upgrades.clone(),
         };
-        let caller = Pair { network: self.peer(head).map(site), id: credentials.client_id.clone() };
+        let caller = Caller::new(self.peer(head), credentials.client_id.clone());
         self.slow_checks.find(&caller, claim.slow.clone(), &credentials.secret, guess).await
     }
 
