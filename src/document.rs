@@ -15,7 +15,7 @@ use http_body::Body as _;
 use http_body_util::Full;
 use serde::Serialize;
 
-use crate::keys::backend::sha256;
+use crate::crypto::sha256;
 
 /// How documents are served.
 #[derive(Clone, Copy, Debug)]

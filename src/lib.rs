@@ -6,6 +6,7 @@ pub mod authorization_server;
 mod base64url;
 mod client_id;
 mod clock;
+mod crypto;
 mod deadline;
 mod document;
 pub mod event;
@@ -18,7 +19,6 @@ pub mod metrics;
 mod numeric_date;
 mod object;
 mod quoted;
-mod random;
 pub mod resource_server;
 mod response_body;
 pub mod revocation;
@@ -28,6 +28,7 @@ pub mod store;
 mod striped;
 mod telemetry;
 mod text;
+mod timing;
 mod token_lifetime;
 mod uri;
 mod uri_equivalence;
@@ -41,9 +42,9 @@ pub use self::client_id::{ClientId, InvalidClientId};
 #[cfg(any(test, feature = "test-util"))]
 pub use self::clock::ManualClock;
 pub use self::clock::{Clock, SystemClock};
+pub use self::crypto::{Random, RandomError, SystemRandom};
 pub use self::issuer::{InvalidIssuer, Issuer};
 pub use self::keys::{Algorithm, KeyError, KeyRing, KeySet, SigningKey, VerifyingKey};
-pub use self::random::{Random, RandomError, SystemRandom};
 #[cfg(feature = "axum")]
 pub use self::resource_server::Claims;
 #[cfg(any(test, feature = "test-util"))]

@@ -18,14 +18,15 @@ use super::token::{
 use super::{AuthorizationServer, Inner, TrustedProxies};
 use crate::audience::{Audience, InvalidAudience};
 use crate::clock::{Clock, SystemClock};
+use crate::crypto::{DrawnAhead, Random, SystemRandom};
 use crate::document::{Document, DocumentSettings};
 use crate::event::EventSender;
 use crate::issuer::Issuer;
 use crate::keys::KeyRing;
-use crate::random::{DrawnAhead, Random, SystemRandom};
 use crate::revocation::Revocations;
 use crate::scope::Scopes;
-use crate::store::{CLIENT_NEWS, ClientCache, ClientCacheLimits, ClientRules, ClientStore, DynClientStore, OnRead};
+use crate::store::{ClientCache, ClientCacheLimits, ClientRules, ClientStore, DynClientStore, OnRead};
+use crate::timing::CLIENT_CHANGE_RETENTION;
 use crate::token_lifetime::TokenLifetime;
 use crate::uri::PlainHttp;
 
@@ -685,7 +686,8 @@ impl AuthorizationServerBuilder {
                 "a body limit, body timeout or store timeout of 0 would refuse every request",
             ));
         }
-        if self.revocations.is_some() && self.client_cache.is_some_and(|limits| limits.found > CLIENT_NEWS) {
+        if self.revocations.is_some() && self.client_cache.is_some_and(|limits| limits.found > CLIENT_CHANGE_RETENTION)
+        {
             return Err(ConfigError::Limits(
                 "a client is cached for longer than its store tells of changes; let `found` in .client_cache(…) be 10 minutes at most",
             ));

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::answer::json;
 use super::body::BodyError;
 use crate::client_id::ClientId;
-use crate::random::RandomError;
+use crate::crypto::RandomError;
 use crate::store::Unanswered;
 
 /// The `error` code of a refusal (RFC 6749 §5.2, RFC 7009 §2.2.1, RFC 8707 §2).

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::{KeyError, backend};
+use super::KeyError;
+use crate::crypto::fill_random;
 
 /// The longest file, in bytes: an RSA key of 8,192 bits is a tenth of it.
 const LONGEST: usize = 64 * 1024;
@@ -130,7 +131,7 @@ pub(super) fn create(path: &Path, content: &[u8]) -> Result<bool, KeyError> {
 /// Processes in containers have the same number, and may share the folder: only random names differ.
 fn temporary_beside(path: &Path) -> Result<PathBuf, KeyError> {
     let mut random = [0; 8];
-    backend::fill_random(&mut random).ok_or_else(|| KeyError::new("the system has no randomness to name a file"))?;
+    fill_random(&mut random).ok_or_else(|| KeyError::new("the system has no randomness to name a file"))?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     let mut suffix = String::from(".");
     // Writing to a text cannot fail.

@@ -86,7 +86,7 @@ impl PublicNumbers {
             Self::Ed25519 { x } => format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, encode(x)),
             Self::Rsa { n, e } => format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, encode(e), encode(n)),
         };
-        encode(&super::backend::sha256(canonical.as_bytes()))
+        encode(&crate::crypto::sha256(canonical.as_bytes()))
     }
 
     pub(super) fn to_jwk(&self, key_id: &str, algorithm: Algorithm) -> Jwk {

@@ -104,7 +104,7 @@ mod tests {
         let name = key(SECRET).key_id().to_owned();
         assert_eq!(name, key(SECRET).key_id());
         assert_ne!(name, key(b"another secret of 32 bytes or so").key_id());
-        assert_ne!(name, URL_SAFE_NO_PAD.encode(crate::keys::backend::sha256(SECRET)));
+        assert_ne!(name, URL_SAFE_NO_PAD.encode(crate::crypto::sha256(SECRET)));
     }
 
     #[test]

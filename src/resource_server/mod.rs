@@ -96,7 +96,6 @@ pub use self::service::BearerAuth;
 #[cfg(any(test, feature = "test-util"))]
 pub use self::test_util::{TestIssuer, TestTokenBuilder, VerifiedTokenBuilder};
 pub use self::token_profile::TokenProfile;
-pub(crate) use self::trusted_issuer::MOST_LEEWAY;
 pub use self::verified_token::VerifiedToken;
 pub use self::verify::{Verifier, VerifierError};
 pub use self::verify_error::{InvalidToken, Undecided, UndecidedKind, VerifyError};

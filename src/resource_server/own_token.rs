@@ -5,13 +5,14 @@ use serde_json::{Map, Value};
 use super::claims::Claims;
 use super::jws::{Header, Jws, decode, is_access_token};
 use super::trusted_issuer::in_its_time;
-use super::{InvalidToken, MOST_LEEWAY, VerifyError};
+use super::{InvalidToken, VerifyError};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::issuer::Issuer;
 use crate::keys::{KeyRing, TrustedKeys, VerifyingKey};
 use crate::revocation::Revocations;
 use crate::store::Revocation;
+use crate::timing::MAX_LEEWAY;
 
 /// What an authorization server knows its tokens by.
 #[derive(Clone, Debug)]
@@ -80,12 +81,12 @@ impl OwnToken {
 
     /// Whether it has begun, and not expired: by the second where who decides is who issued it.
     pub(crate) fn is_current(&self, now: UnixTime) -> bool {
-        now < self.claims.expires_at && in_its_time(&self.claims, now, MOST_LEEWAY).is_ok()
+        now < self.claims.expires_at && in_its_time(&self.claims, now, MAX_LEEWAY).is_ok()
     }
 
     /// Whether a verifier could take it for good still.
     pub(crate) fn is_of_use(&self, now: UnixTime) -> bool {
-        now < self.claims.expires_at.after(MOST_LEEWAY)
+        now < self.claims.expires_at.after(MAX_LEEWAY)
     }
 
     pub(crate) fn check(&self, revocations: &Revocations) -> Result<(), VerifyError> {

@@ -8,12 +8,12 @@ use super::Verifier;
 use crate::audience::{Audience, InvalidAudience};
 use crate::client_id::InvalidClientId;
 use crate::clock::{Clock, SystemClock};
+use crate::crypto::{Random, SystemRandom};
 use crate::issuer::{InvalidIssuer, Issuer};
 use crate::keys::remote::{
     DynHttpClient, FetchError, HttpClient, HttpError, KeySource, Limits, Place, Policy, RemoteKeys, ReqwestClient,
 };
 use crate::keys::{Algorithm, TrustedKeys};
-use crate::random::{Random, SystemRandom};
 use crate::uri::{self, PlainHttp};
 
 /// An issuer in another process, or another vendor's: by its URL, its keys are found, fetched and kept fresh.

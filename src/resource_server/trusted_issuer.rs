@@ -16,9 +16,7 @@ use crate::issuer::Issuer;
 use crate::keys::remote::FetchError;
 use crate::keys::{FoundKey, NoKey, TrustedKeys, VerifyingKey};
 use crate::revocation::Revocations;
-
-/// A clock that differs by more is wrong, and a larger leeway would be a longer life for every token.
-pub(crate) const MOST_LEEWAY: Duration = Duration::from_secs(300);
+use crate::timing::MAX_LEEWAY;
 
 /// An issuer, what it signs by, and what its tokens must be; a clone shares it.
 #[derive(Clone)]
@@ -82,7 +80,7 @@ impl TrustedIssuer {
     }
 
     pub(super) fn leeway(self, leeway: Duration) -> Self {
-        self.with(|settings| settings.leeway = leeway.min(MOST_LEEWAY))
+        self.with(|settings| settings.leeway = leeway.min(MAX_LEEWAY))
     }
 
     pub(super) fn clock(self, clock: Arc<dyn Clock>) -> Self {

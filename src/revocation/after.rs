@@ -19,18 +19,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::clock::{Moment, UnixTime};
-use crate::random::{Random, RandomError};
-use crate::store::{MOST_AHEAD, SKEW, VOUCHED_FOR};
+use crate::crypto::{Random, RandomError};
+use crate::timing::{CLOCK_SKEW, MAX_CLIENT_ANSWER_AGE, MAX_DATED_AHEAD};
 
 /// How long before an end a marked token expires, in seconds. A revocation names a second that is at most 10 seconds ahead of
 /// a clock, which may itself be 5 seconds ahead; the rest is the usual leeway of a verifier.
-const MARGIN: u64 = (SKEW.as_secs() + VOUCHED_FOR.as_secs()) + 2 * SKEW.as_secs();
+const MARGIN: u64 = (CLOCK_SKEW.as_secs() + MAX_CLIENT_ANSWER_AGE.as_secs()) + 2 * CLOCK_SKEW.as_secs();
 
 /// So near an end the client waits for it, since a marked token would live for some seconds only.
 const NEAR: u64 = MARGIN + 10;
 
 /// How long a client waits after its tokens were revoked, in seconds, where the clocks are right.
-const LEAST_WAIT: u64 = SKEW.as_secs() + 1 - MOST_AHEAD.as_secs();
+const LEAST_WAIT: u64 = CLOCK_SKEW.as_secs() + 1 - MAX_DATED_AHEAD.as_secs();
 
 /// How the `jti` of a client's marked tokens begins: 72 random bits in base64url.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +92,7 @@ pub(super) struct End {
 impl End {
     /// Returns the first second by which a token can be dated after this, or how long that takes by a clock that shows `now`.
     fn next(self, now: UnixTime) -> Result<u64, Wait> {
-        let (next, most) = (self.second.saturating_add(1), now.after(MOST_AHEAD).as_secs());
+        let (next, most) = (self.second.saturating_add(1), now.after(MAX_DATED_AHEAD).as_secs());
         if next > most { Err(Wait(next - most)) } else { Ok(next) }
     }
 
@@ -168,7 +168,7 @@ impl After {
             }
         }
         if ahead <= wall.as_secs().saturating_add(NEAR) {
-            return Err(Wait(ahead.saturating_add(1).saturating_sub(wall.after(MOST_AHEAD).as_secs())));
+            return Err(Wait(ahead.saturating_add(1).saturating_sub(wall.after(MAX_DATED_AHEAD).as_secs())));
         }
         let valid = |second| UnixTime::from_secs(second).unwrap_or(wall);
         let expires_by = valid(ahead.saturating_sub(MARGIN));
@@ -179,7 +179,7 @@ impl After {
 
 /// Whether a second is further ahead of the wall clock than a revocation of now can name one.
 fn is_beyond(second: u64, now: Moment) -> bool {
-    second > UnixTime::at(now.wall).after(SKEW + VOUCHED_FOR + SKEW).as_secs()
+    second > UnixTime::at(now.wall).after(CLOCK_SKEW + MAX_CLIENT_ANSWER_AGE + CLOCK_SKEW).as_secs()
 }
 
 /// Dates a token of a client whose tokens are not revoked by time beyond `end`.
@@ -195,7 +195,7 @@ mod tests {
     use super::{Date, Mark, Wait};
     use crate::client_id::ClientId;
     use crate::clock::{ManualClock, Moment, UnixTime};
-    use crate::random::SystemRandom;
+    use crate::crypto::SystemRandom;
     use crate::revocation::Named;
     use crate::revocation::view::{Bounds, View};
     use crate::store::Revocation;

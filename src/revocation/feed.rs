@@ -13,9 +13,9 @@ use tokio::time::{sleep, timeout};
 use super::view::Full;
 use super::{FollowError, Shared};
 use crate::clock::{Moment, UnixTime};
+use crate::crypto::Random;
 use crate::deadline;
 use crate::metrics;
-use crate::random::Random;
 use crate::store::{Change, Cursor, DynRevocationStore, Revocation, StoreError};
 
 /// Polls a store, and applies what it tells.
@@ -249,8 +249,8 @@ mod tests {
     use std::time::Duration;
 
     use super::jittered;
+    use crate::crypto::{Random, RandomError};
     use crate::deadline::LONGEST_WAIT;
-    use crate::random::{Random, RandomError};
 
     #[derive(Debug)]
     struct Most;

@@ -82,9 +82,8 @@ use crate::client_id::ClientId;
 use crate::clock::{Clock, Moment, UnixTime};
 use crate::deadline;
 use crate::resource_server::{InvalidToken, Undecided, UndecidedKind, VerifyError};
-use crate::store::{
-    AdminError, ClientAdmin, DynRevocationStore, MOST_AHEAD, Revocation, RevocationStore, SKEW, StoreError,
-};
+use crate::store::{AdminError, ClientAdmin, DynRevocationStore, Revocation, RevocationStore, StoreError};
+use crate::timing::{CLOCK_SKEW, MAX_DATED_AHEAD};
 
 /// What is revoked, as this process knows it, and the ways to revoke more. A clone shares the view; the store is followed
 /// until the last one is dropped.
@@ -199,7 +198,7 @@ impl Revocations {
         // Tokens that were issued since the last revocation are dated after it, though never further ahead than a server may.
         let last = self.issued_until(client_id).map(|until| until.second);
         let since = last.filter(|last| *last >= now).map(|last| last.after(SECOND));
-        let until = since.unwrap_or(now).clamp(now.after(SKEW), now.after(SKEW + MOST_AHEAD));
+        let until = since.unwrap_or(now).clamp(now.after(CLOCK_SKEW), now.after(CLOCK_SKEW + MAX_DATED_AHEAD));
         let revocation = Revocation::client_until(client_id.clone(), until, self.longest_token_lifetime());
         self.revoke(revocation).await
     }

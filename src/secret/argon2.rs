@@ -5,7 +5,7 @@ use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Argon2, Params};
 
 use super::SecretError;
-use crate::keys::backend::fill_random;
+use crate::crypto::fill_random;
 
 const IDENT: &str = "$argon2id$";
 

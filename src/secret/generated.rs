@@ -28,6 +28,6 @@ pub(super) fn check(text: &str) -> Option<bool> {
 
 /// The first 32 bits of the SHA-256, as text. It guards against typing errors, not against attackers.
 fn checksum(body: &str) -> String {
-    let [a, b, c, d, ..] = crate::keys::backend::sha256(body.as_bytes());
+    let [a, b, c, d, ..] = crate::crypto::sha256(body.as_bytes());
     URL_SAFE_NO_PAD.encode([a, b, c, d])
 }

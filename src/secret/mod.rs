@@ -45,7 +45,7 @@ use zeroize::Zeroizing;
 pub(crate) use self::stored::Presented;
 pub use self::stored::StoredSecret;
 use crate::client_id::vschar;
-use crate::random::{Random, SystemRandom};
+use crate::crypto::{Random, SystemRandom};
 
 /// The longest secret, in bytes: beyond what anybody uses, and cheap to hash.
 pub(crate) const LONGEST: usize = 1024;

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use subtle::ConstantTimeEq as _;
 
 use super::{ClientSecret, SecretError};
-use crate::keys::backend::sha256;
+use crate::crypto::sha256;
 
 /// What a registry keeps of a client secret: enough to recognise it, not enough to use it.
 ///

@@ -25,6 +25,7 @@ use crate::client_id::ClientId;
 use crate::clock::Clock;
 use crate::deadline::{self, Late};
 use crate::revocation::Revocations;
+use crate::timing::MAX_FEED_LAG;
 
 /// How long the token endpoint goes by what the client store told it, and how much of that it keeps. A store that is
 /// [in memory](crate::ClientStore::is_in_memory) is asked each time.
@@ -81,9 +82,6 @@ impl ClientCacheLimits {
 
 /// How many clients are looked up at the same time. Who asks for one more gets a 503.
 const MOST_FLIGHTS: usize = 10_000;
-
-/// How far behind the feed may be for a client to be believed without asking the store.
-const MOST_LAG: Duration = Duration::from_secs(2);
 
 /// So that cores do not wait for each other.
 const SHARDS: usize = 16;
@@ -203,7 +201,7 @@ impl Now {
 
     /// Whether the feed may owe a change since then.
     fn is_behind(self, as_of: SystemTime) -> bool {
-        self.told.is_some() && as_of.checked_add(MOST_LAG).is_none_or(|end| end < self.time)
+        self.told.is_some() && as_of.checked_add(MAX_FEED_LAG).is_none_or(|end| end < self.time)
     }
 
     fn may_refuse(self, asked_for_refusal: SystemTime, limits: ClientCacheLimits) -> bool {

@@ -8,11 +8,12 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::SystemTime;
 
 use super::{
-    AdminError, CLIENT_NEWS, Change, Changes, Client, ClientAdmin, ClientError, ClientRules, ClientStore, Cursor,
-    RegisteredClient, Replay, ReplayId, ReplayLog, Revision, Revocation, RevocationStore, StoreError,
+    AdminError, Change, Changes, Client, ClientAdmin, ClientError, ClientRules, ClientStore, Cursor, RegisteredClient,
+    Replay, ReplayId, ReplayLog, Revision, Revocation, RevocationStore, StoreError,
 };
 use crate::client_id::ClientId;
 use crate::clock::{Clock, SystemClock, UnixTime};
+use crate::timing::CLIENT_CHANGE_RETENTION;
 
 /// Clients, revocations and used credentials in memory, for one process, for as long as it runs. A clone shares it.
 ///
@@ -115,7 +116,7 @@ impl Feed {
     }
 
     fn client_changed(&mut self, client: &ClientId, now: UnixTime) {
-        self.push(Change::Client(client.clone()), now.after(CLIENT_NEWS));
+        self.push(Change::Client(client.clone()), now.after(CLIENT_CHANGE_RETENTION));
         if let Some(former) = self.news.insert(client.clone(), self.last) {
             self.entries.remove(&former);
         }

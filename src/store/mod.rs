@@ -79,7 +79,6 @@ pub use self::postgres::{PostgresStore, PostgresStoreBuilder};
 pub use self::redis::{RedisStore, RedisStoreBuilder};
 pub use self::registered_secret::RegisteredSecret;
 pub use self::replay::{Replay, ReplayId, ReplayLog};
-pub(crate) use self::revocation::{CLIENT_NEWS, MOST_AHEAD, SKEW, VOUCHED_FOR};
 pub use self::revocation::{Change, Changes, Cursor, Revocation, RevocationStore};
 pub use self::rules::ClientRules;
 pub(crate) use self::rules::shorten;

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::time::SystemTime;
 
 use super::StoreError;
-use crate::keys::backend::sha256;
+use crate::crypto::sha256;
 
 /// Remembers what may be used once, such as the `jti` of a client assertion (RFC 7523 §3), until it has expired.
 ///

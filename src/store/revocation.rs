@@ -10,7 +10,7 @@ use super::StoreError;
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::object::Object;
-use crate::resource_server::MOST_LEEWAY;
+use crate::timing::{CLOCK_SKEW, DEFAULT_LONGEST_TOKEN_LIFETIME, MAX_CLIENT_ANSWER_AGE, REVOCATION_GRACE};
 
 /// Keeps what was revoked until it would have expired, and tells every replica of it.
 ///
@@ -54,12 +54,9 @@ pub trait RevocationStore: fmt::Debug + Send + Sync + 'static {
     /// The longest life of a token that the store is made for, 24 hours unless it is set: what revokes all tokens of a
     /// client is kept for as long. A server issues no token that lives longer.
     fn longest_token_lifetime(&self) -> Duration {
-        LONGEST_TOKEN_LIFETIME
+        DEFAULT_LONGEST_TOKEN_LIFETIME
     }
 }
-
-/// The default of [`RevocationStore::longest_token_lifetime`].
-pub(crate) const LONGEST_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Something that is no longer good. Times are whole seconds.
 ///
@@ -147,25 +144,6 @@ impl From<Record> for Revocation {
     }
 }
 
-/// How long a store tells at least that a client changed. A cache may believe what it was told before for no longer, or
-/// whoever was cut off from the feed meanwhile would never hear of it.
-pub(crate) const CLIENT_NEWS: Duration = Duration::from_secs(10 * 60);
-
-/// How far the clocks of replicas may be apart for a callback to reach what was issued just before it.
-pub(crate) const SKEW: Duration = Duration::from_secs(5);
-
-/// How far ahead of its clock a server dates a token, so that it is not among those that were just called back. A
-/// verifier takes it for good at once, by its leeway.
-pub(crate) const MOST_AHEAD: Duration = Duration::from_secs(3);
-
-/// How long after the registry vouched for a client a server dates a token at the latest, whatever it waited for; so the
-/// callback of a former client reaches what was under way.
-pub(crate) const VOUCHED_FOR: Duration = Duration::from_secs(5);
-
-/// Entries outlive their tokens by this, since a verifier may take a token for good for some time after its `exp`: the
-/// most leeway that one can have.
-const GRACE: Duration = MOST_LEEWAY;
-
 impl Revocation {
     /// One token, by its `jti`, `iat` and `exp`. Where only the name is known, `issued_at` is now, and `expires_at` is
     /// [the longest life](RevocationStore::longest_token_lifetime) later.
@@ -177,7 +155,7 @@ impl Revocation {
         expires_at: SystemTime,
     ) -> Self {
         let (issued_at, expires_at) =
-            (UnixTime::at(issued_at).as_secs(), UnixTime::at(expires_at).after(GRACE).as_secs());
+            (UnixTime::at(issued_at).as_secs(), UnixTime::at(expires_at).after(REVOCATION_GRACE).as_secs());
         Self::Token { token_id: token_id.into(), client_id, issued_at, expires_at }
     }
 
@@ -187,7 +165,7 @@ impl Revocation {
     /// [`RevocationStore::longest_token_lifetime`].
     #[must_use]
     pub fn client(client_id: ClientId, now: SystemTime, longest: Duration) -> Self {
-        Self::client_until(client_id, UnixTime::at(now).after(SKEW), longest)
+        Self::client_until(client_id, UnixTime::at(now).after(CLOCK_SKEW), longest)
     }
 
     /// The same for a client that gets no more tokens, since it is disabled or deleted: up to 10 seconds after now. That is 5
@@ -195,18 +173,18 @@ impl Revocation {
     /// vouched for its client.
     #[must_use]
     pub fn former_client(client_id: ClientId, now: SystemTime, longest: Duration) -> Self {
-        Self::client_until(client_id, UnixTime::at(now).after(SKEW + VOUCHED_FOR), longest)
+        Self::client_until(client_id, UnixTime::at(now).after(CLOCK_SKEW + MAX_CLIENT_ANSWER_AGE), longest)
     }
 
     pub(crate) fn client_until(client_id: ClientId, issued_until: UnixTime, longest: Duration) -> Self {
-        let expires_at = issued_until.after(longest).after(GRACE).as_secs();
+        let expires_at = issued_until.after(longest).after(REVOCATION_GRACE).as_secs();
         Self::Client { client_id, issued_until: issued_until.as_secs(), expires_at }
     }
 
     /// All tokens that a key signed; the key should sign no more.
     #[must_use]
     pub fn key(key_id: impl Into<String>, now: SystemTime, longest: Duration) -> Self {
-        let expires_at = UnixTime::at(now).after(longest).after(GRACE).as_secs();
+        let expires_at = UnixTime::at(now).after(longest).after(REVOCATION_GRACE).as_secs();
         Self::Key { key_id: key_id.into(), expires_at }
     }
 

@@ -12,7 +12,6 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{ConnectOptions as _, Row as _, SqliteConnection};
 use tokio::sync::Notify;
 
-use super::revocation::LONGEST_TOKEN_LIFETIME;
 use super::sql::{self, CREATED_AT_ONCE, Lease, PAGE, PURGED_AT_ONCE, Row, failed, in_time, seconds};
 use super::{
     AdminError, Changes, ClientAdmin, ClientStore, Cursor, RegisteredClient, Replay, ReplayId, ReplayLog, Revision,
@@ -21,6 +20,7 @@ use super::{
 use crate::client_id::ClientId;
 use crate::clock::{Clock, SystemClock};
 use crate::deadline::LONGEST_WAIT;
+use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 
 /// Clients, revocations and used credentials in an SQLite file (feature `sqlite`): state without a server, for the
 /// processes of one machine. A clone shares it.
@@ -253,7 +253,7 @@ impl SqliteStore {
             url: url.into(),
             most_bytes: None,
             clock: Arc::new(SystemClock),
-            longest_token_lifetime: LONGEST_TOKEN_LIFETIME,
+            longest_token_lifetime: DEFAULT_LONGEST_TOKEN_LIFETIME,
             timeout: sql::CALL_TIMEOUT,
         }
     }

@@ -14,12 +14,12 @@ use crate::authorization_server::error::{Fault, TokenError};
 use crate::authorization_server::json::Object;
 use crate::client_id::ClientId;
 use crate::clock::{Clock, Moment, UnixTime};
+use crate::crypto::Random;
 use crate::issuer::Issuer;
 use crate::keys::KeyRing;
-use crate::random::Random;
 use crate::resource_server::{LONGEST_TOKEN, OwnTokens};
 use crate::revocation::{Cleared, Date, Mark, Marked, Named, Revocations, Wait};
-use crate::store::{MOST_AHEAD, VOUCHED_FOR};
+use crate::timing::{MAX_CLIENT_ANSWER_AGE, MAX_DATED_AHEAD};
 
 /// Room for the claims that most tokens have, in bytes.
 const USUAL_PAYLOAD: usize = 512;
@@ -133,12 +133,12 @@ impl Minter {
         }
         let revoked = revocations.issued_until(client.id());
         let next = revoked.map_or(now, |until| until.second.after(Duration::from_secs(1)).max(now));
-        let date = if next > now.after(MOST_AHEAD) {
+        let date = if next > now.after(MAX_DATED_AHEAD) {
             self.date_by_two_clocks(revocations, client)?
         } else {
             Date::usual(next)
         };
-        let vouched_for = client.as_of().checked_add(VOUCHED_FOR);
+        let vouched_for = client.as_of().checked_add(MAX_CLIENT_ANSWER_AGE);
         if vouched_for.is_none_or(|end| date.issued_at.to_system() > end) {
             return Err(unavailable(client, "it was looked up too long before its token was to be signed"));
         }

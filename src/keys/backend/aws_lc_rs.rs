@@ -13,16 +13,6 @@ use zeroize::Zeroizing;
 use super::{KeyError, KeyType, Pkcs8, PublicNumbers, refusal, uncompressed};
 use crate::keys::Algorithm;
 
-pub(crate) fn fill_random(bytes: &mut [u8]) -> Option<()> {
-    aws_lc_rs::rand::fill(bytes).ok()
-}
-
-pub(crate) fn sha256(data: &[u8]) -> [u8; 32] {
-    let mut digest = [0; 32];
-    digest.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, data).as_ref());
-    digest
-}
-
 pub(in crate::keys) enum KeyPair {
     Ecdsa(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),

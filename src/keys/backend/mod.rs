@@ -11,15 +11,8 @@ mod rust_crypto;
 
 #[cfg(feature = "aws_lc_rs")]
 pub(super) use self::aws_lc_rs::{HmacKey, KeyPair, PublicKey};
-#[cfg(feature = "aws_lc_rs")]
-pub(crate) use self::aws_lc_rs::{fill_random, sha256};
 #[cfg(all(feature = "rust_crypto", not(feature = "aws_lc_rs")))]
 pub(super) use self::rust_crypto::{HmacKey, KeyPair, PublicKey};
-#[cfg(all(feature = "rust_crypto", not(feature = "aws_lc_rs")))]
-pub(crate) use self::rust_crypto::{fill_random, sha256};
-
-#[cfg(not(any(feature = "aws_lc_rs", feature = "rust_crypto")))]
-compile_error!("tower-client-credentials needs one of its features `aws_lc_rs` (the default) and `rust_crypto`");
 
 use super::jwk::PublicNumbers;
 use super::key_type::KeyType;

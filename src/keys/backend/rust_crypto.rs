@@ -6,7 +6,7 @@
 use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
 use hmac::{Hmac, Mac as _};
 use p256::ecdsa::signature::{Signer as _, Verifier as _};
-use rand_core::{OsRng, RngCore as _};
+use rand_core::OsRng;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use zeroize::Zeroizing;
 
@@ -14,14 +14,6 @@ use super::{KeyError, KeyType, Pkcs8, PublicNumbers, refusal, uncompressed};
 use crate::keys::Algorithm;
 use crate::keys::der::{OCTET_STRING, write};
 use crate::keys::jwk::RSA_BITS;
-
-pub(crate) fn fill_random(bytes: &mut [u8]) -> Option<()> {
-    OsRng.try_fill_bytes(bytes).ok()
-}
-
-pub(crate) fn sha256(data: &[u8]) -> [u8; 32] {
-    Sha256::digest(data).into()
-}
 
 pub(in crate::keys) enum KeyPair {
     P256(p256::ecdsa::SigningKey),

@@ -16,10 +16,10 @@ use super::fetches::{Due, Fetches, SOON, Source, Step, Ticket};
 use super::policy::Policy;
 use super::source::{Fetched, KeySource};
 use crate::clock::{Clock, Moment};
+use crate::crypto::Random;
 use crate::deadline::LONGEST_WAIT;
 use crate::keys::{FoundKey, KeySet, NoKey};
 use crate::metrics;
-use crate::random::Random;
 
 /// How many requests may wait for a fetch at once, for a key that is not in the set.
 const MAX_WAITING: usize = 1_000;

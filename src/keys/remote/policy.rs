@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::header::{AGE, CACHE_CONTROL};
 
 use super::budget::Rate;
-use crate::random::Random;
+use crate::crypto::Random;
 
 /// The numbers.
 #[derive(Clone, Debug)]
@@ -122,7 +122,7 @@ mod tests {
     use http::HeaderMap;
 
     use super::{Caching, Policy};
-    use crate::random::{Random, RandomError};
+    use crate::crypto::{Random, RandomError};
 
     #[derive(Debug)]
     struct Always(u8);

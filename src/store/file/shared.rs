@@ -12,7 +12,7 @@ use super::system::{System, stamp};
 use super::{document, operators_text, write};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
-use crate::keys::backend::sha256;
+use crate::crypto::sha256;
 use crate::store::{
     AdminError, ClientError, ClientRules, MemoryStore, RegisteredClient, Revision, Revocation, StoreError,
 };

@@ -16,7 +16,6 @@ use sqlx::{ConnectOptions as _, PgConnection, Row as _};
 
 use self::feed::Place;
 use self::wake::Wake;
-use super::revocation::LONGEST_TOKEN_LIFETIME;
 use super::sql::{self, CREATED_AT_ONCE, Lease, PURGED_AT_ONCE, Row, failed, in_time, seconds};
 use super::{
     AdminError, Changes, ClientAdmin, ClientStore, Cursor, RegisteredClient, Replay, ReplayId, ReplayLog, Revision,
@@ -25,6 +24,7 @@ use super::{
 use crate::client_id::ClientId;
 use crate::clock::{Clock, SystemClock};
 use crate::deadline::LONGEST_WAIT;
+use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 
 /// Clients, revocations and used credentials in Postgres, 15 and later (feature `postgres`), for any number of
 /// replicas. A clone shares its connections.
@@ -167,7 +167,7 @@ impl PostgresStore {
             url: url.into(),
             connections: 10,
             clock: Arc::new(SystemClock),
-            longest_token_lifetime: LONGEST_TOKEN_LIFETIME,
+            longest_token_lifetime: DEFAULT_LONGEST_TOKEN_LIFETIME,
             timeout: sql::CALL_TIMEOUT,
         }
     }

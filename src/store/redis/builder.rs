@@ -13,7 +13,7 @@ use super::{RedisStore, Shared, durability};
 use crate::clock::{Clock, SystemClock};
 use crate::deadline::LONGEST_WAIT;
 use crate::store::StoreError;
-use crate::store::revocation::LONGEST_TOKEN_LIFETIME;
+use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 
 /// The settings of a [`RedisStore`], each with its default.
 #[must_use = "nothing is connected yet"]
@@ -34,7 +34,7 @@ impl RedisStoreBuilder {
             timeout: Duration::from_secs(2),
             strict: false,
             clock: Arc::new(SystemClock),
-            longest: LONGEST_TOKEN_LIFETIME,
+            longest: DEFAULT_LONGEST_TOKEN_LIFETIME,
         }
     }
 

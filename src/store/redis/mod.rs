@@ -18,11 +18,12 @@ use self::scripts::{Keys, Scripts};
 use self::wake::Wake;
 use super::record::from_json;
 use super::{
-    AdminError, CLIENT_NEWS, Change, Changes, ClientAdmin, ClientStore, Cursor, RegisteredClient, Replay, ReplayId,
-    ReplayLog, Revision, Revocation, RevocationStore, StoreError,
+    AdminError, Change, Changes, ClientAdmin, ClientStore, Cursor, RegisteredClient, Replay, ReplayId, ReplayLog,
+    Revision, Revocation, RevocationStore, StoreError,
 };
 use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime};
+use crate::timing::CLIENT_CHANGE_RETENTION;
 
 /// Clients, revocations and used credentials in Redis or Valkey, 6 and later (feature `redis`). A clone shares its
 /// connection.
@@ -114,7 +115,7 @@ impl RedisStore {
         let end = revocation.as_ref().map_or(0, Revocation::expires_at);
         let mut call = scripts.change.prepare_invoke();
         keys.give(&mut call)?;
-        call.arg(UnixTime::at(now).after(CLIENT_NEWS).as_secs())
+        call.arg(UnixTime::at(now).after(CLIENT_CHANGE_RETENTION).as_secs())
             .arg(id.as_str())
             .arg(json(&Change::Client(id.clone()))?)
             .arg(revision.map_or_else(String::new, |revision| revision.to_string()))
@@ -133,7 +134,7 @@ impl Shared {
     async fn create(&self, clients: &[RegisteredClient]) -> Result<usize, StoreError> {
         let mut call = self.scripts.create.prepare_invoke();
         self.keys.give(&mut call)?;
-        call.arg(UnixTime::now(&*self.clock).after(CLIENT_NEWS).as_secs());
+        call.arg(UnixTime::now(&*self.clock).after(CLIENT_CHANGE_RETENTION).as_secs());
         for client in clients {
             call.arg(client.id().as_str()).arg(json(client)?).arg(json(&Change::Client(client.id().clone()))?);
         }

@@ -15,7 +15,7 @@
 
 use redis::{Script, ScriptInvocation};
 
-use crate::random::{Random as _, SystemRandom};
+use crate::crypto::{Random as _, SystemRandom};
 use crate::store::{ReplayId, StoreError};
 
 /// Begins each script that works on [`Keys`]. `told` ends each one that told something.

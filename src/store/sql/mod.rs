@@ -9,11 +9,12 @@ use std::time::{Duration, SystemTime};
 
 pub(super) use self::lease::Lease;
 use super::record::from_json;
-use super::{CLIENT_NEWS, Change, RegisteredClient, Revocation, StoreError};
+use super::{Change, RegisteredClient, Revocation, StoreError};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime, later};
+use crate::crypto::sha256;
 use crate::deadline::within;
-use crate::keys::backend::sha256;
+use crate::timing::CLIENT_CHANGE_RETENTION;
 
 /// The default of what a call may take, that of [the server](crate::AuthorizationServerBuilder::store_timeout).
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -49,7 +50,7 @@ impl Row {
     }
 
     pub(super) fn client(id: &ClientId, now: SystemTime) -> Result<Self, StoreError> {
-        let forget_at = seconds(later(now, CLIENT_NEWS));
+        let forget_at = seconds(later(now, CLIENT_CHANGE_RETENTION));
         Ok(Self { change: json(&Change::Client(id.clone()))?, digest: None, forget_at })
     }
 

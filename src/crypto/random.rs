@@ -23,8 +23,22 @@ pub struct SystemRandom;
 
 impl Random for SystemRandom {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError> {
-        crate::keys::backend::fill_random(bytes).ok_or(RandomError)
+        fill_random(bytes).ok_or(RandomError)
     }
+}
+
+/// Fills `bytes` from the backend; `None` if the system has no randomness.
+#[cfg(feature = "aws_lc_rs")]
+pub(crate) fn fill_random(bytes: &mut [u8]) -> Option<()> {
+    aws_lc_rs::rand::fill(bytes).ok()
+}
+
+/// Fills `bytes` from the backend; `None` if the system has no randomness.
+#[cfg(all(feature = "rust_crypto", not(feature = "aws_lc_rs")))]
+pub(crate) fn fill_random(bytes: &mut [u8]) -> Option<()> {
+    use rand_core::RngCore as _;
+
+    rand_core::OsRng.try_fill_bytes(bytes).ok()
 }
 
 /// The bits of a name that nobody else has.
