@@ -8,7 +8,6 @@ mod client_id;
 mod clock;
 mod crypto;
 mod deadline;
-mod document;
 pub mod event;
 mod issuer;
 pub mod keys;
@@ -20,7 +19,6 @@ mod numeric_date;
 mod object;
 mod quoted;
 pub mod resource_server;
-mod response_body;
 pub mod revocation;
 mod scope;
 pub mod secret;
@@ -30,8 +28,10 @@ mod telemetry;
 mod text;
 mod timing;
 mod token_lifetime;
+pub mod transport;
 mod uri;
 mod uri_equivalence;
+pub mod verification;
 
 pub use self::audience::{Audience, InvalidAudience};
 pub use self::authorization_server::{
@@ -47,16 +47,10 @@ pub use self::issuer::{InvalidIssuer, Issuer};
 pub use self::keys::{Algorithm, KeyError, KeyRing, KeySet, SigningKey, VerifyingKey};
 #[cfg(feature = "axum")]
 pub use self::resource_server::Claims;
-#[cfg(any(test, feature = "test-util"))]
-pub use self::resource_server::TestIssuer;
 pub use self::resource_server::{
-    AnyOf, Authorized, BearerAuth, BearerAuthLayer, BearerError, ClaimsError, Forbidden, InvalidResourceMetadata,
-    InvalidToken, Methods, Permission, PolicyError, RefusedToken, RequestHead, Requirement, ResourceMetadata,
-    ResourceMetadataLayer, TokenProfile, Undecided, UndecidedKind, VerifiedToken, Verifier, VerifierError, VerifyError,
+    AnyOf, Authorized, BearerAuth, BearerAuthLayer, BearerError, Forbidden, InvalidResourceMetadata, Methods,
+    Permission, PolicyError, RequestHead, Requirement, ResourceMetadata, ResourceMetadataLayer,
 };
-#[cfg(feature = "remote")]
-pub use self::resource_server::{Introspection, RemoteError, RemoteIssuer};
-pub use self::response_body::ResponseBody;
 pub use self::revocation::Revocations;
 pub use self::scope::{InvalidScope, Scope, Scopes};
 pub use self::secret::{ClientSecret, SecretError, StoredSecret};
@@ -64,3 +58,12 @@ pub use self::store::{
     AdminError, Client, ClientAdmin, ClientAuthMethod, ClientCacheLimits, ClientError, ClientRules, ClientStore,
     MemoryStore, RegisteredClient, RegisteredSecret, ReplayLog, Revocation, RevocationStore, StoreError,
 };
+pub use self::transport::ResponseBody;
+#[cfg(any(test, feature = "test-util"))]
+pub use self::verification::TestIssuer;
+pub use self::verification::{
+    ClaimsError, InvalidToken, RefusedToken, TokenProfile, Undecided, UndecidedKind, VerifiedToken, Verifier,
+    VerifierError, VerifyError,
+};
+#[cfg(feature = "remote")]
+pub use self::verification::{Introspection, RemoteError, RemoteIssuer};

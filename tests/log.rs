@@ -308,12 +308,12 @@ async fn the_span_around_a_request_learns_the_client_and_the_reason_where_it_has
 struct KeySet(hyper::body::Bytes);
 
 #[cfg(feature = "remote")]
-impl tower_client_credentials::keys::remote::HttpClient for KeySet {
+impl tower_client_credentials::transport::HttpClient for KeySet {
     async fn send(
         &self,
         _: Request<hyper::body::Bytes>,
         _: usize,
-    ) -> Result<Response<hyper::body::Bytes>, tower_client_credentials::keys::remote::HttpError> {
+    ) -> Result<Response<hyper::body::Bytes>, tower_client_credentials::transport::HttpError> {
         Ok(Response::new(self.0.clone()))
     }
 }

@@ -16,7 +16,7 @@ use common::{API, ISSUER, NOW, SECRET, WRITE, WRONG_SECRET, clock, server};
 use http::{Request, Response};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tower::{Layer as _, ServiceExt as _, service_fn};
-use tower_client_credentials::keys::remote::{HttpClient, HttpError};
+use tower_client_credentials::transport::{HttpClient, HttpError};
 use tower_client_credentials::{
     AuthorizationServer, BearerAuthLayer, ManualClock, MemoryStore, RemoteIssuer, Revocations,
 };

@@ -19,7 +19,6 @@ use super::{AuthorizationServer, Inner, TrustedProxies};
 use crate::audience::{Audience, InvalidAudience};
 use crate::clock::{Clock, SystemClock};
 use crate::crypto::{DrawnAhead, Random, SystemRandom};
-use crate::document::{Document, DocumentSettings};
 use crate::event::EventSender;
 use crate::issuer::Issuer;
 use crate::keys::KeyRing;
@@ -28,6 +27,7 @@ use crate::scope::Scopes;
 use crate::store::{ClientCache, ClientCacheLimits, ClientRules, ClientStore, DynClientStore, OnRead};
 use crate::timing::CLIENT_CHANGE_RETENTION;
 use crate::token_lifetime::TokenLifetime;
+use crate::transport::{Document, DocumentSettings};
 use crate::uri::PlainHttp;
 
 /// The settings of an [`AuthorizationServer`]; each has a default that is safe.

@@ -1,9 +1,9 @@
 //! [`ConfigError`]: why a server cannot be built.
 
 use crate::audience::{Audience, InvalidAudience};
-use crate::document::InvalidDocument;
 use crate::issuer::{InvalidIssuer, Issuer};
 use crate::store::ClientError;
+use crate::transport::InvalidDocument;
 
 /// An authorization server cannot be built from these settings; the text says what to change.
 #[derive(Clone, Debug, thiserror::Error)]

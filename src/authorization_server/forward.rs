@@ -19,7 +19,7 @@ use super::error::TokenError;
 use super::form;
 use super::future::EndpointFuture;
 use super::token::is_another_grant;
-use crate::response_body::ResponseBody;
+use crate::transport::ResponseBody;
 
 /// The request body that the wrapped service gets: its caller's as it came, or one that was read and is handed on
 /// byte for byte.

@@ -19,8 +19,8 @@ use super::endpoint::Endpoint;
 use super::error::TokenError;
 use super::form;
 use super::head::Head;
-use crate::document::without_body;
-use crate::response_body::ResponseBody;
+use crate::transport::ResponseBody;
+use crate::transport::without_body;
 
 type OwnResponse = Response<Full<Bytes>>;
 

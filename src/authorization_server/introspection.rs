@@ -15,15 +15,15 @@ use super::token::{PresentedToken, TokenPipeline};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::event::Outcome;
-use crate::resource_server::{OwnToken, VerifyError};
 use crate::store::RegisteredClient;
+use crate::verification::{IssuedToken, VerifyError};
 
 const NAME: &str = "introspection endpoint";
 
 /// What a resource server gets to know: all that an active token says, or that it is not active, and nothing else.
 struct Introspection {
     caller: ClientId,
-    token: Option<OwnToken>,
+    token: Option<IssuedToken>,
 }
 
 impl TokenPipeline {
@@ -62,7 +62,7 @@ impl TokenPipeline {
     }
 
     /// §2.2: whatever keeps a token from being active, the caller learns no more than that it is not.
-    fn active_token(&self, client: &RegisteredClient, token: &str) -> Result<Option<OwnToken>, TokenError> {
+    fn active_token(&self, client: &RegisteredClient, token: &str) -> Result<Option<IssuedToken>, TokenError> {
         let Ok(token) = self.minter.own_tokens().recognise(token) else { return Ok(None) };
         let is_for = |audience: &str| client.introspects().iter().any(|own| own == audience);
         if !token.audiences().any(is_for) || !token.is_current(UnixTime::now(&*self.minter.clock)) {
@@ -97,7 +97,7 @@ impl TokenPipeline {
 impl Introspection {
     /// The members of §2.2, and those that a grant hook added. A claim of their name does not replace ours.
     fn members(&self) -> Result<Map<String, Value>, TokenError> {
-        let members = self.token.as_ref().map(OwnToken::members).transpose().map_err(TokenError::unavailable)?;
+        let members = self.token.as_ref().map(IssuedToken::members).transpose().map_err(TokenError::unavailable)?;
         let mut members = members.unwrap_or_default();
         members.insert("active".to_owned(), self.token.is_some().into());
         if self.token.is_some() {

@@ -64,11 +64,11 @@ pub use self::token::{AttemptLimits, GrantHook, GrantRefusal, PendingGrant};
 use self::token::{Minter, TokenPipeline};
 pub use self::trusted_proxies::{ForwardedHeader, InvalidProxies, TrustedProxies};
 use crate::audience::InvalidAudience;
-use crate::document::Document;
 use crate::issuer::Issuer;
 use crate::keys::{KeyRing, TrustedKeys};
-use crate::resource_server::Verifier;
 use crate::store::ClientStore;
+use crate::transport::Document;
+use crate::verification::Verifier;
 
 /// An authorization server: an issuer, its keys and its clients. A clone is the same server.
 ///

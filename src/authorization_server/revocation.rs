@@ -11,7 +11,7 @@ use super::token::{PresentedToken, TokenPipeline};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::event::Outcome;
-use crate::resource_server::{NotOwn, OwnToken};
+use crate::verification::{IssuedToken, NotIssued};
 
 const NAME: &str = "revocation endpoint";
 
@@ -55,15 +55,15 @@ impl TokenPipeline {
 
     /// What there is to revoke: §2.1 has a client revoke its own tokens only, and §2.2 has it learn nothing of others.
     /// `token_type_hint` is none but a hint, and a token tells its type by itself.
-    fn own_token_of(&self, client: &ClientId, token: &str) -> Result<Option<OwnToken>, TokenError> {
+    fn own_token_of(&self, client: &ClientId, token: &str) -> Result<Option<IssuedToken>, TokenError> {
         match self.minter.own_tokens().recognise(token) {
             Ok(token) => {
                 let is_of_use = token.is_of_use(UnixTime::now(&*self.minter.clock));
                 Ok(Some(token).filter(|token| is_of_use && token.client_id() == client))
             }
-            Err(NotOwn::Unknown) => Ok(None),
+            Err(NotIssued::Unknown) => Ok(None),
             // §2.2.1: something of ours that nobody could revoke.
-            Err(NotOwn::AnotherType) => Err(Fault::TOKEN_TYPE.into()),
+            Err(NotIssued::AnotherType) => Err(Fault::TOKEN_TYPE.into()),
         }
     }
 }

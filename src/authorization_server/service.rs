@@ -15,7 +15,7 @@ use tower::{BoxError, Service};
 use super::AuthorizationServer;
 use super::endpoint::Endpoint;
 use super::future::{EndpointFuture, ResponseFuture};
-use crate::response_body::ResponseBody;
+use crate::transport::ResponseBody;
 
 /// A service behind the endpoints of an authorization server; made by
 /// [`TokenEndpointLayer`](super::TokenEndpointLayer).

@@ -69,7 +69,7 @@ mod tests {
     use super::SharedSecret;
     use crate::clock::SystemClock;
     use crate::keys::{Algorithm, KeyRing, SigningKey, TrustedKeys, pem};
-    use crate::resource_server::{InvalidToken, Verifier, VerifyError};
+    use crate::verification::{InvalidToken, Verifier, VerifyError};
 
     const SECRET: &[u8] = b"a secret of exactly 32 bytes, so";
 

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 #[cfg(feature = "remote")]
-use super::remote::{FetchError, RemoteKeys};
+use super::remote::RemoteKeys;
 use super::{Algorithm, KeyRing, KeySet, VerifyingKey};
 #[cfg(feature = "remote")]
 use crate::clock::UnixTime;
+#[cfg(feature = "remote")]
+use crate::transport::FetchError;
 
 /// The keys of one signer; a clone shares them.
 #[derive(Clone, Debug)]

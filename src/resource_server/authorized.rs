@@ -4,8 +4,9 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 
-use super::{BearerError, VerifiedToken};
+use super::BearerError;
 use crate::scope::{Scope, Scopes};
+use crate::verification::VerifiedToken;
 
 /// A scope that has a type, so that a handler can ask for it in its signature; see [`Authorized`].
 ///

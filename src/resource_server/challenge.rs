@@ -5,11 +5,12 @@ use http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
+use super::ResourceMetadata;
 use super::grpc::Grpc;
-use super::{InvalidToken, RefusedToken, ResourceMetadata, Undecided, VerifiedToken, VerifyError};
 use crate::audience::Audience;
 use crate::client_id::ClientId;
 use crate::scope::Scopes;
+use crate::verification::{InvalidToken, RefusedToken, Undecided, VerifiedToken, VerifyError};
 
 /// Why a request did not reach the protected service.
 ///
@@ -229,7 +230,7 @@ fn challenge(text: &str) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::{BearerError, Scopes};
-    use crate::resource_server::{InvalidToken, Undecided, UndecidedKind, VerifiedToken};
+    use crate::verification::{InvalidToken, Undecided, UndecidedKind, VerifiedToken};
 
     #[test]
     fn what_a_caller_is_told_fits_into_a_quoted_string_and_into_a_grpc_message_as_it_is() {

@@ -12,12 +12,14 @@ use http_body_util::Full;
 use tokio::time::Sleep;
 use tower::BoxError;
 
+use super::RequestHead;
 use super::gate::Gate;
 use super::grpc::Grpc;
-use super::{InvalidToken, RequestHead};
+use crate::transport::BodyEnd;
+use crate::verification::InvalidToken;
 
 /// Waits for the end of a token's life while its request is answered.
-pub(crate) struct Expiry {
+pub(super) struct Expiry {
     sleep: Pin<Box<Sleep>>,
     gate: Arc<Gate>,
     grpc: Option<Grpc>,
@@ -35,13 +37,8 @@ impl Expiry {
         Self { sleep: Box::pin(tokio::time::sleep(left)), gate, grpc }
     }
 
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.sleep.as_mut().poll(cx)
-    }
-
-    /// Whether a frame of data may follow those of the body.
-    pub(crate) fn may_add_data(&self) -> bool {
-        self.grpc.is_some()
     }
 
     /// The answer to a request that has none yet.
@@ -49,10 +46,20 @@ impl Expiry {
         tracing::info!("a token expired before its request was answered");
         self.gate.challenges.answer(InvalidToken::Expired.into(), self.grpc)
     }
+}
 
-    /// What an answer under way ends with: the status where the protocol has a place for it, and else an error, which the
-    /// caller sees as a connection or stream that breaks off.
-    pub(crate) fn last_frame(self) -> Result<Frame<Bytes>, BoxError> {
+impl BodyEnd for Expiry {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll(cx)
+    }
+
+    fn may_add_data(&self) -> bool {
+        self.grpc.is_some()
+    }
+
+    /// Returns the gRPC status, or an error where the protocol has no place for one: the caller sees a connection or stream that
+    /// breaks off.
+    fn last_frame(self: Box<Self>) -> Result<Frame<Bytes>, BoxError> {
         tracing::info!("a token expired before its answer was complete");
         self.grpc.map(|grpc| grpc.expired()).ok_or_else(|| BrokenOff.into())
     }

@@ -9,8 +9,10 @@ use http::StatusCode;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 
+use super::BearerError;
 use super::authorized::{Authorized, Requirement};
-use super::{BearerError, VerifiedToken};
+use super::gate::Gate;
+use crate::verification::VerifiedToken;
 
 /// The proof that [`BearerAuthLayer`](super::BearerAuthLayer) left. It does not verify by itself: a route without
 /// the layer answers 500, and the log says why.
@@ -107,7 +109,7 @@ enum Kind {
 
 impl TokenRejection {
     fn refused(error: BearerError, token: &VerifiedToken, parts: &Parts) -> Self {
-        let response = match token.guard() {
+        let response = match token.guard::<Gate>() {
             Some(guard) => guard.refuse(error.clone(), parts.into()).map(Body::new),
             // Only a test hands on a proof by itself.
             None => error.status().into_response(),

@@ -13,8 +13,8 @@ use tower::Service;
 
 use super::expiry::Expiry;
 use super::gate::Gate;
-use super::verify::PendingVerification;
-use crate::response_body::ResponseBody;
+use crate::transport::{BodyEnd, ResponseBody};
+use crate::verification::PendingVerification;
 
 pin_project! {
     /// The future of [`BearerAuth`](super::BearerAuth).
@@ -110,7 +110,8 @@ where
                 }
                 StateProjection::Inner { future, expiry } => {
                     if let Poll::Ready(response) = future.poll(cx) {
-                        let until = |body| ResponseBody::until(body, expiry.take());
+                        let until =
+                            |body| ResponseBody::until(body, expiry.take().map(|expiry| expiry as Box<dyn BodyEnd>));
                         return Poll::Ready(response.map(|response| response.map(until)));
                     }
                     match expiry.take_if(|expiry| expiry.poll(cx).is_ready()) {
@@ -146,8 +147,8 @@ mod tests {
 
     use super::{ResponseFuture, Waiting};
     use crate::event::{self, Outcome};
-    use crate::resource_server::verify::Verified;
-    use crate::resource_server::{InvalidToken, Undecided, UndecidedKind, VerifiedToken};
+    use crate::verification::Verified;
+    use crate::verification::{InvalidToken, Undecided, UndecidedKind, VerifiedToken};
     use crate::{AuthorizationServer, BearerAuthLayer, KeyRing, MemoryStore, Scope};
 
     type Body = Full<Bytes>;

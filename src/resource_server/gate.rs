@@ -8,16 +8,17 @@ use http::header::{AUTHORIZATION, Entry};
 use http::{HeaderMap, Request, Response};
 use http_body_util::Full;
 
+use super::RequestHead;
 use super::bearer::BearerToken;
 use super::challenge::{BearerError, Challenges};
 use super::expiry::Expiry;
 use super::grpc::{Grpc, GrpcRefusals};
 use super::policy::Policy;
 use super::required::RequiredScopes;
-use super::verify::{PendingVerification, Verification, Verified};
-use super::{RequestHead, UndecidedKind, VerifiedToken, Verifier};
 use crate::client_id::ClientId;
 use crate::event::{Event, EventSender, Outcome};
+use crate::verification::{PendingVerification, Verification, Verified};
+use crate::verification::{UndecidedKind, VerifiedToken, Verifier};
 use crate::{metrics, telemetry};
 
 /// What is decided over a request: a proof is the only way in, but where credentials are optional.
@@ -106,7 +107,10 @@ impl Gate {
         match (known, self.bearer(request)) {
             (Some(token), Err(BearerError::NoCredentials)) => Ok(again(token)),
             (Some(token), Ok(bearer)) if token.is(bearer.as_bytes()) => Ok(again(token)),
-            (_, bearer) => self.verifier.begin(bearer?),
+            (_, bearer) => {
+                let bearer = bearer?;
+                self.verifier.begin(bearer.as_bytes(), || bearer.text())
+            }
         }
     }
 
@@ -165,7 +169,7 @@ impl Gate {
             return;
         };
         #[cfg(feature = "axum")]
-        let token = token.behind(self.clone());
+        let token = token.admitted_by(self.clone());
         request.extensions_mut().insert(token);
     }
 

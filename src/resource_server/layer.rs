@@ -8,11 +8,10 @@ use super::challenge::Challenges;
 use super::gate::Gate;
 use super::grpc::GrpcRefusals;
 use super::policy::Policy;
-use super::{
-    BearerAuth, InvalidResourceMetadata, Methods, PolicyError, RequestHead, ResourceMetadata, VerifiedToken, Verifier,
-};
+use super::{BearerAuth, InvalidResourceMetadata, Methods, PolicyError, RequestHead, ResourceMetadata};
 use crate::event::EventSender;
 use crate::scope::{Scope, Scopes};
+use crate::verification::{VerifiedToken, Verifier};
 
 /// Lets a request through only with a token that its [`Verifier`] accepts, and hands the proof on.
 ///

@@ -36,66 +36,29 @@
 mod authorized;
 mod bearer;
 mod challenge;
-mod claims;
-mod dice;
 mod expiry;
 #[cfg(feature = "axum")]
 mod extract;
-mod foreign_claims;
 mod future;
 mod gate;
 mod grpc;
-#[cfg(feature = "remote")]
-mod introspection;
-mod jws;
 mod layer;
 mod metadata;
 mod methods;
-mod own_token;
 mod policy;
-mod refused_token;
-#[cfg(feature = "remote")]
-mod remote_issuer;
 mod required;
 mod service;
-#[cfg(any(test, feature = "test-util"))]
-mod test_util;
-mod token_cache;
-mod token_profile;
-mod trusted_issuer;
-#[cfg(test)]
-mod vectors;
-mod verified_token;
-mod verify;
-#[cfg(test)]
-mod verify_again;
-mod verify_error;
 
 pub use self::authorized::{AnyOf, Authorized, Permission, Requirement};
 pub use self::challenge::BearerError;
-pub use self::claims::ClaimsError;
-pub(crate) use self::expiry::Expiry;
 #[cfg(feature = "axum")]
 pub use self::extract::{Claims, MissingVerifiedToken, TokenRejection};
 pub use self::future::ResponseFuture;
-#[cfg(feature = "remote")]
-pub use self::introspection::Introspection;
-pub(crate) use self::jws::LONGEST_TOKEN;
 pub use self::layer::BearerAuthLayer;
 pub use self::metadata::{
     InvalidResourceMetadata, ResourceMetadata, ResourceMetadataBuilder, ResourceMetadataEndpoint,
     ResourceMetadataFuture, ResourceMetadataLayer, ResourceMetadataService,
 };
 pub use self::methods::Methods;
-pub(crate) use self::own_token::{NotOwn, OwnToken, OwnTokens};
 pub use self::policy::{Forbidden, PolicyError, RequestHead};
-pub use self::refused_token::RefusedToken;
-#[cfg(feature = "remote")]
-pub use self::remote_issuer::{RemoteError, RemoteIssuer};
 pub use self::service::BearerAuth;
-#[cfg(any(test, feature = "test-util"))]
-pub use self::test_util::{TestIssuer, TestTokenBuilder, VerifiedTokenBuilder};
-pub use self::token_profile::TokenProfile;
-pub use self::verified_token::VerifiedToken;
-pub use self::verify::{Verifier, VerifierError};
-pub use self::verify_error::{InvalidToken, Undecided, UndecidedKind, VerifyError};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use http::{Extensions, HeaderMap, Method, Request, Uri, Version};
 
 use super::challenge::BearerError;
-use super::{Undecided, VerifiedToken};
 use crate::scope::Scopes;
+use crate::verification::{Undecided, VerifiedToken};
 
 /// A request without its body, as a [policy](super::BearerAuthLayer::policy) sees it.
 ///

@@ -8,7 +8,7 @@ use tower::Service;
 
 use super::future::{ResponseFuture, Waiting};
 use super::gate::{Decision, Gate};
-use crate::response_body::ResponseBody;
+use crate::transport::ResponseBody;
 
 /// A service that only requests with a verified token reach; made by [`BearerAuthLayer`](super::BearerAuthLayer).
 #[derive(Clone, Debug)]

@@ -81,7 +81,6 @@ use self::view::{Full, View};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, Moment, UnixTime};
 use crate::deadline;
-use crate::resource_server::{InvalidToken, Undecided, UndecidedKind, VerifyError};
 use crate::store::{AdminError, ClientAdmin, DynRevocationStore, Revocation, RevocationStore, StoreError};
 use crate::timing::{CLOCK_SKEW, MAX_DATED_AHEAD};
 
@@ -290,15 +289,15 @@ impl Revocations {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Whether a token is good as far as revocations go. `cleared` is the token's own: it spares the second look.
-    pub(crate) fn check(&self, token: Named<'_>, cleared: &Cleared) -> Result<(), VerifyError> {
+    /// Checks that a token is not revoked. `cleared` is the token's own: it spares the second look-up.
+    pub(crate) fn check(&self, token: Named<'_>, cleared: &Cleared) -> Result<(), NotCleared> {
         let shared = self.shared();
         // Before the look-up: a poll that ends between the two does not make younger what was looked up.
         let decides = shared.decides();
         if cleared.is_revoked(|| shared.view.generation(), || shared.view.revokes(token)) {
-            return Err(InvalidToken::Revoked.into());
+            return Err(NotCleared::Revoked);
         }
-        Ok(decides?)
+        decides.map_err(NotCleared::Unknown)
     }
 
     /// Returns the second up to which a client's tokens are revoked, if any are by time.
@@ -334,14 +333,13 @@ impl Revocations {
 }
 
 impl Shared {
-    /// Whether what is not known to be revoked can be taken for good.
-    fn decides(&self) -> Result<(), Undecided> {
-        let undecided = |why: NotReady| Undecided::new(UndecidedKind::Revocations).because(Arc::new(why));
+    /// Returns whether a token that is not known to be revoked can be accepted.
+    fn decides(&self) -> Result<(), NotReady> {
         if self.is_full.load(Ordering::Relaxed) {
-            return Err(undecided(NotReady::Full));
+            return Err(NotReady::Full);
         }
         match self.freshness.check(&*self.clock) {
-            Err(age) if !self.passes_when_stale => Err(undecided(NotReady::Stale(age))),
+            Err(age) if !self.passes_when_stale => Err(NotReady::Stale(age)),
             _ => Ok(()),
         }
     }
@@ -366,9 +364,17 @@ impl Shared {
     }
 }
 
+/// Why a token does not pass the check of revocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotCleared {
+    Revoked,
+    /// Whether it is revoked is not known.
+    Unknown(NotReady),
+}
+
 /// Why the view decides over nothing.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-enum NotReady {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotReady {
     #[error("the view of what is revoked is full")]
     Full,
     #[error("the view of what is revoked is {} seconds old", .0.as_secs())]

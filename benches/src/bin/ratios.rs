@@ -372,7 +372,7 @@ mod remote {
     use bytes::Bytes;
     use http::{Request, Response};
     use tower_client_credentials::RemoteIssuer;
-    use tower_client_credentials::keys::remote::{HttpClient, HttpError};
+    use tower_client_credentials::transport::{HttpClient, HttpError};
 
     use super::*;
 

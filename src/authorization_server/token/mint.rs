@@ -17,9 +17,9 @@ use crate::clock::{Clock, Moment, UnixTime};
 use crate::crypto::Random;
 use crate::issuer::Issuer;
 use crate::keys::KeyRing;
-use crate::resource_server::{LONGEST_TOKEN, OwnTokens};
 use crate::revocation::{Cleared, Date, Mark, Marked, Named, Revocations, Wait};
 use crate::timing::{MAX_CLIENT_ANSWER_AGE, MAX_DATED_AHEAD};
+use crate::verification::{IssuedTokens, LONGEST_TOKEN};
 
 /// Room for the claims that most tokens have, in bytes.
 const USUAL_PAYLOAD: usize = 512;
@@ -80,8 +80,8 @@ enum TokenText {
 
 impl Minter {
     /// What it signed, and what others signed in its name.
-    pub(in crate::authorization_server) fn own_tokens(&self) -> OwnTokens {
-        OwnTokens::new(self.issuer.clone(), self.keys.clone())
+    pub(in crate::authorization_server) fn own_tokens(&self) -> IssuedTokens {
+        IssuedTokens::new(self.issuer.clone(), self.keys.clone())
     }
 
     pub(super) fn mint(&self, grant: &Grant) -> Result<AccessToken, TokenError> {

@@ -3,8 +3,8 @@
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::authorization_server::token::grant::Grant;
 use crate::issuer::Issuer;
-use crate::resource_server::LONGEST_TOKEN;
 use crate::store::shorten;
+use crate::verification::LONGEST_TOKEN;
 
 /// A part of a token, and how many bytes it takes there.
 struct Part {

@@ -11,7 +11,6 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::fetch::{FetchError, SharedCaches};
 use super::fetches::{Due, Fetches, SOON, Source, Step, Ticket};
 use super::policy::Policy;
 use super::source::{Fetched, KeySource};
@@ -20,6 +19,7 @@ use crate::crypto::Random;
 use crate::deadline::LONGEST_WAIT;
 use crate::keys::{FoundKey, KeySet, NoKey};
 use crate::metrics;
+use crate::transport::fetch::{FetchError, SharedCaches};
 
 /// How many requests may wait for a fetch at once, for a key that is not in the set.
 const MAX_WAITING: usize = 1_000;

@@ -3,11 +3,12 @@
 use http::Uri;
 use serde::Deserialize;
 
-use super::DynHttpClient;
-use super::fetch::{self, FetchError, Limits, SharedCaches};
 use crate::issuer::Issuer;
 use crate::object::Object;
 use crate::quoted::{LONGEST_URL, quoted_within};
+use crate::transport::DynHttpClient;
+use crate::transport::fetch;
+use crate::transport::fetch::{FetchError, Limits, SharedCaches};
 use crate::uri::{self, PlainHttp};
 
 /// The members that decide anything.

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::budget::Budget;
-use super::fetch::{FetchError, SharedCaches};
 use super::policy::{LONGEST_PAUSE_WITHOUT_KEYS, Policy};
 use super::unknown::UnknownKeyIds;
 use crate::clock::{Moment, UnixTime};
 use crate::keys::NoKey;
+use crate::transport::fetch::{FetchError, SharedCaches};
 
 /// When callers may try again that cannot be told a better time.
 pub(super) const SOON: Duration = Duration::from_secs(1);

@@ -91,21 +91,13 @@
 mod budget;
 mod cache;
 mod discovery;
-mod fetch;
 mod fetches;
-mod http_client;
 mod policy;
-mod reqwest_client;
 mod source;
 #[cfg(test)]
 mod tests;
 mod unknown;
 
 pub(crate) use self::cache::RemoteKeys;
-pub use self::fetch::FetchError;
-pub(crate) use self::fetch::{Limits, send};
-pub(crate) use self::http_client::DynHttpClient;
-pub use self::http_client::{HttpClient, HttpError};
 pub(crate) use self::policy::Policy;
-pub(crate) use self::reqwest_client::ReqwestClient;
 pub(crate) use self::source::{KeySource, Place};

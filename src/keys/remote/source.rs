@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::fetch::{self, FetchError, Limits, SharedCaches, Tag};
-use super::{DynHttpClient, discovery, policy};
+use super::{discovery, policy};
 use crate::clock::Moment;
 use crate::issuer::Issuer;
 use crate::keys::{Algorithm, KeySet};
+use crate::transport::DynHttpClient;
+use crate::transport::fetch;
+use crate::transport::fetch::{FetchError, Limits, SharedCaches, Tag};
 use crate::uri::PlainHttp;
 
 /// How long metadata is taken for true, while the keys that it names are to be had.

@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::{Inner, ResourceMetadata};
 use crate::audience::Audience;
-use crate::document::{Document, DocumentSettings};
 use crate::issuer::{InvalidIssuer, Issuer};
 use crate::scope::Scopes;
+use crate::transport::{Document, DocumentSettings};
 use crate::uri::PlainHttp;
 
 /// What [`ResourceMetadata`] says; a mistake is kept until [`build`](Self::build).

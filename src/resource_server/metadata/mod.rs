@@ -11,7 +11,7 @@ pub use self::builder::{InvalidResourceMetadata, ResourceMetadataBuilder};
 pub use self::layer::ResourceMetadataLayer;
 pub use self::service::{ResourceMetadataEndpoint, ResourceMetadataFuture, ResourceMetadataService};
 use crate::audience::Audience;
-use crate::document::Document;
+use crate::transport::Document;
 
 /// The metadata of a protected resource (RFC 9728): which API this is, and which authorization servers issue tokens for
 /// it. A clone is the same document.

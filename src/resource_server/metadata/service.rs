@@ -13,8 +13,8 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::ResourceMetadata;
-use crate::document::without_body;
-use crate::response_body::ResponseBody;
+use crate::transport::ResponseBody;
+use crate::transport::without_body;
 
 impl ResourceMetadata {
     fn answer<B>(&self, request: Request<B>) -> Response<Full<Bytes>> {

@@ -12,7 +12,7 @@ use tower::{Layer as _, ServiceExt as _, service_fn};
 
 use super::{API, Body, ISSUER, KEYS, MINUTE, SECOND, Site, connected, issuer, naming};
 use crate::deadline::in_time;
-use crate::resource_server::{InvalidToken, RefusedToken, Verifier, VerifyError};
+use crate::verification::{InvalidToken, RefusedToken, Verifier, VerifyError};
 use crate::{BearerAuthLayer, ClientSecret, Introspection};
 
 const FORGED: VerifyError = VerifyError::Refused(RefusedToken::new(InvalidToken::Signature));

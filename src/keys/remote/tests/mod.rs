@@ -18,10 +18,10 @@ mod log;
 mod readiness;
 mod unknown_names;
 
-use super::{HttpClient, HttpError};
 use crate::deadline::in_time;
 use crate::keys::{Algorithm, FoundKey, KeyRing, NoKey, SigningKey};
-use crate::resource_server::{InvalidToken, RefusedToken, RemoteIssuer, UndecidedKind, Verifier, VerifyError};
+use crate::transport::{HttpClient, HttpError};
+use crate::verification::{InvalidToken, RefusedToken, RemoteIssuer, UndecidedKind, Verifier, VerifyError};
 use crate::{BearerAuthLayer, Clock, ManualClock, RemoteError};
 
 type Body = http_body_util::Full<Bytes>;

@@ -4,7 +4,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{API, ISSUER, KEYS, SECOND, Site, Wall, issuer, ring, token};
 use crate::deadline::in_time;
-use crate::resource_server::{RemoteIssuer, UndecidedKind, Verifier, VerifyError};
+use crate::verification::{RemoteIssuer, UndecidedKind, Verifier, VerifyError};
 use crate::{ClientSecret, Introspection};
 
 const OTHER: &str = "https://other.example.com";

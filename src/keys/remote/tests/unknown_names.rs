@@ -7,7 +7,7 @@ use tokio::time::{Instant, advance, sleep};
 use super::{BEGIN, KeyRing, MINUTE, NoKey, SECOND, Site, UNKNOWN, connected, issuer, naming, ring, token, token_of};
 use crate::VerifiedToken;
 use crate::deadline::in_time;
-use crate::resource_server::{InvalidToken, UndecidedKind, Verifier, VerifyError};
+use crate::verification::{InvalidToken, UndecidedKind, Verifier, VerifyError};
 
 /// Returns the `Retry-After` of a token whose key may be new.
 #[track_caller]

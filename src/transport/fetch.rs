@@ -1,0 +1,244 @@
+//! One request to an issuer, within its limits: URL → answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CACHE_CONTROL, ETAG, IF_NONE_MATCH, LOCATION};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
+
+use crate::deadline::within;
+use crate::quoted::{LONGEST_URL, cut};
+use crate::transport::DynHttpClient;
+
+/// Redirects that stay with the host, such as to a terminating slash.
+const MOST_REDIRECTS: usize = 3;
+
+/// What one exchange may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) time: Duration,
+    pub(crate) body: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { time: Duration::from_secs(5), body: 256 * 1024 }
+    }
+}
+
+/// Something could not be had from an issuer. For the operator; a clone is the same error.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{url}: {cause}")]
+pub struct FetchError {
+    url: Arc<str>,
+    cause: Arc<Cause>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Cause {
+    #[error(transparent)]
+    Late(#[from] crate::deadline::Late),
+    #[error("no answer: {0}")]
+    Http(crate::transport::HttpError),
+    #[error("the answer is longer than {0} bytes")]
+    TooLong(usize),
+    #[error("the answer is a {0}")]
+    Status(StatusCode),
+    #[error("it redirects to another host, or too often; configure the URL that it redirects to")]
+    Redirect,
+    #[error("neither well-known URL has the metadata of this issuer: {0}; {1}")]
+    Discovery(FetchError, FetchError),
+    #[error("{0}")]
+    Document(String),
+}
+
+// Not `#[from]`, which would make it the source as well: the text has it already.
+impl From<crate::transport::HttpError> for Cause {
+    fn from(error: crate::transport::HttpError) -> Self {
+        Self::Http(error)
+    }
+}
+
+impl FetchError {
+    pub(crate) fn new(url: &str, cause: impl Into<Cause>) -> Self {
+        // An issuer chooses the URL of its keys, and each error of a fetch names it.
+        let (start, rest) = cut(url, LONGEST_URL);
+        Self { url: format!("{start}{rest}").into(), cause: Arc::new(cause.into()) }
+    }
+
+    pub(crate) fn document(url: &Uri, what: impl Into<String>) -> Self {
+        Self::new(&url.to_string(), Cause::Document(what.into()))
+    }
+
+    pub(crate) fn status(url: &Uri, status: StatusCode) -> Self {
+        Self::new(&url.to_string(), Cause::Status(status))
+    }
+
+    /// Returns whether no connection could be made.
+    pub(crate) fn is_no_connection(&self) -> bool {
+        matches!(&*self.cause, Cause::Http(error) if error.is_no_connection())
+    }
+
+    /// Whether the same request may succeed later, and nothing needs to be configured for it.
+    pub(crate) fn is_transient(&self) -> bool {
+        match &*self.cause {
+            Cause::Late(_) | Cause::Http(_) => true,
+            Cause::Status(status) => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
+            Cause::Discovery(first, second) => first.is_transient() || second.is_transient(),
+            Cause::TooLong(_) | Cause::Redirect | Cause::Document(_) => false,
+        }
+    }
+}
+
+/// Whether a cache between the issuer and us may answer a request (RFC 9111 §5.2.1.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SharedCaches {
+    /// It may, while its copy is fresh.
+    MayAnswer,
+    /// It has to ask the issuer whether its copy is still the right one.
+    MustRevalidate,
+}
+
+/// Sends one request, and takes any answer that is neither late nor too long.
+pub(crate) async fn send(
+    client: &dyn DynHttpClient,
+    request: Request<Bytes>,
+    limits: Limits,
+) -> Result<Response<Bytes>, Cause> {
+    let sent = within(limits.time, client.send(request, limits.body)).await?;
+    let response =
+        sent.map_err(|error| if error.is_too_long() { Cause::TooLong(limits.body) } else { error.into() })?;
+    if response.body().len() > limits.body {
+        return Err(Cause::TooLong(limits.body));
+    }
+    Ok(response)
+}
+
+/// The `ETag` of a document, and the URL that answered with it: a tag says nothing about a document at another URL
+/// (RFC 9110 §8.8.3).
+#[derive(Clone, Debug)]
+pub(crate) struct Tag {
+    url: Uri,
+    value: HeaderValue,
+}
+
+/// An answer, and the URL that it came from once all redirects were followed.
+pub(crate) struct Answer {
+    url: Uri,
+    pub(crate) response: Response<Bytes>,
+}
+
+impl Answer {
+    /// Returns whether the document is the one that the tag belongs to.
+    pub(crate) fn is_unchanged(&self) -> bool {
+        self.response.status() == StatusCode::NOT_MODIFIED
+    }
+
+    /// Returns the tag by which this document can be requested again.
+    pub(crate) fn tag(&self) -> Option<Tag> {
+        let value = self.response.headers().get(ETAG)?.clone();
+        Some(Tag { url: self.url.clone(), value })
+    }
+}
+
+/// Fetches a JSON document. Only the URL that the tag belongs to gets the tag, and may answer that nothing changed (304).
+pub(crate) async fn get(
+    client: &dyn DynHttpClient,
+    url: &Uri,
+    tag: Option<&Tag>,
+    caches: SharedCaches,
+    limits: Limits,
+) -> Result<Answer, FetchError> {
+    let followed = within(limits.time, follow(client, url, tag, caches, limits)).await;
+    followed.map_err(Cause::Late).and_then(|answer| answer).map_err(|cause| FetchError::new(&url.to_string(), cause))
+}
+
+async fn follow(
+    client: &dyn DynHttpClient,
+    url: &Uri,
+    tag: Option<&Tag>,
+    caches: SharedCaches,
+    limits: Limits,
+) -> Result<Answer, Cause> {
+    let mut at = url.clone();
+    for _ in 0..=MOST_REDIRECTS {
+        // Also after a redirect: the document at its target has a tag of its own.
+        let tag = tag.filter(|tag| tag.url == at).map(|tag| &tag.value);
+        let response = send(client, request(&at, tag, caches), limits).await?;
+        match response.status() {
+            StatusCode::OK => return Ok(Answer { url: at, response }),
+            StatusCode::NOT_MODIFIED if tag.is_some() => return Ok(Answer { url: at, response }),
+            status if status.is_redirection() && response.headers().contains_key(LOCATION) => {
+                at = same_host(&at, response.headers().get(LOCATION)).ok_or(Cause::Redirect)?;
+            }
+            status => return Err(Cause::Status(status)),
+        }
+    }
+    Err(Cause::Redirect)
+}
+
+fn request(url: &Uri, tag: Option<&HeaderValue>, caches: SharedCaches) -> Request<Bytes> {
+    let mut request = Request::new(Bytes::new());
+    *request.uri_mut() = url.clone();
+    // A key set is `application/jwk-set+json` as well (RFC 7517 §8.5.2).
+    request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json, application/jwk-set+json"));
+    if caches == SharedCaches::MustRevalidate {
+        request.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    }
+    if let Some(tag) = tag {
+        request.headers_mut().insert(IF_NONE_MATCH, tag.clone());
+    }
+    request
+}
+
+/// Returns where a redirect leads, if it keeps scheme, host and port: an absolute path, or the whole URL.
+fn same_host(from: &Uri, location: Option<&HeaderValue>) -> Option<Uri> {
+    // A fragment says nothing to a server (RFC 9110 §10.2.2).
+    let to = location?.to_str().ok()?.split('#').next()?;
+    let to = match to.strip_prefix('/') {
+        // Two slashes begin a host (RFC 3986 §4.2).
+        Some(rest) if rest.starts_with('/') => return None,
+        Some(_) => crate::uri::http_url(&format!("{}://{}{to}", from.scheme_str()?, from.authority()?)),
+        None => crate::uri::http_url(to),
+    }
+    .ok()?;
+    (to.scheme() == from.scheme() && to.authority() == from.authority()).then_some(to)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::same_host;
+
+    #[test]
+    fn a_redirect_stays_with_its_host() {
+        let from = "https://h.example/a".parse().unwrap();
+        let follow = |to: &'static str| same_host(&from, Some(&HeaderValue::from_static(to))).map(|to| to.to_string());
+        assert_eq!(follow("/b?c").as_deref(), Some("https://h.example/b?c"));
+        assert_eq!(follow("https://h.example/a/").as_deref(), Some("https://h.example/a/"));
+        assert_eq!(follow("/b#c").as_deref(), Some("https://h.example/b"));
+        for to in [
+            "http://h.example/a",
+            "https://h.example:8443/a",
+            "https://o.example/a",
+            "//o.example/a",
+            "/\\o.example/a",
+            "https://o.example@h.example/a",
+            "https://h.example*/a",
+            "a b",
+            "",
+        ] {
+            assert_eq!(follow(to), None, "{to}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_that_is_no_absolute_path_is_not_glued_to_the_host() {
+        let from = "https://h.example/a".parse().unwrap();
+        for to in ["*", "b", "?b", ".evil.example/", ":8443/", "@evil.example/", "#b"] {
+            assert_eq!(same_host(&from, Some(&HeaderValue::from_static(to))), None, "{to}");
+        }
+    }
+}

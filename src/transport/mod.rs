@@ -1,0 +1,24 @@
+//! HTTP below the roles: bodies and documents that answers consist of, and the client by which issuers are asked.
+
+mod document;
+#[cfg(feature = "remote")]
+pub(crate) mod fetch;
+#[cfg(feature = "remote")]
+mod http_client;
+#[cfg(feature = "remote")]
+mod reqwest_client;
+mod response_body;
+
+pub(crate) use self::document::{Document, DocumentSettings, InvalidDocument, without_body};
+#[cfg(feature = "remote")]
+pub use self::fetch::FetchError;
+#[cfg(feature = "remote")]
+pub(crate) use self::fetch::{Limits, send};
+#[cfg(feature = "remote")]
+pub(crate) use self::http_client::DynHttpClient;
+#[cfg(feature = "remote")]
+pub use self::http_client::{HttpClient, HttpError};
+#[cfg(feature = "remote")]
+pub(crate) use self::reqwest_client::ReqwestClient;
+pub(crate) use self::response_body::BodyEnd;
+pub use self::response_body::ResponseBody;

@@ -1,0 +1,255 @@
+//! What verification can end in besides a proof: "refused" and "could not decide", which are two types.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::issuer::Issuer;
+use crate::revocation::NotCleared;
+use crate::verification::RefusedToken;
+
+/// Why there is no [`VerifiedToken`](crate::verification::VerifiedToken).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// The token is not good: 401.
+    #[error(transparent)]
+    Refused(#[from] RefusedToken),
+    /// Nobody knows whether it is: 503.
+    #[error(transparent)]
+    Undecided(#[from] Undecided),
+}
+
+impl From<NotCleared> for VerifyError {
+    fn from(error: NotCleared) -> Self {
+        match error {
+            NotCleared::Revoked => InvalidToken::Revoked.into(),
+            NotCleared::Unknown(why) => Undecided::new(UndecidedKind::Revocations).because(Arc::new(why)).into(),
+        }
+    }
+}
+
+impl From<InvalidToken> for VerifyError {
+    fn from(reason: InvalidToken) -> Self {
+        RefusedToken::from(reason).into()
+    }
+}
+
+/// The check that a token failed; [`RefusedToken`] says with which value. A caller is told no more than `invalid_token`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidToken {
+    /// Longer than 16 KiB.
+    #[error("it is longer than 16 KiB, and no setting accepts that")]
+    TooLong,
+    /// Not three parts in base64url.
+    #[error("it is not a JWS in compact form: three parts in base64url, separated by dots (RFC 7515 §7.1)")]
+    Malformed,
+    /// The header is not a JOSE header.
+    #[error("its header is malformed: expected a JSON object with `alg`, and texts for `alg`, `typ` and `kid`")]
+    Header,
+    /// `typ` is not `at+jwt`, or the `token_type` of an introspection response is not `Bearer`.
+    #[error("its type is not that of a bearer access token")]
+    Type,
+    /// `crit` asks for an extension.
+    #[error(
+        "its header asks for a critical extension: `crit` is present, and no setting accepts that (RFC 7515 §4.1.11)"
+    )]
+    Critical,
+    /// `jku`, `jwk` or `x5u` brings a key along.
+    #[error("its header brings a key along")]
+    ForeignKey,
+    /// `kid` names no trusted key.
+    #[error("its key is not known")]
+    UnknownKey,
+    /// `alg` is not the algorithm of the key.
+    #[error("its algorithm is not that of its key")]
+    Algorithm,
+    /// The signature is not the key's.
+    #[error("its signature does not match the key that `kid` names")]
+    Signature,
+    /// A claim of RFC 9068 is missing, twice, or of another type.
+    #[error("its claims are not those of a JWT access token")]
+    Claims,
+    /// `cnf` binds it to a key or certificate (RFC 7800), and the verifier does not check that the caller has it.
+    #[error("it is bound to a key or certificate, which is not checked here")]
+    Bound,
+    /// `iss` is another issuer.
+    #[error("it is from another issuer")]
+    Issuer,
+    /// `aud` does not name this API.
+    #[error("it is for another audience")]
+    Audience,
+    /// The authorization server says that it is not active (RFC 7662 §2.2).
+    #[error("its server says that it is not active")]
+    Inactive,
+    /// `exp` is past.
+    #[error("it has expired")]
+    Expired,
+    /// `nbf` or `iat` is yet to come.
+    #[error("it is not valid yet")]
+    NotYetValid,
+    /// It was called back, or all of its client's or key's were.
+    #[error("it was revoked")]
+    Revoked,
+}
+
+impl InvalidToken {
+    /// One word for it, which never changes: for a metric's label, or `error.type` in a trace.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TooLong => "too_long",
+            Self::Malformed => "malformed",
+            Self::Header => "header",
+            Self::Type => "type",
+            Self::Critical => "critical",
+            Self::ForeignKey => "foreign_key",
+            Self::UnknownKey => "unknown_key",
+            Self::Algorithm => "algorithm",
+            Self::Signature => "signature",
+            Self::Claims => "claims",
+            Self::Bound => "bound",
+            Self::Issuer => "issuer",
+            Self::Audience => "audience",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::Revoked => "revoked",
+            Self::Inactive => "inactive",
+        }
+    }
+}
+
+/// A part that has to be asked did not answer, so that nobody knows whether the token is good: a 503 with
+/// `Retry-After`, never a refusal, and never a pass. For the operator: its text names the part, its
+/// [`source`](Error::source) what went wrong.
+#[derive(Clone, Debug)]
+pub struct Undecided {
+    kind: UndecidedKind,
+    /// 32 bits, so that an error of verification takes no more room for the issuer.
+    retry_after: u32,
+    issuer: Option<Arc<Issuer>>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// The part that did not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum UndecidedKind {
+    /// Somebody has to be asked first, and [`Verifier::verify_now`](crate::verification::Verifier::verify_now) asks nobody.
+    NotAsked,
+    /// The issuer's keys: there are none yet, or they are older than they may be.
+    Keys,
+    /// The issuer's keys: they are here, and none has the name that the token gives. It may be a new one, and the keys were
+    /// fetched too recently to fetch them again, or could not be fetched.
+    ///
+    /// A stranger can cause this with a `kid` at random, so it says nothing about the health of this service. The page of
+    /// `keys::remote` (feature `remote`) shows how to leave it out of outlier detection.
+    UnknownKey,
+    /// The introspection endpoint (RFC 7662).
+    Introspection,
+    /// The view of what is [revoked](crate::revocation): it is too old, or full.
+    Revocations,
+    /// Whatever a [policy](crate::resource_server::BearerAuthLayer::policy) needs to know.
+    Policy,
+}
+
+impl UndecidedKind {
+    /// One word for it, which never changes: for a metric's label, or `error.type` in a trace.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotAsked => "not_asked",
+            Self::Keys => "keys",
+            Self::UnknownKey => "unknown_key",
+            Self::Introspection => "introspection",
+            Self::Revocations => "revocations",
+            Self::Policy => "policy",
+        }
+    }
+}
+
+/// When a caller may try again who was not told otherwise, in seconds.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+impl Undecided {
+    pub(crate) fn new(kind: UndecidedKind) -> Self {
+        Self { kind, retry_after: RETRY_AFTER_SECONDS, issuer: None, source: None }
+    }
+
+    /// For a [policy](crate::resource_server::BearerAuthLayer::policy) that cannot tell, and the error that keeps it from that.
+    pub fn by_policy(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(UndecidedKind::Policy).because(Arc::from(source.into()))
+    }
+
+    /// Keeps the issuer that did not answer.
+    #[cfg(feature = "remote")]
+    pub(crate) fn of(mut self, issuer: Arc<Issuer>) -> Self {
+        self.issuer = Some(issuer);
+        self
+    }
+
+    /// Keeps the error behind this one for the operator.
+    pub(crate) fn because(mut self, source: Arc<dyn Error + Send + Sync>) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// Sets when the caller may try again, in whole seconds: 1 by default and at least. A fraction is rounded up, so that
+    /// the caller does not come too early.
+    #[must_use]
+    pub fn retry_after(mut self, time: Duration) -> Self {
+        let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
+        self.retry_after = u32::try_from(seconds).unwrap_or(u32::MAX).max(RETRY_AFTER_SECONDS);
+        self
+    }
+
+    /// Which part did not answer.
+    #[must_use]
+    pub fn kind(&self) -> UndecidedKind {
+        self.kind
+    }
+
+    /// When the caller may try again, in seconds: the `Retry-After` of the answer.
+    #[must_use]
+    pub fn retry_after_seconds(&self) -> u64 {
+        self.retry_after.into()
+    }
+
+    /// Returns the issuer that did not answer, if this is about one. Its own log line, once per fetch, has the cause.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&Issuer> {
+        self.issuer.as_deref()
+    }
+}
+
+impl fmt::Display for Undecided {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            UndecidedKind::NotAsked => "the issuer has to be asked first",
+            UndecidedKind::Keys => "the issuer's keys are not to be had",
+            UndecidedKind::UnknownKey => {
+                "the token names a key that is not in the issuer's set, which cannot be fetched again yet"
+            }
+            UndecidedKind::Introspection => "the introspection endpoint does not answer",
+            UndecidedKind::Revocations => "what is revoked is not known",
+            UndecidedKind::Policy => "the policy cannot tell",
+        })
+    }
+}
+
+impl Error for Undecided {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+    }
+}
+
+/// By what a caller could tell: errors behind it do not compare.
+impl PartialEq for Undecided {
+    fn eq(&self, other: &Self) -> bool {
+        (self.kind, self.retry_after) == (other.kind, other.retry_after)
+    }
+}
+
+impl Eq for Undecided {}

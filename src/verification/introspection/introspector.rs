@@ -1,0 +1,310 @@
+//! The mechanism that asks: once for all who wait for one token, within bounds.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::hash::{BuildHasher as _, RandomState};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request};
+use tokio::sync::{oneshot, watch};
+
+use crate::clock::{Moment, UnixTime};
+use crate::transport::{FetchError, send};
+use crate::verification::claims::Claims;
+use crate::verification::introspection::answer::{Answer, NoAnswer, NoAnswerKind, SIGNED};
+use crate::verification::introspection::answers::Answers;
+use crate::verification::introspection::flights::{Flights, Started};
+use crate::verification::introspection::outage::{Failure, MAX_PAUSE, Outage, PAUSE, is_within};
+use crate::verification::introspection::{Proof, Settings};
+use crate::verification::jws::LONGEST_TOKEN;
+use crate::verification::verifier::Verified;
+use crate::verification::{InvalidToken, RefusedToken, Undecided, UndecidedKind, VerifiedToken, VerifyError};
+
+/// The estimated memory of a failure, in bytes: its error with the URL.
+const FAILURE_SIZE: usize = 512;
+
+/// A clone asks the same server, and knows the same answers.
+#[derive(Clone)]
+pub(in crate::verification) struct Introspector(Arc<Shared>);
+
+/// Who was asked, for a proof that is kept with the answers and must not keep them alive.
+#[derive(Clone)]
+pub(in crate::verification) struct Asked(Weak<Shared>);
+
+struct Shared {
+    settings: Settings,
+    active: Mutex<Answers<VerifiedToken>>,
+    refused: Mutex<Answers<RefusedToken>>,
+    failed: Mutex<Answers<Failure>>,
+    flights: Mutex<Flights>,
+    outage: Mutex<Outage>,
+}
+
+impl Introspector {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self(Arc::new(Shared {
+            settings,
+            active: Mutex::new(Answers::new(10_000, 16 * 1024 * 1024)),
+            refused: Mutex::new(Answers::new(1_000, 1024 * 1024)),
+            failed: Mutex::new(Answers::new(1_000, 1024 * 1024)),
+            flights: Mutex::default(),
+            outage: Mutex::default(),
+        }))
+    }
+
+    pub(in crate::verification) fn was(&self, asked: &Asked) -> bool {
+        Weak::ptr_eq(&Arc::downgrade(&self.0), &asked.0)
+    }
+
+    /// Returns the issuer whose endpoint is asked.
+    pub(in crate::verification) fn issuer(&self) -> &str {
+        self.0.settings.issuer.as_str()
+    }
+
+    fn now(&self) -> Moment {
+        Moment::now(&*self.0.settings.clock)
+    }
+
+    /// What is known of a token, while it may be believed.
+    pub(in crate::verification) fn look_up(&self, token: &str) -> Verified {
+        if token.len() > LONGEST_TOKEN {
+            return Err(InvalidToken::TooLong.into());
+        }
+        // By two clocks: if the wall clock is set back, no answer is believed for longer.
+        let now = self.now();
+        let is_fresh = |asked| now.since(asked) < self.0.settings.believed;
+        if let Some((known, asked)) = lock(&self.0.active).find(token) {
+            // Never past `exp`: then the server is asked again, whose clock it is.
+            if is_fresh(asked) && now.not_before(asked).wall < known.expires_at() {
+                return Ok(known);
+            }
+        }
+        match lock(&self.0.refused).find(token) {
+            Some((invalid, asked)) if is_fresh(asked) => Err(invalid.into()),
+            _ => Err(Undecided::new(UndecidedKind::NotAsked).into()),
+        }
+    }
+
+    /// How long the token with these claims will be in its time; nothing once nobody could be asked any more.
+    pub(in crate::verification) fn time_left(asked: &Asked, claims: &Claims) -> Duration {
+        asked.0.upgrade().map_or(Duration::ZERO, |shared| shared.settings.time_left(claims))
+    }
+
+    /// Checks again what time can change; the proof is of this very request.
+    pub(in crate::verification) fn still_good(&self, claims: &Claims) -> Result<(), VerifyError> {
+        Ok(self.0.settings.check(claims, UnixTime::now(&*self.0.settings.clock))?)
+    }
+
+    /// Asks the server, or waits with whoever asks about this token already.
+    pub(in crate::verification) async fn ask(&self, token: &str) -> Verified {
+        let mut flight = match self.flight(token) {
+            Ok(flight) => flight,
+            Err(no_flight) => return no_flight,
+        };
+        let landed = flight.wait_for(Option::is_some).await;
+        let unknown = || Err(self.undecided().into());
+        landed.map_or_else(|_| unknown(), |verified| verified.clone().unwrap_or_else(unknown))
+    }
+
+    fn flight(&self, token: &str) -> Result<watch::Receiver<Option<Verified>>, Verified> {
+        let mut flights = lock(&self.0.flights);
+        if let Some(flight) = flights.of(token) {
+            return Ok(flight);
+        }
+        let now = self.now();
+        if let Some(failure) = self.recent_failure(token, now.wall) {
+            return Err(self.without_answer(token, failure));
+        }
+        let was_active = lock(&self.0.active).find(token).is_some();
+        // The server is not the cause: nothing old passes for that, and no attempt is spent on it.
+        if !flights.has_place(was_active, now) {
+            return Err(Err(self.undecided().into()));
+        }
+        if let Err(failure) = lock(&self.0.outage).admit(was_active, now.wall) {
+            return Err(self.without_answer(token, failure));
+        }
+        let Started { number, answer, gives_way } = flights.start(token, was_active, now);
+        let flight = answer.subscribe();
+        // A runtime that ends drops what it is given at once, and then the flight lands here.
+        drop(flights);
+        let landing = Landing { introspector: self.clone(), token: token.into(), number };
+        // It goes on when whoever asked hangs up: others may wait for it, too.
+        tokio::spawn(async move {
+            let introspector = landing.introspector.clone();
+            let (verified, probe) = introspector.exchange(&landing.token, gives_way).await;
+            drop(landing);
+            answer.send_replace(Some(verified));
+            if let Some(probe) = probe {
+                introspector.ask_about_own(probe).await;
+            }
+        });
+        Ok(flight)
+    }
+
+    async fn exchange(&self, token: &str, gives_way: oneshot::Receiver<()>) -> (Verified, Option<Probe>) {
+        let asked = self.now();
+        let answer = match before(gives_way, self.answer(token)).await {
+            Some(answer) => answer,
+            None => Err(NoAnswer::too_slow(&self.0.settings.endpoint)),
+        };
+        match answer {
+            Ok(answer) => (self.learn(token, answer, asked), None),
+            Err(no_answer) => {
+                let (failure, probe) = self.fail(token, no_answer);
+                (self.without_answer(token, failure), probe)
+            }
+        }
+    }
+
+    /// Asks about a random token, which a server that is up calls inactive (RFC 7662 §2.2).
+    async fn ask_about_own(&self, _probe: Probe) {
+        let answer = self.answer(&own_token()).await;
+        let now = self.now().wall;
+        match answer {
+            Ok(_) => lock(&self.0.outage).answered(now),
+            Err(no_answer) => {
+                let failure = self.failure(no_answer);
+                lock(&self.0.outage).probe_failed(&failure, now);
+            }
+        }
+    }
+
+    async fn answer(&self, token: &str) -> Result<Answer, NoAnswer> {
+        let settings = &self.0.settings;
+        match send(&*settings.client, self.request(token), settings.limits).await {
+            Ok(response) => settings.read(response).await,
+            Err(cause) => Err(NoAnswer::of(FetchError::new(&settings.endpoint.to_string(), cause))),
+        }
+    }
+
+    /// The last failure of a token that is not to be asked about again yet.
+    fn recent_failure(&self, token: &str, now: SystemTime) -> Option<Failure> {
+        let (failure, failed) = lock(&self.0.failed).find(token)?;
+        is_within(failure.pause, failed.wall, now).then_some(failure)
+    }
+
+    fn learn(&self, token: &str, answer: Answer, asked: Moment) -> Verified {
+        lock(&self.0.outage).answered(self.0.settings.clock.now());
+        match answer {
+            Ok((claims, payload)) => {
+                let verified = VerifiedToken::introspected(token, claims, payload, Asked(Arc::downgrade(&self.0)));
+                lock(&self.0.refused).forget(token);
+                lock(&self.0.failed).forget(token);
+                lock(&self.0.active).keep(token, verified.clone(), verified.size(), asked);
+                Ok(verified)
+            }
+            Err(refused) => {
+                lock(&self.0.active).forget(token);
+                // Its time may come sooner than another answer would be asked for.
+                if refused.reason() != InvalidToken::NotYetValid {
+                    lock(&self.0.refused).keep(token, refused.clone(), refused.size(), asked);
+                }
+                Err(refused.into())
+            }
+        }
+    }
+
+    fn undecided(&self) -> Undecided {
+        Undecided::new(UndecidedKind::Introspection).of(self.0.settings.issuer.clone())
+    }
+
+    fn fail(&self, token: &str, no_answer: NoAnswer) -> (Failure, Option<Probe>) {
+        let (now, failure) = (self.now(), self.failure(no_answer));
+        lock(&self.0.failed).keep(token, failure.clone(), FAILURE_SIZE, now);
+        let is_suspected = lock(&self.0.outage).failed(token, &failure, now.wall);
+        (failure, is_suspected.then(|| Probe(self.clone())))
+    }
+
+    fn failure(&self, no_answer: NoAnswer) -> Failure {
+        let NoAnswer { error, kind, retry_after } = no_answer;
+        tracing::warn!(%error, "an introspection endpoint has no answer about a token");
+        let pause = retry_after.unwrap_or(PAUSE).clamp(PAUSE, MAX_PAUSE);
+        Failure { undecided: self.undecided().because(Arc::new(error)).retry_after(pause), kind, pause }
+    }
+
+    /// Decides over a token without an answer of the server. After an answer that cannot be used, an old answer is not
+    /// used either: the server is up, and may have meant to refuse the token.
+    fn without_answer(&self, token: &str, failure: Failure) -> Verified {
+        let may_be_old = self.0.settings.old_answers_while_down && failure.kind != NoAnswerKind::Unusable;
+        let known = may_be_old.then(|| lock(&self.0.active).find(token)).flatten();
+        match known {
+            Some((known, asked)) if self.now().not_before(asked).wall < known.expires_at() => Ok(known),
+            _ => Err(failure.undecided.into()),
+        }
+    }
+
+    /// RFC 7662 §2.1.
+    #[expect(clippy::expect_used, reason = "an empty body would be refused without a cause")]
+    fn request(&self, token: &str) -> Request<Bytes> {
+        let Settings { credentials, endpoint, signer, .. } = &self.0.settings;
+        let mut form = vec![("token", token), ("token_type_hint", "access_token")];
+        if let Proof::Post(secret) = &credentials.proof {
+            form.extend([("client_id", credentials.client_id.as_str()), ("client_secret", secret.expose())]);
+        }
+        let body = serde_urlencoded::to_string(form).expect("any text can be encoded");
+        let mut request = Request::new(Bytes::from(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = endpoint.clone();
+        let accept = if signer.is_some() { SIGNED } else { "application/json" };
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        if let Proof::Basic(header) = &credentials.proof {
+            headers.insert(AUTHORIZATION, header.clone());
+        }
+        request
+    }
+}
+
+/// Makes room for the next flight, however this one ends.
+struct Landing {
+    introspector: Introspector,
+    token: Box<str>,
+    number: u64,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        lock(&self.introspector.0.flights).end(&self.token, self.number);
+    }
+}
+
+/// A question about a token of our own. The next one may be asked when this is dropped.
+struct Probe(Introspector);
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        lock(&self.0.0.outage).probe_ended();
+    }
+}
+
+/// Returns a text that is no token of anyone. It is no secret: a caller that knows it gains nothing.
+fn own_token() -> String {
+    let random = || RandomState::new().hash_one(0);
+    format!("{:016x}{:016x}", random(), random())
+}
+
+/// Waits for a future, or for the signal to give up.
+async fn before<F: Future>(signal: oneshot::Receiver<()>, future: F) -> Option<F::Output> {
+    let (mut signal, mut future) = (pin!(signal), pin!(future));
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => signal.as_mut().poll(cx).map(|_| None),
+    })
+    .await
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Introspector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Introspector").field("endpoint", &self.0.settings.endpoint).finish_non_exhaustive()
+    }
+}

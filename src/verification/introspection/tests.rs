@@ -1,0 +1,767 @@
+//! A server that is asked, answers, and does not, in simulated time.
+
+mod strangers;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::keys::{Algorithm, KeyRing, KeySet, SigningKey};
+use crate::transport::{HttpClient, HttpError};
+use crate::verification::introspection::Introspection;
+use crate::verification::{InvalidToken, UndecidedKind, VerifiedToken, Verifier, VerifyError};
+use crate::{ClientSecret, Clock, ManualClock, RemoteError, TokenProfile};
+
+const ISSUER: &str = "https://auth.example.com";
+const API: &str = "https://api.example.com";
+const SECRET: &str = "s/cret: with characters that are encoded";
+const NOW: u64 = 1_700_000_000;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The server: what it says, in which type, and with which status; or nothing.
+#[derive(Clone, Debug)]
+struct Site(Arc<Inner>);
+
+type Headers = Vec<(&'static str, &'static str)>;
+
+/// Used as a status: the connection is closed without an answer, or no answer ever comes.
+const CLOSED: u16 = 0;
+const SILENT: u16 = 1;
+
+#[derive(Debug)]
+struct Inner {
+    answer: Mutex<Option<(u16, &'static str, String)>>,
+    bad: Mutex<Option<(u16, Headers)>>,
+    asked: AtomicUsize,
+    last: Mutex<Option<Request<Bytes>>>,
+}
+
+impl Site {
+    fn saying(answer: &Value) -> Self {
+        let inner = Inner {
+            answer: Mutex::default(),
+            bad: Mutex::default(),
+            asked: AtomicUsize::new(0),
+            last: Mutex::default(),
+        };
+        let site = Self(Arc::new(inner));
+        site.says(answer);
+        site
+    }
+
+    fn says(&self, answer: &Value) {
+        self.answers(200, "application/json", &answer.to_string());
+    }
+
+    fn answers(&self, status: u16, media_type: &'static str, body: &str) {
+        *self.0.answer.lock().unwrap() = Some((status, media_type, body.to_owned()));
+    }
+
+    /// Tokens whose name begins with `bad` get this status, whatever the others get.
+    fn fails_for_bad_tokens(&self, status: u16, headers: &[(&'static str, &'static str)]) {
+        *self.0.bad.lock().unwrap() = Some((status, headers.to_vec()));
+    }
+
+    fn is_down(&self) {
+        *self.0.answer.lock().unwrap() = None;
+    }
+
+    fn asked(&self) -> usize {
+        self.0.asked.load(Ordering::SeqCst)
+    }
+
+    fn last(&self) -> Request<Bytes> {
+        self.0.last.lock().unwrap().take().expect("a request")
+    }
+}
+
+impl HttpClient for Site {
+    async fn send(&self, request: Request<Bytes>, _: usize) -> Result<Response<Bytes>, HttpError> {
+        self.0.asked.fetch_add(1, Ordering::SeqCst);
+        let token = request.body().clone();
+        *self.0.last.lock().unwrap() = Some(request);
+        sleep(SECOND).await;
+        // Tokens whose name begins with `bad` get the answer that is set for them.
+        let bad = self.0.bad.lock().unwrap().clone().filter(|_| token.starts_with(b"token=bad"));
+        let answer = bad.map(|(status, headers)| (status, "application/json", "{}".to_owned(), headers));
+        let usual =
+            || self.0.answer.lock().unwrap().clone().map(|(status, kind, body)| (status, kind, body, Vec::new()));
+        let Some((status, media_type, body, headers)) = answer.or_else(usual) else {
+            return Err(HttpError::no_connection("connection refused"));
+        };
+        if status == CLOSED {
+            return Err(HttpError::new("connection closed before message completed"));
+        }
+        if status == SILENT {
+            return std::future::pending().await;
+        }
+        let mut response = Response::builder().status(status).header("content-type", media_type);
+        for (name, value) in headers {
+            response = response.header(name, value);
+        }
+        Ok(response.body(body.into()).unwrap())
+    }
+}
+
+fn clock() -> ManualClock {
+    ManualClock::at(SystemTime::UNIX_EPOCH + Duration::from_secs(NOW))
+}
+
+fn introspection(site: &Site, clock: &ManualClock) -> Introspection {
+    let secret = ClientSecret::new(SECRET).unwrap();
+    Introspection::new(ISSUER, API)
+        .unwrap()
+        .at("https://auth.example.com/introspect")
+        .unwrap()
+        .client_secret_basic("the api", secret)
+        .unwrap()
+        .http_client(site.clone())
+        .clock(clock.clone())
+}
+
+fn verifier(site: &Site) -> (Verifier, ManualClock) {
+    let clock = clock();
+    (introspection(site, &clock).verifier().unwrap(), clock)
+}
+
+/// What RFC 7662 §2.2 shows, about.
+fn active() -> Value {
+    json!({
+        "active": true, "client_id": "billing", "scope": "read write", "sub": "svc", "aud": [API], "iss": ISSUER,
+        "exp": NOW + 600, "iat": NOW, "token_type": "Bearer", "tenant": "acme",
+    })
+}
+
+fn with(name: &str, value: Value) -> Value {
+    let mut answer = active();
+    answer[name] = value;
+    answer
+}
+
+fn without(name: &str) -> Value {
+    let mut answer = active();
+    answer.as_object_mut().unwrap().remove(name);
+    answer
+}
+
+fn refused(verified: Result<VerifiedToken, VerifyError>) -> InvalidToken {
+    match verified {
+        Err(VerifyError::Refused(refused)) => refused.reason(),
+        verified => panic!("{verified:?}"),
+    }
+}
+
+#[track_caller]
+fn assert_undecided(verified: Result<VerifiedToken, VerifyError>) -> String {
+    match verified {
+        Err(VerifyError::Undecided(undecided)) if undecided.kind() == UndecidedKind::Introspection => {
+            std::error::Error::source(&undecided).map(ToString::to_string).unwrap_or_default()
+        }
+        verified => panic!("{verified:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_active_token_is_a_proof_that_tells_what_the_server_said() {
+    let site = Site::saying(&active());
+    let (verifier, _) = verifier(&site);
+    assert!(verifier.is_ready());
+    let token = verifier.verify("opaque").await.unwrap();
+    assert_eq!(
+        (token.client_id().as_str(), token.subject(), token.scopes().as_str()),
+        ("billing", "svc", "read write")
+    );
+    assert_eq!((token.issuer(), token.token_id()), (ISSUER, ""));
+    assert_eq!(token.claims::<Value>().unwrap()["tenant"], "acme");
+    assert!(verifier.still_good(&token).is_ok());
+    let request = site.last();
+    assert_eq!((request.method(), request.uri().path()), (&http::Method::POST, "/introspect"));
+    assert_eq!(request.body(), "token=opaque&token_type_hint=access_token");
+    // `the+api:s%2Fcret%3A+with+characters+that+are+encoded`, by RFC 6749 §2.3.1.
+    let basic = "Basic dGhlK2FwaTpzJTJGY3JldCUzQSt3aXRoK2NoYXJhY3RlcnMrdGhhdCthcmUrZW5jb2RlZA==";
+    assert_eq!(request.headers()["authorization"], basic);
+    assert!(request.headers()["authorization"].is_sensitive());
+    assert_eq!(request.headers()["accept"], "application/json");
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_may_go_in_the_body() {
+    let site = Site::saying(&active());
+    let post = introspection(&site, &clock()).client_secret_post("api", ClientSecret::new(SECRET).unwrap()).unwrap();
+    assert!(post.verifier().unwrap().verify("a+b").await.is_ok());
+    let request = site.last();
+    let body = "token=a%2Bb&token_type_hint=access_token&client_id=api&\
+                client_secret=s%2Fcret%3A+with+characters+that+are+encoded";
+    assert_eq!(request.body(), body);
+    assert!(!request.headers().contains_key("authorization"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_believed_for_30_seconds_and_never_past_exp() {
+    let site = Site::saying(&with("exp", json!(NOW + 40)));
+    let (verifier, clock) = verifier(&site);
+    for (second, asked) in [(0, 1), (29, 1), (30, 2), (39, 2), (40, 3)] {
+        clock.set(SystemTime::UNIX_EPOCH + Duration::from_secs(NOW + second));
+        assert!(verifier.verify("opaque").await.is_ok(), "{second}");
+        assert_eq!(site.asked(), asked, "{second}");
+    }
+    site.says(&json!({"active": false}));
+    assert_eq!(refused(verifier.verify("opaque").await), InvalidToken::Inactive);
+    assert_eq!(refused(verifier.verify("opaque").await), InvalidToken::Inactive);
+    assert_eq!(site.asked(), 4, "that it is unknown is believed, too");
+    site.says(&with("exp", json!(NOW + 400)));
+    clock.advance(30 * SECOND);
+    assert!(verifier.verify("opaque").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_with_one_token_ask_once_also_when_the_first_hangs_up() {
+    let site = Site::saying(&active());
+    let (verifier, _) = verifier(&site);
+    assert!(tokio::time::timeout(SECOND / 2, verifier.verify("opaque")).await.is_err());
+    let waiting: Vec<_> = (0..100)
+        .map(|_| {
+            let verifier = verifier.clone();
+            tokio::spawn(async move { verifier.verify("opaque").await })
+        })
+        .collect();
+    for verified in waiting {
+        verified.await.unwrap().unwrap();
+    }
+    assert_eq!(site.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_than_192_tokens_that_were_never_seen_are_asked_about_at_once() {
+    let site = Site::saying(&active());
+    let (verifier, _) = verifier(&site);
+    let waiting: Vec<_> = (0..300)
+        .map(|number| {
+            let verifier = verifier.clone();
+            tokio::spawn(async move { verifier.verify(&format!("token-{number}")).await })
+        })
+        .collect();
+    let mut undecided = 0;
+    for verified in waiting {
+        undecided += usize::from(matches!(verified.await.unwrap(), Err(VerifyError::Undecided(_))));
+    }
+    assert_eq!((site.asked(), undecided), (192, 108));
+    assert!(verifier.verify("another").await.is_ok(), "they have landed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_answer_is_a_503_and_is_left_alone_for_a_second() {
+    let site = Site::saying(&active());
+    let (verifier, clock) = verifier(&site);
+    assert!(verifier.verify("known").await.is_ok());
+    site.is_down();
+    assert!(assert_undecided(verifier.verify("opaque").await).contains("connection refused"));
+    assert_undecided(verifier.verify("another").await);
+    assert_eq!(site.asked(), 2);
+    assert!(verifier.verify("known").await.is_ok(), "it was asked about just now");
+    clock.advance(30 * SECOND);
+    assert_undecided(verifier.verify("known").await);
+    clock.advance(SECOND);
+    site.says(&active());
+    assert!(verifier.verify("known").await.is_ok(), "it heals by itself");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_dangerous_option_lets_pass_while_the_server_is_down_and_only_what_was_good_before() {
+    let site = Site::saying(&active());
+    let clock = clock();
+    let verifier = introspection(&site, &clock).dangerous_old_answers_while_down().verifier().unwrap();
+    assert!(verifier.verify("known").await.is_ok());
+    site.is_down();
+    clock.advance(300 * SECOND);
+    assert!(verifier.verify("known").await.is_ok());
+    assert!(verifier.verify("known").await.is_ok(), "while it is left alone, too");
+    assert_undecided(verifier.verify("never seen").await);
+    clock.advance(300 * SECOND);
+    assert_undecided(verifier.verify("known").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_server_says_has_to_hold_here() {
+    for (answer, reason) in [
+        (json!({"active": false}), InvalidToken::Inactive),
+        (with("active", json!(false)), InvalidToken::Inactive),
+        (with("aud", json!("https://other.example.com")), InvalidToken::Audience),
+        (with("aud", json!([])), InvalidToken::Audience),
+        (without("aud"), InvalidToken::Audience),
+        (with("iss", json!("https://other.example.com")), InvalidToken::Issuer),
+        (with("token_type", json!("DPoP")), InvalidToken::Type),
+        (with("token_type", json!("refresh_token")), InvalidToken::Type),
+        (with("exp", json!(NOW - 6)), InvalidToken::Expired),
+        (with("nbf", json!(NOW + 7)), InvalidToken::NotYetValid),
+        (without("client_id"), InvalidToken::Claims),
+        (with("scope", json!("a\"b")), InvalidToken::Claims),
+    ] {
+        let (verifier, _) = verifier(&Site::saying(&answer));
+        assert_eq!(refused(verifier.verify("opaque").await), reason, "{answer}");
+    }
+    for answer in
+        [without("iss"), without("exp"), without("iat"), without("sub"), without("token_type"), without("scope")]
+    {
+        let (verifier, _) = verifier(&Site::saying(&answer));
+        assert!(verifier.verify("opaque").await.is_ok(), "{answer}");
+    }
+    let lenient = |profile| introspection(&Site::saying(&without("aud")), &clock()).tokens(profile).verifier().unwrap();
+    let profile = TokenProfile::default().without_token_id().clients_instead_of_audience(["billing"]);
+    assert!(lenient(profile).verify("opaque").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_answer_is_not_taken_for_a_refusal_of_the_token() {
+    for (status, body, says) in [
+        (401, "{}", "our own credentials"),
+        (403, "{}", "refuses this token"),
+        (500, r#"{"active": false}"#, "500"),
+        (302, r#"{"active": true}"#, "302"),
+        (200, "<html>", "no JSON"),
+        (200, "[]", "no JSON"),
+        (200, "[true]", "no JSON"),
+        (200, "{}", "active"),
+        (200, r#"{"active": "true"}"#, "active"),
+        (200, r#"{"active": true, "active": false}"#, "no JSON"),
+    ] {
+        let site = Site::saying(&active());
+        site.answers(status, "application/json", body);
+        let (verifier, _) = verifier(&site);
+        let error = assert_undecided(verifier.verify("opaque").await);
+        assert!(error.contains(says), "{body}: {error}");
+    }
+}
+
+/// A signed answer (RFC 9701 §5).
+fn sealed(key: &KeyRing, typ: &str, change: impl Fn(&mut Value)) -> String {
+    let mut claims = json!({"iss": ISSUER, "aud": "the api", "iat": NOW, "token_introspection": active()});
+    change(&mut claims);
+    key.signing_key().sign_as(typ, claims.to_string().as_bytes()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signed_answer_is_verified_where_it_is_asked_for_and_no_other_is_taken() {
+    const TYPE: &str = "token-introspection+jwt";
+    const MEDIA_TYPE: &str = "application/token-introspection+jwt";
+    let key = KeyRing::new(SigningKey::generate(Algorithm::ES256).unwrap());
+    let other = KeyRing::new(SigningKey::generate(Algorithm::ES256).unwrap());
+    let keys = Verifier::with_keys(ISSUER, API, KeySet::from([key.signing_key().verifying_key()])).unwrap();
+    let answer = async |media_type: &'static str, body: String| {
+        let site = Site::saying(&active());
+        site.answers(200, media_type, &body);
+        let signed = introspection(&site, &clock()).signed_answers(&keys).unwrap().verifier().unwrap();
+        let verified = signed.verify("opaque").await;
+        assert_eq!(site.last().headers()["accept"], MEDIA_TYPE);
+        verified
+    };
+    let good = answer(MEDIA_TYPE, sealed(&key, TYPE, |_| {})).await.unwrap();
+    assert_eq!(good.claims::<Value>().unwrap()["tenant"], "acme");
+    assert!(answer(MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["aud"] = json!(["x", "the api"]))).await.is_ok());
+    let inactive = sealed(&key, TYPE, |claims| claims["token_introspection"] = json!({"active": false}));
+    assert_eq!(refused(answer(MEDIA_TYPE, inactive).await), InvalidToken::Inactive);
+    let list = json!([ISSUER, "the api", NOW, active()]).to_string();
+    let list = key.signing_key().sign_as(TYPE, list.as_bytes()).unwrap();
+    for (media_type, body, says) in [
+        (MEDIA_TYPE, list, "lacks iss"),
+        ("application/json", active().to_string(), "not signed"),
+        ("application/json", sealed(&key, TYPE, |_| {}), "not signed"),
+        (MEDIA_TYPE, active().to_string(), "no good"),
+        (MEDIA_TYPE, sealed(&other, TYPE, |_| {}), "key is not known"),
+        (MEDIA_TYPE, sealed(&key, "at+jwt", |_| {}), "no good"),
+        (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["iss"] = json!("https://other.example.com")), "another server"),
+        (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["aud"] = json!("another api")), "another client: `iss`"),
+        (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["iat"] = json!(NOW - 61)), "this minute"),
+        (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["iat"] = json!(NOW + 6)), "this minute"),
+        (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["token_introspection"] = Value::Null), "active"),
+    ] {
+        let error = assert_undecided(answer(media_type, body).await);
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_of_issuers_with_keys_are_not_asked_about() {
+    let key = KeyRing::new(SigningKey::generate(Algorithm::ES256).unwrap());
+    let site = Site::saying(&active());
+    let (opaque, clock) = verifier(&site);
+    let keys = KeySet::from([key.signing_key().verifying_key()]);
+    let both = Verifier::with_keys(ISSUER, API, keys).unwrap().clock(clock).or(opaque.clone()).unwrap();
+    let jwt = json!({
+        "iss": ISSUER, "sub": "billing", "aud": API, "client_id": "billing", "jti": "1", "iat": NOW, "exp": NOW + 60,
+    });
+    let jwt = key.signing_key().sign(jwt.to_string().as_bytes()).unwrap();
+    assert!(both.verify(&jwt).await.is_ok());
+    // What the keys refuse, no server is asked to let pass.
+    let forged = format!("{}AAAA", &jwt[..jwt.len() - 4]);
+    assert!(both.verify(&forged).await.is_err());
+    assert_eq!(site.asked(), 0);
+    assert!(both.verify("opaque").await.is_ok());
+    assert_eq!(site.asked(), 1);
+    assert!(both.or(opaque).is_err(), "two endpoints");
+}
+
+/// A server in a network that encrypts underneath, behind an HTTP client of the application's own.
+#[tokio::test(start_paused = true)]
+async fn plain_http_beyond_loopback_needs_the_setting_that_the_error_names() {
+    const INSIDE: &str = "http://keycloak:8080/realms/m";
+    let site = Site::saying(&with("iss", json!(INSIDE)));
+    let inside = |issuer: &str, endpoint: &str| {
+        let secret = ClientSecret::new(SECRET).unwrap();
+        let asking = Introspection::new(issuer, API).unwrap().client_secret_basic("api", secret).unwrap();
+        asking.at(endpoint).unwrap().http_client(site.clone()).clock(clock())
+    };
+    let endpoint = "http://keycloak:8080/realms/m/introspect";
+    for (issuer, endpoint) in [(INSIDE, "https://h/introspect"), (ISSUER, endpoint), (INSIDE, endpoint)] {
+        let error = inside(issuer, endpoint).verifier().unwrap_err().to_string();
+        assert!(error.contains("`dangerous_plain_http`"), "{error}");
+    }
+    let verifier = inside(INSIDE, endpoint).dangerous_plain_http().verifier().unwrap();
+    assert_eq!(verifier.verify("opaque").await.unwrap().issuer(), INSIDE);
+    assert_eq!(site.last().uri().to_string(), endpoint);
+}
+
+#[test]
+fn what_is_missing_is_named_when_it_is_built() {
+    let new = || Introspection::new(ISSUER, API).unwrap().http_client(Site::saying(&active()));
+    let at = || new().at("https://auth.example.com/introspect").unwrap();
+    assert!(matches!(new().verifier(), Err(RemoteError::NoEndpoint)));
+    assert!(matches!(at().verifier(), Err(RemoteError::NoCredentials)));
+    for url in ["http://auth.example.com/introspect", "https://h:99999", "http://[127.0.0.1]/introspect", "/introspect"]
+    {
+        let refused = new().at(url).and_then(Introspection::verifier);
+        assert!(matches!(refused, Err(RemoteError::IntrospectionUrl(_))), "{url}");
+    }
+    let ready = || at().client_secret_basic("api", ClientSecret::new(SECRET).unwrap()).unwrap();
+    assert!(matches!(ready().use_environment_proxy().verifier(), Err(RemoteError::ProxyOfOwnClient)));
+    assert!(at().client_secret_basic("", ClientSecret::new(SECRET).unwrap()).is_err());
+    let other = Verifier::with_keys("https://other.example.com", API, KeySet::from([])).unwrap();
+    assert!(matches!(at().signed_answers(&other), Err(RemoteError::Signer)));
+    let shown = format!("{:?}", at().client_secret_basic("api", ClientSecret::new(SECRET).unwrap()).unwrap());
+    assert!(!shown.contains("cret"), "{shown}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_answer_about_one_token_is_of_no_consequence_for_another() {
+    let long = " ".repeat(64 * 1024 + 1);
+    for (status, body) in [(400, "{}"), (403, "{}"), (413, "{}"), (302, "{}"), (200, "<html>"), (200, &*long)] {
+        let site = Site::saying(&active());
+        let clock = clock();
+        let verifier = introspection(&site, &clock).dangerous_old_answers_while_down().verifier().unwrap();
+        assert!(verifier.verify("known").await.is_ok());
+        clock.advance(30 * SECOND);
+        site.answers(status, "application/json", body);
+        assert_undecided(verifier.verify("odd").await);
+        assert_undecided(verifier.verify("known").await);
+        assert_eq!(site.asked(), 3, "{status}: no pause, and nothing old");
+        assert_undecided(verifier.verify("odd").await);
+        assert_eq!(site.asked(), 3, "{status}: the token itself is left alone");
+        site.says(&active());
+        assert!(verifier.verify("another").await.is_ok(), "{status}");
+    }
+    for status in [401, 429, 500, 503, CLOSED, SILENT] {
+        let site = Site::saying(&active());
+        site.fails_for_bad_tokens(status, &[]);
+        let (verifier, _) = verifier(&site);
+        assert_undecided(verifier.verify("bad").await);
+        assert!(verifier.verify("another").await.is_ok(), "{status}");
+        assert_undecided(verifier.verify("bad").await);
+        assert_eq!(site.asked(), 2, "{status}: the token alone is not asked about again at once");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_failed_is_asked_about_again_after_a_second_or_after_retry_after_up_to_ten() {
+    for (status, headers, pause) in [
+        (500, &[][..], 1),
+        (429, &[("retry-after", "4")][..], 4),
+        (503, &[("retry-after", " 4 ")][..], 4),
+        (429, &[("retry-after", "0")][..], 1),
+        (503, &[("retry-after", "86400")][..], 10),
+        (503, &[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")][..], 1),
+        (503, &[("retry-after", "-1")][..], 1),
+    ] {
+        let site = Site::saying(&active());
+        site.fails_for_bad_tokens(status, headers);
+        let (verifier, clock) = verifier(&site);
+        let Err(VerifyError::Undecided(undecided)) = verifier.verify("bad").await else { panic!("{headers:?}") };
+        assert_eq!(undecided.retry_after_seconds(), pause, "{headers:?}");
+        clock.advance(Duration::from_millis(pause * 1_000 - 1));
+        assert_undecided(verifier.verify("bad").await);
+        assert_eq!(site.asked(), 1, "{headers:?}");
+        clock.advance(Duration::from_millis(1));
+        assert_undecided(verifier.verify("bad").await);
+        assert_eq!(site.asked(), 2, "{headers:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_every_request_is_asked_once_a_second_until_it_answers() {
+    for status in [401, 429, 503] {
+        let site = Site::saying(&active());
+        site.answers(status, "application/json", "{}");
+        let (verifier, clock) = verifier(&site);
+        for number in 0..100 {
+            assert_undecided(verifier.verify(&format!("token-{number}")).await);
+        }
+        assert_eq!(site.asked(), 3, "{status}: three different tokens are enough");
+        for second in 1..=10 {
+            clock.advance(SECOND);
+            for number in 0..100 {
+                assert_undecided(verifier.verify(&format!("{second}-{number}")).await);
+            }
+            assert_eq!(site.asked(), 3 + second, "{status}");
+        }
+        site.says(&active());
+        clock.advance(SECOND);
+        for number in 0..100 {
+            assert!(verifier.verify(&format!("after-{number}")).await.is_ok(), "{status}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn made_up_tokens_do_not_keep_an_active_one_from_being_asked_about() {
+    let site = Site::saying(&active());
+    site.fails_for_bad_tokens(429, &[]);
+    let (verifier, clock) = verifier(&site);
+    assert!(verifier.verify("known").await.is_ok());
+    clock.advance(30 * SECOND);
+    for second in 0..10 {
+        for number in 0..50 {
+            assert_undecided(verifier.verify(&format!("bad-{second}-{number}")).await);
+        }
+        clock.advance(SECOND);
+    }
+    assert!(site.asked() <= 1 + 3 + 10, "the server counts as down: {}", site.asked());
+    assert_undecided(verifier.verify("bad-another").await);
+    assert!(verifier.verify("known").await.is_ok(), "its attempt is its own");
+    assert!(verifier.verify("never seen").await.is_ok(), "and ended the outage");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_of_tokens_that_failed_is_bounded() {
+    let site = Site::saying(&active());
+    site.fails_for_bad_tokens(500, &[]);
+    let (verifier, _) = verifier(&site);
+    for round in 0..2_000 {
+        assert_undecided(verifier.verify(&format!("bad-{round}")).await);
+        assert!(verifier.verify(&format!("good-{round}")).await.is_ok());
+    }
+    assert_eq!(site.asked(), 4_000);
+    assert_undecided(verifier.verify("bad-1999").await);
+    assert_eq!(site.asked(), 4_000, "the last one is remembered");
+    let before = site.asked();
+    for round in 0..2_000 {
+        assert_undecided(verifier.verify(&format!("bad-{round}")).await);
+    }
+    let again = site.asked() - before;
+    assert!((1_000..2_000).contains(&again), "no more than 1,000 are remembered: {again}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn times_beyond_the_end_of_time_do_no_harm() {
+    for exp in ["9223372036854775803", "9223372036854775807", "253402300799"] {
+        let site = Site::saying(&active());
+        site.answers(200, "application/json", &active().to_string().replace(&(NOW + 600).to_string(), exp));
+        let (verifier, _) = verifier(&site);
+        let token = verifier.verify("opaque").await.unwrap();
+        assert!(token.time_left() > Duration::from_secs(200_000_000_000), "{exp}");
+    }
+    let site = Site::saying(&without("exp"));
+    let endless = introspection(&site, &clock()).believed_for(Duration::MAX).verifier().unwrap();
+    assert!(endless.verify("opaque").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn times_with_a_fraction_are_rounded_so_that_less_is_accepted() {
+    let answer = |exp: &str, iat: &str, nbf: &str| {
+        let text = with("nbf", json!(NOW)).to_string();
+        let text = text.replace(&format!(r#""exp":{}"#, NOW + 600), &format!(r#""exp":{exp}"#));
+        text.replace(&format!(r#""iat":{NOW}"#), &format!(r#""iat":{iat}"#))
+            .replace(&format!(r#""nbf":{NOW}"#), &format!(r#""nbf":{nbf}"#))
+    };
+    let verified = async |body: String| {
+        let site = Site::saying(&active());
+        site.answers(200, "application/json", &body);
+        verifier(&site).0.verify("opaque").await
+    };
+    let token = verified(answer("1700000600.9", "1700000000.9", "1.7e9")).await.unwrap();
+    let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    assert_eq!((seconds(token.expires_at()), seconds(token.issued_at())), (NOW + 600, NOW));
+    // The leeway is five seconds.
+    let now = "1700000000";
+    assert!(verified(answer("1699999996.1", now, now)).await.is_ok());
+    assert_eq!(refused(verified(answer("1699999995.9", now, now)).await), InvalidToken::Expired);
+    assert!(verified(answer("1700000600", now, "1700000004.5")).await.is_ok());
+    assert_eq!(refused(verified(answer("1700000600", now, "1700000005.1")).await), InvalidToken::NotYetValid);
+    assert!(verified(answer("1700000600", "1700000005.9", now)).await.is_ok());
+    assert_eq!(refused(verified(answer("1700000600", "1700000006.0", now)).await), InvalidToken::NotYetValid);
+    for bad in ["-1.5", "1e12", "\"1700000600\""] {
+        assert_eq!(refused(verified(answer(bad, now, now)).await), InvalidToken::Claims, "{bad}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_bound_to_a_key_is_refused_unless_a_dangerous_setting_accepts_it() {
+    let bound = [json!({"jkt": "k"}), json!({"x5t#S256": "k"}), json!({}), Value::Null, json!("k"), json!(5)];
+    for value in bound {
+        let site = Site::saying(&with("cnf", value.clone()));
+        let (strict, _) = verifier(&site);
+        let error = strict.verify("opaque").await.unwrap_err();
+        assert!(error.to_string().contains("dangerous_accept_bound_tokens"), "{error}");
+        assert_eq!(refused(Err(error)), InvalidToken::Bound, "{value}");
+        let profile = TokenProfile::default().without_token_id().dangerous_accept_bound_tokens();
+        let lenient = introspection(&site, &clock()).tokens(profile).verifier().unwrap();
+        assert!(lenient.verify("opaque").await.is_ok(), "{value}");
+        site.says(&json!({"active": true, "cnf": value, "token_type": "DPoP", "client_id": "c", "aud": API}));
+        assert_eq!(refused(lenient.verify("another").await), InvalidToken::Type);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_old_passes_because_too_many_ask_at_once() {
+    let site = Site::saying(&active());
+    let clock = clock();
+    let verifier = introspection(&site, &clock).dangerous_old_answers_while_down().verifier().unwrap();
+    for number in 0..65 {
+        assert!(verifier.verify(&format!("known-{number}")).await.is_ok());
+    }
+    clock.advance(30 * SECOND);
+    // These take the places that are for all, and then those that are for tokens that were active.
+    for (kind, count) in [("new", 192), ("known", 64)] {
+        for number in 0..count {
+            let verifier = verifier.clone();
+            tokio::spawn(async move { verifier.verify(&format!("{kind}-{number}")).await });
+        }
+        sleep(SECOND / 4).await;
+    }
+    assert_undecided(verifier.verify("known-64").await);
+    assert_eq!(site.asked(), 65 + 256);
+    sleep(SECOND).await;
+    assert!(verifier.verify("known-64").await.is_ok(), "places are free again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_ends_when_the_clock_is_set_back() {
+    let site = Site::saying(&active());
+    let (verifier, clock) = verifier(&site);
+    site.is_down();
+    assert_undecided(verifier.verify("opaque").await);
+    site.says(&active());
+    clock.set(SystemTime::UNIX_EPOCH + Duration::from_secs(NOW - 600));
+    site.says(&with("iat", json!(NOW - 600)));
+    assert!(verifier.verify("opaque").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_was_asked_about_has_the_time_left_that_its_exp_and_the_leeway_give_it() {
+    let (verifier, clock) = verifier(&Site::saying(&active()));
+    let token = verifier.verify("opaque").await.unwrap();
+    assert_eq!(token.time_left(), 605 * SECOND);
+    clock.advance(603 * SECOND);
+    assert_eq!(token.time_left(), 2 * SECOND);
+    clock.advance(603 * SECOND);
+    assert_eq!(token.time_left(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_a_token_is_not_valid_yet_is_not_remembered() {
+    let (verifier, clock) = verifier(&Site::saying(&with("nbf", json!(NOW + 7))));
+    assert_eq!(refused(verifier.verify("opaque").await), InvalidToken::NotYetValid);
+    clock.advance(2 * SECOND);
+    assert!(verifier.verify("opaque").await.is_ok());
+}
+
+/// A wall clock that advances with the monotonic one, and can be set back.
+#[derive(Clone, Debug)]
+struct WallClock {
+    began: Instant,
+    set_back: Arc<Mutex<Duration>>,
+}
+
+impl WallClock {
+    fn new() -> Self {
+        Self { began: Instant::now(), set_back: Arc::default() }
+    }
+}
+
+impl Clock for WallClock {
+    fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(NOW) + self.began.elapsed() - *self.set_back.lock().unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_believed_for_no_longer_though_the_wall_clock_is_set_back() {
+    // Without `iat`, so that the token is valid by the clock that was set back, too.
+    let site = Site::saying(&without("iat"));
+    let clock = WallClock::new();
+    let verifier = introspection(&site, &self::clock()).clock(clock.clone()).verifier().unwrap();
+    assert!(verifier.verify("revoked").await.is_ok());
+    site.says(&json!({"active": false}));
+    sleep(27 * SECOND).await;
+    *clock.set_back.lock().unwrap() = 28 * SECOND;
+    assert!(verifier.verify("revoked").await.is_ok());
+    sleep(2 * SECOND).await;
+    assert_eq!(refused(verifier.verify("revoked").await), InvalidToken::Inactive);
+    site.says(&without("iat"));
+    sleep(28 * SECOND).await;
+    assert_eq!(refused(verifier.verify("revoked").await), InvalidToken::Inactive, "it is believed for as long");
+    sleep(SECOND).await;
+    assert!(verifier.verify("revoked").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_old_answer_passes_after_its_exp_though_the_wall_clock_is_set_back() {
+    for is_down in [true, false] {
+        let mut answer = without("iat");
+        answer["exp"] = json!(NOW + 60);
+        let site = Site::saying(&answer);
+        let clock = WallClock::new();
+        let asking = introspection(&site, &self::clock()).clock(clock.clone()).believed_for(600 * SECOND);
+        let verifier = asking.dangerous_old_answers_while_down().verifier().unwrap();
+        assert!(verifier.verify("known").await.is_ok());
+        if is_down {
+            site.is_down();
+        } else {
+            site.says(&json!({"active": false}));
+        }
+        *clock.set_back.lock().unwrap() = 50 * SECOND;
+        sleep(58 * SECOND).await;
+        assert!(verifier.verify("known").await.is_ok());
+        sleep(SECOND).await;
+        assert!(verifier.verify("known").await.is_err(), "the server is down: {is_down}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_answer_inactive_admits_nothing_while_the_server_is_down() {
+    let site = Site::saying(&active());
+    let clock = clock();
+    let verifier = introspection(&site, &clock).dangerous_old_answers_while_down().verifier().unwrap();
+    assert!(verifier.verify("revoked").await.is_ok());
+    clock.advance(30 * SECOND);
+    site.says(&json!({"active": false}));
+    assert_eq!(refused(verifier.verify("revoked").await), InvalidToken::Inactive);
+    // The refusal is old too by now, so the server would be asked again.
+    clock.advance(30 * SECOND);
+    site.is_down();
+    assert_undecided(verifier.verify("revoked").await);
+    assert_eq!(site.asked(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_beyond_the_limit_is_refused_and_causes_no_question() {
+    let site = Site::saying(&active());
+    let (verifier, _) = verifier(&site);
+    assert_eq!(refused(verifier.verify(&"a".repeat(16 * 1024 + 1)).await), InvalidToken::TooLong);
+    assert_eq!(site.asked(), 0);
+    assert!(verifier.verify(&"a".repeat(16 * 1024)).await.is_ok());
+    assert_eq!(site.asked(), 1);
+}

@@ -1,0 +1,44 @@
+//! Verification: the text of an access token → a [`VerifiedToken`], whatever it arrived by.
+//!
+//! A [`Verifier`] checks signature, type, issuer, audience and times (RFC 9068 §4), asks for what is revoked, and gives a proof
+//! that only it can make. What it cannot decide, because a part did not answer, is [`Undecided`] and never a refusal.
+//! The [resource server](crate::resource_server) does this for HTTP requests.
+
+mod claims;
+mod dice;
+mod error;
+mod foreign_claims;
+#[cfg(feature = "remote")]
+mod introspection;
+mod issued_token;
+mod jws;
+mod refused_token;
+#[cfg(feature = "remote")]
+mod remote_issuer;
+#[cfg(any(test, feature = "test-util"))]
+mod test_util;
+mod token_cache;
+mod token_profile;
+mod trusted_issuer;
+#[cfg(test)]
+mod vector_tests;
+#[cfg(test)]
+mod verified_again_tests;
+mod verified_token;
+mod verifier;
+
+pub use self::claims::ClaimsError;
+pub use self::error::{InvalidToken, Undecided, UndecidedKind, VerifyError};
+#[cfg(feature = "remote")]
+pub use self::introspection::Introspection;
+pub(crate) use self::issued_token::{IssuedToken, IssuedTokens, NotIssued};
+pub(crate) use self::jws::LONGEST_TOKEN;
+pub use self::refused_token::RefusedToken;
+#[cfg(feature = "remote")]
+pub use self::remote_issuer::{RemoteError, RemoteIssuer};
+#[cfg(any(test, feature = "test-util"))]
+pub use self::test_util::{TestIssuer, TestTokenBuilder, VerifiedTokenBuilder};
+pub use self::token_profile::TokenProfile;
+pub use self::verified_token::VerifiedToken;
+pub(crate) use self::verifier::{PendingVerification, Verification, Verified};
+pub use self::verifier::{Verifier, VerifierError};

@@ -1,0 +1,287 @@
+//! [`RefusedToken`]: why a token is refused, with the value found, the value expected, and the setting that accepts it.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::keys::Algorithm;
+pub(super) use crate::quoted::quoted;
+use crate::quoted::shortened;
+use crate::verification::InvalidToken;
+
+/// Why a token is refused, for the operator: a caller is told no more than `invalid_token`.
+///
+/// The text names the claim or header parameter, the value found, the value expected, and the setting that would accept
+/// the token, if there is one. Values are escaped, and cut off: after 13 bytes for a header parameter, after 64 for a claim.
+/// No signature was verified yet when a header parameter is named, and when `iss` names none of
+/// [several issuers](crate::verification::Verifier::or). The token itself is never part of it.
+///
+/// Two are equal when their [reasons](Self::reason) are: use the reason for a metric's label, never the text.
+///
+/// ```
+/// # use tower_client_credentials::{AuthorizationServer, KeyRing, MemoryStore};
+/// use tower_client_credentials::{InvalidToken, VerifyError};
+///
+/// # let server = AuthorizationServer::new("https://auth.example.com", KeyRing::generate()?, MemoryStore::default())?;
+/// let verifier = server.verifier("https://api.example.com")?;
+/// match verifier.verify_now("a.b.c") {
+///     Err(VerifyError::Refused(refused)) => assert_eq!(refused.reason(), InvalidToken::Malformed),
+///     verified => panic!("{verified:?}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct RefusedToken {
+    reason: InvalidToken,
+    detail: Detail,
+}
+
+/// A refusal before a signature was verified costs no allocation: its text is written when it is read.
+#[derive(Clone)]
+enum Detail {
+    Nothing,
+    /// What the header says, and the algorithm of the key that it names.
+    Header(Prefix, Option<Algorithm>),
+    #[expect(
+        clippy::rc_buffer,
+        reason = "a pointer to `str` is wider, and an error would take more room on every path"
+    )]
+    Text(Arc<String>),
+}
+
+impl RefusedToken {
+    pub(crate) const fn new(reason: InvalidToken) -> Self {
+        Self { reason, detail: Detail::Nothing }
+    }
+
+    /// Keeps what the token's header says, which is not authenticated.
+    pub(super) fn header(reason: InvalidToken, found: &str) -> Self {
+        Self { reason, detail: Detail::Header(Prefix::of(found), None) }
+    }
+
+    pub(super) fn algorithm(found: &str, expected: Algorithm) -> Self {
+        Self { reason: InvalidToken::Algorithm, detail: Detail::Header(Prefix::of(found), Some(expected)) }
+    }
+
+    /// Keeps a text for the operator. It names values by [`quoted`] or [`shown`].
+    pub(super) fn because(reason: InvalidToken, detail: String) -> Self {
+        Self { reason, detail: Detail::Text(Arc::new(detail)) }
+    }
+
+    /// Returns the check that failed.
+    #[must_use]
+    pub const fn reason(&self) -> InvalidToken {
+        self.reason
+    }
+
+    /// Returns an estimate of the memory behind it, in bytes.
+    #[cfg(feature = "remote")]
+    pub(super) fn size(&self) -> usize {
+        match &self.detail {
+            Detail::Text(text) => text.capacity() + size_of::<String>(),
+            Detail::Nothing | Detail::Header(..) => 0,
+        }
+    }
+}
+
+impl From<InvalidToken> for RefusedToken {
+    fn from(reason: InvalidToken) -> Self {
+        Self::new(reason)
+    }
+}
+
+/// By the reason: the texts behind it do not compare.
+impl PartialEq for RefusedToken {
+    fn eq(&self, other: &Self) -> bool {
+        self.reason == other.reason
+    }
+}
+
+impl Eq for RefusedToken {}
+
+impl Error for RefusedToken {}
+
+impl fmt::Display for RefusedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt(f)?;
+        match &self.detail {
+            Detail::Nothing => Ok(()),
+            Detail::Text(text) => write!(f, ": {text}"),
+            Detail::Header(found, expected) => {
+                f.write_str(": ")?;
+                write_header(self.reason, *found, *expected, f)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for RefusedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RefusedToken").field(&self.reason).field(&format_args!("{self}")).finish()
+    }
+}
+
+fn write_header(
+    reason: InvalidToken,
+    found: Prefix,
+    expected: Option<Algorithm>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    match reason {
+        InvalidToken::Type => {
+            f.write_str("`typ` is ")?;
+            found.write_or("absent", f)?;
+            f.write_str(", expected `at+jwt` (RFC 9068 §4)")?;
+            if found.is_empty() || found.as_str().eq_ignore_ascii_case("jwt") {
+                f.write_str("; `TokenProfile::jwt_type` accepts `JWT` and an absent `typ`")
+            } else {
+                f.write_str("; no setting accepts this type")
+            }
+        }
+        InvalidToken::ForeignKey => write!(
+            f,
+            "`{found}` is present, expected only `kid`, which names a key that is configured; \
+             `TokenProfile::ignore_foreign_keys` accepts and ignores it",
+            found = found.as_str()
+        ),
+        InvalidToken::UnknownKey if found.is_empty() => f.write_str(
+            "`kid` is absent, expected the name of a key, or exactly one trusted key of this `alg`; \
+             trust one key only, or let the issuer send `kid`",
+        ),
+        InvalidToken::UnknownKey => {
+            f.write_str("`kid` is ")?;
+            found.write_or("absent", f)?;
+            f.write_str(", expected the name of a key in the issuer's key set; add the key to the set to accept it")
+        }
+        InvalidToken::Algorithm => {
+            f.write_str("`alg` is ")?;
+            found.write_or("absent", f)?;
+            match expected {
+                Some(expected) => write!(f, ", expected {:?}", expected.name())?,
+                None => f.write_str(", expected that of the key")?,
+            }
+            f.write_str("; the key decides, not the token (RFC 8725 §3.1); trust a key of this algorithm to accept it")
+        }
+        _ => found.write_or("absent", f),
+    }
+}
+
+/// How much is kept of a value that is not authenticated, in bytes: what fits into the space of a pointer to a text.
+const PREFIX: usize = 13;
+
+/// The beginning of a text, at a character's boundary.
+#[derive(Clone, Copy)]
+struct Prefix {
+    bytes: [u8; PREFIX],
+    /// More than [`PREFIX`] when the text was cut off; then `bytes` is filled up with zeros.
+    length: u8,
+}
+
+impl Prefix {
+    fn of(text: &str) -> Self {
+        let mut bytes = [0; PREFIX];
+        let mut end = text.len().min(PREFIX);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        if let (Some(to), Some(from)) = (bytes.get_mut(..end), text.as_bytes().get(..end)) {
+            to.copy_from_slice(from);
+        }
+        let cut = if end < text.len() { CUT } else { 0 };
+        // At most 13, and the flag.
+        Self { bytes, length: u8::try_from(end).unwrap_or_default() | cut }
+    }
+
+    fn as_str(&self) -> &str {
+        let bytes = self.bytes.get(..usize::from(self.length & !CUT)).unwrap_or_default();
+        // It ends at a character's boundary.
+        std::str::from_utf8(bytes).unwrap_or_default()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    fn write_or(self, absent: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str(absent);
+        }
+        write!(f, "{:?}{}", self.as_str(), if self.length & CUT == 0 { "" } else { "…" })
+    }
+}
+
+/// The flag that a text was cut off.
+const CUT: u8 = 0x80;
+
+/// Quotes and escapes texts, and cuts the list off after four.
+pub(super) fn listed<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+    const MOST: usize = 4;
+    let mut texts = texts.into_iter();
+    let mut shown: Vec<String> = texts.by_ref().take(MOST).map(quoted).collect();
+    shown.extend(texts.next().map(|_| "…".to_owned()));
+    format!("[{}]", shown.join(", "))
+}
+
+/// Writes a JSON value for the operator, escaped and cut off after 64 bytes.
+pub(super) fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => quoted(text),
+        Value::Array(_) => "an array".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        // null, true, false and numbers, which have no character to escape. With serde_json's `arbitrary_precision`, which
+        // another crate may turn on, a number can be long.
+        plain => shortened(&plain.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{Prefix, RefusedToken, listed, shown};
+    use crate::keys::Algorithm;
+    use crate::verification::{InvalidToken, VerifyError};
+
+    #[test]
+    fn lists_are_cut_off_and_values_have_their_type() {
+        assert_eq!(listed(["a", "b"]), r#"["a", "b"]"#);
+        assert_eq!(listed(["a"; 9]), r#"["a", "a", "a", "a", …]"#);
+        for (value, text) in [
+            (json!("x"), "\"x\""),
+            (json!(5), "5"),
+            (json!(null), "null"),
+            (json!([1]), "an array"),
+            (json!({}), "an object"),
+        ] {
+            assert_eq!(shown(&value), text);
+        }
+    }
+
+    #[test]
+    fn of_an_unauthenticated_value_13_bytes_are_kept() {
+        for (text, kept) in
+            [("", ""), ("at+jwt", "at+jwt"), ("1234567890123", "1234567890123"), ("12345678901234", "1234567890123")]
+        {
+            assert_eq!(Prefix::of(text).as_str(), kept);
+        }
+        let text = "é".repeat(7);
+        assert_eq!(Prefix::of(&text).as_str(), "é".repeat(6));
+        let refused = RefusedToken::header(InvalidToken::UnknownKey, &format!("a\n{text}"));
+        assert!(refused.to_string().contains(r#"`kid` is "a\nééééé"…,"#), "{refused}");
+    }
+
+    #[test]
+    fn an_error_of_verification_is_no_larger_than_before_it_had_details() {
+        assert_eq!((size_of::<RefusedToken>(), size_of::<VerifyError>()), (24, 32));
+    }
+
+    #[test]
+    fn two_refusals_are_equal_when_their_reasons_are() {
+        let one = RefusedToken::algorithm("none", Algorithm::ES256);
+        assert_eq!(one, InvalidToken::Algorithm.into());
+        assert_ne!(one, InvalidToken::Type.into());
+        assert!(format!("{one:?}").contains("none"));
+    }
+}

@@ -1,0 +1,273 @@
+//! [`TokenProfile`]: how the tokens of issuers that do not follow RFC 9068 differ from it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::audience::Audience;
+use crate::scope::Scopes;
+use crate::verification::claims::Claims;
+use crate::verification::jws::{Header, is_access_token};
+use crate::verification::refused_token::{listed, quoted};
+use crate::verification::{InvalidToken, RefusedToken};
+
+/// What the tokens of an issuer are like, where they are not those of RFC 9068: told to a verifier by
+/// [`Verifier::tokens`](crate::verification::Verifier::tokens).
+///
+/// The default is RFC 9068 to the letter. Each setting lets one difference through, so take no more of them than the
+/// issuer needs; the claims' times and signature are checked in any case.
+///
+/// | issuer | settings beside the audience |
+/// |---|---|
+/// | Auth0 (its own profile) | `jwt_type`, `client_id_in(["azp"])`, `without_token_id`, `require_claim("gty", "client-credentials")` |
+/// | Amazon Cognito | `jwt_type`, `clients_instead_of_audience([…])`, `require_claim("token_use", "access")` |
+/// | Entra ID | `jwt_type`, `client_id_in(["azp", "appid"])`, `audience_named([…])`, `without_token_id`, `map_scopes` for `roles` |
+/// | Google (service accounts' ID tokens) | `jwt_type`, `client_id_in(["azp"])`, `without_token_id`, `require_claim("email", "…@….iam.gserviceaccount.com")` |
+/// | Keycloak | `jwt_type`, `client_id_in(["azp"])`, `require_claim("typ", "Bearer")`, `map_scopes` for roles |
+/// | Okta | `jwt_type`, `client_id_in(["cid"])`, `scopes_in(["scp"])` |
+/// | Ory Hydra | `jwt_type`, `scopes_in(["scp"])` |
+/// | league/oauth2-server (PHP), Laravel Passport | `jwt_type`, `client_id_in(["aud"])`, `clients_instead_of_audience([…])`, `scopes_in(["scopes"])`, `without_subject`, `without_token_issuer` |
+///
+/// Google signs an ID token for any audience that an account asks for, and does so for the accounts of all its customers:
+/// `aud` keeps nobody out, so the claim names the account that is meant. Without it, anybody with a project there gets in.
+/// For several accounts, a [policy](crate::resource_server::BearerAuthLayer::policy) that holds the client against a list takes its place.
+///
+/// ```
+/// use tower_client_credentials::{KeySet, Scope, Scopes, TokenProfile, Verifier};
+/// # let pem = include_str!("../../tests/keys/p256.pub.pem");
+/// # let keys = KeySet::from([tower_client_credentials::VerifyingKey::from_pem(pem)?]);
+///
+/// let keycloak = TokenProfile::default()
+///     .jwt_type()
+///     .client_id_in(["azp"])
+///     .require_claim("typ", "Bearer")
+///     .map_scopes(|claims| {
+///         let roles = claims["realm_access"]["roles"].as_array().into_iter().flatten();
+///         roles.filter_map(|role| role.as_str()?.parse::<Scope>().ok()).collect::<Scopes>()
+///     });
+/// let verifier = Verifier::with_keys("https://sso.example.com/realms/main", "https://api.example.com", keys)?
+///     .tokens(keycloak);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+#[allow(clippy::struct_excessive_bools)] // each is a difference of its own
+pub struct TokenProfile {
+    jwt_type: bool,
+    foreign_keys: bool,
+    audience: AudienceRule,
+    pub(super) client_id: Vec<String>,
+    pub(super) scopes: Vec<String>,
+    pub(super) map_scopes: Option<MapScopes>,
+    pub(super) required: Vec<(String, Value)>,
+    accepts_bound_tokens: bool,
+    pub(super) without_token_id: bool,
+    pub(super) without_subject: bool,
+    pub(super) without_issuer: bool,
+}
+
+type MapScopes = Arc<dyn Fn(&Value) -> Scopes + Send + Sync>;
+
+/// What tells that a token is for this API.
+#[derive(Clone, Debug)]
+enum AudienceRule {
+    /// `aud` has the audience of the verifier.
+    Own,
+    /// `aud` has one of these.
+    Named(Vec<String>),
+    /// Nothing does; its client is one of these.
+    Clients(Vec<String>),
+}
+
+impl Default for TokenProfile {
+    /// RFC 9068.
+    fn default() -> Self {
+        Self {
+            jwt_type: false,
+            foreign_keys: false,
+            audience: AudienceRule::Own,
+            client_id: vec!["client_id".to_owned()],
+            scopes: vec!["scope".to_owned()],
+            map_scopes: None,
+            required: Vec::new(),
+            accepts_bound_tokens: false,
+            without_token_id: false,
+            without_subject: false,
+            without_issuer: false,
+        }
+    }
+}
+
+impl TokenProfile {
+    /// Takes a `typ` of `JWT`, or none, for an access token as well.
+    ///
+    /// The type is what keeps an ID token from passing for an access token (RFC 8725 §3.11). Where it says nothing,
+    /// something else must: an audience that only access tokens have, or a [required claim](Self::require_claim).
+    #[must_use]
+    pub fn jwt_type(mut self) -> Self {
+        self.jwt_type = true;
+        self
+    }
+
+    /// Passes over `jku`, `jwk` and `x5u` in a header, which are refused by default: some issuers always send one. They
+    /// are never followed.
+    #[must_use]
+    pub fn ignore_foreign_keys(mut self) -> Self {
+        self.foreign_keys = true;
+        self
+    }
+
+    /// The claims that may name the client, instead of `client_id`: the first that is there counts. Common are `azp`,
+    /// `appid`, `cid`, `sub`, and `aud` where that names one client.
+    #[must_use]
+    pub fn client_id_in<N: Into<String>>(mut self, claims: impl IntoIterator<Item = N>) -> Self {
+        self.client_id = claims.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The claims that have scopes, instead of `scope`: all that are there count, be they strings of scopes or lists.
+    /// Common are `scp` and `scopes`.
+    #[must_use]
+    pub fn scopes_in<N: Into<String>>(mut self, claims: impl IntoIterator<Item = N>) -> Self {
+        self.scopes = claims.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Adds scopes that follow from other claims, such as roles and groups. It is given the claims as a JSON object.
+    #[must_use]
+    pub fn map_scopes(mut self, map: impl Fn(&Value) -> Scopes + Send + Sync + 'static) -> Self {
+        self.map_scopes = Some(Arc::new(map));
+        self
+    }
+
+    /// What `aud` calls this API, where that is not the audience of the verifier: one of these has to be there.
+    #[must_use]
+    pub fn audience_named<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.audience = AudienceRule::Named(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Lets `aud` say what it wants, or be absent, and lets these clients in instead: for issuers whose tokens do not say
+    /// which API they are for. A token that such a client got for another API opens this one, too.
+    #[must_use]
+    pub fn clients_instead_of_audience<N: Into<String>>(mut self, clients: impl IntoIterator<Item = N>) -> Self {
+        self.audience = AudienceRule::Clients(clients.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Asks for a claim of this value, such as `token_use` of `access`.
+    #[must_use]
+    pub fn require_claim(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.required.push((name.into(), value.into()));
+        self
+    }
+
+    /// Accepts tokens with a `cnf` claim (RFC 7800), which binds them to a key or certificate, as plain bearer tokens.
+    /// They are refused by default, and so are introspection responses with `cnf`. It does not change that an introspection
+    /// response with a `token_type` other than `Bearer` is refused.
+    ///
+    /// Dangerous: nothing checks that the caller has the key (RFC 9449 §7.1) or the certificate (RFC 8705 §3). A stolen
+    /// token opens the API, which is what the issuer meant to prevent. Use it only where something in front of this service
+    /// checks the binding.
+    #[must_use]
+    pub fn dangerous_accept_bound_tokens(mut self) -> Self {
+        self.accepts_bound_tokens = true;
+        self
+    }
+
+    /// Takes tokens without a `jti`; their [`token_id`](crate::verification::VerifiedToken::token_id) is empty, and none of them can be
+    /// called back by itself.
+    #[must_use]
+    pub fn without_token_id(mut self) -> Self {
+        self.without_token_id = true;
+        self
+    }
+
+    /// Takes tokens without a `sub`, or an empty one; their [`subject`](crate::verification::VerifiedToken::subject) is the client.
+    #[must_use]
+    pub fn without_subject(mut self) -> Self {
+        self.without_subject = true;
+        self
+    }
+
+    /// Takes tokens without an `iss`: the key alone tells whose they are, so it must be this issuer's and nobody else's.
+    /// A verifier of [several issuers](crate::verification::Verifier::or) refuses them, since it could not choose.
+    #[must_use]
+    pub fn without_token_issuer(mut self) -> Self {
+        self.without_issuer = true;
+        self
+    }
+
+    /// Whether the type says that it is an access token.
+    pub(super) fn admits_type(&self, header: &Header<'_>) -> bool {
+        is_access_token(&header.typ)
+            || self.jwt_type && (header.typ.is_empty() || header.typ.eq_ignore_ascii_case("jwt"))
+    }
+
+    /// Whether nobody minds a header that brings a key along.
+    pub(super) fn ignores_foreign_keys(&self) -> bool {
+        self.foreign_keys
+    }
+
+    pub(super) fn accepts_bound_tokens(&self) -> bool {
+        self.accepts_bound_tokens
+    }
+
+    /// For the operator: why a token with `cnf` is refused. The value is not shown.
+    #[cold]
+    pub(super) fn bound() -> RefusedToken {
+        let detail = "`cnf` is present, expected no `cnf` (RFC 7800): nothing here checks that the caller has the key or \
+                      certificate; `TokenProfile::dangerous_accept_bound_tokens` accepts it without that check";
+        RefusedToken::because(InvalidToken::Bound, detail.to_owned())
+    }
+
+    /// For the operator: what `aud` is, and what it should be.
+    pub(super) fn for_another_audience(&self, audience: &Audience, claims: &Claims) -> RefusedToken {
+        let audiences = listed(claims.audiences.iter().map(|audience| &**audience));
+        let detail = match &self.audience {
+            AudienceRule::Own => format!(
+                "`aud` is {audiences}, expected {} in it, compared character by character; give the verifier this audience, \
+                 or name it with `TokenProfile::audience_named`, to accept it",
+                quoted(audience.as_str())
+            ),
+            AudienceRule::Named(names) => format!(
+                "`aud` is {audiences}, expected one of {}; `TokenProfile::audience_named` adds another",
+                listed(names.iter().map(String::as_str))
+            ),
+            AudienceRule::Clients(clients) => format!(
+                "the client is {}, expected one of {}; `TokenProfile::clients_instead_of_audience` adds another",
+                quoted(claims.client_id.as_str()),
+                listed(clients.iter().map(String::as_str))
+            ),
+        };
+        RefusedToken::because(InvalidToken::Audience, detail)
+    }
+
+    /// Whether the token is for this API.
+    pub(super) fn is_for(&self, audience: &Audience, claims: &Claims) -> bool {
+        match &self.audience {
+            AudienceRule::Own => claims.audiences.contains(audience.text()),
+            AudienceRule::Named(names) => claims.audiences.iter().any(|own| names.iter().any(|name| **own == **name)),
+            AudienceRule::Clients(clients) => clients.iter().any(|client| claims.client_id == client.as_str()),
+        }
+    }
+
+    /// Whether the token may go without an `aud`.
+    pub(super) fn without_audience(&self) -> bool {
+        matches!(self.audience, AudienceRule::Clients(_))
+    }
+}
+
+impl fmt::Debug for TokenProfile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenProfile")
+            .field("jwt_type", &self.jwt_type)
+            .field("audience", &self.audience)
+            .field("client_id", &self.client_id)
+            .field("scopes", &self.scopes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The claims as an object whose names come once.
+pub(super) type Object = Map<String, Value>;

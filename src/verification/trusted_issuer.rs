@@ -1,0 +1,415 @@
+//! The checks of RFC 9068 §4 and RFC 8725 §3 for the tokens of one issuer.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use crate::audience::Audience;
+use crate::clock::{Clock, UnixTime};
+use crate::issuer::Issuer;
+use crate::keys::{FoundKey, NoKey, TrustedKeys, VerifyingKey};
+use crate::revocation::Revocations;
+use crate::timing::MAX_LEEWAY;
+#[cfg(feature = "remote")]
+use crate::transport::FetchError;
+use crate::verification::claims::Claims;
+use crate::verification::jws::{Header, Jws, Presence, decode, is_access_token};
+use crate::verification::{InvalidToken, RefusedToken, TokenProfile, VerifiedToken, VerifyError};
+#[cfg(feature = "remote")]
+use crate::verification::{Undecided, UndecidedKind};
+
+/// An issuer, what it signs by, and what its tokens must be; a clone shares it.
+#[derive(Clone)]
+pub(super) struct TrustedIssuer(Arc<Settings>);
+
+#[derive(Clone)]
+struct Settings {
+    issuer: Issuer,
+    /// The same, for errors.
+    #[cfg(feature = "remote")]
+    shared_issuer: Arc<Issuer>,
+    audience: Audience,
+    keys: TrustedKeys,
+    clock: Arc<dyn Clock>,
+    leeway: Duration,
+    revocations: Option<Revocations>,
+    /// `None`: RFC 9068, which is read without a detour.
+    profile: Option<Arc<TokenProfile>>,
+    last_header: LastHeader,
+}
+
+/// The header that a good token came with last, and the key that it named: all that one key signs come with the same, and
+/// there is no need to read it each time.
+#[derive(Default)]
+struct LastHeader(RwLock<Option<(Box<str>, FoundKey)>>);
+
+impl LastHeader {
+    fn key(&self, header: &str) -> Option<FoundKey> {
+        let last = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().filter(|(last, _)| **last == *header).map(|(_, found)| found.clone())
+    }
+
+    fn keep(&self, header: &str, found: &FoundKey) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some((header.into(), found.clone()));
+    }
+}
+
+/// Settings are cloned to be changed, and what was found under others says nothing about these.
+impl Clone for LastHeader {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl TrustedIssuer {
+    pub(super) fn new(issuer: Issuer, audience: Audience, keys: TrustedKeys, clock: Arc<dyn Clock>) -> Self {
+        let leeway = Duration::from_secs(5);
+        let (revocations, profile, last_header) = (None, None, LastHeader::default());
+        Self(Arc::new(Settings {
+            #[cfg(feature = "remote")]
+            shared_issuer: Arc::new(issuer.clone()),
+            issuer,
+            audience,
+            keys,
+            clock,
+            leeway,
+            revocations,
+            profile,
+            last_header,
+        }))
+    }
+
+    pub(super) fn leeway(self, leeway: Duration) -> Self {
+        self.with(|settings| settings.leeway = leeway.min(MAX_LEEWAY))
+    }
+
+    pub(super) fn clock(self, clock: Arc<dyn Clock>) -> Self {
+        self.with(|settings| settings.clock = clock)
+    }
+
+    pub(super) fn profile(self, profile: Arc<TokenProfile>) -> Self {
+        self.with(|settings| settings.profile = Some(profile))
+    }
+
+    /// Another one.
+    fn with(self, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings::clone(&self.0);
+        change(&mut settings);
+        Self(Arc::new(settings))
+    }
+
+    /// What its tokens say as `iss`.
+    pub(super) fn name(&self) -> &str {
+        self.0.issuer.as_str()
+    }
+
+    pub(super) fn revocations(self, revocations: Revocations) -> Self {
+        self.with(|settings| settings.revocations = Some(revocations))
+    }
+
+    pub(super) fn now(&self) -> SystemTime {
+        self.0.clock.now()
+    }
+
+    /// Whether its keys are here.
+    pub(super) fn is_ready(&self) -> bool {
+        self.0.keys.are_there()
+    }
+
+    pub(super) async fn ready(&self) {
+        self.0.keys.ready().await;
+    }
+
+    #[cfg(all(test, feature = "remote"))]
+    pub(super) fn remote_keys(&self) -> Option<&crate::keys::remote::RemoteKeys> {
+        match &self.0.keys {
+            TrustedKeys::Remote(keys) => Some(keys),
+            _ => None,
+        }
+    }
+
+    /// Fetches keys if that may change what becomes of a token, and waits for them: if its key is not here, or if its
+    /// signature is not that of the key that it names. Returns the key that signed it, and the payload.
+    #[cfg(feature = "remote")]
+    async fn ask(&self, jws: &Jws<'_>, header: &Header<'_>) -> Result<(FoundKey, Vec<u8>), VerifyError> {
+        let keys = &self.0.keys;
+        let deadline = keys.deadline();
+        let asked = keys.ask(&header.kid, &header.alg, deadline).await;
+        asked.map_err(|no_key| self.without_key(no_key, Some((jws, header))))?;
+        let found = self.trusted_key(jws, header).map_err(without_more_questions)?;
+        match jws.verified_payload(&found.key) {
+            Err(InvalidToken::Signature) => {}
+            payload => return Ok((found, payload?)),
+        }
+        keys.ask_for_replacement(&found, deadline).await;
+        let named = self.trusted_key(jws, header).map_err(without_more_questions)?;
+        // A signature that was found to be wrong for a key stays wrong for it.
+        if named.is(&found) {
+            return Err(InvalidToken::Signature.into());
+        }
+        let payload = jws.verified_payload(&named.key)?;
+        Ok((named, payload))
+    }
+
+    /// Verifies a token that [`verify`](Self::verify) could not decide over by the keys that are here, and fetches keys for it.
+    #[cfg(feature = "remote")]
+    pub(super) async fn verify_later(&self, token: &str, jws: &Jws<'_>) -> Result<VerifiedToken, VerifyError> {
+        let header = decode(jws.header)?;
+        let header = Header::parse(&header)?;
+        self.check_type(&header)?;
+        let (found, payload) = self.ask(jws, &header).await?;
+        self.0.last_header.keep(jws.header, &found);
+        self.accept(token, found, &payload).map_err(without_more_questions)
+    }
+
+    /// Whether what one proved holds for the other.
+    pub(super) fn checks_the_same_as(&self, other: &Self) -> bool {
+        let (one, other) = (&*self.0, &*other.0);
+        std::ptr::eq(one, other)
+            || (&one.issuer, &one.audience, one.leeway) == (&other.issuer, &other.audience, other.leeway)
+                && one.keys.is(&other.keys)
+                && Arc::ptr_eq(&one.clock, &other.clock)
+                && match (&one.revocations, &other.revocations) {
+                    (None, None) => true,
+                    (Some(one), Some(other)) => one.is(other),
+                    _ => false,
+                }
+                && one.profile.as_ref().map(Arc::as_ptr) == other.profile.as_ref().map(Arc::as_ptr)
+    }
+
+    /// Verifies a token by the keys that are here: its type, key and signature, and then the claims.
+    pub(super) fn verify(&self, token: &str, jws: &Jws<'_>) -> Result<VerifiedToken, VerifyError> {
+        let Settings { keys, last_header, .. } = &*self.0;
+        let known = last_header.key(jws.header).filter(|found| keys.still_trust(found).is_ok());
+        let is_known = known.is_some();
+        let found = known.map_or_else(|| self.key_of_access_token(jws), Ok)?;
+        let payload = self.signed_payload(jws, &found)?;
+        if !is_known {
+            last_header.keep(jws.header, &found);
+        }
+        self.accept(token, found, &payload)
+    }
+
+    /// Checks what a trusted key signed.
+    #[inline]
+    fn accept(&self, token: &str, found: FoundKey, payload: &[u8]) -> Result<VerifiedToken, VerifyError> {
+        let Settings { issuer, audience, profile, .. } = &*self.0;
+        let claims = match profile {
+            None => Claims::parse(payload, &[issuer.text(), audience.text()])
+                .ok_or_else(|| TokenProfile::default().why_not(payload, issuer)),
+            Some(profile) => profile.parse(payload, issuer),
+        }?;
+        // RFC 7800 §3.1, RFC 9449 §7.2: as a bearer token it would be of use to a thief who lacks the key.
+        if claims.bound && !profile.as_ref().is_some_and(|profile| profile.accepts_bound_tokens()) {
+            return Err(TokenProfile::bound().into());
+        }
+        self.check(&claims, &found.key)?;
+        Ok(VerifiedToken::new(token, claims, self.clone(), found))
+    }
+
+    #[cfg_attr(
+        not(feature = "remote"),
+        expect(clippy::unused_self, reason = "only keys that are fetched can be replaced")
+    )]
+    fn signed_payload(&self, jws: &Jws<'_>, found: &FoundKey) -> Result<Vec<u8>, VerifyError> {
+        jws.verified_payload(&found.key).map_err(|invalid| match invalid {
+            #[cfg(feature = "remote")]
+            InvalidToken::Signature if self.0.keys.may_be_replaced(found) => {
+                Undecided::new(UndecidedKind::NotAsked).into()
+            }
+            _ => invalid.into(),
+        })
+    }
+
+    fn key_of_access_token(&self, jws: &Jws<'_>) -> Result<FoundKey, VerifyError> {
+        let header = decode(jws.header)?;
+        let header = Header::parse(&header)?;
+        self.check_type(&header)?;
+        self.trusted_key(jws, &header)
+    }
+
+    /// RFC 9068 §4: the type keeps an ID token, or any other JWT of the issuer, from passing for a token.
+    #[inline]
+    fn check_type(&self, header: &Header<'_>) -> Result<(), VerifyError> {
+        let profile = self.0.profile.as_deref();
+        if !profile.map_or_else(|| is_access_token(&header.typ), |profile| profile.admits_type(header)) {
+            return Err(RefusedToken::header(InvalidToken::Type, &header.typ).into());
+        }
+        Ok(())
+    }
+
+    /// Checks again what can change between two uses of a proof: the key's trust, and what [`check`](Self::check) does.
+    pub(super) fn still_good(&self, claims: &Claims, found: &FoundKey) -> Result<(), VerifyError> {
+        self.0.keys.still_trust(found).map_err(|no_key| self.without_key(no_key, None))?;
+        self.check(claims, &found.key)
+    }
+
+    /// How long the token with these claims will be in its time, leeway included.
+    pub(super) fn time_left(&self, claims: &Claims) -> Duration {
+        match claims.expires_at.to_system().duration_since(self.now()) {
+            Ok(left) => left.saturating_add(self.0.leeway),
+            Err(past) => self.0.leeway.saturating_sub(past.duration()),
+        }
+    }
+
+    /// Returns the payload that a trusted key signed, by the keys that are here: a JWS of any type (RFC 7515 §5.2).
+    #[cfg(any(test, feature = "remote"))]
+    pub(super) fn proven(&self, jws: &Jws<'_>, header: &Header<'_>) -> Result<Vec<u8>, VerifyError> {
+        self.signed_payload(jws, &self.trusted_key(jws, header)?)
+    }
+
+    /// Returns what [`proven`](Self::proven) does, after keys were fetched if that may help.
+    #[cfg(feature = "remote")]
+    pub(super) async fn proven_later(&self, jws: &Jws<'_>, header: &Header<'_>) -> Result<Vec<u8>, VerifyError> {
+        Ok(self.ask(jws, header).await?.1)
+    }
+
+    /// The key is ours to choose: the header names it, and nothing in the header brings one along.
+    fn trusted_key(&self, jws: &Jws<'_>, header: &Header<'_>) -> Result<FoundKey, VerifyError> {
+        // RFC 7515 §4.1.11: an extension that must be understood, and we understand none.
+        if header.crit == Presence::Present {
+            return Err(InvalidToken::Critical.into());
+        }
+        let brings_key = [header.jku, header.jwk, header.x5u].contains(&Presence::Present);
+        if brings_key && !self.0.profile.as_ref().is_some_and(|profile| profile.ignores_foreign_keys()) {
+            return Err(header.brings_key().into());
+        }
+        let found = self.0.keys.find(&header.kid, &header.alg);
+        found.map_err(|no_key| self.without_key(no_key, Some((jws, header))))
+    }
+
+    /// Returns the error for a token without a key that it could be verified by; `token` is there where the keys were asked by
+    /// the name that it gives.
+    #[cold]
+    #[cfg_attr(
+        not(feature = "remote"),
+        expect(clippy::unused_self, reason = "only keys that are fetched have an issuer")
+    )]
+    fn without_key(&self, no_key: NoKey, token: Option<(&Jws<'_>, &Header<'_>)>) -> VerifyError {
+        let header = token.map(|(_, header)| header);
+        match (no_key, header) {
+            (NoKey::Unknown, Some(header)) => RefusedToken::header(InvalidToken::UnknownKey, &header.kid).into(),
+            (NoKey::Unknown, None) => InvalidToken::UnknownKey.into(),
+            (NoKey::Algorithm(Some(own)), Some(header)) => RefusedToken::algorithm(&header.alg, own).into(),
+            (NoKey::Algorithm(None), Some(header)) => RefusedToken::header(InvalidToken::Algorithm, &header.alg).into(),
+            (NoKey::Algorithm(_), None) => InvalidToken::Algorithm.into(),
+            #[cfg(feature = "remote")]
+            (NoKey::NotAsked, _) => Undecided::new(UndecidedKind::NotAsked).into(),
+            #[cfg(feature = "remote")]
+            (NoKey::Unavailable { error, retry_after }, _) => {
+                self.undecided(UndecidedKind::Keys, error, retry_after).into()
+            }
+            #[cfg(feature = "remote")]
+            (NoKey::TooEarly { error, retry_after }, _) => {
+                self.undecided(UndecidedKind::UnknownKey, error, retry_after).into()
+            }
+            #[cfg(feature = "remote")]
+            (NoKey::Lacked { at, .. }, Some(header)) if self.is_issued_before(token, at) => {
+                RefusedToken::header(InvalidToken::UnknownKey, &header.kid).into()
+            }
+            #[cfg(feature = "remote")]
+            (NoKey::Lacked { retry_after, .. }, _) => {
+                self.0.keys.count_lacked();
+                self.undecided(UndecidedKind::UnknownKey, None, retry_after).into()
+            }
+        }
+    }
+
+    /// Returns whether a token says that it was issued before this time, by any clock within the leeway. The set of that time
+    /// had every key that tokens were signed with by then. A stranger who lies about the time is refused, and no one else.
+    #[cfg(feature = "remote")]
+    fn is_issued_before(&self, token: Option<(&Jws<'_>, &Header<'_>)>, time: UnixTime) -> bool {
+        let issued_at = token.and_then(|(jws, _)| jws.unverified_time_of_issue());
+        issued_at.is_some_and(|issued_at| issued_at.after(self.0.leeway) < time)
+    }
+
+    #[cfg(feature = "remote")]
+    fn undecided(&self, kind: UndecidedKind, error: Option<Arc<FetchError>>, retry_after: Duration) -> Undecided {
+        let undecided = Undecided::new(kind).retry_after(retry_after).of(self.0.shared_issuer.clone());
+        error.into_iter().fold(undecided, |undecided, error| undecided.because(error))
+    }
+
+    #[cold]
+    fn for_another_audience(&self, claims: &Claims) -> RefusedToken {
+        match &self.0.profile {
+            None => TokenProfile::default().for_another_audience(&self.0.audience, claims),
+            Some(profile) => profile.for_another_audience(&self.0.audience, claims),
+        }
+    }
+
+    /// What has to hold whenever a token is used: at its verification, and at every use of the proof after that.
+    /// `key` is the key that signed it; its [id](VerifyingKey::key_id) is a thumbprint, whatever name the issuer gave it.
+    fn check(&self, claims: &Claims, key: &VerifyingKey) -> Result<(), VerifyError> {
+        let Settings { issuer, audience, clock, leeway, revocations, profile, .. } = &*self.0;
+        if claims.issuer != *issuer.text() {
+            return Err(claims.of_another_issuer(issuer).into());
+        }
+        let is_for_us = match profile {
+            None => claims.audiences.contains(audience.text()),
+            Some(profile) => profile.is_for(audience, claims),
+        };
+        if !is_for_us {
+            return Err(self.for_another_audience(claims).into());
+        }
+        let now = UnixTime::now(&**clock);
+        in_its_time(claims, now, *leeway)
+            .map_err(|reason| out_of_time(reason, claims, now, *leeway, "`Verifier::leeway` sets how far it may be"))?;
+        let Some(revocations) = revocations else { return Ok(()) };
+        Ok(revocations.check(claims.named(key), &claims.cleared)?)
+    }
+}
+
+/// The set changed between the fetch and the look: the request is to be repeated.
+#[cfg(feature = "remote")]
+fn without_more_questions(error: VerifyError) -> VerifyError {
+    match error {
+        VerifyError::Undecided(undecided) if undecided.kind() == UndecidedKind::NotAsked => {
+            Undecided::new(UndecidedKind::Keys).into()
+        }
+        error => error,
+    }
+}
+
+pub(super) fn in_its_time(claims: &Claims, now: UnixTime, leeway: Duration) -> Result<(), InvalidToken> {
+    // In seconds, which saturate more cheaply than times do: this is on the path of every request.
+    let (now, leeway) = (now.as_secs(), leeway.as_secs());
+    // RFC 7519 §4.1.4: on or after `exp` is too late.
+    if now >= claims.expires_at.as_secs().saturating_add(leeway) {
+        return Err(InvalidToken::Expired);
+    }
+    let begin = claims.not_before.map_or(claims.issued_at, |not_before| not_before.max(claims.issued_at));
+    if begin.as_secs() > now.saturating_add(leeway) {
+        return Err(InvalidToken::NotYetValid);
+    }
+    Ok(())
+}
+
+/// Describes for the operator why a token is not [`in_its_time`]; `setting` says where the leeway comes from.
+#[cold]
+pub(super) fn out_of_time(
+    reason: InvalidToken,
+    claims: &Claims,
+    now: UnixTime,
+    leeway: Duration,
+    setting: &str,
+) -> RefusedToken {
+    let (claim, time) = match (reason, claims.not_before) {
+        (InvalidToken::Expired, _) => ("exp", claims.expires_at),
+        (_, Some(not_before)) if not_before > claims.issued_at => ("nbf", not_before),
+        _ => ("iat", claims.issued_at),
+    };
+    let (time, now, leeway) = (time.as_secs(), now.as_secs(), leeway.as_secs());
+    let (expected, side) = if time < now { ("less than", "before") } else { ("at most", "after") };
+    let detail = format!(
+        "`{claim}` is {time}, {} s {side} now ({now}), expected {expected} {leeway} s {side} now; {setting}",
+        time.abs_diff(now)
+    );
+    RefusedToken::because(reason, detail)
+}
+
+impl fmt::Debug for TrustedIssuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Settings { issuer, audience, .. } = &*self.0;
+        f.debug_struct("TrustedIssuer").field("issuer", issuer).field("audience", audience).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,232 @@
+//! A token that comes again: what is remembered of it, and what is checked all the same.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use crate::keys::{KeyRing, TrustedKeys};
+use crate::verification::{InvalidToken, TokenProfile, VerifiedToken, Verifier, VerifyError};
+use crate::{Clock, ManualClock, MemoryStore, Revocations};
+
+const ISSUER: &str = "https://auth.example.com";
+const API: &str = "https://api.example.com";
+const NOW: u64 = 1_700_000_000;
+
+/// A verifier, and what its issuer signs by.
+struct Issuer {
+    keys: KeyRing,
+    clock: ManualClock,
+    verifier: Verifier,
+}
+
+fn issuer() -> Issuer {
+    let keys = KeyRing::generate().unwrap();
+    let clock = ManualClock::at(SystemTime::UNIX_EPOCH + Duration::from_secs(NOW));
+    let trusted = TrustedKeys::Ring(keys.clone());
+    let (issuer, audience) = (ISSUER.parse().unwrap(), API.parse().unwrap());
+    Issuer { verifier: Verifier::new(issuer, audience, trusted, Arc::new(clock.clone())), keys, clock }
+}
+
+impl Issuer {
+    fn token(&self, number: usize) -> String {
+        self.token_for(API, number)
+    }
+
+    fn token_for(&self, audience: &str, number: usize) -> String {
+        self.keys.signing_key().sign(claims(audience, number).as_bytes()).unwrap()
+    }
+
+    fn token_of_type(&self, typ: &str, number: usize) -> String {
+        self.keys.signing_key().sign_as(typ, claims(API, number).as_bytes()).unwrap()
+    }
+}
+
+fn claims(audience: &str, number: usize) -> String {
+    let claims = serde_json::json!({
+        "iss": ISSUER, "sub": "billing", "aud": audience, "client_id": "billing", "iat": NOW, "exp": NOW + 600,
+        "jti": number.to_string(),
+    });
+    claims.to_string()
+}
+
+fn refusal(verified: Result<VerifiedToken, VerifyError>) -> InvalidToken {
+    match verified.unwrap_err() {
+        VerifyError::Refused(refused) => refused.reason(),
+        VerifyError::Undecided(undecided) => panic!("{undecided}"),
+    }
+}
+
+#[test]
+fn a_token_that_was_verified_is_not_verified_again_by_any_clone() {
+    let issuer = issuer();
+    let token = issuer.token(1);
+    let first = issuer.verifier.verify_now(&token).unwrap();
+    assert!(issuer.verifier.verify_now(&token).unwrap().is_same_as(&first));
+    let clone = issuer.verifier.clone();
+    assert!(clone.verify_now(&token).unwrap().is_same_as(&first));
+    assert!(!issuer.verifier.verify_now(&issuer.token(2)).unwrap().is_same_as(&first));
+}
+
+#[test]
+fn the_time_is_looked_at_again() {
+    let issuer = issuer();
+    let token = issuer.token(1);
+    let first = issuer.verifier.verify_now(&token).unwrap();
+    issuer.clock.advance(Duration::from_secs(604));
+    assert!(issuer.verifier.verify_now(&token).unwrap().is_same_as(&first));
+    issuer.clock.advance(Duration::from_secs(1));
+    for _ in 0..2 {
+        assert_eq!(refusal(issuer.verifier.verify_now(&token)), InvalidToken::Expired);
+    }
+    assert!(issuer.verifier.remembers(&token), "so that it is refused without a look at its signature");
+    issuer.clock.set(issuer.clock.now() - Duration::from_secs(1_000));
+    assert_eq!(refusal(issuer.verifier.verify_now(&token)), InvalidToken::NotYetValid);
+}
+
+#[test]
+fn a_verifier_with_another_setting_remembers_nothing_of_this_one() {
+    let issuer = issuer();
+    let token = issuer.token(1);
+    let first = issuer.verifier.verify_now(&token).unwrap();
+    issuer.clock.advance(Duration::from_secs(603));
+    assert!(issuer.verifier.verify_now(&token).is_ok());
+    let strict = issuer.verifier.clone().leeway(Duration::ZERO);
+    assert!(!strict.remembers(&token));
+    assert_eq!(refusal(strict.verify_now(&token)), InvalidToken::Expired);
+    let lax = issuer.verifier.leeway(Duration::from_secs(60));
+    assert!(!lax.verify_now(&token).unwrap().is_same_as(&first));
+}
+
+#[test]
+fn a_header_that_one_profile_admits_is_read_again_by_another() {
+    let issuer = issuer();
+    let token = issuer.token_of_type("JWT", 1);
+    let lenient = issuer.verifier.clone().tokens(TokenProfile::default().jwt_type()).without_cache();
+    assert!(lenient.verify_now(&token).is_ok() && lenient.verify_now(&issuer.token_of_type("JWT", 2)).is_ok());
+    for strict in [lenient.clone().tokens(TokenProfile::default()), lenient.tokens(TokenProfile::default())] {
+        assert_eq!(refusal(strict.verify_now(&token)), InvalidToken::Type);
+    }
+}
+
+#[test]
+fn a_good_header_before_another_signature_or_payload_proves_nothing() {
+    let issuer = issuer();
+    let verifier = issuer.verifier.clone().without_cache();
+    let (one, other) = (issuer.token(1), issuer.token(2));
+    verifier.verify_now(&one).unwrap();
+    let parts = |token: &str| token.split('.').map(str::to_owned).collect::<Vec<_>>();
+    let (one, other) = (parts(&one), parts(&other));
+    assert_eq!(one[0], other[0], "or the header is not that of the last token");
+    let mixed = [&one[0], &one[1], &other[2]].map(String::as_str).join(".");
+    assert_eq!(refusal(verifier.verify_now(&mixed)), InvalidToken::Signature);
+}
+
+/// No setter leads there, and a mistake in one must not either.
+#[test]
+fn a_proof_of_another_verifier_is_none_even_where_it_is_remembered() {
+    let issuer = issuer();
+    let token = issuer.token_for("https://other.example.com", 1);
+    let keys = TrustedKeys::Ring(issuer.keys.clone());
+    let audience = "https://other.example.com".parse().unwrap();
+    let mut other = Verifier::new(ISSUER.parse().unwrap(), audience, keys, Arc::new(issuer.clock.clone()));
+    other.cache.clone_from(&issuer.verifier.cache);
+    assert!(other.verify_now(&token).is_ok() && issuer.verifier.remembers(&token));
+    assert_eq!(refusal(issuer.verifier.verify_now(&token)), InvalidToken::Audience);
+}
+
+#[test]
+fn it_can_be_switched_off_and_resized() {
+    let issuer = issuer();
+    let token = issuer.token(1);
+    for off in [
+        issuer.verifier.clone().without_cache(),
+        issuer.verifier.clone().cache(0, 99),
+        issuer.verifier.clone().cache(99, 0),
+    ] {
+        let first = off.verify_now(&token).unwrap();
+        assert!(!off.verify_now(&token).unwrap().is_same_as(&first) && !off.remembers(&token));
+    }
+    let small = issuer.verifier.clone().cache(2, usize::MAX);
+    let tokens = [1, 2, 3].map(|number| issuer.token(number));
+    for token in &tokens {
+        small.verify_now(token).unwrap();
+    }
+    assert!(!small.remembers(&tokens[2]), "one that is shown once evicts nothing");
+    small.verify_now(&tokens[2]).unwrap();
+    assert!(small.remembers(&tokens[2]));
+    assert_eq!(tokens.iter().filter(|token| small.remembers(token)).count(), 2);
+}
+
+#[test]
+fn what_is_refused_is_not_remembered_and_drives_nothing_out() {
+    let issuer = issuer();
+    let verifier = issuer.verifier.clone().cache(1, usize::MAX);
+    let good = issuer.token(1);
+    verifier.verify_now(&good).unwrap();
+    let (most, _) = good.rsplit_once('.').unwrap();
+    let forged =
+        [format!("{most}.{}", "A".repeat(86)), issuer.token_for("https://other.example.com", 1), "a.b.c".into()];
+    for token in &forged {
+        verifier.verify_now(token).unwrap_err();
+        assert!(!verifier.remembers(token) && verifier.remembers(&good), "{token}");
+    }
+}
+
+#[test]
+fn a_good_signature_under_another_text_is_verified_for_itself() {
+    let issuer = issuer();
+    let good = issuer.token(1);
+    issuer.verifier.verify_now(&good).unwrap();
+    let (_, signature) = good.rsplit_once('.').unwrap();
+    let other = issuer.token(2);
+    let (signed, _) = other.rsplit_once('.').unwrap();
+    assert_eq!(refusal(issuer.verifier.verify_now(&format!("{signed}.{signature}"))), InvalidToken::Signature);
+}
+
+#[test]
+fn threads_share_what_is_remembered() {
+    let issuer = issuer();
+    let tokens: Vec<String> = (0..16).map(|number| issuer.token(number)).collect();
+    let first: Vec<VerifiedToken> = tokens.iter().map(|token| issuer.verifier.verify_now(token).unwrap()).collect();
+    let again = |verifier: &Verifier| {
+        for (token, first) in tokens.iter().zip(&first).cycle().take(1_000) {
+            assert!(verifier.verify_now(token).unwrap().is_same_as(first));
+        }
+    };
+    thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(|| again(&issuer.verifier.clone())))));
+}
+
+#[test]
+fn a_verifier_that_is_dropped_takes_with_it_what_it_remembers() {
+    let issuer = issuer();
+    issuer.verifier.verify_now(&issuer.token(1)).unwrap();
+    let cache = Arc::downgrade(issuer.verifier.cache.as_ref().unwrap());
+    drop(issuer.verifier);
+    assert!(cache.upgrade().is_none());
+}
+
+#[test]
+fn a_token_has_the_time_left_that_its_exp_and_the_leeway_give_it() {
+    let issuer = issuer();
+    let token = issuer.verifier.verify_now(&issuer.token(1)).unwrap();
+    assert_eq!(token.time_left(), Duration::from_secs(605));
+    issuer.clock.advance(Duration::from_secs(604));
+    assert_eq!(token.time_left(), Duration::from_secs(1), "4 s after `exp`");
+    for _ in 0..2 {
+        issuer.clock.advance(Duration::from_secs(1));
+        assert_eq!(token.time_left(), Duration::ZERO);
+    }
+}
+
+/// A layer further inside takes the proof of another one for its own only if both would decide alike.
+#[tokio::test]
+async fn a_proof_of_a_verifier_with_other_revocations_is_not_taken() {
+    let issuer = issuer();
+    let revocations = async || Revocations::follow(MemoryStore::default()).clock(issuer.clock.clone()).await.unwrap();
+    let (some, others) = (revocations().await, revocations().await);
+    let verifier = issuer.verifier.clone().revocations(some.clone());
+    let proof = verifier.verify_now(&issuer.token(1)).unwrap();
+    assert!(proof.is_by(&verifier) && proof.is_by(&issuer.verifier.clone().revocations(some)));
+    assert!(!proof.is_by(&issuer.verifier.clone().revocations(others)));
+    assert!(!proof.is_by(&issuer.verifier));
+}
