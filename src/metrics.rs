@@ -17,6 +17,7 @@
 //! | `client_credentials_key_fetches_total` | counter | `source`, `outcome`: `fetched`, `failed` | fetches of an issuer's keys |
 //! | `client_credentials_keys_fetched_timestamp_seconds` | gauge | `source` | when an issuer's keys were fetched last |
 //! | `client_credentials_unknown_key_unavailable_total` | counter | `source` | tokens that got 503 because they name a key that no fetch could be made for yet; a stranger can cause them with a `kid` at random, so they are no sign that this service is ill |
+//! | `client_credentials_unanswered_token_total` | counter | `source` | tokens that got 503 because an introspection endpoint that answers about others has no answer about them; a stranger can cause them as well |
 //! | `client_credentials_revocations_read_timestamp_seconds` | gauge | | when this process last knew all that was revoked |
 //!
 //! A `source` is the issuer or the URL of the keys that you configured. The age of keys, or of the view of what is
@@ -56,6 +57,8 @@ const KEY_FETCHES: &str = "client_credentials_key_fetches_total";
 const KEYS_FETCHED: &str = "client_credentials_keys_fetched_timestamp_seconds";
 #[cfg(feature = "remote")]
 const UNKNOWN_KEY_UNAVAILABLE: &str = "client_credentials_unknown_key_unavailable_total";
+#[cfg(feature = "remote")]
+const UNANSWERED_TOKEN: &str = "client_credentials_unanswered_token_total";
 const REVOCATIONS_READ: &str = "client_credentials_revocations_read_timestamp_seconds";
 
 /// An endpoint of an authorization server answered; `error` is the code of a refusal.
@@ -107,6 +110,12 @@ pub(crate) fn keys_not_fetched(source: &str) {
 #[cfg(feature = "remote")]
 pub(crate) fn unknown_key_unavailable(source: &str) {
     count(UNKNOWN_KEY_UNAVAILABLE, &[("source", source)]);
+}
+
+/// Counts a token about which the introspection endpoint of `source` has no answer, while it answers about others.
+#[cfg(feature = "remote")]
+pub(crate) fn unanswered_token(source: &str) {
+    count(UNANSWERED_TOKEN, &[("source", source)]);
 }
 
 /// All that is revoked is known, as of this time.
@@ -162,6 +171,11 @@ mod recorder {
                 super::UNKNOWN_KEY_UNAVAILABLE,
                 Unit::Count,
                 "Tokens that got 503 because they name a key that no fetch could be made for yet"
+            );
+            describe_counter!(
+                super::UNANSWERED_TOKEN,
+                Unit::Count,
+                "Tokens that got 503 because an introspection endpoint that answers about others has no answer about them"
             );
             describe_gauge!(super::KEYS_FETCHED, Unit::Seconds, "When an issuer's keys were fetched last");
         }

@@ -216,7 +216,7 @@ impl Gate {
             // What an issuer answered is logged once, by the fetch: anyone can repeat the request.
             let issuer = undecided.issuer().map(tracing::field::display);
             let source = undecided.source().filter(|_| issuer.is_none()).map(tracing::field::display);
-            if undecided.kind() == UndecidedKind::UnknownKey {
+            if matches!(undecided.kind(), UndecidedKind::UnknownKey | UndecidedKind::UnansweredToken) {
                 // Anyone can cause it with a `kid` at random: no warning, like a refusal.
                 tracing::info!(
                     error = %undecided,

@@ -132,6 +132,7 @@ impl Follow {
             clock: self.clock,
             view: View::new(self.bounds),
             freshness: Freshness::new(self.max_age),
+            full_purge: Mutex::default(),
             is_full: AtomicBool::new(false),
             passes_when_stale: self.passes_when_stale,
             client_listeners: Mutex::default(),

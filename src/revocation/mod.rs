@@ -73,6 +73,7 @@ use tokio::task::AbortHandle;
 
 pub(crate) use self::after::{Date, Mark, Marked, Wait};
 pub(crate) use self::cleared::Cleared;
+use self::cleared::Generation;
 pub use self::follow::{Follow, FollowError};
 use self::freshness::Freshness;
 use self::purge_clock::PurgeClock;
@@ -115,6 +116,8 @@ struct Shared {
     view: View,
     freshness: Freshness,
     purge_clock: PurgeClock,
+    /// The time, and the state of the view, when a full view was purged last.
+    full_purge: Mutex<Option<(UnixTime, Generation)>>,
     /// Something was revoked that found no place in the view.
     is_full: AtomicBool,
     longest_lifetime: Duration,
@@ -344,11 +347,21 @@ impl Shared {
         }
     }
 
-    /// Adds an entry. If the view is full, expired entries make room.
+    /// Adds an entry. If the view is full, expired entries make room, by the wall clock if no time can be believed yet: a view that
+    /// forgets them is better than one that decides over nothing. The store keeps them.
     fn add(&self, revocation: &Revocation) -> Result<(), Full> {
         let now = Moment::now(&*self.clock);
         self.view.add(revocation, now).or_else(|Full| {
-            self.view.purge(UnixTime::at(self.purge_clock.time(now).ok_or(Full)?));
+            let time = UnixTime::at(self.purge_clock.time(now).unwrap_or(now.wall));
+            if revocation.expires_at() <= time.as_secs() {
+                return Ok(());
+            }
+            // Looking through a full view again has no use before the time or an entry changed.
+            let state = Some((time, self.view.generation()));
+            if std::mem::replace(&mut *self.full_purge.lock().unwrap_or_else(PoisonError::into_inner), state) == state {
+                return Err(Full);
+            }
+            self.view.purge(time);
             self.view.add(revocation, now)
         })
     }

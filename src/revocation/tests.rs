@@ -440,3 +440,67 @@ async fn what_the_store_lost_in_a_failover_an_operator_makes_again_and_a_client_
     assert_eq!(held().await, 1);
     assert_revoked(check(&revocations, "t"));
 }
+
+/// A client that gives back 30 tokens a minute, each of which would live for 10 minutes more.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_gives_back_tokens_in_the_first_hour_keeps_its_others() {
+    let clock = clock();
+    let store = MemoryStore::default().clock(clock.clone());
+    let revocations = Revocations::follow(store).clock(clock.clone()).await.unwrap();
+    for number in 0..1_100_u64 {
+        pass(&clock, 2 * SECOND).await;
+        let issued = clock.now() - SECOND;
+        let given_back = Revocation::token(format!("t{number}"), BILLING.clone(), issued, issued + 600 * SECOND);
+        revocations.revoke_once(given_back).await.unwrap();
+        // Issued in the second before the one that was given back, and good for ten minutes.
+        let live = format!("live-{number}");
+        let named = named(&live, UnixTime::at(issued).as_secs() - 1);
+        assert_eq!(revocations.check(named, &Cleared::default()), Ok(()), "after {number}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_gave_back_too_many_tokens_once_keeps_its_others_afterwards() {
+    let store = MemoryStore::default();
+    let (revocations, clock) = follow_for_an_hour(Revocations::follow(store).tokens_per_client(20)).await;
+    let give_back = async |name: String| {
+        let issued = clock.now() - SECOND;
+        let given_back = Revocation::token(name, BILLING.clone(), issued, issued + 60 * SECOND);
+        revocations.revoke_once(given_back).await.unwrap();
+        let named = named("live", UnixTime::at(issued).as_secs() - 1);
+        revocations.check(named, &Cleared::default())
+    };
+    for number in 0..21 {
+        give_back(format!("burst-{number}")).await.ok();
+    }
+    assert_revoked(give_back("burst-21".to_owned()).await);
+    for number in 0..10 {
+        pass(&clock, 30 * SECOND).await;
+        let checked = give_back(format!("later-{number}")).await;
+        assert!(number < 4 || checked == Ok(()), "{number}: {checked:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_far_ahead_lets_no_client_fill_the_view_with_expired_tokens() {
+    let clock = clock();
+    let revocations =
+        Revocations::follow(MemoryStore::default()).clock(clock.clone()).tokens_per_client(10).await.unwrap();
+    clock.advance(24 * 60 * 60 * SECOND);
+    for number in 0..1_000 {
+        revocations.revoke(token(&number.to_string())).await.unwrap();
+        assert!(revocations.entries() <= 101);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_starts_with_a_store_that_has_more_expired_entries_than_the_view_may_hold() {
+    let store = MemoryStore::default();
+    for number in 0..100 {
+        store.revoke(token(&number.to_string())).await.unwrap();
+    }
+    let clock = ManualClock::at(clock().now() + 48 * 3_600 * SECOND);
+    let revocations = Revocations::follow(store.clone()).clock(clock).max_entries(10).await.unwrap();
+    assert!(revocations.is_ready());
+    assert_eq!(store.changes(&Cursor::start()).await.unwrap().changes.len(), 100, "the store keeps them");
+}

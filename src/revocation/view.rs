@@ -57,7 +57,15 @@ struct OfClient {
     tokens: HashMap<Box<str>, OfToken>,
     /// It had as many tokens as it may have: from now on they are revoked by time.
     is_many: bool,
+    /// How many revocations were added since the last purge.
+    added: usize,
 }
+
+/// A client with fewer revocations than this between two purges is no longer one of too many tokens.
+const FEW: usize = 10;
+
+/// A client never has more tokens here than so many times the bound, whatever the clock shows.
+const MAX_EXPIRED: usize = 10;
 
 /// Every token that was issued up to a second.
 #[derive(Clone, Copy, Debug)]
@@ -297,13 +305,21 @@ impl OfClient {
             Entry::Occupied(mut known) => known.get_mut().expires_at = token.expires_at.max(known.get().expires_at),
             Entry::Vacant(place) => drop(place.insert(token)),
         }
-        self.is_many |= self.tokens.len() >= most;
-        if self.tokens.len() > most {
+        self.added = self.added.saturating_add(1);
+        if self.tokens.len() < most {
+            return;
+        }
+        // Expired tokens may still be here, and do not count: the client's other tokens must not be revoked because of them.
+        let now = UnixTime::at(learned.wall).as_secs();
+        let valid = self.tokens.values().filter(|token| token.expires_at > now).count();
+        self.is_many |= valid >= most;
+        if valid > most || self.tokens.len() > most.saturating_mul(MAX_EXPIRED) {
             self.collapse(learned);
         }
     }
 
-    /// The last of them decides: it comes from the feed as they do, so that replicas agree on it.
+    /// Replaces the tokens by the second in which the last of them was issued. That token comes from the feed as the others do, so
+    /// that replicas agree on it.
     fn collapse(&mut self, learned: Moment) {
         let last = |time: fn(&OfToken) -> u64| self.tokens.values().map(time).max().unwrap_or_default();
         let (issued_at, expires_at) = (last(|token| token.issued_at), last(|token| token.expires_at));
@@ -312,6 +328,7 @@ impl OfClient {
 
     /// Whatever was issued up to the later of two seconds, for as long as the longer of both was to be kept.
     fn add_until(&mut self, until: Until) {
+        self.added = self.added.saturating_add(1);
         let known = self.until.unwrap_or(until);
         let is_later = until.issued_at > known.issued_at;
         let joined = Until {
@@ -337,6 +354,7 @@ impl OfClient {
         self.until = self.until.filter(|until| until.expires_at > now);
         self.after = self.after.take().filter(|_| self.until.is_some());
         self.tokens.retain(|_, token| token.expires_at > now);
+        self.is_many &= std::mem::take(&mut self.added) >= FEW;
     }
 }
 
@@ -366,12 +384,17 @@ mod tests {
         View::new(Bounds { tokens_per_client, entries })
     }
 
+    /// Before any entry of these tests expires.
+    fn now() -> Moment {
+        Moment { wall: std::time::UNIX_EPOCH, ..Moment::now(&SystemClock) }
+    }
+
     fn add(view: &View, revocation: &Revocation) -> Result<(), Full> {
-        view.add(revocation, Moment::now(&SystemClock))
+        view.add(revocation, now())
     }
 
     fn holds(view: &View, revocation: &Revocation) -> bool {
-        view.holds(revocation, Moment::now(&SystemClock))
+        view.holds(revocation, now())
     }
 
     fn until(view: &View, client_id: &ClientId) -> Option<UnixTime> {

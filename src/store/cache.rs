@@ -282,7 +282,7 @@ impl ClientCache {
         let time = self.0.clock.now();
         // First, so that what was told until then is forgotten before one looks.
         let now = Now { time, told: self.0.told_until(time) };
-        let mut flight = {
+        let started = {
             let mut shard = kept.shard(id);
             if let Some(answer) = shard.look(id, kept.limits, now)
                 && !(for_refusal && answer.basis == Basis::Acceptance)
@@ -290,10 +290,15 @@ impl ClientCache {
                 return Ok(answer);
             }
             match shard.flights.get(id) {
-                Some(flight) => flight.clone(),
-                None => self.take_off(kept, &mut shard, id)?,
+                Some(flight) => Started { flight: flight.clone(), landing: None },
+                None => self.start(kept, &mut shard, id)?,
             }
         };
+        let Started { mut flight, landing } = started;
+        if let Some((runtime, landing)) = landing {
+            // Not while the shard is locked: a runtime that ends drops the task at once, which locks the shard.
+            runtime.spawn(landing.fly());
+        }
         // Boxed for those who find an answer and need not wait.
         let landed = Box::pin(flight.landed.wait_for(Option::is_some));
         let landed = landed.await.map_err(|_| Unanswered::BrokenOff)?;
@@ -301,8 +306,8 @@ impl ClientCache {
         Ok(Answer { client, basis: Basis::Fetched, as_of: flight.asked_at })
     }
 
-    /// Asks the store on a task of its own.
-    fn take_off(&self, kept: &Kept, shard: &mut Shard, id: &ClientId) -> Result<Flight, Unanswered> {
+    /// Prepares to ask the store on a task of its own.
+    fn start(&self, kept: &Kept, shard: &mut Shard, id: &ClientId) -> Result<Started, Unanswered> {
         let permit = kept.flights.clone().try_acquire_owned().map_err(|_| Unanswered::Busy)?;
         let runtime = Handle::try_current().map_err(|_| Unanswered::BrokenOff)?;
         let (sender, landed) = watch::channel(None);
@@ -316,9 +321,14 @@ impl ClientCache {
             sender,
             _permit: permit,
         };
-        runtime.spawn(landing.fly());
-        Ok(flight)
+        Ok(Started { flight, landing: Some((runtime, landing)) })
     }
+}
+
+/// A look-up to wait for. A new one has to be spawned.
+struct Started {
+    flight: Flight,
+    landing: Option<(Handle, Landing)>,
 }
 
 impl Inner {
@@ -894,5 +904,20 @@ mod tests {
         let mut none = Bounded::new(0);
         none.insert(0, ());
         assert!(none.get(&0).is_none());
+    }
+
+    #[test]
+    fn a_look_up_on_a_runtime_that_has_ended_fails_and_does_not_hang() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let handle = runtime.handle().clone();
+        drop(runtime);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let _entered = handle.enter();
+            let (cache, _) = cache(&Registry::new());
+            let found = futures_util::FutureExt::now_or_never(cache.find(&BILLING)).map(|found| found.is_err());
+            sender.send(found).unwrap();
+        });
+        assert_eq!(receiver.recv_timeout(Duration::from_secs(10)), Ok(Some(true)));
     }
 }

@@ -140,10 +140,19 @@ impl Feed {
     }
 
     fn purge(&mut self, now: UnixTime) -> u64 {
+        self.forget(now, |_| true)
+    }
+
+    /// Leaves revocations to [`purge`](Self::purge), which is called by a clock that can be believed.
+    fn forget_client_changes(&mut self, now: UnixTime) {
+        self.forget(now, |change| matches!(change, Change::Client(_)));
+    }
+
+    fn forget(&mut self, now: UnixTime, may_go: impl Fn(&Change) -> bool) -> u64 {
         let before = self.entries.len();
         let Self { entries, revoked, news, .. } = self;
         entries.retain(|number, (change, forget_at)| {
-            let stays = *forget_at > now;
+            let stays = *forget_at > now || !may_go(change);
             match change {
                 Change::Revoked(revocation) if !stays => drop(revoked.remove(revocation)),
                 Change::Client(client) if !stays && news.get(client) == Some(number) => drop(news.remove(client)),
@@ -289,7 +298,7 @@ impl MemoryStore {
         feed.client_changed(client, UnixTime::at(now));
         // Where nobody follows the feed, nobody purges it.
         if feed.last / 1_000 > before / 1_000 {
-            feed.purge(UnixTime::at(now));
+            feed.forget_client_changes(UnixTime::at(now));
         }
         drop(feed);
         self.shared.changed.notify_waiters();

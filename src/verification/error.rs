@@ -147,8 +147,14 @@ pub enum UndecidedKind {
     /// A stranger can cause this with a `kid` at random, so it says nothing about the health of this service. The page of
     /// `keys::remote` (feature `remote`) shows how to leave it out of outlier detection.
     UnknownKey,
-    /// The introspection endpoint (RFC 7662).
+    /// The introspection endpoint (RFC 7662): it cannot be reached, or has no answer about any token.
     Introspection,
+    /// The introspection endpoint: it had no answer about this token, or too many others are being asked about, while it
+    /// answers about others.
+    ///
+    /// A stranger can cause this with a token of its choice, so it says nothing about the health of this service. The page of
+    /// `keys::remote` (feature `remote`) shows how to leave it out of outlier detection.
+    UnansweredToken,
     /// The view of what is [revoked](crate::revocation): it is too old, or full.
     Revocations,
     /// Whatever a [policy](crate::resource_server::BearerAuthLayer::policy) needs to know.
@@ -164,6 +170,7 @@ impl UndecidedKind {
             Self::Keys => "keys",
             Self::UnknownKey => "unknown_key",
             Self::Introspection => "introspection",
+            Self::UnansweredToken => "unanswered_token",
             Self::Revocations => "revocations",
             Self::Policy => "policy",
         }
@@ -228,11 +235,12 @@ impl fmt::Display for Undecided {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
             UndecidedKind::NotAsked => "the issuer has to be asked first",
-            UndecidedKind::Keys => "the issuer's keys are not to be had",
+            UndecidedKind::Keys => "the issuer's keys are unavailable",
             UndecidedKind::UnknownKey => {
                 "the token names a key that is not in the issuer's set, which cannot be fetched again yet"
             }
             UndecidedKind::Introspection => "the introspection endpoint does not answer",
+            UndecidedKind::UnansweredToken => "the introspection endpoint has no answer about this token",
             UndecidedKind::Revocations => "what is revoked is not known",
             UndecidedKind::Policy => "the policy cannot tell",
         })

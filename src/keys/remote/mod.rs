@@ -33,10 +33,13 @@
 //!
 //! # Outlier detection
 //!
-//! A stranger can cause the 503 of rule 3 with tokens that name keys at random. A proxy that ejects a host after some answers
+//! A stranger can cause the 503 of rule 3 with tokens that name keys at random, and with [`Introspection`](crate::Introspection) by
+//! tokens that its server does not answer about. A proxy that ejects a host after some answers
 //! of 5xx in a row (Envoy and Istio: 5 by default) would take a healthy service out of use. These 503s have a
 //! [counter](crate::metrics) of their own, `client_credentials_unknown_key_unavailable_total`, and a kind of their own,
-//! [`UndecidedKind::UnknownKey`](crate::UndecidedKind::UnknownKey). Leave them out by one of these ways:
+//! [`UndecidedKind::UnknownKey`](crate::UndecidedKind::UnknownKey); those of introspection are
+//! `client_credentials_unanswered_token_total` and [`UndecidedKind::UnansweredToken`](crate::UndecidedKind::UnansweredToken).
+//! Leave them out by one of these ways:
 //!
 //! - The proxy counts only failures of its own, such as refused connections and timeouts: in Envoy,
 //!   `split_external_local_origin_errors: true` with `enforcing_consecutive_5xx: 0` and
@@ -52,8 +55,9 @@
 //! use tower_client_credentials::{BearerError, UndecidedKind};
 //!
 //! fn not_an_outlier<B>(mut response: Response<B>) -> Response<B> {
+//!     let is_by_caller = |kind| matches!(kind, UndecidedKind::UnknownKey | UndecidedKind::UnansweredToken);
 //!     let error = response.extensions().get::<BearerError>();
-//!     if matches!(error, Some(BearerError::Undecided(undecided)) if undecided.kind() == UndecidedKind::UnknownKey)
+//!     if matches!(error, Some(BearerError::Undecided(undecided)) if is_by_caller(undecided.kind()))
 //!         && response.status() == StatusCode::SERVICE_UNAVAILABLE
 //!     {
 //!         *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
@@ -72,7 +76,7 @@
 //! use bytes::Bytes;
 //! use http::{Request, Response};
 //! use tower_client_credentials::RemoteIssuer;
-//! use tower_client_credentials::keys::remote::{HttpClient, HttpError};
+//! use tower_client_credentials::transport::{HttpClient, HttpError};
 //!
 //! #[derive(Debug)]
 //! struct ThroughOurProxy;

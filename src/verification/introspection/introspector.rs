@@ -14,6 +14,7 @@ use http::{HeaderValue, Method, Request};
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::{Moment, UnixTime};
+use crate::metrics;
 use crate::transport::{FetchError, send};
 use crate::verification::claims::Claims;
 use crate::verification::introspection::answer::{Answer, NoAnswer, NoAnswerKind, SIGNED};
@@ -107,7 +108,7 @@ impl Introspector {
             Err(no_flight) => return no_flight,
         };
         let landed = flight.wait_for(Option::is_some).await;
-        let unknown = || Err(self.undecided().into());
+        let unknown = || Err(self.undecided(UndecidedKind::Introspection).into());
         landed.map_or_else(|_| unknown(), |verified| verified.clone().unwrap_or_else(unknown))
     }
 
@@ -118,15 +119,20 @@ impl Introspector {
         }
         let now = self.now();
         if let Some(failure) = self.recent_failure(token, now.wall) {
-            return Err(self.without_answer(token, failure));
+            return Err(self.without_answer(token, &failure));
         }
         let was_active = lock(&self.0.active).find(token).is_some();
         // The server is not the cause: nothing old passes for that, and no attempt is spent on it.
         if !flights.has_place(was_active, now) {
-            return Err(Err(self.undecided().into()));
+            return Err(Err(self.undecided(UndecidedKind::UnansweredToken).into()));
         }
-        if let Err(failure) = lock(&self.0.outage).admit(was_active, now.wall) {
-            return Err(self.without_answer(token, failure));
+        let admitted = lock(&self.0.outage).admit(was_active, now.wall);
+        if let Err(mut failure) = admitted {
+            // Another token that was active may be asked about at any time, and its answer ends the outage.
+            if was_active {
+                failure.pause = PAUSE;
+            }
+            return Err(self.without_answer(token, &failure));
         }
         let Started { number, answer, gives_way } = flights.start(token, was_active, now);
         let flight = answer.subscribe();
@@ -156,7 +162,7 @@ impl Introspector {
             Ok(answer) => (self.learn(token, answer, asked), None),
             Err(no_answer) => {
                 let (failure, probe) = self.fail(token, no_answer);
-                (self.without_answer(token, failure), probe)
+                (self.without_answer(token, &failure), probe)
             }
         }
     }
@@ -209,8 +215,11 @@ impl Introspector {
         }
     }
 
-    fn undecided(&self) -> Undecided {
-        Undecided::new(UndecidedKind::Introspection).of(self.0.settings.issuer.clone())
+    fn undecided(&self, kind: UndecidedKind) -> Undecided {
+        if kind == UndecidedKind::UnansweredToken {
+            metrics::unanswered_token(self.issuer());
+        }
+        Undecided::new(kind).of(self.0.settings.issuer.clone())
     }
 
     fn fail(&self, token: &str, no_answer: NoAnswer) -> (Failure, Option<Probe>) {
@@ -223,18 +232,21 @@ impl Introspector {
     fn failure(&self, no_answer: NoAnswer) -> Failure {
         let NoAnswer { error, kind, retry_after } = no_answer;
         tracing::warn!(%error, "an introspection endpoint has no answer about a token");
-        let pause = retry_after.unwrap_or(PAUSE).clamp(PAUSE, MAX_PAUSE);
-        Failure { undecided: self.undecided().because(Arc::new(error)).retry_after(pause), kind, pause }
+        Failure { error: Arc::new(error), kind, pause: retry_after.unwrap_or(PAUSE).clamp(PAUSE, MAX_PAUSE) }
     }
 
     /// Decides over a token without an answer of the server. After an answer that cannot be used, an old answer is not
     /// used either: the server is up, and may have meant to refuse the token.
-    fn without_answer(&self, token: &str, failure: Failure) -> Verified {
+    fn without_answer(&self, token: &str, failure: &Failure) -> Verified {
         let may_be_old = self.0.settings.old_answers_while_down && failure.kind != NoAnswerKind::Unusable;
         let known = may_be_old.then(|| lock(&self.0.active).find(token)).flatten();
         match known {
             Some((known, asked)) if self.now().not_before(asked).wall < known.expires_at() => Ok(known),
-            _ => Err(failure.undecided.into()),
+            _ => {
+                let is_of_server = failure.kind == NoAnswerKind::NoConnection || lock(&self.0.outage).is_down();
+                let kind = if is_of_server { UndecidedKind::Introspection } else { UndecidedKind::UnansweredToken };
+                Err(self.undecided(kind).because(failure.error.clone()).retry_after(failure.pause).into())
+            }
         }
     }
 

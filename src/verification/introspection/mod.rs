@@ -38,8 +38,8 @@ use crate::verification::{RemoteError, TokenProfile, Verifier};
 ///    way to another, and is answered 503.
 /// 3. No answer about a token is a 503 with `Retry-After`. That token is asked about again a second later at the soonest,
 ///    or after the `Retry-After` of a 429 or 503, up to 10 s; other tokens are not affected. A server that cannot be
-///    connected to counts as down until it answers. If it failed for three different tokens in a row and answered about none
-///    for 5 s, it is asked about a random token, which a server that is up calls inactive (RFC 7662 §2.2). If that fails as
+///    connected to, and that answered about no token for 5 s, counts as down until it answers. If it failed for three different
+///    tokens in a row and answered about none for 5 s, it is asked about a random token, which a server that is up calls inactive (RFC 7662 §2.2). If that fails as
 ///    well, or if the server answered 401, 429 or 503, it counts as down. A server that is down is asked once a second (or
 ///    `Retry-After`), once more about tokens that it called active before, and once more about a random token.
 /// 4. Requests go over https (http on loopback, or where [that is accepted](Self::dangerous_plain_http)), in 5 s and 64 KiB,
@@ -52,7 +52,9 @@ use crate::verification::{RemoteError, TokenProfile, Verifier};
 /// active before, or for a second at most. They keep new tokens out only if the server never answers about more than 90 of them
 /// a second; or if no token at all had an answer for 5 s, and the server answers 401, 429 or 503 to them, or fails for random
 /// tokens as well. Then a new token has the same chance as each of these, and the first token that has an answer ends this
-/// state. Limit the rate of requests per address before this layer.
+/// state. Limit the rate of requests per address before this layer, and let the
+/// server accept 256 connections, or streams of HTTP/2, at once. The 503s of such tokens are no sign that this service is ill: see
+/// [outlier detection](crate::keys::remote#outlier-detection).
 ///
 /// A token that is a JWT costs nothing to verify: prefer [`RemoteIssuer`](crate::verification::RemoteIssuer) for these. Both together:
 /// `remote_issuer.or(introspection)`.

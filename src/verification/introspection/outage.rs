@@ -7,16 +7,18 @@
 //!    counts once, however often it fails.
 //! 3. If they failed by errors or without an answer, the tokens themselves may be the cause. So the server is asked about a
 //!    random token of our own: a server that is up calls it inactive (RFC 7662 §2.2), and then no other token is affected.
-//! 4. Otherwise the server is down. Without a connection, it is down at once. After a refusal (401, 429, 503) it is not asked
-//!    about another token: it asked us to wait.
+//! 4. Otherwise the server is down. If they failed by a refusal (401, 429, 503), it is not asked about our own token, since it asked
+//!    us to wait. A connection that cannot be made is no token's fault, so one is enough, but only where no token had an answer
+//!    for [`QUIET`]: one of several hosts behind the address may be gone, or the host may have too many connections.
 //! 5. While it is down, it is asked once per pause. Tokens that it called active before have an attempt of their own, so that
 //!    made-up tokens do not use up every attempt. The first answer ends the outage, that about our own token included.
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::verification::Undecided;
-use crate::verification::introspection::answer::NoAnswerKind;
+use super::answer::NoAnswerKind;
+use crate::transport::FetchError;
 
 /// How long a token that failed, and a server that is down, are left alone.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
@@ -34,7 +36,7 @@ const QUIET: Duration = Duration::from_secs(5);
 /// No answer about one token.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
-    pub(super) undecided: Undecided,
+    pub(super) error: Arc<FetchError>,
     pub(super) kind: NoAnswerKind,
     pub(super) pause: Duration,
 }
@@ -65,13 +67,11 @@ impl Outage {
     /// Decides whether a token may be asked about now. If the server is down, it counts as the attempt.
     pub(super) fn admit(&mut self, was_active: bool, now: SystemTime) -> Result<(), Failure> {
         let Some(Down { failure, attempted }) = &mut self.down else { return Ok(()) };
-        // Without a connection, no token is asked about, so none has a better chance.
-        let has_own = was_active && failure.kind != NoAnswerKind::NoConnection;
-        let last = if has_own { self.attempted } else { Some(*attempted) };
+        let last = if was_active { self.attempted } else { Some(*attempted) };
         if last.is_some_and(|last| is_within(failure.pause, last, now)) {
             return Err(failure.clone());
         }
-        if has_own {
+        if was_active {
             self.attempted = Some(now);
         } else {
             *attempted = now;
@@ -92,7 +92,8 @@ impl Outage {
     #[must_use]
     pub(super) fn failed(&mut self, token: &str, failure: &Failure, now: SystemTime) -> bool {
         match failure.kind {
-            NoAnswerKind::NoConnection => self.is_down(failure, now),
+            NoAnswerKind::NoConnection if self.down.is_some() || self.is_quiet(now) => self.set_down(failure, now),
+            NoAnswerKind::NoConnection => {}
             NoAnswerKind::Refused | NoAnswerKind::Failed => {
                 // There is a connection again, so that the token may be the cause.
                 self.down.take_if(|down| down.failure.kind == NoAnswerKind::NoConnection);
@@ -104,7 +105,7 @@ impl Outage {
                     if failure.kind == NoAnswerKind::Failed {
                         return !std::mem::replace(&mut self.is_probing, true);
                     }
-                    self.is_down(failure, now);
+                    self.set_down(failure, now);
                 }
             }
             // The server is up. It is down again with the next failure, unless it answers before.
@@ -114,16 +115,23 @@ impl Outage {
     }
 
     fn is_suspected(&self, now: SystemTime) -> bool {
-        let is_quiet = || self.last_answer.is_none_or(|answer| !is_within(QUIET, answer, now));
-        self.down.is_some() || self.failed.len() >= FAILED_TOKENS && is_quiet()
+        self.down.is_some() || self.failed.len() >= FAILED_TOKENS && self.is_quiet(now)
+    }
+
+    fn is_quiet(&self, now: SystemTime) -> bool {
+        self.last_answer.is_none_or(|answer| !is_within(QUIET, answer, now))
+    }
+
+    pub(super) fn is_down(&self) -> bool {
+        self.down.is_some()
     }
 
     /// Records that the question about a token of our own had no answer either.
     pub(super) fn probe_failed(&mut self, failure: &Failure, now: SystemTime) {
         if failure.kind == NoAnswerKind::Unusable {
             self.down = None;
-        } else if failure.kind == NoAnswerKind::NoConnection || self.is_suspected(now) {
-            self.is_down(failure, now);
+        } else if self.is_suspected(now) {
+            self.set_down(failure, now);
         }
     }
 
@@ -132,7 +140,7 @@ impl Outage {
     }
 
     /// A failure during an outage leaves the attempts as they are: each began its pause.
-    fn is_down(&mut self, failure: &Failure, now: SystemTime) {
+    fn set_down(&mut self, failure: &Failure, now: SystemTime) {
         if let Some(down) = &mut self.down {
             down.failure = failure.clone();
         } else {
@@ -149,10 +157,11 @@ pub(super) fn is_within(time: Duration, then: SystemTime, now: SystemTime) -> bo
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
     use super::{Failure, NoAnswerKind, Outage, PAUSE};
-    use crate::verification::{Undecided, UndecidedKind};
+    use crate::transport::FetchError;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -161,7 +170,8 @@ mod tests {
     }
 
     fn failure(kind: NoAnswerKind) -> Failure {
-        Failure { undecided: Undecided::new(UndecidedKind::Introspection), kind, pause: PAUSE }
+        let error = FetchError::document(&"https://auth.example.com/introspect".parse().unwrap(), "of a test");
+        Failure { error: Arc::new(error), kind, pause: PAUSE }
     }
 
     fn fails(outage: &mut Outage, token: &str, now: SystemTime) {
@@ -285,12 +295,23 @@ mod tests {
     }
 
     #[test]
-    fn without_a_connection_there_is_one_attempt_a_pause_from_the_first_failure_on() {
+    fn without_a_connection_there_is_one_attempt_a_pause_and_one_more_about_tokens_that_were_active() {
         let mut outage = Outage::default();
         outage.answered(at(0));
-        assert!(!outage.failed("a", &failure(NoAnswerKind::NoConnection), at(0)));
-        assert!(!admits(&mut outage, true, at(0)));
-        assert!(admits(&mut outage, true, at(1)) && !admits(&mut outage, false, at(1)));
+        assert!(!outage.failed("a", &failure(NoAnswerKind::NoConnection), at(5)));
+        assert!(!admits(&mut outage, false, at(5)));
+        assert!(admits(&mut outage, true, at(5)) && !admits(&mut outage, true, at(5)));
+        assert!(admits(&mut outage, false, at(6)) && !admits(&mut outage, false, at(6)));
+    }
+
+    #[test]
+    fn connections_that_cannot_be_made_beside_answers_are_no_outage() {
+        let mut outage = Outage::default();
+        for second in 0..100 {
+            outage.answered(at(second * 5));
+            assert!(!outage.failed("a", &failure(NoAnswerKind::NoConnection), at(second * 5 + 4)));
+            assert!((0..100).all(|_| admits(&mut outage, false, at(second * 5 + 4))), "{second}");
+        }
     }
 
     #[test]

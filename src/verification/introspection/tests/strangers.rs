@@ -11,8 +11,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::ClientSecret;
 use crate::transport::{HttpClient, HttpError};
-use crate::verification::Verifier;
 use crate::verification::introspection::tests::{API, ISSUER, Introspection, NOW, SECOND, SECRET, WallClock, active};
+use crate::verification::{UndecidedKind, Verifier, VerifyError};
 
 /// A server that answers each token by its first word: `good`, `hang`, or the status. Other tokens are inactive.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ struct Inner {
     takes: Duration,
     /// What it does with tokens that it does not know, in the words of a token.
     unknown: Mutex<&'static str>,
+    /// Of so many connections one is refused; 0 for none.
+    refuses_one_in: usize,
     asked: AtomicUsize,
     at_once: AtomicUsize,
     most_at_once: AtomicUsize,
@@ -34,10 +36,15 @@ impl Server {
     }
 
     fn with_unknown(unknown: &'static str, takes: Duration) -> Self {
+        Self::with(unknown, takes, 0)
+    }
+
+    fn with(unknown: &'static str, takes: Duration, refuses_one_in: usize) -> Self {
         let zero = AtomicUsize::default;
         Self(Arc::new(Inner {
             takes,
             unknown: Mutex::new(unknown),
+            refuses_one_in,
             asked: zero(),
             at_once: zero(),
             most_at_once: zero(),
@@ -67,8 +74,13 @@ impl Drop for Leaves<'_> {
 
 impl HttpClient for Server {
     async fn send(&self, request: Request<Bytes>, _: usize) -> Result<Response<Bytes>, HttpError> {
-        let Inner { takes, unknown, asked, at_once, most_at_once } = &*self.0;
-        asked.fetch_add(1, Ordering::SeqCst);
+        let Inner { takes, unknown, refuses_one_in, asked, at_once, most_at_once } = &*self.0;
+        let number = asked.fetch_add(1, Ordering::SeqCst) as u64;
+        // In no order.
+        let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
+        if *refuses_one_in > 0 && hash.is_multiple_of(*refuses_one_in as u64) {
+            return Err(HttpError::no_connection("one of several hosts is down"));
+        }
         most_at_once.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
         let _leaves = Leaves(at_once);
         sleep(*takes).await;
@@ -124,7 +136,9 @@ async fn admitted(
     let verifier = server.verifier();
     if matches!(good, Good::Known) {
         for number in 0..count {
-            verifier.verify(&format!("good-{number}")).await.unwrap();
+            while verifier.verify(&format!("good-{number}")).await.is_err() {
+                sleep(SECOND).await;
+            }
         }
         sleep(31 * SECOND).await;
     }
@@ -175,6 +189,41 @@ async fn errors_of_two_kinds_in_turn_keep_no_token_out_that_was_active() {
         // So far apart that the server counts as down again each time.
         let admitted = admitted(&server, (kinds, 100), Good::Known, (20, 6 * SECOND)).await;
         assert_eq!(admitted, 20, "{kinds:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_that_are_refused_now_and_then_keep_only_their_own_tokens_out() {
+    for (refuses_one_in, least) in [(2, 85), (50, 190)] {
+        for per_second in [0, 50, 200] {
+            for good in [Good::Known, Good::New] {
+                let server = Server::with("inactive", SECOND / 50, refuses_one_in);
+                let admitted = admitted(&server, (&["inactive"], per_second), good, (200, SECOND / 5)).await;
+                assert!(admitted >= least, "one in {refuses_one_in}: {admitted}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_has_no_answer_says_nothing_about_the_server_unless_it_is_down() {
+    let kind = async |verifier: &Verifier, token: &str| match verifier.verify(token).await {
+        Err(VerifyError::Undecided(undecided)) => undecided.kind(),
+        other => panic!("{other:?}"),
+    };
+    let server = Server::taking(SECOND / 50);
+    let verifier = server.verifier();
+    verifier.verify("good-1").await.unwrap();
+    for token in ["403-a", "500-a", "500-b", "500-c", "500-a"] {
+        assert_eq!(kind(&verifier, token).await, UndecidedKind::UnansweredToken, "{token}");
+    }
+    *server.0.unknown.lock().unwrap() = "500";
+    sleep(6 * SECOND).await;
+    // The fourth that failed in a row, after which the server is asked about a random token.
+    assert_eq!(kind(&verifier, "500-d").await, UndecidedKind::UnansweredToken);
+    sleep(SECOND / 2).await;
+    for token in ["500-g", "good-2", "500-d"] {
+        assert_eq!(kind(&verifier, token).await, UndecidedKind::Introspection, "{token}: the server is down");
     }
 }
 
