@@ -33,17 +33,17 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use http::Extensions;
+use http::{Extensions, StatusCode};
 use tokio::sync::mpsc;
 
 use crate::audience::Audience;
-use crate::authorization_server::TokenError;
 use crate::client_id::ClientId;
-use crate::resource_server::BearerError;
 use crate::scope::Scopes;
 
 /// Something that was decided.
@@ -89,11 +89,11 @@ pub enum Outcome {
         token_id: Option<String>,
     },
     /// The token endpoint, or one of those beside it, could not tell who asked.
-    AuthenticationFailed(TokenError),
+    AuthenticationFailed(Failure),
     /// The token endpoint, or one of those beside it, knew who asked, or did not need to, and refused.
-    Refused(TokenError),
+    Refused(Failure),
     /// The token endpoint, or one of those beside it, could not decide: a part that it needs did not answer, or had no place left.
-    Unavailable(TokenError),
+    Unavailable(Failure),
     /// A client proved itself by a secret that a newer one should have replaced. Told beside what was decided, and once
     /// an hour of each secret.
     #[non_exhaustive]
@@ -122,12 +122,72 @@ pub enum Outcome {
         token_id: String,
     },
     /// A protected route did not let a request through.
-    Rejected(BearerError),
+    Rejected(Failure),
     /// A protected route could not decide over a request: a part that it needs did not answer.
-    Undecided(BearerError),
+    Undecided(Failure),
     /// A protected route that [only reports](crate::BearerAuthLayer::dangerous_only_report) let a request through, which it
     /// would not have otherwise.
-    WouldReject(BearerError),
+    WouldReject(Failure),
+}
+
+/// Why a request did not get what it asked for.
+///
+/// Its `Display` and [`source`](Error::source) are the text for the operator, which says more than the caller was told and never a
+/// secret. The error itself, a [`TokenError`](crate::TokenError) or a [`BearerError`](crate::BearerError), is available by
+/// [`downcast_ref`](Self::downcast_ref).
+///
+/// ```
+/// use tower_client_credentials::BearerError;
+/// use tower_client_credentials::event::{Event, Outcome};
+///
+/// fn lacks_scope(event: &Event) -> bool {
+///     let Outcome::Rejected(failure) = &event.outcome else { return false };
+///     matches!(failure.downcast_ref(), Some(BearerError::InsufficientScope { .. }))
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Failure {
+    reason: &'static str,
+    status: StatusCode,
+    error: Arc<dyn Error + Send + Sync>,
+}
+
+impl Failure {
+    pub(crate) fn new(reason: &'static str, status: StatusCode, error: impl Error + Send + Sync + 'static) -> Self {
+        Self { reason, status, error: Arc::new(error) }
+    }
+
+    /// Returns one word for it, which never changes: the code of [`TokenErrorKind`](crate::TokenErrorKind), or that of
+    /// [`BearerError::reason`](crate::BearerError::reason).
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        self.reason
+    }
+
+    /// Returns the HTTP status of the answer. A gRPC call gets the gRPC status that corresponds to it.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Returns the error, if it is of this type.
+    #[must_use]
+    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
+        let error: &(dyn Error + 'static) = &*self.error;
+        error.downcast_ref()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl Error for Failure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
 }
 
 /// How many events wait for a listener, unless told otherwise.

@@ -18,12 +18,13 @@ pub mod metrics;
 mod numeric_date;
 mod object;
 mod quoted;
+pub mod registration;
 pub mod resource_server;
 pub mod revocation;
 mod scope;
 pub mod secret;
 pub mod store;
-mod striped;
+mod sync;
 mod telemetry;
 mod text;
 mod timing;
@@ -35,8 +36,9 @@ pub mod verification;
 
 pub use self::audience::{Audience, InvalidAudience};
 pub use self::authorization_server::{
-    AttemptLimits, AuthorizationServer, AuthorizationServerBuilder, ConfigError, EndpointService, ForwardGrantsLayer,
-    GrantHook, GrantRefusal, PendingGrant, TokenEndpoint, TokenEndpointLayer, TokenError, TokenErrorKind,
+    AttemptLimits, AuthorizationServer, AuthorizationServerBuilder, ClientCacheLimits, ConfigError, EndpointService,
+    ForwardGrantsLayer, GrantHook, GrantRefusal, PendingGrant, TokenEndpoint, TokenEndpointLayer, TokenError,
+    TokenErrorKind,
 };
 pub use self::client_id::{ClientId, InvalidClientId};
 #[cfg(any(test, feature = "test-util"))]
@@ -45,6 +47,7 @@ pub use self::clock::{Clock, SystemClock};
 pub use self::crypto::{Random, RandomError, SystemRandom};
 pub use self::issuer::{InvalidIssuer, Issuer};
 pub use self::keys::{Algorithm, KeyError, KeyRing, KeySet, SigningKey, VerifyingKey};
+pub use self::registration::{Client, ClientAuthMethod, ClientError, ClientRules, RegisteredClient, RegisteredSecret};
 #[cfg(feature = "axum")]
 pub use self::resource_server::Claims;
 pub use self::resource_server::{
@@ -55,8 +58,7 @@ pub use self::revocation::Revocations;
 pub use self::scope::{InvalidScope, Scope, Scopes};
 pub use self::secret::{ClientSecret, SecretError, StoredSecret};
 pub use self::store::{
-    AdminError, Client, ClientAdmin, ClientAuthMethod, ClientCacheLimits, ClientError, ClientRules, ClientStore,
-    MemoryStore, RegisteredClient, RegisteredSecret, ReplayLog, Revocation, RevocationStore, StoreError,
+    AdminError, ClientAdmin, ClientStore, MemoryStore, ReplayLog, Revocation, RevocationStore, StoreError,
 };
 pub use self::transport::ResponseBody;
 #[cfg(any(test, feature = "test-util"))]

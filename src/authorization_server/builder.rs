@@ -12,19 +12,24 @@ use super::endpoint::{Endpoints, PathSetting, PathSettings};
 use super::metadata::Metadata;
 use super::peer::PeerAddress;
 use super::token::{
-    AttemptLimits, AudienceParameter, Authenticator, CheckPlace, Decoy, DynGrantHook, GrantHook, GrantPolicy, Minter,
-    Notices, RepeatedTokens, Reporter, SlowChecks, Throttle, TokenPipeline, Turns,
+    AudienceParameter, DynGrantHook, GrantHook, GrantPolicy, Minter, ReusedTokens, TokenPipeline, TokenQueue,
 };
 use super::{AuthorizationServer, Inner, TrustedProxies};
 use crate::audience::{Audience, InvalidAudience};
+use crate::authorization_server::authenticate::{
+    AttemptLimits, Authenticator, CheckPlace, Decoy, Notices, SlowChecks, Throttle,
+};
+use crate::authorization_server::authenticate::{ClientCache, ClientCacheLimits, OnRead};
+use crate::authorization_server::report::Reporter;
 use crate::clock::{Clock, SystemClock};
 use crate::crypto::{DrawnAhead, Random, SystemRandom};
 use crate::event::EventSender;
 use crate::issuer::Issuer;
 use crate::keys::KeyRing;
+use crate::registration::ClientRules;
 use crate::revocation::Revocations;
 use crate::scope::Scopes;
-use crate::store::{ClientCache, ClientCacheLimits, ClientRules, ClientStore, DynClientStore, OnRead};
+use crate::store::{ClientStore, DynClientStore};
 use crate::timing::CLIENT_CHANGE_RETENTION;
 use crate::token_lifetime::TokenLifetime;
 use crate::transport::{Document, DocumentSettings};
@@ -56,7 +61,7 @@ pub struct AuthorizationServerBuilder {
     slow_checks: (usize, usize),
     check_place: CheckPlace,
     #[cfg(feature = "legacy_hashes")]
-    upgrade_hashes: Option<Arc<dyn super::token::DynUpgrade>>,
+    upgrade_hashes: Option<Arc<dyn super::authenticate::DynUpgrade>>,
     #[cfg(feature = "legacy_hashes")]
     imported_are_random: bool,
     hook: Option<Box<dyn DynGrantHook>>,
@@ -609,7 +614,7 @@ impl AuthorizationServerBuilder {
         #[cfg(feature = "legacy_hashes")]
         let upgrades = self.upgrade_hashes.map(|store| {
             let (timeout, clock) = (self.store_timeout, self.clock.clone());
-            super::token::Upgrades::new(store, clients.clone(), timeout, clock, self.imported_are_random)
+            super::authenticate::Upgrades::new(store, clients.clone(), timeout, clock, self.imported_are_random)
         });
         let inner = Inner {
             body_limits: self.body_limits,
@@ -617,7 +622,7 @@ impl AuthorizationServerBuilder {
             metadata: Document::new("application/json", &metadata.document(), self.documents)?,
             token: TokenPipeline {
                 challenge: challenge(&issuer)?,
-                turns: self.token_queue.map(|waiting| Turns::new(cores(), waiting)),
+                queue: self.token_queue.map(|waiting| TokenQueue::new(cores(), waiting)),
                 authenticator: Authenticator {
                     peer: self.peer,
                     #[cfg(feature = "legacy_hashes")]
@@ -649,7 +654,7 @@ impl AuthorizationServerBuilder {
                     hook: self.hook,
                     timeout: self.store_timeout,
                 },
-                repeated: self.repeat_percent.map(RepeatedTokens::new),
+                reused: self.repeat_percent.map(ReusedTokens::new),
                 reporter: Reporter { events: self.events, clock: self.clock.clone() },
                 minter: Minter {
                     issuer,

@@ -2,7 +2,7 @@
 
 use crate::audience::{Audience, InvalidAudience};
 use crate::issuer::{InvalidIssuer, Issuer};
-use crate::store::ClientError;
+use crate::registration::ClientError;
 use crate::transport::InvalidDocument;
 
 /// An authorization server cannot be built from these settings; the text says what to change.

@@ -12,9 +12,10 @@ use serde::Serialize;
 
 use super::answer::json;
 use super::body::BodyError;
+use crate::authorization_server::authenticate::Unanswered;
 use crate::client_id::ClientId;
 use crate::crypto::RandomError;
-use crate::store::Unanswered;
+use crate::event::Failure;
 
 /// The `error` code of a refusal (RFC 6749 §5.2, RFC 7009 §2.2.1, RFC 8707 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -263,6 +264,12 @@ impl TokenError {
         }
         response.extensions_mut().insert(self);
         response
+    }
+}
+
+impl From<TokenError> for Failure {
+    fn from(error: TokenError) -> Self {
+        Self::new(error.kind().code(), error.status(), error)
     }
 }
 

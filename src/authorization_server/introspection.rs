@@ -11,11 +11,12 @@ use serde_json::{Map, Value};
 use super::answer::json;
 use super::error::{Fault, TokenError};
 use super::head::Head;
-use super::token::{PresentedToken, TokenPipeline};
+use super::token::TokenPipeline;
+use crate::authorization_server::token_query::TokenQuery;
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::event::Outcome;
-use crate::store::RegisteredClient;
+use crate::registration::RegisteredClient;
 use crate::verification::{IssuedToken, VerifyError};
 
 const NAME: &str = "introspection endpoint";
@@ -52,7 +53,7 @@ impl TokenPipeline {
     }
 
     async fn introspection(&self, head: &Head, body: Result<Bytes, TokenError>) -> Result<Introspection, TokenError> {
-        let request = PresentedToken::read(&head.headers, &body?)?;
+        let request = TokenQuery::read(&head.headers, &body?)?;
         let client = self.authenticator.authenticate(&request.credentials, head).await?;
         if client.introspects().is_empty() {
             return Err(TokenError::new(Fault::MAY_NOT_INTROSPECT).of(client.id()));

@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::endpoint::Endpoints;
 use crate::issuer::Issuer;
 use crate::keys::Algorithm;
+use crate::registration::ClientAuthMethod;
 use crate::scope::Scopes;
-use crate::store::ClientAuthMethod;
 
 /// What the document is made of.
 pub(super) struct Metadata<'a> {

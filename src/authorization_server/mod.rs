@@ -28,6 +28,7 @@
 //! ```
 
 mod answer;
+mod authenticate;
 mod authorization;
 mod body;
 mod builder;
@@ -43,14 +44,17 @@ mod json;
 mod layer;
 mod metadata;
 mod peer;
+mod report;
 mod revocation;
 mod service;
 mod token;
+mod token_query;
 mod trusted_proxies;
 
 use std::fmt;
 use std::sync::Arc;
 
+pub use self::authenticate::{AttemptLimits, ClientCacheLimits};
 use self::body::BodyLimits;
 pub use self::builder::AuthorizationServerBuilder;
 pub use self::config_error::ConfigError;
@@ -60,7 +64,7 @@ pub use self::forward::{ForwardGrants, ForwardGrantsFuture, ForwardGrantsLayer, 
 pub use self::future::ResponseFuture;
 pub use self::layer::TokenEndpointLayer;
 pub use self::service::{EndpointService, EndpointServiceFuture, TokenEndpoint};
-pub use self::token::{AttemptLimits, GrantHook, GrantRefusal, PendingGrant};
+pub use self::token::{GrantHook, GrantRefusal, PendingGrant};
 use self::token::{Minter, TokenPipeline};
 pub use self::trusted_proxies::{ForwardedHeader, InvalidProxies, TrustedProxies};
 use crate::audience::InvalidAudience;

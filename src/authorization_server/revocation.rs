@@ -7,7 +7,8 @@ use http_body_util::Full;
 use super::answer::answer;
 use super::error::{Fault, TokenError};
 use super::head::Head;
-use super::token::{PresentedToken, TokenPipeline};
+use super::token::TokenPipeline;
+use crate::authorization_server::token_query::TokenQuery;
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::event::Outcome;
@@ -40,7 +41,7 @@ impl TokenPipeline {
         head: &Head,
         body: Result<Bytes, TokenError>,
     ) -> Result<(ClientId, Option<String>), TokenError> {
-        let request = PresentedToken::read(&head.headers, &body?)?;
+        let request = TokenQuery::read(&head.headers, &body?)?;
         let client = self.authenticator.authenticate(&request.credentials, head).await?;
         let Some(revocations) = &self.minter.revocations else {
             return Err(TokenError::new(Fault::UNAVAILABLE).of(client.id()).detailed("the server has no revocations"));

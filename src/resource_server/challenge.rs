@@ -9,6 +9,7 @@ use super::ResourceMetadata;
 use super::grpc::Grpc;
 use crate::audience::Audience;
 use crate::client_id::ClientId;
+use crate::event::Failure;
 use crate::scope::Scopes;
 use crate::verification::{InvalidToken, RefusedToken, Undecided, VerifiedToken, VerifyError};
 
@@ -211,6 +212,12 @@ impl Challenges {
         let Self { realm, resource_metadata, .. } = self;
         let scope = if required.is_empty() { String::new() } else { format!(", scope=\"{required}\"") };
         challenge(&format!("{realm}{}{scope}{resource_metadata}", parameters(error)))
+    }
+}
+
+impl From<BearerError> for Failure {
+    fn from(error: BearerError) -> Self {
+        Self::new(error.reason(), error.status(), error)
     }
 }
 

@@ -202,7 +202,7 @@ impl Gate {
             (Err(error), _) if self.only_reports => {
                 metrics::bearer_decided("would_refuse", error.reason());
                 tracing::warn!(%error, "error.type" = error.reason(), "let a request through that would be refused");
-                self.send(|| Outcome::WouldReject(error.clone()), error.client_id(), request);
+                self.send(|| Outcome::WouldReject(error.clone().into()), error.client_id(), request);
             }
             (Err(error), _) => self.report_refusal(error, request),
         }
@@ -225,7 +225,7 @@ impl Gate {
                     oauth.issuer = issuer,
                     "could not decide over a request to a protected route"
                 );
-                return self.send(|| Outcome::Undecided(error.clone()), None, request);
+                return self.send(|| Outcome::Undecided(error.clone().into()), None, request);
             }
             tracing::warn!(
                 error = %undecided,
@@ -235,7 +235,7 @@ impl Gate {
                 source,
                 "could not decide over a request to a protected route"
             );
-            self.send(|| Outcome::Undecided(error.clone()), None, request);
+            self.send(|| Outcome::Undecided(error.clone().into()), None, request);
         } else {
             metrics::bearer_decided("refused", reason);
             tracing::info!(
@@ -244,7 +244,7 @@ impl Gate {
                 http.response.status_code = status,
                 "refused a request to a protected route"
             );
-            self.send(|| Outcome::Rejected(error.clone()), error.client_id(), request);
+            self.send(|| Outcome::Rejected(error.clone().into()), error.client_id(), request);
         }
     }
 

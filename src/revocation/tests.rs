@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::{Cleared, FollowError, Named, NotCleared, Revocations};
 use crate::client_id::ClientId;
 use crate::clock::{Clock as _, ManualClock, UnixTime};
-use crate::store::{Changes, Client, ClientAdmin as _, Cursor, MemoryStore, Revocation, RevocationStore, StoreError};
+use crate::registration::Client;
+use crate::store::{Changes, ClientAdmin as _, Cursor, MemoryStore, Revocation, RevocationStore, StoreError};
 
 static BILLING: ClientId = ClientId::from_static("billing");
 const SECOND: Duration = Duration::from_secs(1);

@@ -13,7 +13,7 @@ use super::cleared::{CurrentGeneration, Generation};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, Moment, UnixTime};
 use crate::store::Revocation;
-use crate::striped::Striped;
+use crate::sync::Striped;
 
 /// How much a view holds.
 #[derive(Clone, Copy, Debug)]

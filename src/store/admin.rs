@@ -6,8 +6,9 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::{Client, ClientError, ClientStore, RegisteredClient, RegisteredSecret, StoreError};
+use super::{ClientStore, StoreError};
 use crate::client_id::ClientId;
+use crate::registration::{Client, ClientError, RegisteredClient, RegisteredSecret};
 use crate::secret::{ClientSecret, SecretError, StoredSecret};
 
 /// Creates, changes and deletes clients. Every backend of this crate is one.
@@ -407,9 +408,10 @@ mod tests {
     use super::{AdminError, ClientAdmin as _, SecretRotation};
     use crate::client_id::ClientId;
     use crate::clock::UnixTime;
+    use crate::registration::{Client, ClientError, RegisteredClient};
     use crate::scope::Scope;
     use crate::secret::{ClientSecret, Presented};
-    use crate::store::{Client, ClientError, ClientStore as _, MemoryStore, RegisteredClient};
+    use crate::store::{ClientStore as _, MemoryStore};
 
     static BILLING: ClientId = ClientId::from_static("billing");
     const READ: Scope = Scope::from_static("read");

@@ -8,11 +8,12 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::SystemTime;
 
 use super::{
-    AdminError, Change, Changes, Client, ClientAdmin, ClientError, ClientRules, ClientStore, Cursor, RegisteredClient,
-    Replay, ReplayId, ReplayLog, Revision, Revocation, RevocationStore, StoreError,
+    AdminError, Change, Changes, ClientAdmin, ClientStore, Cursor, Replay, ReplayId, ReplayLog, Revision, Revocation,
+    RevocationStore, StoreError,
 };
 use crate::client_id::ClientId;
 use crate::clock::{Clock, SystemClock, UnixTime};
+use crate::registration::{Client, ClientError, ClientRules, RegisteredClient};
 use crate::timing::CLIENT_CHANGE_RETENTION;
 
 /// Clients, revocations and used credentials in memory, for one process, for as long as it runs. A clone shares it.
@@ -449,8 +450,9 @@ mod tests {
     use super::{MOST_ENTRIES, MemoryStore, Replays};
     use crate::client_id::ClientId;
     use crate::clock::{ManualClock, UnixTime};
+    use crate::registration::Client;
     use crate::secret::ClientSecret;
-    use crate::store::{Change, Client, ClientAdmin as _, Cursor, Replay, ReplayId, Revocation, RevocationStore as _};
+    use crate::store::{Change, ClientAdmin as _, Cursor, Replay, ReplayId, Revocation, RevocationStore as _};
 
     const NOW: SystemTime = UNIX_EPOCH;
     const BILLING: ClientId = ClientId::from_static("billing");

@@ -39,8 +39,6 @@
 //! ```
 
 mod admin;
-mod cache;
-mod client;
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
 #[cfg(feature = "file")]
@@ -48,13 +46,10 @@ mod file;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
-mod record;
 #[cfg(feature = "redis")]
 mod redis;
-mod registered_secret;
 mod replay;
 mod revocation;
-mod rules;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
 #[cfg(feature = "sqlite")]
@@ -67,9 +62,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use self::admin::{AdminError, ClientAdmin, Revision, RotatedSecret, SecretRotation};
-pub use self::cache::ClientCacheLimits;
-pub(crate) use self::cache::{Answer, Basis, Bounded, ClientCache, OnRead, Unanswered};
-pub use self::client::{Client, ClientAuthMethod, ClientError, RegisteredClient};
 #[cfg(feature = "file")]
 pub use self::file::{FileFault, FileStore, FileStoreBuilder};
 pub use self::memory::MemoryStore;
@@ -77,14 +69,12 @@ pub use self::memory::MemoryStore;
 pub use self::postgres::{PostgresStore, PostgresStoreBuilder};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreBuilder};
-pub use self::registered_secret::RegisteredSecret;
 pub use self::replay::{Replay, ReplayId, ReplayLog};
 pub use self::revocation::{Change, Changes, Cursor, Revocation, RevocationStore};
-pub use self::rules::ClientRules;
-pub(crate) use self::rules::shorten;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{SqliteStore, SqliteStoreBuilder};
 use crate::client_id::ClientId;
+use crate::registration::{ClientError, ClientRules, RegisteredClient};
 
 /// The registry of clients, as the token endpoint sees it.
 ///

@@ -14,12 +14,13 @@ use tokio::sync::Notify;
 
 use super::sql::{self, CREATED_AT_ONCE, Lease, PAGE, PURGED_AT_ONCE, Row, failed, in_time, seconds};
 use super::{
-    AdminError, Changes, ClientAdmin, ClientStore, Cursor, RegisteredClient, Replay, ReplayId, ReplayLog, Revision,
-    Revocation, RevocationStore, StoreError,
+    AdminError, Changes, ClientAdmin, ClientStore, Cursor, Replay, ReplayId, ReplayLog, Revision, Revocation,
+    RevocationStore, StoreError,
 };
 use crate::client_id::ClientId;
 use crate::clock::{Clock, SystemClock};
 use crate::deadline::LONGEST_WAIT;
+use crate::registration::RegisteredClient;
 use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 
 /// Clients, revocations and used credentials in an SQLite file (feature `sqlite`): state without a server, for the

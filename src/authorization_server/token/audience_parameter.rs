@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use http::Extensions;
 
-use super::authenticate::AuthenticatedClient;
+use crate::authorization_server::authenticate::AuthenticatedClient;
 use crate::client_id::ClientId;
 use crate::clock::Clock;
 use crate::event::{Event, EventSender, Outcome};
-use crate::store::Bounded;
+use crate::sync::BoundedMap;
 
 /// How often an ignored parameter is reported of one client: it may request tokens all day.
 const EVERY: Duration = Duration::from_secs(60 * 60);
@@ -30,7 +30,7 @@ pub(in crate::authorization_server) enum AudienceParameter {
 pub(in crate::authorization_server) struct Warnings {
     events: Option<EventSender>,
     clock: Arc<dyn Clock>,
-    reported: Mutex<Bounded<ClientId, SystemTime>>,
+    reported: Mutex<BoundedMap<ClientId, SystemTime>>,
 }
 
 impl AudienceParameter {
@@ -42,7 +42,7 @@ impl AudienceParameter {
         if is_accepted {
             return Self::Accepted;
         }
-        Self::Ignored(Warnings { events, clock, reported: Mutex::new(Bounded::new(REMEMBERED)) })
+        Self::Ignored(Warnings { events, clock, reported: Mutex::new(BoundedMap::new(REMEMBERED)) })
     }
 
     pub(super) fn is_accepted(&self) -> bool {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::authenticate::AuthenticatedClient;
 use super::grant::Grant;
 use super::too_long;
 use crate::audience::Audience;
+use crate::authorization_server::authenticate::AuthenticatedClient;
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::authorization_server::json::Object;
 use crate::client_id::ClientId;

@@ -1,55 +1,51 @@
 //! `POST /token`, the client-credentials grant (RFC 6749 §4.4), read from top to bottom.
 
 mod audience_parameter;
-mod authenticate;
 mod grant;
 mod mint;
-mod presented;
-mod repeat;
-mod report;
+mod queue;
 mod request;
 mod response;
+mod reuse;
 mod too_long;
-mod turns;
 
 use std::pin::pin;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response};
+use http::{Extensions, HeaderValue, Response};
 use http_body_util::Full;
 use tracing::Instrument as _;
 
 pub(super) use self::audience_parameter::AudienceParameter;
-pub use self::authenticate::AttemptLimits;
-pub(super) use self::authenticate::{Authenticator, CheckPlace, Decoy, Notices, SlowChecks, Throttle};
-#[cfg(feature = "legacy_hashes")]
-pub(super) use self::authenticate::{DynUpgrade, Upgrades};
 use self::grant::Grant;
 pub(super) use self::grant::{DynGrantHook, GrantPolicy};
 pub use self::grant::{GrantHook, GrantRefusal, PendingGrant};
 pub(super) use self::mint::Minter;
-pub(super) use self::presented::PresentedToken;
-pub(super) use self::repeat::RepeatedTokens;
-pub(super) use self::report::Reporter;
+pub(super) use self::queue::TokenQueue;
 use self::request::TokenRequest;
 pub(super) use self::request::is_another_grant;
 use self::response::TokenResponse;
-pub(super) use self::turns::Turns;
+pub(super) use self::reuse::ReusedTokens;
+use super::authenticate::Authenticator;
 use super::error::TokenError;
 use super::head::Head;
+use super::report::Reporter;
+use crate::event::Outcome;
 use crate::telemetry;
+
+const NAME: &str = "token endpoint";
 
 /// The stations of a token request, in the order in which it passes them.
 #[derive(Debug)]
 pub(super) struct TokenPipeline {
     /// `None` when every request is served at once.
-    pub(super) turns: Option<Turns>,
+    pub(super) queue: Option<TokenQueue>,
     pub(super) authenticator: Authenticator,
     pub(super) audience_parameter: AudienceParameter,
     pub(super) policy: GrantPolicy,
     pub(super) minter: Minter,
     /// `None` when every request gets a token of its own.
-    pub(super) repeated: Option<RepeatedTokens>,
+    pub(super) reused: Option<ReusedTokens>,
     pub(super) reporter: Reporter,
     /// The `WWW-Authenticate` of every 401.
     pub(super) challenge: HeaderValue,
@@ -64,7 +60,7 @@ impl TokenPipeline {
             Ok(ref body) => pin!(self.token(head, body)).instrument(span.clone()).await,
             Err(error) => Err(error),
         };
-        span.in_scope(|| self.reporter.report(&head.extensions, &result));
+        span.in_scope(|| self.report(&head.extensions, &result));
         let response = match result {
             Ok(response) => response.into_response(),
             Err(error) => error.into_response(&self.challenge, head.version),
@@ -82,19 +78,34 @@ impl TokenPipeline {
         let grant = self.policy.grant(client, &request, &head.extensions).await?;
         // Only here, just before the signature: what holds a place longer than that, such as a slow look-up of a client
         // that does not exist, would keep others from it.
-        let _turn = match &self.turns {
-            Some(turns) if !self.has_token_for(&grant) => Some(turns.turn().await?),
+        let _turn = match &self.queue {
+            Some(queue) if !self.has_token_for(&grant) => Some(queue.turn().await?),
             _ => None,
         };
-        let token = match &self.repeated {
-            Some(repeated) => repeated.token(&self.minter, &grant)?,
+        let token = match &self.reused {
+            Some(reused) => reused.token(&self.minter, &grant)?,
             None => self.minter.mint(&grant)?,
         };
         Ok(TokenResponse::new(token, grant))
     }
 
-    /// Returns whether the grant gets a token that was signed before, which takes no turn.
+    fn report(&self, extensions: &Extensions, result: &Result<TokenResponse, TokenError>) {
+        match result {
+            Ok(response) => {
+                let (grant, token) = (response.grant(), response.token());
+                let issued = || Outcome::Issued {
+                    token_id: token.id().to_owned(),
+                    scopes: grant.scopes().clone(),
+                    audiences: grant.audiences().to_vec(),
+                };
+                self.reporter.done(NAME, extensions, grant.client().id(), issued);
+            }
+            Err(error) => self.reporter.failed(NAME, extensions, error),
+        }
+    }
+
+    /// Requeue whether the grant gets a token that was signed before, which takes no turn.
     fn has_token_for(&self, grant: &Grant) -> bool {
-        self.repeated.as_ref().is_some_and(|repeated| repeated.has_token(&self.minter, grant))
+        self.reused.as_ref().is_some_and(|reused| reused.has_token(&self.minter, grant))
     }
 }

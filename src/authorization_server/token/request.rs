@@ -7,8 +7,8 @@ use http::HeaderMap;
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 
 use super::audience_parameter::AudienceParameter;
-use super::authenticate::Credentials;
 use crate::audience::{Audience, InvalidAudience};
+use crate::authorization_server::authenticate::Credentials;
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::authorization_server::form::Form;
 use crate::scope::{InvalidScope, Scopes};

@@ -3,7 +3,7 @@
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::authorization_server::token::grant::Grant;
 use crate::issuer::Issuer;
-use crate::store::shorten;
+use crate::registration::shorten;
 use crate::verification::LONGEST_TOKEN;
 
 /// A part of a token, and how many bytes it takes there.

@@ -94,13 +94,23 @@
 
 mod budget;
 mod cache;
+#[cfg(test)]
+mod changed_names_tests;
 mod discovery;
+#[cfg(test)]
+mod discovery_tests;
 mod fetches;
+#[cfg(test)]
+mod log_tests;
 mod policy;
+#[cfg(test)]
+mod readiness_tests;
 mod source;
 #[cfg(test)]
 mod tests;
 mod unknown;
+#[cfg(test)]
+mod unknown_names_tests;
 
 pub(crate) use self::cache::RemoteKeys;
 pub(crate) use self::policy::Policy;

@@ -7,9 +7,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::{Outcome, Violation, blank, client, ensure, race, step};
 use crate::client_id::ClientId;
+use crate::registration::{ClientAuthMethod, RegisteredSecret};
 use crate::scope::Scope;
 use crate::secret::ClientSecret;
-use crate::store::{AdminError, ClientAdmin, ClientAuthMethod, RegisteredSecret, Revision};
+use crate::store::{AdminError, ClientAdmin, Revision};
 
 /// Holds a store to the contracts of [`ClientStore`](crate::ClientStore) and [`ClientAdmin`].
 ///

@@ -45,7 +45,8 @@ pub use self::clients::clients;
 pub use self::durability::durability;
 pub use self::replay_log::replay_log;
 pub use self::revocations::revocations;
-use super::{Change, Client, Cursor, RegisteredClient, RevocationStore, StoreError};
+use super::{Change, Cursor, RevocationStore, StoreError};
+use crate::registration::{Client, RegisteredClient};
 use crate::secret::ClientSecret;
 
 /// A store does not keep the contract.

@@ -6,9 +6,10 @@ use std::time::SystemTime;
 
 use super::Violation;
 use crate::client_id::ClientId;
+use crate::registration::RegisteredClient;
 use crate::store::{
-    AdminError, Change, Changes, ClientAdmin, ClientStore, Cursor, MemoryStore, RegisteredClient, Replay, ReplayId,
-    ReplayLog, Revision, Revocation, RevocationStore, StoreError,
+    AdminError, Change, Changes, ClientAdmin, ClientStore, Cursor, MemoryStore, Replay, ReplayId, ReplayLog, Revision,
+    Revocation, RevocationStore, StoreError,
 };
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use crate::object::Object;
-use crate::store::record::{Record, member};
-use crate::store::{ClientRules, RegisteredClient};
+use crate::registration::{ClientRules, RegisteredClient};
+use crate::registration::{Record, member};
 
 /// A line, from 1, and what is wrong there.
 pub(super) type Wrong = (usize, String);

@@ -22,10 +22,11 @@ pub use self::builder::FileStoreBuilder;
 pub use self::fault::FileFault;
 use self::shared::Shared;
 use super::{
-    AdminError, Changes, ClientAdmin, ClientError, ClientRules, ClientStore, Cursor, RegisteredClient, Replay,
-    ReplayId, ReplayLog, Revision, Revocation, RevocationStore, StoreError,
+    AdminError, Changes, ClientAdmin, ClientStore, Cursor, Replay, ReplayId, ReplayLog, Revision, Revocation,
+    RevocationStore, StoreError,
 };
 use crate::client_id::ClientId;
+use crate::registration::{ClientError, ClientRules, RegisteredClient};
 
 /// Clients in a TOML file, for one server that people administer by hand, by `git` or by a Kubernetes `ConfigMap` (feature
 /// `file`). A clone shares it.

@@ -13,9 +13,8 @@ use super::{document, operators_text, write};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::crypto::sha256;
-use crate::store::{
-    AdminError, ClientError, ClientRules, MemoryStore, RegisteredClient, Revision, Revocation, StoreError,
-};
+use crate::registration::{ClientError, ClientRules, RegisteredClient};
+use crate::store::{AdminError, MemoryStore, Revision, Revocation, StoreError};
 
 /// How often the file is read. New content counts only when it is the same twice, so that no half of it is taken while it
 /// is written.

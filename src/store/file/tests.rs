@@ -13,11 +13,11 @@ use super::FileStore;
 use super::shared::Shared;
 use super::system;
 use crate::client_id::ClientId;
+use crate::registration::{Client, RegisteredClient};
 use crate::revocation::Revocations;
 use crate::secret::ClientSecret;
 use crate::store::{
-    AdminError, Change, Client, ClientAdmin as _, ClientStore as _, Cursor, MemoryStore, RegisteredClient, Revocation,
-    RevocationStore as _,
+    AdminError, Change, ClientAdmin as _, ClientStore as _, Cursor, MemoryStore, Revocation, RevocationStore as _,
 };
 
 const BILLING: ClientId = ClientId::from_static("billing");

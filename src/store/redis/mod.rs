@@ -16,13 +16,14 @@ pub use self::builder::RedisStoreBuilder;
 use self::link::Link;
 use self::scripts::{Keys, Scripts};
 use self::wake::Wake;
-use super::record::from_json;
 use super::{
-    AdminError, Change, Changes, ClientAdmin, ClientStore, Cursor, RegisteredClient, Replay, ReplayId, ReplayLog,
-    Revision, Revocation, RevocationStore, StoreError,
+    AdminError, Change, Changes, ClientAdmin, ClientStore, Cursor, Replay, ReplayId, ReplayLog, Revision, Revocation,
+    RevocationStore, StoreError,
 };
 use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime};
+use crate::registration::RegisteredClient;
+use crate::registration::from_json;
 use crate::timing::CLIENT_CHANGE_RETENTION;
 
 /// Clients, revocations and used credentials in Redis or Valkey, 6 and later (feature `redis`). A clone shares its
@@ -150,7 +151,7 @@ fn json(record: &impl serde::Serialize) -> Result<String, StoreError> {
 fn record(text: &str) -> Result<(Arc<RegisteredClient>, Revision), StoreError> {
     let (revision, json) = text.split_once(' ').ok_or_else(|| StoreError::new("a client's record has no revision"))?;
     let revision = Revision::new(revision.parse().map_err(StoreError::new)?);
-    Ok((Arc::new(from_json(json)?), revision))
+    Ok((Arc::new(from_json(json).map_err(StoreError::new)?), revision))
 }
 
 impl ClientStore for RedisStore {

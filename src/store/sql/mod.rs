@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub(super) use self::lease::Lease;
-use super::record::from_json;
-use super::{Change, RegisteredClient, Revocation, StoreError};
+use super::{Change, Revocation, StoreError};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime, later};
 use crate::crypto::sha256;
 use crate::deadline::within;
+use crate::registration::RegisteredClient;
+use crate::registration::from_json;
 use crate::timing::CLIENT_CHANGE_RETENTION;
 
 /// The default of what a call may take, that of [the server](crate::AuthorizationServerBuilder::store_timeout).
@@ -79,7 +80,7 @@ pub(super) fn record(client: &RegisteredClient) -> Result<String, StoreError> {
 }
 
 pub(super) fn client(record: &str) -> Result<Arc<RegisteredClient>, StoreError> {
-    from_json(record).map(Arc::new)
+    from_json(record).map(Arc::new).map_err(StoreError::new)
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {

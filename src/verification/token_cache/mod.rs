@@ -12,7 +12,7 @@ use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::metrics;
-use crate::striped::Striped;
+use crate::sync::Striped;
 use crate::verification::VerifiedToken;
 use crate::verification::dice::Dice;
 use crate::verification::token_cache::near::NearTokens;

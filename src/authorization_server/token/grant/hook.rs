@@ -8,11 +8,11 @@ use std::pin::Pin;
 use http::Extensions;
 use serde_json::{Map, Value};
 
-use super::super::authenticate::AuthenticatedClient;
 use crate::audience::Audience;
+use crate::authorization_server::authenticate::AuthenticatedClient;
 use crate::authorization_server::error::{Fault, TokenError};
+use crate::registration::RegisteredClient;
 use crate::scope::Scopes;
-use crate::store::RegisteredClient;
 use crate::token_lifetime::TokenLifetime;
 
 /// A policy of one's own: narrows or extends the scopes of a grant, adds claims and response members, or refuses.

@@ -11,13 +11,13 @@ use serde_json::{Map, Value};
 pub(in crate::authorization_server) use self::hook::DynGrantHook;
 pub use self::hook::{GrantHook, GrantRefusal, PendingGrant};
 use self::registered::RegisteredAudiences;
-use super::authenticate::AuthenticatedClient;
 use super::request::{RequestedScopes, TokenRequest};
 use crate::audience::Audience;
+use crate::authorization_server::authenticate::AuthenticatedClient;
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::deadline;
+use crate::registration::{ClientRules, shorten};
 use crate::scope::Scopes;
-use crate::store::{ClientRules, shorten};
 use crate::token_lifetime::TokenLifetime;
 
 /// What a server grants where neither the request nor the client says, and what nobody may exceed.

@@ -1,7 +1,7 @@
 //! [`RegisteredAudiences`]: which audience of a client a requested `resource` names (RFC 8707 §2).
 
 use crate::audience::Audience;
-use crate::store::{ClientRules, RegisteredClient};
+use crate::registration::{ClientRules, RegisteredClient};
 
 /// The audiences of a client, to look up the resources of its request in.
 pub(super) struct RegisteredAudiences<'a> {

@@ -4,7 +4,9 @@ use http::StatusCode;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::{HOUR, ISSUER, KEYS, METADATA, OPENID, Page, SECOND, Site, UNKNOWN, connected, refusal, ring, token};
+use super::tests::{
+    HOUR, ISSUER, KEYS, METADATA, OPENID, Page, SECOND, Site, UNKNOWN, connected, refusal, ring, token,
+};
 use crate::deadline::in_time;
 use crate::keys::KeyRing;
 
@@ -125,14 +127,14 @@ fn a_redirect_that_leads_elsewhere_gets_the_set_and_not_the_tag_of_the_former_ta
         site.set_page(KEYS, redirect(targets[0]));
         let verifier = connected(&site).await;
         verifier.verify(&token(&old)).await.unwrap();
-        sleep(9 * super::MINUTE).await;
+        sleep(9 * super::tests::MINUTE).await;
         assert_eq!(
             *site.0.conditional.lock().unwrap(),
             [targets[0]],
             "it is asked with its own tag, the redirect with none"
         );
         site.set_page(KEYS, redirect(targets[1]));
-        sleep(9 * super::MINUTE).await;
+        sleep(9 * super::tests::MINUTE).await;
         assert_eq!(verifier.verify(&token(&old)).await.unwrap_err(), UNKNOWN, "withdrawn");
         assert!(verifier.verify(&token(&new)).await.is_ok());
     });

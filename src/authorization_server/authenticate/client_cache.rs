@@ -11,20 +11,22 @@
 //!    no token that its callback does not reach, though the feed be cut off.
 //! 5. Unknown ids come from outsiders. They have room of their own, so that a flood of them evicts no client.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{DynClientStore, RegisteredClient, StoreError};
 use crate::client_id::ClientId;
 use crate::clock::Clock;
 use crate::deadline::{self, Late};
+use crate::registration::RegisteredClient;
 use crate::revocation::Revocations;
+use crate::store::{DynClientStore, StoreError};
+use crate::sync::BoundedMap;
 use crate::timing::MAX_FEED_LAG;
 
 /// How long the token endpoint goes by what the client store told it, and how much of that it keeps. A store that is
@@ -161,8 +163,8 @@ struct Kept {
 
 /// A part of what is kept.
 struct Shard {
-    found: Bounded<ClientId, Entry<Arc<RegisteredClient>>>,
-    absent: Bounded<ClientId, Entry<()>>,
+    found: BoundedMap<ClientId, Entry<Arc<RegisteredClient>>>,
+    absent: BoundedMap<ClientId, Entry<()>>,
     flights: HashMap<ClientId, Flight>,
 }
 
@@ -400,7 +402,7 @@ impl Kept {
 
 impl Shard {
     fn new(most: usize) -> Self {
-        Self { found: Bounded::new(most), absent: Bounded::new(most), flights: HashMap::new() }
+        Self { found: BoundedMap::new(most), absent: BoundedMap::new(most), flights: HashMap::new() }
     }
 
     fn look(&mut self, id: &ClientId, limits: ClientCacheLimits, now: Now) -> Option<Answer> {
@@ -430,73 +432,6 @@ impl Shard {
     }
 }
 
-/// A map that lets go of what was not asked for since it last thought of letting it go (the clock algorithm).
-pub(crate) struct Bounded<K, V> {
-    most: usize,
-    slots: HashMap<K, Slot<V>>,
-    /// Every key once, the next to go in front.
-    order: VecDeque<K>,
-}
-
-struct Slot<V> {
-    value: V,
-    is_used: bool,
-}
-
-impl<K: Clone + Eq + Hash, V> Bounded<K, V> {
-    pub(crate) fn new(most: usize) -> Self {
-        Self { most, slots: HashMap::new(), order: VecDeque::new() }
-    }
-
-    pub(crate) fn get(&mut self, key: &K) -> Option<&V> {
-        let slot = self.slots.get_mut(key)?;
-        slot.is_used = true;
-        Some(&slot.value)
-    }
-
-    fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        Some(&mut self.slots.get_mut(key)?.value)
-    }
-
-    pub(crate) fn insert(&mut self, key: K, value: V) {
-        if let Some(slot) = self.slots.get_mut(&key) {
-            slot.value = value;
-            return;
-        }
-        if self.most == 0 {
-            return;
-        }
-        while self.slots.len() >= self.most && self.let_one_go() {}
-        self.order.push_back(key.clone());
-        self.slots.insert(key, Slot { value, is_used: false });
-    }
-
-    fn remove(&mut self, key: &K) {
-        if self.slots.remove(key).is_some() {
-            self.order.retain(|other| other != key);
-        }
-    }
-
-    /// Turns the hand of the clock by one; `false` when there is nothing left.
-    fn let_one_go(&mut self) -> bool {
-        let Some(key) = self.order.pop_front() else { return false };
-        match self.slots.get_mut(&key) {
-            Some(slot) if slot.is_used => {
-                slot.is_used = false;
-                self.order.push_back(key);
-            }
-            _ => drop(self.slots.remove(&key)),
-        }
-        true
-    }
-}
-
-impl<K, V> fmt::Debug for Bounded<K, V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bounded").field("most", &self.most).field("entries", &self.slots.len()).finish_non_exhaustive()
-    }
-}
-
 impl fmt::Debug for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kept").field("limits", &self.limits).finish_non_exhaustive()
@@ -513,14 +448,13 @@ mod tests {
     use futures_util::poll;
     use tokio::sync::Semaphore;
 
-    use super::{Basis, Bounded, ClientCache, ClientCacheLimits, Known, MOST_FLIGHTS, SHARDS, Unanswered};
+    use super::{Basis, ClientCache, ClientCacheLimits, Known, MOST_FLIGHTS, Unanswered};
     use crate::client_id::ClientId;
     use crate::clock::ManualClock;
+    use crate::registration::{Client, RegisteredClient};
     use crate::revocation::Revocations;
     use crate::secret::ClientSecret;
-    use crate::store::{
-        Changes, Client, ClientStore, Cursor, MemoryStore, RegisteredClient, Revocation, RevocationStore, StoreError,
-    };
+    use crate::store::{Changes, ClientStore, Cursor, MemoryStore, Revocation, RevocationStore, StoreError};
 
     static BILLING: ClientId = ClientId::from_static("billing");
     static NOBODY: ClientId = ClientId::from_static("nobody");
@@ -839,7 +773,7 @@ mod tests {
             assert!(found(&cache, &format!("nobody-{number}").parse().unwrap()).await.is_none());
         }
         let kept = cache.0.kept.as_ref().unwrap();
-        let sizes = kept.shards.iter().map(|shard| shard.lock().unwrap().absent.slots.len());
+        let sizes = kept.shards.iter().map(|shard| shard.lock().unwrap().absent.len());
         assert!(sizes.sum::<usize>() <= 160);
         assert!(kept.shards.iter().all(|shard| shard.lock().unwrap().flights.is_empty()));
         let asked = registry.asked();
@@ -886,24 +820,6 @@ mod tests {
         let (cache, _) = cache_of(Folding(Registry::new()), ClientCacheLimits::default());
         assert!(found(&cache, &ClientId::from_static("BILLING")).await.is_none());
         assert!(found(&cache, &BILLING).await.is_some());
-    }
-
-    #[test]
-    fn what_is_used_stays_and_the_order_does_not_grow() {
-        let mut bounded = Bounded::new(SHARDS);
-        for number in 0..1_000 {
-            bounded.insert(0, ());
-            bounded.insert(number, ());
-            assert!(bounded.get(&0).is_some());
-            if number % 3 == 0 && number > 0 {
-                bounded.remove(&number);
-            }
-        }
-        assert!(bounded.slots.len() <= SHARDS);
-        assert_eq!(bounded.slots.len(), bounded.order.len());
-        let mut none = Bounded::new(0);
-        none.insert(0, ());
-        assert!(none.get(&0).is_none());
     }
 
     #[test]

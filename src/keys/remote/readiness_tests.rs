@@ -2,7 +2,7 @@
 
 use tokio::time::{Instant, timeout};
 
-use super::{API, ISSUER, KEYS, SECOND, Site, Wall, issuer, ring, token};
+use super::tests::{API, ISSUER, KEYS, SECOND, Site, Wall, issuer, ring, token};
 use crate::deadline::in_time;
 use crate::verification::{RemoteIssuer, UndecidedKind, Verifier, VerifyError};
 use crate::{ClientSecret, Introspection};

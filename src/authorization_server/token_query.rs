@@ -1,18 +1,18 @@
-//! The request about a token (RFC 7009 §2.1, RFC 7662 §2.1): `http` → [`PresentedToken`].
+//! The request about a token (RFC 7009 §2.1, RFC 7662 §2.1): `http` → [`TokenQuery`].
 
 use http::HeaderMap;
 
-use super::authenticate::Credentials;
+use crate::authorization_server::authenticate::Credentials;
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::authorization_server::form::Form;
 
 /// A well-formed request that shows a token to the server. What the token is has yet to be seen.
-pub(in crate::authorization_server) struct PresentedToken {
+pub(in crate::authorization_server) struct TokenQuery {
     pub(in crate::authorization_server) credentials: Credentials,
     pub(in crate::authorization_server) token: String,
 }
 
-impl PresentedToken {
+impl TokenQuery {
     pub(in crate::authorization_server) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, TokenError> {
         let form = Form::parse(body)?;
         let credentials = Credentials::read(headers, &form)?;

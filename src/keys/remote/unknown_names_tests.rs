@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, advance, sleep};
 
-use super::{BEGIN, KeyRing, MINUTE, NoKey, SECOND, Site, UNKNOWN, connected, issuer, naming, ring, token, token_of};
+use super::tests::{
+    BEGIN, KeyRing, MINUTE, NoKey, SECOND, Site, UNKNOWN, connected, issuer, naming, ring, token, token_of,
+};
 use crate::VerifiedToken;
 use crate::deadline::in_time;
 use crate::verification::{InvalidToken, UndecidedKind, Verifier, VerifyError};
@@ -249,7 +251,7 @@ fn a_token_of_an_algorithm_that_no_key_has_is_refused_without_a_fetch() {
         for alg in ["HS256", "none", "", "es256"] {
             assert!(matches!(remote.find("any", alg), Err(NoKey::Algorithm(None))), "{alg}");
         }
-        let rs256_only = issuer(&site).algorithms([super::Algorithm::ES256]).connect().await.unwrap();
+        let rs256_only = issuer(&site).algorithms([super::tests::Algorithm::ES256]).connect().await.unwrap();
         assert!(matches!(rs256_only.remote_keys().unwrap().find("any", "RS256"), Err(NoKey::Algorithm(None))));
         assert!(matches!(remote.find("any", "RS256"), Err(NoKey::NotAsked)));
     });

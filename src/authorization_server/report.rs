@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use http::Extensions;
 
-use super::response::TokenResponse;
 use crate::authorization_server::error::TokenError;
 use crate::client_id::ClientId;
 use crate::clock::Clock;
@@ -17,24 +16,7 @@ pub(in crate::authorization_server) struct Reporter {
     pub(in crate::authorization_server) clock: Arc<dyn Clock>,
 }
 
-const NAME: &str = "token endpoint";
-
 impl Reporter {
-    pub(super) fn report(&self, extensions: &Extensions, result: &Result<TokenResponse, TokenError>) {
-        match result {
-            Ok(response) => {
-                let (grant, token) = (response.grant(), response.token());
-                let issued = || Outcome::Issued {
-                    token_id: token.id().to_owned(),
-                    scopes: grant.scopes().clone(),
-                    audiences: grant.audiences().to_vec(),
-                };
-                self.done(NAME, extensions, grant.client().id(), issued);
-            }
-            Err(error) => self.failed(NAME, extensions, error),
-        }
-    }
-
     /// An endpoint did what a client asked. What that was is put together only for those who want to know.
     pub(in crate::authorization_server) fn done(
         &self,
@@ -67,9 +49,9 @@ impl Reporter {
             tracing::info!(endpoint, %error, "error.type" = code, source, "refused a client");
         }
         self.send(extensions, error.client_id(), || match error.clone() {
-            error if error.is_of_authentication() => Outcome::AuthenticationFailed(error),
-            error if error.status().is_server_error() => Outcome::Unavailable(error),
-            error => Outcome::Refused(error),
+            error if error.is_of_authentication() => Outcome::AuthenticationFailed(error.into()),
+            error if error.status().is_server_error() => Outcome::Unavailable(error.into()),
+            error => Outcome::Refused(error.into()),
         });
     }
 

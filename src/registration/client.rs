@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::audience::Audience;
 use crate::client_id::{ClientId, InvalidClientId};
 use crate::clock::UnixTime;
+use crate::registration::RegisteredSecret;
 use crate::scope::{Scope, Scopes};
 use crate::secret::{SecretError, StoredSecret};
-use crate::store::RegisteredSecret;
 use crate::token_lifetime::TokenLifetime;
 
 /// How a client proves who it is at the token endpoint: the names of RFC 7591 §2.
@@ -26,7 +26,7 @@ pub enum ClientAuthMethod {
 }
 
 impl ClientAuthMethod {
-    pub(super) const ALL: [Self; 2] = [Self::ClientSecretBasic, Self::ClientSecretPost];
+    pub(crate) const ALL: [Self; 2] = [Self::ClientSecretBasic, Self::ClientSecretPost];
 
     /// The registered name.
     #[must_use]
@@ -88,7 +88,7 @@ impl Client {
     }
 
     /// Without a secret, which is how a record begins.
-    pub(super) fn blank(id: String) -> Self {
+    pub(crate) fn blank(id: String) -> Self {
         let id = id.parse().map_err(|error: InvalidClientId| ClientError { client: id, mistake: error.to_string() });
         let client = Registration {
             secrets: Vec::new(),
@@ -340,7 +340,7 @@ impl Client {
     }
 
     /// Sets the audiences whose tokens the client may [introspect](Self::introspects), for a record.
-    pub(super) fn introspects_all(mut self, audiences: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+    pub(crate) fn introspects_all(mut self, audiences: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         self.client.introspects = parse_audiences(audiences, &mut self.mistake);
         self
     }
@@ -441,24 +441,24 @@ fn keep<T, E: fmt::Display>(result: Result<T, E>, mistake: &mut Option<String>) 
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegisteredClient {
-    pub(super) id: ClientId,
-    pub(super) registration: Registration,
+    pub(crate) id: ClientId,
+    pub(crate) registration: Registration,
 }
 
 /// The settings of a client apart from its id, so that a [`Client`] with a malformed id holds no made-up one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Registration {
-    pub(super) secrets: Vec<RegisteredSecret>,
-    pub(super) method: ClientAuthMethod,
-    pub(super) scopes: Scopes,
-    pub(super) default_scopes: Option<Scopes>,
-    pub(super) audiences: Vec<Audience>,
-    pub(super) default_audience: Option<Audience>,
-    pub(super) subject: Option<String>,
-    pub(super) token_lifetime: Option<TokenLifetime>,
-    pub(super) introspects: Vec<Audience>,
-    pub(super) may_use_grant: bool,
-    pub(super) enabled: bool,
+pub(crate) struct Registration {
+    pub(crate) secrets: Vec<RegisteredSecret>,
+    pub(crate) method: ClientAuthMethod,
+    pub(crate) scopes: Scopes,
+    pub(crate) default_scopes: Option<Scopes>,
+    pub(crate) audiences: Vec<Audience>,
+    pub(crate) default_audience: Option<Audience>,
+    pub(crate) subject: Option<String>,
+    pub(crate) token_lifetime: Option<TokenLifetime>,
+    pub(crate) introspects: Vec<Audience>,
+    pub(crate) may_use_grant: bool,
+    pub(crate) enabled: bool,
 }
 
 impl RegisteredClient {
@@ -497,7 +497,7 @@ impl RegisteredClient {
     }
 
     /// Returns the lowest number that is not the label of a secret.
-    pub(super) fn free_label(&self) -> String {
+    pub(crate) fn free_label(&self) -> String {
         self.registration.free_label()
     }
 
@@ -616,12 +616,12 @@ impl ClientError {
     }
 
     /// A mistake in a record, whose id may be invalid.
-    pub(super) fn of_record(client: String, mistake: String) -> Self {
+    pub(crate) fn of_record(client: String, mistake: String) -> Self {
         Self { client, mistake }
     }
 
     /// The mistake without the client's name.
-    pub(super) fn mistake(&self) -> &str {
+    pub(crate) fn mistake(&self) -> &str {
         &self.mistake
     }
 

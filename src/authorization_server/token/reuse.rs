@@ -1,4 +1,4 @@
-//! [`RepeatedTokens`]: by option, who asks again for the same gets the same token.
+//! [`ReusedTokens`]: by option, who asks again for the same gets the same token.
 //!
 //! The mechanism alone: authentication, policy and hook have run before, each time.
 
@@ -7,11 +7,11 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::grant::Grant;
-use super::mint::{AccessToken, Minter};
 use crate::authorization_server::error::TokenError;
+use crate::authorization_server::token::grant::Grant;
+use crate::authorization_server::token::mint::{AccessToken, Minter};
 use crate::clock::UnixTime;
-use crate::striped::Striped;
+use crate::sync::Striped;
 
 /// How many tokens are kept: one a place. Two grants that meet in one drive each other out, and cost a signature.
 const PLACES: usize = 8_192;
@@ -20,7 +20,7 @@ const PLACES: usize = 8_192;
 const LONGEST_KEPT: usize = 2_048;
 
 /// Tokens that were issued lately, by what was granted.
-pub(in crate::authorization_server) struct RepeatedTokens {
+pub(in crate::authorization_server) struct ReusedTokens {
     /// Of a token's life, for how much of it it is given out again.
     percent: u64,
     /// Keyed at random, so that nobody can choose grants that meet in one place.
@@ -36,7 +36,7 @@ struct Kept {
     until: UnixTime,
 }
 
-impl RepeatedTokens {
+impl ReusedTokens {
     pub(in crate::authorization_server) fn new(percent: u8) -> Self {
         Self { percent: percent.into(), hasher: RandomState::new(), places: Striped::default() }
     }
@@ -84,8 +84,8 @@ impl Kept {
     }
 }
 
-impl fmt::Debug for RepeatedTokens {
+impl fmt::Debug for ReusedTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RepeatedTokens").field("percent", &self.percent).finish_non_exhaustive()
+        f.debug_struct("ReusedTokens").field("percent", &self.percent).finish_non_exhaustive()
     }
 }

@@ -12,13 +12,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_path_to_error::{Path, Segment, Track};
 use zeroize::Zeroizing;
 
-#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite", test))]
-use super::StoreError;
-use super::{Client, ClientAuthMethod, ClientError, RegisteredClient, RegisteredSecret};
 use crate::audience::{Audience, InvalidAudience};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::object::Object;
+use crate::registration::{Client, ClientAuthMethod, ClientError, RegisteredClient, RegisteredSecret};
 use crate::scope::{InvalidScope, Scope, Scopes};
 use crate::secret::{ClientSecret, StoredSecret};
 use crate::token_lifetime::TokenLifetime;
@@ -26,7 +24,7 @@ use crate::token_lifetime::TokenLifetime;
 /// The members, before they are held together.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Record {
+pub(crate) struct Record {
     client_id: String,
     #[serde(default)]
     client_secrets: Vec<Object<SecretRecord>>,
@@ -175,18 +173,28 @@ impl<'de> Deserialize<'de> for RegisteredClient {
 
 /// Reads the record that a store keeps in JSON. Its path is looked for only when it is wrong, since that takes a while.
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite", test))]
-pub(super) fn from_json(text: &str) -> Result<RegisteredClient, StoreError> {
+pub(crate) fn from_json(text: &str) -> Result<RegisteredClient, InvalidRecord> {
     if let Ok(Object(record)) = serde_json::from_str::<Object<Record>>(text) {
-        return record.register().map_err(StoreError::new);
+        return Ok(record.register()?);
     }
     serde_json::from_str(text).map_err(|error| {
         let id = serde_json::from_str::<Object<Named>>(text).map(|Object(named)| named.client_id);
         let id = id.ok().and_then(|id| id.parse::<ClientId>().ok());
-        StoreError::new(match id {
+        InvalidRecord::Malformed(match id {
             Some(id) => format!("client `{id}`: {error}"),
             None => format!("a client's record: {error}"),
         })
     })
+}
+
+/// A record is not that of a client.
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite", test))]
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InvalidRecord {
+    #[error("{0}")]
+    Malformed(String),
+    #[error(transparent)]
+    Client(#[from] ClientError),
 }
 
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite", test))]
@@ -196,7 +204,7 @@ struct Named {
 }
 
 /// The path of a member in its record; `None` for the record itself.
-pub(super) fn member(path: &Path) -> Option<String> {
+pub(crate) fn member(path: &Path) -> Option<String> {
     let mut text = String::new();
     for segment in path {
         match segment {
@@ -224,7 +232,7 @@ fn without_value(message: &str) -> String {
 
 impl Record {
     /// By the setters that a program uses, so that a record is held to the same rules.
-    pub(super) fn register(self) -> Result<RegisteredClient, ClientError> {
+    pub(crate) fn register(self) -> Result<RegisteredClient, ClientError> {
         let id = self.client_id.clone();
         self.checked().map_err(|mistake| ClientError::of_record(id, mistake))
     }

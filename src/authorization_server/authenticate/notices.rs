@@ -9,7 +9,8 @@ use crate::authorization_server::error::{Fault, TokenError};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime};
 use crate::event::{Event, EventSender, Outcome};
-use crate::store::{Bounded, ClientRules, RegisteredClient};
+use crate::registration::{ClientRules, RegisteredClient};
+use crate::sync::BoundedMap;
 
 /// The same notice of a client is given once in this time: it may ask for tokens all day.
 const EVERY: Duration = Duration::from_secs(60 * 60);
@@ -21,12 +22,12 @@ const REMEMBERED: usize = 10_000;
 pub(in crate::authorization_server) struct Notices {
     events: Option<EventSender>,
     clock: Arc<dyn Clock>,
-    told: Mutex<Bounded<(ClientId, String), SystemTime>>,
+    told: Mutex<BoundedMap<(ClientId, String), SystemTime>>,
 }
 
 impl Notices {
     pub(in crate::authorization_server) fn new(events: Option<EventSender>, clock: Arc<dyn Clock>) -> Self {
-        Self { events, clock, told: Mutex::new(Bounded::new(REMEMBERED)) }
+        Self { events, clock, told: Mutex::new(BoundedMap::new(REMEMBERED)) }
     }
 
     /// The client proved itself by the secret at this place; a newer one should have taken over.
@@ -69,7 +70,7 @@ impl Notices {
         let error = TokenError::new(Fault::CLIENT).of(client);
         let error = error.detailed("it may not have a token by this secret, and the caller hung up before it was told");
         tracing::info!(%error, "refused a token request");
-        self.send(Outcome::AuthenticationFailed(error), client, extensions);
+        self.send(Outcome::AuthenticationFailed(error.into()), client, extensions);
     }
 
     fn send(&self, outcome: Outcome, client: &ClientId, extensions: &Extensions) {

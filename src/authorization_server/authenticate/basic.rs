@@ -7,9 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
-use super::{Credentials, Fault, Form, TokenError, client_id};
+use crate::authorization_server::authenticate::{Credentials, Fault, Form, TokenError, client_id};
 use crate::authorization_server::form::component;
-use crate::store::ClientAuthMethod;
+use crate::registration::ClientAuthMethod;
 
 pub(super) fn read(header: &HeaderValue, form: &Form<'_>) -> Result<Credentials, TokenError> {
     let malformed = || TokenError::new(Fault::CLIENT).detailed("the Authorization header is not well-formed Basic");

@@ -1,4 +1,4 @@
-//! [`Turns`]: by option, a bound on how many grants wait for a signature, and room for other work between two of them.
+//! [`TokenQueue`]: by option, a bound on how many grants wait for a signature, and room for other work between two of them.
 //!
 //! Once its grant is decided, a request for a token is work without a pause: those that are ready would be served one
 //! after the other before anything else. Here they queue instead, and each yields once to other ready tasks when its
@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::authorization_server::error::{Fault, TokenError};
 
 #[derive(Debug)]
-pub(in crate::authorization_server) struct Turns {
+pub(in crate::authorization_server) struct TokenQueue {
     /// One for each grant that is being signed, and one for each that waits.
     places: Semaphore,
     served: Semaphore,
@@ -25,7 +25,7 @@ pub(super) struct Turn<'a> {
     _place: SemaphorePermit<'a>,
 }
 
-impl Turns {
+impl TokenQueue {
     pub(in crate::authorization_server) fn new(at_once: usize, waiting: usize) -> Self {
         let places = at_once.saturating_add(waiting).min(Semaphore::MAX_PERMITS);
         Self { places: Semaphore::new(places), served: Semaphore::new(at_once.min(places)) }
@@ -48,13 +48,13 @@ mod tests {
     use std::cell::RefCell;
     use std::rc::Rc;
 
-    use super::Turns;
+    use super::TokenQueue;
     use crate::deadline::in_time;
 
     #[test]
     fn a_full_queue_refuses_and_a_request_that_leaves_makes_room() {
         in_time(async {
-            let turns = Turns::new(1, 2);
+            let turns = TokenQueue::new(1, 2);
             let first = turns.turn().await.ok().unwrap();
             let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(turns.turn())).collect();
             for turn in &mut waiting {
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn between_two_that_wait_comes_what_else_is_ready() {
         in_time(async {
-            let (turns, done) = (Rc::new(Turns::new(1, 100)), Rc::new(RefCell::new(Vec::new())));
+            let (turns, done) = (Rc::new(TokenQueue::new(1, 100)), Rc::new(RefCell::new(Vec::new())));
             let tasks = tokio::task::LocalSet::new();
             for number in 0..100 {
                 let (turns, done) = (turns.clone(), done.clone());

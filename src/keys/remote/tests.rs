@@ -1,43 +1,37 @@
 //! An issuer that goes down, changes its keys and answers nonsense, in simulated time.
 
-use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+pub(super) use std::convert::Infallible;
+pub(super) use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+pub(super) use std::sync::{Arc, Mutex};
+pub(super) use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use serde_json::json;
-use tokio::time::{Instant, sleep};
-use tower::limit::ConcurrencyLimit;
-use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
+pub(super) use bytes::Bytes;
+pub(super) use http::{Request, Response, StatusCode};
+pub(super) use serde_json::json;
+pub(super) use tokio::time::{Instant, sleep};
+pub(super) use tower::limit::ConcurrencyLimit;
+pub(super) use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
 
-mod changed_names;
-mod discovery;
-mod log;
-mod readiness;
-mod unknown_names;
+pub(super) use crate::deadline::in_time;
+pub(super) use crate::keys::{Algorithm, FoundKey, KeyRing, NoKey, SigningKey};
+pub(super) use crate::transport::{HttpClient, HttpError};
+pub(super) use crate::verification::{InvalidToken, RefusedToken, RemoteIssuer, UndecidedKind, Verifier, VerifyError};
+pub(super) use crate::{BearerAuthLayer, Clock, ManualClock, RemoteError};
 
-use crate::deadline::in_time;
-use crate::keys::{Algorithm, FoundKey, KeyRing, NoKey, SigningKey};
-use crate::transport::{HttpClient, HttpError};
-use crate::verification::{InvalidToken, RefusedToken, RemoteIssuer, UndecidedKind, Verifier, VerifyError};
-use crate::{BearerAuthLayer, Clock, ManualClock, RemoteError};
+pub(super) type Body = http_body_util::Full<Bytes>;
 
-type Body = http_body_util::Full<Bytes>;
-
-const ISSUER: &str = "https://auth.example.com/tenant";
-const API: &str = "https://api.example.com";
-const METADATA: &str = "https://auth.example.com/.well-known/oauth-authorization-server/tenant";
-const OPENID: &str = "https://auth.example.com/tenant/.well-known/openid-configuration";
-const KEYS: &str = "https://keys.example.com/jwks";
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3_600);
+pub(super) const ISSUER: &str = "https://auth.example.com/tenant";
+pub(super) const API: &str = "https://api.example.com";
+pub(super) const METADATA: &str = "https://auth.example.com/.well-known/oauth-authorization-server/tenant";
+pub(super) const OPENID: &str = "https://auth.example.com/tenant/.well-known/openid-configuration";
+pub(super) const KEYS: &str = "https://keys.example.com/jwks";
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 
 /// The clock on the wall goes with tokio's, which tests move.
 #[derive(Clone, Copy, Debug)]
-struct Wall(Instant);
+pub(super) struct Wall(pub(super) Instant);
 
 impl Clock for Wall {
     fn now(&self) -> SystemTime {
@@ -47,91 +41,91 @@ impl Clock for Wall {
 
 /// An issuer behind an HTTP client that needs no network.
 #[derive(Clone, Debug, Default)]
-struct Site(Arc<Inner>);
+pub(super) struct Site(pub(super) Arc<Inner>);
 
 #[derive(Debug, Default)]
-struct Inner {
-    down: AtomicBool,
-    fetches: AtomicUsize,
-    discoveries: AtomicUsize,
-    unchanged: AtomicUsize,
+pub(super) struct Inner {
+    pub(super) down: AtomicBool,
+    pub(super) fetches: AtomicUsize,
+    pub(super) discoveries: AtomicUsize,
+    pub(super) unchanged: AtomicUsize,
     /// The requests for keys that no cache on the way may answer.
-    revalidations: AtomicUsize,
+    pub(super) revalidations: AtomicUsize,
     /// Whether an answer is that of the time of the request, and not of its own.
-    is_early: AtomicBool,
+    pub(super) is_early: AtomicBool,
     /// Whether an answer that nothing changed lacks the tag.
-    is_terse: AtomicBool,
+    pub(super) is_terse: AtomicBool,
     /// A URL that never answers.
-    hangs: Mutex<Option<String>>,
+    pub(super) hangs: Mutex<Option<String>>,
     /// The URLs that got a tag.
-    conditional: Mutex<Vec<String>>,
-    takes: Mutex<Duration>,
-    pages: Mutex<Vec<(String, Page)>>,
+    pub(super) conditional: Mutex<Vec<String>>,
+    pub(super) takes: Mutex<Duration>,
+    pub(super) pages: Mutex<Vec<(String, Page)>>,
 }
 
 #[derive(Clone, Debug)]
-struct Page {
-    status: StatusCode,
-    headers: Vec<(&'static str, String)>,
-    body: String,
+pub(super) struct Page {
+    pub(super) status: StatusCode,
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) body: String,
 }
 
 impl Site {
     /// With the metadata of RFC 8414, and the keys of this ring.
-    fn of(keys: &KeyRing) -> Self {
+    pub(super) fn of(keys: &KeyRing) -> Self {
         let site = Self::default();
         site.set(METADATA, &json!({"issuer": ISSUER, "jwks_uri": KEYS}).to_string());
         site.publish(keys);
         site
     }
 
-    fn publish(&self, keys: &KeyRing) {
+    pub(super) fn publish(&self, keys: &KeyRing) {
         self.set(KEYS, &serde_json::to_string(&keys.to_jwk_set()).unwrap());
     }
 
-    fn set(&self, url: &str, body: &str) {
+    pub(super) fn set(&self, url: &str, body: &str) {
         self.set_page(url, Page { status: StatusCode::OK, headers: Vec::new(), body: body.to_owned() });
     }
 
-    fn set_page(&self, url: &str, page: Page) {
+    pub(super) fn set_page(&self, url: &str, page: Page) {
         let mut pages = self.0.pages.lock().unwrap();
         pages.retain(|(own, _)| own != url);
         pages.push((url.to_owned(), page));
     }
 
-    fn remove(&self, url: &str) {
+    pub(super) fn remove(&self, url: &str) {
         self.0.pages.lock().unwrap().retain(|(own, _)| own != url);
     }
 
-    fn is_down(&self, down: bool) {
+    pub(super) fn is_down(&self, down: bool) {
         self.0.down.store(down, Ordering::SeqCst);
     }
 
     /// Takes the published page when a request comes, and answers so much later.
-    fn answers_as_of_the_request(&self, time: Duration) {
+    pub(super) fn answers_as_of_the_request(&self, time: Duration) {
         self.0.is_early.store(true, Ordering::SeqCst);
         self.takes(time);
     }
 
-    fn hangs_at(&self, url: &str) {
+    pub(super) fn hangs_at(&self, url: &str) {
         *self.0.hangs.lock().unwrap() = Some(url.to_owned());
     }
 
-    fn takes(&self, time: Duration) {
+    pub(super) fn takes(&self, time: Duration) {
         *self.0.takes.lock().unwrap() = time;
     }
 
     /// How often the keys were fetched.
-    fn fetches(&self) -> usize {
+    pub(super) fn fetches(&self) -> usize {
         self.0.fetches.load(Ordering::SeqCst)
     }
 
-    fn discoveries(&self) -> usize {
+    pub(super) fn discoveries(&self) -> usize {
         self.0.discoveries.load(Ordering::SeqCst)
     }
 
     /// Returns how many requests for keys had `Cache-Control: no-cache`.
-    fn revalidations(&self) -> usize {
+    pub(super) fn revalidations(&self) -> usize {
         self.0.revalidations.load(Ordering::SeqCst)
     }
 }
@@ -162,7 +156,7 @@ impl HttpClient for Site {
 }
 
 impl Site {
-    fn answer(&self, request: &Request<Bytes>, url: &str) -> Result<Response<Bytes>, HttpError> {
+    pub(super) fn answer(&self, request: &Request<Bytes>, url: &str) -> Result<Response<Bytes>, HttpError> {
         if self.0.down.load(Ordering::SeqCst) {
             return Err(HttpError::new("connection refused"));
         }
@@ -185,28 +179,28 @@ impl Site {
     }
 }
 
-fn issuer(site: &Site) -> RemoteIssuer {
+pub(super) fn issuer(site: &Site) -> RemoteIssuer {
     RemoteIssuer::new(ISSUER, API).unwrap().http_client(site.clone()).clock(Wall(Instant::now()))
 }
 
-async fn connected(site: &Site) -> Verifier {
+pub(super) async fn connected(site: &Site) -> Verifier {
     issuer(site).connect().await.unwrap()
 }
 
-fn ring() -> KeyRing {
+pub(super) fn ring() -> KeyRing {
     KeyRing::new(SigningKey::generate(Algorithm::ES256).unwrap())
 }
 
 /// When tests begin, by the clock on the wall.
-const BEGIN: u64 = 1_700_000_000;
+pub(super) const BEGIN: u64 = 1_700_000_000;
 
 /// A token that is good for ten years.
-fn token(keys: &KeyRing) -> String {
+pub(super) fn token(keys: &KeyRing) -> String {
     token_of(keys, BEGIN)
 }
 
 /// A token that was issued at this second.
-fn token_of(keys: &KeyRing, iat: u64) -> String {
+pub(super) fn token_of(keys: &KeyRing, iat: u64) -> String {
     let claims = json!({
         "iss": ISSUER, "sub": "billing", "aud": API, "client_id": "billing", "jti": "1", "scope": "read",
         "iat": iat, "exp": 2_000_000_000,
@@ -215,7 +209,7 @@ fn token_of(keys: &KeyRing, iat: u64) -> String {
 }
 
 /// A token that names an unknown key. Nothing else of it is read.
-fn naming(key_id: &str) -> String {
+pub(super) fn naming(key_id: &str) -> String {
     use base64::Engine as _;
     let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
     let header = json!({"alg": "ES256", "typ": "at+jwt", "kid": key_id});
@@ -223,7 +217,7 @@ fn naming(key_id: &str) -> String {
 }
 
 #[track_caller]
-fn assert_undecided(verified: Result<crate::VerifiedToken, VerifyError>) -> u64 {
+pub(super) fn assert_undecided(verified: Result<crate::VerifiedToken, VerifyError>) -> u64 {
     match verified {
         Err(VerifyError::Undecided(undecided)) if undecided.kind() == UndecidedKind::Keys => {
             undecided.retry_after_seconds()
@@ -232,10 +226,10 @@ fn assert_undecided(verified: Result<crate::VerifiedToken, VerifyError>) -> u64 
     }
 }
 
-const UNKNOWN: VerifyError = VerifyError::Refused(RefusedToken::new(InvalidToken::UnknownKey));
+pub(super) const UNKNOWN: VerifyError = VerifyError::Refused(RefusedToken::new(InvalidToken::UnknownKey));
 
 #[test]
-fn a_key_that_is_taken_out_takes_with_it_every_token_that_was_verified_by_it() {
+pub(super) fn a_key_that_is_taken_out_takes_with_it_every_token_that_was_verified_by_it() {
     in_time(async {
         let (old, new) = (ring(), ring());
         let site = Site::of(&old);
@@ -253,7 +247,7 @@ fn a_key_that_is_taken_out_takes_with_it_every_token_that_was_verified_by_it() {
 }
 
 #[test]
-fn no_request_with_a_known_key_is_refused_while_the_issuer_is_down_for_ten_minutes() {
+pub(super) fn no_request_with_a_known_key_is_refused_while_the_issuer_is_down_for_ten_minutes() {
     in_time(async {
         let keys = ring();
         let site = Site::of(&keys);
@@ -275,7 +269,7 @@ fn no_request_with_a_known_key_is_refused_while_the_issuer_is_down_for_ten_minut
 }
 
 #[test]
-fn the_last_good_keys_are_used_for_a_day_and_then_tokens_get_503_until_the_issuer_is_back() {
+pub(super) fn the_last_good_keys_are_used_for_a_day_and_then_tokens_get_503_until_the_issuer_is_back() {
     in_time(async {
         let keys = ring();
         let site = Site::of(&keys);
@@ -295,7 +289,7 @@ fn the_last_good_keys_are_used_for_a_day_and_then_tokens_get_503_until_the_issue
 }
 
 #[test]
-fn a_new_key_is_fetched_when_its_first_token_comes_once_for_all_who_wait() {
+pub(super) fn a_new_key_is_fetched_when_its_first_token_comes_once_for_all_who_wait() {
     in_time(async {
         let (old, new) = (ring(), ring());
         let site = Site::of(&old);
@@ -317,7 +311,7 @@ fn a_new_key_is_fetched_when_its_first_token_comes_once_for_all_who_wait() {
 }
 
 #[test]
-fn a_key_that_lands_after_the_first_look_is_found_by_the_second() {
+pub(super) fn a_key_that_lands_after_the_first_look_is_found_by_the_second() {
     in_time(async {
         let (keys, other) = (ring(), ring());
         let verifier = connected(&Site::of(&keys)).await;
@@ -334,7 +328,7 @@ fn a_key_that_lands_after_the_first_look_is_found_by_the_second() {
 }
 
 #[test]
-fn a_caller_that_hangs_up_does_not_end_the_fetch_for_others() {
+pub(super) fn a_caller_that_hangs_up_does_not_end_the_fetch_for_others() {
     in_time(async {
         let (old, new) = (ring(), ring());
         let site = Site::of(&old);
@@ -349,7 +343,7 @@ fn a_caller_that_hangs_up_does_not_end_the_fetch_for_others() {
 }
 
 #[test]
-fn a_key_that_is_taken_out_of_the_set_is_trusted_no_longer_than_until_the_next_fetch() {
+pub(super) fn a_key_that_is_taken_out_of_the_set_is_trusted_no_longer_than_until_the_next_fetch() {
     in_time(async {
         let (old, new) = (ring(), ring());
         let site = Site::of(&old);
@@ -363,7 +357,7 @@ fn a_key_that_is_taken_out_of_the_set_is_trusted_no_longer_than_until_the_next_f
 }
 
 #[test]
-fn a_service_that_starts_before_its_issuer_says_so_and_heals_by_itself() {
+pub(super) fn a_service_that_starts_before_its_issuer_says_so_and_heals_by_itself() {
     in_time(async {
         let keys = ring();
         let site = Site::of(&keys);
@@ -383,7 +377,7 @@ fn a_service_that_starts_before_its_issuer_says_so_and_heals_by_itself() {
 }
 
 #[test]
-fn keys_are_fetched_ahead_as_cache_control_says_and_not_sent_again_when_they_are_the_same() {
+pub(super) fn keys_are_fetched_ahead_as_cache_control_says_and_not_sent_again_when_they_are_the_same() {
     in_time(async {
         let keys = ring();
         let site = Site::of(&keys);
@@ -404,7 +398,7 @@ fn keys_are_fetched_ahead_as_cache_control_says_and_not_sent_again_when_they_are
 }
 
 #[test]
-fn nothing_is_fetched_any_more_once_the_verifier_is_gone() {
+pub(super) fn nothing_is_fetched_any_more_once_the_verifier_is_gone() {
     in_time(async {
         let site = Site::of(&ring());
         drop(connected(&site).await);
@@ -414,7 +408,7 @@ fn nothing_is_fetched_any_more_once_the_verifier_is_gone() {
 }
 
 #[test]
-fn openid_discovery_is_asked_where_there_is_no_metadata_of_rfc_8414() {
+pub(super) fn openid_discovery_is_asked_where_there_is_no_metadata_of_rfc_8414() {
     in_time(async {
         let keys = ring();
         let site = Site::of(&keys);
@@ -425,7 +419,7 @@ fn openid_discovery_is_asked_where_there_is_no_metadata_of_rfc_8414() {
 }
 
 #[test]
-fn a_url_of_keys_needs_no_metadata() {
+pub(super) fn a_url_of_keys_needs_no_metadata() {
     in_time(async {
         let keys = ring();
         let site = Site::of(&keys);
@@ -442,7 +436,7 @@ fn a_url_of_keys_needs_no_metadata() {
 
 /// An issuer and its keys in a network that encrypts underneath, behind an HTTP client of the application's own.
 #[test]
-fn plain_http_beyond_loopback_needs_the_setting_also_behind_an_own_http_client() {
+pub(super) fn plain_http_beyond_loopback_needs_the_setting_also_behind_an_own_http_client() {
     in_time(async {
         const INSIDE: &str = "http://keycloak:8080/realms/m";
         let keys = ring();
@@ -470,7 +464,7 @@ fn plain_http_beyond_loopback_needs_the_setting_also_behind_an_own_http_client()
 }
 
 #[test]
-fn no_setting_lets_an_https_issuer_lead_to_plain_http() {
+pub(super) fn no_setting_lets_an_https_issuer_lead_to_plain_http() {
     in_time(async {
         let redirect = |location: &str| Page {
             status: StatusCode::FOUND,
@@ -491,7 +485,7 @@ fn no_setting_lets_an_https_issuer_lead_to_plain_http() {
 }
 
 #[test]
-fn a_proxy_setting_for_a_client_that_was_replaced_is_an_error() {
+pub(super) fn a_proxy_setting_for_a_client_that_was_replaced_is_an_error() {
     in_time(async {
         let refused = issuer(&Site::of(&ring())).use_environment_proxy().lazy().unwrap_err();
         assert!(matches!(refused, RemoteError::ProxyOfOwnClient), "{refused}");
@@ -499,7 +493,7 @@ fn a_proxy_setting_for_a_client_that_was_replaced_is_an_error() {
 }
 
 #[test]
-fn connecting_with_an_endless_timeout_waits_for_the_issuer() {
+pub(super) fn connecting_with_an_endless_timeout_waits_for_the_issuer() {
     in_time(async {
         let keys = ring();
         let site = Site::of(&keys);
@@ -513,7 +507,7 @@ fn connecting_with_an_endless_timeout_waits_for_the_issuer() {
 }
 
 /// What connecting to a site comes to, and how long that takes.
-async fn refusal(site: &Site) -> (String, Duration) {
+pub(super) async fn refusal(site: &Site) -> (String, Duration) {
     let started = Instant::now();
     let error = issuer(site).connect().await.unwrap_err();
     assert!(matches!(error, RemoteError::Fetch(_)));
@@ -521,7 +515,7 @@ async fn refusal(site: &Site) -> (String, Duration) {
 }
 
 #[test]
-fn connecting_fails_at_once_and_clearly_where_waiting_does_not_help() {
+pub(super) fn connecting_fails_at_once_and_clearly_where_waiting_does_not_help() {
     in_time(async {
         let metadata = |issuer: &str, keys: &str| json!({"issuer": issuer, "jwks_uri": keys}).to_string();
         let page = |status, headers: &[(&'static str, &str)], body: &str| Page {
@@ -562,7 +556,7 @@ fn connecting_fails_at_once_and_clearly_where_waiting_does_not_help() {
 }
 
 #[test]
-fn connecting_to_who_is_down_or_slow_waits_for_its_time_and_then_says_why() {
+pub(super) fn connecting_to_who_is_down_or_slow_waits_for_its_time_and_then_says_why() {
     in_time(async {
         let site = Site::of(&ring());
         site.is_down(true);
@@ -583,7 +577,7 @@ fn connecting_to_who_is_down_or_slow_waits_for_its_time_and_then_says_why() {
 }
 
 #[test]
-fn no_more_than_a_thousand_wait_for_keys_at_once() {
+pub(super) fn no_more_than_a_thousand_wait_for_keys_at_once() {
     in_time(async {
         let site = Site::of(&ring());
         site.takes(SECOND);
@@ -603,13 +597,13 @@ fn no_more_than_a_thousand_wait_for_keys_at_once() {
 }
 
 #[test]
-fn outside_of_a_runtime_the_mistake_is_named() {
+pub(super) fn outside_of_a_runtime_the_mistake_is_named() {
     let error = issuer(&Site::default()).lazy().unwrap_err();
     assert!(matches!(error, RemoteError::NoRuntime), "{error}");
 }
 
 #[test]
-fn a_request_that_waits_for_keys_holds_no_place_of_the_service_behind_the_layer() {
+pub(super) fn a_request_that_waits_for_keys_holds_no_place_of_the_service_behind_the_layer() {
     in_time(async {
         let keys = ring();
         let site = Site::of(&keys);
@@ -630,7 +624,7 @@ fn a_request_that_waits_for_keys_holds_no_place_of_the_service_behind_the_layer(
 
 /// A wall clock that a test can set.
 #[test]
-fn a_clock_that_is_set_back_puts_off_no_fetch_and_makes_no_key_younger() {
+pub(super) fn a_clock_that_is_set_back_puts_off_no_fetch_and_makes_no_key_younger() {
     in_time(async {
         let (old, new) = (ring(), ring());
         let (site, wall) = (Site::of(&old), ManualClock::at(Wall(Instant::now()).now() + 24 * HOUR));
@@ -658,7 +652,7 @@ fn a_clock_that_is_set_back_puts_off_no_fetch_and_makes_no_key_younger() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_makes_no_metadata_younger() {
+pub(super) fn a_clock_that_is_set_back_makes_no_metadata_younger() {
     in_time(async {
         let (site, wall) = (Site::of(&ring()), ManualClock::at(Wall(Instant::now()).now()));
         let issuer = RemoteIssuer::new(ISSUER, API).unwrap().http_client(site.clone()).clock(wall.clone());
@@ -673,7 +667,7 @@ fn a_clock_that_is_set_back_makes_no_metadata_younger() {
 }
 
 #[test]
-fn a_token_that_was_seen_before_waits_for_keys_where_those_that_are_here_are_too_old() {
+pub(super) fn a_token_that_was_seen_before_waits_for_keys_where_those_that_are_here_are_too_old() {
     in_time(async {
         let keys = ring();
         let (site, wall) = (Site::of(&keys), ManualClock::at(Wall(Instant::now()).now()));
@@ -692,7 +686,7 @@ fn a_token_that_was_seen_before_waits_for_keys_where_those_that_are_here_are_too
 }
 
 #[test]
-fn keys_that_may_not_be_older_than_an_hour_are_fetched_within_the_hour_whatever_cache_control_says() {
+pub(super) fn keys_that_may_not_be_older_than_an_hour_are_fetched_within_the_hour_whatever_cache_control_says() {
     in_time(async {
         let keys = ring();
         let site = Site::of(&keys);
@@ -712,7 +706,7 @@ fn keys_that_may_not_be_older_than_an_hour_are_fetched_within_the_hour_whatever_
 }
 
 #[test]
-fn keys_are_used_for_a_minute_even_where_the_setting_is_less() {
+pub(super) fn keys_are_used_for_a_minute_even_where_the_setting_is_less() {
     in_time(async {
         let keys = ring();
         let site = Site::of(&keys);
@@ -726,7 +720,7 @@ fn keys_are_used_for_a_minute_even_where_the_setting_is_less() {
 }
 
 #[test]
-fn no_request_waits_longer_than_two_documents_may_take() {
+pub(super) fn no_request_waits_longer_than_two_documents_may_take() {
     in_time(async {
         let (old, new) = (ring(), ring());
         let site = Site::of(&old);
@@ -753,7 +747,7 @@ fn no_request_waits_longer_than_two_documents_may_take() {
 }
 
 #[test]
-fn keys_are_as_old_as_the_request_that_brought_them() {
+pub(super) fn keys_are_as_old_as_the_request_that_brought_them() {
     in_time(async {
         let site = Site::of(&ring());
         site.takes(4 * SECOND);

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{
+use super::tests::{
     Arc, BearerAuthLayer, Body, ISSUER, Infallible, KEYS, METADATA, Mutex, OPENID, Request, Response, SECOND, Site,
     Verifier, connected, issuer, json, naming, ring, service_fn, sleep,
 };
@@ -120,7 +120,7 @@ fn a_request_that_names_a_key_at_random_logs_the_issuer_and_not_why_its_last_fet
 /// An error of an HTTP client may quote what the server sent, such as the names in its certificate.
 #[test]
 fn the_error_of_an_http_client_is_cut_off_and_escaped() {
-    let text = super::HttpError::new(format!("certificate\n{}", "é".repeat(10_000))).to_string();
+    let text = super::tests::HttpError::new(format!("certificate\n{}", "é".repeat(10_000))).to_string();
     assert!(text.len() < 600 && text.starts_with(r"certificate\né") && text.ends_with('…'), "{text}");
-    assert_eq!(super::HttpError::new("connection refused").to_string(), "connection refused");
+    assert_eq!(super::tests::HttpError::new("connection refused").to_string(), "connection refused");
 }

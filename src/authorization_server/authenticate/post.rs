@@ -2,8 +2,8 @@
 
 use zeroize::Zeroizing;
 
-use super::{Credentials, Fault, Form, TokenError, client_id};
-use crate::store::ClientAuthMethod;
+use crate::authorization_server::authenticate::{Credentials, Fault, Form, TokenError, client_id};
+use crate::registration::ClientAuthMethod;
 
 pub(super) fn read(secret: &str, form: &Form<'_>) -> Result<Credentials, TokenError> {
     let id = form

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
-use super::{API, Body, ISSUER, KEYS, MINUTE, SECOND, Site, connected, issuer, naming};
+use super::tests::{API, Body, ISSUER, KEYS, MINUTE, SECOND, Site, connected, issuer, naming};
 use crate::deadline::in_time;
 use crate::verification::{InvalidToken, RefusedToken, Verifier, VerifyError};
 use crate::{BearerAuthLayer, ClientSecret, Introspection};
@@ -68,7 +68,7 @@ const PREVIOUS: Option<&str> = Some("previous");
 /// A site that publishes the first key as `current`, a verifier that accepted tokens of it, and both keys.
 async fn before_the_change() -> (Site, Verifier, [Key; 2]) {
     let keys = [Key::new(1), Key::new(2)];
-    let site = Site::of(&super::ring());
+    let site = Site::of(&super::tests::ring());
     site.publishes([(CURRENT, &keys[0])]);
     let verifier = connected(&site).await;
     verifier.verify(&keys[0].token(CURRENT)).await.unwrap();
@@ -151,7 +151,7 @@ fn a_new_key_under_a_known_name_is_fetched_when_its_first_token_comes() {
 fn a_set_without_names_follows_too() {
     in_time(async {
         let (old, new) = (Key::new(1), Key::new(2));
-        let site = Site::of(&super::ring());
+        let site = Site::of(&super::tests::ring());
         site.publishes([(None, &old)]);
         let verifier = connected(&site).await;
         verifier.verify(&old.token(None)).await.unwrap();
@@ -161,7 +161,7 @@ fn a_set_without_names_follows_too() {
         // With two of one algorithm, a token that names none of them means none.
         site.publishes([(None, &new), (None, &old)]);
         sleep(9 * MINUTE).await;
-        assert_eq!(verifier.verify(&new.token(None)).await.unwrap_err(), super::UNKNOWN);
+        assert_eq!(verifier.verify(&new.token(None)).await.unwrap_err(), super::tests::UNKNOWN);
     });
 }
 
@@ -256,7 +256,7 @@ fn requests_that_wait_for_unknown_names_take_no_place_from_failed_signatures() {
 fn the_pause_after_a_failed_signature_is_a_setting() {
     in_time(async {
         let (old, new) = (Key::new(1), Key::new(2));
-        let site = Site::of(&super::ring());
+        let site = Site::of(&super::tests::ring());
         site.publishes([(CURRENT, &old)]);
         let verifier = issuer(&site).failed_signature_cooldown(5 * SECOND).connect().await.unwrap();
         assert_eq!(verifier.verify(&new.token(CURRENT)).await.unwrap_err(), FORGED);
@@ -280,7 +280,7 @@ fn signed_introspection_answers_follow_the_names_too() {
             .client_secret_basic("the api", ClientSecret::new("a secret of 32 characters or more").unwrap())
             .unwrap()
             .http_client(site.clone())
-            .clock(super::Wall(tokio::time::Instant::now()))
+            .clock(super::tests::Wall(tokio::time::Instant::now()))
             .signed_answers(&verifier)
             .unwrap()
             .verifier()
@@ -291,7 +291,7 @@ fn signed_introspection_answers_follow_the_names_too() {
         });
         let signed = new.sign(CURRENT, "token-introspection+jwt", &answer);
         let headers = vec![("content-type", "application/token-introspection+jwt".to_owned())];
-        site.set_page(endpoint, super::Page { status: http::StatusCode::OK, headers, body: signed });
+        site.set_page(endpoint, super::tests::Page { status: http::StatusCode::OK, headers, body: signed });
         site.publishes([(CURRENT, &new)]);
         assert_eq!(introspection.verify("opaque").await.unwrap().client_id().as_str(), "billing");
     });

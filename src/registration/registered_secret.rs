@@ -71,7 +71,7 @@ impl RegisteredSecret {
         Self { stored, ..self }
     }
 
-    pub(super) fn with_times(self, created_at: Option<u64>, expires_at: Option<u64>) -> Option<Self> {
+    pub(crate) fn with_times(self, created_at: Option<u64>, expires_at: Option<u64>) -> Option<Self> {
         let time = |seconds: Option<u64>| seconds.map_or(Some(None), |seconds| UnixTime::from_secs(seconds).map(Some));
         Some(Self { created_at: time(created_at)?, expires_at: time(expires_at)?, ..self })
     }

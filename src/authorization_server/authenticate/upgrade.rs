@@ -11,11 +11,13 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use crate::authorization_server::authenticate::ClientCache;
 use crate::client_id::ClientId;
 use crate::clock::{Clock, Moment};
 use crate::deadline;
+use crate::registration::{Client, RegisteredClient};
 use crate::secret::StoredSecret;
-use crate::store::{AdminError, Client, ClientAdmin, ClientCache, RegisteredClient};
+use crate::store::{AdminError, ClientAdmin};
 
 /// How many clients are written at once; who comes in between is written another time.
 const AT_ONCE: usize = 4;

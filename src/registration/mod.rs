@@ -1,0 +1,18 @@
+//! A client's registration (RFC 7591 §2): what it is called, how it authenticates, and what it may get.
+//!
+//! A [`Client`] is a registration as it is written down. [`Client::register`] checks it and returns a [`RegisteredClient`], which
+//! a [store](crate::store) keeps.
+
+mod client;
+mod record;
+mod registered_secret;
+mod rules;
+
+pub use self::client::{Client, ClientAuthMethod, ClientError, RegisteredClient};
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
+pub(crate) use self::record::from_json;
+#[cfg(feature = "file")]
+pub(crate) use self::record::{Record, member};
+pub use self::registered_secret::RegisteredSecret;
+pub use self::rules::ClientRules;
+pub(crate) use self::rules::shorten;
