@@ -10,7 +10,7 @@ use jsonwebtoken::jwk::{
 };
 
 use super::key_type::KeyType;
-use super::{Algorithm, KeyError, refusal, roca};
+use super::{Algorithm, KeyError, ed25519, refusal, roca};
 
 /// RSA keys below this are refused (RFC 7518 §3.3), and those above the second are too dear to use.
 pub(super) const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
@@ -67,7 +67,12 @@ impl PublicNumbers {
 
     /// What the backends do not agree on, or find out only when they verify.
     pub(super) fn check(&self) -> Result<(), KeyError> {
-        let Self::Rsa { n, e } = self else { return Ok(()) };
+        let (n, e) = match self {
+            Self::P256 { .. } | Self::P384 { .. } => return Ok(()),
+            Self::Ed25519 { x } if ed25519::is_weak(x) => return Err(refusal::ed25519_point()),
+            Self::Ed25519 { .. } => return Ok(()),
+            Self::Rsa { n, e } => (n, e),
+        };
         let bits = n.len() * 8 - n.first().map_or(0, |first| first.leading_zeros() as usize);
         if !RSA_BITS.contains(&bits) {
             return Err(refusal::rsa_bits(bits));

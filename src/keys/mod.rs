@@ -42,6 +42,7 @@
 mod algorithm;
 pub(crate) mod backend;
 mod der;
+mod ed25519;
 #[cfg(feature = "encrypted_pem")]
 mod encrypted_pem;
 mod file;

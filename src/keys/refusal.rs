@@ -88,6 +88,13 @@ pub(super) fn rsa_can_be_factored() -> KeyError {
     )
 }
 
+pub(super) fn ed25519_point() -> KeyError {
+    KeyError::new(
+        "the Ed25519 key is a point of small order, under which anyone can sign, or is encoded with a number beyond the field \
+         (RFC 8032 §5.1.3): use a key from a key generator, such as `openssl genpkey -algorithm ed25519`",
+    )
+}
+
 pub(super) fn rsa_is_not_generated() -> KeyError {
     KeyError::new(
         "RSA keys are not generated here: make one with `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:3072`",

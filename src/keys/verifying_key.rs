@@ -13,7 +13,9 @@ use super::{Algorithm, KeyError, pem, refusal, spki};
 
 /// A public key that verifies tokens of one algorithm, parsed once; a clone shares it.
 ///
-/// P-256, P-384, Ed25519, and RSA of 2,048 to 8,192 bits, with every backend.
+/// P-256, P-384, Ed25519, and RSA of 2,048 to 8,192 bits, with every backend. An Ed25519 key of small order, under which
+/// anyone can sign, is refused. One that is not a point of the curve is refused by `rust_crypto` when it is loaded; with
+/// `aws_lc_rs` it is loaded and verifies nothing.
 #[derive(Clone)]
 pub struct VerifyingKey(Arc<Parsed>);
 

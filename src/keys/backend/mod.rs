@@ -1,7 +1,10 @@
 //! The cryptographic backend: one of two modules with the same face.
 //!
 //! `aws_lc_rs` wins when both features are on, so that a feature turned on elsewhere in a dependency tree changes
-//! nothing. Tests build all that are on, and hold them against each other.
+//! nothing. Tests build all that are on, and compare their decisions.
+//!
+//! Both accept the same keys and the same signatures, with one exception: `aws_lc_rs` accepts an Ed25519 key that is not a
+//! point of the curve, and then no signature under it. `rust_crypto` refuses such a key when it is loaded.
 
 #[cfg(feature = "aws_lc_rs")]
 mod aws_lc_rs;
@@ -23,6 +26,10 @@ use super::{KeyError, refusal};
 fn uncompressed(x: &[u8], y: &[u8]) -> Vec<u8> {
     [&[4], x, y].concat()
 }
+
+#[cfg(all(test, feature = "aws_lc_rs", feature = "rust_crypto"))]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)] // helpers of tests
+mod differential;
 
 #[cfg(all(test, feature = "aws_lc_rs", feature = "rust_crypto"))]
 #[allow(clippy::unwrap_used)] // also in the macro and the helper below

@@ -7,6 +7,7 @@ use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
 use hmac::{Hmac, Mac as _};
 use p256::ecdsa::signature::{Signer as _, Verifier as _};
 use rand_core::OsRng;
+use rsa::traits::PublicKeyParts as _;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use zeroize::Zeroizing;
 
@@ -107,8 +108,10 @@ impl PublicKey {
                 .is_ok_and(|signature| key.verify(message, &signature).is_ok()),
             Self::P384(key) => p384::ecdsa::Signature::from_slice(signature)
                 .is_ok_and(|signature| key.verify(message, &signature).is_ok()),
+            // Not `verify_strict`: what it refuses in addition are keys of small order, which no key here is, and an R of
+            // small order, which only the owner of the key can sign with, and which RFC 8032 §5.1.7 accepts.
             Self::Ed25519(key) => ed25519_dalek::Signature::from_slice(signature)
-                .is_ok_and(|signature| key.verify_strict(message, &signature).is_ok()),
+                .is_ok_and(|signature| key.verify(message, &signature).is_ok()),
             Self::Rsa(key) => rsa_verifies(key, algorithm, message, signature),
         }
     }
@@ -132,11 +135,19 @@ fn rsa_verifies(key: &rsa::RsaPublicKey, algorithm: Algorithm, message: &[u8], s
         Algorithm::RS256 => pkcs1(rsa::Pkcs1v15Sign::new::<Sha256>(), &Sha256::digest(message)),
         Algorithm::RS384 => pkcs1(rsa::Pkcs1v15Sign::new::<Sha384>(), &Sha384::digest(message)),
         Algorithm::RS512 => pkcs1(rsa::Pkcs1v15Sign::new::<Sha512>(), &Sha512::digest(message)),
-        Algorithm::PS256 => rsa::pss::Signature::try_from(signature).is_ok_and(|signature| {
-            rsa::pss::VerifyingKey::<Sha256>::new(key.clone()).verify(message, &signature).is_ok()
+        Algorithm::PS256 => rsa::pss::Signature::try_from(signature).is_ok_and(|parsed| {
+            rsa::pss::VerifyingKey::<Sha256>::new(key.clone()).verify(message, &parsed).is_ok()
+                && fits_encoded_message(key, signature)
         }),
         _ => false,
     }
+}
+
+/// Whether the encoded message of PSS has no bit above those that it may have (RFC 8017 §9.1.2, step 6). The `rsa` crate
+/// looks at them, except for a modulus whose first byte has a single bit: then they are a byte of their own.
+fn fits_encoded_message(key: &rsa::RsaPublicKey, signature: &[u8]) -> bool {
+    let bits = key.n().bits();
+    bits % 8 != 1 || rsa::BigUint::from_bytes_be(signature).modpow(key.e(), key.n()).bits() < bits
 }
 
 /// HMAC with SHA-256 under a shared secret.
