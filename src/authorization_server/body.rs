@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use http::Version;
 use http::header::EXPECT;
 use http::request::Parts;
 use http_body::Body;
@@ -95,12 +96,19 @@ impl<B: Body> ReadBody<B> {
         let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
         let received = match announced > limits.bytes {
             false => Received::Nothing,
-            // Whoever asks before sending is told at once: to read on would be to invite the body.
-            true if head.headers.contains_key(EXPECT) => Received::Excess(usize::MAX),
+            // A caller that asks before sending is told at once: to read on would be to invite the body.
+            true if asks_before_sending(head) => Received::Excess(usize::MAX),
             true => Received::Excess(0),
         };
         Self { body, limits, received, deadline: None }
     }
+}
+
+/// Whether the caller waits for a `100 Continue`. HTTP/1.0 has none, and an expectation in it MUST be ignored (RFC 9110
+/// §10.1.1); with any other expectation the body comes without being asked for.
+fn asks_before_sending(head: &Parts) -> bool {
+    let expected = head.headers.get(EXPECT).map(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    expected == Some(true) && head.version >= Version::HTTP_11
 }
 
 impl<B> Future for ReadBody<B>
@@ -139,6 +147,58 @@ where
                 Some(data) => received.push(data, this.limits.bytes),
                 None => received,
             };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use bytes::Bytes;
+    use futures_util::FutureExt as _;
+    use http::header::EXPECT;
+    use http::{Request, Version};
+    use http_body::{Body, Frame, SizeHint};
+    use tower::BoxError;
+
+    use super::{BodyError, BodyLimits, ReadBody};
+
+    /// A body that announces more than the limit, and counts how often it was asked for a part.
+    struct Announced<'a>(&'a mut usize);
+
+    impl Body for Announced<'_> {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            *self.0 += 1;
+            Poll::Ready(None)
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact(70_000)
+        }
+    }
+
+    #[test]
+    fn only_a_caller_that_waits_for_100_continue_is_refused_before_its_body_is_read() {
+        for (version, expect, is_read) in [
+            (Version::HTTP_11, Some("100-continue"), false),
+            (Version::HTTP_11, Some("100-Continue"), false),
+            (Version::HTTP_2, Some("100-continue"), false),
+            (Version::HTTP_10, Some("100-continue"), true),
+            (Version::HTTP_11, Some("102-processing"), true),
+            (Version::HTTP_11, None, true),
+        ] {
+            let mut request = Request::new(());
+            *request.version_mut() = version;
+            request.headers_mut().extend(expect.map(|value| (EXPECT, http::HeaderValue::from_static(value))));
+            let mut polls = 0;
+            let read = ReadBody::new(&request.into_parts().0, Announced(&mut polls), BodyLimits::default());
+            assert!(matches!(read.now_or_never(), Some(Err(BodyError::TooLarge))), "{version:?} {expect:?}");
+            assert_eq!(polls > 0, is_read, "{version:?} {expect:?}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode, Version};
 use http_body_util::Full;
 use serde::Serialize;
@@ -83,6 +83,11 @@ impl Fault {
     );
     pub(super) const CONTENT_TYPE: Self =
         Self::bad(TokenErrorKind::InvalidRequest, "there must be one content type, application/x-www-form-urlencoded");
+    pub(super) const CONTENT_ENCODING: Self = Self::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        TokenErrorKind::InvalidRequest,
+        "the request body must not be compressed",
+    );
     pub(super) const TOO_LARGE: Self =
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, TokenErrorKind::InvalidRequest, "the request body is too large");
     pub(super) const TOO_SLOW: Self = Self::new(
@@ -253,6 +258,10 @@ impl TokenError {
         match status {
             StatusCode::UNAUTHORIZED => drop(headers.insert(WWW_AUTHENTICATE, challenge.clone())),
             StatusCode::METHOD_NOT_ALLOWED => drop(headers.insert(ALLOW, HeaderValue::from_static("POST"))),
+            // RFC 9110 §12.5.3: the content codings that would have been accepted.
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            }
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
                 headers.insert(RETRY_AFTER, self.0.retry_after.into());
             }

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::error::{Fault, TokenError};
+use crate::quoted::quoted;
 
 /// The parameters of a request. Each name occurs once, but for those that may repeat; a parameter without a
 /// value counts as omitted (RFC 6749 §3.2).
@@ -31,13 +32,21 @@ pub(super) fn check_head(head: &Parts) -> Result<(), TokenError> {
     check_query(head.uri.query())
 }
 
-/// Checks that the request is a POST of a form.
+/// Checks that the request is a POST of a form that is not compressed.
 pub(super) fn check_form_post(head: &Parts) -> Result<(), TokenError> {
     if head.method != Method::POST {
         return Err(Fault::METHOD.into());
     }
     if !is_form(&head.headers) {
         return Err(Fault::CONTENT_TYPE.into());
+    }
+    if let Some(coding) = content_coding(&head.headers) {
+        let detail = format!(
+            "Content-Encoding is {} and must be absent or `identity`: turn compression of requests off in the client, or \
+             decompress them in a layer outside of the token endpoint",
+            quoted(&String::from_utf8_lossy(coding.as_bytes())),
+        );
+        return Err(TokenError::from(Fault::CONTENT_ENCODING).detailed(detail));
     }
     Ok(())
 }
@@ -115,6 +124,15 @@ fn is_form(headers: &HeaderMap) -> bool {
         let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
         essence.trim_ascii().eq_ignore_ascii_case(FORM)
     }
+}
+
+/// The first value of `Content-Encoding` that says more than that the body is not encoded (RFC 9110 §8.4). A body behind it
+/// cannot be read here, and to decompress what callers send, before they are authenticated, is an attack on memory.
+fn content_coding(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let is_identity = |coding: &[u8]| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity");
+    let is_plain =
+        |value: &HeaderValue| value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).all(is_identity);
+    headers.get_all(CONTENT_ENCODING).iter().find(|value| !is_plain(value))
 }
 
 /// What a component says, and what ended it, with what is behind that.

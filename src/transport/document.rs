@@ -7,7 +7,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH,
+    IF_NONE_MATCH,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
@@ -59,7 +60,8 @@ impl Document {
         Ok(Self { body: body.into(), content_type, etag, caching, cross_origin: settings.cross_origin })
     }
 
-    /// GET and HEAD, with the conditional request of RFC 9110 §13.1.2.
+    /// Answers GET and HEAD, with the conditional requests of RFC 9110 §13.1.1 and §13.1.2. Those by date are ignored, since
+    /// there is no date.
     pub(crate) fn answer(&self, head: &Parts) -> Response<Full<Bytes>> {
         if self.cross_origin && head.method == Method::OPTIONS {
             return preflight();
@@ -67,32 +69,73 @@ impl Document {
         if !matches!(head.method, Method::GET | Method::HEAD) {
             return method_not_allowed(if self.cross_origin { "GET, HEAD, OPTIONS" } else { "GET, HEAD" });
         }
-        let unchanged = self.is_known_to(&head.headers);
-        let body = if unchanged { Bytes::new() } else { self.body.clone() };
+        let status = self.status(&head.headers);
+        let body = if status == StatusCode::OK { self.body.clone() } else { Bytes::new() };
         let mut response = Response::new(Full::new(body));
+        *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(CACHE_CONTROL, self.caching.clone());
         headers.insert(ETAG, self.etag.clone());
+        if status != StatusCode::PRECONDITION_FAILED {
+            headers.insert(CACHE_CONTROL, self.caching.clone());
+        }
         if self.cross_origin {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
             headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("etag"));
         }
-        if unchanged {
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-        } else {
+        if status == StatusCode::OK {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         }
         response
     }
 
-    fn is_known_to(&self, headers: &HeaderMap) -> bool {
-        let known =
-            headers.get_all(IF_NONE_MATCH).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-        known.map(<[u8]>::trim_ascii).any(|tag| {
-            // Weak comparison (§8.8.3.2): what a cache weakened is still the same document.
-            tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == self.etag.as_bytes()
-        })
+    /// The preconditions, in the order of RFC 9110 §13.2.2.
+    fn status(&self, headers: &HeaderMap) -> StatusCode {
+        let is_named = |condition: HeaderName, comparison| {
+            let mut values = headers.get_all(condition).iter();
+            values.any(|value| names(value.as_bytes(), self.etag.as_bytes(), comparison))
+        };
+        if headers.contains_key(IF_MATCH) && !is_named(IF_MATCH, Comparison::Strong) {
+            StatusCode::PRECONDITION_FAILED
+        } else if is_named(IF_NONE_MATCH, Comparison::Weak) {
+            StatusCode::NOT_MODIFIED
+        } else {
+            StatusCode::OK
+        }
     }
+}
+
+/// How entity tags are compared (RFC 9110 §8.8.3.2). With the weak comparison, a tag that a cache weakened is the same.
+#[derive(Clone, Copy, PartialEq)]
+enum Comparison {
+    Strong,
+    Weak,
+}
+
+/// Returns whether the value of an `If-Match` or `If-None-Match` names the document: by `*` alone, or by its tag in the list.
+/// Inside of a tag, a comma and a `*` are characters like any other. The list ends where it is malformed.
+fn names(value: &[u8], own: &[u8], comparison: Comparison) -> bool {
+    if value.trim_ascii() == b"*" {
+        return true;
+    }
+    let mut rest = value;
+    while let Some((tag, is_weak, behind)) = next_tag(rest) {
+        if tag == own && (comparison == Comparison::Weak || !is_weak) {
+            return true;
+        }
+        rest = behind;
+    }
+    false
+}
+
+/// The next entity tag of a list, with its quotes; whether it is weak; and the rest of the list.
+fn next_tag(list: &[u8]) -> Option<(&[u8], bool, &[u8])> {
+    let start = list.iter().position(|byte| !matches!(byte, b',' | b' ' | b'\t'))?;
+    let list = list.get(start..)?;
+    let weak = list.strip_prefix(b"W/");
+    let list = weak.unwrap_or(list);
+    let end = list.strip_prefix(b"\"")?.iter().position(|byte| *byte == b'"')?;
+    let (tag, rest) = list.split_at_checked(end + 2)?;
+    Some((tag, weak.is_some(), rest))
 }
 
 /// A page that asks with `If-None-Match` asks for leave first.
@@ -122,4 +165,37 @@ pub(crate) fn without_body(response: Response<Full<Bytes>>) -> Response<Full<Byt
         response.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Comparison, names};
+
+    #[test]
+    fn a_tag_is_found_in_a_list_and_never_inside_of_another_tag() {
+        const OWN: &[u8] = br#""own""#;
+        for (value, strong, weak) in [
+            (r#""own""#, true, true),
+            (r#"W/"own""#, false, true),
+            (r#""a", "own""#, true, true),
+            (r#""a",W/"own" , "b""#, false, true),
+            ("\t, ,\"own\"\t,", true, true),
+            ("*", true, true),
+            (" * ", true, true),
+            (r#""a", *"#, false, false),
+            (r#""a,*,b""#, false, false),
+            (r#""a", "b,"#, false, false),
+            (r#"w/"own""#, false, false),
+            ("own", false, false),
+            (r#"own, "own""#, false, false),
+            (r#""own"#, false, false),
+            ("", false, false),
+            ("W/", false, false),
+            (r#""""#, false, false),
+        ] {
+            assert_eq!(names(value.as_bytes(), OWN, Comparison::Strong), strong, "{value}");
+            assert_eq!(names(value.as_bytes(), OWN, Comparison::Weak), weak, "{value}");
+        }
+        assert!(!names(br#""a,"b","c""#, br#""b""#, Comparison::Weak), "the quotes are those of the other tags");
+    }
 }

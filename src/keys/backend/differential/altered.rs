@@ -48,7 +48,7 @@ impl Dice {
     }
 }
 
-/// What both said, by what was altered.
+/// Counts the decisions of both backends, by kind of alteration.
 #[derive(Default)]
 struct Tally(BTreeMap<&'static str, [usize; 2]>);
 
