@@ -2,7 +2,9 @@
 //!
 //! `BILLING_SECRET=… cargo run --example hyper`, then
 //! `curl -u billing:$BILLING_SECRET -d grant_type=client_credentials http://127.0.0.1:3000/token`, over HTTP/2 with
-//! `--http2-prior-knowledge`. Ctrl-C lets the requests under way end.
+//! `--http2-prior-knowledge`. Another address is an argument. Ctrl-C lets the requests under way end.
+
+#![allow(clippy::print_stdout)] // it says where it listens
 
 #[path = "standalone/connection.rs"]
 mod connection;
@@ -16,8 +18,6 @@ use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{Request, Response};
 use http_body_util::Full;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tower::ServiceBuilder;
@@ -31,11 +31,13 @@ use tower_http::trace::TraceLayer;
 
 use self::connection::IdleLimits;
 
-const ISSUER: &str = "http://127.0.0.1:3000";
 const API: &str = "https://api.example.com";
 const READ: Scope = Scope::from_static("invoices:read");
 
-/// A connection that is not used makes room for others.
+/// Requests at once on one connection over HTTP/2. Each may hold a body.
+const MAX_STREAMS: u32 = 32;
+
+/// A connection that is not used is closed.
 const IDLE_LIMITS: IdleLimits = IdleLimits { first_request: Duration::from_secs(10), idle: Duration::from_secs(60) };
 
 #[tokio::main]
@@ -45,7 +47,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let secret = ClientSecret::from_env("BILLING_SECRET")?;
     let clients = MemoryStore::from([Client::new("billing", secret).scope(READ).default_scopes(READ).audience(API)]);
-    let server = AuthorizationServer::new(ISSUER, KeyRing::generate()?, clients)?;
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
+    let listener = TcpListener::bind(address).await?;
+    let issuer = format!("http://{}", listener.local_addr()?);
+    let server = AuthorizationServer::new(&issuer, KeyRing::generate()?, clients)?;
     let protect = BearerAuthLayer::new(server.verifier(API)?).require_scope(READ);
 
     let service = ServiceBuilder::new()
@@ -56,13 +61,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .layer(protect)
         .service_fn(invoices);
 
-    let listener = TcpListener::bind("127.0.0.1:3000").await?;
+    println!("listening on {issuer}");
     let (stop_connections, stopping) = watch::channel(false);
-    let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()); // with a clock, hyper gives up on a head that does not arrive
-    // A connection whose other end is gone is found out.
-    let streams = 32; // requests under way on one connection; each may hold a body
-    http.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30)).max_concurrent_streams(streams);
+    let http = connection::server(IDLE_LIMITS.first_request, MAX_STREAMS);
     let mut stop = pin!(tokio::signal::ctrl_c());
 
     loop {

@@ -1,4 +1,5 @@
-//! Serves one connection until it ends, is idle for too long, or the process stops. The example `hyper` has the same.
+//! The limits of a connection, and one connection until it ends, is idle for too long, or the process stops. The example
+//! `hyper` uses the same.
 //!
 //! hyper ends an idle connection only over HTTP/1.1. Over HTTP/2 a client that acknowledges PINGs, or that never reads its
 //! answers, would hold its place without end.
@@ -12,12 +13,45 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tower::{Service, ServiceExt as _};
+
+/// Most bytes of a connection in memory at once: of a head or a body over HTTP/1.1, of all bodies over HTTP/2 that were not
+/// read yet. hyper has 400 KiB and 1 MiB.
+const MAX_BUFFERED: u32 = 64 * 1024;
+
+/// Most bytes of the headers of one request over HTTP/2, as in hyper.
+const MAX_HEADERS: u32 = 16 * 1024;
+
+/// Creates a server with bounds on what one connection can make it hold. The layers cannot set them: a request reaches a layer
+/// when hyper has parsed it.
+///
+/// `head` is the time for the head of a request to arrive over HTTP/1.1, and `streams` is the number of requests at once over
+/// HTTP/2, each with a body and an answer in memory.
+pub(crate) fn server(head: Duration, streams: u32) -> auto::Builder<TokioExecutor> {
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    // Without a timer, hyper waits for a head without end.
+    http.http1().timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(MAX_BUFFERED as usize);
+    http.http2()
+        .timer(TokioTimer::new())
+        // A connection whose other end is gone is detected, and closed.
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20))
+        .max_concurrent_streams(streams)
+        .initial_stream_window_size(MAX_BUFFERED)
+        .initial_connection_window_size(MAX_BUFFERED)
+        .max_send_buf_size(MAX_BUFFERED as usize)
+        .max_header_list_size(MAX_HEADERS)
+        // Rapid reset: requests that the client cancels before they are served, and those that it has the server reset
+        // by a violation of the protocol (CVE-2023-44487, CVE-2025-8671). Beyond these, the connection is closed.
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(100);
+    http
+}
 
 /// How long a connection may stay open without a request in progress.
 #[derive(Clone, Copy)]

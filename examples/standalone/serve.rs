@@ -9,8 +9,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
@@ -57,16 +55,9 @@ pub(crate) async fn serve(
 ) {
     let (stop_connections, stopping) = watch::channel(false);
     let places = Arc::new(Semaphore::new(limits.connections.get() as usize));
-    let mut http = auto::Builder::new(TokioExecutor::new());
     let head = Duration::from_secs(limits.head_seconds.into());
+    let http = connection::server(head, limits.streams.get());
     let idle_limits = IdleLimits { first_request: head, idle: Duration::from_secs(limits.idle_seconds.into()) };
-    http.http1().timer(TokioTimer::new()).header_read_timeout(head);
-    // A connection whose other end is gone is found out, and makes room.
-    http.http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Duration::from_secs(30))
-        // Each request may have a body in memory.
-        .max_concurrent_streams(limits.streams.get());
 
     let mut stop = pin!(async {
         stop.await;

@@ -7,6 +7,7 @@
 pub mod endless;
 pub mod follower;
 pub mod forge;
+pub mod http2;
 pub mod proxy;
 pub mod request;
 #[cfg(unix)]
