@@ -12,6 +12,7 @@ mod connection;
 use std::convert::Infallible;
 use std::error::Error;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use http::header::AUTHORIZATION;
 use http::{Request, Response};
 use http_body_util::Full;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tower::ServiceBuilder;
 use tower_client_credentials::{
     AuthorizationServer, BearerAuthLayer, Client, ClientSecret, KeyRing, MemoryStore, Scope, TokenEndpointLayer,
@@ -33,6 +34,9 @@ use self::connection::IdleLimits;
 
 const API: &str = "https://api.example.com";
 const READ: Scope = Scope::from_static("invoices:read");
+
+/// Connections at once. Beyond that they wait in the listener's queue.
+const MAX_CONNECTIONS: usize = 10_000;
 
 /// Requests at once on one connection over HTTP/2. Each may hold a body.
 const MAX_STREAMS: u32 = 32;
@@ -64,11 +68,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("listening on {issuer}");
     let (stop_connections, stopping) = watch::channel(false);
     let http = connection::server(IDLE_LIMITS.first_request, MAX_STREAMS);
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut stop = pin!(tokio::signal::ctrl_c());
 
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let accepted = async {
+            let place = places.clone().acquire_owned().await.ok();
+            (listener.accept().await, place)
+        };
+        let (accepted, place) = tokio::select! {
+            accepted = accepted => accepted,
             _ = &mut stop => break,
         };
         let Ok((stream, _)) = accepted else {
@@ -81,6 +90,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended early");
             }
+            drop(place);
         });
     }
 

@@ -167,13 +167,13 @@ impl Bystander {
         let (stop, address) = (Arc::new(AtomicBool::new(false)), server.address);
         let stopping = stop.clone();
         let caller = thread::spawn(move || {
-            let (mut served, mut slowest) = (0, Duration::ZERO);
-            while served < 5 || !stopping.load(Ordering::Relaxed) {
+            let (mut tokens, mut slowest) = (0, Duration::ZERO);
+            while tokens < 5 || !stopping.load(Ordering::Relaxed) {
                 slowest = slowest.max(Server::time_of_a_token(address));
-                served += 1;
+                tokens += 1;
                 thread::sleep(Duration::from_millis(5));
             }
-            (served, slowest)
+            (tokens, slowest)
         });
         Self { stop, caller }
     }
@@ -200,10 +200,10 @@ fn on_both(test: &str, attack: impl Fn(&Server) -> String) {
         let before = server.memory("VmHWM");
         let bystander = Bystander::start(&server);
         let counts = attack(&server);
-        let (served, slowest) = bystander.stop();
+        let (tokens, slowest) = bystander.stop();
         let growth = server.memory("VmHWM") - before;
         println!(
-            "{test}, {example:?}: {counts}; {served} tokens for others meanwhile, the slowest in {slowest:?}; {growth} KiB more"
+            "{test}, {example:?}: {counts}; {tokens} tokens for others meanwhile, the slowest in {slowest:?}; {growth} KiB more"
         );
         assert!(slowest < LONGEST_WAIT, "{slowest:?}");
         assert!(growth < MOST_GROWTH_KIB, "{growth} KiB");
@@ -345,7 +345,7 @@ fn continuation(scale: usize) {
                 let watch = connection.watch();
                 let start = head("POST", "/token", &[]);
                 connection.send(&frame(HEADERS, 0, 1, &start));
-                let frames = (0..).find(|_| {
+                let frames = (0..1_000_000).find(|_| {
                     let batch = frame(CONTINUATION, 0, 1, &payload).repeat(10);
                     connection.send(&batch) != Sent::Whole
                 });
@@ -501,7 +501,7 @@ fn slow_bodies(connections: usize) {
                     "POST /token HTTP/1.1\r\nHost: h\r\nContent-Type: {}\r\nContent-Length: 60000\r\n\r\n",
                     FORM.1
                 );
-                stream.write_all(&[head.as_bytes(), &[b'a'; 59_999]].concat()).unwrap();
+                stream.write_all(&[head.as_bytes(), &*vec![b'a'; 59_999]].concat()).unwrap();
                 stream
             })
             .collect();
@@ -625,9 +625,9 @@ fn answers_that_are_not_read_are_bounded_and_the_connection_is_closed() {
         assert!(!seen.frames.contains_key(&DATA), "{seen:?}");
         answers += seen.statuses[&200];
     }
-    let (served, slowest) = bystander.stop();
+    let (tokens, slowest) = bystander.stop();
     let growth = server.memory("VmHWM") - before;
-    println!("{answers} answers unread; {served} tokens for others, the slowest in {slowest:?}; {growth} KiB more");
+    println!("{answers} answers unread; {tokens} tokens for others, the slowest in {slowest:?}; {growth} KiB more");
     assert_eq!(answers, CONNECTIONS * 32);
     assert!(slowest < LONGEST_WAIT && growth < MOST_GROWTH_KIB);
 }
@@ -666,6 +666,39 @@ fn trailers_behind_a_body_are_ignored_and_malformed_ones_are_refused() {
             refused += 1;
         }
         assert_eq!(refused, 3);
+    }
+}
+
+/// hyper sends no 100 over HTTP/2: the body is waited for, and a refusal by the head or by the length comes at once.
+#[test]
+fn an_expectation_over_http_2_gets_the_final_answer() {
+    let server = Server::start(Example::Standalone, "expect");
+    let ask = |length: &str, content_type: &str, body: &[u8]| {
+        let start = Instant::now();
+        let mut connection = server.http2();
+        let authorization = basic();
+        let fields = [
+            ("content-type", content_type),
+            ("authorization", &*authorization),
+            ("expect", "100-continue"),
+            ("content-length", length),
+        ];
+        connection.send(&frame(HEADERS, END_HEADERS, 1, &head("POST", "/token", &fields)));
+        if !body.is_empty() {
+            connection.send(&frame(DATA, END_STREAM, 1, body));
+        }
+        (connection.outcome(1), start.elapsed())
+    };
+    let length = GRANT.len().to_string();
+    assert_eq!(ask(&length, FORM.1, GRANT).0, Outcome::Status(200));
+    // The first frame of headers is the final answer, and no other comes before it.
+    let (outcome, time) = ask(&length, FORM.1, b"");
+    assert_eq!(outcome, Outcome::Status(408));
+    assert!(time > Duration::from_secs(1), "{time:?}");
+    for (length, content_type, status) in [("70000", FORM.1, 413), (&*length, "application/json", 400)] {
+        let (outcome, time) = ask(length, content_type, b"");
+        assert_eq!(outcome, Outcome::Status(status));
+        assert!(time < Duration::from_secs(2), "{time:?}");
     }
 }
 

@@ -4,6 +4,8 @@
 
 #[path = "standalone/idle.rs"]
 mod idle;
+#[path = "standalone/places.rs"]
+mod places;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -30,6 +30,7 @@ use crate::store::{Registry, Store, chain};
 pub(crate) async fn app(
     config: &Config,
     source: &Source,
+    proxies: Option<TrustedProxies>,
     address: SocketAddr,
     health: &Health,
 ) -> Result<Router, Mistake> {
@@ -37,7 +38,7 @@ pub(crate) async fn app(
     let revocations = Revocations::follow(store.clone()).await;
     let revocations = revocations.map_err(|error| source.mistake_in("store", chain(&error)))?;
     refuse_clients_in_both(config, source, &store).await?;
-    let server = server(config, source, address, store.clone(), revocations.clone())?;
+    let server = server(config, source, proxies, address, store.clone(), revocations.clone())?;
     let body_deadline = Duration::from_secs(config.limits.body_seconds.into());
     let routes = routes(config, source, &server)?;
     if let Some(algorithm) = &config.keys.generate {
@@ -85,6 +86,7 @@ async fn refuse_clients_in_both(config: &Config, source: &Source, store: &Store)
 fn server(
     config: &Config,
     source: &Source,
+    proxies: Option<TrustedProxies>,
     address: SocketAddr,
     store: Store,
     revocations: Revocations,
@@ -119,7 +121,7 @@ fn server(
     if config.proxy_strips_issuer_path {
         builder = builder.proxy_strips_issuer_path();
     }
-    if let Some(proxies) = proxies(config, source)? {
+    if let Some(proxies) = proxies {
         builder = builder.trusted_proxies(proxies);
     }
     if config.imported_secrets_are_random {
@@ -168,7 +170,7 @@ fn server(
 }
 
 /// The ranges and the header go together: a range without a header says nothing, and a header from nowhere is not read.
-fn proxies(config: &Config, source: &Source) -> Result<Option<TrustedProxies>, Mistake> {
+pub(crate) fn proxies(config: &Config, source: &Source) -> Result<Option<TrustedProxies>, Mistake> {
     let Proxies { trusted, header } = &config.proxies;
     let header = match header {
         None if trusted.is_empty() => return Ok(None),

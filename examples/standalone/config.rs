@@ -79,6 +79,7 @@ pub(crate) struct Limits {
     pub(crate) head_seconds: u32,
     pub(crate) idle_seconds: u32,
     pub(crate) connections: NonZeroU32,
+    pub(crate) connections_per_address: NonZeroU32,
     pub(crate) streams: NonZeroU32,
     pub(crate) notice_seconds: u32,
     pub(crate) drain_seconds: u32,
@@ -92,6 +93,7 @@ impl Default for Limits {
             head_seconds: 10,
             idle_seconds: 60,
             connections: const { NonZeroU32::new(10_000).unwrap() },
+            connections_per_address: const { NonZeroU32::new(1_000).unwrap() },
             streams: const { NonZeroU32::new(32).unwrap() },
             notice_seconds: 0,
             drain_seconds: 30,
@@ -271,6 +273,9 @@ impl Config {
             "LIMITS_HEAD_SECONDS" => limits.head_seconds = parse(value, NUMBER)?,
             "LIMITS_IDLE_SECONDS" => limits.idle_seconds = parse(value, NUMBER)?,
             "LIMITS_CONNECTIONS" => limits.connections = parse(value, "a whole number above 0")?,
+            "LIMITS_CONNECTIONS_PER_ADDRESS" => {
+                limits.connections_per_address = parse(value, "a whole number above 0")?;
+            }
             "LIMITS_STREAMS" => limits.streams = parse(value, "a whole number above 0")?,
             "LIMITS_NOTICE_SECONDS" => limits.notice_seconds = parse(value, NUMBER)?,
             "LIMITS_DRAIN_SECONDS" => limits.drain_seconds = parse(value, NUMBER)?,

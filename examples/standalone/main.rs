@@ -7,6 +7,7 @@
 //! - `build.rs`: from the file to the server, its clients and its routes.
 //! - `store.rs`: from a URL to the store that it names.
 //! - `log.rs`: the log, without secrets.
+//! - `places.rs`: how many connections there may be, in all and of one address.
 //! - `serve.rs`: connections, HTTP/1.1 and h2c on one port, until SIGTERM.
 //! - `connection.rs`: one connection, until it ends or is idle for too long.
 
@@ -16,6 +17,7 @@ mod build;
 mod config;
 mod connection;
 mod log;
+mod places;
 mod renamed;
 mod serve;
 mod store;
@@ -48,10 +50,11 @@ async fn run() -> Result<(), Mistake> {
     let listener = TcpListener::bind(config.listen).await.map_err(cannot_listen)?;
     let address = listener.local_addr().map_err(cannot_listen)?;
     let health = Health::default();
-    let app = build::app(&config, &source, address, &health).await?;
+    let proxies = build::proxies(&config, &source)?;
+    let app = build::app(&config, &source, proxies.clone(), address, &health).await?;
     let stop = serve::stop_signal().map_err(|error| Mistake::new("SIGTERM", error))?;
     println!("listening on http://{address}");
-    serve::serve(listener, app, &config.limits, &health, stop).await;
+    serve::serve(listener, app, &config.limits, proxies, &health, stop).await;
     Ok(())
 }
 

@@ -11,11 +11,13 @@ use axum::Router;
 use axum::extract::ConnectInfo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tower::ServiceExt as _;
+use tower_client_credentials::authorization_server::TrustedProxies;
 
 use crate::config::Limits;
 use crate::connection::{self, IdleLimits};
+use crate::places::Places;
 
 /// Whether callers should be sent here; a clone says the same.
 #[derive(Clone, Default)]
@@ -50,11 +52,12 @@ pub(crate) async fn serve(
     listener: TcpListener,
     app: Router,
     limits: &Limits,
+    proxies: Option<TrustedProxies>,
     health: &Health,
     stop: impl Future<Output = ()>,
 ) {
     let (stop_connections, stopping) = watch::channel(false);
-    let places = Arc::new(Semaphore::new(limits.connections.get() as usize));
+    let places = Places::new(limits, proxies);
     let head = Duration::from_secs(limits.head_seconds.into());
     let http = connection::server(head, limits.streams.get());
     let idle_limits = IdleLimits { first_request: head, idle: Duration::from_secs(limits.idle_seconds.into()) };
@@ -67,14 +70,14 @@ pub(crate) async fn serve(
     });
     loop {
         let accepted = async {
-            // Beyond the limit, connections wait in the listener's queue.
-            let place = places.clone().acquire_owned().await.ok();
+            let place = places.any().await;
             (accept(&listener).await, place)
         };
         let ((stream, peer), place) = tokio::select! {
             accepted = accepted => accepted,
             () = &mut stop => break,
         };
+        let Some(place) = places.of(place, peer.ip()) else { continue };
         let app = app.clone().map_request(move |mut request: http::Request<_>| {
             request.extensions_mut().insert(ConnectInfo(peer));
             request

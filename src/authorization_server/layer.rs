@@ -62,6 +62,28 @@ use super::{AuthorizationServer, TokenEndpoint};
 /// The token endpoint bounds the size of a body and the time that it takes by itself. A body deadline of another layer
 /// (`tower_http::timeout`) belongs inside of this one, or it may fire before ours, and answer in its own way.
 ///
+/// # Limits that only the server can set
+///
+/// A layer gets a request when the server has parsed its head. These attacks are bounded by settings of the server, here those
+/// of `hyper_util::server::conn::auto::Builder`:
+///
+/// | attack | setting |
+/// |---|---|
+/// | heads that arrive slowly | `http1().timer(…).header_read_timeout(…)`; without a timer there is no limit |
+/// | long heads | `http1().max_buf_size(…)`, `http2().max_header_list_size(…)` |
+/// | slow bodies on many streams, answers that are not read | `http2().max_concurrent_streams(…)` |
+/// | bodies that are not read | `http2().initial_connection_window_size(…)` |
+/// | streams that are reset at once | `http2().max_pending_accept_reset_streams(…)`, `http2().max_local_error_reset_streams(…)` |
+/// | clients that are gone | `http2().timer(…).keep_alive_interval(…)` |
+/// | idle connections, and too many of them | deadlines and a semaphore of your own |
+///
+/// The example `standalone` sets them all, and `manual/connections.md` in the repository has the values with their reasons.
+/// `axum::serve` has none of these settings: put a reverse proxy with such limits in front, or serve the router as the example
+/// does.
+///
+/// A form that is compressed (`Content-Encoding`) is refused with 415, and trailers are ignored. Over HTTP/2, hyper does not
+/// answer `Expect: 100-continue`: a client that waits for it gets a 408 when the time for the body is over.
+///
 /// # Example
 ///
 /// ```

@@ -105,7 +105,7 @@ impl TrustedProxies {
         };
         let mut lines = lines.iter().rev();
         let (mut rest, mut is_begun): (&[u8], bool) = (&[], false);
-        while self.trusts(last) && hops < MAX_HOPS {
+        while self.contains(last) && hops < MAX_HOPS {
             if !is_begun {
                 let Some(line) = lines.next() else { break };
                 (rest, is_begun) = (line.as_bytes(), true);
@@ -121,8 +121,20 @@ impl TrustedProxies {
         last
     }
 
-    /// Returns whether the address is a trusted proxy's.
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// Returns whether the address is that of a trusted proxy, for example to exempt its connections from a limit for each
+    /// address.
+    ///
+    /// ```
+    /// use tower_client_credentials::authorization_server::{ForwardedHeader, TrustedProxies};
+    ///
+    /// let proxies = TrustedProxies::new(ForwardedHeader::XForwardedFor, ["10.0.0.0/8"])?;
+    /// assert!(proxies.contains("10.1.2.3".parse()?) && proxies.contains("::ffff:10.1.2.3".parse()?));
+    /// assert!(!proxies.contains("192.0.2.1".parse()?));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
         self.ranges.iter().any(|range| range.contains(address))
     }
 

@@ -68,9 +68,8 @@ impl PublicNumbers {
     /// What the backends do not agree on, or find out only when they verify.
     pub(super) fn check(&self) -> Result<(), KeyError> {
         let (n, e) = match self {
-            Self::P256 { .. } | Self::P384 { .. } => return Ok(()),
             Self::Ed25519 { x } if ed25519::is_weak(x) => return Err(refusal::ed25519_point()),
-            Self::Ed25519 { .. } => return Ok(()),
+            Self::P256 { .. } | Self::P384 { .. } | Self::Ed25519 { .. } => return Ok(()),
             Self::Rsa { n, e } => (n, e),
         };
         let bits = n.len() * 8 - n.first().map_or(0, |first| first.leading_zeros() as usize);

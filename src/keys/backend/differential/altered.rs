@@ -9,7 +9,7 @@ use super::{Both, PublicNumbers, Subject, encode, fixed, member, reversed};
 use crate::keys::Algorithm;
 use crate::keys::parsed_jwk::{ParsedJwk, Purpose};
 
-/// A number from the sequence of a seed (SplitMix64), so that a failure can be repeated.
+/// A number from the sequence of a seed (`SplitMix64`), so that a failure can be repeated.
 struct Dice(u64);
 
 impl Dice {

@@ -78,7 +78,7 @@ macro_rules! ecdsa_by_construction {
         let real = generator.to_affine().to_encoded_point(false);
         let (x, y) = (real.x().unwrap().to_vec(), real.y().unwrap().to_vec());
         let edge = |value: u64| fixed(&small(value), width).unwrap();
-        let twist = (1_u64..)
+        let twist = (1..100_u64)
             .find(|x| {
                 let point: Option<AffinePoint> = AffinePoint::decompress(&field(&edge(*x)), 0.into()).into();
                 point.is_none()

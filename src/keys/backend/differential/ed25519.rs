@@ -67,8 +67,8 @@ impl Ed25519 {
         let public = member(&jwk(include_str!("../../../../tests/keys/rfc8037-a1.jwk")), "x");
         let digest = Sha512::digest(&seed);
         let mut secret = digest[..32].to_vec();
-        secret[0] &= 248;
-        secret[31] = secret[31] & 127 | 64;
+        secret[0] &= 0xF8;
+        secret[31] = secret[31] & 0x7F | 0x40;
         Self { secret: BigUint::from_bytes_le(&secret), prefix: digest[32..].to_vec(), public }
     }
 

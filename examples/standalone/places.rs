@@ -1,0 +1,91 @@
+//! The places for connections: a number in all, and a number for each address, which keeps a caller from taking all of them.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower_client_credentials::authorization_server::TrustedProxies;
+
+use crate::config::Limits;
+
+pub(crate) struct Places {
+    all: Arc<Semaphore>,
+    per_address: usize,
+    /// Their connections carry the requests of many callers, so only the number in all limits them.
+    proxies: Option<TrustedProxies>,
+    by_address: Mutex<HashMap<IpAddr, Taken>>,
+}
+
+/// The places of one address. The map has at most as many entries as there are connections.
+#[derive(Default)]
+struct Taken {
+    connections: usize,
+    was_warned_of: bool,
+}
+
+/// The place of one connection, until it is dropped.
+pub(crate) struct Place {
+    address: Option<(Arc<Places>, IpAddr)>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Places {
+    pub(crate) fn new(limits: &Limits, proxies: Option<TrustedProxies>) -> Arc<Self> {
+        Arc::new(Self {
+            all: Arc::new(Semaphore::new(limits.connections.get() as usize)),
+            per_address: limits.connections_per_address.get() as usize,
+            proxies,
+            by_address: Mutex::default(),
+        })
+    }
+
+    /// Waits until there is a place for any connection. Until then, connections wait in the listener's queue.
+    pub(crate) async fn any(&self) -> Option<OwnedSemaphorePermit> {
+        self.all.clone().acquire_owned().await.ok()
+    }
+
+    /// Gives the place to a connection of this peer; `None` when its address has as many as it may.
+    pub(crate) fn of(self: &Arc<Self>, permit: Option<OwnedSemaphorePermit>, peer: IpAddr) -> Option<Place> {
+        if self.proxies.as_ref().is_some_and(|proxies| proxies.contains(peer)) {
+            return Some(Place { address: None, _permit: permit });
+        }
+        let address = site(peer);
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = by_address.entry(address).or_default();
+        if taken.connections >= self.per_address {
+            if !std::mem::replace(&mut taken.was_warned_of, true) {
+                tracing::warn!(
+                    %address,
+                    connections = taken.connections,
+                    "refused a connection, since its address has too many; raise limits.connections_per_address, or name it \
+                     in proxies.trusted if it is a proxy"
+                );
+            }
+            return None;
+        }
+        taken.connections += 1;
+        Some(Place { address: Some((self.clone(), address)), _permit: permit })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some((places, address)) = self.address.take() else { return };
+        let mut by_address = places.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = by_address.get_mut(&address) {
+            taken.connections -= 1;
+            if taken.connections == 0 {
+                by_address.remove(&address);
+            }
+        }
+    }
+}
+
+/// An IPv4 address, or the /64 of an IPv6 address, which one caller has as a whole.
+fn site(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (!0 << 64)).into(),
+    }
+}
