@@ -29,8 +29,8 @@ const GRANT: &[u8] = b"grant_type=client_credentials";
 /// The most that a flood on few connections may add to the memory of a server.
 const MAX_GROWTH_KIB: u64 = 48 * 1024;
 
-/// The most that a connection of 32 slow bodies over HTTP/2 and one over HTTP/1.1 may add: each body with what belongs to it
-/// is smaller than 16 KiB here, and the last one is of 60 KB.
+/// The most that a connection of 32 slow bodies over HTTP/2 and one over HTTP/1.1 may add: each body with its stream
+/// takes less than 16 KiB here, and the last one is of 60 KB.
 const MAX_GROWTH_PER_CONNECTION_KIB: u64 = 32 * 16 + 80;
 
 /// The longest that another caller may wait meanwhile: the two share two cores, and the server is not optimized.

@@ -502,7 +502,14 @@ mod options {
                     asked += 1;
                 }
             }
-            assert_eq!(asked, 18);
+            let metadata = ResourceMetadata::builder(API).authorization_server(common::ISSUER).build().unwrap();
+            let resource = stack.serve(ResourceMetadataLayer::new(metadata).layer(stack.app(&server(), []))).await;
+            for method in ["OPTIONS", "TRACE", "PROPFIND"] {
+                let (status, allow, _) = allowed(&resource, method, RESOURCE).await;
+                assert_eq!((status, allow.as_deref()), (405, Some("GET, HEAD")), "{method}");
+                asked += 1;
+            }
+            assert_eq!(asked, 21);
             // HEAD has no body, whatever the answer is.
             for (path, status) in [
                 ("/token", 405),

@@ -10,7 +10,7 @@ use crate::keys::Algorithm;
 use crate::keys::parsed_jwk::{ParsedJwk, Purpose};
 
 /// A number from the sequence of a seed (`SplitMix64`), so that a failure can be repeated.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
     fn next(&mut self) -> u64 {
@@ -21,7 +21,7 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.next() % bound as u64).unwrap()
     }
 

@@ -5,6 +5,7 @@ mod altered;
 mod ecdsa;
 mod ed25519;
 mod numbers;
+mod private_keys;
 mod rsa_forms;
 
 use std::sync::LazyLock;
