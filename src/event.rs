@@ -111,6 +111,15 @@ pub enum Outcome {
         /// The client, each field with its value, and how to fix it.
         reason: String,
     },
+    /// The store of the revocations lost writes that it had acknowledged: a failover, a restore from an older copy, or a
+    /// server that was emptied. This process goes on refusing what it knows to be revoked, and writes that to the store again.
+    /// Processes that start later know only what the store has. Clients may be as they were before the lost writes. Sent at
+    /// most once a minute, without a client and without extensions.
+    #[non_exhaustive]
+    StoreLostData {
+        /// What shows it.
+        reason: String,
+    },
     /// An authenticated client sent the parameter `audience`, which has no effect without
     /// [`accept_audience_parameter`](crate::AuthorizationServerBuilder::accept_audience_parameter). Reported in addition to
     /// the decision, and once an hour for each client.
@@ -217,6 +226,16 @@ pub struct EventSender {
 }
 
 impl EventSender {
+    /// Returns whether both go to the same place.
+    pub(crate) fn ptr_eq(&self, other: &Self) -> bool {
+        self.sender.same_channel(&other.sender)
+    }
+
+    /// Returns whether the receiver is gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
     /// Queues the event, or drops and counts it. Never waits.
     pub(crate) fn send(&self, event: Event) {
         if self.sender.try_send(event).is_err() {

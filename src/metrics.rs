@@ -18,6 +18,7 @@
 //! | `client_credentials_keys_fetched_timestamp_seconds` | gauge | `source` | when an issuer's keys were fetched last |
 //! | `client_credentials_unknown_key_unavailable_total` | counter | `source` | tokens that got 503 because they name a key that no fetch could be made for yet; a stranger can cause them with a `kid` at random, so they are no sign that this service is ill |
 //! | `client_credentials_unanswered_token_total` | counter | `source` | tokens that got 503 because an introspection endpoint that answers about others has no answer about them; a stranger can cause them as well |
+//! | `client_credentials_store_losses_total` | counter | | how often the store of the revocations turned out to have lost writes that it had acknowledged |
 //! | `client_credentials_revocations_read_timestamp_seconds` | gauge | | when this process last knew all that was revoked |
 //!
 //! A `source` is the issuer or the URL of the keys that you configured. The age of keys, or of the view of what is
@@ -59,6 +60,7 @@ const KEYS_FETCHED: &str = "client_credentials_keys_fetched_timestamp_seconds";
 const UNKNOWN_KEY_UNAVAILABLE: &str = "client_credentials_unknown_key_unavailable_total";
 #[cfg(feature = "remote")]
 const UNANSWERED_TOKEN: &str = "client_credentials_unanswered_token_total";
+const STORE_LOSSES: &str = "client_credentials_store_losses_total";
 const REVOCATIONS_READ: &str = "client_credentials_revocations_read_timestamp_seconds";
 
 /// An endpoint of an authorization server answered; `error` is the code of a refusal.
@@ -118,6 +120,11 @@ pub(crate) fn unanswered_token(source: &str) {
     count(UNANSWERED_TOKEN, &[("source", source)]);
 }
 
+/// Counts a store that lost writes which it had acknowledged.
+pub(crate) fn store_lost_data() {
+    count(STORE_LOSSES, &[]);
+}
+
 /// All that is revoked is known, as of this time.
 pub(crate) fn revocations_read(at: SystemTime) {
     set(REVOCATIONS_READ, &[], timestamp(at));
@@ -163,6 +170,7 @@ mod recorder {
         describe_counter!(super::TOKEN_CACHE_EVICTIONS, Unit::Count, "Verified tokens that had to make room");
         describe_gauge!(super::TOKEN_CACHE_TOKENS, Unit::Count, "Verified tokens that are remembered");
         describe_gauge!(super::TOKEN_CACHE_BYTES, Unit::Bytes, "What the remembered tokens take, about");
+        describe_counter!(super::STORE_LOSSES, Unit::Count, "Times that the store turned out to have lost writes");
         describe_gauge!(super::REVOCATIONS_READ, Unit::Seconds, "When all that was revoked was known last");
         #[cfg(feature = "remote")]
         {

@@ -602,6 +602,9 @@ impl AuthorizationServerBuilder {
             response_types: &self.response_types,
             algorithm: self.keys.signing_key().algorithm(),
         };
+        if let (Some(revocations), Some(events)) = (&self.revocations, &self.events) {
+            revocations.report_losses_to(events);
+        }
         let notices = Arc::new(Notices::new(self.events.clone(), self.clock.clone()));
         let clients = ClientCache::new(
             self.clients,

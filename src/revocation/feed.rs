@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{sleep, timeout};
 
+use super::repair::Repair;
 use super::view::Full;
 use super::{FollowError, Shared};
 use crate::clock::{Moment, UnixTime};
@@ -26,6 +27,7 @@ pub(super) struct Feed {
     cursor: Cursor,
     /// How many polls in a row failed.
     failures: u32,
+    repair: Repair,
 }
 
 /// Why a poll failed.
@@ -58,7 +60,7 @@ const PURGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Feed {
     pub(super) fn new(shared: Arc<Shared>, random: Arc<dyn Random>, interval: Duration) -> Self {
-        Self { shared, random, interval, cursor: Cursor::start(), failures: 0 }
+        Self { shared, random, interval, cursor: Cursor::start(), failures: 0, repair: Repair::default() }
     }
 
     /// The first poll, which tells everything.
@@ -102,6 +104,8 @@ impl Feed {
                 if std::mem::take(&mut self.failures) > 0 {
                     tracing::info!("the revocations are followed again");
                 }
+                let shared = self.shared.clone();
+                self.repair.go_on(&shared).await;
             }
             Err(error) => {
                 // A store that fails after that leaves it as it is: what had no place is missing still.
@@ -123,6 +127,11 @@ impl Feed {
             let answer = caught(shared.store.changes(&self.cursor));
             let answer = deadline::within(shared.store_timeout, answer).await;
             let changes = answer.map_err(StoreError::new)?.map_err(StoreError::new)??;
+            if let Some(reason) = &changes.lost {
+                shared.losses.report(reason, &*shared.clock);
+                self.repair.begin();
+            }
+            self.repair.heard(&changes.changes);
             // The cursor stays where something had no place: it is told again.
             self.apply(&changes.changes)?;
             self.cursor = changes.cursor;

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use super::feed::Feed;
 use super::freshness::Freshness;
+use super::losses::Losses;
 use super::purge_clock::PurgeClock;
 use super::view::{Bounds, View};
 use super::{Handle, Revocations, Shared};
 use crate::clock::{Clock, Moment, SystemClock};
+use crate::event::EventSender;
 use crate::crypto::{Random, SystemRandom};
 use crate::store::{DynRevocationStore, StoreError};
 
@@ -36,6 +38,7 @@ pub struct Follow {
     store_timeout: Duration,
     bounds: Bounds,
     passes_when_stale: bool,
+    losses: Losses,
 }
 
 /// The view could not be started.
@@ -64,6 +67,7 @@ impl Follow {
             store_timeout: Duration::from_secs(2),
             bounds: Bounds::default(),
             passes_when_stale: false,
+            losses: Losses::default(),
         }
     }
 
@@ -116,6 +120,14 @@ impl Follow {
         self
     }
 
+    /// Where to send an event when the store turns out to have [lost](crate::event::Outcome::StoreLostData) writes. Nowhere by
+    /// default. The [events](crate::AuthorizationServerBuilder::events) of a server that has these revocations get it in any
+    /// case, so this is for a process that only verifies tokens.
+    pub fn events(self, events: EventSender) -> Self {
+        self.losses.report_to(&events);
+        self
+    }
+
     /// Where the spread of polls comes from: the cryptographic backend by default.
     pub fn random(mut self, random: impl Random) -> Self {
         self.random = Arc::new(random);
@@ -136,6 +148,7 @@ impl Follow {
             is_full: AtomicBool::new(false),
             passes_when_stale: self.passes_when_stale,
             client_listeners: Mutex::default(),
+            losses: self.losses,
         });
         let mut feed = Feed::new(shared.clone(), self.random, self.poll_interval);
         feed.load().await?;

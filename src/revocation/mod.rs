@@ -7,6 +7,10 @@
 //!    `Retry-After`, but for tokens that it knows to be revoked. Nothing passes but by an option that says `dangerous_`.
 //! 4. It holds at most 1,000 tokens of a client, which then become "all that the client was issued until then"; and
 //!    1,000,000 entries in all, beyond which it decides over nothing either. Nothing is forgotten before its expiry.
+//! 5. A store can lose writes that it acknowledged, in a failover, a restore from an older copy or a server that is emptied.
+//!    When a poll shows it, an error in the log and an [event](crate::event::Outcome::StoreLostData) tell the operator. The view
+//!    keeps all that it had, and writes to the store again what is missing there, so that processes that start later know it.
+//!    Only what no running process knew is lost. To undo a revocation on purpose, stop all processes first.
 //!
 //! | to call back | |
 //! |---|---|
@@ -59,7 +63,9 @@ mod cleared;
 mod feed;
 mod follow;
 mod freshness;
+mod losses;
 mod purge_clock;
+mod repair;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -76,6 +82,7 @@ pub(crate) use self::cleared::Cleared;
 use self::cleared::Generation;
 pub use self::follow::{Follow, FollowError};
 use self::freshness::Freshness;
+use self::losses::Losses;
 use self::purge_clock::PurgeClock;
 pub(crate) use self::view::IssuedUntil;
 use self::view::{Full, View};
@@ -84,6 +91,7 @@ use crate::clock::{Clock, Moment, UnixTime};
 use crate::deadline;
 use crate::store::{AdminError, ClientAdmin, DynRevocationStore, Revocation, RevocationStore, StoreError};
 use crate::timing::{CLOCK_SKEW, MAX_DATED_AHEAD};
+use crate::event::EventSender;
 
 /// What is revoked, as this process knows it, and the ways to revoke more. A clone shares the view; the store is followed
 /// until the last one is dropped.
@@ -123,6 +131,7 @@ struct Shared {
     longest_lifetime: Duration,
     passes_when_stale: bool,
     client_listeners: Mutex<Vec<ClientListener>>,
+    losses: Losses,
 }
 
 /// Hears that a client changed, until it says that it wants to hear no more.
@@ -328,6 +337,12 @@ impl Revocations {
     /// Calls `hear` with every client that was changed from now on, until it returns false.
     pub(crate) fn on_client_change(&self, hear: impl Fn(&ClientId) -> bool + Send + Sync + 'static) {
         self.shared().client_listeners.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(hear));
+    }
+
+    /// Sends an event there whenever the store turns out to have lost writes; see
+    /// [`StoreLostData`](crate::event::Outcome::StoreLostData).
+    pub(crate) fn report_losses_to(&self, events: &EventSender) {
+        self.shared().losses.report_to(events);
     }
 
     fn shared(&self) -> &Shared {

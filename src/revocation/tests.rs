@@ -23,6 +23,9 @@ struct Trouble {
     panics: Arc<AtomicBool>,
     /// How long it takes to answer, in milliseconds.
     delay: Arc<AtomicU64>,
+    /// It lost what it had acknowledged, and tells with its next answer.
+    lost: Arc<AtomicBool>,
+    refuses_writes: Arc<AtomicBool>,
     polls: Arc<AtomicUsize>,
     purges: Arc<AtomicUsize>,
 }
@@ -40,13 +43,19 @@ impl Trouble {
 impl RevocationStore for Trouble {
     async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
         self.struck().await?;
+        if self.refuses_writes.load(Ordering::SeqCst) {
+            return Err(StoreError::new("read-only"));
+        }
         self.store.revoke(revocation).await
     }
 
     async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
         self.polls.fetch_add(1, Ordering::SeqCst);
         self.struck().await?;
-        let told = self.store.changes(cursor).await;
+        let told = match self.lost.swap(false, Ordering::SeqCst) {
+            true => self.store.changes(&Cursor::start()).await.map(|all| all.lost("on purpose")),
+            false => self.store.changes(cursor).await,
+        };
         tokio::time::sleep(Duration::from_millis(self.delay.load(Ordering::SeqCst))).await;
         told
     }
@@ -504,4 +513,71 @@ async fn a_process_starts_with_a_store_that_has_more_expired_entries_than_the_vi
     let revocations = Revocations::follow(store.clone()).clock(clock).max_entries(10).await.unwrap();
     assert!(revocations.is_ready());
     assert_eq!(store.changes(&Cursor::start()).await.unwrap().changes.len(), 100, "the store keeps them");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_store_lost_is_reported_and_written_again_and_stays_revoked() {
+    let (trouble, clock) = (Trouble::default(), clock());
+    let (events, mut listener) = crate::event::channel();
+    let revocations = Revocations::follow(trouble.clone()).clock(clock.clone()).events(events.clone());
+    let revocations = revocations.tokens_per_client(10_000).await.unwrap();
+    revocations.report_losses_to(&events);
+    let count = 2_500_u64;
+    for number in 0..count {
+        revocations.revoke(token(&number.to_string())).await.unwrap();
+    }
+    revocations.revoke_key("k").await.unwrap();
+    let held = async || {
+        let mut cursor = Cursor::start();
+        let mut all = std::collections::HashSet::new();
+        loop {
+            let page = trouble.store.changes(&cursor).await.unwrap();
+            all.extend(page.changes);
+            cursor = page.cursor;
+            if !page.more {
+                return all.len() as u64;
+            }
+        }
+    };
+    // It has none of them any more. Another process writes one again before this one does.
+    let entries = revocations.entries() as u64;
+    trouble.store.purge(UNIX_EPOCH + Duration::from_secs(2 * NOW)).await.unwrap();
+    assert_eq!(held().await, 0);
+    trouble.store.revoke(token("7")).await.unwrap();
+    trouble.lost.store(true, Ordering::SeqCst);
+    tokio::time::sleep(SECOND).await;
+    assert!((1..entries).contains(&held().await), "not all at once");
+    assert_revoked(check(&revocations, "7"));
+    tokio::time::sleep(5 * SECOND).await;
+    assert_eq!(held().await, entries);
+    assert_revoked(check(&revocations, "2499"));
+
+    let told = listener.try_recv().unwrap();
+    let crate::event::Outcome::StoreLostData { reason } = &told.outcome else { panic!("{told:?}") };
+    assert_eq!((reason.as_str(), told.client_id.is_some()), ("on purpose", false));
+    assert!(listener.try_recv().is_none(), "one listener hears of it once");
+    // Once a minute.
+    for (after, events) in [(10 * SECOND, 0), (60 * SECOND, 1)] {
+        tokio::time::sleep(after).await;
+        clock.advance(after);
+        trouble.lost.store(true, Ordering::SeqCst);
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(std::iter::from_fn(|| listener.try_recv()).count(), events);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_takes_no_writes_yet_gets_what_it_lost_later() {
+    let (trouble, clock) = (Trouble::default(), clock());
+    let revocations = Revocations::follow(trouble.clone()).clock(clock.clone()).await.unwrap();
+    revocations.revoke(token("a")).await.unwrap();
+    trouble.store.purge(UNIX_EPOCH + Duration::from_secs(2 * NOW)).await.unwrap();
+    trouble.refuses_writes.store(true, Ordering::SeqCst);
+    trouble.lost.store(true, Ordering::SeqCst);
+    tokio::time::sleep(5 * SECOND).await;
+    let held = async || trouble.store.changes(&Cursor::start()).await.unwrap().changes.len();
+    assert!(held().await == 0 && revocations.is_ready());
+    trouble.refuses_writes.store(false, Ordering::SeqCst);
+    tokio::time::sleep(5 * SECOND).await;
+    assert_eq!(held().await, 1);
 }

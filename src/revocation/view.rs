@@ -232,6 +232,18 @@ impl View {
         true
     }
 
+    /// Returns what a part holds, in the form in which a store keeps it; `None` after the last part.
+    pub(super) fn part_entries(&self, part: usize) -> Option<Vec<Revocation>> {
+        let Some(clients) = self.parts.get(part) else {
+            let key = |(key_id, expires_at): (&Box<str>, &u64)| Revocation::Key {
+                key_id: key_id.to_string(),
+                expires_at: *expires_at,
+            };
+            return (part == PARTS).then(|| read(&self.keys).iter().map(key).collect());
+        };
+        Some(read(clients).iter().flat_map(|(client_id, client)| client.entries(client_id)).collect())
+    }
+
     /// Everything at once.
     pub(super) fn purge(&self, now: UnixTime) {
         let mut parts = 0..;
@@ -267,6 +279,21 @@ impl View {
 impl OfClient {
     fn len(&self) -> usize {
         self.tokens.len() + usize::from(self.until.is_some())
+    }
+
+    fn entries<'a>(&'a self, client_id: &'a ClientId) -> impl Iterator<Item = Revocation> + 'a {
+        let until = self.until.map(|Until { issued_at, expires_at, .. }| Revocation::Client {
+            client_id: client_id.clone(),
+            issued_until: issued_at,
+            expires_at,
+        });
+        let tokens = self.tokens.iter().map(|(token_id, OfToken { issued_at, expires_at })| Revocation::Token {
+            token_id: token_id.to_string(),
+            client_id: client_id.clone(),
+            issued_at: *issued_at,
+            expires_at: *expires_at,
+        });
+        until.into_iter().chain(tokens)
     }
 
     fn revokes(&self, token_id: &str, issued_at: u64) -> bool {
@@ -577,6 +604,24 @@ mod tests {
         }
         assert_eq!((view.entries(), revokes(&view, &BILLING, "x", 6)), (1, true));
         assert_eq!(add(&view, &client(OTHER, 6, 100)), Err(Full));
+    }
+
+    #[test]
+    fn the_entries_of_all_parts_make_the_same_view() {
+        let one = view(10, 100);
+        for revocation in
+            [token("a", 8, 50), token("b", 9, 90), client(BILLING, 5, 60), client(OTHER, 7, 80), key("k", 70)]
+        {
+            add(&one, &revocation).unwrap();
+        }
+        let entries: Vec<Revocation> = (0..).map_while(|part| one.part_entries(part)).flatten().collect();
+        assert_eq!(entries.len(), 5);
+        let other = view(10, 100);
+        for revocation in &entries {
+            add(&other, revocation).unwrap();
+        }
+        assert!(entries.iter().all(|revocation| holds(&one, revocation) && holds(&other, revocation)));
+        assert_eq!(one.entries(), other.entries());
     }
 
     #[test]

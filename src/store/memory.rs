@@ -137,7 +137,7 @@ impl Feed {
         let page: Vec<_> = rest.by_ref().take(Self::PAGE).collect();
         let last = page.last().map_or(seen, |(number, _)| **number);
         let changes = page.into_iter().map(|(_, (change, _))| change.clone()).collect();
-        Ok(Changes { changes, cursor: Cursor::new(last.to_string()), more: rest.next().is_some() })
+        Ok(Changes::new(changes, Cursor::new(last.to_string())).more(rest.next().is_some()))
     }
 
     fn purge(&mut self, now: UnixTime) -> u64 {

@@ -23,6 +23,8 @@ use crate::timing::{CLOCK_SKEW, DEFAULT_LONGEST_TOKEN_LIFETIME, MAX_CLIENT_ANSWE
 /// - An `Err` means that the store does not know. Verifiers go on with what they have until it is too old, and then
 ///   answer 503; they never take it for "nothing was revoked".
 /// - An entry may go once it has [expired](Revocation::expires_at), and not before.
+/// - A store that notices that it lost what it had acknowledged [reports](Changes::lost) it with the next answer to a reader
+///   that was told of it. A running process keeps what it knows, and tells the operator.
 pub trait RevocationStore: fmt::Debug + Send + Sync + 'static {
     /// Adds an entry.
     ///
@@ -230,19 +232,28 @@ pub struct Changes {
     pub cursor: Cursor,
     /// Whether there is more at once: a store tells at most some thousands at a time.
     pub more: bool,
+    /// What shows that the store lost writes which it had acknowledged, such as after a failover or a restore from an older
+    /// copy; `None` as a rule. The changes are then from the start of the feed.
+    pub lost: Option<String>,
 }
 
 impl Changes {
     /// Returns the last page of the feed so far; `cursor` is the place after it.
     #[must_use]
     pub const fn new(changes: Vec<Change>, cursor: Cursor) -> Self {
-        Self { changes, cursor, more: false }
+        Self { changes, cursor, more: false, lost: None }
     }
 
     /// Sets whether there is [more](Self#structfield.more) at once.
     #[must_use]
     pub fn more(self, more: bool) -> Self {
         Self { more, ..self }
+    }
+
+    /// Sets what shows that the store [lost](Self#structfield.lost) writes. The text is for the operator.
+    #[must_use]
+    pub fn lost(self, sign: impl Into<String>) -> Self {
+        Self { lost: Some(sign.into()), ..self }
     }
 }
 

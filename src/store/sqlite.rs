@@ -452,7 +452,7 @@ impl RevocationStore for SqliteStore {
             rows.truncate(PAGE);
             let last = rows.last().map_or(seen, |(number, _)| *number);
             let changes = rows.iter().map(|(_, change)| Row::read(change)).collect::<Result<_, _>>()?;
-            Ok(Changes { changes, cursor: Cursor::new(last.to_string()), more })
+            Ok(Changes::new(changes, Cursor::new(last.to_string())).more(more))
         })
         .await
     }

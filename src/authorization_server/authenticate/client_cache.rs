@@ -641,7 +641,7 @@ mod tests {
             if self.0.load(Ordering::SeqCst) {
                 return Err(StoreError::new("the feed is gone"));
             }
-            Ok(Changes { changes: Vec::new(), cursor: Cursor::start(), more: false })
+            Ok(Changes::new(Vec::new(), Cursor::start()))
         }
 
         async fn purge(&self, _: SystemTime) -> Result<u64, StoreError> {

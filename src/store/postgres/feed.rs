@@ -86,7 +86,7 @@ impl Place {
             next = self.clone();
         }
         next.open = snapshot.open.into_iter().filter(|xid| *xid < next.xid).collect();
-        Ok(Some(Changes { changes, cursor: Cursor::new(next.to_string()), more }))
+        Ok(Some(Changes::new(changes, Cursor::new(next.to_string())).more(more)))
     }
 }
 

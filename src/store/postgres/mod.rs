@@ -375,9 +375,11 @@ impl RevocationStore for PostgresStore {
         if let Some(changes) = self.page(&place).await? {
             return Ok(changes);
         }
-        tracing::warn!("what the feed of revocations told is gone from Postgres: it was restored, or failed over");
         let all = self.page(&Place::default()).await?;
-        all.ok_or_else(|| StoreError::new("the feed has no beginning"))
+        let all = all.ok_or_else(|| StoreError::new("the feed has no beginning"))?;
+        Ok(all.lost(
+            "rows of the feed of revocations that were read are gone from Postgres: it was restored or failed over",
+        ))
     }
 
     async fn changed(&self) {

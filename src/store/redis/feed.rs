@@ -26,7 +26,7 @@ pub(super) async fn read(link: &Link, scripts: &Scripts, keys: &Keys, cursor: &C
     let changes = page.iter().map(|(change, _)| serde_json::from_str::<Change>(change)).collect::<Result<_, _>>();
     let changes = changes.map_err(StoreError::new)?;
     let cursor = tips.first().map_or_else(|| Ok(Cursor::start()), |tip| Place::cursor(last, tip))?;
-    Ok(Changes { changes, cursor, more })
+    Ok(Changes::new(changes, cursor).more(more))
 }
 
 /// `PLACE TIP`: what was told, up to a place, and the tip that the feed had then.

@@ -1,0 +1,60 @@
+//! [`Losses`]: tells the operator that the store lost what it had acknowledged.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use http::Extensions;
+
+use crate::clock::{Clock, Moment};
+use crate::event::{Event, EventSender, Outcome};
+use crate::metrics;
+
+/// The log and the listeners hear of a loss at most once in this time: two servers that take turns under one name would
+/// cause one with each poll.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Where losses are reported.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    listeners: Mutex<Vec<EventSender>>,
+    reported: Mutex<Option<Moment>>,
+}
+
+impl Losses {
+    /// Adds a listener, once.
+    pub(super) fn report_to(&self, events: &EventSender) {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|other| !other.is_closed());
+        if !listeners.iter().any(|other| other.ptr_eq(events)) {
+            listeners.push(events.clone());
+        }
+    }
+
+    /// Reports a loss by the log, an event and a counter.
+    pub(super) fn report(&self, reason: &str, clock: &dyn Clock) {
+        metrics::store_lost_data();
+        if !self.is_due(Moment::now(clock)) {
+            return;
+        }
+        tracing::error!(
+            reason,
+            "the store of the revocations lost writes that it had acknowledged; this process goes on refusing what it knows to \
+             be revoked, and writes it again; check the clients, and revoke again what was revoked shortly before"
+        );
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|events| !events.is_closed());
+        for events in listeners.iter() {
+            let outcome = Outcome::StoreLostData { reason: reason.to_owned() };
+            events.send(Event { at: clock.now(), outcome, client_id: None, extensions: Extensions::new() });
+        }
+    }
+
+    fn is_due(&self, now: Moment) -> bool {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = reported.is_none_or(|then| now.since(then) >= INTERVAL);
+        if is_due {
+            *reported = Some(now);
+        }
+        is_due
+    }
+}
