@@ -1,6 +1,9 @@
-//! A proxy between a store and its server, which cuts their connections or lets them stall.
+//! A proxy between a store and its server, which delays, cuts or half-closes their connections, or lets them stall.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -12,18 +15,30 @@ use tokio::sync::watch;
 pub enum Line {
     /// They pass.
     Up,
+    /// They pass after that time, in each direction.
+    Slow(Duration),
     /// They wait, and nobody is told.
     Stalled,
     /// Connections break, and new ones too.
     Cut,
 }
 
+/// One end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum End {
+    Client,
+    Server,
+}
+
 #[derive(Debug)]
 pub struct Proxy {
     pub port: u16,
+    target: Arc<AtomicU16>,
     line: watch::Sender<Line>,
     /// Connections of an earlier one are stranded.
     age: watch::Sender<u32>,
+    half_closed: watch::Sender<(u32, End)>,
+    open: Arc<AtomicU32>,
 }
 
 impl Proxy {
@@ -31,23 +46,50 @@ impl Proxy {
     pub async fn before(target: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
+        let target = Arc::new(AtomicU16::new(target));
         let (line, watched) = watch::channel(Line::Up);
         let (age, current) = watch::channel(0);
+        let (half_closed, ends) = watch::channel((0, End::Client));
+        let open = Arc::new(AtomicU32::new(0));
+        let (to, count) = (target.clone(), open.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(connect(stream, target, watched.clone(), current.clone()));
+                let (target, watched, current, ends) =
+                    (to.load(Ordering::SeqCst), watched.clone(), current.clone(), ends.clone());
+                let count = count.clone();
+                tokio::spawn(async move {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    let _ = connect(stream, target, watched, current, ends).await;
+                    count.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
-        Self { port, line, age }
+        Self { port, target, line, age, half_closed, open }
     }
 
     pub fn set(&self, line: Line) {
         self.line.send_replace(line);
     }
 
+    /// Connects to another port from now on.
+    pub fn turn_to(&self, target: u16) {
+        self.target.store(target, Ordering::SeqCst);
+    }
+
     /// What is connected now carries nothing any more, for ever, and nobody is told; new connections are as usual.
     pub fn strand(&self) {
         self.age.send_modify(|age| *age += 1);
+    }
+
+    /// Tells one end of each connection that the other end writes no more. What either end still writes is lost, and the
+    /// other end is told nothing. New connections are as usual.
+    pub fn half_close(&self, end: End) {
+        self.half_closed.send_modify(|half| *half = (half.0 + 1, end));
+    }
+
+    /// How many connections there are.
+    pub fn open(&self) -> u32 {
+        self.open.load(Ordering::SeqCst)
     }
 }
 
@@ -56,6 +98,7 @@ async fn connect(
     target: u16,
     line: watch::Receiver<Line>,
     age: watch::Receiver<u32>,
+    half_closed: watch::Receiver<(u32, End)>,
 ) -> io::Result<()> {
     let born = *age.borrow();
     let alive = move || *age.borrow() == born;
@@ -65,8 +108,8 @@ async fn connect(
         let server = TcpStream::connect(("127.0.0.1", target)).await?;
         let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
         tokio::select! {
-            ended = carry(from_client, to_server, line.clone(), &alive) => ended,
-            ended = carry(from_server, to_client, line.clone(), &alive) => ended,
+            ended = carry(from_client, to_server, End::Server, line.clone(), &alive, half_closed.clone()) => ended,
+            ended = carry(from_server, to_client, End::Client, line.clone(), &alive, half_closed) => ended,
         }
     };
     tokio::select! {
@@ -78,14 +121,34 @@ async fn connect(
 async fn carry(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
+    end: End,
     mut line: watch::Receiver<Line>,
     alive: &impl Fn() -> bool,
+    mut half_closed: watch::Receiver<(u32, End)>,
 ) -> io::Result<()> {
     let mut bytes = vec![0; 16 * 1024];
+    let born = half_closed.borrow().0;
     loop {
-        let length = from.read(&mut bytes).await?;
+        let closes = async { half_closed.wait_for(|(number, _)| *number != born).await.map(|half| half.1) };
+        let length = tokio::select! {
+            length = from.read(&mut bytes) => length?,
+            closed = closes => {
+                if closed.map_err(io::Error::other)? == end {
+                    to.shutdown().await?;
+                }
+                // An end that is closed in answer to that is not passed on: the client alone can end the connection.
+                while from.read(&mut bytes).await? > 0 {}
+                if end == End::Client {
+                    std::future::pending::<()>().await;
+                }
+                return Ok(());
+            }
+        };
         if length == 0 {
             return Ok(());
+        }
+        if let Line::Slow(time) = *line.borrow() {
+            tokio::time::sleep(time).await;
         }
         line.wait_for(|line| *line != Line::Stalled).await.map_err(io::Error::other)?;
         if !alive() {

@@ -164,9 +164,43 @@ impl Postgres {
         self.0.kill();
     }
 
+    /// As an administrator does it who does not want to wait: no process writes anything down any more.
+    pub fn stop_immediately(&mut self) {
+        let stopped = self.program("pg_ctl", &["stop", "--mode=immediate", "--silent", "--pgdata", &self.data()]);
+        assert!(stopped.status.success(), "pg_ctl: {}", String::from_utf8_lossy(&stopped.stderr));
+        self.kill();
+    }
+
     /// On the same port and data as before.
     pub fn restart(&mut self) {
         self.0.start(postgres_answers);
+    }
+
+    /// A standby of this one, which follows it by streaming replication.
+    pub fn standby(&self) -> Self {
+        let mut server = Server::new("standby", "postgres");
+        let (folder, port) = (server.data().display().to_string(), self.port().to_string());
+        let from = ["--host=127.0.0.1", "--username=postgres", "--port", &port, "--wal-method=stream"];
+        let to = ["--checkpoint=fast", "--write-recovery-conf", "--no-sync", "--pgdata", &folder];
+        let copied = self.program("pg_basebackup", &[&from[..], &to[..]].concat());
+        assert!(copied.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&copied.stderr));
+        server.arguments.clone_from(&self.0.arguments);
+        server.arguments[1].clone_from(&folder);
+        server.arguments[3] = server.port.number().to_string();
+        let mut this = Self(server);
+        this.restart();
+        this
+    }
+
+    /// Runs a program of Postgres that asks this server, or works on its data.
+    pub fn program(&self, name: &str, arguments: &[&str]) -> std::process::Output {
+        let mut command = as_unprivileged(&find(name));
+        command.args(arguments).env("PGPASSWORD", Self::PASSWORD).current_dir(self.0.folder.path());
+        command.output().unwrap()
+    }
+
+    fn data(&self) -> String {
+        self.0.data().display().to_string()
     }
 }
 

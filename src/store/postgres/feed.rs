@@ -9,11 +9,13 @@
 //! 3. Nothing is said about transactions after the place, although a snapshot could: an id whose transaction left no
 //!    trace on the disk is given a second time after a crash. Those up to the place are safe from that, since the row
 //!    there was committed.
-//! 4. The row at the place must still be there, until it is forgotten: else this is another history, after a restore
-//!    or a failover, and the feed starts over.
+//! 4. The row at the place must still be there, with the same text: ids and numbers alone can come a second time after a
+//!    failover. Else this is another history, after a restore or a failover, and the feed starts over. It does so too
+//!    after that row was purged, since nothing shows then that the history is the same; that is no loss.
 
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
+use std::time::Duration;
 
 use sqlx::{Error, PgConnection};
 
@@ -26,9 +28,23 @@ pub(super) struct Place {
     xid: u64,
     seq: i64,
     forget_at: i64,
+    change: String,
     /// Transactions before it that were open.
     open: Vec<u64>,
 }
+
+/// An answer of the feed.
+#[derive(Debug)]
+pub(super) enum Told {
+    Changes(Changes),
+    /// The row of the place is not there, so that the feed has to start over. It was lost unless it was purged.
+    StartOver {
+        is_lost: bool,
+    },
+}
+
+/// How much earlier than by the clock of this process a row may be purged by another one, whose clock is ahead.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 
 /// The snapshot (`xmin:xmax:xip,…`), whether the server is a standby, whether the row of the place is there, and rows if
 /// there are any.
@@ -38,7 +54,7 @@ impl Place {
     /// One statement, and so one snapshot.
     pub(super) async fn fetch(&self, connection: &mut PgConnection) -> Result<Fetched, Error> {
         let page = "SELECT taken.snapshot::text, pg_is_in_recovery(),
-                EXISTS (SELECT FROM tcc_feed WHERE xid = $1::text::xid8 AND seq = $2),
+                EXISTS (SELECT FROM tcc_feed WHERE xid = $1::text::xid8 AND seq = $2 AND change = $5),
                 told.xid::text, told.seq, told.forget_at, told.change
             FROM (SELECT pg_current_snapshot() AS snapshot) AS taken
             LEFT JOIN (
@@ -57,21 +73,22 @@ impl Place {
             .bind(self.seq)
             .bind(open)
             .bind(limit)
+            .bind(&self.change)
             .fetch_all(connection)
             .await
     }
 
-    /// `None` when this is not the history that the place is of.
-    pub(super) fn read(&self, rows: Fetched, now: i64) -> Result<Option<Changes>, StoreError> {
+    pub(super) fn read(&self, rows: Fetched, now: i64) -> Result<Told, StoreError> {
         let damaged = || StoreError::new("Postgres does not answer the feed's question");
         let (snapshot, is_standby, is_known, ..) = rows.first().ok_or_else(damaged)?;
         if *is_standby {
             return Err(StoreError::new(STANDBY));
         }
         let snapshot = Snapshot::parse(snapshot).ok_or_else(damaged)?;
-        let is_forgotten = self.forget_at <= now;
-        if self.xid > 0 && (self.xid >= snapshot.end || !(*is_known || is_forgotten)) {
-            return Ok(None);
+        let is_ahead = self.xid >= snapshot.end;
+        if self.xid > 0 && (is_ahead || !*is_known) {
+            let may_be_purged = self.forget_at <= now.saturating_add_unsigned(CLOCKS_DIFFER.as_secs());
+            return Ok(Told::StartOver { is_lost: is_ahead || !may_be_purged });
         }
         let mut next = Self::default();
         let mut changes = Vec::with_capacity(rows.len());
@@ -79,14 +96,14 @@ impl Place {
         for row in rows.into_iter().take(PAGE) {
             let (_, _, _, Some(xid), Some(seq), Some(forget_at), Some(change)) = row else { break };
             changes.push(Row::read(&change)?);
-            next = Self { xid: xid.parse().map_err(StoreError::new)?, seq, forget_at, open: Vec::new() };
+            next = Self { xid: xid.parse().map_err(StoreError::new)?, seq, forget_at, change, open: Vec::new() };
         }
         // All that was missing is told: there is no need to go back to where the last of it was.
         if !more && (next.xid, next.seq) < (self.xid, self.seq) {
             next = self.clone();
         }
         next.open = snapshot.open.into_iter().filter(|xid| *xid < next.xid).collect();
-        Ok(Some(Changes::new(changes, Cursor::new(next.to_string())).more(more)))
+        Ok(Told::Changes(Changes::new(changes, Cursor::new(next.to_string())).more(more)))
     }
 }
 
@@ -99,7 +116,7 @@ impl fmt::Display for Place {
             }
             write!(f, "{xid}")?;
         }
-        Ok(())
+        write!(f, ":{}", self.change)
     }
 }
 
@@ -116,10 +133,11 @@ impl FromStr for Place {
 
 impl Place {
     fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.split(':');
+        let mut parts = text.splitn(5, ':');
         let (xid, seq, forget_at) = (parts.next()?, parts.next()?, parts.next()?);
         let open = numbers(parts.next()?)?;
-        Some(Self { xid: xid.parse().ok()?, seq: seq.parse().ok()?, forget_at: forget_at.parse().ok()?, open })
+        let change = parts.next()?.to_owned();
+        Some(Self { xid: xid.parse().ok()?, seq: seq.parse().ok()?, forget_at: forget_at.parse().ok()?, change, open })
     }
 }
 
@@ -157,23 +175,31 @@ pub(super) async fn adopt(connection: &mut PgConnection) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fetched, PAGE, Place, Snapshot};
+    use super::{Changes, Fetched, PAGE, Place, Snapshot, Told};
+
+    const CHANGE: &str = r#"{"client":"billing"}"#;
 
     fn place(text: &str) -> Place {
         text.parse().unwrap()
     }
 
     fn row(snapshot: &str, xid: u64) -> Fetched {
-        let change = r#"{"client":"billing"}"#.to_owned();
-        vec![(snapshot.to_owned(), false, true, Some(xid.to_string()), Some(1), Some(9), Some(change))]
+        vec![(snapshot.to_owned(), false, true, Some(xid.to_string()), Some(1), Some(9), Some(CHANGE.to_owned()))]
+    }
+
+    fn changes(place: &str, rows: Fetched) -> Changes {
+        match place.parse::<Place>().unwrap().read(rows, 0).unwrap() {
+            Told::Changes(changes) => changes,
+            other @ Told::StartOver { .. } => panic!("{other:?}"),
+        }
     }
 
     #[test]
     fn a_place_is_read_as_it_was_written() {
-        for text in ["0:0:0:", "7:1:99:", "7:1:99:5,6"] {
+        for text in ["0:0:0::", "7:1:99::{}", "7:1:99:5,6:{\"client\":\"a:b\"}"] {
             assert_eq!(place(text).to_string(), text);
         }
-        for text in ["7", "7:1:99", "a:1:99:", "7:1:99:x"] {
+        for text in ["7", "7:1:99", "7:1:99:", "a:1:99::", "7:1:99:x:"] {
             assert!(text.parse::<Place>().is_err(), "{text}");
         }
         let snapshot = Snapshot::parse("5:9:5,7").unwrap();
@@ -182,28 +208,33 @@ mod tests {
 
     #[test]
     fn what_is_open_before_the_place_is_asked_for_again_and_nothing_is_said_of_what_comes_after_it() {
-        let changes = place("0:0:0:").read(row("5:12:5,9,11", 10), 0).unwrap().unwrap();
-        assert_eq!(changes.cursor.as_str(), "10:1:9:5,9");
+        let first = changes("", row("5:12:5,9,11", 10));
+        assert_eq!(first.cursor.as_str(), format!("10:1:9:5,9:{CHANGE}"));
         let nothing = vec![("9:12:9,11".to_owned(), false, true, None, None, None, None)];
-        let changes = place("10:1:9:5,9").read(nothing, 0).unwrap().unwrap();
-        assert_eq!(changes.cursor.as_str(), "10:1:9:9");
+        assert_eq!(changes(first.cursor.as_str(), nothing).cursor.as_str(), format!("10:1:9:9:{CHANGE}"));
     }
 
     #[test]
     fn what_was_told_late_does_not_take_the_place_back() {
-        let changes = place("10:1:99:5").read(row("11:11:", 5), 0).unwrap().unwrap();
-        assert_eq!((changes.changes.len(), changes.cursor.as_str()), (1, "10:1:99:"));
+        let late = changes("10:1:99:5:x", row("11:11:", 5));
+        assert_eq!((late.changes.len(), late.cursor.as_str()), (1, "10:1:99::x"));
     }
 
     #[test]
-    fn another_history_is_noticed() {
-        let rows = |snapshot: &str, is_known| vec![(snapshot.to_owned(), false, is_known, None, None, None, None)];
-        let noticed =
-            |snapshot, is_known, now| place("10:1:99:").read(rows(snapshot, is_known), now).unwrap().is_none();
-        assert!(noticed("10:10:", true, 0), "the transaction of the place has not happened");
-        assert!(noticed("12:12:", false, 98), "the row of the place is gone before its time");
-        assert!(!noticed("12:12:", false, 99), "it was purged");
-        assert!(!noticed("12:12:", true, 0));
+    fn another_history_is_noticed_and_is_a_loss_unless_the_row_of_the_place_was_purged() {
+        let starts_over = |snapshot: &str, is_known, now| {
+            let rows = vec![(snapshot.to_owned(), false, is_known, None, None, None, None)];
+            match place("10:1:99::x").read(rows, now).unwrap() {
+                Told::StartOver { is_lost } => Some(is_lost),
+                Told::Changes(_) => None,
+            }
+        };
+        assert_eq!(starts_over("10:10:", true, 0), Some(true), "the transaction of the place has not happened");
+        assert_eq!(starts_over("10:10:", false, 500), Some(true), "nor is that a matter of purging");
+        assert_eq!(starts_over("12:12:", false, 38), Some(true), "the row of the place is gone before its time");
+        assert_eq!(starts_over("12:12:", false, 39), Some(false), "it was purged, perhaps by a clock that is ahead");
+        assert_eq!(starts_over("12:12:", true, 0), None);
+        assert_eq!(starts_over("12:12:", true, 500), None, "it is not purged yet");
     }
 
     #[test]
@@ -216,8 +247,8 @@ mod tests {
     #[test]
     fn a_page_that_is_full_says_that_there_is_more() {
         let rows = |count| (0..count).flat_map(|number| row("99999:99999:", number as u64 + 1)).collect::<Fetched>();
-        assert!(!place("").read(rows(PAGE), 0).unwrap().unwrap().more);
-        let page = place("").read(rows(PAGE + 1), 0).unwrap().unwrap();
+        assert!(!changes("", rows(PAGE)).more);
+        let page = changes("", rows(PAGE + 1));
         assert_eq!((page.changes.len(), page.more), (PAGE, true));
         assert!(page.cursor.as_str().starts_with("10000:"));
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{ConnectOptions as _, PgConnection, Row as _};
 
-use self::feed::Place;
+use self::feed::{Place, Told};
 use self::wake::Wake;
 use super::sql::{self, CREATED_AT_ONCE, Lease, PURGED_AT_ONCE, Row, failed, in_time, seconds};
 use super::{
@@ -63,6 +63,8 @@ use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: PgPool,
+    /// One connection of its own, so that look-ups of made-up clients, which may be any number, never keep the feed waiting.
+    feed: PgPool,
     wake: Wake,
     clock: Arc<dyn Clock>,
     longest_token_lifetime: Duration,
@@ -80,7 +82,8 @@ pub struct PostgresStoreBuilder {
 }
 
 impl PostgresStoreBuilder {
-    /// How many connections there may be at once, 10 by default; one more listens for what others write.
+    /// How many connections there may be at once, 10 by default. Where the store is followed, one more reads the feed, and
+    /// one listens for what others write.
     #[must_use]
     pub fn connections(mut self, most: u32) -> Self {
         self.connections = most;
@@ -123,9 +126,10 @@ impl PostgresStoreBuilder {
         }
         let options = self.options()?;
         schema::migrate(&options).await?;
-        let pool = pool::pool(self.connections, self.timeout).connect_lazy_with(options.clone());
+        let pool = |connections| pool::pool(connections, self.timeout).connect_lazy_with(options.clone());
+        let (pool, feed) = (pool(self.connections), pool(1));
         let Self { clock, longest_token_lifetime, timeout, .. } = self;
-        Ok(PostgresStore { pool, wake: Wake::new(options), clock, longest_token_lifetime, timeout })
+        Ok(PostgresStore { pool, feed, wake: Wake::new(options), clock, longest_token_lifetime, timeout })
     }
 
     /// What is wrong with a URL is not quoted: it may be the password.
@@ -178,8 +182,24 @@ impl PostgresStore {
         &self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, StoreError> {
+        self.call_on(&self.pool, statement).await
+    }
+
+    /// The same on the connection of the feed.
+    async fn read<T>(
+        &self,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, StoreError> {
+        self.call_on(&self.feed, statement).await
+    }
+
+    async fn call_on<T>(
+        &self,
+        pool: &PgPool,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, StoreError> {
         in_time(self.timeout, async {
-            let mut lease = Lease::of(&self.pool).await.map_err(failed)?;
+            let mut lease = Lease::of(pool).await.map_err(failed)?;
             let result = statement(lease.connection().map_err(failed)?).await;
             if result.as_ref().map_or_else(leaves_well, |_| true) {
                 lease.end(self.timeout);
@@ -189,8 +209,8 @@ impl PostgresStore {
         .await
     }
 
-    fn told(&self, id: &ClientId, is_former: bool) -> Result<Told, StoreError> {
-        Row::of_client(id, is_former, &*self.clock, self.longest_token_lifetime).map(Told::of)
+    fn told(&self, id: &ClientId, is_former: bool) -> Result<Rows, StoreError> {
+        Row::of_client(id, is_former, &*self.clock, self.longest_token_lifetime).map(Rows::of)
     }
 
     async fn create_some(&self, clients: &[RegisteredClient]) -> Result<usize, StoreError> {
@@ -201,7 +221,7 @@ impl PostgresStore {
             records.push(sql::record(client)?);
             told.push(Row::client(client.id(), now)?);
         }
-        let told = Told::of(told);
+        let told = Rows::of(told);
         let created = "WITH new AS (
                 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS new (id, record, change, forget_at)
             ), created AS (
@@ -243,13 +263,13 @@ fn leaves_well(error: &sqlx::Error) -> bool {
 }
 
 /// Rows of the feed as columns, for `unnest`.
-struct Told {
+struct Rows {
     changes: Vec<String>,
     digests: Vec<Option<Vec<u8>>>,
     forget_at: Vec<i64>,
 }
 
-impl Told {
+impl Rows {
     fn of(rows: Vec<Row>) -> Self {
         let mut told = Self { changes: Vec::new(), digests: Vec::new(), forget_at: Vec::new() };
         for row in rows {
@@ -289,10 +309,16 @@ impl ClientAdmin for PostgresStore {
 
     async fn load(&self, id: &ClientId) -> Result<Option<(Arc<RegisteredClient>, Revision)>, StoreError> {
         let row = self.call(async |connection| {
-            let row = "SELECT record, revision FROM tcc_clients WHERE id = $1";
-            sqlx::query_as::<_, (String, i64)>(row).bind(id.as_str()).fetch_optional(connection).await
+            let row = "SELECT pg_is_in_recovery(), record, revision
+                FROM (SELECT) AS always LEFT JOIN tcc_clients ON id = $1";
+            let row = sqlx::query_as::<_, (bool, Option<String>, Option<i64>)>(row).bind(id.as_str());
+            row.fetch_one(connection).await
         });
-        let Some((record, revision)) = row.await? else { return Ok(None) };
+        let (is_standby, record, revision) = row.await?;
+        if is_standby {
+            return Err(StoreError::new(feed::STANDBY));
+        }
+        let Some((record, revision)) = record.zip(revision) else { return Ok(None) };
         Ok(Some((sql::client(&record)?, Revision::new(revision.cast_unsigned()))))
     }
 
@@ -372,14 +398,19 @@ impl RevocationStore for PostgresStore {
     /// others that began later were told before. No open transaction holds up the others.
     async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
         let place: Place = cursor.as_str().parse()?;
-        if let Some(changes) = self.page(&place).await? {
-            return Ok(changes);
+        let is_lost = match self.page(&place).await? {
+            Told::Changes(changes) => return Ok(changes),
+            Told::StartOver { is_lost } => is_lost,
+        };
+        if is_lost {
+            // A role that may not write leaves that to a purge by another replica.
+            let _ = self.read(async |connection| feed::adopt(connection).await).await;
         }
-        let all = self.page(&Place::default()).await?;
-        let all = all.ok_or_else(|| StoreError::new("the feed has no beginning"))?;
-        Ok(all.lost(
-            "rows of the feed of revocations that were read are gone from Postgres: it was restored or failed over",
-        ))
+        match self.page(&Place::default()).await? {
+            Told::Changes(changes) if is_lost => Ok(changes.lost(LOST)),
+            Told::Changes(changes) => Ok(changes),
+            Told::StartOver { .. } => Err(StoreError::new("the feed has no beginning")),
+        }
     }
 
     async fn changed(&self) {
@@ -402,10 +433,12 @@ impl RevocationStore for PostgresStore {
     }
 }
 
+const LOST: &str = "Postgres no longer has rows of the feed that it told: it was restored from a backup, or another server took \
+                    over without the last writes";
+
 impl PostgresStore {
-    /// `None` when the place is one of another history.
-    async fn page(&self, place: &Place) -> Result<Option<Changes>, StoreError> {
-        let page = self.call(async |connection| place.fetch(connection).await).await?;
+    async fn page(&self, place: &Place) -> Result<Told, StoreError> {
+        let page = self.read(async |connection| place.fetch(connection).await).await?;
         place.read(page, seconds(self.clock.now()))
     }
 }

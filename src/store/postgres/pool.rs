@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{Connection as _, Error, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Error, PgConnection};
 
 use crate::deadline::within;
 
@@ -11,12 +11,17 @@ use crate::deadline::within;
 const IDLE: Duration = Duration::from_secs(1);
 
 /// How long they have for the answer.
-const ANSWER: Duration = Duration::from_millis(500);
+pub(super) const ANSWER: Duration = Duration::from_millis(500);
+
+/// Connections that have been idle for this long are closed, well before the server [ends](END_WHEN_ABANDONED) them.
+const UNUSED: Duration = Duration::from_secs(120);
 
 pub(super) fn pool(connections: u32, timeout: Duration) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(connections)
-        .acquire_timeout(timeout)
+        // A little less than a call may take, so that the error of the call says what it waited for.
+        .acquire_timeout(timeout.mul_f64(0.9))
+        .idle_timeout(UNUSED)
         .test_before_acquire(false)
         .before_acquire(|connection, meta| {
             Box::pin(async move {
@@ -32,11 +37,25 @@ pub(super) fn pool(connections: u32, timeout: Duration) -> PgPoolOptions {
         .after_connect(move |connection, _| Box::pin(set_up(connection, timeout)))
 }
 
-/// What the statements here rely on, whatever the role or the database has for a default.
+/// What the statements here rely on, whatever the role or the database has for a default. One message: a new connection
+/// takes several round trips in any case.
 async fn set_up(connection: &mut PgConnection, timeout: Duration) -> Result<(), Error> {
-    let settings = "SELECT set_config('statement_timeout', $1, false),
-        set_config('default_transaction_isolation', 'read committed', false),
-        set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
-            ELSE current_setting('synchronous_commit') END, false)";
-    sqlx::query(settings).bind(timeout.as_millis().to_string()).execute(connection).await.map(drop)
+    let timeout = timeout.as_millis();
+    let settings = format!(
+        "SET statement_timeout = {timeout};
+        SET idle_in_transaction_session_timeout = {timeout};
+        SET default_transaction_isolation = 'read committed';
+        SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
+        {END_WHEN_ABANDONED}"
+    );
+    sqlx::raw_sql(AssertSqlSafe(settings)).execute(connection).await.map(drop)
+}
+
+/// Makes the server end the session of a connection that was lost and of which the network told neither side: such a session
+/// counts towards `max_connections`. The connections here say something more often than every five minutes, or are closed.
+const END_WHEN_ABANDONED: &str = "SET idle_session_timeout = '5min';
+    SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 15; SET tcp_keepalives_count = 4;";
+
+pub(super) async fn end_when_abandoned(connection: &mut PgConnection) -> Result<(), Error> {
+    sqlx::raw_sql(END_WHEN_ABANDONED).execute(connection).await.map(drop)
 }

@@ -5,8 +5,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::{Error, Executor as _};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+
+use super::pool::{ANSWER, end_when_abandoned};
+use crate::deadline::within;
 
 /// Tells when another replica may have written something. It may fail at any time: a poll goes on beside it.
 #[derive(Clone)]
@@ -48,23 +52,47 @@ impl fmt::Debug for Wake {
 /// How long to wait before listening again; at first, and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
 
+/// A connection that has been silent for this long is asked whether it is still there: a network that drops it tells
+/// neither side, and then no notification would ever come.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// What making a connection may take.
+const CONNECTING: Duration = Duration::from_secs(10);
+
 /// Listens for ever, on a connection of its own.
 async fn listen(options: PgConnectOptions, woken: Arc<Notify>) {
-    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
     let mut backoff = BACKOFF.0;
     loop {
-        if let Ok(mut listener) = PgListener::connect_with(&pool).await
-            && listener.listen("tcc_feed").await.is_ok()
-        {
+        // A pool for each connection: one that was lost without a word may keep its place in the pool for long.
+        if let Ok(Ok(mut listener)) = within(CONNECTING, connect(options.clone())).await {
             backoff = BACKOFF.0;
-            listener.eager_reconnect(false);
             // Something may have happened while nobody listened.
             woken.notify_waiters();
-            while let Ok(Some(_)) = listener.try_recv().await {
-                woken.notify_waiters();
-            }
+            while hears(&mut listener, &woken).await {}
         }
         tokio::time::sleep(backoff).await;
         backoff = (backoff * 2).min(BACKOFF.1);
+    }
+}
+
+async fn connect(options: PgConnectOptions) -> Result<PgListener, Error> {
+    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECTING);
+    let pool = pool.after_connect(|connection, _| Box::pin(end_when_abandoned(connection)));
+    let mut listener = PgListener::connect_with(&pool.connect_lazy_with(options)).await?;
+    listener.eager_reconnect(false);
+    listener.listen("tcc_feed").await?;
+    Ok(listener)
+}
+
+/// Passes on the next notification, or finds that the connection is silent and well. Returns whether it is well.
+async fn hears(listener: &mut PgListener, woken: &Notify) -> bool {
+    match within(SILENCE, listener.try_recv()).await {
+        Ok(Ok(Some(_))) => {
+            woken.notify_waiters();
+            true
+        }
+        Ok(_) => false,
+        // Those that come with the answer are kept for the next time.
+        Err(_) => matches!(within(ANSWER, (&mut *listener).execute("SELECT 1")).await, Ok(Ok(_))),
     }
 }
