@@ -129,11 +129,12 @@ async fn carry(
     let mut bytes = vec![0; 16 * 1024];
     let born = half_closed.borrow().0;
     loop {
-        let closes = async { half_closed.wait_for(|(number, _)| *number != born).await.map(|half| half.1) };
+        let closes = async { half_closed.wait_for(|half| half.0 != born).await.map(|half| half.1) };
         let length = tokio::select! {
             length = from.read(&mut bytes) => length?,
             closed = closes => {
-                if closed.map_err(io::Error::other)? == end {
+                let closed = closed.map_err(io::Error::other)?;
+                if closed == end {
                     to.shutdown().await?;
                 }
                 // An end that is closed in answer to that is not passed on: the client alone can end the connection.
@@ -147,7 +148,8 @@ async fn carry(
         if length == 0 {
             return Ok(());
         }
-        if let Line::Slow(time) = *line.borrow() {
+        let now = *line.borrow();
+        if let Line::Slow(time) = now {
             tokio::time::sleep(time).await;
         }
         line.wait_for(|line| *line != Line::Stalled).await.map_err(io::Error::other)?;

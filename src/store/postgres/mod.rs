@@ -199,7 +199,7 @@ impl PostgresStore {
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, StoreError> {
         in_time(self.timeout, async {
-            let mut lease = Lease::of(pool).await.map_err(failed)?;
+            let mut lease = Lease::of(pool).await.map_err(unconnected)?;
             let result = statement(lease.connection().map_err(failed)?).await;
             if result.as_ref().map_or_else(leaves_well, |_| true) {
                 lease.end(self.timeout);
@@ -252,6 +252,18 @@ impl PostgresStore {
                 return Ok(purged);
             }
         }
+    }
+}
+
+/// Says why there was no connection for a call.
+fn unconnected(error: sqlx::Error) -> StoreError {
+    match error {
+        // The pool tries again while the server refuses, and tells no reason in the end.
+        sqlx::Error::PoolTimedOut => StoreError::new(
+            "no connection to Postgres in time: it does not answer, or takes no more connections (`max_connections`), or all \
+             those of this store are in use (`PostgresStoreBuilder::connections`)",
+        ),
+        other => failed(other),
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) async fn migrate(options: &PgConnectOptions) -> Result<(), StoreError
         if is_standby(&mut connection).await.map_err(failed)? {
             return Err(StoreError::new(feed::STANDBY));
         }
-        let version = bring_up_to_date(&mut connection).await.map_err(failed)?;
+        let version = bring_up_to_date(&mut connection).await.map_err(not_brought_up_to_date)?;
         connection.close().await.map_err(failed)?;
         Ok::<_, StoreError>(version)
     });
@@ -56,6 +56,21 @@ pub(super) async fn migrate(options: &PgConnectOptions) -> Result<(), StoreError
         found if found > VERSION => Err(newer(found, VERSION)),
         _ => Ok(()),
     }
+}
+
+/// Says what the role lacks.
+fn not_brought_up_to_date(error: sqlx::Error) -> StoreError {
+    let is_lacking = error.as_database_error().and_then(|said| said.code()).is_some_and(|code| code == "42501");
+    let error = failed(error);
+    if !is_lacking {
+        return error;
+    }
+    let why = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+    StoreError::new(format!(
+        "{why}; connect once with a role that may create tables, then GRANT SELECT, INSERT, UPDATE, DELETE on the tables \
+         `tcc_…` and USAGE on the sequences `tcc_…` to the role that the service has (SELECT is enough where it only verifies \
+         tokens)"
+    ))
 }
 
 async fn is_standby(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
@@ -66,8 +81,12 @@ async fn bring_up_to_date(connection: &mut PgConnection) -> Result<i64, sqlx::Er
     if !have_tables(connection).await? {
         create_tables(connection).await?;
     }
-    feed::adopt(connection).await?;
-    sqlx::query_scalar("SELECT max(version) FROM tcc_schema").fetch_one(connection).await
+    let version = sqlx::query_scalar("SELECT max(version) FROM tcc_schema").fetch_one(&mut *connection).await?;
+    // The tables of a newer version are left as they are.
+    if version <= VERSION {
+        feed::adopt(connection).await?;
+    }
+    Ok(version)
 }
 
 /// Not by `to_regclass`: within a transaction it remembers that there was none.

@@ -4,6 +4,7 @@
 mod lease;
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -84,7 +85,30 @@ pub(super) fn client(record: &str) -> Result<Arc<RegisteredClient>, StoreError> 
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(StoreError::new)
+    let mut text = Vec::with_capacity(256);
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, InAscii);
+    value.serialize(&mut serializer).map_err(StoreError::new)?;
+    String::from_utf8(text).map_err(StoreError::new)
+}
+
+/// Escapes characters that are not ASCII: a database with another encoding than UTF-8 does not take all of them.
+struct InAscii;
+
+impl serde_json::ser::Formatter for InAscii {
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        for character in fragment.chars() {
+            let mut units = [0; 2];
+            match character {
+                '\0'..='\x7f' => write!(writer, "{character}")?,
+                _ => {
+                    for unit in character.encode_utf16(&mut units) {
+                        write!(writer, "\\u{unit:04x}")?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 pub(super) fn seconds(time: SystemTime) -> i64 {
@@ -137,9 +161,9 @@ mod tests {
 
     #[test]
     fn a_row_reads_back_as_the_change_that_it_was_even_with_characters_that_no_column_takes() {
-        let revocation = Revocation::token("a\0b", CLIENT, UNIX_EPOCH, UNIX_EPOCH);
+        let revocation = Revocation::token("a\0bé🦀\"\\", CLIENT, UNIX_EPOCH, UNIX_EPOCH);
         let row = Row::revoked(revocation.clone()).unwrap();
-        assert!(!row.change.contains('\0'));
+        assert!(row.change.bytes().all(|byte| matches!(byte, 0x20..=0x7e)), "{}", row.change);
         assert_eq!(Row::read(&row.change).unwrap(), Change::Revoked(revocation));
         assert_eq!(Row::read(&Row::client(&CLIENT, UNIX_EPOCH).unwrap().change).unwrap(), Change::Client(CLIENT));
     }
