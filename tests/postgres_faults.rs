@@ -84,7 +84,7 @@ async fn read_on(store: &PostgresStore, cursor: &mut Cursor) -> (Vec<String>, bo
     loop {
         let page = store.changes(cursor).await.unwrap();
         *cursor = page.cursor;
-        is_lost |= page.is_lost;
+        is_lost |= page.lost.is_some();
         names.extend(page.changes.into_iter().filter_map(name));
         if !page.more {
             return (names, is_lost);
@@ -103,7 +103,7 @@ async fn following(store: &PostgresStore) -> (Revocations, EventReceiver) {
 
 fn losses(listener: &mut EventReceiver) -> usize {
     std::iter::from_fn(|| listener.try_recv())
-        .filter(|event| matches!(event.outcome, Outcome::RevocationsLost { .. }))
+        .filter(|event| matches!(event.outcome, Outcome::StoreLostData { .. }))
         .count()
 }
 
@@ -154,8 +154,9 @@ async fn a_standby_that_is_promoted_without_the_last_write_is_reported_and_misse
     proxy.turn_to(standby.port());
     until("the view knows of the new ones", async || revocations.entries() == all + new.len()).await;
     assert_eq!(losses(&mut listener), 1, "the operator is told, once");
-    // Not by a restart of anything: what this process knew it still knows, and the store has what it has.
-    assert_eq!(held(&store).await, &kept | &new);
+    // What this process knew it writes again, so that processes that start later know it as well.
+    let revoked = &(&kept | &new) | &BTreeSet::from(["last", "lost"].map(str::to_owned));
+    until("the store has it again", async || held(&store).await == revoked).await;
     assert!(store.find(&REPORTS).await.unwrap().is_none(), "that is lost, which is why it is reported");
     sleep(HEARD).await;
     assert_eq!((losses(&mut listener), revocations.is_ready()), (0, true));
@@ -178,12 +179,17 @@ async fn a_backup_that_is_restored_while_a_replica_runs_is_reported_and_followed
     assert_eq!(losses(&mut listener), 0);
     done(server.program("psql", &[&of[..], &["--quiet", "--set=ON_ERROR_STOP=1", "--file", file]].concat()));
     until("the operator is told", async || losses(&mut listener) == 1).await;
-    assert_eq!(held(&store).await, BTreeSet::from(["old".to_owned()]));
+    let revoked = BTreeSet::from(["old", "lost"].map(str::to_owned));
+    until("the store has it again", async || held(&store).await == revoked).await;
     store.revoke(token("new")).await.unwrap();
     until("the view goes on", async || revocations.entries() == 3).await;
 
     // Into a server that has given out fewer ids than the one that the backup is of.
-    run(&url, "UPDATE tcc_feed SET xid = '1000000'").await;
+    let ahead = "UPDATE tcc_feed SET xid = (1000000 + place.number)::text::xid8
+            FROM (SELECT ctid, row_number() OVER () AS number FROM tcc_feed) AS place WHERE tcc_feed.ctid = place.ctid;
+        INSERT INTO tcc_feed (xid, seq, change, forget_at) OVERRIDING SYSTEM VALUE
+            SELECT '2000000', seq, change, forget_at FROM tcc_feed LIMIT 1";
+    run(&url, ahead).await;
     let begun = Instant::now();
     until("the rows are adopted", async || {
         let ahead = "SELECT count(*) FROM tcc_feed WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())";
@@ -194,6 +200,32 @@ async fn a_backup_that_is_restored_while_a_replica_runs_is_reported_and_followed
     store.revoke(token("newest")).await.unwrap();
     until("the view goes on", async || revocations.entries() == 4).await;
     assert_eq!(losses(&mut listener), 0, "no more often than once a minute");
+}
+
+/// Nothing was read of the lost write: only the process that wrote it knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_is_lost_before_any_replica_has_read_it_is_reported_by_the_process_that_wrote_it() {
+    let server = postgres(&[]);
+    let store = patient(&server.url()).connect().await.unwrap();
+    let mut cursor = Cursor::start();
+    store.revoke(token("kept")).await.unwrap();
+    store.create(client("billing").register().unwrap()).await.unwrap();
+    assert_eq!(read_on(&store, &mut cursor).await, (vec!["kept".to_owned()], false));
+    for write in ["revoke", "create", "disable", "delete"] {
+        match write {
+            "revoke" => store.revoke(token("lost")).await.unwrap(),
+            "create" => store.create(client("reports").register().unwrap()).await.unwrap(),
+            "disable" => store.disable(&REPORTS).await.unwrap(),
+            _ => store.delete(&REPORTS).await.unwrap(),
+        }
+        let lost = "DELETE FROM tcc_feed WHERE (xid, seq) = (SELECT xid, seq FROM tcc_feed ORDER BY seq DESC LIMIT 1)";
+        run(&server.url(), lost).await;
+        assert_eq!(read_on(&store, &mut cursor).await, (vec!["kept".to_owned()], true), "{write}");
+        assert_eq!(read_on(&store, &mut cursor).await, (Vec::new(), false), "{write}");
+    }
+    store.revoke(token("seen")).await.unwrap();
+    assert_eq!(read_on(&store, &mut cursor).await, (vec!["seen".to_owned()], false));
+    assert_eq!(read_on(&store, &mut cursor).await, (Vec::new(), false));
 }
 
 #[tokio::test]

@@ -15,9 +15,11 @@
 
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sqlx::{Error, PgConnection};
+use sqlx::postgres::PgRow;
+use sqlx::{Error, FromRow, PgConnection, Row as _};
 
 use crate::store::sql::{PAGE, Row};
 use crate::store::{Changes, Cursor, StoreError};
@@ -46,15 +48,83 @@ pub(super) enum Told {
 /// How much earlier than by the clock of this process a row may be purged by another one, whose clock is ahead.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 
-/// The snapshot (`xmin:xmax:xip,…`), whether the server is a standby, whether the row of the place is there, and rows if
-/// there are any.
-type Fetched = Vec<(String, bool, bool, Option<String>, Option<i64>, Option<i64>, Option<String>)>;
+/// A row of the answer of [`Place::fetch`]: the same about the server in each, and a row of the feed, if there is one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fetched {
+    /// `xmin:xmax:xip,…`
+    snapshot: String,
+    is_standby: bool,
+    /// Whether the row of the place is there.
+    is_known: bool,
+    /// Whether the row of the last write is there.
+    is_written: bool,
+    /// What the clock of the database shows, in milliseconds since 1970.
+    pub(super) clock: i64,
+    xid: Option<String>,
+    seq: Option<i64>,
+    forget_at: Option<i64>,
+    change: Option<String>,
+}
+
+impl FromRow<'_, PgRow> for Fetched {
+    fn from_row(row: &PgRow) -> Result<Self, Error> {
+        Ok(Self {
+            snapshot: row.try_get("snapshot")?,
+            is_standby: row.try_get("is_standby")?,
+            is_known: row.try_get("is_known")?,
+            is_written: row.try_get("is_written")?,
+            clock: row.try_get("clock")?,
+            xid: row.try_get("xid")?,
+            seq: row.try_get("seq")?,
+            forget_at: row.try_get("forget_at")?,
+            change: row.try_get("change")?,
+        })
+    }
+}
+
+/// The last of the rows that a statement has `told`, in the form of a [`Place`].
+macro_rules! last_told {
+    () => {
+        "(SELECT concat_ws(':', xid, seq, forget_at, '', change) FROM told ORDER BY seq DESC LIMIT 1)"
+    };
+}
+pub(super) use last_told;
+
+/// The place of the last write of this process, until a poll has seen it: a failover may lose it before that.
+#[derive(Debug, Default)]
+pub(super) struct LastWrite(Mutex<Place>);
+
+impl LastWrite {
+    /// `told` is the last row that a write has told, if it told any.
+    pub(super) fn is(&self, told: Option<&str>) {
+        if let Some(place) = told.and_then(Place::parse) {
+            *self.lock() = place;
+        }
+    }
+
+    pub(super) fn get(&self) -> Place {
+        self.lock().clone()
+    }
+
+    pub(super) fn was_looked_for(&self, place: &Place) {
+        let mut last = self.lock();
+        if *last == *place {
+            *last = Place::default();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Place> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Place {
     /// One statement, and so one snapshot.
-    pub(super) async fn fetch(&self, connection: &mut PgConnection) -> Result<Fetched, Error> {
-        let page = "SELECT taken.snapshot::text, pg_is_in_recovery(),
-                EXISTS (SELECT FROM tcc_feed WHERE xid = $1::text::xid8 AND seq = $2 AND change = $5),
+    pub(super) async fn fetch(&self, written: &Self, connection: &mut PgConnection) -> Result<Vec<Fetched>, Error> {
+        let page = "SELECT taken.snapshot::text, pg_is_in_recovery() AS is_standby,
+                EXISTS (SELECT FROM tcc_feed WHERE xid = $1::text::xid8 AND seq = $2 AND change = $5) AS is_known,
+                EXISTS (SELECT FROM tcc_feed WHERE xid = $6::text::xid8 AND seq = $7 AND change = $8) AS is_written,
+                (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS clock,
                 told.xid::text, told.seq, told.forget_at, told.change
             FROM (SELECT pg_current_snapshot() AS snapshot) AS taken
             LEFT JOIN (
@@ -74,27 +144,38 @@ impl Place {
             .bind(open)
             .bind(limit)
             .bind(&self.change)
+            .bind(written.xid.to_string())
+            .bind(written.seq)
+            .bind(&written.change)
             .fetch_all(connection)
             .await
     }
 
-    pub(super) fn read(&self, rows: Fetched, now: i64) -> Result<Told, StoreError> {
+    /// `written` is the last write that no poll has seen.
+    pub(super) fn read(&self, rows: Vec<Fetched>, written: &Self, now: i64) -> Result<Told, StoreError> {
         let damaged = || StoreError::new("Postgres does not answer the feed's question");
-        let (snapshot, is_standby, is_known, ..) = rows.first().ok_or_else(damaged)?;
+        let Fetched { snapshot, is_standby, is_known, is_written, .. } = rows.first().ok_or_else(damaged)?;
         if *is_standby {
             return Err(StoreError::new(STANDBY));
         }
         let snapshot = Snapshot::parse(snapshot).ok_or_else(damaged)?;
-        let is_ahead = self.xid >= snapshot.end;
-        if self.xid > 0 && (is_ahead || !*is_known) {
-            let may_be_purged = self.forget_at <= now.saturating_add_unsigned(CLOCKS_DIFFER.as_secs());
-            return Ok(Told::StartOver { is_lost: is_ahead || !may_be_purged });
+        let is_gone = |place: &Self, is_there: bool| place.xid > 0 && (place.xid >= snapshot.end || !is_there);
+        let is_lost = |place: &Self| {
+            let may_be_purged = place.forget_at <= now.saturating_add_unsigned(CLOCKS_DIFFER.as_secs());
+            place.xid >= snapshot.end || !may_be_purged
+        };
+        let is_write_lost = is_gone(written, *is_written) && is_lost(written);
+        if is_write_lost || is_gone(self, *is_known) {
+            return Ok(Told::StartOver { is_lost: is_write_lost || is_lost(self) });
         }
         let mut next = Self::default();
         let mut changes = Vec::with_capacity(rows.len());
         let more = rows.len() > PAGE;
         for row in rows.into_iter().take(PAGE) {
-            let (_, _, _, Some(xid), Some(seq), Some(forget_at), Some(change)) = row else { break };
+            let Fetched { xid: Some(xid), seq: Some(seq), forget_at: Some(forget_at), change: Some(change), .. } = row
+            else {
+                break;
+            };
             changes.push(Row::read(&change)?);
             next = Self { xid: xid.parse().map_err(StoreError::new)?, seq, forget_at, change, open: Vec::new() };
         }
@@ -166,7 +247,8 @@ fn numbers(text: &str) -> Option<Vec<u64>> {
 pub(super) async fn adopt(connection: &mut PgConnection) -> Result<(), Error> {
     let rows = "SELECT EXISTS (SELECT FROM tcc_feed WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()))";
     if sqlx::query_scalar(rows).fetch_one(&mut *connection).await? {
-        let adopted = "UPDATE tcc_feed SET xid = pg_current_xact_id()
+        // With new numbers: those of a table that was written to while it was restored may be there twice.
+        let adopted = "UPDATE tcc_feed SET xid = pg_current_xact_id(), seq = DEFAULT
             WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()) AND xid <> pg_current_xact_id()";
         sqlx::query(adopted).execute(connection).await?;
     }
@@ -184,11 +266,20 @@ mod tests {
     }
 
     fn row(snapshot: &str, xid: u64) -> Fetched {
-        vec![(snapshot.to_owned(), false, true, Some(xid.to_string()), Some(1), Some(9), Some(CHANGE.to_owned()))]
+        vec![(
+            snapshot.to_owned(),
+            false,
+            true,
+            false,
+            Some(xid.to_string()),
+            Some(1),
+            Some(9),
+            Some(CHANGE.to_owned()),
+        )]
     }
 
     fn changes(place: &str, rows: Fetched) -> Changes {
-        match place.parse::<Place>().unwrap().read(rows, 0).unwrap() {
+        match place.parse::<Place>().unwrap().read(rows, &Place::default(), 0).unwrap() {
             Told::Changes(changes) => changes,
             other @ Told::StartOver { .. } => panic!("{other:?}"),
         }
@@ -210,8 +301,7 @@ mod tests {
     fn what_is_open_before_the_place_is_asked_for_again_and_nothing_is_said_of_what_comes_after_it() {
         let first = changes("", row("5:12:5,9,11", 10));
         assert_eq!(first.cursor.as_str(), format!("10:1:9:5,9:{CHANGE}"));
-        let nothing = vec![("9:12:9,11".to_owned(), false, true, None, None, None, None)];
-        assert_eq!(changes(first.cursor.as_str(), nothing).cursor.as_str(), format!("10:1:9:9:{CHANGE}"));
+        assert_eq!(changes(first.cursor.as_str(), nothing("9:12:9,11")).cursor.as_str(), format!("10:1:9:9:{CHANGE}"));
     }
 
     #[test]
@@ -223,8 +313,8 @@ mod tests {
     #[test]
     fn another_history_is_noticed_and_is_a_loss_unless_the_row_of_the_place_was_purged() {
         let starts_over = |snapshot: &str, is_known, now| {
-            let rows = vec![(snapshot.to_owned(), false, is_known, None, None, None, None)];
-            match place("10:1:99::x").read(rows, now).unwrap() {
+            let rows = vec![Fetched { is_known, ..nothing(snapshot).remove(0) }];
+            match place("10:1:99::x").read(rows, &Place::default(), now).unwrap() {
                 Told::StartOver { is_lost } => Some(is_lost),
                 Told::Changes(_) => None,
             }
@@ -238,15 +328,31 @@ mod tests {
     }
 
     #[test]
+    fn a_write_that_no_poll_has_seen_is_lost_when_its_row_is_not_there_before_it_may_be_purged() {
+        let starts_over = |snapshot: &str, is_written, now| {
+            let rows = vec![Fetched { is_written, ..nothing(snapshot).remove(0) }];
+            match place("10:1:99::x").read(rows, &place("12:2:99::y"), now).unwrap() {
+                Told::StartOver { is_lost } => Some(is_lost),
+                Told::Changes(_) => None,
+            }
+        };
+        assert_eq!(starts_over("13:13:", true, 0), None);
+        assert_eq!(starts_over("13:13:", false, 0), Some(true));
+        assert_eq!(starts_over("12:12:", true, 0), Some(true), "its transaction has not happened");
+        assert_eq!(starts_over("13:13:", false, 99), None, "it was purged");
+    }
+
+    #[test]
     fn a_standby_is_not_believed() {
-        let nothing = |is_standby| vec![("9:9:".to_owned(), is_standby, true, None, None, None, None)];
-        assert!(place("").read(nothing(false), 0).is_ok());
-        assert!(place("").read(nothing(true), 0).is_err());
+        let rows = |is_standby| vec![Fetched { is_standby, ..nothing("9:9:").remove(0) }];
+        assert!(place("").read(rows(false), &place(""), 0).is_ok());
+        assert!(place("").read(rows(true), &place(""), 0).is_err());
     }
 
     #[test]
     fn a_page_that_is_full_says_that_there_is_more() {
-        let rows = |count| (0..count).flat_map(|number| row("99999:99999:", number as u64 + 1)).collect::<Fetched>();
+        let rows =
+            |count| (0..count).flat_map(|number| row("99999:99999:", number as u64 + 1)).collect::<Vec<Fetched>>();
         assert!(!changes("", rows(PAGE)).more);
         let page = changes("", rows(PAGE + 1));
         assert_eq!((page.changes.len(), page.more), (PAGE, true));

@@ -1,5 +1,6 @@
 //! [`PostgresStore`]: all state in Postgres, for any number of replicas.
 
+mod clock_check;
 mod feed;
 mod pool;
 mod schema;
@@ -14,7 +15,8 @@ use std::time::{Duration, SystemTime};
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{ConnectOptions as _, PgConnection, Row as _};
 
-use self::feed::{Place, Told};
+use self::clock_check::ClockCheck;
+use self::feed::{LastWrite, Place, Told, last_told};
 use self::wake::Wake;
 use super::sql::{self, CREATED_AT_ONCE, Lease, PURGED_AT_ONCE, Row, failed, in_time, seconds};
 use super::{
@@ -47,8 +49,17 @@ use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 /// A pooler in transaction mode needs `statement-cache-capacity=0` in the URL, does without `LISTEN`, and needs
 /// `statement_timeout` to be set at the role, since it forgets what was set by a connection.
 ///
-/// A failover to a replica that follows asynchronously loses what that one has not got. A feed notices when what it was
-/// told is gone, and starts over. After a restore from a dump, start the replicas again.
+/// A failover to a standby that follows asynchronously loses the last writes, and a restore from a backup loses all writes
+/// since then: revocations, changes of clients, and used credentials, which can be used again. Use a synchronous standby
+/// (`synchronous_standby_names`) where that must not happen, and make sure that the former primary is not reachable after a
+/// failover: a process that is still connected to it hears nothing of what is revoked at the new one.
+///
+/// Each process that follows the store [notices](crate::event::Outcome::StoreLostData) the loss of anything that it has read or
+/// written. It logs an error and sends an event, writes the revocations that it knows to the store again, and follows the new
+/// history. Changes of clients are not restored. Where no process was running, nothing tells of the loss.
+///
+/// The times of the records are those of the processes' clocks; the clock of the database decides nothing. A process whose clock
+/// differs from it by more than 2 seconds logs a warning, since replicas may differ by 5 seconds at most.
 ///
 /// ```no_run
 /// use tower_client_credentials::store::{ClientAdmin as _, PostgresStore};
@@ -66,6 +77,8 @@ pub struct PostgresStore {
     /// One connection of its own, so that look-ups of made-up clients, which may be any number, never keep the feed waiting.
     feed: PgPool,
     wake: Wake,
+    last_write: Arc<LastWrite>,
+    clock_check: Arc<ClockCheck>,
     clock: Arc<dyn Clock>,
     longest_token_lifetime: Duration,
     timeout: Duration,
@@ -129,7 +142,9 @@ impl PostgresStoreBuilder {
         let pool = |connections| pool::pool(connections, self.timeout).connect_lazy_with(options.clone());
         let (pool, feed) = (pool(self.connections), pool(1));
         let Self { clock, longest_token_lifetime, timeout, .. } = self;
-        Ok(PostgresStore { pool, feed, wake: Wake::new(options), clock, longest_token_lifetime, timeout })
+        let wake = Wake::new(options);
+        let (last_write, clock_check) = (Arc::default(), Arc::default());
+        Ok(PostgresStore { pool, feed, wake, last_write, clock_check, clock, longest_token_lifetime, timeout })
     }
 
     /// What is wrong with a URL is not quoted: it may be the password.
@@ -222,7 +237,8 @@ impl PostgresStore {
             told.push(Row::client(client.id(), now)?);
         }
         let told = Rows::of(told);
-        let created = "WITH new AS (
+        let created = concat!(
+            "WITH new AS (
                 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS new (id, record, change, forget_at)
             ), created AS (
                 INSERT INTO tcc_clients (id, revision, record) SELECT id, nextval('tcc_revision'), record FROM new
@@ -230,13 +246,20 @@ impl PostgresStore {
             ), told AS (
                 INSERT INTO tcc_feed (change, forget_at)
                 SELECT DISTINCT ON (id) change, forget_at FROM new JOIN created USING (id)
+                RETURNING xid, seq, forget_at, change
             )
-            SELECT count(*), pg_notify('tcc_feed', '') FROM created";
+            SELECT count(*), ",
+            last_told!(),
+            ", pg_notify('tcc_feed', '') FROM created"
+        );
         let created = self.call(async |connection| {
             let created = sqlx::query(created).bind(ids).bind(records).bind(told.changes).bind(told.forget_at);
-            created.fetch_one(connection).await?.try_get::<i64, _>(0)
+            let row = created.fetch_one(connection).await?;
+            Ok((row.try_get::<i64, _>(0)?, row.try_get::<Option<String>, _>(1)?))
         });
-        Ok(usize::try_from(created.await?).unwrap_or_default())
+        let (created, told) = created.await?;
+        self.last_write.is(told.as_deref());
+        Ok(usize::try_from(created).unwrap_or_default())
     }
 
     async fn purge_all(&self, statement: &'static str, until: i64) -> Result<u64, StoreError> {
@@ -337,44 +360,59 @@ impl ClientAdmin for PostgresStore {
     async fn replace(&self, client: RegisteredClient, revision: Revision) -> Result<(), AdminError> {
         let record = sql::record(&client)?;
         let told = self.told(client.id(), !client.is_enabled())?;
-        let replaced = "WITH replaced AS (
+        let replaced = concat!(
+            "WITH replaced AS (
                 UPDATE tcc_clients SET record = $3, revision = nextval('tcc_revision')
                 WHERE id = $1 AND revision = $2 RETURNING id
             ), told AS (
                 INSERT INTO tcc_feed (change, digest, forget_at)
-                SELECT told.* FROM unnest($4::text[], $5::bytea[], $6::bigint[]) AS told, replaced ON CONFLICT DO NOTHING
+                SELECT new.* FROM unnest($4::text[], $5::bytea[], $6::bigint[]) AS new, replaced ON CONFLICT DO NOTHING
+                RETURNING xid, seq, forget_at, change
             ), woken AS (
                 SELECT pg_notify('tcc_feed', '') FROM replaced
             )
-            SELECT (SELECT count(*) FROM woken), (SELECT count(*) FROM tcc_clients WHERE id = $1)";
+            SELECT (SELECT count(*) FROM woken), (SELECT count(*) FROM tcc_clients WHERE id = $1), ",
+            last_told!()
+        );
         let counts = self.call(async |connection| {
-            let replaced = sqlx::query_as::<_, (i64, i64)>(replaced).bind(client.id().as_str());
+            let replaced = sqlx::query_as::<_, (i64, i64, Option<String>)>(replaced).bind(client.id().as_str());
             let replaced = replaced.bind(revision.number().cast_signed()).bind(record);
             let replaced = replaced.bind(told.changes).bind(told.digests).bind(told.forget_at);
             replaced.fetch_one(connection).await
         });
         match counts.await? {
-            (0, 0) => Err(AdminError::NotFound),
-            (0, _) => Err(AdminError::Conflict),
-            _ => Ok(()),
+            (0, 0, _) => Err(AdminError::NotFound),
+            (0, ..) => Err(AdminError::Conflict),
+            (.., told) => {
+                self.last_write.is(told.as_deref());
+                Ok(())
+            }
         }
     }
 
     async fn delete(&self, id: &ClientId) -> Result<(), AdminError> {
         let told = self.told(id, true)?;
-        let deleted = "WITH deleted AS (
+        let deleted = concat!(
+            "WITH deleted AS (
                 DELETE FROM tcc_clients WHERE id = $1 RETURNING id
             ), told AS (
                 INSERT INTO tcc_feed (change, digest, forget_at)
-                SELECT told.* FROM unnest($2::text[], $3::bytea[], $4::bigint[]) AS told, deleted ON CONFLICT DO NOTHING
+                SELECT new.* FROM unnest($2::text[], $3::bytea[], $4::bigint[]) AS new, deleted ON CONFLICT DO NOTHING
+                RETURNING xid, seq, forget_at, change
             )
-            SELECT pg_notify('tcc_feed', '') FROM deleted";
+            SELECT ",
+            last_told!(),
+            ", pg_notify('tcc_feed', '') FROM deleted"
+        );
         let deleted = self.call(async |connection| {
             let deleted = sqlx::query(deleted).bind(id.as_str());
             let deleted = deleted.bind(told.changes).bind(told.digests).bind(told.forget_at);
-            deleted.fetch_optional(connection).await
+            let row = deleted.fetch_optional(connection).await?;
+            row.map(|row| row.try_get::<Option<String>, _>(0)).transpose()
         });
-        deleted.await?.map(drop).ok_or(AdminError::NotFound)
+        let told = deleted.await?.ok_or(AdminError::NotFound)?;
+        self.last_write.is(told.as_deref());
+        Ok(())
     }
 
     async fn list(
@@ -395,15 +433,21 @@ impl ClientAdmin for PostgresStore {
 impl RevocationStore for PostgresStore {
     async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
         let row = Row::revoked(revocation)?;
-        let told = "WITH told AS (
+        let told = concat!(
+            "WITH told AS (
                 INSERT INTO tcc_feed (change, digest, forget_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
+                RETURNING xid, seq, forget_at, change
             )
-            SELECT pg_notify('tcc_feed', '')";
+            SELECT ",
+            last_told!(),
+            ", pg_notify('tcc_feed', '')"
+        );
         let told = self.call(async |connection| {
             let told = sqlx::query(told).bind(row.change).bind(row.digest).bind(row.forget_at);
-            told.fetch_one(connection).await.map(drop)
+            told.fetch_one(connection).await?.try_get::<Option<String>, _>(0)
         });
-        told.await
+        self.last_write.is(told.await?.as_deref());
+        Ok(())
     }
 
     /// The cursor says which transactions were still open: what they wrote is told when they have committed, though
@@ -450,8 +494,16 @@ const LOST: &str = "Postgres no longer has rows of the feed that it told: it was
 
 impl PostgresStore {
     async fn page(&self, place: &Place) -> Result<Told, StoreError> {
-        let page = self.read(async |connection| place.fetch(connection).await).await?;
-        place.read(page, seconds(self.clock.now()))
+        let written = self.last_write.get();
+        let before = self.clock.now();
+        let page = self.read(async |connection| place.fetch(&written, connection).await).await?;
+        let after = self.clock.now();
+        if let Some(row) = page.first() {
+            self.clock_check.compare(before, after, row.clock);
+        }
+        let told = place.read(page, &written, seconds(after))?;
+        self.last_write.was_looked_for(&written);
+        Ok(told)
     }
 }
 

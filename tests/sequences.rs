@@ -1,0 +1,600 @@
+//! Sequences of events, each harmless alone: revoked and restarted, deleted and created again, rotated at another replica,
+//! clocks that differ or step, keys that differ.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::indexing_slicing)]
+
+mod common;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use common::request::{GRANT, post};
+use common::servers::{Port, Postgres, Redis};
+use common::stack::{Answer, Body, Site, Stack};
+use common::{API, ISSUER, KEY, NOW, READ, SECRET, WRITE, at, chain, client, forge};
+use futures_util::future::join_all;
+use http::{Request, Response};
+use tempfile::TempDir;
+use tokio::time::sleep;
+use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower_client_credentials::store::{FileStore, PostgresStore, RedisStore, SecretRotation, SqliteStore};
+use tower_client_credentials::{
+    AuthorizationServer, BearerAuthLayer, Client, ClientAdmin, ClientId, ClientSecret, ClientStore, Clock, KeyRing,
+    ManualClock, MemoryStore, RevocationStore, Revocations, SigningKey, SystemClock,
+};
+
+const MILLI: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// How long a replica that reaches the store may go by what was true before.
+const BOUND: Duration = Duration::from_secs(1);
+
+/// A server and its protected route, as one process of several.
+struct Replica {
+    site: Site,
+    revocations: Revocations,
+}
+
+impl Replica {
+    async fn of<S: ClientStore + RevocationStore + Clone>(store: &S) -> Self {
+        Self::with(store, KeyRing::from_pem(KEY).unwrap(), SystemClock).await
+    }
+
+    async fn with<S>(store: &S, keys: KeyRing, clock: impl Clock + Clone) -> Self
+    where
+        S: ClientStore + RevocationStore + Clone,
+    {
+        let revocations = Revocations::follow(store.clone()).clock(clock.clone()).await.unwrap();
+        let server = AuthorizationServer::builder(ISSUER, keys, store.clone());
+        let server = server.clock(clock).revocations(revocations.clone()).build().unwrap();
+        let guard = BearerAuthLayer::new(server.verifier(API).unwrap());
+        Self { site: Stack::PLAIN.protect(&server, [guard]).await, revocations }
+    }
+
+    async fn ask(&self, id: &str, secret: &str) -> Answer {
+        self.site.send(post(GRANT).param("scope", "invoices:read").basic(id, secret)).await
+    }
+
+    async fn token(&self, id: &str) -> String {
+        self.ask(id, &SECRET).await.assert_token()
+    }
+
+    async fn using(&self, token: &str) -> Answer {
+        self.site.get_authorized(&format!("Bearer {token}")).await
+    }
+
+    async fn give_back(&self, id: &str, token: &str) -> Answer {
+        self.site.send(post(format!("token={token}")).to("/revoke").basic(id, &SECRET)).await
+    }
+}
+
+/// A key of another kind.
+fn other_key() -> SigningKey {
+    SigningKey::from_pem(include_str!("keys/p384.pem")).unwrap()
+}
+
+fn own_key() -> SigningKey {
+    SigningKey::from_pem(KEY).unwrap()
+}
+
+fn postgres() -> Postgres {
+    Postgres::with(&["fsync=off"])
+}
+
+fn id(text: &str) -> ClientId {
+    text.parse().unwrap()
+}
+
+fn registered(text: &str) -> Client {
+    client(text).scopes([READ, WRITE]).audience(API)
+}
+
+/// The last time, after `since`, at which a request was sent that had this status.
+async fn last_of(status: u16, since: Instant, ask: impl AsyncFn() -> u16) -> Duration {
+    let (mut last, mut others) = (Duration::ZERO, 0);
+    while others < 20 {
+        let sent = since.elapsed();
+        match ask().await {
+            found if found == status => (last, others) = (sent, 0),
+            401 | 429 => others += 1,
+            other => panic!("{other} after {sent:?}"),
+        }
+        assert!(sent < 20 * SECOND, "{status} for ever");
+        sleep(10 * MILLI).await;
+    }
+    last
+}
+
+/// Each of the owners has a secret of its own under the same id, one after the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_is_disabled_deleted_and_created_again_within_a_second_is_the_new_owners_alone() {
+    let (postgres, redis) = (postgres(), Redis::start());
+    let on_postgres = ids_with_two_owners("Postgres", async || PostgresStore::connect(postgres.url()).await.unwrap());
+    let on_redis = ids_with_two_owners("Redis", async || RedisStore::connect(&redis.url()).await.unwrap());
+    tokio::join!(on_postgres, on_redis);
+}
+
+async fn ids_with_two_owners<S: ClientAdmin + RevocationStore + Clone>(on: &str, connect: impl AsyncFn() -> S) {
+    let operator = connect().await;
+    let mut replicas = Vec::new();
+    for _ in 0..3 {
+        replicas.push(Replica::of(&connect().await).await);
+    }
+    let replicas = Arc::new(replicas);
+    let rounds = (0..4).map(|round| one_id_with_two_owners(round, &operator, &replicas));
+    for (took, waited, tries) in join_all(rounds).await {
+        println!(
+            "{on}: changed hands within {took:?}; the new owner had its first lasting token after {waited:?}; {tries} tries by \
+             the old one, none of which worked after a second"
+        );
+        assert!(tries > 100, "{tries}");
+    }
+}
+
+async fn one_id_with_two_owners(
+    round: usize,
+    operator: &impl ClientAdmin,
+    replicas: &Arc<Vec<Replica>>,
+) -> (Duration, Duration, usize) {
+    let name = format!("again-{round}");
+    operator.create(registered(&name).register().unwrap()).await.unwrap();
+    let mut old_tokens = Vec::new();
+    for replica in replicas.iter() {
+        old_tokens.push(replica.token(&name).await);
+        assert_eq!(replica.using(&old_tokens[0]).await.status, 200);
+    }
+    // The old owner goes on at all replicas, with its secret and with a token.
+    let is_over = Arc::new(AtomicBool::new(false));
+    let old_owner = (0..replicas.len()).map(|at| {
+        let (replicas, is_over, name, token) =
+            (replicas.clone(), is_over.clone(), name.clone(), old_tokens[at].clone());
+        tokio::spawn(async move {
+            let mut found = Vec::new();
+            while !is_over.load(Ordering::Relaxed) {
+                let sent = Instant::now();
+                let answer = replicas[at].ask(&name, &SECRET).await;
+                let token_is_used = replicas[at].using(&token).await.status.as_u16();
+                let status = answer.status.as_u16();
+                found.push((sent, status, token_is_used, (status == 200).then(|| answer.assert_token())));
+                sleep(20 * MILLI).await;
+            }
+            found
+        })
+    });
+    let old_owner: Vec<_> = old_owner.collect();
+    sleep(200 * MILLI).await;
+
+    let secret = ClientSecret::generate().unwrap();
+    let new = Client::new(name.as_str(), &secret).scope(READ).audience(API).register().unwrap();
+    let begun = Instant::now();
+    if round % 2 == 0 {
+        operator.disable(&id(&name)).await.unwrap();
+        operator.delete(&id(&name)).await.unwrap();
+    } else {
+        let revocations = &replicas[0].revocations;
+        revocations.disable(operator, &id(&name)).await.unwrap();
+        revocations.delete(operator, &id(&name)).await.unwrap();
+    }
+    operator.create(new).await.unwrap();
+    let done = Instant::now();
+
+    // Within the first second a replica may know neither the new owner, which it refuses then, nor that the tokens of the old
+    // one are revoked, and dates a new one among them. After that the new owner is told to come back, and never refused.
+    let mut new_tokens = Vec::new();
+    for replica in replicas.iter() {
+        loop {
+            let sent = done.elapsed();
+            let answer = replica.ask(&name, secret.expose()).await;
+            match answer.status.as_u16() {
+                200 if sent < BOUND => drop(answer.assert_token()),
+                200 => break new_tokens.push(answer.assert_token()),
+                503 => assert!(answer.header("retry-after").is_some()),
+                401 => assert!(sent < BOUND, "the new owner is refused {sent:?} after it was registered"),
+                other => panic!("{other}"),
+            }
+            assert!(sent < 20 * SECOND, "the new owner never gets a token");
+            sleep(50 * MILLI).await;
+        }
+    }
+    let waited = done.elapsed();
+    for token in &new_tokens {
+        let (_, claims) = forge::parts(token);
+        assert_eq!(claims["scope"], "invoices:read", "the rights of the new owner alone");
+        for replica in replicas.iter() {
+            assert_eq!(replica.using(token).await.status, 200, "a token of the new owner");
+        }
+    }
+    for replica in replicas.iter() {
+        let more = post(GRANT).param("scope", "invoices:write").basic(&name, secret.expose());
+        replica.site.send(more).await.assert_refused(400, "invalid_scope");
+    }
+    is_over.store(true, Ordering::Relaxed);
+    let mut tries = 0;
+    for at_one in join_all(old_owner).await {
+        for (sent, with_secret, with_token, token) in at_one.unwrap() {
+            tries += 1;
+            old_tokens.extend(token);
+            let since = sent.saturating_duration_since(done);
+            let is_late = sent > done + BOUND;
+            assert!(matches!(with_secret, 200 | 401 | 429 | 503), "{with_secret}");
+            assert!(!is_late || matches!(with_secret, 401 | 429), "the old secret: {with_secret} after {since:?}");
+            assert!(!is_late || with_token == 401, "an old token: {with_token} after {since:?}");
+        }
+    }
+    // Also those that the old owner got from a replica that did not know yet.
+    for token in &old_tokens {
+        for replica in replicas.iter() {
+            assert_eq!(replica.using(token).await.status, 401, "a token of the old owner");
+        }
+    }
+    (done - begun, waited, tries)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_is_rotated_at_one_replica_is_refused_at_the_others_within_a_second_and_the_new_one_taken_at_once()
+ {
+    let server = postgres();
+    let operator = PostgresStore::connect(server.url()).await.unwrap();
+    let mut replicas = Vec::new();
+    for _ in 0..3 {
+        replicas.push(Replica::of(&PostgresStore::connect(server.url()).await.unwrap()).await);
+    }
+    let mut slowest = Duration::ZERO;
+    for round in 0..4 {
+        let name = format!("rotated-{round}");
+        operator.create(registered(&name).register().unwrap()).await.unwrap();
+        for replica in &replicas {
+            replica.token(&name).await;
+        }
+        let rotation = SecretRotation::new().keep_old_for(Duration::ZERO);
+        let rotated = operator.rotate_secret(&id(&name), rotation).await.unwrap();
+        let since = Instant::now();
+        // A wrong secret makes a replica ask the store; half of the rounds are without that.
+        for replica in replicas.iter().filter(|_| round % 2 == 0) {
+            assert_eq!(replica.ask(&name, rotated.secret.expose()).await.status, 200, "the new secret");
+        }
+        let old = replicas
+            .iter()
+            .map(|replica| last_of(200, since, || async { replica.ask(&name, &SECRET).await.status.as_u16() }));
+        slowest = join_all(old).await.into_iter().max().unwrap().max(slowest);
+        for replica in &replicas {
+            assert_eq!(replica.ask(&name, rotated.secret.expose()).await.status, 200, "the new secret");
+        }
+    }
+    println!("an old secret was last accepted {slowest:?} after it was rotated");
+    assert!(slowest < BOUND, "{slowest:?}");
+}
+
+/// The clock of a host that is wrong by that many seconds.
+#[derive(Clone, Copy, Debug)]
+struct Off(i64);
+
+impl Clock for Off {
+    fn now(&self) -> SystemTime {
+        let by = Duration::from_secs(self.0.unsigned_abs());
+        if self.0 < 0 { SystemTime::now() - by } else { SystemTime::now() + by }
+    }
+}
+
+/// Clocks may differ by 5 seconds. Beyond that tokens are refused for some seconds, with both times for the operator; what is
+/// revoked by its name is refused all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_whose_clock_is_ten_seconds_off_refuses_what_is_revoked_and_tells_the_operator_of_its_clock() {
+    let server = postgres();
+    let operator = PostgresStore::connect(server.url()).await.unwrap();
+    operator.create(registered("billing").register().unwrap()).await.unwrap();
+    let mut replicas = Vec::new();
+    for seconds in [-10, 0, 10] {
+        let clock = Off(seconds);
+        let store = PostgresStore::builder(server.url()).clock(clock).connect().await.unwrap();
+        replicas.push(Replica::with(&store, KeyRing::from_pem(KEY).unwrap(), clock).await);
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let old = |name: &str| forge::good().claim("iat", now - 60).claim("exp", now + 600).claim("jti", name).sign();
+    for (at, replica) in replicas.iter().enumerate() {
+        let token = old(&format!("from {at}"));
+        for replica in &replicas {
+            assert_eq!(replica.using(&token).await.status, 200, "a token of a minute ago");
+        }
+        let since = Instant::now();
+        assert_eq!(replica.give_back("billing", &token).await.status, 200);
+        for replica in &replicas {
+            let last = last_of(200, since, || async { replica.using(&token).await.status.as_u16() }).await;
+            assert!(last < BOUND, "revoked at {at}, accepted after {last:?}");
+        }
+    }
+    let [behind, right, ahead] = &replicas[..] else { panic!() };
+    let (token, begun) = (right.token("billing").await, Instant::now());
+    assert_eq!(right.using(&token).await.status, 200);
+    assert_eq!(ahead.using(&token).await.status, 200);
+    let answer = behind.using(&token).await;
+    assert_eq!(answer.status, 401);
+    let reason = answer.reason.unwrap();
+    assert!(reason.contains("`iat` is ") && reason.contains("10 s after now"), "the operator reads why: {reason}");
+    while behind.using(&token).await.status == 401 {
+        sleep(100 * MILLI).await;
+    }
+    let refused = begun.elapsed();
+    assert!(refused < 7 * SECOND, "{refused:?}");
+    // What the client has is revoked at the one whose clock is ahead, and the others agree.
+    let token = right.token("billing").await;
+    let since = Instant::now();
+    ahead.revocations.revoke_client(&id("billing")).await.unwrap();
+    let last = last_of(200, since, || async { right.using(&token).await.status.as_u16() }).await;
+    assert!(last < BOUND, "{last:?}");
+    println!("a clock that is ten seconds behind refuses a good token for {refused:?}");
+}
+
+#[tokio::test]
+async fn a_host_whose_clock_differs_from_that_of_the_database_is_warned_of_once_an_hour() {
+    #[derive(Clone, Default)]
+    struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let server = postgres();
+    for (seconds, expected) in [(0, 0), (-10, 1), (10, 1)] {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let guard = tracing::subscriber::set_default(subscriber);
+        let store = PostgresStore::builder(server.url()).clock(Off(seconds)).connect().await.unwrap();
+        let revocations = Revocations::follow(store).clock(Off(seconds)).await.unwrap();
+        sleep(2 * SECOND).await;
+        assert!(revocations.is_ready());
+        drop(guard);
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<&str> = text.lines().filter(|line| line.contains("the clock of this host differs")).collect();
+        assert_eq!(lines.len(), expected, "{text}");
+        assert!(
+            lines.iter().all(|line| line.contains(&format!("seconds_ahead={}", seconds))
+                || line.contains(&format!("seconds_ahead={}", seconds - seconds.signum()))),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_with_another_signing_key_is_named_to_the_operator_and_trusted_once_the_others_have_its_key() {
+    let server = postgres();
+    let store = async || PostgresStore::connect(server.url()).await.unwrap();
+    store().await.create(registered("billing").register().unwrap()).await.unwrap();
+    let other_ring = || KeyRing::new(other_key());
+    let (one, other) =
+        (Replica::of(&store().await).await, Replica::with(&store().await, other_ring(), SystemClock).await);
+    let (of_one, of_other) = (one.token("billing").await, other.token("billing").await);
+    for (replica, token, key) in [(&one, &of_other, other_key().key_id()), (&other, &of_one, &forge::key_id())] {
+        let answer = replica.using(token).await;
+        assert_eq!(answer.status, 401);
+        let reason = answer.reason.unwrap();
+        assert!(reason.contains(&key[..13]), "the operator reads which key: {reason}");
+    }
+    // To give it back where its key is unknown is no error (RFC 7009 §2.2), and it stays valid where it came from.
+    assert_eq!(one.give_back("billing", &of_other).await.status, 200);
+    assert_eq!(other.using(&of_other).await.status, 200);
+
+    // Each trusts the key of the other before it signs: nothing is refused, and what is given back at one ends at both.
+    let trusting = |keys: KeyRing, key: &SigningKey| keys.also_trust(key.verifying_key());
+    let keys = [trusting(KeyRing::from_pem(KEY).unwrap(), &other_key()), trusting(other_ring(), &own_key())];
+    let mut replicas = Vec::new();
+    for keys in keys {
+        replicas.push(Replica::with(&store().await, keys, SystemClock).await);
+    }
+    for token in [of_one, of_other] {
+        for replica in &replicas {
+            assert_eq!(replica.using(&token).await.status, 200);
+        }
+        let since = Instant::now();
+        assert_eq!(replicas[0].give_back("billing", &token).await.status, 200);
+        for replica in &replicas {
+            let last = last_of(200, since, || async { replica.using(&token).await.status.as_u16() }).await;
+            assert!(last < BOUND, "{last:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_can_read_and_not_write_issues_verifies_and_hears_and_answers_503_to_a_revocation() {
+    let server = postgres();
+    let operator = PostgresStore::connect(server.url()).await.unwrap();
+    for name in ["billing", "reports"] {
+        operator.create(registered(name).register().unwrap()).await.unwrap();
+    }
+    let writer = Replica::of(&operator).await;
+    // As a database that allows no writes for a while, or a role without the right to.
+    let url = format!("{}&options=-cdefault_transaction_read_only%3Don", server.url());
+    let reader = Replica::of(&PostgresStore::connect(url).await.unwrap()).await;
+    let token = reader.token("billing").await;
+    for replica in [&writer, &reader] {
+        assert_eq!(replica.using(&token).await.status, 200);
+    }
+    assert_eq!(reader.give_back("billing", &token).await.status, 503);
+    for replica in [&writer, &reader] {
+        assert_eq!(replica.using(&token).await.status, 200, "what was not acknowledged is not revoked");
+    }
+    let since = Instant::now();
+    assert_eq!(writer.give_back("billing", &token).await.status, 200);
+    operator.disable(&id("reports")).await.unwrap();
+    let last = last_of(200, since, || async { reader.using(&token).await.status.as_u16() }).await;
+    assert!(last < BOUND, "{last:?}");
+    assert_eq!(reader.ask("reports", &SECRET).await.status, 401);
+    assert!(reader.revocations.is_ready());
+}
+
+/// Revokes in each way, ends the process, and starts another on the same store.
+async fn survives_a_restart<S>(name: &str, open: impl AsyncFn() -> S)
+where
+    S: ClientStore + ClientAdmin + RevocationStore + Clone,
+{
+    let (token, other, of_disabled, of_revoked, of_deleted) = {
+        let store = open().await;
+        for name in ["billing", "disabled", "revoked", "deleted"] {
+            store.create(registered(name).register().unwrap()).await.unwrap();
+        }
+        let replica = Replica::of(&store).await;
+        let token = replica.token("billing").await;
+        let tokens = (
+            token.clone(),
+            replica.token("billing").await,
+            replica.token("disabled").await,
+            replica.token("revoked").await,
+            replica.token("deleted").await,
+        );
+        assert_eq!(replica.give_back("billing", &token).await.status, 200, "{name}");
+        store.disable(&id("disabled")).await.unwrap();
+        replica.revocations.revoke_client(&id("revoked")).await.unwrap();
+        store.delete(&id("deleted")).await.unwrap();
+        tokens
+    };
+    let store = open().await;
+    let replica = Replica::of(&store).await;
+    for token in [&token, &of_disabled, &of_revoked, &of_deleted] {
+        let answer = replica.using(token).await;
+        assert_eq!(answer.status, 401, "{name}");
+        assert!(answer.reason.unwrap().contains("revoked"), "{name}");
+    }
+    assert_eq!(replica.using(&other).await.status, 200, "{name}");
+    assert_eq!(replica.ask("disabled", &SECRET).await.status, 401, "{name}");
+    assert_eq!(replica.ask("deleted", &SECRET).await.status, 401, "{name}");
+    // The key is changed: a token that was verified a moment ago is refused, and the new key's are good.
+    replica.revocations.revoke_key(&forge::key_id()).await.unwrap();
+    assert_eq!(replica.using(&other).await.status, 401, "{name}");
+    assert_eq!(replica.ask("billing", &SECRET).await.status, 503, "{name}: the key signs no more");
+    drop(replica);
+    let keys = KeyRing::new(other_key()).also_trust(own_key().verifying_key());
+    let replica = Replica::with(&store, keys, SystemClock).await;
+    assert_eq!(replica.using(&other).await.status, 401, "{name}");
+    let new = replica.token("billing").await;
+    assert_eq!(replica.using(&new).await.status, 200, "{name}");
+    let replica = Replica::with(&store, KeyRing::new(other_key()), SystemClock).await;
+    assert_eq!(replica.using(&other).await.status, 401, "{name}: its key is not trusted");
+    assert_eq!(replica.using(&new).await.status, 200, "{name}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_revoked_disabled_or_deleted_stays_so_after_a_restart_on_every_store_that_outlives_the_process() {
+    let folder = TempDir::new().unwrap();
+    let sqlite = format!("sqlite://{}", folder.path().join("store.db").display());
+    survives_a_restart("SQLite", async || SqliteStore::open(&sqlite).await.unwrap()).await;
+    let file = folder.path().join("clients.toml");
+    std::fs::write(&file, "clients = []").unwrap();
+    survives_a_restart("a file", async || FileStore::open(&file).await.unwrap()).await;
+    let postgres = postgres();
+    survives_a_restart("Postgres", async || PostgresStore::connect(postgres.url()).await.unwrap()).await;
+    let redis = Redis::start();
+    survives_a_restart("Redis", async || RedisStore::connect(&redis.url()).await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_at_the_start_is_an_error_in_time_and_no_server_without_revocations() {
+    let nothing = Port::free();
+    let begun = Instant::now();
+    let url = Postgres::url_at(nothing.number(), "postgres");
+    let said = chain(&PostgresStore::connect(url).await.unwrap_err());
+    assert!(said.contains("refused"), "{said}");
+    let said = chain(&RedisStore::connect(&format!("redis://127.0.0.1:{}", nothing.number())).await.unwrap_err());
+    assert!(said.contains("refused"), "{said}");
+    let mut server = postgres();
+    let store = PostgresStore::connect(server.url()).await.unwrap();
+    server.kill();
+    let error = Revocations::follow(store.clone()).await.unwrap_err();
+    assert!(chain(&error).contains("could not answer"), "{}", chain(&error));
+    assert!(begun.elapsed() < 20 * SECOND, "{:?}", begun.elapsed());
+    server.restart();
+    assert!(Revocations::follow(store).await.unwrap().is_ready());
+}
+
+/// One process in simulated time: its endpoint, and its protected route.
+struct Process {
+    server: AuthorizationServer,
+    guard: BearerAuthLayer,
+    revocations: Revocations,
+    clock: ManualClock,
+}
+
+impl Process {
+    async fn start(store: &MemoryStore, clock: &ManualClock) -> Self {
+        let revocations = Revocations::follow(store.clone()).clock(clock.clone()).await.unwrap();
+        let server = AuthorizationServer::builder(ISSUER, KeyRing::from_pem(KEY).unwrap(), store.clone());
+        let server = server.clock(clock.clone()).revocations(revocations.clone()).build().unwrap();
+        let guard = BearerAuthLayer::new(server.verifier(API).unwrap());
+        Self { server, guard, revocations, clock: clock.clone() }
+    }
+
+    async fn ask(&self, id: &str) -> Answer {
+        let request: Request<Body> = post(GRANT).basic(id, &SECRET).into();
+        Answer::read(self.server.token_service().oneshot(request).await.unwrap()).await
+    }
+
+    async fn using(&self, token: &str) -> u16 {
+        let inner = service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::default())));
+        let request =
+            Request::get("/").header("authorization", format!("Bearer {token}")).body(Body::default()).unwrap();
+        self.guard.clone().layer(inner).oneshot(request).await.unwrap().status().as_u16()
+    }
+
+    /// Lets the wall clock and the monotonic one go on together.
+    async fn pass(&self, seconds: u64) {
+        for _ in 0..seconds {
+            self.clock.advance(SECOND);
+            sleep(SECOND).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_steps_by_a_day_and_back_while_the_process_runs_opens_nothing_and_shuts_no_one_out() {
+    let clock = ManualClock::at(at(NOW));
+    let all = ["billing", "steady", "disabled"].map(registered);
+    let store = MemoryStore::from(all).clock(clock.clone());
+    let process = Process::start(&store, &clock).await;
+    let (good, revoked) = (process.ask("steady").await.assert_token(), process.ask("billing").await.assert_token());
+    let of_disabled = process.ask("disabled").await.assert_token();
+    let (_, claims) = forge::parts(&revoked);
+    process.revocations.revoke_token(&id("billing"), claims["jti"].as_str().unwrap()).await.unwrap();
+    process.revocations.disable(&store, &id("disabled")).await.unwrap();
+
+    let mut tokens = vec![(NOW, good)];
+    let mut shown = NOW;
+    for (step, days) in [1, -1, -1, 1, 1, -1].into_iter().enumerate() {
+        let time = clock.now();
+        clock.set(if days > 0 { time + DAY } else { time - DAY });
+        shown = if days > 0 { shown + 86_400 } else { shown - 86_400 };
+        // Long enough for two purges and many polls, and too short for a token to expire.
+        process.pass(120).await;
+        shown += 120;
+        assert!(process.revocations.is_ready(), "step {step}");
+        for (what, token) in [("a revoked token", &revoked), ("a token of a disabled client", &of_disabled)] {
+            assert_eq!(process.using(token).await, 401, "{what}, step {step}");
+        }
+        assert_eq!(process.ask("disabled").await.status, 401, "step {step}");
+        // Those that are good by this clock are accepted, and no others.
+        for (issued_at, token) in &tokens {
+            let is_good = *issued_at <= shown + 5 && shown < *issued_at + 600 + 5;
+            assert_eq!(process.using(token).await == 200, is_good, "issued at {issued_at}, shown {shown}, step {step}");
+        }
+        for name in ["steady", "billing"] {
+            let token = process.ask(name).await.assert_token();
+            assert_eq!(process.using(&token).await, 200, "{name}, step {step}");
+            if name == "steady" {
+                tokens.push((shown, token));
+            }
+        }
+    }
+    // Another process on the same store, by the clock that is right again.
+    let process = Process::start(&store, &clock).await;
+    assert_eq!(process.using(&of_disabled).await, 401);
+    assert_eq!(process.ask("disabled").await.status, 401);
+    let held = process.revocations.entries();
+    assert_eq!(held, 2, "neither was forgotten while the clock showed tomorrow");
+}
