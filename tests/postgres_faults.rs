@@ -182,7 +182,7 @@ async fn a_backup_that_is_restored_while_a_replica_runs_is_reported_and_followed
     let revoked = BTreeSet::from(["old", "lost"].map(str::to_owned));
     until("the store has it again", async || held(&store).await == revoked).await;
     store.revoke(token("new")).await.unwrap();
-    until("the view goes on", async || revocations.entries() == 3).await;
+    until("the view follows", async || revocations.entries() == 3).await;
 
     // Into a server that has given out fewer ids than the one that the backup is of.
     let ahead = "UPDATE tcc_feed SET xid = (1000000 + place.number)::text::xid8
@@ -198,7 +198,7 @@ async fn a_backup_that_is_restored_while_a_replica_runs_is_reported_and_followed
     .await;
     println!("adopted within {:?}", begun.elapsed());
     store.revoke(token("newest")).await.unwrap();
-    until("the view goes on", async || revocations.entries() == 4).await;
+    until("the view follows", async || revocations.entries() == 4).await;
     assert_eq!(losses(&mut listener), 0, "no more often than once a minute");
 }
 
@@ -556,7 +556,7 @@ async fn purges_that_race_with_writes_and_polls_hide_nothing_and_are_no_loss() {
     let server = postgres(&[]);
     let store = patient(&server.url()).clock(clock()).connect().await.unwrap();
     let is_over = Arc::new(AtomicBool::new(false));
-    // The clock of the replica stands; what ends before it may be purged as soon as it is written.
+    // The clock of the replica shows one time throughout; what ends before it may be purged as soon as it is written.
     let now = at(common::NOW);
     let write = |writer: usize| {
         let store = store.clone();
@@ -831,20 +831,20 @@ async fn attack_a_feed_of_a_million_rows_is_read_at_the_start_and_followed_withi
     );
     run(&url, &fill).await;
     let begun = Instant::now();
-    let (revocations, mut listener) = following(&store).await;
+    let (events, mut listener) = event::channel();
+    let revocations = Revocations::follow(store.clone()).max_entries(2 * ROWS).events(events).await.unwrap();
     let loaded = begun.elapsed();
     assert_eq!(revocations.entries(), ROWS);
     assert!(revocations.is_ready());
 
-    let (mut slowest, mut oldest) = (Duration::ZERO, Duration::ZERO);
+    let (mut slowest, mut oldest, mut written) = (Duration::ZERO, Duration::ZERO, 0);
     let mut hear = async |rounds: usize, what: &str| {
         for _ in 0..rounds {
-            // The view has no place for one more entry, but for a client that it has.
-            let until_now = Revocation::client(ClientId::from_static("c1"), SystemTime::now(), HOUR);
-            store.revoke(until_now).await.unwrap();
+            written += 1;
+            store.revoke(Revocation::key(format!("key {written}"), SystemTime::now(), 24 * HOUR)).await.unwrap();
             let heard = until(what, async || {
                 oldest = oldest.max(revocations.age());
-                revocations.is_ready() && revocations.age() < HEARD
+                revocations.is_ready() && revocations.entries() == ROWS + written
             });
             slowest = slowest.max(heard.await);
             sleep(50 * MILLI).await;

@@ -176,7 +176,7 @@ impl Postgres {
         self.0.start(postgres_answers);
     }
 
-    /// A standby of this one, which follows it by streaming replication.
+    /// A standby of this server, which follows it by streaming replication.
     pub fn standby(&self) -> Self {
         let mut server = Server::new("standby", "postgres");
         let (folder, port) = (server.data().display().to_string(), self.port().to_string());

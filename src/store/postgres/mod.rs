@@ -52,7 +52,7 @@ use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 /// A failover to a standby that follows asynchronously loses the last writes, and a restore from a backup loses all writes
 /// since then: revocations, changes of clients, and used credentials, which can be used again. Use a synchronous standby
 /// (`synchronous_standby_names`) where that must not happen, and make sure that the former primary is not reachable after a
-/// failover: a process that is still connected to it hears nothing of what is revoked at the new one.
+/// failover: a process that is still connected to it does not know the revocations of the new primary.
 ///
 /// Each process that follows the store [notices](crate::event::Outcome::StoreLostData) the loss of anything that it has read or
 /// written. It logs an error and sends an event, writes the revocations that it knows to the store again, and follows the new
