@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use common::follower::Follower;
 use common::proxy::{End, Line, Proxy};
 use common::servers::Postgres;
 use common::{at, chain, client, clock};
@@ -18,6 +19,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::time::sleep;
 use tower_client_credentials::event::{self, EventReceiver, Outcome};
+use tower_client_credentials::store::conformance::{self, Violation};
 use tower_client_credentials::store::{Change, Cursor, PostgresStore, PostgresStoreBuilder, Replay, ReplayId};
 use tower_client_credentials::{
     ClientAdmin, ClientId, ClientStore, ReplayLog, Revocation, RevocationStore, Revocations,
@@ -487,7 +489,12 @@ async fn a_server_without_a_connection_left_fails_calls_in_time_and_is_found_aga
         assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
         assert!(failed < 20, "{said}");
     }
+    // One that starts meanwhile waits for a place.
+    let starting = tokio::spawn(PostgresStore::connect(url.clone()));
+    sleep(500 * MILLI).await;
+    assert!(!starting.is_finished());
     drop(others);
+    starting.await.unwrap().unwrap();
     let well = until("it is found again", async || {
         store.find(&BILLING).await.is_ok() && store.revoke(token("a")).await.is_ok() && revocations.age() < HEARD
     });
@@ -812,6 +819,54 @@ async fn a_role_that_may_not_create_the_tables_or_not_use_them_is_told_what_it_l
     // One that may use none of them.
     let lowly = PostgresStore::connect(of("lowly")).await.unwrap_err();
     assert!(chain(&lowly).contains("permission denied for table tcc_"), "{}", chain(&lowly));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unusual_defaults_of_a_role_change_nothing() -> Result<(), Violation> {
+    let server = postgres(&["default_transaction_deferrable=on", "array_nulls=off"]);
+    let defaults = [
+        "default_transaction_isolation TO 'serializable'",
+        "statement_timeout TO '1s'",
+        "lock_timeout TO '1s'",
+        "idle_session_timeout TO '1s'",
+        "synchronous_commit TO 'off'",
+        "standard_conforming_strings TO off",
+        "bytea_output TO 'escape'",
+        "DateStyle TO 'SQL, DMY'",
+        "TimeZone TO 'Pacific/Kiritimati'",
+        "client_encoding TO 'LATIN1'",
+        "plan_cache_mode TO 'force_generic_plan'",
+        "enable_indexscan TO off",
+        "row_security TO off",
+        "search_path TO 'odd \"schema', public",
+    ];
+    let defaults = defaults.map(|default| format!("ALTER ROLE postgres SET {default};")).concat();
+    run(&server.url(), &format!("CREATE SCHEMA \"odd \"\"schema\"; {defaults}")).await;
+    let made = AtomicUsize::new(0);
+    let fresh = async || {
+        let database = format!("fresh_{}", made.fetch_add(1, Ordering::Relaxed));
+        run(&server.url(), &format!("CREATE DATABASE {database}")).await;
+        patient(&server.url_of(&database)).connect().await.unwrap()
+    };
+    conformance::clients(fresh).await?;
+    conformance::revocations(fresh).await?;
+    conformance::client_changes(fresh).await?;
+    conformance::replay_log(fresh).await
+}
+
+/// Run by `scripts/attack`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: run by scripts/attack"]
+async fn attack_a_connection_that_listens_and_was_lost_without_a_word_is_made_anew_within_a_minute() {
+    let server = postgres(&[]);
+    let proxy = Proxy::before(server.port()).await;
+    let writer = PostgresStore::connect(server.url()).await.unwrap();
+    let replica = PostgresStore::connect(Postgres::url_at(proxy.port, "postgres")).await.unwrap();
+    let mut follower = Follower::of(replica).await;
+    follower.hears_at_once(&writer).await;
+    proxy.strand();
+    sleep(Duration::from_secs(62)).await;
+    follower.hears_at_once(&writer).await;
 }
 
 /// Run by `scripts/attack`.

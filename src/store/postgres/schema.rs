@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use tokio::time::Instant;
 
 use super::feed;
 use crate::store::StoreError;
@@ -36,15 +37,19 @@ const TABLES: &str = r#"
     INSERT INTO tcc_schema (version) VALUES (1);
 "#;
 
-/// What connecting may take: the server may be starting, and other replicas may be creating the tables.
+/// For how long to try again while the server starts or has no connection left, and for how long again other replicas may be
+/// creating the tables.
 const CONNECTING: Duration = Duration::from_secs(30);
+
+const RETRY: Duration = Duration::from_millis(250);
 
 /// One replica at a time creates tables. Any number does, as long as all of them take this one.
 const LOCK: i64 = 0x7463_635f_7461_6273; // "tcc_tabs"
 
 pub(super) async fn migrate(options: &PgConnectOptions) -> Result<(), StoreError> {
-    let version = in_time(CONNECTING, async {
-        let mut connection = options.connect().await.map_err(failed)?;
+    let deadline = Instant::now() + CONNECTING;
+    let version = in_time(2 * CONNECTING, async {
+        let mut connection = connect(options, deadline).await.map_err(failed)?;
         if is_standby(&mut connection).await.map_err(failed)? {
             return Err(StoreError::new(feed::STANDBY));
         }
@@ -55,6 +60,18 @@ pub(super) async fn migrate(options: &PgConnectOptions) -> Result<(), StoreError
     match version.await? {
         found if found > VERSION => Err(newer(found, VERSION)),
         _ => Ok(()),
+    }
+}
+
+/// Connects, and tries again while the server says that it cannot take connections yet.
+async fn connect(options: &PgConnectOptions, deadline: Instant) -> Result<PgConnection, sqlx::Error> {
+    loop {
+        match options.connect().await {
+            Err(sqlx::Error::Database(said)) if said.is_transient_in_connect_phase() && Instant::now() < deadline => {
+                tokio::time::sleep(RETRY).await;
+            }
+            done => return done,
+        }
     }
 }
 
