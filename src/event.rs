@@ -112,7 +112,7 @@ pub enum Outcome {
         reason: String,
     },
     /// The store of the revocations lost writes that it had acknowledged: a failover, a restore from an older copy, or a
-    /// server that was emptied. This process goes on refusing what it knows to be revoked, and writes that to the store again.
+    /// server that was emptied. This process still refuses the tokens that it knows to be revoked, and writes the revocations to the store again.
     /// Processes that start later know only what the store has. Clients may be as they were before the lost writes. Sent at
     /// most once a minute, without a client and without extensions.
     #[non_exhaustive]

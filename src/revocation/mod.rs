@@ -9,7 +9,7 @@
 //!    1,000,000 entries in all, beyond which it decides over nothing either. Nothing is forgotten before its expiry.
 //! 5. A store can lose writes that it acknowledged, in a failover, a restore from an older copy or a server that is emptied.
 //!    When a poll shows it, an error in the log and an [event](crate::event::Outcome::StoreLostData) tell the operator. The view
-//!    keeps all that it had, and writes to the store again what is missing there, so that processes that start later know it.
+//!    keeps all that it had, and writes the entries that are missing in the store to it again, for processes that start later.
 //!    Only what no running process knew is lost. To undo a revocation on purpose, stop all processes first.
 //!
 //! | to call back | |

@@ -8,14 +8,18 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Shared;
 use crate::deadline;
 use crate::store::{Change, Revocation, StoreError};
 
-/// How many entries are written after one poll.
-const MAX_WRITES: usize = 1_000;
+/// How many entries are written at the same time: a store that waits for its disk with each write may do so for all at once.
+const AT_ONCE: usize = 32;
+
+/// How many times as many are written after one poll.
+const MAX_ROUNDS: usize = 32;
 
 /// How long writing may take after one poll: others wait for the next one.
 const MAX_TIME: Duration = Duration::from_millis(200);
@@ -33,7 +37,7 @@ struct Task {
     part: usize,
     /// What is missing of the parts before it.
     missing: Vec<Revocation>,
-    written: u64,
+    written: usize,
 }
 
 impl Repair {
@@ -72,14 +76,17 @@ impl Task {
     /// Returns whether everything is written.
     async fn write_some(&mut self, shared: &Shared) -> Result<bool, StoreError> {
         let begun = Instant::now();
-        for _ in 0..MAX_WRITES {
-            let Some(revocation) = self.next(shared) else { return Ok(true) };
-            let written = deadline::within(shared.store_timeout, shared.store.revoke(revocation.clone())).await;
-            if let Err(error) = written.map_err(StoreError::new).and_then(|written| written) {
-                self.missing.push(revocation);
+        for _ in 0..MAX_ROUNDS {
+            let batch: Vec<Revocation> = std::iter::from_fn(|| self.next(shared)).take(AT_ONCE).collect();
+            if batch.is_empty() {
+                return Ok(true);
+            }
+            if let Err(error) = write_all(shared, &batch).await {
+                // Some of them may be written, and no harm is done by writing them twice.
+                self.missing.extend(batch);
                 return Err(error);
             }
-            self.written += 1;
+            self.written += batch.len();
             if begun.elapsed() >= MAX_TIME {
                 break;
             }
@@ -98,4 +105,16 @@ impl Task {
             self.part += 1;
         }
     }
+}
+
+async fn write_all(shared: &Shared, batch: &[Revocation]) -> Result<(), StoreError> {
+    let mut writing = JoinSet::new();
+    for revocation in batch.iter().cloned() {
+        let (store, timeout) = (shared.store.clone(), shared.store_timeout);
+        writing.spawn(async move { deadline::within(timeout, store.revoke(revocation)).await });
+    }
+    while let Some(written) = writing.join_next().await {
+        written.map_err(StoreError::new)?.map_err(StoreError::new)??;
+    }
+    Ok(())
 }

@@ -539,7 +539,7 @@ async fn what_a_store_lost_is_reported_and_written_again_and_stays_revoked() {
             }
         }
     };
-    // It has none of them any more. Another process writes one again before this one does.
+    // It has none of them any more. Another process is the first to write one again.
     let entries = revocations.entries() as u64;
     trouble.store.purge(UNIX_EPOCH + Duration::from_secs(2 * NOW)).await.unwrap();
     assert_eq!(held().await, 0);

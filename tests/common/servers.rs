@@ -258,6 +258,16 @@ impl Redis {
         self.restart();
     }
 
+    /// Cuts bytes off the end of what it has written down, as a crash of the machine may.
+    pub fn cut_off(&self, bytes: u64) {
+        let folder = self.0.folder.path().join("appendonlydir");
+        let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+        let file = files.into_iter().find(|path| path.to_string_lossy().ends_with(".incr.aof")).unwrap();
+        let file = fs::File::options().write(true).open(file).unwrap();
+        let length = file.metadata().unwrap().len();
+        file.set_len(length - bytes).unwrap();
+    }
+
     /// One command by hand, and the first bytes of the answer.
     pub fn ask(&self, command: &str) -> String {
         let answer = said(self.port(), format!("{command}\r\n").as_bytes()).unwrap_or_default();

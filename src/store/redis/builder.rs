@@ -2,14 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use redis::Client;
 
+use super::feed::LastWrite;
 use super::link::Link;
 use super::scripts::{Keys, Scripts};
 use super::wake::Wake;
-use super::{RedisStore, Shared, durability};
+use super::{RedisStore, Shared, durability, permissions};
 use crate::clock::{Clock, SystemClock};
 use crate::deadline::LONGEST_WAIT;
 use crate::store::StoreError;
@@ -39,6 +41,9 @@ impl RedisStoreBuilder {
     }
 
     /// What all keys begin with, in braces: `tcc` by default. Services that share a server have one each.
+    ///
+    /// Two installations with one prefix are one: they have the same clients, and each accepts the clients of the other.
+    /// Databases of one server (`/0`, `/1`) are apart.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
@@ -75,8 +80,9 @@ impl RedisStoreBuilder {
     ///
     /// # Errors
     ///
-    /// When the URL or the prefix is malformed, when the server cannot be reached, and when
-    /// [`require_durable`](Self::require_durable) asks for more than it keeps. No error shows the password.
+    /// When the URL or the prefix is malformed, when the server cannot be reached, is a node of a cluster, or does not let its
+    /// user read, and when [`require_durable`](Self::require_durable) asks for more than it keeps. No error shows the password.
+    /// A user that may only read is no error: each write fails then.
     pub async fn connect(self) -> Result<RedisStore, StoreError> {
         if self.prefix.is_empty() || self.prefix.contains(['{', '}']) {
             return Err(StoreError::new("the prefix of the keys is empty or has braces; give it a plain name"));
@@ -87,6 +93,9 @@ impl RedisStoreBuilder {
         }
         let link = Link::new(client, self.timeout).map_err(|error| StoreError::of_client(&error))?;
         link.command::<String>(&redis::cmd("PING")).await?;
+        let (keys, scripts) = (Keys::new(&self.prefix), Scripts::new());
+        permissions::refuse_cluster(&link).await?;
+        permissions::check(&link, &scripts, &keys).await?;
         let problems = durability::problems(&link).await;
         if self.strict && !problems.is_empty() {
             return Err(StoreError::new(format!("Redis may forget what it acknowledged: {}", problems.join("; "))));
@@ -94,10 +103,10 @@ impl RedisStoreBuilder {
         for problem in &problems {
             tracing::warn!("Redis may forget what it acknowledged: {problem}");
         }
-        let keys = Keys::new(&self.prefix);
         let wake = Wake::new(link.client().clone(), keys.channel());
         let Self { clock, longest, .. } = self;
-        let shared = Shared { link, scripts: Scripts::new(), keys, wake, clock, longest, problems };
+        let (last_write, had_clients) = (LastWrite::default(), AtomicBool::new(false));
+        let shared = Shared { link, scripts, keys, wake, clock, longest, problems, last_write, had_clients };
         Ok(RedisStore { shared: Arc::new(shared) })
     }
 }

@@ -1,6 +1,8 @@
 //! Whether the server keeps what it acknowledges, as its settings say.
 
-use redis::{Pipeline, Value};
+use std::collections::HashMap;
+
+use redis::Pipeline;
 
 use super::link::Link;
 
@@ -36,15 +38,15 @@ async fn config(link: &Link) -> Option<[Option<String>; 3]> {
     for (setting, ..) in NEEDED {
         pipeline.cmd("CONFIG").arg("GET").arg(setting);
     }
-    let [a, b, c] = link.pipeline::<[Vec<String>; 3]>(&pipeline).await.ok()?;
-    let value = |pair: Vec<String>| pair.into_iter().nth(1);
+    // With the protocol RESP3 each answer is a map, else a list of two.
+    let [a, b, c] = link.pipeline::<[HashMap<String, String>; 3]>(&pipeline).await.ok()?;
+    let value = |pair: HashMap<String, String>| pair.into_values().next();
     Some([value(a), value(b), value(c)])
 }
 
 /// By `INFO`, which does not tell how often the file is synced.
 async fn info(link: &Link) -> [Option<String>; 3] {
-    let Ok(Value::BulkString(text)) = link.command(&redis::cmd("INFO")).await else { return [None, None, None] };
-    let text = String::from_utf8_lossy(&text);
+    let Ok(text) = link.command::<String>(&redis::cmd("INFO")).await else { return [None, None, None] };
     let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let appends = value("aof_enabled").map(|on| if on == "1" { "yes" } else { "no" }.to_owned());
     [appends, None, value("maxmemory_policy").map(str::to_owned)]

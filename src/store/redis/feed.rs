@@ -1,4 +1,6 @@
-//! The feed as it is read: a page of changes, and a cursor that notices when the server is not the one it was.
+//! The feed as it is read: a page of changes, and a cursor that notices when the server is not the one that it was.
+
+use std::sync::{Mutex, PoisonError};
 
 use super::link::Link;
 use super::scripts::{Keys, Scripts};
@@ -7,51 +9,154 @@ use crate::store::{Change, Changes, Cursor, StoreError};
 /// How many changes are told at a time.
 const PAGE: usize = 5_000;
 
-/// Whether the server knew the tip, the tip of now, and changes with their places.
-type Page = (bool, Vec<String>, Vec<(String, u64)>);
+/// Whether the server has the tip of the cursor and that of the last write, its own tip and epoch, and changes with their places.
+type Page = (String, String, String, String, Vec<(String, u64)>);
 
-pub(super) async fn read(link: &Link, scripts: &Scripts, keys: &Keys, cursor: &Cursor) -> Result<Changes, StoreError> {
-    let Place { after, tip } = Place::parse(cursor)?;
+/// The tip and the epoch of the last write that the server acknowledged to this process, until a reader has seen that it is
+/// still there. A server that took over since the write may lack it without lacking anything that a reader was told of.
+#[derive(Debug, Default)]
+pub(super) struct LastWrite(Mutex<String>);
+
+impl LastWrite {
+    pub(super) fn acknowledged(&self, tip: String) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Answers to writes at the same time come in any order.
+        if place_and_epoch(&last).is_none_or(|(place, epoch)| {
+            place_and_epoch(&tip).is_some_and(|(new, new_epoch)| new > place || new_epoch != epoch)
+        }) {
+            *last = tip;
+        }
+    }
+
+    fn get(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Forgets the write, unless there is a later one.
+    fn checked(&self, tip: &str) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last == tip {
+            last.clear();
+        }
+    }
+}
+
+fn place_and_epoch(tip: &str) -> Option<(u64, &str)> {
+    let (tip, epoch) = tip.split_once(' ')?;
+    Some((tip.split_once('-')?.0.parse().ok()?, epoch))
+}
+
+pub(super) async fn read(
+    link: &Link,
+    scripts: &Scripts,
+    keys: &Keys,
+    last_write: &LastWrite,
+    cursor: &Cursor,
+) -> Result<Changes, StoreError> {
+    let Place { after, tip, epoch } = Place::parse(cursor)?;
+    let own = last_write.get();
+    let (own_tip, own_epoch) = own.split_once(' ').unwrap_or_default();
     let mut call = scripts.changes.prepare_invoke();
     keys.give(&mut call)?;
-    call.arg(after).arg(tip).arg(PAGE);
-    let (known, tips, page): Page = link.script(&call).await?;
-    if !known {
-        tracing::warn!(
-            "Redis does not know how far its feed was read: it lost data, or another server took over. Reading it anew"
-        );
-    }
+    call.arg(after).arg(tip).arg(epoch).arg(PAGE).arg(own_tip).arg(own_epoch);
+    let (known, own_known, tip, epoch, page): Page = link.script(&call).await?;
+    last_write.checked(&own);
     let more = page.len() == PAGE;
     let last = page.last().map(|(_, place)| *place).filter(|_| more);
     let changes = page.iter().map(|(change, _)| serde_json::from_str::<Change>(change)).collect::<Result<_, _>>();
-    let changes = changes.map_err(StoreError::new)?;
-    let cursor = tips.first().map_or_else(|| Ok(Cursor::start()), |tip| Place::cursor(last, tip))?;
-    Ok(Changes::new(changes, cursor).more(more))
+    let changes = Changes::new(changes.map_err(StoreError::new)?, Place::cursor(last, &tip, &epoch)?).more(more);
+    if known == "behind" {
+        tracing::warn!(
+            "more was written to Redis since its feed was read last than it can tell apart; reading it anew"
+        );
+    }
+    Ok(match sign_of_loss(&known).or_else(|| sign_of_loss(&own_known)) {
+        Some(sign) => changes.lost(sign),
+        None => changes,
+    })
 }
 
-/// `PLACE TIP`: what was told, up to a place, and the tip that the feed had then.
+fn sign_of_loss(known: &str) -> Option<&'static str> {
+    match known {
+        "emptied" => Some(
+            "the feed of Redis is gone, or is another one: the server was emptied (FLUSHALL, FLUSHDB), it evicted the feed, or \
+             another server without the data took its place",
+        ),
+        "lost" => Some(
+            "the last writes to Redis are gone: it failed over to a replica that did not have them, or started from a truncated \
+             append-only file or an older copy",
+        ),
+        _ => None,
+    }
+}
+
+/// `PLACE TIP EPOCH`: what was told, up to a place, and the tip that the feed had then.
+#[derive(Default)]
 struct Place<'a> {
     after: u64,
     tip: &'a str,
+    epoch: &'a str,
 }
 
 impl<'a> Place<'a> {
     fn parse(cursor: &'a Cursor) -> Result<Self, StoreError> {
         if cursor.as_str().is_empty() {
-            return Ok(Self { after: 0, tip: "" });
+            return Ok(Self::default());
         }
-        let (after, tip) = cursor.as_str().split_once(' ').ok_or_else(|| StoreError::new(NOT_OURS))?;
-        Ok(Self { after: after.parse().map_err(StoreError::new)?, tip })
+        let mut parts = cursor.as_str().split(' ');
+        let (Some(after), Some(tip), Some(epoch), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(StoreError::new(NOT_OURS));
+        };
+        Ok(Self { after: after.parse().map_err(StoreError::new)?, tip, epoch })
     }
 
-    /// After the last change of a page; without one, after all that there is.
-    fn cursor(last: Option<u64>, tip: &str) -> Result<Cursor, StoreError> {
+    /// After the last change of a page; without one, after all that there is. A feed without a tip or an epoch tells from the
+    /// start.
+    fn cursor(last: Option<u64>, tip: &str, epoch: &str) -> Result<Cursor, StoreError> {
+        if tip.is_empty() || epoch.is_empty() {
+            return Ok(Cursor::start());
+        }
         let (end, _) = tip.split_once('-').ok_or_else(|| StoreError::new(NOT_OURS))?;
         Ok(Cursor::new(match last {
-            Some(last) => format!("{last} {tip}"),
-            None => format!("{end} {tip}"),
+            Some(last) => format!("{last} {tip} {epoch}"),
+            None => format!("{end} {tip} {epoch}"),
         }))
     }
 }
 
 const NOT_OURS: &str = "this cursor is not one of Redis";
+
+#[cfg(test)]
+mod tests {
+    use super::{LastWrite, Place};
+    use crate::store::Cursor;
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written() {
+        let cursor = Place::cursor(None, "7-ab", "e").unwrap();
+        assert_eq!(cursor.as_str(), "7 7-ab e");
+        let Place { after, tip, epoch } = Place::parse(&cursor).unwrap();
+        assert_eq!((after, tip, epoch), (7, "7-ab", "e"));
+        assert_eq!(Place::cursor(Some(5), "7-ab", "e").unwrap().as_str(), "5 7-ab e");
+        assert_eq!(Place::cursor(None, "", "e").unwrap(), Cursor::start());
+        for wrong in ["7", "7 7-ab", "x 7-ab e", "7 7-ab e f"] {
+            assert!(Place::parse(&Cursor::new(wrong)).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn of_writes_at_the_same_time_the_one_that_comes_last_in_the_feed_is_remembered() {
+        let last = LastWrite::default();
+        for (acknowledged, remembered) in
+            [("9-a e", "9-a e"), ("10-b e", "10-b e"), ("8-c e", "10-b e"), ("2-d other", "2-d other")]
+        {
+            last.acknowledged(acknowledged.to_owned());
+            assert_eq!(last.get(), remembered);
+        }
+        last.checked("10-b e");
+        assert_eq!(last.get(), "2-d other");
+        last.checked("2-d other");
+        assert_eq!(last.get(), "");
+    }
+}

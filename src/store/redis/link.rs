@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisResult, ScriptInvocation};
+use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation};
+use tokio::time::Instant;
 
 use crate::deadline::within;
 use crate::store::StoreError;
@@ -21,12 +22,13 @@ pub(super) struct Link {
 struct Current {
     manager: ConnectionManager,
     number: u64,
+    made: Instant,
 }
 
 impl Link {
     /// Connects at the first call.
     pub(super) fn new(client: Client, timeout: Duration) -> RedisResult<Self> {
-        let current = Mutex::new(Current { manager: connect(&client, timeout)?, number: 0 });
+        let current = Mutex::new(Current { manager: connect(&client, timeout)?, number: 0, made: Instant::now() });
         Ok(Self { client, timeout, current })
     }
 
@@ -50,9 +52,14 @@ impl Link {
     where
         F: Future<Output = RedisResult<T>>,
     {
-        let Current { manager, number } = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Current { manager, number, .. } = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match within(self.timeout, call(manager)).await {
-            Ok(answer) => answer.map_err(|error| StoreError::of_client(&error)),
+            Ok(answer) => answer.map_err(|error| {
+                if is_of_a_replica(&error) {
+                    self.replace(number);
+                }
+                failed(&error)
+            }),
             Err(late) => {
                 self.replace(number);
                 Err(StoreError::new(late))
@@ -60,16 +67,37 @@ impl Link {
         }
     }
 
-    /// A connection that is silent may stay so for as long as TCP hopes. The first who gave it up makes a new one.
+    /// A connection that is silent may stay so for as long as TCP hopes, and one to a former primary for as long as that runs.
+    /// The first call that gave it up makes a new one, once a second at most.
     fn replace(&self, number: u64) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.number == number
+            && current.made.elapsed() >= LEAST_AGE
             && let Ok(manager) = connect(&self.client, self.timeout)
         {
-            *current = Current { manager, number: number + 1 };
+            *current = Current { manager, number: number + 1, made: Instant::now() };
         }
     }
 }
+
+/// How old a connection is at least when it is given up.
+const LEAST_AGE: Duration = Duration::from_secs(1);
+
+/// Returns whether the server became a replica: the name that it was found by may belong to another server now.
+fn is_of_a_replica(error: &RedisError) -> bool {
+    matches!(error.code(), Some("READONLY" | "MASTERDOWN"))
+}
+
+fn failed(error: &RedisError) -> StoreError {
+    match error.code() {
+        Some("MOVED" | "ASK" | "CLUSTERDOWN" | "CROSSSLOT") => StoreError::new(CLUSTER),
+        _ => StoreError::of_client(error),
+    }
+}
+
+/// Slots move from node to node, and this client does not follow them.
+pub(super) const CLUSTER: &str = "this server is a node of a Redis cluster, which is not supported: use a server with \
+    `cluster-enabled no`, or an endpoint that hides the cluster";
 
 /// Breaks are noticed and mended by the manager. How long a caller waits for that is our own bound, around each call.
 fn connect(client: &Client, timeout: Duration) -> RedisResult<ConnectionManager> {

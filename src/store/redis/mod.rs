@@ -4,15 +4,18 @@ mod builder;
 mod durability;
 mod feed;
 mod link;
+mod permissions;
 mod scripts;
 mod wake;
 
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 pub use self::builder::RedisStoreBuilder;
+use self::feed::LastWrite;
 use self::link::Link;
 use self::scripts::{Keys, Scripts};
 use self::wake::Wake;
@@ -29,14 +32,18 @@ use crate::timing::CLIENT_CHANGE_RETENTION;
 /// Clients, revocations and used credentials in Redis or Valkey, 6 and later (feature `redis`). A clone shares its
 /// connection.
 ///
-/// 1. Each change is one Lua script, which the server runs whole or not at all. All keys begin with `{prefix}`, so that
-///    a cluster keeps them on one node.
+/// 1. Each change is one Lua script, which the server runs whole or not at all. All keys begin with `{prefix}`. A node of a
+///    cluster is refused when connecting.
 /// 2. A connection that breaks, or answers nothing within the [timeout](RedisStoreBuilder::call_timeout), is made anew; what
 ///    was under way fails, and the caller gets a 503.
 /// 3. The feed is read by polling. Publish/subscribe only saves the wait for the next poll.
-/// 4. A follower whose cursor the server does not know, because it lost its data or another one took its place, is told
-///    everything from the start.
-/// 5. A server that takes no writes, such as a replica, is asked for no changes: it may be far behind.
+/// 4. A server that lost what this process read or wrote, because it was emptied, evicted a key, started from a truncated file
+///    or failed over, is [reported](crate::event::Outcome::StoreLostData), and read from the start.
+/// 5. A server that takes no writes, such as a replica, is asked for no changes: it may be far behind. After such an answer the
+///    next call connects anew, and so finds a new primary of the same name.
+/// 6. Where this process saw clients, a server without any is an error, and a 503 for the caller, until one is created.
+/// 7. A user of an ACL that lacks a command fails as a whole, and writes nothing. Redis 6 does not tell what a user may do: there
+///    a write may fail half done.
 ///
 /// # Caveat
 ///
@@ -45,8 +52,10 @@ use crate::timing::CLIENT_CHANGE_RETENTION;
 /// three and logs a warning; [`require_durable`](RedisStoreBuilder::require_durable) makes it an error.
 ///
 /// Replication is asynchronous: **a failover loses what the new primary had not yet received**, acknowledged or not.
-/// A lost revocation opens its token until it expires, where no verifier has it in its view; a used credential that was
-/// lost can be used again. Where that must not be, keep state in Postgres. A server that is full refuses writes, which
+/// Processes that run go on refusing what they know to be revoked, and write it again; where none knows, a lost revocation
+/// opens its token until it expires. A client that was disabled or deleted is there again, and a used credential that was lost
+/// can be used again. `min-replicas-to-write 1` makes losses smaller and not impossible. Where that must not be, keep state in
+/// Postgres. A server that is full refuses writes, which
 /// are 503s here; it needs about 500 bytes a revocation, 150 a used credential and 700 a client.
 ///
 /// ```no_run
@@ -70,6 +79,9 @@ struct Shared {
     clock: Arc<dyn Clock>,
     longest: Duration,
     problems: Vec<String>,
+    last_write: LastWrite,
+    /// This process saw that a client was registered there once.
+    had_clients: AtomicBool,
 }
 
 /// Clients that one script adds: few enough to keep others waiting for milliseconds only.
@@ -123,8 +135,12 @@ impl RedisStore {
             .arg(record.map_or_else(|| Ok(String::new()), json)?)
             .arg(revocation.map_or_else(|| Ok(String::new()), |revocation| json(&Change::Revoked(revocation)))?)
             .arg(end);
-        match link.script::<String>(&call).await?.as_str() {
-            "done" => Ok(()),
+        let (outcome, tip) = link.script::<(String, String)>(&call).await?;
+        match outcome.as_str() {
+            "done" => {
+                self.shared.last_write.acknowledged(tip);
+                Ok(())
+            }
             "gone" => Err(AdminError::NotFound),
             _ => Err(AdminError::Conflict),
         }
@@ -139,9 +155,18 @@ impl Shared {
         for client in clients {
             call.arg(client.id().as_str()).arg(json(client)?).arg(json(&Change::Client(client.id().clone()))?);
         }
-        self.link.script(&call).await
+        let (created, tip) = self.link.script::<(usize, String)>(&call).await?;
+        if created > 0 {
+            self.had_clients.store(true, Ordering::Relaxed);
+            self.last_write.acknowledged(tip);
+        }
+        Ok(created)
     }
 }
+
+/// What a server without any client is taken for, where there were some.
+const NO_CLIENTS: &str = "Redis has no clients any more: it was emptied, it evicted them, or another server without the data took \
+    its place; restore the data, or create the clients again";
 
 fn json(record: &impl serde::Serialize) -> Result<String, StoreError> {
     serde_json::to_string(record).map_err(StoreError::new)
@@ -181,9 +206,15 @@ impl ClientAdmin for RedisStore {
     }
 
     async fn load(&self, id: &ClientId) -> Result<Option<(Arc<RegisteredClient>, Revision)>, StoreError> {
-        let mut command = ::redis::cmd("HGET");
-        command.arg(self.shared.keys.clients()).arg(id.as_str());
-        let found: Option<String> = self.shared.link.command(&command).await?;
+        let mut command = ::redis::cmd("HMGET");
+        command.arg(self.shared.keys.clients()).arg(id.as_str()).arg("");
+        let (found, mark): (Option<String>, Option<String>) = self.shared.link.command(&command).await?;
+        let has_clients = found.is_some() || mark.is_some();
+        if has_clients {
+            self.shared.had_clients.store(true, Ordering::Relaxed);
+        } else if self.shared.had_clients.load(Ordering::Relaxed) {
+            return Err(StoreError::new(NO_CLIENTS));
+        }
         found.as_deref().map(record).transpose()
     }
 
@@ -217,12 +248,13 @@ impl RevocationStore for RedisStore {
         let mut call = scripts.revoke.prepare_invoke();
         keys.give(&mut call)?;
         call.arg(json(&Change::Revoked(revocation))?).arg(end);
-        link.script(&call).await
+        self.shared.last_write.acknowledged(link.script(&call).await?);
+        Ok(())
     }
 
     async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
-        let Shared { link, scripts, keys, .. } = &*self.shared;
-        feed::read(link, scripts, keys, cursor).await
+        let Shared { link, scripts, keys, last_write, .. } = &*self.shared;
+        feed::read(link, scripts, keys, last_write, cursor).await
     }
 
     async fn changed(&self) {

@@ -2,41 +2,87 @@
 //!
 //! | key | | holds |
 //! |---|---|---|
-//! | `clients` | hash | id → revision and record |
+//! | `clients` | hash | id → revision and record; and an empty id, which is there once a client was created |
 //! | `ids` | sorted set | the ids, all of score 0, which is the order of their bytes |
 //! | `counter` | number | the last place in the feed; never the same twice |
-//! | `feed` | sorted set | change → its place. Told again, a change moves to the end |
+//! | `feed` | sorted set | change → its place. Told again, a change moves to the end. At place 0 a random name, its epoch |
 //! | `ends` | sorted set | change → when it may be forgotten |
 //! | `tips` | sorted set | the ends that the feed had lately, each with a random name |
 //! | `nothing` | | nothing, ever: it is deleted to find out whether the server takes writes |
 //!
-//! A cursor names the tip that its reader saw. A server that lost its data, or that took the place of one which was
-//! ahead of it, counts through the same places again, but under other names.
+//! A cursor names the epoch and the tip that its reader saw. A server that lost its data, or that took the place of another one
+//! which was ahead of it, counts through the same places again, but under other names. The epoch is part of the feed, so that
+//! a feed that was deleted or evicted, alone or with everything else, has another one afterwards.
+//!
+//! A script that writes first asks whether its user may run all its commands: Redis does not undo what a script did before it
+//! failed.
 
 use redis::{Script, ScriptInvocation};
 
 use crate::crypto::{Random as _, SystemRandom};
 use crate::store::{ReplayId, StoreError};
 
-/// Begins each script that works on [`Keys`]. `told` ends each one that told something.
+/// Begins each script that works on [`Keys`]. `told` ends each one that told something, and returns the tip with its epoch.
+/// Redis 6 cannot tell what its user may do.
 const PRELUDE: &str = "
 local clients, ids, counter, feed, ends, tips, nothing = unpack(KEYS)
 local channel, name = ARGV[1], ARGV[2]
+local function may(...) return not redis.acl_check_cmd or redis.acl_check_cmd(...) end
+local telling = {{'INCR', counter}, {'SET', counter, 1}, {'ZRANGE', feed, 0, 0}, {'ZRANGE', tips, 0, 0},
+  {'ZRANGEBYSCORE', feed, 0, 0}, {'ZADD', feed, 1, ''}, {'ZADD', ends, 1, ''}, {'ZADD', tips, 1, ''},
+  {'ZREMRANGEBYRANK', tips, 0, 0}}
+local changing = {{'HGET', clients, ''}, {'HSET', clients, '', ''}, {'HEXISTS', clients, ''}, {'HDEL', clients, ''},
+  {'ZADD', ids, 0, ''}, {'ZREM', ids, ''}}
+local reading = {{'ZRANGE', tips, 0, 0}, {'ZRANGEBYSCORE', feed, 0, 0}, {'ZSCORE', tips, ''}, {'ZCARD', tips},
+  {'DEL', nothing}}
+local function forbidden(...)
+  local names = {}
+  for _, commands in ipairs({...}) do
+    for _, command in ipairs(commands) do
+      if not may(unpack(command)) then table.insert(names, command[1] .. ' on ' .. command[2]) end
+    end
+  end
+  return names
+end
+local function refusal(...)
+  local names = forbidden(...)
+  if #names == 0 then return nil end
+  return redis.error_reply('NOPERM nothing was written: the ACL of this user must allow ' .. table.concat(names, ', '))
+end
+local function last(key) return tonumber(redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2] or 0) end
 local function tell(change, forget_at)
   local place = redis.call('INCR', counter)
+  if place == 1 then
+    place = math.max(last(feed), last(tips)) + 1
+    redis.call('SET', counter, string.format('%.0f', place))
+  end
+  place = string.format('%.0f', place)
   redis.call('ZADD', feed, place, change)
   redis.call('ZADD', ends, forget_at, change)
   return place
 end
+local function epoch() return redis.call('ZRANGEBYSCORE', feed, 0, 0)[1] end
 local function told(place)
-  redis.call('ZADD', tips, place, place .. '-' .. name)
+  if not epoch() then redis.call('ZADD', feed, 0, name) end
+  local tip = place .. '-' .. name
+  redis.call('ZADD', tips, place, tip)
   redis.call('ZREMRANGEBYRANK', tips, 0, -10001)
-  redis.call('PUBLISH', channel, '')
+  if may('PUBLISH', channel, '') then redis.pcall('PUBLISH', channel, '') end
+  return tip .. ' ' .. epoch()
 end
 ";
 
-/// `forget_at`, then id, record and change of each client. Returns how many were added.
+/// Returns what the user may not do: to read, to write, and to wake others.
+const PERMISSIONS: &str = "
+local waking = {}
+if not may('PUBLISH', channel, '') then waking = {'PUBLISH on ' .. channel} end
+return {forbidden(reading, {{'HMGET', clients, ''}}), forbidden(telling, changing), waking}
+";
+
+/// `forget_at`, then id, record and change of each client. Returns how many were added, and the tip.
 const CREATE: &str = "
+local refused = refusal(telling, changing)
+if refused then return refused end
 local created, last = 0, nil
 for i = 4, #ARGV, 3 do
   if redis.call('HEXISTS', clients, ARGV[i]) == 0 then
@@ -46,17 +92,20 @@ for i = 4, #ARGV, 3 do
     created = created + 1
   end
 end
-if last then told(last) end
-return created
+if not last then return {0, ''} end
+redis.call('HSET', clients, '', '')
+return {created, told(last)}
 ";
 
 /// `forget_at`, id, change; the revision that is replaced, if it matters; the record, without which the client is
-/// deleted; a revocation, if there is one, and its end.
+/// deleted; a revocation, if there is one, and its end. Returns what became of it, and the tip.
 const CHANGE: &str = "
+local refused = refusal(telling, changing)
+if refused then return refused end
 local forget_at, id, change, revision, record, revocation, ending = unpack(ARGV, 3)
 local old = redis.call('HGET', clients, id)
-if not old then return 'gone' end
-if revision ~= '' and string.match(old, '^%d+') ~= revision then return 'conflict' end
+if not old then return {'gone', ''} end
+if revision ~= '' and string.match(old, '^%d+') ~= revision then return {'conflict', ''} end
 if revocation ~= '' then tell(revocation, ending) end
 local place = tell(change, forget_at)
 if record ~= '' then
@@ -65,31 +114,53 @@ else
   redis.call('HDEL', clients, id)
   redis.call('ZREM', ids, id)
 end
-told(place)
-return 'done'
+return {'done', told(place)}
 ";
 
 /// Where to begin, and how many.
 const LIST: &str = "
+local count = redis.call('HLEN', clients) - (redis.call('HEXISTS', clients, ''))
+if count ~= redis.call('ZCARD', ids) then
+  return redis.error_reply('GONE there are ' .. count .. ' clients and ' .. redis.call('ZCARD', ids) ..
+    ' ids: the server evicted one of the two keys; set `maxmemory-policy noeviction` and restore the data')
+end
 local page = redis.call('ZRANGEBYLEX', ids, ARGV[3], '+', 'LIMIT', 0, ARGV[4])
 local records = {}
 for i, id in ipairs(page) do records[i] = redis.call('HGET', clients, id) end
 return records
 ";
 
-/// The change, and its end.
-const REVOKE: &str = "told(tell(ARGV[3], ARGV[4])) return redis.status_reply('OK')";
+/// The change, and its end. Returns the tip.
+const REVOKE: &str = "return refusal(telling) or told(tell(ARGV[3], ARGV[4]))";
 
-/// The place after which to begin, the tip that was seen then, and how many. Returns whether the tip is known, the tip
-/// of now, and the changes with their places. It begins with a write that does nothing: a replica, which may be far
-/// behind, refuses it, and so nobody takes its answer for what is revoked now.
+/// The place after which to begin, the tip and the epoch that were seen then, how many, and the tip and the epoch of the last
+/// write of this process, if there is one. Returns whether each of both tips is part of what the server has, the tip and the
+/// epoch of now, and the changes with their places. It begins with a write that does nothing: a replica, which may be far
+/// behind, refuses it, and so no process takes its answer for what is revoked now.
 const CHANGES: &str = "
 redis.call('DEL', nothing)
-local after, seen, many = ARGV[3], ARGV[4], ARGV[5]
-local known = after == '0' or redis.call('ZSCORE', tips, seen)
-if not known then after = '0' end
+local after, seen, seen_epoch, many, own, own_epoch = unpack(ARGV, 3)
+local current = epoch() or ''
+local function has(tip, in_epoch)
+  if in_epoch ~= current then return 'emptied' end
+  if redis.call('ZSCORE', tips, tip) then return 'yes' end
+  local first = redis.call('ZRANGE', tips, 0, 0, 'WITHSCORES')[2]
+  local is_older = first and tonumber(string.match(tip, '^%d+')) < tonumber(first)
+  if is_older and redis.call('ZCARD', tips) >= 10000 then return 'behind' end
+  return 'lost'
+end
+local known = after == '0' and 'yes' or has(seen, seen_epoch)
+local own_known = own == '' and 'yes' or has(own, own_epoch)
+local is_good = known == 'yes' and (own_known == 'yes' or own_known == 'behind')
+if not is_good then after = '0' end
 local page = redis.call('ZRANGEBYSCORE', feed, '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, many)
-return {known and 1 or 0, redis.call('ZRANGE', tips, -1, -1), page}
+local tip = redis.call('ZRANGE', tips, -1, -1)[1]
+if not tip and #page > 0 and may('ZADD', tips, 1, '') then
+  local place = redis.call('ZRANGE', feed, -1, -1, 'WITHSCORES')[2]
+  tip = place .. '-' .. name
+  redis.call('ZADD', tips, place, tip)
+end
+return {known, own_known, tip or '', current, page}
 ";
 
 /// The time, and how many at most. Returns how many there were.
@@ -98,6 +169,9 @@ local over = redis.call('ZRANGEBYSCORE', ends, '-inf', ARGV[3], 'LIMIT', 0, ARGV
 if #over > 0 then
   redis.call('ZREM', feed, unpack(over))
   redis.call('ZREM', ends, unpack(over))
+elseif redis.call('ZCARD', feed) > redis.call('ZCARD', ends) + 1 then
+  return redis.error_reply('GONE entries of the feed have no end and stay forever: the server evicted ' .. ends ..
+    '; set `maxmemory-policy noeviction` and restore the data')
 end
 return #over
 ";
@@ -111,6 +185,7 @@ return 1
 ";
 
 pub(super) struct Scripts {
+    pub(super) permissions: Script,
     pub(super) create: Script,
     pub(super) change: Script,
     pub(super) list: Script,
@@ -124,6 +199,7 @@ impl Scripts {
     pub(super) fn new() -> Self {
         let script = |body: &str| Script::new(&format!("{PRELUDE}{body}"));
         Self {
+            permissions: script(PERMISSIONS),
             create: script(CREATE),
             change: script(CHANGE),
             list: script(LIST),
