@@ -277,6 +277,16 @@ impl MemoryStore {
     }
 
     #[cfg(feature = "file")]
+    pub(super) fn now(&self) -> SystemTime {
+        self.clock.now()
+    }
+
+    #[cfg(feature = "file")]
+    pub(super) fn has_enabled(&self, id: &ClientId) -> bool {
+        Self::read(&self.shared.clients).found.get(id).is_some_and(|(client, _)| client.is_enabled())
+    }
+
+    #[cfg(feature = "file")]
     pub(super) fn revision(&self, id: &ClientId) -> Option<Revision> {
         Self::read(&self.shared.clients).revision(id)
     }

@@ -43,6 +43,8 @@ mod admin;
 pub mod conformance;
 #[cfg(feature = "file")]
 mod file;
+#[cfg(any(feature = "redis", feature = "sqlite"))]
+mod last_write;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;

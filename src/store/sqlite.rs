@@ -1,5 +1,8 @@
 //! [`SqliteStore`]: all state in one file.
 
+mod feed;
+mod files;
+
 use std::error::Error as _;
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -8,11 +11,14 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Row as _, SqliteConnection};
 use tokio::sync::Notify;
 
 use super::sql::{self, CREATED_AT_ONCE, Lease, PAGE, PURGED_AT_ONCE, Row, failed, in_time, seconds};
+use self::files::Files;
+use super::last_write::LastWrite;
+use super::sql::{self, CREATED_AT_ONCE, Lease, PURGED_AT_ONCE, Row, failed, in_time, seconds};
 use super::{
     AdminError, Changes, ClientAdmin, ClientStore, Cursor, Replay, ReplayId, ReplayLog, Revision, Revocation,
     RevocationStore, StoreError,
@@ -32,6 +38,14 @@ use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 ///
 /// The file must be on a local disk, not a network's; it is created for the eyes of its owner alone.
 ///
+/// # Restore a copy
+///
+/// While a process runs, restore with `sqlite3 clients.db ".restore copy.db"`, or stop all processes, remove `clients.db-wal` and
+/// `clients.db-shm` and replace the file. Either is [reported](crate::event::Outcome::StoreLostData) by a process that runs, and
+/// that process writes again the revocations that it knows. A file that was replaced by a rename is opened again, where it is
+/// whole; what was written to the old one is an error unless the new one has it. Do not copy over the file (`cp copy.db
+/// clients.db`) while a process runs: SQLite cannot notice that, and the file may be damaged.
+///
 /// ```
 /// use tower_client_credentials::store::{ClientAdmin as _, ClientStore as _, SqliteStore};
 /// use tower_client_credentials::{Client, ClientId, ClientSecret};
@@ -46,9 +60,8 @@ use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 /// ```
 #[derive(Clone)]
 pub struct SqliteStore {
-    /// One connection: SQLite has one writer at a time, and the wait for it is better had here than in its busy loop.
-    writer: SqlitePool,
-    readers: SqlitePool,
+    files: Arc<Files>,
+    last_write: Arc<LastWrite>,
     changed: Arc<Notify>,
     clock: Arc<dyn Clock>,
     longest_token_lifetime: Duration,
@@ -100,17 +113,20 @@ impl SqliteStoreBuilder {
     ///
     /// When the URL is not one, the file cannot be opened, or was written by a newer version of this crate.
     pub async fn open(self) -> Result<SqliteStore, StoreError> {
-        let options = self.options()?;
+        let plain = self.plain_options()?;
+        let options = self.options(plain.clone());
         create_for_owner(options.get_filename())?;
-        let limits = SqlitePoolOptions::new().acquire_timeout(self.timeout).idle_timeout(None).max_lifetime(None);
-        let writer = limits.clone().max_connections(1).connect_lazy_with(options.clone());
-        in_time(OPENING, migrate(&writer)).await?;
-        let readers = limits.max_connections(READERS).connect_lazy_with(options.pragma("query_only", "on"));
+        let files = Arc::new(Files::new(options, plain, self.timeout));
+        let open = files.current();
+        in_time(OPENING, migrate(&open.writer)).await?;
+        in_time(OPENING, has_log(&open.writer)).await?;
         let Self { clock, longest_token_lifetime, timeout, .. } = self;
-        Ok(SqliteStore { writer, readers, changed: Arc::default(), clock, longest_token_lifetime, timeout })
+        let (last_write, changed) = (Arc::default(), Arc::default());
+        Ok(SqliteStore { files, last_write, changed, clock, longest_token_lifetime, timeout })
     }
 
-    fn options(&self) -> Result<SqliteConnectOptions, StoreError> {
+    /// Without the settings that are written into the file.
+    fn plain_options(&self) -> Result<SqliteConnectOptions, StoreError> {
         let options = self.url.strip_prefix("sqlite:").and_then(|_| SqliteConnectOptions::from_str(&self.url).ok());
         let options = options.ok_or_else(|| {
             // Not quoted: it may be the URL of another database, with a password.
@@ -119,18 +135,18 @@ impl SqliteStoreBuilder {
         if self.url.contains(":memory:") || self.url.contains("mode=memory") {
             return Err(StoreError::new("SQLite in memory is not supported: use MemoryStore"));
         }
-        let options = options
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(self.timeout)
-            .disable_statement_logging();
-        Ok(match self.most_bytes {
+        Ok(options.busy_timeout(self.timeout).disable_statement_logging())
+    }
+
+    fn options(&self, plain: SqliteConnectOptions) -> SqliteConnectOptions {
+        let options =
+            plain.create_if_missing(true).journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
+        match self.most_bytes {
             Some(bytes) => {
                 options.page_size(PAGE_SIZE).pragma("max_page_count", (bytes / u64::from(PAGE_SIZE)).to_string())
             }
             None => options,
-        })
+        }
     }
 }
 
@@ -153,7 +169,7 @@ fn create_for_owner(file: &Path) -> Result<(), StoreError> {
 }
 
 /// The version of the tables below. What comes after it is added as a further step, and never changes an old one.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// `WITHOUT ROWID`: a client is found by one walk down one tree.
 const TABLES: &str = "
@@ -184,10 +200,25 @@ async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {
         match write(writer, OPENING, bring_up_to_date).await {
             Err(error) if is_busy(&error) => tokio::time::sleep(Duration::from_millis(20)).await,
             Err(error) => return Err(error),
-            Ok(version) if version > VERSION => return Err(sql::newer(version, VERSION)),
-            Ok(_) => return Ok(()),
+            Ok(version) => return check_version(version),
         }
     }
+}
+
+fn check_version(version: i64) -> Result<(), StoreError> {
+    if version > VERSION { Err(sql::newer(version, VERSION)) } else { Ok(()) }
+}
+
+/// SQLite goes on without the write-ahead log where it cannot have one, and then readers and writers wait for each other.
+async fn has_log(writer: &SqlitePool) -> Result<(), StoreError> {
+    let mode = sqlx::query_scalar::<_, String>("PRAGMA journal_mode").fetch_one(writer).await.map_err(failed)?;
+    if mode == "wal" {
+        return Ok(());
+    }
+    Err(StoreError::new(format!(
+        "SQLite cannot keep a write-ahead log there (journal_mode is `{mode}`, and must be `wal`): the file system has no memory \
+         that processes share; put the file on a local disk"
+    )))
 }
 
 fn is_busy(error: &StoreError) -> bool {
@@ -199,8 +230,11 @@ async fn bring_up_to_date(connection: &mut SqliteConnection) -> Result<i64, Stor
     if sqlx::query_scalar::<_, i64>(tables).fetch_one(&mut *connection).await.map_err(failed)? == 0 {
         sqlx::raw_sql(TABLES).execute(&mut *connection).await.map_err(failed)?;
     }
-    let version = sqlx::query_scalar("SELECT max(version) FROM tcc_schema").fetch_one(connection);
-    version.await.map_err(failed)
+    let version = "SELECT max(version) FROM tcc_schema";
+    if sqlx::query_scalar::<_, i64>(version).fetch_one(&mut *connection).await.map_err(failed)? == 1 {
+        sqlx::raw_sql(feed::TIPS).execute(&mut *connection).await.map_err(failed)?;
+    }
+    sqlx::query_scalar(version).fetch_one(connection).await.map_err(failed)
 }
 
 /// A transaction. The lock is taken at once, so that nothing that was read is stale when something is written.
@@ -263,7 +297,15 @@ impl SqliteStore {
         &self,
         work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, E>,
     ) -> Result<T, E> {
-        let written = write(&self.writer, self.timeout, work).await?;
+        let open = in_time(self.timeout, self.files.open()).await?;
+        let (written, tip) = write(&open.writer, self.timeout, async |connection| {
+            let written = work(&mut *connection).await?;
+            let tip = sqlx::query_scalar::<_, String>(feed::LAST_TIP).fetch_one(connection).await.map_err(failed)?;
+            Ok::<_, E>((written, tip))
+        })
+        .await?;
+        self.files.check(&open)?;
+        self.last_write.acknowledged(tip);
         self.changed.notify_waiters();
         Ok(written)
     }
@@ -306,7 +348,8 @@ impl SqliteStore {
 
     async fn purge_some(&self, statement: &'static str, until: i64) -> Result<u64, StoreError> {
         let purge = async {
-            let purged = sqlx::query(statement).bind(until).bind(PURGED_AT_ONCE).execute(&self.writer);
+            let open = self.files.open().await?;
+            let purged = sqlx::query(statement).bind(until).bind(PURGED_AT_ONCE).execute(&open.writer);
             Ok::<_, StoreError>(purged.await.map_err(failed)?.rows_affected())
         };
         in_time(self.timeout, purge).await
@@ -377,8 +420,9 @@ impl ClientAdmin for SqliteStore {
 
     async fn load(&self, id: &ClientId) -> Result<Option<(Arc<RegisteredClient>, Revision)>, StoreError> {
         in_time(self.timeout, async {
+            let open = self.files.open().await?;
             let row = sqlx::query("SELECT record, revision FROM tcc_clients WHERE id = ?1").bind(id.as_str());
-            let Some(row) = row.fetch_optional(&self.readers).await.map_err(failed)? else { return Ok(None) };
+            let Some(row) = row.fetch_optional(&open.readers).await.map_err(failed)? else { return Ok(None) };
             let revision: i64 = row.try_get(1).map_err(failed)?;
             Ok(Some((sql::client(row.try_get(0).map_err(failed)?)?, Revision::new(revision.cast_unsigned()))))
         })
@@ -417,10 +461,11 @@ impl ClientAdmin for SqliteStore {
         limit: NonZeroUsize,
     ) -> Result<Vec<Arc<RegisteredClient>>, StoreError> {
         in_time(self.timeout, async {
+            let open = self.files.open().await?;
             // No id is empty, and all come after that.
             let page = "SELECT record FROM tcc_clients WHERE id > ?1 ORDER BY id LIMIT ?2";
             let page = sqlx::query_scalar::<_, String>(page).bind(after.map_or("", ClientId::as_str));
-            let page = page.bind(i64::try_from(limit.get()).unwrap_or(i64::MAX)).fetch_all(&self.readers);
+            let page = page.bind(i64::try_from(limit.get()).unwrap_or(i64::MAX)).fetch_all(&open.readers);
             page.await.map_err(failed)?.iter().map(|record| sql::client(record)).collect()
         })
         .await
@@ -435,24 +480,9 @@ impl RevocationStore for SqliteStore {
 
     /// One writer at a time: the order of the numbers is that of the commits.
     async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
-        let seen = match cursor.as_str() {
-            "" => 0,
-            place => place.parse::<i64>().map_err(StoreError::new)?,
-        };
         in_time(self.timeout, async {
-            // A cursor beyond the last number is of a file that was there before this one: from the start.
-            let page =
-                "WITH last AS (SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'tcc_feed'), 0) AS seq)
-                SELECT feed.seq, change FROM last JOIN tcc_feed AS feed
-                ON feed.seq > CASE WHEN ?1 > last.seq THEN 0 ELSE ?1 END ORDER BY feed.seq LIMIT ?2";
-            let limit = i64::try_from(PAGE).unwrap_or(i64::MAX).saturating_add(1);
-            let rows = sqlx::query_as::<_, (i64, String)>(page).bind(seen).bind(limit);
-            let mut rows = rows.fetch_all(&self.readers).await.map_err(failed)?;
-            let more = rows.len() > PAGE;
-            rows.truncate(PAGE);
-            let last = rows.last().map_or(seen, |(number, _)| *number);
-            let changes = rows.iter().map(|(_, change)| Row::read(change)).collect::<Result<_, _>>()?;
-            Ok(Changes::new(changes, Cursor::new(last.to_string())).more(more))
+            let open = self.files.open().await?;
+            feed::read(&open.readers, &self.last_write, cursor).await
         })
         .await
     }
@@ -484,10 +514,12 @@ impl ReplayLog for SqliteStore {
         now: SystemTime,
     ) -> Result<Replay, StoreError> {
         in_time(self.timeout, async {
+            let open = self.files.open().await?;
             let used = "INSERT INTO tcc_replays (id, expires_at) VALUES (?1, ?2)
                 ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE expires_at <= ?3";
             let used = sqlx::query(used).bind(&id.as_bytes()[..]).bind(seconds(expires_at)).bind(seconds(now));
-            let written = used.execute(&self.writer).await.map_err(failed)?.rows_affected();
+            let written = used.execute(&open.writer).await.map_err(failed)?.rows_affected();
+            self.files.check(&open)?;
             Ok(if written == 0 { Replay::Seen } else { Replay::Fresh })
         })
         .await
@@ -496,8 +528,7 @@ impl ReplayLog for SqliteStore {
 
 impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let options = self.writer.connect_options();
-        f.debug_struct("SqliteStore").field("file", &options.get_filename()).finish_non_exhaustive()
+        f.debug_struct("SqliteStore").field("file", &self.files.path()).finish_non_exhaustive()
     }
 }
 
@@ -509,10 +540,11 @@ mod tests {
     async fn a_commit_waits_for_the_disk() {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(format!("sqlite://{}/a.db", folder.path().display())).await.unwrap();
-        let synchronous = sqlx::query_scalar::<_, i64>("PRAGMA synchronous").fetch_one(&store.writer);
+        let open = store.files.current();
+        let synchronous = sqlx::query_scalar::<_, i64>("PRAGMA synchronous").fetch_one(&open.writer);
         // 2 is FULL. With NORMAL, a power cut undoes commits.
         assert_eq!(synchronous.await.unwrap(), 2);
-        let journal = sqlx::query_scalar::<_, String>("PRAGMA journal_mode").fetch_one(&store.writer);
+        let journal = sqlx::query_scalar::<_, String>("PRAGMA journal_mode").fetch_one(&open.writer);
         assert_eq!(journal.await.unwrap(), "wal");
     }
 }

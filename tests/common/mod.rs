@@ -4,6 +4,8 @@
 #![allow(dead_code, unreachable_pub)] // each test file uses a part of it
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
+#[cfg(unix)]
+pub mod disk;
 pub mod endless;
 pub mod follower;
 pub mod forge;

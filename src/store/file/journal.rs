@@ -12,6 +12,7 @@ use serde::de::IgnoredAny;
 use super::fault::FileFault;
 use super::stamp::Stamp;
 use super::write;
+use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::store::{Revocation, StoreError};
 
@@ -23,6 +24,12 @@ pub(super) struct Journal {
     /// What was read or written here, so that a line is told once.
     known: HashSet<Revocation>,
     read: Place,
+    /// What is known, and no longer in the file.
+    missing: Vec<Revocation>,
+    /// Lines were missing since this was taken last.
+    has_lost: bool,
+    /// Why the missing entries could not be written again, so that it is reported once.
+    write_error: Option<String>,
 }
 
 /// Which file was read, and how far.
@@ -33,11 +40,37 @@ struct Place {
     file: Option<Arc<File>>,
     length: u64,
     lines: usize,
+    /// The last bytes before that, which are there still unless the file was written anew in its place.
+    tail: Vec<u8>,
+    /// Of the file when it was read.
+    stamp: Option<Stamp>,
+}
+
+/// How many bytes are looked at again: lines are longer as a rule.
+const TAIL: usize = 256;
+
+/// For how long an entry must have been in the file still for its loss to be one. One that expires soon may have been left
+/// out by another process whose clock is ahead.
+const MARGIN: Duration = Duration::from_secs(5 * 60);
+
+/// What was not read yet.
+struct Unread {
+    place: Place,
+    bytes: Vec<u8>,
+    /// It is another file than the one that was read, and `bytes` are all of it.
+    is_another: bool,
 }
 
 impl Journal {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, known: HashSet::new(), read: Place::default() }
+        Self {
+            path,
+            known: HashSet::new(),
+            read: Place::default(),
+            missing: Vec::new(),
+            has_lost: false,
+            write_error: None,
+        }
     }
 
     pub(super) fn append(&mut self, revocations: &[Revocation]) -> io::Result<()> {
@@ -53,12 +86,61 @@ impl Journal {
     }
 
     /// Tells what is new in the file, apart from what this process wrote. What is refused is told again the next time, and
-    /// nothing behind a line that cannot be read, so that no callback is passed over in silence.
+    /// nothing behind a line that cannot be read, so that no callback is passed over in silence. Where another file took the
+    /// place of the one that was read, such as an older copy, what it lacks is written again.
     pub(super) fn read(
         &mut self,
+        now: UnixTime,
+        tell: impl FnMut(&Revocation) -> Result<(), StoreError>,
+    ) -> Result<(), FileFault> {
+        self.read_on(now, tell)?;
+        // This process knows them in any case.
+        let error = self.write_missing().err().map(|error| error.to_string());
+        if let Some(error) = error.as_ref().filter(|error| self.write_error.as_ref() != Some(error)) {
+            tracing::error!(path = %self.path.display(), error, "revocations are gone from the file and cannot be written again");
+        }
+        self.write_error = error;
+        Ok(())
+    }
+
+    /// Returns whether lines were missing since this was asked last.
+    pub(super) fn take_loss(&mut self) -> bool {
+        std::mem::take(&mut self.has_lost)
+    }
+
+    /// The clients that were disabled or deleted, and whose tokens are revoked still.
+    pub(super) fn former_clients(&self) -> HashSet<&ClientId> {
+        let client = |revocation| match revocation {
+            &Revocation::Client { ref client_id, .. } => Some(client_id),
+            _ => None,
+        };
+        self.known.iter().filter_map(client).collect()
+    }
+
+    fn write_missing(&mut self) -> io::Result<()> {
+        if self.missing.is_empty() {
+            return Ok(());
+        }
+        let lines: String = self.missing.iter().map(line).collect::<Result<_, _>>()?;
+        let _lock = write::Lock::take(&self.path, PATIENCE)?;
+        write::append(&self.path, &lines, is_whole)?;
+        tracing::warn!(
+            path = %self.path.display(),
+            revocations = self.missing.len(),
+            "revocations were gone from the file, as after a restore from an older copy, and were written again"
+        );
+        self.missing.clear();
+        Ok(())
+    }
+
+    fn read_on(
+        &mut self,
+        now: UnixTime,
         mut tell: impl FnMut(&Revocation) -> Result<(), StoreError>,
     ) -> Result<(), FileFault> {
-        let (mut place, bytes) = self.unread().map_err(|error| FileFault::new(&self.path, None, error))?;
+        let unread = self.unread().map_err(|error| FileFault::new(&self.path, None, error))?;
+        let Unread { mut place, bytes, is_another } = unread;
+        let mut there = HashSet::new();
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             place.length += line.len() as u64;
             let number = place.lines + 1;
@@ -70,27 +152,41 @@ impl Journal {
             let revocation = serde_json::from_slice::<Revocation>(line);
             let revocation =
                 revocation.map_err(|error| fault(format!("it is no revocation, and may have been one: {error}")))?;
+            if is_another {
+                there.insert(revocation.clone());
+            }
             if !self.known.contains(&revocation) {
                 tell(&revocation).map_err(|error| fault(super::operators_text(&error)))?;
                 self.known.insert(revocation);
             }
         }
+        place.remember_tail(&bytes);
         self.read = place;
+        if is_another {
+            let lasts = |revocation: &&Revocation| revocation.expires_at() > now.after(MARGIN).as_secs();
+            let missing = self.known.iter().filter(|known| !there.contains(*known)).filter(lasts);
+            self.missing = missing.cloned().collect();
+            self.has_lost |= !self.missing.is_empty();
+        }
         Ok(())
     }
 
     /// How far the file was read, unless it is another one now, and the whole lines after that; the last may lack its end.
-    fn unread(&self) -> io::Result<(Place, Vec<u8>)> {
+    fn unread(&self) -> io::Result<Unread> {
         // Before it is opened: opening a named pipe waits for a writer.
         let is_file = fs::metadata(&self.path).map(|metadata| metadata.is_file());
         let mut file =
             match is_file.and_then(|is_file| if is_file { File::open(&self.path) } else { Err(not_a_file()) }) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Place::default(), Vec::new())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let is_another = !self.known.is_empty();
+                    return Ok(Unread { place: Place::default(), bytes: Vec::new(), is_another });
+                }
                 opened => opened?,
             };
         let stamp = Stamp::of(&file.metadata()?);
         let before = self.read.file.as_ref().and_then(|file| file.metadata().ok()).as_ref().map(Stamp::of);
         let is_same = before.is_some_and(|before| before.is_same_file(&stamp)) && self.read.length <= stamp.length();
+        let is_same = is_same && (self.read.stamp.as_ref() == Some(&stamp) || self.read.has_tail(&mut file)?);
         let mut place = if is_same { self.read.clone() } else { Place::default() };
         let mut bytes = Vec::new();
         if place.length < stamp.length() {
@@ -100,11 +196,12 @@ impl Journal {
         if !is_same {
             place.file = cfg!(unix).then(|| Arc::new(file));
         }
+        place.stamp = Some(stamp);
         let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         if !is_whole(bytes.get(end..).unwrap_or_default()) {
             bytes.truncate(end);
         }
-        Ok((place, bytes))
+        Ok(Unread { place, bytes, is_another: !is_same && self.read.length > 0 })
     }
 
     /// Leaves out what has expired, when there is some, and tells what is new.
@@ -118,11 +215,34 @@ impl Journal {
             return Ok(());
         }
         let _lock = write::Lock::take(&self.path, PATIENCE).map_err(StoreError::new)?;
-        self.read = Place::default();
-        self.read(tell).map_err(StoreError::new)?;
+        // As if another file had been read before, so that all of it is read, and missed entries are noticed.
+        self.read = Place { length: u64::MAX, ..Place::default() };
+        self.read_on(now, tell).map_err(StoreError::new)?;
+        if !self.missing.is_empty() {
+            tracing::warn!(
+                path = %self.path.display(),
+                revocations = self.missing.len(),
+                "revocations were gone from the file, as after a restore from an older copy, and are written again"
+            );
+        }
         self.known.retain(|revocation| !is_over(revocation));
         let lines: io::Result<String> = self.known.iter().map(line).collect();
-        lines.and_then(|lines| write::replace(&self.path, lines.as_bytes(), || Ok(()))).map_err(StoreError::new)
+        lines.and_then(|lines| write::replace(&self.path, lines.as_bytes(), || Ok(()))).map_err(StoreError::new)?;
+        self.missing.clear();
+        Ok(())
+    }
+}
+
+impl Place {
+    fn remember_tail(&mut self, read: &[u8]) {
+        self.tail.extend_from_slice(read.get(read.len().saturating_sub(TAIL)..).unwrap_or_default());
+        self.tail.drain(..self.tail.len().saturating_sub(TAIL));
+    }
+
+    /// Returns whether the file still has what was read last at its place.
+    fn has_tail(&self, file: &mut File) -> io::Result<bool> {
+        file.seek(SeekFrom::Start(self.length.saturating_sub(self.tail.len() as u64)))?;
+        Ok(read_in_one(file, self.tail.len() as u64)? == self.tail)
     }
 }
 
@@ -181,7 +301,7 @@ mod tests {
         let key = |id: &str, seconds| Revocation::key(id, std::time::UNIX_EPOCH, Duration::from_secs(seconds));
         let mut journal = Journal::new(path.clone());
         journal.append(&[key("short", 10), key("one", 20_000)]).unwrap();
-        journal.read(|_| Ok(())).unwrap();
+        journal.read(UnixTime::from_secs(0).unwrap(), |_| Ok(())).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, text.replace("one", "two")).unwrap();
 

@@ -47,7 +47,9 @@ use crate::registration::{ClientError, ClientRules, RegisteredClient};
 /// 4. [`ClientAdmin`] writes the file anew, at once or not at all, and keeps its owner and permissions. **Comments are
 ///    lost.**
 /// 5. Revocations are appended to a file beside it, `NAME.revoked`, before they are acknowledged. When a line of that cannot
-///    be read, it is kept, and the feed fails until it is mended, since it may have called something back.
+///    be read, it is kept, and the feed fails until it is mended, since it may have called something back. Entries that are gone
+///    from it while a process runs, such as after a restore from an older copy, stay revoked, are written again and are
+///    [reported](crate::event::Outcome::StoreLostData).
 /// 6. Whoever writes holds the system's lock on `NAME.lock`, which stays there.
 ///
 ///    **Change the file by replacing it**: write another file in the same folder, and rename that to its name, as `mv`, `git`
@@ -62,7 +64,8 @@ use crate::registration::{ClientError, ClientRules, RegisteredClient};
 /// It is for one server process; a tool such as `examples/clients.rs` may write beside it. Used credentials
 /// ([`ReplayLog`]) are in its memory alone, and forgotten with it. Where the folder cannot be written to, nothing can be
 /// revoked but by [another path](FileStoreBuilder::revocations_at). A client that is taken out of the file while no
-/// server runs leaves tokens that are good until they expire; one that is `enabled = false` leaves none.
+/// server runs leaves tokens that are good until they expire; one that is `enabled = false` leaves none. A file of clients that is
+/// replaced by an older copy counts like any other change: a client that it enables again is named in a warning.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -116,6 +119,9 @@ impl FileStore {
         tokio::task::spawn_blocking(move || work(&shared)).await.map_err(StoreError::new)?
     }
 }
+
+const LOST: &str =
+    "revocations are gone from the file beside the clients: it was removed, emptied or restored from an older copy";
 
 fn operators_text(error: &StoreError) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
@@ -222,6 +228,9 @@ impl RevocationStore for FileStore {
 
     async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
         self.shared.knows_what_is_revoked()?;
+        if self.shared.take_loss() {
+            return Ok(self.shared.memory.changes(&Cursor::start()).await?.lost(LOST));
+        }
         self.shared.memory.changes(cursor).await
     }
 

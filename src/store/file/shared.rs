@@ -27,6 +27,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a call reads a file that changes with each read: for as long as it waits for other processes that write it.
 const MAX_READS: u32 = 40;
 
+/// How many clients one message names.
+const MAX_NAMED: usize = 5;
+
 /// The state behind three locks, so that a large file keeps only those waiting that write it as well. Where one thread
 /// takes several, it takes them in this order.
 pub(super) struct Shared {
@@ -200,7 +203,18 @@ impl Shared {
     }
 
     fn keep(&self, clients: &mut Clients, content: Content, new: Vec<Arc<RegisteredClient>>) -> Result<(), StoreError> {
+        let back_again = self.back_again(&new);
         let revoked = self.memory.replace_all(&new)?;
+        if !back_again.is_empty() {
+            let some: Vec<&str> = back_again.iter().take(MAX_NAMED).map(ClientId::as_str).collect();
+            tracing::warn!(
+                path = %self.path.display(),
+                clients = back_again.len(),
+                such_as = ?some,
+                "the file enables clients that were disabled or deleted; if it is an older copy, disable them again; the tokens \
+                 that they had stay revoked"
+            );
+        }
         // In this process they are in force already, whether or not the folder can be written to.
         if let Err(error) = lock(&self.journal).append(&revoked) {
             tracing::warn!(%error, "the tokens of disabled and deleted clients are revoked until this process ends only");
@@ -304,7 +318,21 @@ impl Shared {
     }
 
     fn follow_journal(&self) -> Result<(), FileFault> {
-        lock(&self.journal).read(|revocation| self.memory.revoke_now(revocation.clone()))
+        let now = UnixTime::at(self.memory.now());
+        lock(&self.journal).read(now, |revocation| self.memory.revoke_now(revocation.clone()))
+    }
+
+    /// Returns whether revocations were gone from the file since this was asked last.
+    pub(super) fn take_loss(&self) -> bool {
+        lock(&self.journal).take_loss()
+    }
+
+    /// Clients that the new content enables, though they were disabled or deleted not long ago.
+    fn back_again(&self, new: &[Arc<RegisteredClient>]) -> Vec<ClientId> {
+        let journal = lock(&self.journal);
+        let former = journal.former_clients();
+        let enabled = new.iter().filter(|client| client.is_enabled() && former.contains(client.id()));
+        enabled.filter(|client| !self.memory.has_enabled(client.id())).map(|client| client.id().clone()).collect()
     }
 
     /// Polls both files for as long as the store has a handle, on a task for each: revocations do not wait for a large file

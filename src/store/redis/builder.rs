@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use redis::Client;
 
-use super::feed::LastWrite;
 use super::link::Link;
 use super::scripts::{Keys, Scripts};
 use super::wake::Wake;
@@ -16,6 +15,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::deadline::LONGEST_WAIT;
 use crate::store::StoreError;
 use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
+use crate::store::last_write::LastWrite;
 
 /// The settings of a [`RedisStore`], each with its default.
 #[must_use = "nothing is connected yet"]

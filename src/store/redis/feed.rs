@@ -1,9 +1,8 @@
 //! The feed as it is read: a page of changes, and a cursor that notices when the server is not the one that it was.
 
-use std::sync::{Mutex, PoisonError};
-
 use super::link::Link;
 use super::scripts::{Keys, Scripts};
+use crate::store::last_write::LastWrite;
 use crate::store::{Change, Changes, Cursor, StoreError};
 
 /// How many changes are told at a time.
@@ -11,40 +10,6 @@ const PAGE: usize = 5_000;
 
 /// Whether the server has the tip of the cursor and that of the last write, its own tip and epoch, and changes with their places.
 type Page = (String, String, String, String, Vec<(String, u64)>);
-
-/// The tip and the epoch of the last write that the server acknowledged to this process, until a reader has seen that it is
-/// still there. A server that took over since the write may lack it without lacking anything that a reader was told of.
-#[derive(Debug, Default)]
-pub(super) struct LastWrite(Mutex<String>);
-
-impl LastWrite {
-    pub(super) fn acknowledged(&self, tip: String) {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Answers to writes at the same time come in any order.
-        if place_and_epoch(&last).is_none_or(|(place, epoch)| {
-            place_and_epoch(&tip).is_some_and(|(new, new_epoch)| new > place || new_epoch != epoch)
-        }) {
-            *last = tip;
-        }
-    }
-
-    fn get(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Forgets the write, unless there is a later one.
-    fn checked(&self, tip: &str) {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if *last == tip {
-            last.clear();
-        }
-    }
-}
-
-fn place_and_epoch(tip: &str) -> Option<(u64, &str)> {
-    let (tip, epoch) = tip.split_once(' ')?;
-    Some((tip.split_once('-')?.0.parse().ok()?, epoch))
-}
 
 pub(super) async fn read(
     link: &Link,
@@ -129,7 +94,7 @@ const NOT_OURS: &str = "this cursor is not one of Redis";
 
 #[cfg(test)]
 mod tests {
-    use super::{LastWrite, Place};
+    use super::Place;
     use crate::store::Cursor;
 
     #[test]
@@ -143,20 +108,5 @@ mod tests {
         for wrong in ["7", "7 7-ab", "x 7-ab e", "7 7-ab e f"] {
             assert!(Place::parse(&Cursor::new(wrong)).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn of_writes_at_the_same_time_the_one_that_comes_last_in_the_feed_is_remembered() {
-        let last = LastWrite::default();
-        for (acknowledged, remembered) in
-            [("9-a e", "9-a e"), ("10-b e", "10-b e"), ("8-c e", "10-b e"), ("2-d other", "2-d other")]
-        {
-            last.acknowledged(acknowledged.to_owned());
-            assert_eq!(last.get(), remembered);
-        }
-        last.checked("10-b e");
-        assert_eq!(last.get(), "2-d other");
-        last.checked("2-d other");
-        assert_eq!(last.get(), "");
     }
 }

@@ -15,10 +15,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 pub use self::builder::RedisStoreBuilder;
-use self::feed::LastWrite;
 use self::link::Link;
 use self::scripts::{Keys, Scripts};
 use self::wake::Wake;
+use super::last_write::LastWrite;
 use super::{
     AdminError, Change, Changes, ClientAdmin, ClientStore, Cursor, Replay, ReplayId, ReplayLog, Revision, Revocation,
     RevocationStore, StoreError,

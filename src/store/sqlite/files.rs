@@ -1,0 +1,201 @@
+//! [`Files`]: the connections to a file, and what becomes of them when another file takes its name.
+//!
+//! An open file stays the same when its name is given to another one: what is written to it then is lost with the last
+//! connection, though it was acknowledged. So each call looks first whether the name still belongs to the file, and each write
+//! does so again before it is acknowledged.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
+use sqlx::{ConnectOptions as _, Connection as _};
+
+use super::{READERS, bring_up_to_date, write};
+use crate::store::StoreError;
+use crate::store::sql::{failed, in_time};
+
+pub(super) struct Files {
+    path: PathBuf,
+    options: SqliteConnectOptions,
+    /// The same without the settings that are written into a file.
+    examining: SqliteConnectOptions,
+    timeout: Duration,
+    current: Mutex<Arc<Open>>,
+    reopening: tokio::sync::Mutex<()>,
+}
+
+/// The connections to one file.
+pub(super) struct Open {
+    /// One connection: SQLite has one writer at a time, and the wait for it is better spent here than in its busy loop.
+    pub(super) writer: SqlitePool,
+    pub(super) readers: SqlitePool,
+    file: Option<FileId>,
+    /// The write-ahead log and its index, as of the last call.
+    beside: Mutex<[Option<FileId>; 2]>,
+}
+
+/// What SQLite adds to the name of a file for its write-ahead log, and for the index of that.
+const BESIDE: [&str; 2] = ["-wal", "-shm"];
+
+/// The device, and the number of the file on it; 0 where files have no numbers.
+type FileId = (u64, u64);
+
+impl Files {
+    /// The file exists.
+    pub(super) fn new(options: SqliteConnectOptions, examining: SqliteConnectOptions, timeout: Duration) -> Self {
+        let path = options.get_filename().to_owned();
+        let options = options.create_if_missing(false);
+        let current = Mutex::new(Arc::new(Open::new(&path, &options, timeout)));
+        Self { path, options, examining, timeout, current, reopening: tokio::sync::Mutex::default() }
+    }
+
+    pub(super) fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
+    pub(super) fn current(&self) -> Arc<Open> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns the connections to the file that has the name now.
+    pub(super) async fn open(self: &Arc<Self>) -> Result<Arc<Open>, StoreError> {
+        let current = self.current();
+        if self.is_current(&current) {
+            *current.beside.lock().unwrap_or_else(PoisonError::into_inner) = self.beside();
+            return Ok(current);
+        }
+        // By a task of its own, since the caller may not wait for as long as a look at a large file takes.
+        let files = self.clone();
+        tokio::spawn(async move { files.reopen().await }).await.map_err(StoreError::new)?
+    }
+
+    /// Returns an error where the name belongs to another file by now: what was written may be lost.
+    pub(super) fn check(&self, open: &Open) -> Result<(), StoreError> {
+        if open.file == file_id(&self.path) {
+            return Ok(());
+        }
+        let path = self.path.display();
+        Err(StoreError::new(format!(
+            "{path} was replaced or removed while it was written: the write may be lost; try again"
+        )))
+    }
+
+    fn is_current(&self, open: &Open) -> bool {
+        open.file == file_id(&self.path) && !open.writer.is_closed()
+    }
+
+    async fn reopen(&self) -> Result<Arc<Open>, StoreError> {
+        let path = self.path.display();
+        let Ok(_guard) = self.reopening.try_lock() else {
+            return Err(StoreError::new(format!("{path} was replaced, and is being opened again")));
+        };
+        let former = self.current();
+        if self.is_current(&former) {
+            return Ok(former);
+        }
+        if file_id(&self.path).is_none() {
+            return Err(StoreError::new(format!(
+                "{path} is gone: it was moved or deleted while the process runs; put it back"
+            )));
+        }
+        in_time(REOPENING, self.close(&former)).await?;
+        in_time(REOPENING, examine(&self.examining)).await?;
+        let open = Open::new(&self.path, &self.options, self.timeout);
+        let version = write(&open.writer, REOPENING, bring_up_to_date).await?;
+        super::check_version(version)?;
+        tracing::warn!(%path, "the SQLite file was replaced while the process runs; the new one is used from now on");
+        let open = Arc::new(open);
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = open.clone();
+        Ok(open)
+    }
+}
+
+impl Files {
+    /// Closes a file that has lost its name. SQLite keeps recent writes in a log beside it, which it finds by the name: they go
+    /// into the file that they belong to, wherever it is now, and the log must not become part of the new file.
+    async fn close(&self, former: &Open) -> Result<(), StoreError> {
+        if !former.writer.is_closed() {
+            let log = sqlx::query_as::<_, (i64, i64, i64)>("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&former.writer);
+            let is_busy = match log.await {
+                Ok((is_busy, ..)) => is_busy != 0,
+                // Nothing can be saved of a file that is damaged.
+                Err(error) if is_damaged(&error) => false,
+                Err(error) => return Err(failed(error)),
+            };
+            if is_busy {
+                let path = self.path.display();
+                return Err(StoreError::new(format!(
+                    "{path} was replaced, and another process still uses the former file"
+                )));
+            }
+        }
+        former.writer.close().await;
+        former.readers.close().await;
+        let known = *former.beside.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((suffix, now), known) in BESIDE.into_iter().zip(self.beside()).zip(known) {
+            if now.is_some() && now == known {
+                std::fs::remove_file(self.path_beside(suffix)).map_err(StoreError::new)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn path_beside(&self, suffix: &str) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push(suffix);
+        path.into()
+    }
+
+    fn beside(&self) -> [Option<FileId>; 2] {
+        BESIDE.map(|suffix| file_id(&self.path_beside(suffix)))
+    }
+}
+
+/// What it may take to close a file that was replaced, and to look at the new one.
+const REOPENING: Duration = Duration::from_secs(30);
+
+impl Open {
+    fn new(path: &std::path::Path, options: &SqliteConnectOptions, timeout: Duration) -> Self {
+        let limits = SqlitePoolOptions::new().acquire_timeout(timeout).idle_timeout(None).max_lifetime(None);
+        let writer = limits.clone().max_connections(1).connect_lazy_with(options.clone());
+        let readers = limits.max_connections(READERS).connect_lazy_with(options.clone().pragma("query_only", "on"));
+        Self { writer, readers, file: file_id(path), beside: Mutex::default() }
+    }
+}
+
+/// A file that took the place of another one must be a store, and whole. Until that is known, nothing is written to it.
+async fn examine(options: &SqliteConnectOptions) -> Result<(), StoreError> {
+    let mut connection = options.clone().read_only(true).connect().await.map_err(failed)?;
+    let tables = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM sqlite_schema WHERE name = 'tcc_schema'");
+    if tables.fetch_one(&mut connection).await.map_err(failed)? == 0 {
+        return Err(StoreError::new("the file was replaced by one that is not a store: restore a copy of the store"));
+    }
+    let checked = sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)").fetch_one(&mut connection);
+    let checked = checked.await.map_err(failed)?;
+    if checked != "ok" {
+        return Err(StoreError::new(format!(
+            "the file was replaced while it was in use, and is damaged ({checked}): stop all processes that use it, remove the \
+             files beside it that end in -wal and -shm, and restore a copy"
+        )));
+    }
+    connection.close().await.map_err(failed)
+}
+
+/// `SQLITE_CORRUPT` and `SQLITE_NOTADB`
+fn is_damaged(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| matches!(code & 0xff, 11 | 26))
+}
+
+#[cfg(unix)]
+fn file_id(path: &std::path::Path) -> Option<FileId> {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// Where files have no numbers, an open file cannot be replaced either.
+#[cfg(not(unix))]
+fn file_id(path: &std::path::Path) -> Option<FileId> {
+    path.exists().then_some((0, 0))
+}

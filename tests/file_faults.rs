@@ -1,0 +1,725 @@
+//! The stores in files, SQLite and TOML: two processes, locks, disks that are full or read-only, and files that are replaced
+//! or restored from an older copy while a process runs.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)] // helpers of tests, which may
+
+mod common;
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use common::disk::{Disk, has_own_mounts};
+use common::{chain, client};
+use tempfile::TempDir;
+use tower_client_credentials::event::{self, EventReceiver, Outcome};
+use tower_client_credentials::store::{Change, Cursor, FileStore, Replay, ReplayId, SqliteStore};
+use tower_client_credentials::{
+    ClientAdmin, ClientId, ClientStore, ReplayLog, Revocation, RevocationStore, Revocations, StoreError,
+};
+
+const BILLING: ClientId = ClientId::from_static("billing");
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn key(name: impl Into<String>) -> Revocation {
+    Revocation::key(name, SystemTime::now(), HOUR)
+}
+
+async fn sqlite(file: &Path) -> SqliteStore {
+    SqliteStore::open(url(file)).await.unwrap()
+}
+
+fn url(file: &Path) -> String {
+    format!("sqlite://{}", file.display())
+}
+
+async fn toml(file: &Path) -> FileStore {
+    FileStore::builder(file).create_missing().open().await.unwrap()
+}
+
+/// A view of the store, and where its events go.
+async fn follow(store: impl RevocationStore) -> (Revocations, EventReceiver) {
+    let (events, listener) = event::channel();
+    (Revocations::follow(store).events(events).await.unwrap(), listener)
+}
+
+/// The names of the keys that the store says are revoked.
+async fn held(store: &impl RevocationStore) -> Result<HashSet<String>, StoreError> {
+    let (mut cursor, mut keys) = (Cursor::start(), HashSet::new());
+    loop {
+        let page = store.changes(&cursor).await?;
+        keys.extend(page.changes.into_iter().filter_map(|change| match change {
+            Change::Revoked(Revocation::Key { key_id, .. }) => Some(key_id),
+            _ => None,
+        }));
+        cursor = page.cursor;
+        if !page.more {
+            return Ok(keys);
+        }
+    }
+}
+
+/// Real processes and files do things in their own time.
+async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !condition().await {
+        assert!(Instant::now() < deadline, "it did not come about: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn loss(listener: &mut EventReceiver) -> String {
+    let event =
+        tokio::time::timeout(Duration::from_secs(30), listener.recv()).await.expect("no event tells of the loss");
+    match event.unwrap().outcome {
+        Outcome::StoreLostData { reason, .. } => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Python's SQLite, which is another client of the file than ours.
+fn python(script: &str, arguments: &[&Path]) -> Command {
+    let mut command = Command::new("python3");
+    command.arg("-c").arg(format!("import sqlite3, sys, time\n{script}")).args(arguments);
+    command
+}
+
+fn run(mut command: Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// As `sqlite3 TO ".restore FROM"` does, and a backup in the other direction.
+fn back_up(from: &Path, to: &Path) {
+    run(python("sqlite3.connect(sys.argv[1]).backup(sqlite3.connect(sys.argv[2]))", &[from, to]));
+}
+
+// --- two processes -------------------------------------------------------------------------------------------------------
+
+/// Which store a process of its own works on.
+const CHILD: &str = "TCC_CHILD";
+
+/// The same test in a process of its own, which is told by its environment what it is.
+fn child(test: &str, file: &Path) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([test, "--exact", "--nocapture"]).env(CHILD, file).stdout(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+/// Revokes, and creates clients, for ever, and says what was acknowledged.
+async fn write_for_ever(store: &(impl ClientAdmin + RevocationStore), creates_every: u32) {
+    let name = std::process::id();
+    for number in 0.. {
+        let id = format!("{name}-{number}");
+        if store.revoke(key(&id)).await.is_ok() {
+            println!("\nrevoked {id}");
+        }
+        if number % creates_every == 0 && store.create(client(&id).register().unwrap()).await.is_ok() {
+            println!("\ncreated {id}");
+        }
+        std::io::stdout().flush().unwrap();
+    }
+}
+
+/// Lets processes write beside this one, and kills them in the middle.
+async fn nothing_is_lost<S: ClientAdmin + RevocationStore + Clone>(
+    store: S,
+    processes: usize,
+    writes: usize,
+    start: impl Fn() -> Child,
+) {
+    let (view, mut listener) = follow(store.clone()).await;
+    let (mut revoked, mut created) = (Vec::new(), Vec::new());
+    for process in 0..processes {
+        let mut child = start();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let reading = std::thread::spawn(move || {
+            let mut told = Vec::new();
+            for line in output.lines() {
+                let line = line.unwrap_or_default();
+                if line.starts_with("revoked ") || line.starts_with("created ") {
+                    told.push(line);
+                }
+                if told.len() == writes {
+                    child.kill().unwrap();
+                }
+            }
+            child.wait().unwrap();
+            told
+        });
+        let mut number = 0;
+        while !reading.is_finished() {
+            let id = format!("own-{process}-{number}");
+            store.revoke(key(&id)).await.unwrap();
+            revoked.push(id);
+            number += 1;
+        }
+        for line in reading.join().unwrap() {
+            let (what, id) = line.split_once(' ').unwrap();
+            if what == "revoked" { &mut revoked } else { &mut created }.push(id.to_owned());
+        }
+    }
+    assert!(revoked.len() >= processes * writes / 2 && !created.is_empty());
+    let begun = Instant::now();
+    until("all of it is known", || async { view.entries() >= revoked.len() }).await;
+    let heard = begun.elapsed();
+    let keys = held(&store).await.unwrap();
+    assert!(revoked.iter().all(|id| keys.contains(id)), "an acknowledged revocation is lost");
+    for id in &created {
+        assert!(store.load(&id.parse().unwrap()).await.unwrap().is_some(), "{id} is lost");
+    }
+    assert!(listener.try_recv().is_none(), "nothing was lost, and nothing is said to be");
+    println!(
+        "{processes} processes killed while they wrote: {} revocations and {} clients acknowledged, 0 lost; the last is known \
+         {heard:?} after it",
+        revoked.len(),
+        created.len()
+    );
+}
+
+async fn sqlite_in_processes(test: &str, processes: usize, writes: usize) {
+    if let Some(file) = std::env::var_os(CHILD) {
+        return write_for_ever(&sqlite(Path::new(&file)).await, 5).await;
+    }
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("a.db");
+    nothing_is_lost(sqlite(&file).await, processes, writes, || child(test, &file)).await;
+}
+
+async fn toml_in_processes(test: &str, processes: usize, writes: usize) {
+    if let Some(file) = std::env::var_os(CHILD) {
+        return write_for_ever(&toml(Path::new(&file)).await, 50).await;
+    }
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("clients.toml");
+    nothing_is_lost(toml(&file).await, processes, writes, || child(test, &file)).await;
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert!(left.len() <= 4 + processes, "{left:?}");
+}
+
+#[tokio::test]
+async fn a_process_that_is_killed_while_it_writes_to_sqlite_loses_nothing_that_it_acknowledged() {
+    sqlite_in_processes(
+        "a_process_that_is_killed_while_it_writes_to_sqlite_loses_nothing_that_it_acknowledged",
+        2,
+        100,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_process_that_is_killed_while_it_writes_to_the_file_loses_nothing_that_it_acknowledged() {
+    toml_in_processes(
+        "a_process_that_is_killed_while_it_writes_to_the_file_loses_nothing_that_it_acknowledged",
+        2,
+        100,
+    )
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "long: run by scripts/attack"]
+async fn attack_forty_processes_that_are_killed_while_they_write_to_sqlite_lose_nothing() {
+    sqlite_in_processes("attack_forty_processes_that_are_killed_while_they_write_to_sqlite_lose_nothing", 40, 200)
+        .await;
+}
+
+#[tokio::test]
+#[ignore = "long: run by scripts/attack"]
+async fn attack_forty_processes_that_are_killed_while_they_write_to_the_file_lose_nothing() {
+    toml_in_processes("attack_forty_processes_that_are_killed_while_they_write_to_the_file_lose_nothing", 40, 200)
+        .await;
+}
+
+// --- locks ---------------------------------------------------------------------------------------------------------------
+
+/// Another process that holds a lock until it is killed.
+struct Holder(Child);
+
+impl Holder {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "held\n");
+        Self(child)
+    }
+
+    fn of_lock(file: &Path) -> Self {
+        let script = "import fcntl\nfile = open(sys.argv[1], 'a')\nfcntl.flock(file, fcntl.LOCK_EX)\nprint('held', flush=True)\ntime.sleep(600)";
+        Self::start(python(script, &[file]))
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn sqlite_that_another_process_has_locked_is_read_and_written_once_the_lock_is_gone() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("a.db");
+    let timeout = Duration::from_millis(500);
+    let store = SqliteStore::builder(url(&file)).call_timeout(timeout).open().await.unwrap();
+    store.create(client("billing").register().unwrap()).await.unwrap();
+    let (view, mut listener) = follow(store.clone()).await;
+    let script = "db = sqlite3.connect(sys.argv[1], isolation_level=None)\ndb.execute('BEGIN EXCLUSIVE')\nprint('held', flush=True)\ntime.sleep(600)";
+    let holder = Holder::start(python(script, &[&file]));
+    let begun = Instant::now();
+    let (id, now) = (ReplayId::new("issuer", "jti"), SystemTime::now());
+    for said in [
+        chain(&store.revoke(key("a")).await.unwrap_err()),
+        chain(&store.check_and_insert(&id, now + HOUR, now).await.unwrap_err()),
+    ] {
+        assert!(said.contains("database is locked") || said.contains("no answer within"), "{said}");
+    }
+    assert!(begun.elapsed() < 4 * timeout, "{:?}", begun.elapsed());
+    assert!(store.find(&BILLING).await.unwrap().is_some());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(view.is_ready() && view.age() < Duration::from_secs(1), "{:?}", view.age());
+    drop(holder);
+    until("it is written", || async { store.revoke(key("b")).await.is_ok() }).await;
+    assert_eq!(store.check_and_insert(&id, now + HOUR, now).await.unwrap(), Replay::Fresh);
+    until("it is known", || async { view.entries() == 1 }).await;
+    assert!(listener.try_recv().is_none());
+}
+
+#[tokio::test]
+async fn revocations_that_another_process_has_locked_are_read_and_written_once_the_lock_is_gone() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("clients.toml");
+    let store = toml(&file).await;
+    store.create(client("billing").register().unwrap()).await.unwrap();
+    let (view, _) = follow(store.clone()).await;
+    let holder = Holder::of_lock(&folder.path().join("clients.toml.revoked.lock"));
+    let begun = Instant::now();
+    let said = chain(&store.revoke(key("a")).await.unwrap_err());
+    assert!(said.contains(".revoked.lock") && said.contains("somebody else is writing"), "{said}");
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(store.find(&BILLING).await.unwrap().is_some() && view.is_ready());
+    drop(holder);
+    store.revoke(key("b")).await.unwrap();
+    until("it is known", || async { view.entries() == 1 }).await;
+}
+
+#[tokio::test]
+#[ignore = "long: run by scripts/attack"]
+async fn attack_a_file_of_clients_that_another_process_has_locked_is_given_up_after_ten_seconds() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("clients.toml");
+    let store = toml(&file).await;
+    let holder = Holder::of_lock(&folder.path().join("clients.toml.lock"));
+    let begun = Instant::now();
+    let said = chain(&store.create(client("billing").register().unwrap()).await.unwrap_err());
+    assert!(said.contains("clients.toml.lock"), "{said}");
+    assert!((9..15).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    store.revoke(key("a")).await.unwrap();
+    drop(holder);
+    store.create(client("billing").register().unwrap()).await.unwrap();
+}
+
+// --- disks ---------------------------------------------------------------------------------------------------------------
+
+/// Fills the disk under a store, and makes room again.
+async fn fills_and_recovers<S: ClientAdmin + ClientStore + RevocationStore + Clone>(
+    disk: &Disk,
+    store: S,
+) -> HashSet<String> {
+    store.create(client("billing").register().unwrap()).await.unwrap();
+    let (view, mut listener) = follow(store.clone()).await;
+    let mut acknowledged = HashSet::new();
+    for round in 0..3 {
+        disk.fill();
+        let mut failed = 0;
+        for number in 0..2_000 {
+            let id = format!("{round}-{number}-{:0>300}", 0);
+            match store.revoke(key(&id)).await {
+                Ok(()) => drop(acknowledged.insert(id)),
+                Err(error) => {
+                    failed += 1;
+                    let said = chain(&error);
+                    assert!(said.contains("full") || said.contains("No space left"), "{said}");
+                }
+            }
+            if failed == 5 {
+                break;
+            }
+        }
+        assert_eq!(failed, 5, "the disk is not full");
+        let refused = store.create(client(&format!("c{round}")).register().unwrap()).await;
+        assert!(store.find(&BILLING).await.unwrap().is_some(), "after {refused:?}");
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
+        assert!(view.is_ready() && view.age() < Duration::from_secs(1), "{:?}", view.age());
+        disk.make_room();
+        let id = format!("room {round}");
+        until("it is written again", || async { store.revoke(key(&id)).await.is_ok() }).await;
+        acknowledged.insert(id);
+        if refused.is_err() {
+            store.create(client(&format!("c{round}")).register().unwrap()).await.unwrap();
+        }
+    }
+    let keys = held(&store).await.unwrap();
+    assert!(acknowledged.is_subset(&keys), "an acknowledged revocation is lost");
+    until("all of it is known", || async { view.entries() >= acknowledged.len() }).await;
+    assert!(listener.try_recv().is_none(), "nothing was lost, and nothing is said to be");
+    println!("disk full three times: {} revocations acknowledged, 0 lost", acknowledged.len());
+    acknowledged
+}
+
+#[tokio::test]
+async fn sqlite_on_a_full_disk_refuses_loses_nothing_and_recovers() {
+    if !has_own_mounts("sqlite_on_a_full_disk_refuses_loses_nothing_and_recovers") {
+        return;
+    }
+    let disk = Disk::of(2 << 20);
+    let file = disk.path().join("a.db");
+    let acknowledged = fills_and_recovers(&disk, sqlite(&file).await).await;
+    let again = sqlite(&file).await;
+    assert!(acknowledged.is_subset(&held(&again).await.unwrap()), "after a restart");
+}
+
+#[tokio::test]
+async fn files_on_a_full_disk_refuse_lose_nothing_and_recover() {
+    if !has_own_mounts("files_on_a_full_disk_refuse_lose_nothing_and_recover") {
+        return;
+    }
+    let disk = Disk::of(1 << 20);
+    let file = disk.path().join("clients.toml");
+    let acknowledged = fills_and_recovers(&disk, toml(&file).await).await;
+    let again = toml(&file).await;
+    assert!(acknowledged.is_subset(&held(&again).await.unwrap()), "after a restart");
+    assert_eq!(again.list(None, 10.try_into().unwrap()).await.unwrap().len(), 4);
+    let left = fs::read_dir(disk.path()).unwrap().count();
+    assert_eq!(left, 4, "the two files and their locks, and no temporary one");
+}
+
+#[tokio::test]
+async fn a_read_only_file_system_refuses_writes_and_verifies_and_is_written_once_it_may_be() {
+    if !has_own_mounts("a_read_only_file_system_refuses_writes_and_verifies_and_is_written_once_it_may_be") {
+        return;
+    }
+    let disk = Disk::of(4 << 20);
+    let (db, file) = (disk.path().join("a.db"), disk.path().join("clients.toml"));
+    let store = toml(&file).await;
+    store.create(client("billing").register().unwrap()).await.unwrap();
+    store.revoke(key("a")).await.unwrap();
+    let (view, mut listener) = follow(store.clone()).await;
+    disk.read_only(true);
+    let said = chain(&SqliteStore::open(url(&db)).await.unwrap_err());
+    assert!(said.contains("a.db cannot be opened") && said.contains("Read-only file system"), "{said}");
+    for said in [
+        chain(&store.revoke(key("b")).await.unwrap_err()),
+        chain(&store.create(client("reports").register().unwrap()).await.unwrap_err()),
+        chain(&store.delete(&BILLING).await.unwrap_err()),
+    ] {
+        assert!(said.contains("Read-only file system"), "{said}");
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(store.find(&BILLING).await.unwrap().is_some(), "the deletion was refused, and so it was not done");
+    assert!(view.is_ready() && view.age() < Duration::from_secs(1) && store.fault().is_none());
+    // A process that starts there reads.
+    let reader = FileStore::open(&file).await.unwrap();
+    assert!(reader.find(&BILLING).await.unwrap().is_some() && held(&reader).await.unwrap().len() == 1);
+    disk.read_only(false);
+    store.revoke(key("b")).await.unwrap();
+    store.delete(&BILLING).await.unwrap();
+    until("it is known", || async { view.entries() == 3 }).await;
+    assert!(sqlite(&db).await.find(&BILLING).await.unwrap().is_none());
+    assert!(listener.try_recv().is_none());
+}
+
+#[tokio::test]
+async fn a_file_system_without_shared_memory_is_refused_with_the_reason() {
+    let folder = TempDir::new().unwrap();
+    // The layer of SQLite for file systems that have no locks and no shared memory.
+    let url = format!("{}?vfs=unix-dotfile", url(&folder.path().join("a.db")));
+    let said = chain(&SqliteStore::open(url).await.unwrap_err());
+    assert!(said.contains("write-ahead log") && said.contains("local disk"), "{said}");
+}
+
+// --- files that are replaced ---------------------------------------------------------------------------------------------
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Way {
+    /// `mv copy.db a.db`
+    Rename,
+    /// `sqlite3 a.db ".restore copy.db"`
+    Restore,
+    /// `cp copy.db a.db`, which the documentation warns of.
+    Copy,
+}
+
+#[tokio::test]
+async fn sqlite_that_is_restored_from_an_older_copy_while_it_runs_is_reported_and_nothing_revoked_is_accepted() {
+    for way in [Way::Rename, Way::Restore, Way::Copy] {
+        let folder = TempDir::new().unwrap();
+        let (file, copy) = (folder.path().join("a.db"), folder.path().join("copy.db"));
+        let store = sqlite(&file).await;
+        store.create(client("billing").register().unwrap()).await.unwrap();
+        store.revoke(key("before")).await.unwrap();
+        let (view, mut listener) = follow(store.clone()).await;
+        let other = folder.path().join("other.db");
+        back_up(&file, &copy);
+        fs::copy(&copy, &other).unwrap();
+        let count = 300;
+        for number in 0..count {
+            store.revoke(key(number.to_string())).await.unwrap();
+        }
+        store.disable(&BILLING).await.unwrap();
+        until("it is known", || async { view.entries() == count + 2 }).await;
+        // Nobody has read this one yet.
+        let last = key("last");
+        store.revoke(last.clone()).await.unwrap();
+        match way {
+            Way::Rename => fs::rename(&copy, &file).unwrap(),
+            Way::Restore => back_up(&copy, &file),
+            Way::Copy => assert!(fs::copy(&copy, &file).unwrap() > 0),
+        }
+        if way == Way::Copy {
+            // What becomes of the file is up to SQLite. What this process knows stays revoked.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(view.entries() >= count + 2, "{}", view.entries());
+            let lost = listener.try_recv();
+            println!("{way:?}: {lost:?}, the file has {:?}", held(&store).await.map(|keys| keys.len()));
+            // It recovers once a whole copy is there.
+            back_up(&other, &copy);
+            fs::rename(&copy, &file).unwrap();
+            until("it is found", || async { store.find(&BILLING).await.is_ok_and(|found| found.is_some()) }).await;
+            until("it is written again", || async { held(&store).await.is_ok_and(|keys| keys.len() > count) }).await;
+            continue;
+        }
+        let reason = loss(&mut listener).await;
+        assert!(reason.contains("older copy") || reason.contains("another SQLite file"), "{reason}");
+        until("it is written again", || async { held(&store).await.is_ok_and(|keys| keys.len() > count) }).await;
+        assert_eq!(view.entries(), count + 2, "what the writer alone knew is lost here");
+        let again = follow(sqlite(&file).await).await.0;
+        assert_eq!(again.entries(), count + 2, "after a restart");
+        assert!(store.find(&BILLING).await.unwrap().unwrap().is_enabled(), "the operator was told");
+        store.revoke(last).await.unwrap();
+        until("each follows on", || async { again.entries() == count + 3 && view.entries() == count + 3 }).await;
+        assert!(listener.try_recv().is_none(), "one event for one loss");
+    }
+}
+
+#[tokio::test]
+async fn sqlite_whose_file_is_gone_or_none_of_ours_fails_and_recovers_when_it_is_back() {
+    let folder = TempDir::new().unwrap();
+    let (file, aside) = (folder.path().join("a.db"), folder.path().join("aside.db"));
+    let store = sqlite(&file).await;
+    store.create(client("billing").register().unwrap()).await.unwrap();
+    let (view, mut listener) = follow(store.clone()).await;
+    let foreign = folder.path().join("foreign.db");
+    run(python(
+        "sqlite3.connect(sys.argv[1]).executescript('CREATE TABLE t (a); INSERT INTO t VALUES (1)')",
+        &[&foreign],
+    ));
+    let foreign = fs::read(foreign).unwrap();
+    let garbage = vec![b'x'; 100_000];
+    for (round, content, says) in [
+        (0, None, "is gone"),
+        (1, Some(Vec::new()), "not a store"),
+        (2, Some(garbage), "not a database"),
+        (3, Some(foreign), "not a store"),
+    ] {
+        fs::rename(&file, &aside).unwrap();
+        if let Some(content) = &content {
+            fs::write(&file, content).unwrap();
+        }
+        let (id, now) = (ReplayId::new("issuer", says), SystemTime::now());
+        for _ in 0..2 {
+            for said in [
+                chain(&store.find(&BILLING).await.unwrap_err()),
+                chain(&store.revoke(key("a")).await.unwrap_err()),
+                chain(&store.check_and_insert(&id, now + HOUR, now).await.unwrap_err()),
+                chain(&store.changes(&Cursor::start()).await.unwrap_err()),
+            ] {
+                assert!(said.contains(says) || said.contains("being opened again"), "{said}");
+            }
+        }
+        if let Some(content) = content {
+            assert!(fs::read(&file).unwrap() == content, "a foreign file was written");
+        }
+        fs::rename(&aside, &file).unwrap();
+        until("it is found again", || async { store.find(&BILLING).await.is_ok_and(|found| found.is_some()) }).await;
+        store.revoke(key(format!("round {round}"))).await.unwrap();
+    }
+    until("it is known", || async { view.entries() == 4 }).await;
+    assert!(listener.try_recv().is_none(), "nothing was lost");
+}
+
+#[tokio::test]
+async fn a_write_to_sqlite_is_not_acknowledged_by_a_file_that_was_replaced() {
+    let folder = TempDir::new().unwrap();
+    let (file, copy) = (folder.path().join("a.db"), folder.path().join("copy.db"));
+    let store = sqlite(&file).await;
+    let (view, mut listener) = follow(store.clone()).await;
+    back_up(&file, &copy);
+    let writing = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let (mut acknowledged, mut failed) = (HashSet::new(), 0);
+            for number in 0..400 {
+                match store.revoke(key(number.to_string())).await {
+                    Ok(()) => drop(acknowledged.insert(number.to_string())),
+                    Err(_) => failed += 1,
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            (acknowledged, failed)
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    fs::rename(&copy, &file).unwrap();
+    let (acknowledged, failed) = writing.await.unwrap();
+    println!(
+        "file replaced under load: {} writes acknowledged, {failed} failed; {}",
+        acknowledged.len(),
+        loss(&mut listener).await
+    );
+    // What was acknowledged just before, and read by nobody yet, is what the event is about.
+    let known = async || held(&store).await.unwrap();
+    until("all that was read is written again", || async { known().await.len() >= view.entries() }).await;
+    let missing = acknowledged.difference(&known().await).count();
+    assert!(missing <= 200 && acknowledged.len() > 200, "{missing} of {}", acknowledged.len());
+    let again = sqlite(&file).await;
+    assert_eq!(held(&again).await.unwrap(), known().await);
+}
+
+/// What the processes of this test binary log.
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Sink;
+
+impl std::io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LOG.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn has_logged(text: &str) -> bool {
+    String::from_utf8_lossy(&LOG.lock().unwrap()).contains(text)
+}
+
+fn log() {
+    static SET: OnceLock<()> = OnceLock::new();
+    SET.get_or_init(|| tracing_subscriber::fmt().with_writer(|| Sink).with_ansi(false).init());
+}
+
+#[tokio::test]
+async fn revocations_that_are_restored_from_an_older_copy_while_it_runs_are_reported_and_written_again() {
+    type Restore = fn(&Path, &Path);
+    let ways: [(&str, Restore); 6] = [
+        ("mv", |copy, file| fs::rename(copy, file).unwrap()),
+        ("cp", |copy, file| assert!(fs::copy(copy, file).unwrap() > 0)),
+        ("rm", |_, file| fs::remove_file(file).unwrap()),
+        ("empty", |_, file| fs::write(file, "").unwrap()),
+        // An older copy to which another process has appended, so that it is no shorter.
+        ("cp and longer", |copy, file| {
+            let mut text = fs::read_to_string(copy).unwrap();
+            for number in 0..400 {
+                text.push_str(&(serde_json::to_string(&key(format!("other {number}"))).unwrap() + "\n"));
+            }
+            fs::write(file, text).unwrap();
+        }),
+        ("mv and longer", |copy, file| {
+            let mut text = fs::read_to_string(copy).unwrap();
+            for number in 0..400 {
+                text.push_str(&(serde_json::to_string(&key(format!("other {number}"))).unwrap() + "\n"));
+            }
+            fs::write(copy, text).unwrap();
+            fs::rename(copy, file).unwrap();
+        }),
+    ];
+    for (way, restore) in ways {
+        let folder = TempDir::new().unwrap();
+        let (file, copy) = (folder.path().join("clients.toml"), folder.path().join("copy"));
+        let journal = folder.path().join("clients.toml.revoked");
+        let store = toml(&file).await;
+        for number in 0..50 {
+            store.revoke(key(format!("old {number}"))).await.unwrap();
+        }
+        let (view, mut listener) = follow(store.clone()).await;
+        fs::copy(&journal, &copy).unwrap();
+        for number in 0..200 {
+            store.revoke(key(format!("new {number}"))).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        restore(&copy, &journal);
+        let reason = loss(&mut listener).await;
+        assert!(reason.contains("restored from an older copy"), "{reason}");
+        let expected = if way.ends_with("longer") { 650 } else { 250 };
+        until("it is written again", || async {
+            held(&store).await.unwrap().len() == expected && view.entries() == expected
+        })
+        .await;
+        until("and on the disk", || async {
+            fs::read_to_string(&journal).is_ok_and(|text| text.lines().count() == expected)
+        })
+        .await;
+        assert_eq!(held(&toml(&file).await).await.unwrap().len(), expected, "{way}: after a restart");
+        assert!(listener.try_recv().is_none() && store.fault().is_none(), "{way}: one event for one loss");
+    }
+}
+
+#[tokio::test]
+async fn revocations_that_another_process_compacts_are_not_said_to_be_lost() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("clients.toml");
+    let (one, other) = (toml(&file).await, toml(&file).await);
+    let (view, mut listener) = follow(one.clone()).await;
+    for number in 0..100 {
+        one.revoke(key(number.to_string())).await.unwrap();
+        other
+            .revoke(Revocation::key(format!("short {number}"), SystemTime::now() - HOUR, Duration::ZERO))
+            .await
+            .unwrap();
+    }
+    until("it is known", || async { held(&other).await.unwrap().len() == 200 }).await;
+    for _ in 0..3 {
+        other.purge(SystemTime::now()).await.unwrap();
+        one.revoke(key(format!("{} more", view.entries()))).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(600)).await;
+    }
+    let text = fs::read_to_string(folder.path().join("clients.toml.revoked")).unwrap();
+    assert!(!text.contains("short") && text.lines().count() == 103, "{}", text.lines().count());
+    assert!(listener.try_recv().is_none() && view.entries() == 103);
+}
+
+#[tokio::test]
+async fn a_client_that_an_older_copy_of_the_file_enables_again_is_named_and_its_former_tokens_stay_revoked() {
+    log();
+    let folder = TempDir::new().unwrap();
+    let (file, copy) = (folder.path().join("clients.toml"), folder.path().join("copy"));
+    let store = toml(&file).await;
+    for id in ["restored-disabled", "restored-deleted", "always-there"] {
+        store.create(client(id).register().unwrap()).await.unwrap();
+    }
+    let (view, _) = follow(store.clone()).await;
+    fs::copy(&file, &copy).unwrap();
+    store.disable(&ClientId::from_static("restored-disabled")).await.unwrap();
+    store.delete(&ClientId::from_static("restored-deleted")).await.unwrap();
+    until("it is known", || async { view.entries() == 2 }).await;
+    fs::rename(&copy, &file).unwrap();
+    until("it is live", || async { store.find(&ClientId::from_static("restored-deleted")).await.unwrap().is_some() })
+        .await;
+    assert!(has_logged("the file enables clients that were disabled or deleted"));
+    assert!(has_logged("restored-disabled") && has_logged("restored-deleted") && !has_logged("always-there"));
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(view.entries(), 2, "their former tokens stay revoked");
+    let again = follow(toml(&file).await).await.0;
+    assert_eq!(again.entries(), 2, "after a restart as well");
+    let _: PathBuf = file;
+}
