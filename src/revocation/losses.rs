@@ -39,7 +39,7 @@ impl Losses {
         tracing::error!(
             reason,
             "the store of the revocations lost writes that it had acknowledged; this process still refuses the tokens that it \
-             knows to be revoked, and writes the revocations to the store again; check the clients, and revoke again what was revoked shortly before"
+             knows to be revoked, and writes the revocations to the store again; check the clients, and repeat the latest revocations"
         );
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         listeners.retain(|events| !events.is_closed());

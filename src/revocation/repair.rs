@@ -2,7 +2,7 @@
 //!
 //! A store that failed over to a server without the last writes no longer has revocations that it acknowledged. Processes
 //! that run know them; one that starts later would not. So each running process compares what the store still has with its
-//! view, and writes what is missing. Several processes may do so at once: each skips what another has written.
+//! view, and writes the missing entries. Several processes may do so at once: each skips the entries that another has written.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
@@ -24,7 +24,7 @@ const MAX_ROUNDS: usize = 32;
 /// How long writing may take after one poll: others wait for the next one.
 const MAX_TIME: Duration = Duration::from_millis(200);
 
-/// What is left to do after a loss; nothing as a rule.
+/// The work that is left after a loss; none as a rule.
 #[derive(Debug, Default)]
 pub(super) struct Repair(Option<Task>);
 
@@ -35,7 +35,7 @@ struct Task {
     held: HashSet<u64>,
     /// The part of the view that comes next.
     part: usize,
-    /// What is missing of the parts before it.
+    /// The missing entries of the parts before it.
     missing: Vec<Revocation>,
     written: usize,
 }
@@ -55,7 +55,8 @@ impl Repair {
         task.held.extend(revoked);
     }
 
-    /// Writes some of what is missing, after the feed was read to its end. What fails is tried again after the next poll.
+    /// Writes some of the missing entries, after the feed was read to its end. Those that fail are tried again after the next
+    /// poll.
     pub(super) async fn go_on(&mut self, shared: &Shared) {
         let Some(task) = &mut self.0 else { return };
         match task.write_some(shared).await {

@@ -43,7 +43,7 @@ use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 /// While a process runs, restore with `sqlite3 clients.db ".restore copy.db"`, or stop all processes, remove `clients.db-wal` and
 /// `clients.db-shm` and replace the file. Either is [reported](crate::event::Outcome::StoreLostData) by a process that runs, and
 /// that process writes again the revocations that it knows. A file that was replaced by a rename is opened again, where it is
-/// whole; what was written to the old one is an error unless the new one has it. Do not copy over the file (`cp copy.db
+/// whole; a write to the old one fails. Do not copy over the file (`cp copy.db
 /// clients.db`) while a process runs: SQLite cannot notice that, and the file may be damaged.
 ///
 /// ```
@@ -209,7 +209,7 @@ fn check_version(version: i64) -> Result<(), StoreError> {
     if version > VERSION { Err(sql::newer(version, VERSION)) } else { Ok(()) }
 }
 
-/// SQLite goes on without the write-ahead log where it cannot have one, and then readers and writers wait for each other.
+/// Where SQLite cannot have a write-ahead log it works without one, and then readers and writers wait for each other.
 async fn has_log(writer: &SqlitePool) -> Result<(), StoreError> {
     let mode = sqlx::query_scalar::<_, String>("PRAGMA journal_mode").fetch_one(writer).await.map_err(failed)?;
     if mode == "wal" {

@@ -24,7 +24,7 @@ pub(super) struct Journal {
     /// What was read or written here, so that a line is told once.
     known: HashSet<Revocation>,
     read: Place,
-    /// What is known, and no longer in the file.
+    /// Known entries that the file no longer has.
     missing: Vec<Revocation>,
     /// Lines were missing since this was taken last.
     has_lost: bool,
@@ -53,7 +53,7 @@ const TAIL: usize = 256;
 /// out by another process whose clock is ahead.
 const MARGIN: Duration = Duration::from_secs(5 * 60);
 
-/// What was not read yet.
+/// The rest of the file.
 struct Unread {
     place: Place,
     bytes: Vec<u8>,
@@ -239,7 +239,7 @@ impl Place {
         self.tail.drain(..self.tail.len().saturating_sub(TAIL));
     }
 
-    /// Returns whether the file still has what was read last at its place.
+    /// Returns whether the file still has the same last bytes at that place.
     fn has_tail(&self, file: &mut File) -> io::Result<bool> {
         file.seek(SeekFrom::Start(self.length.saturating_sub(self.tail.len() as u64)))?;
         Ok(read_in_one(file, self.tail.len() as u64)? == self.tail)

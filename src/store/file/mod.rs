@@ -47,7 +47,7 @@ use crate::registration::{ClientError, ClientRules, RegisteredClient};
 /// 4. [`ClientAdmin`] writes the file anew, at once or not at all, and keeps its owner and permissions. **Comments are
 ///    lost.**
 /// 5. Revocations are appended to a file beside it, `NAME.revoked`, before they are acknowledged. When a line of that cannot
-///    be read, it is kept, and the feed fails until it is mended, since it may have called something back. Entries that are gone
+///    be read, it is kept, and the feed fails until the line is corrected, since it may be a revocation. Entries that are gone
 ///    from it while a process runs, such as after a restore from an older copy, stay revoked, are written again and are
 ///    [reported](crate::event::Outcome::StoreLostData).
 /// 6. Whoever writes holds the system's lock on `NAME.lock`, which stays there.
@@ -121,7 +121,7 @@ impl FileStore {
 }
 
 const LOST: &str =
-    "revocations are gone from the file beside the clients: it was removed, emptied or restored from an older copy";
+    "revocations are gone from the file that keeps them: it was removed, emptied or restored from an older copy";
 
 fn operators_text(error: &StoreError) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)

@@ -1,4 +1,4 @@
-//! The feed as it is read: a page of changes, and a cursor that notices when the server is not the one that it was.
+//! Reads the feed: a page of changes, and a cursor that shows when the server has lost what was read before.
 
 use super::link::Link;
 use super::scripts::{Keys, Scripts};
@@ -55,7 +55,7 @@ fn sign_of_loss(known: &str) -> Option<&'static str> {
     }
 }
 
-/// `PLACE TIP EPOCH`: what was told, up to a place, and the tip that the feed had then.
+/// `PLACE TIP EPOCH`: the place up to which the reader was told, and the tip and the epoch of the feed at that time.
 #[derive(Default)]
 struct Place<'a> {
     after: u64,

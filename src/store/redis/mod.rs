@@ -42,8 +42,9 @@ use crate::timing::CLIENT_CHANGE_RETENTION;
 /// 5. A server that takes no writes, such as a replica, is asked for no changes: it may be far behind. After such an answer the
 ///    next call connects anew, and so finds a new primary of the same name.
 /// 6. Where this process saw clients, a server without any is an error, and a 503 for the caller, until one is created.
-/// 7. A user of an ACL that lacks a command fails as a whole, and writes nothing. Redis 6 does not tell what a user may do: there
-///    a write may fail half done.
+/// 7. A write by a user of an ACL that lacks a command fails as a whole. Redis 6 does not tell what a user may do: there a write
+///    may fail half done. Everything is allowed by `~{tcc}:* &{tcc}:changed +@connection +@scripting +@read +@write +@pubsub
+///    +info +config|get`. A process that only verifies tokens needs no write but `del`.
 ///
 /// # Caveat
 ///
@@ -52,8 +53,8 @@ use crate::timing::CLIENT_CHANGE_RETENTION;
 /// three and logs a warning; [`require_durable`](RedisStoreBuilder::require_durable) makes it an error.
 ///
 /// Replication is asynchronous: **a failover loses what the new primary had not yet received**, acknowledged or not.
-/// Processes that run go on refusing what they know to be revoked, and write it again; where none knows, a lost revocation
-/// opens its token until it expires. A client that was disabled or deleted is there again, and a used credential that was lost
+/// Processes that run still refuse the tokens that they know to be revoked, and write the revocations again; where none
+/// knows, a lost revocation opens its token until it expires. A client that was disabled or deleted is there again, and a used credential that was lost
 /// can be used again. `min-replicas-to-write 1` makes losses smaller and not impossible. Where that must not be, keep state in
 /// Postgres. A server that is full refuses writes, which
 /// are 503s here; it needs about 500 bytes a revocation, 150 a used credential and 700 a client.

@@ -136,7 +136,7 @@ const REVOKE: &str = "return refusal(telling) or told(tell(ARGV[3], ARGV[4]))";
 /// The place after which to begin, the tip and the epoch that were seen then, how many, and the tip and the epoch of the last
 /// write of this process, if there is one. Returns whether each of both tips is part of what the server has, the tip and the
 /// epoch of now, and the changes with their places. It begins with a write that does nothing: a replica, which may be far
-/// behind, refuses it, and so no process takes its answer for what is revoked now.
+/// behind, refuses it, and so no process takes its answer for the current revocations.
 const CHANGES: &str = "
 redis.call('DEL', nothing)
 local after, seen, seen_epoch, many, own, own_epoch = unpack(ARGV, 3)
@@ -155,6 +155,10 @@ local is_good = known == 'yes' and (own_known == 'yes' or own_known == 'behind')
 if not is_good then after = '0' end
 local page = redis.call('ZRANGEBYSCORE', feed, '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, many)
 local tip = redis.call('ZRANGE', tips, -1, -1)[1]
+if current == '' and #page > 0 and may('ZADD', feed, 0, '') then
+  redis.call('ZADD', feed, 0, name)
+  current = name
+end
 if not tip and #page > 0 and may('ZADD', tips, 1, '') then
   local place = redis.call('ZRANGE', feed, -1, -1, 'WITHSCORES')[2]
   tip = place .. '-' .. name

@@ -1,4 +1,4 @@
-//! The feed as it is read: a page of changes, and a cursor that notices when the file is not the one that it was.
+//! Reads the feed: a page of changes, and a cursor that shows when the file has lost what was read before.
 //!
 //! Each row of the feed leaves a tip: its number, and a random name. Number 0 is the epoch of the file, made with its tables. A
 //! file that was restored from an older copy counts through the same numbers again, but under other names.
@@ -101,7 +101,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Whether a file has what was read from it or written to it.
+/// Whether a file has the last entry that a reader was told of, or the last write of this process.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Known {
     Yes,
@@ -132,7 +132,7 @@ fn page(rows: &[Fetched], head: &Head<'_>, after: i64) -> Result<Changes, StoreE
     Ok(Changes::new(changes, Cursor::new(cursor)).more(more))
 }
 
-/// `AFTER SEQ-NAME EPOCH`: what was told, up to a number, and the last tip and the epoch of the file then.
+/// `AFTER SEQ-NAME EPOCH`: the number up to which the reader was told, and the last tip and the epoch of the file at that time.
 #[derive(Default)]
 struct Place<'a> {
     after: i64,

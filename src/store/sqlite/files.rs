@@ -1,8 +1,8 @@
 //! [`Files`]: the connections to a file, and what becomes of them when another file takes its name.
 //!
-//! An open file stays the same when its name is given to another one: what is written to it then is lost with the last
-//! connection, though it was acknowledged. So each call looks first whether the name still belongs to the file, and each write
-//! does so again before it is acknowledged.
+//! An open file stays the same when its name is given to another one. Later writes to it are lost with the last connection,
+//! though they were acknowledged. So each call looks first whether the name still belongs to the file, and each write does so
+//! again before it is acknowledged.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,11 +32,11 @@ pub(super) struct Open {
     pub(super) readers: SqlitePool,
     file: Option<FileId>,
     /// The write-ahead log and its index, as of the last call.
-    beside: Mutex<[Option<FileId>; 2]>,
+    log_files: Mutex<[Option<FileId>; 2]>,
 }
 
 /// What SQLite adds to the name of a file for its write-ahead log, and for the index of that.
-const BESIDE: [&str; 2] = ["-wal", "-shm"];
+const LOG_FILES: [&str; 2] = ["-wal", "-shm"];
 
 /// The device, and the number of the file on it; 0 where files have no numbers.
 type FileId = (u64, u64);
@@ -62,7 +62,7 @@ impl Files {
     pub(super) async fn open(self: &Arc<Self>) -> Result<Arc<Open>, StoreError> {
         let current = self.current();
         if self.is_current(&current) {
-            *current.beside.lock().unwrap_or_else(PoisonError::into_inner) = self.beside();
+            *current.log_files.lock().unwrap_or_else(PoisonError::into_inner) = self.log_files();
             return Ok(current);
         }
         // By a task of its own, since the caller may not wait for as long as a look at a large file takes.
@@ -70,7 +70,7 @@ impl Files {
         tokio::spawn(async move { files.reopen().await }).await.map_err(StoreError::new)?
     }
 
-    /// Returns an error where the name belongs to another file by now: what was written may be lost.
+    /// Returns an error where the name belongs to another file by now: the write may be lost.
     pub(super) fn check(&self, open: &Open) -> Result<(), StoreError> {
         if open.file == file_id(&self.path) {
             return Ok(());
@@ -112,8 +112,8 @@ impl Files {
 }
 
 impl Files {
-    /// Closes a file that has lost its name. SQLite keeps recent writes in a log beside it, which it finds by the name: they go
-    /// into the file that they belong to, wherever it is now, and the log must not become part of the new file.
+    /// Closes a file that has lost its name. SQLite keeps recent writes in a log, which it finds by the name of the file: they
+    /// go into the file that they belong to, wherever it is now, and the log must not become part of the new file.
     async fn close(&self, former: &Open) -> Result<(), StoreError> {
         if !former.writer.is_closed() {
             let log = sqlx::query_as::<_, (i64, i64, i64)>("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&former.writer);
@@ -132,23 +132,23 @@ impl Files {
         }
         former.writer.close().await;
         former.readers.close().await;
-        let known = *former.beside.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((suffix, now), known) in BESIDE.into_iter().zip(self.beside()).zip(known) {
+        let known = *former.log_files.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((suffix, now), known) in LOG_FILES.into_iter().zip(self.log_files()).zip(known) {
             if now.is_some() && now == known {
-                std::fs::remove_file(self.path_beside(suffix)).map_err(StoreError::new)?;
+                std::fs::remove_file(self.log_path(suffix)).map_err(StoreError::new)?;
             }
         }
         Ok(())
     }
 
-    fn path_beside(&self, suffix: &str) -> PathBuf {
+    fn log_path(&self, suffix: &str) -> PathBuf {
         let mut path = self.path.clone().into_os_string();
         path.push(suffix);
         path.into()
     }
 
-    fn beside(&self) -> [Option<FileId>; 2] {
-        BESIDE.map(|suffix| file_id(&self.path_beside(suffix)))
+    fn log_files(&self) -> [Option<FileId>; 2] {
+        LOG_FILES.map(|suffix| file_id(&self.log_path(suffix)))
     }
 }
 
@@ -160,7 +160,7 @@ impl Open {
         let limits = SqlitePoolOptions::new().acquire_timeout(timeout).idle_timeout(None).max_lifetime(None);
         let writer = limits.clone().max_connections(1).connect_lazy_with(options.clone());
         let readers = limits.max_connections(READERS).connect_lazy_with(options.clone().pragma("query_only", "on"));
-        Self { writer, readers, file: file_id(path), beside: Mutex::default() }
+        Self { writer, readers, file: file_id(path), log_files: Mutex::default() }
     }
 }
 
@@ -176,7 +176,7 @@ async fn examine(options: &SqliteConnectOptions) -> Result<(), StoreError> {
     if checked != "ok" {
         return Err(StoreError::new(format!(
             "the file was replaced while it was in use, and is damaged ({checked}): stop all processes that use it, remove the \
-             files beside it that end in -wal and -shm, and restore a copy"
+             files of the same name that end in -wal and -shm, and restore a copy"
         )));
     }
     connection.close().await.map_err(failed)
