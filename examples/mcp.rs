@@ -42,7 +42,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let issuer = format!("http://{}", listener.local_addr()?);
     let resource = format!("{issuer}/mcp");
 
-    let agent = Client::new("agent", ClientSecret::from_env("MCP_SECRET")?).scope(USE).audience(&resource);
+    // The TypeScript SDK asks for no scope unless it is told to: such a client gets the default scopes.
+    let agent =
+        Client::new("agent", ClientSecret::from_env("MCP_SECRET")?).scope(USE).default_scopes(USE).audience(&resource);
     // The clients of MCP insist on an authorization endpoint in the metadata, also for client credentials.
     let server = AuthorizationServer::builder(&issuer, KeyRing::generate()?, MemoryStore::from([agent]))
         .authorization_path("/authorize")

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 
 const read = (path) => JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8'))
 
-export const issuer = new URL(process.env.ISSUER)
+export const issuer = process.env.ISSUER && new URL(process.env.ISSUER)
 export const api = 'https://api.example.test/'
 export const other = 'https://other.example.test/'
 export const clients = read('../clients.json')
