@@ -653,3 +653,113 @@ mod a_handler_that_takes_the_proof {
         .await;
     }
 }
+
+/// hyper closes an HTTP/1.1 connection whose request body was not read, and a sender that is still writing may lose the
+/// answer.
+mod the_body_of_a_refused_request {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use common::request::{Stream, TokenRequest};
+    use http::{Response, Version};
+    use http_body_util::Empty;
+    use hyper::body::Bytes;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+    use tokio::time::Instant;
+    use tower::{ServiceExt as _, service_fn};
+
+    use super::*;
+
+    const HEAD: &str = "POST / HTTP/1.1\r\nhost: x\r\n";
+
+    /// Reads the heads of answers without a body until there are this many, or until the server closes its side.
+    async fn read_answers(connection: &mut TcpStream, count: usize) -> Vec<String> {
+        let mut received = String::new();
+        let mut buffer = [0; 4_096];
+        while received.matches("\r\n\r\n").count() < count {
+            match connection.read(&mut buffer).await.unwrap() {
+                0 => break,
+                bytes => received.push_str(std::str::from_utf8(&buffer[..bytes]).unwrap()),
+            }
+        }
+        received.split_terminator("\r\n\r\n").map(str::to_owned).collect()
+    }
+
+    #[tokio::test]
+    async fn may_come_after_its_head_and_leaves_the_http_1_connection_open() {
+        on_every_stack(async |stack| {
+            let mut connection =
+                route(Stack { protocol: common::stack::Protocol::Http1, ..stack }).await.connect().await;
+            connection.set_nodelay(true).unwrap();
+            for (length, body) in
+                [("content-length: 5", "hello"), ("transfer-encoding: chunked", "5\r\nhello\r\n0\r\n\r\n")]
+            {
+                connection.write_all(format!("{HEAD}{length}\r\n\r\n").as_bytes()).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(50)).await; // long enough for an answer that does not wait
+                connection.write_all(body.as_bytes()).await.unwrap();
+                let answers = read_answers(&mut connection, 1).await;
+                assert!(answers.len() == 1 && answers[0].starts_with("HTTP/1.1 401 "), "{answers:?}");
+                assert!(!answers[0].contains("connection: close"), "{answers:?}");
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn is_not_invited_by_100_continue() {
+        let mut connection = route(Stack::PLAIN).await.connect().await;
+        let head = format!("{HEAD}content-length: 5\r\nexpect: 100-continue\r\n\r\n");
+        connection.write_all(head.as_bytes()).await.unwrap();
+        let answers = read_answers(&mut connection, 1).await;
+        assert!(answers[0].starts_with("HTTP/1.1 401 "), "{answers:?}");
+    }
+
+    /// The status of the refusal, the time that it took, and how many pieces of the body were read.
+    async fn refused(request: TokenRequest, version: Version, body: Stream) -> (u16, Duration, usize) {
+        let progress = body.progress();
+        let mut request = request.stream(body);
+        *request.version_mut() = version;
+        let guard = BearerAuthLayer::new(verifier(&server()));
+        let inner = service_fn(async |_| Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())));
+        let begun = Instant::now();
+        let answer = guard.layer(inner).oneshot(request).await.unwrap();
+        (answer.status().as_u16(), begun.elapsed(), progress.taken())
+    }
+
+    const PIECE: [u8; 8 * 1_024] = [b'a'; 8 * 1_024];
+
+    fn pieces(count: usize) -> Stream {
+        Stream::of(std::iter::repeat_n(PIECE.to_vec(), count))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn is_read_for_64_kib_and_half_a_second_at_most() {
+        for (body, time, taken) in [
+            (pieces(8), 0, 8),
+            (pieces(40), 0, 9),
+            (pieces(2).then_stalls(), 500, 2),
+            (pieces(0).then_stalls(), 500, 0),
+        ] {
+            let expected = (401, Duration::from_millis(time), taken);
+            assert_eq!(refused(post(""), Version::HTTP_11, body).await, expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn is_not_read_over_http_2() {
+        assert_eq!(refused(post(""), Version::HTTP_2, pieces(2).then_stalls()).await, (401, Duration::ZERO, 0));
+    }
+
+    /// On another runtime than tokio's nothing tells the time.
+    #[test]
+    fn is_not_waited_for_without_a_tokio_runtime() {
+        let answer = futures_util::FutureExt::now_or_never(async {
+            let request = post("").stream(pieces(2).then_stalls());
+            let guard = BearerAuthLayer::new(verifier(&server()));
+            let inner = service_fn(async |_| Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())));
+            guard.layer(inner).oneshot(request).await.unwrap().status()
+        });
+        assert_eq!(answer, Some(http::StatusCode::UNAUTHORIZED));
+    }
+}

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body::Body;
 use http_body_util::Full;
 use pin_project_lite::pin_project;
 use tower::Service;
@@ -15,6 +16,7 @@ use super::expiry::Expiry;
 use super::gate::Gate;
 use crate::transport::{BodyEnd, ResponseBody};
 use crate::verification::PendingVerification;
+use super::unread_body::UnreadBody;
 
 pin_project! {
     /// The future of [`BearerAuth`](super::BearerAuth).
@@ -28,7 +30,7 @@ pin_project! {
 }
 
 pin_project! {
-    /// Whoever is decided over at once begins with one of the last two.
+    /// A request that is decided at once begins with one of the last three.
     #[project = StateProjection]
     enum State<S, B>
     where
@@ -37,6 +39,7 @@ pin_project! {
         Waiting { waiting: Option<Box<Waiting<S, B>>> },
         Preparing { prepared: Option<Box<Prepared<S, B>>> },
         Inner { #[pin] future: S::Future, expiry: Option<Box<Expiry>> },
+        Draining { body: Box<UnreadBody<B>>, response: Option<Box<Response<Full<Bytes>>>> },
         Refused { response: Option<Box<Response<Full<Bytes>>>> },
     }
 }
@@ -64,8 +67,12 @@ impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
         Self { state: State::Inner { future, expiry } }
     }
 
-    pub(super) fn refused(response: Box<Response<Full<Bytes>>>) -> Self {
-        Self { state: State::refused(response) }
+    #[inline]
+    pub(super) fn refused(response: Box<Response<Full<Bytes>>>, request: Request<B>) -> Self
+    where
+        B: Body,
+    {
+        Self { state: State::refused(response, request) }
     }
 
     pub(super) fn waiting(waiting: Waiting<S, B>) -> Self {
@@ -74,14 +81,22 @@ impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
 }
 
 impl<S: Service<Request<B>>, B> State<S, B> {
-    fn refused(response: Box<Response<Full<Bytes>>>) -> Self {
-        Self::Refused { response: Some(response) }
+    #[inline]
+    fn refused(response: Box<Response<Full<Bytes>>>, request: Request<B>) -> Self
+    where
+        B: Body,
+    {
+        match UnreadBody::of(request) {
+            Some(body) => Self::Draining { body: Box::new(body), response: Some(response) },
+            None => Self::Refused { response: Some(response) },
+        }
     }
 }
 
 impl<S, B, R> Future for ResponseFuture<S, B>
 where
     S: Service<Request<B>, Response = Response<R>>,
+    B: Body,
 {
     type Output = Result<Response<ResponseBody<R>>, S::Error>;
 
@@ -99,7 +114,7 @@ where
                         Ok(expiry) => {
                             State::Preparing { prepared: Some(Box::new(Prepared { inner, request, expiry })) }
                         }
-                        Err(refusal) => State::refused(refusal),
+                        Err(refusal) => State::refused(refusal, request),
                     }
                 }
                 StateProjection::Preparing { prepared } => {
@@ -115,9 +130,13 @@ where
                         return Poll::Ready(response.map(|response| response.map(until)));
                     }
                     match expiry.take_if(|expiry| expiry.poll(cx).is_ready()) {
-                        Some(expired) => State::refused(Box::new(expired.refusal())),
+                        Some(expired) => State::Refused { response: Some(Box::new(expired.refusal())) },
                         None => return Poll::Pending,
                     }
+                }
+                StateProjection::Draining { body, response } => {
+                    ready!(Pin::new(body).poll(cx));
+                    State::Refused { response: response.take() }
                 }
                 StateProjection::Refused { response } => {
                     let response = response.take().expect(AFTER_COMPLETION);

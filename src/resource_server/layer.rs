@@ -24,6 +24,9 @@ use crate::verification::{VerifiedToken, Verifier};
 ///    not enough. A gRPC call is a `POST` of content type `application/grpc` over HTTP/2 or later, or of
 ///    `application/grpc-web` or `application/grpc-web-text` over any version, with or without a format such as `+proto`.
 /// 5. Where nobody can tell, the answer is a 503 with `Retry-After`, in gRPC `UNAVAILABLE` (14).
+/// 6. Before an HTTP/1.1 request is refused, its body is read, up to 64 KiB and for half a second. Otherwise hyper closes
+///    the connection, and a caller that is still sending may fail to read the answer. Where the body has yet to arrive, this
+///    needs the timer of Tokio's runtime.
 ///
 /// A token may have 16 KiB. hyper's own bound on all headers together may be met before: over HTTP/2 it is 16 KiB by
 /// default, and the answer a 431.

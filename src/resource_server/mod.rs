@@ -48,6 +48,7 @@ mod methods;
 mod policy;
 mod required;
 mod service;
+mod unread_body;
 
 pub use self::authorized::{AnyOf, Authorized, Permission, Requirement};
 pub use self::challenge::BearerError;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
+use http_body::Body;
 use tower::Service;
 
 use super::future::{ResponseFuture, Waiting};
@@ -41,6 +42,7 @@ impl<S> BearerAuth<S> {
 impl<S, B, R> Service<Request<B>> for BearerAuth<S>
 where
     S: Service<Request<B>, Response = Response<R>> + Clone,
+    B: Body,
 {
     type Response = Response<ResponseBody<R>>;
     type Error = S::Error;
@@ -55,7 +57,7 @@ where
         match self.gate.admit(&request) {
             Decision::Made(admission) => match self.gate.carry_out(admission, &mut request) {
                 Ok(expiry) => ResponseFuture::inner(self.inner.call(request), expiry),
-                Err(refusal) => ResponseFuture::refused(refusal),
+                Err(refusal) => ResponseFuture::refused(refusal, request),
             },
             Decision::Waiting(verification) => {
                 // A clone, made ready once the token is verified: who waits must not hold a place of the inner service.
