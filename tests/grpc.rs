@@ -267,7 +267,7 @@ async fn post(address: SocketAddr, content_type: &str, protocol: Protocol) -> An
 }
 
 #[tokio::test]
-async fn the_answer_has_a_known_content_type_of_the_protocol_of_the_call_and_no_body() {
+async fn the_answer_has_a_known_content_type_and_its_metadata_where_the_protocol_of_the_call_has_it() {
     let address = serve(guard(), Wire::Http2).await;
     for (content_type, answered, protocols) in [
         ("application/grpc", "application/grpc", &[Protocol::H2c][..]),
@@ -284,16 +284,36 @@ async fn the_answer_has_a_known_content_type_of_the_protocol_of_the_call_and_no_
             let answer = post(address, content_type, protocol).await;
             assert_eq!(answer.status, 200, "{answer:?}");
             assert_eq!(answer.header("content-type"), Some(answered), "{answer:?}");
-            assert_eq!(answer.header("grpc-status"), Some("16"), "{answer:?}");
             assert_eq!(answer.header("cache-control"), Some("no-store"), "{answer:?}");
-            assert_eq!(answer.header("grpc-message"), Some("an access token is needed"), "{answer:?}");
-            assert!(answer.body.is_empty(), "{answer:?}");
+            assert_eq!(metadata(&answer, answered), UNAUTHENTICATED, "{answer:?}");
         }
     }
     for content_type in ["application/json", "application/grpcurl"] {
         let answer = post(address, content_type, Protocol::H2c).await;
         assert_eq!((answer.status.as_u16(), answer.header("grpc-status")), (401, None), "{content_type}");
     }
+}
+
+const METADATA: [&str; 3] = ["grpc-status", "grpc-message", "www-authenticate"];
+const UNAUTHENTICATED: [Option<&str>; 3] =
+    [Some("16"), Some("an access token is needed"), Some(r#"Bearer realm="https://api.example.com""#)];
+
+/// What a refusal says: in the headers of gRPC, and in the body of gRPC-Web, which says nothing in its headers.
+fn metadata<'a>(answer: &'a Answer, content_type: &str) -> [Option<&'a str>; 3] {
+    let headers = METADATA.map(|name| answer.header(name));
+    if !content_type.starts_with("application/grpc-web") {
+        assert!(answer.body.is_empty(), "{answer:?}");
+        return headers;
+    }
+    assert_eq!(headers, [None; 3], "{answer:?}");
+    let body = match content_type.contains("-text") {
+        true => STANDARD.decode(&answer.body).unwrap(),
+        false => answer.body.to_vec(),
+    };
+    let (head, trailers) = body.split_first_chunk::<5>().unwrap();
+    assert_eq!(head, &[0x80, 0, 0, 0, u8::try_from(trailers.len()).unwrap()], "{answer:?}");
+    let trailers: &'a str = String::from_utf8(trailers.to_vec()).unwrap().leak();
+    METADATA.map(|name| trailers.split("\r\n").find_map(|line| line.strip_prefix(name)?.strip_prefix(':')))
 }
 
 const BOTH: &[Protocol] = &[Protocol::Http1, Protocol::H2c];

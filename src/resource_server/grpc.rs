@@ -1,9 +1,9 @@
-//! How gRPC is refused: a trailers-only answer; and how a stream of it ends early.
+//! How a gRPC call is refused, and how a stream ends early.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Frame;
 use http_body_util::Full;
@@ -85,13 +85,23 @@ impl Grpc {
         known(media_type).or_else(|| known(media_type.split(|byte| *byte == b'+').next()?))
     }
 
-    /// A refusal as a trailers-only answer: status 200, and all of it in the headers ("Responses" in the protocol of gRPC
-    /// over HTTP/2; gRPC-Web clients look there first). What HTTP says of it besides stays, as metadata of the call.
+    /// Turns a refusal into one of gRPC, with the status 200. The challenge and `Retry-After` become metadata of the call.
+    ///
+    /// gRPC has all of it in the headers: a trailers-only answer ("Responses" in the protocol of gRPC over HTTP/2). gRPC-Web
+    /// has it in the body, with the trailers. Its protocol allows headers, too, but a page of another origin sees only the
+    /// headers that CORS exposes to it, and `grpc-web` takes an answer without a status for the end of an empty stream.
     pub(super) fn refused(self, mut refusal: Response<Full<Bytes>>, error: &BearerError) -> Response<Full<Bytes>> {
         *refusal.status_mut() = StatusCode::OK;
         let headers = refusal.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        headers.extend(status(code(error), error.for_caller()));
+        let mut trailers = status(code(error), error.for_caller());
+        if self.trailers == Trailers::BehindBody {
+            headers.extend(trailers);
+        } else {
+            let metadata = [WWW_AUTHENTICATE, RETRY_AFTER].map(|name| Some((headers.remove(&name)?, name)));
+            trailers.extend(metadata.into_iter().flatten().map(|(value, name)| (name, value)));
+            *refusal.body_mut() = Full::new(self.in_body(&trailers));
+        }
         refusal
     }
 
@@ -100,8 +110,14 @@ impl Grpc {
         let expired = status(UNAUTHENTICATED, "the access token has expired");
         match self.trailers {
             Trailers::BehindBody => Frame::trailers(expired),
-            Trailers::InBody => Frame::data(message(&expired)),
-            Trailers::InText => Frame::data(STANDARD.encode(message(&expired)).into()),
+            Trailers::InBody | Trailers::InText => Frame::data(self.in_body(&expired)),
+        }
+    }
+
+    fn in_body(self, trailers: &HeaderMap) -> Bytes {
+        match self.trailers {
+            Trailers::InText => STANDARD.encode(message(trailers)).into(),
+            Trailers::InBody | Trailers::BehindBody => message(trailers),
         }
     }
 }
@@ -138,7 +154,7 @@ fn message(trailers: &HeaderMap) -> Bytes {
     }
     let mut message = BytesMut::with_capacity(5 + text.len());
     message.put_u8(0x80);
-    message.put_u32(u32::try_from(text.len()).expect("two short trailers of ours"));
+    message.put_u32(u32::try_from(text.len()).expect("a few short trailers of ours"));
     message.put(text);
     message.freeze()
 }

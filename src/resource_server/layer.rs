@@ -23,6 +23,8 @@ use crate::verification::{VerifiedToken, Verifier};
 ///    with the challenge among its metadata: `UNAUTHENTICATED` (16), or `PERMISSION_DENIED` (7) where the token is good and
 ///    not enough. A gRPC call is a `POST` of content type `application/grpc` over HTTP/2 or later, or of
 ///    `application/grpc-web` or `application/grpc-web-text` over any version, with or without a format such as `+proto`.
+///    A gRPC-Web call gets the status and the metadata in the body, so that a page of another origin can read them whatever
+///    headers CORS exposes.
 /// 5. Where nobody can tell, the answer is a 503 with `Retry-After`, in gRPC `UNAVAILABLE` (14).
 /// 6. Before an HTTP/1.1 request is refused, its body is read, up to 64 KiB and for half a second. Otherwise hyper closes
 ///    the connection, and a caller that is still sending may fail to read the answer. Where the body has yet to arrive, this
