@@ -1,12 +1,15 @@
-//! A gRPC service behind a guard, the token endpoint on the same port, and a client that gets a token there and calls it.
+//! A gRPC service behind a guard, a health check that is open, the token endpoint on the same port, and a client that gets a
+//! token there and calls the service.
 //!
-//! `cargo run --example tonic`: it starts the service, calls it without a token and with one, and ends. What
-//! `tonic-prost-build` generates from a `.proto` file is written by hand here, so that no `protoc` is needed.
+//! `cargo run --example tonic`: it starts the service, calls it without a token and with one, and ends.
+//! `BILLING_SECRET=… cargo run --example tonic -- 127.0.0.1:50051` serves until it is stopped. What `tonic-prost-build`
+//! generates from a `.proto` file is written by hand here, so that no `protoc` is needed.
 
 #![allow(clippy::print_stdout)] // it talks to a person
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::task::{Context, Poll};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,11 +20,15 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
+use tonic::body::Body;
+use tonic::codegen::BoxFuture;
+use tonic::server::NamedService;
+use tonic::service::LayerExt as _;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Server};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
-use tower::service_fn;
+use tower::{Service, service_fn};
 use tower_client_credentials::{
     AuthorizationServer, Authorized, BearerAuthLayer, Client, ClientSecret, KeyRing, MemoryStore, Permission, Scope,
     TokenEndpointLayer, VerifiedToken,
@@ -45,19 +52,27 @@ struct ListResponse {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = std::env::args().nth(1);
+    let listener = TcpListener::bind(address.as_deref().unwrap_or("127.0.0.1:0")).await?;
     let url = format!("http://{}", listener.local_addr()?);
 
-    let secret = ClientSecret::generate()?;
+    let secret = if address.is_some() { ClientSecret::from_env("BILLING_SECRET")? } else { ClientSecret::generate()? };
     let clients = MemoryStore::from([Client::new("billing", &secret).scope(READ).default_scopes(READ).audience(API)]);
     let server = AuthorizationServer::new(&url, KeyRing::generate()?, clients)?;
     let protect = BearerAuthLayer::new(server.verifier(API)?).end_at_expiry(); // a long stream ends with its token
 
+    let (_, health) = tonic_health::server::health_reporter();
     let service = Server::builder()
         .accept_http1(true) // most OAuth clients ask for tokens over HTTP/1.1
         .layer(TokenEndpointLayer::new(server))
-        .layer(protect);
-    tokio::spawn(service.serve_with_incoming(service_fn(invoices), TcpIncoming::from(listener)));
+        .add_service(health) // for a load balancer, which has no token
+        .add_service(protect.named_layer(Invoices))
+        .serve_with_incoming(TcpIncoming::from(listener));
+    if address.is_some() {
+        println!("listening on {url}");
+        return Ok(service.await?);
+    }
+    tokio::spawn(service);
 
     let channel = Channel::from_shared(url.clone())?.connect().await?;
     match list(channel.clone(), None).await {
@@ -86,12 +101,31 @@ async fn list_invoices(request: Request<ListRequest>) -> Result<Response<ListRes
 }
 
 /// The service that would be generated.
-async fn invoices(request: http::Request<tonic::body::Body>) -> Result<http::Response<tonic::body::Body>, Infallible> {
-    let mut grpc = tonic::server::Grpc::new(ProstCodec::default());
-    Ok(match request.uri().path() {
-        LIST => grpc.unary(service_fn(list_invoices), request).await,
-        _ => Status::unimplemented("there is no such method").into_http(),
-    })
+#[derive(Clone)]
+struct Invoices;
+
+impl NamedService for Invoices {
+    const NAME: &'static str = "example.Invoices";
+}
+
+impl Service<http::Request<Body>> for Invoices {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        Box::pin(async move {
+            let mut grpc = tonic::server::Grpc::new(ProstCodec::default());
+            Ok(match request.uri().path() {
+                LIST => grpc.unary(service_fn(list_invoices), request).await,
+                _ => Status::unimplemented("there is no such method").into_http(),
+            })
+        })
+    }
 }
 
 /// The client that would be generated, and what it takes to send a token.

@@ -33,6 +33,40 @@ use crate::verification::{VerifiedToken, Verifier};
 /// A token may have 16 KiB. hyper's own bound on all headers together may be met before: over HTTP/2 it is 16 KiB by
 /// default, and the answer a 431.
 ///
+/// # With tonic
+///
+/// `tonic::service::LayerExt` puts the layer around one service, so that others on the same server, such as the health check
+/// and reflection, stay open. gRPC-Web is translated inside of it:
+///
+/// ```no_run
+/// # use tower_client_credentials::BearerAuthLayer;
+/// # use tonic::body::Body;
+/// # #[derive(Clone)] struct Invoices;
+/// # impl tonic::server::NamedService for Invoices { const NAME: &'static str = "example.Invoices"; }
+/// # impl tower::Service<http::Request<Body>> for Invoices {
+/// #     type Response = http::Response<Body>;
+/// #     type Error = std::convert::Infallible;
+/// #     type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
+/// #     fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> { unreachable!() }
+/// #     fn call(&mut self, _: http::Request<Body>) -> Self::Future { unreachable!() }
+/// # }
+/// use tonic::service::LayerExt as _;
+/// use tonic::transport::Server;
+/// use tonic_web::GrpcWebLayer;
+/// use tower::ServiceBuilder;
+///
+/// # async fn serve(protect: BearerAuthLayer) -> Result<(), Box<dyn std::error::Error>> {
+/// let (_, health) = tonic_health::server::health_reporter();
+/// Server::builder()
+///     .accept_http1(true)
+///     .add_service(health)
+///     .add_service(ServiceBuilder::new().layer(protect).layer(GrpcWebLayer::new()).named_layer(Invoices))
+///     .serve("127.0.0.1:50051".parse()?)
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Behind a forward-auth proxy
 ///
 /// The trailers-only answer of gRPC has the HTTP status **200**, also where it refuses. A proxy that asks this service

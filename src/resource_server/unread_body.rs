@@ -14,8 +14,8 @@ use tokio::time::Sleep;
 /// How much of a body is read before the answer.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// How long the answer waits for a body: enough for what is under way behind the head, and too short to be of use to a caller
-/// that wants to hold places.
+/// How long the answer waits for a body: long enough for the packets behind the head, and too short to help a caller that
+/// wants to occupy the server.
 const MAX_TIME: Duration = Duration::from_millis(500);
 
 /// Completes when the body of a refused request was read, or when no more of it will be.
