@@ -6,7 +6,7 @@ mod common;
 
 use common::forge::{self, good};
 use common::request::{GRANT, billing_asks, post};
-use common::stack::{Answer, INVALID_REQUEST, NO_ERROR_CODE, Site, Stack, on_every_stack};
+use common::stack::{Answer, INVALID_REQUEST, INVALID_TOKEN, NO_ERROR_CODE, Site, Stack, on_every_stack};
 use common::{API, ISSUER, KEY, NOW, OTHER_API, READ, WRITE, at, clients, clock, server, settings};
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderName, Method, Request};
@@ -439,11 +439,15 @@ mod scopes {
         let read = BearerAuthLayer::new(verifier(&server)).require_scope(READ);
         on_every_stack(async |stack| {
             let site = stack.protect(&server, [read.clone()]).await;
-            site.get("/").await.assert_challenged(401, NO_ERROR_CODE);
+            site.get("/").await.assert_challenged(401, r#", scope="invoices:read""#);
             let forged = good().sign_with(&forge::foreign_key());
-            show(&site, &forged).await.assert_invalid_token(&InvalidToken::Signature);
+            show(&site, &forged)
+                .await
+                .assert_invalid_token_where(&InvalidToken::Signature, r#", scope="invoices:read""#);
             let without = good().without_claim("scope").sign_with(&forge::foreign_key());
-            show(&site, &without).await.assert_invalid_token(&InvalidToken::Signature);
+            show(&site, &without)
+                .await
+                .assert_invalid_token_where(&InvalidToken::Signature, r#", scope="invoices:read""#);
         })
         .await;
     }
@@ -585,7 +589,8 @@ mod options {
             }
             assert_admitted(&show(&site, &good().claim("scope", "invoices:write").sign()).await);
             show(&site, &good().claim("scope", "invoices:read").sign()).await.assert_insufficient_scope(&[WRITE]);
-            show(&site, "a.b.c").await.assert_invalid_token(&InvalidToken::Malformed);
+            let refused = show(&site, "a.b.c").await;
+            refused.assert_invalid_token_where(&InvalidToken::Malformed, r#", scope="invoices:write""#);
             site.get_authorized("Bearer").await.assert_challenged(400, INVALID_REQUEST);
         })
         .await;
@@ -603,6 +608,37 @@ mod options {
             show(&site, &good().claim("scope", "other").sign()).await.assert_insufficient_scope(&[READ, WRITE]);
         })
         .await;
+    }
+
+    /// RFC 6750 §3; a client of MCP asks for the scopes that the challenge names.
+    #[tokio::test]
+    async fn a_401_names_the_scopes_that_every_token_must_have_for_the_method() {
+        let server = server();
+        let guard = BearerAuthLayer::new(verifier(&server)).require_scope(READ);
+        let guard = guard.require_any_scope([READ, WRITE]).require_scopes_for(Method::PUT, WRITE);
+        let both = ", scope=\"invoices:read invoices:write\"";
+        let read = ", scope=\"invoices:read\"";
+        on_every_stack(async |stack| {
+            let site = stack.protect(&server, [guard.clone()]).await;
+            for (method, scope) in [("GET", read), ("POST", read), ("PUT", both)] {
+                let request = || post("").method(method).to("/");
+                site.send(request()).await.assert_challenged(401, &format!("{NO_ERROR_CODE}{scope}"));
+                let refused = site.send(request().header(AUTHORIZATION, "Bearer a.b.c")).await;
+                refused.assert_challenged(401, &format!("{INVALID_TOKEN}{scope}"));
+                // Another scope would be of no use to a malformed request.
+                let malformed = site.send(request().header(AUTHORIZATION, "Bearer a b")).await;
+                malformed.assert_challenged(400, INVALID_REQUEST);
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn one_of_several_scopes_is_not_named_before_a_token_is_there() {
+        let server = server();
+        let guard = BearerAuthLayer::new(verifier(&server)).require_any_scope([READ, WRITE]);
+        let site = Stack::PLAIN.protect(&server, [guard]).await;
+        site.send(post("").to("/")).await.assert_challenged(401, NO_ERROR_CODE);
     }
 
     #[tokio::test]

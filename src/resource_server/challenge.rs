@@ -150,40 +150,68 @@ impl BearerError {
 /// The challenges of a layer, written once, so that a refusal costs no more than an admission.
 #[derive(Clone, Debug)]
 pub(super) struct Challenges {
-    without_code: HeaderValue,
+    no_credentials: HeaderValue,
     invalid_request: HeaderValue,
     invalid_token: HeaderValue,
-    /// What a challenge that names scopes has around them.
+    forbidden: HeaderValue,
+    parts: Parts,
+}
+
+/// The parts of every challenge.
+#[derive(Clone, Debug)]
+struct Parts {
     realm: String,
     resource_metadata: String,
 }
 
+impl Parts {
+    fn challenge(&self, error: &BearerError, scopes: &Scopes) -> HeaderValue {
+        let Self { realm, resource_metadata } = self;
+        let scope = if scopes.is_empty() { String::new() } else { format!(", scope=\"{scopes}\"") };
+        challenge(&format!("{realm}{}{scope}{resource_metadata}", parameters(error)))
+    }
+}
+
 impl Challenges {
-    /// The realm is the audience: the protection space is the API.
-    pub(super) fn new(audience: &Audience, metadata: Option<&ResourceMetadata>) -> Self {
+    /// The realm is the audience: the protection space is the API. A request that comes with a new token must have these
+    /// scopes, whatever its method is.
+    pub(super) fn new(audience: &Audience, metadata: Option<&ResourceMetadata>, scopes: &Scopes) -> Self {
         let realm = format!("Bearer realm=\"{audience}\"");
         // RFC 9728 §5.1.
         let resource_metadata =
             metadata.map(|metadata| format!(", resource_metadata=\"{}\"", metadata.url())).unwrap_or_default();
-        let bearer = |error: Option<BearerError>| {
-            let error = error.as_ref().map(parameters).unwrap_or_default();
-            challenge(&format!("{realm}{error}{resource_metadata}"))
-        };
+        Self::of(Parts { realm, resource_metadata }, scopes)
+    }
+
+    /// The same with other scopes.
+    pub(super) fn with_scopes(&self, scopes: &Scopes) -> Self {
+        Self::of(self.parts.clone(), scopes)
+    }
+
+    fn of(parts: Parts, scopes: &Scopes) -> Self {
+        let no_credentials = BearerError::NoCredentials;
         Self {
-            without_code: bearer(None),
-            invalid_request: bearer(Some(BearerError::InvalidRequest)),
+            no_credentials: parts.challenge(&no_credentials, scopes),
+            invalid_request: parts.challenge(&BearerError::InvalidRequest, &Scopes::NONE),
             // Which check failed is not told.
-            invalid_token: bearer(Some(InvalidToken::Malformed.into())),
-            realm,
-            resource_metadata,
+            invalid_token: parts.challenge(&InvalidToken::Malformed.into(), scopes),
+            // No other scope would help, and it has no error code either.
+            forbidden: parts.challenge(&no_credentials, &Scopes::NONE),
+            parts,
         }
     }
 
-    /// Refuses a request in the way that its protocol has.
-    pub(super) fn answer(&self, error: BearerError, grpc: Option<Grpc>) -> Response<Full<Bytes>> {
+    /// Refuses a request in the way that its protocol has. `of_method` are the scopes to ask for where they depend on the
+    /// method.
+    pub(super) fn answer(
+        &self,
+        error: BearerError,
+        of_method: Option<&Scopes>,
+        grpc: Option<Grpc>,
+    ) -> Response<Full<Bytes>> {
         let (name, value) = match &error {
             BearerError::Undecided(undecided) => (RETRY_AFTER, undecided.retry_after_seconds().into()),
-            error => (WWW_AUTHENTICATE, self.challenge(error)),
+            error => (WWW_AUTHENTICATE, self.challenge(error, of_method)),
         };
         let mut response = Response::new(Full::default());
         *response.status_mut() = error.status();
@@ -197,21 +225,17 @@ impl Challenges {
         response
     }
 
-    fn challenge(&self, error: &BearerError) -> HeaderValue {
-        match error {
-            BearerError::InvalidRequest => self.invalid_request.clone(),
-            BearerError::InvalidToken(_) => self.invalid_token.clone(),
-            BearerError::InsufficientScope { required, .. } => self.insufficient_scope(error, required),
-            BearerError::NoCredentials | BearerError::Forbidden { .. } | BearerError::Undecided(_) => {
-                self.without_code.clone()
+    fn challenge(&self, error: &BearerError, of_method: Option<&Scopes>) -> HeaderValue {
+        match (error, of_method) {
+            (BearerError::NoCredentials | BearerError::InvalidToken(_), Some(scopes)) => {
+                self.parts.challenge(error, scopes)
             }
+            (BearerError::NoCredentials, None) => self.no_credentials.clone(),
+            (BearerError::InvalidToken(_), None) => self.invalid_token.clone(),
+            (BearerError::InvalidRequest, _) => self.invalid_request.clone(),
+            (BearerError::InsufficientScope { required, .. }, _) => self.parts.challenge(error, required),
+            (BearerError::Forbidden { .. } | BearerError::Undecided(_), _) => self.forbidden.clone(),
         }
-    }
-
-    fn insufficient_scope(&self, error: &BearerError, required: &Scopes) -> HeaderValue {
-        let Self { realm, resource_metadata, .. } = self;
-        let scope = if required.is_empty() { String::new() } else { format!(", scope=\"{required}\"") };
-        challenge(&format!("{realm}{}{scope}{resource_metadata}", parameters(error)))
     }
 }
 

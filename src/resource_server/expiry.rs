@@ -44,7 +44,7 @@ impl Expiry {
     /// The answer to a request that has none yet.
     pub(super) fn refusal(self) -> Response<Full<Bytes>> {
         tracing::info!("a token expired before its request was answered");
-        self.gate.challenges.answer(InvalidToken::Expired.into(), self.grpc)
+        self.gate.challenges.answer(InvalidToken::Expired.into(), None, self.grpc)
     }
 }
 

@@ -19,6 +19,7 @@ use crate::client_id::ClientId;
 use crate::event::{Event, EventSender, Outcome};
 use crate::verification::{PendingVerification, Verification, Verified};
 use crate::verification::{UndecidedKind, VerifiedToken, Verifier};
+use crate::scope::Scopes;
 use crate::{metrics, telemetry};
 
 /// What is decided over a request: a proof is the only way in, but where credentials are optional.
@@ -61,7 +62,7 @@ pub(super) struct Gate {
 impl Gate {
     pub(super) fn new(verifier: Verifier) -> Self {
         Self {
-            challenges: Challenges::new(verifier.audience(), None),
+            challenges: Challenges::new(verifier.audience(), None, &Scopes::NONE),
             verifier,
             required: RequiredScopes::default(),
             policies: Vec::new(),
@@ -182,7 +183,8 @@ impl Gate {
 
     /// Refuses a request by its own protocol.
     fn answer(&self, error: BearerError, request: RequestHead<'_>) -> Response<Full<Bytes>> {
-        self.challenges.answer(error, Grpc::of(request, self.grpc_refusals))
+        let of_method = self.required.of_this_method(request.method());
+        self.challenges.answer(error, of_method.as_ref(), Grpc::of(request, self.grpc_refusals))
     }
 
     fn report(&self, admission: &Admission, request: RequestHead<'_>) {

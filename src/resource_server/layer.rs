@@ -19,7 +19,7 @@ use crate::verification::{VerifiedToken, Verifier};
 /// 2. A verified token must have every [required scope](Self::require_scope).
 /// 3. The wrapped service finds a [`VerifiedToken`](super::VerifiedToken) in the request's extensions, and the
 ///    `Authorization` value marked as sensitive.
-/// 4. Every other request is answered with the challenge of RFC 6750 §3. A gRPC call gets a trailers-only answer instead,
+/// 4. Every other request is answered with the challenge of RFC 6750 §3, which names the required scopes. A gRPC call gets a trailers-only answer instead,
 ///    with the challenge among its metadata: `UNAUTHENTICATED` (16), or `PERMISSION_DENIED` (7) where the token is good and
 ///    not enough. A gRPC call is a `POST` of content type `application/grpc` over HTTP/2 or later, or of
 ///    `application/grpc-web` or `application/grpc-web-text` over any version, with or without a format such as `+proto`.
@@ -115,7 +115,10 @@ impl BearerAuthLayer {
     /// Asks for more scopes; a token must have all of them.
     #[must_use]
     pub fn require_scopes(self, scopes: impl Into<Scopes>) -> Self {
-        self.with(|gate| gate.required.all_of(&scopes.into()))
+        self.with(|gate| {
+            gate.required.all_of(&scopes.into());
+            gate.challenges = gate.challenges.with_scopes(gate.required.of_every_method());
+        })
     }
 
     /// Asks for at least one of these scopes, besides all that are [required](Self::require_scope).
@@ -182,7 +185,7 @@ impl BearerAuthLayer {
             let (metadata, audience) = (metadata.resource().clone(), audience.clone());
             return Err(InvalidResourceMetadata::OtherResource { metadata, audience });
         }
-        let challenges = Challenges::new(audience, Some(metadata));
+        let challenges = Challenges::new(audience, Some(metadata), self.gate.required.of_every_method());
         Ok(self.with(|gate| gate.challenges = challenges))
     }
 

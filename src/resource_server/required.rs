@@ -37,6 +37,19 @@ impl RequiredScopes {
         self.any.iter().chain(self.of(method)).fold(self.all.clone(), |named, scopes| named.union(scopes))
     }
 
+    /// The scopes that every request must have: what the challenge tells a client without a good token to ask for. One of
+    /// several scopes is not among them, since a client may not have the others.
+    pub(super) fn of_every_method(&self) -> &Scopes {
+        &self.all
+    }
+
+    /// The same for a method that requires more.
+    pub(super) fn of_this_method(&self, method: &Method) -> Option<Scopes> {
+        let mut more = self.of(method).peekable();
+        more.peek()?;
+        Some(more.fold(self.all.clone(), |named, scopes| named.union(scopes)))
+    }
+
     fn of(&self, method: &Method) -> impl Iterator<Item = &Scopes> {
         self.by_method.iter().filter(|(methods, _)| methods.contain(method)).map(|(_, scopes)| scopes)
     }
@@ -70,6 +83,7 @@ mod tests {
             assert_eq!(required.are_in(&scopes(granted), &Method::GET), enough, "{granted}");
         }
         assert_eq!(required.named(&Method::GET).as_str(), "a b c d e");
+        assert_eq!(required.of_every_method().as_str(), "a b");
         assert!(RequiredScopes::default().are_in(&Scopes::NONE, &Method::GET));
     }
 
@@ -91,5 +105,8 @@ mod tests {
         }
         assert_eq!(required.named(&Method::GET).as_str(), "a");
         assert_eq!(required.named(&Method::DELETE).as_str(), "a w d");
+        assert_eq!(required.of_every_method().as_str(), "a");
+        assert_eq!(required.of_this_method(&Method::GET), None);
+        assert_eq!(required.of_this_method(&Method::DELETE).unwrap().as_str(), "a w d");
     }
 }

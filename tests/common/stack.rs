@@ -338,7 +338,13 @@ impl Answer {
 
     #[track_caller]
     pub fn assert_invalid_token(&self, reason: &dyn Error) {
-        self.assert_challenged(401, INVALID_TOKEN);
+        self.assert_invalid_token_where(reason, "");
+    }
+
+    /// The same on a route whose challenge ends with this.
+    #[track_caller]
+    pub fn assert_invalid_token_where(&self, reason: &dyn Error, scope: &str) {
+        self.assert_challenged(401, &format!("{INVALID_TOKEN}{scope}"));
         // Behind it are the value found and the value expected.
         let found = self.reason.as_deref().unwrap_or_default();
         assert!(found.starts_with(&format!("the token is refused: {reason}")), "{found}, expected: {reason}");
