@@ -33,6 +33,8 @@ pub mod transport;
 mod uri;
 mod uri_equivalence;
 pub mod verification;
+#[cfg(test)]
+mod watchdog;
 
 pub use self::audience::{Audience, InvalidAudience};
 pub use self::authorization_server::{

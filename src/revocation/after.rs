@@ -192,7 +192,7 @@ pub(super) fn date_after(end: End, now: UnixTime) -> Result<Date, Wait> {
 mod tests {
     use std::time::Duration;
 
-    use super::{Date, Mark, Wait};
+    use super::{Date, Mark, Wait, is_beyond};
     use crate::client_id::ClientId;
     use crate::clock::{ManualClock, Moment, UnixTime};
     use crate::crypto::SystemRandom;
@@ -265,6 +265,9 @@ mod tests {
         // The same record again, or one of an earlier time: nothing changes.
         add(&view, &clock, &client(1_005, 9_000));
         add(&view, &clock, &client(102, 8_000));
+        assert!(!revokes(&view, &token, 103));
+        // The same record, to be kept for longer.
+        add(&view, &clock, &client(1_005, 9_500));
         assert!(!revokes(&view, &token, 103));
         assert_eq!(view.entries(), 1);
 
@@ -351,11 +354,42 @@ mod tests {
         date(&view, &clock).unwrap();
         add(&view, &clock, &client(1_300, 9_000));
         assert_eq!(date(&view, &clock), Err(Wait(3)));
-        pass(&clock, 3).await;
+        pass(&clock, 1).await;
+        assert_eq!(date(&view, &clock), Err(Wait(2)));
+        pass(&clock, 2).await;
         assert_eq!(date(&view, &clock).unwrap().0, 703);
         // By a clock that is right.
         add(&view, &clock, &client(1_603 + 10, 9_000));
         pass(&clock, 8).await;
         assert_eq!(date(&view, &clock).unwrap().0, 711);
+    }
+
+    /// Each revocation comes after the clock was set back once more.
+    #[tokio::test(start_paused = true)]
+    async fn a_marked_token_expires_before_the_first_of_all_the_seconds_that_the_clock_will_show_again() {
+        let (view, clock, _) = set_back();
+        pass(&clock, 3).await;
+        date(&view, &clock).unwrap();
+        add(&view, &clock, &client(113, 8_000));
+        clock.set(at(50).to_system());
+        pass(&clock, 8).await;
+        assert_eq!(date(&view, &clock).unwrap().2, 93, "113 comes again");
+        add(&view, &clock, &client(300, 8_000));
+        pass(&clock, 250).await;
+        clock.set(at(20).to_system());
+        assert_eq!(date(&view, &clock).unwrap().2, 93, "113 comes before 300");
+
+        // The clock does not go back behind 113 any more.
+        clock.set(at(150).to_system());
+        add(&view, &clock, &client(500, 8_000));
+        pass(&clock, 400).await;
+        clock.set(at(200).to_system());
+        assert_eq!(date(&view, &clock).unwrap().2, 480, "113 is past, and 500 comes before 1,005");
+    }
+
+    #[test]
+    fn a_second_is_too_far_ahead_for_a_revocation_of_now_from_16_seconds_on() {
+        let clock = ManualClock::at(at(1_000).to_system());
+        assert!(!is_beyond(1_015, Moment::now(&clock)) && is_beyond(1_016, Moment::now(&clock)));
     }
 }

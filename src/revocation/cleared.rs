@@ -83,4 +83,11 @@ mod tests {
         current.advance();
         assert!(is_revoked(&|| true));
     }
+
+    #[test]
+    fn a_clone_need_not_be_looked_up_again_either() {
+        let (cleared, current) = (Cleared::default(), CurrentGeneration::default());
+        assert!(!cleared.is_revoked(|| current.load(), || false));
+        assert!(!cleared.clone().is_revoked(|| current.load(), || panic!("it was looked up")));
+    }
 }

@@ -9,6 +9,7 @@ use crate::client_id::ClientId;
 use crate::clock::{Clock as _, ManualClock, UnixTime};
 use crate::registration::Client;
 use crate::store::{Changes, ClientAdmin as _, Cursor, MemoryStore, Revocation, RevocationStore, StoreError};
+use crate::watchdog::Watchdog;
 
 static BILLING: ClientId = ClientId::from_static("billing");
 const SECOND: Duration = Duration::from_secs(1);
@@ -28,6 +29,8 @@ struct Trouble {
     refuses_writes: Arc<AtomicBool>,
     polls: Arc<AtomicUsize>,
     purges: Arc<AtomicUsize>,
+    /// It says all the time that it has news.
+    has_news: Arc<AtomicBool>,
 }
 
 impl Trouble {
@@ -63,6 +66,12 @@ impl RevocationStore for Trouble {
     async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
         self.purges.fetch_add(1, Ordering::SeqCst);
         self.store.purge(now).await
+    }
+
+    async fn changed(&self) {
+        if !self.has_news.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
     }
 
     fn longest_token_lifetime(&self) -> Duration {
@@ -119,6 +128,7 @@ async fn pass(clock: &ManualClock, time: Duration) {
 
 #[tokio::test(start_paused = true)]
 async fn it_begins_with_everything_and_hears_of_the_rest_within_half_a_second() {
+    let _watchdog = Watchdog::start();
     let (trouble, clock) = (Trouble::default(), clock());
     trouble.store.revoke(token("before")).await.unwrap();
     let revocations = Revocations::follow(trouble.clone()).clock(clock.clone()).await.unwrap();
@@ -203,6 +213,19 @@ async fn a_store_that_fails_or_stalls_leaves_the_view_as_it_is_until_it_is_too_o
         assert_eq!(check(&revocations, "good"), Ok(()));
         assert!(revocations.is_ready() && revocations.age() < SECOND);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_is_not_asked_more_often_because_it_says_that_it_has_news() {
+    let (trouble, clock) = (Trouble::default(), clock());
+    let _revocations = Revocations::follow(trouble.clone()).clock(clock.clone()).await.unwrap();
+    trouble.has_news.store(true, Ordering::SeqCst);
+    trouble.fails.store(true, Ordering::SeqCst);
+    pass(&clock, 10 * SECOND).await;
+    let polls = trouble.polls.load(Ordering::SeqCst);
+    pass(&clock, 60 * SECOND).await;
+    let polls = trouble.polls.load(Ordering::SeqCst) - polls;
+    assert!((70..=150).contains(&polls), "{polls}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -403,6 +403,7 @@ mod tests {
     use crate::client_id::ClientId;
     use crate::clock::{Moment, SystemClock, UnixTime};
     use crate::store::Revocation;
+    use crate::watchdog::Watchdog;
 
     const BILLING: ClientId = ClientId::from_static("billing");
     const OTHER: ClientId = ClientId::from_static("other");
@@ -633,5 +634,23 @@ mod tests {
         view.purge(at(100));
         assert_eq!(view.entries(), 0);
         assert!(view.parts.iter().all(|part| part.read().unwrap().is_empty()));
+    }
+
+    #[test]
+    fn the_revocation_of_a_key_is_held_up_to_its_time_and_not_for_longer() {
+        let view = view(10, 10);
+        assert!(!holds(&view, &key("k", 100)));
+        add(&view, &key("k", 100)).unwrap();
+        assert!(holds(&view, &key("k", 99)) && holds(&view, &key("k", 100)));
+        assert!(!holds(&view, &key("k", 101)) && !holds(&view, &key("other", 100)));
+    }
+
+    #[test]
+    fn a_purge_ends_after_the_last_part() {
+        let _watchdog = Watchdog::start();
+        let view = view(10, 10);
+        add(&view, &key("k", 100)).unwrap();
+        view.purge(at(100));
+        assert_eq!(view.entries(), 0);
     }
 }

@@ -415,6 +415,24 @@ mod tests {
     }
 
     #[test]
+    fn the_size_of_claims_is_that_of_their_texts_and_of_what_holds_them() {
+        let size =
+            |claim: &str, value: Value| Claims::parse(with(claim, value).to_string().as_bytes(), &[]).unwrap().size();
+        let texts = |claims: &Value| -> usize {
+            ["sub", "client_id", "jti", "scope"].map(|claim| claims[claim].as_str().map_or(0, str::len)).iter().sum()
+        };
+        let usual = size("aud", json!("https://api.example.com"));
+        assert_eq!(usual, 4 * 32 + texts(&good()));
+        for claim in ["sub", "client_id", "jti"] {
+            let former = good()[claim].as_str().unwrap().len();
+            assert_eq!(size(claim, json!("x".repeat(former + 100))), usual + 100, "{claim}");
+        }
+        let several = ["https://a.example", "https://another.example", "https://c.example"];
+        let more: usize = several.iter().map(|audience| audience.len() + 64).sum();
+        assert_eq!(size("aud", json!(several)), usual + more);
+    }
+
+    #[test]
     fn no_claim_occurs_twice() {
         let text = good().to_string();
         for twice in [r#"{"iss":"i","#, r#"{"exp":9,"#, r#"{"scope":"","#, r#"{"own":1,"#, r#"{"o\u0077n":1,"#] {

@@ -21,3 +21,26 @@ impl Dice {
         ((u128::from(self.0) * limit as u128) >> 64) as usize
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Dice;
+
+    #[test]
+    fn the_numbers_are_those_of_the_published_generator() {
+        // Marsaglia's xorshift of 64 bits with 13, 7 and 17, from a state of 1: its first numbers, without the last bit.
+        let mut dice = Dice(1);
+        let numbers = [dice.below(1 << 63), dice.below(1 << 63)];
+        assert_eq!(numbers, [1_082_269_761 >> 1, 1_152_992_998_833_853_505 >> 1]);
+    }
+
+    #[test]
+    fn every_number_below_the_limit_comes_about_equally_often_and_no_other() {
+        let (mut dice, mut counts) = (Dice::random(), [0; 10]);
+        for _ in 0..10_000 {
+            counts[dice.below(10)] += 1;
+        }
+        assert!(counts.iter().all(|count| (800..1_200).contains(count)), "{counts:?}");
+        assert_eq!(dice.below(1), 0);
+    }
+}

@@ -30,6 +30,8 @@ const PARTS: &[(&str, fn())] = &[
     ("required", required_scopes),
     #[cfg(feature = "file")]
     ("file", file::creating),
+    #[cfg(feature = "sqlite")]
+    ("sqlite", sqlite::look_ups),
     ("cache", full_cache),
     ("clients", clients),
     ("unseen", unseen_when_full),
@@ -778,9 +780,50 @@ mod file {
         }
         (Figure::of(times), Figure::of(vec![oldest.as_nanos() as f64]))
     }
+}
 
-    fn process_time() -> Duration {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-        Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
+#[cfg(feature = "sqlite")]
+mod sqlite {
+    use tower_client_credentials::store::SqliteStore;
+    use tower_client_credentials::{ClientAdmin as _, ClientStore as _};
+
+    use super::*;
+
+    const SIZES: [usize; 4] = [1, 10, 100, 1_000];
+    const ROUNDS: usize = 200;
+
+    /// Row 1: a look-up, by the time of all threads, since SQLite has some of its own.
+    pub(super) fn look_ups() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let path = std::env::temp_dir().join(format!("growth-{}.db", std::process::id()));
+        let store = runtime.block_on(SqliteStore::open(format!("sqlite://{}", path.display()))).unwrap();
+        let secret = ClientSecret::generate().unwrap();
+        for count in SIZES {
+            let client = Client::new(client_id(count), &secret).audience(API).scopes(names(count));
+            runtime.block_on(store.create(client.register().unwrap())).unwrap();
+        }
+        let mut times = [const { Vec::new() }; SIZES.len()];
+        for _ in 0..ROUNDS {
+            for (count, times) in SIZES.into_iter().zip(&mut times) {
+                let id = client_id(count).parse().unwrap();
+                let before = process_time();
+                assert!(runtime.block_on(store.find(&id)).unwrap().is_some());
+                times.push((process_time() - before).as_nanos() as f64);
+            }
+        }
+        drop(store);
+        for file in ["", "-wal", "-shm"].map(|end| format!("{}{end}", path.display())) {
+            let _ = std::fs::remove_file(file);
+        }
+        let figures = times.map(Figure::of);
+        let value = format!("{:.2} ×", figures[3].beside(&figures[2]));
+        let what = "scopes of a client, a look-up in SQLite; the time of all threads of the process";
+        row("1", what, &sized(SIZES, &figures), "1,000 beside 100", &value, "≤ 10 × (linear); 1,000 were 10.6 ms");
     }
+}
+
+#[cfg(any(feature = "file", feature = "sqlite"))]
+fn process_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
 }

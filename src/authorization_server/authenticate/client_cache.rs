@@ -449,16 +449,21 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::{Basis, ClientCache, ClientCacheLimits, Known, MOST_FLIGHTS, Unanswered};
+    use super::{
+        Basis, Bounded, ClientCache, ClientCacheLimits, Kept, Known, MOST_FLIGHTS, Now, OnRead, SHARDS, Unanswered,
+    };
     use crate::client_id::ClientId;
     use crate::clock::ManualClock;
     use crate::registration::{Client, RegisteredClient};
     use crate::revocation::Revocations;
     use crate::secret::ClientSecret;
     use crate::store::{Changes, ClientStore, Cursor, MemoryStore, Revocation, RevocationStore, StoreError};
+    use crate::watchdog::Watchdog;
 
     static BILLING: ClientId = ClientId::from_static("billing");
     static NOBODY: ClientId = ClientId::from_static("nobody");
     const TIMEOUT: Duration = Duration::from_secs(2);
+    const SECOND: Duration = Duration::from_secs(1);
 
     /// A registry that counts the questions, and answers with what it had when it was asked, once it may.
     #[derive(Clone, Debug)]
@@ -835,5 +840,40 @@ mod tests {
             sender.send(found).unwrap();
         });
         assert_eq!(receiver.recv_timeout(Duration::from_secs(10)), Ok(Some(true)));
+    }
+
+    #[test]
+    fn what_is_used_all_the_time_does_not_keep_a_new_entry_out() {
+        let _watchdog = Watchdog::start();
+        let mut map = Bounded::new(3);
+        for key in 0..3 {
+            map.insert(key, key);
+        }
+        assert!((0..3).all(|key| map.get(&key).is_some()), "all of them are used");
+        map.insert(3, 3);
+        assert!(map.get(&3).is_some());
+        assert_eq!((map.slots.len(), map.order.len()), (3, 3));
+    }
+
+    #[test]
+    fn an_answer_is_believed_up_to_two_seconds_behind_the_feed() {
+        let (told, second) = (SystemTime::UNIX_EPOCH + 100 * SECOND, SECOND);
+        let at = |time| Now { time, told: Some(told) };
+        assert!(!at(told + 2 * second).is_behind(told) && at(told + 2 * second + second / 1_000).is_behind(told));
+        assert!(!Now { time: told + 100 * second, told: None }.is_behind(told), "there is no feed");
+    }
+
+    #[test]
+    fn its_debug_output_says_how_much_is_kept_and_shows_no_client() {
+        let mut map = Bounded::new(3);
+        map.insert("billing", ());
+        let kept = Kept::new(ClientCacheLimits::default());
+        let on_read = OnRead::new(|_| {});
+        let shown = format!("{map:?} {kept:?} {on_read:?}");
+        assert!(
+            shown.contains("most: 3, entries: 1") && shown.contains("entries: 10000") && shown.contains("OnRead"),
+            "{shown}"
+        );
+        assert!(!shown.contains("billing"), "{shown}");
     }
 }

@@ -233,7 +233,10 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
-    use super::{AttemptLimits, TRACKED, Throttle, network};
+    use http::header::RETRY_AFTER;
+    use http::{HeaderValue, Version};
+
+    use super::{AttemptLimits, TRACKED, Throttle, TokenError, network};
     use crate::client_id::ClientId;
     use crate::clock::ManualClock;
 
@@ -353,5 +356,48 @@ mod tests {
         assert!(same("2001:db8::1", "2001:db8::ffff:2"));
         assert!(!same("2001:db8::1", "2001:db8:0:1::1"));
         assert!(same("::ffff:192.0.2.1", "192.0.2.1"));
+    }
+
+    #[test]
+    fn attempts_under_way_are_no_more_than_what_failures_left_of_the_limit_of_their_client() {
+        let (throttle, _) = throttle();
+        let failed: usize = (0..12)
+            .map(|last| {
+                (0..8).map_while(|_| throttle.attempt(&ID, peer(last)).ok()).map(super::Attempt::failed).count()
+            })
+            .sum();
+        assert_eq!(failed, 96);
+        let under_way: Vec<_> = (20..40).map_while(|last| throttle.attempt(&ID, peer(last)).ok()).collect();
+        assert_eq!(under_way.len(), 4, "all of them could fail");
+    }
+
+    #[test]
+    fn an_attempt_that_ends_makes_room_for_one_more_and_no_others() {
+        let (throttle, _) = throttle();
+        let mut under_way: Vec<_> = (0..20).map_while(|_| throttle.attempt(&ID, peer(1)).ok()).collect();
+        assert_eq!(under_way.len(), 10);
+        drop(under_way.pop());
+        under_way.extend((0..20).map_while(|_| throttle.attempt(&ID, peer(1)).ok()));
+        assert_eq!(under_way.len(), 10);
+        drop(under_way);
+        let again: Vec<_> = (0..20).map_while(|_| throttle.attempt(&ID, peer(1)).ok()).collect();
+        assert_eq!(again.len(), 10, "none is counted after its end");
+    }
+
+    #[test]
+    fn failures_of_one_minute_are_counted_together_and_the_caller_is_told_how_long_it_lasts() {
+        let (throttle, clock) = throttle();
+        (0..60).for_each(|_| throttle.failed(&ID, peer(1)).unwrap());
+        clock.advance(Duration::from_secs(17));
+        (0..40).for_each(|_| throttle.failed(&ID, peer(1)).unwrap());
+        let seconds = |error: TokenError| {
+            let response = error.into_response(&HeaderValue::from_static("Basic"), Version::HTTP_11);
+            response.headers()[RETRY_AFTER].to_str().unwrap().parse::<u64>().unwrap()
+        };
+        assert_eq!(seconds(throttle.failed(&ID, peer(1)).unwrap_err()), 43);
+        clock.advance(Duration::from_secs(42));
+        assert_eq!(seconds(throttle.failed(&ID, peer(1)).unwrap_err()), 1);
+        clock.advance(Duration::from_secs(1));
+        assert!(throttle.failed(&ID, peer(1)).is_ok());
     }
 }

@@ -315,9 +315,12 @@ impl Hasher for AlreadyHashed {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::hash::{BuildHasher as _, BuildHasherDefault};
     use std::thread;
 
-    use super::{Keys, OVERHEAD, TokenCache, VerifiedToken};
+    use super::{AlreadyHashed, Keys, OVERHEAD, Place, TokenCache, VerifiedToken};
+    use crate::watchdog::Watchdog;
 
     const MANY: usize = usize::MAX;
 
@@ -542,5 +545,78 @@ mod tests {
         let newest = token(7_777);
         (0..2).for_each(|_| cache.keep(&newest));
         assert!(cache.find(newest.text().as_bytes()).is_some());
+    }
+
+    #[test]
+    fn tokens_have_places_of_their_own_and_places_even_bits_whatever_the_keys_are() {
+        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let lows: fn(u64) -> u128 = |number| u128::from(number) | 0x0123_4567_89ab_cdef << 64;
+        let highs: fn(u64) -> u128 = |number| u128::from(number) << 64 | 0x0123_4567_89ab_cdef;
+        for keys in [Keys(ODD, !ODD), Keys(u64::MAX, ODD), Keys(ODD, u64::MAX)] {
+            for tail in [lows, highs] {
+                let hashes: Vec<_> = (1..=1_000_u64).map(|number| keys.hash(tail(number.wrapping_mul(ODD)))).collect();
+                assert_eq!(hashes.iter().collect::<HashSet<_>>().len(), 1_000, "each half of a tail counts");
+                for bit in 0..64 {
+                    let set = hashes.iter().filter(|hash| **hash >> bit & 1 == 1).count();
+                    assert!((380..620).contains(&set), "bit {bit} is set in {set} of 1,000");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_place_is_hashed_once() {
+        assert_eq!(
+            BuildHasherDefault::<AlreadyHashed>::default().hash_one(Place(0x0123_4567_89ab_cdef)),
+            0x0123_4567_89ab_cdef
+        );
+    }
+
+    #[test]
+    fn tokens_are_spread_over_all_shards() {
+        let cache = TokenCache::new(MANY, MANY);
+        (0..2_000).for_each(|number| cache.keep(&token_of_random_tail(number)));
+        assert!(cache.shards.iter().all(|shard| !shard.read().is_empty()));
+    }
+
+    /// One whose end differs in many bits, as signatures do.
+    fn token_of_random_tail(number: u64) -> VerifiedToken {
+        VerifiedToken::for_test_with_text(&format!("a.b.{:0>20}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+    }
+
+    #[test]
+    fn a_long_token_that_evicts_several_is_kept_itself() {
+        let _watchdog = Watchdog::start();
+        let each = token(0).size() + OVERHEAD;
+        for _ in 0..100 {
+            let cache = TokenCache::new(MANY, 10 * each);
+            (0..10).for_each(|number| cache.keep(&token(number)));
+            let long = VerifiedToken::for_test_with_text(&"x".repeat(6 * each));
+            (0..2).for_each(|_| cache.keep(&long));
+            assert!(cache.find(long.text().as_bytes()).is_some());
+            let (tokens, bytes) = of(&cache);
+            assert!(tokens < 6 && bytes <= 10 * each, "{tokens} {bytes}");
+        }
+    }
+
+    #[test]
+    fn every_token_may_be_the_one_that_is_evicted() {
+        let each = token(0).size() + OVERHEAD;
+        for cache in [TokenCache::new(10, MANY), TokenCache::new(MANY, 10 * each)] {
+            (0..10).for_each(|number| cache.keep(&token(number)));
+            for number in 10..500 {
+                (0..2).for_each(|_| cache.keep(&token(number)));
+            }
+            assert_eq!(of(&cache).0, 10);
+            assert!((0..10).all(|number| !has(&cache, number)), "one of the first was never chosen in 490 times");
+        }
+    }
+
+    #[test]
+    fn its_debug_output_says_how_much_it_holds_and_shows_no_token() {
+        let cache = TokenCache::new(10, MANY);
+        cache.keep(&token(1));
+        let shown = format!("{cache:?}");
+        assert!(shown.contains("tokens: 1") && shown.contains("bytes: ") && !shown.contains("a.b."), "{shown}");
     }
 }
