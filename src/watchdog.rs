@@ -4,17 +4,24 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-/// Ends the process of the tests with an error if it is not dropped within a minute. A loop that never ends cannot be left in
+/// Ends the process of the tests with an error if it is not dropped within 100 seconds. A loop that never ends cannot be left in
 /// another way, and a time-out of the whole run would not name the test.
+#[derive(Debug)]
 #[must_use]
 pub(crate) struct Watchdog(#[expect(dead_code, reason = "the thread hears when it is dropped")] Sender<()>);
+
+impl Default for Watchdog {
+    fn default() -> Self {
+        Self::start()
+    }
+}
 
 impl Watchdog {
     pub(crate) fn start() -> Self {
         let (sender, receiver) = channel();
         let test = thread::current().name().unwrap_or("a test").to_owned();
         thread::spawn(move || {
-            if receiver.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout) {
+            if receiver.recv_timeout(Duration::from_secs(100)) == Err(RecvTimeoutError::Timeout) {
                 report(&test);
                 std::process::exit(101);
             }
@@ -25,5 +32,5 @@ impl Watchdog {
 
 #[expect(clippy::print_stderr, reason = "the process ends before the test could fail by itself")]
 fn report(test: &str) {
-    eprintln!("{test} has not ended within a minute");
+    eprintln!("{test} has not ended within 100 seconds");
 }

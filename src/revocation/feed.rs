@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::repair::Repair;
 use super::view::Full;
+use super::view::{Full, PURGE_PARTS};
 use super::{FollowError, Shared};
 use crate::clock::{Moment, UnixTime};
 use crate::crypto::Random;
@@ -207,6 +208,9 @@ async fn purge_for_ever(shared: Arc<Shared>, random: Arc<dyn Random>) {
         let Some(now) = shared.purge_time() else { continue };
         let mut parts = 0..;
         while parts.next().is_some_and(|part| shared.view.purge_part(part, UnixTime::at(now))) {
+        let now = shared.purge_time();
+        for part in 0..PURGE_PARTS {
+            shared.view.purge_part(part, UnixTime::at(now));
             tokio::task::yield_now().await;
         }
         if let Err(error) = purge(&shared, now).await {

@@ -19,6 +19,7 @@ pub(super) use crate::verification::{InvalidToken, RefusedToken, RemoteIssuer, U
 pub(super) use crate::{BearerAuthLayer, Clock, ManualClock, RemoteError};
 
 pub(super) type Body = http_body_util::Full<Bytes>;
+use crate::watchdog::Watchdog;
 
 pub(super) const ISSUER: &str = "https://auth.example.com/tenant";
 pub(super) const API: &str = "https://api.example.com";
@@ -61,6 +62,7 @@ pub(super) struct Inner {
     pub(super) conditional: Mutex<Vec<String>>,
     pub(super) takes: Mutex<Duration>,
     pub(super) pages: Mutex<Vec<(String, Page)>>,
+    _watchdog: Watchdog,
 }
 
 #[derive(Clone, Debug)]

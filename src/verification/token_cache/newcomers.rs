@@ -35,7 +35,7 @@ mod tests {
     #[test]
     fn a_token_has_come_before_the_second_time_and_not_the_third() {
         let mut newcomers = Newcomers::default();
-        for hash in [0, 1, u64::MAX, 0x0123_4567_89ab_cdef] {
+        for hash in [0, 1, 1 << 32, u64::MAX, 0x0123_4567_89ab_cdef] {
             let comes: Vec<_> = (0..4).map(|_| newcomers.have_come_before(Place(hash), 10)).collect();
             assert_eq!(comes, [false, true, false, true], "{hash:x}");
         }
