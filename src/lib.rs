@@ -4,6 +4,7 @@
 mod audience;
 pub mod authorization_server;
 mod base64url;
+pub mod client;
 mod client_id;
 mod clock;
 mod crypto;
@@ -42,6 +43,7 @@ pub use self::authorization_server::{
     ForwardGrantsLayer, GrantHook, GrantRefusal, PendingGrant, TokenEndpoint, TokenEndpointLayer, TokenError,
     TokenErrorKind,
 };
+pub use self::client::{ClientCredentials, ClientCredentialsLayer, TokenSource};
 pub use self::client_id::{ClientId, InvalidClientId};
 #[cfg(any(test, feature = "test-util"))]
 pub use self::clock::ManualClock;

@@ -19,6 +19,10 @@
 //! | `client_credentials_unknown_key_unavailable_total` | counter | `source` | tokens that got 503 because they name a key that no fetch could be made for yet; a stranger can cause them with a `kid` at random, so they are no sign that this service is ill |
 //! | `client_credentials_unanswered_token_total` | counter | `source` | tokens that got 503 because an introspection endpoint that answers about others has no answer about them; a stranger can cause them as well |
 //! | `client_credentials_store_losses_total` | counter | | how often the store of the revocations turned out to have lost writes that it had acknowledged |
+//! | `client_credentials_obtained_tokens_total` | counter | `issuer`; `outcome`: `obtained`, or [`TokenSourceErrorKind::name`](crate::client::TokenSourceErrorKind::name) | requests of the calling side for a token |
+//! | `client_credentials_obtained_token_expires_timestamp_seconds` | gauge | `issuer` | when the token that was obtained last ends |
+//! | `client_credentials_token_waits_total` | counter | `issuer` | calls that had to wait for a token |
+//! | `client_credentials_refused_tokens_total` | counter | `issuer` | obtained tokens that a resource server refused |
 //! | `client_credentials_revocations_read_timestamp_seconds` | gauge | | when this process last knew all that was revoked |
 //!
 //! A `source` is the issuer or the URL of the keys that you configured. The age of keys, or of the view of what is
@@ -61,6 +65,10 @@ const UNKNOWN_KEY_UNAVAILABLE: &str = "client_credentials_unknown_key_unavailabl
 #[cfg(feature = "remote")]
 const UNANSWERED_TOKEN: &str = "client_credentials_unanswered_token_total";
 const STORE_LOSSES: &str = "client_credentials_store_losses_total";
+const OBTAINED_TOKENS: &str = "client_credentials_obtained_tokens_total";
+const OBTAINED_TOKEN_EXPIRES: &str = "client_credentials_obtained_token_expires_timestamp_seconds";
+const TOKEN_WAITS: &str = "client_credentials_token_waits_total";
+const REFUSED_TOKENS: &str = "client_credentials_refused_tokens_total";
 const REVOCATIONS_READ: &str = "client_credentials_revocations_read_timestamp_seconds";
 
 /// An endpoint of an authorization server answered; `error` is the code of a refusal.
@@ -125,6 +133,29 @@ pub(crate) fn store_lost_data() {
     count(STORE_LOSSES, &[]);
 }
 
+/// Counts a token that the configured `issuer` gave to the calling side.
+pub(crate) fn token_obtained(issuer: &str, expires_at: Option<SystemTime>) {
+    count(OBTAINED_TOKENS, &[("issuer", issuer), ("outcome", "obtained")]);
+    if let Some(expires_at) = expires_at {
+        set(OBTAINED_TOKEN_EXPIRES, &[("issuer", issuer)], timestamp(expires_at));
+    }
+}
+
+/// Counts a request for a token that failed.
+pub(crate) fn token_not_obtained(issuer: &str, outcome: &'static str) {
+    count(OBTAINED_TOKENS, &[("issuer", issuer), ("outcome", outcome)]);
+}
+
+/// Counts a call that has to wait for a token.
+pub(crate) fn caller_waits_for_token(issuer: &str) {
+    count(TOKEN_WAITS, &[("issuer", issuer)]);
+}
+
+/// Counts an obtained token that a resource server refused.
+pub(crate) fn obtained_token_refused(issuer: &str) {
+    count(REFUSED_TOKENS, &[("issuer", issuer)]);
+}
+
 /// All that is revoked is known, as of this time.
 pub(crate) fn revocations_read(at: SystemTime) {
     set(REVOCATIONS_READ, &[], timestamp(at));
@@ -171,6 +202,10 @@ mod recorder {
         describe_gauge!(super::TOKEN_CACHE_TOKENS, Unit::Count, "Verified tokens that are remembered");
         describe_gauge!(super::TOKEN_CACHE_BYTES, Unit::Bytes, "What the remembered tokens take, about");
         describe_counter!(super::STORE_LOSSES, Unit::Count, "Times that the store turned out to have lost writes");
+        describe_counter!(super::OBTAINED_TOKENS, Unit::Count, "Requests of the calling side for a token");
+        describe_counter!(super::TOKEN_WAITS, Unit::Count, "Calls that had to wait for a token");
+        describe_counter!(super::REFUSED_TOKENS, Unit::Count, "Obtained tokens that a resource server refused");
+        describe_gauge!(super::OBTAINED_TOKEN_EXPIRES, Unit::Seconds, "When the token that was obtained last ends");
         describe_gauge!(super::REVOCATIONS_READ, Unit::Seconds, "When all that was revoked was known last");
         #[cfg(feature = "remote")]
         {

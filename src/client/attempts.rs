@@ -1,0 +1,200 @@
+//! [`Attempts`]: when the next request for a token is allowed.
+
+use std::time::Duration;
+
+use super::token_error::TokenSourceError;
+use crate::clock::Moment;
+
+/// The pause after the first failure. It doubles with each failure that follows.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest pause after failures that we choose.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// The longest `Retry-After` that is honoured: an issuer that sends a mistaken one must not stop its clients for a day.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// How many tokens in a row may be requested because resource servers refused the ones before.
+const REFUSAL_BURST: u32 = 5;
+
+/// How long it takes to earn another such request.
+const REFUSAL_EVERY: Duration = Duration::from_secs(5);
+
+/// The state of one key. It holds a few numbers, whatever the issuer and the resource servers answer.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    failures: u32,
+    /// The last failure, and how long it keeps the next attempt back.
+    pause: Option<Pause>,
+    /// The token in use was refused by a resource server, and no other one was obtained since.
+    is_refused: bool,
+    refusals: RefusalBudget,
+}
+
+#[derive(Debug)]
+struct Pause {
+    from: Moment,
+    time: Duration,
+    error: TokenSourceError,
+}
+
+/// Why no request for a token may start now.
+#[derive(Debug)]
+pub(super) enum NotYet {
+    /// The last one failed.
+    Failed(TokenSourceError),
+    /// Too many tokens were refused.
+    Refused(Duration),
+}
+
+impl Attempts {
+    pub(super) fn new(now: Moment) -> Self {
+        Self { failures: 0, pause: None, is_refused: false, refusals: RefusalBudget::new(now) }
+    }
+
+    /// Starts a request for a token, if one is allowed.
+    pub(super) fn start(&mut self, now: Moment) -> Result<(), NotYet> {
+        if let Some(Pause { from, time, error }) = &self.pause {
+            let left = time.saturating_sub(now.since(*from));
+            if !left.is_zero() {
+                return Err(NotYet::Failed(error.clone().with_retry_after(Some(left))));
+            }
+        }
+        if self.is_refused {
+            self.refusals.take(now).map_err(NotYet::Refused)?;
+            self.is_refused = false;
+        }
+        Ok(())
+    }
+
+    /// A request brought a token.
+    pub(super) fn succeeded(&mut self) {
+        self.failures = 0;
+        self.pause = None;
+        self.is_refused = false;
+    }
+
+    /// A request failed. `random` is from 0 to 1.
+    pub(super) fn failed(&mut self, error: TokenSourceError, now: Moment, random: f64) {
+        self.failures = self.failures.saturating_add(1);
+        let asked_for = error.retry_after().unwrap_or_default().min(MAX_RETRY_AFTER);
+        let time = pause(self.failures, random).max(asked_for);
+        self.pause = Some(Pause { from: now, time, error });
+    }
+
+    /// A resource server refused the token in use.
+    pub(super) fn refused(&mut self) {
+        self.is_refused = true;
+    }
+}
+
+/// Returns the pause after so many failures in a row: 1 s, 2 s, … 30 s, less up to a half.
+fn pause(failures: u32, random: f64) -> Duration {
+    let doubled = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
+    FIRST_PAUSE.saturating_mul(doubled).min(MAX_PAUSE).mul_f64(0.5 + 0.5 * random)
+}
+
+/// A token bucket (RFC 6749 has no such limit): a resource server that refuses every token must not make each request cost the
+/// issuer a new one.
+#[derive(Debug)]
+struct RefusalBudget {
+    /// The time that has to pass until the bucket is full, as of `at`.
+    debt: Duration,
+    at: Moment,
+}
+
+impl RefusalBudget {
+    fn new(now: Moment) -> Self {
+        Self { debt: Duration::ZERO, at: now }
+    }
+
+    /// Takes one request, or returns how long to wait for it.
+    fn take(&mut self, now: Moment) -> Result<(), Duration> {
+        let debt = self.debt.saturating_sub(now.since(self.at));
+        let allowed = REFUSAL_EVERY.saturating_mul(REFUSAL_BURST.saturating_sub(1));
+        if debt > allowed {
+            return Err(debt.saturating_sub(allowed));
+        }
+        self.debt = debt.saturating_add(REFUSAL_EVERY);
+        self.at = now;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use tokio::time::Instant;
+
+    use super::{Attempts, NotYet, REFUSAL_BURST, REFUSAL_EVERY};
+    use crate::client::token_error::{TokenSourceError, TokenSourceErrorKind};
+    use crate::clock::Moment;
+
+    fn moments() -> impl Fn(u64) -> Moment {
+        let (wall, monotonic) = (SystemTime::UNIX_EPOCH, Instant::now());
+        move |milliseconds| {
+            let later = Duration::from_millis(milliseconds);
+            Moment { wall: wall + later, monotonic: monotonic + later }
+        }
+    }
+
+    fn failure() -> TokenSourceError {
+        TokenSourceError::of(TokenSourceErrorKind::Unavailable, "it is down")
+    }
+
+    #[test]
+    fn failures_in_a_row_are_further_and_further_apart_but_no_more_than_30_seconds() {
+        let at = moments();
+        let mut attempts = Attempts::new(at(0));
+        let mut time = 0;
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            attempts.failed(failure(), at(time), 1.0);
+            let Err(NotYet::Failed(error)) = attempts.start(at(time)) else { panic!("too early") };
+            let pause = u64::try_from(error.retry_after().unwrap().as_millis()).unwrap();
+            assert!(attempts.start(at(time + pause - 1)).is_err());
+            pauses.push(pause / 1_000);
+            time += pause;
+            assert!(attempts.start(at(time)).is_ok());
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30, 30]);
+        attempts.succeeded();
+        attempts.failed(failure(), at(time), 0.0);
+        assert!(attempts.start(at(time + 499)).is_err() && attempts.start(at(time + 500)).is_ok());
+    }
+
+    #[test]
+    fn retry_after_is_honoured_for_up_to_five_minutes() {
+        let at = moments();
+        let mut attempts = Attempts::new(at(0));
+        attempts.failed(failure().with_retry_after(Some(Duration::from_secs(40))), at(0), 1.0);
+        assert!(attempts.start(at(39_999)).is_err() && attempts.start(at(40_000)).is_ok());
+        attempts.failed(failure().with_retry_after(Some(Duration::MAX)), at(50_000), 1.0);
+        assert!(attempts.start(at(349_999)).is_err() && attempts.start(at(350_000)).is_ok());
+    }
+
+    #[test]
+    fn a_resource_that_refuses_every_token_costs_five_requests_and_then_one_per_five_seconds() {
+        let at = moments();
+        let mut attempts = Attempts::new(at(0));
+        let mut started = 0_u32;
+        for millisecond in 0..60_000 {
+            attempts.refused();
+            if attempts.start(at(millisecond)).is_ok() {
+                attempts.succeeded();
+                started += 1;
+            }
+        }
+        assert_eq!(started, REFUSAL_BURST + 60 / u32::try_from(REFUSAL_EVERY.as_secs()).unwrap() - 1);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_delays_nothing() {
+        let at = moments();
+        let mut attempts = Attempts::new(at(86_400_000));
+        attempts.failed(failure(), at(86_400_000), 1.0);
+        let set_back = Moment { wall: at(0).wall, ..at(86_401_000) };
+        assert!(attempts.start(set_back).is_ok());
+    }
+}

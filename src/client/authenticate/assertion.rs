@@ -1,0 +1,59 @@
+//! Client assertions that we sign (RFC 7523 §2.2): a new one for each request.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::CredentialError;
+use crate::base64url::encode_onto;
+use crate::client_id::ClientId;
+use crate::clock::{Clock, UnixTime};
+use crate::keys::SigningKey;
+use crate::random::Random;
+
+/// `client_assertion_type` of RFC 7523 §2.2.
+pub(super) const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// `client_assertion_type` of draft-ietf-oauth-spiffe-client-auth.
+pub(super) const JWT_SPIFFE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe";
+
+/// The explicit type of a client assertion (RFC 10070). Servers that do not know it have no rule for `typ`.
+const TYPE: &str = "client-authentication+jwt";
+
+/// How long an assertion is valid. It is sent at once, and servers may limit the life to 5 minutes or less.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// What an assertion says, and where its time and its randomness come from.
+#[derive(Clone, Copy)]
+pub(in crate::client) struct AssertionContext<'a> {
+    pub(in crate::client) client_id: &'a ClientId,
+    /// The issuer identifier as the sole audience, unless the settings say otherwise.
+    pub(in crate::client) audience: &'a str,
+    pub(in crate::client) clock: &'a dyn Clock,
+    pub(in crate::client) random: &'a dyn Random,
+}
+
+/// The claims of RFC 7523 §3.
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    sub: &'a str,
+    aud: &'a str,
+    jti: String,
+    iat: u64,
+    exp: u64,
+}
+
+pub(super) fn sign(key: &SigningKey, context: AssertionContext<'_>) -> Result<String, CredentialError> {
+    let AssertionContext { client_id, audience, clock, random } = context;
+    let mut bits = [0; 16];
+    random.fill(&mut bits).map_err(|error| CredentialError::new(error.to_string()))?;
+    let mut jti = String::with_capacity(22);
+    encode_onto(&mut jti, &bits);
+    let now = UnixTime::now(clock);
+    let exp = now.after(LIFETIME).as_secs();
+    let client_id = client_id.as_str();
+    let claims = Claims { iss: client_id, sub: client_id, aud: audience, jti, iat: now.as_secs(), exp };
+    let claims = serde_json::to_vec(&claims).map_err(|error| CredentialError::new(error.to_string()))?;
+    key.sign_as(TYPE, &claims).ok_or_else(|| CredentialError::new("the key could not sign the client assertion"))
+}

@@ -1,0 +1,187 @@
+//! [`ClientAuthentication`]: how the calling service proves to the issuer who it is.
+
+mod assertion;
+mod assertion_file;
+mod blocking;
+mod secret_source;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+
+use self::assertion::{JWT_BEARER, JWT_SPIFFE};
+pub(super) use self::assertion::AssertionContext;
+pub use self::secret_source::SecretSource;
+use super::token_request::Form;
+use crate::client_id::ClientId;
+use crate::keys::SigningKey;
+use crate::secret::ClientSecret;
+
+/// How a client authenticates at the token endpoint (RFC 6749 §2.3, RFC 7523 §2.2, RFC 8705 §2).
+///
+/// Secrets, files and assertions are read or made anew for each request for a token, so that a rotated credential needs no
+/// restart.
+///
+/// ```
+/// use tower_client_credentials::client::{ClientAuthentication, SecretSource};
+/// use tower_client_credentials::{Algorithm, SigningKey};
+///
+/// let basic = ClientAuthentication::secret_basic(SecretSource::from_env("BILLING_SECRET"));
+/// let post = ClientAuthentication::secret_post(SecretSource::from_file("/run/secrets/billing"));
+/// let key = ClientAuthentication::private_key_jwt(SigningKey::generate(Algorithm::ES256)?);
+/// let pod = ClientAuthentication::kubernetes_token("/var/run/secrets/tokens/issuer");
+/// # Ok::<(), tower_client_credentials::KeyError>(())
+/// ```
+#[derive(Clone)]
+pub struct ClientAuthentication(Method);
+
+#[derive(Clone)]
+enum Method {
+    SecretBasic(SecretSource),
+    SecretPost(SecretSource),
+    SecretJwt(SecretSource),
+    PrivateKeyJwt(Arc<SigningKey>),
+    AssertionFile { assertion_type: &'static str, path: PathBuf },
+    Certificate,
+}
+
+impl ClientAuthentication {
+    /// Sends the id and the secret in the `Authorization` header (`client_secret_basic`, RFC 6749 §2.3.1), both form-encoded.
+    #[must_use]
+    pub fn secret_basic(secret: impl Into<SecretSource>) -> Self {
+        Self(Method::SecretBasic(secret.into()))
+    }
+
+    /// Sends the id and the secret in the body (`client_secret_post`, RFC 6749 §2.3.1), for issuers that do not support the
+    /// header.
+    #[must_use]
+    pub fn secret_post(secret: impl Into<SecretSource>) -> Self {
+        Self(Method::SecretPost(secret.into()))
+    }
+
+    /// Sends an assertion that the secret signs with HS256 (`client_secret_jwt`, OpenID Connect Core §9). The secret itself is
+    /// not sent. It needs at least 32 bytes.
+    #[must_use]
+    pub fn secret_jwt(secret: impl Into<SecretSource>) -> Self {
+        Self(Method::SecretJwt(secret.into()))
+    }
+
+    /// Sends an assertion that the key signs (`private_key_jwt`, RFC 7523 §2.2). Each request has an assertion of its own,
+    /// which is valid for 60 s. Its `kid` is the key's [thumbprint](SigningKey::key_id).
+    #[must_use]
+    pub fn private_key_jwt(key: impl Into<Arc<SigningKey>>) -> Self {
+        Self(Method::PrivateKeyJwt(key.into()))
+    }
+
+    /// Sends the token of a Kubernetes service account as the assertion (RFC 7523 §2.2). The file is the mount of a projected
+    /// `serviceAccountToken` volume whose `audience` is the issuer.
+    #[must_use]
+    pub fn kubernetes_token(path: impl Into<PathBuf>) -> Self {
+        Self(Method::AssertionFile { assertion_type: JWT_BEARER, path: path.into() })
+    }
+
+    /// Sends a SPIFFE JWT-SVID as the assertion (draft-ietf-oauth-spiffe-client-auth). The file is kept up to date by a helper
+    /// of the Workload API, such as `spiffe-helper`; its audience is the issuer.
+    #[must_use]
+    pub fn jwt_svid_file(path: impl Into<PathBuf>) -> Self {
+        Self(Method::AssertionFile { assertion_type: JWT_SPIFFE, path: path.into() })
+    }
+
+    /// Sends only the `client_id` (RFC 8705 §2, and X.509-SVIDs). The certificate is that of the TLS connection:
+    /// [`http_service`](super::ClientCredentials::http_service) has to present it.
+    #[must_use]
+    pub fn certificate() -> Self {
+        Self(Method::Certificate)
+    }
+
+    /// Adds the authentication to a request.
+    pub(super) async fn apply(
+        &self,
+        context: AssertionContext<'_>,
+        form: &mut Form<'_>,
+        headers: &mut HeaderMap,
+    ) -> Result<(), CredentialError> {
+        let client_id = context.client_id;
+        match &self.0 {
+            Method::SecretBasic(secret) => {
+                headers.insert(AUTHORIZATION, basic(client_id, &secret.read().await?)?);
+                return Ok(());
+            }
+            Method::SecretPost(secret) => {
+                form.push(("client_secret".into(), secret.read().await?.to_string().into()));
+            }
+            Method::SecretJwt(secret) => {
+                let secret = secret.read().await?;
+                let key = SigningKey::dangerous_hs256_verifiers_can_forge(secret.as_bytes());
+                let key = key.map_err(|error| CredentialError::new(format!("client_secret_jwt: {error}")))?;
+                push_assertion(form, JWT_BEARER, assertion::sign(&key, context)?);
+            }
+            Method::PrivateKeyJwt(key) => push_assertion(form, JWT_BEARER, assertion::sign(key, context)?),
+            Method::AssertionFile { assertion_type, path } => {
+                push_assertion(form, assertion_type, assertion_file::read(path.clone()).await?);
+            }
+            Method::Certificate => {}
+        }
+        form.push(("client_id".into(), client_id.as_str().to_owned().into()));
+        Ok(())
+    }
+}
+
+/// A secret is sent as `client_secret_basic`, which every authorization server supports (RFC 6749 §2.3.1).
+impl From<ClientSecret> for ClientAuthentication {
+    fn from(secret: ClientSecret) -> Self {
+        Self::secret_basic(secret)
+    }
+}
+
+impl From<SecretSource> for ClientAuthentication {
+    fn from(secret: SecretSource) -> Self {
+        Self::secret_basic(secret)
+    }
+}
+
+fn push_assertion(form: &mut Form<'_>, assertion_type: &'static str, assertion: String) {
+    form.push(("client_assertion_type".into(), assertion_type.into()));
+    form.push(("client_assertion".into(), assertion.into()));
+}
+
+/// RFC 6749 §2.3.1: both are form-encoded before they are joined.
+fn basic(client_id: &ClientId, secret: &str) -> Result<HeaderValue, CredentialError> {
+    let pair = serde_urlencoded::to_string([(client_id.as_str(), secret)]);
+    let pair = pair.map_err(|_| CredentialError::new("the client id and the secret cannot be encoded"))?;
+    let header = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair.replacen('=', ":", 1))));
+    let mut header = header.map_err(|_| CredentialError::new("the client id and the secret do not fit into a header"))?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+/// The credential could not be read or made. The text names its source and never shows it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct CredentialError(String);
+
+impl CredentialError {
+    fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+impl fmt::Debug for ClientAuthentication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Method::SecretBasic(secret) => f.debug_tuple("SecretBasic").field(secret).finish(),
+            Method::SecretPost(secret) => f.debug_tuple("SecretPost").field(secret).finish(),
+            Method::SecretJwt(secret) => f.debug_tuple("SecretJwt").field(secret).finish(),
+            Method::PrivateKeyJwt(key) => f.debug_tuple("PrivateKeyJwt").field(key).finish(),
+            Method::AssertionFile { assertion_type, path } => {
+                f.debug_struct("AssertionFile").field("type", assertion_type).field("path", path).finish()
+            }
+            Method::Certificate => f.write_str("Certificate"),
+        }
+    }
+}

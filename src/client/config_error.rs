@@ -1,0 +1,79 @@
+//! [`ClientConfigError`]: settings of the calling side that cannot work.
+
+use super::origin::InvalidOrigin;
+use crate::audience::InvalidAudience;
+use crate::client_id::InvalidClientId;
+use crate::issuer::InvalidIssuer;
+use crate::quoted::shortened;
+
+/// The settings of the calling side cannot work; the text says what to change.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientConfigError {
+    /// The issuer is invalid.
+    #[error(transparent)]
+    Issuer(#[from] InvalidIssuer),
+    /// The client id is invalid.
+    #[error(transparent)]
+    ClientId(#[from] InvalidClientId),
+    /// A resource is invalid.
+    #[error("invalid resource `{resource}`: {error}")]
+    #[non_exhaustive]
+    Resource {
+        /// The value that was given.
+        resource: String,
+        /// Why it is invalid.
+        error: InvalidAudience,
+    },
+    /// The URL of the token endpoint cannot be used.
+    #[error("the token endpoint `{url}` cannot be used: {reason}")]
+    #[non_exhaustive]
+    TokenEndpoint {
+        /// The value that was given.
+        url: String,
+        /// Why it cannot be used.
+        reason: &'static str,
+    },
+    /// A further parameter has a name that a setting of its own has.
+    #[error("the parameter `{0}` has a setting of its own; use that in place of `parameter(…)`")]
+    ReservedParameter(String),
+    /// An origin that tokens may be sent to is invalid.
+    #[error(transparent)]
+    Origin(#[from] InvalidOrigin),
+    /// No origin is known that tokens may be sent to.
+    #[error(
+        "it is not known where tokens may be sent: set `resource(…)` to the URL of the API, or use \
+         `ClientCredentialsLayer::from_source(…)` with the origin of the API"
+    )]
+    NoOrigin,
+    /// There is nothing to send requests for tokens with.
+    #[error("there is no HTTP client for requests for tokens: turn on feature `remote`, or set `http_service(…)`")]
+    NoHttpService,
+    /// The HTTP client of feature `remote` could not be made.
+    #[error("the HTTP client for requests for tokens could not be made: {0}")]
+    HttpClient(String),
+}
+
+impl ClientConfigError {
+    pub(super) fn resource(resource: &str, error: InvalidAudience) -> Self {
+        Self::Resource { resource: shortened(resource), error }
+    }
+
+    pub(super) fn token_endpoint(url: &str, reason: &'static str) -> Self {
+        Self::TokenEndpoint { url: shortened(url), reason }
+    }
+
+    pub(super) fn reserved_parameter(name: &str) -> Self {
+        Self::ReservedParameter(shortened(name))
+    }
+
+    #[cfg(feature = "remote")]
+    pub(super) fn http_client(error: &crate::keys::remote::HttpError) -> Self {
+        Self::HttpClient(error.to_string())
+    }
+
+    #[cfg(not(feature = "remote"))]
+    pub(super) fn no_http_service() -> Self {
+        Self::NoHttpService
+    }
+}

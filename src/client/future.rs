@@ -1,0 +1,196 @@
+//! [`ResponseFuture`]: a request on its way, from the token to the answer.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tower::{BoxError, Service};
+
+use super::access_token::AccessToken;
+use super::error::CallError;
+use super::refusal::refuses_token;
+use super::repeat::RepeatBody;
+use super::saved_request::{SavedRequest, save};
+use super::token_error::TokenSourceError;
+use super::token_source::{TokenFuture, TokenSource};
+
+pin_project! {
+    /// The future of [`ClientCredentialsService`](super::ClientCredentialsService).
+    pub struct ResponseFuture<S, B, R>
+    where
+        S: Service<Request<B>>,
+        R: RepeatBody<B>,
+    {
+        #[pin]
+        state: State<S::Future, S::Response, B>,
+        // The instance of the inner service that makes the next call.
+        service: Option<S>,
+        // `None` if tokens know their source themselves.
+        source: Option<Arc<dyn TokenSource>>,
+        saved: Option<SavedRequest<R::Kept>>,
+        repeat: Option<R>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<F, A, B> {
+        /// There was no token that could be reused.
+        Waiting { token: TokenFuture, request: Option<Request<B>> },
+        /// The inner service has the request.
+        Calling { #[pin] answer: F, token: AccessToken },
+        /// The token was refused, and a new one is on its way. If none comes, the answer is the one that refused it.
+        Renewing { token: TokenFuture, refused: AccessToken, answer: Option<A> },
+        /// The inner service is about to get the request once more.
+        Repeating { request: Option<Request<B>>, token: AccessToken },
+        Failed { error: Option<CallError> },
+    }
+}
+
+impl<S, B, R> ResponseFuture<S, B, R>
+where
+    S: Service<Request<B>>,
+    R: RepeatBody<B>,
+{
+    pub(super) fn failed(error: CallError) -> Self {
+        let state = State::Failed { error: Some(error) };
+        Self { state, service: None, source: None, saved: None, repeat: None }
+    }
+
+    pub(super) fn waiting(
+        token: TokenFuture,
+        request: Request<B>,
+        service: S,
+        source: Arc<dyn TokenSource>,
+        repeat: R,
+    ) -> Self {
+        let state = State::Waiting { token, request: Some(request) };
+        Self { state, service: Some(service), source: Some(source), saved: None, repeat: Some(repeat) }
+    }
+
+    pub(super) fn calling(
+        answer: S::Future,
+        token: AccessToken,
+        source: Option<Arc<dyn TokenSource>>,
+        saved: SavedRequest<R::Kept>,
+        service: S,
+        repeat: R,
+    ) -> Self {
+        let state = State::Calling { answer, token };
+        Self { state, service: Some(service), source, saved: Some(saved), repeat: Some(repeat) }
+    }
+}
+
+/// What follows a refused token.
+enum Next<B> {
+    /// The answer is passed on.
+    GiveUp,
+    Renew(TokenFuture),
+    Repeat(Request<B>, AccessToken),
+}
+
+impl<S, B, RB, R> Future for ResponseFuture<S, B, R>
+where
+    S: Service<Request<B>, Response = Response<RB>, Error: Into<BoxError>>,
+    R: RepeatBody<B>,
+{
+    type Output = Result<Response<RB>, CallError>;
+
+    #[expect(clippy::expect_used, reason = "a future that has returned its output must not be polled")]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        const COMPLETED: &str = "ResponseFuture polled after completion";
+        let mut this = self.project();
+        loop {
+            let next = match this.state.as_mut().project() {
+                StateProjection::Failed { error } => return Poll::Ready(Err(error.take().expect(COMPLETED))),
+                StateProjection::Waiting { token, request } => {
+                    let token: Result<AccessToken, TokenSourceError> = ready!(token.as_mut().poll(cx));
+                    let request = request.take().expect(COMPLETED);
+                    let token = match token {
+                        Ok(token) => token,
+                        Err(error) => return Poll::Ready(Err(error.into())),
+                    };
+                    let repeat = this.repeat.as_ref().expect(COMPLETED);
+                    let (mut request, saved) = save(request, repeat);
+                    *this.saved = Some(saved);
+                    token.authorize(request.headers_mut());
+                    let answer = this.service.as_mut().expect(COMPLETED).call(request);
+                    State::Calling { answer, token }
+                }
+                StateProjection::Calling { answer, token } => {
+                    let answer = ready!(answer.poll(cx)).map_err(|error| CallError::Call(error.into()))?;
+                    if !refuses_token(answer.status(), answer.headers()) {
+                        return Poll::Ready(Ok(answer));
+                    }
+                    let source = this.source.take().or_else(|| token.source());
+                    let next = source.map_or(Next::GiveUp, |source| {
+                        source.invalidate(token);
+                        let next = after_refusal(&*source, token, this.saved, this.repeat.as_ref());
+                        *this.source = Some(source);
+                        next
+                    });
+                    match next {
+                        Next::GiveUp => return Poll::Ready(Ok(answer)),
+                        Next::Renew(new) => {
+                            State::Renewing { token: new, refused: token.clone(), answer: Some(answer) }
+                        }
+                        Next::Repeat(request, token) => State::Repeating { request: Some(request), token },
+                    }
+                }
+                StateProjection::Renewing { token, refused, answer } => {
+                    let token: Result<AccessToken, TokenSourceError> = ready!(token.as_mut().poll(cx));
+                    let answer = answer.take().expect(COMPLETED);
+                    let saved = this.saved.take();
+                    let request = saved.and_then(|saved| saved.restore(this.repeat.as_ref().expect(COMPLETED)));
+                    match (token, request) {
+                        (Ok(token), Some(request)) if token != *refused => {
+                            State::Repeating { request: Some(request), token }
+                        }
+                        _ => return Poll::Ready(Ok(answer)),
+                    }
+                }
+                StateProjection::Repeating { request, token } => {
+                    let service = this.service.as_mut().expect(COMPLETED);
+                    ready!(service.poll_ready(cx)).map_err(|error| CallError::Call(error.into()))?;
+                    let mut request = request.take().expect(COMPLETED);
+                    token.authorize(request.headers_mut());
+                    let token = token.clone();
+                    State::Calling { answer: service.call(request), token }
+                }
+            };
+            this.state.set(next);
+        }
+    }
+}
+
+/// Decides what follows a refused token. A request is repeated at most once: what was saved of it is used up by that.
+fn after_refusal<B, R: RepeatBody<B>>(
+    source: &dyn TokenSource,
+    refused: &AccessToken,
+    saved: &mut Option<SavedRequest<R::Kept>>,
+    repeat: Option<&R>,
+) -> Next<B> {
+    if saved.is_none() {
+        return Next::GiveUp;
+    }
+    let Some(token) = source.ready() else { return Next::Renew(source.token()) };
+    // A source that gives the same token again has no other one.
+    if token == *refused {
+        return Next::GiveUp;
+    }
+    let request = saved.take().zip(repeat).and_then(|(saved, repeat)| saved.restore(repeat));
+    request.map_or(Next::GiveUp, |request| Next::Repeat(request, token))
+}
+
+impl<S, B, R> fmt::Debug for ResponseFuture<S, B, R>
+where
+    S: Service<Request<B>>,
+    R: RepeatBody<B>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,106 @@
+//! The calling side: [`ClientCredentialsLayer`] sends the requests of an HTTP client with access tokens, and
+//! [`CachedTokenSource`] gives the tokens to anything else.
+//!
+//! 1. A token is refreshed in the background once 72 to 80 % of its life has passed, when a request needs it then. Callers wait
+//!    only if there is no token that can be reused. One request for a token is in flight for each set of scopes and resources,
+//!    in a task of its own: a caller that is cancelled ends nothing.
+//! 2. An expired token is never sent. The remaining life is checked when the token is attached, by the wall clock and the
+//!    monotonic clock, with a margin (5 s, at most a tenth of the life). A token with less than 1 s left, or of unknown life, is
+//!    given only to the callers that waited for it.
+//! 3. A refused token is never sent again. A 401 with `error="invalid_token"`, a 401 without any challenge, and a gRPC answer
+//!    with only the status `UNAUTHENTICATED` refuse it. The request is repeated at most once, with a new token, if its body
+//!    allows that. Five tokens in a row are replaced at once, and then one per 5 s.
+//! 4. Without a token, a request is not sent. It fails with [`CallError::Token`]. After a failure, the next request for a token
+//!    is made 0.5 to 1 s later, then 1 to 2 s, up to 30 s, and not before a `Retry-After` of up to 5 minutes. In between, callers
+//!    get the same error at once. A token that is valid is used while its refresh fails.
+//! 5. Tokens are sent to the origins that the settings name, and to no other: other hosts, ports and schemes, and plain http
+//!    beyond loopback, fail before anything is sent. Redirects are requests like others if the layer that follows them is outside
+//!    of this one.
+//! 6. The credential is sent only to the token endpoint of its issuer, as configured or as the issuer's own metadata names it.
+//!    Redirects are not followed there. Secrets and files are read, and assertions made, anew for each request.
+//!
+//! # When something fails
+//!
+//! | what | what happens |
+//! |---|---|
+//! | the issuer is down | Tokens are used to their end. Then calls fail at once with [`CallError::Token`], whose [`retry_after`](TokenSourceError::retry_after) says when the next attempt is due. The first call after that finds the issuer up again. |
+//! | the issuer is down at the start | The same. Nothing is requested before the first call. |
+//! | the issuer changes its keys | Nothing has to be done here. A resource server that does not know a key yet answers 401 or 503; a 401 is repeated once with a new token. |
+//! | the issuer moves its token endpoint | A failure there makes the next attempt read the metadata again. A configured [`token_endpoint`](ClientCredentials::token_endpoint) does not follow. |
+//! | a token is revoked | The resource server answers 401. The token is dropped, and the call is repeated with a new one. |
+//! | an issuer that repeats tokens gives the refused one again | It is not sent. Calls fail with [`TokenSourceErrorKind::TokenRefused`] until the issuer gives another one. |
+//! | a resource server refuses every token | Each call returns the 401 of the resource server, or fails with [`TokenSourceErrorKind::TokenRefused`] while no new token may be requested. |
+//! | the process or the machine sleeps | The wall clock shows it. The first call after that waits for a new token. |
+//! | the clock jumps ahead | The token is replaced early. |
+//! | the clock is set back | The monotonic clock ends the token in time. |
+//! | the clock is wrong by a constant | Tokens are not affected: `expires_in` is relative. Assertions are: the issuer refuses those that are too far from its time. |
+//! | the clock of a resource server is ahead | It refuses tokens early. Increase [`expiry_margin`](ClientCredentials::expiry_margin). |
+//! | a caller is cancelled | The request for a token that it caused continues for the others. |
+//! | the runtime that requested a token ends | Callers in other runtimes get an error, and the next one makes a new attempt. |
+//!
+//! # Deployment caveat
+//!
+//! Each process has its own tokens: a fleet of 1,000 replicas requests 1,000 tokens per lifetime. The issuer's limit has to allow
+//! that, also when all of them start together.
+//!
+//! # Example
+//!
+//! Without a layer:
+//!
+//! ```
+//! use tower_client_credentials::ClientCredentials;
+//! use tower_client_credentials::client::SecretSource;
+//!
+//! # #[cfg(feature = "remote")]
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let tokens = ClientCredentials::new("https://auth.example.com", "billing", SecretSource::from_file("/run/secrets/billing"))
+//!     .resource("https://api.example.com")
+//!     .build()?;
+//! let mut request = http::Request::get("https://api.example.com/invoices").body(())?;
+//! tokens.authorize(request.headers_mut()).await?;
+//! # Ok(()) }
+//! ```
+
+mod access_token;
+mod attempts;
+mod authenticate;
+mod config_error;
+mod discovery;
+mod error;
+mod future;
+mod http_date;
+mod issuer_client;
+mod layer;
+mod lifetime;
+mod origin;
+mod ready_tokens;
+mod refusal;
+mod refused_tokens;
+mod repeat;
+mod saved_request;
+mod service;
+mod settings;
+mod statistics;
+mod token_cache;
+mod token_error;
+mod token_request;
+mod token_sets;
+mod token_source;
+mod transport;
+mod watch;
+
+pub use self::access_token::{AccessToken, InvalidAccessToken};
+pub use self::authenticate::{ClientAuthentication, SecretSource};
+pub use self::config_error::ClientConfigError;
+pub use self::error::CallError;
+pub use self::future::ResponseFuture;
+pub use self::layer::ClientCredentialsLayer;
+pub use self::origin::{ForbiddenDestination, InvalidOrigin};
+pub use self::repeat::{CloneBody, NoRepeat, RepeatBody, Replay, ReplayBody};
+pub use self::service::ClientCredentialsService;
+pub use self::settings::ClientCredentials;
+pub use self::statistics::Statistics;
+pub use self::token_cache::CachedTokenSource;
+pub use self::token_error::{TokenSourceError, TokenSourceErrorKind};
+pub use self::token_source::{TokenFuture, TokenSource};
+pub use self::watch::TokenWatch;

@@ -1,0 +1,191 @@
+//! What an answer of a resource server says about the token that was sent.
+
+use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderMap, StatusCode};
+
+/// gRPC's code `UNAUTHENTICATED`.
+const UNAUTHENTICATED: &[u8] = b"16";
+
+/// Returns whether the answer says that the token is not valid, so that another token may help.
+///
+/// These do: a 401 with `error="invalid_token"` in a `Bearer` challenge (RFC 6750 §3.1), a 401 without any challenge, and a gRPC
+/// answer that has status 16 in its head, which means that no message follows. A 401 with another error or another scheme is
+/// about something else.
+pub(super) fn refuses_token(status: StatusCode, headers: &HeaderMap) -> bool {
+    let is_unauthorized = status == StatusCode::UNAUTHORIZED || is_unauthenticated_grpc(status, headers);
+    is_unauthorized && challenges_allow_it(headers)
+}
+
+/// A trailers-only answer has its status among the headers.
+fn is_unauthenticated_grpc(status: StatusCode, headers: &HeaderMap) -> bool {
+    status == StatusCode::OK
+        && headers.get("grpc-status").is_some_and(|status| status.as_bytes() == UNAUTHENTICATED)
+        && headers.get(CONTENT_TYPE).is_some_and(|media_type| media_type.as_bytes().starts_with(b"application/grpc"))
+}
+
+fn challenges_allow_it(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(WWW_AUTHENTICATE).iter().peekable();
+    if values.peek().is_none() {
+        return true;
+    }
+    values.any(|value| value.to_str().is_ok_and(|value| {
+        challenges(value).any(|challenge| {
+            challenge.scheme.eq_ignore_ascii_case("Bearer") && challenge.parameter("error").as_deref() == Some("invalid_token")
+        })
+    }))
+}
+
+/// One challenge of a `WWW-Authenticate` header (RFC 9110 §11.6.1).
+pub(super) struct Challenge<'a> {
+    pub(super) scheme: &'a str,
+    parameters: Vec<(&'a str, String)>,
+}
+
+impl Challenge<'_> {
+    /// Returns a parameter that the challenge has exactly once.
+    pub(super) fn parameter(&self, name: &str) -> Option<String> {
+        let mut found = self.parameters.iter().filter(|(own, _)| own.eq_ignore_ascii_case(name));
+        match (found.next(), found.next()) {
+            (Some((_, value)), None) => Some(value.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// Reads the challenges of one header value, up to the first mistake in it.
+pub(super) fn challenges(value: &str) -> impl Iterator<Item = Challenge<'_>> {
+    let mut challenges = Vec::<Challenge<'_>>::new();
+    let mut rest = value;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', ',']);
+        let (token, behind) = split_token(rest);
+        if token.is_empty() {
+            break;
+        }
+        match behind.trim_start_matches([' ', '\t']).strip_prefix('=') {
+            // A parameter of the challenge that was begun before.
+            Some(behind) if !behind.starts_with('=') => {
+                let Some((text, behind)) = split_value(behind.trim_start_matches([' ', '\t'])) else {
+                    // Padding of a token68, or a mistake, which the next round finds.
+                    rest = behind;
+                    continue;
+                };
+                let Some(challenge) = challenges.last_mut() else { break };
+                challenge.parameters.push((token, text));
+                rest = behind;
+            }
+            // Padding of a token68.
+            Some(_) => rest = behind.trim_start_matches('='),
+            None => {
+                challenges.push(Challenge { scheme: token, parameters: Vec::new() });
+                rest = behind;
+            }
+        }
+    }
+    challenges.into_iter()
+}
+
+/// `token` or `token68` (RFC 9110 §5.6.2, §11.2), and the rest.
+fn split_token(text: &str) -> (&str, &str) {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&byte);
+    let end = text.bytes().position(|byte| !is_token(byte)).unwrap_or(text.len());
+    text.split_at(end)
+}
+
+/// `token / quoted-string` (RFC 9110 §5.6.4), and the rest.
+fn split_value(text: &str) -> Option<(String, &str)> {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let (token, rest) = split_token(text);
+        return (!token.is_empty()).then(|| (token.to_owned(), rest));
+    };
+    let mut value = String::new();
+    let mut characters = quoted.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '"' => return Some((value, quoted.get(at + 1..)?)),
+            '\\' => value.push(characters.next()?.1),
+            _ => value.push(character),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, StatusCode};
+    use proptest::prelude::*;
+
+    use super::{challenges, refuses_token};
+
+    fn refuses(status: u16, headers: &[(&'static str, &str)]) -> bool {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
+        refuses_token(StatusCode::from_u16(status).unwrap(), &map)
+    }
+
+    #[test]
+    fn a_401_about_the_token_refuses_it() {
+        assert!(refuses(401, &[]));
+        for challenge in [
+            r#"Bearer error="invalid_token""#,
+            r#"bearer realm="a, b=\"c\"", ERROR=invalid_token"#,
+            r#"Bearer realm="x" , error = "invalid_token""#,
+            r#"Basic realm="x", Bearer error="invalid_token""#,
+            r#"Negotiate abc==, Bearer scope="a", error="invalid_token", error_description="expired""#,
+            r#"Negotiate abc=, Bearer error="invalid_token""#,
+            r#"Negotiate abc, Bearer error="invalid_token""#,
+            r#"DPoP algs="ES256", Bearer error="invalid_token""#,
+        ] {
+            assert!(refuses(401, &[("www-authenticate", challenge)]), "{challenge}");
+        }
+        assert!(refuses(401, &[("www-authenticate", "Basic"), ("www-authenticate", r#"Bearer error="invalid_token""#)]));
+    }
+
+    #[test]
+    fn a_401_about_something_else_does_not() {
+        for challenge in [
+            "Bearer",
+            r#"Bearer realm="x""#,
+            r#"Bearer error="insufficient_scope""#,
+            r#"Bearer error="invalid_request""#,
+            r#"Bearer error="invalid_token", error="insufficient_scope""#,
+            r#"Bearer realm="error=\"invalid_token\"""#,
+            r#"DPoP error="invalid_token""#,
+            r#"Basic realm="Bearer error=invalid_token""#,
+            r#"Bearer, Basic error="invalid_token""#,
+            r#"Bearer error="invalid_token"#,
+            "",
+            ",",
+        ] {
+            assert!(!refuses(401, &[("www-authenticate", challenge)]), "{challenge}");
+        }
+        for status in [200, 400, 403, 407, 500, 503] {
+            assert!(!refuses(status, &[("www-authenticate", r#"Bearer error="invalid_token""#)]), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_grpc_answer_refuses_the_token_by_status_16_in_its_head() {
+        let grpc = ("content-type", "application/grpc+proto");
+        assert!(refuses(200, &[grpc, ("grpc-status", "16")]));
+        assert!(!refuses(200, &[grpc, ("grpc-status", "7")]));
+        assert!(!refuses(200, &[grpc]), "the status comes after a message");
+        assert!(!refuses(200, &[("content-type", "application/json"), ("grpc-status", "16")]));
+        let other = ("www-authenticate", r#"Bearer error="insufficient_scope""#);
+        assert!(!refuses(200, &[grpc, ("grpc-status", "16"), other]));
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_is_read_without_a_panic(value in ".{0,200}") {
+            let _ = challenges(&value).map(|challenge| challenge.parameter("error")).count();
+        }
+
+        #[test]
+        fn text_of_a_challenge_is_read_to_its_end(value in "[ -~\\t]{0,100}") {
+            let _ = challenges(&value).count();
+        }
+    }
+}

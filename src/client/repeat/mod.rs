@@ -1,0 +1,51 @@
+//! [`RepeatBody`]: how the body of a request is kept for the case that its token is refused.
+
+mod replay;
+
+pub use self::replay::{Replay, ReplayBody};
+
+/// Keeps a body, so that a request can be sent a second time with a new token.
+pub trait RepeatBody<B> {
+    /// What is kept.
+    type Kept;
+
+    /// Splits a body into the one to send and what the next one is made of.
+    fn keep(&self, body: B) -> (B, Self::Kept);
+
+    /// Makes the body once more; `None` if it cannot be repeated.
+    fn restore(&self, kept: Self::Kept) -> Option<B>;
+}
+
+/// Repeats requests by a clone of the body, the default: for `Full<Bytes>`, `Empty`, `String` and the like.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct CloneBody;
+
+impl<B: Clone> RepeatBody<B> for CloneBody {
+    type Kept = B;
+
+    fn keep(&self, body: B) -> (B, B) {
+        (body.clone(), body)
+    }
+
+    fn restore(&self, kept: B) -> Option<B> {
+        Some(kept)
+    }
+}
+
+/// Repeats no request.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct NoRepeat;
+
+impl<B> RepeatBody<B> for NoRepeat {
+    type Kept = ();
+
+    fn keep(&self, body: B) -> (B, ()) {
+        (body, ())
+    }
+
+    fn restore(&self, (): ()) -> Option<B> {
+        None
+    }
+}

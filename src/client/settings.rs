@@ -1,0 +1,305 @@
+//! [`ClientCredentials`]: the settings of the calling side → [`CachedTokenSource`].
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::Full;
+use tower::{BoxError, Service};
+
+use super::authenticate::ClientAuthentication;
+use super::config_error::ClientConfigError;
+use super::discovery::{TokenEndpoint, check_endpoint};
+use super::issuer_client::{IssuerClient, IssuerSettings};
+use super::token_cache::CachedTokenSource;
+use super::token_request::TokenQuery;
+use super::transport::{ServiceTransport, Transport};
+use crate::audience::Audience;
+use crate::clock::{Clock, SystemClock};
+use crate::issuer::Issuer;
+use crate::random::{Random, SystemRandom};
+use crate::scope::{Scope, Scopes};
+use crate::uri::PlainHttp;
+
+/// How long one request for a token may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long before its end a token is no longer sent, since a resource server's clock may be ahead of ours.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// The parameters that the settings have names for (RFC 6749 §4.4.2, RFC 7521 §4.2, RFC 8707).
+const RESERVED: [&str; 7] =
+    ["grant_type", "client_id", "client_secret", "client_assertion", "client_assertion_type", "scope", "resource"];
+
+/// The credentials of a calling service at one issuer, and which tokens it requests.
+///
+/// [`ClientCredentialsLayer::new`](super::ClientCredentialsLayer::new) puts them on an HTTP client, and [`build`](Self::build)
+/// makes a source of tokens for other uses.
+///
+/// ```
+/// use tower_client_credentials::client::SecretSource;
+/// use tower_client_credentials::{ClientCredentials, ClientCredentialsLayer, Scope};
+///
+/// const API: &str = "https://api.example.com";
+///
+/// # #[cfg(feature = "remote")] {
+/// let secret = SecretSource::from_env("BILLING_SECRET");
+/// let credentials = ClientCredentials::new("https://auth.example.com", "billing", secret)
+///     .resource(API)
+///     .scope(Scope::from_static("invoices:read"));
+/// let layer = ClientCredentialsLayer::new(credentials)?;
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct ClientCredentials {
+    issuer: String,
+    client_id: String,
+    authentication: ClientAuthentication,
+    token_endpoint: Option<String>,
+    assertion_audience: Option<String>,
+    resources: Vec<String>,
+    scopes: Scopes,
+    parameters: Vec<(String, String)>,
+    transport: Option<Box<dyn Transport>>,
+    plain_http: PlainHttp,
+    timeout: Duration,
+    margin: Duration,
+    assumed_life: Option<Duration>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+impl ClientCredentials {
+    /// Takes the issuer, the id that it registered this service under, and how the service authenticates. A secret is sent as
+    /// `client_secret_basic`; see [`ClientAuthentication`] for the other methods.
+    ///
+    /// Every value is checked by [`build`](Self::build).
+    #[must_use]
+    pub fn new(
+        issuer: impl Into<String>,
+        client_id: impl Into<String>,
+        authentication: impl Into<ClientAuthentication>,
+    ) -> Self {
+        Self {
+            issuer: issuer.into(),
+            client_id: client_id.into(),
+            authentication: authentication.into(),
+            token_endpoint: None,
+            assertion_audience: None,
+            resources: Vec::new(),
+            scopes: Scopes::NONE,
+            parameters: Vec::new(),
+            transport: None,
+            plain_http: PlainHttp::default(),
+            timeout: TIMEOUT,
+            margin: MARGIN,
+            assumed_life: None,
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+        }
+    }
+
+    /// Requests tokens for this API, by an absolute URI (`resource`, RFC 8707 §2). It is sent with every request for a token.
+    /// If it is an http or https URL, tokens may be sent to its origin. Call it again for several.
+    #[must_use]
+    pub fn resource(mut self, resource: impl Into<String>) -> Self {
+        self.resources.push(resource.into());
+        self
+    }
+
+    /// Requests this scope (RFC 6749 §3.3), in addition to those before. Without one, the issuer's default applies.
+    #[must_use]
+    pub fn scope(mut self, scope: Scope) -> Self {
+        self.scopes = self.scopes.with(&scope);
+        self
+    }
+
+    /// Requests these scopes, in addition to those before.
+    #[must_use]
+    pub fn scopes(mut self, scopes: impl Into<Scopes>) -> Self {
+        self.scopes = self.scopes.union(&scopes.into());
+        self
+    }
+
+    /// Sends a further parameter with each request for a token, such as the `audience` of Auth0.
+    #[must_use]
+    pub fn parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.parameters.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets the URL of the token endpoint. By default it is discovered: the issuer's metadata (RFC 8414, or that of OpenID
+    /// Connect Discovery) names it. Set it for issuers without metadata.
+    #[must_use]
+    pub fn token_endpoint(mut self, url: impl Into<String>) -> Self {
+        self.token_endpoint = Some(url.into());
+        self
+    }
+
+    /// Sets the `aud` of client assertions. By default it is the issuer as the sole value (RFC 10070); some older servers
+    /// expect the URL of their token endpoint.
+    #[must_use]
+    pub fn assertion_audience(mut self, audience: impl Into<String>) -> Self {
+        self.assertion_audience = Some(audience.into());
+        self
+    }
+
+    /// Sends requests for tokens through this service, in place of the HTTP client of feature `remote`. It must not follow
+    /// redirects to other hosts, since the requests carry the credential.
+    ///
+    /// For a server in the same process, use its endpoint as the service. No socket is needed then:
+    ///
+    /// ```
+    /// use tower_client_credentials::{
+    ///     AuthorizationServer, Client, ClientCredentials, ClientSecret, KeyRing, MemoryStore,
+    /// };
+    ///
+    /// let secret = ClientSecret::generate()?;
+    /// let clients = MemoryStore::from([Client::new("billing", &secret).audience("https://api.example.com")]);
+    /// let server = AuthorizationServer::new("https://auth.example.com", KeyRing::generate()?, clients)?;
+    /// let tokens = ClientCredentials::new("https://auth.example.com", "billing", secret)
+    ///     .token_endpoint("https://auth.example.com/token")
+    ///     .http_service(server.token_service())
+    ///     .build()?;
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// let token = tokens.token().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn http_service<S, B>(mut self, service: S) -> Self
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+            + Clone
+            + Send
+            + 'static,
+        B: Body<Error: Into<BoxError>, Data: Send> + Send + 'static,
+    {
+        self.transport = Some(Box::new(ServiceTransport::new(service)));
+        self
+    }
+
+    /// Accepts plain `http` with any host, in the issuer, in its token endpoint, and in [`resource`](Self::resource) as an
+    /// origin that tokens may be sent to. By default it is accepted on loopback only.
+    ///
+    /// Dangerous: an attacker on the network can read the credential and the tokens. It is for development, and for networks
+    /// that encrypt underneath, such as a service mesh.
+    #[must_use]
+    pub fn dangerous_plain_http(mut self) -> Self {
+        self.plain_http = PlainHttp::AnyHost;
+        self
+    }
+
+    /// Sets how long one request for a token may take: 10 s by default.
+    #[must_use]
+    pub fn request_timeout(mut self, time: Duration) -> Self {
+        self.timeout = time;
+        self
+    }
+
+    /// Sets how long before its end a token is no longer sent: 5 s by default, and at most a tenth of its life. Increase it
+    /// where the clocks of resource servers are ahead.
+    #[must_use]
+    pub fn expiry_margin(mut self, time: Duration) -> Self {
+        self.margin = time;
+        self
+    }
+
+    /// Sets the life of tokens whose issuer does not name one (`expires_in`, RFC 6749 §5.1). By default such tokens are not
+    /// reused: each call that needs a token waits for a new one.
+    #[must_use]
+    pub fn assumed_lifetime(mut self, time: Duration) -> Self {
+        self.assumed_life = Some(time);
+        self
+    }
+
+    /// Sets where the time comes from: the system by default.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Sets where the jitter and the `jti` of assertions come from: the system by default.
+    #[must_use]
+    pub fn random(mut self, random: impl Random) -> Self {
+        self.random = Arc::new(random);
+        self
+    }
+
+    pub(super) fn plain_http(&self) -> PlainHttp {
+        self.plain_http
+    }
+
+    pub(super) fn resources(&self) -> &[String] {
+        &self.resources
+    }
+
+    /// Makes the source of the tokens. Nothing is sent before the first token is needed.
+    ///
+    /// # Errors
+    ///
+    /// When a value is invalid, for plain `http` without [the setting](Self::dangerous_plain_http), and without an HTTP service:
+    /// turn on feature `remote`, or set [`http_service`](Self::http_service).
+    pub fn build(self) -> Result<CachedTokenSource, ClientConfigError> {
+        let issuer = Issuer::new(&self.issuer, self.plain_http)?;
+        let endpoint = match &self.token_endpoint {
+            None => TokenEndpoint::discovered(),
+            Some(url) => TokenEndpoint::At(
+                check_endpoint(url, self.plain_http)
+                    .map_err(|reason| ClientConfigError::token_endpoint(url.as_str(), reason))?,
+            ),
+        };
+        let resources = self.resources.iter().map(|resource| {
+            let audience = resource.parse::<Audience>();
+            audience.map(|_| resource.clone()).map_err(|error| ClientConfigError::resource(resource, error))
+        });
+        let resources = resources.collect::<Result<_, _>>()?;
+        if let Some((name, _)) = self.parameters.iter().find(|(name, _)| RESERVED.contains(&name.as_str())) {
+            return Err(ClientConfigError::reserved_parameter(name));
+        }
+        let query = TokenQuery { scopes: self.scopes, resources, parameters: self.parameters };
+        let client = IssuerClient::new(IssuerSettings {
+            issuer,
+            client_id: self.client_id.parse()?,
+            authentication: self.authentication,
+            endpoint,
+            assertion_audience: self.assertion_audience,
+            transport: self.transport.map_or_else(default_transport, Ok)?,
+            plain_http: self.plain_http,
+            timeout: self.timeout,
+            margin: self.margin,
+            assumed_life: self.assumed_life,
+            clock: self.clock,
+            random: self.random,
+        });
+        Ok(CachedTokenSource::new(Arc::new(client), query))
+    }
+}
+
+#[cfg(feature = "remote")]
+fn default_transport() -> Result<Box<dyn Transport>, ClientConfigError> {
+    let transport = super::transport::DefaultTransport::new();
+    Ok(Box::new(transport.map_err(|error| ClientConfigError::http_client(&error))?))
+}
+
+#[cfg(not(feature = "remote"))]
+fn default_transport() -> Result<Box<dyn Transport>, ClientConfigError> {
+    Err(ClientConfigError::no_http_service())
+}
+
+impl fmt::Debug for ClientCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { issuer, client_id, authentication, resources, scopes, .. } = self;
+        f.debug_struct("ClientCredentials")
+            .field("issuer", issuer)
+            .field("client_id", client_id)
+            .field("authentication", authentication)
+            .field("resources", resources)
+            .field("scopes", scopes)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,409 @@
+//! [`CachedTokenSource`]: caches tokens, refreshes them ahead of their end, and requests each of them once for all callers.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::HeaderMap;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::access_token::AccessToken;
+use super::attempts::{Attempts, NotYet};
+use super::issuer_client::{IssuerClient, Obtained};
+use super::ready_tokens::ReadyToken;
+use super::refused_tokens::RefusedTokens;
+use super::statistics::Statistics;
+use super::token_error::{TokenSourceError, TokenSourceErrorKind};
+use super::token_request::TokenQuery;
+use super::token_sets::TokenSets;
+use super::token_source::{TokenFuture, TokenSource};
+use super::watch::TokenWatch;
+use crate::audience::Audience;
+use crate::clock::Moment;
+use crate::scope::Scopes;
+
+/// The tokens of one set of credentials. A clone shares them.
+///
+/// [`ClientCredentials::build`](super::ClientCredentials::build) makes it. See the [module page](super) for its rules.
+#[derive(Clone)]
+pub struct CachedTokenSource {
+    tokens: Tokens,
+    sets: Arc<TokenSets>,
+}
+
+/// A handle on the tokens of one key. It does not know the other sets of tokens, since these know it.
+#[derive(Clone)]
+pub(super) struct Tokens(Arc<Entry>);
+
+/// The tokens of one key: of the same issuer, client and credential, for the same resources, scopes and parameters.
+pub(super) struct Entry {
+    client: Arc<IssuerClient>,
+    query: TokenQuery,
+    ready: ReadyToken,
+    state: Mutex<State>,
+    /// Written when a token was obtained or refused, for those that watch.
+    changes: watch::Sender<()>,
+}
+
+struct State {
+    current: Option<AccessToken>,
+    /// The request for a token that is in flight.
+    flight: Option<watch::Receiver<Option<Outcome>>>,
+    attempts: Attempts,
+    refused: RefusedTokens,
+}
+
+type Outcome = Result<AccessToken, TokenSourceError>;
+
+/// What a caller does next.
+enum Step {
+    Done(Outcome),
+    Wait(watch::Receiver<Option<Outcome>>),
+}
+
+impl CachedTokenSource {
+    pub(super) fn new(client: Arc<IssuerClient>, query: TokenQuery) -> Self {
+        TokenSets::new(client).first(query)
+    }
+
+    pub(super) fn of(tokens: Tokens, sets: Arc<TokenSets>) -> Self {
+        Self { tokens, sets }
+    }
+
+    /// Returns a token that may be sent now. It waits only if there is none that can be reused.
+    ///
+    /// # Errors
+    ///
+    /// When no token can be had. Another attempt is made at the earliest after
+    /// [`retry_after`](TokenSourceError::retry_after); callers that come before that get the same error at once.
+    pub async fn token(&self) -> Result<AccessToken, TokenSourceError> {
+        self.tokens.token().await
+    }
+
+    /// Sets the `Authorization` header of a request; see [`token`](Self::token).
+    ///
+    /// # Errors
+    ///
+    /// When no token can be had. The headers are not changed then.
+    pub async fn authorize(&self, headers: &mut HeaderMap) -> Result<(), TokenSourceError> {
+        self.token().await?.authorize(headers);
+        Ok(())
+    }
+
+    /// Returns a watch that gives each new token, for connections that must renew theirs.
+    #[must_use]
+    pub fn watch(&self) -> TokenWatch {
+        TokenWatch::new(self.tokens.clone())
+    }
+
+    /// Tells that a resource server refused this token. It is not given out again; a newer token is not affected.
+    pub fn invalidate(&self, token: &AccessToken) {
+        self.tokens.invalidate(token);
+    }
+
+    /// Returns the source of the tokens with other scopes, by the same credentials. All calls with the same scopes share one
+    /// cache.
+    ///
+    /// # Errors
+    ///
+    /// When 1,000 sets of tokens are in use.
+    pub fn with_scopes(&self, scopes: impl Into<Scopes>) -> Result<Self, TokenSourceError> {
+        self.sets.shared(TokenQuery { scopes: scopes.into(), ..self.tokens.0.query.clone() })
+    }
+
+    /// Returns the source of the tokens for another resource (RFC 8707), by the same credentials. All calls with the same
+    /// resource share one cache.
+    ///
+    /// # Errors
+    ///
+    /// When 1,000 sets of tokens are in use.
+    pub fn with_resource(&self, resource: &Audience) -> Result<Self, TokenSourceError> {
+        self.sets.shared(TokenQuery { resources: vec![resource.as_str().to_owned()], ..self.tokens.0.query.clone() })
+    }
+
+    /// Returns the counters of these credentials since the start, over all sets of tokens.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.tokens.0.client.statistics()
+    }
+}
+
+impl TokenSource for CachedTokenSource {
+    fn ready(&self) -> Option<AccessToken> {
+        self.tokens.ready()
+    }
+
+    fn token(&self) -> TokenFuture {
+        TokenSource::token(&self.tokens)
+    }
+
+    fn invalidate(&self, token: &AccessToken) {
+        self.tokens.invalidate(token);
+    }
+}
+
+impl Tokens {
+    pub(super) fn new(client: Arc<IssuerClient>, query: TokenQuery) -> Self {
+        let state = State {
+            current: None,
+            flight: None,
+            attempts: Attempts::new(client.now()),
+            refused: RefusedTokens::default(),
+        };
+        let (ready, state, changes) = (ReadyToken::new(), Mutex::new(state), watch::Sender::new(()));
+        Self(Arc::new(Entry { client, query, ready, state, changes }))
+    }
+
+    pub(super) fn of(entry: Arc<Entry>) -> Self {
+        Self(entry)
+    }
+
+    /// Returns whether the map of all sets has the only handle.
+    pub(super) fn is_unused(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        self.0.client.now()
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.0.changes.subscribe()
+    }
+
+    pub(super) async fn token(&self) -> Outcome {
+        let mut has_waited = false;
+        loop {
+            match self.0.step() {
+                Step::Done(outcome) => return outcome,
+                Step::Wait(mut flight) => {
+                    if !std::mem::replace(&mut has_waited, true) {
+                        self.0.client.caller_waits();
+                    }
+                    let outcome = flight.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
+                    match outcome {
+                        Some(Ok(token)) if self.0.may_be_sent(&token) => return Ok(token),
+                        Some(Err(error)) => return Err(error),
+                        // It was refused or has ended while this caller did not run.
+                        Some(Ok(_)) | None => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl TokenSource for Tokens {
+    fn ready(&self) -> Option<AccessToken> {
+        let now = self.now();
+        self.0.ready.get(|token| token.is_fresh(now)).or_else(|| self.0.reusable(now))
+    }
+
+    fn token(&self) -> TokenFuture {
+        let tokens = self.clone();
+        Box::pin(async move { Tokens::token(&tokens).await })
+    }
+
+    fn invalidate(&self, token: &AccessToken) {
+        let mut state = self.0.state();
+        if !state.refused.insert(token) {
+            return;
+        }
+        self.0.client.token_was_refused();
+        // Without a current token, this one was given to callers that waited for it.
+        if state.current.as_ref().is_none_or(|current| current == token) {
+            state.current = None;
+            state.attempts.refused();
+            self.0.ready.set(None);
+            self.0.changes.send_replace(());
+        }
+    }
+}
+
+impl Entry {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the token in use if it can be reused, and has it refreshed in the background once that is due.
+    fn reusable(self: &Arc<Self>, now: Moment) -> Option<AccessToken> {
+        let mut state = self.state();
+        let token = state.reusable(now)?;
+        let is_due = !token.is_fresh(now) && state.flight.is_none();
+        let departure = if is_due { self.depart(&mut state, now).ok() } else { None };
+        drop(state);
+        if let Some((departure, _)) = departure {
+            departure.start();
+        }
+        Some(token)
+    }
+
+    fn step(self: &Arc<Self>) -> Step {
+        let now = self.client.now();
+        if let Some(token) = self.reusable(now) {
+            return Step::Done(Ok(token));
+        }
+        let mut state = self.state();
+        // Another thread may have brought one in between.
+        if let Some(token) = state.reusable(now) {
+            return Step::Done(Ok(token));
+        }
+        if let Some(flight) = &state.flight {
+            return Step::Wait(flight.clone());
+        }
+        let departed = self.depart(&mut state, now);
+        drop(state);
+        match departed {
+            Ok((departure, flight)) => {
+                departure.start();
+                Step::Wait(flight)
+            }
+            Err(error) => Step::Done(Err(error)),
+        }
+    }
+
+    /// Notes that a request for a token is in flight, if one may start now.
+    fn depart(self: &Arc<Self>, state: &mut State, now: Moment) -> Result<(Departure, Flight), TokenSourceError> {
+        let runtime = Handle::try_current().map_err(|_| {
+            let message = "tokens are requested in a Tokio runtime, and there is none here; call this in an async fn";
+            TokenSourceError::of(TokenSourceErrorKind::Internal, message)
+        })?;
+        state.attempts.start(now).map_err(|not_yet| match not_yet {
+            NotYet::Failed(error) => error,
+            NotYet::Refused(wait) => self.refused_too_often().with_retry_after(Some(wait)),
+        })?;
+        let (sender, flight) = watch::channel(None);
+        state.flight = Some(flight.clone());
+        Ok((Departure { runtime, landing: Landing { entry: self.clone(), sender } }, flight))
+    }
+
+    fn refused_too_often(&self) -> TokenSourceError {
+        TokenSourceError::of(
+            TokenSourceErrorKind::TokenRefused,
+            format!(
+                "resource servers refused several tokens of {} in a row; compare the issuer, the audience and the keys that they \
+                 expect, and their clocks",
+                self.client.issuer()
+            ),
+        )
+    }
+
+    /// Returns whether a caller that waited for this token may send it.
+    fn may_be_sent(&self, token: &AccessToken) -> bool {
+        let is_alive = token.lifetime().is_none_or(|lifetime| lifetime.may_be_sent(self.client.now()));
+        is_alive && !self.state().refused.contains(token)
+    }
+
+    /// Takes the token that a request brought.
+    fn accept(self: &Arc<Self>, obtained: Obtained) -> Outcome {
+        let Obtained { granted, lifetime } = obtained;
+        let unusable = |what: String| {
+            let issuer = self.client.issuer();
+            TokenSourceError::of(TokenSourceErrorKind::InvalidAnswer, format!("the token from {issuer} cannot be used: {what}"))
+        };
+        let token = AccessToken::new(&granted.text, Some(lifetime), granted.scopes, Arc::downgrade(self));
+        let token = token.map_err(|error| unusable(error.to_string()))?;
+        if !lifetime.may_be_sent(self.client.now()) {
+            return Err(unusable(format!(
+                "it had expired when it arrived (`expires_in` is {:?})",
+                granted.expires_in.unwrap_or_default()
+            )));
+        }
+        if self.state().refused.contains(&token) {
+            return Err(TokenSourceError::of(
+                TokenSourceErrorKind::TokenRefused,
+                format!(
+                    "{} issued the same token again that a resource server had refused, and it is not sent again",
+                    self.client.issuer()
+                ),
+            ));
+        }
+        Ok(token)
+    }
+}
+
+impl State {
+    fn reusable(&self, now: Moment) -> Option<AccessToken> {
+        let is_reusable = |token: &&AccessToken| token.lifetime().is_some_and(|lifetime| lifetime.is_reusable(now));
+        self.current.as_ref().filter(is_reusable).cloned()
+    }
+}
+
+type Flight = watch::Receiver<Option<Outcome>>;
+
+/// A request for a token that was noted and not started: a runtime that ends drops its tasks at once, and then the landing
+/// needs the lock.
+struct Departure {
+    runtime: Handle,
+    landing: Landing,
+}
+
+impl Departure {
+    /// Starts the request in a task of its own, so that it does not end with the caller that caused it.
+    fn start(self) {
+        let Self { runtime, landing } = self;
+        runtime.spawn(async move {
+            let obtained = landing.entry.client.obtain(&landing.entry.query).await;
+            let outcome = obtained.and_then(|obtained| landing.entry.accept(obtained));
+            landing.finish(outcome);
+        });
+    }
+}
+
+/// Ends the flight, whatever happens to its task.
+struct Landing {
+    entry: Arc<Entry>,
+    sender: watch::Sender<Option<Outcome>>,
+}
+
+impl Landing {
+    fn finish(self, outcome: Outcome) {
+        self.land(outcome);
+    }
+
+    fn land(&self, outcome: Outcome) {
+        let entry = &self.entry;
+        let now = entry.client.now();
+        entry.client.report(&outcome);
+        let mut state = entry.state();
+        state.flight = None;
+        match &outcome {
+            Ok(token) => {
+                state.attempts.succeeded();
+                // A token that cannot be reused ends the use of the one before: the issuer has changed what it gives.
+                state.current = Some(token.clone());
+                entry.ready.set(Some(token).filter(|token| token.is_fresh(now)));
+            }
+            Err(error) => state.attempts.failed(error.clone(), now, entry.client.random_fraction()),
+        }
+        entry.changes.send_replace(());
+        self.sender.send_replace(Some(outcome));
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        if self.sender.borrow().is_none() {
+            let message = "the task that requested a token was ended: it panicked, or its runtime was shut down";
+            self.land(Err(TokenSourceError::of(TokenSourceErrorKind::Internal, message)));
+        }
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Entry { client, query, .. } = &*self.0;
+        f.debug_struct("Tokens")
+            .field("issuer", client.issuer())
+            .field("client_id", client.client_id())
+            .field("resources", &query.resources)
+            .field("scopes", &query.scopes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for CachedTokenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CachedTokenSource").field(&self.tokens).finish()
+    }
+}

@@ -1,0 +1,82 @@
+//! [`TokenSource`]: where the tokens of a calling service come from.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::access_token::AccessToken;
+use super::token_error::TokenSourceError;
+
+/// The future of [`TokenSource::token`].
+pub type TokenFuture = Pin<Box<dyn Future<Output = Result<AccessToken, TokenSourceError>> + Send>>;
+
+/// Gives the tokens that a [`ClientCredentialsLayer`](super::ClientCredentialsLayer) sends.
+///
+/// [`ClientCredentials::build`](super::ClientCredentials::build) makes the usual one, which caches and refreshes. Implement the
+/// trait for tokens that come from elsewhere, or for a fallback:
+///
+/// ```
+/// use std::sync::Arc;
+/// use tower_client_credentials::client::{AccessToken, TokenFuture, TokenSource};
+///
+/// /// Asks one source, and when it fails, another.
+/// #[derive(Debug)]
+/// struct Either(Arc<dyn TokenSource>, Arc<dyn TokenSource>);
+///
+/// impl TokenSource for Either {
+///     fn token(&self) -> TokenFuture {
+///         let (first, second) = (self.0.token(), self.1.clone());
+///         Box::pin(async move {
+///             match first.await {
+///                 Ok(token) => Ok(token),
+///                 Err(_) => second.token().await,
+///             }
+///         })
+///     }
+///
+///     fn invalidate(&self, token: &AccessToken) {
+///         self.0.invalidate(token);
+///         self.1.invalidate(token);
+///     }
+/// }
+/// ```
+pub trait TokenSource: fmt::Debug + Send + Sync + 'static {
+    /// Returns a token that may be sent now, if one is there without waiting. The layer calls it for each request.
+    fn ready(&self) -> Option<AccessToken> {
+        None
+    }
+
+    /// Returns a token that may be sent at the time at which the future is ready.
+    fn token(&self) -> TokenFuture;
+
+    /// Tells that a resource server refused this token. A source that keeps tokens must not give it out again; a newer token
+    /// is not affected. By default nothing is done.
+    fn invalidate(&self, token: &AccessToken) {
+        let _ = token;
+    }
+}
+
+impl<T: TokenSource + ?Sized> TokenSource for Arc<T> {
+    fn ready(&self) -> Option<AccessToken> {
+        (**self).ready()
+    }
+
+    fn token(&self) -> TokenFuture {
+        (**self).token()
+    }
+
+    fn invalidate(&self, token: &AccessToken) {
+        (**self).invalidate(token);
+    }
+}
+
+/// A static token is a source of itself.
+impl TokenSource for AccessToken {
+    fn ready(&self) -> Option<AccessToken> {
+        Some(self.clone())
+    }
+
+    fn token(&self) -> TokenFuture {
+        Box::pin(std::future::ready(Ok(self.clone())))
+    }
+}
