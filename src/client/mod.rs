@@ -33,6 +33,7 @@
 //! | the process or the machine sleeps | The wall clock shows it. The first call after that waits for a new token. |
 //! | the clock jumps ahead | The token is replaced early. |
 //! | the clock is set back | The monotonic clock ends the token in time. |
+//! | the machine sleeps, and its clock is set back as far | This cannot be noticed. The resource server refuses the token, which is replaced. |
 //! | the clock is wrong by a constant | Tokens are not affected: `expires_in` is relative. Assertions are: the issuer refuses those that are too far from its time. |
 //! | the clock of a resource server is ahead | It refuses tokens early. Increase [`expiry_margin`](ClientCredentials::expiry_margin). |
 //! | a caller is cancelled | The request for a token that it caused continues for the others. |

@@ -182,11 +182,13 @@ mod tests {
     use super::{Granted, TokenQuery, read, request};
     use crate::client::token_error::{TokenSourceError, TokenSourceErrorKind};
 
-    const ENDPOINT: Uri = Uri::from_static("/token");
+    fn endpoint() -> Uri {
+        Uri::from_static("https://auth.example.com/token")
+    }
 
     fn answer(status: u16, body: &str) -> Result<Granted, TokenSourceError> {
         let response = Response::builder().status(status).body(Bytes::from(body.to_owned())).unwrap();
-        read(&ENDPOINT, &response, SystemTime::now())
+        read(&endpoint(), &response, SystemTime::now())
     }
 
     fn life(expires_in: &str) -> Option<Duration> {
@@ -250,7 +252,7 @@ mod tests {
             ("soon", None),
         ] {
             let response = Response::builder().status(503).header("retry-after", value).body(Bytes::new()).unwrap();
-            let error = read(&ENDPOINT, &response, now).err().unwrap();
+            let error = read(&endpoint(), &response, now).err().unwrap();
             assert_eq!(error.retry_after(), expected.map(Duration::from_secs), "{value}");
         }
     }
@@ -262,7 +264,7 @@ mod tests {
             resources: vec!["https://api.example.com/?x=1&y".to_owned()],
             parameters: vec![("audience".to_owned(), "a+b".to_owned())],
         };
-        let request = request(&ENDPOINT, &query.form(), http::HeaderMap::new());
+        let request = request(&endpoint(), &query.form(), http::HeaderMap::new());
         assert_eq!(
             request.body(),
             "grant_type=client_credentials&scope=a+b&resource=https%3A%2F%2Fapi.example.com%2F%3Fx%3D1%26y&audience=a%2Bb"

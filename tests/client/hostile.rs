@@ -239,11 +239,9 @@ async fn an_issuer_that_repeats_a_refused_token_is_asked_again_and_the_token_is_
         1..300 => Issue::SameToken,
         _ => Issue::Token(Some(600)),
     });
-    let mut refused = 0;
     let world = world.resource_rule(move |now, token| {
         let is_first = token.requested < Duration::from_secs(1);
         if is_first && now.as_secs() >= 10 {
-            refused += 1;
             Verdict::InvalidToken
         } else {
             Verdict::Accept

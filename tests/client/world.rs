@@ -246,7 +246,8 @@ impl World {
             }
             Issue::SameToken => {
                 let token = self.lock().last.clone().unwrap();
-                self.deliver(&token, Some(600))
+                let end = self.lock().tokens[&token].end;
+                self.deliver(&token, end.map(|end| end.saturating_sub(requested).as_secs()))
             }
         })
     }

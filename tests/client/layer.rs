@@ -1,0 +1,225 @@
+//! What the layer does with one request.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use tower::{BoxError, Layer as _, Service, ServiceExt as _, service_fn};
+use tower_client_credentials::ClientCredentialsLayer;
+use tower_client_credentials::client::{AccessToken, CallError, TokenSourceErrorKind};
+
+use super::world::{API, Issue, ResourceServer, Verdict, World};
+
+fn request(path: &str) -> Request<Full<Bytes>> {
+    Request::post(format!("{API}{path}")).header("x-own", "1").body(Full::from("body")).unwrap()
+}
+
+fn world() -> World {
+    World::new(|_| Issue::Token(Some(600)))
+}
+
+/// Sends one request, and returns its status and how often it arrived.
+async fn call(world: &World) -> (u16, usize) {
+    let layer = ClientCredentialsLayer::from_source(world.source(), API).unwrap();
+    let mut service = layer.layer(ResourceServer(world.clone()));
+    let status = service.call(request("/a")).await.unwrap().status();
+    assert_eq!(world.lock().seen.violations, Vec::<String>::new());
+    (status.as_u16(), world.arrivals("/a"))
+}
+
+/// Refuses the first token.
+fn first_token_gets(verdict: Verdict) -> World {
+    let mut calls = 0;
+    world().resource_rule(move |_, _| {
+        calls += 1;
+        if calls == 1 { verdict } else { Verdict::Accept }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_token_is_replaced_and_the_request_repeated_once() {
+    for verdict in [Verdict::InvalidToken, Verdict::Bare401] {
+        let world = first_token_gets(verdict);
+        assert_eq!(call(&world).await, (200, 2), "{verdict:?}");
+        assert_eq!(world.token_requests(), 2, "{verdict:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_for_another_reason_is_passed_on() {
+    for challenge in [r#"Bearer realm="x""#, r#"Bearer error="insufficient_scope""#, "Basic", r#"DPoP error="invalid_token""#] {
+        let world = first_token_gets(Verdict::Challenge(challenge));
+        assert_eq!(call(&world).await, (401, 1), "{challenge}");
+        assert_eq!(world.token_requests(), 1, "{challenge}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_refusal_is_passed_on() {
+    let world = world().resource_rule(|_, _| Verdict::InvalidToken);
+    assert_eq!(call(&world).await, (401, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_refusal_is_passed_on_when_no_new_token_comes() {
+    let world = World::new(|now| if now.is_zero() { Issue::Token(Some(600)) } else { Issue::NoConnection })
+        .resource_rule(|_, _| Verdict::InvalidToken);
+    assert_eq!(call(&world).await, (401, 1));
+    // The refused token is gone all the same.
+    assert_eq!(world.token_requests(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_error_says_whether_the_token_or_the_call_failed() {
+    let down = World::new(|_| Issue::Refuse("invalid_client"));
+    let layer = ClientCredentialsLayer::from_source(down.source(), API).unwrap();
+    let error = layer.layer(ResourceServer(down.clone())).oneshot(request("/a")).await.unwrap_err();
+    let CallError::Token(token) = &error else { panic!("{error}") };
+    assert_eq!((token.kind(), token.code()), (TokenSourceErrorKind::Refused, Some("invalid_client")));
+    assert!(error.is_before_call() && error.to_string().contains("invalid_client"), "{error}");
+    assert_eq!(down.lock().seen.calls, 0);
+
+    let failing = service_fn(|_: Request<Full<Bytes>>| async { Err::<Response<()>, BoxError>("no route".into()) });
+    let layer = ClientCredentialsLayer::from_source(world().source(), API).unwrap();
+    let error = layer.layer(failing).oneshot(request("/a")).await.unwrap_err();
+    assert!(matches!(error, CallError::Call(_)) && !error.is_before_call());
+    assert!(error.to_string().contains("no route"), "{error}");
+}
+
+/// The repeated request is the first one in everything but its token.
+#[tokio::test(start_paused = true)]
+async fn the_repeated_request_has_everything_that_the_first_one_had() {
+    #[derive(Clone, Debug, PartialEq)]
+    struct Marker(u8);
+
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let record = seen.clone();
+    let inner = service_fn(move |request: Request<Full<Bytes>>| {
+        let mut seen = record.lock().unwrap();
+        let (head, body) = request.into_parts();
+        let mut headers = head.headers;
+        let token = headers.remove("authorization").unwrap();
+        assert!(token.is_sensitive());
+        seen.push((head.method, head.uri, head.version, headers, head.extensions.get::<Marker>().cloned(), body));
+        let mut response = Response::new(());
+        if seen.len() == 1 {
+            *response.status_mut() = StatusCode::UNAUTHORIZED;
+        }
+        async { Ok::<_, BoxError>(response) }
+    });
+    let layer = ClientCredentialsLayer::from_source(world().source(), API).unwrap();
+    let mut request = request("/a?b");
+    request.headers_mut().append("x-own", "2".parse().unwrap());
+    request.headers_mut().append("authorization", "Bearer of-the-caller".parse().unwrap());
+    request.extensions_mut().insert(Marker(1));
+    *request.version_mut() = http::Version::HTTP_2;
+    layer.layer(inner).oneshot(request).await.unwrap();
+    let seen = seen.lock().unwrap();
+    let [first, second] = &seen[..] else { panic!("{} calls", seen.len()) };
+    assert_eq!((&first.0, &first.1, first.2, &first.3, &first.4), (&second.0, &second.1, second.2, &second.3, &second.4));
+    assert_eq!(format!("{:?}", first.5), format!("{:?}", second.5));
+    assert_eq!(first.4, Some(Marker(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_without_repetition_replaces_the_token_for_the_next_request() {
+    let world = first_token_gets(Verdict::InvalidToken);
+    let layer = ClientCredentialsLayer::from_source(world.source(), API).unwrap().without_repeat();
+    let mut service = layer.layer(ResourceServer(world.clone()));
+    assert_eq!(service.call(request("/a")).await.unwrap().status(), 401);
+    assert_eq!(service.call(request("/b")).await.unwrap().status(), 200);
+    assert_eq!((world.arrivals("/a"), world.arrivals("/b"), world.token_requests()), (1, 1, 2));
+}
+
+#[tokio::test]
+async fn a_static_token_is_sent_and_its_refusal_passed_on() {
+    let calls = Arc::new(Mutex::new(0));
+    let count = calls.clone();
+    let inner = service_fn(move |request: Request<Full<Bytes>>| {
+        assert_eq!(request.headers()["authorization"], "Bearer static");
+        *count.lock().unwrap() += 1;
+        let response = Response::builder().status(401).body(()).unwrap();
+        async { Ok::<_, BoxError>(response) }
+    });
+    let layer = ClientCredentialsLayer::from_source(AccessToken::bearer("static").unwrap(), API).unwrap();
+    assert_eq!(layer.layer(inner).oneshot(request("/a")).await.unwrap().status(), 401);
+    assert_eq!(*calls.lock().unwrap(), 1);
+}
+
+/// The inner service is called only when it was ready, also for the second time.
+#[tokio::test(start_paused = true)]
+async fn every_call_of_the_inner_service_follows_its_readiness() {
+    #[derive(Default)]
+    struct Strict<S> {
+        inner: S,
+        is_ready: bool,
+    }
+
+    impl<S: Clone> Clone for Strict<S> {
+        fn clone(&self) -> Self {
+            Self { inner: self.inner.clone(), is_ready: false }
+        }
+    }
+
+    impl<S: Service<Request<Full<Bytes>>>> Service<Request<Full<Bytes>>> for Strict<S> {
+        type Response = S::Response;
+        type Error = S::Error;
+        type Future = S::Future;
+
+        fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), S::Error>> {
+            self.is_ready = true;
+            self.inner.poll_ready(cx)
+        }
+
+        fn call(&mut self, request: Request<Full<Bytes>>) -> S::Future {
+            assert!(std::mem::take(&mut self.is_ready), "called before it was ready");
+            self.inner.call(request)
+        }
+    }
+
+    let mut calls = 0;
+    let world = world().resource_rule(move |_, _| {
+        calls += 1;
+        if calls % 2 == 0 { Verdict::InvalidToken } else { Verdict::Accept }
+    });
+    let layer = ClientCredentialsLayer::from_source(world.source(), API).unwrap();
+    let mut service = layer.layer(Strict { inner: ResourceServer(world.clone()), is_ready: false });
+    for number in 0..4 {
+        service.ready().await.unwrap().call(request(&format!("/{number}"))).await.unwrap();
+    }
+}
+
+#[test]
+fn concurrent_threads_get_no_token_that_was_invalidated_before() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let world = World::new(|_| Issue::Token(Some(600))).issue_latency(std::time::Duration::ZERO);
+        let source = world.source();
+        let invalidated = Arc::new(Mutex::new(std::collections::HashSet::new()));
+        let tasks: Vec<_> = (0..16_u32)
+            .map(|number| {
+                let (source, invalidated) = (source.clone(), invalidated.clone());
+                tokio::spawn(async move {
+                    for round in 0..500_u32 {
+                        let before = invalidated.lock().unwrap().clone();
+                        let Ok(token) = source.token().await else {
+                            tokio::task::yield_now().await;
+                            continue;
+                        };
+                        assert!(!before.contains(token.expose()), "an invalidated token was given out");
+                        if (round + number) % 50 == 0 {
+                            source.invalidate(&token);
+                            invalidated.lock().unwrap().insert(token.expose().to_owned());
+                        }
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let seen = world.lock().seen.clone();
+        assert!(seen.most_in_flight <= 1 && seen.token_requests >= 2, "{seen:?}");
+    });
+}

@@ -1,0 +1,177 @@
+//! What happens to the machine, the clock and the issuer while a process runs. Each sequence recovers without a restart.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tower_client_credentials::client::TokenSourceErrorKind;
+
+use super::world::{Issue, World};
+
+const DAY: i64 = 24 * 60 * 60;
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn world() -> World {
+    World::new(|_| Issue::Token(Some(600)))
+}
+
+/// The end of the token that a caller gets now, by the issuer's time.
+async fn end_of_token(world: &World, source: &tower_client_credentials::client::CachedTokenSource) -> Duration {
+    let token = source.token().await.unwrap();
+    let end = world.lock().tokens[token.expose()].end.unwrap();
+    assert!(world.time() < end, "an expired token was given out");
+    end
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_slept_for_an_hour_gets_a_new_token_first() {
+    let world = world();
+    let source = world.source();
+    end_of_token(&world, &source).await;
+    world.machine_sleeps(seconds(3_600));
+    end_of_token(&world, &source).await;
+    assert_eq!(world.token_requests(), 2);
+    println!("sleep for an hour: {} requests for a token", world.token_requests());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_a_day_ahead_and_back_costs_one_token() {
+    let world = world();
+    let source = world.source();
+    end_of_token(&world, &source).await;
+    world.set_clock_error(DAY);
+    end_of_token(&world, &source).await;
+    assert_eq!(world.token_requests(), 2);
+    world.set_clock_error(0);
+    for _ in 0..60 {
+        end_of_token(&world, &source).await;
+        sleep(seconds(9)).await;
+    }
+    end_of_token(&world, &source).await;
+    sleep(seconds(1)).await;
+    assert_eq!(world.token_requests(), 3, "one for the jump, and one when the token was old by the monotonic clock");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_by_a_day_prolongs_no_token() {
+    let world = world();
+    let source = world.source();
+    end_of_token(&world, &source).await;
+    world.set_clock_error(-DAY);
+    end_of_token(&world, &source).await;
+    assert_eq!(world.token_requests(), 1);
+    for _ in 0..200 {
+        sleep(seconds(10)).await;
+        end_of_token(&world, &source).await;
+    }
+    println!("set back by a day: {} requests for a token in 2,000 s", world.token_requests());
+    assert!((4..=5).contains(&world.token_requests()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_issuer_that_is_down_at_the_start_is_found_when_it_comes_up() {
+    let world = World::new(|now| if now < seconds(60) { Issue::NoConnection } else { Issue::Token(Some(600)) });
+    let source = world.source();
+    let error = source.token().await.unwrap_err();
+    assert_eq!(error.kind(), TokenSourceErrorKind::Unavailable);
+    assert!(error.to_string().contains("connection refused"), "{error}");
+    // Another caller gets the same error at once, and learns when to come again.
+    let error = source.token().await.unwrap_err();
+    assert!(error.retry_after().unwrap() <= seconds(1), "{error}");
+    assert_eq!(world.token_requests(), 1);
+    while let Err(error) = source.token().await {
+        sleep(error.retry_after().unwrap_or(Duration::from_millis(100))).await;
+    }
+    assert!(world.time() < seconds(60 + 31), "it was found up after {:?}", world.time());
+    println!("down for a minute: {} requests for a token", world.token_requests());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_that_ends_30_seconds_before_the_token_is_not_noticed() {
+    let is_down = |now: Duration| (seconds(400)..seconds(560)).contains(&now);
+    let world = World::new(move |now| if is_down(now) { Issue::Status(503, None) } else { Issue::Token(Some(600)) });
+    let source = world.source();
+    for _ in 0..1_000 {
+        end_of_token(&world, &source).await;
+        sleep(seconds(1)).await;
+    }
+    assert_eq!(source.statistics().waited, 1, "{:?}", source.statistics());
+    println!("an outage of 160 s: {:?}", source.statistics());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_is_cancelled_ends_no_request_for_a_token() {
+    let world = world().issue_latency(seconds(2));
+    let source = world.source();
+    for _ in 0..10 {
+        let cancelled = tokio::time::timeout(Duration::from_millis(100), source.token()).await;
+        assert!(cancelled.is_err());
+    }
+    source.token().await.unwrap();
+    assert_eq!(world.token_requests(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_refused_token_ends_only_itself() {
+    let world = world();
+    let source = world.source();
+    let first = source.token().await.unwrap();
+    source.invalidate(&first);
+    let second = source.token().await.unwrap();
+    assert_ne!(first, second);
+    // Late news of the first one.
+    source.invalidate(&first);
+    assert_eq!(source.token().await.unwrap(), second);
+    assert_eq!((world.token_requests(), source.statistics().refused), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_gives_each_token_once_and_refreshes_without_a_caller() {
+    let world = world();
+    let source = world.source();
+    let mut tokens = source.watch();
+    let first = tokens.next().await.unwrap();
+    let second = tokens.next().await.unwrap();
+    assert!(first != second && world.time() < seconds(600), "the second came at {:?}", world.time());
+    // A refusal wakes it at once.
+    let before = world.time();
+    source.invalidate(&second);
+    let third = tokens.next().await.unwrap();
+    assert!(third != second && world.time() - before < seconds(1));
+    assert_eq!(world.token_requests(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn scopes_and_resources_have_tokens_of_their_own_and_share_them() {
+    let world = World::new(|_| Issue::Token(Some(600)));
+    let source = world.source();
+    let token = source.token().await.unwrap();
+    let other = source.with_scopes("read".parse::<tower_client_credentials::Scopes>().unwrap()).unwrap();
+    assert_eq!(other.token().await.unwrap(), token, "the same query");
+    let api = tower_client_credentials::Audience::from_static("https://api.example.com/v2");
+    let (one, two) = (source.with_resource(&api).unwrap(), source.with_resource(&api).unwrap());
+    assert_ne!(one.token().await.unwrap(), token);
+    assert_eq!(one.token().await.unwrap(), two.token().await.unwrap());
+    assert_eq!(world.token_requests(), 2);
+}
+
+#[test]
+fn a_runtime_that_ends_takes_no_other_one_with_it() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let first = runtime();
+    let world = first.block_on(async { World::new(|_| Issue::Never) });
+    let source = world.source();
+    first.block_on(async {
+        assert!(tokio::time::timeout(Duration::from_millis(10), source.token()).await.is_err());
+    });
+    drop(first);
+    world.issue_rule(|_| Issue::Token(Some(600)));
+    runtime().block_on(async {
+        let error = source.token().await.unwrap_err();
+        assert_eq!(error.kind(), TokenSourceErrorKind::Internal);
+        sleep(seconds(2)).await;
+        source.token().await.unwrap();
+    });
+}
