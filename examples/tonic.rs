@@ -1,5 +1,7 @@
 //! A gRPC service behind a guard, a health check that is open, the token endpoint on the same port, and a client that gets a
 //! token there and calls the service.
+//! A gRPC service behind a guard, the token endpoint on the same port, and a client whose channel carries tokens and renews
+//! them.
 //!
 //! `cargo run --example tonic`: it starts the service, calls it without a token and with one, and ends.
 //! `BILLING_SECRET=… cargo run --example tonic -- 127.0.0.1:50051` serves until it is stopped. What `tonic-prost-build`
@@ -11,12 +13,8 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::task::{Context, Poll};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::uri::PathAndQuery;
-use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
@@ -24,14 +22,17 @@ use tonic::body::Body;
 use tonic::codegen::BoxFuture;
 use tonic::server::NamedService;
 use tonic::service::LayerExt as _;
+use tonic::client::GrpcService;
+use tonic::codegen::StdError;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Server};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 use tower::{Service, service_fn};
+use tower::{Layer as _, service_fn};
 use tower_client_credentials::{
-    AuthorizationServer, Authorized, BearerAuthLayer, Client, ClientSecret, KeyRing, MemoryStore, Permission, Scope,
-    TokenEndpointLayer, VerifiedToken,
+    AuthorizationServer, Authorized, BearerAuthLayer, Client, ClientCredentials, ClientCredentialsLayer, ClientSecret,
+    KeyRing, MemoryStore, Permission, Scope, TokenEndpointLayer, VerifiedToken,
 };
 
 const API: &str = "https://api.example.com";
@@ -75,12 +76,26 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tokio::spawn(service);
 
     let channel = Channel::from_shared(url.clone())?.connect().await?;
-    match list(channel.clone(), None).await {
+    match list(channel.clone()).await {
         Ok(answer) => println!("without a token: {answer:?}"),
         Err(status) => println!("without a token: {:?}, {}", status.code(), status.message()),
     }
-    let token = token(&url, &secret).await?;
-    println!("with a token: {:?}", list(channel, Some(&token)).await?.invoices);
+
+    // By hyper, so that the example needs no feature; with feature `remote` there is a default.
+    let tokens = ClientCredentials::new(&url, "billing", secret)
+        .resource(API)
+        .scope(READ)
+        .http_service(HttpClient::builder(TokioExecutor::new()).build_http())
+        .build()?;
+    // tonic's requests do not say where they go, so it is stated; and their bodies are recorded in case the token is refused.
+    let layer =
+        ClientCredentialsLayer::from_source(tokens.clone(), &url)?.base_origin(&url)?.replay(tonic::body::Body::new);
+    let channel = layer.layer(channel);
+    println!("with a token: {:?}", list(channel.clone()).await?.invoices);
+
+    // The service no longer accepts this token, for instance because it was revoked: the channel gets another one.
+    tokens.invalidate(&tokens.token().await?);
+    println!("with another: {:?}", list(channel).await?.invoices);
     Ok(())
 }
 
@@ -128,27 +143,15 @@ impl Service<http::Request<Body>> for Invoices {
     }
 }
 
-/// The client that would be generated, and what it takes to send a token.
-async fn list(channel: Channel, token: Option<&str>) -> Result<ListResponse, Status> {
-    let mut request = Request::new(ListRequest { most: 2 });
-    if let Some(token) = token {
-        let bearer = format!("Bearer {token}").parse().map_err(|_| Status::internal("the token is no header"))?;
-        request.metadata_mut().insert("authorization", bearer);
-    }
-    let mut grpc = tonic::client::Grpc::new(channel);
-    grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+/// The client that would be generated.
+async fn list<S>(service: S) -> Result<ListResponse, Status>
+where
+    S: GrpcService<tonic::body::Body, Error: Into<StdError>>,
+    S::ResponseBody: http_body::Body<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static,
+{
+    let mut grpc = tonic::client::Grpc::new(service);
+    grpc.ready().await.map_err(|error| Status::unavailable(error.into().to_string()))?;
+    let request = Request::new(ListRequest { most: 2 });
     let answer = grpc.unary(request, PathAndQuery::from_static(LIST), ProstCodec::default()).await?;
     Ok(answer.into_inner())
-}
-
-/// A token by the client-credentials grant (RFC 6749 §4.4); any OAuth library does this.
-async fn token(url: &str, secret: &ClientSecret) -> Result<String, Box<dyn Error>> {
-    let basic = format!("Basic {}", STANDARD.encode(format!("billing:{}", secret.expose())));
-    let request = http::Request::post(format!("{url}/token"))
-        .header(AUTHORIZATION, basic)
-        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-        .body(Full::<Bytes>::from("grant_type=client_credentials"))?;
-    let answer = HttpClient::builder(TokioExecutor::new()).build_http().request(request).await?;
-    let answer: serde_json::Value = serde_json::from_slice(&answer.into_body().collect().await?.to_bytes())?;
-    Ok(answer.get("access_token").and_then(|token| token.as_str()).ok_or("there is no token")?.to_owned())
 }

@@ -35,7 +35,22 @@ fn tonic_is_refused_without_a_token_and_served_with_one_of_the_same_port() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}");
     let expected = "without a token: Unauthenticated, an access token is needed\n\
-                    with a token: [\"invoice 1 for billing\", \"invoice 2 for billing\"]\n";
+                    with a token: [\"invoice 1 for billing\", \"invoice 2 for billing\"]\n\
+                    with another: [\"invoice 1 for billing\", \"invoice 2 for billing\"]\n";
+    assert_eq!(said, expected);
+}
+
+#[cfg(feature = "remote")]
+#[test]
+fn client_calls_by_hyper_by_reqwest_and_without_a_layer() {
+    let output = example("client").output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}");
+    let expected = "hyper: invoices for billing\n\
+                    reqwest: invoices for billing\n\
+                    without a layer: invoices for billing\n\
+                    another host: the request was not sent\n\
+                    1 token was requested for 3 calls\n";
     assert_eq!(said, expected);
 }
 

@@ -126,15 +126,15 @@ async fn token_endpoint(
     timeout: Duration,
 ) -> Result<Uri, NoEndpoint> {
     let answer = fetch_json(transport, url, timeout).await?;
-    read_metadata(issuer, url, answer.body(), plain_http)
-        .map_err(|message| NoEndpoint { kind: TokenSourceErrorKind::InvalidAnswer, message: format!("{url}: {message}") })
+    read_metadata(issuer, url, answer.body(), plain_http).map_err(|message| NoEndpoint {
+        kind: TokenSourceErrorKind::InvalidAnswer,
+        message: format!("{url}: {message}"),
+    })
 }
 
 async fn fetch_json(transport: &dyn Transport, url: &str, timeout: Duration) -> Result<Response<Bytes>, NoEndpoint> {
-    let unavailable = |what: String| NoEndpoint {
-        kind: TokenSourceErrorKind::Unavailable,
-        message: format!("{url}: {what}"),
-    };
+    let unavailable =
+        |what: String| NoEndpoint { kind: TokenSourceErrorKind::Unavailable, message: format!("{url}: {what}") };
     let mut request = Request::new(Bytes::new());
     *request.uri_mut() = url.parse().map_err(|_| unavailable("this is not a URL".to_owned()))?;
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));

@@ -128,7 +128,10 @@ impl IssuerClient {
         let endpoint = settings.endpoint.url(&**transport, issuer, *plain_http, *timeout, self.now()).await?;
         let granted = self.request_at(&endpoint, query).await;
         // An OAuth error comes from a token endpoint. After any other failure, the issuer may have moved it.
-        if granted.as_ref().is_err_and(|error| error.code().is_none() && error.kind() != TokenSourceErrorKind::Credential) {
+        if granted
+            .as_ref()
+            .is_err_and(|error| error.code().is_none() && error.kind() != TokenSourceErrorKind::Credential)
+        {
             settings.endpoint.forget(&endpoint);
         }
         granted

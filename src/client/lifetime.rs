@@ -105,7 +105,9 @@ mod tests {
         let at = moments();
         let token = |life| Lifetime::new(at(0.0), Duration::from_secs_f64(life), MARGIN, 0.0);
         assert!(token(10.0).is_reusable(at(8.9)) && !token(10.0).is_reusable(at(9.0)));
-        assert!(!token(1.0).is_reusable(at(0.0)) && token(1.0).may_be_sent(at(0.8)) && !token(1.0).may_be_sent(at(0.91)));
+        assert!(
+            !token(1.0).is_reusable(at(0.0)) && token(1.0).may_be_sent(at(0.8)) && !token(1.0).may_be_sent(at(0.91))
+        );
         assert!(!token(0.0).may_be_sent(at(0.0)));
     }
 

@@ -240,7 +240,8 @@ mod tests {
     #[test]
     fn plain_http_is_allowed_on_loopback_or_where_the_settings_say() {
         let mut origins = Origins::default();
-        for url in ["http://api.example.com", "http://10.0.0.1", "ftp://h", "api.example.com", "https://u@h", "urn:api"] {
+        for url in ["http://api.example.com", "http://10.0.0.1", "ftp://h", "api.example.com", "https://u@h", "urn:api"]
+        {
             assert!(origins.allow(url, PlainHttp::Loopback).is_err(), "{url}");
         }
         assert!(origins.is_empty());

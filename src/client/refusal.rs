@@ -28,11 +28,14 @@ fn challenges_allow_it(headers: &HeaderMap) -> bool {
     if values.peek().is_none() {
         return true;
     }
-    values.any(|value| value.to_str().is_ok_and(|value| {
-        challenges(value).any(|challenge| {
-            challenge.scheme.eq_ignore_ascii_case("Bearer") && challenge.parameter("error").as_deref() == Some("invalid_token")
+    values.any(|value| {
+        value.to_str().is_ok_and(|value| {
+            challenges(value).any(|challenge| {
+                challenge.scheme.eq_ignore_ascii_case("Bearer")
+                    && challenge.parameter("error").as_deref() == Some("invalid_token")
+            })
         })
-    }))
+    })
 }
 
 /// One challenge of a `WWW-Authenticate` header (RFC 9110 §11.6.1).
@@ -140,7 +143,10 @@ mod tests {
         ] {
             assert!(refuses(401, &[("www-authenticate", challenge)]), "{challenge}");
         }
-        assert!(refuses(401, &[("www-authenticate", "Basic"), ("www-authenticate", r#"Bearer error="invalid_token""#)]));
+        assert!(refuses(
+            401,
+            &[("www-authenticate", "Basic"), ("www-authenticate", r#"Bearer error="invalid_token""#)]
+        ));
     }
 
     #[test]

@@ -65,7 +65,13 @@ where
             // The instance that is ready goes with the request, and its clone stays here.
             let clone = self.inner.clone();
             let ready = mem::replace(&mut self.inner, clone);
-            return ResponseFuture::waiting(self.source.token(), request, ready, self.source.clone(), self.repeat.clone());
+            return ResponseFuture::waiting(
+                self.source.token(),
+                request,
+                ready,
+                self.source.clone(),
+                self.repeat.clone(),
+            );
         };
         let (mut request, saved) = save(request, &self.repeat);
         token.authorize(request.headers_mut());

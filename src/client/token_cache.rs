@@ -299,7 +299,10 @@ impl Entry {
         let Obtained { granted, lifetime } = obtained;
         let unusable = |what: String| {
             let issuer = self.client.issuer();
-            TokenSourceError::of(TokenSourceErrorKind::InvalidAnswer, format!("the token from {issuer} cannot be used: {what}"))
+            TokenSourceError::of(
+                TokenSourceErrorKind::InvalidAnswer,
+                format!("the token from {issuer} cannot be used: {what}"),
+            )
         };
         let token = AccessToken::new(&granted.text, Some(lifetime), granted.scopes, Arc::downgrade(self));
         let token = token.map_err(|error| unusable(error.to_string()))?;

@@ -228,7 +228,8 @@ mod tests {
 
     #[test]
     fn a_refusal_has_its_code_and_an_escaped_description() {
-        let error = answer(401, r#"{"error": "invalid_client", "error_description": "no\nsuch client"}"#).err().unwrap();
+        let error =
+            answer(401, r#"{"error": "invalid_client", "error_description": "no\nsuch client"}"#).err().unwrap();
         assert_eq!((error.kind(), error.code()), (TokenSourceErrorKind::Refused, Some("invalid_client")));
         assert!(error.to_string().contains(r"no\nsuch client"), "{error}");
         for (status, kind) in [

@@ -46,7 +46,10 @@ impl<S> ServiceTransport<S> {
 
 impl<S, B> Transport for ServiceTransport<S>
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
+    S: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + 'static,
     B: Body<Error: Into<BoxError>, Data: Send> + Send,
 {
     fn send(&self, request: Request<Bytes>) -> Answer {
@@ -56,9 +59,10 @@ where
             std::future::poll_fn(|cx| service.poll_ready(cx)).await.map_err(|error| failed(error.into()))?;
             let response = service.call(request.map(Full::new)).await.map_err(|error| failed(error.into()))?;
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| {
-                if error.is::<LengthLimitError>() { too_long() } else { failed(error) }
-            })?;
+            let body = Limited::new(body, MAX_ANSWER)
+                .collect()
+                .await
+                .map_err(|error| if error.is::<LengthLimitError>() { too_long() } else { failed(error) })?;
             Ok(Response::from_parts(head, body.to_bytes()))
         })
     }

@@ -56,7 +56,8 @@ impl Internet {
     /// Where anything of the credential arrived.
     fn credentials_at(&self) -> Vec<String> {
         let received = self.received.lock().unwrap();
-        let has_credential = |text: &str| text.contains("Basic") || text.contains("the-secret") || text.contains("client_id");
+        let has_credential =
+            |text: &str| text.contains("Basic") || text.contains("the-secret") || text.contains("client_id");
         received.iter().filter(|(_, credentials)| has_credential(credentials)).map(|(url, _)| url.clone()).collect()
     }
 }
@@ -98,7 +99,8 @@ async fn no_metadata_leads_the_credential_to_another_party() {
         ("HTML", format!("<html><a href={evil}>token</a></html>")),
     ] {
         let internet = Internet::default();
-        let service = internet.serve(move |url| json(if url.contains(".well-known") { document.as_str() } else { TOKEN }));
+        let service =
+            internet.serve(move |url| json(if url.contains(".well-known") { document.as_str() } else { TOKEN }));
         let source = ClientCredentials::new(ISSUER, "billing", SecretSource::from_value("the-secret"))
             .http_service(service)
             .build()
@@ -113,14 +115,11 @@ async fn no_metadata_leads_the_credential_to_another_party() {
 #[tokio::test]
 async fn no_redirect_of_the_issuer_is_followed() {
     for (way, at) in [("of the metadata", ".well-known"), ("of the token endpoint", "/token")] {
-        for to in ["https://evil.example/token", "//evil.example/token", "/elsewhere", "http://auth.example.com/token"] {
+        for to in ["https://evil.example/token", "//evil.example/token", "/elsewhere", "http://auth.example.com/token"]
+        {
             let internet = Internet::default();
             let service = internet.serve(move |url| {
-                if url.contains(at) {
-                    redirect(to)
-                } else {
-                    json(metadata(ISSUER, &format!("{ISSUER}/token")))
-                }
+                if url.contains(at) { redirect(to) } else { json(metadata(ISSUER, &format!("{ISSUER}/token"))) }
             });
             let source = ClientCredentials::new(ISSUER, "billing", SecretSource::from_value("the-secret"))
                 .http_service(service)
@@ -210,7 +209,8 @@ fn settings_that_would_send_a_credential_in_the_clear_are_refused() {
     assert_eq!(build(ISSUER, None), None);
     assert_eq!(build("http://127.0.0.1:1", None), None);
     assert!(matches!(build("http://auth.example.com", None), Some(ClientConfigError::Issuer(_))));
-    for endpoint in ["http://auth.example.com/token", "https://user@auth.example.com/token", "/token", "ftp://h/token"] {
+    for endpoint in ["http://auth.example.com/token", "https://user@auth.example.com/token", "/token", "ftp://h/token"]
+    {
         let error = build(ISSUER, Some(endpoint));
         assert!(matches!(error, Some(ClientConfigError::TokenEndpoint { .. })), "{endpoint}: {error:?}");
     }

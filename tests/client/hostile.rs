@@ -215,8 +215,7 @@ async fn a_token_that_lives_for_ever_is_requested_once() {
 
 #[tokio::test(start_paused = true)]
 async fn html_for_half_the_time_is_a_failure_and_no_token() {
-    let world =
-        World::new(|now| if now.as_secs() / 60 % 2 == 0 { Issue::Token(Some(40)) } else { Issue::Html });
+    let world = World::new(|now| if now.as_secs() / 60 % 2 == 0 { Issue::Token(Some(40)) } else { Issue::Html });
     run("HTML", world, refreshes(40.0) + 5.0 * failures_in(60.0)).await;
 }
 
@@ -241,11 +240,7 @@ async fn an_issuer_that_repeats_a_refused_token_is_asked_again_and_the_token_is_
     });
     let world = world.resource_rule(move |now, token| {
         let is_first = token.requested < Duration::from_secs(1);
-        if is_first && now.as_secs() >= 10 {
-            Verdict::InvalidToken
-        } else {
-            Verdict::Accept
-        }
+        if is_first && now.as_secs() >= 10 { Verdict::InvalidToken } else { Verdict::Accept }
     });
     let outcome = run("the same token again", world, 2.0 + failures_in(300.0)).await;
     assert!(outcome.without_token > 0 && outcome.seen.accepted > outcome.without_token / 2);

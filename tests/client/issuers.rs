@@ -222,7 +222,10 @@ fn check_assertion(assertion: &str, key: Key<'_>, audience: &str) -> String {
     let json = |part: &str| serde_json::from_slice::<Value>(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
     let (header, claims) = (json(header), json(claims));
     assert_eq!((&header["alg"], &header["typ"]), (&json!(alg), &json!("client-authentication+jwt")));
-    assert_eq!((&claims["iss"], &claims["sub"], &claims["aud"]), (&json!("billing"), &json!("billing"), &json!(audience)));
+    assert_eq!(
+        (&claims["iss"], &claims["sub"], &claims["aud"]),
+        (&json!("billing"), &json!("billing"), &json!(audience))
+    );
     let number = |name: &str| claims[name].as_u64().unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     assert!(number("exp") - number("iat") == 60 && now.abs_diff(number("iat")) < 60, "{claims}");
@@ -244,7 +247,8 @@ async fn each_request_has_an_assertion_of_its_own() {
 #[tokio::test]
 async fn a_secret_signs_an_assertion_and_is_not_sent() {
     let secret = "0123456789abcdef0123456789abcdef";
-    let received = request(PLAIN, credentials(ClientAuthentication::secret_jwt(SecretSource::from_value(secret)))).await;
+    let received =
+        request(PLAIN, credentials(ClientAuthentication::secret_jwt(SecretSource::from_value(secret)))).await;
     check_assertion(received.one("client_assertion"), Key::Hs256(secret), ISSUER);
     assert!(!format!("{received:?}").contains(secret));
 }
@@ -273,7 +277,10 @@ async fn tokens_in_files_are_read_anew_for_each_request() {
             let received = request(PLAIN, credentials(authentication.clone())).await;
             assert_eq!(received.one("client_assertion"), content.trim());
             let expected = format!("urn:ietf:params:oauth:client-assertion-type:{kind}");
-            assert_eq!((received.one("client_assertion_type"), received.one("client_id")), (expected.as_str(), "billing"));
+            assert_eq!(
+                (received.one("client_assertion_type"), received.one("client_id")),
+                (expected.as_str(), "billing")
+            );
         }
     }
 }

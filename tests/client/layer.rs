@@ -48,7 +48,9 @@ async fn a_refused_token_is_replaced_and_the_request_repeated_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_for_another_reason_is_passed_on() {
-    for challenge in [r#"Bearer realm="x""#, r#"Bearer error="insufficient_scope""#, "Basic", r#"DPoP error="invalid_token""#] {
+    for challenge in
+        [r#"Bearer realm="x""#, r#"Bearer error="insufficient_scope""#, "Basic", r#"DPoP error="invalid_token""#]
+    {
         let world = first_token_gets(Verdict::Challenge(challenge));
         assert_eq!(call(&world).await, (401, 1), "{challenge}");
         assert_eq!(world.token_requests(), 1, "{challenge}");
@@ -117,7 +119,10 @@ async fn the_repeated_request_has_everything_that_the_first_one_had() {
     layer.layer(inner).oneshot(request).await.unwrap();
     let seen = seen.lock().unwrap();
     let [first, second] = &seen[..] else { panic!("{} calls", seen.len()) };
-    assert_eq!((&first.0, &first.1, first.2, &first.3, &first.4), (&second.0, &second.1, second.2, &second.3, &second.4));
+    assert_eq!(
+        (&first.0, &first.1, first.2, &first.3, &first.4),
+        (&second.0, &second.1, second.2, &second.3, &second.4)
+    );
     assert_eq!(format!("{:?}", first.5), format!("{:?}", second.5));
     assert_eq!(first.4, Some(Marker(1)));
 }

@@ -185,7 +185,9 @@ async fn each_kind_of_call_of_tonic() {
     let rest = async |answer: Response<Streaming<String>>| {
         answer.into_inner().map(Result::unwrap).collect::<Vec<_>>().await.join(",")
     };
-    for kind in ["unary", "server_streaming", "client_streaming", "slow_client_streaming", "streaming", "slow_streaming"] {
+    for kind in
+        ["unary", "server_streaming", "client_streaming", "slow_client_streaming", "streaming", "slow_streaming"]
+    {
         let site = Site::start().await;
         let mut grpc = grpc(&site).await;
         for round in 0..2 {
@@ -207,9 +209,7 @@ async fn each_kind_of_call_of_tonic() {
                     let request = Request::new(slow_messages());
                     grpc.client_streaming(request, path("client_streaming"), codec()).await.unwrap().into_inner()
                 }
-                "streaming" => {
-                    rest(grpc.streaming(Request::new(messages()), path(kind), codec()).await.unwrap()).await
-                }
+                "streaming" => rest(grpc.streaming(Request::new(messages()), path(kind), codec()).await.unwrap()).await,
                 _ => {
                     let request = Request::new(slow_messages());
                     rest(grpc.streaming(request, path("streaming"), codec()).await.unwrap()).await

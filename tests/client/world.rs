@@ -14,7 +14,7 @@ use http_body_util::{BodyExt as _, Full};
 use tokio::time::{Instant, sleep};
 use tower::{BoxError, Service};
 use tower_client_credentials::client::{CachedTokenSource, SecretSource};
-use tower_client_credentials::{Clock, ClientCredentials, Scope};
+use tower_client_credentials::{ClientCredentials, Clock, Scope};
 
 pub const ISSUER: &str = "https://auth.example.com";
 pub const TOKEN_URL: &str = "https://auth.example.com/token";
@@ -230,7 +230,9 @@ impl World {
             Issue::NoConnection => return Err("connection refused".into()),
             Issue::Never => std::future::pending().await,
             Issue::Html => answer(200).header(header::CONTENT_TYPE, "text/html").body("<html>welcome</html>".into())?,
-            Issue::Redirect => answer(307).header(header::LOCATION, "https://evil.example/token").body(Full::default())?,
+            Issue::Redirect => {
+                answer(307).header(header::LOCATION, "https://evil.example/token").body(Full::default())?
+            }
             Issue::Status(status, retry_after) => {
                 let answer = answer(status);
                 match retry_after {
@@ -363,7 +365,11 @@ impl Clock for WorldClock {
     fn now(&self) -> SystemTime {
         let base = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + self.0.time();
         let error = self.0.lock().clock_error;
-        if error < 0 { base - Duration::from_secs(error.unsigned_abs()) } else { base + Duration::from_secs(error as u64) }
+        if error < 0 {
+            base - Duration::from_secs(error.unsigned_abs())
+        } else {
+            base + Duration::from_secs(error as u64)
+        }
     }
 }
 

@@ -14,8 +14,8 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
-use self::assertion::{JWT_BEARER, JWT_SPIFFE};
 pub(super) use self::assertion::AssertionContext;
+use self::assertion::{JWT_BEARER, JWT_SPIFFE};
 pub use self::secret_source::SecretSource;
 use super::token_request::Form;
 use crate::client_id::ClientId;
@@ -155,7 +155,8 @@ fn basic(client_id: &ClientId, secret: &str) -> Result<HeaderValue, CredentialEr
     let pair = serde_urlencoded::to_string([(client_id.as_str(), secret)]);
     let pair = pair.map_err(|_| CredentialError::new("the client id and the secret cannot be encoded"))?;
     let header = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair.replacen('=', ":", 1))));
-    let mut header = header.map_err(|_| CredentialError::new("the client id and the secret do not fit into a header"))?;
+    let mut header =
+        header.map_err(|_| CredentialError::new("the client id and the secret do not fit into a header"))?;
     header.set_sensitive(true);
     Ok(header)
 }

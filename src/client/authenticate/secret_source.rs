@@ -71,7 +71,8 @@ impl SecretSource {
             }
             Source::Callback(callback) => {
                 let callback = callback.clone();
-                let secret = run(move || callback().map_err(|error| CredentialError::new(with_sources(&*error)))).await?;
+                let secret =
+                    run(move || callback().map_err(|error| CredentialError::new(with_sources(&*error)))).await?;
                 (Arc::new(Zeroizing::new(secret)), "the function that gives the secret".to_owned())
             }
         };

@@ -198,7 +198,7 @@ mod tests {
     use http_body_util::combinators::UnsyncBoxBody;
     use http_body_util::{BodyExt as _, Full, StreamBody};
 
-    use super::{MAX_RECORDED, Replay, RepeatBody as _};
+    use super::{MAX_RECORDED, RepeatBody as _, Replay};
 
     type TestBody = UnsyncBoxBody<Bytes, Infallible>;
 

@@ -1,0 +1,87 @@
+//! The calling side: a hyper client and a reqwest client that share their tokens, and a request that is authorized by hand.
+//!
+//! `cargo run --features remote --example client`: it starts a service with its token endpoint, calls it in each of these ways,
+//! and ends.
+
+#![allow(clippy::print_stdout)] // it talks to a person
+
+use std::error::Error;
+
+use axum::{Router, routing::get};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::client::legacy::Client as HyperClient;
+use hyper_util::rt::TokioExecutor;
+use tokio::net::TcpListener;
+use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
+use tower_client_credentials::client::CallError;
+use tower_client_credentials::{
+    AuthorizationServer, BearerAuthLayer, Client, ClientCredentials, ClientCredentialsLayer, ClientSecret, KeyRing,
+    MemoryStore, Scope, TokenEndpointLayer, VerifiedToken,
+};
+
+const READ: Scope = Scope::from_static("invoices:read");
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let secret = ClientSecret::generate()?;
+    let url = serve(&secret).await?;
+    let invoices = format!("{url}/invoices");
+
+    // One source of tokens for all clients of this process. The token endpoint is found by the metadata of the issuer.
+    let tokens = ClientCredentials::new(&url, "billing", secret).resource(&url).scope(READ).build()?;
+    let layer = ClientCredentialsLayer::from_source(tokens.clone(), &url)?;
+
+    let mut hyper = layer.layer(HyperClient::builder(TokioExecutor::new()).build_http::<Full<Bytes>>());
+    let response = hyper.ready().await?.call(Request::get(&invoices).body(Full::default())?).await?;
+    println!("hyper: {}", text(response.into_body().collect().await?.to_bytes()));
+
+    // reqwest has its own types for requests and responses. It must not follow redirects itself: each one would be sent with the
+    // token that is meant for this origin.
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+    let mut reqwest = layer.layer(service_fn(move |request: Request<Bytes>| {
+        let client = client.clone();
+        async move {
+            let response = client.execute(reqwest::Request::try_from(request)?).await?;
+            Ok::<_, reqwest::Error>(http::Response::<reqwest::Body>::from(response))
+        }
+    }));
+    let response = reqwest.ready().await?.call(Request::get(&invoices).body(Bytes::new())?).await?;
+    println!("reqwest: {}", text(response.into_body().collect().await?.to_bytes()));
+
+    let mut request = Request::get(&invoices).body(Full::<Bytes>::default())?;
+    tokens.authorize(request.headers_mut()).await?;
+    let response = hyper.get_ref().request(request).await?;
+    println!("without a layer: {}", text(response.into_body().collect().await?.to_bytes()));
+
+    // A token goes to no other origin.
+    let elsewhere = Request::get("https://other.example.com/").body(Full::default())?;
+    match hyper.call(elsewhere).await {
+        Err(CallError::Destination(_)) => println!("another host: the request was not sent"),
+        other => println!("another host: {other:?}"),
+    }
+    println!("{} token was requested for 3 calls", tokens.statistics().obtained);
+    Ok(())
+}
+
+fn text(body: Bytes) -> String {
+    String::from_utf8_lossy(&body).into_owned()
+}
+
+/// Starts a service with a protected route and a token endpoint, and returns its URL.
+async fn serve(secret: &ClientSecret) -> Result<String, Box<dyn Error>> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let clients = MemoryStore::from([Client::new("billing", secret).scope(READ).audience(&url)]);
+    let server = AuthorizationServer::new(&url, KeyRing::generate()?, clients)?;
+    let protect = BearerAuthLayer::new(server.verifier(&url)?).require_scope(READ);
+    let app = Router::new()
+        .route(
+            "/invoices",
+            get(async |token: VerifiedToken| format!("invoices for {}", token.client_id())).layer(protect),
+        )
+        .layer(TokenEndpointLayer::new(server));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    Ok(url)
+}
