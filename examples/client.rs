@@ -50,9 +50,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let response = reqwest.ready().await?.call(Request::get(&invoices).body(Bytes::new())?).await?;
     println!("reqwest: {}", text(response.into_body().collect().await?.to_bytes()));
 
-    let mut request = Request::get(&invoices).body(Full::<Bytes>::default())?;
-    tokens.authorize(request.headers_mut()).await?;
-    let response = hyper.get_ref().request(request).await?;
+    let mut by_hand = Request::get(&invoices).body(Full::<Bytes>::default())?;
+    tokens.authorize(by_hand.headers_mut()).await?;
+    let response = hyper.get_ref().request(by_hand).await?;
     println!("without a layer: {}", text(response.into_body().collect().await?.to_bytes()));
 
     // A token goes to no other origin.

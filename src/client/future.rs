@@ -11,7 +11,7 @@ use tower::{BoxError, Service};
 
 use super::access_token::AccessToken;
 use super::error::CallError;
-use super::refusal::refuses_token;
+use super::refusal::{refuses_token, required_scopes};
 use super::repeat::RepeatBody;
 use super::saved_request::{SavedRequest, save};
 use super::token_error::TokenSourceError;
@@ -42,7 +42,7 @@ pin_project! {
         Waiting { token: TokenFuture, request: Option<Request<B>> },
         /// The inner service has the request.
         Calling { #[pin] answer: F, token: AccessToken },
-        /// The token was refused, and a new one is on its way. If none comes, the answer is the one that refused it.
+        /// The token did not suffice, and another one is on its way. If none comes, the answer is the one that said so.
         Renewing { token: TokenFuture, refused: AccessToken, answer: Option<A> },
         /// The inner service is about to get the request once more.
         Repeating { request: Option<Request<B>>, token: AccessToken },
@@ -84,7 +84,8 @@ where
     }
 }
 
-/// What follows a refused token.
+/// What follows a token that did not suffice.
+#[expect(clippy::large_enum_variant, reason = "it lives for one step and is never stored")]
 enum Next<B> {
     /// The answer is passed on.
     GiveUp,
@@ -122,13 +123,22 @@ where
                 }
                 StateProjection::Calling { answer, token } => {
                     let answer = ready!(answer.poll(cx)).map_err(|error| CallError::Call(error.into()))?;
-                    if !refuses_token(answer.status(), answer.headers()) {
+                    let is_refused = refuses_token(answer.status(), answer.headers());
+                    let required = required_scopes(answer.status(), answer.headers());
+                    if !is_refused && required.is_none() {
                         return Poll::Ready(Ok(answer));
                     }
                     let source = this.source.take().or_else(|| token.source());
                     let next = source.map_or(Next::GiveUp, |source| {
-                        source.invalidate(token);
-                        let next = after_refusal(&*source, token, this.saved, this.repeat.as_ref());
+                        if is_refused {
+                            source.invalidate(token);
+                        }
+                        let may_help = is_refused || required.is_some_and(|scopes| source.widen(token, &scopes));
+                        let next = if may_help {
+                            another_token(&*source, token, this.saved, this.repeat.as_ref())
+                        } else {
+                            Next::GiveUp
+                        };
                         *this.source = Some(source);
                         next
                     });
@@ -166,8 +176,8 @@ where
     }
 }
 
-/// Decides what follows a refused token. A request is repeated at most once: what was saved of it is used up by that.
-fn after_refusal<B, R: RepeatBody<B>>(
+/// Decides how the request goes on with another token. A request is repeated at most once: the repetition uses up the saved request.
+fn another_token<B, R: RepeatBody<B>>(
     source: &dyn TokenSource,
     refused: &AccessToken,
     saved: &mut Option<SavedRequest<R::Kept>>,

@@ -21,6 +21,7 @@ use crate::deadline::within;
 use crate::issuer::Issuer;
 use crate::metrics;
 use crate::random::Random;
+use crate::scope::Scopes;
 use crate::uri::PlainHttp;
 
 /// What requests for tokens go by. No part of it changes.
@@ -36,6 +37,8 @@ pub(super) struct IssuerSettings {
     pub(super) plain_http: PlainHttp,
     pub(super) timeout: Duration,
     pub(super) margin: Duration,
+    /// The scopes that may be requested in addition, if a resource server asks for them.
+    pub(super) max_scopes: Option<Scopes>,
     /// The life of tokens whose issuer names none.
     pub(super) assumed_life: Option<Duration>,
     pub(super) clock: Arc<dyn Clock>,
@@ -65,6 +68,10 @@ impl IssuerClient {
 
     pub(super) fn client_id(&self) -> &ClientId {
         &self.settings.client_id
+    }
+
+    pub(super) fn max_scopes(&self) -> Option<&Scopes> {
+        self.settings.max_scopes.as_ref()
     }
 
     pub(super) fn statistics(&self) -> Statistics {

@@ -14,7 +14,7 @@ const JITTER: f64 = 0.1;
 /// A token with less left than this is not reused: each caller that needs a token waits for a new one.
 const MIN_REUSED: Duration = Duration::from_secs(1);
 
-/// The share of a short life that the margin takes at most: 10 s of margin would leave nothing of a token that lives 10 s.
+/// The margin takes at most this share of a life, so that a token that lives for 10 s can be used.
 const MAX_MARGIN_SHARE: u32 = 10;
 
 /// The longest life that is believed: a sum with a larger one may have no date.

@@ -14,10 +14,12 @@
 //!    is made 0.5 to 1 s later, then 1 to 2 s, up to 30 s, and not before a `Retry-After` of up to 5 minutes. In between, callers
 //!    get the same error at once. A token that is valid is used while its refresh fails.
 //! 5. Tokens are sent to the origins that the settings name, and to no other: other hosts, ports and schemes, and plain http
-//!    beyond loopback, fail before anything is sent. Redirects are requests like others if the layer that follows them is outside
-//!    of this one.
+//!    beyond loopback, fail before anything is sent. A layer that follows redirects must be outside of this layer: then each
+//!    redirect is checked like any request.
 //! 6. The credential is sent only to the token endpoint of its issuer, as configured or as the issuer's own metadata names it.
 //!    Redirects are not followed there. Secrets and files are read, and assertions made, anew for each request.
+//! 7. A 403 with `error="insufficient_scope"` changes nothing, unless [`max_scopes`](ClientCredentials::max_scopes) allows to request
+//!    the scopes that it names.
 //!
 //! # When something fails
 //!

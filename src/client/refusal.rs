@@ -3,8 +3,13 @@
 use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 
+use crate::scope::Scopes;
+
 /// gRPC's code `UNAUTHENTICATED`.
 const UNAUTHENTICATED: &[u8] = b"16";
+
+/// gRPC's code `PERMISSION_DENIED`.
+const PERMISSION_DENIED: &[u8] = b"7";
 
 /// Returns whether the answer says that the token is not valid, so that another token may help.
 ///
@@ -12,14 +17,27 @@ const UNAUTHENTICATED: &[u8] = b"16";
 /// answer that has status 16 in its head, which means that no message follows. A 401 with another error or another scheme is
 /// about something else.
 pub(super) fn refuses_token(status: StatusCode, headers: &HeaderMap) -> bool {
-    let is_unauthorized = status == StatusCode::UNAUTHORIZED || is_unauthenticated_grpc(status, headers);
+    let is_unauthorized = status == StatusCode::UNAUTHORIZED || is_grpc(status, headers, UNAUTHENTICATED);
     is_unauthorized && challenges_allow_it(headers)
 }
 
+/// Returns the scopes that the answer asks for, in a `Bearer` challenge with `error="insufficient_scope"` (RFC 6750 §3.1).
+pub(super) fn required_scopes(status: StatusCode, headers: &HeaderMap) -> Option<Scopes> {
+    if status != StatusCode::FORBIDDEN && !is_grpc(status, headers, PERMISSION_DENIED) {
+        return None;
+    }
+    let values = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    let scope = values.flat_map(challenges).find_map(|challenge| {
+        let is_about_scope = challenge.is_bearer_error("insufficient_scope");
+        challenge.parameter("scope").filter(|_| is_about_scope)
+    })?;
+    scope.parse().ok().filter(|scopes: &Scopes| !scopes.is_empty())
+}
+
 /// A trailers-only answer has its status among the headers.
-fn is_unauthenticated_grpc(status: StatusCode, headers: &HeaderMap) -> bool {
+fn is_grpc(status: StatusCode, headers: &HeaderMap, code: &[u8]) -> bool {
     status == StatusCode::OK
-        && headers.get("grpc-status").is_some_and(|status| status.as_bytes() == UNAUTHENTICATED)
+        && headers.get("grpc-status").is_some_and(|status| status.as_bytes() == code)
         && headers.get(CONTENT_TYPE).is_some_and(|media_type| media_type.as_bytes().starts_with(b"application/grpc"))
 }
 
@@ -28,25 +46,23 @@ fn challenges_allow_it(headers: &HeaderMap) -> bool {
     if values.peek().is_none() {
         return true;
     }
-    values.any(|value| {
-        value.to_str().is_ok_and(|value| {
-            challenges(value).any(|challenge| {
-                challenge.scheme.eq_ignore_ascii_case("Bearer")
-                    && challenge.parameter("error").as_deref() == Some("invalid_token")
-            })
-        })
-    })
+    let mut challenges = values.filter_map(|value| value.to_str().ok()).flat_map(challenges);
+    challenges.any(|challenge| challenge.is_bearer_error("invalid_token"))
 }
 
 /// One challenge of a `WWW-Authenticate` header (RFC 9110 §11.6.1).
-pub(super) struct Challenge<'a> {
-    pub(super) scheme: &'a str,
+struct Challenge<'a> {
+    scheme: &'a str,
     parameters: Vec<(&'a str, String)>,
 }
 
 impl Challenge<'_> {
+    fn is_bearer_error(&self, error: &str) -> bool {
+        self.scheme.eq_ignore_ascii_case("Bearer") && self.parameter("error").as_deref() == Some(error)
+    }
+
     /// Returns a parameter that the challenge has exactly once.
-    pub(super) fn parameter(&self, name: &str) -> Option<String> {
+    fn parameter(&self, name: &str) -> Option<String> {
         let mut found = self.parameters.iter().filter(|(own, _)| own.eq_ignore_ascii_case(name));
         match (found.next(), found.next()) {
             (Some((_, value)), None) => Some(value.clone()),
@@ -56,7 +72,7 @@ impl Challenge<'_> {
 }
 
 /// Reads the challenges of one header value, up to the first mistake in it.
-pub(super) fn challenges(value: &str) -> impl Iterator<Item = Challenge<'_>> {
+fn challenges(value: &str) -> impl Iterator<Item = Challenge<'_>> {
     let mut challenges = Vec::<Challenge<'_>>::new();
     let mut rest = value;
     loop {
@@ -118,7 +134,7 @@ mod tests {
     use http::{HeaderMap, StatusCode};
     use proptest::prelude::*;
 
-    use super::{challenges, refuses_token};
+    use super::{challenges, refuses_token, required_scopes};
 
     fn refuses(status: u16, headers: &[(&'static str, &str)]) -> bool {
         let mut map = HeaderMap::new();
@@ -181,6 +197,33 @@ mod tests {
         assert!(!refuses(200, &[("content-type", "application/json"), ("grpc-status", "16")]));
         let other = ("www-authenticate", r#"Bearer error="insufficient_scope""#);
         assert!(!refuses(200, &[grpc, ("grpc-status", "16"), other]));
+    }
+
+    #[test]
+    fn the_scopes_that_an_answer_asks_for_are_those_of_its_bearer_challenge() {
+        let required = |status: u16, headers: &[(&'static str, &str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(*name, value.parse().unwrap());
+            }
+            required_scopes(StatusCode::from_u16(status).unwrap(), &map).map(|scopes| scopes.to_string())
+        };
+        let challenge = ("www-authenticate", r#"Bearer error="insufficient_scope", scope="a b""#);
+        assert_eq!(required(403, &[challenge]).as_deref(), Some("a b"));
+        let grpc = ("content-type", "application/grpc");
+        assert_eq!(required(200, &[grpc, ("grpc-status", "7"), challenge]).as_deref(), Some("a b"));
+        assert_eq!(required(401, &[challenge]), None);
+        assert_eq!(required(200, &[grpc, ("grpc-status", "16"), challenge]), None);
+        for other in [
+            r#"Bearer error="insufficient_scope""#,
+            r#"Bearer error="insufficient_scope", scope="""#,
+            r#"Bearer error="insufficient_scope", scope="a", scope="b""#,
+            r#"Bearer error="insufficient_scope", scope="é""#,
+            r#"Bearer error="invalid_token", scope="a""#,
+            r#"DPoP error="insufficient_scope", scope="a""#,
+        ] {
+            assert_eq!(required(403, &[("www-authenticate", other)]), None, "{other}");
+        }
     }
 
     proptest! {

@@ -68,6 +68,7 @@ pub struct ClientCredentials {
     timeout: Duration,
     margin: Duration,
     assumed_life: Option<Duration>,
+    max_scopes: Option<Scopes>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
@@ -97,6 +98,7 @@ impl ClientCredentials {
             timeout: TIMEOUT,
             margin: MARGIN,
             assumed_life: None,
+            max_scopes: None,
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
         }
@@ -216,6 +218,17 @@ impl ClientCredentials {
         self
     }
 
+    /// Requests more scopes when a resource server asks for them, up to these in addition to the ones above. By default no
+    /// answer of a resource server changes what is requested.
+    ///
+    /// A 403 with `error="insufficient_scope"` in a `Bearer` challenge (RFC 6750 §3.1) names the scopes. If all of them are within
+    /// this maximum, a token with them is requested, the request is repeated once with it, and later requests use it from the start.
+    #[must_use]
+    pub fn max_scopes(mut self, scopes: impl Into<Scopes>) -> Self {
+        self.max_scopes = Some(scopes.into());
+        self
+    }
+
     /// Sets where the time comes from: the system by default.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
@@ -261,6 +274,7 @@ impl ClientCredentials {
         if let Some((name, _)) = self.parameters.iter().find(|(name, _)| RESERVED.contains(&name.as_str())) {
             return Err(ClientConfigError::reserved_parameter(name));
         }
+        let max_scopes = self.max_scopes.map(|max| max.union(&self.scopes));
         let query = TokenQuery { scopes: self.scopes, resources, parameters: self.parameters };
         let client = IssuerClient::new(IssuerSettings {
             issuer,
@@ -273,6 +287,7 @@ impl ClientCredentials {
             timeout: self.timeout,
             margin: self.margin,
             assumed_life: self.assumed_life,
+            max_scopes,
             clock: self.clock,
             random: self.random,
         });

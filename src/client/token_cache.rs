@@ -1,7 +1,7 @@
 //! [`CachedTokenSource`]: caches tokens, refreshes them ahead of their end, and requests each of them once for all callers.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use http::HeaderMap;
 use tokio::runtime::Handle;
@@ -38,7 +38,10 @@ pub(super) struct Tokens(Arc<Entry>);
 /// The tokens of one key: of the same issuer, client and credential, for the same resources, scopes and parameters.
 pub(super) struct Entry {
     client: Arc<IssuerClient>,
+    sets: Weak<TokenSets>,
     query: TokenQuery,
+    /// The tokens with more scopes that are used in place of these, since a resource server asked for them.
+    wider: OnceLock<Tokens>,
     ready: ReadyToken,
     state: Mutex<State>,
     /// Written when a token was obtained or refused, for those that watch.
@@ -70,7 +73,7 @@ impl CachedTokenSource {
         Self { tokens, sets }
     }
 
-    /// Returns a token that may be sent now. It waits only if there is none that can be reused.
+    /// Returns a token that may be sent now. It waits only if no token can be reused.
     ///
     /// # Errors
     ///
@@ -137,13 +140,17 @@ impl TokenSource for CachedTokenSource {
         TokenSource::token(&self.tokens)
     }
 
+    fn widen(&self, token: &AccessToken, scopes: &Scopes) -> bool {
+        self.tokens.widen(token, scopes)
+    }
+
     fn invalidate(&self, token: &AccessToken) {
         self.tokens.invalidate(token);
     }
 }
 
 impl Tokens {
-    pub(super) fn new(client: Arc<IssuerClient>, query: TokenQuery) -> Self {
+    pub(super) fn new(client: Arc<IssuerClient>, sets: Weak<TokenSets>, query: TokenQuery) -> Self {
         let state = State {
             current: None,
             flight: None,
@@ -151,7 +158,8 @@ impl Tokens {
             refused: RefusedTokens::default(),
         };
         let (ready, state, changes) = (ReadyToken::new(), Mutex::new(state), watch::Sender::new(()));
-        Self(Arc::new(Entry { client, query, ready, state, changes }))
+        let wider = OnceLock::new();
+        Self(Arc::new(Entry { client, sets, query, wider, ready, state, changes }))
     }
 
     pub(super) fn of(entry: Arc<Entry>) -> Self {
@@ -171,18 +179,28 @@ impl Tokens {
         self.0.changes.subscribe()
     }
 
+    /// Returns the handle on the tokens that are in use: these, or those with more scopes.
+    fn in_use(&self) -> &Self {
+        let mut tokens = self;
+        while let Some(wider) = tokens.0.wider.get() {
+            tokens = wider;
+        }
+        tokens
+    }
+
     pub(super) async fn token(&self) -> Outcome {
         let mut has_waited = false;
         loop {
-            match self.0.step() {
+            let this = self.in_use();
+            match this.0.step() {
                 Step::Done(outcome) => return outcome,
                 Step::Wait(mut flight) => {
                     if !std::mem::replace(&mut has_waited, true) {
-                        self.0.client.caller_waits();
+                        this.0.client.caller_waits();
                     }
                     let outcome = flight.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
                     match outcome {
-                        Some(Ok(token)) if self.0.may_be_sent(&token) => return Ok(token),
+                        Some(Ok(token)) if this.0.may_be_sent(&token) => return Ok(token),
                         Some(Err(error)) => return Err(error),
                         // It was refused or has ended while this caller did not run.
                         Some(Ok(_)) | None => {}
@@ -195,8 +213,8 @@ impl Tokens {
 
 impl TokenSource for Tokens {
     fn ready(&self) -> Option<AccessToken> {
-        let now = self.now();
-        self.0.ready.get(|token| token.is_fresh(now)).or_else(|| self.0.reusable(now))
+        let (now, Self(entry)) = (self.now(), self.in_use());
+        entry.ready.get(|token| token.is_fresh(now)).or_else(|| entry.reusable(now))
     }
 
     fn token(&self) -> TokenFuture {
@@ -204,18 +222,42 @@ impl TokenSource for Tokens {
         Box::pin(async move { Tokens::token(&tokens).await })
     }
 
+    fn widen(&self, token: &AccessToken, scopes: &Scopes) -> bool {
+        let Self(entry) = self.in_use();
+        // Another request has done it already.
+        if !token.came_from(entry) {
+            return true;
+        }
+        let query = &entry.query;
+        let wider = query.scopes.union(scopes);
+        if wider == query.scopes || !entry.client.max_scopes().is_some_and(|max| max.contains_all(&wider)) {
+            return false;
+        }
+        let Some(sets) = entry.sets.upgrade() else { return false };
+        match sets.tokens(TokenQuery { scopes: wider, ..query.clone() }) {
+            Ok(wider) => {
+                tracing::info!(scopes = %wider.0.query.scopes, "a resource server asks for more scopes");
+                // Where another thread was first, its scopes are used, and the next answer asks for the rest.
+                entry.wider.get_or_init(|| wider);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
     fn invalidate(&self, token: &AccessToken) {
-        let mut state = self.0.state();
+        let Self(entry) = self.in_use();
+        let mut state = entry.state();
         if !state.refused.insert(token) {
             return;
         }
-        self.0.client.token_was_refused();
-        // Without a current token, this one was given to callers that waited for it.
+        entry.client.token_was_refused();
+        // Without a current token, the refused one was given to callers that waited for it.
         if state.current.as_ref().is_none_or(|current| current == token) {
             state.current = None;
             state.attempts.refused();
-            self.0.ready.set(None);
-            self.0.changes.send_replace(());
+            entry.ready.set(None);
+            entry.changes.send_replace(());
         }
     }
 }
@@ -265,7 +307,7 @@ impl Entry {
     /// Notes that a request for a token is in flight, if one may start now.
     fn depart(self: &Arc<Self>, state: &mut State, now: Moment) -> Result<(Departure, Flight), TokenSourceError> {
         let runtime = Handle::try_current().map_err(|_| {
-            let message = "tokens are requested in a Tokio runtime, and there is none here; call this in an async fn";
+            let message = "tokens are requested in a Tokio runtime, which is missing here; call this in an async fn";
             TokenSourceError::of(TokenSourceErrorKind::Internal, message)
         })?;
         state.attempts.start(now).map_err(|not_yet| match not_yet {

@@ -80,7 +80,7 @@ impl TokenSourceError {
         let mut message = format!("{endpoint} answered {status} with the error {}", quoted(code));
         if let Some(description) = description {
             let (start, rest) = cut(description, MAX_TEXT);
-            message.push_str(&format!(": {start:?}{rest}"));
+            message = format!("{message}: {start:?}{rest}");
         }
         let code = Some(cut(code, 64).0.to_owned());
         Self { inner: Arc::new(Inner { kind: TokenSourceErrorKind::Refused, code, message }), retry_after: None }

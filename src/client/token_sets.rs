@@ -1,4 +1,4 @@
-//! [`TokenSets`]: the tokens of one set of credentials, by what was requested.
+//! [`TokenSets`]: the tokens of one set of credentials, by the query for them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,16 +24,21 @@ impl TokenSets {
 
     /// Returns the source that the application starts with.
     pub(super) fn first(self: Arc<Self>, query: TokenQuery) -> CachedTokenSource {
-        let tokens = Tokens::new(self.client.clone(), query.clone());
+        let tokens = Tokens::new(self.client.clone(), Arc::downgrade(&self), query.clone());
         self.lock().insert(query, tokens.clone());
         CachedTokenSource::of(tokens, self)
     }
 
     /// Returns the source that all callers with the same query share.
     pub(super) fn shared(self: &Arc<Self>, query: TokenQuery) -> Result<CachedTokenSource, TokenSourceError> {
+        Ok(CachedTokenSource::of(self.tokens(query)?, self.clone()))
+    }
+
+    /// Returns the tokens that all callers with the same query share.
+    pub(super) fn tokens(self: &Arc<Self>, query: TokenQuery) -> Result<Tokens, TokenSourceError> {
         let mut sets = self.lock();
         if let Some(tokens) = sets.get(&query) {
-            return Ok(CachedTokenSource::of(tokens.clone(), self.clone()));
+            return Ok(tokens.clone());
         }
         if sets.len() >= MAX_SETS {
             sets.retain(|_, tokens| !tokens.is_unused());
@@ -42,9 +47,9 @@ impl TokenSets {
             let message = format!("{MAX_SETS} sets of tokens are in use; drop sources that are not needed");
             return Err(TokenSourceError::of(TokenSourceErrorKind::Internal, message));
         }
-        let tokens = Tokens::new(self.client.clone(), query.clone());
+        let tokens = Tokens::new(self.client.clone(), Arc::downgrade(self), query.clone());
         sets.insert(query, tokens.clone());
-        Ok(CachedTokenSource::of(tokens, self.clone()))
+        Ok(tokens)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<TokenQuery, Tokens>> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::access_token::AccessToken;
 use super::token_error::TokenSourceError;
+use crate::scope::Scopes;
 
 /// The future of [`TokenSource::token`].
 pub type TokenFuture = Pin<Box<dyn Future<Output = Result<AccessToken, TokenSourceError>> + Send>>;
@@ -49,6 +50,13 @@ pub trait TokenSource: fmt::Debug + Send + Sync + 'static {
     /// Returns a token that may be sent at the time at which the future is ready.
     fn token(&self) -> TokenFuture;
 
+    /// Tells that a resource server asks for these scopes in addition to those of the token. Returns whether
+    /// [`token`](Self::token) may give another token for that. By default it does not.
+    fn widen(&self, token: &AccessToken, scopes: &Scopes) -> bool {
+        let _ = (token, scopes);
+        false
+    }
+
     /// Tells that a resource server refused this token. A source that keeps tokens must not give it out again; a newer token
     /// is not affected. By default nothing is done.
     fn invalidate(&self, token: &AccessToken) {
@@ -63,6 +71,10 @@ impl<T: TokenSource + ?Sized> TokenSource for Arc<T> {
 
     fn token(&self) -> TokenFuture {
         (**self).token()
+    }
+
+    fn widen(&self, token: &AccessToken, scopes: &Scopes) -> bool {
+        (**self).widen(token, scopes)
     }
 
     fn invalidate(&self, token: &AccessToken) {

@@ -16,7 +16,7 @@ use super::token_error::with_sources;
 /// The longest answer that is read, in bytes: a token of 16 KiB, and what an issuer puts around it.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// A whole answer, or why there is none.
+/// A whole answer, or the error that prevented it.
 pub(super) type Answer = Pin<Box<dyn Future<Output = Result<Response<Bytes>, TransportError>> + Send>>;
 
 /// Sends one request and reads the whole answer. It follows no redirect.

@@ -15,6 +15,8 @@ use tower_client_credentials::{ClientCredentials, ClientCredentialsLayer};
 use super::world::{API, ISSUER, Issue, ResourceServer, Verdict, World};
 
 /// What a server on any host gets, by its URL. It answers as the test says.
+type Answer = std::pin::Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
+
 #[derive(Clone, Default)]
 struct Internet {
     received: Arc<Mutex<Vec<(String, String)>>>,
@@ -25,18 +27,14 @@ impl Internet {
     fn serve(
         &self,
         answer: impl Fn(&str) -> Response<Full<Bytes>> + Clone + Send + Sync + 'static,
-    ) -> impl tower::Service<
-        Request<Full<Bytes>>,
-        Response = Response<Full<Bytes>>,
-        Error = Infallible,
-        Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>,
-    > + Clone
+    ) -> impl tower::Service<Request<Full<Bytes>>, Response = Response<Full<Bytes>>, Error = Infallible, Future = Answer>
+    + Clone
     + Send
     + 'static {
         let received = self.received.clone();
         service_fn(move |request: Request<Full<Bytes>>| {
             let (received, answer) = (received.clone(), answer.clone());
-            let future: std::pin::Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async move {
+            let future: Answer = Box::pin(async move {
                 let (head, body) = request.into_parts();
                 let url = head.uri.to_string();
                 let body = body.collect().await.unwrap().to_bytes();

@@ -8,6 +8,7 @@ mod hostile;
 mod issuers;
 mod layer;
 mod model;
+mod scopes;
 mod sequences;
 mod sockets;
 mod world;

@@ -104,7 +104,7 @@ async fn follow(steps: &[Step]) -> Result<(), TestCaseError> {
                         prop_assert!(end.is_none_or(|end| world.time() < end), "an expired token was given out");
                     }
                     Err(error) => {
-                        let is_sound = matches!(issue, Issue::Token(Some(2..)) | Issue::Token(None));
+                        let is_sound = matches!(issue, Issue::Token(Some(2..) | None));
                         prop_assert!(
                             !is_sound || start < held_back_until || error.kind() == TokenSourceErrorKind::TokenRefused,
                             "the issuer is up, and nothing holds an attempt back: {error}"
@@ -114,7 +114,7 @@ async fn follow(steps: &[Step]) -> Result<(), TestCaseError> {
                     }
                 }
                 // A failed refresh in the background holds the next attempt back as well.
-                if !matches!(issue, Issue::Token(Some(2..)) | Issue::Token(None)) {
+                if !matches!(issue, Issue::Token(Some(2..) | None)) {
                     held_back_until = held_back_until.max(Instant::now() + Duration::from_secs(40));
                 }
                 last = outcome.ok().or(last);

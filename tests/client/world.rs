@@ -43,7 +43,7 @@ impl Dice {
 /// What the token server does with a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Issue {
-    /// A token with this `expires_in`, as it is written.
+    /// A token with this `expires_in`.
     Token(Option<u64>),
     /// The same token as before.
     SameToken,

@@ -6,7 +6,7 @@ pub use self::replay::{Replay, ReplayBody};
 
 /// Keeps a body, so that a request can be sent a second time with a new token.
 pub trait RepeatBody<B> {
-    /// What is kept.
+    /// The kept form of a body.
     type Kept;
 
     /// Splits a body into the one to send and what the next one is made of.

@@ -1,4 +1,4 @@
-//! [`Replay`]: repeats bodies that cannot be cloned, such as those of tonic, by recording what was sent of them.
+//! [`Replay`]: repeats bodies that cannot be cloned, such as those of tonic, by a recording of the part that was sent.
 
 use std::fmt;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use super::RepeatBody;
 /// How much of one body is recorded, in bytes. A request whose longer body was sent is not repeated.
 const MAX_RECORDED: usize = 64 * 1024;
 
-/// Records up to 64 KiB of a body while it is sent, and sends the same again, followed by what was not read yet.
+/// Records up to 64 KiB of a body while it is sent, and sends the same again, followed by the part that was not read yet.
 ///
 /// [`ClientCredentialsLayer::replay`](super::super::ClientCredentialsLayer::replay) makes it.
 pub struct Replay<B> {
@@ -79,7 +79,7 @@ pub struct ReplayBody<B> {
 }
 
 struct Shared<B> {
-    /// What was not read yet; `None` at the end or after an error.
+    /// The part that was not read yet; `None` at the end or after an error.
     rest: Option<Pin<Box<B>>>,
     recorded: Vec<Recorded>,
     length: usize,
@@ -171,7 +171,7 @@ impl<B: Body<Data = Bytes>> Body for ReplayBody<B> {
 
     fn size_hint(&self) -> SizeHint {
         let shared = self.lock();
-        let rest = shared.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), |rest| rest.size_hint());
+        let rest = shared.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
         let recorded = if self.is_second { shared.recorded.get(self.next..) } else { None };
         let before = recorded.unwrap_or_default().iter().map(Recorded::len).sum::<u64>();
         let mut hint = SizeHint::new();
