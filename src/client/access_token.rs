@@ -130,11 +130,6 @@ impl AccessToken {
     pub(super) fn came_from(&self, entry: &Arc<Entry>) -> bool {
         std::ptr::eq(self.0.cache.as_ptr(), Arc::as_ptr(entry))
     }
-
-    /// Returns whether [`source`](Self::source) knows where the token came from.
-    pub(super) fn is_cached(&self) -> bool {
-        self.0.cache.strong_count() > 0
-    }
 }
 
 impl PartialEq for AccessToken {

@@ -25,6 +25,15 @@ pub enum ClientConfigError {
         /// Why it is invalid.
         error: InvalidAudience,
     },
+    /// The resource is not a URL that its issuer can be discovered from.
+    #[error("the issuer of the resource `{url}` cannot be discovered: {reason}")]
+    #[non_exhaustive]
+    ResourceUrl {
+        /// The value that was given.
+        url: String,
+        /// Why it cannot be used.
+        reason: &'static str,
+    },
     /// The URL of the token endpoint cannot be used.
     #[error("the token endpoint `{url}` cannot be used: {reason}")]
     #[non_exhaustive]
@@ -46,6 +55,12 @@ pub enum ClientConfigError {
          `ClientCredentialsLayer::from_source(…)` with the origin of the API"
     )]
     NoOrigin,
+    /// No issuer may be discovered.
+    #[error("there are no credentials: give at least one set, with the issuer that it is for")]
+    NoCredentials,
+    /// Two sets of credentials are for one issuer.
+    #[error("there are two sets of credentials for the issuer `{0}`; remove one of them")]
+    DuplicateIssuer(String),
     /// There is nothing to send requests for tokens with.
     #[error("there is no HTTP client for requests for tokens: turn on feature `remote`, or set `http_service(…)`")]
     NoHttpService,
@@ -57,6 +72,10 @@ pub enum ClientConfigError {
 impl ClientConfigError {
     pub(super) fn resource(resource: &str, error: InvalidAudience) -> Self {
         Self::Resource { resource: shortened(resource), error }
+    }
+
+    pub(super) fn resource_url(url: &str, reason: &'static str) -> Self {
+        Self::ResourceUrl { url: shortened(url), reason }
     }
 
     pub(super) fn token_endpoint(url: &str, reason: &'static str) -> Self {

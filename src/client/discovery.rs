@@ -112,10 +112,10 @@ fn well_known_urls(issuer: &Issuer) -> [String; 2] {
     ]
 }
 
-/// Why one document has no token endpoint.
-struct NoEndpoint {
-    kind: TokenSourceErrorKind,
-    message: String,
+/// Why a document cannot be used.
+pub(super) struct NoDocument {
+    pub(super) kind: TokenSourceErrorKind,
+    pub(super) message: String,
 }
 
 async fn token_endpoint(
@@ -124,17 +124,22 @@ async fn token_endpoint(
     url: &str,
     plain_http: PlainHttp,
     timeout: Duration,
-) -> Result<Uri, NoEndpoint> {
+) -> Result<Uri, NoDocument> {
     let answer = fetch_json(transport, url, timeout).await?;
-    read_metadata(issuer, url, answer.body(), plain_http).map_err(|message| NoEndpoint {
+    read_metadata(issuer, url, answer.body(), plain_http).map_err(|message| NoDocument {
         kind: TokenSourceErrorKind::InvalidAnswer,
         message: format!("{url}: {message}"),
     })
 }
 
-async fn fetch_json(transport: &dyn Transport, url: &str, timeout: Duration) -> Result<Response<Bytes>, NoEndpoint> {
+/// Fetches a document without any credential.
+pub(super) async fn fetch_json(
+    transport: &dyn Transport,
+    url: &str,
+    timeout: Duration,
+) -> Result<Response<Bytes>, NoDocument> {
     let unavailable =
-        |what: String| NoEndpoint { kind: TokenSourceErrorKind::Unavailable, message: format!("{url}: {what}") };
+        |what: String| NoDocument { kind: TokenSourceErrorKind::Unavailable, message: format!("{url}: {what}") };
     let mut request = Request::new(Bytes::new());
     *request.uri_mut() = url.parse().map_err(|_| unavailable("this is not a URL".to_owned()))?;
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));

@@ -11,7 +11,7 @@ use tower::{BoxError, Service};
 
 use super::access_token::AccessToken;
 use super::error::CallError;
-use super::refusal::{refuses_token, required_scopes};
+use super::refusal::{refuses_token, required_scopes, resource_metadata};
 use super::repeat::RepeatBody;
 use super::saved_request::{SavedRequest, save};
 use super::token_error::TokenSourceError;
@@ -28,7 +28,7 @@ pin_project! {
         state: State<S::Future, S::Response, B>,
         // The instance of the inner service that makes the next call.
         service: Option<S>,
-        // `None` if tokens know their source themselves.
+        // `None` if the tokens know their source themselves.
         source: Option<Arc<dyn TokenSource>>,
         saved: Option<SavedRequest<R::Kept>>,
         repeat: Option<R>,
@@ -64,11 +64,11 @@ where
         token: TokenFuture,
         request: Request<B>,
         service: S,
-        source: Arc<dyn TokenSource>,
+        source: Option<Arc<dyn TokenSource>>,
         repeat: R,
     ) -> Self {
         let state = State::Waiting { token, request: Some(request) };
-        Self { state, service: Some(service), source: Some(source), saved: None, repeat: Some(repeat) }
+        Self { state, service: Some(service), source, saved: None, repeat: Some(repeat) }
     }
 
     pub(super) fn calling(
@@ -125,7 +125,8 @@ where
                     let answer = ready!(answer.poll(cx)).map_err(|error| CallError::Call(error.into()))?;
                     let is_refused = refuses_token(answer.status(), answer.headers());
                     let required = required_scopes(answer.status(), answer.headers());
-                    if !is_refused && required.is_none() {
+                    let metadata = resource_metadata(answer.status(), answer.headers());
+                    if !is_refused && required.is_none() && metadata.is_none() {
                         return Poll::Ready(Ok(answer));
                     }
                     let source = this.source.take().or_else(|| token.source());
@@ -133,8 +134,9 @@ where
                         if is_refused {
                             source.invalidate(token);
                         }
-                        let may_help = is_refused || required.is_some_and(|scopes| source.widen(token, &scopes));
-                        let next = if may_help {
+                        let is_wider = required.is_some_and(|scopes| source.widen(token, &scopes));
+                        let is_elsewhere = metadata.is_some_and(|url| source.discover(&url));
+                        let next = if is_refused || is_wider || is_elsewhere {
                             another_token(&*source, token, this.saved, this.repeat.as_ref())
                         } else {
                             Next::GiveUp

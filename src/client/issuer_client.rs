@@ -33,7 +33,7 @@ pub(super) struct IssuerSettings {
     pub(super) endpoint: TokenEndpoint,
     /// The `aud` of client assertions, if it is not the issuer.
     pub(super) assertion_audience: Option<String>,
-    pub(super) transport: Box<dyn Transport>,
+    pub(super) transport: Arc<dyn Transport>,
     pub(super) plain_http: PlainHttp,
     pub(super) timeout: Duration,
     pub(super) margin: Duration,

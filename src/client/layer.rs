@@ -1,14 +1,17 @@
 //! [`ClientCredentialsLayer`]: puts tokens on the requests of an HTTP client.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use tower::Layer;
 
 use super::config_error::ClientConfigError;
+use super::discovered_source::DiscoveredSource;
 use super::origin::Origins;
 use super::repeat::{CloneBody, NoRepeat, Replay, ReplayBody};
 use super::service::ClientCredentialsService;
 use super::settings::ClientCredentials;
+use super::token_cache::CachedTokenSource;
 use super::token_source::TokenSource;
 use crate::uri::{self, PlainHttp};
 
@@ -38,7 +41,7 @@ use crate::uri::{self, PlainHttp};
 /// [`without_repeat`](Self::without_repeat) changes that.
 #[derive(Clone, Debug)]
 pub struct ClientCredentialsLayer<R = CloneBody> {
-    source: Arc<dyn TokenSource>,
+    source: LayerSource,
     origins: Arc<Origins>,
     repeat: R,
 }
@@ -60,8 +63,44 @@ impl ClientCredentialsLayer {
         if origins.is_empty() {
             return Err(ClientConfigError::NoOrigin);
         }
-        let source = Arc::new(credentials.build()?);
-        Ok(Self { source, origins: Arc::new(origins), repeat: CloneBody::default() })
+        Ok(Self::of(credentials.build()?, origins))
+    }
+
+    /// Makes the layer for a resource whose issuer is discovered. Each of the credentials is for one issuer, and no other issuer gets
+    /// a credential.
+    ///
+    /// Before the first token is requested, the metadata of the resource is fetched from its well-known URL (RFC 9728 §3.1). The first
+    /// of its `authorization_servers` for which there are credentials is used. When a 401 names a `resource_metadata`, the metadata is
+    /// fetched again from there, at most once per 60 s. It is believed only if it has the origin of the resource, and its `resource`
+    /// is identical to this value.
+    ///
+    /// ```
+    /// # #[cfg(feature = "remote")] {
+    /// use tower_client_credentials::client::SecretSource;
+    /// use tower_client_credentials::{ClientCredentials, ClientCredentialsLayer};
+    ///
+    /// let first = ClientCredentials::new("https://auth.example.com", "agent", SecretSource::from_env("FIRST"));
+    /// let second = ClientCredentials::new("https://login.example.org", "agent-7", SecretSource::from_env("SECOND"));
+    /// let layer = ClientCredentialsLayer::discover("https://mcp.example.com/mcp", [first, second])?;
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new), without credentials, and with two for the same issuer.
+    pub fn discover(
+        resource: impl Into<String>,
+        credentials: impl IntoIterator<Item = ClientCredentials>,
+    ) -> Result<Self, ClientConfigError> {
+        let source = DiscoveredSource::new(resource.into(), credentials)?;
+        let mut origins = Origins::default();
+        origins.allow(source.resource(), source.plain_http())?;
+        Ok(Self::of(source, origins))
+    }
+
+    fn of(source: impl TokenSource, origins: Origins) -> Self {
+        Self { source: LayerSource::new(source), origins: Arc::new(origins), repeat: CloneBody::default() }
     }
 
     /// Makes the layer on a source that other layers may share, or on one of your own. Tokens may be sent to the origin of this
@@ -73,7 +112,7 @@ impl ClientCredentialsLayer {
     pub fn from_source(source: impl TokenSource, origin: impl AsRef<str>) -> Result<Self, ClientConfigError> {
         let mut origins = Origins::default();
         origins.allow(origin.as_ref(), PlainHttp::Loopback)?;
-        Ok(Self { source: Arc::new(source), origins: Arc::new(origins), repeat: CloneBody::default() })
+        Ok(Self::of(source, origins))
     }
 
     /// Repeats requests whose body cannot be cloned, such as those of tonic: up to 64 KiB of a body are recorded while it is
@@ -158,6 +197,30 @@ impl<R> ClientCredentialsLayer<R> {
     ) -> Result<Self, ClientConfigError> {
         change(Arc::make_mut(&mut self.origins)).map_err(Into::into)?;
         Ok(self)
+    }
+}
+
+/// The source of a layer.
+#[derive(Clone, Debug)]
+pub(super) struct LayerSource {
+    source: Arc<dyn TokenSource>,
+    /// Its tokens know their source.
+    is_cache: bool,
+}
+
+impl LayerSource {
+    fn new(source: impl TokenSource) -> Self {
+        let is_cache = (&source as &dyn Any).is::<CachedTokenSource>();
+        Self { source: Arc::new(source), is_cache }
+    }
+
+    pub(super) fn get(&self) -> &dyn TokenSource {
+        &*self.source
+    }
+
+    /// Returns a handle for one request, if it needs one. Threads that clone the same handle wait for each other.
+    pub(super) fn for_request(&self) -> Option<Arc<dyn TokenSource>> {
+        (!self.is_cache).then(|| self.source.clone())
     }
 }
 

@@ -18,7 +18,9 @@
 //!    redirect is checked like any request.
 //! 6. The credential is sent only to the token endpoint of its issuer, as configured or as the issuer's own metadata names it.
 //!    Redirects are not followed there. Secrets and files are read, and assertions made, anew for each request.
-//! 7. A 403 with `error="insufficient_scope"` changes nothing, unless [`max_scopes`](ClientCredentials::max_scopes) allows to request
+//! 7. No answer of a resource server changes where the credential is sent, unless [`discover`](ClientCredentialsLayer::discover) is
+//!    used, and then only to issuers that the settings name.
+//! 8. A 403 with `error="insufficient_scope"` changes nothing, unless [`max_scopes`](ClientCredentials::max_scopes) allows to request
 //!    the scopes that it names.
 //!
 //! # When something fails
@@ -68,6 +70,7 @@ mod access_token;
 mod attempts;
 mod authenticate;
 mod config_error;
+mod discovered_source;
 mod discovery;
 mod error;
 mod future;

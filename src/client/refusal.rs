@@ -21,6 +21,15 @@ pub(super) fn refuses_token(status: StatusCode, headers: &HeaderMap) -> bool {
     is_unauthorized && challenges_allow_it(headers)
 }
 
+/// Returns the URL of the resource's metadata that a 401 names (RFC 9728 §5.1).
+pub(super) fn resource_metadata(status: StatusCode, headers: &HeaderMap) -> Option<String> {
+    if status != StatusCode::UNAUTHORIZED {
+        return None;
+    }
+    let values = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(challenges).find_map(|challenge| challenge.parameter("resource_metadata"))
+}
+
 /// Returns the scopes that the answer asks for, in a `Bearer` challenge with `error="insufficient_scope"` (RFC 6750 §3.1).
 pub(super) fn required_scopes(status: StatusCode, headers: &HeaderMap) -> Option<Scopes> {
     if status != StatusCode::FORBIDDEN && !is_grpc(status, headers, PERMISSION_DENIED) {

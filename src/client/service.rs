@@ -9,22 +9,22 @@ use tower::{BoxError, Service};
 
 use super::error::CallError;
 use super::future::ResponseFuture;
+use super::layer::LayerSource;
 use super::origin::Origins;
 use super::repeat::{CloneBody, RepeatBody};
 use super::saved_request::save;
-use super::token_source::TokenSource;
 
 /// An HTTP client whose requests carry a token; made by [`ClientCredentialsLayer`](super::ClientCredentialsLayer).
 #[derive(Clone, Debug)]
 pub struct ClientCredentialsService<S, R = CloneBody> {
     inner: S,
-    source: Arc<dyn TokenSource>,
+    source: LayerSource,
     origins: Arc<Origins>,
     repeat: R,
 }
 
 impl<S, R> ClientCredentialsService<S, R> {
-    pub(super) fn new(inner: S, source: Arc<dyn TokenSource>, origins: Arc<Origins>, repeat: R) -> Self {
+    pub(super) fn new(inner: S, source: LayerSource, origins: Arc<Origins>, repeat: R) -> Self {
         Self { inner, source, origins, repeat }
     }
 
@@ -61,21 +61,21 @@ where
         if let Err(error) = self.origins.check(request.uri(), request.headers()) {
             return ResponseFuture::failed(error.into());
         }
-        let Some(token) = self.source.ready() else {
+        let Some(token) = self.source.get().ready() else {
             // The instance that is ready goes with the request, and its clone stays here.
             let clone = self.inner.clone();
             let ready = mem::replace(&mut self.inner, clone);
             return ResponseFuture::waiting(
-                self.source.token(),
+                self.source.get().token(),
                 request,
                 ready,
-                self.source.clone(),
+                self.source.for_request(),
                 self.repeat.clone(),
             );
         };
         let (mut request, saved) = save(request, &self.repeat);
         token.authorize(request.headers_mut());
-        let source = if token.is_cached() { None } else { Some(self.source.clone()) };
+        let source = self.source.for_request();
         let again = self.inner.clone();
         ResponseFuture::calling(self.inner.call(request), token, source, saved, again, self.repeat.clone())
     }

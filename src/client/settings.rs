@@ -63,7 +63,7 @@ pub struct ClientCredentials {
     resources: Vec<String>,
     scopes: Scopes,
     parameters: Vec<(String, String)>,
-    transport: Option<Box<dyn Transport>>,
+    transport: Option<Arc<dyn Transport>>,
     plain_http: PlainHttp,
     timeout: Duration,
     margin: Duration,
@@ -180,7 +180,7 @@ impl ClientCredentials {
             + 'static,
         B: Body<Error: Into<BoxError>, Data: Send> + Send + 'static,
     {
-        self.transport = Some(Box::new(ServiceTransport::new(service)));
+        self.transport = Some(Arc::new(ServiceTransport::new(service)));
         self
     }
 
@@ -243,6 +243,26 @@ impl ClientCredentials {
         self
     }
 
+    pub(super) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Returns the HTTP service, which is the default one from then on if there is no other.
+    pub(super) fn transport(&mut self) -> Result<Arc<dyn Transport>, ClientConfigError> {
+        let transport = self.transport.take().map_or_else(default_transport, Ok)?;
+        self.transport = Some(transport.clone());
+        Ok(transport)
+    }
+
+    /// Requests tokens for this resource, and for no other one.
+    pub(super) fn only_resource(self, resource: &str) -> Self {
+        Self { resources: vec![resource.to_owned()], ..self }
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     pub(super) fn plain_http(&self) -> PlainHttp {
         self.plain_http
     }
@@ -296,13 +316,13 @@ impl ClientCredentials {
 }
 
 #[cfg(feature = "remote")]
-fn default_transport() -> Result<Box<dyn Transport>, ClientConfigError> {
+fn default_transport() -> Result<Arc<dyn Transport>, ClientConfigError> {
     let transport = super::transport::DefaultTransport::new();
-    Ok(Box::new(transport.map_err(|error| ClientConfigError::http_client(&error))?))
+    Ok(Arc::new(transport.map_err(|error| ClientConfigError::http_client(&error))?))
 }
 
 #[cfg(not(feature = "remote"))]
-fn default_transport() -> Result<Box<dyn Transport>, ClientConfigError> {
+fn default_transport() -> Result<Arc<dyn Transport>, ClientConfigError> {
     Err(ClientConfigError::no_http_service())
 }
 

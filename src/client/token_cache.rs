@@ -124,6 +124,14 @@ impl CachedTokenSource {
         self.sets.shared(TokenQuery { resources: vec![resource.as_str().to_owned()], ..self.tokens.0.query.clone() })
     }
 
+    pub(super) fn now(&self) -> Moment {
+        self.tokens.now()
+    }
+
+    pub(super) fn random_fraction(&self) -> f64 {
+        self.tokens.0.client.random_fraction()
+    }
+
     /// Returns the counters of these credentials since the start, over all sets of tokens.
     #[must_use]
     pub fn statistics(&self) -> Statistics {

@@ -57,6 +57,13 @@ pub trait TokenSource: fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// Tells that a 401 names this URL as the metadata of the resource (RFC 9728 §5.1). Returns whether
+    /// [`token`](Self::token) may give the token of another issuer for that. By default it does not.
+    fn discover(&self, resource_metadata: &str) -> bool {
+        let _ = resource_metadata;
+        false
+    }
+
     /// Tells that a resource server refused this token. A source that keeps tokens must not give it out again; a newer token
     /// is not affected. By default nothing is done.
     fn invalidate(&self, token: &AccessToken) {
@@ -75,6 +82,10 @@ impl<T: TokenSource + ?Sized> TokenSource for Arc<T> {
 
     fn widen(&self, token: &AccessToken, scopes: &Scopes) -> bool {
         (**self).widen(token, scopes)
+    }
+
+    fn discover(&self, resource_metadata: &str) -> bool {
+        (**self).discover(resource_metadata)
     }
 
     fn invalidate(&self, token: &AccessToken) {

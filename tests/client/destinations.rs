@@ -15,16 +15,16 @@ use tower_client_credentials::{ClientCredentials, ClientCredentialsLayer};
 use super::world::{API, ISSUER, Issue, ResourceServer, Verdict, World};
 
 /// What a server on any host gets, by its URL. It answers as the test says.
-type Answer = std::pin::Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
+pub type Answer = std::pin::Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
 
 #[derive(Clone, Default)]
-struct Internet {
+pub struct Internet {
     received: Arc<Mutex<Vec<(String, String)>>>,
 }
 
 impl Internet {
     /// A service that records each request with its credentials, and answers.
-    fn serve(
+    pub fn serve(
         &self,
         answer: impl Fn(&str) -> Response<Full<Bytes>> + Clone + Send + Sync + 'static,
     ) -> impl tower::Service<Request<Full<Bytes>>, Response = Response<Full<Bytes>>, Error = Infallible, Future = Answer>
@@ -47,12 +47,12 @@ impl Internet {
         })
     }
 
-    fn urls(&self) -> Vec<String> {
+    pub fn urls(&self) -> Vec<String> {
         self.received.lock().unwrap().iter().map(|(url, _)| url.clone()).collect()
     }
 
     /// Where anything of the credential arrived.
-    fn credentials_at(&self) -> Vec<String> {
+    pub fn credentials_at(&self) -> Vec<String> {
         let received = self.received.lock().unwrap();
         let has_credential =
             |text: &str| text.contains("Basic") || text.contains("the-secret") || text.contains("client_id");
@@ -60,7 +60,7 @@ impl Internet {
     }
 }
 
-fn json(body: impl Into<String>) -> Response<Full<Bytes>> {
+pub fn json(body: impl Into<String>) -> Response<Full<Bytes>> {
     Response::new(Full::from(body.into()))
 }
 

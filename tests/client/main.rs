@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod destinations;
+mod discovery;
 mod hostile;
 mod issuers;
 mod layer;

@@ -1,0 +1,183 @@
+//! What a token costs a request of the calling side: the time and the allocations over the inner service, alone and on 8 threads,
+//! and the same for a cache behind one mutex, which is how the clients of other languages do it.
+//!
+//! `cargo run --release --bin calling`; rows of tab-separated figures.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::hint::black_box;
+use std::sync::{Arc, Barrier, Mutex};
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use benches::measure::{Figure, Work, interleaved, now, thread_time};
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Request, Response};
+use http_body_util::Full;
+use tower::{Layer as _, Service, service_fn};
+use tower_client_credentials::client::{CachedTokenSource, SecretSource};
+use tower_client_credentials::{ClientCredentials, ClientCredentialsLayer};
+
+const API: &str = "https://api.example.com";
+const TIME: Duration = Duration::from_millis(1_500);
+const THREADS: usize = 8;
+const CALLS: u32 = 200_000;
+
+/// An inner service that costs next to nothing.
+#[derive(Clone)]
+struct Inner;
+
+impl Service<Request<()>> for Inner {
+    type Response = Response<()>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<()>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<()>) -> Self::Future {
+        black_box(request.headers().get(AUTHORIZATION));
+        ready(Ok(Response::new(())))
+    }
+}
+
+/// One lock for all callers, the life checked under it, and the header made for each request.
+#[derive(Clone)]
+struct Mutexed {
+    inner: Inner,
+    token: Arc<Mutex<(String, Instant)>>,
+}
+
+impl Service<Request<()>> for Mutexed {
+    type Response = Response<()>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<()>, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<()>) -> Self::Future {
+        let header = {
+            let token = self.token.lock().expect("no panic under it");
+            assert!(Instant::now() < token.1);
+            HeaderValue::try_from(format!("Bearer {}", token.0)).expect("a token")
+        };
+        request.headers_mut().insert(AUTHORIZATION, header);
+        self.inner.call(request)
+    }
+}
+
+fn main() {
+    let token = "x".repeat(800);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let source = runtime.block_on(source(&token));
+    let layer = ClientCredentialsLayer::from_source(source, API).expect("an origin");
+    let ours = layer.clone().layer(Inner);
+    let without_repeat = layer.without_repeat().layer(Inner);
+    let end = Instant::now() + Duration::from_secs(3_600);
+    let mutexed = Mutexed { inner: Inner, token: Arc::new(Mutex::new((token, end))) };
+
+    let [bare, own, single, mutex] = interleaved(
+        [work(Inner), work(ours.clone()), work(without_repeat.clone()), work(mutexed.clone())],
+        TIME,
+    );
+    for (name, figure) in [("ours", &own), ("ours, without repetition", &single), ("a mutex", &mutex)] {
+        let over = figure.more_than(&bare);
+        println!("over the inner service\t{name}\t{:.0} ns\t{:.0}\t{:.0}", over.median, over.low, over.high);
+    }
+    for (name, allocations) in [
+        ("inner service", allocations(Inner)),
+        ("ours", allocations(ours.clone())),
+        ("ours, without repetition", allocations(without_repeat.clone())),
+        ("a mutex", allocations(mutexed.clone())),
+    ] {
+        println!("allocations\t{name}\t{allocations}");
+    }
+    for (name, one, eight) in [
+        ("inner service", on_threads(Inner, 1), on_threads(Inner, THREADS)),
+        ("ours", on_threads(ours.clone(), 1), on_threads(ours, THREADS)),
+        ("ours, without repetition", on_threads(without_repeat.clone(), 1), on_threads(without_repeat, THREADS)),
+        ("a mutex", on_threads(mutexed.clone(), 1), on_threads(mutexed, THREADS)),
+    ] {
+        println!("processor time per call\t{name}\t1 thread: {one:.0} ns\t{THREADS} threads: {eight:.0} ns\t{:.2}", eight / one);
+    }
+}
+
+async fn source(token: &str) -> CachedTokenSource {
+    let answer = format!(r#"{{"access_token": "{token}", "token_type": "Bearer", "expires_in": 36000}}"#);
+    let issuer = service_fn(move |_: Request<Full<Bytes>>| {
+        ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(answer.clone()))))
+    });
+    let source = ClientCredentials::new("https://auth.example.com", "billing", SecretSource::from_value("secret"))
+        .token_endpoint("https://auth.example.com/token")
+        .http_service(issuer)
+        .build()
+        .expect("the settings");
+    source.token().await.expect("a token");
+    source
+}
+
+fn request() -> Request<()> {
+    Request::get(format!("{API}/invoices")).header("accept", "application/json").body(()).expect("a request")
+}
+
+fn call<S>(service: &mut S, request: Request<()>)
+where
+    S: Service<Request<()>, Error: std::fmt::Debug>,
+{
+    black_box(now(service.call(request)).expect("an answer"));
+}
+
+fn work<'a, S>(mut service: S) -> Work<'a>
+where
+    S: Service<Request<()>, Error: std::fmt::Debug> + 'a,
+{
+    Work::new(request, move |request| call(&mut service, request))
+}
+
+fn allocations<S>(mut service: S) -> u64
+where
+    S: Service<Request<()>, Error: std::fmt::Debug>,
+{
+    call(&mut service, request());
+    let request = request();
+    allocation_counter::measure(|| call(&mut service, request)).count_total
+}
+
+/// The processor time that one call takes on each of so many threads, each with a clone of the service.
+fn on_threads<S>(service: S, threads: usize) -> f64
+where
+    S: Service<Request<()>, Error: std::fmt::Debug> + Clone + Send,
+{
+    let rounds = (0..9).map(|_| {
+        let barrier = Barrier::new(threads);
+        let times: Vec<f64> = thread::scope(|scope| {
+            let handles: Vec<_> = (0..threads)
+                .map(|_| {
+                    let (mut service, barrier) = (service.clone(), &barrier);
+                    scope.spawn(move || {
+                        let requests: Vec<_> = (0..1_000).map(|_| request()).collect();
+                        barrier.wait();
+                        let mut time = Duration::ZERO;
+                        for _ in 0..CALLS / 1_000 {
+                            let requests: Vec<_> = requests.clone();
+                            let start = thread_time();
+                            for request in requests {
+                                call(&mut service, request);
+                            }
+                            time += thread_time() - start;
+                        }
+                        time.as_nanos() as f64 / f64::from(CALLS)
+                    })
+                })
+                .collect();
+            handles.into_iter().map(|handle| handle.join().expect("no panic")).collect()
+        });
+        times.iter().sum::<f64>() / times.len() as f64
+    });
+    Figure::of(rounds.collect()).median
+}
