@@ -1,6 +1,7 @@
 //! [`AccessToken`]: a token that can be sent.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
@@ -37,6 +38,8 @@ struct Inner {
     header: HeaderValue,
     lifetime: Option<Lifetime>,
     scopes: Option<Scopes>,
+    /// Whether a resource server accepted the token. Copies share it.
+    was_accepted: Arc<AtomicBool>,
     /// The cache that the token came from, which it must not keep alive.
     cache: Weak<Entry>,
 }
@@ -69,7 +72,7 @@ impl AccessToken {
         let header = HeaderValue::try_from(format!("Bearer {text}"));
         let mut header = header.map_err(|_| InvalidAccessToken("it cannot be sent in a header"))?;
         header.set_sensitive(true);
-        Ok(Self(Arc::new(Inner { header, lifetime, scopes, cache })))
+        Ok(Self(Arc::new(Inner { header, lifetime, scopes, was_accepted: Arc::default(), cache })))
     }
 
     /// Returns a copy with memory of its own, so that threads which send the two write to no common counter.
@@ -77,8 +80,14 @@ impl AccessToken {
         // A `HeaderValue` shares its memory with its clones, and can be copied only from bytes.
         let mut header = HeaderValue::from_bytes(self.0.header.as_bytes()).unwrap_or_else(|_| self.0.header.clone());
         header.set_sensitive(true);
-        let Inner { lifetime, scopes, cache, .. } = &*self.0;
-        Self(Arc::new(Inner { header, lifetime: *lifetime, scopes: scopes.clone(), cache: cache.clone() }))
+        let Inner { lifetime, scopes, was_accepted, cache, .. } = &*self.0;
+        Self(Arc::new(Inner {
+            header,
+            lifetime: *lifetime,
+            scopes: scopes.clone(),
+            was_accepted: was_accepted.clone(),
+            cache: cache.clone(),
+        }))
     }
 
     /// Sets the `Authorization` header, in place of any that is there.
@@ -110,6 +119,18 @@ impl AccessToken {
     #[must_use]
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.0.lifetime.and_then(Lifetime::expires_at)
+    }
+
+    /// Notes that a resource server accepted the token.
+    pub(super) fn accepted(&self) {
+        // Only the first time, so that threads do not write to the same memory.
+        if !self.0.was_accepted.load(Ordering::Relaxed) {
+            self.0.was_accepted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn was_accepted(&self) -> bool {
+        self.0.was_accepted.load(Ordering::Relaxed)
     }
 
     pub(super) fn lifetime(&self) -> Option<&Lifetime> {

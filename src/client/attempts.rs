@@ -14,11 +14,11 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// The longest `Retry-After` that is honoured: an issuer that sends a mistaken one must not stop its clients for a day.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// How many tokens in a row may be requested because resource servers refused the ones before.
-const REFUSAL_BURST: u32 = 5;
+/// How many tokens in a row may be requested because resource servers refused the ones before, which they had accepted.
+const REFUSAL_BURST: u32 = 20;
 
 /// How long it takes to earn another such request.
-const REFUSAL_EVERY: Duration = Duration::from_secs(5);
+const REFUSAL_EVERY: Duration = Duration::from_secs(1);
 
 /// The state of one key. It holds a few numbers, whatever the issuer and the resource servers answer.
 #[derive(Debug)]
@@ -26,8 +26,12 @@ pub(super) struct Attempts {
     failures: u32,
     /// The last failure, and how long it keeps the next attempt back.
     pause: Option<Pause>,
-    /// The token in use was refused by a resource server, and no other one was obtained since.
+    /// The token in use was refused by a resource server, and no other one was requested since.
     is_refused: bool,
+    /// How many tokens in a row were refused before any resource server accepted them.
+    never_accepted: u32,
+    /// Since when and for how long such tokens keep the next attempt back.
+    refusal_pause: Option<(Moment, Duration)>,
     refusals: RefusalBudget,
 }
 
@@ -49,7 +53,14 @@ pub(super) enum NotYet {
 
 impl Attempts {
     pub(super) fn new(now: Moment) -> Self {
-        Self { failures: 0, pause: None, is_refused: false, refusals: RefusalBudget::new(now) }
+        Self {
+            failures: 0,
+            pause: None,
+            is_refused: false,
+            never_accepted: 0,
+            refusal_pause: None,
+            refusals: RefusalBudget::new(now),
+        }
     }
 
     /// Starts a request for a token, if one is allowed.
@@ -61,6 +72,11 @@ impl Attempts {
             }
         }
         if self.is_refused {
+            let (from, time) = self.refusal_pause.unwrap_or((now, Duration::ZERO));
+            let left = time.saturating_sub(now.since(from));
+            if !left.is_zero() {
+                return Err(NotYet::Refused(left));
+            }
             self.refusals.take(now).map_err(NotYet::Refused)?;
             self.is_refused = false;
         }
@@ -74,17 +90,32 @@ impl Attempts {
         self.is_refused = false;
     }
 
-    /// A request failed. `random` is from 0 to 1.
-    pub(super) fn failed(&mut self, error: TokenSourceError, now: Moment, random: f64) {
+    /// The token in use was replaced because of its age, and not because it was refused.
+    pub(super) fn token_was_used_up(&mut self) {
+        self.never_accepted = 0;
+        self.refusal_pause = None;
+    }
+
+    /// A request failed. Returns the error with the time until the next attempt. `random` is from 0 to 1.
+    pub(super) fn failed(&mut self, error: TokenSourceError, now: Moment, random: f64) -> TokenSourceError {
         self.failures = self.failures.saturating_add(1);
         let asked_for = error.retry_after().unwrap_or_default().min(MAX_RETRY_AFTER);
         let time = pause(self.failures, random).max(asked_for);
-        self.pause = Some(Pause { from: now, time, error });
+        let error = error.with_retry_after(Some(time));
+        self.pause = Some(Pause { from: now, time, error: error.clone() });
+        error
     }
 
-    /// A resource server refused the token in use.
-    pub(super) fn refused(&mut self) {
+    /// A resource server refused the token in use. A token that was accepted before is replaced at once: it was revoked, or one of
+    /// several resource servers errs. Tokens that are refused from the start point to a configuration that another token does not
+    /// change, so the first one is replaced at once, and the others after longer and longer pauses.
+    pub(super) fn refused(&mut self, was_accepted: bool, now: Moment, random: f64) {
         self.is_refused = true;
+        self.never_accepted = if was_accepted { 0 } else { self.never_accepted.saturating_add(1) };
+        self.refusal_pause = match self.never_accepted {
+            0 | 1 => None,
+            several => Some((now, pause(several - 1, random))),
+        };
     }
 }
 
@@ -94,8 +125,8 @@ fn pause(failures: u32, random: f64) -> Duration {
     FIRST_PAUSE.saturating_mul(doubled).min(MAX_PAUSE).mul_f64(0.5 + 0.5 * random)
 }
 
-/// A token bucket (RFC 6749 has no such limit): a resource server that refuses every token must not make each request cost the
-/// issuer a new one.
+/// A token bucket (RFC 6749 has no such limit): a resource server that refuses at random must not make each request cost the issuer
+/// a new token.
 #[derive(Debug)]
 struct RefusalBudget {
     /// The time that has to pass until the bucket is full, as of `at`.
@@ -175,18 +206,53 @@ mod tests {
     }
 
     #[test]
-    fn a_resource_that_refuses_every_token_costs_five_requests_and_then_one_per_five_seconds() {
+    fn tokens_that_were_accepted_before_are_replaced_20_times_and_then_once_per_second() {
         let at = moments();
         let mut attempts = Attempts::new(at(0));
         let mut started = 0_u32;
         for millisecond in 0..60_000 {
-            attempts.refused();
+            attempts.refused(true, at(millisecond), 1.0);
             if attempts.start(at(millisecond)).is_ok() {
                 attempts.succeeded();
                 started += 1;
             }
         }
         assert_eq!(started, REFUSAL_BURST + 60 / u32::try_from(REFUSAL_EVERY.as_secs()).unwrap() - 1);
+    }
+
+    #[test]
+    fn tokens_that_are_refused_from_the_start_are_replaced_less_and_less_often() {
+        let at = moments();
+        let mut attempts = Attempts::new(at(0));
+        let mut times = Vec::new();
+        let mut is_new = true;
+        for millisecond in 0..100_000 {
+            if std::mem::take(&mut is_new) {
+                attempts.refused(false, at(millisecond), 1.0);
+            }
+            if attempts.start(at(millisecond)).is_ok() && attempts.succeeded() == () {
+                times.push(millisecond / 1_000);
+                is_new = true;
+                if times.len() == 9 {
+                    break;
+                }
+            }
+        }
+        assert_eq!(times, [0, 1, 3, 7, 15, 31, 61, 91]);
+    }
+
+    #[test]
+    fn a_token_that_lived_ends_the_pauses_after_refusals() {
+        let at = moments();
+        let mut attempts = Attempts::new(at(0));
+        for _ in 0..5 {
+            attempts.refused(false, at(0), 1.0);
+        }
+        assert!(matches!(attempts.start(at(7_999)), Err(NotYet::Refused(_))));
+        assert!(attempts.start(at(8_000)).is_ok());
+        attempts.token_was_used_up();
+        attempts.refused(false, at(9_000), 1.0);
+        assert!(attempts.start(at(9_000)).is_ok());
     }
 
     #[test]

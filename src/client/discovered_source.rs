@@ -142,8 +142,7 @@ impl Shared {
                 previous
             }
             (Err(error), None) => {
-                discovery.attempts.failed(error.clone(), now, first.random_fraction());
-                return Err(error);
+                return Err(discovery.attempts.failed(error, now, first.random_fraction()));
             }
         };
         discovery.attempts.succeeded();

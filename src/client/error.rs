@@ -15,9 +15,9 @@ pub enum CallError {
     /// The request was not sent, since its destination may not get a token.
     #[error(transparent)]
     Destination(#[from] ForbiddenDestination),
-    /// The inner service failed.
-    #[error("the call failed: {0}")]
-    Call(#[source] BoxError),
+    /// The inner service failed; the text is that of its error.
+    #[error(transparent)]
+    Call(BoxError),
 }
 
 impl CallError {

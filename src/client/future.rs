@@ -126,6 +126,9 @@ where
                     let is_refused = refuses_token(answer.status(), answer.headers());
                     let required = required_scopes(answer.status(), answer.headers());
                     let metadata = resource_metadata(answer.status(), answer.headers());
+                    if answer.status().is_success() && !is_refused {
+                        token.accepted();
+                    }
                     if !is_refused && required.is_none() && metadata.is_none() {
                         return Poll::Ready(Ok(answer));
                     }

@@ -67,7 +67,7 @@ impl ClientCredentialsLayer {
     }
 
     /// Makes the layer for a resource whose issuer is discovered. Each of the credentials is for one issuer, and no other issuer gets
-    /// a credential.
+    /// a credential. Their tokens are requested for this resource.
     ///
     /// Before the first token is requested, the metadata of the resource is fetched from its well-known URL (RFC 9728 §3.1). The first
     /// of its `authorization_servers` for which there are credentials is used. When a 401 names a `resource_metadata`, the metadata is

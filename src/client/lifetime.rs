@@ -61,6 +61,10 @@ impl Lifetime {
         self.sent.is_none_or(|sent| now.since(self.requested) < sent)
     }
 
+    pub(super) fn age(&self, now: Moment) -> Duration {
+        now.since(self.requested)
+    }
+
     /// Returns how long it is until a new token is due.
     pub(super) fn until_refresh(&self, now: Moment) -> Duration {
         self.refresh.saturating_sub(now.since(self.requested))

@@ -9,7 +9,8 @@
 //!    given only to the callers that waited for it.
 //! 3. A refused token is never sent again. A 401 with `error="invalid_token"`, a 401 without any challenge, and a gRPC answer
 //!    with only the status `UNAUTHENTICATED` refuse it. The request is repeated at most once, with a new token, if its body
-//!    allows that. Five tokens in a row are replaced at once, and then one per 5 s.
+//!    allows that. Tokens that were accepted before are replaced at once, up to 20 in a row and then one per second. Of tokens that are
+//!    refused from the start, the first is replaced at once, and the next ones after pauses as in rule 4.
 //! 4. Without a token, a request is not sent. It fails with [`CallError::Token`]. After a failure, the next request for a token
 //!    is made 0.5 to 1 s later, then 1 to 2 s, up to 30 s, and not before a `Retry-After` of up to 5 minutes. In between, callers
 //!    get the same error at once. A token that is valid is used while its refresh fails.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use http::HeaderMap;
 use tokio::runtime::Handle;
@@ -57,6 +58,9 @@ struct State {
 }
 
 type Outcome = Result<AccessToken, TokenSourceError>;
+
+/// A token of this age counts as accepted by a resource server, for callers that do not tell.
+const OLD: Duration = Duration::from_secs(60);
 
 /// What a caller does next.
 enum Step {
@@ -263,7 +267,9 @@ impl TokenSource for Tokens {
         // Without a current token, the refused one was given to callers that waited for it.
         if state.current.as_ref().is_none_or(|current| current == token) {
             state.current = None;
-            state.attempts.refused();
+            let now = entry.client.now();
+            let was_accepted = token.was_accepted() || token.lifetime().is_some_and(|life| life.age(now) >= OLD);
+            state.attempts.refused(was_accepted, now, entry.client.random_fraction());
             entry.ready.set(None);
             entry.changes.send_replace(());
         }
@@ -420,15 +426,19 @@ impl Landing {
         entry.client.report(&outcome);
         let mut state = entry.state();
         state.flight = None;
-        match &outcome {
+        let outcome = match outcome {
             Ok(token) => {
+                if state.current.is_some() {
+                    state.attempts.token_was_used_up();
+                }
                 state.attempts.succeeded();
                 // A token that cannot be reused ends the use of the one before: the issuer has changed what it gives.
                 state.current = Some(token.clone());
-                entry.ready.set(Some(token).filter(|token| token.is_fresh(now)));
+                entry.ready.set(Some(&token).filter(|token| token.is_fresh(now)));
+                Ok(token)
             }
-            Err(error) => state.attempts.failed(error.clone(), now, entry.client.random_fraction()),
-        }
+            Err(error) => Err(state.attempts.failed(error, now, entry.client.random_fraction())),
+        };
         entry.changes.send_replace(());
         self.sender.send_replace(Some(outcome));
     }

@@ -89,8 +89,8 @@ fn refreshes(life: f64) -> f64 {
     1.0 + MINUTES.as_secs_f64() / (0.72 * life)
 }
 
-/// Five at once, and one per 5 s.
-const REFUSALS: f64 = 5.0 + 600.0 / 5.0;
+/// 20 at once, and one per second, for tokens that were accepted before they were refused.
+const REFUSALS: f64 = 20.0 + 600.0;
 
 /// The pauses after failures are at least 0.5, 1, 2, 4, 8, 15, 15, … s.
 fn failures_in(seconds: f64) -> f64 {
@@ -147,12 +147,13 @@ async fn a_resource_server_that_refuses_at_random_causes_a_bounded_number_of_req
     });
     let outcome = run("random 401", world, refreshes(300.0) + REFUSALS).await;
     assert!(outcome.statistics.refused > 50, "{:?}", outcome.statistics);
+    assert!(outcome.without_token * 50 < outcome.answered, "a few refusals take the others along");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_resource_server_that_refuses_everything_causes_a_bounded_number_of_requests() {
     let world = World::new(token(300)).resource_rule(|_, _| Verdict::InvalidToken);
-    let outcome = run("always 401", world, refreshes(300.0) + REFUSALS).await;
+    let outcome = run("always 401", world, 2.0 + failures_in(600.0)).await;
     assert_eq!(outcome.seen.accepted, 0);
 }
 

@@ -12,4 +12,5 @@ mod model;
 mod scopes;
 mod sequences;
 mod sockets;
+mod telemetry;
 mod world;

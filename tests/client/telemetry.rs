@@ -1,0 +1,123 @@
+//! What the calling side logs and counts, and that no secret and no token is in it.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use tokio::time::sleep;
+use tower::{Layer as _, Service as _};
+use tower_client_credentials::ClientCredentialsLayer;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+use super::world::{API, Issue, ResourceServer, Verdict, World};
+
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Sink {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(text)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A token that is refused, an outage, and a recovery. Returns the `Debug` and `Display` of all that an application gets.
+async fn life_of_a_caller() -> String {
+    let world = World::new(|now| match now.as_secs() {
+        0..50 => Issue::Token(Some(60)),
+        50..200 => Issue::Html,
+        200..300 => Issue::Refuse("invalid_client"),
+        _ => Issue::Token(Some(60)),
+    });
+    let mut calls = 0;
+    let world = world.resource_rule(move |_, _| {
+        calls += 1;
+        if calls == 2 { Verdict::InvalidToken } else { Verdict::Accept }
+    });
+    let source = world.source();
+    let layer = ClientCredentialsLayer::from_source(source.clone(), API).unwrap();
+    let mut service = layer.layer(ResourceServer(world.clone()));
+    let mut said = format!("{source:?} {layer:?} {:?}", world.credentials());
+    for number in 0..50 {
+        let request = Request::get(format!("{API}/{number}")).body(Full::<Bytes>::default()).unwrap();
+        if let Err(error) = service.call(request).await {
+            said.push_str(&format!(" {error} {error:?}"));
+        }
+        sleep(Duration::from_secs(10)).await;
+    }
+    let token = source.token().await.unwrap();
+    said.push_str(&format!(" {token:?} {:?}", source.statistics()));
+    assert_eq!(world.lock().seen.violations, Vec::<String>::new());
+    said
+}
+
+fn in_simulated_time<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(work)
+}
+
+#[test]
+fn no_log_line_and_no_output_has_a_secret_or_a_token() {
+    let sink = Sink::default();
+    let writer = sink.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::TRACE)
+        .with_span_events(FmtSpan::FULL)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let said = tracing::subscriber::with_default(subscriber, || in_simulated_time(life_of_a_caller()));
+    let log = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+    for expected in [
+        "obtained an access token",
+        "could not obtain an access token",
+        "a resource server refused an access token",
+        "obtain_token{otel.kind=\"client\" oauth.client_id=billing",
+        "http.response.status_code=200",
+        "error.type=\"invalid_answer\"",
+        "error.type=\"refused\"",
+    ] {
+        assert!(log.contains(expected), "{expected} in {log}");
+    }
+    for text in [&log, &said] {
+        for secret in ["the-secret-of-billing", "token-0", "token-1", "token-2", "Basic "] {
+            assert!(!text.contains(secret), "{secret} in {text}");
+        }
+    }
+    assert!(said.contains("invalid_client") && said.contains("not JSON"), "{said}");
+}
+
+#[test]
+fn requests_for_tokens_waits_and_refusals_are_counted() {
+    let recorder = metrics_util::debugging::DebuggingRecorder::new();
+    metrics::with_local_recorder(&recorder, || in_simulated_time(life_of_a_caller()));
+    let counted: BTreeMap<String, String> = recorder
+        .snapshotter()
+        .snapshot()
+        .into_vec()
+        .into_iter()
+        .map(|(key, _, _, value)| {
+            let labels = key.key().labels().map(|label| format!(" {}={}", label.key(), label.value()));
+            (format!("{}{}", key.key().name(), labels.collect::<String>()), format!("{value:?}"))
+        })
+        .collect();
+    let issuer = "issuer=https://auth.example.com";
+    for name in [
+        format!("client_credentials_obtained_tokens_total {issuer} outcome=obtained"),
+        format!("client_credentials_obtained_tokens_total {issuer} outcome=invalid_answer"),
+        format!("client_credentials_obtained_tokens_total {issuer} outcome=refused"),
+        format!("client_credentials_obtained_token_expires_timestamp_seconds {issuer}"),
+        format!("client_credentials_token_waits_total {issuer}"),
+    ] {
+        assert!(counted.contains_key(&name), "{name} in {counted:?}");
+    }
+    assert_eq!(counted[&format!("client_credentials_refused_tokens_total {issuer}")], "Counter(1)");
+}
