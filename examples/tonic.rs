@@ -19,17 +19,16 @@ use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 use tonic::body::Body;
+use tonic::client::GrpcService;
 use tonic::codegen::BoxFuture;
+use tonic::codegen::StdError;
 use tonic::server::NamedService;
 use tonic::service::LayerExt as _;
-use tonic::client::GrpcService;
-use tonic::codegen::StdError;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Server};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
-use tower::{Service, service_fn};
-use tower::{Layer as _, service_fn};
+use tower::{Layer as _, Service, service_fn};
 use tower_client_credentials::{
     AuthorizationServer, Authorized, BearerAuthLayer, Client, ClientCredentials, ClientCredentialsLayer, ClientSecret,
     KeyRing, MemoryStore, Permission, Scope, TokenEndpointLayer, VerifiedToken,
@@ -89,7 +88,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .build()?;
     // tonic's requests do not say where they go, so it is stated; and their bodies are recorded in case the token is refused.
     let layer =
-        ClientCredentialsLayer::from_source(tokens.clone(), &url)?.base_origin(&url)?.replay(tonic::body::Body::new);
+        ClientCredentialsLayer::from_source(tokens.clone(), &url)?.base_origin(&url)?.replay(Body::new);
     let channel = layer.layer(channel);
     println!("with a token: {:?}", list(channel.clone()).await?.invoices);
 
@@ -146,7 +145,7 @@ impl Service<http::Request<Body>> for Invoices {
 /// The client that would be generated.
 async fn list<S>(service: S) -> Result<ListResponse, Status>
 where
-    S: GrpcService<tonic::body::Body, Error: Into<StdError>>,
+    S: GrpcService<Body, Error: Into<StdError>>,
     S::ResponseBody: http_body::Body<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static,
 {
     let mut grpc = tonic::client::Grpc::new(service);

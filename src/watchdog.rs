@@ -4,7 +4,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-/// Ends the process of the tests with an error if it is not dropped within 100 seconds. A loop that never ends cannot be left in
+/// Ends the process of the tests with an error if it is not dropped within ten minutes. A loop that never ends cannot be left in
 /// another way, and a time-out of the whole run would not name the test.
 #[derive(Debug)]
 #[must_use]
@@ -21,7 +21,7 @@ impl Watchdog {
         let (sender, receiver) = channel();
         let test = thread::current().name().unwrap_or("a test").to_owned();
         thread::spawn(move || {
-            if receiver.recv_timeout(Duration::from_secs(100)) == Err(RecvTimeoutError::Timeout) {
+            if receiver.recv_timeout(Duration::from_secs(600)) == Err(RecvTimeoutError::Timeout) {
                 report(&test);
                 std::process::exit(101);
             }
@@ -32,5 +32,5 @@ impl Watchdog {
 
 #[expect(clippy::print_stderr, reason = "the process ends before the test could fail by itself")]
 fn report(test: &str) {
-    eprintln!("{test} has not ended within 100 seconds");
+    eprintln!("{test} has not ended within ten minutes");
 }

@@ -153,7 +153,7 @@ async fn a_standby_that_is_promoted_without_the_last_write_is_reported_and_misse
         operator.revoke(token(name)).await.unwrap();
     }
     assert_eq!(last(&standby.url()).await, place, "transaction and number");
-    proxy.turn_to(standby.port());
+    proxy.point_to(standby.port());
     until("the view knows of the new ones", async || revocations.entries() == all + new.len()).await;
     assert_eq!(losses(&mut listener), 1, "the operator is told, once");
     // What this process knew it writes again, so that processes that start later know it as well.

@@ -87,7 +87,7 @@ impl ClientConfigError {
     }
 
     #[cfg(feature = "remote")]
-    pub(super) fn http_client(error: &crate::keys::remote::HttpError) -> Self {
+    pub(super) fn http_client(error: &crate::transport::HttpError) -> Self {
         Self::HttpClient(error.to_string())
     }
 

@@ -17,10 +17,10 @@ use super::token_request::{self, Granted, TokenQuery};
 use super::transport::{Transport, TransportError};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, Moment};
+use crate::crypto::Random;
 use crate::deadline::within;
 use crate::issuer::Issuer;
 use crate::metrics;
-use crate::random::Random;
 use crate::scope::Scopes;
 use crate::uri::PlainHttp;
 

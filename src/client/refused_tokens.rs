@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::access_token::AccessToken;
-use crate::keys::backend::sha256;
+use crate::crypto::sha256;
 
 /// How many are remembered. An issuer that repeats a token repeats the last one.
 const MAX_REMEMBERED: usize = 16;

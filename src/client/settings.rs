@@ -19,8 +19,8 @@ use super::token_request::TokenQuery;
 use super::transport::{ServiceTransport, Transport};
 use crate::audience::Audience;
 use crate::clock::{Clock, SystemClock};
+use crate::crypto::{Random, SystemRandom};
 use crate::issuer::Issuer;
-use crate::random::{Random, SystemRandom};
 use crate::scope::{Scope, Scopes};
 use crate::uri::PlainHttp;
 

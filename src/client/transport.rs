@@ -91,7 +91,7 @@ mod default {
     use http::Request;
 
     use super::{Answer, MAX_ANSWER, Transport, TransportError};
-    use crate::keys::remote::{DynHttpClient, HttpError, ReqwestClient};
+    use crate::transport::{DynHttpClient, HttpError, ReqwestClient};
 
     #[derive(Debug)]
     pub(in crate::client) struct DefaultTransport(Arc<dyn DynHttpClient>);

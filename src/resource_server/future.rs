@@ -14,9 +14,9 @@ use tower::Service;
 
 use super::expiry::Expiry;
 use super::gate::Gate;
+use super::unread_body::UnreadBody;
 use crate::transport::{BodyEnd, ResponseBody};
 use crate::verification::PendingVerification;
-use super::unread_body::UnreadBody;
 
 pin_project! {
     /// The future of [`BearerAuth`](super::BearerAuth).

@@ -17,9 +17,9 @@ use super::policy::Policy;
 use super::required::RequiredScopes;
 use crate::client_id::ClientId;
 use crate::event::{Event, EventSender, Outcome};
+use crate::scope::Scopes;
 use crate::verification::{PendingVerification, Verification, Verified};
 use crate::verification::{UndecidedKind, VerifiedToken, Verifier};
-use crate::scope::Scopes;
 use crate::{metrics, telemetry};
 
 /// What is decided over a request: a proof is the only way in, but where credentials are optional.

@@ -11,7 +11,6 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{sleep, timeout};
 
 use super::repair::Repair;
-use super::view::Full;
 use super::view::{Full, PURGE_PARTS};
 use super::{FollowError, Shared};
 use crate::clock::{Moment, UnixTime};
@@ -206,9 +205,6 @@ async fn purge_for_ever(shared: Arc<Shared>, random: Arc<dyn Random>) {
     loop {
         sleep(jittered(PURGE_INTERVAL, &*random)).await;
         let Some(now) = shared.purge_time() else { continue };
-        let mut parts = 0..;
-        while parts.next().is_some_and(|part| shared.view.purge_part(part, UnixTime::at(now))) {
-        let now = shared.purge_time();
         for part in 0..PURGE_PARTS {
             shared.view.purge_part(part, UnixTime::at(now));
             tokio::task::yield_now().await;

@@ -12,8 +12,8 @@ use super::purge_clock::PurgeClock;
 use super::view::{Bounds, View};
 use super::{Handle, Revocations, Shared};
 use crate::clock::{Clock, Moment, SystemClock};
-use crate::event::EventSender;
 use crate::crypto::{Random, SystemRandom};
+use crate::event::EventSender;
 use crate::store::{DynRevocationStore, StoreError};
 
 /// [`Revocations`] that are about to follow a store: await it, once it is set as it should be.

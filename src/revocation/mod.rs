@@ -89,9 +89,9 @@ use self::view::{Full, View};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, Moment, UnixTime};
 use crate::deadline;
+use crate::event::EventSender;
 use crate::store::{AdminError, ClientAdmin, DynRevocationStore, Revocation, RevocationStore, StoreError};
 use crate::timing::{CLOCK_SKEW, MAX_DATED_AHEAD};
-use crate::event::EventSender;
 
 /// What is revoked, as this process knows it, and the ways to revoke more. A clone shares the view; the store is followed
 /// until the last one is dropped.

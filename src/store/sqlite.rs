@@ -15,7 +15,6 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSy
 use sqlx::{ConnectOptions as _, Row as _, SqliteConnection};
 use tokio::sync::Notify;
 
-use super::sql::{self, CREATED_AT_ONCE, Lease, PAGE, PURGED_AT_ONCE, Row, failed, in_time, seconds};
 use self::files::Files;
 use super::last_write::LastWrite;
 use super::sql::{self, CREATED_AT_ONCE, Lease, PURGED_AT_ONCE, Row, failed, in_time, seconds};

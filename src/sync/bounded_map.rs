@@ -46,7 +46,13 @@ impl<K: Clone + Eq + Hash, V> BoundedMap<K, V> {
         if self.max_entries == 0 {
             return;
         }
-        while self.slots.len() >= self.max_entries && self.evict_one() {}
+        // Once round, after which no entry counts as used, and one step more.
+        for _ in 0..=self.order.len() {
+            if self.slots.len() < self.max_entries {
+                break;
+            }
+            self.evict_one();
+        }
         self.order.push_back(key.clone());
         self.slots.insert(key, Slot { value, is_used: false });
     }
@@ -57,9 +63,9 @@ impl<K: Clone + Eq + Hash, V> BoundedMap<K, V> {
         }
     }
 
-    /// Evicts the first entry, or gives it a second chance if it was used. Returns `false` when the map is empty.
-    fn evict_one(&mut self) -> bool {
-        let Some(key) = self.order.pop_front() else { return false };
+    /// Evicts the first entry, or gives it a second chance if it was used.
+    fn evict_one(&mut self) {
+        let Some(key) = self.order.pop_front() else { return };
         match self.slots.get_mut(&key) {
             Some(slot) if slot.is_used => {
                 slot.is_used = false;
@@ -67,7 +73,6 @@ impl<K: Clone + Eq + Hash, V> BoundedMap<K, V> {
             }
             _ => drop(self.slots.remove(&key)),
         }
-        true
     }
 }
 
@@ -100,5 +105,17 @@ mod tests {
         let mut none = BoundedMap::new(0);
         none.insert(0, ());
         assert!(none.get(&0).is_none());
+    }
+
+    #[test]
+    fn what_is_used_all_the_time_does_not_keep_a_new_entry_out() {
+        let mut map = BoundedMap::new(3);
+        for key in 0..3 {
+            map.insert(key, key);
+        }
+        assert!((0..3).all(|key| map.get(&key).is_some()), "all of them are used");
+        map.insert(3, 3);
+        assert!(map.get(&3).is_some());
+        assert_eq!((map.slots.len(), map.order.len()), (3, 3));
     }
 }

@@ -41,9 +41,6 @@ pub struct Proxy {
     open: Arc<AtomicU32>,
 }
 
-    target: watch::Sender<u16>,
-}
-
 impl Proxy {
     /// In front of a port of this machine.
     pub async fn before(target: u16) -> Self {
@@ -55,7 +52,6 @@ impl Proxy {
         let (half_closed, ends) = watch::channel((0, End::Client));
         let open = Arc::new(AtomicU32::new(0));
         let (to, count) = (target.clone(), open.clone());
-        let (target, at) = watch::channel(target);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (target, watched, current, ends) =
@@ -66,25 +62,18 @@ impl Proxy {
                     let _ = connect(stream, target, watched, current, ends).await;
                     count.fetch_sub(1, Ordering::SeqCst);
                 });
-                let target = *at.borrow();
             }
         });
         Self { port, target, line, age, half_closed, open }
-        Self { port, line, age, target }
     }
 
     pub fn set(&self, line: Line) {
         self.line.send_replace(line);
     }
 
-    /// Connects to another port from now on.
-    pub fn turn_to(&self, target: u16) {
-        self.target.store(target, Ordering::SeqCst);
-    }
-
     /// New connections go to another port, as those to a name whose address has changed; the old ones stay.
     pub fn point_to(&self, port: u16) {
-        self.target.send_replace(port);
+        self.target.store(port, Ordering::SeqCst);
     }
 
     /// What is connected now carries nothing any more, for ever, and nobody is told; new connections are as usual.

@@ -8,8 +8,8 @@ use super::CredentialError;
 use crate::base64url::encode_onto;
 use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime};
+use crate::crypto::Random;
 use crate::keys::SigningKey;
-use crate::random::Random;
 
 /// `client_assertion_type` of RFC 7523 §2.2.
 pub(super) const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";

@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use crate::store::SKEW;
+use crate::timing::CLOCK_SKEW;
 
 /// Two replicas that differ from the database by no more than that differ from each other by no more than they may.
-const TOLERANCE: Duration = Duration::from_millis(SKEW.as_secs() * 1_000 / 2);
+const TOLERANCE: Duration = Duration::from_millis(CLOCK_SKEW.as_secs() * 1_000 / 2);
 
 const INTERVAL: Duration = Duration::from_secs(60 * 60);
 

@@ -266,19 +266,15 @@ mod tests {
     }
 
     fn row(snapshot: &str, xid: u64) -> Fetched {
-        vec![(
-            snapshot.to_owned(),
-            false,
-            true,
-            false,
-            Some(xid.to_string()),
-            Some(1),
-            Some(9),
-            Some(CHANGE.to_owned()),
-        )]
+        let (xid, change) = (Some(xid.to_string()), Some(CHANGE.to_owned()));
+        Fetched { xid, seq: Some(1), forget_at: Some(9), change, ..nothing(snapshot) }
     }
 
-    fn changes(place: &str, rows: Fetched) -> Changes {
+    fn nothing(snapshot: &str) -> Fetched {
+        Fetched { snapshot: snapshot.to_owned(), is_known: true, ..Fetched::default() }
+    }
+
+    fn changes(place: &str, rows: Vec<Fetched>) -> Changes {
         match place.parse::<Place>().unwrap().read(rows, &Place::default(), 0).unwrap() {
             Told::Changes(changes) => changes,
             other @ Told::StartOver { .. } => panic!("{other:?}"),
@@ -299,21 +295,24 @@ mod tests {
 
     #[test]
     fn what_is_open_before_the_place_is_asked_for_again_and_nothing_is_said_of_what_comes_after_it() {
-        let first = changes("", row("5:12:5,9,11", 10));
+        let first = changes("", vec![row("5:12:5,9,11", 10)]);
         assert_eq!(first.cursor.as_str(), format!("10:1:9:5,9:{CHANGE}"));
-        assert_eq!(changes(first.cursor.as_str(), nothing("9:12:9,11")).cursor.as_str(), format!("10:1:9:9:{CHANGE}"));
+        assert_eq!(
+            changes(first.cursor.as_str(), vec![nothing("9:12:9,11")]).cursor.as_str(),
+            format!("10:1:9:9:{CHANGE}")
+        );
     }
 
     #[test]
     fn what_was_told_late_does_not_take_the_place_back() {
-        let late = changes("10:1:99:5:x", row("11:11:", 5));
+        let late = changes("10:1:99:5:x", vec![row("11:11:", 5)]);
         assert_eq!((late.changes.len(), late.cursor.as_str()), (1, "10:1:99::x"));
     }
 
     #[test]
     fn another_history_is_noticed_and_is_a_loss_unless_the_row_of_the_place_was_purged() {
         let starts_over = |snapshot: &str, is_known, now| {
-            let rows = vec![Fetched { is_known, ..nothing(snapshot).remove(0) }];
+            let rows = vec![Fetched { is_known, ..nothing(snapshot) }];
             match place("10:1:99::x").read(rows, &Place::default(), now).unwrap() {
                 Told::StartOver { is_lost } => Some(is_lost),
                 Told::Changes(_) => None,
@@ -330,7 +329,7 @@ mod tests {
     #[test]
     fn a_write_that_no_poll_has_seen_is_lost_when_its_row_is_not_there_before_it_may_be_purged() {
         let starts_over = |snapshot: &str, is_written, now| {
-            let rows = vec![Fetched { is_written, ..nothing(snapshot).remove(0) }];
+            let rows = vec![Fetched { is_written, ..nothing(snapshot) }];
             match place("10:1:99::x").read(rows, &place("12:2:99::y"), now).unwrap() {
                 Told::StartOver { is_lost } => Some(is_lost),
                 Told::Changes(_) => None,
@@ -344,15 +343,14 @@ mod tests {
 
     #[test]
     fn a_standby_is_not_believed() {
-        let rows = |is_standby| vec![Fetched { is_standby, ..nothing("9:9:").remove(0) }];
+        let rows = |is_standby| vec![Fetched { is_standby, ..nothing("9:9:") }];
         assert!(place("").read(rows(false), &place(""), 0).is_ok());
         assert!(place("").read(rows(true), &place(""), 0).is_err());
     }
 
     #[test]
     fn a_page_that_is_full_says_that_there_is_more() {
-        let rows =
-            |count| (0..count).flat_map(|number| row("99999:99999:", number as u64 + 1)).collect::<Vec<Fetched>>();
+        let rows = |count| (0..count).map(|number| row("99999:99999:", number as u64 + 1)).collect();
         assert!(!changes("", rows(PAGE)).more);
         let page = changes("", rows(PAGE + 1));
         assert_eq!((page.changes.len(), page.more), (PAGE, true));

@@ -14,8 +14,8 @@ use super::{RedisStore, Shared, durability, permissions};
 use crate::clock::{Clock, SystemClock};
 use crate::deadline::LONGEST_WAIT;
 use crate::store::StoreError;
-use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 use crate::store::last_write::LastWrite;
+use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 
 /// The settings of a [`RedisStore`], each with its default.
 #[must_use = "nothing is connected yet"]
