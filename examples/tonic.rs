@@ -1,7 +1,5 @@
-//! A gRPC service behind a guard, a health check that is open, the token endpoint on the same port, and a client that gets a
-//! token there and calls the service.
-//! A gRPC service behind a guard, the token endpoint on the same port, and a client whose channel carries tokens and renews
-//! them.
+//! A gRPC service behind a guard, a health check that is open, the token endpoint on the same port, and a client whose channel
+//! carries tokens and renews them.
 //!
 //! `cargo run --example tonic`: it starts the service, calls it without a token and with one, and ends.
 //! `BILLING_SECRET=… cargo run --example tonic -- 127.0.0.1:50051` serves until it is stopped. What `tonic-prost-build`
@@ -87,8 +85,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .http_service(HttpClient::builder(TokioExecutor::new()).build_http())
         .build()?;
     // tonic's requests do not say where they go, so it is stated; and their bodies are recorded in case the token is refused.
-    let layer =
-        ClientCredentialsLayer::from_source(tokens.clone(), &url)?.base_origin(&url)?.replay(Body::new);
+    let layer = ClientCredentialsLayer::from_source(tokens.clone(), &url)?.base_origin(&url)?.replay(Body::new);
     let channel = layer.layer(channel);
     println!("with a token: {:?}", list(channel.clone()).await?.invoices);
 

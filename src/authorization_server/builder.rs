@@ -6,21 +6,19 @@ use std::time::Duration;
 
 use http::{Extensions, HeaderValue};
 
+use super::authenticate::{AttemptLimits, Authenticator, CheckPlace, Decoy, Notices, SlowChecks, Throttle};
+use super::authenticate::{ClientCache, ClientCacheLimits, OnRead};
 use super::body::BodyLimits;
 use super::config_error::ConfigError;
 use super::endpoint::{Endpoints, PathSetting, PathSettings};
 use super::metadata::Metadata;
 use super::peer::PeerAddress;
+use super::report::Reporter;
 use super::token::{
     AudienceParameter, DynGrantHook, GrantHook, GrantPolicy, Minter, ReusedTokens, TokenPipeline, TokenQueue,
 };
 use super::{AuthorizationServer, Inner, TrustedProxies};
 use crate::audience::{Audience, InvalidAudience};
-use crate::authorization_server::authenticate::{
-    AttemptLimits, Authenticator, CheckPlace, Decoy, Notices, SlowChecks, Throttle,
-};
-use crate::authorization_server::authenticate::{ClientCache, ClientCacheLimits, OnRead};
-use crate::authorization_server::report::Reporter;
 use crate::clock::{Clock, SystemClock};
 use crate::crypto::{DrawnAhead, Random, SystemRandom};
 use crate::event::EventSender;

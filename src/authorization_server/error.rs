@@ -12,7 +12,6 @@ use serde::Serialize;
 
 use super::answer::json;
 use super::body::BodyError;
-use crate::authorization_server::authenticate::Unanswered;
 use crate::client_id::ClientId;
 use crate::crypto::RandomError;
 use crate::event::Failure;
@@ -301,12 +300,6 @@ impl From<BodyError> for TokenError {
             BodyError::TooSlow => Fault::TOO_SLOW.into(),
             BodyError::Broken(source) => Self::from(Fault::BROKEN).because(source),
         }
-    }
-}
-
-impl From<Unanswered> for TokenError {
-    fn from(error: Unanswered) -> Self {
-        Self::unavailable(error)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::Extensions;
 
-use crate::authorization_server::error::TokenError;
+use super::error::TokenError;
 use crate::client_id::ClientId;
 use crate::clock::Clock;
 use crate::event::{Event, EventSender, Outcome};

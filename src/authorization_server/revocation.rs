@@ -8,7 +8,7 @@ use super::answer::answer;
 use super::error::{Fault, TokenError};
 use super::head::Head;
 use super::token::TokenPipeline;
-use crate::authorization_server::token_query::TokenQuery;
+use super::token_query::TokenQuery;
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::event::Outcome;

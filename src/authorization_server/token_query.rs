@@ -2,9 +2,9 @@
 
 use http::HeaderMap;
 
-use crate::authorization_server::authenticate::Credentials;
-use crate::authorization_server::error::{Fault, TokenError};
-use crate::authorization_server::form::Form;
+use super::authenticate::Credentials;
+use super::error::{Fault, TokenError};
+use super::form::Form;
 
 /// A well-formed request that shows a token to the server. What the token is has yet to be seen.
 pub(in crate::authorization_server) struct TokenQuery {

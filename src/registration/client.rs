@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
+use super::RegisteredSecret;
 use crate::audience::Audience;
 use crate::client_id::{ClientId, InvalidClientId};
 use crate::clock::UnixTime;
-use crate::registration::RegisteredSecret;
 use crate::scope::{Scope, Scopes};
 use crate::secret::{SecretError, StoredSecret};
 use crate::token_lifetime::TokenLifetime;

@@ -12,11 +12,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_path_to_error::{Path, Segment, Track};
 use zeroize::Zeroizing;
 
+use super::{Client, ClientAuthMethod, ClientError, RegisteredClient, RegisteredSecret};
 use crate::audience::{Audience, InvalidAudience};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::object::Object;
-use crate::registration::{Client, ClientAuthMethod, ClientError, RegisteredClient, RegisteredSecret};
 use crate::scope::{InvalidScope, Scope, Scopes};
 use crate::secret::{ClientSecret, StoredSecret};
 use crate::token_lifetime::TokenLifetime;

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use super::client::{ClientError, RegisteredClient};
 use crate::audience::Audience;
-use crate::registration::client::{ClientError, RegisteredClient};
 use crate::scope::Scopes;
 
 /// The scopes and audiences that a server knows, to check registrations against.

@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use super::challenge::BearerError;
+use super::error::BearerError;
 
 /// What stands behind `Bearer`, not yet verified.
 #[derive(Clone, Copy, PartialEq, Eq)]

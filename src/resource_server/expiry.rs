@@ -12,8 +12,7 @@ use http_body_util::Full;
 use tokio::time::Sleep;
 use tower::BoxError;
 
-use super::RequestHead;
-use super::gate::Gate;
+use super::challenge::Challenges;
 use super::grpc::Grpc;
 use crate::transport::BodyEnd;
 use crate::verification::InvalidToken;
@@ -21,7 +20,7 @@ use crate::verification::InvalidToken;
 /// Waits for the end of a token's life while its request is answered.
 pub(super) struct Expiry {
     sleep: Pin<Box<Sleep>>,
-    gate: Arc<Gate>,
+    challenges: Arc<Challenges>,
     grpc: Option<Grpc>,
 }
 
@@ -32,9 +31,8 @@ struct BrokenOff;
 
 impl Expiry {
     /// For a token that is good for so long yet, by the clock of its verifier; from here on tokio keeps the time.
-    pub(super) fn new(left: Duration, gate: Arc<Gate>, request: RequestHead<'_>) -> Self {
-        let grpc = Grpc::of(request, gate.grpc_refusals);
-        Self { sleep: Box::pin(tokio::time::sleep(left)), gate, grpc }
+    pub(super) fn new(left: Duration, challenges: Arc<Challenges>, grpc: Option<Grpc>) -> Self {
+        Self { sleep: Box::pin(tokio::time::sleep(left)), challenges, grpc }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -44,7 +42,7 @@ impl Expiry {
     /// The answer to a request that has none yet.
     pub(super) fn refusal(self) -> Response<Full<Bytes>> {
         tracing::info!("a token expired before its request was answered");
-        self.gate.challenges.answer(InvalidToken::Expired.into(), None, self.grpc)
+        self.challenges.answer(InvalidToken::Expired.into(), None, self.grpc)
     }
 }
 

@@ -10,7 +10,8 @@ use http_body_util::Full;
 
 use super::RequestHead;
 use super::bearer::BearerToken;
-use super::challenge::{BearerError, Challenges};
+use super::challenge::Challenges;
+use super::error::BearerError;
 use super::expiry::Expiry;
 use super::grpc::{Grpc, GrpcRefusals};
 use super::policy::Policy;
@@ -49,7 +50,7 @@ pub(super) struct Gate {
     pub(super) verifier: Verifier,
     pub(super) required: RequiredScopes,
     pub(super) policies: Vec<Policy>,
-    pub(super) challenges: Challenges,
+    pub(super) challenges: Arc<Challenges>,
     pub(super) grpc_refusals: GrpcRefusals,
     pub(super) optional: bool,
     pub(super) only_reports: bool,
@@ -62,7 +63,7 @@ pub(super) struct Gate {
 impl Gate {
     pub(super) fn new(verifier: Verifier) -> Self {
         Self {
-            challenges: Challenges::new(verifier.audience(), None, &Scopes::NONE),
+            challenges: Arc::new(Challenges::new(verifier.audience(), None, &Scopes::NONE)),
             verifier,
             required: RequiredScopes::default(),
             policies: Vec::new(),
@@ -146,7 +147,8 @@ impl Gate {
 
     fn expiry<B>(self: &Arc<Self>, token: &VerifiedToken, request: &Request<B>) -> Option<Box<Expiry>> {
         let left = (self.ends_at_expiry && !self.only_reports).then(|| token.time_left())?;
-        Some(Box::new(Expiry::new(left, self.clone(), request.into())))
+        let grpc = Grpc::of(request.into(), self.grpc_refusals);
+        Some(Box::new(Expiry::new(left, self.challenges.clone(), grpc)))
     }
 
     /// A token is not for the wrapped service to pass on or to log; one that is refused elsewhere may be good, too.

@@ -9,7 +9,7 @@ use http_body::Frame;
 use http_body_util::Full;
 
 use super::RequestHead;
-use super::challenge::BearerError;
+use super::error::BearerError;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");

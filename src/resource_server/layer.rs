@@ -117,7 +117,7 @@ impl BearerAuthLayer {
     pub fn require_scopes(self, scopes: impl Into<Scopes>) -> Self {
         self.with(|gate| {
             gate.required.all_of(&scopes.into());
-            gate.challenges = gate.challenges.with_scopes(gate.required.of_every_method());
+            gate.challenges = Arc::new(gate.challenges.with_scopes(gate.required.of_every_method()));
         })
     }
 
@@ -186,7 +186,7 @@ impl BearerAuthLayer {
             return Err(InvalidResourceMetadata::OtherResource { metadata, audience });
         }
         let challenges = Challenges::new(audience, Some(metadata), self.gate.required.of_every_method());
-        Ok(self.with(|gate| gate.challenges = challenges))
+        Ok(self.with(|gate| gate.challenges = Arc::new(challenges)))
     }
 
     /// Ends what is still under way when the token expires (with the verifier's leeway). Off by default: who was let in is

@@ -36,6 +36,7 @@
 mod authorized;
 mod bearer;
 mod challenge;
+mod error;
 mod expiry;
 #[cfg(feature = "axum")]
 mod extract;
@@ -51,7 +52,7 @@ mod service;
 mod unread_body;
 
 pub use self::authorized::{AnyOf, Authorized, Permission, Requirement};
-pub use self::challenge::BearerError;
+pub use self::error::BearerError;
 #[cfg(feature = "axum")]
 pub use self::extract::{Claims, MissingVerifiedToken, TokenRejection};
 pub use self::future::ResponseFuture;

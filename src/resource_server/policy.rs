@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{Extensions, HeaderMap, Method, Request, Uri, Version};
 
-use super::challenge::BearerError;
+use super::error::BearerError;
 use crate::scope::Scopes;
 use crate::verification::{Undecided, VerifiedToken};
 

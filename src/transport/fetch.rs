@@ -7,9 +7,9 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, ETAG, IF_NONE_MATCH, LOCATION};
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 
+use super::DynHttpClient;
 use crate::deadline::within;
 use crate::quoted::{LONGEST_URL, cut};
-use crate::transport::DynHttpClient;
 
 /// Redirects that stay with the host, such as to a terminating slash.
 const MOST_REDIRECTS: usize = 3;

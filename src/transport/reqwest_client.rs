@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use reqwest::redirect;
 
-use crate::transport::{HttpClient, HttpError};
+use super::{HttpClient, HttpError};
 
 /// Trusts the certificates of the system, and connects directly unless the proxy of the environment is asked for.
 #[derive(Debug)]

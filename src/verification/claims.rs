@@ -8,6 +8,8 @@ use std::ops::Deref;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::refused_token::quoted;
+use super::{InvalidToken, RefusedToken};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::issuer::Issuer;
@@ -16,8 +18,6 @@ use crate::numeric_date::NumericDate;
 use crate::revocation::{Cleared, Named};
 use crate::scope::Scopes;
 use crate::text::Text;
-use crate::verification::refused_token::quoted;
-use crate::verification::{InvalidToken, RefusedToken};
 
 /// Well-formed claims: every one that RFC 9068 requires is there, once, and of its type. Whether they hold is
 /// for [`verify`](crate::verification::verifier) to say.

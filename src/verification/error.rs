@@ -5,9 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::{RefusedToken, VerifiedToken};
 use crate::issuer::Issuer;
 use crate::revocation::NotCleared;
-use crate::verification::RefusedToken;
+
+/// The outcome of a verification.
+pub(crate) type Verified = Result<VerifiedToken, VerifyError>;
 
 /// Why there is no [`VerifiedToken`](crate::verification::VerifiedToken).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

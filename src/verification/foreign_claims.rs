@@ -6,6 +6,10 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::claims::{Audiences, BINDING, Claims};
+use super::refused_token::{listed, shown};
+use super::token_profile::{Object, TokenProfile};
+use super::{InvalidToken, RefusedToken};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::issuer::Issuer;
@@ -13,10 +17,6 @@ use crate::numeric_date::NumericDate;
 use crate::revocation::Cleared;
 use crate::scope::{Scope, Scopes};
 use crate::text::Text;
-use crate::verification::claims::{Audiences, BINDING, Claims};
-use crate::verification::refused_token::{listed, shown};
-use crate::verification::token_profile::{Object, TokenProfile};
-use crate::verification::{InvalidToken, RefusedToken};
 
 impl TokenProfile {
     /// Reads the claims as the profile has them.

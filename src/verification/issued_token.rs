@@ -2,6 +2,10 @@
 
 use serde_json::{Map, Value};
 
+use super::claims::Claims;
+use super::jws::{Header, Jws, decode, is_access_token};
+use super::trusted_issuer::in_its_time;
+use super::{InvalidToken, VerifyError};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::issuer::Issuer;
@@ -9,10 +13,6 @@ use crate::keys::{KeyRing, TrustedKeys, VerifyingKey};
 use crate::revocation::Revocations;
 use crate::store::Revocation;
 use crate::timing::MAX_LEEWAY;
-use crate::verification::claims::Claims;
-use crate::verification::jws::{Header, Jws, decode, is_access_token};
-use crate::verification::trusted_issuer::in_its_time;
-use crate::verification::{InvalidToken, VerifyError};
 
 /// What an authorization server knows its tokens by.
 #[derive(Clone, Debug)]

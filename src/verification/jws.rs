@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
+use super::{InvalidToken, RefusedToken};
 use crate::base64url::{self, DecodeSliceError};
 #[cfg(feature = "remote")]
 use crate::clock::UnixTime;
@@ -12,7 +13,6 @@ use crate::keys::VerifyingKey;
 #[cfg(feature = "remote")]
 use crate::numeric_date::NumericDate;
 use crate::object::Object;
-use crate::verification::{InvalidToken, RefusedToken};
 
 /// The longest token that is looked at, in bytes.
 pub(crate) const LONGEST_TOKEN: usize = 16 * 1024;

@@ -28,6 +28,7 @@ mod verified_token;
 mod verifier;
 
 pub use self::claims::ClaimsError;
+pub(crate) use self::error::Verified;
 pub use self::error::{InvalidToken, Undecided, UndecidedKind, VerifyError};
 #[cfg(feature = "remote")]
 pub use self::introspection::Introspection;
@@ -40,5 +41,5 @@ pub use self::remote_issuer::{RemoteError, RemoteIssuer};
 pub use self::test_util::{TestIssuer, TestTokenBuilder, VerifiedTokenBuilder};
 pub use self::token_profile::TokenProfile;
 pub use self::verified_token::VerifiedToken;
-pub(crate) use self::verifier::{PendingVerification, Verification, Verified};
+pub(crate) use self::verifier::{PendingVerification, Verification};
 pub use self::verifier::{Verifier, VerifierError};

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::InvalidToken;
 use crate::keys::Algorithm;
 pub(super) use crate::quoted::quoted;
 use crate::quoted::shortened;
-use crate::verification::InvalidToken;
 
 /// Why a token is refused, for the operator: a caller is told no more than `invalid_token`.
 ///

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::Verifier;
 use crate::audience::{Audience, InvalidAudience};
 use crate::client_id::InvalidClientId;
 use crate::clock::{Clock, SystemClock};
@@ -13,7 +14,6 @@ use crate::keys::remote::{KeySource, Place, Policy, RemoteKeys};
 use crate::keys::{Algorithm, TrustedKeys};
 use crate::transport::{DynHttpClient, FetchError, HttpClient, HttpError, Limits, ReqwestClient};
 use crate::uri::{self, PlainHttp};
-use crate::verification::Verifier;
 
 /// An issuer in another process, or another vendor's: by its URL, its keys are found, fetched and kept fresh.
 ///

@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::{VerifiedToken, Verifier};
 use crate::clock::{Clock, SystemClock, UnixTime};
 use crate::issuer::Issuer;
 use crate::keys::{Algorithm, KeySet, SigningKey, TrustedKeys};
 use crate::scope::{Scope, Scopes};
-use crate::verification::{VerifiedToken, Verifier};
 
 /// The issuer of every token here, unless a test names another one. No such host can exist (RFC 6761 §6.2).
 const ISSUER: &str = "https://auth.test";

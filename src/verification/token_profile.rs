@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::claims::Claims;
+use super::jws::{Header, is_access_token};
+use super::refused_token::{listed, quoted};
+use super::{InvalidToken, RefusedToken};
 use crate::audience::Audience;
 use crate::scope::Scopes;
-use crate::verification::claims::Claims;
-use crate::verification::jws::{Header, is_access_token};
-use crate::verification::refused_token::{listed, quoted};
-use crate::verification::{InvalidToken, RefusedToken};
 
 /// What the tokens of an issuer are like, where they are not those of RFC 9068: told to a verifier by
 /// [`Verifier::tokens`](crate::verification::Verifier::tokens).

@@ -4,6 +4,11 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+use super::claims::Claims;
+use super::jws::{Header, Jws, Presence, decode, is_access_token};
+use super::{InvalidToken, RefusedToken, TokenProfile, VerifiedToken, VerifyError};
+#[cfg(feature = "remote")]
+use super::{Undecided, UndecidedKind};
 use crate::audience::Audience;
 use crate::clock::{Clock, UnixTime};
 use crate::issuer::Issuer;
@@ -12,11 +17,6 @@ use crate::revocation::Revocations;
 use crate::timing::MAX_LEEWAY;
 #[cfg(feature = "remote")]
 use crate::transport::FetchError;
-use crate::verification::claims::Claims;
-use crate::verification::jws::{Header, Jws, Presence, decode, is_access_token};
-use crate::verification::{InvalidToken, RefusedToken, TokenProfile, VerifiedToken, VerifyError};
-#[cfg(feature = "remote")]
-use crate::verification::{Undecided, UndecidedKind};
 
 /// An issuer, what it signs by, and what its tokens must be; a clone shares it.
 #[derive(Clone)]

@@ -16,11 +16,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
+use super::jws::{Header, Jws, Presence, decode};
+use super::trusted_issuer::TrustedIssuer;
+use super::{InvalidToken, VerifyError};
 use crate::clock::SystemClock;
 use crate::keys::{Algorithm, KeySet, SigningKey, TrustedKeys, VerifyingKey};
-use crate::verification::jws::{Header, Jws, Presence, decode};
-use crate::verification::trusted_issuer::TrustedIssuer;
-use crate::verification::{InvalidToken, VerifyError};
 
 /// A vector: its file, its number, and what is to be said of it.
 type Named = (&'static str, u64, &'static str);

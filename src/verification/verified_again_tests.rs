@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use super::{InvalidToken, TokenProfile, VerifiedToken, Verifier, VerifyError};
 use crate::keys::{KeyRing, TrustedKeys};
-use crate::verification::{InvalidToken, TokenProfile, VerifiedToken, Verifier, VerifyError};
 use crate::{Clock, ManualClock, MemoryStore, Revocations};
 
 const ISSUER: &str = "https://auth.example.com";

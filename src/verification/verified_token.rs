@@ -8,15 +8,15 @@ use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
+use super::claims::{Claims, ClaimsError};
+#[cfg(feature = "remote")]
+use super::introspection::{Asked, Introspector};
+use super::jws;
+use super::trusted_issuer::TrustedIssuer;
+use super::verifier::Verifier;
 use crate::client_id::ClientId;
 use crate::keys::FoundKey;
 use crate::scope::Scopes;
-use crate::verification::claims::{Claims, ClaimsError};
-#[cfg(feature = "remote")]
-use crate::verification::introspection::{Asked, Introspector};
-use crate::verification::jws;
-use crate::verification::trusted_issuer::TrustedIssuer;
-use crate::verification::verifier::Verifier;
 
 /// The proof that a request came with a good token, and what the token says.
 ///

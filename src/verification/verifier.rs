@@ -9,19 +9,19 @@ use std::time::{Duration, SystemTime};
 
 use tracing::Instrument as _;
 
+#[cfg(feature = "remote")]
+use super::introspection::{Asked, Introspector};
+use super::jws::Jws;
+use super::refused_token::{listed, quoted};
+use super::token_cache::TokenCache;
+use super::trusted_issuer::TrustedIssuer;
+use super::{InvalidToken, RefusedToken, TokenProfile, UndecidedKind, Verified, VerifiedToken, VerifyError};
 use crate::audience::{Audience, InvalidAudience};
 use crate::clock::{Clock, SystemClock};
 use crate::issuer::{InvalidIssuer, Issuer};
 use crate::keys::{FoundKey, KeySet, TrustedKeys};
 use crate::revocation::Revocations;
 use crate::uri::PlainHttp;
-#[cfg(feature = "remote")]
-use crate::verification::introspection::{Asked, Introspector};
-use crate::verification::jws::Jws;
-use crate::verification::refused_token::{listed, quoted};
-use crate::verification::token_cache::TokenCache;
-use crate::verification::trusted_issuer::TrustedIssuer;
-use crate::verification::{InvalidToken, RefusedToken, TokenProfile, UndecidedKind, VerifiedToken, VerifyError};
 use crate::{metrics, telemetry};
 
 /// The default number of verified tokens that are remembered, and the default of the memory for them. Usual tokens (a text of up
@@ -58,9 +58,6 @@ pub struct Verifier {
     opaque: Option<Introspector>,
     pub(super) cache: Option<Arc<TokenCache>>,
 }
-
-/// What verification comes to.
-pub(crate) type Verified = Result<VerifiedToken, VerifyError>;
 
 /// What can be said of a token at once.
 pub(crate) enum Verification {

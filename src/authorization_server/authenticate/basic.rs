@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
-use crate::authorization_server::authenticate::{Credentials, Fault, Form, TokenError, client_id};
+use super::{Credentials, Fault, Form, TokenError, client_id};
 use crate::authorization_server::form::component;
 use crate::registration::ClientAuthMethod;
 

@@ -7,8 +7,8 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
-use crate::authorization_server::authenticate::fair_queue::{Busy, Caller, FairQueue};
-use crate::authorization_server::authenticate::{Fault, TokenError};
+use super::fair_queue::{Busy, Caller, FairQueue};
+use super::{Fault, TokenError};
 use crate::clock::Clock;
 use crate::secret::{Presented, StoredSecret};
 

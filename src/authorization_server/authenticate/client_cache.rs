@@ -20,6 +20,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::authorization_server::error::TokenError;
 use crate::client_id::ClientId;
 use crate::clock::Clock;
 use crate::deadline::{self, Late};
@@ -350,6 +351,12 @@ impl Inner {
             (on_read.0)(client);
         }
         Ok(found)
+    }
+}
+
+impl From<Unanswered> for TokenError {
+    fn from(error: Unanswered) -> Self {
+        Self::unavailable(error)
     }
 }
 

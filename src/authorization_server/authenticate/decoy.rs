@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::authorization_server::authenticate::{Client, ClientError, RegisteredClient};
+use super::{Client, ClientError, RegisteredClient};
 use crate::secret::StoredSecret;
 
 /// A client with one generated secret, which no client knows. It is in no registry.

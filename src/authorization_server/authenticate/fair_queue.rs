@@ -23,8 +23,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::authorization_server::authenticate::refusals::Refusals;
-use crate::authorization_server::authenticate::throttle::{network, site};
+use super::refusals::Refusals;
+use super::throttle::{network, site};
 use crate::client_id::ClientId;
 use crate::clock::Clock;
 

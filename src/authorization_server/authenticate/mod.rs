@@ -25,24 +25,22 @@ use http::header::AUTHORIZATION;
 use http::{Extensions, HeaderMap};
 use zeroize::Zeroizing;
 
-use crate::authorization_server::authenticate::check::Verdict;
-pub(in crate::authorization_server) use crate::authorization_server::authenticate::check::{CheckPlace, SlowChecks};
-pub use crate::authorization_server::authenticate::client_cache::ClientCacheLimits;
-pub(in crate::authorization_server) use crate::authorization_server::authenticate::client_cache::{
-    Answer, Basis, ClientCache, OnRead, Unanswered,
-};
-pub(in crate::authorization_server) use crate::authorization_server::authenticate::decoy::Decoy;
-use crate::authorization_server::authenticate::fair_queue::Caller;
-pub(in crate::authorization_server) use crate::authorization_server::authenticate::notices::Notices;
-use crate::authorization_server::authenticate::throttle::Attempt;
-pub use crate::authorization_server::authenticate::throttle::AttemptLimits;
-pub(in crate::authorization_server) use crate::authorization_server::authenticate::throttle::Throttle;
+use self::check::Verdict;
+pub(in crate::authorization_server) use self::check::{CheckPlace, SlowChecks};
+pub use self::client_cache::ClientCacheLimits;
+pub(in crate::authorization_server) use self::client_cache::{Answer, Basis, ClientCache, OnRead};
+pub(in crate::authorization_server) use self::decoy::Decoy;
+use self::fair_queue::Caller;
+pub(in crate::authorization_server) use self::notices::Notices;
+use self::throttle::Attempt;
+pub use self::throttle::AttemptLimits;
+pub(in crate::authorization_server) use self::throttle::Throttle;
 #[cfg(feature = "legacy_hashes")]
-pub(in crate::authorization_server) use crate::authorization_server::authenticate::upgrade::{DynUpgrade, Upgrades};
-use crate::authorization_server::error::{Fault, TokenError};
-use crate::authorization_server::form::Form;
-use crate::authorization_server::head::Head;
-use crate::authorization_server::peer::PeerAddress;
+pub(in crate::authorization_server) use self::upgrade::{DynUpgrade, Upgrades};
+use super::error::{Fault, TokenError};
+use super::form::Form;
+use super::head::Head;
+use super::peer::PeerAddress;
 use crate::client_id::{ClientId, InvalidClientId};
 use crate::clock::{Clock, UnixTime};
 use crate::registration::{Client, ClientAuthMethod, ClientError, RegisteredClient};

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use crate::authorization_server::authenticate::{Credentials, Fault, Form, TokenError, client_id};
+use super::{Credentials, Fault, Form, TokenError, client_id};
 use crate::registration::ClientAuthMethod;
 
 pub(super) fn read(secret: &str, form: &Form<'_>) -> Result<Credentials, TokenError> {

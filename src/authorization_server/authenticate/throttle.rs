@@ -9,7 +9,7 @@ use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::authorization_server::authenticate::{Fault, TokenError};
+use super::{Fault, TokenError};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime};
 

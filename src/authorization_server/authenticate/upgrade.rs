@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::authorization_server::authenticate::ClientCache;
+use super::ClientCache;
 use crate::client_id::ClientId;
 use crate::clock::{Clock, Moment};
 use crate::deadline;

@@ -7,9 +7,9 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::grant::Grant;
+use super::mint::{AccessToken, Minter};
 use crate::authorization_server::error::TokenError;
-use crate::authorization_server::token::grant::Grant;
-use crate::authorization_server::token::mint::{AccessToken, Minter};
 use crate::clock::UnixTime;
 use crate::sync::Striped;
 

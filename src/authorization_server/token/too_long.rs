@@ -1,7 +1,7 @@
 //! What makes a token longer than resource servers accept, for the operator: found before it is signed.
 
+use super::grant::Grant;
 use crate::authorization_server::error::{Fault, TokenError};
-use crate::authorization_server::token::grant::Grant;
 use crate::issuer::Issuer;
 use crate::registration::shorten;
 use crate::verification::LONGEST_TOKEN;

@@ -8,13 +8,13 @@ use http::{Response, StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::Settings;
 use crate::clock::{UnixTime, later};
 use crate::numeric_date::NumericDate;
 use crate::object::Object;
 use crate::transport::FetchError;
 use crate::verification::claims::Claims;
 use crate::verification::foreign_claims::Unique;
-use crate::verification::introspection::Settings;
 use crate::verification::jws::{Header, Jws, decode};
 use crate::verification::refused_token::{quoted, shown};
 use crate::verification::trusted_issuer::{TrustedIssuer, in_its_time, out_of_time};

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::Moment;
-use crate::verification::verifier::Verified;
+use crate::verification::error::Verified;
 
 /// How many tokens are asked about at once.
 const PLACES: usize = 256;

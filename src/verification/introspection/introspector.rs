@@ -13,17 +13,17 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
 use tokio::sync::{oneshot, watch};
 
+use super::answer::{Answer, NoAnswer, NoAnswerKind, SIGNED};
+use super::answers::Answers;
+use super::flights::{Flights, Started};
+use super::outage::{Failure, MAX_PAUSE, Outage, PAUSE, is_within};
+use super::{Proof, Settings};
 use crate::clock::{Moment, UnixTime};
 use crate::metrics;
 use crate::transport::{FetchError, send};
 use crate::verification::claims::Claims;
-use crate::verification::introspection::answer::{Answer, NoAnswer, NoAnswerKind, SIGNED};
-use crate::verification::introspection::answers::Answers;
-use crate::verification::introspection::flights::{Flights, Started};
-use crate::verification::introspection::outage::{Failure, MAX_PAUSE, Outage, PAUSE, is_within};
-use crate::verification::introspection::{Proof, Settings};
+use crate::verification::error::Verified;
 use crate::verification::jws::LONGEST_TOKEN;
-use crate::verification::verifier::Verified;
 use crate::verification::{InvalidToken, RefusedToken, Undecided, UndecidedKind, VerifiedToken, VerifyError};
 
 /// The estimated memory of a failure, in bytes: its error with the URL.

@@ -16,6 +16,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, Uri};
 
+pub(super) use self::introspector::{Asked, Introspector};
+use super::remote_issuer::http_client;
+use super::trusted_issuer::TrustedIssuer;
+use super::{RemoteError, TokenProfile, Verifier};
 use crate::audience::Audience;
 use crate::client_id::ClientId;
 use crate::clock::{Clock, SystemClock};
@@ -23,10 +27,6 @@ use crate::issuer::Issuer;
 use crate::secret::ClientSecret;
 use crate::transport::{DynHttpClient, HttpClient, Limits};
 use crate::uri::{self, PlainHttp};
-pub(super) use crate::verification::introspection::introspector::{Asked, Introspector};
-use crate::verification::remote_issuer::http_client;
-use crate::verification::trusted_issuer::TrustedIssuer;
-use crate::verification::{RemoteError, TokenProfile, Verifier};
 
 /// Asks an authorization server what a token is good for (RFC 7662): for tokens that are opaque to everybody else, and
 /// where a token has to stop working at once.

@@ -11,9 +11,9 @@ use http::{Request, Response};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use super::Introspection;
 use crate::keys::{Algorithm, KeyRing, KeySet, SigningKey};
 use crate::transport::{HttpClient, HttpError};
-use crate::verification::introspection::Introspection;
 use crate::verification::{InvalidToken, UndecidedKind, VerifiedToken, Verifier, VerifyError};
 use crate::{ClientSecret, Clock, ManualClock, RemoteError, TokenProfile};
 

@@ -11,12 +11,12 @@ use std::fmt;
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use self::near::NearTokens;
+use self::newcomers::Newcomers;
+use super::VerifiedToken;
+use super::dice::Dice;
 use crate::metrics;
 use crate::sync::Striped;
-use crate::verification::VerifiedToken;
-use crate::verification::dice::Dice;
-use crate::verification::token_cache::near::NearTokens;
-use crate::verification::token_cache::newcomers::Newcomers;
 
 /// So many that threads seldom meet at one lock.
 const SHARDS: usize = 64;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 
-use crate::verification::token_cache::{Place, VerifiedToken};
+use super::{Place, VerifiedToken};
 
 /// How many copies a core has at most.
 const COPIES: usize = 16;

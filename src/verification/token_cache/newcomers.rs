@@ -1,6 +1,6 @@
 //! [`Newcomers`]: which tokens came once while there was no room for them.
 
-use crate::verification::token_cache::Place;
+use super::Place;
 
 /// The marks of tokens that came once. A later token may overwrite the mark of an earlier one, which then has to come once more.
 #[derive(Default)]

@@ -9,7 +9,7 @@ use futures_util::future::select_all;
 use futures_util::task::Poll;
 use futures_util::{FutureExt as _, poll};
 
-use crate::authorization_server::authenticate::fair_queue::{Busy, Caller, FairQueue, Turn};
+use super::{Busy, Caller, FairQueue, Turn};
 use crate::client_id::ClientId;
 use crate::clock::ManualClock;
 use crate::deadline::in_time;

@@ -9,9 +9,9 @@ use http::{Request, Response};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
+use super::{API, ISSUER, Introspection, NOW, SECOND, SECRET, WallClock, active};
 use crate::ClientSecret;
 use crate::transport::{HttpClient, HttpError};
-use crate::verification::introspection::tests::{API, ISSUER, Introspection, NOW, SECOND, SECRET, WallClock, active};
 use crate::verification::{UndecidedKind, Verifier, VerifyError};
 
 /// A server that answers each token by its first word: `good`, `hang`, or the status. Other tokens are inactive.
