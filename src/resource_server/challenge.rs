@@ -66,7 +66,7 @@ impl Challenges {
         }
     }
 
-    /// Refuses a request in the way that its protocol has. `of_method` are the scopes to ask for where they depend on the
+    /// Refuses a request as its protocol does. `of_method` are the scopes to ask for where they depend on the
     /// method.
     pub(super) fn answer(
         &self,
