@@ -306,10 +306,8 @@ fn metadata<'a>(answer: &'a Answer, content_type: &str) -> [Option<&'a str>; 3] 
         return headers;
     }
     assert_eq!(headers, [None; 3], "{answer:?}");
-    let body = match content_type.contains("-text") {
-        true => STANDARD.decode(&answer.body).unwrap(),
-        false => answer.body.to_vec(),
-    };
+    let is_text = content_type.contains("-text");
+    let body = if is_text { STANDARD.decode(&answer.body).unwrap() } else { answer.body.to_vec() };
     let (head, trailers) = body.split_first_chunk::<5>().unwrap();
     assert_eq!(head, &[0x80, 0, 0, 0, u8::try_from(trailers.len()).unwrap()], "{answer:?}");
     let trailers: &'a str = String::from_utf8(trailers.to_vec()).unwrap().leak();

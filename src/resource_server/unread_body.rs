@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Buf as _;
+use bytes::Buf;
 use http::header::EXPECT;
 use http::{Request, Version};
 use http_body::Body;
@@ -50,7 +50,7 @@ impl<B: Body> Future for UnreadBody<B> {
         loop {
             match self.body.as_mut().poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    let bytes = frame.data_ref().map_or(0, |data| data.remaining());
+                    let bytes = frame.data_ref().map_or(0, Buf::remaining);
                     let Some(left) = self.left.checked_sub(bytes) else { return Poll::Ready(()) };
                     self.left = left;
                 }
