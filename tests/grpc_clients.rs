@@ -23,6 +23,7 @@ use axum::{Json, Router};
 use common::forge::{foreign_key, good};
 use common::{API, NOW, READ, SECRET, clients, clock, settings};
 use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
+use http::HeaderName;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::Command;
@@ -173,9 +174,13 @@ impl Site {
             .build_v1alpha()
             .unwrap();
         let http = Server::builder().accept_http1(true).layer(TokenEndpointLayer::new(server));
-        if web == "outside" {
+        if web.starts_with("outside") {
             let echo = guard.dangerous_grpc_refusals_over_http1().named_layer(Echo);
-            let mut http = http.layer(GrpcWebLayer::new());
+            // tonic-web leaves the status of a refusal in the headers, where pages of other origins see it if it is exposed.
+            let exposed = ["grpc-status", "grpc-message", "www-authenticate", "retry-after"];
+            let cors = CorsLayer::new().allow_origin(Any).expose_headers(exposed.map(HeaderName::from_static));
+            let cors = (web == "outside-cors").then_some(cors);
+            let mut http = http.layer(option_layer(cors)).layer(GrpcWebLayer::new());
             tokio::spawn(
                 http.add_service(health).add_service(reflection).add_service(echo).serve_with_incoming(incoming),
             );
@@ -288,5 +293,5 @@ async fn connect_node_reads_each_refusal_over_grpc_and_grpc_web() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_grpc_web_client_of_browsers_reads_each_refusal() {
-    run("GRPC_NODE", &[NODE[0], NODE[1], "node/grpc-web.test.js"], 7).await;
+    run("GRPC_NODE", &[NODE[0], NODE[1], "node/grpc-web.test.js"], 8).await;
 }

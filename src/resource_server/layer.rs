@@ -260,7 +260,8 @@ impl BearerAuthLayer {
     /// Dangerous: any HTTP/1.1 request of that content type is refused with the status 200, which a proxy, a cache or a
     /// monitor outside takes for a success. It is for a layer **inside** one that translates gRPC-Web to gRPC and leaves the
     /// version of the request as it was, such as `tonic_web::GrpcWebLayer`, which turns the answer back into gRPC-Web. Put
-    /// this layer outside of it instead, where you can.
+    /// this layer outside of it instead, where you can. `GrpcWebLayer` leaves the status in the headers: for pages of other
+    /// origins, CORS must then expose `grpc-status` and `grpc-message`, or a refused stream looks like an empty one.
     #[must_use]
     pub fn dangerous_grpc_refusals_over_http1(self) -> Self {
         self.with(|gate| gate.grpc_refusals = GrpcRefusals::AnyVersion)

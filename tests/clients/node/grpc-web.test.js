@@ -1,5 +1,5 @@
-// grpc-web, the client of browsers, against the service of tests/grpc_clients.rs, from a page of another
-// origin to which no header is exposed.
+// grpc-web, the client of browsers, against the service of tests/grpc_clients.rs, from a page of another origin. No header is
+// exposed to the page unless a test says so.
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
@@ -91,5 +91,17 @@ describe(`grpc-web ${versionOf('grpc-web')}`, () => {
     const { answers, error } = await call('text', site, 'ServerStreaming', 'short', 'wait')
     assert.deepEqual(answers, ['billing said wait'])
     assert.deepEqual([error?.code, error?.message], [StatusCode.UNAUTHENTICATED, 'the access token has expired'])
+  })
+
+  it('reads the refusals of a guard inside of the translation where their headers are exposed', async () => {
+    const site = await startSite('outside-cors')
+    for (const { token, code, message, challenge } of refusals) {
+      for (const kind of KINDS) {
+        const { error } = await call('text', site, kind, token)
+        assert.deepEqual([error?.code, error?.message], [StatusCode[code], message], `${kind} with ${token}`)
+        assert.equal(error.metadata['www-authenticate'], challenge)
+      }
+    }
+    assert.deepEqual(await site.counts(), decisions(KINDS.length))
   })
 })
