@@ -2,6 +2,9 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // helpers of tests, which may
 
+#[path = "common/http2.rs"]
+#[allow(dead_code, unreachable_pub, clippy::indexing_slicing)] // another test uses the rest
+mod http2;
 #[path = "standalone/idle.rs"]
 mod idle;
 #[path = "standalone/places.rs"]
@@ -17,6 +20,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
+
+use self::http2::{ACK, DATA, END_HEADERS, END_STREAM, HEADERS, Http2, PING, RST_STREAM, block, frame};
 
 /// A file that is right, for tests that break it in one place.
 const GOOD: &str = r#"listen = "127.0.0.1:0"
@@ -822,47 +827,20 @@ fn draining_has_an_end() {
 /// Sends a request over HTTP/2 (RFC 9113) with these fields, also one that client libraries refuse to send. Returns once the
 /// service has answered or reset it.
 fn send_over_http_2(service: &Service, fields: &[(&str, &str)], body: &str) {
-    const HEADERS: u8 = 1;
-    const PING: u8 = 6;
-    const END_HEADERS: u8 = 4;
-    const END_STREAM: u8 = 1;
-    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-    };
-    // RFC 7541 §6.2.2, each name and value as they are.
-    let string = |text: &str| {
-        let mut length = text.len();
-        let mut encoded = vec![u8::try_from(length.min(127)).unwrap()];
-        if length >= 127 {
-            length -= 127;
-            while length >= 128 {
-                encoded.push(u8::try_from(length % 128).unwrap() + 128);
-                length /= 128;
-            }
-            encoded.push(u8::try_from(length).unwrap());
-        }
-        [&encoded, text.as_bytes()].concat()
-    };
-    let block = fields.iter().flat_map(|(name, value)| [&[0], &*string(name), &*string(value)].concat());
-    let block: Vec<u8> = block.collect();
-    let mut stream = service.connect();
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
-    stream.write_all(&frame(HEADERS, END_HEADERS | if body.is_empty() { END_STREAM } else { 0 }, 1, &block)).unwrap();
+    let mut connection = Http2::connect(service.address, &[]);
+    let end = if body.is_empty() { END_STREAM } else { 0 };
+    connection.send(&frame(HEADERS, END_HEADERS | end, 1, &block(fields)));
     if !body.is_empty() {
-        stream.write_all(&frame(0, END_STREAM, 1, body.as_bytes())).unwrap();
+        connection.send(&frame(DATA, END_STREAM, 1, body.as_bytes()));
     }
-    stream.write_all(&frame(PING, 0, 0, b"are you?")).unwrap();
+    connection.send(&frame(PING, 0, 0, b"are you?"));
     // Until the PING is acknowledged, and the stream has ended by an answer or by a reset.
     let (mut pinged, mut ended) = (false, false);
     while !(pinged && ended) {
-        let mut head = [0; 9];
-        stream.read_exact(&mut head).unwrap();
-        let [a, b, c, kind, flags, .., id] = head;
-        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
-        stream.read_exact(&mut payload).unwrap();
-        pinged |= kind == PING && flags == 1;
-        ended |= id == 1 && (kind == 3 || (kind <= HEADERS && flags & END_STREAM != 0));
+        let frame = connection.receive().expect("a frame");
+        pinged |= frame.kind == PING && frame.flags == ACK;
+        let is_last = matches!(frame.kind, HEADERS | DATA) && frame.flags & END_STREAM != 0;
+        ended |= frame.stream == 1 && (frame.kind == RST_STREAM || is_last);
     }
 }
 

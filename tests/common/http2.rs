@@ -133,6 +133,21 @@ impl Http2 {
         Some(frame)
     }
 
+    /// The next frame of this kind on the connection.
+    pub fn wait_for(&mut self, kind: u8) -> Frame {
+        loop {
+            let frame = self.receive().expect("a frame before the end of the connection");
+            if frame.kind == kind {
+                return frame;
+            }
+        }
+    }
+
+    /// Acknowledges PINGs until the server closes the connection; returns the kinds of frames that came.
+    pub fn until_closed(&mut self) -> Vec<u8> {
+        std::iter::from_fn(|| self.receive()).map(|frame| frame.kind).collect()
+    }
+
     /// Waits for the end of one request.
     pub fn outcome(&mut self, stream: u32) -> Outcome {
         while let Some(frame) = self.receive() {
