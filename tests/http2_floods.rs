@@ -442,7 +442,13 @@ fn a_client_that_asks_for_answers_and_reads_none_is_no_longer_read() {
             sent.push(frames.expect("the server reads on, and what it has to send is in memory") * 1_000);
             connection.close();
         }
-        format!("stalled behind these frames: {sent:?}")
+        // Pipelined requests over HTTP/1.1: each answer is larger than its request.
+        let mut stream = server.http1();
+        stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+        let batch = "GET /.well-known/oauth-authorization-server HTTP/1.1\r\nHost: h\r\n\r\n".repeat(100);
+        let requests = (0..10_000).find(|_| stream.write_all(batch.as_bytes()).is_err());
+        sent.push(requests.expect("the server reads on, and its answers are in memory") * 100);
+        format!("stalled behind these frames and requests: {sent:?}")
     });
 }
 

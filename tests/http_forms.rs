@@ -312,6 +312,8 @@ mod pipelined {
                 (outer.replace("Content-Type", "Content-Encoding: br\r\nContent-Type"), 415),
                 (outer.replace("/token", JWKS), 405),
                 (outer.replace("/token", METADATA), 405),
+                (outer.replace("POST /token", &format!("GET {JWKS}")), 200),
+                (outer.replace("POST /token", &format!("GET {METADATA}")), 200),
                 (outer.replace("/token", "/authorize"), 400),
                 (outer.replace("/token", "/revoke").replace("urlencoded", "other"), 400),
                 (outer.replace("/token", "/introspect").replace("urlencoded", "other"), 400),
