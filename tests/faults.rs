@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use common::proxy::{Line, Proxy};
+use common::proxy::{End, Line, Proxy};
 use common::request::{GRANT, billing_asks, post};
 use common::servers::Postgres;
 use common::stack::{Site, Stack};
@@ -35,6 +35,10 @@ const HEARD: Duration = Duration::from_secs(1);
 /// How long it may take until all is well again once the store can be reached: two seconds for calls that hang, connections
 /// that have to be made anew, and a busy machine.
 const RECOVERY: Duration = Duration::from_secs(20);
+
+/// How each kind of request is answered while all is well.
+const WELL: [(&str, u16); 5] =
+    [("cold client", 200), ("hot client", 200), ("good token", 200), ("write", 200), ("revoked token", 401)];
 
 /// So many clients that the cache does not have the next one.
 const COLD: usize = 20_000;
@@ -95,6 +99,34 @@ async fn a_connection_that_stalls_for_longer_than_the_bound_is_a_503_until_it_is
     }
     load.until_all_is_well("after").await;
     load.end(running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_half_closed_or_lost_are_made_anew_and_a_slow_line_is_no_trouble() {
+    let postgres = postgres();
+    let proxy = Proxy::before(postgres.port()).await;
+    let load = Load::on(&Postgres::url_at(proxy.port, "postgres"), &postgres.url(), Duration::from_secs(30)).await;
+    let running = load.start();
+    let faults: [(&str, &dyn Fn()); 3] = [
+        ("the server's half", &|| proxy.half_close(End::Client)),
+        ("the client's half", &|| proxy.half_close(End::Server)),
+        ("lost", &|| proxy.strand()),
+    ];
+    for (name, strike) in faults {
+        load.until_all_is_well(&format!("before {name}")).await;
+        load.expect_trouble();
+        strike();
+        load.until("a client could not be looked up", |load| load.has_grown("cold client", 503, 1)).await;
+        load.mark();
+    }
+    load.until_all_is_well("after").await;
+    load.expect_trouble();
+    proxy.set(Line::Slow(Duration::from_millis(30)));
+    // No request fails on a line that is slow and nothing else, once the requests of before have ended.
+    load.until_all_is_well("on a slow line").await;
+    load.until_all_are_served(20).await;
+    load.end(running).await;
+    assert_eq!(load.count("good token", 503), 0, "the view was younger than its bound");
 }
 
 /// The process is killed and not the machine, which keeps what it was given: no test has to wait for a disk.
@@ -229,15 +261,13 @@ impl Load {
     /// Waits until each kind of request is served some times in a row while none gets a 503.
     async fn until_all_is_well(&self, when: &str) {
         let begun = Instant::now();
-        let well =
-            [("cold client", 200), ("hot client", 200), ("good token", 200), ("write", 200), ("revoked token", 401)];
         loop {
             self.mark();
-            for (who, status) in well {
+            for (who, status) in WELL {
                 let what = format!("{when}: {who} {status}");
                 self.until_at(begun + RECOVERY, &what, |load| load.has_grown(who, status, 5)).await;
             }
-            if !well.iter().any(|(who, _)| self.has_grown(who, 503, 1)) {
+            if !WELL.iter().any(|(who, _)| self.has_grown(who, 503, 1)) {
                 break;
             }
         }
@@ -246,9 +276,14 @@ impl Load {
         println!("{when}: all is well after {:?}", begun.elapsed());
         // And stays so for some time, in which no request may get a 503.
         self.phase.fetch_add(1, Ordering::SeqCst);
+        self.until_all_are_served(5).await;
+    }
+
+    /// Waits until that many more requests of each kind are served.
+    async fn until_all_are_served(&self, requests: usize) {
         self.mark();
-        for (who, status) in well {
-            self.until(&format!("{when}: {who} {status}"), |load| load.has_grown(who, status, 5)).await;
+        for (who, status) in WELL {
+            self.until(&format!("{who} {status}"), |load| load.has_grown(who, status, requests)).await;
         }
         self.mark();
     }

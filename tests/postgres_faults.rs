@@ -587,15 +587,15 @@ async fn purges_that_race_with_writes_and_polls_hide_nothing_and_are_no_loss() {
     let poll = || {
         let (store, is_over) = (store.clone(), is_over.clone());
         tokio::spawn(async move {
-            let (mut cursor, mut told, mut polls) = (Cursor::start(), BTreeSet::new(), 0);
+            let (mut cursor, mut all, mut polls) = (Cursor::start(), BTreeSet::new(), 0);
             loop {
-                let is_last = is_over.load(Ordering::Relaxed);
+                let is_end = is_over.load(Ordering::Relaxed);
                 let (names, is_lost) = read_on(&store, &mut cursor).await;
                 assert!(!is_lost, "a purge is no loss");
-                told.extend(names);
+                all.extend(names);
                 polls += 1;
-                if is_last {
-                    return (told, polls);
+                if is_end {
+                    return (all, polls);
                 }
             }
         })
@@ -623,13 +623,13 @@ async fn a_credential_that_fifty_connections_use_at_once_is_fresh_for_one_of_the
     const ROUNDS: u64 = 20;
     let server = postgres(&[]);
     let store = patient(&server.url()).connections(50).connect().await.unwrap();
-    let (now, purger) = (Arc::new(AtomicU64::new(1_000)), store.clone());
+    let (now, cleaner) = (Arc::new(AtomicU64::new(1_000)), store.clone());
     let clock = now.clone();
     let purging = tokio::spawn(async move {
         let mut purged = 0;
         loop {
             let time = clock.load(Ordering::SeqCst);
-            purged += purger.purge(at(time)).await.unwrap();
+            purged += cleaner.purge(at(time)).await.unwrap();
             if time == u64::from(u32::MAX) {
                 return purged;
             }
@@ -912,9 +912,9 @@ async fn attack_a_feed_of_a_million_rows_is_read_at_the_start_and_followed_withi
         tokio::spawn(async move { Revocations::follow(another).max_entries(2 * ROWS).await.unwrap().entries() });
     hear(10, "while another replica starts").await;
     assert!(reading.await.unwrap() >= ROWS - 500);
-    let purger = store.clone();
+    let cleaner = store.clone();
     let half = SystemTime::UNIX_EPOCH + Duration::from_secs(now + 3600 + 3600);
-    let purging = tokio::spawn(async move { purger.purge(half).await.unwrap() });
+    let purging = tokio::spawn(async move { cleaner.purge(half).await.unwrap() });
     hear(10, "while half of it is purged").await;
     let purged = purging.await.unwrap();
     assert!((490_000..510_000).contains(&purged), "{purged}");

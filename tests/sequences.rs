@@ -2,7 +2,7 @@
 //! clocks that differ or step, keys that differ.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::indexing_slicing)]
 
 mod common;
 
@@ -124,7 +124,7 @@ async fn ids_with_two_owners<S: ClientAdmin + RevocationStore + Clone>(on: &str,
     for _ in 0..3 {
         replicas.push(Replica::of(&connect().await).await);
     }
-    let replicas = Arc::new(replicas);
+    let replicas: Arc<[Replica]> = replicas.into();
     let rounds = (0..4).map(|round| one_id_with_two_owners(round, &operator, &replicas));
     for (took, waited, tries) in join_all(rounds).await {
         println!(
@@ -138,7 +138,7 @@ async fn ids_with_two_owners<S: ClientAdmin + RevocationStore + Clone>(on: &str,
 async fn one_id_with_two_owners(
     round: usize,
     operator: &impl ClientAdmin,
-    replicas: &Arc<Vec<Replica>>,
+    replicas: &Arc<[Replica]>,
 ) -> (Duration, Duration, usize) {
     let name = format!("again-{round}");
     operator.create(registered(&name).register().unwrap()).await.unwrap();
@@ -171,7 +171,7 @@ async fn one_id_with_two_owners(
     let secret = ClientSecret::generate().unwrap();
     let new = Client::new(name.as_str(), &secret).scope(READ).audience(API).register().unwrap();
     let begun = Instant::now();
-    if round % 2 == 0 {
+    if round.is_multiple_of(2) {
         operator.disable(&id(&name)).await.unwrap();
         operator.delete(&id(&name)).await.unwrap();
     } else {
@@ -356,11 +356,9 @@ async fn a_host_whose_clock_differs_from_that_of_the_database_is_warned_of_once_
         let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
         let lines: Vec<&str> = text.lines().filter(|line| line.contains("the clock of this host differs")).collect();
         assert_eq!(lines.len(), expected, "{text}");
-        assert!(
-            lines.iter().all(|line| line.contains(&format!("seconds_ahead={}", seconds))
-                || line.contains(&format!("seconds_ahead={}", seconds - seconds.signum()))),
-            "{text}"
-        );
+        // The slow way to the answer counts in favour of the clock.
+        let shown = [seconds, seconds - seconds.signum()].map(|seconds| format!("seconds_ahead={seconds} "));
+        assert!(lines.iter().all(|line| shown.iter().any(|shown| format!("{line} ").contains(shown))), "{text}");
     }
 }
 

@@ -200,10 +200,13 @@ impl View {
         Ok(())
     }
 
-    /// Whether it changes an entry, and adds none.
+    /// Returns whether there are no more entries with it than without: it changes one, or takes the place of others.
     fn has_place(&self, revocation: &Revocation) -> bool {
         match revocation {
-            Revocation::Client { client_id, .. } => self.of(client_id, |client| client.until.is_some()),
+            Revocation::Client { client_id, issued_until, expires_at } => self.of(client_id, |client| {
+                let is_covered = |token: &OfToken| token.issued_at <= *issued_until && token.expires_at <= *expires_at;
+                client.until.is_some() || client.tokens.values().any(is_covered)
+            }),
             Revocation::Token { .. } | Revocation::Key { .. } => false,
         }
     }
@@ -623,6 +626,22 @@ mod tests {
         }
         assert!(entries.iter().all(|revocation| holds(&one, revocation) && holds(&other, revocation)));
         assert_eq!(one.entries(), other.entries());
+    }
+
+    #[test]
+    fn a_full_view_takes_a_revocation_of_a_client_that_takes_the_place_of_its_tokens() {
+        let view = view(10, 3);
+        for (id, issued_at) in [("a", 5), ("b", 9), ("c", 20)] {
+            add(&view, &token(id, issued_at, 100)).unwrap();
+        }
+        for (until, expires_at) in [(4, 1_000), (20, 99)] {
+            assert_eq!(add(&view, &client(BILLING, until, expires_at)), Err(Full), "no token goes for it");
+        }
+        assert_eq!(add(&view, &client(BILLING, 9, 1_000)), Ok(()));
+        assert_eq!(
+            (view.entries(), revokes(&view, &BILLING, "x", 9), revokes(&view, &BILLING, "c", 20)),
+            (2, true, true)
+        );
     }
 
     #[test]

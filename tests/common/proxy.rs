@@ -129,12 +129,12 @@ async fn carry(
     let mut bytes = vec![0; 16 * 1024];
     let born = half_closed.borrow().0;
     loop {
-        let closes = async { half_closed.wait_for(|half| half.0 != born).await.map(|half| half.1) };
+        let half = async { half_closed.wait_for(|half| half.0 != born).await.map(|half| half.1) };
         let length = tokio::select! {
             length = from.read(&mut bytes) => length?,
-            closed = closes => {
-                let closed = closed.map_err(io::Error::other)?;
-                if closed == end {
+            half = half => {
+                let half = half.map_err(io::Error::other)?;
+                if half == end {
                     to.shutdown().await?;
                 }
                 // An end that is closed in answer to that is not passed on: the client alone can end the connection.

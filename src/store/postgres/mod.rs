@@ -47,7 +47,8 @@ use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 /// `sslmode=verify-full`.
 ///
 /// A pooler in transaction mode needs `statement-cache-capacity=0` in the URL, does without `LISTEN`, and needs
-/// `statement_timeout` to be set at the role, since it forgets what was set by a connection.
+/// `statement_timeout` to be set at the role. It forgets the settings of a connection, or passes them on: give this store a
+/// pool, and so a role, of its own.
 ///
 /// A failover to a standby that follows asynchronously loses the last writes, and a restore from a backup loses all writes
 /// since then: revocations, changes of clients, and used credentials, which can be used again. Use a synchronous standby

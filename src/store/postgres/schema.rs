@@ -77,7 +77,8 @@ async fn connect(options: &PgConnectOptions, deadline: Instant) -> Result<PgConn
 
 /// Says what the role lacks.
 fn not_brought_up_to_date(error: sqlx::Error) -> StoreError {
-    let is_lacking = error.as_database_error().and_then(|said| said.code()).is_some_and(|code| code == "42501");
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    let is_lacking = code.is_some_and(|code| code == "42501");
     let error = failed(error);
     if !is_lacking {
         return error;

@@ -134,9 +134,9 @@ pub(super) async fn in_time<T, E: From<StoreError>>(
 /// What is told of an error of the database: its message and code, and not its details, which may quote a row.
 pub(super) fn failed(error: sqlx::Error) -> StoreError {
     match error {
-        sqlx::Error::Database(said) => match said.code() {
-            Some(code) => StoreError::new(format!("the database says: {said} ({code})")),
-            None => StoreError::new(format!("the database says: {said}")),
+        sqlx::Error::Database(said) => match (said.message(), said.code()) {
+            (message, Some(code)) => StoreError::new(format!("the database says: {message} ({code})")),
+            (message, None) => StoreError::new(format!("the database says: {message}")),
         },
         other => StoreError::of_client(&other),
     }
