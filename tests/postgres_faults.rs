@@ -164,6 +164,37 @@ async fn a_standby_that_is_promoted_without_the_last_write_is_reported_and_misse
     assert_eq!((losses(&mut listener), revocations.is_ready()), (0, true));
 }
 
+/// Both are primaries for a while: the former one was cut off, and not stopped.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_connection_to_the_former_primary_is_left_once_the_feed_finds_the_new_one() {
+    let primary = postgres(&[]);
+    let proxy = Proxy::before(primary.port()).await;
+    let url = Postgres::url_at(proxy.port, "postgres");
+    let store = PostgresStore::builder(&url).connections(3).connect().await.unwrap();
+    store.create(client("billing").register().unwrap()).await.unwrap();
+    let (revocations, mut listener) = following(&store).await;
+    let standby = primary.standby();
+    store.revoke(token("lost")).await.unwrap();
+    // So that there are several connections.
+    join_all((0..3).map(async |_| store.find(&BILLING).await.unwrap())).await;
+    until("the view knows of it", async || revocations.entries() == 1).await;
+    run(&standby.url(), "SELECT pg_promote()").await;
+    let operator = patient(&standby.url()).connect().await.unwrap();
+    // Whatever the standby had received by then.
+    run(&standby.url(), "DELETE FROM tcc_feed WHERE change LIKE '%lost%'").await;
+    operator.disable(&BILLING).await.unwrap();
+    proxy.turn_to(standby.port());
+    assert!(store.find(&BILLING).await.unwrap().unwrap().is_enabled(), "at the former primary");
+    // The connection of the feed is lost, and the others are not.
+    let feed = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_current_snapshot%'
+        AND application_name = 'tower-client-credentials'";
+    run(&primary.url(), feed).await;
+    until("the operator is told", async || losses(&mut listener) == 1).await;
+    for _ in 0..10 {
+        assert!(!store.find(&BILLING).await.unwrap().unwrap().is_enabled(), "at the new primary");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_that_is_restored_while_a_replica_runs_is_reported_and_followed() {
     let server = postgres(&[]);

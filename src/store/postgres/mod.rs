@@ -17,6 +17,7 @@ use sqlx::{ConnectOptions as _, PgConnection, Row as _};
 
 use self::clock_check::ClockCheck;
 use self::feed::{LastWrite, Place, Told, last_told};
+use self::pool::Renewal;
 use self::wake::Wake;
 use super::sql::{self, CREATED_AT_ONCE, Lease, PURGED_AT_ONCE, Row, failed, in_time, seconds};
 use super::{
@@ -77,6 +78,7 @@ pub struct PostgresStore {
     pool: PgPool,
     /// One connection of its own, so that look-ups of made-up clients, which may be any number, never keep the feed waiting.
     feed: PgPool,
+    renewal: Arc<Renewal>,
     wake: Wake,
     last_write: Arc<LastWrite>,
     clock_check: Arc<ClockCheck>,
@@ -140,12 +142,14 @@ impl PostgresStoreBuilder {
         }
         let options = self.options()?;
         schema::migrate(&options).await?;
-        let pool = |connections| pool::pool(connections, self.timeout).connect_lazy_with(options.clone());
+        let renewal = Arc::<Renewal>::default();
+        let pool =
+            |connections| pool::pool(connections, self.timeout, renewal.clone()).connect_lazy_with(options.clone());
         let (pool, feed) = (pool(self.connections), pool(1));
         let Self { clock, longest_token_lifetime, timeout, .. } = self;
         let wake = Wake::new(options);
         let (last_write, clock_check) = (Arc::default(), Arc::default());
-        Ok(PostgresStore { pool, feed, wake, last_write, clock_check, clock, longest_token_lifetime, timeout })
+        Ok(PostgresStore { pool, feed, renewal, wake, last_write, clock_check, clock, longest_token_lifetime, timeout })
     }
 
     /// What is wrong with a URL is not quoted: it may be the password.
@@ -460,6 +464,7 @@ impl RevocationStore for PostgresStore {
             Told::StartOver { is_lost } => is_lost,
         };
         if is_lost {
+            self.renewal.renew();
             // A role that may not write leaves that to a purge by another replica.
             let _ = self.read(async |connection| feed::adopt(connection).await).await;
         }

@@ -1,9 +1,12 @@
 //! The pool of connections, and what is set on each.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection as _, Error, PgConnection};
+
+use tokio::time::Instant;
 
 use crate::deadline::within;
 
@@ -16,17 +19,35 @@ pub(super) const ANSWER: Duration = Duration::from_millis(500);
 /// Connections that have been idle for this long are closed, well before the server [ends](END_WHEN_ABANDONED) them.
 const UNUSED: Duration = Duration::from_secs(120);
 
-pub(super) fn pool(connections: u32, timeout: Duration) -> PgPoolOptions {
+/// Makes a store leave every connection that it has, once it found that another server answers than before: the others may
+/// still lead to the former primary.
+#[derive(Debug, Default)]
+pub(super) struct Renewal(Mutex<Option<Instant>>);
+
+impl Renewal {
+    /// No connection that was made before now is used again.
+    pub(super) fn renew(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn is_due(&self, age: Duration) -> bool {
+        let renewed = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        renewed.is_some_and(|renewed| renewed.elapsed() <= age)
+    }
+}
+
+pub(super) fn pool(connections: u32, timeout: Duration, renewal: Arc<Renewal>) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(connections)
         // A little less than a call may take, so that the error of the call says what it waited for.
         .acquire_timeout(timeout.mul_f64(0.9))
         .idle_timeout(UNUSED)
         .test_before_acquire(false)
-        .before_acquire(|connection, meta| {
+        .before_acquire(move |connection, meta| {
+            let is_due = renewal.is_due(meta.age);
             Box::pin(async move {
-                if meta.idle_for < IDLE {
-                    return Ok(true);
+                if is_due || meta.idle_for < IDLE {
+                    return Ok(!is_due);
                 }
                 match within(ANSWER, connection.ping()).await {
                     Ok(answer) => answer.map(|()| true),
