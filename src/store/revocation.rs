@@ -178,6 +178,19 @@ impl Revocation {
         Self::client_until(client_id, UnixTime::at(now).after(CLOCK_SKEW + MAX_CLIENT_ANSWER_AGE), longest)
     }
 
+    /// Returns the same with later times, where it revokes what a client was issued up to `now` or later. One of a time that
+    /// is over was made by another clock, or is about known tokens.
+    #[cfg(feature = "postgres")]
+    pub(super) fn later(mut self, now: SystemTime, by: Duration) -> Self {
+        if let Self::Client { issued_until, expires_at, .. } = &mut self
+            && *issued_until >= UnixTime::at(now).as_secs()
+        {
+            let later = |seconds: u64| UnixTime::from_secs(seconds).map_or(seconds, |time| time.after(by).as_secs());
+            (*issued_until, *expires_at) = (later(*issued_until), later(*expires_at));
+        }
+        self
+    }
+
     pub(crate) fn client_until(client_id: ClientId, issued_until: UnixTime, longest: Duration) -> Self {
         let expires_at = issued_until.after(longest).after(REVOCATION_GRACE).as_secs();
         Self::Client { client_id, issued_until: issued_until.as_secs(), expires_at }
@@ -318,6 +331,19 @@ mod tests {
         ] {
             assert!(serde_json::from_str::<Revocation>(json).is_err(), "{json}");
             assert!(serde_json::from_str::<Change>(&format!(r#"{{"revoked": {json}}}"#)).is_err(), "{json}");
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn a_time_that_is_not_over_is_made_later_and_nothing_else() {
+        let by = Duration::from_secs(7);
+        let client = Revocation::client(ID, NOW, DAY);
+        let Revocation::Client { issued_until, expires_at, .. } = client.clone().later(NOW, by) else { panic!() };
+        assert_eq!((issued_until, expires_at), (5 + 7, client.expires_at() + 7));
+        assert_eq!(client.clone().later(NOW + by, by), client);
+        for other in [Revocation::token("t", ID, NOW, NOW), Revocation::key("k", NOW, DAY)] {
+            assert_eq!(other.clone().later(NOW, by), other);
         }
     }
 

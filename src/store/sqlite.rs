@@ -310,7 +310,7 @@ impl SqliteStore {
     }
 
     async fn tell(&self, connection: &mut SqliteConnection, id: &ClientId, is_former: bool) -> Result<(), StoreError> {
-        for row in Row::of_client(id, is_former, &*self.clock, self.longest_token_lifetime)? {
+        for row in Row::of_client(id, is_former, self.clock.now(), self.longest_token_lifetime)? {
             insert(connection, row).await?;
         }
         Ok(())

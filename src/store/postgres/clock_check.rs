@@ -1,8 +1,11 @@
 //! [`ClockCheck`]: warns when the clock of this host and the clock of the database differ.
 //!
-//! Nothing here is decided by the clock of the database. It is the one clock that all replicas can see, so that a replica
-//! whose own clock is wrong shows by it.
+//! The clock of the database is the one clock that all replicas can see, so that a replica whose own clock is wrong shows by
+//! it. By itself it decides nothing. But a host whose clock is behind would revoke less than it should of what a client was
+//! issued up to now, since others date tokens by clocks that are right. So it adds the difference, up to a minute: a database
+//! whose clock is wrong has that effect at most.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,14 +18,28 @@ const TOLERANCE: Duration = Duration::from_millis(CLOCK_SKEW.as_secs() * 1_000 /
 
 const INTERVAL: Duration = Duration::from_secs(60 * 60);
 
+/// A larger difference is not made up for.
+const MAX_DELAY: Duration = Duration::from_secs(60);
+
 #[derive(Debug, Default)]
-pub(super) struct ClockCheck(Mutex<Option<Instant>>);
+pub(super) struct ClockCheck {
+    warned: Mutex<Option<Instant>>,
+    /// In seconds.
+    delay: AtomicU64,
+}
 
 impl ClockCheck {
+    /// Returns by how much the own clock is behind, if that is more than tolerable and no more than a minute.
+    pub(super) fn delay(&self) -> Duration {
+        Duration::from_secs(self.delay.load(Ordering::Relaxed))
+    }
+
     /// Compares what the database showed, in milliseconds since 1970, between two readings of the own clock.
     pub(super) fn compare(&self, before: SystemTime, after: SystemTime, database: i64) {
-        let Some(ahead) = ahead(millis(before), millis(after), database) else { return };
-        let mut warned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let ahead = ahead(millis(before), millis(after), database);
+        self.delay.store(ahead.map_or(0, delay), Ordering::Relaxed);
+        let Some(ahead) = ahead else { return };
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         if warned.is_some_and(|warned| warned.elapsed() < INTERVAL) {
             return;
         }
@@ -30,7 +47,7 @@ impl ClockCheck {
         tracing::warn!(
             seconds_ahead = ahead / 1_000,
             "the clock of this host differs from the clock of the database by more than 2 seconds; where the clocks of two hosts \
-             differ by more than 5, one refuses the tokens of the other, and the revocation of a client misses some: set the \
+             differ by more than 5, one refuses the tokens of the other, and the revocation of a client may miss some: set the \
              clocks right"
         );
     }
@@ -51,9 +68,22 @@ fn ahead(before: i64, after: i64, database: i64) -> Option<i64> {
     }
 }
 
+/// Returns the seconds to add to a time of the own clock that is so many milliseconds ahead of the database.
+fn delay(ahead: i64) -> u64 {
+    let behind = ahead.min(0).unsigned_abs().div_ceil(1_000);
+    if behind > MAX_DELAY.as_secs() { 0 } else { behind }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::ahead;
+    use super::{ahead, delay};
+
+    #[test]
+    fn a_clock_that_is_behind_by_a_minute_at_most_is_made_up_for() {
+        for (ahead, expected) in [(9_000, 0), (-2_501, 3), (-10_000, 10), (-60_000, 60), (-60_001, 0), (i64::MIN, 0)] {
+            assert_eq!(delay(ahead), expected, "{ahead}");
+        }
+    }
 
     #[test]
     fn clocks_differ_only_by_what_a_slow_answer_does_not_explain() {

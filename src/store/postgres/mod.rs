@@ -25,7 +25,7 @@ use super::{
     RevocationStore, StoreError,
 };
 use crate::client_id::ClientId;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, later};
 use crate::deadline::LONGEST_WAIT;
 use crate::registration::RegisteredClient;
 use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
@@ -60,8 +60,9 @@ use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 /// written. It logs an error and sends an event, writes the revocations that it knows to the store again, and follows the new
 /// history. Changes of clients are not restored. Where no process was running, nothing tells of the loss.
 ///
-/// The times of the records are those of the processes' clocks; the clock of the database decides nothing. A process whose clock
-/// differs from it by more than 2 seconds logs a warning, since replicas may differ by 5 seconds at most.
+/// The times of the records are those of the processes' clocks, which may differ by 5 seconds at most. A process whose clock
+/// differs from that of the database by more than 2 seconds logs a warning. If it is behind, by a minute at most, it adds the
+/// difference when it revokes what a client was issued up to now.
 ///
 /// ```no_run
 /// use tower_client_credentials::store::{ClientAdmin as _, PostgresStore};
@@ -141,14 +142,15 @@ impl PostgresStoreBuilder {
             ));
         }
         let options = self.options()?;
-        schema::migrate(&options).await?;
+        let clock_check = Arc::<ClockCheck>::default();
+        schema::migrate(&options, &*self.clock, &clock_check).await?;
         let renewal = Arc::<Renewal>::default();
         let pool =
             |connections| pool::pool(connections, self.timeout, renewal.clone()).connect_lazy_with(options.clone());
         let (pool, feed) = (pool(self.connections), pool(1));
         let Self { clock, longest_token_lifetime, timeout, .. } = self;
         let wake = Wake::new(options);
-        let (last_write, clock_check) = (Arc::default(), Arc::default());
+        let last_write = Arc::default();
         Ok(PostgresStore { pool, feed, renewal, wake, last_write, clock_check, clock, longest_token_lifetime, timeout })
     }
 
@@ -230,7 +232,8 @@ impl PostgresStore {
     }
 
     fn told(&self, id: &ClientId, is_former: bool) -> Result<Rows, StoreError> {
-        Row::of_client(id, is_former, &*self.clock, self.longest_token_lifetime).map(Rows::of)
+        let now = later(self.clock.now(), self.clock_check.delay());
+        Row::of_client(id, is_former, now, self.longest_token_lifetime).map(Rows::of)
     }
 
     async fn create_some(&self, clients: &[RegisteredClient]) -> Result<usize, StoreError> {
@@ -437,7 +440,7 @@ impl ClientAdmin for PostgresStore {
 
 impl RevocationStore for PostgresStore {
     async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
-        let row = Row::revoked(revocation)?;
+        let row = Row::revoked(revocation.later(self.clock.now(), self.clock_check.delay()))?;
         let told = concat!(
             "WITH told AS (
                 INSERT INTO tcc_feed (change, digest, forget_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING

@@ -6,7 +6,9 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use tokio::time::Instant;
 
+use super::clock_check::ClockCheck;
 use super::feed;
+use crate::clock::Clock;
 use crate::store::StoreError;
 use crate::store::sql::{failed, in_time, newer};
 
@@ -46,13 +48,22 @@ const RETRY: Duration = Duration::from_millis(250);
 /// One replica at a time creates tables. Any number does, as long as all of them take this one.
 const LOCK: i64 = 0x7463_635f_7461_6273; // "tcc_tabs"
 
-pub(super) async fn migrate(options: &PgConnectOptions) -> Result<(), StoreError> {
+/// Compares the clocks as well.
+pub(super) async fn migrate(
+    options: &PgConnectOptions,
+    clock: &dyn Clock,
+    clock_check: &ClockCheck,
+) -> Result<(), StoreError> {
     let deadline = Instant::now() + CONNECTING;
     let version = in_time(2 * CONNECTING, async {
         let mut connection = connect(options, deadline).await.map_err(failed)?;
-        if is_standby(&mut connection).await.map_err(failed)? {
+        let before = clock.now();
+        let server = "SELECT pg_is_in_recovery(), (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+        let (is_standby, shown) = sqlx::query_as(server).fetch_one(&mut connection).await.map_err(failed)?;
+        if is_standby {
             return Err(StoreError::new(feed::STANDBY));
         }
+        clock_check.compare(before, clock.now(), shown);
         let version = bring_up_to_date(&mut connection).await.map_err(not_brought_up_to_date)?;
         connection.close().await.map_err(failed)?;
         Ok::<_, StoreError>(version)
@@ -89,10 +100,6 @@ fn not_brought_up_to_date(error: sqlx::Error) -> StoreError {
          `tcc_…` and USAGE on the sequences `tcc_…` to the role that the service has (SELECT is enough where it only verifies \
          tokens)"
     ))
-}
-
-async fn is_standby(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(connection).await
 }
 
 async fn bring_up_to_date(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 pub(super) use self::lease::Lease;
 use super::{Change, Revocation, StoreError};
 use crate::client_id::ClientId;
-use crate::clock::{Clock, UnixTime, later};
+use crate::clock::{UnixTime, later};
 use crate::crypto::sha256;
 use crate::deadline::within;
 use crate::registration::RegisteredClient;
@@ -60,10 +60,9 @@ impl Row {
     pub(super) fn of_client(
         id: &ClientId,
         is_former: bool,
-        clock: &dyn Clock,
+        now: SystemTime,
         longest: Duration,
     ) -> Result<Vec<Self>, StoreError> {
-        let now = clock.now();
         let mut rows = vec![Self::client(id, now)?];
         if is_former {
             rows.push(Self::revoked(Revocation::former_client(id.clone(), now, longest))?);
