@@ -2,7 +2,7 @@
 //! or restored from an older copy while a process runs.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)] // helpers of tests, which may
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)] // helpers of tests, which may
 
 mod common;
 
@@ -487,8 +487,11 @@ async fn sqlite_that_is_restored_from_an_older_copy_while_it_runs_is_reported_an
             // What becomes of the file is up to SQLite. What this process knows stays revoked.
             tokio::time::sleep(Duration::from_secs(1)).await;
             assert!(view.entries() >= count + 2, "{}", view.entries());
-            let lost = listener.try_recv();
-            println!("{way:?}: {lost:?}, the file has {:?}", held(&store).await.map(|keys| keys.len()));
+            println!(
+                "{way:?}: {:?}, the file has {:?}",
+                listener.try_recv(),
+                held(&store).await.map(|keys| keys.len())
+            );
             // It recovers once a whole copy is there.
             back_up(&other, &copy);
             fs::rename(&copy, &file).unwrap();

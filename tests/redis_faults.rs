@@ -2,7 +2,7 @@
 //! is refused wrongly, and each process recovers without a restart.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)] // helpers of tests, which may
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)] // helpers of tests, which may
 
 mod common;
 
@@ -21,8 +21,8 @@ use tower_client_credentials::event::{self, EventReceiver, Outcome};
 use tower_client_credentials::store::conformance::{self, Violation};
 use tower_client_credentials::store::{Change, Changes, Cursor, RedisStore, Replay, ReplayId};
 use tower_client_credentials::{
-    AdminError, AuthorizationServer, ClientAdmin, ClientCacheLimits, ClientId, ClientStore, KeyRing, ReplayLog,
-    Revocation, RevocationStore, Revocations, StoreError,
+    AdminError, AuthorizationServer, ClientAdmin, ClientCacheLimits, ClientId, ClientStore, InvalidToken, KeyRing,
+    ReplayLog, Revocation, RevocationStore, Revocations, StoreError, VerifiedToken, VerifyError,
 };
 
 const BILLING: ClientId = ClientId::from_static("billing");
@@ -87,6 +87,11 @@ fn source(error: &StoreError) -> String {
 /// `:5\r\n` → 5
 fn number(answer: &str) -> u64 {
     answer.trim_start_matches(':').trim_end().parse().unwrap_or_else(|_| panic!("{answer}"))
+}
+
+#[track_caller]
+fn assert_revoked(verified: Result<VerifiedToken, VerifyError>) {
+    assert_eq!(verified.map(|_| ()).unwrap_err(), InvalidToken::Revoked.into());
 }
 
 /// A token endpoint that asks the store each time.
@@ -158,23 +163,33 @@ async fn a_server_that_is_emptied_is_reported_and_gets_the_revocations_again_and
     let server = server(&store, revocations.clone());
     assert_eq!((status(&server, None).await, status(&server, Some(&WRONG_SECRET)).await), (200, 401));
     assert!(other.find(&BILLING).await.unwrap().is_some());
+    let token = Answer::read(server.token_service().oneshot(billing_asks(GRANT).into()).await.unwrap()).await;
+    let (token, verifier) = (token.assert_token(), server.verifier(API).unwrap());
+    let token_id = verifier.verify(&token).await.unwrap().token_id().to_owned();
+    revocations.revoke_token(&BILLING, &token_id).await.unwrap();
+    assert_revoked(verifier.verify(&token).await);
 
     assert_eq!(redis.ask("FLUSHALL"), "+OK\r\n");
+    assert_revoked(verifier.verify(&token).await);
     // Neither of both processes takes the server for one without this client.
     assert!(source(&other.find(&BILLING).await.unwrap_err()).contains("no clients any more"));
     for _ in 0..5 {
         assert_eq!((status(&server, None).await, status(&server, Some(&WRONG_SECRET)).await), (503, 503));
     }
     assert!(loss(&mut listener).await.contains("FLUSHALL"));
-    until("the revocations are written again", || async { held(&other).await == 501 }).await;
-    assert_eq!(revocations.entries(), 501);
+    until("the revocations are written again", || async { held(&other).await == 502 }).await;
+    assert_eq!(revocations.entries(), 502);
+    assert_revoked(verifier.verify(&token).await);
     assert!(revocations.is_ready());
     assert_eq!(status(&server, None).await, 503, "until a client is created");
 
     store.create(billing()).await.unwrap();
     assert_eq!((status(&server, None).await, status(&server, Some(&WRONG_SECRET)).await), (200, 401));
     // A process that starts now knows all of it.
-    assert_eq!(follow(&other).await.0.entries(), 501);
+    let (late, _) = follow(&other).await;
+    assert_eq!(late.entries(), 502);
+    let late = self::server(&other, late).verifier(API).unwrap();
+    assert_revoked(late.verify(&token).await);
     assert!(listener.try_recv().is_none(), "one event for one loss");
 }
 

@@ -56,9 +56,10 @@ impl RevocationStore for Trouble {
     async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
         self.polls.fetch_add(1, Ordering::SeqCst);
         self.struck().await?;
-        let told = match self.lost.swap(false, Ordering::SeqCst) {
-            true => self.store.changes(&Cursor::start()).await.map(|all| all.lost("on purpose")),
-            false => self.store.changes(cursor).await,
+        let told = if self.lost.swap(false, Ordering::SeqCst) {
+            self.store.changes(&Cursor::start()).await.map(|all| all.lost("on purpose"))
+        } else {
+            self.store.changes(cursor).await
         };
         tokio::time::sleep(Duration::from_millis(self.delay.load(Ordering::SeqCst))).await;
         told

@@ -240,11 +240,11 @@ impl View {
     /// Returns what a part holds, in the form in which a store keeps it; `None` after the last part.
     pub(super) fn part_entries(&self, part: usize) -> Option<Vec<Revocation>> {
         let Some(clients) = self.parts.get(part) else {
-            let key = |(key_id, expires_at): (&Box<str>, &u64)| Revocation::Key {
-                key_id: key_id.to_string(),
-                expires_at: *expires_at,
-            };
-            return (part == PARTS).then(|| read(&self.keys).iter().map(key).collect());
+            let keys = read(&self.keys);
+            let keys = keys
+                .iter()
+                .map(|(key_id, expires_at)| Revocation::Key { key_id: key_id.to_string(), expires_at: *expires_at });
+            return (part == PARTS).then(|| keys.collect());
         };
         Some(read(clients).iter().flat_map(|(client_id, client)| client.entries(client_id)).collect())
     }

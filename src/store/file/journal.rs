@@ -110,11 +110,11 @@ impl Journal {
 
     /// The clients that were disabled or deleted, and whose tokens are revoked still.
     pub(super) fn former_clients(&self) -> HashSet<&ClientId> {
-        let client = |revocation| match revocation {
-            &Revocation::Client { ref client_id, .. } => Some(client_id),
+        let clients = self.known.iter().filter_map(|revocation| match revocation {
+            Revocation::Client { client_id, .. } => Some(client_id),
             _ => None,
-        };
-        self.known.iter().filter_map(client).collect()
+        });
+        clients.collect()
     }
 
     fn write_missing(&mut self) -> io::Result<()> {

@@ -100,9 +100,7 @@ impl RedisStoreBuilder {
         if self.strict && !problems.is_empty() {
             return Err(StoreError::new(format!("Redis may forget what it acknowledged: {}", problems.join("; "))));
         }
-        for problem in &problems {
-            tracing::warn!("Redis may forget what it acknowledged: {problem}");
-        }
+        durability::warn(&problems);
         let wake = Wake::new(link.client().clone(), keys.channel());
         let Self { clock, longest, .. } = self;
         let (last_write, had_clients) = (LastWrite::default(), AtomicBool::new(false));

@@ -32,6 +32,13 @@ pub(super) async fn problems(link: &Link) -> Vec<String> {
     problems
 }
 
+/// Logs a warning for each.
+pub(super) fn warn(problems: &[String]) {
+    for problem in problems {
+        tracing::warn!("Redis may forget what it acknowledged: {problem}");
+    }
+}
+
 /// By `CONFIG GET`, which managed servers often refuse.
 async fn config(link: &Link) -> Option<[Option<String>; 3]> {
     let mut pipeline = Pipeline::new();

@@ -255,7 +255,12 @@ impl RevocationStore for RedisStore {
 
     async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
         let Shared { link, scripts, keys, last_write, .. } = &*self.shared;
-        feed::read(link, scripts, keys, last_write, cursor).await
+        let changes = feed::read(link, scripts, keys, last_write, cursor).await?;
+        if changes.lost.is_some() {
+            // The settings may have changed, or be those of another server.
+            durability::warn(&durability::problems(link).await);
+        }
+        Ok(changes)
     }
 
     async fn changed(&self) {
