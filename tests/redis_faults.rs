@@ -27,6 +27,8 @@ use tower_client_credentials::{
 
 const BILLING: ClientId = ClientId::from_static("billing");
 const HOUR: Duration = Duration::from_secs(3_600);
+/// How long a call may take: a disk that is busy with other tests must not fail one of these.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn token(name: impl Into<String>) -> Revocation {
     let now = SystemTime::now();
@@ -34,13 +36,13 @@ fn token(name: impl Into<String>) -> Revocation {
 }
 
 async fn connect(server: &Redis) -> RedisStore {
-    RedisStore::connect(&server.url()).await.unwrap()
+    RedisStore::builder(&server.url()).call_timeout(PATIENCE).connect().await.unwrap()
 }
 
 /// A view of the store, and where its events go.
 async fn follow(store: &RedisStore) -> (Revocations, EventReceiver) {
     let (events, listener) = event::channel();
-    (Revocations::follow(store.clone()).events(events).await.unwrap(), listener)
+    (Revocations::follow(store.clone()).events(events).store_timeout(PATIENCE).await.unwrap(), listener)
 }
 
 /// Reads the feed to its end. Returns what it told, the cursor, and the signs of a loss.
@@ -62,13 +64,20 @@ async fn held(store: &RedisStore) -> usize {
     told.iter().filter(|change| matches!(change, Change::Revoked(_))).count()
 }
 
-/// A real process does things in its own time.
+/// A real process does things in its own time, and more slowly on a machine that is busy with other tests.
 async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !condition().await {
         assert!(Instant::now() < deadline, "it did not come about: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Waits for a poll that began after this call, and succeeded.
+async fn still_polls(view: &Revocations) {
+    let begun = Instant::now();
+    until("a poll succeeds", || async { view.age() < begun.elapsed() }).await;
+    assert!(view.is_ready());
 }
 
 async fn loss(listener: &mut EventReceiver) -> String {
@@ -380,9 +389,11 @@ async fn a_server_that_evicts_under_load_loses_nothing_in_silence() {
     assert!(redis.ask("CONFIG SET maxmemory 0 maxmemory-policy noeviction").starts_with("+OK"));
     let other = connect(&redis).await;
     until("all that is known is written again", || async {
-        revocations.is_ready() && held(&other).await as u64 >= acknowledged
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        number(&redis.ask("ZCARD {tcc}:feed")) > acknowledged
     })
     .await;
+    assert!(revocations.is_ready() && held(&other).await as u64 >= acknowledged);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -439,8 +450,7 @@ async fn killed_connections_and_flushed_scripts_lose_no_acknowledged_write() {
         before.elapsed()
     );
     assert!(acknowledged > 100 && failed > 0);
-    until("the view is up to date", || async { revocations.is_ready() && revocations.age() < Duration::from_secs(1) })
-        .await;
+    still_polls(&revocations).await;
     assert!(listener.try_recv().is_none(), "nothing was lost");
 }
 
@@ -528,7 +538,7 @@ async fn a_user_without_publish_writes_all_the_same_and_others_hear_of_it_with_t
         own.revoke(token(rules)).await.unwrap();
         let begun = Instant::now();
         until("it is heard of", || async { view.entries() == before + 1 }).await;
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
         // Once: nothing was done twice, and nothing half.
         assert!(matches!(store.create(client(&id).register().unwrap()).await, Err(AdminError::Exists)));
         store.delete(&id.parse().unwrap()).await.unwrap();
@@ -560,8 +570,7 @@ async fn a_full_server_still_verifies_and_takes_writes_again_once_there_is_room(
         recorded += 1;
         assert!(recorded < 10_000, "a full server takes everything");
     }
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert!(revocations.is_ready() && revocations.age() < Duration::from_secs(2), "it still polls");
+    still_polls(&revocations).await;
     assert_eq!((status(&server, None).await, status(&server, Some(&WRONG_SECRET)).await), (200, 401));
     assert_eq!((held(&store).await, revocations.entries()), (acknowledged, acknowledged));
     assert!(redis.ask("CONFIG SET maxmemory 0").starts_with("+OK"));

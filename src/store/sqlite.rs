@@ -512,16 +512,18 @@ impl ReplayLog for SqliteStore {
         expires_at: SystemTime,
         now: SystemTime,
     ) -> Result<Replay, StoreError> {
-        in_time(self.timeout, async {
-            let open = self.files.open().await?;
+        let open = in_time(self.timeout, self.files.open()).await?;
+        // In a transaction, though it is one statement: where the call is given up while another process holds the lock, nothing
+        // is recorded, and so the caller may try again with the same credential.
+        let written = write(&open.writer, self.timeout, async |connection| {
             let used = "INSERT INTO tcc_replays (id, expires_at) VALUES (?1, ?2)
                 ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE expires_at <= ?3";
             let used = sqlx::query(used).bind(&id.as_bytes()[..]).bind(seconds(expires_at)).bind(seconds(now));
-            let written = used.execute(&open.writer).await.map_err(failed)?.rows_affected();
-            self.files.check(&open)?;
-            Ok(if written == 0 { Replay::Seen } else { Replay::Fresh })
-        })
-        .await
+            Ok::<_, StoreError>(used.execute(connection).await.map_err(failed)?.rows_affected())
+        });
+        let written = written.await?;
+        self.files.check(&open)?;
+        Ok(if written == 0 { Replay::Seen } else { Replay::Fresh })
     }
 }
 
