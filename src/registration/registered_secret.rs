@@ -100,6 +100,10 @@ impl RegisteredSecret {
         self.expires_at.map(UnixTime::to_system)
     }
 
+    pub(super) fn is_slow(&self) -> bool {
+        self.stored.is_slow()
+    }
+
     pub(crate) fn is_live(&self, now: UnixTime) -> bool {
         self.expires_at.is_none_or(|end| now < end)
     }

@@ -348,7 +348,11 @@ impl<const N: usize> From<[Client; N]> for MemoryStore {
 
 impl ClientStore for MemoryStore {
     async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
-        Ok(Self::read(&self.shared.clients).found.get(id).map(|(client, _)| client.clone()))
+        let clients = Self::read(&self.shared.clients);
+        Ok(clients.found.get(id).map(|(client, _)| {
+            client.read_ahead();
+            client.clone()
+        }))
     }
 
     fn is_in_memory(&self) -> bool {

@@ -208,9 +208,37 @@ fn same_host(from: &Uri, location: Option<&HeaderValue>) -> Option<Uri> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use std::time::Duration;
 
-    use super::same_host;
+    use bytes::Bytes;
+    use http::{HeaderValue, Request, Response};
+
+    use super::super::{HttpClient, HttpError};
+    use super::{Cause, FetchError, Limits, same_host, send};
+
+    /// Answers with so many bytes, whatever it may.
+    #[derive(Debug)]
+    struct Long(usize);
+
+    impl HttpClient for Long {
+        async fn send(&self, _: Request<Bytes>, _: usize) -> Result<Response<Bytes>, HttpError> {
+            Ok(Response::new(vec![b' '; self.0].into()))
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_may_be_as_long_as_the_limit_and_no_longer_though_a_client_of_ones_own_does_not_look() {
+        let limits = Limits { time: Duration::from_secs(5), body: 100 };
+        let send = |length| async move { send(&Long(length), Request::default(), limits).await };
+        assert_eq!(send(100).await.unwrap().body().len(), 100);
+        assert!(matches!(send(101).await, Err(Cause::TooLong(100))));
+    }
+
+    #[test]
+    fn an_error_tells_that_there_was_no_connection() {
+        let error = |error: HttpError| FetchError::new("https://h.example", error).is_no_connection();
+        assert!(error(HttpError::no_connection("refused")) && !error(HttpError::new("reset")));
+    }
 
     #[test]
     fn a_redirect_stays_with_its_host() {

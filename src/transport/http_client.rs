@@ -102,3 +102,16 @@ impl<T: HttpClient> DynHttpClient for T {
         Box::pin(HttpClient::send(self, request, most))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::HttpError;
+
+    #[test]
+    fn an_error_says_which_kind_it_is() {
+        let kinds = |error: &HttpError| (error.is_too_long(), error.is_no_connection());
+        assert_eq!(kinds(&HttpError::too_long(5)), (true, false));
+        assert_eq!(kinds(&HttpError::no_connection("refused")), (false, true));
+        assert_eq!(kinds(&HttpError::new("reset")), (false, false));
+    }
+}

@@ -264,3 +264,36 @@ impl PartialEq for Undecided {
 }
 
 impl Eq for Undecided {}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+    use std::time::Duration;
+
+    use super::{Undecided, UndecidedKind};
+
+    #[test]
+    fn a_caller_is_told_to_wait_for_whole_seconds_and_one_at_least() {
+        let seconds = |time| Undecided::new(UndecidedKind::Keys).retry_after(time).retry_after_seconds();
+        let times = [0, 1, 1_000, 1_001, 2_000, 30_000].map(Duration::from_millis);
+        assert_eq!(times.map(seconds), [1, 1, 1, 2, 2, 30]);
+        assert_eq!(seconds(Duration::MAX), u64::from(u32::MAX));
+        assert_eq!(Undecided::new(UndecidedKind::Keys).retry_after_seconds(), 1);
+    }
+
+    #[test]
+    fn two_are_equal_by_what_a_caller_could_tell() {
+        let keys = || Undecided::new(UndecidedKind::Keys);
+        assert_eq!(keys(), keys().because(std::sync::Arc::from(Box::from("for the operator"))));
+        assert_ne!(keys(), Undecided::new(UndecidedKind::Revocations));
+        assert_ne!(keys(), keys().retry_after(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn it_says_which_part_did_not_answer_and_keeps_the_error_behind_that() {
+        let error = Undecided::by_policy("the directory is down");
+        assert_eq!(error.to_string(), "the policy cannot tell");
+        assert_eq!(error.source().unwrap().to_string(), "the directory is down");
+        assert!(error.issuer().is_none());
+    }
+}

@@ -230,3 +230,67 @@ async fn a_proof_of_a_verifier_with_other_revocations_is_not_taken() {
     assert!(!proof.is_by(&issuer.verifier.clone().revocations(others)));
     assert!(!proof.is_by(&issuer.verifier));
 }
+
+#[test]
+fn a_cache_that_has_no_room_for_a_token_is_none() {
+    let verifier = issuer().verifier;
+    for (tokens, bytes) in [(0, 1_000), (1_000, 0), (0, 0)] {
+        assert!(verifier.clone().cache(tokens, bytes).cache.is_none(), "{tokens} {bytes}");
+    }
+    assert!(verifier.cache(1, 1).cache.is_some());
+}
+
+#[tokio::test]
+async fn verifiers_trust_each_other_where_both_follow_the_same_revocations() {
+    let verifier = issuer().verifier;
+    let [one, other] = [MemoryStore::default(), MemoryStore::default()].map(Revocations::follow);
+    let (one, other) = (one.await.unwrap(), other.await.unwrap());
+    let with = |revocations: &Revocations| verifier.clone().revocations(revocations.clone());
+    let trusts = |own: &Verifier, other: &Verifier| other.issuers().all(|issuer| own.trusts_as(issuer));
+    assert!(trusts(&with(&one), &with(&one)));
+    assert!(!trusts(&with(&one), &with(&other)) && !trusts(&with(&one), &verifier));
+}
+
+#[test]
+fn a_token_is_valid_from_the_last_second_of_the_leeway_before_its_time() {
+    let Issuer { keys, clock, verifier } = issuer();
+    let token = |claim: &str, seconds: u64| {
+        let mut claims: serde_json::Value = serde_json::from_str(&claims(API, 1)).unwrap();
+        claims[claim] = seconds.into();
+        keys.signing_key().sign(claims.to_string().as_bytes()).unwrap()
+    };
+    clock.set(SystemTime::UNIX_EPOCH + Duration::from_secs(NOW));
+    for claim in ["iat", "nbf"] {
+        assert!(verifier.verify_now(&token(claim, NOW + 5)).is_ok(), "{claim}");
+        assert_eq!(refusal(verifier.verify_now(&token(claim, NOW + 6))), InvalidToken::NotYetValid, "{claim}");
+    }
+}
+
+#[test]
+fn the_operator_reads_the_claim_that_makes_a_token_too_early() {
+    let Issuer { keys, verifier, .. } = issuer();
+    for (iat, nbf, shown) in [
+        (NOW + 60, None, "`iat` is 1700000060, 60 s after now"),
+        (NOW + 60, Some(NOW + 30), "`iat` is 1700000060"),
+        (NOW + 60, Some(NOW + 60), "`iat` is 1700000060"),
+        (NOW + 30, Some(NOW + 60), "`nbf` is 1700000060"),
+    ] {
+        let mut claims: serde_json::Value = serde_json::from_str(&claims(API, 1)).unwrap();
+        claims["iat"] = iat.into();
+        if let Some(nbf) = nbf {
+            claims["nbf"] = nbf.into();
+        }
+        let token = keys.signing_key().sign(claims.to_string().as_bytes()).unwrap();
+        let VerifyError::Refused(refused) = verifier.verify_now(&token).unwrap_err() else { panic!("undecided") };
+        let detail = refused.to_string();
+        assert!(detail.contains(shown), "{detail}");
+    }
+}
+
+#[test]
+fn the_debug_output_of_a_verifier_names_its_issuer_and_audience() {
+    let shown = format!("{:?}", issuer().verifier);
+    assert!(shown.contains(ISSUER) && shown.contains(API), "{shown}");
+    let shown = format!("{:?}", TokenProfile::default().client_id_in(["azp"]));
+    assert!(shown.contains("azp") && shown.contains("jwt_type: false"), "{shown}");
+}

@@ -241,7 +241,7 @@ impl Verifier {
         self.clock.now()
     }
 
-    fn issuers(&self) -> impl Iterator<Item = &TrustedIssuer> {
+    pub(super) fn issuers(&self) -> impl Iterator<Item = &TrustedIssuer> {
         self.issuers.iter()
     }
 

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use benches::bare::{Bare, RSA};
 use benches::forms::{self, Guesses};
 use benches::measure::{Figure, Work, in_rounds, interleaved, now};
-use benches::subject::{API, Body, ISSUER, Subject, basic, bearer, client_id, handler, plain};
+use benches::subject::{API, Body, ISSUER, READ, Subject, basic, bearer, client_id, handler, plain};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt as _;
@@ -285,19 +285,24 @@ fn full_cache() {
     row("4", what, &named, "the same of 11,000 and of 20,000", &format!("{:.0} %, {:.0} %", share(3), share(4)), "");
 }
 
-/// Row 5: clients in memory. Each request is of another one, drawn by a stride that is prime to their number.
+/// Row 5: clients in memory. Their ids have the same length, so that their tokens are equally long.
 fn clients() {
     const SIZES: [usize; 3] = [10, 10_000, 1_000_000];
-    let subjects = SIZES.map(|count| Subject::new(Algorithm::ES256, count));
+    let id = |number: usize| format!("client-{number:07}");
+    let served = SIZES.map(|count| {
+        let client = |secret: &ClientSecret, number| Client::new(id(number), secret).scope(READ).audience(API);
+        let clients = |secret: &ClientSecret| (0..count).map(|number| client(secret, number)).collect();
+        Served::new(SigningKey::generate(Algorithm::ES256).unwrap(), clients, |server| server)
+    });
     let figures = interleaved(
         [0, 1, 2].map(|place| {
-            let (subject, count) = (&subjects[place], SIZES[place]);
+            let (served, count) = (&served[place], SIZES[place]);
             let mut next = 0;
             let request = move || {
                 next = (next + 7_919) % count;
-                subject.request(next)
+                served.request(&id(next), "&scope=invoices%3Aread")
             };
-            Work::on_processor(request, move |request| subject.ask(request))
+            Work::on_processor(request, move |request| served.ask(request))
         }),
         TIME * 4,
     );

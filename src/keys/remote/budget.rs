@@ -96,6 +96,16 @@ mod tests {
     }
 
     #[test]
+    fn a_full_budget_keeps_nothing_of_the_time_that_it_did_not_need() {
+        let at = moments();
+        for quiet in [35_000, 45_000] {
+            let mut budget = Budget::new(Rate { burst: 3, every: 10 * SECOND }, at(0));
+            assert!((0..3).all(|_| budget.take(at(0))) && (0..3).all(|_| budget.take(at(quiet))));
+            assert_eq!(budget.wait(at(quiet)), Some(10 * SECOND), "{quiet}");
+        }
+    }
+
+    #[test]
     fn one_attempt_per_millisecond_gets_one_fetch_per_interval_and_the_burst() {
         let at = moments();
         let mut budget = Budget::new(Rate { burst: 3, every: 10 * SECOND }, at(0));

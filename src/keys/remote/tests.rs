@@ -763,3 +763,31 @@ pub(super) fn keys_are_as_old_as_the_request_that_brought_them() {
         assert!(!verifier.is_ready(), "a day after the request");
     });
 }
+
+#[test]
+fn a_token_of_an_algorithm_that_no_key_can_have_is_refused_without_keys_and_causes_no_fetch() {
+    in_time(async {
+        let (keys, site) = (ring(), Site::default());
+        site.is_down(true);
+        let verifier = issuer(&site).algorithms([Algorithm::RS256]).lazy().unwrap();
+        sleep(SECOND).await;
+        let discoveries = site.discoveries();
+        for _ in 0..10 {
+            let Err(VerifyError::Refused(refused)) = verifier.verify(&token(&keys)).await else { panic!("undecided") };
+            assert_eq!(refused.reason(), InvalidToken::Algorithm);
+        }
+        assert_eq!(site.discoveries(), discoveries);
+    });
+}
+
+#[test]
+fn keys_are_those_of_their_clones_and_of_no_other_fetch() {
+    in_time(async {
+        let site = Site::of(&ring());
+        let (one, other) = (connected(&site).await, connected(&site).await);
+        let [keys, others] = [&one, &other].map(|verifier| verifier.remote_keys().unwrap());
+        assert!(keys.is(&keys.clone()) && !keys.is(others));
+        let shown = format!("{keys:?}");
+        assert!(shown.contains(ISSUER), "{shown}");
+    });
+}
