@@ -10,12 +10,22 @@ mod common;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use common::forge;
 use common::request::{TokenRequest, post};
 use common::stack::{Answer, Protocol, Site, Stack};
+use http::StatusCode;
+use http_body_util::Full;
+use hyper_util::client::legacy::Client as HyperClient;
+use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
-use tower_client_credentials::{BearerAuthLayer, ClientSecret, Introspection, RemoteIssuer, Scope, Verifier};
+use tower::{Layer as _, Service as _, ServiceExt as _};
+use tower_client_credentials::client::SecretSource;
+use tower_client_credentials::{
+    BearerAuthLayer, ClientCredentials, ClientCredentialsLayer, ClientSecret, Introspection, RemoteIssuer, Scope,
+    Verifier,
+};
 
 const API: &str = "https://api.example.test/";
 const OPAQUE_API: &str = "https://opaque.example.test/";
@@ -146,6 +156,36 @@ async fn oidc_provider_may_change_its_keys() {
 async fn authlib_may_change_its_keys() {
     let server = Process::start(authlib()).await;
     keys_change(&server, || billing_asks(API), READ).await;
+}
+
+/// The calling side finds their token endpoints, and replaces a token whose key they no longer publish.
+#[tokio::test]
+async fn a_calling_service_gets_tokens_of_others_and_replaces_those_of_a_former_key() {
+    for (name, command) in [("oidc-provider", oidc_provider()), ("authlib", authlib())] {
+        let process = Process::start(command).await;
+        let site = protected(issuer(&process.url).connect().await.unwrap(), READ).await;
+        let credentials = ClientCredentials::new(&process.url, "billing", SecretSource::from_value(BILLING_SECRET));
+        let source = credentials.resource(API).scope(READ).build().unwrap();
+        let client = HyperClient::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+        let layer = ClientCredentialsLayer::from_source(source.clone(), site.url("/")).unwrap();
+        let mut service = layer.layer(client);
+        let mut call = async || {
+            let request = http::Request::get(site.url("/")).body(Full::default()).unwrap();
+            service.ready().await.unwrap().call(request).await.unwrap().status()
+        };
+        assert_eq!((call().await, call().await), (StatusCode::OK, StatusCode::OK), "{name}");
+        assert_eq!(source.statistics().obtained, 1, "{name}");
+        // With the second rotation, the key of the token is published no longer; a token of the new key makes the resource server
+        // fetch the keys.
+        process.rotate().await;
+        process.rotate().await;
+        let token = process.token(billing_asks(API)).await;
+        assert_eq!(show(&site, &token).await.status, 200, "{name}");
+        assert_eq!(call().await, StatusCode::OK, "{name}");
+        let statistics = source.statistics();
+        assert_eq!((statistics.obtained, statistics.refused), (2, 1), "{name}");
+        println!("{name}: a calling service replaced the token of a former key");
+    }
 }
 
 #[tokio::test]
