@@ -24,7 +24,7 @@ use crate::quoted::quoted;
 use crate::scope::Scopes;
 use crate::uri::{self, PlainHttp};
 
-/// How long a choice stands before a refusal may cause another look at the metadata.
+/// The least time between two looks at the metadata that a refusal causes.
 const MIN_AGE: Duration = Duration::from_secs(60);
 
 /// No issuer is chosen.

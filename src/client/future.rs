@@ -181,7 +181,7 @@ where
     }
 }
 
-/// Decides how the request goes on with another token. A request is repeated at most once: the repetition uses up the saved request.
+/// Decides how the request continues with another token. A request is repeated at most once: the repetition uses up the saved request.
 fn another_token<B, R: RepeatBody<B>>(
     source: &dyn TokenSource,
     refused: &AccessToken,

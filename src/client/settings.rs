@@ -219,7 +219,7 @@ impl ClientCredentials {
     }
 
     /// Requests more scopes when a resource server asks for them, up to these in addition to the ones above. By default no
-    /// answer of a resource server changes what is requested.
+    /// answer of a resource server changes the requested scopes.
     ///
     /// A 403 with `error="insufficient_scope"` in a `Bearer` challenge (RFC 6750 §3.1) names the scopes. If all of them are within
     /// this maximum, a token with them is requested, the request is repeated once with it, and later requests use it from the start.

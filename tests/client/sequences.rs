@@ -1,7 +1,9 @@
 //! What happens to the machine, the clock and the issuer while a process runs. Each sequence recovers without a restart.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::poll;
 use tokio::time::sleep;
 use tower_client_credentials::client::TokenSourceErrorKind;
 
@@ -111,6 +113,26 @@ async fn a_caller_that_is_cancelled_ends_no_request_for_a_token() {
     }
     source.token().await.unwrap();
     assert_eq!(world.token_requests(), 1);
+}
+
+/// A caller that the runtime lets run long after its token came.
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_runs_late_gets_no_token_that_was_refused_or_has_expired_since() {
+    let world = world();
+    let source = world.source();
+    let mut late = pin!(source.token());
+    assert!(poll!(late.as_mut()).is_pending());
+    let refused = source.token().await.unwrap();
+    source.invalidate(&refused);
+    assert_ne!(late.await.unwrap(), refused);
+
+    let world = self::world();
+    let source = world.source();
+    let mut late = pin!(source.token());
+    assert!(poll!(late.as_mut()).is_pending());
+    sleep(seconds(700)).await;
+    let token = late.await.unwrap();
+    assert!(world.time() < world.lock().tokens[token.expose()].end.unwrap(), "it has expired");
 }
 
 #[tokio::test(start_paused = true)]

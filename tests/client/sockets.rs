@@ -69,7 +69,7 @@ impl Site {
         self.revocations.revoke_token(&BILLING, claims["jti"].as_str().unwrap()).await.unwrap();
     }
 
-    /// Checks that one token was obtained, and another one after the revocation.
+    /// Checks that two tokens were obtained: the first, and its replacement after the revocation.
     fn assert_renewed_once(&self) {
         let statistics = self.source.statistics();
         assert_eq!((statistics.obtained, statistics.refused, statistics.failed), (2, 1, 0), "{statistics:?}");

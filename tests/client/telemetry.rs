@@ -1,5 +1,6 @@
 //! What the calling side logs and counts, and that no secret and no token is in it.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -11,8 +12,10 @@ use http_body_util::Full;
 use tokio::time::sleep;
 use tower::{Layer as _, Service as _};
 use tower_client_credentials::ClientCredentialsLayer;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::dynamic_filter_fn;
 use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::world::{API, Issue, ResourceServer, Verdict, World};
 
@@ -66,15 +69,20 @@ fn in_simulated_time<T>(work: impl Future<Output = T>) -> T {
 
 #[test]
 fn no_log_line_and_no_output_has_a_secret_or_a_token() {
+    thread_local!(static IS_RECORDED: Cell<bool> = const { Cell::new(false) });
+
     let sink = Sink::default();
     let writer = sink.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::TRACE)
+    let layer = tracing_subscriber::fmt::layer()
         .with_span_events(FmtSpan::FULL)
         .with_ansi(false)
         .with_writer(move || writer.clone())
-        .finish();
-    let said = tracing::subscriber::with_default(subscriber, || in_simulated_time(life_of_a_caller()));
+        .with_filter(dynamic_filter_fn(|_, _| IS_RECORDED.get()));
+    // For all threads: a subscriber of one thread may miss what others used before it.
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer)).unwrap();
+    IS_RECORDED.set(true);
+    let said = in_simulated_time(life_of_a_caller());
+    IS_RECORDED.set(false);
     let log = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
     for expected in [
         "obtained an access token",
