@@ -35,7 +35,6 @@ impl Write for Sink {
 /// A token that is refused, an outage, and a recovery. Returns the `Debug` and `Display` of all that an application gets.
 async fn life_of_a_caller() -> String {
     let world = World::new(|now| match now.as_secs() {
-        0..50 => Issue::Token(Some(60)),
         50..200 => Issue::Html,
         200..300 => Issue::Refuse("invalid_client"),
         _ => Issue::Token(Some(60)),
@@ -52,12 +51,12 @@ async fn life_of_a_caller() -> String {
     for number in 0..50 {
         let request = Request::get(format!("{API}/{number}")).body(Full::<Bytes>::default()).unwrap();
         if let Err(error) = service.call(request).await {
-            said.push_str(&format!(" {error} {error:?}"));
+            said = format!("{said} {error} {error:?}");
         }
         sleep(Duration::from_secs(10)).await;
     }
     let token = source.token().await.unwrap();
-    said.push_str(&format!(" {token:?} {:?}", source.statistics()));
+    said = format!("{said} {token:?} {:?}", source.statistics());
     assert_eq!(world.lock().seen.violations, Vec::<String>::new());
     said
 }
