@@ -7,7 +7,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tower::{BoxError, Layer as _, Service, ServiceExt as _, service_fn};
 use tower_client_credentials::ClientCredentialsLayer;
-use tower_client_credentials::client::{AccessToken, CallError, TokenSourceErrorKind};
+use tower_client_credentials::client::{AccessToken, CallError, TokenFuture, TokenSource, TokenSourceErrorKind};
 
 use super::world::{API, Issue, ResourceServer, Verdict, World};
 
@@ -148,6 +148,33 @@ async fn a_static_token_is_sent_and_its_refusal_passed_on() {
         async { Ok::<_, BoxError>(response) }
     });
     let layer = ClientCredentialsLayer::from_source(AccessToken::bearer("static").unwrap(), API).unwrap();
+    assert_eq!(layer.layer(inner).oneshot(request("/a")).await.unwrap().status(), 401);
+    assert_eq!(*calls.lock().unwrap(), 1);
+}
+
+/// A source that cannot give a token without waiting, and that has only one.
+#[tokio::test]
+async fn a_request_is_not_repeated_with_the_token_that_was_refused() {
+    #[derive(Debug)]
+    struct Stubborn;
+
+    impl TokenSource for Stubborn {
+        fn token(&self) -> TokenFuture {
+            Box::pin(async {
+                tokio::task::yield_now().await;
+                Ok(AccessToken::bearer("the-only-one").unwrap())
+            })
+        }
+    }
+
+    let calls = Arc::new(Mutex::new(0));
+    let count = calls.clone();
+    let inner = service_fn(move |_: Request<Full<Bytes>>| {
+        *count.lock().unwrap() += 1;
+        let response = Response::builder().status(401).body(()).unwrap();
+        async { Ok::<_, BoxError>(response) }
+    });
+    let layer = ClientCredentialsLayer::from_source(Stubborn, API).unwrap();
     assert_eq!(layer.layer(inner).oneshot(request("/a")).await.unwrap().status(), 401);
     assert_eq!(*calls.lock().unwrap(), 1);
 }
