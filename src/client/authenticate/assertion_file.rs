@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use super::CredentialError;
-use super::blocking::read_file;
+use super::blocking::{Threads, read_file};
 
 /// The longest assertion that servers accept, in bytes.
 const MAX_LENGTH: usize = 16 * 1024;
 
 /// Reads the one token in a file.
-pub(super) async fn read(path: PathBuf) -> Result<String, CredentialError> {
-    let text = read_file(path.clone(), MAX_LENGTH).await?;
+pub(super) async fn read(threads: &Threads, path: PathBuf) -> Result<String, CredentialError> {
+    let text = read_file(threads, path.clone(), MAX_LENGTH).await?;
     let token = text.trim();
     if is_compact_jws(token) {
         Ok(token.to_owned())
@@ -34,13 +34,19 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         for content in ["e30.e30.AA", "e30.e30.BB\n"] {
             std::fs::write(file.path(), content).unwrap();
-            assert_eq!(super::read(file.path().to_owned()).await.unwrap(), content.trim());
+            assert_eq!(super::read(&super::Threads::default(), file.path().to_owned()).await.unwrap(), content.trim());
         }
         for content in ["", "password", "e30.e30.", "e30.e30.AA e30.e30.AA", "a.b.c.d.e"] {
             std::fs::write(file.path(), content).unwrap();
-            let error = super::read(file.path().to_owned()).await.unwrap_err().to_string();
+            let error = super::read(&super::Threads::default(), file.path().to_owned()).await.unwrap_err().to_string();
             assert!(content.is_empty() || !error.contains(content), "{error}");
         }
-        assert!(super::read("/does/not/exist".into()).await.unwrap_err().to_string().contains("/does/not/exist"));
+        assert!(
+            super::read(&super::Threads::default(), "/does/not/exist".into())
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains("/does/not/exist")
+        );
     }
 }

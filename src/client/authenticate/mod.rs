@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderValue};
 
 pub(super) use self::assertion::AssertionContext;
 use self::assertion::{JWT_BEARER, JWT_SPIFFE};
+use self::blocking::Threads;
 pub use self::secret_source::SecretSource;
 use super::token_request::Form;
 use crate::client_id::ClientId;
@@ -38,7 +39,10 @@ use crate::secret::ClientSecret;
 /// # Ok::<(), tower_client_credentials::KeyError>(())
 /// ```
 #[derive(Clone)]
-pub struct ClientAuthentication(Method);
+pub struct ClientAuthentication {
+    method: Method,
+    threads: Threads,
+}
 
 #[derive(Clone)]
 enum Method {
@@ -54,49 +58,53 @@ impl ClientAuthentication {
     /// Sends the id and the secret in the `Authorization` header (`client_secret_basic`, RFC 6749 §2.3.1), both form-encoded.
     #[must_use]
     pub fn secret_basic(secret: impl Into<SecretSource>) -> Self {
-        Self(Method::SecretBasic(secret.into()))
+        Self::of(Method::SecretBasic(secret.into()))
     }
 
     /// Sends the id and the secret in the body (`client_secret_post`, RFC 6749 §2.3.1), for issuers that do not support the
     /// header.
     #[must_use]
     pub fn secret_post(secret: impl Into<SecretSource>) -> Self {
-        Self(Method::SecretPost(secret.into()))
+        Self::of(Method::SecretPost(secret.into()))
     }
 
     /// Sends an assertion that the secret signs with HS256 (`client_secret_jwt`, OpenID Connect Core §9). The secret itself is
     /// not sent. It needs at least 32 bytes.
     #[must_use]
     pub fn secret_jwt(secret: impl Into<SecretSource>) -> Self {
-        Self(Method::SecretJwt(secret.into()))
+        Self::of(Method::SecretJwt(secret.into()))
     }
 
     /// Sends an assertion that the key signs (`private_key_jwt`, RFC 7523 §2.2). Each request has an assertion of its own,
     /// which is valid for 60 s. Its `kid` is the key's [thumbprint](SigningKey::key_id).
     #[must_use]
     pub fn private_key_jwt(key: impl Into<Arc<SigningKey>>) -> Self {
-        Self(Method::PrivateKeyJwt(key.into()))
+        Self::of(Method::PrivateKeyJwt(key.into()))
     }
 
     /// Sends the token of a Kubernetes service account as the assertion (RFC 7523 §2.2). The file is the mount of a projected
     /// `serviceAccountToken` volume whose `audience` is the issuer.
     #[must_use]
     pub fn kubernetes_token(path: impl Into<PathBuf>) -> Self {
-        Self(Method::AssertionFile { assertion_type: JWT_BEARER, path: path.into() })
+        Self::of(Method::AssertionFile { assertion_type: JWT_BEARER, path: path.into() })
     }
 
     /// Sends a SPIFFE JWT-SVID as the assertion (draft-ietf-oauth-spiffe-client-auth). The file is kept up to date by a helper
     /// of the Workload API, such as `spiffe-helper`; its audience is the issuer.
     #[must_use]
     pub fn jwt_svid_file(path: impl Into<PathBuf>) -> Self {
-        Self(Method::AssertionFile { assertion_type: JWT_SPIFFE, path: path.into() })
+        Self::of(Method::AssertionFile { assertion_type: JWT_SPIFFE, path: path.into() })
     }
 
     /// Sends only the `client_id` (RFC 8705 §2, and X.509-SVIDs). The certificate is that of the TLS connection:
     /// [`http_service`](super::ClientCredentials::http_service) has to present it.
     #[must_use]
     pub fn certificate() -> Self {
-        Self(Method::Certificate)
+        Self::of(Method::Certificate)
+    }
+
+    fn of(method: Method) -> Self {
+        Self { method, threads: Threads::default() }
     }
 
     /// Adds the authentication to a request.
@@ -107,23 +115,23 @@ impl ClientAuthentication {
         headers: &mut HeaderMap,
     ) -> Result<(), CredentialError> {
         let client_id = context.client_id;
-        match &self.0 {
+        match &self.method {
             Method::SecretBasic(secret) => {
-                headers.insert(AUTHORIZATION, basic(client_id, &secret.read().await?)?);
+                headers.insert(AUTHORIZATION, basic(client_id, &secret.read(&self.threads).await?)?);
                 return Ok(());
             }
             Method::SecretPost(secret) => {
-                form.push(("client_secret".into(), secret.read().await?.to_string().into()));
+                form.push(("client_secret".into(), secret.read(&self.threads).await?.to_string().into()));
             }
             Method::SecretJwt(secret) => {
-                let secret = secret.read().await?;
+                let secret = secret.read(&self.threads).await?;
                 let key = SigningKey::dangerous_hs256_verifiers_can_forge(secret.as_bytes());
                 let key = key.map_err(|error| CredentialError::new(format!("client_secret_jwt: {error}")))?;
                 push_assertion(form, JWT_BEARER, assertion::sign(&key, context)?);
             }
             Method::PrivateKeyJwt(key) => push_assertion(form, JWT_BEARER, assertion::sign(key, context)?),
             Method::AssertionFile { assertion_type, path } => {
-                push_assertion(form, assertion_type, assertion_file::read(path.clone()).await?);
+                push_assertion(form, assertion_type, assertion_file::read(&self.threads, path.clone()).await?);
             }
             Method::Certificate => {}
         }
@@ -174,7 +182,7 @@ impl CredentialError {
 
 impl fmt::Debug for ClientAuthentication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &self.method {
             Method::SecretBasic(secret) => f.debug_tuple("SecretBasic").field(secret).finish(),
             Method::SecretPost(secret) => f.debug_tuple("SecretPost").field(secret).finish(),
             Method::SecretJwt(secret) => f.debug_tuple("SecretJwt").field(secret).finish(),

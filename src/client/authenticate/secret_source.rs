@@ -8,7 +8,7 @@ use tower::BoxError;
 use zeroize::Zeroizing;
 
 use super::CredentialError;
-use super::blocking::{read_file, run};
+use super::blocking::{Threads, read_file, run};
 use crate::client::token_error::with_sources;
 use crate::client_id::vschar;
 use crate::secret::{ClientSecret, LONGEST};
@@ -54,7 +54,7 @@ impl SecretSource {
         Self(Source::Callback(Arc::new(secret)))
     }
 
-    pub(super) async fn read(&self) -> Result<Arc<Zeroizing<String>>, CredentialError> {
+    pub(super) async fn read(&self, threads: &Threads) -> Result<Arc<Zeroizing<String>>, CredentialError> {
         let (secret, place) = match &self.0 {
             Source::Value(secret) => (secret.clone(), "the secret".to_owned()),
             Source::Environment(variable) => {
@@ -64,7 +64,7 @@ impl SecretSource {
                 (Arc::new(Zeroizing::new(secret)), format!("the environment variable {variable}"))
             }
             Source::File(path) => {
-                let text = read_file(path.clone(), LONGEST + 2).await?;
+                let text = read_file(threads, path.clone(), LONGEST + 2).await?;
                 let line = text.strip_suffix('\n').unwrap_or(&text);
                 let line = line.strip_suffix('\r').unwrap_or(line);
                 (Arc::new(Zeroizing::new(line.to_owned())), format!("the file {}", path.display()))
@@ -72,7 +72,8 @@ impl SecretSource {
             Source::Callback(callback) => {
                 let callback = callback.clone();
                 let secret =
-                    run(move || callback().map_err(|error| CredentialError::new(with_sources(&*error)))).await?;
+                    run(threads, move || callback().map_err(|error| CredentialError::new(with_sources(&*error))))
+                        .await?;
                 (Arc::new(Zeroizing::new(secret)), "the function that gives the secret".to_owned())
             }
         };
@@ -113,7 +114,7 @@ impl fmt::Debug for SecretSource {
 
 #[cfg(test)]
 mod tests {
-    use super::SecretSource;
+    use super::{SecretSource, Threads};
 
     #[tokio::test]
     async fn a_file_is_read_anew_each_time_and_its_line_break_is_ignored() {
@@ -121,11 +122,11 @@ mod tests {
         let source = SecretSource::from_file(file.path());
         for (content, secret) in [("first\n", "first"), ("second", "second"), ("third\r\n", "third"), ("a b", "a b")] {
             std::fs::write(file.path(), content).unwrap();
-            assert_eq!(**source.read().await.unwrap(), secret);
+            assert_eq!(**source.read(&Threads::default()).await.unwrap(), secret);
         }
         for content in ["", "\n", "two\nlines", "é", &"a".repeat(1_100)] {
             std::fs::write(file.path(), content).unwrap();
-            let error = source.read().await.unwrap_err().to_string();
+            let error = source.read(&Threads::default()).await.unwrap_err().to_string();
             assert!(error.contains(file.path().to_str().unwrap()), "{error}");
             assert!(content.trim().is_empty() || !error.contains(content.trim()), "{error}");
         }
@@ -134,11 +135,11 @@ mod tests {
     #[tokio::test]
     async fn a_source_that_fails_is_named() {
         let failing = SecretSource::from_fn(|| Err("the vault is sealed".into()));
-        assert!(failing.read().await.unwrap_err().to_string().contains("the vault is sealed"));
+        assert!(failing.read(&Threads::default()).await.unwrap_err().to_string().contains("the vault is sealed"));
         let unset = SecretSource::from_env("A_VARIABLE_THAT_IS_NOT_SET");
-        assert!(unset.read().await.unwrap_err().to_string().contains("A_VARIABLE_THAT_IS_NOT_SET"));
+        assert!(unset.read(&Threads::default()).await.unwrap_err().to_string().contains("A_VARIABLE_THAT_IS_NOT_SET"));
         let panicking = SecretSource::from_fn(|| panic!("a defect"));
-        assert!(panicking.read().await.is_err());
+        assert!(panicking.read(&Threads::default()).await.is_err());
     }
 
     #[test]
