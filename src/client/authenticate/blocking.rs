@@ -13,7 +13,7 @@ use super::CredentialError;
 /// How many threads one set of credentials can block, for instance on a file system that does not answer.
 const MAX_BLOCKED: usize = 4;
 
-/// The threads that one set of credentials may block. A clone shares them.
+/// Limits the threads that the credentials block. A clone shares the limit.
 #[derive(Clone)]
 pub(super) struct Threads(Arc<Semaphore>);
 

@@ -182,15 +182,21 @@ impl CredentialError {
 
 impl fmt::Debug for ClientAuthentication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.method {
-            Method::SecretBasic(secret) => f.debug_tuple("SecretBasic").field(secret).finish(),
-            Method::SecretPost(secret) => f.debug_tuple("SecretPost").field(secret).finish(),
-            Method::SecretJwt(secret) => f.debug_tuple("SecretJwt").field(secret).finish(),
-            Method::PrivateKeyJwt(key) => f.debug_tuple("PrivateKeyJwt").field(key).finish(),
-            Method::AssertionFile { assertion_type, path } => {
+        f.debug_struct("ClientAuthentication").field("method", &self.method).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SecretBasic(secret) => f.debug_tuple("SecretBasic").field(secret).finish(),
+            Self::SecretPost(secret) => f.debug_tuple("SecretPost").field(secret).finish(),
+            Self::SecretJwt(secret) => f.debug_tuple("SecretJwt").field(secret).finish(),
+            Self::PrivateKeyJwt(key) => f.debug_tuple("PrivateKeyJwt").field(key).finish(),
+            Self::AssertionFile { assertion_type, path } => {
                 f.debug_struct("AssertionFile").field("type", assertion_type).field("path", path).finish()
             }
-            Method::Certificate => f.write_str("Certificate"),
+            Self::Certificate => f.write_str("Certificate"),
         }
     }
 }
