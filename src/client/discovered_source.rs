@@ -10,11 +10,11 @@ use tokio::sync::Mutex;
 
 use super::access_token::AccessToken;
 use super::attempts::{Attempts, NotYet};
+use super::cached_token_source::CachedTokenSource;
 use super::config_error::ClientConfigError;
 use super::discovery::fetch_json;
 use super::origin::Origins;
 use super::settings::ClientCredentials;
-use super::token_cache::CachedTokenSource;
 use super::token_error::{TokenSourceError, TokenSourceErrorKind};
 use super::token_source::{TokenFuture, TokenSource};
 use super::transport::Transport;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use tower::Layer;
 
+use super::cached_token_source::CachedTokenSource;
 use super::config_error::ClientConfigError;
 use super::discovered_source::DiscoveredSource;
 use super::origin::Origins;
 use super::repeat::{CloneBody, NoRepeat, Replay, ReplayBody};
 use super::service::ClientCredentialsService;
 use super::settings::ClientCredentials;
-use super::token_cache::CachedTokenSource;
 use super::token_source::TokenSource;
 use crate::uri::{self, PlainHttp};
 

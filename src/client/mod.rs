@@ -70,6 +70,7 @@
 mod access_token;
 mod attempts;
 mod authenticate;
+mod cached_token_source;
 mod config_error;
 mod discovered_source;
 mod discovery;
@@ -98,6 +99,7 @@ mod watch;
 
 pub use self::access_token::{AccessToken, InvalidAccessToken};
 pub use self::authenticate::{ClientAuthentication, SecretSource};
+pub use self::cached_token_source::CachedTokenSource;
 pub use self::config_error::ClientConfigError;
 pub use self::error::CallError;
 pub use self::future::ResponseFuture;
@@ -107,7 +109,6 @@ pub use self::repeat::{CloneBody, NoRepeat, RepeatBody, Replay, ReplayBody};
 pub use self::service::ClientCredentialsService;
 pub use self::settings::ClientCredentials;
 pub use self::statistics::Statistics;
-pub use self::token_cache::CachedTokenSource;
 pub use self::token_error::{TokenSourceError, TokenSourceErrorKind};
 pub use self::token_source::{TokenFuture, TokenSource};
 pub use self::watch::TokenWatch;

@@ -11,10 +11,10 @@ use http_body_util::Full;
 use tower::{BoxError, Service};
 
 use super::authenticate::ClientAuthentication;
+use super::cached_token_source::CachedTokenSource;
 use super::config_error::ClientConfigError;
 use super::discovery::{TokenEndpoint, check_endpoint};
 use super::issuer_client::{IssuerClient, IssuerSettings};
-use super::token_cache::CachedTokenSource;
 use super::token_request::TokenQuery;
 use super::transport::{ServiceTransport, Transport};
 use crate::audience::Audience;

@@ -1,10 +1,9 @@
-//! [`CachedTokenSource`]: caches tokens, refreshes them ahead of their end, and requests each of them once for all callers.
+//! [`Tokens`]: caches the tokens of one key, refreshes them ahead of their end, and requests each of them once for all callers.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use http::HeaderMap;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -18,19 +17,8 @@ use super::token_error::{TokenSourceError, TokenSourceErrorKind};
 use super::token_request::TokenQuery;
 use super::token_sets::TokenSets;
 use super::token_source::{TokenFuture, TokenSource};
-use super::watch::TokenWatch;
-use crate::audience::Audience;
 use crate::clock::Moment;
 use crate::scope::Scopes;
-
-/// The tokens of one set of credentials. A clone shares them.
-///
-/// [`ClientCredentials::build`](super::ClientCredentials::build) makes it. See the [module page](super) for its rules.
-#[derive(Clone)]
-pub struct CachedTokenSource {
-    tokens: Tokens,
-    sets: Arc<TokenSets>,
-}
 
 /// A handle on the tokens of one key. It does not know the other sets of tokens, since these know it.
 #[derive(Clone)]
@@ -68,99 +56,6 @@ enum Step {
     Wait(watch::Receiver<Option<Outcome>>),
 }
 
-impl CachedTokenSource {
-    pub(super) fn new(client: Arc<IssuerClient>, query: TokenQuery) -> Self {
-        TokenSets::new(client).first(query)
-    }
-
-    pub(super) fn of(tokens: Tokens, sets: Arc<TokenSets>) -> Self {
-        Self { tokens, sets }
-    }
-
-    /// Returns a token that may be sent now. It waits only if no token can be reused.
-    ///
-    /// # Errors
-    ///
-    /// When no token can be had. Another attempt is made at the earliest after
-    /// [`retry_after`](TokenSourceError::retry_after); callers that come before that get the same error at once.
-    pub async fn token(&self) -> Result<AccessToken, TokenSourceError> {
-        self.tokens.token().await
-    }
-
-    /// Sets the `Authorization` header of a request; see [`token`](Self::token).
-    ///
-    /// # Errors
-    ///
-    /// When no token can be had. The headers are not changed then.
-    pub async fn authorize(&self, headers: &mut HeaderMap) -> Result<(), TokenSourceError> {
-        self.token().await?.authorize(headers);
-        Ok(())
-    }
-
-    /// Returns a watch that gives each new token, for connections that must renew theirs.
-    #[must_use]
-    pub fn watch(&self) -> TokenWatch {
-        TokenWatch::new(self.tokens.clone())
-    }
-
-    /// Tells that a resource server refused this token. It is not given out again; a newer token is not affected.
-    pub fn invalidate(&self, token: &AccessToken) {
-        self.tokens.invalidate(token);
-    }
-
-    /// Returns the source of the tokens with other scopes, by the same credentials. All calls with the same scopes share one
-    /// cache.
-    ///
-    /// # Errors
-    ///
-    /// When 1,000 sets of tokens are in use.
-    pub fn with_scopes(&self, scopes: impl Into<Scopes>) -> Result<Self, TokenSourceError> {
-        self.sets.shared(TokenQuery { scopes: scopes.into(), ..self.tokens.0.query.clone() })
-    }
-
-    /// Returns the source of the tokens for another resource (RFC 8707), by the same credentials. All calls with the same
-    /// resource share one cache.
-    ///
-    /// # Errors
-    ///
-    /// When 1,000 sets of tokens are in use.
-    pub fn with_resource(&self, resource: &Audience) -> Result<Self, TokenSourceError> {
-        self.sets.shared(TokenQuery { resources: vec![resource.as_str().to_owned()], ..self.tokens.0.query.clone() })
-    }
-
-    pub(super) fn now(&self) -> Moment {
-        self.tokens.now()
-    }
-
-    pub(super) fn random_fraction(&self) -> f64 {
-        self.tokens.0.client.random_fraction()
-    }
-
-    /// Returns the counters of these credentials since the start, over all sets of tokens.
-    #[must_use]
-    pub fn statistics(&self) -> Statistics {
-        self.tokens.0.client.statistics()
-    }
-}
-
-impl TokenSource for CachedTokenSource {
-    fn ready(&self) -> Option<AccessToken> {
-        self.tokens.ready()
-    }
-
-    fn token(&self) -> TokenFuture {
-        TokenSource::token(&self.tokens)
-    }
-
-    fn widen(&self, token: &AccessToken, scopes: &Scopes) -> bool {
-        self.tokens.widen(token, scopes)
-    }
-
-    fn invalidate(&self, token: &AccessToken) {
-        self.tokens.invalidate(token);
-    }
-}
-
 impl Tokens {
     pub(super) fn new(client: Arc<IssuerClient>, sets: Weak<TokenSets>, query: TokenQuery) -> Self {
         let state = State {
@@ -181,6 +76,18 @@ impl Tokens {
     /// Returns whether the map of all sets has the only handle.
     pub(super) fn is_unused(&self) -> bool {
         Arc::strong_count(&self.0) == 1
+    }
+
+    pub(super) fn query(&self) -> &TokenQuery {
+        &self.0.query
+    }
+
+    pub(super) fn statistics(&self) -> Statistics {
+        self.0.client.statistics()
+    }
+
+    pub(super) fn random_fraction(&self) -> f64 {
+        self.0.client.random_fraction()
     }
 
     pub(super) fn now(&self) -> Moment {
@@ -462,11 +369,5 @@ impl fmt::Debug for Tokens {
             .field("resources", &query.resources)
             .field("scopes", &query.scopes)
             .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for CachedTokenSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("CachedTokenSource").field(&self.tokens).finish()
     }
 }

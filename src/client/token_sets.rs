@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::cached_token_source::CachedTokenSource;
 use super::issuer_client::IssuerClient;
-use super::token_cache::{CachedTokenSource, Tokens};
+use super::token_cache::Tokens;
 use super::token_error::{TokenSourceError, TokenSourceErrorKind};
 use super::token_request::TokenQuery;
 
