@@ -481,7 +481,7 @@ impl RegisteredClient {
 
     /// Reads a little of each part that a request for a token uses. Of a million clients, hardly one is in the caches of the
     /// processor, and so it waits for the memory of all parts at once instead of for one after the other.
-    pub(super) fn read_ahead(&self) {
+    pub(crate) fn read_ahead(&self) {
         let Registration { secrets, scopes, audiences, default_audience, .. } = &self.registration;
         let first = |text: &str| text.as_bytes().first().copied();
         black_box((

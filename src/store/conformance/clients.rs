@@ -128,7 +128,7 @@ async fn listed<S: ClientAdmin>(
     store: &S,
     after: Option<&ClientId>,
     limit: usize,
-) -> Result<Vec<ClientId>, crate::StoreError> {
+) -> Result<Vec<ClientId>, crate::store::StoreError> {
     let page = store.list(after, NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN)).await?;
     Ok(page.iter().map(|client| client.id().clone()).collect())
 }
@@ -136,7 +136,7 @@ async fn listed<S: ClientAdmin>(
 async fn a_long_one<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     let path = "a".repeat(400);
     let audiences = (0..500).map(|number| format!("https://api.example.com/{path}/{number}"));
-    let long = audiences.fold(blank("long")?, crate::Client::audience).register()?;
+    let long = audiences.fold(blank("long")?, crate::registration::Client::audience).register()?;
     store.create(long.clone()).await?;
     let found = store.find(long.id()).await?.ok_or("it is not found")?;
     ensure(*found == long, "200 KB come back changed")
