@@ -205,7 +205,7 @@ async fn a_client_has_one_name_in_every_line() {
     let request: Request<Body> = billing_asks(GRANT).into();
     Answer::read(server.token_service().oneshot(request).await.unwrap()).await.assert_token();
     let log = log.take();
-    for line in ["an old secret is still used", "a registration does not fit the settings of the server"] {
+    for line in ["a client still uses an old secret", "a client's registration is invalid under the settings"] {
         let line = log.lines().find(|logged| logged.contains(line)).unwrap_or_else(|| panic!("{line}: {log}"));
         assert!(line.contains(" oauth.client_id=billing"), "{line}");
     }

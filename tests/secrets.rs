@@ -477,7 +477,7 @@ async fn an_upgrade_that_fails_fails_no_request_and_is_tried_again_a_minute_late
     let clock = clock();
     let server = settings(clients.clone()).upgrade_hashes(clients.clone()).clock(clock.clone()).build().unwrap();
     send(&server, person_shows(CHOSEN)).await.assert_token();
-    let failed = "could not replace the hash of an older system";
+    let failed = "could not replace the secret hash of an older system";
     let line = eventually(async || log().lines().find(|line| line.contains(failed)).map(str::to_owned)).await;
     assert!(line.contains(" oauth.client_id=person"), "{line}");
     for _ in 0..5 {
@@ -693,7 +693,7 @@ async fn no_log_no_event_no_error_no_debug_and_no_answer_shows_a_secret() {
     for text in [CHOSEN, &SECRET[..20], &format!("{}x", *SECRET)] {
         shown.push(format!("{:?}", text.parse::<StoredSecret>()));
     }
-    eventually(async || log().contains("replaced the hash of an older system").then_some(())).await;
+    eventually(async || log().contains("replaced the secret hash of an older system").then_some(())).await;
     while let Some(event) = events.try_recv() {
         shown.push(format!("{event:?}"));
     }
@@ -703,7 +703,7 @@ async fn no_log_no_event_no_error_no_debug_and_no_answer_shows_a_secret() {
     shown.push(log());
     let shown = shown.concat();
     assert!(
-        shown.contains("not one of its own") && shown.contains("OldSecretUsed"),
+        shown.contains("matches none of the client") && shown.contains("OldSecretUsed"),
         "what should be seen is seen: {shown}"
     );
     for secret in [CHOSEN, WRONG, LONG, &SECRET, &WRONG_SECRET, GENERATED, &BCRYPT_OF_CHOSEN[30..]] {

@@ -706,16 +706,16 @@ mod client_authentication {
                 post(GRANT).param("client_id", "billing").param("client_assertion", "a.b.c"),
                 "assertions are not supported",
             ),
-            (post(GRANT).basic("unknown", &SECRET), "`unknown`: it is not a registered client"),
-            (post(GRANT).basic("billing", &WRONG_SECRET), "`billing`: the secret is not one of its own"),
-            (post(GRANT).basic("billing", ""), "`billing`: the secret is not one of its own"),
-            (post(GRANT).basic("billing", &"a".repeat(1025)), "longer than any secret"),
-            (post(GRANT).basic("retired", &SECRET), "`retired`: it is disabled"),
+            (post(GRANT).basic("unknown", &SECRET), "`unknown`: the client is not registered"),
+            (post(GRANT).basic("billing", &WRONG_SECRET), "`billing`: the secret matches none"),
+            (post(GRANT).basic("billing", ""), "`billing`: the secret matches none"),
+            (post(GRANT).basic("billing", &"a".repeat(1025)), "longer than any stored secret"),
+            (post(GRANT).basic("retired", &SECRET), "`retired`: the client is disabled"),
             (
                 post(GRANT).basic("reports", &SECRET),
-                "`reports`: it is registered for client_secret_post and used client_secret_basic",
+                "`reports`: the client is registered for client_secret_post but used client_secret_basic",
             ),
-            (post(GRANT).header(AUTHORIZATION, "Basic ||"), "not well-formed Basic"),
+            (post(GRANT).header(AUTHORIZATION, "Basic ||"), "not valid Basic authentication"),
         ];
         on_every_stack(async |stack| {
             let site = stack.issue(&server()).await;

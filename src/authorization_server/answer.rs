@@ -1,4 +1,4 @@
-//! The shape of every answer to a form: JSON that nobody caches (RFC 6749 §5.1).
+//! Builds the JSON answers of the endpoints, which must not be cached (RFC 6749 §5.1).
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
@@ -6,13 +6,14 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 
-/// Answers with a struct of strings, numbers and JSON values, all of which can be serialized.
+/// Returns an answer with `body` as JSON. `body` consists of strings, numbers and JSON values, so serializing it cannot
+/// fail.
 #[expect(clippy::expect_used, reason = "an empty body instead would be a malformed answer")]
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
     answer(status, serde_json::to_vec(body).expect("an answer consists of strings, numbers and JSON values"))
 }
 
-/// The same with a body that is JSON already.
+/// Returns an answer with a body that is already JSON.
 pub(super) fn answer(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
@@ -31,7 +32,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "an answer consists of strings, numbers and JSON values")]
-    fn a_body_that_cannot_be_serialized_is_a_mistake_of_the_program_and_no_empty_answer() {
+    fn a_body_that_cannot_be_serialized_panics() {
         let _ = super::json(StatusCode::OK, &HashMap::from([((1, 2), "keys of JSON are text")]));
     }
 }

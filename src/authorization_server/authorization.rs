@@ -1,7 +1,7 @@
-//! The authorization endpoint (RFC 6749 §3.1), by option, which supports no response type.
+//! The optional authorization endpoint (RFC 6749 §3.1), which supports no response type.
 //!
-//! It is for clients whose parser insists on `authorization_endpoint` in the metadata, as those of the MCP SDKs do. No
-//! request there can succeed: the server has no user to ask, and clients have no redirect URI.
+//! Some clients, such as the MCP SDKs, require `authorization_endpoint` in the metadata. No request to the endpoint can
+//! succeed: the server has no users, and clients have no redirect URI.
 
 use bytes::Bytes;
 use http::header::ALLOW;
@@ -15,8 +15,8 @@ use super::token::TokenPipeline;
 const NAME: &str = "authorization endpoint";
 
 impl TokenPipeline {
-    /// Refuses a request by its head alone. RFC 6749 §4.1.2.1 sends the error to the redirect URI of the client; without a
-    /// registered one, the server must not redirect.
+    /// Refuses a request by its head alone. RFC 6749 §4.1.2.1 sends the error to the client's redirect URI. No redirect
+    /// URI is registered here, so the server must not redirect.
     pub(super) fn answer_authorization(&self, head: &Parts) -> Response<Full<Bytes>> {
         let is_allowed = matches!(head.method, Method::GET | Method::HEAD | Method::POST);
         let error = TokenError::new(if is_allowed { Fault::RESPONSE_TYPE } else { Fault::AUTHORIZATION_METHOD });

@@ -1,4 +1,4 @@
-//! Reads a request body whole, within a bound of size and time.
+//! Reads a whole request body, with limits on its size and its time of arrival.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 use tower::BoxError;
 
-/// How much of a body is accepted, and how long it may take to arrive.
+/// The maximum size of a body, and the maximum time that it may take to arrive.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BodyLimits {
     pub(super) bytes: usize,
@@ -26,10 +26,10 @@ impl Default for BodyLimits {
     }
 }
 
-/// How far a body is read beyond the limit, so that its sender gets to read the refusal.
+/// The number of bytes that are read beyond the limit and discarded, so that the sender can read the refusal.
 const DRAINED: usize = 64 * 1024;
 
-/// Why there is no whole body.
+/// The reasons why a body could not be read.
 #[derive(Debug)]
 pub(super) enum BodyError {
     TooLarge,
@@ -38,7 +38,8 @@ pub(super) enum BodyError {
 }
 
 pin_project! {
-    /// The body, whole. Must be polled on a Tokio runtime with time, unless the body is there at once.
+    /// A future that reads the whole body. It must be polled on a Tokio runtime with a timer, unless the body is
+    /// complete at the first poll.
     pub(super) struct ReadBody<B> {
         #[pin]
         body: B,
@@ -49,7 +50,8 @@ pin_project! {
     }
 }
 
-/// What came so far: nothing is copied while it is one piece, and nothing is kept beyond the limit.
+/// The part of the body that was received so far. A body of one frame is not copied, and no data is kept beyond the
+/// limit.
 enum Received {
     Nothing,
     Whole(Bytes),
@@ -96,7 +98,7 @@ impl<B: Body> ReadBody<B> {
         let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
         let received = match announced > limits.bytes {
             false => Received::Nothing,
-            // A caller that asks before sending is told at once: to read on would be to invite the body.
+            // The caller waits for `100 Continue`, so it is refused at once: reading would make hyper ask for the body.
             true if asks_before_sending(head) => Received::Excess(usize::MAX),
             true => Received::Excess(0),
         };
@@ -104,8 +106,8 @@ impl<B: Body> ReadBody<B> {
     }
 }
 
-/// Whether the caller waits for a `100 Continue`. HTTP/1.0 has none, and an expectation in it MUST be ignored (RFC 9110
-/// §10.1.1); with any other expectation the body comes without being asked for.
+/// Returns whether the caller waits for `100 Continue` before it sends the body. A server MUST ignore the expectation
+/// in an HTTP/1.0 request (RFC 9110 §10.1.1). With any other expectation, the caller sends the body without waiting.
 fn asks_before_sending(head: &Parts) -> bool {
     let expected = head.headers.get(EXPECT).map(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     expected == Some(true) && head.version >= Version::HTTP_11
@@ -125,7 +127,7 @@ where
                 return Poll::Ready(Err(BodyError::TooLarge));
             }
             let Poll::Ready(frame) = this.body.as_mut().poll_frame(cx) else {
-                // The clock starts when there is something to wait for, so that a body in hand costs no timer.
+                // The timer starts at the first wait, so a body that has already arrived needs no timer.
                 if this.deadline.is_none() {
                     this.deadline.set(Some(tokio::time::sleep(this.limits.time)));
                 }
@@ -165,7 +167,7 @@ mod tests {
 
     use super::{BodyError, BodyLimits, ReadBody};
 
-    /// A body that announces more than the limit, and counts how often it was asked for a part.
+    /// A body that announces more than the limit, and counts how often it is polled.
     struct Announced<'a>(&'a mut usize);
 
     impl Body for Announced<'_> {

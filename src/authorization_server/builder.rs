@@ -1,4 +1,4 @@
-//! [`AuthorizationServerBuilder`]: the settings of a server, each with a default that is safe, checked as a whole.
+//! [`AuthorizationServerBuilder`]: the settings of a server, with safe defaults.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{Extensions, HeaderValue};
 
-use super::authenticate::{AttemptLimits, Authenticator, CheckPlace, Decoy, Notices, SlowChecks, Throttle};
+use super::authenticate::{AttemptLimits, Audit, Authenticator, CheckPlace, Decoy, SlowChecks, Throttle};
 use super::authenticate::{ClientCache, ClientCacheLimits, OnRead};
 use super::body::BodyLimits;
 use super::config_error::ConfigError;
@@ -33,9 +33,9 @@ use crate::token_lifetime::TokenLifetime;
 use crate::transport::{Document, DocumentSettings};
 use crate::uri::PlainHttp;
 
-/// The settings of an [`AuthorizationServer`]; each has a default that is safe.
+/// Builds an [`AuthorizationServer`]. Each setting has a safe default.
 ///
-/// A mistake is kept until [`build`](Self::build).
+/// Setters do not fail. [`build`](Self::build) returns the first error.
 #[derive(Debug)]
 pub struct AuthorizationServerBuilder {
     issuer: String,
@@ -111,82 +111,89 @@ impl AuthorizationServerBuilder {
         }
     }
 
-    /// Accepts plain `http` with any host, in the issuer and in the [public URL](Self::public_url). By default it is
-    /// accepted on loopback only.
+    /// Allows plain `http` with any host in the issuer and in the [public URL](Self::public_url). By default, plain
+    /// `http` is allowed for loopback hosts only.
     ///
-    /// Dangerous: an attacker on the network can read secrets and tokens, and can replace the keys that verify them. It is
-    /// for development, and for networks that encrypt underneath, such as a service mesh.
+    /// Dangerous: an attacker on the network can read secrets and tokens, and can replace the keys that verify tokens.
+    /// Use it only for development, and on networks that encrypt traffic on a lower layer, such as a service mesh.
     #[must_use]
     pub fn dangerous_plain_http(mut self) -> Self {
         self.plain_http = PlainHttp::AnyHost;
         self
     }
 
-    /// How long a token lives, in whole seconds: 10 minutes by default, 1 second to 365 days.
+    /// Sets the lifetime of tokens, in whole seconds from 1 second to 365 days. The default is 10 minutes.
     ///
-    /// Without [revocations](Self::revocations) a token cannot be called back, so this is also how long a client that lost
-    /// its rights keeps them. Clients renew tokens by themselves; a short life costs them a request now and then.
+    /// Without [revocations](Self::revocations), a token cannot be revoked, so a client that loses its rights keeps
+    /// them for this time. Clients renew tokens automatically, so a short lifetime costs only a few additional
+    /// requests.
     #[must_use]
     pub fn token_lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
     }
 
-    /// Sets the [revocations](crate::revocation), so that tokens can be revoked. None by default. A server whose store can be
-    /// [administered](ClientStore::is_administered) should have them: without, it logs a warning when it is built.
+    /// Sets the [revocations](crate::revocation), so that tokens can be revoked. Off by default. Set them if the client
+    /// store can be [administered](ClientStore::is_administered): without them, [`build`](Self::build) logs a warning.
     ///
-    /// 1. The [verifiers](AuthorizationServer::verifier) of this server refuse what is revoked.
-    /// 2. No token lives longer than the store of the revocations is
-    ///    [made for](crate::RevocationStore::longest_token_lifetime).
-    /// 3. A client whose tokens were called back, and that may have new ones, gets one that is dated after those.
-    /// 4. There are a [revocation](Self::revocation_path) and an [introspection](Self::introspection_path) endpoint.
-    /// 5. A client that was changed is looked up anew within a second, whatever the [cache](Self::client_cache) has; and one
-    ///    that the cache has, once nothing was heard from the store of the revocations for 2 seconds.
-    /// 6. No token is dated more than 5 seconds after the client store vouched for its client: who waited longer, for a
-    ///    [grant hook](Self::grant_hook) or a check, gets a 503. So what calls back a disabled client misses none.
+    /// Revocations have these effects:
+    ///
+    /// 1. The [verifiers](AuthorizationServer::verifier) of this server refuse revoked tokens.
+    /// 2. No token lives longer than the [limit](crate::RevocationStore::longest_token_lifetime) of the revocation
+    ///    store.
+    /// 3. If the tokens of a client were revoked and the client may get new ones, a new token is dated after the
+    ///    revocation.
+    /// 4. The server has a [revocation](Self::revocation_path) and an [introspection](Self::introspection_path)
+    ///    endpoint.
+    /// 5. A changed client is looked up again within 1 second, even if it is in the [client cache](Self::client_cache).
+    ///    If the revocation store has not answered for 2 seconds, cached clients are looked up again, too.
+    /// 6. A token is issued at most 5 seconds after the client store confirmed its client. A request that takes longer,
+    ///    because of a [grant hook](Self::grant_hook) or a slow secret check, gets 503. So the revocation of a disabled
+    ///    client covers all of its tokens.
     #[must_use]
     pub fn revocations(mut self, revocations: Revocations) -> Self {
         self.revocations = Some(revocations);
         self
     }
 
-    /// Limits how many grants may wait for a signature, while as many as there are cores are being signed. When the queue is
-    /// full, a request gets 503 with `Retry-After`. There is no limit by default, and each request is served in turn.
+    /// Limits how many grants may wait to be signed, in addition to one grant per core that is being signed. When the
+    /// queue is full, a request gets 503 with `Retry-After`. There is no limit by default.
     ///
-    /// A place in the queue is taken just before the signature, by an authenticated request whose grant is decided, the
-    /// [grant hook](Self::grant_hook) included. A request that is refused takes none, nor does one that waits for the
-    /// client store, nor one that gets a token [again](Self::repeat_tokens). So a caller without credentials cannot fill
-    /// the queue.
+    /// A request enters the queue just before the signature: it is authenticated, and its grant is decided, including
+    /// by the [grant hook](Self::grant_hook). A request that is refused, that waits for the client store, or that gets
+    /// a [reused token](Self::repeat_tokens) takes no place. So a caller without credentials cannot fill the queue.
     ///
-    /// It is for servers that also do other work, such as verifying tokens, and that get requests for more tokens than they
-    /// can sign: between two signatures, other tasks that are ready run first. A concurrency limit of `tower` has no such
-    /// effect, since the signature is computed without a pause and no second request runs at the same time.
+    /// Use it on servers that also do other work, such as verifying tokens, and that get more token requests than they
+    /// can sign: between two signatures, other ready tasks run first. A concurrency limit of `tower` has no such
+    /// effect: a signature is computed without an await point, so no second request runs at the same time.
     ///
-    /// Choose the limit by the longest wait: 16 signatures with RS256 take some 6 ms, 1,024 with ES256 or EdDSA some 30 ms. A
-    /// refusal over HTTP, authentication included, takes nearly as long as a signature by the latter, so a short queue of
-    /// these sheds no load, and refuses requests that it could have served. Choose as many places as there are connections,
-    /// and limit the connections in front of the process.
+    /// Choose the limit by the longest acceptable wait: 16 signatures with RS256 take about 6 ms, 1,024 with ES256 or
+    /// EdDSA about 30 ms. Refusing a request over HTTP, including its authentication, takes nearly as long as signing
+    /// with ES256 or EdDSA. So with these algorithms a short queue saves no work, and refuses requests that the server
+    /// could have served. Use as many places as there are connections, and limit the connections in front of the
+    /// process.
     #[must_use]
     pub fn token_queue(mut self, waiting: usize) -> Self {
         self.token_queue = Some(waiting);
         self
     }
 
-    /// Gives a client that asks again for the same the same token, until that token has lived for so much of its life, in
-    /// percent: 1 to 90. Off by default, and each request then gets a token of its own.
+    /// Reuses a token for identical requests until `percent` of its lifetime has passed. `percent` is 1 to 90. Off by
+    /// default: each request gets a new token.
     ///
-    /// The same is: client, subject, scopes in their order, audiences, lifetime, and the claims of the
-    /// [hook](Self::grant_hook), which runs each time, as authentication does. `expires_in` is what is left of the token's
-    /// life. Of those who ask at once, one has it signed. A process keeps 8,192 tokens, of 2 KiB at most each.
+    /// Requests are identical if client, subject, scopes and their order, audiences, lifetime, and the claims of the
+    /// [grant hook](Self::grant_hook) are equal. Authentication and the hook run for each request. `expires_in` is the
+    /// remaining lifetime of the token. Identical requests at the same time share one signature. A process keeps up to
+    /// 8,192 tokens of up to 2 KiB each.
     ///
-    /// It is for clients that ask before every call, since they do not keep their tokens: they are served for a fraction
-    /// of a signature, and flood nobody with tokens. In return:
+    /// Use it for clients that do not cache their tokens and request one before every call. Such a request then costs a
+    /// fraction of a signature, and fewer tokens are in circulation. The disadvantages:
     ///
-    /// - the instances of a client share a token: it cannot be told by its `jti` which of them used it, and to revoke it
-    ///   is to revoke it for all of them;
-    /// - good tokens are kept in the memory of the server;
-    /// - one that was called back is given out until the server's own [view](Self::revocations) has heard of it;
-    /// - tokens live shorter from their client's view: at 50, one that asks again has at least half of the lifetime left.
+    /// - All instances of a client share a token. Its `jti` does not tell which instance used it, and revoking it
+    ///   affects all instances.
+    /// - The memory of the server contains valid tokens.
+    /// - A revoked token is still returned until the server's own [view](Self::revocations) has the revocation.
+    /// - Clients get tokens with a shorter remaining lifetime: with 50 percent, at least half of the lifetime.
     ///
     /// ```
     /// # use tower_client_credentials::{AuthorizationServer, KeyRing, MemoryStore};
@@ -201,43 +208,46 @@ impl AuthorizationServerBuilder {
         self
     }
 
-    /// The scopes of a request without `scope`, from a client without defaults of its own: those of them that
-    /// the client may have (RFC 6749 §3.3). None by default.
+    /// Sets the default scopes (RFC 6749 §3.3). They apply to a request without `scope`, from a client without default
+    /// scopes of its own; the client gets those that it is allowed to have. None by default.
     #[must_use]
     pub fn default_scopes(mut self, scopes: impl Into<Scopes>) -> Self {
         self.default_scopes = scopes.into();
         self
     }
 
-    /// The audience of clients that list none of their own, an absolute URI. None by default, and each client
-    /// then needs one.
+    /// Sets the audience of clients that list none, as an absolute URI. There is none by default, and each client must
+    /// list at least one.
     #[must_use]
     pub fn default_audience(mut self, audience: impl AsRef<str>) -> Self {
         self.rules.default_audience = self.keep(audience.as_ref().parse());
         self
     }
 
-    /// The scopes that exist. A client that lists another one is a mistake, which is reported as [`ClientRules`] says, and a
-    /// [grant hook](Self::grant_hook) cannot grant another one. By default every scope that a client lists exists.
+    /// Sets all scopes that exist. A client that lists any other scope is invalid, and is reported as described in
+    /// [`ClientRules`]. A [grant hook](Self::grant_hook) cannot grant any other scope. By default, every scope that a
+    /// client lists exists.
     #[must_use]
     pub fn known_scopes(mut self, scopes: impl Into<Scopes>) -> Self {
         self.rules.known_scopes = Some(scopes.into());
         self
     }
 
-    /// One more audience that exists, an absolute URI. A client that lists another one is a mistake, which is reported as
-    /// [`ClientRules`] says. By default, without any of these, every audience that a client lists exists.
+    /// Adds an audience that exists, as an absolute URI. A client that lists any other audience is invalid, and is
+    /// reported as described in [`ClientRules`]. By default, if no resource is added, every audience that a client
+    /// lists exists.
     #[must_use]
     pub fn resource(mut self, audience: impl AsRef<str>) -> Self {
         self.add_resource(audience.as_ref(), None);
         self
     }
 
-    /// One more audience that exists, and all the scopes that exist there: a token for it says no other (RFC 9068
-    /// §3). A token for several says only those that exist at each.
+    /// Adds an audience that exists, as an absolute URI, and sets all scopes that exist for it. A token for this
+    /// audience contains no other scope (RFC 9068 §3). A token for several audiences contains only scopes that exist
+    /// for all of them.
     ///
-    /// Each spelling of a resource that equals another one by RFC 3986 §6.2.2 and §6.2.3, such as `https://a.example` and
-    /// `https://a.example/`, needs the same scopes.
+    /// All spellings of a resource that are equal by RFC 3986 §6.2.2 and §6.2.3, such as `https://a.example` and
+    /// `https://a.example/`, need the same scopes.
     #[must_use]
     pub fn resource_with_scopes(mut self, audience: impl AsRef<str>, scopes: impl Into<Scopes>) -> Self {
         self.add_resource(audience.as_ref(), Some(scopes.into()));
@@ -255,37 +265,38 @@ impl AuthorizationServerBuilder {
         audience.map_err(|error| self.invalid_audience.get_or_insert(error)).ok()
     }
 
-    /// Accepts the parameter `audience` as another name of `resource` (RFC 8707 §2). Off by default.
+    /// Accepts the parameter `audience` as a synonym of `resource` (RFC 8707 §2). Off by default.
     ///
-    /// Some clients name the API by `audience`, as Auth0 has it. Its value is an audience of the client, an absolute URI;
-    /// a request that has both, and names different resources by them, is refused with `invalid_target`. Without this
-    /// option the parameter is ignored, as RFC 6749 §3.2 demands of an unrecognised one, with a log line and the event
-    /// [`AudienceParameterIgnored`](crate::event::Outcome::AudienceParameterIgnored).
+    /// Some clients name the API by `audience`, as Auth0 does. The value must be an audience of the client, as an
+    /// absolute URI. A request with both parameters that name different resources is refused with `invalid_target`.
+    /// Without this option, the parameter is ignored, as RFC 6749 §3.2 requires for unrecognized parameters, with a log
+    /// line and the event [`AudienceParameterIgnored`](crate::event::Outcome::AudienceParameterIgnored).
     #[must_use]
     pub fn accept_audience_parameter(mut self) -> Self {
         self.accepts_audience = true;
         self
     }
 
-    /// A policy of one's own over each grant; see [`GrantHook`]. None by default.
+    /// Sets your own policy, which decides each grant; see [`GrantHook`]. None by default.
     #[must_use]
     pub fn grant_hook(mut self, hook: impl GrantHook) -> Self {
         self.hook = Some(Box::new(hook));
         self
     }
 
-    /// Where [events](crate::event) go. Nowhere by default.
+    /// Sends [events](crate::event) to this sender. None by default.
     #[must_use]
     pub fn events(mut self, events: EventSender) -> Self {
         self.events = Some(events);
         self
     }
 
-    /// How to find the caller's address, by which failed attempts are counted (see [`AttemptLimits`]). By default it
-    /// is not known, and all callers of a client id are counted together.
+    /// Sets how to find the caller's address. Failed attempts are counted by address; see [`AttemptLimits`]. By
+    /// default, the address is unknown, and all callers of a client id share one count.
     ///
-    /// With axum, `axum::extract::ConnectInfo` holds it. Behind a load balancer or a proxy that is the proxy's own address, and
-    /// all callers share one count: name the proxies with [`trusted_proxies`](Self::trusted_proxies) in addition.
+    /// With axum, `axum::extract::ConnectInfo` holds the address. Behind a load balancer or a reverse proxy, it is the
+    /// address of the proxy, and all callers share one count: add the proxies with
+    /// [`trusted_proxies`](Self::trusted_proxies).
     ///
     /// ```
     /// # use std::net::SocketAddr;
@@ -303,100 +314,105 @@ impl AuthorizationServerBuilder {
         self
     }
 
-    /// Trusts what these proxies say of a caller's address, by which failed attempts are counted. None by default: then the
-    /// [peer's address](Self::peer_address) counts, which has to be set in any case. See [`TrustedProxies`] for the rules.
+    /// Sets the proxies whose information about a caller's address is trusted. Failed attempts are counted by that
+    /// address. None by default: the [peer's address](Self::peer_address) counts. Trusted proxies require
+    /// [`peer_address`](Self::peer_address). See [`TrustedProxies`] for the rules.
     #[must_use]
     pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
         self.peer.trust(proxies);
         self
     }
 
-    /// The URL in front of the paths, as clients see it, in the metadata: the issuer's scheme and authority by
-    /// default. Set it when clients reach the endpoints under another host than the issuer's. Behind a proxy that removes
-    /// the issuer's path, [`proxy_strips_issuer_path`](Self::proxy_strips_issuer_path) is enough.
+    /// Sets the base URL of the endpoints in the metadata, as clients see it. The default is the issuer's scheme and
+    /// authority. Set it if clients reach the endpoints at another host than the issuer's. If a proxy removes the
+    /// issuer's path, [`proxy_strips_issuer_path`](Self::proxy_strips_issuer_path) is sufficient.
     #[must_use]
     pub fn public_url(mut self, url: impl Into<String>) -> Self {
         self.public_url = Some(url.into());
         self
     }
 
-    /// Expects requests without the issuer's path, since a proxy removes it: behind it, the issuer
-    /// `https://host.example/auth` gets its requests for a token at `/token`, and clients find them at
-    /// `https://host.example/auth/token`, as the metadata says.
+    /// Expects requests without the issuer's path, because a proxy removes it. With the issuer
+    /// `https://host.example/auth`, clients send token requests to `https://host.example/auth/token`, as the metadata
+    /// says, and this server receives them at `/token`.
     ///
-    /// By default requests keep the issuer's path, and this server expects them at `/auth/token`. The page of
-    /// [`TokenEndpointLayer`](super::TokenEndpointLayer#behind-a-proxy-with-a-path) has the proxy's side of both.
+    /// By default, the proxy keeps the issuer's path, and this server receives token requests at `/auth/token`. See
+    /// [`TokenEndpointLayer`](super::TokenEndpointLayer#behind-a-proxy-with-a-path) for the proxy configuration of both
+    /// cases.
     ///
-    /// The metadata stays where RFC 8414 §3.1 puts it, at `/.well-known/oauth-authorization-server/auth`: this path does not
-    /// begin with the issuer's, and nothing is removed from it. An issuer without a path is an error.
+    /// The metadata path does not change. RFC 8414 §3.1 puts the metadata at
+    /// `/.well-known/oauth-authorization-server/auth`, which does not begin with the issuer's path. An issuer without a
+    /// path is an error.
     #[must_use]
     pub fn proxy_strips_issuer_path(mut self) -> Self {
         self.paths.stripped = true;
         self
     }
 
-    /// The path of the token endpoint, as requests arrive with it: `/token` below the issuer's path by default.
-    /// `None` turns it off, for a listener that shows the documents only.
+    /// Sets the path of the token endpoint, as this server receives it. The default is `/token` below the issuer's
+    /// path. `None` turns the endpoint off, for a listener that serves only the key set and the metadata.
     #[must_use]
     pub fn token_path<'a>(mut self, path: impl Into<Option<&'a str>>) -> Self {
         self.paths.token = PathSetting::new(path.into());
         self
     }
 
-    /// Sets the path of an authorization endpoint, such as `/authorize`, which the metadata then names. Off by
-    /// default: RFC 8414 §2 requires one only for grants that use it.
+    /// Sets the path of an authorization endpoint, such as `/authorize`, and adds it to the metadata. Off by default:
+    /// RFC 8414 §2 requires the endpoint only for grants that use it.
     ///
-    /// The server has no grant that uses it, and answers GET and POST there with 400 `unsupported_response_type`. It is for
-    /// clients that refuse metadata without an `authorization_endpoint`, as the MCP SDKs for TypeScript, Python and Rust
-    /// do, also where they use client credentials only.
+    /// The server supports no grant that uses it, and answers GET and POST with 400 `unsupported_response_type`. Some
+    /// clients, such as the MCP SDKs for TypeScript, Python and Rust, refuse metadata without an
+    /// `authorization_endpoint`, even if they use only client credentials.
     #[must_use]
     pub fn authorization_path<'a>(mut self, path: impl Into<Option<&'a str>>) -> Self {
         self.paths.authorization = PathSetting::new(path.into());
         self
     }
 
-    /// The path of the revocation endpoint (RFC 7009): `/revoke` below the issuer's path by default, where the server has
-    /// [revocations](Self::revocations). `None` turns it off.
+    /// Sets the path of the revocation endpoint (RFC 7009). The default is `/revoke` below the issuer's path if the
+    /// server has [revocations](Self::revocations), otherwise none. `None` turns the endpoint off.
     ///
-    /// A client authenticates as at the token endpoint, and gives a token of its own back.
+    /// A client authenticates as at the token endpoint, and revokes one of its own tokens.
     #[must_use]
     pub fn revocation_path<'a>(mut self, path: impl Into<Option<&'a str>>) -> Self {
         self.paths.revocation = PathSetting::new(path.into());
         self
     }
 
-    /// The path of the introspection endpoint (RFC 7662): `/introspect` below the issuer's path by default, where the server
-    /// has [revocations](Self::revocations); without, a token is active until it expires. `None` turns it off.
+    /// Sets the path of the introspection endpoint (RFC 7662). The default is `/introspect` below the issuer's path if
+    /// the server has [revocations](Self::revocations), otherwise none: without revocations, a token is active until it
+    /// expires. `None` turns the endpoint off.
     ///
-    /// A client authenticates as at the token endpoint, and asks about tokens for the audiences that it
-    /// [introspects](crate::Client::introspects). Who accepts `application/token-introspection+jwt` gets the answer signed
-    /// (RFC 9701).
+    /// A client authenticates as at the token endpoint, and may introspect tokens for the audiences listed in
+    /// [`Client::introspects`](crate::Client::introspects). A client that sends
+    /// `Accept: application/token-introspection+jwt` gets a signed answer (RFC 9701).
     #[must_use]
     pub fn introspection_path<'a>(mut self, path: impl Into<Option<&'a str>>) -> Self {
         self.paths.introspection = PathSetting::new(path.into());
         self
     }
 
-    /// The path of the key set: `/.well-known/jwks.json` below the issuer's path by default. `None` turns it off.
+    /// Sets the path of the key set. The default is `/.well-known/jwks.json` below the issuer's path. `None` turns it
+    /// off.
     #[must_use]
     pub fn jwks_path<'a>(mut self, path: impl Into<Option<&'a str>>) -> Self {
         self.paths.jwks = PathSetting::new(path.into());
         self
     }
 
-    /// The path of the metadata: by default where RFC 8414 §3.1 puts it,
-    /// `/.well-known/oauth-authorization-server` before the issuer's path. `None` turns it off.
+    /// Sets the path of the metadata. The default is the path of RFC 8414 §3.1:
+    /// `/.well-known/oauth-authorization-server`, followed by the issuer's path. `None` turns it off.
     #[must_use]
     pub fn metadata_path<'a>(mut self, path: impl Into<Option<&'a str>>) -> Self {
         self.paths.metadata = PathSetting::new(path.into());
         self
     }
 
-    /// Sets what the metadata says as `response_types_supported`: `["none"]` by default.
+    /// Sets `response_types_supported` in the metadata. The default is `["none"]`.
     ///
-    /// RFC 8414 §2 requires the member, and §3.2 leaves out members without a value. Some clients refuse metadata without
-    /// it; `none` is the registered response type by which nothing is returned. Give the types of the server that serves
-    /// the other grants, where there is one. An empty list leaves the member out:
+    /// RFC 8414 §2 requires this member, but §3.2 omits members without a value. Some clients refuse metadata without
+    /// it; `none` is the registered response type for "nothing is returned". If another server provides further grants,
+    /// list its response types. An empty list omits the member:
     ///
     /// ```
     /// # use tower_client_credentials::{AuthorizationServer, KeyRing, MemoryStore};
@@ -410,77 +426,82 @@ impl AuthorizationServerBuilder {
         self
     }
 
-    /// Lets web pages of any origin read the key set and the metadata (`Access-Control-Allow-Origin: *`). Off by
-    /// default. The token endpoint is none of a web page's business, and stays as it is.
+    /// Allows web pages of any origin to read the key set and the metadata (`Access-Control-Allow-Origin: *`). Off by
+    /// default. Other endpoints are not affected: web pages must not have client secrets.
     #[must_use]
     pub fn cross_origin_documents(mut self) -> Self {
         self.documents.cross_origin = true;
         self
     }
 
-    /// How large the body of a request may be, in bytes: 64 KiB by default. A larger one is a 413.
+    /// Sets the maximum size of a request body, in bytes. The default is 64 KiB. A larger body gets 413.
     #[must_use]
     pub fn body_limit(mut self, bytes: usize) -> Self {
         self.body_limits.bytes = bytes;
         self
     }
 
-    /// How long the body of a request may take to arrive: 10 seconds by default. A slower one is a 408.
+    /// Sets the maximum time in which a request body must arrive. The default is 10 seconds. A slower body gets 408.
     #[must_use]
     pub fn body_timeout(mut self, time: Duration) -> Self {
         self.body_limits.time = time;
         self
     }
 
-    /// How long the client store may take to answer, and the [grant hook](Self::grant_hook) to decide: 2 seconds by
-    /// default. After that the caller gets a 503.
+    /// Sets the timeout of calls to the client store and to the [grant hook](Self::grant_hook). The default is 2
+    /// seconds. On timeout, the caller gets 503.
     #[must_use]
     pub fn store_timeout(mut self, time: Duration) -> Self {
         self.store_timeout = time;
         self
     }
 
-    /// How long the server goes by what the client store said; see [`ClientCacheLimits`] for the defaults. With `None` it
-    /// asks each time.
+    /// Sets how long answers of the client store are cached; see [`ClientCacheLimits`] for the defaults. `None` turns
+    /// the cache off.
     #[must_use]
     pub fn client_cache(mut self, limits: impl Into<Option<ClientCacheLimits>>) -> Self {
         self.client_cache = limits.into();
         self
     }
 
-    /// How many failed attempts are answered before the next is turned away; see [`AttemptLimits`] for the defaults.
+    /// Sets the limits on failed attempts; see [`AttemptLimits`] for the defaults.
     #[must_use]
     pub fn attempt_limits(mut self, limits: AttemptLimits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// How many secrets that people chose are checked at once, and how many wait, each tens of milliseconds and 19 MiB:
-    /// one a core and four more for each by default, and at most 10,000 of either. Beyond that the caller gets a 503.
+    /// Sets how many chosen secrets are checked at the same time, and how many checks may wait. A chosen secret is one
+    /// that a person made up. Each check takes tens of milliseconds and 19 MiB. The defaults are one check per core,
+    /// and four waiting checks per core. Both values are limited to 10,000. When the queue is full, the caller gets
+    /// 503.
     ///
-    /// The networks of the callers take turns, by their [address](Self::peer_address), and within a network its clients, no
-    /// matter which of them asks more often. Of several places at once, one client at one network leaves one to others. When
-    /// too many wait, the last caller of the network with the most gets the 503. A network, and a client within it, with 10
-    /// wrong secrets in this minute and the last one comes after all others. So guesses at a secret do not keep its owner, at
-    /// another address, from being served. A network is an IPv4 address or an IPv6 /64. The networks of one IPv6 /48 share the
-    /// turns of one network, and come after all others with 30 wrong secrets from at least three of them. Callers without a
-    /// known address are one network. An attacker with many networks competes as an equal of each.
+    /// The queue is fair: the networks of the callers, by their [address](Self::peer_address), take turns, and so do
+    /// the clients within a network, independent of the number of their requests. If several checks may run at the same
+    /// time, one client in one network leaves at least one of them to others. When the queue is full, the last request
+    /// of the network with the most requests is refused.
+    ///
+    /// A network, or a client within it, with 10 wrong secrets in the current and the previous minute is served after
+    /// all others. So guessing a secret does not delay its owner at another address. A network is an IPv4 address or an
+    /// IPv6 /64. The networks of one IPv6 /48 share the turns of one network, and are served last after 30 wrong
+    /// secrets from at least three of them. All callers without a known address are one network. An attacker with many
+    /// networks gets one share for each.
     #[cfg(feature = "argon2")]
     #[must_use]
     pub fn slow_checks(mut self, at_once: usize, queued: usize) -> Self {
-        self.slow_checks = (at_once.clamp(1, MOST_SLOW_CHECKS), queued.min(MOST_SLOW_CHECKS));
+        self.slow_checks = (at_once.clamp(1, MAX_SLOW_CHECKS), queued.min(MAX_SLOW_CHECKS));
         self
     }
 
-    /// Where secrets that people chose are checked: by default on the threads that Tokio has for blocking work. Each check
-    /// is a function that works for tens of milliseconds without a pause, so `run` must not call it where requests are
-    /// served; if it drops it, the caller gets a 503. Never more are handed over at a time than
-    /// [`slow_checks`](Self::slow_checks) lets at once.
+    /// Sets where chosen secrets are checked. The default is Tokio's threads for blocking work. `run` gets a function
+    /// that computes for tens of milliseconds without a pause, so `run` must not call it on a thread that serves
+    /// requests. If `run` drops the function, the caller gets 503. At most as many checks run at the same time as
+    /// [`slow_checks`](Self::slow_checks) allows.
     ///
-    /// Where a core has other requests to serve as well, these wait for the system to take it from a check: 4 ms on the
-    /// Linux that we measured, beside a tenth of one for the verification of a token. Threads of your own can yield at
-    /// once, by Linux's `SCHED_IDLE` (crate `thread-priority`). They get what others leave, though, and nothing on a
-    /// machine that is busy for good.
+    /// If a core also serves other requests, these wait until the operating system preempts a check. On Linux, we
+    /// measured 4 ms; verifying a token takes a tenth of a millisecond. Your own threads can yield immediately if you
+    /// use Linux's `SCHED_IDLE` (crate `thread-priority`). Such threads run only when a core is idle, and never on a
+    /// machine that is always busy.
     ///
     /// ```
     /// use std::{sync::mpsc, thread};
@@ -504,11 +525,11 @@ impl AuthorizationServerBuilder {
         self
     }
 
-    /// Where a hash that an older system made is replaced by one of ours, when its secret was first shown: by a digest
-    /// where the secret is a generated one, else by argon2id. Nowhere by default: such hashes then go on being checked.
+    /// Replaces password hashes of older systems in `store` when their secret is first used: by a digest if the secret
+    /// is a generated one, otherwise by argon2id. Off by default: such hashes are kept, and continue to be checked.
     ///
-    /// It is done beside the request, which neither waits for it nor fails with it, and never undoes what somebody else
-    /// changed. Give it the store that the server's clients are in.
+    /// The replacement runs in the background. A request neither waits for it nor fails because of it, and it never
+    /// overwrites concurrent changes. Pass the store that contains the server's clients.
     ///
     /// ```
     /// use tower_client_credentials::{AuthorizationServer, Client, KeyRing, MemoryStore, StoredSecret};
@@ -527,22 +548,23 @@ impl AuthorizationServerBuilder {
         self
     }
 
-    /// Declares that the secrets under the hashes of older systems are random, with 128 bits or more each. By default they
-    /// are taken for secrets that people chose.
+    /// Declares that the secrets behind the hashes of older systems are random, with at least 128 bits each. By default
+    /// they are treated as secrets that people chose.
     ///
-    /// It is about hashes by bcrypt and PBKDF2 (not argon2id, by which this crate keeps chosen secrets), for a registry that
-    /// was imported from a system that generated the secrets. Two things change:
+    /// It applies to bcrypt and PBKDF2 hashes, not to argon2id, which this crate uses for chosen secrets. Use it for
+    /// clients that were imported from a system that generated the secrets. It changes two things:
     ///
-    /// 1. Wrong secrets never lock such a client out, as with a generated secret: only wrong ones are turned away beyond
-    ///    [the limit](AttemptLimits::generated_by_address). Each is still hashed, after the secrets that other networks show,
-    ///    so that a flood of guesses does not delay the owner at another [address](Self::peer_address); behind a proxy, that
-    ///    takes [trusted proxies](Self::trusted_proxies). All of it is within the bound of
+    /// 1. Wrong secrets never lock out such a client, as with generated secrets. Beyond [the
+    ///    limit](AttemptLimits::generated_by_address), only wrong secrets are refused. Each secret is still hashed.
+    ///    Wrong secrets from one network are hashed after those of other networks, so a flood of guesses does not delay
+    ///    the owner at another [address](Self::peer_address). Behind a proxy, this requires [trusted
+    ///    proxies](Self::trusted_proxies). All checks together are limited by
     #[cfg_attr(feature = "argon2", doc = "    [`slow_checks`](Self::slow_checks).")]
     #[cfg_attr(not(feature = "argon2"), doc = "    one check for each core.")]
-    /// 2. [`upgrade_hashes`](Self::upgrade_hashes) replaces such a hash by a digest, if the secret passes the checks of
-    ///    [`ClientSecret::assume_random`](crate::ClientSecret::assume_random), and else by argon2id.
+    /// 2. [`upgrade_hashes`](Self::upgrade_hashes) replaces such a hash by a digest if the secret passes the checks of
+    ///    [`ClientSecret::assume_random`](crate::ClientSecret::assume_random), and otherwise by argon2id.
     ///
-    /// Where one of these secrets can be guessed nevertheless, only the bound on checks slows the guesses down.
+    /// If such a secret can be guessed after all, only the limit on concurrent checks slows the guesses down.
     #[cfg(feature = "legacy_hashes")]
     #[must_use]
     pub fn imported_secrets_are_random(mut self) -> Self {
@@ -550,40 +572,41 @@ impl AuthorizationServerBuilder {
         self
     }
 
-    /// How long caches may keep the key set and the metadata, in whole seconds: 5 minutes by default. A new key should
-    /// be published for that long before it signs.
+    /// Sets how long caches may keep the key set and the metadata, in whole seconds. The default is 5 minutes. Publish
+    /// a new key for at least this time before it signs.
     #[must_use]
     pub fn documents_max_age(mut self, max_age: Duration) -> Self {
         self.documents.max_age = max_age;
         self
     }
 
-    /// Where the time comes from: the operating system by default.
+    /// Sets the source of the time. The default is the operating system's clock.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Where token ids come from: by default the cryptographic backend, which is asked for those of 16 tokens at once.
+    /// Sets the source of token ids. The default is the cryptographic backend, which generates the ids of 16 tokens per
+    /// call.
     #[must_use]
     pub fn random(mut self, random: impl Random) -> Self {
         self.random = Arc::new(random);
         self
     }
 
-    /// Checks everything, and builds the server.
+    /// Checks all settings and the clients, and builds the server.
     ///
     /// # Errors
     ///
-    /// The first mistake in the settings or the clients, with the mend.
+    /// Returns the first error in the settings or the clients. Its text says how to fix it.
     pub fn build(self) -> Result<AuthorizationServer, ConfigError> {
         self.check()?;
         if self.revocations.is_none() && self.clients.is_administered() {
             tracing::warn!(
-                "the clients can be disabled while the server runs, and the server has no revocations: a disabled client gets \
-                 tokens for as long as the cache has it, and its tokens work until they expire; follow the store with \
-                 Revocations::follow(…), and give them to the server with .revocations(…)"
+                "the client store can disable clients while the server runs, but the server has no revocations: a disabled client \
+                     gets tokens until its cache entry expires, and its tokens work until they expire; create revocations with \
+                     Revocations::follow(…) and set them with .revocations(…)"
             );
         }
         let issuer = Issuer::new(&self.issuer, self.plain_http)?;
@@ -603,14 +626,14 @@ impl AuthorizationServerBuilder {
         if let (Some(revocations), Some(events)) = (&self.revocations, &self.events) {
             revocations.report_losses_to(events);
         }
-        let notices = Arc::new(Notices::new(self.events.clone(), self.clock.clone()));
+        let audit = Arc::new(Audit::new(self.events.clone(), self.clock.clone()));
         let clients = ClientCache::new(
             self.clients,
             self.client_cache,
             self.store_timeout,
             self.clock.clone(),
             self.revocations.clone(),
-            Some(check_on_read(self.rules.clone(), notices.clone())),
+            Some(check_on_read(self.rules.clone(), audit.clone())),
         );
         #[cfg(feature = "legacy_hashes")]
         let upgrades = self.upgrade_hashes.map(|store| {
@@ -631,7 +654,7 @@ impl AuthorizationServerBuilder {
                     #[cfg(feature = "legacy_hashes")]
                     imported_are_random: self.imported_are_random,
                     decoy: Decoy::new()?,
-                    notices,
+                    audit,
                     clients,
                     clock: self.clock.clone(),
                     slow_checks: SlowChecks::new(
@@ -670,7 +693,7 @@ impl AuthorizationServerBuilder {
         Ok(AuthorizationServer { inner: Arc::new(inner) })
     }
 
-    /// What the settings say of each other and of the clients.
+    /// Checks that the settings are consistent, and that the clients are valid under them.
     fn check(&self) -> Result<(), ConfigError> {
         self.invalid_audience.map_or(Ok(()), Err)?;
         if let Some(audience) = &self.resource_twice {
@@ -684,18 +707,18 @@ impl AuthorizationServerBuilder {
         }
         if self.limits.chosen_by_address == 0 || self.limits.chosen_by_client == 0 {
             return Err(ConfigError::Limits(
-                "an attempt limit of 0 for chosen secrets would turn away every client that has one",
+                "attempt limit 0 for chosen secrets: it would refuse every client with a chosen secret; set .attempt_limits(…) to 1 or more",
             ));
         }
         if self.body_limits.bytes == 0 || self.body_limits.time.is_zero() || self.store_timeout.is_zero() {
             return Err(ConfigError::Limits(
-                "a body limit, body timeout or store timeout of 0 would refuse every request",
+                "body limit, body timeout or store timeout 0: it would refuse every request; set a positive value",
             ));
         }
         if self.revocations.is_some() && self.client_cache.is_some_and(|limits| limits.found > CLIENT_CHANGE_RETENTION)
         {
             return Err(ConfigError::Limits(
-                "a client is cached for longer than its store tells of changes; let `found` in .client_cache(…) be 10 minutes at most",
+                "clients are cached for longer than the store reports changes; set `found` in .client_cache(…) to 10 minutes or less",
             ));
         }
         if self.peer.lacks_peer() {
@@ -703,7 +726,7 @@ impl AuthorizationServerBuilder {
         }
         if self.repeat_percent.is_some_and(|percent| !(1..=90).contains(&percent)) {
             return Err(ConfigError::Limits(
-                "a token is repeated for 1 to 90 percent of its life; leave .repeat_tokens(…) out to give each request its own",
+                ".repeat_tokens(…) needs a percentage from 1 to 90; omit it to issue a new token for each request",
             ));
         }
         Ok(self.clients.validate(&self.rules)?)
@@ -711,18 +734,18 @@ impl AuthorizationServerBuilder {
 }
 
 #[cfg(feature = "argon2")]
-const MOST_SLOW_CHECKS: usize = 10_000;
+const MAX_SLOW_CHECKS: usize = 10_000;
 
-/// Reports the clients that do not fit the settings, where the store does not.
-fn check_on_read(rules: ClientRules, notices: Arc<Notices>) -> OnRead {
-    OnRead::new(move |client| notices.registered(client, &rules))
+/// Reports invalid clients when they are read, for stores that do not validate their clients.
+fn check_on_read(rules: ClientRules, audit: Arc<Audit>) -> OnRead {
+    OnRead::new(move |client| audit.registered(client, &rules))
 }
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// A URL without anything behind its path, and without a slash at its end.
+/// Returns the base URL of the endpoints, without a trailing slash.
 fn public_url(
     url: Option<String>,
     issuer: &Issuer,
@@ -730,14 +753,14 @@ fn public_url(
     plain_http: PlainHttp,
 ) -> Result<String, ConfigError> {
     let Some(url) = url else {
-        // What a proxy removes on the way in is in front of the paths as clients see them.
+        // Clients see the path that the proxy removes.
         return Ok(format!("{}{}", issuer.origin(), if stripped { issuer.path() } else { "" }));
     };
     let parsed = Issuer::new(&url, plain_http).map_err(ConfigError::PublicUrl)?;
     Ok(format!("{}{}", parsed.origin(), parsed.path()))
 }
 
-/// `Basic`, in UTF-8 (RFC 7617 §2.1). An issuer's characters need no escape.
+/// Returns the `Basic` challenge with UTF-8 (RFC 7617 §2.1). The characters of an issuer need no escaping.
 fn challenge(issuer: &Issuer) -> Result<HeaderValue, ConfigError> {
     let challenge = format!("Basic realm=\"{issuer}\", charset=\"UTF-8\"");
     HeaderValue::try_from(challenge).map_err(|error| ConfigError::Document(error.to_string()))

@@ -1,71 +1,74 @@
-//! [`ConfigError`]: why a server cannot be built.
+//! [`ConfigError`]: the reasons why a server cannot be built.
 
 use crate::audience::{Audience, InvalidAudience};
 use crate::issuer::{InvalidIssuer, Issuer};
 use crate::registration::ClientError;
 use crate::transport::InvalidDocument;
 
-/// An authorization server cannot be built from these settings; the text says what to change.
+/// The settings of an authorization server are invalid. The text says what is wrong and how to fix it.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The issuer is none.
+    /// The issuer identifier is invalid.
     #[error(transparent)]
     Issuer(#[from] InvalidIssuer),
-    /// A resource, or the default audience, is none.
-    #[error("an audience of the server is {0}")]
+    /// A resource or the default audience is invalid.
+    #[error("invalid resource or default audience: {0}")]
     Audience(InvalidAudience),
-    /// A resource was named twice.
-    #[error("the resource {0} is named twice; name it once, with all its scopes")]
+    /// A resource was added twice.
+    #[error("duplicate resource `{0}`; add it once, with all its scopes")]
     ResourceTwice(Audience),
     /// Two spellings of one resource (RFC 3986 §6.2.2, §6.2.3) have different scopes.
     #[error(
-        "`{0}` and `{1}` are spellings of one resource, and have different scopes; use one spelling, or give both the same \
-         scopes with .resource_with_scopes(…)"
+        "`{0}` and `{1}` are spellings of one resource, but have different scopes; use one spelling, or give both the same \
+             scopes with .resource_with_scopes(…)"
     )]
     ResourceSpelledTwice(Audience, Audience),
-    /// A default scope, or one tied to a resource, is none of the known scopes.
-    #[error("the scope `{0}` is none of the known scopes; add it with .known_scopes(…)")]
+    /// A default scope, or a scope of a resource, is not a known scope.
+    #[error("unknown scope `{0}`: it is not in .known_scopes(…); add it there, or remove it")]
     UnknownScope(String),
-    /// The public URL is none.
-    #[error("the public URL is {0}")]
+    /// The public URL is invalid.
+    #[error("invalid public URL: {0}")]
     PublicUrl(InvalidIssuer),
-    /// A client's registration is wrong.
+    /// A client's registration is invalid.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// The lifetime of tokens is out of bounds.
+    /// The token lifetime is out of range.
     #[error("{0}")]
     Lifetime(&'static str),
-    /// A limit that would let nothing through.
+    /// A limit would refuse every request, or contradicts another setting.
     #[error("{0}")]
     Limits(&'static str),
-    /// A path that no request could arrive with.
-    #[error("`{0}` is not a path; it must begin with a slash, and be escaped as in a request line")]
-    Path(String),
-    /// A proxy is said to remove a path that the issuer does not have.
+    /// An endpoint path is invalid: no request could have it.
     #[error(
-        "the issuer `{0}` has no path that a proxy could remove; remove .proxy_strips_issuer_path(), or name the path in the \
-         issuer"
+        "invalid path `{0}`: it must begin with a slash, have no query, and be percent-encoded as in a request line"
+    )]
+    Path(String),
+    /// [`proxy_strips_issuer_path`](super::AuthorizationServerBuilder::proxy_strips_issuer_path) is set, but the issuer
+    /// has no path.
+    #[error(
+        "the issuer `{0}` has no path that a proxy could remove; remove .proxy_strips_issuer_path(), or add the path to the \
+             issuer"
     )]
     NoIssuerPath(Issuer),
-    /// A revocation endpoint, and nothing that it could write to.
-    #[error("a revocation endpoint needs revocations; give the server some with .revocations(…)")]
+    /// A revocation endpoint is set, but there are no revocations.
+    #[error("the revocation endpoint needs revocations; set them with .revocations(…)")]
     NoRevocations,
-    /// Trusted proxies, and no way to know whether the peer is one of them.
+    /// Trusted proxies are set, but not how to find the peer's address.
     #[error(
-        "trusted proxies need the address of the peer; say where it is with .peer_address(…), for example in the \
-         `ConnectInfo` of axum"
+        "trusted proxies need the address of the peer; set how to find it with .peer_address(…), for example with axum's \
+             `ConnectInfo`"
     )]
     NoPeerAddress,
-    /// Two endpoints at one path.
+    /// Two endpoints have the same path.
     #[error("two endpoints have the same path; give each a path of its own")]
     PathTwice,
-    /// A document or header could not be made from the settings.
-    #[error("the settings make no valid document: {0}")]
+    /// A document or a header cannot be created from the settings.
+    #[error("cannot create a document or header from the settings: {0}")]
     Document(String),
 }
 
-// Not `#[from]`, which would make it the source as well: the text has it already.
+// Not `#[from]`: the inner error would also be the source, and its text is already part of the message.
 impl From<InvalidAudience> for ConfigError {
     fn from(error: InvalidAudience) -> Self {
         Self::Audience(error)

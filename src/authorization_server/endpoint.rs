@@ -1,4 +1,4 @@
-//! Which paths are ours.
+//! [`Endpoints`]: the endpoints of the server and their paths.
 
 use std::collections::HashSet;
 
@@ -24,7 +24,7 @@ pub(super) enum Endpoint {
     Metadata,
 }
 
-/// Where an endpoint that can be turned off is put.
+/// The path of an endpoint that can be turned off.
 #[derive(Clone, Debug, Default)]
 pub(super) enum PathSetting {
     #[default]
@@ -58,7 +58,7 @@ pub(super) struct Endpoints {
     pub(super) metadata: Option<String>,
 }
 
-/// What the settings say of the paths.
+/// The path settings of the builder.
 #[derive(Debug, Default)]
 pub(super) struct PathSettings {
     pub(super) token: PathSetting,
@@ -72,9 +72,9 @@ pub(super) struct PathSettings {
 }
 
 impl Endpoints {
-    /// The defaults are below the issuer's path, but for the metadata, whose place RFC 8414 §3.1 prescribes. Where nothing
-    /// can be `revocable`, there is no default for the endpoints that are about it; and none for the authorization
-    /// endpoint, where no request can succeed.
+    /// Creates the paths. By default they are below the issuer's path, except for the metadata, whose path RFC 8414
+    /// §3.1 defines. If nothing is `revocable`, revocation and introspection have no default. The authorization
+    /// endpoint never has a default, since no request to it can succeed.
     pub(super) fn new(issuer: &Issuer, settings: PathSettings, revocable: bool) -> Result<Self, ConfigError> {
         let base = issuer.path();
         if settings.stripped && base.is_empty() {

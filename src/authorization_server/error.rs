@@ -1,4 +1,4 @@
-//! [`TokenError`]: why there is no token, in two texts, one for the caller and one for the operator (RFC 6749 §5.2).
+//! [`TokenError`]: why a request got no token. One text is for the caller, another for the operator (RFC 6749 §5.2).
 
 use std::error::Error;
 use std::fmt;
@@ -16,33 +16,33 @@ use crate::client_id::ClientId;
 use crate::crypto::RandomError;
 use crate::event::Failure;
 
-/// The `error` code of a refusal (RFC 6749 §5.2, RFC 7009 §2.2.1, RFC 8707 §2).
+/// The `error` code of a refused request (RFC 6749 §5.2, RFC 7009 §2.2.1, RFC 8707 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TokenErrorKind {
     /// `invalid_request`: the request is malformed.
     InvalidRequest,
-    /// `invalid_client`: the client could not be authenticated. The caller is not told why.
+    /// `invalid_client`: the client could not be authenticated. The caller does not learn the reason.
     InvalidClient,
-    /// `unauthorized_client`: a known client, which may not use this grant.
+    /// `unauthorized_client`: the client was authenticated, but may not use this grant.
     UnauthorizedClient,
-    /// `unsupported_grant_type`: another grant than `client_credentials`.
+    /// `unsupported_grant_type`: the grant type is not `client_credentials`.
     UnsupportedGrantType,
-    /// `unsupported_response_type`: the authorization endpoint supports none (RFC 6749 §4.1.2.1).
+    /// `unsupported_response_type`: the authorization endpoint supports no response type (RFC 6749 §4.1.2.1).
     UnsupportedResponseType,
-    /// `invalid_scope`: a scope that is malformed, unknown, or not the client's.
+    /// `invalid_scope`: a scope is malformed, unknown, or not allowed for the client.
     InvalidScope,
-    /// `invalid_target`: a resource that is malformed, unknown, or not the client's.
+    /// `invalid_target`: a resource is malformed, unknown, or not allowed for the client.
     InvalidTarget,
-    /// `unsupported_token_type`: a token that cannot be revoked (RFC 7009 §2.2.1).
+    /// `unsupported_token_type`: a token of this type cannot be revoked (RFC 7009 §2.2.1).
     UnsupportedTokenType,
-    /// `temporarily_unavailable`: we did not decide: a part that we need did not answer (503), or there were too many
-    /// failures before (429).
+    /// `temporarily_unavailable`: the server could not decide, because a part that it needs did not answer (503), or
+    /// there were too many failed attempts before (429).
     TemporarilyUnavailable,
 }
 
 impl TokenErrorKind {
-    /// The registered name.
+    /// Returns the registered name of the code.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
@@ -59,7 +59,7 @@ impl TokenErrorKind {
     }
 }
 
-/// One row of the table below: all that a caller gets to read of a refusal.
+/// One row of the table below: everything that a caller learns about a refusal.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fault {
     status: StatusCode,
@@ -67,7 +67,7 @@ pub(super) struct Fault {
     description: &'static str,
 }
 
-/// Every refusal that a caller can get to read.
+/// All refusals that a caller can receive.
 impl Fault {
     pub(super) const METHOD: Self =
         Self::new(StatusCode::METHOD_NOT_ALLOWED, TokenErrorKind::InvalidRequest, "this endpoint takes POST only");
@@ -80,8 +80,10 @@ impl Fault {
         TokenErrorKind::UnsupportedResponseType,
         "this server supports no response type; clients get tokens at the token endpoint by client_credentials",
     );
-    pub(super) const CONTENT_TYPE: Self =
-        Self::bad(TokenErrorKind::InvalidRequest, "there must be one content type, application/x-www-form-urlencoded");
+    pub(super) const CONTENT_TYPE: Self = Self::bad(
+        TokenErrorKind::InvalidRequest,
+        "the content type must be application/x-www-form-urlencoded, and occur once",
+    );
     pub(super) const CONTENT_ENCODING: Self = Self::new(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         TokenErrorKind::InvalidRequest,
@@ -94,11 +96,11 @@ impl Fault {
         TokenErrorKind::InvalidRequest,
         "the request body did not arrive in time",
     );
-    pub(super) const BROKEN: Self = Self::bad(TokenErrorKind::InvalidRequest, "the request body broke off");
+    pub(super) const BROKEN: Self = Self::bad(TokenErrorKind::InvalidRequest, "the request body ended early");
     pub(super) const ENCODING: Self =
         Self::bad(TokenErrorKind::InvalidRequest, "the request body is not well-formed form data in UTF-8");
     pub(super) const CONTROL_CHARACTER: Self =
-        Self::bad(TokenErrorKind::InvalidRequest, "a parameter has a control character");
+        Self::bad(TokenErrorKind::InvalidRequest, "a parameter contains a control character");
     pub(super) const REPEATED: Self = Self::bad(TokenErrorKind::InvalidRequest, "a parameter occurs more than once");
     pub(super) const TOO_MANY_PARAMETERS: Self = Self::bad(
         TokenErrorKind::InvalidRequest,
@@ -109,12 +111,12 @@ impl Fault {
     pub(super) const GRANT_TYPE: Self =
         Self::bad(TokenErrorKind::UnsupportedGrantType, "the grant type must be client_credentials");
     pub(super) const QUERY: Self =
-        Self::bad(TokenErrorKind::InvalidRequest, "client credentials must not be in the query");
+        Self::bad(TokenErrorKind::InvalidRequest, "client credentials must not be in the query of the URL");
     pub(super) const TWO_METHODS: Self =
-        Self::bad(TokenErrorKind::InvalidRequest, "the client must authenticate by one method, once");
+        Self::bad(TokenErrorKind::InvalidRequest, "the client must authenticate with exactly one method");
     pub(super) const CLIENT_ID_DIFFERS: Self =
         Self::bad(TokenErrorKind::InvalidRequest, "the client_id differs from the one in the Authorization header");
-    /// One text for every cause, so that nobody can tell an unknown client from a wrong secret.
+    /// One text for every cause, so that a caller cannot distinguish an unknown client from a wrong secret.
     pub(super) const CLIENT: Self =
         Self::new(StatusCode::UNAUTHORIZED, TokenErrorKind::InvalidClient, "client authentication failed");
     pub(super) const TOO_MANY_FAILURES: Self = Self::new(
@@ -125,11 +127,12 @@ impl Fault {
     pub(super) const GRANT_NOT_ALLOWED: Self =
         Self::bad(TokenErrorKind::UnauthorizedClient, "the client may not use this grant");
     pub(super) const SCOPE_SYNTAX: Self = Self::bad(TokenErrorKind::InvalidScope, "the scope is malformed");
-    pub(super) const SCOPE: Self = Self::bad(TokenErrorKind::InvalidScope, "the client may not have one of the scopes");
+    pub(super) const SCOPE: Self =
+        Self::bad(TokenErrorKind::InvalidScope, "the client is not allowed one of the scopes");
     pub(super) const RESOURCE_SYNTAX: Self =
         Self::bad(TokenErrorKind::InvalidTarget, "a resource must be an absolute URI without a fragment");
     pub(super) const RESOURCE: Self =
-        Self::bad(TokenErrorKind::InvalidTarget, "the client may not have a token for one of the resources");
+        Self::bad(TokenErrorKind::InvalidTarget, "the client is not allowed one of the resources");
     pub(super) const AUDIENCE_DIFFERS: Self =
         Self::bad(TokenErrorKind::InvalidTarget, "the parameters audience and resource name different resources");
     pub(super) const NO_RESOURCE: Self =
@@ -152,7 +155,7 @@ impl Fault {
         Self::new(StatusCode::BAD_REQUEST, kind, description)
     }
 
-    /// Does not compile with a description outside the character set of §5.2.
+    /// Creates a row. A description outside the character set of RFC 6749 §5.2 is a compile error.
     const fn new(status: StatusCode, kind: TokenErrorKind, description: &'static str) -> Self {
         let mut rest = description.as_bytes();
         while let [byte, tail @ ..] = rest {
@@ -164,13 +167,13 @@ impl Fault {
     }
 }
 
-/// When a caller may try again who was not told otherwise, in seconds.
+/// The default of `Retry-After`, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 1;
 
-/// Why there is no token.
+/// The reason why a request got no token.
 ///
-/// It travels in the extensions of the response, for layers outside that log or count. Its `Display` and
-/// [`source`](Error::source) are for the operator: they say more than the caller was told, and never a secret.
+/// It is in the extensions of the response, for outer layers that log or count. Its `Display` and
+/// [`source`](Error::source) are for the operator: they say more than the caller learns, and never contain a secret.
 ///
 /// ```
 /// use http::Response;
@@ -198,19 +201,19 @@ impl TokenError {
         Self(Arc::new(inner))
     }
 
-    /// Names the client, as the caller did.
+    /// Sets the client id, as given in the request.
     pub(super) fn of(mut self, client: &ClientId) -> Self {
         Arc::make_mut(&mut self.0).client_id = Some(client.clone());
         self
     }
 
-    /// Says more to the operator.
+    /// Sets a more precise text for the operator.
     pub(super) fn detailed(mut self, detail: impl Into<String>) -> Self {
         Arc::make_mut(&mut self.0).detail = Some(detail.into());
         self
     }
 
-    /// Keeps the error behind this one for the operator.
+    /// Sets the source of this error, for the operator.
     pub(super) fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Arc::make_mut(&mut self.0).source = Some(source.into().into());
         self
@@ -221,35 +224,36 @@ impl TokenError {
         self
     }
 
-    /// A part that we need did not do its work.
+    /// Creates the error for a part of the server that did not do its work.
     pub(super) fn unavailable(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::new(Fault::UNAVAILABLE).because(source)
     }
 
-    /// Whether the client could not prove itself, or tried too often.
+    /// Returns whether authentication failed, or there were too many failed attempts.
     pub(super) fn is_of_authentication(&self) -> bool {
         matches!(self.status(), StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS)
     }
 
-    /// The client that asked, once the request was read so far. With a status of 401, 429 or 503 it is not proven.
+    /// Returns the client id of the request, if the request was read up to it. With status 401, 429 or 503, the client
+    /// is not authenticated.
     #[must_use]
     pub fn client_id(&self) -> Option<&ClientId> {
         self.0.client_id.as_ref()
     }
 
-    /// The error code.
+    /// Returns the error code.
     #[must_use]
     pub fn kind(&self) -> TokenErrorKind {
         self.0.fault.kind
     }
 
-    /// The status of the answer.
+    /// Returns the status of the response.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.0.fault.status
     }
 
-    /// The answer of §5.2. `challenge` goes with every 401.
+    /// Returns the response of RFC 6749 §5.2. A 401 contains `challenge`.
     pub(super) fn into_response(self, challenge: &HeaderValue, version: Version) -> Response<Full<Bytes>> {
         let Fault { status, kind, description } = self.0.fault;
         let mut response = json(status, &Refusal { error: kind.code(), error_description: description });
@@ -257,14 +261,14 @@ impl TokenError {
         match status {
             StatusCode::UNAUTHORIZED => drop(headers.insert(WWW_AUTHENTICATE, challenge.clone())),
             StatusCode::METHOD_NOT_ALLOWED => drop(headers.insert(ALLOW, HeaderValue::from_static("POST"))),
-            // RFC 9110 §12.5.3: the content codings that would have been accepted.
+            // RFC 9110 §12.5.3: lists the accepted content codings.
             StatusCode::UNSUPPORTED_MEDIA_TYPE => {
                 headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             }
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
                 headers.insert(RETRY_AFTER, self.0.retry_after.into());
             }
-            // What is left of the body would be taken for the next request (RFC 9112 §9.3).
+            // Otherwise the rest of the body would be parsed as the next request (RFC 9112 §9.3).
             StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT if version < Version::HTTP_2 => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }

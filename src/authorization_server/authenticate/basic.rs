@@ -12,17 +12,18 @@ use crate::authorization_server::form::component;
 use crate::registration::ClientAuthMethod;
 
 pub(super) fn read(header: &HeaderValue, form: &Form<'_>) -> Result<Credentials, TokenError> {
-    let malformed = || TokenError::new(Fault::CLIENT).detailed("the Authorization header is not well-formed Basic");
+    let malformed =
+        || TokenError::new(Fault::CLIENT).detailed("the Authorization header is not valid Basic authentication");
     let mut pair = decode(header).ok_or_else(malformed)?;
     let (id, secret) = split(&pair).ok_or_else(malformed)?;
-    // Some clients repeat their id in the body; RFC 6749 has nothing against it, as long as it is the same.
+    // Some clients repeat their id in the body. RFC 6749 does not forbid it if the ids are equal.
     if form.get("client_id").is_some_and(|repeated| repeated != id) {
         return Err(Fault::CLIENT_ID_DIFFERS.into());
     }
     let client_id = client_id(&id)?;
     let secret = match secret {
         Cow::Owned(decoded) => Zeroizing::new(decoded),
-        // It stays where it is: one copy less to be wiped.
+        // Keeps the buffer: a copy would be one more buffer to wipe.
         Cow::Borrowed(secret) => {
             let before = pair.len() - secret.len();
             pair.drain(..before);
@@ -32,7 +33,7 @@ pub(super) fn read(header: &HeaderValue, form: &Form<'_>) -> Result<Credentials,
     Credentials::new(client_id, secret, ClientAuthMethod::ClientSecretBasic)
 }
 
-/// `Basic base64( form( id ) ":" form( secret ) )`, without the base64.
+/// Returns `form( id ) ":" form( secret )` from `Basic base64( form( id ) ":" form( secret ) )`.
 fn decode(header: &HeaderValue) -> Option<Zeroizing<String>> {
     let (scheme, token) = header.as_bytes().split_at_checked(5)?;
     let token = token.strip_prefix(b" ")?.trim_ascii();
@@ -40,7 +41,7 @@ fn decode(header: &HeaderValue) -> Option<Zeroizing<String>> {
         return None;
     }
     let pair = String::from_utf8(STANDARD.decode(token).ok()?);
-    // What is no text is wiped as well.
+    // Invalid UTF-8 is wiped, too.
     pair.map(Zeroizing::new).map_err(|error| Zeroizing::new(error.into_bytes())).ok()
 }
 
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scheme_comes_in_any_case_and_the_first_colon_separates() {
+    fn the_scheme_is_case_insensitive_and_the_first_colon_separates() {
         let pair = Some(("Open".to_owned(), "Sesame:x".to_owned()));
         for scheme in ["Basic", "basic", "bAsIc", "BASIC", "Basic "] {
             assert_eq!(basic(scheme, b"Open:Sesame:x"), pair, "{scheme}");
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_not_an_encoded_pair_is_refused() {
+    fn a_header_that_is_not_an_encoded_pair_is_refused() {
         for pair in [&b"nocolon"[..], b"a%zz:b", b"a:%", b"a:\xff", b""] {
             assert_eq!(basic("Basic", pair), None, "{pair:?}");
         }
@@ -96,7 +97,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_printed_is_read_back(id in "[ -~]+", secret in "[ -~]+") {
+        fn an_encoded_pair_is_read_back(id in "[ -~]+", secret in "[ -~]+") {
             let encode = |text: &str| serde_urlencoded::to_string([("", text)]).unwrap().split_off(1);
             let pair = format!("{}:{}", encode(&id), encode(&secret));
             prop_assert_eq!(basic("Basic", pair.as_bytes()), Some((id, secret)));

@@ -1,4 +1,4 @@
-//! Whether a presented secret is one of a client's: at once for digests, off the async threads for slow hashes.
+//! Checks a presented secret against those of a client: digests immediately, slow hashes outside of the async threads.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use super::{Fault, TokenError};
 use crate::clock::Clock;
 use crate::secret::{Presented, StoredSecret};
 
-/// Which of the digests among the stored secrets is that of the presented one. Every one is tried, whichever matches, so
-/// that time tells nothing about which it was.
+/// Returns which of the digests among the stored secrets is that of the presented one. Every digest is compared, even
+/// after a match, so that the time does not reveal which one matched.
 pub(super) fn matching_digest<'a>(
     stored: impl Iterator<Item = (usize, &'a StoredSecret)>,
     presented: &Presented<'_>,
@@ -25,7 +25,7 @@ fn matching<'a>(stored: impl Iterator<Item = (usize, &'a StoredSecret)>, present
     stored.fold(None, |found, (at, secret)| if secret.matches(presented) { Some(at) } else { found })
 }
 
-/// Checks secrets that people chose, in a [fair queue](FairQueue).
+/// Checks chosen secrets, with a [fair queue](FairQueue).
 #[derive(Debug)]
 pub(in crate::authorization_server) struct SlowChecks {
     queue: FairQueue,
@@ -34,18 +34,19 @@ pub(in crate::authorization_server) struct SlowChecks {
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// Where the work of a check is done.
+/// Runs the work of a check.
 pub(in crate::authorization_server) struct CheckPlace(Box<dyn Fn(Work) + Send + Sync>);
 
-/// What a slow check comes to; told wherever it ends, also when nobody waits for it any more.
+/// Receives the result of a slow check, even if the caller no longer waits for it.
 pub(super) trait Verdict: Send + 'static {
     /// Returns whether this counts as a wrong secret.
     fn is_failure(&self, secret: Option<usize>) -> bool;
 
-    /// Which of the secrets was shown, before the caller is answered. Returns whether there is slow work left to do.
+    /// Receives which of the secrets was presented, before the caller gets its answer. Returns whether slow work
+    /// remains.
     fn found(&mut self, secret: Option<usize>) -> bool;
 
-    /// The caller had its answer, or had hung up. If there was slow work left to do, this is still its turn.
+    /// Called after the caller got its answer, or hung up. If slow work remains, the turn is still held.
     fn answered(self, secret: Option<usize>, presented: &str, hung_up: bool);
 }
 
@@ -59,7 +60,7 @@ impl SlowChecks {
         Self { queue: FairQueue::new(at_once, queued, clock), place }
     }
 
-    /// Which of the stored secrets of that client the presented one is. `caller` has its id.
+    /// Returns which of the client's stored secrets the presented one is. `caller` contains the client id.
     pub(super) async fn find(
         &self,
         caller: &Caller,
@@ -68,12 +69,12 @@ impl SlowChecks {
         mut verdict: impl Verdict,
     ) -> Result<Option<usize>, TokenError> {
         let unavailable = |why| TokenError::new(Fault::UNAVAILABLE).detailed(why);
-        let busy = |_: Busy| unavailable("too many chosen secrets are being checked");
+        let busy = |_: Busy| unavailable("the queue for checks of chosen secrets is full; see .slow_checks(…)");
         let turn = self.queue.turn(caller).await.map_err(busy)?;
         let presented = Zeroizing::new(presented.to_owned());
         let (sender, answer) = oneshot::channel();
         let runtime = Handle::current();
-        // The turn goes with the work: a caller who hangs up does not make room for more of it.
+        // The turn is held until the work ends: a caller that hangs up must not make room for more work.
         self.place.0(Box::new(move || {
             let _runtime = runtime.enter();
             let found = matching(stored.iter().map(|(at, secret)| (*at, secret)), &Presented::new(&presented));
@@ -84,7 +85,7 @@ impl SlowChecks {
             let hung_up = sender.send(found).is_err();
             verdict.answered(found, &presented, hung_up);
         }));
-        answer.await.map_err(|_| unavailable("the check of a chosen secret was dropped, or failed"))
+        answer.await.map_err(|_| unavailable("the check of a chosen secret was dropped, or panicked"))
     }
 }
 
@@ -95,7 +96,7 @@ impl CheckPlace {
     }
 }
 
-/// A thread for work that blocks, of the runtime that serves the request.
+/// Runs the work on a blocking thread of the runtime that serves the request.
 impl Default for CheckPlace {
     fn default() -> Self {
         Self(Box::new(|work| drop(tokio::task::spawn_blocking(work))))

@@ -1,15 +1,15 @@
-//! [`ClientCache`]: what a client store said, kept for a short time, and asked for once however many callers wait.
+//! [`ClientCache`]: caches the answers of a client store for a short time, with one look-up for concurrent callers.
 //!
-//! 1. A client that was found is kept for one time, that there is none for a shorter one; both by the injected clock,
-//!    and counted from when the store was asked.
-//! 2. A refusal rests on an answer no older than the shorter time, so that a secret that was just added is accepted within
-//!    that time. It has to be an answer that was fetched for a refusal: what the owner of a secret had fetched a moment ago
-//!    serves none. So the time of a refusal does not tell a client that is in use from an id that is unknown: either
-//!    costs one question to the store in that time.
-//! 3. An error is told to all who wait for it, and never kept.
-//! 4. Where tokens can be called back, a client is believed for no longer than the feed can be behind: who was disabled gets
-//!    no token that its callback does not reach, though the feed be cut off.
-//! 5. Unknown ids come from outsiders. They have room of their own, so that a flood of them evicts no client.
+//! 1. A client that was found is cached for one duration, and an unknown id for a shorter one. Both use the injected
+//!    clock, and start when the store is asked.
+//! 2. A refusal uses an answer no older than the shorter duration, so a new secret is accepted within that time. The
+//!    answer must have been fetched for a refusal: an answer that was fetched when the client was accepted does not
+//!    count. So the time of a refusal does not reveal whether an id is in use or unknown: both cost one look-up in that
+//!    duration.
+//! 3. An error is returned to all waiting callers, and never cached.
+//! 4. With revocations, a client is cached for no longer than the feed may lag. So a disabled client gets no token that
+//!    its revocation does not cover, even if the feed is cut off.
+//! 5. Outsiders choose the unknown ids. These have a capacity of their own, so a flood of them evicts no client.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -30,12 +30,12 @@ use crate::store::{DynClientStore, StoreError};
 use crate::sync::BoundedMap;
 use crate::timing::MAX_FEED_LAG;
 
-/// How long the token endpoint goes by what the client store told it, and how much of that it keeps. A store that is
-/// [in memory](crate::ClientStore::is_in_memory) is asked each time.
+/// Limits of the token endpoint's cache of clients. The store is not cached if it is [in
+/// memory](crate::ClientStore::is_in_memory).
 ///
-/// A change of a client is thus seen at the latest when this time is over, and sooner where a replica follows the
-/// [feed](crate::store::RevocationStore::changes). A server that follows it, and has not heard from it for 2 seconds, asks
-/// the store about each client as often as that.
+/// A change of a client is effective at the latest when its entry expires, and sooner if the server follows the
+/// [feed](crate::store::RevocationStore::changes) of a revocation store. If it has not heard from that feed for 2
+/// seconds, the server asks the client store about each client every 2 seconds.
 ///
 /// ```
 /// use std::time::Duration;
@@ -47,13 +47,13 @@ use crate::timing::MAX_FEED_LAG;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientCacheLimits {
-    /// How long a client that was found lets in who proves to be it: 60 seconds by default, and at most 10 minutes where
-    /// tokens can be called back, since a store tells no longer than that who changed.
+    /// How long a client that was found can be accepted. The default is 60 seconds. With revocations the maximum is 10
+    /// minutes, because a store reports changes of clients for no longer than that.
     pub found: Duration,
-    /// How long a refusal may rest on an answer that was fetched for a refusal, be it that there is no such client, or
-    /// that none of its secrets is the one that was shown: 5 seconds by default.
+    /// How long a refusal can use an answer that was fetched for a refusal: that there is no such client, or that none
+    /// of its secrets matches. The default is 5 seconds.
     pub absent: Duration,
-    /// How many clients are kept, and how many ids that are nobody's: 10,000 of each by default.
+    /// The maximum number of clients, and the maximum number of unknown ids, in the cache. The default is 10,000 each.
     pub entries: usize,
 }
 
@@ -83,47 +83,48 @@ impl ClientCacheLimits {
     }
 }
 
-/// How many clients are looked up at the same time. Who asks for one more gets a 503.
-const MOST_FLIGHTS: usize = 10_000;
+/// The maximum number of concurrent look-ups. Beyond it, a request gets 503.
+const MAX_LOOKUPS: usize = 10_000;
 
-/// So that cores do not wait for each other.
+/// The number of locks, so that cores do not wait for each other.
 const SHARDS: usize = 16;
 
 type Known = Option<Arc<RegisteredClient>>;
 
-/// Why the registry did not answer. Everybody who waits for one look-up gets the same.
+/// The reason why the client store did not answer. All callers that wait for one look-up get the same.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Unanswered {
     #[error(transparent)]
     Store(Arc<StoreError>),
     #[error(transparent)]
     Late(Late),
-    #[error("too many clients are being looked up at once")]
+    #[error("too many concurrent client look-ups")]
     Busy,
-    #[error("the store broke off")]
+    #[error("the client look-up was aborted")]
     BrokenOff,
 }
 
-/// What the registry said.
+/// An answer of the client store.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) client: Known,
     pub(crate) basis: Basis,
-    /// When that was so: when the store was asked, or later, up to when the feed would have told of a change.
+    /// The time at which the answer was correct: when the store was asked, or the later time up to which the feed has
+    /// reported all changes.
     pub(crate) as_of: SystemTime,
 }
 
-/// Whether an answer may serve a refusal.
+/// Whether an answer can be used for a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Basis {
-    /// It was not fetched for a refusal, or too long ago: ask [`ClientCache::find_lately`].
+    /// No: it was not fetched for a refusal, or is too old. Use [`ClientCache::find_lately`].
     Acceptance,
-    /// The store was asked just now: it may, and [`ClientCache::refused`] has to be told.
+    /// Yes: the store was just asked. Call [`ClientCache::refused`] afterwards.
     Fetched,
     Refusal,
 }
 
-/// The registry of clients, as those see it who authenticate them. A clone shares it.
+/// The client store with a cache, for client authentication. A clone shares the cache.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientCache(Arc<Inner>);
 
@@ -132,15 +133,15 @@ struct Inner {
     store: Arc<dyn DynClientStore>,
     timeout: Duration,
     clock: Arc<dyn Clock>,
-    /// Whose feed tells of each client that changed.
+    /// Their feed reports each client that changed.
     revocations: Option<Revocations>,
-    /// `None` where each question goes to the store.
+    /// `None` if nothing is cached.
     kept: Option<Kept>,
-    /// `None` where the store checks its clients itself.
+    /// `None` if the store validates its clients itself.
     on_read: Option<OnRead>,
 }
 
-/// Is called with each client that was read from the store.
+/// A function that is called with each client that was read from the store.
 pub(crate) struct OnRead(Box<dyn Fn(&RegisteredClient) + Send + Sync>);
 
 impl OnRead {
@@ -159,32 +160,32 @@ struct Kept {
     limits: ClientCacheLimits,
     hasher: RandomState,
     shards: [Mutex<Shard>; SHARDS],
-    flights: Arc<Semaphore>,
+    in_flight: Arc<Semaphore>,
 }
 
-/// A part of what is kept.
+/// A part of the cache, with its own lock.
 struct Shard {
     found: BoundedMap<ClientId, Entry<Arc<RegisteredClient>>>,
     absent: BoundedMap<ClientId, Entry<()>>,
-    flights: HashMap<ClientId, Flight>,
+    in_flight: HashMap<ClientId, Lookup>,
 }
 
-/// A look-up under way; whoever wants the same client waits for it. It goes on when they hang up.
+/// A look-up in flight. All callers that want the same client wait for it. It continues if they hang up.
 #[derive(Clone)]
-struct Flight {
+struct Lookup {
     asked_at: SystemTime,
-    landed: watch::Receiver<Option<Result<Known, Unanswered>>>,
+    result: watch::Receiver<Option<Result<Known, Unanswered>>>,
 }
 
 struct Entry<T> {
     value: T,
-    /// When the store was asked, which is before it answered.
+    /// When the store was asked, before it answered.
     asked_at: SystemTime,
-    /// When it was last asked for a refusal.
+    /// When the store was last asked for a refusal.
     asked_for_refusal: Option<SystemTime>,
 }
 
-/// A point in time, and up to when the feed has told of every change, if there is a feed.
+/// The current time, and the time up to which the feed has reported all changes, if there is a feed.
 #[derive(Clone, Copy)]
 struct Now {
     time: SystemTime,
@@ -192,17 +193,17 @@ struct Now {
 }
 
 impl Now {
-    /// A clock that was set back makes everything old.
+    /// Returns whether `asked_at` is at least `than` ago. After the clock was set back, every entry is old.
     fn is_older(self, asked_at: SystemTime, than: Duration) -> bool {
         self.time.duration_since(asked_at).map_or(true, |age| age >= than)
     }
 
-    /// The time for which an answer is valid whose question was asked at `asked_at`.
+    /// Returns the time at which the answer to a look-up from `asked_at` was correct.
     fn as_of(self, asked_at: SystemTime) -> SystemTime {
         self.told.map_or(asked_at, |told| told.max(asked_at))
     }
 
-    /// Whether the feed may owe a change since then.
+    /// Returns whether the feed may have missed a change since then.
     fn is_behind(self, as_of: SystemTime) -> bool {
         self.told.is_some() && as_of.checked_add(MAX_FEED_LAG).is_none_or(|end| end < self.time)
     }
@@ -213,8 +214,8 @@ impl Now {
 }
 
 impl ClientCache {
-    /// `timeout` is how long the store may take. Each client that the feed of `revocations` tells of is forgotten.
-    /// `on_read` is called for each client that is read from a store which is not in memory.
+    /// Creates the cache. `timeout` limits each call to the store. Each client that the feed of `revocations` reports
+    /// is removed. `on_read` is called for each client that is read from a store which is not in memory.
     pub(crate) fn new(
         store: Arc<dyn DynClientStore>,
         limits: Option<ClientCacheLimits>,
@@ -231,7 +232,7 @@ impl ClientCache {
         cache
     }
 
-    /// The client of this id.
+    /// Returns the client with this id.
     pub(crate) async fn find(&self, id: &ClientId) -> Result<Answer, Unanswered> {
         match &self.0.kept {
             Some(kept) => self.find_kept(kept, id, false).await,
@@ -239,7 +240,7 @@ impl ClientCache {
         }
     }
 
-    /// The same, as of not long ago: what a refusal may rest on.
+    /// Returns the client with this id, from an answer that is recent enough for a refusal.
     pub(crate) async fn find_lately(&self, id: &ClientId) -> Result<Answer, Unanswered> {
         match &self.0.kept {
             Some(kept) => {
@@ -251,7 +252,7 @@ impl ClientCache {
         }
     }
 
-    /// Someone was refused by this answer, which another refusal may rest on.
+    /// Records that a caller was refused by this answer, so that further refusals can use it.
     pub(crate) fn refused(&self, id: &ClientId, answer: &Answer) {
         let Some(kept) = self.0.kept.as_ref().filter(|_| answer.basis == Basis::Fetched) else { return };
         if let Some(entry) = kept.shard(id).found.get_mut(id) {
@@ -264,7 +265,7 @@ impl ClientCache {
         Ok(Answer { client: self.0.ask(id).await?, basis: Basis::Refusal, as_of })
     }
 
-    /// Hears from the feed for as long as the cache is there.
+    /// Follows the feed for as long as the cache exists.
     fn listen(&self) {
         let Some(revocations) = &self.0.revocations else { return };
         let cache = Arc::downgrade(&self.0);
@@ -272,18 +273,18 @@ impl ClientCache {
             .on_client_change(move |id| cache.upgrade().inspect(|cache| Self(cache.clone()).forget(id)).is_some());
     }
 
-    /// What is known of this client is stale: the store is asked from now on, also while an older question is under way.
+    /// Removes a client that was changed. The store is asked from now on, even if an older look-up is in flight.
     pub(crate) fn forget(&self, id: &ClientId) {
         let Some(kept) = &self.0.kept else { return };
         let mut shard = kept.shard(id);
         shard.found.remove(id);
         shard.absent.remove(id);
-        shard.flights.remove(id);
+        shard.in_flight.remove(id);
     }
 
     async fn find_kept(&self, kept: &Kept, id: &ClientId, for_refusal: bool) -> Result<Answer, Unanswered> {
         let time = self.0.clock.now();
-        // First, so that what was told until then is forgotten before one looks.
+        // Read first, so that clients that the feed reported before this time are removed before the cache is read.
         let now = Now { time, told: self.0.told_until(time) };
         let started = {
             let mut shard = kept.shard(id);
@@ -292,50 +293,50 @@ impl ClientCache {
             {
                 return Ok(answer);
             }
-            match shard.flights.get(id) {
-                Some(flight) => Started { flight: flight.clone(), landing: None },
+            match shard.in_flight.get(id) {
+                Some(lookup) => Started { lookup: lookup.clone(), task: None },
                 None => self.start(kept, &mut shard, id)?,
             }
         };
-        let Started { mut flight, landing } = started;
-        if let Some((runtime, landing)) = landing {
-            // Not while the shard is locked: a runtime that ends drops the task at once, which locks the shard.
-            runtime.spawn(landing.fly());
+        let Started { mut lookup, task } = started;
+        if let Some((runtime, task)) = task {
+            // Not while the shard is locked: a runtime that shuts down drops the task at once, which locks the shard.
+            runtime.spawn(task.run());
         }
-        // Boxed for those who find an answer and need not wait.
-        let landed = Box::pin(flight.landed.wait_for(Option::is_some));
-        let landed = landed.await.map_err(|_| Unanswered::BrokenOff)?;
-        let client = landed.clone().unwrap_or(Err(Unanswered::BrokenOff))?;
-        Ok(Answer { client, basis: Basis::Fetched, as_of: flight.asked_at })
+        // Boxed, to keep the future small for callers that find an answer in the cache.
+        let result = Box::pin(lookup.result.wait_for(Option::is_some));
+        let result = result.await.map_err(|_| Unanswered::BrokenOff)?;
+        let client = result.clone().unwrap_or(Err(Unanswered::BrokenOff))?;
+        Ok(Answer { client, basis: Basis::Fetched, as_of: lookup.asked_at })
     }
 
-    /// Prepares to ask the store on a task of its own.
+    /// Prepares a look-up on a task of its own.
     fn start(&self, kept: &Kept, shard: &mut Shard, id: &ClientId) -> Result<Started, Unanswered> {
-        let permit = kept.flights.clone().try_acquire_owned().map_err(|_| Unanswered::Busy)?;
+        let permit = kept.in_flight.clone().try_acquire_owned().map_err(|_| Unanswered::Busy)?;
         let runtime = Handle::try_current().map_err(|_| Unanswered::BrokenOff)?;
-        let (sender, landed) = watch::channel(None);
-        let flight = Flight { asked_at: self.0.clock.now(), landed };
-        shard.flights.insert(id.clone(), flight.clone());
-        let landing = Landing {
+        let (sender, result) = watch::channel(None);
+        let lookup = Lookup { asked_at: self.0.clock.now(), result };
+        shard.in_flight.insert(id.clone(), lookup.clone());
+        let task = LookupTask {
             cache: self.clone(),
             id: id.clone(),
-            asked_at: flight.asked_at,
+            asked_at: lookup.asked_at,
             answer: Err(Unanswered::BrokenOff),
             sender,
             _permit: permit,
         };
-        Ok(Started { flight, landing: Some((runtime, landing)) })
+        Ok(Started { lookup, task: Some((runtime, task)) })
     }
 }
 
-/// A look-up to wait for. A new one has to be spawned.
+/// A look-up to wait for. A new one must be spawned first.
 struct Started {
-    flight: Flight,
-    landing: Option<(Handle, Landing)>,
+    lookup: Lookup,
+    task: Option<(Handle, LookupTask)>,
 }
 
 impl Inner {
-    /// Up to when the feed has told of every change, where there is one to tell.
+    /// Returns the time up to which the feed has reported all changes, if there is a feed.
     fn told_until(&self, now: SystemTime) -> Option<SystemTime> {
         let revocations = self.revocations.as_ref()?;
         let told = now.checked_sub(revocations.age()).filter(|_| revocations.is_ready());
@@ -345,7 +346,8 @@ impl Inner {
     async fn ask(&self, id: &ClientId) -> Result<Known, Unanswered> {
         let found = deadline::within(self.timeout, self.store.find(id)).await.map_err(Unanswered::Late)?;
         let found = found.map_err(|error| Unanswered::Store(Arc::new(error)))?;
-        // A store that takes another spelling for the same client would multiply the limits on guessing.
+        // If the store treated different spellings of an id as the same client, each spelling would have its own
+        // attempt limits.
         let found = found.filter(|client| client.id() == id);
         if let (Some(client), Some(on_read)) = (&found, &self.on_read) {
             (on_read.0)(client);
@@ -360,8 +362,8 @@ impl From<Unanswered> for TokenError {
     }
 }
 
-/// The end of a look-up, whichever it is: also when the store panics, or the runtime ends.
-struct Landing {
+/// Ends a look-up, even if the store panics or the runtime shuts down.
+struct LookupTask {
     cache: ClientCache,
     id: ClientId,
     asked_at: SystemTime,
@@ -370,20 +372,21 @@ struct Landing {
     _permit: OwnedSemaphorePermit,
 }
 
-impl Landing {
-    async fn fly(mut self) {
+impl LookupTask {
+    async fn run(mut self) {
         self.answer = self.cache.0.ask(&self.id).await;
         drop(self);
     }
 }
 
-impl Drop for Landing {
+impl Drop for LookupTask {
     fn drop(&mut self) {
         let Some(kept) = &self.cache.0.kept else { return };
         let mut shard = kept.shard(&self.id);
-        // Not there: the client was changed since, and the answer may be from before. It does for those who asked before.
-        if shard.flights.get(&self.id).is_some_and(|flight| flight.landed.same_channel(&self.sender.subscribe())) {
-            shard.flights.remove(&self.id);
+        // Otherwise the client has changed since, and the answer may be outdated. It is still valid for callers that
+        // asked before.
+        if shard.in_flight.get(&self.id).is_some_and(|lookup| lookup.result.same_channel(&self.sender.subscribe())) {
+            shard.in_flight.remove(&self.id);
             if let Ok(client) = &self.answer {
                 shard.keep(&self.id, client.clone(), self.asked_at);
             }
@@ -397,7 +400,7 @@ impl Kept {
     fn new(limits: ClientCacheLimits) -> Self {
         let each = limits.entries.div_ceil(SHARDS);
         let shards = std::array::from_fn(|_| Mutex::new(Shard::new(each)));
-        Self { limits, hasher: RandomState::new(), shards, flights: Arc::new(Semaphore::new(MOST_FLIGHTS)) }
+        Self { limits, hasher: RandomState::new(), shards, in_flight: Arc::new(Semaphore::new(MAX_LOOKUPS)) }
     }
 
     #[allow(clippy::indexing_slicing, clippy::cast_possible_truncation)] // of a remainder
@@ -408,8 +411,8 @@ impl Kept {
 }
 
 impl Shard {
-    fn new(most: usize) -> Self {
-        Self { found: BoundedMap::new(most), absent: BoundedMap::new(most), flights: HashMap::new() }
+    fn new(capacity: usize) -> Self {
+        Self { found: BoundedMap::new(capacity), absent: BoundedMap::new(capacity), in_flight: HashMap::new() }
     }
 
     fn look(&mut self, id: &ClientId, limits: ClientCacheLimits, now: Now) -> Option<Answer> {
@@ -429,7 +432,7 @@ impl Shard {
     fn keep(&mut self, id: &ClientId, client: Known, asked_at: SystemTime) {
         if let Some(value) = client {
             self.absent.remove(id);
-            // The owner's question does not shorten the time for which a refusal needs none.
+            // A look-up for an acceptance does not shorten the time in which refusals need none.
             let asked_for_refusal = self.found.get(id).and_then(|entry| entry.asked_for_refusal);
             self.found.insert(id.clone(), Entry { value, asked_at, asked_for_refusal });
         } else {
@@ -455,7 +458,7 @@ mod tests {
     use futures_util::poll;
     use tokio::sync::Semaphore;
 
-    use super::{Basis, ClientCache, ClientCacheLimits, Kept, Known, MOST_FLIGHTS, Now, OnRead, Unanswered};
+    use super::{Basis, ClientCache, ClientCacheLimits, Kept, Known, MAX_LOOKUPS, Now, OnRead, Unanswered};
     use crate::client_id::ClientId;
     use crate::clock::ManualClock;
     use crate::registration::{Client, RegisteredClient};
@@ -468,7 +471,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(2);
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// A registry that counts the questions, and answers with what it had when it was asked, once it may.
+    /// A client store that counts its calls. It answers once it is allowed to, with the state at the time of the call.
     #[derive(Clone, Debug)]
     struct Registry {
         billing: Arc<Mutex<Arc<RegisteredClient>>>,
@@ -493,7 +496,7 @@ mod tests {
             self.asked.load(Ordering::SeqCst)
         }
 
-        /// Answers nothing until it [answers](Self::answer).
+        /// Creates a store that does not answer until [`answer`](Self::answer) is called.
         fn silent() -> Self {
             Self { may_answer: Arc::new(Semaphore::new(0)), ..Self::new() }
         }
@@ -538,7 +541,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_is_kept_for_a_minute_and_that_there_is_none_for_five_seconds() {
+    async fn a_client_is_cached_for_60_seconds_and_an_unknown_id_for_5() {
         let registry = Registry::new();
         let (cache, clock) = cache(&registry);
         for (id, kept) in [(&BILLING, 60), (&NOBODY, 5)] {
@@ -554,7 +557,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_rests_on_an_answer_of_the_last_five_seconds() {
+    async fn a_refusal_uses_an_answer_of_the_last_5_seconds() {
         let registry = Registry::new();
         let (cache, clock) = cache(&registry);
         assert_eq!(cache.find(&BILLING).await.unwrap().basis, Basis::Fetched);
@@ -564,11 +567,11 @@ mod tests {
         assert!(answer.basis == Basis::Acceptance && answer.client.unwrap() != changed);
         assert_eq!(cache.find_lately(&BILLING).await.unwrap().client.unwrap(), changed);
         cache.find_lately(&BILLING).await.unwrap();
-        assert_eq!(registry.asked(), 2, "and so guesses cost the store one question in that time");
+        assert_eq!(registry.asked(), 2, "guesses cost one look-up in that time");
         assert_eq!(found(&cache, &BILLING).await.unwrap(), changed);
     }
 
-    /// How many questions to the store a refusal costs.
+    /// Returns how many look-ups a refusal costs.
     async fn cost_of_a_refusal(cache: &ClientCache, registry: &Registry, id: &ClientId) -> usize {
         let before = registry.asked();
         let answer = cache.find(id).await.unwrap();
@@ -604,7 +607,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_accepted_client_costs_one_question_a_minute_though_others_are_refused_under_its_id() {
+    async fn an_accepted_client_costs_one_look_up_a_minute_even_if_others_are_refused_under_its_id() {
         let registry = Registry::new();
         let (cache, clock) = cache(&registry);
         for _ in 0..60 {
@@ -622,21 +625,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_deleted_client_does_not_come_back_when_the_answer_that_there_is_none_has_expired() {
+    async fn a_deleted_client_does_not_reappear_when_the_entry_that_it_is_unknown_expires() {
         let registry = Registry::new();
         let (cache, clock) = cache(&registry);
         assert!(found(&cache, &BILLING).await.is_some());
         clock.advance(Duration::from_secs(5));
         registry.is_deleted.store(true, Ordering::SeqCst);
         assert!(cache.find_lately(&BILLING).await.unwrap().client.is_none());
-        // The first answer would be good for 60 seconds, the second one is for 5.
+        // The first answer would be cached for 60 seconds, the second one is for 5.
         for _ in 0..10 {
             assert!(found(&cache, &BILLING).await.is_none());
             clock.advance(Duration::from_secs(5));
         }
     }
 
-    /// A feed that has no changes, or fails.
+    /// A feed without changes, or one that fails.
     #[derive(Clone, Debug, Default)]
     struct Feed(Arc<AtomicBool>);
 
@@ -662,7 +665,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_is_not_taken_from_the_cache_while_the_view_is_too_old_to_decide() {
+    async fn a_cached_client_is_not_used_while_the_revocation_view_is_too_old() {
         let (registry, feed) = (Registry::new(), Feed::default());
         let clock = ManualClock::at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000));
         let max_age = Duration::from_millis(600);
@@ -671,7 +674,7 @@ mod tests {
         let (store, at) = (Arc::new(registry.clone()), Arc::new(clock.clone()));
         let cache = ClientCache::new(store, limits, TIMEOUT, at, Some(revocations.clone()), None);
         found(&cache, &BILLING).await;
-        // Longer ago than the feed may be behind; the feed is read meanwhile.
+        // Longer than the feed may lag. The feed is read meanwhile.
         clock.advance(Duration::from_secs(3));
         tokio::time::sleep(Duration::from_secs(3)).await;
         feed.0.store(true, Ordering::SeqCst);
@@ -680,11 +683,11 @@ mod tests {
         assert!(revocations.is_ready() && registry.asked() == 1);
         clock.advance(Duration::from_millis(1));
         found(&cache, &BILLING).await;
-        assert!(!revocations.is_ready() && registry.asked() == 2, "a change may be unknown here");
+        assert!(!revocations.is_ready() && registry.asked() == 2, "a change may be missing here");
     }
 
     #[tokio::test]
-    async fn a_clock_that_is_set_back_makes_what_is_kept_old() {
+    async fn a_clock_that_is_set_back_expires_all_entries() {
         let registry = Registry::new();
         let (cache, clock) = cache(&registry);
         found(&cache, &BILLING).await;
@@ -694,7 +697,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn however_many_want_a_client_the_store_is_asked_once_and_who_hangs_up_takes_nothing_from_the_others() {
+    async fn concurrent_callers_share_one_look_up_and_one_that_hangs_up_does_not_affect_the_others() {
         let registry = Registry::silent();
         let (cache, _) = cache(&registry);
         let mut first = Box::pin(found(&cache, &BILLING));
@@ -708,7 +711,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_look_up_that_everybody_left_is_kept_all_the_same() {
+    async fn the_result_of_a_look_up_is_cached_even_if_all_callers_hung_up() {
         let registry = Registry::silent();
         let (cache, _) = cache(&registry);
         assert!(poll!(Box::pin(found(&cache, &BILLING))).is_pending());
@@ -718,7 +721,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_error_is_told_to_all_who_wait_and_is_not_kept() {
+    async fn an_error_is_returned_to_all_waiting_callers_and_not_cached() {
         let registry = Registry { fails: true, ..Registry::new() };
         let (cache, _) = cache(&registry);
         let answers = join_all((0..10).map(|_| cache.find(&BILLING))).await;
@@ -729,7 +732,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_store_that_is_late_or_panics_is_asked_again() {
+    async fn a_store_that_times_out_or_panics_is_asked_again() {
         let registry = Registry::silent();
         let (cache, _) = cache(&registry);
         assert!(matches!(cache.find(&BILLING).await, Err(Unanswered::Late(_))));
@@ -742,7 +745,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_told_to_have_changed_is_asked_for_again() {
+    async fn a_client_that_the_feed_reports_as_changed_is_looked_up_again() {
         let registry = Registry::new();
         let (cache, _) = cache(&registry);
         found(&cache, &BILLING).await;
@@ -753,19 +756,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_from_before_a_change_neither_lands_after_it_nor_is_joined() {
+    async fn an_answer_from_before_a_change_is_neither_cached_nor_shared_after_it() {
         let registry = Registry::silent();
         let (cache, _) = cache(&registry);
         let mut before = Box::pin(found(&cache, &BILLING));
         assert!(poll!(&mut before).is_pending());
-        tokio::task::yield_now().await; // the store has read what it will say
+        tokio::task::yield_now().await; // the store has read its answer
         let changed = registry.change();
         cache.forget(&BILLING);
         let mut after = Box::pin(found(&cache, &BILLING));
         assert!(poll!(&mut after).is_pending());
         registry.answer(1);
-        assert_ne!(before.await.unwrap(), changed, "whoever asked before may be told what was");
-        assert!(poll!(Box::pin(found(&cache, &BILLING))).is_pending(), "and nobody else is");
+        assert_ne!(before.await.unwrap(), changed, "a caller from before the change may get the old state");
+        assert!(poll!(Box::pin(found(&cache, &BILLING))).is_pending(), "and no other caller does");
         registry.answer(1);
         assert_eq!(after.await.unwrap(), changed);
         assert_eq!(found(&cache, &BILLING).await.unwrap(), changed);
@@ -783,27 +786,27 @@ mod tests {
         let kept = cache.0.kept.as_ref().unwrap();
         let sizes = kept.shards.iter().map(|shard| shard.lock().unwrap().absent.len());
         assert!(sizes.sum::<usize>() <= 160);
-        assert!(kept.shards.iter().all(|shard| shard.lock().unwrap().flights.is_empty()));
+        assert!(kept.shards.iter().all(|shard| shard.lock().unwrap().in_flight.is_empty()));
         let asked = registry.asked();
         found(&cache, &BILLING).await;
         assert_eq!(registry.asked(), asked);
     }
 
     #[tokio::test]
-    async fn look_ups_under_way_are_bounded_though_their_callers_hang_up() {
+    async fn look_ups_in_flight_are_bounded_even_if_their_callers_hang_up() {
         let registry = Registry::silent();
         let (cache, _) = cache(&registry);
-        for number in 0..MOST_FLIGHTS {
+        for number in 0..MAX_LOOKUPS {
             assert!(poll!(Box::pin(found(&cache, &format!("nobody-{number}").parse().unwrap()))).is_pending());
         }
         assert!(matches!(cache.find(&BILLING).await, Err(Unanswered::Busy)));
-        registry.answer(MOST_FLIGHTS + 1);
+        registry.answer(MAX_LOOKUPS + 1);
         found(&cache, &"nobody-0".parse().unwrap()).await;
         assert!(found(&cache, &BILLING).await.is_some());
     }
 
     #[tokio::test]
-    async fn a_store_in_memory_and_a_cache_that_is_off_are_asked_each_time() {
+    async fn without_a_cache_and_with_a_store_in_memory_each_call_asks_the_store() {
         let store = MemoryStore::from([Client::new("billing", ClientSecret::generate().unwrap())]);
         let (cache, clock) = cache_of(store, ClientCacheLimits::default());
         assert!(cache.0.kept.is_none() && found(&cache, &BILLING).await.is_some());
@@ -817,7 +820,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_of_another_id_than_was_asked_for_is_none() {
+    async fn a_client_with_another_id_than_the_requested_one_is_not_accepted() {
         #[derive(Debug)]
         struct Folding(Registry);
         impl ClientStore for Folding {
@@ -831,7 +834,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_up_on_a_runtime_that_has_ended_fails_and_does_not_hang() {
+    fn a_look_up_on_a_runtime_that_has_shut_down_fails_and_does_not_hang() {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let handle = runtime.handle().clone();
         drop(runtime);
@@ -846,7 +849,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_believed_up_to_two_seconds_behind_the_feed() {
+    fn an_answer_is_used_for_up_to_two_seconds_without_the_feed() {
         let (told, second) = (SystemTime::UNIX_EPOCH + 100 * SECOND, SECOND);
         let at = |time| Now { time, told: Some(told) };
         assert!(!at(told + 2 * second).is_behind(told) && at(told + 2 * second + second / 1_000).is_behind(told));
@@ -854,7 +857,7 @@ mod tests {
     }
 
     #[test]
-    fn its_debug_output_says_how_much_is_kept_and_shows_no_client() {
+    fn debug_output_contains_the_capacity_and_no_client() {
         let mut map = crate::sync::BoundedMap::new(3);
         map.insert("billing", ());
         let kept = Kept::new(ClientCacheLimits::default());

@@ -1,11 +1,11 @@
-//! [`Decoy`]: the client whose place an unknown one takes, so that its request costs what a wrong secret costs.
+//! [`Decoy`]: stands in for an unknown client, so that its request takes as much work as one with a wrong secret.
 
 use std::sync::Arc;
 
 use super::{Client, ClientError, RegisteredClient};
 use crate::secret::StoredSecret;
 
-/// A client with one generated secret, which no client knows. It is in no registry.
+/// A client with one generated secret that no one knows. It is in no store.
 #[derive(Debug)]
 pub(in crate::authorization_server) struct Decoy(Arc<RegisteredClient>);
 

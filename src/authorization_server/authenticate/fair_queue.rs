@@ -1,19 +1,20 @@
-//! A bounded number of slow checks at once and a bounded queue, shared fairly between callers.
+//! [`FairQueue`]: limits how many slow checks run and wait, and shares them fairly between callers.
 //!
-//! A [`Caller`] belongs to a site, within it to a network, and within that to a client id. The rules are the same at each of
+//! A [`Caller`] belongs to a site, in it to a network, and in that to a client id. The rules are the same at each of
 //! these three levels:
 //!
-//! 1. Sites take turns, in a site its networks take turns, and in a network its client ids do, whatever the number of their
-//!    requests. Those that were served last go last.
-//! 2. One caller never has all places if there are several, so that another caller finds one free.
-//! 3. When the queue is full, the last request of the site, network and id with the most requests is turned away, the new one
-//!    or another. Of several with as many, it is the one with more wrong secrets.
-//! 4. A network is a *flood* after [`FLOOD`] wrong secrets in the current minute and the last one. It is served after all others
-//!    and turned away before them. The same holds for a client id among those of its network. A single network makes no flood of
-//!    its site: the site may belong to many customers of one provider, or all to one attacker, so a flood of a site takes
-//!    [`SITE_FLOOD`] wrong secrets from several networks.
+//! 1. Sites take turns. The networks of a site take turns, and the client ids of a network do. The number of their
+//!    requests does not matter. The one that was served last goes last.
+//! 2. If several checks may run at the same time, one caller never has all of them, so another caller can start at
+//!    once.
+//! 3. When the queue is full, the last request of the site, network and id with the most requests is refused. This may
+//!    be the new request. If several have equally many, the one with more wrong secrets is refused.
+//! 4. A network is a *flood* after [`FLOOD`] wrong secrets in the current and the previous minute. It is served after
+//!    all others, and refused before them. The same applies to a client id among those of its network. One network
+//!    alone does not make its site a flood, since a site may belong to many customers of one provider. A site is a
+//!    flood after [`SITE_FLOOD`] wrong secrets from several networks.
 //!
-//! So an outsider that guesses secrets delays its own network, and not the owner of a secret in another one.
+//! So an outsider that guesses secrets delays its own network, but not the owner of the secret in another network.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -28,13 +29,14 @@ use super::throttle::{network, site};
 use crate::client_id::ClientId;
 use crate::clock::Clock;
 
-/// The number of wrong secrets that makes a flood of a network or of a client id. A person who mistypes a secret stays below.
+/// The number of wrong secrets that makes a network or a client id a flood. A person who mistypes a secret stays below
+/// it.
 const FLOOD: u32 = 10;
 
-/// The number of wrong secrets that makes a flood of a site. Each of its networks counts for at most [`FLOOD`].
+/// The number of wrong secrets that makes a site a flood. Each of its networks counts for at most [`FLOOD`].
 const SITE_FLOOD: u32 = 3 * FLOOD;
 
-/// A client id as used in one network. All callers without a known address are one network.
+/// A client id as used in one network. All callers without a known address belong to one network.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Caller {
     site: Option<IpAddr>,
@@ -57,9 +59,9 @@ pub(super) struct FairQueue {
 }
 
 struct State {
-    /// The caller of each check that runs.
+    /// The caller of each running check.
     running: Vec<Caller>,
-    /// The requests that wait, in the order in which they are served. No line is empty, and no caller has two.
+    /// The waiting requests, in the order in which they are served. No line is empty, and no caller has two lines.
     lines: VecDeque<Line>,
     refused: Refused,
 }
@@ -69,7 +71,7 @@ struct Line {
     waiting: VecDeque<oneshot::Sender<Turn>>,
 }
 
-/// The wrong secrets of late, by level.
+/// The recent wrong secrets, by level.
 struct Refused {
     sites: Refusals<Option<IpAddr>>,
     networks: Refusals<Option<IpAddr>>,
@@ -95,7 +97,7 @@ impl FairQueue {
         Self { at_once, queued, state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Waits for a turn. A future that is dropped leaves the queue.
+    /// Waits for a turn. Dropping the future leaves the queue.
     pub(super) async fn turn(&self, caller: &Caller) -> Result<Turn, Busy> {
         self.join(caller).await.map_err(|_| Busy)
     }
@@ -117,7 +119,7 @@ impl FairQueue {
         state
     }
 
-    /// Fills the free places.
+    /// Starts requests while checks can be started.
     fn grant(&self, state: &mut State) -> Granted {
         let mut granted = Vec::new();
         while state.running.len() < self.at_once
@@ -138,12 +140,12 @@ impl State {
         }
     }
 
-    /// Removes the next request of a caller that has fewer than `max` places.
+    /// Removes the next request of a caller with fewer than `max` running checks.
     fn next(&mut self, max: usize) -> Option<(Caller, oneshot::Sender<Turn>)> {
         self.remove_closed();
         let has_place = |caller: &Caller| self.running.iter().filter(|running| *running == caller).count() < max;
         let lines = || self.lines.iter().enumerate().filter(|(_, line)| has_place(&line.caller));
-        // Of several with the same key, the first is taken.
+        // Among lines with the same key, the first one is taken.
         let (_, first) = lines().min_by_key(|(_, line)| self.refused.is_flood(&line.caller))?;
         let in_network = lines().filter(|(_, line)| line.caller.network == first.caller.network);
         let (at, _) = in_network.min_by_key(|(_, line)| self.refused.is_caller_flood(&line.caller))?;
@@ -158,7 +160,7 @@ impl State {
         self.lines.iter().map(|line| line.waiting.len()).sum()
     }
 
-    /// Removes the requests that stopped waiting.
+    /// Removes the requests whose callers stopped waiting.
     fn remove_closed(&mut self) {
         for line in &mut self.lines {
             line.waiting.retain(|waiter| !waiter.is_closed());
@@ -170,8 +172,8 @@ impl State {
         self.lines.retain(|line| !line.waiting.is_empty());
     }
 
-    /// Puts the caller's site behind the other sites, its network behind the others of the site, and itself behind the others
-    /// of the network.
+    /// Moves the caller's site behind the other sites, its network behind the others of the site, and the caller behind
+    /// the others of the network.
     fn put_last(&mut self, caller: &Caller) {
         let Caller { site, network, .. } = *caller;
         let lines = self.lines.make_contiguous();
@@ -189,7 +191,7 @@ impl State {
         }
     }
 
-    /// Returns the line whose last request is turned away first.
+    /// Returns the line whose last request is refused first.
     fn first_to_leave(&self) -> Option<usize> {
         let refused = &self.refused;
         let all: Vec<_> = self.lines.iter().enumerate().collect();
@@ -210,13 +212,13 @@ impl State {
     }
 }
 
-/// Groups lines by a key and returns those of the group that is turned away first: a flood before others, then the group with
-/// the most requests, then the one with more wrong secrets, then the one that comes later.
+/// Groups lines by a key, and returns the lines of the group that is refused first: a flood before others, then the
+/// group with the most requests, then the one with more wrong secrets, then the later one.
 fn heaviest<'a, K: Copy + Eq + Hash>(
     lines: Vec<(usize, &'a Line)>,
     key_flood_and_refused: impl Fn(&'a Caller) -> (K, bool, u32),
 ) -> Option<Vec<(usize, &'a Line)>> {
-    // Of each group: whether it is a flood, its requests, its wrong secrets, and the place of its first line.
+    // Per group: whether it is a flood, its number of requests, its wrong secrets, and the position of its first line.
     let mut groups = HashMap::<K, (bool, usize, u32, usize)>::new();
     for (place, line) in &lines {
         let (key, is_flood, refused) = key_flood_and_refused(&line.caller);
@@ -258,7 +260,8 @@ impl Refused {
     }
 }
 
-/// Must not be called with the state locked: a turn whose request is gone is dropped here, which locks the state.
+/// Sends the turns. Must not be called while the state is locked: a turn whose request is gone is dropped here, which
+/// locks the state.
 fn send(granted: Granted) {
     for (waiter, turn) in granted {
         drop(waiter.send(turn));

@@ -1,14 +1,14 @@
-//! Who is asking (RFC 6749 §2.3): [`Credentials`] → [`AuthenticatedClient`].
+//! Client authentication (RFC 6749 §2.3): [`Credentials`] → [`AuthenticatedClient`].
 //!
-//! A request authenticates by exactly one method, and only by the one that its client is registered for. Whatever
-//! goes wrong, the caller reads the same `invalid_client`; only the operator is told why.
+//! A request authenticates with exactly one method, which must be the one that its client is registered for. On any
+//! failure the caller gets the same `invalid_client`; only the operator learns the reason.
 
+mod audit;
 mod basic;
 mod check;
 mod client_cache;
 mod decoy;
 mod fair_queue;
-mod notices;
 mod post;
 mod refusals;
 mod throttle;
@@ -25,13 +25,13 @@ use http::header::AUTHORIZATION;
 use http::{Extensions, HeaderMap};
 use zeroize::Zeroizing;
 
+pub(in crate::authorization_server) use self::audit::Audit;
 use self::check::Verdict;
 pub(in crate::authorization_server) use self::check::{CheckPlace, SlowChecks};
 pub use self::client_cache::ClientCacheLimits;
 pub(in crate::authorization_server) use self::client_cache::{Answer, Basis, ClientCache, OnRead};
 pub(in crate::authorization_server) use self::decoy::Decoy;
 use self::fair_queue::Caller;
-pub(in crate::authorization_server) use self::notices::Notices;
 use self::throttle::Attempt;
 pub use self::throttle::AttemptLimits;
 pub(in crate::authorization_server) use self::throttle::Throttle;
@@ -46,7 +46,7 @@ use crate::clock::{Clock, UnixTime};
 use crate::registration::{Client, ClientAuthMethod, ClientError, RegisteredClient};
 use crate::secret::{Presented, StoredSecret};
 
-/// What a request shows to prove who is asking: well-formed, not yet checked.
+/// The credentials of a request: well-formed, but not yet checked.
 pub(in crate::authorization_server) struct Credentials {
     client_id: ClientId,
     secret: Zeroizing<String>,
@@ -54,7 +54,7 @@ pub(in crate::authorization_server) struct Credentials {
 }
 
 impl Credentials {
-    /// Finds the one method by which the request authenticates.
+    /// Reads the credentials of the one method by which the request authenticates.
     pub(super) fn read(headers: &HeaderMap, form: &Form<'_>) -> Result<Self, TokenError> {
         let mut headers = headers.get_all(AUTHORIZATION).iter();
         let header = headers.next();
@@ -70,9 +70,11 @@ impl Credentials {
     }
 
     fn new(client_id: ClientId, secret: Zeroizing<String>, method: ClientAuthMethod) -> Result<Self, TokenError> {
-        // No stored secret is longer; digesting more would be work for nothing.
+        // No stored secret is longer, so digesting more would be useless work.
         if secret.len() > crate::secret::LONGEST {
-            return Err(TokenError::new(Fault::CLIENT).of(&client_id).detailed("the secret is longer than any secret"));
+            return Err(TokenError::new(Fault::CLIENT)
+                .of(&client_id)
+                .detailed("the secret is longer than any stored secret can be"));
         }
         Ok(Self { client_id, secret, method })
     }
@@ -82,11 +84,11 @@ fn client_id(text: &str) -> Result<ClientId, TokenError> {
     text.parse().map_err(|error: InvalidClientId| TokenError::from(Fault::CLIENT).because(error))
 }
 
-/// A client that proved who it is; only [`Authenticator::authenticate`] makes one.
+/// A client that was authenticated. Only [`Authenticator::authenticate`] creates one.
 #[derive(Clone, Debug)]
 pub(in crate::authorization_server) struct AuthenticatedClient {
     client: Arc<RegisteredClient>,
-    /// When the registry had it as it is here.
+    /// The time at which the client store had the client in this state.
     as_of: SystemTime,
 }
 
@@ -104,27 +106,27 @@ impl Deref for AuthenticatedClient {
     }
 }
 
-/// Checks credentials against the registry.
+/// Checks credentials against the client store.
 #[derive(Debug)]
 pub(in crate::authorization_server) struct Authenticator {
     pub(in crate::authorization_server) peer: PeerAddress,
     pub(in crate::authorization_server) clients: ClientCache,
-    /// Takes the place of a client that does not exist.
+    /// Stands in for an unknown client.
     pub(in crate::authorization_server) decoy: Decoy,
-    /// By which a secret ends.
+    /// Decides whether a secret has expired.
     pub(in crate::authorization_server) clock: Arc<dyn Clock>,
     pub(in crate::authorization_server) slow_checks: SlowChecks,
     pub(in crate::authorization_server) throttle: Throttle,
-    pub(in crate::authorization_server) notices: Arc<Notices>,
+    pub(in crate::authorization_server) audit: Arc<Audit>,
     #[cfg(feature = "legacy_hashes")]
     pub(in crate::authorization_server) upgrades: Option<Arc<Upgrades>>,
-    /// Whether the secrets under the hashes of older systems are random, as the operator declares.
+    /// Whether the operator declared the secrets behind the hashes of older systems to be random.
     #[cfg(feature = "legacy_hashes")]
     pub(in crate::authorization_server) imported_are_random: bool,
 }
 
 impl Authenticator {
-    /// `head` is that of the request.
+    /// Authenticates the client of the request with this `head`.
     pub(in crate::authorization_server) async fn authenticate(
         &self,
         credentials: &Credentials,
@@ -135,23 +137,23 @@ impl Authenticator {
         let secret = self.prove(&claim, credentials, head).await.map_err(named)?;
         let client = claim.settle(secret).map_err(|why| named(TokenError::new(Fault::CLIENT).detailed(why)))?;
         if let Some(secret) = secret {
-            self.notices.proven_by(&client, secret, &head.extensions);
+            self.audit.proven_by(&client, secret, &head.extensions);
         }
         Ok(client)
     }
 
-    /// Looks up who the caller claims to be. An answer that is not fresh, or that was not fetched for a refusal, may accept a
-    /// client at once but never refuse one.
+    /// Looks up the client that the caller claims to be. A stale cache entry, or one that was not fetched for a
+    /// refusal, may accept a client but never refuse one.
     async fn claim(&self, credentials: &Credentials) -> Result<Claim, TokenError> {
         if let Some(claim) = self.claim_at_once(&self.clients.find(&credentials.client_id).await?, credentials) {
             return Ok(claim);
         }
-        // Boxed: it is rare, and all others would carry the weight of its future.
+        // Boxed, because it is rare and would make the future of all other requests larger.
         let answer = Box::pin(self.clients.find_lately(&credentials.client_id)).await?;
         Ok(self.claim_by(&answer, credentials))
     }
 
-    /// What an answer comes to, if it may serve that.
+    /// Returns the claim by this answer, if the answer may be used for it.
     fn claim_at_once(&self, answer: &Answer, credentials: &Credentials) -> Option<Claim> {
         let claim = self.claim_by(answer, credentials);
         if claim.is_acceptable() && claim.secret.is_some() {
@@ -169,12 +171,13 @@ impl Authenticator {
         Claim::new(answer, &self.decoy, credentials.method, &presented, now)
     }
 
-    /// Returns which of the client's secrets was shown. An unknown client takes the same work as one with a generated secret.
-    /// A client that would be refused for another reason counts as a failure too, so that the limits do not tell them apart.
+    /// Returns which of the client's secrets was presented. An unknown client takes the same work as one with a
+    /// generated secret. A client that is refused for another reason counts as a failure, too, so that the limits do
+    /// not distinguish them.
     async fn prove(&self, claim: &Claim, credentials: &Credentials, head: &Head) -> Result<Option<usize>, TokenError> {
         let mut secret = claim.secret;
         if secret.is_none() && !claim.slow.is_empty() {
-            // Boxed: next to a slow hash an allocation is nothing, and all others would carry the weight of its future.
+            // Boxed: an allocation is cheap compared to a slow hash, and the future of all other requests stays small.
             if !self.are_random(&claim.slow) {
                 return Box::pin(self.check_chosen(claim, credentials, head)).await;
             }
@@ -209,7 +212,7 @@ impl Authenticator {
             acceptable: claim.is_acceptable().then(|| claim.client.clone()),
             client_id: credentials.client_id.clone(),
             extensions: head.extensions.clone(),
-            notices: self.notices.clone(),
+            audit: self.audit.clone(),
             #[cfg(feature = "legacy_hashes")]
             upgrades: self.upgrades.clone(),
         };
@@ -217,33 +220,33 @@ impl Authenticator {
         self.slow_checks.find(&caller, claim.slow.clone(), &credentials.secret, guess).await
     }
 
-    /// Returns whether none of these secrets can be guessed, so that wrong ones must not lock the client out.
+    /// Returns whether none of these secrets can be guessed. Wrong secrets must not lock out such a client.
     #[cfg(feature = "legacy_hashes")]
     fn are_random(&self, slow: &[(usize, StoredSecret)]) -> bool {
         self.imported_are_random && slow.iter().all(|(_, stored)| stored.is_legacy())
     }
 
     #[cfg(not(feature = "legacy_hashes"))]
-    #[allow(clippy::unused_self)] // the face of the other
+    #[allow(clippy::unused_self)] // has the signature of the other one
     fn are_random(&self, _: &[(usize, StoredSecret)]) -> bool {
         false
     }
 
-    /// Returns the address by which failures are counted. It is asked for only then.
+    /// Returns the address by which failures are counted. It is computed only after a failure or before a slow check.
     fn peer(&self, head: &Head) -> Option<IpAddr> {
         self.peer.of(head)
     }
 }
 
-/// A chosen secret that is being checked, and all that hangs on the outcome though nobody may wait for it.
+/// A slow check of a secret, with everything that its result affects even if the caller hangs up.
 struct Guess {
-    /// Until it is counted.
+    /// `None` once the result was counted.
     attempt: Option<Attempt>,
-    /// The client, if the right secret lets it in.
+    /// The client, if the right secret authenticates it.
     acceptable: Option<Arc<RegisteredClient>>,
     client_id: ClientId,
     extensions: Extensions,
-    notices: Arc<Notices>,
+    audit: Arc<Audit>,
     #[cfg(feature = "legacy_hashes")]
     upgrades: Option<Arc<Upgrades>>,
 }
@@ -256,7 +259,7 @@ impl Guess {
     }
 
     #[cfg(not(feature = "legacy_hashes"))]
-    #[allow(clippy::unused_self)] // the face of the other
+    #[allow(clippy::unused_self)] // has the signature of the other one
     fn may_upgrade(&self, _: Option<usize>) -> bool {
         false
     }
@@ -278,7 +281,7 @@ impl Verdict for Guess {
     #[cfg_attr(not(feature = "legacy_hashes"), allow(unused_variables))]
     fn answered(self, secret: Option<usize>, presented: &str, hung_up: bool) {
         if hung_up && self.is_failure(secret) {
-            self.notices.wrong_and_gone(&self.client_id, &self.extensions);
+            self.audit.wrong_and_gone(&self.client_id, &self.extensions);
         }
         #[cfg(feature = "legacy_hashes")]
         if let (Some(upgrades), Some(client), Some(secret)) = (self.upgrades, self.acceptable, secret) {
@@ -287,16 +290,16 @@ impl Verdict for Guess {
     }
 }
 
-/// Who the caller claims to be, and what can be said of that at once.
+/// The client that the caller claims to be, and the result of the immediate checks.
 struct Claim {
-    /// The client, or the [decoy](Decoy) where the id is unknown.
+    /// The client, or the [decoy](Decoy) if the id is unknown.
     client: Arc<RegisteredClient>,
     is_registered: bool,
     as_of: SystemTime,
     method: ClientAuthMethod,
-    /// Which of the client's secrets the presented one is, by their digests.
+    /// The position of the client's secret whose digest matches the presented one.
     secret: Option<usize>,
-    /// Those whose check takes its time, by their place among the client's secrets.
+    /// The secrets with a slow hash, with their positions among the client's secrets.
     slow: Vec<(usize, StoredSecret)>,
 }
 
@@ -304,7 +307,7 @@ impl Claim {
     fn new(answer: &Answer, decoy: &Decoy, method: ClientAuthMethod, presented: &Presented<'_>, now: UnixTime) -> Self {
         let Answer { client, as_of, .. } = answer.clone();
         let is_registered = client.is_some();
-        // From here on both take the same steps.
+        // From here on, both cases take the same steps.
         let client = client.unwrap_or_else(|| decoy.client());
         let live = client.secrets().iter().enumerate().filter(|(_, secret)| secret.is_live(now));
         let live = live.map(|(at, secret)| (at, secret.stored()));
@@ -321,17 +324,17 @@ impl Claim {
     fn settle(self, secret: Option<usize>) -> Result<AuthenticatedClient, Cow<'static, str>> {
         let client = self.client;
         if !self.is_registered {
-            return Err("it is not a registered client".into());
+            return Err("the client is not registered".into());
         }
         if secret.is_none() {
-            return Err("the secret is not one of its own".into());
+            return Err("the secret matches none of the client's current secrets".into());
         }
         if !client.is_enabled() {
-            return Err("it is disabled".into());
+            return Err("the client is disabled".into());
         }
         if client.authentication() != self.method {
             let (registered, used) = (client.authentication(), self.method);
-            let why = format!("it is registered for {registered} and used {used}; see Client::authentication");
+            let why = format!("the client is registered for {registered} but used {used}; see Client::authentication");
             return Err(why.into());
         }
         Ok(AuthenticatedClient { client, as_of: self.as_of })
@@ -360,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_client_is_held_against_as_many_secrets_as_a_known_one_and_never_let_in() {
+    fn an_unknown_client_is_checked_against_as_many_secrets_as_a_known_one_and_never_accepted() {
         let (own, other) = (ClientSecret::generate().unwrap(), ClientSecret::generate().unwrap());
         let known = claim(Some(Client::new("billing", &own)), other.expose());
         let unknown = claim(None, other.expose());
@@ -369,7 +372,7 @@ mod tests {
         assert_eq!((known.slow.len(), unknown.slow.len()), (0, 0));
         assert!(known.is_acceptable() && !unknown.is_acceptable());
         assert!(unknown.settle(None).is_err());
-        // Not even a secret that matches the decoy's would be a proof.
+        // Even a secret that matches the decoy's is no proof.
         assert!(claim(None, other.expose()).settle(Some(0)).is_err());
         assert!(claim(Some(Client::new("billing", &own)), own.expose()).settle(Some(0)).is_ok());
     }

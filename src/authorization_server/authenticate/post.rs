@@ -1,4 +1,4 @@
-//! `client_secret_post` (RFC 6749 §2.3.1): id and secret as parameters of the body.
+//! `client_secret_post` (RFC 6749 §2.3.1): id and secret as parameters in the body.
 
 use zeroize::Zeroizing;
 
@@ -8,6 +8,6 @@ use crate::registration::ClientAuthMethod;
 pub(super) fn read(secret: &str, form: &Form<'_>) -> Result<Credentials, TokenError> {
     let id = form
         .get("client_id")
-        .ok_or_else(|| TokenError::new(Fault::CLIENT).detailed("the body has a client_secret and no client_id"))?;
+        .ok_or_else(|| TokenError::new(Fault::CLIENT).detailed("the body has a client_secret but no client_id"))?;
     Credentials::new(client_id(id)?, Zeroizing::new(secret.to_owned()), ClientAuthMethod::ClientSecretPost)
 }

@@ -1,4 +1,4 @@
-//! [`Refusals`]: how often a key was refused of late, in bounded memory.
+//! [`Refusals`]: counts the recent refusals of each key, in bounded memory.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use crate::clock::{Clock, UnixTime};
 
-/// How many keys are remembered for one minute. An outsider can use any number of addresses.
+/// The maximum number of keys per minute. An outsider can use any number of addresses.
 const TRACKED: usize = 10_000;
 
 const WINDOW_SECONDS: u64 = 60;
 
-/// Counts the refusals of the current minute and of the one before it.
+/// Counts the refusals of the current and of the previous minute.
 pub(super) struct Refusals<K> {
     clock: Arc<dyn Clock>,
     minute: u64,
@@ -24,7 +24,7 @@ impl<K: Eq + Hash> Refusals<K> {
         Self { clock, minute: 0, current: HashMap::new(), last: HashMap::new() }
     }
 
-    /// Forgets the refusals before the last minute. Call it before the counts are read.
+    /// Forgets refusals from before the previous minute. Must be called before the counts are read.
     pub(super) fn expire(&mut self) {
         let minute = UnixTime::now(&*self.clock).as_secs() / WINDOW_SECONDS;
         if minute != self.minute {
@@ -43,7 +43,7 @@ impl<K: Eq + Hash> Refusals<K> {
     }
 
     pub(super) fn add(&mut self, key: K) {
-        // When the map is full, the oldest half is forgotten, so that no flood of keys hides the keys after it.
+        // When the map is full, the older half is forgotten, so that a flood of keys does not hide the keys after it.
         if self.current.len() >= TRACKED && !self.current.contains_key(&key) {
             self.rotate();
         }
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_counts_in_its_minute_and_in_the_next_one() {
+    fn a_refusal_counts_in_its_own_minute_and_the_next() {
         let (mut refusals, clock) = refusals();
         refusals.add(1);
         refusals.add(1);
@@ -85,11 +85,11 @@ mod tests {
         refusals.add(1);
         clock.set(SystemTime::UNIX_EPOCH);
         refusals.expire();
-        assert_eq!(refusals.count(&1), 0, "a clock that is set back keeps no refusal");
+        assert_eq!(refusals.count(&1), 0, "refusals are forgotten when the clock is set back");
     }
 
     #[test]
-    fn memory_is_bounded_and_a_key_after_a_flood_of_others_is_counted_too() {
+    fn memory_is_bounded_and_a_key_after_a_flood_of_others_is_counted() {
         let (mut refusals, _) = refusals();
         for key in 0..100_000 {
             refusals.add(key);

@@ -1,8 +1,8 @@
-//! Slows down who guesses secrets (RFC 6749 §2.3.1: the server MUST protect itself against brute force).
+//! Slows down guessing of secrets (RFC 6749 §2.3.1: the server MUST protect itself against brute force).
 //!
-//! Failures are counted by minute. A random secret cannot be guessed, so the right one always passes, and no one can
-//! lock its owner out: only wrong ones are turned away. A secret that a person chose can be guessed: there an attempt
-//! over the limit is turned away before any hashing.
+//! Failures are counted per minute. A random secret cannot be guessed: the right one always passes, so no one can lock
+//! out its owner, and only wrong ones are refused. A chosen secret can be guessed: an attempt over the limit is refused
+//! before any hashing.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -13,7 +13,7 @@ use super::{Fault, TokenError};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime};
 
-/// How many failed attempts at a client's secret a minute are answered before the next is turned away with a 429.
+/// The maximum number of failed attempts per minute at a client's secret. Further attempts get 429.
 ///
 /// ```
 /// use tower_client_credentials::AttemptLimits;
@@ -24,13 +24,14 @@ use crate::clock::{Clock, UnixTime};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AttemptLimits {
-    /// Wrong secrets for one client id from one address, where the client's are random, or there is no such client:
-    /// 100 by default. The right secret passes beyond it too.
+    /// Wrong secrets for one client id from one address, if the client's secrets are random or the client is unknown.
+    /// The default is 100. The right secret passes beyond this limit, too.
     pub generated_by_address: u32,
-    /// Wrong secrets for one client from one address, where the client's are chosen by people: 10 by default. Beyond
-    /// it the right one waits for the next minute as well.
+    /// Wrong secrets for one client from one address, if the client's secrets were chosen by people. The default is 10.
+    /// Beyond this limit, even the right secret is refused until the next minute.
     pub chosen_by_address: u32,
-    /// The same from all addresses together: 100 by default.
+    /// Wrong secrets for one client from all addresses together, if its secrets were chosen by people. The default is
+    /// 100.
     pub chosen_by_client: u32,
 }
 
@@ -60,12 +61,13 @@ impl AttemptLimits {
     }
 }
 
-/// How many pairs of id and address are told apart in a minute. An outsider can name any number of either.
+/// The maximum number of pairs of id and address that are counted separately per minute. An outsider can use any number
+/// of either.
 const TRACKED: usize = 10_000;
 
 const WINDOW_SECONDS: u64 = 60;
 
-/// A client id, and the address of its caller where it is known.
+/// A client id, and the address of its caller if known.
 type Pair = (ClientId, Option<IpAddr>);
 
 #[derive(Debug)]
@@ -80,24 +82,24 @@ struct Counts {
     window: Mutex<Window>,
 }
 
-/// What failed in the current minute, and what is under way.
+/// The failures of the current minute, and the checks in flight.
 #[derive(Debug, Default)]
 struct Window {
     minute: u64,
-    /// Of generated secrets, and of clients that nobody registered; all pairs beyond the bound share one count.
+    /// Failures of generated secrets and of unknown clients. All pairs beyond the bound share one count.
     generated: HashMap<Pair, u32>,
     generated_beyond: u32,
-    /// Of chosen secrets, each of which cost a slow hash. Beyond the bound the count by client has to do; that map
-    /// has registered clients only.
+    /// Failures of chosen secrets, each of which took a slow hash. Beyond the bound, only the count by client applies.
+    /// That map contains only registered clients.
     chosen: HashMap<Pair, u32>,
     chosen_by_client: HashMap<ClientId, u32>,
-    /// Checks under way, and those in line for their turn; no more of a client than its limit says.
+    /// Running and waiting checks. A client has at most as many as its limit.
     in_flight: HashMap<Pair, u32>,
     in_flight_by_client: HashMap<ClientId, u32>,
 }
 
-/// Leave to check a secret that a person chose. It goes with the check, so that hanging up does not undo it; dropped
-/// without a check, it counts for nothing.
+/// Permission to check a chosen secret. It is held until the check ends, so that a caller that hangs up does not
+/// release it early. If it is dropped without a check, it is not counted.
 #[must_use]
 pub(super) struct Attempt {
     counts: Arc<Counts>,
@@ -109,7 +111,7 @@ impl Throttle {
         Self { limits, counts: Arc::new(Counts { clock, window: Mutex::default() }) }
     }
 
-    /// Counts a wrong generated secret; an error beyond the limit.
+    /// Counts a wrong generated secret. Returns an error beyond the limit.
     pub(super) fn failed(&self, id: &ClientId, peer: Option<IpAddr>) -> Result<(), TokenError> {
         let pair = (id.clone(), peer.map(network));
         let mut window = self.counts.window();
@@ -122,7 +124,7 @@ impl Throttle {
         if count > self.limits.generated_by_address { Err(self.too_many()) } else { Ok(()) }
     }
 
-    /// Asks leave to check a secret that a person chose. `id` is a registered client's.
+    /// Requests permission to check a chosen secret. `id` must be that of a registered client.
     pub(super) fn attempt(&self, id: &ClientId, peer: Option<IpAddr>) -> Result<Attempt, TokenError> {
         let AttemptLimits { chosen_by_address, chosen_by_client, .. } = self.limits;
         let by_address_limit = if peer.is_some() { chosen_by_address } else { u32::MAX };
@@ -134,11 +136,13 @@ impl Throttle {
             drop(window);
             return Err(self.too_many());
         }
-        // Attempts under way could all fail: they may be no more than what is left of a limit.
+        // All attempts in flight could fail, so there may be at most as many as the limits have left.
         let (with_pair, with_client) = (count(in_flight, &pair), count(in_flight_by_client, id));
         let left = (by_address_limit - by_address > with_pair) && (chosen_by_client - by_client > with_client);
         if !left {
-            return Err(TokenError::new(Fault::UNAVAILABLE).detailed("its secret is being checked too often at once"));
+            return Err(
+                TokenError::new(Fault::UNAVAILABLE).detailed("too many concurrent secret checks for this client")
+            );
         }
         *in_flight.entry(pair.clone()).or_default() += 1;
         *in_flight_by_client.entry(id.clone()).or_default() += 1;
@@ -152,7 +156,7 @@ impl Throttle {
 }
 
 impl Counts {
-    /// The counts of this minute.
+    /// Returns the counts of the current minute.
     fn window(&self) -> MutexGuard<'_, Window> {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let minute = UnixTime::now(&*self.clock).as_secs() / WINDOW_SECONDS;
@@ -166,7 +170,7 @@ impl Counts {
 }
 
 impl Attempt {
-    /// The secret was wrong.
+    /// Counts the attempt as failed.
     pub(super) fn failed(self) {
         let mut window = self.counts.window();
         let by_client = window.chosen_by_client.entry(self.pair.0.clone()).or_default();
@@ -187,7 +191,7 @@ fn count<K: Eq + Hash>(counts: &HashMap<K, u32>, key: &K) -> u32 {
     counts.get(key).copied().unwrap_or_default()
 }
 
-/// Forgets what is down to nothing.
+/// Decrements a count, and removes it at zero.
 fn count_down<K: Eq + Hash>(counts: &mut HashMap<K, u32>, key: &K) {
     match counts.get_mut(key) {
         Some(count) if *count > 1 => *count -= 1,
@@ -195,7 +199,7 @@ fn count_down<K: Eq + Hash>(counts: &mut HashMap<K, u32>, key: &K) {
     }
 }
 
-/// The new count; `None` for a new key in a full map.
+/// Increments a count and returns it. Returns `None` for a new key in a full map.
 fn count_up<K: Eq + Hash>(counts: &mut HashMap<K, u32>, key: K) -> Option<u32> {
     if counts.len() >= TRACKED && !counts.contains_key(&key) {
         return None;
@@ -205,7 +209,7 @@ fn count_up<K: Eq + Hash>(counts: &mut HashMap<K, u32>, key: K) -> Option<u32> {
     Some(*count)
 }
 
-/// An IPv6 caller has a whole /64 to choose from.
+/// Returns the network of an address: an IPv6 caller usually controls a whole /64.
 pub(super) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -216,7 +220,8 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The part of an IPv6 address that a provider usually gives to one customer is a /48, with 65,536 networks of their own.
+/// Returns the site of an address: the /48 of an IPv6 address, which a provider usually assigns to one customer and
+/// which contains 65,536 networks.
 pub(super) fn site(address: IpAddr) -> IpAddr {
     match network(address) {
         IpAddr::V6(network) => {
@@ -247,45 +252,45 @@ mod tests {
         (Throttle::new(AttemptLimits::default(), Arc::new(clock.clone())), clock)
     }
 
-    #[allow(clippy::unnecessary_wraps)] // as the calls want it
+    #[allow(clippy::unnecessary_wraps)] // the calls need an `Option`
     fn peer(last: u8) -> Option<IpAddr> {
         Some([192, 0, 2, last].into())
     }
 
-    /// How many of a thousand wrong chosen secrets are looked at.
+    /// Returns how many of 1,000 wrong chosen secrets are checked.
     fn wrong_ones_allowed(throttle: &Throttle, peer: Option<IpAddr>) -> usize {
         (0..1_000).map_while(|_| throttle.attempt(&ID, peer).ok()).map(super::Attempt::failed).count()
     }
 
     #[test]
-    fn wrong_generated_secrets_beyond_a_hundred_a_minute_are_turned_away_until_the_next() {
+    fn wrong_generated_secrets_beyond_100_a_minute_are_refused_until_the_next_minute() {
         let (throttle, clock) = throttle();
         for _ in 0..100 {
             assert!(throttle.failed(&ID, peer(1)).is_ok());
         }
         assert!(throttle.failed(&ID, peer(1)).is_err());
-        assert!(throttle.failed(&ID, peer(2)).is_ok(), "another address has a count of its own");
+        assert!(throttle.failed(&ID, peer(2)).is_ok(), "another address has its own count");
         clock.advance(Duration::from_secs(60));
         assert!(throttle.failed(&ID, peer(1)).is_ok());
     }
 
     #[test]
-    fn wrong_chosen_secrets_are_limited_by_address_and_by_client() {
+    fn wrong_chosen_secrets_are_limited_per_address_and_per_client() {
         let (throttle, clock) = throttle();
         assert_eq!(wrong_ones_allowed(&throttle, peer(1)), 10);
         let elsewhere: usize = (2..20).map(|last| wrong_ones_allowed(&throttle, peer(last))).sum();
-        assert_eq!(elsewhere, 90, "the client as a whole has a hundred");
+        assert_eq!(elsewhere, 90, "the limit for the client is 100");
         clock.advance(Duration::from_secs(60));
         assert_eq!(wrong_ones_allowed(&throttle, peer(1)), 10);
     }
 
     #[test]
-    fn a_client_beyond_its_limit_by_failures_from_many_addresses_gets_429() {
+    fn failures_from_many_addresses_exhaust_the_limit_of_the_client_with_429() {
         let (throttle, _) = throttle();
         let failures: usize = (1..=10).map(|last| wrong_ones_allowed(&throttle, peer(last))).sum();
         assert_eq!(failures, 100);
         let refusals = [1, 11].map(|last| throttle.attempt(&ID, peer(last)).err().unwrap().status().as_u16());
-        assert_eq!(refusals, [429, 429], "an address that failed, and a new one");
+        assert_eq!(refusals, [429, 429], "an address with failures, and a new one");
     }
 
     #[test]
@@ -301,13 +306,13 @@ mod tests {
     }
 
     #[test]
-    fn where_no_address_is_known_the_limit_is_the_clients() {
+    fn without_a_known_address_only_the_limit_of_the_client_applies() {
         let (throttle, _) = throttle();
         assert_eq!(wrong_ones_allowed(&throttle, None), 100);
     }
 
     #[test]
-    fn a_right_chosen_secret_and_one_that_could_not_be_checked_are_not_counted() {
+    fn the_right_chosen_secret_and_one_that_could_not_be_checked_are_not_counted() {
         let (throttle, _) = throttle();
         for _ in 0..1_000 {
             drop(throttle.attempt(&ID, peer(1)).unwrap());
@@ -318,40 +323,40 @@ mod tests {
     }
 
     #[test]
-    fn attempts_under_way_are_no_more_than_what_is_left_of_each_limit_and_no_failures() {
+    fn attempts_in_flight_do_not_exceed_the_limits_and_are_not_failures() {
         let (throttle, clock) = throttle();
         let from = |last| -> Vec<_> { (0..1_000).map_while(|_| throttle.attempt(&ID, peer(last)).ok()).collect() };
         let (one, other) = (from(1), from(2));
-        assert_eq!((one.len(), other.len()), (10, 10), "an address has ten");
+        assert_eq!((one.len(), other.len()), (10, 10), "the limit of an address is 10");
         let rest: Vec<_> = (3..30).flat_map(from).collect();
-        assert_eq!(rest.len(), 80, "a client has a hundred");
+        assert_eq!(rest.len(), 80, "the limit of a client is 100");
         assert_eq!(throttle.attempt(&ID, peer(1)).err().unwrap().status(), 503);
         clock.advance(Duration::from_secs(60));
-        assert!(throttle.attempt(&ID, peer(1)).is_err(), "they are under way in the next minute too");
+        assert!(throttle.attempt(&ID, peer(1)).is_err(), "they are still in flight in the next minute");
         drop((one, other, rest));
         assert_eq!(wrong_ones_allowed(&throttle, peer(1)), 10);
     }
 
     #[test]
-    fn memory_is_bounded_and_a_flood_of_strange_ids_leaves_chosen_secrets_alone() {
+    fn memory_is_bounded_and_a_flood_of_unknown_ids_does_not_affect_chosen_secrets() {
         let (throttle, _) = throttle();
         for address in 0..20_000_u32 {
             let _ = throttle.failed(&ID, Some(address.to_be_bytes().into()));
         }
         assert_eq!(throttle.counts.window().generated.len(), TRACKED);
-        assert!(throttle.failed(&ID, peer(1)).is_err(), "what is not told apart is limited together");
+        assert!(throttle.failed(&ID, peer(1)).is_err(), "pairs beyond the bound share one count");
         assert_eq!(wrong_ones_allowed(&throttle, peer(1)), 10);
     }
 
     #[test]
-    fn a_site_is_a_48_of_ipv6_and_an_address_of_ipv4() {
+    fn a_site_is_an_ipv6_slash_48_or_an_ipv4_address() {
         let same = |one: &str, other: &str| super::site(one.parse().unwrap()) == super::site(other.parse().unwrap());
         assert!(same("2001:db8:1:2::1", "2001:db8:1:ffff::2") && !same("2001:db8:1::1", "2001:db8:2::1"));
         assert!(same("::ffff:192.0.2.1", "192.0.2.1") && !same("192.0.2.1", "192.0.2.2"));
     }
 
     #[test]
-    fn an_ipv6_caller_is_its_network() {
+    fn an_ipv6_caller_is_identified_by_its_network() {
         let same = |one: &str, other: &str| network(one.parse().unwrap()) == network(other.parse().unwrap());
         assert!(same("2001:db8::1", "2001:db8::ffff:2"));
         assert!(!same("2001:db8::1", "2001:db8:0:1::1"));
@@ -359,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn attempts_under_way_are_no_more_than_what_failures_left_of_the_limit_of_their_client() {
+    fn attempts_in_flight_do_not_exceed_what_failures_left_of_the_client_limit() {
         let (throttle, _) = throttle();
         let failed: usize = (0..12)
             .map(|last| {
@@ -372,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_ends_makes_room_for_one_more_and_no_others() {
+    fn an_attempt_that_ends_makes_room_for_exactly_one_more() {
         let (throttle, _) = throttle();
         let mut under_way: Vec<_> = (0..20).map_while(|_| throttle.attempt(&ID, peer(1)).ok()).collect();
         assert_eq!(under_way.len(), 10);
@@ -381,11 +386,11 @@ mod tests {
         assert_eq!(under_way.len(), 10);
         drop(under_way);
         let again: Vec<_> = (0..20).map_while(|_| throttle.attempt(&ID, peer(1)).ok()).collect();
-        assert_eq!(again.len(), 10, "none is counted after its end");
+        assert_eq!(again.len(), 10, "no attempt is counted after its end");
     }
 
     #[test]
-    fn failures_of_one_minute_are_counted_together_and_the_caller_is_told_how_long_it_lasts() {
+    fn failures_in_one_minute_are_counted_together_and_retry_after_is_the_rest_of_the_minute() {
         let (throttle, clock) = throttle();
         (0..60).for_each(|_| throttle.failed(&ID, peer(1)).unwrap());
         clock.advance(Duration::from_secs(17));

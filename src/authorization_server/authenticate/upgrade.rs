@@ -1,7 +1,7 @@
-//! Puts a hash of ours in the place of an older system's, once its secret was shown (feature `legacy_hashes`).
+//! Replaces the hash of an older system by one of this crate when its secret is first used (feature `legacy_hashes`).
 //!
-//! It happens beside the request, which has its answer already, and by compare-and-swap: whoever changes the client at
-//! the same time wins. What fails is logged, and tried again at a later success.
+//! It runs in the background, after the response, by compare-and-swap: a concurrent change of the client wins. A
+//! failure is logged, and retried at a later successful authentication.
 
 use std::fmt;
 use std::pin::Pin;
@@ -19,19 +19,19 @@ use crate::registration::{Client, RegisteredClient};
 use crate::secret::StoredSecret;
 use crate::store::{AdminError, ClientAdmin};
 
-/// How many clients are written at once; who comes in between is written another time.
+/// The maximum number of concurrent writes. Further clients are upgraded at a later authentication.
 const AT_ONCE: usize = 4;
 
-/// How long nothing is tried after a failure: each attempt costs a hash.
+/// The pause after a failure, since each attempt costs a hash.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// The part of a [`ClientAdmin`] that is needed here, behind a pointer.
+/// The required part of [`ClientAdmin`], as an object-safe trait.
 pub(in crate::authorization_server) trait DynUpgrade: fmt::Debug + Send + Sync {
     fn replace<'a>(&'a self, upgrade: &'a Upgrade)
     -> Pin<Box<dyn Future<Output = Result<(), AdminError>> + Send + 'a>>;
 }
 
-/// One secret of one client, in its old form and in the new one.
+/// One secret of one client, with its old and its new hash.
 #[derive(Debug)]
 pub(in crate::authorization_server) struct Upgrade {
     client: ClientId,
@@ -48,7 +48,7 @@ impl<T: ClientAdmin> DynUpgrade for T {
         Box::pin(async move {
             let Some((client, revision)) = self.load(&upgrade.client).await? else { return Ok(()) };
             let Some(secret) = client.secret(&upgrade.label) else { return Ok(()) };
-            // Changed, or disabled, since it was shown: then it is not ours to write.
+            // The secret was changed, or the client disabled, since the authentication: keep that change.
             if *secret.stored() != upgrade.old || !client.is_enabled() {
                 return Ok(());
             }
@@ -59,14 +59,14 @@ impl<T: ClientAdmin> DynUpgrade for T {
     }
 }
 
-/// Where hashes are replaced, and how often that is tried.
+/// Replaces hashes, in a limited number of tasks.
 #[derive(Debug)]
 pub(in crate::authorization_server) struct Upgrades {
     store: Arc<dyn DynUpgrade>,
     clients: ClientCache,
     timeout: Duration,
     clock: Arc<dyn Clock>,
-    /// Whether the secrets are random, as the operator declares.
+    /// Whether the operator declared the secrets to be random.
     are_random: bool,
     places: Arc<Semaphore>,
     failed: Mutex<Option<Moment>>,
@@ -84,7 +84,7 @@ impl Upgrades {
         Self { store, clients, timeout, clock, are_random, places, failed: Mutex::default() }
     }
 
-    /// `presented` was proven to be the secret at that place. Called where slow work may be done.
+    /// Upgrades a secret that was just proven. `secret` is its position. Must be called where slow work is allowed.
     pub(super) fn consider(self: &Arc<Self>, client: &RegisteredClient, secret: usize, presented: &str) {
         let Some(secret) = client.secrets().get(secret) else { return };
         let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,14 +111,14 @@ impl Upgrades {
         {
             Ok(Ok(())) => {
                 self.clients.forget(client);
-                return tracing::info!(oauth.client_id = %client, secret = label, "replaced the hash of an older system");
+                return tracing::info!(oauth.client_id = %client, secret = label, "replaced the secret hash of an older system");
             }
-            // The faster change is in the feed.
+            // Another change came first. The feed reports it.
             Ok(Err(AdminError::Conflict | AdminError::NotFound)) => return,
             Ok(Err(error)) => error.into(),
             Err(late) => late.into(),
         };
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Moment::now(&*self.clock));
-        tracing::warn!(oauth.client_id = %client, secret = label, error = &*error as &dyn std::error::Error, "could not replace the hash of an older system");
+        tracing::warn!(oauth.client_id = %client, secret = label, error = &*error as &dyn std::error::Error, "could not replace the secret hash of an older system");
     }
 }

@@ -1,4 +1,4 @@
-//! The fair queue: who is next, and who is turned away.
+//! Tests of the fair queue: which request is served next, and which is refused.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
@@ -32,7 +32,7 @@ fn caller(network: u8, id: &str) -> Caller {
 
 type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Turn, Busy>> + 'a>>;
 
-/// Gets into line, and perhaps a turn.
+/// Joins the queue, and returns the turn if there is one at once.
 async fn ask<'a>(queue: &'a FairQueue, caller: &'a Caller) -> (Waiting<'a>, Option<Result<Turn, Busy>>) {
     let mut waiting: Waiting<'a> = Box::pin(queue.turn(caller));
     let outcome = match poll!(&mut waiting) {
@@ -57,14 +57,14 @@ async fn is_turned_away(waiting: &mut Waiting<'_>) -> bool {
 }
 
 #[test]
-fn another_client_that_asks_during_a_flood_is_next() {
+fn a_client_that_arrives_during_a_flood_is_served_next() {
     in_time(async {
         let queue = queue(1, 100);
         let first = queue.turn(&FLOOD).await.unwrap();
         let mut flood = line_up(&queue, &FLOOD, 90).await;
         let other = line_up(&queue, &OTHER, 1).await.remove(0);
         drop(first);
-        let other = other.await.expect("the one check under way is all that it waited for");
+        let other = other.await.expect("it waits only for the running check");
         assert!(poll!(&mut flood[0]).is_pending());
         drop(other);
         assert!(poll!(&mut flood[0]).is_ready());
@@ -72,7 +72,7 @@ fn another_client_that_asks_during_a_flood_is_next() {
 }
 
 #[test]
-fn who_asks_again_and_again_during_a_flood_gets_every_second_turn() {
+fn a_client_with_repeated_requests_during_a_flood_gets_every_second_turn() {
     in_time(async {
         let queue = queue(1, 100);
         let mut turn = queue.turn(&FLOOD).await.unwrap();
@@ -87,7 +87,7 @@ fn who_asks_again_and_again_during_a_flood_gets_every_second_turn() {
 }
 
 #[test]
-fn one_client_leaves_a_place_free_where_there_are_several() {
+fn one_client_never_takes_all_places_if_there_are_several() {
     in_time(async {
         let queue = queue(3, 100);
         let held = [queue.turn(&FLOOD).await.unwrap(), queue.turn(&FLOOD).await.unwrap()];
@@ -101,15 +101,15 @@ fn one_client_leaves_a_place_free_where_there_are_several() {
 }
 
 #[test]
-fn beyond_the_bound_the_last_of_the_longest_line_is_turned_away() {
+fn when_the_queue_is_full_the_last_request_of_the_longest_line_is_refused() {
     in_time(async {
         let queue = queue(1, 4);
         let _held = queue.turn(&FLOOD).await.unwrap();
         let mut flood = line_up(&queue, &FLOOD, 4).await;
-        assert!(matches!(ask(&queue, &FLOOD).await.1, Some(Err(Busy))), "the newcomer, where its own line is longest");
+        assert!(matches!(ask(&queue, &FLOOD).await.1, Some(Err(Busy))), "the new request, if its own line is longest");
         let mut other = line_up(&queue, &OTHER, 2).await;
         assert!(is_turned_away(&mut flood[3]).await && is_turned_away(&mut flood[2]).await);
-        assert!(matches!(ask(&queue, &OTHER).await.1, Some(Err(Busy))), "and no line has more than its share");
+        assert!(matches!(ask(&queue, &OTHER).await.1, Some(Err(Busy))), "no line has more than its share");
         let third = Caller { site: None, network: None, id: ClientId::from_static("third") };
         let (_third, outcome) = ask(&queue, &third).await;
         assert!(outcome.is_none());
@@ -120,14 +120,14 @@ fn beyond_the_bound_the_last_of_the_longest_line_is_turned_away() {
 }
 
 #[test]
-fn a_caller_that_hangs_up_leaves_the_line_and_its_turn_goes_to_the_next() {
+fn a_caller_that_hangs_up_leaves_the_queue_and_its_turn_goes_to_the_next() {
     in_time(async {
         let queue = queue(1, 3);
         let first = queue.turn(&FLOOD).await.unwrap();
         drop(line_up(&queue, &FLOOD, 3).await);
         let mut waiting = line_up(&queue, &OTHER, 3).await;
         drop(first);
-        // The first has been called, and hangs up before it looks.
+        // The first one has got its turn, and hangs up before it is polled.
         drop(waiting.remove(0));
         drop(waiting.remove(0).await.unwrap());
         drop(waiting.remove(0).await.unwrap());
@@ -137,13 +137,13 @@ fn a_caller_that_hangs_up_leaves_the_line_and_its_turn_goes_to_the_next() {
 }
 
 #[test]
-fn many_clients_get_as_many_turns_each() {
+fn many_clients_get_equally_many_turns() {
     in_time(async {
         let queue = queue(1, 1_000);
         let ids: Vec<Caller> = (0..10).map(|number| caller(1, &format!("client-{number}"))).collect();
         let first = queue.turn(&FLOOD).await.unwrap();
         let mut waiting = Vec::new();
-        // The first of them has ten callers in line before the last has one.
+        // The first client has ten waiting requests before the last one has any.
         for id in &ids {
             waiting.push(line_up(&queue, id, 10).await.into_iter());
         }
@@ -157,7 +157,7 @@ fn many_clients_get_as_many_turns_each() {
 }
 
 #[test]
-fn during_a_flood_against_many_ids_a_caller_at_another_address_is_next_under_any_of_them() {
+fn during_a_flood_against_many_ids_a_caller_at_another_address_is_served_next_under_any_id() {
     in_time(async {
         let queue = queue(1, 8);
         let ids: Vec<Caller> = (0..12).map(|number| caller(1, &format!("client-{number}"))).collect();
@@ -167,7 +167,7 @@ fn during_a_flood_against_many_ids_a_caller_at_another_address_is_next_under_any
             let (caller, outcome) = ask(&queue, id).await;
             flood.extend(outcome.is_none().then_some(caller));
         }
-        // Under an id of the flood, and under one of its own.
+        // With an id of the flood, and with another one.
         let owners = [caller(2, "client-0"), caller(3, "unrelated")];
         let mut waiting = Vec::new();
         for owner in &owners {
@@ -175,14 +175,14 @@ fn during_a_flood_against_many_ids_a_caller_at_another_address_is_next_under_any
         }
         drop(first);
         for owner in waiting {
-            drop(owner.await.expect("a place in the queue, and the next turn"));
+            drop(owner.await.expect("a place in the queue and the next turn"));
         }
-        assert!(select_all(&mut flood).now_or_never().is_some(), "then it is the turn of the flood");
+        assert!(select_all(&mut flood).now_or_never().is_some(), "then the flood is served");
     });
 }
 
 #[test]
-fn however_many_ids_one_network_names_it_gets_every_second_turn() {
+fn a_network_with_many_ids_gets_only_every_second_turn() {
     in_time(async {
         let queue = queue(1, 1_000);
         let (one, two) = ([caller(1, "a"), caller(1, "b"), caller(1, "c")], caller(2, "a"));
@@ -202,7 +202,7 @@ fn however_many_ids_one_network_names_it_gets_every_second_turn() {
 }
 
 #[test]
-fn networks_with_wrong_secrets_of_late_go_behind_all_others_and_are_turned_away_first() {
+fn networks_with_recent_wrong_secrets_are_served_last_and_refused_first() {
     in_time(async {
         let (queue, clock) = queue_and_clock(1, 4);
         let attackers: Vec<Caller> = (1..=4).map(|network| caller(network, "billing")).collect();
@@ -212,7 +212,7 @@ fn networks_with_wrong_secrets_of_late_go_behind_all_others_and_are_turned_away_
                 queue.turn(attacker).await.unwrap().refuse();
             }
         }
-        // As many as may wait, each from a network of its own.
+        // As many as may wait, each from its own network.
         let first = queue.turn(&attackers[0]).await.unwrap();
         let mut flood = Vec::new();
         for attacker in &attackers {
@@ -227,7 +227,7 @@ fn networks_with_wrong_secrets_of_late_go_behind_all_others_and_are_turned_away_
         flood = line_up(&queue, &attackers[1], 2).await;
         drop(first);
         for owner in owners {
-            assert!(poll!(&mut flood[0]).is_pending(), "the owner is first though it came in greater number");
+            assert!(poll!(&mut flood[0]).is_pending(), "the owner is served first although it has more requests");
             drop(owner.await.unwrap());
         }
         for attacker in flood {
@@ -238,13 +238,13 @@ fn networks_with_wrong_secrets_of_late_go_behind_all_others_and_are_turned_away_
         let mut owners = line_up(&queue, &owner, 2).await;
         let other = line_up(&queue, &attackers[0], 1).await.remove(0);
         drop(first);
-        drop(other.await.expect("two minutes later it is a network like any other"));
+        drop(other.await.expect("after two minutes it is treated like any other network"));
         assert!(poll!(&mut owners[0]).is_ready());
     });
 }
 
 #[test]
-fn where_all_callers_share_a_network_a_client_with_wrong_secrets_of_late_goes_behind_the_others() {
+fn in_a_shared_network_a_client_with_recent_wrong_secrets_is_served_after_the_others() {
     in_time(async {
         let queue = queue(1, 3);
         let (guessed, other) = (["a", "b", "c"].map(|id| caller(1, id)), caller(1, "other"));
@@ -269,7 +269,7 @@ fn where_all_callers_share_a_network_a_client_with_wrong_secrets_of_late_goes_be
 }
 
 #[test]
-fn a_caller_that_is_turned_away_is_not_taken_for_one_that_guesses() {
+fn a_refusal_by_the_full_queue_does_not_count_as_a_wrong_secret() {
     in_time(async {
         let queue = queue(1, 2);
         let (stranger, owner) = (caller(1, "billing"), caller(9, "billing"));
@@ -284,14 +284,14 @@ fn a_caller_that_is_turned_away_is_not_taken_for_one_that_guesses() {
     });
 }
 
-/// A client id as used at an address of the /48 of IPv6 with the number `site`.
+/// Returns a client id as used at an address in the IPv6 /48 with the number `site`.
 fn of_site(site: u16, network: u16, id: &str) -> Caller {
     let address = std::net::Ipv6Addr::new(0x2001, 0xdb8, site, network, 0, 0, 0, 1);
     Caller::new(Some(address.into()), id.parse().unwrap())
 }
 
 #[test]
-fn an_owner_whose_provider_has_given_another_network_to_an_attacker_is_served_first() {
+fn an_owner_in_the_same_site_as_an_attacker_is_served_first() {
     in_time(async {
         let queue = queue(1, 4);
         let (attacker, owner, other) = (of_site(1, 1, "billing"), of_site(1, 2, "billing"), of_site(2, 1, "unrelated"));
@@ -304,7 +304,7 @@ fn an_owner_whose_provider_has_given_another_network_to_an_attacker_is_served_fi
         let others = line_up(&queue, &other, 2).await;
         assert!(is_turned_away(&mut flood[2]).await && is_turned_away(&mut flood[1]).await);
         drop(first);
-        // The site of the attacker was served last, and is no flood: it has the second turn.
+        // The site of the attacker was served last. It is no flood, so it has the second turn.
         let mut others = others.into_iter();
         drop(others.next().unwrap().await.unwrap());
         drop(owner.await.expect("the owner's turn comes before the attacker's"));
@@ -314,7 +314,7 @@ fn an_owner_whose_provider_has_given_another_network_to_an_attacker_is_served_fi
 }
 
 #[test]
-fn an_attacker_that_has_a_whole_site_delays_no_other_site() {
+fn an_attacker_with_a_whole_site_does_not_delay_other_sites() {
     in_time(async {
         let queue = queue(1, 4);
         let attackers: Vec<Caller> = (0..30).map(|network| of_site(1, network, "billing")).collect();
@@ -339,7 +339,7 @@ fn an_attacker_that_has_a_whole_site_delays_no_other_site() {
 }
 
 #[test]
-fn of_networks_with_as_many_callers_the_one_that_was_refused_more_often_is_turned_away() {
+fn among_networks_with_equally_many_requests_the_one_with_more_wrong_secrets_is_refused() {
     in_time(async {
         let queue = queue(1, 2);
         let (flood, owner) = ([caller(1, "billing"), caller(2, "billing")], caller(3, "billing"));

@@ -1,4 +1,4 @@
-//! What the operator should know of an authentication, and no answer tells: a log line and an [`Event`].
+//! [`Audit`]: reports to the operator what no response contains, as a log line and an [`Event`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -12,25 +12,26 @@ use crate::event::{Event, EventSender, Outcome};
 use crate::registration::{ClientRules, RegisteredClient};
 use crate::sync::BoundedMap;
 
-/// The same notice of a client is given once in this time: it may ask for tokens all day.
+/// The interval in which the same notice about a client is reported once. A client may request tokens all day.
 const EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// How many notices are remembered.
+/// The number of notices that are remembered.
 const REMEMBERED: usize = 10_000;
 
 #[derive(Debug)]
-pub(in crate::authorization_server) struct Notices {
+pub(in crate::authorization_server) struct Audit {
     events: Option<EventSender>,
     clock: Arc<dyn Clock>,
     told: Mutex<BoundedMap<(ClientId, String), SystemTime>>,
 }
 
-impl Notices {
+impl Audit {
     pub(in crate::authorization_server) fn new(events: Option<EventSender>, clock: Arc<dyn Clock>) -> Self {
         Self { events, clock, told: Mutex::new(BoundedMap::new(REMEMBERED)) }
     }
 
-    /// The client proved itself by the secret at this place; a newer one should have taken over.
+    /// Reports that the client authenticated with an old secret although it has a newer one. `secret` is the position
+    /// of the one that it used.
     pub(super) fn proven_by(&self, client: &RegisteredClient, secret: usize, extensions: &Extensions) {
         if client.secrets().len() < 2 {
             return;
@@ -40,17 +41,18 @@ impl Notices {
         if !self.is_news(client.id(), old.label(), now) {
             return;
         }
-        tracing::warn!(oauth.client_id = %client.id(), secret = old.label(), newer = newer.label(), "an old secret is still used");
+        tracing::warn!(oauth.client_id = %client.id(), secret = old.label(), newer = newer.label(), "a client still uses an old secret");
         let outcome = Outcome::OldSecretUsed { label: old.label().to_owned(), newer: newer.label().to_owned() };
         self.send(outcome, client.id(), extensions);
     }
 
-    /// A client was read from a store that does not check it itself.
+    /// Reports a client from a store that does not validate its clients, if it is invalid under the settings of the
+    /// server.
     pub(in crate::authorization_server) fn registered(&self, client: &RegisteredClient, rules: &ClientRules) {
         let Err(error) = rules.check(client) else { return };
         let reason = error.to_string();
         if self.is_news(client.id(), &reason, self.clock.now()) {
-            tracing::warn!(oauth.client_id = %client.id(), %error, "a registration does not fit the settings of the server");
+            tracing::warn!(oauth.client_id = %client.id(), %error, "a client's registration is invalid under the settings of the server");
             self.send(Outcome::InvalidRegistration { reason }, client.id(), &Extensions::new());
         }
     }
@@ -65,10 +67,11 @@ impl Notices {
         is_news
     }
 
-    /// A guess that was checked, and counted, though its caller did not wait for the answer.
+    /// Reports a wrong secret that was checked and counted, but whose caller hung up before the response.
     pub(super) fn wrong_and_gone(&self, client: &ClientId, extensions: &Extensions) {
         let error = TokenError::new(Fault::CLIENT).of(client);
-        let error = error.detailed("it may not have a token by this secret, and the caller hung up before it was told");
+        let error =
+            error.detailed("the secret is wrong or may not be used, and the caller hung up before the response");
         tracing::info!(%error, "refused a token request");
         self.send(Outcome::AuthenticationFailed(error.into()), client, extensions);
     }
