@@ -9,6 +9,7 @@ mod common;
 use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
@@ -459,6 +460,10 @@ async fn a_file_system_without_shared_memory_is_refused_with_the_reason() {
 enum Way {
     /// `mv copy.db a.db`
     Rename,
+    /// The same, where the processes know the file by a symbolic link.
+    BehindLink,
+    /// The link points to the copy.
+    Link,
     /// `sqlite3 a.db ".restore copy.db"`
     Restore,
     /// `cp copy.db a.db`, which the documentation warns of.
@@ -467,16 +472,22 @@ enum Way {
 
 #[tokio::test]
 async fn sqlite_that_is_restored_from_an_older_copy_while_it_runs_is_reported_and_nothing_revoked_is_accepted() {
-    for way in [Way::Rename, Way::Restore, Way::Copy] {
+    for way in [Way::Rename, Way::BehindLink, Way::Link, Way::Restore, Way::Copy] {
         let folder = TempDir::new().unwrap();
         let (file, copy) = (folder.path().join("a.db"), folder.path().join("copy.db"));
+        if matches!(way, Way::BehindLink | Way::Link) {
+            fs::write(folder.path().join("real.db"), "").unwrap();
+            symlink("real.db", &file).unwrap();
+        }
         let store = sqlite(&file).await;
         store.create(client("billing").register().unwrap()).await.unwrap();
         store.revoke(key("before")).await.unwrap();
         let (view, mut listener) = follow(store.clone()).await;
         let other = folder.path().join("other.db");
         back_up(&file, &copy);
-        fs::copy(&copy, &other).unwrap();
+        if way == Way::Copy {
+            fs::copy(&copy, &other).unwrap();
+        }
         let count = 300;
         for number in 0..count {
             store.revoke(key(number.to_string())).await.unwrap();
@@ -488,6 +499,11 @@ async fn sqlite_that_is_restored_from_an_older_copy_while_it_runs_is_reported_an
         store.revoke(last.clone()).await.unwrap();
         match way {
             Way::Rename => fs::rename(&copy, &file).unwrap(),
+            Way::BehindLink => fs::rename(&copy, folder.path().join("real.db")).unwrap(),
+            Way::Link => {
+                symlink(&copy, &other).unwrap();
+                fs::rename(&other, &file).unwrap();
+            }
             Way::Restore => back_up(&copy, &file),
             Way::Copy => assert!(fs::copy(&copy, &file).unwrap() > 0),
         }

@@ -31,6 +31,8 @@ pub(super) struct Open {
     pub(super) writer: SqlitePool,
     pub(super) readers: SqlitePool,
     file: Option<FileId>,
+    /// The name of the file without symbolic links: SQLite derives the names of its log from that.
+    real: PathBuf,
     /// The write-ahead log and its index, as of the last call.
     log_files: Mutex<[Option<FileId>; 2]>,
 }
@@ -62,7 +64,7 @@ impl Files {
     pub(super) async fn open(self: &Arc<Self>) -> Result<Arc<Open>, StoreError> {
         let current = self.current();
         if self.is_current(&current) {
-            *current.log_files.lock().unwrap_or_else(PoisonError::into_inner) = self.log_files();
+            *current.log_files.lock().unwrap_or_else(PoisonError::into_inner) = current.log_files_now();
             return Ok(current);
         }
         // By a task of its own, since the caller may not wait for as long as a look at a large file takes.
@@ -133,22 +135,16 @@ impl Files {
         former.writer.close().await;
         former.readers.close().await;
         let known = *former.log_files.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((suffix, now), known) in LOG_FILES.into_iter().zip(self.log_files()).zip(known) {
+        // Where only a link points elsewhere now, the log is still that of the former file.
+        if file_id(&former.real) == former.file {
+            return Ok(());
+        }
+        for ((suffix, now), known) in LOG_FILES.into_iter().zip(former.log_files_now()).zip(known) {
             if now.is_some() && now == known {
-                std::fs::remove_file(self.log_path(suffix)).map_err(StoreError::new)?;
+                std::fs::remove_file(former.log_path(suffix)).map_err(StoreError::new)?;
             }
         }
         Ok(())
-    }
-
-    fn log_path(&self, suffix: &str) -> PathBuf {
-        let mut path = self.path.clone().into_os_string();
-        path.push(suffix);
-        path.into()
-    }
-
-    fn log_files(&self) -> [Option<FileId>; 2] {
-        LOG_FILES.map(|suffix| file_id(&self.log_path(suffix)))
     }
 }
 
@@ -160,7 +156,18 @@ impl Open {
         let limits = SqlitePoolOptions::new().acquire_timeout(timeout).idle_timeout(None).max_lifetime(None);
         let writer = limits.clone().max_connections(1).connect_lazy_with(options.clone());
         let readers = limits.max_connections(READERS).connect_lazy_with(options.clone().pragma("query_only", "on"));
-        Self { writer, readers, file: file_id(path), log_files: Mutex::default() }
+        let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        Self { writer, readers, file: file_id(path), real, log_files: Mutex::default() }
+    }
+
+    fn log_path(&self, suffix: &str) -> PathBuf {
+        let mut path = self.real.clone().into_os_string();
+        path.push(suffix);
+        path.into()
+    }
+
+    fn log_files_now(&self) -> [Option<FileId>; 2] {
+        LOG_FILES.map(|suffix| file_id(&self.log_path(suffix)))
     }
 }
 
