@@ -28,13 +28,19 @@ const PRELUDE: &str = "
 local clients, ids, counter, feed, ends, tips, nothing = unpack(KEYS)
 local channel, name = ARGV[1], ARGV[2]
 local function may(...) return not redis.acl_check_cmd or redis.acl_check_cmd(...) end
-local telling = {{'INCR', counter}, {'SET', counter, 1}, {'ZRANGE', feed, 0, 0}, {'ZRANGE', tips, 0, 0},
+local function telling()
+  return {{'INCR', counter}, {'SET', counter, 1}, {'ZRANGE', feed, 0, 0}, {'ZRANGE', tips, 0, 0},
   {'ZRANGEBYSCORE', feed, 0, 0}, {'ZADD', feed, 1, ''}, {'ZADD', ends, 1, ''}, {'ZADD', tips, 1, ''},
   {'ZREMRANGEBYRANK', tips, 0, 0}}
-local changing = {{'HGET', clients, ''}, {'HSET', clients, '', ''}, {'HEXISTS', clients, ''}, {'HDEL', clients, ''},
+end
+local function changing()
+  return {{'HGET', clients, ''}, {'HSET', clients, '', ''}, {'HEXISTS', clients, ''}, {'HDEL', clients, ''},
   {'ZADD', ids, 0, ''}, {'ZREM', ids, ''}}
-local reading = {{'ZRANGE', tips, 0, 0}, {'ZRANGEBYSCORE', feed, 0, 0}, {'ZSCORE', tips, ''}, {'ZCARD', tips},
+end
+local function reading()
+  return {{'ZRANGE', tips, 0, 0}, {'ZRANGEBYSCORE', feed, 0, 0}, {'ZSCORE', tips, ''}, {'ZCARD', tips},
   {'DEL', nothing}}
+end
 local function forbidden(...)
   local names = {}
   for _, commands in ipairs({...}) do
@@ -76,12 +82,12 @@ end
 const PERMISSIONS: &str = "
 local waking = {}
 if not may('PUBLISH', channel, '') then waking = {'PUBLISH on ' .. channel} end
-return {forbidden(reading, {{'HMGET', clients, ''}}), forbidden(telling, changing), waking}
+return {forbidden(reading(), {{'HMGET', clients, ''}}), forbidden(telling(), changing()), waking}
 ";
 
 /// `forget_at`, then id, record and change of each client. Returns how many were added, and the tip.
 const CREATE: &str = "
-local refused = refusal(telling, changing)
+local refused = refusal(telling(), changing())
 if refused then return refused end
 local created, last = 0, nil
 for i = 4, #ARGV, 3 do
@@ -100,7 +106,7 @@ return {created, told(last)}
 /// `forget_at`, id, change; the revision that is replaced, if it matters; the record, without which the client is
 /// deleted; a revocation, if there is one, and its end. Returns what became of it, and the tip.
 const CHANGE: &str = "
-local refused = refusal(telling, changing)
+local refused = refusal(telling(), changing())
 if refused then return refused end
 local forget_at, id, change, revision, record, revocation, ending = unpack(ARGV, 3)
 local old = redis.call('HGET', clients, id)
@@ -131,7 +137,7 @@ return records
 ";
 
 /// The change, and its end. Returns the tip.
-const REVOKE: &str = "return refusal(telling) or told(tell(ARGV[3], ARGV[4]))";
+const REVOKE: &str = "return refusal(telling()) or told(tell(ARGV[3], ARGV[4]))";
 
 /// The place after which to begin, the tip and the epoch that were seen then, how many, and the tip and the epoch of the last
 /// write of this process, if there is one. Returns whether each of both tips is part of what the server has, the tip and the
