@@ -1,4 +1,4 @@
-//! Reads the feed: a page of changes, and a cursor that shows when the server has lost what was read before.
+//! Reads the feed: a page of changes, and a cursor that shows when the server lost entries that were read before.
 
 use super::link::Link;
 use super::scripts::{Keys, Scripts};

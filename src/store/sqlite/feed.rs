@@ -1,4 +1,4 @@
-//! Reads the feed: a page of changes, and a cursor that shows when the file has lost what was read before.
+//! Reads the feed: a page of changes, and a cursor that shows when the file lost entries that were read before.
 //!
 //! Each row of the feed leaves a tip: its number, and a random name. Number 0 is the epoch of the file, made with its tables. A
 //! file that was restored from an older copy counts through the same numbers again, but under other names.
