@@ -183,7 +183,7 @@ async fn every_connection_to_the_former_primary_is_left_once_the_feed_finds_the_
     // Whatever the standby had received by then.
     run(&standby.url(), "DELETE FROM tcc_feed WHERE change LIKE '%lost%'").await;
     operator.disable(&BILLING).await.unwrap();
-    proxy.turn_to(standby.port());
+    proxy.point_to(standby.port());
     assert!(store.find(&BILLING).await.unwrap().unwrap().is_enabled(), "at the former primary");
     // The connection of the feed is lost, and the others are not.
     let feed = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_current_snapshot%'
