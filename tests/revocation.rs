@@ -490,7 +490,7 @@ async fn a_clock_that_was_set_back_is_a_warning_for_each_client_that_it_concerns
     ask(&server).await.assert_token();
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert_eq!(text.matches("the wall clock was set back").count(), 1, "{text}");
-    assert!(text.contains("billing") && text.contains("set the clock right"), "{text}");
+    assert!(text.contains("billing") && text.contains("correct the clock"), "{text}");
 }
 
 /// Where the clock of one host is an hour ahead, and is then put right.

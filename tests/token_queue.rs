@@ -55,7 +55,7 @@ async fn served(server: &AuthorizationServer) -> usize {
             (answer.status(), &answer.headers()["retry-after"]),
             (StatusCode::SERVICE_UNAVAILABLE, &"1".parse().unwrap())
         );
-        assert!(answer.extensions().get::<TokenError>().unwrap().to_string().contains("too many requests wait"));
+        assert!(answer.extensions().get::<TokenError>().unwrap().to_string().contains("the queue for tokens is full"));
     }
     answers.len() - refused.count()
 }

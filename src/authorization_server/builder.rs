@@ -51,7 +51,7 @@ pub struct AuthorizationServerBuilder {
     resource_twice: Option<Audience>,
     lifetime: Duration,
     revocations: Option<Revocations>,
-    repeat_percent: Option<u8>,
+    reuse_percent: Option<u8>,
     token_queue: Option<usize>,
     store_timeout: Duration,
     client_cache: Option<ClientCacheLimits>,
@@ -89,7 +89,7 @@ impl AuthorizationServerBuilder {
             resource_twice: None,
             lifetime: Duration::from_secs(600),
             revocations: None,
-            repeat_percent: None,
+            reuse_percent: None,
             token_queue: None,
             store_timeout: Duration::from_secs(2),
             client_cache: Some(ClientCacheLimits::default()),
@@ -204,7 +204,7 @@ impl AuthorizationServerBuilder {
     /// ```
     #[must_use]
     pub fn repeat_tokens(mut self, percent: u8) -> Self {
-        self.repeat_percent = Some(percent);
+        self.reuse_percent = Some(percent);
         self
     }
 
@@ -678,7 +678,7 @@ impl AuthorizationServerBuilder {
                     hook: self.hook,
                     timeout: self.store_timeout,
                 },
-                reused: self.repeat_percent.map(ReusedTokens::new),
+                reused: self.reuse_percent.map(ReusedTokens::new),
                 reporter: Reporter { events: self.events, clock: self.clock.clone() },
                 minter: Minter {
                     issuer,
@@ -724,7 +724,7 @@ impl AuthorizationServerBuilder {
         if self.peer.lacks_peer() {
             return Err(ConfigError::NoPeerAddress);
         }
-        if self.repeat_percent.is_some_and(|percent| !(1..=90).contains(&percent)) {
+        if self.reuse_percent.is_some_and(|percent| !(1..=90).contains(&percent)) {
             return Err(ConfigError::Limits(
                 ".repeat_tokens(…) needs a percentage from 1 to 90; omit it to issue a new token for each request",
             ));

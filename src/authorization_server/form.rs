@@ -9,18 +9,18 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::error::{Fault, TokenError};
 use crate::quoted::quoted;
 
-/// The parameters of a request. Each name occurs once, but for those that may repeat; a parameter without a
-/// value counts as omitted (RFC 6749 §3.2).
+/// The parameters of a request. Each name occurs once, except those that may repeat. A parameter without a value counts
+/// as omitted (RFC 6749 §3.2).
 #[cfg_attr(test, derive(Debug))]
 pub(super) struct Form<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
-/// As many parameters as a request has.
+/// The usual maximum number of parameters.
 const FEW: usize = 8;
 
-/// RFC 8707 §2 lets a request name several resources; nothing else may repeat.
+/// The only parameter that may repeat (RFC 8707 §2).
 const REPEATABLE: &str = "resource";
 
-/// Limits of what is read before the client is authenticated. A request needs fewer than ten parameters; the rest is room for
+/// Limits that apply before the client is authenticated. A request needs fewer than ten parameters; the rest is for
 /// extensions.
 const MAX_PARAMETERS: usize = 64;
 const MAX_RESOURCES: usize = 32;
@@ -51,8 +51,8 @@ pub(super) fn check_form_post(head: &Parts) -> Result<(), TokenError> {
     Ok(())
 }
 
-/// RFC 6749 §2.3.1: the credentials MUST NOT be in the request URI, where they end up in logs. Other parameters there
-/// are not read.
+/// Checks that the query contains no credentials. RFC 6749 §2.3.1: they MUST NOT be in the request URI, where they
+/// would end up in logs. Other query parameters are ignored.
 pub(super) fn check_query(query: Option<&str>) -> Result<(), TokenError> {
     let pairs = query.into_iter().flat_map(|query| query.split('&'));
     let mut names = pairs.filter_map(|pair| component(pair, |byte| byte == b'=')).map(|(name, _)| name);
@@ -71,7 +71,7 @@ impl<'a> Form<'a> {
         let mut rest = Some(text);
         while let Some(text) = rest {
             let (name, mut end) = component(text, |byte| byte == b'=' || byte == b'&').ok_or(Fault::ENCODING)?;
-            // A parameter without `=` is one without a value.
+            // A parameter without `=` has no value.
             let mut value = None;
             if let Some((b'=', behind)) = end {
                 let (decoded, end_of_pair) = component(behind, |byte| byte == b'&').ok_or(Fault::ENCODING)?;
@@ -96,18 +96,18 @@ impl<'a> Form<'a> {
         Ok(Self(pairs))
     }
 
-    /// The value of a parameter that occurs once.
+    /// Returns the value of a parameter that occurs once.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.all(name).next()
     }
 
-    /// Takes the value of a parameter that occurs once, without a copy.
+    /// Takes the value of a parameter that occurs once, without copying it.
     pub(super) fn take(&mut self, name: &str) -> Option<Cow<'a, str>> {
         let (_, value) = self.0.iter_mut().find(|(own, value)| own == name && !value.is_empty())?;
         Some(std::mem::take(value))
     }
 
-    /// The values of a parameter that may repeat.
+    /// Returns the values of a parameter that may repeat.
     pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(own, value)| own == name && !value.is_empty()).map(|(_, value)| &**value)
     }
@@ -115,19 +115,20 @@ impl<'a> Form<'a> {
 
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
-/// Exactly one content type, `application/x-www-form-urlencoded`, with or without parameters.
+/// Returns whether there is exactly one content type, and it is `application/x-www-form-urlencoded`, with or without
+/// parameters.
 fn is_form(headers: &HeaderMap) -> bool {
     let mut types = headers.get_all(CONTENT_TYPE).iter().map(HeaderValue::as_bytes);
     let (Some(content_type), None) = (types.next(), types.next()) else { return false };
-    // Nearly all write it like that.
+    // Fast path for the usual spelling.
     content_type == FORM || {
         let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
         essence.trim_ascii().eq_ignore_ascii_case(FORM)
     }
 }
 
-/// The first value of `Content-Encoding` that says more than that the body is not encoded (RFC 9110 §8.4). A body behind it
-/// cannot be read here, and to decompress what callers send, before they are authenticated, is an attack on memory.
+/// Returns the first value of `Content-Encoding` other than `identity` (RFC 9110 §8.4). Such a body cannot be read
+/// here: decompressing the bodies of unauthenticated callers would allow attacks on memory.
 fn content_coding(headers: &HeaderMap) -> Option<&HeaderValue> {
     let is_identity = |coding: &[u8]| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity");
     let is_plain =
@@ -135,17 +136,17 @@ fn content_coding(headers: &HeaderMap) -> Option<&HeaderValue> {
     headers.get_all(CONTENT_ENCODING).iter().find(|value| !is_plain(value))
 }
 
-/// What a component says, and what ended it, with what is behind that.
+/// A decoded component, the byte that ended it, and the rest of the text.
 type Component<'a> = (Cow<'a, str>, Option<(u8, &'a str)>);
 
-/// The form-encoded component up to the first character that `ends` it, of those below `@`; decoded the way RFC 6749 appendix B
-/// wants it. `None` when an escape is malformed, or the text behind it is not UTF-8. One look at each byte, and nothing is
-/// copied where there is nothing to decode, which is nearly always.
+/// Returns the form-encoded component up to the first byte that `ends` it, decoded as in RFC 6749 appendix B. Such a
+/// byte must be below `@`. Returns `None` if an escape is malformed, or the decoded text is not UTF-8. Each byte is
+/// read once, and the text is copied only if it is encoded, which is rare.
 #[inline]
 pub(super) fn component(text: &str, ends: impl Fn(u8) -> bool) -> Option<Component<'_>> {
     let mut is_encoded = false;
     let end = text.bytes().position(|byte| {
-        // Whatever says more than itself is below.
+        // All bytes with a meaning are below `@`.
         byte < b'@' && {
             is_encoded |= matches!(byte, b'%' | b'+');
             ends(byte)
@@ -182,11 +183,12 @@ fn has_control(text: &str) -> bool {
     if !text.is_ascii() {
         return text.chars().any(char::is_control);
     }
-    // Not only up to the first one: so the compiler can look at many bytes at once.
+    // Without early exit, so that the compiler can vectorize it.
     text.bytes().fold(false, |found, byte| found | byte.is_ascii_control())
 }
 
-/// A few are compared, many are sorted: a request has a few parameters, and an attacker's many still cost no square.
+/// Returns whether a parameter occurs twice. A few names are compared with each other; many are sorted, so that an
+/// attacker's request does not take quadratic time.
 fn repeats(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) -> bool {
     let names = || pairs.iter().map(|(name, _)| &**name).filter(|name| *name != REPEATABLE);
     if pairs.len() <= FEW {
@@ -229,7 +231,7 @@ mod tests {
         let many = "1=&2=&3=&4=&5=&6=&7=&8=&9=";
         assert!(Form::parse(many.as_bytes()).is_ok());
         assert!(Form::parse(format!("{many}&%31=").as_bytes()).is_err());
-        assert!(Form::parse("a=%EF%BF%BD".as_bytes()).is_ok(), "U+FFFD itself is a character like any other");
+        assert!(Form::parse("a=%EF%BF%BD".as_bytes()).is_ok(), "U+FFFD itself is a valid character");
     }
 
     #[test]
@@ -249,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_content_type_is_form_in_any_case_with_any_parameter_and_comes_once() {
+    fn the_content_type_occurs_once_in_any_case_and_with_any_parameter() {
         let accepted = |types: &[&'static str]| {
             let mut headers = HeaderMap::new();
             for value in types {
@@ -273,7 +275,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_read_is_what_others_read(body in "([a-f=&+é]|%2[0-9a-fA-F])*") {
+        fn a_body_is_parsed_as_by_serde_urlencoded(body in "([a-f=&+é]|%2[0-9a-fA-F])*") {
             if let Ok(Form(pairs)) = Form::parse(body.as_bytes()) {
                 let others: Vec<(String, String)> = serde_urlencoded::from_str(&body).unwrap();
                 let own: Vec<_> = pairs.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
@@ -282,7 +284,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_printed_is_parsed_back(value in "[^\\p{Cc}]+", other in "[^\\p{Cc}]+") {
+        fn encoded_values_are_parsed_back(value in "[^\\p{Cc}]+", other in "[^\\p{Cc}]+") {
             let printed = serde_urlencoded::to_string([("a", &value), ("b", &other)]).unwrap();
             let form = form(&printed);
             prop_assert_eq!((form.get("a"), form.get("b")), (Some(value.as_str()), Some(other.as_str())));

@@ -1,4 +1,4 @@
-//! [`ForwardGrantsLayer`]: our grant beside a token endpoint that is there already.
+//! [`ForwardGrantsLayer`]: adds the client-credentials grant to an existing token endpoint.
 
 use std::fmt;
 use std::pin::Pin;
@@ -21,24 +21,24 @@ use super::future::EndpointFuture;
 use super::token::is_another_grant;
 use crate::transport::ResponseBody;
 
-/// The request body that the wrapped service gets: its caller's as it came, or one that was read and is handed on
-/// byte for byte.
+/// The request body that the wrapped service receives: the original one, or one that was read and is forwarded
+/// unchanged.
 pub type ForwardedBody<B> = Either<B, Full<Bytes>>;
 
-/// Like [`TokenEndpointLayer`](super::TokenEndpointLayer), but hands requests for other grants to the wrapped
-/// service, at the same token path.
+/// A layer like [`TokenEndpointLayer`](super::TokenEndpointLayer) that forwards requests for other grants at the token
+/// path to the wrapped service.
 ///
-/// 1. A form POST to the token path whose `grant_type` is another than `client_credentials` goes on, its body byte
-///    for byte as it came. Nothing else of it is looked at, and the wrapped service authenticates its clients itself.
-/// 2. Everything else at the token path, a form without `grant_type` among it, is answered here.
-/// 3. The body goes on as one piece, without trailers.
-/// 4. The body had to be read to know: the wrapped service takes a [`ForwardedBody`], which a
-///    `Service<Request<hyper::body::Incoming>>` does not. That is why this is a layer of its own.
+/// 1. A form POST to the token path with a `grant_type` other than `client_credentials` is forwarded with an unchanged
+///    body. Nothing else of it is checked; the wrapped service authenticates its clients itself.
+/// 2. All other requests to the token path are answered here, including a form without `grant_type`.
+/// 3. The body is forwarded as one frame, without trailers.
+/// 4. The body must be read to find the grant type. So the wrapped service must accept a [`ForwardedBody`], which a
+///    `Service<Request<hyper::body::Incoming>>` does not. This is why it is a separate layer.
 ///
 /// # Deployment caveat
 ///
-/// The metadata says `client_credentials` only, unless the service that knows the other grants publishes its own:
-/// turn ours off then, by [`metadata_path(None)`](super::AuthorizationServerBuilder::metadata_path).
+/// The metadata lists `client_credentials` only. If the service for the other grants publishes its own metadata, turn
+/// this one off with [`metadata_path(None)`](super::AuthorizationServerBuilder::metadata_path).
 ///
 /// # Example
 ///
@@ -66,7 +66,7 @@ pub struct ForwardGrantsLayer {
 }
 
 impl ForwardGrantsLayer {
-    /// The endpoints of this server, in front of a service that knows other grants.
+    /// Creates a layer with the endpoints of this server.
     #[must_use]
     pub fn new(server: AuthorizationServer) -> Self {
         Self { server }
@@ -81,8 +81,8 @@ impl<S> Layer<S> for ForwardGrantsLayer {
     }
 }
 
-/// A service behind the endpoints of an authorization server, which gets the requests for other grants; made by
-/// [`ForwardGrantsLayer`].
+/// A service behind the endpoints of an authorization server that receives the requests for other grants. It is created
+/// by [`ForwardGrantsLayer`].
 #[derive(Clone, Debug)]
 pub struct ForwardGrants<S> {
     inner: S,
@@ -105,15 +105,16 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let state = match self.server.inner.endpoints.at(request.uri().path()) {
             None => State::Inner { future: self.inner.call(request.map(Either::Left)) },
-            // Only a form can name another grant. All other requests at the token path are answered here, at once.
+            // Only a form can name another grant. All other requests at the token path are answered here, without
+            // reading the body.
             Some(endpoint @ Endpoint::Token) => {
                 let (head, body) = request.into_parts();
                 if let Err(error) = form::check_form_post(&head) {
                     let refusal = EndpointFuture::refusing(self.server.clone(), endpoint, head, &body, error);
                     return ForwardGrantsFuture { state: State::Own { future: Box::pin(refusal) } };
                 }
-                // A clone, made ready once the body is here: a slow caller must not hold a place of the inner service.
-                // What `poll_ready` took is given back with the service that took it.
+                // A clone, which becomes ready once the body was read: a slow caller must not occupy the inner service.
+                // The permit that `poll_ready` took is released with the service that took it.
                 self.inner = self.inner.clone();
                 let waiting = (self.server.clone(), self.inner.clone());
                 let body = ReadBody::new(&head, body, self.server.inner.body_limits);
@@ -158,7 +159,7 @@ where
 {
     type Output = Result<Response<ResponseBody<R>>, S::Error>;
 
-    #[expect(clippy::expect_used, reason = "as tower does: to wait for a future that is done would never end")]
+    #[expect(clippy::expect_used, reason = "as in tower: polling a completed future would never return")]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         loop {
@@ -172,7 +173,8 @@ where
                             State::Preparing { inner, request: Some(request) }
                         }
                         body => {
-                            // Checked only here: the query of a request for another grant is not ours to check.
+                            // Only checked here, because the query of a request for another grant is checked by the
+                            // wrapped service.
                             let body = body.map_err(TokenError::from);
                             let body = form::check_query(head.uri.query()).and(body);
                             State::Own { future: Box::pin(EndpointFuture::answering(server, head, body)) }
@@ -223,7 +225,7 @@ mod tests {
 
     type Body = Full<Bytes>;
 
-    /// A service that fails before it takes a request.
+    /// A service that fails before it accepts a request.
     #[derive(Clone)]
     struct Broken;
 
@@ -237,13 +239,13 @@ mod tests {
         }
 
         fn call(&mut self, _: Request<ForwardedBody<Body>>) -> Self::Future {
-            panic!("it was not ready")
+            panic!("called without being ready")
         }
     }
 
     #[test]
     #[should_panic(expected = "`ForwardGrantsFuture` polled after completion")]
-    fn a_grant_whose_service_failed_and_that_is_polled_after_completion_panics() {
+    fn polling_a_forwarded_request_after_its_service_failed_panics() {
         let keys = KeyRing::generate().unwrap();
         let server = AuthorizationServer::new("https://auth.example.com", keys, MemoryStore::default()).unwrap();
         let request = Request::post("/token").header(CONTENT_TYPE, "application/x-www-form-urlencoded");

@@ -1,4 +1,4 @@
-//! The futures of the endpoints: check the head, read the body, then answer.
+//! The futures of the endpoints: they check the head, read the body, and then answer.
 
 use std::fmt;
 use std::pin::Pin;
@@ -25,7 +25,7 @@ use crate::transport::without_body;
 type OwnResponse = Response<Full<Bytes>>;
 
 pin_project! {
-    /// The future of [`TokenEndpoint`](super::TokenEndpoint): the inner service's, or the endpoint's own.
+    /// The future of [`TokenEndpoint`](super::TokenEndpoint): that of the inner service, or that of an endpoint.
     pub struct ResponseFuture<F, B> {
         #[pin]
         kind: Kind<F, B>,
@@ -36,7 +36,7 @@ pin_project! {
     #[project = KindProjection]
     enum Kind<F, B> {
         Inner { #[pin] future: F },
-        // Boxed, since it is large, and all other paths would carry its weight.
+        // Boxed, because it is large and would make the future of all other paths larger.
         Own { future: Pin<Box<EndpointFuture<B>>> },
     }
 }
@@ -77,12 +77,12 @@ impl<F, B> fmt::Debug for ResponseFuture<F, B> {
 }
 
 pin_project! {
-    /// The answer of one of our endpoints.
+    /// The future of an endpoint's answer.
     pub(super) struct EndpointFuture<B> {
         #[pin]
         state: State<B>,
         is_head: bool,
-        // Whether the connection ends behind the answer, since the body of the request was not read.
+        // Whether the connection is closed after the answer, because the request body was not read.
         closes: bool,
     }
 }
@@ -125,8 +125,8 @@ impl<B: Body> EndpointFuture<B> {
         Self { state: State::answering(server, Endpoint::Token, head.into(), body), is_head, closes: false }
     }
 
-    /// Creates the future of a refusal that the head decided. An HTTP/1.1 connection with a body that was not read is
-    /// closed, or the rest of the body would be parsed as the next request (RFC 9112 §9.3).
+    /// Creates the future of a refusal that needs only the head. If the body of an HTTP/1.1 request was not read, the
+    /// connection is closed: otherwise the rest of the body would be parsed as the next request (RFC 9112 §9.3).
     pub(super) fn refusing(
         server: AuthorizationServer,
         endpoint: Endpoint,
@@ -175,7 +175,7 @@ where
 {
     type Output = OwnResponse;
 
-    #[expect(clippy::expect_used, reason = "as tower does: to wait for a future that is done would never end")]
+    #[expect(clippy::expect_used, reason = "as in tower: polling a completed future would never return")]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<OwnResponse> {
         loop {
             let next = match self.as_mut().project() {
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "`EndpointFuture` polled after completion")]
-    fn a_document_that_is_polled_after_completion_panics() {
+    fn polling_the_answer_with_a_document_after_completion_panics() {
         let inner = service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::default())));
         let mut service = TokenEndpointLayer::new(server()).layer(inner);
         let jwks = request(Method::GET, "/.well-known/jwks.json");
@@ -240,14 +240,14 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "resumed after completion")]
-    fn an_answer_of_the_token_endpoint_that_is_polled_after_completion_panics() {
+    fn polling_the_answer_of_the_token_endpoint_after_completion_panics() {
         let token = request(Method::POST, "/token");
         poll_after_completion(server().token_service().call(token), StatusCode::BAD_REQUEST);
     }
 
     #[test]
     #[should_panic(expected = "`EndpointFuture` polled after completion")]
-    fn a_forwarding_layer_that_is_polled_after_completion_panics() {
+    fn polling_the_answer_of_the_forwarding_layer_after_completion_panics() {
         let inner = service_fn(async |_: Request<_>| Ok::<_, Infallible>(Response::new(Body::default())));
         let mut service = ForwardGrantsLayer::new(server()).layer(inner);
         let metadata = request(Method::GET, "/.well-known/oauth-authorization-server");

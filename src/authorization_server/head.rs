@@ -1,10 +1,10 @@
-//! [`Head`]: of a request's head, what its answer needs.
+//! [`Head`]: the part of a request's head that its answer needs.
 
 use http::request::Parts;
 use http::{Extensions, HeaderMap, Version};
 
-/// The headers, extensions and version of a request whose method, URI and content type were checked. It is kept while the
-/// answer is made, so it leaves out the rest, which is half of the head's size.
+/// The headers, extensions and version of a request whose method, URI and content type were checked. It is kept until
+/// the answer is complete, so the rest is dropped, which is half of the head's size.
 pub(super) struct Head {
     pub(super) headers: HeaderMap,
     pub(super) extensions: Extensions,

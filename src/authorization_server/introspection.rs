@@ -1,5 +1,5 @@
-//! `POST /introspect` (RFC 7662): a resource server asks what a token says, and whether it is good. The answer is JSON, or
-//! a JWT when that is asked for (RFC 9701).
+//! `POST /introspect` (RFC 7662): returns the content of an active token to a resource server, as JSON, or as a JWT on
+//! request (RFC 9701).
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
@@ -21,14 +21,14 @@ use crate::verification::{IssuedToken, VerifyError};
 
 const NAME: &str = "introspection endpoint";
 
-/// What a resource server gets to know: all that an active token says, or that it is not active, and nothing else.
+/// The result for a resource server: the content of an active token, or only that the token is not active.
 struct Introspection {
     caller: ClientId,
     token: Option<IssuedToken>,
 }
 
 impl TokenPipeline {
-    /// Answers a request. `body` is its body, or the reason for which its head or body is refused.
+    /// Answers a request. `body` is its body, or the reason why its head or body is refused.
     pub(super) async fn answer_introspection(
         &self,
         head: &Head,
@@ -62,9 +62,9 @@ impl TokenPipeline {
         Ok(Introspection { caller: client.id().clone(), token })
     }
 
-    /// §2.2: whatever keeps a token from being active, the caller learns no more than that it is not.
+    /// Returns the token if it is active. RFC 7662 §2.2: the caller does not learn why a token is not active.
     fn active_token(&self, client: &RegisteredClient, token: &str) -> Result<Option<IssuedToken>, TokenError> {
-        let Ok(token) = self.minter.own_tokens().recognise(token) else { return Ok(None) };
+        let Ok(token) = self.minter.issued_tokens().recognise(token) else { return Ok(None) };
         let is_for = |audience: &str| client.introspects().iter().any(|own| own == audience);
         if !token.audiences().any(is_for) || !token.is_current(UnixTime::now(&*self.minter.clock)) {
             return Ok(None);
@@ -96,7 +96,8 @@ impl TokenPipeline {
 }
 
 impl Introspection {
-    /// The members of §2.2, and those that a grant hook added. A claim of their name does not replace ours.
+    /// Returns the members of RFC 7662 §2.2 and those that a grant hook added. The hook's claims do not replace the
+    /// standard ones.
     fn members(&self) -> Result<Map<String, Value>, TokenError> {
         let members = self.token.as_ref().map(IssuedToken::members).transpose().map_err(TokenError::unavailable)?;
         let mut members = members.unwrap_or_default();
@@ -108,7 +109,8 @@ impl Introspection {
     }
 }
 
-/// RFC 9701 §5: what the token says has a place of its own, so that the answer cannot pass for the token.
+/// The claims of the JWT. RFC 9701 §5: the token's content is in a member of its own, so that the answer is not
+/// accepted as the token.
 #[derive(Serialize)]
 struct Claims<'a> {
     iss: &'a str,
@@ -120,7 +122,7 @@ struct Claims<'a> {
 const TYPE: &str = "token-introspection+jwt";
 const MEDIA_TYPE: &str = "application/token-introspection+jwt";
 
-/// RFC 9701 §4: it is asked for by name, and no less than JSON is.
+/// Returns whether the caller asks for a JWT by name, with at least the weight of JSON (RFC 9701 §4).
 fn wants_jwt(headers: &HeaderMap) -> bool {
     let accepted = || {
         let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
@@ -131,7 +133,7 @@ fn wants_jwt(headers: &HeaderMap) -> bool {
     jwt > 0 && jwt >= quality("application/json")
 }
 
-/// The weight (RFC 9110 §12.4.2) of a media range that names this type, in thousandths.
+/// Returns the weight (RFC 9110 §12.4.2) of a media range that names this type, in thousandths.
 fn quality_of(range: &str, media_type: &str) -> Option<u16> {
     let mut parts = range.split(';').map(str::trim);
     parts.next().filter(|name| name.eq_ignore_ascii_case(media_type))?;
@@ -166,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jwt_is_for_who_asks_for_one_by_name() {
+    fn a_caller_gets_a_jwt_only_if_it_asks_for_one_by_name() {
         const JWT: &str = "application/token-introspection+jwt";
         for values in [
             &[JWT][..],

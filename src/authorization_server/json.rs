@@ -1,7 +1,7 @@
-//! [`Object`]: a JSON object, written member by member.
+//! [`Object`]: writes a JSON object member by member.
 //!
-//! For the two that every token takes, its claims and the answer; to all others serde does justice. What it saves is the
-//! search, byte after byte, for characters to escape: nearly always there are none, which many bytes at once can tell.
+//! It is used for the claims and the answer of each token; all other JSON uses serde. It is faster because it searches
+//! for characters to escape in many bytes at once, and such characters are rare.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 pub(super) struct Object(String);
 
 impl Object {
-    /// With room for so many bytes.
+    /// Creates an object with a capacity in bytes.
     pub(super) fn with_capacity(bytes: usize) -> Self {
         let mut json = String::with_capacity(bytes);
         json.push('{');
@@ -23,7 +23,7 @@ impl Object {
         self
     }
 
-    /// A text whose alphabet has nothing to escape, such as base64url's.
+    /// Writes a string whose alphabet needs no escaping, such as base64url.
     pub(super) fn plain(&mut self, name: &'static str, value: &str) -> &mut Self {
         self.name(name);
         self.0.extend(["\"", value, "\""]);
@@ -36,7 +36,7 @@ impl Object {
         self
     }
 
-    /// A list of texts.
+    /// Writes a list of strings.
     pub(super) fn strings<'a>(&mut self, name: &'static str, values: impl Iterator<Item = &'a str>) -> &mut Self {
         self.name(name);
         self.0.push('[');
@@ -65,7 +65,7 @@ impl Object {
         self.0
     }
 
-    /// Our own names have nothing to escape.
+    /// Writes a name. The names of this crate need no escaping.
     fn name(&mut self, name: &'static str) {
         self.separate();
         self.0.extend(["\"", name, "\":"]);
@@ -78,7 +78,7 @@ impl Object {
     }
 
     fn text(&mut self, text: &str) {
-        // All of it, and not only up to the first one: so the compiler can look at many bytes at once.
+        // Without early exit, so that the compiler can vectorize it.
         if text.bytes().fold(false, |found, byte| found | must_be_escaped(byte)) {
             self.serialize(text);
         } else {
@@ -86,7 +86,7 @@ impl Object {
         }
     }
 
-    /// Writes text, or a JSON value.
+    /// Writes a string or a JSON value.
     #[expect(clippy::expect_used, reason = "an empty value instead would be a malformed token or answer")]
     fn serialize(&mut self, value: &(impl Serialize + ?Sized)) {
         self.0.push_str(&serde_json::to_string(value).expect("text and JSON values are JSON"));
@@ -100,8 +100,8 @@ impl Object {
     }
 }
 
-/// RFC 8259 §7.
-#[allow(clippy::needless_bitwise_bool)] // lazy ones are branches: one byte after the other, at ten times the cost
+/// Returns whether RFC 8259 §7 requires escaping.
+#[allow(clippy::needless_bitwise_bool)] // lazy operators would be branches, and take ten times as long
 fn must_be_escaped(byte: u8) -> bool {
     (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
@@ -114,7 +114,7 @@ mod tests {
     use super::Object;
 
     #[test]
-    fn members_of_each_kind_stand_in_order() {
+    fn members_are_written_in_order() {
         let mut object = Object::with_capacity(0);
         object
             .string("a", "x")
@@ -131,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_back(name in ".*", value in "[\\x00-\\x7f]*|.*") {
+        fn any_string_is_read_back(name in ".*", value in "[\\x00-\\x7f]*|.*") {
             let members: Map<String, Value> = [(name, json!(value))].into_iter().collect();
             let mut object = Object::with_capacity(0);
             object.string("a name", &value).members(&members);

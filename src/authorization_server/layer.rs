@@ -1,43 +1,44 @@
-//! [`TokenEndpointLayer`]: puts the endpoints of an [`AuthorizationServer`] in front of a service.
+//! [`TokenEndpointLayer`]: adds the endpoints of an [`AuthorizationServer`] to a service.
 
 use tower::Layer;
 
 use super::{AuthorizationServer, TokenEndpoint};
 
-/// Answers the requests to the endpoints of an [`AuthorizationServer`], and leaves every other request alone.
+/// A layer that answers requests to the endpoints of an [`AuthorizationServer`], and forwards all other requests.
 ///
-/// 1. A `POST` of a form to the token path is answered with a token, or with the refusals of RFC 6749 §5.2.
-/// 2. `GET` and `HEAD` of the key set and of the metadata are answered from memory.
-/// 3. A request to any other path goes to the wrapped service as it is: nothing is read, allocated or added.
+/// 1. A form `POST` to the token path is answered with a token, or with an error of RFC 6749 §5.2.
+/// 2. `GET` and `HEAD` of the key set and the metadata are answered from memory.
+/// 3. A request to any other path is forwarded to the wrapped service unchanged, without reading or allocating
+///    anything.
 ///
-/// It wraps any `Service<Request<B>>`, and its answers have a [`ResponseBody`](crate::ResponseBody).
+/// The layer wraps any `Service<Request<B>>`. Its responses have a [`ResponseBody`](crate::ResponseBody).
 ///
 /// # With axum
 ///
-/// `Router::layer` runs a layer behind the routes that it has so far and their fallback, so the shape decides
-/// whether a request to the token path arrives:
+/// `Router::layer` wraps the routes and the fallback that the router has at that time. So the structure decides whether
+/// a request to the token path reaches this layer:
 ///
-/// | shape | reached? |
+/// | structure | reached? |
 /// |---|---|
 /// | `router.layer(token)` | yes |
 /// | `other.merge(router.layer(token))` | yes |
 /// | `token.layer(router)`, served by `axum::serve` after mapping the body (below) | yes |
 /// | `router.route_service("/token", server.token_service())` | yes, at the path of the route |
 /// | `router.route_layer(token)` | **no**: a route layer runs on matched routes only |
-/// | `router.layer(token).merge(other)` | **no**: the merged router has a fallback of its own |
-/// | `router.layer(token).fallback(f)` | **no**: the later fallback comes first |
-/// | `.nest("/api", router.layer(token))` | **no**: a nested router without a fallback of its own gets the outer one's |
+/// | `router.layer(token).merge(other)` | **no**: the merged router has its own fallback |
+/// | `router.layer(token).fallback(f)` | **no**: the later fallback takes precedence |
+/// | `.nest("/api", router.layer(token))` | **no**: a nested router without its own fallback inherits the outer one |
 ///
-/// When in doubt, use the standalone services ([`AuthorizationServer::token_service`] and its siblings) as
-/// routes: they answer wherever they are put.
+/// When in doubt, use the services ([`AuthorizationServer::token_service`] and similar) as routes: they answer at every
+/// path.
 ///
 /// # Behind a proxy with a path
 ///
-/// An issuer such as `https://host.example/auth` shares its host with others, and a proxy sends two places to it: `/auth/`,
-/// and that of the metadata, which RFC 8414 §3.1 puts before the issuer's path. Either way of the proxy needs one setting
-/// at most:
+/// With an issuer such as `https://host.example/auth`, the host also serves other applications. A proxy forwards two
+/// paths to this server: `/auth/`, and the metadata path, which RFC 8414 §3.1 puts before the issuer's path. Both proxy
+/// configurations need at most one setting:
 ///
-/// | the proxy | arrives as | setting |
+/// | the proxy | the server receives | setting |
 /// |---|---|---|
 /// | keeps `/auth` | `/auth/token` | the issuer alone |
 /// | removes `/auth` | `/token` | the issuer and [`proxy_strips_issuer_path`](super::AuthorizationServerBuilder::proxy_strips_issuer_path) |
@@ -52,37 +53,37 @@ use super::{AuthorizationServer, TokenEndpoint};
 ///
 /// # Deployment caveat
 ///
-/// Client secrets arrive here in the clear. Put TLS in front, and the token path out of reach of whatever logs
-/// bodies or `Authorization` headers (`tower_http::sensitive_headers` marks those).
+/// Requests contain client secrets in plain text. Use TLS, and do not log bodies or `Authorization` headers of the
+/// token path (`tower_http::sensitive_headers` marks such headers).
 ///
-/// A caller may put a secret or a token into the query by mistake. The request is refused, but a layer that logs the whole
-/// URI has logged it, as `tower_http::trace::TraceLayer::new_for_http` does; give it a span with the path only, by
-/// `make_span_with`. The example `standalone` shows how.
+/// A caller may put a secret or a token into the query by mistake. The request is refused, but a layer that logs the
+/// whole URI, such as `tower_http::trace::TraceLayer::new_for_http`, has already logged it. Use `make_span_with` to
+/// create a span with the path only, as in the example `standalone`.
 ///
-/// The token endpoint bounds the size of a body and the time that it takes by itself. A body deadline of another layer
-/// (`tower_http::timeout`) belongs inside of this one, or it may fire before ours, and answer in its own way.
+/// The token endpoint itself limits the size of a body and its time of arrival. Put a body timeout of another layer
+/// (`tower_http::timeout`) inside of this layer. Otherwise it may fire first, with a different response.
 ///
 /// # Limits that only the server can set
 ///
-/// A layer gets a request when the server has parsed its head. These attacks are bounded by settings of the server, here those
-/// of `hyper_util::server::conn::auto::Builder`:
+/// A layer receives a request after the server has parsed its head. Only settings of the server limit these attacks,
+/// here those of `hyper_util::server::conn::auto::Builder`:
 ///
 /// | attack | setting |
 /// |---|---|
-/// | heads that arrive slowly | `http1().timer(…).header_read_timeout(…)`; without a timer there is no limit |
+/// | slow heads | `http1().timer(…).header_read_timeout(…)`; without a timer there is no limit |
 /// | long heads | `http1().max_buf_size(…)`, `http2().max_header_list_size(…)` |
-/// | slow bodies on many streams, answers that are not read | `http2().max_concurrent_streams(…)` |
+/// | slow bodies on many streams, responses that are not read | `http2().max_concurrent_streams(…)` |
 /// | bodies that are not read | `http2().initial_connection_window_size(…)` |
-/// | streams that are reset at once | `http2().max_pending_accept_reset_streams(…)`, `http2().max_local_error_reset_streams(…)` |
-/// | clients that are gone | `http2().timer(…).keep_alive_interval(…)` |
-/// | idle connections, and too many of them | deadlines and a semaphore of your own |
+/// | streams that are reset immediately | `http2().max_pending_accept_reset_streams(…)`, `http2().max_local_error_reset_streams(…)` |
+/// | clients that have disappeared | `http2().timer(…).keep_alive_interval(…)` |
+/// | idle connections, too many connections | your own deadlines and semaphore |
 ///
-/// The example `standalone` sets them all, and `manual/connections.md` in the repository has the values with their reasons.
-/// `axum::serve` has none of these settings: put a reverse proxy with such limits in front, or serve the router as the example
-/// does.
+/// The example `standalone` sets all of them; `manual/connections.md` in the repository lists the values and the
+/// reasons. `axum::serve` has none of these settings: use a reverse proxy with such limits, or serve the router as in
+/// the example.
 ///
-/// A form that is compressed (`Content-Encoding`) is refused with 415, and trailers are ignored. Over HTTP/2, hyper does not
-/// answer `Expect: 100-continue`: a client that waits for it gets a 408 when the time for the body is over.
+/// A compressed form (`Content-Encoding`) is refused with 415. Trailers are ignored. Over HTTP/2, hyper does not answer
+/// `Expect: 100-continue`: a client that waits for it gets 408 after the body timeout.
 ///
 /// # Example
 ///
@@ -106,7 +107,7 @@ use super::{AuthorizationServer, TokenEndpoint};
 /// # }
 /// ```
 ///
-/// The whole router behind the layer, with axum:
+/// A whole axum router behind the layer:
 ///
 /// ```no_run
 /// use axum::{Router, ServiceExt, body::Body, extract::Request, response::Response};
@@ -127,7 +128,7 @@ pub struct TokenEndpointLayer {
 }
 
 impl TokenEndpointLayer {
-    /// The endpoints of this server.
+    /// Creates a layer with the endpoints of this server.
     #[must_use]
     pub fn new(server: AuthorizationServer) -> Self {
         Self { server }

@@ -1,4 +1,4 @@
-//! The metadata by which clients find everything else (RFC 8414).
+//! [`Metadata`]: the authorization server metadata (RFC 8414).
 
 use serde::Serialize;
 
@@ -8,18 +8,18 @@ use crate::keys::Algorithm;
 use crate::registration::ClientAuthMethod;
 use crate::scope::Scopes;
 
-/// What the document is made of.
+/// The settings from which the document is created.
 pub(super) struct Metadata<'a> {
     pub(super) issuer: &'a Issuer,
     pub(super) base_url: String,
     pub(super) endpoints: &'a Endpoints,
     pub(super) scopes: Option<&'a Scopes>,
     pub(super) response_types: &'a [String],
-    /// By which the answers of the introspection endpoint are signed.
+    /// The algorithm that signs introspection answers.
     pub(super) algorithm: Algorithm,
 }
 
-/// The members of RFC 8414 §2 that hold something true of this server; those without elements are left out (§3.2).
+/// The members of RFC 8414 §2 that apply to this server. Members without elements are omitted (§3.2).
 #[derive(Serialize)]
 pub(super) struct Document<'a> {
     issuer: &'a str,
@@ -52,7 +52,7 @@ struct Revocation {
     revocation_endpoint_auth_methods_supported: AuthMethods,
 }
 
-/// The last one is of RFC 9701 §7.
+/// The members for introspection. The last one is defined in RFC 9701 §7.
 #[derive(Serialize)]
 struct Introspection {
     introspection_endpoint: String,

@@ -1,16 +1,15 @@
 //! The authorization server (RFC 6749 §1.1): issues tokens, and publishes the keys that verify them.
 //!
-//! 1. A client gets only what its registration lists, and a token for one API does not open another.
-//! 2. Tokens are JWT access tokens (RFC 9068), so a resource server verifies them without asking anybody, and
-//!    issuing one writes nothing.
-//! 3. Whatever is wrong with the settings comes to light when the server is built.
-//! 4. A part that cannot answer is a 503, and never a refusal.
+//! 1. A client gets only what its registration lists, and a token for one API is not valid for another.
+//! 2. Tokens are JWT access tokens (RFC 9068). A resource server verifies them without a request to this server, and
+//!    issuing a token writes nothing.
+//! 3. Invalid settings are reported when the server is built.
+//! 4. If a part cannot answer, the caller gets 503, never a refusal.
 //!
 //! # Deployment caveat
 //!
-//! A token cannot be called back before it expires, unless the server has
-//! [revocations](AuthorizationServerBuilder::revocations); [lifetimes](AuthorizationServerBuilder::token_lifetime) are short
-//! for that reason.
+//! Without [revocations](AuthorizationServerBuilder::revocations), a token cannot be revoked before it expires. Use a
+//! short [lifetime](AuthorizationServerBuilder::token_lifetime).
 //!
 //! # Example
 //!
@@ -76,10 +75,10 @@ use crate::verification::Verifier;
 
 /// An authorization server: an issuer, its keys and its clients. A clone is the same server.
 ///
-/// It is fixed once it is built. To serve it, put it into a [`TokenEndpointLayer`]; to protect routes with its
-/// tokens, give its [`verifier`](Self::verifier) to a [`BearerAuthLayer`](crate::BearerAuthLayer).
+/// A server cannot be changed after it was built. To serve it, pass it to a [`TokenEndpointLayer`]. To protect routes
+/// with its tokens, pass its [`verifier`](Self::verifier) to a [`BearerAuthLayer`](crate::BearerAuthLayer).
 ///
-/// See the [module page](self) for the rules and an example.
+/// See the [module documentation](self) for the rules and an example.
 #[derive(Clone)]
 pub struct AuthorizationServer {
     inner: Arc<Inner>,
@@ -94,32 +93,32 @@ struct Inner {
 }
 
 impl AuthorizationServer {
-    /// A server with the default settings.
+    /// Creates a server with the default settings.
     ///
     /// # Errors
     ///
-    /// When the issuer is none, or a client's registration is wrong; the message names the mend.
+    /// Returns an error if the issuer identifier or a client's registration is invalid. Its text says how to fix it.
     pub fn new(issuer: impl AsRef<str>, keys: KeyRing, clients: impl ClientStore) -> Result<Self, ConfigError> {
         Self::builder(issuer, keys, clients).build()
     }
 
-    /// A server whose settings are yet to be chosen.
+    /// Returns a builder for a server with other settings.
     pub fn builder(issuer: impl AsRef<str>, keys: KeyRing, clients: impl ClientStore) -> AuthorizationServerBuilder {
         AuthorizationServerBuilder::new(issuer.as_ref(), keys, clients)
     }
 
-    /// Who it says it is, in `iss`.
+    /// Returns the issuer identifier, the `iss` of the tokens.
     #[must_use]
     pub fn issuer(&self) -> &Issuer {
         &self.inner.token.minter.issuer
     }
 
-    /// Verifies the tokens of this server that are for `audience`, by the server's own keys and clock, and by its
-    /// [revocations](AuthorizationServerBuilder::revocations) where it has any.
+    /// Returns a verifier for the tokens of this server that are for `audience`. It uses the server's keys, clock and
+    /// [revocations](AuthorizationServerBuilder::revocations).
     ///
     /// # Errors
     ///
-    /// When the audience is not an absolute URI; no token could ever be for it.
+    /// Returns an error if the audience is not an absolute URI.
     pub fn verifier(&self, audience: impl AsRef<str>) -> Result<Verifier, InvalidAudience> {
         let Minter { issuer, keys, clock, revocations, .. } = &self.inner.token.minter;
         let keys = TrustedKeys::Ring(keys.clone());
@@ -130,13 +129,13 @@ impl AuthorizationServer {
         })
     }
 
-    /// The token endpoint by itself.
+    /// Returns the token endpoint as a service.
     #[must_use]
     pub fn token_service(&self) -> EndpointService {
         EndpointService::new(self.clone(), Endpoint::Token)
     }
 
-    /// The revocation endpoint (RFC 7009) by itself; `None` where the server has no
+    /// Returns the revocation endpoint (RFC 7009) as a service, or `None` if the server has no
     /// [revocations](AuthorizationServerBuilder::revocations).
     #[must_use]
     pub fn revocation_service(&self) -> Option<EndpointService> {
@@ -144,13 +143,13 @@ impl AuthorizationServer {
         Some(EndpointService::new(self.clone(), Endpoint::Revocation))
     }
 
-    /// The introspection endpoint (RFC 7662) by itself.
+    /// Returns the introspection endpoint (RFC 7662) as a service.
     #[must_use]
     pub fn introspection_service(&self) -> EndpointService {
         EndpointService::new(self.clone(), Endpoint::Introspection)
     }
 
-    /// Returns the authorization endpoint as a service, which supports no response type. `None` without an
+    /// Returns the authorization endpoint, which supports no response type, as a service. Returns `None` without an
     /// [`authorization_path`](AuthorizationServerBuilder::authorization_path).
     #[must_use]
     pub fn authorization_service(&self) -> Option<EndpointService> {
@@ -158,13 +157,13 @@ impl AuthorizationServer {
         Some(EndpointService::new(self.clone(), Endpoint::Authorization))
     }
 
-    /// The key set (RFC 7517 §5) by itself.
+    /// Returns the key set (RFC 7517 §5) as a service.
     #[must_use]
     pub fn jwks_service(&self) -> EndpointService {
         EndpointService::new(self.clone(), Endpoint::Jwks)
     }
 
-    /// The metadata (RFC 8414) by itself.
+    /// Returns the metadata (RFC 8414) as a service.
     #[must_use]
     pub fn metadata_service(&self) -> EndpointService {
         EndpointService::new(self.clone(), Endpoint::Metadata)

@@ -1,4 +1,4 @@
-//! Where a request comes from, as far as the server around us and its proxies know.
+//! [`PeerAddress`]: finds the address of a request's caller.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use super::trusted_proxies::TrustedProxies;
 
 type Find = dyn Fn(&Extensions) -> Option<IpAddr> + Send + Sync;
 
-/// Finds the caller's address: the peer's among the extensions of a request, or what trusted proxies say of it.
+/// Finds the caller's address: that of the peer in the extensions of a request, or the one that trusted proxies report.
 #[derive(Clone, Default)]
 pub(super) struct PeerAddress {
     find: Option<Arc<Find>>,
@@ -27,7 +27,7 @@ impl PeerAddress {
         self.proxies = Some(Arc::new(proxies));
     }
 
-    /// Returns whether there are proxies to trust, and no way to know who the peer is.
+    /// Returns whether there are trusted proxies, but no way to find the peer's address.
     pub(super) fn lacks_peer(&self) -> bool {
         self.proxies.is_some() && self.find.is_none()
     }

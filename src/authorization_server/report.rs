@@ -1,4 +1,4 @@
-//! Tells the operator what came of a request: a log line and an [`Event`].
+//! [`Reporter`]: reports the outcome of a request to the operator, as a log line and an [`Event`].
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub(in crate::authorization_server) struct Reporter {
 }
 
 impl Reporter {
-    /// An endpoint did what a client asked. What that was is put together only for those who want to know.
+    /// Reports that an endpoint did what a client requested. `outcome` is called only if something records it.
     pub(in crate::authorization_server) fn done(
         &self,
         endpoint: &'static str,
@@ -31,7 +31,7 @@ impl Reporter {
         self.send(extensions, Some(client_id), outcome);
     }
 
-    /// An endpoint did not.
+    /// Reports that an endpoint refused a request, or could not answer it.
     pub(in crate::authorization_server) fn failed(
         &self,
         endpoint: &'static str,

@@ -1,4 +1,4 @@
-//! `POST /revoke` (RFC 7009): a client gives a token of its own back before its time.
+//! `POST /revoke` (RFC 7009): a client revokes one of its own tokens before it expires.
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -17,7 +17,7 @@ use crate::verification::{IssuedToken, NotIssued};
 const NAME: &str = "revocation endpoint";
 
 impl TokenPipeline {
-    /// Answers a request. `body` is its body, or the reason for which its head or body is refused.
+    /// Answers a request. `body` is its body, or the reason why its head or body is refused.
     pub(super) async fn answer_revocation(
         &self,
         head: &Head,
@@ -35,7 +35,7 @@ impl TokenPipeline {
         }
     }
 
-    /// The client, and the token's name when there was one to revoke.
+    /// Returns the client, and the `jti` of the token if there was one to revoke.
     async fn revocation(
         &self,
         head: &Head,
@@ -46,7 +46,7 @@ impl TokenPipeline {
         let Some(revocations) = &self.minter.revocations else {
             return Err(TokenError::new(Fault::UNAVAILABLE).of(client.id()).detailed("the server has no revocations"));
         };
-        let token = self.own_token_of(client.id(), &request.token).map_err(|error| error.of(client.id()))?;
+        let token = self.issued_token_of(client.id(), &request.token).map_err(|error| error.of(client.id()))?;
         if let Some(token) = &token {
             let revoked = revocations.revoke_once(token.revocation()).await;
             revoked.map_err(|error| TokenError::unavailable(error).of(client.id()))?;
@@ -54,23 +54,23 @@ impl TokenPipeline {
         Ok((client.id().clone(), token.map(|token| token.id().to_owned())))
     }
 
-    /// What there is to revoke: §2.1 has a client revoke its own tokens only, and §2.2 has it learn nothing of others.
-    /// `token_type_hint` is none but a hint, and a token tells its type by itself.
-    fn own_token_of(&self, client: &ClientId, token: &str) -> Result<Option<IssuedToken>, TokenError> {
-        match self.minter.own_tokens().recognise(token) {
+    /// Returns the token to revoke, if there is one. RFC 7009 §2.1: a client may revoke only its own tokens. §2.2: it
+    /// learns nothing about others. `token_type_hint` is only a hint and not needed: a token contains its type.
+    fn issued_token_of(&self, client: &ClientId, token: &str) -> Result<Option<IssuedToken>, TokenError> {
+        match self.minter.issued_tokens().recognise(token) {
             Ok(token) => {
                 let is_of_use = token.is_of_use(UnixTime::now(&*self.minter.clock));
                 Ok(Some(token).filter(|token| is_of_use && token.client_id() == client))
             }
             Err(NotIssued::Unknown) => Ok(None),
-            // §2.2.1: something of ours that nobody could revoke.
+            // §2.2.1: this server signed it, but no one can revoke it.
             Err(NotIssued::AnotherType) => Err(Fault::TOKEN_TYPE.into()),
         }
     }
 }
 
-/// §2.2: the client ignores the body. It is JSON all the same, since some clients read every answer as that, and throw
-/// for an answer without a content type.
+/// Returns the answer to a revocation. RFC 7009 §2.2: the client ignores the body. It is JSON because some clients
+/// parse every answer as JSON, and fail for an answer without a content type.
 fn revoked() -> Response<Full<Bytes>> {
     answer(StatusCode::OK, Bytes::from_static(b"{}"))
 }

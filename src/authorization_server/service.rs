@@ -1,4 +1,4 @@
-//! [`TokenEndpoint`] around a service, and [`EndpointService`], one endpoint by itself.
+//! [`TokenEndpoint`], the endpoints in front of a service, and [`EndpointService`], a single endpoint.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -17,7 +17,7 @@ use super::endpoint::Endpoint;
 use super::future::{EndpointFuture, ResponseFuture};
 use crate::transport::ResponseBody;
 
-/// A service behind the endpoints of an authorization server; made by
+/// A service behind the endpoints of an authorization server. It is created by
 /// [`TokenEndpointLayer`](super::TokenEndpointLayer).
 #[derive(Clone, Debug)]
 pub struct TokenEndpoint<S> {
@@ -30,17 +30,17 @@ impl<S> TokenEndpoint<S> {
         Self { inner, server }
     }
 
-    /// The wrapped service.
+    /// Returns a reference to the wrapped service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The wrapped service, mutably.
+    /// Returns a mutable reference to the wrapped service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The wrapped service, without the endpoints.
+    /// Returns the wrapped service, without the endpoints.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -68,8 +68,8 @@ where
     }
 }
 
-/// One endpoint of an [`AuthorizationServer`] as a service of its own, which answers whatever path it is given:
-/// for `Router::route_service`, or to serve an endpoint on another listener.
+/// A single endpoint of an [`AuthorizationServer`] as a service. It answers at every path. Use it with
+/// `Router::route_service`, or to serve an endpoint on another listener.
 ///
 /// ```
 /// use axum::Router;

@@ -1,4 +1,4 @@
-//! The request about a token (RFC 7009 §2.1, RFC 7662 §2.1): `http` → [`TokenQuery`].
+//! [`TokenQuery`]: a request about a token (RFC 7009 §2.1, RFC 7662 §2.1).
 
 use http::HeaderMap;
 
@@ -6,7 +6,7 @@ use super::authenticate::Credentials;
 use super::error::{Fault, TokenError};
 use super::form::Form;
 
-/// A well-formed request that shows a token to the server. What the token is has yet to be seen.
+/// A well-formed request with a token that was not checked yet.
 pub(in crate::authorization_server) struct TokenQuery {
     pub(in crate::authorization_server) credentials: Credentials,
     pub(in crate::authorization_server) token: String,

@@ -1,4 +1,4 @@
-//! [`TrustedProxies`]: the address of a caller behind proxies, by one header and only from trusted ranges.
+//! [`TrustedProxies`]: finds the address of a caller behind trusted proxies, from one header.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,16 +7,17 @@ use std::str::FromStr;
 use http::HeaderMap;
 use http::header::FORWARDED;
 
-/// The proxies whose word on a caller's address counts, and the one header in which they say it.
+/// The proxies that may report a caller's address, and the header in which they report it.
 ///
-/// 1. The header is read only from a peer within the trusted ranges. From any other peer it is ignored, and the peer's own
-///    address counts.
-/// 2. Each proxy appends the address that it was called from. The addresses are read from the right, and the first one that is
-///    not trusted is the caller's. What stands to the left of it may be forged, and is not read.
-/// 3. An element that is malformed, `unknown` or obfuscated (RFC 7239 §6.3) ends the search: the last trusted address counts.
+/// 1. The header is read only if the peer's address is in the trusted ranges. Otherwise the header is ignored, and the
+///    peer's address is the caller's.
+/// 2. Each proxy appends the address from which it received the request. The addresses are read from the right; the
+///    first one that is not trusted is the caller's. Everything to the left of it may be forged, and is not read.
+/// 3. An element that is malformed, `unknown` or obfuscated (RFC 7239 §6.3) ends the search: the last trusted address
+///    is the caller's.
 /// 4. The other header is always ignored.
 ///
-/// IPv4 addresses that are mapped into IPv6 (`::ffff:192.0.2.1`) are taken as IPv4, in ranges too. Ports are ignored.
+/// IPv4-mapped IPv6 addresses (`::ffff:192.0.2.1`) are treated as IPv4, in ranges, too. Ports are ignored.
 ///
 /// ```
 /// use std::net::SocketAddr;
@@ -38,7 +39,7 @@ pub struct TrustedProxies {
     ranges: Box<[Range]>,
 }
 
-/// The header in which proxies say where a request comes from.
+/// The header in which proxies report the address of the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ForwardedHeader {
@@ -48,53 +49,52 @@ pub enum ForwardedHeader {
     XForwardedFor,
 }
 
-/// The ranges or the header of [`TrustedProxies`] are invalid; the text says how to fix it.
+/// The ranges or the header of [`TrustedProxies`] are invalid. The text says how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidProxies(String);
 
-/// More proxies in a row than any deployment has. It bounds the work for one request.
+/// The maximum number of proxies in a row. It limits the work for one request, and is larger than in any deployment.
 const MAX_HOPS: usize = 32;
 
 impl TrustedProxies {
-    /// Trusts the peers in these ranges, each in the notation of RFC 4632 §3.1: an address, or an address and the length of
-    /// its prefix, such as `10.0.0.0/8` or `2001:db8::/32`.
+    /// Trusts the peers in these ranges. Each range is in the notation of RFC 4632 §3.1: an address, optionally with a
+    /// prefix length, such as `10.0.0.0/8` or `2001:db8::/32`.
     ///
     /// # Errors
     ///
-    /// Where there is no range, where one is malformed, and where they contain every address of IPv4 or IPv6, one alone or all
-    /// together: then any caller could choose its own. A range with a prefix shorter than 8 bits (IPv4) or 16 bits (IPv6) is
-    /// accepted with a warning in the log.
+    /// Returns an error if there is no range, if a range is malformed, or if the ranges contain every address of IPv4
+    /// or IPv6, alone or together: then any caller could choose its own address. A range with a prefix shorter than 8
+    /// bits (IPv4) or 16 bits (IPv6) is accepted, with a warning in the log.
     pub fn new(
         header: ForwardedHeader,
         ranges: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<Self, InvalidProxies> {
         let ranges = ranges.into_iter().map(|range| range.as_ref().parse()).collect::<Result<Box<[Range]>, _>>()?;
         if ranges.is_empty() {
-            let why =
-                "there is no range of trusted proxies; name one, for example `10.0.0.0/8`, or leave the setting out";
+            let why = "no range of trusted proxies; add one, for example `10.0.0.0/8`, or remove the setting";
             return Err(InvalidProxies(why.to_owned()));
         }
         if let Some(family) = Family::ALL.into_iter().find(|family| family.is_within(&ranges)) {
             let all: Vec<String> =
                 ranges.iter().filter(|range| family.has(range.first)).map(Range::to_string).collect();
             return Err(InvalidProxies(format!(
-                "the ranges of trusted proxies `{}` contain every address of {} together, so any caller could choose its own; \
-                 name your proxies, for example `10.0.0.0/8`",
+                "the ranges of trusted proxies `{}` together contain every address of {}, so any caller could choose its own address; \
+                     name your proxies, for example `10.0.0.0/8`",
                 shown(&all.join(", ")),
                 family.name
             )));
         }
         for range in ranges.iter().filter(|range| range.is_wide()) {
             tracing::warn!(
-                "the range of trusted proxies `{range}` is very wide: every caller within it can choose the address by which \
-                 its failed attempts are counted; name only the addresses of your proxies"
+                "the range of trusted proxies `{range}` is very wide: each caller in it can choose the address by which its failed \
+                     attempts are counted; name only the addresses of your proxies"
             );
         }
         Ok(Self { header, ranges })
     }
 
-    /// Returns the address of the caller. `peer` is the address at the other end of the connection.
+    /// Returns the address of the caller. `peer` is the remote address of the connection.
     #[must_use]
     pub fn client_address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut last = peer.to_canonical();
@@ -121,8 +121,8 @@ impl TrustedProxies {
         last
     }
 
-    /// Returns whether the address is that of a trusted proxy, for example to exempt its connections from a limit for each
-    /// address.
+    /// Returns whether the address is that of a trusted proxy. Use it for example to exempt proxies from a connection
+    /// limit per address.
     ///
     /// ```
     /// use tower_client_credentials::authorization_server::{ForwardedHeader, TrustedProxies};
@@ -150,7 +150,7 @@ impl TrustedProxies {
 impl ForwardedHeader {
     const ALL: [Self; 2] = [Self::Forwarded, Self::XForwardedFor];
 
-    /// The name of the header.
+    /// Returns the name of the header.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -171,14 +171,11 @@ impl FromStr for ForwardedHeader {
 
     /// # Errors
     ///
-    /// When the name is not one of the two, in any case.
+    /// Returns an error if the name is not one of the two. The case is ignored.
     fn from_str(name: &str) -> Result<Self, InvalidProxies> {
         let header = Self::ALL.into_iter().find(|header| header.name().eq_ignore_ascii_case(name));
         header.ok_or_else(|| {
-            InvalidProxies(format!(
-                "`{}` is not a header of proxies; use `Forwarded` or `X-Forwarded-For`",
-                shown(name)
-            ))
+            InvalidProxies(format!("invalid proxy header `{}`; use `Forwarded` or `X-Forwarded-For`", shown(name)))
         })
     }
 }
@@ -203,7 +200,7 @@ impl Range {
         }
     }
 
-    /// Returns whether it is wider than any network of proxies is likely to be.
+    /// Returns whether the range is wider than a network of proxies is likely to be.
     fn is_wide(&self) -> bool {
         self.prefix < if self.first.is_ipv4() { 8 } else { 16 }
     }
@@ -216,7 +213,7 @@ impl Range {
         }
     }
 
-    /// Returns the first address of the range that has this address in it.
+    /// Returns the first address of the range that contains this address.
     fn start(address: IpAddr, prefix: u32) -> IpAddr {
         match address {
             IpAddr::V4(address) => {
@@ -235,7 +232,7 @@ impl fmt::Display for Range {
     }
 }
 
-/// The addresses from which a caller on the Internet can come, by version of IP.
+/// The addresses of an IP version that callers on the Internet can have.
 struct Family {
     name: &'static str,
     first: IpAddr,
@@ -262,12 +259,12 @@ impl Family {
         self.first.is_ipv4() == address.is_ipv4()
     }
 
-    /// Returns whether each of these addresses is in one of the ranges.
+    /// Returns whether all of these addresses are in the ranges.
     fn is_within(&self, ranges: &[Range]) -> bool {
         let own = ranges.iter().filter(|range| self.has(range.first));
         let mut own: Vec<(u128, u128)> = own.map(|range| (number(range.first), range.last())).collect();
         own.sort_unstable();
-        // All before `next` are in a range.
+        // All addresses before `next` are in a range.
         let mut next = number(self.first);
         for (first, last) in own {
             if first <= next {
@@ -299,33 +296,36 @@ impl FromStr for Range {
         let prefix = prefix
             .map_or(Some(most), |prefix| prefix.parse::<u32>().ok().filter(|bits| is_number(prefix) && *bits <= most));
         let mut prefix =
-            prefix.ok_or_else(|| invalid(&format!("the length of its prefix is not a number from 1 to {most}")))?;
+            prefix.ok_or_else(|| invalid(&format!("the prefix length is not a number from 1 to {most}")))?;
         if let IpAddr::V4(mapped) = address.to_canonical()
             && most == 128
         {
             let in_ipv4 = prefix.checked_sub(96);
-            prefix = in_ipv4
-                .ok_or_else(|| invalid("a mapped IPv4 address has a prefix of at least 97; write it as IPv4"))?;
+            prefix = in_ipv4.ok_or_else(|| {
+                invalid("the prefix length of a mapped IPv4 address is at least 97; write it as IPv4")
+            })?;
             address = mapped.into();
         }
         if prefix == 0 {
-            return Err(invalid("it contains every address, so any caller could choose its own; name your proxies"));
+            return Err(invalid(
+                "it contains every address, so any caller could choose its own address; name your proxies",
+            ));
         }
         let first = Self::start(address, prefix);
         if first != address {
-            return Err(invalid(&format!("the address is not the first of its range; use `{first}/{prefix}`")));
+            return Err(invalid(&format!("the address is not the first one of the range; use `{first}/{prefix}`")));
         }
         Ok(Self { first, prefix })
     }
 }
 
-/// A value for an error message: bounded, and on one line.
+/// Returns a value for an error message, bounded and on one line.
 fn shown(text: &str) -> String {
     text.chars().take(64).flat_map(char::escape_debug).collect()
 }
 
-/// Splits a list at its last comma that is not in a quoted string. It is read from the right, so that nothing that a caller
-/// sent, which stands to the left, changes how the addition of a proxy is read.
+/// Splits a list at its last comma outside of quoted strings. The list is read from the right, so that the part that
+/// the caller sent, on the left, does not change how the elements of the proxies are read.
 fn last_element(list: &[u8]) -> (Option<&[u8]>, &[u8]) {
     let mut is_quoted = false;
     for (at, byte) in list.iter().enumerate().rev() {
@@ -341,13 +341,14 @@ fn last_element(list: &[u8]) -> (Option<&[u8]>, &[u8]) {
     (None, list)
 }
 
-/// Returns whether an odd number of backslashes precedes this place.
+/// Returns whether an odd number of backslashes precedes this position.
 fn is_escaped(text: &[u8], at: usize) -> bool {
     let before = text.get(..at).unwrap_or_default();
     before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
 
-/// Returns the value of `for` in an element of `Forwarded` (RFC 7239 §4), if it comes once and the element is well-formed.
+/// Returns the value of `for` in an element of `Forwarded` (RFC 7239 §4), if it occurs once and the element is
+/// well-formed.
 fn forwarded_for(element: &str) -> Option<String> {
     let mut found = None;
     let mut rest = element;
@@ -365,7 +366,7 @@ fn forwarded_for(element: &str) -> Option<String> {
     }
 }
 
-/// A token or a quoted string (RFC 9110 §5.6), and what follows it.
+/// Splits off a token or a quoted string (RFC 9110 §5.6), and returns it with the rest.
 fn value_of(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([';', ' ', '\t', '"', '\\']).unwrap_or(text.len());
@@ -386,7 +387,8 @@ fn value_of(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// An address, with a port or without (RFC 7239 §6). `X-Forwarded-For` has IPv6 addresses with brackets and without.
+/// Parses an address with or without a port (RFC 7239 §6). `X-Forwarded-For` has IPv6 addresses with or without
+/// brackets.
 fn node(text: &str) -> Option<IpAddr> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Some(address.to_canonical());
@@ -404,7 +406,7 @@ fn node(text: &str) -> Option<IpAddr> {
     (port.starts_with('_') && is_port(&format!(":{port}"))).then_some(address.into())
 }
 
-/// Nothing, or a colon and a port, which may be obfuscated (RFC 7239 §6).
+/// Returns whether the text is empty, or a colon and a port, which may be obfuscated (RFC 7239 §6).
 fn is_port(text: &str) -> bool {
     let Some(port) = text.strip_prefix(':') else { return text.is_empty() };
     let is_obfuscated = port.strip_prefix('_').is_some_and(|rest| {
@@ -445,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rightmost_address_that_is_not_trusted_is_the_callers() {
+    fn the_rightmost_untrusted_address_is_the_callers() {
         for (peer, lines, address) in [
             ("10.0.0.1", &["203.0.113.9"][..], "203.0.113.9"),
             ("10.0.0.1", &["198.51.100.1, 203.0.113.9"], "203.0.113.9"),
@@ -465,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_of_a_peer_that_is_not_trusted_is_ignored() {
+    fn the_header_of_an_untrusted_peer_is_ignored() {
         for peer in ["203.0.113.1", "11.0.0.1", "192.0.2.8", "2001:db8:2::1", "::10.0.0.1"] {
             assert_eq!(ip(&x_forwarded_for(peer, &["198.51.100.1"])), ip(peer));
             assert_eq!(ip(&forwarded(peer, &["for=198.51.100.1"])), ip(peer));
@@ -474,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_that_was_not_chosen_is_ignored() {
+    fn the_header_that_is_not_configured_is_ignored() {
         let mut both = headers("x-forwarded-for", &["203.0.113.9"]);
         both.extend(headers("forwarded", &["for=198.51.100.1"]));
         assert_eq!(found(ForwardedHeader::XForwardedFor, "10.0.0.1", &both), "203.0.113.9");
@@ -485,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn an_element_that_says_no_address_ends_the_search_at_the_last_trusted_one() {
+    fn an_element_without_an_address_ends_the_search_at_the_last_trusted_address() {
         for bad in [
             "",
             "unknown",
@@ -517,7 +519,7 @@ mod tests {
             "for=\"[2001:db8:2::9\"",
             "203.0.113.9",
         ] {
-            // An open quote takes what stands to its left with it, and that is all.
+            // An open quote only affects what is to the left of it.
             assert_eq!(
                 forwarded("10.0.0.1", &[&format!("for=198.51.100.1, {bad}, for=10.2.2.2")]),
                 "10.2.2.2",
@@ -527,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn the_forms_of_rfc_7239_are_read() {
+    fn all_forms_of_rfc_7239_are_parsed() {
         for (element, address) in [
             ("for=203.0.113.9", "203.0.113.9"),
             ("For=\"203.0.113.9\"", "203.0.113.9"),
@@ -550,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_caller_sent_does_not_change_how_the_addition_of_a_proxy_is_read() {
+    fn the_part_that_a_caller_sent_does_not_change_how_the_element_of_a_proxy_is_read() {
         for sent in ["for=\"", "for=\"x\\", "\"", "for=1;host=\"a", "\\", "for=\"a\" \"", ",,,", "for=10.5.5.5, \""] {
             let line = format!("{sent}, for=203.0.113.9;host=\"x\\\", for=198.51.100.7;y=\\\"\"");
             assert_eq!(forwarded("10.0.0.1", &[&line]), "203.0.113.9", "{line}");
@@ -558,13 +560,13 @@ mod tests {
     }
 
     #[test]
-    fn a_row_of_trusted_addresses_without_end_is_bounded() {
+    fn a_long_list_of_trusted_addresses_is_bounded() {
         let line = format!("203.0.113.9{}", ", 10.0.0.2".repeat(10_000));
         assert_eq!(x_forwarded_for("10.0.0.1", &[&line]), "10.0.0.2");
     }
 
     #[test]
-    fn malformed_ranges_and_names_fail_at_construction_with_the_way_to_fix_them() {
+    fn malformed_ranges_and_names_fail_at_construction_and_the_error_says_how_to_fix_them() {
         for (range, part) in [
             ("10.0.0.0/33", "1 to 32"),
             ("10.0.0.0/-1", "1 to 32"),
@@ -598,7 +600,7 @@ mod tests {
         for (ranges, family) in [
             (&["0.0.0.0/1", "128.0.0.0/1"][..], "IPv4"),
             (&["10.0.0.0/8", "128.0.0.0/1", "::1", "0.0.0.0/1"], "IPv4"),
-            // No caller has an address in the rest.
+            // The remaining addresses cannot be those of a caller.
             (&["0.0.0.0/1", "128.0.0.0/2", "192.0.0.0/3"], "IPv4"),
             (&["::ffff:0.0.0.0/97", "128.0.0.0/1"], "IPv4"),
             (&["::/1", "8000::/1"], "IPv6"),
@@ -618,7 +620,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_header_makes_it_panic_or_hides_the_addition_of_a_trusted_proxy(sent in "[ -~é]{0,60}") {
+        fn no_header_causes_a_panic_or_hides_the_element_of_a_trusted_proxy(sent in "[ -~é]{0,60}") {
             for (header, name, added) in [
                 (ForwardedHeader::Forwarded, "forwarded", "for=203.0.113.9"),
                 (ForwardedHeader::XForwardedFor, "x-forwarded-for", "203.0.113.9"),

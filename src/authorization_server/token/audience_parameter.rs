@@ -1,4 +1,4 @@
-//! [`AudienceParameter`]: what the server makes of the parameter `audience`, by which some clients name the resource.
+//! [`AudienceParameter`]: how the server handles the parameter `audience`, with which some clients name the resource.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -11,21 +11,21 @@ use crate::clock::Clock;
 use crate::event::{Event, EventSender, Outcome};
 use crate::sync::BoundedMap;
 
-/// How often an ignored parameter is reported of one client: it may request tokens all day.
+/// The interval in which an ignored parameter is reported once per client. A client may request tokens all day.
 const EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// For how many clients the server remembers that it reported them.
+/// The number of clients whose last report is remembered.
 const REMEMBERED: usize = 10_000;
 
-/// By default the parameter is ignored, as RFC 6749 §3.2 demands of an unrecognised one, with a warning. By option it is
-/// another name of `resource`.
+/// How the parameter is handled. By default it is ignored, as RFC 6749 §3.2 requires for unrecognized parameters, with
+/// a warning. Optionally it is a synonym of `resource`.
 #[derive(Debug)]
 pub(in crate::authorization_server) enum AudienceParameter {
     Ignored(Warnings),
     Accepted,
 }
 
-/// Reports each client that sends the parameter in vain.
+/// Reports each client that sends the parameter although it is ignored.
 #[derive(Debug)]
 pub(in crate::authorization_server) struct Warnings {
     events: Option<EventSender>,
@@ -49,7 +49,7 @@ impl AudienceParameter {
         matches!(self, Self::Accepted)
     }
 
-    /// Warns that this client sent the parameter, and that it has no effect.
+    /// Warns that this client sent the parameter, which has no effect.
     #[cold]
     pub(super) fn was_sent_by(&self, client: &AuthenticatedClient, extensions: &Extensions) {
         let Self::Ignored(warnings) = self else { return };
@@ -59,8 +59,8 @@ impl AudienceParameter {
         }
         tracing::warn!(
             oauth.client_id = %client.id(),
-            "ignored the parameter `audience` of a token request; have the client send `resource`, or turn on \
-             .accept_audience_parameter()"
+                "ignored the parameter `audience` of a token request; send `resource` instead, or accept it with \
+                 .accept_audience_parameter()"
         );
         let Some(events) = &warnings.events else { return };
         let (outcome, client_id) = (Outcome::AudienceParameterIgnored, Some(client.id().clone()));

@@ -1,4 +1,4 @@
-//! The token itself, a JWT access token (RFC 9068): [`Grant`] → [`AccessToken`].
+//! [`Minter`]: creates and signs tokens, JWT access tokens (RFC 9068): [`Grant`] → [`AccessToken`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,10 +21,10 @@ use crate::revocation::{Cleared, Date, Mark, Marked, Named, Revocations, Wait};
 use crate::timing::{MAX_CLIENT_ANSWER_AGE, MAX_DATED_AHEAD};
 use crate::verification::{IssuedTokens, LONGEST_TOKEN};
 
-/// Room for the claims that most tokens have, in bytes.
+/// The capacity for the claims of most tokens, in bytes.
 const USUAL_PAYLOAD: usize = 512;
 
-/// Signs what was granted.
+/// Signs tokens for grants.
 #[derive(Clone, Debug)]
 pub(in crate::authorization_server) struct Minter {
     pub(in crate::authorization_server) issuer: Issuer,
@@ -34,7 +34,8 @@ pub(in crate::authorization_server) struct Minter {
     pub(in crate::authorization_server) revocations: Option<Revocations>,
 }
 
-/// A signed token; only [`Minter::mint`] makes one. Its text is a credential, so it has no `Debug`: no log can show it.
+/// A signed token. Only [`Minter::mint`] creates one. Its text is a credential, so it has no `Debug`, and cannot be
+/// logged.
 pub(super) struct AccessToken {
     text: TokenText,
     id: TokenId,
@@ -46,41 +47,40 @@ impl AccessToken {
     pub(super) fn as_str(&self) -> &str {
         match &self.text {
             TokenText::New(text) => text,
-            TokenText::Again(text) => text,
+            TokenText::Shared(text) => text,
         }
     }
 
-    /// Its name, the `jti`.
+    /// Returns the `jti`.
     pub(super) fn id(&self) -> &str {
         self.id.as_str()
     }
 
-    /// How long it lives from now on, in seconds.
+    /// Returns the remaining lifetime in seconds.
     pub(super) fn expires_in(&self) -> u64 {
         self.expires_in
     }
 
-    /// Returns the same token, to be given out once more, that many seconds later. From one that was given out
-    /// before, the next is made without a copy.
-    pub(super) fn again(&self, later: u64) -> Self {
+    /// Returns the same token, for use `later` seconds later. The text is copied only for the first reuse.
+    pub(super) fn reused(&self, later: u64) -> Self {
         let expires_in = self.expires_in.saturating_sub(later);
         let text = match &self.text {
             TokenText::New(text) => text.as_str().into(),
-            TokenText::Again(text) => text.clone(),
+            TokenText::Shared(text) => text.clone(),
         };
-        Self { text: TokenText::Again(text), expires_in, ..*self }
+        Self { text: TokenText::Shared(text), expires_in, ..*self }
     }
 }
 
-/// Most are given out once, and there is nothing to share.
+/// The text of a token. Most tokens are returned once, and need no sharing.
 enum TokenText {
     New(String),
-    Again(Arc<str>),
+    Shared(Arc<str>),
 }
 
 impl Minter {
-    /// What it signed, and what others signed in its name.
-    pub(in crate::authorization_server) fn own_tokens(&self) -> IssuedTokens {
+    /// Returns what recognizes the tokens that this server signed.
+    pub(in crate::authorization_server) fn issued_tokens(&self) -> IssuedTokens {
         IssuedTokens::new(self.issuer.clone(), self.keys.clone())
     }
 
@@ -115,20 +115,21 @@ impl Minter {
         Ok(AccessToken { text: TokenText::New(text), id, issued_at, expires_in })
     }
 
-    /// Whether a token that it signed for this client is known to be good still.
-    pub(super) fn stands_by(&self, token: &AccessToken, client_id: &ClientId) -> bool {
+    /// Returns whether a token that this server signed for the client is known not to be revoked.
+    pub(super) fn is_valid(&self, token: &AccessToken, client_id: &ClientId) -> bool {
         let Some(revocations) = &self.revocations else { return true };
         let (token_id, issued_at, key_id) = (token.id(), token.issued_at, self.keys.signing_key().key_id());
         revocations.check(Named { client_id, token_id, issued_at, key_id }, &Cleared::default()).is_ok()
     }
 
-    /// Dates a token: now, or after the last revocation of the client, at most three seconds ahead, which verifiers allow for. A
-    /// token is dated soon after the client store had the client, so that the revocation of a former client reaches it.
+    /// Returns the issue time of a new token: now, or after the last revocation of the client, at most three seconds
+    /// ahead, which verifiers accept. A token is dated soon after the client store returned the client, so that the
+    /// revocation of a removed client covers it.
     fn date(&self, client: &AuthenticatedClient) -> Result<Date, TokenError> {
         let now = UnixTime::now(&*self.clock);
         let Some(revocations) = &self.revocations else { return Ok(Date::usual(now)) };
         if revocations.has_key(self.keys.signing_key().key_id()) {
-            let detail = "all that the signing key signs is revoked; give the server another key";
+            let detail = "the signing key is revoked with all its tokens; give the server another key";
             return Err(unavailable(client, detail));
         }
         let revoked = revocations.issued_until(client.id());
@@ -140,22 +141,26 @@ impl Minter {
         };
         let vouched_for = client.as_of().checked_add(MAX_CLIENT_ANSWER_AGE);
         if vouched_for.is_none_or(|end| date.issued_at.to_system() > end) {
-            return Err(unavailable(client, "it was looked up too long before its token was to be signed"));
+            return Err(unavailable(
+                client,
+                "too much time passed between the client's look-up and the signature of its token",
+            ));
         }
         Ok(date)
     }
 
-    /// Dates a token where the wall clock is behind the last revocation: it was set back, or that time has yet to come.
+    /// Dates a token when the wall clock is behind the last revocation: the clock was set back, or that time is in the
+    /// future.
     #[cold]
     fn date_by_two_clocks(&self, revocations: &Revocations, client: &AuthenticatedClient) -> Result<Date, TokenError> {
         let (now, fresh) = (Moment::now(&*self.clock), Mark::generate(&*self.random)?);
         let date = revocations.date(client.id(), now, fresh).map_err(|Wait(seconds)| {
-            let detail = "its tokens are revoked up to a time that has yet to come";
+            let detail = "the client's tokens are revoked up to a time in the future";
             unavailable(client, detail).retry_after(seconds.min(60))
         })?;
         if date.marked.is_some() && client.as_of() > now.wall {
-            // By its time alone, a look-up from before the clock was set back would never be too old.
-            return Err(unavailable(client, "it was looked up before the wall clock was set back"));
+            // Its age would be negative, so the check of its age alone would accept it for too long.
+            return Err(unavailable(client, "the client was looked up before the wall clock was set back"));
         }
         if let Some(Marked { mark, expires_by }) = date.marked.filter(|marked| marked.mark == fresh) {
             let (client_id, mark) = (client.id().as_str(), String::from_utf8_lossy(mark.as_bytes()).into_owned());
@@ -165,7 +170,7 @@ impl Minter {
                 now = date.issued_at.as_secs(),
                 until = expires_by.as_secs(),
                 "the wall clock was set back after the client's tokens were revoked: its new tokens are valid in this process \
-                 only, until the clock has passed the time of the revocation; set the clock right"
+                     only, until the clock has passed the time of the revocation; correct the clock"
             );
         }
         Ok(date)
@@ -176,7 +181,8 @@ fn unavailable(client: &AuthenticatedClient, detail: &str) -> TokenError {
     TokenError::new(Fault::UNAVAILABLE).of(client.id()).detailed(detail)
 }
 
-/// 128 random bits in base64url: unique without asking anybody. Those of one [`Mark`] have 56 of their own.
+/// A token id: 128 random bits in base64url, unique without coordination. Ids with the same [`Mark`] have 56 random
+/// bits each.
 #[derive(Clone, Copy)]
 struct TokenId([u8; 22]);
 

@@ -1,4 +1,4 @@
-//! `POST /token`, the client-credentials grant (RFC 6749 §4.4), read from top to bottom.
+//! `POST /token`: the client-credentials grant (RFC 6749 §4.4).
 
 mod audience_parameter;
 mod grant;
@@ -35,28 +35,28 @@ use crate::telemetry;
 
 const NAME: &str = "token endpoint";
 
-/// The stations of a token request, in the order in which it passes them.
+/// The steps of a token request, in order.
 #[derive(Debug)]
 pub(super) struct TokenPipeline {
-    /// `None` when every request is served at once.
+    /// `None` if the number of waiting requests is not limited.
     pub(super) queue: Option<TokenQueue>,
     pub(super) authenticator: Authenticator,
     pub(super) audience_parameter: AudienceParameter,
     pub(super) policy: GrantPolicy,
     pub(super) minter: Minter,
-    /// `None` when every request gets a token of its own.
+    /// `None` if each request gets a new token.
     pub(super) reused: Option<ReusedTokens>,
     pub(super) reporter: Reporter,
-    /// The `WWW-Authenticate` of every 401.
+    /// The `WWW-Authenticate` header of each 401.
     pub(super) challenge: HeaderValue,
 }
 
 impl TokenPipeline {
-    /// Answers a request. `body` is its body, or the reason for which its head or body is refused.
+    /// Answers a request. `body` is its body, or the reason why its head or body is refused.
     pub(super) async fn answer(&self, head: &Head, body: Result<Bytes, TokenError>) -> Response<Full<Bytes>> {
         let span = telemetry::token_request();
         let result = match body {
-            // Pinned where it is: moved into the span, it would be in this future twice.
+            // Pinned in place: moving it into the span would store it twice in this future.
             Ok(ref body) => pin!(self.token(head, body)).instrument(span.clone()).await,
             Err(error) => Err(error),
         };
@@ -76,8 +76,8 @@ impl TokenPipeline {
             self.audience_parameter.was_sent_by(&client, &head.extensions);
         }
         let grant = self.policy.grant(client, &request, &head.extensions).await?;
-        // Only here, just before the signature: what holds a place longer than that, such as a slow look-up of a client
-        // that does not exist, would keep others from it.
+        // The queue is entered only here, just before the signature: a slow step before it, such as looking up an
+        // unknown client, would keep others waiting.
         let _turn = match &self.queue {
             Some(queue) if !self.has_token_for(&grant) => Some(queue.turn().await?),
             _ => None,
@@ -104,7 +104,7 @@ impl TokenPipeline {
         }
     }
 
-    /// Requeue whether the grant gets a token that was signed before, which takes no turn.
+    /// Returns whether the grant gets a reused token, which needs no turn.
     fn has_token_for(&self, grant: &Grant) -> bool {
         self.reused.as_ref().is_some_and(|reused| reused.has_token(&self.minter, grant))
     }

@@ -1,11 +1,11 @@
-//! [`TokenQueue`]: by option, a bound on how many grants wait for a signature, and room for other work between two of them.
+//! [`TokenQueue`]: optionally limits how many grants wait for a signature, and lets other tasks run between two
+//! signatures.
 //!
-//! Once its grant is decided, a request for a token is work without a pause: those that are ready would be served one
-//! after the other before anything else. Here they queue instead, and each yields once to other ready tasks when its
-//! turn comes.
+//! Once its grant is decided, a token request runs without an await point. Without this queue, all ready requests would
+//! be served before any other task. In the queue, each request yields once to other ready tasks when its turn comes.
 //!
-//! A place is taken just before the signature. What a request waits for before that, such as the client store, takes
-//! none: an unauthenticated caller could fill the queue with slow look-ups otherwise.
+//! A request takes a place just before the signature. A request that still waits for something else, such as the client
+//! store, takes none: otherwise an unauthenticated caller could fill the queue with slow look-ups.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -13,12 +13,12 @@ use crate::authorization_server::error::{Fault, TokenError};
 
 #[derive(Debug)]
 pub(in crate::authorization_server) struct TokenQueue {
-    /// One for each grant that is being signed, and one for each that waits.
+    /// One permit for each grant that is being signed, and one for each that waits.
     places: Semaphore,
     served: Semaphore,
 }
 
-/// The turn of one grant. It ends, and its place is free again, when this is dropped.
+/// The turn of one grant. Dropping it ends the turn and frees its place.
 #[must_use]
 pub(super) struct Turn<'a> {
     _served: SemaphorePermit<'a>,
@@ -31,7 +31,7 @@ impl TokenQueue {
         Self { places: Semaphore::new(places), served: Semaphore::new(at_once.min(places)) }
     }
 
-    /// Takes a place in the queue and waits for the turn. A full queue is a refusal at once.
+    /// Takes a place in the queue and waits for the turn. Returns an error at once if the queue is full.
     pub(super) async fn turn(&self) -> Result<Turn<'_>, TokenError> {
         let full = |_| TokenError::new(Fault::UNAVAILABLE).detailed(FULL);
         let place = self.places.try_acquire().map_err(full)?;
@@ -41,7 +41,7 @@ impl TokenQueue {
     }
 }
 
-const FULL: &str = "too many requests wait for a token; a longer .token_queue(…) holds more";
+const FULL: &str = "the queue for tokens is full; raise .token_queue(…) to let more requests wait";
 
 #[cfg(test)]
 mod tests {
@@ -52,7 +52,7 @@ mod tests {
     use crate::deadline::in_time;
 
     #[test]
-    fn a_full_queue_refuses_and_a_request_that_leaves_makes_room() {
+    fn a_full_queue_refuses_requests_and_one_that_leaves_makes_room() {
         in_time(async {
             let turns = TokenQueue::new(1, 2);
             let first = turns.turn().await.ok().unwrap();
@@ -63,14 +63,14 @@ mod tests {
             assert_eq!(turns.turn().await.err().unwrap().status(), http::StatusCode::SERVICE_UNAVAILABLE);
             waiting.pop();
             let mut other = Box::pin(turns.turn());
-            assert!(futures_util::poll!(&mut other).is_pending(), "there is room, and the turn is not over");
+            assert!(futures_util::poll!(&mut other).is_pending(), "it has a place, but the turn is not over");
             drop((first, waiting));
             assert!(other.await.is_ok());
         });
     }
 
     #[test]
-    fn between_two_that_wait_comes_what_else_is_ready() {
+    fn other_ready_tasks_run_between_two_waiting_requests() {
         in_time(async {
             let (turns, done) = (Rc::new(TokenQueue::new(1, 100)), Rc::new(RefCell::new(Vec::new())));
             let tasks = tokio::task::LocalSet::new();
@@ -86,8 +86,8 @@ mod tests {
             tasks.await;
             let done = done.borrow();
             let place = done.iter().position(|number| *number == -1).unwrap();
-            assert!(place <= 1, "it waited for {place} that came before it");
-            assert!(done.iter().filter(|number| **number >= 0).is_sorted(), "each in its turn");
+            assert!(place <= 1, "it waited for {place} requests that came before it");
+            assert!(done.iter().filter(|number| **number >= 0).is_sorted(), "requests are served in order");
         });
     }
 }

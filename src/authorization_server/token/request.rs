@@ -1,4 +1,4 @@
-//! The request for a token (RFC 6749 §4.4.2, RFC 8707 §2): `http` → [`TokenRequest`].
+//! [`TokenRequest`]: a token request (RFC 6749 §4.4.2, RFC 8707 §2).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,13 +13,13 @@ use crate::authorization_server::error::{Fault, TokenError};
 use crate::authorization_server::form::Form;
 use crate::scope::{InvalidScope, Scopes};
 
-/// A well-formed request of the client-credentials grant.
+/// A well-formed request for the client-credentials grant.
 pub(super) struct TokenRequest<'a> {
     pub(super) credentials: Credentials,
-    /// `None` when the client leaves the choice to us.
+    /// `None` if the request has no `scope`, and gets the default.
     pub(super) scopes: Option<RequestedScopes<'a>>,
     pub(super) resources: Vec<Audience>,
-    /// Whether the request has a parameter `audience` that names no resource here.
+    /// Whether the request has a parameter `audience` that is ignored.
     pub(super) has_ignored_audience: bool,
 }
 
@@ -40,12 +40,13 @@ impl<'a> TokenRequest<'a> {
     }
 }
 
-/// Returns whether a form at the token path is for the wrapped service: it names another grant, and ours nowhere.
+/// Returns whether a form at the token path is for the wrapped service: it names another grant, and nowhere
+/// `client_credentials`.
 pub(in crate::authorization_server) fn is_another_grant(body: &[u8]) -> bool {
     serde_urlencoded::from_bytes::<GrantTypes>(body).is_ok_and(|grants| grants.are_others)
 }
 
-/// What the parameters named `grant_type` say together. However many parameters there are, none is kept.
+/// The result of all parameters named `grant_type`. The parameters themselves are not stored.
 struct GrantTypes {
     are_others: bool,
 }
@@ -77,7 +78,7 @@ impl<'de> Visitor<'de> for GrantTypesVisitor {
     }
 }
 
-/// Text that is copied only where it is encoded.
+/// A string that is copied only if it is encoded.
 #[derive(serde::Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -91,13 +92,14 @@ fn grant_type(form: &Form<'_>) -> Result<(), TokenError> {
     }
 }
 
-/// The scopes of a request, well-formed. A set of many takes memory, so it is made once the client is authenticated.
+/// The scopes of a request, well-formed. A large set takes memory, so it is created only after the client is
+/// authenticated.
 pub(super) enum RequestedScopes<'a> {
     Few(Scopes),
     Many(Cow<'a, str>),
 }
 
-/// The longest text, in bytes, of which a set is made before the client is authenticated.
+/// The maximum length in bytes of a text that is parsed into a set before the client is authenticated.
 const FEW_SCOPES: usize = 1024;
 
 impl RequestedScopes<'_> {
@@ -123,7 +125,8 @@ fn scopes<'a>(form: &mut Form<'a>) -> Result<Option<RequestedScopes<'a>>, TokenE
     Ok((!scopes.is_empty()).then_some(RequestedScopes::Few(scopes)))
 }
 
-/// `resource` may repeat (RFC 8707 §2). An accepted `audience` is another name of it, and may not name another resource.
+/// Returns the requested resources. `resource` may repeat (RFC 8707 §2). An accepted `audience` is a synonym, and must
+/// not name a different resource.
 fn resources(form: &Form<'_>, audience_parameter: &AudienceParameter) -> Result<Vec<Audience>, TokenError> {
     let malformed = |error: InvalidAudience| TokenError::from(Fault::RESOURCE_SYNTAX).because(error);
     let resources: Result<Vec<Audience>, _> = form.all("resource").map(str::parse).collect();

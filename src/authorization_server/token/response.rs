@@ -1,4 +1,4 @@
-//! The answer that carries a token (RFC 6749 §5.1): [`AccessToken`] → `http`.
+//! [`TokenResponse`]: the response with a token (RFC 6749 §5.1).
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -11,7 +11,7 @@ use crate::authorization_server::answer::answer;
 use crate::authorization_server::json::Object;
 use crate::scope::Scopes;
 
-/// What a client gets to read of its token.
+/// A token and its grant, as the response to the client.
 pub(super) struct TokenResponse {
     token: AccessToken,
     grant: Grant,
@@ -37,10 +37,11 @@ impl TokenResponse {
     }
 }
 
-/// A compact JWS is base64url and dots. The scope is always what was granted, so that nobody has to guess; it is left out when nothing was.
+/// Returns the JSON of a response. A compact JWS contains only base64url and dots. The scope is always included unless
+/// it is empty, so that clients need not guess it.
 fn json(token: &str, expires_in: u64, scopes: &Scopes, own: &Map<String, Value>) -> String {
     let digits = expires_in.checked_ilog10().unwrap_or(0) as usize + 1;
-    // Exactly as long as it gets, since `Bytes` allocates once more where there is room left.
+    // The exact length: `Bytes` would reallocate a buffer with unused capacity.
     let mut json = Object::with_capacity(AROUND + token.len() + digits + scopes.as_str().len());
     json.plain("access_token", token).plain("token_type", "Bearer").number("expires_in", expires_in);
     if !scopes.is_empty() {
@@ -50,7 +51,7 @@ fn json(token: &str, expires_in: u64, scopes: &Scopes, own: &Map<String, Value>)
     json.finish()
 }
 
-/// All but the values, in bytes.
+/// The length without the values, in bytes.
 const AROUND: usize = r#"{"access_token":"","token_type":"Bearer","expires_in":,"scope":""}"#.len();
 
 #[cfg(test)]
@@ -60,14 +61,14 @@ mod tests {
     use super::json;
 
     #[test]
-    fn the_answer_fills_its_buffer() {
+    fn the_response_fills_its_buffer_exactly() {
         let answer = json("a.b_-c", 600, &"a b".parse().unwrap(), &Map::new());
         assert_eq!(answer, r#"{"access_token":"a.b_-c","token_type":"Bearer","expires_in":600,"scope":"a b"}"#);
         assert_eq!(answer.capacity(), answer.len());
     }
 
     #[test]
-    fn the_members_of_a_hook_follow_and_no_scope_is_left_out() {
+    fn members_of_a_hook_come_last_and_an_empty_scope_is_omitted() {
         let own = json!({"tenant": ["a"]});
         let answer = json("a.b_-c", 0, &"".parse().unwrap(), own.as_object().unwrap());
         let answer: Value = serde_json::from_str(&answer).unwrap();

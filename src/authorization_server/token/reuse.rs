@@ -1,6 +1,6 @@
-//! [`ReusedTokens`]: by option, who asks again for the same gets the same token.
+//! [`ReusedTokens`]: optionally reuses a token for identical requests.
 //!
-//! The mechanism alone: authentication, policy and hook have run before, each time.
+//! Authentication, policy and the grant hook have run before, for each request.
 
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
@@ -13,17 +13,18 @@ use crate::authorization_server::error::TokenError;
 use crate::clock::UnixTime;
 use crate::sync::Striped;
 
-/// How many tokens are kept: one a place. Two grants that meet in one drive each other out, and cost a signature.
+/// The number of tokens that are kept, one per slot. Two grants with the same slot evict each other, which costs a
+/// signature.
 const PLACES: usize = 8_192;
 
-/// A longer token is not kept, in bytes, so that all of them together are bounded: at 16 MiB.
+/// The maximum length of a kept token in bytes. It limits all kept tokens to 16 MiB.
 const LONGEST_KEPT: usize = 2_048;
 
-/// Tokens that were issued lately, by what was granted.
+/// The most recently issued tokens, by grant.
 pub(in crate::authorization_server) struct ReusedTokens {
-    /// Of a token's life, for how much of it it is given out again.
+    /// The part of a token's lifetime in which it is reused, in percent.
     percent: u64,
-    /// Keyed at random, so that nobody can choose grants that meet in one place.
+    /// Randomly keyed, so that no one can choose grants with the same slot.
     hasher: RandomState,
     places: Striped<Mutex<Option<Kept>>, PLACES>,
 }
@@ -31,7 +32,7 @@ pub(in crate::authorization_server) struct ReusedTokens {
 struct Kept {
     grant: Grant,
     token: AccessToken,
-    /// From here, to before there, it is given out again.
+    /// The token is reused from this time until before `until`.
     from: UnixTime,
     until: UnixTime,
 }
@@ -41,24 +42,24 @@ impl ReusedTokens {
         Self { percent: percent.into(), hasher: RandomState::new(), places: Striped::default() }
     }
 
-    /// The token that this grant got before, or a new one.
+    /// Returns the token that this grant got before, or a new one.
     pub(super) fn token(&self, minter: &Minter, grant: &Grant) -> Result<AccessToken, TokenError> {
-        // Locked while the token is signed: of those who ask for the same at once, one signs, and the others would have
-        // taken as long themselves.
+        // Locked during the signature: of concurrent identical requests, one signs. The others wait no longer than
+        // their own signature would take.
         let mut place = self.place(grant).lock().unwrap_or_else(PoisonError::into_inner);
         let now = UnixTime::now(&*minter.clock);
-        if let Some(kept) = place.as_ref().filter(|kept| kept.is_good(minter, grant, now)) {
-            return Ok(kept.token.again(now.as_secs() - kept.from.as_secs()));
+        if let Some(kept) = place.as_ref().filter(|kept| kept.is_reusable(minter, grant, now)) {
+            return Ok(kept.token.reused(now.as_secs() - kept.from.as_secs()));
         }
         let token = minter.mint(grant)?;
         *place = (token.as_str().len() <= LONGEST_KEPT).then(|| Kept::new(grant, &token, now, self.percent));
         Ok(token)
     }
 
-    /// Returns whether a token is kept that this grant gets again.
+    /// Returns whether there is a kept token that this grant gets.
     pub(super) fn has_token(&self, minter: &Minter, grant: &Grant) -> bool {
         let place = self.place(grant).lock().unwrap_or_else(PoisonError::into_inner);
-        place.as_ref().is_some_and(|kept| kept.is_good(minter, grant, UnixTime::now(&*minter.clock)))
+        place.as_ref().is_some_and(|kept| kept.is_reusable(minter, grant, UnixTime::now(&*minter.clock)))
     }
 
     fn place(&self, grant: &Grant) -> &Mutex<Option<Kept>> {
@@ -69,16 +70,17 @@ impl ReusedTokens {
 impl Kept {
     fn new(grant: &Grant, token: &AccessToken, now: UnixTime, percent: u64) -> Self {
         let until = now.after(Duration::from_secs(token.expires_in() * percent / 100));
-        Self { grant: grant.terms(), token: token.again(0), from: now, until }
+        Self { grant: grant.terms(), token: token.reused(0), from: now, until }
     }
 
-    /// Returns whether the token may be given out again for this grant. A token that was revoked, or for which the
-    /// revocations cannot tell, is not.
-    fn is_good(&self, minter: &Minter, grant: &Grant, now: UnixTime) -> bool {
-        self.is_due(grant, now) && minter.stands_by(&self.token, grant.client().id())
+    /// Returns whether the token can be reused for this grant. It cannot if it is revoked, or if the revocations are
+    /// unavailable.
+    fn is_reusable(&self, minter: &Minter, grant: &Grant, now: UnixTime) -> bool {
+        self.is_due(grant, now) && minter.is_valid(&self.token, grant.client().id())
     }
 
-    /// A clock that was set back is no reason to give out a token for longer.
+    /// Returns whether the time and the terms of the grant allow to reuse the token. If the clock was set back, they do
+    /// not.
     fn is_due(&self, grant: &Grant, now: UnixTime) -> bool {
         self.from <= now && now < self.until && self.grant.has_the_terms_of(grant)
     }

@@ -1,4 +1,5 @@
-//! What makes a token longer than resource servers accept, for the operator: found before it is signed.
+//! The error for a token that is longer than resource servers accept. It is found before the signature, and names the
+//! claims that make the token long.
 
 use super::grant::Grant;
 use crate::authorization_server::error::{Fault, TokenError};
@@ -6,7 +7,7 @@ use crate::issuer::Issuer;
 use crate::registration::shorten;
 use crate::verification::LONGEST_TOKEN;
 
-/// A part of a token, and how many bytes it takes there.
+/// A part of a token and its size in bytes.
 struct Part {
     bytes: usize,
     text: String,
@@ -19,16 +20,16 @@ impl Part {
     }
 }
 
-/// The refusal of a grant whose token would have so many bytes.
+/// Returns the error for a grant whose token would have `length` bytes.
 pub(super) fn error(issuer: &Issuer, grant: &Grant, length: usize) -> TokenError {
     let mut parts = parts(issuer, grant);
     parts.sort_by_key(|part| std::cmp::Reverse(part.bytes));
     let longest = parts.first().map_or(0, |part| part.bytes);
-    // What has less than a tenth of the longest is not the reason.
+    // Parts with less than a tenth of the longest part are not the reason.
     let named: Vec<&str> =
         parts.iter().take_while(|part| part.bytes * 10 >= longest).map(|part| part.text.as_str()).collect();
     let detail = format!(
-        "its token would have {length} bytes, and resource servers accept at most {LONGEST_TOKEN}: {}; {}",
+        "the token would have {length} bytes, but resource servers accept at most {LONGEST_TOKEN}: {}; {}",
         named.join(", "),
         parts.first().map_or("", |part| part.fix),
     );
@@ -36,8 +37,8 @@ pub(super) fn error(issuer: &Issuer, grant: &Grant, length: usize) -> TokenError
 }
 
 fn parts(issuer: &Issuer, grant: &Grant) -> Vec<Part> {
-    const SCOPE: &str = "name fewer scopes in the request, or give the client fewer or shorter ones";
-    const AUDIENCE: &str = "name fewer resources in the request";
+    const SCOPE: &str = "request fewer scopes, or give the client fewer or shorter ones";
+    const AUDIENCE: &str = "request fewer resources";
     let audiences = grant.audiences().iter().map(|audience| audience.as_str().len()).sum();
     let mut parts = vec![
         Part::of("scope", grant.scopes().as_str().len(), SCOPE),
@@ -49,7 +50,7 @@ fn parts(issuer: &Issuer, grant: &Grant) -> Vec<Part> {
     parts
 }
 
-/// All claims of the grant hook together, since many short ones make a token as long as one long one.
+/// Returns all claims of the grant hook together, since many short claims can be as long as one long claim.
 fn of_the_hook(grant: &Grant) -> Option<Part> {
     let sizes = grant.claims().iter().map(|(name, value)| (name.len() + value.to_string().len(), name));
     let (mut bytes, mut longest) = (0, None);
@@ -63,7 +64,7 @@ fn of_the_hook(grant: &Grant) -> Option<Part> {
         1 => format!("the claim `{name}` of the grant hook has {bytes} bytes"),
         count => format!("the {count} claims of the grant hook have {bytes} bytes, {most} of them in `{name}`"),
     };
-    Some(Part { bytes, text, fix: "let the grant hook add less" })
+    Some(Part { bytes, text, fix: "add less in the grant hook" })
 }
 
 #[cfg(test)]
@@ -81,7 +82,7 @@ mod tests {
 
     const API: &str = "https://api.example.com";
 
-    /// The operator's text of the refusal by a server whose key cannot sign.
+    /// Returns the operator's text of the refusal by a server whose key cannot sign.
     async fn refusal(
         client: impl FnOnce(Client) -> Client,
         form: &str,
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_that_is_short_enough_is_signed() {
+    async fn a_token_within_the_limit_is_signed() {
         let error = refusal(|client| client, "", |server| server).await;
         assert!(error.ends_with("the key could not sign"), "{error}");
         let error = refusal(|client| client.scopes(scopes(1_000)), "", |server| server.default_scopes(one())).await;
@@ -121,27 +122,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn scopes_that_make_a_token_too_long_are_named_and_nothing_is_signed() {
+    async fn an_error_names_the_scopes_that_make_a_token_too_long_and_nothing_is_signed() {
         let names: Vec<String> = scopes(1_500).map(|scope| scope.to_string()).collect();
         let form = format!("&scope={}", names.join("+"));
         let error = refusal(|client| client.scopes(scopes(1_500)), &form, |server| server).await;
-        assert!(error.contains("client `billing`: its token would have 22"), "{error}");
-        assert!(
-            error.contains("accept at most 16384: `scope` has 16499 bytes; name fewer scopes in the request"),
-            "{error}"
-        );
+        assert!(error.contains("client `billing`: the token would have 22"), "{error}");
+        assert!(error.contains("accept at most 16384: `scope` has 16499 bytes; request fewer scopes"), "{error}");
         assert!(!error.contains("hook") && !error.contains("scope:0"), "{error}");
     }
 
     #[tokio::test]
-    async fn claims_of_the_hook_that_make_a_token_too_long_are_named_and_nothing_is_signed() {
+    async fn an_error_names_the_claims_of_the_hook_that_make_a_token_too_long_and_nothing_is_signed() {
         let long = |grant: &mut PendingGrant| {
             grant.add_claim("every\nthing", "v".repeat(13_000));
             Ok(())
         };
         let error = refusal(|client| client, "", |server| server.grant_hook(long)).await;
         assert!(
-            error.contains(": the claim `every\\nthing` of the grant hook has 13013 bytes; let the grant hook"),
+            error.contains(": the claim `every\\nthing` of the grant hook has 13013 bytes; add less in the grant hook"),
             "{error}"
         );
         assert!(!error.contains("vvv") && !error.contains("scope"), "{error}");
@@ -159,11 +157,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_claim_with_a_large_part_in_a_token_that_is_too_long_is_named() {
+    async fn an_error_names_each_claim_with_a_large_part_in_a_token_that_is_too_long() {
         let names: Vec<String> = scopes(800).map(|scope| scope.to_string()).collect();
         let form = format!("&scope={}", names.join("+"));
         let client = |client: Client| client.scopes(scopes(800)).subject("s".repeat(4_000));
         let error = refusal(client, &form, |server| server).await;
-        assert!(error.contains(": `scope` has 8799 bytes, `sub` has 4000 bytes; name fewer scopes"), "{error}");
+        assert!(error.contains(": `scope` has 8799 bytes, `sub` has 4000 bytes; request fewer scopes"), "{error}");
     }
 }

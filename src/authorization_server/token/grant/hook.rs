@@ -1,4 +1,4 @@
-//! [`GrantHook`]: the last word over a grant, before it is signed.
+//! [`GrantHook`]: your own policy for grants, which runs before the signature.
 
 use std::error::Error;
 use std::fmt;
@@ -15,14 +15,16 @@ use crate::registration::RegisteredClient;
 use crate::scope::Scopes;
 use crate::token_lifetime::TokenLifetime;
 
-/// A policy of one's own: narrows or extends the scopes of a grant, adds claims and response members, or refuses.
+/// Your own policy: narrows or extends the scopes of a grant, adds claims and response members, or refuses the grant.
 ///
-/// Whatever it does, a grant stays within the [known scopes](crate::AuthorizationServerBuilder::known_scopes) (when
-/// none are set: within the client's own), and within those of its resources; and it never replaces a standard
-/// claim or response member. It runs once the client is authenticated, on every request for a token, so it should
-/// be quick; after the [store timeout](crate::AuthorizationServerBuilder::store_timeout) it is dropped, and the caller gets a 503.
+/// A hook cannot exceed these limits: a grant stays within the [known
+/// scopes](crate::AuthorizationServerBuilder::known_scopes) (if none are set, within those of the client) and within
+/// the scopes of its resources. A standard claim or response member is never replaced.
 ///
-/// A closure is one; a policy that has to wait for something implements the trait.
+/// The hook runs on every token request, after the client is authenticated, so it should be fast. If it exceeds the
+/// [store timeout](crate::AuthorizationServerBuilder::store_timeout), it is dropped, and the caller gets 503.
+///
+/// A closure implements this trait. Implement the trait yourself for a policy that has to wait for something.
 ///
 /// ```
 /// use tower_client_credentials::{AuthorizationServer, KeyRing, MemoryStore, PendingGrant};
@@ -36,15 +38,15 @@ use crate::token_lifetime::TokenLifetime;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no grant hook",
+    message = "`{Self}` is not a grant hook",
     note = "a closure must be `|grant: &mut PendingGrant| -> Result<(), GrantRefusal>`, with the type of `grant` written out"
 )]
 pub trait GrantHook: Send + Sync + 'static {
-    /// Decides over a grant. `extensions` are those of the request.
+    /// Decides about a grant. `extensions` are those of the request.
     ///
     /// # Errors
     ///
-    /// A [`GrantRefusal`], which the caller reads as its error code.
+    /// Returns a [`GrantRefusal`]. The caller gets its error code.
     fn decide(
         &self,
         grant: &mut PendingGrant,
@@ -63,7 +65,7 @@ where
 
 type Decided<'a> = Pin<Box<dyn Future<Output = Result<(), GrantRefusal>> + Send + 'a>>;
 
-/// [`GrantHook`] behind a pointer.
+/// An object-safe [`GrantHook`].
 pub(in crate::authorization_server) trait DynGrantHook: Send + Sync {
     fn decide<'a>(&'a self, grant: &'a mut PendingGrant, extensions: &'a Extensions) -> Decided<'a>;
 }
@@ -80,7 +82,7 @@ impl fmt::Debug for dyn DynGrantHook {
     }
 }
 
-/// What an authenticated client is about to get.
+/// A grant for an authenticated client that is not signed yet.
 #[derive(Debug)]
 pub struct PendingGrant {
     pub(super) client: AuthenticatedClient,
@@ -101,38 +103,38 @@ impl PendingGrant {
         Self { client, scopes, audiences, lifetime, claims: Map::new(), response_members: Map::new() }
     }
 
-    /// The client, authenticated.
+    /// Returns the authenticated client.
     #[must_use]
     pub fn client(&self) -> &RegisteredClient {
         &self.client
     }
 
-    /// The scopes that it is about to get.
+    /// Returns the scopes of the grant.
     #[must_use]
     pub fn scopes(&self) -> &Scopes {
         &self.scopes
     }
 
-    /// The APIs that the token will be for.
+    /// Returns the audiences of the token.
     #[must_use]
     pub fn audiences(&self) -> &[Audience] {
         &self.audiences
     }
 
-    /// Grants these scopes instead; those that the server does not know, or that a resource does not allow, fall
-    /// away.
+    /// Sets the scopes of the grant. Scopes that are unknown to the server, or that a resource does not allow, are
+    /// removed.
     pub fn set_scopes(&mut self, scopes: impl Into<Scopes>) {
         self.scopes = scopes.into();
     }
 
-    /// Adds a claim to the token. A standard claim is left as it is.
+    /// Adds a claim to the token. A standard claim is not replaced; the attempt is logged.
     pub fn add_claim(&mut self, name: impl Into<String>, value: impl Into<Value>) {
         const STANDARD: [&str; 11] =
             ["iss", "sub", "aud", "client_id", "iat", "exp", "nbf", "jti", "scope", "cnf", "act"];
         add(&mut self.claims, &STANDARD, name.into(), value.into());
     }
 
-    /// Adds a member to the response, beside `access_token`. A standard member is left as it is.
+    /// Adds a member to the response, next to `access_token`. A standard member is not replaced; the attempt is logged.
     pub fn add_response_member(&mut self, name: impl Into<String>, value: impl Into<Value>) {
         const STANDARD: [&str; 8] = [
             "access_token",
@@ -150,13 +152,13 @@ impl PendingGrant {
 
 fn add(members: &mut Map<String, Value>, standard: &[&str], name: String, value: Value) {
     if standard.contains(&name.as_str()) {
-        tracing::warn!(name, "a grant hook tried to replace a standard member; it was left as it is");
+        tracing::warn!(name, "a grant hook tried to replace a standard member; it was not replaced");
     } else {
         members.insert(name, value);
     }
 }
 
-/// A [`GrantHook`] does not grant; its text is for the operator.
+/// The reason why a [`GrantHook`] refuses a grant. Its text is for the operator.
 #[derive(Debug)]
 pub struct GrantRefusal {
     fault: Fault,
@@ -170,17 +172,17 @@ enum Reason {
 }
 
 impl GrantRefusal {
-    /// The client may not have one of the scopes: the caller reads `invalid_scope`.
+    /// Refuses one of the scopes. The caller gets `invalid_scope`.
     pub fn scope(detail: impl Into<String>) -> Self {
         Self { fault: Fault::SCOPE, reason: Reason::Said(detail.into()) }
     }
 
-    /// The client may not have a token now: the caller reads `unauthorized_client`.
+    /// Refuses a token for the client. The caller gets `unauthorized_client`.
     pub fn client(detail: impl Into<String>) -> Self {
         Self { fault: Fault::GRANT_NOT_ALLOWED, reason: Reason::Said(detail.into()) }
     }
 
-    /// The hook could not decide: the caller gets a 503 with `Retry-After`.
+    /// Reports that the hook could not decide. The caller gets 503 with `Retry-After`.
     pub fn unavailable(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { fault: Fault::UNAVAILABLE, reason: Reason::Failed(source.into()) }
     }

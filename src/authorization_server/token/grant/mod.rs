@@ -1,4 +1,4 @@
-//! What the client gets (RFC 6749 §3.3, RFC 8707 §2): [`AuthenticatedClient`] → [`Grant`].
+//! Decides what a client gets (RFC 6749 §3.3, RFC 8707 §2): [`AuthenticatedClient`] → [`Grant`].
 
 mod hook;
 mod registered;
@@ -20,20 +20,20 @@ use crate::registration::{ClientRules, shorten};
 use crate::scope::Scopes;
 use crate::token_lifetime::TokenLifetime;
 
-/// What a server grants where neither the request nor the client says, and what nobody may exceed.
+/// The defaults for requests and clients that do not specify something, and the limits for all grants.
 #[derive(Debug)]
 pub(in crate::authorization_server) struct GrantPolicy {
     pub(in crate::authorization_server) rules: ClientRules,
     pub(in crate::authorization_server) default_scopes: Scopes,
     pub(in crate::authorization_server) lifetime: TokenLifetime,
-    /// Whoever asks for more gets this: what is revoked is not remembered for longer.
+    /// The maximum lifetime. Longer ones are shortened, because revocations are not stored for longer.
     pub(in crate::authorization_server) longest: TokenLifetime,
     pub(in crate::authorization_server) hook: Option<Box<dyn DynGrantHook>>,
-    /// How long the hook may take.
+    /// The timeout of the hook.
     pub(in crate::authorization_server) timeout: Duration,
 }
 
-/// What a client was granted; only [`GrantPolicy::grant`] makes one.
+/// A decided grant. Only [`GrantPolicy::grant`] creates one.
 #[derive(Debug)]
 pub(super) struct Grant(PendingGrant);
 
@@ -54,24 +54,24 @@ impl Grant {
         self.0.lifetime
     }
 
-    /// Claims beside the standard ones.
+    /// Returns the additional claims of the token.
     pub(super) fn claims(&self) -> &Map<String, Value> {
         &self.0.claims
     }
 
-    /// Members of the response beside the standard ones.
+    /// Returns the additional members of the response.
     pub(super) fn response_members(&self) -> &Map<String, Value> {
         &self.0.response_members
     }
 
-    /// What a token says of it, and no more.
+    /// Returns a grant with only what the token contains.
     pub(super) fn terms(&self) -> Self {
         let PendingGrant { client, scopes, audiences, lifetime, claims, .. } = &self.0;
         let terms = PendingGrant::new(client.clone(), scopes.clone(), audiences.clone(), *lifetime);
         Self(PendingGrant { claims: claims.clone(), ..terms })
     }
 
-    /// Whether a token of the one says what a token of the other would.
+    /// Returns whether the tokens of both grants have the same content.
     pub(super) fn has_the_terms_of(&self, other: &Self) -> bool {
         let (own, others) = (&self.0, &other.0);
         own.client.id() == others.client.id()
@@ -106,7 +106,8 @@ impl GrantPolicy {
         Ok(Grant(pending))
     }
 
-    /// Never every audience that the client may ask for: a token for one API must not open another.
+    /// Returns the audiences of the grant. By default these are not all audiences of the client, because a token for
+    /// one API must not be valid for another.
     fn audiences(&self, client: &AuthenticatedClient, requested: &[Audience]) -> Result<Vec<Audience>, TokenError> {
         if requested.is_empty() {
             let default = self.rules.default_audience(client).ok_or_else(|| {
@@ -142,7 +143,7 @@ impl GrantPolicy {
         };
         if let Some(stray) = client.scopes().first_missing(requested) {
             let detail = format!(
-                "it may not have `{stray}`, which is not in its `scope`; if it may, add it to the client with .scope(…)",
+                "the client is not allowed `{stray}`: its `scope` does not list it; to allow it, add it to the client with .scope(…)",
                 stray = shorten(stray)
             );
             return Err(TokenError::new(Fault::SCOPE).of(client.id()).detailed(detail));
@@ -155,7 +156,7 @@ impl GrantPolicy {
         Ok(granted)
     }
 
-    /// A hook may extend the scopes, but not beyond what the server knows, nor what each resource allows.
+    /// Removes scopes that the server does not know, or that a resource does not allow, after the hook has run.
     fn bound(&self, pending: &mut PendingGrant) {
         let known = self.rules.known_scopes().unwrap_or(pending.client.scopes());
         pending.scopes = self.rules.scopes_at(&pending.scopes.intersection(known), &pending.audiences);

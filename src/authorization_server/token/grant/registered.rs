@@ -1,13 +1,13 @@
-//! [`RegisteredAudiences`]: which audience of a client a requested `resource` names (RFC 8707 §2).
+//! [`RegisteredAudiences`]: finds the audience of a client that a requested `resource` names (RFC 8707 §2).
 
 use crate::audience::Audience;
 use crate::registration::{ClientRules, RegisteredClient};
 
-/// The audiences of a client, to look up the resources of its request in.
+/// The audiences of a client, for looking up the resources of its request.
 pub(super) struct RegisteredAudiences<'a> {
     rules: &'a ClientRules,
     client: &'a RegisteredClient,
-    /// With their normal forms; made once, and only for a request that is spelled in another way.
+    /// The audiences with their normal forms. Created once, and only if a resource is spelled differently.
     normal: Option<Vec<(String, &'a Audience)>>,
 }
 
@@ -16,9 +16,9 @@ impl<'a> RegisteredAudiences<'a> {
         Self { rules, client, normal: None }
     }
 
-    /// Returns the audience in the spelling of the registration: the audience with the same text, else the first that is
-    /// equivalent by RFC 3986 §6.2.2 and §6.2.3. Clients that derive the resource from a URL add or drop the slash behind
-    /// the authority.
+    /// Returns the audience in the spelling of the registration: the audience with the same text, or the first that is
+    /// equivalent by RFC 3986 §6.2.2 and §6.2.3. Clients that derive the resource from a URL may add or omit the slash
+    /// after the authority.
     pub(super) fn find(&mut self, resource: &Audience) -> Option<&'a Audience> {
         let same = self.rules.audience_of(self.client, resource);
         same.or_else(|| self.find_equivalent(&resource.normal_form()))
