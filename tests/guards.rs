@@ -84,7 +84,7 @@ mod a_policy {
 
             let refused = ask(&site, Method::GET, "/reports", "").await;
             refused.assert_challenged(403, FORBIDDEN);
-            let reason = "the token of client `billing` does not open this: it is another one's";
+            let reason = "the policy of the route refused the token of client `billing`: it is another one's";
             assert_eq!(refused.reason.as_deref(), Some(reason));
 
             let admin = tower_client_credentials::Scope::from_static("admin");
@@ -395,8 +395,8 @@ mod the_metadata_of_a_resource {
         assert!(matches!(error, InvalidResourceMetadata::OtherResource { .. }));
         assert_eq!(
             error.to_string(),
-            "the metadata is of `https://api.example.com/mcp` and the verifier's audience is `https://api.example.com`; \
-             they must be the same, byte for byte"
+            "the metadata is for `https://api.example.com/mcp` but the verifier's audience is `https://api.example.com`; \
+             they must be equal, byte for byte"
         );
     }
 }

@@ -113,7 +113,7 @@ async fn no_token_and_no_secret_is_in_any_log_from_issue_to_admission_and_refusa
     assert_eq!(answer.status(), 400);
 
     let log = log.take();
-    for line in ["answered a client", "let a request to", "refused a client", "refused a request to"] {
+    for line in ["answered a client", "admitted a request to", "refused a client", "refused a request to"] {
         assert!(log.contains(line), "{line}");
     }
     refused.extend([token.clone(), other]);
@@ -333,6 +333,6 @@ async fn a_token_that_names_a_key_at_random_is_no_warning_whatever_it_is_answere
     }
     let log = log.take();
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
-    assert_eq!(log.matches("could not decide over a request").count(), 2, "{log}");
+    assert_eq!(log.matches("answered 503 to a request to a protected route").count(), 2, "{log}");
     assert_eq!(log.matches("error.type=\"unknown_key\"").count(), 5, "{log}");
 }

@@ -895,7 +895,9 @@ fn no_secret_and_no_token_is_in_the_log_whatever_is_logged() {
     assert!(service.child.wait().unwrap().success());
 
     let log = fs::read_to_string(log).unwrap();
-    for logged in ["path=\"/token\"", "path=\"/api/read\"", "refused a client", "answered a client", "let a request"] {
+    for logged in
+        ["path=\"/token\"", "path=\"/api/read\"", "refused a client", "answered a client", "admitted a request"]
+    {
         assert!(log.contains(logged), "`{logged}` is not in {log}");
     }
     let parts = token.split('.').skip(1);

@@ -1,4 +1,4 @@
-//! [`Authorized`]: the proof that a token may do what a handler does, as a type.
+//! [`Authorized`]: a type that proves that a token has the permissions a handler requires.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,7 +8,7 @@ use super::BearerError;
 use crate::scope::{Scope, Scopes};
 use crate::verification::VerifiedToken;
 
-/// A scope that has a type, so that a handler can ask for it in its signature; see [`Authorized`].
+/// A scope as a type, so that a handler can require it in its signature; see [`Authorized`].
 ///
 /// ```
 /// use tower_client_credentials::{Permission, Scope};
@@ -20,20 +20,21 @@ use crate::verification::VerifiedToken;
 /// }
 /// ```
 pub trait Permission: 'static {
-    /// The scope that stands for it.
+    /// The scope that this permission requires.
     const SCOPE: Scope;
 }
 
-/// What [`Authorized`] can ask for: a [`Permission`], all of a tuple of them, or [any](AnyOf) of one.
+/// What [`Authorized`] can require: a [`Permission`], a tuple of permissions (all of them), or [`AnyOf`] a tuple (at least
+/// one).
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is nothing that a token could be asked for",
-    note = "implement `Permission` for it; a tuple of permissions asks for all of them, `AnyOf<(…)>` for one"
+    message = "`{Self}` is not a permission that a token can be required to have",
+    note = "implement `Permission` for it; a tuple requires all of its permissions, `AnyOf<(…)>` at least one"
 )]
 pub trait Requirement: sealed::Sealed + 'static {
-    /// Whether these scopes are enough.
+    /// Returns whether the granted scopes meet this requirement.
     fn is_met_by(granted: &Scopes) -> bool;
 
-    /// Every scope that it names: what a client that is refused can ask for.
+    /// Returns every scope that the requirement names. The challenge tells a refused client to request them.
     fn scopes() -> Scopes;
 }
 
@@ -53,7 +54,7 @@ impl<P: Permission> Requirement for P {
     }
 }
 
-/// One of the permissions of a tuple is enough: `AnyOf<(ReadInvoices, ReadEverything)>`.
+/// A requirement that is met by any one permission of a tuple: `AnyOf<(ReadInvoices, ReadEverything)>`.
 pub struct AnyOf<T>(PhantomData<fn() -> T>);
 
 impl<T> fmt::Debug for AnyOf<T> {
@@ -91,12 +92,11 @@ macro_rules! tuples {
 
 tuples! { (A) (A, B) (A, B, C) (A, B, C, D) }
 
-/// The proof that a token was verified, and may do what the [`Requirement`] `R` says. It derefs to the
-/// [`VerifiedToken`].
+/// The proof that a token was verified and that it meets the [`Requirement`] `R`. It dereferences to the [`VerifiedToken`].
 ///
-/// Only [`VerifiedToken::authorize`] makes one. In axum it is an extractor (feature `axum`), so a handler says in its
-/// signature what it takes, and cannot be routed without it; who lacks a scope is refused as the
-/// [`BearerAuthLayer`](super::BearerAuthLayer) of the route would, challenge, log and event included.
+/// Only [`VerifiedToken::authorize`] creates one. In axum it is an extractor (feature `axum`): a handler states in its
+/// signature what it requires, and cannot run without it. A token that lacks a scope is refused as the
+/// [`BearerAuthLayer`](super::BearerAuthLayer) of the route would refuse it, with the same challenge, log message and event.
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -130,11 +130,11 @@ pub struct Authorized<R> {
 }
 
 impl VerifiedToken {
-    /// Whether the token may do what `R` says, as a proof of its own.
+    /// Returns the proof that the token meets the requirement `R`.
     ///
     /// # Errors
     ///
-    /// [`BearerError::InsufficientScope`] when it may not.
+    /// [`BearerError::InsufficientScope`] if the token lacks a scope.
     ///
     /// ```
     /// # use tower_client_credentials::{Authorized, BearerError, Permission, Scope, VerifiedToken};
@@ -158,7 +158,7 @@ impl VerifiedToken {
 }
 
 impl<R> Authorized<R> {
-    /// The token, without the proof of what it may do.
+    /// Returns the token and drops the proof of its permissions.
     #[must_use]
     pub fn into_token(self) -> VerifiedToken {
         self.token
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tuple_asks_for_all_and_any_of_it_for_one() {
+    fn a_tuple_requires_all_permissions_and_any_of_requires_one() {
         for (granted, read, both, one) in [
             ("", false, false, false),
             ("read", true, false, true),
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_refusal_names_what_it_takes() {
+    fn the_refusal_names_the_required_scopes() {
         let token = VerifiedToken::for_test("billing").scope(Read::SCOPE).build();
         assert!(token.authorize::<Read>().is_ok());
         let error = token.authorize::<(Read, Write)>().unwrap_err();

@@ -1,16 +1,16 @@
-//! The token of a request (RFC 6750 §2.1): `http` → [`BearerToken`].
+//! [`BearerToken`]: reads the token of a request (RFC 6750 §2).
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use super::error::BearerError;
 
-/// What stands behind `Bearer`, not yet verified.
+/// The text after `Bearer`, not yet verified.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct BearerToken<'a>(&'a [u8]);
 
 impl<'a> BearerToken<'a> {
-    /// Looks at the `Authorization` header and nowhere else.
+    /// Reads the token from the `Authorization` header only.
     pub(super) fn read(headers: &'a HeaderMap) -> Result<Self, BearerError> {
         let mut headers = headers.get_all(AUTHORIZATION).iter();
         match (headers.next(), headers.next()) {
@@ -20,7 +20,8 @@ impl<'a> BearerToken<'a> {
         }
     }
 
-    /// Looks at the `access_token` of the query as well (§2.3); a request has one token, at one place (§2).
+    /// Reads the token from the `Authorization` header or from the query parameter `access_token` (§2.3). A request must not
+    /// have both (§2).
     pub(super) fn read_also_in_query(headers: &'a HeaderMap, query: &'a str) -> Result<Self, BearerError> {
         let mut tokens = query.split('&').filter_map(|pair| pair.strip_prefix("access_token="));
         match (tokens.next(), tokens.next(), headers.contains_key(AUTHORIZATION)) {
@@ -30,7 +31,7 @@ impl<'a> BearerToken<'a> {
         }
     }
 
-    /// `Bearer 1*SP token68`. Another scheme is nothing to us.
+    /// Parses `Bearer 1*SP token68`. Another scheme counts as no credentials.
     fn parse(header: &'a [u8]) -> Result<Self, BearerError> {
         let (scheme, rest) = header.split_at_checked(6).ok_or(BearerError::NoCredentials)?;
         if !scheme.eq_ignore_ascii_case(b"Bearer") || rest.first().is_some_and(|byte| *byte != b' ') {
@@ -39,12 +40,12 @@ impl<'a> BearerToken<'a> {
         Ok(Self(without_spaces(rest)))
     }
 
-    /// To the letter: enough to find a token that was verified before.
+    /// Returns the bytes unchecked: sufficient to look up a token that was verified before.
     pub(super) fn as_bytes(self) -> &'a [u8] {
         self.0
     }
 
-    /// The one `token68` (RFC 9110 §11.2) that it has to be.
+    /// Returns the token as text, after checking that it is one `token68` (RFC 9110 §11.2).
     pub(super) fn text(self) -> Result<&'a str, BearerError> {
         match std::str::from_utf8(self.0) {
             Ok(text) if is_token68(text) => Ok(text),
@@ -53,7 +54,7 @@ impl<'a> BearerToken<'a> {
     }
 }
 
-/// Spaces alone: a tab is no part of what may stand there.
+/// Strips spaces only: the grammar does not allow tabs here.
 fn without_spaces(mut text: &[u8]) -> &[u8] {
     while let [b' ', rest @ ..] | [rest @ .., b' '] = text {
         text = rest;
@@ -64,11 +65,11 @@ fn without_spaces(mut text: &[u8]) -> &[u8] {
 /// `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`.
 fn is_token68(text: &str) -> bool {
     let body = text.trim_end_matches('=').as_bytes();
-    // To the end without a look in between: many bytes at once are faster than few.
+    // No early exit: a loop without branches is vectorised.
     !body.is_empty() && body.iter().fold(true, |all, byte| all & is_character(*byte))
 }
 
-/// `-`, `.`, `/` and the digits follow each other.
+/// Returns whether `token68` allows the byte. The range covers `-`, `.`, `/` and the digits, which are adjacent in ASCII.
 const fn is_character(byte: u8) -> bool {
     matches!(byte, b'-'..=b'9') | byte.is_ascii_alphabetic() | matches!(byte, b'_' | b'~' | b'+')
 }
@@ -84,21 +85,21 @@ mod tests {
     }
 
     #[test]
-    fn the_characters_of_a_token_are_those_of_rfc_9110() {
+    fn a_token_may_have_the_characters_of_rfc_9110() {
         for byte in 0..=u8::MAX {
             assert_eq!(super::is_character(byte), byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte), "{byte}");
         }
     }
 
     #[test]
-    fn the_scheme_comes_in_any_case() {
+    fn the_scheme_is_case_insensitive() {
         for header in ["Bearer a.b-c_~+/==", "bEaReR a.b-c_~+/==", "BEARER   a.b-c_~+/=="] {
             assert_eq!(parse(header).unwrap(), "a.b-c_~+/==", "{header}");
         }
     }
 
     #[test]
-    fn another_scheme_is_no_credentials() {
+    fn another_scheme_counts_as_no_credentials() {
         for header in ["", "Basic YTpi", "Bearertoken", "Beare", "token", "DPoP x", "Bearer,x"] {
             assert!(matches!(parse(header), Err(BearerError::NoCredentials)), "{header}");
         }
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_query_has_one_token_or_the_header_has() {
+    fn the_token_is_in_the_query_or_in_the_header_but_not_in_both() {
         let (none, mut some) = (HeaderMap::new(), HeaderMap::new());
         some.insert(AUTHORIZATION, http::HeaderValue::from_static("Bearer a"));
         let read = |headers, query| BearerToken::read_also_in_query(headers, query)?.text().map(str::to_owned);
@@ -143,7 +144,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_printed_is_parsed_back(token in "[A-Za-z0-9._~+/-]{1,99}={0,2}") {
+        fn every_token68_is_parsed_back(token in "[A-Za-z0-9._~+/-]{1,99}={0,2}") {
             let header = format!("Bearer {token}");
             prop_assert_eq!(parse(&header).unwrap(), token.as_str());
         }

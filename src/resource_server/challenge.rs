@@ -12,7 +12,7 @@ use crate::audience::Audience;
 use crate::scope::Scopes;
 use crate::verification::InvalidToken;
 
-/// The challenges of a layer, written once, so that a refusal costs no more than an admission.
+/// The challenges of a layer, rendered once, so that a refusal costs no more than an admission.
 #[derive(Clone, Debug)]
 pub(super) struct Challenges {
     no_credentials: HeaderValue,
@@ -22,7 +22,7 @@ pub(super) struct Challenges {
     parts: Parts,
 }
 
-/// The parts of every challenge.
+/// The parts that all challenges share.
 #[derive(Clone, Debug)]
 struct Parts {
     realm: String,
@@ -38,8 +38,8 @@ impl Parts {
 }
 
 impl Challenges {
-    /// The realm is the audience: the protection space is the API. A request that comes with a new token must have these
-    /// scopes, whatever its method is.
+    /// Creates the challenges. The realm is the audience, because the API is the protection space. `scopes` are the scopes that
+    /// every request must have, independent of its method.
     pub(super) fn new(audience: &Audience, metadata: Option<&ResourceMetadata>, scopes: &Scopes) -> Self {
         let realm = format!("Bearer realm=\"{audience}\"");
         // RFC 9728 §5.1.
@@ -48,7 +48,7 @@ impl Challenges {
         Self::of(Parts { realm, resource_metadata }, scopes)
     }
 
-    /// The same with other scopes.
+    /// Returns the same challenges with other scopes.
     pub(super) fn with_scopes(&self, scopes: &Scopes) -> Self {
         Self::of(self.parts.clone(), scopes)
     }
@@ -58,15 +58,15 @@ impl Challenges {
         Self {
             no_credentials: parts.challenge(&no_credentials, scopes),
             invalid_request: parts.challenge(&BearerError::InvalidRequest, &Scopes::NONE),
-            // Which check failed is not told.
+            // The caller is not told which check failed.
             invalid_token: parts.challenge(&InvalidToken::Malformed.into(), scopes),
-            // No other scope would help, and it has no error code either.
+            // No other scope would help, and there is no error code for it either.
             forbidden: parts.challenge(&no_credentials, &Scopes::NONE),
             parts,
         }
     }
 
-    /// Refuses a request as its protocol does. `of_method` are the scopes to ask for where they depend on the
+    /// Returns the refusal of a request in its own protocol. `of_method` are the scopes to request if they depend on the
     /// method.
     pub(super) fn answer(
         &self,
@@ -81,7 +81,7 @@ impl Challenges {
         let mut response = Response::new(Full::default());
         *response.status_mut() = error.status();
         response.headers_mut().insert(name, value);
-        // It was said of one request; and gRPC says it with status 200, which a cache may keep without being asked to.
+        // The answer applies to one request only. gRPC answers with status 200, which caches may store by default.
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(grpc) = grpc {
             response = grpc.refused(response, &error);
@@ -104,15 +104,15 @@ impl Challenges {
     }
 }
 
-/// Writes the parameters of an error in its challenge; an error without a code has none (RFC 6750 §3.1).
+/// Returns the challenge parameters of an error, or nothing if the error has no code (RFC 6750 §3.1).
 fn parameters(error: &BearerError) -> String {
     let description = error.for_caller();
     let parameters = |code| format!(", error=\"{code}\", error_description=\"{description}\"");
     error.code().map(parameters).unwrap_or_default()
 }
 
-/// Audiences, scopes and URLs have no character that a quoted string must escape, or a header must not have.
-#[expect(clippy::expect_used, reason = "the types of its parts leave out what a header cannot have")]
+/// Audiences, scopes and URLs have no character that must be escaped in a quoted string or is forbidden in a header.
+#[expect(clippy::expect_used, reason = "the types of the parts exclude characters that a header cannot have")]
 fn challenge(text: &str) -> HeaderValue {
     HeaderValue::try_from(text).expect("audiences, scopes and URLs are ASCII without control characters")
 }

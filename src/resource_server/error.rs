@@ -1,4 +1,4 @@
-//! [`BearerError`]: why a request did not reach the protected service.
+//! [`BearerError`]: the reason why a request was refused.
 
 use http::StatusCode;
 
@@ -7,49 +7,48 @@ use crate::event::Failure;
 use crate::scope::Scopes;
 use crate::verification::{InvalidToken, RefusedToken, Undecided, VerifiedToken, VerifyError};
 
-/// Why a request did not reach the protected service.
+/// The reason why a request did not reach the protected service.
 ///
-/// It travels in the extensions of the response, for layers outside that log or count. Its text is for the
-/// operator; the caller reads only the error code.
+/// The response carries it in its extensions, for outer layers that log or count. Its text is for the operator; the caller
+/// reads only the error code.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BearerError {
-    /// No `Authorization` header, or one of another scheme: 401 without an error code (§3.1).
+    /// The request has no `Authorization` header, or one of another scheme: 401 without an error code (§3.1).
     #[error("the request has no bearer token")]
     NoCredentials,
-    /// Two `Authorization` headers, or something else than one token behind `Bearer`: 400 `invalid_request`.
-    #[error("the Authorization header is malformed")]
+    /// The request has two `Authorization` headers, or not exactly one token after `Bearer`: 400 `invalid_request`.
+    #[error("the Authorization header is malformed; send exactly one header of the form `Bearer TOKEN`")]
     InvalidRequest,
-    /// A token that did not pass verification: 401 `invalid_token`.
-    #[error("the token is refused: {0}")]
+    /// The token did not pass verification: 401 `invalid_token`.
+    #[error("invalid token: {0}")]
     InvalidToken(RefusedToken),
-    /// A good token without the scopes that the route asks for: 403 `insufficient_scope`.
-    #[error("the token of client `{client_id}` has the scopes `{granted}`, and it takes `{required}` here")]
+    /// The token is valid and lacks scopes that the route requires: 403 `insufficient_scope`.
+    #[error("the token of client `{client_id}` has the scopes `{granted}`, but the route requires `{required}`")]
     #[non_exhaustive]
     InsufficientScope {
         /// The client that the token was issued to.
         client_id: ClientId,
         /// The scopes of the token.
         granted: Scopes,
-        /// Every scope that the route names for the request.
+        /// Every scope that the route names for this request.
         required: Scopes,
     },
-    /// A good token that does not open this, whatever its scopes: 403 without an error code.
-    #[error("the token of client `{client_id}` does not open this: {reason}")]
+    /// The token is valid and a policy refused the request: 403 without an error code. Another scope would not help.
+    #[error("the policy of the route refused the token of client `{client_id}`: {reason}")]
     #[non_exhaustive]
     Forbidden {
         /// The client that the token was issued to.
         client_id: ClientId,
-        /// What the policy said.
+        /// The reason that the policy gave.
         reason: String,
     },
-    /// Nobody knows whether the token is good, since a part that has to be asked did not answer: 503 with `Retry-After`,
-    /// and no challenge.
+    /// The token could not be verified because a required part did not answer: 503 with `Retry-After`, without a challenge.
     #[error(transparent)]
     Undecided(#[from] Undecided),
 }
 
-// Not `#[from]`, which would make it the source as well: the text has it already.
+// Not `#[from]`: it would set the source, too, whose text is already part of this error's text.
 impl From<RefusedToken> for BearerError {
     fn from(error: RefusedToken) -> Self {
         Self::InvalidToken(error)
@@ -80,8 +79,8 @@ impl BearerError {
         Self::Forbidden { client_id: token.client_id().clone(), reason }
     }
 
-    /// The `error` code of the challenge; a request without credentials gets none (§3.1), nor does one that could not be
-    /// decided over, or that no other scope would help.
+    /// Returns the `error` code of the challenge. There is none for a request without credentials (§3.1), for an unavailable
+    /// part, or if no other scope would help.
     #[must_use]
     pub const fn code(&self) -> Option<&'static str> {
         match self {
@@ -92,8 +91,8 @@ impl BearerError {
         }
     }
 
-    /// One word for why, out of a list that no caller can lengthen: for a metric's label, or `error.type` in a trace. It is
-    /// `no_credentials`, `invalid_request`, `insufficient_scope`, `forbidden`, or that of
+    /// Returns a short name of the reason, for a metric's label or for `error.type` in a trace. The set of names is fixed:
+    /// `no_credentials`, `invalid_request`, `insufficient_scope`, `forbidden`, or the name of
     /// [`InvalidToken`](InvalidToken::name) or [`UndecidedKind`](super::UndecidedKind::name).
     #[must_use]
     pub fn reason(&self) -> &'static str {
@@ -107,7 +106,7 @@ impl BearerError {
         }
     }
 
-    /// The client, where the token was good and said who it is.
+    /// Returns the client that the token was issued to, if the token was valid.
     #[must_use]
     pub const fn client_id(&self) -> Option<&ClientId> {
         match self {
@@ -116,7 +115,7 @@ impl BearerError {
         }
     }
 
-    /// The status of the answer.
+    /// Returns the status of the answer.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
@@ -127,8 +126,8 @@ impl BearerError {
         }
     }
 
-    /// All that a caller is told of it, besides the scopes to ask for: text that fits into a quoted string (§3), and into a
-    /// `grpc-message` as it is.
+    /// Returns the text for the caller. Together with the scopes to request, it is all that the caller is told. It needs no
+    /// escaping in a quoted string (§3) or in a `grpc-message`.
     pub(super) const fn for_caller(&self) -> &'static str {
         match self {
             Self::NoCredentials => "an access token is needed",
@@ -153,7 +152,7 @@ mod tests {
     use crate::verification::{InvalidToken, Undecided, UndecidedKind, VerifiedToken};
 
     #[test]
-    fn what_a_caller_is_told_fits_into_a_quoted_string_and_into_a_grpc_message_as_it_is() {
+    fn the_text_for_the_caller_needs_no_escaping_in_a_quoted_string_or_a_grpc_message() {
         let token = VerifiedToken::for_test("billing").build();
         for error in [
             BearerError::NoCredentials,

@@ -1,4 +1,4 @@
-//! [`Expiry`]: the end of an answer that outlives its token.
+//! [`Expiry`]: ends an answer when its token expires.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,20 +17,20 @@ use super::grpc::Grpc;
 use crate::transport::BodyEnd;
 use crate::verification::InvalidToken;
 
-/// Waits for the end of a token's life while its request is answered.
+/// Waits for the expiry of a token while its request is answered.
 pub(super) struct Expiry {
     sleep: Pin<Box<Sleep>>,
     challenges: Arc<Challenges>,
     grpc: Option<Grpc>,
 }
 
-/// An end of the body could be taken for the end of the answer.
+/// The error that breaks off a body. A normal end of the body could be taken for a complete answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the access token expired before its answer was complete")]
 struct BrokenOff;
 
 impl Expiry {
-    /// For a token that is good for so long yet, by the clock of its verifier; from here on tokio keeps the time.
+    /// Creates the timer. `left` is the remaining lifetime by the verifier's clock; from here on, tokio measures the time.
     pub(super) fn new(left: Duration, challenges: Arc<Challenges>, grpc: Option<Grpc>) -> Self {
         Self { sleep: Box::pin(tokio::time::sleep(left)), challenges, grpc }
     }
@@ -39,7 +39,7 @@ impl Expiry {
         self.sleep.as_mut().poll(cx)
     }
 
-    /// The answer to a request that has none yet.
+    /// Returns the answer to a request that has none yet.
     pub(super) fn refusal(self) -> Response<Full<Bytes>> {
         tracing::info!("a token expired before its request was answered");
         self.challenges.answer(InvalidToken::Expired.into(), None, self.grpc)
@@ -55,8 +55,8 @@ impl BodyEnd for Expiry {
         self.grpc.is_some()
     }
 
-    /// Returns the gRPC status, or an error where the protocol has no place for one: the caller sees a connection or stream that
-    /// breaks off.
+    /// Returns the gRPC status, or an error if the protocol has no place for a status. The caller then sees the connection or
+    /// stream break off.
     fn last_frame(self: Box<Self>) -> Result<Frame<Bytes>, BoxError> {
         tracing::info!("a token expired before its answer was complete");
         self.grpc.map(|grpc| grpc.expired()).ok_or_else(|| BrokenOff.into())

@@ -1,4 +1,4 @@
-//! The proof, what it may do and what it says, as axum extractors (feature `axum`).
+//! axum extractors for the verified token, its permissions and its claims (feature `axum`).
 
 use std::convert::Infallible;
 
@@ -11,11 +11,11 @@ use serde::de::DeserializeOwned;
 
 use super::BearerError;
 use super::authorized::{Authorized, Requirement};
-use super::gate::Gate;
+use super::decision::Guard;
 use crate::verification::VerifiedToken;
 
-/// The proof that [`BearerAuthLayer`](super::BearerAuthLayer) left. It does not verify by itself: a route without
-/// the layer answers 500, and the log says why.
+/// Extracts the token that [`BearerAuthLayer`](super::BearerAuthLayer) verified. The extractor itself verifies nothing: on
+/// a route without the layer it answers 500 and logs the reason.
 impl<S: Sync> FromRequestParts<S> for VerifiedToken {
     type Rejection = MissingVerifiedToken;
 
@@ -28,7 +28,7 @@ fn proof(parts: &Parts) -> Result<&VerifiedToken, MissingVerifiedToken> {
     parts.extensions.get().ok_or(MissingVerifiedToken)
 }
 
-/// `Option<VerifiedToken>`: `None` where no layer verified a token.
+/// Extracts `Option<VerifiedToken>`: `None` if no layer verified a token.
 impl<S: Sync> OptionalFromRequestParts<S> for VerifiedToken {
     type Rejection = Infallible;
 
@@ -37,7 +37,7 @@ impl<S: Sync> OptionalFromRequestParts<S> for VerifiedToken {
     }
 }
 
-/// The proof, and that it may do what `R` says; else the layer's own refusal, 403 `insufficient_scope`.
+/// Extracts the token if it meets `R`. Otherwise it answers with the layer's own refusal, 403 `insufficient_scope`.
 impl<S: Sync, R: Requirement> FromRequestParts<S> for Authorized<R> {
     type Rejection = TokenRejection;
 
@@ -47,8 +47,8 @@ impl<S: Sync, R: Requirement> FromRequestParts<S> for Authorized<R> {
     }
 }
 
-/// The claims of the verified token in a shape of the application's own, as an extractor (feature `axum`); see
-/// [`VerifiedToken::claims`]. A token that does not have them is good and opens nothing here: the layer's own 403.
+/// Extracts the claims of the verified token into a type of the application (feature `axum`); see
+/// [`VerifiedToken::claims`]. A valid token without these claims is refused with the layer's own 403.
 ///
 /// ```
 /// use tower_client_credentials::{Claims, VerifiedToken};
@@ -63,7 +63,7 @@ impl<S: Sync, R: Requirement> FromRequestParts<S> for Authorized<R> {
 /// }
 /// ```
 #[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "an extractor of axum is taken apart in the signature of a handler")]
+#[expect(clippy::exhaustive_structs, reason = "handlers destructure axum extractors in their signature")]
 pub struct Claims<T>(pub T);
 
 impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Claims<T> {
@@ -76,8 +76,8 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Claims<T> {
     }
 }
 
-/// A handler asks for a [`VerifiedToken`] on a route that no [`BearerAuthLayer`](super::BearerAuthLayer)
-/// protects: a mistake in the program, not in the request.
+/// The error of a handler that takes a [`VerifiedToken`] on a route without a
+/// [`BearerAuthLayer`](super::BearerAuthLayer). It is a mistake in the program, not in the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a handler takes a VerifiedToken on a route without BearerAuthLayer; add .layer(BearerAuthLayer::new(…))")]
 #[non_exhaustive]
@@ -90,9 +90,9 @@ impl IntoResponse for MissingVerifiedToken {
     }
 }
 
-/// A handler asks for more than the token of its request is good for, or for a token where none was verified.
+/// The rejection of a request whose token lacks what the handler requires, or on a route where no token was verified.
 ///
-/// Its response is that of the [`BearerAuthLayer`](super::BearerAuthLayer) that guards the route.
+/// Its response is that of the [`BearerAuthLayer`](super::BearerAuthLayer) that protects the route.
 #[derive(Debug, thiserror::Error)]
 #[error("{kind}")]
 pub struct TokenRejection {
@@ -109,15 +109,15 @@ enum Kind {
 
 impl TokenRejection {
     fn refused(error: BearerError, token: &VerifiedToken, parts: &Parts) -> Self {
-        let response = match token.guard::<Gate>() {
+        let response = match token.guard::<Guard>() {
             Some(guard) => guard.refuse(error.clone(), parts.into()).map(Body::new),
-            // Only a test hands on a proof by itself.
+            // Only tests insert a token without a layer.
             None => error.status().into_response(),
         };
         Self { kind: Kind::Refused { error, response: Box::new(response) } }
     }
 
-    /// What the token is not good for; `None` where there is no token.
+    /// Returns why the token was refused, or `None` if there is no token.
     #[must_use]
     pub fn error(&self) -> Option<&BearerError> {
         match &self.kind {

@@ -1,4 +1,4 @@
-//! The future of [`BearerAuth`](super::BearerAuth): the inner service's, or a refusal.
+//! The future of [`BearerAuth`](super::BearerAuth): the inner service's answer, or a refusal.
 
 use std::fmt;
 use std::pin::Pin;
@@ -12,8 +12,8 @@ use http_body_util::Full;
 use pin_project_lite::pin_project;
 use tower::Service;
 
+use super::decision::Guard;
 use super::expiry::Expiry;
-use super::gate::Gate;
 use super::unread_body::UnreadBody;
 use crate::transport::{BodyEnd, ResponseBody};
 use crate::verification::PendingVerification;
@@ -30,7 +30,7 @@ pin_project! {
 }
 
 pin_project! {
-    /// A request that is decided at once begins with one of the last three.
+    /// A request that is decided immediately starts in one of the last three states.
     #[project = StateProjection]
     enum State<S, B>
     where
@@ -49,12 +49,12 @@ const AFTER_COMPLETION: &str = "`ResponseFuture` polled after completion";
 /// A request whose token is being verified.
 pub(super) struct Waiting<S, B> {
     pub(super) verification: PendingVerification,
-    pub(super) gate: Arc<Gate>,
+    pub(super) guard: Arc<Guard>,
     pub(super) inner: S,
     pub(super) request: Request<B>,
 }
 
-/// A request that is let through as soon as the inner service has a place for it.
+/// A request that was admitted and waits until the inner service is ready.
 struct Prepared<S, B> {
     inner: S,
     request: Request<B>,
@@ -101,7 +101,7 @@ where
     type Output = Result<Response<ResponseBody<R>>, S::Error>;
 
     #[inline]
-    #[expect(clippy::expect_used, reason = "as tower does: to wait for a future that is done would never end")]
+    #[expect(clippy::expect_used, reason = "like tower: waiting for a completed future would never end")]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         loop {
@@ -109,8 +109,8 @@ where
                 StateProjection::Waiting { waiting } => {
                     let pending = waiting.as_mut().expect(AFTER_COMPLETION);
                     let verified = ready!(pending.verification.as_mut().poll(cx));
-                    let Waiting { gate, inner, mut request, .. } = *waiting.take().expect(AFTER_COMPLETION);
-                    match gate.carry_out(gate.conclude(verified, &request), &mut request) {
+                    let Waiting { guard, inner, mut request, .. } = *waiting.take().expect(AFTER_COMPLETION);
+                    match guard.carry_out(guard.conclude(verified, &request), &mut request) {
                         Ok(expiry) => {
                             State::Preparing { prepared: Some(Box::new(Prepared { inner, request, expiry })) }
                         }
@@ -178,7 +178,7 @@ mod tests {
         BearerAuthLayer::new(server.verifier("https://api.example.com").unwrap())
     }
 
-    /// What a layer answers when its verifier, asked elsewhere, comes to this.
+    /// Returns the layer's answer to a request whose pending verification ends with this result.
     async fn answer(layer: BearerAuthLayer, verified: Verified) -> Response<crate::ResponseBody<Body>> {
         let inner = service_fn(async |request: Request<Body>| {
             let token = request.extensions().get::<VerifiedToken>().expect("the proof");
@@ -189,11 +189,11 @@ mod tests {
             verified
         });
         let request = Request::new(Body::default());
-        ResponseFuture::waiting(Waiting { verification, gate: layer.gate(), inner, request }).await.unwrap()
+        ResponseFuture::waiting(Waiting { verification, guard: layer.guard(), inner, request }).await.unwrap()
     }
 
     #[tokio::test]
-    async fn what_was_waited_for_is_decided_over_as_what_was_not() {
+    async fn a_delayed_verification_is_decided_like_an_immediate_one() {
         let token = VerifiedToken::for_test("billing").build();
         assert_eq!(answer(layer(), Ok(token.clone())).await.status(), StatusCode::OK);
         let refused = answer(layer(), Err(InvalidToken::UnknownKey.into())).await;
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(answer(write, Ok(token)).await.status(), StatusCode::FORBIDDEN);
     }
 
-    /// Polls a future of the layer until it is done, and then once more.
+    /// Polls a future of the layer until it completes, and once more.
     async fn poll_after_completion(layer: BearerAuthLayer, verified: Verified, is_ready: bool) {
         use std::task::Poll;
 
@@ -223,7 +223,7 @@ mod tests {
             }
 
             fn call(&mut self, _: Request<Body>) -> Self::Future {
-                panic!("it was not ready")
+                panic!("called before it was ready")
             }
         }
 
@@ -234,7 +234,7 @@ mod tests {
         };
         let verification = Box::pin(std::future::ready(verified));
         let request = Request::new(Body::default());
-        let waiting = Waiting { verification, gate: layer.gate(), inner, request };
+        let waiting = Waiting { verification, guard: layer.guard(), inner, request };
         let mut future = std::pin::pin!(ResponseFuture::waiting(waiting));
         let done = poll_fn(|cx| future.as_mut().poll(cx)).await;
         assert_eq!(done.is_ok(), is_ready);
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_could_not_be_decided_is_a_503_without_a_challenge_and_an_event() {
+    async fn an_unavailable_part_gives_a_503_without_a_challenge_and_an_event() {
         let (events, mut listener) = event::channel();
         let undecided = Undecided::new(UndecidedKind::Keys).retry_after(Duration::from_secs(7));
         let answer = answer(layer().events(events), Err(undecided.into())).await;

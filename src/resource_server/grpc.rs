@@ -1,4 +1,4 @@
-//! How a gRPC call is refused, and how a stream ends early.
+//! [`Grpc`]: how a gRPC call is refused, and how its stream ends early.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,40 +14,40 @@ use super::error::BearerError;
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// Which gRPC calls a layer answers as gRPC. All other requests get the answers of HTTP.
+/// Selects the calls that a layer answers as gRPC. All other requests get HTTP answers.
 ///
-/// The answer of gRPC has the status 200. A forward-auth proxy reads only the status, so it must not be given one.
+/// A gRPC answer has the HTTP status 200. A forward-auth proxy reads only that status, so it must not get one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum GrpcRefusals {
-    /// gRPC over HTTP/2 and later, and gRPC-Web over any version: where the protocols exist.
+    /// gRPC over HTTP/2 and later, and gRPC-Web over any version, as the protocols define it.
     #[default]
     ByProtocol,
-    /// gRPC over any version, for a layer behind one that translates gRPC-Web and keeps the version of the request.
+    /// gRPC over any version, for a layer inside one that translates gRPC-Web and keeps the version of the request.
     AnyVersion,
     /// None.
     Off,
 }
 
-/// A gRPC call: the content type of its answer, and the place of its trailers.
+/// A gRPC call: the content type of its answer, and the position of its trailers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Grpc {
     content_type: &'static str,
     trailers: Trailers,
 }
 
-/// Where the trailers of an answer go.
+/// The position of the trailers of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trailers {
-    /// Behind the body, where HTTP/2 has them.
+    /// After the body, as HTTP/2 trailers.
     BehindBody,
-    /// Into the body, as its last message: gRPC-Web.
+    /// In the body, as its last message: gRPC-Web.
     InBody,
     /// The same, in base64.
     InText,
 }
 
-/// The content types that an answer may have, and the trailers of each. A call of another format gets the content type of
-/// its protocol alone, since an answer never repeats text of the caller.
+/// The content types of answers, and the position of the trailers for each. A call with an unlisted format gets the content
+/// type of its protocol without a format, since an answer never repeats text from the caller.
 const CONTENT_TYPES: [(&str, Trailers); 9] = [
     ("application/grpc", Trailers::BehindBody),
     ("application/grpc+proto", Trailers::BehindBody),
@@ -61,8 +61,8 @@ const CONTENT_TYPES: [(&str, Trailers); 9] = [
 ];
 
 impl Grpc {
-    /// Returns `None` for a request that is to be answered as HTTP. Only a `POST` can be a gRPC call: a refusal with status
-    /// 200 must not answer a method whose answers are cached.
+    /// Returns `None` for a request to be answered as HTTP. Only a `POST` can be a gRPC call: a refusal with status 200 must
+    /// not answer a method whose answers are cached.
     pub(super) fn of(request: RequestHead<'_>, refusals: GrpcRefusals) -> Option<Self> {
         if refusals == GrpcRefusals::Off || request.method() != Method::POST {
             return None;
@@ -85,11 +85,13 @@ impl Grpc {
         known(media_type).or_else(|| known(media_type.split(|byte| *byte == b'+').next()?))
     }
 
-    /// Turns a refusal into one of gRPC, with the status 200. The challenge and `Retry-After` become metadata of the call.
+    /// Turns a refusal into a gRPC answer with the HTTP status 200. The challenge and `Retry-After` become metadata of the
+    /// call.
     ///
-    /// gRPC has all of it in the headers: a trailers-only answer ("Responses" in the protocol of gRPC over HTTP/2). gRPC-Web
-    /// has it in the body, with the trailers. Its protocol allows headers, too, but a page of another origin sees only the
-    /// headers that CORS exposes to it, and `grpc-web` takes an answer without a status for the end of an empty stream.
+    /// gRPC gets everything in the headers: a trailers-only answer ("Responses" in the protocol of gRPC over HTTP/2). gRPC-Web
+    /// gets it in the body, with the trailers. The gRPC-Web protocol allows headers, too, but a page of another origin sees
+    /// only
+    /// the headers that CORS exposes, and the `grpc-web` client takes an answer without a status for an empty stream.
     pub(super) fn refused(self, mut refusal: Response<Full<Bytes>>, error: &BearerError) -> Response<Full<Bytes>> {
         *refusal.status_mut() = StatusCode::OK;
         let headers = refusal.headers_mut();
@@ -105,7 +107,7 @@ impl Grpc {
         refusal
     }
 
-    /// The last frame of a stream whose token has expired.
+    /// Returns the last frame of a stream whose token has expired.
     pub(super) fn expired(&self) -> Frame<Bytes> {
         let expired = status(UNAUTHENTICATED, "the access token has expired");
         match self.trailers {
@@ -134,7 +136,7 @@ fn code(error: &BearerError) -> &'static str {
     }
 }
 
-/// The message is one of ours: of the characters that a `grpc-message` need not escape, and without a percent sign.
+/// Returns the trailers. The message is a constant of this crate that needs no escaping in `grpc-message`.
 fn status(code: &'static str, message: &'static str) -> HeaderMap {
     HeaderMap::from_iter([
         (GRPC_STATUS, HeaderValue::from_static(code)),
@@ -142,7 +144,7 @@ fn status(code: &'static str, message: &'static str) -> HeaderMap {
     ])
 }
 
-/// Trailers in a body: a message that is marked by the highest bit of its first byte, and holds them as HTTP/1.1 does.
+/// Encodes trailers as a message in the body: the highest bit of the first byte marks it, and it holds HTTP/1.1 header lines.
 #[expect(clippy::expect_used, reason = "a wrong length would break the stream of the caller")]
 fn message(trailers: &HeaderMap) -> Bytes {
     let mut text = BytesMut::new();
@@ -154,7 +156,7 @@ fn message(trailers: &HeaderMap) -> Bytes {
     }
     let mut message = BytesMut::with_capacity(5 + text.len());
     message.put_u8(0x80);
-    message.put_u32(u32::try_from(text.len()).expect("a few short trailers of ours"));
+    message.put_u32(u32::try_from(text.len()).expect("the trailers are few and short"));
     message.put(text);
     message.freeze()
 }
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_has_a_known_content_type_and_never_text_of_the_caller() {
+    fn the_answer_has_a_known_content_type_and_never_text_from_the_caller() {
         for (content_type, answered, trailers) in [
             ("application/grpc", "application/grpc", Trailers::BehindBody),
             ("application/grpc+proto", "application/grpc+proto", Trailers::BehindBody),
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_is_grpc() {
+    fn other_requests_are_not_grpc() {
         for content_type in
             ["", "application/json", "application/grpcurl", "application/grpc-webby", "text/grpc", "+grpc"]
         {

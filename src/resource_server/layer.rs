@@ -1,11 +1,11 @@
-//! [`BearerAuthLayer`]: lets a request through only with a token that was verified.
+//! [`BearerAuthLayer`]: admits only requests with a verified token.
 
 use std::sync::Arc;
 
 use tower::Layer;
 
 use super::challenge::Challenges;
-use super::gate::Gate;
+use super::decision::Guard;
 use super::grpc::GrpcRefusals;
 use super::policy::Policy;
 use super::{BearerAuth, InvalidResourceMetadata, Methods, PolicyError, RequestHead, ResourceMetadata};
@@ -13,30 +13,31 @@ use crate::event::EventSender;
 use crate::scope::{Scope, Scopes};
 use crate::verification::{VerifiedToken, Verifier};
 
-/// Lets a request through only with a token that its [`Verifier`] accepts, and hands the proof on.
+/// A layer that admits a request only with a token that its [`Verifier`] accepts, and passes the token to the inner service.
 ///
-/// 1. The token is read from the `Authorization` header and nowhere else (RFC 6750 §2.1).
+/// 1. The token is read only from the `Authorization` header (RFC 6750 §2.1).
 /// 2. A verified token must have every [required scope](Self::require_scope).
-/// 3. The wrapped service finds a [`VerifiedToken`](super::VerifiedToken) in the request's extensions, and the
-///    `Authorization` value marked as sensitive.
-/// 4. Every other request is answered with the challenge of RFC 6750 §3, which names the required scopes. A gRPC call gets a trailers-only answer instead,
-///    with the challenge among its metadata: `UNAUTHENTICATED` (16), or `PERMISSION_DENIED` (7) where the token is good and
-///    not enough. A gRPC call is a `POST` of content type `application/grpc` over HTTP/2 or later, or of
-///    `application/grpc-web` or `application/grpc-web-text` over any version, with or without a format such as `+proto`.
-///    A gRPC-Web call gets the status and the metadata in the body, so that a page of another origin can read them whatever
-///    headers CORS exposes.
-/// 5. Where nobody can tell, the answer is a 503 with `Retry-After`, in gRPC `UNAVAILABLE` (14).
+/// 3. The wrapped service finds a [`VerifiedToken`](super::VerifiedToken) in the request's extensions. The `Authorization`
+///    value is marked as sensitive.
+/// 4. Every other request is answered with the challenge of RFC 6750 §3, which names the required scopes. A gRPC call gets a
+///    trailers-only answer instead, with the challenge in its metadata: `UNAUTHENTICATED` (16), or `PERMISSION_DENIED` (7)
+///    if the token is valid but not sufficient. A gRPC call is a `POST` with the content type `application/grpc` over HTTP/2
+///    or later, or with `application/grpc-web` or `application/grpc-web-text` over any version, with or without a format
+///    such as `+proto`. A gRPC-Web call gets the status and the metadata in the body, so that a page of another origin can
+///    read them regardless of the headers that CORS exposes.
+/// 5. If the token cannot be verified because a required part does not answer, the answer is a 503 with `Retry-After`, in
+///    gRPC `UNAVAILABLE` (14).
 /// 6. Before an HTTP/1.1 request is refused, its body is read, up to 64 KiB and for half a second. Otherwise hyper closes
-///    the connection, and a caller that is still sending may fail to read the answer. Where the body has yet to arrive, this
-///    needs the timer of Tokio's runtime.
+///    the connection, and a caller that is still sending may fail to read the answer. Waiting for a body that has not yet
+///    arrived needs the timer of Tokio's runtime.
 ///
-/// A token may have 16 KiB. hyper's own bound on all headers together may be met before: over HTTP/2 it is 16 KiB by
-/// default, and the answer a 431.
+/// A token may have 16 KiB. hyper's own limit on all headers together may apply first: over HTTP/2 it is 16 KiB by default,
+/// and the answer is a 431.
 ///
 /// # With tonic
 ///
-/// `tonic::service::LayerExt` puts the layer around one service, so that others on the same server, such as the health check
-/// and reflection, stay open. gRPC-Web is translated inside of it:
+/// `tonic::service::LayerExt` applies the layer to one service, so that others on the same server, such as the health check
+/// and reflection, stay open. Put the gRPC-Web translation inside this layer:
 ///
 /// ```no_run
 /// # use tower_client_credentials::BearerAuthLayer;
@@ -69,15 +70,15 @@ use crate::verification::{VerifiedToken, Verifier};
 ///
 /// # Behind a forward-auth proxy
 ///
-/// The trailers-only answer of gRPC has the HTTP status **200**, also where it refuses. A proxy that asks this service
-/// whether to admit a request, and reads only the status (`auth_request` of nginx, `ForwardAuth` of Traefik, the HTTP form
-/// of Envoy's `ext_authz`), would take it for an admission, since such a proxy sends the caller's content type along. Give
-/// the layer of such a route [`without_grpc_refusals`](Self::without_grpc_refusals): every refusal is then a 4xx, or a 503.
+/// A trailers-only gRPC answer has the HTTP status **200**, also for a refusal. Some proxies ask this service whether to
+/// admit a request, read only the status, and send the caller's content type along: `auth_request` of nginx, `ForwardAuth`
+/// of Traefik, the HTTP form of Envoy's `ext_authz`. Such a proxy would take the 200 for an admission. Set
+/// [`without_grpc_refusals`](Self::without_grpc_refusals) on the layer of such a route: every refusal is then a 4xx or a 503.
 ///
 /// # Nesting
 ///
-/// Layers of one verifier may be nested, a common one outside and one with more scopes inside: the token is
-/// verified once.
+/// Layers with the same verifier may be nested, for example a common outer one and an inner one that requires more scopes. The
+/// token is verified once.
 ///
 /// # Example
 ///
@@ -96,43 +97,43 @@ use crate::verification::{VerifiedToken, Verifier};
 /// ```
 #[derive(Clone, Debug)]
 pub struct BearerAuthLayer {
-    gate: Arc<Gate>,
+    guard: Arc<Guard>,
 }
 
 impl BearerAuthLayer {
-    /// Lets in whatever this verifier accepts.
+    /// Creates a layer that admits every token that the verifier accepts.
     #[must_use]
     pub fn new(verifier: Verifier) -> Self {
-        Self { gate: Arc::new(Gate::new(verifier)) }
+        Self { guard: Arc::new(Guard::new(verifier)) }
     }
 
-    /// Asks for one more scope; a token must have all of them. None by default.
+    /// Requires one more scope; a token must have all required scopes. None by default.
     #[must_use]
     pub fn require_scope(self, scope: Scope) -> Self {
         self.require_scopes([scope])
     }
 
-    /// Asks for more scopes; a token must have all of them.
+    /// Requires more scopes; a token must have all required scopes. None by default.
     #[must_use]
     pub fn require_scopes(self, scopes: impl Into<Scopes>) -> Self {
-        self.with(|gate| {
-            gate.required.all_of(&scopes.into());
-            gate.challenges = Arc::new(gate.challenges.with_scopes(gate.required.of_every_method()));
+        self.with(|guard| {
+            guard.required.all_of(&scopes.into());
+            guard.challenges = Arc::new(guard.challenges.with_scopes(guard.required.of_every_method()));
         })
     }
 
-    /// Asks for at least one of these scopes, besides all that are [required](Self::require_scope).
+    /// Requires at least one of these scopes, in addition to all [required](Self::require_scope) ones.
     ///
-    /// An empty set lets nobody in.
+    /// An empty set refuses every request.
     #[must_use]
     pub fn require_any_scope(self, scopes: impl Into<Scopes>) -> Self {
-        self.with(|gate| gate.required.any_of(scopes.into()))
+        self.with(|guard| guard.required.any_of(scopes.into()))
     }
 
-    /// Asks for more scopes where the request has one of these [methods](Methods); a token must have all of them, besides
-    /// those that every method asks for. None by default. (All gRPC calls are `POST`.)
+    /// Requires more scopes for requests with one of these [methods](Methods). A token must have all of them, in addition to
+    /// those that every method requires. None by default. All gRPC calls are `POST`.
     ///
-    /// To read with one and write with another leaves no method out:
+    /// One scope to read and another to write cover all methods:
     ///
     /// ```
     /// # use tower_client_credentials::{BearerAuthLayer, Methods, Scope, Verifier};
@@ -145,23 +146,25 @@ impl BearerAuthLayer {
     /// ```
     #[must_use]
     pub fn require_scopes_for(self, methods: impl Into<Methods>, scopes: impl Into<Scopes>) -> Self {
-        self.with(|gate| gate.required.all_for(methods.into(), scopes.into()))
+        self.with(|guard| guard.required.all_for(methods.into(), scopes.into()))
     }
 
-    /// A policy of one's own over the proof and the request, asked after the scopes were found to be enough. Of several, all
-    /// must agree. None by default.
+    /// Adds your own policy over the verified token and the request. It runs after the scopes were checked. If there are
+    /// several
+    /// policies, all must agree. None by default.
     ///
-    /// It is asked about every verified token, so it must not block; a request that an [optional](Self::optional) layer lets
-    /// through without a token is none of its business. What has to be looked up belongs into a layer behind this one.
-    /// To refuse and to be unable to decide are two types, [`Forbidden`](super::Forbidden) (403) and
-    /// [`Undecided`](super::Undecided) (503), and either becomes the error by `into` or `?`.
+    /// The policy runs for every verified token and must not block; put a check that needs a lookup into a layer inside this
+    /// one.
+    /// It does not run for a request that an [optional](Self::optional) layer admits without a token. A policy returns
+    /// [`Forbidden`](super::Forbidden) to refuse (403), or [`Undecided`](super::Undecided) if it cannot decide (503). Both
+    /// convert into the error with `into` or `?`.
     ///
     /// ```
     /// # use tower_client_credentials::{BearerAuthLayer, Forbidden, Verifier};
     /// # fn protect(verifier: Verifier) -> BearerAuthLayer {
     /// BearerAuthLayer::new(verifier).policy(|token, request| {
     ///     let tenant = request.uri().path().split('/').nth(1);
-    ///     if tenant == Some(token.subject()) { Ok(()) } else { Err(Forbidden::new("it is another tenant's").into()) }
+    ///     if tenant == Some(token.subject()) { Ok(()) } else { Err(Forbidden::new("the resource belongs to another tenant").into()) }
     /// })
     /// # }
     /// ```
@@ -170,118 +173,121 @@ impl BearerAuthLayer {
         self,
         decide: impl Fn(&VerifiedToken, RequestHead<'_>) -> Result<(), PolicyError> + Send + Sync + 'static,
     ) -> Self {
-        self.with(|gate| gate.policies.push(Policy(Arc::new(decide))))
+        self.with(|guard| guard.policies.push(Policy(Arc::new(decide))))
     }
 
-    /// Names the [metadata](ResourceMetadata) of this API in every challenge, so that a client which is refused finds its
-    /// issuer (RFC 9728 §5.1). None by default.
+    /// Adds the URL of this API's [metadata](ResourceMetadata) to every challenge, so that a refused client can find the issuer
+    /// (RFC 9728 §5.1). None by default.
     ///
     /// # Errors
     ///
-    /// When it is the metadata of another resource than the verifier's audience.
+    /// If the metadata's resource differs from the verifier's audience.
     pub fn resource_metadata(self, metadata: &ResourceMetadata) -> Result<Self, InvalidResourceMetadata> {
-        let audience = self.gate.verifier.audience();
+        let audience = self.guard.verifier.audience();
         if metadata.resource() != audience {
             let (metadata, audience) = (metadata.resource().clone(), audience.clone());
             return Err(InvalidResourceMetadata::OtherResource { metadata, audience });
         }
-        let challenges = Challenges::new(audience, Some(metadata), self.gate.required.of_every_method());
-        Ok(self.with(|gate| gate.challenges = Arc::new(challenges)))
+        let challenges = Challenges::new(audience, Some(metadata), self.guard.required.of_every_method());
+        Ok(self.with(|guard| guard.challenges = Arc::new(challenges)))
     }
 
-    /// Ends what is still under way when the token expires (with the verifier's leeway). Off by default: who was let in is
-    /// served to the end.
+    /// Ends a request that is still in progress when the token expires (with the verifier's leeway). Off by default: an
+    /// admitted request is served to the end.
     ///
-    /// 1. A request that has no answer yet, a long upload for instance, is refused as one with an expired token is, and what
-    ///    the wrapped service was doing for it is dropped, as it is when a caller hangs up.
+    /// 1. A request without an answer yet, for example a long upload, is refused like one with an expired token. The wrapped
+    ///    service's future is dropped, as it is when a caller disconnects.
     /// 2. A gRPC stream ends with the status 16, `UNAUTHENTICATED`, also in gRPC-Web.
-    /// 3. Any other answer breaks off with an error, since an end could be taken for the whole of it: over HTTP/1.1 the
+    /// 3. Any other answer breaks off with an error, since a normal end could be taken for a complete answer: over HTTP/1.1 the
     ///    connection closes, over HTTP/2 the stream is reset.
     ///
-    /// The time left is taken from the verifier's clock once, and then kept by tokio's, which must be running. When it is
-    /// off, it costs nothing.
+    /// The remaining time is read once from the verifier's clock, and then measured by tokio, which must be running. When
+    /// off, this setting costs nothing.
     #[must_use]
     pub fn end_at_expiry(self) -> Self {
-        self.with(|gate| gate.ends_at_expiry = true)
+        self.with(|guard| guard.ends_at_expiry = true)
     }
 
-    /// Decides and reports, and **lets every request through**: to watch a guard before it is put in force.
+    /// Decides and reports, but **admits every request**: to observe a layer before it is enforced.
     ///
-    /// Dangerous: nothing is protected. What would be refused is a warning in the log and an
-    /// [event](crate::event::Outcome::WouldReject). The wrapped service finds a [`VerifiedToken`] only where one was verified,
-    /// here or by a layer outside, also if it would not have been enough; take it as `Option<VerifiedToken>` for as long as this is on. Nothing
-    /// [ends at expiry](Self::end_at_expiry). The extractors that ask for more themselves stay as strict as they are.
+    /// Dangerous: nothing is protected. A request that would be refused gives a warning in the log and an
+    /// [event](crate::event::Outcome::WouldReject). The wrapped service finds a [`VerifiedToken`] only if this layer or an
+    /// outer
+    /// one verified one, even if it would not have been sufficient; take it as `Option<VerifiedToken>` while this is on.
+    /// Nothing
+    /// [ends at expiry](Self::end_at_expiry). Extractors with requirements of their own still enforce them.
     #[must_use]
     pub fn dangerous_only_report(self) -> Self {
-        self.with(|gate| gate.only_reports = true)
+        self.with(|guard| guard.only_reports = true)
     }
 
-    /// Lets requests without a bearer token through as well, without a
-    /// [`VerifiedToken`](super::VerifiedToken). A token that is there must be good, and have the required scopes.
+    /// Also admits requests without a bearer token, and without a [`VerifiedToken`](super::VerifiedToken). Off by default. If
+    /// there is a token, it must be valid and have the required scopes.
     #[must_use]
     pub fn optional(self) -> Self {
-        self.with(|gate| gate.optional = true)
+        self.with(|guard| guard.optional = true)
     }
 
-    /// Takes the `Authorization` header away before the request goes on, so that the wrapped service cannot pass
-    /// the token on to somebody else. Off by default; a token that was let through is marked as sensitive in any case.
-    /// A layer that [only reports](Self::dangerous_only_report) does either with a token that it would refuse as well.
-    /// A token in the query stays there, as do credentials of another scheme that an [optional](Self::optional) layer
-    /// lets through.
+    /// Removes the `Authorization` header before the request is passed on, so that the wrapped service cannot forward the
+    /// token.
+    /// Off by default; an admitted token is always marked as sensitive.
+    ///
+    /// A layer that [only reports](Self::dangerous_only_report) also removes or marks a token that it would refuse. A token in
+    /// the query is not removed, nor are credentials of another scheme that an [optional](Self::optional) layer admits.
     #[must_use]
     pub fn remove_authorization(self) -> Self {
-        self.with(|gate| gate.remove_authorization = true)
+        self.with(|guard| guard.remove_authorization = true)
     }
 
-    /// Reads the token from the query parameter `access_token` as well (RFC 6750 §2.3).
+    /// Also reads the token from the query parameter `access_token` (RFC 6750 §2.3). For clients that cannot set a header.
     ///
-    /// Dangerous: URLs end up in logs, histories and `Referer` headers, and the token with them. For clients that
-    /// cannot set a header. The answers should have `Cache-Control: private` (§2.3), which is for the wrapped service
-    /// to set.
+    /// Dangerous: URLs, and the tokens in them, end up in logs, browser histories and `Referer` headers. The wrapped service
+    /// should set `Cache-Control: private` on its answers (§2.3).
     #[must_use]
     pub fn dangerous_token_in_query(self) -> Self {
-        self.with(|gate| gate.token_in_query = true)
+        self.with(|guard| guard.token_in_query = true)
     }
 
-    /// Answers gRPC calls, gRPC-Web included, as every other request: a refusal is a 401, 403 or 503 without `grpc-status`,
-    /// and a stream that [ends at expiry](Self::end_at_expiry) breaks off. By default they are answered as gRPC, with the
-    /// HTTP status 200.
+    /// Answers gRPC calls, including gRPC-Web, like every other request: a refusal is a 401, 403 or 503 without `grpc-status`,
+    /// and a stream that [ends at expiry](Self::end_at_expiry) breaks off. By default they are answered as gRPC, with the HTTP
+    /// status 200.
     ///
-    /// For a route that a forward-auth proxy asks: see [above](Self#behind-a-forward-auth-proxy). gRPC clients understand
-    /// such an answer, too, by the table of gRPC from HTTP statuses to its own, but get no message.
+    /// For a route that a forward-auth proxy asks: see [above](Self#behind-a-forward-auth-proxy). gRPC clients understand such
+    /// an answer, too, since gRPC maps HTTP statuses to its own, but they get no message.
     #[must_use]
     pub fn without_grpc_refusals(self) -> Self {
-        self.with(|gate| gate.grpc_refusals = GrpcRefusals::Off)
+        self.with(|guard| guard.grpc_refusals = GrpcRefusals::Off)
     }
 
-    /// Answers calls of content type `application/grpc` as gRPC over HTTP/1.1, too. By default such a call gets the answer
-    /// of HTTP, since gRPC needs HTTP/2.
+    /// Answers calls with the content type `application/grpc` as gRPC over HTTP/1.1, too. By default such a call gets an HTTP
+    /// answer, since gRPC needs HTTP/2.
     ///
-    /// Dangerous: any HTTP/1.1 request of that content type is refused with the status 200, which a proxy, a cache or a
-    /// monitor outside takes for a success. It is for a layer **inside** one that translates gRPC-Web to gRPC and leaves the
-    /// version of the request as it was, such as `tonic_web::GrpcWebLayer`, which turns the answer back into gRPC-Web. Put
-    /// this layer outside of it instead, where you can. `GrpcWebLayer` leaves the status in the headers: for pages of other
-    /// origins, CORS must then expose `grpc-status` and `grpc-message`, or a refused stream looks like an empty one.
+    /// Dangerous: any HTTP/1.1 request with that content type is refused with the status 200, which an outer proxy, cache or
+    /// monitor takes for a success. The setting is for a layer **inside** one that translates gRPC-Web to gRPC and keeps the
+    /// version of the request, such as `tonic_web::GrpcWebLayer`, which turns the answer back into gRPC-Web. If you can, put
+    /// this
+    /// layer outside that one instead. `GrpcWebLayer` leaves the status in the headers: for pages of other origins, CORS must
+    /// then expose `grpc-status` and `grpc-message`, or a refused stream looks like an empty one.
     #[must_use]
     pub fn dangerous_grpc_refusals_over_http1(self) -> Self {
-        self.with(|gate| gate.grpc_refusals = GrpcRefusals::AnyVersion)
+        self.with(|guard| guard.grpc_refusals = GrpcRefusals::AnyVersion)
     }
 
-    /// Where [events](crate::event) go. Nowhere by default. Of nested layers each one reports its own decision; give the
-    /// sender to one of them.
+    /// Sends [events](crate::event) to this sender. None by default. Each of several nested layers reports its own decision;
+    /// give the sender to one of them.
     #[must_use]
     pub fn events(self, events: EventSender) -> Self {
-        self.with(|gate| gate.events = Some(events))
+        self.with(|guard| guard.events = Some(events))
     }
 
-    fn with(mut self, set: impl FnOnce(&mut Gate)) -> Self {
-        set(Arc::make_mut(&mut self.gate));
+    fn with(mut self, set: impl FnOnce(&mut Guard)) -> Self {
+        set(Arc::make_mut(&mut self.guard));
         self
     }
 
     #[cfg(test)]
-    pub(super) fn gate(self) -> Arc<Gate> {
-        self.gate
+    pub(super) fn guard(self) -> Arc<Guard> {
+        self.guard
     }
 }
 
@@ -289,6 +295,6 @@ impl<S> Layer<S> for BearerAuthLayer {
     type Service = BearerAuth<S>;
 
     fn layer(&self, inner: S) -> BearerAuth<S> {
-        BearerAuth::new(inner, self.gate.clone())
+        BearerAuth::new(inner, self.guard.clone())
     }
 }

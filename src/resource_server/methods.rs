@@ -1,13 +1,11 @@
-//! [`Methods`]: some of the methods that requests have.
+//! [`Methods`]: a set of HTTP methods.
 
 use http::Method;
 
-/// Some of the methods of HTTP, to ask for scopes
-/// [by method](super::BearerAuthLayer::require_scopes_for).
+/// A set of HTTP methods, to require scopes [by method](super::BearerAuthLayer::require_scopes_for).
 ///
-/// Two sets are all methods between them, those that nobody has thought of included: [`SAFE`](Self::SAFE) and
-/// [`UNSAFE`](Self::UNSAFE). A method by name is that one alone; but `GET` and `HEAD` go together, since most handlers of `GET`
-/// answer both.
+/// [`SAFE`](Self::SAFE) and [`UNSAFE`](Self::UNSAFE) together cover all methods, including extension methods. A method by name
+/// is only itself, except that `GET` and `HEAD` go together, since most handlers of `GET` answer both.
 ///
 /// ```
 /// use http::Method;
@@ -28,13 +26,13 @@ enum Set {
 }
 
 impl Methods {
-    /// Those that only read: `GET`, `HEAD`, `OPTIONS` and `TRACE` (RFC 9110 §9.2.1).
+    /// The methods that only read: `GET`, `HEAD`, `OPTIONS` and `TRACE` (RFC 9110 §9.2.1).
     pub const SAFE: Self = Self(Set::Safe);
 
-    /// All others, whatever they are.
+    /// All other methods, including extension methods.
     pub const UNSAFE: Self = Self(Set::Unsafe);
 
-    /// Whether the method is among them.
+    /// Returns whether the set contains the method.
     #[must_use]
     pub fn contain(&self, method: &Method) -> bool {
         match &self.0 {

@@ -1,18 +1,17 @@
-//! The resource server (RFC 6749 §1.1): opens routes to verified tokens, and to nothing else.
+//! The resource server (RFC 6749 §1.1): admits only requests with a verified token to protected routes.
 //!
-//! 1. A request reaches the wrapped service only with a token that was verified: signature, type, issuer,
-//!    audience and times (RFC 9068 §4), and the scopes that the route asks for.
-//! 2. The proof goes with it, as a [`VerifiedToken`] in the request's extensions.
-//! 3. Everybody else gets the challenge of RFC 6750 §3, which says nothing that would help an attacker; the
-//!    reason is in the log and in the response's extensions, as a [`BearerError`].
-//! 4. Nothing that a token says is fetched or followed.
-//! 5. The same layer refuses gRPC calls over HTTP/2, and gRPC-Web calls, by a gRPC status. The HTTP status of that answer is
-//!    200: see [`BearerAuthLayer`] for routes that a forward-auth proxy asks.
+//! 1. A request reaches the wrapped service only if its token was verified: signature, type, issuer, audience and times
+//!    (RFC 9068 §4), and the scopes that the route requires.
+//! 2. The request's extensions contain the proof, a [`VerifiedToken`].
+//! 3. Every other request gets the challenge of RFC 6750 §3, which reveals nothing useful to an attacker. The reason is in
+//!    the log and in the response's extensions, as a [`BearerError`].
+//! 4. URLs and keys in a token are never fetched or followed.
+//! 5. The same layer refuses gRPC calls over HTTP/2, and gRPC-Web calls, with a gRPC status. The HTTP status of that answer
+//!    is 200: see [`BearerAuthLayer`] for routes that a forward-auth proxy asks.
 //!
 //! # Deployment caveat
 //!
-//! `OPTIONS` is not let through by itself: put a CORS layer outside, where it answers preflight requests before
-//! they get here.
+//! The layer does not exempt `OPTIONS`: put a CORS layer outside, which answers preflight requests before they reach this one.
 //!
 //! # Example
 //!
@@ -36,12 +35,12 @@
 mod authorized;
 mod bearer;
 mod challenge;
+mod decision;
 mod error;
 mod expiry;
 #[cfg(feature = "axum")]
 mod extract;
 mod future;
-mod gate;
 mod grpc;
 mod layer;
 mod metadata;

@@ -1,4 +1,4 @@
-//! A policy of one's own over the requests of a route: what it sees, and what it may say.
+//! Your own policy over the requests of a route: what it sees, and what it returns.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::error::BearerError;
 use crate::scope::Scopes;
 use crate::verification::{Undecided, VerifiedToken};
 
-/// A request without its body, as a [policy](super::BearerAuthLayer::policy) sees it.
+/// A request without its body, as passed to a [policy](super::BearerAuthLayer::policy).
 ///
 /// ```
 /// use tower_client_credentials::RequestHead;
@@ -28,32 +28,32 @@ pub struct RequestHead<'a> {
 }
 
 impl<'a> RequestHead<'a> {
-    /// The method.
+    /// Returns the method.
     #[must_use]
     pub fn method(self) -> &'a Method {
         self.method
     }
 
-    /// The URI. Below a nested axum router it lacks the prefix, and `axum::extract::OriginalUri` is among the
+    /// Returns the URI. In a nested axum router it lacks the prefix; the full URI is `axum::extract::OriginalUri` in the
     /// [extensions](Self::extensions).
     #[must_use]
     pub fn uri(self) -> &'a Uri {
         self.uri
     }
 
-    /// Returns the HTTP version by which the request came.
+    /// Returns the HTTP version of the request.
     #[must_use]
     pub fn version(self) -> Version {
         self.version
     }
 
-    /// The headers. The caller wrote them.
+    /// Returns the headers. The caller wrote them.
     #[must_use]
     pub fn headers(self) -> &'a HeaderMap {
         self.headers
     }
 
-    /// What servers and layers outside left.
+    /// Returns the extensions that the server and outer layers set.
     #[must_use]
     pub fn extensions(self) -> &'a Extensions {
         self.extensions
@@ -75,19 +75,19 @@ impl<'a> From<&'a http::request::Parts> for RequestHead<'a> {
     }
 }
 
-/// Why a [policy](super::BearerAuthLayer::policy) does not let a request through.
+/// The reason why a [policy](super::BearerAuthLayer::policy) does not admit a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyError {
-    /// The token is good, and does not open this: 403.
+    /// The token is valid but does not permit this request: 403.
     #[error(transparent)]
     Refused(#[from] Forbidden),
-    /// The policy cannot tell: 503.
+    /// The policy cannot decide: 503.
     #[error(transparent)]
     Undecided(#[from] Undecided),
 }
 
-/// A good token does not open this. Its text is for the operator; the caller reads no more than the status.
+/// The refusal of a request with a valid token. Its text is for the operator; the caller reads only the status.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Forbidden {
@@ -96,22 +96,22 @@ pub struct Forbidden {
 }
 
 impl Forbidden {
-    /// Another token of the client would not help: 403 without an error code.
+    /// Creates a refusal that another token of the client would not lift: 403 without an error code.
     pub fn new(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), required: None }
     }
 
-    /// A token with these scopes would: 403 `insufficient_scope`, and the challenge names them to the caller (RFC 6750
-    /// §3.1).
+    /// Creates a refusal that a token with these scopes would lift: 403 `insufficient_scope`. The challenge names the scopes to
+    /// the caller (RFC 6750 §3.1).
     pub fn insufficient_scope(required: impl Into<Scopes>) -> Self {
         let required = required.into();
-        Self { reason: format!("it takes the scopes `{required}`"), required: Some(required) }
+        Self { reason: format!("the scopes `{required}` are required"), required: Some(required) }
     }
 }
 
 pub(super) type Decide = dyn Fn(&VerifiedToken, RequestHead<'_>) -> Result<(), PolicyError> + Send + Sync;
 
-/// A closure over the proof and the request.
+/// A policy: a closure over the verified token and the request.
 #[derive(Clone)]
 pub(super) struct Policy(pub(super) Arc<Decide>);
 

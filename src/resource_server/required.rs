@@ -1,11 +1,11 @@
-//! The scopes that a route asks for.
+//! [`RequiredScopes`]: the scopes that a route requires.
 
 use http::Method;
 
 use super::methods::Methods;
 use crate::scope::Scopes;
 
-/// All of some, at least one of each group of others, and all that a request's method asks for.
+/// Required scopes: all of one set, at least one of each group, and all of those for the request's method.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RequiredScopes {
     all: Scopes,
@@ -32,18 +32,18 @@ impl RequiredScopes {
             && self.of(method).all(|scopes| granted.contains_all(scopes))
     }
 
-    /// Every scope that is named for this method: what the challenge tells a client to ask for (RFC 6750 §3).
+    /// Returns every scope that is named for this method. The challenge tells the client to request them (RFC 6750 §3).
     pub(super) fn named(&self, method: &Method) -> Scopes {
         self.any.iter().chain(self.of(method)).fold(self.all.clone(), |named, scopes| named.union(scopes))
     }
 
-    /// The scopes that every request must have: what the challenge tells a client without a good token to ask for. One of
-    /// several scopes is not among them, since a client may not have the others.
+    /// Returns the scopes that every request must have. The challenge tells a client without a valid token to request them. The
+    /// alternatives of a group are not among them, since the client may not be allowed all of them.
     pub(super) fn of_every_method(&self) -> &Scopes {
         &self.all
     }
 
-    /// The same for a method that requires more.
+    /// Returns the same for a method that requires more, or `None` if this method does not.
     pub(super) fn of_this_method(&self, method: &Method) -> Option<Scopes> {
         let mut more = self.of(method).peekable();
         more.peek()?;
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_some_and_one_of_each_group_are_required() {
+    fn a_token_needs_all_required_scopes_and_one_of_each_group() {
         let mut required = RequiredScopes::default();
         required.all_of(&scopes("a b"));
         required.any_of(scopes("c d"));
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_method_asks_for_its_own_besides() {
+    fn a_method_requires_its_scopes_in_addition() {
         let mut required = RequiredScopes::default();
         required.all_of(&scopes("a"));
         required.all_for(Methods::UNSAFE, scopes("w"));

@@ -7,33 +7,33 @@ use http::{Request, Response};
 use http_body::Body;
 use tower::Service;
 
+use super::decision::{Decision, Guard};
 use super::future::{ResponseFuture, Waiting};
-use super::gate::{Decision, Gate};
 use crate::transport::ResponseBody;
 
-/// A service that only requests with a verified token reach; made by [`BearerAuthLayer`](super::BearerAuthLayer).
+/// A service that only requests with a verified token reach; created by [`BearerAuthLayer`](super::BearerAuthLayer).
 #[derive(Clone, Debug)]
 pub struct BearerAuth<S> {
     inner: S,
-    gate: Arc<Gate>,
+    guard: Arc<Guard>,
 }
 
 impl<S> BearerAuth<S> {
-    pub(super) fn new(inner: S, gate: Arc<Gate>) -> Self {
-        Self { inner, gate }
+    pub(super) fn new(inner: S, guard: Arc<Guard>) -> Self {
+        Self { inner, guard }
     }
 
-    /// The wrapped service.
+    /// Returns a reference to the wrapped service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The wrapped service, mutably.
+    /// Returns a mutable reference to the wrapped service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The wrapped service, without protection.
+    /// Returns the wrapped service, without protection.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -54,17 +54,17 @@ where
 
     #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        match self.gate.admit(&request) {
-            Decision::Made(admission) => match self.gate.carry_out(admission, &mut request) {
+        match self.guard.admit(&request) {
+            Decision::Made(admission) => match self.guard.carry_out(admission, &mut request) {
                 Ok(expiry) => ResponseFuture::inner(self.inner.call(request), expiry),
                 Err(refusal) => ResponseFuture::refused(refusal, request),
             },
             Decision::Waiting(verification) => {
-                // A clone, made ready once the token is verified: who waits must not hold a place of the inner service.
-                // What `poll_ready` took is given back with the service that took it.
+                // The clone is polled for readiness after the verification: a waiting request must not hold a slot of the
+                // inner service. Replacing `self.inner` releases the slot that `poll_ready` acquired.
                 self.inner = self.inner.clone();
-                let (gate, inner) = (self.gate.clone(), self.inner.clone());
-                ResponseFuture::waiting(Waiting { verification, gate, inner, request })
+                let (guard, inner) = (self.guard.clone(), self.inner.clone());
+                ResponseFuture::waiting(Waiting { verification, guard, inner, request })
             }
         }
     }

@@ -11,14 +11,14 @@ use http_body::Body;
 use tokio::runtime::Handle;
 use tokio::time::Sleep;
 
-/// How much of a body is read before the answer.
+/// The number of bytes that are read before the answer.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// How long the answer waits for a body: long enough for the packets behind the head, and too short to help a caller that
-/// wants to occupy the server.
+/// How long the answer waits for the body: long enough for the packets behind the head, and too short for a caller to occupy
+/// the server.
 const MAX_TIME: Duration = Duration::from_millis(500);
 
-/// Completes when the body of a refused request was read, or when no more of it will be.
+/// A future that completes when the body of a refused request was read, or when no more of it will be read.
 ///
 /// hyper closes an HTTP/1.1 connection whose request body was not read. The system of a sender that is still writing then
 /// gets a reset and may discard the answer unread (RFC 9112 §9.6).
@@ -29,9 +29,9 @@ pub(super) struct UnreadBody<B> {
 }
 
 impl<B: Body> UnreadBody<B> {
-    /// Returns `None` where the answer need not wait. HTTP/2 ends one stream and keeps the connection. A sender that expects
-    /// `100 Continue` sends the body only when it is read. A body that is announced as longer than the limit would not be
-    /// read to its end.
+    /// Returns `None` if the answer need not wait. HTTP/2 ends one stream and keeps the connection. A sender that expects
+    /// `100 Continue` sends the body only on demand. A body that is declared longer than the limit would not be read to its
+    /// end.
     #[inline]
     pub(super) fn of(request: Request<B>) -> Option<Self> {
         let (head, body) = (request.headers(), request.body());
@@ -55,7 +55,7 @@ impl<B: Body> Future for UnreadBody<B> {
                     self.left = left;
                 }
                 Poll::Ready(None | Some(Err(_))) => return Poll::Ready(()),
-                // A body in hand costs no timer.
+                // A body that is already received needs no timer.
                 Poll::Pending if self.deadline.is_none() && Handle::try_current().is_err() => return Poll::Ready(()),
                 Poll::Pending => {
                     let start = || Box::pin(tokio::time::sleep(MAX_TIME));

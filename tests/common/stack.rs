@@ -347,7 +347,7 @@ impl Answer {
         self.assert_challenged(401, &format!("{INVALID_TOKEN}{scope}"));
         // Behind it are the value found and the value expected.
         let found = self.reason.as_deref().unwrap_or_default();
-        assert!(found.starts_with(&format!("the token is refused: {reason}")), "{found}, expected: {reason}");
+        assert!(found.starts_with(&format!("invalid token: {reason}")), "{found}, expected: {reason}");
     }
 
     #[track_caller]

@@ -1,4 +1,4 @@
-//! [`ResourceMetadataBuilder`]: what a resource says of itself, checked as a whole.
+//! [`ResourceMetadataBuilder`]: the settings of a resource's metadata, checked as a whole.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::scope::Scopes;
 use crate::transport::{Document, DocumentSettings};
 use crate::uri::PlainHttp;
 
-/// What [`ResourceMetadata`] says; a mistake is kept until [`build`](Self::build).
+/// A builder of [`ResourceMetadata`]. [`build`](Self::build) reports mistakes in the settings.
 #[derive(Debug)]
 pub struct ResourceMetadataBuilder {
     resource: String,
@@ -23,53 +23,53 @@ pub struct ResourceMetadataBuilder {
     plain_http: PlainHttp,
 }
 
-/// Metadata cannot be made of these settings; the text says what to change.
+/// The settings of a [`ResourceMetadata`] are invalid; the text says what to change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidResourceMetadata {
-    /// The resource has no place for its metadata.
-    #[error("the resource `{resource}` can have no metadata (RFC 9728 §1.2): {reason}")]
+    /// The resource identifier is invalid, or has no place for its metadata.
+    #[error("invalid resource `{resource}` (RFC 9728 §1.2): {reason}")]
     #[non_exhaustive]
     Resource {
-        /// What was given.
+        /// The resource that was given.
         resource: String,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: &'static str,
     },
-    /// An authorization server is not named by its issuer.
-    #[error("an authorization server is {0}")]
+    /// An authorization server has an invalid issuer identifier.
+    #[error("invalid authorization server: {0}")]
     AuthorizationServer(InvalidIssuer),
-    /// Nobody would issue tokens.
-    #[error("no authorization server is named, so that no client can find one; add it with .authorization_server(…)")]
+    /// No authorization server was added.
+    #[error("no authorization server, so clients cannot find the issuer; add it with .authorization_server(…)")]
     NoAuthorizationServer,
-    /// The documentation is not to be found at a URL.
-    #[error("the documentation is no URL: {0}")]
+    /// The documentation is not an absolute URL.
+    #[error("invalid documentation URL: {0}")]
     Documentation(&'static str),
-    /// The layer is for another API than the metadata.
+    /// The layer protects another API than the one that the metadata describes.
     #[error(
-        "the metadata is of `{metadata}` and the verifier's audience is `{audience}`; they must be the same, byte for byte"
+        "the metadata is for `{metadata}` but the verifier's audience is `{audience}`; they must be equal, byte for byte"
     )]
     #[non_exhaustive]
     OtherResource {
-        /// What the metadata is about.
+        /// The resource of the metadata.
         metadata: Audience,
-        /// Whom the tokens are for.
+        /// The audience of the verifier.
         audience: Audience,
     },
-    /// No document could be made.
-    #[error("the settings make no valid document: {0}")]
+    /// The document cannot be rendered.
+    #[error("cannot render the metadata document: {0}")]
     Document(String),
 }
 
-// Not `#[from]`, which would make it the source as well: the text has it already.
+// Not `#[from]`: it would set the source, too, whose text is already part of this error's text.
 impl From<InvalidIssuer> for InvalidResourceMetadata {
     fn from(error: InvalidIssuer) -> Self {
         Self::AuthorizationServer(error)
     }
 }
 
-/// The members of RFC 9728 §2 that hold something true of this resource; those without elements are left out. `jwks_uri`
-/// is none of them: it is for keys that the resource itself signs by, and not for those of its issuers.
+/// The members of RFC 9728 §2 that apply to this resource; empty ones are omitted. `jwks_uri` is not among them: it is for
+/// keys with which the resource itself signs, not for those of its issuers.
 #[derive(Serialize)]
 struct Members<'a> {
     resource: &'a str,
@@ -96,69 +96,69 @@ impl ResourceMetadataBuilder {
         }
     }
 
-    /// One more authorization server that issues tokens for this API, by its issuer identifier (RFC 8414 §2), under which
-    /// clients find its own metadata. There must be one at least.
+    /// Adds an authorization server that issues tokens for this API, by its issuer identifier (RFC 8414 §2). Clients find its
+    /// metadata below that identifier. At least one is required.
     #[must_use]
     pub fn authorization_server(mut self, issuer: impl AsRef<str>) -> Self {
         self.authorization_servers.push(issuer.as_ref().to_owned());
         self
     }
 
-    /// The scopes that clients may ask for. None by default; leave out what need not be known to everybody (§2).
+    /// Sets the scopes that clients may request. None by default; omit scopes that should not be public (§2).
     #[must_use]
     pub fn scopes_supported(mut self, scopes: impl Into<Scopes>) -> Self {
         self.scopes = scopes.into();
         self
     }
 
-    /// What people call this API. Nothing by default.
+    /// Sets the human-readable name of this API. None by default.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// The URL of a page for developers. None by default.
+    /// Sets the URL of a page for developers. None by default.
     #[must_use]
     pub fn documentation(mut self, url: impl Into<String>) -> Self {
         self.documentation = Some(url.into());
         self
     }
 
-    /// Accepts plain `http` with any host, in the resource and in its issuers. By default it is accepted on loopback only.
+    /// Accepts plain `http` with any host, in the resource and its issuers. By default only with loopback hosts.
     ///
-    /// Dangerous: an attacker on the network can read the tokens. It is for development, and for networks that encrypt
-    /// underneath, such as a service mesh.
+    /// Dangerous: an attacker on the network can read the tokens. For development, and for networks that encrypt underneath,
+    /// such as a service mesh.
     #[must_use]
     pub fn dangerous_plain_http(mut self) -> Self {
         self.plain_http = PlainHttp::AnyHost;
         self
     }
 
-    /// Lets web pages of any origin read it (`Access-Control-Allow-Origin: *`). Off by default.
+    /// Lets web pages of any origin read the document (`Access-Control-Allow-Origin: *`). Off by default.
     #[must_use]
     pub fn cross_origin(mut self) -> Self {
         self.settings.cross_origin = true;
         self
     }
 
-    /// How long caches may keep it, in whole seconds: 5 minutes by default.
+    /// Sets how long caches may keep the document, in whole seconds. 5 minutes by default.
     #[must_use]
     pub fn max_age(mut self, max_age: Duration) -> Self {
         self.settings.max_age = max_age;
         self
     }
 
-    /// Checks everything, and makes the document.
+    /// Checks all settings and renders the document.
     ///
     /// # Errors
     ///
-    /// The first mistake, with the mend.
+    /// The first invalid setting, with how to fix it.
     pub fn build(self) -> Result<ResourceMetadata, InvalidResourceMetadata> {
         self.check()?;
         let invalid = |reason| InvalidResourceMetadata::Resource { resource: self.resource.clone(), reason };
         let (origin, path) = crate::issuer::split_url(&self.resource, self.plain_http).map_err(invalid)?;
-        // §3.1: a slash that is all of the path goes, and the rest follows the well-known part as it is.
+        // §3.1: a path that is only a slash is removed; any other path follows the well-known part unchanged.
         let path = format!("/.well-known/oauth-protected-resource{}", if path == "/" { "" } else { path });
         let url = format!("{origin}{path}");
         let document = Document::new("application/json", &self.members(), self.settings)
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_document_is_between_the_host_and_the_path() {
+    fn the_well_known_path_is_inserted_between_host_and_path() {
         for (resource, path) in [
             ("https://h", "/.well-known/oauth-protected-resource"),
             ("https://h/", "/.well-known/oauth-protected-resource"),
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resource_that_cannot_be_asked_over_https_has_no_metadata() {
+    fn a_resource_without_a_valid_https_url_is_refused() {
         for resource in [
             "api",
             "api://billing",
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_beyond_loopback_needs_the_setting_that_the_error_names() {
+    fn plain_http_to_other_hosts_needs_the_setting_that_the_error_names() {
         let inside =
             |resource: &str| ResourceMetadata::builder(resource).authorization_server("http://keycloak:8080/realms/m");
         for resource in ["https://h", "http://api:3000"] {
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_an_authorization_server_and_each_is_an_issuer() {
+    fn at_least_one_valid_authorization_server_is_required() {
         let none = ResourceMetadata::builder("https://h").build().unwrap_err();
         assert_eq!(none, InvalidResourceMetadata::NoAuthorizationServer);
         let error = of("https://h").authorization_server("auth.example.com").build().unwrap_err();

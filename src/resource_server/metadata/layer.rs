@@ -1,20 +1,20 @@
-//! [`ResourceMetadataLayer`]: puts the metadata of a resource in front of a service.
+//! [`ResourceMetadataLayer`]: serves the metadata of a resource.
 
 use tower::Layer;
 
 use super::{ResourceMetadata, ResourceMetadataEndpoint};
 
-/// Answers `GET` and `HEAD` of the path of a [`ResourceMetadata`], and leaves every other request alone.
+/// A layer that answers `GET` and `HEAD` requests for the path of a [`ResourceMetadata`], and passes every other request on.
 ///
-/// It belongs outside of the [`BearerAuthLayer`](crate::BearerAuthLayer): who asks for it has no token yet. With axum, the
-/// [shapes](crate::TokenEndpointLayer#with-axum) in which a layer is reached are those of the token endpoint.
+/// It belongs outside the [`BearerAuthLayer`](crate::BearerAuthLayer), since clients fetch the metadata without a token. For
+/// axum, see [which requests reach a layer](crate::TokenEndpointLayer#with-axum).
 #[derive(Clone, Debug)]
 pub struct ResourceMetadataLayer {
     metadata: ResourceMetadata,
 }
 
 impl ResourceMetadataLayer {
-    /// Serves this document.
+    /// Creates a layer that serves this document.
     #[must_use]
     pub fn new(metadata: ResourceMetadata) -> Self {
         Self { metadata }

@@ -1,4 +1,4 @@
-//! [`ResourceMetadata`]: tells clients where the tokens for an API come from (RFC 9728).
+//! [`ResourceMetadata`]: tells clients which authorization servers issue tokens for an API (RFC 9728).
 
 mod builder;
 mod layer;
@@ -14,18 +14,18 @@ use crate::audience::Audience;
 use crate::transport::Document;
 
 /// The metadata of a protected resource (RFC 9728): which API this is, and which authorization servers issue tokens for
-/// it. A clone is the same document.
+/// it. Clones share the document.
 ///
 /// 1. It is served at `/.well-known/oauth-protected-resource`, followed by the path of the resource (§3.1), by a
 ///    [`ResourceMetadataLayer`] or by the [service](Self::service) at a route.
-/// 2. A [`BearerAuthLayer`](crate::BearerAuthLayer::resource_metadata) that knows it names that place in every challenge
-///    (§5.1), so that a client which was refused finds the issuer by itself. MCP clients do.
-/// 3. What it says is public.
+/// 2. A [`BearerAuthLayer`](crate::BearerAuthLayer::resource_metadata) with this metadata adds its URL to every challenge
+///    (§5.1), so that a refused client can find the issuer. MCP clients do so.
+/// 3. Everything in it is public.
 ///
 /// # Deployment caveat
 ///
-/// A client compares the resource with the URL that it called (§3.3): an API below several paths, or under several names,
-/// needs a document for each that discovering clients call. Behind a proxy, it is the URL that callers see.
+/// A client compares the resource with the URL that it called (§3.3). An API with several paths or host names needs a document
+/// for each one that clients discover. Behind a proxy, use the URL that callers see.
 ///
 /// # Example
 ///
@@ -44,7 +44,7 @@ use crate::transport::Document;
 /// let protect = BearerAuthLayer::new(server.verifier(API)?).resource_metadata(&metadata)?;
 /// let app: Router = Router::new()
 ///     .route("/invoices", get(async || "invoices").layer(protect))
-///     .layer(ResourceMetadataLayer::new(metadata)); // outside of the guard: who asks for it has no token yet
+///     .layer(ResourceMetadataLayer::new(metadata)); // outside `protect`: clients fetch it without a token
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -61,31 +61,31 @@ struct Inner {
 }
 
 impl ResourceMetadata {
-    /// The metadata of this API, by the identifier that tokens name as their audience: an `https` URL without query and
-    /// fragment (RFC 9728 §1.2), or plain `http` on loopback.
+    /// Returns a builder for the metadata of this resource. The identifier is the one that tokens have as their audience: an
+    /// `https` URL without query and fragment (RFC 9728 §1.2), or plain `http` on loopback.
     pub fn builder(resource: impl AsRef<str>) -> ResourceMetadataBuilder {
         ResourceMetadataBuilder::new(resource.as_ref())
     }
 
-    /// Which API it is about.
+    /// Returns the identifier of the API.
     #[must_use]
     pub fn resource(&self) -> &Audience {
         &self.inner.resource
     }
 
-    /// Where a client finds it.
+    /// Returns the URL of the metadata document.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.inner.url
     }
 
-    /// The path of [`url`](Self::url): where to route the [service](Self::service).
+    /// Returns the path of [`url`](Self::url), where to route the [service](Self::service).
     #[must_use]
     pub fn path(&self) -> &str {
         &self.inner.path
     }
 
-    /// The document as a service of its own, which answers whatever path it is given.
+    /// Returns a service that serves the document at any path.
     #[must_use]
     pub fn service(&self) -> ResourceMetadataService {
         ResourceMetadataService::new(self.clone())

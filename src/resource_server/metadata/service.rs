@@ -1,4 +1,4 @@
-//! [`ResourceMetadataEndpoint`] around a service, and [`ResourceMetadataService`], the document by itself.
+//! [`ResourceMetadataEndpoint`], which wraps a service, and [`ResourceMetadataService`], which serves only the document.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -24,7 +24,7 @@ impl ResourceMetadata {
     }
 }
 
-/// A service behind the metadata of its resource; made by [`ResourceMetadataLayer`](super::ResourceMetadataLayer).
+/// A service that also serves the metadata; created by [`ResourceMetadataLayer`](super::ResourceMetadataLayer).
 #[derive(Clone, Debug)]
 pub struct ResourceMetadataEndpoint<S> {
     inner: S,
@@ -36,17 +36,17 @@ impl<S> ResourceMetadataEndpoint<S> {
         Self { inner, metadata }
     }
 
-    /// The wrapped service.
+    /// Returns a reference to the wrapped service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The wrapped service, mutably.
+    /// Returns a mutable reference to the wrapped service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The wrapped service, without the metadata.
+    /// Returns the wrapped service, without the metadata.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -96,7 +96,7 @@ where
 {
     type Output = Result<Response<ResponseBody<R>>, E>;
 
-    #[expect(clippy::expect_used, reason = "as tower does: to wait for a future that is done would never end")]
+    #[expect(clippy::expect_used, reason = "like tower: waiting for a completed future would never end")]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().kind.project() {
             KindProjection::Inner { future } => future.poll(cx).map_ok(|response| response.map(ResponseBody::inner)),
@@ -114,8 +114,8 @@ impl<F> fmt::Debug for ResourceMetadataFuture<F> {
     }
 }
 
-/// The document of a [`ResourceMetadata`] as a service of its own, which answers whatever path it is given: for
-/// `Router::route_service` at its [path](ResourceMetadata::path).
+/// A service that serves the document of a [`ResourceMetadata`] at any path. For `Router::route_service` at its
+/// [path](ResourceMetadata::path).
 #[derive(Clone, Debug)]
 pub struct ResourceMetadataService {
     metadata: ResourceMetadata,

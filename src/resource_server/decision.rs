@@ -1,4 +1,4 @@
-//! The decision over a request to a protected route, apart from the plumbing: `http` → [`VerifiedToken`].
+//! The decision on a request to a protected route, separate from the `tower` plumbing.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::verification::{PendingVerification, Verification, Verified};
 use crate::verification::{UndecidedKind, VerifiedToken, Verifier};
 use crate::{metrics, telemetry};
 
-/// What is decided over a request: a proof is the only way in, but where credentials are optional.
+/// The decision on a request. Only a verified token admits it, except where credentials are optional.
 pub(super) struct Admission {
     token: Option<VerifiedToken>,
     decision: Result<(), BearerError>,
@@ -35,18 +35,18 @@ impl Admission {
     }
 }
 
-/// What can be said of a request at once.
+/// A decision, or the verification that it waits for.
 pub(super) enum Decision {
     Made(Admission),
-    /// Its token is being verified; [`Gate::conclude`] goes on from there.
+    /// The token is being verified; [`Guard::conclude`] continues with the result.
     Waiting(PendingVerification),
 }
 
-/// What a [`BearerAuthLayer`](super::BearerAuthLayer) was told. Its services share one, since some routers make a service
-/// anew for each request.
+/// The settings of a [`BearerAuthLayer`](super::BearerAuthLayer). All its services share one instance, since some routers
+/// build a new service for each request.
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools)] // switches, each of which goes with every other
-pub(super) struct Gate {
+pub(super) struct Guard {
     pub(super) verifier: Verifier,
     pub(super) required: RequiredScopes,
     pub(super) policies: Vec<Policy>,
@@ -60,7 +60,7 @@ pub(super) struct Gate {
     pub(super) events: Option<EventSender>,
 }
 
-impl Gate {
+impl Guard {
     pub(super) fn new(verifier: Verifier) -> Self {
         Self {
             challenges: Arc::new(Challenges::new(verifier.audience(), None, &Scopes::NONE)),
@@ -77,7 +77,7 @@ impl Gate {
         }
     }
 
-    /// Decides over a request, or says what has to be waited for.
+    /// Decides on a request, or returns the verification to wait for.
     pub(super) fn admit<B>(&self, request: &Request<B>) -> Decision {
         Decision::Made(match self.verification(request) {
             Ok(Verification::Waiting(verification)) => return Decision::Waiting(verification),
@@ -87,7 +87,7 @@ impl Gate {
         })
     }
 
-    /// What a verified token must have besides.
+    /// Applies the scope requirements and policies to a verification result.
     pub(super) fn conclude<B>(&self, verified: Verified, request: &Request<B>) -> Admission {
         match verified {
             Ok(token) => Admission { decision: self.authorize(&token, request.into()), token: Some(token) },
@@ -102,7 +102,8 @@ impl Gate {
         self.policies.iter().try_for_each(|policy| policy.check(token, request))
     }
 
-    /// A layer of the same verifier further outside may have done the work, and taken the header away.
+    /// Verifies the token, unless an outer layer with the same verifier has done so. That layer may also have removed the
+    /// header.
     fn verification<B>(&self, request: &Request<B>) -> Result<Verification, BearerError> {
         let known = request.extensions().get::<VerifiedToken>().filter(|token| token.is_by(&self.verifier));
         let again = |token| Verification::Done(self.verifier.still_good(token).map(|()| VerifiedToken::clone(token)));
@@ -123,7 +124,7 @@ impl Gate {
         }
     }
 
-    /// Carries a decision out: reports it, and leaves the inner service this layer's proof, and nobody else's; or refuses.
+    /// Carries out a decision: reports it, then either refuses the request or passes this layer's token to the inner service.
     pub(super) fn carry_out<B>(
         self: &Arc<Self>,
         admission: Admission,
@@ -133,7 +134,7 @@ impl Gate {
         match admission.decision {
             Err(error) if !self.only_reports => Err(Box::new(self.answer(error, (&*request).into()))),
             decision => {
-                // Credentials of another scheme are nobody's business here.
+                // Credentials of another scheme are left as they came.
                 let has_bearer = admission.token.is_some() || decision.is_err_and(|e| e != BearerError::NoCredentials);
                 if has_bearer {
                     self.cover(request.headers_mut());
@@ -151,19 +152,19 @@ impl Gate {
         Some(Box::new(Expiry::new(left, self.challenges.clone(), grpc)))
     }
 
-    /// A token is not for the wrapped service to pass on or to log; one that is refused elsewhere may be good, too.
+    /// Hides the token from the wrapped service, which must neither forward nor log it. A refused token may be valid elsewhere.
     fn cover(&self, headers: &mut HeaderMap) {
         if self.remove_authorization {
             headers.remove(AUTHORIZATION);
         } else if !self.only_reports {
-            // There is one at most, or the request would have been refused.
+            // There is at most one value: requests with two are refused.
             headers.get_mut(AUTHORIZATION).into_iter().for_each(|value| value.set_sensitive(true));
         } else if let Entry::Occupied(mut values) = headers.entry(AUTHORIZATION) {
             values.iter_mut().for_each(|value| value.set_sensitive(true));
         }
     }
 
-    /// The proof of another verifier must not pass for this layer's, but a layer that only reports takes nothing away.
+    /// Sets the token of the request. A token from another verifier is removed, except by a layer that only reports.
     fn hand_on<B>(self: &Arc<Self>, token: Option<VerifiedToken>, request: &mut Request<B>) {
         let Some(token) = token else {
             if !self.only_reports {
@@ -176,14 +177,14 @@ impl Gate {
         request.extensions_mut().insert(token);
     }
 
-    /// Refuses a request that was let through, for what its handler asks for besides.
+    /// Refuses an admitted request that does not meet the additional requirement of its handler.
     #[cfg(feature = "axum")]
     pub(super) fn refuse(&self, error: BearerError, request: RequestHead<'_>) -> Response<Full<Bytes>> {
         self.report_refusal(&error, request);
         self.answer(error, request)
     }
 
-    /// Refuses a request by its own protocol.
+    /// Returns the refusal in the protocol of the request.
     fn answer(&self, error: BearerError, request: RequestHead<'_>) -> Response<Full<Bytes>> {
         let of_method = self.required.of_this_method(request.method());
         self.challenges.answer(error, of_method.as_ref(), Grpc::of(request, self.grpc_refusals))
@@ -198,14 +199,14 @@ impl Gate {
                 tracing::debug!(
                     oauth.client_id = %token.client_id(),
                     oauth.token_id = token.token_id(),
-                    "let a request to a protected route through"
+                    "admitted a request to a protected route"
                 );
                 let outcome = || Outcome::Admitted { token_id: token.token_id().to_owned() };
                 self.send(outcome, Some(token.client_id()), request);
             }
             (Err(error), _) if self.only_reports => {
                 metrics::bearer_decided("would_refuse", error.reason());
-                tracing::warn!(%error, "error.type" = error.reason(), "let a request through that would be refused");
+                tracing::warn!(%error, "error.type" = error.reason(), "report only: admitted a request that would be refused");
                 self.send(|| Outcome::WouldReject(error.clone().into()), error.client_id(), request);
             }
             (Err(error), _) => self.report_refusal(error, request),
@@ -217,17 +218,17 @@ impl Gate {
         telemetry::decided(error.client_id(), Some(reason));
         if let BearerError::Undecided(undecided) = error {
             metrics::bearer_decided("undecided", reason);
-            // What an issuer answered is logged once, by the fetch: anyone can repeat the request.
+            // The fetch has logged the issuer's answer once. Logging it here, too, would let callers fill the log.
             let issuer = undecided.issuer().map(tracing::field::display);
             let source = undecided.source().filter(|_| issuer.is_none()).map(tracing::field::display);
             if matches!(undecided.kind(), UndecidedKind::UnknownKey | UndecidedKind::UnansweredToken) {
-                // Anyone can cause it with a `kid` at random: no warning, like a refusal.
+                // Callers can cause this with a random `kid`, so it is not a warning.
                 tracing::info!(
                     error = %undecided,
                     "error.type" = reason,
                     http.response.status_code = status,
                     oauth.issuer = issuer,
-                    "could not decide over a request to a protected route"
+                    "answered 503 to a request to a protected route: its token cannot be verified now"
                 );
                 return self.send(|| Outcome::Undecided(error.clone().into()), None, request);
             }
@@ -237,7 +238,7 @@ impl Gate {
                 http.response.status_code = status,
                 oauth.issuer = issuer,
                 source,
-                "could not decide over a request to a protected route"
+                "answered 503 to a request to a protected route: its token cannot be verified now"
             );
             self.send(|| Outcome::Undecided(error.clone().into()), None, request);
         } else {
@@ -268,12 +269,12 @@ mod tests {
     use http_body_util::{BodyExt as _, Full};
     use tower::ServiceExt as _;
 
-    use super::{Decision, Gate, VerifiedToken};
+    use super::{Decision, Guard, VerifiedToken};
     use crate::{AuthorizationServer, BearerAuthLayer, Client, ClientSecret, KeyRing, MemoryStore};
 
     const API: &str = "https://api.example.com";
 
-    /// A server, and a token of it.
+    /// Returns a server and one of its tokens.
     async fn server() -> (AuthorizationServer, String) {
         let secret = ClientSecret::generate().unwrap();
         let client =
@@ -290,8 +291,8 @@ mod tests {
         (server, answer["access_token"].as_str().unwrap().to_owned())
     }
 
-    fn admitted(layer: &Gate, request: &Request<()>) -> VerifiedToken {
-        let Decision::Made(admission) = layer.admit(request) else { panic!("nobody has to be asked") };
+    fn admitted(layer: &Guard, request: &Request<()>) -> VerifiedToken {
+        let Decision::Made(admission) = layer.admit(request) else { panic!("the decision needs no remote issuer") };
         admission.decision.unwrap();
         admission.token.unwrap()
     }
@@ -299,37 +300,37 @@ mod tests {
     #[tokio::test]
     async fn a_token_that_a_layer_outside_verified_is_not_verified_again() {
         let (server, token) = server().await;
-        let layer = || Arc::new(Gate::new(server.verifier(API).unwrap()));
+        let layer = || Arc::new(Guard::new(server.verifier(API).unwrap()));
         let mut request = Request::get("/").header(AUTHORIZATION, format!("Bearer {token}")).body(()).unwrap();
         let outer = admitted(&layer(), &request);
-        assert!(!admitted(&layer(), &request).is_same_as(&outer), "nobody handed it on yet");
+        assert!(!admitted(&layer(), &request).is_same_as(&outer), "no layer has passed it on yet");
         layer().hand_on(Some(outer.clone()), &mut request);
         assert!(admitted(&layer(), &request).is_same_as(&outer));
     }
 
-    /// What the wrapped service gets of a request that a layer without a proof of its own lets through.
+    /// Returns what the wrapped service receives if a layer without a token of its own admits the request.
     async fn handed_on(
         layer: impl FnOnce(BearerAuthLayer) -> BearerAuthLayer,
         authorization: &[&str],
     ) -> (bool, Vec<HeaderValue>) {
         let (server, token) = server().await;
         let mut request = Request::get("/").header(AUTHORIZATION, format!("Bearer {token}")).body(()).unwrap();
-        let outer = Arc::new(Gate::new(server.verifier(API).unwrap()));
+        let outer = Arc::new(Guard::new(server.verifier(API).unwrap()));
         let proof = admitted(&outer, &request);
         outer.hand_on(Some(proof), &mut request);
         request.headers_mut().remove(AUTHORIZATION);
         for value in authorization {
             request.headers_mut().append(AUTHORIZATION, value.parse().unwrap());
         }
-        let inner = layer(BearerAuthLayer::new(server.verifier("https://other.example.com").unwrap())).gate();
-        let Decision::Made(admission) = inner.admit(&request) else { panic!("nobody has to be asked") };
+        let inner = layer(BearerAuthLayer::new(server.verifier("https://other.example.com").unwrap())).guard();
+        let Decision::Made(admission) = inner.admit(&request) else { panic!("the decision needs no remote issuer") };
         assert!(inner.carry_out(admission, &mut request).is_ok());
         let values = request.headers().get_all(AUTHORIZATION).iter().cloned().collect();
         (request.extensions().get::<VerifiedToken>().is_some(), values)
     }
 
     #[tokio::test]
-    async fn a_layer_that_only_reports_takes_no_proof_away_and_covers_a_token_that_it_would_refuse() {
+    async fn a_report_only_layer_keeps_the_verified_token_and_hides_a_token_that_it_would_refuse() {
         let reports = BearerAuthLayer::dangerous_only_report;
         for refused in [&["Bearer a.b.c"][..], &["Bearer a.b.c", "Bearer d.e.f"]] {
             let (has_proof, values) = handed_on(reports, refused).await;
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_optional_layer_takes_the_proof_of_another_verifier_away() {
+    async fn an_optional_layer_removes_the_token_of_another_verifier() {
         assert_eq!(handed_on(BearerAuthLayer::optional, &[]).await, (false, Vec::new()));
     }
 }
