@@ -1,9 +1,9 @@
-//! The calling side: a hyper client and a reqwest client that share their tokens, and a request that is authorized by hand.
+//! The client role: a hyper client and a reqwest client that share their tokens, and a request authorized without a layer.
 //!
-//! `cargo run --features remote --example client`: it starts a service with its token endpoint, calls it in each of these ways,
-//! and ends.
+//! `cargo run --features remote --example client` starts a service with a token endpoint, calls it in each of these ways, and
+//! exits.
 
-#![allow(clippy::print_stdout)] // it talks to a person
+#![allow(clippy::print_stdout)] // its output is for people
 
 use std::error::Error;
 
@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let url = serve(&secret).await?;
     let invoices = format!("{url}/invoices");
 
-    // One source of tokens for all clients of this process. The token endpoint is found by the metadata of the issuer.
+    // One token source for all clients of this process. The token endpoint is discovered from the issuer's metadata.
     let tokens = ClientCredentials::new(&url, "billing", secret).resource(&url).scope(READ).build()?;
     let layer = ClientCredentialsLayer::from_source(tokens.clone(), &url)?;
 
@@ -37,8 +37,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let response = hyper.ready().await?.call(Request::get(&invoices).body(Full::default())?).await?;
     println!("hyper: {}", text(response.into_body().collect().await?.to_bytes()));
 
-    // reqwest has its own types for requests and responses. It must not follow redirects itself: each one would be sent with the
-    // token that is meant for this origin.
+    // reqwest has its own types for requests and responses. It must not follow redirects, because a redirected request would
+    // carry the token that is meant for this origin.
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
     let mut reqwest = layer.layer(service_fn(move |request: Request<Bytes>| {
         let client = client.clone();
@@ -55,7 +55,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let response = hyper.get_ref().request(by_hand).await?;
     println!("without a layer: {}", text(response.into_body().collect().await?.to_bytes()));
 
-    // A token goes to no other origin.
+    // A token is sent to no other origin.
     let elsewhere = Request::get("https://other.example.com/").body(Full::default())?;
     match hyper.call(elsewhere).await {
         Err(CallError::Destination(_)) => println!("another host: the request was not sent"),

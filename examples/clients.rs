@@ -1,4 +1,4 @@
-//! Administration of clients, over the same traits that a server uses:
+//! Administers the clients of a store, through the same traits that a server uses:
 //!
 //! ```text
 //! export TCC_STORE=sqlite://clients.db
@@ -7,10 +7,10 @@
 //! cargo run --example clients --features sqlite -- update billing --add-scope invoices:write --remove-audience https://old.example.com
 //! ```
 //!
-//! A secret is printed once, when it is made, alone on stdout; all that is said about it goes to stderr. With `--json` stdout
-//! has one JSON object a line.
+//! A new secret is printed once, alone on stdout; messages about it go to stderr. With `--json`, stdout has one JSON object per
+//! line.
 
-#![allow(clippy::print_stderr)] // it talks to a person, and to scripts
+#![allow(clippy::print_stderr)] // its output is for people and for scripts
 
 #[path = "standalone/store.rs"]
 mod store;
@@ -37,15 +37,15 @@ use self::store::{Store, chain, is_printable, printable};
 #[derive(Parser)]
 #[command(
     name = "clients",
-    after_help = "Exit codes: 0 done, 1 the store could not do it, 2 wrong usage, 3 there is no such \
-    client, 4 there is one of this id already, or somebody else changed it, 5 the client or the file is wrong."
+    after_help = "Exit codes: 0 success, 1 the store failed, 2 wrong usage, 3 client not found, \
+    4 the client id exists already or the client was changed concurrently, 5 invalid client or file."
 )]
 struct Arguments {
-    /// `sqlite://FILE`, `postgres://…`, `redis://…` or `file:FILE`; by default what `TCC_STORE` says, where no other user sees
-    /// its password.
+    /// `sqlite://FILE`, `postgres://…`, `redis://…` or `file:FILE`. Defaults to the variable `TCC_STORE`, which hides the
+    /// password from other users.
     #[arg(long, global = true)]
     store: Option<String>,
-    /// One JSON object a line, for programs.
+    /// Prints one JSON object per line, for programs.
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -54,48 +54,48 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Adds a client, and prints its new secret.
+    /// Adds a client and prints its new secret.
     Create(Create),
-    /// Lists the clients in the order of their ids.
+    /// Lists the clients ordered by id.
     List {
-        /// Begins after this id.
+        /// Starts after this id.
         #[arg(long)]
         after: Option<ClientId>,
-        /// At most so many.
+        /// The maximum number of clients.
         #[arg(long)]
         limit: Option<usize>,
-        /// With what is kept of the secrets, so that `import` takes it.
+        /// Includes the stored form of the secrets, so that `import` accepts the output.
         #[arg(long)]
         with_hashes: bool,
     },
     /// Shows one client.
     Show {
         id: ClientId,
-        /// With what is kept of the secrets, so that `import` takes it.
+        /// Includes the stored form of the secrets, so that `import` accepts the output.
         #[arg(long)]
         with_hashes: bool,
     },
-    /// Changes what a client may get. Tokens that it has keep what they say; `revoke-tokens` ends them.
+    /// Changes the settings of a client. Existing tokens do not change; `revoke-tokens` revokes them.
     Update(Box<Update>),
-    /// Adds a secret and prints it; those that there were end.
+    /// Adds a secret and prints it. The existing secrets expire.
     RotateSecret {
         id: ClientId,
-        /// For how many seconds the secrets that there were still work; with 0 they are removed.
+        /// How many seconds the existing secrets stay valid; 0 removes them immediately.
         #[arg(long, default_value_t = 86_400)]
         keep: u64,
-        /// The label of the new one; by default a number.
+        /// The label of the new secret; by default a number.
         #[arg(long)]
         label: Option<String>,
     },
     /// Marks a client as disabled and its tokens as revoked in the store, for the servers and verifiers that follow it.
     Disable { id: ClientId },
-    /// Lets a client in again. Its old tokens stay revoked.
+    /// Enables a disabled client. Its old tokens stay revoked.
     Enable { id: ClientId },
     /// Deletes a client, and marks its tokens as revoked in the store, for the servers and verifiers that follow it.
     Delete { id: ClientId },
-    /// Marks the tokens that a client has as revoked in the store; it may ask for new ones.
+    /// Marks the existing tokens of a client as revoked in the store. The client may request new tokens.
     RevokeTokens { id: ClientId },
-    /// Adds the clients of a file with one JSON record a line. Those whose id is taken are passed over.
+    /// Adds the clients of a file with one JSON record per line. Clients whose id exists already are skipped.
     Import {
         /// The file, or - for stdin.
         file: PathBuf,
@@ -105,95 +105,95 @@ enum Command {
 #[derive(Args)]
 struct Create {
     id: String,
-    /// A scope that it may get; several times for several.
+    /// A scope that the client may request; repeatable.
     #[arg(long)]
     scope: Vec<Scope>,
-    /// A scope that a request without any gets.
+    /// A scope that is granted when a request names none; repeatable.
     #[arg(long)]
     default_scope: Vec<Scope>,
-    /// An API that its tokens may be for; several times for several, the first is the default.
+    /// An API that the client's tokens may be for; repeatable. The first one is the default.
     #[arg(long)]
     audience: Vec<Audience>,
-    /// An API whose tokens it may introspect.
+    /// An API whose tokens the client may introspect.
     #[arg(long)]
     introspects: Vec<Audience>,
-    /// What its tokens say as `sub`, by default its id.
+    /// The `sub` claim of the client's tokens; by default the client id.
     #[arg(long)]
     subject: Option<String>,
-    /// How many seconds its tokens live.
+    /// The lifetime of the client's tokens in seconds.
     #[arg(long)]
     token_lifetime: Option<u64>,
-    /// Authenticates in the body (`client_secret_post`), for clients that cannot do it in the header.
+    /// Makes the client authenticate in the body (`client_secret_post`), if it cannot use the header.
     #[arg(long)]
     post: bool,
-    /// Gets no tokens; for a client that only introspects.
+    /// Grants no tokens to the client, for clients that only introspect.
     #[arg(long)]
     without_grant: bool,
 }
 
-/// A setting without an option does not change.
+/// The options of `update`. Settings without an option do not change.
 #[derive(Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a command line flag")]
 struct Update {
     id: ClientId,
-    /// Sets the scopes that it may get; several times for several. "" for none.
+    /// Sets the scopes that the client may request; repeatable. "" for none.
     #[arg(long, conflicts_with_all = ["add_scope", "remove_scope"])]
     scope: Vec<String>,
-    /// Adds a scope that it may get.
+    /// Adds a scope that the client may request.
     #[arg(long)]
     add_scope: Vec<Scope>,
-    /// Removes a scope, from the default scopes too.
+    /// Removes a scope, also from the default scopes.
     #[arg(long)]
     remove_scope: Vec<Scope>,
-    /// Sets the scopes that a request without any gets.
+    /// Sets the scopes that are granted when a request names none.
     #[arg(long)]
     default_scope: Vec<Scope>,
-    /// Leaves the default scopes to the server.
+    /// Removes the default scopes, so that the server's defaults apply.
     #[arg(long, conflicts_with = "default_scope")]
     no_default_scope: bool,
-    /// Sets the APIs that its tokens may be for; several times for several, the first is the default.
+    /// Sets the APIs that the client's tokens may be for; repeatable. The first one is the default.
     #[arg(long, conflicts_with_all = ["add_audience", "remove_audience"])]
     audience: Vec<Audience>,
-    /// Adds an API that its tokens may be for.
+    /// Adds an API that the client's tokens may be for.
     #[arg(long)]
     add_audience: Vec<Audience>,
-    /// Removes an API that its tokens may be for. The last one can be removed only with `--server-default-audience`, or from a
-    /// client that gets no tokens.
+    /// Removes an API that the client's tokens may be for. The last API can be removed only with `--server-default-audience`,
+    /// or if the client gets no tokens.
     #[arg(long)]
     remove_audience: Vec<Audience>,
-    /// Removes all APIs that its tokens may be for: they are for the server's default audience.
+    /// Removes all APIs, so that the client's tokens are for the server's default audience.
     #[arg(long, conflicts_with_all = ["audience", "add_audience", "default_audience"])]
     server_default_audience: bool,
-    /// Sets the API of a request that names none, and adds it if it is not there.
+    /// Sets the API of requests that name none, and adds it if it is missing.
     #[arg(long)]
     default_audience: Option<Audience>,
-    /// Adds an API whose tokens it may introspect.
+    /// Adds an API whose tokens the client may introspect.
     #[arg(long)]
     add_introspects: Vec<Audience>,
-    /// Removes an API whose tokens it may introspect.
+    /// Removes an API whose tokens the client may introspect.
     #[arg(long)]
     remove_introspects: Vec<Audience>,
-    /// Sets what its tokens say as `sub`.
+    /// Sets the `sub` claim of the client's tokens.
     #[arg(long)]
     subject: Option<String>,
-    /// Lets its tokens say its id as `sub`.
+    /// Resets the `sub` claim of the client's tokens to the client id.
     #[arg(long, conflicts_with = "subject")]
     no_subject: bool,
-    /// Sets how many seconds its tokens live.
+    /// Sets the lifetime of the client's tokens in seconds.
     #[arg(long)]
     token_lifetime: Option<u64>,
-    /// Leaves the lifetime of its tokens to the server.
+    /// Removes the client's token lifetime, so that the server's applies.
     #[arg(long, conflicts_with = "token_lifetime")]
     no_token_lifetime: bool,
-    /// Sets how it authenticates: `client_secret_basic` or `client_secret_post`.
+    /// Sets the authentication method: `client_secret_basic` or `client_secret_post`.
     #[arg(long)]
     authentication: Option<String>,
-    /// Sets whether it may get tokens: `true` or `false`.
+    /// Sets whether the client may get tokens: `true` or `false`.
     #[arg(long)]
     grant: Option<bool>,
 }
 
-/// What is said on stderr, and the exit code.
+/// The exit code and the message for stderr.
 struct Failure(u8, String);
 
 impl From<StoreError> for Failure {
@@ -216,7 +216,7 @@ impl From<AdminError> for Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        // Whoever reads has seen enough, as in `clients list | head`.
+        // The reader closed the pipe, as in `clients list | head`.
         if error.kind() == ErrorKind::BrokenPipe { Self(0, String::new()) } else { Self(1, error.to_string()) }
     }
 }
@@ -241,7 +241,7 @@ async fn main() -> ExitCode {
 
 async fn run(Arguments { store, json, command }: Arguments) -> Result<(), Failure> {
     let url = store.or_else(|| std::env::var("TCC_STORE").ok()).filter(|url| !url.is_empty());
-    let url = url.ok_or_else(|| Failure(2, "there is no store; give one by --store or by TCC_STORE".to_owned()))?;
+    let url = url.ok_or_else(|| Failure(2, "no store is set; use --store or the variable TCC_STORE".to_owned()))?;
     let store = Store::open(&url, Path::new("")).await.map_err(|why| Failure(1, why))?;
     let done = |id: &ClientId, what: &str| {
         if json {
@@ -289,8 +289,11 @@ async fn run(Arguments { store, json, command }: Arguments) -> Result<(), Failur
             store.load(&id).await?.ok_or(AdminError::NotFound)?;
             let longest = store.longest_token_lifetime();
             store.revoke(Revocation::client(id.clone(), SystemTime::now(), longest)).await?;
-            done(&id, "without its tokens: they are revoked in the store")?;
-            explain(json, &format!("{FOLLOWERS} refuse them within a second; elsewhere they work until they expire"));
+            done(&id, "without tokens: its tokens are revoked in the store")?;
+            explain(
+                json,
+                &format!("{FOLLOWERS} refuse them within a second; elsewhere they are valid until they expire"),
+            );
             Ok(())
         }
         Command::Import { file } => import(&store, &file, json).await,
@@ -326,11 +329,14 @@ async fn create(store: &Store, new: Create, json: bool) -> Result<(), Failure> {
     print_secret(&id, "1", &secret, json)
 }
 
-/// What `update` makes of a client. A scope or an audience to remove that the client does not have is an error, since it may be
-/// a typing error.
+/// Applies `update` to a client. Removing a scope or an audience that the client does not have is an error, since it may be a
+/// typing mistake.
 fn changed(client: &RegisteredClient, update: &Update) -> Result<Client, AdminError> {
     let missing = |what: &str, value: &str| {
-        Err(AdminError::Invalid(ClientError::new(client.id(), format!("it does not have the {what} `{value}`"))))
+        Err(AdminError::Invalid(ClientError::new(
+            client.id(),
+            format!("the client does not have the {what} `{value}`"),
+        )))
     };
     let mut edited = client.edit();
     if !update.scope.is_empty() {
@@ -389,7 +395,7 @@ fn changed(client: &RegisteredClient, update: &Update) -> Result<Client, AdminEr
             "client_secret_basic" => ClientAuthMethod::ClientSecretBasic,
             "client_secret_post" => ClientAuthMethod::ClientSecretPost,
             other => {
-                let why = format!("`{other}` is not a method; use `client_secret_basic` or `client_secret_post`");
+                let why = format!("`{other}` is not supported; use `client_secret_basic` or `client_secret_post`");
                 return Err(AdminError::Invalid(ClientError::new(client.id(), why)));
             }
         });
@@ -401,7 +407,7 @@ fn changed(client: &RegisteredClient, update: &Update) -> Result<Client, AdminEr
     Ok(edited)
 }
 
-/// Refuses what the library would refuse as well, in the words of this program.
+/// Rejects updates that the library would also reject, with an error that names the options of this program.
 fn refuse_unnamed_default(client: &RegisteredClient, update: &Update) -> Result<(), AdminError> {
     let had_less = !client.audiences().is_empty() || !client.may_use_grant();
     let may_use_grant = update.grant.unwrap_or(client.may_use_grant());
@@ -411,18 +417,18 @@ fn refuse_unnamed_default(client: &RegisteredClient, update: &Update) -> Result<
     if !had_less || !may_use_grant || update.server_default_audience || left.next().is_some() {
         return Ok(());
     }
-    let why = "no audience is left, and without any it would get the server's default audience, which it may not have had; \
-               name another one with --add-audience, or say that it gets the server's default with \
-               --server-default-audience, or that it gets no tokens with --grant false";
+    let why = "no audience is left, so the client would get the server's default audience, which it may not have had; \
+               add another one with --add-audience, select the server's default with \
+               --server-default-audience, or disable tokens with --grant false";
     Err(AdminError::Invalid(ClientError::new(client.id(), why)))
 }
 
-/// Whom a change in the store reaches.
+/// The processes that a change in the store reaches.
 const FOLLOWERS: &str = "servers and verifiers that follow the revocations of this store";
-const OTHERS: &str = "a server without revocations may issue tokens to it for a minute more, and its tokens work until they \
-                      expire where no revocations are followed";
+const OTHERS: &str = "a server without revocations may issue tokens to it for another minute, and its tokens are valid until \
+                      they expire where revocations are not followed";
 
-/// Says more to a person; a program gets one JSON object.
+/// Prints a table for people, or one JSON object for programs.
 fn explain(json: bool, text: &str) {
     if !json {
         eprintln!("{text}");
@@ -454,7 +460,7 @@ async fn list(
     Ok(())
 }
 
-/// A batch is one call to the store, and a progress of the bar.
+/// The number of clients per store call and per update of the progress bar.
 const BATCH: usize = 5_000;
 
 async fn import(store: &Store, file: &Path, json: bool) -> Result<(), Failure> {
@@ -491,11 +497,11 @@ async fn import(store: &Store, file: &Path, json: bool) -> Result<(), Failure> {
     if json {
         return print(json!({ "created": created, "passed_over": read - created }));
     }
-    eprintln!("{created} clients were added, {} were there already", read - created);
+    eprintln!("{created} clients were added, {} existed already", read - created);
     Ok(())
 }
 
-/// The error quotes a string that it did not expect, and that may have been a secret.
+/// The error quotes an unexpected string, which may have been a secret.
 fn without_values(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match (text.find('"'), text.rfind('"')) {
@@ -504,7 +510,7 @@ fn without_values(error: &serde_json::Error) -> String {
     }
 }
 
-/// JSON escapes the controls of ASCII; here are those that it leaves as they are.
+/// JSON escapes the ASCII control characters. This escapes the other ones.
 fn print(value: Value) -> Result<(), Failure> {
     let mut text = String::new();
     for character in value.to_string().chars() {
@@ -521,7 +527,7 @@ fn print_secret(id: &ClientId, label: &str, secret: &ClientSecret, json: bool) -
     if json {
         return print(json!({ "client_id": id, "label": label, "client_secret": secret.expose() }));
     }
-    eprintln!("the secret `{}` of client `{id}`, which is not shown again:", printable(label));
+    eprintln!("secret `{}` of client `{id}` (not shown again):", printable(label));
     Ok(writeln!(io::stdout(), "{}", secret.expose())?)
 }
 

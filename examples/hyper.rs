@@ -1,10 +1,10 @@
-//! The two layers on plain hyper, without a framework: HTTP/1.1 and h2c (HTTP/2 without TLS) on one port.
+//! Both server layers on plain hyper, without a framework: HTTP/1.1 and h2c (HTTP/2 without TLS) on one port.
 //!
-//! `BILLING_SECRET=… cargo run --example hyper`, then
-//! `curl -u billing:$BILLING_SECRET -d grant_type=client_credentials http://127.0.0.1:3000/token`, over HTTP/2 with
-//! `--http2-prior-knowledge`. Another address is an argument. Ctrl-C lets the requests under way end.
+//! Run `BILLING_SECRET=… cargo run --example hyper`, then `curl -u billing:$BILLING_SECRET -d grant_type=client_credentials
+//! http://127.0.0.1:3000/token`; add `--http2-prior-knowledge` for HTTP/2. An optional argument sets another address. Ctrl-C
+//! stops the server after the requests in progress.
 
-#![allow(clippy::print_stdout)] // it says where it listens
+#![allow(clippy::print_stdout)] // prints the listening address
 
 #[path = "standalone/connection.rs"]
 mod connection;
@@ -35,18 +35,18 @@ use self::connection::IdleLimits;
 const API: &str = "https://api.example.com";
 const READ: Scope = Scope::from_static("invoices:read");
 
-/// Connections at once. Beyond that they wait in the listener's queue.
+/// The maximum number of concurrent connections. Further connections wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 10_000;
 
-/// Requests at once on one connection over HTTP/2. Each may hold a body.
+/// The maximum number of concurrent requests per HTTP/2 connection. Each may hold a body.
 const MAX_STREAMS: u32 = 32;
 
-/// A connection that is not used is closed.
+/// The limits after which an unused connection is closed.
 const IDLE_LIMITS: IdleLimits = IdleLimits { first_request: Duration::from_secs(10), idle: Duration::from_secs(60) };
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // Not DEBUG for all: h2 prints the path of a malformed request there, with its query.
+    // Not DEBUG for all crates: at that level h2 logs the path of a malformed request, including its query.
     tracing_subscriber::fmt().with_env_filter("info,tower_client_credentials=debug,tower_http=debug").init();
 
     let secret = ClientSecret::from_env("BILLING_SECRET")?;
@@ -58,10 +58,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let protect = BearerAuthLayer::new(server.verifier(API)?).require_scope(READ);
 
     let service = ServiceBuilder::new()
-        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION])) // outside of whatever could log it
+        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION])) // outermost, before anything that could log it
         .layer(TraceLayer::new_for_http().make_span_with(path_only))
         .layer(TokenEndpointLayer::new(server))
-        .layer(RequestBodyDeadlineLayer::new(Duration::from_secs(30))) // the token endpoint has one of its own
+        .layer(RequestBodyDeadlineLayer::new(Duration::from_secs(30))) // the token endpoint has its own deadline
         .layer(protect)
         .service_fn(invoices);
 
@@ -81,14 +81,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
             _ = &mut stop => break,
         };
         let Ok((stream, _)) = accepted else {
-            // One connection failed, or there are too many for now: neither is a reason to stop.
+            // Either this connection failed, or there are too many at the moment. Neither is a reason to stop.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
         let connection = connection::serve(http.clone(), stream, service.clone(), IDLE_LIMITS, stopping.clone());
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended early");
+                tracing::debug!(%error, "a connection failed");
             }
             drop(place);
         });
@@ -98,17 +98,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     stop_connections.send_replace(true);
     tokio::select! {
         () = stop_connections.closed() => {} // every connection has ended
-        () = tokio::time::sleep(Duration::from_secs(10)) => tracing::warn!("some requests were cut off"),
+        () = tokio::time::sleep(Duration::from_secs(10)) => tracing::warn!("some requests were aborted"),
     }
     Ok(())
 }
 
-/// Makes the span of a request for the log: without its query, where a caller may have put a secret or a token.
+/// Creates the span that is logged for a request, without the query, which may contain a secret or a token.
 fn path_only<B>(request: &Request<B>) -> tracing::Span {
     tracing::debug_span!("request", method = %request.method(), path = request.uri().path())
 }
 
-/// Behind `BearerAuthLayer` there is always a `VerifiedToken`.
+/// Behind `BearerAuthLayer` the request always has a `VerifiedToken`.
 async fn invoices<B>(request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
     let caller = request.extensions().get().map_or("nobody", |token: &VerifiedToken| token.client_id());
     Ok(Response::new(Full::from(format!("invoices for {caller}\n"))))

@@ -1,10 +1,10 @@
-//! An MCP server (Model Context Protocol, streamable HTTP) that only machines with a token may use. Its metadata (RFC 9728)
-//! leads clients from the refusal to the issuer, which is in the same process here.
+//! An MCP server (Model Context Protocol, streamable HTTP) that requires a token. Its metadata (RFC 9728) directs clients from
+//! the refusal to the issuer, which runs in the same process here.
 //!
-//! `MCP_SECRET=… cargo run --example mcp`, then `curl -i -X POST http://127.0.0.1:3000/mcp`, and follow
+//! Run `MCP_SECRET=… cargo run --example mcp`, then `curl -i -X POST http://127.0.0.1:3000/mcp`, and follow
 //! `resource_metadata`.
 
-#![allow(clippy::print_stdout)] // it talks to a person
+#![allow(clippy::print_stdout)] // its output is for people
 
 use std::error::Error;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ struct Tools;
 
 #[tool_router(server_handler)]
 impl Tools {
-    /// The head of the HTTP request is among the extensions of a call, and the proof among those of the head.
+    /// The head of the HTTP request is in the extensions of a call, and the proof is in the extensions of that head.
     #[tool(description = "Who is calling")]
     fn whoami(Extension(head): Extension<http::request::Parts>) -> String {
         let caller = head.extensions.get::<VerifiedToken>().map(|token| token.client_id().to_string());
@@ -42,10 +42,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let issuer = format!("http://{}", listener.local_addr()?);
     let resource = format!("{issuer}/mcp");
 
-    // The TypeScript SDK asks for no scope unless it is told to: such a client gets the default scopes.
+    // By default, the TypeScript SDK requests no scope. Such a client gets the default scopes.
     let agent =
         Client::new("agent", ClientSecret::from_env("MCP_SECRET")?).scope(USE).default_scopes(USE).audience(&resource);
-    // The clients of MCP insist on an authorization endpoint in the metadata, also for client credentials.
+    // MCP clients require an authorization endpoint in the metadata, also for client credentials.
     let server = AuthorizationServer::builder(&issuer, KeyRing::generate()?, MemoryStore::from([agent]))
         .authorization_path("/authorize")
         .build()?;

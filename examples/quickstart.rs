@@ -1,8 +1,8 @@
-//! The two layers around an axum service: one issues tokens, the other opens a route to them.
+//! Both server layers around an axum service: one issues tokens, the other requires them on a route.
 //!
-//! `cargo run --example quickstart`, then paste the two `curl` lines that it prints.
+//! Run `cargo run --example quickstart`, then paste the two `curl` lines that it prints.
 
-#![allow(clippy::print_stdout)] // it talks to a person
+#![allow(clippy::print_stdout)] // its output is for people
 
 use std::error::Error;
 
@@ -35,14 +35,14 @@ async fn invoices(token: VerifiedToken) -> String {
     format!("invoices for {}\n", token.client_id())
 }
 
-/// The client's secret: from the environment, or a new one, shown in the two lines that use it.
+/// Returns the client's secret from the environment, or generates one and prints two commands that use it.
 fn secret() -> Result<ClientSecret, Box<dyn Error>> {
     const VARIABLE: &str = "BILLING_SECRET";
     if std::env::var_os(VARIABLE).is_some() {
         return Ok(ClientSecret::from_env(VARIABLE)?);
     }
     let secret = ClientSecret::generate()?;
-    println!("{VARIABLE} is not set, so here is a secret for this run. Get a token, and use it:\n");
+    println!("{VARIABLE} is not set. These commands get and use a token with a secret for this run:\n");
     println!(
         "TOKEN=$(curl -s -u billing:{} -d grant_type=client_credentials -d scope={READ} {ISSUER}/token | \
          sed 's/.*\"access_token\":\"\\([^\"]*\\)\".*/\\1/')",

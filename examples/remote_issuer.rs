@@ -1,4 +1,4 @@
-//! A resource server far from its issuer: a process of its own, which knows no more of the issuer than its URL.
+//! A resource server in a separate process, which knows only the URL of its issuer.
 //!
 //! ```text
 //! cargo run --example standalone -- --config examples/standalone.toml
@@ -8,11 +8,11 @@
 //! curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:3001/invoices
 //! ```
 //!
-//! Start them in any order, and stop the issuer: a caller with a token is still admitted. ISSUER and LISTEN are other
-//! addresses. `DANGEROUS_PLAIN_HTTP=true` accepts an issuer such as `http://keycloak:8080` in a compose file, and
-//! `USE_ENVIRONMENT_PROXY=true` goes to the issuer through the proxy that `HTTPS_PROXY` names.
+//! The processes can start in any order. After the issuer is stopped, a caller with a token is still admitted. The variables
+//! ISSUER and LISTEN set other addresses. `DANGEROUS_PLAIN_HTTP=true` accepts an issuer such as `http://keycloak:8080` in a
+//! compose file, and `USE_ENVIRONMENT_PROXY=true` sends requests to the issuer through the proxy that `HTTPS_PROXY` names.
 
-#![allow(clippy::print_stdout)] // it says where it listens
+#![allow(clippy::print_stdout)] // prints the listening address
 
 use std::error::Error;
 
@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if setting("USE_ENVIRONMENT_PROXY", "") == "true" {
         issuer = issuer.use_environment_proxy();
     }
-    // `connect().await` instead waits for the keys before the service starts.
+    // Alternatively, `connect().await` waits for the keys before the service starts.
     let verifier = issuer.lazy()?;
     let protect = BearerAuthLayer::new(verifier.clone()).require_scope(READ);
 
@@ -54,8 +54,8 @@ async fn invoices(token: VerifiedToken) -> String {
     format!("invoices for {}\n", token.client_id())
 }
 
-/// Answers a load balancer that asks before it sends requests here. With several issuers, `is_ready` is true as soon as one
-/// of them can be verified, and `verifier.readiness()` lists them all, for an alarm.
+/// The readiness check for a load balancer. With several issuers, `is_ready` is true as soon as the tokens of one of them can
+/// be verified; `verifier.readiness()` lists all of them, for alerting.
 async fn ready(State(verifier): State<Verifier>) -> StatusCode {
     if verifier.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }

@@ -1,11 +1,11 @@
-//! A gRPC service behind a guard, a health check that is open, the token endpoint on the same port, and a client whose channel
-//! carries tokens and renews them.
+//! A guarded gRPC service, an unguarded health check, the token endpoint on the same port, and a client whose channel attaches
+//! and renews tokens.
 //!
-//! `cargo run --example tonic`: it starts the service, calls it without a token and with one, and ends.
-//! `BILLING_SECRET=… cargo run --example tonic -- 127.0.0.1:50051` serves until it is stopped. What `tonic-prost-build`
-//! generates from a `.proto` file is written by hand here, so that no `protoc` is needed.
+//! `cargo run --example tonic` starts the service, calls it without a token and with one, and exits. `BILLING_SECRET=… cargo
+//! run --example tonic -- 127.0.0.1:50051` serves until it is stopped. The code that `tonic-prost-build` would generate from a
+//! `.proto` file is written by hand here, so that the example does not need `protoc`.
 
-#![allow(clippy::print_stdout)] // it talks to a person
+#![allow(clippy::print_stdout)] // its output is for people
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -61,7 +61,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let (_, health) = tonic_health::server::health_reporter();
     let service = Server::builder()
-        .accept_http1(true) // most OAuth clients ask for tokens over HTTP/1.1
+        .accept_http1(true) // most OAuth clients request tokens over HTTP/1.1
         .layer(TokenEndpointLayer::new(server))
         .add_service(health) // for a load balancer, which has no token
         .add_service(protect.named_layer(Invoices))
@@ -78,40 +78,40 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Err(status) => println!("without a token: {:?}, {}", status.code(), status.message()),
     }
 
-    // By hyper, so that the example needs no feature; with feature `remote` there is a default.
+    // Uses hyper, so that the example needs no feature; feature `remote` provides a default HTTP client.
     let tokens = ClientCredentials::new(&url, "billing", secret)
         .resource(API)
         .scope(READ)
         .http_service(HttpClient::builder(TokioExecutor::new()).build_http())
         .build()?;
-    // tonic's requests do not say where they go, so it is stated; and their bodies are recorded in case the token is refused.
+    // tonic's requests do not contain their origin, so it is set here. Their bodies are recorded in case the token is refused.
     let layer = ClientCredentialsLayer::from_source(tokens.clone(), &url)?.base_origin(&url)?.replay(Body::new);
     let channel = layer.layer(channel);
     println!("with a token: {:?}", list(channel.clone()).await?.invoices);
 
-    // The service no longer accepts this token, for instance because it was revoked: the channel gets another one.
+    // After a token is refused, for example because it was revoked, the channel gets a new one.
     tokens.invalidate(&tokens.token().await?);
     println!("with another: {:?}", list(channel).await?.invoices);
     Ok(())
 }
 
-/// The scope of a method as a type: who lists invoices has shown that they may.
+/// The scope of a method as a type: holding `Authorized<ReadInvoices>` proves that the caller has it.
 struct ReadInvoices;
 
 impl Permission for ReadInvoices {
     const SCOPE: Scope = READ;
 }
 
-/// Behind `BearerAuthLayer` the extensions of every request have a `VerifiedToken`.
+/// Behind `BearerAuthLayer` the extensions of every request contain a `VerifiedToken`.
 async fn list_invoices(request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
-    let token = request.extensions().get::<VerifiedToken>().ok_or(Status::internal("nobody guards this"))?;
+    let token = request.extensions().get::<VerifiedToken>().ok_or(Status::internal("the service has no guard"))?;
     let caller: Authorized<ReadInvoices> =
-        token.authorize().map_err(|_| Status::permission_denied("it takes invoices:read"))?;
+        token.authorize().map_err(|_| Status::permission_denied("scope invoices:read is required"))?;
     let invoices = (1..=request.get_ref().most).map(|number| format!("invoice {number} for {}", caller.client_id()));
     Ok(Response::new(ListResponse { invoices: invoices.collect() }))
 }
 
-/// The service that would be generated.
+/// The service that `tonic-prost-build` would generate.
 #[derive(Clone)]
 struct Invoices;
 
@@ -133,13 +133,13 @@ impl Service<http::Request<Body>> for Invoices {
             let mut grpc = tonic::server::Grpc::new(ProstCodec::default());
             Ok(match request.uri().path() {
                 LIST => grpc.unary(service_fn(list_invoices), request).await,
-                _ => Status::unimplemented("there is no such method").into_http(),
+                _ => Status::unimplemented("unknown method").into_http(),
             })
         })
     }
 }
 
-/// The client that would be generated.
+/// The client that `tonic-prost-build` would generate.
 async fn list<S>(service: S) -> Result<ListResponse, Status>
 where
     S: GrpcService<Body, Error: Into<StdError>>,

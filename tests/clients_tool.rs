@@ -268,7 +268,7 @@ fn what_it_cannot_reach_or_does_not_know_it_says_without_a_password() {
     for (url, part) in [
         ("postgres://u:hunter2@127.0.0.1:1/d", "refused"),
         ("redis://:hunter2@127.0.0.1:1/", "refused"),
-        ("mysql://u:hunter2@h/d", "names no store"),
+        ("mysql://u:hunter2@h/d", "unknown store `mysql:`"),
         ("file:/nowhere/clients.toml", "/nowhere/clients.toml"),
     ] {
         let (code, said) = failure(url);

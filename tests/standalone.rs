@@ -217,7 +217,7 @@ fn a_bad_file_is_refused_with_its_line_and_how_to_fix_it() {
         ("created-and-signs", "generate = \"ES256\"", "load_or_create = \"k\"\nsign = \"s\"", 5, "keep one of them"),
         ("created-nowhere", "generate = \"ES256\"", "load_or_create = \"none/k.pem\"", 4, "folder must exist"),
         ("two-keys", "generate", "sign = \"k.pem\"\ngenerate", 4, "keep one of them"),
-        ("algorithm", "ES256", "ES255", 4, "none of the algorithms ES256, ES384"),
+        ("algorithm", "ES256", "ES255", 4, "is not an algorithm; use one of ES256, ES384"),
         ("key-file", "generate = \"ES256\"", "sign = \"nothing-here.pem\"", 4, "nothing-here.pem"),
         ("trusted-key", "generate = \"ES256\"", "generate = \"ES256\"\ntrust = [\"nothing.pem\"]", 5, "public key"),
         ("lifetime", "scope = \"read\"\n\n[[res", "scope = \"read\"\nlifetime_seconds = 0\n\n[[res", 8, "365 days"),
@@ -363,8 +363,8 @@ fn a_list_is_not_read_as_a_client() {
 #[test]
 fn a_store_that_is_none_or_that_is_away_is_refused_without_its_password() {
     for (url, why) in [
-        ("mysql://u:hunter2@h/d", "`mysql:` names no store"),
-        ("nonsense", "a store is one of"),
+        ("mysql://u:hunter2@h/d", "unknown store `mysql:`"),
+        ("nonsense", "invalid store URL; use one of"),
         ("redis://:hunter2@127.0.0.1:1/", "refused"),
         ("postgres://u:hunter2@127.0.0.1:1/d", "refused"),
         ("file:nowhere.toml", "nowhere.toml: cannot read it"),
@@ -444,7 +444,7 @@ fn a_client_registered_twice_and_a_second_default_are_found_where_they_are() {
 
     let resource = "default = true\n\n[[resources]]\naudience = \"https://b.example\"\ndefault = true\n\n[[clients]]";
     let said = refusal("second-default", &GOOD.replacen("\n[[clients]]", resource, 1), &[]);
-    assert!(said.starts_with("FILE:13: ") && said.contains("mark one only"), "{said}");
+    assert!(said.starts_with("FILE:13: ") && said.contains("mark only one"), "{said}");
 }
 
 #[cfg(unix)]
@@ -820,7 +820,7 @@ fn draining_has_an_end() {
     let mut service = Service::start("bounded", &[("TCC_LIMITS_DRAIN_SECONDS", "0")]);
     let _request = service.begin_token_request();
     service.terminate();
-    assert_eq!(service.line(), "cut off what was still under way");
+    assert_eq!(service.line(), "aborted the requests that were still in progress");
     assert!(service.child.wait().unwrap().success());
 }
 

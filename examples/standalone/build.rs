@@ -1,4 +1,4 @@
-//! From the file to the server, its clients and its routes.
+//! Builds the server, its clients and its routes from the configuration.
 
 use std::collections::HashSet;
 use std::io;
@@ -26,7 +26,7 @@ use crate::log;
 use crate::serve::Health;
 use crate::store::{Registry, Store, chain};
 
-/// The demo routes, `/health/…`, and the endpoints of the server in front of them.
+/// Builds the router: the demo routes, `/health/…`, and the endpoints of the server.
 pub(crate) async fn app(
     config: &Config,
     source: &Source,
@@ -45,19 +45,19 @@ pub(crate) async fn app(
         warn_of_generated_key(algorithm);
     }
     match store {
-        Store::Memory(_) => tracing::warn!("state is in memory: what is revoked is forgotten when this process ends"),
+        Store::Memory(_) => tracing::warn!("state is kept in memory: revocations are lost when this process ends"),
         #[allow(unreachable_patterns)] // where no other is built in
-        store => tracing::info!(?store, "state is kept"),
+        store => tracing::info!(?store, "opened the store"),
     }
     Ok(routes
         .merge(health_routes(health, revocations))
-        .layer(RequestBodyDeadlineLayer::new(body_deadline)) // the token endpoint has one of its own
+        .layer(RequestBodyDeadlineLayer::new(body_deadline)) // the token endpoint has its own deadline
         .layer(TokenEndpointLayer::new(server))
         .layer(log::requests())
-        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION]))) // outside of whatever could log it
+        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION]))) // outermost, before anything that could log it
 }
 
-/// The store that the file names. Without one: SQLite beside the file, where it is built in, else memory.
+/// Opens the configured store. The default is SQLite beside the configuration file if the feature is enabled, otherwise memory.
 async fn store(config: &Config, source: &Source) -> Result<Store, Mistake> {
     let url = config.store.clone().unwrap_or_else(|| {
         let sqlite = source.beside("db").file_name().map(|name| format!("sqlite://{}", name.display()));
@@ -66,15 +66,15 @@ async fn store(config: &Config, source: &Source) -> Result<Store, Mistake> {
     Store::open(&url, source.folder()).await.map_err(|why| source.mistake_in("store", why))
 }
 
-/// Refuses a client that is listed and in the store: whatever is done to it in the store, the listed one would be served.
+/// Rejects a client that is both listed and in the store: the listed one would be served regardless of changes in the store.
 async fn refuse_clients_in_both(config: &Config, source: &Source, store: &Store) -> Result<(), Mistake> {
     for client in &config.clients {
-        // A malformed id is refused when the clients are registered.
+        // A malformed id is rejected when the clients are registered.
         let Ok(id) = client.get_ref().client_id.parse::<ClientId>() else { continue };
         let found = store.find(&id).await.map_err(|error| source.mistake_in("store", chain(&error)))?;
         if found.is_some() {
             let why = format!(
-                "client `{id}` is in the store as well, and would get tokens from here though it is disabled or deleted \
+                "client `{id}` is in the store as well, and would get tokens even if it is disabled or deleted \
                  there; remove it from this file, or from the store with `clients delete {id}`, which revokes its tokens"
             );
             return Err(source.mistake_at(client.span(), why));
@@ -132,7 +132,7 @@ fn server(
         #[cfg(not(feature = "legacy_hashes"))]
         return Err(source.mistake_in(
             "imported_secrets_are_random",
-            "this program was built without the hashes of older systems: build it with --features legacy_hashes",
+            "this program was built without support for hashes from older systems: build it with --features legacy_hashes",
         ));
     }
     if let Some(url) = &config.public_url {
@@ -169,14 +169,14 @@ fn server(
     builder.build().map_err(|error| locate(&error, config, source))
 }
 
-/// The ranges and the header go together: a range without a header says nothing, and a header from nowhere is not read.
+/// Returns the trusted proxies. Ranges and header must be set together.
 pub(crate) fn proxies(config: &Config, source: &Source) -> Result<Option<TrustedProxies>, Mistake> {
     let Proxies { trusted, header } = &config.proxies;
     let header = match header {
         None if trusted.is_empty() => return Ok(None),
         None => {
             let why = "the header of the trusted proxies is missing; say header = \"X-Forwarded-For\" or \"Forwarded\", \
-                       whichever they write";
+                       the one that the proxies write";
             return Err(source.mistake_in("proxies.trusted", why));
         }
         Some(name) => name.parse::<ForwardedHeader>().map_err(|why| source.mistake_in("proxies.header", why))?,
@@ -185,11 +185,11 @@ pub(crate) fn proxies(config: &Config, source: &Source) -> Result<Option<Trusted
     Ok(Some(proxies))
 }
 
-/// The one resource that is marked, or the only one.
+/// Returns the resource that is marked as the default, or the only resource.
 fn default_resource<'a>(config: &'a Config, source: &Source) -> Result<Option<&'a Resource>, Mistake> {
     let mut marked = config.resources.iter().filter(|resource| resource.get_ref().default);
     match (marked.next(), marked.next(), config.resources.as_slice()) {
-        (_, Some(second), _) => Err(source.mistake_at(second.span(), "a second default resource; mark one only")),
+        (_, Some(second), _) => Err(source.mistake_at(second.span(), "a second default resource; mark only one")),
         (Some(one), None, _) | (None, None, [one]) => Ok(Some(one.get_ref())),
         (None, None, _) => Ok(None),
     }
@@ -199,7 +199,7 @@ fn unless_off(path: &str) -> Option<&str> {
     Some(path).filter(|path| *path != "off")
 }
 
-/// Where in the file the server found a mistake.
+/// Finds the setting that caused an error of the server.
 fn locate(error: &ConfigError, config: &Config, source: &Source) -> Mistake {
     let paths = [
         ("paths.token", &config.paths.token),
@@ -252,12 +252,12 @@ fn keys(keys: &Keys, source: &Source) -> Result<KeyRing, Mistake> {
             .map_err(at("keys.load_or_create"))?
         }
         (None, None, None) => {
-            let choice = "there is no key; say load_or_create = \"FILE\", sign = \"FILE\", or generate = \"ES256\"";
+            let choice = "there is no key; set load_or_create = \"FILE\", sign = \"FILE\", or generate = \"ES256\"";
             return Err(source.mistake_in("keys", choice));
         }
         (generate, sign, _) => {
             let setting = if sign.is_some() { "keys.sign" } else { "keys.load_or_create" };
-            let other = if generate.is_some() { "there is a key to generate as well" } else { "there is another key" };
+            let other = if generate.is_some() { "keys.generate is set as well" } else { "keys.sign is set as well" };
             return Err(source.mistake_in(setting, format_args!("{other}; keep one of them")));
         }
     };
@@ -268,7 +268,7 @@ fn keys(keys: &Keys, source: &Source) -> Result<KeyRing, Mistake> {
     })
 }
 
-/// Says how to keep a key, since one that is generated at each start is gone at the next.
+/// Logs how to keep a key, since a key that is generated at each start is lost at the next one.
 fn warn_of_generated_key(algorithm: &str) {
     let options = match algorithm {
         "EdDSA" => "ED25519",
@@ -278,7 +278,7 @@ fn warn_of_generated_key(algorithm: &str) {
     tracing::warn!(
         "the signing key is generated at each start (keys.generate): its tokens are refused after a restart and by other \
          replicas. To keep a key, make one with `openssl genpkey -algorithm {options} -out signing.pem`, and replace \
-         keys.generate by keys.sign = \"signing.pem\""
+         keys.generate with keys.sign = \"signing.pem\""
     );
 }
 
@@ -293,7 +293,7 @@ fn algorithm(name: &str) -> Result<Algorithm, String> {
         Algorithm::PS256,
     ];
     let found = ALL.into_iter().find(|algorithm| algorithm.name() == name);
-    found.ok_or_else(|| format!("`{name}` is none of the algorithms {}", ALL.map(Algorithm::name).join(", ")))
+    found.ok_or_else(|| format!("`{name}` is not an algorithm; use one of {}", ALL.map(Algorithm::name).join(", ")))
 }
 
 fn public_key(path: &Path) -> Result<VerifyingKey, String> {
@@ -303,7 +303,7 @@ fn public_key(path: &Path) -> Result<VerifyingKey, String> {
     key.map_err(|error| error.to_string())
 }
 
-/// Reads regular files only: opening a named pipe waits for a writer, and could keep the service from starting.
+/// Reads regular files only: opening a named pipe waits for a writer and could prevent the service from starting.
 fn read_file(path: &Path) -> io::Result<String> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
@@ -348,7 +348,7 @@ fn register(client: &Client, source: &Source) -> Result<tower_client_credentials
 
 const SECRETS: &str = "client_secret_hash, client_secret_env, client_secret_file and dangerous_plain_client_secret";
 
-/// The one secret of a client. No message shows it.
+/// Returns the one secret of a client. No message contains it.
 fn secret(client: &Client, source: &Source) -> Result<StoredSecret, String> {
     let Client { client_secret_hash, client_secret_env, client_secret_file, dangerous_plain_client_secret, .. } =
         client;
@@ -357,16 +357,13 @@ fn secret(client: &Client, source: &Source) -> Result<StoredSecret, String> {
     let take = |plain: &str| if random { ClientSecret::assume_random(plain) } else { ClientSecret::new(plain) };
     match (client_secret_hash, client_secret_env, client_secret_file, dangerous_plain_client_secret) {
         (Some(_), None, None, None) if random => Err(
-            "random_client_secret is about a secret in the clear; as client_secret_hash, a random secret has its digest, $sha256$…"
+            "random_client_secret is for plain secrets; a client_secret_hash of a random secret starts with $sha256$"
                 .to_owned(),
         ),
         (Some(hash), None, None, None) => hash.parse().map_err(text),
         (None, Some(variable), None, None) => {
-            let secret = if random {
-                ClientSecret::assume_random_from_env(variable)
-            } else {
-                ClientSecret::from_env(variable)
-            };
+            let secret =
+                if random { ClientSecret::assume_random_from_env(variable) } else { ClientSecret::from_env(variable) };
             secret.and_then(StoredSecret::try_from).map_err(text)
         }
         (None, None, Some(path), None) => {
@@ -394,7 +391,7 @@ fn routes(config: &Config, source: &Source, server: &AuthorizationServer) -> Res
             return Err(mistake(format!("`{path}` is not a path; write one like /api/read, without parameters")));
         }
         if !paths.insert(path) {
-            return Err(mistake(format!("`{path}` is taken; give each route a path of its own")));
+            return Err(mistake(format!("duplicate path `{path}`; give each route a path of its own")));
         }
         let audience = route.audience.as_ref().or(default).ok_or_else(|| {
             mistake(format!("`{path}` has no audience; give it one, or mark a resource as the default"))
@@ -403,7 +400,7 @@ fn routes(config: &Config, source: &Source, server: &AuthorizationServer) -> Res
         let mut protect = BearerAuthLayer::new(verifier);
         if let Some(scope) = &route.scope {
             if !config.tokens.scope.contains(scope) {
-                return Err(mistake(format!("no token can have scope `{scope}`; add it to tokens.scope")));
+                return Err(mistake(format!("unknown scope `{scope}`; add it to tokens.scope")));
             }
             protect = protect.require_scope(scope.clone());
         }
@@ -415,13 +412,13 @@ fn routes(config: &Config, source: &Source, server: &AuthorizationServer) -> Res
     Ok(router)
 }
 
-/// One that axum takes to the letter.
+/// Returns the path if axum takes it literally.
 fn is_plain_path(path: &str) -> bool {
     let characters = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
     path.starts_with('/') && path.bytes().all(characters)
 }
 
-/// What the caller's token says.
+/// Returns the claims of the caller's token.
 async fn whoami(token: VerifiedToken) -> Json<Value> {
     Json(json!({
         "client_id": token.client_id(),
@@ -434,7 +431,7 @@ async fn whoami(token: VerifiedToken) -> Json<Value> {
 const LIVE: &str = "/health/live";
 const READY: &str = "/health/ready";
 
-/// Live: the process answers. Ready: callers should be sent here.
+/// Live means that the process answers. Ready means that it should receive requests.
 fn health_routes(health: &Health, revocations: Revocations) -> Router {
     let health = health.clone();
     let is_ready = move || health.is_ready() && revocations.is_ready();

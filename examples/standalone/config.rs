@@ -1,4 +1,4 @@
-//! What the file may say, and where in it a mistake is.
+//! The configuration: its settings, and errors that name their place in the file.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -16,7 +16,7 @@ use tower_client_credentials::{Audience, Scope};
 
 use crate::renamed;
 
-/// The whole file. Every setting outside the lists at the end can come from the environment instead.
+/// The whole configuration file. Every setting outside the lists at the end can be set by the environment instead.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
@@ -50,7 +50,7 @@ pub(crate) struct Config {
     pub(crate) routes: Vec<Spanned<Route>>,
 }
 
-/// Where the endpoints are.
+/// The paths of the endpoints.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Paths {
@@ -62,7 +62,7 @@ pub(crate) struct Paths {
     pub(crate) metadata: Option<String>,
 }
 
-/// The proxies in front, whose word on a caller's address counts.
+/// The proxies that are trusted to report a caller's address.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Proxies {
@@ -70,7 +70,7 @@ pub(crate) struct Proxies {
     pub(crate) header: Option<String>,
 }
 
-/// How much of everything, and for how long.
+/// The limits of sizes, numbers and times.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Limits {
@@ -101,7 +101,7 @@ impl Default for Limits {
     }
 }
 
-/// The key that signs, and those that only verify.
+/// The key that signs, and the keys that only verify.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Keys {
@@ -113,7 +113,7 @@ pub(crate) struct Keys {
     pub(crate) trust: Vec<PathBuf>,
 }
 
-/// What a token holds, and for how long.
+/// The content and lifetime of tokens.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Tokens {
@@ -131,7 +131,7 @@ impl Default for Tokens {
     }
 }
 
-/// What the public documents say beside the facts.
+/// Settings of the public documents.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Metadata {
@@ -156,8 +156,8 @@ pub(crate) struct Resource {
     pub(crate) scope: Option<Vec<Scope>>,
 }
 
-/// A client, with exactly one secret. The names are those of RFC 7591 §2 where it has one, and else those of the records in
-/// a store.
+/// A client with exactly one secret. The names are those of RFC 7591 §2 where it defines one, and otherwise those of store
+/// records.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Client {
@@ -191,7 +191,7 @@ fn yes() -> bool {
     true
 }
 
-/// How a client authenticates.
+/// The authentication method of a client.
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Method {
@@ -200,7 +200,7 @@ pub(crate) enum Method {
     ClientSecretPost,
 }
 
-/// A demo route, which tells the caller what its token says.
+/// A demo route, which returns the claims of the caller's token.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Route {
@@ -211,14 +211,14 @@ pub(crate) struct Route {
 }
 
 impl Config {
-    /// Reads the file, then what the environment says instead.
+    /// Reads the file, then applies the environment.
     pub(crate) fn load(path: &Path) -> Result<(Self, Source), Mistake> {
         let text = std::fs::read_to_string(path).map_err(|error| {
-            Mistake::new(path.display(), format!("{error}; give --config a file like examples/standalone.toml"))
+            Mistake::new(path.display(), format!("{error}; pass a file such as examples/standalone.toml to --config"))
         })?;
         let source = Source { path: path.to_owned(), text };
         source.refuse_lists_for_tables()?;
-        // The error's own text would show the whole line, and there may be a secret in it.
+        // The error's own text would show the whole line, which may contain a secret.
         let mistake = |error: toml::de::Error| {
             let span = error.span().unwrap_or(0..0);
             let why = source.member_of_a_client(&span).map(|member| without_value(member, error.message()));
@@ -234,12 +234,12 @@ impl Config {
         for (variable, value) in std::env::vars_os() {
             let Some(setting) = variable.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
             if !config.clients.iter().any(|client| client.get_ref().keeps_its_secret_in(&variable)) {
-                let value = value.to_str().ok_or("it is not UTF-8; write it as text".to_owned());
+                let value = value.to_str().ok_or("the value is not UTF-8; use UTF-8 text".to_owned());
                 match value.and_then(|value| config.set(present_name(setting)?, value)) {
                     Err(why) if why == NO_SUCH_SETTING && is_from_kubernetes(setting) => {
                         let variable = variable.display();
                         tracing::warn!(
-                            "{variable} is not a setting; it is ignored, since Kubernetes sets it for a service"
+                            "{variable} is not a setting; it is ignored because Kubernetes sets it for a service"
                         );
                     }
                     set => set.map_err(|why| Mistake::new(variable.display(), why))?,
@@ -249,7 +249,7 @@ impl Config {
         Ok((config, source))
     }
 
-    /// One setting from the environment.
+    /// Sets one setting from the environment.
     fn set(&mut self, setting: &str, value: &str) -> Result<(), String> {
         let Self { paths, proxies, limits, keys, tokens, metadata, .. } = self;
         match setting {
@@ -296,7 +296,7 @@ impl Config {
     }
 }
 
-/// A message about a value in a client. The value is left out: it may be a secret, also under the name of another setting.
+/// The message about an invalid value in a client. The value is omitted: it may be a secret, also under another name.
 fn without_value(member: &str, message: &str) -> String {
     let expected = match message.rsplit_once(", expected ") {
         Some((_, expected)) => expected,
@@ -306,24 +306,24 @@ fn without_value(member: &str, message: &str) -> String {
     format!("invalid value of `{member}`, expected {expected}; the value is not shown, since it may be a secret")
 }
 
-/// Where the names of variables begin.
+/// The prefix of all variables.
 const PREFIX: &str = "TCC_";
 
-const NO_SUCH_SETTING: &str = "there is no such setting; examples/standalone.toml lists them";
+const NO_SUCH_SETTING: &str = "there is no such setting; see examples/standalone.toml for the list";
 
-/// The setting that a variable names, without the prefix, which may be by a former name.
+/// Returns the setting that a variable names, without the prefix. The variable may have a former name.
 fn present_name(setting: &str) -> Result<&str, String> {
     let Some(name) = renamed::variable(setting) else { return Ok(setting) };
     if std::env::var_os(format!("{PREFIX}{name}")).is_some() {
-        return Err(format!("it is the former name of {PREFIX}{name}, and both are set; keep {PREFIX}{name}"));
+        return Err(format!("this is the former name of {PREFIX}{name}, and both are set; keep {PREFIX}{name}"));
     }
-    tracing::warn!("{PREFIX}{setting} is now called {PREFIX}{name}; the former name is still read");
+    tracing::warn!("{PREFIX}{setting} is now called {PREFIX}{name}; the former name is still accepted");
     Ok(name)
 }
 
-/// Whether a variable has the shape of those that Kubernetes sets in each pod for each service of the namespace:
+/// Returns whether a variable has one of the forms that Kubernetes sets in each pod for each service of the namespace:
 /// `X_SERVICE_HOST`, `X_SERVICE_PORT[_NAME]`, `X_PORT` and `X_PORT_80_TCP[_ADDR|_PORT|_PROTO]`, where `X` is the name of the
-/// service. For a service named `tcc` the rest begins behind the prefix.
+/// service. For a service named `tcc`, these variables have our prefix.
 fn is_from_kubernetes(setting: &str) -> bool {
     let setting = format!("_{setting}");
     let numbered_port = setting.rsplit_once("_PORT_").is_some_and(|(_, rest)| is_port_and_protocol(rest))
@@ -337,7 +337,7 @@ fn is_from_kubernetes(setting: &str) -> bool {
         || setting.contains("_SERVICE_PORT_")
 }
 
-/// Such as `80_TCP`.
+/// For example `80_TCP`.
 fn is_port_and_protocol(text: &str) -> bool {
     text.split_once('_')
         .is_some_and(|(port, protocol)| port.parse::<u16>().is_ok() && ["TCP", "UDP", "SCTP"].contains(&protocol))
@@ -353,12 +353,12 @@ fn parse<T: FromStr>(value: &str, what: &str) -> Result<T, String> {
     value.parse().map_err(|_| format!("`{value}` is not {what}"))
 }
 
-/// Empty is as if it were not there.
+/// An empty value counts as absent.
 fn optional(value: &str) -> Option<String> {
     Some(value).filter(|value| !value.is_empty()).map(str::to_owned)
 }
 
-/// As the `scope` parameter does it: separated by spaces.
+/// Like the `scope` parameter: separated by spaces.
 fn list<T: FromStr>(value: &str, what: &str) -> Result<Vec<T>, String> {
     value.split_whitespace().map(|item| parse(item, what)).collect()
 }
@@ -391,20 +391,20 @@ fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::
 }
 
 impl Client {
-    /// A variable that holds a secret is no setting, whatever its name.
+    /// A variable that holds a secret is not a setting, regardless of its name.
     fn keeps_its_secret_in(&self, variable: &OsStr) -> bool {
         self.client_secret_env.as_deref().is_some_and(|name| name == variable)
     }
 }
 
-/// The file, for messages that say where.
+/// The configuration file, for messages that name it.
 pub(crate) struct Source {
     path: PathBuf,
     text: String,
 }
 
 impl Source {
-    /// A path in the file is seen from the file's own folder.
+    /// Paths in the file are relative to the file's folder.
     pub(crate) fn resolve(&self, path: &Path) -> PathBuf {
         self.folder().join(path)
     }
@@ -413,12 +413,12 @@ impl Source {
         self.path.parent().unwrap_or(Path::new(""))
     }
 
-    /// The file's name with another ending.
+    /// Returns the path of the file with another extension.
     pub(crate) fn beside(&self, ending: &str) -> PathBuf {
         self.path.with_extension(ending)
     }
 
-    /// serde takes a list for a table, with the settings in the order in which the program declares them.
+    /// serde accepts a list for a table, with the settings in the order of their declaration. This rejects such lists.
     fn refuse_lists_for_tables(&self) -> Result<(), Mistake> {
         let Ok(document) = DeTable::parse(&self.text) else { return Ok(()) };
         for (name, value) in document.get_ref() {
@@ -434,7 +434,7 @@ impl Source {
         Ok(())
     }
 
-    /// The member of a client whose value is at this place, and `clients` for a value that is no client.
+    /// Returns the member of a client whose value is at this place, or `clients` for a value that is not a client.
     fn member_of_a_client(&self, place: &Range<usize>) -> Option<&str> {
         let document = DeTable::parse(&self.text).ok()?;
         let (_, clients) = document.get_ref().iter().find(|(name, _)| name.get_ref() == "clients")?;
@@ -457,14 +457,14 @@ impl Source {
         None
     }
 
-    /// A mistake at a place in the file.
+    /// An error at a place in the file.
     pub(crate) fn mistake_at(&self, span: Range<usize>, why: impl fmt::Display) -> Mistake {
         let before = self.text.get(..span.start).unwrap_or(&self.text);
         let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
         Mistake::new(format_args!("{}:{line}", self.path.display()), why)
     }
 
-    /// A mistake in a setting, such as `paths.token`, wherever it comes from.
+    /// An error in a setting, such as `paths.token`, regardless of its source.
     pub(crate) fn mistake_in(&self, setting: &str, why: impl fmt::Display) -> Mistake {
         let variable = format!("{PREFIX}{}", setting.to_uppercase().replace('.', "_"));
         if std::env::var_os(&variable).is_some() {
@@ -473,7 +473,7 @@ impl Source {
         self.mistake_at(self.find(setting).unwrap_or(0..0), why)
     }
 
-    /// Where the file has a setting; without it, its table.
+    /// Returns the place of a setting in the file, or of its table if the setting is missing.
     fn find(&self, setting: &str) -> Option<Range<usize>> {
         let document = DeTable::parse(&self.text).ok()?;
         let (mut table, mut place) = (document.get_ref(), None);
@@ -487,7 +487,7 @@ impl Source {
     }
 }
 
-/// What is wrong, and where; the text says the mend.
+/// An error in the configuration, with its place. The text says how to fix it.
 #[derive(Debug)]
 pub(crate) struct Mistake {
     place: String,

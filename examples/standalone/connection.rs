@@ -1,8 +1,8 @@
-//! The limits of a connection, and one connection until it ends, is idle for too long, or the process stops. The example
-//! `hyper` uses the same.
+//! The limits of a connection, and the task that serves one connection until it ends, is idle for too long, or the process
+//! stops. The example `hyper` uses the same module.
 //!
-//! hyper ends an idle connection only over HTTP/1.1. Over HTTP/2 a client that acknowledges PINGs, or that never reads its
-//! answers, would hold its place without end.
+//! hyper closes idle connections only over HTTP/1.1. Over HTTP/2, a client that acknowledges PINGs, or never reads its
+//! responses, could keep its connection open indefinitely.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -20,25 +20,25 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tower::{Service, ServiceExt as _};
 
-/// Most bytes of a connection in memory at once: of a head or a body over HTTP/1.1, of all bodies over HTTP/2 that were not
-/// read yet. hyper has 400 KiB and 1 MiB.
+/// The maximum number of bytes per connection in memory: of a head or a body over HTTP/1.1, and of all unread bodies over
+/// HTTP/2. hyper's defaults are 400 KiB and 1 MiB.
 const MAX_BUFFERED: u32 = 64 * 1024;
 
-/// Most bytes of the headers of one request over HTTP/2, as in hyper.
+/// The maximum size of the headers of one request over HTTP/2, as in hyper.
 const MAX_HEADERS: u32 = 16 * 1024;
 
-/// Creates a server with bounds on what one connection can make it hold. The layers cannot set them: a request reaches a layer
-/// when hyper has parsed it.
+/// Creates a server with limits on the resources of one connection. The layers cannot set them, because a request reaches a
+/// layer only after hyper has parsed it.
 ///
-/// `head` is the time for the head of a request to arrive over HTTP/1.1, and `streams` is the number of requests at once over
-/// HTTP/2, each with a body and an answer in memory.
+/// `head` is the time for the head of a request to arrive over HTTP/1.1. `streams` is the maximum number of concurrent requests
+/// over HTTP/2, each with a body and a response in memory.
 pub(crate) fn server(head: Duration, streams: u32) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
-    // Without a timer, hyper waits for a head without end.
+    // Without a timer, hyper waits indefinitely for a head.
     http.http1().timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(MAX_BUFFERED as usize);
     http.http2()
         .timer(TokioTimer::new())
-        // A connection whose other end is gone is detected, and closed.
+        // Detects and closes connections whose peer is gone.
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20))
         .max_concurrent_streams(streams)
@@ -46,8 +46,8 @@ pub(crate) fn server(head: Duration, streams: u32) -> auto::Builder<TokioExecuto
         .initial_connection_window_size(MAX_BUFFERED)
         .max_send_buf_size(MAX_BUFFERED as usize)
         .max_header_list_size(MAX_HEADERS)
-        // Rapid reset: requests that the client cancels before they are served, and those that it has the server reset
-        // by a violation of the protocol (CVE-2023-44487, CVE-2025-8671). Beyond these, the connection is closed.
+        // Rapid reset: requests that the client cancels before they are served (CVE-2023-44487), and requests that the server
+        // resets after a protocol violation by the client (CVE-2025-8671). Beyond these numbers, the connection is closed.
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(100);
     http
@@ -56,20 +56,20 @@ pub(crate) fn server(head: Duration, streams: u32) -> auto::Builder<TokioExecuto
 /// How long a connection may stay open without a request in progress.
 #[derive(Clone, Copy)]
 pub(crate) struct IdleLimits {
-    /// Until its first request has arrived.
+    /// The time until its first request has arrived.
     pub(crate) first_request: Duration,
-    /// After that. A request is in progress until its response is made, not until the client has read it: here every
-    /// body is complete by then. A service that streams its bodies has to count these as well.
+    /// The time until each later request. A request is in progress until its response is created, not until the client has read
+    /// it: all bodies of this example are complete by then. A service that streams bodies must count those as in progress too.
     pub(crate) idle: Duration,
 }
 
-/// How long an idle connection may take to end after it was told to.
+/// How long an idle connection may take to close gracefully.
 const GRACE: Duration = Duration::from_secs(5);
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Returns when the connection is closed. Once `stop` says `true`, no further request is accepted, and those in progress
-/// are finished.
+/// Serves a connection until it is closed. When `stop` becomes `true`, no further request is accepted, and the requests in
+/// progress are finished.
 pub(crate) async fn serve<S, B>(
     http: auto::Builder<TokioExecutor>,
     stream: TcpStream,
@@ -82,7 +82,7 @@ where
     S::Future: Send + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    // The sender stays here as well, so that the receiver never finds it gone.
+    // Keeps the sender alive, so that the receiver never sees it closed.
     let in_progress = Arc::new(watch::Sender::new(0_usize));
     let mut requests = in_progress.subscribe();
     let counter = in_progress.clone();
@@ -98,7 +98,7 @@ where
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
 
     let unused = async {
-        // hyper starts its own timer only when it knows the version of HTTP.
+        // hyper starts its own timer only after it has detected the HTTP version.
         if timeout(limits.first_request, requests.changed()).await.is_err() {
             return Unused::NoRequest;
         }
@@ -119,7 +119,7 @@ where
         return Ok(());
     }
     connection.as_mut().graceful_shutdown();
-    // A request that arrived in the meantime still gets its response.
+    // A request that has arrived in the meantime still gets its response.
     tokio::select! {
         ended = connection => ended,
         () = idle(&mut requests, GRACE) => Ok(()),
@@ -133,7 +133,7 @@ enum Unused {
     Idle,
 }
 
-/// Waits until no request was in progress for this time.
+/// Waits until no request has been in progress for this time.
 async fn idle(requests: &mut watch::Receiver<usize>, time: Duration) {
     while requests.wait_for(|in_progress| *in_progress == 0).await.is_ok() {
         if timeout(time, requests.changed()).await.is_err() {

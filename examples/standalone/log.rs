@@ -1,4 +1,4 @@
-//! The log: at the levels that `RUST_LOG` sets, and without secrets.
+//! Logging, at the levels that `RUST_LOG` sets, and without secrets.
 
 use axum::http::{Request, Version};
 use tower_http::classify::{ServerErrorsAsFailures, SharedClassifier};
@@ -9,19 +9,18 @@ use tracing_subscriber::filter::{EnvFilter, FilterExt as _, filter_fn};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// Starts the log, which goes to standard error. `RUST_LOG` sets the levels, `info` by default, within the bounds of
-/// [`is_safe`].
+/// Starts logging to standard error. `RUST_LOG` sets the levels, `info` by default, restricted by [`is_safe`].
 pub(crate) fn start() {
     let wanted = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     tracing_subscriber::registry().with(lines.with_filter(wanted.and(filter_fn(is_safe)))).init();
 }
 
-/// The crates whose logs at every level are known to have no secret in them.
+/// The crates whose logs are known to contain no secrets at any level.
 const KNOWN: [&str; 3] = ["standalone", "tower_client_credentials", "tower_http"];
 
-/// Returns whether a line is safe to log. Other libraries print their input at DEBUG and TRACE: h2 the path of a malformed
-/// request, with its query, and values of header fields. They log at INFO at most, also where `RUST_LOG` sets more.
+/// Returns whether a line is safe to log. Other libraries print their input at DEBUG and TRACE, for example h2 the path of a
+/// malformed request with its query, and header values. They log at most at INFO, even if `RUST_LOG` sets more.
 fn is_safe(metadata: &Metadata<'_>) -> bool {
     let library = metadata.target().split("::").next().unwrap_or_default();
     *metadata.level() <= LevelFilter::INFO || KNOWN.contains(&library)
@@ -32,8 +31,8 @@ pub(crate) fn requests() -> TraceLayer<SharedClassifier<ServerErrorsAsFailures>,
     TraceLayer::new_for_http().make_span_with(PathOnly)
 }
 
-/// Makes a span that names a request by its path and never by its query, where a caller may have put a secret or a token.
-/// The default span of `TraceLayer` has the whole URI.
+/// Creates a span that names a request by its path and never by its query, which may contain a secret or a token. The default
+/// span of `TraceLayer` has the whole URI.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PathOnly;
 

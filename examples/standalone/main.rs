@@ -1,17 +1,17 @@
-//! A token service with protected demo routes, all of it expressed in one file.
+//! A token service with protected demo routes, configured by one file.
 //!
-//! `cargo run --example standalone -- --config examples/standalone.toml`; the comments in that file are the manual.
+//! Run `cargo run --example standalone -- --config examples/standalone.toml`. The comments in that file document the settings.
 //!
-//! - `config.rs`: what the file may say, and where in it a mistake is.
-//! - `renamed.rs`: settings under their former names.
-//! - `build.rs`: from the file to the server, its clients and its routes.
-//! - `store.rs`: from a URL to the store that it names.
-//! - `log.rs`: the log, without secrets.
-//! - `places.rs`: how many connections there may be, in all and of one address.
+//! - `config.rs`: the settings, and errors with their place in the file.
+//! - `renamed.rs`: settings with former names.
+//! - `build.rs`: builds the server, its clients and its routes.
+//! - `store.rs`: opens the store that a URL names.
+//! - `log.rs`: logging, without secrets.
+//! - `places.rs`: connection limits, in total and per address.
 //! - `serve.rs`: connections, HTTP/1.1 and h2c on one port, until SIGTERM.
-//! - `connection.rs`: one connection, until it ends or is idle for too long.
+//! - `connection.rs`: serves one connection until it ends or is idle for too long.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)] // it talks to a person, and to scripts
+#![allow(clippy::print_stdout, clippy::print_stderr)] // its output is for people, and to scripts
 
 mod build;
 mod config;
@@ -45,7 +45,7 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), Mistake> {
     let (config, source) = Config::load(&config_path()?)?;
     let cannot_listen = |error: std::io::Error| {
-        source.mistake_in("listen", format!("cannot listen at {}: {error}; choose another address", config.listen))
+        source.mistake_in("listen", format!("cannot listen on {}: {error}; choose another address", config.listen))
     };
     let listener = TcpListener::bind(config.listen).await.map_err(cannot_listen)?;
     let address = listener.local_addr().map_err(cannot_listen)?;
@@ -58,7 +58,7 @@ async fn run() -> Result<(), Mistake> {
     Ok(())
 }
 
-/// `--config FILE.toml`, and nothing else.
+/// Reads the arguments, which are exactly `--config FILE.toml`.
 fn config_path() -> Result<PathBuf, Mistake> {
     let mut arguments = std::env::args_os().skip(1);
     match (arguments.next(), arguments.next(), arguments.next()) {

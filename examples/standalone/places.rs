@@ -1,4 +1,4 @@
-//! The places for connections: a number in all, and a number for each address, which keeps a caller from taking all of them.
+//! Connection limits: one in total, and one per address, which prevents one caller from taking all connections.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -12,19 +12,19 @@ use crate::config::Limits;
 pub(crate) struct Places {
     all: Arc<Semaphore>,
     per_address: usize,
-    /// Their connections carry the requests of many callers, so only the number in all limits them.
+    /// The trusted proxies. Their connections carry requests of many callers, so only the total limits them.
     proxies: Option<TrustedProxies>,
     by_address: Mutex<HashMap<IpAddr, Taken>>,
 }
 
-/// The places of one address. The map has at most as many entries as there are connections.
+/// The connections per address. The map has at most as many entries as there are connections.
 #[derive(Default)]
 struct Taken {
     connections: usize,
     was_warned_of: bool,
 }
 
-/// The place of one connection, until it is dropped.
+/// The place of one connection, which is released when it is dropped.
 pub(crate) struct Place {
     address: Option<(Arc<Places>, IpAddr)>,
     _permit: Option<OwnedSemaphorePermit>,
@@ -40,12 +40,12 @@ impl Places {
         })
     }
 
-    /// Waits until there is a place for any connection. Until then, connections wait in the listener's queue.
+    /// Waits until a connection can be accepted. Until then, connections wait in the listener's queue.
     pub(crate) async fn any(&self) -> Option<OwnedSemaphorePermit> {
         self.all.clone().acquire_owned().await.ok()
     }
 
-    /// Gives the place to a connection of this peer; `None` when its address has as many as it may.
+    /// Takes a place for a connection of this peer. Returns `None` if its address has reached its limit.
     pub(crate) fn of(self: &Arc<Self>, permit: Option<OwnedSemaphorePermit>, peer: IpAddr) -> Option<Place> {
         if self.proxies.as_ref().is_some_and(|proxies| proxies.contains(peer)) {
             return Some(Place { address: None, _permit: permit });
@@ -58,8 +58,8 @@ impl Places {
                 tracing::warn!(
                     %address,
                     connections = taken.connections,
-                    "refused a connection, since its address has too many; raise limits.connections_per_address, or name it \
-                     in proxies.trusted if it is a proxy"
+                    "refused a connection: too many from its address; raise limits.connections_per_address, or add it \
+                     to proxies.trusted if it is a proxy"
                 );
             }
             return None;
@@ -82,7 +82,7 @@ impl Drop for Place {
     }
 }
 
-/// An IPv4 address, or the /64 of an IPv6 address, which one caller has as a whole.
+/// An IPv4 address, or the /64 of an IPv6 address, which usually belongs to one caller.
 fn site(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),

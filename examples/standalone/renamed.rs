@@ -1,7 +1,7 @@
-//! Settings under their former names: they are read, with a warning that names the new one.
+//! Settings with former names. They are accepted with a warning that gives the new name.
 //!
-//! A client has the names of RFC 7591 and of the records in a store, and scopes are one string everywhere, separated by
-//! spaces (RFC 6749 §3.3).
+//! Clients use the names of RFC 7591 and of store records, and scopes are always one string, separated by spaces (RFC 6749
+//! §3.3).
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -19,7 +19,7 @@ enum Value {
     Negated,
 }
 
-/// The table, the former name, the name, and what became of the value.
+/// The table, the former name, the current name, and the change of the value.
 const RENAMED: [(&str, &str, &str, Value); 14] = [
     ("tokens", "scopes", "scope", Value::Joined),
     ("tokens", "default_scopes", "default_scope", Value::Joined),
@@ -41,19 +41,19 @@ const RENAMED: [(&str, &str, &str, Value); 14] = [
 const RENAMED_VARIABLES: [(&str, &str); 2] =
     [("TOKENS_SCOPES", "TOKENS_SCOPE"), ("TOKENS_DEFAULT_SCOPES", "TOKENS_DEFAULT_SCOPE")];
 
-/// The present name of a variable that is set under a former one, without the prefix.
+/// Returns the current name of a variable with a former name, without the prefix.
 pub(crate) fn variable(setting: &str) -> Option<&'static str> {
     RENAMED_VARIABLES.iter().find(|(former, _)| *former == setting).map(|(_, name)| *name)
 }
 
-/// A place in the file, and what to say about it.
+/// A place in the file, and the message about it.
 pub(crate) type Remark = (Range<usize>, String);
 
-/// Gives every setting its present name. Returns a warning for the first use of each former name.
+/// Renames all settings to their current names. Returns a warning for the first use of each former name.
 ///
 /// # Errors
 ///
-/// When a setting is there under both names.
+/// If a setting is present under both names.
 pub(crate) fn rename(document: &mut DeTable<'_>) -> Result<Vec<Remark>, Remark> {
     let mut warnings = Vec::new();
     for (table, former, name, value) in RENAMED {
@@ -74,15 +74,15 @@ pub(crate) fn rename(document: &mut DeTable<'_>) -> Result<Vec<Remark>, Remark> 
         let how = match value {
             Value::Same => "",
             Value::Joined => ", and it is one string: \"a b\" instead of [\"a\", \"b\"]",
-            Value::Negated => ", and it says the opposite: `false` instead of `true`",
+            Value::Negated => ", and its meaning is inverted: `false` instead of `true`",
         };
-        let warning = format!("`{former}` in `{table}` is now called `{name}`{how}; the former name is still read");
+        let warning = format!("`{former}` in `{table}` is now called `{name}`{how}; the former name is still accepted");
         warnings.extend(first.map(|place| (place, warning)));
     }
     Ok(warnings)
 }
 
-/// Returns where the former name was.
+/// Renames a setting in one table, and returns the place of the former name.
 fn rename_one(
     table: &mut DeTable<'_>,
     former: &str,
@@ -107,7 +107,7 @@ fn rename_one(
     Ok(Some(key.span()))
 }
 
-/// `None` when joining them would change what they say.
+/// Joins scopes into one string. Returns `None` if that would change their meaning.
 fn joined(items: &[Spanned<DeValue<'_>>]) -> Option<String> {
     let item = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
         DeValue::String(text) if !text.is_empty() && !text.contains(' ') => Some(text.to_string()),

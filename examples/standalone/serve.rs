@@ -1,4 +1,4 @@
-//! Connections, HTTP/1.1 and h2c on one port, until SIGTERM; then the requests under way may end.
+//! Accepts connections, HTTP/1.1 and h2c on one port, until SIGTERM. The requests in progress may then finish.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use crate::config::Limits;
 use crate::connection::{self, IdleLimits};
 use crate::places::Places;
 
-/// Whether callers should be sent here; a clone says the same.
+/// The readiness of the service. Clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct Health(Arc<AtomicBool>);
 
@@ -33,7 +33,8 @@ impl Health {
     }
 }
 
-/// SIGTERM or Ctrl-C, as of this call: the future has not to be polled to keep them from ending the process at once.
+/// Returns a future that completes on SIGTERM or Ctrl-C. From this call on, neither ends the process, even if the future is not
+/// polled.
 pub(crate) fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(async move {
@@ -44,10 +45,10 @@ pub(crate) fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Serves until `stop`.
+/// Serves until `stop` completes.
 ///
-/// Then, in this order: it says that it is not ready, and goes on for the notice that a load balancer needs; it
-/// takes no more connections; it waits for the requests under way, but not for ever.
+/// It then reports that it is not ready and keeps serving for the notice period that a load balancer needs. After that it
+/// accepts no more connections, and waits for the requests in progress for a limited time.
 pub(crate) async fn serve(
     listener: TcpListener,
     app: Router,
@@ -85,7 +86,7 @@ pub(crate) async fn serve(
         let connection = connection::serve(http.clone(), stream, app, idle_limits, stopping.clone());
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, %peer, "a connection ended early");
+                tracing::debug!(%error, %peer, "a connection failed");
             }
             drop(place);
         });
@@ -94,17 +95,17 @@ pub(crate) async fn serve(
     drop(listener);
     drop(stopping);
     stop_connections.send_replace(true);
-    // It is closed when every connection has ended.
+    // The channel is closed when every connection has ended.
     let drain = Duration::from_secs(limits.drain_seconds.into());
     let drained = tokio::time::timeout(drain, stop_connections.closed()).await;
-    println!("{}", if drained.is_ok() { "drained" } else { "cut off what was still under way" });
+    println!("{}", if drained.is_ok() { "drained" } else { "aborted the requests that were still in progress" });
 }
 
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
-            // One connection failed, or there are too many files open for now: neither is a reason to stop.
+            // Either this connection failed, or too many files are open at the moment. Neither is a reason to stop.
             Err(error) => {
                 tracing::warn!(%error, "could not accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;

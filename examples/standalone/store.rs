@@ -1,4 +1,4 @@
-//! One URL → the store that it names. The example `clients` has the same.
+//! Opens the store that a URL names. The example `clients` uses the same module.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -25,14 +25,14 @@ pub(crate) enum Store {
     Redis(tower_client_credentials::store::RedisStore),
 }
 
-/// What a URL may be.
+/// The supported URLs.
 const URLS: &str = "sqlite://FILE, postgres://…, redis://…, file:FILE or memory:";
 
 impl Store {
-    /// Opens the store that the URL names; the path of a file begins at `folder`. The message says the mend, and shows no
-    /// password.
+    /// Opens the store that the URL names. Relative paths are relative to `folder`. An error message says how to fix the
+    /// problem, and does not contain the password.
     pub(crate) async fn open(url: &str, folder: &Path) -> Result<Self, String> {
-        let (scheme, rest) = url.split_once(':').ok_or_else(|| format!("a store is one of {URLS}"))?;
+        let (scheme, rest) = url.split_once(':').ok_or_else(|| format!("invalid store URL; use one of {URLS}"))?;
         match scheme {
             "memory" => Ok(Self::Memory(MemoryStore::default())),
             #[cfg(feature = "file")]
@@ -59,7 +59,7 @@ impl Store {
             }
             #[allow(unreachable_patterns)] // those whose feature is on were above
             "file" | "sqlite" | "postgres" | "postgresql" | "redis" | "rediss" => {
-                let _ = (folder, rest); // where no feature is on
+                let _ = (folder, rest); // if no such feature is enabled
                 let feature = match scheme {
                     "postgresql" => "postgres",
                     "rediss" => "redis",
@@ -67,14 +67,14 @@ impl Store {
                 };
                 Err(format!("this program was built without `{feature}`: build it with --features {feature}"))
             }
-            _ => Err(format!("`{scheme}:` names no store; it is one of {URLS}")),
+            _ => Err(format!("unknown store `{scheme}:`; use one of {URLS}")),
         }
     }
 }
 
-/// The clients that the file of settings lists, and those of the store. The ones in the file come first, and only by the
-/// file can they be changed. The service does not start with a client in both, since one that is disabled or deleted in the
-/// store would still get tokens.
+/// The clients listed in the configuration file, and the clients of the store. Listed clients take precedence and can be
+/// changed only in the file. The service does not start if a client is in both, because a client that is disabled or deleted in
+/// the store would still get tokens.
 #[allow(dead_code)] // the example `clients` has the store alone
 #[derive(Clone, Debug)]
 pub(crate) struct Registry {
@@ -104,8 +104,7 @@ impl ClientStore for Registry {
     }
 }
 
-/// Changes a client where it is: in memory, and so until the process ends, if the file of settings lists it, else in the
-/// store. New clients go to the store.
+/// Changes a listed client in memory, until the process ends, and any other client in the store. New clients go to the store.
 impl ClientAdmin for Registry {
     async fn create(&self, client: RegisteredClient) -> Result<(), AdminError> {
         match self.listed.find(client.id()).await? {
@@ -144,13 +143,13 @@ impl ClientAdmin for Registry {
     }
 }
 
-/// The texts of an error and of its causes.
+/// Returns the texts of an error and of its causes.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let all = std::iter::successors(Some(error), |error| error.source());
     printable(&all.map(ToString::to_string).collect::<Vec<_>>().join(": "))
 }
 
-/// Escapes the characters of a text from a store that would control a terminal, or change the order in which it is read.
+/// Escapes characters that would control a terminal or change the reading order. The text may come from a store.
 pub(crate) fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for character in text.chars() {
@@ -163,13 +162,13 @@ pub(crate) fn printable(text: &str) -> String {
     printable
 }
 
-/// Returns whether a character only shows itself. `escape_debug` escapes controls, formats and unassigned characters, and for
-/// source code also quotes and backslashes.
+/// Returns whether a character is printed as itself. `escape_debug` escapes control, format and unassigned characters, and also
+/// quotes and backslashes for source code, which are printable here.
 pub(crate) fn is_printable(character: char) -> bool {
     matches!(character, '\\' | '\'' | '"') || character.escape_debug().eq([character])
 }
 
-/// The same call on whichever store it is.
+/// Calls the same method on any store.
 macro_rules! on {
     ($store:expr, $it:ident => $call:expr) => {
         match $store {
