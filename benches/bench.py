@@ -1,7 +1,7 @@
-"""Runs the benches that are built, and lays their figures out: benches/RESULTS.md and benches/chart.svg.
+"""Runs the benchmark binaries and writes their figures to benches/RESULTS.md and benches/chart.svg.
 
 In process: the binary `ratios`. Over sockets: one server at a time on one core, `wrk` on another, each in turn, in several
-rounds, so that whatever disturbs the machine disturbs all alike.
+rounds, so that disturbances of the machine affect all of them equally.
 """
 
 import datetime
@@ -28,14 +28,14 @@ TOKENS = {
     "same-bytes": "axum, a handler that reads the form and answers the bytes of a token",
     "ours-repeated": "ours, `repeat_tokens`",
     "ours": "ours",
-    "lean": "a lean handler without our duties",
+    "lean": "a lean handler without our checks",
     "oxide-auth": "oxide-auth (opaque tokens)",
     "authkestra": "authkestra (EdDSA, client without a secret)",
     "oidc-provider": "npm oidc-provider",
     "authlib": "authlib, gunicorn",
 }
 ROUTES = {
-    "open": "axum, the route unprotected",
+    "open": "axum, the unprotected route",
     "empty": "axum, the route behind an empty layer",
     "slots": "axum, behind a layer that looks the token up and checks nothing",
     "protected": "ours",
@@ -47,7 +47,7 @@ ROUTES = {
 
 
 class Server:
-    """A server that runs, and its `Authorization`."""
+    """A running server and the `Authorization` header for it."""
 
     def __init__(self, name, port):
         self.port = port
@@ -73,7 +73,7 @@ class Server:
                 return
             except OSError:
                 time.sleep(0.05)
-        sys.exit("a server does not start")
+        sys.exit("a server did not start")
 
     def __enter__(self):
         return self
@@ -83,7 +83,7 @@ class Server:
         self.process.wait()
 
     def memory(self):
-        """Resident bytes, of the workers as well."""
+        """Returns the resident bytes, including those of the workers."""
         pids = [self.process.pid]
         children = Path(f"/proc/{pids[0]}/task/{pids[0]}/children").read_text().split()
         pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in [*pids, *children]]
@@ -91,7 +91,7 @@ class Server:
 
 
 def wrk(server, kind, seconds, connections=CONNECTIONS, more=""):
-    """(requests/s, requests); an answer other than 200 ends the run."""
+    """Returns (requests/s, requests). A response other than 200 ends the run."""
     command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(HERE / "load.lua"),
                f"http://127.0.0.1:{server.port}/"]
     environment = {**os.environ, "KIND": kind, "AUTHORIZATION": server.authorization, "MORE": more}
@@ -102,11 +102,11 @@ def wrk(server, kind, seconds, connections=CONNECTIONS, more=""):
 
 
 def over_sockets(names, kind, base_port):
-    """{name: [requests/s, …]}, and {name: bytes a token} for those that issue."""
+    """Returns {name: [requests/s, …]}, and {name: bytes per token} for servers that issue tokens."""
     found, memory = {name: [] for name in names}, {}
     for turn in range(ROUNDS):
         for place, name in enumerate(names):
-            # authkestra looks for a client's name in the body alone.
+            # authkestra reads the client id only from the body.
             more = "&client_id=client-1" if name == "authkestra" else ""
             with Server(name, base_port + turn * 20 + place) as server:
                 wrk(server, kind, 1, more=more)
@@ -139,7 +139,7 @@ scope = "read"
 
 
 def first_answer(command, port, path):
-    """Milliseconds from the start of a process to its first answer."""
+    """Returns the milliseconds from the start of a process to its first response."""
     request = f"GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n".encode()
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -159,7 +159,7 @@ def first_answer(command, port, path):
 
 
 def starts():
-    """Each of the two in turn, as often as makes a median."""
+    """Measures the start of each server in turn, and returns the medians."""
     hello, ours, system = [], [], []
     config = WORK / "standalone.toml"
     path = "/.well-known/oauth-authorization-server"
@@ -178,8 +178,8 @@ def spread(values):
     return f"{statistics.median(values):,.0f} ({values[0]:,.0f} to {values[-1]:,.0f})"
 
 
-def beside(rates, others):
-    """The median of the ratios of the rounds."""
+def ratio(rates, others):
+    """Returns the median of the ratios of the rounds."""
     return f"{statistics.median(rate / other for rate, other in zip(rates, others, strict=True)):.2f}"
 
 
@@ -202,7 +202,7 @@ def machine():
 
 
 def in_process():
-    """Rows of the binary `ratios`."""
+    """Returns the rows of the binary `ratios`."""
     out = subprocess.run([str(BIN / "ratios")], capture_output=True, text=True, check=True).stdout
     return [line.split("\t") for line in out.splitlines()]
 
@@ -211,26 +211,26 @@ GROWTH = "## Growth"
 
 
 def growth():
-    """The section on growth: the rows of the binaries `growth` and `allocated`, in the order of the issue's table."""
+    """Returns the section on growth: the rows of the binaries `growth` and `allocated`, by row number."""
     outputs = [subprocess.run([str(BIN / name)], capture_output=True, text=True, check=True).stdout for name in ("growth", "allocated")]
     rows = [line.split("\t") for output in outputs for line in output.splitlines()]
     rows.sort(key=lambda row: row[0])
     cells = [[number, what, figures.replace("; ", "<br>"), judged, value, target] for number, what, figures, judged, value, target in rows]
     return [
         GROWTH,
-        "How the cost of one request follows what a caller, a registration or a store can make grow. Times are medians of the "
-        "time that the thread spends on a processor; the sizes of a row are measured in turn, and what is judged is the "
-        "median of the differences or ratios of all rounds. The numbers are the rows of the issue's table; the rows D are other "
-        "sizes that were looked at, for which the value says how many times the largest costs what the smallest does.",
+        "How the cost of one request grows with the input that a caller, a registration or a store controls. Times are medians "
+        "of the processor time of the thread. The sizes of a row are measured in turn, and the judged value is the median of "
+        "the differences or ratios of all rounds. Numbered rows have targets; for the other rows, marked D, the value is the "
+        "ratio of the largest size to the smallest.",
         table(["row", "what grows", "figures", "judged", "value", "target"], cells),
     ]
 
 
 def only_growth():
-    """Measures growth alone, and replaces that section: for a machine which is too busy for the other figures."""
+    """Measures growth only, and replaces that section. For machines that are too busy for the other figures."""
     cpu, _, today = machine()
     load = os.getloadavg()[0]
-    note = f"Made by `benches/bench.py growth` on {today}, apart from the rest: {cpu}, shared with other work (load {load:.1f})."
+    note = f"Made by `benches/bench.py growth` on {today}, separately from the other sections: {cpu}, shared with other work (load {load:.1f})."
     head, *rest = growth()
     results = HERE / "RESULTS.md"
     before, _, after = results.read_text().partition(GROWTH + "\n")
@@ -246,7 +246,7 @@ def table(head, rows):
 
 
 def bars(title, unit, rows):
-    """One group of the chart: a bar for each, as long as its part of the longest."""
+    """Returns one group of the chart, with bars relative to the longest one."""
     longest = max(value for _, value, _ in rows)
     lines, y = [f'<text x="0" y="14" class="t">{html.escape(title)}</text>'], 28
     for label, value, ours in rows:
@@ -292,56 +292,56 @@ def main():
 
     median = statistics.median
     text = [
-        "# What it costs",
+        "# Benchmark results",
         f"Made by `scripts/bench` on {today}: {cpu}. {versions}.",
-        "Machines differ: read the ratios. In process, a row is two pieces of work measured in turn in one run, in batches of "
-        "16; times are medians, with the quartiles, and a ratio or a difference is the median of those of all rounds, so that a "
-        "machine which is slow for a while is slow for both. A target is what the project promised itself.",
+        "Machines differ, so compare the ratios. In process, a row is two pieces of work measured in turn in one run, in batches "
+        "of 16. Times are medians with quartiles. A ratio or difference is the median over all rounds, so that a machine that is "
+        "slow for a while is slow for both. Targets are those of the project.",
         "## In process",
         table(
-            ["what", "beside", "ns", "quartiles", "ns beside", "ratio", "target"],
-            [[what, beside, own, f"{low} to {high}", other or "", f"{ratio}" if ratio else "", f"≤ {most}" if most else ""]
-             for what, beside, own, low, high, other, ratio, most in rows],
+            ["subject", "compared with", "ns", "quartiles", "ns of that", "ratio", "target"],
+            [[what, reference, own, f"{low} to {high}", other or "", f"{ratio}" if ratio else "", f"≤ {most}" if most else ""]
+             for what, reference, own, low, high, other, ratio, most in rows],
         ),
         "## Over sockets: tokens",
         f"HTTP/1.1 on the loopback, `wrk` with {CONNECTIONS} connections on one core, one server process on the other, "
-        f"{ROUNDS} rounds of {SECONDS} s in turn: median, and the least and the most. Ten clients; JWTs by ES256 where nothing "
-        "else is said.",
+        f"{ROUNDS} rounds of {SECONDS} s in turn: median, minimum and maximum. Ten clients; JWTs with ES256 unless stated "
+        "otherwise.",
         table(
-            ["server", "tokens/s", "beside ours", "beside hello", "bytes a token"],
-            [[TOKENS[name], spread(rates), beside(rates, tokens["ours"]), beside(rates, tokens["hello"]),
+            ["server", "tokens/s", "relative to ours", "relative to hello", "bytes per token"],
+            [[TOKENS[name], spread(rates), ratio(rates, tokens["ours"]), ratio(rates, tokens["hello"]),
               f"{median(memory[name]):,.0f}"] for name, rates in tokens.items()],
         ),
         "## Over sockets: a protected route",
-        "The same token on every request, as a client shows it.",
+        "Every request has the same token, as for a real client.",
         table(
-            ["server", "requests/s", "beside the open route"],
-            [[ROUTES[name], spread(rates), beside(rates, routes["open"])] for name, rates in routes.items()],
+            ["server", "requests/s", "relative to the open route"],
+            [[ROUTES[name], spread(rates), ratio(rates, routes["open"])] for name, rates in routes.items()],
         ),
-        "## Start",
-        f"From the start of the process to the first answer, the median of 40 in turn: a server of axum that says hello "
-        f"{hello:.1f} ms; the example `standalone`, with a key for ES256 that it generates and a client with the digest of a "
-        f"generated secret, {system:.1f} ms ({system / hello:.2f} ×, promised: ≤ 2) when aws-lc is built with "
-        f"`AWS_LC_SYS_NO_JITTER_ENTROPY=1`, and {standalone:.1f} ms without: aws-lc then gathers entropy of its own, beside the "
-        "system's, before the first random bits. `standalone` generates no RSA key; what that would cost is in the table above.",
+        "## Start-up",
+        f"Time from the start of the process to the first response, median of 40 in turn: an axum hello server takes "
+        f"{hello:.1f} ms; the example `standalone`, which generates an ES256 key and has a client with the digest of a "
+        f"generated secret, takes {system:.1f} ms ({system / hello:.2f} ×, target: ≤ 2) if aws-lc is built with "
+        f"`AWS_LC_SYS_NO_JITTER_ENTROPY=1`, and {standalone:.1f} ms without: aws-lc then gathers its own entropy in addition to "
+        "the system's before the first random bits. `standalone` generates no RSA key; the table above has its cost.",
         "## Under overload",
         flood.strip(),
         "### Wrong secrets for another client",
-        "Two clients with secrets that people chose (argon2id). For one come 800 wrong secrets a second; the other asks for a "
-        "token, again 10 ms after each answer, 100 times while nobody else asks and 100 times in the flood, in four rounds. "
-        "*Before the limit*: every wrong secret is hashed that finds a place; by default that ends after 10 a minute from one "
-        "address and 100 for the client, and is kept up here by lifting both limits. *After the limit*: with the limits as they "
-        "are by default, reached, in a minute that does not end. The server has one place for hashing a core; the callers are "
-        "on one core, which a server on two cores shares. Promised for the p99: ≤ 2 ×.",
+        "Two clients have secrets chosen by people (argon2id). One receives 800 wrong secrets a second. The other requests a "
+        "token, again 10 ms after each response, 100 times without other requests and 100 times during the flood, in four "
+        "rounds. *Before the limit*: every wrong secret that gets a place in the queue is hashed. By default that ends after 10 a "
+        "minute from one address and 100 for the client; here both limits are lifted. *After the limit*: the default limits are "
+        "reached, in a minute that does not end. The server can compute one hash per core at a time. The callers run on one "
+        "core, which a server on two cores shares. Target for the p99: ≤ 2 ×.",
         guessing.strip(),
         *growth(),
     ]
     (HERE / "RESULTS.md").write_text("\n\n".join(text) + "\n")
     groups = [
-        ("Tokens a second, on one core", "", [(TOKENS[name].replace("`", ""), median(rates), name.startswith("ours")) for name, rates in tokens.items()]),
-        ("Requests a second to a protected route, on one core", "", [(ROUTES[name], median(rates), name == "protected") for name, rates in routes.items()]),
+        ("Tokens per second, on one core", "", [(TOKENS[name].replace("`", ""), median(rates), name.startswith("ours")) for name, rates in tokens.items()]),
+        ("Requests per second to a protected route, on one core", "", [(ROUTES[name], median(rates), name == "protected") for name, rates in routes.items()]),
     ]
-    caption = [f"{cpu}; {today}; scripts/bench makes it again. HTTP/1.1, {CONNECTIONS} connections, JWTs by ES256.", *textwrap.wrap(versions, 120)]
+    caption = [f"{cpu}; {today}; made by scripts/bench. HTTP/1.1, {CONNECTIONS} connections, JWTs with ES256.", *textwrap.wrap(versions, 120)]
     (HERE / "chart.svg").write_text(chart(groups, caption))
     print("\n\n".join(text))
 

@@ -1,8 +1,8 @@
-//! What a registry of a million clients costs beside one of ten, in SQLite and in Postgres, and whether issuing a million
-//! tokens leaves anything behind. `cargo bench --bench clients --features sqlite,postgres`, and the number of clients behind
-//! `--` when it should be another one. What a new client costs in a file is a row of `benches/src/bin/growth.rs`.
+//! Compares the cost of a registry of a million clients with one of ten, in SQLite and in Postgres, and checks whether issuing
+//! a million tokens leaves anything behind. Run `cargo bench --bench clients --features sqlite,postgres`, with another number
+//! of clients after `--` if needed. The cost of a new client in a file is a row of `benches/src/bin/growth.rs`.
 //!
-//! Nothing here fails: it is read, not judged.
+//! Nothing here fails; the output is for reading.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -29,14 +29,14 @@ use tower_client_credentials::{
 
 const API: &str = "https://api.example.com";
 
-/// How many clients of the many are asked for again and again: the cache holds ten times as much.
+/// How many of the many clients are requested repeatedly. The cache holds ten times as many.
 const HOT: usize = 1_000;
 const FEW: usize = 10;
 const TOKENS: usize = 1_000_000;
 
 fn main() {
     let many = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(1_000_000);
-    // Stores give connections back by tasks, which one thread would run only with the next request.
+    // Stores return connections in tasks, which a single thread would run only with the next request.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let bench = Bench { runtime, secret: ClientSecret::generate().unwrap(), many };
     let folder = tempfile::tempdir().unwrap();
@@ -57,7 +57,7 @@ struct Bench {
 
 impl Bench {
     fn run<S: ClientAdmin + Clone>(&self, name: &str, few: S, many: S) {
-        println!("{name}, {} clients beside {FEW}; this process has {}", self.many, memory());
+        println!("{name}, {} clients compared with {FEW}; this process has {}", self.many, memory());
         self.fill(&few, FEW);
         let start = Instant::now();
         self.fill(&many, self.many);
@@ -67,7 +67,7 @@ impl Bench {
             Self::server(&many, Some(ClientCacheLimits::default())),
         ];
         let [mut of_few, mut of_hot, mut of_all] = [draw(FEW), draw(HOT.min(self.many)), draw(self.many)];
-        // So that the hot ones are in the cache.
+        // Puts the hot clients into the cache.
         for number in 0..HOT.min(self.many) {
             self.ask(&cached[1], number);
         }
@@ -77,7 +77,7 @@ impl Bench {
             || self.ask(&cached[1], of_hot()),
             || self.ask(&cached[0], of_few()),
         );
-        // Each goes past a cache to the store: nearly always of the many, and always of the few.
+        // Each request bypasses the cache: nearly always with the many clients, and always with the few.
         let nothing = ClientCacheLimits::default().entries(0);
         let cold = Self::server(&few, Some(nothing));
         compare(
@@ -128,7 +128,7 @@ impl Bench {
         server.client_cache(cache).build().unwrap()
     }
 
-    /// A request for a token, from its first byte in memory to the head of its answer.
+    /// The time of a token request, from its first byte in memory to the head of its response.
     fn ask(&self, server: &AuthorizationServer, number: usize) {
         let credentials = STANDARD.encode(format!("{}:{}", id(number), self.secret.expose()));
         let request = Request::post("/token")
@@ -145,7 +145,7 @@ fn id(number: usize) -> String {
     format!("client-{number:07}")
 }
 
-/// Numbers below a bound, spread evenly, and the same ones in each run (xorshift64).
+/// Returns numbers below a limit, evenly distributed and the same in each run (xorshift64).
 fn draw(below: usize) -> impl FnMut() -> usize {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     move || {
@@ -156,12 +156,12 @@ fn draw(below: usize) -> impl FnMut() -> usize {
     }
 }
 
-/// Times both in turn, and prints the medians and their ratio.
+/// Measures both in turn, and prints the medians and their ratio.
 fn compare(what: &str, rounds: usize, mut one: impl FnMut(), mut other: impl FnMut()) {
     let (mut ones, mut others) = (Vec::with_capacity(rounds), Vec::with_capacity(rounds));
     for round in 0..rounds + rounds / 10 {
         let times = (time(&mut one), time(&mut other));
-        // The first tenth warms up.
+        // The first tenth is warm-up.
         if round >= rounds / 10 {
             ones.push(times.0);
             others.push(times.1);
@@ -182,7 +182,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-/// What of it is resident.
+/// Returns the resident part of it.
 struct Memory(u64);
 
 fn memory() -> Memory {

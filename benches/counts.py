@@ -1,4 +1,4 @@
-"""Runs the binary `counts` under callgrind, and compares what it finds with the baseline and its exceptions."""
+"""Runs the binary `counts` under callgrind, and compares its figures with the baseline and the exceptions."""
 
 import re
 import subprocess
@@ -6,15 +6,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-# A figure may rise by this share of the baseline, or by this many instructions where the share is less: the figures of
-# unchanged code differ by as much from build to build. No allocation may be added.
+# A figure may rise by this share of the baseline, or by this many instructions if the share is less: the figures of
+# unchanged code vary that much between builds. No allocation may be added.
 TOLERANCE, NOISE = 0.02, 60
 
 
 def run(binary):
-    """[(path, base, allocations, instructions)]"""
+    """Yields (path, base, allocations, instructions)."""
     with tempfile.TemporaryDirectory() as folder:
-        # The counter runs inside `measured` alone, and each call of it begins a file.
+        # The counter runs only inside `measured`, and each call of it starts a new file.
         tool = ["valgrind", "--tool=callgrind", "--collect-atstart=no", "--toggle-collect=counts::measured*"]
         files = ["--dump-before=*measured*", f"--callgrind-out-file={folder}/out"]
         done = subprocess.run([*tool, *files, binary], capture_output=True, text=True)
@@ -28,14 +28,14 @@ def run(binary):
 
 
 def beyond_base(found):
-    """{path: (instructions, allocations)}, for those with a base."""
+    """Returns {path: (instructions, allocations)} for the paths with a base."""
     by_path = {path: (instructions, allocations) for path, _, allocations, instructions in found}
     by_path["-"] = (0, 0)
     figures = {}
     for path, base, _, _ in found:
         if base:
-            (own, own_allocations), (beneath, beneath_allocations) = by_path[path], by_path[base]
-            figures[path] = (round(own - beneath), own_allocations - beneath_allocations)
+            (own, own_allocations), (base_own, base_allocations) = by_path[path], by_path[base]
+            figures[path] = (round(own - base_own), own_allocations - base_allocations)
     return figures
 
 
@@ -70,7 +70,7 @@ def main():
             worse.append(f"`{path}` takes {instructions} instructions and {allocations} allocations; "
                          f"the limit is {most:.0f} and {most_allocations}")
     if worse:
-        sys.exit("\n".join([*worse, f"a cost that is worth it gets a row with its reason in {exceptions_file}"]))
+        sys.exit("\n".join([*worse, f"if a cost is justified, add a row with its reason to {exceptions_file}"]))
     print(f"{len(figures)} hot paths are within their limits")
 
 

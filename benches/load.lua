@@ -1,4 +1,4 @@
--- What wrk sends: KIND is `token` or `open`, AUTHORIZATION the header.
+-- The requests of wrk. KIND is `token` or `open`, AUTHORIZATION the header, MORE further form parameters.
 wrk.headers["Authorization"] = os.getenv("AUTHORIZATION")
 if os.getenv("KIND") == "token" then
   wrk.method = "POST"

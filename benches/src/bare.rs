@@ -1,5 +1,5 @@
-//! The least that anybody must do: one signature a token, one verification a token that was not seen before. The keys are
-//! parsed before.
+//! The unavoidable work: one signature per token, and one verification per token that was not seen before. The keys are parsed
+//! in advance.
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
@@ -8,20 +8,20 @@ use aws_lc_rs::signature::{
 };
 use tower_client_credentials::Algorithm;
 
-/// A key of aws-lc-rs, with nothing of ours around it.
+/// A key of aws-lc-rs, without any of our code.
 pub enum Bare {
     Es256(EcdsaKeyPair),
     EdDsa(Ed25519KeyPair),
     Rs256(Box<RsaKeyPair>),
 }
 
-/// An RSA key of 2,048 bits that opens nothing.
+/// An RSA key of 2,048 bits, for tests only.
 pub const RSA: &[u8] = include_bytes!("../../tests/keys/rsa2048.pem");
 
 impl Bare {
     /// # Panics
     ///
-    /// For an algorithm that is not measured.
+    /// If the algorithm is not measured.
     pub fn new(algorithm: Algorithm) -> Self {
         match algorithm {
             Algorithm::ES256 => Self::Es256(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap()),

@@ -1,4 +1,4 @@
-//! Callers over sockets, and the servers that they call: each on cores of its own.
+//! Callers over sockets and the servers that they call, each on its own cores.
 
 use std::io::BufRead as _;
 use std::net::Ipv4Addr;
@@ -10,13 +10,13 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::subject::FORM;
 
-/// Keeps this process to one core.
+/// Pins this process to one core.
 pub fn on_core(core: &str) {
     let this = std::process::id().to_string();
     let _ = Command::new("taskset").args(["-p", "-c", core, &this]).stdout(Stdio::null()).status();
 }
 
-/// The median and the 99th percentile.
+/// Returns the median and the 99th percentile.
 pub fn quantiles(values: &[f64]) -> (f64, f64) {
     let mut values = values.to_vec();
     values.sort_unstable_by(f64::total_cmp);
@@ -34,7 +34,7 @@ impl Connection {
         Self::open_from(Ipv4Addr::LOCALHOST, port).await
     }
 
-    /// From that address, which is one of the loopback's.
+    /// Connects from the given loopback address.
     pub async fn open_from(address: Ipv4Addr, port: u16) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((address, 0).into()).unwrap();
@@ -43,7 +43,7 @@ impl Connection {
         Self { stream, buffer: Vec::new() }
     }
 
-    /// The status of the answer, once it is there whole.
+    /// Returns the status of the response after it has arrived completely.
     pub async fn ask(&mut self, request: &[u8]) -> u16 {
         self.stream.write_all(request).await.unwrap();
         self.buffer.clear();
@@ -60,7 +60,7 @@ impl Connection {
     }
 }
 
-/// A request for a token with that `Authorization`.
+/// Creates a token request with that `Authorization`.
 pub fn token_request(authorization: &str) -> Rc<[u8]> {
     let request = format!(
         "POST /token HTTP/1.1\r\nhost: a\r\nauthorization: {authorization}\r\n\
@@ -70,7 +70,7 @@ pub fn token_request(authorization: &str) -> Rc<[u8]> {
     request.into_bytes().into()
 }
 
-/// The binary `serve` in a process of its own, until it is dropped.
+/// The binary `serve` in a separate process, which ends when this is dropped.
 pub struct Server {
     process: Child,
     pub port: u16,
@@ -79,7 +79,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// The one of that name, on those cores.
+    /// Starts the named server on those cores.
     pub fn start(name: &str, port: u16, cores: &str) -> Self {
         let serve = std::env::current_exe().unwrap().with_file_name("serve");
         let mut process = Command::new("taskset")

@@ -1,4 +1,4 @@
-//! Forms as large as a server reads them, with a wrong secret: what anybody can make a server do.
+//! Forms of the maximum size that a server reads, with a wrong secret: work that an unauthenticated caller can cause.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +11,7 @@ use crate::subject::{API, Body, ISSUER};
 
 pub const WHAT: &str = "a wrong secret with a form of 64 KiB";
 
-/// What follows the grant type, by a name.
+/// The rest of the form after the grant type, by name.
 pub fn bodies() -> [(&'static str, String); 8] {
     const LARGE: usize = 64 * 1024 - 200;
     let repeated = |part: &str| part.repeat(LARGE / part.len());
@@ -27,7 +27,7 @@ pub fn bodies() -> [(&'static str, String); 8] {
     ]
 }
 
-/// A server that counts no failures, and a secret that is wrong.
+/// A server that does not count failures, and a wrong secret.
 pub struct Guesses {
     server: AuthorizationServer,
     secret: ClientSecret,

@@ -1,5 +1,5 @@
-//! A token endpoint as somebody writes it in an afternoon, on axum and aws-lc-rs with a parsed key: it reads the form,
-//! compares a digest, and signs. It checks nothing that it need not, reports to nobody, and knows one kind of client.
+//! A minimal token endpoint on axum and aws-lc-rs with a parsed key: it reads the form, compares a digest, and signs. It omits
+//! all optional checks, reports nothing, and supports one kind of client.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ impl Lean {
         Self { key: Bare::new(algorithm), header: URL_SAFE_NO_PAD.encode(header) + ".", clients }
     }
 
-    /// The JSON of the answer; `None` for a request that is refused.
+    /// Returns the JSON of the response, or `None` if the request is refused.
     pub fn answer(&self, headers: &HeaderMap, body: &[u8]) -> Option<Vec<u8>> {
         let form: Form = serde_urlencoded::from_bytes(body).ok()?;
         let basic = headers.get(header::AUTHORIZATION)?.as_bytes().strip_prefix(b"Basic ")?;

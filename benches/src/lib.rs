@@ -1,5 +1,5 @@
-//! What is measured, and beside what: the token endpoint and the protected route of the crate, and the bare work that
-//! nobody can do without.
+//! The subjects of the benchmarks: the token endpoint and the protected route of the crate, and the bare work that is
+//! unavoidable.
 
 pub mod bare;
 pub mod caller;

@@ -1,15 +1,15 @@
-//! How things are measured: in turn, many times, so that whatever disturbs the machine disturbs both alike.
+//! Measures alternatives in turn, many times, so that disturbances of the machine affect all of them equally.
 
 use std::hint::black_box;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// Runs a future that waits for nothing, but may let others go first, without a runtime whose cost would be in the figures.
+/// Runs a future that never waits, but may yield, without a runtime whose cost would be part of the figures.
 ///
 /// # Panics
 ///
-/// When it waits.
+/// If the future waits.
 pub fn now<F: Future>(future: F) -> F::Output {
     let (mut future, mut context) = (pin!(future), Context::from_waker(Waker::noop()));
     for _ in 0..3 {
@@ -20,16 +20,16 @@ pub fn now<F: Future>(future: F) -> F::Output {
     panic!("it had to wait")
 }
 
-/// The time that this thread has spent on a processor.
+/// Returns the processor time of this thread.
 pub fn thread_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
 }
 
-/// How many are done between two looks at the clock.
+/// The number of runs between two readings of the clock.
 const BATCH: usize = 16;
 
-/// A piece of work; what it needs is made outside of the time.
+/// A piece of work. Its input is prepared outside of the measured time.
 pub struct Work<'a> {
     run: Box<dyn FnMut() -> Duration + 'a>,
 }
@@ -47,7 +47,7 @@ impl<'a> Work<'a> {
         Self { run: Box::new(run) }
     }
 
-    /// What takes so long that one of it says enough.
+    /// Work that takes so long that a batch of one is enough.
     pub fn once<R>(mut work: impl FnMut() -> R + 'a) -> Self {
         let run = move || {
             let start = Instant::now();
@@ -57,8 +57,8 @@ impl<'a> Work<'a> {
         Self { run: Box::new(run) }
     }
 
-    /// The same by the time that this thread spends on a processor, which other processes do not lengthen; in longer batches,
-    /// since that clock is slower to read.
+    /// Work measured by the processor time of this thread, which other processes do not affect. Batches are longer, since that
+    /// clock is slower to read.
     pub fn on_processor<T, R>(mut prepare: impl FnMut() -> T + 'a, mut work: impl FnMut(T) -> R + 'a) -> Self {
         let run = move || {
             let inputs: Vec<T> = (0..4 * BATCH).map(|_| prepare()).collect();
@@ -71,7 +71,7 @@ impl<'a> Work<'a> {
         Self { run: Box::new(run) }
     }
 
-    /// One that takes long, by the same clock.
+    /// Long work, measured by the same clock.
     pub fn once_on_processor<T, R>(mut prepare: impl FnMut() -> T + 'a, mut work: impl FnMut(T) -> R + 'a) -> Self {
         let run = move || {
             let input = prepare();
@@ -87,12 +87,12 @@ impl<'a> Work<'a> {
     }
 }
 
-/// A median, and the quartiles around it, in nanoseconds.
+/// A median and its quartiles, in nanoseconds.
 pub struct Figure {
     pub median: f64,
     pub low: f64,
     pub high: f64,
-    /// In the order in which they were measured, if others were measured in the same rounds.
+    /// The values in the order of measurement, if others were measured in the same rounds.
     rounds: Vec<f64>,
 }
 
@@ -107,21 +107,21 @@ impl Figure {
         Self { rounds: rounds.clone(), ..Self::of(rounds) }
     }
 
-    /// How many times the other this is: the median of the rounds, so that a machine which is slow for a while is slow for
-    /// both; the ratio of the medians if there are no rounds.
-    pub fn beside(&self, other: &Self) -> f64 {
+    /// Returns the ratio of this figure to the other: the median of the ratios of all rounds, so that a machine that is slow
+    /// for a while is slow for both. Without rounds, it is the ratio of the medians.
+    pub fn ratio_to(&self, other: &Self) -> f64 {
         if self.rounds.is_empty() {
             return self.median / other.median;
         }
         Self::of(self.paired(other, |own, other| own / other)).median
     }
 
-    /// What this takes more than the other, round by round.
+    /// Returns the difference from the other figure: the median of the differences of all rounds.
     pub fn more_than(&self, other: &Self) -> Self {
         Self::of_rounds(self.paired(other, |own, other| own - other))
     }
 
-    /// The mean, where most of them take little and a few take much.
+    /// Returns the mean, for work that is mostly cheap and sometimes expensive.
     pub fn mean(&self) -> f64 {
         self.rounds.iter().sum::<f64>() / self.rounds.len() as f64
     }
@@ -132,13 +132,13 @@ impl Figure {
     }
 }
 
-/// Times all of the works in turn, for about `time`, and tells the figure of each.
+/// Measures all works in turn for about `time`, and returns the figure of each.
 pub fn interleaved<const N: usize>(works: [Work<'_>; N], time: Duration) -> [Figure; N] {
     let start = Instant::now();
     in_rounds(works, |rounds| start.elapsed() < time || rounds < 20)
 }
 
-/// Times all of the works in turn, as long as `goes_on` says so after that many rounds.
+/// Measures all works in turn while `goes_on` returns true for the number of rounds.
 pub fn in_rounds<const N: usize>(mut works: [Work<'_>; N], goes_on: impl Fn(usize) -> bool) -> [Figure; N] {
     let mut times: [Vec<f64>; N] = std::array::from_fn(|_| Vec::new());
     let mut rounds = 0;
@@ -148,6 +148,6 @@ pub fn in_rounds<const N: usize>(mut works: [Work<'_>; N], goes_on: impl Fn(usiz
         }
         rounds += 1;
     }
-    // The first tenth warms up.
+    // The first tenth is warm-up.
     times.map(|times| Figure::of_rounds(times.split_at(times.len() / 10).1.to_vec()))
 }

@@ -1,4 +1,5 @@
-//! What others wrote, each set up as its own documentation does, with its keys at hand: nobody fetches while it is measured.
+//! Other implementations, each set up as its own documentation describes, with its keys loaded in advance: none fetches
+//! anything during the measurement.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -21,8 +22,8 @@ use crate::subject::{API, ISSUER};
 
 const ROUTE: &str = "/invoices";
 
-/// Both backends of jsonwebtoken 11 are in the tree, by two of the peers; it then panics unless it is told which. The
-/// faster one.
+/// Two of the peers enable both backends of jsonwebtoken 11, which then panics unless one is selected. This selects the faster
+/// one.
 pub fn settle_jsonwebtoken() {
     let _ = jsonwebtoken11::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
 }
@@ -80,7 +81,8 @@ pub fn oauth_resource_server(jwks: &str) -> Router {
     Router::new().route(ROUTE, get(async || "invoices")).layer(layer)
 }
 
-/// By default oxide-auth hashes secrets as if people had chosen them; this is what ours does with generated ones.
+/// By default, oxide-auth hashes secrets as if people had chosen them. This compares digests, as our server does for generated
+/// secrets.
 struct Digests;
 
 impl PasswordPolicy for Digests {
@@ -99,7 +101,7 @@ struct Oxide {
     issuer: Mutex<TokenMap<RandomGenerator>>,
 }
 
-/// Random tokens, which it keeps in memory.
+/// Random tokens, which are kept in memory.
 pub fn oxide_auth(clients: impl IntoIterator<Item = String>, secret: &str) -> Router {
     let mut registrar = ClientMap::new();
     registrar.set_password_policy(Digests);
@@ -147,7 +149,8 @@ mod authkestra {
         tokens: Arc<TokenManager>,
     }
 
-    /// With EdDSA, since it has no ES256, and a client without a secret, which it would hash as if a person had chosen it.
+    /// Uses EdDSA, since it has no ES256, and a client without a secret, since it would hash a secret as if a person had chosen
+    /// it.
     #[allow(deprecated)] // a field that has to be there
     pub async fn router(clients: impl IntoIterator<Item = String>) -> Router {
         use authkestra_engine::store::KvStore as _;

@@ -1,4 +1,4 @@
-//! The least that a layer can do for a token seen before.
+//! The minimal work of a layer for a token seen before.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use http::Request;
 use tower::Service;
 
-/// Finds the token by its end, compares it, and hands on what is known of it; nothing is checked.
+/// Finds the token by its end, compares it, and passes on the stored value. It checks nothing.
 #[derive(Clone)]
 pub struct Slots<S> {
     by_end: Arc<HashMap<[u8; 16], Arc<str>, BuildHasherDefault<Ends>>>,

@@ -1,4 +1,4 @@
-//! Our side: a server with clients, and requests for it.
+//! The crate under test: a server with clients, and requests for it.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -20,7 +20,7 @@ use crate::measure::now;
 pub const ISSUER: &str = "https://auth.example.com";
 pub const API: &str = "https://api.example.com";
 pub const READ: Scope = Scope::from_static("invoices:read");
-/// The one that registers for `client_secret_post`.
+/// The client that is registered for `client_secret_post`.
 pub const POST_CLIENT: &str = "client-post";
 
 pub type Body = Full<Bytes>;
@@ -29,12 +29,12 @@ pub struct Subject {
     pub server: AuthorizationServer,
     pub verifier: Verifier,
     pub secret: String,
-    /// A good token.
+    /// A valid token.
     pub token: String,
 }
 
 impl Subject {
-    /// A server with that many clients, all of one secret, which sign with `algorithm`.
+    /// Creates a server with that many clients, all with the same secret, which signs with `algorithm`.
     pub fn new(algorithm: Algorithm, clients: usize) -> Self {
         Self::with(algorithm, clients, |builder| builder)
     }
@@ -60,7 +60,8 @@ impl Subject {
         subject
     }
 
-    /// Clients with a secret that a person chose, each of whose tokens takes an argon2id. The good token is another's.
+    /// Creates a server whose clients have secrets chosen by people, so that each of their tokens takes an argon2id hash. The
+    /// valid token is another client's.
     pub fn of_people(clients: usize) -> Self {
         Self::of_people_with(clients, |builder| builder)
     }
@@ -91,18 +92,18 @@ impl Subject {
         answer["access_token"].as_str().unwrap().to_owned()
     }
 
-    /// A request of a client by `client_secret_basic`.
+    /// Creates a client's request with `client_secret_basic`.
     pub fn request(&self, client: usize) -> Request<Body> {
         basic(&client_id(client), &self.secret)
     }
 
-    /// A request by `client_secret_post`.
+    /// Creates a request with `client_secret_post`.
     pub fn request_by_post(&self) -> Request<Body> {
         let secret = &self.secret;
         form(Request::post("/token"), format!("{FORM}&client_id={POST_CLIENT}&client_secret={secret}"))
     }
 
-    /// The answer's body; `None` of it when the future had to wait is a panic.
+    /// Returns the body of the response. Panics if the future had to wait.
     pub fn ask(&self, request: Request<Body>) -> Bytes {
         let response = now(self.server.token_service().call(request)).unwrap();
         now(response.into_body().collect()).unwrap().to_bytes()
@@ -113,7 +114,7 @@ pub fn client_id(n: usize) -> String {
     format!("client-{n}")
 }
 
-/// The body of every request for a token.
+/// The body of every token request.
 pub const FORM: &str = "grant_type=client_credentials&scope=invoices%3Aread";
 
 pub fn basic(id: &str, secret: &str) -> Request<Body> {
@@ -125,7 +126,7 @@ fn form(head: http::request::Builder, body: String) -> Request<Body> {
     head.header("content-type", "application/x-www-form-urlencoded").body(Body::from(body)).unwrap()
 }
 
-/// A request of a protected route.
+/// Creates a request to a protected route.
 pub fn bearer(token: &str) -> Request<Body> {
     Request::get("/invoices").header("authorization", format!("Bearer {token}")).body(Body::default()).unwrap()
 }
@@ -139,7 +140,7 @@ pub fn handler() -> impl Service<Request<Body>, Response = Response<Body>, Error
     service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::default())))
 }
 
-/// A layer that does nothing: what any layer costs in axum, which boxes what is inside.
+/// A layer that does nothing. It shows the cost of any layer in axum, which boxes the inner service.
 #[derive(Clone)]
 pub struct Empty<S>(pub S);
 

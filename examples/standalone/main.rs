@@ -11,7 +11,7 @@
 //! - `serve.rs`: connections, HTTP/1.1 and h2c on one port, until SIGTERM.
 //! - `connection.rs`: serves one connection until it ends or is idle for too long.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)] // its output is for people, and to scripts
+#![allow(clippy::print_stdout, clippy::print_stderr)] // its output is for people and for scripts
 
 mod build;
 mod config;

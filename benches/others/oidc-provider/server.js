@@ -1,4 +1,4 @@
-// oidc-provider with ten clients and JWT access tokens by ES256, as ours are: `node server.js PORT`.
+// oidc-provider with ten clients and ES256 JWT access tokens, like our server: `node server.js PORT`.
 import { generateKeyPairSync } from 'node:crypto';
 import { Provider } from 'oidc-provider';
 

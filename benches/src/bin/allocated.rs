@@ -1,4 +1,5 @@
-//! What a wrong secret makes a server allocate, for `growth`: apart from it, since to count allocations takes time.
+//! Counts the allocations of a server for a wrong secret, for `growth`. It is a separate binary, because counting allocations
+//! takes time.
 
 use std::hint::black_box;
 
@@ -19,5 +20,5 @@ fn main() {
         bodies.iter().zip(&allocated).map(|((name, _), bytes)| format!("{name}: {bytes} B")).collect();
     let most = allocated.iter().max().unwrap() / 1024;
     let what = forms::WHAT;
-    println!("8\t{what}\t{}\tthe most that one allocates\t{most} KiB\tno copy; was 2.1 MB", figures.join("; "));
+    println!("8\t{what}\t{}\tmaximum allocated by one request\t{most} KiB\tno copy; was 2.1 MB", figures.join("; "));
 }

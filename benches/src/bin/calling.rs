@@ -1,7 +1,7 @@
-//! What a token costs a request of the calling side: the time and the allocations over the inner service, alone and on 8 threads,
-//! and the same for a cache behind one mutex, which is how the clients of other languages do it.
+//! Measures the cost of a token for a request of the client role: time and allocations beyond the inner service, alone and on 8
+//! threads. The same for a cache behind one mutex, as in the clients of other languages.
 //!
-//! `cargo run --release --bin calling`; rows of tab-separated figures.
+//! Run `cargo run --release --bin calling`. Prints rows of tab-separated figures.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -25,7 +25,7 @@ const TIME: Duration = Duration::from_millis(1_500);
 const THREADS: usize = 8;
 const CALLS: u32 = 200_000;
 
-/// An inner service that costs next to nothing.
+/// An inner service with almost no cost.
 #[derive(Clone)]
 struct Inner;
 
@@ -44,7 +44,7 @@ impl Service<Request<()>> for Inner {
     }
 }
 
-/// One lock for all callers, the life checked under it, and the header made for each request.
+/// One lock for all callers. The lifetime is checked under it, and the header is built for each request.
 #[derive(Clone)]
 struct Mutexed {
     inner: Inner,
@@ -81,10 +81,8 @@ fn main() {
     let end = Instant::now() + Duration::from_secs(3_600);
     let mutexed = Mutexed { inner: Inner, token: Arc::new(Mutex::new((token, end))) };
 
-    let [bare, own, single, mutex] = interleaved(
-        [work(Inner), work(ours.clone()), work(without_repeat.clone()), work(mutexed.clone())],
-        TIME,
-    );
+    let [bare, own, single, mutex] =
+        interleaved([work(Inner), work(ours.clone()), work(without_repeat.clone()), work(mutexed.clone())], TIME);
     for (name, figure) in [("ours", &own), ("ours, without repetition", &single), ("a mutex", &mutex)] {
         let over = figure.more_than(&bare);
         println!("over the inner service\t{name}\t{:.0} ns\t{:.0}\t{:.0}", over.median, over.low, over.high);
@@ -103,7 +101,10 @@ fn main() {
         ("ours, without repetition", on_threads(without_repeat.clone(), 1), on_threads(without_repeat, THREADS)),
         ("a mutex", on_threads(mutexed.clone(), 1), on_threads(mutexed, THREADS)),
     ] {
-        println!("processor time per call\t{name}\t1 thread: {one:.0} ns\t{THREADS} threads: {eight:.0} ns\t{:.2}", eight / one);
+        println!(
+            "processor time per call\t{name}\t1 thread: {one:.0} ns\t{THREADS} threads: {eight:.0} ns\t{:.2}",
+            eight / one
+        );
     }
 }
 
@@ -148,7 +149,7 @@ where
     allocation_counter::measure(|| call(&mut service, request)).count_total
 }
 
-/// The processor time that one call takes on each of so many threads, each with a clone of the service.
+/// Returns the processor time of one call on each of so many threads, each with a clone of the service.
 fn on_threads<S>(service: S, threads: usize) -> f64
 where
     S: Service<Request<()>, Error: std::fmt::Debug> + Clone + Send,

@@ -1,8 +1,8 @@
-//! What the hot paths take, counted rather than timed, so that a noisy machine tells the same: allocations, or, under
-//! callgrind, instructions. `scripts/counts` runs it, and holds it against the figures of `benches/counts-baseline.txt`.
+//! Counts the cost of the hot paths instead of timing it, so that a busy machine does not affect the result: allocations, or,
+//! under callgrind, instructions. `scripts/counts` runs it and compares the result with `benches/counts-baseline.txt`.
 //!
-//! With the name of a path it runs that alone, to see under callgrind (`--toggle-collect='counts::measured*'`) what it
-//! spends its instructions on.
+//! With the name of a path as an argument, it runs only that path, to show under callgrind
+//! (`--toggle-collect='counts::measured*'`) where its instructions are spent.
 
 use std::hint::black_box;
 
@@ -21,10 +21,10 @@ use tower_client_credentials::{
 
 const ROUNDS: usize = 200;
 
-/// Signatures by RSA are blinded, and what that takes is left to chance: over many, that evens out.
+/// RSA signatures are blinded, which takes a random amount of work. It evens out over many signatures.
 const ROUNDS_OF_RSA: usize = 1_200;
 
-/// Nothing is taken off.
+/// Nothing is subtracted.
 const ALL: &str = "-";
 
 fn main() {
@@ -41,7 +41,7 @@ fn main() {
         count_over(rounds, &token, &signed, || subject.request(1), |request| subject.ask(request));
         let verified = format!("bare verification, {algorithm}");
         count(&verified, "", || (), |()| public.verify_sig(message.as_bytes(), signature).unwrap());
-        // How long one by ES256 takes depends on the key and the signature; nothing is held against it.
+        // The cost of an ES256 verification depends on the key and the signature, so it has no limit.
         let base = if algorithm == Algorithm::ES256 { "" } else { &verified };
         let verifier = subject.verifier.clone().without_cache();
         count(&format!("verification, {algorithm}"), base, || (), |()| verifier.verify_now(&subject.token).unwrap());
@@ -64,7 +64,7 @@ fn main() {
     let scopes = "invoices:read invoices:write orders:read orders:write";
     count("four scopes, parsed", ALL, || (), |()| scopes.parse::<Scopes>().unwrap());
     passing(&subject);
-    // These two come last: beyond a hundred of them in a minute the answer is another one.
+    // These two come last, because after a hundred of them in a minute the response changes.
     let wrong = ClientSecret::generate().unwrap();
     count("wrong secret", ALL, || basic("client-1", wrong.expose()), |request| subject.ask(request));
     count("unknown client", ALL, || basic("client-x", wrong.expose()), |request| subject.ask(request));
@@ -99,8 +99,8 @@ where
     });
 }
 
-/// Counts one piece of work; what it needs is made before. What `base` takes is taken off; nothing is held against a
-/// figure without one.
+/// Counts one piece of work, whose input is prepared in advance. The cost of `base` is subtracted. A figure without a base has
+/// no limit.
 fn count<T, R>(name: &str, base: &str, prepare: impl FnMut() -> T, work: impl FnMut(T) -> R) {
     count_over(ROUNDS, name, base, prepare, work);
 }
@@ -128,14 +128,14 @@ fn count_over<T, R>(
     println!("{name}\t{base}\t{allocations}\t{rounds}");
 }
 
-/// Returns the count of most runs. A nonce that begins with a zero, or a map that grows, makes a few of them take more, which
-/// is no change of the code. The least count would hide an allocation that all runs but one make.
+/// Returns the most frequent count. A nonce that begins with a zero, or a map that grows, makes a few runs take more. The
+/// lowest count would hide an allocation that all runs but one make.
 fn median(mut counts: Vec<u64>) -> u64 {
     counts.sort_unstable();
     counts[counts.len() / 2]
 }
 
-/// The function that callgrind looks into, by its name.
+/// The function whose cost callgrind collects, selected by its name.
 #[inline(never)]
 fn measured<T, R>(inputs: Vec<T>, work: &mut impl FnMut(T) -> R) {
     for input in inputs {

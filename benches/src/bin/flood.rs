@@ -1,6 +1,6 @@
-//! The token endpoint under four times the load that it can serve: a server on one core, and callers on another that keep
-//! to their times whether they are answered or not, as far as so many connections go. Beside them one caller shows a token
-//! to a protected route of the same server every 5 ms. Prints a table of the servers that it is asked for by name, or of all.
+//! Measures the token endpoint under four times the load that it can serve. The server runs on one core. Callers on another
+//! core send on schedule whether or not they are answered, as far as the connections allow. In addition, one caller sends a
+//! token to a protected route of the same server every 5 ms. Prints a table of all servers, or of those named in the arguments.
 
 use std::cell::RefCell;
 use std::ops::AddAssign;
@@ -10,27 +10,28 @@ use std::time::{Duration, Instant};
 use benches::caller::{Connection, Server, on_core, quantiles};
 use tokio::task::{JoinHandle, LocalSet};
 
-/// As a pool in front of the process would open, and as many as there are callers without one.
+/// The numbers of connections: those of a pool in front of the process, and those of many direct callers.
 const CONNECTIONS: [u32; 2] = [64, 512];
-/// Of one load, and how often each comes, in turn.
+/// The duration of one load, and the number of rounds.
 const TIME: Duration = Duration::from_secs(1);
 const ROUNDS: u32 = 7;
 
-/// Name of the server, what it is, and how many callers keep it busy, each at once again, without being refused.
+/// The name of the server, its description, and how many callers keep it busy, each sending again at once, without being
+/// refused.
 const SERVERS: [(&str, &str, u32); 7] = [
-    ("flood-es256", "ES256, no bound", 16),
+    ("flood-es256", "ES256, no limit", 16),
     ("flood-es256-queue", "ES256, `token_queue(16)`", 16),
     ("flood-es256-long-queue", "ES256, `token_queue(1024)`", 16),
-    ("flood-rs256", "RS256, no bound", 16),
+    ("flood-rs256", "RS256, no limit", 16),
     ("flood-rs256-queue", "RS256, `token_queue(16)`", 16),
-    ("flood-argon2", "secrets by argon2id, no bound but its own", 4),
-    ("flood-argon2-yielding", "the same, on a thread that yields to others (`slow_checks_on`)", 4),
+    ("flood-argon2", "argon2id secrets, with only their own limit", 4),
+    ("flood-argon2-yielding", "the same, on a thread with a lower priority (`slow_checks_on`)", 4),
 ];
 
 fn main() {
     on_core("1");
     println!(
-        "| server | peak, tokens/s | connections | offered at 4 × | tokens/s | of the peak | refused/s | a refusal, p50 and p99, ms | a verification, p50 and p99, ms: idle | at 0.8 × | at 4 × |"
+        "| server | peak, tokens/s | connections | offered load at 4 × | tokens/s | of the peak | refused/s | refusal, p50 and p99, ms | verification, p50 and p99, ms: idle | at 0.8 × | at 4 × |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|---|");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -67,7 +68,7 @@ async fn measure(server: &Server, title: &str, enough: u32) {
             "| {title} | {peak:.0} | {connections} | {:.0} | {:.0} | {:.0} % | {:.0} | {} | {} | {} | {} |",
             flooded.sent_per_second(),
             flooded.good_per_second(),
-            // Of the same round: a machine that is slow for a while is slow for both.
+            // Compares figures of the same round, so that a machine that is slow for a while is slow for both.
             100.0 * quantiles(parts).0,
             flooded.refused.len() as f64 / (TIME * ROUNDS).as_secs_f64(),
             millis(quantiles(&flooded.refused)),
@@ -82,7 +83,7 @@ async fn measure(server: &Server, title: &str, enough: u32) {
 struct Seen {
     sent: usize,
     good: usize,
-    /// How long each refusal took, and each verification, in ms.
+    /// The time of each refusal and of each verification, in ms.
     refused: Vec<f64>,
     probes: Vec<f64>,
 }
@@ -106,7 +107,7 @@ impl AddAssign for Seen {
     }
 }
 
-/// Callers at a rate, all together, and the one with the token beside them.
+/// Runs callers at a total rate, and the caller with the token in addition.
 async fn probed(server: &Server, callers: Option<(u32, f64)>) -> Seen {
     let seen = Rc::new(RefCell::new(Seen::default()));
     let start = Instant::now() + Duration::from_millis(100);
@@ -120,12 +121,12 @@ async fn probed(server: &Server, callers: Option<(u32, f64)>) -> Seen {
         tasks.push(tokio::task::spawn_local(async move {
             let mut next = first;
             while start.elapsed() < TIME {
-                // A sleep of no time takes until the timer's next millisecond.
+                // A sleep of zero lasts until the next millisecond of the timer.
                 if next > Instant::now() {
                     tokio::time::sleep_until(next.min(start + TIME).into()).await;
                 }
                 let sent = Instant::now();
-                // Whose turn would come later is not offered, and what is answered later was not served in this time.
+                // Requests scheduled later are not sent, and responses that arrive later do not count.
                 if sent.duration_since(start) >= TIME {
                     break;
                 }
@@ -140,7 +141,7 @@ async fn probed(server: &Server, callers: Option<(u32, f64)>) -> Seen {
                     429 | 503 => seen.refused.push(sent.elapsed().as_secs_f64() * 1e3),
                     other => panic!("a status of {other}"),
                 }
-                // Who is late sends at once, and does not make up for what it could not send.
+                // A late caller sends at once and does not make up for requests that it missed.
                 next = (next + every).max(Instant::now());
             }
         }));

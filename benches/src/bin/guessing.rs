@@ -1,5 +1,5 @@
-//! What a flood of wrong secrets for one client does to another, when people chose the secrets of both: how long the other
-//! waits for a token while nobody else asks, and in the flood, in turn. Prints a table.
+//! Measures how a flood of wrong secrets for one client affects another client, if people chose the secrets of both: how long
+//! the other waits for a token without other requests, and during the flood, in turn. Prints a table.
 
 use std::cell::Cell;
 use std::net::Ipv4Addr;
@@ -12,17 +12,17 @@ use benches::caller::{Connection, Server, on_core, quantiles, token_request};
 use benches::subject::client_id;
 use tokio::task::{JoinHandle, LocalSet};
 
-/// Who guess, and how many guesses a second they make together: many times what a core can hash.
+/// The number of attackers and their total rate in guesses per second, many times what a core can hash.
 const CALLERS: u8 = 32;
 const RATE: f64 = 800.0;
 
-/// How often the other client asks in each round.
+/// How often the other client requests a token in each round.
 const TIMES: usize = 100;
 const ROUNDS: usize = 4;
 
 struct Case {
-    /// Beyond the limit of guesses nothing is hashed for a minute; before it, what can be is. A server without the limit
-    /// stays before it for as long as it takes to measure.
+    /// Beyond the limit on failed attempts, nothing is hashed for a minute. Below it, as much is hashed as possible. A server
+    /// without the limit stays below it during the measurement.
     is_limited: bool,
     addresses: u8,
 }
@@ -36,7 +36,7 @@ const CASES: [Case; 3] = [
 fn main() {
     on_core("1");
     println!(
-        "| cores of the server | wrong secrets | from | hashed/s | 503/s | 429/s | another client alone, p50 and p99, ms | in the flood | ratio of p50 | ratio of p99 |"
+        "| cores of the server | wrong secrets | from | hashed/s | 503/s | 429/s | another client without flood, p50 and p99, ms | in the flood | ratio of p50 | ratio of p99 |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -51,7 +51,7 @@ fn main() {
 }
 
 async fn measure(server: &Server, case: &Case, cores: usize) {
-    // The clock of the server stands still: once over the limit, a client stays there.
+    // The clock of the server stands still, so a client that has reached the limit stays there.
     while case.is_limited && !Flood::of_a_second(server, case.addresses).await.is_over_the_limit() {}
     let mut other = Connection::open(server.port).await;
     let (mut alone, mut flooded, mut answers) = (Vec::new(), Vec::new(), Answers::default());
@@ -72,21 +72,25 @@ async fn measure(server: &Server, case: &Case, cores: usize) {
     );
 }
 
-/// One request after the other, with pauses; adds how long each took, in ms.
+/// Sends one request after another, with pauses, and records the time of each in ms.
 async fn ask(connection: &mut Connection, server: &Server, times: &mut Vec<f64>) {
     for _ in 0..TIMES {
         tokio::time::sleep(Duration::from_millis(10)).await;
         let sent = Instant::now();
-        assert_eq!(connection.ask(&server.token_request).await, 200, "who guesses turns another client away");
+        assert_eq!(
+            connection.ask(&server.token_request).await,
+            200,
+            "the attackers cause another client to be refused"
+        );
         times.push(sent.elapsed().as_secs_f64() * 1e3);
     }
 }
 
-/// What those who guess were told.
+/// The responses to the attackers.
 #[derive(Default)]
 struct Answers {
     time: Duration,
-    /// Wrong; too many wait; too many were wrong.
+    /// Wrong secret; queue full; limit on failed attempts reached.
     counts: [usize; 3],
 }
 
@@ -112,7 +116,7 @@ struct Flood {
 }
 
 impl Flood {
-    /// Wrong secrets for a client, at a rate, from so many addresses; returns when the flood is there.
+    /// Sends wrong secrets for a client, at a rate, from so many addresses. Returns when the flood has started.
     async fn begin(server: &Server, addresses: u8) -> Self {
         let wrong = token_request(&format!("Basic {}", STANDARD.encode(format!("{}:battery staple", client_id(0)))));
         let (begun, is_over) = (Instant::now(), Rc::new(Cell::new(false)));
@@ -133,7 +137,7 @@ impl Flood {
                         429 => counts[2] += 1,
                         other => panic!("a status of {other}"),
                     }
-                    // Who is late sends at once, and does not make up for what it could not send.
+                    // A late caller sends at once and does not make up for requests that it missed.
                     next = (next + every).max(Instant::now());
                 }
                 counts
@@ -143,7 +147,7 @@ impl Flood {
         Self { begun, is_over, callers }
     }
 
-    /// Returns once the last of them was answered, so that nothing is left in line.
+    /// Returns after the last of them was answered, so that no request is left in the queue.
     async fn end(self) -> Answers {
         self.is_over.set(true);
         let mut answers = Answers::default();

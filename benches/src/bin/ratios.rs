@@ -1,7 +1,7 @@
-//! What we cost in process, beside the least that anybody could and beside others: measured in turn in one run, and told as
-//! the medians of ratios. Rows of tab-separated figures, for `scripts/bench` to lay out.
+//! Measures the in-process cost of the crate against the bare work and against other implementations, in turn in one run, as
+//! medians of ratios. Prints rows of tab-separated figures, which `scripts/bench` formats.
 //!
-//! Each pair is measured for a second or so, in batches of 16, in turn; what a request is made of is outside of the time.
+//! Each pair is measured for about a second, in batches of 16, in turn. Building the requests is outside of the measured time.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -23,7 +23,7 @@ use tower_client_credentials::{
 
 const TIME: Duration = Duration::from_millis(1_500);
 
-/// What is measured, by names with which it can be asked for alone.
+/// The measurements, by the names that select them on the command line.
 const PARTS: &[(&str, fn())] = &[
     ("issuing", || ALGORITHMS.into_iter().for_each(issuing)),
     ("authentication", ways_to_authenticate),
@@ -51,17 +51,17 @@ fn main() {
     }
 }
 
-/// `what`, beside what, and by how much it may be dearer; `None` where nothing was promised.
-fn row(what: &str, beside: &str, figures: [&Figure; 2], most: Option<f64>) {
+/// Prints a ratio and its target; `None` if there is no target.
+fn row(what: &str, reference: &str, figures: [&Figure; 2], most: Option<f64>) {
     let [own, other] = figures;
     let most = most.map_or(String::new(), |most| most.to_string());
     println!(
-        "{what}\t{beside}\t{:.0}\t{:.0}\t{:.0}\t{:.0}\t{:.3}\t{most}",
+        "{what}\t{reference}\t{:.0}\t{:.0}\t{:.0}\t{:.0}\t{:.3}\t{most}",
         own.median,
         own.low,
         own.high,
         other.median,
-        own.beside(other),
+        own.ratio_to(other),
     );
 }
 
@@ -101,7 +101,7 @@ fn ways_to_authenticate() {
     row("token endpoint, a repeated request", "one with a signature", [&repeated, &basic], None);
 }
 
-/// Each request is of another client, drawn by a stride that is prime to their number.
+/// Each request is from another client, selected by a stride that is coprime to their number.
 fn many_clients() {
     let few = Subject::new(Algorithm::ES256, 10);
     for (count, most) in [(10_000, None), (1_000_000, Some(1.1))] {
@@ -151,7 +151,7 @@ fn verifying(algorithm: Algorithm) {
     );
 }
 
-/// That many tokens, all of one client, each shown in turn.
+/// That many tokens, all of one client, are used in turn.
 fn seen_before() {
     let mut map = HashMap::new();
     for count in [1_usize, 10_000] {
@@ -199,19 +199,22 @@ fn seen_before() {
         let title = format!("protected route, {count} token(s) seen before");
         row(&title, "the handler without a layer", [&own, &without], None);
         let more = own.more_than(&without);
-        println!("{title}: more than the handler\tns\t{:.0}\t{:.0}\t{:.0}\t\t\t250", more.median, more.low, more.high);
+        println!(
+            "{title}: difference from the handler\tns\t{:.0}\t{:.0}\t{:.0}\t\t\t250",
+            more.median, more.low, more.high
+        );
         row(&title, "a look-up in std's HashMap alone", [&more, &look_up], None);
         let bare = slot.more_than(&without);
-        row(&title, "a bare look-up by the token's end inside such a layer", [&more, &bare], None);
+        row(&title, "a bare look-up by the token's end in the same kind of layer", [&more, &bare], None);
     }
 }
 
-/// Two that an outsider must not tell apart: by how much one may be dearer than the other, whichever it is.
-fn same(what: &str, beside: &str, figures: [&Figure; 2], most: f64) {
+/// Compares two cases that an outsider must not be able to distinguish; the ratio is the larger one of both directions.
+fn same(what: &str, reference: &str, figures: [&Figure; 2], most: f64) {
     let [own, other] = figures;
-    let ratio = own.beside(other);
+    let ratio = own.ratio_to(other);
     println!(
-        "{what}\t{beside}, either way\t{:.0}\t{:.0}\t{:.0}\t{:.0}\t{:.3}\t{most}",
+        "{what}\t{reference}, in either direction\t{:.0}\t{:.0}\t{:.0}\t{:.0}\t{:.3}\t{most}",
         own.median,
         own.low,
         own.high,
@@ -220,8 +223,8 @@ fn same(what: &str, beside: &str, figures: [&Figure; 2], most: f64) {
     );
 }
 
-/// An unknown client, beside a wrong secret of one that is registered: the same work. Each is one client that is asked about
-/// again and again, as whoever wants to tell them apart does it.
+/// Compares an unknown client with a wrong secret of a registered client, which must take the same work. Each is one client
+/// that is requested repeatedly, as an attacker would do.
 fn guessing() {
     let limits = AttemptLimits::default().generated_by_address(u32::MAX);
     let subject = Subject::with(Algorithm::ES256, 10, |builder| builder.attempt_limits(limits));
@@ -236,7 +239,7 @@ fn guessing() {
 
 fn refusing() {
     guessing();
-    // The limits on guessing are for another test: each request here comes from another client.
+    // The limits on failed attempts are not part of this measurement: each request is from another client.
     const CLIENTS: usize = 10_000;
     let subject = Subject::new(Algorithm::ES256, CLIENTS);
     let wrong = ClientSecret::generate().unwrap();
@@ -261,9 +264,9 @@ fn refusing() {
         ],
         TIME,
     );
-    row("a wrong generated secret", "a good one", [&wrong, &good], Some(1.0));
-    row("a garbage token", "a good one, not seen before", [&garbage, &fresh], Some(1.0));
-    row("a token of an unknown key", "a good one, not seen before", [&foreign, &fresh], Some(1.0));
+    row("a wrong generated secret", "a valid one", [&wrong, &good], Some(1.0));
+    row("a garbage token", "a valid one, not seen before", [&garbage, &fresh], Some(1.0));
+    row("a token of an unknown key", "a valid one, not seen before", [&foreign, &fresh], Some(1.0));
 }
 
 fn small_things() {
@@ -278,7 +281,7 @@ fn small_things() {
     );
     let more = own.more_than(&without);
     println!(
-        "another path through TokenEndpointLayer: more than the handler\tns\t{:.0}\t{:.0}\t{:.0}\t\t\t30",
+        "another path through TokenEndpointLayer: difference from the handler\tns\t{:.0}\t{:.0}\t{:.0}\t\t\t30",
         more.median, more.low, more.high
     );
     let (one, four) = ("invoices:read", "invoices:read invoices:write orders:read orders:write");
@@ -296,13 +299,13 @@ fn small_things() {
         TIME,
     );
     row("a protected route, no token", "the handler without a layer", none.each_ref(), None);
-    // Makes sure that what is timed is what is meant.
+    // Checks that the measured case is the intended one.
     let answer = now(layered.call(bearer(&subject.token))).unwrap();
     assert_eq!(answer.status(), 200);
     drop(now(answer.into_body().collect()));
 }
 
-/// What one of so many threads takes, each of which works for itself.
+/// Returns the time of one thread when so many threads work independently.
 fn run(threads: usize, work: &(dyn Fn(usize) + Sync)) -> Figure {
     let each = |thread| {
         let (start, mut times) = (Instant::now(), Vec::new());
@@ -320,7 +323,7 @@ fn run(threads: usize, work: &(dyn Fn(usize) + Sync)) -> Figure {
     Figure::of(times)
 }
 
-/// So many threads, beside one alone.
+/// Compares that many threads with one thread.
 fn threads() {
     let subject = Subject::new(Algorithm::ES256, 10);
     let verifier = &subject.verifier;
@@ -328,27 +331,27 @@ fn threads() {
     let seen = |_| drop(verifier.verify_now(&subject.token).unwrap());
     let own = |thread: usize| drop(verifier.verify_now(&tokens[thread]).unwrap());
     let issue = |_| drop(subject.ask(subject.request(1)));
-    // What the machine has to give: two threads may share more than they seem to.
+    // The machine's own limit: two threads may share more hardware than expected.
     let (bare, message) = (Bare::new(Algorithm::ES256), [0; 400]);
     let sign = |_| {
         black_box(bare.sign(&message));
     };
     for count in [2, 4, 8] {
         row(
-            &format!("verification, seen before, {count} threads at one token"),
+            &format!("verification, seen before, {count} threads, same token"),
             "1 thread",
             [&run(count, &seen), &run(1, &seen)],
             None,
         );
         row(
-            &format!("verification, seen before, {count} threads, each at a token of its own"),
+            &format!("verification, seen before, {count} threads, one token each"),
             "1 thread",
             [&run(count, &own), &run(1, &own)],
             None,
         );
         row(&format!("the bare signature, {count} threads"), "1 thread", [&run(count, &sign), &run(1, &sign)], None);
         row(
-            &format!("token endpoint, {count} threads, with the request made"),
+            &format!("token endpoint, {count} threads, including building the request"),
             "1 thread",
             [&run(count, &issue), &run(1, &issue)],
             None,
@@ -356,7 +359,7 @@ fn threads() {
     }
 }
 
-/// What the first start of a server costs that keeps no key; ours makes none for RSA.
+/// The cost of the first start of a server that keeps no key; our servers generate no RSA key.
 fn generating() {
     let figures = interleaved(
         [Work::once(|| RsaKeyPair::generate(KeySize::Rsa2048).unwrap()), Work::once(|| KeyRing::generate().unwrap())],
@@ -365,7 +368,7 @@ fn generating() {
     row("generating an RSA key of 2,048 bits, aws-lc-rs", "KeyRing::generate, ES256", figures.each_ref(), None);
 }
 
-/// Here, since it takes an HTTP client to build, as some of the peers do.
+/// Built here, because it needs an HTTP client, as some of the peers do.
 #[cfg(feature = "peers")]
 mod remote {
     use benches::subject::Body;
@@ -385,7 +388,7 @@ mod remote {
         }
     }
 
-    /// Whether the keys are trusted still is asked of who keeps them fresh, at every look-up.
+    /// Every look-up asks the key cache whether the keys are still trusted.
     pub(super) fn threads() {
         let subject = Subject::new(Algorithm::ES256, 10);
         let answer = now(subject.server.jwks_service().call(Request::get("/jwks").body(Body::default()).unwrap()));
@@ -397,7 +400,7 @@ mod remote {
         });
         let seen = |_| drop(verifier.verify_now(&subject.token).unwrap());
         for count in [2, 4, 8] {
-            let title = format!("the same by the keys of a remote issuer, {count} threads at one token");
+            let title = format!("the same with the keys of a remote issuer, {count} threads, same token");
             row(&title, "1 thread", [&run(count, &seen), &run(1, &seen)], None);
         }
     }
@@ -415,7 +418,7 @@ mod peers {
 
     type Answered<B> = Response<B>;
 
-    /// The same axum route behind each of the layers; the token is the same all the time, as a client's is.
+    /// Measures the same axum route behind each of the layers. The token is always the same, as for a real client.
     pub(super) fn protected_routes() {
         peers::settle_jsonwebtoken();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -466,12 +469,12 @@ mod peers {
         );
         let [ours, open, empty, others @ ..] = figures;
         row("axum route behind BearerAuthLayer", "behind an empty layer", [&ours, &empty], None);
-        row("axum route behind an empty layer", "the route without", [&empty, &open], None);
+        row("axum route behind an empty layer", "the route without a layer", [&empty, &open], None);
         let names = ["axum-jwt-auth", "tower-oauth2-resource-server", "oauth-resource-server", "jwt-authorizer"];
         for (name, other) in names.into_iter().zip(others) {
             row(
-                &format!("{name}, more than an empty layer"),
-                "BearerAuthLayer, more than an empty layer",
+                &format!("{name}, difference from an empty layer"),
+                "BearerAuthLayer, difference from an empty layer",
                 [&other.more_than(&empty), &ours.more_than(&empty)],
                 None,
             );

@@ -1,5 +1,5 @@
-//! One of the servers that `scripts/bench` puts load on, on one thread: `serve NAME PORT`. It writes one
-//! line once it listens: what a caller sends as `Authorization`.
+//! One of the servers that `scripts/bench` loads, on one thread: `serve NAME PORT`. When it listens, it prints one line: the
+//! `Authorization` header for callers.
 
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -46,9 +46,7 @@ async fn main() {
             builder.slow_checks(1, 4).slow_checks_on(move |check| checks.send(check).unwrap())
         }),
         "guessed" => guessed(AttemptLimits::default()),
-        "guessed-unlimited" => {
-            guessed(AttemptLimits::default().chosen_by_address(u32::MAX).chosen_by_client(u32::MAX))
-        }
+        "guessed-unlimited" => guessed(AttemptLimits::default().chosen_by_address(u32::MAX).chosen_by_client(u32::MAX)),
         _ => Subject::new(Algorithm::ES256, CLIENTS),
     };
     let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await.unwrap();
@@ -69,7 +67,7 @@ async fn main() {
     serve(&name, subject, listener).await;
 }
 
-/// Does what it is sent whenever the core has nothing else to do.
+/// Handles requests whenever the core has nothing else to do.
 fn yielding_thread() -> mpsc::Sender<Box<dyn FnOnce() + Send>> {
     let (work, waiting) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
     thread::spawn(move || {
@@ -82,13 +80,13 @@ fn yielding_thread() -> mpsc::Sender<Box<dyn FnOnce() + Send>> {
     work
 }
 
-/// axum's hello and nothing else, to hold the start of `standalone` against.
+/// An axum hello server, to compare the start of `standalone` with.
 async fn start(port: &str) {
     let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await.unwrap();
     axum::serve(listener, Router::new().route("/", get(async || "hello"))).await.unwrap();
 }
 
-/// A server that knows its callers' addresses, and for which the minute of its limits never ends.
+/// A server that knows the addresses of its callers, and whose limits never reset.
 fn guessed(limits: AttemptLimits) -> Subject {
     Subject::of_people_with(CLIENTS, |builder| {
         builder
@@ -110,9 +108,9 @@ impl Clock for Stopped {
 async fn serve(name: &str, subject: Subject, listener: tokio::net::TcpListener) {
     let ids = || (0..CLIENTS).map(client_id);
     let router = match name {
-        // No more than axum's router and a handler, for either kind of request.
+        // Only axum's router and a handler, for both kinds of request.
         "hello" => Router::new().route("/token", axum::routing::post(async || "hello")),
-        // Reads the form, looks at nothing, and answers the bytes of a token: what no server of tokens can be faster than.
+        // Reads the form, ignores it, and answers the bytes of a token: an upper limit for any token server.
         "same-bytes" => {
             let token = subject.ask(subject.request(1));
             let headers = [("content-type", "application/json"), ("cache-control", "no-store"), ("pragma", "no-cache")];
@@ -120,7 +118,7 @@ async fn serve(name: &str, subject: Subject, listener: tokio::net::TcpListener) 
         }
         "open" => Router::new().route("/invoices", get(async || "invoices")),
         "empty" => Router::new().route("/invoices", get(async || "invoices").layer(layer_fn(Empty))),
-        // A layer that can refuse has a body of its own to do it with.
+        // A layer that can refuse needs its own body type.
         "slots" => {
             let slots = Slots::new(std::slice::from_ref(&subject.token));
             let layer = layer_fn(move |inner: Route| {
@@ -152,16 +150,16 @@ async fn serve(name: &str, subject: Subject, listener: tokio::net::TcpListener) 
                 "oauth-resource-server" => peers::oauth_resource_server(&jwks),
                 "oxide-auth" => peers::oxide_auth(ids(), &subject.secret),
                 "authkestra" => peers::authkestra(ids()).await,
-                other => panic!("there is no {other}"),
+                other => panic!("unknown server {other}"),
             }
         }
         #[cfg(not(feature = "peers"))]
-        other => panic!("there is no {other}; the peers are behind a feature"),
+        other => panic!("unknown server {other}; the peers need feature `peers`"),
     };
     axum::serve(listener, router).await.unwrap();
 }
 
-/// A protected route on a server of its own, as the peers have it.
+/// A protected route on a separate server, as the peers have it.
 fn protected(subject: &Subject) -> Router {
     let protect = BearerAuthLayer::new(subject.verifier.clone()).require_scope(READ);
     Router::new().route("/invoices", get(async || "invoices").layer(protect))
