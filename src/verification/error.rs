@@ -295,5 +295,11 @@ mod tests {
         assert_eq!(error.to_string(), "the policy cannot tell");
         assert_eq!(error.source().unwrap().to_string(), "the directory is down");
         assert!(error.issuer().is_none());
+        #[cfg(feature = "remote")]
+        {
+            let issuer: crate::issuer::Issuer = "https://auth.example.com".parse().unwrap();
+            let error = Undecided::new(UndecidedKind::Keys).of(std::sync::Arc::new(issuer.clone()));
+            assert_eq!(error.issuer(), Some(&issuer));
+        }
     }
 }

@@ -141,3 +141,19 @@ fn resources(form: &Form<'_>, audience_parameter: &AudienceParameter) -> Result<
     let is_the_same = |resource: &Audience| *resource == audience || resource.normal_form() == normal;
     if resources.iter().all(is_the_same) { Ok(resources) } else { Err(Fault::AUDIENCE_DIFFERS.into()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{FEW_SCOPES, Form, RequestedScopes, scopes};
+
+    #[test]
+    fn a_set_of_scopes_is_made_before_authentication_only_of_a_short_text() {
+        for (length, is_few) in [(1, true), (FEW_SCOPES, true), (FEW_SCOPES + 1, false), (2 * FEW_SCOPES, false)] {
+            let text = "s".repeat(length);
+            let body = format!("scope={text}");
+            let requested = scopes(&mut Form::parse(body.as_bytes()).unwrap()).unwrap().unwrap();
+            assert_eq!(matches!(requested, RequestedScopes::Few(_)), is_few, "{length}");
+            assert_eq!(requested.scopes().unwrap().as_str(), text);
+        }
+    }
+}

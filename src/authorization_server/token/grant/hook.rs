@@ -195,3 +195,14 @@ impl GrantRefusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{DynGrantHook, PendingGrant};
+
+    #[test]
+    fn the_debug_output_of_a_server_says_that_there_is_a_hook() {
+        let hook: Box<dyn DynGrantHook> = Box::new(|_: &mut PendingGrant| Ok(()));
+        assert_eq!(format!("{hook:?}"), "GrantHook");
+    }
+}
