@@ -229,6 +229,14 @@ async fn a_store_that_fails_is_not_asked_more_often_because_it_says_that_it_has_
     assert!((70..=150).contains(&polls), "{polls}");
 }
 
+#[tokio::test]
+async fn its_debug_output_shows_no_entry() {
+    let store = MemoryStore::default();
+    store.revoke(token("secret-id")).await.unwrap();
+    let shown = format!("{:?}", Revocations::follow(store).clock(clock()).await.unwrap());
+    assert!(shown.starts_with("Revocations") && !shown.contains("secret-id"), "{shown}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_slow_answer_makes_the_view_as_old_as_its_question() {
     let (trouble, clock) = (Trouble::default(), clock());

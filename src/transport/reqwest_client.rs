@@ -69,3 +69,86 @@ impl HttpClient for ReqwestClient {
         Ok(response)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::timeout;
+
+    use super::{HttpError, ReqwestClient};
+    use crate::keys::remote::HttpClient as _;
+
+    /// A server that gives the same answer to each request, and then repeats `rest` until the caller hangs up.
+    struct Server {
+        url: String,
+        requests: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Server {
+        async fn start(answer: &'static str, rest: &'static str) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}/", listener.local_addr().unwrap());
+            let requests = Arc::new(Mutex::new(Vec::new()));
+            let heard = requests.clone();
+            tokio::spawn(async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    tokio::spawn(answer_to(stream, heard.clone(), answer, rest));
+                }
+            });
+            Self { url, requests }
+        }
+
+        /// Fails rather than to wait for an answer without end.
+        async fn ask(&self, most: usize) -> Result<Response<Bytes>, HttpError> {
+            let client = ReqwestClient::new(false).unwrap();
+            let request = Request::get(&self.url).body(Bytes::new()).unwrap();
+            timeout(Duration::from_secs(30), client.send(request, most)).await.unwrap()
+        }
+    }
+
+    async fn answer_to(mut stream: TcpStream, heard: Arc<Mutex<Vec<String>>>, answer: &str, rest: &str) {
+        let (mut request, mut bytes) = (Vec::new(), [0; 4_096]);
+        while !request.ends_with(b"\r\n\r\n") {
+            let read = stream.read(&mut bytes).await.unwrap();
+            assert!(read > 0, "the caller hung up");
+            request.extend_from_slice(&bytes[..read]);
+        }
+        heard.lock().unwrap().push(String::from_utf8(request).unwrap());
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        while !rest.is_empty() && stream.write_all(rest.as_bytes()).await.is_ok() {}
+    }
+
+    const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n";
+
+    #[tokio::test]
+    async fn a_body_may_be_as_long_as_was_said_and_no_longer() {
+        let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n\
+                      a\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n";
+        let server = Server::start(answer, "").await;
+        assert_eq!(server.ask(20).await.unwrap().body(), "01234567890123456789");
+        assert!(server.ask(19).await.unwrap_err().is_too_long());
+    }
+
+    #[tokio::test]
+    async fn a_body_without_end_is_cut_off() {
+        let server = Server::start(CHUNKED, "a\r\n0123456789\r\n").await;
+        assert!(server.ask(100_003).await.unwrap_err().is_too_long());
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_not_followed_and_the_request_says_which_crate_sent_it() {
+        let answer = "HTTP/1.1 302 Found\r\nlocation: /elsewhere\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        let server = Server::start(answer, "").await;
+        assert_eq!(server.ask(100).await.unwrap().status(), 302);
+        let requests = server.requests.lock().unwrap();
+        assert_eq!(requests.len(), 1, "{requests:?}");
+        let name = concat!("user-agent: ", env!("CARGO_PKG_NAME"), "/");
+        assert!(requests[0].to_lowercase().contains(name), "{requests:?}");
+    }
+}

@@ -399,7 +399,7 @@ pub(super) fn out_of_time(
         _ => ("iat", claims.issued_at),
     };
     let (time, now, leeway) = (time.as_secs(), now.as_secs(), leeway.as_secs());
-    let (expected, side) = if time < now { ("less than", "before") } else { ("at most", "after") };
+    let (expected, side) = if time <= now { ("less than", "before") } else { ("at most", "after") };
     let detail = format!(
         "`{claim}` is {time}, {} s {side} now ({now}), expected {expected} {leeway} s {side} now; {setting}",
         time.abs_diff(now)

@@ -294,3 +294,25 @@ fn the_debug_output_of_a_verifier_names_its_issuer_and_audience() {
     let shown = format!("{:?}", TokenProfile::default().client_id_in(["azp"]));
     assert!(shown.contains("azp") && shown.contains("jwt_type: false"), "{shown}");
 }
+
+#[test]
+fn the_operator_reads_that_a_token_which_ends_now_should_end_later() {
+    let Issuer { keys, clock, verifier } = issuer();
+    let token = keys.signing_key().sign(claims(API, 1).as_bytes()).unwrap();
+    clock.set(SystemTime::UNIX_EPOCH + Duration::from_secs(NOW + 600));
+    let VerifyError::Refused(refused) = verifier.leeway(Duration::ZERO).verify_now(&token).unwrap_err() else {
+        panic!("undecided")
+    };
+    let shown = "`exp` is 1700000600, 0 s before now (1700000600), expected less than 0 s before now";
+    assert!(refused.to_string().contains(shown), "{refused}");
+}
+
+#[test]
+fn a_thousand_usual_tokens_are_remembered_by_default() {
+    let issuer = issuer();
+    let tokens: Vec<_> = (0..1_000).map(|number| issuer.token(number)).collect();
+    for token in &tokens {
+        issuer.verifier.verify_now(token).unwrap();
+    }
+    assert!(tokens.iter().all(|token| issuer.verifier.remembers(token)));
+}
