@@ -11,7 +11,7 @@ use tower::{BoxError, Service};
 
 use super::access_token::AccessToken;
 use super::error::CallError;
-use super::refusal::{refuses_token, required_scopes, resource_metadata};
+use super::refusal::{is_plain_success, refuses_token, required_scopes, resource_metadata};
 use super::repeat::RepeatBody;
 use super::saved_request::{SavedRequest, save};
 use super::token_error::TokenSourceError;
@@ -75,12 +75,12 @@ where
         answer: S::Future,
         token: AccessToken,
         source: Option<Arc<dyn TokenSource>>,
-        saved: SavedRequest<R::Kept>,
-        service: S,
+        saved: Option<SavedRequest<R::Kept>>,
+        service: Option<S>,
         repeat: R,
     ) -> Self {
         let state = State::Calling { answer, token };
-        Self { state, service: Some(service), source, saved: Some(saved), repeat: Some(repeat) }
+        Self { state, service, source, saved, repeat: Some(repeat) }
     }
 }
 
@@ -116,13 +116,17 @@ where
                     };
                     let repeat = this.repeat.as_ref().expect(COMPLETED);
                     let (mut request, saved) = save(request, repeat);
-                    *this.saved = Some(saved);
+                    *this.saved = saved;
                     token.authorize(request.headers_mut());
                     let answer = this.service.as_mut().expect(COMPLETED).call(request);
                     State::Calling { answer, token }
                 }
                 StateProjection::Calling { answer, token } => {
                     let answer = ready!(answer.poll(cx)).map_err(|error| CallError::Call(error.into()))?;
+                    if is_plain_success(answer.status(), answer.headers()) {
+                        token.accepted();
+                        return Poll::Ready(Ok(answer));
+                    }
                     let is_refused = refuses_token(answer.status(), answer.headers());
                     let required = required_scopes(answer.status(), answer.headers());
                     let metadata = resource_metadata(answer.status(), answer.headers());

@@ -16,6 +16,8 @@ struct Origin {
     /// In lower case.
     host: String,
     port: u16,
+    /// The usual spelling of host and port.
+    authority: String,
 }
 
 /// The origins that tokens may go to, and the one of requests whose URI has no authority.
@@ -93,11 +95,17 @@ impl Origin {
         let is_https = uri.scheme() == Some(&Scheme::HTTPS);
         let authority = uri.authority().ok_or_else(|| invalid("it has no host"))?;
         let port = port(authority, is_https).ok_or_else(|| invalid("the port must be a number from 0 to 65535"))?;
-        Ok(Self { is_https, host: authority.host().to_ascii_lowercase(), port })
+        let host = authority.host().to_ascii_lowercase();
+        let default = if is_https { 443 } else { 80 };
+        let authority = if port == default { host.clone() } else { format!("{host}:{port}") };
+        Ok(Self { is_https, host, port, authority })
     }
 
     fn is_of(&self, scheme: &Scheme, authority: &Authority) -> bool {
         let is_https = *scheme == Scheme::HTTPS;
+        if is_https == self.is_https && authority.as_str() == self.authority {
+            return is_https || *scheme == Scheme::HTTP;
+        }
         (is_https || *scheme == Scheme::HTTP)
             && is_https == self.is_https
             && authority.host().eq_ignore_ascii_case(&self.host)
@@ -118,10 +126,8 @@ fn port(authority: &Authority, is_https: bool) -> Option<u16> {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { is_https, host, port } = self;
-        let (scheme, default) = if *is_https { ("https", 443) } else { ("http", 80) };
-        write!(f, "{scheme}://{host}")?;
-        if *port == default { Ok(()) } else { write!(f, ":{port}") }
+        let scheme = if self.is_https { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.authority)
     }
 }
 

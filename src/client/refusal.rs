@@ -11,6 +11,15 @@ const UNAUTHENTICATED: &[u8] = b"16";
 /// gRPC's code `PERMISSION_DENIED`.
 const PERMISSION_DENIED: &[u8] = b"7";
 
+/// Returns whether the answer is a success whose status does not depend on its headers, as that of gRPC does.
+pub(super) fn is_plain_success(status: StatusCode, headers: &HeaderMap) -> bool {
+    status.is_success() && !has_grpc_type(headers)
+}
+
+fn has_grpc_type(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|media_type| media_type.as_bytes().starts_with(b"application/grpc"))
+}
+
 /// Returns whether the answer says that the token is not valid, so that another token may help.
 ///
 /// These do: a 401 with `error="invalid_token"` in a `Bearer` challenge (RFC 6750 §3.1), a 401 without any challenge, and a gRPC
@@ -46,8 +55,8 @@ pub(super) fn required_scopes(status: StatusCode, headers: &HeaderMap) -> Option
 /// A trailers-only answer has its status among the headers.
 fn is_grpc(status: StatusCode, headers: &HeaderMap, code: &[u8]) -> bool {
     status == StatusCode::OK
+        && has_grpc_type(headers)
         && headers.get("grpc-status").is_some_and(|status| status.as_bytes() == code)
-        && headers.get(CONTENT_TYPE).is_some_and(|media_type| media_type.as_bytes().starts_with(b"application/grpc"))
 }
 
 fn challenges_allow_it(headers: &HeaderMap) -> bool {

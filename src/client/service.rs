@@ -76,7 +76,7 @@ where
         let (mut request, saved) = save(request, &self.repeat);
         token.authorize(request.headers_mut());
         let source = self.source.for_request();
-        let again = self.inner.clone();
+        let again = saved.is_some().then(|| self.inner.clone());
         ResponseFuture::calling(self.inner.call(request), token, source, saved, again, self.repeat.clone())
     }
 }

@@ -6,6 +6,9 @@ pub use self::replay::{Replay, ReplayBody};
 
 /// Keeps a body, so that a request can be sent a second time with a new token.
 pub trait RepeatBody<B> {
+    /// Whether requests are repeated at all. If not, nothing is kept.
+    const REPEATS: bool = true;
+
     /// The kept form of a body.
     type Kept;
 
@@ -39,6 +42,8 @@ impl<B: Clone> RepeatBody<B> for CloneBody {
 pub struct NoRepeat;
 
 impl<B> RepeatBody<B> for NoRepeat {
+    const REPEATS: bool = false;
+
     type Kept = ();
 
     fn keep(&self, body: B) -> (B, ()) {
