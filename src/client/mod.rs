@@ -44,6 +44,22 @@
 //! | a caller is cancelled | The request for a token that it caused continues for the others. |
 //! | the runtime that requested a token ends | Callers in other runtimes get an error, and the next one makes a new attempt. |
 //!
+//! # Servers of others
+//!
+//! Each row is tested against a local server that behaves so.
+//!
+//! | server | issuer | authentication | what is requested |
+//! |---|---|---|---|
+//! | Keycloak | `https://id.example.com/realms/main` | secret | [`scope`](ClientCredentials::scope) |
+//! | Auth0 | `https://tenant.eu.auth0.com/`, with the slash | [`secret_post`](ClientAuthentication::secret_post) | [`parameter("audience", …)`](ClientCredentials::parameter) |
+//! | Entra ID | `https://login.microsoftonline.com/TENANT/v2.0` | [`secret_post`](ClientAuthentication::secret_post) | the scope `api://APPLICATION/.default` |
+//! | Okta | `https://company.okta.com/oauth2/default` | [`private_key_jwt`](ClientAuthentication::private_key_jwt), with the token endpoint as [`assertion_audience`](ClientCredentials::assertion_audience) | [`scope`](ClientCredentials::scope) |
+//! | Cognito | `https://cognito-idp.REGION.amazonaws.com/POOL` | secret | the scope `RESOURCE/NAME` |
+//! | Hydra | `https://hydra.example.com/`, with the slash | secret | [`parameter("audience", …)`](ClientCredentials::parameter) |
+//!
+//! Those that do not know [`resource`](ClientCredentials::resource) ignore it (RFC 6749 §3.2). Without it, use
+//! [`ClientCredentialsLayer::from_source`] with the URL of the API.
+//!
 //! # Deployment caveat
 //!
 //! Each process has its own tokens: a fleet of 1,000 replicas requests 1,000 tokens per lifetime. The issuer's limit has to allow
