@@ -193,6 +193,8 @@ async fn every_connection_to_the_former_primary_is_left_once_the_feed_finds_the_
     for _ in 0..10 {
         assert!(!store.find(&BILLING).await.unwrap().unwrap().is_enabled(), "at the new primary");
     }
+    let listening = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
+    until("it listens at the new primary", async || number(&standby.url(), listening).await == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

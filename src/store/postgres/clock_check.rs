@@ -1,7 +1,7 @@
 //! [`ClockCheck`]: warns when the clock of this host and the clock of the database differ.
 //!
 //! The clock of the database is the one clock that all replicas can see, so that a replica whose own clock is wrong shows by
-//! it. By itself it decides nothing. But a host whose clock is behind would revoke less than it should of what a client was
+//! it. No decision rests on it alone. But a host whose clock is behind would revoke less than it should of what a client was
 //! issued up to now, since others date tokens by clocks that are right. So it adds the difference, up to a minute: a database
 //! whose clock is wrong has that effect at most.
 

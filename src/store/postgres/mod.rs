@@ -468,6 +468,7 @@ impl RevocationStore for PostgresStore {
         };
         if is_lost {
             self.renewal.renew();
+            self.wake.leave();
             // A role that may not write leaves that to a purge by another replica.
             let _ = self.read(async |connection| feed::adopt(connection).await).await;
         }

@@ -1,7 +1,10 @@
 //! [`Wake`]: `LISTEN`, for as long as it works.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
@@ -19,18 +22,24 @@ pub(super) struct Wake(Arc<Inner>);
 struct Inner {
     options: PgConnectOptions,
     woken: Arc<Notify>,
+    left: Arc<Notify>,
     /// Begun by the first who asks: a store that only looks clients up does not listen.
     listener: OnceLock<JoinHandle<()>>,
 }
 
 impl Wake {
     pub(super) fn new(options: PgConnectOptions) -> Self {
-        Self(Arc::new(Inner { options, woken: Arc::default(), listener: OnceLock::new() }))
+        Self(Arc::new(Inner { options, woken: Arc::default(), left: Arc::default(), listener: OnceLock::new() }))
+    }
+
+    /// Listens on a new connection from now on: this one may lead to a server that no one else uses any more.
+    pub(super) fn leave(&self) {
+        self.0.left.notify_waiters();
     }
 
     pub(super) async fn changed(&self) {
-        let Inner { options, woken, listener } = &*self.0;
-        listener.get_or_init(|| tokio::spawn(listen(options.clone(), woken.clone())));
+        let Inner { options, woken, left, listener } = &*self.0;
+        listener.get_or_init(|| tokio::spawn(listen(options.clone(), woken.clone(), left.clone())));
         woken.notified().await;
     }
 }
@@ -60,7 +69,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 const CONNECTING: Duration = Duration::from_secs(10);
 
 /// Listens for ever, on a connection of its own.
-async fn listen(options: PgConnectOptions, woken: Arc<Notify>) {
+async fn listen(options: PgConnectOptions, woken: Arc<Notify>, left: Arc<Notify>) {
     let mut backoff = BACKOFF.0;
     loop {
         // A pool for each connection: one that was lost without a word may keep its place in the pool for long.
@@ -68,7 +77,12 @@ async fn listen(options: PgConnectOptions, woken: Arc<Notify>) {
             backoff = BACKOFF.0;
             // Something may have happened while nobody listened.
             woken.notify_waiters();
-            while hears(&mut listener, &woken).await {}
+            let (mut hearing, mut leaving) = (pin!(hears_on(&mut listener, &woken)), pin!(left.notified()));
+            poll_fn(|cx| match leaving.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(()),
+                Poll::Pending => hearing.as_mut().poll(cx),
+            })
+            .await;
         }
         tokio::time::sleep(backoff).await;
         backoff = (backoff * 2).min(BACKOFF.1);
@@ -82,6 +96,10 @@ async fn connect(options: PgConnectOptions) -> Result<PgListener, Error> {
     listener.eager_reconnect(false);
     listener.listen("tcc_feed").await?;
     Ok(listener)
+}
+
+async fn hears_on(listener: &mut PgListener, woken: &Notify) {
+    while hears(listener, woken).await {}
 }
 
 /// Passes on the next notification, or finds that the connection is silent and well. Returns whether it is well.
