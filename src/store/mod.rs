@@ -39,6 +39,8 @@
 //! ```
 
 mod admin;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod clock_check;
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
 #[cfg(feature = "file")]

@@ -180,7 +180,7 @@ impl Revocation {
 
     /// Returns the same with later times, where it revokes what a client was issued up to `now` or later. One of a time that
     /// is over was made by another clock, or is about known tokens.
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "postgres", feature = "redis"))]
     pub(super) fn later(mut self, now: SystemTime, by: Duration) -> Self {
         if let Self::Client { issued_until, expires_at, .. } = &mut self
             && *issued_until >= UnixTime::at(now).as_secs()
@@ -334,7 +334,7 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "postgres", feature = "redis"))]
     #[test]
     fn a_time_that_is_not_over_is_made_later_and_nothing_else() {
         let by = Duration::from_secs(7);

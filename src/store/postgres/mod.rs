@@ -1,6 +1,5 @@
 //! [`PostgresStore`]: all state in Postgres, for any number of replicas.
 
-mod clock_check;
 mod feed;
 mod pool;
 mod schema;
@@ -15,10 +14,10 @@ use std::time::{Duration, SystemTime};
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{ConnectOptions as _, PgConnection, Row as _};
 
-use self::clock_check::ClockCheck;
 use self::feed::{LastWrite, Place, Told, last_told};
 use self::pool::Renewal;
 use self::wake::Wake;
+use super::clock_check::ClockCheck;
 use super::sql::{self, CREATED_AT_ONCE, Lease, PURGED_AT_ONCE, Row, failed, in_time, seconds};
 use super::{
     AdminError, Changes, ClientAdmin, ClientStore, Cursor, Replay, ReplayId, ReplayLog, Revision, Revocation,

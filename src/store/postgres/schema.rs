@@ -6,10 +6,10 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use tokio::time::Instant;
 
-use super::clock_check::ClockCheck;
 use super::feed;
 use crate::clock::Clock;
 use crate::store::StoreError;
+use crate::store::clock_check::ClockCheck;
 use crate::store::sql::{failed, in_time, newer};
 
 /// The version of the tables below. What comes after it is added as a further step, and never changes an old one.

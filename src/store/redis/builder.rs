@@ -10,10 +10,11 @@ use redis::Client;
 use super::link::Link;
 use super::scripts::{Keys, Scripts};
 use super::wake::Wake;
-use super::{RedisStore, Shared, durability, permissions};
+use super::{RedisStore, Shared, compare_clocks, durability, permissions};
 use crate::clock::{Clock, SystemClock};
 use crate::deadline::LONGEST_WAIT;
 use crate::store::StoreError;
+use crate::store::clock_check::ClockCheck;
 use crate::store::last_write::LastWrite;
 use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 
@@ -103,8 +104,11 @@ impl RedisStoreBuilder {
         durability::warn(&problems);
         let wake = Wake::new(link.client().clone(), keys.channel());
         let Self { clock, longest, .. } = self;
+        let clock_check = ClockCheck::default();
+        compare_clocks(&link, &*clock, &clock_check).await;
         let (last_write, had_clients) = (LastWrite::default(), AtomicBool::new(false));
-        let shared = Shared { link, scripts, keys, wake, clock, longest, problems, last_write, had_clients };
+        let shared =
+            Shared { link, scripts, keys, wake, clock, longest, problems, last_write, clock_check, had_clients };
         Ok(RedisStore { shared: Arc::new(shared) })
     }
 }

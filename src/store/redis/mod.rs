@@ -18,13 +18,14 @@ pub use self::builder::RedisStoreBuilder;
 use self::link::Link;
 use self::scripts::{Keys, Scripts};
 use self::wake::Wake;
+use super::clock_check::ClockCheck;
 use super::last_write::LastWrite;
 use super::{
     AdminError, Change, Changes, ClientAdmin, ClientStore, Cursor, Replay, ReplayId, ReplayLog, Revision, Revocation,
     RevocationStore, StoreError,
 };
 use crate::client_id::ClientId;
-use crate::clock::{Clock, UnixTime};
+use crate::clock::{Clock, UnixTime, later};
 use crate::registration::RegisteredClient;
 use crate::registration::from_json;
 use crate::timing::CLIENT_CHANGE_RETENTION;
@@ -44,7 +45,9 @@ use crate::timing::CLIENT_CHANGE_RETENTION;
 /// 6. Where this process saw clients, a server without any is an error, and a 503 for the caller, until one is created.
 /// 7. A write by a user of an ACL that lacks a command fails as a whole. Redis 6 does not tell what a user may do: there a write
 ///    may fail half done. Everything is allowed by `~{tcc}:* &{tcc}:changed +@connection +@scripting +@read +@write +@pubsub
-///    +info +config|get`. A process that only verifies tokens needs no write but `del`.
+///    +info +config|get +time`. A process that only verifies tokens needs no write but `del`.
+/// 8. A process whose clock differs from that of the server by more than 2 seconds logs a warning. If it is behind, by a minute at
+///    most, it adds the difference when it revokes what a client was issued up to now.
 ///
 /// # Caveat
 ///
@@ -81,6 +84,7 @@ struct Shared {
     longest: Duration,
     problems: Vec<String>,
     last_write: LastWrite,
+    clock_check: ClockCheck,
     /// This process saw that a client was registered there once.
     had_clients: AtomicBool,
 }
@@ -124,8 +128,9 @@ impl RedisStore {
     ) -> Result<(), AdminError> {
         let Shared { link, scripts, keys, .. } = &*self.shared;
         let now = self.shared.clock.now();
+        let revoked_at = later(now, self.shared.clock_check.delay());
         let revocation = (!record.is_some_and(RegisteredClient::is_enabled))
-            .then(|| Revocation::former_client(id.clone(), now, self.shared.longest));
+            .then(|| Revocation::former_client(id.clone(), revoked_at, self.shared.longest));
         let end = revocation.as_ref().map_or(0, Revocation::expires_at);
         let mut call = scripts.change.prepare_invoke();
         keys.give(&mut call)?;
@@ -162,6 +167,15 @@ impl Shared {
             self.last_write.acknowledged(tip);
         }
         Ok(created)
+    }
+}
+
+/// Compares the clock with that of the server. A user may lack the right to ask for that; then nothing is known of it.
+async fn compare_clocks(link: &Link, clock: &dyn Clock, clock_check: &ClockCheck) {
+    let before = clock.now();
+    if let Ok((seconds, micros)) = link.command::<(i64, i64)>(&::redis::cmd("TIME")).await {
+        let server = seconds.saturating_mul(1_000).saturating_add(micros / 1_000);
+        clock_check.compare(before, clock.now(), server);
     }
 }
 
@@ -244,7 +258,8 @@ impl ClientAdmin for RedisStore {
 
 impl RevocationStore for RedisStore {
     async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
-        let Shared { link, scripts, keys, .. } = &*self.shared;
+        let Shared { link, scripts, keys, clock, clock_check, .. } = &*self.shared;
+        let revocation = revocation.later(clock.now(), clock_check.delay());
         let end = revocation.expires_at();
         let mut call = scripts.revoke.prepare_invoke();
         keys.give(&mut call)?;
@@ -268,7 +283,8 @@ impl RevocationStore for RedisStore {
     }
 
     async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
-        let Shared { link, scripts, keys, .. } = &*self.shared;
+        let Shared { link, scripts, keys, clock, clock_check, .. } = &*self.shared;
+        compare_clocks(link, &**clock, clock_check).await;
         let mut call = scripts.purge.prepare_invoke();
         keys.give(&mut call)?;
         call.arg(UnixTime::at(now).as_secs()).arg(PURGED_AT_ONCE);

@@ -1,8 +1,8 @@
-//! [`ClockCheck`]: warns when the clock of this host and the clock of the database differ.
+//! [`ClockCheck`]: warns when the clock of this host and the clock of the store's server differ.
 //!
-//! The clock of the database is the one clock that all replicas can see, so that a replica whose own clock is wrong shows by
+//! The clock of the server is the one clock that all replicas can see, so that a replica whose own clock is wrong shows by
 //! it. No decision rests on it alone. But a host whose clock is behind would revoke less than it should of what a client was
-//! issued up to now, since others date tokens by clocks that are right. So it adds the difference, up to a minute: a database
+//! issued up to now, since others date tokens by clocks that are right. So it adds the difference, up to a minute: a server
 //! whose clock is wrong has that effect at most.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::timing::CLOCK_SKEW;
 
-/// Two replicas that differ from the database by no more than that differ from each other by no more than they may.
+/// Two replicas that differ from the server by no more than that differ from each other by no more than they may.
 const TOLERANCE: Duration = Duration::from_millis(CLOCK_SKEW.as_secs() * 1_000 / 2);
 
 const INTERVAL: Duration = Duration::from_secs(60 * 60);
@@ -34,9 +34,9 @@ impl ClockCheck {
         Duration::from_secs(self.delay.load(Ordering::Relaxed))
     }
 
-    /// Compares what the database showed, in milliseconds since 1970, between two readings of the own clock.
-    pub(super) fn compare(&self, before: SystemTime, after: SystemTime, database: i64) {
-        let ahead = ahead(millis(before), millis(after), database);
+    /// Compares what the server showed, in milliseconds since 1970, between two readings of the own clock.
+    pub(super) fn compare(&self, before: SystemTime, after: SystemTime, server: i64) {
+        let ahead = ahead(millis(before), millis(after), server);
         self.delay.store(ahead.map_or(0, delay), Ordering::Relaxed);
         let Some(ahead) = ahead else { return };
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,7 +46,7 @@ impl ClockCheck {
         *warned = Some(Instant::now());
         tracing::warn!(
             seconds_ahead = ahead / 1_000,
-            "the clock of this host differs from the clock of the database by more than 2 seconds; where the clocks of two hosts \
+            "the clock of this host differs from the clock of the store by more than 2 seconds; where the clocks of two hosts \
              differ by more than 5, one refuses the tokens of the other, and the revocation of a client may miss some: set the \
              clocks right"
         );
@@ -57,9 +57,9 @@ fn millis(time: SystemTime) -> i64 {
     i64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Returns by how many milliseconds the own clock is ahead of the database, at the least, unless that is tolerable.
-fn ahead(before: i64, after: i64, database: i64) -> Option<i64> {
-    let (least, most) = (before.saturating_sub(database), after.saturating_sub(database));
+/// Returns by how many milliseconds the own clock is ahead of the server, at the least, unless that is tolerable.
+fn ahead(before: i64, after: i64, server: i64) -> Option<i64> {
+    let (least, most) = (before.saturating_sub(server), after.saturating_sub(server));
     let tolerance = i64::try_from(TOLERANCE.as_millis()).unwrap_or(i64::MAX);
     match (least, most) {
         (ahead, _) if ahead > tolerance => Some(ahead),
@@ -68,7 +68,7 @@ fn ahead(before: i64, after: i64, database: i64) -> Option<i64> {
     }
 }
 
-/// Returns the seconds to add to a time of the own clock that is so many milliseconds ahead of the database.
+/// Returns the seconds to add to a time of the own clock that is so many milliseconds ahead of the server.
 fn delay(ahead: i64) -> u64 {
     let behind = ahead.min(0).unsigned_abs().div_ceil(1_000);
     if behind > MAX_DELAY.as_secs() { 0 } else { behind }
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn clocks_differ_only_by_what_a_slow_answer_does_not_explain() {
-        for (before, after, database, expected) in [
+        for (before, after, server, expected) in [
             (10_000, 10_010, 10_005, None),
             (10_000, 10_010, 7_500, None),
             (10_000, 10_010, 7_499, Some(2_501)),
@@ -98,7 +98,7 @@ mod tests {
             (10_000, 19_000, 21_501, Some(-2_501)),
             (0, 0, i64::MIN, Some(i64::MAX)),
         ] {
-            assert_eq!(ahead(before, after, database), expected, "{before}..{after} against {database}");
+            assert_eq!(ahead(before, after, server), expected, "{before}..{after} against {server}");
         }
     }
 }
