@@ -82,7 +82,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::{HttpError, ReqwestClient};
-    use crate::keys::remote::HttpClient as _;
+    use crate::transport::HttpClient as _;
 
     /// A server that gives the same answer to each request, and then repeats `rest` until the caller hangs up.
     struct Server {
