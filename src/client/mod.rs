@@ -48,7 +48,7 @@
 //!
 //! Each row is tested against a local server that behaves so.
 //!
-//! | server | issuer | authentication | what is requested |
+//! | server | issuer | authentication | parameters |
 //! |---|---|---|---|
 //! | Keycloak | `https://id.example.com/realms/main` | secret | [`scope`](ClientCredentials::scope) |
 //! | Auth0 | `https://tenant.eu.auth0.com/`, with the slash | [`secret_post`](ClientAuthentication::secret_post) | [`parameter("audience", …)`](ClientCredentials::parameter) |
