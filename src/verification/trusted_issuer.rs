@@ -413,3 +413,20 @@ impl fmt::Debug for TrustedIssuer {
         f.debug_struct("TrustedIssuer").field("issuer", issuer).field("audience", audience).finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, feature = "remote"))]
+mod tests {
+    use super::{Undecided, UndecidedKind, VerifyError, without_more_questions};
+
+    #[test]
+    fn what_would_be_asked_once_more_is_undecided_for_want_of_keys_and_all_else_stays() {
+        let kind = |kind| match without_more_questions(Undecided::new(kind).into()) {
+            VerifyError::Undecided(undecided) => undecided.kind(),
+            VerifyError::Refused(refused) => panic!("{refused}"),
+        };
+        assert_eq!(kind(UndecidedKind::NotAsked), UndecidedKind::Keys);
+        for other in [UndecidedKind::Keys, UndecidedKind::UnknownKey, UndecidedKind::Revocations] {
+            assert_eq!(kind(other), other);
+        }
+    }
+}
