@@ -1,5 +1,6 @@
 //! [`AccessToken`]: a token that can be sent.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -9,8 +10,6 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
 use super::lifetime::Lifetime;
-use super::token_cache::{Entry, Tokens};
-use super::token_source::TokenSource;
 use crate::clock::Moment;
 use crate::quoted::quoted;
 use crate::scope::Scopes;
@@ -41,11 +40,11 @@ struct Inner {
     /// Whether a resource server accepted the token. Copies share it.
     was_accepted: Arc<AtomicBool>,
     /// The cache that the token came from, which it must not keep alive.
-    cache: Weak<Entry>,
+    cache: Option<Weak<dyn Any + Send + Sync>>,
 }
 
 impl AccessToken {
-    /// Takes a bearer token (RFC 6750 §2.1) from text, for a [`TokenSource`] of your own.
+    /// Takes a bearer token (RFC 6750 §2.1) from text, for a [`TokenSource`](super::TokenSource) of your own.
     ///
     /// The token has no lifetime: the source decides when it may be sent.
     ///
@@ -53,14 +52,14 @@ impl AccessToken {
     ///
     /// When the text is empty, longer than 16 KiB, or has characters that a token cannot have. The message does not show it.
     pub fn bearer(text: &str) -> Result<Self, InvalidAccessToken> {
-        Self::new(text, None, None, Weak::new())
+        Self::new(text, None, None, None)
     }
 
     pub(super) fn new(
         text: &str,
         lifetime: Option<Lifetime>,
         scopes: Option<Scopes>,
-        cache: Weak<Entry>,
+        cache: Option<Weak<dyn Any + Send + Sync>>,
     ) -> Result<Self, InvalidAccessToken> {
         if text.is_empty() || text.len() > MAX_LENGTH {
             return Err(InvalidAccessToken("it must have 1 to 16,384 characters"));
@@ -142,14 +141,14 @@ impl AccessToken {
         self.0.lifetime.is_some_and(|lifetime| lifetime.is_fresh(now))
     }
 
-    /// Returns the source that the token came from, if it came from a cache of ours.
-    pub(super) fn source(&self) -> Option<Arc<dyn TokenSource>> {
-        let entry = self.0.cache.upgrade()?;
-        Some(Arc::new(Tokens::of(entry)))
+    /// Returns the cache that the token came from, if it still exists.
+    pub(super) fn cache<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        Arc::downcast(self.0.cache.as_ref()?.upgrade()?).ok()
     }
 
-    pub(super) fn came_from(&self, entry: &Arc<Entry>) -> bool {
-        std::ptr::eq(self.0.cache.as_ptr(), Arc::as_ptr(entry))
+    /// Returns whether the token came from this cache.
+    pub(super) fn came_from<T>(&self, cache: &Arc<T>) -> bool {
+        self.0.cache.as_ref().is_some_and(|own| std::ptr::addr_eq(own.as_ptr(), Arc::as_ptr(cache)))
     }
 }
 

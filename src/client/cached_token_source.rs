@@ -8,7 +8,7 @@ use http::HeaderMap;
 use super::access_token::AccessToken;
 use super::issuer_client::IssuerClient;
 use super::statistics::Statistics;
-use super::token_cache::Tokens;
+use super::token_cache::{Siblings as _, Tokens};
 use super::token_error::TokenSourceError;
 use super::token_request::TokenQuery;
 use super::token_sets::TokenSets;
@@ -29,11 +29,12 @@ pub struct CachedTokenSource {
 
 impl CachedTokenSource {
     pub(super) fn new(client: Arc<IssuerClient>, query: TokenQuery) -> Self {
-        TokenSets::new(client).first(query)
+        let sets = TokenSets::new(client);
+        Self { tokens: sets.first(query), sets }
     }
 
-    pub(super) fn of(tokens: Tokens, sets: Arc<TokenSets>) -> Self {
-        Self { tokens, sets }
+    fn with_query(&self, query: TokenQuery) -> Result<Self, TokenSourceError> {
+        Ok(Self { tokens: self.sets.clone().tokens(query)?, sets: self.sets.clone() })
     }
 
     /// Returns a token that may be sent now. It waits only if no token can be reused.
@@ -74,7 +75,7 @@ impl CachedTokenSource {
     ///
     /// When 1,000 sets of tokens are in use.
     pub fn with_scopes(&self, scopes: impl Into<Scopes>) -> Result<Self, TokenSourceError> {
-        self.sets.shared(TokenQuery { scopes: scopes.into(), ..self.tokens.query().clone() })
+        self.with_query(TokenQuery { scopes: scopes.into(), ..self.tokens.query().clone() })
     }
 
     /// Returns the source of the tokens for another resource (RFC 8707), by the same credentials. All calls with the same
@@ -84,7 +85,7 @@ impl CachedTokenSource {
     ///
     /// When 1,000 sets of tokens are in use.
     pub fn with_resource(&self, resource: &Audience) -> Result<Self, TokenSourceError> {
-        self.sets.shared(TokenQuery { resources: vec![resource.as_str().to_owned()], ..self.tokens.query().clone() })
+        self.with_query(TokenQuery { resources: vec![resource.as_str().to_owned()], ..self.tokens.query().clone() })
     }
 
     pub(super) fn now(&self) -> Moment {

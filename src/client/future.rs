@@ -14,6 +14,7 @@ use super::error::CallError;
 use super::refusal::{is_plain_success, refuses_token, required_scopes, resource_metadata};
 use super::repeat::RepeatBody;
 use super::saved_request::{SavedRequest, save};
+use super::token_cache::Tokens;
 use super::token_error::TokenSourceError;
 use super::token_source::{TokenFuture, TokenSource};
 
@@ -136,7 +137,8 @@ where
                     if !is_refused && required.is_none() && metadata.is_none() {
                         return Poll::Ready(Ok(answer));
                     }
-                    let source = this.source.take().or_else(|| token.source());
+                    let source =
+                        this.source.take().or_else(|| Some(Arc::new(Tokens::of(&token)?) as Arc<dyn TokenSource>));
                     let next = source.map_or(Next::GiveUp, |source| {
                         if is_refused {
                             source.invalidate(token);

@@ -1,13 +1,12 @@
 //! [`ClientCredentialsLayer`]: puts tokens on the requests of an HTTP client.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use tower::Layer;
 
-use super::cached_token_source::CachedTokenSource;
 use super::config_error::ClientConfigError;
 use super::discovered_source::DiscoveredSource;
+use super::layer_source::LayerSource;
 use super::origin::Origins;
 use super::repeat::{CloneBody, NoRepeat, Replay, ReplayBody};
 use super::service::ClientCredentialsService;
@@ -197,30 +196,6 @@ impl<R> ClientCredentialsLayer<R> {
     ) -> Result<Self, ClientConfigError> {
         change(Arc::make_mut(&mut self.origins)).map_err(Into::into)?;
         Ok(self)
-    }
-}
-
-/// The source of a layer.
-#[derive(Clone, Debug)]
-pub(super) struct LayerSource {
-    source: Arc<dyn TokenSource>,
-    /// Its tokens know their source.
-    is_cache: bool,
-}
-
-impl LayerSource {
-    fn new(source: impl TokenSource) -> Self {
-        let is_cache = (&source as &dyn Any).is::<CachedTokenSource>();
-        Self { source: Arc::new(source), is_cache }
-    }
-
-    pub(super) fn get(&self) -> &dyn TokenSource {
-        &*self.source
-    }
-
-    /// Returns a handle for one request, if it needs one. Threads that clone the same handle wait for each other.
-    pub(super) fn for_request(&self) -> Option<Arc<dyn TokenSource>> {
-        (!self.is_cache).then(|| self.source.clone())
     }
 }
 

@@ -95,6 +95,7 @@ mod future;
 mod http_date;
 mod issuer_client;
 mod layer;
+mod layer_source;
 mod lifetime;
 mod origin;
 mod ready_tokens;

@@ -9,7 +9,7 @@ use tower::{BoxError, Service};
 
 use super::error::CallError;
 use super::future::ResponseFuture;
-use super::layer::LayerSource;
+use super::layer_source::LayerSource;
 use super::origin::Origins;
 use super::repeat::{CloneBody, RepeatBody};
 use super::saved_request::save;

@@ -1,5 +1,6 @@
 //! [`Tokens`]: caches the tokens of one key, refreshes them ahead of their end, and requests each of them once for all callers.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -15,10 +16,15 @@ use super::refused_tokens::RefusedTokens;
 use super::statistics::Statistics;
 use super::token_error::{TokenSourceError, TokenSourceErrorKind};
 use super::token_request::TokenQuery;
-use super::token_sets::TokenSets;
 use super::token_source::{TokenFuture, TokenSource};
 use crate::clock::Moment;
 use crate::scope::Scopes;
+
+/// The other sets of tokens by the same credentials.
+pub(super) trait Siblings: Send + Sync {
+    /// Returns the tokens that all callers with the same query share.
+    fn tokens(self: Arc<Self>, query: TokenQuery) -> Result<Tokens, TokenSourceError>;
+}
 
 /// A handle on the tokens of one key. It does not know the other sets of tokens, since these know it.
 #[derive(Clone)]
@@ -27,7 +33,7 @@ pub(super) struct Tokens(Arc<Entry>);
 /// The tokens of one key: of the same issuer, client and credential, for the same resources, scopes and parameters.
 pub(super) struct Entry {
     client: Arc<IssuerClient>,
-    sets: Weak<TokenSets>,
+    siblings: Weak<dyn Siblings>,
     query: TokenQuery,
     /// The tokens with more scopes that are used in place of these, since a resource server asked for them.
     wider: OnceLock<Tokens>,
@@ -57,7 +63,7 @@ enum Step {
 }
 
 impl Tokens {
-    pub(super) fn new(client: Arc<IssuerClient>, sets: Weak<TokenSets>, query: TokenQuery) -> Self {
+    pub(super) fn new(client: Arc<IssuerClient>, siblings: Weak<dyn Siblings>, query: TokenQuery) -> Self {
         let state = State {
             current: None,
             flight: None,
@@ -66,11 +72,12 @@ impl Tokens {
         };
         let (ready, state, changes) = (ReadyToken::new(), Mutex::new(state), watch::Sender::new(()));
         let wider = OnceLock::new();
-        Self(Arc::new(Entry { client, sets, query, wider, ready, state, changes }))
+        Self(Arc::new(Entry { client, siblings, query, wider, ready, state, changes }))
     }
 
-    pub(super) fn of(entry: Arc<Entry>) -> Self {
-        Self(entry)
+    /// Returns the tokens among which this one was given out, if they still exist.
+    pub(super) fn of(token: &AccessToken) -> Option<Self> {
+        token.cache().map(Self)
     }
 
     /// Returns whether the map of all sets has the only handle.
@@ -152,8 +159,8 @@ impl TokenSource for Tokens {
         if wider == query.scopes || !entry.client.max_scopes().is_some_and(|max| max.contains_all(&wider)) {
             return false;
         }
-        let Some(sets) = entry.sets.upgrade() else { return false };
-        match sets.tokens(TokenQuery { scopes: wider, ..query.clone() }) {
+        let Some(siblings) = entry.siblings.upgrade() else { return false };
+        match siblings.tokens(TokenQuery { scopes: wider, ..query.clone() }) {
             Ok(wider) => {
                 tracing::info!(scopes = %wider.0.query.scopes, "a resource server asks for more scopes");
                 // Where another thread was first, its scopes are used, and the next answer asks for the rest.
@@ -267,7 +274,8 @@ impl Entry {
                 format!("the token from {issuer} cannot be used: {what}"),
             )
         };
-        let token = AccessToken::new(&granted.text, Some(lifetime), granted.scopes, Arc::downgrade(self));
+        let cache: Weak<dyn Any + Send + Sync> = Arc::downgrade(&(self.clone() as Arc<dyn Any + Send + Sync>));
+        let token = AccessToken::new(&granted.text, Some(lifetime), granted.scopes, Some(cache));
         let token = token.map_err(|error| unusable(error.to_string()))?;
         if !lifetime.may_be_sent(self.client.now()) {
             return Err(unusable(format!(

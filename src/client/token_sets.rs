@@ -1,11 +1,10 @@
 //! [`TokenSets`]: the tokens of one set of credentials, by the query for them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::cached_token_source::CachedTokenSource;
 use super::issuer_client::IssuerClient;
-use super::token_cache::Tokens;
+use super::token_cache::{Siblings, Tokens};
 use super::token_error::{TokenSourceError, TokenSourceErrorKind};
 use super::token_request::TokenQuery;
 
@@ -23,20 +22,25 @@ impl TokenSets {
         Arc::new(Self { client, sets: Mutex::default() })
     }
 
-    /// Returns the source that the application starts with.
-    pub(super) fn first(self: Arc<Self>, query: TokenQuery) -> CachedTokenSource {
-        let tokens = Tokens::new(self.client.clone(), Arc::downgrade(&self), query.clone());
+    /// Returns the tokens that the application starts with.
+    pub(super) fn first(self: &Arc<Self>, query: TokenQuery) -> Tokens {
+        let tokens = self.new_tokens(query.clone());
         self.lock().insert(query, tokens.clone());
-        CachedTokenSource::of(tokens, self)
+        tokens
     }
 
-    /// Returns the source that all callers with the same query share.
-    pub(super) fn shared(self: &Arc<Self>, query: TokenQuery) -> Result<CachedTokenSource, TokenSourceError> {
-        Ok(CachedTokenSource::of(self.tokens(query)?, self.clone()))
+    fn new_tokens(self: &Arc<Self>, query: TokenQuery) -> Tokens {
+        let siblings: Weak<Self> = Arc::downgrade(self);
+        Tokens::new(self.client.clone(), siblings, query)
     }
 
-    /// Returns the tokens that all callers with the same query share.
-    pub(super) fn tokens(self: &Arc<Self>, query: TokenQuery) -> Result<Tokens, TokenSourceError> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<TokenQuery, Tokens>> {
+        self.sets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Siblings for TokenSets {
+    fn tokens(self: Arc<Self>, query: TokenQuery) -> Result<Tokens, TokenSourceError> {
         let mut sets = self.lock();
         if let Some(tokens) = sets.get(&query) {
             return Ok(tokens.clone());
@@ -48,12 +52,8 @@ impl TokenSets {
             let message = format!("{MAX_SETS} sets of tokens are in use; drop sources that are not needed");
             return Err(TokenSourceError::of(TokenSourceErrorKind::Internal, message));
         }
-        let tokens = Tokens::new(self.client.clone(), Arc::downgrade(self), query.clone());
+        let tokens = self.new_tokens(query.clone());
         sets.insert(query, tokens.clone());
         Ok(tokens)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<TokenQuery, Tokens>> {
-        self.sets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -63,7 +63,9 @@ async fn more_than_one_page<S: ClientAdmin + RevocationStore>(store: Arc<S>) -> 
     let one = client("one")?;
     let of = |number: usize| {
         let secret = one.secrets().first().cloned().ok_or("it has no secret")?;
-        Ok::<_, super::BoxError>(crate::registration::Client::blank(number.to_string()).registered_secret(secret).register()?)
+        Ok::<_, super::BoxError>(
+            crate::registration::Client::blank(number.to_string()).registered_secret(secret).register()?,
+        )
     };
     let all = 0..25_000;
     store.create_all(all.clone().map(of).collect::<Result<_, _>>()?).await?;
