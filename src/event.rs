@@ -1,18 +1,19 @@
-//! Events: what happened to whom, for audit logs, alarms and counters.
+//! Events about every decision, for audit logs, alerts and counters.
 //!
-//! 1. Every decision is an [`Event`]: issued, revoked, introspected, authentication failed, refused, unavailable; admitted,
-//!    rejected, undecided, and what a layer that [only reports](crate::BearerAuthLayer::dangerous_only_report) would reject.
-//!    A request whose caller hangs up before the decision has none, unless it guessed wrong at a chosen secret; nor has
-//!    one that an [optional](crate::BearerAuthLayer::optional) layer lets through without a token.
-//! 2. An event carries no secret and no token, only names and reasons, and the extensions of its request, where a
-//!    layer outside can leave an address or a request id.
-//! 3. No answer waits for a listener: events that find the [queue](channel) full are dropped, and
+//! 1. Each decision is one [`Event`]: issued, revoked, introspected, authentication failed, refused, unavailable;
+//!    admitted, rejected, undecided, and what a layer that [only
+//!    reports](crate::BearerAuthLayer::dangerous_only_report) would reject. There is no event if the caller hangs up
+//!    before the decision, except for a wrong guess at a chosen secret. Nor is there an event for a request that an
+//!    [optional](crate::BearerAuthLayer::optional) layer admits without a token.
+//! 2. An event contains no secret and no token, only ids and reasons, and the extensions of its request. An outer layer
+//!    can put an address or a request id there.
+//! 3. No response waits for a receiver: if the [queue](channel) is full, events are dropped and
 //!    [counted](EventReceiver::dropped).
 //!
 //! # Deployment caveat
 //!
-//! The client id of a failed authentication is what the caller claimed. It is bounded (255 printable ASCII
-//! characters), but do not make a metric label of it.
+//! The client id of a failed authentication is unverified. Its length is bounded (255 printable ASCII characters), but
+//! do not use it as a metric label.
 //!
 //! # Example
 //!
@@ -46,104 +47,105 @@ use crate::audience::Audience;
 use crate::client_id::ClientId;
 use crate::scope::Scopes;
 
-/// Something that was decided.
+/// A decision.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Event {
-    /// When, by the clock of the server or verifier.
+    /// The time, by the clock of the server or verifier.
     pub at: SystemTime,
     /// What was decided.
     pub outcome: Outcome,
-    /// Who asked: proven where the outcome is `Issued`, `OldSecretUsed`, `AudienceParameterIgnored`, `Revoked`, `Introspected` or
-    /// `Admitted`, else what the caller claimed, if anything.
+    /// The client. It was authenticated if the outcome is `Issued`, `OldSecretUsed`, `AudienceParameterIgnored`,
+    /// `Revoked`, `Introspected` or `Admitted`. Otherwise it is the id that the caller claimed, if any.
     pub client_id: Option<ClientId>,
     /// The extensions of the request.
     pub extensions: Extensions,
 }
 
-/// What was decided.
+/// The result of a decision.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Outcome {
     /// The token endpoint issued a token.
     #[non_exhaustive]
     Issued {
-        /// Its name (`jti`).
+        /// The id of the token (`jti`).
         token_id: String,
-        /// What it may do.
+        /// The scopes of the token.
         scopes: Scopes,
-        /// Which APIs it is for.
+        /// The audiences of the token.
         audiences: Vec<Audience>,
     },
-    /// The revocation endpoint did as it was asked, by the token's owner.
+    /// The revocation endpoint answered a request with success.
     #[non_exhaustive]
     Revoked {
-        /// The name of the token (`jti`). `None` when there was nothing to revoke: it had expired, was another client's,
-        /// or no token at all.
+        /// The id of the revoked token (`jti`). `None` if there was nothing to revoke: the token had expired, belonged
+        /// to another client, or was invalid.
         token_id: Option<String>,
     },
-    /// The introspection endpoint told what a token says.
+    /// The introspection endpoint answered a request with success.
     #[non_exhaustive]
     Introspected {
-        /// The name of the token (`jti`). `None` when the answer was that it is not active.
+        /// The id of the token (`jti`). `None` if the token is not active.
         token_id: Option<String>,
     },
-    /// The token endpoint, or one of those beside it, could not tell who asked.
+    /// The token, revocation or introspection endpoint could not authenticate the client.
     AuthenticationFailed(Failure),
-    /// The token endpoint, or one of those beside it, knew who asked, or did not need to, and refused.
+    /// The token, revocation or introspection endpoint refused a request for a reason other than authentication.
     Refused(Failure),
-    /// The token endpoint, or one of those beside it, could not decide: a part that it needs did not answer, or had no place left.
+    /// The token, revocation or introspection endpoint could not decide: a part that it needs did not answer, or was at
+    /// its limit.
     Unavailable(Failure),
-    /// A client proved itself by a secret that a newer one should have replaced. Told beside what was decided, and once
-    /// an hour of each secret.
+    /// A client authenticated with a secret that it should have replaced by a newer one. Sent in addition to the
+    /// decision, once an hour for each secret.
     #[non_exhaustive]
     OldSecretUsed {
-        /// The label of the secret that was shown.
+        /// The label of the secret that the client used.
         label: String,
-        /// The label of a newer one that is good, too.
+        /// The label of a newer secret that is valid, too.
         newer: String,
     },
-    /// A client that was read from a store lists scopes or audiences that the server does not know, or can get no audience.
-    /// It gets only those that the server knows; see [`ClientRules`](crate::ClientRules). Sent once an hour, in addition to
-    /// the outcome of the request, and without the request's extensions.
+    /// A client that was read from a store lists scopes or audiences that the server does not know, or can get no
+    /// audience. It gets only what the server knows; see [`ClientRules`](crate::ClientRules). Sent in addition to the
+    /// decision, once an hour, without the extensions of the request.
     #[non_exhaustive]
     InvalidRegistration {
-        /// The client, each field with its value, and how to fix it.
+        /// The client, each invalid field with its value, and how to fix it.
         reason: String,
     },
-    /// The store of the revocations lost writes that it had acknowledged: a failover, a restore from an older copy, or a
-    /// server that was emptied. This process still refuses the tokens that it knows to be revoked, and writes the revocations to the store again.
-    /// Processes that start later know only what the store has. Clients may be as they were before the lost writes. Sent at
-    /// most once a minute, without a client and without extensions.
+    /// The revocation store lost writes that it had acknowledged, for example by a failover, a restore from an older
+    /// copy, or because the server was emptied. This process still refuses all tokens that it knows to be revoked, and
+    /// writes the revocations to the store again. Processes that start later know only what the store has. The clients
+    /// may be in the state before the lost writes. Sent at most once a minute, without a client and without extensions.
     #[non_exhaustive]
     StoreLostData {
-        /// What shows it.
+        /// How the loss was detected.
         reason: String,
     },
     /// An authenticated client sent the parameter `audience`, which has no effect without
-    /// [`accept_audience_parameter`](crate::AuthorizationServerBuilder::accept_audience_parameter). Reported in addition to
-    /// the decision, and once an hour for each client.
+    /// [`accept_audience_parameter`](crate::AuthorizationServerBuilder::accept_audience_parameter). Sent in addition to
+    /// the decision, once an hour for each client.
     AudienceParameterIgnored,
-    /// A protected route let a request through.
+    /// A protected route admitted a request.
     #[non_exhaustive]
     Admitted {
-        /// The name of its token (`jti`).
+        /// The id of the token (`jti`).
         token_id: String,
     },
-    /// A protected route did not let a request through.
+    /// A protected route rejected a request.
     Rejected(Failure),
-    /// A protected route could not decide over a request: a part that it needs did not answer.
+    /// A protected route could not decide about a request, because a part that it needs did not answer.
     Undecided(Failure),
-    /// A protected route that [only reports](crate::BearerAuthLayer::dangerous_only_report) let a request through, which it
-    /// would not have otherwise.
+    /// A protected route that [only reports](crate::BearerAuthLayer::dangerous_only_report) admitted a request that it
+    /// would reject otherwise.
     WouldReject(Failure),
 }
 
-/// Why a request did not get what it asked for.
+/// The reason why a request was not successful.
 ///
-/// Its `Display` and [`source`](Error::source) are the text for the operator, which says more than the caller was told and never a
-/// secret. The error itself, a [`TokenError`](crate::TokenError) or a [`BearerError`](crate::BearerError), is available by
-/// [`downcast_ref`](Self::downcast_ref).
+/// Its `Display` and [`source`](Error::source) are for the operator: they say more than the caller learns, and never
+/// contain a secret. The error itself, a [`TokenError`](crate::TokenError) or a [`BearerError`](crate::BearerError), is
+/// available with [`downcast_ref`](Self::downcast_ref).
 ///
 /// ```
 /// use tower_client_credentials::BearerError;
@@ -166,14 +168,14 @@ impl Failure {
         Self { reason, status, error: Arc::new(error) }
     }
 
-    /// Returns one word for it, which never changes: the code of [`TokenErrorKind`](crate::TokenErrorKind), or that of
+    /// Returns a stable code: that of [`TokenErrorKind`](crate::TokenErrorKind) or of
     /// [`BearerError::reason`](crate::BearerError::reason).
     #[must_use]
     pub fn reason(&self) -> &'static str {
         self.reason
     }
 
-    /// Returns the HTTP status of the answer. A gRPC call gets the gRPC status that corresponds to it.
+    /// Returns the HTTP status of the response. A gRPC call gets the corresponding gRPC status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
@@ -199,26 +201,26 @@ impl Error for Failure {
     }
 }
 
-/// How many events wait for a listener, unless told otherwise.
+/// The default capacity of the queue.
 const QUEUED: usize = 1_024;
 
-const MOST_QUEUED: usize = 1_000_000;
+const MAX_QUEUED: usize = 1_000_000;
 
-/// A queue of 1,024 events: the sender goes into servers and layers, the receiver to a task of yours.
+/// Creates a queue of 1,024 events. Pass the sender to servers and layers, and receive the events in your own task.
 #[must_use]
 pub fn channel() -> (EventSender, EventReceiver) {
     channel_with_capacity(QUEUED)
 }
 
-/// A queue of another length, from 1 to 1,000,000.
+/// Creates a queue with another capacity, from 1 to 1,000,000 events.
 #[must_use]
 pub fn channel_with_capacity(events: usize) -> (EventSender, EventReceiver) {
-    let (sender, receiver) = mpsc::channel(events.clamp(1, MOST_QUEUED));
+    let (sender, receiver) = mpsc::channel(events.clamp(1, MAX_QUEUED));
     let dropped = Arc::new(AtomicU64::new(0));
     (EventSender { sender, dropped: dropped.clone() }, EventReceiver { receiver, dropped })
 }
 
-/// Where events go; a clone goes to the same place.
+/// The sending half of a queue of events. A clone sends to the same queue.
 #[derive(Clone, Debug)]
 pub struct EventSender {
     sender: mpsc::Sender<Event>,
@@ -226,17 +228,17 @@ pub struct EventSender {
 }
 
 impl EventSender {
-    /// Returns whether both go to the same place.
+    /// Returns whether both send to the same queue.
     pub(crate) fn ptr_eq(&self, other: &Self) -> bool {
         self.sender.same_channel(&other.sender)
     }
 
-    /// Returns whether the receiver is gone.
+    /// Returns whether the receiver was dropped.
     pub(crate) fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
 
-    /// Queues the event, or drops and counts it. Never waits.
+    /// Queues the event, or drops and counts it if the queue is full. Never waits.
     pub(crate) fn send(&self, event: Event) {
         if self.sender.try_send(event).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -244,7 +246,7 @@ impl EventSender {
     }
 }
 
-/// Where events arrive.
+/// The receiving half of a queue of events.
 #[derive(Debug)]
 pub struct EventReceiver {
     receiver: mpsc::Receiver<Event>,
@@ -252,17 +254,17 @@ pub struct EventReceiver {
 }
 
 impl EventReceiver {
-    /// The next event; `None` once every sender is gone.
+    /// Waits for the next event. Returns `None` after all senders were dropped.
     pub async fn recv(&mut self) -> Option<Event> {
         self.receiver.recv().await
     }
 
-    /// The next event if there is one.
+    /// Returns the next event, if there is one.
     pub fn try_recv(&mut self) -> Option<Event> {
         self.receiver.try_recv().ok()
     }
 
-    /// How many events found the queue full, and were dropped.
+    /// Returns the number of events that were dropped because the queue was full.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
@@ -281,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_drops_and_counts_and_never_waits() {
+    fn a_full_queue_drops_and_counts_events_and_never_waits() {
         let (sender, mut receiver) = channel_with_capacity(2);
         (0..5).for_each(|_| sender.send(event()));
         assert_eq!(receiver.dropped(), 3);

@@ -1,14 +1,15 @@
-//! What traces get to know: fields by the names of OpenTelemetry's semantic conventions where these have one, and else
-//! under `oauth.`.
+//! Fields of tracing spans. Their names are those of OpenTelemetry's semantic conventions, or begin with `oauth.` if
+//! these have none.
 //!
-//! A client is never an `enduser.id` or a `user.id`: it is no user (RFC 9068 §5), and who looks for users must not find it.
+//! A client id is never recorded as `enduser.id` or `user.id`: a client is not a user (RFC 9068 §5), and must not be
+//! found in searches for users.
 
 use tracing::Span;
 use tracing::field::{Empty, display};
 
 use crate::client_id::ClientId;
 
-/// The span of one request to the token endpoint.
+/// Returns the span of a request to the token endpoint.
 pub(crate) fn token_request() -> Span {
     tracing::info_span!(
         "token_request",
@@ -19,12 +20,13 @@ pub(crate) fn token_request() -> Span {
     )
 }
 
-/// The span of a verification that has to ask somebody. What needs nobody takes less time than a span does.
+/// Returns the span of a verification that waits for another service. A verification without waiting takes less time
+/// than creating a span.
 pub(crate) fn verification() -> Span {
     tracing::info_span!("verify_token", otel.kind = "internal")
 }
 
-/// Tells the span around a request how it was decided, if it has fields for that: `oauth.client_id` and `error.type`.
+/// Records the decision about a request in its span, if the span has the fields `oauth.client_id` and `error.type`.
 pub(crate) fn decided(client_id: Option<&ClientId>, error: Option<&str>) {
     if !tracing::dispatcher::has_been_set() {
         return;

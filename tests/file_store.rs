@@ -146,7 +146,7 @@ fn broken() -> Vec<(Vec<u8>, usize, &'static str)> {
         (with("token_lifetime = \"hunter2\""), 8, "token_lifetime: invalid type: string \"…\""),
         (with("enabled = \"hunter2\""), 8, "invalid type: string \"…\""),
         (with("enabled = 4815162342"), 8, "invalid type: integer `…`, expected a boolean"),
-        (secret("dangerous_plain = 4815162342"), 8, "a secret and a hash are text"),
+        (secret("dangerous_plain = 4815162342"), 8, "a secret or hash must be a string"),
         (with("client_secrets = \"hunter2\""), 8, "client_secrets: invalid type: string \"…\""),
         (with("token_endpoint_auth_method = \"none\""), 8, "not supported"),
         (secret("hash = \"hunter2\""), 6, "client `b`: client_secrets[0].hash: "),

@@ -216,7 +216,7 @@ impl AuthorizationServerBuilder {
         self
     }
 
-    /// Sets the audience of clients that list none, as an absolute URI. There is none by default, and each client must
+    /// Sets the audience of clients without audiences, as an absolute URI. There is no default, and each client must
     /// list at least one.
     #[must_use]
     pub fn default_audience(mut self, audience: impl AsRef<str>) -> Self {

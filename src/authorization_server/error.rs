@@ -230,7 +230,7 @@ impl TokenError {
     }
 
     /// Returns whether authentication failed, or there were too many failed attempts.
-    pub(super) fn is_of_authentication(&self) -> bool {
+    pub(super) fn is_authentication_failure(&self) -> bool {
         matches!(self.status(), StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS)
     }
 

@@ -38,7 +38,7 @@ pub type ForwardedBody<B> = Either<B, Full<Bytes>>;
 /// # Deployment caveat
 ///
 /// The metadata lists `client_credentials` only. If the service for the other grants publishes its own metadata, turn
-/// this one off with [`metadata_path(None)`](super::AuthorizationServerBuilder::metadata_path).
+/// that of this server off with [`metadata_path(None)`](super::AuthorizationServerBuilder::metadata_path).
 ///
 /// # Example
 ///

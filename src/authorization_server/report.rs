@@ -49,7 +49,7 @@ impl Reporter {
             tracing::info!(endpoint, %error, "error.type" = code, source, "refused a client");
         }
         self.send(extensions, error.client_id(), || match error.clone() {
-            error if error.is_of_authentication() => Outcome::AuthenticationFailed(error.into()),
+            error if error.is_authentication_failure() => Outcome::AuthenticationFailed(error.into()),
             error if error.status().is_server_error() => Outcome::Unavailable(error.into()),
             error => Outcome::Refused(error.into()),
         });

@@ -519,7 +519,7 @@ mod tests {
             "for=\"[2001:db8:2::9\"",
             "203.0.113.9",
         ] {
-            // An open quote only affects what is to the left of it.
+            // An open quote only affects the text to the left of it.
             assert_eq!(
                 forwarded("10.0.0.1", &[&format!("for=198.51.100.1, {bad}, for=10.2.2.2")]),
                 "10.2.2.2",

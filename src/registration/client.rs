@@ -1,4 +1,4 @@
-//! [`Client`], a registration as it is written, and [`RegisteredClient`], one that holds together.
+//! [`Client`], a registration, and [`RegisteredClient`], a registration that was checked.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,23 +13,24 @@ use crate::scope::{Scope, Scopes};
 use crate::secret::{SecretError, StoredSecret};
 use crate::token_lifetime::TokenLifetime;
 
-/// How a client proves who it is at the token endpoint: the names of RFC 7591 §2.
+/// The method by which a client authenticates at the token endpoint (RFC 7591 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum ClientAuthMethod {
-    /// `client_secret_basic`: id and secret in the `Authorization` header (RFC 6749 §2.3.1). The default, as in
-    /// RFC 7591, and what every client library can do.
+    /// `client_secret_basic`: id and secret in the `Authorization` header (RFC 6749 §2.3.1). The default, as in RFC
+    /// 7591. Every client library supports it.
     #[default]
     ClientSecretBasic,
-    /// `client_secret_post`: id and secret in the body. For clients that cannot do the other; the RFC does not
-    /// recommend it, since bodies are logged more readily than the `Authorization` header.
+    /// `client_secret_post`: id and secret in the body. Use it only for clients that do not support
+    /// `client_secret_basic`: RFC 6749 does not recommend it, since bodies are logged more often than the
+    /// `Authorization` header.
     ClientSecretPost,
 }
 
 impl ClientAuthMethod {
     pub(crate) const ALL: [Self; 2] = [Self::ClientSecretBasic, Self::ClientSecretPost];
 
-    /// The registered name.
+    /// Returns the registered name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -45,12 +46,11 @@ impl fmt::Display for ClientAuthMethod {
     }
 }
 
-/// A client's registration as it is written down; [`register`](Self::register) checks it.
+/// The registration of a client. [`register`](Self::register) checks it.
 ///
-/// A client may do nothing that is not listed here: it gets the [scopes](Self::scope) and
-/// [audiences](Self::audience) that it was given, and authenticates by the one
-/// [method](Self::authentication) that it was given. A mistake is kept, and comes to light when the client is
-/// registered, under the client's name.
+/// A client may do only what its registration lists: it gets only the [scopes](Self::scope) and
+/// [audiences](Self::audience) listed there, and authenticates only by the [method](Self::authentication) set there.
+/// Setters do not fail: [`register`](Self::register) returns the first error, with the client's id.
 ///
 /// ```
 /// use std::time::Duration;
@@ -69,18 +69,18 @@ impl fmt::Display for ClientAuthMethod {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// A malformed id is an error under the text that was given.
+    /// The id, or the error for a malformed one with the original text.
     id: Result<ClientId, ClientError>,
     client: Registration,
-    /// Scopes that were added one by one since a set was last made of them.
+    /// Scopes that were added individually and are not in `client.scopes` yet.
     added: Vec<Scope>,
-    /// Whether the server's default audience is more than the client may have, or may have had.
+    /// Whether the server's default audience could extend the rights that the client has or had.
     is_limited: bool,
     mistake: Option<String>,
 }
 
 impl Client {
-    /// A client that authenticates with this secret, and may get nothing yet.
+    /// Creates a client that authenticates with this secret, and has no scopes or audiences yet.
     pub fn new<S>(id: impl Into<String>, secret: S) -> Self
     where
         S: TryInto<StoredSecret, Error: Into<SecretError>>,
@@ -88,7 +88,7 @@ impl Client {
         Self::blank(id.into()).secret(secret)
     }
 
-    /// Without a secret, which is how a record begins.
+    /// Creates a client without a secret, for reading a record.
     pub(crate) fn blank(id: String) -> Self {
         let id = id.parse().map_err(|error: InvalidClientId| ClientError { client: id, mistake: error.to_string() });
         let client = Registration {
@@ -107,7 +107,7 @@ impl Client {
         Self { id, client, added: Vec::new(), is_limited: false, mistake: None }
     }
 
-    /// Returns a registration to change, and to register again; see also [`RegisteredClient::edit`].
+    /// Returns a registration for changing a registered client; see also [`RegisteredClient::edit`].
     #[must_use]
     pub fn of(client: RegisteredClient) -> Self {
         let RegisteredClient { id, registration } = client;
@@ -115,8 +115,8 @@ impl Client {
         Self { id: Ok(id), client: registration, added: Vec::new(), is_limited, mistake: None }
     }
 
-    /// One more secret that is accepted, so that a client can move to a new one while the old one still works. Its
-    /// label is its number; a [`RegisteredSecret`] has one of its own, and may expire.
+    /// Adds a secret. All secrets are accepted, so a client can change to a new one while the old one still works. The
+    /// label is a number. To set the label and an expiry, use [`registered_secret`](Self::registered_secret).
     #[must_use]
     pub fn secret<S>(mut self, secret: S) -> Self
     where
@@ -129,18 +129,18 @@ impl Client {
         }
     }
 
-    /// The same with a label, and with times if it has any.
+    /// Adds a secret with a label and, optionally, times.
     #[must_use]
     pub fn registered_secret(mut self, secret: RegisteredSecret) -> Self {
         if self.client.secret(secret.label()).is_some() {
-            let twice: Result<(), _> = Err(format!("two of its secrets are labelled `{}`", secret.label()));
+            let twice: Result<(), _> = Err(format!("duplicate label `{}` of its secrets", secret.label()));
             keep(twice, &mut self.mistake);
         }
         self.client.secrets.push(secret);
         self
     }
 
-    /// Replaces the secret of the same label where it stands, or adds it.
+    /// Replaces the secret with the same label at its position, or adds it.
     #[must_use]
     pub fn replace_secret(mut self, secret: RegisteredSecret) -> Self {
         match self.client.secrets.iter_mut().find(|own| own.label() == secret.label()) {
@@ -150,35 +150,35 @@ impl Client {
         self
     }
 
-    /// Takes the secret of this label away.
+    /// Removes the secret with this label.
     #[must_use]
     pub fn without_secret(mut self, label: &str) -> Self {
         self.client.secrets.retain(|own| own.label() != label);
         self
     }
 
-    /// How the client authenticates, `client_secret_basic` by default. Only this method is accepted.
+    /// Sets how the client authenticates. Only this method is accepted. The default is `client_secret_basic`.
     #[must_use]
     pub fn authentication(mut self, method: ClientAuthMethod) -> Self {
         self.client.method = method;
         self
     }
 
-    /// Adds a scope that the client may get. None by default.
+    /// Adds a scope that the client may get. A new client has no scopes.
     #[must_use]
     pub fn scope(mut self, scope: Scope) -> Self {
         self.added.push(scope);
         self
     }
 
-    /// Makes one set of the scopes, however many were added. A set for each of them would take quadratic time.
+    /// Moves the individually added scopes into the set, all at once. One by one, it would take quadratic time.
     fn gather_scopes(&mut self) {
         if !self.added.is_empty() {
             self.client.scopes = self.client.scopes.union(&self.added.drain(..).collect());
         }
     }
 
-    /// Sets the scopes that the client may get. It replaces those that were set or [added](Self::scope) before.
+    /// Sets the scopes that the client may get. Replaces all scopes that were set or [added](Self::scope) before.
     #[must_use]
     pub fn scopes(mut self, scopes: impl IntoIterator<Item = Scope>) -> Self {
         self.added.clear();
@@ -186,8 +186,8 @@ impl Client {
         self
     }
 
-    /// Removes a scope, from the [default scopes](Self::default_scopes) too. A scope that the client does not have changes
-    /// nothing.
+    /// Removes a scope, also from the [default scopes](Self::default_scopes). Does nothing if the client does not have
+    /// the scope.
     #[must_use]
     pub fn without_scope(mut self, scope: &Scope) -> Self {
         self.gather_scopes();
@@ -196,8 +196,8 @@ impl Client {
         self
     }
 
-    /// Sets the scopes that a request without `scope` gets (RFC 6749 §3.3). By default those of the server that the
-    /// client may have.
+    /// Sets the scopes of a request without `scope` (RFC 6749 §3.3). By default these are the server's default scopes
+    /// that the client may get.
     #[must_use]
     pub fn default_scopes(mut self, scopes: impl Into<Scopes>) -> Self {
         self.client.default_scopes = Some(scopes.into());
@@ -211,8 +211,8 @@ impl Client {
         self
     }
 
-    /// Adds an audience that the client may get, an absolute URI (RFC 8707 §2). A client that never had any gets the
-    /// server's default audience.
+    /// Adds an audience that the client may get, as an absolute URI (RFC 8707 §2). A client that never had an audience
+    /// gets the server's default audience.
     #[must_use]
     pub fn audience(mut self, audience: impl AsRef<str>) -> Self {
         add_audience(&mut self.client.audiences, audience.as_ref(), &mut self.mistake);
@@ -220,10 +220,10 @@ impl Client {
         self
     }
 
-    /// Sets the audiences that the client may get. It replaces those that were set or [added](Self::audience) before, and
-    /// removes the [default audience](Self::default_audience) if that is no longer among them.
+    /// Sets the audiences that the client may get. Replaces all audiences that were set or [added](Self::audience)
+    /// before, and removes the [default audience](Self::default_audience) if it is no longer in the list.
     ///
-    /// A list without any takes away all audiences, as [`without_audience`](Self::without_audience) takes away the last one.
+    /// An empty list removes all audiences; see [`without_audience`](Self::without_audience) for the consequences.
     #[must_use]
     pub fn audiences(mut self, audiences: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         self.client.audiences = parse_audiences(audiences, &mut self.mistake);
@@ -233,13 +233,14 @@ impl Client {
         self
     }
 
-    /// Removes an audience, as the [default audience](Self::default_audience) too. An audience that the client does not
-    /// have changes nothing.
+    /// Removes an audience, also as the [default audience](Self::default_audience). Does nothing if the client does not
+    /// have the audience.
     ///
-    /// A registration without audiences gets the server's default audience, so removing the last one could give the client
-    /// more than it had. [`register`](Self::register) therefore refuses a client whose audiences were all removed, unless it
-    /// gets [no tokens](Self::without_grant) or [the server's default audience](Self::server_default_audience) on purpose.
-    /// It refuses the [grant](Self::grant) to a client that had neither the grant nor an audience for the same reason.
+    /// A client without audiences gets the server's default audience, so removing the last audience could extend the
+    /// rights of a client. Therefore [`register`](Self::register) refuses a client whose audiences were all removed,
+    /// unless it gets [no tokens](Self::without_grant) or explicitly [the server's default
+    /// audience](Self::server_default_audience). For the same reason, it refuses the [grant](Self::grant) for a client
+    /// that had neither the grant nor an audience.
     ///
     /// ```
     /// use tower_client_credentials::{Client, ClientSecret};
@@ -259,8 +260,8 @@ impl Client {
         self
     }
 
-    /// Removes all audiences, so that the client gets the server's default audience, and no other. It is what a new client
-    /// without audiences gets.
+    /// Removes all audiences, so that the client gets the server's default audience, and no other. This is the state of
+    /// a new client without audiences.
     #[must_use]
     pub fn server_default_audience(mut self) -> Self {
         self.client.audiences.clear();
@@ -269,41 +270,45 @@ impl Client {
         self
     }
 
-    /// Adds an audience that the client may get, which is the one that a request without `resource` gets. Needed
-    /// only by a client with several; one alone is its default.
+    /// Adds an audience that the client may get, and makes it the default for requests without `resource`. Only needed
+    /// for a client with several audiences: a single audience is always the default.
     #[must_use]
     pub fn default_audience(mut self, audience: impl AsRef<str>) -> Self {
         self.client.default_audience = audience.as_ref().parse().ok();
         self.audience(audience)
     }
 
-    /// Removes the choice of a [default audience](Self::default_audience), and keeps the audience itself.
+    /// Unsets the [default audience](Self::default_audience), but keeps the audience itself.
     #[must_use]
     pub fn without_default_audience(mut self) -> Self {
         self.client.default_audience = None;
         self
     }
 
-    /// What its tokens say as `sub`, by default the client's id (RFC 9068 §2.2).
+    /// Sets the `sub` of the client's tokens. The default is the client's id (RFC 9068 §2.2).
     ///
-    /// Choose nothing that could be taken for a user's id; see
+    /// Do not use a value that could be the id of a user; see
     /// [`VerifiedToken::subject`](crate::VerifiedToken::subject).
     #[must_use]
     pub fn subject(mut self, subject: impl Into<String>) -> Self {
         let subject = subject.into();
-        let checked = if subject.is_empty() { Err("its subject is empty") } else { Ok(subject) };
+        let checked = if subject.is_empty() {
+            Err("its subject is empty; use a non-empty text, or omit it")
+        } else {
+            Ok(subject)
+        };
         self.client.subject = keep(checked, &mut self.mistake);
         self
     }
 
-    /// Removes the [subject](Self::subject): its tokens say the client's id again.
+    /// Removes the [subject](Self::subject): the `sub` of the client's tokens is its id again.
     #[must_use]
     pub fn without_subject(mut self) -> Self {
         self.client.subject = None;
         self
     }
 
-    /// Sets how long its tokens live, in whole seconds; by default as the server says.
+    /// Sets the lifetime of the client's tokens, in whole seconds. The default is the server's.
     #[must_use]
     pub fn token_lifetime(mut self, lifetime: Duration) -> Self {
         self.client.token_lifetime = keep(TokenLifetime::new(lifetime), &mut self.mistake);
@@ -317,61 +322,61 @@ impl Client {
         self
     }
 
-    /// Lets the client authenticate, and gives it no token: its requests for one are `unauthorized_client`.
+    /// Lets the client authenticate but get no tokens: a token request gets `unauthorized_client`.
     #[must_use]
     pub fn without_grant(self) -> Self {
         self.grant(false)
     }
 
-    /// Sets whether the client may get tokens by the client-credentials grant; it may by default. A registered client that
-    /// had neither the grant nor an audience needs an [audience](Self::audience) with it, or
-    /// [the server's default](Self::server_default_audience).
+    /// Sets whether the client may get tokens by the client-credentials grant. The default is `true`. If a registered
+    /// client had neither the grant nor an audience, add an [audience](Self::audience) or [the server's
+    /// default](Self::server_default_audience) together with the grant.
     #[must_use]
     pub fn grant(mut self, allowed: bool) -> Self {
         self.client.may_use_grant = allowed;
         self
     }
 
-    /// Adds an audience whose tokens the client may introspect (RFC 7662 §4): it serves that API, and was handed
-    /// them. None by default, and without any it may not ask at all.
+    /// Adds an audience whose tokens the client may introspect (RFC 7662 §4), for a client that serves that API and
+    /// receives its tokens. By default the list is empty, and the client may not use the introspection endpoint.
     #[must_use]
     pub fn introspects(mut self, audience: impl AsRef<str>) -> Self {
         add_audience(&mut self.client.introspects, audience.as_ref(), &mut self.mistake);
         self
     }
 
-    /// Sets the audiences whose tokens the client may [introspect](Self::introspects), for a record.
+    /// Sets the audiences whose tokens the client may [introspect](Self::introspects), for reading a record.
     pub(crate) fn introspects_all(mut self, audiences: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         self.client.introspects = parse_audiences(audiences, &mut self.mistake);
         self
     }
 
-    /// Removes an audience whose tokens the client may [introspect](Self::introspects). One that is not among them changes
-    /// nothing.
+    /// Removes an audience whose tokens the client may [introspect](Self::introspects). Does nothing if the audience is
+    /// not in the list.
     #[must_use]
     pub fn without_introspects(mut self, audience: impl AsRef<str>) -> Self {
         self.client.introspects.retain(|own| own != audience.as_ref());
         self
     }
 
-    /// Keeps the registration, and refuses the client as if it had none.
+    /// Disables the client: its registration is kept, but its authentication fails.
     #[must_use]
     pub fn disabled(self) -> Self {
         self.enabled(false)
     }
 
-    /// Whether the client is let in at all; it is by default.
+    /// Sets whether the client may authenticate. The default is `true`.
     #[must_use]
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.client.enabled = enabled;
         self
     }
 
-    /// Checks the registration as a whole.
+    /// Checks the registration.
     ///
     /// # Errors
     ///
-    /// The first mistake, under the client's name.
+    /// Returns the first error, with the client's id.
     pub fn register(mut self) -> Result<RegisteredClient, ClientError> {
         self.gather_scopes();
         let Self { id, client, is_limited, mistake, .. } = self;
@@ -380,7 +385,7 @@ impl Client {
         let defaults = client.default_scopes.as_ref();
         let mistake = mistake.or_else(|| {
             let stray = defaults?.iter().find(|scope| !client.scopes.contains(scope))?;
-            Some(format!("its default scope `{stray}` is none of its scopes; add it with .scope(…)"))
+            Some(format!("its default scope `{stray}` is not in its scopes; add it with .scope(…)"))
         });
         let mistake = mistake.or_else(|| would_get_default.then(|| NO_AUDIENCE_LEFT.to_owned()));
         match mistake {
@@ -390,11 +395,11 @@ impl Client {
     }
 }
 
-const NO_AUDIENCE_LEFT: &str = "it has no `audiences` left, and without any it would get the server's default audience, which it \
-                                may not have had; add one with .audience(…), or say that it gets the server's default with \
-                                .server_default_audience(), or that it gets no tokens with .without_grant()";
+const NO_AUDIENCE_LEFT: &str = "its `audiences` are empty, so it would get the server's default audience, which it may not \
+                                have had; add an audience with .audience(…), choose the server's default explicitly with \
+                                .server_default_audience(), or issue no tokens with .without_grant()";
 
-/// Adds an audience to a list that does not have it yet.
+/// Adds an audience to a list, unless it is already there.
 fn add_audience(audiences: &mut Vec<Audience>, audience: &str, mistake: &mut Option<String>) {
     let parsed = audience.parse::<Audience>().map_err(|error| format!("`{audience}` is {error}"));
     if let Some(audience) = keep(parsed, mistake)
@@ -404,7 +409,8 @@ fn add_audience(audiences: &mut Vec<Audience>, audience: &str, mistake: &mut Opt
     }
 }
 
-/// Parses a list of audiences, and keeps each once. A set tells them apart: a registration may have any number of them.
+/// Parses a list of audiences without duplicates. A set finds the duplicates, since a registration may have any number
+/// of audiences.
 fn parse_audiences(
     audiences: impl IntoIterator<Item = impl AsRef<str>>,
     mistake: &mut Option<String>,
@@ -418,18 +424,18 @@ fn parse_audiences(
     parsed
 }
 
-/// Keeps the first error for later.
+/// Stores the first error.
 fn keep<T, E: fmt::Display>(result: Result<T, E>, mistake: &mut Option<String>) -> Option<T> {
     result.map_err(|error| mistake.get_or_insert_with(|| error.to_string())).ok()
 }
 
-/// A registration that holds together; only [`Client::register`] makes one.
+/// A registration that was checked. Only [`Client::register`] creates one.
 ///
-/// With serde it reads and writes one record, named as in RFC 7591 §2 where that has a name, for a column of JSON or a
-/// file; what is read is checked as by [`Client::register`]. Of a secret it has the `hash`, which is what
-/// [`StoredSecret::to_phc_string`] says. Where a secret in the clear cannot be helped, it stands under `dangerous_plain`:
-/// it is hashed each time it is read, and as a hash it is written. With `random: true` in addition, it is taken for a
-/// [random](crate::ClientSecret::assume_random) one, which is kept as a digest.
+/// With serde, it is serialized as one record, for a JSON column or a file. The members have the names of RFC 7591 §2
+/// where these exist. Deserializing checks the record as [`Client::register`] does. A secret has a `hash`, in the
+/// format of [`StoredSecret::to_phc_string`]. If a secret in plain text is unavoidable, use `dangerous_plain` instead:
+/// it is hashed whenever the record is read, and written as a `hash`. With `random: true` in addition, it is treated as
+/// a [random](crate::ClientSecret::assume_random) secret, and stored as a digest.
 ///
 /// ```
 /// use tower_client_credentials::{Client, ClientSecret, RegisteredClient};
@@ -446,7 +452,7 @@ pub struct RegisteredClient {
     pub(crate) registration: Registration,
 }
 
-/// The settings of a client apart from its id, so that a [`Client`] with a malformed id holds no made-up one.
+/// The settings of a client without its id, so that a [`Client`] with a malformed id needs no placeholder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Registration {
     pub(crate) secrets: Vec<RegisteredSecret>,
@@ -463,7 +469,7 @@ pub(crate) struct Registration {
 }
 
 impl RegisteredClient {
-    /// Returns the same registration, to change it and to [register](Client::register) it again.
+    /// Returns this registration for changes. [Register](Client::register) it again afterwards.
     ///
     /// ```
     /// use tower_client_credentials::{Client, ClientSecret, Scope};
@@ -493,18 +499,19 @@ impl RegisteredClient {
     }
 
     /// Its name.
+    /// Returns the client's id.
     #[must_use]
     pub fn id(&self) -> &ClientId {
         &self.id
     }
 
-    /// Its secrets, the expired ones included.
+    /// Returns the client's secrets, including expired ones.
     #[must_use]
     pub fn secrets(&self) -> &[RegisteredSecret] {
         &self.registration.secrets
     }
 
-    /// The secret of this label.
+    /// Returns the secret with this label.
     #[must_use]
     pub fn secret(&self, label: &str) -> Option<&RegisteredSecret> {
         self.registration.secret(label)
@@ -515,8 +522,8 @@ impl RegisteredClient {
         self.registration.free_label()
     }
 
-    /// The secret at this place, and one that is good and newer: by the times at which they were made, where both are
-    /// known and differ, else by their order.
+    /// Returns the secret at this position, and a newer secret that has not expired, if there is one. The creation
+    /// times decide which one is newer; if they are unknown or equal, the order does.
     pub(crate) fn superseded(&self, at: usize, now: UnixTime) -> Option<(&RegisteredSecret, &RegisteredSecret)> {
         let old = self.registration.secrets.get(at)?;
         let is_newer = |(place, other): &(usize, &RegisteredSecret)| match (old.created(), other.created()) {
@@ -528,31 +535,31 @@ impl RegisteredClient {
         live.rev().find(is_newer).map(|(_, newer)| (old, newer))
     }
 
-    /// The one way in which it may authenticate.
+    /// Returns the only method by which the client may authenticate.
     #[must_use]
     pub fn authentication(&self) -> ClientAuthMethod {
         self.registration.method
     }
 
-    /// The scopes that it may get.
+    /// Returns the scopes that the client may get.
     #[must_use]
     pub fn scopes(&self) -> &Scopes {
         &self.registration.scopes
     }
 
-    /// The scopes that a request without `scope` gets; `None` leaves it to the server.
+    /// Returns the scopes of a request without `scope`. `None` means the server's default scopes.
     #[must_use]
     pub fn default_scopes(&self) -> Option<&Scopes> {
         self.registration.default_scopes.as_ref()
     }
 
-    /// The audiences that it may get; with none, it gets the server's default.
+    /// Returns the audiences that the client may get. If the list is empty, it gets the server's default audience.
     #[must_use]
     pub fn audiences(&self) -> &[Audience] {
         &self.registration.audiences
     }
 
-    /// The audience that a request without `resource` gets: the one that was set, or the only one.
+    /// Returns the audience of a request without `resource`: the one that was set, or the only one.
     #[must_use]
     pub fn default_audience(&self) -> Option<&Audience> {
         match (&self.registration.default_audience, self.registration.audiences.as_slice()) {
@@ -562,19 +569,19 @@ impl RegisteredClient {
         }
     }
 
-    /// What its tokens say as `sub`.
+    /// Returns the `sub` of the client's tokens.
     #[must_use]
     pub fn subject(&self) -> &str {
         self.registration.subject.as_deref().unwrap_or(&self.id)
     }
 
-    /// How long its tokens live; `None` leaves it to the server.
+    /// Returns the lifetime of the client's tokens. `None` means the server's lifetime.
     #[must_use]
     pub fn token_lifetime(&self) -> Option<Duration> {
         self.registration.token_lifetime.map(TokenLifetime::to_duration)
     }
 
-    /// The audiences whose tokens it may introspect.
+    /// Returns the audiences whose tokens the client may introspect.
     #[must_use]
     pub fn introspects(&self) -> &[Audience] {
         &self.registration.introspects
@@ -584,13 +591,13 @@ impl RegisteredClient {
         self.registration.token_lifetime
     }
 
-    /// Whether it may get tokens by the client-credentials grant.
+    /// Returns whether the client may get tokens by the client-credentials grant.
     #[must_use]
     pub fn may_use_grant(&self) -> bool {
         self.registration.may_use_grant
     }
 
-    /// Whether it may authenticate at all.
+    /// Returns whether the client may authenticate.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
         self.registration.enabled
@@ -614,7 +621,7 @@ impl Registration {
     }
 }
 
-/// A client's registration is wrong; the text names the client and the mend.
+/// A client's registration is invalid. The text names the client, and says how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("client `{client}`: {mistake}")]
 pub struct ClientError {
@@ -623,23 +630,23 @@ pub struct ClientError {
 }
 
 impl ClientError {
-    /// A mistake in the registration of this client. The text says how to fix it, and shows no secret.
+    /// Creates an error for this client. The text must say how to fix it, and must not contain a secret.
     #[must_use]
     pub fn new(client: &ClientId, mistake: impl Into<String>) -> Self {
         Self { client: client.to_string(), mistake: mistake.into() }
     }
 
-    /// A mistake in a record, whose id may be invalid.
+    /// Creates an error for a record, whose client id may be invalid.
     pub(crate) fn of_record(client: String, mistake: String) -> Self {
         Self { client, mistake }
     }
 
-    /// The mistake without the client's name.
+    /// Returns the text without the client's id.
     pub(crate) fn mistake(&self) -> &str {
         &self.mistake
     }
 
-    /// The id of the client, as it was given.
+    /// Returns the client id as it was given.
     #[must_use]
     pub fn client(&self) -> &str {
         &self.client
@@ -661,7 +668,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_is_reported_under_the_clients_name() {
+    fn each_error_contains_the_id_of_the_client() {
         for (client, mistake) in [
             (client("b").audience("api"), "`api` is not an audience"),
             (client("b").default_audience("api"), "`api` is not an audience"),
@@ -676,7 +683,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_id_is_reported_as_it_was_given_and_no_other_id_stands_in_for_it() {
+    fn the_error_for_a_malformed_id_contains_the_original_text() {
         for id in ["é", "", "a\nb"] {
             let client = client(id).scope(READ).audience("api");
             assert!(!format!("{client:?}").contains("ClientId(\"?\")"), "{client:?}");
@@ -684,12 +691,12 @@ mod tests {
             assert_eq!(error.client(), id);
             assert!(error.to_string().contains("client id"), "{error}");
         }
-        // `?` is an id like any other.
+        // `?` is a valid id.
         assert_eq!(client("?").register().unwrap().id(), &"?");
     }
 
     #[test]
-    fn the_only_audience_is_the_default_and_of_several_the_chosen_one() {
+    fn the_default_audience_is_the_only_one_or_the_one_that_was_set() {
         let (one, two) = ("https://one.example", "https://two.example");
         let default = |client: Client| client.register().unwrap().default_audience().map(ToString::to_string);
         assert_eq!(default(client("b")), None);
@@ -699,7 +706,7 @@ mod tests {
     }
 
     #[test]
-    fn the_subject_is_the_id_unless_it_was_set() {
+    fn the_subject_is_the_id_unless_another_one_was_set() {
         assert_eq!(client("b").register().unwrap().subject(), "b");
         assert_eq!(client("b").subject("svc:b").register().unwrap().subject(), "svc:b");
     }
@@ -707,7 +714,7 @@ mod tests {
     const WRITE: Scope = Scope::from_static("write");
 
     #[test]
-    fn audiences_are_kept_once_and_in_order_however_many_there_are() {
+    fn audiences_are_kept_without_duplicates_and_in_order() {
         let audience = |number: usize| format!("https://api.example.com/{number}");
         let many: Vec<_> = (0..1_000).chain(500..1_500).map(audience).collect();
         let registered = client("b").audiences(&many).register().unwrap();
@@ -722,7 +729,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_labelled_by_the_lowest_number_that_is_free() {
+    fn a_secret_is_labelled_with_the_lowest_free_number() {
         let labels = |client: Client| {
             let client = client.register().unwrap();
             client.secrets().iter().map(|secret| secret.label().to_owned()).collect::<Vec<_>>()
@@ -760,7 +767,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_whose_audiences_were_all_removed_gets_the_servers_default_only_if_that_is_said() {
+    fn a_client_whose_audiences_were_all_removed_gets_the_servers_default_only_explicitly() {
         const ONE: &str = "https://one.example";
         let full = client("b").default_audience(ONE).register().unwrap();
         let nothing: [&str; 0] = [];
@@ -786,15 +793,15 @@ mod tests {
         for never in [client("b"), client("b").audiences(nothing), client("b").without_grant().grant(true)] {
             let never = never.register().unwrap();
             assert!(never.audiences().is_empty() && never.may_use_grant());
-            // The default that it has is no more than before.
+            // The default audience gives it no more rights than before.
             assert_eq!(never.edit().without_audience(ONE).disabled().register().unwrap().audiences(), nothing);
         }
     }
 
-    /// Fewer scopes are never more: a client without any gets none, and one without default scopes of its own is limited to
-    /// its scopes.
+    /// Removing scopes never extends a client's rights: a client without scopes gets none, and its default scopes are
+    /// limited to its scopes.
     #[test]
-    fn a_client_whose_default_scopes_were_all_removed_has_none_and_not_those_of_the_server() {
+    fn a_client_whose_default_scopes_were_all_removed_does_not_get_those_of_the_server() {
         let full = client("b").scopes([READ, WRITE]).default_scopes(WRITE).register().unwrap();
         let less = full.edit().without_scope(&WRITE).register().unwrap();
         assert_eq!(less.default_scopes().map(Scopes::as_str), Some(""));
@@ -805,7 +812,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_to_a_client_can_be_taken_away() {
+    fn every_setting_of_a_client_can_be_removed() {
         let (one, two) = ("https://one.example", "https://two.example");
         let full = client("b")
             .scopes([READ, WRITE])
@@ -840,13 +847,13 @@ mod tests {
     }
 
     #[test]
-    fn many_scopes_are_collected_in_one_pass() {
+    fn many_scopes_are_added_in_linear_time() {
         let many = 20_000;
         let scopes = (0..many).map(|number| format!("scope:{number}").parse::<Scope>().unwrap());
         let start = std::time::Instant::now();
         let client = client("b").scopes(scopes).register().unwrap();
         assert_eq!(client.scopes().iter().count(), many);
-        // One set for each scope took minutes.
+        // Creating a set for each scope took minutes.
         assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     }
 }

@@ -1,7 +1,7 @@
-//! A client's registration (RFC 7591 §2): what it is called, how it authenticates, and what it may get.
+//! The registration of a client (RFC 7591 §2): its id, how it authenticates, and which tokens it may get.
 //!
-//! A [`Client`] is a registration as it is written down. [`Client::register`] checks it and returns a [`RegisteredClient`], which
-//! a [store](crate::store) keeps.
+//! A [`Client`] is a registration that was not checked yet. [`Client::register`] checks it and returns a
+//! [`RegisteredClient`], which a [store](crate::store) keeps.
 
 mod client;
 mod record;

@@ -1,7 +1,7 @@
-//! A client as a record: [`RegisteredClient`] ↔ JSON, TOML and what else serde knows.
+//! The record of a client: serializes and deserializes a [`RegisteredClient`] with serde, for example as JSON or TOML.
 //!
-//! A member that is not known is refused: it may be a restriction that a newer version of this crate has written. An error
-//! begins with the path of the member, such as `client_secrets[1].hash`.
+//! An unknown member is an error, because a newer version of this crate may have written a restriction. An error
+//! message begins with the path of the member, such as `client_secrets[1].hash`.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -21,7 +21,7 @@ use crate::scope::{InvalidScope, Scope, Scopes};
 use crate::secret::{ClientSecret, StoredSecret};
 use crate::token_lifetime::TokenLifetime;
 
-/// The members, before they are held together.
+/// The members of a record, before they are checked together.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Record {
@@ -57,11 +57,11 @@ struct SecretRecord {
     label: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hash: Option<Unshown>,
-    /// A secret in the clear. It is hashed as it is read, as long as no client signs with its own, and never written.
+    /// A secret in plain text. It is hashed when the record is read, and never written.
     #[serde(default, skip_serializing)]
     dangerous_plain: Option<Unshown>,
-    /// Says that the secret in the clear is random, so that it is kept as a digest. Read only: a record that is written has the
-    /// digest, which says the same.
+    /// Whether the secret in plain text is random, and stored as a digest. Only read: a written record contains the
+    /// digest, which means the same.
     #[serde(default, skip_serializing)]
     random: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,7 +74,7 @@ fn yes() -> bool {
     true
 }
 
-/// Text that no error shows, also when it stands where something else was expected, or is not text at all.
+/// A text that no error message contains, even if it is in the wrong place, or not a string.
 struct Unshown(Zeroizing<String>);
 
 impl Serialize for Unshown {
@@ -93,7 +93,7 @@ struct UnshownText;
 
 impl UnshownText {
     fn refuse<E: serde::de::Error>() -> Result<Unshown, E> {
-        Err(E::custom("a secret and a hash are text; put it into quotes"))
+        Err(E::custom("a secret or hash must be a string; put it in quotes"))
     }
 }
 
@@ -101,7 +101,7 @@ impl Visitor<'_> for UnshownText {
     type Value = Unshown;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("text")
+        f.write_str("a string")
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Unshown, E> {
@@ -129,7 +129,7 @@ impl Visitor<'_> for UnshownText {
     }
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+#[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde requires
 fn is_yes(value: &bool) -> bool {
     *value
 }
@@ -171,7 +171,8 @@ impl<'de> Deserialize<'de> for RegisteredClient {
     }
 }
 
-/// Reads the record that a store keeps in JSON. Its path is looked for only when it is wrong, since that takes a while.
+/// Reads a record in JSON from a store. The path of a member is determined only for an invalid record, because that
+/// takes time.
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite", test))]
 pub(crate) fn from_json(text: &str) -> Result<RegisteredClient, InvalidRecord> {
     if let Ok(Object(record)) = serde_json::from_str::<Object<Record>>(text) {
@@ -187,7 +188,7 @@ pub(crate) fn from_json(text: &str) -> Result<RegisteredClient, InvalidRecord> {
     })
 }
 
-/// A record is not that of a client.
+/// The error for an invalid record.
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite", test))]
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InvalidRecord {
@@ -203,12 +204,12 @@ struct Named {
     client_id: String,
 }
 
-/// The path of a member in its record; `None` for the record itself.
+/// Returns the path of a member in its record, or `None` for the record itself.
 pub(crate) fn member(path: &Path) -> Option<String> {
     let mut text = String::new();
     for segment in path {
         match segment {
-            // How `toml` hands over a value with its place.
+            // A member that `toml` uses internally for a value with its position.
             Segment::Map { key } if key.starts_with("$__") => {}
             Segment::Map { key } if text.is_empty() => text.push_str(key),
             Segment::Map { key } => text.extend([".", key]),
@@ -219,7 +220,7 @@ pub(crate) fn member(path: &Path) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// serde quotes what it did not expect, and that may have been a secret.
+/// Removes the value that serde quotes, since it may be a secret.
 fn without_value(message: &str) -> String {
     let message = message.trim_end();
     match (message.find(['"', '`']), message.rfind(", expected ")) {
@@ -231,7 +232,7 @@ fn without_value(message: &str) -> String {
 }
 
 impl Record {
-    /// By the setters that a program uses, so that a record is held to the same rules.
+    /// Creates the client with the public setters, so that the same rules apply to a record.
     pub(crate) fn register(self) -> Result<RegisteredClient, ClientError> {
         let id = self.client_id.clone();
         self.checked().map_err(|mistake| ClientError::of_record(id, mistake))
@@ -248,7 +249,7 @@ impl Record {
             let secret = secret.checked().map_err(|mistake| format!("client_secrets[{number}]{mistake}"))?;
             if !labels.insert(secret.label().to_owned()) {
                 let label = secret.label();
-                return Err(format!("client_secrets[{number}].label: two of its secrets are labelled `{label}`"));
+                return Err(format!("client_secrets[{number}].label: duplicate label `{label}`"));
             }
             client = client.registered_secret(secret);
         }
@@ -256,7 +257,7 @@ impl Record {
             client = client.default_scopes(at("default_scope", defaults.parse::<Scopes>())?);
         }
         if let Some(subject) = self.subject {
-            at("subject", if subject.is_empty() { Err("it is empty") } else { Ok(()) })?;
+            at("subject", if subject.is_empty() { Err("must not be empty") } else { Ok(()) })?;
             client = client.subject(subject);
         }
         if let Some(seconds) = self.token_lifetime {
@@ -272,12 +273,12 @@ impl Record {
             client = client.default_audience(at("default_audience", checked(&audience))?);
         }
         client = client.introspects_all(audiences("introspects", &self.introspects)?);
-        // Every other member was checked above.
+        // All other members were checked above.
         client.register().map_err(|error| format!("default_scope: {}", error.mistake()))
     }
 }
 
-/// Puts the path of a member before its error.
+/// Prefixes an error with the path of its member.
 fn at<T, E: fmt::Display>(path: &str, result: Result<T, E>) -> Result<T, String> {
     result.map_err(|error| format!("{path}: {error}"))
 }
@@ -310,11 +311,11 @@ impl From<&RegisteredSecret> for SecretRecord {
 }
 
 impl SecretRecord {
-    /// An error begins with what follows the secret in its path.
+    /// Creates the secret. An error begins with the rest of its path.
     fn checked(self) -> Result<RegisteredSecret, String> {
         let stored = match (self.hash, self.dangerous_plain) {
             (Some(_), None) if self.random => {
-                Err(".random: it goes with `dangerous_plain`; as `hash`, a random secret has its digest, `$sha256$…`"
+                    Err(".random: only valid with `dangerous_plain`; use the digest `$sha256$…` as the `hash` of a random secret"
                     .to_owned())
             }
             (Some(hash), None) => at(".hash", hash.0.parse::<StoredSecret>()),
@@ -323,11 +324,11 @@ impl SecretRecord {
                 let secret = if self.random { ClientSecret::assume_random(plain) } else { ClientSecret::new(plain) };
                 at(".dangerous_plain", secret.and_then(StoredSecret::try_from))
             }
-            _ => Err(": a secret has one of `hash` and `dangerous_plain`".to_owned()),
+                _ => Err(": a secret must have either `hash` or `dangerous_plain`".to_owned()),
         };
         let secret = at(".label", RegisteredSecret::new(self.label, stored?))?;
         let secret = secret.with_times(self.created_at, self.expires_at);
-        secret.ok_or_else(|| ": its times are seconds since 1970".to_owned())
+        secret.ok_or_else(|| ": times must be seconds since 1970".to_owned())
     }
 }
 
@@ -341,7 +342,7 @@ impl<'de> Deserialize<'de> for ClientAuthMethod {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
         let method = Self::ALL.into_iter().find(|method| method.name() == name);
-        method.ok_or_else(|| D::Error::custom("this method of client authentication is not supported"))
+        method.ok_or_else(|| D::Error::custom("unsupported method; use `client_secret_basic` or `client_secret_post`"))
     }
 }
 
@@ -354,7 +355,7 @@ mod tests {
     use crate::{Client, ClientAuthMethod, ClientSecret, RegisteredClient, RegisteredSecret, Scope};
 
     #[test]
-    fn a_record_says_all_that_a_registration_says() {
+    fn a_record_contains_the_whole_registration() {
         let secret = RegisteredSecret::new("b", ClientSecret::generate().unwrap()).unwrap();
         let client = Client::new("billing", ClientSecret::generate().unwrap())
             .registered_secret(secret.created_at(UNIX_EPOCH).expires_at(UNIX_EPOCH + Duration::from_secs(9)))
@@ -374,9 +375,9 @@ mod tests {
         assert_eq!(serde_json::from_str::<RegisteredClient>(&record).unwrap(), client, "{record}");
     }
 
-    /// A shared store may be read by an older version, which refuses members that it does not know.
+    /// An older version that reads a shared store refuses unknown members.
     #[test]
-    fn a_record_is_written_with_these_bytes() {
+    fn a_record_is_written_with_exactly_these_bytes() {
         let hash = "$sha256$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
         let secret = RegisteredSecret::new("b", hash.parse::<crate::StoredSecret>().unwrap()).unwrap();
         let least = Client::blank("reports".to_owned()).register().unwrap();
@@ -413,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_or_does_not_hold_together_is_refused() {
+    fn unknown_members_and_invalid_values_are_refused() {
         for (record, mistake) in [
             (r#"{"client_id":"b","allowed_ips":["10.0.0.1"]}"#, "unknown field `allowed_ips`"),
             (r#"{"client_id":""}"#, "client_id: not a client id"),
@@ -429,23 +430,23 @@ mod tests {
             (r#"{"client_id":"b","default_audience":"api"}"#, "client `b`: default_audience: `api` is not an audience"),
             (r#"{"client_id":"b","introspects":["api"]}"#, "client `b`: introspects[0]: `api` is not an audience"),
             (r#"{"client_id":"b","default_scope":"read"}"#, "client `b`: default_scope: its default scope `read`"),
-            (r#"{"client_id":"b","subject":""}"#, "client `b`: subject: it is empty"),
+            (r#"{"client_id":"b","subject":""}"#, "client `b`: subject: must not be empty"),
             (r#"{"client_id":"b","token_lifetime":0}"#, "client `b`: token_lifetime: "),
             (r#"{"client_id":"b","token_lifetime":"hunter2"}"#, "token_lifetime: invalid type: string …, expected u64"),
             (r#"{"client_id":"b","enabled":"hunter2"}"#, "enabled: invalid type: string …, expected a boolean"),
             (r#"{"client_id":"b","client_secrets":[{"label":"1","hash":"hunter2"}]}"#, "client_secrets[0].hash: "),
-            (r#"{"client_id":"b","client_secrets":[{"label":"1","hash":"hunter2"}]}"#, "in the clear"),
+            (r#"{"client_id":"b","client_secrets":[{"label":"1","hash":"hunter2"}]}"#, "in plain text"),
             (
                 r#"{"client_id":"b","client_secrets":[{"label":"1"}]}"#,
-                "client_secrets[0]: a secret has one of `hash` and",
+                "client_secrets[0]: a secret must have either `hash` or",
             ),
             (
                 r#"{"client_id":"b","client_secrets":[{"label":"1","dangerous_plain":4815162342}]}"#,
-                "client_secrets[0].dangerous_plain: a secret and a hash are text; put it into quotes",
+                "client_secrets[0].dangerous_plain: a secret or hash must be a string; put it in quotes",
             ),
             (
                 r#"{"client_id":"b","client_secrets":[{"label":"1","hash":4815162342}]}"#,
-                "client_secrets[0].hash: a secret and a hash are text; put it into quotes",
+                "client_secrets[0].hash: a secret or hash must be a string; put it in quotes",
             ),
             (
                 r#"{"client_id":"b","client_secrets":[{"label":"1","dangerous_plain":"tcc_hunter2"}]}"#,
@@ -467,7 +468,10 @@ mod tests {
                 r#"{"client_id":"b","client_secrets":4815162342}"#,
                 "client_secrets: invalid type: integer …, expected a sequence",
             ),
-            (r#"{"client_id":"b","token_endpoint_auth_method":"none"}"#, "token_endpoint_auth_method: this method"),
+            (
+                r#"{"client_id":"b","token_endpoint_auth_method":"none"}"#,
+                "token_endpoint_auth_method: unsupported method",
+            ),
             (r#"["b"]"#, "sequence, expected an object"),
             (r#"{"client_id":"b","client_secrets":[["1","hunter2"]]}"#, "sequence, expected an object"),
         ] {
@@ -480,7 +484,7 @@ mod tests {
 
     #[cfg(feature = "argon2")]
     #[test]
-    fn a_secret_in_the_clear_is_hashed_as_it_is_read_and_only_under_its_dangerous_name() {
+    fn a_secret_in_plain_text_is_hashed_when_read_and_has_a_member_named_dangerous() {
         let generated = ClientSecret::generate().unwrap();
         for (plain, scheme) in [("correct horse", "$argon2id$"), (generated.expose(), "$sha256$")] {
             let record =
@@ -495,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_may_say_that_a_secret_in_the_clear_is_random_and_is_written_without_a_new_member() {
+    fn a_record_may_mark_a_secret_in_plain_text_as_random_and_is_written_without_a_new_member() {
         let plain = "jR3uWc0sYk8p4hT1nQ7vZ2xB6mD9fG5a-LqEoHiKwXs";
         let record = |secret: &str| {
             let record = format!(r#"{{"client_id":"b","client_secrets":[{{"label":"1",{secret}}}]}}"#);
@@ -506,7 +510,10 @@ mod tests {
         let written = serde_json::to_value(&client).unwrap();
         assert_eq!(written["client_secrets"], serde_json::json!([{"label": "1", "hash": digest}]));
         for (secret, mistake) in [
-            (format!(r#""hash":"{digest}","random":true"#), "client_secrets[0].random: it goes with `dangerous_plain`"),
+            (
+                format!(r#""hash":"{digest}","random":true"#),
+                "client_secrets[0].random: only valid with `dangerous_plain`",
+            ),
             (r#""dangerous_plain":"hunter2","random":true"#.to_owned(), "at least 25"),
         ] {
             let error = record(&secret).unwrap_err().to_string();
@@ -515,16 +522,16 @@ mod tests {
     }
 
     #[test]
-    fn two_secrets_of_one_label_are_refused() {
+    fn duplicate_labels_of_secrets_are_refused() {
         let hash = ClientSecret::generate().unwrap().to_stored().unwrap().to_phc_string();
         let secret = format!(r#"{{"label":"1","hash":"{hash}"}}"#);
         let record = format!(r#"{{"client_id":"b","client_secrets":[{secret},{secret}]}}"#);
         let error = serde_json::from_str::<RegisteredClient>(&record).unwrap_err().to_string();
-        assert!(error.contains("client_secrets[1].label: two of its secrets are labelled `1`"), "{error}");
+        assert!(error.contains("client_secrets[1].label: duplicate label `1`"), "{error}");
     }
 
     #[test]
-    fn a_store_names_the_client_whose_record_is_wrong() {
+    fn a_store_names_the_client_whose_record_is_invalid() {
         let why = |record: &str| {
             let error = super::from_json(record).unwrap_err();
             std::error::Error::source(&error).unwrap().to_string()

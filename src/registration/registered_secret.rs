@@ -6,10 +6,10 @@ use std::time::SystemTime;
 use crate::clock::UnixTime;
 use crate::secret::{SecretError, StoredSecret};
 
-/// One of a client's secrets: what is kept of it, under a label, with the times at which it was made and ends.
+/// One secret of a client in stored form, with a label, a creation time and an expiry.
 ///
-/// A client may have several at a time, so that it moves from one to the next without an outage: add the new one,
-/// roll it out, let the old one expire.
+/// A client may have several secrets at a time, so it can change its secret without an outage: add the new one, deploy
+/// it, and let the old one expire.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -29,43 +29,44 @@ pub struct RegisteredSecret {
     expires_at: Option<UnixTime>,
 }
 
-/// The longest label, in bytes: a label is shown in lists and events.
-const LONGEST_LABEL: usize = 64;
+/// The maximum length of a label in bytes. Labels appear in lists and events.
+const MAX_LABEL_BYTES: usize = 64;
 
 impl RegisteredSecret {
-    /// A secret that never expires. The label is 1 to 64 characters without control characters, and tells the secrets
-    /// of one client apart, in lists and in events.
+    /// Creates a secret that never expires. The label distinguishes the secrets of one client, in lists and events. It
+    /// has 1 to 64 bytes and no control characters.
     ///
     /// # Errors
     ///
-    /// When the label is malformed, or the secret cannot be kept.
+    /// Returns an error if the label is malformed, or the secret cannot be stored.
     pub fn new<S>(label: impl Into<String>, secret: S) -> Result<Self, SecretError>
     where
         S: TryInto<StoredSecret, Error: Into<SecretError>>,
     {
         let label = label.into();
-        if !(1..=LONGEST_LABEL).contains(&label.len()) || label.contains(char::is_control) {
-            return Err(SecretError::new("a secret's label has 1 to 64 bytes and no control characters"));
+        if !(1..=MAX_LABEL_BYTES).contains(&label.len()) || label.contains(char::is_control) {
+            return Err(SecretError::new("invalid label of a secret: use 1 to 64 bytes without control characters"));
         }
         let stored = secret.try_into().map_err(Into::into)?;
         Ok(Self { label, stored, created_at: None, expires_at: None })
     }
 
-    /// When it was made, in whole seconds. For people; nothing is decided by it.
+    /// Sets when the secret was created, in whole seconds. It is used to find the newer of two secrets; it does not
+    /// affect whether a secret is valid.
     #[must_use]
     pub fn created_at(mut self, at: SystemTime) -> Self {
         self.created_at = Some(UnixTime::at(at));
         self
     }
 
-    /// When it ends, in whole seconds: from then on it is refused. Never by default.
+    /// Sets when the secret expires, in whole seconds. From that time on it is refused. By default it never expires.
     #[must_use]
     pub fn expires_at(mut self, at: SystemTime) -> Self {
         self.expires_at = Some(UnixTime::at(at));
         self
     }
 
-    /// The same secret, kept in another form.
+    /// Returns this secret in another stored form.
     #[cfg(feature = "legacy_hashes")]
     pub(crate) fn stored_as(self, stored: StoredSecret) -> Self {
         Self { stored, ..self }
@@ -76,25 +77,25 @@ impl RegisteredSecret {
         Some(Self { created_at: time(created_at)?, expires_at: time(expires_at)?, ..self })
     }
 
-    /// Its name among the secrets of its client.
+    /// Returns the label.
     #[must_use]
     pub fn label(&self) -> &str {
         &self.label
     }
 
-    /// What is kept of the secret.
+    /// Returns the stored form of the secret.
     #[must_use]
     pub fn stored(&self) -> &StoredSecret {
         &self.stored
     }
 
-    /// When it was made, where that is known.
+    /// Returns the creation time, if it is known.
     #[must_use]
     pub fn created(&self) -> Option<SystemTime> {
         self.created_at.map(UnixTime::to_system)
     }
 
-    /// When it ends, if it does.
+    /// Returns the time from which the secret is refused, or `None` if it never expires.
     #[must_use]
     pub fn expires(&self) -> Option<SystemTime> {
         self.expires_at.map(UnixTime::to_system)
@@ -127,7 +128,7 @@ mod tests {
     use crate::secret::ClientSecret;
 
     #[test]
-    fn a_secret_is_live_up_to_the_second_of_its_end() {
+    fn a_secret_is_valid_until_the_second_of_its_expiry() {
         let secret = RegisteredSecret::new("a", ClientSecret::generate().unwrap()).unwrap();
         let at = |seconds| UnixTime::from_secs(seconds).unwrap();
         assert!(secret.is_live(at(u64::from(u32::MAX))));
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_can_be_shown_in_a_list() {
+    fn a_label_without_text_or_with_control_characters_or_too_long_is_refused() {
         for label in ["", "a\nb", &"a".repeat(65)] {
             assert!(RegisteredSecret::new(label, ClientSecret::generate().unwrap()).is_err(), "{label:?}");
         }

@@ -1,4 +1,4 @@
-//! [`ClientRules`]: the scopes and audiences that a server knows, and what a client's registration may say of them.
+//! [`ClientRules`]: the scopes and audiences that a server knows, and the checks of registrations against them.
 
 use std::collections::HashMap;
 
@@ -6,34 +6,33 @@ use super::client::{ClientError, RegisteredClient};
 use crate::audience::Audience;
 use crate::scope::Scopes;
 
-/// The scopes and audiences that a server knows, to check registrations against.
+/// The scopes and audiences that a server knows. Registrations are checked against them.
 ///
-/// | the client is in | checked |
+/// | store of the client | when the client is checked |
 /// |---|---|
-/// | a [`MemoryStore`](crate::MemoryStore) | when the server is built, which then fails, and at each later change, which then fails |
-/// | a file | the same; a file that fails is not read |
-/// | another store | when it is read: the server warns once an hour, in the log and by an [event](crate::event::Outcome::InvalidRegistration), and grants what the server knows of the registration |
+/// | a [`MemoryStore`](crate::MemoryStore) | when the server is built, and at each later change; both fail for an invalid client |
+/// | a file | the same; a file with an invalid client is not read |
+/// | another store | when the client is read: the server warns once an hour, in the log and by an [event](crate::event::Outcome::InvalidRegistration), and ignores unknown scopes and audiences |
 ///
-/// A scope or audience that the server does not know is never granted. The refusal tells the operator which one it is, and
-/// how to add or remove it.
+/// An unknown scope or audience is never granted. The error tells the operator which one it is, and how to add or
+/// remove it.
 #[derive(Clone, Debug, Default)]
 pub struct ClientRules {
     pub(crate) known_scopes: Option<Scopes>,
-    /// The audiences that exist, with the scopes that exist at each; empty when clients alone say which.
+    /// The existing audiences, with the scopes that exist for each. If it is empty, every audience that a client lists
+    /// exists.
     pub(crate) resources: HashMap<Audience, Option<Scopes>>,
     pub(crate) default_audience: Option<Audience>,
 }
 
-/// How many mistakes one message has at most.
+/// The maximum number of mistakes in one message.
 const MAX_MISTAKES: usize = 5;
 
 impl ClientRules {
     /// Checks a registration.
     ///
-    /// # Errors
-    ///
-    /// When no request could ever get the client a token, and when it lists a scope or an audience that does
-    /// not exist. The text has each mistake with its field, its value and how to fix it.
+    /// Returns an error if no request could ever get a token for the client, or if it lists a scope or an audience that
+    /// does not exist. The text contains each mistake with its field, its value and how to fix it.
     pub fn check(&self, client: &RegisteredClient) -> Result<(), ClientError> {
         let mut mistakes = self.mistakes(client).take(MAX_MISTAKES).peekable();
         if mistakes.peek().is_none() {
@@ -56,20 +55,20 @@ impl ClientRules {
             .chain(scopes.map(unknown_scope))
     }
 
-    /// Reports a scope that the settings name, and that does not exist.
+    /// Returns a scope that the settings contain, but that does not exist.
     pub(crate) fn unknown_scope<'a>(&'a self, default_scopes: &'a Scopes) -> Option<&'a str> {
         let known = self.known_scopes.as_ref()?;
         let named = self.resources.values().flatten().chain([default_scopes]).flat_map(Scopes::iter);
         named.into_iter().find(|scope| !known.contains(scope))
     }
 
-    /// Returns two spellings of one resource with different scopes, where the looser one would be a way around the other. All
-    /// scopes exist at the default audience unless it is one of the resources.
+    /// Returns two spellings of one resource with different scopes: the spelling with more scopes would bypass the
+    /// limits of the other. All scopes exist for the default audience unless it is one of the resources.
     pub(crate) fn different_scopes_of_one_resource(&self) -> Option<(&Audience, &Audience)> {
         let default = self.default_audience.iter().filter(|default| !self.resources.contains_key(*default));
         let all = self.resources.iter().map(|(audience, scopes)| (audience, scopes.as_ref()));
         let mut all: Vec<_> = all.chain(default.map(|audience| (audience, None))).collect();
-        // Always the same two.
+        // Sorted, so that the result does not depend on the hash order.
         all.sort_unstable_by_key(|(audience, _)| audience.as_str());
         let mut known: HashMap<String, (&Audience, Option<&Scopes>)> = HashMap::new();
         all.into_iter().find_map(|(audience, scopes)| {
@@ -92,12 +91,12 @@ impl ClientRules {
         self.known_scopes.as_ref()
     }
 
-    /// The server's default audience, which is for clients without any of their own.
+    /// Returns the server's default audience if the client lists no audience.
     fn default_audience_of(&self, client: &RegisteredClient) -> Option<&Audience> {
         self.default_audience.as_ref().filter(|_| client.audiences().is_empty())
     }
 
-    /// What a request without `resource` gets: the client's own default, else the server's.
+    /// Returns the audience of a request without `resource`: the client's default, otherwise the server's.
     pub(crate) fn default_audience<'a>(&'a self, client: &'a RegisteredClient) -> Option<&'a Audience> {
         let own = client.default_audience().filter(|audience| self.exists(audience));
         own.or(self.default_audience_of(client))
@@ -109,15 +108,15 @@ impl ClientRules {
         own.filter(|audience| self.exists(audience))
     }
 
-    /// Returns the audience with this text among [`audiences_of`](Self::audiences_of), by a single look-up of those that
-    /// exist.
+    /// Returns the audience with this text among [`audiences_of`](Self::audiences_of). It needs only one look-up among
+    /// the existing audiences.
     pub(crate) fn audience_of<'a>(&'a self, client: &'a RegisteredClient, audience: &Audience) -> Option<&'a Audience> {
         let mut own = client.audiences().iter().chain(self.default_audience_of(client));
         own.find(|own| *own == audience).filter(|audience| self.exists(audience))
     }
 
-    /// Says why a request without `resource` gets no token, in words that follow the client's name, and whether one with
-    /// `resource` could.
+    /// Returns why a request without `resource` gets no token, as text after the client's name, and whether a request
+    /// with `resource` could get one.
     pub(crate) fn why_no_default(&self, client: &RegisteredClient) -> (String, bool) {
         let audiences = client.audiences();
         let unknown = client.default_audience().filter(|audience| !self.exists(audience));
@@ -134,7 +133,7 @@ impl ClientRules {
         }
     }
 
-    /// Says why the client may not have this audience, in words that follow the client's name.
+    /// Returns why the client may not have this audience, as text after the client's name.
     pub(crate) fn why_no_audience(&self, client: &RegisteredClient, audience: &Audience) -> String {
         if client.audiences().contains(audience) {
             return no_resource("audiences", audience);
@@ -142,17 +141,17 @@ impl ClientRules {
         let audience = shorten(audience);
         let lists = match self.default_audience_of(client) {
             Some(default) => {
-                format!("whose `audiences` are empty, so that it has only the server's default `{default}`")
+                format!("whose `audiences` are empty, so it has only the server's default `{default}`")
             }
-            None => "which does not have it in its `audiences`".to_owned(),
+            None => "whose `audiences` do not list it".to_owned(),
         };
         format!(
-            "a token for `{audience}` is not allowed for this client, {lists}; if it should be, add it to the client with \
-             .audience(\"{audience}\")"
+            "a token for `{audience}` is not allowed for this client, {lists}; to allow it, add it to the client with \
+                 .audience(\"{audience}\")"
         )
     }
 
-    /// Says why none of these scopes, which are the client's, can be granted at these audiences.
+    /// Returns why none of these scopes of the client can be granted for these audiences.
     pub(crate) fn why_no_scope(&self, scopes: &Scopes, audiences: &[Audience]) -> String {
         let reasons = scopes.iter().take(MAX_MISTAKES).filter_map(|scope| {
             if self.known_scopes.as_ref().is_some_and(|known| !known.contains(scope)) {
@@ -163,15 +162,15 @@ impl ClientRules {
             };
             let audience = audiences.iter().find(lacks)?;
             Some(format!(
-                "its scope `{scope}` does not exist at `{audience}`; add it there with .resource_with_scopes(…), or \
-                 request a token for another resource"
+                    "its scope `{scope}` does not exist at `{audience}`; add it there with .resource_with_scopes(…), or request a token \
+                     for another resource"
             ))
         });
         reasons.collect::<Vec<_>>().join("; ")
     }
 
-    /// Those of the scopes that exist, and that are allowed at every one of the audiences: what a token for
-    /// several says, it says to each of them (RFC 9068 §3).
+    /// Returns the scopes that exist and are allowed for all of the audiences. A token for several audiences has the
+    /// same scopes for each of them (RFC 9068 §3).
     pub(crate) fn scopes_at(&self, scopes: &Scopes, audiences: &[Audience]) -> Scopes {
         let tied = audiences.iter().filter_map(|audience| self.resources.get(audience)?.as_ref());
         let bounds = tied.chain(&self.known_scopes);
@@ -179,11 +178,11 @@ impl ClientRules {
     }
 }
 
-const NO_AUDIENCE: &str = "its `audiences` are empty, and the server has no default audience; give the client one with \
-                           .audience(…), or the server one with .default_audience(…)";
+const NO_AUDIENCE: &str = "its `audiences` are empty, and the server has no default audience; add an audience to the client \
+                           with .audience(…), or set the server's default with .default_audience(…)";
 
-const SEVERAL_AUDIENCES: &str = "the request has no resource, and the client has several `audiences` without a default; \
-                                 name a resource in the request, or set the default with .default_audience(…)";
+const SEVERAL_AUDIENCES: &str = "the request has no `resource`, and the client has several `audiences` but no default; add \
+                                 `resource` to the request, or set the client's default with .default_audience(…)";
 
 fn no_resource(field: &str, audience: &Audience) -> String {
     format!(
@@ -199,7 +198,7 @@ fn unknown_scope(scope: &str) -> String {
     )
 }
 
-/// The beginning of a text of the caller: a log must not grow with what a caller sends.
+/// Returns the beginning of a caller's text, so that a log line has a bounded length.
 pub(crate) fn shorten(text: &str) -> &str {
     text.split_at_checked(100).map_or(text, |(beginning, _)| beginning)
 }

@@ -1,4 +1,4 @@
-//! argon2id for secrets that people chose, with the parameters that OWASP asks for (19 MiB, 2 passes, 1 lane).
+//! argon2id for chosen secrets, with the parameters that OWASP recommends (19 MiB, 2 passes, 1 lane).
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
@@ -18,21 +18,21 @@ pub(super) fn hash(secret: &str) -> Result<String, SecretError> {
     Ok(hash.to_string())
 }
 
-/// The most memory that a check may take, in KiB, and the most that it may go over in all its passes: the second choice
-/// of RFC 9106 §4 (64 MiB, 3 passes) five times over, and about a second of work.
-const MOST_MEMORY: u32 = 256 * 1024;
-const MOST_WORK: u32 = 1024 * 1024;
+/// The maximum memory of a check, and the maximum of memory times passes, both in KiB. The latter is about five times
+/// the second recommended option of RFC 9106 §4 (64 MiB, 3 passes), and about a second of work.
+const MAX_MEMORY: u32 = 256 * 1024;
+const MAX_WORK: u32 = 1024 * 1024;
 
-/// `None` when the text is no argon2id hash, else whether it is whole and affordable.
+/// Returns `None` if the text is not an argon2id hash, otherwise whether the hash is well-formed and within the limits.
 pub(super) fn check(text: &str) -> Option<Result<(), &'static str>> {
     text.starts_with(IDENT).then(|| {
         let hash = PasswordHash::new(text).ok().filter(|hash| hash.salt.is_some() && hash.hash.is_some());
         let parameters = hash.and_then(|hash| Params::try_from(&hash).ok());
-        let parameters = parameters.ok_or("the argon2id hash is not whole")?;
+        let parameters = parameters.ok_or("malformed argon2id hash: use a complete PHC string")?;
         let work = parameters.m_cost().saturating_mul(parameters.t_cost());
-        if parameters.m_cost() > MOST_MEMORY || work > MOST_WORK {
+        if parameters.m_cost() > MAX_MEMORY || work > MAX_WORK {
             return Err(
-                "an argon2id hash takes at most 256 MiB, and 1 GiB in all its passes; give the client a new secret",
+                "an argon2id hash may use at most 256 MiB, and 1 GiB in all passes; give the client a new secret",
             );
         }
         Ok(())

@@ -1,10 +1,10 @@
-//! The text of a generated secret: prefix, 256 random bits, checksum.
+//! The format of a generated secret: prefix, 256 random bits, checksum.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 const PREFIX: &str = "tcc_";
-/// 256 bits and 32 bits in base64url.
+/// The length of 256 bits in base64url. The checksum has 32 bits.
 const BITS: usize = 43;
 const CHECKSUM: usize = 6;
 
@@ -17,7 +17,7 @@ pub(super) fn format(bits: &[u8; 32]) -> String {
     text
 }
 
-/// `None` when the text does not begin like a generated secret, else whether it is an undamaged one.
+/// Returns `None` if the text does not begin like a generated secret, otherwise whether its checksum is right.
 pub(super) fn check(text: &str) -> Option<bool> {
     let random = text.strip_prefix(PREFIX)?;
     let intact = text
@@ -26,7 +26,7 @@ pub(super) fn check(text: &str) -> Option<bool> {
     Some(intact)
 }
 
-/// The first 32 bits of the SHA-256, as text. It guards against typing errors, not against attackers.
+/// Returns the first 32 bits of the SHA-256 digest as text. It detects typing errors, not attacks.
 fn checksum(body: &str) -> String {
     let [a, b, c, d, ..] = crate::crypto::sha256(body.as_bytes());
     URL_SAFE_NO_PAD.encode([a, b, c, d])

@@ -1,21 +1,21 @@
-//! Hashes of older systems, bcrypt and PBKDF2: they are verified, and never made.
+//! Hashes of older systems, bcrypt and PBKDF2. They are verified, but never created.
 //!
-//! | scheme | text | at most |
+//! | scheme | text | limit |
 //! |---|---|---|
 //! | bcrypt | `$2a$`, `$2b$`, `$2y$` | cost 14 |
-//! | PBKDF2 | `$pbkdf2-sha256$` and `$pbkdf2-sha512$` as PHC strings or as passlib writes them; Django's `pbkdf2_sha256$` | 2,000,000 iterations |
+//! | PBKDF2 | `$pbkdf2-sha256$` and `$pbkdf2-sha512$` as PHC strings or in passlib's format; Django's `pbkdf2_sha256$` | 2,000,000 iterations |
 //!
-//! Each is about a second of work; a hash that asks for more is refused when it is read, and not when somebody waits.
+//! Each limit is about a second of work. A hash beyond it is refused when it is read, before any request needs it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use pbkdf2::sha2::{Sha256, Sha512};
 use subtle::ConstantTimeEq as _;
 
-const MOST_BCRYPT_COST: u32 = 14;
-const MOST_ITERATIONS: u32 = 2_000_000;
+const MAX_BCRYPT_COST: u32 = 14;
+const MAX_ITERATIONS: u32 = 2_000_000;
 
-/// bcrypt looks at no more, and at the end of what is shorter.
+/// bcrypt uses only the first 72 bytes of a secret, including the terminating zero of a shorter one.
 const BCRYPT_BYTES: usize = 72;
 
 enum Legacy<'a> {
@@ -36,7 +36,7 @@ enum Digest {
     Sha512,
 }
 
-/// `None` when the text is no such hash, else whether it is whole and affordable.
+/// Returns `None` if the text is not such a hash, otherwise whether the hash is well-formed and within the limits.
 pub(super) fn check(text: &str) -> Option<Result<(), &'static str>> {
     parse(text).map(|parsed| parsed.map(drop))
 }
@@ -49,7 +49,7 @@ pub(super) fn matches(text: &str, secret: &str) -> bool {
     }
 }
 
-/// Whether a match shows the whole of the secret to be right.
+/// Returns whether a match verifies the whole secret.
 pub(super) fn covers(text: &str, secret: &str) -> bool {
     !matches!(parse(text), Some(Ok(Legacy::Bcrypt(_)))) || secret.len() < BCRYPT_BYTES
 }
@@ -66,19 +66,19 @@ fn parse(text: &str) -> Option<Result<Legacy<'_>, &'static str>> {
         (Digest::Sha256, text.strip_prefix("pbkdf2_sha256$")?, true)
     };
     let parsed = if is_django { django(digest, rest) } else { phc(digest, rest) };
-    let parsed = parsed.ok_or("the PBKDF2 hash is not whole").and_then(Pbkdf2::affordable);
+    let parsed = parsed.ok_or("malformed PBKDF2 hash: use a complete PHC string").and_then(Pbkdf2::affordable);
     Some(parsed.map(Legacy::Pbkdf2))
 }
 
 fn bcrypt_hash(text: &str) -> Result<&str, &'static str> {
-    let parts: bcrypt::HashParts = text.parse().map_err(|_| "the bcrypt hash is not whole")?;
+    let parts: bcrypt::HashParts = text.parse().map_err(|_| "malformed bcrypt hash: use a complete one")?;
     match parts.get_cost() {
-        4..=MOST_BCRYPT_COST => Ok(text),
-        _ => Err("a bcrypt hash has a cost of 4 to 14; give the client a new secret"),
+        4..=MAX_BCRYPT_COST => Ok(text),
+        _ => Err("a bcrypt hash must have a cost of 4 to 14; give the client a new secret"),
     }
 }
 
-/// `i=ITERATIONS,l=LENGTH$SALT$HASH`, or as passlib has it `ITERATIONS$SALT$HASH`, with `.` for `+` in its base64.
+/// Parses `i=ITERATIONS,l=LENGTH$SALT$HASH`, or passlib's `ITERATIONS$SALT$HASH`, with `.` for `+` in its base64.
 fn phc(digest: Digest, rest: &str) -> Option<Pbkdf2> {
     let (parameters, rest) = rest.split_once('$')?;
     let (salt, hash) = rest.split_once('$')?;
@@ -94,7 +94,7 @@ fn phc(digest: Digest, rest: &str) -> Option<Pbkdf2> {
     Some(Pbkdf2 { digest, iterations: iterations.parse().ok()?, salt, hash })
 }
 
-/// `ITERATIONS$SALT$HASH`: the salt is text, the hash padded base64.
+/// Parses `ITERATIONS$SALT$HASH`: the salt is text, the hash is padded base64.
 fn django(digest: Digest, rest: &str) -> Option<Pbkdf2> {
     let (iterations, rest) = rest.split_once('$')?;
     let (salt, hash) = rest.split_once('$')?;
@@ -109,11 +109,11 @@ impl Pbkdf2 {
             Digest::Sha512 => 64,
         };
         if !(16..=64).contains(&self.hash.len()) || self.salt.is_empty() || self.salt.len() > 64 {
-            return Err("a PBKDF2 hash has 16 to 64 bytes, and 1 to 64 of salt");
+            return Err("a PBKDF2 hash must have 16 to 64 bytes, and a salt of 1 to 64 bytes");
         }
         let blocks = u32::from(self.hash.len() > block) + 1;
-        if self.iterations == 0 || self.iterations.saturating_mul(blocks) > MOST_ITERATIONS {
-            return Err("a PBKDF2 hash has at most 2,000,000 iterations; give the client a new secret");
+        if self.iterations == 0 || self.iterations.saturating_mul(blocks) > MAX_ITERATIONS {
+            return Err("a PBKDF2 hash may have at most 2,000,000 iterations; give the client a new secret");
         }
         Ok(self)
     }

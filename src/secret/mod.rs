@@ -1,21 +1,22 @@
-//! Client secrets: [`ClientSecret`], which proves who a client is, and [`StoredSecret`], what a registry keeps of it.
+//! Client secrets: [`ClientSecret`] in plain text, with which a client authenticates, and [`StoredSecret`], the form in
+//! which a store keeps it.
 //!
-//! 1. A generated secret holds 256 random bits; nobody can guess it, so a fast digest keeps it safe at rest.
-//! 2. A random secret of your own, such as one from a secret manager, is kept as a digest too, where the program
-//!    [says so](ClientSecret::assume_random).
-//! 3. A secret that a person chose can be guessed; it is kept as argon2id (feature `argon2`), which is slow on
-//!    purpose.
-//! 4. The hash of an older system (feature `legacy_hashes`: bcrypt, PBKDF2) is checked too, and
-//!    [replaced](crate::AuthorizationServerBuilder::upgrade_hashes) when its secret is first shown. A hash that would
+//! 1. A generated secret has 256 random bits. It cannot be guessed, so it is stored as a fast digest.
+//! 2. Your own random secret, for example from a secret manager, is stored as a digest, too, if the application
+//!    declares it to be [random](ClientSecret::assume_random).
+//! 3. A chosen secret, which a person made up, can be guessed. It is stored as an argon2id hash (feature `argon2`),
+//!    which is intentionally slow.
+//! 4. A hash of an older system (feature `legacy_hashes`: bcrypt, PBKDF2) is accepted, too, and can be
+//!    [replaced](crate::AuthorizationServerBuilder::upgrade_hashes) when its secret is first used. A hash that would
 //!    take seconds to check is refused when it is read.
-//! 5. Whatever is compared is compared in constant time, and no `Debug`, `Display` or error shows a secret.
+//! 5. All comparisons take constant time, and no `Debug`, `Display` or error contains a secret.
 //!
 //! # Deployment caveat
 //!
-//! Prefer random secrets: checking one costs a tenth of a microsecond, checking a chosen one tens of
-//! milliseconds and 19 MiB. And while nobody can tell an unknown client from one with a generated secret, one with a
-//! chosen secret can be told from both: by the time that a check takes, and by the
-//! [limit](crate::AttemptLimits) on wrong ones.
+//! Prefer random secrets: checking one takes a tenth of a microsecond, checking a chosen one takes tens of milliseconds
+//! and 19 MiB. In addition, an unknown client cannot be distinguished from a client with a generated secret, but a
+//! client with a chosen secret can be distinguished from both: by the time of a check, and by the
+//! [limit](crate::AttemptLimits) on wrong secrets.
 //!
 //! # Example
 //!
@@ -47,80 +48,81 @@ pub use self::stored::StoredSecret;
 use crate::client_id::vschar;
 use crate::crypto::{Random, SystemRandom};
 
-/// The longest secret, in bytes: beyond what anybody uses, and cheap to hash.
+/// The maximum length of a secret in bytes: longer than any real secret, but still cheap to hash.
 pub(crate) const LONGEST: usize = 1024;
 
-/// A client secret in the clear, wiped when it is dropped.
+/// A client secret in plain text. It is wiped when it is dropped.
 pub struct ClientSecret {
     text: Zeroizing<String>,
     origin: Origin,
 }
 
-/// Decides how a secret is kept.
+/// The origin of a secret, which decides how it is stored.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Origin {
-    /// It has at least 128 random bits.
+    /// The secret has at least 128 random bits.
     Random,
     #[cfg(feature = "argon2")]
     Chosen,
 }
 
 impl ClientSecret {
-    /// A new secret: `tcc_`, 256 random bits and a checksum, 53 characters in all.
+    /// Generates a secret of 53 characters: `tcc_`, 256 random bits and a checksum.
     ///
-    /// All of them are unreserved (RFC 3986 §2.3), so that a client that form-encodes its credentials and one
-    /// that does not (`curl -u`) send the same bytes. The prefix and the checksum let secret scanners find a
-    /// leaked one: `tcc_[A-Za-z0-9_-]{49}`.
+    /// All characters are unreserved (RFC 3986 §2.3). So a client that form-encodes its credentials sends the same
+    /// bytes as one that does not (`curl -u`). With the prefix and the checksum, secret scanners can find a leaked
+    /// secret: `tcc_[A-Za-z0-9_-]{49}`.
     ///
     /// # Errors
     ///
-    /// When the operating system has no random bytes to give.
+    /// Returns an error if the operating system provides no random bytes.
     pub fn generate() -> Result<Self, SecretError> {
         Self::generate_with(&SystemRandom)
     }
 
-    /// The same from another source of randomness.
+    /// Generates a secret as [`generate`](Self::generate) does, from another source of randomness.
     ///
     /// # Errors
     ///
-    /// When the source fails.
+    /// Returns an error if the source fails.
     pub fn generate_with(random: &dyn Random) -> Result<Self, SecretError> {
         let mut bits = Zeroizing::new([0; 32]);
         random.fill(&mut *bits).map_err(|_| SecretError::new("the source of random bytes failed"))?;
         Ok(Self { text: Zeroizing::new(generated::format(&bits)), origin: Origin::Random })
     }
 
-    /// Takes a secret from text: one that [`ClientSecret::generate`] made, or, with feature `argon2`, any other
-    /// of 1 to 1,024 printable ASCII characters, which is taken for a secret that a person chose. For a random secret of your
-    /// own see [`assume_random`](Self::assume_random).
+    /// Creates a secret from text. The text is a secret of [`ClientSecret::generate`] or, with feature `argon2`, any
+    /// other text of 1 to 1,024 printable ASCII characters, which is treated as chosen by a person. For your own random
+    /// secret, use [`assume_random`](Self::assume_random).
     ///
     /// # Errors
     ///
-    /// When the text is a damaged generated secret, or any other secret without feature `argon2`. The message
-    /// does not show the secret.
+    /// Returns an error if the text is a damaged generated secret, or, without feature `argon2`, if it is not a
+    /// generated secret. The message does not contain the secret.
     pub fn new(text: impl Into<String>) -> Result<Self, SecretError> {
         let text = Zeroizing::new(text.into());
         let origin = origin(&text).map_err(SecretError::new)?;
         Ok(Self { text, origin })
     }
 
-    /// Takes the secret from an environment variable; see [`ClientSecret::new`].
+    /// Reads the secret from an environment variable; see [`ClientSecret::new`].
     ///
     /// # Errors
     ///
-    /// As there, and when the variable is unset; the message names the variable.
+    /// Returns the errors of [`ClientSecret::new`], and an error if the variable is not set. The message names the
+    /// variable.
     pub fn from_env(variable: &str) -> Result<Self, SecretError> {
         from_env(variable, Self::new)
     }
 
-    /// Takes a random secret from text, such as 32 random bytes in base64url from a secret manager. It is kept as a digest, and
-    /// guesses never lock its owner out.
+    /// Creates a random secret from text, such as 32 random bytes in base64url from a secret manager. It is stored as a
+    /// digest, and wrong guesses never lock out its owner.
     ///
-    /// The caller says that a random source made the secret, with 128 bits or more. That cannot be checked: a person's secret
-    /// that is taken for a random one can be guessed without a limit, and searched for by anyone with access to the registry.
-    /// What cannot have so many bits is refused: fewer than 22 characters (32 where all are hexadecimal digits, 39 where all are
-    /// decimal digits, 25 where there are only digits and letters of one case), fewer than 6 different characters, and secrets
-    /// with spaces, which are passphrases.
+    /// The caller guarantees that a random source created the secret, with at least 128 bits. This cannot be checked.
+    /// If a chosen secret is declared to be random, it can be guessed without limit, and anyone with access to the
+    /// client store can search for it. Text that cannot have 128 random bits is refused: fewer than 22 characters (32
+    /// if all are hexadecimal digits, 39 if all are decimal digits, 25 if all are digits and letters of one case),
+    /// fewer than 6 different characters, and text with spaces, which is a passphrase.
     ///
     /// ```
     /// use tower_client_credentials::ClientSecret;
@@ -133,8 +135,8 @@ impl ClientSecret {
     ///
     /// # Errors
     ///
-    /// When the text is too short or too regular, is not printable ASCII, is longer than 1,024 characters, or is a damaged
-    /// generated secret. The message does not show the secret.
+    /// Returns an error if the text is too short or too regular, is not printable ASCII, is longer than 1,024
+    /// characters, or is a damaged generated secret. The message does not contain the secret.
     pub fn assume_random(text: impl Into<String>) -> Result<Self, SecretError> {
         let text = Zeroizing::new(text.into());
         if !is_generated(&text).map_err(SecretError::new)? {
@@ -143,26 +145,27 @@ impl ClientSecret {
         Ok(Self { text, origin: Origin::Random })
     }
 
-    /// Takes a random secret from an environment variable; see [`assume_random`](Self::assume_random).
+    /// Reads a random secret from an environment variable; see [`assume_random`](Self::assume_random).
     ///
     /// # Errors
     ///
-    /// As there, and when the variable is unset; the message names the variable.
+    /// Returns the errors of [`assume_random`](Self::assume_random), and an error if the variable is not set. The
+    /// message names the variable.
     pub fn assume_random_from_env(variable: &str) -> Result<Self, SecretError> {
         from_env(variable, Self::assume_random)
     }
 
-    /// The secret in the clear, to hand it to the client. Do not log it.
+    /// Returns the secret in plain text, to give it to the client. Do not log it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.text
     }
 
-    /// What a registry keeps: a digest of a random secret, an argon2id hash of a chosen one.
+    /// Returns the form that a store keeps: a digest of a random secret, or an argon2id hash of a chosen one.
     ///
     /// # Errors
     ///
-    /// When a chosen secret cannot be hashed, for want of random bytes or memory.
+    /// Returns an error if a chosen secret cannot be hashed, because random bytes or memory are unavailable.
     pub fn to_stored(&self) -> Result<StoredSecret, SecretError> {
         match self.origin {
             Origin::Random => Ok(StoredSecret::digest(&self.text)),
@@ -178,7 +181,7 @@ fn from_env(
 ) -> Result<ClientSecret, SecretError> {
     let text = std::env::var(variable).map_err(|_| {
         SecretError::new(format!(
-            "the environment variable {variable} is not set (to text): put the client's secret there"
+            "the environment variable {variable} is not set, or not valid Unicode; set it to the client's secret"
         ))
     })?;
     take(text).map_err(|error| SecretError::new(format!("the environment variable {variable}: {error}")))
@@ -188,18 +191,20 @@ fn origin(text: &str) -> Result<Origin, &'static str> {
     if is_generated(text)? { Ok(Origin::Random) } else { chosen() }
 }
 
-/// Returns whether the text is a secret of [`ClientSecret::generate`], where it could be a secret at all.
+/// Returns whether the text is a secret of [`ClientSecret::generate`], or an error if it cannot be a secret.
 fn is_generated(text: &str) -> Result<bool, &'static str> {
     if text.is_empty() || text.len() > LONGEST {
-        return Err("a client secret has 1 to 1,024 characters");
+        return Err("a client secret must have 1 to 1,024 characters");
     }
     vschar(text).map_err(|_| {
-        "a client secret has printable ASCII characters and spaces only (RFC 6749 appendix A.2); is there a line \
-         break behind it?"
+            "a client secret must consist of printable ASCII characters and spaces (RFC 6749 appendix A.2); check for a line \
+             break at its end"
     })?;
     match generated::check(text) {
         Some(true) => Ok(true),
-        Some(false) => Err("the secret begins like a generated one, but its checksum is wrong: it was cut or mistyped"),
+        Some(false) => Err(
+            "the secret begins like a generated one, but its checksum is wrong; check for missing or mistyped characters",
+        ),
         None => Ok(false),
     }
 }
@@ -213,8 +218,8 @@ fn chosen() -> Result<Origin, &'static str> {
 #[cfg(not(feature = "argon2"))]
 fn chosen() -> Result<Origin, &'static str> {
     Err(
-        "the secret is not one that `ClientSecret::generate` made; use one of those, or `ClientSecret::assume_random` for a \
-         random secret of your own, or turn on feature `argon2`, which keeps a secret that a person chose safe at rest",
+        "the secret was not generated by `ClientSecret::generate`; generate one, use `ClientSecret::assume_random` for your \
+             own random secret, or enable feature `argon2`, which stores chosen secrets safely",
     )
 }
 
@@ -224,7 +229,7 @@ impl fmt::Debug for ClientSecret {
     }
 }
 
-/// A secret could not be made, taken or kept; the text says what to do, and never shows the secret.
+/// A secret could not be created, read or stored. The text says how to fix it, and never contains the secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct SecretError {
@@ -248,7 +253,7 @@ mod tests {
     use super::ClientSecret;
 
     #[test]
-    fn a_generated_secret_is_unreserved_text_behind_its_prefix_and_is_taken_back() {
+    fn a_generated_secret_has_a_prefix_and_unreserved_characters_and_can_be_read_back() {
         let secret = ClientSecret::generate().unwrap();
         let text = secret.expose();
         assert!(text.starts_with("tcc_") && text.len() == 53, "{text}");
@@ -269,13 +274,13 @@ mod tests {
     }
 
     #[test]
-    fn an_unset_variable_is_named() {
-        let error = ClientSecret::from_env("A_VARIABLE_THAT_NOBODY_SETS").unwrap_err().to_string();
-        assert!(error.contains("A_VARIABLE_THAT_NOBODY_SETS"), "{error}");
+    fn the_error_names_a_variable_that_is_not_set() {
+        let error = ClientSecret::from_env("A_VARIABLE_THAT_IS_NEVER_SET").unwrap_err().to_string();
+        assert!(error.contains("A_VARIABLE_THAT_IS_NEVER_SET"), "{error}");
     }
 
     #[test]
-    fn debug_shows_nothing() {
+    fn debug_output_does_not_contain_the_secret() {
         assert_eq!(format!("{:?}", ClientSecret::generate().unwrap()), "ClientSecret(…)");
     }
 }

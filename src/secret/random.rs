@@ -1,21 +1,22 @@
-//! Whether a text can be a random secret of at least 128 bits. That it is one, its text cannot show.
+//! Checks whether a text can be a random secret of at least 128 bits. Whether it really is random cannot be checked.
 
-/// A random secret has more: among 22 characters of base64url, fewer than 6 different ones come up once in 10^25 times.
-const LEAST_DIFFERENT: usize = 6;
+/// The minimum number of different characters. Among 22 characters of base64url, fewer than 6 different ones occur once
+/// in 10^25 times.
+const MIN_DIFFERENT: usize = 6;
 
-/// Refuses text that has too few characters for 128 bits, by the smallest alphabet that it can be written in, and text that
-/// people write.
+/// Refuses text that is too short for 128 bits in the smallest alphabet that contains its characters, and text that
+/// looks like a passphrase.
 pub(super) fn check(text: &str) -> Result<(), &'static str> {
     let all = |is_of: fn(&u8) -> bool| text.bytes().all(|byte| is_of(&byte));
     let is_of_one_case = all(|byte| !byte.is_ascii_lowercase()) || all(|byte| !byte.is_ascii_uppercase());
     let (least, too_short) = if all(u8::is_ascii_digit) {
-        (39, "a random secret of decimal digits has at least 39 of them (128 bits)")
+        (39, "a random secret of decimal digits must have at least 39 of them (128 bits)")
     } else if all(u8::is_ascii_hexdigit) {
-        (32, "a random secret of hexadecimal digits has at least 32 of them (128 bits)")
+        (32, "a random secret of hexadecimal digits must have at least 32 of them (128 bits)")
     } else if all(u8::is_ascii_alphanumeric) && is_of_one_case {
-        (25, "a random secret of digits and letters of one case has at least 25 characters (128 bits)")
+        (25, "a random secret of digits and letters of one case must have at least 25 characters (128 bits)")
     } else {
-        (22, "a random secret has at least 22 characters (128 bits in base64url)")
+        (22, "a random secret must have at least 22 characters (128 bits in base64url)")
     };
     if text.len() < least {
         return Err(too_short);
@@ -28,8 +29,10 @@ pub(super) fn check(text: &str) -> Result<(), &'static str> {
     let mut different: Vec<u8> = text.bytes().collect();
     different.sort_unstable();
     different.dedup();
-    if different.len() < LEAST_DIFFERENT {
-        return Err("a random secret has at least 6 different characters; generate one with `openssl rand -hex 32`");
+    if different.len() < MIN_DIFFERENT {
+        return Err(
+            "a random secret must have at least 6 different characters; generate one with `openssl rand -hex 32`",
+        );
     }
     Ok(())
 }
@@ -39,7 +42,7 @@ mod tests {
     use crate::secret::ClientSecret;
 
     #[test]
-    fn what_cannot_have_128_random_bits_is_refused_without_being_shown() {
+    fn text_that_cannot_have_128_random_bits_is_refused_and_not_in_the_error() {
         for (secret, part) in [
             ("hunter2", "at least 25"),
             ("Zm9vYmFyYmF6cXV4eHl6e", "at least 22"),
@@ -55,7 +58,7 @@ mod tests {
         ] {
             let taken = ClientSecret::assume_random(secret);
             if secret.len() == 39 {
-                assert!(taken.is_ok(), "39 digits are enough");
+                assert!(taken.is_ok(), "39 digits are sufficient");
                 continue;
             }
             let error = taken.unwrap_err().to_string();
@@ -64,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_random_secret_is_kept_as_the_digest_that_any_tool_makes_of_it() {
+    fn a_random_secret_is_stored_as_a_standard_sha256_digest() {
         for secret in [
             "5f4dcc3b5aa765d61d8327deb882cf99",
             "jR3uWc0sYk8p4hT1nQ7vZ2xB6mD9fG5a-LqEoHiKwXs",
@@ -81,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unset_variable_of_a_random_secret_is_named() {
+    fn the_error_names_the_variable_of_a_random_secret_that_is_not_set() {
         let error = ClientSecret::assume_random_from_env("A_VARIABLE_THAT_IS_NOT_SET").unwrap_err().to_string();
         assert!(error.contains("A_VARIABLE_THAT_IS_NOT_SET"), "{error}");
     }

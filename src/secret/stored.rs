@@ -1,4 +1,4 @@
-//! [`StoredSecret`]: what a registry keeps of a secret.
+//! [`StoredSecret`]: the form in which a store keeps a secret.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,12 +10,12 @@ use subtle::ConstantTimeEq as _;
 use super::{ClientSecret, SecretError};
 use crate::crypto::sha256;
 
-/// What a registry keeps of a client secret: enough to recognise it, not enough to use it.
+/// The stored form of a client secret. It is sufficient to verify the secret, but not to use it.
 ///
-/// Its text form ([`to_phc_string`](Self::to_phc_string), [`FromStr`]) is `$sha256$` and the digest in base64, or
-/// a PHC string of argon2id; with feature `legacy_hashes` also a hash of bcrypt or PBKDF2 that an older system made. A digest that was made
-/// elsewhere may be registered when the secret under it is known to be random, with 128 bits or more; the digest of a secret
-/// that can be guessed can be searched.
+/// Its text form ([`to_phc_string`](Self::to_phc_string), [`FromStr`]) is `$sha256$` and the digest in base64, or an
+/// argon2id PHC string. With feature `legacy_hashes`, it may also be a bcrypt or PBKDF2 hash of an older system. You
+/// may register a digest that was created elsewhere, if its secret is random with at least 128 bits. If a secret can be
+/// guessed, anyone can find it from its digest.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredSecret(Scheme);
 
@@ -28,7 +28,7 @@ enum Scheme {
     Legacy(std::sync::Arc<str>),
 }
 
-/// A secret that somebody presents, and its digest, made once however many secrets it is held against.
+/// A presented secret and its digest, which is computed once for all comparisons.
 pub(crate) struct Presented<'a> {
     #[cfg_attr(not(feature = "argon2"), allow(dead_code))]
     text: &'a str,
@@ -56,12 +56,12 @@ impl StoredSecret {
         Ok(Self(Scheme::Argon2(super::argon2::hash(secret)?.into())))
     }
 
-    /// Whether a check takes so long that it must not run on an async thread.
+    /// Returns whether a check takes so long that it must not run on an async thread.
     pub(crate) fn is_slow(&self) -> bool {
         !matches!(self.0, Scheme::Sha256(_))
     }
 
-    /// Whether this is the stored form of the presented secret, in constant time.
+    /// Returns whether this is the stored form of the presented secret. The comparison takes constant time.
     pub(crate) fn matches(&self, presented: &Presented<'_>) -> bool {
         match &self.0 {
             Scheme::Sha256(digest) => digest.ct_eq(&presented.digest).into(),
@@ -72,16 +72,16 @@ impl StoredSecret {
         }
     }
 
-    /// Whether an older system made it.
+    /// Returns whether this is a hash of an older system.
     #[cfg(feature = "legacy_hashes")]
     pub(crate) fn is_legacy(&self) -> bool {
         matches!(self.0, Scheme::Legacy(_))
     }
 
-    /// What should be kept instead, of a secret that was found to be this one; it may take as long as a check. Where the
-    /// old hash does not say all of the secret, nobody knows the rest.
+    /// Returns the new stored form of a secret that matched this stored secret. It may take as long as a check. Returns `None` if
+    /// the old hash does not cover the whole secret, because the rest was not verified.
     ///
-    /// `is_random` is what the operator says of the secret; one that looks otherwise is taken for a chosen one.
+    /// `is_random` is the operator's declaration. A secret that cannot be random is treated as a chosen one.
     #[cfg(feature = "legacy_hashes")]
     pub(crate) fn upgraded(&self, secret: &str, is_random: bool) -> Option<Self> {
         let Scheme::Legacy(hash) = &self.0 else { return None };
@@ -92,7 +92,7 @@ impl StoredSecret {
         random.map_or_else(|| ClientSecret::new(secret), Ok).ok()?.to_stored().ok()
     }
 
-    /// The text form, for a database or a file.
+    /// Returns the text form, for a database or a file.
     #[must_use]
     pub fn to_phc_string(&self) -> String {
         match &self.0 {
@@ -110,15 +110,13 @@ const SHA256: &str = "$sha256$";
 impl FromStr for StoredSecret {
     type Err = SecretError;
 
-    /// # Errors
-    ///
-    /// When the text is no digest or hash that can be checked here; a secret in the clear is refused so.
+    /// Returns an error if the text is not a supported digest or hash, for example a secret in plain text.
     fn from_str(text: &str) -> Result<Self, SecretError> {
         if let Some(digest) = text.strip_prefix(SHA256) {
             let digest = STANDARD_NO_PAD.decode(digest).ok().and_then(|digest| digest.try_into().ok());
-            return digest
-                .map(|digest| Self(Scheme::Sha256(digest)))
-                .ok_or_else(|| SecretError::new("$sha256$ must be followed by 32 bytes in base64 without padding"));
+            return digest.map(|digest| Self(Scheme::Sha256(digest))).ok_or_else(|| {
+                SecretError::new("invalid digest: use `$sha256$` and 32 bytes in base64 without padding")
+            });
         }
         #[cfg(feature = "argon2")]
         if let Some(checked) = super::argon2::check(text) {
@@ -129,8 +127,8 @@ impl FromStr for StoredSecret {
             return checked.map(|()| Self(Scheme::Legacy(text.into()))).map_err(SecretError::new);
         }
         Err(SecretError::new(
-            "a stored secret is $sha256$… or, with feature `argon2`, $argon2id$…, or with `legacy_hashes` a hash of \
-             bcrypt or PBKDF2; a secret in the clear is not stored",
+            "unsupported stored secret: use $sha256$…, with feature `argon2` $argon2id$…, or with feature `legacy_hashes` a \
+                 bcrypt or PBKDF2 hash; a secret in plain text is not accepted",
         ))
     }
 }
@@ -158,7 +156,7 @@ impl fmt::Debug for StoredSecret {
             #[cfg(feature = "argon2")]
             Scheme::Argon2(_) => "StoredSecret($argon2id$…)",
             #[cfg(feature = "legacy_hashes")]
-            Scheme::Legacy(_) => "StoredSecret(of an older system)",
+            Scheme::Legacy(_) => "StoredSecret(hash of an older system)",
         })
     }
 }
@@ -169,7 +167,7 @@ mod tests {
     use crate::secret::ClientSecret;
 
     #[test]
-    fn a_stored_secret_recognises_its_secret_alone_and_survives_its_text_form() {
+    fn a_stored_secret_matches_only_its_secret_and_can_be_read_back_from_text() {
         let secret = ClientSecret::generate().unwrap();
         let stored: StoredSecret = secret.to_stored().unwrap().to_phc_string().parse().unwrap();
         assert!(stored.matches(&Presented::new(secret.expose())));
@@ -190,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_in_the_clear_and_damaged_digests_are_not_stored() {
+    fn secrets_in_plain_text_and_damaged_digests_are_refused() {
         for text in [
             "hunter2",
             "",
@@ -206,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_the_scheme_only() {
+    fn debug_output_contains_only_the_scheme() {
         let stored = ClientSecret::generate().unwrap().to_stored().unwrap();
         assert_eq!(format!("{stored:?}"), "StoredSecret($sha256$…)");
     }

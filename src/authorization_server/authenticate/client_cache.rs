@@ -467,7 +467,7 @@ mod tests {
     use crate::store::{Changes, ClientStore, Cursor, MemoryStore, Revocation, RevocationStore, StoreError};
 
     static BILLING: ClientId = ClientId::from_static("billing");
-    static NOBODY: ClientId = ClientId::from_static("nobody");
+    static UNKNOWN: ClientId = ClientId::from_static("unknown");
     const TIMEOUT: Duration = Duration::from_secs(2);
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -544,7 +544,7 @@ mod tests {
     async fn a_client_is_cached_for_60_seconds_and_an_unknown_id_for_5() {
         let registry = Registry::new();
         let (cache, clock) = cache(&registry);
-        for (id, kept) in [(&BILLING, 60), (&NOBODY, 5)] {
+        for (id, kept) in [(&BILLING, 60), (&UNKNOWN, 5)] {
             let before = registry.asked();
             assert_eq!(found(&cache, id).await.is_some(), *id == BILLING);
             clock.advance(Duration::from_millis(kept * 1_000 - 1));
@@ -588,7 +588,7 @@ mod tests {
         let registry = Registry::new();
         let (cache, clock) = cache(&registry);
         for owner_asks_first in [true, false] {
-            for id in [&BILLING, &NOBODY] {
+            for id in [&BILLING, &UNKNOWN] {
                 cache.forget(id);
             }
             for second in 0..120 {
@@ -597,7 +597,7 @@ mod tests {
                 }
                 let [known, unknown] = [
                     cost_of_a_refusal(&cache, &registry, &BILLING).await,
-                    cost_of_a_refusal(&cache, &registry, &NOBODY).await,
+                    cost_of_a_refusal(&cache, &registry, &UNKNOWN).await,
                 ];
                 let expected = usize::from(second % 5 == 0);
                 assert_eq!((known, unknown), (expected, expected), "{second} s, owner first: {owner_asks_first}");
@@ -781,7 +781,7 @@ mod tests {
         let (cache, _) = cache_of(registry.clone(), ClientCacheLimits { entries: 160, ..ClientCacheLimits::default() });
         found(&cache, &BILLING).await;
         for number in 0..10_000 {
-            assert!(found(&cache, &format!("nobody-{number}").parse().unwrap()).await.is_none());
+            assert!(found(&cache, &format!("unknown-{number}").parse().unwrap()).await.is_none());
         }
         let kept = cache.0.kept.as_ref().unwrap();
         let sizes = kept.shards.iter().map(|shard| shard.lock().unwrap().absent.len());
@@ -797,11 +797,11 @@ mod tests {
         let registry = Registry::silent();
         let (cache, _) = cache(&registry);
         for number in 0..MAX_LOOKUPS {
-            assert!(poll!(Box::pin(found(&cache, &format!("nobody-{number}").parse().unwrap()))).is_pending());
+            assert!(poll!(Box::pin(found(&cache, &format!("unknown-{number}").parse().unwrap()))).is_pending());
         }
         assert!(matches!(cache.find(&BILLING).await, Err(Unanswered::Busy)));
         registry.answer(MAX_LOOKUPS + 1);
-        found(&cache, &"nobody-0".parse().unwrap()).await;
+        found(&cache, &"unknown-0".parse().unwrap()).await;
         assert!(found(&cache, &BILLING).await.is_some());
     }
 

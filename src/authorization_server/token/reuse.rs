@@ -18,7 +18,7 @@ use crate::sync::Striped;
 const PLACES: usize = 8_192;
 
 /// The maximum length of a kept token in bytes. It limits all kept tokens to 16 MiB.
-const LONGEST_KEPT: usize = 2_048;
+const MAX_KEPT_BYTES: usize = 2_048;
 
 /// The most recently issued tokens, by grant.
 pub(in crate::authorization_server) struct ReusedTokens {
@@ -52,7 +52,7 @@ impl ReusedTokens {
             return Ok(kept.token.reused(now.as_secs() - kept.from.as_secs()));
         }
         let token = minter.mint(grant)?;
-        *place = (token.as_str().len() <= LONGEST_KEPT).then(|| Kept::new(grant, &token, now, self.percent));
+        *place = (token.as_str().len() <= MAX_KEPT_BYTES).then(|| Kept::new(grant, &token, now, self.percent));
         Ok(token)
     }
 
