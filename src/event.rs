@@ -53,7 +53,7 @@ use crate::scope::Scopes;
 pub struct Event {
     /// The time, by the clock of the server or verifier.
     pub at: SystemTime,
-    /// What was decided.
+    /// The result of the decision.
     pub outcome: Outcome,
     /// The client. It was authenticated if the outcome is `Issued`, `OldSecretUsed`, `AudienceParameterIgnored`,
     /// `Revoked`, `Introspected` or `Admitted`. Otherwise it is the id that the caller claimed, if any.

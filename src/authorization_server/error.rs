@@ -128,11 +128,11 @@ impl Fault {
         Self::bad(TokenErrorKind::UnauthorizedClient, "the client may not use this grant");
     pub(super) const SCOPE_SYNTAX: Self = Self::bad(TokenErrorKind::InvalidScope, "the scope is malformed");
     pub(super) const SCOPE: Self =
-        Self::bad(TokenErrorKind::InvalidScope, "the client is not allowed one of the scopes");
+        Self::bad(TokenErrorKind::InvalidScope, "one of the scopes is not allowed for this client");
     pub(super) const RESOURCE_SYNTAX: Self =
         Self::bad(TokenErrorKind::InvalidTarget, "a resource must be an absolute URI without a fragment");
     pub(super) const RESOURCE: Self =
-        Self::bad(TokenErrorKind::InvalidTarget, "the client is not allowed one of the resources");
+        Self::bad(TokenErrorKind::InvalidTarget, "one of the resources is not allowed for this client");
     pub(super) const AUDIENCE_DIFFERS: Self =
         Self::bad(TokenErrorKind::InvalidTarget, "the parameters audience and resource name different resources");
     pub(super) const NO_RESOURCE: Self =

@@ -25,8 +25,8 @@ const REPEATABLE: &str = "resource";
 const MAX_PARAMETERS: usize = 64;
 const MAX_RESOURCES: usize = 32;
 
-/// Checks all that the head of a request decides: the method, the content type and the query. It runs before the body is
-/// read, so that a request which is refused anyway gets its answer at once and does not hold a connection.
+/// Checks the head of a request: the method, the content type and the query. It runs before the body is read, so that an
+/// invalid request gets its answer at once and does not hold a connection.
 pub(super) fn check_head(head: &Parts) -> Result<(), TokenError> {
     check_form_post(head)?;
     check_query(head.uri.query())

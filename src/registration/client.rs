@@ -133,7 +133,8 @@ impl Client {
     #[must_use]
     pub fn registered_secret(mut self, secret: RegisteredSecret) -> Self {
         if self.client.secret(secret.label()).is_some() {
-            let twice: Result<(), _> = Err(format!("duplicate label `{}` of its secrets", secret.label()));
+            let twice: Result<(), _> =
+                Err(format!("duplicate label `{}`; give each secret a label of its own", secret.label()));
             keep(twice, &mut self.mistake);
         }
         self.client.secrets.push(secret);

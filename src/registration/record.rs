@@ -249,7 +249,9 @@ impl Record {
             let secret = secret.checked().map_err(|mistake| format!("client_secrets[{number}]{mistake}"))?;
             if !labels.insert(secret.label().to_owned()) {
                 let label = secret.label();
-                return Err(format!("client_secrets[{number}].label: duplicate label `{label}`"));
+                return Err(format!(
+                    "client_secrets[{number}].label: duplicate label `{label}`; give each secret a label of its own"
+                ));
             }
             client = client.registered_secret(secret);
         }
@@ -532,10 +534,7 @@ mod tests {
 
     #[test]
     fn a_store_names_the_client_whose_record_is_invalid() {
-        let why = |record: &str| {
-            let error = super::from_json(record).unwrap_err();
-            std::error::Error::source(&error).unwrap().to_string()
-        };
+        let why = |record: &str| super::from_json(record).unwrap_err().to_string();
         for (record, begins) in [
             (r#"{"client_id":"b","audiences":["api"]}"#, "client `b`: audiences[0]: `api` is not"),
             (r#"{"client_id":"b","audiences":[5]}"#, "client `b`: audiences[0]: invalid type"),

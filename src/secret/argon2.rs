@@ -28,7 +28,7 @@ pub(super) fn check(text: &str) -> Option<Result<(), &'static str>> {
     text.starts_with(IDENT).then(|| {
         let hash = PasswordHash::new(text).ok().filter(|hash| hash.salt.is_some() && hash.hash.is_some());
         let parameters = hash.and_then(|hash| Params::try_from(&hash).ok());
-        let parameters = parameters.ok_or("malformed argon2id hash: use a complete PHC string")?;
+        let parameters = parameters.ok_or("malformed argon2id hash; use the complete PHC string")?;
         let work = parameters.m_cost().saturating_mul(parameters.t_cost());
         if parameters.m_cost() > MAX_MEMORY || work > MAX_WORK {
             return Err(

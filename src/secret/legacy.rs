@@ -66,12 +66,13 @@ fn parse(text: &str) -> Option<Result<Legacy<'_>, &'static str>> {
         (Digest::Sha256, text.strip_prefix("pbkdf2_sha256$")?, true)
     };
     let parsed = if is_django { django(digest, rest) } else { phc(digest, rest) };
-    let parsed = parsed.ok_or("malformed PBKDF2 hash: use a complete PHC string").and_then(Pbkdf2::affordable);
+    let parsed = parsed.ok_or("malformed PBKDF2 hash; use the complete text of the hash").and_then(Pbkdf2::affordable);
     Some(parsed.map(Legacy::Pbkdf2))
 }
 
 fn bcrypt_hash(text: &str) -> Result<&str, &'static str> {
-    let parts: bcrypt::HashParts = text.parse().map_err(|_| "malformed bcrypt hash: use a complete one")?;
+    let parts: bcrypt::HashParts =
+        text.parse().map_err(|_| "malformed bcrypt hash; use the complete text of the hash")?;
     match parts.get_cost() {
         4..=MAX_BCRYPT_COST => Ok(text),
         _ => Err("a bcrypt hash must have a cost of 4 to 14; give the client a new secret"),

@@ -32,7 +32,7 @@ impl Audit {
 
     /// Reports that the client authenticated with an old secret although it has a newer one. `secret` is the position
     /// of the one that it used.
-    pub(super) fn proven_by(&self, client: &RegisteredClient, secret: usize, extensions: &Extensions) {
+    pub(super) fn authenticated_with(&self, client: &RegisteredClient, secret: usize, extensions: &Extensions) {
         if client.secrets().len() < 2 {
             return;
         }
@@ -68,7 +68,7 @@ impl Audit {
     }
 
     /// Reports a wrong secret that was checked and counted, but whose caller hung up before the response.
-    pub(super) fn wrong_and_gone(&self, client: &ClientId, extensions: &Extensions) {
+    pub(super) fn wrong_secret_after_hangup(&self, client: &ClientId, extensions: &Extensions) {
         let error = TokenError::new(Fault::CLIENT).of(client);
         let error =
             error.detailed("the secret is wrong or may not be used, and the caller hung up before the response");

@@ -203,7 +203,7 @@ impl Now {
         self.told.map_or(asked_at, |told| told.max(asked_at))
     }
 
-    /// Returns whether the feed may have missed a change since then.
+    /// Returns whether the feed may not have reported a change since then yet.
     fn is_behind(self, as_of: SystemTime) -> bool {
         self.told.is_some() && as_of.checked_add(MAX_FEED_LAG).is_none_or(|end| end < self.time)
     }
@@ -625,7 +625,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_deleted_client_does_not_reappear_when_the_entry_that_it_is_unknown_expires() {
+    async fn a_deleted_client_does_not_reappear_when_its_absent_entry_expires() {
         let registry = Registry::new();
         let (cache, clock) = cache(&registry);
         assert!(found(&cache, &BILLING).await.is_some());

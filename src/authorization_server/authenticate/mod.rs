@@ -137,7 +137,7 @@ impl Authenticator {
         let secret = self.prove(&claim, credentials, head).await.map_err(named)?;
         let client = claim.settle(secret).map_err(|why| named(TokenError::new(Fault::CLIENT).detailed(why)))?;
         if let Some(secret) = secret {
-            self.audit.proven_by(&client, secret, &head.extensions);
+            self.audit.authenticated_with(&client, secret, &head.extensions);
         }
         Ok(client)
     }
@@ -281,7 +281,7 @@ impl Verdict for Guess {
     #[cfg_attr(not(feature = "legacy_hashes"), allow(unused_variables))]
     fn answered(self, secret: Option<usize>, presented: &str, hung_up: bool) {
         if hung_up && self.is_failure(secret) {
-            self.audit.wrong_and_gone(&self.client_id, &self.extensions);
+            self.audit.wrong_secret_after_hangup(&self.client_id, &self.extensions);
         }
         #[cfg(feature = "legacy_hashes")]
         if let (Some(upgrades), Some(client), Some(secret)) = (self.upgrades, self.acceptable, secret) {
