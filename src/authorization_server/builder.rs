@@ -707,12 +707,12 @@ impl AuthorizationServerBuilder {
         }
         if self.limits.chosen_by_address == 0 || self.limits.chosen_by_client == 0 {
             return Err(ConfigError::Limits(
-                "attempt limit 0 for chosen secrets: it would refuse every client with a chosen secret; set .attempt_limits(…) to 1 or more",
+                "an attempt limit of 0 for chosen secrets would refuse every client with one; use 1 or more in .attempt_limits(…)",
             ));
         }
         if self.body_limits.bytes == 0 || self.body_limits.time.is_zero() || self.store_timeout.is_zero() {
             return Err(ConfigError::Limits(
-                "body limit, body timeout or store timeout 0: it would refuse every request; set a positive value",
+                "a body limit, body timeout or store timeout of 0 would refuse every request; use a larger value",
             ));
         }
         if self.revocations.is_some() && self.client_cache.is_some_and(|limits| limits.found > CLIENT_CHANGE_RETENTION)
