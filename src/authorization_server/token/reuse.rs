@@ -79,7 +79,7 @@ impl Kept {
         self.is_due(grant, now) && minter.is_valid(&self.token, grant.client().id())
     }
 
-    /// Returns whether the time and the terms of the grant allow to reuse the token. If the clock was set back, they do
+    /// Returns whether the time and the terms of the grant allow reusing the token. If the clock was set back, they do
     /// not.
     fn is_due(&self, grant: &Grant, now: UnixTime) -> bool {
         self.from <= now && now < self.until && self.grant.has_the_terms_of(grant)
