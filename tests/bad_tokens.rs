@@ -633,22 +633,22 @@ fn the_operator_reads_the_value_found_the_value_expected_and_the_setting_that_ac
         (
             None,
             good().header("kid", "another"),
-            r#"its key is not known: `kid` is "another", expected the name of a key in the issuer's key set; add the key to the set to accept it"#,
+            r#"its key is unknown: `kid` is "another", expected the name of a key in the issuer's key set; add the key to the set to accept it"#,
         ),
         (
             None,
             good().header("alg", "RS256"),
-            r#"its algorithm is not that of its key: `alg` is "RS256", expected "ES256"; the key decides, not the token (RFC 8725 §3.1); trust a key of this algorithm to accept it"#,
+            r#"its algorithm differs from that of its key: `alg` is "RS256", expected "ES256"; the key determines the algorithm, not the token (RFC 8725 §3.1); trust a key of this algorithm to accept it"#,
         ),
         (
             None,
             good().header("jku", "https://evil.example"),
-            "its header brings a key along: `jku` is present, expected only `kid`, which names a key that is configured; `TokenProfile::ignore_foreign_keys` accepts and ignores it",
+            "its header contains a key or the URL of one: `jku` is present, expected only `kid` with the name of a trusted key; `TokenProfile::ignore_foreign_keys` accepts and ignores it",
         ),
         (
             None,
             good().header("crit", json!(["b64"])),
-            "its header asks for a critical extension: `crit` is present, and no setting accepts that (RFC 7515 §4.1.11)",
+            "its header requires a critical extension: `crit` is present, and no setting accepts that (RFC 7515 §4.1.11)",
         ),
         (
             None,
@@ -693,52 +693,52 @@ fn the_operator_reads_the_value_found_the_value_expected_and_the_setting_that_ac
         (
             None,
             good().without_claim("jti"),
-            "its claims are not those of a JWT access token: `jti` is absent, expected a text; `TokenProfile::without_token_id` accepts tokens without it",
+            "invalid claims for a JWT access token: `jti` is absent, expected a string; `TokenProfile::without_token_id` accepts tokens without it",
         ),
         (
             None,
             good().without_claim("client_id"),
-            r#"its claims are not those of a JWT access token: each of the claims ["client_id"] is absent, expected one of them to name the client; `TokenProfile::client_id_in` names another claim"#,
+            r#"invalid claims for a JWT access token: each of the claims ["client_id"] is absent, expected one of them to name the client; `TokenProfile::client_id_in` names another claim"#,
         ),
         (
             Some(own_client()),
             good().claim("appid", json!(["a", "b"])),
-            "its claims are not those of a JWT access token: `appid` is an array, expected one client id of 1 to 255 printable ASCII characters; `TokenProfile::client_id_in` names another claim",
+            "invalid claims for a JWT access token: `appid` is an array, expected one client id of 1 to 255 printable ASCII characters; `TokenProfile::client_id_in` names another claim",
         ),
         (
             None,
             good().without_claim("sub"),
-            "its claims are not those of a JWT access token: `sub` is absent, expected a text that is not empty; `TokenProfile::without_subject` accepts tokens without it",
+            "invalid claims for a JWT access token: `sub` is absent, expected a non-empty string; `TokenProfile::without_subject` accepts tokens without it",
         ),
         (
             None,
             good().claim("iss", json!(["x"])),
-            "its claims are not those of a JWT access token: `iss` is an array, expected a text that is not empty; `TokenProfile::without_token_issuer` accepts tokens without it",
+            "invalid claims for a JWT access token: `iss` is an array, expected a non-empty string; `TokenProfile::without_token_issuer` accepts tokens without it",
         ),
         (
             None,
             good().without_claim("aud"),
-            "its claims are not those of a JWT access token: `aud` is absent, expected a text or an array of texts; `TokenProfile::clients_instead_of_audience` accepts tokens without it",
+            "invalid claims for a JWT access token: `aud` is absent, expected a string or an array of strings; `TokenProfile::clients_instead_of_audience` accepts tokens without it",
         ),
         (
             None,
             good().claim("iat", "yesterday"),
-            r#"its claims are not those of a JWT access token: `iat` is "yesterday", expected a number of seconds since 1970, before the year 10,000 (RFC 7519 §2); no setting accepts tokens without it"#,
+            r#"invalid claims for a JWT access token: `iat` is "yesterday", expected a number of seconds since 1970, before the year 10,000 (RFC 7519 §2); no setting accepts tokens without it"#,
         ),
         (
             None,
             good().claim("scope", json!({"a": 1})),
-            "its claims are not those of a JWT access token: `scope` is an object, expected scopes in a text, separated by spaces, or in an array (RFC 6749 §3.3); `TokenProfile::scopes_in` names other claims",
+            "invalid claims for a JWT access token: `scope` is an object, expected scopes in a string, separated by spaces, or in an array (RFC 6749 §3.3); `TokenProfile::scopes_in` names other claims",
         ),
         (
             Some(TokenProfile::default().require_claim("token_use", "access")),
             good().claim("token_use", "id"),
-            r#"its claims are not those of a JWT access token: `token_use` is "id", expected "access"; `TokenProfile::require_claim` asks for it"#,
+            r#"invalid claims for a JWT access token: `token_use` is "id", expected "access"; `TokenProfile::require_claim` requires it"#,
         ),
         (
             None,
             good().claims_text("[]"),
-            "its claims are not those of a JWT access token: the payload is expected to be a JSON object whose names occur once (RFC 7519 §4)",
+            "invalid claims for a JWT access token: the payload must be a JSON object with unique names (RFC 7519 §4)",
         ),
     ] {
         assert_eq!(told(profile, &draft.sign()), text, "{draft:?}");

@@ -249,7 +249,7 @@ async fn a_token_that_is_not_enough_is_denied_permission() {
     assert_refused(guard().require_scope(WRITE), Some(&bearer("invoices:read")), expected, Some(challenge)).await;
 
     let forbids = guard().policy(|_, _| Err(Forbidden::new("not on a Sunday").into()));
-    let expected = (Code::PermissionDenied, "the access token does not open this");
+    let expected = (Code::PermissionDenied, "the access token does not permit this request");
     let challenge = r#"Bearer realm="https://api.example.com""#;
     assert_refused(forbids, Some(&bearer("")), expected, Some(challenge)).await;
 }

@@ -486,7 +486,7 @@ mod extractors {
             for draft in [good(), good().claim("tenant", 5)] {
                 let answer = show(draft.sign()).await;
                 answer.assert_challenged(403, FORBIDDEN);
-                assert!(answer.reason.unwrap().contains("the token's claims have another shape"));
+                assert!(answer.reason.unwrap().contains("the token's claims do not fit the requested type"));
             }
         })
         .await;

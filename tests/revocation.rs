@@ -713,7 +713,7 @@ async fn a_store_out_of_reach_is_a_503_to_who_revokes_at_once_and_to_who_uses_a_
     assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, Some("1")));
     assert_eq!(answer.header("www-authenticate"), None);
     let Outcome::Undecided(error) = listener.try_recv().unwrap().outcome else { panic!("an undecided request") };
-    assert!(error.to_string().contains("what is revoked is not known"), "{error}");
+    assert!(error.to_string().contains("the revocations are unavailable"), "{error}");
     using(&site, &revoked).await.assert_invalid_token(&InvalidToken::Revoked);
 
     store.1.store(false, Ordering::SeqCst);

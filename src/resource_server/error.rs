@@ -134,7 +134,7 @@ impl BearerError {
             Self::InvalidRequest => "one bearer token is expected",
             Self::InvalidToken(_) => "the access token is not valid here",
             Self::InsufficientScope { .. } => "the access token lacks a scope",
-            Self::Forbidden { .. } => "the access token does not open this",
+            Self::Forbidden { .. } => "the access token does not permit this request",
             Self::Undecided(_) => "try again later",
         }
     }

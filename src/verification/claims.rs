@@ -19,8 +19,8 @@ use crate::revocation::{Cleared, Named};
 use crate::scope::Scopes;
 use crate::text::Text;
 
-/// Well-formed claims: every one that RFC 9068 requires is there, once, and of its type. Whether they hold is
-/// for [`verify`](crate::verification::verifier) to say.
+/// Well-formed claims: every claim that RFC 9068 requires is present once and has its type. The values are checked by
+/// [`verify`](crate::verification::verifier).
 #[derive(Clone, Debug)]
 pub(super) struct Claims {
     pub(super) issuer: Text,
@@ -32,16 +32,16 @@ pub(super) struct Claims {
     pub(super) not_before: Option<UnixTime>,
     pub(super) token_id: Text,
     pub(super) scopes: Scopes,
-    /// Whether `cnf` is present, whatever its value: the token is bound to a key or certificate (RFC 7800).
+    /// Whether `cnf` is present, with any value: the token is bound to a key or certificate (RFC 7800).
     pub(super) bound: bool,
-    /// None of the claims, but what was found of them.
+    /// Not a claim: the result of the last revocation check.
     pub(super) cleared: Cleared,
 }
 
 /// The claim that binds a token to a key or certificate (RFC 7800 §3.1).
 pub(super) const BINDING: &str = "cnf";
 
-/// One audience, or any number of them (RFC 7519 §4.1.3).
+/// One audience, or any number of audiences (RFC 7519 §4.1.3).
 #[derive(Clone, Debug)]
 pub(super) enum Audiences {
     One(Text),
@@ -60,8 +60,8 @@ impl Deref for Audiences {
 }
 
 impl Claims {
-    /// `None` where a claim is missing, twice, or of another type. What says the same as one of the `usual` texts shares
-    /// it: all tokens of an issuer name that, and most of them the audience.
+    /// Returns `None` if a claim is missing, occurs twice, or has another type. A value that equals one of the `usual` texts
+    /// shares its memory: all tokens of an issuer have its `iss`, and most have the same audience.
     pub(super) fn parse(json: &[u8], usual: &[&Text]) -> Option<Self> {
         let json = std::str::from_utf8(json).ok()?;
         let claims = Members::read_plain(json).map_or_else(|| serde_json::from_str(json).ok(), Some)?;
@@ -89,9 +89,9 @@ impl Claims {
         })
     }
 
-    /// What it takes of memory beside itself, about: the texts that are not shared with anything that stays.
+    /// Returns an estimate of the heap memory, in bytes, without shared texts.
     pub(super) fn size(&self) -> usize {
-        const EACH: usize = 32; // what a text of its own takes beside its bytes
+        const EACH: usize = 32; // overhead of an unshared text
         let Self { subject, audiences, client_id, token_id, scopes, .. } = self;
         let audiences = match audiences {
             Audiences::One(_) => 0,
@@ -100,7 +100,7 @@ impl Claims {
         4 * EACH + subject.len() + audiences + client_id.len() + token_id.len() + scopes.size()
     }
 
-    /// For the operator: what `iss` is, and what it should be.
+    /// Returns the `iss` found and the one expected, for the operator.
     #[cold]
     pub(super) fn of_another_issuer(&self, issuer: &Issuer) -> RefusedToken {
         let detail = format!(
@@ -111,31 +111,32 @@ impl Claims {
         RefusedToken::because(InvalidToken::Issuer, detail)
     }
 
-    /// What a revocation could name it by; `key` has signed it.
+    /// Returns all that a revocation could name this token by. `key` is the key that signed it.
     pub(super) fn named<'a>(&'a self, key: &'a VerifyingKey) -> Named<'a> {
         let Self { client_id, token_id, issued_at, .. } = self;
         Named { client_id, token_id, issued_at: *issued_at, key_id: key.key_id() }
     }
 }
 
-/// The claims do not have the shape that was asked for; see [`VerifiedToken::claims`](crate::verification::VerifiedToken::claims).
+/// The claims cannot be deserialized into the requested type; see
+/// [`VerifiedToken::claims`](crate::verification::VerifiedToken::claims).
 #[derive(Debug, thiserror::Error)]
-#[error("the token's claims have another shape: {0}")]
+#[error("the token's claims do not fit the requested type: {0}")]
 pub struct ClaimsError(serde_json::Error);
 
-// Not `#[from]`, which would make it the source as well: the text has it already.
+// Not `#[from]`: it would set the source, too, whose text is already part of this error's text.
 impl From<serde_json::Error> for ClaimsError {
     fn from(error: serde_json::Error) -> Self {
         Self(error)
     }
 }
 
-/// A JSON text, copied only where it has escapes.
+/// A JSON string, copied only if it has escapes.
 #[cfg_attr(test, derive(Debug, PartialEq))]
 #[derive(Deserialize)]
 struct Member<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// The members of the JSON object, each of which is there once at most (RFC 7519 §4 leaves it to us to refuse others).
+/// The members of the JSON object. Each may occur once (RFC 7519 §4 lets an implementation refuse duplicates).
 #[cfg_attr(test, derive(Debug, PartialEq))]
 #[derive(Default)]
 struct Members<'a> {
@@ -159,8 +160,9 @@ enum Aud<'a> {
 }
 
 impl<'a> Members<'a> {
-    /// Those of most tokens: texts without escapes, whole numbers, and no white space. `None` for whatever else there is, which
-    /// is for `serde_json` to read or to refuse. What is read here, it would read the same, by half as many instructions again.
+    /// Reads the form that most tokens have: strings without escapes, whole numbers, and no white space. Returns `None` for
+    /// everything else, which `serde_json` then reads or refuses. The results are equal; this path takes a third fewer
+    /// instructions.
     fn read_plain(json: &'a str) -> Option<Self> {
         let mut members = Self::default();
         let mut rest = json.strip_prefix('{')?.strip_suffix('}')?;
@@ -192,7 +194,7 @@ impl<'a> Members<'a> {
     }
 }
 
-/// A JSON text in which nothing is escaped, and what is behind it.
+/// Splits off a JSON string without escapes; returns it and the rest.
 fn plain_text(json: &str) -> Option<(&str, &str)> {
     let text = json.strip_prefix('"')?;
     let end = text.bytes().position(|byte| byte == b'"' || byte == b'\\' || byte < 0x20)?;
@@ -203,7 +205,7 @@ fn plain_member(json: &str) -> Option<(Member<'_>, &str)> {
     plain_text(json).map(|(text, rest)| (Member(text.into()), rest))
 }
 
-/// A whole number (RFC 8259 §6) or the beginning of a fraction, and what is behind it.
+/// Splits off a whole number (RFC 8259 §6) or the integer part of a fraction; returns it and the rest.
 fn plain_number(json: &str) -> Option<(u64, &str)> {
     let end = json.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(json.len());
     let (digits, rest) = json.split_at_checked(end)?;
@@ -272,7 +274,7 @@ impl<'de> Visitor<'de> for AudVisitor {
     type Value = Aud<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an audience or a list of them")
+        f.write_str("an audience or an array of audiences")
     }
 
     fn visit_borrowed_str<E>(self, one: &'de str) -> Result<Aud<'de>, E> {
@@ -336,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_usual_is_shared_and_nothing_else_is_taken_for_it() {
+    fn only_values_equal_to_the_usual_texts_share_their_memory() {
         let usual: [Text; 2] = ["i".into(), "a".into()];
         let shares = |text: &Text, with: &Text| std::ptr::eq(&raw const **text, &raw const **with);
         let claims = Claims::parse(good().to_string().as_bytes(), &[&usual[0], &usual[1]]).unwrap();
@@ -360,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_texts_and_times_are_numbers_in_range() {
+    fn claims_have_the_required_types_and_times_are_in_range() {
         for name in ["iss", "sub", "aud", "client_id", "jti", "scope"] {
             assert!(!parses(&with(name, json!(5))), "{name}");
         }
@@ -379,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_with_a_fraction_or_an_exponent_is_rounded_so_that_less_is_accepted() {
+    fn fractional_times_are_rounded_to_shorten_the_lifetime() {
         let text = good().to_string();
         for (time, down, up) in [("1.5", 1, 2), ("2.0", 2, 2), ("2e0", 2, 2), ("25E-1", 2, 3), ("7", 7, 7)] {
             let text = text.replace(r#""exp":2"#, &format!(r#""exp":{time}"#));
@@ -391,13 +393,13 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_bound_when_cnf_is_present_whatever_its_value() {
+    fn a_token_is_bound_if_cnf_is_present_with_any_value() {
         let bound = |text: &str| Claims::parse(text.as_bytes(), &[]).unwrap().bound;
         assert!(!bound(&good().to_string()) && !bound(&with("cnf2", json!("k")).to_string()));
         for value in [json!({"jkt": "k"}), json!({}), Value::Null, json!("k"), json!(5), json!([]), json!(false)] {
             assert!(bound(&with("cnf", value.clone()).to_string()), "{value}");
         }
-        // Read plainly, and by serde_json under an escaped name.
+        // On the fast path, and by serde_json with an escaped name.
         let plain = r#"{"iss":"i","sub":"s","aud":"a","client_id":"c","iat":1,"exp":2,"jti":"j","cnf":"k"}"#;
         assert!(Members::read_plain(plain).unwrap().bound && bound(plain));
         let escaped = plain.replace("cnf", r"\u0063nf");
@@ -409,13 +411,13 @@ mod tests {
         let size = |scope: &str| Claims::parse(with("scope", json!(scope)).to_string().as_bytes(), &[]).unwrap().size();
         let many: Vec<String> = (0..3_000).map(|number| format!("s{number}")).collect();
         let many = many.join(" ");
-        // Two slots of 12 bytes for each scope at least.
+        // At least two slots of 12 bytes for each scope.
         assert!(size(&many) - size("") >= many.len() + 3_000 * 2 * 12, "{}", size(&many));
         assert_eq!(size("read write") - size(""), "read write".len(), "a short set has no index");
     }
 
     #[test]
-    fn the_size_of_claims_is_that_of_their_texts_and_of_what_holds_them() {
+    fn the_size_of_claims_counts_texts_and_their_containers() {
         let size =
             |claim: &str, value: Value| Claims::parse(with(claim, value).to_string().as_bytes(), &[]).unwrap().size();
         let texts = |claims: &Value| -> usize {
@@ -433,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn no_claim_occurs_twice() {
+    fn duplicate_claims_are_refused() {
         let text = good().to_string();
         for twice in [r#"{"iss":"i","#, r#"{"exp":9,"#, r#"{"scope":"","#, r#"{"own":1,"#, r#"{"o\u0077n":1,"#] {
             assert!(Claims::parse(text.replacen('{', twice, 1).as_bytes(), &[]).is_none(), "{twice}");
@@ -444,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn what_most_tokens_say_is_read_plainly_and_all_else_is_left_to_serde_json() {
+    fn usual_claims_take_the_fast_path_and_all_others_go_to_serde_json() {
         let usual = r#"{"iss":"i","sub":"é","aud":"a","client_id":"c","iat":1,"exp":0,"nbf":3,"jti":"j","scope":"x y","other":10,"own":"t"}"#;
         assert_eq!(Members::read_plain(usual), Some(serde_json::from_str(usual).unwrap()));
         for (usual_part, other) in [
@@ -471,7 +473,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_read_plainly_is_what_serde_json_reads(
+        fn the_fast_path_reads_the_same_as_serde_json(
             json in r#"\{("(iss|sub|aud|iat|exp|jti|cnf|own|o\\u0077n)":("[a-bé\\\\\x01\x7f]{0,3}"|[0-9]{1,21}|0[.]?[0-9]?|-1|true),?){0,4}\}"#
         ) {
             if let Some(plain) = Members::read_plain(&json) {

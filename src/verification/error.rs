@@ -1,4 +1,4 @@
-//! What verification can end in besides a proof: "refused" and "could not decide", which are two types.
+//! The errors of a verification: "refused" and "could not decide" are two types.
 
 use std::error::Error;
 use std::fmt;
@@ -9,17 +9,17 @@ use super::{RefusedToken, VerifiedToken};
 use crate::issuer::Issuer;
 use crate::revocation::NotCleared;
 
-/// The outcome of a verification.
+/// The result of a verification.
 pub(crate) type Verified = Result<VerifiedToken, VerifyError>;
 
-/// Why there is no [`VerifiedToken`](crate::verification::VerifiedToken).
+/// The reason why there is no [`VerifiedToken`](crate::verification::VerifiedToken).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// The token is not good: 401.
+    /// The token is invalid: 401.
     #[error(transparent)]
     Refused(#[from] RefusedToken),
-    /// Nobody knows whether it is: 503.
+    /// The token could not be checked: 503.
     #[error(transparent)]
     Undecided(#[from] Undecided),
 }
@@ -39,14 +39,14 @@ impl From<InvalidToken> for VerifyError {
     }
 }
 
-/// The check that a token failed; [`RefusedToken`] says with which value. A caller is told no more than `invalid_token`.
+/// The check that a token failed; [`RefusedToken`] adds the value. Callers are told only `invalid_token`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidToken {
-    /// Longer than 16 KiB.
+    /// The token is longer than 16 KiB.
     #[error("it is longer than 16 KiB, and no setting accepts that")]
     TooLong,
-    /// Not three parts in base64url.
+    /// The token does not consist of three parts in base64url.
     #[error("it is not a JWS in compact form: three parts in base64url, separated by dots (RFC 7515 §7.1)")]
     Malformed,
     /// The header is not a JOSE header.
@@ -55,51 +55,51 @@ pub enum InvalidToken {
     /// `typ` is not `at+jwt`, or the `token_type` of an introspection response is not `Bearer`.
     #[error("its type is not that of a bearer access token")]
     Type,
-    /// `crit` asks for an extension.
+    /// `crit` requires an extension.
     #[error(
-        "its header asks for a critical extension: `crit` is present, and no setting accepts that (RFC 7515 §4.1.11)"
+        "its header requires a critical extension: `crit` is present, and no setting accepts that (RFC 7515 §4.1.11)"
     )]
     Critical,
-    /// `jku`, `jwk` or `x5u` brings a key along.
-    #[error("its header brings a key along")]
+    /// `jku`, `jwk` or `x5u` contains a key or the URL of one.
+    #[error("its header contains a key or the URL of one")]
     ForeignKey,
-    /// `kid` names no trusted key.
-    #[error("its key is not known")]
+    /// `kid` is not the name of a trusted key.
+    #[error("its key is unknown")]
     UnknownKey,
     /// `alg` is not the algorithm of the key.
-    #[error("its algorithm is not that of its key")]
+    #[error("its algorithm differs from that of its key")]
     Algorithm,
-    /// The signature is not the key's.
+    /// The signature does not match the key.
     #[error("its signature does not match the key that `kid` names")]
     Signature,
-    /// A claim of RFC 9068 is missing, twice, or of another type.
-    #[error("its claims are not those of a JWT access token")]
+    /// A claim of RFC 9068 is missing, occurs twice, or has another type.
+    #[error("invalid claims for a JWT access token")]
     Claims,
-    /// `cnf` binds it to a key or certificate (RFC 7800), and the verifier does not check that the caller has it.
+    /// `cnf` binds the token to a key or certificate (RFC 7800), and the verifier does not check that the caller has it.
     #[error("it is bound to a key or certificate, which is not checked here")]
     Bound,
-    /// `iss` is another issuer.
+    /// `iss` names another issuer.
     #[error("it is from another issuer")]
     Issuer,
     /// `aud` does not name this API.
     #[error("it is for another audience")]
     Audience,
-    /// The authorization server says that it is not active (RFC 7662 §2.2).
-    #[error("its server says that it is not active")]
+    /// The authorization server reports that the token is not active (RFC 7662 §2.2).
+    #[error("the authorization server reports it as not active")]
     Inactive,
-    /// `exp` is past.
+    /// `exp` is in the past.
     #[error("it has expired")]
     Expired,
-    /// `nbf` or `iat` is yet to come.
+    /// `nbf` or `iat` is in the future.
     #[error("it is not valid yet")]
     NotYetValid,
-    /// It was called back, or all of its client's or key's were.
+    /// The token was revoked, or all tokens of its client or key were.
     #[error("it was revoked")]
     Revoked,
 }
 
 impl InvalidToken {
-    /// One word for it, which never changes: for a metric's label, or `error.type` in a trace.
+    /// Returns a short name that never changes, for a metric's label or for `error.type` in a trace.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -124,13 +124,13 @@ impl InvalidToken {
     }
 }
 
-/// A part that has to be asked did not answer, so that nobody knows whether the token is good: a 503 with
-/// `Retry-After`, never a refusal, and never a pass. For the operator: its text names the part, its
-/// [`source`](Error::source) what went wrong.
+/// A required part did not answer, so the token could not be checked. The answer is a 503 with `Retry-After`, never a
+/// refusal, and the request is never admitted. The text is for the operator and names the part. The
+/// [`source`](Error::source) is the cause.
 #[derive(Clone, Debug)]
 pub struct Undecided {
     kind: UndecidedKind,
-    /// 32 bits, so that an error of verification takes no more room for the issuer.
+    /// 32 bits, which leaves room for the issuer without enlarging the error.
     retry_after: u32,
     issuer: Option<Arc<Issuer>>,
     source: Option<Arc<dyn Error + Send + Sync>>,
@@ -140,32 +140,34 @@ pub struct Undecided {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum UndecidedKind {
-    /// Somebody has to be asked first, and [`Verifier::verify_now`](crate::verification::Verifier::verify_now) asks nobody.
+    /// The issuer must be asked first, and [`Verifier::verify_now`](crate::verification::Verifier::verify_now) sends no
+    /// requests.
     NotAsked,
-    /// The issuer's keys: there are none yet, or they are older than they may be.
+    /// The issuer's keys: they were not fetched yet, or they are too old.
     Keys,
-    /// The issuer's keys: they are here, and none has the name that the token gives. It may be a new one, and the keys were
-    /// fetched too recently to fetch them again, or could not be fetched.
+    /// The issuer's keys: they are available, but none has the name in the token. It may be a new key. The keys were fetched
+    /// too
+    /// recently to fetch them again, or the fetch failed.
     ///
-    /// A stranger can cause this with a `kid` at random, so it says nothing about the health of this service. The page of
-    /// `keys::remote` (feature `remote`) shows how to leave it out of outlier detection.
+    /// A caller can cause this with a random `kid`, so it says nothing about the health of this service. The documentation of
+    /// `keys::remote` (feature `remote`) shows how to exclude it from outlier detection.
     UnknownKey,
-    /// The introspection endpoint (RFC 7662): it cannot be reached, or has no answer about any token.
+    /// The introspection endpoint (RFC 7662): it cannot be reached, or answers for no token.
     Introspection,
-    /// The introspection endpoint: it had no answer about this token, or too many others are being asked about, while it
-    /// answers about others.
+    /// The introspection endpoint: it did not answer for this token, or too many others are being asked about, while it
+    /// answers for others.
     ///
-    /// A stranger can cause this with a token of its choice, so it says nothing about the health of this service. The page of
-    /// `keys::remote` (feature `remote`) shows how to leave it out of outlier detection.
+    /// A caller can cause this with a token of its choice, so it says nothing about the health of this service. The
+    /// documentation of `keys::remote` (feature `remote`) shows how to exclude it from outlier detection.
     UnansweredToken,
-    /// The view of what is [revoked](crate::revocation): it is too old, or full.
+    /// The view of the [revocations](crate::revocation): it is too old, or full.
     Revocations,
-    /// Whatever a [policy](crate::resource_server::BearerAuthLayer::policy) needs to know.
+    /// A part that a [policy](crate::resource_server::BearerAuthLayer::policy) needs.
     Policy,
 }
 
 impl UndecidedKind {
-    /// One word for it, which never changes: for a metric's label, or `error.type` in a trace.
+    /// Returns a short name that never changes, for a metric's label or for `error.type` in a trace.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -180,7 +182,7 @@ impl UndecidedKind {
     }
 }
 
-/// When a caller may try again who was not told otherwise, in seconds.
+/// The default of `Retry-After`, in seconds.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
 impl Undecided {
@@ -188,26 +190,27 @@ impl Undecided {
         Self { kind, retry_after: RETRY_AFTER_SECONDS, issuer: None, source: None }
     }
 
-    /// For a [policy](crate::resource_server::BearerAuthLayer::policy) that cannot tell, and the error that keeps it from that.
+    /// Creates the error of a [policy](crate::resource_server::BearerAuthLayer::policy) that cannot decide. `source` is the
+    /// cause.
     pub fn by_policy(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::new(UndecidedKind::Policy).because(Arc::from(source.into()))
     }
 
-    /// Keeps the issuer that did not answer.
+    /// Sets the issuer that did not answer.
     #[cfg(feature = "remote")]
     pub(crate) fn of(mut self, issuer: Arc<Issuer>) -> Self {
         self.issuer = Some(issuer);
         self
     }
 
-    /// Keeps the error behind this one for the operator.
+    /// Sets the cause, for the operator.
     pub(crate) fn because(mut self, source: Arc<dyn Error + Send + Sync>) -> Self {
         self.source = Some(source);
         self
     }
 
-    /// Sets when the caller may try again, in whole seconds: 1 by default and at least. A fraction is rounded up, so that
-    /// the caller does not come too early.
+    /// Sets when the caller may try again. 1 s by default, which is also the minimum. A fraction of a second is rounded up, so
+    /// that the caller does not retry too early.
     #[must_use]
     pub fn retry_after(mut self, time: Duration) -> Self {
         let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
@@ -215,19 +218,19 @@ impl Undecided {
         self
     }
 
-    /// Which part did not answer.
+    /// Returns the part that did not answer.
     #[must_use]
     pub fn kind(&self) -> UndecidedKind {
         self.kind
     }
 
-    /// When the caller may try again, in seconds: the `Retry-After` of the answer.
+    /// Returns when the caller may try again, in seconds: the `Retry-After` of the answer.
     #[must_use]
     pub fn retry_after_seconds(&self) -> u64 {
         self.retry_after.into()
     }
 
-    /// Returns the issuer that did not answer, if this is about one. Its own log line, once per fetch, has the cause.
+    /// Returns the issuer that did not answer, if the error concerns one. A log message per fetch contains the cause.
     #[must_use]
     pub fn issuer(&self) -> Option<&Issuer> {
         self.issuer.as_deref()
@@ -237,15 +240,15 @@ impl Undecided {
 impl fmt::Display for Undecided {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
-            UndecidedKind::NotAsked => "the issuer has to be asked first",
+            UndecidedKind::NotAsked => "the issuer must be asked first",
             UndecidedKind::Keys => "the issuer's keys are unavailable",
             UndecidedKind::UnknownKey => {
                 "the token names a key that is not in the issuer's set, which cannot be fetched again yet"
             }
-            UndecidedKind::Introspection => "the introspection endpoint does not answer",
-            UndecidedKind::UnansweredToken => "the introspection endpoint has no answer about this token",
-            UndecidedKind::Revocations => "what is revoked is not known",
-            UndecidedKind::Policy => "the policy cannot tell",
+            UndecidedKind::Introspection => "the introspection endpoint is unavailable",
+            UndecidedKind::UnansweredToken => "the introspection endpoint did not answer for this token",
+            UndecidedKind::Revocations => "the revocations are unavailable",
+            UndecidedKind::Policy => "the policy cannot decide",
         })
     }
 }
@@ -256,7 +259,7 @@ impl Error for Undecided {
     }
 }
 
-/// By what a caller could tell: errors behind it do not compare.
+/// Compares what a caller could observe; the sources are not compared.
 impl PartialEq for Undecided {
     fn eq(&self, other: &Self) -> bool {
         (self.kind, self.retry_after) == (other.kind, other.retry_after)

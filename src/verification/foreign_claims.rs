@@ -1,4 +1,4 @@
-//! The claims of tokens that are not those of RFC 9068: JSON → [`Claims`], as a [`TokenProfile`] has them.
+//! The claims of tokens that do not follow RFC 9068: JSON → [`Claims`], as a [`TokenProfile`] defines.
 
 use std::fmt;
 
@@ -19,21 +19,21 @@ use crate::scope::{Scope, Scopes};
 use crate::text::Text;
 
 impl TokenProfile {
-    /// Reads the claims as the profile has them.
+    /// Reads the claims as the profile defines.
     pub(super) fn parse(&self, json: &[u8], issuer: &Issuer) -> Result<Claims, RefusedToken> {
         let Unique(claims) = serde_json::from_slice(json).map_err(|_| {
-            let detail = "the payload is expected to be a JSON object whose names occur once (RFC 7519 §4)";
+            let detail = "the payload must be a JSON object with unique names (RFC 7519 §4)";
             RefusedToken::because(InvalidToken::Claims, detail.to_owned())
         })?;
         self.read(claims, issuer)
     }
 
-    /// As [`parse`](Self::parse), of an object that is read already.
+    /// Like [`parse`](Self::parse), for an object that is already deserialized.
     pub(super) fn read(&self, claims: Object, issuer: &Issuer) -> Result<Claims, RefusedToken> {
         self.understand(claims, issuer).map_err(Mistake::refused)
     }
 
-    /// Says why claims were refused that another reader, of the same rules, could not read.
+    /// Returns why the claims were refused, after another reader with the same rules refused them without a reason.
     #[cold]
     pub(super) fn why_not(&self, json: &[u8], issuer: &Issuer) -> RefusedToken {
         self.parse(json, issuer).err().unwrap_or(RefusedToken::new(InvalidToken::Claims))
@@ -63,7 +63,7 @@ impl TokenProfile {
     }
 }
 
-/// A claim that is not what the profile expects, for the operator.
+/// A claim that differs from what the profile expects, for the operator.
 struct Mistake {
     claim: String,
     found: String,
@@ -93,19 +93,19 @@ impl Reader<'_> {
     fn required(&self) -> Result<(), Mistake> {
         let differs = |(name, value): &&(String, Value)| self.claims.get(name) != Some(value);
         match self.profile.required.iter().find(differs) {
-            Some((name, value)) => Err(self.mistake(name, &shown(value), "`TokenProfile::require_claim` asks for it")),
+            Some((name, value)) => Err(self.mistake(name, &shown(value), "`TokenProfile::require_claim` requires it")),
             None => Ok(()),
         }
     }
 
-    /// A text that is not empty, or what stands for it.
+    /// Returns a non-empty string, or its substitute.
     fn text(&self, name: &str, otherwise: Option<&Text>) -> Result<Text, Mistake> {
         let mistake = || {
             let setting = match name {
                 "iss" => "`TokenProfile::without_token_issuer` accepts tokens without it",
                 _ => "`TokenProfile::without_subject` accepts tokens without it",
             };
-            self.mistake(name, "a text that is not empty", setting)
+            self.mistake(name, "a non-empty string", setting)
         };
         match self.claims.get(name) {
             Some(Value::String(text)) if !text.is_empty() => Ok(text.as_str().into()),
@@ -114,7 +114,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The first claim that is there has to hold one.
+    /// Returns the client id from the first claim that is present.
     fn client_id(&self) -> Result<ClientId, Mistake> {
         const SETTING: &str = "`TokenProfile::client_id_in` names another claim";
         let Some((name, claim)) = self.profile.client_id.iter().find_map(|name| self.claims.get_key_value(name)) else {
@@ -147,7 +147,7 @@ impl Reader<'_> {
         };
         audiences.ok_or_else(|| {
             let setting = "`TokenProfile::clients_instead_of_audience` accepts tokens without it";
-            self.mistake("aud", "a text or an array of texts", setting)
+            self.mistake("aud", "a string or an array of strings", setting)
         })
     }
 
@@ -157,8 +157,9 @@ impl Reader<'_> {
             None => self.profile.without_token_id.then_some(Text::Literal("")),
             Some(_) => None,
         };
-        token_id
-            .ok_or_else(|| self.mistake("jti", "a text", "`TokenProfile::without_token_id` accepts tokens without it"))
+        token_id.ok_or_else(|| {
+            self.mistake("jti", "a string", "`TokenProfile::without_token_id` accepts tokens without it")
+        })
     }
 
     fn scopes(&self) -> Result<Scopes, Mistake> {
@@ -166,7 +167,7 @@ impl Reader<'_> {
         claims.into_iter().try_fold(Scopes::NONE, |all, (name, claim)| {
             let scopes = scopes_of(claim).ok_or_else(|| {
                 let setting = "`TokenProfile::scopes_in` names other claims";
-                self.mistake(name, "scopes in a text, separated by spaces, or in an array (RFC 6749 §3.3)", setting)
+                self.mistake(name, "scopes in a string, separated by spaces, or in an array (RFC 6749 §3.3)", setting)
             })?;
             Ok(all.union(&scopes))
         })
@@ -181,7 +182,7 @@ impl Reader<'_> {
     }
 }
 
-/// A string of scopes (RFC 6749 §3.3), or a list of single ones.
+/// Parses a string of scopes (RFC 6749 §3.3), or an array of single scopes.
 fn scopes_of(claim: &Value) -> Option<Scopes> {
     match claim {
         Value::String(scopes) => scopes.parse().ok(),
@@ -190,7 +191,7 @@ fn scopes_of(claim: &Value) -> Option<Scopes> {
     }
 }
 
-/// An object none of whose members occurs twice (RFC 7519 §4).
+/// An object whose member names are unique (RFC 7519 §4).
 pub(super) struct Unique(pub(super) Object);
 
 impl<'de> Deserialize<'de> for Unique {
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_reads_what_rfc_9068_has_and_refuses_what_it_has_not() {
+    fn the_default_accepts_exactly_the_claims_of_rfc_9068() {
         let default = TokenProfile::default();
         assert!(parse(&default, &good()).is_some());
         for name in ["iss", "sub", "aud", "client_id", "iat", "exp", "jti"] {
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn scopes_come_as_a_string_or_as_a_list_and_from_several_claims() {
+    fn scopes_may_be_a_string_or_an_array_in_several_claims() {
         let profile = TokenProfile::default().scopes_in(["scp", "scope"]);
         let scopes = |value| parse(&profile, &with("scp", value)).map(|claims| claims.scopes.to_string());
         assert_eq!(scopes(json!("a b")).as_deref(), Some("a b x"));
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn times_with_fractions_are_rounded_so_that_less_is_accepted_and_stay_in_range() {
+    fn fractional_times_are_rounded_to_shorten_the_lifetime_and_stay_in_range() {
         let times = |value: Value| {
             let mut claims = with("exp", value.clone());
             claims["iat"] = value.clone();
@@ -294,16 +295,16 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_bound_when_cnf_is_present_whatever_its_value() {
+    fn a_token_is_bound_if_cnf_is_present_with_any_value() {
         assert!(!parse(&TokenProfile::default(), &good()).unwrap().bound);
         for value in [json!({"jkt": "k"}), json!({}), Value::Null, json!("k"), json!(5), json!(false)] {
             assert!(parse(&TokenProfile::default(), &with("cnf", value.clone())).unwrap().bound, "{value}");
         }
     }
 
-    /// `Claims::parse` only refuses; this reader says why.
+    /// `Claims::parse` only refuses; this reader gives the reason.
     #[test]
-    fn what_the_reader_of_rfc_9068_refuses_is_explained_with_the_claim() {
+    fn the_refusal_of_rfc_9068_claims_names_the_claim() {
         for name in ["iss", "sub", "aud", "client_id", "iat", "exp", "jti"] {
             for claims in [without(name), with(name, json!({})), with(name, Value::Null)] {
                 let json = claims.to_string();
@@ -315,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_named_by_the_first_claim_that_is_there() {
+    fn the_first_claim_that_is_present_names_the_client() {
         let profile = TokenProfile::default().client_id_in(["azp", "aud"]);
         let client = |claims: &Value| parse(&profile, claims).map(|claims| claims.client_id.to_string());
         assert_eq!(client(&with("azp", json!("z"))).as_deref(), Some("z"));
@@ -327,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn each_claim_that_may_be_missing_is_missing_by_its_own_setting_alone() {
+    fn each_optional_claim_has_its_own_setting() {
         let profile = TokenProfile::default;
         assert_eq!(parse(&profile().without_subject(), &without("sub")).unwrap().subject, "c".into());
         assert_eq!(parse(&profile().without_subject(), &with("sub", json!(""))).unwrap().subject, "c".into());
@@ -342,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_required_claim_has_its_value() {
+    fn a_required_claim_must_have_its_value() {
         let profile = TokenProfile::default().require_claim("use", "access").require_claim("ver", 2);
         let claims = |usage: Value, ver: Value| {
             parse(

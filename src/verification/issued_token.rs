@@ -1,4 +1,4 @@
-//! [`IssuedTokens`]: an authorization server reads a token that it issued, whoever it is for.
+//! [`IssuedTokens`]: recognises tokens that an authorization server issued, for any audience.
 
 use serde_json::{Map, Value};
 
@@ -14,26 +14,26 @@ use crate::revocation::Revocations;
 use crate::store::Revocation;
 use crate::timing::MAX_LEEWAY;
 
-/// What an authorization server knows its tokens by.
+/// The issuer and keys by which an authorization server recognises its tokens.
 #[derive(Clone, Debug)]
 pub(crate) struct IssuedTokens {
     issuer: Issuer,
     keys: TrustedKeys,
 }
 
-/// A token that the server signed; only [`IssuedTokens::recognise`] makes one. It may have expired, or be revoked.
+/// A token that the server signed. Only [`IssuedTokens::recognise`] creates one. It may have expired or be revoked.
 pub(crate) struct IssuedToken {
     claims: Claims,
     payload: Vec<u8>,
     key: VerifyingKey,
 }
 
-/// Why a text is no [`IssuedToken`].
+/// The reason why a text is not an [`IssuedToken`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotIssued {
-    /// Nothing that the server signed.
+    /// The server did not sign it.
     Unknown,
-    /// The server signed it, and it is no access token.
+    /// The server signed it, but it is not an access token.
     AnotherType,
 }
 
@@ -58,7 +58,7 @@ impl IssuedTokens {
             return Err(NotIssued::AnotherType);
         }
         let claims = Claims::parse(&payload, &[self.issuer.text()]).ok_or(NotIssued::Unknown)?;
-        // A key may be shared with somebody who issues under another name.
+        // Another issuer may sign with the same key.
         if claims.issuer != *self.issuer.text() {
             return Err(NotIssued::Unknown);
         }
@@ -79,12 +79,12 @@ impl IssuedToken {
         self.claims.audiences.iter().map(|audience| &**audience)
     }
 
-    /// Whether it has begun, and not expired: by the second where who decides is who issued it.
+    /// Returns whether the token's lifetime has begun and not ended. `exp` has no leeway here, since the issuer itself decides.
     pub(crate) fn is_current(&self, now: UnixTime) -> bool {
         now < self.claims.expires_at && in_its_time(&self.claims, now, MAX_LEEWAY).is_ok()
     }
 
-    /// Whether a verifier could take it for good still.
+    /// Returns whether a verifier could still accept the token, with the maximum leeway.
     pub(crate) fn is_of_use(&self, now: UnixTime) -> bool {
         now < self.claims.expires_at.after(MAX_LEEWAY)
     }
@@ -93,16 +93,16 @@ impl IssuedToken {
         Ok(revocations.check(self.claims.named(&self.key), &self.claims.cleared)?)
     }
 
-    /// What revokes it.
+    /// Returns the revocation that revokes this token.
     pub(crate) fn revocation(&self) -> Revocation {
         let Claims { client_id, issued_at, expires_at, .. } = &self.claims;
         Revocation::token(self.id(), client_id.clone(), issued_at.to_system(), expires_at.to_system())
     }
 
-    /// Returns all of its claims as they came.
+    /// Returns all claims unchanged.
     ///
-    /// An error when a claim that we do not read cannot be held, such as a number beyond those of JSON in Rust. Another
-    /// program with the same key can sign such a token.
+    /// Returns an error if a claim cannot be represented, such as a number outside Rust's range. Another program with the same
+    /// key can sign such a token.
     pub(crate) fn members(&self) -> Result<Map<String, Value>, serde_json::Error> {
         serde_json::from_slice(&self.payload)
     }

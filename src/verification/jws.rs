@@ -1,4 +1,4 @@
-//! A token as a JWS in compact form (RFC 7515 §7.1): text → [`Jws`] and its [`Header`].
+//! [`Jws`]: a token as a JWS in compact form (RFC 7515 §7.1), and its [`Header`].
 
 use std::borrow::Cow;
 
@@ -14,10 +14,10 @@ use crate::keys::VerifyingKey;
 use crate::numeric_date::NumericDate;
 use crate::object::Object;
 
-/// The longest token that is looked at, in bytes.
+/// The maximum length of a token, in bytes.
 pub(crate) const LONGEST_TOKEN: usize = 16 * 1024;
 
-/// The longest signature that there is a key for, RSA's of 8,192 bits, in bytes.
+/// The maximum length of a signature, in bytes: that of an RSA key of 8,192 bits.
 const LONGEST_SIGNATURE: usize = 1024;
 
 /// The three parts of a compact JWS (RFC 7515 §7.1).
@@ -25,7 +25,7 @@ pub(super) struct Jws<'a> {
     pub(super) header: &'a str,
     payload: &'a str,
     signature: &'a str,
-    /// What the signature covers: header, dot, payload.
+    /// The signed text: header, dot, payload.
     signed: &'a str,
 }
 
@@ -44,7 +44,7 @@ impl<'a> Jws<'a> {
         Ok(Self { header, payload, signature, signed })
     }
 
-    /// Who the token says it is from: for choosing who is to prove it, and for nothing else.
+    /// Returns the issuer that the token claims. Unauthenticated: only for choosing the issuer whose keys verify it.
     pub(super) fn unverified_issuer(&self) -> Result<String, InvalidToken> {
         #[derive(Deserialize)]
         struct Claims {
@@ -56,7 +56,7 @@ impl<'a> Jws<'a> {
         Ok(iss)
     }
 
-    /// Returns when the token says that it was issued, if it does: for a refusal, and for nothing else.
+    /// Returns the time of issue that the token claims, if any. Unauthenticated: only for a decision to refuse.
     #[cfg(feature = "remote")]
     pub(super) fn unverified_time_of_issue(&self) -> Option<UnixTime> {
         #[derive(Deserialize)]
@@ -82,17 +82,17 @@ impl<'a> Jws<'a> {
     }
 }
 
-/// The payload of a token that was verified before.
+/// Returns the payload of a token that was verified before.
 pub(super) fn payload(token: &str) -> Result<Vec<u8>, InvalidToken> {
     decode(Jws::split(token)?.payload)
 }
 
-/// base64url without padding, to the letter: stray bits and characters are refused.
+/// Decodes strict base64url without padding: trailing bits and other characters are refused.
 pub(super) fn decode(part: &str) -> Result<Vec<u8>, InvalidToken> {
     base64url::decode(part).map_err(|_| InvalidToken::Malformed)
 }
 
-/// The members of a JOSE header that decide anything (RFC 7515 §4.1).
+/// The members of a JOSE header that affect the verification (RFC 7515 §4.1).
 #[derive(Deserialize)]
 pub(super) struct Header<'a> {
     #[serde(borrow)]
@@ -112,7 +112,7 @@ pub(super) struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// A JSON object (RFC 7515 §4); serde would take an array for the struct as well.
+    /// Parses a JSON object (RFC 7515 §4). serde alone would also accept an array for the struct.
     pub(super) fn parse(json: &'a [u8]) -> Result<Self, InvalidToken> {
         match json {
             [b'{', ..] => serde_json::from_slice(json).map_err(|_| InvalidToken::Header),
@@ -120,7 +120,7 @@ impl<'a> Header<'a> {
         }
     }
 
-    /// Names the parameter that brings a key along, for the operator.
+    /// Returns a refusal that names the parameter with the foreign key, for the operator.
     #[cold]
     pub(super) fn brings_key(&self) -> RefusedToken {
         let parameters = [("jku", self.jku), ("jwk", self.jwk), ("x5u", self.x5u)];
@@ -129,7 +129,7 @@ impl<'a> Header<'a> {
     }
 }
 
-/// Whether a member is there, whatever its value is, `null` included.
+/// Whether a member is present, with any value, including `null`.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Presence {
     #[default]
@@ -143,7 +143,7 @@ impl<'de> Deserialize<'de> for Presence {
     }
 }
 
-/// `at+jwt` or `application/at+jwt` (RFC 9068 §4), in any case, as media types are.
+/// Returns whether `typ` is `at+jwt` or `application/at+jwt` (RFC 9068 §4). Media types are case-insensitive.
 pub(super) fn is_access_token(typ: &str) -> bool {
     typ.eq_ignore_ascii_case("at+jwt") || typ.eq_ignore_ascii_case("application/at+jwt")
 }
@@ -156,7 +156,7 @@ mod tests {
     use super::{InvalidToken, Jws};
 
     #[test]
-    fn the_issuer_is_read_from_an_object_and_not_from_a_list() {
+    fn the_issuer_is_read_from_an_object_but_not_from_an_array() {
         let issuer = |claims: &str| {
             let token = format!("e30.{}.AAAA", URL_SAFE_NO_PAD.encode(claims));
             Jws::split(&token).and_then(|jws| jws.unverified_issuer())

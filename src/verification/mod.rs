@@ -1,12 +1,12 @@
-//! Verification: the text of an access token → a [`VerifiedToken`], whatever it arrived by.
+//! Verification: the text of an access token → a [`VerifiedToken`], independent of the transport.
 //!
-//! A [`Verifier`] checks signature, type, issuer, audience and times (RFC 9068 §4), asks for what is revoked, and gives a proof
-//! that only it can make. What it cannot decide, because a part did not answer, is [`Undecided`] and never a refusal.
+//! A [`Verifier`] checks signature, type, issuer, audience and times (RFC 9068 §4) and whether the token is revoked. It
+//! returns a proof that only it can create. If a required part does not answer, the result is [`Undecided`], never a refusal.
 //! The [resource server](crate::resource_server) does this for HTTP requests.
 
 mod claims;
-mod dice;
 mod error;
+mod eviction_rng;
 mod foreign_claims;
 #[cfg(feature = "remote")]
 mod introspection;

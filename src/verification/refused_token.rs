@@ -1,4 +1,4 @@
-//! [`RefusedToken`]: why a token is refused, with the value found, the value expected, and the setting that accepts it.
+//! [`RefusedToken`]: why a token is refused, with the value found, the value expected, and the setting that would accept it.
 
 use std::error::Error;
 use std::fmt;
@@ -11,14 +11,14 @@ use crate::keys::Algorithm;
 pub(super) use crate::quoted::quoted;
 use crate::quoted::shortened;
 
-/// Why a token is refused, for the operator: a caller is told no more than `invalid_token`.
+/// The reason why a token is refused, for the operator. Callers are told only `invalid_token`.
 ///
-/// The text names the claim or header parameter, the value found, the value expected, and the setting that would accept
-/// the token, if there is one. Values are escaped, and cut off: after 13 bytes for a header parameter, after 64 for a claim.
-/// No signature was verified yet when a header parameter is named, and when `iss` names none of
-/// [several issuers](crate::verification::Verifier::or). The token itself is never part of it.
+/// The text names the claim or header parameter, the value found, the value expected, and the setting that would accept the
+/// token, if there is one. Values are escaped and truncated: header parameters after 13 bytes, claims after 64. If the text
+/// names a header parameter, or an `iss` that is none of [several issuers](crate::verification::Verifier::or), the signature
+/// was not yet verified. The text never contains the token itself.
 ///
-/// Two are equal when their [reasons](Self::reason) are: use the reason for a metric's label, never the text.
+/// Two values are equal if their [reasons](Self::reason) are. Use the reason as a metric's label, never the text.
 ///
 /// ```
 /// # use tower_client_credentials::{AuthorizationServer, KeyRing, MemoryStore};
@@ -38,16 +38,13 @@ pub struct RefusedToken {
     detail: Detail,
 }
 
-/// A refusal before a signature was verified costs no allocation: its text is written when it is read.
+/// The detail of a refusal. A refusal before the signature check allocates nothing: its text is rendered on demand.
 #[derive(Clone)]
 enum Detail {
     Nothing,
-    /// What the header says, and the algorithm of the key that it names.
+    /// The header value, and the algorithm of the key that the header names.
     Header(Prefix, Option<Algorithm>),
-    #[expect(
-        clippy::rc_buffer,
-        reason = "a pointer to `str` is wider, and an error would take more room on every path"
-    )]
+    #[expect(clippy::rc_buffer, reason = "a pointer to `str` is wider and would enlarge the error on every path")]
     Text(Arc<String>),
 }
 
@@ -56,7 +53,7 @@ impl RefusedToken {
         Self { reason, detail: Detail::Nothing }
     }
 
-    /// Keeps what the token's header says, which is not authenticated.
+    /// Creates a refusal with a value of the token's header, which is not authenticated.
     pub(super) fn header(reason: InvalidToken, found: &str) -> Self {
         Self { reason, detail: Detail::Header(Prefix::of(found), None) }
     }
@@ -65,7 +62,7 @@ impl RefusedToken {
         Self { reason: InvalidToken::Algorithm, detail: Detail::Header(Prefix::of(found), Some(expected)) }
     }
 
-    /// Keeps a text for the operator. It names values by [`quoted`] or [`shown`].
+    /// Creates a refusal with a text for the operator. The text renders values with [`quoted`] or [`shown`].
     pub(super) fn because(reason: InvalidToken, detail: String) -> Self {
         Self { reason, detail: Detail::Text(Arc::new(detail)) }
     }
@@ -76,7 +73,7 @@ impl RefusedToken {
         self.reason
     }
 
-    /// Returns an estimate of the memory behind it, in bytes.
+    /// Returns an estimate of its heap memory, in bytes.
     #[cfg(feature = "remote")]
     pub(super) fn size(&self) -> usize {
         match &self.detail {
@@ -92,7 +89,7 @@ impl From<InvalidToken> for RefusedToken {
     }
 }
 
-/// By the reason: the texts behind it do not compare.
+/// Compares the reasons; the texts are ignored.
 impl PartialEq for RefusedToken {
     fn eq(&self, other: &Self) -> bool {
         self.reason == other.reason
@@ -142,7 +139,7 @@ fn write_header(
         }
         InvalidToken::ForeignKey => write!(
             f,
-            "`{found}` is present, expected only `kid`, which names a key that is configured; \
+            "`{found}` is present, expected only `kid` with the name of a trusted key; \
              `TokenProfile::ignore_foreign_keys` accepts and ignores it",
             found = found.as_str()
         ),
@@ -160,22 +157,24 @@ fn write_header(
             found.write_or("absent", f)?;
             match expected {
                 Some(expected) => write!(f, ", expected {:?}", expected.name())?,
-                None => f.write_str(", expected that of the key")?,
+                None => f.write_str(", expected the algorithm of the key")?,
             }
-            f.write_str("; the key decides, not the token (RFC 8725 §3.1); trust a key of this algorithm to accept it")
+            f.write_str(
+                "; the key determines the algorithm, not the token (RFC 8725 §3.1); trust a key of this algorithm to accept it",
+            )
         }
         _ => found.write_or("absent", f),
     }
 }
 
-/// How much is kept of a value that is not authenticated, in bytes: what fits into the space of a pointer to a text.
+/// The number of bytes that are kept of an unauthenticated value. They fit into the space of a pointer to a text.
 const PREFIX: usize = 13;
 
-/// The beginning of a text, at a character's boundary.
+/// The beginning of a text, cut at a character boundary.
 #[derive(Clone, Copy)]
 struct Prefix {
     bytes: [u8; PREFIX],
-    /// More than [`PREFIX`] when the text was cut off; then `bytes` is filled up with zeros.
+    /// The number of bytes, with the flag [`CUT`] if the text was truncated. The rest of `bytes` is zero.
     length: u8,
 }
 
@@ -190,13 +189,13 @@ impl Prefix {
             to.copy_from_slice(from);
         }
         let cut = if end < text.len() { CUT } else { 0 };
-        // At most 13, and the flag.
+        // At most 13, plus the flag.
         Self { bytes, length: u8::try_from(end).unwrap_or_default() | cut }
     }
 
     fn as_str(&self) -> &str {
         let bytes = self.bytes.get(..usize::from(self.length & !CUT)).unwrap_or_default();
-        // It ends at a character's boundary.
+        // The prefix ends at a character boundary.
         std::str::from_utf8(bytes).unwrap_or_default()
     }
 
@@ -212,10 +211,10 @@ impl Prefix {
     }
 }
 
-/// The flag that a text was cut off.
+/// The flag of a truncated text.
 const CUT: u8 = 0x80;
 
-/// Quotes and escapes texts, and cuts the list off after four.
+/// Quotes and escapes texts, and truncates the list after four.
 pub(super) fn listed<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     const MOST: usize = 4;
     let mut texts = texts.into_iter();
@@ -224,14 +223,14 @@ pub(super) fn listed<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     format!("[{}]", shown.join(", "))
 }
 
-/// Writes a JSON value for the operator, escaped and cut off after 64 bytes.
+/// Renders a JSON value for the operator, escaped and truncated after 64 bytes.
 pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => quoted(text),
         Value::Array(_) => "an array".to_owned(),
         Value::Object(_) => "an object".to_owned(),
-        // null, true, false and numbers, which have no character to escape. With serde_json's `arbitrary_precision`, which
-        // another crate may turn on, a number can be long.
+        // null, booleans and numbers have no character to escape. With serde_json's `arbitrary_precision`, which another crate
+        // may enable, a number can be long.
         plain => shortened(&plain.to_string()),
     }
 }
@@ -245,7 +244,7 @@ mod tests {
     use crate::verification::{InvalidToken, VerifyError};
 
     #[test]
-    fn lists_are_cut_off_and_values_have_their_type() {
+    fn long_lists_are_truncated_and_arrays_and_objects_are_named_by_type() {
         assert_eq!(listed(["a", "b"]), r#"["a", "b"]"#);
         assert_eq!(listed(["a"; 9]), r#"["a", "a", "a", "a", …]"#);
         for (value, text) in [
@@ -260,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn of_an_unauthenticated_value_13_bytes_are_kept() {
+    fn an_unauthenticated_value_is_truncated_after_13_bytes() {
         for (text, kept) in
             [("", ""), ("at+jwt", "at+jwt"), ("1234567890123", "1234567890123"), ("12345678901234", "1234567890123")]
         {
@@ -273,12 +272,12 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_verification_is_no_larger_than_before_it_had_details() {
+    fn the_details_do_not_enlarge_a_verification_error() {
         assert_eq!((size_of::<RefusedToken>(), size_of::<VerifyError>()), (24, 32));
     }
 
     #[test]
-    fn two_refusals_are_equal_when_their_reasons_are() {
+    fn two_refusals_are_equal_if_their_reasons_are() {
         let one = RefusedToken::algorithm("none", Algorithm::ES256);
         assert_eq!(one, InvalidToken::Algorithm.into());
         assert_ne!(one, InvalidToken::Type.into());

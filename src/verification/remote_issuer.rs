@@ -1,4 +1,4 @@
-//! [`RemoteIssuer`]: an issuer elsewhere → [`Verifier`] (feature `remote`).
+//! [`RemoteIssuer`]: builds a [`Verifier`] for an issuer in another process (feature `remote`).
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -15,13 +15,13 @@ use crate::keys::{Algorithm, TrustedKeys};
 use crate::transport::{DynHttpClient, FetchError, HttpClient, HttpError, Limits, ReqwestClient};
 use crate::uri::{self, PlainHttp};
 
-/// An issuer in another process, or another vendor's: by its URL, its keys are found, fetched and kept fresh.
+/// An issuer in another process, or of another vendor. Its keys are found by its URL, fetched, and kept up to date.
 ///
-/// [`connect`](Self::connect) waits until the keys are here; [`lazy`](Self::lazy) does not, so that a service can start
-/// before its issuer, and [`Verifier::is_ready`] tells a health check. What happens while the issuer is down is told
-/// [there](crate::keys::remote).
+/// [`connect`](Self::connect) waits for the keys. [`lazy`](Self::lazy) does not, so that a service can start before its issuer;
+/// [`Verifier::is_ready`] then reports readiness to a health check. The module [`keys::remote`](crate::keys::remote)
+/// describes what happens while the issuer is down.
 ///
-/// Tokens must be those of RFC 9068, unless the verifier is told [otherwise](Verifier::tokens).
+/// Tokens must follow RFC 9068, unless the verifier has [another profile](Verifier::tokens).
 ///
 /// ```no_run
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
@@ -48,14 +48,16 @@ pub struct RemoteIssuer {
 }
 
 impl RemoteIssuer {
-    /// The issuer, to the letter of its tokens' `iss`, and the API that they must be for.
+    /// Creates the issuer. `issuer` must equal the `iss` of its tokens, character by character. `audience` is the API that the
+    /// tokens must be for.
     ///
-    /// The URL of the keys comes from the issuer's metadata: that of RFC 8414 or, if that cannot be read for any reason, that
-    /// of OpenID Connect Discovery. The `issuer` in it has to be the same (RFC 8414 §3.3).
+    /// The URL of the keys comes from the issuer's metadata: RFC 8414, or OpenID Connect Discovery if the former cannot be read
+    /// for
+    /// any reason. The `issuer` in the metadata must be the same (RFC 8414 §3.3).
     ///
     /// # Errors
     ///
-    /// When the issuer or the audience is invalid. Plain `http` is checked later, by [`connect`](Self::connect) and
+    /// If the issuer or the audience is invalid. Plain `http` is checked later, by [`connect`](Self::connect) and
     /// [`lazy`](Self::lazy), since [a setting](Self::dangerous_plain_http) can accept it.
     pub fn new(issuer: impl AsRef<str>, audience: impl AsRef<str>) -> Result<Self, RemoteError> {
         let issuer = Issuer::new(issuer.as_ref(), PlainHttp::AnyHost)?;
@@ -75,129 +77,133 @@ impl RemoteIssuer {
         })
     }
 
-    /// Takes the keys from this URL, and asks for no metadata.
+    /// Fetches the keys from this URL, without metadata.
     ///
     /// # Errors
     ///
-    /// When it is not a URL of https or http. Plain `http` is checked later, as with [`new`](Self::new).
+    /// If it is not an `https` or `http` URL. Plain `http` is checked later, as with [`new`](Self::new).
     pub fn jwks_url(mut self, url: impl AsRef<str>) -> Result<Self, RemoteError> {
         self.place = Place::At(uri::http_url(url.as_ref()).map_err(RemoteError::JwksUrl)?);
         Ok(self)
     }
 
-    /// Accepts plain `http` with any host, in the issuer and in the URLs of its keys. By default it is accepted on
-    /// loopback only.
+    /// Accepts plain `http` with any host, in the issuer and in the URLs of its keys. By default only with loopback hosts.
     ///
-    /// Dangerous: an attacker on the network can replace the keys, and so forge every token. It is for development, and for networks that encrypt underneath, such as a service mesh. An https URL
-    /// still never leads to a plain one. It applies to a [client of your own](Self::http_client), too.
+    /// Dangerous: an attacker on the network can replace the keys, and thereby forge every token. It is for development, and
+    /// for
+    /// networks that encrypt underneath, such as a service mesh. An `https` URL still never redirects to a plain one. The
+    /// setting
+    /// also applies to an [HTTP client of your own](Self::http_client).
     #[must_use]
     pub fn dangerous_plain_http(mut self) -> Self {
         self.plain_http = PlainHttp::AnyHost;
         self
     }
 
-    /// Sends requests through the proxy that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name. By default they
-    /// are sent directly, whatever these variables say: a proxy on the way of plain `http`
-    /// could replace the keys.
+    /// Sends requests through the proxy in `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`. By default they are sent
+    /// directly and these variables are ignored, since a proxy for plain `http` could replace the keys.
     ///
-    /// Requests to this machine (`localhost` and loopback addresses) never go through it. A
-    /// [client of your own](Self::http_client) decides on proxies without this setting; both together are an error.
+    /// Requests to this machine (`localhost` and loopback addresses) never use the proxy. An
+    /// [HTTP client of your own](Self::http_client) makes its own choice; combining both settings is an error.
     #[must_use]
     pub fn use_environment_proxy(mut self) -> Self {
         self.environment_proxy = true;
         self
     }
 
-    /// Takes keys for these algorithms alone: all that are supported by default, where a key without an `alg` stands
-    /// for the first of its type (`RS256` for RSA). With this, it stands for each of these of its type.
+    /// Accepts only keys for these algorithms. By default all supported ones, and a key without an `alg` is used for the first
+    /// algorithm of its type (`RS256` for RSA). With this setting, it is used for each of these algorithms of its type.
     #[must_use]
     pub fn algorithms(mut self, algorithms: impl Into<Vec<Algorithm>>) -> Self {
         self.algorithms = Some(algorithms.into());
         self
     }
 
-    /// Another HTTP client than the one that comes with the crate: for certificates of one's own, for instance.
+    /// Sets an HTTP client of your own, for example with your own root certificates. By default the crate's own client.
     #[must_use]
     pub fn http_client(mut self, client: impl HttpClient) -> Self {
         self.client = Some(Arc::new(client));
         self
     }
 
-    /// Where the time comes from: the system by default.
+    /// Sets the clock. The system clock by default.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Where the jitter of fetches comes from: the system by default.
+    /// Sets the source of the jitter of fetches. The system's randomness by default.
     #[must_use]
     pub fn random(mut self, random: impl Random) -> Self {
         self.random = Arc::new(random);
         self
     }
 
-    /// Sets how long one document may take: 5 s by default. A request that needs keys waits for twice this time at most, for
-    /// the fetch in flight and the one that follows it; then it is answered 503 with `Retry-After: 1`.
+    /// Sets the timeout for one document. 5 s by default. A request that needs keys waits for at most twice this time, for the
+    /// fetch in flight and the one after it. Then it is answered 503 with `Retry-After: 1`.
     #[must_use]
     pub fn fetch_timeout(mut self, time: Duration) -> Self {
         self.limits.time = time;
         self
     }
 
-    /// How long [`connect`](Self::connect) tries: 30 s by default.
+    /// Sets how long [`connect`](Self::connect) tries. 30 s by default.
     #[must_use]
     pub fn connect_timeout(mut self, time: Duration) -> Self {
         self.patience = time;
         self
     }
 
-    /// Sets how long the last keys are used when none can be fetched: 24 hours by default, at least 1 minute, and less is
-    /// taken for that. Then requests are answered 503, with a `Retry-After` of 30 s at most.
+    /// Sets how long the last keys are used if no new ones can be fetched. 24 hours by default, and at least 1 minute: a
+    /// smaller
+    /// value counts as 1 minute. Afterwards requests are answered 503, with a `Retry-After` of at most 30 s.
     ///
-    /// Keys are fetched again at 70 to 80 % of this time at the latest, even where `Cache-Control` calls them fresh for longer
-    /// (RFC 9111 §4.2 allows a cache to ask earlier).
+    /// Keys are fetched again after 70 to 80 % of this time at the latest, even if `Cache-Control` declares them fresh for
+    /// longer
+    /// (RFC 9111 §4.2 allows a cache to revalidate earlier).
     #[must_use]
     pub fn oldest_keys(mut self, age: Duration) -> Self {
         self.policy.oldest = age.max(Policy::LEAST_OLDEST);
         self
     }
 
-    /// Sets how often tokens that name an unknown key may cause a fetch, once the [burst](Self::unknown_key_burst) is used
-    /// up: once per 10 s by default. A name that the fetched set lacks causes no other fetch for that long: tokens that were issued
-    /// before are refused, and newer ones are answered 503.
+    /// Sets how often tokens with an unknown `kid` may cause a fetch after the [burst](Self::unknown_key_burst) is used up.
+    /// Once
+    /// per 10 s by default. A name that the fetched set lacks causes no other fetch during this time: tokens that were issued
+    /// before the fetch are refused, and newer ones are answered 503.
     ///
-    /// It bounds what strangers can cost the issuer, and how long a token of a new key waits while they do.
+    /// It bounds the load that arbitrary callers can put on the issuer, and how long a token with a new key waits meanwhile.
     #[must_use]
     pub fn unknown_key_cooldown(mut self, time: Duration) -> Self {
         self.policy.unknown.every = time;
         self
     }
 
-    /// Sets how many fetches in a row tokens that name an unknown key may cause: 3 by default, at least 1. One is earned
-    /// back per [cooldown](Self::unknown_key_cooldown).
+    /// Sets how many fetches in a row tokens with an unknown `kid` may cause. 3 by default, at least 1. One is restored per
+    /// [cooldown](Self::unknown_key_cooldown).
     ///
-    /// With more than one, a stranger's token with a `kid` at random does not keep a new key waiting.
+    /// With more than one, a token with a random `kid` does not delay the fetch of a new key.
     #[must_use]
     pub fn unknown_key_burst(mut self, fetches: u32) -> Self {
         self.policy.unknown.burst = fetches;
         self
     }
 
-    /// Sets how often tokens with a known `kid` and a wrong signature may cause a fetch, since the issuer may have given the
-    /// name to another key: once per 60 s by default. In between, such tokens are refused.
+    /// Sets how often tokens with a known `kid` and a wrong signature may cause a fetch, since the issuer may have replaced the
+    /// key under that name. Once per 60 s by default. In between, such tokens are refused.
     #[must_use]
     pub fn failed_signature_cooldown(mut self, time: Duration) -> Self {
         self.policy.signatures.every = time;
         self
     }
 
-    /// Waits until the keys are here.
+    /// Waits until the keys are fetched.
     ///
     /// # Errors
     ///
-    /// At once where waiting does not help, such as for metadata of another issuer, or for plain `http` without
-    /// [the setting](Self::dangerous_plain_http); else when
+    /// Returns at once if waiting cannot help: for metadata of another issuer, or for plain `http` without
+    /// [the setting](Self::dangerous_plain_http). Otherwise returns the last error when
     /// [the time](Self::connect_timeout) is over. The message names the URL and the reason.
     pub async fn connect(self) -> Result<Verifier, RemoteError> {
         let patience = self.patience;
@@ -206,13 +212,13 @@ impl RemoteIssuer {
         Ok(verifier)
     }
 
-    /// Fetches the keys in the background. Until they are here, every request is answered 503; see
+    /// Fetches the keys in the background. Until they are available, every request is answered 503; see
     /// [`Verifier::is_ready`].
     ///
     /// # Errors
     ///
-    /// Outside of a Tokio runtime, for plain `http` without [the setting](Self::dangerous_plain_http), and when the HTTP
-    /// client cannot be built.
+    /// Outside of a Tokio runtime, for plain `http` without [the setting](Self::dangerous_plain_http), or if the HTTP client
+    /// cannot be built.
     pub fn lazy(self) -> Result<Verifier, RemoteError> {
         Ok(self.begin()?.0)
     }
@@ -233,7 +239,7 @@ impl RemoteIssuer {
     }
 }
 
-/// Returns the application's own client, or else the one that comes with the crate.
+/// Returns the application's own client, or otherwise the crate's.
 pub(super) fn http_client(
     own: Option<Arc<dyn DynHttpClient>>,
     environment_proxy: bool,
@@ -256,46 +262,48 @@ impl fmt::Debug for RemoteIssuer {
     }
 }
 
-/// An issuer elsewhere cannot be used; the text says what to change, or what did not answer.
+/// A remote issuer cannot be used; the text says what to change, or which part did not answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoteError {
-    /// The issuer is none.
+    /// The issuer is invalid.
     #[error(transparent)]
     Issuer(#[from] InvalidIssuer),
-    /// The audience is none.
+    /// The audience is invalid.
     #[error(transparent)]
     Audience(#[from] InvalidAudience),
-    /// The URL of the keys is none that may be fetched from.
-    #[error("the URL of the keys is of no use: {0}")]
+    /// The URL of the keys is invalid.
+    #[error("invalid URL of the keys: {0}")]
     JwksUrl(&'static str),
-    /// The URL of the introspection endpoint is none that may be sent a token to.
-    #[error("the URL of the introspection endpoint is of no use: {0}")]
+    /// The URL of the introspection endpoint is invalid.
+    #[error("invalid URL of the introspection endpoint: {0}")]
     IntrospectionUrl(&'static str),
-    /// Nobody said where to ask about tokens.
-    #[error("the introspection endpoint is not set; name it with .at(…)")]
+    /// No introspection endpoint was set.
+    #[error("no introspection endpoint; set it with .at(…)")]
     NoEndpoint,
-    /// Nobody said as whom to ask about tokens.
-    #[error("an introspection endpoint answers clients only; name this API's own with .client_secret_basic(…)")]
+    /// No credentials for the introspection endpoint were set.
+    #[error(
+        "no credentials for the introspection endpoint; set the client id and secret of this API with .client_secret_basic(…)"
+    )]
     NoCredentials,
-    /// The id of this API at the server is none.
+    /// The client id of this API at the server is invalid.
     #[error(transparent)]
     ClientId(#[from] InvalidClientId),
-    /// A verifier that has no keys to check signed answers with.
-    #[error("the verifier has no keys of the issuer whose answers are to be signed; give one of the same issuer")]
+    /// The verifier for signed answers has no keys of the issuer.
+    #[error("the verifier for signed answers has no keys of their issuer; use a verifier of the same issuer")]
     Signer,
-    /// There is no Tokio runtime here to fetch in.
-    #[error("keys are fetched in a Tokio runtime, and there is none: call this in an async fn, under #[tokio::main]")]
+    /// There is no Tokio runtime.
+    #[error("no Tokio runtime, which fetching keys needs; call this from an async fn under #[tokio::main]")]
     NoRuntime,
-    /// A proxy setting for the client that was replaced.
+    /// A proxy setting for the crate's own HTTP client, which was replaced.
     #[error(
         "use_environment_proxy() is for the HTTP client of this crate, which http_client(…) replaces; remove one of them"
     )]
     ProxyOfOwnClient,
-    /// The HTTP client could not be made.
-    #[error("there is no HTTP client to be had: {0}")]
+    /// The HTTP client could not be built.
+    #[error("cannot build the HTTP client: {0}")]
     Client(HttpError),
     /// The keys could not be fetched.
-    #[error("the issuer's keys cannot be had: {0}")]
+    #[error("cannot fetch the issuer's keys: {0}")]
     Fetch(FetchError),
 }

@@ -1,4 +1,4 @@
-//! Tokens for the tests of an application (feature `test-util`): a proof without a token, and an issuer of real ones.
+//! Tokens for an application's tests (feature `test-util`): a proof without a token, and an issuer of real tokens.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,15 +19,15 @@ const AUDIENCE: &str = "https://api.test";
 
 const LIFETIME: Duration = Duration::from_secs(600);
 
-/// How long ago an expired token expired: longer than a verifier's leeway can be.
+/// How long ago an expired token expired: longer than the maximum leeway of a verifier.
 const PAST: Duration = Duration::from_secs(60 * 60);
 
-/// The claims of a token that is being put together.
+/// The claims of a token under construction.
 #[derive(Clone)]
 struct Draft {
     claims: Map<String, Value>,
     scopes: Scopes,
-    /// Empty as long as the audience is the default.
+    /// Empty while the audience is the default.
     audiences: Vec<String>,
 }
 
@@ -106,7 +106,7 @@ macro_rules! setters {
                 self
             }
 
-            /// Sets the name of the token, the `jti`: `test` by default.
+            /// Sets the identifier of the token, the `jti`. `test` by default.
             pub fn token_id(mut self, token_id: impl Into<String>) -> Self {
                 self.draft.set("jti", token_id.into());
                 self
@@ -124,11 +124,11 @@ macro_rules! setters {
                 self
             }
 
-            /// Sets a claim. A claim of RFC 9068 replaces the value that this builder would give it.
+            /// Sets a claim. A claim of RFC 9068 replaces this builder's value for it.
             ///
             /// # Panics
             ///
-            /// When the value cannot be written as JSON.
+            /// If the value cannot be serialized as JSON.
             pub fn claim(mut self, name: &str, value: impl Serialize) -> Self {
                 self.draft.set(name, serde_json::to_value(value).expect("the value of a claim is JSON"));
                 self
@@ -139,7 +139,7 @@ macro_rules! setters {
 
 setters! { VerifiedTokenBuilder TestTokenBuilder }
 
-/// The claims of a [`VerifiedToken`] for a test; made by [`VerifiedToken::for_test`].
+/// A builder of a [`VerifiedToken`] for a test; created by [`VerifiedToken::for_test`].
 #[derive(Clone, Debug)]
 #[must_use = "`build` returns the token"]
 pub struct VerifiedTokenBuilder {
@@ -147,12 +147,14 @@ pub struct VerifiedTokenBuilder {
 }
 
 impl VerifiedToken {
-    /// Begins a proof **without a verification**, to unit-test a handler with (feature `test-util`, which no release build
-    /// should have on).
+    /// Returns a builder of a proof **without a verification**, to unit-test a handler (feature `test-util`, which release
+    /// builds
+    /// should not enable).
     ///
-    /// By default it is issued by `https://auth.test` for `https://api.test` at second 0, is good until the year 2100, and
-    /// has no scopes. A [`BearerAuthLayer`](crate::resource_server::BearerAuthLayer) accepts no such proof; to test a whole service, see
-    /// [`TestIssuer`].
+    /// By default it is issued by `https://auth.test` for `https://api.test` at second 0, is valid until the year 2100, and has
+    /// no
+    /// scopes. A [`BearerAuthLayer`](crate::resource_server::BearerAuthLayer) does not accept such a proof; to test a whole
+    /// service, see [`TestIssuer`].
     ///
     /// ```
     /// use tower_client_credentials::{Scope, VerifiedToken};
@@ -191,25 +193,23 @@ impl VerifiedTokenBuilder {
     ///
     /// # Panics
     ///
-    /// When the claims are not those of an access token (RFC 9068 §2.2): the client id is malformed, the subject is empty, or
+    /// If the claims are not those of an access token (RFC 9068 §2.2): the client id is malformed, the subject is empty, or
     /// [`claim`](Self::claim) gave one of them another type.
     #[must_use]
-    #[expect(clippy::expect_used, reason = "a test wants to stop at its own mistake")]
+    #[expect(clippy::expect_used, reason = "a mistake in a test should stop it")]
     pub fn build(self) -> VerifiedToken {
         VerifiedToken::unverified(self.draft.payload())
             .expect("the claims are those of an access token (RFC 9068 §2.2)")
     }
 }
 
-/// An issuer for tests, which signs any token that a test asks for (feature `test-util`; without the feature this type does
-/// not exist).
+/// An issuer for tests that signs any token a test needs (feature `test-util`; without the feature this type does not exist).
 ///
-/// The tokens are real: a service under test verifies them as it does in production, by a [`Verifier`] of this issuer.
+/// The tokens are real: the service under test verifies them as in production, with a [`Verifier`] of this issuer.
 ///
-/// 1. The key is generated anew for each issuer, and leaves it as a public key only. No verifier but those of this very
-///    issuer accepts its tokens, whatever the issuer is called.
-/// 2. It authenticates no one. Keep the feature `test-util` in `[dev-dependencies]`; each issuer that is made writes a
-///    warning to the log.
+/// 1. Each issuer generates its own key. Only the public key leaves it. Only verifiers of the same instance accept its tokens,
+///    even if another issuer has the same name.
+/// 2. It authenticates no one. Enable the feature `test-util` only in `[dev-dependencies]`. Each new issuer logs a warning.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -248,11 +248,11 @@ pub struct TestIssuer {
 }
 
 impl TestIssuer {
-    /// Makes an issuer with a fresh ES256 key, by the name of `https://auth.test`.
+    /// Creates an issuer with a new ES256 key and the name `https://auth.test`.
     ///
     /// # Panics
     ///
-    /// When the system has no random bytes.
+    /// If the system has no random bytes.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a new key each time is no default")]
     #[expect(clippy::expect_used, reason = "a test wants to stop at its own mistake")]
@@ -343,7 +343,7 @@ impl TestTokenBuilder {
     ///
     /// When the cryptographic backend fails.
     #[must_use]
-    #[expect(clippy::expect_used, reason = "a test wants to stop at its own mistake")]
+    #[expect(clippy::expect_used, reason = "a mistake in a test should stop it")]
     pub fn sign(&self) -> String {
         self.key.sign(&self.draft.payload()).expect("a key in memory can sign")
     }
@@ -379,7 +379,7 @@ mod tests {
         floors: Vec<u8>,
     }
 
-    fn assert_says_all_of_it(token: &VerifiedToken, issuer: &str) {
+    fn assert_has_all_settings(token: &VerifiedToken, issuer: &str) {
         assert_eq!((token.client_id().as_str(), token.subject()), ("billing", "svc:billing"));
         assert_eq!((token.issuer(), token.token_id()), (issuer, "one"));
         assert!(token.audiences().eq([API, "https://other.example.com"]));
@@ -406,9 +406,9 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_for_a_test_says_what_it_was_told() {
+    fn a_test_proof_has_the_claims_that_were_set() {
         let token = say_all_of_it!(VerifiedToken::for_test("billing")).issuer("https://auth.example.com").build();
-        assert_says_all_of_it(&token, "https://auth.example.com");
+        assert_has_all_settings(&token, "https://auth.example.com");
         let plain = VerifiedToken::for_test("billing").build();
         assert_eq!((plain.subject(), plain.issuer(), plain.scopes().as_str()), ("billing", "https://auth.test", ""));
         assert!(plain.audiences().eq(["https://api.test"]));
@@ -421,10 +421,10 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_a_test_issuer_is_verified_and_says_what_it_was_told() {
+    fn a_token_of_a_test_issuer_is_verified_and_has_the_claims_that_were_set() {
         let issuer = TestIssuer::new().name("https://auth.example.com").clock(ManualClock::at(at(1_500)));
         let token = say_all_of_it!(issuer.token("billing")).sign();
-        assert_says_all_of_it(&issuer.verifier(API).verify_now(&token).unwrap(), "https://auth.example.com");
+        assert_has_all_settings(&issuer.verifier(API).verify_now(&token).unwrap(), "https://auth.example.com");
     }
 
     #[test]

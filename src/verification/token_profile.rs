@@ -1,4 +1,4 @@
-//! [`TokenProfile`]: how the tokens of issuers that do not follow RFC 9068 differ from it.
+//! [`TokenProfile`]: how the tokens of an issuer differ from RFC 9068.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use super::{InvalidToken, RefusedToken};
 use crate::audience::Audience;
 use crate::scope::Scopes;
 
-/// What the tokens of an issuer are like, where they are not those of RFC 9068: told to a verifier by
+/// The differences of an issuer's tokens from RFC 9068, set by
 /// [`Verifier::tokens`](crate::verification::Verifier::tokens).
 ///
-/// The default is RFC 9068 to the letter. Each setting lets one difference through, so take no more of them than the
-/// issuer needs; the claims' times and signature are checked in any case.
+/// The default is strict RFC 9068. Each setting allows one difference, so use only those that the issuer needs. The times and
+/// the signature are always checked.
 ///
-/// | issuer | settings beside the audience |
+/// | issuer | settings in addition to the audience |
 /// |---|---|
 /// | Auth0 (its own profile) | `jwt_type`, `client_id_in(["azp"])`, `without_token_id`, `require_claim("gty", "client-credentials")` |
 /// | Amazon Cognito | `jwt_type`, `clients_instead_of_audience([…])`, `require_claim("token_use", "access")` |
@@ -29,9 +29,9 @@ use crate::scope::Scopes;
 /// | Ory Hydra | `jwt_type`, `scopes_in(["scp"])` |
 /// | league/oauth2-server (PHP), Laravel Passport | `jwt_type`, `client_id_in(["aud"])`, `clients_instead_of_audience([…])`, `scopes_in(["scopes"])`, `without_subject`, `without_token_issuer` |
 ///
-/// Google signs an ID token for any audience that an account asks for, and does so for the accounts of all its customers:
-/// `aud` keeps nobody out, so the claim names the account that is meant. Without it, anybody with a project there gets in.
-/// For several accounts, a [policy](crate::resource_server::BearerAuthLayer::policy) that holds the client against a list takes its place.
+/// Google signs an ID token for any audience that an account requests, for the accounts of all its customers. `aud` therefore
+/// excludes no one, and the claim names the intended account. Without it, anyone with a Google Cloud project gets access. For
+/// several accounts, use a [policy](crate::resource_server::BearerAuthLayer::policy) that compares the client with a list.
 ///
 /// ```
 /// use tower_client_credentials::{KeySet, Scope, Scopes, TokenProfile, Verifier};
@@ -68,19 +68,19 @@ pub struct TokenProfile {
 
 type MapScopes = Arc<dyn Fn(&Value) -> Scopes + Send + Sync>;
 
-/// What tells that a token is for this API.
+/// The rule by which a token is for this API.
 #[derive(Clone, Debug)]
 enum AudienceRule {
-    /// `aud` has the audience of the verifier.
+    /// `aud` contains the audience of the verifier.
     Own,
-    /// `aud` has one of these.
+    /// `aud` contains one of these.
     Named(Vec<String>),
-    /// Nothing does; its client is one of these.
+    /// `aud` is not checked; the client must be one of these.
     Clients(Vec<String>),
 }
 
 impl Default for TokenProfile {
-    /// RFC 9068.
+    /// Returns the rules of RFC 9068.
     fn default() -> Self {
         Self {
             jwt_type: false,
@@ -99,33 +99,34 @@ impl Default for TokenProfile {
 }
 
 impl TokenProfile {
-    /// Takes a `typ` of `JWT`, or none, for an access token as well.
+    /// Also accepts tokens with `typ` `JWT`, or without `typ`, as access tokens.
     ///
-    /// The type is what keeps an ID token from passing for an access token (RFC 8725 §3.11). Where it says nothing,
-    /// something else must: an audience that only access tokens have, or a [required claim](Self::require_claim).
+    /// The type prevents an ID token from being used as an access token (RFC 8725 §3.11). Without it, another check must do so:
+    /// an
+    /// audience that only access tokens have, or a [required claim](Self::require_claim).
     #[must_use]
     pub fn jwt_type(mut self) -> Self {
         self.jwt_type = true;
         self
     }
 
-    /// Passes over `jku`, `jwk` and `x5u` in a header, which are refused by default: some issuers always send one. They
-    /// are never followed.
+    /// Ignores `jku`, `jwk` and `x5u` in a header. They are refused by default. Some issuers always send one. They are never
+    /// followed.
     #[must_use]
     pub fn ignore_foreign_keys(mut self) -> Self {
         self.foreign_keys = true;
         self
     }
 
-    /// The claims that may name the client, instead of `client_id`: the first that is there counts. Common are `azp`,
-    /// `appid`, `cid`, `sub`, and `aud` where that names one client.
+    /// Sets the claims that may name the client, instead of `client_id`. The first one present counts. Common are `azp`,
+    /// `appid`, `cid`, `sub`, and `aud` if it names one client.
     #[must_use]
     pub fn client_id_in<N: Into<String>>(mut self, claims: impl IntoIterator<Item = N>) -> Self {
         self.client_id = claims.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The claims that have scopes, instead of `scope`: all that are there count, be they strings of scopes or lists.
+    /// Sets the claims that contain scopes, instead of `scope`. All that are present count, as strings of scopes or as arrays.
     /// Common are `scp` and `scopes`.
     #[must_use]
     pub fn scopes_in<N: Into<String>>(mut self, claims: impl IntoIterator<Item = N>) -> Self {
@@ -133,78 +134,82 @@ impl TokenProfile {
         self
     }
 
-    /// Adds scopes that follow from other claims, such as roles and groups. It is given the claims as a JSON object.
+    /// Adds scopes that follow from other claims, such as roles and groups. `map` gets the claims as a JSON object.
     #[must_use]
     pub fn map_scopes(mut self, map: impl Fn(&Value) -> Scopes + Send + Sync + 'static) -> Self {
         self.map_scopes = Some(Arc::new(map));
         self
     }
 
-    /// What `aud` calls this API, where that is not the audience of the verifier: one of these has to be there.
+    /// Sets the names of this API in `aud`, if they differ from the verifier's audience. `aud` must contain one of them.
     #[must_use]
     pub fn audience_named<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.audience = AudienceRule::Named(names.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Lets `aud` say what it wants, or be absent, and lets these clients in instead: for issuers whose tokens do not say
-    /// which API they are for. A token that such a client got for another API opens this one, too.
+    /// Accepts any `aud`, or none, and admits only these clients instead: for issuers whose tokens do not name the API.
+    /// A token that such a client obtained for another API is accepted here, too.
     #[must_use]
     pub fn clients_instead_of_audience<N: Into<String>>(mut self, clients: impl IntoIterator<Item = N>) -> Self {
         self.audience = AudienceRule::Clients(clients.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Asks for a claim of this value, such as `token_use` of `access`.
+    /// Requires a claim with this value, such as `token_use` with the value `access`.
     #[must_use]
     pub fn require_claim(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.required.push((name.into(), value.into()));
         self
     }
 
-    /// Accepts tokens with a `cnf` claim (RFC 7800), which binds them to a key or certificate, as plain bearer tokens.
-    /// They are refused by default, and so are introspection responses with `cnf`. It does not change that an introspection
-    /// response with a `token_type` other than `Bearer` is refused.
+    /// Accepts tokens with a `cnf` claim (RFC 7800), which binds them to a key or certificate, as plain bearer tokens. By
+    /// default
+    /// they are refused, and so are introspection responses with `cnf`. An introspection response with a `token_type` other
+    /// than
+    /// `Bearer` is refused in any case.
     ///
-    /// Dangerous: nothing checks that the caller has the key (RFC 9449 §7.1) or the certificate (RFC 8705 §3). A stolen
-    /// token opens the API, which is what the issuer meant to prevent. Use it only where something in front of this service
-    /// checks the binding.
+    /// Dangerous: nothing checks that the caller has the key (RFC 9449 §7.1) or the certificate (RFC 8705 §3). A stolen token
+    /// is
+    /// accepted, which is what the issuer meant to prevent. Use it only if a part in front of this service checks the binding.
     #[must_use]
     pub fn dangerous_accept_bound_tokens(mut self) -> Self {
         self.accepts_bound_tokens = true;
         self
     }
 
-    /// Takes tokens without a `jti`; their [`token_id`](crate::verification::VerifiedToken::token_id) is empty, and none of them can be
-    /// called back by itself.
+    /// Accepts tokens without a `jti`. Their [`token_id`](crate::verification::VerifiedToken::token_id) is empty, and they
+    /// cannot
+    /// be revoked individually.
     #[must_use]
     pub fn without_token_id(mut self) -> Self {
         self.without_token_id = true;
         self
     }
 
-    /// Takes tokens without a `sub`, or an empty one; their [`subject`](crate::verification::VerifiedToken::subject) is the client.
+    /// Accepts tokens without a `sub`, or with an empty one. Their [`subject`](crate::verification::VerifiedToken::subject) is
+    /// the client.
     #[must_use]
     pub fn without_subject(mut self) -> Self {
         self.without_subject = true;
         self
     }
 
-    /// Takes tokens without an `iss`: the key alone tells whose they are, so it must be this issuer's and nobody else's.
-    /// A verifier of [several issuers](crate::verification::Verifier::or) refuses them, since it could not choose.
+    /// Accepts tokens without an `iss`. The key alone identifies the issuer, so no other issuer may use it. A verifier of
+    /// [several issuers](crate::verification::Verifier::or) refuses such tokens, since it could not choose.
     #[must_use]
     pub fn without_token_issuer(mut self) -> Self {
         self.without_issuer = true;
         self
     }
 
-    /// Whether the type says that it is an access token.
+    /// Returns whether the type is that of an access token.
     pub(super) fn admits_type(&self, header: &Header<'_>) -> bool {
         is_access_token(&header.typ)
             || self.jwt_type && (header.typ.is_empty() || header.typ.eq_ignore_ascii_case("jwt"))
     }
 
-    /// Whether nobody minds a header that brings a key along.
+    /// Returns whether a key in the header is ignored.
     pub(super) fn ignores_foreign_keys(&self) -> bool {
         self.foreign_keys
     }
@@ -213,7 +218,7 @@ impl TokenProfile {
         self.accepts_bound_tokens
     }
 
-    /// For the operator: why a token with `cnf` is refused. The value is not shown.
+    /// Returns why a token with `cnf` is refused, for the operator. The value is not shown.
     #[cold]
     pub(super) fn bound() -> RefusedToken {
         let detail = "`cnf` is present, expected no `cnf` (RFC 7800): nothing here checks that the caller has the key or \
@@ -221,7 +226,7 @@ impl TokenProfile {
         RefusedToken::because(InvalidToken::Bound, detail.to_owned())
     }
 
-    /// For the operator: what `aud` is, and what it should be.
+    /// Returns the `aud` found and the one expected, for the operator.
     pub(super) fn for_another_audience(&self, audience: &Audience, claims: &Claims) -> RefusedToken {
         let audiences = listed(claims.audiences.iter().map(|audience| &**audience));
         let detail = match &self.audience {
@@ -243,7 +248,7 @@ impl TokenProfile {
         RefusedToken::because(InvalidToken::Audience, detail)
     }
 
-    /// Whether the token is for this API.
+    /// Returns whether the token is for this API.
     pub(super) fn is_for(&self, audience: &Audience, claims: &Claims) -> bool {
         match &self.audience {
             AudienceRule::Own => claims.audiences.contains(audience.text()),
@@ -252,7 +257,7 @@ impl TokenProfile {
         }
     }
 
-    /// Whether the token may go without an `aud`.
+    /// Returns whether the token may lack an `aud`.
     pub(super) fn without_audience(&self) -> bool {
         matches!(self.audience, AudienceRule::Clients(_))
     }
@@ -269,5 +274,5 @@ impl fmt::Debug for TokenProfile {
     }
 }
 
-/// The claims as an object whose names come once.
+/// The claims as an object with unique names.
 pub(super) type Object = Map<String, Value>;

@@ -1,4 +1,4 @@
-//! The checks of RFC 9068 §4 and RFC 8725 §3 for the tokens of one issuer.
+//! [`TrustedIssuer`]: the checks of RFC 9068 §4 and RFC 8725 §3 for the tokens of one issuer.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -18,14 +18,14 @@ use crate::timing::MAX_LEEWAY;
 #[cfg(feature = "remote")]
 use crate::transport::FetchError;
 
-/// An issuer, what it signs by, and what its tokens must be; a clone shares it.
+/// An issuer, its keys, and the requirements on its tokens. Clones share the settings.
 #[derive(Clone)]
 pub(super) struct TrustedIssuer(Arc<Settings>);
 
 #[derive(Clone)]
 struct Settings {
     issuer: Issuer,
-    /// The same, for errors.
+    /// The issuer again, shared with errors.
     #[cfg(feature = "remote")]
     shared_issuer: Arc<Issuer>,
     audience: Audience,
@@ -33,13 +33,13 @@ struct Settings {
     clock: Arc<dyn Clock>,
     leeway: Duration,
     revocations: Option<Revocations>,
-    /// `None`: RFC 9068, which is read without a detour.
+    /// `None` means RFC 9068, which has a faster reader.
     profile: Option<Arc<TokenProfile>>,
     last_header: LastHeader,
 }
 
-/// The header that a good token came with last, and the key that it named: all that one key signs come with the same, and
-/// there is no need to read it each time.
+/// The last header of a valid token, and the key that it named. All tokens that one key signs usually have the same header, so
+/// it need not be parsed each time.
 #[derive(Default)]
 struct LastHeader(RwLock<Option<(Box<str>, FoundKey)>>);
 
@@ -54,7 +54,7 @@ impl LastHeader {
     }
 }
 
-/// Settings are cloned to be changed, and what was found under others says nothing about these.
+/// Cloned settings will be changed, so the clone starts empty: a result under other settings does not apply.
 impl Clone for LastHeader {
     fn clone(&self) -> Self {
         Self::default()
@@ -91,14 +91,14 @@ impl TrustedIssuer {
         self.with(|settings| settings.profile = Some(profile))
     }
 
-    /// Another one.
+    /// Returns an issuer with changed settings.
     fn with(self, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings::clone(&self.0);
         change(&mut settings);
         Self(Arc::new(settings))
     }
 
-    /// What its tokens say as `iss`.
+    /// Returns the `iss` of its tokens.
     pub(super) fn name(&self) -> &str {
         self.0.issuer.as_str()
     }
@@ -111,7 +111,7 @@ impl TrustedIssuer {
         self.0.clock.now()
     }
 
-    /// Whether its keys are here.
+    /// Returns whether its keys are available.
     pub(super) fn is_ready(&self) -> bool {
         self.0.keys.are_there()
     }
@@ -128,8 +128,9 @@ impl TrustedIssuer {
         }
     }
 
-    /// Fetches keys if that may change what becomes of a token, and waits for them: if its key is not here, or if its
-    /// signature is not that of the key that it names. Returns the key that signed it, and the payload.
+    /// Fetches keys, and waits for them, if they may change the result: the token's key is missing, or its signature does not
+    /// match
+    /// the key that it names. Returns the key that signed the token, and the payload.
     #[cfg(feature = "remote")]
     async fn ask(&self, jws: &Jws<'_>, header: &Header<'_>) -> Result<(FoundKey, Vec<u8>), VerifyError> {
         let keys = &self.0.keys;
@@ -143,7 +144,7 @@ impl TrustedIssuer {
         }
         keys.ask_for_replacement(&found, deadline).await;
         let named = self.trusted_key(jws, header).map_err(without_more_questions)?;
-        // A signature that was found to be wrong for a key stays wrong for it.
+        // The signature did not match this key before, so there is no need to check it again.
         if named.is(&found) {
             return Err(InvalidToken::Signature.into());
         }
@@ -151,7 +152,7 @@ impl TrustedIssuer {
         Ok((named, payload))
     }
 
-    /// Verifies a token that [`verify`](Self::verify) could not decide over by the keys that are here, and fetches keys for it.
+    /// Verifies a token that [`verify`](Self::verify) could not decide on with the available keys, and fetches keys for it.
     #[cfg(feature = "remote")]
     pub(super) async fn verify_later(&self, token: &str, jws: &Jws<'_>) -> Result<VerifiedToken, VerifyError> {
         let header = decode(jws.header)?;
@@ -162,7 +163,7 @@ impl TrustedIssuer {
         self.accept(token, found, &payload).map_err(without_more_questions)
     }
 
-    /// Whether what one proved holds for the other.
+    /// Returns whether a token that one verified is valid for the other.
     pub(super) fn checks_the_same_as(&self, other: &Self) -> bool {
         let (one, other) = (&*self.0, &*other.0);
         std::ptr::eq(one, other)
@@ -177,7 +178,7 @@ impl TrustedIssuer {
                 && one.profile.as_ref().map(Arc::as_ptr) == other.profile.as_ref().map(Arc::as_ptr)
     }
 
-    /// Verifies a token by the keys that are here: its type, key and signature, and then the claims.
+    /// Verifies a token with the available keys: its type, key and signature, and then the claims.
     pub(super) fn verify(&self, token: &str, jws: &Jws<'_>) -> Result<VerifiedToken, VerifyError> {
         let Settings { keys, last_header, .. } = &*self.0;
         let known = last_header.key(jws.header).filter(|found| keys.still_trust(found).is_ok());
@@ -190,7 +191,7 @@ impl TrustedIssuer {
         self.accept(token, found, &payload)
     }
 
-    /// Checks what a trusted key signed.
+    /// Checks the claims of a payload that a trusted key signed.
     #[inline]
     fn accept(&self, token: &str, found: FoundKey, payload: &[u8]) -> Result<VerifiedToken, VerifyError> {
         let Settings { issuer, audience, profile, .. } = &*self.0;
@@ -199,7 +200,7 @@ impl TrustedIssuer {
                 .ok_or_else(|| TokenProfile::default().why_not(payload, issuer)),
             Some(profile) => profile.parse(payload, issuer),
         }?;
-        // RFC 7800 §3.1, RFC 9449 §7.2: as a bearer token it would be of use to a thief who lacks the key.
+        // RFC 7800 §3.1, RFC 9449 §7.2: accepted as a bearer token, a stolen one could be used without the key.
         if claims.bound && !profile.as_ref().is_some_and(|profile| profile.accepts_bound_tokens()) {
             return Err(TokenProfile::bound().into());
         }
@@ -207,10 +208,7 @@ impl TrustedIssuer {
         Ok(VerifiedToken::new(token, claims, self.clone(), found))
     }
 
-    #[cfg_attr(
-        not(feature = "remote"),
-        expect(clippy::unused_self, reason = "only keys that are fetched can be replaced")
-    )]
+    #[cfg_attr(not(feature = "remote"), expect(clippy::unused_self, reason = "only fetched keys can be replaced"))]
     fn signed_payload(&self, jws: &Jws<'_>, found: &FoundKey) -> Result<Vec<u8>, VerifyError> {
         jws.verified_payload(&found.key).map_err(|invalid| match invalid {
             #[cfg(feature = "remote")]
@@ -228,7 +226,7 @@ impl TrustedIssuer {
         self.trusted_key(jws, &header)
     }
 
-    /// RFC 9068 §4: the type keeps an ID token, or any other JWT of the issuer, from passing for a token.
+    /// Checks the type (RFC 9068 §4), so that an ID token or another JWT of the issuer is not accepted as an access token.
     #[inline]
     fn check_type(&self, header: &Header<'_>) -> Result<(), VerifyError> {
         let profile = self.0.profile.as_deref();
@@ -238,13 +236,14 @@ impl TrustedIssuer {
         Ok(())
     }
 
-    /// Checks again what can change between two uses of a proof: the key's trust, and what [`check`](Self::check) does.
+    /// Checks again what can change between two uses of a proof: the trust in the key, and everything in
+    /// [`check`](Self::check).
     pub(super) fn still_good(&self, claims: &Claims, found: &FoundKey) -> Result<(), VerifyError> {
         self.0.keys.still_trust(found).map_err(|no_key| self.without_key(no_key, None))?;
         self.check(claims, &found.key)
     }
 
-    /// How long the token with these claims will be in its time, leeway included.
+    /// Returns the remaining lifetime of a token with these claims, leeway included.
     pub(super) fn time_left(&self, claims: &Claims) -> Duration {
         match claims.expires_at.to_system().duration_since(self.now()) {
             Ok(left) => left.saturating_add(self.0.leeway),
@@ -252,21 +251,21 @@ impl TrustedIssuer {
         }
     }
 
-    /// Returns the payload that a trusted key signed, by the keys that are here: a JWS of any type (RFC 7515 §5.2).
+    /// Returns the payload of a JWS of any type (RFC 7515 §5.2) that a trusted, available key signed.
     #[cfg(any(test, feature = "remote"))]
     pub(super) fn proven(&self, jws: &Jws<'_>, header: &Header<'_>) -> Result<Vec<u8>, VerifyError> {
         self.signed_payload(jws, &self.trusted_key(jws, header)?)
     }
 
-    /// Returns what [`proven`](Self::proven) does, after keys were fetched if that may help.
+    /// Like [`proven`](Self::proven), after fetching keys if that may help.
     #[cfg(feature = "remote")]
     pub(super) async fn proven_later(&self, jws: &Jws<'_>, header: &Header<'_>) -> Result<Vec<u8>, VerifyError> {
         Ok(self.ask(jws, header).await?.1)
     }
 
-    /// The key is ours to choose: the header names it, and nothing in the header brings one along.
+    /// Returns the trusted key that the header names. A key in the header itself is never used.
     fn trusted_key(&self, jws: &Jws<'_>, header: &Header<'_>) -> Result<FoundKey, VerifyError> {
-        // RFC 7515 §4.1.11: an extension that must be understood, and we understand none.
+        // RFC 7515 §4.1.11: an extension that must be understood. This crate supports none.
         if header.crit == Presence::Present {
             return Err(InvalidToken::Critical.into());
         }
@@ -278,13 +277,11 @@ impl TrustedIssuer {
         found.map_err(|no_key| self.without_key(no_key, Some((jws, header))))
     }
 
-    /// Returns the error for a token without a key that it could be verified by; `token` is there where the keys were asked by
-    /// the name that it gives.
+    /// Returns the error for a token without a matching key. `token` is present if the key was looked up by the name in the
+    /// token's
+    /// header.
     #[cold]
-    #[cfg_attr(
-        not(feature = "remote"),
-        expect(clippy::unused_self, reason = "only keys that are fetched have an issuer")
-    )]
+    #[cfg_attr(not(feature = "remote"), expect(clippy::unused_self, reason = "only fetched keys have an issuer"))]
     fn without_key(&self, no_key: NoKey, token: Option<(&Jws<'_>, &Header<'_>)>) -> VerifyError {
         let header = token.map(|(_, header)| header);
         match (no_key, header) {
@@ -315,8 +312,8 @@ impl TrustedIssuer {
         }
     }
 
-    /// Returns whether a token says that it was issued before this time, by any clock within the leeway. The set of that time
-    /// had every key that tokens were signed with by then. A stranger who lies about the time is refused, and no one else.
+    /// Returns whether the token claims to be issued before this time, by any clock within the leeway. The key set of that time
+    /// contained every key in use until then. A caller that lies about the time only gets its own token refused.
     #[cfg(feature = "remote")]
     fn is_issued_before(&self, token: Option<(&Jws<'_>, &Header<'_>)>, time: UnixTime) -> bool {
         let issued_at = token.and_then(|(jws, _)| jws.unverified_time_of_issue());
@@ -337,8 +334,8 @@ impl TrustedIssuer {
         }
     }
 
-    /// What has to hold whenever a token is used: at its verification, and at every use of the proof after that.
-    /// `key` is the key that signed it; its [id](VerifyingKey::key_id) is a thumbprint, whatever name the issuer gave it.
+    /// Checks all that must hold at every use of a token: at its verification and at each later use of the proof. `key` is the
+    /// key that signed it; its [id](VerifyingKey::key_id) is a thumbprint, independent of the issuer's name for it.
     fn check(&self, claims: &Claims, key: &VerifyingKey) -> Result<(), VerifyError> {
         let Settings { issuer, audience, clock, leeway, revocations, profile, .. } = &*self.0;
         if claims.issuer != *issuer.text() {
@@ -359,7 +356,8 @@ impl TrustedIssuer {
     }
 }
 
-/// The set changed between the fetch and the look: the request is to be repeated.
+/// Turns [`UndecidedKind::NotAsked`] after a fetch into [`UndecidedKind::Keys`]: the key set changed between the fetch and the
+/// lookup, and the caller should repeat the request.
 #[cfg(feature = "remote")]
 fn without_more_questions(error: VerifyError) -> VerifyError {
     match error {
@@ -384,7 +382,7 @@ pub(super) fn in_its_time(claims: &Claims, now: UnixTime, leeway: Duration) -> R
     Ok(())
 }
 
-/// Describes for the operator why a token is not [`in_its_time`]; `setting` says where the leeway comes from.
+/// Describes for the operator why a token is not [`in_its_time`]. `setting` names the setting of the leeway.
 #[cold]
 pub(super) fn out_of_time(
     reason: InvalidToken,

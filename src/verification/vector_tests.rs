@@ -1,9 +1,9 @@
-//! The vectors of Wycheproof and of the RFCs, at the functions that the middleware itself calls: [`KeySet::from_jwks`],
-//! [`Jws::split`], [`TrustedIssuer::proven`] and [`VerifyingKey::verifies`].
+//! The test vectors of Wycheproof and of the RFCs, run against the functions that the middleware itself calls:
+//! [`KeySet::from_jwks`], [`Jws::split`], [`TrustedIssuer::proven`] and [`VerifyingKey::verifies`].
 //!
-//! The environment's `JOSE_VECTORS` names the folder that holds `wycheproof` and `rfc7520`; what is in it has licences of
-//! its own, and is not copied here. A file that is missing there is a failure. Every valid vector of an algorithm of ours
-//! has to be accepted, every invalid one refused, whatever its algorithm.
+//! The environment variable `JOSE_VECTORS` names the folder that contains `wycheproof` and `rfc7520`. The vectors have licences
+//! of their own, so they are not copied here. A missing file is a failure. Every valid vector of a supported algorithm must be
+//! accepted, and every invalid one refused, with any algorithm.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,32 +22,32 @@ use super::{InvalidToken, VerifyError};
 use crate::clock::SystemClock;
 use crate::keys::{Algorithm, KeySet, SigningKey, TrustedKeys, VerifyingKey};
 
-/// A vector: its file, its number, and what is to be said of it.
+/// A vector: its file, its number, and a remark.
 type Named = (&'static str, u64, &'static str);
 
-/// Vectors that are valid, and refused for a reason.
+/// Vectors that are valid but refused, with the reason.
 const NOT_OURS: [Named; 2] = [
     ("json_web_key_test.json", 2, "a set of shared secrets"),
     ("json_web_crypto_test.json", 48, "a set of shared secrets"),
 ];
 
-/// Vectors that whoever wrote them leaves to us, and that we refuse.
+/// Vectors whose result is left to the implementation, and that are refused here.
 const ACCEPTABLE: [Named; 1] =
     [("rsa_signature_2048_sha256_test.json", 8, "a DigestInfo without the NULL that RFC 8017 §A.2.4 has there")];
 
-/// Vectors whose result is a mistake: it is the other one.
+/// Vectors with a wrong result: the opposite is correct.
 const MISTAKEN: [Named; 4] = [
-    ("json_web_signature_test.json", 367, "the padding got lost: to the letter vector 357, which is valid"),
-    ("json_web_signature_test.json", 370, "the padding got lost: to the letter vector 357, which is valid"),
-    ("json_web_signature_test.json", 372, "a `?` in the header, which is no character of base64url (RFC 7515 §2)"),
-    ("json_web_signature_test.json", 373, "a `?` in the payload, which is no character of base64url (RFC 7515 §2)"),
+    ("json_web_signature_test.json", 367, "the padding is missing: identical to vector 357, which is valid"),
+    ("json_web_signature_test.json", 370, "the padding is missing: identical to vector 357, which is valid"),
+    ("json_web_signature_test.json", 372, "a `?` in the header, which is not a character of base64url (RFC 7515 §2)"),
+    ("json_web_signature_test.json", 373, "a `?` in the payload, which is not a character of base64url (RFC 7515 §2)"),
 ];
 
-/// The algorithms of ours, by all their names.
+/// The supported algorithms, with all their names.
 const OURS: [&str; 9] = ["ES256", "ES384", "EdDSA", "Ed25519", "RS256", "RS384", "RS512", "PS256", "HS256"];
 
 #[test]
-fn wycheproof_and_rfc_7520_agree_with_us_on_every_vector() {
+fn every_vector_of_wycheproof_and_rfc_7520_has_the_expected_result() {
     match std::env::var_os("JOSE_VECTORS") {
         Some(folder) => agree_on_every_vector(&PathBuf::from(folder)),
         None => say("NOT RUN: the vectors of Wycheproof and RFC 7520, since JOSE_VECTORS does not name their folder"),
@@ -80,12 +80,12 @@ fn agree_on_every_vector(folder: &Path) {
     say(&format!("{:<42} {total}", "in all"));
 }
 
-/// Past the test harness, which shows nothing of a test that succeeds.
+/// Bypasses the test harness, which hides the output of passing tests.
 fn say(line: &str) {
     writeln!(io::stderr(), "{line}").unwrap();
 }
 
-/// What became of vectors.
+/// The results of vectors.
 #[derive(Default)]
 struct Count {
     accepted: usize,
@@ -120,13 +120,13 @@ impl fmt::Display for Count {
     }
 }
 
-/// What we say of a vector: accepted or not, and the algorithm that it names.
+/// The result for a vector: accepted or not, and the algorithm that it names.
 struct Verdict {
     accepted: bool,
     algorithm: String,
 }
 
-/// Holds each vector of a file of Wycheproof against its result.
+/// Compares the verdict for each vector of a Wycheproof file with its expected result.
 fn vectors_of(file: &str, vectors: &Value, verdict: impl Fn(&Value, &Value) -> Verdict) -> Count {
     let mut count = Count::default();
     for group in vectors["testGroups"].as_array().unwrap() {
@@ -138,7 +138,7 @@ fn vectors_of(file: &str, vectors: &Value, verdict: impl Fn(&Value, &Value) -> V
             match (test["result"].as_str().unwrap(), accepted) {
                 ("invalid", true) if named(&MISTAKEN).is_some() => count.accepted += 1,
                 ("valid", false) if named(&MISTAKEN).is_some() => count.refused += 1,
-                _ if named(&MISTAKEN).is_some() => panic!("{file} {id} is no mistake any longer"),
+                _ if named(&MISTAKEN).is_some() => panic!("{file} {id} no longer has a wrong result"),
                 ("valid", true) => count.accepted += 1,
                 ("invalid", false) => count.refused += 1,
                 ("acceptable", false) if named(&ACCEPTABLE).is_some() => count.refused += 1,
@@ -152,7 +152,7 @@ fn vectors_of(file: &str, vectors: &Value, verdict: impl Fn(&Value, &Value) -> V
     count
 }
 
-/// A vector with a JWS or a JWE, and JWKs to trust.
+/// Judges a vector with a JWS or a JWE, and JWKs to trust.
 fn jose_verdict(group: &Value, test: &Value) -> Verdict {
     let keys = if group["public"].is_null() { &group["private"] } else { &group["public"] };
     let (token, algorithm) = match (&test["jws"], &test["jwe"]) {
@@ -169,11 +169,11 @@ fn algorithm_of(jws: &str) -> String {
     header["alg"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Who is trusted: the owner of a key set, or of one secret, which no set may hold.
+/// The trusted keys: a key set, or one shared secret, which no set may contain.
 enum Trust {
     Set(TrustedIssuer),
     Secret { key_id: Value, key: VerifyingKey },
-    Nobody,
+    None,
 }
 
 impl Trust {
@@ -181,14 +181,14 @@ impl Trust {
         match jwks["keys"].as_array().map(Vec::as_slice) {
             None => Self::in_jwks(&json!({ "keys": [jwks] })),
             Some([only]) if (&only["kty"], &only["alg"]) == (&json!("oct"), &json!("HS256")) => Self::in_secret(only),
-            Some(_) => KeySet::from_jwks(jwks.to_string()).map_or(Self::Nobody, |keys| Self::Set(issuer(keys))),
+            Some(_) => KeySet::from_jwks(jwks.to_string()).map_or(Self::None, |keys| Self::Set(issuer(keys))),
         }
     }
 
     fn in_secret(jwk: &Value) -> Self {
         let secret = URL_SAFE_NO_PAD.decode(jwk["k"].as_str().unwrap()).unwrap();
         SigningKey::dangerous_hs256_verifiers_can_forge(secret)
-            .map_or(Self::Nobody, |key| Self::Secret { key_id: jwk["kid"].clone(), key: key.verifying_key() })
+            .map_or(Self::None, |key| Self::Secret { key_id: jwk["kid"].clone(), key: key.verifying_key() })
     }
 
     fn accepts(&self, token: &str) -> bool {
@@ -206,7 +206,7 @@ impl Trust {
                 let fits = is_named && key.algorithm().is_named(&header.alg) && header.crit == Presence::Absent;
                 if fits { Ok(jws.verified_payload(key)?) } else { Err(InvalidToken::UnknownKey.into()) }
             }
-            Self::Nobody => Err(InvalidToken::UnknownKey.into()),
+            Self::None => Err(InvalidToken::UnknownKey.into()),
         }
     }
 }
@@ -216,7 +216,7 @@ fn issuer(keys: KeySet) -> TrustedIssuer {
     TrustedIssuer::new(issuer, audience, TrustedKeys::Set(keys), Arc::new(SystemClock))
 }
 
-/// A vector with a message, a signature and a key in two formats.
+/// Judges a vector with a message, a signature and a key in two formats.
 fn raw_verdict(group: &Value, test: &Value, algorithm: Algorithm) -> Verdict {
     let key = VerifyingKey::from_pem(group["publicKeyPem"].as_str().unwrap()).unwrap();
     let key = key.with_algorithm(algorithm).unwrap();
@@ -245,7 +245,8 @@ const RFC_7520: [&str; 10] = [
     "jws.json",
 ];
 
-/// Each signature of an example, as a JWS in compact form: with what it protects, since the rest could be anybody's.
+/// Checks each signature of an example as a JWS in compact form. Only its protected header counts, since anyone could change
+/// the rest.
 fn rfc_7520(file: &str, example: &Value) -> Count {
     let mut count = Count::default();
     let keys = &example["input"]["key"];
@@ -290,7 +291,7 @@ fn public(jwk: &Value) -> Value {
     jwk
 }
 
-/// With another header, payload and signature.
+/// Returns the token with another header, payload and signature.
 fn altered(compact: &str) -> [String; 3] {
     let parts: Vec<&str> = compact.split('.').collect();
     let [header, payload, signature] = parts[..] else { panic!("{compact}") };
@@ -341,7 +342,7 @@ fn the_examples_of_rfc_7515_and_rfc_8037_are_accepted_and_no_others() {
                 .to_owned(),
         ),
     ];
-    // RFC 7515 A.4, by an algorithm that is not ours, and A.5, by none.
+    // RFC 7515 A.4 uses an unsupported algorithm, and A.5 uses none.
     let es512 = "eyJhbGciOiJFUzUxMiJ9.UGF5bG9hZA.AdwMgeerwtHoh-l192l60hp9wAHZFVJbLfD_UxMi70cwnZOYaRI1bKPWROc-mZZqwqT2SI-KG\
                  DKB34XO0aw_7XdtAG8GaSwFKdCAPZgoXD2YBJZCPEX3xKpRwcdOO8KpEHwJjyqOgzDO7iKvU8vcnwNrmxYbSW9ERBXukOXolLzeO_Jn";
     let unsigned = format!("eyJhbGciOiJub25lIn0.{CLAIMS}.");

@@ -1,4 +1,4 @@
-//! A token that comes again: what is remembered of it, and what is checked all the same.
+//! Tests of repeated tokens: what is cached, and what is still checked.
 
 use std::sync::Arc;
 use std::thread;
@@ -12,7 +12,7 @@ const ISSUER: &str = "https://auth.example.com";
 const API: &str = "https://api.example.com";
 const NOW: u64 = 1_700_000_000;
 
-/// A verifier, and what its issuer signs by.
+/// A verifier, and the keys of its issuer.
 struct Issuer {
     keys: KeyRing,
     clock: ManualClock,
@@ -61,30 +61,30 @@ fn a_token_that_was_verified_is_not_verified_again_by_any_clone() {
     let issuer = issuer();
     let token = issuer.token(1);
     let first = issuer.verifier.verify_now(&token).unwrap();
-    assert!(issuer.verifier.verify_now(&token).unwrap().is_same_as(&first));
+    assert!(issuer.verifier.verify_now(&token).unwrap().ptr_eq(&first));
     let clone = issuer.verifier.clone();
-    assert!(clone.verify_now(&token).unwrap().is_same_as(&first));
-    assert!(!issuer.verifier.verify_now(&issuer.token(2)).unwrap().is_same_as(&first));
+    assert!(clone.verify_now(&token).unwrap().ptr_eq(&first));
+    assert!(!issuer.verifier.verify_now(&issuer.token(2)).unwrap().ptr_eq(&first));
 }
 
 #[test]
-fn the_time_is_looked_at_again() {
+fn the_time_is_checked_again() {
     let issuer = issuer();
     let token = issuer.token(1);
     let first = issuer.verifier.verify_now(&token).unwrap();
     issuer.clock.advance(Duration::from_secs(604));
-    assert!(issuer.verifier.verify_now(&token).unwrap().is_same_as(&first));
+    assert!(issuer.verifier.verify_now(&token).unwrap().ptr_eq(&first));
     issuer.clock.advance(Duration::from_secs(1));
     for _ in 0..2 {
         assert_eq!(refusal(issuer.verifier.verify_now(&token)), InvalidToken::Expired);
     }
-    assert!(issuer.verifier.remembers(&token), "so that it is refused without a look at its signature");
+    assert!(issuer.verifier.remembers(&token), "it is refused without checking the signature again");
     issuer.clock.set(issuer.clock.now() - Duration::from_secs(1_000));
     assert_eq!(refusal(issuer.verifier.verify_now(&token)), InvalidToken::NotYetValid);
 }
 
 #[test]
-fn a_verifier_with_another_setting_remembers_nothing_of_this_one() {
+fn a_verifier_with_another_setting_starts_with_an_empty_cache() {
     let issuer = issuer();
     let token = issuer.token(1);
     let first = issuer.verifier.verify_now(&token).unwrap();
@@ -94,11 +94,11 @@ fn a_verifier_with_another_setting_remembers_nothing_of_this_one() {
     assert!(!strict.remembers(&token));
     assert_eq!(refusal(strict.verify_now(&token)), InvalidToken::Expired);
     let lax = issuer.verifier.leeway(Duration::from_secs(60));
-    assert!(!lax.verify_now(&token).unwrap().is_same_as(&first));
+    assert!(!lax.verify_now(&token).unwrap().ptr_eq(&first));
 }
 
 #[test]
-fn a_header_that_one_profile_admits_is_read_again_by_another() {
+fn a_header_accepted_under_one_profile_is_checked_again_under_another() {
     let issuer = issuer();
     let token = issuer.token_of_type("JWT", 1);
     let lenient = issuer.verifier.clone().tokens(TokenProfile::default().jwt_type()).without_cache();
@@ -109,21 +109,21 @@ fn a_header_that_one_profile_admits_is_read_again_by_another() {
 }
 
 #[test]
-fn a_good_header_before_another_signature_or_payload_proves_nothing() {
+fn a_known_header_with_another_signature_or_payload_is_refused() {
     let issuer = issuer();
     let verifier = issuer.verifier.clone().without_cache();
     let (one, other) = (issuer.token(1), issuer.token(2));
     verifier.verify_now(&one).unwrap();
     let parts = |token: &str| token.split('.').map(str::to_owned).collect::<Vec<_>>();
     let (one, other) = (parts(&one), parts(&other));
-    assert_eq!(one[0], other[0], "or the header is not that of the last token");
+    assert_eq!(one[0], other[0], "the headers must be equal");
     let mixed = [&one[0], &one[1], &other[2]].map(String::as_str).join(".");
     assert_eq!(refusal(verifier.verify_now(&mixed)), InvalidToken::Signature);
 }
 
-/// No setter leads there, and a mistake in one must not either.
+/// No setter leads to this state, and a mistake in one must not either.
 #[test]
-fn a_proof_of_another_verifier_is_none_even_where_it_is_remembered() {
+fn a_cached_proof_of_another_verifier_is_not_accepted() {
     let issuer = issuer();
     let token = issuer.token_for("https://other.example.com", 1);
     let keys = TrustedKeys::Ring(issuer.keys.clone());
@@ -135,7 +135,7 @@ fn a_proof_of_another_verifier_is_none_even_where_it_is_remembered() {
 }
 
 #[test]
-fn it_can_be_switched_off_and_resized() {
+fn the_cache_can_be_turned_off_and_resized() {
     let issuer = issuer();
     let token = issuer.token(1);
     for off in [
@@ -144,21 +144,21 @@ fn it_can_be_switched_off_and_resized() {
         issuer.verifier.clone().cache(99, 0),
     ] {
         let first = off.verify_now(&token).unwrap();
-        assert!(!off.verify_now(&token).unwrap().is_same_as(&first) && !off.remembers(&token));
+        assert!(!off.verify_now(&token).unwrap().ptr_eq(&first) && !off.remembers(&token));
     }
     let small = issuer.verifier.clone().cache(2, usize::MAX);
     let tokens = [1, 2, 3].map(|number| issuer.token(number));
     for token in &tokens {
         small.verify_now(token).unwrap();
     }
-    assert!(!small.remembers(&tokens[2]), "one that is shown once evicts nothing");
+    assert!(!small.remembers(&tokens[2]), "a token that is used once evicts nothing");
     small.verify_now(&tokens[2]).unwrap();
     assert!(small.remembers(&tokens[2]));
     assert_eq!(tokens.iter().filter(|token| small.remembers(token)).count(), 2);
 }
 
 #[test]
-fn what_is_refused_is_not_remembered_and_drives_nothing_out() {
+fn refused_tokens_are_not_cached_and_evict_nothing() {
     let issuer = issuer();
     let verifier = issuer.verifier.clone().cache(1, usize::MAX);
     let good = issuer.token(1);
@@ -173,7 +173,7 @@ fn what_is_refused_is_not_remembered_and_drives_nothing_out() {
 }
 
 #[test]
-fn a_good_signature_under_another_text_is_verified_for_itself() {
+fn another_text_with_a_valid_signature_is_verified_separately() {
     let issuer = issuer();
     let good = issuer.token(1);
     issuer.verifier.verify_now(&good).unwrap();
@@ -184,20 +184,20 @@ fn a_good_signature_under_another_text_is_verified_for_itself() {
 }
 
 #[test]
-fn threads_share_what_is_remembered() {
+fn threads_share_the_cache() {
     let issuer = issuer();
     let tokens: Vec<String> = (0..16).map(|number| issuer.token(number)).collect();
     let first: Vec<VerifiedToken> = tokens.iter().map(|token| issuer.verifier.verify_now(token).unwrap()).collect();
     let again = |verifier: &Verifier| {
         for (token, first) in tokens.iter().zip(&first).cycle().take(1_000) {
-            assert!(verifier.verify_now(token).unwrap().is_same_as(first));
+            assert!(verifier.verify_now(token).unwrap().ptr_eq(first));
         }
     };
     thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(|| again(&issuer.verifier.clone())))));
 }
 
 #[test]
-fn a_verifier_that_is_dropped_takes_with_it_what_it_remembers() {
+fn dropping_a_verifier_frees_its_cache() {
     let issuer = issuer();
     issuer.verifier.verify_now(&issuer.token(1)).unwrap();
     let cache = Arc::downgrade(issuer.verifier.cache.as_ref().unwrap());
@@ -206,7 +206,7 @@ fn a_verifier_that_is_dropped_takes_with_it_what_it_remembers() {
 }
 
 #[test]
-fn a_token_has_the_time_left_that_its_exp_and_the_leeway_give_it() {
+fn a_token_is_valid_until_exp_plus_leeway() {
     let issuer = issuer();
     let token = issuer.verifier.verify_now(&issuer.token(1)).unwrap();
     assert_eq!(token.time_left(), Duration::from_secs(605));
@@ -218,9 +218,9 @@ fn a_token_has_the_time_left_that_its_exp_and_the_leeway_give_it() {
     }
 }
 
-/// A layer further inside takes the proof of another one for its own only if both would decide alike.
+/// An inner layer uses the proof of an outer one only if both would decide alike.
 #[tokio::test]
-async fn a_proof_of_a_verifier_with_other_revocations_is_not_taken() {
+async fn a_proof_of_a_verifier_with_other_revocations_is_not_reused() {
     let issuer = issuer();
     let revocations = async || Revocations::follow(MemoryStore::default()).clock(issuer.clock.clone()).await.unwrap();
     let (some, others) = (revocations().await, revocations().await);

@@ -1,4 +1,4 @@
-//! [`VerifiedToken`]: the proof that a request came with a good token.
+//! [`VerifiedToken`]: the proof that a token was verified.
 
 #[cfg(feature = "axum")]
 use std::any::Any;
@@ -18,14 +18,14 @@ use crate::client_id::ClientId;
 use crate::keys::FoundKey;
 use crate::scope::Scopes;
 
-/// The proof that a request came with a good token, and what the token says.
+/// The proof that a request came with a valid token, and the claims of the token.
 ///
-/// Only a [`Verifier`] makes one, so a handler that takes it cannot run without a verification. It is in the
-/// extensions of every request that a [`BearerAuthLayer`](crate::resource_server::BearerAuthLayer) lets through, and an axum
-/// extractor (feature `axum`). A clone shares it.
+/// Only a [`Verifier`] creates one, so a handler that takes it cannot run without a verification. It is in the extensions of
+/// every request that a [`BearerAuthLayer`](crate::resource_server::BearerAuthLayer) admits, and it is an axum extractor
+/// (feature `axum`). Clones share the data.
 ///
-/// To unit-test a handler, see `VerifiedToken::for_test`; to test a whole service, `TestIssuer` (both with feature
-/// `test-util`).
+/// To unit-test a handler, see `VerifiedToken::for_test`. To test a whole service, see `TestIssuer`. Both need the feature
+/// `test-util`.
 ///
 /// ```
 /// use tower_client_credentials::VerifiedToken;
@@ -37,36 +37,36 @@ use crate::scope::Scopes;
 ///
 /// ```compile_fail
 /// # use tower_client_credentials::VerifiedToken;
-/// let forged = VerifiedToken { token: todo!() }; // its parts are private: does not compile
+/// let forged = VerifiedToken { token: todo!() }; // the fields are private: does not compile
 /// ```
 #[derive(Clone)]
 pub struct VerifiedToken {
     token: Arc<Token>,
-    /// The layer that admitted its request: the extractors refuse as it does.
+    /// The layer that admitted the request. The extractors refuse in the same way.
     #[cfg(feature = "axum")]
     guard: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 #[derive(Clone)]
 struct Token {
-    /// The token itself. It is shown to nobody.
+    /// The token itself. It is never shown.
     text: Arc<str>,
     claims: Claims,
-    /// The claims as they came, for those that only the application knows: read from the token once more when it asks, so
-    /// that those who do not ask need no room for them.
+    /// The claims unchanged, for claims that only the application knows. Decoded from the token on first use, so that
+    /// callers that do not need them pay no memory.
     payload: OnceLock<Vec<u8>>,
     proof: Proof,
 }
 
-/// What the claims rest on.
+/// The evidence for the claims.
 #[derive(Clone)]
 enum Proof {
-    /// Who was trusted with it, and the key that it was verified by.
+    /// The issuer that was trusted, and the key that verified the token.
     Key(TrustedIssuer, FoundKey),
-    /// The answer of its server.
+    /// The answer of the introspection endpoint.
     #[cfg(feature = "remote")]
     Answer(Asked),
-    /// Nothing: it is for a test.
+    /// None: the token is for a test.
     #[cfg(any(test, feature = "test-util"))]
     Nothing,
 }
@@ -82,18 +82,18 @@ impl From<Token> for VerifiedToken {
 }
 
 impl VerifiedToken {
-    /// Called by [`TrustedIssuer::verify`] alone, at the end of its checks.
+    /// Creates the proof. Called only by [`TrustedIssuer::verify`], after all checks.
     pub(super) fn new(text: &str, claims: Claims, issuer: TrustedIssuer, key: FoundKey) -> Self {
         Self::from(Token { text: text.into(), claims, payload: OnceLock::new(), proof: Proof::Key(issuer, key) })
     }
 
-    /// Called by the [`Introspection`](crate::verification::Introspection) alone, when the server has answered.
+    /// Creates the proof. Called only by [`Introspection`](crate::verification::Introspection), after the server has answered.
     #[cfg(feature = "remote")]
     pub(super) fn introspected(text: &str, claims: Claims, payload: Vec<u8>, asked: Asked) -> Self {
         Self::from(Token { text: text.into(), claims, payload: payload.into(), proof: Proof::Answer(asked) })
     }
 
-    /// The same proof in memory of its own.
+    /// Returns the same proof in separate memory.
     pub(super) fn apart(&self) -> Self {
         Self::from(Token::clone(&self.token))
     }
@@ -110,7 +110,7 @@ impl VerifiedToken {
         self.guard.as_deref().and_then(|guard| guard.downcast_ref())
     }
 
-    /// For how long it will be good yet.
+    /// Returns the remaining time during which the token is valid.
     pub(crate) fn time_left(&self) -> Duration {
         match &self.token.proof {
             Proof::Key(issuer, _) => issuer.time_left(self.parsed_claims()),
@@ -125,27 +125,27 @@ impl VerifiedToken {
         &self.token.text
     }
 
-    /// What it takes of memory, about, and rather too much: as if its payload had been asked for.
+    /// Returns an upper estimate of the memory, in bytes, as if the payload were decoded.
     pub(super) fn size(&self) -> usize {
         let Token { text, claims, payload, .. } = &*self.token;
         let payload = payload.get().map_or(text.len() / 4 * 3, Vec::len);
         size_of::<Token>() + text.len() + payload + claims.size()
     }
 
-    /// Whether this is the proof of that very token.
-    pub(crate) fn is(&self, text: &[u8]) -> bool {
+    /// Returns whether this is the proof of exactly this token text.
+    pub(crate) fn has_text(&self, text: &[u8]) -> bool {
         self.token.text.as_bytes() == text
     }
 
-    /// Whether both are one proof, of one verification.
+    /// Returns whether both come from the same verification.
     #[cfg(test)]
-    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+    pub(crate) fn ptr_eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.token.text, &other.token.text)
     }
 
-    /// Whether both are counted together.
+    /// Returns whether both share their memory and reference count.
     #[cfg(test)]
-    pub(super) fn shares_with(&self, other: &Self) -> bool {
+    pub(super) fn shares_memory_with(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.token, &other.token)
     }
 
@@ -169,7 +169,7 @@ impl VerifiedToken {
         one.is(other)
     }
 
-    /// Whether this verifier made it, or one that checks the same.
+    /// Returns whether this verifier created it, or one with the same checks.
     pub(crate) fn is_by(&self, verifier: &Verifier) -> bool {
         match &self.token.proof {
             Proof::Key(issuer, _) => verifier.trusts_as(issuer),
@@ -180,63 +180,62 @@ impl VerifiedToken {
         }
     }
 
-    /// The client that the token was issued to.
+    /// Returns the client that the token was issued to.
     #[must_use]
     pub fn client_id(&self) -> &ClientId {
         &self.token.claims.client_id
     }
 
-    /// Whom the token speaks for. With the client-credentials grant that is the client itself, by its id or by
-    /// the subject that it was registered with.
+    /// Returns the subject. With the client-credentials grant it is the client itself: its id, or the subject that it was
+    /// registered with.
     ///
-    /// It is **never a user**: do not look it up in a table of users (RFC 9068 §5; CVE-2026-39976 came of
-    /// that).
+    /// It is **never a user**: do not look it up in a table of users (RFC 9068 §5; that mistake was CVE-2026-39976).
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.token.claims.subject
     }
 
-    /// What the client may do.
+    /// Returns the scopes granted to the client.
     #[must_use]
     pub fn scopes(&self) -> &Scopes {
         &self.token.claims.scopes
     }
 
-    /// The APIs that the token is for; the one that verified it is among them.
+    /// Returns the APIs that the token is for, including the one that verified it.
     pub fn audiences(&self) -> impl Iterator<Item = &str> {
         self.token.claims.audiences.iter().map(|audience| &**audience)
     }
 
-    /// Who issued it.
+    /// Returns the issuer.
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.token.claims.issuer
     }
 
-    /// The token's own name, unique per issuer (`jti`).
+    /// Returns the token's identifier, unique per issuer (`jti`).
     #[must_use]
     pub fn token_id(&self) -> &str {
         &self.token.claims.token_id
     }
 
-    /// When it was issued.
+    /// Returns when the token was issued.
     #[must_use]
     pub fn issued_at(&self) -> SystemTime {
         self.token.claims.issued_at.to_system()
     }
 
-    /// When it expires; a long task that began with it may ask again.
+    /// Returns when the token expires. A long task can check this time.
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
         self.token.claims.expires_at.to_system()
     }
 
-    /// The claims, in a shape of the application's own; claims that it does not name are passed over.
+    /// Deserializes the claims into a type of the application. Claims that the type does not name are ignored.
     ///
     /// # Errors
     ///
-    /// When a claim is missing or of another type. The token is good all the same: it says something else than
-    /// the application expects.
+    /// If a claim is missing or has another type. The token is still valid: its claims only differ from what the application
+    /// expects.
     ///
     /// ```
     /// # use tower_client_credentials::{ClaimsError, VerifiedToken};
@@ -249,7 +248,7 @@ impl VerifiedToken {
     ///     Ok(token.claims::<Tenant<'_>>()?.tenant)
     /// }
     /// ```
-    #[expect(clippy::expect_used, reason = "without claims, a good token would look like one of another shape")]
+    #[expect(clippy::expect_used, reason = "without this, a valid token would look like one with other claims")]
     #[expect(clippy::missing_panics_doc, reason = "the token was verified, so its payload can be decoded")]
     pub fn claims<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ClaimsError> {
         let Token { text, payload, .. } = &*self.token;
@@ -260,8 +259,9 @@ impl VerifiedToken {
 
 #[cfg(any(test, feature = "test-util"))]
 impl VerifiedToken {
-    /// Called by [`VerifiedTokenBuilder`](crate::verification::VerifiedTokenBuilder) alone: a proof of nothing, for a test. Returns `None`
-    /// when the claims are not those of an access token.
+    /// Creates a proof without a verification, for a test. Called only by
+    /// [`VerifiedTokenBuilder`](crate::verification::VerifiedTokenBuilder). Returns `None` if the claims are not those of an
+    /// access token.
     pub(super) fn unverified(payload: Vec<u8>) -> Option<Self> {
         let claims = Claims::parse(&payload, &[])?;
         Some(Self::from(Token { text: "".into(), claims, payload: payload.into(), proof: Proof::Nothing }))
@@ -271,7 +271,7 @@ impl VerifiedToken {
     #[allow(clippy::expect_used)]
     pub(super) fn for_test_with_text(text: &str) -> Self {
         let token = Self::for_test("billing").build().token;
-        let token = Arc::into_inner(token).expect("the only one");
+        let token = Arc::into_inner(token).expect("there is only one reference");
         Self::from(Token { text: text.into(), ..token })
     }
 }

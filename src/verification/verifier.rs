@@ -1,4 +1,4 @@
-//! [`Verifier`]: a token's text → [`VerifiedToken`].
+//! [`Verifier`]: verifies the text of a token and returns a [`VerifiedToken`].
 
 use std::fmt;
 use std::future::poll_fn;
@@ -24,12 +24,12 @@ use crate::revocation::Revocations;
 use crate::uri::PlainHttp;
 use crate::{metrics, telemetry};
 
-/// The default number of verified tokens that are remembered, and the default of the memory for them. Usual tokens (a text of up
-/// to 1,000 bytes, as with RS256 and a few scopes) take up to 2.5 KiB, so both bounds are reached at once.
+/// The default number of cached tokens, and the default of their memory. Usual tokens (up to 1,000 bytes of text, as with RS256
+/// and a few scopes) take up to 2.5 KiB, so both bounds are reached at about the same time.
 const REMEMBERED: usize = 10_000;
 const REMEMBERED_BYTES: usize = 24 * 1024 * 1024;
 
-/// Verifies the tokens of one issuer for one audience, or of [several](Self::or); a clone is the same verifier.
+/// Verifies the tokens of one issuer for one audience, or of [several issuers](Self::or). Clones share one verifier.
 ///
 /// | the issuer | the verifier comes from |
 /// |---|---|
@@ -38,8 +38,8 @@ const REMEMBERED_BYTES: usize = 24 * 1024 * 1024;
 /// | elsewhere, with fixed keys | [`Verifier::with_keys`] |
 /// | elsewhere, whose tokens are opaque | `Introspection`, feature `remote` |
 ///
-/// It usually goes into a [`BearerAuthLayer`](crate::resource_server::BearerAuthLayer). For tokens that arrive by another way than HTTP,
-/// it verifies by itself:
+/// It is usually passed to a [`BearerAuthLayer`](crate::resource_server::BearerAuthLayer). It can also verify tokens that do
+/// not arrive by HTTP:
 ///
 /// ```
 /// # use tower_client_credentials::{AuthorizationServer, KeyRing, MemoryStore};
@@ -59,10 +59,10 @@ pub struct Verifier {
     pub(super) cache: Option<Arc<TokenCache>>,
 }
 
-/// What can be said of a token at once.
+/// The result of a verification, or the wait for it.
 pub(crate) enum Verification {
     Done(Verified),
-    /// Somebody has to be asked.
+    /// An issuer must be asked first.
     Waiting(PendingVerification),
 }
 
@@ -87,12 +87,12 @@ impl Verifier {
         Self { audience, clock, issuers: Arc::default(), opaque: Some(introspector), cache: None }
     }
 
-    /// Verifies the tokens that `issuer` signs by these keys, for `audience`: an issuer elsewhere, whose keys are given
-    /// and never change. Since nothing is fetched, the issuer may have plain `http` with any host.
+    /// Creates a verifier of the tokens that `issuer` signs with these keys, for `audience`: an issuer in another process, with
+    /// fixed keys. Nothing is fetched, so the issuer may have plain `http` with any host.
     ///
     /// # Errors
     ///
-    /// When the issuer or the audience is none.
+    /// If the issuer or the audience is invalid.
     ///
     /// ```
     /// use tower_client_credentials::{KeySet, Verifier, VerifyingKey};
@@ -109,13 +109,14 @@ impl Verifier {
         Ok(Self::new(issuer, audience, TrustedKeys::Set(keys), Arc::new(SystemClock)))
     }
 
-    /// Verifies the tokens of another issuer as well: `iss` says which of them a token claims to be from, and that
-    /// one's keys, audience and settings then have to prove it. An introspection endpoint is asked about tokens that claim
-    /// to be from none of them, or are no JWTs. A challenge has the audience of the first as its realm.
+    /// Also verifies the tokens of another issuer. The `iss` of a token selects the issuer whose keys, audience and settings
+    /// apply.
+    /// An introspection endpoint is asked about tokens with any other `iss`, and about tokens that are not JWTs. The realm of a
+    /// challenge is the audience of the first issuer.
     ///
     /// # Errors
     ///
-    /// When both have an issuer in common, or both ask an introspection endpoint.
+    /// If both have an issuer in common, or both ask an introspection endpoint.
     pub fn or(mut self, other: Self) -> Result<Self, VerifierError> {
         if let Some(twice) = other.issuers().find(|issuer| self.named(issuer.name()).is_some()) {
             return Err(VerifierError::IssuerTwice(twice.name().to_owned()));
@@ -131,87 +132,91 @@ impl Verifier {
         Ok(self.map(|issuer| issuer))
     }
 
-    /// How far the issuer's clock may differ from ours, in whole seconds: 5 by default, 5 minutes at most, and more is
-    /// taken for that. It applies to `exp`, `nbf` and `iat`.
+    /// Sets how far the issuer's clock may differ from this one, in whole seconds. 5 by default and at most 5 minutes: a larger
+    /// value counts as 5 minutes. It applies to `exp`, `nbf` and `iat`.
     #[must_use]
     pub fn leeway(self, leeway: Duration) -> Self {
         self.map(|issuer| issuer.leeway(leeway))
     }
 
-    /// Refuses what is revoked. A verifier that comes from a server with
-    /// [revocations](crate::AuthorizationServerBuilder::revocations) has them already.
+    /// Refuses revoked tokens. Off by default, except that a verifier from a server with
+    /// [revocations](crate::AuthorizationServerBuilder::revocations) already has them.
     ///
-    /// They are about the clients, tokens and keys of one issuer, so give each its own before several are
-    /// [put together](Self::or). A key goes by its thumbprint (RFC 7638), whatever its issuer calls it.
+    /// Revocations concern the clients, tokens and keys of one issuer, so set them on each verifier before
+    /// [joining](Self::or) several. A key is identified by its thumbprint (RFC 7638), independent of the issuer's name for it.
     ///
-    /// To a verifier of opaque tokens they do nothing: whether those are revoked is what its server is asked.
+    /// They have no effect on opaque tokens: the introspection endpoint decides whether those are revoked.
     #[must_use]
     pub fn revocations(self, revocations: Revocations) -> Self {
         self.map(|issuer| issuer.revocations(revocations.clone()))
     }
 
-    /// Sets how many verified tokens are remembered, and how many bytes they may take: 10,000 and 24 MiB by default; 0 of
-    /// either is as [`without_cache`](Self::without_cache). Beyond either bound, a token that is shown for the second time evicts
-    /// others, which are chosen at random, and one that is shown once is not remembered. In addition, each core has a copy of at
-    /// most 16 frequent tokens, so that cores do not wait for each other.
+    /// Sets the maximum number of cached tokens and of their bytes. 10,000 and 24 MiB by default; 0 for either is the same as
+    /// [`without_cache`](Self::without_cache). Beyond either bound, the second use of a token evicts others at random, and a
+    /// token
+    /// that is used once is not cached. In addition, each core has copies of at most 16 frequent tokens, so that cores do not
+    /// wait for each other.
     ///
-    /// A token that is remembered is compared to the letter, and its signature is not computed again. Whatever can change
-    /// is checked at every use: the time, the audience, whether its key is still trusted, and whether it was revoked.
-    /// Clones share what they remember, so make one verifier for an API and clone that; another setting begins with nothing.
+    /// A cached token is found by its whole text, and its signature is not computed again. Everything that can change is
+    /// checked at
+    /// every use: the time, the audience, the trust in its key, and revocation. Clones share the cache, so create one verifier
+    /// per API and clone it. Changing any setting starts with an empty cache.
     #[must_use]
     pub fn cache(mut self, tokens: usize, bytes: usize) -> Self {
         self.cache = (tokens > 0 && bytes > 0).then(|| Arc::new(TokenCache::new(tokens, bytes)));
         self
     }
 
-    /// Remembers no token: every signature is verified, whenever it comes. For measurements, and where 24 MiB are too
-    /// much to ask.
+    /// Turns the cache off: the signature is verified at every use. For measurements, or where 24 MiB are too much.
     #[must_use]
     pub fn without_cache(self) -> Self {
         self.cache(0, 0)
     }
 
-    /// What the tokens are like, for an issuer that does not follow RFC 9068. Of [several issuers](Self::or), tell each
-    /// verifier before they are joined: this is for all that are there.
+    /// Sets the profile of the tokens, for an issuer that does not follow RFC 9068. It applies to all issuers of this verifier,
+    /// so
+    /// set it on each verifier before [joining](Self::or) them. RFC 9068 by default.
     #[must_use]
     pub fn tokens(self, profile: TokenProfile) -> Self {
         let profile = Arc::new(profile);
         self.map(|issuer| issuer.profile(profile.clone()))
     }
 
-    /// Where the time comes from: that of the [`AuthorizationServer`](crate::AuthorizationServer) in this process, else
-    /// the system.
+    /// Sets the clock. By default that of the [`AuthorizationServer`](crate::AuthorizationServer) in this process, otherwise
+    /// the
+    /// system clock.
     #[must_use]
     pub fn clock(self, clock: impl Clock) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(clock);
         Self { clock: clock.clone(), ..self.map(|issuer| issuer.clock(clock.clone())) }
     }
 
-    /// Another verifier, which has verified nothing yet.
+    /// Returns a verifier with changed issuers and an empty cache.
     fn map(self, change: impl Fn(TrustedIssuer) -> TrustedIssuer) -> Self {
         let cache = self.cache.as_ref().map(|cache| Arc::new(cache.emptied()));
         Self { issuers: self.issuers.iter().cloned().map(change).collect(), cache, ..self }
     }
 
-    /// The audience that tokens must be for; of several issuers, that of the first.
+    /// Returns the audience that tokens must have; with several issuers, that of the first.
     #[must_use]
     pub fn audience(&self) -> &Audience {
         &self.audience
     }
 
-    /// Returns whether the tokens of any issuer can be verified: the question of a health check before it sends requests to
-    /// a service.
+    /// Returns whether the tokens of any issuer can be verified. A health check uses it to decide whether a service gets
+    /// requests.
     ///
-    /// Of [several issuers](Self::or), one that is down does not take the service out of use for the others: its tokens get
-    /// 503 until its keys are here. To see which one that is, use [`readiness`](Self::readiness). It is always true if the
-    /// keys of an issuer are in this process, or if an introspection endpoint is asked.
+    /// With [several issuers](Self::or), one that is down does not make the service unready for the others: its tokens get 503
+    /// until its keys are available. [`readiness`](Self::readiness) shows which one. Always true if the keys of an issuer are
+    /// in
+    /// this process, or if an introspection endpoint is asked.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.readiness().any(|(_, is_ready)| is_ready)
     }
 
-    /// Returns each issuer, and whether its tokens can be verified: for an alarm, or for a health check that needs all of
-    /// them. An introspection endpoint is always ready, since it is asked about each token.
+    /// Returns each issuer and whether its tokens can be verified, for an alarm, or for a health check that requires all
+    /// issuers. An introspection endpoint is always ready, since it is asked about each token.
     ///
     /// ```
     /// # use tower_client_credentials::{AuthorizationServer, KeyRing, MemoryStore};
@@ -224,10 +229,10 @@ impl Verifier {
     /// ```
     pub fn readiness(&self) -> impl Iterator<Item = (&str, bool)> {
         let issuers = self.issuers().map(|issuer| (issuer.name(), issuer.is_ready()));
-        issuers.chain(self.asked_issuer().map(|issuer| (issuer, true)))
+        issuers.chain(self.introspection_issuer().map(|issuer| (issuer, true)))
     }
 
-    /// Waits until [`is_ready`](Self::is_ready).
+    /// Waits until [`is_ready`](Self::is_ready) returns true.
     pub async fn ready(&self) {
         let mut issuers: Vec<_> = self.issuers().map(|issuer| Box::pin(issuer.ready())).collect();
         poll_fn(|cx| {
@@ -254,10 +259,10 @@ impl Verifier {
         self.issuers().find(|issuer| issuer.name() == name)
     }
 
-    /// The issuer that a token claims to be from. Where there is one only, its checks find out.
+    /// Returns the issuer that a token claims. If there is only one, its own checks compare the `iss`.
     fn issuer_of(&self, jws: &Jws<'_>) -> Result<&TrustedIssuer, RefusedToken> {
         match &*self.issuers {
-            [only] if !self.asks_anybody() => Ok(only),
+            [only] if !self.may_ask() => Ok(only),
             _ => {
                 let issuer = jws.unverified_issuer()?;
                 self.named(&issuer).ok_or_else(|| self.unknown_issuer(&issuer))
@@ -276,29 +281,29 @@ impl Verifier {
     }
 
     #[cfg(feature = "remote")]
-    fn asks_anybody(&self) -> bool {
+    fn may_ask(&self) -> bool {
         self.opaque.is_some()
     }
 
     /// Returns the issuer whose introspection endpoint is asked.
     #[cfg(feature = "remote")]
-    fn asked_issuer(&self) -> Option<&str> {
+    fn introspection_issuer(&self) -> Option<&str> {
         self.opaque.as_ref().map(Introspector::issuer)
     }
 
     #[cfg(not(feature = "remote"))]
     #[expect(clippy::unused_self, reason = "as with the feature `remote`")]
-    fn asked_issuer(&self) -> Option<&str> {
+    fn introspection_issuer(&self) -> Option<&str> {
         None
     }
 
     #[cfg(not(feature = "remote"))]
     #[expect(clippy::unused_self, reason = "as with the feature `remote`")]
-    fn asks_anybody(&self) -> bool {
+    fn may_ask(&self) -> bool {
         false
     }
 
-    /// Whom to ask about a token that claims to be from none of the issuers.
+    /// Returns the introspection endpoint for a token that claims none of the issuers.
     #[cfg(feature = "remote")]
     fn introspector_of(&self, token: &str) -> Option<&Introspector> {
         let introspector = self.opaque.as_ref()?;
@@ -307,24 +312,24 @@ impl Verifier {
         (!is_ours).then_some(introspector)
     }
 
-    /// Its own introspector, if that is who was asked.
+    /// Returns the introspector of this verifier, if it is the one that was asked.
     #[cfg(feature = "remote")]
     pub(super) fn introspector(&self, asked: &Asked) -> Option<&Introspector> {
         self.opaque.as_ref().filter(|own| own.was(asked))
     }
 
-    /// Whether a token that this issuer was trusted with would be good here, too.
+    /// Returns whether a token that this issuer verified is valid for this verifier, too.
     pub(super) fn trusts_as(&self, issuer: &TrustedIssuer) -> bool {
         self.issuers().any(|own| own.checks_the_same_as(issuer))
     }
 
-    /// Verifies a token: a JWS in compact form, `typ: at+jwt`, signed by a trusted key, from the issuer, for the
-    /// audience, in its time. It waits only where somebody has to be asked, for a key that is not here yet for instance.
+    /// Verifies a token: a JWS in compact form, with `typ: at+jwt`, signed by a trusted key, from the issuer, for the audience,
+    /// within its lifetime. It waits only if an issuer must be asked, for example for a new key.
     ///
     /// # Errors
     ///
-    /// The first check that fails: [refused](VerifyError::Refused), or [not decided](VerifyError::Undecided). Its text
-    /// is for the operator; tell the caller no more than "invalid", or "try again".
+    /// The first check that fails: [refused](VerifyError::Refused) or [undecided](VerifyError::Undecided). The text is for the
+    /// operator; tell the caller only "invalid" or "try again".
     pub async fn verify(&self, token: &str) -> Result<VerifiedToken, VerifyError> {
         match self.verify_now(token) {
             Err(VerifyError::Undecided(undecided)) if undecided.kind() == UndecidedKind::NotAsked => {
@@ -334,12 +339,12 @@ impl Verifier {
         }
     }
 
-    /// Verifies a token as [`verify`](Self::verify) does, by what is known already: it neither waits nor asks.
+    /// Verifies a token like [`verify`](Self::verify), but neither waits nor sends requests.
     ///
     /// # Errors
     ///
-    /// As for [`verify`](Self::verify); also [`UndecidedKind::NotAsked`] where that would ask the issuer: about a key that is
-    /// not here, or, once in a while, about a signature that is not that of the key which is here.
+    /// As for [`verify`](Self::verify), and [`UndecidedKind::NotAsked`] if that would ask the issuer: about a missing key or,
+    /// rarely, about a signature that does not match the available key.
     pub fn verify_now(&self, token: &str) -> Result<VerifiedToken, VerifyError> {
         self.remembered(token.as_bytes()).unwrap_or_else(|| self.verify_and_remember(token))
     }
@@ -348,10 +353,10 @@ impl Verifier {
         self.verify_anew(token).map(|verified| self.remember(verified))
     }
 
-    /// Every verification ends here. A token that was refused is not remembered, so that garbage displaces nothing.
+    /// Caches a verified token. Refused tokens are never cached, so invalid ones evict nothing.
     fn remember(&self, verified: VerifiedToken) -> VerifiedToken {
         match &self.cache {
-            // The answer of an introspection endpoint is remembered with the other answers.
+            // Introspected tokens are cached with the other introspection responses.
             Some(cache) if verified.proven_by().is_some() => cache.keep(&verified),
             _ => {}
         }
@@ -367,7 +372,7 @@ impl Verifier {
         self.issuer_of(&jws)?.verify(token, &jws)
     }
 
-    /// What comes of a token that was verified before; `None` where it has to be verified anew.
+    /// Returns the result for a cached token, or `None` if it must be verified again.
     fn remembered(&self, token: &[u8]) -> Option<Verified> {
         let cache = self.cache.as_ref()?;
         let found = cache.find(token);
@@ -376,12 +381,12 @@ impl Verifier {
         let (own, key) = self.prover_of(&found)?;
         match own.still_good(found.parsed_claims(), key) {
             Ok(()) => Some(Ok(found)),
-            // Its key is gone, or goes by another name, and all that it signed under this name goes with it.
+            // Its key was removed or renamed, so all tokens with the same key and name are removed.
             Err(VerifyError::Refused(refused)) if refused.reason() == InvalidToken::UnknownKey => {
                 cache.forget(|other| other.is_signed_as(&found));
                 None
             }
-            // It stays, so that who shows it again is refused as cheaply again.
+            // The entry stays, so that the next use is refused as cheaply.
             Err(error) => Some(Err(error)),
         }
     }
@@ -391,8 +396,9 @@ impl Verifier {
         self.cache.as_ref().is_some_and(|cache| cache.find(token.as_bytes()).is_some())
     }
 
-    /// Verifies a token as [`verify`](Self::verify) does, and allocates for the wait only if there is one. `text` reads the token
-    /// as text, which is not needed for a token that was verified before.
+    /// Verifies a token like [`verify`](Self::verify), and allocates a future only if it must wait. `text` converts the token
+    /// to
+    /// text, which is not needed for a cached token.
     pub(crate) fn begin<'a, E>(&self, token: &[u8], text: impl Fn() -> Result<&'a str, E>) -> Result<Verification, E> {
         let outcome = match self.remembered(token) {
             Some(verified) => verified,
@@ -408,7 +414,7 @@ impl Verifier {
         })
     }
 
-    /// Asks whom [`verify_now`](Self::verify_now) would have to, and decides.
+    /// Sends the requests that [`verify_now`](Self::verify_now) does not, and decides.
     #[cfg(feature = "remote")]
     async fn ask(&self, token: &str) -> Verified {
         if let Some(introspector) = self.introspector_of(token) {
@@ -418,14 +424,14 @@ impl Verifier {
         self.issuer_of(&jws)?.verify_later(token, &jws).await.map(|verified| self.remember(verified))
     }
 
-    /// There is nobody to ask.
+    /// Without the feature `remote`, no one can be asked.
     #[cfg(not(feature = "remote"))]
     #[expect(clippy::unused_async, reason = "as with the feature `remote`")]
     async fn ask(&self, token: &str) -> Verified {
         self.verify_and_remember(token)
     }
 
-    /// Checks again what can change. Every proof that is used twice comes through here.
+    /// Checks again what can change. Every further use of a proof calls this.
     pub(crate) fn still_good(&self, token: &VerifiedToken) -> Result<(), VerifyError> {
         #[cfg(feature = "remote")]
         if let Some(introspector) = token.asked().and_then(|asked| self.introspector(asked)) {
@@ -435,7 +441,7 @@ impl Verifier {
         own.still_good(token.parsed_claims(), key)
     }
 
-    /// Who of our issuers a token was trusted to, or would have been, and the key that signed it.
+    /// Returns the issuer of this verifier that verified a token or would have, and the key that signed it.
     fn prover_of<'a>(&'a self, token: &'a VerifiedToken) -> Option<(&'a TrustedIssuer, &'a FoundKey)> {
         let (issuer, key) = token.proven_by()?;
         Some((self.issuers().find(|own| own.checks_the_same_as(issuer))?, key))
@@ -448,22 +454,22 @@ impl fmt::Debug for Verifier {
     }
 }
 
-/// A verifier cannot be made of these settings; the text says what to change.
+/// The settings of a verifier are invalid; the text says what to change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifierError {
-    /// The issuer is none.
+    /// The issuer is invalid.
     #[error(transparent)]
     Issuer(#[from] InvalidIssuer),
-    /// The audience is none.
+    /// The audience is invalid.
     #[error(transparent)]
     Audience(#[from] InvalidAudience),
-    /// Two verifiers for one issuer: nobody could say which of them is to decide.
-    #[error("the issuer {0} is there twice; give one verifier to one layer, and another to another")]
+    /// Two verifiers have the same issuer.
+    #[error("duplicate issuer `{0}`; use a separate layer for the second verifier")]
     IssuerTwice(String),
-    /// Two introspection endpoints: nobody could say which of them knows a token.
+    /// Two verifiers have introspection endpoints.
     #[error(
-        "there are two introspection endpoints, and a token does not say which of them knows it; give each its own layer"
+        "two introspection endpoints, and an opaque token does not name its own; use a separate layer for the second verifier"
     )]
     IntrospectionTwice,
 }

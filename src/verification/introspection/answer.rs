@@ -1,4 +1,4 @@
-//! An introspection response (RFC 7662 §2.2, RFC 9701 §5): `http` → what it says of the token.
+//! Reads introspection responses (RFC 7662 §2.2, RFC 9701 §5).
 
 use std::time::Duration;
 
@@ -20,37 +20,37 @@ use crate::verification::refused_token::{quoted, shown};
 use crate::verification::trusted_issuer::{TrustedIssuer, in_its_time, out_of_time};
 use crate::verification::{InvalidToken, RefusedToken, TokenProfile, UndecidedKind, VerifyError};
 
-/// The type of a signed answer (RFC 9701 §5).
+/// The media type of a signed answer (RFC 9701 §5).
 pub(super) const SIGNED: &str = "application/token-introspection+jwt";
 
-/// A clock of the server that differs by more is wrong, as with JWTs.
+/// The maximum difference between the server's clock and this one, as with JWTs.
 const LEEWAY: Duration = Duration::from_secs(5);
 
-/// A signed answer that is older was meant for another question.
+/// The maximum age of a signed answer. An older one answered another request.
 const OLDEST_SIGNED: Duration = Duration::from_secs(60);
 
-/// What the server said of a token: its claims, and the bytes that they were read from; or why it is no good.
+/// The server's answer for a token: its claims, and the bytes they were read from; or why the token is invalid.
 pub(super) type Answer = Result<(Claims, Vec<u8>), RefusedToken>;
 
-/// The server did not say whether the token is active.
+/// The server did not report whether the token is active.
 pub(super) struct NoAnswer {
     pub(super) error: FetchError,
     pub(super) kind: NoAnswerKind,
-    /// How long the server asked us to wait, above all with 429 and 503 (RFC 9110 §10.2.3).
+    /// How long the server asked this client to wait, usually with 429 and 503 (RFC 9110 §10.2.3).
     pub(super) retry_after: Option<Duration>,
 }
 
-/// What a missing answer says about the server.
+/// What a missing answer indicates about the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoAnswerKind {
-    /// It cannot be reached. A token has no part in that.
+    /// It cannot be reached. The token cannot be the cause.
     NoConnection,
-    /// It refuses our credentials (401), or asks us to wait (429, 503). A token may be the cause, and others may not be
-    /// affected.
+    /// It refused this client's credentials (401), or asked it to wait (429, 503). The token may be the cause, and then others
+    /// are not affected.
     Refused,
-    /// It failed, closed the connection, or was too late. A token may be the cause here, too, and more likely.
+    /// It failed, closed the connection, or was too late. The token may be the cause, and more likely so.
     Failed,
-    /// It answered, and the answer cannot be used.
+    /// It answered, but the answer cannot be used.
     Unusable,
 }
 
@@ -66,9 +66,9 @@ impl NoAnswer {
         Self { error, kind, retry_after: None }
     }
 
-    /// The token gave way to another one.
+    /// Creates the error for a slow token whose slot another token took.
     pub(super) fn too_slow(url: &Uri) -> Self {
-        let error = FetchError::document(url, "no answer within 2 s, and another token needed its place");
+        let error = FetchError::document(url, "no answer within 2 s, and its slot was needed for another token");
         Self { error, kind: NoAnswerKind::Failed, retry_after: None }
     }
 }
@@ -80,14 +80,17 @@ fn retry_after(response: &Response<Bytes>) -> Option<Duration> {
 }
 
 impl Settings {
+    /// Reads the answer.
+    ///
     /// # Errors
     ///
-    /// What is no answer, in words for the operator; whether it is about more than this token is for its status to say.
+    /// Why there is no answer, for the operator. The kind indicates whether other tokens are affected.
     pub(super) async fn read(&self, response: Response<Bytes>) -> Result<Answer, NoAnswer> {
         match response.status() {
             StatusCode::OK => Ok(self.understand(response).await.map_err(|what| self.about_token(what))?),
             StatusCode::UNAUTHORIZED => {
-                let error = self.no_document("it refuses our own credentials: 401");
+                let error =
+                    self.no_document("it refuses the credentials of this API: 401; check the client id and secret");
                 Err(NoAnswer { error, kind: NoAnswerKind::Refused, retry_after: None })
             }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Err(NoAnswer {
@@ -95,8 +98,10 @@ impl Settings {
                 kind: NoAnswerKind::Refused,
                 retry_after: retry_after(&response),
             }),
-            // A gateway may refuse what a token looks like, and a caller chooses that.
-            StatusCode::FORBIDDEN => Err(self.about_token("it refuses this token, or our own credentials: 403")),
+            // A gateway may refuse a token for its text, which a caller chooses.
+            StatusCode::FORBIDDEN => {
+                Err(self.about_token("it refuses this token, or the credentials of this API: 403"))
+            }
             status => Err(NoAnswer {
                 retry_after: retry_after(&response),
                 ..NoAnswer::of(FetchError::status(&self.endpoint, status))
@@ -120,22 +125,22 @@ impl Settings {
         self.interpret(json)
     }
 
-    /// The answer within a signed one, once the signature holds, and it is this server's for us.
+    /// Returns the answer inside a signed one, after checking the signature, the issuer and the audience.
     async fn unsealed(&self, signer: &TrustedIssuer, response: &Response<Bytes>) -> Result<Vec<u8>, String> {
         let media_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let media_type = media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
         if !media_type.eq_ignore_ascii_case(SIGNED) {
-            return Err("the answer is not signed (RFC 9701), and has to be".to_owned());
+            return Err("the answer is not signed (RFC 9701), but the setting `signed_answers` requires it".to_owned());
         }
-        let text = std::str::from_utf8(response.body()).map_err(|_| "the answer is no JWT")?.trim();
-        let payload = proven(signer, text).await.map_err(|error| format!("the signed answer is no good: {error}"))?;
+        let text = std::str::from_utf8(response.body()).map_err(|_| "the answer is not a JWT")?.trim();
+        let payload = proven(signer, text).await.map_err(|error| format!("the signed answer is invalid: {error}"))?;
         let Object::<Sealed>(sealed) = serde_json::from_slice(&payload)
             .map_err(|_| "the signed answer lacks iss, aud, iat or token_introspection (RFC 9701 §5)")?;
         let now = UnixTime::now(&*self.clock);
         let iat = sealed.iat.rounded_down().ok_or("its iat is out of range")?;
         if sealed.iss != self.issuer.as_str() || !names(&sealed.aud, self.credentials.client_id.as_str()) {
             return Err(format!(
-                "the signed answer is of another server, or for another client: `iss` is {}, expected {}; `aud` is {}, \
+                "the signed answer is from another server or for another client: `iss` is {}, expected {}; `aud` is {}, \
                  expected {}",
                 quoted(&sealed.iss),
                 quoted(self.issuer.as_str()),
@@ -145,7 +150,8 @@ impl Settings {
         }
         if iat > now.after(LEEWAY) || now > iat.after(OLDEST_SIGNED) {
             return Err(format!(
-                "the signed answer is not of this minute: `iat` is {}, expected at most {} s before now ({}), and {} s after",
+                "the signed answer is too old or in the future: `iat` is {}, expected at most {} s before now ({}), \
+                 and {} s after",
                 iat.as_secs(),
                 OLDEST_SIGNED.as_secs(),
                 now.as_secs(),
@@ -156,14 +162,14 @@ impl Settings {
     }
 
     fn interpret(&self, json: Vec<u8>) -> Result<Answer, String> {
-        let unreadable = || "the answer is no JSON object with `active` (RFC 7662 §2.2)".to_owned();
+        let unreadable = || "the answer is not a JSON object with `active` (RFC 7662 §2.2)".to_owned();
         let Unique(mut members) = serde_json::from_slice(&json).map_err(|_| unreadable())?;
         match members.get("active") {
             Some(Value::Bool(true)) => {}
             Some(Value::Bool(false)) => return Ok(Err(InvalidToken::Inactive.into())),
             _ => return Err(unreadable()),
         }
-        // A token that is bound to a key, or is for refreshing, does not come behind `Bearer`.
+        // Only access tokens are bearer tokens here, not tokens that are bound to a key, or refresh tokens.
         let is_bearer = |kind: &str| ["bearer", "access_token"].iter().any(|known| kind.eq_ignore_ascii_case(known));
         if let Some(kind) = members.get("token_type").filter(|kind| !kind.as_str().is_some_and(is_bearer)) {
             let detail = format!("`token_type` is {}, expected `Bearer`; no setting accepts another", shown(kind));
@@ -182,7 +188,7 @@ impl Settings {
         }))
     }
 
-    /// How long the token with these claims will be in its time, leeway included.
+    /// Returns the remaining lifetime of a token with these claims, leeway included.
     pub(super) fn time_left(&self, claims: &Claims) -> Duration {
         let end = later(claims.expires_at.to_system(), LEEWAY);
         end.duration_since(self.clock.now()).unwrap_or_default()
@@ -212,12 +218,12 @@ fn names(aud: &Value, client_id: &str) -> bool {
     aud == client_id || aud.as_array().is_some_and(|several| several.iter().any(|one| one == client_id))
 }
 
-/// What the signer's key signed, if its type says that it is an introspection response.
+/// Returns the payload that the signer's key signed, if its type is that of an introspection response.
 async fn proven(signer: &TrustedIssuer, text: &str) -> Result<Vec<u8>, VerifyError> {
     let jws = Jws::split(text)?;
     let header = decode(jws.header)?;
     let header = Header::parse(&header)?;
-    // RFC 9701 §5: so that no other JWT of the server passes for an answer.
+    // RFC 9701 §5: so that no other JWT of the server is accepted as an answer.
     let is_answer = |typ: &str| typ.eq_ignore_ascii_case("token-introspection+jwt") || typ.eq_ignore_ascii_case(SIGNED);
     if !is_answer(&header.typ) {
         return Err(InvalidToken::Type.into());

@@ -1,23 +1,23 @@
-//! What a server said about tokens, and when: bounded in number and in bytes. Tokens chosen at random are evicted.
+//! [`Answers`]: a cache of a server's answers for tokens, bounded in number and in bytes, with random eviction.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::clock::Moment;
-use crate::verification::dice::Dice;
+use crate::verification::eviction_rng::EvictionRng;
 
 /// The estimated memory of an entry in addition to its token and its answer, in bytes.
 const OVERHEAD: usize = 160;
 
-/// Of tokens that are shown in turn, a few more than fit, most stay, where evicting the oldest would keep none.
+/// If slightly more tokens than fit are used in turn, random eviction keeps max, where evicting the oldest would keep none.
 pub(super) struct Answers<T> {
-    most: usize,
-    most_bytes: usize,
+    max: usize,
+    max_bytes: usize,
     entries: HashMap<Arc<str>, Entry<T>>,
-    /// The token of each entry, in no order. The entry knows the number of its line.
+    /// The token of each entry, unordered. The entry stores the number of its line.
     lines: Vec<Arc<str>>,
     bytes: usize,
-    dice: Dice,
+    rng: EvictionRng,
 }
 
 struct Entry<T> {
@@ -28,23 +28,23 @@ struct Entry<T> {
 }
 
 impl<T: Clone> Answers<T> {
-    pub(super) fn new(most: usize, most_bytes: usize) -> Self {
-        Self { most, most_bytes, entries: HashMap::new(), lines: Vec::new(), bytes: 0, dice: Dice::random() }
+    pub(super) fn new(max: usize, max_bytes: usize) -> Self {
+        Self { max, max_bytes, entries: HashMap::new(), lines: Vec::new(), bytes: 0, rng: EvictionRng::random() }
     }
 
     pub(super) fn find(&self, token: &str) -> Option<(T, Moment)> {
         self.entries.get(token).map(|entry| (entry.answer.clone(), entry.asked))
     }
 
-    /// Keeps an answer in place of an earlier one. An answer that is larger than all of the room is not kept.
+    /// Stores an answer, and replaces an earlier one. An answer that is larger than the whole cache is not stored.
     pub(super) fn keep(&mut self, token: &str, answer: T, size: usize, asked: Moment) {
         self.forget(token);
         let bytes = token.len() + size + OVERHEAD;
-        if bytes > self.most_bytes {
+        if bytes > self.max_bytes {
             return;
         }
-        while self.lines.len() >= self.most || self.bytes + bytes > self.most_bytes {
-            let Some(evicted) = self.lines.get(self.dice.below(self.lines.len())).cloned() else { return };
+        while self.lines.len() >= self.max || self.bytes + bytes > self.max_bytes {
+            let Some(evicted) = self.lines.get(self.rng.below(self.lines.len())).cloned() else { return };
             self.forget(&evicted);
         }
         let (token, line): (Arc<str>, _) = (token.into(), self.lines.len());
@@ -56,7 +56,7 @@ impl<T: Clone> Answers<T> {
     pub(super) fn forget(&mut self, token: &str) {
         let Some(Entry { line, bytes, .. }) = self.entries.remove(token) else { return };
         self.bytes -= bytes;
-        // The last line takes its place.
+        // The last line moves into its position.
         self.lines.swap_remove(line);
         if let Some(moved) = self.lines.get(line).and_then(|token| self.entries.get_mut(token)) {
             moved.line = line;
@@ -66,7 +66,7 @@ impl<T: Clone> Answers<T> {
     #[cfg(test)]
     fn len(&self) -> usize {
         assert_eq!(self.bytes, self.entries.values().map(|entry| entry.bytes).sum::<usize>());
-        assert_eq!(self.entries.len(), self.lines.len(), "there is a line for each entry");
+        assert_eq!(self.entries.len(), self.lines.len(), "there is one line per entry");
         for (number, token) in self.lines.iter().enumerate() {
             assert_eq!(self.entries.get(token).map(|entry| entry.line), Some(number));
         }
@@ -83,7 +83,7 @@ mod tests {
         Moment::now(&SystemClock)
     }
 
-    /// The share of look-ups that find their token, in percent, when this many tokens are shown in turn.
+    /// Returns the hit rate in percent if this many tokens are used in turn.
     fn hits(answers: &mut Answers<()>, tokens: usize) -> usize {
         let (mut found, rounds) = (0, 20);
         for round in 0..rounds {
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn of_tokens_that_are_shown_in_turn_most_stay_though_one_more_than_fits_is_shown() {
+    fn most_tokens_stay_cached_if_one_more_than_fits_is_used_in_turn() {
         let mut by_number = Answers::new(1_000, usize::MAX);
         let mut by_bytes = Answers::new(usize::MAX, 1_000 * (OVERHEAD + 8));
         for answers in [&mut by_number, &mut by_bytes] {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_answer_is_kept_and_others_make_room_within_both_bounds() {
+    fn the_newest_answer_is_kept_and_others_are_evicted_within_both_bounds() {
         let mut answers = Answers::new(10, 20 * OVERHEAD);
         for number in 0..1_000_usize {
             let token = number.to_string();
@@ -119,12 +119,12 @@ mod tests {
             assert!(answers.len() <= 10 && answers.bytes <= 20 * OVERHEAD, "{number}");
         }
         let before = answers.len();
-        answers.keep("too large for all of the room", (), 20 * OVERHEAD, now());
+        answers.keep("too large for the whole cache", (), 20 * OVERHEAD, now());
         assert_eq!(answers.len(), before);
     }
 
     #[test]
-    fn asking_about_one_token_again_and_again_leaves_one_entry() {
+    fn repeated_answers_for_one_token_have_one_entry() {
         let mut answers = Answers::new(3, 1_000);
         (0..1_000).for_each(|_| answers.keep("a", (), 0, now()));
         assert_eq!((answers.len(), answers.bytes), (1, OVERHEAD + 1));

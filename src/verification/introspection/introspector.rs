@@ -1,4 +1,4 @@
-//! The mechanism that asks: once for all who wait for one token, within bounds.
+//! [`Introspector`]: asks the introspection endpoint, once for all concurrent callers with the same token, within bounds.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -15,7 +15,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::answer::{Answer, NoAnswer, NoAnswerKind, SIGNED};
 use super::answers::Answers;
-use super::flights::{Flights, Started};
+use super::in_flight::{InFlight, Started};
 use super::outage::{Failure, MAX_PAUSE, Outage, PAUSE, is_within};
 use super::{Proof, Settings};
 use crate::clock::{Moment, UnixTime};
@@ -29,11 +29,11 @@ use crate::verification::{InvalidToken, RefusedToken, Undecided, UndecidedKind, 
 /// The estimated memory of a failure, in bytes: its error with the URL.
 const FAILURE_SIZE: usize = 512;
 
-/// A clone asks the same server, and knows the same answers.
+/// A client of an introspection endpoint. Clones share the answers.
 #[derive(Clone)]
 pub(in crate::verification) struct Introspector(Arc<Shared>);
 
-/// Who was asked, for a proof that is kept with the answers and must not keep them alive.
+/// The introspector that was asked. A weak reference, since a cached proof must not keep its own cache alive.
 #[derive(Clone)]
 pub(in crate::verification) struct Asked(Weak<Shared>);
 
@@ -42,7 +42,7 @@ struct Shared {
     active: Mutex<Answers<VerifiedToken>>,
     refused: Mutex<Answers<RefusedToken>>,
     failed: Mutex<Answers<Failure>>,
-    flights: Mutex<Flights>,
+    in_flight: Mutex<InFlight>,
     outage: Mutex<Outage>,
 }
 
@@ -53,7 +53,7 @@ impl Introspector {
             active: Mutex::new(Answers::new(10_000, 16 * 1024 * 1024)),
             refused: Mutex::new(Answers::new(1_000, 1024 * 1024)),
             failed: Mutex::new(Answers::new(1_000, 1024 * 1024)),
-            flights: Mutex::default(),
+            in_flight: Mutex::default(),
             outage: Mutex::default(),
         }))
     }
@@ -62,7 +62,7 @@ impl Introspector {
         Weak::ptr_eq(&Arc::downgrade(&self.0), &asked.0)
     }
 
-    /// Returns the issuer whose endpoint is asked.
+    /// Returns the issuer of the endpoint.
     pub(in crate::verification) fn issuer(&self) -> &str {
         self.0.settings.issuer.as_str()
     }
@@ -71,16 +71,16 @@ impl Introspector {
         Moment::now(&*self.0.settings.clock)
     }
 
-    /// What is known of a token, while it may be believed.
+    /// Returns the cached result for a token, while it may be used.
     pub(in crate::verification) fn look_up(&self, token: &str) -> Verified {
         if token.len() > LONGEST_TOKEN {
             return Err(InvalidToken::TooLong.into());
         }
-        // By two clocks: if the wall clock is set back, no answer is believed for longer.
+        // Both clocks are compared: if the wall clock is set back, no answer is used for longer.
         let now = self.now();
         let is_fresh = |asked| now.since(asked) < self.0.settings.believed;
         if let Some((known, asked)) = lock(&self.0.active).find(token) {
-            // Never past `exp`: then the server is asked again, whose clock it is.
+            // Not after `exp`: then the server decides again, by its own clock.
             if is_fresh(asked) && now.not_before(asked).wall < known.expires_at() {
                 return Ok(known);
             }
@@ -91,70 +91,70 @@ impl Introspector {
         }
     }
 
-    /// How long the token with these claims will be in its time; nothing once nobody could be asked any more.
+    /// Returns the remaining lifetime of a token with these claims, or zero if the introspector was dropped.
     pub(in crate::verification) fn time_left(asked: &Asked, claims: &Claims) -> Duration {
         asked.0.upgrade().map_or(Duration::ZERO, |shared| shared.settings.time_left(claims))
     }
 
-    /// Checks again what time can change; the proof is of this very request.
+    /// Checks again what depends on the time. The proof belongs to the current request.
     pub(in crate::verification) fn still_good(&self, claims: &Claims) -> Result<(), VerifyError> {
         Ok(self.0.settings.check(claims, UnixTime::now(&*self.0.settings.clock))?)
     }
 
-    /// Asks the server, or waits with whoever asks about this token already.
+    /// Asks the server, or waits for the request in request for the same token.
     pub(in crate::verification) async fn ask(&self, token: &str) -> Verified {
-        let mut flight = match self.flight(token) {
-            Ok(flight) => flight,
-            Err(no_flight) => return no_flight,
+        let mut request = match self.join_or_start(token) {
+            Ok(request) => request,
+            Err(not_asked) => return not_asked,
         };
-        let landed = flight.wait_for(Option::is_some).await;
+        let finished = request.wait_for(Option::is_some).await;
         let unknown = || Err(self.undecided(UndecidedKind::Introspection).into());
-        landed.map_or_else(|_| unknown(), |verified| verified.clone().unwrap_or_else(unknown))
+        finished.map_or_else(|_| unknown(), |verified| verified.clone().unwrap_or_else(unknown))
     }
 
-    fn flight(&self, token: &str) -> Result<watch::Receiver<Option<Verified>>, Verified> {
-        let mut flights = lock(&self.0.flights);
-        if let Some(flight) = flights.of(token) {
-            return Ok(flight);
+    fn join_or_start(&self, token: &str) -> Result<watch::Receiver<Option<Verified>>, Verified> {
+        let mut in_flight = lock(&self.0.in_flight);
+        if let Some(request) = in_flight.of(token) {
+            return Ok(request);
         }
         let now = self.now();
         if let Some(failure) = self.recent_failure(token, now.wall) {
             return Err(self.without_answer(token, &failure));
         }
         let was_active = lock(&self.0.active).find(token).is_some();
-        // The server is not the cause: nothing old passes for that, and no attempt is spent on it.
-        if !flights.has_place(was_active, now) {
+        // The server is not the cause: no old answer is used, and no attempt is counted.
+        if !in_flight.has_slot(was_active, now) {
             return Err(Err(self.undecided(UndecidedKind::UnansweredToken).into()));
         }
         let admitted = lock(&self.0.outage).admit(was_active, now.wall);
         if let Err(mut failure) = admitted {
-            // Another token that was active may be asked about at any time, and its answer ends the outage.
+            // Another token that was active may be asked about at any time, and an answer ends the outage.
             if was_active {
                 failure.pause = PAUSE;
             }
             return Err(self.without_answer(token, &failure));
         }
-        let Started { number, answer, gives_way } = flights.start(token, was_active, now);
-        let flight = answer.subscribe();
-        // A runtime that ends drops what it is given at once, and then the flight lands here.
-        drop(flights);
-        let landing = Landing { introspector: self.clone(), token: token.into(), number };
-        // It goes on when whoever asked hangs up: others may wait for it, too.
+        let Started { number, answer, cancelled } = in_flight.start(token, was_active, now);
+        let request = answer.subscribe();
+        // A runtime that shuts down drops the task immediately, and the guard then locks `in_flight`.
+        drop(in_flight);
+        let finish = FinishGuard { introspector: self.clone(), token: token.into(), number };
+        // The task continues if the caller disconnects, since others may wait for the result.
         tokio::spawn(async move {
-            let introspector = landing.introspector.clone();
-            let (verified, probe) = introspector.exchange(&landing.token, gives_way).await;
-            drop(landing);
+            let introspector = finish.introspector.clone();
+            let (verified, probe) = introspector.exchange(&finish.token, cancelled).await;
+            drop(finish);
             answer.send_replace(Some(verified));
             if let Some(probe) = probe {
                 introspector.ask_about_own(probe).await;
             }
         });
-        Ok(flight)
+        Ok(request)
     }
 
-    async fn exchange(&self, token: &str, gives_way: oneshot::Receiver<()>) -> (Verified, Option<Probe>) {
+    async fn exchange(&self, token: &str, cancelled: oneshot::Receiver<()>) -> (Verified, Option<Probe>) {
         let asked = self.now();
-        let answer = match before(gives_way, self.answer(token)).await {
+        let answer = match before(cancelled, self.answer(token)).await {
             Some(answer) => answer,
             None => Err(NoAnswer::too_slow(&self.0.settings.endpoint)),
         };
@@ -167,7 +167,7 @@ impl Introspector {
         }
     }
 
-    /// Asks about a random token, which a server that is up calls inactive (RFC 7662 §2.2).
+    /// Asks about a random token, which a working server calls inactive (RFC 7662 §2.2).
     async fn ask_about_own(&self, _probe: Probe) {
         let answer = self.answer(&own_token()).await;
         let now = self.now().wall;
@@ -188,7 +188,7 @@ impl Introspector {
         }
     }
 
-    /// The last failure of a token that is not to be asked about again yet.
+    /// Returns the last failure of a token during its pause.
     fn recent_failure(&self, token: &str, now: SystemTime) -> Option<Failure> {
         let (failure, failed) = lock(&self.0.failed).find(token)?;
         is_within(failure.pause, failed.wall, now).then_some(failure)
@@ -206,7 +206,7 @@ impl Introspector {
             }
             Err(refused) => {
                 lock(&self.0.active).forget(token);
-                // Its time may come sooner than another answer would be asked for.
+                // The token may become valid before the answer would expire.
                 if refused.reason() != InvalidToken::NotYetValid {
                     lock(&self.0.refused).keep(token, refused.clone(), refused.size(), asked);
                 }
@@ -231,12 +231,13 @@ impl Introspector {
 
     fn failure(&self, no_answer: NoAnswer) -> Failure {
         let NoAnswer { error, kind, retry_after } = no_answer;
-        tracing::warn!(%error, "an introspection endpoint has no answer about a token");
+        tracing::warn!(%error, "an introspection endpoint did not answer for a token");
         Failure { error: Arc::new(error), kind, pause: retry_after.unwrap_or(PAUSE).clamp(PAUSE, MAX_PAUSE) }
     }
 
-    /// Decides over a token without an answer of the server. After an answer that cannot be used, an old answer is not
-    /// used either: the server is up, and may have meant to refuse the token.
+    /// Decides on a token without an answer. After an unusable answer, no old answer is used: the server is up, and may have
+    /// meant
+    /// to refuse the token.
     fn without_answer(&self, token: &str, failure: &Failure) -> Verified {
         let may_be_old = self.0.settings.old_answers_while_down && failure.kind != NoAnswerKind::Unusable;
         let known = may_be_old.then(|| lock(&self.0.active).find(token)).flatten();
@@ -250,15 +251,15 @@ impl Introspector {
         }
     }
 
-    /// RFC 7662 §2.1.
-    #[expect(clippy::expect_used, reason = "an empty body would be refused without a cause")]
+    /// Builds the request (RFC 7662 §2.1).
+    #[expect(clippy::expect_used, reason = "the server would refuse an empty body without a useful error")]
     fn request(&self, token: &str) -> Request<Bytes> {
         let Settings { credentials, endpoint, signer, .. } = &self.0.settings;
         let mut form = vec![("token", token), ("token_type_hint", "access_token")];
         if let Proof::Post(secret) = &credentials.proof {
             form.extend([("client_id", credentials.client_id.as_str()), ("client_secret", secret.expose())]);
         }
-        let body = serde_urlencoded::to_string(form).expect("any text can be encoded");
+        let body = serde_urlencoded::to_string(form).expect("every string can be encoded");
         let mut request = Request::new(Bytes::from(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = endpoint.clone();
@@ -273,20 +274,20 @@ impl Introspector {
     }
 }
 
-/// Makes room for the next flight, however this one ends.
-struct Landing {
+/// Frees the slot of a request when dropped.
+struct FinishGuard {
     introspector: Introspector,
     token: Box<str>,
     number: u64,
 }
 
-impl Drop for Landing {
+impl Drop for FinishGuard {
     fn drop(&mut self) {
-        lock(&self.introspector.0.flights).end(&self.token, self.number);
+        lock(&self.introspector.0.in_flight).finish(&self.token, self.number);
     }
 }
 
-/// A question about a token of our own. The next one may be asked when this is dropped.
+/// A probe: a request about a random token. Dropping it allows the next probe.
 struct Probe(Introspector);
 
 impl Drop for Probe {
@@ -295,7 +296,7 @@ impl Drop for Probe {
     }
 }
 
-/// Returns a text that is no token of anyone. It is no secret: a caller that knows it gains nothing.
+/// Returns a random text that is not a valid token. It is not a secret.
 fn own_token() -> String {
     let random = || RandomState::new().hash_one(0);
     format!("{:016x}{:016x}", random(), random())

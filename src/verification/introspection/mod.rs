@@ -1,8 +1,8 @@
-//! [`Introspection`]: tokens that only their server can read (RFC 7662) → [`Verifier`] (feature `remote`).
+//! [`Introspection`]: verifies opaque tokens by asking their server (RFC 7662; feature `remote`).
 
 mod answer;
 mod answers;
-mod flights;
+mod in_flight;
 mod introspector;
 mod outage;
 #[cfg(test)]
@@ -28,35 +28,36 @@ use crate::secret::ClientSecret;
 use crate::transport::{DynHttpClient, HttpClient, Limits};
 use crate::uri::{self, PlainHttp};
 
-/// Asks an authorization server what a token is good for (RFC 7662): for tokens that are opaque to everybody else, and
-/// where a token has to stop working at once.
+/// Asks an authorization server about each token (RFC 7662): for opaque tokens, and where a revocation must take effect
+/// immediately.
 ///
-/// 1. What the server says is believed for 30 s, and never past the token's `exp`; a token that it does not know, for as
-///    long. Both are bounded: 10,000 tokens and 16 MiB, and a tenth of that for unknown ones.
-/// 2. Requests with one token ask once. 256 tokens are asked about at once, and more are answered 503. 64 of these places are
-///    for tokens that the server called active before. Where no place is free, a token that has had no answer for 2 s gives
-///    way to another, and is answered 503.
-/// 3. No answer about a token is a 503 with `Retry-After`. That token is asked about again a second later at the soonest,
-///    or after the `Retry-After` of a 429 or 503, up to 10 s; other tokens are not affected. A server that cannot be
-///    connected to, and that answered about no token for 5 s, counts as down until it answers. If it failed for three different
-///    tokens in a row and answered about none for 5 s, it is asked about a random token, which a server that is up calls inactive (RFC 7662 §2.2). If that fails as
-///    well, or if the server answered 401, 429 or 503, it counts as down. A server that is down is asked once a second (or
-///    `Retry-After`), once more about tokens that it called active before, and once more about a random token.
-/// 4. Requests go over https (http on loopback, or where [that is accepted](Self::dangerous_plain_http)), in 5 s and 64 KiB,
-///    without redirects, and directly, whatever proxy the environment names, unless
+/// 1. An answer is cached for 30 s, but never past the token's `exp`; so is the answer that a token is unknown. The caches are
+///    bounded: 10,000 tokens and 16 MiB, and a tenth of that for unknown ones.
+/// 2. Concurrent requests with one token cause one introspection request. At most 256 tokens are asked about at once; further
+///    ones are answered 503. 64 of these slots are reserved for tokens that the server called active before. If no slot is
+///    free, a token without an answer for 2 s loses its slot to another, and is answered 503.
+/// 3. If there is no answer for a token, the result is a 503 with `Retry-After`. That token is asked about again after one
+///    second at the earliest, or after the `Retry-After` of a 429 or 503, up to 10 s. Other tokens are not affected. The server
+///    counts as down until it answers in either of two cases. First: it cannot be connected to, and answered for no token for
+///    5 s. Second: it failed for three different tokens in a row, answered for none for 5 s, and either answered 401, 429 or
+///    503, or fails for a random token as well, which a working server calls inactive (RFC 7662 §2.2). A server that is down
+///    is asked once per second (or `Retry-After`), once more about tokens that it called active before, and once more about a
+///    random token.
+/// 4. Requests use https (http on loopback, or where [that is accepted](Self::dangerous_plain_http)), within 5 s and 64 KiB,
+///    without redirects. They are sent directly, ignoring the environment's proxy settings, unless
 ///    [that is chosen](Self::use_environment_proxy).
-/// 5. Of the answer, `active`, `client_id`, and `aud` are needed, which has to name this API; without `exp` or `iat`, the
-///    token is one of this moment. [`tokens`](Self::tokens) has it otherwise.
+/// 5. An answer must contain `active`, `client_id`, and an `aud` that names this API. Without `exp` or `iat`, the token counts
+///    as issued and expiring at this moment. [`tokens`](Self::tokens) changes these requirements.
 ///
-/// Callers can show made-up tokens, and may know some that the server cannot answer. These keep no token out that was
-/// active before, or for a second at most. They keep new tokens out only if the server never answers about more than 90 of them
-/// a second; or if no token at all had an answer for 5 s, and the server answers 401, 429 or 503 to them, or fails for random
-/// tokens as well. Then a new token has the same chance as each of these, and the first token that has an answer ends this
-/// state. Limit the rate of requests per address before this layer, and let the
-/// server accept 256 connections, or streams of HTTP/2, at once. The 503s of such tokens are no sign that this service is ill: see
+/// Callers can send made-up tokens, and may know some for which the server cannot answer. These block no token that was active
+/// before for more than a second. They block new tokens only in two cases. First: the server never answers for more than 90 of
+/// them per second. Second: no token at all had an answer for 5 s, and the server answers 401, 429 or 503, or fails for random
+/// tokens as well. Then a new token has the same chance as each of the others, and the first answer for any token ends this
+/// state. Limit the rate of requests per address before this layer, and let the server accept 256 connections, or HTTP/2
+/// streams, at once. The 503s of such tokens do not indicate a problem with this service: see
 /// [outlier detection](crate::keys::remote#outlier-detection).
 ///
-/// A token that is a JWT costs nothing to verify: prefer [`RemoteIssuer`](crate::verification::RemoteIssuer) for these. Both together:
+/// Verifying a JWT needs no request: prefer [`RemoteIssuer`](crate::verification::RemoteIssuer) for JWTs. To use both:
 /// `remote_issuer.or(introspection)`.
 ///
 /// ```
@@ -84,25 +85,26 @@ pub struct Introspection {
     clock: Arc<dyn Clock>,
 }
 
-/// How we prove who asks (RFC 7662 §2.1).
+/// The credentials of this API at the server (RFC 7662 §2.1).
 struct Credentials {
     client_id: ClientId,
     proof: Proof,
 }
 
 enum Proof {
-    /// In the header.
+    /// In the `Authorization` header.
     Basic(HeaderValue),
     /// In the body.
     Post(ClientSecret),
 }
 
 impl Introspection {
-    /// The issuer, to the letter of what its answers have for `iss` if anything, and the API that tokens must be for.
+    /// Creates the settings. `issuer` must equal the `iss` of answers that have one, character by character. `audience` is the
+    /// API that the tokens must be for.
     ///
     /// # Errors
     ///
-    /// When the issuer or the audience is invalid. Plain `http` is checked later, by [`verifier`](Self::verifier), since
+    /// If the issuer or the audience is invalid. Plain `http` is checked later, by [`verifier`](Self::verifier), since
     /// [a setting](Self::dangerous_plain_http) can accept it.
     pub fn new(issuer: impl AsRef<str>, audience: impl AsRef<str>) -> Result<Self, RemoteError> {
         Ok(Self {
@@ -121,123 +123,124 @@ impl Introspection {
         })
     }
 
-    /// The URL of the introspection endpoint.
+    /// Sets the URL of the introspection endpoint. Mandatory.
     ///
     /// # Errors
     ///
-    /// When it is not a URL of https or http. Plain `http` is checked later, as with [`new`](Self::new).
+    /// If it is not an `https` or `http` URL. Plain `http` is checked later, as with [`new`](Self::new).
     pub fn at(mut self, url: impl AsRef<str>) -> Result<Self, RemoteError> {
         self.endpoint = Some(uri::http_url(url.as_ref()).map_err(RemoteError::IntrospectionUrl)?);
         Ok(self)
     }
 
-    /// Accepts plain `http` with any host, in the issuer and in the URL of its endpoint. By default it is accepted on
-    /// loopback only.
+    /// Accepts plain `http` with any host, in the issuer and in the URL of its endpoint. By default only with loopback hosts.
     ///
     /// Dangerous: an attacker on the network can read the tokens and this API's secret, and can answer that any token is
-    /// active. It is for development, and for networks that encrypt underneath, such as a service mesh. An https URL
-    /// still never leads to a plain one. It applies to a [client of your own](Self::http_client), too.
+    /// active. It is for development, and for networks that encrypt underneath, such as a service mesh. An `https` URL still
+    /// never redirects to a plain one. The setting also applies to an [HTTP client of your own](Self::http_client).
     #[must_use]
     pub fn dangerous_plain_http(mut self) -> Self {
         self.plain_http = PlainHttp::AnyHost;
         self
     }
 
-    /// Sends requests through the proxy that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name. By default they
-    /// are sent directly, whatever these variables say: a request has this API's
-    /// secret and the caller's token in it.
+    /// Sends requests through the proxy in `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`. By default they are sent
+    /// directly and these variables are ignored, since a request contains this API's secret and the caller's token.
     ///
-    /// Requests to this machine (`localhost` and loopback addresses) never go through it. A
-    /// [client of your own](Self::http_client) decides on proxies without this setting; both together are an error.
+    /// Requests to this machine (`localhost` and loopback addresses) never use the proxy. An
+    /// [HTTP client of your own](Self::http_client) makes its own choice; combining both settings is an error.
     #[must_use]
     pub fn use_environment_proxy(mut self) -> Self {
         self.environment_proxy = true;
         self
     }
 
-    /// This API's own id and secret at the server, sent in the `Authorization` header (RFC 6749 §2.3.1).
+    /// Sets this API's own client id and secret at the server, sent in the `Authorization` header (RFC 6749 §2.3.1).
     ///
     /// # Errors
     ///
-    /// When the id is none.
-    #[expect(clippy::expect_used, reason = "a header without the credentials would be refused without a cause")]
-    #[expect(clippy::missing_panics_doc, reason = "any text can be encoded")]
+    /// If the client id is invalid.
+    #[expect(
+        clippy::expect_used,
+        reason = "the server would refuse a header without credentials without a useful error"
+    )]
+    #[expect(clippy::missing_panics_doc, reason = "every string can be encoded")]
     pub fn client_secret_basic(mut self, client_id: &str, secret: ClientSecret) -> Result<Self, RemoteError> {
-        let encoded = serde_urlencoded::to_string([(client_id, secret.expose())]).expect("any text can be encoded");
+        let encoded = serde_urlencoded::to_string([(client_id, secret.expose())]).expect("every string can be encoded");
         let pair = encoded.replacen('=', ":", 1);
         let mut header = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair)))
-            .expect("base64 has no character that a header must not have");
+            .expect("base64 has only characters that are valid in a header");
         header.set_sensitive(true);
         self.credentials = Some(Credentials { client_id: client_id.try_into()?, proof: Proof::Basic(header) });
         Ok(self)
     }
 
-    /// This API's own id and secret at the server, sent in the body.
+    /// Sets this API's own client id and secret at the server, sent in the body.
     ///
     /// # Errors
     ///
-    /// When the id is none.
+    /// If the client id is invalid.
     pub fn client_secret_post(mut self, client_id: &str, secret: ClientSecret) -> Result<Self, RemoteError> {
         self.credentials = Some(Credentials { client_id: client_id.try_into()?, proof: Proof::Post(secret) });
         Ok(self)
     }
 
-    /// Asks for signed answers (RFC 9701), and takes no others: those that this verifier's keys for the issuer have
-    /// signed, for this API's id.
+    /// Requires signed answers (RFC 9701). The signature must match this verifier's keys for the issuer, and the answer must be
+    /// for this API's client id. Off by default.
     ///
     /// # Errors
     ///
-    /// When the verifier has no keys of the issuer.
+    /// If the verifier has no keys of the issuer.
     pub fn signed_answers(mut self, verifier: &Verifier) -> Result<Self, RemoteError> {
         let signer = verifier.named(self.issuer.as_str()).ok_or(RemoteError::Signer)?;
         self.signer = Some(signer.clone());
         Ok(self)
     }
 
-    /// What the answers are like, where they say less or other than is needed. Of its settings, those about types and
-    /// headers mean nothing here.
+    /// Sets the profile of the answers, if their members differ from the required ones. The profile's settings about types and
+    /// headers have no effect here.
     #[must_use]
     pub fn tokens(mut self, profile: TokenProfile) -> Self {
         self.profile = profile;
         self
     }
 
-    /// How long an answer is believed: 30 s by default. A token that is called back works for so much longer.
+    /// Sets how long an answer is cached. 30 s by default. A revoked token works for up to this time.
     #[must_use]
     pub fn believed_for(mut self, time: Duration) -> Self {
         self.believed = time;
         self
     }
 
-    /// While the server does not answer, takes tokens for good of which it said so before, until they expire.
+    /// Accepts tokens that the server called active before while it does not answer, until they expire. Off by default.
     ///
-    /// Dangerous: whoever keeps this API from reaching the server keeps a token from being called back.
+    /// Dangerous: an attacker who can block the connection to the server can prevent the revocation of a token.
     #[must_use]
     pub fn dangerous_old_answers_while_down(mut self) -> Self {
         self.old_answers_while_down = true;
         self
     }
 
-    /// Another HTTP client than the one that comes with the crate.
+    /// Sets an HTTP client of your own. By default the crate's own client.
     #[must_use]
     pub fn http_client(mut self, client: impl HttpClient) -> Self {
         self.client = Some(Arc::new(client));
         self
     }
 
-    /// Where the time comes from: the system by default.
+    /// Sets the clock. The system clock by default.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// The verifier that asks. Its own settings for times and tokens are for JWTs: here they are made before.
+    /// Returns the verifier that asks. Its own settings for times and tokens are for JWTs; the ones here were set before.
     ///
     /// # Errors
     ///
-    /// Without an endpoint or credentials, for plain `http` without [the setting](Self::dangerous_plain_http), and when the
-    /// HTTP client cannot be built.
+    /// Without an endpoint or credentials, for plain `http` without [the setting](Self::dangerous_plain_http), or if the HTTP
+    /// client cannot be built.
     pub fn verifier(self) -> Result<Verifier, RemoteError> {
         let endpoint = self.endpoint.ok_or(RemoteError::NoEndpoint)?;
         self.plain_http.check(&endpoint).map_err(RemoteError::IntrospectionUrl)?;
@@ -259,7 +262,7 @@ impl Introspection {
     }
 }
 
-/// What an [`Introspector`] goes by.
+/// The settings of an [`Introspector`].
 struct Settings {
     issuer: Arc<Issuer>,
     audience: Audience,

@@ -1,17 +1,17 @@
-//! [`Outage`]: decides whether an introspection endpoint is down, and how often it is asked while it is.
+//! [`Outage`]: decides whether an introspection endpoint is down, and how often it is asked meanwhile.
 //!
-//! A caller chooses the tokens that are asked about, and may know some that the server cannot answer. So:
+//! Callers choose the tokens that are asked about, and may know some for which the server cannot answer. Therefore:
 //!
 //! 1. A token that failed is not asked about again for a [`PAUSE`], or for as long as `Retry-After` said. Others are.
-//! 2. The server is suspected when three different tokens failed in a row and no token had an answer for [`QUIET`]. One token
+//! 2. The server is suspected after three different tokens failed in a row and no token had an answer for [`QUIET`]. One token
 //!    counts once, however often it fails.
-//! 3. If they failed by errors or without an answer, the tokens themselves may be the cause. So the server is asked about a
-//!    random token of our own: a server that is up calls it inactive (RFC 7662 §2.2), and then no other token is affected.
-//! 4. Otherwise the server is down. If they failed by a refusal (401, 429, 503), it is not asked about our own token, since it asked
-//!    us to wait. A connection that cannot be made is no token's fault, so one is enough, but only where no token had an answer
-//!    for [`QUIET`]: one of several hosts behind the address may be gone, or the host may have too many connections.
-//! 5. While it is down, it is asked once per pause. Tokens that it called active before have an attempt of their own, so that
-//!    made-up tokens do not use up every attempt. The first answer ends the outage, that about our own token included.
+//! 3. If they failed by errors or without an answer, the tokens themselves may be the cause. So a probe asks the server about a
+//!    random token: a working server calls it inactive (RFC 7662 §2.2), and then no other token is affected.
+//! 4. Otherwise the server is down. After refusals (401, 429, 503) there is no probe, since the server asked this client to
+//!    wait. A failed connection cannot be caused by a token, so one is enough, but only if no token had an answer for
+//!    [`QUIET`]: one of several hosts behind the address may be gone, or the host may have too many connections.
+//! 5. While it is down, it is asked once per pause. Tokens that it called active before have a separate attempt, so that
+//!    made-up tokens do not use up every attempt. The first answer ends the outage, including the answer to a probe.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
@@ -20,20 +20,20 @@ use std::time::{Duration, SystemTime};
 use super::answer::NoAnswerKind;
 use crate::transport::FetchError;
 
-/// How long a token that failed, and a server that is down, are left alone.
+/// The pause after a failure, per token, and for a server that is down.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
-/// The longest pause that `Retry-After` can ask for.
+/// The maximum pause that `Retry-After` can set.
 pub(super) const MAX_PAUSE: Duration = Duration::from_secs(10);
 
-/// How many different tokens have to fail in a row.
+/// The number of different tokens that must fail in a row.
 const FAILED_TOKENS: usize = 3;
 
-/// How long the server must not have answered about any token. It is the longest time that a request takes: the answer
-/// about a good token would have come by then.
+/// How long the server must not have answered for any token. This is the timeout of a request, within which a valid token
+/// would have had its answer.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// No answer about one token.
+/// A missing answer for one token.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) error: Arc<FetchError>,
@@ -48,10 +48,10 @@ pub(super) struct Outage {
     failed: Vec<u64>,
     last_answer: Option<SystemTime>,
     down: Option<Down>,
-    /// The last attempt about a token that was active before. It outlives the outage, so that a caller who can end one and
-    /// begin another, by tokens of the right kinds, does not delay the next attempt each time.
+    /// The last attempt for a token that was active before. It is kept across outages: otherwise a caller that can end one
+    /// outage and begin another with its tokens would delay the next attempt each time.
     attempted: Option<SystemTime>,
-    /// Whether a question about a token of our own waits for its answer.
+    /// Whether a probe waits for its answer.
     is_probing: bool,
     hasher: RandomState,
 }
@@ -59,12 +59,12 @@ pub(super) struct Outage {
 #[derive(Debug)]
 struct Down {
     failure: Failure,
-    /// The last attempt about a token that was never seen active.
+    /// The last attempt for a token that was never active before.
     attempted: SystemTime,
 }
 
 impl Outage {
-    /// Decides whether a token may be asked about now. If the server is down, it counts as the attempt.
+    /// Decides whether a token may be asked about now. If the server is down, this counts as the attempt.
     pub(super) fn admit(&mut self, was_active: bool, now: SystemTime) -> Result<(), Failure> {
         let Some(Down { failure, attempted }) = &mut self.down else { return Ok(()) };
         let last = if was_active { self.attempted } else { Some(*attempted) };
@@ -87,15 +87,15 @@ impl Outage {
         }
     }
 
-    /// Records that a token failed. Returns whether the server must now be asked about a token of our own, which is followed
-    /// by [`answered`](Self::answered) or [`probe_failed`](Self::probe_failed), and by [`probe_ended`](Self::probe_ended).
+    /// Records that a token failed. Returns whether a probe must be sent now. The probe is followed by
+    /// [`answered`](Self::answered) or [`probe_failed`](Self::probe_failed), and by [`probe_ended`](Self::probe_ended).
     #[must_use]
     pub(super) fn failed(&mut self, token: &str, failure: &Failure, now: SystemTime) -> bool {
         match failure.kind {
             NoAnswerKind::NoConnection if self.down.is_some() || self.is_quiet(now) => self.set_down(failure, now),
             NoAnswerKind::NoConnection => {}
             NoAnswerKind::Refused | NoAnswerKind::Failed => {
-                // There is a connection again, so that the token may be the cause.
+                // The server accepts connections again, so the token may be the cause.
                 self.down.take_if(|down| down.failure.kind == NoAnswerKind::NoConnection);
                 let token = self.hasher.hash_one(token);
                 if self.failed.len() < FAILED_TOKENS && !self.failed.contains(&token) {
@@ -108,7 +108,7 @@ impl Outage {
                     self.set_down(failure, now);
                 }
             }
-            // The server is up. It is down again with the next failure, unless it answers before.
+            // The server is up. The next failure sets it down again, unless it answers first.
             NoAnswerKind::Unusable => self.down = None,
         }
         false
@@ -126,7 +126,7 @@ impl Outage {
         self.down.is_some()
     }
 
-    /// Records that the question about a token of our own had no answer either.
+    /// Records that the probe had no answer either.
     pub(super) fn probe_failed(&mut self, failure: &Failure, now: SystemTime) {
         if failure.kind == NoAnswerKind::Unusable {
             self.down = None;
@@ -139,7 +139,7 @@ impl Outage {
         self.is_probing = false;
     }
 
-    /// A failure during an outage leaves the attempts as they are: each began its pause.
+    /// Sets the server down. A failure during an outage does not change the attempts: each began its own pause.
     fn set_down(&mut self, failure: &Failure, now: SystemTime) {
         if let Some(down) = &mut self.down {
             down.failure = failure.clone();
@@ -150,7 +150,7 @@ impl Outage {
     }
 }
 
-/// Returns whether `now` is less than `time` after `then`. It is not when the clock was set back: pauses end then.
+/// Returns whether `now` is less than `time` after `then`. False if the clock was set back, which ends the pause.
 pub(super) fn is_within(time: Duration, then: SystemTime, now: SystemTime) -> bool {
     now.duration_since(then).is_ok_and(|age| age < time)
 }
@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn failure(kind: NoAnswerKind) -> Failure {
-        let error = FetchError::document(&"https://auth.example.com/introspect".parse().unwrap(), "of a test");
+        let error = FetchError::document(&"https://auth.example.com/introspect".parse().unwrap(), "for a test");
         Failure { error: Arc::new(error), kind, pause: PAUSE }
     }
 
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn three_different_tokens_in_a_row_are_an_outage_and_one_token_is_not_however_often_it_fails() {
+    fn three_different_failing_tokens_are_an_outage_but_one_token_never_is() {
         let mut outage = Outage::default();
         for second in 0..1_000 {
             fails(&mut outage, "a", at(second));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_beside_answers_are_no_outage_whatever_their_number() {
+    fn failures_between_answers_are_not_an_outage() {
         let mut outage = Outage::default();
         for second in 0..100 {
             outage.answered(at(second * 5));
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_refuses_is_asked_once_a_pause_and_once_more_about_tokens_that_were_active() {
+    fn a_refusing_server_is_asked_once_per_pause_and_once_more_for_active_tokens() {
         let mut outage = Outage::default();
         for token in ["a", "b", "c"] {
             fails(&mut outage, token, at(0));
@@ -229,17 +229,17 @@ mod tests {
     }
 
     #[test]
-    fn after_three_tokens_without_an_answer_one_question_about_our_own_decides_whether_the_server_is_down() {
+    fn after_three_unanswered_tokens_one_probe_decides_whether_the_server_is_down() {
         let failure = failure(NoAnswerKind::Failed);
         let mut outage = Outage::default();
         let suspects = ["a", "b", "c", "d"].map(|token| outage.failed(token, &failure, at(0)));
-        assert_eq!(suspects, [false, false, true, false], "and only one question at a time");
-        assert!((0..100).all(|_| admits(&mut outage, false, at(0))), "it is not known yet");
+        assert_eq!(suspects, [false, false, true, false], "only one probe at a time");
+        assert!((0..100).all(|_| admits(&mut outage, false, at(0))), "the probe has no answer yet");
         outage.answered(at(0));
         outage.probe_ended();
         assert!((0..100).all(|_| admits(&mut outage, false, at(0))), "the tokens are the cause");
         let suspects = ["a", "b", "c"].map(|token| outage.failed(token, &failure, at(4)));
-        assert_eq!(suspects, [false; 3], "it has just had an answer");
+        assert_eq!(suspects, [false; 3], "the server has just answered");
         assert!(outage.failed("d", &failure, at(5)));
         outage.probe_failed(&failure, at(5));
         outage.probe_ended();
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_fails_is_asked_about_one_token_and_one_of_our_own_per_pause() {
+    fn a_failing_server_is_asked_about_one_token_and_one_probe_per_pause() {
         let failure = failure(NoAnswerKind::Failed);
         let mut outage = Outage::default();
         for second in 0..10 {
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_about_our_own_token_that_fails_is_no_outage_if_another_token_had_its_answer_meanwhile() {
+    fn a_failed_probe_is_not_an_outage_if_another_token_was_answered_meanwhile() {
         let failure = failure(NoAnswerKind::Failed);
         let mut outage = Outage::default();
         assert!(["a", "b", "c"].iter().any(|token| outage.failed(token, &failure, at(0))));
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_about_our_own_token_that_cannot_be_used_is_no_outage() {
+    fn an_unusable_answer_to_a_probe_is_not_an_outage() {
         let mut outage = Outage::default();
         assert!(["a", "b", "c"].iter().any(|token| outage.failed(token, &failure(NoAnswerKind::Failed), at(0))));
         outage.probe_failed(&failure(NoAnswerKind::Unusable), at(0));
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_outage_does_not_delay_the_attempts_about_tokens_that_were_active() {
+    fn a_new_outage_does_not_delay_the_attempts_for_active_tokens() {
         let mut outage = Outage::default();
         for token in ["a", "b"] {
             fails(&mut outage, token, at(0));
@@ -291,11 +291,11 @@ mod tests {
             admitted += usize::from(admits(&mut outage, true, now));
             assert!(!outage.failed("refused by a gateway", &failure(NoAnswerKind::Unusable), now));
         }
-        assert_eq!(admitted, 10, "one a second");
+        assert_eq!(admitted, 10, "one per second");
     }
 
     #[test]
-    fn without_a_connection_there_is_one_attempt_a_pause_and_one_more_about_tokens_that_were_active() {
+    fn without_a_connection_there_is_one_attempt_per_pause_and_one_more_for_active_tokens() {
         let mut outage = Outage::default();
         outage.answered(at(0));
         assert!(!outage.failed("a", &failure(NoAnswerKind::NoConnection), at(5)));
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_cannot_be_made_beside_answers_are_no_outage() {
+    fn failed_connections_between_answers_are_not_an_outage() {
         let mut outage = Outage::default();
         for second in 0..100 {
             outage.answered(at(second * 5));
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_cannot_be_used_is_no_outage() {
+    fn an_unusable_answer_is_not_an_outage() {
         let mut outage = Outage::default();
         for token in ["a", "b", "c", "d"] {
             assert!(!outage.failed(token, &failure(NoAnswerKind::Unusable), at(0)));
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_lost_connection_one_failing_token_is_no_outage() {
+    fn after_a_lost_connection_one_failing_token_is_not_an_outage() {
         for kind in [NoAnswerKind::Refused, NoAnswerKind::Failed, NoAnswerKind::Unusable] {
             let mut outage = Outage::default();
             assert!(!outage.failed("a", &failure(NoAnswerKind::NoConnection), at(0)));
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_ends_when_the_clock_is_set_back() {
+    fn a_pause_ends_if_the_clock_is_set_back() {
         let mut outage = Outage::default();
         for token in ["a", "b", "c"] {
             fails(&mut outage, token, at(600));

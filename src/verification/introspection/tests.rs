@@ -1,4 +1,4 @@
-//! A server that is asked, answers, and does not, in simulated time.
+//! Tests of introspection with a server that answers, refuses or fails, in simulated time.
 
 mod strangers;
 
@@ -23,13 +23,13 @@ const SECRET: &str = "s/cret: with characters that are encoded";
 const NOW: u64 = 1_700_000_000;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The server: what it says, in which type, and with which status; or nothing.
+/// The simulated server: the body, media type and status of its answers, or none.
 #[derive(Clone, Debug)]
 struct Site(Arc<Inner>);
 
 type Headers = Vec<(&'static str, &'static str)>;
 
-/// Used as a status: the connection is closed without an answer, or no answer ever comes.
+/// Used as statuses: the connection closes without an answer, or no answer ever comes.
 const CLOSED: u16 = 0;
 const SILENT: u16 = 1;
 
@@ -62,7 +62,7 @@ impl Site {
         *self.0.answer.lock().unwrap() = Some((status, media_type, body.to_owned()));
     }
 
-    /// Tokens whose name begins with `bad` get this status, whatever the others get.
+    /// Tokens whose name begins with `bad` get this status, independent of the others.
     fn fails_for_bad_tokens(&self, status: u16, headers: &[(&'static str, &'static str)]) {
         *self.0.bad.lock().unwrap() = Some((status, headers.to_vec()));
     }
@@ -129,7 +129,7 @@ fn verifier(site: &Site) -> (Verifier, ManualClock) {
     (introspection(site, &clock).verifier().unwrap(), clock)
 }
 
-/// What RFC 7662 §2.2 shows, about.
+/// An answer like the example of RFC 7662 §2.2.
 fn active() -> Value {
     json!({
         "active": true, "client_id": "billing", "scope": "read write", "sub": "svc", "aud": [API], "iss": ISSUER,
@@ -169,7 +169,7 @@ fn assert_undecided(verified: Result<VerifiedToken, VerifyError>) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_active_token_is_a_proof_that_tells_what_the_server_said() {
+async fn an_active_token_gives_a_proof_with_the_members_of_the_answer() {
     let site = Site::saying(&active());
     let (verifier, _) = verifier(&site);
     assert!(verifier.is_ready());
@@ -192,7 +192,7 @@ async fn an_active_token_is_a_proof_that_tells_what_the_server_said() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn credentials_may_go_in_the_body() {
+async fn credentials_may_be_sent_in_the_body() {
     let site = Site::saying(&active());
     let post = introspection(&site, &clock()).client_secret_post("api", ClientSecret::new(SECRET).unwrap()).unwrap();
     assert!(post.verifier().unwrap().verify("a+b").await.is_ok());
@@ -204,7 +204,7 @@ async fn credentials_may_go_in_the_body() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_believed_for_30_seconds_and_never_past_exp() {
+async fn an_answer_is_cached_for_30_seconds_but_never_past_exp() {
     let site = Site::saying(&with("exp", json!(NOW + 40)));
     let (verifier, clock) = verifier(&site);
     for (second, asked) in [(0, 1), (29, 1), (30, 2), (39, 2), (40, 3)] {
@@ -215,14 +215,14 @@ async fn an_answer_is_believed_for_30_seconds_and_never_past_exp() {
     site.says(&json!({"active": false}));
     assert_eq!(refused(verifier.verify("opaque").await), InvalidToken::Inactive);
     assert_eq!(refused(verifier.verify("opaque").await), InvalidToken::Inactive);
-    assert_eq!(site.asked(), 4, "that it is unknown is believed, too");
+    assert_eq!(site.asked(), 4, "inactive answers are cached, too");
     site.says(&with("exp", json!(NOW + 400)));
     clock.advance(30 * SECOND);
     assert!(verifier.verify("opaque").await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_with_one_token_ask_once_also_when_the_first_hangs_up() {
+async fn concurrent_requests_with_one_token_ask_once_even_if_the_first_disconnects() {
     let site = Site::saying(&active());
     let (verifier, _) = verifier(&site);
     assert!(tokio::time::timeout(SECOND / 2, verifier.verify("opaque")).await.is_err());
@@ -239,7 +239,7 @@ async fn requests_with_one_token_ask_once_also_when_the_first_hangs_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_than_192_tokens_that_were_never_seen_are_asked_about_at_once() {
+async fn at_most_192_new_tokens_are_asked_about_at_once() {
     let site = Site::saying(&active());
     let (verifier, _) = verifier(&site);
     let waiting: Vec<_> = (0..300)
@@ -253,11 +253,11 @@ async fn no_more_than_192_tokens_that_were_never_seen_are_asked_about_at_once() 
         undecided += usize::from(matches!(verified.await.unwrap(), Err(VerifyError::Undecided(_))));
     }
     assert_eq!((site.asked(), undecided), (192, 108));
-    assert!(verifier.verify("another").await.is_ok(), "they have landed");
+    assert!(verifier.verify("another").await.is_ok(), "the requests have finished");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_does_not_answer_is_a_503_and_is_left_alone_for_a_second() {
+async fn a_server_that_does_not_answer_gives_503_and_is_not_asked_for_a_second() {
     let site = Site::saying(&active());
     let (verifier, clock) = verifier(&site);
     assert!(verifier.verify("known").await.is_ok());
@@ -271,11 +271,11 @@ async fn a_server_that_does_not_answer_is_a_503_and_is_left_alone_for_a_second()
     assert_undecided(verifier.verify("known").await);
     clock.advance(SECOND);
     site.says(&active());
-    assert!(verifier.verify("known").await.is_ok(), "it heals by itself");
+    assert!(verifier.verify("known").await.is_ok(), "it recovers");
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_a_dangerous_option_lets_pass_while_the_server_is_down_and_only_what_was_good_before() {
+async fn only_a_dangerous_setting_accepts_formerly_active_tokens_while_the_server_is_down() {
     let site = Site::saying(&active());
     let clock = clock();
     let verifier = introspection(&site, &clock).dangerous_old_answers_while_down().verifier().unwrap();
@@ -283,14 +283,14 @@ async fn only_a_dangerous_option_lets_pass_while_the_server_is_down_and_only_wha
     site.is_down();
     clock.advance(300 * SECOND);
     assert!(verifier.verify("known").await.is_ok());
-    assert!(verifier.verify("known").await.is_ok(), "while it is left alone, too");
+    assert!(verifier.verify("known").await.is_ok(), "also during the pause");
     assert_undecided(verifier.verify("never seen").await);
     clock.advance(300 * SECOND);
     assert_undecided(verifier.verify("known").await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_server_says_has_to_hold_here() {
+async fn the_members_of_the_answer_are_checked() {
     for (answer, reason) in [
         (json!({"active": false}), InvalidToken::Inactive),
         (with("active", json!(false)), InvalidToken::Inactive),
@@ -320,18 +320,18 @@ async fn what_the_server_says_has_to_hold_here() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_answer_is_not_taken_for_a_refusal_of_the_token() {
+async fn an_unusable_answer_does_not_refuse_the_token() {
     for (status, body, says) in [
-        (401, "{}", "our own credentials"),
+        (401, "{}", "the credentials of this API"),
         (403, "{}", "refuses this token"),
         (500, r#"{"active": false}"#, "500"),
         (302, r#"{"active": true}"#, "302"),
-        (200, "<html>", "no JSON"),
-        (200, "[]", "no JSON"),
-        (200, "[true]", "no JSON"),
+        (200, "<html>", "not a JSON"),
+        (200, "[]", "not a JSON"),
+        (200, "[true]", "not a JSON"),
         (200, "{}", "active"),
         (200, r#"{"active": "true"}"#, "active"),
-        (200, r#"{"active": true, "active": false}"#, "no JSON"),
+        (200, r#"{"active": true, "active": false}"#, "not a JSON"),
     ] {
         let site = Site::saying(&active());
         site.answers(status, "application/json", body);
@@ -341,7 +341,7 @@ async fn what_is_no_answer_is_not_taken_for_a_refusal_of_the_token() {
     }
 }
 
-/// A signed answer (RFC 9701 §5).
+/// Returns a signed answer (RFC 9701 §5).
 fn sealed(key: &KeyRing, typ: &str, change: impl Fn(&mut Value)) -> String {
     let mut claims = json!({"iss": ISSUER, "aud": "the api", "iat": NOW, "token_introspection": active()});
     change(&mut claims);
@@ -349,7 +349,7 @@ fn sealed(key: &KeyRing, typ: &str, change: impl Fn(&mut Value)) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_signed_answer_is_verified_where_it_is_asked_for_and_no_other_is_taken() {
+async fn if_signed_answers_are_required_only_a_valid_signed_answer_is_accepted() {
     const TYPE: &str = "token-introspection+jwt";
     const MEDIA_TYPE: &str = "application/token-introspection+jwt";
     let key = KeyRing::new(SigningKey::generate(Algorithm::ES256).unwrap());
@@ -374,13 +374,13 @@ async fn a_signed_answer_is_verified_where_it_is_asked_for_and_no_other_is_taken
         (MEDIA_TYPE, list, "lacks iss"),
         ("application/json", active().to_string(), "not signed"),
         ("application/json", sealed(&key, TYPE, |_| {}), "not signed"),
-        (MEDIA_TYPE, active().to_string(), "no good"),
-        (MEDIA_TYPE, sealed(&other, TYPE, |_| {}), "key is not known"),
-        (MEDIA_TYPE, sealed(&key, "at+jwt", |_| {}), "no good"),
+        (MEDIA_TYPE, active().to_string(), "not a JWS"),
+        (MEDIA_TYPE, sealed(&other, TYPE, |_| {}), "key is unknown"),
+        (MEDIA_TYPE, sealed(&key, "at+jwt", |_| {}), "is invalid"),
         (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["iss"] = json!("https://other.example.com")), "another server"),
         (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["aud"] = json!("another api")), "another client: `iss`"),
-        (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["iat"] = json!(NOW - 61)), "this minute"),
-        (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["iat"] = json!(NOW + 6)), "this minute"),
+        (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["iat"] = json!(NOW - 61)), "too old"),
+        (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["iat"] = json!(NOW + 6)), "in the future"),
         (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["token_introspection"] = Value::Null), "active"),
     ] {
         let error = assert_undecided(answer(media_type, body).await);
@@ -389,7 +389,7 @@ async fn a_signed_answer_is_verified_where_it_is_asked_for_and_no_other_is_taken
 }
 
 #[tokio::test(start_paused = true)]
-async fn tokens_of_issuers_with_keys_are_not_asked_about() {
+async fn tokens_of_issuers_with_keys_need_no_request() {
     let key = KeyRing::new(SigningKey::generate(Algorithm::ES256).unwrap());
     let site = Site::saying(&active());
     let (opaque, clock) = verifier(&site);
@@ -400,7 +400,7 @@ async fn tokens_of_issuers_with_keys_are_not_asked_about() {
     });
     let jwt = key.signing_key().sign(jwt.to_string().as_bytes()).unwrap();
     assert!(both.verify(&jwt).await.is_ok());
-    // What the keys refuse, no server is asked to let pass.
+    // No server is asked about a token that the keys refuse.
     let forged = format!("{}AAAA", &jwt[..jwt.len() - 4]);
     assert!(both.verify(&forged).await.is_err());
     assert_eq!(site.asked(), 0);
@@ -409,9 +409,9 @@ async fn tokens_of_issuers_with_keys_are_not_asked_about() {
     assert!(both.or(opaque).is_err(), "two endpoints");
 }
 
-/// A server in a network that encrypts underneath, behind an HTTP client of the application's own.
+/// A server in a network that encrypts underneath, behind an HTTP client of the application.
 #[tokio::test(start_paused = true)]
-async fn plain_http_beyond_loopback_needs_the_setting_that_the_error_names() {
+async fn plain_http_to_other_hosts_needs_the_setting_that_the_error_names() {
     const INSIDE: &str = "http://keycloak:8080/realms/m";
     let site = Site::saying(&with("iss", json!(INSIDE)));
     let inside = |issuer: &str, endpoint: &str| {
@@ -430,7 +430,7 @@ async fn plain_http_beyond_loopback_needs_the_setting_that_the_error_names() {
 }
 
 #[test]
-fn what_is_missing_is_named_when_it_is_built() {
+fn building_names_the_missing_setting() {
     let new = || Introspection::new(ISSUER, API).unwrap().http_client(Site::saying(&active()));
     let at = || new().at("https://auth.example.com/introspect").unwrap();
     assert!(matches!(new().verifier(), Err(RemoteError::NoEndpoint)));
@@ -450,7 +450,7 @@ fn what_is_missing_is_named_when_it_is_built() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bad_answer_about_one_token_is_of_no_consequence_for_another() {
+async fn a_bad_answer_for_one_token_does_not_affect_another() {
     let long = " ".repeat(64 * 1024 + 1);
     for (status, body) in [(400, "{}"), (403, "{}"), (413, "{}"), (302, "{}"), (200, "<html>"), (200, &*long)] {
         let site = Site::saying(&active());
@@ -461,9 +461,9 @@ async fn a_bad_answer_about_one_token_is_of_no_consequence_for_another() {
         site.answers(status, "application/json", body);
         assert_undecided(verifier.verify("odd").await);
         assert_undecided(verifier.verify("known").await);
-        assert_eq!(site.asked(), 3, "{status}: no pause, and nothing old");
+        assert_eq!(site.asked(), 3, "{status}: no pause, and no old answer");
         assert_undecided(verifier.verify("odd").await);
-        assert_eq!(site.asked(), 3, "{status}: the token itself is left alone");
+        assert_eq!(site.asked(), 3, "{status}: the token itself has a pause");
         site.says(&active());
         assert!(verifier.verify("another").await.is_ok(), "{status}");
     }
@@ -474,7 +474,7 @@ async fn a_bad_answer_about_one_token_is_of_no_consequence_for_another() {
         assert_undecided(verifier.verify("bad").await);
         assert!(verifier.verify("another").await.is_ok(), "{status}");
         assert_undecided(verifier.verify("bad").await);
-        assert_eq!(site.asked(), 2, "{status}: the token alone is not asked about again at once");
+        assert_eq!(site.asked(), 2, "{status}: only this token has a pause");
     }
 }
 
@@ -504,7 +504,7 @@ async fn a_token_that_failed_is_asked_about_again_after_a_second_or_after_retry_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_refuses_every_request_is_asked_once_a_second_until_it_answers() {
+async fn a_server_that_refuses_every_request_is_asked_once_per_second_until_it_answers() {
     for status in [401, 429, 503] {
         let site = Site::saying(&active());
         site.answers(status, "application/json", "{}");
@@ -529,7 +529,7 @@ async fn a_server_that_refuses_every_request_is_asked_once_a_second_until_it_ans
 }
 
 #[tokio::test(start_paused = true)]
-async fn made_up_tokens_do_not_keep_an_active_one_from_being_asked_about() {
+async fn made_up_tokens_do_not_block_the_request_for_an_active_one() {
     let site = Site::saying(&active());
     site.fails_for_bad_tokens(429, &[]);
     let (verifier, clock) = verifier(&site);
@@ -543,12 +543,12 @@ async fn made_up_tokens_do_not_keep_an_active_one_from_being_asked_about() {
     }
     assert!(site.asked() <= 1 + 3 + 10, "the server counts as down: {}", site.asked());
     assert_undecided(verifier.verify("bad-another").await);
-    assert!(verifier.verify("known").await.is_ok(), "its attempt is its own");
-    assert!(verifier.verify("never seen").await.is_ok(), "and ended the outage");
+    assert!(verifier.verify("known").await.is_ok(), "it has a separate attempt");
+    assert!(verifier.verify("never seen").await.is_ok(), "the answer ended the outage");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_kept_of_tokens_that_failed_is_bounded() {
+async fn the_number_of_remembered_failed_tokens_is_bounded() {
     let site = Site::saying(&active());
     site.fails_for_bad_tokens(500, &[]);
     let (verifier, _) = verifier(&site);
@@ -568,7 +568,7 @@ async fn what_is_kept_of_tokens_that_failed_is_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn times_beyond_the_end_of_time_do_no_harm() {
+async fn times_out_of_range_are_harmless() {
     for exp in ["9223372036854775803", "9223372036854775807", "253402300799"] {
         let site = Site::saying(&active());
         site.answers(200, "application/json", &active().to_string().replace(&(NOW + 600).to_string(), exp));
@@ -582,7 +582,7 @@ async fn times_beyond_the_end_of_time_do_no_harm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn times_with_a_fraction_are_rounded_so_that_less_is_accepted() {
+async fn fractional_times_are_rounded_to_shorten_the_lifetime() {
     let answer = |exp: &str, iat: &str, nbf: &str| {
         let text = with("nbf", json!(NOW)).to_string();
         let text = text.replace(&format!(r#""exp":{}"#, NOW + 600), &format!(r#""exp":{exp}"#));
@@ -611,7 +611,7 @@ async fn times_with_a_fraction_are_rounded_so_that_less_is_accepted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_is_bound_to_a_key_is_refused_unless_a_dangerous_setting_accepts_it() {
+async fn a_token_bound_to_a_key_is_refused_unless_a_dangerous_setting_accepts_it() {
     let bound = [json!({"jkt": "k"}), json!({"x5t#S256": "k"}), json!({}), Value::Null, json!("k"), json!(5)];
     for value in bound {
         let site = Site::saying(&with("cnf", value.clone()));
@@ -628,7 +628,7 @@ async fn a_token_that_is_bound_to_a_key_is_refused_unless_a_dangerous_setting_ac
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_old_passes_because_too_many_ask_at_once() {
+async fn a_lack_of_slots_does_not_cause_old_answers_to_be_used() {
     let site = Site::saying(&active());
     let clock = clock();
     let verifier = introspection(&site, &clock).dangerous_old_answers_while_down().verifier().unwrap();
@@ -636,7 +636,7 @@ async fn nothing_old_passes_because_too_many_ask_at_once() {
         assert!(verifier.verify(&format!("known-{number}")).await.is_ok());
     }
     clock.advance(30 * SECOND);
-    // These take the places that are for all, and then those that are for tokens that were active.
+    // These take the shared slots, and then those that are reserved for active tokens.
     for (kind, count) in [("new", 192), ("known", 64)] {
         for number in 0..count {
             let verifier = verifier.clone();
@@ -647,11 +647,11 @@ async fn nothing_old_passes_because_too_many_ask_at_once() {
     assert_undecided(verifier.verify("known-64").await);
     assert_eq!(site.asked(), 65 + 256);
     sleep(SECOND).await;
-    assert!(verifier.verify("known-64").await.is_ok(), "places are free again");
+    assert!(verifier.verify("known-64").await.is_ok(), "slots are free again");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_ends_when_the_clock_is_set_back() {
+async fn a_pause_ends_if_the_clock_is_set_back() {
     let site = Site::saying(&active());
     let (verifier, clock) = verifier(&site);
     site.is_down();
@@ -663,7 +663,7 @@ async fn a_pause_ends_when_the_clock_is_set_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_was_asked_about_has_the_time_left_that_its_exp_and_the_leeway_give_it() {
+async fn an_introspected_token_is_valid_until_exp_plus_leeway() {
     let (verifier, clock) = verifier(&Site::saying(&active()));
     let token = verifier.verify("opaque").await.unwrap();
     assert_eq!(token.time_left(), 605 * SECOND);
@@ -674,7 +674,7 @@ async fn a_token_that_was_asked_about_has_the_time_left_that_its_exp_and_the_lee
 }
 
 #[tokio::test(start_paused = true)]
-async fn that_a_token_is_not_valid_yet_is_not_remembered() {
+async fn a_token_that_is_not_valid_yet_is_not_cached_as_refused() {
     let (verifier, clock) = verifier(&Site::saying(&with("nbf", json!(NOW + 7))));
     assert_eq!(refused(verifier.verify("opaque").await), InvalidToken::NotYetValid);
     clock.advance(2 * SECOND);
@@ -701,8 +701,8 @@ impl Clock for WallClock {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_believed_for_no_longer_though_the_wall_clock_is_set_back() {
-    // Without `iat`, so that the token is valid by the clock that was set back, too.
+async fn setting_the_wall_clock_back_does_not_extend_the_cache_time() {
+    // Without `iat`, so that the token is also valid by the clock that was set back.
     let site = Site::saying(&without("iat"));
     let clock = WallClock::new();
     let verifier = introspection(&site, &self::clock()).clock(clock.clone()).verifier().unwrap();
@@ -715,13 +715,13 @@ async fn an_answer_is_believed_for_no_longer_though_the_wall_clock_is_set_back()
     assert_eq!(refused(verifier.verify("revoked").await), InvalidToken::Inactive);
     site.says(&without("iat"));
     sleep(28 * SECOND).await;
-    assert_eq!(refused(verifier.verify("revoked").await), InvalidToken::Inactive, "it is believed for as long");
+    assert_eq!(refused(verifier.verify("revoked").await), InvalidToken::Inactive, "it is cached for as long");
     sleep(SECOND).await;
     assert!(verifier.verify("revoked").await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_old_answer_passes_after_its_exp_though_the_wall_clock_is_set_back() {
+async fn no_old_answer_is_used_after_exp_even_if_the_wall_clock_is_set_back() {
     for is_down in [true, false] {
         let mut answer = without("iat");
         answer["exp"] = json!(NOW + 60);
@@ -744,7 +744,7 @@ async fn no_old_answer_passes_after_its_exp_though_the_wall_clock_is_set_back() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_answer_inactive_admits_nothing_while_the_server_is_down() {
+async fn a_token_last_called_inactive_is_not_admitted_while_the_server_is_down() {
     let site = Site::saying(&active());
     let clock = clock();
     let verifier = introspection(&site, &clock).dangerous_old_answers_while_down().verifier().unwrap();
@@ -752,7 +752,7 @@ async fn the_last_answer_inactive_admits_nothing_while_the_server_is_down() {
     clock.advance(30 * SECOND);
     site.says(&json!({"active": false}));
     assert_eq!(refused(verifier.verify("revoked").await), InvalidToken::Inactive);
-    // The refusal is old too by now, so the server would be asked again.
+    // The refusal has expired, too, so the server would be asked again.
     clock.advance(30 * SECOND);
     site.is_down();
     assert_undecided(verifier.verify("revoked").await);
@@ -760,7 +760,7 @@ async fn the_last_answer_inactive_admits_nothing_while_the_server_is_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_beyond_the_limit_is_refused_and_causes_no_question() {
+async fn an_overlong_token_is_refused_without_a_request() {
     let site = Site::saying(&active());
     let (verifier, _) = verifier(&site);
     assert_eq!(refused(verifier.verify(&"a".repeat(16 * 1024 + 1)).await), InvalidToken::TooLong);

@@ -1,51 +1,50 @@
-//! [`TokenCache`]: tokens that were verified before, and need not be again.
+//! [`TokenCache`]: a cache of verified tokens.
 //!
-//! The mechanism alone: it says that a text is a token that was verified, to the letter. Whether it is good still is for
-//! [`Verifier`](crate::verification::Verifier) to check, at every hit.
+//! The cache only reports that exactly this text was verified before. At every hit,
+//! [`Verifier`](crate::verification::Verifier) checks whether the token is still valid.
 
-mod near;
-mod newcomers;
+mod per_core;
+mod seen_once;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use self::near::NearTokens;
-use self::newcomers::Newcomers;
+use self::per_core::PerCoreTokens;
+use self::seen_once::SeenOnce;
 use super::VerifiedToken;
-use super::dice::Dice;
+use super::eviction_rng::EvictionRng;
 use crate::metrics;
 use crate::sync::Striped;
 
-/// So many that threads seldom meet at one lock.
+/// The number of shards, large enough that threads seldom contend for one lock.
 const SHARDS: usize = 64;
 
-/// How much of its end a token is found by: the last 96 bits of the signature, which differ from token to token.
+/// The number of bytes at the end that form the key of a token: the last 96 bits of the signature, which differ per token.
 const TAIL: usize = 16;
 
-/// The memory of an entry in addition to its token, in bytes, roughly: its share of a map, and its line.
+/// The approximate memory of an entry in addition to its token, in bytes: its share of a map, and its ledger line.
 const OVERHEAD: usize = 128;
 
-/// Verified tokens by their texts, within a number of tokens and of bytes. Beyond either, tokens chosen at random are
-/// evicted: of tokens that are shown in turn, a few more than fit, most stay, where evicting the oldest would keep none.
-/// When there is no room, a token is kept from the second time on: one that is shown once evicts nothing, and takes no time for
-/// it.
+/// A cache of verified tokens by their texts, bounded in tokens and in bytes. Beyond either bound, it evicts tokens at random.
+/// If slightly more tokens than fit are used in turn, random eviction keeps most of them, where evicting the oldest would keep
+/// none. A full cache keeps a token only from its second use on, so a token that is used once evicts nothing and costs little.
 ///
-/// Only verified tokens are kept, so garbage evicts nothing. A look-up locks the copies of its core and, if the token is not
+/// Only verified tokens are kept, so invalid ones evict nothing. A lookup locks the copies of its core and, if the token is not
 /// among them, one shard for reading.
 pub(super) struct TokenCache {
-    most_tokens: usize,
-    most_bytes: usize,
+    max_tokens: usize,
+    max_bytes: usize,
     keys: Keys,
     shards: Striped<Shard, SHARDS>,
-    /// Locked before a shard by who looks up; else not while a shard is.
-    near: NearTokens,
-    /// Locked by every change, and always before a shard.
+    /// A lookup locks it before a shard. Every other operation locks it only while holding no shard.
+    per_core: PerCoreTokens,
+    /// Locked by every change, always before a shard.
     ledger: Mutex<Ledger>,
 }
 
-/// On cache lines of its own, so that who locks it does not slow down who uses its neighbour.
+/// A shard on cache lines of its own, so that a lock does not slow down its neighbours (false sharing).
 #[derive(Default)]
 #[repr(align(128))]
 struct Shard {
@@ -54,30 +53,30 @@ struct Shard {
 
 type Entries = HashMap<Place, Entry, BuildHasherDefault<AlreadyHashed>>;
 
-/// The hash of a token's tail. Two tokens of one place drive each other out, and are told apart all the same.
+/// The hash of a token's tail. Two tokens with equal hashes evict each other, but are never confused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Place(u64);
 
 struct Entry {
-    /// Here too, so that the processor need not wait for the token to know where its text is.
+    /// A copy of the token's text pointer, which avoids one dependent memory access.
     text: Arc<str>,
     token: VerifiedToken,
-    /// Its line in the ledger.
+    /// The number of its ledger line.
     line: usize,
 }
 
-/// Random, so that nobody can choose tokens that meet in one place.
+/// Random hash keys, so that callers cannot choose colliding tokens.
 struct Keys(u64, u64);
 
 impl Keys {
     fn random() -> Self {
-        // The one source of randomness that is at hand everywhere and cannot fail.
+        // The only source of randomness that is always available and cannot fail.
         let state = RandomState::new();
         Self(state.hash_one(0), state.hash_one(1))
     }
 
-    /// A product of two halves, each under a key: all of its bits depend on all of theirs. Signatures are as good as random
-    /// to begin with, so no more is asked of it than to keep the few from meeting that somebody picked out.
+    /// Multiplies two keyed halves, so that all bits of the hash depend on all bits of the tail. Signatures are nearly random
+    /// already; the keys only prevent deliberate collisions.
     #[allow(clippy::cast_possible_truncation)] // into halves
     fn hash(&self, tail: u128) -> u64 {
         let product = u128::from(tail as u64 ^ self.0) * u128::from((tail >> 64) as u64 ^ self.1);
@@ -86,61 +85,62 @@ impl Keys {
 }
 
 impl TokenCache {
-    pub(super) fn new(most_tokens: usize, most_bytes: usize) -> Self {
-        Self::with_keys(most_tokens, most_bytes, Keys::random())
+    pub(super) fn new(max_tokens: usize, max_bytes: usize) -> Self {
+        Self::with_keys(max_tokens, max_bytes, Keys::random())
     }
 
-    fn with_keys(most_tokens: usize, most_bytes: usize, keys: Keys) -> Self {
+    fn with_keys(max_tokens: usize, max_bytes: usize, keys: Keys) -> Self {
         Self {
-            most_tokens,
-            most_bytes,
+            max_tokens,
+            max_bytes,
             keys,
             shards: Striped::default(),
-            near: NearTokens::new(),
+            per_core: PerCoreTokens::new(),
             ledger: Mutex::new(Ledger {
                 lines: Vec::new(),
                 bytes: 0,
-                dice: Dice::random(),
-                newcomers: Newcomers::default(),
+                rng: EvictionRng::random(),
+                seen_once: SeenOnce::default(),
             }),
         }
     }
 
-    /// One of the same size, with nothing in it.
+    /// Returns an empty cache of the same size.
     pub(super) fn emptied(&self) -> Self {
-        Self::new(self.most_tokens, self.most_bytes)
+        Self::new(self.max_tokens, self.max_bytes)
     }
 
-    /// The proof of this very token. The whole text is compared, and not in constant time: to get so far, one has to
-    /// show the last 96 bits of a good signature, and who has these has the token.
+    /// Returns the proof of exactly this token. The whole text is compared, but not in constant time: to reach the comparison,
+    /// a
+    /// caller needs the last 96 bits of a valid signature, and a caller with these has the token.
     pub(super) fn find(&self, text: &[u8]) -> Option<VerifiedToken> {
         let place = self.place(text)?;
-        let mut near = self.near.of_this_thread();
-        if let Some(copy) = near.as_mut().and_then(|near| near.find(place, text)) {
+        let mut copies = self.per_core.of_this_thread();
+        if let Some(copy) = copies.as_mut().and_then(|copies| copies.find(place, text)) {
             return Some(copy);
         }
         let entries = self.shard(place).read();
         let entry = entries.get(&place).filter(|entry| entry.text.as_bytes() == text)?;
-        if let Some(near) = &mut near {
-            near.count(place, &entry.token);
+        if let Some(copies) = &mut copies {
+            copies.count(place, &entry.token);
         }
         Some(entry.token.clone())
     }
 
-    /// Remembers a token that was verified just now; if it would evict another, only the second time.
+    /// Stores a token that was just verified. If this would evict another, it is stored only the second time.
     pub(super) fn keep(&self, token: &VerifiedToken) {
         let bytes = token.size() + OVERHEAD;
-        let Some(place) = self.place(token.text().as_bytes()).filter(|_| bytes <= self.most_bytes) else { return };
+        let Some(place) = self.place(token.text().as_bytes()).filter(|_| bytes <= self.max_bytes) else { return };
         let shard = self.shard(place);
         let entry = |line| Entry { text: token.text().clone(), token: token.clone(), line };
         let mut ledger = self.ledger();
-        let is_full = ledger.lines.len() >= self.most_tokens || bytes > self.most_bytes - ledger.bytes;
-        if is_full && !ledger.newcomers.have_come_before(place, self.most_tokens) {
+        let is_full = ledger.lines.len() >= self.max_tokens || bytes > self.max_bytes - ledger.bytes;
+        if is_full && !ledger.seen_once.seen_before(place, self.max_tokens) {
             return;
         }
         let mut newest = self.line_for(&mut ledger, shard, Line { place, bytes });
         shard.write().insert(place, entry(newest));
-        while ledger.bytes > self.most_bytes || ledger.lines.len() > self.most_tokens {
+        while ledger.bytes > self.max_bytes || ledger.lines.len() > self.max_tokens {
             let evicted = ledger.any_but(newest);
             let last = ledger.lines.len() - 1;
             self.evict(&mut ledger, evicted);
@@ -150,11 +150,11 @@ impl TokenCache {
         }
     }
 
-    /// The line of a token that is about to be inserted: that of the token which it replaces, or of one that is evicted
-    /// because there are enough of them, or a new one.
+    /// Returns the ledger line of a token to be inserted: that of the token it replaces, that of a token evicted because the
+    /// number is reached, or a new one.
     fn line_for(&self, ledger: &mut Ledger, shard: &Shard, line: Line) -> usize {
         let former = shard.read().get(&line.place).map(|entry| entry.line);
-        let Some(reused) = former.or_else(|| ledger.any().filter(|_| ledger.lines.len() >= self.most_tokens)) else {
+        let Some(reused) = former.or_else(|| ledger.any().filter(|_| ledger.lines.len() >= self.max_tokens)) else {
             return ledger.append(line);
         };
         if former.is_none() {
@@ -171,7 +171,7 @@ impl TokenCache {
         metrics::cached_token_evicted();
     }
 
-    /// Takes a line out of the ledger, and tells the entry of the line that takes its place.
+    /// Removes a ledger line, and updates the entry of the line that moves into its position.
     fn strike(&self, ledger: &mut Ledger, line: usize) {
         ledger.strike(line);
         if let Some(moved) = ledger.place(line)
@@ -182,11 +182,11 @@ impl TokenCache {
     }
 
     fn remove(&self, place: Option<Place>) {
-        // Dropped here, when the shard is unlocked again.
+        // Dropped here, after the shard is unlocked.
         let _removed = place.and_then(|place| self.shard(place).write().remove(&place));
     }
 
-    /// Forgets every token that fits, such as those of a key that is trusted no longer.
+    /// Removes every token that matches, such as those of a key that is no longer trusted.
     pub(super) fn forget(&self, fits: impl Fn(&VerifiedToken) -> bool) {
         let mut ledger = self.ledger();
         for shard in self.shards.iter() {
@@ -200,15 +200,15 @@ impl TokenCache {
                 }
             }
         }
-        self.near.forget(fits);
+        self.per_core.forget(fits);
     }
 
-    /// `None` for what is too short to be signed.
+    /// Returns `None` for a text that is too short to be signed.
     fn place(&self, text: &[u8]) -> Option<Place> {
         Some(Place(self.keys.hash(u128::from_ne_bytes(*text.last_chunk::<TAIL>()?))))
     }
 
-    /// Chooses by bits that a map looks at last.
+    /// Selects the shard by bits that the map uses last.
     fn shard(&self, Place(hash): Place) -> &Shard {
         self.shards.of(hash >> 32)
     }
@@ -235,12 +235,12 @@ impl Shard {
     }
 }
 
-/// A line for each entry, in no order. The entry knows the number of its line.
+/// One line for each entry, unordered. The entry stores the number of its line.
 struct Ledger {
     lines: Vec<Line>,
     bytes: usize,
-    dice: Dice,
-    newcomers: Newcomers,
+    rng: EvictionRng,
+    seen_once: SeenOnce,
 }
 
 struct Line {
@@ -264,7 +264,7 @@ impl Ledger {
         *own = line;
     }
 
-    /// Takes a line out; the last one takes its place.
+    /// Removes a line; the last one moves into its position.
     fn strike(&mut self, number: usize) {
         let line = self.lines.swap_remove(number);
         self.bytes -= line.bytes;
@@ -276,12 +276,12 @@ impl Ledger {
     }
 
     fn any(&mut self) -> Option<usize> {
-        (!self.lines.is_empty()).then(|| self.dice.below(self.lines.len()))
+        (!self.lines.is_empty()).then(|| self.rng.below(self.lines.len()))
     }
 
     /// Returns a random line other than `number`. There must be at least two.
     fn any_but(&mut self, number: usize) -> usize {
-        let other = self.dice.below(self.lines.len() - 1);
+        let other = self.rng.below(self.lines.len() - 1);
         other + usize::from(other >= number)
     }
 }
@@ -292,7 +292,7 @@ impl Drop for Ledger {
     }
 }
 
-/// A [`Place`] is a hash: its map has no need of another.
+/// A hasher that returns the [`Place`] itself, which is already a hash.
 #[derive(Default)]
 struct AlreadyHashed(u64);
 
@@ -301,7 +301,7 @@ impl Hasher for AlreadyHashed {
         self.0 = hash;
     }
 
-    /// Never called: the one key is a `u64`.
+    /// Never called: every key is a `u64`.
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
@@ -332,7 +332,7 @@ mod tests {
         let ledger = cache.ledger();
         let entries: usize = cache.shards.iter().map(|shard| shard.read().len()).sum();
         let bytes: usize = ledger.lines.iter().map(|line| line.bytes).sum();
-        assert_eq!((entries, bytes), (ledger.lines.len(), ledger.bytes), "the ledger has a line for each entry");
+        assert_eq!((entries, bytes), (ledger.lines.len(), ledger.bytes), "the ledger has one line per entry");
         for (number, line) in ledger.lines.iter().enumerate() {
             assert_eq!(cache.shard(line.place).read()[&line.place].line, number);
         }
@@ -345,11 +345,11 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_found_by_its_whole_text_and_nothing_less() {
+    fn a_token_is_found_only_by_its_whole_text() {
         let cache = TokenCache::new(10, MANY);
         let kept = token(1);
         cache.keep(&kept);
-        assert!(cache.find(kept.text().as_bytes()).unwrap().is_same_as(&kept));
+        assert!(cache.find(kept.text().as_bytes()).unwrap().ptr_eq(&kept));
         let same_tail = kept.text().replacen('a', "A", 1);
         for other in
             [same_tail.as_str(), &kept.text()[1..], &format!("a{}", kept.text()), &**token(2).text(), "short", ""]
@@ -358,7 +358,7 @@ mod tests {
         }
     }
 
-    /// The share of look-ups that find their token, in percent, when this many tokens are shown in turn.
+    /// Returns the hit rate in percent if this many tokens are used in turn.
     fn hits(cache: &TokenCache, tokens: usize) -> usize {
         let tokens: Vec<_> = (0..tokens).map(token).collect();
         let (mut found, rounds) = (0, 20);
@@ -374,18 +374,18 @@ mod tests {
     }
 
     #[test]
-    fn of_tokens_that_are_shown_in_turn_most_stay_though_one_more_than_fits_is_shown() {
+    fn most_tokens_stay_cached_if_one_more_than_fits_is_used_in_turn() {
         let cache = TokenCache::new(1_000, MANY);
         let share = hits(&cache, 1_001);
         assert!(share >= 95, "{share} %");
         assert_eq!(of(&cache).0, 1_000);
-        // At best two thirds of these could stay.
+        // At most two thirds of these could stay.
         let share = hits(&TokenCache::new(1_000, MANY), 1_500);
         assert!(share >= 30, "{share} %");
     }
 
     #[test]
-    fn the_bound_on_bytes_keeps_most_tokens_too() {
+    fn most_tokens_stay_cached_under_the_byte_bound_too() {
         let each = token(0).size() + OVERHEAD;
         let cache = TokenCache::new(MANY, 1_000 * each);
         let share = hits(&cache, 1_001);
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_came_twice_is_there_whatever_it_evicts() {
+    fn a_token_is_cached_on_its_second_use_in_a_full_cache() {
         let cache = TokenCache::new(10, MANY);
         for number in 0..1_000 {
             cache.keep(&token(number));
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_that_come_once_evict_nothing() {
+    fn tokens_that_are_used_once_evict_nothing() {
         let each = token(0).size() + OVERHEAD;
         for cache in [TokenCache::new(10, MANY), TokenCache::new(MANY, 10 * each)] {
             (0..1_000).for_each(|number| cache.keep(&token(number)));
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_token_evicts_no_more_than_it_needs_room_for() {
+    fn a_long_token_evicts_only_as_much_as_it_needs() {
         let each = token(0).size() + OVERHEAD;
         let cache = TokenCache::new(MANY, 10 * each);
         (0..25).for_each(|number| cache.keep(&token(number)));
@@ -431,11 +431,11 @@ mod tests {
         let too_long = VerifiedToken::for_test_with_text(&"y".repeat(10 * each));
         (0..2).for_each(|_| cache.keep(&too_long));
         assert!(cache.find(too_long.text().as_bytes()).is_none());
-        assert_eq!(of(&cache), (tokens, bytes), "what would never fit drives out nothing");
+        assert_eq!(of(&cache), (tokens, bytes), "a token that can never fit evicts nothing");
     }
 
     #[test]
-    fn a_token_that_comes_again_takes_no_second_place() {
+    fn a_repeated_token_has_only_one_entry() {
         let cache = TokenCache::new(10, MANY);
         (0..5).for_each(|_| cache.keep(&token(1)));
         assert_eq!(of(&cache).0, 1);
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn two_tokens_of_one_tail_are_never_taken_for_each_other() {
+    fn two_tokens_with_the_same_tail_are_never_confused() {
         let cache = TokenCache::new(10, MANY);
         let tail = "0123456789abcdef";
         let [one, other] = ["one", "other"].map(|head| VerifiedToken::for_test_with_text(&format!("{head}.{tail}")));
@@ -457,43 +457,43 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forgotten_is_gone_and_leaves_room() {
+    fn removed_tokens_are_gone_and_free_their_space() {
         let cache = TokenCache::new(100, MANY);
         (0..100).for_each(|number| cache.keep(&token(number)));
         cache.forget(|token| token.text().ends_with('7'));
         assert_eq!(of(&cache).0, 90);
         assert!(!has(&cache, 7) && has(&cache, 8));
         (100..110).for_each(|number| cache.keep(&token(number)));
-        assert!(has(&cache, 0), "ten had room");
+        assert!(has(&cache, 0), "ten fit");
     }
 
-    /// Shows a token so often that it gets a copy, and returns that.
+    /// Looks up a token until it is copied, and returns the copy.
     fn copy(cache: &TokenCache, token: &VerifiedToken) -> VerifiedToken {
         (0..9).filter_map(|_| cache.find(token.text().as_bytes())).last().unwrap()
     }
 
     #[test]
-    fn a_token_that_comes_often_is_copied_for_the_core_that_it_comes_to() {
+    fn a_frequent_token_is_copied_for_the_core_that_uses_it() {
         let cache = TokenCache::new(10, MANY);
         let kept = token(1);
         cache.keep(&kept);
-        assert!((0..8).all(|_| cache.find(kept.text().as_bytes()).unwrap().shares_with(&kept)));
+        assert!((0..8).all(|_| cache.find(kept.text().as_bytes()).unwrap().shares_memory_with(&kept)));
         let copied = cache.find(kept.text().as_bytes()).unwrap();
-        assert!(!copied.shares_with(&kept) && copied.is_same_as(&kept));
-        assert!(cache.find(kept.text().as_bytes()).unwrap().shares_with(&copied), "once");
+        assert!(!copied.shares_memory_with(&kept) && copied.ptr_eq(&kept));
+        assert!(cache.find(kept.text().as_bytes()).unwrap().shares_memory_with(&copied), "once");
         let same_tail = kept.text().replacen('a', "A", 1);
-        assert!(cache.find(same_tail.as_bytes()).is_none(), "a copy, too, is compared to the letter");
+        assert!(cache.find(same_tail.as_bytes()).is_none(), "copies are compared by their whole text, too");
     }
 
     #[test]
-    fn tokens_that_come_in_turn_are_not_copied() {
-        // Fixed keys: under others, one token in a thousand runs might have a slot to itself.
+    fn tokens_that_are_used_in_turn_are_not_copied() {
+        // Fixed keys: with others, one token in a thousand runs might have a slot to itself.
         let cache = TokenCache::with_keys(1_000, MANY, Keys(0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03));
         let tokens: Vec<_> = (0..1_000).map(token).inspect(|token| cache.keep(token)).collect();
         for _ in 0..100 {
             assert!(tokens.iter().all(|token| cache.find(token.text().as_bytes()).is_some()));
         }
-        assert_eq!(cache.near.copies(), 0);
+        assert_eq!(cache.per_core.copies(), 0);
     }
 
     #[test]
@@ -501,21 +501,21 @@ mod tests {
         let cache = TokenCache::new(10, MANY);
         let kept = VerifiedToken::for_test_with_text(&"x".repeat(4_097));
         cache.keep(&kept);
-        assert!(copy(&cache, &kept).shares_with(&kept));
+        assert!(copy(&cache, &kept).shares_memory_with(&kept));
     }
 
     #[test]
-    fn a_token_that_comes_more_often_than_the_one_that_is_copied_takes_its_place() {
+    fn a_more_frequent_token_replaces_a_copied_one() {
         let cache = TokenCache::new(1_000, MANY);
         let tokens: Vec<_> = (0..1_000).map(token).inspect(|token| cache.keep(token)).collect();
         for token in &tokens {
-            assert!(!copy(&cache, token).shares_with(token));
+            assert!(!copy(&cache, token).shares_memory_with(token));
         }
-        assert_eq!(cache.near.copies(), 16, "all came to one core");
+        assert_eq!(cache.per_core.copies(), 16, "all were used on one core");
     }
 
     #[test]
-    fn what_is_forgotten_has_no_copy_left() {
+    fn removed_tokens_have_no_copies() {
         let cache = TokenCache::new(10, MANY);
         let [one, other] = [token(1), token(2)];
         cache.keep(&one);
@@ -526,13 +526,13 @@ mod tests {
     }
 
     #[test]
-    fn threads_share_it_and_its_bounds_hold() {
+    fn the_bounds_hold_with_several_threads() {
         let cache = TokenCache::new(200, MANY);
         let work = |thread: usize| {
             for round in 0..2_000 {
                 let number = (thread * 37 + round) % 400;
                 match cache.find(token(number).text().as_bytes()) {
-                    Some(found) => assert!(found.is(token(number).text().as_bytes())),
+                    Some(found) => assert!(found.has_text(token(number).text().as_bytes())),
                     None => cache.keep(&token(number)),
                 }
                 if round % 500 == 499 {
@@ -548,7 +548,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_have_places_of_their_own_and_places_even_bits_whatever_the_keys_are() {
+    fn hashes_are_distinct_and_evenly_distributed_with_any_keys() {
         const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
         let lows: fn(u64) -> u128 = |number| u128::from(number) | 0x0123_4567_89ab_cdef << 64;
         let highs: fn(u64) -> u128 = |number| u128::from(number) << 64 | 0x0123_4567_89ab_cdef;
@@ -565,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_hashed_once() {
+    fn a_place_is_not_hashed_again() {
         assert_eq!(
             BuildHasherDefault::<AlreadyHashed>::default().hash_one(Place(0x0123_4567_89ab_cdef)),
             0x0123_4567_89ab_cdef
@@ -579,13 +579,13 @@ mod tests {
         assert!(cache.shards.iter().all(|shard| !shard.read().is_empty()));
     }
 
-    /// One whose end differs in many bits, as signatures do.
+    /// Returns a token whose tail differs in many bits, as signatures do.
     fn token_of_random_tail(number: u64) -> VerifiedToken {
         VerifiedToken::for_test_with_text(&format!("a.b.{:0>20}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
     }
 
     #[test]
-    fn a_long_token_that_evicts_several_is_kept_itself() {
+    fn a_long_token_that_evicts_several_is_itself_kept() {
         let _watchdog = Watchdog::start();
         let each = token(0).size() + OVERHEAD;
         for _ in 0..100 {
@@ -600,7 +600,7 @@ mod tests {
     }
 
     #[test]
-    fn every_token_may_be_the_one_that_is_evicted() {
+    fn every_token_can_be_evicted() {
         let each = token(0).size() + OVERHEAD;
         for cache in [TokenCache::new(10, MANY), TokenCache::new(MANY, 10 * each)] {
             (0..10).for_each(|number| cache.keep(&token(number)));
@@ -608,12 +608,12 @@ mod tests {
                 (0..2).for_each(|_| cache.keep(&token(number)));
             }
             assert_eq!(of(&cache).0, 10);
-            assert!((0..10).all(|number| !has(&cache, number)), "one of the first was never chosen in 490 times");
+            assert!((0..10).all(|number| !has(&cache, number)), "one of the first was not evicted by 490 evictions");
         }
     }
 
     #[test]
-    fn its_debug_output_says_how_much_it_holds_and_shows_no_token() {
+    fn its_debug_output_shows_its_size_and_no_token() {
         let cache = TokenCache::new(10, MANY);
         cache.keep(&token(1));
         let shown = format!("{cache:?}");

@@ -1,4 +1,4 @@
-//! A stranger shows many made-up tokens, of several kinds, while others show good ones.
+//! Load tests: callers send many made-up tokens of several kinds, while others send valid ones.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,16 +14,16 @@ use crate::ClientSecret;
 use crate::transport::{HttpClient, HttpError};
 use crate::verification::{UndecidedKind, Verifier, VerifyError};
 
-/// A server that answers each token by its first word: `good`, `hang`, or the status. Other tokens are inactive.
+/// A server whose answer depends on the token's first word: `good`, `hang`, or a status. Other tokens are inactive.
 #[derive(Clone, Debug)]
 struct Server(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     takes: Duration,
-    /// What it does with tokens that it does not know, in the words of a token.
+    /// The answer for unknown tokens, in the same words.
     unknown: Mutex<&'static str>,
-    /// Of so many connections one is refused; 0 for none.
+    /// One in this many connections is refused; 0 for none.
     refuses_one_in: usize,
     asked: AtomicUsize,
     at_once: AtomicUsize,
@@ -58,7 +58,7 @@ impl Server {
         asking.http_client(self.clone()).clock(WallClock::new()).verifier().unwrap()
     }
 
-    /// How many requests there were, and how many at most at once, since the last time that this was asked.
+    /// Returns the number of requests, and of concurrent requests at most, since the last call.
     fn counts(&self) -> (usize, usize) {
         (self.0.asked.swap(0, Ordering::SeqCst), self.0.most_at_once.swap(0, Ordering::SeqCst))
     }
@@ -76,7 +76,7 @@ impl HttpClient for Server {
     async fn send(&self, request: Request<Bytes>, _: usize) -> Result<Response<Bytes>, HttpError> {
         let Inner { takes, unknown, refuses_one_in, asked, at_once, most_at_once } = &*self.0;
         let number = asked.fetch_add(1, Ordering::SeqCst) as u64;
-        // In no order.
+        // In pseudorandom order.
         let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
         if *refuses_one_in > 0 && hash.is_multiple_of(*refuses_one_in as u64) {
             return Err(HttpError::no_connection("one of several hosts is down"));
@@ -101,7 +101,7 @@ impl HttpClient for Server {
     }
 }
 
-/// Shows made-up tokens of these kinds in turn, about so many a second, at times that are as good as random, without end.
+/// Sends made-up tokens of these kinds in turn, about `per_second`, at pseudorandom times, without end.
 async fn flood(verifier: Verifier, kinds: &'static [&'static str], per_second: usize) {
     let (mut shown, mut millis, mut random) = (0, 0, 0x1234_5678_9abc_def1_u64);
     loop {
@@ -126,7 +126,7 @@ enum Good {
     New,
 }
 
-/// Returns how many of `count` different good tokens are admitted, of which one is shown each `gap`.
+/// Returns how many of `count` different valid tokens are admitted, one of which is sent per `gap`.
 async fn admitted(
     server: &Server,
     (kinds, per_second): (&'static [&'static str], usize),
@@ -143,7 +143,7 @@ async fn admitted(
         sleep(31 * SECOND).await;
     }
     let stranger = tokio::spawn(flood(verifier.clone(), kinds, per_second));
-    // Until the server counts as down, if it ever does.
+    // Long enough for the server to count as down, if it does.
     sleep(6 * SECOND).await;
     let mut shown = Vec::new();
     for number in 0..count {
@@ -161,7 +161,7 @@ async fn admitted(
 }
 
 #[tokio::test(start_paused = true)]
-async fn made_up_tokens_take_no_places_of_tokens_that_were_active() {
+async fn made_up_tokens_do_not_use_the_slots_of_active_tokens() {
     let server = Server::taking(SECOND / 5);
     for per_second in [1_000, 4_000] {
         let strangers = (&["inactive"][..], per_second);
@@ -173,7 +173,7 @@ async fn made_up_tokens_take_no_places_of_tokens_that_were_active() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tokens_that_the_server_never_answers_keep_no_token_out_that_was_active() {
+async fn unanswered_tokens_do_not_block_active_tokens() {
     for per_second in [60, 500] {
         let server = Server::taking(SECOND / 50);
         let admitted = admitted(&server, (&["hang"], per_second), Good::Known, (150, SECOND / 10)).await;
@@ -183,17 +183,17 @@ async fn tokens_that_the_server_never_answers_keep_no_token_out_that_was_active(
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_of_two_kinds_in_turn_keep_no_token_out_that_was_active() {
+async fn alternating_kinds_of_errors_do_not_block_active_tokens() {
     let server = Server::taking(SECOND / 50);
     for kinds in [&["500", "403"], &["429", "403"], &["hang", "403"], &["500", "429"]] {
-        // So far apart that the server counts as down again each time.
+        // With a gap in which the server counts as down again each time.
         let admitted = admitted(&server, (kinds, 100), Good::Known, (20, 6 * SECOND)).await;
         assert_eq!(admitted, 20, "{kinds:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_that_are_refused_now_and_then_keep_only_their_own_tokens_out() {
+async fn occasionally_refused_connections_affect_only_their_own_tokens() {
     for (refuses_one_in, least) in [(2, 85), (50, 190)] {
         for per_second in [0, 50, 200] {
             for good in [Good::Known, Good::New] {
@@ -206,7 +206,7 @@ async fn connections_that_are_refused_now_and_then_keep_only_their_own_tokens_ou
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_has_no_answer_says_nothing_about_the_server_unless_it_is_down() {
+async fn an_unanswered_token_is_reported_as_such_unless_the_server_is_down() {
     let kind = async |verifier: &Verifier, token: &str| match verifier.verify(token).await {
         Err(VerifyError::Undecided(undecided)) => undecided.kind(),
         other => panic!("{other:?}"),
@@ -219,7 +219,7 @@ async fn a_token_that_has_no_answer_says_nothing_about_the_server_unless_it_is_d
     }
     *server.0.unknown.lock().unwrap() = "500";
     sleep(6 * SECOND).await;
-    // The fourth that failed in a row, after which the server is asked about a random token.
+    // The fourth failure in a row, after which the probe is sent.
     assert_eq!(kind(&verifier, "500-d").await, UndecidedKind::UnansweredToken);
     sleep(SECOND / 2).await;
     for token in ["500-g", "good-2", "500-d"] {
@@ -228,7 +228,7 @@ async fn a_token_that_has_no_answer_says_nothing_about_the_server_unless_it_is_d
 }
 
 #[tokio::test(start_paused = true)]
-async fn tokens_for_which_the_server_fails_at_once_keep_no_new_token_out_of_a_quiet_api() {
+async fn tokens_that_fail_immediately_do_not_block_new_tokens_of_a_quiet_api() {
     let server = Server::taking(SECOND / 50);
     for (per_second, count, gap) in [(10, 100, 10 * SECOND), (50, 20, 10 * SECOND), (200, 30, SECOND)] {
         let admitted = admitted(&server, (&["500"], per_second), Good::New, (count, gap)).await;
@@ -237,8 +237,8 @@ async fn tokens_for_which_the_server_fails_at_once_keep_no_new_token_out_of_a_qu
 }
 
 #[tokio::test(start_paused = true)]
-async fn tokens_that_the_server_never_answers_keep_few_new_tokens_out() {
-    // From the start, no token has an answer. The first new token that has one ends that, which may take a while.
+async fn unanswered_tokens_block_few_new_tokens() {
+    // At the start, no token has an answer. The first new token with an answer ends that state, which may take a while.
     for (per_second, least) in [(4, 300), (60, 300), (90, 240)] {
         let server = Server::taking(SECOND / 50);
         let admitted = admitted(&server, (&["hang"], per_second), Good::New, (300, SECOND)).await;
@@ -248,7 +248,7 @@ async fn tokens_that_the_server_never_answers_keep_few_new_tokens_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_fails_for_every_token_is_asked_about_one_and_one_of_our_own_a_second() {
+async fn a_server_that_fails_for_every_token_is_asked_about_one_token_and_one_probe_per_second() {
     for (kind, takes, max_a_second) in [
         ("500", SECOND / 50, 2),
         ("500", 4 * SECOND, 2),
@@ -261,7 +261,7 @@ async fn a_server_that_fails_for_every_token_is_asked_about_one_and_one_of_our_o
         let server = Server::with_unknown(kind, takes);
         let kinds: &'static [&'static str] = Box::leak(Box::new([kind]));
         let stranger = tokio::spawn(flood(server.verifier(), kinds, 500));
-        // The requests from before the outage end, too.
+        // Also the requests from before the outage have ended.
         sleep(16 * SECOND).await;
         server.counts();
         sleep(20 * SECOND).await;
@@ -274,7 +274,7 @@ async fn a_server_that_fails_for_every_token_is_asked_about_one_and_one_of_our_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_answers_again_is_found_though_all_attempts_are_about_tokens_that_it_cannot_answer() {
+async fn a_recovered_server_is_detected_even_if_it_cannot_answer_for_any_attempted_token() {
     let server = Server::with_unknown("500", SECOND / 50);
     let verifier = server.verifier();
     let stranger = tokio::spawn(flood(verifier.clone(), &["500"], 500));
@@ -290,7 +290,7 @@ async fn a_server_that_answers_again_is_found_though_all_attempts_are_about_toke
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_gives_way_is_a_503_and_its_request_ends() {
+async fn a_token_that_loses_its_slot_gets_503_and_its_request_is_cancelled() {
     let server = Server::taking(Duration::ZERO);
     let verifier = server.verifier();
     let first = {
@@ -303,11 +303,11 @@ async fn a_token_that_gives_way_is_a_503_and_its_request_ends() {
         tokio::spawn(async move { verifier.verify(&format!("hang-{number}")).await });
     }
     sleep(SECOND).await;
-    assert!(verifier.verify("good-1").await.is_err(), "no place is free");
+    assert!(verifier.verify("good-1").await.is_err(), "no slot is free");
     sleep(SECOND.mul_f64(0.95)).await;
     assert!(verifier.verify("good-2").await.is_ok());
     let error = first.await.unwrap().expect("an answer before five seconds are over").unwrap_err();
     let cause = std::error::Error::source(&error).and_then(std::error::Error::source).map(ToString::to_string);
-    assert!(format!("{error:?} {cause:?}").contains("another token needed its place"), "{error:?}");
+    assert!(format!("{error:?} {cause:?}").contains("its slot was needed for another token"), "{error:?}");
     assert_eq!(server.0.at_once.load(Ordering::SeqCst), 191, "the others still wait");
 }

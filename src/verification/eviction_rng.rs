@@ -1,12 +1,12 @@
-//! [`Dice`]: chooses what to evict from a cache that is full.
+//! [`EvictionRng`]: selects the entries to evict from a full cache.
 
 use std::hash::{BuildHasher as _, RandomState};
 
-/// A generator of numbers that are random enough to choose what to evict: xorshift (Marsaglia 2003).
-pub(super) struct Dice(u64);
+/// A pseudorandom number generator for eviction: xorshift (Marsaglia 2003).
+pub(super) struct EvictionRng(u64);
 
-impl Dice {
-    /// Creates one with a seed that no caller knows.
+impl EvictionRng {
+    /// Creates a generator with a seed that callers cannot know.
     pub(super) fn random() -> Self {
         // A seed of zero would yield only zeros.
         Self(RandomState::new().hash_one(0) | 1)
@@ -24,23 +24,23 @@ impl Dice {
 
 #[cfg(test)]
 mod tests {
-    use super::Dice;
+    use super::EvictionRng;
 
     #[test]
-    fn the_numbers_are_those_of_the_published_generator() {
-        // Marsaglia's xorshift of 64 bits with 13, 7 and 17, from a state of 1: its first numbers, without the last bit.
-        let mut dice = Dice(1);
-        let numbers = [dice.below(1 << 63), dice.below(1 << 63)];
+    fn the_numbers_equal_those_of_the_published_generator() {
+        // The first numbers of Marsaglia's 64-bit xorshift with 13, 7 and 17 from the state 1, without the last bit.
+        let mut rng = EvictionRng(1);
+        let numbers = [rng.below(1 << 63), rng.below(1 << 63)];
         assert_eq!(numbers, [1_082_269_761 >> 1, 1_152_992_998_833_853_505 >> 1]);
     }
 
     #[test]
-    fn every_number_below_the_limit_comes_about_equally_often_and_no_other() {
-        let (mut dice, mut counts) = (Dice::random(), [0; 10]);
+    fn all_numbers_below_the_limit_and_no_others_are_about_equally_frequent() {
+        let (mut rng, mut counts) = (EvictionRng::random(), [0; 10]);
         for _ in 0..10_000 {
-            counts[dice.below(10)] += 1;
+            counts[rng.below(10)] += 1;
         }
         assert!(counts.iter().all(|count| (800..1_200).contains(count)), "{counts:?}");
-        assert_eq!(dice.below(1), 0);
+        assert_eq!(rng.below(1), 0);
     }
 }

@@ -1,8 +1,8 @@
-//! [`NearTokens`]: of the tokens that come most, a copy for each core.
+//! [`PerCoreTokens`]: a copy of the most frequent tokens for each core.
 //!
-//! A look-up writes, though it changes nothing: to a lock, and to the count of those who hold the token. Cores that write to
-//! the same memory wait for each other, and the one token of a busy caller comes to all of them. What a core finds near
-//! is its own, to the count.
+//! A lookup writes to memory although it changes nothing: to a lock, and to the token's reference count. Cores that write to
+//! the same memory wait for each other, and the one token of a busy caller is used on all of them. Each core therefore has
+//! copies with their own reference counts.
 
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,21 +11,21 @@ use std::thread;
 
 use super::{Place, VerifiedToken};
 
-/// How many copies a core has at most.
+/// The maximum number of copies per core.
 const COPIES: usize = 16;
 
-/// So many times more than others of its slot a token has to come, before it is worth a copy.
+/// How much more often than others of its slot a token must be used before it is copied.
 const OFTEN: u8 = 8;
 
-/// Longer ones get no copy, in bytes, so that who drives a token out of the cache leaves little of it here.
+/// The maximum length of a copied token, in bytes. It bounds the memory that copies of evicted tokens occupy.
 const LONGEST: usize = 4_096;
 
-/// More cores than that share.
-const MOST_CORES: usize = 64;
+/// The maximum number of cores with copies of their own. Further cores share.
+const MAX_CORES: usize = 64;
 
-pub(super) struct NearTokens(Box<[Core]>);
+pub(super) struct PerCoreTokens(Box<[Core]>);
 
-/// On cache lines of its own.
+/// The copies of one core, on cache lines of their own.
 #[derive(Default)]
 #[repr(align(128))]
 struct Core(Mutex<Slots>);
@@ -35,28 +35,28 @@ pub(super) struct Slots([Slot; COPIES]);
 
 #[derive(Default)]
 struct Slot {
-    copy: Option<Nearby>,
-    /// Who might take the place of the copy, and by how much it came more often.
+    copy: Option<CopiedToken>,
+    /// The token that may replace the copy, and how many more lookups it had.
     rival: Option<Place>,
     lead: u8,
 }
 
-struct Nearby {
+struct CopiedToken {
     place: Place,
     text: Arc<str>,
     token: VerifiedToken,
 }
 
-impl NearTokens {
+impl PerCoreTokens {
     pub(super) fn new() -> Self {
         Self::for_cores(thread::available_parallelism().map_or(1, NonZero::get).next_power_of_two())
     }
 
     fn for_cores(cores: usize) -> Self {
-        Self((0..cores.min(MOST_CORES)).map(|_| Core::default()).collect())
+        Self((0..cores.min(MAX_CORES)).map(|_| Core::default()).collect())
     }
 
-    /// Those of this thread's core, as good as; `None` where another thread is at them just now.
+    /// Returns the copies of this thread's core (approximately), or `None` if another thread holds the lock.
     pub(super) fn of_this_thread(&self) -> Option<MutexGuard<'_, Slots>> {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local!(static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed));
@@ -73,7 +73,7 @@ impl NearTokens {
         }
     }
 
-    /// Called once they are gone from the cache, out of which copies are made.
+    /// Removes matching copies. Called after the tokens are removed from the cache, from which copies are made.
     pub(super) fn forget(&self, fits: impl Fn(&VerifiedToken) -> bool) {
         for Core(slots) in &self.0 {
             let mut slots = slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -96,7 +96,7 @@ impl Slots {
         Some(copy.token.clone())
     }
 
-    /// Counts a token that had to be found elsewhere, and copies it if it comes that often.
+    /// Counts a token that was found in the cache, and copies it if it is frequent enough.
     pub(super) fn count(&mut self, place: Place, token: &VerifiedToken) {
         let slot = self.slot(place);
         if slot.lead == 0 {
@@ -106,7 +106,7 @@ impl Slots {
         if slot.lead == OFTEN {
             slot.lead = 0;
             let fits = token.text().len() <= LONGEST;
-            slot.copy = fits.then(|| Nearby { place, text: token.text().clone(), token: token.apart() });
+            slot.copy = fits.then(|| CopiedToken { place, text: token.text().clone(), token: token.apart() });
         }
     }
 
@@ -118,27 +118,27 @@ impl Slots {
 
 #[cfg(test)]
 mod tests {
-    use super::{NearTokens, OFTEN, Place, VerifiedToken};
+    use super::{OFTEN, PerCoreTokens, Place, VerifiedToken};
 
     #[test]
     fn each_core_counts_and_copies_for_itself() {
-        let (near, token) = (NearTokens::for_cores(2), VerifiedToken::for_test_with_text("a.b.0123456789abcdef"));
+        let (cores, token) = (PerCoreTokens::for_cores(2), VerifiedToken::for_test_with_text("a.b.0123456789abcdef"));
         let (place, text) = (Place(7), token.text().as_bytes());
-        let comes_often = |thread| (0..OFTEN).for_each(|_| near.of(thread).unwrap().count(place, &token));
-        let found = |thread| near.of(thread).unwrap().find(place, text);
+        let comes_often = |thread| (0..OFTEN).for_each(|_| cores.of(thread).unwrap().count(place, &token));
+        let found = |thread| cores.of(thread).unwrap().find(place, text);
         comes_often(0);
         assert!(found(0).is_some() && found(1).is_none());
-        assert!(found(2).unwrap().shares_with(&found(0).unwrap()), "more threads than cores share");
+        assert!(found(2).unwrap().shares_memory_with(&found(0).unwrap()), "additional threads share the cores");
         comes_often(1);
-        assert!(!found(1).unwrap().shares_with(&found(0).unwrap()));
-        near.forget(|_| true);
+        assert!(!found(1).unwrap().shares_memory_with(&found(0).unwrap()));
+        cores.forget(|_| true);
         assert!(found(0).is_none() && found(1).is_none(), "every core forgets");
     }
 
     #[test]
-    fn who_would_have_to_wait_for_a_core_gets_nothing_of_it() {
-        let near = NearTokens::for_cores(2);
-        let busy = near.of(0);
-        assert!(busy.is_some() && near.of(2).is_none() && near.of(1).is_some());
+    fn a_locked_core_is_skipped_without_waiting() {
+        let cores = PerCoreTokens::for_cores(2);
+        let busy = cores.of(0);
+        assert!(busy.is_some() && cores.of(2).is_none() && cores.of(1).is_some());
     }
 }
