@@ -1,5 +1,5 @@
-//! The shapes of the table on the page of `TokenEndpointLayer`: which of them reach the token endpoint, over a socket
-//! and with `axum::serve`.
+//! The router forms in the documentation of `TokenEndpointLayer`: which of them reach the token endpoint, over a socket and
+//! with `axum::serve`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -41,7 +41,7 @@ async fn ask(site: &Site, path: &str) -> Answer {
     site.send(billing_asks(GRANT).to(path)).await
 }
 
-/// The token endpoint answers at `path`, and the routes around it still do.
+/// Asserts that the token endpoint answers at `path`, and that the other routes still work.
 async fn assert_reached(site: Site, path: &str, routes: &[&str]) {
     ask(&site, path).await.assert_token();
     assert_routed(&site, routes).await;
@@ -54,7 +54,7 @@ async fn assert_routed(site: &Site, routes: &[&str]) {
     assert_eq!(site.get("/nowhere").await.status, 404);
 }
 
-/// Nobody knows the paths of the endpoints.
+/// Asserts that the paths of the endpoints do not exist.
 async fn assert_not_reached(site: Site, routes: &[&str]) {
     for path in ["/token", "/api/token"] {
         assert_eq!(ask(&site, path).await.status, 404, "{path}");
@@ -98,7 +98,7 @@ async fn the_standalone_services_are_reached_wherever_they_are_routed() {
     assert_eq!(site.get("/metadata").await.json()["issuer"], common::ISSUER);
     assert_eq!(ask(&site, "/token").await.status, 404);
     assert_reached(site, "/oauth/token", &["/invoices", "/keys", "/metadata"]).await;
-    // Nesting, which is no place for the layer, is one for a service.
+    // A nested router cannot have the layer, but it can have a service.
     assert_reached(serve(Router::new().nest("/api", app)).await, "/api/oauth/token", &["/api/invoices"]).await;
 }
 
@@ -125,7 +125,7 @@ async fn a_layered_router_that_is_nested_is_not_reached() {
     assert_not_reached(serve(app).await, &["/api/invoices"]).await;
 }
 
-/// What the nested router lacks is a fallback: axum gives it the outer one's, which no inner layer sees.
+/// The nested router lacks a fallback: axum gives it the outer one's, which no inner layer sees.
 #[tokio::test]
 async fn a_layered_router_that_is_nested_with_a_fallback_of_its_own_is_reached_below_the_prefix() {
     let fallback = async || (http::StatusCode::NOT_FOUND, "fallback");

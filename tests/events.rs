@@ -1,4 +1,4 @@
-//! Every outcome is an event, and no answer waits for a listener.
+//! Every outcome is an event, and no response waits for a listener.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -78,7 +78,7 @@ impl ClientStore for Broken {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_and_a_guess_too_many_are_told_from_refusals() {
+async fn a_store_failure_and_a_rate_limited_attempt_are_distinguished_from_refusals() {
     let (events, mut listener) = event::channel();
     let server = settings(Broken).events(events.clone()).build().unwrap();
     server.token_service().oneshot(Request::from(billing_asks(GRANT))).await.unwrap();
@@ -130,7 +130,7 @@ async fn an_event_has_the_extensions_of_its_request() {
 }
 
 #[tokio::test]
-async fn a_listener_that_does_not_listen_costs_no_answer() {
+async fn a_slow_listener_does_not_affect_responses() {
     let (events, listener) = event::channel_with_capacity(3);
     let server = settings(MemoryStore::from(clients())).events(events).build().unwrap();
     for _ in 0..10 {

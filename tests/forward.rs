@@ -1,4 +1,4 @@
-//! Other grants go on to the service behind, byte for byte; ours stays here.
+//! Other grants are forwarded to the service behind, byte for byte. Our grant is answered here.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -18,7 +18,7 @@ use tower_client_credentials::{AuthorizationServer, ForwardGrantsLayer, MemorySt
 
 const CODE: &str = "code=%41+b%2f&grant_type=authorization_code&&x=%zz";
 
-/// A token endpoint that was there before: it says back what it got.
+/// An existing token endpoint, which echoes the request.
 async fn existing(request: Request<ForwardedBody<Incoming>>) -> Result<Response<Full<Bytes>>, Infallible> {
     let credentials = request.headers().get("authorization").cloned();
     let body = request.into_body().collect().await.unwrap().to_bytes();
@@ -46,7 +46,7 @@ fn other(body: &str) -> TokenRequest {
 }
 
 #[tokio::test]
-async fn another_grant_goes_on_byte_for_byte_with_its_credentials() {
+async fn another_grant_is_forwarded_byte_for_byte_with_its_credentials() {
     on_every_stack(async |stack| {
         let site = serve(stack, server()).await;
         let answer = site.send(other(CODE)).await;
@@ -59,7 +59,7 @@ async fn another_grant_goes_on_byte_for_byte_with_its_credentials() {
 }
 
 #[tokio::test]
-async fn ours_and_whatever_names_no_other_grant_is_answered_here() {
+async fn our_grant_and_requests_without_another_grant_are_answered_here() {
     on_every_stack(async |stack| {
         let site = serve(stack, server()).await;
         site.send(billing_asks(GRANT)).await.assert_token();
@@ -78,7 +78,7 @@ async fn ours_and_whatever_names_no_other_grant_is_answered_here() {
 }
 
 #[tokio::test]
-async fn what_cannot_name_another_grant_is_refused_before_the_body_is_read() {
+async fn a_request_that_cannot_have_another_grant_is_refused_before_the_body_is_read() {
     on_every_stack(async |stack| {
         let site = serve(stack, server()).await;
         for (request, status) in [(other("").method("GET"), 405), (other("").content_types(&["application/json"]), 400)]
@@ -105,7 +105,7 @@ async fn credentials_in_the_query_are_refused_with_our_grant_and_forwarded_with_
 }
 
 #[tokio::test]
-async fn the_bound_of_the_body_holds_for_other_grants_too() {
+async fn the_limit_of_the_body_applies_to_other_grants_too() {
     let server = settings(MemoryStore::from(clients())).body_limit(CODE.len()).build().unwrap();
     on_every_stack(async |stack| {
         let site = serve(stack, server.clone()).await;
@@ -116,7 +116,7 @@ async fn the_bound_of_the_body_holds_for_other_grants_too() {
 }
 
 #[tokio::test]
-async fn other_paths_go_on_with_the_body_that_came() {
+async fn other_paths_are_forwarded_with_their_body() {
     on_every_stack(async |stack| {
         let site = serve(stack, server()).await;
         let answer = site.send(post(GRANT).to("/elsewhere")).await;
@@ -127,7 +127,7 @@ async fn other_paths_go_on_with_the_body_that_came() {
 }
 
 #[tokio::test]
-async fn a_service_with_one_place_is_asked_for_it_once_the_body_is_here() {
+async fn a_service_with_one_place_is_asked_for_it_after_the_body_has_arrived() {
     let limited = tower::limit::ConcurrencyLimit::new(service_fn(existing_of_bytes), 1);
     let mut service = ForwardGrantsLayer::new(server()).layer(limited);
     for _ in 0..3 {

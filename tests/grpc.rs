@@ -1,4 +1,4 @@
-//! gRPC behind a guard, as tonic's own clients see it: each kind of call over HTTP/2, and gRPC-Web over HTTP/1.1; the token
+//! gRPC behind a guard, as seen by tonic's own clients: each kind of call over HTTP/2, and gRPC-Web over HTTP/1.1. The token
 //! endpoint is on the same port.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
@@ -32,7 +32,7 @@ use tower::{ServiceBuilder, ServiceExt as _, service_fn};
 use tower_client_credentials::event::{self, Outcome};
 use tower_client_credentials::{BearerAuthLayer, Forbidden, TokenEndpointLayer, Undecided, VerifiedToken};
 
-/// A service with a method of each kind. Its messages are `google.protobuf.StringValue`, which prost takes a `String` for.
+/// A service with a method of each kind. Its messages are `google.protobuf.StringValue`, which prost maps to `String`.
 async fn echo<B>(request: http::Request<B>) -> Result<http::Response<tonic::body::Body>, Infallible>
 where
     B: HttpBody<Error: Into<StdError> + Send> + Send + 'static,
@@ -56,14 +56,14 @@ async fn unary(request: Request<String>) -> Result<Response<String>, Status> {
     Ok(Response::new(greeting(&request)))
 }
 
-/// Says one thing, and then nothing more; nor does it end.
+/// Sends one message and then nothing more, and does not end.
 async fn server_streaming(
     request: Request<String>,
 ) -> Result<Response<impl Stream<Item = Result<String, Status>>>, Status> {
     Ok(Response::new(stream::iter([Ok(greeting(&request))]).chain(stream::pending())))
 }
 
-/// Answers once it was told everything.
+/// Responds after the stream of requests has ended.
 async fn client_streaming(request: Request<Streaming<String>>) -> Result<Response<String>, Status> {
     let greeting = greeting(&request);
     let mut messages = request.into_inner();
@@ -71,7 +71,7 @@ async fn client_streaming(request: Request<Streaming<String>>) -> Result<Respons
     Ok(Response::new(greeting))
 }
 
-/// Says one thing, and then listens.
+/// Sends one message, and then reads.
 async fn streaming(
     request: Request<Streaming<String>>,
 ) -> Result<Response<impl Stream<Item = Result<String, Status>>>, Status> {
@@ -89,7 +89,7 @@ enum Kind {
 
 const KINDS: [Kind; 4] = [Kind::Unary, Kind::ServerStreaming, Kind::ClientStreaming, Kind::Streaming];
 
-/// Which protocol is spoken, and on which side of the guard gRPC-Web is translated.
+/// The protocol, and on which side of the guard gRPC-Web is translated.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Wire {
     Http2,
@@ -117,7 +117,7 @@ async fn serve(guard: BearerAuthLayer, wire: Wire) -> SocketAddr {
                 http.serve_with_incoming(service_fn(echo), incoming).await
             }
             Wire::WebOutside => {
-                // What it translated still says that it came over HTTP/1.1.
+                // The translated request still says that it arrived over HTTP/1.1.
                 let guard = guard.dangerous_grpc_refusals_over_http1();
                 let http = http.layer(GrpcWebLayer::new()).layer(guard);
                 http.serve_with_incoming(service_fn(echo), incoming).await
@@ -127,8 +127,8 @@ async fn serve(guard: BearerAuthLayer, wire: Wire) -> SocketAddr {
     address
 }
 
-/// Calls with a stream of one message that does not end where the method takes a stream, and reads the first message that
-/// comes, and what comes next.
+/// Makes a call with one message. If the method takes a stream, it does not end. Reads the first message of the response and
+/// the next result.
 async fn call(address: SocketAddr, wire: Wire, kind: Kind, authorization: Option<&str>) -> Called {
     let origin: http::Uri = format!("http://{address}").parse().unwrap();
     if wire == Wire::Http2 {
@@ -181,7 +181,7 @@ fn bearer(scope: &str) -> String {
     format!("Bearer {}", good().claim("scope", scope).sign())
 }
 
-/// Calls each method over each wire, and has each refused with this status and this in `www-authenticate`.
+/// Calls each method over each protocol, and asserts that each is refused with this status and this `www-authenticate`.
 async fn assert_refused(
     guard: BearerAuthLayer,
     authorization: Option<&str>,
@@ -204,7 +204,7 @@ async fn assert_refused(
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[tokio::test]
-async fn a_good_token_opens_each_kind_of_call() {
+async fn a_valid_token_opens_each_kind_of_call() {
     let authorization = bearer("invoices:read");
     for wire in WIRES {
         let address = serve(guard().require_scope(READ), wire).await;
@@ -243,7 +243,7 @@ async fn a_call_with_a_malformed_header_or_a_bad_token_is_unauthenticated() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_enough_is_denied_permission() {
+async fn an_insufficient_token_is_denied_permission() {
     let challenge = r#"Bearer realm="https://api.example.com", error="insufficient_scope", error_description="the access token lacks a scope", scope="invoices:write""#;
     let expected = (Code::PermissionDenied, "the access token lacks a scope");
     assert_refused(guard().require_scope(WRITE), Some(&bearer("invoices:read")), expected, Some(challenge)).await;
@@ -255,19 +255,19 @@ async fn a_token_that_is_not_enough_is_denied_permission() {
 }
 
 #[tokio::test]
-async fn where_nobody_can_tell_the_service_is_unavailable() {
+async fn an_undecided_request_is_unavailable() {
     let unsure = guard().policy(|_, _| Err(Undecided::by_policy("the ledger is closed").into()));
     assert_refused(unsure, Some(&bearer("")), (Code::Unavailable, "try again later"), None).await;
 }
 
-/// A POST of an empty gRPC message, as no client library would write it.
+/// A POST of an empty gRPC message, which no client library would write.
 async fn post(address: SocketAddr, content_type: &str, protocol: Protocol) -> Answer {
     let request = common::request::post(&b"\0\0\0\0\0"[..]).content_types(&[content_type]).to("/test.Echo/unary");
     Site::at(address, protocol).send(request).await
 }
 
 #[tokio::test]
-async fn the_answer_has_a_known_content_type_and_its_metadata_where_the_protocol_of_the_call_has_it() {
+async fn a_refusal_has_a_known_content_type_and_its_metadata_where_the_protocol_expects_it() {
     let address = serve(guard(), Wire::Http2).await;
     for (content_type, answered, protocols) in [
         ("application/grpc", "application/grpc", &[Protocol::H2c][..]),
@@ -298,7 +298,7 @@ const METADATA: [&str; 3] = ["grpc-status", "grpc-message", "www-authenticate"];
 const UNAUTHENTICATED: [Option<&str>; 3] =
     [Some("16"), Some("an access token is needed"), Some(r#"Bearer realm="https://api.example.com""#)];
 
-/// What a refusal says: in the headers of gRPC, and in the body of gRPC-Web, which says nothing in its headers.
+/// Returns the metadata of a refusal: in the headers for gRPC, and in the body for gRPC-Web, whose headers have none.
 fn metadata<'a>(answer: &'a Answer, content_type: &str) -> [Option<&'a str>; 3] {
     let headers = METADATA.map(|name| answer.header(name));
     if !content_type.starts_with("application/grpc-web") {
@@ -349,7 +349,7 @@ fn assert_refused_as_http(answer: &Answer, status: u16) {
 }
 
 #[tokio::test]
-async fn a_call_of_grpc_over_http_1_is_refused_by_its_http_status() {
+async fn a_grpc_call_over_http_1_is_refused_by_its_http_status() {
     for (guard, authorization, status) in refusals() {
         for content_type in ["application/grpc", "application/grpc+proto", "application/grpc+chosen-by-the-caller"] {
             let call = (content_type, Protocol::Http1);
@@ -361,7 +361,7 @@ async fn a_call_of_grpc_over_http_1_is_refused_by_its_http_status() {
 
 /// An extractor refuses by the same rule as the layer of its route.
 #[tokio::test]
-async fn an_extractor_refuses_grpc_by_the_http_status_over_http_1_and_by_that_of_grpc_over_http_2() {
+async fn an_extractor_refuses_grpc_by_http_status_over_http_1_and_by_grpc_status_over_http_2() {
     struct Write;
     impl tower_client_credentials::Permission for Write {
         const SCOPE: tower_client_credentials::Scope = WRITE;
@@ -396,9 +396,9 @@ async fn without_grpc_refusals_every_call_is_refused_by_its_http_status() {
     }
 }
 
-/// A layer of gRPC-Web outside turns the HTTP status into one of gRPC, without a message of ours.
+/// A gRPC-Web layer outside of the guard translates the HTTP status into a gRPC status, without our message.
 #[tokio::test]
-async fn behind_a_translation_of_grpc_web_the_status_of_http_becomes_that_of_grpc() {
+async fn inside_a_grpc_web_translation_the_http_status_becomes_a_grpc_status() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let http = Server::builder().accept_http1(true).layer(GrpcWebLayer::new()).layer(guard());
@@ -421,11 +421,11 @@ async fn the_token_endpoint_is_on_the_same_port() {
     }
 }
 
-/// How long a token of `good()` is good yet: its 600 seconds, and the leeway.
+/// The remaining life of a `good()` token: its 600 seconds, and the leeway.
 const LEFT: Duration = Duration::from_secs(605);
 const ALMOST: Duration = Duration::from_secs(604);
 
-/// A stream that said something, and has nothing more to say; time stands still from here on.
+/// A stream that has sent a message and has no more. Time is paused from here on.
 async fn open_stream(guard: BearerAuthLayer, wire: Wire, kind: Kind) -> Streaming<String> {
     let address = serve(guard, wire).await;
     let (_, open) = call(address, wire, kind, Some(&bearer(""))).await.unwrap();
@@ -433,7 +433,7 @@ async fn open_stream(guard: BearerAuthLayer, wire: Wire, kind: Kind) -> Streamin
     open.unwrap()
 }
 
-/// Moves the time on, and lets everybody do what follows from it.
+/// Advances the time, and lets all tasks react.
 async fn pass(time: Duration) {
     tokio::time::advance(time).await;
     for _ in 0..100 {
@@ -441,13 +441,13 @@ async fn pass(time: Duration) {
     }
 }
 
-/// What has to come of itself by now: time that stands still jumps on when nobody has anything to do.
+/// Waits for something that must already have happened: paused time advances when all tasks are idle.
 async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("an end in time")
 }
 
 #[tokio::test]
-async fn a_stream_ends_as_unauthenticated_when_its_token_expires_where_that_is_asked_for() {
+async fn a_stream_ends_as_unauthenticated_when_its_token_expires_where_enabled() {
     for (wire, kind) in [
         (Wire::Http2, Kind::ServerStreaming),
         (Wire::Http2, Kind::Streaming),
@@ -466,14 +466,14 @@ async fn a_stream_ends_as_unauthenticated_when_its_token_expires_where_that_is_a
 }
 
 #[tokio::test]
-async fn a_stream_outlives_its_token_where_nobody_asked() {
+async fn a_stream_outlives_its_token_by_default() {
     let mut open = open_stream(guard(), Wire::Http2, Kind::ServerStreaming).await;
     pass(LEFT * 2).await;
     assert!(open.message().now_or_never().is_none());
 }
 
 #[tokio::test]
-async fn a_call_that_has_no_answer_yet_is_refused_when_its_token_expires() {
+async fn a_call_without_a_response_yet_is_refused_when_its_token_expires() {
     let (events, mut listener) = event::channel();
     let address = serve(guard().end_at_expiry().events(events), Wire::Http2).await;
     let call = tokio::spawn(async move { call(address, Wire::Http2, Kind::ClientStreaming, Some(&bearer(""))).await });

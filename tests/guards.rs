@@ -1,5 +1,5 @@
-//! What a guard can do besides asking for scopes: methods, policies, reports alone, an end at expiry, metadata of its API,
-//! and what extractors ask for behind it.
+//! Features of a guard beyond required scopes: methods, policies, report-only guards, an end at expiry, metadata of its API,
+//! and the extractors behind it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -30,7 +30,7 @@ mod methods {
     use super::*;
 
     #[tokio::test]
-    async fn ask_for_scopes_of_their_own_and_none_is_left_out() {
+    async fn require_their_own_scopes_and_no_method_is_exempt() {
         let delete = tower_client_credentials::Scope::from_static("invoices:delete");
         let guard = guard()
             .require_scopes_for(Methods::SAFE, READ)
@@ -62,7 +62,7 @@ mod methods {
 mod a_policy {
     use super::*;
 
-    /// Lets in who has a path of its own, asks for a scope elsewhere, and knows nothing of `/unknown`.
+    /// A policy that admits the owner of a path, requires a scope elsewhere, and cannot decide about `/unknown`.
     fn own_path(guard: BearerAuthLayer) -> BearerAuthLayer {
         guard.policy(|token, request| match request.uri().path().strip_prefix('/').unwrap() {
             "unknown" => Err(Undecided::by_policy("the directory is down").into()),
@@ -76,7 +76,7 @@ mod a_policy {
     }
 
     #[tokio::test]
-    async fn lets_in_refuses_or_cannot_tell() {
+    async fn admits_refuses_or_cannot_decide() {
         on_every_stack(async |stack| {
             let site = stack.protect(&server(), [own_path(guard())]).await;
             assert_eq!(ask(&site, Method::GET, "/billing", "").await.status, 200);
@@ -99,7 +99,7 @@ mod a_policy {
     }
 
     #[tokio::test]
-    async fn is_not_asked_about_a_token_that_is_refused() {
+    async fn is_not_asked_about_a_refused_token() {
         let never = guard().require_scope(READ).policy(|_, _| panic!("it was asked"));
         let site = Stack::PLAIN.protect(&server(), [never]).await;
         assert_eq!(site.get("/").await.status, 401);
@@ -108,7 +108,7 @@ mod a_policy {
     }
 
     #[tokio::test]
-    async fn agrees_with_the_others_and_says_for_how_long_to_wait() {
+    async fn must_agree_with_all_others_and_sets_the_retry_time() {
         let later = Undecided::by_policy("closed").retry_after(std::time::Duration::from_secs(30));
         let both = own_path(guard()).policy(move |_, _| Err(later.clone().into()));
         let site = Stack::PLAIN.protect(&server(), [both]).await;
@@ -117,8 +117,8 @@ mod a_policy {
     }
 
     #[tokio::test]
-    async fn of_one_layer_sees_what_another_verified_and_nobody_verifies_twice() {
-        // The outer one takes the header away: the inner ones have the proof, or nothing.
+    async fn sees_the_token_that_another_layer_verified_and_nothing_is_verified_twice() {
+        // The outer layer removes the header, so the inner ones can only use the proof.
         let common = guard();
         let outer = common.clone().remove_authorization().require_scopes_for(Method::POST, WRITE);
         let (inner, middle) = (own_path(common.clone()), common.require_scope(READ));
@@ -137,7 +137,7 @@ mod reports_alone {
     use super::*;
 
     #[tokio::test]
-    async fn let_every_request_through_with_a_proof_where_there_is_one() {
+    async fn admit_every_request_and_attach_a_proof_if_there_is_one() {
         let unsure = |_: &VerifiedToken, _: tower_client_credentials::RequestHead<'_>| {
             Err(Undecided::by_policy("the directory is down").into())
         };
@@ -169,7 +169,7 @@ mod reports_alone {
     }
 
     #[tokio::test]
-    async fn say_of_a_good_request_that_it_is_admitted() {
+    async fn report_a_valid_request_as_admitted() {
         let (events, mut listener) = event::channel();
         let watched = guard().require_scope(READ).dangerous_only_report().events(events);
         let site = Stack::PLAIN.protect(&server(), [watched]).await;
@@ -203,12 +203,12 @@ mod an_end_at_expiry {
         }
     }
 
-    /// What has to come of itself by now: time that stands still jumps on when nobody has anything to do.
+    /// Waits for something that must already have happened: paused time advances when all tasks are idle.
     async fn soon<T>(future: impl Future<Output = T>) -> T {
         tokio::time::timeout(Duration::from_secs(5), future).await.expect("an end in time")
     }
 
-    /// Sends one thing, and then neither more nor the end.
+    /// Sends one frame, and then neither more data nor the end.
     async fn endless(_: Request<Incoming>) -> Result<Response<common::stack::Body>, Infallible> {
         let frames = stream::iter([Ok(Frame::data(Bytes::from_static(b"first")))]).chain(stream::pending());
         Ok(Response::new(StreamBody::new(frames).boxed_unsync()))
@@ -227,7 +227,7 @@ mod an_end_at_expiry {
     }
 
     #[tokio::test]
-    async fn breaks_off_what_is_under_way_with_an_error() {
+    async fn aborts_a_response_in_progress_with_an_error() {
         on_every_stack(async |stack| {
             let mut body = open(stack, guard().end_at_expiry()).await;
             pass(ALMOST).await;
@@ -240,7 +240,7 @@ mod an_end_at_expiry {
     }
 
     #[tokio::test]
-    async fn is_for_those_who_ask_for_it_and_not_for_a_guard_that_only_reports() {
+    async fn applies_only_where_it_is_enabled_and_not_to_a_guard_that_only_reports() {
         for guard in [guard(), guard().end_at_expiry().dangerous_only_report()] {
             let mut body = open(Stack::PLAIN, guard).await;
             pass(LEFT * 2).await;
@@ -250,7 +250,7 @@ mod an_end_at_expiry {
     }
 
     #[tokio::test]
-    async fn refuses_a_request_that_has_no_answer_yet() {
+    async fn refuses_a_request_that_has_no_response_yet() {
         let (events, mut listener) = event::channel();
         let guard = guard().end_at_expiry().events(events);
         let never = service_fn(async |_: Request<Incoming>| {
@@ -275,7 +275,7 @@ mod an_end_at_expiry {
     }
 
     #[tokio::test]
-    async fn leaves_whole_answers_as_they_are() {
+    async fn does_not_change_complete_responses() {
         on_every_stack(async |stack| {
             let site = stack.protect(&server(), [guard().end_at_expiry()]).await;
             let answer = ask(&site, Method::GET, "/", "").await;
@@ -313,7 +313,7 @@ mod the_metadata_of_a_resource {
     }
 
     #[tokio::test]
-    async fn is_at_its_well_known_place_without_a_token() {
+    async fn is_at_its_well_known_path_without_a_token() {
         on_every_stack(async |stack| {
             let site = site(stack, metadata()).await;
             let answer = site.get(PATH).await;
@@ -370,7 +370,7 @@ mod the_metadata_of_a_resource {
     }
 
     #[tokio::test]
-    async fn may_be_read_by_web_pages_where_that_is_asked_for() {
+    async fn can_be_read_by_web_pages_where_enabled() {
         let open = ResourceMetadata::builder(RESOURCE).authorization_server("https://auth.example.com").cross_origin();
         let site = site(Stack::PLAIN, open.build().unwrap()).await;
         assert_eq!(site.get(PATH).await.header("access-control-allow-origin"), Some("*"));
@@ -390,7 +390,7 @@ mod the_metadata_of_a_resource {
     }
 
     #[test]
-    fn of_another_resource_is_a_mistake() {
+    fn of_another_resource_is_an_error() {
         let error = guard().resource_metadata(&metadata()).unwrap_err();
         assert!(matches!(error, InvalidResourceMetadata::OtherResource { .. }));
         assert_eq!(
@@ -436,7 +436,7 @@ mod extractors {
     }
 
     #[tokio::test]
-    async fn admit_whose_token_has_the_scopes_of_their_types() {
+    async fn admit_tokens_with_the_scopes_of_their_types() {
         on_every_stack(async |stack| {
             let site = stack.serve(app().layer(guard())).await;
             for (path, scope, body) in [
@@ -453,7 +453,7 @@ mod extractors {
     }
 
     #[tokio::test]
-    async fn refuse_as_the_guard_does_with_challenge_event_and_reason() {
+    async fn refuse_like_the_guard_with_challenge_event_and_reason() {
         on_every_stack(async |stack| {
             let (events, mut listener) = event::channel();
             let site = stack.serve(app().layer(guard().events(events))).await;
@@ -475,7 +475,7 @@ mod extractors {
     }
 
     #[tokio::test]
-    async fn read_claims_of_the_applications_own_and_refuse_a_token_without_them() {
+    async fn read_claims_of_the_application_and_refuse_a_token_without_them() {
         on_every_stack(async |stack| {
             let site = stack.serve(app().layer(guard())).await;
             let show = async |token: String| {
@@ -493,7 +493,7 @@ mod extractors {
     }
 
     #[tokio::test]
-    async fn stay_as_strict_behind_a_guard_that_only_reports() {
+    async fn stay_strict_behind_a_guard_that_only_reports() {
         let site = Stack::PLAIN.serve(app().layer(guard().dangerous_only_report())).await;
         ask(&site, Method::GET, "/read", "other").await.assert_insufficient_scope(&[READ]);
         assert_eq!(site.get("/who").await.body, "None");
@@ -501,7 +501,7 @@ mod extractors {
     }
 
     #[tokio::test]
-    async fn answer_500_on_a_route_that_nobody_guards() {
+    async fn answer_500_on_a_route_without_a_guard() {
         let site = Stack::PLAIN.serve(app()).await;
         for path in ["/read", "/both", "/any", "/tenant"] {
             assert_eq!(ask(&site, Method::GET, path, "invoices:read invoices:write").await.status, 500, "{path}");

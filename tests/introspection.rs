@@ -1,4 +1,5 @@
-//! What the introspection endpoint (RFC 7662) tells, to whom, and as a JWT (RFC 9701), over sockets.
+//! The introspection endpoint (RFC 7662), over sockets: its responses, its authorized callers, and responses as JWTs (RFC
+//! 9701).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -57,7 +58,7 @@ async fn token(site: &Site) -> String {
 }
 
 #[tokio::test]
-async fn an_active_token_is_told_in_full() {
+async fn an_active_token_is_described_completely() {
     on_every_stack(async |stack| {
         let hook = |grant: &mut PendingGrant| {
             grant.add_claim("tenant", "acme");
@@ -81,7 +82,7 @@ async fn an_active_token_is_told_in_full() {
 }
 
 #[tokio::test]
-async fn whatever_keeps_a_token_from_being_active_the_answer_is_the_same() {
+async fn every_inactive_token_gets_the_same_response() {
     let revocations = revocations().await;
     let server = settings(store()).revocations(revocations.clone()).build().unwrap();
     let site = Stack::PLAIN.issue(&server).await;
@@ -108,9 +109,9 @@ async fn whatever_keeps_a_token_from_being_active_the_answer_is_the_same() {
     assert_inactive(&site.send(api_asks(&good)).await);
 }
 
-/// Another program that has the server's key can sign such a token. Its claims were left out of the answer.
+/// Another program that has the server's key can sign such a token. The response must not omit its claims.
 #[tokio::test]
-async fn a_token_with_a_claim_that_cannot_be_told_is_a_503_and_not_half_an_answer() {
+async fn a_token_with_a_claim_that_cannot_be_represented_is_a_503_and_not_a_partial_response() {
     let site = Stack { framework: Framework::Axum, protocol: Protocol::Http1 }.issue(&server().await).await;
     let claims = forge::good().claims.replacen('{', r#"{"huge":1e999,"#, 1);
     let answer = site.send(api_asks(&forge::good().claims_text(claims).sign())).await;
@@ -119,7 +120,7 @@ async fn a_token_with_a_claim_that_cannot_be_told_is_a_503_and_not_half_an_answe
 }
 
 #[tokio::test]
-async fn only_a_client_that_may_introspect_and_proves_itself_is_told() {
+async fn only_an_authenticated_client_that_may_introspect_gets_a_response() {
     let site = Stack::PLAIN.issue(&server().await).await;
     let token = token(&site).await;
     for (request, status, error) in [
@@ -138,7 +139,7 @@ async fn only_a_client_that_may_introspect_and_proves_itself_is_told() {
 }
 
 #[tokio::test]
-async fn who_accepts_a_jwt_gets_one_for_itself_that_opens_nothing() {
+async fn a_caller_that_accepts_a_jwt_gets_one_for_itself_that_is_not_an_access_token() {
     on_every_stack(async |stack| {
         let server = server().await;
         let guard = BearerAuthLayer::new(server.verifier(API).unwrap());
@@ -214,7 +215,7 @@ async fn each_introspection_is_an_event_of_the_caller_with_the_name_of_the_token
 }
 
 #[tokio::test]
-async fn the_metadata_names_the_endpoint_and_what_it_signs_by() {
+async fn the_metadata_has_the_endpoint_and_its_signing_algorithm() {
     let metadata = async |server: &AuthorizationServer| {
         let site = Stack::PLAIN.issue(server).await;
         site.get("/.well-known/oauth-authorization-server").await.json()
@@ -236,7 +237,7 @@ async fn the_metadata_names_the_endpoint_and_what_it_signs_by() {
     assert_eq!(site.send(api_asks(&good)).await.json()["active"], true, "there is nothing that could be revoked");
 }
 
-/// The side that asks: an API whose tokens are opaque.
+/// The resource server: an API with opaque tokens.
 #[cfg(feature = "remote")]
 mod an_api_that_asks {
     use std::convert::Infallible;
@@ -252,7 +253,7 @@ mod an_api_that_asks {
 
     use super::*;
 
-    /// What the authorization server does for tokens whose name begins with `bad`.
+    /// The response of the authorization server for tokens whose name begins with `bad`.
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum Bad {
         Status(u16),
@@ -262,7 +263,7 @@ mod an_api_that_asks {
 
     static ASKED: AtomicUsize = AtomicUsize::new(0);
 
-    /// Whether the server fails for tokens of any kind.
+    /// Whether the server fails for all tokens.
     static IS_DEAD: AtomicBool = AtomicBool::new(false);
 
     async fn answer(bad: Bad, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std::io::Error> {
@@ -270,7 +271,7 @@ mod an_api_that_asks {
         let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
         let active = json!({"active": true, "client_id": "billing", "aud": API, "exp": u64::MAX / 2 - 4});
         let status = match bad {
-            // A random token, by which the API finds out whether its server is up.
+            // A random token, by which the API checks whether its server is up.
             _ if !body.starts_with(b"token=bad")
                 && !body.starts_with(b"token=good")
                 && IS_DEAD.load(Ordering::Relaxed) =>
@@ -317,7 +318,7 @@ mod an_api_that_asks {
         Stack::PLAIN.serve(tower::Layer::layer(&guard, inner)).await
     }
 
-    /// In each of ten seconds 40 different good tokens, and so many bad ones among them, by the clock of the API.
+    /// In each of ten seconds, 40 different valid tokens and this many bad ones among them, by the clock of the API.
     async fn good_ones_let_in(bad: Bad, bad_per_second: usize) -> usize {
         let clock = clock();
         let site = api(&authorization_server(bad).await, &clock).await;
@@ -350,17 +351,17 @@ mod an_api_that_asks {
 
     /// The counts are printed.
     #[tokio::test]
-    async fn lets_all_good_tokens_in_beside_tokens_that_its_server_cannot_answer_and_asks_a_dead_server_seldom() {
+    async fn admits_all_valid_tokens_while_its_server_cannot_answer_others_and_rarely_asks_a_dead_server() {
         for bad in [Bad::Status(500), Bad::Status(429), Bad::Status(503), Bad::HangsUp] {
             for bad_per_second in [1, 50] {
                 assert_eq!(good_ones_let_in(bad, bad_per_second).await, 400, "{bad:?}, {bad_per_second} a second");
             }
         }
-        // Each of these takes one of 256 places for five seconds, and the ten seconds here pass faster than that.
+        // Each of these takes one of 256 places for five seconds, and the ten seconds of this test pass faster.
         assert_eq!(good_ones_let_in(Bad::SaysNothing, 1).await, 400);
         assert_eq!(good_ones_let_in(Bad::SaysNothing, 20).await, 400);
 
-        // One that refuses every request, and one that fails for every request.
+        // A server that refuses every request, and one that fails for every request.
         let clock = clock();
         IS_DEAD.store(true, Ordering::Relaxed);
         for (status, questions) in [(429, 10..=13), (503, 10..=13), (500, 20..=25)] {
@@ -374,7 +375,7 @@ mod an_api_that_asks {
             assert!(questions.contains(&ASKED.load(Ordering::Relaxed)), "{status}");
         }
 
-        // One that is not there: not even the connection is tried more often.
+        // A server that does not exist: even the connection is tried no more often.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let gone = format!("http://{}/introspect", listener.local_addr().unwrap());
         drop(listener);

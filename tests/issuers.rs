@@ -1,7 +1,7 @@
-//! Issuers in processes of their own, with tokens that a resource server of ours verifies over sockets, while their keys
-//! change: `oidc-provider` (npm), `authlib` (Python), and our `standalone`.
+//! Issuers in separate processes, whose tokens our resource server verifies over sockets while their keys change:
+//! `oidc-provider` (npm), `authlib` (Python), and our `standalone`.
 //!
-//! `scripts/test-issuers` installs them and says where they are.
+//! `scripts/test-issuers` installs them and sets their locations.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -32,10 +32,10 @@ const OPAQUE_API: &str = "https://opaque.example.test/";
 const BILLING_SECRET: &str = "billing-secret-that-is-long-enough"; // authlib does not decode one (RFC 6749 §2.3.1)
 const READ: Scope = Scope::from_static("invoices:read");
 
-/// A process that says where it listens, and ends with this value.
+/// A process that prints its address, and is ended when this is dropped.
 struct Process {
     child: Child,
-    /// Kept open: who writes to a pipe that nobody reads from ends.
+    /// Kept open, because a process that writes to a closed pipe ends.
     _output: BufReader<ChildStdout>,
     url: String,
     site: Site,
@@ -55,7 +55,7 @@ impl Process {
         Self { child, _output: output, site: Site::at(address, Protocol::Http1), url }
     }
 
-    /// Ends it, and waits until its address is free.
+    /// Ends the process, and waits until its address is free.
     async fn stop(mut self) {
         self.child.kill().await.unwrap();
     }
@@ -87,7 +87,7 @@ fn authlib() -> Command {
     command
 }
 
-/// `standalone` at an address, with a key.
+/// Starts `standalone` at an address, with a key.
 fn standalone(listen: &str, key: &str) -> Command {
     let mut command = Command::new(format!("{}/standalone", setting("ISSUERS_EXAMPLES")));
     command.args(["--config", "examples/standalone.toml"]).env("TCC_LISTEN", listen).env("TCC_ISSUER", "");
@@ -104,7 +104,7 @@ fn svc_basic_asks() -> TokenRequest {
     post("grant_type=client_credentials&scope=read").basic("svc-basic", "basic-secret-for-demonstrations")
 }
 
-/// A resource server of ours.
+/// Our resource server.
 async fn protected(verifier: Verifier, scope: Scope) -> Site {
     Stack::PLAIN.protect(&common::server(), [BearerAuthLayer::new(verifier).require_scope(scope)]).await
 }
@@ -113,13 +113,13 @@ async fn show(site: &Site, token: &str) -> Answer {
     site.get_authorized(&format!("Bearer {token}")).await
 }
 
-/// Unknown keys are asked for at once, so that a test need not wait between two rotations.
+/// Unknown keys are fetched at once, so that the test does not have to wait between two rotations.
 fn issuer(url: &str) -> RemoteIssuer {
     RemoteIssuer::new(url, API).unwrap().unknown_key_cooldown(Duration::ZERO)
 }
 
-/// Tokens of this issuer open a route before and after its keys change, without a restart; those of a key that it
-/// publishes no longer do not.
+/// Checks that tokens of this issuer open a route before and after its keys change, without a restart, and that tokens of a key
+/// that it no longer publishes do not.
 async fn keys_change(issuer_process: &Process, request: impl Fn() -> TokenRequest, scope: Scope) {
     let site = protected(issuer(&issuer_process.url).connect().await.unwrap(), scope).await;
     let mut tokens = Vec::new();
@@ -133,7 +133,7 @@ async fn keys_change(issuer_process: &Process, request: impl Fn() -> TokenReques
         issuer_process.rotate().await;
     }
     let [first, second, third] = tokens.try_into().unwrap();
-    // The set that was fetched for the third token's key has the second's, and not the first's.
+    // The key set fetched for the third token contains the second token's key, and no longer the first one's.
     assert_eq!(show(&site, &third).await.status, 200);
     assert_eq!(show(&site, &second).await.status, 200);
     assert_eq!(show(&site, &first).await.status, 401);
@@ -143,17 +143,17 @@ async fn keys_change(issuer_process: &Process, request: impl Fn() -> TokenReques
 }
 
 #[tokio::test]
-async fn oidc_provider_may_change_its_keys() {
+async fn oidc_provider_can_rotate_its_keys() {
     let provider = Process::start(oidc_provider()).await;
     keys_change(&provider, || billing_asks(API), READ).await;
-    // What it signs for another API opens nothing here.
+    // A token for another API is refused here.
     let wrong = RemoteIssuer::new(&provider.url, "https://other.example.test/").unwrap().connect().await.unwrap();
     let token = provider.token(billing_asks(API)).await;
     assert_eq!(show(&protected(wrong, READ).await, &token).await.status, 401);
 }
 
 #[tokio::test]
-async fn authlib_may_change_its_keys() {
+async fn authlib_can_rotate_its_keys() {
     let server = Process::start(authlib()).await;
     keys_change(&server, || billing_asks(API), READ).await;
 }
@@ -189,7 +189,7 @@ async fn a_calling_service_gets_tokens_of_others_and_replaces_those_of_a_former_
 }
 
 #[tokio::test]
-async fn several_issuers_stand_side_by_side() {
+async fn several_issuers_are_accepted_side_by_side() {
     let (one, other) = (Process::start(oidc_provider()).await, Process::start(authlib()).await);
     let both = issuer(&one.url).connect().await.unwrap().or(issuer(&other.url).connect().await.unwrap()).unwrap();
     let site = protected(both, READ).await;
@@ -200,7 +200,7 @@ async fn several_issuers_stand_side_by_side() {
 }
 
 #[tokio::test]
-async fn opaque_tokens_of_oidc_provider_are_asked_about_until_they_are_revoked() {
+async fn opaque_tokens_of_oidc_provider_are_introspected_until_they_are_revoked() {
     let provider = Process::start(oidc_provider()).await;
     let keys = issuer(&provider.url).connect().await.unwrap();
     let asks = || {
@@ -225,7 +225,7 @@ async fn opaque_tokens_of_oidc_provider_are_asked_about_until_they_are_revoked()
         assert_eq!(answer.status, 401, "{answer:?}");
         println!("{what} answers: admitted, and refused once it was revoked");
     }
-    // It goes, and nobody can say.
+    // The issuer stops, and the token cannot be verified.
     let site = protected(asks().verifier().unwrap(), READ).await;
     provider.stop().await;
     let answer = show(&site, "opaque").await;
@@ -234,7 +234,7 @@ async fn opaque_tokens_of_oidc_provider_are_asked_about_until_they_are_revoked()
 }
 
 #[tokio::test]
-async fn standalone_may_come_back_with_another_key() {
+async fn standalone_can_return_with_another_key() {
     let old = Process::start(standalone("127.0.0.1:0", "tests/keys/p256.pem")).await;
     let url = old.url.clone();
     let site = protected(issuer(&url).connect().await.unwrap(), Scope::from_static("read")).await;
@@ -250,7 +250,7 @@ async fn standalone_may_come_back_with_another_key() {
 }
 
 #[tokio::test]
-async fn the_example_starts_before_its_issuer_and_heals_by_itself() {
+async fn the_example_starts_before_its_issuer_and_recovers_when_it_is_available() {
     let reserved = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = reserved.local_addr().unwrap().to_string();
     let mut command = Command::new(format!("{}/remote_issuer", setting("ISSUERS_EXAMPLES")));

@@ -1,5 +1,5 @@
-//! A Redis that loses data, refuses, or is another one than before: nothing that was acknowledged is lost in silence, nothing
-//! is refused wrongly, and each process recovers without a restart.
+//! A Redis server that loses data, refuses calls, or is replaced by another one. No acknowledged write is lost without a
+//! report, no request is refused wrongly, and each process recovers without a restart.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)] // helpers of tests, which may
@@ -39,13 +39,13 @@ async fn connect(server: &Redis) -> RedisStore {
     RedisStore::builder(&server.url()).call_timeout(PATIENCE).connect().await.unwrap()
 }
 
-/// A view of the store, and where its events go.
+/// A view of the store, and the events that it reports.
 async fn follow(store: &RedisStore) -> (Revocations, EventReceiver) {
     let (events, listener) = event::channel();
     (Revocations::follow(store.clone()).events(events).store_timeout(PATIENCE).await.unwrap(), listener)
 }
 
-/// Reads the feed to its end. Returns what it told, the cursor, and the signs of a loss.
+/// Reads the feed to its end. Returns the changes, the cursor, and the signs of a loss.
 async fn read(store: &RedisStore, mut cursor: Cursor) -> (Vec<Change>, Cursor, Vec<String>) {
     let (mut told, mut signs) = (Vec::new(), Vec::new());
     loop {
@@ -65,10 +65,11 @@ async fn held(store: &RedisStore) -> usize {
 }
 
 /// A real process does things in its own time, and more slowly on a machine that is busy with other tests.
+/// Waits for real processes, which cannot be controlled by a simulated clock.
 async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !condition().await {
-        assert!(Instant::now() < deadline, "it did not come about: {what}");
+        assert!(Instant::now() < deadline, "timed out waiting for: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -104,6 +105,7 @@ fn assert_revoked(verified: Result<VerifiedToken, VerifyError>) {
 }
 
 /// A token endpoint that asks the store each time.
+/// A token endpoint that asks the store for each request.
 fn server(store: &RedisStore, revocations: Revocations) -> AuthorizationServer {
     let limits = ClientCacheLimits::default().found(Duration::ZERO).absent(Duration::ZERO);
     AuthorizationServer::builder(common::ISSUER, KeyRing::from_pem(common::KEY).unwrap(), store.clone())
@@ -122,7 +124,7 @@ async fn status(server: &AuthorizationServer, secret: Option<&str>) -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_keeps_the_contracts_over_resp3_and_tells_the_same_problems_as_over_resp2() -> Result<(), Violation> {
+async fn it_passes_the_conformance_suite_over_resp3_and_reports_the_same_problems_as_over_resp2() -> Result<(), Violation> {
     let server = Redis::start();
     let url = format!("{}/?protocol=resp3", server.url());
     let prefixes = AtomicU64::new(0);
@@ -158,7 +160,7 @@ async fn it_keeps_the_contracts_over_resp3_and_tells_the_same_problems_as_over_r
 }
 
 #[tokio::test]
-async fn a_server_that_is_emptied_is_reported_and_gets_the_revocations_again_and_no_client_is_refused_for_it() {
+async fn an_emptied_server_is_reported_and_gets_the_revocations_again_and_no_client_is_refused_because_of_it() {
     let redis = Redis::start();
     let store = connect(&redis).await;
     let other = connect(&redis).await;
@@ -181,6 +183,7 @@ async fn a_server_that_is_emptied_is_reported_and_gets_the_revocations_again_and
     assert_eq!(redis.ask("FLUSHALL"), "+OK\r\n");
     assert_revoked(verifier.verify(&token).await);
     // Neither of both processes takes the server for one without this client.
+    // Neither process concludes from this server that the client does not exist.
     assert!(source(&other.find(&BILLING).await.unwrap_err()).contains("no clients any more"));
     for _ in 0..5 {
         assert_eq!((status(&server, None).await, status(&server, Some(&WRONG_SECRET)).await), (503, 503));
@@ -199,6 +202,7 @@ async fn a_server_that_is_emptied_is_reported_and_gets_the_revocations_again_and
     assert_eq!(late.entries(), 502);
     let late = self::server(&other, late).verifier(API).unwrap();
     assert_revoked(late.verify(&token).await);
+    // A process that starts now knows all revocations.
     assert!(listener.try_recv().is_none(), "one event for one loss");
 }
 
@@ -215,14 +219,14 @@ async fn a_failover_to_a_replica_without_the_last_writes_is_reported_by_each_pro
     let (_, idle_at, _) = read(&idle, Cursor::start()).await;
     let (_, writer_at, _) = read(&writer, Cursor::start()).await;
 
-    // The replica is cut off: it takes no more writes of the primary.
+    // The replica is disconnected and receives no more writes of the primary.
     assert!(replica.ask("REPLICAOF NO ONE").starts_with("+OK"));
     writer.revoke(token("lost")).await.unwrap();
     let (_, reader_at, _) = read(&reader, Cursor::start()).await;
     proxy.point_to(replica.port());
     proxy.strand();
     let (view, mut listener) = {
-        // As of before the failover.
+        // The state before the failover.
         let direct = connect(&primary).await;
         let view = follow(&direct).await;
         drop(direct);
@@ -245,7 +249,7 @@ async fn a_failover_to_a_replica_without_the_last_writes_is_reported_by_each_pro
 }
 
 #[tokio::test]
-async fn a_running_process_brings_what_it_knows_to_a_new_primary_that_has_none_of_it() {
+async fn a_running_process_writes_its_revocations_to_a_new_primary_that_lacks_them() {
     let (primary, empty) = (Redis::start(), Redis::start());
     let proxy = Proxy::before(primary.port()).await;
     let store = RedisStore::connect(&format!("redis://127.0.0.1:{}", proxy.port)).await.unwrap();
@@ -266,7 +270,7 @@ async fn a_running_process_brings_what_it_knows_to_a_new_primary_that_has_none_o
 }
 
 #[tokio::test]
-async fn a_primary_that_became_a_replica_is_left_for_the_new_one_without_a_restart() {
+async fn a_primary_that_became_a_replica_is_replaced_by_the_new_primary_without_a_restart() {
     let (old, new) = (Redis::start(), Redis::start());
     let proxy = Proxy::before(old.port()).await;
     let store = RedisStore::connect(&format!("redis://127.0.0.1:{}", proxy.port)).await.unwrap();
@@ -274,7 +278,7 @@ async fn a_primary_that_became_a_replica_is_left_for_the_new_one_without_a_resta
     assert!(new.ask(&format!("REPLICAOF 127.0.0.1 {}", old.port())).starts_with("+OK"));
     until("the replica is in step", || async { number(&new.ask("ZCARD {tcc}:feed")) == 2 }).await;
     let (_, cursor, _) = read(&store, Cursor::start()).await;
-    // The connection to the old one stays open, as after a change of a name in DNS.
+    // The connection to the old primary stays open, as after a DNS change.
     assert!(new.ask("REPLICAOF NO ONE").starts_with("+OK"));
     proxy.point_to(new.port());
     assert!(old.ask(&format!("REPLICAOF 127.0.0.1 {}", new.port())).starts_with("+OK"));
@@ -286,7 +290,7 @@ async fn a_primary_that_became_a_replica_is_left_for_the_new_one_without_a_resta
 }
 
 #[tokio::test]
-async fn a_truncated_append_only_file_is_reported_and_the_rest_is_there() {
+async fn a_truncated_append_only_file_is_reported_and_the_remaining_data_is_used() {
     let mut redis = Redis::start();
     let store = connect(&redis).await;
     let (revocations, mut listener) = follow(&store).await;
@@ -305,7 +309,7 @@ async fn a_truncated_append_only_file_is_reported_and_the_rest_is_there() {
 }
 
 #[tokio::test]
-async fn each_key_that_is_evicted_is_noticed_and_no_caller_is_refused_for_it() {
+async fn each_evicted_key_is_detected_and_no_caller_is_refused_because_of_it() {
     let redis = Redis::start();
     for (key, index) in ["feed", "clients", "ids", "ends", "tips", "counter"].into_iter().zip(0..) {
         let builder = || RedisStore::builder(&redis.url()).prefix(format!("p{index}"));
@@ -360,8 +364,8 @@ fn token_of(told: &[Change], name: &str) -> Revocation {
 }
 
 #[tokio::test]
-async fn a_server_that_evicts_under_load_loses_nothing_in_silence() {
-    // Without a wait for the disk, which would make it long.
+async fn a_server_that_evicts_under_load_reports_every_loss() {
+    // Without fsync, which would make the test long.
     let policy = ["--maxmemory", "3mb", "--maxmemory-policy", "allkeys-random", "--appendonly", "no"];
     let redis = Redis::with(&policy);
     let store = connect(&redis).await;
@@ -371,7 +375,7 @@ async fn a_server_that_evicts_under_load_loses_nothing_in_silence() {
     let (revocations, mut listener) = follow(&store).await;
     let server = server(&store, revocations.clone());
     let (mut acknowledged, mut statuses) = (0_u64, BTreeMap::new());
-    // Until the feed itself was evicted, and not other keys alone.
+    // Until the feed itself was evicted, not only other keys.
     while number(&redis.ask("ZCARD {tcc}:feed")) >= acknowledged {
         let used = ReplayId::new("load", &acknowledged.to_string());
         drop(store.check_and_insert(&used, SystemTime::now() + HOUR, SystemTime::now()).await);
@@ -455,7 +459,7 @@ async fn killed_connections_and_flushed_scripts_lose_no_acknowledged_write() {
 }
 
 #[tokio::test]
-async fn flushed_scripts_alone_make_no_call_fail() {
+async fn flushed_scripts_alone_cause_no_failed_call() {
     let redis = Redis::start();
     let store = connect(&redis).await;
     for name in 0..50 {
@@ -469,7 +473,7 @@ async fn flushed_scripts_alone_make_no_call_fail() {
     assert_eq!(held(&store).await, 50);
 }
 
-/// A user of the ACL, with these rules in addition to all that is needed.
+/// An ACL user with these rules in addition to the required ones.
 async fn user(redis: &Redis, rules: &str) -> Result<RedisStore, StoreError> {
     let all = "ON >password RESETKEYS RESETCHANNELS ~{tcc}:* &{tcc}:* -@all +@connection +@scripting +@read +@write +@pubsub +info";
     assert_eq!(redis.ask(&format!("ACL SETUSER tokens RESET {all} {rules}")), "+OK\r\n");
@@ -477,7 +481,7 @@ async fn user(redis: &Redis, rules: &str) -> Result<RedisStore, StoreError> {
 }
 
 #[tokio::test]
-async fn a_user_without_a_single_command_writes_whole_or_not_at_all() {
+async fn a_user_that_lacks_a_single_command_writes_completely_or_not_at_all() {
     let redis = Redis::start();
     let admin = connect(&redis).await;
     admin.create(client("billing").register().unwrap()).await.unwrap();
@@ -525,7 +529,7 @@ async fn a_user_without_a_single_command_writes_whole_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn a_user_without_publish_writes_all_the_same_and_others_hear_of_it_with_their_next_poll() {
+async fn a_user_without_publish_can_write_and_other_processes_see_the_write_at_their_next_poll() {
     let redis = Redis::start();
     let reader = connect(&redis).await;
     for rules in ["-publish", "RESETCHANNELS", "-subscribe"] {
@@ -540,13 +544,14 @@ async fn a_user_without_publish_writes_all_the_same_and_others_hear_of_it_with_t
         until("it is heard of", || async { view.entries() == before + 1 }).await;
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
         // Once: nothing was done twice, and nothing half.
+        // Exactly once: nothing was done twice or partially.
         assert!(matches!(store.create(client(&id).register().unwrap()).await, Err(AdminError::Exists)));
         store.delete(&id.parse().unwrap()).await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_full_server_still_verifies_and_takes_writes_again_once_there_is_room() {
+async fn a_full_server_still_verifies_and_accepts_writes_again_once_there_is_room() {
     let redis = Redis::with(&["--maxmemory", "6mb"]);
     let store = connect(&redis).await;
     store.create(client("billing").scope(common::READ).audience(API).register().unwrap()).await.unwrap();
@@ -580,7 +585,7 @@ async fn a_full_server_still_verifies_and_takes_writes_again_once_there_is_room(
 }
 
 #[tokio::test]
-async fn two_installations_are_apart_by_their_prefixes_and_one_with_the_same_prefix() {
+async fn two_installations_are_separated_by_their_prefixes_and_share_data_with_the_same_prefix() {
     let redis = Redis::start();
     let prefixes = ["tcc", "tcc:clients", "tcc:replay", "t", "TCC", "tcc "];
     let mut stores = Vec::new();
@@ -606,7 +611,7 @@ async fn two_installations_are_apart_by_their_prefixes_and_one_with_the_same_pre
 }
 
 #[tokio::test]
-async fn a_node_of_a_cluster_is_refused_with_the_reason() {
+async fn a_cluster_node_is_rejected_with_the_reason() {
     let redis = Redis::with(&["--cluster-enabled", "yes"]);
     let refused = async |what: &str, url: &str| {
         let said = source(&RedisStore::connect(url).await.unwrap_err());
@@ -616,7 +621,7 @@ async fn a_node_of_a_cluster_is_refused_with_the_reason() {
     assert_eq!(redis.ask("CLUSTER ADDSLOTSRANGE 0 16383"), "+OK\r\n");
     until("it is up", || async { redis.ask("SET {tcc}:x 1").starts_with("+OK") }).await;
     refused("with all slots", &redis.url()).await;
-    // Without INFO it shows where the slot is elsewhere.
+    // Without INFO, the answer shows that the slot belongs to another node.
     assert_eq!(redis.ask("ACL SETUSER tokens ON >password ~* &* +@all -info"), "+OK\r\n");
     assert_eq!(redis.ask("CLUSTER DELSLOTSRANGE 0 16383"), "+OK\r\n");
     until("it is down", || async { redis.ask("SET {tcc}:x 1").starts_with('-') }).await;
@@ -624,7 +629,7 @@ async fn a_node_of_a_cluster_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_reader_that_is_ten_thousand_writes_behind_reads_anew_and_reports_no_loss() {
+async fn a_reader_that_is_ten_thousand_writes_behind_reads_everything_again_and_reports_no_loss() {
     let redis = Redis::start();
     let store = connect(&redis).await;
     store.revoke(token("first")).await.unwrap();
@@ -640,10 +645,10 @@ async fn a_reader_that_is_ten_thousand_writes_behind_reads_anew_and_reports_no_l
     assert_eq!(read(&store, cursor).await.0.len(), 0);
 }
 
-/// Each round, the primary is killed under load and its replica takes over, with fewer writes than were acknowledged.
+/// In each round, the primary is killed under load and its replica takes over, without some of the acknowledged writes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long: run by scripts/attack"]
-async fn attack_twenty_failovers_under_load_lose_nothing_that_a_running_process_was_acknowledged() {
+async fn attack_twenty_failovers_under_load_lose_nothing_that_was_acknowledged_to_a_running_process() {
     let mut primary = Redis::start();
     let proxy = Proxy::before(primary.port()).await;
     let url = format!("redis://127.0.0.1:{}", proxy.port);

@@ -1,5 +1,5 @@
-//! An issuer whose keys change while strangers send tokens, over sockets: what its resource server fetches, and what it
-//! answers. Each test prints its counts.
+//! An issuer whose keys change while unknown callers send invalid tokens, over sockets: the fetches of its resource server, and
+//! its responses. Each test prints its counts.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -23,7 +23,7 @@ use tower_client_credentials::{BearerAuthLayer, ManualClock, RemoteIssuer};
 const SECOND: Duration = Duration::from_secs(1);
 const METADATA: &str = "/.well-known/oauth-authorization-server";
 
-/// What an issuer answers at each path, and how often it was asked: in all, with a tag, and with 304.
+/// The responses of an issuer by path, and how often it was requested: in total, with a tag, and with a 304 response.
 #[derive(Clone, Default)]
 struct Published(Arc<Mutex<Pages>>);
 
@@ -67,7 +67,7 @@ impl Published {
     }
 }
 
-/// An issuer that listens, a resource server that trusts it and listens, and the clock of both.
+/// A listening issuer, a listening resource server that trusts it, and the clock of both.
 struct Scene {
     published: Published,
     issuer: Site,
@@ -129,7 +129,7 @@ fn key(seed: u8) -> SigningKey {
     SigningKey::from_slice(&[seed; 32]).unwrap()
 }
 
-/// How often each status was answered.
+/// How often each status was returned.
 #[derive(Default)]
 struct Statuses(BTreeMap<u16, usize>);
 
@@ -141,12 +141,12 @@ impl Statuses {
 }
 
 #[tokio::test]
-async fn a_tag_goes_only_to_the_url_that_it_came_from_and_a_withdrawn_key_is_refused() {
+async fn a_tag_is_sent_only_to_the_url_that_it_came_from_and_a_withdrawn_key_is_refused() {
     let (old, new) = (key(1), key(2));
     let scene = Scene::with_keys(&[("old", &old)], Some("\"1\"")).await;
     let (of_old, of_new) = (scene.token("old", &old), scene.token("new", &new));
     assert_eq!(scene.status(&of_old).await, 200);
-    // The metadata moves the keys. Both URLs answer with the same tag.
+    // The metadata moves the keys. Both URLs respond with the same tag.
     scene.published.set("/moved", &jwks(&[("new", &new)]), Some("\"1\""));
     scene.published.set(METADATA, &metadata(&scene.issuer, "/moved"), None);
     let mut statuses = Statuses::default();
@@ -167,7 +167,7 @@ async fn a_tag_goes_only_to_the_url_that_it_came_from_and_a_withdrawn_key_is_ref
 }
 
 #[tokio::test]
-async fn a_name_follows_the_set_while_the_resource_server_runs() {
+async fn a_key_name_follows_the_key_set_while_the_resource_server_runs() {
     let (old, new) = (key(1), key(2));
     let scene = Scene::with_keys(&[("current", &old)], None).await;
     let tokens = [("current", &old), ("current", &new), ("previous", &old), ("previous", &new)];
@@ -182,7 +182,7 @@ async fn a_name_follows_the_set_while_the_resource_server_runs() {
     assert_eq!(scene.status(&tokens[0].1).await, 200);
     scene.publish(&[("current", &new), ("previous", &old)]);
     assert_eq!(scene.status(&tokens[0].1).await, 200, "nothing was fetched yet");
-    // The token of the new key is not that of the known one, which causes a fetch.
+    // The new key's signature does not match the known key, which causes a fetch.
     assert_eq!((scene.status(&tokens[1].1).await, scene.fetches()), (200, 2));
     for _ in 0..3 {
         assert_eq!(statuses().await, [401, 200, 200, 401]);
@@ -201,11 +201,11 @@ async fn a_name_follows_the_set_while_the_resource_server_runs() {
 }
 
 #[tokio::test]
-async fn a_new_key_is_admitted_at_once_after_a_stranger_and_within_ten_seconds_during_a_flood_of_strangers() {
+async fn a_new_key_is_accepted_at_once_after_one_unknown_key_name_and_within_ten_seconds_during_a_flood_of_them() {
     let mut keys = [key(1), key(2)];
     let scene = Scene::with_keys(&[("key 1", &keys[0])], None).await;
     let stranger = key(99);
-    // One stranger, and a rotation without notice.
+    // One random key name, and a rotation without notice.
     assert_eq!(scene.status(&scene.token("a random name", &stranger)).await, 401);
     scene.publish(&[("key 2", &keys[1]), ("key 1", &keys[0])]);
     assert_eq!(scene.status(&scene.token("key 2", &keys[1])).await, 200);

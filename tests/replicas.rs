@@ -1,5 +1,5 @@
-//! Three processes of the example `standalone` on one store, under load from this one: what one of them issued is good at
-//! all, and what was called back at one, or by the operator, is refused by all within a second.
+//! Three processes of the example `standalone` on one store, under load from this process: a token issued by one is accepted by
+//! all, and a token revoked at one, or by the operator, is refused by all within a second.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)] // helpers of tests, which may
 
@@ -29,15 +29,15 @@ use tempfile::TempDir;
 use tower_client_credentials::store::{PostgresStore, RedisStore};
 use tower_client_credentials::{ClientAdmin, ClientId, Scope};
 
-/// How long what was called back may still be accepted.
+/// How long a revoked token may still be accepted.
 const BOUND: Duration = Duration::from_secs(1);
-/// How long after its store is back a replica may take to follow it again, or to answer: a call that hangs ends with its
-/// deadline of two seconds, and the next poll comes within 0.8; a second more is for a busy machine.
+/// How long a replica may take to follow its store again, or to answer, after the store is back: a hanging call ends with its
+/// deadline of two seconds, and the next poll comes within 0.8; one second more is for a busy machine.
 const REFOLLOWED: Duration = Duration::from_secs(4);
-/// How often each is tried.
+/// The number of rounds for each measurement.
 const ROUNDS: usize = 8;
 
-/// The key is that of a file, so that all sign with it; the clients are in the store.
+/// The key comes from a file, so that all replicas sign with it. The clients are in the store.
 const SETTINGS: &str = r#"listen = "127.0.0.1:0"
 issuer = "http://127.0.0.1:3000"
 
@@ -94,8 +94,8 @@ impl Caller {
         self.send(request.body(Full::default()).unwrap()).await.0
     }
 
-    /// How long after `since` the last request was sent that any replica still let pass. `undecided` is what it may answer
-    /// besides: neither of both.
+    /// Returns how long after `since` the last request was sent that any replica still admitted. `undecided` is the status that
+    /// it may return for neither decision.
     async fn last_accepted<F>(
         &self,
         since: Instant,
@@ -107,7 +107,7 @@ impl Caller {
     {
         let replicas = (0..self.replicas.len()).map(async |replica| {
             let (mut last, mut refused) = (Duration::ZERO, 0);
-            // Refused a few times in a row, so that nobody changes their mind.
+            // Refused several times in a row, so that the decision is final.
             while refused < 5 {
                 let sent = since.elapsed();
                 match attempt(self.clone(), replica).await {
@@ -125,7 +125,7 @@ impl Caller {
     }
 }
 
-/// The processes, which are gone with the value.
+/// The processes, which end when this is dropped.
 struct Replicas {
     children: Vec<Child>,
     caller: Caller,
@@ -169,7 +169,7 @@ impl Drop for Replicas {
     }
 }
 
-/// Asks for tokens at any replica and uses them at any other, until it is stopped. None of it may ever fail.
+/// Requests tokens at any replica and uses them at any other, until it is stopped. No request may fail.
 fn load(caller: &Caller, stop: &Arc<AtomicBool>, served: &Arc<AtomicU64>) -> Vec<tokio::task::JoinHandle<()>> {
     let task = |worker: usize| {
         let (caller, stop, served) = (caller.clone(), stop.clone(), served.clone());
@@ -228,7 +228,7 @@ async fn replicas_agree(name: &str, url: &str, store: impl ClientAdmin) {
             let token = token.clone();
             async move { caller.read(replica, &token).await }
         });
-        // Where its tokens are called back already, and that it is disabled was not heard yet, it gets a 503.
+        // If the revocation is already known but the disabled client is not yet, it gets a 503.
         let by_secret = caller.last_accepted(since, &[StatusCode::SERVICE_UNAVAILABLE], |caller, replica| {
             let id = id.clone();
             async move { caller.ask(replica, &id).await.0 }
@@ -266,7 +266,7 @@ async fn replicas_on_one_redis_agree_within_a_second() {
     replicas_agree("Redis", &server.url(), store).await;
 }
 
-/// What happened to the requests of one kind.
+/// The outcomes of the requests of one kind.
 #[derive(Default)]
 struct Counts {
     served: AtomicU64,
@@ -274,7 +274,7 @@ struct Counts {
 }
 
 impl Counts {
-    /// Served, or not for now; whatever else is wrong. Returns whether it was served.
+    /// Counts a response, which must be a success or a temporary failure. Returns whether it was a success.
     fn note(&self, what: &str, status: StatusCode, served: StatusCode) -> bool {
         let count = match status {
             StatusCode::SERVICE_UNAVAILABLE => &self.unavailable,
@@ -298,14 +298,14 @@ impl std::fmt::Display for Counts {
 
 #[derive(Default)]
 struct Outage {
-    /// Tokens for clients that a replica has not in its cache.
+    /// Tokens for clients that are not in the cache of the replica.
     issued: Counts,
     revoked: Counts,
     read: Counts,
     refused: Counts,
     /// Tokens whose revocation was acknowledged, and when.
     acknowledged: std::sync::Mutex<Vec<(String, Instant)>>,
-    /// When the replicas were cut off from the store, while they are: what was revoked just before, some do not know.
+    /// The period in which the replicas were cut off from the store: some do not know what was revoked just before.
     cut_off: std::sync::Mutex<Option<Instant>>,
     next: AtomicUsize,
     stop: AtomicBool,
@@ -316,14 +316,14 @@ impl Outage {
         self.acknowledged.lock().unwrap().clone()
     }
 
-    /// The last token that every replica must refuse by now.
+    /// Returns the last token that every replica must refuse by now.
     fn known_to_all(&self) -> Option<String> {
         let until = self.cut_off.lock().unwrap().unwrap_or_else(Instant::now);
         let known = |(_, since): &(String, Instant)| *since + BOUND < until;
         self.acknowledged().into_iter().rfind(known).map(|(token, _)| token)
     }
 
-    /// One client after the other gets a token, gives it back, and finds it refused; a good one stays good.
+    /// One client after another gets a token, revokes it, and checks that it is refused. A valid one stays valid.
     async fn run(&self, caller: &Caller, good: &str) {
         while !self.stop.load(Ordering::Relaxed) {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -346,7 +346,7 @@ impl Outage {
     }
 }
 
-/// Waits until every replica refuses a token that is revoked now at another one: then each follows the store again.
+/// Waits until every replica refuses a token that is revoked now at another one, so that each follows the store again.
 async fn until_all_follow(caller: &Caller, id: &str) {
     let begun = Instant::now();
     let wait = async |what: &str, replica: usize| {
@@ -369,7 +369,7 @@ async fn until_all_follow(caller: &Caller, id: &str) {
     }
 }
 
-/// Real processes do things in their own time.
+/// Waits for real processes, which cannot be controlled by a simulated clock.
 async fn until(condition: impl Fn() -> bool) {
     let begun = Instant::now();
     while !condition() {
@@ -379,7 +379,7 @@ async fn until(condition: impl Fn() -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_is_killed_is_a_503_at_worst_and_loses_nothing() {
+async fn a_killed_redis_causes_at_worst_a_503_and_loses_nothing() {
     let mut server = Redis::start();
     let store = RedisStore::connect(&server.url()).await.unwrap();
     let registered = |id: String| client(&id).scope(Scope::from_static("read")).register().unwrap();
@@ -420,7 +420,7 @@ async fn a_redis_that_is_killed_is_a_503_at_worst_and_loses_nothing() {
         let token = last.clone();
         async move { caller.read(replica, &token).await }
     });
-    // The workers have ended since, and so it is refused from its first use on, unless the bound is not kept.
+    // The workers have ended, so the token is refused from its first use on, unless the time limit is exceeded.
     let last = last.await;
     assert!(last < BOUND, "the last token was accepted {last:?} after its revocation");
     for (token, _) in &acknowledged {

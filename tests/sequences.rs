@@ -1,5 +1,5 @@
-//! Sequences of events, each harmless alone: revoked and restarted, deleted and created again, rotated at another replica,
-//! clocks that differ or step, keys that differ.
+//! Sequences of events that are harmless separately: revocation and restart, deletion and new creation, rotation at another
+//! replica, clocks that differ or jump, keys that differ.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::indexing_slicing)]
@@ -30,10 +30,10 @@ const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// How long a replica that reaches the store may go by what was true before.
+/// How long a replica that reaches the store may act on the previous state.
 const BOUND: Duration = Duration::from_secs(1);
 
-/// A server and its protected route, as one process of several.
+/// A server and its protected route, as one of several processes.
 struct Replica {
     site: Site,
     revocations: Revocations,
@@ -72,7 +72,7 @@ impl Replica {
     }
 }
 
-/// A key of another kind.
+/// A key of another type.
 fn other_key() -> SigningKey {
     SigningKey::from_pem(include_str!("keys/p384.pem")).unwrap()
 }
@@ -93,7 +93,7 @@ fn registered(text: &str) -> Client {
     client(text).scopes([READ, WRITE]).audience(API)
 }
 
-/// The last time, after `since`, at which a request was sent that had this status.
+/// Returns the last time, after `since`, at which a request with this status was sent.
 async fn last_of(status: u16, since: Instant, ask: impl AsyncFn() -> u16) -> Duration {
     let (mut last, mut others) = (Duration::ZERO, 0);
     while others < 20 {
@@ -109,9 +109,9 @@ async fn last_of(status: u16, since: Instant, ask: impl AsyncFn() -> u16) -> Dur
     last
 }
 
-/// Each of the owners has a secret of its own under the same id, one after the other.
+/// Each owner has a different secret under the same id, one after the other.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_that_is_disabled_deleted_and_created_again_within_a_second_is_the_new_owners_alone() {
+async fn an_id_that_is_disabled_deleted_and_created_again_within_a_second_belongs_only_to_the_new_owner() {
     let (postgres, redis) = (postgres(), Redis::start());
     let on_postgres = ids_with_two_owners("Postgres", async || PostgresStore::connect(postgres.url()).await.unwrap());
     let on_redis = ids_with_two_owners("Redis", async || RedisStore::connect(&redis.url()).await.unwrap());
@@ -147,7 +147,7 @@ async fn one_id_with_two_owners(
         old_tokens.push(replica.token(&name).await);
         assert_eq!(replica.using(&old_tokens[0]).await.status, 200);
     }
-    // The old owner goes on at all replicas, with its secret and with a token.
+    // The old owner continues at all replicas, with its secret and with a token.
     let is_over = Arc::new(AtomicBool::new(false));
     let old_owner = (0..replicas.len()).map(|at| {
         let (replicas, is_over, name, token) =
@@ -182,8 +182,9 @@ async fn one_id_with_two_owners(
     operator.create(new).await.unwrap();
     let done = Instant::now();
 
-    // Within the first second a replica may know neither the new owner, which it refuses then, nor that the tokens of the old
-    // one are revoked, and dates a new one among them. After that the new owner is told to come back, and never refused.
+    // Within the first second a replica may not know the new owner, and refuses it. It may also not know that the old owner's
+    // tokens are revoked, and count a new token among them. After that the new owner may be asked to retry, but is never
+    // refused.
     let mut new_tokens = Vec::new();
     for replica in replicas.iter() {
         loop {
@@ -225,7 +226,7 @@ async fn one_id_with_two_owners(
             assert!(!is_late || with_token == 401, "an old token: {with_token} after {since:?}");
         }
     }
-    // Also those that the old owner got from a replica that did not know yet.
+    // Including the tokens that the old owner got from a replica that did not know of the change yet.
     for token in &old_tokens {
         for replica in replicas.iter() {
             assert_eq!(replica.using(token).await.status, 401, "a token of the old owner");
@@ -235,7 +236,7 @@ async fn one_id_with_two_owners(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_is_rotated_at_one_replica_is_refused_at_the_others_within_a_second_and_the_new_one_taken_at_once()
+async fn a_secret_rotated_at_one_replica_is_refused_at_the_others_within_a_second_and_the_new_one_is_accepted_at_once()
  {
     let server = postgres();
     let operator = PostgresStore::connect(server.url()).await.unwrap();
@@ -253,7 +254,7 @@ async fn a_secret_that_is_rotated_at_one_replica_is_refused_at_the_others_within
         let rotation = SecretRotation::new().keep_old_for(Duration::ZERO);
         let rotated = operator.rotate_secret(&id(&name), rotation).await.unwrap();
         let since = Instant::now();
-        // A wrong secret makes a replica ask the store; half of the rounds are without that.
+        // A wrong secret makes a replica ask the store. Half of the rounds have none.
         for replica in replicas.iter().filter(|_| round % 2 == 0) {
             assert_eq!(replica.ask(&name, rotated.secret.expose()).await.status, 200, "the new secret");
         }
@@ -269,7 +270,7 @@ async fn a_secret_that_is_rotated_at_one_replica_is_refused_at_the_others_within
     assert!(slowest < BOUND, "{slowest:?}");
 }
 
-/// The clock of a host that is wrong by that many seconds.
+/// The clock of a host, wrong by that many seconds.
 #[derive(Clone, Copy, Debug)]
 struct Off(i64);
 
@@ -280,10 +281,10 @@ impl Clock for Off {
     }
 }
 
-/// Clocks may differ by 5 seconds. Beyond that tokens are refused for some seconds, with both times for the operator; what is
-/// revoked by its name is refused all the same.
+/// Clocks may differ by 5 seconds. Beyond that, tokens are refused for some seconds, and the operator sees both times. Tokens
+/// revoked by id are refused in any case.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_whose_clock_is_ten_seconds_off_refuses_what_is_revoked_and_tells_the_operator_of_its_clock() {
+async fn a_replica_whose_clock_is_ten_seconds_off_refuses_revoked_tokens_and_reports_its_clock() {
     let server = postgres();
     let operator = PostgresStore::connect(server.url()).await.unwrap();
     operator.create(registered("billing").register().unwrap()).await.unwrap();
@@ -320,6 +321,7 @@ async fn a_replica_whose_clock_is_ten_seconds_off_refuses_what_is_revoked_and_te
     }
     let refused = begun.elapsed();
     assert!(refused < 7 * SECOND, "{refused:?}");
+    // All tokens of the client are revoked at the replica whose clock is ahead, and the others agree.
     println!("a clock that is ten seconds behind refuses a good token for {refused:?}");
 }
 
@@ -371,7 +373,7 @@ where
 }
 
 #[tokio::test]
-async fn a_host_whose_clock_differs_from_that_of_the_database_is_warned_of_once_an_hour() {
+async fn a_host_whose_clock_differs_from_that_of_the_database_logs_a_warning_once_an_hour() {
     #[derive(Clone, Default)]
     struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
     impl std::io::Write for Log {
@@ -418,11 +420,12 @@ async fn a_replica_with_another_signing_key_is_named_to_the_operator_and_trusted
         let reason = answer.reason.unwrap();
         assert!(reason.contains(&key[..13]), "the operator reads which key: {reason}");
     }
-    // To give it back where its key is unknown is no error (RFC 7009 §2.2), and it stays valid where it came from.
+    // Revoking it where its key is unknown is not an error (RFC 7009 §2.2), and it stays valid at its issuer.
     assert_eq!(one.give_back("billing", &of_other).await.status, 200);
     assert_eq!(other.using(&of_other).await.status, 200);
 
-    // Each trusts the key of the other before it signs: nothing is refused, and what is given back at one ends at both.
+    // Each replica trusts the key of the other before the other signs: nothing is refused, and a token revoked at one is
+    // refused at both.
     let trusting = |keys: KeyRing, key: &SigningKey| keys.also_trust(key.verifying_key());
     let keys = [trusting(KeyRing::from_pem(KEY).unwrap(), &other_key()), trusting(other_ring(), &own_key())];
     let mut replicas = Vec::new();
@@ -443,14 +446,14 @@ async fn a_replica_with_another_signing_key_is_named_to_the_operator_and_trusted
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_can_read_and_not_write_issues_verifies_and_hears_and_answers_503_to_a_revocation() {
+async fn a_replica_that_can_read_but_not_write_issues_verifies_and_follows_and_answers_503_to_a_revocation() {
     let server = postgres();
     let operator = PostgresStore::connect(server.url()).await.unwrap();
     for name in ["billing", "reports"] {
         operator.create(registered(name).register().unwrap()).await.unwrap();
     }
     let writer = Replica::of(&operator).await;
-    // As a database that allows no writes for a while, or a role without the right to.
+    // Like a database that allows no writes for a while, or a role without write permission.
     let url = format!("{}&options=-cdefault_transaction_read_only%3Don", server.url());
     let reader = Replica::of(&PostgresStore::connect(url).await.unwrap()).await;
     let token = reader.token("billing").await;
@@ -470,7 +473,7 @@ async fn a_replica_that_can_read_and_not_write_issues_verifies_and_hears_and_ans
     assert!(reader.revocations.is_ready());
 }
 
-/// Revokes in each way, ends the process, and starts another on the same store.
+/// Revokes in each way, ends the process, and starts another one on the same store.
 async fn survives_a_restart<S>(name: &str, open: impl AsyncFn() -> S)
 where
     S: ClientStore + ClientAdmin + RevocationStore + Clone,
@@ -505,7 +508,7 @@ where
     assert_eq!(replica.using(&other).await.status, 200, "{name}");
     assert_eq!(replica.ask("disabled", &SECRET).await.status, 401, "{name}");
     assert_eq!(replica.ask("deleted", &SECRET).await.status, 401, "{name}");
-    // The key is changed: a token that was verified a moment ago is refused, and the new key's are good.
+    // The key is replaced: a token that was verified a moment ago is refused, and tokens of the new key are accepted.
     replica.revocations.revoke_key(&forge::key_id()).await.unwrap();
     assert_eq!(replica.using(&other).await.status, 401, "{name}");
     assert_eq!(replica.ask("billing", &SECRET).await.status, 503, "{name}: the key signs no more");
@@ -521,7 +524,7 @@ where
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_revoked_disabled_or_deleted_stays_so_after_a_restart_on_every_store_that_outlives_the_process() {
+async fn revocations_disabled_and_deleted_clients_survive_a_restart_on_every_durable_store() {
     let folder = TempDir::new().unwrap();
     let sqlite = format!("sqlite://{}", folder.path().join("store.db").display());
     survives_a_restart("SQLite", async || SqliteStore::open(&sqlite).await.unwrap()).await;
@@ -535,7 +538,7 @@ async fn what_is_revoked_disabled_or_deleted_stays_so_after_a_restart_on_every_s
 }
 
 #[tokio::test]
-async fn a_store_that_is_down_at_the_start_is_an_error_in_time_and_no_server_without_revocations() {
+async fn a_store_that_is_down_at_the_start_is_an_error_within_the_deadline_and_starts_no_server_without_revocations() {
     let nothing = Port::free();
     let begun = Instant::now();
     let url = Postgres::url_at(nothing.number(), "postgres");
@@ -582,7 +585,7 @@ impl Process {
         self.guard.clone().layer(inner).oneshot(request).await.unwrap().status().as_u16()
     }
 
-    /// Lets the wall clock and the monotonic one go on together.
+    /// Advances the wall clock and the monotonic clock together.
     async fn pass(&self, seconds: u64) {
         for _ in 0..seconds {
             self.clock.advance(SECOND);
@@ -592,7 +595,7 @@ impl Process {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_steps_by_a_day_and_back_while_the_process_runs_opens_nothing_and_shuts_no_one_out() {
+async fn a_clock_that_jumps_by_a_day_and_back_while_the_process_runs_admits_no_revoked_token_and_refuses_no_valid_one() {
     let clock = ManualClock::at(at(NOW));
     let all = ["billing", "steady", "disabled"].map(registered);
     let store = MemoryStore::from(all).clock(clock.clone());
@@ -617,7 +620,7 @@ async fn a_clock_that_steps_by_a_day_and_back_while_the_process_runs_opens_nothi
             assert_eq!(process.using(token).await, 401, "{what}, step {step}");
         }
         assert_eq!(process.ask("disabled").await.status, 401, "step {step}");
-        // Those that are good by this clock are accepted, and no others.
+        // Tokens that are valid by this clock are accepted, and no others.
         for (issued_at, token) in &tokens {
             let is_good = *issued_at <= shown + 5 && shown < *issued_at + 600 + 5;
             assert_eq!(process.using(token).await == 200, is_good, "issued at {issued_at}, shown {shown}, step {step}");
@@ -630,7 +633,7 @@ async fn a_clock_that_steps_by_a_day_and_back_while_the_process_runs_opens_nothi
             }
         }
     }
-    // Another process on the same store, by the clock that is right again.
+    // Another process on the same store, with the corrected clock.
     let process = Process::start(&store, &clock).await;
     assert_eq!(process.using(&of_disabled).await, 401);
     assert_eq!(process.ask("disabled").await.status, 401);

@@ -1,4 +1,4 @@
-//! The servers that other tests need can be had here, and come back after `kill -9`.
+//! The servers that other tests need can be started here, and restarted after `kill -9`.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -11,7 +11,7 @@ use std::net::{TcpListener, TcpStream};
 use common::servers::{Port, Postgres, Redis, listens};
 
 #[test]
-fn a_port_is_given_once_while_it_is_held() {
+fn a_port_is_assigned_once_while_it_is_held() {
     let held: Vec<Port> = (0..50).map(|_| Port::free()).collect();
     let numbers: std::collections::HashSet<u16> = held.iter().map(Port::number).collect();
     assert_eq!(numbers.len(), held.len());
@@ -19,7 +19,7 @@ fn a_port_is_given_once_while_it_is_held() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn another_process_that_listens_on_the_port_of_a_server_is_not_taken_for_it() {
+fn another_process_that_listens_on_the_port_of_a_server_is_not_mistaken_for_it() {
     let port = Port::free();
     assert!(!listens(std::process::id(), port.number()));
     let _listener = TcpListener::bind(("127.0.0.1", port.number())).unwrap();
@@ -29,7 +29,7 @@ fn another_process_that_listens_on_the_port_of_a_server_is_not_taken_for_it() {
 }
 
 #[test]
-fn a_postgres_comes_back_on_the_same_port_after_it_was_killed() {
+fn a_postgres_restarts_on_the_same_port_after_it_was_killed() {
     let mut postgres = Postgres::start();
     let port = postgres.port();
     assert!(TcpStream::connect(("127.0.0.1", port)).is_ok());
@@ -42,7 +42,7 @@ fn a_postgres_comes_back_on_the_same_port_after_it_was_killed() {
 }
 
 #[test]
-fn a_redis_still_has_what_it_acknowledged_before_it_was_killed() {
+fn a_redis_keeps_what_it_acknowledged_before_it_was_killed() {
     let mut redis = Redis::start();
     assert_eq!(ask(&redis, "SET a 1\r\n"), "+OK\r\n");
     redis.kill();

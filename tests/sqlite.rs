@@ -1,4 +1,4 @@
-//! `SqliteStore`: the contracts, processes that start at once, a full disk, and files that are none.
+//! `SqliteStore`: the conformance suite, concurrent starts, a full disk, and invalid files.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
@@ -26,12 +26,12 @@ fn url(file: &Path) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_keeps_the_contracts() -> Result<(), Violation> {
+async fn it_passes_the_conformance_suite() -> Result<(), Violation> {
     let folder = TempDir::new().unwrap();
     let made = AtomicUsize::new(0);
     let fresh = async || {
         let file = folder.path().join(format!("{}.db", made.fetch_add(1, Ordering::Relaxed)));
-        // A disk that is busy with other tests must not fail this one.
+        // A disk that is busy with other tests must not fail this test.
         SqliteStore::builder(url(&file)).call_timeout(std::time::Duration::from_secs(20)).open().await.unwrap()
     };
     conformance::clients(fresh).await?;
@@ -43,7 +43,7 @@ async fn it_keeps_the_contracts() -> Result<(), Violation> {
 }
 
 #[tokio::test]
-async fn endless_lifetimes_and_timeouts_are_taken_for_very_long_ones() {
+async fn unlimited_lifetimes_and_timeouts_are_treated_as_very_long_ones() {
     let folder = TempDir::new().unwrap();
     let store = SqliteStore::builder(url(&folder.path().join("endless.db")))
         .longest_token_lifetime(std::time::Duration::MAX)
@@ -52,7 +52,7 @@ async fn endless_lifetimes_and_timeouts_are_taken_for_very_long_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_processes_may_start_at_once_without_a_file() {
+async fn ten_processes_can_start_at_once_without_a_file() {
     let folder = TempDir::new().unwrap();
     for round in 0..3 {
         let url = url(&folder.path().join(format!("{round}.db")));
@@ -63,9 +63,9 @@ async fn ten_processes_may_start_at_once_without_a_file() {
     }
 }
 
-/// The reader of the feed is told from the start when the file is another one than its cursor is of.
+/// A reader of the feed starts over if the file is not the one of its cursor.
 #[tokio::test]
-async fn a_feed_whose_history_is_gone_starts_over() {
+async fn a_feed_without_its_history_starts_over() {
     let folder = TempDir::new().unwrap();
     let old = SqliteStore::open(url(&folder.path().join("old.db"))).await.unwrap();
     for name in ["a", "b"] {
@@ -78,7 +78,7 @@ async fn a_feed_whose_history_is_gone_starts_over() {
 }
 
 #[tokio::test]
-async fn a_full_disk_fails_writes_and_loses_none_that_was_acknowledged() {
+async fn a_full_disk_fails_writes_and_loses_no_acknowledged_one() {
     let folder = TempDir::new().unwrap();
     let url = url(&folder.path().join("full.db"));
     let small = || SqliteStore::builder(&url).most_bytes(200 * 1024).open();
@@ -104,7 +104,7 @@ async fn a_full_disk_fails_writes_and_loses_none_that_was_acknowledged() {
         assert!(again.find(&id.parse().unwrap()).await.unwrap().is_some(), "{id} is lost");
     }
     assert_eq!(again.list(None, 5_000.try_into().unwrap()).await.unwrap().len(), acknowledged.len());
-    // Room again, and nothing has to be started again for it.
+    // Once there is room again, nothing has to be restarted.
     assert!(again.purge(at(u64::from(u32::MAX))).await.unwrap() > 0);
     again.revoke(token("a")).await.unwrap();
 }
@@ -129,7 +129,7 @@ async fn a_client_that_does_not_fit_the_server_is_reported_when_it_is_read() {
 }
 
 #[tokio::test]
-async fn a_follower_hears_of_a_write_of_this_process_at_once() {
+async fn a_follower_sees_a_write_of_this_process_at_once() {
     let folder = TempDir::new().unwrap();
     let store = SqliteStore::open(url(&folder.path().join("a.db"))).await.unwrap();
     Follower::of(store.clone()).await.hears_at_once(&store).await;
@@ -142,7 +142,7 @@ async fn a_used_credential_is_kept_for_a_minute_beyond_its_end() {
     let store = SqliteStore::open(url(&folder.path().join("a.db"))).await.unwrap();
     let id = ReplayId::new("issuer", "jti");
     assert_eq!(store.check_and_insert(&id, at(1_000), at(940)).await.unwrap(), Replay::Fresh);
-    // The clock of the one that purges is ahead of the clock of the one that asks.
+    // The clock of the purging process is ahead of the clock of the other.
     store.purge(at(1_059)).await.unwrap();
     assert_eq!(store.check_and_insert(&id, at(1_000), at(999)).await.unwrap(), Replay::Seen);
     assert_eq!(store.purge(at(1_060)).await.unwrap(), 1);
@@ -151,7 +151,7 @@ async fn a_used_credential_is_kept_for_a_minute_beyond_its_end() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn the_file_is_for_the_eyes_of_its_owner() {
+async fn the_file_is_accessible_only_to_its_owner() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let folder = TempDir::new().unwrap();
@@ -164,7 +164,7 @@ async fn the_file_is_for_the_eyes_of_its_owner() {
 }
 
 #[tokio::test]
-async fn what_is_no_store_is_refused_with_the_mend() {
+async fn an_invalid_store_is_rejected_with_how_to_fix_it() {
     let folder = TempDir::new().unwrap();
     let garbage = folder.path().join("garbage.db");
     std::fs::write(&garbage, "x".repeat(10_000)).unwrap();
@@ -184,7 +184,7 @@ async fn what_is_no_store_is_refused_with_the_mend() {
 }
 
 #[tokio::test]
-async fn what_is_written_down_holds_no_secret() {
+async fn the_written_data_contain_no_secret() {
     let folder = TempDir::new().unwrap();
     let store = SqliteStore::open(url(&folder.path().join("a.db"))).await.unwrap();
     store.create(client("billing").register().unwrap()).await.unwrap();

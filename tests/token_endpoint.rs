@@ -1,4 +1,4 @@
-//! The token endpoint, over sockets and on every stack: what RFC 6749 §3.2, §4.4 and §5 have it answer.
+//! The token endpoint, over sockets and on every stack: the responses that RFC 6749 §3.2, §4.4 and §5 require.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -25,7 +25,7 @@ use tower_client_credentials::{
 
 const KIB: usize = 1024;
 
-/// Sends each request to one server on every stack, and has each refused in the same way.
+/// Sends each request to one server on every stack, and asserts that each is refused in the same way.
 async fn are_refused(server: AuthorizationServer, status: u16, error: &str, requests: &[TokenRequest]) {
     on_every_stack(async |stack| {
         let site = stack.issue(&server).await;
@@ -37,7 +37,7 @@ async fn are_refused(server: AuthorizationServer, status: u16, error: &str, requ
     .await;
 }
 
-/// Sends each request to one server on every stack, and has each answered with a token.
+/// Sends each request to one server on every stack, and asserts that each gets a token.
 async fn get_tokens(server: AuthorizationServer, requests: &[TokenRequest]) {
     on_every_stack(async |stack| {
         let site = stack.issue(&server).await;
@@ -49,7 +49,7 @@ async fn get_tokens(server: AuthorizationServer, requests: &[TokenRequest]) {
     .await;
 }
 
-/// The claims of the token that a request gets.
+/// Returns the claims of the token that a request gets.
 async fn claims(site: &Site, request: TokenRequest) -> Value {
     forge::parts(&site.send(request).await.assert_token()).1
 }
@@ -73,7 +73,7 @@ mod a_good_request {
     }
 
     #[tokio::test]
-    async fn gets_a_token_of_rfc_9068_that_a_published_key_has_signed() {
+    async fn gets_an_rfc_9068_token_signed_by_a_published_key() {
         on_every_stack(async |stack| {
             let site = stack.issue(&server()).await;
             let token = site.send(billing_asks(GRANT).param("scope", "invoices:read")).await.assert_token();
@@ -90,7 +90,7 @@ mod a_good_request {
     }
 
     #[tokio::test]
-    async fn gets_a_token_with_a_name_of_its_own() {
+    async fn gets_a_token_with_a_unique_id() {
         on_every_stack(async |stack| {
             let site = stack.issue(&server()).await;
             let names = [claims(&site, billing_asks(GRANT)).await, claims(&site, billing_asks(GRANT)).await];
@@ -102,13 +102,13 @@ mod a_good_request {
     }
 
     #[tokio::test]
-    async fn may_come_from_the_body_of_a_client_that_is_registered_for_that() {
+    async fn may_carry_the_credentials_in_the_body_for_a_client_registered_for_that() {
         let request = post(GRANT).param("client_id", "reports").param("client_secret", &SECRET);
         get_tokens(server(), &[request]).await;
     }
 
     #[tokio::test]
-    async fn gets_a_lifetime_and_a_subject_of_the_clients_own() {
+    async fn gets_the_lifetime_and_subject_of_its_client() {
         let clients = [client("billing").audience(API).token_lifetime(Duration::from_secs(60)).subject("svc:billing")];
         let server = settings(MemoryStore::from(clients)).token_lifetime(Duration::from_secs(300)).build().unwrap();
         on_every_stack(async |stack| {
@@ -134,7 +134,7 @@ mod a_good_request {
     }
 
     #[tokio::test]
-    async fn goes_on_without_its_unknown_and_empty_parameters() {
+    async fn may_have_unknown_and_empty_parameters_which_are_ignored() {
         let server = settings(MemoryStore::from(clients())).default_scopes(READ).build().unwrap();
         on_every_stack(async |stack| {
             let site = stack.issue(&server).await;
@@ -172,7 +172,7 @@ mod the_request_line_and_head {
     }
 
     #[tokio::test]
-    async fn there_must_be_one_content_type_and_it_must_be_a_form() {
+    async fn there_must_be_exactly_one_content_type_and_it_must_be_a_form() {
         let requests = [
             &[][..],
             &["application/json"],
@@ -189,7 +189,7 @@ mod the_request_line_and_head {
     }
 
     #[tokio::test]
-    async fn the_content_type_comes_in_any_case_with_parameters_and_spaces() {
+    async fn the_content_type_may_have_any_case_parameters_and_spaces() {
         let requests = [
             "application/x-www-form-urlencoded",
             "APPLICATION/X-WWW-Form-URLEncoded",
@@ -225,7 +225,7 @@ mod the_request_line_and_head {
         are_refused(server(), 400, "invalid_request", &requests).await;
     }
 
-    /// The requests that their head alone refuses, with the status.
+    /// The requests that are refused by their head alone, with the status.
     fn refused_by_the_head() -> [(TokenRequest, u16); 6] {
         [
             (billing_asks("").method("GET"), 405),
@@ -237,9 +237,9 @@ mod the_request_line_and_head {
         ]
     }
 
-    /// The body never ends. To wait for it would take longer than this test waits for an answer.
+    /// The body never ends, and waiting for it would exceed the time limit of this test.
     #[tokio::test]
-    async fn a_wrong_head_is_refused_at_once_however_slow_the_body_is() {
+    async fn a_wrong_head_is_refused_at_once_regardless_of_the_speed_of_the_body() {
         on_every_stack(async |stack| {
             let site = stack.issue(&server()).await;
             for (request, status) in refused_by_the_head() {
@@ -258,7 +258,7 @@ mod the_request_line_and_head {
     }
 
     #[tokio::test]
-    async fn a_wrong_head_is_refused_without_a_look_at_the_body() {
+    async fn a_wrong_head_is_refused_without_reading_the_body() {
         for (request, status) in refused_by_the_head() {
             let stream = Stream::of([GRANT]);
             let progress = stream.progress();
@@ -267,7 +267,7 @@ mod the_request_line_and_head {
         }
     }
 
-    /// hyper sends `100 Continue` once the body is read.
+    /// hyper sends `100 Continue` when the body is read.
     #[tokio::test]
     async fn a_wrong_head_with_expect_100_continue_gets_the_refusal_and_no_100() {
         on_every_stack(async |stack| {
@@ -285,7 +285,7 @@ mod the_request_line_and_head {
     }
 
     #[tokio::test]
-    async fn a_refusal_by_the_head_is_an_event_like_every_other() {
+    async fn a_refusal_by_the_head_is_an_event_like_every_other_refusal() {
         let (events, mut listener) = tower_client_credentials::event::channel();
         let server = settings(MemoryStore::from(clients())).events(events).build().unwrap();
         for (request, status) in refused_by_the_head() {
@@ -335,7 +335,7 @@ mod the_request_line_and_head {
 mod the_body {
     use super::*;
 
-    /// The good request in a body of this many bytes.
+    /// A valid request in a body of this many bytes.
     fn of_length(bytes: usize) -> String {
         let start = format!("{GRANT}&filling=");
         let filling = "a".repeat(bytes - start.len());
@@ -348,7 +348,7 @@ mod the_body {
     }
 
     #[tokio::test]
-    async fn of_64_kib_is_accepted_and_a_larger_one_gets_a_413_that_is_read_to_its_end() {
+    async fn of_64_kib_is_accepted_and_a_larger_one_gets_a_413_after_it_was_read_to_its_end() {
         on_every_stack(async |stack| {
             let site = stack.issue(&server()).await;
             let good = of_length(64 * KIB);
@@ -365,14 +365,14 @@ mod the_body {
         .await;
     }
 
-    /// Over HTTP/1.1, what is left of a body would be taken for the next request.
+    /// Over HTTP/1.1, the unread rest of a body would be parsed as the next request.
     #[track_caller]
     fn assert_closes(answer: &Answer, protocol: Protocol) {
         assert_eq!(answer.header("connection"), (protocol == Protocol::Http1).then_some("close"), "{answer:?}");
     }
 
     #[tokio::test]
-    async fn may_be_limited_to_another_size() {
+    async fn can_be_limited_to_another_size() {
         let server = settings(MemoryStore::from(clients())).body_limit(100).build().unwrap();
         on_every_stack(async |stack| {
             let site = stack.issue(&server).await;
@@ -384,7 +384,7 @@ mod the_body {
     }
 
     #[tokio::test]
-    async fn without_end_is_read_for_64_kib_beyond_the_limit_and_not_further() {
+    async fn without_end_is_read_for_64_kib_beyond_the_limit_and_no_further() {
         on_every_stack(async |stack| {
             let site = stack.issue(&server()).await;
             let endless = Stream::of([of_length(128 * KIB + 1)]).then_stalls();
@@ -393,10 +393,10 @@ mod the_body {
         .await;
     }
 
-    /// What a sender had in flight when the answer came must be taken off the wire, or its system resets the connection
-    /// and throws the answer away.
+    /// Data in flight when the response was sent must be read from the connection. Otherwise the system of the caller resets
+    /// the connection and discards the response.
     #[tokio::test]
-    async fn that_is_too_large_is_taken_in_whole_when_no_more_than_64_kib_are_too_many() {
+    async fn that_is_too_large_is_read_completely_if_it_exceeds_the_limit_by_at_most_64_kib() {
         for (pieces, taken) in [(9, 9), (16, 16), (17, 17), (40, 17)] {
             let stream = Stream::of(std::iter::repeat_n(vec![b'a'; 8 * KIB], pieces));
             let progress = stream.progress();
@@ -406,7 +406,7 @@ mod the_body {
         }
     }
 
-    /// A server that does not wait for long.
+    /// A server with a short timeout.
     fn impatient(patience: Duration) -> AuthorizationServer {
         settings(MemoryStore::from(clients())).body_timeout(patience).build().unwrap()
     }
@@ -414,7 +414,7 @@ mod the_body {
     const SHORT: Duration = Duration::from_millis(20);
 
     #[tokio::test]
-    async fn that_was_announced_too_large_is_refused_whatever_then_comes() {
+    async fn that_was_announced_as_too_large_is_refused_regardless_of_the_data_that_follow() {
         on_every_stack(async |stack| {
             let site = stack.issue(&impatient(SHORT)).await;
             let mut request = billing_asks("").stream(Stream::of([GRANT]).then_stalls());
@@ -436,13 +436,13 @@ mod the_body {
         .await;
     }
 
-    /// A request as it goes over the wire, with a body that need not have the length that was announced.
+    /// A request as raw bytes, with a body that may differ from the announced length.
     fn raw_post(announced: usize, body: &str) -> String {
         let head = format!("POST /token HTTP/1.1\r\nhost: x\r\ncontent-type: {FORM}\r\n");
         format!("{head}content-length: {announced}\r\n\r\n{body}")
     }
 
-    /// Reads until the server closes its side, which it does by itself.
+    /// Reads until the server closes its side.
     async fn assert_raw_refusal(connection: &mut tokio::net::TcpStream, status: u16) {
         let mut answer = String::new();
         connection.read_to_string(&mut answer).await.unwrap();
@@ -452,7 +452,7 @@ mod the_body {
     }
 
     #[tokio::test]
-    async fn that_is_not_read_to_its_end_closes_the_http_1_connection_behind_the_answer() {
+    async fn that_is_not_read_to_its_end_closes_the_http_1_connection_after_the_response() {
         on_every_stack(async |stack| {
             if stack.protocol == Protocol::H2c {
                 return;
@@ -470,7 +470,7 @@ mod the_body {
     }
 
     #[tokio::test]
-    async fn that_breaks_off_is_refused_and_not_read_as_if_it_were_whole() {
+    async fn that_breaks_off_is_refused_and_not_treated_as_complete() {
         on_every_stack(async |stack| {
             if stack.protocol == Protocol::H2c {
                 return;
@@ -485,7 +485,7 @@ mod the_body {
     }
 
     #[tokio::test]
-    async fn that_is_refused_leaves_the_other_streams_of_an_http_2_connection_alone() {
+    async fn that_is_refused_does_not_affect_the_other_streams_of_an_http_2_connection() {
         on_every_stack(async |stack| {
             if stack.protocol == Protocol::Http1 {
                 return;
@@ -564,7 +564,7 @@ mod parameters {
     }
 
     #[tokio::test]
-    async fn a_parameter_that_comes_twice_is_refused_even_when_both_are_equal() {
+    async fn a_repeated_parameter_is_refused_even_if_both_are_equal() {
         let requests = [
             "grant_type=client_credentials",
             "scope=invoices:read&scope=invoices:read",
@@ -586,13 +586,13 @@ mod client_authentication {
     const ODD_ID: &str = r#"o:d%d+ &=/@?~" x"#;
     const ODD_SECRET: &str = r#"s: %41+&=/@?~" \ "#;
 
-    /// `Open:Sesame`, which other libraries test with as well.
+    /// `Open:Sesame`, which other libraries use in tests as well.
     const SESAME: &str =
         "$argon2id$v=19$m=8,t=1,p=1$cGVwcGVyLWFuZC1zYWx0IQ$l36bkGIORopg3/RZkYtfuF48TiGoojXiCn2RcuZyEPg";
     const ODD_HASH: &str =
         "$argon2id$v=19$m=8,t=1,p=1$cGVwcGVyLWFuZC1zYWx0IQ$k3UUTXUUcmIffflmWoqY281DLypxMM+riwXl5u0M1Vk";
 
-    /// A secret that a person chose, hashed at the least cost, since its strength is not what is tested.
+    /// A secret chosen by a person, hashed at the lowest cost, since its strength is not under test.
     fn chosen(hash: &str) -> StoredSecret {
         hash.parse().unwrap()
     }
@@ -613,26 +613,26 @@ mod client_authentication {
     }
 
     #[tokio::test]
-    async fn odd_characters_come_in_the_body_as_well() {
+    async fn odd_characters_are_accepted_in_the_body_as_well() {
         let request = post(GRANT).param("client_id", ODD_ID).param("client_secret", ODD_SECRET);
         get_tokens(serving([odd().authentication(ClientAuthMethod::ClientSecretPost)]), &[request]).await;
     }
 
     #[tokio::test]
-    async fn a_generated_secret_comes_with_and_without_form_encoding() {
+    async fn a_generated_secret_is_accepted_with_and_without_form_encoding() {
         let plain = format!("billing:{}", *SECRET);
         get_tokens(server(), &[post(GRANT).basic_pair(plain), post(GRANT).basic("billing", &SECRET)]).await;
     }
 
     #[tokio::test]
-    async fn the_scheme_comes_in_any_case() {
+    async fn the_scheme_is_accepted_in_any_case() {
         let requests = ["Basic", "basic", "BASIC", "bAsIc", "Basic "]
             .map(|scheme| post(GRANT).header(AUTHORIZATION, &format!("{scheme} T3BlbjpTZXNhbWU=")));
         get_tokens(serving([Client::new("Open", chosen(SESAME)).audience(API)]), &requests).await;
     }
 
     #[tokio::test]
-    async fn a_malformed_header_is_a_client_that_could_not_be_authenticated() {
+    async fn a_malformed_header_is_a_failed_client_authentication() {
         let headers = [
             "",
             "Basic",
@@ -663,7 +663,7 @@ mod client_authentication {
     }
 
     #[tokio::test]
-    async fn one_method_at_a_time_and_once() {
+    async fn exactly_one_method_must_be_used() {
         let billing = || billing_asks(GRANT);
         let requests = [
             billing().param("client_secret", &SECRET),
@@ -688,7 +688,7 @@ mod client_authentication {
     }
 
     #[tokio::test]
-    async fn only_the_method_that_the_client_is_registered_for_counts() {
+    async fn only_the_method_that_the_client_is_registered_for_is_accepted() {
         let requests = [
             post(GRANT).basic("reports", &SECRET),
             post(GRANT).param("client_id", "billing").param("client_secret", &SECRET),
@@ -697,7 +697,7 @@ mod client_authentication {
     }
 
     #[tokio::test]
-    async fn whatever_keeps_a_client_from_being_authenticated_the_answer_is_the_same_to_the_byte() {
+    async fn every_failed_client_authentication_gets_the_same_response_byte_for_byte() {
         let causes = [
             (post(GRANT), "has no client credentials"),
             (post(GRANT).param("client_id", "billing"), "has no client credentials"),
@@ -723,7 +723,7 @@ mod client_authentication {
             expected.assert_refused(401, "invalid_client");
             for (request, cause) in &causes {
                 let answer = site.send(request.clone()).await;
-                // The operator alone is told.
+                // Only the operator is told.
                 let reason = answer.reason.clone().unwrap();
                 assert!(reason.contains(cause) && !reason.contains(SECRET.as_str()), "{reason}");
                 assert_eq!(Answer { reason: expected.reason.clone(), ..answer }, expected, "{cause}");
@@ -733,7 +733,7 @@ mod client_authentication {
     }
 
     #[tokio::test]
-    async fn each_of_several_secrets_counts_so_that_a_client_can_move_to_a_new_one() {
+    async fn each_of_several_secrets_is_accepted_so_that_a_client_can_move_to_a_new_one() {
         let billing = client("billing").secret(ClientSecret::new(WRONG_SECRET.as_str()).unwrap()).audience(API);
         let requests = [&SECRET, &WRONG_SECRET].map(|secret| post(GRANT).basic("billing", secret));
         get_tokens(serving([billing]), &requests).await;
@@ -744,7 +744,7 @@ mod scopes {
     use super::*;
 
     #[tokio::test]
-    async fn that_are_not_the_clients_are_refused() {
+    async fn that_the_client_does_not_have_are_refused() {
         let requests = ["admin", "invoices:read admin", "Invoices:read", "invoices", "invoices:read,invoices:write"]
             .map(|scope| billing_asks(GRANT).param("scope", scope));
         are_refused(server(), 400, "invalid_scope", &requests).await;
@@ -757,7 +757,7 @@ mod scopes {
     }
 
     #[tokio::test]
-    async fn are_granted_as_they_were_asked_for_without_extra_spaces_and_repetitions() {
+    async fn are_granted_as_requested_without_extra_spaces_and_repetitions() {
         let scopes = ["basic", "test", "0"].map(Scope::from_static);
         let server = settings(MemoryStore::from([client("billing").scopes(scopes).audience(API)])).build().unwrap();
         on_every_stack(async |stack| {
@@ -777,9 +777,9 @@ mod scopes {
         .await;
     }
 
-    /// What a client gets that asks for no scope: the client's own defaults, and the server's.
+    /// The scopes of a request that names none: the client's own defaults, or the server's.
     #[tokio::test]
-    async fn that_nobody_asked_for_are_the_clients_default_else_the_servers_within_what_the_client_may_have() {
+    async fn default_to_those_of_the_client_or_else_the_servers_within_the_clients_scopes() {
         let may_read_and_write = || client("billing").scopes([READ, WRITE]).audience(API);
         let both: Scopes = [READ, WRITE].into();
         for (client, server, granted) in [
@@ -838,7 +838,7 @@ mod resources {
     }
 
     #[tokio::test]
-    async fn that_nobody_asked_for_are_the_clients_one_default_else_the_servers() {
+    async fn default_to_the_clients_default_or_else_the_servers() {
         for (server, granted) in [
             (serving(client("billing").audience(API), None), API),
             (serving(client("billing").audience(API), Some(THIRD_API)), API),
@@ -853,13 +853,13 @@ mod resources {
     }
 
     #[tokio::test]
-    async fn are_never_all_that_the_client_may_ask_for() {
+    async fn are_never_all_that_the_client_may_request() {
         are_refused(serving(for_both(), None), 400, "invalid_target", &[asking_for(&[])]).await;
     }
 
     /// RFC 3986 §6.2.2 and §6.2.3. Clients that derive the resource from a URL add or drop the slash.
     #[tokio::test]
-    async fn that_are_spelled_in_another_way_get_the_spelling_of_the_registration() {
+    async fn in_another_spelling_get_the_registered_spelling() {
         const SLASH: &str = "https://api.example.com/";
         const MCP: &str = "https://api.example.com/a%2Fb/mcp";
         let registered = |audience: &str| serving(client("billing").audience(audience).audience(OTHER_API), None);
@@ -887,7 +887,7 @@ mod resources {
             })
             .await;
         }
-        // The default of the server, and an audience that the server ties scopes to.
+        // The default of the server, and an audience with its own scopes at the server.
         let defaults = settings(MemoryStore::from([client("billing").scopes([READ, WRITE])]));
         let server = defaults.default_audience(SLASH).resource_with_scopes(SLASH, READ).build().unwrap();
         on_every_stack(async |stack| {
@@ -899,7 +899,7 @@ mod resources {
     }
 
     #[tokio::test]
-    async fn with_two_spellings_in_a_registration_get_the_same_spelling_or_else_the_first() {
+    async fn with_two_registered_spellings_get_the_same_spelling_or_else_the_first() {
         const SLASH: &str = "https://api.example.com/";
         let server = serving(client("billing").audience(SLASH).audience(API), None);
         on_every_stack(async |stack| {
@@ -912,7 +912,7 @@ mod resources {
     }
 
     #[tokio::test]
-    async fn go_by_the_name_of_audience_as_well_where_the_server_accepts_it() {
+    async fn may_be_named_by_the_audience_parameter_where_the_server_accepts_it() {
         let server = settings(MemoryStore::from([for_both()])).accept_audience_parameter().build().unwrap();
         on_every_stack(async |stack| {
             let site = stack.issue(&server).await;
@@ -938,7 +938,7 @@ mod resources {
 
     /// RFC 6749 §3.2: unrecognised parameters are ignored.
     #[tokio::test]
-    async fn are_not_named_by_audience_where_the_server_does_not_accept_it() {
+    async fn are_not_named_by_the_audience_parameter_where_the_server_does_not_accept_it() {
         let server = serving(for_both(), None);
         on_every_stack(async |stack| {
             let site = stack.issue(&server).await;
@@ -953,7 +953,7 @@ mod resources {
     }
 
     #[tokio::test]
-    async fn that_are_no_absolute_uri_or_not_the_clients_are_refused() {
+    async fn that_are_not_absolute_uris_or_not_registered_are_refused() {
         let stray = format!("{API}/v1");
         let requests = [
             &["api"][..],
@@ -974,7 +974,7 @@ mod resources {
         ]
         .map(asking_for);
         are_refused(serving(for_both(), None), 400, "invalid_target", &requests).await;
-        // The default of the server is for clients that have no audience of their own.
+        // The default of the server is for clients without an audience of their own.
         are_refused(serving(for_both(), Some(THIRD_API)), 400, "invalid_target", &requests).await;
     }
 }
@@ -992,7 +992,7 @@ mod a_store_that_cannot_answer {
     }
 
     #[tokio::test]
-    async fn is_a_503_with_retry_after_that_tells_callers_nothing_about_the_store() {
+    async fn causes_a_503_with_retry_after_that_reveals_nothing_about_the_store() {
         on_every_stack(async |stack| {
             let site = stack.issue(&settings(Unreachable).build().unwrap()).await;
             for secret in [&SECRET, &WRONG_SECRET] {
@@ -1020,7 +1020,7 @@ mod published_documents {
     }
 
     #[tokio::test]
-    async fn the_key_set_has_the_public_numbers_of_every_trusted_key_and_nothing_more() {
+    async fn the_key_set_has_only_the_public_numbers_of_every_trusted_key() {
         let next = SigningKey::from_pem(include_str!("keys/ed25519.pem")).unwrap();
         let keys = KeyRing::from_pem(common::KEY).unwrap().also_trust(next.verifying_key());
         let server = AuthorizationServer::new(ISSUER, keys, MemoryStore::from(clients())).unwrap();
@@ -1041,7 +1041,7 @@ mod published_documents {
     }
 
     #[tokio::test]
-    async fn the_metadata_of_rfc_8414_names_what_there_is_and_leaves_out_what_is_empty() {
+    async fn the_metadata_of_rfc_8414_has_the_supported_members_and_omits_empty_ones() {
         on_every_stack(async |stack| {
             let answer = ask(&stack.issue(&server()).await, "GET", METADATA, &[]).await;
             assert_eq!(answer.header("content-type"), Some("application/json"));
@@ -1059,7 +1059,7 @@ mod published_documents {
     }
 
     #[tokio::test]
-    async fn the_path_of_the_issuer_goes_behind_the_well_known_part_of_the_metadata() {
+    async fn the_path_of_the_issuer_follows_the_well_known_part_of_the_metadata_path() {
         for issuer in ["https://auth.example.com/tenant", "https://auth.example.com/tenant/"] {
             let keys = KeyRing::from_pem(common::KEY).unwrap();
             let server =
@@ -1078,7 +1078,7 @@ mod published_documents {
     }
 
     #[tokio::test]
-    async fn everybody_may_keep_them_for_a_while_and_ask_whether_they_have_changed() {
+    async fn are_cacheable_by_anyone_and_support_conditional_requests() {
         on_every_stack(async |stack| {
             let site = stack.issue(&server()).await;
             for path in [JWKS, METADATA] {

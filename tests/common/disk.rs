@@ -1,4 +1,4 @@
-//! Small file systems that a test fills, and makes read-only.
+//! Small file systems that a test can fill and make read-only.
 
 use std::fs;
 use std::io::Write as _;
@@ -10,8 +10,8 @@ use tempfile::TempDir;
 
 const INSIDE: &str = "TCC_OWN_MOUNTS";
 
-/// Returns whether this process may mount file systems that no other process sees. Where it may not yet, runs the test again
-/// in a process that may, and returns `false` once that has passed: the test is over then.
+/// Returns whether this process may mount file systems that no other process sees. If it may not, runs the test again in a
+/// process that may, and returns `false` after that has passed: the test is complete then.
 pub fn has_own_mounts(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
@@ -40,7 +40,7 @@ pub fn has_own_mounts(test: &str) -> bool {
 pub struct Disk(TempDir);
 
 impl Disk {
-    /// Of so many bytes.
+    /// Creates a file system of this size in bytes.
     pub fn of(bytes: u64) -> Self {
         let folder = TempDir::new().unwrap();
         mount(&["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"], folder.path());
@@ -55,7 +55,7 @@ impl Disk {
         mount(&["-o", if is_read_only { "remount,ro" } else { "remount,rw" }], self.path());
     }
 
-    /// Takes all the room that is left but 100,000 bytes.
+    /// Uses all free space except 100,000 bytes.
     pub fn fill(&self) {
         let mut ballast = fs::File::create(self.ballast()).unwrap();
         for size in [65_536, 4_096, 1] {

@@ -1,4 +1,4 @@
-//! A store whose tokens may live without an end.
+//! A store whose tokens may live indefinitely.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +7,8 @@ use tower_client_credentials::{ClientAdmin, ClientId, Revocation, RevocationStor
 
 use super::client;
 
-/// Every kind of revocation whose end is computed from the longest lifetime of a token: none panics, and each is told.
+/// Checks every kind of revocation whose end is computed from the longest lifetime of a token: none panics, and each is
+/// reported.
 pub async fn revokes_and_disables(store: impl ClientAdmin + RevocationStore + Clone) {
     const BILLING: ClientId = ClientId::from_static("billing");
     assert_eq!(store.longest_token_lifetime(), Duration::MAX);

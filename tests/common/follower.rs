@@ -1,4 +1,4 @@
-//! A view that is woken by its store alone, since it polls once a minute.
+//! A view that polls once a minute, so that only its store can wake it earlier.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,7 +9,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Follower {
     pub revocations: Revocations,
-    /// How many revocations the store holds.
+    /// The number of revocations in the store.
     pub written: usize,
 }
 
@@ -19,8 +19,8 @@ impl Follower {
         Self { revocations, written: 0 }
     }
 
-    /// Asserts that each of a few writes is heard of, and that it takes less than 100 ms as a rule: a busy machine may be
-    /// late, and without a wake-up it takes a minute. Before that it writes until the store listens (again).
+    /// Asserts that each of a few writes is seen, usually in less than 100 ms: a busy machine may be late, and without a
+    /// wake-up it takes a minute. Before that, it writes until the store listens (again).
     pub async fn hears_at_once(&mut self, writer: &impl RevocationStore) {
         let begun = Instant::now();
         while self.hears(writer, Duration::from_millis(200)).await.is_none() {
@@ -36,7 +36,7 @@ impl Follower {
         assert!(times[5] < Duration::from_millis(100), "{times:?}");
     }
 
-    /// Writes, and returns how long it takes until that is known, unless it takes longer than `limit`.
+    /// Writes, and returns how long it takes until the write is known, or `None` beyond `limit`.
     async fn hears(&mut self, writer: &impl RevocationStore, limit: Duration) -> Option<Duration> {
         self.written += 1;
         let revocation = Revocation::key(format!("key-{}", self.written), SystemTime::now(), MINUTE);
@@ -44,7 +44,7 @@ impl Follower {
         self.has(self.written, limit).await
     }
 
-    /// Waits until there are as many entries, and returns how long it took, unless it takes longer than `limit`.
+    /// Waits for this number of entries, and returns how long it took, or `None` beyond `limit`.
     pub async fn has(&self, entries: usize, limit: Duration) -> Option<Duration> {
         let begun = Instant::now();
         while self.revocations.entries() < entries {

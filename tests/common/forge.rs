@@ -1,4 +1,4 @@
-//! Tokens put together and taken apart by hand, with a library that the crate does not sign by.
+//! Tokens built and parsed by hand, with a library that the crate does not use for signing.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,14 +11,14 @@ use sha2::Sha256;
 
 use super::{API, ISSUER, KEY, NOW};
 
-/// The header and the claims of a token that has yet to be signed, as JSON.
+/// The header and the claims of an unsigned token, as JSON.
 #[derive(Clone, Debug)]
 pub struct Draft {
     pub header: String,
     pub claims: String,
 }
 
-/// What the server itself would sign; each test spoils one thing about it.
+/// The token that the server itself would sign. Each test changes one part of it.
 pub fn good() -> Draft {
     Draft { header: good_header().to_string(), claims: good_claims().to_string() }
 }
@@ -35,7 +35,7 @@ fn good_claims() -> Value {
 }
 
 impl Draft {
-    /// Another member of the header, or another value.
+    /// Adds or replaces a member of the header.
     pub fn header(self, name: &str, value: impl Into<Value>) -> Self {
         Self { header: with(&self.header, name, value.into()), ..self }
     }
@@ -44,7 +44,7 @@ impl Draft {
         Self { header: without(&self.header, name), ..self }
     }
 
-    /// Another claim, or another value.
+    /// Adds or replaces a claim.
     pub fn claim(self, name: &str, value: impl Into<Value>) -> Self {
         Self { claims: with(&self.claims, name, value.into()), ..self }
     }
@@ -53,17 +53,17 @@ impl Draft {
         Self { claims: without(&self.claims, name), ..self }
     }
 
-    /// The claims to the letter, for what a JSON library would not write.
+    /// Sets the claims as text, for forms that a JSON library would not write.
     pub fn claims_text(self, claims: impl Into<String>) -> Self {
         Self { claims: claims.into(), ..self }
     }
 
-    /// What a signature covers.
+    /// Returns the signing input.
     pub fn signed_part(&self) -> String {
         format!("{}.{}", encode(&self.header), encode(&self.claims))
     }
 
-    /// The token, signed by the server's own key.
+    /// Returns the token, signed with the server's own key.
     pub fn sign(&self) -> String {
         self.sign_with(&signing_key())
     }
@@ -73,14 +73,14 @@ impl Draft {
         self.seal(signature.to_bytes())
     }
 
-    /// The token, "signed" with a secret that everybody knows.
+    /// Returns the token, with an HMAC under a publicly known secret.
     pub fn sign_hs256(&self, secret: &[u8]) -> String {
         let mut mac = Hmac::<Sha256>::new_from_slice(secret).unwrap();
         mac.update(self.signed_part().as_bytes());
         self.seal(mac.finalize().into_bytes())
     }
 
-    /// The token with this for a signature.
+    /// Returns the token with this signature.
     pub fn seal(&self, signature: impl AsRef<[u8]>) -> String {
         format!("{}.{}", self.signed_part(), encode(signature))
     }
@@ -103,7 +103,7 @@ pub fn signing_key() -> SigningKey {
     SigningKey::from_pkcs8_pem(KEY).unwrap()
 }
 
-/// A key of the same kind that nobody trusts.
+/// A key of the same type that no server trusts.
 pub fn foreign_key() -> SigningKey {
     SigningKey::from_slice(&[7; 32]).unwrap()
 }
@@ -121,14 +121,14 @@ pub fn decode(text: &str) -> Vec<u8> {
     URL_SAFE_NO_PAD.decode(text).unwrap()
 }
 
-/// The header and the claims of a token, without a look at the signature.
+/// Returns the header and the claims of a token, without verifying the signature.
 pub fn parts(token: &str) -> (Value, Value) {
     let json = |part| serde_json::from_slice(&decode(part)).unwrap();
     let [header, claims, _] = token.split('.').collect::<Vec<_>>().try_into().unwrap();
     (json(header), json(claims))
 }
 
-/// Whether the key of a key set that the token names has signed the token.
+/// Returns whether the key in the key set that the token names has signed the token.
 pub fn is_signed_by(jwks: &Value, token: &str) -> bool {
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let named = &parts(token).0["kid"];

@@ -1,4 +1,4 @@
-//! An HTTP/2 client that sends frames by hand (RFC 9113), also those that no library would send.
+//! An HTTP/2 client that sends hand-made frames (RFC 9113), including frames that no library would send.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -26,7 +26,7 @@ const NO_HEADER_TABLE: [u8; 6] = [0, 1, 0, 0, 0, 0];
 /// `SETTINGS_INITIAL_WINDOW_SIZE` of 0: the server may send no DATA.
 pub const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
 
-/// How long the server may not read before a client takes it for stalled.
+/// After this time without reading, the server counts as stalled.
 const STALL: Duration = Duration::from_millis(500);
 
 /// A frame with a payload of any length.
@@ -56,7 +56,7 @@ pub fn string(text: &str) -> Vec<u8> {
     [&encoded, text.as_bytes()].concat()
 }
 
-/// The head of a request, with the fields of a target and more.
+/// The head of a request, with the fields of a target and further ones.
 pub fn head(method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     let target = [(":method", method), (":scheme", "http"), (":authority", "h"), (":path", path)];
     block(&[&target, more].concat())
@@ -66,11 +66,11 @@ pub struct Http2 {
     stream: TcpStream,
 }
 
-/// What became of bytes that were sent.
+/// The outcome of sending bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Sent {
     Whole,
-    /// The server reads no further.
+    /// The server stopped reading.
     Stalled,
     /// The server closed the connection.
     Closed,
@@ -123,7 +123,7 @@ impl Http2 {
         }
     }
 
-    /// `None` at the end of the connection. Acknowledges what has to be.
+    /// Returns the next frame, or `None` at the end of the connection. Acknowledges frames that require it.
     pub fn receive(&mut self) -> Option<Frame> {
         let frame = receive(&mut self.stream)?;
         if matches!(frame.kind, SETTINGS | PING) && frame.flags & ACK == 0 {
@@ -133,7 +133,7 @@ impl Http2 {
         Some(frame)
     }
 
-    /// The next frame of this kind on the connection.
+    /// Returns the next frame of this kind on the connection.
     pub fn wait_for(&mut self, kind: u8) -> Frame {
         loop {
             let frame = self.receive().expect("a frame before the end of the connection");
@@ -143,7 +143,7 @@ impl Http2 {
         }
     }
 
-    /// Acknowledges PINGs until the server closes the connection; returns the kinds of frames that came.
+    /// Acknowledges PINGs until the server closes the connection, and returns the kinds of frames received.
     pub fn until_closed(&mut self) -> Vec<u8> {
         std::iter::from_fn(|| self.receive()).map(|frame| frame.kind).collect()
     }
@@ -200,8 +200,8 @@ fn code(payload: &[u8]) -> u32 {
     u32::from_be_bytes(payload[..4].try_into().unwrap())
 }
 
-/// The status in front of a header block: an entry of the static table, or a literal under one of its names (RFC 7541
-/// appendix A), whose digits are as they are or in Huffman codes of 5 and 6 bits (appendix B).
+/// Returns the status at the start of a header block. It is an entry of the static table, or a literal under one of its names
+/// (RFC 7541 appendix A), with digits in plain text or in Huffman codes of 5 and 6 bits (appendix B).
 pub fn status(block: &[u8]) -> u16 {
     // An update of the size of the dynamic table may come first (§6.3).
     let block = &block[block.iter().take_while(|byte| **byte & 0xE0 == 0x20).count()..];

@@ -1,5 +1,5 @@
-//! What the tests over sockets share: servers on every stack, requests as callers write them, answers as callers read
-//! them, and tokens that no server of ours would sign.
+//! The shared parts of the tests over sockets: servers on every stack, requests as callers write them, responses as callers
+//! read them, and tokens that our servers would not sign.
 
 #![allow(dead_code, unreachable_pub)] // each test file uses a part of it
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
@@ -30,28 +30,28 @@ pub const OTHER_API: &str = "https://other.example.com";
 pub const READ: Scope = Scope::from_static("invoices:read");
 pub const WRITE: Scope = Scope::from_static("invoices:write");
 
-/// The key of every server here, so that tests can sign with it by hand.
+/// The key of every server here, so that tests can sign with it.
 pub const KEY: &str = include_str!("../keys/p256.pem");
 
-/// The second at which every clock here stands until it is moved.
+/// The time at which every clock here stands until it is moved.
 pub const NOW: u64 = 1_700_000_000;
 
-/// The secret of every client here, but for those that choose their own.
+/// The secret of every client here, unless a test chooses another.
 pub static SECRET: LazyLock<String> = LazyLock::new(generated_secret);
 
-/// A secret of the right shape that is nobody's.
+/// A well-formed secret that no client has.
 pub static WRONG_SECRET: LazyLock<String> = LazyLock::new(generated_secret);
 
 fn generated_secret() -> String {
     ClientSecret::generate().unwrap().expose().to_owned()
 }
 
-/// A client that may do nothing yet, with [`SECRET`].
+/// A client with [`SECRET`] and without permissions.
 pub fn client(id: &str) -> Client {
     Client::new(id, ClientSecret::new(SECRET.as_str()).unwrap())
 }
 
-/// `billing` authenticates by Basic, `reports` in the body; both may read and write, for one API.
+/// `billing` authenticates by Basic, `reports` in the body. Both may read and write, for one API.
 pub fn clients() -> [Client; 3] {
     let may_read_and_write = |id| client(id).scopes([READ, WRITE]).audience(API);
     [
@@ -79,7 +79,7 @@ pub fn server() -> AuthorizationServer {
     settings(MemoryStore::from(clients())).build().unwrap()
 }
 
-/// What an error says, and what is behind it.
+/// Returns the text of an error and of its causes.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let all = std::iter::successors(Some(error), |error| error.source());
     all.map(ToString::to_string).collect::<Vec<_>>().join(": ")

@@ -1,4 +1,4 @@
-//! A proxy between a store and its server, which delays, cuts or half-closes their connections, or lets them stall.
+//! A proxy between a store and its server, which delays, breaks, half-closes or stalls their connections.
 
 use std::io;
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// What becomes of bytes.
+/// The treatment of bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Line {
     /// They pass.
     Up,
     /// They pass after that time, in each direction.
     Slow(Duration),
-    /// They wait, and nobody is told.
+    /// They wait, and neither end is told.
     Stalled,
-    /// Connections break, and new ones too.
+    /// Connections break, and so do new ones.
     Cut,
 }
 
@@ -35,14 +35,14 @@ pub struct Proxy {
     pub port: u16,
     target: Arc<AtomicU16>,
     line: watch::Sender<Line>,
-    /// Connections of an earlier one are stranded.
+    /// Connections with an earlier number are stalled.
     age: watch::Sender<u32>,
     half_closed: watch::Sender<(u32, End)>,
     open: Arc<AtomicU32>,
 }
 
 impl Proxy {
-    /// In front of a port of this machine.
+    /// Starts a proxy in front of a port of this machine.
     pub async fn before(target: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -71,23 +71,23 @@ impl Proxy {
         self.line.send_replace(line);
     }
 
-    /// New connections go to another port, as those to a name whose address has changed; the old ones stay.
+    /// Directs new connections to another port, like a DNS change. The old ones stay.
     pub fn point_to(&self, port: u16) {
         self.target.store(port, Ordering::SeqCst);
     }
 
-    /// What is connected now carries nothing any more, for ever, and nobody is told; new connections are as usual.
+    /// Stalls the current connections for ever, without telling either end. New connections are not affected.
     pub fn strand(&self) {
         self.age.send_modify(|age| *age += 1);
     }
 
-    /// Tells one end of each connection that the other end writes no more. What either end still writes is lost, and the
-    /// other end is told nothing. New connections are as usual.
+    /// Tells one end of each connection that the other end writes no more. Data that either end still writes are lost, and the
+    /// other end is told nothing. New connections are not affected.
     pub fn half_close(&self, end: End) {
         self.half_closed.send_modify(|half| *half = (half.0 + 1, end));
     }
 
-    /// How many connections there are.
+    /// Returns the number of connections.
     pub fn open(&self) -> u32 {
         self.open.load(Ordering::SeqCst)
     }
@@ -137,7 +137,7 @@ async fn carry(
                 if half == end {
                     to.shutdown().await?;
                 }
-                // An end that is closed in answer to that is not passed on: the client alone can end the connection.
+                // The end that the other side closes in response is not passed on: only the client can end the connection.
                 while from.read(&mut bytes).await? > 0 {}
                 if end == End::Client {
                     std::future::pending::<()>().await;

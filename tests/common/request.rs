@@ -1,4 +1,4 @@
-//! Requests for a token, as callers write them.
+//! Token requests, as callers write them.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -20,7 +20,7 @@ use super::stack::Body;
 
 pub const FORM: &str = "application/x-www-form-urlencoded";
 
-/// The whole body of the plainest good request.
+/// The whole body of the simplest valid request.
 pub const GRANT: &str = "grant_type=client_credentials";
 
 /// A request to the token endpoint.
@@ -32,13 +32,13 @@ pub struct TokenRequest {
     body: Bytes,
 }
 
-/// A form POST to `/token`: this body, to the letter, without credentials.
+/// A form POST to `/token` with exactly this body, and without credentials.
 pub fn post(body: impl Into<Bytes>) -> TokenRequest {
     let headers = vec![(CONTENT_TYPE, HeaderValue::from_static(FORM))];
     TokenRequest { method: Method::POST, uri: "/token".to_owned(), headers, body: body.into() }
 }
 
-/// What `billing` asks for, with its credentials in the header.
+/// The request of `billing`, with its credentials in the header.
 pub fn billing_asks(body: impl Into<Bytes>) -> TokenRequest {
     post(body).basic("billing", &SECRET)
 }
@@ -49,7 +49,7 @@ impl TokenRequest {
         self.basic_pair(format!("{}:{}", form_encoded(id), form_encoded(secret)))
     }
 
-    /// Adds whatever stands for the two, to the letter.
+    /// Adds Basic credentials with exactly this text.
     pub fn basic_pair(self, pair: impl AsRef<[u8]>) -> Self {
         self.header(AUTHORIZATION, &format!("Basic {}", STANDARD.encode(pair)))
     }
@@ -62,13 +62,13 @@ impl TokenRequest {
         self
     }
 
-    /// Adds a header, also when there is one of that name.
+    /// Adds a header, even if it exists already.
     pub fn header(mut self, name: HeaderName, value: &str) -> Self {
         self.headers.push((name, HeaderValue::from_str(value).unwrap()));
         self
     }
 
-    /// Has these content types and no other.
+    /// Sets exactly these content types.
     pub fn content_types(mut self, types: &[&str]) -> Self {
         self.headers.retain(|(name, _)| name != CONTENT_TYPE);
         types.iter().fold(self, |request, value| request.header(CONTENT_TYPE, value))
@@ -79,13 +79,13 @@ impl TokenRequest {
         self
     }
 
-    /// Goes to another place.
+    /// Sets another path.
     pub fn to(mut self, uri: &str) -> Self {
         uri.clone_into(&mut self.uri);
         self
     }
 
-    /// Sends other data than a body of known length.
+    /// Sends another body than one of known length.
     pub fn stream(self, stream: Stream) -> Request<Body> {
         Request::from(self).map(|_| stream.boxed_unsync())
     }
@@ -116,12 +116,12 @@ pub struct Stream {
     progress: Progress,
 }
 
-/// How much of a [`Stream`] has been taken from it.
+/// The amount of a [`Stream`] that has been read.
 #[derive(Clone, Debug, Default)]
 pub struct Progress(Arc<AtomicUsize>);
 
 impl Progress {
-    /// How many pieces.
+    /// The number of pieces.
     pub fn taken(&self) -> usize {
         self.0.load(Ordering::SeqCst)
     }
@@ -133,7 +133,7 @@ impl Stream {
         Self { pieces, stalls: false, progress: Progress::default() }
     }
 
-    /// Never ends, and sends nothing more either.
+    /// Never ends, and sends nothing more.
     pub fn then_stalls(mut self) -> Self {
         self.stalls = true;
         self

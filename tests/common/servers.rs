@@ -1,6 +1,6 @@
-//! Real servers, Postgres and Redis, each on a port and in a folder of its own, gone with the test.
+//! Real servers, Postgres and Redis, each on its own port and in its own folder, removed after the test.
 //!
-//! Whoever has none installed has a failure, not a skip: `scripts/test` installs them.
+//! If the programs are missing, the tests fail and are not skipped: `scripts/test` installs them.
 
 use std::fs;
 use std::hash::{BuildHasher as _, RandomState};
@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// How long a server may take to come up; a machine under load takes some of it.
+/// How long a server may take to start, also on a machine under load.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A server that listens on a port of this machine, and answers there after [`Server::start`].
+/// A server that listens on a port of this machine after [`Server::start`].
 #[derive(Debug)]
 struct Server {
     name: &'static str,
@@ -45,8 +45,7 @@ impl Server {
         self.folder.path().join("log")
     }
 
-    /// Starts the process, again and again while it ends by itself: one that was killed just now may not have let go of
-    /// its port or its folder.
+    /// Starts the process, and restarts it while it ends: a process that was just killed may still hold its port or its folder.
     fn start(&mut self, answers: impl Fn(u16) -> bool) {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let deadline = Instant::now() + PATIENCE;
@@ -66,7 +65,7 @@ impl Server {
         panic!("{} does not answer within {PATIENCE:?}:\n{log}", self.name);
     }
 
-    /// Returns whether it is this process that listens on the port, and not another one that took it.
+    /// Returns whether this process listens on the port, and not another one that took it.
     fn listens(&self) -> bool {
         self.child.as_ref().is_some_and(|child| listens(child.id(), self.port.number()))
     }
@@ -78,7 +77,7 @@ impl Server {
         command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
     }
 
-    /// As `kill -9` does: nothing is written down any more.
+    /// Like `kill -9`: nothing more is written.
     fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
@@ -98,7 +97,7 @@ impl Drop for Server {
 pub struct Postgres(Server);
 
 impl Postgres {
-    /// With characters that a URL has to encode.
+    /// Contains characters that a URL must encode.
     pub const PASSWORD: &str = "p@ss/w:rd %";
     const ENCODED_PASSWORD: &str = "p%40ss%2Fw%3Ard%20%25";
 
@@ -106,7 +105,7 @@ impl Postgres {
         Self::with(&[])
     }
 
-    /// With settings, such as `fsync=off`.
+    /// Starts it with settings, such as `fsync=off`.
     pub fn with(settings: &[&str]) -> Self {
         let mut server = Server::new("postgres", "postgres");
         let (data, password) = (server.data(), server.folder.path().join("password"));
@@ -115,7 +114,7 @@ impl Postgres {
             chown(&password, Some(user), None).unwrap();
         }
         let made = as_unprivileged(&find("initdb"))
-            // The password is sent as it is: the digests of SCRAM take a client long that was built without optimization.
+            // The password is sent in plain text: SCRAM digests take an unoptimized client a long time.
             .args(["--username=postgres", "--auth=password", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"])
             .arg("--pwfile")
             .arg(&password)
@@ -140,7 +139,7 @@ impl Postgres {
         self.0.port.number()
     }
 
-    /// Of the database `postgres`.
+    /// The URL of the database `postgres`.
     pub fn url(&self) -> String {
         self.url_of("postgres")
     }
@@ -149,34 +148,34 @@ impl Postgres {
         Self::url_at(self.port(), database)
     }
 
-    /// By way of another port, such as that of a proxy.
+    /// The URL with another port, such as that of a proxy.
     pub fn url_at(port: u16, database: &str) -> String {
         format!("postgres://postgres:{}@127.0.0.1:{port}/{database}?sslmode=disable", Self::ENCODED_PASSWORD)
     }
 
-    /// From its next start on it takes no writes, and waits for those of a primary that is not there.
+    /// From its next start on, it accepts no writes and waits for those of a primary that does not exist.
     pub fn demote(&self) {
         fs::write(self.0.data().join("standby.signal"), "").unwrap();
     }
 
-    /// The postmaster is killed with -9; its children see that and end.
+    /// Kills the postmaster with -9. Its children detect that and end.
     pub fn kill(&mut self) {
         self.0.kill();
     }
 
-    /// As an administrator does it who does not want to wait: no process writes anything down any more.
+    /// Shuts down immediately (`pg_ctl -m immediate`): no process writes anything more.
     pub fn stop_immediately(&mut self) {
         let stopped = self.program("pg_ctl", &["stop", "--mode=immediate", "--silent", "--pgdata", &self.data()]);
         assert!(stopped.status.success(), "pg_ctl: {}", String::from_utf8_lossy(&stopped.stderr));
         self.kill();
     }
 
-    /// On the same port and data as before.
+    /// Restarts it on the same port and data.
     pub fn restart(&mut self) {
         self.0.start(postgres_answers);
     }
 
-    /// A standby of this server, which follows it by streaming replication.
+    /// Creates a standby of this server, which follows it by streaming replication.
     pub fn standby(&self) -> Self {
         let mut server = Server::new("standby", "postgres");
         let (folder, port) = (server.data().display().to_string(), self.port().to_string());
@@ -192,7 +191,7 @@ impl Postgres {
         this
     }
 
-    /// Runs a program of Postgres that asks this server, or works on its data.
+    /// Runs a Postgres program that connects to this server or works on its data.
     pub fn program(&self, name: &str, arguments: &[&str]) -> std::process::Output {
         let mut command = as_unprivileged(&find(name));
         command.args(arguments).env("PGPASSWORD", Self::PASSWORD).current_dir(self.0.folder.path());
@@ -204,25 +203,25 @@ impl Postgres {
     }
 }
 
-/// Whether it takes connections: one that still starts says so with an error, `57P03`.
+/// Returns whether it accepts connections. While it starts, it answers with the error `57P03`.
 fn postgres_answers(port: u16) -> bool {
     let startup = b"\0\x03\0\0user\0postgres\0database\0postgres\0\0"; // protocol 3.0
     let length = u32::try_from(startup.len() + 4).unwrap().to_be_bytes();
-    // Whatever else it says begins with R: it asks for the password.
+    // Any other response begins with R: it asks for the password.
     said(port, &[&length[..], startup].concat()).is_some_and(|answer| answer.starts_with(b"R"))
 }
 
-/// A Redis that writes down each command before it answers.
+/// A Redis that writes each command to disk before it answers.
 #[derive(Debug)]
 pub struct Redis(Server);
 
 impl Redis {
-    /// With `appendonly yes`, `appendfsync always` and `maxmemory-policy noeviction`.
+    /// Starts it with `appendonly yes`, `appendfsync always` and `maxmemory-policy noeviction`.
     pub fn start() -> Self {
         Self::with(&[])
     }
 
-    /// With further settings, as in `--maxmemory 1mb`; the last of two that contradict each other wins.
+    /// Starts it with further settings, such as `--maxmemory 1mb`. If two contradict each other, the last one applies.
     pub fn with(settings: &[&str]) -> Self {
         let mut server = Server::new("redis", "redis-server");
         let folder = server.folder.path().display().to_string();
@@ -247,18 +246,18 @@ impl Redis {
         self.0.kill();
     }
 
-    /// On the same port and data as before.
+    /// Restarts it on the same port and data.
     pub fn restart(&mut self) {
         self.0.start(redis_answers);
     }
 
-    /// The same without the data.
+    /// Restarts it without the data.
     pub fn restart_empty(&mut self) {
         fs::remove_dir_all(self.0.folder.path().join("appendonlydir")).unwrap();
         self.restart();
     }
 
-    /// Cuts bytes off the end of what it has written down, as a crash of the machine may.
+    /// Truncates the file that it wrote, as a crash of the machine may.
     pub fn cut_off(&self, bytes: u64) {
         let folder = self.0.folder.path().join("appendonlydir");
         let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
@@ -268,14 +267,15 @@ impl Redis {
         file.set_len(length - bytes).unwrap();
     }
 
-    /// One command by hand, and the first bytes of the answer.
+    /// Sends one raw command, and returns the first bytes of the answer.
     pub fn ask(&self, command: &str) -> String {
         let answer = said(self.port(), format!("{command}\r\n").as_bytes()).unwrap_or_default();
         String::from_utf8_lossy(&answer).into_owned()
     }
 }
 
-/// Whether it has loaded its data: one that still does answers `-LOADING`. One that wants a password is up as well.
+/// Returns whether it has loaded its data. While loading, it answers `-LOADING`. A server that requires a password counts as
+/// up.
 fn redis_answers(port: u16) -> bool {
     said(port, b"PING\r\n").is_some_and(|answer| answer.starts_with(b"+PONG") || answer.starts_with(b"-NOAUTH"))
 }
@@ -295,7 +295,8 @@ fn said(port: u16, question: &[u8]) -> Option<Vec<u8>> {
 #[derive(Debug)]
 pub struct Port {
     number: u16,
-    /// TCP and UDP number their ports apart: the socket takes nothing from the server, and can be bound only once.
+    /// A UDP socket with the same number reserves the port: it does not conflict with the server's TCP port, and can be bound
+    /// only once.
     _claim: UdpSocket,
 }
 
@@ -317,7 +318,7 @@ impl Port {
     }
 }
 
-/// Returns whether a process listens on a port of 127.0.0.1. Without Linux' `/proc`, another process may be taken for it.
+/// Returns whether a process listens on a port of 127.0.0.1. Without Linux' `/proc`, another process may be mistaken for it.
 pub fn listens(process: u32, port: u16) -> bool {
     let Ok(sockets) = fs::read_to_string("/proc/net/tcp") else { return true };
     let address = format!("0100007F:{port:04X}");
@@ -330,7 +331,7 @@ pub fn listens(process: u32, port: u16) -> bool {
     files.filter_map(|file| fs::read_link(file.path()).ok()).any(|file| names.contains(&file))
 }
 
-/// A program of the search path, or of where Debian keeps those of Postgres, the newest first.
+/// Finds a program in the search path, or in Debian's folders for Postgres, the newest version first.
 fn find(program: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
@@ -342,7 +343,7 @@ fn find(program: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{program} is not installed: scripts/test installs it"))
 }
 
-/// Who runs the servers where the tests are run by root, whom `initdb` refuses.
+/// The user that runs the servers if the tests run as root, which `initdb` refuses.
 fn unprivileged() -> Option<u32> {
     const NOBODY: u32 = 65_534;
     let root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);

@@ -1,4 +1,4 @@
-//! Each service of ours behind each server: an axum router and a plain hyper service, over HTTP/1.1 and h2c.
+//! Each of our services behind each server: an axum router and a plain hyper service, over HTTP/1.1 and h2c.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -30,14 +30,14 @@ pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 /// A service that a [`Stack`] serves.
 pub type App = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
 
-/// What our layers wrap.
+/// The service that our layers wrap.
 #[derive(Clone, Copy, Debug)]
 pub enum Framework {
     Axum,
     Hyper,
 }
 
-/// What the sockets speak.
+/// The protocol of the sockets.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Protocol {
     Http1,
@@ -50,7 +50,7 @@ pub struct Stack {
     pub protocol: Protocol,
 }
 
-/// Runs a row on each stack; the last one that a failing test prints is the one that it failed on.
+/// Runs a test on each stack. A failing test prints its stack last.
 pub async fn on_every_stack(row: impl AsyncFn(Stack)) {
     for framework in [Framework::Axum, Framework::Hyper] {
         for protocol in [Protocol::Http1, Protocol::H2c] {
@@ -62,7 +62,7 @@ pub async fn on_every_stack(row: impl AsyncFn(Stack)) {
 }
 
 impl Stack {
-    /// For what no stack can make a difference to.
+    /// One stack, for tests whose result does not depend on the stack.
     pub const PLAIN: Self = Self { framework: Framework::Hyper, protocol: Protocol::Http1 };
 
     /// The token endpoint in front of a service that [reports](report) every request which reaches it.
@@ -75,7 +75,7 @@ impl Stack {
         self.serve(self.app(server, guards)).await
     }
 
-    /// The service of [`protect`](Self::protect), for a test that puts more around it.
+    /// The service of [`protect`](Self::protect), for tests that wrap it further.
     pub fn app<const N: usize>(self, server: &AuthorizationServer, guards: [BearerAuthLayer; N]) -> App {
         let endpoints = TokenEndpointLayer::new(server.clone());
         match self.framework {
@@ -112,9 +112,9 @@ async fn accept(listener: TcpListener, app: App) {
         let service = TowerToHyperService::new(app.clone());
         tokio::spawn(async move {
             let mut server = auto::Builder::new(TokioExecutor::new());
-            // So that our bound of 16 KiB on a token is met, and not hyper's on all headers together.
+            // Larger than our limit of 16 KiB on a token, so that hyper's limit on all headers does not apply first.
             server.http2().max_header_list_size(64 * 1024);
-            // A caller who hangs up is none of the server's errors.
+            // A caller that disconnects is not an error of the server.
             let _ = server.serve_connection(TokioIo::new(stream), service).await;
         });
     }
@@ -131,7 +131,7 @@ where
     )
 }
 
-/// Tells tests what an operator would log: the error that travels with the response.
+/// Passes the operator's message to the test: the error that travels with the response.
 fn for_operators<S, B>(
     service: S,
 ) -> impl Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
@@ -167,7 +167,7 @@ async fn hyper_handler(request: Request<Incoming>) -> Result<Response<Full<Bytes
     Ok(Response::new(report.to_string().into()))
 }
 
-/// What the inner service sees.
+/// The inner service's view of a request.
 fn report<B>(request: &Request<B>, token: Option<&VerifiedToken>) -> Value {
     let secs = |time: std::time::SystemTime| time.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     json!({
@@ -193,7 +193,7 @@ struct Tenant<'a> {
     tenant: &'a str,
 }
 
-/// A server that listens, as its callers see it.
+/// A listening server, as its callers see it.
 #[derive(Clone, Debug)]
 pub struct Site {
     pub address: SocketAddr,
@@ -214,8 +214,7 @@ impl Site {
         format!("http://{}{path}", self.address)
     }
 
-    /// Sends a request whose URI is a path. An answer that is waited for in vain is a failure, and comes well before
-    /// the default deadlines of a server.
+    /// Sends a request whose URI is a path. A missing response is a failure, well before the default deadlines of a server.
     pub async fn send(&self, request: impl Into<Request<Body>>) -> Answer {
         let mut request = request.into();
         *request.uri_mut() = self.url(&request.uri().to_string()).parse::<Uri>().unwrap();
@@ -223,7 +222,7 @@ impl Site {
         tokio::time::timeout(PATIENCE, answer).await.expect("an answer in time")
     }
 
-    /// The same without a deadline, for a request that a test holds up.
+    /// The same without a deadline, for a request that a test delays.
     pub async fn send_patiently(&self, request: impl Into<Request<Body>>) -> Answer {
         let mut request = request.into();
         *request.uri_mut() = self.url(&request.uri().to_string()).parse::<Uri>().unwrap();
@@ -234,7 +233,7 @@ impl Site {
         self.send(Request::get(path).body(Body::default()).unwrap()).await
     }
 
-    /// A GET with this in the `Authorization` header.
+    /// Sends a GET with this `Authorization` header.
     pub async fn get_authorized(&self, authorization: &str) -> Answer {
         self.get_with(&[(header::AUTHORIZATION, authorization)]).await
     }
@@ -244,12 +243,12 @@ impl Site {
         self.send(request.body(Body::default()).unwrap()).await
     }
 
-    /// A connection by hand, for what a client library would not do.
+    /// Opens a raw connection, for requests that a client library would not send.
     pub async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// For clients that come with requests of their own.
+    /// Sends a request of another client library.
     pub async fn call(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, std::io::Error> {
         let request = request.map(|body| Full::from(body).map_err(|never| match never {}).boxed_unsync());
         let response = self.client.request(request).await.map_err(std::io::Error::other)?;
@@ -261,14 +260,14 @@ impl Site {
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// An answer, read to its end.
+/// A response, read to its end.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub status: StatusCode,
     pub version: Version,
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// What the operator reads of a refusal; no caller sees it.
+    /// The operator's text of a refusal, which no caller sees.
     pub reason: Option<String>,
 }
 
@@ -286,7 +285,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
-    /// The value of a header that comes once.
+    /// Returns the value of a header that occurs once.
     pub fn header(&self, name: impl header::AsHeaderName) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next().map(|value| value.to_str().unwrap());
@@ -294,7 +293,7 @@ impl Answer {
         value
     }
 
-    /// The headers and the character set that every answer of the token endpoint has (RFC 6749 §5).
+    /// Asserts the headers and the character set of every response of the token endpoint (RFC 6749 §5).
     #[track_caller]
     pub fn assert_is_of_the_token_endpoint(&self) {
         assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
@@ -306,7 +305,7 @@ impl Answer {
         assert_eq!(self.header("allow"), (self.status == 405).then_some("POST"), "{self:?}");
     }
 
-    /// A refusal of RFC 6749 §5.2, and nothing but that.
+    /// Asserts a refusal of RFC 6749 §5.2, and nothing else.
     #[track_caller]
     pub fn assert_refused(&self, status: u16, error: &str) {
         assert_eq!(self.status, status, "{self:?}");
@@ -319,7 +318,7 @@ impl Answer {
         assert_eq!(json.as_object().unwrap().len(), 2, "{self:?}");
     }
 
-    /// A token response of RFC 6749 §5.1; returns the token.
+    /// Asserts a token response of RFC 6749 §5.1, and returns the token.
     #[track_caller]
     pub fn assert_token(&self) -> String {
         assert_eq!(self.status, 200, "{self:?}");
@@ -327,7 +326,7 @@ impl Answer {
         self.json()["access_token"].as_str().unwrap().to_owned()
     }
 
-    /// A refusal of RFC 6750 §3: the status, and what follows the realm in the challenge.
+    /// Asserts a refusal of RFC 6750 §3: the status, and the rest of the challenge after the realm.
     #[track_caller]
     pub fn assert_challenged(&self, status: u16, rest: &str) {
         assert_eq!(self.status, status, "{self:?}");
@@ -345,7 +344,7 @@ impl Answer {
     #[track_caller]
     pub fn assert_invalid_token_where(&self, reason: &dyn Error, scope: &str) {
         self.assert_challenged(401, &format!("{INVALID_TOKEN}{scope}"));
-        // Behind it are the value found and the value expected.
+        // The reason is followed by the value found and the value expected.
         let found = self.reason.as_deref().unwrap_or_default();
         assert!(found.starts_with(&format!("invalid token: {reason}")), "{found}, expected: {reason}");
     }
