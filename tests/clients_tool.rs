@@ -1,4 +1,4 @@
-//! The example `clients`, run as people and scripts run it, against each store that outlives it.
+//! The example `clients`, run as people and scripts run it, against each durable store.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests, which may
 
@@ -20,7 +20,7 @@ struct Tool {
 }
 
 impl Tool {
-    /// What it printed, and with which code it ended.
+    /// Returns the output and the exit code.
     fn output(&self, arguments: &[&str], input: &str) -> Output {
         let mut path = std::env::current_exe().unwrap();
         path.pop(); // the test
@@ -31,12 +31,12 @@ impl Tool {
         command.env("TCC_STORE", &self.url).args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        // One that does not read it may be gone by now.
+        // The process may have ended already if it does not read its input.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         child.wait_with_output().unwrap()
     }
 
-    /// The lines on stdout of what must succeed.
+    /// Returns the lines on stdout of a command that must succeed.
     fn lines(&self, arguments: &[&str]) -> Vec<String> {
         let output = self.output(arguments, "");
         let said = String::from_utf8(output.stderr).unwrap();
@@ -50,14 +50,14 @@ impl Tool {
         serde_json::from_str(&lines[0]).unwrap()
     }
 
-    /// The code and the text of what must fail.
+    /// Returns the code and the text of a command that must fail.
     fn refusal(&self, arguments: &[&str], input: &str) -> (i32, String) {
         let output = self.output(arguments, input);
         assert!(output.stdout.is_empty(), "{arguments:?}");
         (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
     }
 
-    /// A secret of the client that is kept under this label, as `import` would take it.
+    /// Returns the stored form of a client's secret with this label, as `import` accepts it.
     fn kept(&self, id: &str, label: &str) -> StoredSecret {
         let record = self.json(&["show", id, "--with-hashes"]);
         let secrets = record["client_secrets"].as_array().unwrap();
@@ -66,7 +66,7 @@ impl Tool {
     }
 }
 
-/// A client's whole life, and what scripts rely on.
+/// The whole life of a client, and the output that scripts rely on.
 fn it_does_its_work(url: String) {
     let tool = Tool { url };
     let secret = tool.lines(&["create", "billing", "--scope", "read", "--scope", "write", "--audience", API]);
@@ -128,7 +128,7 @@ fn it_does_its_work(url: String) {
     assert_eq!(tool.refusal(&["delete", "billing"], "").0, 3);
 }
 
-/// What `update` sets, adds and removes.
+/// The settings that `update` sets, adds and removes.
 fn updates(tool: &Tool) {
     const OTHER: &str = "https://other.example.com";
     let update = |arguments: &[&str]| {
@@ -195,7 +195,7 @@ fn removes_the_last_audience(tool: &Tool) {
 
 const API: &str = "https://api.example.com";
 
-/// Random enough, and of no use anywhere else.
+/// Random enough, and used nowhere else.
 const HASH: &str = "$sha256$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 fn entry(id: &str) -> String {
@@ -203,11 +203,11 @@ fn entry(id: &str) -> String {
 }
 
 #[test]
-fn what_a_store_says_does_not_control_the_terminal() {
+fn text_from_a_store_does_not_control_the_terminal() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("clients.toml");
     let tool = Tool { url: in_folder("file:", folder.path(), "clients.toml") };
-    // To set the colour in two ways, to delete, and to turn the order around.
+    // Sequences that set the colour in two ways, delete, and reverse the order.
     let controls = ['\u{1b}', '\u{9b}', '\u{7f}', '\u{202e}', '\n'];
     let raw = |text: &str| text.trim_end().chars().any(|c| controls.contains(&c));
     let subject = r"\u001b[31m\u009b31mred\u007f\u202e \\ 'x' \u00e9\nlast";
@@ -237,32 +237,32 @@ fn in_folder(scheme: &str, folder: &Path, name: &str) -> String {
 }
 
 #[test]
-fn it_does_its_work_on_sqlite() {
+fn it_works_on_sqlite() {
     let folder = TempDir::new().unwrap();
     it_does_its_work(in_folder("sqlite://", folder.path(), "clients.db"));
 }
 
 #[test]
-fn it_does_its_work_on_a_file() {
+fn it_works_on_a_file() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("clients.toml"), "clients = []\n").unwrap();
     it_does_its_work(in_folder("file:", folder.path(), "clients.toml"));
 }
 
 #[test]
-fn it_does_its_work_on_postgres() {
+fn it_works_on_postgres() {
     let server = Postgres::start();
     it_does_its_work(server.url());
 }
 
 #[test]
-fn it_does_its_work_on_redis() {
+fn it_works_on_redis() {
     let server = Redis::start();
     it_does_its_work(server.url());
 }
 
 #[test]
-fn what_it_cannot_reach_or_does_not_know_it_says_without_a_password() {
+fn an_unknown_or_unavailable_store_is_reported_without_a_password() {
     let failure = |url: &str| Tool { url: url.to_owned() }.refusal(&["list"], "");
     assert_eq!(failure("").0, 2);
     for (url, part) in [

@@ -1,4 +1,4 @@
-//! The store in a file: the conformance suite, files that are wrong, and changes made by others while it is used.
+//! The file store: the conformance suite, invalid files, and concurrent changes by other programs.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)] // helpers of tests, which may
 
@@ -19,10 +19,10 @@ use tower_client_credentials::{
     AdminError, AuthorizationServer, ClientAdmin, ClientId, ClientStore, KeyRing, Revocation, RevocationStore,
 };
 
-/// Random enough, and of no use anywhere else.
+/// Random enough, and used nowhere else.
 const HASH: &str = "$sha256$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// How long a change may take to be live.
+/// How long a change may take to become effective.
 const LIVE: Duration = Duration::from_secs(1);
 
 fn entry(id: &str) -> String {
@@ -46,17 +46,17 @@ async fn has(store: &FileStore, id: &str) -> bool {
     store.find(&id.parse().unwrap()).await.unwrap().is_some()
 }
 
-/// Waits for what another process, or the watch, does in its own time. Returns how long it took.
+/// Waits for another process or the file watch. Returns how long it took.
 async fn until<F: Future<Output = bool>>(mut condition: impl FnMut() -> F) -> Duration {
     let begun = Instant::now();
     while !condition().await {
-        assert!(begun.elapsed() < Duration::from_secs(20), "it did not come about");
+        assert!(begun.elapsed() < Duration::from_secs(20), "timed out");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     begun.elapsed()
 }
 
-/// As an editor or `kubectl` does it: all at once.
+/// Replaces the file atomically, like an editor or `kubectl`.
 fn put(path: &Path, content: impl AsRef<[u8]>) {
     let new = path.with_extension("new");
     fs::write(&new, content).unwrap();
@@ -64,7 +64,7 @@ fn put(path: &Path, content: impl AsRef<[u8]>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_keeps_the_contracts() -> Result<(), Violation> {
+async fn it_passes_the_conformance_suite() -> Result<(), Violation> {
     let (folder, _) = folder();
     let number = AtomicU64::new(0);
     let empty = || {
@@ -78,7 +78,7 @@ async fn it_keeps_the_contracts() -> Result<(), Violation> {
 }
 
 #[tokio::test]
-async fn a_good_change_is_live_within_a_second_and_told_to_the_feed() {
+async fn a_valid_change_is_effective_within_a_second_and_reported_by_the_feed() {
     let (_folder, path) = folder();
     put(&path, entry("billing"));
     let store = open(&path).await;
@@ -101,7 +101,7 @@ async fn a_good_change_is_live_within_a_second_and_told_to_the_feed() {
 }
 
 #[tokio::test]
-async fn a_file_at_the_end_of_swapped_links_is_followed() {
+async fn a_file_behind_swapped_links_is_followed() {
     let (folder, path) = folder();
     for (version, id) in [("..1", "billing"), ("..2", "reports")] {
         fs::create_dir(folder.path().join(version)).unwrap();
@@ -120,7 +120,7 @@ async fn a_file_at_the_end_of_swapped_links_is_followed() {
     assert!(!has(&store, "billing").await);
 }
 
-/// Each with what is said of it. The secret in some of them must not be.
+/// Invalid files, each with a part of its error. The secret in some of them must not be shown.
 fn broken() -> Vec<(Vec<u8>, usize, &'static str)> {
     let good = entry("billing"); // 5 lines
     let with = |line: &str| format!("{good}[[clients]]\nclient_id = \"b\"\n{line}\n");
@@ -168,7 +168,7 @@ fn broken() -> Vec<(Vec<u8>, usize, &'static str)> {
 }
 
 #[tokio::test]
-async fn files_that_are_wrong_are_refused_with_line_and_reason_while_the_old_one_stays() {
+async fn invalid_files_are_rejected_with_line_and_reason_while_the_old_content_stays_in_use() {
     let (_folder, path) = folder();
     let good = entry("billing") + &entry("reports");
     put(&path, &good);
@@ -198,7 +198,7 @@ async fn files_that_are_wrong_are_refused_with_line_and_reason_while_the_old_one
 type Make = fn(&Path);
 
 #[tokio::test]
-async fn what_is_no_file_is_refused_and_recovered_from() {
+async fn a_path_that_is_not_a_file_is_rejected_and_recovered_from() {
     let (folder, path) = folder();
     put(&path, entry("billing"));
     let store = open(&path).await;
@@ -231,7 +231,7 @@ async fn what_is_no_file_is_refused_and_recovered_from() {
 }
 
 #[tokio::test]
-async fn a_file_is_held_against_the_rules_of_the_server_too() {
+async fn a_file_is_checked_against_the_rules_of_the_server_too() {
     let (_folder, path) = folder();
     put(&path, entry("billing"));
     let store = open(&path).await;
@@ -248,7 +248,7 @@ async fn a_file_is_held_against_the_rules_of_the_server_too() {
 }
 
 #[tokio::test]
-async fn administration_writes_the_file_anew_and_keeps_its_mode_its_owner_and_its_link() {
+async fn administration_rewrites_the_file_and_keeps_its_mode_owner_and_link() {
     let (folder, link) = folder();
     let path = folder.path().join("real.toml");
     fs::write(&path, entry("billing")).unwrap();
@@ -257,7 +257,7 @@ async fn administration_writes_the_file_anew_and_keeps_its_mode_its_owner_and_it
     if own.0 == 0 {
         std::os::unix::fs::chown(&path, Some(1234), Some(4321)).unwrap();
     } else if let Some(group) = groups().into_iter().find(|group| *group != own.1) {
-        // A user may give a file to a group of its own only.
+        // A user can only give a file to a group of its own.
         std::os::unix::fs::chown(&path, None, Some(group)).unwrap();
     } else {
         println!("this user is in one group only: that the group of the file stays is not tested");
@@ -286,12 +286,12 @@ fn groups() -> Vec<u32> {
 }
 
 #[tokio::test]
-async fn what_another_process_writes_is_seen_and_kept() {
+async fn writes_of_another_process_are_seen_and_kept() {
     let (_folder, path) = folder();
     put(&path, entry("billing"));
     let (service, tool) = (open(&path).await, open(&path).await);
     tool.create(client("reports").audience(API).register().unwrap()).await.unwrap();
-    // At once, as the tool's is on the disk.
+    // Immediately, since the tool's write is on the disk.
     service.create(client("third").audience(API).register().unwrap()).await.unwrap();
     assert!(has(&service, "reports").await && has(&service, "third").await);
     until(|| has(&tool, "third")).await;
@@ -315,7 +315,7 @@ async fn what_another_process_writes_is_seen_and_kept() {
 }
 
 #[tokio::test]
-async fn a_follower_hears_of_a_write_of_this_process_at_once() {
+async fn a_follower_sees_a_write_of_this_process_at_once() {
     let (_folder, path) = folder();
     put(&path, entry("billing"));
     let store = FileStore::open(&path).await.unwrap();
@@ -336,7 +336,7 @@ async fn the_pages_of_a_listing_do_not_each_read_the_file() {
 }
 
 #[tokio::test]
-async fn revocations_outlive_the_process_and_a_torn_line_does_no_harm() {
+async fn revocations_outlive_the_process_and_an_incomplete_line_does_no_harm() {
     let (_folder, path) = folder();
     put(&path, entry("billing"));
     let named = |name: &str| Revocation::key(name, at(NOW), Duration::from_secs(60));
@@ -354,7 +354,7 @@ async fn revocations_outlive_the_process_and_a_torn_line_does_no_harm() {
 }
 
 #[tokio::test]
-async fn who_is_disabled_in_the_file_has_no_tokens_even_if_that_was_written_while_no_server_ran() {
+async fn a_client_disabled_in_the_file_has_no_valid_tokens_even_if_that_was_written_while_no_server_ran() {
     let (_folder, path) = folder();
     put(&path, entry("billing").replace("[[clients]]\n", "[[clients]]\nenabled = false\n"));
     let told = open(&path).await.changes(&Cursor::start()).await.unwrap().changes;

@@ -1,5 +1,5 @@
-//! Tokens of issuers that do not follow RFC 9068, over sockets: refused by default, and let through by the settings of
-//! `TokenProfile`'s table, no one of which could be left out.
+//! Tokens of issuers that do not follow RFC 9068, over sockets: refused by default, and accepted with the settings in the table
+//! of `TokenProfile`, each of which is necessary.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -13,7 +13,7 @@ use tower_client_credentials::{
     BearerAuthLayer, InvalidToken, KeySet, Scope, Scopes, SigningKey, TokenProfile, Verifier,
 };
 
-/// One change that lets a difference through.
+/// One setting that accepts a difference.
 type Setting = fn(TokenProfile) -> TokenProfile;
 
 struct Vendor {
@@ -23,13 +23,13 @@ struct Vendor {
     header: Value,
     claims: Value,
     settings: Vec<Setting>,
-    /// What is different in tokens of the same issuer that must not pass.
+    /// The differences of tokens from the same issuer that must not be accepted.
     strangers: Vec<Value>,
-    /// What the verified token says: client, subject, scopes.
+    /// The contents of the verified token: client, subject, scopes.
     says: (&'static str, &'static str, &'static str),
 }
 
-/// As their documentation shows them, with the times of these tests.
+/// As in their documentation, with the times of these tests.
 #[allow(clippy::too_many_lines)] // it is a table
 fn vendors() -> Vec<Vendor> {
     vec![
@@ -122,7 +122,7 @@ fn vendors() -> Vec<Vendor> {
                 TokenProfile::without_token_id,
                 |profile| profile.require_claim("email", "billing@project.iam.gserviceaccount.com"),
             ],
-            // Another customer of Google asks for a token for us, and gets one.
+            // Another customer of Google requests a token for our audience, and gets one.
             strangers: vec![
                 json!({"azp": "2170", "sub": "2170", "email": "evil@attacker.iam.gserviceaccount.com"}),
                 json!({"azp": "2170", "sub": "2170", "email": null}),
@@ -228,7 +228,7 @@ impl Vendor {
         Verifier::with_keys(self.issuer, self.audience, keys()).unwrap().clock(clock())
     }
 
-    /// All settings but one, or all.
+    /// Applies all settings except one, or all.
     fn profile(&self, without: Option<usize>) -> TokenProfile {
         let kept = self.settings.iter().enumerate().filter(|(place, _)| Some(*place) != without);
         kept.fold(TokenProfile::default(), |profile, (_, setting)| setting(profile))
@@ -245,7 +245,7 @@ async fn show(stack: Stack, verifier: Verifier, token: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn of_each_vendor_are_refused_by_default_and_let_through_by_their_settings() {
+async fn of_each_vendor_are_refused_by_default_and_accepted_with_their_settings() {
     for vendor in vendors() {
         on_every_stack(async |stack| {
             println!("{}", vendor.name);
@@ -279,7 +279,7 @@ fn of_each_vendor_need_every_one_of_their_settings() {
 }
 
 #[tokio::test]
-async fn of_each_vendor_that_are_not_meant_are_refused_though_their_audience_is_ours() {
+async fn of_each_vendor_for_another_purpose_are_refused_though_their_audience_is_ours() {
     let mut tried = 0;
     for vendor in vendors() {
         for stranger in &vendor.strangers {
@@ -295,7 +295,7 @@ async fn of_each_vendor_that_are_not_meant_are_refused_though_their_audience_is_
     assert_eq!(tried, 7);
 }
 
-/// What a verifier with these settings says of a token like those of RFC 9068, but for a change.
+/// The decision of a verifier with these settings about a modified RFC 9068 token.
 fn refusal(profile: TokenProfile, draft: Draft) -> Option<InvalidToken> {
     let verifier = Verifier::with_keys(common::ISSUER, API, keys()).unwrap().clock(clock()).tokens(profile);
     match verifier.verify_now(&draft.sign()) {
@@ -306,7 +306,7 @@ fn refusal(profile: TokenProfile, draft: Draft) -> Option<InvalidToken> {
 }
 
 #[test]
-fn are_held_to_everything_else_whatever_their_profile() {
+fn must_pass_all_other_checks_regardless_of_their_profile() {
     let lenient = || {
         TokenProfile::default()
             .jwt_type()
@@ -338,7 +338,7 @@ fn are_held_to_everything_else_whatever_their_profile() {
 }
 
 #[test]
-fn that_bring_a_key_along_are_refused_or_taken_without_a_look_at_it() {
+fn with_a_key_in_their_header_are_refused_or_accepted_without_using_that_key() {
     for (name, value) in [
         ("jku", json!("https://attacker.example/keys")),
         ("x5u", json!("https://attacker.example/certificate")),
@@ -351,7 +351,7 @@ fn that_bring_a_key_along_are_refused_or_taken_without_a_look_at_it() {
 }
 
 #[test]
-fn of_clients_that_are_not_named_do_not_get_in_where_the_audience_says_nothing() {
+fn of_unlisted_clients_are_refused_where_the_audience_is_not_checked() {
     let profile = || TokenProfile::default().clients_instead_of_audience(["reports", "billing"]);
     assert_eq!(refusal(profile(), good().without_claim("aud")), None);
     assert_eq!(refusal(profile(), good().claim("client_id", "another")), Some(InvalidToken::Audience));
@@ -371,13 +371,13 @@ mod of_several_issuers {
     }
 
     #[tokio::test]
-    async fn are_each_held_to_the_keys_audience_and_settings_of_the_one_that_they_name() {
+    async fn must_match_the_keys_audience_and_settings_of_the_issuer_that_they_name() {
         on_every_stack(async |stack| {
             let status = async |draft: Draft| show(stack, both(), &draft.sign()).await.status.as_u16();
             assert_eq!(status(good()).await, 200);
             assert_eq!(status(good().header("typ", "JWT")).await, 401, "that is for the other");
             assert_eq!(status(good().claim("aud", common::OTHER_API)).await, 401, "that is for the other");
-            // The key of the first does not speak for the other.
+            // The key of the first issuer is not accepted for the other.
             assert_eq!(status(good().claim("iss", OTHER).claim("aud", common::OTHER_API)).await, 401);
             assert_eq!(status(good().claim("iss", "https://third.example.com")).await, 401);
             assert_eq!(status(good().without_claim("iss")).await, 401);
@@ -386,7 +386,7 @@ mod of_several_issuers {
     }
 
     #[test]
-    fn cannot_be_told_apart_when_two_have_one_name() {
+    fn cannot_be_distinguished_if_two_have_the_same_identifier() {
         let error = both().or(Verifier::with_keys(OTHER, API, keys()).unwrap()).unwrap_err();
         assert!(error.to_string().contains("twice"), "{error}");
     }

@@ -1,4 +1,5 @@
-//! Floods of frames against the examples `standalone` and `hyper`: other callers are served meanwhile, and memory stays bounded.
+//! Floods of frames against the examples `standalone` and `hyper`: other callers are served meanwhile, and memory stays
+//! bounded.
 
 #![cfg(target_os = "linux")] // it reads /proc
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
@@ -26,17 +27,17 @@ use common::http2::{
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 const GRANT: &[u8] = b"grant_type=client_credentials";
 
-/// The most that a flood on few connections may add to the memory of a server.
+/// The maximum growth of a server's memory during a flood on few connections.
 const MAX_GROWTH_KIB: u64 = 48 * 1024;
 
-/// The most that a connection of 32 slow bodies over HTTP/2 and one over HTTP/1.1 may add: each body with its stream
-/// takes less than 16 KiB here, and the last one is of 60 KB.
+/// The maximum growth for a connection of 32 slow bodies over HTTP/2 and one over HTTP/1.1: each body with its stream takes
+/// less than 16 KiB here, and the last one is of 60 KB.
 const MAX_GROWTH_PER_CONNECTION_KIB: u64 = 32 * 16 + 80;
 
-/// The longest that another caller may wait meanwhile: the two share two cores, and the server is not optimized.
+/// The maximum waiting time of another caller meanwhile: both share two cores, and the server is not optimized.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// Floods come one after the other, or they would measure each other.
+/// Floods run one after another, so that they do not affect each other's measurements.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,7 +46,7 @@ enum Example {
     Hyper,
 }
 
-/// A running example, which is gone with the test.
+/// A running example, which ends with the test.
 struct Server {
     example: Example,
     child: Child,
@@ -76,12 +77,12 @@ impl Server {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let address = lines.find_map(|line| Some(line.unwrap().strip_prefix("listening on http://")?.parse().unwrap()));
         let server = Self { example, child, address: address.expect("an address") };
-        // It writes no line until it is stopped, and one that it could not write would be an error of its own.
+        // It prints nothing more until it is stopped. Failing to write a line would be an error of its own.
         thread::spawn(move || lines.for_each(drop));
         server
     }
 
-    /// A figure of `/proc/PID/status`, in KiB.
+    /// Returns a figure of `/proc/PID/status`, in KiB.
     fn memory(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a running process");
         let line = status.lines().find(|line| line.starts_with(name)).unwrap();
@@ -98,7 +99,7 @@ impl Server {
         stream
     }
 
-    /// The time that a token took, over HTTP/1.1 on a connection of its own.
+    /// Returns the time of a token request, over HTTP/1.1 on a new connection.
     fn time_of_a_token(address: SocketAddr) -> Duration {
         let start = Instant::now();
         let mut stream = TcpStream::connect(address).unwrap();
@@ -129,7 +130,7 @@ impl Drop for Server {
     }
 }
 
-/// With times that are short enough to wait for; those of the example `hyper` are the defaults of 10 seconds.
+/// With times that are short enough for a test; the example `hyper` has the defaults of 10 seconds.
 const CONFIG: &str = r#"listen = "127.0.0.1:0"
 store = "memory:"
 
@@ -160,7 +161,7 @@ fn basic() -> String {
     format!("Basic {}", STANDARD.encode(format!("billing:{}", *SECRET)))
 }
 
-/// A caller with nothing to do with a flood, which asks for one token after the other.
+/// A caller unrelated to the flood, which requests one token after another.
 struct Bystander {
     stop: Arc<AtomicBool>,
     caller: JoinHandle<(usize, Duration)>,
@@ -188,7 +189,7 @@ impl Bystander {
     }
 }
 
-/// Floods both examples, one after the other.
+/// Floods both examples, one after another.
 fn flood(test: &str, attack: impl Fn(&Server) -> String) {
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     on_both(test, MAX_GROWTH_KIB, attack);
@@ -215,7 +216,7 @@ fn on_both(test: &str, max_growth: u64, attack: impl Fn(&Server) -> String) {
     }
 }
 
-/// The requests of a flood, spread over connections: a new one replaces each that the server closes.
+/// The requests of a flood, spread over connections. A new connection replaces each that the server closes.
 struct Flood<'a> {
     server: &'a Server,
     connection: Http2,
@@ -238,14 +239,14 @@ impl<'a> Flood<'a> {
             bytes.extend(frames(self.stream));
             self.stream += 2;
         }
-        // A server that stalls has an answer to write, which the watcher reads.
+        // A stalled server has an answer to write, which the watcher reads.
         if self.connection.send(&bytes) == Sent::Closed {
             let closed = self.closed + 1;
             *self = Self { closed, ..Self::new(self.server) };
         }
     }
 
-    /// Returns how many connections the server closed. It waits for the last one when there is no other.
+    /// Returns how many connections the server closed. If there is no other, it waits for the last one.
     fn closed(self) -> usize {
         let start = Instant::now();
         while self.closed == 0 && !self.watch.is_finished() && start.elapsed() < Duration::from_secs(10) {
@@ -279,7 +280,7 @@ fn rapid_reset(scale: usize) {
 }
 
 #[test]
-fn requests_that_are_reset_at_once_close_the_connection_and_delay_no_one() {
+fn requests_that_are_reset_at_once_close_the_connection_and_delay_no_other_caller() {
     rapid_reset(1);
 }
 
@@ -289,7 +290,7 @@ fn attack_rapid_reset() {
     rapid_reset(100);
 }
 
-/// Whole requests, each canceled once the server works on it.
+/// Complete requests, each cancelled after the server has started to process it.
 fn late_reset(scale: usize) {
     flood("late-reset", |server| {
         let mut flood = Flood::new(server);
@@ -306,7 +307,7 @@ fn late_reset(scale: usize) {
 }
 
 #[test]
-fn requests_that_are_reset_while_they_are_served_delay_no_one() {
+fn requests_that_are_reset_while_they_are_served_delay_no_other_caller() {
     late_reset(1);
 }
 
@@ -316,7 +317,7 @@ fn attack_late_reset() {
     late_reset(50);
 }
 
-/// CVE-2025-8671: the server resets each stream itself, for an increment of 0 (RFC 9113 §6.9).
+/// CVE-2025-8671: the server resets each stream itself, because of an increment of 0 (RFC 9113 §6.9).
 fn made_to_reset(scale: usize) {
     flood("made-to-reset", |server| {
         let mut flood = Flood::new(server);
@@ -330,7 +331,7 @@ fn made_to_reset(scale: usize) {
 }
 
 #[test]
-fn requests_that_make_the_server_reset_them_close_the_connection_and_delay_no_one() {
+fn requests_that_make_the_server_reset_them_close_the_connection_and_delay_no_other_caller() {
     made_to_reset(1);
 }
 
@@ -362,7 +363,7 @@ fn continuation(scale: usize) {
                 let frames = 10 * frames.unwrap();
                 connection.close();
                 watch.join().unwrap();
-                // The buffers of both sockets count as sent.
+                // Data in the buffers of both sockets count as sent.
                 assert!(frames * (payload.len() + 9) < 16 * 1024 * 1024, "{frames} frames of {}", payload.len());
                 sent.push(frames);
             }
@@ -372,7 +373,7 @@ fn continuation(scale: usize) {
 }
 
 #[test]
-fn a_header_block_without_end_closes_the_connection() {
+fn an_endless_header_block_closes_the_connection() {
     continuation(1);
 }
 
@@ -382,7 +383,7 @@ fn attack_continuation() {
     continuation(50);
 }
 
-/// Frames that ask for an answer or for nothing, from a client that reads, and from one that does not.
+/// Control frames with and without answers, from a client that reads, and from one that does not.
 fn control_frames(scale: usize) {
     let open = token_head(1);
     let frames = [
@@ -408,11 +409,11 @@ fn control_frames(scale: usize) {
                 thread::sleep(Duration::from_millis(50));
                 connection.close();
             }
-            // Without that, at the end of the connection by the server.
+            // Without a stall, at the end of the connection by the server.
             let seen = watch.join().unwrap();
             counts.push(format!("{name}: {outcome:?} {:?}", seen.frames));
             let is_closed = outcome.is_some() || seen.frames.contains_key(&GOAWAY);
-            // A long flood is closed as well: no request comes for longer than a connection may be idle.
+            // A long flood is closed as well, because no request arrives within the idle limit.
             assert!(is_closed == is_data || (is_closed && scale > 1), "{name}: {seen:?}");
         }
         counts.join("; ")
@@ -420,7 +421,7 @@ fn control_frames(scale: usize) {
 }
 
 #[test]
-fn control_frames_delay_no_one_and_those_of_empty_data_close_the_connection() {
+fn control_frames_delay_no_other_caller_and_empty_data_frames_close_the_connection() {
     control_frames(1);
 }
 
@@ -431,7 +432,7 @@ fn attack_control_frames() {
 }
 
 #[test]
-fn a_client_that_asks_for_answers_and_reads_none_is_no_longer_read() {
+fn the_server_stops_reading_from_a_client_that_requests_answers_and_does_not_read_them() {
     flood("no-reader", |server| {
         let mut sent = Vec::new();
         for bytes in [frame(PING, 0, 0, b"are you?"), frame(SETTINGS, 0, 0, &[])] {
@@ -442,7 +443,7 @@ fn a_client_that_asks_for_answers_and_reads_none_is_no_longer_read() {
             sent.push(frames.expect("the server reads on, and what it has to send is in memory") * 1_000);
             connection.close();
         }
-        // Pipelined requests over HTTP/1.1: each answer is larger than its request.
+        // Pipelined requests over HTTP/1.1: each response is larger than its request.
         let mut stream = server.http1();
         stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
         let batch = "GET /.well-known/oauth-authorization-server HTTP/1.1\r\nHost: h\r\n\r\n".repeat(100);
@@ -453,7 +454,7 @@ fn a_client_that_asks_for_answers_and_reads_none_is_no_longer_read() {
 }
 
 #[test]
-fn header_lists_are_bounded_by_the_size_that_they_decode_to() {
+fn header_lists_are_limited_by_their_decoded_size() {
     flood("header-lists", |server| {
         let mut outcomes = Vec::new();
         for (size, is_served) in [(8_000, true), (17_000, false), (60_000, false)] {
@@ -471,7 +472,7 @@ fn header_lists_are_bounded_by_the_size_that_they_decode_to() {
             assert_eq!(outcome == Outcome::Status(200), is_served, "{size}: {outcome:?}");
             outcomes.push(outcome);
         }
-        // An entry of the table of 3,900 bytes, named 12,000 times: 47 MB from 16 KB (RFC 7541 §7.3).
+        // A table entry of 3,900 bytes, referenced 12,000 times: 47 MB from 16 KB (RFC 7541 §7.3).
         for _ in 0..20 {
             let mut connection = server.http2();
             let entry = [&[0x40], &*string("x-bomb"), &*string(&"b".repeat(3_900))].concat();
@@ -483,7 +484,7 @@ fn header_lists_are_bounded_by_the_size_that_they_decode_to() {
             assert_ne!(outcome, Outcome::Status(200));
             outcomes.push(outcome);
         }
-        // The same over HTTP/1.1: a head that is too long, and one of too many lines.
+        // The same over HTTP/1.1: a head that is too long, and a head with too many lines.
         for lines in [format!("X-Long: {}\r\n", "v".repeat(100_000)), "X: y\r\n".repeat(1_000)] {
             let mut stream = server.http1();
             stream.write_all(format!("GET /health/live HTTP/1.1\r\nHost: h\r\n{lines}\r\n").as_bytes()).ok();
@@ -503,7 +504,7 @@ fn slow_bodies(connections: usize) {
         let floods: Vec<_> = (0..connections)
             .map(|_| {
                 let mut connection = server.http2();
-                // With what a connection may send before it is told more: 65,535 bytes (RFC 9113 §6.9.2).
+                // As much as a connection may send without a window update: 65,535 bytes (RFC 9113 §6.9.2).
                 for stream in (1..2 * STREAMS).step_by(2) {
                     connection.send(&[token_head(stream), frame(DATA, 0, stream, &[b'a'; 2_000])].concat());
                 }
@@ -512,7 +513,7 @@ fn slow_bodies(connections: usize) {
                 (connection, watch)
             })
             .collect();
-        // Over HTTP/1.1, almost as much as a body may have.
+        // Over HTTP/1.1, almost the maximum size of a body.
         let slow: Vec<_> = (0..connections)
             .map(|_| {
                 let mut stream = server.http1();
@@ -543,7 +544,7 @@ fn slow_bodies(connections: usize) {
 }
 
 #[test]
-fn slow_bodies_on_many_streams_are_refused_in_time_and_delay_no_one() {
+fn slow_bodies_on_many_streams_are_refused_in_time_and_delay_no_other_caller() {
     slow_bodies(20);
 }
 
@@ -585,13 +586,13 @@ fn slow_heads(connections: usize) {
 }
 
 #[test]
-fn connections_without_a_whole_head_are_closed_in_time_and_delay_no_one() {
+fn connections_without_a_complete_head_are_closed_in_time_and_delay_no_other_caller() {
     slow_heads(200);
 }
 
-/// Heads that grow as far as the server lets them, and do not end.
+/// Heads that grow to the server's limit, and do not end.
 #[test]
-fn heads_over_http_1_are_refused_before_they_fill_the_memory() {
+fn endless_heads_over_http_1_are_refused_before_they_fill_the_memory() {
     flood("long-heads", |server| {
         let line = format!("X-Long: {}\r\n", "v".repeat(1_000));
         let mut refused = 0;
@@ -611,7 +612,7 @@ fn heads_over_http_1_are_refused_before_they_fill_the_memory() {
             .collect();
         for stream in &mut open {
             let mut answer = [0; 12];
-            // Where the server closed before it had read all, the answer may be lost.
+            // If the server closed before it had read everything, the response may be lost.
             refused += usize::from(stream.read_exact(&mut answer).is_err() || &answer == b"HTTP/1.1 431");
         }
         assert_eq!(refused, open.len());
@@ -619,9 +620,9 @@ fn heads_over_http_1_are_refused_before_they_fill_the_memory() {
     });
 }
 
-/// Answers that the client asks for and never reads.
+/// Responses that the client requests and never reads.
 #[test]
-fn answers_that_are_not_read_are_bounded_and_the_connection_is_closed() {
+fn unread_responses_are_bounded_and_the_connection_is_closed() {
     const CONNECTIONS: usize = 40;
     let server = Server::start(Example::Standalone, "unread");
     Server::time_of_a_token(server.address);
@@ -652,7 +653,7 @@ fn answers_that_are_not_read_are_bounded_and_the_connection_is_closed() {
 }
 
 #[test]
-fn trailers_behind_a_body_are_ignored_and_malformed_ones_are_refused() {
+fn trailers_after_a_body_are_ignored_and_malformed_ones_are_refused() {
     for example in [Example::Standalone, Example::Hyper] {
         let server = Server::start(example, "trailers");
         let with = |trailers: &[u8], flags: u8| {
@@ -688,9 +689,9 @@ fn trailers_behind_a_body_are_ignored_and_malformed_ones_are_refused() {
     }
 }
 
-/// hyper sends no 100 over HTTP/2: the body is waited for, and a refusal by the head or by the length comes at once.
+/// hyper sends no 100 over HTTP/2: it waits for the body, and a refusal by the head or by the length is sent at once.
 #[test]
-fn an_expectation_over_http_2_gets_the_final_answer() {
+fn an_expectation_over_http_2_gets_the_final_response() {
     let server = Server::start(Example::Standalone, "expect");
     let ask = |length: &str, content_type: &str, body: &[u8]| {
         let start = Instant::now();
@@ -710,7 +711,7 @@ fn an_expectation_over_http_2_gets_the_final_answer() {
     };
     let length = GRANT.len().to_string();
     assert_eq!(ask(&length, FORM.1, GRANT).0, Outcome::Status(200));
-    // The first frame of headers is the final answer, and no other comes before it.
+    // The first frame of headers is the final response, and no other precedes it.
     let (outcome, time) = ask(&length, FORM.1, b"");
     assert_eq!(outcome, Outcome::Status(408));
     assert!(time > Duration::from_secs(1), "{time:?}");
@@ -722,7 +723,7 @@ fn an_expectation_over_http_2_gets_the_final_answer() {
 }
 
 #[test]
-fn paths_are_compared_to_the_letter_over_http_2() {
+fn paths_are_compared_byte_by_byte_over_http_2() {
     for example in [Example::Standalone, Example::Hyper] {
         let server = Server::start(example, "paths");
         let ask = |method: &str, path: &str| {

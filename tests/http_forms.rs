@@ -1,5 +1,5 @@
 //! HTTP as other ecosystems send it, byte by byte: expectations, HTTP/1.0, pipelined requests, chunked and compressed bodies,
-//! stray line ends, OPTIONS, and conditional requests.
+//! extra line ends, OPTIONS, and conditional requests.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -33,7 +33,7 @@ async fn whole_server() -> AuthorizationServer {
     settings.authorization_path("/authorize").build().unwrap()
 }
 
-/// On each framework, over HTTP/1.
+/// Runs on each framework, over HTTP/1.
 async fn over_http_1(row: impl AsyncFn(Stack)) {
     on_every_stack(async |stack| {
         if stack.protocol == Protocol::Http1 {
@@ -43,7 +43,7 @@ async fn over_http_1(row: impl AsyncFn(Stack)) {
     .await;
 }
 
-/// The head of a request for a token, with further headers.
+/// The head of a token request, with further headers.
 fn head(version: &str, more: &str) -> String {
     let credentials = STANDARD.encode(format!("billing:{}", *SECRET));
     format!(
@@ -56,13 +56,13 @@ fn request(version: &str, more: &str) -> String {
     head(version, &format!("Content-Length: {}\r\n{more}", GRANT.len())) + GRANT
 }
 
-/// A connection whose answers are read one at a time.
+/// A connection whose responses are read one at a time.
 struct Wire {
     stream: TcpStream,
     received: Vec<u8>,
 }
 
-/// One answer, as it was sent.
+/// One response, as raw bytes.
 #[derive(Debug)]
 struct Raw {
     head: String,
@@ -96,13 +96,13 @@ impl Wire {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// Reads more; returns whether there was any.
+    /// Reads more, and returns whether there was any.
     async fn fill(&mut self) -> bool {
         let read = tokio::time::timeout(Duration::from_secs(5), self.stream.read_buf(&mut self.received));
         read.await.expect("an answer in time").is_ok_and(|length| length > 0)
     }
 
-    /// The next answer to a request that was not HEAD; `None` at the end of the connection.
+    /// Returns the next response to a request that was not HEAD, or `None` at the end of the connection.
     async fn answer(&mut self) -> Option<Raw> {
         self.answer_to("").await
     }
@@ -127,7 +127,7 @@ impl Wire {
         Some(raw)
     }
 
-    /// Asserts that nothing comes but the end of the connection.
+    /// Asserts that the connection ends without further data.
     async fn assert_ends(&mut self) {
         if let Some(answer) = self.answer().await {
             panic!("one answer more: {answer:?}");
@@ -135,7 +135,7 @@ impl Wire {
     }
 }
 
-/// Sends a request on a connection of its own and returns the answer.
+/// Sends a request on a new connection and returns the response.
 async fn exchange(site: &Site, bytes: &str) -> Raw {
     let mut wire = Wire::new(site).await;
     wire.send(bytes).await;
@@ -166,7 +166,7 @@ mod expect {
     }
 
     #[tokio::test]
-    async fn a_request_that_its_head_decides_gets_the_final_answer_and_no_continue() {
+    async fn a_request_decided_by_its_head_gets_the_final_response_and_no_continue() {
         over_http_1(async |stack| {
             let site = stack.issue(&whole_server().await).await;
             let good = head("HTTP/1.1", "Expect: 100-continue\r\nContent-Length: 29\r\n");
@@ -187,7 +187,7 @@ mod expect {
                 let mut wire = Wire::new(&site).await;
                 wire.send(&request).await;
                 assert_eq!(wire.answer().await.unwrap().status(), status, "{request}");
-                // A body that comes all the same is never read as a request.
+                // A body that is sent regardless is never read as a request.
                 wire.stream.write_all(b"GET /inner HTTP/1.1\r\nHost: h\r\n\r\n").await.ok();
                 wire.assert_ends().await;
                 answers += 1;
@@ -203,7 +203,7 @@ mod expect {
             let site = stack.issue(&server()).await;
             exchange(&site, &request("HTTP/1.1", "Expect: 102-processing\r\n")).await.assert_token();
             exchange(&site, &request("HTTP/1.0", "Expect: 100-continue\r\n")).await.assert_token();
-            // The whole body is taken in before it is refused, or the caller might find its connection reset.
+            // The whole body is read before it is refused. Otherwise the caller's connection might be reset.
             let body = "a".repeat(70_000);
             let too_large = format!("Expect: 100-continue\r\nContent-Length: {}\r\n", body.len());
             assert_eq!(exchange(&site, &(head("HTTP/1.0", &too_large) + &body)).await.status(), 413);
@@ -216,7 +216,7 @@ mod http_1_0 {
     use super::*;
 
     #[tokio::test]
-    async fn is_answered_and_closed_unless_it_asks_to_be_kept() {
+    async fn is_answered_and_closed_unless_keep_alive_is_requested() {
         over_http_1(async |stack| {
             let site = stack.issue(&server()).await;
             let mut wire = Wire::new(&site).await;
@@ -261,7 +261,7 @@ mod pipelined {
     use super::*;
 
     #[tokio::test]
-    async fn requests_are_answered_in_their_order() {
+    async fn requests_are_answered_in_order() {
         over_http_1(async |stack| {
             let site = stack.issue(&server()).await;
             let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -271,7 +271,7 @@ mod pipelined {
                 get("/inner"),
                 request("HTTP/1.1", "").replace("client_credentials", "authorization_code"),
                 get(METADATA),
-                // Line ends of old clients, behind the body and before the next request (RFC 9112 §2.2).
+                // Line ends that old clients send after the body, before the next request (RFC 9112 §2.2).
                 request("HTTP/1.1", "") + "\r\n",
                 "\r\n\r\n".to_owned() + &get("/inner"),
             ];
@@ -300,7 +300,7 @@ mod pipelined {
     }
 
     #[tokio::test]
-    async fn a_request_in_the_body_of_one_that_was_refused_is_not_served() {
+    async fn a_request_in_the_body_of_a_refused_one_is_not_served() {
         over_http_1(async |stack| {
             let site = stack.issue(&whole_server().await).await;
             let hidden = "GET /inner HTTP/1.1\r\nHost: h\r\n\r\n".repeat(20);
@@ -344,7 +344,7 @@ mod chunked {
     }
 
     #[tokio::test]
-    async fn bodies_are_read_however_they_are_cut() {
+    async fn bodies_are_read_regardless_of_their_chunk_sizes() {
         over_http_1(async |stack| {
             let site = stack.issue(&server()).await;
             let letters: Vec<&str> = GRANT.split("").filter(|letter| !letter.is_empty()).collect();
@@ -392,7 +392,7 @@ mod chunked {
                 assert_eq!(answer.status(), status, "{body:.80}");
                 wire.assert_ends().await;
             }
-            // It breaks off before the last chunk: that is no whole body.
+            // It breaks off before the last chunk, so the body is incomplete.
             let mut wire = Wire::new(&site).await;
             wire.send(chunked(&format!("1d\r\n{GRANT}\r\n"))).await;
             wire.stream.shutdown().await.unwrap();
@@ -402,9 +402,9 @@ mod chunked {
         .await;
     }
 
-    /// RFC 9112 §6.1 and §6.3: what one recipient reads as a length, another must not read as chunks.
+    /// RFC 9112 §6.1 and §6.3: if one recipient reads a length, no other may read chunks.
     #[tokio::test]
-    async fn a_length_beside_chunks_or_a_second_length_hides_no_request() {
+    async fn a_length_with_chunks_or_a_second_length_smuggles_no_request() {
         over_http_1(async |stack| {
             let site = stack.issue(&server()).await;
             let hidden = "GET /inner HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -444,7 +444,7 @@ mod compressed {
     use super::*;
 
     #[tokio::test]
-    async fn bodies_are_refused_with_a_415_that_names_what_is_accepted() {
+    async fn bodies_are_refused_with_a_415_that_names_the_accepted_encoding() {
         on_every_stack(async |stack| {
             let site = stack.issue(&whole_server().await).await;
             let mut refused = 0;
@@ -468,7 +468,7 @@ mod compressed {
     }
 
     #[tokio::test]
-    async fn the_reason_for_the_operator_is_bounded_and_escaped() {
+    async fn the_operators_reason_is_bounded_and_escaped() {
         let site = Stack::PLAIN.issue(&server()).await;
         let long = format!("gzip\t{}", "x".repeat(5_000));
         let reason = site.send(billing_asks(GRANT).header(CONTENT_ENCODING, &long)).await.reason.unwrap();
@@ -486,7 +486,7 @@ mod options {
     }
 
     #[tokio::test]
-    async fn of_every_endpoint_name_the_methods_that_it_has() {
+    async fn of_every_endpoint_list_its_methods() {
         on_every_stack(async |stack| {
             let site = stack.issue(&whole_server().await).await;
             let mut asked = 0;
@@ -512,7 +512,7 @@ mod options {
                 asked += 1;
             }
             assert_eq!(asked, 21);
-            // HEAD has no body, whatever the answer is.
+            // A response to HEAD has no body.
             for (path, status) in [
                 ("/token", 405),
                 ("/introspect", 405),
@@ -529,7 +529,7 @@ mod options {
     }
 
     #[tokio::test]
-    async fn of_documents_that_pages_may_read_answer_a_preflight() {
+    async fn of_cross_origin_documents_answer_a_preflight() {
         on_every_stack(async |stack| {
             let server = settings(MemoryStore::from(clients())).cross_origin_documents().build().unwrap();
             let site = stack.issue(&server).await;
@@ -542,9 +542,9 @@ mod options {
         .await;
     }
 
-    /// `OPTIONS *` asks about the server as a whole (RFC 9110 §9.3.7): no endpoint of ours.
+    /// `OPTIONS *` is about the server as a whole (RFC 9110 §9.3.7), which is not our endpoint.
     #[tokio::test]
-    async fn of_the_whole_server_are_not_ours() {
+    async fn of_the_whole_server_are_passed_on() {
         over_http_1(async |stack| {
             let site = stack.issue(&server()).await;
             let answer = exchange(&site, "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n").await;
@@ -558,7 +558,7 @@ mod paths {
     use super::*;
 
     #[tokio::test]
-    async fn are_compared_to_the_letter_and_the_host_of_an_absolute_one_does_not_matter() {
+    async fn are_compared_byte_by_byte_and_the_host_of_an_absolute_uri_is_ignored() {
         over_http_1(async |stack| {
             let site = stack.issue(&server()).await;
             let good = request("HTTP/1.1", "");
@@ -612,7 +612,7 @@ mod conditional {
     }
 
     #[tokio::test]
-    async fn requests_are_decided_by_the_tags_that_they_list() {
+    async fn requests_are_decided_by_their_entity_tags() {
         over_http_1(async |stack| {
             let mut decided = 0;
             for (site, path) in sites(stack).await {
@@ -642,7 +642,7 @@ mod conditional {
                     ("If-Match:\r\n".to_owned(), 412),
                     (format!("If-Match: {tag}\r\nIf-None-Match: {tag}\r\n"), 304),
                     (format!("If-Match: \"a\"\r\nIf-None-Match: {tag}\r\n"), 412),
-                    // There is no date, so that those by date do not count.
+                    // The documents have no date, so conditions by date are ignored.
                     ("If-Modified-Since: Sun, 29 Nov 2099 00:00:00 GMT\r\n".to_owned(), 200),
                     ("If-Unmodified-Since: Thu, 01 Jan 1970 00:00:00 GMT\r\n".to_owned(), 200),
                     ("Range: bytes=0-3\r\nIf-Range: \"a\"\r\n".to_owned(), 200),
@@ -658,7 +658,7 @@ mod conditional {
                         decided += 1;
                     }
                 }
-                // RFC 9110 §13.2.1: a condition does not count where the answer would be a refusal.
+                // RFC 9110 §13.2.1: a condition is ignored if the response would be a refusal.
                 assert_eq!(get("POST", "If-Match: \"a\"\r\nContent-Length: 0\r\n").await.status(), 405);
             }
             assert_eq!(decided, 3 * 22 * 2);

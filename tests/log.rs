@@ -1,4 +1,4 @@
-//! What the crate logs: enough to see what came of each request, by names that do not change, and no secret.
+//! The logs of the crate: they show the outcome of each request under stable names, and contain no secret.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -25,7 +25,7 @@ use tracing::Instrument as _;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-/// What is logged on this thread, every level and every span of it, until this is dropped.
+/// Captures everything logged on this thread, at every level and with every span, until this is dropped.
 struct Log {
     text: Arc<Mutex<Vec<u8>>>,
     _guard: tracing::subscriber::DefaultGuard,
@@ -66,7 +66,7 @@ async fn ask(request: impl Into<Request<Body>>) -> Answer {
     Answer::read(server().token_service().oneshot(request.into()).await.unwrap()).await
 }
 
-/// Shows these credentials to a route behind the layer.
+/// Sends these credentials to a route behind the layer.
 async fn show(layer: BearerAuthLayer, authorization: &str) -> StatusCode {
     let inner = service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::default())));
     let request = Request::get("/").header("authorization", authorization).body(Body::default()).unwrap();
@@ -120,10 +120,10 @@ async fn no_token_and_no_secret_is_in_any_log_from_issue_to_admission_and_refusa
     let parts = refused.iter().flat_map(|token| token.split('.')).filter(|part| part.len() > 40);
     let secrets = [&**SECRET, &**WRONG_SECRET].into_iter().flat_map(|secret| {
         let basic = STANDARD.encode(format!("billing:{secret}"));
-        // All behind the prefix that every generated secret has.
+        // The part after the prefix that every generated secret has.
         [secret.to_owned(), secret[secret.len() - 20..].to_owned(), basic]
     });
-    // Headers are no secret, and many tokens share theirs; they stay out all the same.
+    // Headers are not secret, and many tokens share theirs; they are not logged either.
     for secret in parts.map(str::to_owned).chain(secrets) {
         assert!(!log.contains(&secret), "{secret} is in the log");
     }
@@ -163,7 +163,7 @@ async fn no_query_is_in_any_log() {
 }
 
 #[tokio::test]
-async fn what_came_of_a_request_is_told_by_names_that_do_not_change() {
+async fn the_outcome_of_a_request_is_logged_under_stable_names() {
     let log = Log::new();
     ask(billing_asks(GRANT)).await.assert_token();
     let issued = log.take();
@@ -194,7 +194,7 @@ impl ClientStore for Elsewhere {
 }
 
 #[tokio::test]
-async fn a_client_has_one_name_in_every_line() {
+async fn a_client_has_the_same_field_name_in_every_line() {
     let log = Log::new();
     let old = RegisteredSecret::new("old", ClientSecret::new(SECRET.as_str()).unwrap()).unwrap();
     let new = RegisteredSecret::new("new", ClientSecret::generate().unwrap()).unwrap();
@@ -211,7 +211,7 @@ async fn a_client_has_one_name_in_every_line() {
     }
 }
 
-/// Panics when the text of an error has that of one of its sources, which a chain would then print twice.
+/// Panics if the text of an error contains that of one of its sources, since a chain would then print it twice.
 fn assert_each_cause_once(error: &dyn Error) {
     let (mut texts, mut next) = (vec![error.to_string()], error.source());
     while let Some(source) = next {
@@ -230,7 +230,7 @@ struct OtherClaims {
     _nothing: u8,
 }
 
-/// A store that is away.
+/// An unavailable store.
 #[derive(Debug)]
 struct Away;
 
@@ -291,7 +291,7 @@ async fn a_chain_of_errors_of_a_client_library_has_each_cause_once() {
 }
 
 #[tokio::test]
-async fn the_span_around_a_request_learns_the_client_and_the_reason_where_it_has_fields_for_them() {
+async fn the_span_around_a_request_gets_the_client_and_the_reason_if_it_has_fields_for_them() {
     let log = Log::new();
     let span = || {
         tracing::info_span!("request", oauth.client_id = tracing::field::Empty, "error.type" = tracing::field::Empty)
@@ -320,7 +320,7 @@ impl tower_client_credentials::transport::HttpClient for KeySet {
 
 #[cfg(feature = "remote")]
 #[tokio::test]
-async fn a_token_that_names_a_key_at_random_is_no_warning_whatever_it_is_answered() {
+async fn a_token_with_a_random_key_name_is_not_a_warning_regardless_of_the_response() {
     let request = Request::get("/jwks").body(Body::default()).unwrap();
     let keys = Answer::read(server().jwks_service().oneshot(request).await.unwrap()).await.body;
     let issuer = tower_client_credentials::RemoteIssuer::new(common::ISSUER, API).unwrap();

@@ -1,4 +1,4 @@
-//! The `oauth2` crate, a client that we did not write, gets tokens and uses them, over sockets and on every stack.
+//! The third-party client crate `oauth2` gets tokens and uses them, over sockets and on every stack.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -15,12 +15,12 @@ use tower_client_credentials::{AuthorizationServer, BearerAuthLayer, MemoryStore
 
 type Refused = RequestTokenError<std::io::Error, BasicErrorResponse>;
 
-/// A route that wants scope `invoices:read`.
+/// A route that requires scope `invoices:read`.
 async fn readable(stack: Stack, server: &AuthorizationServer) -> Site {
     stack.protect(server, [BearerAuthLayer::new(server.verifier(API).unwrap()).require_scope(READ)]).await
 }
 
-/// What the crate makes of a request for a token.
+/// Sends a token request of the crate.
 struct Caller<'a> {
     id: &'a str,
     secret: &'a str,
@@ -55,7 +55,7 @@ impl Caller<'_> {
         self.scope.split(' ').map(|scope| Scope::new(scope.to_owned()))
     }
 
-    /// The error code by which the crate tells that it was refused.
+    /// Returns the error code that the crate reports for a refusal.
     async fn is_refused(&self, site: &Site) -> BasicErrorResponseType {
         match self.asks(site).await {
             Err(RequestTokenError::ServerResponse(refusal)) => refusal.error().clone(),
@@ -82,7 +82,7 @@ async fn it_gets_a_token_by_each_method_and_uses_it() {
 }
 
 #[tokio::test]
-async fn it_gets_a_token_with_credentials_full_of_odd_characters() {
+async fn it_gets_a_token_with_credentials_of_unusual_characters() {
     let (id, secret) = (r#"o:d%d+ &=/@?~" x"#, r#"s: %41+&=/@?~" \ "#);
     let hash = "$argon2id$v=19$m=8,t=1,p=1$cGVwcGVyLWFuZC1zYWx0IQ$k3UUTXUUcmIffflmWoqY281DLypxMM+riwXl5u0M1Vk";
     let stored: tower_client_credentials::StoredSecret = hash.parse().unwrap();
@@ -96,7 +96,7 @@ async fn it_gets_a_token_with_credentials_full_of_odd_characters() {
 }
 
 #[tokio::test]
-async fn it_gets_a_token_for_the_resource_that_it_names() {
+async fn it_gets_a_token_for_the_requested_resource() {
     let both = client("billing").scope(READ).audience(API).audience(OTHER_API);
     let server = settings(MemoryStore::from([both])).build().unwrap();
     on_every_stack(async |stack| {
@@ -115,7 +115,7 @@ async fn it_gets_a_token_for_the_resource_that_it_names() {
 }
 
 #[tokio::test]
-async fn it_reads_why_it_was_refused() {
+async fn it_reports_the_reason_of_a_refusal() {
     on_every_stack(async |stack| {
         let site = readable(stack, &server()).await;
         for caller in [
@@ -158,7 +158,7 @@ async fn its_token_opens_the_route_only_with_the_scope_and_until_it_expires() {
     .await;
 }
 
-/// The example `standalone` with its own file, as a process; gone with the test.
+/// The example `standalone` with its own file, as a process that ends with the test.
 mod against_standalone {
     use std::process::Stdio;
 

@@ -1,5 +1,5 @@
-//! The way to an issuer, over sockets: the proxy that the environment names, plain http, and a proxy in front of an issuer
-//! with a path.
+//! Requests to an issuer, over sockets: the proxy of the environment, plain http, and a proxy in front of an issuer with a
+//! path.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -30,7 +30,7 @@ fn store() -> MemoryStore {
     clients().into_iter().chain([client("api").without_grant().introspects(API)]).collect()
 }
 
-/// An issuer at this host, on a port of its own.
+/// An issuer at this host, on its own port.
 async fn issuer_at(host: &str) -> Option<(String, Site)> {
     let listener = TcpListener::bind(format!("{host}:0")).await.ok()?;
     let address = listener.local_addr().unwrap();
@@ -44,19 +44,18 @@ async fn issuer_at(host: &str) -> Option<(String, Site)> {
     Some((issuer, Site::at(address, Protocol::Http1)))
 }
 
-/// A proxy in the hands of an attacker: it notes each request that reaches it, and answers for every host with keys of its
-/// own.
+/// A malicious proxy: it records each request, and answers for every host with its own keys.
 struct HostileProxy {
     address: SocketAddr,
     keys: AuthorizationServer,
     seen: Arc<Mutex<Vec<String>>>,
 }
 
-/// An issuer that is reached through the proxy alone.
+/// An issuer that is only reachable through the proxy.
 const FAR: &str = "http://auth.example.test";
 
 impl HostileProxy {
-    /// `plays` is the issuer that it signs tokens as.
+    /// `plays` is the issuer in whose name it signs tokens.
     async fn playing(plays: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -84,7 +83,7 @@ impl HostileProxy {
     }
 }
 
-/// One request, read as it came; its answer is that of `app` for the path.
+/// One request, as received. The response is that of `app` for the path.
 async fn answer(mut stream: TcpStream, app: Router, noted: Arc<Mutex<Vec<String>>>) -> std::io::Result<()> {
     let mut text = Vec::new();
     while !text.windows(4).any(|four| four == b"\r\n\r\n") {
@@ -95,7 +94,7 @@ async fn answer(mut stream: TcpStream, app: Router, noted: Arc<Mutex<Vec<String>
     let text = String::from_utf8_lossy(&text).into_owned();
     let target = text.split(' ').nth(1).unwrap_or_default().parse::<Uri>().unwrap_or_default();
     noted.lock().unwrap().push(text);
-    // A tunnel has no path, and gets none here.
+    // A tunnel (CONNECT) has no path, and is refused here.
     let path = if target.path().is_empty() { "/" } else { target.path() };
     let request = Request::get(path).body(axum::body::Body::empty()).unwrap();
     let answer = common::stack::Answer::read(app.oneshot(request).await.unwrap()).await;
@@ -108,11 +107,11 @@ async fn answer(mut stream: TcpStream, app: Router, noted: Arc<Mutex<Vec<String>
     stream.write_all(&answer.body).await
 }
 
-/// What the process below is told, and what it reports.
+/// The input of the process below, and its report.
 const TASK: &str = "TCC_TEST_TASK";
 const REPORT: &str = "report: ";
 
-/// A resource server in a process of its own, since all tests of a process share its environment.
+/// A resource server in a separate process, since all tests of a process share its environment.
 #[ignore = "started by the tests below, with the variables that they choose"]
 #[tokio::test]
 async fn the_resource_server_that_the_other_tests_start() {
@@ -144,7 +143,7 @@ async fn the_resource_server_that_the_other_tests_start() {
     println!("{REPORT}{}", json!({"good": good, "forged": forged, "introspected": introspected}));
 }
 
-/// Runs that process with these variables naming the proxy, and returns its report.
+/// Runs that process with these proxy variables, and returns its report.
 async fn resource_server(proxy: &HostileProxy, variables: &[&str], task: &Value) -> Value {
     let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "the_resource_server_that_the_other_tests_start", "--ignored", "--nocapture"]);
@@ -189,7 +188,7 @@ async fn no_request_to_this_machine_goes_through_the_proxy_of_the_environment() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_to_other_hosts_go_through_the_proxy_of_the_environment_only_where_that_was_chosen() {
+async fn requests_to_other_hosts_go_through_the_proxy_of_the_environment_only_if_enabled() {
     let proxy = HostileProxy::playing(FAR).await;
     let task = |issuer: &str, opted_in: bool| {
         json!({
@@ -211,7 +210,7 @@ async fn requests_to_other_hosts_go_through_the_proxy_of_the_environment_only_wh
     let secrets = ["uthorization: Basic", "opaque"];
     assert!(!proxy.seen().iter().any(|seen| secrets.iter().any(|secret| seen.contains(secret))), "{:?}", proxy.seen());
 
-    // Plain http shows its worth: the proxy answers for the issuer.
+    // The danger of plain http: the proxy answers for the issuer.
     let mut far = task(FAR, true);
     (far["good"], far["patience"]) = (proxy.forged_token().await.into(), 20.into());
     let report = resource_server(&proxy, &all, &far).await;
@@ -242,14 +241,14 @@ fn plain_http_beyond_loopback_needs_the_setting_that_the_error_names() {
     }
 }
 
-/// What a proxy does with the path of an issuer that shares its host.
+/// How a proxy treats the path of an issuer that shares its host.
 #[derive(Clone, Copy, Debug)]
 enum Prefix {
     Kept,
     Stripped,
 }
 
-/// A reverse proxy that sends `/auth/…` and the metadata's place of RFC 8414 §3.1 to the issuer behind it, and nothing else.
+/// A reverse proxy that sends `/auth/…` and the metadata path of RFC 8414 §3.1 to the issuer behind it, and nothing else.
 async fn behind(prefix: Prefix, app: Router, mut request: Request) -> Response {
     let uri = request.uri().to_string();
     let below = uri.strip_prefix("/auth/");
@@ -307,7 +306,7 @@ async fn an_issuer_with_a_path_behind_a_proxy_that_strips_it_needs_one_setting()
 }
 
 #[test]
-fn paths_that_were_set_are_those_of_requests_as_they_arrive_behind_a_proxy_that_strips() {
+fn configured_paths_are_those_of_requests_as_they_arrive_behind_a_proxy_that_strips() {
     let builder = |issuer: &str| {
         AuthorizationServer::builder(issuer, KeyRing::generate().unwrap(), store()).proxy_strips_issuer_path()
     };

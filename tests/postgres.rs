@@ -1,5 +1,5 @@
-//! `PostgresStore` on a real Postgres: the contracts, replicas that start at once, commits out of order, and what it does
-//! not say.
+//! `PostgresStore` on a real Postgres: the conformance suite, concurrent starts, commits out of order, and secrets that it does
+//! not show.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -20,7 +20,7 @@ use tower_client_credentials::{ClientAdmin, ClientId, ClientStore, ReplayLog, Re
 
 const BILLING: ClientId = ClientId::from_static("billing");
 
-/// Makes schemas that nobody else uses, which takes less than a database.
+/// Creates schemas for single tests, which is cheaper than a database.
 struct Databases {
     server: Postgres,
     made: AtomicUsize,
@@ -45,7 +45,7 @@ impl Databases {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_keeps_the_contracts() -> Result<(), Violation> {
+async fn it_passes_the_conformance_suite() -> Result<(), Violation> {
     let databases = Databases::start();
     conformance::clients(|| databases.store()).await?;
     conformance::revocations(|| databases.store()).await?;
@@ -56,14 +56,14 @@ async fn it_keeps_the_contracts() -> Result<(), Violation> {
 }
 
 #[tokio::test]
-async fn endless_lifetimes_and_timeouts_are_taken_for_very_long_ones() {
+async fn unlimited_lifetimes_and_timeouts_are_treated_as_very_long_ones() {
     let server = Postgres::start();
     let store = PostgresStore::builder(server.url()).longest_token_lifetime(Duration::MAX).call_timeout(Duration::MAX);
     common::endless::revokes_and_disables(store.connect().await.unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_replicas_may_start_at_once_on_an_empty_database() {
+async fn ten_replicas_can_start_at_once_on_an_empty_database() {
     let databases = Databases::start();
     for _ in 0..3 {
         let url = databases.fresh().await;
@@ -78,7 +78,7 @@ async fn ten_replicas_may_start_at_once_on_an_empty_database() {
 }
 
 #[tokio::test]
-async fn what_is_committed_late_is_told_though_later_ones_were_told_before() {
+async fn a_late_commit_is_reported_though_later_ones_were_reported_before() {
     let databases = Databases::start();
     let url = databases.fresh().await;
     let store = PostgresStore::connect(&url).await.unwrap();
@@ -89,7 +89,7 @@ async fn what_is_committed_late_is_told_though_later_ones_were_told_before() {
         sqlx::raw_sql("BEGIN").execute(&mut connection).await.unwrap();
         insert(&mut connection, &token(name)).await;
         held.push((name, connection));
-        // It neither waits for the one that is open, nor is it kept back by it.
+        // It neither waits for the open transaction, nor is it delayed by it.
         let later = format!("after {name}");
         store.revoke(token(&later)).await.unwrap();
         assert_eq!(told(&store, &mut cursor).await, [later]);
@@ -107,7 +107,7 @@ async fn what_is_committed_late_is_told_though_later_ones_were_told_before() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_is_taken_back_is_never_told() {
+async fn a_rolled_back_transaction_is_never_reported() {
     let databases = Databases::start();
     let url = databases.fresh().await;
     let store = PostgresStore::connect(&url).await.unwrap();
@@ -122,7 +122,7 @@ async fn a_transaction_that_is_taken_back_is_never_told() {
 }
 
 #[tokio::test]
-async fn a_feed_whose_history_is_gone_starts_over() {
+async fn a_feed_without_its_history_starts_over() {
     let databases = Databases::start();
     let url = databases.fresh().await;
     let store = PostgresStore::connect(&url).await.unwrap();
@@ -131,11 +131,11 @@ async fn a_feed_whose_history_is_gone_starts_over() {
     store.revoke(token("kept")).await.unwrap();
     store.revoke(token("lost")).await.unwrap();
     assert_eq!(told(&store, &mut cursor).await, ["kept", "lost"]);
-    // As an asynchronous replica that was promoted, which had not got the last write.
+    // Like an asynchronous replica that was promoted without the last write.
     let lost = "DELETE FROM tcc_feed WHERE change LIKE '%lost%'";
     sqlx::raw_sql(lost).execute(&mut connection).await.unwrap();
     assert_eq!(told(&store, &mut cursor).await, ["kept"]);
-    // As a dump that was restored into a server that is younger than the one that it is from.
+    // Like a dump that was restored into a younger server.
     let ahead = "UPDATE tcc_feed SET xid = '1000000'";
     sqlx::raw_sql(ahead).execute(&mut connection).await.unwrap();
     let replica = PostgresStore::connect(&url).await.unwrap();
@@ -147,14 +147,14 @@ async fn a_feed_whose_history_is_gone_starts_over() {
 }
 
 #[tokio::test]
-async fn another_replica_hears_of_a_write_at_once_and_after_it_was_cut_off_of_what_it_missed() {
+async fn another_replica_sees_a_write_at_once_and_sees_missed_writes_after_a_disconnection() {
     let databases = Databases::start();
     let url = databases.fresh().await;
     let writer = PostgresStore::connect(&url).await.unwrap();
     let mut follower = Follower::of(PostgresStore::connect(&url).await.unwrap()).await;
     follower.hears_at_once(&writer).await;
     let mut connection = PgConnection::connect(&url).await.unwrap();
-    // Without a notification, as a write while no one listens.
+    // Without a notification, like a write while no one listens.
     insert(&mut connection, &token("missed")).await;
     follower.written += 1;
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'LISTEN \"tcc_feed\"'
@@ -181,7 +181,7 @@ async fn another_replica_is_woken_by_each_change_of_a_client() {
 }
 
 #[tokio::test]
-async fn a_commit_waits_for_the_disk_whatever_the_role_has_for_a_default() {
+async fn a_commit_waits_for_the_disk_regardless_of_the_defaults_of_the_role() {
     let databases = Databases::start();
     for (default, in_force) in [("off", "on"), ("on", "on"), ("local", "local"), ("remote_apply", "remote_apply")] {
         let url = databases.fresh().await;
@@ -209,7 +209,7 @@ async fn an_error_of_the_database_shows_no_part_of_a_row() {
     let mut connection = PgConnection::connect(&url).await.unwrap();
     let constraint = "ALTER TABLE tcc_clients ADD CONSTRAINT not_billing CHECK (id <> 'billing')";
     sqlx::raw_sql(constraint).execute(&mut connection).await.unwrap();
-    // The details of Postgres' own error quote the whole row, with the hash of the secret.
+    // The details of Postgres' own error quote the whole row, including the hash of the secret.
     let error = store.create(client("billing").register().unwrap()).await.unwrap_err();
     let said = format!("{} {error:?}", chain(&error));
     assert!(said.contains("not_billing") && said.contains("23514"), "{said}");
@@ -237,7 +237,7 @@ async fn a_used_credential_is_kept_for_a_minute_beyond_its_end() {
     let store = databases.store().await;
     let id = ReplayId::new("issuer", "jti");
     assert_eq!(store.check_and_insert(&id, at(1_000), at(940)).await.unwrap(), Replay::Fresh);
-    // The clock of the one that purges is ahead of the clock of the one that asks.
+    // The clock of the purging process is ahead of the clock of the other.
     store.purge(at(1_059)).await.unwrap();
     assert_eq!(store.check_and_insert(&id, at(1_000), at(999)).await.unwrap(), Replay::Seen);
     assert_eq!(store.purge(at(1_060)).await.unwrap(), 1);
@@ -245,7 +245,7 @@ async fn a_used_credential_is_kept_for_a_minute_beyond_its_end() {
 }
 
 #[tokio::test]
-async fn a_role_that_may_not_create_tables_is_enough_once_they_are_there() {
+async fn a_role_that_may_not_create_tables_suffices_if_they_exist() {
     let databases = Databases::start();
     let url = databases.fresh().await;
     let mut connection = PgConnection::connect(&url).await.unwrap();
@@ -265,7 +265,7 @@ async fn a_role_that_may_not_create_tables_is_enough_once_they_are_there() {
 }
 
 #[tokio::test]
-async fn a_statement_that_takes_too_long_fails_here_and_ends_there() {
+async fn a_statement_that_takes_too_long_fails_and_is_cancelled_at_the_server() {
     let databases = Databases::start();
     let url = databases.fresh().await;
     let timeout = Duration::from_millis(300);
@@ -285,7 +285,7 @@ async fn a_statement_that_takes_too_long_fails_here_and_ends_there() {
 }
 
 #[tokio::test]
-async fn a_standby_is_refused_and_is_no_witness_of_what_is_revoked_now() {
+async fn a_standby_is_rejected_because_its_revocations_may_be_outdated() {
     let mut server = Postgres::start();
     let store = PostgresStore::connect(server.url()).await.unwrap();
     store.changes(&Cursor::start()).await.unwrap();
@@ -294,7 +294,7 @@ async fn a_standby_is_refused_and_is_no_witness_of_what_is_revoked_now() {
     server.restart();
     let says_so = |error: &dyn std::error::Error| error.source().is_some_and(|why| why.to_string().contains("standby"));
     let begun = std::time::Instant::now();
-    // Its connections have to be made anew first.
+    // Its connections must be reopened first.
     loop {
         let error = store.changes(&Cursor::start()).await.unwrap_err();
         if says_so(&error) {
@@ -332,7 +332,7 @@ async fn no_message_shows_the_password() {
 }
 
 #[tokio::test]
-async fn tables_of_a_newer_version_are_refused() {
+async fn tables_of_a_newer_version_are_rejected() {
     let databases = Databases::start();
     let url = databases.fresh().await;
     PostgresStore::connect(&url).await.unwrap();
@@ -346,14 +346,14 @@ fn token(name: &str) -> Revocation {
     Revocation::token(name, BILLING, at(0), at(3_000_000_000))
 }
 
-/// As the store does it, within a transaction that goes on.
+/// Like the store, within a transaction that stays open.
 async fn insert(connection: &mut PgConnection, revocation: &Revocation) {
     let change = serde_json::to_string(&Change::Revoked(revocation.clone())).unwrap();
     let insert = sqlx::query("INSERT INTO tcc_feed (change, forget_at) VALUES ($1, 3000000000)").bind(change);
     insert.execute(connection).await.unwrap();
 }
 
-/// The names of the tokens that are told.
+/// Returns the ids of the reported tokens.
 async fn told(store: &PostgresStore, cursor: &mut Cursor) -> Vec<String> {
     let answer = store.changes(cursor).await.unwrap();
     *cursor = answer.cursor;

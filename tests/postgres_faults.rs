@@ -1,4 +1,5 @@
-//! Postgres that fails over, is restored, is full, is slow or half gone: what the store finds out, and what it never loses.
+//! A Postgres server that fails over, is restored, is full, slow or partly unreachable: what the store detects, and that it
+//! never loses a write unnoticed.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::indexing_slicing)]
@@ -30,13 +31,13 @@ const REPORTS: ClientId = ClientId::from_static("reports");
 const HOUR: Duration = Duration::from_secs(3_600);
 const MILLI: Duration = Duration::from_millis(1);
 
-/// How long recovery may take: a call that hangs ends within two seconds, and the machine may be busy.
+/// How long recovery may take: a hanging call ends within two seconds, and the machine may be busy.
 const RECOVERY: Duration = Duration::from_secs(20);
 
-/// How long a view may take to know of a revocation.
+/// How long a view may take to see a revocation.
 const HEARD: Duration = Duration::from_secs(1);
 
-/// The process is killed and not the machine, so that no test has to wait for a disk.
+/// The process is killed, not the machine, so no test has to wait for a disk.
 fn postgres(settings: &[&str]) -> Postgres {
     Postgres::with(&[&["fsync=off"], settings].concat())
 }
@@ -80,7 +81,7 @@ fn name(change: Change) -> Option<String> {
     }
 }
 
-/// Reads on to the end of the feed: the names of the tokens, and whether anything was lost.
+/// Reads to the end of the feed. Returns the token ids, and whether anything was lost.
 async fn read_on(store: &PostgresStore, cursor: &mut Cursor) -> (Vec<String>, bool) {
     let (mut names, mut is_lost) = (Vec::new(), false);
     loop {
@@ -109,15 +110,15 @@ fn losses(listener: &mut EventReceiver) -> usize {
         .count()
 }
 
-/// The lost row and the first one of the new history get the same transaction and the same number, which happens to one
-/// failover in thirty-three: only the texts tell them apart.
+/// The lost row and the first row of the new history get the same transaction and the same number, which happens in one of
+/// thirty-three failovers. Only their texts differ.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standby_that_is_promoted_without_the_last_write_is_reported_and_misses_nothing_of_what_it_has() {
+async fn a_standby_promoted_without_the_last_write_is_reported_and_all_its_own_writes_are_reported() {
     let mut primary = postgres(&[]);
     let proxy = Proxy::before(primary.port()).await;
     let store = PostgresStore::connect(Postgres::url_at(proxy.port, "postgres")).await.unwrap();
     let mut standby = primary.standby();
-    // The next number is the first one of those that the standby does not know to be given.
+    // The next number is the first one whose assignment the standby does not know.
     let is_next = "SELECT CASE WHEN is_called THEN log_cnt ELSE 1 END FROM tcc_feed_seq_seq";
     let mut kept = BTreeSet::new();
     while kept.is_empty() || number(&primary.url(), is_next).await > 0 {
@@ -147,7 +148,7 @@ async fn a_standby_that_is_promoted_without_the_last_write_is_reported_and_misse
     });
     run(&standby.url(), "SELECT pg_promote()").await;
     let operator = patient(&standby.url()).connect().await.unwrap();
-    // As many as are lost, and so the last one has the place that was told last.
+    // As many as are lost, so that the last one has the place that was reported last.
     let new = BTreeSet::from(["new 1", "new 2", "new 3"].map(str::to_owned));
     for name in &new {
         operator.revoke(token(name)).await.unwrap();
@@ -156,7 +157,7 @@ async fn a_standby_that_is_promoted_without_the_last_write_is_reported_and_misse
     proxy.point_to(standby.port());
     until("the view knows of the new ones", async || revocations.entries() == all + new.len()).await;
     assert_eq!(losses(&mut listener), 1, "the operator is told, once");
-    // What this process knew it writes again, so that processes that start later know it as well.
+    // This process writes what it knew again, so that processes that start later know it as well.
     let revoked = &(&kept | &new) | &BTreeSet::from(["last", "lost"].map(str::to_owned));
     until("the store has it again", async || held(&store).await == revoked).await;
     assert!(store.find(&REPORTS).await.unwrap().is_none(), "that is lost, which is why it is reported");
@@ -219,7 +220,7 @@ async fn a_backup_that_is_restored_while_a_replica_runs_is_reported_and_followed
     store.revoke(token("new")).await.unwrap();
     until("the view follows", async || revocations.entries() == 3).await;
 
-    // Into a server that has given out fewer ids than the one that the backup is of.
+    // Restored into a server that has assigned fewer ids than the server of the backup.
     let ahead = "UPDATE tcc_feed SET xid = (1000000 + place.number)::text::xid8
             FROM (SELECT ctid, row_number() OVER () AS number FROM tcc_feed) AS place WHERE tcc_feed.ctid = place.ctid;
         INSERT INTO tcc_feed (xid, seq, change, forget_at) OVERRIDING SYSTEM VALUE
@@ -237,9 +238,9 @@ async fn a_backup_that_is_restored_while_a_replica_runs_is_reported_and_followed
     assert_eq!(losses(&mut listener), 0, "no more often than once a minute");
 }
 
-/// Nothing was read of the lost write: only the process that wrote it knows.
+/// No process has read the lost write: only the process that wrote it knows it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_is_lost_before_any_replica_has_read_it_is_reported_by_the_process_that_wrote_it() {
+async fn a_write_that_is_lost_before_any_replica_read_it_is_reported_by_the_process_that_wrote_it() {
     let server = postgres(&[]);
     let store = patient(&server.url()).connect().await.unwrap();
     let mut cursor = Cursor::start();
@@ -264,7 +265,7 @@ async fn a_write_that_is_lost_before_any_replica_has_read_it_is_reported_by_the_
 }
 
 #[tokio::test]
-async fn a_row_that_was_purged_is_no_loss_and_what_has_its_place_afterwards_is_told() {
+async fn a_purged_row_is_not_a_loss_and_a_later_row_in_its_place_is_reported() {
     let server = postgres(&[]);
     let store = patient(&server.url()).clock(clock()).connect().await.unwrap();
     let revocation = |name: &str, ends| Revocation::token(name, BILLING, at(0), at(ends));
@@ -313,9 +314,9 @@ async fn a_client_is_not_looked_up_at_a_server_that_became_a_standby() {
     assert!(store.check_and_insert(&id, SystemTime::now() + HOUR, SystemTime::now()).await.is_err());
 }
 
-/// Each look-up of a client that does not exist is a question to the store, and anyone can ask for any number.
+/// Each look-up of a client that does not exist is a query to the store, and anyone can cause any number of them.
 #[tokio::test(flavor = "multi_thread")]
-async fn look_ups_of_strangers_over_a_slow_line_do_not_keep_the_feed_waiting() {
+async fn look_ups_of_unknown_clients_over_a_slow_network_do_not_delay_the_feed() {
     let server = postgres(&[]);
     let proxy = Proxy::before(server.port()).await;
     let store = PostgresStore::connect(Postgres::url_at(proxy.port, "postgres")).await.unwrap();
@@ -354,7 +355,7 @@ async fn look_ups_of_strangers_over_a_slow_line_do_not_keep_the_feed_waiting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lines_that_are_slow_cut_half_closed_or_lost_are_recovered_from_and_leave_no_sessions_behind() {
+async fn slow_cut_half_closed_and_stalled_connections_are_recovered_from_and_leave_no_sessions_behind() {
     let server = postgres(&[]);
     let proxy = Proxy::before(server.port()).await;
     let store = PostgresStore::connect(Postgres::url_at(proxy.port, "postgres")).await.unwrap();
@@ -408,11 +409,11 @@ async fn lines_that_are_slow_cut_half_closed_or_lost_are_recovered_from_and_leav
     assert!(names.is_subset(&held), "lost: {:?}", names.difference(&held).collect::<Vec<_>>());
     println!("{} writes acknowledged, none lost; well again within {slowest:?}", names.len());
     assert_eq!((losses(&mut listener), revocations.is_ready()), (0, true));
-    // Ten for calls, one for the feed, one that listens; and those that are being made or ended.
+    // Ten for calls, one for the feed, one that listens, and those that are being opened or closed.
     until("sessions are ended", async || {
         let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tower-client-credentials'";
-        number(&server.url(), sessions).await <= 12 + 4 // those of the operator
-            && proxy.open() <= 12 + 2 // that were stranded while they listened
+        number(&server.url(), sessions).await <= 12 + 4 // the operator's
+            && proxy.open() <= 12 + 2 // stalled while they listened
     })
     .await;
 }
@@ -445,7 +446,7 @@ async fn a_session_that_the_network_lost_is_ended_by_the_server_within_five_minu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_stopped_immediately_under_writes_loses_none_that_it_acknowledged() {
+async fn an_immediate_shutdown_under_writes_loses_no_acknowledged_write() {
     let mut server = postgres(&[]);
     let store = PostgresStore::connect(server.url()).await.unwrap();
     let (revocations, mut listener) = following(&store).await;
@@ -493,7 +494,7 @@ async fn a_server_that_is_stopped_immediately_under_writes_loses_none_that_it_ac
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_without_a_connection_left_fails_calls_in_time_and_is_found_again() {
+async fn a_server_without_free_connections_fails_calls_within_the_deadline_and_is_used_again_later() {
     let server = postgres(&["max_connections=15", "superuser_reserved_connections=0"]);
     let url = server.url();
     let store = PostgresStore::builder(&url).call_timeout(Duration::from_secs(1)).connect().await.unwrap();
@@ -503,7 +504,7 @@ async fn a_server_without_a_connection_left_fails_calls_in_time_and_is_found_aga
         WHERE application_name = 'tower-client-credentials'";
     let mut others = vec![connect(&url).await];
     sqlx::query(cut).execute(&mut others[0]).await.unwrap();
-    // Faster than the store, which wants them back.
+    // Faster than the store, which tries to reconnect.
     let begun = Instant::now();
     while let Ok(connection) = PgConnection::connect(&url).await {
         others.push(connection);
@@ -522,7 +523,7 @@ async fn a_server_without_a_connection_left_fails_calls_in_time_and_is_found_aga
         assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
         assert!(failed < 20, "{said}");
     }
-    // One that starts meanwhile waits for a place.
+    // A store that starts meanwhile waits for a connection.
     let starting = tokio::spawn(PostgresStore::connect(url.clone()));
     sleep(500 * MILLI).await;
     assert!(!starting.is_finished());
@@ -535,7 +536,7 @@ async fn a_server_without_a_connection_left_fails_calls_in_time_and_is_found_aga
 }
 
 #[tokio::test]
-async fn what_fifty_long_transactions_wrote_is_told_when_they_end_and_holds_up_nothing() {
+async fn writes_of_fifty_long_transactions_are_reported_when_they_end_and_delay_nothing() {
     let server = postgres(&["max_prepared_transactions=10"]);
     let store = patient(&server.url()).connect().await.unwrap();
     let mut cursors = [Cursor::start(), Cursor::start()];
@@ -559,7 +560,7 @@ async fn what_fifty_long_transactions_wrote_is_told_when_they_end_and_holds_up_n
         }
         expected.insert(name);
     }
-    // Some end well, some are taken back, and some are in two phases and end on another connection.
+    // Some commit, some roll back, and some are two-phase and end on another connection.
     while !open.is_empty() {
         let (number, mut connection) = open.swap_remove(open.len() * 7 / 11 % open.len());
         let end = match number % 5 {
@@ -590,13 +591,13 @@ async fn what_fifty_long_transactions_wrote_is_told_when_they_end_and_holds_up_n
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn purges_that_race_with_writes_and_polls_hide_nothing_and_are_no_loss() {
+async fn purges_concurrent_with_writes_and_polls_hide_nothing_and_are_not_reported_as_losses() {
     const WRITERS: usize = 4;
     const WRITES: usize = 150;
     let server = postgres(&[]);
     let store = patient(&server.url()).clock(clock()).connect().await.unwrap();
     let is_over = Arc::new(AtomicBool::new(false));
-    // The clock of the replica shows one time throughout; what ends before it may be purged as soon as it is written.
+    // The clock of the replica stands still. Entries that end before it may be purged as soon as they are written.
     let now = at(common::NOW);
     let write = |writer: usize| {
         let store = store.clone();
@@ -652,7 +653,7 @@ async fn purges_that_race_with_writes_and_polls_hide_nothing_and_are_no_loss() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_credential_that_fifty_connections_use_at_once_is_fresh_for_one_of_them_though_it_is_purged_meanwhile() {
+async fn a_credential_used_on_fifty_connections_at_once_is_fresh_for_exactly_one_even_if_it_is_purged_meanwhile() {
     const ROUNDS: u64 = 20;
     let server = postgres(&[]);
     let store = patient(&server.url()).connections(50).connect().await.unwrap();
@@ -669,7 +670,7 @@ async fn a_credential_that_fifty_connections_use_at_once_is_fresh_for_one_of_the
         }
     });
     for round in 0..ROUNDS {
-        // Each time the credential of the last round has expired, and may be purged.
+        // Each time, the credential of the last round has expired and may be purged.
         let time = now.fetch_add(200, Ordering::SeqCst) + 200;
         for name in ["one", "other"] {
             let id = ReplayId::new("issuer", name);
@@ -688,7 +689,7 @@ async fn a_credential_that_fifty_connections_use_at_once_is_fresh_for_one_of_the
     assert_eq!(number(&server.url(), "SELECT count(*) FROM tcc_replays").await, 0);
 }
 
-/// Texts that databases, formats and terminals have taken for something else.
+/// Texts that databases, formats and terminals may misinterpret.
 const UNUSUAL: [&str; 16] = [
     "'; DROP TABLE tcc_feed; --",
     "\\",
@@ -709,7 +710,7 @@ const UNUSUAL: [&str; 16] = [
 ];
 
 #[tokio::test]
-async fn names_with_unusual_text_are_kept_as_they_are_whatever_the_encoding_of_the_database() {
+async fn names_with_unusual_text_are_kept_unchanged_in_every_encoding_of_the_database() {
     let server = postgres(&[]);
     for encoding in ["UTF8", "LATIN1", "SQL_ASCII"] {
         let database = encoding.to_lowercase();
@@ -756,12 +757,12 @@ async fn names_with_unusual_text_are_kept_as_they_are_whatever_the_encoding_of_t
     }
 }
 
-/// The replicas' own clocks decide; that of the database may show anything.
+/// Only the replicas' own clocks matter; that of the database may show any time.
 #[tokio::test]
 async fn a_database_clock_that_is_decades_off_changes_nothing() {
     let server = postgres(&[]);
     for (schema, time) in [("past", "1990-01-01"), ("future", "2099-12-31")] {
-        // Found before those of Postgres, by names that a statement does not qualify.
+        // Objects that Postgres finds before its own by unqualified names.
         let clocks = ["now", "clock_timestamp", "statement_timestamp", "transaction_timestamp"].map(|name| {
             format!("CREATE FUNCTION {schema}.{name}() RETURNS timestamptz LANGUAGE sql AS $$ SELECT '{time}'::timestamptz $$;")
         });
@@ -819,7 +820,7 @@ async fn a_release_that_starts_while_a_newer_one_migrates_waits_and_is_then_refu
 }
 
 #[tokio::test]
-async fn a_role_that_may_not_create_the_tables_or_not_use_them_is_told_what_it_lacks() {
+async fn a_role_that_may_not_create_or_use_the_tables_is_told_which_permission_is_missing() {
     let server = postgres(&[]);
     run(&server.url(), "CREATE ROLE lowly LOGIN PASSWORD 'lowly'; CREATE ROLE reader LOGIN PASSWORD 'reader'").await;
     let of = |role: &str| format!("postgres://{role}:{role}@127.0.0.1:{}/postgres?sslmode=disable", server.port());
@@ -831,7 +832,7 @@ async fn a_role_that_may_not_create_the_tables_or_not_use_them_is_told_what_it_l
     run(&server.url(), "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader").await;
     owner.create(client("billing").register().unwrap()).await.unwrap();
 
-    // One that reads and cannot write follows all the same.
+    // A role that can read and not write still follows.
     let reader = PostgresStore::connect(of("reader")).await.unwrap();
     let (revocations, _listener) = following(&reader).await;
     owner.revoke(token("a")).await.unwrap();
@@ -849,7 +850,7 @@ async fn a_role_that_may_not_create_the_tables_or_not_use_them_is_told_what_it_l
         assert!(chain(&error).contains("permission denied for table tcc_"), "{}", chain(&error));
     }
     assert!(revocations.is_ready() && revocations.age() < HEARD);
-    // One that may use none of them.
+    // A role that may use none of them.
     let lowly = PostgresStore::connect(of("lowly")).await.unwrap_err();
     assert!(chain(&lowly).contains("permission denied for table tcc_"), "{}", chain(&lowly));
 }
@@ -890,7 +891,7 @@ async fn unusual_defaults_of_a_role_change_nothing() -> Result<(), Violation> {
 /// Run by `scripts/attack`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: run by scripts/attack"]
-async fn attack_a_connection_that_listens_and_was_lost_without_a_word_is_made_anew_within_a_minute() {
+async fn attack_a_listening_connection_that_was_lost_silently_is_replaced_within_a_minute() {
     let server = postgres(&[]);
     let proxy = Proxy::before(server.port()).await;
     let writer = PostgresStore::connect(server.url()).await.unwrap();
@@ -939,7 +940,7 @@ async fn attack_a_feed_of_a_million_rows_is_read_at_the_start_and_followed_withi
         }
     };
     hear(20, "while nothing else happens").await;
-    // A replica that reads it all, and a purge of the half of it.
+    // A replica that reads all of it, and a purge of half of it.
     let another = PostgresStore::connect(&url).await.unwrap();
     let reading =
         tokio::spawn(async move { Revocations::follow(another).max_entries(2 * ROWS).await.unwrap().entries() });

@@ -1,4 +1,4 @@
-//! A layer is ready when the service behind it is, and fails as it does (`tower`'s contract of a service).
+//! A layer is ready when its inner service is, and fails as it does (the contract of `tower::Service`).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -17,7 +17,7 @@ use tower_client_credentials::{BearerAuthLayer, ForwardGrantsLayer, TokenEndpoin
 
 type Body = Full<Bytes>;
 
-/// A service that is ready, not yet, or broken.
+/// A service that is ready, not yet ready, or broken.
 #[derive(Clone, Debug, PartialEq)]
 struct Inner(Poll<Result<(), &'static str>>);
 
@@ -31,18 +31,18 @@ impl<B> Service<Request<B>> for Inner {
     }
 
     fn call(&mut self, _: Request<B>) -> Self::Future {
-        ready(Err("it broke on the way"))
+        ready(Err("the call failed"))
     }
 }
 
-const STATES: [Poll<Result<(), &str>>; 3] = [Poll::Pending, Poll::Ready(Ok(())), Poll::Ready(Err("it is broken"))];
+const STATES: [Poll<Result<(), &str>>; 3] = [Poll::Pending, Poll::Ready(Ok(())), Poll::Ready(Err("the service is broken"))];
 
 fn readiness<S: Service<Request<Body>>>(mut service: S) -> Poll<Result<(), S::Error>> {
     service.poll_ready(&mut Context::from_waker(Waker::noop()))
 }
 
 #[test]
-fn each_layer_is_as_ready_as_the_service_behind_it() {
+fn each_layer_is_ready_exactly_when_its_inner_service_is() {
     let server = server();
     for state in STATES {
         let inner = || Inner(state);
@@ -57,22 +57,22 @@ fn each_layer_is_as_ready_as_the_service_behind_it() {
 }
 
 #[tokio::test]
-async fn the_error_of_the_service_behind_a_layer_is_the_layers() {
+async fn a_layer_passes_on_the_error_of_its_inner_service() {
     let server = server();
     let inner = || Inner(Poll::Ready(Ok(())));
     let request = || Request::get("/elsewhere").body(Body::default()).unwrap();
     let guard = BearerAuthLayer::new(server.verifier(API).unwrap()).optional();
     assert_eq!(
         TokenEndpointLayer::new(server.clone()).layer(inner()).call(request()).await.unwrap_err(),
-        "it broke on the way"
+        "the call failed"
     );
-    assert_eq!(guard.layer(inner()).call(request()).await.unwrap_err(), "it broke on the way");
+    assert_eq!(guard.layer(inner()).call(request()).await.unwrap_err(), "the call failed");
     let mut forward = ForwardGrantsLayer::new(server).layer(inner());
-    assert_eq!(forward.call(request()).await.unwrap_err(), "it broke on the way");
+    assert_eq!(forward.call(request()).await.unwrap_err(), "the call failed");
 }
 
 #[test]
-fn the_wrapped_service_can_be_reached_and_taken_back() {
+fn the_inner_service_can_be_borrowed_and_taken_out() {
     let server = server();
     let inner = Inner(Poll::Pending);
     let mut endpoint = TokenEndpointLayer::new(server.clone()).layer(inner.clone());

@@ -1,4 +1,4 @@
-//! By option, a client that asks again for the same gets the same token for a part of its life.
+//! With `repeat_tokens`, identical requests of a client get the same token for a part of its lifetime.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -44,13 +44,13 @@ async fn token(server: &AuthorizationServer, request: TokenRequest) -> String {
 }
 
 #[tokio::test]
-async fn each_request_gets_a_token_of_its_own_by_default() {
+async fn each_request_gets_a_new_token_by_default() {
     let server = settings(MemoryStore::from([client("billing").scope(READ).audience(API)])).build().unwrap();
     assert_ne!(token(&server, billing_asks(GRANT)).await, token(&server, billing_asks(GRANT)).await);
 }
 
 #[tokio::test]
-async fn who_asks_again_gets_the_same_token_until_half_of_its_life_and_is_told_what_is_left() {
+async fn an_identical_request_gets_the_same_token_until_half_of_its_life_with_its_remaining_lifetime() {
     let clock = clock();
     let server = repeating().clock(clock.clone()).build().unwrap();
     let first = token(&server, billing_asks(GRANT)).await;
@@ -71,7 +71,7 @@ fn clock_seconds(clock: &tower_client_credentials::ManualClock) -> u64 {
 }
 
 #[tokio::test]
-async fn a_clock_that_was_set_back_makes_no_token_live_longer() {
+async fn setting_a_clock_back_extends_no_token() {
     let clock = clock();
     let server = repeating().clock(clock.clone()).build().unwrap();
     let first = token(&server, billing_asks(GRANT)).await;
@@ -82,7 +82,7 @@ async fn a_clock_that_was_set_back_makes_no_token_live_longer() {
 }
 
 #[tokio::test]
-async fn what_was_called_back_is_not_given_out_again() {
+async fn a_revoked_token_is_not_issued_again() {
     let billing = ClientId::from_static("billing");
     let (store, now) = (store(), clock());
     let revocations = Revocations::follow(store.clone()).clock(clock()).await.unwrap();
@@ -105,7 +105,7 @@ async fn what_was_called_back_is_not_given_out_again() {
 }
 
 #[tokio::test]
-async fn whatever_a_token_would_say_otherwise_is_another_token() {
+async fn a_request_for_another_token_content_gets_another_token() {
     let server = repeating().build().unwrap();
     let read = || billing_asks(GRANT).param("scope", &READ);
     let requests = [
@@ -127,7 +127,7 @@ async fn whatever_a_token_would_say_otherwise_is_another_token() {
 }
 
 #[tokio::test]
-async fn a_client_with_another_subject_or_lifetime_gets_another_token() {
+async fn a_client_with_a_changed_subject_or_lifetime_gets_another_token() {
     let (store, billing) = (store(), ClientId::from_static("billing"));
     let server = repeating_for(store.clone()).client_cache(None).build().unwrap();
     let says = async || {
@@ -146,7 +146,7 @@ async fn a_client_with_another_subject_or_lifetime_gets_another_token() {
 }
 
 #[tokio::test]
-async fn what_a_hook_adds_to_a_token_counts_and_the_hook_runs_each_time() {
+async fn the_changes_of_a_hook_are_part_of_the_comparison_and_the_hook_runs_each_time() {
     let (runs, tenant) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let hook = {
         let (runs, tenant) = (runs.clone(), tenant.clone());
@@ -166,7 +166,7 @@ async fn what_a_hook_adds_to_a_token_counts_and_the_hook_runs_each_time() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_too_long_to_keep_is_issued_all_the_same() {
+async fn a_token_that_is_too_long_to_cache_is_still_issued() {
     let hook = |grant: &mut PendingGrant| {
         grant.add_claim("much", "x".repeat(2_048));
         Ok(())
@@ -175,7 +175,7 @@ async fn a_token_that_is_too_long_to_keep_is_issued_all_the_same() {
     assert_ne!(token(&server, billing_asks(GRANT)).await, token(&server, billing_asks(GRANT)).await);
 }
 
-/// Counts the tokens that are signed: each draws its id.
+/// Counts the signed tokens, each of which draws a random id.
 #[derive(Clone, Debug, Default)]
 struct Signed(Arc<AtomicUsize>);
 
@@ -187,7 +187,7 @@ impl Random for Signed {
 }
 
 #[test]
-fn of_those_who_ask_at_once_one_has_a_token_signed() {
+fn concurrent_identical_requests_cause_one_signature() {
     const THREADS: usize = 16;
     let signed = Signed::default();
     let server = repeating().random(signed.clone()).build().unwrap();
@@ -209,7 +209,7 @@ fn of_those_who_ask_at_once_one_has_a_token_signed() {
 }
 
 #[test]
-fn a_part_of_nothing_or_of_all_is_a_mistake() {
+fn a_share_of_zero_or_of_the_whole_lifetime_is_an_error() {
     for percent in [0, 91, 100, 255] {
         let error = repeating().repeat_tokens(percent).build().unwrap_err().to_string();
         assert!(error.contains("1 to 90"), "{error}");

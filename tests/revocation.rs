@@ -1,4 +1,4 @@
-//! What was called back is refused: by the revocation endpoint (RFC 7009), by the operator, over sockets.
+//! Revoked tokens are refused: revoked by the revocation endpoint (RFC 7009) and by the operator, over sockets.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -32,7 +32,7 @@ async fn follow(store: impl RevocationStore) -> Revocations {
     Revocations::follow(store).clock(clock()).await.unwrap()
 }
 
-/// A server whose clients are those of the store, and whose revocations are there, too.
+/// A server whose clients and revocations are those of the store.
 async fn revocable() -> (AuthorizationServer, Revocations) {
     let store = store();
     let revocations = follow(store.clone()).await;
@@ -55,17 +55,17 @@ fn revoke(token: &str) -> TokenRequest {
     post(format!("token={token}")).to("/revoke")
 }
 
-/// §2.2: 200, nothing to read, and nothing to keep.
+/// §2.2: 200, an empty object, and no caching.
 #[track_caller]
 fn assert_done(answer: &Answer) {
     assert_eq!(answer.status, 200, "{answer:?}");
-    // Some clients read every answer as JSON.
+    // Some clients parse every response as JSON.
     assert_eq!((answer.header("content-type"), &answer.body[..]), (Some("application/json"), &b"{}"[..]), "{answer:?}");
     assert_eq!((answer.header("cache-control"), answer.header("pragma")), (Some("no-store"), Some("no-cache")));
 }
 
 #[tokio::test]
-async fn a_client_gives_back_one_token_and_the_others_stay_good() {
+async fn a_client_revokes_one_token_and_the_others_stay_valid() {
     on_every_stack(async |stack| {
         let (server, _) = revocable().await;
         let site = protect(stack, &server).await;
@@ -81,7 +81,7 @@ async fn a_client_gives_back_one_token_and_the_others_stay_good() {
 }
 
 #[tokio::test]
-async fn a_hint_is_none_but_a_hint() {
+async fn a_wrong_token_type_hint_does_not_matter() {
     let (server, _) = revocable().await;
     let site = protect(Stack::PLAIN, &server).await;
     for hint in ["access_token", "refresh_token", "something-else"] {
@@ -93,7 +93,7 @@ async fn a_hint_is_none_but_a_hint() {
 }
 
 #[tokio::test]
-async fn what_is_unknown_expired_or_anothers_gets_the_same_answer_and_nothing_happens() {
+async fn an_unknown_expired_or_foreign_token_gets_the_same_response_and_is_not_revoked() {
     let (server, revocations) = revocable().await;
     let site = protect(Stack::PLAIN, &server).await;
     let token = token_of_billing(&site).await;
@@ -128,7 +128,7 @@ async fn a_token_within_the_leeway_of_verifiers_is_revoked_though_it_has_expired
 }
 
 #[tokio::test]
-async fn what_the_server_signed_and_is_no_access_token_is_an_unsupported_token_type() {
+async fn a_signed_token_that_is_not_an_access_token_is_an_unsupported_token_type() {
     let (server, _) = revocable().await;
     let site = Stack::PLAIN.issue(&server).await;
     let id_token = forge::good().header("typ", "JWT").sign();
@@ -137,7 +137,7 @@ async fn what_the_server_signed_and_is_no_access_token_is_an_unsupported_token_t
 }
 
 #[tokio::test]
-async fn who_revokes_authenticates_as_at_the_token_endpoint() {
+async fn a_revoking_client_authenticates_as_at_the_token_endpoint() {
     let (server, _) = revocable().await;
     let site = protect(Stack::PLAIN, &server).await;
     let token = token_of_billing(&site).await;
@@ -161,7 +161,7 @@ async fn who_revokes_authenticates_as_at_the_token_endpoint() {
 }
 
 #[tokio::test]
-async fn a_wrong_head_at_either_endpoint_is_refused_at_once_however_slow_the_body_is() {
+async fn a_wrong_head_at_either_endpoint_is_refused_at_once_regardless_of_the_speed_of_the_body() {
     let (server, _) = revocable().await;
     on_every_stack(async |stack| {
         let site = stack.issue(&server).await;
@@ -190,7 +190,7 @@ async fn the_oauth2_crate_revokes() {
         ("reports", AuthType::RequestBody, post(GRANT).param("client_id", "reports").param("client_secret", &SECRET)),
     ] {
         let token = site.send(form).await.assert_token();
-        // The crate insists on HTTPS, and the request goes where the test sends it.
+        // The crate requires HTTPS. The test redirects the request to its own server.
         let https = RevocationUrl::new("https://auth.example.com/revoke".to_owned()).unwrap();
         let client = BasicClient::new(OauthId::new(id.to_owned()))
             .set_client_secret(OauthSecret::new(SECRET.clone()))
@@ -208,7 +208,7 @@ async fn the_oauth2_crate_revokes() {
 }
 
 #[tokio::test]
-async fn the_operator_calls_back_one_token_a_client_and_a_key() {
+async fn the_operator_revokes_one_token_a_client_and_a_key() {
     let (events, mut listener) = event::channel();
     let (store, now) = (store(), clock());
     let revocations = follow(store.clone()).await;
@@ -240,7 +240,7 @@ async fn the_operator_calls_back_one_token_a_client_and_a_key() {
 }
 
 #[tokio::test]
-async fn a_client_that_was_called_back_again_and_again_waits_for_the_clock() {
+async fn a_client_that_was_revoked_repeatedly_waits_for_the_clock() {
     let (server, revocations) = revocable().await;
     let site = protect(Stack::PLAIN, &server).await;
     revocations.revoke_client(&BILLING).await.unwrap();
@@ -253,7 +253,7 @@ async fn a_client_that_was_called_back_again_and_again_waits_for_the_clock() {
 }
 
 #[tokio::test]
-async fn disabling_a_client_calls_back_what_it_has() {
+async fn disabling_a_client_revokes_its_tokens() {
     let store = store();
     let revocations = follow(store.clone()).await;
     let server = settings(store.clone()).revocations(revocations.clone()).build().unwrap();
@@ -268,7 +268,7 @@ async fn disabling_a_client_calls_back_what_it_has() {
     using(&site, &token).await.assert_invalid_token(&InvalidToken::Revoked);
 }
 
-/// In process, so that the time of the runtime can stand still.
+/// Runs in process, so that the time of the runtime can be paused.
 async fn ask(server: &AuthorizationServer) -> Answer {
     let request = http::Request::from(billing_asks(GRANT));
     Answer::read(server.token_service().oneshot(request).await.unwrap()).await
@@ -311,7 +311,7 @@ async fn is_active(server: &AuthorizationServer, token: &str) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_is_set_back_after_a_revocation_keeps_a_client_waiting_for_seconds_only() {
+async fn a_clock_that_is_set_back_after_a_revocation_delays_the_client_by_seconds_only() {
     for seconds in [3_600, 86_400] {
         let SetBack { revocations, now, server, old, new, .. } = set_back_after_a_revocation(seconds).await;
         let verifier = server.verifier(API).unwrap();
@@ -345,7 +345,7 @@ async fn a_clock_that_is_set_back_after_a_revocation_keeps_a_client_waiting_for_
         assert!(verifier.verify_now(&third).is_ok());
         assert_eq!(verifier.verify_now(&new).unwrap_err(), InvalidToken::Revoked.into());
 
-        // Right again, or as wrong as before.
+        // Correct again, or as wrong as before.
         now.set(common::at(NOW + 100));
         tokio::time::sleep(Duration::from_secs(1)).await;
         for token in [&old, &new, &other, &third] {
@@ -356,7 +356,7 @@ async fn a_clock_that_is_set_back_after_a_revocation_keeps_a_client_waiting_for_
     }
 }
 
-/// Ends what a client has, by one of the ways there are. `elsewhere` is another host with this clock.
+/// Revokes the tokens of a client in one of the possible ways. `elsewhere` is another host with this clock.
 async fn end_tokens(way: usize, own: &SetBack, elsewhere: &ManualClock) -> Option<&'static str> {
     let store = own.store.clone().clock(elsewhere.clone());
     let other = Revocations::follow(store.clone()).clock(elsewhere.clone()).await.unwrap();
@@ -410,7 +410,7 @@ async fn end_tokens(way: usize, own: &SetBack, elsewhere: &ManualClock) -> Optio
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_revokes_a_client_after_a_clock_was_set_back_ends_its_new_token_everywhere() {
+async fn every_revocation_of_a_client_after_a_clock_was_set_back_ends_its_new_token_everywhere() {
     for (seconds, is_right) in [(60, true), (60, false), (3_600, true), (3_600, false), (86_400, true), (86_400, false)]
     {
         for way in 0.. {
@@ -430,7 +430,7 @@ async fn whatever_revokes_a_client_after_a_clock_was_set_back_ends_its_new_token
             let fresh = Revocations::follow(own.store.clone()).clock(own.now.clone()).await.unwrap();
             let restarted = settings(own.store.clone()).clock(own.now.clone()).revocations(fresh);
             let restarted = restarted.build().unwrap().verifier(API).unwrap();
-            // By each clock that there may be while the token would live.
+            // By each clock that is possible during the life of the token.
             for time in [NOW - seconds, NOW - seconds + 300, NOW, NOW + 5, NOW + 300, NOW + 900] {
                 own.now.set(common::at(time));
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -444,7 +444,7 @@ async fn whatever_revokes_a_client_after_a_clock_was_set_back_ends_its_new_token
     }
 }
 
-/// The same second comes twice, and the same revocation with it, which a store keeps once.
+/// The same second occurs twice, with the same revocation, which a store keeps once.
 #[tokio::test(start_paused = true)]
 async fn a_token_from_a_clock_that_was_set_back_has_expired_when_the_time_of_the_revocation_comes_again() {
     let SetBack { store, now, server, new, .. } = set_back_after_a_revocation(120).await;
@@ -480,7 +480,7 @@ async fn a_token_from_a_clock_that_was_set_back_has_expired_when_the_time_of_the
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_was_set_back_is_a_warning_for_each_client_that_it_concerns() {
+async fn a_clock_that_was_set_back_causes_a_warning_for_each_affected_client() {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
@@ -493,7 +493,7 @@ async fn a_clock_that_was_set_back_is_a_warning_for_each_client_that_it_concerns
     assert!(text.contains("billing") && text.contains("correct the clock"), "{text}");
 }
 
-/// Where the clock of one host is an hour ahead, and is then put right.
+/// The clock of one host is an hour ahead, and is then corrected.
 #[tokio::test(start_paused = true)]
 async fn a_token_from_a_clock_that_was_set_back_is_valid_in_its_own_process_only() {
     let SetBack { store, server, now, new, .. } = set_back_after_a_revocation(3_600).await;
@@ -506,7 +506,7 @@ async fn a_token_from_a_clock_that_was_set_back_is_valid_in_its_own_process_only
 }
 
 #[tokio::test]
-async fn one_call_disables_a_client_in_its_store_and_ends_its_tokens_though_the_store_is_not_followed() {
+async fn one_call_disables_a_client_in_its_store_and_ends_its_tokens_even_if_the_store_is_not_followed() {
     for is_deleted in [false, true] {
         let (clients, feed) = (store(), MemoryStore::default());
         let (revocations, elsewhere) = (follow(feed.clone()).await, follow(feed).await);
@@ -520,7 +520,7 @@ async fn one_call_disables_a_client_in_its_store_and_ends_its_tokens_though_the_
         } else {
             revocations.disable(&clients, &BILLING).await.unwrap();
         }
-        // The clocks stand: by time alone, both caches would have the client for a minute.
+        // The clocks stand still: by time alone, both caches would keep the client for a minute.
         site.send(billing_asks(GRANT)).await.assert_refused(401, "invalid_client");
         using(&site, &token).await.assert_invalid_token(&InvalidToken::Revoked);
         let begun = tokio::time::Instant::now();
@@ -531,7 +531,7 @@ async fn one_call_disables_a_client_in_its_store_and_ends_its_tokens_though_the_
         }
         println!("elsewhere it was refused after {:?}, and {issued} tokens", begun.elapsed());
         using(&far, &token).await.assert_invalid_token(&InvalidToken::Revoked);
-        // A second call does no harm, and an unknown client is told.
+        // A second call does no harm, and an unknown client is an error.
         let again = revocations.disable(&clients, &BILLING).await;
         assert_eq!(again.is_err(), is_deleted, "{again:?}");
     }
@@ -539,7 +539,7 @@ async fn one_call_disables_a_client_in_its_store_and_ends_its_tokens_though_the_
 
 #[cfg(feature = "file")]
 #[tokio::test]
-async fn a_store_that_is_administered_and_that_a_server_does_not_follow_is_a_warning_when_it_is_built() {
+async fn building_a_server_that_does_not_follow_its_administered_store_logs_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("clients.toml");
     std::fs::write(&path, "clients = []\n").unwrap();
@@ -565,7 +565,7 @@ async fn a_store_that_is_administered_and_that_a_server_does_not_follow_is_a_war
     assert_eq!(build(false, false).await, "");
 }
 
-/// A registry that is worth a cache.
+/// A store that is not in memory, so that its clients are cached.
 #[derive(Clone, Debug)]
 struct Elsewhere(MemoryStore);
 
@@ -576,7 +576,7 @@ impl ClientStore for Elsewhere {
 }
 
 #[tokio::test]
-async fn a_client_that_was_changed_is_looked_up_anew_whatever_the_cache_has() {
+async fn a_changed_client_is_looked_up_again_regardless_of_the_cache() {
     let store = store();
     let revocations = follow(store.clone()).await;
     let server = settings(Elsewhere(store.clone())).revocations(revocations).build().unwrap();
@@ -584,7 +584,7 @@ async fn a_client_that_was_changed_is_looked_up_anew_whatever_the_cache_has() {
     site.send(billing_asks(GRANT)).await.assert_token();
     store.disable(&BILLING).await.unwrap();
     let begun = tokio::time::Instant::now();
-    // The clock stands: by time alone, nothing would leave the cache.
+    // The clock stands still: by time alone, nothing would leave the cache.
     let mut issued = 0;
     while site.send(billing_asks(GRANT)).await.status != 401 {
         assert!(begun.elapsed() < Duration::from_secs(5), "the feed tells of it");
@@ -594,7 +594,7 @@ async fn a_client_that_was_changed_is_looked_up_anew_whatever_the_cache_has() {
 }
 
 #[tokio::test]
-async fn a_client_is_cached_for_no_longer_than_its_store_tells_who_changed() {
+async fn a_client_is_cached_no_longer_than_its_store_keeps_changes() {
     let limits = |minutes: u64| ClientCacheLimits::default().found(Duration::from_secs(60 * minutes));
     let revocations = follow(store()).await;
     let with_feed = |minutes| settings(store()).revocations(revocations.clone()).client_cache(limits(minutes)).build();
@@ -604,7 +604,7 @@ async fn a_client_is_cached_for_no_longer_than_its_store_tells_who_changed() {
     assert!(settings(store()).client_cache(limits(11)).build().is_ok(), "without a feed there is nothing to miss");
 }
 
-/// Cut off: the feed tells nothing, and the cache has the client.
+/// Disconnected: the feed reports nothing, and the client is cached.
 #[tokio::test]
 async fn a_disabled_client_gets_no_token_where_the_feed_has_been_silent_for_two_seconds() {
     let (store, feed, now) = (store(), OutOfReach::default(), clock());
@@ -620,7 +620,7 @@ async fn a_disabled_client_gets_no_token_where_the_feed_has_been_silent_for_two_
 }
 
 #[tokio::test]
-async fn a_token_is_dated_at_most_five_seconds_after_the_registry_vouched_for_its_client() {
+async fn a_token_is_dated_at_most_five_seconds_after_the_store_confirmed_its_client() {
     for (seconds, status) in [(5, 200), (6, 503)] {
         let (store, now) = (store(), clock());
         let revocations = follow(store.clone()).await;
@@ -635,7 +635,7 @@ async fn a_token_is_dated_at_most_five_seconds_after_the_registry_vouched_for_it
 }
 
 #[tokio::test]
-async fn a_token_lives_no_longer_than_what_is_revoked_is_remembered() {
+async fn a_token_lives_no_longer_than_revocations_are_kept() {
     #[derive(Clone, Debug)]
     struct Short(MemoryStore);
 
@@ -666,7 +666,7 @@ async fn a_token_lives_no_longer_than_what_is_revoked_is_remembered() {
     assert_eq!(forge::parts(&answer.assert_token()).1["exp"], NOW + 60);
 }
 
-/// Revocations that can be out of reach.
+/// A revocation store that can be unavailable.
 #[derive(Clone, Debug, Default)]
 struct OutOfReach(MemoryStore, Arc<AtomicBool>);
 
@@ -691,11 +691,11 @@ impl RevocationStore for OutOfReach {
 }
 
 #[tokio::test]
-async fn a_store_out_of_reach_is_a_503_to_who_revokes_at_once_and_to_who_uses_a_token_once_the_view_is_too_old() {
+async fn an_unavailable_store_is_a_503_for_revocations_at_once_and_for_tokens_once_the_view_is_too_old() {
     let (events, mut listener) = event::channel();
     let (store, clock) = (OutOfReach::default(), clock());
     let revocations = Revocations::follow(store.clone()).clock(clock.clone()).await.unwrap();
-    // The server's own clock stands, so that its tokens stay good.
+    // The server's own clock stands still, so its tokens stay valid.
     let server = settings(MemoryStore::from(clients())).revocations(revocations.clone()).build().unwrap();
     let guard = BearerAuthLayer::new(server.verifier(API).unwrap()).events(events);
     let site = Stack::PLAIN.protect(&server, [guard]).await;
@@ -719,11 +719,11 @@ async fn a_store_out_of_reach_is_a_503_to_who_revokes_at_once_and_to_who_uses_a_
     store.1.store(false, Ordering::SeqCst);
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     while using(&site, &token).await.status != 200 {
-        assert!(tokio::time::Instant::now() < deadline, "it heals by itself");
+        assert!(tokio::time::Instant::now() < deadline, "it recovers");
     }
 }
 
-/// What is logged by this thread, as text.
+/// Captures the log of this thread as text.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -759,7 +759,7 @@ async fn an_outage_is_logged_once_when_it_begins_and_once_when_it_ends() {
 }
 
 #[tokio::test]
-async fn each_revocation_is_an_event_with_the_name_of_the_token_and_not_the_token() {
+async fn each_revocation_is_an_event_with_the_id_of_the_token_and_not_the_token() {
     let (events, mut listener) = event::channel();
     let store = store();
     let revocations = follow(store.clone()).await;
@@ -779,7 +779,7 @@ async fn each_revocation_is_an_event_with_the_name_of_the_token_and_not_the_toke
 }
 
 #[tokio::test]
-async fn the_metadata_names_the_endpoint_where_it_is_and_only_where_there_is_one() {
+async fn the_metadata_names_the_revocation_endpoint_only_if_there_is_one() {
     let metadata = async |server: &AuthorizationServer| {
         let site = Stack::PLAIN.issue(server).await;
         site.get("/.well-known/oauth-authorization-server").await.json()
@@ -808,7 +808,7 @@ async fn the_metadata_names_the_endpoint_where_it_is_and_only_where_there_is_one
 }
 
 #[tokio::test]
-async fn a_verifier_of_its_own_refuses_what_is_revoked_too() {
+async fn a_separate_verifier_refuses_revoked_tokens_too() {
     let (server, revocations) = revocable().await;
     let site = Stack::PLAIN.issue(&server).await;
     let token = token_of_billing(&site).await;

@@ -1,4 +1,4 @@
-//! Secrets: those that older systems hashed, those that a client moves away from, and that nobody gets to see any.
+//! Secrets: hashes from older systems, rotation, and that no secret is ever shown.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -26,10 +26,11 @@ use tower_client_credentials::{
 const CHOSEN: &str = "correct horse";
 const WRONG: &str = "battery staple";
 
-/// What is hashed below under the name of a generated secret.
+/// A secret that is hashed below, with the form of a generated one.
 const GENERATED: &str = "tcc_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8PJj0uA";
 
-/// Made by others: passlib 1.7.4, bcrypt 4.0.1 and Django 5.2 in Python, and the PHP manual; the last is of RFC 7914 §11.
+/// Hashes by other implementations: passlib 1.7.4, bcrypt 4.0.1 and Django 5.2 in Python, and the PHP manual; the last is of
+/// RFC 7914 §11.
 const HASHES: [(&str, &str); 10] = [
     (CHOSEN, "$2a$04$0yWGFAOAjmQEDyrat4fki.frz7q.igeEohcDo0n3M68N0yRNSgRUq"),
     (CHOSEN, "$2b$04$u/mWKFMpDHcv4.JavTZaAe8Hmybpmq4oNOGJmHFJk9sdgydrWCqIe"),
@@ -54,7 +55,7 @@ const HASHES: [(&str, &str); 10] = [
 const BCRYPT_OF_CHOSEN: &str = HASHES[1].1;
 const BCRYPT_OF_GENERATED: &str = "$2b$04$aQtnG.gtxd3oWwOWYyHAyuBGHTseUEgczFrmFrFF3BHhKGrhspZ3K";
 
-/// Eighty characters, of which bcrypt saw 72.
+/// Eighty characters, of which bcrypt uses 72.
 const LONG: &str = "01234567890123456789012345678901234567890123456789012345678901234567890123456789";
 const BCRYPT_OF_LONG: &str = "$2b$04$C6JEfoqm/g7efsnku1odE.GIx8teHVJpbmZE.NCNR5QUp3WJg2eXa";
 
@@ -75,21 +76,21 @@ async fn send(server: &AuthorizationServer, request: TokenRequest) -> Answer {
     Answer::read(server.token_service().oneshot(Request::from(request)).await.unwrap()).await
 }
 
-/// Polls until it is so; a minute is for a machine that does many things at once.
+/// Polls until the condition holds, for up to a minute, since the machine may be busy.
 async fn eventually<T>(mut find: impl AsyncFnMut() -> Option<T>) -> T {
-    // By the clock of the machine, since that of the runtime stands still in some tests.
+    // Uses the clock of the machine, since that of the runtime is paused in some tests.
     let begun = Instant::now();
     loop {
         if let Some(found) = find().await {
             return found;
         }
-        assert!(begun.elapsed() < Duration::from_secs(60), "it did not happen within a minute");
+        assert!(begun.elapsed() < Duration::from_secs(60), "the condition did not hold within a minute");
         tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test]
-async fn hashes_of_older_systems_let_in_their_secret_and_no_other() {
+async fn a_hash_from_an_older_system_accepts_its_secret_and_no_other() {
     for (secret, hash) in HASHES {
         let server = settings(MemoryStore::from([person(stored(hash))])).build().unwrap();
         let site = Stack::PLAIN.issue(&server).await;
@@ -103,7 +104,7 @@ async fn hashes_of_older_systems_let_in_their_secret_and_no_other() {
 }
 
 #[test]
-fn a_hash_that_would_keep_a_core_busy_or_fill_the_memory_is_refused_when_it_is_read() {
+fn a_hash_that_would_keep_a_core_busy_or_fill_the_memory_is_rejected_when_it_is_read() {
     let bcrypt = |cost: &str| BCRYPT_OF_CHOSEN.replacen("$04$", &format!("${cost}$"), 1);
     let pbkdf2 = |iterations: &str| HASHES[3].1.replacen("1000", iterations, 1);
     let django = |iterations: &str| HASHES[7].1.replacen("1000", iterations, 1);
@@ -148,7 +149,7 @@ fn a_hash_that_would_keep_a_core_busy_or_fill_the_memory_is_refused_when_it_is_r
 }
 
 #[tokio::test]
-async fn the_first_success_replaces_the_hash_of_an_older_system_and_all_else_stays() {
+async fn the_first_success_replaces_the_hash_of_an_older_system_and_nothing_else() {
     for (secret, hash, scheme) in
         [(CHOSEN, BCRYPT_OF_CHOSEN, "$argon2id$"), (GENERATED, BCRYPT_OF_GENERATED, "$sha256$")]
     {
@@ -179,7 +180,7 @@ async fn the_first_success_replaces_the_hash_of_an_older_system_and_all_else_sta
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_is_set_back_after_a_failed_upgrade_does_not_put_off_the_next_one() {
+async fn a_clock_that_is_set_back_after_a_failed_upgrade_does_not_delay_the_next_attempt() {
     let clients = Observed::of(person(stored(BCRYPT_OF_CHOSEN))).in_trouble(Trouble::ReadOnly);
     let clock = clock();
     let server = settings(clients.clone()).upgrade_hashes(clients.clone()).clock(clock.clone()).build().unwrap();
@@ -205,7 +206,7 @@ const PBKDF2_OF_RANDOM: &str = "$pbkdf2-sha256$1000$MDEyMzQ1Njc4OWFiY2RlZg$P6/6E
 async fn an_imported_secret_that_is_declared_random_is_never_locked_out_and_is_upgraded_to_a_digest() {
     for (is_random, secret, hash, tenth_and_eleventh, right, scheme) in [
         (true, RANDOM, PBKDF2_OF_RANDOM, [401, 401], 200, "$sha256$"),
-        // What cannot be random is not kept as a digest, whatever was declared.
+        // A secret that cannot be random is not stored as a digest, regardless of the declaration.
         (true, CHOSEN, BCRYPT_OF_CHOSEN, [401, 401], 200, "$argon2id$"),
         (false, RANDOM, PBKDF2_OF_RANDOM, [401, 429], 429, "$argon2id$"),
     ] {
@@ -235,7 +236,7 @@ async fn an_imported_secret_that_is_declared_random_is_never_locked_out_and_is_u
 }
 
 #[tokio::test]
-async fn guesses_at_an_imported_random_secret_are_turned_away_beyond_a_hundred_a_minute() {
+async fn guesses_at_an_imported_random_secret_are_refused_beyond_a_hundred_a_minute() {
     let clients = MemoryStore::from([person(stored(PBKDF2_OF_RANDOM))]);
     let server = settings(clients).imported_secrets_are_random().build().unwrap();
     let mut statuses = Vec::new();
@@ -246,7 +247,7 @@ async fn guesses_at_an_imported_random_secret_are_turned_away_beyond_a_hundred_a
     send(&server, person_shows(RANDOM)).await.assert_token();
 }
 
-/// A flood of wrong guesses: from so many addresses, at so many of the imported clients, with so many requests in flight.
+/// A flood of wrong secrets: the number of addresses, of attacked imported clients, and of concurrent requests.
 #[derive(Clone, Copy, Debug)]
 struct Guesses {
     addresses: u8,
@@ -264,12 +265,12 @@ async fn send_from(server: &AuthorizationServer, address: u8, request: TokenRequ
 #[tokio::test]
 async fn a_flood_of_guesses_at_imported_random_secrets_keeps_no_owner_at_another_address_from_its_token() {
     for flood in [
-        // The hash of a chosen secret serves as well: the server relies on the declaration.
+        // The hash of a chosen secret serves as well, since the server relies on the declaration.
         Guesses { addresses: 1, ids: 1, in_flight: 100 },
         Guesses { addresses: 1, ids: 12, in_flight: 100 },
         Guesses { addresses: 20, ids: 1, in_flight: 100 },
         Guesses { addresses: 20, ids: 12, in_flight: 100 },
-        // Exactly as many as have a place, so that only the owner is one too many.
+        // Exactly as many as fit, so that only the owner exceeds the limit.
         Guesses { addresses: 10, ids: 12, in_flight: 10 },
     ] {
         let imported =
@@ -325,13 +326,13 @@ async fn a_flood_of_guesses_at_imported_random_secrets_keeps_no_owner_at_another
 }
 
 #[tokio::test]
-async fn where_bcrypt_saw_the_beginning_of_a_secret_only_its_hash_stays() {
+async fn a_hash_for_which_bcrypt_used_only_the_beginning_of_the_secret_is_not_replaced() {
     let clients = Observed::of(person(stored(BCRYPT_OF_LONG)));
     let server = settings(clients.clone()).upgrade_hashes(clients.clone()).build().unwrap();
     for secret in [LONG, &LONG[..72]] {
         send(&server, person_shows(secret)).await.assert_token();
     }
-    // When it has its turn, the others have had theirs.
+    // When its check has run, those of the others have run before.
     send(&server, person_shows(&LONG[..71])).await.assert_refused(401, "invalid_client");
     for _ in 0..100 {
         tokio::task::yield_now().await;
@@ -339,7 +340,7 @@ async fn where_bcrypt_saw_the_beginning_of_a_secret_only_its_hash_stays() {
     assert_eq!(clients.loaded(), 0);
 }
 
-/// A store that counts, and whose writes fail or meet another change.
+/// A store that counts calls, and whose writes fail or conflict with another change.
 #[derive(Clone, Debug)]
 struct Observed {
     clients: MemoryStore,
@@ -450,7 +451,7 @@ async fn the_hash_of_a_client_that_was_disabled_or_has_another_secret_by_then_is
         let clients = Observed::of(person(stored(BCRYPT_OF_CHOSEN))).in_trouble(trouble);
         let server = settings(clients.clone()).upgrade_hashes(clients.clone()).build().unwrap();
         send(&server, person_shows(CHOSEN)).await.assert_token();
-        // Loading and replacing are one poll of one task, so the replacement has been tried by then.
+        // Loading and replacing happen in one poll of one task, so the replacement has been tried by then.
         eventually(async || (clients.loaded() == 1).then_some(())).await;
         let client = clients.clients.find(&ClientId::from_static("person")).await.unwrap().unwrap();
         assert_eq!((client.is_enabled(), client.secrets()[0].stored()), (is_enabled, &stored(hash)), "{trouble:?}");
@@ -459,7 +460,7 @@ async fn the_hash_of_a_client_that_was_disabled_or_has_another_secret_by_then_is
 }
 
 #[tokio::test]
-async fn the_next_login_after_an_upgrade_meets_the_new_hash_though_the_client_was_cached() {
+async fn the_next_login_after_an_upgrade_uses_the_new_hash_though_the_client_was_cached() {
     let clients = Observed::of(person(stored(BCRYPT_OF_CHOSEN)));
     let server = settings(clients.clone()).upgrade_hashes(clients.clone()).build().unwrap();
     send(&server, person_shows(CHOSEN)).await.assert_token();
@@ -472,7 +473,7 @@ async fn the_next_login_after_an_upgrade_meets_the_new_hash_though_the_client_wa
 }
 
 #[tokio::test]
-async fn an_upgrade_that_fails_fails_no_request_and_is_tried_again_a_minute_later() {
+async fn a_failed_upgrade_fails_no_request_and_is_tried_again_a_minute_later() {
     let clients = Observed::of(person(stored(BCRYPT_OF_CHOSEN))).in_trouble(Trouble::ReadOnly);
     let clock = clock();
     let server = settings(clients.clone()).upgrade_hashes(clients.clone()).clock(clock.clone()).build().unwrap();
@@ -491,12 +492,12 @@ async fn an_upgrade_that_fails_fails_no_request_and_is_tried_again_a_minute_late
 }
 
 #[tokio::test]
-async fn an_upgrade_does_not_undo_what_somebody_else_changed_in_the_meantime() {
+async fn an_upgrade_does_not_undo_a_concurrent_change() {
     let clients = Observed::of(person(stored(BCRYPT_OF_CHOSEN))).in_trouble(Trouble::SomebodyIsFaster);
     let server = settings(clients.clone()).upgrade_hashes(clients.clone()).build().unwrap();
     send(&server, person_shows(CHOSEN)).await.assert_token();
     eventually(async || (clients.loaded() == 1).then_some(())).await;
-    // A second success meets the client as it is now.
+    // A second success sees the client in its current state.
     clients.cause(Trouble::None);
     let client = clients.clients.find(&ClientId::from_static("person")).await.unwrap().unwrap();
     assert!(!client.is_enabled(), "the other change");
@@ -504,7 +505,7 @@ async fn an_upgrade_does_not_undo_what_somebody_else_changed_in_the_meantime() {
 }
 
 #[tokio::test]
-async fn a_secret_that_was_just_added_is_good_though_the_client_is_cached_and_a_flood_of_wrong_ones_spares_the_store() {
+async fn a_new_secret_is_accepted_though_the_client_is_cached_and_a_flood_of_wrong_ones_causes_few_store_calls() {
     let clients = Observed::of(person(ClientSecret::new(SECRET.as_str()).unwrap().try_into().unwrap()));
     let clock = clock();
     let server = settings(clients.clone()).clock(clock.clone()).build().unwrap();
@@ -527,7 +528,7 @@ async fn a_secret_that_was_just_added_is_good_though_the_client_is_cached_and_a_
 }
 
 #[tokio::test]
-async fn a_client_that_was_enabled_again_is_let_in_as_soon_as_the_cached_answer_is_five_seconds_old() {
+async fn a_client_that_was_enabled_again_is_accepted_as_soon_as_the_cached_answer_is_five_seconds_old() {
     let secret = ClientSecret::new(SECRET.as_str()).unwrap();
     let clients = Observed::of(person(secret.try_into().unwrap()).disabled());
     let clock = clock();
@@ -550,7 +551,7 @@ fn old_secrets(events: &mut EventReceiver) -> Vec<(Event, String, String)> {
 }
 
 #[tokio::test]
-async fn an_old_secret_that_is_still_used_is_told_once_an_hour_by_its_label() {
+async fn an_old_secret_that_is_still_used_is_reported_once_an_hour_by_its_label() {
     let secrets: Vec<ClientSecret> = (0..4).map(|_| ClientSecret::generate().unwrap()).collect();
     let labelled = |number: usize, label: &str| RegisteredSecret::new(label, &secrets[number]).unwrap();
     let client = person(stored(HASHES[0].1))
@@ -573,7 +574,7 @@ async fn an_old_secret_that_is_still_used_is_told_once_an_hour_by_its_label() {
     assert_eq!((event.client_id.as_deref(), event.at), (Some("person"), at(NOW)));
     assert_eq!(event.extensions.get(), Some(&"a request id"));
 
-    // The third is older than the second, whatever their order, and the one that ended is newer than nobody.
+    // The third is older than the second, regardless of their order, and the expired one does not count as newer.
     for number in [2, 1, 0, 2] {
         send(&server, person_shows(secrets[number].expose())).await.assert_token();
     }
@@ -587,7 +588,7 @@ async fn an_old_secret_that_is_still_used_is_told_once_an_hour_by_its_label() {
 }
 
 #[tokio::test]
-async fn a_wrong_guess_whose_caller_hung_up_is_an_event_and_a_right_one_is_none() {
+async fn a_wrong_secret_is_an_event_even_if_its_caller_disconnected_and_a_correct_one_is_not() {
     let (sender, mut events) = event::channel();
     let clients = MemoryStore::from([person(stored(BCRYPT_OF_CHOSEN))]);
     // One client has two of the three places, so that neither waits.
@@ -599,7 +600,7 @@ async fn a_wrong_guess_whose_caller_hung_up_is_an_event_and_a_right_one_is_none(
     }
     let event = eventually(async || events.try_recv()).await;
     let Outcome::AuthenticationFailed(error) = &event.outcome else { panic!("{event:?}") };
-    assert!(error.to_string().contains("hung up"), "{error}");
+    assert!(error.to_string().contains("disconnected"), "{error}");
     assert_eq!((event.client_id.as_deref(), error.status().as_u16()), (Some("person"), 401));
     eventually(async || {
         let answer = send(&server, person_shows(CHOSEN)).await;
@@ -610,7 +611,7 @@ async fn a_wrong_guess_whose_caller_hung_up_is_an_event_and_a_right_one_is_none(
 }
 
 #[tokio::test]
-async fn chosen_secrets_are_checked_where_the_application_says_and_hashes_replaced_from_there() {
+async fn chosen_secrets_are_checked_and_hashes_replaced_where_the_application_chooses() {
     let (checks, waiting) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
     let checked = thread::spawn(move || waiting.into_iter().map(|check| check()).count());
     let clients = Observed::of(person(stored(BCRYPT_OF_CHOSEN)));
@@ -624,7 +625,7 @@ async fn chosen_secrets_are_checked_where_the_application_says_and_hashes_replac
 }
 
 #[tokio::test]
-async fn a_check_that_is_dropped_is_a_503_counts_for_nobody_and_leaves_its_place() {
+async fn a_dropped_check_is_a_503_is_not_counted_and_frees_its_place() {
     let handed_over = AtomicUsize::new(0);
     let clients = MemoryStore::from([person(stored(BCRYPT_OF_CHOSEN))]);
     let builder = settings(clients).slow_checks(1, 0).slow_checks_on(move |check| {
@@ -639,7 +640,7 @@ async fn a_check_that_is_dropped_is_a_503_counts_for_nobody_and_leaves_its_place
     send(&server, person_shows(CHOSEN)).await.assert_token();
 }
 
-/// Everything that this process logs, from the first call on.
+/// Captures everything that this process logs, from the first call on.
 fn log() -> String {
     static LOG: LazyLock<Log> = LazyLock::new(|| {
         let log = Log::default();
@@ -666,7 +667,7 @@ impl io::Write for Log {
 }
 
 #[tokio::test]
-async fn no_log_no_event_no_error_no_debug_and_no_answer_shows_a_secret() {
+async fn no_log_no_event_no_error_no_debug_and_no_response_shows_a_secret() {
     log();
     let record =
         format!(r#"{{"client_id":"plain","client_secrets":[{{"label":"1","dangerous_plain":"{CHOSEN} 2"}}]}}"#);
@@ -711,7 +712,7 @@ async fn no_log_no_event_no_error_no_debug_and_no_answer_shows_a_secret() {
     }
 }
 
-/// Asks for a token one after the other; how long that took, sorted.
+/// Requests tokens one after another, and returns the sorted times.
 async fn times(site: &Site, request: &TokenRequest, times: usize) -> Vec<Duration> {
     let mut took = Vec::new();
     for _ in 0..times {
@@ -724,7 +725,7 @@ async fn times(site: &Site, request: &TokenRequest, times: usize) -> Vec<Duratio
     took
 }
 
-/// What became of the requests of a flood.
+/// The outcomes of the requests of a flood.
 #[derive(Clone, Debug, Default)]
 struct Flood {
     checked: Arc<AtomicUsize>,
@@ -746,9 +747,9 @@ impl Flood {
     }
 }
 
-/// Prints how the times under a flood compare; asserts that nobody else was turned away, and that the flood was one.
+/// Prints how the times under a flood compare. Asserts that no other client was refused, and that the flood had its effect.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_wrong_secrets_on_one_client_shuts_out_no_other_and_no_owner_of_a_generated_secret() {
+async fn a_flood_of_wrong_secrets_for_one_client_affects_no_other_client_and_no_owner_of_a_generated_secret() {
     const TIMES: usize = 60;
     let chosen = |id: &str| Client::new(id, ClientSecret::new(CHOSEN).unwrap()).audience(API);
     let victim = chosen("victim").secret(ClientSecret::new(SECRET.as_str()).unwrap());

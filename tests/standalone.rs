@@ -1,4 +1,4 @@
-//! The example `standalone`: what it says about a file that is wrong, and how it ends.
+//! The example `standalone`: its error messages about invalid files, and its shutdown.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // helpers of tests, which may
 
@@ -23,7 +23,7 @@ use serde_json::Value;
 
 use self::http2::{ACK, DATA, END_HEADERS, END_STREAM, HEADERS, Http2, PING, RST_STREAM, block, frame};
 
-/// A file that is right, for tests that break it in one place.
+/// A valid file, which tests break in one place.
 const GOOD: &str = r#"listen = "127.0.0.1:0"
 
 [keys]
@@ -45,10 +45,10 @@ path = "/api/read"
 scope = "read"
 "#;
 
-/// Random enough, and of no use anywhere else.
+/// Random enough, and used nowhere else.
 const HASH: &str = "$sha256$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// The example, built by `cargo test` beside this test.
+/// The example, built by `cargo test` together with this test.
 fn standalone() -> Command {
     let mut path = std::env::current_exe().unwrap();
     path.pop(); // the test
@@ -65,14 +65,14 @@ fn standalone() -> Command {
     command
 }
 
-/// A file of this test alone.
+/// A file of this test only.
 fn file(test: &str, content: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("standalone-{test}.toml"));
     fs::write(&path, content).unwrap();
     path
 }
 
-/// What is said about a file, without the folder that it is in.
+/// Returns the error about a file, without the folder of the file.
 fn refusal(test: &str, content: &str, environment: &[(&str, &str)]) -> String {
     let path = file(test, content);
     let mut command = standalone();
@@ -84,7 +84,7 @@ fn refusal(test: &str, content: &str, environment: &[(&str, &str)]) -> String {
     said.replace(&path.display().to_string(), "FILE").trim_end().to_owned()
 }
 
-/// A running service, which is gone with the test.
+/// A running service, which ends with the test.
 struct Service {
     child: Child,
     stdout: BufReader<ChildStdout>,
@@ -92,7 +92,7 @@ struct Service {
 }
 
 impl Service {
-    /// The good file, with a few settings from the environment.
+    /// Starts with the valid file and a few settings from the environment.
     fn start(test: &str, environment: &[(&str, &str)]) -> Self {
         Self::start_with(&file(test, GOOD), environment)
     }
@@ -113,7 +113,7 @@ impl Service {
         Self { child, stdout, address }
     }
 
-    /// What it logs at `warn` while it starts; then it is gone.
+    /// Returns what it logs at `warn` while it starts, and stops it.
     fn warnings_of(config: &Path, environment: &[(&str, &str)]) -> String {
         let mut command = standalone();
         command.arg("--config").arg(config).envs(environment.iter().copied()).env("RUST_LOG", "warn");
@@ -127,7 +127,7 @@ impl Service {
         said.replace(&config.display().to_string(), "FILE")
     }
 
-    /// The good file, with everything logged that can be, into a file of this test.
+    /// Starts with the valid file, and logs at every level into a file of this test.
     fn start_logging(test: &str) -> (Self, PathBuf) {
         let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("standalone-{test}.log"));
         let mut command = standalone();
@@ -141,7 +141,7 @@ impl Service {
         stream
     }
 
-    /// One request on a connection of its own; the whole answer.
+    /// Sends one request on a new connection, and returns the whole response.
     fn send(&self, request: &str) -> String {
         let mut stream = self.connect();
         stream.write_all(request.as_bytes()).unwrap();
@@ -161,7 +161,7 @@ impl Service {
         self.send(&format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"))
     }
 
-    /// A request for a token, of which the service waits for the last byte of the body.
+    /// Sends a token request without the last byte of its body, for which the service waits.
     fn begin_token_request(&self) -> TcpStream {
         let mut stream = self.connect();
         // `billing:correct+horse`
@@ -198,7 +198,7 @@ impl Drop for Service {
 #[test]
 #[allow(clippy::too_many_lines)] // a table
 fn a_bad_file_is_refused_with_its_line_and_how_to_fix_it() {
-    for (name, right, wrong, line, mend) in [
+    for (name, right, wrong, line, fix) in [
         ("syntax", "[keys]", "[keys", 3, "]"),
         ("unknown-key", "listen =", "lisen =", 1, "unknown field `lisen`, expected one of `listen`"),
         ("unknown-table", "[keys]", "[kees]", 3, "expected one of `listen`"),
@@ -309,7 +309,7 @@ fn a_bad_file_is_refused_with_its_line_and_how_to_fix_it() {
         assert_ne!(content, GOOD, "{name} breaks nothing");
         let said = refusal(name, &content, &[]);
         assert!(said.starts_with(&format!("FILE:{line}: ")), "{name}: not line {line}: {said}");
-        assert!(said.contains(mend), "{name}: `{mend}` is not in: {said}");
+        assert!(said.contains(fix), "{name}: `{fix}` is not in: {said}");
         assert!(!said.contains("hunter2"), "a secret is shown: {said}");
     }
 }
@@ -340,7 +340,7 @@ fn no_value_in_a_client_is_shown_since_it_may_be_a_secret_under_a_wrong_name() {
 }
 
 #[test]
-fn a_wide_range_of_trusted_proxies_is_warned_of_and_one_of_every_address_refused() {
+fn a_wide_range_of_trusted_proxies_causes_a_warning_and_one_of_every_address_is_rejected() {
     let config = |ranges: &str| {
         GOOD.replacen("[keys]", &format!("[proxies]\nheader = \"Forwarded\"\ntrusted = {ranges}\n[keys]"), 1)
     };
@@ -361,7 +361,7 @@ fn a_list_is_not_read_as_a_client() {
 }
 
 #[test]
-fn a_store_that_is_none_or_that_is_away_is_refused_without_its_password() {
+fn an_invalid_or_unavailable_store_is_rejected_without_showing_its_password() {
     for (url, why) in [
         ("mysql://u:hunter2@h/d", "unknown store `mysql:`"),
         ("nonsense", "invalid store URL; use one of"),
@@ -375,7 +375,7 @@ fn a_store_that_is_none_or_that_is_away_is_refused_without_its_password() {
 }
 
 #[test]
-fn what_was_revoked_stays_so_when_the_service_starts_again() {
+fn a_revoked_token_stays_revoked_after_a_restart() {
     let key = format!("sign = {:?}", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/p256.pem"));
     let good = GOOD.replace("generate = \"ES256\"", &key);
     let config = file("started-again", &format!("issuer = \"http://127.0.0.1:3000\"\n{good}"));
@@ -407,9 +407,9 @@ fn what_was_revoked_stays_so_when_the_service_starts_again() {
     assert_eq!([read(&service, &tokens[0]), read(&service, &tokens[1])], ["401", "200"]);
 }
 
-/// A random secret, and a load balancer in front: settings of the file and of the environment.
+/// A random secret, and a load balancer in front: settings in the file and in the environment.
 #[test]
-fn a_random_secret_is_never_locked_out_and_callers_behind_a_proxy_are_told_apart() {
+fn a_random_secret_is_never_locked_out_and_callers_behind_a_proxy_are_distinguished() {
     const RANDOM: &str = "jR3uWc0sYk8p4hT1nQ7vZ2xB6mD9fG5a-LqEoHiKwXs";
     let config = file("proxies", &GOOD.replace("client_secret_env", "random_client_secret = true\nclient_secret_env"));
     let trust = [
@@ -430,14 +430,14 @@ fn a_random_secret_is_never_locked_out_and_callers_behind_a_proxy_are_told_apart
         ));
         answer.split(' ').nth(1).unwrap().to_owned()
     };
-    // Twice as many, since the minute of the counts may end in between.
+    // Twice as many, since the minute of the counter may end in between.
     let statuses: Vec<String> = (0..202).map(|_| ask("wrong", "203.0.113.1")).collect();
     assert!(statuses.iter().any(|status| status == "429"), "{statuses:?}");
     assert_eq!([ask("wrong", "203.0.113.2"), ask(RANDOM, "203.0.113.1")], ["401", "200"]);
 }
 
 #[test]
-fn a_client_registered_twice_and_a_second_default_are_found_where_they_are() {
+fn a_duplicate_client_and_a_second_default_resource_are_rejected_with_their_line() {
     let client = format!("\n[[clients]]\nclient_id = \"billing\"\nclient_secret_hash = \"{HASH}\"\n");
     let said = refusal("client-twice", &(GOOD.to_owned() + &client), &[]);
     assert!(said.starts_with("FILE:21: ") && said.contains("an id of its own"), "{said}");
@@ -449,7 +449,7 @@ fn a_client_registered_twice_and_a_second_default_are_found_where_they_are() {
 
 #[cfg(unix)]
 #[test]
-fn a_named_pipe_in_the_place_of_a_secret_or_a_key_is_refused_at_once() {
+fn a_named_pipe_in_place_of_a_secret_or_a_key_is_rejected_at_once() {
     let pipe = tempfile::tempdir().unwrap();
     let path = pipe.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
@@ -461,7 +461,7 @@ fn a_named_pipe_in_the_place_of_a_secret_or_a_key_is_refused_at_once() {
         let content = GOOD.replacen(right, &wrong, 1);
         let (done, is_done) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            // An error when the test has failed.
+            // Sending fails if the test has already failed.
             let _ = done.send(refusal(name, &content, &[]));
         });
         let said = is_done.recv_timeout(Duration::from_secs(30)).expect("it waits for a writer");
@@ -471,7 +471,7 @@ fn a_named_pipe_in_the_place_of_a_secret_or_a_key_is_refused_at_once() {
 
 #[cfg(feature = "sqlite")]
 #[test]
-fn a_client_that_is_listed_and_in_the_store_is_refused_until_it_is_in_one_of_them() {
+fn a_client_that_is_both_listed_and_in_the_store_is_rejected_until_it_is_in_one_of_them() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("clients.db").display());
     let clients = |arguments: &[&str]| {
@@ -485,7 +485,7 @@ fn a_client_that_is_listed_and_in_the_store_is_refused_until_it_is_in_one_of_the
     clients(&["create", "reports", "--audience", "https://api.example.test/"]);
     drop(Service::start("in-one", &[("TCC_STORE", &url)]));
     clients(&["create", "billing"]);
-    // Disabled in the store alone, it would still get tokens.
+    // If it were disabled in the store alone, it would still get tokens.
     clients(&["disable", "billing"]);
     let said = refusal("in-both", GOOD, &[("TCC_STORE", &url)]);
     assert!(said.starts_with("FILE:12: client `billing` is in the store as well"), "{said}");
@@ -495,8 +495,8 @@ fn a_client_that_is_listed_and_in_the_store_is_refused_until_it_is_in_one_of_the
 }
 
 #[test]
-fn a_bad_variable_is_refused_by_its_name() {
-    for (variable, value, mend) in [
+fn a_bad_variable_is_rejected_by_its_name() {
+    for (variable, value, fix) in [
         ("TCC_LISTEN", "3000", "such as 127.0.0.1:3000"),
         ("TCC_LISTNE", "127.0.0.1:0", "there is no such setting"),
         ("TCC_LIMITS_BODY_BYTES", "much", "a whole number"),
@@ -509,14 +509,14 @@ fn a_bad_variable_is_refused_by_its_name() {
         ("TCC_KEYS_GENERATE", "", "there is no key"),
     ] {
         let said = refusal(&variable.to_lowercase(), GOOD, &[(variable, value)]);
-        // The last one goes back to the file, since an empty variable is as if it were left out.
+        // The last one falls back to the file, since an empty variable counts as absent.
         assert!(said.starts_with(&format!("{variable}: ")) || value.is_empty(), "{said}");
-        assert!(said.contains(mend), "{variable}: {said}");
+        assert!(said.contains(fix), "{variable}: {said}");
     }
 }
 
 #[test]
-fn former_names_are_read_with_a_warning_that_names_the_new_one() {
+fn former_names_are_accepted_with_a_warning_that_gives_the_new_name() {
     let mut former = GOOD.to_owned();
     for (name, former_name) in [
         ("scope = \"read\"\n\n[[res", "scopes = [\"read\"]\ndefault_scopes = [\"read\"]\n\n[[res"),
@@ -564,7 +564,7 @@ fn former_names_are_read_with_a_warning_that_names_the_new_one() {
 }
 
 #[test]
-fn a_former_name_beside_the_new_one_is_refused() {
+fn a_former_name_together_with_the_new_one_is_rejected() {
     let said = refusal("both-names", &GOOD.replacen("client_id", "id = \"b\"\nclient_id", 1), &[]);
     assert!(said.starts_with("FILE:13: ") && said.contains("both are set; keep `client_id`"), "{said}");
     let both = [("TCC_TOKENS_SCOPES", "read"), ("TCC_TOKENS_SCOPE", "read")];
@@ -602,7 +602,7 @@ fn variables_that_kubernetes_sets_for_a_service_do_not_stop_the_start() {
 }
 
 #[test]
-fn a_generated_key_is_warned_of_with_how_to_keep_one() {
+fn a_generated_key_causes_a_warning_that_says_how_to_keep_a_key() {
     let said = Service::warnings_of(&file("generated-key", GOOD), &[]);
     for part in ["keys.generate", "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256", "keys.sign"] {
         assert!(said.contains(part), "{part}\nis not in\n{said}");
@@ -614,14 +614,14 @@ fn a_generated_key_is_warned_of_with_how_to_keep_one() {
 }
 
 #[test]
-fn an_issuer_without_a_scheme_is_refused_with_an_issuer_as_the_example() {
+fn an_issuer_without_a_scheme_is_rejected_with_an_issuer_as_the_example() {
     let said = refusal("issuer-example", GOOD, &[("TCC_ISSUER", "auth.example.test")]);
     assert!(said.contains("https://auth.example.com") && !said.contains("https://api."), "{said}");
 }
 
 #[cfg(all(feature = "legacy_hashes", feature = "sqlite"))]
 #[test]
-fn the_hash_of_an_older_system_is_replaced_in_the_store_when_its_secret_is_shown() {
+fn the_hash_of_an_older_system_is_replaced_in_the_store_when_its_secret_is_used() {
     use tower_client_credentials::store::SqliteStore;
     use tower_client_credentials::{Client, ClientAdmin as _, ClientId, ClientStore as _, StoredSecret};
 
@@ -657,7 +657,7 @@ fn the_hash_of_an_older_system_is_replaced_in_the_store_when_its_secret_is_shown
 }
 
 #[test]
-fn without_a_file_it_says_how_to_call_it() {
+fn without_a_file_it_prints_its_usage() {
     let output = standalone().output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("--config FILE.toml"));
     let output = standalone().args(["--config", "nothing-here.toml"]).output().unwrap();
@@ -665,7 +665,7 @@ fn without_a_file_it_says_how_to_call_it() {
 }
 
 #[test]
-fn the_file_that_comes_with_it_is_right_and_the_environment_has_the_last_word() {
+fn its_own_file_is_valid_and_the_environment_overrides_it() {
     let example = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/standalone.toml"));
     let service = Service::start_with(
         example,
@@ -684,7 +684,7 @@ fn the_file_that_comes_with_it_is_right_and_the_environment_has_the_last_word() 
 }
 
 #[test]
-fn an_issuer_behind_a_proxy_that_strips_its_path_takes_one_setting_and_one_of_plain_http_a_dangerous_one() {
+fn an_issuer_behind_a_proxy_that_strips_its_path_needs_one_setting_and_plain_http_a_dangerous_one() {
     let settings = [
         ("TCC_ISSUER", "http://tokens.mesh.test/auth"),
         ("TCC_DANGEROUS_PLAIN_HTTP", "true"),
@@ -699,7 +699,7 @@ fn an_issuer_behind_a_proxy_that_strips_its_path_takes_one_setting_and_one_of_pl
 }
 
 #[test]
-fn a_key_that_it_creates_is_there_again_after_a_restart() {
+fn a_key_that_it_creates_is_used_again_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     for (name, algorithm, expected) in [("default.pem", "", "ES256"), ("chosen.pem", "EdDSA", "EdDSA")] {
         let path = folder.path().join(name);
@@ -717,7 +717,7 @@ fn a_key_that_it_creates_is_there_again_after_a_restart() {
 }
 
 #[test]
-fn keys_come_from_files_whose_paths_begin_at_the_file() {
+fn keys_are_read_from_files_relative_to_the_configuration() {
     let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys");
     let own = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("standalone-own.jwk");
     fs::copy(format!("{keys}/rfc8037-a1.jwk"), own).unwrap();
@@ -744,9 +744,9 @@ fn keys_come_from_files_whose_paths_begin_at_the_file() {
 }
 
 #[test]
-fn limits_hold() {
+fn the_limits_are_enforced() {
     let service = Service::start("limits", &[("TCC_LIMITS_BODY_BYTES", "28"), ("TCC_LIMITS_BODY_SECONDS", "1")]);
-    // One byte too many is announced, and a byte of another body does not come within a second.
+    // The announced length is one byte too many, and the last byte of the other body is not sent within a second.
     let long = "POST /token HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-www-form-urlencoded\r\n\
         Connection: close\r\nContent-Length: 29\r\n\r\ngrant_type=client_credentials";
     assert!(service.send(long).starts_with("HTTP/1.1 413 "));
@@ -755,7 +755,7 @@ fn limits_hold() {
 }
 
 #[test]
-fn a_connection_on_which_nobody_asks_is_closed() {
+fn a_connection_without_requests_is_closed() {
     let service = Service::start("silence", &[("TCC_LIMITS_HEAD_SECONDS", "0")]);
     let mut stream = service.connect();
     assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the end of the stream");
@@ -793,7 +793,7 @@ fn a_route_for_a_forward_auth_proxy_refuses_grpc_by_the_http_status() {
 fn http_2_without_tls_is_on_the_same_port() {
     let service = Service::start("h2c", &[]);
     let mut stream = service.connect();
-    // RFC 9113 §3.4: the preface of the client, with empty SETTINGS; the server's SETTINGS come first of all.
+    // RFC 9113 §3.4: the client's preface with empty SETTINGS. The server sends its SETTINGS first.
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
     let mut frame = [0; 9];
     stream.read_exact(&mut frame).unwrap();
@@ -801,7 +801,7 @@ fn http_2_without_tls_is_on_the_same_port() {
 }
 
 #[test]
-fn sigterm_lets_a_request_under_way_end_and_takes_no_other() {
+fn sigterm_lets_a_request_in_progress_finish_and_accepts_no_other() {
     let mut service = Service::start("drain", &[]);
     let mut request = service.begin_token_request();
     service.terminate();
@@ -816,7 +816,7 @@ fn sigterm_lets_a_request_under_way_end_and_takes_no_other() {
 }
 
 #[test]
-fn draining_has_an_end() {
+fn draining_has_a_time_limit() {
     let mut service = Service::start("bounded", &[("TCC_LIMITS_DRAIN_SECONDS", "0")]);
     let _request = service.begin_token_request();
     service.terminate();
@@ -824,8 +824,8 @@ fn draining_has_an_end() {
     assert!(service.child.wait().unwrap().success());
 }
 
-/// Sends a request over HTTP/2 (RFC 9113) with these fields, also one that client libraries refuse to send. Returns once the
-/// service has answered or reset it.
+/// Sends a request over HTTP/2 (RFC 9113) with these fields, including requests that client libraries refuse to send. Returns
+/// after the service has answered or reset it.
 fn send_over_http_2(service: &Service, fields: &[(&str, &str)], body: &str) {
     let mut connection = Http2::connect(service.address, &[]);
     let end = if body.is_empty() { END_STREAM } else { 0 };
@@ -834,7 +834,7 @@ fn send_over_http_2(service: &Service, fields: &[(&str, &str)], body: &str) {
         connection.send(&frame(DATA, END_STREAM, 1, body.as_bytes()));
     }
     connection.send(&frame(PING, 0, 0, b"are you?"));
-    // Until the PING is acknowledged, and the stream has ended by an answer or by a reset.
+    // Until the PING is acknowledged, and the stream has ended by a response or by a reset.
     let (mut pinged, mut ended) = (false, false);
     while !(pinged && ended) {
         let frame = connection.receive().expect("a frame");
@@ -845,8 +845,9 @@ fn send_over_http_2(service: &Service, fields: &[(&str, &str)], body: &str) {
 }
 
 #[test]
-fn no_secret_and_no_token_is_in_the_log_whatever_is_logged() {
-    // Of `client_secret=…` in the query and in the body, of `access_token=…` in the query, and of malformed requests.
+fn no_secret_and_no_token_is_in_the_log_at_any_level() {
+    // The secrets in `client_secret=…` in the query and in the body, in `access_token=…` in the query, and in malformed
+    // requests.
     const SECRETS: [&str; 6] =
         ["secret-in-query", "secret-in-body", "token-in-query", "secret-in-target", "secret-in-path", "secret-in-te"];
     const BASIC: &str = "YmlsbGluZzpjb3JyZWN0K2hvcnNl"; // `billing:correct+horse`

@@ -1,4 +1,4 @@
-//! Connections that are not used: they are closed, and those with a request in progress are not.
+//! Unused connections are closed, and connections with a request in progress are not.
 
 use std::io::{Read as _, Write as _};
 
@@ -9,7 +9,7 @@ fn connect(service: &Service, settings: &[u8]) -> Http2 {
     Http2::connect(service.address, settings)
 }
 
-/// Sends the head of a request as the first one of a connection.
+/// Sends the head of the first request of a connection.
 fn request(connection: &mut Http2, method: &str, path: &str, more: &[(&str, &str)], flags: u8) {
     connection.send(&frame(HEADERS, flags | END_HEADERS, 1, &head(method, path, more)));
 }
@@ -31,7 +31,7 @@ fn an_http_2_connection_that_only_acknowledges_pings_is_closed() {
 }
 
 #[test]
-fn an_http_2_connection_whose_answer_is_not_read_is_closed() {
+fn an_http_2_connection_whose_response_is_not_read_is_closed() {
     let service = service("idle-window");
     let mut connection = connect(&service, &NO_WINDOW);
     request(&mut connection, "GET", "/.well-known/jwks.json", &[], END_STREAM);
@@ -44,7 +44,7 @@ fn an_http_2_connection_whose_answer_is_not_read_is_closed() {
 const MAX_CONCURRENT_STREAMS: [u8; 2] = [0, 3];
 
 #[test]
-fn the_requests_at_once_on_one_http_2_connection_are_bounded() {
+fn the_concurrent_requests_of_one_http_2_connection_are_limited() {
     for (test, environment, expected) in
         [("streams", &[][..], [0, 0, 0, 32]), ("streams-set", &[("TCC_LIMITS_STREAMS", "300")], [0, 0, 1, 44])]
     {
@@ -78,7 +78,7 @@ fn a_connection_with_a_request_in_progress_is_not_idle() {
     request(&mut http_2, "POST", "/token", &fields, 0);
     http_2.send(&frame(DATA, 0, 1, b"grant_type=client_credential"));
 
-    // Its time begins after that of the two above: when it is closed, they would be, too.
+    // Its time begins after that of the two above: when it is closed, they would have been closed too.
     let mut idle = connect(&service, &[]);
     request(&mut idle, "GET", "/health/live", &[], END_STREAM);
     idle.until_closed();

@@ -1,4 +1,4 @@
-//! The places for connections: one address cannot take all of them.
+//! Connection limits: one address cannot take all connections.
 
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ use super::{GOOD, Service, file};
 const LIMITS: [(&str, &str); 3] =
     [("TCC_LIMITS_CONNECTIONS", "60"), ("TCC_LIMITS_CONNECTIONS_PER_ADDRESS", "40"), ("TCC_LIMITS_HEAD_SECONDS", "60")];
 
-/// Opens a connection from this address, which does not ask for anything.
+/// Opens a connection from this address, without a request.
 fn connect_from(address: &str, service: &Service) -> TcpStream {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let stream = runtime.block_on(async {
@@ -21,7 +21,7 @@ fn connect_from(address: &str, service: &Service) -> TcpStream {
     stream
 }
 
-/// The connections that stay open, of so many that are opened.
+/// Opens so many connections, and returns those that stay open.
 fn held(count: usize, service: &Service) -> Vec<TcpStream> {
     let streams: Vec<_> = (0..count).map(|_| connect_from("127.0.0.1", service)).collect();
     let is_open = |stream: &TcpStream| {
@@ -42,27 +42,27 @@ fn asks_from(address: &str, service: &Service) -> String {
 }
 
 #[test]
-fn one_address_that_opens_connections_without_end_leaves_places_for_others() {
+fn one_address_that_opens_unlimited_connections_leaves_places_for_others() {
     let service = Service::start("places", &LIMITS);
     let connections = held(100, &service);
     assert_eq!(connections.len(), 40);
-    // It stays at its limit, and is closed at once beyond it.
+    // It stays at its limit, and further connections are closed at once.
     assert_eq!(asks_from("127.0.0.1", &service), "");
     let start = Instant::now();
     for _ in 0..20 {
         assert!(asks_from("127.0.0.2", &service).starts_with("HTTP/1.1 204 "));
     }
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
-    // A connection that ends makes room.
+    // A connection that ends frees its place.
     drop(connections);
     let start = Instant::now();
     while !asks_from("127.0.0.1", &service).starts_with("HTTP/1.1 204 ") {
-        assert!(start.elapsed() < Duration::from_secs(20), "no place is given back");
+        assert!(start.elapsed() < Duration::from_secs(20), "no place was released");
     }
 }
 
 #[test]
-fn the_connections_of_a_trusted_proxy_are_limited_only_in_all() {
+fn the_connections_of_a_trusted_proxy_are_limited_only_in_total() {
     let proxies = "[proxies]\ntrusted = [\"127.0.0.1\"]\nheader = \"X-Forwarded-For\"\n\n[keys]";
     let config = file("places-proxy", &GOOD.replace("[keys]", proxies));
     let service = Service::start_with(&config, &LIMITS);

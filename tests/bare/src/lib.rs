@@ -1,11 +1,11 @@
-//! What a user finds who takes the default features.
+//! The crate as a user of the default features sees it.
 
 #![cfg(test)]
 
 use tower_client_credentials::{ClientSecret, StoredSecret};
 
 #[test]
-fn a_chosen_secret_is_refused_and_the_feature_that_takes_it_is_named() {
+fn a_chosen_secret_is_rejected_with_the_name_of_the_feature_that_accepts_it() {
     let error = ClientSecret::new("correct horse").unwrap_err().to_string();
     assert!(error.contains("feature `argon2`") && !error.contains("horse"), "{error}");
     // The name of the variable is shown, and its value is not.
@@ -14,7 +14,7 @@ fn a_chosen_secret_is_refused_and_the_feature_that_takes_it_is_named() {
 }
 
 #[test]
-fn a_stored_argon2_hash_is_refused_and_the_feature_that_takes_it_is_named() {
+fn a_stored_argon2_hash_is_rejected_with_the_name_of_the_feature_that_accepts_it() {
     let hash = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     assert!(hash.parse::<StoredSecret>().unwrap_err().to_string().contains("feature `argon2`"));
 }
