@@ -1,5 +1,5 @@
-//! Every kind of bad token that is known here, shown to a protected route: refused, in the same words, and for the reason
-//! that it was made for. Each row spoils one thing about a token that would be good.
+//! Every known kind of bad token, sent to a protected route: refused, with the same text, and for its own reason. Each row
+//! changes one part of an otherwise valid token.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -25,7 +25,7 @@ use tower_client_credentials::{
     Verifier, VerifyingKey,
 };
 
-/// A token, and why it is refused.
+/// A token, and the reason of its refusal.
 struct Row {
     name: String,
     token: String,
@@ -90,7 +90,7 @@ fn forms() -> Vec<Row> {
     ]
 }
 
-/// base64url without padding, to the letter (RFC 7515 §2).
+/// base64url without padding, strictly (RFC 7515 §2).
 fn encodings() -> Vec<Row> {
     let token = good().sign();
     let (signed, signature) = token.rsplit_once('.').unwrap();
@@ -111,7 +111,7 @@ fn encodings() -> Vec<Row> {
     ]
 }
 
-/// RFC 7515 §4: a JSON object, in which no name comes twice.
+/// RFC 7515 §4: a JSON object with unique names.
 fn headers() -> Vec<Row> {
     let text = good().header;
     let twice = |member: &str| text.replacen('{', &format!("{{{member},"), 1);
@@ -160,7 +160,7 @@ fn types() -> Vec<Row> {
     rows
 }
 
-/// RFC 7515 §4.1.11: we understand none.
+/// RFC 7515 §4.1.11: we support no extension.
 fn critical_extensions() -> Vec<Row> {
     let values = [json!(["exp"]), json!(["b64"]), json!(["alg"]), json!([]), json!(null), json!("exp"), json!(false)];
     let mut rows = each(InvalidToken::Critical, "crit", values, |value| good().header("crit", value.clone()).sign());
@@ -169,7 +169,7 @@ fn critical_extensions() -> Vec<Row> {
     rows
 }
 
-/// RFC 8725 §3.10: the key is ours to choose.
+/// RFC 8725 §3.10: the verifier chooses the key.
 fn keys_brought_along() -> Vec<Row> {
     let point = p256::ecdsa::VerifyingKey::from(&forge::foreign_key()).to_encoded_point(false);
     let jwk = json!({
@@ -208,7 +208,7 @@ fn key_names() -> Vec<Row> {
     rows
 }
 
-/// RFC 8725 §3.1: the algorithm is the key's.
+/// RFC 8725 §3.1: the key determines the algorithm.
 fn algorithms() -> Vec<Row> {
     let wrong = InvalidToken::Algorithm;
     let unsigned =
@@ -222,7 +222,7 @@ fn algorithms() -> Vec<Row> {
     [unsigned, of_p256, of_ed25519, of_rsa].into_iter().flatten().collect()
 }
 
-/// RFC 8725 §2.1: whoever takes a public key for a shared secret accepts what anybody can sign.
+/// RFC 8725 §2.1: a verifier that uses a public key as a shared secret accepts tokens that anyone can sign.
 fn shared_secrets() -> Vec<Row> {
     let public = p256::ecdsa::VerifyingKey::from(&forge::signing_key());
     let der = p256::PublicKey::from(&public).to_public_key_der().unwrap();
@@ -310,7 +310,7 @@ fn eddsa_signatures() -> Vec<Row> {
     ]
 }
 
-/// S + L (RFC 8032 §5.1), little-endian: a verifier that does not look at the range takes it for S.
+/// S + L (RFC 8032 §5.1), little-endian: a verifier that does not check the range accepts it for S.
 fn plus_order(s: &[u8]) -> Vec<u8> {
     const ORDER: &str = "7237005577332262213973186563042994240857116359379907606001950938285454250989";
     let sum = BigUint::from_bytes_le(s) + BigUint::parse_bytes(ORDER.as_bytes(), 10).unwrap();
@@ -393,7 +393,7 @@ fn claims_of_another_type() -> Vec<Row> {
     values.into_iter().map(bad).collect()
 }
 
-/// What few JSON libraries would write: numbers out of range, names that occur twice (RFC 7519 §4), no object.
+/// Forms that few JSON libraries would write: numbers out of range, duplicate names (RFC 7519 §4), no object.
 fn claims_out_of_shape() -> Vec<Row> {
     let mut rows = Vec::new();
     for (name, time) in [("iat", NOW), ("nbf", NOW), ("exp", NOW + 600)] {
@@ -455,7 +455,7 @@ fn claims_that_do_not_hold() -> Vec<Row> {
     [issuers, audiences, expired].into_iter().flatten().chain(ahead).collect()
 }
 
-/// RFC 9449 §7.2, RFC 8705 §3: nothing here checks that the caller has the key or the certificate.
+/// RFC 9449 §7.2, RFC 8705 §3: we do not check that the caller has the key or the certificate.
 fn bound_tokens() -> Vec<Row> {
     let bindings = [
         json!({"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}),
@@ -474,7 +474,7 @@ fn bound_tokens() -> Vec<Row> {
     rows
 }
 
-/// A good token but for its signature, under another of the keys that the server trusts.
+/// A token that is valid except for its signature, under another trusted key of the server.
 fn under(key: &VerifyingKey, alg: &str) -> Draft {
     good().header("kid", key.key_id()).header("alg", alg)
 }
@@ -535,7 +535,7 @@ fn rsa() -> VerifyingKey {
 
 const RSA_PEM: &str = include_str!("keys/rsa2048.pub.pem");
 
-/// The other RSA key, for PS256 alone.
+/// The other RSA key, only for PS256.
 fn rsa_pss() -> VerifyingKey {
     let key = other_rsa_key();
     let [n, e] = [key.n(), key.e()].map(|number| forge::encode(number.to_bytes_be()));
@@ -550,7 +550,7 @@ fn server() -> AuthorizationServer {
 }
 
 #[tokio::test]
-async fn each_is_refused_in_the_same_words_and_for_its_own_reason() {
+async fn each_is_refused_with_the_same_text_and_for_its_own_reason() {
     let table = table();
     let names: HashSet<&str> = table.iter().map(|row| row.name.as_str()).collect();
     assert_eq!(names.len(), table.len(), "no row comes twice");
@@ -561,7 +561,7 @@ async fn each_is_refused_in_the_same_words_and_for_its_own_reason() {
         let site = stack.protect(&server, [BearerAuthLayer::new(server.verifier(API).unwrap())]).await;
         for Row { name, token, reason } in &table {
             println!("{}", name.escape_debug());
-            // The second time, a cache might have learnt it.
+            // The second time, a cache might have stored it.
             for _ in 0..2 {
                 site.get_authorized(&format!("Bearer {token}")).await.assert_invalid_token(reason);
             }
@@ -570,9 +570,9 @@ async fn each_is_refused_in_the_same_words_and_for_its_own_reason() {
     .await;
 }
 
-/// Or the table would be refused whatever it says.
+/// Otherwise the table would be refused regardless of its changes.
 #[tokio::test]
-async fn what_the_rows_spoil_is_good() {
+async fn the_base_tokens_of_the_rows_are_valid() {
     let server = server();
     let good_ones = [
         good().sign(),
@@ -596,7 +596,7 @@ fn keys() -> KeySet {
     KeySet::from([SigningKey::from_pem(KEY).unwrap().verifying_key()])
 }
 
-/// What the operator reads of a token that a verifier with this profile refuses.
+/// Returns the operator's text about a token that a verifier with this profile refuses.
 fn told(profile: Option<TokenProfile>, token: &str) -> String {
     let verifier = Verifier::with_keys(ISSUER, API, keys()).unwrap().clock(clock());
     let verifier = profile.into_iter().fold(verifier, Verifier::tokens);
@@ -761,7 +761,7 @@ fn the_operator_of_several_issuers_reads_which_of_them_a_token_could_be_from() {
 }
 
 #[test]
-fn a_bound_token_is_accepted_by_a_dangerous_setting_alone_and_by_every_profile_with_it() {
+fn a_bound_token_is_accepted_only_with_a_dangerous_setting_by_every_profile() {
     for cnf in [json!({"jkt": "k"}), json!({"x5t#S256": "k"}), Value::Null] {
         let token = good().claim("cnf", cnf).sign();
         let strict = [

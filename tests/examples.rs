@@ -1,5 +1,5 @@
-//! The examples that are programs of their own: what they print, and how others get along with them; and the quick-start of
-//! the README, as a newcomer copies it.
+//! The examples that are separate programs: their output, and their interoperability; and the quick-start of the README, as a
+//! newcomer copies it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -16,7 +16,7 @@ use http::HeaderName;
 use http::header::{ACCEPT, AUTHORIZATION};
 use serde_json::{Value, json};
 
-/// An example, built by `cargo test` beside this test.
+/// An example, built by `cargo test` together with this test.
 fn example(name: &str) -> Command {
     let mut path = std::env::current_exe().unwrap();
     path.pop(); // the test
@@ -30,7 +30,7 @@ fn example(name: &str) -> Command {
 }
 
 #[test]
-fn tonic_is_refused_without_a_token_and_served_with_one_of_the_same_port() {
+fn tonic_is_refused_without_a_token_and_served_with_one_from_the_same_port() {
     let output = example("tonic").output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}");
@@ -42,7 +42,7 @@ fn tonic_is_refused_without_a_token_and_served_with_one_of_the_same_port() {
 
 #[cfg(feature = "remote")]
 #[test]
-fn client_calls_by_hyper_by_reqwest_and_without_a_layer() {
+fn client_calls_with_hyper_with_reqwest_and_without_a_layer() {
     let output = example("client").output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}");
@@ -56,14 +56,14 @@ fn client_calls_by_hyper_by_reqwest_and_without_a_layer() {
 
 const README: &str = include_str!("../README.md");
 
-/// The blocks of code under a heading of the README: language, and text.
+/// Returns the code blocks under a heading of the README: language and text.
 fn blocks(heading: &str) -> Vec<(&'static str, &'static str)> {
     let (_, section) = README.split_once(&format!("\n## {heading}\n")).expect("the heading");
     let (section, _) = section.split_once("\n## ").expect("another heading after it");
     section.split("```").skip(1).step_by(2).map(|block| block.split_once('\n').unwrap()).collect()
 }
 
-/// A new package outside of the repository, with the dependencies that the README says to add.
+/// A new package outside of the repository, with the dependencies that the README adds.
 struct Newcomer {
     folder: tempfile::TempDir,
 }
@@ -98,10 +98,10 @@ impl Newcomer {
         cargo
     }
 
-    /// Returns what the compiler says about a program.
+    /// Returns the compiler errors of a program.
     fn compile(&self, program: &str) -> Result<(), String> {
         fs::write(self.folder.path().join("src/main.rs"), program).unwrap();
-        // That of `tests/bare`, which has the same dependencies built outside of the features of the tests.
+        // The target directory of `tests/bare`, which has the same dependencies, built without the features of the tests.
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bare");
         let output = self.cargo().args(["check", "--offline", "--target-dir"]).arg(target).output().unwrap();
         output.status.success().then_some(()).ok_or_else(|| String::from_utf8(output.stderr).unwrap())
@@ -109,23 +109,23 @@ impl Newcomer {
 }
 
 #[test]
-fn the_quick_start_of_the_readme_compiles_from_its_own_lines_of_cargo_add() {
+fn the_quick_start_of_the_readme_compiles_with_its_own_cargo_add_lines() {
     let blocks = blocks("Quick-start");
     let [("sh", lines), ("rust,no_run", program), ..] = &*blocks else { panic!("{blocks:?}") };
     let newcomer = Newcomer::adds(lines);
     newcomer.compile(program).unwrap_or_else(|error| panic!("{error}"));
 
-    // The features come from these lines and from nowhere else, or this test could not fail.
+    // The features come only from these lines; otherwise this test could not fail.
     let plain = lines.lines().map(|line| line.split(" --features").next().unwrap()).collect::<Vec<_>>().join("\n");
     let error = Newcomer::adds(&plain).compile(program).expect_err("no feature is on");
     assert!(error.contains("VerifiedToken"), "{error}");
 
-    // What signs any token exists for tests only.
+    // A type that signs any token exists only for tests.
     let error = newcomer.compile("use tower_client_credentials::TestIssuer;\nfn main() {}").unwrap_err();
     assert!(error.contains("TestIssuer") && error.contains("test-util"), "{error}");
 }
 
-/// An MCP server, which is gone with the test.
+/// An MCP server, which ends with the test.
 struct Mcp {
     child: Child,
     resource: String,
@@ -144,7 +144,7 @@ impl Mcp {
         Self { child, resource, site: Site::at(address, Protocol::Http1) }
     }
 
-    /// The path of a URL that the server named.
+    /// Returns the path of a URL from the server.
     fn path<'a>(&self, url: &'a Value) -> &'a str {
         let origin = self.resource.strip_suffix("/mcp").unwrap();
         url.as_str().unwrap().strip_prefix(origin).expect("a URL of this server")
@@ -191,7 +191,7 @@ fn initialize() -> TokenRequest {
     }))
 }
 
-/// The result of a call, as a JSON document or as the last of some server-sent events.
+/// Returns the result of a call, from a JSON document or from the last of several server-sent events.
 fn result(answer: &Answer) -> Value {
     assert_eq!(answer.status, 200, "{answer:?}");
     let body = std::str::from_utf8(&answer.body).unwrap();
@@ -200,9 +200,10 @@ fn result(answer: &Answer) -> Value {
     message["result"].clone()
 }
 
-/// As a discovering client does: from the refusal to the metadata of the resource, to that of its issuer, to the token.
+/// Follows the path of a discovering client: from the refusal to the metadata of the resource, to that of its issuer, to the
+/// token.
 #[tokio::test]
-async fn mcp_leads_a_client_from_the_refusal_to_the_token_that_opens_it() {
+async fn mcp_directs_a_client_from_the_refusal_to_the_token_that_is_accepted() {
     let mcp = Mcp::start();
     let refused = mcp.site.send(initialize()).await;
     assert_eq!(refused.status, 401, "{refused:?}");
@@ -236,7 +237,7 @@ async fn mcp_leads_a_client_from_the_refusal_to_the_token_that_opens_it() {
     let called = mcp.site.send(in_session(call.clone())).await;
     assert_eq!(result(&called)["content"][0]["text"], "agent");
 
-    // The session is no ticket: each message needs the token.
+    // The session does not replace the token: each message needs it.
     let stolen = message(&call).header(HeaderName::from_static("mcp-session-id"), session);
     assert_eq!(mcp.site.send(stolen).await.status, 401);
 }

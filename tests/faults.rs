@@ -1,6 +1,5 @@
-//! What is wrong with Postgres, or on the way to it, while a server is under load: no acknowledged write is lost, no
-//! revoked token is accepted beyond its bound, nobody gets a wrong 401 or 403, and nothing has to be started again. The
-//! counts are printed.
+//! Failures of Postgres, or of the network to it, while a server is under load: no acknowledged write is lost, no revoked token
+//! is accepted beyond its limit, no caller gets a wrong 401 or 403, and nothing has to be restarted. The counts are printed.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::indexing_slicing)]
@@ -23,17 +22,17 @@ use tower_client_credentials::{
     Revocation, RevocationStore, Revocations,
 };
 
-/// The one whose tokens are called back. Beyond 1,000 of them, all that it was issued until then is.
+/// The client whose tokens are revoked. Beyond 1,000 of them, all its earlier tokens are.
 const BILLING: ClientId = ClientId::from_static("billing");
-/// One of whom nothing is called back.
+/// A client whose tokens are never revoked.
 const STEADY: ClientId = ClientId::from_static("steady");
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// How long a replica that reaches the store may accept a revoked token.
 const HEARD: Duration = Duration::from_secs(1);
 
-/// How long it may take until all is well again once the store can be reached: two seconds for calls that hang, connections
-/// that have to be made anew, and a busy machine.
+/// How long recovery may take once the store is reachable: two seconds for hanging calls, the time to reconnect, and more for a
+/// busy machine.
 const RECOVERY: Duration = Duration::from_secs(20);
 
 /// How each kind of request is answered while all is well.
@@ -62,7 +61,7 @@ async fn postgres_is_killed_under_load_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_is_cut_or_stalls_for_less_than_the_bound_is_not_noticed_by_callers_with_tokens() {
+async fn a_connection_that_is_cut_or_stalls_for_less_than_the_limit_is_not_noticed_by_callers_with_tokens() {
     let postgres = postgres();
     let proxy = Proxy::before(postgres.port()).await;
     let load = Load::on(&Postgres::url_at(proxy.port, "postgres"), &postgres.url(), Duration::from_secs(30)).await;
@@ -83,7 +82,7 @@ async fn a_connection_that_is_cut_or_stalls_for_less_than_the_bound_is_not_notic
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_stalls_for_longer_than_the_bound_is_a_503_until_it_is_back() {
+async fn a_connection_that_stalls_for_longer_than_the_limit_is_a_503_until_it_is_back() {
     let postgres = postgres();
     let proxy = Proxy::before(postgres.port()).await;
     let load = Load::on(&Postgres::url_at(proxy.port, "postgres"), &postgres.url(), Duration::from_secs(2)).await;
@@ -130,17 +129,18 @@ async fn connections_that_are_half_closed_or_lost_are_made_anew_and_a_slow_line_
 }
 
 /// The process is killed and not the machine, which keeps what it was given: no test has to wait for a disk.
+/// The process is killed, not the machine, so nothing written is lost and no test has to wait for a disk.
 fn postgres() -> Postgres {
     Postgres::with(&["fsync=off"])
 }
 
-/// Callers of one server, somebody who administers its store by another connection, and what became of it all.
+/// Callers of one server, an administrator of its store on another connection, and the outcomes.
 struct Load {
     site: Site,
     revocations: Revocations,
     operator: PostgresStore,
     operators: String,
-    /// How long a replica may accept what was revoked.
+    /// How long a replica may accept a revoked token.
     bound: Duration,
     cold: AtomicUsize,
     tally: Mutex<Tally>,
@@ -148,13 +148,13 @@ struct Load {
     acknowledged: Mutex<Vec<usize>>,
     slowest: Mutex<Duration>,
     is_over: AtomicBool,
-    /// Odd while all is well, and another number each time.
+    /// Odd in healthy phases, and a new number for each phase.
     phase: AtomicUsize,
-    /// Of requests that began and ended while all was well.
+    /// Counts of requests that began and ended in a healthy phase.
     wrongly_unavailable: Mutex<Tally>,
 }
 
-/// Who asked, and the status; for writes, 503 is an error.
+/// Counts by caller and status. For writes, 503 stands for an error.
 type Tally = BTreeMap<(&'static str, u16), usize>;
 
 impl Load {
@@ -209,7 +209,7 @@ impl Load {
         !self.is_over.load(Ordering::Relaxed)
     }
 
-    /// Counts the answer to a request that began in a phase.
+    /// Counts the response to a request that began in a phase.
     fn told(&self, phase: usize, who: &'static str, status: u16) {
         *self.tally.lock().unwrap().entry((who, status)).or_default() += 1;
         if status == 503 && self.is_still_well(phase) {
@@ -221,12 +221,12 @@ impl Load {
         self.phase.load(Ordering::SeqCst)
     }
 
-    /// Returns whether all is well, and was since the phase was asked for.
+    /// Returns whether the phase is healthy and has not changed since it was read.
     fn is_still_well(&self, phase: usize) -> bool {
         phase % 2 == 1 && self.phase() == phase
     }
 
-    /// Called before the store is made to fail.
+    /// Marks the start of a failure. Called before the store is made to fail.
     fn expect_trouble(&self) {
         let phase = self.phase.fetch_add(1, Ordering::SeqCst);
         assert_eq!(phase % 2, 1, "all is well before");
@@ -236,7 +236,7 @@ impl Load {
         self.tally.lock().unwrap().get(&(who, status)).copied().unwrap_or_default()
     }
 
-    /// What is waited for from now on has to happen from now on.
+    /// Only events from now on count.
     fn mark(&self) {
         *self.marked.lock().unwrap() = self.tally.lock().unwrap().clone();
     }
@@ -258,7 +258,7 @@ impl Load {
         }
     }
 
-    /// Waits until each kind of request is served some times in a row while none gets a 503.
+    /// Waits until each kind of request is served several times in a row without a 503.
     async fn until_all_is_well(&self, when: &str) {
         let begun = Instant::now();
         loop {
@@ -274,7 +274,7 @@ impl Load {
         let what = format!("{when}: the view is followed");
         self.until_at(begun + RECOVERY, &what, |load| load.revocations.is_ready()).await;
         println!("{when}: all is well after {:?}", begun.elapsed());
-        // And stays so for some time, in which no request may get a 503.
+        // It must stay so for some time, in which no request may get a 503.
         self.phase.fetch_add(1, Ordering::SeqCst);
         self.until_all_are_served(5).await;
     }
@@ -313,19 +313,19 @@ impl Load {
         }
     }
 
-    /// The status, and when it was asked for.
+    /// The status, and when the request was sent.
     async fn present(&self, token: &str) -> (u16, Instant) {
         let asked = Instant::now();
         let answer = self.site.get_authorized(&format!("Bearer {token}")).await;
         (answer.status.as_u16(), asked)
     }
 
-    /// Has a token, lets somebody else call it back, and tries it for as long as it may be accepted, and then some.
+    /// Gets a token, has it revoked by the administrator, and uses it for longer than it may be accepted.
     async fn call_back(&self) {
         while self.goes_on() {
             let phase = self.phase();
             let answer = self.site.send(billing_asks(GRANT)).await;
-            // While nobody can say whether the client was disabled, it gets no token.
+            // While it is undecided whether the client was disabled, it gets no token.
             if answer.status == 503 {
                 self.told(phase, "hot client", 503);
                 continue;
@@ -335,7 +335,7 @@ impl Load {
             let revocation = Revocation::token(token_id(&token), BILLING, now, now + HOUR);
             let revoked_in = self.phase();
             if self.operator.revoke(revocation).await.is_err() {
-                continue; // it may be revoked, and may be not
+                continue; // whether it is revoked is unknown
             }
             let revoked = Instant::now();
             loop {
@@ -344,7 +344,7 @@ impl Load {
                 self.told(phase, "revoked token", status);
                 let since = asked.saturating_duration_since(revoked);
                 if status == 200 {
-                    // The age of a view is told in whole milliseconds.
+                    // The age of a view is in whole milliseconds.
                     let bound = self.bound + Duration::from_millis(1);
                     assert!(since <= bound, "it is accepted {since:?} after it was revoked");
                     if self.is_still_well(revoked_in) {
@@ -364,7 +364,7 @@ impl Load {
         }
     }
 
-    /// A client, a revocation and a used credential of one number; what is acknowledged is remembered.
+    /// Writes a client, a revocation and a used credential with the same number, and records acknowledged writes.
     async fn write(&self) {
         let mut number = 0;
         while self.goes_on() {
@@ -387,7 +387,7 @@ impl Load {
             && self.operator.check_and_insert(&used(number), now + HOUR, now).await.is_ok()
     }
 
-    /// Stops the callers, and looks for what was acknowledged.
+    /// Stops the callers, and looks up all acknowledged writes.
     async fn end(&self, running: Vec<tokio::task::JoinHandle<()>>) {
         self.is_over.store(true, Ordering::Relaxed);
         for task in running {
@@ -404,7 +404,7 @@ impl Load {
         assert!(acknowledged.len() > 10, "too few writes to show that none is lost");
         let wrongly = self.wrongly_unavailable.lock().unwrap().clone();
         assert!(wrongly.is_empty(), "503 while all was well: {wrongly:?}");
-        // A machine under load is slow, which is not what is tested here.
+        // A machine under load is slow, which is not tested here.
         let patient = PostgresStore::builder(&self.operators).call_timeout(Duration::from_secs(30));
         let patient = patient.connect().await.unwrap();
         let told = follow(&patient).await;
@@ -437,7 +437,7 @@ fn token_id(token: &str) -> String {
     serde_json::from_slice::<serde_json::Value>(&claims).unwrap()["jti"].as_str().unwrap().to_owned()
 }
 
-/// The names of all tokens that are revoked.
+/// Returns the ids of all revoked tokens.
 async fn follow(store: &PostgresStore) -> std::collections::HashSet<String> {
     let (mut names, mut cursor) = (std::collections::HashSet::new(), Cursor::start());
     loop {

@@ -1,5 +1,5 @@
-//! The stores in files, SQLite and TOML: two processes, locks, disks that are full or read-only, and files that are replaced
-//! or restored from an older copy while a process runs.
+//! The stores in files, SQLite and TOML: two processes, locks, full or read-only disks, and files that are replaced or restored
+//! from an older copy while a process runs.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)] // helpers of tests, which may
@@ -45,13 +45,13 @@ async fn toml(file: &Path) -> FileStore {
     FileStore::builder(file).create_missing().open().await.unwrap()
 }
 
-/// A view of the store, and where its events go.
+/// A view of the store, and the events that it reports.
 async fn follow(store: impl RevocationStore) -> (Revocations, EventReceiver) {
     let (events, listener) = event::channel();
     (Revocations::follow(store).events(events).store_timeout(PATIENCE).await.unwrap(), listener)
 }
 
-/// The names of the keys that the store says are revoked.
+/// Returns the names of the keys that the store reports as revoked.
 async fn held(store: &impl RevocationStore) -> Result<HashSet<String>, StoreError> {
     let (mut cursor, mut keys) = (Cursor::start(), HashSet::new());
     loop {
@@ -67,11 +67,11 @@ async fn held(store: &impl RevocationStore) -> Result<HashSet<String>, StoreErro
     }
 }
 
-/// Real processes and files do things in their own time.
+/// Waits for real processes and files, which cannot be controlled by a simulated clock.
 async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !condition().await {
-        assert!(Instant::now() < deadline, "it did not come about: {what}");
+        assert!(Instant::now() < deadline, "timed out waiting for: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -92,7 +92,7 @@ async fn loss(listener: &mut EventReceiver) -> String {
     }
 }
 
-/// Python's SQLite, which is another client of the file than ours.
+/// Python's SQLite, a client of the file independent of ours.
 fn python(script: &str, arguments: &[&Path]) -> Command {
     let mut command = Command::new("python3");
     command.arg("-c").arg(format!("import sqlite3, sys, time\n{script}")).args(arguments);
@@ -104,24 +104,24 @@ fn run(mut command: Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// As `sqlite3 TO ".restore FROM"` does, and a backup in the other direction.
+/// Copies like `sqlite3 TO ".restore FROM"`, or like a backup in the other direction.
 fn back_up(from: &Path, to: &Path) {
     run(python("sqlite3.connect(sys.argv[1]).backup(sqlite3.connect(sys.argv[2]))", &[from, to]));
 }
 
 // --- two processes -------------------------------------------------------------------------------------------------------
 
-/// Which store a process of its own works on.
+/// The store that a separate process works on.
 const CHILD: &str = "TCC_CHILD";
 
-/// The same test in a process of its own, which is told by its environment what it is.
+/// Runs the same test in a separate process, which finds its role in its environment.
 fn child(test: &str, file: &Path) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([test, "--exact", "--nocapture", "--include-ignored"]).env(CHILD, file).stdout(Stdio::piped());
     command.spawn().unwrap()
 }
 
-/// Revokes keys and creates clients until the process is killed, and prints each name that was acknowledged.
+/// Revokes keys and creates clients until the process is killed, and prints each acknowledged name.
 async fn write_for_ever(store: &(impl ClientAdmin + RevocationStore), creates_every: u32) {
     let name = std::process::id();
     for number in 0.. {
@@ -136,7 +136,7 @@ async fn write_for_ever(store: &(impl ClientAdmin + RevocationStore), creates_ev
     }
 }
 
-/// Lets other processes write to the same store, and kills them in the middle.
+/// Lets other processes write to the same store, and kills them during their writes.
 async fn nothing_is_lost<S: ClientAdmin + RevocationStore + Clone>(
     store: S,
     processes: usize,
@@ -214,23 +214,13 @@ async fn toml_in_processes(test: &str, processes: usize, writes: usize) {
 }
 
 #[tokio::test]
-async fn a_process_that_is_killed_while_it_writes_to_sqlite_loses_nothing_that_it_acknowledged() {
-    sqlite_in_processes(
-        "a_process_that_is_killed_while_it_writes_to_sqlite_loses_nothing_that_it_acknowledged",
-        2,
-        100,
-    )
-    .await;
+async fn a_process_that_is_killed_while_it_writes_to_sqlite_loses_no_acknowledged_write() {
+    sqlite_in_processes("a_process_that_is_killed_while_it_writes_to_sqlite_loses_no_acknowledged_write", 2, 100).await;
 }
 
 #[tokio::test]
-async fn a_process_that_is_killed_while_it_writes_to_the_file_loses_nothing_that_it_acknowledged() {
-    toml_in_processes(
-        "a_process_that_is_killed_while_it_writes_to_the_file_loses_nothing_that_it_acknowledged",
-        2,
-        100,
-    )
-    .await;
+async fn a_process_that_is_killed_while_it_writes_to_the_file_loses_no_acknowledged_write() {
+    toml_in_processes("a_process_that_is_killed_while_it_writes_to_the_file_loses_no_acknowledged_write", 2, 100).await;
 }
 
 #[tokio::test]
@@ -275,7 +265,7 @@ impl Drop for Holder {
 }
 
 #[tokio::test]
-async fn sqlite_that_another_process_has_locked_is_read_and_written_once_the_lock_is_gone() {
+async fn an_sqlite_file_locked_by_another_process_is_read_and_written_once_the_lock_is_released() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("a.db");
     let timeout = Duration::from_millis(500);
@@ -303,7 +293,7 @@ async fn sqlite_that_another_process_has_locked_is_read_and_written_once_the_loc
 }
 
 #[tokio::test]
-async fn revocations_that_another_process_has_locked_are_read_and_written_once_the_lock_is_gone() {
+async fn a_revocation_file_locked_by_another_process_is_read_and_written_once_the_lock_is_released() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("clients.toml");
     let store = toml(&file).await;
@@ -322,7 +312,7 @@ async fn revocations_that_another_process_has_locked_are_read_and_written_once_t
 
 #[tokio::test]
 #[ignore = "long: run by scripts/attack"]
-async fn attack_a_file_of_clients_that_another_process_has_locked_is_given_up_after_ten_seconds() {
+async fn attack_a_client_file_locked_by_another_process_is_given_up_after_ten_seconds() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("clients.toml");
     let store = toml(&file).await;
@@ -338,7 +328,7 @@ async fn attack_a_file_of_clients_that_another_process_has_locked_is_given_up_af
 
 // --- disks ---------------------------------------------------------------------------------------------------------------
 
-/// Fills the disk under a store, and makes room again.
+/// Fills the disk under a store, and frees space again.
 async fn fills_and_recovers<S: ClientAdmin + ClientStore + RevocationStore + Clone>(
     disk: &Disk,
     store: S,
@@ -384,8 +374,8 @@ async fn fills_and_recovers<S: ClientAdmin + ClientStore + RevocationStore + Clo
 }
 
 #[tokio::test]
-async fn sqlite_on_a_full_disk_refuses_loses_nothing_and_recovers() {
-    if !has_own_mounts("sqlite_on_a_full_disk_refuses_loses_nothing_and_recovers") {
+async fn sqlite_on_a_full_disk_refuses_writes_loses_nothing_and_recovers() {
+    if !has_own_mounts("sqlite_on_a_full_disk_refuses_writes_loses_nothing_and_recovers") {
         return;
     }
     let disk = Disk::of(2 << 20);
@@ -396,8 +386,8 @@ async fn sqlite_on_a_full_disk_refuses_loses_nothing_and_recovers() {
 }
 
 #[tokio::test]
-async fn files_on_a_full_disk_refuse_lose_nothing_and_recover() {
-    if !has_own_mounts("files_on_a_full_disk_refuse_lose_nothing_and_recover") {
+async fn files_on_a_full_disk_refuse_writes_lose_nothing_and_recover() {
+    if !has_own_mounts("files_on_a_full_disk_refuse_writes_lose_nothing_and_recover") {
         return;
     }
     let disk = Disk::of(1 << 20);
@@ -411,8 +401,8 @@ async fn files_on_a_full_disk_refuse_lose_nothing_and_recover() {
 }
 
 #[tokio::test]
-async fn a_read_only_file_system_refuses_writes_and_verifies_and_is_written_once_it_may_be() {
-    if !has_own_mounts("a_read_only_file_system_refuses_writes_and_verifies_and_is_written_once_it_may_be") {
+async fn a_read_only_file_system_refuses_writes_still_verifies_and_is_written_once_writable() {
+    if !has_own_mounts("a_read_only_file_system_refuses_writes_still_verifies_and_is_written_once_writable") {
         return;
     }
     let disk = Disk::of(4 << 20);
@@ -435,6 +425,7 @@ async fn a_read_only_file_system_refuses_writes_and_verifies_and_is_written_once
     assert!(store.find(&BILLING).await.unwrap().is_some(), "the deletion was refused, and so it was not done");
     assert!(store.fault().is_none());
     // A process that starts there reads.
+    // A process that starts there can read.
     let reader = FileStore::open(&file).await.unwrap();
     assert!(reader.find(&BILLING).await.unwrap().is_some() && held(&reader).await.unwrap().len() == 1);
     disk.read_only(false);
@@ -446,9 +437,9 @@ async fn a_read_only_file_system_refuses_writes_and_verifies_and_is_written_once
 }
 
 #[tokio::test]
-async fn a_file_system_without_shared_memory_is_refused_with_the_reason() {
+async fn a_file_system_without_shared_memory_is_rejected_with_the_reason() {
     let folder = TempDir::new().unwrap();
-    // The layer of SQLite for file systems that have no locks and no shared memory.
+    // SQLite's VFS for file systems without locks and shared memory.
     let url = format!("{}?vfs=unix-dotfile", url(&folder.path().join("a.db")));
     let said = chain(&SqliteStore::open(url).await.unwrap_err());
     assert!(said.contains("write-ahead log") && said.contains("local disk"), "{said}");
@@ -473,6 +464,7 @@ enum Way {
 #[tokio::test]
 async fn sqlite_that_is_restored_from_an_older_copy_while_it_runs_is_reported_and_nothing_revoked_is_accepted() {
     for way in [Way::Rename, Way::BehindLink, Way::Link, Way::Restore, Way::Copy] {
+async fn restoring_sqlite_from_an_older_copy_while_it_runs_is_reported_and_admits_no_revoked_token() {
         let folder = TempDir::new().unwrap();
         let (file, copy) = (folder.path().join("a.db"), folder.path().join("copy.db"));
         if matches!(way, Way::BehindLink | Way::Link) {
@@ -508,7 +500,7 @@ async fn sqlite_that_is_restored_from_an_older_copy_while_it_runs_is_reported_an
             Way::Copy => assert!(fs::copy(&copy, &file).unwrap() > 0),
         }
         if way == Way::Copy {
-            // What becomes of the file is up to SQLite. What this process knows stays revoked.
+            // SQLite decides what happens to the file. The tokens that this process knows as revoked stay revoked.
             tokio::time::sleep(Duration::from_secs(1)).await;
             assert!(view.entries() >= count + 2, "{}", view.entries());
             println!(
@@ -517,6 +509,7 @@ async fn sqlite_that_is_restored_from_an_older_copy_while_it_runs_is_reported_an
                 held(&store).await.map(|keys| keys.len())
             );
             // It recovers once a whole copy is there.
+            // It recovers once a complete copy is there.
             back_up(&other, &copy);
             fs::rename(&copy, &file).unwrap();
             until("it is found", || async { store.find(&BILLING).await.is_ok_and(|found| found.is_some()) }).await;
@@ -538,7 +531,7 @@ async fn sqlite_that_is_restored_from_an_older_copy_while_it_runs_is_reported_an
 }
 
 #[tokio::test]
-async fn sqlite_whose_file_is_gone_or_none_of_ours_fails_and_recovers_when_it_is_back() {
+async fn a_missing_or_foreign_sqlite_file_fails_and_the_store_recovers_when_it_is_back() {
     let folder = TempDir::new().unwrap();
     let (file, aside) = (folder.path().join("a.db"), folder.path().join("aside.db"));
     let store = sqlite(&file).await;
@@ -584,7 +577,7 @@ async fn sqlite_whose_file_is_gone_or_none_of_ours_fails_and_recovers_when_it_is
 }
 
 #[tokio::test]
-async fn a_write_to_sqlite_is_not_acknowledged_by_a_file_that_was_replaced() {
+async fn a_write_to_sqlite_is_not_acknowledged_from_a_file_that_was_replaced() {
     let folder = TempDir::new().unwrap();
     let (file, copy) = (folder.path().join("a.db"), folder.path().join("copy.db"));
     let store = sqlite(&file).await;
@@ -612,7 +605,7 @@ async fn a_write_to_sqlite_is_not_acknowledged_by_a_file_that_was_replaced() {
         acknowledged.len(),
         loss(&mut listener).await
     );
-    // The event is about the writes that were acknowledged just before, and that no process had read.
+    // The event is about writes that were acknowledged just before, and that no process had read.
     let known = async || held(&store).await.unwrap();
     until("all that was read is written again", || async { known().await.len() >= view.entries() }).await;
     let missing = acknowledged.difference(&known().await).count();
@@ -622,11 +615,11 @@ async fn a_write_to_sqlite_is_not_acknowledged_by_a_file_that_was_replaced() {
 }
 
 #[tokio::test]
-async fn two_processes_whose_sqlite_file_is_replaced_under_load_keep_it_whole_and_agree() {
-    const NAME: &str = "two_processes_whose_sqlite_file_is_replaced_under_load_keep_it_whole_and_agree";
+async fn two_processes_whose_sqlite_file_is_replaced_under_load_keep_it_intact_and_agree() {
+    const NAME: &str = "two_processes_whose_sqlite_file_is_replaced_under_load_keep_it_intact_and_agree";
     if let Some(file) = std::env::var_os(CHILD) {
         let store = sqlite(Path::new(&file)).await;
-        // A view of its own, which writes again what it knows.
+        // A separate view, which writes again what it knows.
         let (view, _listener) = follow(store.clone()).await;
         write_for_ever(&store, 5).await;
         drop(view);
@@ -663,7 +656,7 @@ async fn two_processes_whose_sqlite_file_is_replaced_under_load_keep_it_whole_an
             "round {round}: {} acknowledged by the other process, {lost} of them unknown here",
             acknowledged.len()
         );
-        // Those of the time between the last poll and the moment at which the file was replaced.
+        // Those between the last poll and the replacement of the file.
         assert!(lost < 200 && acknowledged.len() > 100, "{lost} of {}", acknowledged.len());
         drop((view, store));
         let check = "assert sqlite3.connect(sys.argv[1]).execute('PRAGMA integrity_check').fetchone()[0] == 'ok'";
@@ -671,7 +664,7 @@ async fn two_processes_whose_sqlite_file_is_replaced_under_load_keep_it_whole_an
     }
 }
 
-/// What the processes of this test binary log.
+/// Captures the log of the processes of this test binary.
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 struct Sink;
@@ -697,7 +690,7 @@ fn log() {
 }
 
 #[tokio::test]
-async fn revocations_that_are_restored_from_an_older_copy_while_it_runs_are_reported_and_written_again() {
+async fn restoring_revocations_from_an_older_copy_while_the_store_runs_is_reported_and_they_are_written_again() {
     type Restore = fn(&Path, &Path);
     let ways: [(&str, Restore); 6] = [
         ("mv", |copy, file| fs::rename(copy, file).unwrap()),
@@ -753,7 +746,7 @@ async fn revocations_that_are_restored_from_an_older_copy_while_it_runs_are_repo
 }
 
 #[tokio::test]
-async fn revocations_that_another_process_compacts_are_not_said_to_be_lost() {
+async fn revocations_that_another_process_compacts_are_not_reported_as_lost() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("clients.toml");
     let (one, other) = (toml(&file).await, toml(&file).await);

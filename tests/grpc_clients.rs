@@ -1,8 +1,8 @@
-//! gRPC clients in other languages, against a service with each kind of call behind a guard, with health checks and
-//! reflection left open and the token endpoint on the same port.
+//! gRPC clients in other languages, with a service that has each kind of call behind a guard, unguarded health checks and
+//! reflection, and the token endpoint on the same port.
 //!
 //! `scripts/test-clients` installs the clients and names their interpreters in `GRPC_NODE` and `GRPC_PYTHON`. Each client
-//! starts as many sites as it needs, and reads from a site what its guard decided.
+//! starts as many sites as it needs, and reads the decisions of a site's guard from it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -89,7 +89,7 @@ async fn unary(request: Request<String>) -> Result<Response<String>, Status> {
     Ok(Response::new(format!("{} said {}", caller(&request), request.get_ref())))
 }
 
-/// Answers three times. After `wait` it answers once and does not end.
+/// Responds three times. After `wait` it responds once and does not end.
 async fn server_streaming(
     request: Request<String>,
 ) -> Result<Response<impl Stream<Item = Result<String, Status>>>, Status> {
@@ -117,7 +117,7 @@ async fn streaming(
     Ok(Response::new(request.into_inner().map(answer)))
 }
 
-/// Revocations in memory that can be out of reach.
+/// Revocations in memory that can be made unavailable.
 #[derive(Clone, Debug, Default)]
 struct Store {
     revocations: MemoryStore,
@@ -144,13 +144,13 @@ impl RevocationStore for Store {
     }
 }
 
-/// A server of its own for one test of a client.
+/// A separate server for one test of a client.
 struct Site {
     url: String,
     store: Store,
     clock: ManualClock,
     events: EventReceiver,
-    /// How often the guard came to each decision.
+    /// How often the guard made each decision.
     counts: BTreeMap<String, u64>,
 }
 
@@ -186,7 +186,7 @@ impl Site {
             );
         } else {
             let echo = ServiceBuilder::new().layer(guard).layer(GrpcWebLayer::new()).named_layer(Echo);
-            // For pages of other origins, which then see no header of ours.
+            // For pages of other origins, which then see none of our headers.
             let cors = (web == "cors").then(|| CorsLayer::new().allow_origin(Any).allow_headers(Any));
             let mut http = http.layer(option_layer(cors));
             tokio::spawn(
@@ -216,7 +216,7 @@ impl Site {
 
 type Sites = Arc<Mutex<Vec<Site>>>;
 
-/// Starts sites, breaks and repairs their stores, and tells what their guards decided.
+/// Starts sites, breaks and repairs their stores, and reports the decisions of their guards.
 async fn control(sites: Sites) -> String {
     let start = async |State(sites): State<Sites>, PathParameter(web): PathParameter<String>| {
         let site = Site::start(&web).await;
@@ -243,7 +243,7 @@ async fn control(sites: Sites) -> String {
     url
 }
 
-/// The tokens that a client sends. The clock of a site stands: `short` is good for one second after each admission.
+/// The tokens that a client sends. The clock of a site stands still: `short` is valid for one second after each admission.
 fn tokens() -> Value {
     let ends_at = |time| good().claim("iat", NOW - 600).claim("exp", time).sign();
     json!({
@@ -277,12 +277,12 @@ async fn run(interpreter: &str, arguments: &[&str], starts: usize) {
 const NODE: [&str; 2] = ["--test", "--test-reporter=spec"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn grpcio_is_refused_served_and_retries_as_grpc_says() {
+async fn grpcio_is_refused_served_and_retries_by_the_rules_of_grpc() {
     run("GRPC_PYTHON", &["python/test_grpc.py"], 11).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn grpc_js_is_refused_served_and_retries_as_grpc_says() {
+async fn grpc_js_is_refused_served_and_retries_by_the_rules_of_grpc() {
     run("GRPC_NODE", &[NODE[0], NODE[1], "node/grpc-js.test.js"], 8).await;
 }
 

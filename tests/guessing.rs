@@ -1,4 +1,4 @@
-//! Who guesses secrets is slowed down, and locks nobody out of a generated one (RFC 6749 §2.3.1).
+//! Guessing secrets is rate-limited, and never locks out a client with a generated secret (RFC 6749 §2.3.1).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -24,7 +24,7 @@ use tower_client_credentials::{
     TokenEndpointLayer,
 };
 
-/// The secret that a person chose.
+/// The secret chosen by a person.
 const CHOSEN: &str = "correct horse";
 
 struct Guarded {
@@ -43,7 +43,7 @@ impl Guarded {
             settings(clients().into_iter().chain([person, former]).collect::<MemoryStore>())
                 .clock(clock.clone())
                 .peer_address(|extensions| extensions.get().copied())
-                // One client has two of the three.
+                // One client has two of the three places.
                 .slow_checks(3, 13)
                 .build()
                 .unwrap();
@@ -66,7 +66,7 @@ impl Guarded {
 }
 
 #[tokio::test]
-async fn wrong_generated_secrets_beyond_a_hundred_a_minute_get_429_and_the_right_one_passes_all_the_same() {
+async fn wrong_generated_secrets_beyond_a_hundred_a_minute_get_429_and_the_correct_one_still_passes() {
     let guarded = Guarded::new();
     // 13 s into a minute.
     guarded.clock.set(at(NOW - NOW % 60 + 13));
@@ -84,7 +84,7 @@ async fn wrong_generated_secrets_beyond_a_hundred_a_minute_get_429_and_the_right
 }
 
 #[tokio::test]
-async fn guessing_over_a_socket_is_slowed_down_on_every_stack() {
+async fn guessing_over_a_socket_is_rate_limited_on_every_stack() {
     on_every_stack(async |stack| {
         let site = stack.issue(&common::server()).await;
         let wrong = post(GRANT).basic("billing", &WRONG_SECRET);
@@ -106,7 +106,7 @@ async fn an_unknown_client_is_limited_like_a_known_one() {
 }
 
 #[tokio::test]
-async fn the_limit_does_not_tell_a_disabled_client_whose_secret_leaked() {
+async fn the_limit_does_not_reveal_a_disabled_client_whose_secret_leaked() {
     let guarded = Guarded::new();
     let right = post(GRANT).basic("retired", &SECRET);
     let statuses = guarded.statuses(&right, 1, 101).await;
@@ -114,7 +114,7 @@ async fn the_limit_does_not_tell_a_disabled_client_whose_secret_leaked() {
 }
 
 #[tokio::test]
-async fn right_and_wrong_chosen_secrets_of_a_disabled_client_are_limited_alike() {
+async fn correct_and_wrong_chosen_secrets_of_a_disabled_client_are_limited_alike() {
     let guarded = Guarded::new();
     for (peer, secret) in [(1, CHOSEN), (2, "battery staple")] {
         let statuses = guarded.statuses(&post(GRANT).basic("former", secret), peer, 11).await;
@@ -131,7 +131,7 @@ async fn a_client_that_moves_to_a_generated_secret_is_never_locked_out() {
 }
 
 #[tokio::test]
-async fn right_secrets_of_people_at_the_same_time_count_for_nothing() {
+async fn concurrent_correct_chosen_secrets_are_not_counted() {
     let guarded = Guarded::new();
     let right = post(GRANT).basic("person", CHOSEN);
     let answers = (0..8).map(|_| guarded.send(right.clone(), 1));
@@ -143,15 +143,15 @@ async fn right_secrets_of_people_at_the_same_time_count_for_nothing() {
 }
 
 #[tokio::test]
-async fn hanging_up_does_not_undo_a_guess() {
+async fn disconnecting_does_not_undo_a_guess() {
     let guarded = Guarded::new();
     let wrong = post(GRANT).basic("person", "battery staple");
     for _ in 0..10 {
-        // Polled once, the check is under way; then the caller is gone.
+        // After one poll the check is in progress; then the caller disconnects.
         let mut answer = Box::pin(guarded.send(wrong.clone(), 1));
         assert!(futures_util::poll!(&mut answer).is_pending());
         drop(answer);
-        // The next check of the same client waits for its turn behind those.
+        // The next check of the same client waits behind those.
         guarded.send(post(GRANT).basic("person", CHOSEN), 2).await.assert_token();
     }
     let counted = async {
@@ -163,7 +163,7 @@ async fn hanging_up_does_not_undo_a_guess() {
 }
 
 #[tokio::test]
-async fn a_persons_secret_is_tried_ten_times_a_minute_from_one_address() {
+async fn a_chosen_secret_can_be_tried_ten_times_a_minute_from_one_address() {
     let guarded = Guarded::new();
     let (right, wrong) = (post(GRANT).basic("person", CHOSEN), post(GRANT).basic("person", "battery staple"));
     guarded.send(right.clone(), 1).await.assert_token();
@@ -174,10 +174,10 @@ async fn a_persons_secret_is_tried_ten_times_a_minute_from_one_address() {
     guarded.send(right, 1).await.assert_token();
 }
 
-/// A random secret of the user's own, as `openssl rand -hex 32` prints it.
+/// A random secret chosen by the user, as `openssl rand -hex 32` prints it.
 const RANDOM: &str = "1f0c9d7be5a34482c6d1907f5e3b8a264d90ce17ab83f5620c7d4e9f18b2a635";
 
-/// How often each status came, for the output of a test.
+/// How often each status occurred, for the output of a test.
 fn counted(statuses: &[u16]) -> String {
     let mut counts = std::collections::BTreeMap::new();
     for status in statuses {
@@ -187,7 +187,7 @@ fn counted(statuses: &[u16]) -> String {
 }
 
 #[tokio::test]
-async fn wrong_guesses_never_lock_a_client_out_of_a_random_secret_of_its_own() {
+async fn wrong_guesses_never_lock_a_client_with_its_own_random_secret_out() {
     on_every_stack(async |stack| {
         let own = Client::new("own", ClientSecret::assume_random(RANDOM).unwrap()).audience(API);
         let site = stack.issue(&settings(MemoryStore::from([own])).build().unwrap()).await;
@@ -211,7 +211,7 @@ async fn wrong_guesses_never_lock_a_client_out_of_a_random_secret_of_its_own() {
     .await;
 }
 
-/// A server whose failures are counted by address, and which trusts the load balancer at 127.0.0.10.
+/// A server that counts failures by address, and trusts the load balancer at 127.0.0.10.
 struct Balanced(SocketAddr);
 
 impl Balanced {
@@ -231,7 +231,7 @@ impl Balanced {
         Self(address)
     }
 
-    /// The status of one request, from this address of the loopback network, with these headers.
+    /// Returns the status of one request, from this address of the loopback network, with these headers.
     async fn ask(&self, from: &str, secret: &str, headers: &str) -> u16 {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
@@ -248,7 +248,7 @@ impl Balanced {
         answer.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
-    /// A hundred and one wrong secrets; the headers of each are told its number.
+    /// Sends a hundred and one wrong secrets, each with the headers for its number.
     async fn guess(&self, from: &str, headers: impl Fn(usize) -> String) -> Vec<u16> {
         let mut statuses = Vec::new();
         for number in 0..101 {
@@ -263,7 +263,7 @@ fn used_up() -> Vec<u16> {
 }
 
 #[tokio::test]
-async fn two_callers_behind_one_trusted_load_balancer_have_counts_of_their_own() {
+async fn two_callers_behind_one_trusted_load_balancer_have_separate_counts() {
     for (header, own, other) in [
         (
             ForwardedHeader::XForwardedFor,
@@ -277,7 +277,7 @@ async fn two_callers_behind_one_trusted_load_balancer_have_counts_of_their_own()
         ),
     ] {
         let server = Balanced::start(header).await;
-        // Whatever the caller writes to the left, or into the other header, its count is one.
+        // Text that the caller adds on the left, or in the other header, does not change its count.
         let first = server.guess(Balanced::BALANCER, |number| own.replace('N', &(number + 1).to_string())).await;
         let second = server.ask(Balanced::BALANCER, &WRONG_SECRET, other).await;
         let right = server.ask(Balanced::BALANCER, &SECRET, &own.replace('N', "1")).await;
@@ -287,7 +287,7 @@ async fn two_callers_behind_one_trusted_load_balancer_have_counts_of_their_own()
 }
 
 #[tokio::test]
-async fn a_forged_header_of_a_peer_that_is_not_trusted_counts_for_the_peer() {
+async fn a_forged_header_of_an_untrusted_peer_counts_for_the_peer() {
     let server = Balanced::start(ForwardedHeader::XForwardedFor).await;
     let forged = |number| format!("x-forwarded-for: 203.0.113.{number}\r\n");
     let statuses = server.guess("127.0.0.20", forged).await;
@@ -301,7 +301,7 @@ async fn a_forged_header_of_a_peer_that_is_not_trusted_counts_for_the_peer() {
 }
 
 #[tokio::test]
-async fn a_header_that_names_no_address_counts_for_the_load_balancer() {
+async fn a_header_without_an_address_counts_for_the_load_balancer() {
     let server = Balanced::start(ForwardedHeader::XForwardedFor).await;
     let statuses = server.guess(Balanced::BALANCER, |_| "x-forwarded-for: 203.0.113.1, unknown\r\n".to_owned()).await;
     assert_eq!(statuses, used_up());
@@ -310,7 +310,7 @@ async fn a_header_that_names_no_address_counts_for_the_load_balancer() {
 }
 
 #[tokio::test]
-async fn trusted_proxies_without_the_address_of_the_peer_are_a_mistake_in_the_settings() {
+async fn trusted_proxies_without_a_peer_address_are_an_invalid_setting() {
     let proxies = TrustedProxies::new(ForwardedHeader::Forwarded, ["10.0.0.0/8"]).unwrap();
     let mistake = settings(MemoryStore::from(clients())).trusted_proxies(proxies).build().unwrap_err();
     assert!(matches!(mistake, ConfigError::NoPeerAddress), "{mistake:?}");

@@ -1,4 +1,4 @@
-//! The numbers, as a recorder gets them; and that nobody outside can make more of them.
+//! The metrics, as a recorder receives them; and that no caller can increase their number.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -21,7 +21,7 @@ use tower_client_credentials::{
     AuthorizationServer, BearerAuthLayer, ManualClock, MemoryStore, RemoteIssuer, Revocations,
 };
 
-/// What is recorded while `work` runs, which stays on one thread: `name label=value …` → number.
+/// Returns what is recorded while `work` runs, which stays on one thread: `name label=value …` → number.
 fn recorded<T>(work: impl Future<Output = T>) -> BTreeMap<String, f64> {
     let recorder = DebuggingRecorder::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
@@ -84,7 +84,7 @@ fn requests_to_the_token_endpoint_are_counted_by_outcome_and_code() {
 }
 
 #[test]
-fn decisions_over_protected_routes_are_counted_by_reason_and_the_cache_by_what_it_spared() {
+fn decisions_on_protected_routes_are_counted_by_reason_and_cache_look_ups_by_outcome() {
     let recorded = recorded(async {
         let verifier = server().verifier(API).unwrap().cache(2, 1 << 20);
         let layer = BearerAuthLayer::new(verifier);
@@ -115,14 +115,14 @@ fn decisions_over_protected_routes_are_counted_by_reason_and_the_cache_by_what_i
             ("token_cache_bytes", bytes),
             ("token_cache_evictions_total", 1.0),
             ("token_cache_lookups_total outcome=hit", 1.0),
-            ("token_cache_lookups_total outcome=miss", 7.0), // a text that is no token is looked up, too
+            ("token_cache_lookups_total outcome=miss", 7.0), // text that is not a token is looked up, too
             ("token_cache_tokens", 2.0),
         ],
     );
 }
 
 #[test]
-fn a_cache_that_is_gone_holds_nothing() {
+fn a_dropped_cache_counts_as_empty() {
     let recorded = recorded(async {
         let layer = BearerAuthLayer::new(server().verifier(API).unwrap());
         show(&layer, &format!("Bearer {}", good().sign())).await;
@@ -147,7 +147,7 @@ async fn keys() -> Bytes {
 }
 
 #[test]
-fn fetches_of_keys_are_counted_and_their_time_is_told() {
+fn key_fetches_are_counted_and_their_time_is_reported() {
     let recorded = recorded(async {
         let issuer = |keys| RemoteIssuer::new(ISSUER, API).unwrap().http_client(Site(keys)).clock(clock());
         let good_one =
@@ -164,7 +164,7 @@ fn fetches_of_keys_are_counted_and_their_time_is_told() {
     assert_is(&recorded, "bearer_requests_total outcome=undecided reason=keys", 1.0);
 }
 
-/// Publishes these keys, and takes four seconds for that.
+/// Publishes these keys after four seconds.
 #[derive(Debug)]
 struct Slow(Bytes, ManualClock);
 
@@ -176,7 +176,7 @@ impl HttpClient for Slow {
 }
 
 #[test]
-fn the_time_of_keys_is_that_of_the_request_for_them() {
+fn the_time_of_keys_is_that_of_their_request() {
     let recorded = recorded(async {
         let clock = clock();
         let issuer = RemoteIssuer::new(ISSUER, API).unwrap().http_client(Slow(keys().await, clock.clone()));
@@ -187,7 +187,7 @@ fn the_time_of_keys_is_that_of_the_request_for_them() {
 }
 
 #[test]
-fn tokens_that_name_keys_at_random_and_get_503_have_a_counter_of_their_own() {
+fn tokens_with_random_key_names_that_get_503_have_their_own_counter() {
     let recorded = recorded(async {
         let issuer = RemoteIssuer::new(ISSUER, API).unwrap().http_client(Site(Some(keys().await))).clock(clock());
         let verifier = issuer.jwks_url("https://auth.example.com/jwks").unwrap().connect().await.unwrap();
@@ -207,14 +207,14 @@ fn tokens_that_name_keys_at_random_and_get_503_have_a_counter_of_their_own() {
 }
 
 #[test]
-fn the_time_of_what_is_known_to_be_revoked_is_told() {
+fn the_age_of_the_revocation_view_is_reported() {
     let recorded = recorded(async { Revocations::follow(MemoryStore::default()).clock(clock()).await.unwrap() });
     let now = f64::from(u32::try_from(NOW).unwrap());
     assert_is(&recorded, "revocations_read_timestamp_seconds", now);
 }
 
 #[test]
-fn nothing_that_a_caller_sends_makes_another_series() {
+fn no_caller_input_creates_another_series() {
     let recorded = recorded(async {
         let server = server();
         let layer = BearerAuthLayer::new(server.verifier(API).unwrap());

@@ -1,4 +1,4 @@
-//! What a server grants: scopes and audiences that exist, a hook with the last word, clients that may not ask.
+//! The grants of a server: known scopes and audiences, a hook for the final decision, clients without the grant.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -28,14 +28,14 @@ fn with_billing() -> AuthorizationServerBuilder {
     settings(MemoryStore::from([billing()]))
 }
 
-/// The answer to a request for these scopes at these resources.
+/// Returns the response to a request for these scopes at these resources.
 async fn asks(server: &AuthorizationServer, scope: &str, resources: &[&str]) -> Answer {
     let request = billing_asks(GRANT).param("scope", scope);
     let request = resources.iter().fold(request, |request, resource| request.param("resource", resource));
     send(server, request).await
 }
 
-/// The answer to a request on one stack, once every stack has given one like it.
+/// Returns the response on one stack, after asserting that every stack gives an equal one.
 async fn send(server: &AuthorizationServer, request: TokenRequest) -> Answer {
     let answer = Stack::PLAIN.issue(server).await.send(request.clone()).await;
     on_every_stack(async |stack| {
@@ -70,6 +70,7 @@ mod scopes_and_audiences_that_exist {
     #[test]
     fn are_named_once_and_among_what_is_known() {
         assert!(mistake(with_billing().resource_with_scopes(API, READ).resource(API)).contains("duplicate resource"));
+    fn are_named_once_and_defaults_are_among_the_known_ones() {
         let known = || with_billing().known_scopes([READ, WRITE]);
         assert!(mistake(known().default_scopes(ADMIN)).contains("`admin`"));
         assert!(mistake(known().resource_with_scopes(API, ADMIN).resource(OTHER_API)).contains("`admin`"));
@@ -98,7 +99,7 @@ mod scopes_and_audiences_that_exist {
     }
 
     #[test]
-    fn are_absolute_uris() {
+    fn must_be_absolute_uris() {
         for builder in [
             with_billing().resource("api"),
             with_billing().resource_with_scopes("api", READ),
@@ -109,14 +110,14 @@ mod scopes_and_audiences_that_exist {
     }
 
     #[test]
-    fn a_client_that_could_never_get_an_audience_is_a_mistake() {
+    fn a_client_that_could_never_get_an_audience_is_rejected() {
         let error = mistake(settings(MemoryStore::from([client("lost")])));
         assert!(error.starts_with("client `lost`: ") && error.contains(".audience("), "{error}");
         assert!(settings(MemoryStore::from([client("lost")])).default_audience(API).build().is_ok());
     }
 
     #[tokio::test]
-    async fn scopes_tied_to_an_audience_are_granted_there_alone() {
+    async fn scopes_of_an_audience_are_granted_only_for_it() {
         let server = with_billing()
             .resource_with_scopes(API, [READ, WRITE])
             .resource_with_scopes(OTHER_API, READ)
@@ -173,7 +174,7 @@ mod a_grant_hook {
     }
 
     #[tokio::test]
-    async fn extends_them_within_what_the_server_knows_and_each_resource_allows() {
+    async fn extends_the_scopes_within_what_the_server_knows_and_each_resource_allows() {
         let server = hooked(|grant| {
             grant.set_scopes([READ, ADMIN, Scope::from_static("unheard-of")]);
             Ok(())
@@ -183,7 +184,7 @@ mod a_grant_hook {
     }
 
     #[tokio::test]
-    async fn extends_nothing_where_the_server_names_no_scopes() {
+    async fn cannot_extend_the_scopes_of_a_server_without_known_scopes() {
         let extend = |grant: &mut PendingGrant| {
             grant.set_scopes([READ, WRITE, ADMIN]);
             Ok(())
@@ -193,7 +194,7 @@ mod a_grant_hook {
     }
 
     #[tokio::test]
-    async fn adds_claims_and_response_members_and_replaces_no_standard_one() {
+    async fn adds_claims_and_response_members_and_cannot_replace_a_standard_one() {
         const CLAIMS: [&str; 11] =
             ["iss", "sub", "aud", "client_id", "iat", "exp", "nbf", "jti", "scope", "cnf", "act"];
         const MEMBERS: [&str; 8] = [
@@ -224,7 +225,7 @@ mod a_grant_hook {
     }
 
     #[tokio::test]
-    async fn refuses_in_the_words_of_the_rfc_and_keeps_its_own_for_the_operator() {
+    async fn refuses_with_the_text_of_the_rfc_and_its_own_text_for_the_operator() {
         let scope = asks(&hooked(|_| Err(GrantRefusal::scope("not on Sundays"))), "invoices:read", &[]).await;
         scope.assert_refused(400, "invalid_scope");
         assert_eq!(scope.reason.as_deref(), Some("invalid_scope: client `billing`: not on Sundays"));
@@ -235,7 +236,7 @@ mod a_grant_hook {
         unavailable.assert_refused(503, "temporarily_unavailable");
     }
 
-    /// A policy that has to wait, and reads the request's extensions.
+    /// A policy that waits, and reads the request's extensions.
     struct Waiting;
 
     #[derive(Clone)]
@@ -252,7 +253,7 @@ mod a_grant_hook {
     }
 
     #[tokio::test]
-    async fn may_wait_and_look_at_the_requests_extensions() {
+    async fn may_wait_and_read_the_extensions_of_the_request() {
         use tower::ServiceExt as _;
         let server = with_billing().grant_hook(Waiting).build().unwrap();
         let mut request = http::Request::from(billing_asks(GRANT).param("scope", "invoices:read"));
@@ -263,7 +264,7 @@ mod a_grant_hook {
 }
 
 #[tokio::test]
-async fn a_token_that_no_resource_server_would_take_is_not_issued() {
+async fn a_token_that_no_resource_server_would_accept_is_not_issued() {
     let hook = |grant: &mut PendingGrant| {
         grant.add_claim("everything", "x".repeat(16 * 1024));
         Ok(())
@@ -272,8 +273,8 @@ async fn a_token_that_no_resource_server_would_take_is_not_issued() {
     asks(&server, "invoices:read", &[]).await.assert_refused(503, "temporarily_unavailable");
 }
 
-/// A registry that never answers, and one whose clients were never held against the rules.
-mod a_store_of_ones_own {
+/// A store that never answers, and one whose clients were never checked against the rules.
+mod a_custom_store {
     use std::sync::Arc;
 
     use tower_client_credentials::{ClientId, ClientStore, RegisteredClient, StoreError};
@@ -306,7 +307,7 @@ mod a_store_of_ones_own {
     }
 
     #[tokio::test]
-    async fn gives_no_client_an_audience_or_a_scope_that_does_not_exist() {
+    async fn gives_no_client_an_unknown_audience_or_scope() {
         let server = settings(Unchecked).resource(OTHER_API).known_scopes([READ]).build().unwrap();
         asks(&server, "", &[]).await.assert_refused(400, "invalid_target");
         asks(&server, "", &[API]).await.assert_refused(400, "invalid_target");
@@ -322,7 +323,7 @@ mod settings_of_the_documents {
     }
 
     #[tokio::test]
-    async fn the_metadata_says_what_is_true_and_leaves_out_what_is_empty() {
+    async fn the_metadata_is_correct_and_omits_empty_members() {
         let metadata = site(with_billing()).await.get("/.well-known/oauth-authorization-server").await.json();
         assert_eq!(metadata["response_types_supported"], json!(["none"]), "some clients insist on it");
         assert_eq!(metadata.get("scopes_supported"), None);
@@ -343,7 +344,7 @@ mod settings_of_the_documents {
     }
 
     #[tokio::test]
-    async fn a_document_that_is_turned_off_is_the_wrapped_services_path() {
+    async fn the_path_of_a_disabled_document_goes_to_the_wrapped_service() {
         let site = site(with_billing().jwks_path(None).metadata_path(None)).await;
         for path in ["/.well-known/jwks.json", "/.well-known/oauth-authorization-server"] {
             assert_eq!(site.get(path).await.json()["path"], path);
@@ -351,7 +352,7 @@ mod settings_of_the_documents {
     }
 
     #[tokio::test]
-    async fn the_token_endpoint_can_be_turned_off_where_only_the_documents_are_shown() {
+    async fn the_token_endpoint_can_be_disabled_so_that_only_the_documents_are_served() {
         let site = site(with_billing().token_path(None).documents_max_age(Duration::from_secs(60))).await;
         assert_eq!(site.send(billing_asks(GRANT)).await.json()["path"], "/token");
         let metadata = site.get("/.well-known/oauth-authorization-server").await;
@@ -373,7 +374,7 @@ mod settings_of_the_documents {
     }
 
     #[tokio::test]
-    async fn an_authorization_endpoint_is_published_by_option_and_supports_no_response_type() {
+    async fn an_authorization_endpoint_is_optional_and_supports_no_response_type() {
         const PATH: &str = "/authorize";
         let server = with_billing().authorization_path(PATH).public_url("https://edge.example").build().unwrap();
         assert!(server.authorization_service().is_some());
@@ -414,7 +415,7 @@ mod settings_of_the_documents {
     }
 
     #[test]
-    fn limits_that_would_let_nothing_through_are_mistakes() {
+    fn limits_that_would_reject_every_request_are_invalid() {
         let none_by_client = AttemptLimits::default().chosen_by_client(0);
         let none_by_address = AttemptLimits::default().chosen_by_address(0);
         for builder in [
@@ -430,7 +431,7 @@ mod settings_of_the_documents {
     }
 
     #[test]
-    fn paths_that_no_request_could_have_or_that_two_endpoints_share_are_mistakes() {
+    fn impossible_or_shared_paths_of_endpoints_are_invalid() {
         for path in ["token", "", "/a b", "/a?b", "/a#b"] {
             assert!(mistake(with_billing().token_path(path)).contains("begin with a slash"), "{path}");
         }
@@ -440,7 +441,7 @@ mod settings_of_the_documents {
     }
 
     #[tokio::test]
-    async fn web_pages_read_the_documents_by_option_and_the_token_endpoint_never() {
+    async fn web_pages_can_read_the_documents_if_enabled_and_the_token_endpoint_never() {
         const ORIGIN: &str = "access-control-allow-origin";
         let (closed, open) = (site(with_billing()).await, site(with_billing().cross_origin_documents()).await);
         for path in ["/.well-known/jwks.json", "/.well-known/oauth-authorization-server"] {
@@ -455,7 +456,7 @@ mod settings_of_the_documents {
     }
 }
 
-/// A store that checks no client when a server is built, as a database.
+/// A store that checks no client when a server is built, like a database.
 #[derive(Debug)]
 struct Elsewhere(MemoryStore);
 
@@ -490,7 +491,7 @@ mod a_registration_that_does_not_fit_the_server {
     }
 
     #[tokio::test]
-    async fn gets_what_the_server_knows() {
+    async fn gets_the_scopes_and_audiences_that_the_server_knows() {
         let server = with(billing().scope(ADMIN).audience(API).audience(UNKNOWN_API)).build().unwrap();
         let answer = asks(&server, "invoices:read admin", &[API]).await;
         assert_eq!(answer.json()["scope"], "invoices:read");
@@ -512,7 +513,7 @@ mod a_registration_that_does_not_fit_the_server {
         let one = || billing().audience(UNKNOWN_API);
         let (description, reason) = refused(one(), billing_asks(GRANT), "invalid_target").await;
         assert!(reason.ends_with(&format!("client `billing`: its `audiences` has {cause}")), "{reason}");
-        assert!(!description.contains("missing"), "the caller cannot help it: {description}");
+        assert!(!description.contains("missing"), "the caller cannot fix it: {description}");
 
         let asks = billing_asks(GRANT).param("resource", UNKNOWN_API);
         let (_, reason) = refused(one(), asks, "invalid_target").await;
@@ -526,7 +527,7 @@ mod a_registration_that_does_not_fit_the_server {
     }
 
     #[tokio::test]
-    async fn is_told_that_it_has_no_audience_at_all() {
+    async fn is_told_that_it_has_no_audience() {
         let (description, reason) = refused(billing(), billing_asks(GRANT), "invalid_target").await;
         assert!(reason.contains("its `audiences` are empty") && reason.contains(".default_audience("), "{reason}");
         assert!(!description.contains("missing"), "{description}");
@@ -579,7 +580,7 @@ mod a_registration_that_does_not_fit_the_server {
     }
 
     #[tokio::test]
-    async fn is_not_taken_by_a_store_in_memory_that_a_server_uses() {
+    async fn is_rejected_by_a_store_in_memory_that_a_server_uses() {
         let clients = MemoryStore::from([billing().audience(API)]);
         let _server = settings(clients.clone()).known_scopes([READ, WRITE]).resource(API).build().unwrap();
         let stranger = client("stranger").scope(ADMIN).audience(API).register().unwrap();

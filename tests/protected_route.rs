@@ -1,4 +1,4 @@
-//! A protected route, over sockets and on every stack: what RFC 6750 and RFC 9068 §4 have it let through and refuse.
+//! A protected route, over sockets and on every stack: the requests that it admits and refuses by RFC 6750 and RFC 9068 §4.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -22,7 +22,7 @@ fn verifier(server: &AuthorizationServer) -> Verifier {
     server.verifier(API).unwrap()
 }
 
-/// A route that any good token opens.
+/// A route that any valid token opens.
 async fn route(stack: Stack) -> Site {
     let server = server();
     stack.protect(&server, [BearerAuthLayer::new(verifier(&server))]).await
@@ -39,7 +39,7 @@ fn assert_admitted(answer: &Answer) {
     assert_eq!(answer.json()["path"], "/");
 }
 
-/// Shows each token on every stack, and has each admitted.
+/// Sends each token on every stack, and asserts that each is admitted.
 async fn are_admitted(tokens: &[String]) {
     on_every_stack(async |stack| {
         let site = route(stack).await;
@@ -51,7 +51,7 @@ async fn are_admitted(tokens: &[String]) {
     .await;
 }
 
-/// Shows each token on every stack, and has each refused in the same words, and for this reason alone.
+/// Sends each token on every stack, and asserts that each is refused with the same text, and for this reason.
 async fn are_refused(reason: InvalidToken, tokens: &[String]) {
     on_every_stack(async |stack| {
         let site = route(stack).await;
@@ -67,7 +67,7 @@ mod a_good_token {
     use super::*;
 
     #[tokio::test]
-    async fn reaches_the_service_as_a_proof_that_tells_what_it_says() {
+    async fn reaches_the_service_as_a_proof_with_its_contents() {
         let token = good()
             .claim("sub", "svc:billing")
             .claim("aud", json!([OTHER_API, API]))
@@ -106,7 +106,7 @@ mod a_good_token {
     }
 
     #[tokio::test]
-    async fn for_another_api_does_not_open_this_one() {
+    async fn for_another_api_is_refused() {
         let clients = [common::client("billing").audience(API).audience(OTHER_API)];
         let server = settings(MemoryStore::from(clients)).build().unwrap();
         on_every_stack(async |stack| {
@@ -120,11 +120,11 @@ mod a_good_token {
     }
 
     #[tokio::test]
-    async fn is_marked_as_sensitive_for_whatever_logs_behind_the_layer() {
+    async fn is_marked_as_sensitive_for_logs_behind_the_layer() {
         on_every_stack(async |stack| {
             let answer = show(&route(stack).await, &good().sign()).await;
             assert_eq!(answer.json()["authorization_is_sensitive"], true);
-            // Not by the server or the client of this test: without a guard it is not.
+            // The server and the client of this test do not mark it: without a guard it is not marked.
             let open = show(&stack.issue(&server()).await, &good().sign()).await;
             assert_eq!(open.json()["authorization_is_sensitive"], false);
         })
@@ -132,7 +132,7 @@ mod a_good_token {
     }
 
     #[tokio::test]
-    async fn comes_behind_a_scheme_in_any_case() {
+    async fn is_accepted_behind_a_scheme_in_any_case() {
         let token = good().sign();
         on_every_stack(async |stack| {
             let site = route(stack).await;
@@ -144,7 +144,7 @@ mod a_good_token {
     }
 
     #[tokio::test]
-    async fn may_spell_its_type_out_and_its_key_may_be_any_that_is_trusted() {
+    async fn may_have_the_long_media_type_and_any_trusted_key() {
         are_admitted(&["at+jwt", "AT+JWT", "application/at+jwt"].map(|typ| good().header("typ", typ).sign())).await;
         let keys = KeyRing::from_pem(include_str!("keys/ed25519.pem"))
             .unwrap()
@@ -162,7 +162,7 @@ mod a_good_token {
     }
 
     #[tokio::test]
-    async fn may_have_claims_and_header_members_that_mean_nothing_to_us() {
+    async fn may_have_unknown_claims_and_header_members() {
         let tokens = [
             good().header("x", 5),
             good().header("cty", "JWT"),
@@ -206,7 +206,7 @@ mod a_request {
     }
 
     #[tokio::test]
-    async fn with_anything_but_one_token68_behind_bearer_is_malformed() {
+    async fn with_anything_but_one_token68_after_bearer_is_malformed() {
         let token = good().sign();
         let padded_within = token.replacen('.', "=.", 1);
         let spaced = token.replacen('.', " .", 1);
@@ -232,7 +232,7 @@ mod a_request {
     }
 
     #[tokio::test]
-    async fn with_its_token_in_the_query_the_body_or_another_header_has_none() {
+    async fn with_its_token_in_the_query_the_body_or_another_header_has_no_token() {
         let token = good().sign();
         on_every_stack(async |stack| {
             let site = route(stack).await;
@@ -246,7 +246,7 @@ mod a_request {
             }
             let in_cookie = site.get_with(&[(COOKIE, &format!("access_token={token}"))]).await;
             in_cookie.assert_challenged(401, NO_ERROR_CODE);
-            // Nor does one in the query stand in the way of the one that counts.
+            // A token in the query does not affect the one in the header.
             let request = Request::get("/?access_token=x").header(AUTHORIZATION, format!("Bearer {token}"));
             assert_admitted(&site.send(request.body(common::stack::Body::default()).unwrap()).await);
         })
@@ -267,7 +267,7 @@ mod a_request {
     }
 
     #[tokio::test]
-    async fn that_is_a_preflight_gets_through_a_cors_layer_outside_and_not_through_the_guard() {
+    async fn that_is_a_preflight_passes_a_cors_layer_outside_and_not_the_guard() {
         let origin = "https://app.example.com";
         let preflight = || {
             let request = Request::options("/")
@@ -290,7 +290,7 @@ mod a_request {
             assert_eq!(answer.status, 200);
             assert_eq!(answer.header("access-control-allow-origin"), Some(origin));
             assert_eq!(answer.header("access-control-allow-headers"), Some("authorization"));
-            // Only the preflight: what follows it needs a token, and the page may read the refusal.
+            // Only the preflight passes: the following request needs a token, and the page may read the refusal.
             let follows = site.get_with(&[(HeaderName::from_static("origin"), origin)]).await;
             assert_eq!(follows.status, 401);
             assert_eq!(follows.header("access-control-allow-origin"), Some(origin));
@@ -299,17 +299,17 @@ mod a_request {
     }
 }
 
-/// Bad tokens of every other kind are in `bad_tokens.rs`.
+/// `bad_tokens.rs` has all other kinds of bad tokens.
 mod a_token {
     use super::*;
 
     #[tokio::test]
-    async fn may_have_16_kib_and_no_more() {
+    async fn may_have_at_most_16_kib() {
         const LONGEST: usize = 16 * 1024;
         let of_length = |length: usize| {
             let filled = |filling: usize| good().claim("filling", "a".repeat(filling)).sign();
             let token = filled((length - filled(0).len()) * 3 / 4);
-            // base64 does not come in every length: less than four characters are missing.
+            // base64 does not have every length: fewer than four characters are missing.
             assert!((length - 4..=length).contains(&token.len()), "{}", token.len());
             token
         };
@@ -318,7 +318,7 @@ mod a_token {
     }
 }
 
-/// Clocks may differ by the leeway, five seconds unless told otherwise.
+/// Clocks may differ by the leeway, five seconds by default.
 mod the_time {
     use super::*;
 
@@ -339,20 +339,20 @@ mod the_time {
             are_admitted(&[0, 1, 5].map(ahead)).await;
             are_refused(InvalidToken::NotYetValid, &[6, 3600].map(ahead)).await;
         }
-        // Whichever is later counts.
+        // The later of both counts.
         let one_of_two = [("nbf", "iat"), ("iat", "nbf")]
             .map(|(past, ahead)| good().claim(past, NOW - 60).claim(ahead, NOW + 6).sign());
         are_refused(InvalidToken::NotYetValid, &one_of_two).await;
     }
 
-    /// RFC 7519 §2. The claims are written as text, since a JSON library has its own idea of a number.
+    /// RFC 7519 §2. The claims are written as text, since JSON libraries normalize numbers.
     fn with_time(name: &str, time: &str) -> String {
         let draft = good().claim("iat", NOW - 4000).claim(name, "MARKER");
         draft.clone().claims_text(draft.claims.replace("\"MARKER\"", time)).sign()
     }
 
     #[tokio::test]
-    async fn may_have_a_fraction_and_is_rounded_so_that_less_is_accepted() {
+    async fn may_have_a_fraction_and_is_rounded_to_the_stricter_side() {
         let good = [
             ("exp", "1699999996.0"),
             ("exp", "1699999996.9"),
@@ -371,7 +371,7 @@ mod the_time {
     }
 
     #[tokio::test]
-    async fn passes_and_a_token_that_was_good_no_longer_is() {
+    async fn passes_and_a_valid_token_expires() {
         let clock = clock();
         let server = settings(MemoryStore::from(clients())).clock(clock.clone()).build().unwrap();
         on_every_stack(async |stack| {
@@ -388,7 +388,7 @@ mod the_time {
     }
 
     #[tokio::test]
-    async fn may_be_taken_with_another_leeway() {
+    async fn may_be_checked_with_another_leeway() {
         let server = server();
         on_every_stack(async |stack| {
             for (leeway, expired_for, good) in [(0, 0, false), (0, -1, true), (60, 59, true), (60, 60, false)] {
@@ -434,7 +434,7 @@ mod scopes {
     }
 
     #[tokio::test]
-    async fn do_not_help_a_token_that_is_refused() {
+    async fn do_not_help_an_invalid_token() {
         let server = server();
         let read = BearerAuthLayer::new(verifier(&server)).require_scope(READ);
         on_every_stack(async |stack| {
@@ -457,7 +457,7 @@ mod nested_guards {
     use super::*;
 
     #[tokio::test]
-    async fn ask_for_the_scopes_of_both() {
+    async fn require_the_scopes_of_both() {
         let server = server();
         let common = BearerAuthLayer::new(verifier(&server));
         let (read, write) = (common.clone().require_scope(READ), common.require_scope(WRITE));
@@ -471,7 +471,7 @@ mod nested_guards {
         .await;
     }
 
-    /// The clock tells: at its second look, the token has expired.
+    /// The clock moves between its readings: at the second one, the token has expired.
     #[derive(Clone, Debug)]
     struct OneLook(std::sync::Arc<std::sync::atomic::AtomicBool>);
 
@@ -483,7 +483,7 @@ mod nested_guards {
     }
 
     #[tokio::test]
-    async fn look_at_the_time_again() {
+    async fn check_the_time_again() {
         let clock = OneLook(std::sync::Arc::default());
         let server = settings(MemoryStore::from(clients())).clock(clock.clone()).build().unwrap();
         on_every_stack(async |stack| {
@@ -496,7 +496,7 @@ mod nested_guards {
     }
 
     #[tokio::test]
-    async fn that_check_the_same_verify_once_so_the_outer_may_take_the_header_away() {
+    async fn with_the_same_verifier_verify_once_so_the_outer_one_may_remove_the_header() {
         let server = server();
         on_every_stack(async |stack| {
             let outer = BearerAuthLayer::new(verifier(&server)).remove_authorization();
@@ -514,7 +514,7 @@ mod nested_guards {
     }
 
     #[tokio::test]
-    async fn take_the_proof_of_one_token_for_no_other() {
+    async fn accept_the_proof_of_one_token_for_no_other() {
         let server = server();
         let guard = BearerAuthLayer::new(verifier(&server));
         on_every_stack(async |stack| {
@@ -530,7 +530,7 @@ mod nested_guards {
     }
 
     #[tokio::test]
-    async fn that_make_credentials_optional_hand_on_their_own_proof_or_none() {
+    async fn with_optional_credentials_pass_on_their_own_proof_or_none() {
         let server = server();
         on_every_stack(async |stack| {
             let outer = BearerAuthLayer::new(verifier(&server)).remove_authorization();
@@ -543,14 +543,14 @@ mod nested_guards {
     }
 
     #[tokio::test]
-    async fn for_two_apis_let_only_a_token_for_both_through() {
+    async fn for_two_apis_admit_only_a_token_for_both() {
         let server = server();
         let other = BearerAuthLayer::new(server.verifier(OTHER_API).unwrap());
         on_every_stack(async |stack| {
             let guards = [BearerAuthLayer::new(verifier(&server)), other.clone()];
             let site = stack.protect(&server, guards).await;
             assert_admitted(&show(&site, &good().claim("aud", json!([API, OTHER_API])).sign()).await);
-            // Past the outer guard, and stopped by the inner one.
+            // Admitted by the outer guard, and refused by the inner one.
             let answer = show(&site, &good().claim("aud", OTHER_API).sign()).await;
             answer.assert_invalid_token(&InvalidToken::Audience);
         })
@@ -558,7 +558,7 @@ mod nested_guards {
     }
 
     #[tokio::test]
-    async fn take_no_token_for_verified_that_somebody_else_put_into_the_request() {
+    async fn do_not_trust_a_proof_that_another_layer_put_into_the_request() {
         let server = server();
         on_every_stack(async |stack| {
             let app = stack.app(&server, [BearerAuthLayer::new(verifier(&server))]);
@@ -579,7 +579,7 @@ mod options {
     use super::*;
 
     #[tokio::test]
-    async fn optional_credentials_may_be_missing_and_may_not_be_bad() {
+    async fn optional_credentials_may_be_missing_but_not_invalid() {
         let server = server();
         on_every_stack(async |stack| {
             let guard = BearerAuthLayer::new(verifier(&server)).require_scope(WRITE).optional();
@@ -597,7 +597,7 @@ mod options {
     }
 
     #[tokio::test]
-    async fn one_of_several_scopes_is_enough_where_any_is_asked_for() {
+    async fn one_of_several_scopes_is_enough_with_any_of() {
         let server = server();
         on_every_stack(async |stack| {
             let guard = BearerAuthLayer::new(verifier(&server)).require_any_scope([READ, WRITE]);
@@ -610,7 +610,7 @@ mod options {
         .await;
     }
 
-    /// RFC 6750 §3; a client of MCP asks for the scopes that the challenge names.
+    /// RFC 6750 §3. MCP clients request the scopes that the challenge names.
     #[tokio::test]
     async fn a_401_names_the_scopes_that_every_token_must_have_for_the_method() {
         let server = server();
@@ -625,7 +625,7 @@ mod options {
                 site.send(request()).await.assert_challenged(401, &format!("{NO_ERROR_CODE}{scope}"));
                 let refused = site.send(request().header(AUTHORIZATION, "Bearer a.b.c")).await;
                 refused.assert_challenged(401, &format!("{INVALID_TOKEN}{scope}"));
-                // Another scope would be of no use to a malformed request.
+                // A malformed request would not be fixed by another scope.
                 let malformed = site.send(request().header(AUTHORIZATION, "Bearer a b")).await;
                 malformed.assert_challenged(400, INVALID_REQUEST);
             }
@@ -642,7 +642,7 @@ mod options {
     }
 
     #[tokio::test]
-    async fn any_of_none_lets_nobody_in_and_names_no_scope() {
+    async fn any_of_no_scopes_admits_no_request_and_names_no_scope() {
         let server = server();
         let guard = BearerAuthLayer::new(verifier(&server)).require_any_scope(Scopes::NONE);
         let answer = show(&Stack::PLAIN.protect(&server, [guard]).await, &good().sign()).await;
@@ -651,7 +651,7 @@ mod options {
     }
 
     #[tokio::test]
-    async fn a_token_in_the_query_is_read_under_a_dangerous_name_and_only_alone() {
+    async fn a_token_in_the_query_is_read_only_with_a_dangerous_setting_and_only_alone() {
         let server = server();
         on_every_stack(async |stack| {
             let guard = BearerAuthLayer::new(verifier(&server)).dangerous_token_in_query();
@@ -671,9 +671,9 @@ mod options {
 mod a_handler_that_takes_the_proof {
     use super::*;
 
-    /// A mistake in the program and not in the request; a good token does not hide it.
+    /// A bug in the program and not in the request; a valid token does not hide it.
     #[tokio::test]
-    async fn answers_500_on_a_route_that_nobody_guards_instead_of_running() {
+    async fn answers_500_on_a_route_without_a_guard_instead_of_running() {
         let handler = async |token: VerifiedToken| token.client_id().to_string();
         let bare = axum::Router::new().route("/", axum::routing::get(handler));
         on_every_stack(async |stack| {
@@ -691,7 +691,7 @@ mod a_handler_that_takes_the_proof {
 }
 
 /// hyper closes an HTTP/1.1 connection whose request body was not read, and a sender that is still writing may lose the
-/// answer.
+/// response.
 mod the_body_of_a_refused_request {
     use std::convert::Infallible;
     use std::time::Duration;
@@ -709,7 +709,7 @@ mod the_body_of_a_refused_request {
 
     const HEAD: &str = "POST / HTTP/1.1\r\nhost: x\r\n";
 
-    /// Reads the heads of answers without a body until there are this many, or until the server closes its side.
+    /// Reads the heads of responses without a body until there are this many, or until the server closes its side.
     async fn read_answers(connection: &mut TcpStream, count: usize) -> Vec<String> {
         let mut received = String::new();
         let mut buffer = [0; 4_096];
@@ -723,7 +723,7 @@ mod the_body_of_a_refused_request {
     }
 
     #[tokio::test]
-    async fn may_come_after_its_head_and_leaves_the_http_1_connection_open() {
+    async fn may_follow_its_head_late_and_leaves_the_http_1_connection_open() {
         on_every_stack(async |stack| {
             let mut connection =
                 route(Stack { protocol: common::stack::Protocol::Http1, ..stack }).await.connect().await;
@@ -732,7 +732,7 @@ mod the_body_of_a_refused_request {
                 [("content-length: 5", "hello"), ("transfer-encoding: chunked", "5\r\nhello\r\n0\r\n\r\n")]
             {
                 connection.write_all(format!("{HEAD}{length}\r\n\r\n").as_bytes()).await.unwrap();
-                tokio::time::sleep(Duration::from_millis(50)).await; // long enough for an answer that does not wait
+                tokio::time::sleep(Duration::from_millis(50)).await; // long enough for a response that does not wait
                 connection.write_all(body.as_bytes()).await.unwrap();
                 let answers = read_answers(&mut connection, 1).await;
                 assert!(answers.len() == 1 && answers[0].starts_with("HTTP/1.1 401 "), "{answers:?}");
@@ -787,7 +787,7 @@ mod the_body_of_a_refused_request {
         assert_eq!(refused(post(""), Version::HTTP_2, pieces(2).then_stalls()).await, (401, Duration::ZERO, 0));
     }
 
-    /// On another runtime than tokio's nothing tells the time.
+    /// Without a tokio runtime there is no timer.
     #[test]
     fn is_not_waited_for_without_a_tokio_runtime() {
         let answer = futures_util::FutureExt::now_or_never(async {

@@ -35,7 +35,8 @@ impl<B> Service<Request<B>> for Inner {
     }
 }
 
-const STATES: [Poll<Result<(), &str>>; 3] = [Poll::Pending, Poll::Ready(Ok(())), Poll::Ready(Err("the service is broken"))];
+const STATES: [Poll<Result<(), &str>>; 3] =
+    [Poll::Pending, Poll::Ready(Ok(())), Poll::Ready(Err("the service is broken"))];
 
 fn readiness<S: Service<Request<Body>>>(mut service: S) -> Poll<Result<(), S::Error>> {
     service.poll_ready(&mut Context::from_waker(Waker::noop()))

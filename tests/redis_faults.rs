@@ -124,7 +124,8 @@ async fn status(server: &AuthorizationServer, secret: Option<&str>) -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_passes_the_conformance_suite_over_resp3_and_reports_the_same_problems_as_over_resp2() -> Result<(), Violation> {
+async fn it_passes_the_conformance_suite_over_resp3_and_reports_the_same_problems_as_over_resp2()
+-> Result<(), Violation> {
     let server = Redis::start();
     let url = format!("{}/?protocol=resp3", server.url());
     let prefixes = AtomicU64::new(0);

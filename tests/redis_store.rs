@@ -1,5 +1,5 @@
-//! The store in Redis, held against a real server: the conformance suite, what only it can get wrong, and a server that
-//! is killed under load.
+//! The Redis store, tested with a real server: the conformance suite, Redis-specific failures, and a server that is killed
+//! under load.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)] // helpers of tests, which may
 
@@ -21,7 +21,7 @@ use tower_client_credentials::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_keeps_the_contracts() -> Result<(), Violation> {
+async fn it_passes_the_conformance_suite() -> Result<(), Violation> {
     let server = Redis::start();
     let prefixes = AtomicU64::new(0);
     let empty = || {
@@ -37,7 +37,7 @@ async fn it_keeps_the_contracts() -> Result<(), Violation> {
 }
 
 #[tokio::test]
-async fn endless_lifetimes_and_timeouts_are_taken_for_very_long_ones() {
+async fn unlimited_lifetimes_and_timeouts_are_treated_as_very_long_ones() {
     let server = Redis::start();
     let store = RedisStore::builder(&server.url()).longest_token_lifetime(Duration::MAX).call_timeout(Duration::MAX);
     common::endless::revokes_and_disables(store.connect().await.unwrap()).await;
@@ -51,7 +51,7 @@ fn token(name: &str) -> Revocation {
     Revocation::token(name, ClientId::from_static("billing"), at(NOW), at(NOW + 600))
 }
 
-/// All that the feed tells after a cursor, and the cursor after it.
+/// Returns all changes after a cursor, and the cursor after them.
 async fn follow(store: &RedisStore, mut cursor: Cursor) -> (Vec<Change>, Cursor) {
     let mut told = Vec::new();
     loop {
@@ -65,7 +65,7 @@ async fn follow(store: &RedisStore, mut cursor: Cursor) -> (Vec<Change>, Cursor)
 }
 
 #[tokio::test]
-async fn a_feed_is_told_once_and_then_only_what_is_new() {
+async fn a_feed_is_read_once_and_then_only_its_changes() {
     let server = Redis::start();
     let store = store(&server).await;
     let (told, start) = follow(&store, Cursor::start()).await;
@@ -79,7 +79,7 @@ async fn a_feed_is_told_once_and_then_only_what_is_new() {
 }
 
 #[tokio::test]
-async fn what_is_revoked_again_and_again_is_kept_once() {
+async fn repeated_revocations_are_stored_once() {
     let server = Redis::start();
     let store = store(&server).await;
     for _ in 0..100 {
@@ -90,7 +90,7 @@ async fn what_is_revoked_again_and_again_is_kept_once() {
 }
 
 #[tokio::test]
-async fn more_than_a_page_is_told_page_by_page_while_more_comes_in() {
+async fn more_than_a_page_is_read_page_by_page_while_more_is_written() {
     let server = Redis::start();
     let store = store(&server).await;
     let clients = (0..7_000).map(|number| client(&format!("c{number}")).register().unwrap()).collect();
@@ -104,7 +104,7 @@ async fn more_than_a_page_is_told_page_by_page_while_more_comes_in() {
 }
 
 #[tokio::test]
-async fn a_follower_of_a_server_that_lost_its_data_is_told_everything_from_the_start() {
+async fn a_follower_of_a_server_that_lost_its_data_reads_everything_from_the_start() {
     let mut server = Redis::start();
     let store = store(&server).await;
     for name in ["a", "b", "c"] {
@@ -113,7 +113,7 @@ async fn a_follower_of_a_server_that_lost_its_data_is_told_everything_from_the_s
     let (_, ahead) = follow(&store, Cursor::start()).await;
     server.kill();
     server.restart_empty();
-    // It has come as far as it was, so that only the name of its end tells it from the one that it was.
+    // The feed has the same length as before, so that only the name of its end differs.
     for name in ["d", "e", "f"] {
         until(|| async { store.revoke(token(name)).await.is_ok() }).await;
     }
@@ -123,7 +123,7 @@ async fn a_follower_of_a_server_that_lost_its_data_is_told_everything_from_the_s
 }
 
 #[tokio::test]
-async fn a_replica_is_no_witness_of_what_is_revoked_now() {
+async fn a_replica_is_rejected_because_its_revocations_may_be_outdated() {
     let (primary, replica) = (Redis::start(), Redis::start());
     let store = store(&replica).await;
     store.changes(&Cursor::start()).await.unwrap();
@@ -151,7 +151,7 @@ async fn a_page_may_end_where_the_server_was_replaced() {
 }
 
 #[tokio::test]
-async fn another_replica_hears_of_a_write_at_once_and_again_after_its_subscription_was_cut() {
+async fn another_replica_sees_a_write_at_once_and_also_after_its_subscription_was_cut() {
     let server = Redis::start();
     let writer = RedisStore::connect(&server.url()).await.unwrap();
     let mut follower = Follower::of(RedisStore::connect(&server.url()).await.unwrap()).await;
@@ -169,7 +169,7 @@ async fn another_replica_is_woken_by_each_change_of_a_client() {
 }
 
 #[tokio::test]
-async fn a_follower_is_woken_when_it_is_subscribed_again() {
+async fn a_follower_is_woken_when_it_has_subscribed_again() {
     let mut server = Redis::start();
     let store = store(&server).await;
     let woken = |store: &RedisStore| {
@@ -183,7 +183,7 @@ async fn a_follower_is_woken_when_it_is_subscribed_again() {
 }
 
 #[tokio::test]
-async fn of_the_ends_of_the_feed_ten_thousand_are_kept() {
+async fn ten_thousand_ends_of_the_feed_are_kept() {
     let server = Redis::start();
     let store = store(&server).await;
     let many =
@@ -204,7 +204,7 @@ async fn a_used_credential_is_kept_for_five_minutes_beyond_its_end() {
     let store = store(&server).await;
     let id = ReplayId::new("issuer", "jti");
     assert_eq!(store.check_and_insert(&id, at(NOW + 60), at(NOW)).await.unwrap(), Replay::Fresh);
-    // By the clock of the server, which may be set.
+    // By the clock of the server, which may be wrong.
     let left = server.ask("EVAL \"return redis.call('TTL', redis.call('KEYS', '*replay*')[1])\" 0");
     let left: u64 = left.trim_start_matches(':').trim_end().parse().unwrap();
     assert!((330..=360).contains(&left), "{left} seconds");
@@ -231,7 +231,7 @@ async fn a_used_credential_is_fresh_for_one_of_many_replicas() {
 }
 
 #[tokio::test]
-async fn a_server_that_may_forget_is_a_warning_and_an_error_for_those_who_ask() {
+async fn a_server_that_may_lose_data_causes_a_warning_and_on_request_an_error() {
     let forgetful =
         Redis::with(&["--appendonly", "no", "--appendfsync", "everysec", "--maxmemory-policy", "allkeys-lru"]);
     let problems = store(&forgetful).await.durability_problems().to_vec();
@@ -246,7 +246,7 @@ async fn a_server_that_may_forget_is_a_warning_and_an_error_for_those_who_ask() 
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_tell_its_settings_is_not_taken_for_a_durable_one() {
+async fn a_server_that_does_not_show_its_settings_is_not_assumed_to_be_durable() {
     let server = Redis::with(&["--rename-command", "CONFIG", ""]);
     let problems = store(&server).await.durability_problems().to_vec();
     assert_eq!(problems.len(), 1, "INFO tells of the two others: {problems:?}");
@@ -273,7 +273,7 @@ async fn neither_an_error_nor_debug_shows_the_password() {
 }
 
 #[tokio::test]
-async fn a_full_server_refuses_and_forgets_nothing() {
+async fn a_full_server_refuses_writes_and_loses_nothing() {
     let server = Redis::with(&["--maxmemory", "6mb"]);
     let store = store(&server).await;
     let mut kept = 0_u64;
@@ -287,7 +287,7 @@ async fn a_full_server_refuses_and_forgets_nothing() {
 }
 
 #[tokio::test]
-async fn a_server_that_stalls_is_given_up_after_the_timeout_and_found_again() {
+async fn a_stalled_server_is_given_up_after_the_timeout_and_used_again_later() {
     let server = Redis::start();
     let timeout = Duration::from_millis(300);
     let store = RedisStore::builder(&server.url()).call_timeout(timeout).connect().await.unwrap();
@@ -311,7 +311,7 @@ async fn a_connection_that_is_silent_for_ever_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_killed_under_load_loses_no_acknowledged_write_and_is_found_again() {
+async fn a_server_killed_under_load_loses_no_acknowledged_write_and_is_used_again() {
     let mut server = Redis::start();
     let store = store(&server).await;
     let failed = Arc::new(AtomicU64::new(0));
@@ -383,16 +383,16 @@ async fn a_server_killed_under_load_loses_no_acknowledged_write_and_is_found_aga
     assert!(recovered < Duration::from_secs(5), "{recovered:?}");
 }
 
-/// The operator's text.
+/// The operator's message.
 fn source(error: &dyn std::error::Error) -> String {
     error.source().map(ToString::to_string).unwrap_or_default()
 }
 
-/// A real process does things in its own time.
+/// Waits for real processes, which cannot be controlled by a simulated clock.
 async fn until<F: Future<Output = bool>>(mut condition: impl FnMut() -> F) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !condition().await {
-        assert!(Instant::now() < deadline, "it did not come about");
+        assert!(Instant::now() < deadline, "timed out");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -237,7 +237,7 @@ async fn one_id_with_two_owners(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_rotated_at_one_replica_is_refused_at_the_others_within_a_second_and_the_new_one_is_accepted_at_once()
- {
+{
     let server = postgres();
     let operator = PostgresStore::connect(server.url()).await.unwrap();
     let mut replicas = Vec::new();
@@ -595,7 +595,8 @@ impl Process {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_jumps_by_a_day_and_back_while_the_process_runs_admits_no_revoked_token_and_refuses_no_valid_one() {
+async fn a_clock_that_jumps_by_a_day_and_back_while_the_process_runs_admits_no_revoked_token_and_refuses_no_valid_one()
+{
     let clock = ManualClock::at(at(NOW));
     let all = ["billing", "steady", "disabled"].map(registered);
     let store = MemoryStore::from(all).clock(clock.clone());

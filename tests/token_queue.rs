@@ -1,4 +1,4 @@
-//! By option, a bounded number of requests waits for a token, and the others are told to come back.
+//! With `token_queue`, a limited number of requests waits for a token, and the others are asked to retry.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -23,7 +23,7 @@ use tower_client_credentials::{
 /// How many requests are queued, in addition to those that are served.
 const QUEUED: usize = 10;
 
-/// How many requests come at once: more than are served and queued, on any number of cores.
+/// The number of concurrent requests: more than are served and queued, on any number of cores.
 fn at_once() -> usize {
     served_and_queued() + 100
 }
@@ -33,16 +33,16 @@ fn served_and_queued() -> usize {
     std::thread::available_parallelism().unwrap().get() + QUEUED
 }
 
-/// For what has to come: in the time of the machine, so that a request which is never answered fails its test.
+/// Waits in real time, so that a request which is never answered fails its test.
 async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), future).await.expect("it should have come within a minute")
+    tokio::time::timeout(Duration::from_secs(60), future).await.expect("no result within a minute")
 }
 
 fn settings_with_billing() -> AuthorizationServerBuilder {
     settings(MemoryStore::from([client("billing").scope(READ).audience(common::API)]))
 }
 
-/// How many of those who ask at once get a token, once each of the others was told when to come back.
+/// Returns how many concurrent requests get a token, after each of the others was asked to retry.
 async fn served(server: &AuthorizationServer) -> usize {
     let ask = async |_| {
         let request: Request<Body> = billing_asks(GRANT).into();
@@ -61,7 +61,7 @@ async fn served(server: &AuthorizationServer) -> usize {
 }
 
 #[tokio::test]
-async fn those_beyond_it_get_a_503_and_those_who_come_back_later_a_token() {
+async fn requests_beyond_the_limit_get_a_503_and_a_token_when_they_retry() {
     let server = settings_with_billing().token_queue(QUEUED).build().unwrap();
     for _ in 0..3 {
         assert_eq!(served(&server).await, served_and_queued());
@@ -69,18 +69,18 @@ async fn those_beyond_it_get_a_503_and_those_who_come_back_later_a_token() {
 }
 
 #[tokio::test]
-async fn without_it_everybody_is_served() {
+async fn without_it_all_requests_are_served() {
     assert_eq!(served(&settings_with_billing().build().unwrap()).await, at_once());
 }
 
-/// A store with one connection, on which look-ups take turns; only `billing` is found at once. The test says when the time
-/// of a look-up has passed.
+/// A store with one connection, on which look-ups take turns. Only `billing` is found at once. The test decides when a look-up
+/// ends.
 #[derive(Clone, Debug)]
 struct SlowStore {
     clients: MemoryStore,
-    /// How many look-ups have begun, and news of that.
+    /// How many look-ups have begun, with notification.
     begun: Arc<(AtomicUsize, Notify)>,
-    /// One permit for each look-up whose time has passed, in the order in which the look-ups began.
+    /// One permit for each look-up that may end, in the order in which they began.
     passed: Arc<Semaphore>,
 }
 
@@ -102,7 +102,7 @@ impl SlowStore {
         Self { clients, begun: Arc::default(), passed: Arc::new(Semaphore::new(0)) }
     }
 
-    /// Sends a request, and waits until it is with the store, or was answered without it.
+    /// Sends a request, and waits until it has reached the store, or was answered without it.
     async fn begin(&self, site: &Site, request: TokenRequest) -> tokio::task::JoinHandle<StatusCode> {
         soon(self.begin_at_some_time(site, request)).await
     }
@@ -120,7 +120,7 @@ impl SlowStore {
     }
 }
 
-/// 12 unknown ids a second, and a store that takes 300 ms for each, one after the other: the backlog grows. The good client,
+/// 12 unknown ids a second, and a store that takes 300 ms for each, one after another: the backlog grows. The valid client,
 /// which is cached, sends as many requests.
 #[tokio::test]
 async fn unauthenticated_requests_that_wait_for_the_store_take_no_place_in_the_queue() {
@@ -134,7 +134,7 @@ async fn unauthenticated_requests_that_wait_for_the_store_take_no_place_in_the_q
         site.send(billing_asks(GRANT)).await.assert_token();
         let (mut strangers, mut served, mut unavailable, mut looked_up) = (Vec::new(), 0, 0, 0);
         for number in 0..GOOD {
-            // This is the time now, in milliseconds.
+            // The current time in milliseconds.
             let now = number * 1_000 / STRANGERS_A_SECOND;
             let due = now / LOOK_UP_MS;
             store.passed.add_permits(due - looked_up);
@@ -160,7 +160,7 @@ async fn unauthenticated_requests_that_wait_for_the_store_take_no_place_in_the_q
     .await;
 }
 
-/// A hook that decides once it has a permit.
+/// A hook that decides when it has a permit.
 struct SlowHook(Arc<Semaphore>);
 
 impl GrantHook for SlowHook {
@@ -189,7 +189,7 @@ async fn a_place_is_taken_once_the_grant_is_decided_and_only_by_a_grant_that_is_
 }
 
 #[tokio::test]
-async fn a_token_that_is_repeated_takes_no_place() {
+async fn a_reused_token_takes_no_place() {
     let server = settings_with_billing().token_queue(0).repeat_tokens(50).build().unwrap();
     let ask = || server.token_service().oneshot(Request::<Body>::from(billing_asks(GRANT)));
     assert_eq!(soon(ask()).await.unwrap().status(), StatusCode::OK);

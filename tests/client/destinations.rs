@@ -1,4 +1,4 @@
-//! Ways to get a credential or a token sent to someone else. None of them succeeds.
+//! Attempts to have a credential or a token sent to another party. None of them succeeds.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use tower_client_credentials::{ClientCredentials, ClientCredentialsLayer};
 
 use super::world::{API, ISSUER, Issue, ResourceServer, Verdict, World};
 
-/// What a server on any host gets, by its URL. It answers as the test says.
+/// Records what a server on any host receives, by URL. It responds as the test specifies.
 pub type Answer = std::pin::Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
 
 #[derive(Clone, Default)]
@@ -23,7 +23,7 @@ pub struct Internet {
 }
 
 impl Internet {
-    /// A service that records each request with its credentials, and answers.
+    /// A service that records each request with its credentials, and responds.
     pub fn serve(
         &self,
         answer: impl Fn(&str) -> Response<Full<Bytes>> + Clone + Send + Sync + 'static,
@@ -51,7 +51,7 @@ impl Internet {
         self.received.lock().unwrap().iter().map(|(url, _)| url.clone()).collect()
     }
 
-    /// Where anything of the credential arrived.
+    /// Returns where any part of the credential arrived.
     pub fn credentials_at(&self) -> Vec<String> {
         let received = self.received.lock().unwrap();
         let has_credential =
@@ -74,11 +74,11 @@ fn metadata(issuer: &str, endpoint: &str) -> String {
     format!(r#"{{"issuer": "{issuer}", "token_endpoint": "{endpoint}"}}"#)
 }
 
-/// Every host that has a token endpoint of the attacker.
+/// Every host with a token endpoint of the attacker.
 const EVIL: &str = "evil.example";
 
 #[tokio::test]
-async fn no_metadata_leads_the_credential_to_another_party() {
+async fn no_metadata_sends_the_credential_to_another_party() {
     let evil = format!("https://{EVIL}/token");
     for (way, document) in [
         ("metadata of another issuer", metadata(&format!("https://{EVIL}"), &evil)),
@@ -163,9 +163,9 @@ async fn no_request_carries_a_token_to_another_origin() {
     assert_eq!(internet.urls(), [format!("{API}/")]);
 }
 
-/// A client that follows redirects outside of the layer asks it again for each of them.
+/// A client that follows redirects outside of the layer passes each of them through the layer again.
 #[tokio::test]
-async fn a_redirect_of_the_resource_server_does_not_take_the_token_along() {
+async fn a_redirect_of_the_resource_server_does_not_receive_the_token() {
     let internet = Internet::default();
     let layer = ClientCredentialsLayer::from_source(AccessToken::bearer("a-token").unwrap(), API).unwrap();
     let mut service = layer.layer(internet.serve(|_| redirect("https://evil.example/")));
@@ -176,9 +176,9 @@ async fn a_redirect_of_the_resource_server_does_not_take_the_token_along() {
     assert_eq!(internet.urls(), [format!("{API}/")]);
 }
 
-/// Nothing that a refusal says changes where credentials go, unless that is configured.
+/// No content of a refusal changes where credentials go, unless that is configured.
 #[tokio::test(start_paused = true)]
-async fn a_refusal_leads_nowhere() {
+async fn a_refusal_sends_credentials_nowhere() {
     for challenge in [
         r#"Bearer error="invalid_token", resource_metadata="https://evil.example/.well-known/oauth-protected-resource""#,
         r#"Bearer error="invalid_token", authorization_uri="https://evil.example/token""#,
@@ -195,7 +195,7 @@ async fn a_refusal_leads_nowhere() {
 }
 
 #[test]
-fn settings_that_would_send_a_credential_in_the_clear_are_refused() {
+fn settings_that_would_send_a_credential_unencrypted_are_rejected() {
     let build = |issuer: &str, endpoint: Option<&str>| {
         let mut credentials = ClientCredentials::new(issuer, "billing", ClientAuthentication::certificate())
             .http_service(Internet::default().serve(|_| json("")));
@@ -220,7 +220,7 @@ fn settings_that_would_send_a_credential_in_the_clear_are_refused() {
 }
 
 #[test]
-fn settings_that_cannot_work_are_refused_with_how_to_fix_them() {
+fn settings_that_cannot_work_are_rejected_with_how_to_fix_them() {
     let credentials = || {
         ClientCredentials::new(ISSUER, "billing", ClientAuthentication::certificate())
             .http_service(Internet::default().serve(|_| json("")))

@@ -1,4 +1,4 @@
-//! The issuer of a resource, found by the metadata of the resource (RFC 9728).
+//! Discovers the issuer of a resource by the metadata of the resource (RFC 9728).
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -57,7 +57,7 @@ impl Site {
     }
 }
 
-/// A resource that accepts the tokens of one issuer, and answers others with this challenge.
+/// A resource that accepts the tokens of one issuer, and refuses others with this challenge.
 fn resource(
     accepted: &'static str,
     challenge: &'static str,
@@ -89,7 +89,7 @@ async fn the_first_issuer_for_which_there_are_credentials_is_used() {
 }
 
 #[tokio::test]
-async fn metadata_that_is_not_of_this_resource_and_of_these_issuers_is_not_believed() {
+async fn metadata_for_another_resource_or_with_unknown_issuers_is_not_used() {
     for document in [
         metadata("https://mcp.example.com/mcp/", &[FIRST]),
         metadata("https://mcp.example.com", &[FIRST]),
@@ -110,14 +110,14 @@ async fn metadata_that_is_not_of_this_resource_and_of_these_issuers_is_not_belie
         assert_eq!(error.kind(), TokenSourceErrorKind::InvalidAnswer, "{document}");
         assert!(error.to_string().contains(WELL_KNOWN), "{error}");
         assert_eq!(site.internet.credentials_at(), Vec::<String>::new(), "{document}");
-        // It is not asked again at once.
+        // It is not requested again at once.
         assert!(service.call(request()).await.is_err());
         assert_eq!(site.internet.urls(), [WELL_KNOWN], "{document}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_leads_to_the_issuer_that_the_metadata_names_now() {
+async fn after_a_refusal_the_issuer_that_the_metadata_names_now_is_used() {
     let site = Site::new(metadata(RESOURCE, &[FIRST]));
     let challenge = r#"Bearer resource_metadata="https://mcp.example.com/metadata""#;
     let layer = site.layer();
@@ -133,7 +133,7 @@ async fn a_refusal_leads_to_the_issuer_that_the_metadata_names_now() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_leads_to_no_other_origin_and_to_no_other_issuer() {
+async fn a_refusal_never_causes_a_request_to_another_origin_or_an_unknown_issuer() {
     for challenge in [
         r#"Bearer resource_metadata="https://evil.example/metadata""#,
         r#"Bearer resource_metadata="http://mcp.example.com/metadata""#,
@@ -151,7 +151,7 @@ async fn a_refusal_leads_to_no_other_origin_and_to_no_other_issuer() {
         assert_eq!(site.internet.urls().iter().filter(|url| url.contains("metadata")).count(), 0, "{challenge}");
         assert_eq!(site.internet.credentials_at(), [format!("{FIRST}/token")], "{challenge}");
     }
-    // Metadata of the own origin that names an unknown issuer changes nothing.
+    // Metadata of the same origin that names an unknown issuer changes nothing.
     let site = Site::new(metadata(RESOURCE, &[FIRST]));
     let layer = site.layer();
     let challenge = r#"Bearer resource_metadata="https://mcp.example.com/metadata""#;
@@ -164,7 +164,7 @@ async fn a_refusal_leads_to_no_other_origin_and_to_no_other_issuer() {
 }
 
 #[test]
-fn settings_that_cannot_be_discovered_with_are_refused() {
+fn settings_that_prevent_discovery_are_rejected() {
     let site = Site::new("");
     let discover = |resource: &str, issuers: &[&str]| {
         let credentials: Vec<_> = issuers.iter().map(|issuer| site.credentials(issuer)).collect();

@@ -1,8 +1,8 @@
-//! 1,000 callers for 10 simulated minutes, against servers that fail in every way.
+//! 1,000 callers for 10 simulated minutes, with servers that fail in every way.
 //!
-//! Each test checks what must never happen: an expired or refused token is sent, a request is sent without a token or more than
-//! twice, two requests for a token are in flight, a caller waits while a token can be reused. It prints how many tokens were
-//! requested, and the most that the rules allow.
+//! Each test checks that the following never happens: an expired or refused token is sent, a request is sent without a token or
+//! more than twice, two token requests are in flight, a caller waits while a token can be reused. It prints the number of token
+//! requests, and the maximum that the rules allow.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ struct Outcome {
     without_token: usize,
 }
 
-/// Lets the callers call, and returns the outcome. `most` is how many requests for a token the rules allow.
+/// Runs the callers, and returns the outcome. `most` is the maximum number of token requests that the rules allow.
 async fn run(name: &str, world: World, most: f64) -> Outcome {
     let source = world.source();
     let layer = ClientCredentialsLayer::from_source(source.clone(), super::world::API).unwrap();
@@ -84,7 +84,7 @@ async fn run(name: &str, world: World, most: f64) -> Outcome {
     Outcome { seen, statistics, answered, without_token }
 }
 
-/// One at the start, and one per 72 % of a life at the earliest.
+/// One at the start, and one per 72 % of a lifetime at the earliest.
 fn refreshes(life: f64) -> f64 {
     1.0 + MINUTES.as_secs_f64() / (0.72 * life)
 }
@@ -102,7 +102,7 @@ fn token(life: u64) -> impl Fn(Duration) -> Issue + Send + 'static {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_honest_server_is_asked_once_per_life() {
+async fn a_correct_server_gets_one_request_per_lifetime() {
     let outcome = run("honest", World::new(token(300)), refreshes(300.0)).await;
     assert_eq!(outcome.without_token, 0);
     assert_eq!(outcome.statistics.failed, 0);
@@ -110,7 +110,7 @@ async fn an_honest_server_is_asked_once_per_life() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_server_keeps_no_caller_waiting_once_there_is_a_token() {
+async fn a_slow_server_delays_no_caller_once_there_is_a_token() {
     let world = World::new(token(60)).issue_latency(Duration::from_secs(9));
     let outcome = run("slow", world, refreshes(60.0)).await;
     assert_eq!(outcome.without_token, 0);
@@ -118,7 +118,7 @@ async fn a_slow_server_keeps_no_caller_waiting_once_there_is_a_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_is_down_is_asked_less_and_less_often() {
+async fn a_server_that_is_down_gets_requests_at_growing_intervals() {
     let outcome = run("down", World::new(|_| Issue::NoConnection), failures_in(600.0)).await;
     assert_eq!((outcome.answered, outcome.seen.calls), (0, 0));
 }
@@ -138,7 +138,7 @@ async fn a_flapping_server_costs_a_few_attempts_per_outage() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resource_server_that_refuses_at_random_causes_a_bounded_number_of_requests() {
+async fn a_resource_server_that_refuses_at_random_causes_a_bounded_number_of_token_requests() {
     let mut dice = Dice::new(7);
     let world = World::new(token(300)).resource_rule(move |_, _| match dice.roll(400) {
         0 => Verdict::InvalidToken,
@@ -151,14 +151,14 @@ async fn a_resource_server_that_refuses_at_random_causes_a_bounded_number_of_req
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resource_server_that_refuses_everything_causes_a_bounded_number_of_requests() {
+async fn a_resource_server_that_refuses_everything_causes_a_bounded_number_of_token_requests() {
     let world = World::new(token(300)).resource_rule(|_, _| Verdict::InvalidToken);
     let outcome = run("always 401", world, 2.0 + failures_in(600.0)).await;
     assert_eq!(outcome.seen.accepted, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn revoked_tokens_are_replaced_and_every_call_is_repeated_with_success() {
+async fn revoked_tokens_are_replaced_and_every_call_is_repeated_successfully() {
     let world = World::new(token(300)).resource_rule(|now, token| {
         let is_revoked = token.requested.as_secs() / 41 < now.as_secs() / 41;
         if is_revoked { Verdict::InvalidToken } else { Verdict::Accept }
@@ -179,7 +179,7 @@ async fn keys_that_rotate_without_notice_cost_one_token_each() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resource_server_whose_clock_is_30_seconds_ahead_gets_younger_tokens() {
+async fn a_resource_server_whose_clock_is_30_seconds_ahead_gets_newer_tokens() {
     let world = World::new(token(60)).resource_rule(|now, token| {
         let is_over = token.end.is_some_and(|end| now + Duration::from_secs(30) >= end);
         if is_over { Verdict::InvalidToken } else { Verdict::Accept }
@@ -189,7 +189,7 @@ async fn a_resource_server_whose_clock_is_30_seconds_ahead_gets_younger_tokens()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_without_a_life_is_shared_by_those_who_wait_and_not_reused() {
+async fn a_token_without_a_lifetime_is_shared_by_waiting_callers_and_not_reused() {
     // Each takes 50 ms.
     let outcome = run("expires_in absent", World::new(|_| Issue::Token(None)), 600.0 / 0.05 + 1.0).await;
     assert_eq!(outcome.without_token, 0);
@@ -197,25 +197,25 @@ async fn a_token_without_a_life_is_shared_by_those_who_wait_and_not_reused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_lives_for_one_second_is_shared_by_those_who_wait() {
+async fn a_token_that_lives_for_one_second_is_shared_by_waiting_callers() {
     let outcome = run("expires_in 1", World::new(token(1)), 600.0 / 0.05 + 1.0).await;
     assert_eq!(outcome.without_token, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_lives_for_no_time_is_never_sent() {
+async fn a_token_with_a_lifetime_of_zero_is_never_sent() {
     let outcome = run("expires_in 0", World::new(token(0)), failures_in(600.0)).await;
     assert_eq!((outcome.answered, outcome.seen.calls), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_lives_for_ever_is_requested_once() {
+async fn a_token_with_an_unlimited_lifetime_is_requested_once() {
     let outcome = run("expires_in huge", World::new(token(u64::MAX)), 1.0).await;
     assert_eq!(outcome.without_token, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn html_for_half_the_time_is_a_failure_and_no_token() {
+async fn html_responses_for_half_the_time_are_failures_and_not_tokens() {
     let world =
         World::new(|now| if (now.as_secs() / 60).is_multiple_of(2) { Issue::Token(Some(40)) } else { Issue::Html });
     run("HTML", world, refreshes(40.0) + 5.0 * failures_in(60.0)).await;

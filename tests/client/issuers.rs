@@ -1,4 +1,4 @@
-//! The settings for the servers of others, each against a server that behaves so; and the assertions that we sign.
+//! The settings for third-party issuers, each tested with a server that behaves like it, and the assertions that we sign.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,7 @@ use tower::service_fn;
 use tower_client_credentials::client::{ClientAuthentication, SecretSource};
 use tower_client_credentials::{ClientCredentials, Scope, Scopes, SigningKey};
 
-/// A request for a token, as a server reads it.
+/// A token request, as a server reads it.
 #[derive(Clone, Debug, Default)]
 struct Received {
     url: String,
@@ -37,7 +37,7 @@ impl Received {
     }
 }
 
-/// How a server publishes its metadata, and what its answers look like.
+/// How a server publishes its metadata, and the form of its responses.
 #[derive(Clone, Copy)]
 struct Server {
     metadata_url: &'static str,
@@ -103,14 +103,14 @@ async fn keycloak() {
 }
 
 #[tokio::test]
-async fn auth0_with_its_parameter_audience() {
+async fn auth0_with_its_audience_parameter() {
     let server = Server {
         metadata_url: "https://tenant.eu.auth0.com/.well-known/openid-configuration",
         metadata: r#"{"issuer": "https://tenant.eu.auth0.com/", "token_endpoint": "https://tenant.eu.auth0.com/oauth/token"}"#,
         answer: ANSWER,
     };
     let authentication = ClientAuthentication::secret_post(secret());
-    // The terminating slash is a part of the issuer.
+    // The trailing slash is part of the issuer.
     let credentials = ClientCredentials::new("https://tenant.eu.auth0.com/", "billing", authentication)
         .parameter("audience", "https://api.example.com");
     let received = request(server, credentials).await;
@@ -171,7 +171,7 @@ async fn cognito_with_a_token_endpoint_at_another_host() {
 }
 
 #[tokio::test]
-async fn hydra_with_its_parameter_audience() {
+async fn hydra_with_its_audience_parameter() {
     let server = Server {
         metadata_url: "https://hydra.example.com/.well-known/openid-configuration",
         metadata: r#"{"issuer": "https://hydra.example.com/", "token_endpoint": "https://hydra.example.com/oauth2/token"}"#,
@@ -194,14 +194,14 @@ fn credentials(authentication: ClientAuthentication) -> ClientCredentials {
 
 const KEY: &str = include_str!("../keys/p256.pem");
 
-/// What an assertion must be signed by.
+/// The key that must sign an assertion.
 #[derive(Clone, Copy, Debug)]
 enum Key<'a> {
     Es256,
     Hs256(&'a str),
 }
 
-/// Checks an assertion with crates that we do not sign by (RFC 7523 §3); returns its `jti`.
+/// Checks an assertion with crates that we do not use for signing (RFC 7523 §3), and returns its `jti`.
 fn check_assertion(assertion: &str, key: Key<'_>, audience: &str) -> String {
     let (signed, signature) = assertion.rsplit_once('.').unwrap();
     let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
@@ -233,7 +233,7 @@ fn check_assertion(assertion: &str, key: Key<'_>, audience: &str) -> String {
 }
 
 #[tokio::test]
-async fn each_request_has_an_assertion_of_its_own() {
+async fn each_request_has_a_new_assertion() {
     let key = Arc::new(SigningKey::from_pem(KEY).unwrap());
     let mut names = std::collections::HashSet::new();
     for _ in 0..3 {
@@ -266,7 +266,7 @@ async fn a_short_secret_signs_no_assertion() {
 }
 
 #[tokio::test]
-async fn tokens_in_files_are_read_anew_for_each_request() {
+async fn tokens_in_files_are_read_again_for_each_request() {
     let file = tempfile::NamedTempFile::new().unwrap();
     for (authentication, kind) in [
         (ClientAuthentication::kubernetes_token(file.path()), "jwt-bearer"),
@@ -297,7 +297,7 @@ fn owned((name, value): (&str, &str)) -> (String, String) {
 }
 
 #[tokio::test]
-async fn a_secret_that_changes_is_used_from_the_next_request_on() {
+async fn a_changed_secret_is_used_from_the_next_request_on() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let authentication = ClientAuthentication::secret_post(SecretSource::from_file(file.path()));
     for secret in ["first", "second"] {
@@ -308,7 +308,7 @@ async fn a_secret_that_changes_is_used_from_the_next_request_on() {
 
 /// An issuer that moves its token endpoint: the old URL answers 404, and the metadata has the new one.
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_moved_is_discovered_again() {
+async fn a_moved_endpoint_is_discovered_again() {
     let version = Arc::new(Mutex::new((1, 0, 0)));
     let state = version.clone();
     let service = service_fn(move |request: Request<Full<Bytes>>| {

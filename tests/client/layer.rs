@@ -1,4 +1,4 @@
-//! What the layer does with one request.
+//! The treatment of one request by the layer.
 
 use std::sync::{Arc, Mutex};
 
@@ -64,11 +64,11 @@ async fn a_second_refusal_is_passed_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_refusal_is_passed_on_when_no_new_token_comes() {
+async fn the_refusal_is_passed_on_if_no_new_token_can_be_obtained() {
     let world = World::new(|now| if now.is_zero() { Issue::Token(Some(600)) } else { Issue::NoConnection })
         .resource_rule(|_, _| Verdict::InvalidToken);
     assert_eq!(call(&world).await, (401, 1));
-    // The refused token is gone all the same.
+    // The refused token is discarded in any case.
     assert_eq!(world.token_requests(), 2);
 }
 
@@ -89,9 +89,9 @@ async fn the_error_says_whether_the_token_or_the_call_failed() {
     assert!(error.to_string().contains("no route"), "{error}");
 }
 
-/// The repeated request is the first one in everything but its token.
+/// The repeated request equals the first one except for its token.
 #[tokio::test(start_paused = true)]
-async fn the_repeated_request_has_everything_that_the_first_one_had() {
+async fn the_repeated_request_equals_the_first_one_except_for_its_token() {
     #[derive(Clone, Debug, PartialEq)]
     struct Marker(u8);
 
@@ -180,6 +180,7 @@ async fn a_request_is_not_repeated_with_the_token_that_was_refused() {
 }
 
 /// The inner service is called only when it was ready, also for the second time.
+/// The inner service is called only when it is ready, also for the second time.
 #[tokio::test(start_paused = true)]
 async fn every_call_of_the_inner_service_follows_its_readiness() {
     #[derive(Default)]

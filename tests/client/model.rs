@@ -11,9 +11,9 @@ use super::world::{Issue, World};
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Call,
-    /// A call that is given up at once.
+    /// A call that is cancelled at once.
     CancelledCall,
-    /// The last token that was given out is refused.
+    /// The last token that a caller got is refused.
     Refuse,
     Pass(u64),
     Sleep(u64),
@@ -51,12 +51,13 @@ async fn follow(steps: &[Step]) -> Result<(), TestCaseError> {
     let mut last = None;
     let mut has_token = false;
     let (mut clock, mut clock_was_set, mut slept, mut was_set_back) = (0, false, false, false);
-    // Until when an attempt may be held back: 30 s after a failure, or what the issuer asked for.
+    // Until when an attempt may be delayed: 30 s after a failure, or as long as the issuer asked.
     let mut held_back_until = Instant::now();
     for step in steps {
         match *step {
             Step::Pass(milliseconds) => sleep(Duration::from_millis(milliseconds)).await,
-            // A clock that is set back as far as the machine slept hides the sleep: one sequence has one of the two.
+            // A clock that is set back as far as the machine was suspended hides the suspension, so a sequence has only one of
+            // them.
             Step::Sleep(_) if was_set_back => {}
             Step::Sleep(seconds) => {
                 slept = true;
@@ -89,7 +90,7 @@ async fn follow(steps: &[Step]) -> Result<(), TestCaseError> {
             Step::Call => {
                 let (start, has_usable_token) = (Instant::now(), world.has_usable_token());
                 let outcome = source.token().await;
-                // With a clock that jumped, the client may take a token for older than it is.
+                // With a clock that jumped, the client may consider a token older than it is.
                 if has_usable_token && !clock_was_set {
                     prop_assert!(outcome.is_ok() && start.elapsed().is_zero(), "it waited though there was a token");
                 }
@@ -113,7 +114,7 @@ async fn follow(steps: &[Step]) -> Result<(), TestCaseError> {
                         held_back_until = held_back_until.max(Instant::now() + pause.max(Duration::from_secs(30)));
                     }
                 }
-                // A failed refresh in the background holds the next attempt back as well.
+                // A failed refresh in the background delays the next attempt as well.
                 if !matches!(issue, Issue::Token(Some(2..) | None)) {
                     held_back_until = held_back_until.max(Instant::now() + Duration::from_secs(40));
                 }
@@ -123,11 +124,11 @@ async fn follow(steps: &[Step]) -> Result<(), TestCaseError> {
         prop_assert!(world.lock().seen.most_in_flight <= 1, "two requests for a token were in flight");
         prop_assert_eq!(&world.lock().seen.violations, &Vec::<String>::new());
     }
-    // Whatever happened, it recovers.
+    // It recovers after every sequence.
     world.issue_rule(|_| Issue::Token(Some(600)));
     sleep(Duration::from_secs(60)).await;
     prop_assert!(source.token().await.is_ok(), "it does not recover");
-    // And then it waits for nothing.
+    // It then waits for nothing.
     let start = Instant::now();
     prop_assert!(source.token().await.is_ok() && start.elapsed().is_zero());
     Ok(())
@@ -137,7 +138,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_sequence_keeps_the_rules(steps in steps()) {
+    fn every_sequence_follows_the_rules(steps in steps()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         runtime.block_on(follow(&steps))?;
     }

@@ -1,4 +1,4 @@
-//! A resource server that asks for more scopes, and a client that may request some of them.
+//! A resource server that requires more scopes, and a client that may request some of them.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -16,8 +16,8 @@ fn scopes(text: &str) -> Scopes {
     text.parse().unwrap()
 }
 
-/// Calls each path in turn, and returns the statuses and the scopes that were requested. A path names the scopes that the
-/// resource server asks for; a token names the scopes that it has.
+/// Calls each path in turn, and returns the statuses and the requested scopes. A path names the scopes that the resource server
+/// requires; a token names the scopes that it has.
 async fn call(max: Option<&str>, granted: &'static str, paths: &[&str]) -> (Vec<u16>, Vec<String>) {
     let requested = Arc::new(Mutex::new(Vec::new()));
     let record = requested.clone();

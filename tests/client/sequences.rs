@@ -1,4 +1,4 @@
-//! What happens to the machine, the clock and the issuer while a process runs. Each sequence recovers without a restart.
+//! Events of the machine, the clock and the issuer while a process runs. Each sequence recovers without a restart.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -19,7 +19,7 @@ fn world() -> World {
     World::new(|_| Issue::Token(Some(600)))
 }
 
-/// The end of the token that a caller gets now, by the issuer's time.
+/// Returns the expiry of the token that a caller gets now, by the issuer's clock.
 async fn end_of_token(world: &World, source: &tower_client_credentials::client::CachedTokenSource) -> Duration {
     let token = source.token().await.unwrap();
     let end = world.lock().tokens[token.expose()].end.unwrap();
@@ -28,7 +28,7 @@ async fn end_of_token(world: &World, source: &tower_client_credentials::client::
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_machine_that_slept_for_an_hour_gets_a_new_token_first() {
+async fn a_machine_that_was_suspended_for_an_hour_gets_a_new_token_first() {
     let world = world();
     let source = world.source();
     end_of_token(&world, &source).await;
@@ -57,7 +57,7 @@ async fn a_clock_that_jumps_a_day_ahead_and_back_costs_one_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_is_set_back_by_a_day_prolongs_no_token() {
+async fn a_clock_that_is_set_back_by_a_day_extends_no_token() {
     let world = world();
     let source = world.source();
     end_of_token(&world, &source).await;
@@ -73,13 +73,13 @@ async fn a_clock_that_is_set_back_by_a_day_prolongs_no_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_issuer_that_is_down_at_the_start_is_found_when_it_comes_up() {
+async fn an_issuer_that_is_down_at_the_start_is_used_when_it_comes_up() {
     let world = World::new(|now| if now < seconds(60) { Issue::NoConnection } else { Issue::Token(Some(600)) });
     let source = world.source();
     let error = source.token().await.unwrap_err();
     assert_eq!(error.kind(), TokenSourceErrorKind::Unavailable);
     assert!(error.to_string().contains("connection refused"), "{error}");
-    // Another caller gets the same error at once, and learns when to come again.
+    // Another caller gets the same error at once, and the time of the next attempt.
     let error = source.token().await.unwrap_err();
     assert!(error.retry_after().unwrap() <= seconds(1), "{error}");
     assert_eq!(world.token_requests(), 1);
@@ -91,7 +91,7 @@ async fn an_issuer_that_is_down_at_the_start_is_found_when_it_comes_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_that_ends_30_seconds_before_the_token_is_not_noticed() {
+async fn an_outage_that_ends_30_seconds_before_the_token_expires_is_not_noticed() {
     let is_down = |now: Duration| (seconds(400)..seconds(560)).contains(&now);
     let world = World::new(move |now| if is_down(now) { Issue::Status(503, None) } else { Issue::Token(Some(600)) });
     let source = world.source();
@@ -104,7 +104,7 @@ async fn an_outage_that_ends_30_seconds_before_the_token_is_not_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_is_cancelled_ends_no_request_for_a_token() {
+async fn a_cancelled_caller_cancels_no_token_request() {
     let world = world().issue_latency(seconds(2));
     let source = world.source();
     for _ in 0..10 {
@@ -136,21 +136,21 @@ async fn a_caller_that_runs_late_gets_no_token_that_was_refused_or_has_expired_s
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_refused_token_ends_only_itself() {
+async fn a_refused_token_does_not_affect_its_successor() {
     let world = world();
     let source = world.source();
     let first = source.token().await.unwrap();
     source.invalidate(&first);
     let second = source.token().await.unwrap();
     assert_ne!(first, second);
-    // Late news of the first one.
+    // A late report about the first token.
     source.invalidate(&first);
     assert_eq!(source.token().await.unwrap(), second);
     assert_eq!((world.token_requests(), source.statistics().refused), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_gives_each_token_once_and_refreshes_without_a_caller() {
+async fn a_watch_returns_each_token_once_and_refreshes_without_a_caller() {
     let world = world();
     let source = world.source();
     let mut tokens = source.watch();
@@ -166,7 +166,7 @@ async fn a_watch_gives_each_token_once_and_refreshes_without_a_caller() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn scopes_and_resources_have_tokens_of_their_own_and_share_them() {
+async fn each_combination_of_scopes_and_resources_has_its_own_token_which_is_shared() {
     let world = World::new(|_| Issue::Token(Some(600)));
     let source = world.source();
     let token = source.token().await.unwrap();
@@ -180,7 +180,7 @@ async fn scopes_and_resources_have_tokens_of_their_own_and_share_them() {
 }
 
 #[test]
-fn a_runtime_that_ends_takes_no_other_one_with_it() {
+fn a_runtime_that_ends_does_not_affect_other_runtimes() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let first = runtime();
     let world = first.block_on(async { World::new(|_| Issue::Never) });

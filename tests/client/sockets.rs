@@ -1,5 +1,5 @@
-//! Over sockets, against a server of this crate: hyper over HTTP/1.1 and HTTP/2, reqwest, and each kind of call of tonic. Each
-//! client calls, has its token revoked, and calls again without noticing.
+//! The client over sockets, with a server of this crate: hyper over HTTP/1.1 and HTTP/2, reqwest, and each kind of call of
+//! tonic. Each client calls, has its token revoked, and calls again successfully.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -52,7 +52,7 @@ impl Site {
         let service = Server::builder().accept_http1(true).layer(TokenEndpointLayer::new(server)).layer(protect);
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         tokio::spawn(service.serve_with_incoming(service_fn(echo), incoming));
-        // By the HTTP client of feature `remote`, and by discovery.
+        // Uses the HTTP client of feature `remote`, and discovery.
         let source = ClientCredentials::new(&url, "billing", secret).resource(API).scope(READ).build().unwrap();
         Self { url, revocations, source }
     }
@@ -61,7 +61,7 @@ impl Site {
         ClientCredentialsLayer::from_source(self.source.clone(), &self.url).unwrap()
     }
 
-    /// Revokes the token in use, so that the next call is refused first.
+    /// Revokes the token in use, so that the next call is first refused.
     async fn revoke(&self) {
         let token = self.source.token().await.unwrap();
         let claims = URL_SAFE_NO_PAD.decode(token.expose().split('.').nth(1).unwrap()).unwrap();
@@ -169,7 +169,7 @@ fn messages() -> impl Stream<Item = String> {
     stream::iter(["a", "b", "c"].map(str::to_owned))
 }
 
-/// Messages that come one by one, also after the call was refused.
+/// Messages that are sent one by one, also after the call was refused.
 fn slow_messages() -> impl Stream<Item = String> {
     messages().then(|message| async {
         tokio::time::sleep(Duration::from_millis(20)).await;

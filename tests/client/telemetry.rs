@@ -1,4 +1,4 @@
-//! What the calling side logs and counts, and that no secret and no token is in it.
+//! The logs and metrics of the client, which contain no secret and no token.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ impl Write for Sink {
     }
 }
 
-/// A token that is refused, an outage, and a recovery. Returns the `Debug` and `Display` of all that an application gets.
+/// A refused token, an outage, and a recovery. Returns the `Debug` and `Display` output of everything that an application gets.
 async fn life_of_a_caller() -> String {
     let world = World::new(|now| match now.as_secs() {
         50..200 => Issue::Html,

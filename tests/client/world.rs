@@ -1,4 +1,4 @@
-//! A token server and a resource server in simulated time, which record what they see and break as a test says.
+//! A token server and a resource server in simulated time, which record requests and fail as a test specifies.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -22,7 +22,7 @@ pub const API: &str = "https://api.example.com";
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// A random number generator that repeats itself.
+/// A deterministic random number generator.
 #[derive(Clone, Debug)]
 pub struct Dice(u64);
 
@@ -40,7 +40,7 @@ impl Dice {
     }
 }
 
-/// What the token server does with a request.
+/// The response of the token server to a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Issue {
     /// A token with this `expires_in`.
@@ -58,7 +58,7 @@ pub enum Issue {
 /// The rules of one world, by the time since its start.
 pub type IssueRule = Box<dyn Fn(Duration) -> Issue + Send>;
 
-/// What the resource server answers to a token that is valid.
+/// The response of the resource server to a valid token.
 pub type ResourceRule = Box<dyn FnMut(Duration, &Minted) -> Verdict + Send>;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,9 +74,9 @@ pub enum Verdict {
 
 #[derive(Clone, Debug)]
 pub struct Minted {
-    /// When the request for it came, since the start.
+    /// When it was requested, since the start.
     pub requested: Duration,
-    /// The issuer's time of its end; `None` if it has none.
+    /// Its expiry by the issuer's clock; `None` if it has none.
     pub end: Option<Duration>,
     pub delivered: bool,
     /// The client knows that it was refused.
@@ -91,7 +91,7 @@ pub struct Seen {
     pub calls: usize,
     pub accepted: usize,
     pub refused: usize,
-    /// What must not happen.
+    /// The forbidden events that occurred.
     pub violations: Vec<String>,
 }
 
@@ -151,17 +151,17 @@ impl World {
         self.state.lock().unwrap()
     }
 
-    /// The true time since the start.
+    /// Returns the true time since the start.
     pub fn time(&self) -> Duration {
         self.start.elapsed() + self.lock().slept
     }
 
-    /// The machine of the client sleeps: the monotonic clock stands still.
+    /// Suspends the client's machine: the monotonic clock stands still.
     pub fn machine_sleeps(&self, time: Duration) {
         self.lock().slept += time;
     }
 
-    /// The wall clock of the client is set, and is wrong from now on.
+    /// Sets the wall clock of the client, which is wrong from now on.
     pub fn set_clock_error(&self, seconds: i64) {
         self.lock().clock_error = seconds;
     }
@@ -183,7 +183,7 @@ impl World {
         self.credentials().build().unwrap()
     }
 
-    /// Whether the client has a token that it can reuse, with some time to spare.
+    /// Returns whether the client has a token that it can reuse, with some time to spare.
     pub fn has_usable_token(&self) -> bool {
         let now = self.time();
         let state = self.lock();
@@ -311,7 +311,7 @@ impl World {
         Ok(response)
     }
 
-    /// How often a request of this path arrived at the resource server.
+    /// Returns how often a request of this path arrived at the resource server.
     pub fn arrivals(&self, path: &str) -> usize {
         self.lock().arrivals.get(path).copied().unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! Keys from files, as an operator has them.
+//! Key files as operators have them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -11,7 +11,7 @@ use std::thread;
 
 use tower_client_credentials::{Algorithm, KeyError, KeyRing, SigningKey, VerifyingKey};
 
-/// A file in the target directory, which is gone with the test.
+/// A file in the target directory, which is removed with the test.
 struct KeyFile(PathBuf);
 
 impl KeyFile {
@@ -39,7 +39,7 @@ impl Drop for KeyFile {
     }
 }
 
-/// What is logged while `work` runs.
+/// Returns the log of `work`.
 fn logged<T>(work: impl FnOnce() -> T) -> (T, String) {
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
@@ -70,7 +70,7 @@ const P256: &str = include_str!("p256.pem");
 const JWK: &str = include_str!("rfc8037-a1.jwk");
 
 #[test]
-fn a_file_is_read_by_its_content_and_a_private_one_is_no_news() {
+fn a_file_is_read_by_its_content_and_a_private_one_causes_no_warning() {
     let name = SigningKey::from_pem(P256).unwrap().key_id().to_owned();
     for (file, content) in [
         ("content.pem", P256.as_bytes()),
@@ -88,7 +88,7 @@ fn a_file_is_read_by_its_content_and_a_private_one_is_no_news() {
 
 #[cfg(unix)]
 #[test]
-fn a_file_that_others_can_read_or_write_is_loaded_with_a_warning_without_the_key() {
+fn a_file_that_others_can_read_or_write_is_loaded_with_a_warning_that_does_not_show_the_key() {
     let file = KeyFile::new("shared.pem", P256);
     for (mode, warned) in [
         (0o600, false),
@@ -109,7 +109,7 @@ fn a_file_that_others_can_read_or_write_is_loaded_with_a_warning_without_the_key
     }
 }
 
-/// Only root can give a file to another user, so that elsewhere this says what it did not look at.
+/// Only root can give a file to another user. Otherwise the test prints that it was not run.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_file_of_another_user_is_loaded_with_a_warning_that_names_the_owner() {
@@ -129,7 +129,7 @@ fn a_file_of_another_user_is_loaded_with_a_warning_that_names_the_owner() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_not_a_regular_file_is_refused_at_once_also_where_a_pipe_has_no_writer() {
+fn a_path_that_is_not_a_regular_file_is_rejected_at_once_even_a_pipe_without_a_writer() {
     let folder = tempfile::tempdir().unwrap();
     let (pipe, link) = (folder.path().join("pipe.pem"), folder.path().join("link.pem"));
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -139,7 +139,7 @@ fn what_is_not_a_regular_file_is_refused_at_once_also_where_a_pipe_has_no_writer
         let given = path.clone();
         thread::spawn(move || {
             let refusals = [SigningKey::from_file(&given).err(), KeyRing::load_or_create(&given).err()];
-            // An error when the test has failed.
+            // Sending fails if the test has already failed.
             let _ = done.send(refusals.map(|error| error.map(|error| error.to_string())));
         });
         let refusals = is_done.recv_timeout(std::time::Duration::from_secs(30)).expect("it waits for a writer");
@@ -150,7 +150,7 @@ fn what_is_not_a_regular_file_is_refused_at_once_also_where_a_pipe_has_no_writer
 }
 
 #[test]
-fn a_file_without_a_key_is_refused_with_its_path_and_the_mend() {
+fn a_file_without_a_key_is_rejected_with_its_path_and_how_to_fix_it() {
     for (name, content, mend) in [
         ("empty", String::new(), "openssl genpkey"),
         ("cut.pem", P256[..100].to_owned(), "cut"),
@@ -168,7 +168,7 @@ fn a_file_without_a_key_is_refused_with_its_path_and_the_mend() {
 }
 
 #[test]
-fn keys_go_to_any_thread() {
+fn keys_can_be_sent_to_and_shared_between_threads() {
     fn assert_shared<T: Send + Sync + 'static>() {}
     assert_shared::<SigningKey>();
     assert_shared::<VerifyingKey>();
@@ -177,7 +177,7 @@ fn keys_go_to_any_thread() {
 }
 
 #[test]
-fn a_ring_trusts_public_keys_that_came_without_their_private_halves() {
+fn a_ring_trusts_public_keys_without_their_private_keys() {
     let ring = KeyRing::generate()
         .unwrap()
         .also_trust(VerifyingKey::from_pem(include_str!("p384.pub.pem")).unwrap())
@@ -186,7 +186,7 @@ fn a_ring_trusts_public_keys_that_came_without_their_private_halves() {
     assert_eq!(ring.key_ids().count(), 4);
 }
 
-/// Everything in a folder, sorted.
+/// Returns everything in a folder, sorted.
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<_> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -209,7 +209,7 @@ fn first_key_id(ring: &KeyRing) -> String {
 }
 
 #[test]
-fn a_key_that_was_created_is_the_same_after_a_restart_and_only_its_owner_reads_it() {
+fn a_created_key_is_the_same_after_a_restart_and_readable_only_by_its_owner() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("signing.pem");
     let (ring, log) = logged(|| KeyRing::load_or_create(&path).unwrap());
@@ -251,7 +251,7 @@ fn a_key_is_created_for_an_algorithm_and_loaded_for_no_other() {
 }
 
 #[test]
-fn of_threads_that_create_a_key_at_once_all_get_the_key_of_one() {
+fn threads_that_create_a_key_concurrently_all_get_the_same_key() {
     const THREADS: usize = 8;
     let folder = tempfile::tempdir().unwrap();
     for round in 0..50 {
@@ -279,7 +279,7 @@ const CREATED: &str = "key: ";
 #[test]
 fn the_process_that_the_test_below_starts() {
     let Some(path) = std::env::var_os(KEY_FILE).map(PathBuf::from) else { return };
-    // A file that appears is the starting shot.
+    // The processes start when a file appears.
     while !path.with_extension("go").exists() {
         thread::yield_now();
     }
@@ -287,7 +287,7 @@ fn the_process_that_the_test_below_starts() {
 }
 
 #[test]
-fn of_processes_that_create_a_key_at_once_all_get_the_key_of_one() {
+fn processes_that_create_a_key_concurrently_all_get_the_same_key() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("signing.pem");
     let start = |_| {
@@ -316,7 +316,7 @@ fn of_processes_that_create_a_key_at_once_all_get_the_key_of_one() {
 }
 
 #[test]
-fn a_file_that_exists_is_never_replaced_whatever_is_in_it() {
+fn an_existing_file_is_never_replaced_regardless_of_its_content() {
     let folder = tempfile::tempdir().unwrap();
     for (name, content) in [
         ("empty.pem", ""),
