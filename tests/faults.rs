@@ -128,7 +128,6 @@ async fn connections_that_are_half_closed_or_lost_are_made_anew_and_a_slow_line_
     assert_eq!(load.count("good token", 503), 0, "the view was younger than its bound");
 }
 
-/// The process is killed and not the machine, which keeps what it was given: no test has to wait for a disk.
 /// The process is killed, not the machine, so nothing written is lost and no test has to wait for a disk.
 fn postgres() -> Postgres {
     Postgres::with(&["fsync=off"])

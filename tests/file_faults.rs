@@ -424,7 +424,6 @@ async fn a_read_only_file_system_refuses_writes_still_verifies_and_is_written_on
     still_polls(&view).await;
     assert!(store.find(&BILLING).await.unwrap().is_some(), "the deletion was refused, and so it was not done");
     assert!(store.fault().is_none());
-    // A process that starts there reads.
     // A process that starts there can read.
     let reader = FileStore::open(&file).await.unwrap();
     assert!(reader.find(&BILLING).await.unwrap().is_some() && held(&reader).await.unwrap().len() == 1);
@@ -462,9 +461,8 @@ enum Way {
 }
 
 #[tokio::test]
-async fn sqlite_that_is_restored_from_an_older_copy_while_it_runs_is_reported_and_nothing_revoked_is_accepted() {
-    for way in [Way::Rename, Way::BehindLink, Way::Link, Way::Restore, Way::Copy] {
 async fn restoring_sqlite_from_an_older_copy_while_it_runs_is_reported_and_admits_no_revoked_token() {
+    for way in [Way::Rename, Way::BehindLink, Way::Link, Way::Restore, Way::Copy] {
         let folder = TempDir::new().unwrap();
         let (file, copy) = (folder.path().join("a.db"), folder.path().join("copy.db"));
         if matches!(way, Way::BehindLink | Way::Link) {
@@ -508,7 +506,6 @@ async fn restoring_sqlite_from_an_older_copy_while_it_runs_is_reported_and_admit
                 listener.try_recv(),
                 held(&store).await.map(|keys| keys.len())
             );
-            // It recovers once a whole copy is there.
             // It recovers once a complete copy is there.
             back_up(&other, &copy);
             fs::rename(&copy, &file).unwrap();

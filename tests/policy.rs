@@ -68,9 +68,8 @@ mod scopes_and_audiences_that_exist {
     }
 
     #[test]
-    fn are_named_once_and_among_what_is_known() {
-        assert!(mistake(with_billing().resource_with_scopes(API, READ).resource(API)).contains("duplicate resource"));
     fn are_named_once_and_defaults_are_among_the_known_ones() {
+        assert!(mistake(with_billing().resource_with_scopes(API, READ).resource(API)).contains("duplicate resource"));
         let known = || with_billing().known_scopes([READ, WRITE]);
         assert!(mistake(known().default_scopes(ADMIN)).contains("`admin`"));
         assert!(mistake(known().resource_with_scopes(API, ADMIN).resource(OTHER_API)).contains("`admin`"));

@@ -64,7 +64,6 @@ async fn held(store: &RedisStore) -> usize {
     told.iter().filter(|change| matches!(change, Change::Revoked(_))).count()
 }
 
-/// A real process does things in its own time, and more slowly on a machine that is busy with other tests.
 /// Waits for real processes, which cannot be controlled by a simulated clock.
 async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -104,7 +103,6 @@ fn assert_revoked(verified: Result<VerifiedToken, VerifyError>) {
     assert_eq!(verified.map(|_| ()).unwrap_err(), InvalidToken::Revoked.into());
 }
 
-/// A token endpoint that asks the store each time.
 /// A token endpoint that asks the store for each request.
 fn server(store: &RedisStore, revocations: Revocations) -> AuthorizationServer {
     let limits = ClientCacheLimits::default().found(Duration::ZERO).absent(Duration::ZERO);
@@ -183,7 +181,6 @@ async fn an_emptied_server_is_reported_and_gets_the_revocations_again_and_no_cli
 
     assert_eq!(redis.ask("FLUSHALL"), "+OK\r\n");
     assert_revoked(verifier.verify(&token).await);
-    // Neither of both processes takes the server for one without this client.
     // Neither process concludes from this server that the client does not exist.
     assert!(source(&other.find(&BILLING).await.unwrap_err()).contains("no clients any more"));
     for _ in 0..5 {
@@ -198,12 +195,11 @@ async fn an_emptied_server_is_reported_and_gets_the_revocations_again_and_no_cli
 
     store.create(billing()).await.unwrap();
     assert_eq!((status(&server, None).await, status(&server, Some(&WRONG_SECRET)).await), (200, 401));
-    // A process that starts now knows all of it.
+    // A process that starts now knows all revocations.
     let (late, _) = follow(&other).await;
     assert_eq!(late.entries(), 502);
     let late = self::server(&other, late).verifier(API).unwrap();
     assert_revoked(late.verify(&token).await);
-    // A process that starts now knows all revocations.
     assert!(listener.try_recv().is_none(), "one event for one loss");
 }
 
@@ -544,7 +540,6 @@ async fn a_user_without_publish_can_write_and_other_processes_see_the_write_at_t
         let begun = Instant::now();
         until("it is heard of", || async { view.entries() == before + 1 }).await;
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-        // Once: nothing was done twice, and nothing half.
         // Exactly once: nothing was done twice or partially.
         assert!(matches!(store.create(client(&id).register().unwrap()).await, Err(AdminError::Exists)));
         store.delete(&id.parse().unwrap()).await.unwrap();

@@ -321,7 +321,6 @@ async fn a_replica_whose_clock_is_ten_seconds_off_refuses_revoked_tokens_and_rep
     }
     let refused = begun.elapsed();
     assert!(refused < 7 * SECOND, "{refused:?}");
-    // All tokens of the client are revoked at the replica whose clock is ahead, and the others agree.
     println!("a clock that is ten seconds behind refuses a good token for {refused:?}");
 }
 

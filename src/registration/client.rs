@@ -499,7 +499,6 @@ impl RegisteredClient {
         ));
     }
 
-    /// Its name.
     /// Returns the client's id.
     #[must_use]
     pub fn id(&self) -> &ClientId {

@@ -179,7 +179,6 @@ async fn a_request_is_not_repeated_with_the_token_that_was_refused() {
     assert_eq!(*calls.lock().unwrap(), 1);
 }
 
-/// The inner service is called only when it was ready, also for the second time.
 /// The inner service is called only when it is ready, also for the second time.
 #[tokio::test(start_paused = true)]
 async fn every_call_of_the_inner_service_follows_its_readiness() {

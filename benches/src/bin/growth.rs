@@ -284,8 +284,8 @@ fn full_cache() {
     row("4", what, &named, "the same, 11,000 and 20,000 tokens", &format!("{:.0} %, {:.0} %", share(3), share(4)), "");
 }
 
-/// Row 5: clients in memory. Their ids have the same length, so that their tokens are equally long.
-/// Row 5: clients in memory. Each request is from another client, selected by a stride that is coprime to their number.
+/// Row 5: clients in memory, with ids of the same length. Each request is from another client, selected by a stride that is
+/// coprime to their number.
 fn clients() {
     const SIZES: [usize; 3] = [10, 10_000, 1_000_000];
     let id = |number: usize| format!("client-{number:07}");
