@@ -89,7 +89,7 @@ fn what_a_bad_issuer_answers_is_logged_once_per_fetch_and_cut_off() {
             let requests = log.take();
             assert!(requests.lines().count() >= 10 && requests.lines().all(|line| line.len() < 500), "{requests}");
             // What an operator needs to find the cause.
-            let line = requests.lines().find(|line| line.contains("could not decide")).unwrap();
+            let line = requests.lines().find(|line| line.contains("cannot be verified now")).unwrap();
             assert!(line.contains("error.type=\"keys\"") && line.contains(ISSUER), "{line}");
             assert!(!line.contains("metadata"), "{line}");
         }
