@@ -1,17 +1,16 @@
-//! [`Algorithm`]: how a token is signed.
+//! [`Algorithm`]: the signature algorithm of a token.
 
 use std::fmt;
 
 use jsonwebtoken::jwk::KeyAlgorithm;
 
-/// A JWS signature algorithm (RFC 7518 §3.1, RFC 8037 §3.1). All but `HS256` are asymmetric: who can verify cannot
-/// forge.
+/// A JWS signature algorithm (RFC 7518 §3.1, RFC 8037 §3.1). All except `HS256` are asymmetric, so a verifier cannot forge.
 ///
-/// | | to sign | to verify | choose it when |
+/// | | to sign | to verify | choose it if |
 /// |---|---|---|---|
-/// | `ES256` | 13 µs | 38 µs | in doubt: the default, understood everywhere |
-/// | `EdDSA` | 7 µs | 27 µs | every verifier knows Ed25519 |
-/// | `RS256` | 231 µs | 13 µs | a verifier knows nothing else (RFC 9068 §2.1 has all know it) |
+/// | `ES256` | 13 µs | 38 µs | in doubt: the default, supported everywhere |
+/// | `EdDSA` | 7 µs | 27 µs | every verifier supports Ed25519 |
+/// | `RS256` | 231 µs | 13 µs | a verifier supports nothing else (RFC 9068 §2.1 requires all to support it) |
 ///
 /// The times are for orientation, from one machine with `aws_lc_rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,7 +20,7 @@ pub enum Algorithm {
     ES256,
     /// ECDSA on P-384 with SHA-384.
     ES384,
-    /// Ed25519; tokens say `EdDSA`, and `Ed25519` (RFC 9864) is accepted as well.
+    /// Ed25519. Tokens have `alg` `EdDSA`; `Ed25519` (RFC 9864) is accepted, too.
     EdDSA,
     /// RSASSA-PKCS1-v1_5 with SHA-256.
     RS256,
@@ -31,13 +30,13 @@ pub enum Algorithm {
     RS512,
     /// RSASSA-PSS with SHA-256.
     PS256,
-    /// HMAC with SHA-256 under a shared secret: **whoever can verify can forge**. No key signs so but one of
-    /// [`SigningKey::dangerous_hs256_verifiers_can_forge`](super::SigningKey::dangerous_hs256_verifiers_can_forge).
+    /// HMAC with SHA-256 and a shared secret: **every verifier can forge**. Only a key from
+    /// [`SigningKey::dangerous_hs256_verifiers_can_forge`](super::SigningKey::dangerous_hs256_verifiers_can_forge) uses it.
     HS256,
 }
 
 impl Algorithm {
-    /// The name in the `alg` header.
+    /// Returns the name in the `alg` header.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -52,13 +51,13 @@ impl Algorithm {
         }
     }
 
-    /// The asymmetric algorithm of this name, in a JWK: `Ed25519` (RFC 9864) is another name of `EdDSA` here.
+    /// Returns the asymmetric algorithm with this name in a JWK. `Ed25519` (RFC 9864) is another name of `EdDSA`.
     pub(super) fn from_name(name: &str) -> Option<Self> {
         let all = [Self::ES256, Self::ES384, Self::EdDSA, Self::RS256, Self::RS384, Self::RS512, Self::PS256];
         all.into_iter().find(|algorithm| algorithm.is_named(name))
     }
 
-    /// Whether a token whose header says `alg` is signed by this algorithm.
+    /// Returns whether a header with this `alg` means this algorithm.
     pub(crate) fn is_named(self, alg: &str) -> bool {
         alg == self.name() || (self == Self::EdDSA && alg == "Ed25519")
     }
@@ -92,7 +91,7 @@ mod tests {
     use super::Algorithm;
 
     #[test]
-    fn no_algorithm_of_a_key_pair_answers_to_the_name_of_another_or_to_none() {
+    fn no_asymmetric_algorithm_has_the_name_of_another_or_of_none() {
         let names = ["ES256", "ES384", "EdDSA", "RS256", "RS384", "RS512", "PS256", "HS256"];
         for name in names {
             let answering = names.iter().filter_map(|own| Algorithm::from_name(own)).filter(|own| own.is_named(name));

@@ -1,4 +1,4 @@
-//! DER (X.690 §10), as much of it as keys are made of: bytes ↔ elements.
+//! Reads and writes DER (X.690 §10), as far as keys need it.
 
 use zeroize::Zeroizing;
 
@@ -9,19 +9,19 @@ pub(super) const SEQUENCE: u8 = 0x30;
 /// `[0]`, constructed.
 pub(super) const CONTEXT_0: u8 = 0xA0;
 
-/// Elements that are still to be read.
+/// A reader of consecutive DER elements.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// The elements of the one sequence that `der` is, to its last byte.
+    /// Returns a reader of the elements in one sequence, which must be all of `der`.
     pub(super) fn sequence(der: &'a [u8]) -> Option<Self> {
         let mut outer = Self(der);
         let inner = outer.enter(SEQUENCE)?;
         outer.end().map(|()| inner)
     }
 
-    /// The content of the next element, which must have this tag.
+    /// Returns the content of the next element, which must have this tag.
     pub(super) fn take(&mut self, tag: u8) -> Option<&'a [u8]> {
         let (found, content, rest) = element(self.0)?;
         (found == tag).then(|| {
@@ -30,12 +30,12 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The elements in the next one, which must have this tag.
+    /// Returns a reader of the elements in the next element, which must have this tag.
     pub(super) fn enter(&mut self, tag: u8) -> Option<Self> {
         self.take(tag).map(Self)
     }
 
-    /// The next element as a positive integer without leading zeros, big-endian (X.690 §8.3).
+    /// Returns the next element as a positive integer without leading zeros, big-endian (X.690 §8.3).
     pub(super) fn take_positive(&mut self) -> Option<&'a [u8]> {
         match self.take(INTEGER)? {
             [0, magnitude @ ..] if magnitude.first() >= Some(&0x80) => Some(magnitude),
@@ -48,7 +48,7 @@ impl<'a> Reader<'a> {
         self.0.is_empty().then_some(())
     }
 
-    /// The tags of the elements, in order; `None` when one is cut off.
+    /// Returns the tags of the elements, in order, or `None` if one is truncated.
     pub(super) fn tags(self) -> Option<Vec<u8>> {
         let mut rest = self.0;
         let mut tags = Vec::new();
@@ -61,7 +61,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Tag, content, and what is behind.
+/// Splits off an element: its tag, its content, and the rest.
 fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (tag, rest) = bytes.split_first()?;
     let (length, rest) = length(rest)?;
@@ -69,7 +69,7 @@ fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((*tag, content, rest))
 }
 
-/// A definite length in the fewest octets (X.690 §10.1), below 16 MiB.
+/// Splits off a definite length in the fewest octets (X.690 §10.1), below 16 MiB.
 fn length(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let (first, rest) = bytes.split_first()?;
     let octets = match first {
@@ -83,10 +83,10 @@ fn length(bytes: &[u8]) -> Option<(usize, &[u8])> {
     fewest.then_some((length, rest))
 }
 
-/// One element around what `parts` add up to, wiped when it is dropped.
+/// Writes one element with the concatenated `parts` as content. The result is wiped on drop.
 pub(super) fn write(tag: u8, parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
     let length = parts.iter().map(|part| part.len()).sum();
-    // As large as it will be: a buffer that grows leaves copies behind.
+    // With its final capacity: a buffer that grows would leave copies in memory.
     let mut der = Zeroizing::new(Vec::with_capacity(length + 2 + size_of::<usize>()));
     der.push(tag);
     write_length(&mut der, length);
@@ -108,7 +108,7 @@ fn write_length(der: &mut Vec<u8>, length: usize) {
     }
 }
 
-/// A positive integer from its big-endian bytes.
+/// Writes a positive integer, given as big-endian bytes.
 pub(super) fn write_positive(magnitude: &[u8]) -> Zeroizing<Vec<u8>> {
     match without_leading_zeros(magnitude) {
         magnitude @ [1..=0x7F, ..] => write(INTEGER, &[magnitude]),
@@ -129,7 +129,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(content in prop::collection::vec(any::<u8>(), 0..70_000)) {
+        fn written_elements_are_read_back(content in prop::collection::vec(any::<u8>(), 0..70_000)) {
             let der = write(SEQUENCE, &[&write(OCTET_STRING, &[&content])]);
             prop_assert_eq!(Reader::sequence(&der).and_then(|mut inner| inner.take(OCTET_STRING)), Some(&*content));
         }
@@ -143,14 +143,14 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn the_reader_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             let _ = Reader::sequence(&bytes).and_then(Reader::tags);
             let _ = Reader(&bytes).take_positive();
         }
     }
 
     #[test]
-    fn what_is_not_der_is_refused() {
+    fn bytes_that_are_not_der_are_refused() {
         for bytes in [
             &[][..],
             &[0x30],

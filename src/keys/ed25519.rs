@@ -1,6 +1,6 @@
-//! Ed25519 public keys that no key generator makes, and that the backends do not agree on.
+//! Weak Ed25519 public keys, which no key generator creates and on which the backends differ.
 
-/// The y-coordinates of the points of small order, little-endian: those of order 4, 1, 2, and of order 8.
+/// The y-coordinates of the points of small order, little-endian: orders 4, 1, 2, and 8.
 #[rustfmt::skip]
 const SMALL_ORDER: [[u8; 32]; 5] = [
     [0; 32],
@@ -19,8 +19,8 @@ const SMALL_ORDER: [[u8; 32]; 5] = [
     ],
 ];
 
-/// Returns whether a key is a point of small order, under which anyone can make signatures that verify, or is encoded
-/// with a y-coordinate that is not below the prime, which RFC 8032 §5.1.3 has decoders refuse.
+/// Returns whether a key is a point of small order, for which anyone can create valid signatures, or whether its y-coordinate
+/// is not below the prime, which decoders must refuse (RFC 8032 §5.1.3).
 pub(super) fn is_weak(key: &[u8]) -> bool {
     let Ok(mut y) = <[u8; 32]>::try_from(key) else { return false };
     // The highest bit is the sign of the other coordinate.
@@ -28,7 +28,7 @@ pub(super) fn is_weak(key: &[u8]) -> bool {
     SMALL_ORDER.contains(&y) || is_beyond_field(&y)
 }
 
-/// The prime is 2²⁵⁵ - 19.
+/// Returns whether the number is at least the prime 2²⁵⁵ - 19.
 fn is_beyond_field(y: &[u8; 32]) -> bool {
     let [first, middle @ .., last] = y;
     *last == 0x7F && middle.iter().all(|byte| *byte == 0xFF) && *first >= 0xED
@@ -39,7 +39,7 @@ mod tests {
     use super::{SMALL_ORDER, is_weak};
 
     #[test]
-    fn points_of_small_order_and_numbers_beyond_the_field_are_weak_with_either_sign() {
+    fn points_of_small_order_and_coordinates_beyond_the_field_are_weak_with_either_sign() {
         let beyond = (0xED..=0xFF_u8).map(|first| {
             let mut y = [0xFF; 32];
             (y[0], y[31]) = (first, 0x7F);
@@ -53,7 +53,7 @@ mod tests {
             assert!(is_weak(&y), "{y:02x?}");
             y[1] ^= 1;
             assert!(!is_weak(&y), "{y:02x?}");
-            assert!(!is_weak(&y[1..]), "another length is refused where the width is checked");
+            assert!(!is_weak(&y[1..]), "another length is refused by the width check");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Private keys under a passphrase (RFC 8018, PBES2): `EncryptedPrivateKeyInfo` and passphrase → DER.
+//! Decrypts private keys with a passphrase (RFC 8018, PBES2): `EncryptedPrivateKeyInfo` → DER.
 
 use pkcs8::EncryptedPrivateKeyInfoRef;
 use pkcs8::pkcs5::pbes2::{Kdf, Pbkdf2Params, ScryptParams};
@@ -6,9 +6,9 @@ use zeroize::Zeroizing;
 
 use super::KeyError;
 
-/// About 5 s of work; OpenSSL asks for 2,048, and OWASP for 600,000.
+/// About 5 s of work. OpenSSL uses 2,048; OWASP recommends 600,000.
 const PBKDF2_ITERATIONS: u32 = 10_000_000;
-/// OpenSSL asks for 16 MiB.
+/// OpenSSL uses 16 MiB.
 const SCRYPT_BYTES: u64 = 256 * 1024 * 1024;
 const SCRYPT_PARALLELIZATION: u16 = 16;
 
@@ -18,8 +18,8 @@ pub(super) fn decrypt(der: &[u8], passphrase: &[u8]) -> Result<Zeroizing<Vec<u8>
     let kdf = &scheme.pbes2().ok_or_else(unsupported)?.kdf;
     if !is_affordable(kdf) {
         return Err(KeyError::new(
-            "the private key asks for more work on its passphrase than is done here (10,000,000 rounds of PBKDF2, or \
-             256 MiB of scrypt): encrypt it anew with `openssl pkcs8 -topk8 -in KEY -out NEW_KEY`",
+            "the private key requires too much work for its passphrase (the limits are 10,000,000 rounds of PBKDF2, or \
+             256 MiB of scrypt): encrypt it again with `openssl pkcs8 -topk8 -in KEY -out NEW_KEY`",
         ));
     }
     let mut buffer = Zeroizing::new(encrypted.encrypted_data.as_bytes().to_vec());
@@ -28,7 +28,7 @@ pub(super) fn decrypt(der: &[u8], passphrase: &[u8]) -> Result<Zeroizing<Vec<u8>
     Ok(buffer)
 }
 
-/// Whoever can make us read a key must not be able to make us work, or allocate, without end.
+/// Returns whether the work is within the limits. A key file must not cause endless work or allocations.
 fn is_affordable(kdf: &Kdf) -> bool {
     match kdf {
         Kdf::Pbkdf2(Pbkdf2Params { iteration_count, .. }) => *iteration_count <= PBKDF2_ITERATIONS,
@@ -48,12 +48,12 @@ fn refuse(error: pkcs8::pkcs5::Error) -> KeyError {
 }
 
 pub(super) fn wrong_passphrase() -> KeyError {
-    KeyError::new("the private key does not open: the passphrase is another (is there a line break behind it?)")
+    KeyError::new("the passphrase of the private key is wrong; check for a line break at its end")
 }
 
 fn unsupported() -> KeyError {
     KeyError::new(
-        "the private key is encrypted in a way that is not read here: encrypt it anew, as PBES2 with AES and SHA-256, \
+        "the private key has an unsupported encryption: encrypt it again, as PBES2 with AES and SHA-256, \
          with `openssl pkcs8 -topk8 -v2 aes256 -v2prf hmacWithSHA256 -in KEY -out NEW_KEY`",
     )
 }
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_openssl_encrypts_is_the_same_key() {
+    fn a_key_encrypted_by_openssl_is_the_same_key() {
         for (encrypted, plain) in [
             (P256, include_str!("../../tests/keys/p256.pem")),
             (SCRYPT, include_str!("../../tests/keys/ed25519.pem")),
@@ -84,18 +84,18 @@ mod tests {
     }
 
     #[test]
-    fn another_passphrase_does_not_open_it_and_is_not_shown() {
-        // Under the first two, the end happens to look like padding, as it does for one in 256.
+    fn a_wrong_passphrase_is_refused_and_not_shown() {
+        // With the first two, the decrypted text happens to end like padding, as with one in 256.
         for passphrase in ["wrong-70", "wrong-382", "wrong-1", "", "correct-horse\n"] {
             let refusal = refusal(P256, passphrase);
-            assert!(refusal.contains("the passphrase is another"), "{refusal}");
+            assert!(refusal.contains("passphrase of the private key is wrong"), "{refusal}");
             assert!(!refusal.contains("wrong-"), "{refusal}");
         }
     }
 
     #[test]
-    fn what_is_not_encrypted_or_in_another_way_is_refused_with_the_mend() {
-        for (pem, mend) in [
+    fn an_unencrypted_or_unsupported_key_is_refused_and_the_error_says_how_to_fix_it() {
+        for (pem, fix) in [
             (include_str!("../../tests/keys/p256.pem"), "`SigningKey::from_pem`"),
             (include_str!("../../tests/keys/p256.proc-type.pem"), "openssl pkcs8 -topk8"),
             (include_str!("../../tests/keys/p256.sha1.encrypted.pem"), "hmacWithSHA256"),
@@ -105,12 +105,12 @@ mod tests {
             ("", "openssl genpkey"),
         ] {
             let refusal = refusal(pem, PASSPHRASE);
-            assert!(refusal.contains(mend), "{refusal}");
+            assert!(refusal.contains(fix), "{refusal}");
         }
     }
 
     #[test]
-    fn too_much_work_is_refused_before_it_is_begun() {
+    fn too_much_work_is_refused_before_it_starts() {
         assert!(refusal(include_str!("../../tests/keys/p256.dear.encrypted.pem"), PASSPHRASE).contains("10,000,000"));
         let der = pem::private_section(SCRYPT.as_bytes()).unwrap().der().unwrap();
         // N = 16,384, r = 8, p = 1.
@@ -119,13 +119,13 @@ mod tests {
         for (high_byte_of_n, r, p) in [(0x40, 8, 17), (0x7F, 127, 1)] {
             let mut costly = der.to_vec();
             (costly[at + 2], costly[at + 6], costly[at + 9]) = (high_byte_of_n, r, p);
-            let refusal = super::decrypt(&costly, PASSPHRASE.as_bytes()).expect_err("too dear").to_string();
+            let refusal = super::decrypt(&costly, PASSPHRASE.as_bytes()).expect_err("too much work").to_string();
             assert!(refusal.contains("256 MiB"), "{refusal}");
         }
     }
 
     #[test]
-    fn damaged_ones_never_panic() {
+    fn damaged_keys_never_panic() {
         let der = pem::private_section(P256.as_bytes()).unwrap().der().unwrap();
         for at in 0..der.len() {
             let _ = super::decrypt(&der[..at], PASSPHRASE.as_bytes());

@@ -1,4 +1,4 @@
-//! [`Form`]: what a DER structure, or the label of a PEM section, says that it holds.
+//! [`Form`]: the kind of key in a DER structure or in a PEM section.
 
 use super::der::{BIT_STRING, INTEGER, OCTET_STRING, Reader, SEQUENCE};
 
@@ -12,7 +12,7 @@ pub(super) enum Form {
     Pkcs1,
     /// `EncryptedPrivateKeyInfo` (RFC 5958 §3).
     Encrypted,
-    /// A private key of a format that is not read here, such as OpenSSH's.
+    /// A private key in an unsupported format, such as OpenSSH's.
     ForeignPrivate,
     /// `SubjectPublicKeyInfo` (RFC 5280 §4.1.2.7).
     Spki,
@@ -23,7 +23,7 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// By the tags of the outermost elements, which no two of the forms share.
+    /// Recognises the form by the tags of the outermost elements, which are unique.
     pub(super) fn of_der(der: &[u8]) -> Self {
         match Reader::sequence(der).and_then(Reader::tags).as_deref() {
             Some([INTEGER, SEQUENCE, OCTET_STRING, ..]) => Self::Pkcs8,
@@ -37,7 +37,7 @@ impl Form {
         }
     }
 
-    /// By the label of a PEM section (RFC 7468 §4, and what older tools write).
+    /// Recognises the form by the label of a PEM section (RFC 7468 §4, and labels of older tools).
     pub(super) fn of_label(label: &[u8]) -> Self {
         match label {
             b"PRIVATE KEY" => Self::Pkcs8,

@@ -1,4 +1,4 @@
-//! The public half of a key as numbers: what a JWK says (RFC 7517), and what a thumbprint is made of (RFC 7638).
+//! [`PublicNumbers`]: the numbers of a public key, for a JWK (RFC 7517) and a thumbprint (RFC 7638).
 
 use std::ops::RangeInclusive;
 
@@ -12,10 +12,10 @@ use jsonwebtoken::jwk::{
 use super::key_type::KeyType;
 use super::{Algorithm, KeyError, ed25519, refusal, roca};
 
-/// RSA keys below this are refused (RFC 7518 §3.3), and those above the second are too dear to use.
+/// The supported sizes of RSA keys. Smaller ones are refused (RFC 7518 §3.3), and larger ones take too much time.
 pub(super) const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
 
-/// Big-endian, as JWK has them: coordinates at the curve's full width, RSA numbers without leading zeros.
+/// The numbers in big-endian form, as in a JWK: coordinates at the curve's full width, RSA numbers without leading zeros.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PublicNumbers {
     P256 { x: Vec<u8>, y: Vec<u8> },
@@ -25,20 +25,20 @@ pub(super) enum PublicNumbers {
 }
 
 impl PublicNumbers {
-    /// The numbers of an uncompressed point (SEC 1 §2.3.3); `None` when it is none of a curve that is known here.
+    /// Returns the numbers of an uncompressed point (SEC 1 §2.3.3), or `None` if the length fits no supported curve.
     pub(super) fn from_point(point: &[u8]) -> Option<Self> {
         let (&4, coordinates) = point.split_first()? else { return None };
         let (x, y) = coordinates.split_at_checked(coordinates.len() / 2)?;
         Self::from_coordinates(x.into(), y.into())
     }
 
-    /// As [`from_point`](Self::from_point), for the uncompressed point of a key that a backend has parsed.
-    #[expect(clippy::expect_used, reason = "a backend parses keys of these two curves only")]
+    /// Like [`from_point`](Self::from_point), for the point of a key that a backend has parsed.
+    #[expect(clippy::expect_used, reason = "backends parse only keys of these two curves")]
     pub(super) fn of_key(point: &[u8]) -> Self {
         Self::from_point(point).expect("the point of a parsed key is on P-256 or P-384")
     }
 
-    /// The width of the coordinates tells the curve.
+    /// Selects the curve by the width of the coordinates.
     pub(super) fn from_coordinates(x: Vec<u8>, y: Vec<u8>) -> Option<Self> {
         match (x.len(), y.len()) {
             (32, 32) => Some(Self::P256 { x, y }),
@@ -56,7 +56,8 @@ impl PublicNumbers {
         }
     }
 
-    /// How many bytes a signature has (RFC 7518 §3.3 and §3.4, RFC 8032 §5.1.6): with RSA, as many as the modulus.
+    /// Returns the length of a signature in bytes (RFC 7518 §3.3 and §3.4, RFC 8032 §5.1.6). With RSA, it is that of the
+    /// modulus.
     pub(super) fn signature_len(&self) -> usize {
         match self {
             Self::P256 { .. } | Self::Ed25519 { .. } => 64,
@@ -65,7 +66,7 @@ impl PublicNumbers {
         }
     }
 
-    /// What the backends do not agree on, or find out only when they verify.
+    /// Checks what the backends decide differently, or only when they verify.
     pub(super) fn check(&self) -> Result<(), KeyError> {
         let (n, e) = match self {
             Self::Ed25519 { x } if ed25519::is_weak(x) => return Err(refusal::ed25519_point()),
@@ -82,7 +83,7 @@ impl PublicNumbers {
         if is_odd(n) && is_sound_exponent(e) { Ok(()) } else { Err(refusal::rsa_numbers()) }
     }
 
-    /// The name of the key: the SHA-256 of its required members in lexicographic order (RFC 7638 §3).
+    /// Returns the key id: the SHA-256 of the required members in lexicographic order (RFC 7638 §3).
     pub(super) fn thumbprint(&self) -> String {
         let canonical = match self {
             Self::P256 { x, y } => canonical_ec("P-256", x, y),
@@ -125,8 +126,8 @@ fn is_odd(number: &[u8]) -> bool {
     number.last().is_some_and(|last| last % 2 == 1)
 }
 
-/// From 3 to 2³³ - 1 (RFC 8017 §3.1; the upper bound is that of both backends). Under 1, every message is its own
-/// signature.
+/// Returns whether the exponent is from 3 to 2³³ - 1 (RFC 8017 §3.1; the upper bound is that of both backends). With an
+/// exponent of 1, every message would be its own signature.
 fn is_sound_exponent(e: &[u8]) -> bool {
     let value = e.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
     e.len() <= 5 && is_odd(e) && (3..1 << 33).contains(&value)

@@ -1,4 +1,4 @@
-//! [`KeySet`]: the public keys of somebody else, under the names that he gave them.
+//! [`KeySet`]: the public keys of another issuer, with the issuer's names for them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,17 +9,17 @@ use serde_json::Value;
 use super::{Algorithm, FoundKey, KeyError, NoKey, VerifyingKey};
 use crate::object::Object;
 
-/// A longer set is no set of keys that anybody signs with; each key of it costs us some work.
-const MOST_KEYS: usize = 100;
+/// The maximum number of keys in a set. Each key costs some work, and no issuer signs with more.
+const MAX_KEYS: usize = 100;
 
-/// The public keys by which one issuer's signatures are verified; a clone shares them.
+/// The public keys that verify one issuer's signatures. Clones share them.
 ///
 /// ```
 /// use tower_client_credentials::KeySet;
 ///
 /// let keys = KeySet::from_jwks(r#"{"keys": [
 ///     {"kty": "OKP", "crv": "Ed25519", "kid": "2026", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},
-///     {"kty": "EC", "crv": "secp256k1", "x": "of no use here", "y": "and passed over"}
+///     {"kty": "EC", "crv": "secp256k1", "x": "unsupported here", "y": "and ignored"}
 /// ]}"#)?;
 /// assert_eq!(keys.len(), 1);
 /// # Ok::<(), tower_client_credentials::KeyError>(())
@@ -29,7 +29,7 @@ pub struct KeySet(Arc<[NamedKey]>);
 
 #[derive(Clone)]
 struct NamedKey {
-    /// What a token's `kid` calls it; any text.
+    /// The `kid` of tokens signed with the key; any text.
     name: Option<Arc<str>>,
     key: VerifyingKey,
 }
@@ -40,21 +40,23 @@ struct JwkSet {
 }
 
 impl KeySet {
-    /// The keys of a JWK Set (RFC 7517 §5), as JSON text.
+    /// Parses a JWK Set (RFC 7517 §5) from JSON.
     ///
-    /// A key of no use here is passed over: of a type or curve that is not supported, malformed, or with a `use`,
-    /// `key_ops` or `alg` that has it for something else (§5). A key without a `kid` is found by tokens without one. An
-    /// RSA key without an `alg` stands for `RS256`.
+    /// Unusable keys are ignored (§5): those with an unsupported type or curve, malformed ones, and those whose `use`,
+    /// `key_ops`
+    /// or `alg` is for another purpose. A key without a `kid` is used for tokens without one. An RSA key without an `alg` is
+    /// used
+    /// for `RS256`.
     ///
     /// # Errors
     ///
-    /// When it is no set, holds more than 100 keys, or none that is of use.
+    /// If it is not a JWK Set, contains more than 100 keys, or contains no usable key.
     pub fn from_jwks(json: impl AsRef<[u8]>) -> Result<Self, KeyError> {
         Self::read(json.as_ref(), None)
     }
 
-    /// As [`from_jwks`](Self::from_jwks), for these algorithms alone. A key without an `alg` stands for each of them
-    /// that is of its type.
+    /// Like [`from_jwks`](Self::from_jwks), but only for these algorithms. A key without an `alg` is used for each of them that
+    /// fits its type.
     ///
     /// # Errors
     ///
@@ -65,31 +67,32 @@ impl KeySet {
 
     pub(crate) fn read(json: &[u8], algorithms: Option<&[Algorithm]>) -> Result<Self, KeyError> {
         let Object::<JwkSet>(set) = serde_json::from_slice(json)
-            .map_err(|_| KeyError::new("this is no JWK Set (RFC 7517 §5): a JSON object with a list of `keys`"))?;
-        if set.keys.len() > MOST_KEYS {
-            return Err(KeyError::new(format!("the key set has more than {MOST_KEYS} keys")));
+            .map_err(|_| KeyError::new("not a JWK Set (RFC 7517 §5); expected a JSON object with an array `keys`"))?;
+        if set.keys.len() > MAX_KEYS {
+            return Err(KeyError::new(format!("the key set has more than {MAX_KEYS} keys")));
         }
         let keys: Arc<[NamedKey]> = set.keys.iter().flat_map(|jwk| named_keys(jwk, algorithms)).collect();
         if keys.is_empty() {
-            return Err(KeyError::new("the key set has no key that is of use here: none of a supported type is valid"));
+            return Err(KeyError::new("the key set has no usable key: none has a supported type and is valid"));
         }
         Ok(Self(keys))
     }
 
-    /// How many keys there are; an RSA key counts once for each of its algorithms.
+    /// Returns the number of keys. An RSA key counts once for each of its algorithms.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is no key at all.
+    /// Returns whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The key of this name and algorithm. A token that names no key means the only one of its algorithm: where there
-    /// are several, trying one after the other would be work for whoever sends garbage.
+    /// Returns the key with this name and algorithm. A token without a key name means the only key of its algorithm. If there
+    /// are
+    /// several, none is tried: trying each would multiply the cost of invalid tokens.
     pub(crate) fn find(&self, name: &str, alg: &str) -> Result<FoundKey, NoKey> {
         if name.is_empty() {
             let only = self.only_one(|algorithm| algorithm.is_named(alg)).ok_or(NoKey::Unknown)?;
@@ -110,29 +113,30 @@ impl KeySet {
         fitting.next().filter(|_| fitting.next().is_none())
     }
 
-    /// Returns whether [`find`](Self::find) would return this very key for the same token: the key may still be in the set
-    /// while its name means another key.
+    /// Returns whether [`find`](Self::find) would return the same key for the same token. The key may still be in the set while
+    /// its
+    /// name now means another key.
     pub(crate) fn still_names(&self, found: &FoundKey) -> bool {
         let fits = |algorithm| algorithm == found.key.algorithm();
         let named = match &found.name {
             Some(name) => self.named(name).find(|own| fits(own.key.algorithm())),
             None => self.only_one(fits),
         };
-        named.is_some_and(|own| own.key.is(&found.key))
+        named.is_some_and(|own| own.key.is_same_key(&found.key))
     }
 
-    /// Whether both are the same object.
-    pub(crate) fn is(&self, other: &Self) -> bool {
+    /// Returns whether both share the same allocation.
+    pub(crate) fn ptr_eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-/// The keys that one JWK stands for: none where it is of no use.
+/// Returns the keys that one JWK provides: none if it is unusable.
 fn named_keys(jwk: &Value, algorithms: Option<&[Algorithm]>) -> Vec<NamedKey> {
     let key = match VerifyingKey::from_jwk(jwk.to_string()) {
         Ok(key) => key,
         Err(error) => {
-            tracing::debug!(%error, "a key of a key set is passed over");
+            tracing::debug!(%error, "ignored an unusable key of a key set");
             return Vec::new();
         }
     };
@@ -155,7 +159,7 @@ impl<const N: usize> From<[VerifyingKey; N]> for KeySet {
     }
 }
 
-/// Each under its [thumbprint](VerifyingKey::key_id).
+/// Names each key by its [thumbprint](VerifyingKey::key_id).
 impl FromIterator<VerifyingKey> for KeySet {
     fn from_iter<I: IntoIterator<Item = VerifyingKey>>(keys: I) -> Self {
         Self(keys.into_iter().map(|key| NamedKey { name: Some(key.key_id().into()), key }).collect())
@@ -164,7 +168,7 @@ impl FromIterator<VerifyingKey> for KeySet {
 
 impl PartialEq for NamedKey {
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name && self.key.is(&other.key)
+        self.name == other.name && self.key.is_same_key(&other.key)
     }
 }
 
@@ -205,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_or_unknown_key_never_spoils_the_set() {
+    fn invalid_and_unknown_keys_of_a_set_are_ignored() {
         let good = with(ec(), "kid", json!("good"));
         for bad in [
             json!(5),
@@ -233,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_set_or_has_too_many_keys_is_refused() {
+    fn an_invalid_set_and_one_with_too_many_keys_are_refused() {
         for text in [
             "",
             "{}",
@@ -252,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_found_by_the_name_of_its_owner_and_for_its_algorithm() {
+    fn a_key_is_found_by_the_issuers_name_and_its_algorithm() {
         let keys = set(&[with(ec(), "kid", json!("1")), with(rsa(), "kid", json!("1")), with(ec(), "kid", json!("2"))]);
         assert_eq!(keys.find("1", "ES256").unwrap().key.algorithm(), Algorithm::ES256);
         assert_eq!(keys.find("1", "RS256").unwrap().key.algorithm(), Algorithm::RS256);
@@ -263,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_names_no_key_means_the_only_one_of_its_algorithm() {
+    fn a_token_without_a_key_name_means_the_only_key_of_its_algorithm() {
         let unnamed = with(rsa(), "kid", Value::Null);
         let other = SigningKey::generate(Algorithm::ES256).unwrap().verifying_key().to_jwk().unwrap();
         let keys = set(&[unnamed, ec(), serde_json::to_value(other).unwrap()]);
@@ -272,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_found_key_is_trusted_only_while_its_name_means_it() {
+    fn a_found_key_is_trusted_only_while_its_name_means_this_key() {
         let other = SigningKey::generate(Algorithm::ES256).unwrap().verifying_key().to_jwk().unwrap();
         let other = serde_json::to_value(other).unwrap();
         let named = |jwk: &Value, name: &str| with(jwk.clone(), "kid", json!(name));
@@ -282,13 +286,13 @@ mod tests {
         assert!([&found, &rsa_found, &only].iter().all(|found| before.still_names(found)));
         let after = set(&[named(&other, "current"), named(&ec(), "previous"), named(&rsa(), "current")]);
         assert!(!after.still_names(&found), "the name means another key");
-        assert!(!after.still_names(&only), "it is not the only one any more");
-        assert!(after.still_names(&rsa_found), "a key of another algorithm is not concerned");
+        assert!(!after.still_names(&only), "it is no longer the only one");
+        assert!(after.still_names(&rsa_found), "a key of another algorithm is not affected");
         assert!(after.still_names(&after.find("previous", "ES256").unwrap()));
     }
 
     #[test]
-    fn an_rsa_key_without_alg_stands_for_rs256_or_for_what_is_named() {
+    fn an_rsa_key_without_alg_is_used_for_rs256_or_for_the_given_algorithms() {
         let open = json!({ "keys": [with(rsa(), "alg", Value::Null), ec()] }).to_string();
         let algorithms = |keys: &KeySet| keys.0.iter().map(|own| own.key.algorithm()).collect::<Vec<_>>();
         assert_eq!(algorithms(&KeySet::from_jwks(&open).unwrap()), [Algorithm::RS256, Algorithm::ES256]);

@@ -1,4 +1,4 @@
-//! [`KeyType`]: which mathematics a key belongs to, by whatever name a format calls it.
+//! [`KeyType`]: the mathematical type of a key, independent of the names in each format.
 
 use super::Algorithm;
 
@@ -11,15 +11,15 @@ pub(super) enum KeyType {
     Rsa,
 }
 
-/// The names of the types that can be loaded, for messages.
+/// The names of the supported types, for messages.
 pub(super) const SUPPORTED: &str = "P-256, P-384, Ed25519 or RSA (2,048 to 8,192 bits)";
 
-// The DER inside of an `AlgorithmIdentifier`: RFC 5480 §2.1.1, RFC 8410 §3, RFC 3279 §2.3.1.
+// The DER inside an `AlgorithmIdentifier`: RFC 5480 §2.1.1, RFC 8410 §3, RFC 3279 §2.3.1.
 const P256: &[u8] = b"\x06\x07\x2A\x86\x48\xCE\x3D\x02\x01\x06\x08\x2A\x86\x48\xCE\x3D\x03\x01\x07";
 const P384: &[u8] = b"\x06\x07\x2A\x86\x48\xCE\x3D\x02\x01\x06\x05\x2B\x81\x04\x00\x22";
 const ED25519: &[u8] = b"\x06\x03\x2B\x65\x70";
 const RSA: &[u8] = b"\x06\x09\x2A\x86\x48\x86\xF7\x0D\x01\x01\x01\x05\x00";
-/// The object identifier in front of that of the curve.
+/// The length of the object identifier that precedes the one of the curve.
 const EC: usize = 9;
 
 impl KeyType {
@@ -38,12 +38,12 @@ impl KeyType {
         Self::ALL.into_iter().find(|key_type| key_type.identifier() == identifier)
     }
 
-    /// By the curve alone, as SEC1 names it: the DER of the curve's object identifier.
+    /// Returns the type for the DER of a curve's object identifier, as SEC1 has it.
     pub(super) fn from_curve(curve: &[u8]) -> Option<Self> {
         [Self::P256, Self::P384].into_iter().find(|key_type| key_type.identifier().get(EC..) == Some(curve))
     }
 
-    /// By `kty` and `crv` of a JWK (RFC 7518 §6.1, RFC 8037 §2).
+    /// Returns the type for `kty` and `crv` of a JWK (RFC 7518 §6.1, RFC 8037 §2).
     pub(super) fn from_jwk(kty: &str, crv: Option<&str>) -> Option<Self> {
         match (kty, crv) {
             ("EC", Some("P-256")) => Some(Self::P256),
@@ -54,7 +54,7 @@ impl KeyType {
         }
     }
 
-    /// The algorithm of a key about which nothing else is said.
+    /// Returns the algorithm of a key without any further information.
     pub(super) const fn default_algorithm(self) -> Algorithm {
         match self {
             Self::P256 => Algorithm::ES256,
@@ -64,12 +64,12 @@ impl KeyType {
         }
     }
 
-    /// Whether keys of this type can use the algorithm.
+    /// Returns whether keys of this type can use the algorithm.
     pub(super) fn has(self, algorithm: Algorithm) -> bool {
         algorithm == self.default_algorithm() || (self == Self::Rsa && algorithm.is_rsa())
     }
 
-    /// The width of a coordinate, a seed or a private number, in bytes; RSA has none.
+    /// Returns the width of a coordinate, a seed or a private number, in bytes, or `None` for RSA.
     pub(super) const fn width(self) -> Option<usize> {
         match self {
             Self::P256 | Self::Ed25519 => Some(32),

@@ -1,10 +1,10 @@
-//! The keys of an authorization server: the one that signs, and all that are still trusted.
+//! The keys of an authorization server: the one that signs, and all that are trusted.
 //!
-//! 1. A key is parsed once, when it is loaded; no request parses one again.
-//! 2. Its `kid` is its own thumbprint (RFC 7638), so replicas that share a key agree on its name without a word.
-//! 3. One key signs. Any number only verify: the next one, published before it signs, and the last one, for as
-//!    long as its tokens live.
-//! 4. All are asymmetric, so that whoever can verify cannot forge. The one exception says so in its name:
+//! 1. A key is parsed once, when it is loaded. Requests parse no keys.
+//! 2. Its `kid` is its thumbprint (RFC 7638), so replicas that share a key use the same name without coordination.
+//! 3. One key signs. Any number of others only verify: the next one, published before it signs, and the previous one, as long
+//!    as its tokens are valid.
+//! 4. All are asymmetric, so a verifier cannot forge. The one exception says so in its name:
 //!    [`SigningKey::dangerous_hs256_verifiers_can_forge`].
 //!
 //! | a private key in | is loaded by |
@@ -14,17 +14,16 @@
 //! | DER: PKCS#8, SEC1, PKCS#1 | [`SigningKey::from_der`] |
 //! | a JWK | [`SigningKey::from_jwk`] |
 //! | a file of any of these, unencrypted | [`SigningKey::from_file`] |
-//! | a file of these, created if it does not exist | [`SigningKey::load_or_create`], [`KeyRing::load_or_create`] |
+//! | such a file, created if it does not exist | [`SigningKey::load_or_create`], [`KeyRing::load_or_create`] |
 //!
-//! [`SigningKey::to_pkcs8_pem`] is the way back. A public key, which only verifies, comes from
+//! [`SigningKey::to_pkcs8_pem`] exports a key. A public key, which only verifies, comes from
 //! [`SigningKey::verifying_key`], [`VerifyingKey::from_pem`] or [`VerifyingKey::from_jwk`].
 //!
 //! # Deployment caveat
 //!
-//! [`KeyRing::generate`] makes a key that lives as long as the process: after a restart, tokens issued before
-//! are refused, and a second replica refuses the tokens of the first. Beyond a first try, load a key with
-//! [`SigningKey::from_file`], and give every replica the same one. [`KeyRing::load_or_create`] keeps the key of one replica,
-//! or of several that share a folder.
+//! [`KeyRing::generate`] creates a key that exists only while the process runs: after a restart, earlier tokens are refused,
+//! and a second replica refuses the tokens of the first. For production, load a key with [`SigningKey::from_file`], and give
+//! every replica the same one. [`KeyRing::load_or_create`] keeps the key of one replica, or of several that share a folder.
 //!
 //! # Example
 //!
@@ -75,7 +74,7 @@ pub use self::signing_key::SigningKey;
 pub(crate) use self::trusted::{FoundKey, NoKey, TrustedKeys};
 pub use self::verifying_key::VerifyingKey;
 
-/// The keys of an [`AuthorizationServer`](crate::AuthorizationServer); a clone shares them.
+/// The keys of an [`AuthorizationServer`](crate::AuthorizationServer). Clones share them.
 ///
 /// See the [module page](self) for the rules and an example.
 #[derive(Clone)]
@@ -85,35 +84,37 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
-    /// A ring in which `signing` signs, and is trusted.
+    /// Creates a ring in which `signing` signs, and is trusted.
     #[must_use]
     pub fn new(signing: SigningKey) -> Self {
         let trusted = Arc::new([signing.verifying_key()]);
         Self { signing: Arc::new(signing), trusted }
     }
 
-    /// A ring with a fresh ES256 key, which is gone with the process: for tests and a first try.
-    /// [`load_or_create`](Self::load_or_create) keeps it in a file.
+    /// Creates a ring with a new ES256 key that exists only while the process runs: for tests and first steps.
+    /// [`load_or_create`](Self::load_or_create) keeps the key in a file.
     ///
     /// # Errors
     ///
-    /// When the backend cannot make a key.
+    /// If the backend cannot generate a key.
     pub fn generate() -> Result<Self, KeyError> {
         SigningKey::generate(Algorithm::ES256).map(Self::new)
     }
 
-    /// A ring with the private key of a PEM text; see [`SigningKey::from_pem`].
+    /// Creates a ring with the private key in a PEM text; see [`SigningKey::from_pem`].
     ///
     /// # Errors
     ///
-    /// When the text holds no key that can sign.
+    /// If the text contains no key that can sign.
     pub fn from_pem(pem: impl AsRef<[u8]>) -> Result<Self, KeyError> {
         SigningKey::from_pem(pem).map(Self::new)
     }
 
-    /// Trusts one more key, which does not sign. It is published in the key set, so that resource servers know
-    /// it too (a secret for HS256 is not). A key that is in the ring already stays as it is; an RSA key under another
-    /// algorithm counts as another, so that tokens stay good when the algorithm changes.
+    /// Trusts one more key, which does not sign. It is published in the key set, so that resource servers trust it, too; a
+    /// secret
+    /// for HS256 is never published. A key that is already in the ring stays unchanged. An RSA key with another algorithm
+    /// counts
+    /// as another key, so that tokens stay valid when the algorithm changes.
     #[must_use]
     pub fn also_trust(mut self, key: VerifyingKey) -> Self {
         if !self.named(key.key_id()).any(|own| own.algorithm() == key.algorithm()) {
@@ -122,7 +123,7 @@ impl KeyRing {
         self
     }
 
-    /// The `kid` of every trusted key; the one that signs comes first.
+    /// Returns the `kid` of every trusted key, beginning with the one that signs.
     pub fn key_ids(&self) -> impl Iterator<Item = &str> {
         self.trusted.iter().map(VerifyingKey::key_id)
     }
@@ -131,21 +132,21 @@ impl KeyRing {
         &self.signing
     }
 
-    /// Whether both trust the same keys, because they are the same ring.
-    pub(crate) fn is(&self, other: &Self) -> bool {
+    /// Returns whether both are the same ring.
+    pub(crate) fn ptr_eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.trusted, &other.trusted)
     }
 
-    /// The keys of this name: more than one only where an RSA key is trusted under several algorithms.
+    /// Returns the keys with this name. There are several only if an RSA key is trusted with several algorithms.
     pub(crate) fn named(&self, key_id: &str) -> impl Iterator<Item = &VerifyingKey> {
         self.trusted.iter().filter(move |key| key.key_id() == key_id)
     }
 
     pub(crate) fn trusts(&self, key: &VerifyingKey) -> bool {
-        self.trusted.iter().any(|own| own.is(key))
+        self.trusted.iter().any(|own| own.is_same_key(key))
     }
 
-    /// The JSON Web Key Set (RFC 7517 §5): public keys only, so a secret for HS256 is left out.
+    /// Returns the JSON Web Key Set (RFC 7517 §5). It contains public keys only, and no secret for HS256.
     pub(crate) fn to_jwk_set(&self) -> jsonwebtoken::jwk::JwkSet {
         jsonwebtoken::jwk::JwkSet { keys: self.trusted.iter().filter_map(VerifyingKey::to_jwk).collect() }
     }
@@ -157,7 +158,7 @@ impl fmt::Debug for KeyRing {
     }
 }
 
-/// A key could not be made or loaded; the text says what to do about it, and never shows the key.
+/// A key could not be created or loaded. The text says how to fix it, and never contains the key.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct KeyError {

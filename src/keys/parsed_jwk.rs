@@ -1,4 +1,4 @@
-//! A JSON Web Key (RFC 7517), public or private: JSON → [`ParsedJwk`].
+//! [`ParsedJwk`]: a public or private JSON Web Key (RFC 7517).
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde::Deserialize;
@@ -11,22 +11,23 @@ use super::key_type::KeyType;
 use super::pkcs8::{Pkcs8, VERSION_0, VERSION_1};
 use super::{Algorithm, KeyError};
 
-/// A key that says nothing against being used as it is about to be.
+/// A key whose members permit the intended use.
 pub(super) struct ParsedJwk<'a> {
     members: Members<'a>,
     key_type: KeyType,
     pub(super) algorithm: Algorithm,
 }
 
-/// What a key is wanted for, as `key_ops` calls it (RFC 7517 §4.3).
+/// The intended use of a key, in the terms of `key_ops` (RFC 7517 §4.3).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     Sign,
     Verify,
 }
 
-/// The members that decide anything; what else is there is passed over (§4). None is copied, so that none is left
-/// behind, which refuses escapes in them: no value that is valid here needs one.
+/// The members that are used; others are ignored (§4). Nothing is copied, so that no copy of a secret stays in memory. Escapes
+/// are
+/// therefore refused in these members; no valid value needs one.
 #[derive(Deserialize)]
 struct Members<'a> {
     kty: Option<&'a str>,
@@ -47,23 +48,23 @@ struct Members<'a> {
     dq: Option<&'a str>,
     qi: Option<&'a str>,
     k: Option<&'a str>,
-    /// The further primes of RSA.
+    /// The further primes of an RSA key.
     oth: Option<IgnoredAny>,
-    /// What makes it a set (§5).
+    /// Present in a JWK Set (§5), not in a key.
     keys: Option<IgnoredAny>,
 }
 
 impl<'a> ParsedJwk<'a> {
     pub(super) fn new(json: &'a [u8], purpose: Purpose) -> Result<Self, KeyError> {
-        // serde would take an array for the struct as well.
+        // serde alone would also accept an array for the struct.
         if !json.trim_ascii_start().starts_with(b"{") {
-            return Err(KeyError::new("this is no JWK (RFC 7517): it begins with no brace, as a JSON object does"));
+            return Err(KeyError::new("not a JWK (RFC 7517); expected a JSON object, which begins with a brace"));
         }
-        // serde_json's own words can quote the key.
+        // The text of serde_json's error may quote the key.
         let members: Members<'_> = serde_json::from_slice(json).map_err(|error| {
             let (line, column) = (error.line(), error.column());
             KeyError::new(format!(
-                "this is no JWK (RFC 7517): a JSON object of strings, each once; see line {line}, column {column}"
+                "not a JWK (RFC 7517); expected a JSON object of strings with unique names; see line {line}, column {column}"
             ))
         })?;
         let key_type = members.key_type()?;
@@ -72,7 +73,7 @@ impl<'a> ParsedJwk<'a> {
         Ok(Self { members, key_type, algorithm })
     }
 
-    /// The numbers of a key that has no private half.
+    /// Returns the numbers of a key without a private half.
     pub(super) fn public_only(&self) -> Result<PublicNumbers, KeyError> {
         if self.members.is_private() { Err(private_jwk_for_public()) } else { self.public_numbers() }
     }
@@ -89,7 +90,7 @@ impl<'a> ParsedJwk<'a> {
         }
     }
 
-    /// The private half; whether it belongs to the public one is for the caller to compare.
+    /// Returns the private half. The caller checks that it belongs to the public one.
     pub(super) fn to_pkcs8(&self) -> Result<Pkcs8, KeyError> {
         if self.members.d.is_none() {
             return Err(public_jwk_for_private());
@@ -106,11 +107,11 @@ impl<'a> ParsedJwk<'a> {
         Ok(write(super::der::OCTET_STRING, &[&self.fixed("d", self.members.d)?]))
     }
 
-    /// `RSAPrivateKey` (RFC 8017 §A.1.2), whose order of numbers is that of RFC 7518 §6.3.2.
+    /// Returns the `RSAPrivateKey` (RFC 8017 §A.1.2). The order of its numbers is that of RFC 7518 §6.3.2.
     fn rsa_private_key(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let Members { n, e, d, p, q, dp, dq, qi, oth, .. } = &self.members;
         if oth.is_some() {
-            return Err(KeyError::new("the JWK has more than two primes (`oth`): make an RSA key of two"));
+            return Err(KeyError::new("the JWK has more than two primes (`oth`): use an RSA key with two primes"));
         }
         let numbers = [("n", n), ("e", e), ("d", d), ("p", p), ("q", q), ("dp", dp), ("dq", dq), ("qi", qi)];
         let numbers =
@@ -121,12 +122,12 @@ impl<'a> ParsedJwk<'a> {
         Ok(write(SEQUENCE, &parts))
     }
 
-    /// A member as wide as the key's type has it (RFC 7518 §6.2.1.2, §6.2.2.1).
+    /// Returns a member, which must have the width of the key's type (RFC 7518 §6.2.1.2, §6.2.2.1).
     fn fixed(&self, name: &str, text: Option<&str>) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let bytes = octets(name, text)?;
         match self.key_type.width() {
             Some(width) if bytes.len() != width => {
-                Err(KeyError::new(format!("the JWK's `{name}` has to be {width} bytes, leading zeros included")))
+                Err(KeyError::new(format!("the JWK's `{name}` must be {width} bytes, leading zeros included")))
             }
             _ => Ok(bytes),
         }
@@ -137,40 +138,42 @@ impl Members<'_> {
     fn key_type(&self) -> Result<KeyType, KeyError> {
         match (self.kty, self.crv) {
             (None, _) if self.keys.is_some() => {
-                Err(KeyError::new("this is a JWK Set (RFC 7517 §5): give one of its `keys` by itself"))
+                Err(KeyError::new("this is a JWK Set (RFC 7517 §5): use one of its `keys`"))
             }
-            (None, _) => Err(KeyError::new("this is no JWK: it has no `kty` (RFC 7517 §4.1)")),
+            (None, _) => Err(KeyError::new("not a JWK: it has no `kty` (RFC 7517 §4.1)")),
             (Some("oct"), _) => Err(KeyError::new(
-                "the JWK is a shared secret (`kty` `oct`), with which whoever verifies could forge: use a key pair, or \
-                 give what its `k` decodes to to `SigningKey::dangerous_hs256_verifiers_can_forge`",
+                "the JWK is a shared secret (`kty` `oct`), with which every verifier could forge: use a key pair, or \
+                 pass its decoded `k` to `SigningKey::dangerous_hs256_verifiers_can_forge`",
             )),
             (Some(kty), crv) => KeyType::from_jwk(kty, crv).ok_or_else(|| {
                 KeyError::new(
-                    "the JWK's `kty` and `crv` are none that work here: use `EC` with `P-256` or `P-384`, `OKP` with \
+                    "the JWK's `kty` and `crv` are unsupported: use `EC` with `P-256` or `P-384`, `OKP` with \
                      `Ed25519`, or `RSA` without `crv`",
                 )
             }),
         }
     }
 
-    /// RFC 7517 §4.2 and §4.3.
+    /// Checks `use` and `key_ops` (RFC 7517 §4.2 and §4.3).
     fn check_use(&self, purpose: Purpose) -> Result<(), KeyError> {
         let operation = if purpose == Purpose::Sign { "sign" } else { "verify" };
         if self.public_key_use.is_some_and(|name| name != "sig") {
-            return Err(KeyError::new("the JWK is not for signatures: its `use` has to be `sig`, or absent"));
+            return Err(KeyError::new("the JWK is not for signatures: its `use` must be `sig` or absent"));
         }
         if self.key_ops.as_ref().is_some_and(|operations| !operations.contains(&operation)) {
-            return Err(KeyError::new(format!("the JWK is not for this: its `key_ops` have to name `{operation}`")));
+            return Err(KeyError::new(format!(
+                "the JWK is not for this purpose: its `key_ops` must contain `{operation}`"
+            )));
         }
         Ok(())
     }
 
-    /// RFC 7517 §4.4.
+    /// Returns the algorithm (RFC 7517 §4.4).
     fn algorithm(&self, key_type: KeyType) -> Result<Algorithm, KeyError> {
         let Some(alg) = self.alg else { return Ok(key_type.default_algorithm()) };
-        Algorithm::from_name(alg)
-            .filter(|algorithm| key_type.has(*algorithm))
-            .ok_or_else(|| KeyError::new("the JWK's `alg` is none that its key can sign with here (see `Algorithm`)"))
+        Algorithm::from_name(alg).filter(|algorithm| key_type.has(*algorithm)).ok_or_else(|| {
+            KeyError::new("the JWK's `alg` does not fit its key type, or is unsupported (see `Algorithm`)")
+        })
     }
 
     fn is_private(&self) -> bool {
@@ -180,8 +183,8 @@ impl Members<'_> {
 }
 
 fn octets(name: &str, text: Option<&str>) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    let text = text.ok_or_else(|| KeyError::new(format!("the JWK has no `{name}`, which its `kty` needs")))?;
-    // Decoded in a place of ours, so that it is wiped when only a part could be.
+    let text = text.ok_or_else(|| KeyError::new(format!("the JWK has no `{name}`, which its `kty` requires")))?;
+    // Decoded into a buffer of our own, so that it is wiped even if decoding fails half-way.
     let mut octets = Zeroizing::new(vec![0; text.len()]);
     let length = Base64UrlUnpadded::decode(text, &mut octets)
         .map(<[u8]>::len)
@@ -190,21 +193,21 @@ fn octets(name: &str, text: Option<&str>) -> Result<Zeroizing<Vec<u8>>, KeyError
     Ok(octets)
 }
 
-/// A `Base64urlUInt` (RFC 7518 §2), without the leading zero that some libraries put in front (§6.3.1.1).
+/// Decodes a `Base64urlUInt` (RFC 7518 §2), without the leading zero that some libraries add (§6.3.1.1).
 fn number(name: &str, text: Option<&str>) -> Result<Vec<u8>, KeyError> {
     Ok(without_leading_zeros(&octets(name, text)?).to_vec())
 }
 
 fn private_jwk_for_public() -> KeyError {
     KeyError::new(
-        "this JWK holds a private key, which whoever only verifies must not hold: remove `d` and the members that go \
-         with it, or take `SigningKey::from_jwk(…)?.verifying_key()`",
+        "this JWK contains a private key, which a verifier must not have: remove `d` and the members that go \
+         with it, or use `SigningKey::from_jwk(…)?.verifying_key()`",
     )
 }
 
 fn public_jwk_for_private() -> KeyError {
     KeyError::new(
-        "this JWK holds no private key, since it has no `d`: give the private one, or, to verify only, call \
+        "this JWK contains no private key, since it has no `d`: use the private one, or, to verify only, call \
          `VerifyingKey::from_jwk`",
     )
 }
@@ -260,7 +263,7 @@ mod tests {
 
     #[cfg(feature = "aws_lc_rs")]
     #[test]
-    fn an_rsa_key_whose_numbers_do_not_belong_together_or_are_not_all_there_is_refused() {
+    fn an_rsa_key_with_inconsistent_or_missing_numbers_is_refused() {
         for member in ["n", "e", "d", "p", "q", "dp", "dq", "qi"] {
             assert!(signs(&with(RSA, member, json!("AQAD"))).is_err(), "{member}");
             assert!(signs(&with(RSA, member, json!(""))).is_err(), "{member}");
@@ -270,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn halves_that_do_not_belong_together_are_refused() {
+    fn halves_of_different_keys_are_refused() {
         let other = "9bMPMkFKZ1Cu_0a9FmXX-DS_BQoMvN8nZWCyPyEWvXI";
         for jwk in [EC, OKP] {
             let refusal = signs(&with(jwk, "d", json!(other))).unwrap_err();
@@ -279,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_private_key_is_not_taken_to_verify_nor_a_public_one_to_sign() {
+    fn a_private_key_is_refused_for_verifying_and_a_public_one_for_signing() {
         for jwk in [EC, OKP, RSA] {
             assert!(verifies(jwk).unwrap_err().contains("verifying_key"));
             assert!(verifies(&public(jwk)).is_ok());
@@ -292,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn use_key_ops_and_alg_are_obeyed() {
+    fn use_key_ops_and_alg_are_enforced() {
         let sign = json!(["sign"]);
         let verify = json!(["verify"]);
         assert!(signs(&with(EC, "use", json!("sig"))).is_ok());
@@ -331,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_their_width_and_lie_on_their_curve() {
+    fn numbers_must_have_their_width_and_lie_on_their_curve() {
         let x = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU";
         for wrong in [&x[..42], &x[..40], &format!("AA{x}"), &format!("{x}="), &x.replacen('f', "g", 1), "", "!"] {
             assert!(verifies(&with(&public(EC), "x", json!(wrong))).is_err(), "{wrong}");
@@ -343,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn rsa_numbers_are_large_odd_and_public() {
+    fn rsa_numbers_must_be_large_enough_and_odd() {
         let exponents = ["AA", "AQ", "AQAA", "AgABAAE", "AQAAAAAAAAAAAQ", ""]; // 0, 1, even, 2^33 and more, 2^72 and more
         for e in exponents {
             assert!(verifies(&with(&public(RSA), "e", json!(e))).unwrap_err().contains("exponent"), "{e}");
@@ -361,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn no_refusal_quotes_the_key() {
+    fn no_error_quotes_the_key() {
         for json in [
             r#"{"kty":"EC","d":["secret-secret"]}"#,
             r#"{"kty":"EC","d":"secret-secret","d":"secret-secret"}"#,

@@ -1,4 +1,4 @@
-//! PEM (RFC 7468): text → the one section that holds the key that is asked for.
+//! Finds the key in a PEM text (RFC 7468).
 
 use base64ct::{Base64, Encoding as _};
 use zeroize::Zeroizing;
@@ -7,13 +7,13 @@ use super::KeyError;
 use super::form::Form;
 use super::refusal;
 
-/// One section, decoded only when it is the one.
+/// A section of a PEM text, not yet decoded.
 pub(super) struct Section<'a> {
     pub(super) form: Form,
     lines: Vec<&'a [u8]>,
 }
 
-/// The one private key in the text; whatever else is there is passed over.
+/// Returns the only private key in the text; other sections are ignored.
 pub(super) fn private_section(text: &[u8]) -> Result<Section<'_>, KeyError> {
     let sections = sections(text)?;
     let forms = forms(&sections);
@@ -25,7 +25,7 @@ pub(super) fn private_section(text: &[u8]) -> Result<Section<'_>, KeyError> {
     }
 }
 
-/// The one public key in the text, which must not hold a private one.
+/// Returns the only public key in the text, which must not contain a private key.
 pub(super) fn public_section(text: &[u8]) -> Result<Section<'_>, KeyError> {
     let sections = sections(text)?;
     let forms = forms(&sections);
@@ -40,16 +40,16 @@ pub(super) fn public_section(text: &[u8]) -> Result<Section<'_>, KeyError> {
     }
 }
 
-/// A private key in PKCS#8 as the one section of a text (RFC 7468 §10), in lines of 64 characters (§2).
+/// Writes a private key in PKCS#8 as a PEM text (RFC 7468 §10), in lines of 64 characters (§2).
 pub(super) fn private(pkcs8: &[u8]) -> Zeroizing<String> {
     const LINE: usize = 48; // bytes, which are 64 characters
     let lines = pkcs8.len().div_ceil(LINE);
-    // As large as it will be: a text that grows leaves copies behind.
+    // With its final capacity: a text that grows would leave copies in memory.
     let mut text = Zeroizing::new(String::with_capacity(lines * 65 + 64));
     text.push_str("-----BEGIN PRIVATE KEY-----\n");
     for line in pkcs8.chunks(LINE) {
         let mut characters = Zeroizing::new([0; 64]);
-        // The room is that of a whole line.
+        // The buffer has space for a whole line.
         text.push_str(Base64::encode(line, &mut *characters).unwrap_or_default());
         text.push('\n');
     }
@@ -95,10 +95,12 @@ impl<'a> Section<'a> {
             }
             body.push(line);
         }
-        Err(KeyError::new("a PEM section has no end, or the end of another: was the text cut, or its lines joined?"))
+        Err(KeyError::new(
+            "a PEM section has no end line, or that of another section: the text may be cut, or its lines joined",
+        ))
     }
 
-    /// Whether it is encrypted as older tools do it, with `Proc-Type` and `DEK-Info` in front (RFC 1421 §4.6).
+    /// Returns whether it is encrypted in the old form, with the headers `Proc-Type` and `DEK-Info` (RFC 1421 §4.6).
     pub(super) fn has_headers(&self) -> bool {
         self.lines.iter().any(|line| line.contains(&b':'))
     }
@@ -106,10 +108,10 @@ impl<'a> Section<'a> {
     pub(super) fn der(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let mut text = Zeroizing::new(Vec::with_capacity(self.lines.iter().map(|line| line.len()).sum()));
         self.lines.iter().for_each(|line| text.extend_from_slice(line));
-        // Decoded in a place of ours, so that it is wiped when only a part could be.
+        // Decoded into a buffer of our own, so that it is wiped even if decoding fails half-way.
         let mut der = Zeroizing::new(vec![0; text.len()]);
         let length = Base64::decode(&**text, &mut der).map(<[u8]>::len);
-        der.truncate(length.map_err(|_| KeyError::new("a PEM section is not base64: was it cut or edited?"))?);
+        der.truncate(length.map_err(|_| KeyError::new("a PEM section is not base64; it may be cut or edited"))?);
         Ok(der)
     }
 }
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_found_among_other_sections_text_and_line_ends() {
+    fn a_key_is_found_among_other_sections_and_text_with_any_line_ends() {
         for text in [
             KEY.to_owned(),
             KEY.replace('\n', "\r\n"),
@@ -142,8 +144,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_one_key_is_refused_with_the_mend() {
-        for (text, mend) in [
+    fn a_text_without_exactly_one_key_is_refused_and_the_error_says_how_to_fix_it() {
+        for (text, fix) in [
             (String::new(), "openssl genpkey"),
             (CERTIFICATE.to_owned(), "certificate"),
             (KEY.replace("PRIVATE", "PUBLIC"), "public key"),
@@ -155,15 +157,12 @@ mod tests {
             (KEY.replace('\n', ""), "joined"),
         ] {
             let answer = private(&text);
-            assert!(
-                answer.as_ref().map_or_else(|error| error.contains(mend), |_| mend.is_empty()),
-                "{text} {answer:?}"
-            );
+            assert!(answer.as_ref().map_or_else(|error| error.contains(fix), |_| fix.is_empty()), "{text} {answer:?}");
         }
     }
 
     #[test]
-    fn a_text_with_a_private_key_has_no_public_one_to_give() {
+    fn a_text_with_a_private_key_is_refused_as_a_public_key() {
         let text = KEY.replace("PRIVATE", "PUBLIC");
         assert!(public_section(text.as_bytes()).is_ok());
         let refused = public_section([text.as_str(), KEY].concat().as_bytes()).err().unwrap();
@@ -172,14 +171,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(der in prop::collection::vec(any::<u8>(), 1..300)) {
+        fn a_written_key_is_read_back(der in prop::collection::vec(any::<u8>(), 1..300)) {
             let text = write(&der);
             prop_assert_eq!(private(&text), Ok(der));
             prop_assert!(text.lines().all(|line| line.len() <= 64));
         }
 
         #[test]
-        fn no_text_makes_the_reader_panic(text in "(-----(BEGIN|END) (EC )?PRIVATE KEY-----|\n|[A-Za-z0-9+/=: ]{0,9}){0,9}") {
+        fn the_reader_never_panics(text in "(-----(BEGIN|END) (EC )?PRIVATE KEY-----|\n|[A-Za-z0-9+/=: ]{0,9}){0,9}") {
             let _ = private(&text);
         }
     }

@@ -1,4 +1,4 @@
-//! [`Pkcs8`]: a private key on its way into the backend. Every format becomes one, so that a backend reads only this.
+//! [`Pkcs8`]: a private key before a backend parses it. Every format is converted to PKCS#8, the only one that backends read.
 
 use zeroize::Zeroizing;
 
@@ -8,7 +8,7 @@ use super::form::Form;
 use super::key_type::KeyType;
 use super::refusal;
 
-/// A `PrivateKeyInfo` (RFC 5208 §5) of a known type, wiped when it is dropped.
+/// A `PrivateKeyInfo` (RFC 5208 §5) of a known type, wiped on drop.
 pub(super) struct Pkcs8 {
     pub(super) key_type: KeyType,
     pub(super) der: Zeroizing<Vec<u8>>,
@@ -20,7 +20,7 @@ pub(super) const VERSION_0: &[u8] = &[2, 1, 0];
 pub(super) const VERSION_1: &[u8] = &[2, 1, 1];
 
 impl Pkcs8 {
-    /// A private key of any form, unencrypted.
+    /// Converts an unencrypted private key of any form.
     pub(super) fn from_der(form: Form, der: Zeroizing<Vec<u8>>) -> Result<Self, KeyError> {
         match form {
             Form::Pkcs8 => from_pkcs8(der),
@@ -35,7 +35,7 @@ impl Pkcs8 {
         .ok_or_else(refusal::unknown_private_key)
     }
 
-    /// `key` is what the type keeps inside of PKCS#8: SEC1, PKCS#1, or the seed as an octet string.
+    /// Wraps `key`, the form that the type has inside PKCS#8: SEC1, PKCS#1, or the seed as an octet string.
     pub(super) fn wrap(key_type: KeyType, key: &[u8]) -> Self {
         let algorithm = write(SEQUENCE, &[key_type.identifier()]);
         let der = write(SEQUENCE, &[VERSION_0, &algorithm, &write(OCTET_STRING, &[key])]);
@@ -50,7 +50,7 @@ fn from_pkcs8(der: Zeroizing<Vec<u8>>) -> Option<Pkcs8> {
     Some(Pkcs8 { key_type, der })
 }
 
-/// The curve stands in `parameters`, which are optional only within PKCS#8 (RFC 5915 §3).
+/// The curve is in `parameters`, which may be omitted only within PKCS#8 (RFC 5915 §3).
 fn from_sec1(der: &[u8]) -> Option<Pkcs8> {
     let mut key = Reader::sequence(der)?;
     key.take(super::der::INTEGER)?;

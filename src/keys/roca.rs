@@ -1,13 +1,14 @@
-//! Moduli of chips that drew their primes from too few (CVE-2017-15361, "ROCA"): who has such a public key can compute
-//! the private one.
+//! Detects RSA moduli of chips with a weak prime generator (CVE-2017-15361, "ROCA"). Their private keys can be computed from
+//! the
+//! public ones.
 
-/// The primes of such a key are powers of this modulo every small prime, and so is their product.
+/// Modulo every small prime, the primes of such a key are powers of this number, and so is their product.
 const GENERATOR: u64 = 65_537;
 
-/// From 2,048 bits on, it holds up to this small prime.
+/// The largest small prime for which this holds, for keys of 2,048 bits or more.
 const LARGEST: u64 = 701;
 
-/// Whether a modulus has that fingerprint, which no other has by chance: the odds are 1 to 2¹⁶⁷.
+/// Returns whether a modulus has that fingerprint. The probability of a false positive is 2⁻¹⁶⁷.
 pub(super) fn is_weak(n: &[u8]) -> bool {
     (3..=LARGEST).filter(|number| is_prime(*number)).all(|prime| is_power(remainder(n, prime), prime))
 }
@@ -29,7 +30,7 @@ fn is_power(rest: u64, prime: u64) -> bool {
 mod tests {
     use super::is_weak;
 
-    /// The generator to the 128th: as long as the modulus of a key.
+    /// The generator to the 128th power is as long as the modulus of a key.
     #[test]
     fn a_power_of_the_generator_is_weak_and_its_neighbour_is_not() {
         let mut power = (0..128).fold(vec![1], |power, _| times_generator(&power));
@@ -38,7 +39,7 @@ mod tests {
         assert!(!is_weak(&power));
     }
 
-    /// Times 2¹⁶, and once.
+    /// Multiplies by 2¹⁶, and adds the number once.
     fn times_generator(number: &[u8]) -> Vec<u8> {
         let shifted = number.iter().rev().copied();
         let shifted = [0, 0].into_iter().chain(shifted);

@@ -1,4 +1,4 @@
-//! Keys that outlive the process: [`SigningKey`] → PKCS#8 in PEM, and a file that is created once.
+//! Saves keys: [`SigningKey`] → PKCS#8 in PEM, and a file that is created once.
 
 use std::fmt;
 use std::path::Path;
@@ -7,12 +7,11 @@ use zeroize::Zeroizing;
 
 use super::{Algorithm, KeyError, KeyRing, SigningKey, file, pem};
 
-/// A private key as PEM text, from [`SigningKey::to_pkcs8_pem`]. It is wiped when it is dropped, and its `Debug` does not
-/// show it.
+/// A private key as PEM text, from [`SigningKey::to_pkcs8_pem`]. It is wiped on drop, and its `Debug` does not show it.
 pub struct PrivateKeyPem(Zeroizing<String>);
 
 impl PrivateKeyPem {
-    /// Returns the text, which is all that it takes to sign tokens.
+    /// Returns the text. Anyone who has it can sign tokens.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -26,14 +25,15 @@ impl fmt::Debug for PrivateKeyPem {
 }
 
 impl SigningKey {
-    /// Returns the private key as PKCS#8 in PEM (`PRIVATE KEY`, RFC 5958 and RFC 7468 §10), unencrypted: for a secret
-    /// manager, or a file that [`from_file`](Self::from_file) reads. The algorithm of an RSA key is not in it.
+    /// Returns the private key as unencrypted PKCS#8 in PEM (`PRIVATE KEY`, RFC 5958 and RFC 7468 §10): for a secret manager,
+    /// or for
+    /// a file that [`from_file`](Self::from_file) reads. It does not contain the algorithm of an RSA key.
     ///
     /// To keep a key in a file, [`load_or_create`](Self::load_or_create) is safer than writing this text.
     ///
     /// # Errors
     ///
-    /// For a secret of HS256, which has no such form.
+    /// If the key is a secret for HS256, which has no such form.
     ///
     /// ```
     /// use tower_client_credentials::{Algorithm, SigningKey};
@@ -49,21 +49,24 @@ impl SigningKey {
 
     /// Loads the private key in a file, as [`from_file`](Self::from_file) does, or creates the file with a new key.
     ///
-    /// - A new file can be read by its owner alone (mode 0600 on Unix), and is complete and on the disk before it gets its
-    ///   name. Of several processes and threads that start at once, one creates it, and all return its key. A process that
-    ///   is killed while it writes leaves at most a file of the same name and `.….tmp` behind, which nothing reads.
-    /// - An existing file is never changed, whatever is in it. When its mode lets its group or others read or write it, or
-    ///   another user owns it, there is a warning event as with [`from_file`](Self::from_file).
-    /// - A key that exists signs with `algorithm`, too, or is refused.
+    /// - A new file is readable only by its owner (mode 0600 on Unix). It is complete and synced to disk before it gets its
+    ///   name.
+    ///   If several processes or threads start at once, one creates it, and all return its key. A process that is killed while
+    ///   it
+    ///   writes leaves at most a file named like it with `.….tmp` added, which is never read.
+    /// - An existing file is never changed. If its mode lets its group or others read or write it, or another user owns it, a
+    ///   warning is logged, as by [`from_file`](Self::from_file).
+    /// - An existing key must support `algorithm`, which it then signs with; otherwise it is refused.
     ///
-    /// Replicas need a folder that they share, or a key from elsewhere: each would create a key of its own. It waits for
-    /// the disk; call it at the start, or off the async threads.
+    /// Without a shared folder, each replica would create a key of its own: use a key from elsewhere. The call waits for the
+    /// disk, so use it at the start, or off the async threads.
     ///
     /// # Errors
     ///
-    /// When an existing file cannot be read or holds no private key for `algorithm`; when the file cannot be created: its
-    /// folder must exist, be writable, and be on a file system with hard links. The message names the path. A key for
-    /// RSA is loaded but not [generated](Self::generate).
+    /// If an existing file cannot be read or contains no private key for `algorithm`, or if the file cannot be created: its
+    /// folder must exist, be writable, and be on a file system with hard links. The message names the path. An RSA key is
+    /// loaded
+    /// but not [generated](Self::generate).
     pub fn load_or_create(path: impl AsRef<Path>, algorithm: Algorithm) -> Result<Self, KeyError> {
         let path = path.as_ref();
         let key = load_or_create(path, algorithm)?;
@@ -72,12 +75,12 @@ impl SigningKey {
 }
 
 impl KeyRing {
-    /// A ring with the private key in a file, which is created with a new ES256 key if it does not exist; an existing file may
-    /// hold a key of any type. See [`SigningKey::load_or_create`] for the guarantees.
+    /// Creates a ring with the private key in a file, which is created with a new ES256 key if it does not exist. An existing
+    /// file may contain a key of any type. See [`SigningKey::load_or_create`] for the guarantees.
     ///
     /// # Errors
     ///
-    /// When the file can be neither loaded nor created; the message names the path.
+    /// If the file can be neither loaded nor created. The message names the path.
     ///
     /// ```
     /// use tower_client_credentials::KeyRing;
@@ -94,7 +97,7 @@ impl KeyRing {
     }
 }
 
-/// A key that exists is returned as it was saved; `generated` is the algorithm of a new one.
+/// Loads an existing key with its saved algorithm. `generated` is the algorithm of a new key.
 fn load_or_create(path: &Path, generated: Algorithm) -> Result<SigningKey, KeyError> {
     if let Some(content) = file::read_existing(path)? {
         return load(path, &content);
@@ -103,13 +106,13 @@ fn load_or_create(path: &Path, generated: Algorithm) -> Result<SigningKey, KeyEr
     if file::create(path, new.to_pkcs8_pem()?.expose().as_bytes())? {
         tracing::info!(path = %path.display(), key_id = new.key_id(), algorithm = %generated, "created a signing key");
     }
-    // The winner reads it as well: it uses the key that a restart will find.
+    // Also read by the process that created it: a restart will find the same key.
     load(path, &file::read(path)?)
 }
 
 fn load(path: &Path, content: &[u8]) -> Result<SigningKey, KeyError> {
     SigningKey::from_content(content).map_err(|error| {
-        KeyError::new(format!("{error}; the file exists and is not replaced: delete it to have a new key created"))
+        KeyError::new(format!("{error}; the file exists and is not replaced; delete it to create a new key"))
             .in_file(path)
     })
 }

@@ -1,4 +1,4 @@
-//! [`SharedSecret`]: the key of HS256, with which whoever verifies could forge.
+//! [`SharedSecret`]: the key of HS256, with which every verifier can forge.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use super::KeyError;
 use super::backend::HmacKey;
 use super::form::Form;
 
-/// The shortest secret, in bytes: as long as the hash (RFC 7518 §3.2).
+/// The minimum length of the secret, in bytes: that of the hash (RFC 7518 §3.2).
 const SHORTEST: usize = 32;
-/// What the secret signs to get its name. No token can begin so: a space is not base64url.
+/// The text whose HMAC is the key id. No token can begin like this: base64url has no space.
 const NAMING: &[u8] = b"tower-client-credentials kid of HS256";
 
 #[derive(Clone)]
@@ -21,21 +21,21 @@ impl SharedSecret {
     pub(super) fn new(secret: &[u8]) -> Result<Self, KeyError> {
         if secret.len() < SHORTEST {
             return Err(KeyError::new(
-                "a secret for HS256 has 32 random bytes or more (RFC 7518 §3.2): make one with `openssl rand 32`",
+                "a secret for HS256 needs 32 random bytes or more (RFC 7518 §3.2): create one with `openssl rand 32`",
             ));
         }
-        // A public key taken for a secret is the classic forgery; a private one would be lent to every verifier.
+        // A public key used as a secret is the classic forgery; a private key would be disclosed to every verifier.
         if is_key(secret) {
             return Err(KeyError::new(
-                "a key in PEM, DER or JWK is no secret for HS256: load it with `SigningKey::from_pem`, \
-                 `VerifyingKey::from_pem` or their siblings",
+                "a key in PEM, DER or JWK cannot be a secret for HS256: load it with `SigningKey::from_pem`, \
+                 `VerifyingKey::from_pem` or a similar function",
             ));
         }
         Ok(Self(Arc::new(HmacKey::new(secret))))
     }
 
-    /// The same wherever the secret is, so that replicas agree on it, and it says no more about the secret than any
-    /// signature does: both are outputs of HMAC. (A thumbprint, RFC 7638, would be a plain hash of the secret.)
+    /// Returns the key id: an HMAC under the secret, so replicas agree on it, and it reveals no more about the secret than any
+    /// signature. (A thumbprint, RFC 7638, would be a plain hash of the secret.)
     pub(super) fn key_id(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.sign(NAMING))
     }
@@ -44,13 +44,13 @@ impl SharedSecret {
         self.0.sign(message)
     }
 
-    /// In constant time.
+    /// Verifies in constant time.
     pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         self.0.verifies(message, signature)
     }
 }
 
-/// Whether it is a key of another kind, however its line breaks were lost on the way.
+/// Returns whether the bytes are a key of another kind, even if its line breaks are lost.
 fn is_key(secret: &[u8]) -> bool {
     secret.windows(PEM_BEGIN.len()).any(|window| window == PEM_BEGIN)
         || Form::of_der(secret) != Form::Other
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_rfc_7515_a_1_verifies_and_a_changed_one_does_not() {
+    fn the_example_of_rfc_7515_a_1_verifies_but_an_altered_one_does_not() {
         let decode = |text| URL_SAFE_NO_PAD.decode(text).unwrap();
         let secret = decode("AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow");
         let signed = b"eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn replicas_agree_on_the_name_and_it_is_no_hash_of_the_secret() {
+    fn replicas_agree_on_the_key_id_which_is_not_a_hash_of_the_secret() {
         let name = key(SECRET).key_id().to_owned();
         assert_eq!(name, key(SECRET).key_id());
         assert_ne!(name, key(b"another secret of 32 bytes or so").key_id());
@@ -122,14 +122,14 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_signs_nothing_but_hs256() {
+    fn a_secret_signs_only_hs256() {
         assert!(key(SECRET).with_algorithm(Algorithm::HS256).is_ok());
         for algorithm in [Algorithm::ES256, Algorithm::RS256, Algorithm::EdDSA] {
             assert!(key(SECRET).with_algorithm(algorithm).is_err(), "{algorithm}");
         }
     }
 
-    /// A token with empty claims, so that one which passes the key is refused for its claims.
+    /// Returns a token with empty claims: if its signature is valid, it is refused for its claims.
     fn token(algorithm: &str, key_id: &str, secret: &[u8]) -> String {
         let header = format!(r#"{{"alg":"{algorithm}","typ":"at+jwt","kid":"{key_id}"}}"#);
         let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode("{}"));
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_signed_with_the_secret_passes_and_one_under_another_algorithm_does_not() {
+    fn a_token_signed_with_the_secret_is_accepted_only_with_hs256() {
         let ring = KeyRing::new(key(SECRET));
         let name = ring.signing_key().key_id();
         assert_eq!(answer(&ring, &token("HS256", name, SECRET)), InvalidToken::Claims);
@@ -160,11 +160,11 @@ mod tests {
     }
 
     #[test]
-    fn hs256_with_the_public_key_of_a_trusted_key_is_refused_whatever_its_spelling() {
+    fn hs256_with_a_trusted_public_key_as_secret_is_refused_in_any_encoding() {
         let text = include_str!("../../tests/keys/p256.pub.pem");
         let der = pem::public_section(text.as_bytes()).unwrap().der().unwrap();
         let point = &der[der.len() - 65..];
-        // The ring that knows a secret as well has more to confuse.
+        // With a secret in the ring, too, HS256 is a known algorithm.
         let ring = KeyRing::from_pem(include_str!("../../tests/keys/p256.pem")).unwrap();
         for ring in [ring.clone(), ring.also_trust(key(SECRET).verifying_key())] {
             let name = ring.signing_key().key_id();

@@ -1,4 +1,4 @@
-//! [`SigningKey`]: a private key, parsed, with the protected header that its tokens begin with.
+//! [`SigningKey`]: a parsed private key, with the protected header of its tokens.
 
 use std::fmt;
 use std::path::Path;
@@ -15,23 +15,23 @@ use super::shared_secret::SharedSecret;
 use super::{Algorithm, KeyError, VerifyingKey, file, pem, refusal};
 use crate::base64url;
 
-/// A private key that signs tokens, parsed once. Its `Debug` shows its name and algorithm only.
+/// A private key that signs tokens, parsed once. Its `Debug` shows only its id and algorithm.
 ///
 /// | key | signs |
 /// |---|---|
 /// | P-256 | `ES256` |
 /// | P-384 | `ES384` |
 /// | Ed25519 | `EdDSA` |
-/// | RSA, 2,048 to 8,192 bits, feature `aws_lc_rs` | `RS256`, or [as told](Self::with_algorithm) `RS384`, `RS512`, `PS256` |
+/// | RSA, 2,048 to 8,192 bits, feature `aws_lc_rs` | `RS256`, or [if selected](Self::with_algorithm) `RS384`, `RS512`, `PS256` |
 ///
-/// Under feature `rust_crypto` alone, RSA only verifies: signing with the `rsa` crate leaks the key through its
-/// timing (RUSTSEC-2023-0071).
+/// With only the feature `rust_crypto`, RSA keys only verify: signing with the `rsa` crate leaks the key through its timing
+/// (RUSTSEC-2023-0071).
 ///
-/// The buffers in which a key is decoded are wiped. What the caller passes in is the caller's to wipe.
+/// The buffers in which a key is decoded are wiped. The caller must wipe its own input.
 pub struct SigningKey {
     signer: Signer,
     public: VerifyingKey,
-    /// The JOSE header of every token of this key, encoded, with the dot behind it.
+    /// The encoded JOSE header of every token of this key, with the dot after it.
     header: String,
 }
 
@@ -43,13 +43,12 @@ enum Signer {
 }
 
 impl SigningKey {
-    /// A fresh key, which is gone with the process unless it is [saved](Self::to_pkcs8_pem);
+    /// Generates a new key. It exists only while the process runs unless it is [saved](Self::to_pkcs8_pem);
     /// [`load_or_create`](Self::load_or_create) does both.
     ///
     /// # Errors
     ///
-    /// For an RSA algorithm, since RSA keys are made once and kept (`openssl genpkey -algorithm RSA`), for HS256,
-    /// and when the backend fails.
+    /// For an RSA algorithm (create RSA keys once, with `openssl genpkey -algorithm RSA`), for HS256, and if the backend fails.
     pub fn generate(algorithm: Algorithm) -> Result<Self, KeyError> {
         if algorithm == Algorithm::HS256 {
             return Err(refusal::secrets_are_not_generated());
@@ -57,13 +56,14 @@ impl SigningKey {
         KeyPair::generate(algorithm).and_then(|pair| Self::from_pair(pair, algorithm))
     }
 
-    /// The one private key of a PEM text (RFC 7468), unencrypted: PKCS#8 (`PRIVATE KEY`), SEC1 (`EC PRIVATE KEY`) or
-    /// PKCS#1 (`RSA PRIVATE KEY`). Certificates, parameters and public keys beside it are passed over.
+    /// Loads the only private key of a PEM text (RFC 7468), unencrypted: PKCS#8 (`PRIVATE KEY`), SEC1 (`EC PRIVATE KEY`) or
+    /// PKCS#1 (`RSA PRIVATE KEY`). Certificates, parameters and public keys are ignored.
     ///
     /// # Errors
     ///
-    /// When the text holds no private key or several, an encrypted one, or one that cannot sign here; the message
-    /// says how to make or convert one.
+    /// If the text contains no private key or several, an encrypted one, or one that cannot sign. The message says how to
+    /// create or
+    /// convert one.
     pub fn from_pem(pem: impl AsRef<[u8]>) -> Result<Self, KeyError> {
         let section = pem::private_section(pem.as_ref())?;
         if section.has_headers() {
@@ -72,15 +72,15 @@ impl SigningKey {
         Self::from_form(section.form, section.der()?)
     }
 
-    /// The one private key of a PEM text, encrypted under `passphrase`: `ENCRYPTED PRIVATE KEY`, as PBES2 (RFC 8018
-    /// §6.2) with AES and PBKDF2 over SHA-2, or scrypt, as OpenSSL 1.1 and later write it.
+    /// Loads the only private key of a PEM text, encrypted with `passphrase`: `ENCRYPTED PRIVATE KEY`, as PBES2 (RFC 8018 §6.2)
+    /// with AES and PBKDF2 over SHA-2, or scrypt, as OpenSSL 1.1 and later write it.
     ///
-    /// It takes as long as the key asks for, up to some seconds: 10,000,000 rounds of PBKDF2 or 256 MiB of scrypt
-    /// are the most. Call it at the start, and off the async threads.
+    /// The key sets how much work this takes, up to some seconds: at most 10,000,000 rounds of PBKDF2, or 256 MiB of scrypt.
+    /// Call it at the start, and off the async threads.
     ///
     /// # Errors
     ///
-    /// When the passphrase is another, the key is not encrypted, or in another way, or asks for more work; and as
+    /// If the passphrase is wrong, the key is unencrypted, its encryption is unsupported, or it requires more work; and as for
     /// [`SigningKey::from_pem`].
     #[cfg(feature = "encrypted_pem")]
     #[cfg_attr(docsrs, doc(cfg(feature = "encrypted_pem")))]
@@ -102,47 +102,49 @@ impl SigningKey {
         }
     }
 
-    /// A private key in DER, unencrypted: PKCS#8, SEC1 or PKCS#1, whichever it is.
+    /// Loads an unencrypted private key in DER: PKCS#8, SEC1 or PKCS#1, which is detected.
     ///
     /// # Errors
     ///
-    /// When it is none of them, encrypted, or one that cannot sign here.
+    /// If it is none of these, encrypted, or cannot sign.
     pub fn from_der(der: impl AsRef<[u8]>) -> Result<Self, KeyError> {
         let der = Zeroizing::new(der.as_ref().to_vec());
         Self::from_form(Form::of_der(&der), der)
     }
 
-    /// A private JWK (RFC 7517), as JSON text: `EC` with P-256 or P-384 (RFC 7518 §6.2), `RSA` with its primes (§6.3),
-    /// or `OKP` with Ed25519 (RFC 8037 §2).
+    /// Loads a private JWK (RFC 7517) from JSON: `EC` with P-256 or P-384 (RFC 7518 §6.2), `RSA` with its primes (§6.3), or
+    /// `OKP`
+    /// with Ed25519 (RFC 8037 §2).
     ///
-    /// It signs as its `alg` says. Its `kid` is not kept: the name of a key is always its
-    /// [thumbprint](Self::key_id).
+    /// The algorithm is that of its `alg`. Its `kid` is not kept: the id of a key is always its [thumbprint](Self::key_id).
     ///
     /// # Errors
     ///
-    /// When it is malformed, its halves do not belong together, `use` or `key_ops` has it for something else, `alg`
-    /// is none of its type, or it cannot sign here. Shared secrets (`oct`) are refused.
+    /// If it is malformed, its halves are of different keys, `use` or `key_ops` is for another purpose, `alg` does not fit its
+    /// type, or it cannot sign. Shared secrets (`oct`) are refused.
     pub fn from_jwk(json: impl AsRef<[u8]>) -> Result<Self, KeyError> {
         let jwk = ParsedJwk::new(json.as_ref(), Purpose::Sign)?;
         let pair = KeyPair::from_pkcs8(&jwk.to_pkcs8()?)?;
         if pair.public_numbers() != jwk.public_numbers()? {
             return Err(KeyError::new(
-                "the JWK's private half (`d`) does not belong to its public half: export the key anew",
+                "the JWK's private half (`d`) does not belong to its public half: export the key again",
             ));
         }
         Self::from_pair(pair, jwk.algorithm)
     }
 
-    /// The private key in a file of up to 64 KiB: PEM, JWK or DER, by its content.
+    /// Loads the private key in a file of up to 64 KiB: PEM, JWK or DER, which is detected by its content.
     ///
-    /// When the file's mode lets its group or others read or write it, a warning event (`tracing`, Unix only) names
-    /// the path and the mode; the key is loaded all the same, since some mount secrets so. On Linux, another warning names
-    /// the owner of the file when that is neither root nor the user of this process.
+    /// If the file's mode lets its group or others read or write it, a warning event (`tracing`, Unix only) names the path and
+    /// the
+    /// mode. The key is loaded anyway, since some systems mount secrets this way. On Linux, another warning names the owner of
+    /// the
+    /// file if it is neither root nor the user of this process.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read or is not a regular one, such as a named pipe, and as [`SigningKey::from_pem`], [`SigningKey::from_jwk`] and
-    /// [`SigningKey::from_der`]; the message names the path.
+    /// If the file cannot be read or is not a regular file (for example a named pipe), and as for [`SigningKey::from_pem`],
+    /// [`SigningKey::from_jwk`] and [`SigningKey::from_der`]. The message names the path.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, KeyError> {
         let path = path.as_ref();
         let bytes = file::read(path)?;
@@ -157,30 +159,32 @@ impl SigningKey {
         }
     }
 
-    /// A secret that signs and verifies with HS256, of 32 bytes or more (RFC 7518 §3.2).
+    /// Creates a key that signs and verifies with HS256, from a secret of 32 bytes or more (RFC 7518 §3.2).
     ///
-    /// **Whoever can verify a token with it can forge one**: every resource server is then able to mint tokens for
-    /// every other. It is not published in the key set, so each verifier has to be given the secret. Choose it only
-    /// where the issuer and the verifiers are one party, and something there cannot do better.
+    /// **Everyone who can verify a token can forge one**: every resource server can issue tokens for every other. The secret is
+    /// not
+    /// published in the key set, so each verifier must be given it. Use it only if the issuer and the verifiers are one party,
+    /// and
+    /// one of them supports nothing better.
     ///
-    /// Its name is no thumbprint but the HMAC of a fixed text under the secret: the same wherever the secret is, and
-    /// it says no more about it than any token does. A secret that can be guessed can be searched for with a single
-    /// token; take random bytes (`openssl rand 32`), not a password.
+    /// Its id is not a thumbprint but the HMAC of a fixed text under the secret. It is the same wherever the secret is, and
+    /// reveals no more about it than any token. A guessable secret can be found by search with a single token: use random bytes
+    /// (`openssl rand 32`), not a password.
     ///
     /// # Errors
     ///
-    /// When the secret is shorter, or a key in PEM.
+    /// If the secret is shorter, or is a key in PEM.
     pub fn dangerous_hs256_verifiers_can_forge(secret: impl AsRef<[u8]>) -> Result<Self, KeyError> {
         let secret = SharedSecret::new(secret.as_ref())?;
         let public = VerifyingKey::from_secret(secret.clone());
         Ok(Self { header: header(ACCESS_TOKEN, &public), signer: Signer::Shared(secret), public })
     }
 
-    /// Signs with another algorithm of the same key type: the choice that an RSA key leaves open.
+    /// Selects another algorithm of the same key type, which only RSA keys have.
     ///
     /// # Errors
     ///
-    /// When the key cannot sign so.
+    /// If the key does not support the algorithm.
     pub fn with_algorithm(self, algorithm: Algorithm) -> Result<Self, KeyError> {
         let public = self.public.with_algorithm(algorithm)?;
         Ok(Self { header: header(ACCESS_TOKEN, &public), signer: self.signer, public })
@@ -196,52 +200,54 @@ impl SigningKey {
         Ok(Self { header: header(ACCESS_TOKEN, &public), signer: Signer::Pair(Box::new(pair)), public })
     }
 
-    /// The name of the key: its RFC 7638 thumbprint, by SHA-256. (That of HS256 is an HMAC under the secret.)
+    /// Returns the id of the key: its RFC 7638 thumbprint with SHA-256. For HS256 it is an HMAC under the secret.
     #[must_use]
     pub fn key_id(&self) -> &str {
         self.public.key_id()
     }
 
-    /// How it signs.
+    /// Returns the algorithm.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.public.algorithm()
     }
 
-    /// The public half, to be trusted by another ring. That of HS256 is the secret itself, and can forge.
+    /// Returns the public half, to be trusted by another ring. For HS256 it is the secret itself, which can forge.
     #[must_use]
     pub fn verifying_key(&self) -> VerifyingKey {
         self.public.clone()
     }
 
-    /// The private key in PKCS#8.
+    /// Returns the private key in PKCS#8.
     pub(super) fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         match &self.signer {
             Signer::Pair(pair) => pair.to_pkcs8(),
-            Signer::Shared(_) => Err(KeyError::new("a secret of HS256 is no private key: save the secret itself")),
+            Signer::Shared(_) => {
+                Err(KeyError::new("a secret for HS256 has no private key format: save the secret itself"))
+            }
             #[cfg(test)]
-            Signer::Unable => Err(KeyError::new("this key is for tests")),
+            Signer::Unable => Err(KeyError::new("this key is only for tests")),
         }
     }
 
-    /// The same key with a backend that cannot sign, so that a test notices an attempt to.
+    /// Returns the same key with a backend that cannot sign, so that a test notices attempts to sign.
     #[cfg(test)]
     pub(crate) fn unable_to_sign(self) -> Self {
         Self { signer: Signer::Unable, ..self }
     }
 
-    /// Returns the length of the token that [`sign`](Self::sign) would write over a payload of so many bytes.
+    /// Returns the length of the token that [`sign`](Self::sign) creates for a payload of this length in bytes.
     pub(crate) fn token_len(&self, payload: usize) -> usize {
         let encoded = |bytes: usize| bytes.saturating_mul(4).div_ceil(3);
         self.header.len() + 1 + encoded(self.public.signature_len()) + encoded(payload)
     }
 
-    /// Writes a compact JWS (RFC 7515 §7.1) over `payload`; `None` when the backend cannot sign.
+    /// Creates a compact JWS (RFC 7515 §7.1) for `payload`, or returns `None` if the backend cannot sign.
     pub(crate) fn sign(&self, payload: &[u8]) -> Option<String> {
         self.sign_behind(&self.header, payload)
     }
 
-    /// The same with another `typ` than that of access tokens.
+    /// Like [`sign`](Self::sign), with a `typ` other than that of access tokens.
     pub(crate) fn sign_as(&self, typ: &str, payload: &[u8]) -> Option<String> {
         self.sign_behind(&header(typ, &self.public), payload)
     }
@@ -268,8 +274,8 @@ impl Signer {
     }
 }
 
-/// Room for the dot and the signature of an elliptic curve, encoded. One of RSA, which is longer, takes so much more time
-/// that another allocation is nothing beside it.
+/// Capacity for the dot and an encoded elliptic-curve signature. An RSA signature is longer, but takes so much time that one
+/// more allocation does not matter.
 const USUAL_SIGNATURE: usize = 129;
 
 /// The `typ` of RFC 9068 §2.1.
@@ -294,9 +300,9 @@ mod tests {
 
     const P256: &str = include_str!("../../tests/keys/p256.pem");
 
-    /// OpenSSL made these files: our writer agrees with it, byte for byte.
+    /// OpenSSL created these files; this crate writes them identically, byte for byte.
     #[test]
-    fn a_key_is_saved_as_openssl_would_save_it() {
+    fn a_key_is_saved_in_the_same_form_as_by_openssl() {
         for pem in [
             P256,
             include_str!("../../tests/keys/p384.pem"),
@@ -329,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn the_length_of_a_token_is_known_before_it_is_signed() {
+    fn the_length_of_a_token_is_known_before_signing() {
         let keys = [
             SigningKey::generate(Algorithm::ES256).unwrap(),
             SigningKey::generate(Algorithm::ES384).unwrap(),
@@ -375,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_found_behind_its_certificate_and_its_public_half() {
+    fn a_key_is_found_after_its_certificate_and_its_public_half() {
         let [certificate, public] =
             [include_str!("../../tests/keys/p256.crt.pem"), include_str!("../../tests/keys/p256.pub.pem")];
         let key = SigningKey::from_pem([certificate, public, P256, certificate].concat()).unwrap();
@@ -383,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn der_is_told_apart_by_its_content() {
+    fn der_formats_are_detected_by_content() {
         let pkcs8 = include_bytes!("../../tests/keys/p256.der");
         let section = crate::keys::pem::private_section(include_bytes!("../../tests/keys/p256.sec1.pem")).unwrap();
         for der in [&pkcs8[..], &section.der().unwrap()] {
@@ -398,8 +404,8 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_key_is_refused_with_the_mend_and_without_the_key() {
-        for (pem, mend) in [
+    fn the_error_for_an_invalid_key_says_how_to_fix_it_and_does_not_show_the_key() {
+        for (pem, fix) in [
             ("hello", "openssl genpkey"),
             (&P256.replacen("MIGH", "MIGI", 1), "P-256"),
             (include_str!("../../tests/keys/p521.pem"), "P-256"),
@@ -412,7 +418,7 @@ mod tests {
             (&P256.repeat(2), "more than one private key"),
         ] {
             let refusal = refusal(SigningKey::from_pem(pem));
-            assert!(refusal.contains(mend), "{refusal}");
+            assert!(refusal.contains(fix), "{refusal}");
             let mut body = pem.lines().filter(|line| line.len() > 20 && !line.starts_with("--"));
             assert!(body.all(|line| !refusal.contains(line)), "{refusal}");
         }
@@ -456,7 +462,7 @@ mod tests {
 
     #[cfg(not(feature = "aws_lc_rs"))]
     #[test]
-    fn an_rsa_key_does_not_sign_and_the_message_says_why() {
+    fn an_rsa_key_does_not_sign_and_the_error_says_why() {
         for key in [
             SigningKey::from_pem(include_str!("../../tests/keys/rsa2048.pem")),
             SigningKey::from_pem(include_str!("../../tests/keys/rsa2048.pkcs1.pem")),

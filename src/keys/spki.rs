@@ -1,4 +1,4 @@
-//! Public keys in DER (RFC 5280 §4.1.2.7, RFC 8017 §A.1.1): bytes → [`PublicNumbers`].
+//! Parses public keys in DER (RFC 5280 §4.1.2.7, RFC 8017 §A.1.1) into [`PublicNumbers`].
 
 use super::KeyError;
 use super::der::{BIT_STRING, Reader, SEQUENCE};
@@ -7,7 +7,7 @@ use super::jwk::PublicNumbers;
 use super::key_type::KeyType;
 use super::refusal;
 
-/// The numbers of a public key of any form.
+/// Returns the numbers of a public key of any form.
 pub(super) fn public_numbers(form: Form, der: &[u8]) -> Result<PublicNumbers, KeyError> {
     match form {
         Form::Spki => spki(der)?,
@@ -32,7 +32,7 @@ fn spki(der: &[u8]) -> Result<Option<PublicNumbers>, KeyError> {
 fn split(der: &[u8]) -> Option<(KeyType, &[u8])> {
     let mut info = Reader::sequence(der)?;
     let key_type = KeyType::from_identifier(info.take(SEQUENCE)?)?;
-    // The first octet counts the unused bits of the last: no key has any.
+    // The first octet is the number of unused bits in the last one, which is zero for keys.
     let key = info.take(BIT_STRING)?.strip_prefix(&[0])?;
     info.end().map(|()| (key_type, key))
 }
@@ -45,7 +45,7 @@ fn rsa(der: &[u8]) -> Option<PublicNumbers> {
 
 fn compressed() -> KeyError {
     KeyError::new(
-        "the point of the public key is compressed: write it out with \
+        "the public key has a compressed point, which is unsupported: convert it with \
          `openssl ec -pubin -in KEY -conv_form uncompressed -pubout`",
     )
 }
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_point_is_as_wide_as_its_curve_and_a_bit_string_whole_bytes() {
+    fn a_point_must_have_the_width_of_its_curve_and_a_bit_string_whole_bytes() {
         let point = [&[0, 4][..], &[7; 64]].concat();
         let wide = [&[0, 4][..], &[7; 96]].concat();
         assert!(is_read(&spki(KeyType::P256, &point, &[])) && is_read(&spki(KeyType::P384, &wide, &[])));
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn an_rsa_key_is_two_positive_integers_and_nothing_else() {
+    fn an_rsa_key_must_be_exactly_two_positive_integers() {
         let [n, e] = [write_positive(&[0xC1; 256]), write_positive(&[1, 0, 1])];
         let rsa = |parts: &[&[u8]]| public_numbers(Form::Pkcs1Public, &write(SEQUENCE, parts)).is_ok();
         assert!(rsa(&[&n, &e]));
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_public_key_is_not_read_as_one() {
+    fn other_structures_are_not_read_as_public_keys() {
         for form in [Form::Pkcs8, Form::Encrypted, Form::Certificate, Form::Other] {
             assert!(public_numbers(form, &spki(KeyType::Ed25519, &[0; 33], &[])).is_err(), "{form:?}");
         }

@@ -1,4 +1,4 @@
-//! [`TrustedKeys`]: wherever they come from, the keys that somebody's signatures are verified by.
+//! [`TrustedKeys`]: the keys that verify an issuer's signatures, independent of where they come from.
 
 use std::sync::Arc;
 
@@ -10,57 +10,58 @@ use crate::clock::UnixTime;
 #[cfg(feature = "remote")]
 use crate::transport::FetchError;
 
-/// The keys of one signer; a clone shares them.
+/// The keys of one issuer. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) enum TrustedKeys {
-    /// Those of an authorization server in this process.
+    /// The keys of an authorization server in this process.
     Ring(KeyRing),
-    /// Those of somebody else, fixed.
+    /// The fixed keys of another issuer.
     Set(KeySet),
-    /// Those of somebody else, as he publishes them.
+    /// The keys that another issuer publishes.
     #[cfg(feature = "remote")]
     Remote(RemoteKeys),
 }
 
-/// A trusted key, and the name that a token called it by. The same name may mean another key later.
+/// A trusted key, and the name in the token by which it was found. The same name may mean another key later.
 #[derive(Clone, Debug)]
 pub(crate) struct FoundKey {
     pub(crate) key: VerifyingKey,
-    /// `None` where a key is found by what it is: the thumbprint in a key ring, or the only key of an algorithm.
+    /// `None` if a key is found independently of names: by its thumbprint in a key ring, or as the only key of an algorithm.
     pub(super) name: Option<Arc<str>>,
 }
 
 impl FoundKey {
     /// Returns whether both are the same key, found by the same name.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        self.name == other.name && self.key.is(&other.key)
+    pub(crate) fn is_same_key(&self, other: &Self) -> bool {
+        self.name == other.name && self.key.is_same_key(&other.key)
     }
 }
 
-/// Why there is no key to verify by.
+/// The reason why there is no key to verify with.
 #[derive(Clone, Debug)]
 pub(crate) enum NoKey {
     /// No trusted key has this name.
     Unknown,
-    /// The key of this name is for another algorithm, which is given; without one, no key of the issuer can be for it.
+    /// The key with this name is for another algorithm, which is given. Without one, no key of the issuer supports the
+    /// algorithm.
     Algorithm(Option<Algorithm>),
-    /// It may be elsewhere: [ask](TrustedKeys::ask), and look again.
+    /// The key may be available at the issuer: call [`ask`](TrustedKeys::ask), and look again.
     #[cfg(feature = "remote")]
     NotAsked,
-    /// There are no keys, or they are too old, and it is too early to ask (again).
+    /// There are no keys, or they are too old, and it is too early to fetch them (again).
     #[cfg(feature = "remote")]
     Unavailable { error: Option<Arc<FetchError>>, retry_after: std::time::Duration },
-    /// No key has this name, and it is too early to ask (again) whether there is a new one.
+    /// No key has this name, and it is too early to fetch (again) whether there is a new one.
     #[cfg(feature = "remote")]
     TooEarly { error: Option<Arc<FetchError>>, retry_after: std::time::Duration },
-    /// A set that was requested `at` this time had no key of this name, and it is too early to ask again. The key may have been
-    /// published since: only a token that was issued before can be refused.
+    /// A set that was requested `at` this time had no key with this name, and it is too early to fetch again. The key may have
+    /// been published since, so only a token that was issued before can be refused.
     #[cfg(feature = "remote")]
     Lacked { at: UnixTime, retry_after: std::time::Duration },
 }
 
 impl TrustedKeys {
-    /// The key of this name. The algorithm is the key's, and not the token's to choose (RFC 8725 §3.1).
+    /// Returns the key with this name. The key determines the algorithm, not the token (RFC 8725 §3.1).
     pub(crate) fn find(&self, key_id: &str, alg: &str) -> Result<FoundKey, NoKey> {
         match self {
             Self::Ring(ring) => choose(ring.named(key_id), alg).map(|key| FoundKey { key, name: None }),
@@ -70,7 +71,7 @@ impl TrustedKeys {
         }
     }
 
-    /// Returns until when a request that comes now waits for keys.
+    /// Returns how long a request that arrives now waits for keys.
     #[cfg(feature = "remote")]
     pub(crate) fn deadline(&self) -> tokio::time::Instant {
         match self {
@@ -87,7 +88,7 @@ impl TrustedKeys {
         }
     }
 
-    /// Fetches keys if that may bring the one of this name, and waits for them.
+    /// Fetches keys and waits for them, if that may provide the one with this name.
     #[cfg(feature = "remote")]
     pub(crate) async fn ask(&self, key_id: &str, alg: &str, deadline: tokio::time::Instant) -> Result<(), NoKey> {
         match self {
@@ -96,7 +97,8 @@ impl TrustedKeys {
         }
     }
 
-    /// Returns whether it may help to [ask](Self::ask_for_replacement) about a signature that is not this key's.
+    /// Returns whether [`ask_for_replacement`](Self::ask_for_replacement) may help for a signature that does not match this
+    /// key.
     #[cfg(feature = "remote")]
     pub(crate) fn may_be_replaced(&self, found: &FoundKey) -> bool {
         match self {
@@ -106,7 +108,7 @@ impl TrustedKeys {
         }
     }
 
-    /// Fetches keys if the name that this key was found by may mean another key by now, and waits for them.
+    /// Fetches keys and waits for them, if the name by which this key was found may mean another key now.
     #[cfg(feature = "remote")]
     pub(crate) async fn ask_for_replacement(&self, found: &FoundKey, deadline: tokio::time::Instant) {
         if let Self::Remote(remote) = self {
@@ -114,7 +116,7 @@ impl TrustedKeys {
         }
     }
 
-    /// Returns `Ok` if the name that this key was found by still means this key.
+    /// Returns `Ok` if the name by which this key was found still means this key.
     pub(crate) fn still_trust(&self, found: &FoundKey) -> Result<(), NoKey> {
         let trusted = match self {
             Self::Ring(ring) => ring.trusts(&found.key),
@@ -125,7 +127,7 @@ impl TrustedKeys {
         if trusted { Ok(()) } else { Err(NoKey::Unknown) }
     }
 
-    /// Whether there are keys at all.
+    /// Returns whether keys are available.
     pub(crate) fn are_there(&self) -> bool {
         match self {
             Self::Ring(_) => true,
@@ -135,8 +137,8 @@ impl TrustedKeys {
         }
     }
 
-    /// Waits until there are.
-    #[cfg_attr(not(feature = "remote"), expect(clippy::unused_async, reason = "nothing is elsewhere"))]
+    /// Waits until keys are available.
+    #[cfg_attr(not(feature = "remote"), expect(clippy::unused_async, reason = "only remote keys are fetched"))]
     pub(crate) async fn ready(&self) {
         match self {
             Self::Ring(_) | Self::Set(_) => {}
@@ -145,13 +147,13 @@ impl TrustedKeys {
         }
     }
 
-    /// Whether both are the same keys, because they are the same object.
-    pub(crate) fn is(&self, other: &Self) -> bool {
+    /// Returns whether both are the same object.
+    pub(crate) fn ptr_eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Ring(one), Self::Ring(other)) => one.is(other),
-            (Self::Set(one), Self::Set(other)) => one.is(other),
+            (Self::Ring(one), Self::Ring(other)) => one.ptr_eq(other),
+            (Self::Set(one), Self::Set(other)) => one.ptr_eq(other),
             #[cfg(feature = "remote")]
-            (Self::Remote(one), Self::Remote(other)) => one.is(other),
+            (Self::Remote(one), Self::Remote(other)) => one.ptr_eq(other),
             _ => false,
         }
     }

@@ -1,4 +1,4 @@
-//! [`VerifyingKey`]: a public key, parsed, under its name.
+//! [`VerifyingKey`]: a parsed public key with its id.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use super::parsed_jwk::{ParsedJwk, Purpose};
 use super::shared_secret::SharedSecret;
 use super::{Algorithm, KeyError, pem, refusal, spki};
 
-/// A public key that verifies tokens of one algorithm, parsed once; a clone shares it.
+/// A public key that verifies tokens of one algorithm, parsed once. Clones share it.
 ///
-/// P-256, P-384, Ed25519, and RSA of 2,048 to 8,192 bits, with every backend. An Ed25519 key of small order, under which
-/// anyone can sign, is refused. One that is not a point of the curve is refused by `rust_crypto` when it is loaded; with
-/// `aws_lc_rs` it is loaded and verifies nothing.
+/// Supported with every backend: P-256, P-384, Ed25519, and RSA with 2,048 to 8,192 bits. An Ed25519 key of small order, with
+/// which anyone can sign, is refused. One that is not a point of the curve is refused by `rust_crypto` when it is loaded;
+/// `aws_lc_rs` loads it, and then refuses every signature.
 #[derive(Clone)]
 pub struct VerifyingKey(Arc<Parsed>);
 
@@ -36,18 +36,19 @@ thread_local! {
 }
 
 impl VerifyingKey {
-    /// Returns how many signatures this thread checked.
+    /// Returns how many signatures this thread has checked.
     #[cfg(all(test, feature = "remote"))]
     pub(crate) fn checks_of_this_thread() -> usize {
         CHECKS.get()
     }
 
-    /// The one public key of a PEM text (RFC 7468): `PUBLIC KEY` (RFC 5280 §4.1.2.7) or `RSA PUBLIC KEY` (RFC 8017
-    /// §A.1.1). An RSA key verifies `RS256` unless [told otherwise](Self::with_algorithm).
+    /// Loads the only public key of a PEM text (RFC 7468): `PUBLIC KEY` (RFC 5280 §4.1.2.7) or `RSA PUBLIC KEY` (RFC 8017
+    /// §A.1.1).
+    /// An RSA key verifies `RS256` unless [another algorithm](Self::with_algorithm) is selected.
     ///
     /// # Errors
     ///
-    /// When the text holds no public key, several, or a private one, or a key of a type that is not supported.
+    /// If the text contains no public key, several, a private one, or a key of an unsupported type.
     pub fn from_pem(pem: impl AsRef<[u8]>) -> Result<Self, KeyError> {
         let section = pem::public_section(pem.as_ref())?;
         let numbers = spki::public_numbers(section.form, &section.der()?)?;
@@ -55,31 +56,30 @@ impl VerifyingKey {
         Self::new(numbers, algorithm)
     }
 
-    /// A public JWK (RFC 7517), as JSON text: `EC` with P-256 or P-384, `OKP` with Ed25519, or `RSA`.
+    /// Loads a public JWK (RFC 7517) from JSON: `EC` with P-256 or P-384, `OKP` with Ed25519, or `RSA`.
     ///
-    /// It verifies what its `alg` says. Its `kid` is not kept: the name of a key is always its
-    /// [thumbprint](Self::key_id).
+    /// The algorithm is that of its `alg`. Its `kid` is not kept: the id of a key is always its [thumbprint](Self::key_id).
     ///
     /// # Errors
     ///
-    /// When it is malformed or holds a private key, `use` or `key_ops` has it for something else, or `alg` is none of
-    /// its type. Shared secrets (`oct`) are refused.
+    /// If it is malformed or contains a private key, `use` or `key_ops` is for another purpose, or `alg` does not fit its type.
+    /// Shared secrets (`oct`) are refused.
     pub fn from_jwk(json: impl AsRef<[u8]>) -> Result<Self, KeyError> {
         let jwk = ParsedJwk::new(json.as_ref(), Purpose::Verify)?;
         Self::new(jwk.public_only()?, jwk.algorithm)
     }
 
-    /// Verifies another algorithm of the same key type instead: the choice that an RSA key leaves open.
+    /// Selects another algorithm of the same key type, which only RSA keys have.
     ///
     /// # Errors
     ///
-    /// When the key is of another type.
+    /// If the key is of another type.
     pub fn with_algorithm(&self, algorithm: Algorithm) -> Result<Self, KeyError> {
         let own = self.algorithm();
         match &self.0.half {
             Half::Public { numbers, .. } if numbers.key_type().has(algorithm) => Self::new(numbers.clone(), algorithm),
             Half::Shared(_) if algorithm == own => Ok(self.clone()),
-            _ => Err(KeyError::new(format!("a key for {own} is of no use for {algorithm}: load a key of its type"))),
+            _ => Err(KeyError::new(format!("a key for {own} does not support {algorithm}: load a key of its type"))),
         }
     }
 
@@ -95,19 +95,19 @@ impl VerifyingKey {
         Self(Arc::new(Parsed { key_id, algorithm: Algorithm::HS256, half: Half::Shared(secret) }))
     }
 
-    /// The name of the key: its RFC 7638 thumbprint, by SHA-256. (That of HS256 is an HMAC under the secret.)
+    /// Returns the id of the key: its RFC 7638 thumbprint with SHA-256. For HS256 it is an HMAC under the secret.
     #[must_use]
     pub fn key_id(&self) -> &str {
         &self.0.key_id
     }
 
-    /// The one algorithm whose signatures it verifies (RFC 8725 §3.1).
+    /// Returns the one algorithm that the key verifies (RFC 8725 §3.1).
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.0.algorithm
     }
 
-    /// How many bytes each signature of this key has.
+    /// Returns the length of every signature of this key, in bytes.
     pub(super) fn signature_len(&self) -> usize {
         match &self.0.half {
             Half::Public { numbers, .. } => numbers.signature_len(),
@@ -115,12 +115,12 @@ impl VerifyingKey {
         }
     }
 
-    /// Whether both are one key, for one algorithm.
-    pub(crate) fn is(&self, other: &Self) -> bool {
+    /// Returns whether both are the same key, for the same algorithm.
+    pub(crate) fn is_same_key(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0) || (self.key_id(), self.algorithm()) == (other.key_id(), other.algorithm())
     }
 
-    /// Whether `signature` is this key's over `message`.
+    /// Returns whether `signature` is a valid signature of `message`.
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         #[cfg(test)]
         CHECKS.set(CHECKS.get() + 1);
@@ -130,7 +130,7 @@ impl VerifyingKey {
         }
     }
 
-    /// `None` for a secret, which is never published.
+    /// Returns the public JWK, or `None` for a secret, which is never published.
     pub(super) fn to_jwk(&self) -> Option<Jwk> {
         match &self.0.half {
             Half::Public { numbers, .. } => Some(numbers.to_jwk(&self.0.key_id, self.0.algorithm)),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_public_key_in_pem_is_that_of_its_private_key() {
+    fn a_public_key_in_pem_equals_that_of_its_private_key() {
         for (public, private) in [
             (include_str!("../../tests/keys/p256.pub.pem"), include_str!("../../tests/keys/p256.pem")),
             (include_str!("../../tests/keys/p384.pub.pem"), include_str!("../../tests/keys/p384.pem")),
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn an_rsa_key_comes_in_both_formats_and_verifies_what_it_is_told_to() {
+    fn an_rsa_key_is_loaded_from_both_formats_and_verifies_the_selected_algorithm() {
         let key = VerifyingKey::from_pem(include_str!("../../tests/keys/rsa2048.pub.pem")).unwrap();
         let same = VerifyingKey::from_pem(include_str!("../../tests/keys/rsa2048.pkcs1.pub.pem")).unwrap();
         assert_eq!((key.key_id(), key.algorithm()), (same.key_id(), Algorithm::RS256));
@@ -179,8 +179,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_public_key_is_refused_with_the_mend() {
-        for (pem, mend) in [
+    fn the_error_for_an_invalid_public_key_says_how_to_fix_it() {
+        for (pem, fix) in [
             ("hello", "-pubout"),
             (include_str!("../../tests/keys/p256.pem"), "-pubout"),
             (include_str!("../../tests/keys/p256.encrypted.pem"), "-pubout"),
@@ -192,7 +192,7 @@ mod tests {
             (&include_str!("../../tests/keys/p256.pub.pem").replacen("MFkw", "MFow", 1), "damaged"),
         ] {
             let refusal = refusal(pem);
-            assert!(refusal.contains(mend), "{refusal}");
+            assert!(refusal.contains(fix), "{refusal}");
         }
     }
 }

@@ -145,7 +145,7 @@ impl TrustedIssuer {
         keys.ask_for_replacement(&found, deadline).await;
         let named = self.trusted_key(jws, header).map_err(without_more_questions)?;
         // The signature did not match this key before, so there is no need to check it again.
-        if named.is(&found) {
+        if named.is_same_key(&found) {
             return Err(InvalidToken::Signature.into());
         }
         let payload = jws.verified_payload(&named.key)?;
@@ -168,7 +168,7 @@ impl TrustedIssuer {
         let (one, other) = (&*self.0, &*other.0);
         std::ptr::eq(one, other)
             || (&one.issuer, &one.audience, one.leeway) == (&other.issuer, &other.audience, other.leeway)
-                && one.keys.is(&other.keys)
+                && one.keys.ptr_eq(&other.keys)
                 && Arc::ptr_eq(&one.clock, &other.clock)
                 && match (&one.revocations, &other.revocations) {
                     (None, None) => true,

@@ -166,7 +166,7 @@ impl VerifiedToken {
     /// Returns whether the same key signed both, under the same name.
     pub(super) fn is_signed_as(&self, other: &Self) -> bool {
         let (Some((_, one)), Some((_, other))) = (self.proven_by(), other.proven_by()) else { return false };
-        one.is(other)
+        one.is_same_key(other)
     }
 
     /// Returns whether this verifier created it, or one with the same checks.

@@ -27,7 +27,7 @@ impl KeyPair {
             Algorithm::EdDSA => Ed25519KeyPair::generate().map(Self::Ed25519),
             _ => return Err(refusal::rsa_is_not_generated()),
         };
-        pair.map_err(|_| KeyError::new("aws-lc-rs could not generate a key"))
+        pair.map_err(|_| KeyError::new("aws-lc-rs cannot generate a key"))
     }
 
     pub(in crate::keys) fn from_pkcs8(key: &Pkcs8) -> Result<Self, KeyError> {
@@ -40,7 +40,7 @@ impl KeyPair {
         .map_err(|_| refusal::unknown_private_key())
     }
 
-    /// The private key as PKCS#8, version 1, which every reader knows.
+    /// Returns the private key as PKCS#8, version 1, which every reader supports.
     pub(in crate::keys) fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let wiped = |der: &[u8]| Zeroizing::new(der.to_vec());
         match self {
@@ -48,7 +48,7 @@ impl KeyPair {
             Self::Ed25519(pair) => pair.to_pkcs8v1().map(|der| wiped(der.as_ref())),
             Self::Rsa(pair) => pair.as_der().map(|der: Pkcs8V1Der<'_>| wiped(der.as_ref())),
         }
-        .map_err(|_| KeyError::new("aws-lc-rs could not encode the private key"))
+        .map_err(|_| KeyError::new("aws-lc-rs cannot encode the private key"))
     }
 
     pub(in crate::keys) fn public_numbers(&self) -> PublicNumbers {
@@ -88,7 +88,7 @@ fn rsa_encoding(algorithm: Algorithm) -> Option<&'static dyn RsaEncoding> {
 pub(in crate::keys) struct PublicKey(ParsedPublicKey);
 
 impl PublicKey {
-    /// `None` when the numbers are no valid key of the algorithm's type.
+    /// Returns `None` if the numbers are not a valid key of the algorithm's type.
     pub(in crate::keys) fn parse(numbers: &PublicNumbers, algorithm: Algorithm) -> Option<Self> {
         let parsed = match (numbers, algorithm) {
             (PublicNumbers::P256 { x, y }, Algorithm::ES256) => {
@@ -121,11 +121,11 @@ fn rsa_parameters(algorithm: Algorithm) -> Option<&'static RsaParameters> {
     }
 }
 
-/// HMAC with SHA-256 under a shared secret.
+/// HMAC with SHA-256 and a shared secret.
 pub(in crate::keys) struct HmacKey(hmac::Key);
 
 impl HmacKey {
-    /// Takes a secret of any length (RFC 2104 §2).
+    /// Creates it with a secret of any length (RFC 2104 §2).
     pub(in crate::keys) fn new(secret: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
@@ -134,7 +134,7 @@ impl HmacKey {
         hmac::sign(&self.0, message).as_ref().into()
     }
 
-    /// In constant time.
+    /// Verifies in constant time.
     pub(in crate::keys) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         hmac::verify(&self.0, message, signature).is_ok()
     }

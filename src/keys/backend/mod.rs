@@ -1,10 +1,10 @@
-//! The cryptographic backend: one of two modules with the same face.
+//! The cryptographic backend: one of two modules with the same interface.
 //!
-//! `aws_lc_rs` wins when both features are on, so that a feature turned on elsewhere in a dependency tree changes
-//! nothing. Tests build all that are on, and compare their decisions.
+//! `aws_lc_rs` is used if both features are on, so that a feature enabled elsewhere in a dependency tree changes nothing. Tests
+//! compile all enabled backends, and compare their decisions.
 //!
 //! Both accept the same keys and the same signatures, with one exception: `aws_lc_rs` accepts an Ed25519 key that is not a
-//! point of the curve, and then no signature under it. `rust_crypto` refuses such a key when it is loaded.
+//! point of the curve, but then no signature with it. `rust_crypto` refuses such a key when it is loaded.
 
 #[cfg(feature = "aws_lc_rs")]
 mod aws_lc_rs;
@@ -22,7 +22,7 @@ use super::key_type::KeyType;
 use super::pkcs8::Pkcs8;
 use super::{KeyError, refusal};
 
-/// The uncompressed point of two coordinates (SEC 1 §2.3.3).
+/// Returns the uncompressed point of two coordinates (SEC 1 §2.3.3).
 fn uncompressed(x: &[u8], y: &[u8]) -> Vec<u8> {
     [&[4], x, y].concat()
 }
@@ -34,7 +34,7 @@ mod differential;
 #[cfg(all(test, feature = "aws_lc_rs", feature = "rust_crypto"))]
 #[allow(clippy::unwrap_used)] // also in the macro and the helper below
 mod tests {
-    //! Each backend against the other: the two were written by different people.
+    //! Tests each backend against the other; they are independent implementations.
 
     use base64ct::Encoding as _;
 
@@ -57,17 +57,17 @@ mod tests {
     }
 
     #[test]
-    fn what_aws_lc_signs_rust_crypto_verifies() {
+    fn rust_crypto_verifies_signatures_of_aws_lc() {
         assert_signed_by_one_verified_by_the_other!(aws_lc_rs, rust_crypto);
     }
 
     #[test]
-    fn what_rust_crypto_signs_aws_lc_verifies() {
+    fn aws_lc_verifies_signatures_of_rust_crypto() {
         assert_signed_by_one_verified_by_the_other!(rust_crypto, aws_lc_rs);
     }
 
     #[test]
-    fn rust_crypto_verifies_rsa_and_does_not_sign_it() {
+    fn rust_crypto_verifies_rsa_but_does_not_sign_it() {
         let key = key(include_str!("../../../tests/keys/rsa2048.pem"));
         let pair = aws_lc_rs::KeyPair::from_pkcs8(&key).unwrap();
         for algorithm in [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256] {
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_writes_both_load_as_the_same_key() {
+    fn both_load_a_key_written_by_either() {
         for algorithm in [Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA] {
             let one = aws_lc_rs::KeyPair::generate(algorithm).unwrap();
             let other = rust_crypto::KeyPair::generate(algorithm).unwrap();
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_private_key_beside_the_public_key_of_another_is_refused_by_both() {
+    fn a_private_key_with_the_public_key_of_another_is_refused_by_both() {
         let mut key = key(include_str!("../../../tests/keys/p256.pem"));
         let other = ParsedJwk::new(include_bytes!("../../../tests/keys/rfc7515-a3.jwk"), Purpose::Sign).unwrap();
         let super::PublicNumbers::P256 { x, y } = other.public_numbers().unwrap() else { panic!("P-256") };
@@ -169,7 +169,7 @@ mod tests {
 
     /// RFC 8037 A.4: Ed25519 is deterministic.
     #[test]
-    fn both_sign_as_rfc_8037_does() {
+    fn both_create_the_signature_of_rfc_8037() {
         let jwk = include_str!("../../../tests/keys/rfc8037-a1.jwk");
         let key = ParsedJwk::new(jwk.as_bytes(), Purpose::Sign).unwrap().to_pkcs8().unwrap();
         let message = b"eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc";
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn both_take_every_rsa_key_that_the_check_before_them_lets_through() {
+    fn both_load_every_rsa_key_that_passes_the_check_before_them() {
         let n = |bytes: usize| [vec![0xC1; bytes - 1], vec![1]].concat();
         for (n, e) in
             [(n(256), &[3][..]), (n(256), &[1, 0, 1]), (n(256), &[1, 0xFF, 0xFF, 0xFF, 0xFF]), (n(1024), &[1, 0, 1])]

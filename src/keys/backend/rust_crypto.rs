@@ -1,7 +1,7 @@
 //! The backend of the `RustCrypto` crates.
 //!
-//! RSA only verifies here: signing with the `rsa` crate leaks the key through its timing (RUSTSEC-2023-0071),
-//! which verification, having no secret, does not.
+//! RSA keys only verify here: signing with the `rsa` crate leaks the key through its timing (RUSTSEC-2023-0071). Verification
+//! uses no secret.
 
 use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
 use hmac::{Hmac, Mac as _};
@@ -42,7 +42,7 @@ impl KeyPair {
         .map_err(|_| refusal::unknown_private_key())
     }
 
-    /// The private key as PKCS#8, version 1, which every reader knows.
+    /// Returns the private key as PKCS#8, version 1, which every reader supports.
     pub(in crate::keys) fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         match self {
             Self::P256(key) => key.to_pkcs8_der(),
@@ -51,7 +51,7 @@ impl KeyPair {
             Self::Ed25519(key) => return Ok(Pkcs8::wrap(KeyType::Ed25519, &write(OCTET_STRING, &[key.as_bytes()])).der),
         }
         .map(|document| document.to_bytes())
-        .map_err(|_| KeyError::new("the private key could not be encoded"))
+        .map_err(|_| KeyError::new("cannot encode the private key"))
     }
 
     pub(in crate::keys) fn public_numbers(&self) -> PublicNumbers {
@@ -85,7 +85,7 @@ pub(in crate::keys) enum PublicKey {
 }
 
 impl PublicKey {
-    /// `None` when the numbers are no valid key of the algorithm's type.
+    /// Returns `None` if the numbers are not a valid key of the algorithm's type.
     pub(in crate::keys) fn parse(numbers: &PublicNumbers, algorithm: Algorithm) -> Option<Self> {
         match (numbers, algorithm) {
             (PublicNumbers::P256 { x, y }, Algorithm::ES256) => {
@@ -108,8 +108,8 @@ impl PublicKey {
                 .is_ok_and(|signature| key.verify(message, &signature).is_ok()),
             Self::P384(key) => p384::ecdsa::Signature::from_slice(signature)
                 .is_ok_and(|signature| key.verify(message, &signature).is_ok()),
-            // Not `verify_strict`: what it refuses in addition are keys of small order, which no key here is, and an R of
-            // small order, which only the owner of the key can sign with, and which RFC 8032 §5.1.7 accepts.
+            // Not `verify_strict`, which additionally refuses keys of small order and an R of small order. Such keys were
+            // refused before. Only the owner of the key can sign with such an R, and RFC 8032 §5.1.7 accepts it.
             Self::Ed25519(key) => ed25519_dalek::Signature::from_slice(signature)
                 .is_ok_and(|signature| key.verify(message, &signature).is_ok()),
             Self::Rsa(key) => rsa_verifies(key, algorithm, message, signature),
@@ -119,8 +119,8 @@ impl PublicKey {
 
 fn rsa_does_not_sign() -> KeyError {
     KeyError::new(
-        "RSA keys only verify under feature `rust_crypto`, since signing with the `rsa` crate leaks the key through its \
-         timing (RUSTSEC-2023-0071): turn on feature `aws_lc_rs`, or sign with a key of P-256, P-384 or Ed25519",
+        "RSA keys only verify with the feature `rust_crypto`, since signing with the `rsa` crate leaks the key through its \
+         timing (RUSTSEC-2023-0071): enable the feature `aws_lc_rs`, or sign with a key of P-256, P-384 or Ed25519",
     )
 }
 
@@ -143,28 +143,28 @@ fn rsa_verifies(key: &rsa::RsaPublicKey, algorithm: Algorithm, message: &[u8], s
     }
 }
 
-/// Whether the encoded message of PSS has no bit above those that it may have (RFC 8017 §9.1.2, step 6). The `rsa` crate
-/// looks at them, except for a modulus whose first byte has a single bit: then they are a byte of their own.
+/// Returns whether no bit is set above the encoded message of PSS (RFC 8017 §9.1.2, step 6). The `rsa` crate checks this except
+/// for a modulus whose first byte has a single bit, where these bits are a separate byte.
 fn fits_encoded_message(key: &rsa::RsaPublicKey, signature: &[u8]) -> bool {
     let bits = key.n().bits();
     bits % 8 != 1 || rsa::BigUint::from_bytes_be(signature).modpow(key.e(), key.n()).bits() < bits
 }
 
-/// HMAC with SHA-256 under a shared secret.
+/// HMAC with SHA-256 and a shared secret.
 pub(in crate::keys) struct HmacKey(Hmac<Sha256>);
 
 impl HmacKey {
-    /// Takes a secret of any length (RFC 2104 §2).
+    /// Creates it with a secret of any length (RFC 2104 §2).
     #[expect(clippy::expect_used, reason = "the error is for algorithms with a fixed length")]
     pub(in crate::keys) fn new(secret: &[u8]) -> Self {
-        Self(Hmac::new_from_slice(secret).expect("HMAC takes a secret of any length"))
+        Self(Hmac::new_from_slice(secret).expect("HMAC accepts a secret of any length"))
     }
 
     pub(in crate::keys) fn sign(&self, message: &[u8]) -> Vec<u8> {
         self.0.clone().chain_update(message).finalize().into_bytes().to_vec()
     }
 
-    /// In constant time.
+    /// Verifies in constant time.
     pub(in crate::keys) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         self.0.clone().chain_update(message).verify_slice(signature).is_ok()
     }

@@ -1,24 +1,24 @@
-//! [`Budget`]: how many fetches requests may cause: a few in a row, then one per interval.
+//! [`Budget`]: limits the fetches that requests cause to a few in a row, then one per interval.
 
 use std::time::Duration;
 
 use crate::clock::Moment;
 
-/// The numbers of a [`Budget`].
+/// The settings of a [`Budget`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rate {
-    /// How many fetches are allowed in a row; 0 is taken for 1.
+    /// The number of fetches allowed in a row; 0 counts as 1.
     pub(crate) burst: u32,
-    /// How long it takes to earn another one.
+    /// The time until another fetch is allowed.
     pub(crate) every: Duration,
 }
 
-/// A token bucket. It holds two numbers and a time, whatever requests ask for.
+/// A token bucket. Its size is constant.
 #[derive(Debug)]
 pub(super) struct Budget {
     rate: Rate,
     left: u32,
-    /// When `left` was right, and what had been earned of the next one by then.
+    /// The time for which `left` was computed, and the part of the next fetch that had been earned by then.
     at: Moment,
     earned: Duration,
 }
@@ -28,7 +28,7 @@ impl Budget {
         Self { rate, left: rate.burst.max(1), at: now, earned: Duration::ZERO }
     }
 
-    /// Returns how long it takes until a fetch is allowed; `None` if one is allowed now.
+    /// Returns the time until a fetch is allowed, or `None` if one is allowed now.
     pub(super) fn wait(&self, now: Moment) -> Option<Duration> {
         if self.left > 0 {
             return None;
@@ -36,7 +36,7 @@ impl Budget {
         self.rate.every.checked_sub(self.earned_by(now)).filter(|wait| !wait.is_zero())
     }
 
-    /// Takes one fetch, and returns whether one was allowed.
+    /// Takes a fetch from the budget, and returns whether one was allowed.
     pub(super) fn take(&mut self, now: Moment) -> bool {
         let (burst, earned) = (self.rate.burst.max(1), self.earned_by(now));
         let whole = earned.as_nanos().checked_div(self.rate.every.as_nanos()).unwrap_or(u128::MAX);
@@ -69,7 +69,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Moments so long after a first one.
+    /// Returns a function from milliseconds to moments after a first one.
     fn moments() -> impl Fn(u64) -> Moment {
         let first = Moment { wall: SystemTime::UNIX_EPOCH, monotonic: Instant::now() };
         move |milliseconds| {
@@ -85,13 +85,13 @@ mod tests {
         assert!((0..3).all(|_| budget.take(at(0))));
         assert_eq!((budget.take(at(0)), budget.wait(at(0))), (false, Some(10 * SECOND)));
         assert_eq!(budget.wait(at(4_000)), Some(6 * SECOND));
-        assert!(!budget.take(at(9_999)), "a vain attempt costs nothing");
+        assert!(!budget.take(at(9_999)), "a refused attempt costs nothing");
         assert_eq!((budget.wait(at(10_000)), budget.take(at(10_000)), budget.take(at(10_000))), (None, true, false));
-        // Half of the next one is kept.
+        // Half of the next fetch is kept.
         assert!(budget.take(at(25_000)));
         assert_eq!(budget.wait(at(25_000)), Some(5 * SECOND));
         assert!(budget.take(at(30_000)) && !budget.take(at(39_999)));
-        // After a quiet hour there are three again, and no more.
+        // After a quiet hour, three are allowed again, and no more.
         assert!((0..3).all(|_| budget.take(at(3_700_000))) && !budget.take(at(3_700_000)));
     }
 
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_the_range_are_no_panic() {
+    fn extreme_values_do_not_panic() {
         let at = moments();
         let mut always = Budget::new(Rate { burst: 3, every: Duration::ZERO }, at(0));
         assert!((0..100).all(|_| always.take(at(0))) && always.wait(at(0)).is_none());
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_clock_that_is_set_back_delays_nothing() {
+    fn setting_the_wall_clock_back_delays_nothing() {
         let at = moments();
         let mut budget = Budget::new(Rate { burst: 1, every: 10 * SECOND }, at(1_000));
         assert!(budget.take(at(1_000)));

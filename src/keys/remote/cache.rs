@@ -1,7 +1,7 @@
-//! [`RemoteKeys`]: a key set that is kept fresh in the background, with one fetch at a time.
+//! [`RemoteKeys`]: a key set that is refreshed in the background, with one fetch at a time.
 //!
-//! [`policy`](super::policy) says when a set is fetched regularly; [`fetches`](super::fetches) decides when a request may
-//! cause a fetch. This is the mechanism.
+//! This is the mechanism. [`policy`](super::policy) sets the times of regular fetches; [`fetches`](super::fetches) decides
+//! whether a request may cause a fetch.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -21,17 +21,17 @@ use crate::keys::{FoundKey, KeySet, NoKey};
 use crate::metrics;
 use crate::transport::fetch::{FetchError, SharedCaches};
 
-/// How many requests may wait for a fetch at once, for a key that is not in the set.
+/// The maximum number of requests that wait for a fetch because of a key that is not in the set.
 const MAX_WAITING: usize = 1_000;
 
-/// How many more may wait because a signature failed. They have places of their own, so that forged tokens take none from
-/// tokens of a new key.
+/// The maximum number of additional requests that wait because of a failed signature. A separate limit, so that forged
+/// tokens do not block tokens of a new key.
 const MAX_WAITING_FOR_SIGNATURES: usize = 100;
 
-/// The longest sleep of the task that keeps keys fresh: the clock may be set meanwhile.
+/// The maximum sleep of the refresh task, since the clock may be set meanwhile.
 const LONGEST_NAP: Duration = Duration::from_secs(60);
 
-/// The keys of an issuer elsewhere, kept fresh for as long as there is a clone of this; a clone shares them.
+/// The keys of a remote issuer, refreshed while any clone exists. Clones share them.
 #[derive(Clone)]
 pub(crate) struct RemoteKeys(Arc<Shared>);
 
@@ -40,11 +40,10 @@ struct Shared {
     policy: Policy,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    /// Read for every token: a look locks nothing, and counts nothing that cores would share. Changed under the lock of
-    /// `fetches`.
+    /// Read for every token, without a lock or a shared counter. Changed under the lock of `fetches`.
     current: ArcSwapOption<Current>,
     fetches: Mutex<Fetches>,
-    /// Counts the fetches that ended, and wakes the requests that wait for one.
+    /// Counts finished fetches, and wakes the requests that wait for one.
     finished: watch::Sender<u64>,
     waiting: Semaphore,
     waiting_for_signatures: Semaphore,
@@ -55,17 +54,18 @@ struct Current {
     since: Moment,
 }
 
-/// What a request needs a fetch for.
+/// The reason why a request needs a fetch.
 #[derive(Clone, Copy)]
 enum Question<'a> {
-    /// Which key this is.
+    /// A key with this name is not in the set.
     Name { key_id: &'a str, alg: &'a str },
-    /// Whether the name that this key was found by means another key by now.
+    /// The name by which this key was found may mean another key now.
     Replacement(&'a FoundKey),
 }
 
 impl RemoteKeys {
-    /// Creates an empty set. Nothing is fetched before a request asks or [`keep_fresh`](Self::keep_fresh) runs.
+    /// Creates an empty set. Nothing is fetched before [`keep_fresh`](Self::keep_fresh) runs or a request calls
+    /// [`ask`](Self::ask).
     pub(crate) fn new(source: KeySource, policy: Policy, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
         let fetches = Fetches::new(&policy, Moment::now(&*clock));
         Self(Arc::new(Shared {
@@ -81,7 +81,7 @@ impl RemoteKeys {
         }))
     }
 
-    /// Returns the key of this name, by the set that is here now.
+    /// Returns the key with this name in the current set.
     pub(crate) fn find(&self, key_id: &str, alg: &str) -> Result<FoundKey, NoKey> {
         let now = self.0.now();
         match self.0.keys(now, |keys| keys.find(key_id, alg)) {
@@ -90,7 +90,7 @@ impl RemoteKeys {
         }
     }
 
-    /// Returns whether the name that this key was found by still means this key.
+    /// Returns whether the name by which this key was found still means this key.
     pub(crate) fn still_names(&self, found: &FoundKey) -> Result<bool, NoKey> {
         let now = self.0.now();
         self.0.keys(now, |keys| keys.still_names(found)).map_or_else(|| self.0.still_names_again(found, now), Ok)
@@ -101,27 +101,28 @@ impl RemoteKeys {
         self.0.has_keys(self.0.now())
     }
 
-    pub(crate) fn is(&self, other: &Self) -> bool {
+    pub(crate) fn ptr_eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Returns until when a request that comes now waits for keys: as long as two documents may take, for the fetch in flight
-    /// and for the one that follows it.
+    /// Returns how long a request that arrives now waits for keys: twice the timeout of a document, for the fetch in flight and
+    /// for the one after it.
     pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.0.source.limits.time.saturating_mul(2).min(LONGEST_WAIT)
     }
 
-    /// Counts an answer that a stranger can cause by naming keys at random.
+    /// Counts a 503 that callers can cause with random key names.
     pub(crate) fn count_too_early(&self) {
         metrics::unknown_key_unavailable(&self.0.source.place.to_string());
     }
 
-    /// Waits for a set that was requested after this call, if the policy allows a fetch. `Ok` if a key of this name may be
-    /// here now.
+    /// Waits for a set that was requested after this call, if the policy allows a fetch. `Ok` means that a key with this name
+    /// may be
+    /// available now.
     ///
-    /// At the deadline it stops waiting, and the fetch continues.
+    /// At the deadline it stops waiting; the fetch continues.
     pub(crate) async fn ask(&self, key_id: &str, alg: &str, deadline: Instant) -> Result<(), NoKey> {
-        // It takes no place: it may be a signature that is in question, and a flood of unknown names takes them all.
+        // Before a waiting slot is taken: the signature may be in question, and a flood of unknown names can take all slots.
         if let Some(Ok(_) | Err(NoKey::Algorithm(_))) = self.0.keys(self.0.now(), |keys| keys.find(key_id, alg)) {
             return Ok(());
         }
@@ -132,8 +133,9 @@ impl RemoteKeys {
         answer.map_err(|no_key| self.0.counted(no_key))
     }
 
-    /// Returns whether [`ask_for_replacement`](Self::ask_for_replacement) may change what a name means: for a signature
-    /// that is not this key's.
+    /// Returns whether [`ask_for_replacement`](Self::ask_for_replacement) may change the key of this name, after a signature
+    /// did
+    /// not match it.
     pub(crate) fn may_be_replaced(&self, found: &FoundKey) -> bool {
         let now = self.0.now();
         let mut fetches = self.0.fetches();
@@ -147,12 +149,12 @@ impl RemoteKeys {
     /// Waits for a set that was requested after this call, if the policy allows a fetch, until the deadline.
     pub(crate) async fn ask_for_replacement(&self, found: &FoundKey, deadline: Instant) {
         if let Ok(_place) = self.0.waiting_for_signatures.try_acquire() {
-            // It has no errors of its own: the caller looks at the keys again in any case.
+            // Errors are ignored: the caller looks at the keys again in any case.
             let _ = self.0.wait_for(Question::Replacement(found), deadline).await;
         }
     }
 
-    /// Fetches now, and again where that may help, until there are keys or the time is over.
+    /// Fetches now, and again if that may help, until there are keys or the time is over.
     pub(crate) async fn connect(&self, patience: Duration) -> Result<(), Arc<FetchError>> {
         let connected = async {
             let mut finished = self.0.finished.subscribe();
@@ -178,18 +180,18 @@ impl RemoteKeys {
         }
     }
 
-    /// Starts a task that keeps the keys fresh until the last clone is dropped. Call it within a Tokio runtime.
+    /// Starts a task that refreshes the keys until the last clone is dropped. Must be called within a Tokio runtime.
     pub(crate) fn keep_fresh(&self) {
         tokio::spawn(keep_fresh(Arc::downgrade(&self.0)));
     }
 
-    /// Does what [`find`](Self::find) does when its first look was too early.
+    /// Does what [`find`](Self::find) does if its first lookup was too early.
     #[cfg(test)]
     pub(super) fn find_again(&self, key_id: &str, alg: &str) -> Result<FoundKey, NoKey> {
         self.0.find_again(key_id, alg, self.0.now())
     }
 
-    /// Does what [`still_names`](Self::still_names) does when its first look was too early.
+    /// Does what [`still_names`](Self::still_names) does if its first lookup was too early.
     #[cfg(test)]
     pub(super) fn still_names_again(&self, found: &FoundKey) -> Result<bool, NoKey> {
         self.0.still_names_again(found, self.0.now())
@@ -207,7 +209,7 @@ async fn keep_fresh(shared: Weak<Shared>) {
         let Some(strong) = shared.upgrade() else { return };
         let nap = strong.start_if_due();
         drop(strong);
-        // An error means that the sender was dropped, and with it the keys.
+        // An error means that the sender was dropped together with the keys.
         if let Ok(Err(_)) = timeout(nap, finished.changed()).await {
             return;
         }
@@ -215,7 +217,7 @@ async fn keep_fresh(shared: Weak<Shared>) {
 }
 
 impl Shared {
-    /// Returns what `ask` learns from the set, unless that is older than it may be.
+    /// Returns the result of `ask` for the current set, or `None` if that is too old.
     fn keys<T>(&self, now: Moment, ask: impl FnOnce(&KeySet) -> T) -> Option<T> {
         let current = self.current.load();
         let young = current.as_ref().filter(|current| now.since(current.since) < self.policy.oldest);
@@ -234,7 +236,7 @@ impl Shared {
         self.fetches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks for a key that was not there, under the lock: keys that came after the first look count, too.
+    /// Looks for a missing key under the lock: keys that arrived after the first lookup count, too.
     fn find_again(&self, key_id: &str, alg: &str, now: Moment) -> Result<FoundKey, NoKey> {
         let mut fetches = self.fetches();
         let ticket = fetches.ticket();
@@ -246,7 +248,7 @@ impl Shared {
         }
     }
 
-    /// Looks for keys where there were none, under the lock.
+    /// Checks the name again under the lock, after there were no keys.
     fn still_names_again(&self, found: &FoundKey, now: Moment) -> Result<bool, NoKey> {
         let fetches = self.fetches();
         self.keys(now, |keys| keys.still_names(found)).ok_or_else(|| {
@@ -260,7 +262,7 @@ impl Shared {
     fn decide(&self, question: Question<'_>, fetches: &mut Fetches, ticket: Ticket, now: Moment) -> Step {
         match question {
             Question::Name { key_id, alg } => match self.keys(now, |keys| keys.find(key_id, alg)) {
-                // No set that could come has it.
+                // No future set can have it.
                 None | Some(Err(NoKey::Unknown)) if !self.source.has_algorithm(alg) => {
                     Step::Stop(Err(NoKey::Algorithm(None)))
                 }
@@ -278,19 +280,19 @@ impl Shared {
     async fn wait_for(self: &Arc<Self>, question: Question<'_>, deadline: Instant) -> Result<(), NoKey> {
         let mut finished = self.finished.subscribe();
         let ticket = self.fetches().ticket();
-        // It ends: the first fetch that was in flight is followed by one that is later than the ticket, or by an answer.
+        // It terminates: the fetch in flight is followed by one that is later than the ticket, or by an answer.
         loop {
             if let Some(answer) = self.advance(question, ticket) {
                 return answer;
             }
-            // The sender is ours, so it is not dropped.
+            // This value owns the sender, so it is not dropped.
             if timeout_at(deadline, finished.changed()).await.is_err() {
                 return Err(self.without_wait());
             }
         }
     }
 
-    /// Takes the next step towards an answer; `None` if there is a fetch to wait for.
+    /// Takes the next step towards an answer, or returns `None` if there is a fetch to wait for.
     fn advance(self: &Arc<Self>, question: Question<'_>, ticket: Ticket) -> Option<Result<(), NoKey>> {
         let now = self.now();
         let mut fetches = self.fetches();
@@ -317,10 +319,10 @@ impl Shared {
         LONGEST_NAP
     }
 
-    /// The fetch continues when the request that caused it is dropped: others may wait for it, too.
+    /// Starts a fetch. It continues if the request that caused it is dropped, since others may wait for it.
     fn start(self: &Arc<Self>, mut fetches: MutexGuard<'_, Fetches>, source: Source, now: Moment) {
         let number = fetches.start(source, now);
-        // A runtime that ends drops a new task at once, and with it the fetch, which then takes the lock.
+        // A runtime that shuts down drops a new task immediately, and the dropped fetch takes the lock.
         drop(fetches);
         tokio::spawn(fetch(InFlight { shared: self.clone(), number, outcome: None }, source.shared_caches()));
     }
@@ -347,7 +349,7 @@ impl Shared {
             None => {}
         }
         fetches.finish(number);
-        // Under the same lock: a request that waits for the next fetch is not woken here.
+        // Under the same lock, so that a request that waits for the next fetch is not woken here.
         self.finished.send_modify(|finished| *finished = finished.wrapping_add(1));
     }
 
@@ -357,12 +359,12 @@ impl Shared {
             Ok(_) => metrics::keys_fetched(&place, started_at.wall),
             Err(error) => {
                 metrics::keys_not_fetched(&place);
-                tracing::warn!(%error, source = place, "the keys of an issuer could not be fetched");
+                tracing::warn!(%error, source = place, "cannot fetch the keys of an issuer");
             }
         }
     }
 
-    /// Keeps the set that was fetched, or the former one if nothing changed, and returns whether the set is another one.
+    /// Stores the fetched set, or keeps the former one if nothing changed. Returns whether the set changed.
     fn replace(&self, keys: Option<KeySet>, since: Moment) -> bool {
         let former = self.current.load().as_ref().map(|current| current.keys.clone());
         let others = keys.filter(|keys| former.as_ref() != Some(keys));
@@ -371,7 +373,7 @@ impl Shared {
         is_another
     }
 
-    /// Returns the error for a request that finds no place to wait, or waited for too long.
+    /// Returns the error for a request that cannot wait, or has waited too long.
     fn without_wait(&self) -> NoKey {
         let (error, retry_after) = (self.fetches().error.clone(), SOON);
         if self.has_keys(self.now()) {
@@ -381,7 +383,7 @@ impl Shared {
         }
     }
 
-    /// Counts the answers that a stranger can cause by naming keys at random.
+    /// Counts the errors that callers can cause with random key names.
     fn counted(&self, no_key: NoKey) -> NoKey {
         if matches!(no_key, NoKey::TooEarly { .. }) {
             metrics::unknown_key_unavailable(&self.source.place.to_string());
@@ -390,7 +392,7 @@ impl Shared {
     }
 }
 
-/// A fetch that has started. It is finished when this is dropped: also when the runtime that it ran on ends.
+/// A fetch in progress. Dropping it finishes it, even if the runtime shuts down.
 struct InFlight {
     shared: Arc<Shared>,
     number: u64,

@@ -1,4 +1,4 @@
-//! Names that come to mean another key: `{current: K1}` → `{current: K2, previous: K1}`.
+//! Tests of names whose key changes: `{current: K1}` → `{current: K2, previous: K1}`.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn encode(bytes: impl AsRef<[u8]>) -> String {
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// A key that goes by any name.
+/// A key that can have any name.
 struct Key(SigningKey);
 
 impl Key {
@@ -65,7 +65,7 @@ impl Site {
 const CURRENT: Option<&str> = Some("current");
 const PREVIOUS: Option<&str> = Some("previous");
 
-/// A site that publishes the first key as `current`, a verifier that accepted tokens of it, and both keys.
+/// Returns a site that publishes the first key as `current`, a verifier that accepted tokens of it, and both keys.
 async fn before_the_change() -> (Site, Verifier, [Key; 2]) {
     let keys = [Key::new(1), Key::new(2)];
     let site = Site::of(&super::tests::ring());
@@ -77,15 +77,19 @@ async fn before_the_change() -> (Site, Verifier, [Key; 2]) {
 
 async fn assert_new_set_holds(verifier: &Verifier, [old, new]: &[Key; 2]) {
     for _ in 0..2 {
-        assert_eq!(verifier.verify(&old.token(CURRENT)).await.unwrap_err(), FORGED, "not its name any more");
+        assert_eq!(
+            verifier.verify(&old.token(CURRENT)).await.unwrap_err(),
+            FORGED,
+            "the name no longer means this key"
+        );
         assert!(verifier.verify(&new.token(CURRENT)).await.is_ok(), "the name means the new key");
-        assert!(verifier.verify(&old.token(PREVIOUS)).await.is_ok(), "the old key goes by another name");
+        assert!(verifier.verify(&old.token(PREVIOUS)).await.is_ok(), "the old key has another name");
         assert_eq!(verifier.verify(&new.token(PREVIOUS)).await.unwrap_err(), FORGED);
     }
 }
 
 #[test]
-fn after_a_regular_fetch_a_name_means_the_key_that_the_new_set_gives_it() {
+fn after_a_regular_fetch_a_name_means_the_key_in_the_new_set() {
     in_time(async {
         for is_cached in [true, false] {
             let (site, verifier, keys) = before_the_change().await;
@@ -97,7 +101,7 @@ fn after_a_regular_fetch_a_name_means_the_key_that_the_new_set_gives_it() {
             assert_eq!(
                 verifier.still_good(&proof).unwrap_err(),
                 VerifyError::Refused(RefusedToken::new(InvalidToken::UnknownKey)),
-                "its key is in the set, and goes by another name"
+                "its key is in the set, with another name"
             );
             // One failed signature may cause a fetch of the same set.
             assert_new_set_holds(&verifier, &keys).await;
@@ -108,7 +112,7 @@ fn after_a_regular_fetch_a_name_means_the_key_that_the_new_set_gives_it() {
 }
 
 #[test]
-fn a_token_that_was_accepted_is_refused_by_every_layer_once_its_name_means_another_key() {
+fn an_accepted_token_is_refused_by_every_layer_once_its_name_means_another_key() {
     in_time(async {
         let (site, verifier, [old, new]) = before_the_change().await;
         let inner = service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::default())));
@@ -126,7 +130,7 @@ fn a_token_that_was_accepted_is_refused_by_every_layer_once_its_name_means_anoth
 }
 
 #[test]
-fn a_new_key_under_a_known_name_is_fetched_when_its_first_token_comes() {
+fn a_new_key_under_a_known_name_is_fetched_for_its_first_token() {
     in_time(async {
         let (site, verifier, keys) = before_the_change().await;
         site.publishes([(CURRENT, &keys[1]), (PREVIOUS, &keys[0])]);
@@ -141,14 +145,14 @@ fn a_new_key_under_a_known_name_is_fetched_when_its_first_token_comes() {
         for verified in waiting {
             verified.await.unwrap().unwrap();
         }
-        assert_eq!(site.fetches(), 2, "one for all");
+        assert_eq!(site.fetches(), 2, "one fetch for all requests");
         assert_new_set_holds(&verifier, &keys).await;
         assert_eq!(site.fetches(), 2, "the next one is allowed after 60 s");
     });
 }
 
 #[test]
-fn a_set_without_names_follows_too() {
+fn a_set_without_names_changes_its_keys_too() {
     in_time(async {
         let (old, new) = (Key::new(1), Key::new(2));
         let site = Site::of(&super::tests::ring());
@@ -158,7 +162,7 @@ fn a_set_without_names_follows_too() {
         site.publishes([(None, &new)]);
         assert!(verifier.verify(&new.token(None)).await.is_ok());
         assert_eq!(verifier.verify(&old.token(None)).await.unwrap_err(), FORGED);
-        // With two of one algorithm, a token that names none of them means none.
+        // With two keys of one algorithm, a token without a name matches none.
         site.publishes([(None, &new), (None, &old)]);
         sleep(9 * MINUTE).await;
         assert_eq!(verifier.verify(&new.token(None)).await.unwrap_err(), super::tests::UNKNOWN);
@@ -173,8 +177,8 @@ fn forged_signatures_are_refused_at_once_and_cause_one_fetch_per_minute() {
         let forged = other.token(CURRENT);
         for _ in 0..10 {
             for _ in 0..60 {
-                assert_eq!(verifier.verify(&forged).await.unwrap_err(), FORGED, "never a 503");
-                assert_eq!(verifier.verify_now(&forged).unwrap_err(), FORGED, "without a wait");
+                assert_eq!(verifier.verify(&forged).await.unwrap_err(), FORGED, "not a 503");
+                assert_eq!(verifier.verify_now(&forged).unwrap_err(), FORGED, "without waiting");
                 sleep(Duration::from_millis(990)).await;
             }
             sleep(SECOND).await;
@@ -194,7 +198,7 @@ fn a_forged_signature_is_refused_while_the_issuer_is_down_or_slow() {
         site.is_down(false);
         sleep(2 * MINUTE).await;
         site.takes(2 * SECOND);
-        // More than there are places to wait: what finds none is refused, too.
+        // More than can wait: those that cannot are refused, too.
         let forged = other.token(CURRENT);
         let forged: Vec<_> = (0..300)
             .map(|_| {
@@ -209,16 +213,16 @@ fn a_forged_signature_is_refused_while_the_issuer_is_down_or_slow() {
 }
 
 #[test]
-fn forged_signatures_take_no_fetch_from_unknown_names_and_these_none_from_them() {
+fn forged_signatures_and_unknown_names_have_separate_budgets() {
     in_time(async {
         let (site, verifier, [old, new]) = before_the_change().await;
-        // All that strangers may use up of the one: a token of a new name is admitted at once.
+        // Forged signatures use up their budget: a token with a new name is admitted immediately.
         for _ in 0..10 {
             assert_eq!(verifier.verify(&new.token(CURRENT)).await.unwrap_err(), FORGED);
         }
         site.publishes([(CURRENT, &old), (Some("next"), &new)]);
         assert!(verifier.verify(&new.token(Some("next"))).await.is_ok());
-        // And of the other: a token of a new key under a known name is admitted at once.
+        // Unknown names use up theirs: a token of a new key with a known name is admitted immediately.
         sleep(MINUTE).await;
         for name in 0..100 {
             verifier.verify(&naming(&name.to_string())).await.unwrap_err();
@@ -229,7 +233,7 @@ fn forged_signatures_take_no_fetch_from_unknown_names_and_these_none_from_them()
 }
 
 #[test]
-fn requests_that_wait_for_unknown_names_take_no_place_from_failed_signatures() {
+fn requests_that_wait_for_unknown_names_do_not_block_failed_signatures() {
     in_time(async {
         let (site, verifier, [_, new]) = before_the_change().await;
         site.takes(SECOND);
@@ -240,7 +244,7 @@ fn requests_that_wait_for_unknown_names_take_no_place_from_failed_signatures() {
             })
             .collect();
         sleep(SECOND / 2).await;
-        assert_eq!(verifier.verify(&Key::new(3).token(CURRENT)).await.unwrap_err(), FORGED, "never a 503");
+        assert_eq!(verifier.verify(&Key::new(3).token(CURRENT)).await.unwrap_err(), FORGED, "not a 503");
         site.publishes([(CURRENT, &new)]);
         sleep(MINUTE).await;
         assert!(verifier.verify(&new.token(CURRENT)).await.is_ok());
@@ -253,7 +257,7 @@ fn requests_that_wait_for_unknown_names_take_no_place_from_failed_signatures() {
 }
 
 #[test]
-fn the_pause_after_a_failed_signature_is_a_setting() {
+fn the_pause_after_a_failed_signature_can_be_set() {
     in_time(async {
         let (old, new) = (Key::new(1), Key::new(2));
         let site = Site::of(&super::tests::ring());
@@ -269,7 +273,7 @@ fn the_pause_after_a_failed_signature_is_a_setting() {
 }
 
 #[test]
-fn signed_introspection_answers_follow_the_names_too() {
+fn signed_introspection_answers_use_the_changed_keys_too() {
     in_time(async {
         let (site, verifier, [_, new]) = before_the_change().await;
         let endpoint = "https://auth.example.com/introspect";
@@ -298,7 +302,7 @@ fn signed_introspection_answers_follow_the_names_too() {
 }
 
 #[test]
-fn a_forged_signature_is_checked_twice_at_most_and_a_good_one_of_a_new_key_once() {
+fn a_forged_signature_is_checked_at_most_twice_and_a_valid_one_of_a_new_key_once() {
     in_time(async {
         use crate::keys::VerifyingKey;
 
@@ -315,7 +319,7 @@ fn a_forged_signature_is_checked_twice_at_most_and_a_good_one_of_a_new_key_once(
 }
 
 #[test]
-fn a_fetch_that_a_failed_signature_causes_is_not_answered_from_a_shared_cache() {
+fn a_fetch_for_a_failed_signature_bypasses_shared_caches() {
     in_time(async {
         let (site, verifier, [_, other]) = before_the_change().await;
         assert_eq!(site.revalidations(), 0);

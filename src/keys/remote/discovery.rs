@@ -1,4 +1,4 @@
-//! Where an issuer publishes its keys: issuer → `jwks_uri`, by RFC 8414 or OpenID Connect Discovery.
+//! Finds the `jwks_uri` of an issuer by RFC 8414 or OpenID Connect Discovery.
 
 use http::Uri;
 use serde::Deserialize;
@@ -11,16 +11,16 @@ use crate::transport::fetch;
 use crate::transport::fetch::{FetchError, Limits, SharedCaches};
 use crate::uri::{self, PlainHttp};
 
-/// The members that decide anything.
+/// The members of the metadata that are used.
 #[derive(Deserialize)]
 struct Metadata {
     issuer: String,
     jwks_uri: Option<String>,
 }
 
-/// Requests the metadata at both well-known URLs, until one of them has that of the issuer.
+/// Requests the metadata from both well-known URLs, until one of them returns that of the issuer.
 ///
-/// Any failure of the first leads to the second: an issuer with OpenID metadata only may answer anything at the other URL.
+/// Any failure of the first leads to the second: an issuer with only OpenID metadata may answer anything at the other URL.
 pub(super) async fn key_set_url(
     client: &dyn DynHttpClient,
     issuer: &Issuer,
@@ -40,7 +40,8 @@ pub(super) async fn key_set_url(
     Err(FetchError::new(issuer.as_str(), fetch::Cause::Discovery(first_error, second_error)))
 }
 
-/// RFC 8414 §3.1 has the well-known part before the issuer's path, OpenID Connect Discovery §4.1 behind it.
+/// Returns both URLs. RFC 8414 §3.1 inserts the well-known part before the issuer's path; OpenID Connect Discovery §4.1 appends
+/// it.
 fn places(issuer: &Issuer) -> [String; 2] {
     let (origin, path) = (issuer.origin(), issuer.path());
     [
@@ -60,9 +61,10 @@ async fn ask(
     let url = uri::secure(url, plain_http).map_err(|what| FetchError::new(url, fetch::Cause::Document(what.into())))?;
     let response = fetch::get(client, &url, None, caches, limits).await?.response;
     let wrong = |what: String| FetchError::document(&url, what);
-    let Object::<Metadata>(metadata) = serde_json::from_slice(response.body())
-        .map_err(|_| wrong("this is no metadata: a JSON object with an `issuer` (RFC 8414 §3.2)".to_owned()))?;
-    // RFC 8414 §3.3: identical, or not to be used.
+    let Object::<Metadata>(metadata) = serde_json::from_slice(response.body()).map_err(|_| {
+        wrong("not issuer metadata (RFC 8414 §3.2); expected a JSON object with an `issuer`".to_owned())
+    })?;
+    // RFC 8414 §3.3: the issuers must be identical, or the metadata must not be used.
     if metadata.issuer != issuer.as_str() {
         return Err(wrong(format!(
             "`issuer` in the metadata is {}, expected {}, compared character by character; configure the issuer that the \
@@ -71,10 +73,10 @@ async fn ask(
             quoted_within(issuer.as_str(), LONGEST_URL)
         )));
     }
-    let keys = metadata.jwks_uri.ok_or_else(|| wrong("the metadata names no jwks_uri".to_owned()))?;
-    let keys = uri::secure(&keys, plain_http).map_err(|what| wrong(format!("its jwks_uri is of no use: {what}")))?;
+    let keys = metadata.jwks_uri.ok_or_else(|| wrong("the metadata has no jwks_uri".to_owned()))?;
+    let keys = uri::secure(&keys, plain_http).map_err(|what| wrong(format!("its jwks_uri is invalid: {what}")))?;
     if keys.scheme_str() == Some("http") && url.scheme_str() == Some("https") {
-        return Err(wrong("its jwks_uri is of no use: use https, as the issuer does".to_owned()));
+        return Err(wrong("its jwks_uri is invalid: use https, as the issuer does".to_owned()));
     }
     Ok(keys)
 }
@@ -82,7 +84,7 @@ async fn ask(
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_well_known_part_stands_before_the_path_and_then_behind_it() {
+    fn the_well_known_part_is_inserted_before_the_path_and_then_appended() {
         let issuer = "https://h.example:8443/tenant/1/".parse().unwrap();
         assert_eq!(
             super::places(&issuer),

@@ -1,4 +1,4 @@
-//! Where keys are: the two well-known URLs, `jwks_uri`, and the tags of what was fetched from there.
+//! Tests of key discovery: the two well-known URLs, `jwks_uri`, and the entity tags of documents.
 
 use http::StatusCode;
 use serde_json::json;
@@ -26,7 +26,7 @@ fn key_set(keys: &KeyRing) -> Page {
 }
 
 #[test]
-fn openid_metadata_is_used_whatever_the_other_place_answers() {
+fn openid_metadata_is_used_with_any_answer_of_the_other_url() {
     in_time(async {
         for first in [
             page(500, &[], "oops"),
@@ -55,7 +55,7 @@ fn openid_metadata_is_used_whatever_the_other_place_answers() {
 }
 
 #[test]
-fn openid_metadata_is_used_when_the_other_place_does_not_answer_at_all() {
+fn openid_metadata_is_used_if_the_other_url_does_not_answer() {
     in_time(async {
         let keys = ring();
         let site = Site::of(&keys);
@@ -66,7 +66,7 @@ fn openid_metadata_is_used_when_the_other_place_does_not_answer_at_all() {
 }
 
 #[test]
-fn the_error_names_both_places_and_what_each_answered() {
+fn the_error_names_both_urls_and_their_answers() {
     in_time(async {
         let site = Site::of(&ring());
         site.set_page(METADATA, page(404, &[], ""));
@@ -77,7 +77,7 @@ fn the_error_names_both_places_and_what_each_answered() {
         }
         assert!(took < SECOND, "waiting does not help: {took:?}");
 
-        // One that may recover is waited for, whichever it is.
+        // If either may recover, the call waits.
         for (first, second) in [(500, 404), (404, 500)] {
             let site = Site::of(&ring());
             site.set_page(METADATA, page(first, &[], ""));
@@ -105,7 +105,7 @@ fn the_tag_of_one_url_is_not_sent_to_another_and_the_keys_of_the_new_one_are_use
         assert_eq!(verifier.verify(&token(&old)).await.unwrap_err(), UNKNOWN, "withdrawn");
         assert_eq!(verifier.still_good(&proof).unwrap_err(), UNKNOWN);
         assert!(verifier.verify(&token(&new)).await.is_ok());
-        // The new URL gets its own tag, and not before it gave one.
+        // The new URL gets its own tag, and only after it sent one.
         let conditional = site.0.conditional.lock().unwrap().clone();
         let (to_old, to_new): (Vec<_>, Vec<_>) = conditional.into_iter().partition(|url| url == KEYS);
         assert!(to_old.len() > 100 && to_new.len() > 1_000, "{} and {}", to_old.len(), to_new.len());
@@ -116,7 +116,7 @@ fn the_tag_of_one_url_is_not_sent_to_another_and_the_keys_of_the_new_one_are_use
 }
 
 #[test]
-fn a_redirect_that_leads_elsewhere_gets_the_set_and_not_the_tag_of_the_former_target() {
+fn a_changed_redirect_gets_the_new_set_and_not_the_tag_of_the_former_target() {
     in_time(async {
         let (old, new) = (ring(), ring());
         let site = Site::of(&old);
@@ -131,7 +131,7 @@ fn a_redirect_that_leads_elsewhere_gets_the_set_and_not_the_tag_of_the_former_ta
         assert_eq!(
             *site.0.conditional.lock().unwrap(),
             [targets[0]],
-            "it is asked with its own tag, the redirect with none"
+            "the target is asked with its own tag, the redirect with none"
         );
         site.set_page(KEYS, redirect(targets[1]));
         sleep(9 * super::tests::MINUTE).await;
@@ -141,12 +141,12 @@ fn a_redirect_that_leads_elsewhere_gets_the_set_and_not_the_tag_of_the_former_ta
 }
 
 #[test]
-fn a_tag_holds_until_the_set_is_another_one() {
+fn a_tag_is_valid_until_the_set_changes() {
     in_time(async {
         let (old, new) = (ring(), ring());
         let site = Site::of(&old);
         site.set_page(KEYS, key_set(&old));
-        // RFC 9110 §15.4.5 wants the tag in every 304, and some servers leave it out.
+        // RFC 9110 §15.4.5 requires the tag in every 304, but some servers omit it.
         site.0.is_terse.store(true, std::sync::atomic::Ordering::SeqCst);
         let verifier = connected(&site).await;
         let tags = || site.0.conditional.lock().unwrap().len();

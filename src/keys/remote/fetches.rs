@@ -1,8 +1,9 @@
-//! [`Fetches`]: the state of the fetches of a key set, and what a request that lacks a key does next.
+//! [`Fetches`]: the state of the fetches of a key set, and the next step of a request that lacks a key.
 //!
-//! Fetches are numbered in the order in which they start, and there is one at a time. A request that lacks a key takes the
-//! number of the last fetch that started as its ticket: only a set of a later fetch was requested after the request came,
-//! and only such a set can prove that the issuer does not have the key.
+//! Fetches are numbered in the order in which they start, and run one at a time. A request that lacks a key takes the number of
+//! the last started fetch as its ticket. Only a set of a later fetch was requested after the request arrived, so only such a
+//! set
+//! can prove that the issuer does not have the key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +15,15 @@ use crate::clock::{Moment, UnixTime};
 use crate::keys::NoKey;
 use crate::transport::fetch::{FetchError, SharedCaches};
 
-/// When callers may try again that cannot be told a better time.
+/// The default of `Retry-After`, if no better time is known.
 pub(super) const SOON: Duration = Duration::from_secs(1);
 
 pub(super) struct Fetches {
-    /// The number of the last fetch that started, that ended, and that brought a set.
+    /// The number of the last fetch that started, that finished, and that succeeded.
     started: u64,
     finished: u64,
     succeeded: u64,
-    /// When the last one that brought a set was started.
+    /// When the last successful fetch was started.
     succeeded_at: Moment,
     /// When the next regular fetch is due.
     pub(super) next: Due,
@@ -33,7 +34,7 @@ pub(super) struct Fetches {
     for_signatures: Budget,
 }
 
-/// When something is to be done: so long after a time, by either of its clocks.
+/// A time at which something is due: `after` a moment, by either of its clocks.
 #[derive(Clone, Copy)]
 pub(super) struct Due {
     pub(super) from: Moment,
@@ -41,19 +42,19 @@ pub(super) struct Due {
 }
 
 impl Due {
-    /// Returns how long it is until then; `None` when it is time.
+    /// Returns the time until then, or `None` if it is due.
     pub(super) fn left(self, now: Moment) -> Option<Duration> {
         self.after.checked_sub(now.since(self.from)).filter(|left| !left.is_zero())
     }
 }
 
-/// The last fetch that had started when a request came.
+/// The number of the last fetch that had started when a request arrived.
 #[derive(Clone, Copy)]
 pub(super) struct Ticket(u64);
 
-/// What a request does next that lacks a key.
+/// The next step of a request that lacks a key.
 pub(super) enum Step {
-    /// It has its answer: `Ok` if it should look at the keys again.
+    /// It has its answer. `Ok` means that it should look at the keys again.
     Stop(Result<(), NoKey>),
     /// It waits for the fetch in flight.
     Wait,
@@ -61,17 +62,19 @@ pub(super) enum Step {
     Fetch(Source),
 }
 
-/// What a fetch is counted against.
+/// The budget that a fetch is counted against.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
-    /// There are no keys, and a regular fetch is due.
+    /// None: there are no keys, and a regular fetch is due.
     Schedule,
     Names,
     Signatures,
 }
 
 impl Source {
-    /// Only the issuer itself can say that it has no other keys; a copy may be older than the token.
+    /// Returns whether shared caches may answer. Only the issuer itself can prove that it has no other keys; a copy may be
+    /// older
+    /// than the token.
     pub(super) fn shared_caches(self) -> SharedCaches {
         match self {
             Self::Schedule => SharedCaches::MayAnswer,
@@ -104,9 +107,9 @@ impl Fetches {
         self.started != self.finished
     }
 
-    /// Counts a fetch that starts, and returns its number.
+    /// Counts a started fetch, and returns its number.
     pub(super) fn start(&mut self, source: Source, now: Moment) -> u64 {
-        // What it was decided by allowed it.
+        // The decision to fetch has checked the budget.
         match source {
             Source::Schedule => true,
             Source::Names => self.for_names.take(now),
@@ -129,7 +132,7 @@ impl Fetches {
         (self.error, self.next) = (Some(error), next);
     }
 
-    /// Decides for any key, while there is no set that may be used.
+    /// Decides for any key while there is no usable set.
     pub(super) fn without_keys(&self, ticket: Ticket, now: Moment) -> Step {
         if self.finished > ticket.0 {
             Step::Stop(Err(self.unavailable(now)))
@@ -149,8 +152,8 @@ impl Fetches {
             return Step::Stop(Err(NoKey::Unknown));
         }
         if let Some(asked) = self.unknown.lacked(name, alg, now, policy.unknown.every) {
-            // That set was requested before this request came, so that it proves nothing about a key that was published
-            // since: anyone could have named the key before.
+            // The set was requested before this request arrived. It proves nothing about a key that was published since: any
+            // caller could have used the name before.
             let (at, left) = (UnixTime::at(asked.wall), policy.unknown.every.saturating_sub(now.since(asked)));
             let retry_after = left.min(self.next.left(now).unwrap_or(SOON));
             return Step::Stop(Err(NoKey::Lacked { at, retry_after }));
@@ -167,8 +170,8 @@ impl Fetches {
         }
     }
 
-    /// Decides for a signature that failed under a name that is in the set, since the name may mean another key by now.
-    /// Where nothing more can be learned, it is a failed signature and no more.
+    /// Decides for a failed signature under a name in the set, since the name may mean another key now. If nothing more can be
+    /// learned, the signature has failed.
     pub(super) fn for_signature(&self, ticket: Ticket, now: Moment) -> Step {
         if self.finished > ticket.0 {
             Step::Stop(Ok(()))
@@ -181,19 +184,20 @@ impl Fetches {
         }
     }
 
-    /// Returns when the next fetch is due while there is no set that may be used.
+    /// Returns when the next fetch is due while there is no usable set.
     pub(super) fn next_without_keys(&self) -> Due {
         Due { after: self.next.after.min(LONGEST_PAUSE_WITHOUT_KEYS), ..self.next }
     }
 
-    /// Returns the error for any key, while there is no set that may be used.
+    /// Returns the error for any key while there is no usable set.
     pub(super) fn unavailable(&self, now: Moment) -> NoKey {
         let retry_after = self.next_without_keys().left(now).unwrap_or(SOON);
         NoKey::Unavailable { error: self.error.clone(), retry_after }
     }
 
-    /// Returns the error for a name that is not in the set, while no fetch can find out whether the issuer has it: neither a
-    /// regular one nor one from the budget.
+    /// Returns the error for a name that is not in the set, while neither a regular fetch nor one from the budget can check
+    /// whether
+    /// the issuer has it.
     fn too_early(&self, now: Moment) -> NoKey {
         let left = self.for_names.wait(now).unwrap_or(SOON).min(self.next.left(now).unwrap_or(SOON));
         NoKey::TooEarly { error: self.error.clone(), retry_after: left }
@@ -212,7 +216,7 @@ mod tests {
     use crate::keys::remote::Policy;
 
     #[test]
-    fn while_no_set_may_be_used_a_fetch_is_due_after_30_seconds_at_the_latest() {
+    fn without_a_usable_set_a_fetch_is_due_after_30_seconds_at_the_latest() {
         let first = Moment { wall: SystemTime::UNIX_EPOCH, monotonic: Instant::now() };
         let at = |seconds| Moment { wall: first.wall + Duration::from_secs(seconds), ..first };
         let mut fetches = Fetches::new(&Policy::default(), at(0));

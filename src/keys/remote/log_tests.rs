@@ -1,4 +1,4 @@
-//! How much an issuer that answers anything can make us log.
+//! Tests of how much an issuer can cause to be logged with arbitrary answers.
 
 use std::io;
 
@@ -38,7 +38,7 @@ impl Log {
     }
 }
 
-/// Sends as many requests, each with a token that names another key.
+/// Sends `count` requests, each with a token that names another key.
 async fn requests(verifier: &Verifier, count: u32) {
     let inner = service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::default())));
     let layer = BearerAuthLayer::new(verifier.clone());
@@ -49,7 +49,7 @@ async fn requests(verifier: &Verifier, count: u32) {
     }
 }
 
-/// Metadata that fills the 256 KiB that are read.
+/// Returns metadata that fills the limit of 256 KiB.
 fn bad_metadata() -> [String; 2] {
     [
         json!({"issuer": "\u{e0001}".repeat(64_000), "jwks_uri": KEYS}).to_string(),
@@ -72,7 +72,7 @@ fn the_error_of_a_bad_issuer_is_short() {
 }
 
 #[test]
-fn what_a_bad_issuer_answers_is_logged_once_per_fetch_and_cut_off() {
+fn the_answer_of_a_bad_issuer_is_logged_once_per_fetch_and_truncated() {
     in_time(async {
         for metadata in bad_metadata() {
             let (log, _guard) = Log::start();
@@ -82,13 +82,14 @@ fn what_a_bad_issuer_answers_is_logged_once_per_fetch_and_cut_off() {
             let verifier = issuer(&site).lazy().unwrap();
             sleep(20 * SECOND).await;
             let fetches = log.take();
-            let lines = fetches.lines().filter(|line| line.contains("could not be fetched")).count();
+            let lines = fetches.lines().filter(|line| line.contains("cannot fetch the keys of an issuer")).count();
             assert!((3..=8).contains(&lines), "{fetches}");
             assert!(fetches.lines().all(|line| line.len() < 3_000 && line.contains(ISSUER)), "{fetches}");
             requests(&verifier, 10).await;
             let requests = log.take();
             assert!(requests.lines().count() >= 10 && requests.lines().all(|line| line.len() < 500), "{requests}");
             // What an operator needs to find the cause.
+            // This is what an operator needs to find the cause.
             let line = requests.lines().find(|line| line.contains("cannot be verified now")).unwrap();
             assert!(line.contains("error.type=\"keys\"") && line.contains(ISSUER), "{line}");
             assert!(!line.contains("metadata"), "{line}");
@@ -97,7 +98,7 @@ fn what_a_bad_issuer_answers_is_logged_once_per_fetch_and_cut_off() {
 }
 
 #[test]
-fn a_request_that_names_a_key_at_random_logs_the_issuer_and_not_why_its_last_fetch_failed() {
+fn a_request_with_a_random_key_name_logs_the_issuer_but_not_the_last_fetch_error() {
     in_time(async {
         let (log, _guard) = Log::start();
         let site = Site::of(&ring());
@@ -117,9 +118,9 @@ fn a_request_that_names_a_key_at_random_logs_the_issuer_and_not_why_its_last_fet
     });
 }
 
-/// An error of an HTTP client may quote what the server sent, such as the names in its certificate.
+/// The error of an HTTP client may quote text from the server, such as the names in its certificate.
 #[test]
-fn the_error_of_an_http_client_is_cut_off_and_escaped() {
+fn the_error_of_an_http_client_is_truncated_and_escaped() {
     let text = super::tests::HttpError::new(format!("certificate\n{}", "é".repeat(10_000))).to_string();
     assert!(text.len() < 600 && text.starts_with(r"certificate\né") && text.ends_with('…'), "{text}");
     assert_eq!(super::tests::HttpError::new("connection refused").to_string(), "connection refused");

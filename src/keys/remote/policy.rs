@@ -1,4 +1,4 @@
-//! When keys are fetched, and for how long they are good; the mechanism is [`cache`](super::cache).
+//! When keys are fetched, and how long they may be used. The mechanism is in [`cache`](super::cache).
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use http::header::{AGE, CACHE_CONTROL};
 use super::budget::Rate;
 use crate::crypto::Random;
 
-/// The numbers.
+/// The settings.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
     /// How long a set without `Cache-Control` is fresh.
     pub(crate) fresh: Duration,
     pub(crate) least_fresh: Duration,
     pub(crate) most_fresh: Duration,
-    /// How long the last good set is used.
+    /// How long the last good set may be used.
     pub(crate) oldest: Duration,
-    /// How often unknown names may cause a fetch. A name that a fetched set lacked is refused without another fetch for as
-    /// long as one fetch of these takes to be earned.
+    /// How often unknown names may cause a fetch. A name that a fetched set lacked causes no other fetch for one interval of
+    /// this rate.
     pub(crate) unknown: Rate,
     /// How often failed signatures under known names may cause a fetch.
     pub(crate) signatures: Rate,
@@ -27,12 +27,12 @@ pub(crate) struct Policy {
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The longest pause between attempts that fail, in seconds.
+/// The maximum pause between failing attempts, in seconds.
 const LONGEST_PAUSE: u64 = 30;
 
-/// The longest pause between fetches while no set may be used, and so the longest `Retry-After` of a request that needs one.
-/// It is the longest pause after failures: while every request is answered 503, a fetch that succeeded long ago is no better
-/// than one that failed.
+/// The maximum pause between fetches while there is no usable set, and so the maximum `Retry-After` of a request that needs
+/// one. It equals the maximum pause after failures: while every request is answered 503, a fetch that succeeded long ago is as
+/// useless as a failed one.
 pub(super) const LONGEST_PAUSE_WITHOUT_KEYS: Duration = Duration::from_secs(LONGEST_PAUSE);
 
 impl Default for Policy {
@@ -49,23 +49,24 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// The least that `oldest` may be: a set is fresh for a minute at least, and one that is too old before that would be
-    /// fetched without end.
+    /// The minimum of `oldest`. A set is fresh for at least a minute; if it became too old before that, it would be fetched
+    /// without end.
     pub(crate) const LEAST_OLDEST: Duration = MINUTE;
 
-    /// How long after a fetch the next one is due: at 70 to 80 % of the time for which the set is fresh and may be used, so
-    /// that replicas which started together do not ask together.
+    /// Returns the time from a successful fetch to the next one: 70 to 80 % of the time for which the set is fresh and may be
+    /// used.
+    /// The jitter prevents replicas that started together from fetching together.
     pub(super) fn next_after_success(&self, caching: Caching, random: &dyn Random) -> Duration {
         let fresh = match caching {
             Caching::For(time) => time.clamp(self.least_fresh, self.most_fresh),
             Caching::Never => self.least_fresh,
             Caching::Unsaid => self.fresh,
         };
-        // A set is fetched again before it may not be used any more, however long the issuer calls it fresh.
+        // A set is fetched again before it becomes unusable, even if the issuer declares it fresh for longer.
         fresh.min(self.oldest).mul_f64(0.7 + 0.1 * fraction(random))
     }
 
-    /// How long after this many failures in a row the next attempt is due: 1 s, 2 s, … 30 s, less up to a half.
+    /// Returns the time until the next attempt after this many failures in a row: 1 s, 2 s, … 30 s, minus up to half of it.
     #[allow(clippy::unused_self)] // it is for the policy to say
     pub(super) fn next_after_failure(&self, failures: u32, random: &dyn Random) -> Duration {
         let pause = 1_u64.checked_shl(failures.saturating_sub(1)).unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE);
@@ -73,7 +74,7 @@ impl Policy {
     }
 }
 
-/// From 0 to 1; in the middle when there is no chance to be had.
+/// Returns a random number from 0 to 1, or one in the middle if there is no randomness.
 fn fraction(random: &dyn Random) -> f64 {
     let mut bytes = [0; 4];
     match random.fill(&mut bytes) {
@@ -82,7 +83,7 @@ fn fraction(random: &dyn Random) -> f64 {
     }
 }
 
-/// What an answer says about how long it is fresh (RFC 9111 §4.2.1).
+/// How long an answer is fresh (RFC 9111 §4.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Caching {
     For(Duration),
@@ -91,7 +92,7 @@ pub(super) enum Caching {
 }
 
 impl Caching {
-    /// `max-age` less `Age`; `no-store` and `no-cache` are never. We are a private cache: `s-maxage` is not for us.
+    /// Reads `max-age` minus `Age`, or never for `no-store` and `no-cache`. This is a private cache, so `s-maxage` is ignored.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let values = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
         let directives = values.flat_map(|value| value.split(',')).map(str::trim);
@@ -102,7 +103,7 @@ impl Caching {
                 return Self::Never;
             }
             if name.eq_ignore_ascii_case("max-age") {
-                // §1.2.2: what is no number is stale.
+                // §1.2.2: an invalid number counts as stale.
                 let seconds = value.trim_matches('"').parse::<u64>().unwrap_or(0);
                 caching = Self::For(Duration::from_secs(seconds.saturating_sub(age(headers))));
             }
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn cache_control_says_for_how_long() {
+    fn cache_control_sets_how_long_a_set_is_fresh() {
         let seconds = |seconds| Caching::For(Duration::from_secs(seconds));
         assert_eq!(caching(&[]), Caching::Unsaid);
         assert_eq!(caching(&[("cache-control", "public")]), Caching::Unsaid);
@@ -168,14 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn the_next_fetch_is_due_before_the_set_may_not_be_used_any_more() {
+    fn the_next_fetch_is_due_before_the_set_becomes_unusable() {
         let policy = Policy { oldest: Duration::from_secs(3_600), ..Policy::default() };
         let day = Caching::For(Duration::from_secs(24 * 3_600));
         assert_eq!(policy.next_after_success(day, &Always(255)).as_secs(), 2_880);
     }
 
     #[test]
-    fn failures_in_a_row_are_further_and_further_apart_but_no_more_than_30_seconds() {
+    fn the_pause_after_failures_grows_to_at_most_30_seconds() {
         let policy = Policy::default();
         let next = |failures| policy.next_after_failure(failures, &Always(255)).as_secs();
         assert_eq!([1, 2, 3, 5, 6, 7, 64, u32::MAX].map(next), [1, 2, 4, 16, 30, 30, 30, 30]);

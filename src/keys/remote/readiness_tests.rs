@@ -1,4 +1,4 @@
-//! Several issuers, of which some are down.
+//! Tests of readiness with several issuers, some of which are down.
 
 use tokio::time::{Instant, timeout};
 
@@ -9,7 +9,7 @@ use crate::{ClientSecret, Introspection};
 
 const OTHER: &str = "https://other.example.com";
 
-/// Another issuer, at a site where it publishes the same keys.
+/// Returns another issuer, at a site where it publishes the same keys.
 fn other(site: &Site) -> Verifier {
     let other = RemoteIssuer::new(OTHER, API).unwrap().jwks_url(KEYS).unwrap();
     other.http_client(site.clone()).clock(Wall(Instant::now())).lazy().unwrap()
@@ -22,13 +22,13 @@ fn down() -> Site {
 }
 
 #[test]
-fn one_issuer_that_is_down_does_not_take_the_service_out_of_use_for_the_others() {
+fn one_issuer_that_is_down_does_not_make_the_service_unready() {
     in_time(async {
         let keys = ring();
         let (up, out) = (Site::of(&keys), down());
         for (first, second, first_is_up) in [(&up, &out, true), (&out, &up, false)] {
             let both = issuer(first).lazy().unwrap().or(other(second)).unwrap();
-            assert!(!both.is_ready(), "nothing is here yet");
+            assert!(!both.is_ready(), "nothing has been fetched yet");
             timeout(SECOND, both.ready()).await.expect("ready as soon as one of them is");
             assert!(both.is_ready());
             assert_eq!(both.readiness().collect::<Vec<_>>(), [(ISSUER, first_is_up), (OTHER, !first_is_up)]);
@@ -56,7 +56,7 @@ fn readiness_follows_each_issuer() {
 }
 
 #[test]
-fn an_introspection_endpoint_is_ready_beside_an_issuer_that_is_down() {
+fn an_introspection_endpoint_is_ready_while_an_issuer_is_down() {
     in_time(async {
         let introspection = Introspection::new(OTHER, API)
             .unwrap()

@@ -1,4 +1,4 @@
-//! What a fetch of keys does: place → [`KeySet`], and for how long it is fresh.
+//! [`KeySource`]: fetches a [`KeySet`] and how long it is fresh.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,13 +15,13 @@ use crate::transport::fetch;
 use crate::transport::fetch::{FetchError, Limits, SharedCaches, Tag};
 use crate::uri::PlainHttp;
 
-/// How long metadata is taken for true, while the keys that it names are to be had.
+/// How long metadata is used, while the keys at its URL can be fetched.
 const METADATA_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where keys are published.
 #[derive(Clone, Debug)]
 pub(crate) enum Place {
-    /// Where the metadata of this issuer says.
+    /// At the URL in the metadata of this issuer.
     Of(Issuer),
     /// At this URL.
     At(Uri),
@@ -46,7 +46,7 @@ pub(crate) struct KeySource {
     pub(crate) known: Mutex<Known>,
 }
 
-/// What the last fetch leaves to the next.
+/// State from the last fetch for the next one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
     url: Option<(Uri, Moment)>,
@@ -54,17 +54,17 @@ pub(crate) struct Known {
     tag: Option<Tag>,
 }
 
-/// What a fetch brought.
+/// The result of a fetch.
 #[derive(Debug)]
 pub(super) struct Fetched {
-    /// `None`: the same as before.
+    /// `None` if the set is unchanged.
     pub(super) keys: Option<KeySet>,
     pub(super) caching: policy::Caching,
 }
 
 impl KeySource {
     pub(super) async fn fetch(&self, caches: SharedCaches, now: Moment) -> Result<Fetched, FetchError> {
-        // Taken, so that after a failure everything is asked for again.
+        // Taken, so that everything is requested again after a failure.
         let known = std::mem::take(&mut *self.known());
         let (url, since) = self.url(known.url, caches, now).await?;
         let answer = fetch::get(&*self.client, &url, known.tag.as_ref(), caches, self.limits).await?;
@@ -94,7 +94,7 @@ impl KeySource {
         }
     }
 
-    /// What it comes to when nothing came in the time that somebody would wait.
+    /// Returns the error for a fetch without a result in this time.
     pub(super) fn late(&self, patience: Duration) -> FetchError {
         FetchError::new(&self.place.to_string(), fetch::Cause::Document(format!("no keys within {patience:?}")))
     }

@@ -1,4 +1,4 @@
-//! An issuer that goes down, changes its keys and answers nonsense, in simulated time.
+//! Tests with an issuer that goes down, changes its keys or sends invalid answers, in simulated time.
 
 pub(super) use std::convert::Infallible;
 pub(super) use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -30,7 +30,7 @@ pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 
-/// The clock on the wall goes with tokio's, which tests move.
+/// A wall clock that follows tokio's clock, which tests control.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wall(pub(super) Instant);
 
@@ -40,7 +40,7 @@ impl Clock for Wall {
     }
 }
 
-/// An issuer behind an HTTP client that needs no network.
+/// A simulated issuer behind an HTTP client without a network.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Site(pub(super) Arc<Inner>);
 
@@ -50,15 +50,15 @@ pub(super) struct Inner {
     pub(super) fetches: AtomicUsize,
     pub(super) discoveries: AtomicUsize,
     pub(super) unchanged: AtomicUsize,
-    /// The requests for keys that no cache on the way may answer.
+    /// The number of requests for keys that must not be answered by a cache.
     pub(super) revalidations: AtomicUsize,
-    /// Whether an answer is that of the time of the request, and not of its own.
+    /// Whether an answer has the content at the time of the request, rather than at the time of the answer.
     pub(super) is_early: AtomicBool,
-    /// Whether an answer that nothing changed lacks the tag.
+    /// Whether a 304 answer lacks the tag.
     pub(super) is_terse: AtomicBool,
     /// A URL that never answers.
     pub(super) hangs: Mutex<Option<String>>,
-    /// The URLs that got a tag.
+    /// The URLs that received a tag.
     pub(super) conditional: Mutex<Vec<String>>,
     pub(super) takes: Mutex<Duration>,
     pub(super) pages: Mutex<Vec<(String, Page)>>,
@@ -73,7 +73,7 @@ pub(super) struct Page {
 }
 
 impl Site {
-    /// With the metadata of RFC 8414, and the keys of this ring.
+    /// Creates a site with the metadata of RFC 8414 and the keys of this ring.
     pub(super) fn of(keys: &KeyRing) -> Self {
         let site = Self::default();
         site.set(METADATA, &json!({"issuer": ISSUER, "jwks_uri": KEYS}).to_string());
@@ -103,7 +103,7 @@ impl Site {
         self.0.down.store(down, Ordering::SeqCst);
     }
 
-    /// Takes the published page when a request comes, and answers so much later.
+    /// Answers with the page at the time of the request, after this delay.
     pub(super) fn answers_as_of_the_request(&self, time: Duration) {
         self.0.is_early.store(true, Ordering::SeqCst);
         self.takes(time);
@@ -117,7 +117,7 @@ impl Site {
         *self.0.takes.lock().unwrap() = time;
     }
 
-    /// How often the keys were fetched.
+    /// Returns how often the keys were fetched.
     pub(super) fn fetches(&self) -> usize {
         self.0.fetches.load(Ordering::SeqCst)
     }
@@ -193,15 +193,15 @@ pub(super) fn ring() -> KeyRing {
     KeyRing::new(SigningKey::generate(Algorithm::ES256).unwrap())
 }
 
-/// When tests begin, by the clock on the wall.
+/// The wall clock at the start of tests.
 pub(super) const BEGIN: u64 = 1_700_000_000;
 
-/// A token that is good for ten years.
+/// Returns a token that is valid for ten years.
 pub(super) fn token(keys: &KeyRing) -> String {
     token_of(keys, BEGIN)
 }
 
-/// A token that was issued at this second.
+/// Returns a token that was issued at this second.
 pub(super) fn token_of(keys: &KeyRing, iat: u64) -> String {
     let claims = json!({
         "iss": ISSUER, "sub": "billing", "aud": API, "client_id": "billing", "jti": "1", "scope": "read",
@@ -210,7 +210,7 @@ pub(super) fn token_of(keys: &KeyRing, iat: u64) -> String {
     keys.signing_key().sign(claims.to_string().as_bytes()).unwrap()
 }
 
-/// A token that names an unknown key. Nothing else of it is read.
+/// Returns a token that names an unknown key. Nothing else in it is read.
 pub(super) fn naming(key_id: &str) -> String {
     use base64::Engine as _;
     let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
@@ -231,7 +231,7 @@ pub(super) fn assert_undecided(verified: Result<crate::VerifiedToken, VerifyErro
 pub(super) const UNKNOWN: VerifyError = VerifyError::Refused(RefusedToken::new(InvalidToken::UnknownKey));
 
 #[test]
-pub(super) fn a_key_that_is_taken_out_takes_with_it_every_token_that_was_verified_by_it() {
+pub(super) fn removing_a_key_invalidates_every_token_that_it_verified() {
     in_time(async {
         let (old, new) = (ring(), ring());
         let site = Site::of(&old);
@@ -242,7 +242,7 @@ pub(super) fn a_key_that_is_taken_out_takes_with_it_every_token_that_was_verifie
         verifier.verify_now(&of_old).unwrap();
         sleep(10 * MINUTE).await;
         verifier.verify(&of_new).await.unwrap();
-        assert!(verifier.remembers(&of_old) && verifier.remembers(&of_new), "neither was shown again yet");
+        assert!(verifier.remembers(&of_old) && verifier.remembers(&of_new), "neither was used again yet");
         assert_eq!(verifier.verify(&of_old).await.unwrap_err(), UNKNOWN);
         assert!(!verifier.remembers(&of_old) && verifier.remembers(&of_new));
     });
@@ -271,7 +271,7 @@ pub(super) fn no_request_with_a_known_key_is_refused_while_the_issuer_is_down_fo
 }
 
 #[test]
-pub(super) fn the_last_good_keys_are_used_for_a_day_and_then_tokens_get_503_until_the_issuer_is_back() {
+pub(super) fn the_last_keys_are_used_for_a_day_and_then_tokens_get_503_until_the_issuer_recovers() {
     in_time(async {
         let keys = ring();
         let site = Site::of(&keys);
@@ -291,7 +291,7 @@ pub(super) fn the_last_good_keys_are_used_for_a_day_and_then_tokens_get_503_unti
 }
 
 #[test]
-pub(super) fn a_new_key_is_fetched_when_its_first_token_comes_once_for_all_who_wait() {
+pub(super) fn a_new_key_is_fetched_for_its_first_token_once_for_all_waiting_requests() {
     in_time(async {
         let (old, new) = (ring(), ring());
         let site = Site::of(&old);
@@ -313,7 +313,7 @@ pub(super) fn a_new_key_is_fetched_when_its_first_token_comes_once_for_all_who_w
 }
 
 #[test]
-pub(super) fn a_key_that_lands_after_the_first_look_is_found_by_the_second() {
+pub(super) fn a_key_that_arrives_after_the_first_lookup_is_found_by_the_second() {
     in_time(async {
         let (keys, other) = (ring(), ring());
         let verifier = connected(&Site::of(&keys)).await;
@@ -330,7 +330,7 @@ pub(super) fn a_key_that_lands_after_the_first_look_is_found_by_the_second() {
 }
 
 #[test]
-pub(super) fn a_caller_that_hangs_up_does_not_end_the_fetch_for_others() {
+pub(super) fn a_caller_that_disconnects_does_not_end_the_fetch_for_others() {
     in_time(async {
         let (old, new) = (ring(), ring());
         let site = Site::of(&old);
@@ -345,7 +345,7 @@ pub(super) fn a_caller_that_hangs_up_does_not_end_the_fetch_for_others() {
 }
 
 #[test]
-pub(super) fn a_key_that_is_taken_out_of_the_set_is_trusted_no_longer_than_until_the_next_fetch() {
+pub(super) fn a_key_removed_from_the_set_is_trusted_until_the_next_fetch() {
     in_time(async {
         let (old, new) = (ring(), ring());
         let site = Site::of(&old);
@@ -359,7 +359,7 @@ pub(super) fn a_key_that_is_taken_out_of_the_set_is_trusted_no_longer_than_until
 }
 
 #[test]
-pub(super) fn a_service_that_starts_before_its_issuer_says_so_and_heals_by_itself() {
+pub(super) fn a_service_that_starts_before_its_issuer_is_unready_and_recovers() {
     in_time(async {
         let keys = ring();
         let site = Site::of(&keys);
@@ -372,14 +372,14 @@ pub(super) fn a_service_that_starts_before_its_issuer_says_so_and_heals_by_itsel
         site.is_down(false);
         let waited = Instant::now();
         verifier.ready().await;
-        println!("ready {:?} after the issuer was", waited.elapsed());
+        println!("ready {:?} after the issuer was up", waited.elapsed());
         assert!(verifier.is_ready() && waited.elapsed() <= 31 * SECOND);
         assert!(verifier.verify(&token(&keys)).await.is_ok());
     });
 }
 
 #[test]
-pub(super) fn keys_are_fetched_ahead_as_cache_control_says_and_not_sent_again_when_they_are_the_same() {
+pub(super) fn keys_are_refreshed_by_cache_control_and_not_sent_again_if_unchanged() {
     in_time(async {
         let keys = ring();
         let site = Site::of(&keys);
@@ -392,7 +392,7 @@ pub(super) fn keys_are_fetched_ahead_as_cache_control_says_and_not_sent_again_wh
         assert_eq!(site.fetches(), 1);
         sleep(6 * MINUTE + 2 * SECOND).await;
         assert_eq!((site.fetches(), site.0.unchanged.load(Ordering::SeqCst)), (2, 1));
-        assert_eq!(site.discoveries(), 1, "the metadata is not asked for each time");
+        assert_eq!(site.discoveries(), 1, "the metadata is not fetched each time");
         sleep(48 * HOUR).await;
         assert!(verifier.verify_now(&token(&keys)).is_ok());
         assert!((2..=4).contains(&site.discoveries()), "but once a day: {}", site.discoveries());
@@ -400,7 +400,7 @@ pub(super) fn keys_are_fetched_ahead_as_cache_control_says_and_not_sent_again_wh
 }
 
 #[test]
-pub(super) fn nothing_is_fetched_any_more_once_the_verifier_is_gone() {
+pub(super) fn nothing_is_fetched_after_the_verifier_is_dropped() {
     in_time(async {
         let site = Site::of(&ring());
         drop(connected(&site).await);
@@ -410,7 +410,7 @@ pub(super) fn nothing_is_fetched_any_more_once_the_verifier_is_gone() {
 }
 
 #[test]
-pub(super) fn openid_discovery_is_asked_where_there_is_no_metadata_of_rfc_8414() {
+pub(super) fn openid_discovery_is_used_if_there_is_no_rfc_8414_metadata() {
     in_time(async {
         let keys = ring();
         let site = Site::of(&keys);
@@ -421,7 +421,7 @@ pub(super) fn openid_discovery_is_asked_where_there_is_no_metadata_of_rfc_8414()
 }
 
 #[test]
-pub(super) fn a_url_of_keys_needs_no_metadata() {
+pub(super) fn a_key_set_url_needs_no_metadata() {
     in_time(async {
         let keys = ring();
         let site = Site::of(&keys);
@@ -436,9 +436,9 @@ pub(super) fn a_url_of_keys_needs_no_metadata() {
     });
 }
 
-/// An issuer and its keys in a network that encrypts underneath, behind an HTTP client of the application's own.
+/// An issuer and its keys in a network that encrypts underneath, behind an HTTP client of the application.
 #[test]
-pub(super) fn plain_http_beyond_loopback_needs_the_setting_also_behind_an_own_http_client() {
+pub(super) fn plain_http_to_other_hosts_needs_the_setting_even_with_an_own_http_client() {
     in_time(async {
         const INSIDE: &str = "http://keycloak:8080/realms/m";
         let keys = ring();
@@ -453,7 +453,7 @@ pub(super) fn plain_http_beyond_loopback_needs_the_setting_also_behind_an_own_ht
         assert!(refused.to_string().contains("`dangerous_plain_http`"), "{refused}");
         let refused = issuer(&site).jwks_url("http://keys:8080/jwks").unwrap().connect().await.unwrap_err();
         assert!(refused.to_string().contains("`dangerous_plain_http`"), "{refused}");
-        assert_eq!(site.discoveries() + site.fetches(), 0, "nothing was asked");
+        assert_eq!(site.discoveries() + site.fetches(), 0, "nothing was requested");
 
         let claims = |issuer: &str| json!({"iss": issuer, "sub": "b", "aud": API, "client_id": "b", "jti": "1", "iat": 1_700_000_000, "exp": 2_000_000_000});
         let sign = |issuer| keys.signing_key().sign(claims(issuer).to_string().as_bytes()).unwrap();
@@ -466,7 +466,7 @@ pub(super) fn plain_http_beyond_loopback_needs_the_setting_also_behind_an_own_ht
 }
 
 #[test]
-pub(super) fn no_setting_lets_an_https_issuer_lead_to_plain_http() {
+pub(super) fn no_setting_lets_an_https_issuer_redirect_to_plain_http() {
     in_time(async {
         let redirect = |location: &str| Page {
             status: StatusCode::FOUND,
@@ -487,7 +487,7 @@ pub(super) fn no_setting_lets_an_https_issuer_lead_to_plain_http() {
 }
 
 #[test]
-pub(super) fn a_proxy_setting_for_a_client_that_was_replaced_is_an_error() {
+pub(super) fn a_proxy_setting_for_a_replaced_http_client_is_an_error() {
     in_time(async {
         let refused = issuer(&Site::of(&ring())).use_environment_proxy().lazy().unwrap_err();
         assert!(matches!(refused, RemoteError::ProxyOfOwnClient), "{refused}");
@@ -508,7 +508,7 @@ pub(super) fn connecting_with_an_endless_timeout_waits_for_the_issuer() {
     });
 }
 
-/// What connecting to a site comes to, and how long that takes.
+/// Returns the error of connecting to a site, and how long that took.
 pub(super) async fn refusal(site: &Site) -> (String, Duration) {
     let started = Instant::now();
     let error = issuer(site).connect().await.unwrap_err();
@@ -517,7 +517,7 @@ pub(super) async fn refusal(site: &Site) -> (String, Duration) {
 }
 
 #[test]
-pub(super) fn connecting_fails_at_once_and_clearly_where_waiting_does_not_help() {
+pub(super) fn connecting_fails_immediately_if_waiting_does_not_help() {
     in_time(async {
         let metadata = |issuer: &str, keys: &str| json!({"issuer": issuer, "jwks_uri": keys}).to_string();
         let page = |status, headers: &[(&'static str, &str)], body: &str| Page {
@@ -527,8 +527,8 @@ pub(super) fn connecting_fails_at_once_and_clearly_where_waiting_does_not_help()
         };
         for (url, page, says) in [
             (METADATA, page(404, &[], ""), "404"),
-            (METADATA, page(200, &[], "<html>"), "no metadata"),
-            (METADATA, page(200, &[], &json!([ISSUER, KEYS]).to_string()), "no metadata"),
+            (METADATA, page(200, &[], "<html>"), "not issuer metadata"),
+            (METADATA, page(200, &[], &json!([ISSUER, KEYS]).to_string()), "not issuer metadata"),
             (
                 METADATA,
                 page(200, &[], &metadata("https://auth.example.com/tenant/", KEYS)),
@@ -544,9 +544,9 @@ pub(super) fn connecting_fails_at_once_and_clearly_where_waiting_does_not_help()
             (KEYS, page(404, &[], ""), KEYS),
             (KEYS, page(304, &[], ""), "304"), // to a request without a tag
             (KEYS, page(307, &[("location", "https://elsewhere.example/jwks")], ""), "redirects to another host"),
-            (KEYS, page(200, &[], r#"{"keys": []}"#), "no key that is of use"),
-            (KEYS, page(200, &[], "[]"), "no JWK Set"),
-            (KEYS, page(200, &[], &json!([ring().to_jwk_set().keys]).to_string()), "no JWK Set"),
+            (KEYS, page(200, &[], r#"{"keys": []}"#), "no usable key"),
+            (KEYS, page(200, &[], "[]"), "not a JWK Set"),
+            (KEYS, page(200, &[], &json!([ring().to_jwk_set().keys]).to_string()), "not a JWK Set"),
             (KEYS, page(200, &[], &" ".repeat(256 * 1024 + 1)), "longer than 262144 bytes"),
         ] {
             let site = Site::of(&ring());
@@ -558,7 +558,7 @@ pub(super) fn connecting_fails_at_once_and_clearly_where_waiting_does_not_help()
 }
 
 #[test]
-pub(super) fn connecting_to_who_is_down_or_slow_waits_for_its_time_and_then_says_why() {
+pub(super) fn connecting_to_a_down_or_slow_issuer_waits_for_the_timeout_and_then_reports_the_reason() {
     in_time(async {
         let site = Site::of(&ring());
         site.is_down(true);
@@ -568,7 +568,7 @@ pub(super) fn connecting_to_who_is_down_or_slow_waits_for_its_time_and_then_says
         site.takes(6 * SECOND);
         let (slow, took) = refusal(&site).await;
         assert!(slow.contains("no answer within 5s") && took == 30 * SECOND, "{slow} after {took:?}");
-        // It comes up while we wait, however long we would.
+        // The issuer comes up during the wait.
         let site = Site::of(&ring());
         site.is_down(true);
         let connecting = tokio::spawn(issuer(&site).connect_timeout(Duration::MAX).connect());
@@ -579,7 +579,7 @@ pub(super) fn connecting_to_who_is_down_or_slow_waits_for_its_time_and_then_says
 }
 
 #[test]
-pub(super) fn no_more_than_a_thousand_wait_for_keys_at_once() {
+pub(super) fn at_most_a_thousand_requests_wait_for_keys() {
     in_time(async {
         let site = Site::of(&ring());
         site.takes(SECOND);
@@ -599,13 +599,13 @@ pub(super) fn no_more_than_a_thousand_wait_for_keys_at_once() {
 }
 
 #[test]
-pub(super) fn outside_of_a_runtime_the_mistake_is_named() {
+pub(super) fn the_error_outside_of_a_runtime_says_how_to_fix_it() {
     let error = issuer(&Site::default()).lazy().unwrap_err();
     assert!(matches!(error, RemoteError::NoRuntime), "{error}");
 }
 
 #[test]
-pub(super) fn a_request_that_waits_for_keys_holds_no_place_of_the_service_behind_the_layer() {
+pub(super) fn a_request_that_waits_for_keys_holds_no_slot_of_the_inner_service() {
     in_time(async {
         let keys = ring();
         let site = Site::of(&keys);
@@ -617,16 +617,16 @@ pub(super) fn a_request_that_waits_for_keys_holds_no_place_of_the_service_behind
         let (mut one, mut other) = (service.clone(), service);
         let waiting = one.ready().await.unwrap().call(request.body(Body::default()).unwrap());
         let passing = async { other.ready().await.unwrap().call(Request::new(Body::default())).await };
-        let passed = tokio::time::timeout(SECOND / 2, passing).await.expect("a place");
+        let passed = tokio::time::timeout(SECOND / 2, passing).await.expect("a free slot");
         assert_eq!(passed.unwrap().status(), StatusCode::OK);
         assert_eq!(waiting.await.unwrap().status(), StatusCode::OK);
-        assert!(other.ready().await.is_ok(), "and gives it back");
+        assert!(other.ready().await.is_ok(), "and frees it");
     });
 }
 
-/// A wall clock that a test can set.
+/// Uses a wall clock that the test can set.
 #[test]
-pub(super) fn a_clock_that_is_set_back_puts_off_no_fetch_and_makes_no_key_younger() {
+pub(super) fn setting_the_clock_back_delays_no_fetch_and_makes_no_key_younger() {
     in_time(async {
         let (old, new) = (ring(), ring());
         let (site, wall) = (Site::of(&old), ManualClock::at(Wall(Instant::now()).now() + 24 * HOUR));
@@ -644,7 +644,7 @@ pub(super) fn a_clock_that_is_set_back_puts_off_no_fetch_and_makes_no_key_younge
         let failed = site.fetches() + site.discoveries();
         set_back();
         sleep(MINUTE).await;
-        assert!(site.fetches() + site.discoveries() > failed, "no attempt is put off");
+        assert!(site.fetches() + site.discoveries() > failed, "no attempt is delayed");
         sleep(24 * HOUR).await;
         assert_undecided(verifier.verify(&of_new).await);
         site.is_down(false);
@@ -654,7 +654,7 @@ pub(super) fn a_clock_that_is_set_back_puts_off_no_fetch_and_makes_no_key_younge
 }
 
 #[test]
-pub(super) fn a_clock_that_is_set_back_makes_no_metadata_younger() {
+pub(super) fn setting_the_clock_back_makes_no_metadata_younger() {
     in_time(async {
         let (site, wall) = (Site::of(&ring()), ManualClock::at(Wall(Instant::now()).now()));
         let issuer = RemoteIssuer::new(ISSUER, API).unwrap().http_client(site.clone()).clock(wall.clone());
@@ -669,7 +669,7 @@ pub(super) fn a_clock_that_is_set_back_makes_no_metadata_younger() {
 }
 
 #[test]
-pub(super) fn a_token_that_was_seen_before_waits_for_keys_where_those_that_are_here_are_too_old() {
+pub(super) fn a_cached_token_waits_for_new_keys_if_the_current_ones_are_too_old() {
     in_time(async {
         let keys = ring();
         let (site, wall) = (Site::of(&keys), ManualClock::at(Wall(Instant::now()).now()));
@@ -681,14 +681,14 @@ pub(super) fn a_token_that_was_seen_before_waits_for_keys_where_those_that_are_h
             let request = Request::get("/").header("authorization", &authorization);
             let answer = service.clone().oneshot(request.body(Body::default()).unwrap()).await.unwrap();
             assert_eq!(answer.status(), StatusCode::OK);
-            // The machine sleeps for two days.
+            // The machine was suspended for two days.
             wall.advance(48 * HOUR);
         }
     });
 }
 
 #[test]
-pub(super) fn keys_that_may_not_be_older_than_an_hour_are_fetched_within_the_hour_whatever_cache_control_says() {
+pub(super) fn keys_are_fetched_within_the_maximum_age_with_any_cache_control() {
     in_time(async {
         let keys = ring();
         let site = Site::of(&keys);
@@ -708,7 +708,7 @@ pub(super) fn keys_that_may_not_be_older_than_an_hour_are_fetched_within_the_hou
 }
 
 #[test]
-pub(super) fn keys_are_used_for_a_minute_even_where_the_setting_is_less() {
+pub(super) fn keys_are_used_for_at_least_a_minute_with_any_setting() {
     in_time(async {
         let keys = ring();
         let site = Site::of(&keys);
@@ -727,7 +727,7 @@ pub(super) fn no_request_waits_longer_than_two_documents_may_take() {
         let (old, new) = (ring(), ring());
         let site = Site::of(&old);
         let verifier = connected(&site).await;
-        // After a failed fetch, the metadata is fetched again, too: a fetch takes nearly 15 s then.
+        // After a failed fetch, the metadata is fetched again, too, so a fetch takes nearly 15 s.
         site.is_down(true);
         verifier.verify(&naming("a")).await.unwrap_err();
         site.is_down(false);
@@ -749,7 +749,7 @@ pub(super) fn no_request_waits_longer_than_two_documents_may_take() {
 }
 
 #[test]
-pub(super) fn keys_are_as_old_as_the_request_that_brought_them() {
+pub(super) fn the_age_of_keys_counts_from_the_request_for_them() {
     in_time(async {
         let site = Site::of(&ring());
         site.takes(4 * SECOND);

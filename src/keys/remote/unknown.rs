@@ -1,4 +1,4 @@
-//! The names of keys that a fetched set lacked, remembered within a bound.
+//! [`UnknownKeyIds`]: the key names that a fetched set lacked, bounded in number.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use crate::clock::Moment;
 
-/// How many names are remembered.
+/// The maximum number of remembered names.
 const MAX_NAMES: usize = 1_000;
 
-/// Hashes under a secret of our own, so that a name costs the same few bytes, however long a caller makes it.
+/// Keyed hashes of names, so that each takes the same few bytes, whatever its length.
 ///
-/// A name goes with its algorithm: a token without a `kid` means the only key of its algorithm.
+/// A name is remembered together with its algorithm: a token without a `kid` means the only key of its algorithm.
 #[derive(Debug, Default)]
 pub(super) struct UnknownKeyIds {
     hasher: RandomState,
-    /// The oldest first, with the start of the fetch that did not bring it.
+    /// The oldest first, with the start of the fetch that lacked the name.
     names: VecDeque<(u64, Moment)>,
 }
 
@@ -29,7 +29,7 @@ impl UnknownKeyIds {
         self.names.push_back((hash, asked));
     }
 
-    /// Returns when the set was requested that lacked this name, no longer ago than `within`.
+    /// Returns when the set that lacked this name was requested, if that is no longer ago than `within`.
     pub(super) fn lacked(&self, name: &str, alg: &str, now: Moment, within: Duration) -> Option<Moment> {
         let hash = self.hasher.hash_one((name, alg));
         let (_, asked) = self.names.iter().find(|(own, _)| *own == hash)?;
@@ -56,7 +56,7 @@ mod tests {
     use crate::clock::Moment;
 
     #[test]
-    fn the_last_thousand_names_are_remembered_and_each_for_its_time() {
+    fn the_last_thousand_names_are_remembered_for_a_limited_time() {
         let (mut names, minute) = (UnknownKeyIds::default(), Duration::from_secs(60));
         let now = Moment { wall: SystemTime::UNIX_EPOCH, monotonic: Instant::now() };
         let later = Moment { wall: now.wall + minute, ..now };
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_keeps_no_name_for_longer() {
+    fn setting_the_clock_back_keeps_no_name_for_longer() {
         let (mut names, minute) = (UnknownKeyIds::default(), Duration::from_secs(60));
         let now = Moment { wall: SystemTime::UNIX_EPOCH + 60 * minute, monotonic: Instant::now() };
         names.remember("stranger", "ES256", now);

@@ -1,4 +1,4 @@
-//! Tokens that name a key that is not in the set: how many fetches they cause, and what their callers are told.
+//! Tests of tokens that name a key that is not in the set: how many fetches they cause, and how they are answered.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::VerifiedToken;
 use crate::deadline::in_time;
 use crate::verification::{InvalidToken, UndecidedKind, Verifier, VerifyError};
 
-/// Returns the `Retry-After` of a token whose key may be new.
+/// Returns the `Retry-After` for a token whose key may be new.
 #[track_caller]
 fn assert_too_early(verified: Result<VerifiedToken, VerifyError>) -> u64 {
     match verified {
@@ -22,12 +22,12 @@ fn assert_too_early(verified: Result<VerifiedToken, VerifyError>) -> u64 {
     }
 }
 
-/// Publishes both, the new one first.
+/// Returns a ring with both keys, the new one first.
 fn rotated(new: &KeyRing, old: &KeyRing) -> KeyRing {
     new.clone().also_trust(old.signing_key().verifying_key())
 }
 
-/// Uses up the three fetches in a row, with names that the issuer does not have.
+/// Uses up the three fetches in a row with names that the issuer does not have.
 async fn use_up(verifier: &Verifier) {
     for name in ["first", "second", "third"] {
         assert_eq!(verifier.verify(&naming(name)).await.unwrap_err(), UNKNOWN);
@@ -35,7 +35,7 @@ async fn use_up(verifier: &Verifier) {
 }
 
 #[test]
-fn a_key_that_is_new_is_admitted_at_once_after_a_stranger_named_a_key_at_random() {
+fn a_new_key_is_admitted_immediately_after_a_request_with_a_random_key_name() {
     in_time(async {
         let (old, new) = (ring(), ring());
         let site = Site::of(&old);
@@ -48,7 +48,7 @@ fn a_key_that_is_new_is_admitted_at_once_after_a_stranger_named_a_key_at_random(
 }
 
 #[test]
-fn a_key_that_is_new_is_answered_503_until_a_fetch_is_allowed_and_then_admitted() {
+fn a_new_key_is_answered_503_until_a_fetch_is_allowed_and_then_admitted() {
     in_time(async {
         let (old, new) = (ring(), ring());
         let site = Site::of(&old);
@@ -65,7 +65,7 @@ fn a_key_that_is_new_is_answered_503_until_a_fetch_is_allowed_and_then_admitted(
 }
 
 #[test]
-fn a_regular_fetch_that_is_due_sooner_is_the_time_to_try_again() {
+fn retry_after_is_the_time_of_an_earlier_regular_fetch() {
     in_time(async {
         let (old, new) = (ring(), ring());
         let site = Site::of(&old);
@@ -130,7 +130,7 @@ fn a_new_key_is_admitted_within_ten_seconds_during_a_flood_of_random_names_and_n
         let (started, before) = (Instant::now(), site.fetches());
         let (mut slowest, mut too_early) = (Duration::ZERO, 0);
         for _ in 0..20 {
-            // At another time of the slot in each round.
+            // At another time within the interval in each round.
             sleep(Duration::from_millis(30_770)).await;
             let new = ring();
             site.publish(&rotated(&new, &keys));
@@ -146,7 +146,7 @@ fn a_new_key_is_admitted_within_ten_seconds_during_a_flood_of_random_names_and_n
         flood.abort();
         let (fetches, elapsed) = (site.fetches() - before, started.elapsed());
         println!(
-            "20 new keys in {elapsed:?} of 200 random kids a second: {fetches} fetches, {too_early} answers of 503 to good \
+            "20 new keys in {elapsed:?} of 200 random kids a second: {fetches} fetches, {too_early} answers of 503 to valid \
              tokens, none of 401; the slowest key was admitted after {slowest:?}"
         );
         assert!(slowest > 5 * SECOND && slowest <= 10 * SECOND + Duration::from_millis(200), "{slowest:?}");
@@ -161,7 +161,7 @@ fn a_name_that_a_set_lacked_is_refused_without_a_fetch_for_ten_seconds_or_until_
         let site = Site::of(&keys);
         let (verifier, next) = (connected(&site).await, ring());
         let early = token(&next);
-        // A set that is fetched now proves that the issuer lacks the key: the token is older.
+        // A set that is fetched now proves that the issuer lacks the key, since the token is older.
         sleep(10 * SECOND).await;
         assert_eq!(verifier.verify(&early).await.unwrap_err(), UNKNOWN);
         let fetches = site.fetches();
@@ -176,19 +176,19 @@ fn a_name_that_a_set_lacked_is_refused_without_a_fetch_for_ten_seconds_or_until_
         assert_eq!(verifier.verify(&token(&third)).await.unwrap_err(), UNKNOWN);
         site.publish(&third.clone().also_trust(fourth.signing_key().verifying_key()));
         assert!(verifier.verify(&token(&fourth)).await.is_ok());
-        assert!(verifier.verify_now(&token(&third)).is_ok(), "the set of the other one has it");
+        assert!(verifier.verify_now(&token(&third)).is_ok(), "the set fetched for the other token has it");
     });
 }
 
 #[test]
-fn a_set_that_was_requested_before_the_token_came_refuses_nothing() {
+fn a_set_that_was_requested_before_the_token_arrived_does_not_refuse_it() {
     in_time(async {
         let (old, new) = (ring(), ring());
         let site = Site::of(&old);
         let verifier = connected(&site).await;
         use_up(&verifier).await;
         sleep(10 * SECOND).await;
-        // The issuer answers with the set of this moment, half a second late.
+        // The issuer answers with the set at the time of the request, half a second later.
         site.answers_as_of_the_request(SECOND / 2);
         let stranger = tokio::spawn({
             let verifier = verifier.clone();
@@ -204,7 +204,7 @@ fn a_set_that_was_requested_before_the_token_came_refuses_nothing() {
 }
 
 #[test]
-fn a_request_that_joined_a_fetch_too_late_waits_for_the_next_one_if_that_is_allowed() {
+fn a_request_that_joins_an_earlier_fetch_waits_for_the_next_one_if_allowed() {
     in_time(async {
         let (old, new) = (ring(), ring());
         let site = Site::of(&old);
@@ -243,7 +243,7 @@ fn an_unknown_name_is_answered_503_while_the_issuer_is_down_within_the_same_budg
 }
 
 #[test]
-fn a_token_of_an_algorithm_that_no_key_has_is_refused_without_a_fetch() {
+fn a_token_with_an_algorithm_that_no_key_has_is_refused_without_a_fetch() {
     in_time(async {
         let site = Site::of(&ring());
         let verifier = connected(&site).await;
@@ -258,7 +258,7 @@ fn a_token_of_an_algorithm_that_no_key_has_is_refused_without_a_fetch() {
 }
 
 #[test]
-fn a_stranger_who_guesses_the_name_of_the_next_key_makes_no_token_of_it_refused() {
+fn guessing_the_name_of_the_next_key_does_not_cause_its_tokens_to_be_refused() {
     in_time(async {
         let (old, new) = (ring(), ring());
         let site = Site::of(&old);
@@ -273,7 +273,7 @@ fn a_stranger_who_guesses_the_name_of_the_next_key_makes_no_token_of_it_refused(
             let left = (10 * SECOND).saturating_sub(published.elapsed());
             assert_eq!(assert_too_early(Err(error)), left.as_secs() + u64::from(left.subsec_nanos() > 0));
             too_early += 1;
-            // The stranger continues, which changes nothing.
+            // Further guesses change nothing.
             assert_too_early(verifier.verify(&naming(&name)).await);
             sleep(SECOND / 2).await;
         }
@@ -282,7 +282,7 @@ fn a_stranger_who_guesses_the_name_of_the_next_key_makes_no_token_of_it_refused(
 }
 
 #[test]
-fn a_token_that_is_older_than_a_set_without_its_key_is_refused_without_another_fetch() {
+fn a_token_older_than_a_set_without_its_key_is_refused_without_another_fetch() {
     in_time(async {
         let (withdrawn, new) = (ring(), ring());
         let site = Site::of(&withdrawn);
@@ -295,14 +295,14 @@ fn a_token_that_is_older_than_a_set_without_its_key_is_refused_without_another_f
             sleep(SECOND).await;
         }
         assert_eq!(site.fetches() - fetches, 1);
-        // Within the leeway, the clock of the issuer may be slow.
+        // Within the leeway, the issuer's clock may be slow.
         assert_too_early(verifier.verify(&token_of(&withdrawn, BEGIN + 9 * 60 - 4)).await);
         assert_eq!(verifier.verify(&token_of(&withdrawn, BEGIN + 9 * 60 - 6)).await.unwrap_err(), UNKNOWN);
     });
 }
 
 #[test]
-fn a_fetch_that_an_unknown_name_causes_is_not_answered_from_a_shared_cache() {
+fn a_fetch_for_an_unknown_name_bypasses_shared_caches() {
     in_time(async {
         let (old, new) = (ring(), ring());
         let site = Site::of(&old);
@@ -314,25 +314,25 @@ fn a_fetch_that_an_unknown_name_causes_is_not_answered_from_a_shared_cache() {
     });
 }
 
-/// Numbers that are the same in every run.
-struct Dice(u64);
+/// A pseudorandom sequence that is the same in every run.
+struct TestRng(u64);
 
-impl Dice {
+impl TestRng {
     fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % bound
     }
 }
 
-/// Strangers, rotations, outages and slow answers in any order. A token of a published key whose name no stranger used before
-/// it was published is never refused, and is admitted as soon as the issuer was up for as long as one fetch takes to be
-/// earned.
+/// Random names, rotations, outages and slow answers in any order. A token of a published key, whose name was not used before
+/// it
+/// was published, is never refused. It is admitted as soon as the issuer was up for the time until one more fetch is allowed.
 #[test]
-fn whatever_strangers_and_the_issuer_do_a_good_token_of_a_new_key_is_never_refused() {
+fn a_valid_token_of_a_new_key_is_never_refused_under_random_names_and_outages() {
     in_time(async {
         let (mut admitted, mut too_early, mut refused) = (0, 0, 0);
         for seed in 0..60 {
-            let mut dice = Dice(seed);
+            let mut rng = TestRng(seed);
             let mut keys = ring();
             let site = Site::of(&keys);
             let verifier = connected(&site).await;
@@ -340,27 +340,27 @@ fn whatever_strangers_and_the_issuer_do_a_good_token_of_a_new_key_is_never_refus
             let mut published = Instant::now();
             let (mut is_down, mut outages) = (false, 0);
             for step in 0..200 {
-                match dice.below(8) {
+                match rng.below(8) {
                     0 => {
                         let new = ring();
                         site.publish(&rotated(&new, &keys));
                         (keys, published) = (new, Instant::now());
                     }
                     1 => {
-                        is_down = !is_down && dice.below(3) == 0;
+                        is_down = !is_down && rng.below(3) == 0;
                         site.is_down(is_down);
                         outages += u64::from(is_down);
                         published = Instant::now();
                     }
-                    2 => site.takes(Duration::from_millis(dice.below(2_000))),
-                    3 => sleep(Duration::from_millis(dice.below(15_000))).await,
+                    2 => site.takes(Duration::from_millis(rng.below(2_000))),
+                    3 => sleep(Duration::from_millis(rng.below(15_000))).await,
                     4 => {
                         let waited = published.elapsed();
                         match verifier.verify(&token(&keys)).await {
                             Ok(_) => admitted += 1,
                             Err(error) => {
                                 assert!(assert_too_early(Err(error)) <= 30, "seed {seed}, step {step}");
-                                // A fetch that was in flight took 4 s at most, and the next one is allowed after 10 s.
+                                // A fetch in flight took at most 4 s, and the next one is allowed after 10 s.
                                 assert!(is_down || waited <= 14 * SECOND, "seed {seed}, step {step}: {waited:?}");
                                 too_early += 1;
                             }
@@ -374,12 +374,12 @@ fn whatever_strangers_and_the_issuer_do_a_good_token_of_a_new_key_is_never_refus
                     },
                 }
             }
-            // Regular fetches and attempts after failures come on top of the budget; few of the latter get as far as the keys.
+            // Regular fetches and retries after failures are not in the budget; few of the latter reach the keys.
             let (fetches, elapsed) = (site.fetches() - before, started.elapsed());
             let allowed = 3 + elapsed.as_secs() / 10 + elapsed.as_secs() / (7 * 60) + outages;
             assert!(fetches as u64 <= allowed, "seed {seed}: {fetches} fetches in {elapsed:?}");
         }
-        println!("{admitted} admitted, {too_early} told to try again, {refused} strangers refused");
+        println!("{admitted} admitted, {too_early} answered 503, {refused} random names refused");
         assert!(admitted > 500 && too_early > 50 && refused > 500);
     });
 }
@@ -402,7 +402,7 @@ fn a_name_that_a_set_lacked_causes_no_fetch_for_ten_seconds_after_the_request_fo
 }
 
 #[test]
-fn a_name_that_a_set_lacked_is_asked_about_again_once_the_keys_have_changed() {
+fn a_name_that_a_set_lacked_causes_a_fetch_again_once_the_keys_have_changed() {
     in_time(async {
         let (old, new, newest) = (ring(), ring(), ring());
         let site = Site::of(&old);
@@ -416,14 +416,14 @@ fn a_name_that_a_set_lacked_is_asked_about_again_once_the_keys_have_changed() {
 }
 
 #[test]
-fn after_a_fetch_that_brings_the_same_keys_a_name_that_they_lack_causes_no_other_one() {
+fn after_a_fetch_of_the_same_keys_a_missing_name_causes_no_other_fetch() {
     in_time(async {
         let site = Site::of(&ring());
         let verifier = issuer(&site).unknown_key_cooldown(60 * MINUTE).connect().await.unwrap();
         assert_eq!(verifier.verify(&naming("stranger")).await.unwrap_err(), UNKNOWN);
         sleep(10 * MINUTE).await;
         let fetches = site.fetches();
-        assert_eq!(fetches, 3, "the first one, that for the stranger, and a regular one");
+        assert_eq!(fetches, 3, "the first one, one for the unknown name, and a regular one");
         assert_too_early(verifier.verify(&naming("stranger")).await);
         assert_eq!((verifier.remote_keys().unwrap().unknown_names(), site.fetches()), (1, fetches));
     });

@@ -9,10 +9,10 @@ use super::{Both, PublicNumbers, Subject, encode, fixed, member, reversed};
 use crate::keys::Algorithm;
 use crate::keys::parsed_jwk::{ParsedJwk, Purpose};
 
-/// A number from the sequence of a seed (`SplitMix64`), so that a failure can be repeated.
-pub(super) struct Dice(pub(super) u64);
+/// A pseudorandom sequence with a seed (`SplitMix64`), so that a failure can be repeated.
+pub(super) struct TestRng(pub(super) u64);
 
-impl Dice {
+impl TestRng {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
@@ -34,7 +34,7 @@ impl Dice {
         bytes[place] ^= 1 << self.below(8);
     }
 
-    /// Replaces, removes or adds one character of a text that is base64url, but for a few that never are.
+    /// Replaces, removes or adds one character of a base64url text, rarely with an invalid one.
     fn alter_text(&mut self, text: &str) -> String {
         const CHARACTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_=+/. ";
         let mut text = text.as_bytes().to_vec();
@@ -48,7 +48,7 @@ impl Dice {
     }
 }
 
-/// Counts the decisions of both backends, by kind of alteration.
+/// Counts the decisions of both backends, per kind of alteration.
 #[derive(Default)]
 struct Tally(BTreeMap<&'static str, [usize; 2]>);
 
@@ -62,53 +62,53 @@ impl Tally {
     }
 }
 
-/// Alters the token of a subject in one way; both backends must say the same.
-fn alter_token(subject: &Subject, dice: &mut Dice, tally: &mut Tally) {
+/// Alters the token of a subject in one way; both backends must decide alike.
+fn alter_token(subject: &Subject, rng: &mut TestRng, tally: &mut Tally) {
     let (mut message, mut signature) = (subject.message.clone(), subject.signature.clone());
     let width = signature.len() / subject.halves();
-    let what = match dice.below(12) {
+    let what = match rng.below(12) {
         0 => "nothing",
         1 | 2 => {
-            dice.flip_bit(&mut message);
+            rng.flip_bit(&mut message);
             "a bit of the message"
         }
         3 | 4 => {
-            dice.flip_bit(&mut signature);
+            rng.flip_bit(&mut signature);
             "a bit of the signature"
         }
         5 => {
-            dice.flip_bit(&mut signature);
-            dice.flip_bit(&mut signature);
+            rng.flip_bit(&mut signature);
+            rng.flip_bit(&mut signature);
             "two bits of the signature"
         }
         6 => {
-            let place = dice.below(signature.len());
-            signature[place] = *dice.one_of(&[0, 1, 0x7F, 0x80, 0xFF]);
+            let place = rng.below(signature.len());
+            signature[place] = *rng.one_of(&[0, 1, 0x7F, 0x80, 0xFF]);
             "a byte of the signature"
         }
         7 => {
-            match dice.below(4) {
-                0 => signature.truncate(dice.below(signature.len())),
+            match rng.below(4) {
+                0 => signature.truncate(rng.below(signature.len())),
                 1 => drop(signature.remove(0)),
-                2 => signature.insert(0, *dice.one_of(&[0, 0xFF])),
-                _ => signature.push(*dice.one_of(&[0, 0xFF])),
+                2 => signature.insert(0, *rng.one_of(&[0, 0xFF])),
+                _ => signature.push(*rng.one_of(&[0, 0xFF])),
             }
             "the length of the signature"
         }
         8 => {
             let edges = subject.edges(width);
-            let start = dice.below(subject.halves()) * width;
-            signature[start..start + width].copy_from_slice(dice.one_of::<Vec<u8>>(&edges));
+            let start = rng.below(subject.halves()) * width;
+            signature[start..start + width].copy_from_slice(rng.one_of::<Vec<u8>>(&edges));
             "a number of the signature"
         }
         9 => {
-            // Other numbers with the same remainder, and the negative ones.
-            let start = dice.below(subject.halves()) * width;
+            // Congruent numbers, and the negated one.
+            let start = rng.below(subject.halves()) * width;
             let part = &mut signature[start..start + width];
             let little = subject.algorithm == Algorithm::EdDSA;
             let value = if little { BigUint::from_bytes_le(part) } else { BigUint::from_bytes_be(part) };
             let n = &subject.modulus;
-            let value = match dice.below(3) {
+            let value = match rng.below(3) {
                 0 => value + n,
                 1 => n + n - (value % n),
                 _ => n - (value % n),
@@ -123,13 +123,13 @@ fn alter_token(subject: &Subject, dice: &mut Dice, tally: &mut Tally) {
             "the order of the numbers"
         }
         _ => {
-            // The whole token as text, of which only strict base64url is read.
+            // The whole token as text, for which only strict base64url is accepted.
             let token = format!("{}.{}", std::str::from_utf8(&message).unwrap(), encode(&signature));
-            let token = dice.alter_text(&token);
+            let token = rng.alter_text(&token);
             let Some((head, tail)) = token.rsplit_once('.') else { return tally.count("the text", false) };
             let Ok(tail) = Base64UrlUnpadded::decode_vec(tail) else { return tally.count("the text", false) };
             (message, signature) = (head.as_bytes().to_vec(), tail);
-            "the text, which is base64url still"
+            "the text, still valid base64url"
         }
     };
     let accepted = subject.key.verifies(&message, &signature);
@@ -140,30 +140,30 @@ fn alter_token(subject: &Subject, dice: &mut Dice, tally: &mut Tally) {
     tally.count(what, accepted);
 }
 
-/// Alters the key of a subject in one way; both backends must load the same keys, and verify the same under them.
-fn alter_key(subject: &Subject, dice: &mut Dice, tally: &mut Tally) {
+/// Alters the key of a subject in one way; both backends must load the same keys, and verify the same with them.
+fn alter_key(subject: &Subject, rng: &mut TestRng, tally: &mut Tally) {
     let mut jwk = subject.jwk.clone();
     let names: &[&str] = match subject.algorithm {
         Algorithm::ES256 | Algorithm::ES384 => &["x", "y"],
         Algorithm::EdDSA => &["x"],
         _ => &["n", "e"],
     };
-    let name = *dice.one_of(names);
+    let name = *rng.one_of(names);
     let mut bytes = member(&jwk, name);
-    let what = match dice.below(8) {
+    let what = match rng.below(8) {
         0 | 1 => {
-            dice.flip_bit(&mut bytes);
+            rng.flip_bit(&mut bytes);
             jwk[name] = encode(&bytes).into();
             "a bit of the key"
         }
         2 => {
-            let place = dice.below(bytes.len());
-            bytes[place] = *dice.one_of(&[0, 1, 0x7F, 0x80, 0xFF]);
+            let place = rng.below(bytes.len());
+            bytes[place] = *rng.one_of(&[0, 1, 0x7F, 0x80, 0xFF]);
             jwk[name] = encode(&bytes).into();
             "a byte of the key"
         }
         3 => {
-            match dice.below(3) {
+            match rng.below(3) {
                 0 => bytes.insert(0, 0),
                 1 => bytes.push(0),
                 _ => drop(bytes.remove(0)),
@@ -173,11 +173,11 @@ fn alter_key(subject: &Subject, dice: &mut Dice, tally: &mut Tally) {
         }
         4 => {
             let edges = subject.edges(bytes.len().max(5));
-            jwk[name] = encode(&dice.one_of(&edges)[..bytes.len()]).into();
+            jwk[name] = encode(&rng.one_of(&edges)[..bytes.len()]).into();
             "a number of the key"
         }
         5 => {
-            jwk[name] = dice.alter_text(jwk[name].as_str().unwrap()).into();
+            jwk[name] = rng.alter_text(jwk[name].as_str().unwrap()).into();
             "the text of a number of the key"
         }
         6 => {
@@ -187,7 +187,7 @@ fn alter_key(subject: &Subject, dice: &mut Dice, tally: &mut Tally) {
             "the order of the numbers of the key"
         }
         _ => {
-            let (member, value) = *dice.one_of(&[
+            let (member, value) = *rng.one_of(&[
                 ("crv", "P-256"),
                 ("crv", "P-384"),
                 ("crv", "Ed25519"),
@@ -211,9 +211,9 @@ fn alter_key(subject: &Subject, dice: &mut Dice, tally: &mut Tally) {
     let Ok(numbers) = parsed.public_only() else { return tally.count(what, false) };
     let Some(key) = Both::parse(&numbers, parsed.algorithm) else { return tally.count(what, false) };
     if !key.is_point() {
-        tally.count("of these, no point: loaded by aws-lc alone", false);
+        tally.count("of these, not a point: loaded only by aws-lc", false);
     }
-    // A key that was altered verifies nothing, whatever it is.
+    // An altered key must not verify the signature.
     let is_own = parsed.algorithm == subject.algorithm && key_is(subject, &numbers);
     assert_eq!(key.verifies(&subject.message, &subject.signature), is_own, "{jwk}");
     tally.count(what, true);
@@ -227,13 +227,13 @@ fn key_is(subject: &Subject, numbers: &PublicNumbers) -> bool {
 fn alter(seed: u64, cases: usize) {
     let subjects = Subject::all();
     let (mut tokens, mut keys) = (Tally::default(), Tally::default());
-    let mut dice = Dice(seed);
+    let mut rng = TestRng(seed);
     for case in 0..cases {
         let subject = &subjects[case % subjects.len()];
-        if dice.below(4) == 0 {
-            alter_key(subject, &mut dice, &mut keys);
+        if rng.below(4) == 0 {
+            alter_key(subject, &mut rng, &mut keys);
         } else {
-            alter_token(subject, &mut dice, &mut tokens);
+            alter_token(subject, &mut rng, &mut tokens);
         }
     }
     println!("seed {seed}, {cases} altered tokens and keys");
@@ -241,13 +241,13 @@ fn alter(seed: u64, cases: usize) {
         for (what, [refused, accepted]) in &tally.0 {
             println!("{kind}: {what}: {refused} refused, {accepted} accepted by both");
         }
-        // Enough of each outcome that the comparison means something.
+        // Enough accepted alterations for a meaningful comparison.
         assert!(tally.accepted() > cases / 100, "{} accepted", tally.accepted());
     }
 }
 
 #[test]
-fn both_decide_alike_about_altered_tokens_and_keys() {
+fn both_backends_decide_alike_on_altered_tokens_and_keys() {
     alter(21, 2_000);
 }
 

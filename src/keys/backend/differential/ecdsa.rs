@@ -1,4 +1,4 @@
-//! ECDSA where the arithmetic has an edge.
+//! Edge cases of ECDSA arithmetic.
 
 use rsa::BigUint;
 use sha2::{Digest as _, Sha256, Sha384};
@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256, Sha384};
 use super::{Both, MESSAGE, ORDER_P256, ORDER_P384, PublicNumbers, fixed, small};
 use crate::keys::Algorithm;
 
-/// Signatures at the edges of ECDSA which are right or wrong by construction (FIPS 186-5 §6.4.2).
+/// Edge cases of ECDSA signatures that are valid or invalid by construction (FIPS 186-5 §6.4.2).
 macro_rules! ecdsa_by_construction {
     ($curve:ident, $nist:ident, $numbers:ident, $algorithm:expr, $digest:ident, $order:expr) => {{
         use $curve::elliptic_curve::PrimeField as _;
@@ -35,7 +35,7 @@ macro_rules! ecdsa_by_construction {
         let generator = ProjectivePoint::GENERATOR;
         let (two, k) = (Scalar::from(2_u64), Scalar::from(0x5eed_u64));
 
-        // The x of the point is above the order, so that r is what remains: the comparison is modulo the order.
+        // The x of the point is above the order, so r is x minus the order: the comparison is modulo the order.
         let mut tried = 0_u64;
         let (r, point) = (1_u64..)
             .find_map(|r| {
@@ -50,7 +50,7 @@ macro_rules! ecdsa_by_construction {
         let key = parse((point * s - generator * digest) * invert(r));
         assert!(key.verifies(MESSAGE, &signature(&r, &s)), "r below x");
         assert!(!key.verifies(MESSAGE, &signature(&(r + Scalar::ONE), &s)));
-        // Here r plus the order fits, and is out of range all the same.
+        // Here r plus the order fits the width, but is out of range.
         let beyond = fixed(&(order + small(tried)), width).unwrap();
         assert!(!key.verifies(MESSAGE, &[beyond, s.to_repr().to_vec()].concat()), "r above the order");
 
@@ -59,12 +59,12 @@ macro_rules! ecdsa_by_construction {
         let key = parse(generator * (-digest * invert(r)));
         assert!(!key.verifies(MESSAGE, &signature(&r, &s)), "infinity");
 
-        // Both products are the same point, so that an adder has to double.
+        // Both products are the same point, so the addition is a doubling.
         let r = x_of(generator * k);
         let key = parse(generator * (digest * invert(r)));
         assert!(key.verifies(MESSAGE, &signature(&r, &(two * digest * invert(k)))), "doubling");
 
-        // The generator and its negative as keys, and a signature whose s is 1.
+        // The generator and its negation as keys, with a signature whose s is 1.
         for secret in [Scalar::ONE, -Scalar::ONE] {
             let key = parse(generator * secret);
             let s = (digest + r * secret) * invert(k);
@@ -74,7 +74,7 @@ macro_rules! ecdsa_by_construction {
         let key = parse(generator * ((k - digest) * invert(r)));
         assert!(key.verifies(MESSAGE, &signature(&r, &Scalar::ONE)), "s is 1");
 
-        // Keys that are no points: off the curve, on its twist, with coordinates beyond the field.
+        // Keys that are not points: off the curve, on its twist, or with coordinates beyond the field.
         let real = generator.to_affine().to_encoded_point(false);
         let (x, y) = (real.x().unwrap().to_vec(), real.y().unwrap().to_vec());
         let edge = |value: u64| fixed(&small(value), width).unwrap();
@@ -101,7 +101,7 @@ macro_rules! ecdsa_by_construction {
 }
 
 #[test]
-fn both_agree_on_ecdsa_where_the_arithmetic_has_an_edge() {
+fn both_backends_agree_on_edge_cases_of_ecdsa() {
     ecdsa_by_construction!(p256, NistP256, P256, Algorithm::ES256, Sha256, ORDER_P256);
     ecdsa_by_construction!(p384, NistP384, P384, Algorithm::ES384, Sha384, ORDER_P384);
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::keys::Algorithm;
 
-/// Every point of small order, with the encodings beyond the field (Ed25519, and the list of libsodium).
+/// Returns every point of small order, including encodings beyond the field (Ed25519, and the list of libsodium).
 fn points_of_small_order() -> Vec<[u8; 32]> {
     let field = &*FIELD_ED25519;
     let [one, other] = [
@@ -28,7 +28,7 @@ fn points_of_small_order() -> Vec<[u8; 32]> {
     points
 }
 
-/// With such a key, anyone can sign: R of small order and S of 0 satisfy the equation for one message in eight or more.
+/// With such a key, anyone can sign: R of small order and S = 0 satisfy the equation for at least one message in eight.
 #[test]
 fn an_ed25519_key_of_small_order_is_refused_before_either_backend_sees_it() {
     let points = points_of_small_order();
@@ -42,7 +42,7 @@ fn an_ed25519_key_of_small_order_is_refused_before_either_backend_sees_it() {
     }
 }
 
-/// RFC 8032 §5.1.3: decoding fails when y is not below the prime.
+/// RFC 8032 §5.1.3: decoding fails if y is not below the prime.
 #[test]
 fn an_ed25519_key_that_is_encoded_beyond_the_field_is_refused() {
     for above in 0..19 {
@@ -54,7 +54,7 @@ fn an_ed25519_key_that_is_encoded_beyond_the_field_is_refused() {
     }
 }
 
-/// A signer of Ed25519 by the numbers of RFC 8032 §5.1.5 and §5.1.6.
+/// An Ed25519 signer that follows RFC 8032 §5.1.5 and §5.1.6.
 struct Ed25519 {
     secret: BigUint,
     prefix: Vec<u8>,
@@ -76,7 +76,7 @@ impl Ed25519 {
         BigUint::from_bytes_le(&Sha512::digest(parts.concat())) % &*ORDER_ED25519
     }
 
-    /// Signs for the key `public`, with this point as R and this number behind it.
+    /// Signs for the key `public`, with `point` as R and its discrete logarithm `nonce`.
     fn sign(&self, public: &[u8], message: &[u8], point: &[u8], nonce: &BigUint) -> Vec<u8> {
         let challenge = Self::hash(&[point, public, message]);
         let s = (nonce + challenge * &self.secret) % &*ORDER_ED25519;
@@ -84,7 +84,7 @@ impl Ed25519 {
     }
 }
 
-/// Adds the point of order two, by which both coordinates change their sign.
+/// Adds the point of order two, which negates both coordinates.
 fn plus_order_two(point: &[u8]) -> Vec<u8> {
     let sign = point[31] & 0x80;
     let mut y = point.to_vec();
@@ -95,16 +95,16 @@ fn plus_order_two(point: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn both_agree_on_ed25519_signatures_with_points_of_small_order() {
+fn both_backends_agree_on_ed25519_signatures_with_points_of_small_order() {
     let signer = Ed25519::new();
     let parse = |x: &[u8]| Both::parse(&PublicNumbers::Ed25519 { x: x.into() }, Algorithm::EdDSA).unwrap();
     let key = parse(&signer.public);
 
-    // A nonce of 0 makes R the neutral point. Only the owner of the key can do it, and RFC 8032 §5.1.7 accepts it.
+    // A nonce of 0 makes R the neutral point. Only the owner of the key can do this, and RFC 8032 §5.1.7 accepts it.
     let neutral = [&[1][..], &[0; 31]].concat();
     assert!(key.verifies(MESSAGE, &signer.sign(&signer.public, MESSAGE, &neutral, &small(0))));
     assert!(!key.verifies(b"another", &signer.sign(&signer.public, MESSAGE, &neutral, &small(0))));
-    // No other encoding of it, and no other point of small order, is the one that comes out of the equation.
+    // No other encoding of it, and no other point of small order, satisfies the equation.
     for point in points_of_small_order().iter().filter(|point| point[..] != neutral[..]) {
         assert!(!key.verifies(MESSAGE, &signer.sign(&signer.public, MESSAGE, point, &small(0))), "{point:02x?}");
     }
@@ -121,20 +121,20 @@ fn both_agree_on_ed25519_signatures_with_points_of_small_order() {
     let mixed = plus_order_two(&ordinary[..32]);
     assert!(!key.verifies(MESSAGE, &signer.sign(&signer.public, MESSAGE, &mixed, &nonce)));
 
-    // A key with such a component: every second signature satisfies the equation.
+    // With a key that has such a component, every second signature satisfies the equation.
     let public = plus_order_two(&signer.public);
     let key = parse(&public);
     assert!(key.is_point());
     let accepted = (0..32_u8).filter(|number| {
         let message = [&[*number][..], &signer.prefix].concat();
-        // R is the same point for each message, since the nonce is.
+        // R is the same point for each message, since the nonce is the same.
         key.verifies(&message, &signer.sign(&public, &message, &ordinary[..32], &nonce))
     });
     let accepted = accepted.count();
     println!("{accepted} of 32 signatures with a key of mixed order");
     assert!((4..28).contains(&accepted), "{accepted}");
 
-    // S plus the order is the same number, and refused (RFC 8032 §5.1.7).
+    // S plus the order is the same number, but refused (RFC 8032 §5.1.7).
     let key = parse(&signer.public);
     for times in 1..=8_u64 {
         let s = BigUint::from_bytes_le(&ordinary[32..]) + &*ORDER_ED25519 * small(times);

@@ -1,5 +1,5 @@
-//! Both backends against the same altered keys and tokens: what one accepts, the other accepts as well. First the values
-//! that implementations are known to disagree about, then random alterations.
+//! Compares both backends on the same altered keys and tokens: they must accept the same. First with values on which
+//! implementations are known to differ, then with random alterations.
 
 mod altered;
 mod ecdsa;
@@ -28,10 +28,11 @@ struct Both {
 }
 
 impl Both {
-    /// Parses a key as `VerifyingKey` does; `None` when both backends refuse it.
+    /// Parses a key as `VerifyingKey` does. Returns `None` if both backends refuse it.
     ///
-    /// The one documented difference: aws-lc does not look whether an Ed25519 key is a point before it verifies. Such a key
-    /// stays here without its second half, and must not verify anything.
+    /// There is one documented difference: aws-lc does not check whether an Ed25519 key is a point before it verifies. Such a
+    /// key
+    /// has no `rust_crypto` half here, and must not verify anything.
     fn parse(numbers: &PublicNumbers, algorithm: Algorithm) -> Option<Self> {
         numbers.check().ok()?;
         let rust_crypto = rust_crypto::PublicKey::parse(numbers, algorithm);
@@ -64,7 +65,7 @@ fn small(number: u64) -> BigUint {
     BigUint::from(number)
 }
 
-/// The number in so many bytes, big-endian; `None` when it has more.
+/// Returns the number with this many bytes, big-endian, or `None` if it needs more.
 fn fixed(number: &BigUint, width: usize) -> Option<Vec<u8>> {
     let bytes = number.to_bytes_be();
     Some([vec![0; width.checked_sub(bytes.len())?], bytes].concat())
@@ -74,7 +75,7 @@ fn reversed(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().rev().copied().collect()
 }
 
-/// The order of the group of P-256, of P-384 and of Ed25519.
+/// The orders of the groups of P-256, P-384 and Ed25519.
 static ORDER_P256: LazyLock<BigUint> =
     LazyLock::new(|| number("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551"));
 static ORDER_P384: LazyLock<BigUint> = LazyLock::new(|| {
@@ -98,7 +99,7 @@ fn encode(bytes: &[u8]) -> String {
     Base64UrlUnpadded::encode_string(bytes)
 }
 
-/// A key that signs, and what both backends think of its signatures.
+/// A signing key, and both backends' public key for it.
 struct Subject {
     algorithm: Algorithm,
     /// The public key as a JWK.
@@ -106,7 +107,7 @@ struct Subject {
     key: Both,
     message: Vec<u8>,
     signature: Vec<u8>,
-    /// What the numbers of a signature are reduced by: the order of the group, or the modulus.
+    /// The modulus of the numbers in a signature: the order of the group, or the RSA modulus.
     modulus: BigUint,
 }
 
@@ -142,7 +143,8 @@ impl Subject {
         Self { algorithm, jwk, key, message, signature, modulus }
     }
 
-    /// One for each algorithm of a key pair, and for RSA with moduli of 2,049 and 2,050 bits, whose top byte is not full.
+    /// Returns one subject for each asymmetric algorithm, and for RSA also moduli of 2,049 and 2,050 bits, whose top byte is
+    /// not full.
     fn all() -> Vec<Self> {
         let pem = |text: &str| {
             let section = crate::keys::pem::private_section(text.as_bytes()).unwrap();
@@ -167,7 +169,7 @@ impl Subject {
         ]
     }
 
-    /// Numbers at the edges of what a signature may consist of, in `width` bytes.
+    /// Returns edge values for the numbers of a signature, in `width` bytes.
     fn edges(&self, width: usize) -> Vec<Vec<u8>> {
         let n = &self.modulus;
         let half = n >> 1;
@@ -188,7 +190,7 @@ impl Subject {
         if self.algorithm == Algorithm::EdDSA { edges.map(|edge| reversed(&edge)).collect() } else { edges.collect() }
     }
 
-    /// How many numbers of equal width a signature consists of.
+    /// Returns how many numbers of equal width a signature has.
     fn halves(&self) -> usize {
         if self.algorithm.is_rsa() { 1 } else { 2 }
     }

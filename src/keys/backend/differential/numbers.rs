@@ -1,4 +1,4 @@
-//! Numbers of a signature at the edge of what they may be, signatures of another length, and keys of another type.
+//! Edge values for the numbers of a signature, signatures of other lengths, and keys of other types.
 
 use rsa::BigUint;
 
@@ -7,7 +7,7 @@ use crate::keys::Algorithm;
 use crate::keys::parsed_jwk::{ParsedJwk, Purpose};
 
 #[test]
-fn numbers_at_the_edge_in_a_signature_are_refused_by_both() {
+fn edge_values_in_a_signature_are_refused_by_both_backends() {
     let mut refused = 0;
     for subject in Subject::all() {
         let width = subject.signature.len() / subject.halves();
@@ -28,7 +28,7 @@ fn numbers_at_the_edge_in_a_signature_are_refused_by_both() {
 }
 
 #[test]
-fn a_signature_of_another_length_is_refused_by_both() {
+fn a_signature_of_another_length_is_refused_by_both_backends() {
     for subject in Subject::all() {
         let Subject { key, message, signature, modulus, .. } = &subject;
         let (half, width) = (signature.len() / 2, signature.len());
@@ -46,7 +46,7 @@ fn a_signature_of_another_length_is_refused_by_both() {
             assert!(!key.verifies(message, &wrong), "{}: {wrong:02x?}", subject.algorithm);
         }
         if subject.algorithm.is_rsa() {
-            // RFC 8017 §5.2.2: the representative is below the modulus.
+            // RFC 8017 §5.2.2: the representative must be below the modulus.
             let beyond = BigUint::from_bytes_be(signature) + modulus;
             for width in [width, width + 1] {
                 let beyond = fixed(&beyond, width);
@@ -56,9 +56,9 @@ fn a_signature_of_another_length_is_refused_by_both() {
     }
 }
 
-/// RFC 7518 §3.4 does not ask for the lower one of the two values of s that verify.
+/// RFC 7518 §3.4 does not require the lower one of the two valid values of s.
 #[test]
-fn a_high_s_of_ecdsa_is_accepted_by_both() {
+fn a_high_s_of_ecdsa_is_accepted_by_both_backends() {
     for subject in Subject::all().iter().filter(|subject| subject.signature.len() < 100) {
         let (r, s) = subject.signature.split_at(subject.signature.len() / 2);
         let other = if subject.algorithm == Algorithm::EdDSA {
@@ -71,7 +71,7 @@ fn a_high_s_of_ecdsa_is_accepted_by_both() {
     }
 }
 #[test]
-fn a_key_of_one_type_is_refused_by_both_for_the_algorithm_of_another() {
+fn a_key_is_refused_by_both_backends_for_an_algorithm_of_another_type() {
     let subjects = Subject::all();
     let numbers = |subject: &Subject| {
         let jwk = subject.jwk.to_string();

@@ -1,19 +1,20 @@
-//! Private keys whose DER was altered. A key that both backends load is the same key, and the edges of a scalar are the same.
+//! Private keys with altered DER. If both backends load a key, it must be the same key, and both accept the same scalars.
 //!
-//! A few malformed files are loaded by aws-lc alone: an EC key with a scalar that is much too short or with the point in hybrid
-//! form, and PKCS#8 of the version that has a public key, without one. Such a file is the operator's own, and RustCrypto reports
-//! it when the process starts.
+//! A few malformed files are loaded only by aws-lc: an EC key with a scalar that is much too short or with the point in hybrid
+//! form, and PKCS#8 of the version that includes a public key, but without one. Such a file belongs to the operator, and
+//! RustCrypto
+//! reports it when the process starts.
 
 use zeroize::Zeroizing;
 
-use super::altered::Dice;
+use super::altered::TestRng;
 use super::{ORDER_P256, ORDER_P384, PublicNumbers, aws_lc_rs, fixed, rust_crypto, small};
 use crate::keys::der::{OCTET_STRING, SEQUENCE, write};
 use crate::keys::form::Form;
 use crate::keys::key_type::KeyType;
 use crate::keys::pkcs8::{Pkcs8, VERSION_1};
 
-/// The public half of a private key, by aws-lc and by `RustCrypto`.
+/// Returns the public half of a private key, by aws-lc and by `RustCrypto`.
 fn loaded(key: &Pkcs8) -> (Option<PublicNumbers>, Option<PublicNumbers>) {
     let aws_lc = aws_lc_rs::KeyPair::from_pkcs8(key).ok().map(|pair| pair.public_numbers());
     let rust_crypto = rust_crypto::KeyPair::from_pkcs8(key).ok().map(|pair| pair.public_numbers());
@@ -21,8 +22,8 @@ fn loaded(key: &Pkcs8) -> (Option<PublicNumbers>, Option<PublicNumbers>) {
 }
 
 #[test]
-fn a_private_key_with_an_altered_byte_is_loaded_as_the_same_key_or_not_at_all() {
-    let mut dice = Dice(8);
+fn both_backends_load_an_altered_private_key_as_the_same_key_or_not_at_all() {
+    let mut rng = TestRng(8);
     let (mut altered, mut both, mut one_alone) = (0, 0, 0);
     for text in [
         include_str!("../../../../tests/keys/p256.pem"),
@@ -34,7 +35,7 @@ fn a_private_key_with_an_altered_byte_is_loaded_as_the_same_key_or_not_at_all() 
         let right = section.der().unwrap();
         for place in 0..right.len() {
             let mut der = Zeroizing::new(right.to_vec());
-            der[place] ^= 1 << dice.below(8);
+            der[place] ^= 1 << rng.below(8);
             altered += 1;
             let Ok(key) = Pkcs8::from_der(section.form, der) else { continue };
             match loaded(&key) {
@@ -50,12 +51,12 @@ fn a_private_key_with_an_altered_byte_is_loaded_as_the_same_key_or_not_at_all() 
             }
         }
     }
-    println!("{altered} altered keys: {both} loaded by both backends, {one_alone} by one alone");
+    println!("{altered} altered keys: {both} loaded by both backends, {one_alone} by only one");
     assert!(altered > 400 && both > 30 && one_alone <= 4);
 }
 
 #[test]
-fn both_load_the_same_scalars() {
+fn both_backends_load_the_same_scalars() {
     let ec = |key_type, scalar: &[u8]| {
         let inner = write(SEQUENCE, &[VERSION_1, &write(OCTET_STRING, &[scalar])]);
         let (aws_lc, rust_crypto) = loaded(&Pkcs8::wrap(key_type, &inner));
@@ -83,6 +84,6 @@ fn both_load_the_same_scalars() {
         assert_eq!(aws_lc, rust_crypto, "{width} bytes");
         assert_eq!(aws_lc.is_some(), width == 32, "{width} bytes");
     }
-    // As a key of another form, the same bytes are not a key.
+    // The same bytes as another form are not a key.
     assert!(Pkcs8::from_der(Form::Spki, Pkcs8::wrap(KeyType::Ed25519, &[4, 32]).der).is_err());
 }

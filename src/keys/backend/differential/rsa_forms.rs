@@ -1,4 +1,4 @@
-//! RSA with encoded messages that are wrong in one place, and with exponents and moduli of every size.
+//! RSA with encoded messages that have one error, and with exponents and moduli of various sizes.
 
 use rsa::BigUint;
 use sha2::{Digest as _, Sha256, Sha384};
@@ -35,7 +35,7 @@ impl RsaNumbers {
         Both::parse(&self.public, algorithm).unwrap()
     }
 
-    /// The signature whose encoded message is this, right or wrong; `None` when it is not below the modulus.
+    /// Returns the signature for this encoded message, valid or not, or `None` if the message is not below the modulus.
     fn sign(&self, encoded: &[u8]) -> Option<Vec<u8>> {
         let encoded = BigUint::from_bytes_be(encoded);
         (encoded < self.n).then(|| fixed(&encoded.modpow(&self.d, &self.n), self.width()).unwrap())
@@ -46,15 +46,15 @@ impl RsaNumbers {
     }
 }
 
-/// The DER in front of a SHA-256 digest (RFC 8017 §9.2, note 1).
+/// The DER before a SHA-256 digest (RFC 8017 §9.2, note 1).
 const SHA256_INFO: [u8; 19] = [0x30, 0x31, 0x30, 0x0d, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1, 5, 0, 4, 0x20];
 
 #[test]
-fn a_padding_of_pkcs1_that_differs_in_one_place_is_refused_by_both() {
+fn a_pkcs1_padding_with_one_difference_is_refused_by_both_backends() {
     let digest = Sha256::digest(MESSAGE).to_vec();
     let info = |prefix: &[u8]| [prefix, &digest].concat();
     let right = info(&SHA256_INFO);
-    // Without the NULL of the parameters, as some libraries sign and few verify (RFC 8017 §A.2.4).
+    // Without the NULL parameters, as some libraries sign and few verify (RFC 8017 §A.2.4).
     let no_null = info(&[0x30, 0x2f, 0x30, 0x0b, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1, 4, 0x20]);
     let long_length = info(
         &[&[0x30, 0x81, 0x31], &SHA256_INFO[2..]].concat(), // BER
@@ -71,7 +71,7 @@ fn a_padding_of_pkcs1_that_differs_in_one_place_is_refused_by_both() {
         let full = |info: &[u8]| width - 3 - info.len();
         let own = key.parse(Algorithm::RS256);
         let accepted = key.sign(&padded(1, 0xFF, full(&right), &right, 0)).unwrap();
-        assert!(own.verifies(MESSAGE, &accepted), "the right one");
+        assert!(own.verifies(MESSAGE, &accepted), "the correct encoding");
         assert!(!key.parse(Algorithm::RS384).verifies(MESSAGE, &accepted));
         assert!(!key.parse(Algorithm::PS256).verifies(MESSAGE, &accepted));
         let mut hole = padded(1, 0xFF, full(&right), &right, 0);
@@ -100,7 +100,7 @@ fn a_padding_of_pkcs1_that_differs_in_one_place_is_refused_by_both() {
     }
 }
 
-/// EMSA-PSS (RFC 8017 §9.1.1) with SHA-256, with what may be wrong as an argument.
+/// EMSA-PSS (RFC 8017 §9.1.1) with SHA-256, with parameters for the possible errors.
 fn pss(message: &[u8], bits: usize, salt: &[u8], separator: u8, trailer: u8) -> Vec<u8> {
     let bits = bits - 1;
     let width = bits.div_ceil(8);
@@ -115,7 +115,7 @@ fn pss(message: &[u8], bits: usize, salt: &[u8], separator: u8, trailer: u8) -> 
 }
 
 #[test]
-fn the_salt_of_pss_is_as_long_as_the_hash_and_every_other_one_is_refused_by_both() {
+fn a_pss_salt_must_be_as_long_as_the_hash_with_both_backends() {
     for key in RsaNumbers::all() {
         let own = key.parse(Algorithm::PS256);
         let longest = (key.bits - 1).div_ceil(8) - 34;
@@ -130,12 +130,12 @@ fn the_salt_of_pss_is_as_long_as_the_hash_and_every_other_one_is_refused_by_both
     }
 }
 
-/// RFC 8017 §9.1.2, step 6: the bits above `emBits` are zero. With 2,049 bits they are a byte of their own.
+/// RFC 8017 §9.1.2, step 6: the bits above `emBits` are zero. With 2,049 bits they are a separate byte.
 #[test]
-fn bits_above_the_encoded_message_of_pss_are_refused_by_both() {
+fn bits_above_the_encoded_message_of_pss_are_refused_by_both_backends() {
     for key in RsaNumbers::all() {
         let own = key.parse(Algorithm::PS256);
-        // The encoded message plus the bit has to be below the modulus: some salt makes it so.
+        // The encoded message plus the bit must be below the modulus: some salt makes it so.
         let signature = (0..=u8::MAX).find_map(|salt| {
             let encoded = BigUint::from_bytes_be(&pss(MESSAGE, key.bits, &[salt; 32], 1, 0xBC));
             key.sign(&(encoded + (small(1) << (key.bits - 1))).to_bytes_be())
@@ -145,7 +145,7 @@ fn bits_above_the_encoded_message_of_pss_are_refused_by_both() {
 }
 
 #[test]
-fn exponents_and_sizes_of_rsa_are_decided_before_either_backend_sees_them() {
+fn rsa_exponents_and_sizes_are_checked_before_either_backend() {
     let modulus = |bits: usize| ((small(1) << bits) - small(1) - (small(1) << (bits / 2))).to_bytes_be();
     let parse = |n: Vec<u8>, e: BigUint| {
         let numbers = PublicNumbers::Rsa { n, e: e.to_bytes_be() };
