@@ -2,15 +2,16 @@
 
 use crate::text::{Text, vocabulary};
 
-/// The API that a token opens, by an absolute URI without a fragment (RFC 8707 §2).
+/// The API that a token is for, as an absolute URI without a fragment (RFC 8707 §2).
 ///
-/// It is what a caller asks for as `resource`, what the token says as `aud` (RFC 9068 §2.2), and what a
-/// resource server looks for there. It identifies and is never fetched.
+/// A client requests it as `resource`, the token contains it as `aud` (RFC 9068 §2.2), and the resource server checks it. It is
+/// only an identifier, and is never fetched.
 ///
-/// Two values of this type are equal when their text is, byte for byte, and so does a resource server compare `aud`. The
-/// token endpoint is more lenient with a `resource` that a client requests: it is compared with the audiences of the
-/// client as they are written, and then by the equivalence of RFC 3986 §6.2.2 and §6.2.3. `HTTPS://API.example.com:443`
-/// requests `https://api.example.com/`. The token carries the spelling of the client's registration. Where a client is
+/// Two values are equal if their texts are, byte for byte, and a resource server compares `aud` in the same way. The token
+/// endpoint is more lenient with a requested `resource`: it is compared with the client's audiences exactly, and then by
+/// the equivalence of RFC 3986 §6.2.2 and §6.2.3. `HTTPS://API.example.com:443` requests `https://api.example.com/`. The token
+/// contains the spelling of the client's registration. If that has several spellings of one resource, an identical one is
+/// selected, or otherwise the first.
 /// registered with several spellings of one resource, the same spelling is chosen, and without one the first.
 ///
 /// ```
@@ -29,7 +30,7 @@ use crate::text::{Text, vocabulary};
 pub struct Audience(Text);
 
 impl Audience {
-    /// Returns the form in which the equivalent spellings of one resource are equal.
+    /// Returns the normal form, which is equal for equivalent spellings of one resource.
     pub(crate) fn normal_form(&self) -> String {
         crate::uri_equivalence::normal_form(self)
     }

@@ -1,4 +1,4 @@
-//! base64url without padding (RFC 7515 §2), as fast as the processor can: most of a token is written in it.
+//! base64url without padding (RFC 7515 §2), with SIMD, since most of a token is encoded with it.
 
 use std::sync::LazyLock;
 
@@ -13,20 +13,20 @@ static ENGINE: LazyLock<base64::engine::Simd> = LazyLock::new(|| base64::engine:
 static ENGINE: LazyLock<base64::engine::GeneralPurpose> =
     LazyLock::new(|| base64::engine::GeneralPurpose::new(&base64::alphabet::URL_SAFE, NO_PAD));
 
-/// To the letter: stray bits and characters are refused.
+/// Decodes strictly: trailing bits and invalid characters are refused.
 pub(crate) fn decode(text: &str) -> Result<Vec<u8>, DecodeError> {
-    // Zeroed here: many an allocator is slow to give out memory that is zeroed already.
+    // Zeroed while decoding: many allocators are slow to return zeroed memory.
     let mut bytes = Vec::with_capacity(decoded_len_estimate(text.len()));
     ENGINE.decode_vec(text, &mut bytes)?;
     Ok(bytes)
 }
 
-/// As [`decode`], into a place that is there; how many bytes it took.
+/// Like [`decode`], into an existing buffer. Returns the number of decoded bytes.
 pub(crate) fn decode_into(place: &mut [u8], text: &str) -> Result<usize, DecodeSliceError> {
     ENGINE.decode_slice(text, place)
 }
 
-/// Appends to a text.
+/// Encodes bytes, and appends them to a text.
 pub(crate) fn encode_onto(text: &mut String, bytes: &[u8]) {
     ENGINE.encode_string(bytes, text);
 }
@@ -39,7 +39,7 @@ mod tests {
 
     use super::{decode, decode_into, encode_onto};
 
-    /// The portable engine of the same library is the measure: long and short, whole and with a character changed.
+    /// Compares with the portable engine of the same library, for the text and with one character changed.
     fn agrees(text: &str) {
         let expected = URL_SAFE_NO_PAD.decode(text).ok();
         assert_eq!(decode(text).ok(), expected, "{text}");
@@ -68,7 +68,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encoded_is_what_the_portable_engine_encodes(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        fn bytes_are_encoded_as_by_the_portable_engine(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
             let mut text = "before".to_owned();
             encode_onto(&mut text, &bytes);
             prop_assert_eq!(&text, &format!("before{}", URL_SAFE_NO_PAD.encode(&bytes)));
@@ -76,7 +76,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_decoded_as_the_portable_engine_does(text in "[A-Za-z0-9_=.+/-]{0,300}") {
+        fn texts_are_decoded_as_by_the_portable_engine(text in "[A-Za-z0-9_=.+/-]{0,300}") {
             agrees(&text);
         }
     }

@@ -1,11 +1,10 @@
-//! [`ClientId`]: the public name of a client.
+//! [`ClientId`]: the identifier of a client.
 
 use crate::text::{Text, vocabulary};
 
-/// The name under which a client is registered (RFC 6749 §2.2): 1 to 255 visible ASCII characters or spaces
-/// (`VSCHAR`, appendix A.1).
+/// The identifier of a registered client (RFC 6749 §2.2): 1 to 255 visible ASCII characters or spaces (`VSCHAR`, appendix A.1).
 ///
-/// The grammar sets no upper bound; ours keeps an id that was never registered from filling logs and caches.
+/// The grammar has no upper limit. This one prevents unregistered ids from filling logs and caches.
 ///
 /// ```
 /// use tower_client_credentials::ClientId;
@@ -19,7 +18,7 @@ pub struct ClientId(Text);
 
 vocabulary!(ClientId, InvalidClientId, check, "a client id (RFC 6749 §2.2)");
 
-/// The longest id, in bytes.
+/// The maximum length of an id, in bytes.
 const LONGEST: usize = 255;
 
 const fn check(text: &str) -> Result<(), &'static str> {
@@ -32,7 +31,7 @@ const fn check(text: &str) -> Result<(), &'static str> {
     vschar(text)
 }
 
-/// `%x20-7E` (RFC 6749 appendix A), the alphabet of client ids and client secrets.
+/// Checks for `%x20-7E` (RFC 6749 appendix A), the characters of client ids and client secrets.
 pub(crate) const fn vschar(text: &str) -> Result<(), &'static str> {
     let mut rest = text.as_bytes();
     while let [byte, tail @ ..] = rest {
@@ -49,13 +48,13 @@ mod tests {
     use super::ClientId;
 
     #[test]
-    fn every_visible_ascii_character_may_stand_in_an_id() {
+    fn every_visible_ascii_character_is_allowed_in_an_id() {
         let all: String = (0x20..=0x7e_u8).map(char::from).collect();
         assert_eq!(all.parse::<ClientId>().unwrap().as_str(), all);
     }
 
     #[test]
-    fn an_id_is_neither_empty_nor_unbounded_nor_a_control_character() {
+    fn an_empty_or_long_id_or_one_with_control_characters_is_refused() {
         for text in ["", "a\n", "\u{7f}", "é", &"a".repeat(256)] {
             assert!(text.parse::<ClientId>().is_err(), "{text:?}");
         }

@@ -1,11 +1,11 @@
-//! [`Clock`]: where the time comes from.
+//! [`Clock`]: the source of the time.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-/// The wall clock of a server or a verifier, injected so that tests set it and none of them sleeps.
+/// The wall clock of a server or a verifier, injected so that tests can set it instead of sleeping.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -21,13 +21,13 @@ use tokio::time::Instant;
 /// }
 /// ```
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// The time now. It is read on every request, so it must not block.
+    /// Returns the current time. Called for every request, so it must not block.
     fn now(&self) -> SystemTime;
 }
 
-/// The clock of the operating system, the default.
+/// The clock of the operating system. This is the default.
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::exhaustive_structs, reason = "its name is its value, and there is nothing to set")]
+#[expect(clippy::exhaustive_structs, reason = "a unit struct without settings")]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
@@ -36,7 +36,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is moved, for tests (feature `test-util`). Clones show the same time.
+/// A clock that changes only when it is set, for tests (feature `test-util`). Clones share the time.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -52,18 +52,18 @@ pub struct ManualClock(std::sync::Arc<std::sync::Mutex<SystemTime>>);
 
 #[cfg(any(test, feature = "test-util"))]
 impl ManualClock {
-    /// A clock that shows this time.
+    /// Creates a clock with this time.
     #[must_use]
     pub fn at(now: SystemTime) -> Self {
         Self(std::sync::Arc::new(std::sync::Mutex::new(now)))
     }
 
-    /// Shows this time from now on.
+    /// Sets the time.
     pub fn set(&self, now: SystemTime) {
         *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = now;
     }
 
-    /// Moves the clock on, at most to the end of the year 9999.
+    /// Advances the time, at most to the end of the year 9999.
     pub fn advance(&self, by: Duration) {
         self.set(later(self.now(), by));
     }
@@ -76,8 +76,8 @@ impl Clock for ManualClock {
     }
 }
 
-/// A point in time by two clocks: that on the wall, which goes on while a machine sleeps, and the monotonic one, which nobody
-/// sets back.
+/// A point in time by two clocks: the wall clock, which advances while a machine is suspended, and the monotonic clock, which
+/// cannot be set back.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     pub(crate) wall: SystemTime,
@@ -89,43 +89,44 @@ impl Moment {
         Self { wall: clock.now(), monotonic: Instant::now() }
     }
 
-    /// The time since then, by the clock that says more: what is old by either is old.
+    /// Returns the time since `then`, by the clock that shows more. Something that is old by either clock counts as old.
     pub(crate) fn since(self, then: Self) -> Duration {
         let by_wall = self.wall.duration_since(then.wall).unwrap_or_default();
         by_wall.max(self.monotonic.saturating_duration_since(then.monotonic))
     }
 
-    /// Returns this moment with the time on the wall that there would be if the wall clock had not been set back since then.
+    /// Returns this moment with the wall time that there would be if the wall clock had not been set back since `then`.
     pub(crate) fn not_before(self, then: Self) -> Self {
         let wall = then.wall.checked_add(self.since(then)).map_or(self.wall, |wall| wall.max(self.wall));
         Self { wall, ..self }
     }
 }
 
-/// The last second of the year 9999. A sum of times that exceeds a [`SystemTime`] becomes this: every platform can hold it.
+/// The last second of the year 9999, which every platform can represent. Sums of times that exceed a [`SystemTime`] become
+/// this.
 const LATEST: u64 = 253_402_300_799;
 
-/// Returns the time that is `by` later, or the end of the year 9999 if a [`SystemTime`] cannot hold the sum.
+/// Returns the time that is `by` later, or the end of the year 9999 if a [`SystemTime`] cannot represent the sum.
 pub(crate) fn later(time: SystemTime, by: Duration) -> SystemTime {
     time.checked_add(by).unwrap_or_else(|| time.max(UNIX_EPOCH + Duration::from_secs(LATEST)))
 }
 
-/// Whole seconds since the epoch, never more than a [`SystemTime`] can hold.
+/// Whole seconds since the epoch, at most what a [`SystemTime`] can represent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct UnixTime(u64);
 
 impl UnixTime {
-    /// The second that `clock` shows.
+    /// Returns the current second.
     pub(crate) fn now(clock: &dyn Clock) -> Self {
         Self::at(clock.now())
     }
 
-    /// The second of that time; a time before 1970 is its first.
+    /// Returns the second of that time, or 0 for a time before 1970.
     pub(crate) fn at(time: SystemTime) -> Self {
         Self(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
     }
 
-    /// `None` beyond what a [`SystemTime`] can hold, so that [`UnixTime::to_system`] is total.
+    /// Returns `None` if a [`SystemTime`] cannot represent it, so that [`UnixTime::to_system`] always succeeds.
     pub(crate) fn from_secs(secs: u64) -> Option<Self> {
         UNIX_EPOCH.checked_add(Duration::from_secs(secs)).map(|_| Self(secs))
     }
@@ -138,7 +139,7 @@ impl UnixTime {
         UNIX_EPOCH + Duration::from_secs(self.0)
     }
 
-    /// Returns the second that is `by` later, at most the end of the year 9999: the sum, too, is a valid [`SystemTime`].
+    /// Returns the second that is `by` later, at most the end of the year 9999, so that the sum is a valid [`SystemTime`], too.
     pub(crate) fn after(self, by: Duration) -> Self {
         Self(self.0.saturating_add(by.as_secs()).min(self.0.max(LATEST)))
     }
@@ -153,7 +154,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_sum_of_times_ends_with_the_year_9999_and_is_always_a_valid_system_time() {
+    fn sums_of_times_are_valid_and_end_with_the_year_9999() {
         let end = UNIX_EPOCH + Duration::from_secs(LATEST);
         let sum = |seconds, by| UnixTime::from_secs(seconds).unwrap().after(by).to_system();
         assert_eq!(sum(5, SECOND), UNIX_EPOCH + 6 * SECOND);
@@ -161,14 +162,14 @@ mod tests {
         assert_eq!(sum(LATEST - 1, SECOND), end);
         assert_eq!(later(UNIX_EPOCH, SECOND), UNIX_EPOCH + SECOND);
         assert_eq!(later(UNIX_EPOCH, Duration::MAX), end);
-        // A time that is later already does not change.
+        // A time that is already later does not change.
         let last = UnixTime::from_secs(i64::MAX.unsigned_abs()).unwrap();
         assert_eq!(last.after(SECOND), last);
         assert_eq!(later(last.to_system(), Duration::MAX), last.to_system());
     }
 
     #[test]
-    fn a_manual_clock_that_is_advanced_too_far_stands_at_the_end_of_the_year_9999() {
+    fn advancing_a_manual_clock_stops_at_the_end_of_the_year_9999() {
         let clock = ManualClock::at(SystemTime::now());
         clock.advance(Duration::MAX);
         assert_eq!(clock.now(), UNIX_EPOCH + Duration::from_secs(LATEST));

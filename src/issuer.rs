@@ -1,4 +1,4 @@
-//! [`Issuer`]: who signs the tokens.
+//! [`Issuer`]: the identifier of an authorization server.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,9 +8,9 @@ use crate::uri::{self, PlainHttp};
 
 /// The identifier of an authorization server (RFC 8414 §2): an `https` URL without query or fragment.
 ///
-/// Plain `http` is accepted on loopback only (`localhost`, `127.0.0.0/8`, `[::1]`), for tests and for a first
-/// try. Where an issuer is configured, a setting named `dangerous_plain_http` accepts it for other hosts. The text is kept to the letter: it is what tokens say as `iss`, and resource servers compare it byte
-/// for byte (RFC 9068 §4).
+/// Plain `http` is accepted only for loopback hosts (`localhost`, `127.0.0.0/8`, `[::1]`), for tests and first steps. Where an
+/// issuer is configured, a setting named `dangerous_plain_http` accepts it for other hosts. The text is kept unchanged: tokens
+/// contain it as `iss`, and resource servers compare it byte for byte (RFC 9068 §4).
 ///
 /// ```
 /// use tower_client_credentials::Issuer;
@@ -22,40 +22,39 @@ use crate::uri::{self, PlainHttp};
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Issuer {
     text: Text,
-    /// Where the path begins: behind the scheme and the authority.
+    /// The start of the path, after the scheme and the authority.
     origin_end: usize,
 }
 
-/// The text is not an issuer (RFC 8414 §2); its `Display` says why.
+/// The text is not a valid issuer (RFC 8414 §2); its `Display` says why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not an issuer (RFC 8414 §2): {0}")]
+#[error("invalid issuer (RFC 8414 §2): {0}")]
 pub struct InvalidIssuer(&'static str);
 
 impl Issuer {
-    /// Parses an issuer, which may have plain `http` where `plain_http` allows it.
+    /// Parses an issuer. It may have plain `http` if `plain_http` allows it.
     pub(crate) fn new(text: &str, plain_http: PlainHttp) -> Result<Self, InvalidIssuer> {
         let (origin, _) = split_url(text, plain_http).map_err(InvalidIssuer)?;
         Ok(Self { text: text.into(), origin_end: origin.len() })
     }
 
-    /// The text as it was given, and as tokens say it in `iss`.
+    /// Returns the text unchanged, as tokens contain it in `iss`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The text, to share.
+    /// Returns the text, to share its memory.
     pub(crate) fn text(&self) -> &Text {
         &self.text
     }
 
-    /// Scheme and authority: `https://auth.example.com`.
+    /// Returns the scheme and authority: `https://auth.example.com`.
     pub(crate) fn origin(&self) -> &str {
         self.text.split_at(self.origin_end).0
     }
 
-    /// The path without a terminating slash, empty at the root: what RFC 8414 §3.1 puts behind the well-known
-    /// part.
+    /// Returns the path without a terminating slash, and empty for the root. RFC 8414 §3.1 appends it to the well-known part.
     pub(crate) fn path(&self) -> &str {
         let path = self.text.split_at(self.origin_end).1;
         path.strip_suffix('/').unwrap_or(path)
@@ -70,7 +69,7 @@ impl FromStr for Issuer {
     }
 }
 
-/// A [secure](uri::secure) URL without a query, in two: scheme and authority, and the path.
+/// Splits a [secure](uri::secure) URL without a query into its origin (scheme and authority) and its path.
 pub(crate) fn split_url(text: &str, plain_http: PlainHttp) -> Result<(&str, &str), &'static str> {
     uri::secure(text, plain_http)?;
     if text.contains('?') {
@@ -79,7 +78,7 @@ pub(crate) fn split_url(text: &str, plain_http: PlainHttp) -> Result<(&str, &str
     Ok(text.split_at(origin_end(text)))
 }
 
-/// Where the path of `scheme "://" authority path` begins.
+/// Returns the position of the path in `scheme "://" authority path`.
 fn origin_end(text: &str) -> usize {
     let authority = text.find("://").map_or(0, |colon| colon + 3);
     text.get(authority..).and_then(|rest| rest.find('/')).map_or(text.len(), |slash| authority + slash)
@@ -112,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_for_loopback_only() {
+    fn plain_http_is_accepted_only_for_loopback_hosts() {
         for text in ["http://localhost", "http://LOCALHOST:3000", "http://127.1.2.3:1/p", "http://[::1]:80"] {
             assert!(text.parse::<Issuer>().is_ok(), "{text}");
         }
@@ -144,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_path_loses_its_terminating_slash_and_the_text_stays() {
+    fn the_path_has_no_terminating_slash_and_the_text_is_unchanged() {
         for (text, origin, path) in [
             ("https://h", "https://h", ""),
             ("https://h/", "https://h", ""),

@@ -9,7 +9,7 @@ use crate::clock::UnixTime;
 
 /// Seconds since 1970 as a JSON number: an integer, or a number with a fraction or an exponent before the year 10,000.
 ///
-/// Clocks are read by the second here, so a fraction is rounded, in the direction that accepts less:
+/// Times have whole seconds here, so a fraction is rounded in the direction that accepts less:
 ///
 /// | claim | rounded | because |
 /// |---|---|---|
@@ -18,7 +18,7 @@ use crate::clock::UnixTime;
 /// | `iat` | down | "issued at or before this second" revokes more; and since the clock is rounded down too, a new token is never from the future |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NumericDate {
-    /// Rounded down.
+    /// The seconds, rounded down.
     seconds: u64,
     has_fraction: bool,
 }
@@ -30,24 +30,24 @@ impl From<u64> for NumericDate {
 }
 
 impl NumericDate {
-    /// Returns `None` for a negative number, one from the year 10,000 on, and one that is not finite.
+    /// Returns `None` if the number is negative, not finite, or in the year 10,000 or later.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked first")]
     fn from_float(number: f64) -> Option<Self> {
         let is_in_range = (0.0..253_402_300_800.0).contains(&number);
         is_in_range.then(|| Self { seconds: number as u64, has_fraction: number.fract() > 0.0 })
     }
 
-    /// Reads a JSON number.
+    /// Converts a JSON number.
     pub(crate) fn from_json(number: &serde_json::Number) -> Option<Self> {
         number.as_u64().map(Self::from).or_else(|| Self::from_float(number.as_f64()?))
     }
 
-    /// Returns `None` beyond what a `SystemTime` can hold.
+    /// Returns the seconds rounded down, or `None` if a `SystemTime` cannot represent them.
     pub(crate) fn rounded_down(self) -> Option<UnixTime> {
         UnixTime::from_secs(self.seconds)
     }
 
-    /// Returns `None` beyond what a `SystemTime` can hold.
+    /// Returns the seconds rounded up, or `None` if a `SystemTime` cannot represent them.
     pub(crate) fn rounded_up(self) -> Option<UnixTime> {
         UnixTime::from_secs(self.seconds.checked_add(self.has_fraction.into())?)
     }
@@ -55,7 +55,7 @@ impl NumericDate {
 
 impl<'de> Deserialize<'de> for NumericDate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Not `deserialize_any`, which gives a map when another crate turns on serde_json's `arbitrary_precision`.
+        // Not `deserialize_any`, which gives a map if another crate enables serde_json's `arbitrary_precision`.
         deserializer.deserialize_f64(NumericDateVisitor)
     }
 }
@@ -84,7 +84,7 @@ mod tests {
 
     use super::NumericDate;
 
-    /// The number rounded down and up, by both readers, which must agree.
+    /// Returns the number rounded down and up. Both readers must agree.
     #[track_caller]
     fn read(json: &str) -> Option<(u64, u64)> {
         let by_type = serde_json::from_str::<NumericDate>(json).ok();
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fraction_is_rounded_down_or_up_and_an_integer_stays_as_it_is() {
+    fn a_fraction_is_rounded_down_or_up_and_an_integer_is_unchanged() {
         for (json, down, up) in [
             ("0", 0, 0),
             ("-0", 0, 0),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_negative_too_large_or_not_a_number_is_refused() {
+    fn negative_and_too_large_numbers_and_other_types_are_refused() {
         for json in [
             "-1",
             "-0.5",

@@ -1,4 +1,4 @@
-//! [`Object`]: a struct that is read from a JSON object, and from nothing else.
+//! [`Object`]: a struct that is deserialized only from a JSON object.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,10 +7,10 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A value that is read from a map: a JSON object or a TOML table.
+/// A value that is deserialized only from a map: a JSON object or a TOML table.
 ///
-/// The code that serde derives for a struct accepts a list as well, with the fields in the order of their declaration. Each
-/// struct that is read from a document wears this, so that `["https://i", "https://i/keys"]` is no metadata.
+/// serde's derived code for a struct also accepts an array with the fields in the order of their declaration. Each struct that
+/// is read from a document is wrapped in this type, so that `["https://i", "https://i/keys"]` is not accepted as metadata.
 pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_read_as_the_struct_itself_would_be() {
+    fn an_object_is_deserialized_like_the_struct() {
         assert_eq!(read(r#" {"one": "a", "two": 2} "#), Ok(Pair { one: "a", two: Some(2) }));
         assert_eq!(read(r#"{"one": "a"}"#), Ok(Pair { one: "a", two: None }));
         for (json, says) in [
@@ -73,8 +73,11 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_no_object() {
-        assert!(serde_json::from_str::<Pair<'_>>(r#"["a", 2]"#).is_ok(), "serde has changed: this module can go");
+    fn an_array_is_refused() {
+        assert!(
+            serde_json::from_str::<Pair<'_>>(r#"["a", 2]"#).is_ok(),
+            "serde has changed, so this module can be removed"
+        );
         for json in [r#"["a", 2]"#, r#"["a"]"#, "[]", r#""a""#, "null", "5"] {
             let error = read(json).unwrap_err();
             assert!(error.contains("expected an object"), "{json}: {error}");

@@ -1,33 +1,33 @@
-//! Text of others in errors and logs: escaped, and cut off.
+//! Quotes external text in errors and logs: escaped and truncated.
 
 #[cfg(feature = "remote")]
 use std::fmt::{self, Write};
 
-/// How much of one value a text shows, in bytes.
+/// The maximum length of a shown value, in bytes.
 const LONGEST_VALUE: usize = 64;
 
-/// How much of a URL a text shows, in bytes: those of tenants differ behind the first 64.
+/// The maximum length of a shown URL, in bytes. URLs of tenants often differ only after the first 64.
 #[cfg(feature = "remote")]
 pub(crate) const LONGEST_URL: usize = 256;
 
-/// Quotes and escapes a text, and cuts it off after 64 bytes.
+/// Quotes and escapes a text, and truncates it after 64 bytes.
 pub(crate) fn quoted(text: &str) -> String {
     quoted_within(text, LONGEST_VALUE)
 }
 
-/// Quotes and escapes a text, and cuts it off after so many bytes.
+/// Quotes and escapes a text, and truncates it after `most` bytes.
 pub(crate) fn quoted_within(text: &str, most: usize) -> String {
     let (start, rest) = cut(text, most);
     format!("{start:?}{rest}")
 }
 
-/// Cuts a value off after 64 bytes.
+/// Truncates a value after 64 bytes.
 pub(crate) fn shortened(text: &str) -> String {
     let (start, rest) = cut(text, LONGEST_VALUE);
     format!("{start}{rest}")
 }
 
-/// Returns at most so many bytes of a text, up to a character's boundary, and an ellipsis where there is more.
+/// Splits off at most `most` bytes of a text, at a character boundary. The second part is an ellipsis if the text is longer.
 pub(crate) fn cut(text: &str, most: usize) -> (&str, &str) {
     let mut end = text.len().min(most);
     while !text.is_char_boundary(end) {
@@ -36,8 +36,7 @@ pub(crate) fn cut(text: &str, most: usize) -> (&str, &str) {
     (text.get(..end).unwrap_or_default(), if end < text.len() { "…" } else { "" })
 }
 
-/// Writes a text with its control characters escaped, and cuts it off after so many bytes. It never collects the whole text,
-/// which may be longer than we would keep.
+/// Writes a text with its control characters escaped, and truncates it. It never collects the whole text, which may be long.
 #[cfg(feature = "remote")]
 pub(crate) struct Bounded<'a, 'b> {
     to: &'a mut fmt::Formatter<'b>,
@@ -79,7 +78,7 @@ mod tests {
     use super::quoted;
 
     #[test]
-    fn values_are_escaped_and_cut_off_between_characters() {
+    fn values_are_escaped_and_truncated_between_characters() {
         assert_eq!(quoted("a\"b\n\u{202e}"), r#""a\"b\n\u{202e}""#);
         assert_eq!(quoted(&"é".repeat(40)), format!("\"{}\"…", "é".repeat(32)));
     }

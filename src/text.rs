@@ -1,4 +1,4 @@
-//! The string behind every vocabulary type: a literal or a shared slice, so that a clone never allocates.
+//! [`Text`]: the string in every vocabulary type. It is a literal or a shared slice, so that a clone never allocates.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -35,13 +35,13 @@ impl From<String> for Text {
 }
 
 impl Text {
-    /// The text, as a share of the one among `known` that says the same, if there is one.
+    /// Returns the text. If one of `known` is equal, its memory is shared.
     pub(crate) fn shared_with(known: &[&Self], text: &str) -> Self {
         known.iter().find(|known| ****known == *text).map_or_else(|| text.into(), |known| Self::clone(known))
     }
 }
 
-// Equality and hashing are those of `str`, so that a map keyed by a vocabulary type answers to a `&str`.
+// Equality and hashing are those of `str`, so that a map with a vocabulary type as key can be queried with a `&str`.
 impl PartialEq for Text {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
@@ -65,20 +65,19 @@ impl fmt::Debug for Text {
     }
 }
 
-/// Gives a newtype over [`Text`] its checked constructors and the traits of a string.
+/// Adds checked constructors and the traits of a string to a newtype over [`Text`].
 ///
-/// `$rule` is a `const fn(&str) -> Result<(), &'static str>`; its error says what is wrong, in words that
-/// follow the type's name.
+/// `$rule` is a `const fn(&str) -> Result<(), &'static str>`. Its error says why the text is invalid, and follows the name of
+/// the
+/// type in the message.
 macro_rules! vocabulary {
     ($name:ident, $error:ident, $rule:path, $what:literal) => {
         impl $name {
-            /// Makes one from a literal, checked when it is evaluated: in a `const`, a malformed literal
-            /// does not compile.
+            /// Creates a value from a literal. In a `const`, a malformed literal does not compile.
             ///
             /// # Panics
             ///
-            /// When the literal is malformed. Use [`FromStr`](std::str::FromStr) for text that is not a
-            /// literal.
+            /// If the literal is malformed. Use [`FromStr`](std::str::FromStr) for text that is not a literal.
             #[must_use]
             #[allow(clippy::panic)]
             pub const fn from_static(literal: &'static str) -> Self {
@@ -88,13 +87,13 @@ macro_rules! vocabulary {
                 }
             }
 
-            /// The text as it was given.
+            /// Returns the text unchanged.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
             }
 
-            /// The text, to share.
+            /// Returns the text, to share its memory.
             #[allow(dead_code)] // of some
             pub(crate) fn text(&self) -> &$crate::text::Text {
                 &self.0

@@ -1,8 +1,8 @@
-//! [`TokenLifetime`]: how long a token lives.
+//! [`TokenLifetime`]: the lifetime of a token.
 
 use std::time::Duration;
 
-/// Whole seconds, from 1 to 365 days.
+/// A lifetime in whole seconds, from 1 s to 365 days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TokenLifetime(u64);
 
@@ -14,7 +14,7 @@ impl TokenLifetime {
     pub(crate) const fn new(lifetime: Duration) -> Result<Self, &'static str> {
         match lifetime.as_secs() {
             seconds @ 1..=LONGEST => Ok(Self(seconds)),
-            _ => Err("a token's lifetime is 1 second to 365 days"),
+            _ => Err("a token's lifetime must be from 1 second to 365 days"),
         }
     }
 

@@ -1,21 +1,20 @@
-//! The shape of an absolute URI (RFC 3986 §4.3), checked in `const` so that literals fail to compile; and of a URL that is
-//! safe to talk to.
+//! Checks absolute URIs (RFC 3986 §4.3), in `const` so that invalid literals fail to compile, and URLs for requests.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::Uri;
 
-/// The hosts that a URL with plain `http` may name.
+/// The hosts for which a URL may have plain `http`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum PlainHttp {
     /// `localhost`, `127.0.0.0/8` and `[::1]`.
     #[default]
     Loopback,
-    /// All of them: the setting `dangerous_plain_http`.
+    /// All hosts: the setting `dangerous_plain_http`.
     AnyHost,
 }
 
-/// Parses a URL of `https`, or of plain `http` with a host that `plain_http` allows.
+/// Parses an `https` URL, or an `http` URL with a host that `plain_http` allows.
 pub(crate) fn secure(text: &str, plain_http: PlainHttp) -> Result<Uri, &'static str> {
     let uri = http_url(text)?;
     plain_http.check(&uri)?;
@@ -28,7 +27,7 @@ impl PlainHttp {
         let is_plain = url.scheme_str() == Some("http");
         if is_plain && self == Self::Loopback && !url.host().is_some_and(is_loopback) {
             return Err(
-                "plain http is accepted on loopback addresses only; use https, or set `dangerous_plain_http` for \
+                "plain http is accepted only for loopback hosts; use https, or set `dangerous_plain_http` for \
                         development or a network that encrypts underneath",
             );
         }
@@ -36,7 +35,7 @@ impl PlainHttp {
     }
 }
 
-/// Parses a URL of `http` or `https` whose authority is exactly a host and an optional port.
+/// Parses an `http` or `https` URL whose authority is exactly a host and an optional port.
 pub(crate) fn http_url(text: &str) -> Result<Uri, &'static str> {
     absolute(text).map_err(|reason| if reason == NOT_ABSOLUTE { NO_URL } else { reason })?;
     let (scheme, rest) = text.split_once("://").ok_or("the scheme must be https")?;
@@ -47,8 +46,9 @@ pub(crate) fn http_url(text: &str) -> Result<Uri, &'static str> {
     Uri::try_from(text).map_err(|_| "it is not a URL")
 }
 
-/// Accepts `host [ ":" port ]` (RFC 3986 §3.2) in the one spelling that all URL parsers read alike. What an HTTP client
-/// connects to is then the host that was checked here.
+/// Accepts `host [ ":" port ]` (RFC 3986 §3.2) in a spelling that all URL parsers read alike, so that an HTTP client connects
+/// to
+/// the host that was checked here.
 fn check_authority(authority: &str) -> Result<(), &'static str> {
     if authority.contains('@') {
         return Err("it must not have a user name");
@@ -72,7 +72,7 @@ fn check_port(port: &str) -> Result<(), &'static str> {
     if is_number && port.parse::<u16>().is_ok() { Ok(()) } else { Err("the port must be a number from 0 to 65535") }
 }
 
-/// A DNS name or an IPv4 address. RFC 3986 §3.2.2 has further characters in a name, which no DNS name has.
+/// Accepts a DNS name or an IPv4 address. RFC 3986 §3.2.2 allows further characters in a name, but no DNS name has them.
 fn check_host(host: &str) -> Result<(), &'static str> {
     let is_label = |label: &str| {
         !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
@@ -94,8 +94,8 @@ fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || ip_address(host).is_some_and(|address| address.is_loopback())
 }
 
-/// Whether connections to this host end at this machine. Wider than what plain `http` is accepted for, since a name below
-/// `localhost` may be resolved elsewhere (RFC 6761 §6.3), but must not be sent to a proxy either.
+/// Returns whether connections to this host stay on this machine. It includes more than the hosts for which plain `http` is
+/// accepted: a name below `localhost` may be resolved elsewhere (RFC 6761 §6.3), but must not be sent to a proxy either.
 #[cfg(feature = "remote")]
 pub(crate) fn is_this_machine(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
@@ -114,11 +114,11 @@ fn ip_address(host: &str) -> Option<IpAddr> {
 
 const NOT_ABSOLUTE: &str = "it must be an absolute URI, such as https://api.example.com";
 
-/// The URLs here are those of issuers and of their endpoints.
+/// The message for URLs of issuers and of their endpoints.
 const NO_URL: &str = "it must be an absolute URL, such as https://auth.example.com";
 
-/// Refuses whatever is not `scheme ":" hier-part [ "?" query ]`: relative references, fragments, characters
-/// outside RFC 3986, and an `http(s)` URI without a host.
+/// Refuses everything except `scheme ":" hier-part [ "?" query ]`: relative references, fragments, characters outside RFC 3986,
+/// and an `http(s)` URI without a host.
 pub(crate) const fn absolute(text: &str) -> Result<(), &'static str> {
     let bytes = text.as_bytes();
     let Some(colon) = scheme_end(bytes) else {
@@ -133,7 +133,7 @@ pub(crate) const fn absolute(text: &str) -> Result<(), &'static str> {
     characters(bytes)
 }
 
-/// The place of the colon behind `ALPHA *( ALPHA / DIGIT / "+" / "-" / "." )`.
+/// Returns the position of the colon after `ALPHA *( ALPHA / DIGIT / "+" / "-" / "." )`.
 const fn scheme_end(bytes: &[u8]) -> Option<usize> {
     let mut rest = bytes;
     let mut at = 0;
@@ -179,7 +179,7 @@ const fn characters(bytes: &[u8]) -> Result<(), &'static str> {
     }
 }
 
-/// `unreserved / gen-delims / sub-delims` (§2.2, §2.3), but for `#`.
+/// Returns whether the byte is in `unreserved / gen-delims / sub-delims` (§2.2, §2.3), except `#`.
 const fn is_uri_character(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(byte, b'-' | b'.' | b'_' | b'~')
@@ -192,7 +192,7 @@ mod tests {
     use super::{PlainHttp, absolute, secure};
 
     #[test]
-    fn the_authority_of_a_url_is_exactly_a_host_and_a_port() {
+    fn the_authority_of_a_url_must_be_exactly_a_host_and_a_port() {
         for url in [
             "https://h",
             "https://h.example:0/p?q",
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_beyond_loopback_needs_the_setting_that_the_error_names() {
+    fn plain_http_to_other_hosts_needs_the_setting_that_the_error_names() {
         for url in ["http://keycloak:8080/realms/main", "http://10.0.0.1", "http://[::ffff:127.0.0.1]"] {
             let error = secure(url, PlainHttp::Loopback).unwrap_err();
             assert!(error.contains("`dangerous_plain_http`") && error.contains("https"), "{url}: {error}");
@@ -264,7 +264,7 @@ mod tests {
 
     #[cfg(feature = "remote")]
     #[test]
-    fn no_spelling_of_this_machine_is_taken_for_another() {
+    fn every_spelling_of_this_machine_is_recognised() {
         for host in [
             "localhost",
             "LocalHost.",
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_not_an_absolute_uri_without_fragment_is_refused() {
+    fn other_texts_than_absolute_uris_without_fragment_are_refused() {
         for text in [
             "",
             "api",

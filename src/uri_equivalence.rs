@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-/// Returns the normal form of an absolute URI that [`absolute`](crate::uri::absolute) accepts. Two URIs are equivalent when
-/// their normal forms are equal.
+/// Returns the normal form of an absolute URI that [`absolute`](crate::uri::absolute) accepts. Two URIs are equivalent if their
+/// normal forms are equal.
 ///
 /// 1. The scheme and the host are in lower case, the digits of an escape in upper case (§6.2.2.1).
 /// 2. Escapes of unreserved characters are decoded (§6.2.2.2).
 /// 3. A path that begins with a slash has no dot segments (§6.2.2.3).
-/// 4. Behind an authority, an empty path is `/`, and an empty or default port is left out (§6.2.3).
+/// 4. After an authority, an empty path is `/`, and an empty or default port is omitted (§6.2.3).
 ///
 /// The user information, the rest of the path and the query keep their case.
 pub(crate) fn normal_form(uri: &str) -> String {
@@ -28,7 +28,7 @@ pub(crate) fn normal_form(uri: &str) -> String {
     };
     let path_at = normal.len();
     push_path(&mut normal, path);
-    // Without an authority, two slashes at the beginning of the path would begin one (§3.3).
+    // Without an authority, two slashes at the start of the path would be read as one (§3.3).
     if !hierarchy.starts_with("//") && normal.get(path_at..).is_some_and(|path| path.starts_with("//")) {
         normal.insert_str(path_at, "/.");
     }
@@ -46,7 +46,7 @@ fn normal_escapes(text: &str) -> String {
         match u8::from_str_radix(digits, 16) {
             Ok(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => normal.push(char::from(byte)),
             Ok(byte) => drop(write!(normal, "%{byte:02X}")),
-            // No URI that was checked has such an escape.
+            // No checked URI has such an escape.
             Err(_) => drop(write!(normal, "%{digits}")),
         }
         rest = behind;
@@ -55,19 +55,19 @@ fn normal_escapes(text: &str) -> String {
     normal
 }
 
-/// Adds `[ userinfo "@" ] host [ ":" port ]`; the host in lower case, and the port if it says something.
+/// Appends `[ userinfo "@" ] host [ ":" port ]`, with the host in lower case, and without an empty or default port.
 fn push_authority(normal: &mut String, scheme: &str, authority: &str) {
     let (user, host) = authority.rfind('@').map_or(("", authority), |at| authority.split_at(at + 1));
-    // The colons of an IPv6 address are in brackets, and none of them begins a port.
+    // The colons of an IPv6 address are inside brackets, so they do not start a port.
     let port_at = host.rfind(':').filter(|at| host.rfind(']').is_none_or(|end| end < *at));
     let (host, port) = port_at.map_or((host, ""), |at| host.split_at(at));
     let is_bracketed = host.starts_with('[') && host.ends_with(']');
     if !is_bracketed && host.contains([':', '[', ']']) {
-        // No host has such characters (§3.2.2), so nothing is known to be equivalent.
+        // No host has such characters (§3.2.2), so no equivalence is known.
         return normal.push_str(authority);
     }
     normal.push_str(user);
-    // Lower case also befalls the digits of escapes, which are in upper case everywhere.
+    // Lower case also affects the digits of escapes, which `normal_escapes` then writes in upper case.
     normal.push_str(&normal_escapes(&host.to_ascii_lowercase()));
     let is_default = matches!((scheme, port), (_, "" | ":") | ("http" | "ws", ":80") | ("https" | "wss", ":443"));
     if !is_default {
@@ -104,7 +104,7 @@ mod tests {
     use crate::uri::absolute;
 
     #[test]
-    fn the_equivalent_uris_of_rfc_3986_have_one_normal_form() {
+    fn the_equivalent_uris_of_rfc_3986_have_equal_normal_forms() {
         for equivalent in [
             &["example://a/b/c/%7Bfoo%7D", "eXAMPLE://a/./b/../b/%63/%7bfoo%7d"][..],
             &["http://example.com", "http://example.com/", "http://example.com:/", "http://example.com:80/"],
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_may_name_another_resource_keeps_a_form_of_its_own() {
+    fn uris_of_possibly_different_resources_have_different_normal_forms() {
         let base = "https://api.example.com/mcp";
         for other in [
             "http://api.example.com/mcp",
@@ -158,7 +158,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_normal_form_is_an_absolute_uri_and_its_own_normal_form(
+        fn a_normal_form_is_an_absolute_uri_and_idempotent(
             uri in "[a-zA-Z]{1,4}:(//([a-zA-Z%:@.\\[\\]]|%[0-9a-fA-F]{2}){0,8})?(/|\\.|[a-zA-Z]|%[0-9a-fA-F]{2}|\\?){0,16}"
         ) {
             if absolute(&uri).is_ok() {

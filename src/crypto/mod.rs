@@ -1,6 +1,6 @@
-//! Randomness and digests of the cryptographic backend, below everything else.
+//! Randomness and digests of the cryptographic backend, without imports from other modules.
 //!
-//! Signatures have a backend of their own, in [`keys`](crate::keys).
+//! Signatures have a separate backend in [`keys`](crate::keys).
 
 mod digest;
 mod random;

@@ -1,24 +1,24 @@
-//! [`Random`]: where the unpredictable bytes come from.
+//! [`Random`]: the source of unpredictable bytes.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-/// A source of unpredictable bytes for token ids and secrets, injected so that tests can repeat themselves.
+/// A source of unpredictable bytes for token ids and secrets, injected so that tests are repeatable.
 ///
-/// What an implementation returns must be fit for keys. Signatures and generated keys draw from the
-/// cryptographic backend itself and do not come through here.
+/// The bytes must be suitable for keys. Signatures and generated keys use the cryptographic backend's own source instead of
+/// this one.
 pub trait Random: fmt::Debug + Send + Sync + 'static {
-    /// Fills the whole of `bytes`.
+    /// Fills all of `bytes`.
     ///
     /// # Errors
     ///
-    /// When the source has nothing to give; a token request is then answered with a 503.
+    /// If the source fails. A token request is then answered with a 503.
     fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError>;
 }
 
-/// The source of the cryptographic backend, seeded by the operating system: the default.
+/// The source of the cryptographic backend, seeded by the operating system. This is the default.
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::exhaustive_structs, reason = "its name is its value, and there is nothing to set")]
+#[expect(clippy::exhaustive_structs, reason = "a unit struct without settings")]
 pub struct SystemRandom;
 
 impl Random for SystemRandom {
@@ -27,13 +27,13 @@ impl Random for SystemRandom {
     }
 }
 
-/// Fills `bytes` from the backend; `None` if the system has no randomness.
+/// Fills `bytes` from the backend. Returns `None` if the system has no randomness.
 #[cfg(feature = "aws_lc_rs")]
 pub(crate) fn fill_random(bytes: &mut [u8]) -> Option<()> {
     aws_lc_rs::rand::fill(bytes).ok()
 }
 
-/// Fills `bytes` from the backend; `None` if the system has no randomness.
+/// Fills `bytes` from the backend. Returns `None` if the system has no randomness.
 #[cfg(all(feature = "rust_crypto", not(feature = "aws_lc_rs")))]
 pub(crate) fn fill_random(bytes: &mut [u8]) -> Option<()> {
     use rand_core::RngCore as _;
@@ -41,21 +41,21 @@ pub(crate) fn fill_random(bytes: &mut [u8]) -> Option<()> {
     rand_core::OsRng.try_fill_bytes(bytes).ok()
 }
 
-/// The bits of a name that nobody else has.
+/// The bits of a unique name.
 pub(crate) type Name = [u8; 16];
 
-/// A source that is asked for the bits of many [names](Name) at once: a draw from the system's takes half a microsecond,
-/// however little is drawn.
+/// Draws the bits of many [names](Name) at once: a draw from the system's source takes half a microsecond, independent of its
+/// size.
 ///
-/// For names alone, which are no secret once they are given out. Those to come are in memory: a process that was forked,
-/// or a virtual machine that was resumed twice, may give out as many names as are drawn ahead a second time.
+/// Only for names, which are not secret once they are issued. Future names are in memory: after a fork of the process, or a
+/// repeated resume of a virtual machine, up to [`AHEAD`] names may be issued twice.
 #[derive(Default)]
 pub(crate) struct DrawnAhead<R> {
     source: R,
     names: Mutex<Vec<Name>>,
 }
 
-/// How many names are drawn at once.
+/// The number of names per draw.
 const AHEAD: usize = 16;
 
 impl<R: Random> DrawnAhead<R> {
@@ -88,14 +88,14 @@ impl<R: fmt::Debug> fmt::Debug for DrawnAhead<R> {
     }
 }
 
-/// The source of random bytes had nothing to give.
+/// The source of random bytes failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
 #[error("the source of random bytes failed")]
 #[non_exhaustive]
 pub struct RandomError;
 
 impl RandomError {
-    /// Returns the error, for a [`Random`] of your own.
+    /// Creates the error, for a [`Random`] of your own.
     #[must_use]
     pub const fn new() -> Self {
         Self
@@ -109,7 +109,7 @@ mod tests {
 
     use super::{AHEAD, DrawnAhead, Random, RandomError, SystemRandom};
 
-    /// Fails at every second draw, and has other bytes each time.
+    /// A source that fails at every second draw, and returns different bytes each time.
     #[derive(Debug, Default)]
     struct Moody(AtomicU8);
 
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn many_names_take_one_draw_and_a_draw_that_failed_gives_none() {
+    fn many_names_take_one_draw_and_a_failed_draw_gives_none() {
         let random = DrawnAhead::<Moody>::default();
         assert!(name(&random).is_err());
         let names: HashSet<_> = (0..AHEAD).map(|_| name(&random).unwrap()).collect();
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_comes_twice_and_debug_shows_none() {
+    fn names_are_unique_and_debug_shows_none() {
         let random = DrawnAhead::<SystemRandom>::default();
         let names: HashSet<_> = (0..10 * AHEAD).map(|_| name(&random).unwrap()).collect();
         assert_eq!(names.len(), 10 * AHEAD);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_drawn_by_itself() {
+    fn bytes_of_other_lengths_are_drawn_separately() {
         let random = DrawnAhead::<Moody>::default();
         for _ in 0..2 {
             let _ = random.fill(&mut [0; 32]);

@@ -1,18 +1,19 @@
-//! [`Index`]: finds one scope among many by its hash.
+//! [`Index`]: finds a scope among many by its hash.
 
 use std::hash::{BuildHasher as _, RandomState};
 
-/// The places of all scopes in a text, by hash. A look-up costs the same however many there are.
+/// A hash index of the scopes in a text. A lookup takes constant time.
 pub(super) struct Index {
-    /// Random, so that no one can choose scopes that have the same hash.
+    /// Random, so that callers cannot choose colliding scopes.
     keys: (u64, u64),
-    /// Where scopes begin and end: at most half of the slots are taken, and their number is a power of two.
+    /// The positions of scopes. At most half of the slots are used, and their number is a power of two.
     slots: Box<[Option<(u32, u32)>]>,
 }
 
 impl Index {
-    /// Indexes a text of scopes that are separated by single spaces and differ from each other. `None` for a text that is too
-    /// long to index (4 GiB), which is then searched from its beginning.
+    /// Indexes a text of distinct scopes, separated by single spaces. Returns `None` if the text is too long to index (4 GiB);
+    /// it
+    /// is then searched linearly.
     pub(super) fn new(text: &str) -> Option<Self> {
         let length = u32::try_from(text.len()).ok()?;
         let state = RandomState::new();
@@ -28,7 +29,7 @@ impl Index {
         Some(index)
     }
 
-    /// Returns the memory that the index of this text takes, in bytes.
+    /// Returns the memory of the index for this text, in bytes.
     pub(super) fn size_for(text: &str) -> usize {
         slots_for(text) * size_of::<Option<(u32, u32)>>()
     }
@@ -45,11 +46,11 @@ impl Index {
         }
     }
 
-    /// Whether `text`, of which this is the index, contains the scope.
+    /// Returns whether `text`, whose index this is, contains the scope.
     pub(super) fn contains(&self, text: &str, scope: &str) -> bool {
         let mask = self.slots.len() - 1;
         let mut at = self.first_slot(scope);
-        // Half of the slots are empty, so the search ends.
+        // Half of the slots are empty, so the search terminates.
         while let Some(Some((start, end))) = self.slots.get(at & mask) {
             if text.get(*start as usize..*end as usize) == Some(scope) {
                 return true;
@@ -59,7 +60,7 @@ impl Index {
         false
     }
 
-    /// The slot in which the search for a scope begins.
+    /// Returns the slot at which the search for a scope begins.
     #[allow(clippy::cast_possible_truncation)] // all bits of the hash are equally good
     fn first_slot(&self, scope: &str) -> usize {
         let mut hash = self.keys.0 ^ scope.len() as u64;
@@ -71,7 +72,7 @@ impl Index {
     }
 }
 
-/// Returns how many slots the scopes of a text need.
+/// Returns the number of slots for the scopes of a text.
 fn slots_for(text: &str) -> usize {
     let scopes = text.bytes().filter(|byte| *byte == b' ').count() + 1;
     (2 * scopes).next_power_of_two()
@@ -106,10 +107,10 @@ mod tests {
     }
 
     #[test]
-    fn the_slots_are_spread_evenly() {
+    fn the_slots_are_evenly_distributed() {
         let text = (0..1_000).map(|number| format!("scope:{number}")).collect::<Vec<_>>().join(" ");
         let index = Index::new(&text).unwrap();
         let longest = index.slots.split(Option::is_none).map(<[_]>::len).max().unwrap();
-        assert!(longest < 60, "{longest} slots in a row are taken");
+        assert!(longest < 60, "{longest} used slots in a row");
     }
 }

@@ -1,4 +1,4 @@
-//! [`Scope`], one permission, and [`Scopes`], a set of them (RFC 6749 §3.3).
+//! [`Scope`], a single permission, and [`Scopes`], a set of them (RFC 6749 §3.3).
 
 mod index;
 
@@ -12,9 +12,9 @@ use self::index::Index;
 
 use crate::text::{Text, vocabulary};
 
-/// One permission: a `scope-token` of RFC 6749 §3.3, such as `invoices:read`.
+/// A single permission: a `scope-token` of RFC 6749 §3.3, such as `invoices:read`.
 ///
-/// Visible ASCII characters other than `"` and `\`. Case counts.
+/// It consists of visible ASCII characters other than `"` and `\`, and is case-sensitive.
 ///
 /// ```
 /// use tower_client_credentials::Scope;
@@ -38,7 +38,7 @@ const fn check(text: &str) -> Result<(), &'static str> {
         return Err("it is empty");
     }
     while let [byte, tail @ ..] = rest {
-        // For one short scope, a look-up is faster than the comparisons of `is_scope_character_or_space`.
+        // For one short scope, this lookup is faster than the comparisons of `is_scope_character_or_space`.
         if !matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e) {
             return Err("only visible ASCII characters other than \" and \\ are allowed");
         }
@@ -47,16 +47,15 @@ const fn check(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The characters of a `scope` parameter (RFC 6749 §3.3), for a long text.
+/// Returns whether a `scope` parameter may have the byte (RFC 6749 §3.3). Optimised for long texts.
 #[allow(clippy::needless_bitwise_bool)] // lazy ones are branches: one byte after the other
 const fn is_scope_character_or_space(byte: u8) -> bool {
     (byte >= b' ') & (byte < 0x7f) & (byte != b'"') & (byte != b'\\')
 }
 
-/// A set of scopes, in the order in which they were first named; its text is the `scope` parameter.
+/// A set of scopes, in the order in which they were first named. Its text is the `scope` parameter.
 ///
-/// Parsing is lenient where RFC 6749 §3.3 leaves no doubt about what was meant: extra spaces and repeated
-/// scopes fall away. A clone shares the text.
+/// Parsing is lenient where RFC 6749 §3.3 is unambiguous: extra spaces and repeated scopes are dropped. Clones share the text.
 ///
 /// ```
 /// use tower_client_credentials::Scopes;
@@ -71,12 +70,12 @@ pub struct Scopes(Kind);
 
 #[derive(Clone)]
 enum Kind {
-    /// Up to [`SHORT`] bytes: to search the text costs less than to hash a scope.
+    /// Up to [`SHORT`] bytes: searching the text is faster than hashing a scope.
     Short(Text),
     Long(Arc<Long>),
 }
 
-/// A text of many scopes, and where each of them is. Clones share the index, so it is made once.
+/// A text of many scopes, and their positions. Clones share the index, so it is built once.
 struct Long {
     text: Text,
     index: OnceLock<Option<Index>>,
@@ -94,14 +93,13 @@ impl Long {
 }
 
 impl Scopes {
-    /// No scope at all.
+    /// The empty set.
     pub const NONE: Self = Self(Kind::Short(Text::Literal("")));
 
-    /// Checks the syntax without making a set. Returns whether there is a scope at all.
+    /// Checks the syntax without building a set. Returns whether there is any scope.
     #[allow(clippy::needless_bitwise_bool)] // lazy ones are branches: one byte after the other
     pub(crate) fn check(text: &str) -> Result<bool, InvalidScope> {
-        // All of the text, and not only up to the first character that is not allowed: so the compiler can look at many bytes
-        // at once, and it does not matter how many scopes there are.
+        // Checks all of the text without an early exit, so that the compiler can vectorise the loop.
         let is_well_formed = text.bytes().fold(true, |good, byte| good & is_scope_character_or_space(byte));
         if !is_well_formed {
             text.split(' ').filter(|scope| !scope.is_empty()).try_for_each(check).map_err(InvalidScope)?;
@@ -114,7 +112,7 @@ impl Scopes {
         Self(if is_short { Kind::Short(text) } else { Kind::Long(Arc::new(Long { text, index: OnceLock::new() })) })
     }
 
-    /// The scopes, separated by single spaces.
+    /// Returns the scopes, separated by single spaces.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match &self.0 {
@@ -123,7 +121,8 @@ impl Scopes {
         }
     }
 
-    /// Returns the memory behind it, in bytes, about: the text, and of a long one also the index, which the first search makes.
+    /// Returns the approximate heap memory in bytes: the text, and for a long one also the index, which the first search
+    /// builds.
     pub(crate) fn size(&self) -> usize {
         match &self.0 {
             Kind::Short(text) => text.len(),
@@ -131,19 +130,19 @@ impl Scopes {
         }
     }
 
-    /// Whether there is no scope.
+    /// Returns whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.as_str().is_empty()
     }
 
-    /// Each scope, in order.
+    /// Returns an iterator over the scopes, in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> + Clone {
-        // There is no other white space in them, and in so short a text this is faster than to search for a space.
+        // The text has no other white space, and for short texts this is faster than searching for a space.
         self.as_str().split_ascii_whitespace()
     }
 
-    /// Whether this one scope is in the set.
+    /// Returns whether the set contains this scope.
     #[must_use]
     pub fn contains(&self, scope: &str) -> bool {
         match &self.0 {
@@ -152,18 +151,18 @@ impl Scopes {
         }
     }
 
-    /// Whether every one of `others` is in the set.
+    /// Returns whether the set contains all of `others`.
     #[must_use]
     pub fn contains_all(&self, others: &Self) -> bool {
         self == others || self.first_missing(others).is_none()
     }
 
-    /// Returns the first of `others` that is not in the set.
+    /// Returns the first of `others` that the set lacks.
     pub(crate) fn first_missing<'a>(&self, others: &'a Self) -> Option<&'a str> {
         others.iter().find(|scope| !self.contains(scope))
     }
 
-    /// The set with one more scope.
+    /// Returns the set with one more scope.
     #[must_use]
     pub fn with(&self, scope: &Scope) -> Self {
         self.union(&scope.clone().into())
@@ -175,7 +174,7 @@ impl Scopes {
         join(self.iter().filter(|own| *own != scope.as_str()))
     }
 
-    /// The scopes of both.
+    /// Returns the union of both sets.
     #[must_use]
     pub fn union(&self, others: &Self) -> Self {
         if self.is_empty() {
@@ -184,7 +183,7 @@ impl Scopes {
         join(self.iter().chain(others.iter().filter(|scope| !self.contains(scope))))
     }
 
-    /// The scopes that are in `others` as well.
+    /// Returns the scopes that are in both sets.
     #[must_use]
     pub fn intersection(&self, others: &Self) -> Self {
         join(self.iter().filter(|scope| others.contains(scope)))
@@ -210,7 +209,7 @@ impl Hash for Scopes {
     }
 }
 
-/// Joins checked scopes, each of which comes once.
+/// Joins valid, distinct scopes.
 fn join<'a>(scopes: impl Iterator<Item = &'a str>) -> Scopes {
     let mut text = String::new();
     for scope in scopes {
@@ -222,7 +221,7 @@ fn join<'a>(scopes: impl Iterator<Item = &'a str>) -> Scopes {
     Scopes::new(text.into())
 }
 
-/// As many as most requests name: these are told apart without a set.
+/// The number of scopes that most requests have at most. These are compared without a set.
 const FEW: usize = 8;
 
 impl FromStr for Scopes {
@@ -241,11 +240,11 @@ impl FromStr for Scopes {
                 check(scope).map_err(InvalidScope)?;
             }
         }
-        // To join them would change nothing.
+        // The text is already in the normal form.
         if is_tidy {
             return Ok(Self::new(text.into()));
         }
-        // A hash set, since a caller chooses how many there are.
+        // A hash set, since a caller chooses the number of scopes.
         let mut seen = HashSet::new();
         Ok(join(named().filter(|scope| seen.insert(*scope))))
     }
@@ -254,7 +253,7 @@ impl FromStr for Scopes {
 impl FromIterator<Scope> for Scopes {
     fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
         let scopes: Vec<Scope> = scopes.into_iter().collect();
-        // The set of one scope shares its text: a million clients with the same scope need no copy each.
+        // A set of one scope shares its text, so that a million clients with the same scope need no copies.
         if let [only] = &*scopes {
             return only.clone().into();
         }
@@ -300,7 +299,7 @@ mod tests {
     use super::{Scope, Scopes};
 
     #[test]
-    fn extra_spaces_and_repetitions_fall_away() {
+    fn extra_spaces_and_repetitions_are_dropped() {
         let scopes: Scopes = "basic  test 0    test".parse().unwrap();
         assert_eq!(scopes.iter().collect::<Vec<_>>(), ["basic", "test", "0"]);
         assert_eq!(scopes.as_str(), "basic test 0");
@@ -314,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn no_scope_is_the_empty_text() {
+    fn the_empty_set_is_the_empty_text() {
         let scopes: Scopes = "  ".parse().unwrap();
         assert!(scopes.is_empty());
         assert_eq!(scopes, Scopes::NONE);
@@ -331,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn both_checks_know_the_same_characters() {
+    fn both_checks_accept_the_same_characters() {
         for byte in 0..=u8::MAX {
             let text = [byte];
             let is_scope = std::str::from_utf8(&text).is_ok_and(|text| super::check(text).is_ok());
@@ -340,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_checked_as_it_is_parsed() {
+    fn checking_and_parsing_accept_the_same_texts() {
         for text in ["", "  ", "a", " a  b a ", "a\"b", "é", "a\tb"] {
             assert_eq!(
                 Scopes::check(text).ok(),
@@ -358,13 +357,13 @@ mod tests {
         assert_eq!(scopes.intersection(&"write other".parse().unwrap()).as_str(), "write");
     }
 
-    /// `count` scopes with numbers in their names, the first of them `from`.
+    /// Returns `count` scopes with consecutive numbers in their names, starting with `from`.
     fn numbered(from: usize, count: usize) -> Scopes {
         (from..from + count).map(|number| format!("scope-{number}").parse::<Scope>().unwrap()).collect()
     }
 
     #[test]
-    fn long_sets_are_compared_as_short_ones_are() {
+    fn long_sets_are_compared_like_short_ones() {
         let (long, shifted) = (numbered(0, 200), numbered(100, 200));
         assert_eq!(long.intersection(&shifted), numbered(100, 100));
         assert_eq!(shifted.intersection(&long), numbered(100, 100));
@@ -381,7 +380,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_printed_is_parsed_back(text in "[!#-\\[\\]-~ ]*") {
+        fn a_printed_set_is_parsed_back(text in "[!#-\\[\\]-~ ]*") {
             let scopes: Scopes = text.parse().unwrap();
             prop_assert_eq!(scopes.as_str().parse::<Scopes>().unwrap(), scopes);
         }

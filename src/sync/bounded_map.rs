@@ -8,7 +8,7 @@ use std::hash::Hash;
 pub(crate) struct BoundedMap<K, V> {
     max_entries: usize,
     slots: HashMap<K, Slot<V>>,
-    /// Every key once; the next candidate for eviction is in front.
+    /// Every key once. The next candidate for eviction is at the front.
     order: VecDeque<K>,
 }
 
@@ -46,7 +46,7 @@ impl<K: Clone + Eq + Hash, V> BoundedMap<K, V> {
         if self.max_entries == 0 {
             return;
         }
-        // Once round, after which no entry counts as used, and one step more.
+        // One round, after which no entry is marked as used, and one more step.
         for _ in 0..=self.order.len() {
             if self.slots.len() < self.max_entries {
                 break;
@@ -90,7 +90,7 @@ mod tests {
     use super::BoundedMap;
 
     #[test]
-    fn what_is_used_stays_and_the_order_does_not_grow() {
+    fn used_entries_stay_and_the_order_does_not_grow() {
         let mut bounded = BoundedMap::new(16);
         for number in 0..1_000 {
             bounded.insert(0, ());
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_used_all_the_time_does_not_keep_a_new_entry_out() {
+    fn constantly_used_entries_do_not_block_a_new_one() {
         let mut map = BoundedMap::new(3);
         for key in 0..3 {
             map.insert(key, key);

@@ -1,4 +1,4 @@
-//! Structures that several modules share: a bounded map, and values that threads seldom meet at.
+//! Shared data structures: a bounded map, and values that are striped to avoid lock contention.
 
 mod bounded_map;
 mod striped;

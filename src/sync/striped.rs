@@ -1,16 +1,16 @@
-//! [`Striped`]: values that a hash chooses among, so that threads seldom meet at one lock.
+//! [`Striped`]: several instances of a value, one of which is selected by a hash, to avoid lock contention.
 
-/// A fixed number of values, of which a hash always chooses one.
+/// A fixed number of values. Every hash selects one of them.
 #[derive(Debug)]
 pub(crate) struct Striped<T, const N: usize>(Box<[T; N]>);
 
 impl<T: Default, const N: usize> Default for Striped<T, N> {
-    #[expect(clippy::expect_used, reason = "the vector has as many values as the array, by the line that makes it")]
+    #[expect(clippy::expect_used, reason = "the vector is created with the length of the array")]
     fn default() -> Self {
-        const { assert!(N > 0, "a hash must have something to choose") };
-        // By way of a vector: an array on the stack may be larger than the stack.
+        const { assert!(N > 0, "there must be at least one value") };
+        // Through a vector, since an array on the stack may exceed the stack.
         let values: Box<[T]> = (0..N).map(|_| T::default()).collect();
-        Self(values.try_into().ok().expect("N values were made"))
+        Self(values.try_into().ok().expect("there are N values"))
     }
 }
 
@@ -22,7 +22,7 @@ impl<T, const N: usize> Striped<T, N> {
         &self.0[(hash % N as u64) as usize]
     }
 
-    /// Returns the value of this index, and `None` beyond the last one.
+    /// Returns the value at this index, or `None` beyond the last one.
     pub(crate) fn get(&self, index: usize) -> Option<&T> {
         self.0.get(index)
     }
@@ -40,7 +40,7 @@ mod tests {
     use super::Striped;
 
     #[test]
-    fn every_hash_chooses_a_value_and_every_value_is_chosen() {
+    fn every_hash_selects_a_value_and_every_value_is_selected() {
         let striped = Striped::<u64, 3>::default();
         let chosen: HashSet<_> = (0..3).map(|hash| ptr::from_ref(striped.of(hash))).collect();
         assert_eq!(chosen, striped.iter().map(ptr::from_ref).collect());

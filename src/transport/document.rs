@@ -1,4 +1,4 @@
-//! A public JSON document that is made once and served from memory: a key set, the metadata of either role.
+//! [`Document`]: a public JSON document that is rendered once and served from memory, such as a key set or metadata.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::crypto::sha256;
 
-/// How documents are served.
+/// How a document is served.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DocumentSettings {
     pub(crate) max_age: Duration,
@@ -26,13 +26,13 @@ pub(crate) struct DocumentSettings {
 }
 
 impl Default for DocumentSettings {
-    /// Five minutes: long enough to spare the server, short enough for a new key.
+    /// Returns the defaults: five minutes, which spares the server and is short enough for a new key.
     fn default() -> Self {
         Self { max_age: Duration::from_secs(300), cross_origin: false }
     }
 }
 
-/// The settings make no valid document.
+/// The document cannot be rendered.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct InvalidDocument(pub(crate) String);
@@ -60,8 +60,9 @@ impl Document {
         Ok(Self { body: body.into(), content_type, etag, caching, cross_origin: settings.cross_origin })
     }
 
-    /// Answers GET and HEAD, with the conditional requests of RFC 9110 §13.1.1 and §13.1.2. Those by date are ignored, since
-    /// there is no date.
+    /// Answers GET and HEAD, with the conditional requests of RFC 9110 §13.1.1 and §13.1.2. Conditions by date are ignored,
+    /// since
+    /// the document has no date.
     pub(crate) fn answer(&self, head: &Parts) -> Response<Full<Bytes>> {
         if self.cross_origin && head.method == Method::OPTIONS {
             return preflight();
@@ -88,7 +89,7 @@ impl Document {
         response
     }
 
-    /// The preconditions, in the order of RFC 9110 §13.2.2.
+    /// Evaluates the preconditions, in the order of RFC 9110 §13.2.2.
     fn status(&self, headers: &HeaderMap) -> StatusCode {
         let is_named = |condition: HeaderName, comparison| {
             let mut values = headers.get_all(condition).iter();
@@ -104,15 +105,16 @@ impl Document {
     }
 }
 
-/// How entity tags are compared (RFC 9110 §8.8.3.2). With the weak comparison, a tag that a cache weakened is the same.
+/// How entity tags are compared (RFC 9110 §8.8.3.2). The weak comparison also matches a tag that a cache weakened.
 #[derive(Clone, Copy, PartialEq)]
 enum Comparison {
     Strong,
     Weak,
 }
 
-/// Returns whether the value of an `If-Match` or `If-None-Match` names the document: by `*` alone, or by its tag in the list.
-/// Inside of a tag, a comma and a `*` are characters like any other. The list ends where it is malformed.
+/// Returns whether the value of an `If-Match` or `If-None-Match` header names the document: by a single `*`, or by its tag in
+/// the
+/// list. Inside a tag, a comma and a `*` are ordinary characters. The list ends where it is malformed.
 fn names(value: &[u8], own: &[u8], comparison: Comparison) -> bool {
     if value.trim_ascii() == b"*" {
         return true;
@@ -127,7 +129,7 @@ fn names(value: &[u8], own: &[u8], comparison: Comparison) -> bool {
     false
 }
 
-/// The next entity tag of a list, with its quotes; whether it is weak; and the rest of the list.
+/// Returns the next entity tag of a list with its quotes, whether it is weak, and the rest of the list.
 fn next_tag(list: &[u8]) -> Option<(&[u8], bool, &[u8])> {
     let start = list.iter().position(|byte| !matches!(byte, b',' | b' ' | b'\t'))?;
     let list = list.get(start..)?;
@@ -138,7 +140,7 @@ fn next_tag(list: &[u8]) -> Option<(&[u8], bool, &[u8])> {
     Some((tag, weak.is_some(), rest))
 }
 
-/// A page that asks with `If-None-Match` asks for leave first.
+/// Answers the preflight request of a page, which precedes a request with `If-None-Match`.
 fn preflight() -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -156,8 +158,8 @@ fn method_not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
     response
 }
 
-/// What HEAD gets of an answer: no body, and the length that it would have (RFC 9110 §9.3.2). hyper sees to that over
-/// HTTP/1.1 and not over HTTP/2, where a body is an error to the client.
+/// Turns an answer into that for HEAD: no body, and the length that it would have (RFC 9110 §9.3.2). hyper does this over
+/// HTTP/1.1 but not over HTTP/2, where clients treat a body as an error.
 pub(crate) fn without_body(response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
     let length = response.body().size_hint().exact().filter(|length| *length > 0);
     let mut response = response.map(|_| Full::default());
@@ -172,7 +174,7 @@ mod tests {
     use super::{Comparison, names};
 
     #[test]
-    fn a_tag_is_found_in_a_list_and_never_inside_of_another_tag() {
+    fn a_tag_is_found_in_a_list_but_not_inside_another_tag() {
         const OWN: &[u8] = br#""own""#;
         for (value, strong, weak) in [
             (r#""own""#, true, true),
@@ -196,6 +198,6 @@ mod tests {
             assert_eq!(names(value.as_bytes(), OWN, Comparison::Strong), strong, "{value}");
             assert_eq!(names(value.as_bytes(), OWN, Comparison::Weak), weak, "{value}");
         }
-        assert!(!names(br#""a,"b","c""#, br#""b""#, Comparison::Weak), "the quotes are those of the other tags");
+        assert!(!names(br#""a,"b","c""#, br#""b""#, Comparison::Weak), "the quotes belong to other tags");
     }
 }

@@ -1,4 +1,4 @@
-//! One request to an issuer, within its limits: URL → answer.
+//! Sends requests to an issuer, within limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use super::DynHttpClient;
 use crate::deadline::within;
 use crate::quoted::{LONGEST_URL, cut};
 
-/// Redirects that stay with the host, such as to a terminating slash.
-const MOST_REDIRECTS: usize = 3;
+/// The maximum number of redirects within the same host, such as to a terminating slash.
+const MAX_REDIRECTS: usize = 3;
 
-/// What one exchange may take.
+/// The limits of one exchange.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) time: Duration,
@@ -27,7 +27,7 @@ impl Default for Limits {
     }
 }
 
-/// Something could not be had from an issuer. For the operator; a clone is the same error.
+/// A request to an issuer failed. The text is for the operator. Clones share the error.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{url}: {cause}")]
 pub struct FetchError {
@@ -45,7 +45,7 @@ pub(crate) enum Cause {
     TooLong(usize),
     #[error("the answer is a {0}")]
     Status(StatusCode),
-    #[error("it redirects to another host, or too often; configure the URL that it redirects to")]
+    #[error("it redirects to another host, or too often; configure the target URL directly")]
     Redirect,
     #[error("neither well-known URL has the metadata of this issuer: {0}; {1}")]
     Discovery(FetchError, FetchError),
@@ -53,7 +53,7 @@ pub(crate) enum Cause {
     Document(String),
 }
 
-// Not `#[from]`, which would make it the source as well: the text has it already.
+// Not `#[from]`: it would set the source, too, whose text is already part of this error's text.
 impl From<crate::transport::HttpError> for Cause {
     fn from(error: crate::transport::HttpError) -> Self {
         Self::Http(error)
@@ -62,7 +62,7 @@ impl From<crate::transport::HttpError> for Cause {
 
 impl FetchError {
     pub(crate) fn new(url: &str, cause: impl Into<Cause>) -> Self {
-        // An issuer chooses the URL of its keys, and each error of a fetch names it.
+        // Bounded, since an issuer chooses the URL of its keys, and each fetch error contains it.
         let (start, rest) = cut(url, LONGEST_URL);
         Self { url: format!("{start}{rest}").into(), cause: Arc::new(cause.into()) }
     }
@@ -80,7 +80,7 @@ impl FetchError {
         matches!(&*self.cause, Cause::Http(error) if error.is_no_connection())
     }
 
-    /// Whether the same request may succeed later, and nothing needs to be configured for it.
+    /// Returns whether the same request may succeed later without a change of the configuration.
     pub(crate) fn is_transient(&self) -> bool {
         match &*self.cause {
             Cause::Late(_) | Cause::Http(_) => true,
@@ -91,16 +91,16 @@ impl FetchError {
     }
 }
 
-/// Whether a cache between the issuer and us may answer a request (RFC 9111 §5.2.1.4).
+/// Whether a shared cache may answer a request (RFC 9111 §5.2.1.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SharedCaches {
     /// It may, while its copy is fresh.
     MayAnswer,
-    /// It has to ask the issuer whether its copy is still the right one.
+    /// It must revalidate its copy with the issuer first.
     MustRevalidate,
 }
 
-/// Sends one request, and takes any answer that is neither late nor too long.
+/// Sends one request, and returns any answer within the limits of time and length.
 pub(crate) async fn send(
     client: &dyn DynHttpClient,
     request: Request<Bytes>,
@@ -115,34 +115,33 @@ pub(crate) async fn send(
     Ok(response)
 }
 
-/// The `ETag` of a document, and the URL that answered with it: a tag says nothing about a document at another URL
-/// (RFC 9110 §8.8.3).
+/// The `ETag` of a document, and the URL that sent it: a tag is only valid for the same URL (RFC 9110 §8.8.3).
 #[derive(Clone, Debug)]
 pub(crate) struct Tag {
     url: Uri,
     value: HeaderValue,
 }
 
-/// An answer, and the URL that it came from once all redirects were followed.
+/// An answer, and the URL that it came from after all redirects.
 pub(crate) struct Answer {
     url: Uri,
     pub(crate) response: Response<Bytes>,
 }
 
 impl Answer {
-    /// Returns whether the document is the one that the tag belongs to.
+    /// Returns whether the document is unchanged since the tag was sent.
     pub(crate) fn is_unchanged(&self) -> bool {
         self.response.status() == StatusCode::NOT_MODIFIED
     }
 
-    /// Returns the tag by which this document can be requested again.
+    /// Returns the tag for a conditional request for this document.
     pub(crate) fn tag(&self) -> Option<Tag> {
         let value = self.response.headers().get(ETAG)?.clone();
         Some(Tag { url: self.url.clone(), value })
     }
 }
 
-/// Fetches a JSON document. Only the URL that the tag belongs to gets the tag, and may answer that nothing changed (304).
+/// Fetches a JSON document. The tag is sent only to its own URL, which may answer that the document is unchanged (304).
 pub(crate) async fn get(
     client: &dyn DynHttpClient,
     url: &Uri,
@@ -162,8 +161,8 @@ async fn follow(
     limits: Limits,
 ) -> Result<Answer, Cause> {
     let mut at = url.clone();
-    for _ in 0..=MOST_REDIRECTS {
-        // Also after a redirect: the document at its target has a tag of its own.
+    for _ in 0..=MAX_REDIRECTS {
+        // Also after a redirect: the document at the target has its own tag.
         let tag = tag.filter(|tag| tag.url == at).map(|tag| &tag.value);
         let response = send(client, request(&at, tag, caches), limits).await?;
         match response.status() {
@@ -181,7 +180,7 @@ async fn follow(
 fn request(url: &Uri, tag: Option<&HeaderValue>, caches: SharedCaches) -> Request<Bytes> {
     let mut request = Request::new(Bytes::new());
     *request.uri_mut() = url.clone();
-    // A key set is `application/jwk-set+json` as well (RFC 7517 §8.5.2).
+    // A key set may also be `application/jwk-set+json` (RFC 7517 §8.5.2).
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json, application/jwk-set+json"));
     if caches == SharedCaches::MustRevalidate {
         request.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -192,12 +191,12 @@ fn request(url: &Uri, tag: Option<&HeaderValue>, caches: SharedCaches) -> Reques
     request
 }
 
-/// Returns where a redirect leads, if it keeps scheme, host and port: an absolute path, or the whole URL.
+/// Returns the target of a redirect if it keeps scheme, host and port: an absolute path, or a whole URL.
 fn same_host(from: &Uri, location: Option<&HeaderValue>) -> Option<Uri> {
-    // A fragment says nothing to a server (RFC 9110 §10.2.2).
+    // A fragment is not sent to the server (RFC 9110 §10.2.2).
     let to = location?.to_str().ok()?.split('#').next()?;
     let to = match to.strip_prefix('/') {
-        // Two slashes begin a host (RFC 3986 §4.2).
+        // Two slashes start a host (RFC 3986 §4.2).
         Some(rest) if rest.starts_with('/') => return None,
         Some(_) => crate::uri::http_url(&format!("{}://{}{to}", from.scheme_str()?, from.authority()?)),
         None => crate::uri::http_url(to),
@@ -241,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_stays_with_its_host() {
+    fn a_redirect_must_keep_its_host() {
         let from = "https://h.example/a".parse().unwrap();
         let follow = |to: &'static str| same_host(&from, Some(&HeaderValue::from_static(to))).map(|to| to.to_string());
         assert_eq!(follow("/b?c").as_deref(), Some("https://h.example/b?c"));
@@ -263,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_that_is_no_absolute_path_is_not_glued_to_the_host() {
+    fn a_redirect_to_a_relative_path_is_not_appended_to_the_host() {
         let from = "https://h.example/a".parse().unwrap();
         for to in ["*", "b", "?b", ".evil.example/", ":8443/", "@evil.example/", "#b"] {
             assert_eq!(same_host(&from, Some(&HeaderValue::from_static(to))), None, "{to}");

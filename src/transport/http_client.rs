@@ -1,4 +1,4 @@
-//! [`HttpClient`]: how requests get to an issuer.
+//! [`HttpClient`]: the HTTP client for requests to issuers.
 
 use std::error::Error;
 use std::fmt::{self, Write as _};
@@ -10,18 +10,17 @@ use http::{Request, Response};
 
 use crate::quoted::Bounded;
 
-/// Sends requests to issuers, for who wants another client than the one that comes with the crate.
+/// Sends requests to issuers. Implement it to replace the crate's own client.
 ///
 /// # Contract
 ///
-/// - It follows no redirect: where one may go is decided here.
-/// - It reads no more than `most` bytes of an answer's body, and returns an error when there are more.
-/// - Over https it checks the certificate. A part of what it sends is secret, and so is what it receives: it logs
-///   neither.
-/// - Any status is an `Ok`; an `Err` is for what kept it from getting a whole answer.
-/// - The future is dropped when it takes longer than the configuration allows.
+/// - It follows no redirects: the caller decides on them.
+/// - It reads at most `most` bytes of an answer's body, and returns an error if there are more.
+/// - It checks certificates for https. Requests and answers contain secrets, so it logs neither.
+/// - Every status is an `Ok`. An `Err` means that there was no complete answer.
+/// - The future is dropped if it takes longer than the configured timeout.
 pub trait HttpClient: fmt::Debug + Send + Sync + 'static {
-    /// Sends the request, whose URI is absolute, and reads the answer.
+    /// Sends the request, whose URI is absolute, and returns the answer.
     fn send(
         &self,
         request: Request<Bytes>,
@@ -29,12 +28,12 @@ pub trait HttpClient: fmt::Debug + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Response<Bytes>, HttpError>> + Send;
 }
 
-/// No whole answer came; what it says is for the operator.
+/// There was no complete answer. The text is for the operator.
 #[derive(Debug)]
 pub struct HttpError(Box<dyn Error + Send + Sync>);
 
 impl HttpError {
-    /// An answer that is longer than one may be.
+    /// Creates the error for an answer that is longer than the limit.
     pub(crate) fn too_long(most: usize) -> Self {
         Self(Box::new(TooLong(most)))
     }
@@ -43,8 +42,9 @@ impl HttpError {
         self.0.is::<TooLong>()
     }
 
-    /// Wraps the error that kept the client from connecting, so that the request was not sent. The server has a problem
-    /// then, not the request: an introspection endpoint is asked less often.
+    /// Wraps the error that prevented a connection, so that the request was not sent. It indicates a problem of the server, not
+    /// of
+    /// the request: an introspection endpoint is then asked less often.
     #[must_use]
     pub fn no_connection(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self(Box::new(NoConnection(source.into())))
@@ -54,7 +54,7 @@ impl HttpError {
         self.0.is::<NoConnection>()
     }
 
-    /// Wraps what went wrong.
+    /// Wraps any other error.
     #[must_use]
     pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self(source.into())
@@ -69,11 +69,12 @@ struct TooLong(usize);
 #[error(transparent)]
 struct NoConnection(Box<dyn Error + Send + Sync>);
 
-/// How much of an error is shown, in bytes: it may quote what a server sent, such as the names in its certificate.
+/// The maximum length of the text, in bytes. An error may quote text from the server, such as the names in its certificate.
 const LONGEST_TEXT: usize = 512;
 
-/// With all that is behind it, escaped and cut off after 512 bytes: the outer error of an HTTP client rarely says what
-/// happened.
+/// Writes the error and all its sources, escaped and truncated after 512 bytes. The outer error of an HTTP client rarely names
+/// the
+/// cause.
 impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bounded = Bounded::new(f, LONGEST_TEXT);
@@ -87,10 +88,10 @@ impl fmt::Display for HttpError {
     }
 }
 
-/// Without a source: the text has all of them.
+/// Has no source: the text contains all of them.
 impl Error for HttpError {}
 
-/// [`HttpClient`] behind a pointer, so that no public type carries the client as a parameter.
+/// An object-safe [`HttpClient`], so that no public type has the client as a parameter.
 pub(crate) trait DynHttpClient: fmt::Debug + Send + Sync {
     fn send(&self, request: Request<Bytes>, most: usize) -> Answer<'_>;
 }

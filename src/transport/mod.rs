@@ -1,4 +1,4 @@
-//! HTTP below the roles: bodies and documents that answers consist of, and the client by which issuers are asked.
+//! HTTP parts below the roles: response bodies, documents, and the client for requests to issuers.
 
 mod document;
 #[cfg(feature = "remote")]

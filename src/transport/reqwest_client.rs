@@ -1,4 +1,4 @@
-//! The HTTP client that comes with the crate, built on reqwest.
+//! The crate's own HTTP client, built on reqwest.
 
 use std::time::Duration;
 
@@ -8,20 +8,20 @@ use reqwest::redirect;
 
 use super::{HttpClient, HttpError};
 
-/// Trusts the certificates of the system, and connects directly unless the proxy of the environment is asked for.
+/// A client that trusts the system's certificates, and connects directly unless the environment's proxy is enabled.
 #[derive(Debug)]
 pub(crate) struct ReqwestClient {
     direct: reqwest::Client,
-    /// Never used for this machine: no proxy can reach it, and a request that went to one anyway would hand over the secret
-    /// and the token in it.
+    /// Not used for this machine: a proxy cannot reach it, and a request sent to one would disclose the secret and the token in
+    /// it.
     by_environment: Option<reqwest::Client>,
 }
 
-/// Unused connections are closed after this time: keys are fetched every few minutes.
+/// How long unused connections stay open. Keys are fetched every few minutes.
 const IDLE: Duration = Duration::from_secs(30);
 
 impl ReqwestClient {
-    /// With `environment_proxy`, requests go as `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say.
+    /// Creates the client. With `environment_proxy`, it uses `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`.
     pub(crate) fn new(environment_proxy: bool) -> Result<Self, HttpError> {
         let direct = settings().no_proxy().build().map_err(HttpError::new)?;
         let by_environment = environment_proxy.then(|| settings().build()).transpose().map_err(HttpError::new)?;
@@ -30,7 +30,7 @@ impl ReqwestClient {
 
     fn client_for(&self, url: &reqwest::Url) -> &reqwest::Client {
         match &self.by_environment {
-            // By the host as reqwest reads it: that is where it connects.
+            // The host as parsed by reqwest, which is what it connects to.
             Some(client) if !url.host_str().is_some_and(crate::uri::is_this_machine) => client,
             _ => &self.direct,
         }
@@ -40,7 +40,7 @@ impl ReqwestClient {
 fn settings() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
-        // Each redirect is a request of its own, and chooses its client anew.
+        // Each redirect is a separate request, which selects its client again.
         .redirect(redirect::Policy::none())
         .referer(false)
         .pool_idle_timeout(IDLE)
@@ -52,7 +52,7 @@ impl HttpClient for ReqwestClient {
         let answer = self.client_for(request.url()).execute(request).await;
         let mut answer = answer.map_err(|error| {
             let is_connect = error.is_connect();
-            // The error of a fetch names the URL already, cut off.
+            // The fetch error already contains the URL, truncated.
             let error = error.without_url();
             if is_connect { HttpError::no_connection(error) } else { HttpError::new(error) }
         })?;

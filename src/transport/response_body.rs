@@ -1,4 +1,4 @@
-//! [`ResponseBody`]: the body of an answer that is either ours or the wrapped service's.
+//! [`ResponseBody`]: the body of an answer from this crate or from the wrapped service.
 
 use std::fmt;
 use std::pin::Pin;
@@ -10,24 +10,25 @@ use http_body_util::Full;
 use pin_project_lite::pin_project;
 use tower::BoxError;
 
-/// Ends a body before its time, for a token that expires while its request is answered.
+/// Ends a body early, for a token that expires while its request is answered.
 pub(crate) trait BodyEnd: Send + Sync {
-    /// Is ready when the body must end.
+    /// Completes when the body must end.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// Returns whether the last frame may be one of data, which the body did not announce.
+    /// Returns whether the last frame may contain data, which the body did not announce.
     fn may_add_data(&self) -> bool;
 
-    /// Returns what the body ends with: a frame, or an error that breaks it off.
+    /// Returns the end of the body: a frame, or an error that breaks it off.
     fn last_frame(self: Box<Self>) -> Result<Frame<Bytes>, BoxError>;
 }
 
 pin_project! {
-    /// The response body of [`TokenEndpoint`](crate::TokenEndpoint) and [`BearerAuth`](crate::BearerAuth): the
-    /// wrapped service's, untouched but for an [end at expiry](crate::BearerAuthLayer::end_at_expiry), or the layer's own.
+    /// The response body of [`TokenEndpoint`](crate::TokenEndpoint) and [`BearerAuth`](crate::BearerAuth): that of the wrapped
+    /// service, unchanged except for an [end at expiry](crate::BearerAuthLayer::end_at_expiry), or the layer's own.
     ///
-    /// It works wherever a body of [`Bytes`] does: axum and tonic take it as it is. A place that wants
-    /// `axum::body::Body` gets one by `tower::util::MapResponseLayer` and `axum::body::Body::new`.
+    /// axum and tonic accept it, like every service that accepts any body of [`Bytes`]. If `axum::body::Body` is required,
+    /// convert
+    /// it with `tower::util::MapResponseLayer` and `axum::body::Body::new`.
     pub struct ResponseBody<B> {
         #[pin]
         origin: Origin<B>,
@@ -48,7 +49,7 @@ impl<B> ResponseBody<B> {
         Self { origin: Origin::Inner { body } }
     }
 
-    /// The wrapped service's, and no longer than its token is good, where that is asked for.
+    /// Creates the body of the wrapped service, with an optional early end.
     pub(crate) fn until(body: B, end: Option<Box<dyn BodyEnd>>) -> Self {
         match end {
             None => Self::inner(body),
@@ -75,7 +76,7 @@ where
             OriginProjection::Until { body, end } => {
                 match end.take_if(|end| end.poll(cx).is_ready()) {
                     Some(end) => Poll::Ready(Some(end.last_frame())),
-                    // It was the last.
+                    // The previous frame was the last.
                     None if end.is_none() => Poll::Ready(None),
                     None => body.poll_frame(cx).map_err(Into::into),
                 }

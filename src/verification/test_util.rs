@@ -269,24 +269,24 @@ impl TestIssuer {
     ///
     /// # Panics
     ///
-    /// When it is not an issuer (RFC 8414 §2).
+    /// If it is not a valid issuer (RFC 8414 §2).
     #[must_use]
     #[expect(clippy::expect_used, reason = "a test wants to stop at its own mistake")]
     pub fn name(self, issuer: &str) -> Self {
         Self { name: issuer.parse().expect("the name of an issuer"), ..self }
     }
 
-    /// Sets the clock of the issuer and of the verifiers that it makes from then on, by default that of the system.
+    /// Sets the clock of the issuer and of the verifiers that it creates later. The system clock by default.
     #[must_use]
     pub fn clock(self, clock: impl Clock) -> Self {
         Self { clock: Arc::new(clock), ..self }
     }
 
-    /// Makes a verifier that accepts the tokens of this issuer for an audience, and no others.
+    /// Returns a verifier that accepts only this issuer's tokens for this audience.
     ///
     /// # Panics
     ///
-    /// When it is not an audience (RFC 8707 §2).
+    /// If it is not a valid audience (RFC 8707 §2).
     #[must_use]
     #[expect(clippy::expect_used, reason = "a test wants to stop at its own mistake")]
     pub fn verifier(&self, audience: impl AsRef<str>) -> Verifier {
@@ -294,14 +294,13 @@ impl TestIssuer {
         Verifier::new(self.name.clone(), audience, TrustedKeys::Set(self.key_set()), self.clock.clone())
     }
 
-    /// Returns the public key, for a verifier that the application makes by
-    /// [`Verifier::with_keys`](Verifier::with_keys).
+    /// Returns the public key, for a verifier that the application creates with [`Verifier::with_keys`].
     #[must_use]
     pub fn key_set(&self) -> KeySet {
         KeySet::from_iter([self.key.verifying_key()])
     }
 
-    /// Begins a token of a client, issued now for ten minutes.
+    /// Returns a builder of a token for a client, issued now and valid for ten minutes.
     pub fn token(&self, client_id: &str) -> TestTokenBuilder {
         let now = UnixTime::now(&*self.clock);
         let draft = Draft::new(self.name.as_str(), client_id, now, now.after(LIFETIME));
@@ -315,7 +314,7 @@ impl fmt::Debug for TestIssuer {
     }
 }
 
-/// A token that a [`TestIssuer`] has yet to sign.
+/// A builder of a token that a [`TestIssuer`] signs.
 #[derive(Clone)]
 #[must_use = "`sign` returns the token"]
 pub struct TestTokenBuilder {
@@ -325,7 +324,7 @@ pub struct TestTokenBuilder {
 }
 
 impl TestTokenBuilder {
-    /// Makes the token one that expired an hour ago, longer than any leeway of a verifier.
+    /// Sets the token to have expired an hour ago, which exceeds the maximum leeway of a verifier.
     pub fn expired(self) -> Self {
         let expired = self.now.checked_sub(PAST).unwrap_or(SystemTime::UNIX_EPOCH);
         self.issued_at(expired.checked_sub(LIFETIME).unwrap_or(SystemTime::UNIX_EPOCH)).expires_at(expired)
@@ -341,7 +340,7 @@ impl TestTokenBuilder {
     ///
     /// # Panics
     ///
-    /// When the cryptographic backend fails.
+    /// If the cryptographic backend fails.
     #[must_use]
     #[expect(clippy::expect_used, reason = "a mistake in a test should stop it")]
     pub fn sign(&self) -> String {
