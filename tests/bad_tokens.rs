@@ -178,7 +178,7 @@ fn keys_brought_along() -> Vec<Row> {
     let foreign = forge::foreign_key();
     let bad = |name, token: String| row(InvalidToken::ForeignKey, name, token);
     vec![
-        bad("a jwk beside a good signature", good().header("jwk", jwk.clone()).sign()),
+        bad("a jwk with a valid signature", good().header("jwk", jwk.clone()).sign()),
         bad("a jwk that the signature is of", good().header("jwk", jwk.clone()).sign_with(&foreign)),
         bad("a jwk and no kid", good().header("jwk", jwk).without_header("kid").sign_with(&foreign)),
         bad("a jku", good().header("jku", "https://evil.example/keys").sign()),
@@ -261,7 +261,7 @@ fn ecdsa_signatures() -> Vec<Row> {
     let narrow: p384::ecdsa::Signature = p384_key().sign_prehash(&Sha256::digest(es384.signed_part())).unwrap();
     vec![
         own("no signature", format!("{signed}.")),
-        own("the signature of a stranger", good().sign_with(&forge::foreign_key())),
+        own("the signature of an untrusted key", good().sign_with(&forge::foreign_key())),
         own("other claims under a good signature", good().claim("scope", "admin").seal(&signature)),
         own("another header over a good signature", good().header("x", 1).seal(&signature)),
         bad("a bit of R flipped", &flipped(5)),
@@ -304,7 +304,7 @@ fn eddsa_signatures() -> Vec<Row> {
         bad("EdDSA: S beyond the order, which is the same number", &[r, &plus_order(s)].concat()),
         bad("EdDSA: nothing but zeros", &[0; 64]),
         bad("EdDSA: R of small order and S of zero", &[&[1][..], &[0; 63]].concat()),
-        bad("EdDSA: of a stranger", &stranger.sign(draft.signed_part().as_bytes()).to_bytes()),
+        bad("EdDSA: of an untrusted key", &stranger.sign(draft.signed_part().as_bytes()).to_bytes()),
         row(InvalidToken::Signature, "EdDSA: other claims", other.seal(signature)),
         row(InvalidToken::Signature, "EdDSA: called Ed25519, and spoilt", under(&ed25519(), "Ed25519").seal(signature)),
     ]
@@ -553,7 +553,7 @@ fn server() -> AuthorizationServer {
 async fn each_is_refused_with_the_same_text_and_for_its_own_reason() {
     let table = table();
     let names: HashSet<&str> = table.iter().map(|row| row.name.as_str()).collect();
-    assert_eq!(names.len(), table.len(), "no row comes twice");
+    assert_eq!(names.len(), table.len(), "row names are unique");
     assert!(table.len() >= 80);
     println!("{} bad tokens", table.len());
     let server = server();
@@ -773,7 +773,7 @@ fn a_bound_token_is_accepted_only_with_a_dangerous_setting_by_every_profile() {
             let verifier = Verifier::with_keys(ISSUER, API, keys()).unwrap().clock(clock());
             let lenient = verifier.clone().tokens(profile.dangerous_accept_bound_tokens());
             assert!(lenient.verify_now(&token).is_ok() && lenient.verify_now(&token).is_ok());
-            assert!(verifier.verify_now(&token).is_err(), "what one accepts, the other does not take over");
+            assert!(verifier.verify_now(&token).is_err(), "the settings of one issuer do not apply to the other");
         }
     }
 }

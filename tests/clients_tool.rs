@@ -93,7 +93,7 @@ fn it_does_its_work(url: String) {
     tool.json(&["rotate-secret", "billing", "--keep", "0"]);
     let record = tool.json(&["show", "billing"]);
     let labels: Vec<_> = record["client_secrets"].as_array().unwrap().iter().map(|s| s["label"].clone()).collect();
-    assert_eq!(labels, ["1"], "with no time left, those that there were go");
+    assert_eq!(labels, ["1"], "without a remaining time, the old secrets are removed");
 
     updates(&tool);
     let disabled = tool.output(&["disable", "billing"], "");
@@ -165,7 +165,7 @@ fn updates(tool: &Tool) {
     }
     assert_eq!(tool.refusal(&["update", "billing", "--scope", "a", "--add-scope", "b"], "").0, 2);
     assert_eq!(tool.refusal(&["update", "unknown", "--scope", "a"], "").0, 3);
-    assert_eq!(tool.json(&["show", "billing"])["scope"], "read write", "what fails changes nothing");
+    assert_eq!(tool.json(&["show", "billing"])["scope"], "read write", "a failed command changes nothing");
     removes_the_last_audience(tool);
 }
 
@@ -188,7 +188,7 @@ fn removes_the_last_audience(tool: &Tool) {
     widening(&["--grant", "true"]);
     assert_eq!(update(&["--grant", "true", "--add-audience", API])["audiences"], serde_json::json!([API]));
     assert!(update(&["--server-default-audience"]).get("audiences").is_none());
-    assert_eq!(update(&["--subject", "svc"])["subject"], "svc", "the default that it has is no news");
+    assert_eq!(update(&["--subject", "svc"])["subject"], "svc", "setting the current default changes nothing else");
     assert_eq!(tool.refusal(&["update", "billing", "--server-default-audience", "--add-audience", API], "").0, 2);
     assert_eq!(update(&["--add-audience", API, "--no-subject"])["audiences"], serde_json::json!([API]));
 }

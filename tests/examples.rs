@@ -208,7 +208,7 @@ async fn mcp_directs_a_client_from_the_refusal_to_the_token_that_is_accepted() {
     let refused = mcp.site.send(initialize()).await;
     assert_eq!(refused.status, 401, "{refused:?}");
     let challenge = refused.header("www-authenticate").unwrap();
-    let (_, metadata) = challenge.split_once("resource_metadata=\"").expect("a place to look at");
+    let (_, metadata) = challenge.split_once("resource_metadata=\"").expect("the URL of the metadata");
     let metadata = json!(metadata.strip_suffix('"').unwrap());
 
     let metadata = mcp.site.get(mcp.path(&metadata)).await.json();

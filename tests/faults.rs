@@ -197,7 +197,7 @@ impl Load {
         let mut running = vec![
             tokio::spawn(async move { hot.ask_hot().await }),
             tokio::spawn(async move { good.use_one().await }),
-            tokio::spawn(async move { back.call_back().await }),
+            tokio::spawn(async move { back.revoke_and_try().await }),
             tokio::spawn(async move { write.write().await }),
         ];
         running.extend(cold);
@@ -320,7 +320,7 @@ impl Load {
     }
 
     /// Gets a token, has it revoked by the administrator, and uses it for longer than it may be accepted.
-    async fn call_back(&self) {
+    async fn revoke_and_try(&self) {
         while self.goes_on() {
             let phase = self.phase();
             let answer = self.site.send(billing_asks(GRANT)).await;

@@ -85,7 +85,7 @@ async fn still_polls(view: &Revocations) {
 
 async fn loss(listener: &mut EventReceiver) -> String {
     let event =
-        tokio::time::timeout(Duration::from_secs(30), listener.recv()).await.expect("no event tells of the loss");
+        tokio::time::timeout(Duration::from_secs(30), listener.recv()).await.expect("no event reports the loss");
     match event.unwrap().outcome {
         Outcome::StoreLostData { reason, .. } => reason,
         other => panic!("{other:?}"),
@@ -177,14 +177,14 @@ async fn nothing_is_lost<S: ClientAdmin + RevocationStore + Clone>(
     }
     assert!(revoked.len() >= processes * writes / 2 && !created.is_empty());
     let begun = Instant::now();
-    until("all of it is known", || async { view.entries() >= revoked.len() }).await;
+    until("the view has all of them", || async { view.entries() >= revoked.len() }).await;
     let heard = begun.elapsed();
     let keys = held(&store).await.unwrap();
     assert!(revoked.iter().all(|id| keys.contains(id)), "an acknowledged revocation is lost");
     for id in &created {
         assert!(store.load(&id.parse().unwrap()).await.unwrap().is_some(), "{id} is lost");
     }
-    assert!(listener.try_recv().is_none(), "nothing was lost, and nothing is said to be");
+    assert!(listener.try_recv().is_none(), "nothing was lost, and no loss is reported");
     println!(
         "{processes} processes killed while they wrote: {} revocations and {} clients acknowledged, 0 lost; the last is known \
          {heard:?} after it",
@@ -288,7 +288,7 @@ async fn an_sqlite_file_locked_by_another_process_is_read_and_written_once_the_l
     drop(holder);
     until("it is written", || async { store.revoke(key("b")).await.is_ok() }).await;
     assert_eq!(store.check_and_insert(&id, now + HOUR, now).await.unwrap(), Replay::Fresh);
-    until("it is known", || async { view.entries() == 1 }).await;
+    until("the view has it", || async { view.entries() == 1 }).await;
     assert!(listener.try_recv().is_none());
 }
 
@@ -307,7 +307,7 @@ async fn a_revocation_file_locked_by_another_process_is_read_and_written_once_th
     assert!(store.find(&BILLING).await.unwrap().is_some() && view.is_ready());
     drop(holder);
     store.revoke(key("b")).await.unwrap();
-    until("it is known", || async { view.entries() == 1 }).await;
+    until("the view has it", || async { view.entries() == 1 }).await;
 }
 
 #[tokio::test]
@@ -367,8 +367,8 @@ async fn fills_and_recovers<S: ClientAdmin + ClientStore + RevocationStore + Clo
     }
     let keys = held(&store).await.unwrap();
     assert!(acknowledged.is_subset(&keys), "an acknowledged revocation is lost");
-    until("all of it is known", || async { view.entries() >= acknowledged.len() }).await;
-    assert!(listener.try_recv().is_none(), "nothing was lost, and nothing is said to be");
+    until("the view has all of them", || async { view.entries() >= acknowledged.len() }).await;
+    assert!(listener.try_recv().is_none(), "nothing was lost, and no loss is reported");
     println!("disk full three times: {} revocations acknowledged, 0 lost", acknowledged.len());
     acknowledged
 }
@@ -430,7 +430,7 @@ async fn a_read_only_file_system_refuses_writes_still_verifies_and_is_written_on
     disk.read_only(false);
     store.revoke(key("b")).await.unwrap();
     store.delete(&BILLING).await.unwrap();
-    until("it is known", || async { view.entries() == 3 }).await;
+    until("the view has it", || async { view.entries() == 3 }).await;
     assert!(sqlite(&db).await.find(&BILLING).await.unwrap().is_none());
     assert!(listener.try_recv().is_none());
 }
@@ -485,6 +485,7 @@ async fn restoring_sqlite_from_an_older_copy_while_it_runs_is_reported_and_admit
         store.disable(&BILLING).await.unwrap();
         until("it is known", || async { view.entries() == count + 2 }).await;
         // As a rule no process has read the last entry before it is lost.
+        until("the view has it", || async { view.entries() == count + 2 }).await;
         let last = key("last");
         store.revoke(last.clone()).await.unwrap();
         match way {
@@ -518,9 +519,11 @@ async fn restoring_sqlite_from_an_older_copy_while_it_runs_is_reported_and_admit
         until("it is written again", || async { held(&store).await.is_ok_and(|keys| keys.len() > count) }).await;
         // The last entry is lost, unless a poll came just in time.
         assert!([count + 2, count + 3].contains(&view.entries()), "{}", view.entries());
+        assert_eq!(view.entries(), count + 2, "the entry that only the writer knew is lost here");
         let again = follow(sqlite(&file).await).await.0;
         assert_eq!(again.entries(), view.entries(), "after a restart");
         assert!(store.find(&BILLING).await.unwrap().unwrap().is_enabled(), "the operator was told");
+        assert!(store.find(&BILLING).await.unwrap().unwrap().is_enabled(), "the loss was reported");
         store.revoke(last).await.unwrap();
         until("each follows on", || async { again.entries() == count + 3 && view.entries() == count + 3 }).await;
         assert!(listener.try_recv().is_none(), "one event for one loss");
@@ -569,7 +572,7 @@ async fn a_missing_or_foreign_sqlite_file_fails_and_the_store_recovers_when_it_i
         until("it is found again", || async { store.find(&BILLING).await.is_ok_and(|found| found.is_some()) }).await;
         store.revoke(key(format!("round {round}"))).await.unwrap();
     }
-    until("it is known", || async { view.entries() == 4 }).await;
+    until("the view has it", || async { view.entries() == 4 }).await;
     assert!(listener.try_recv().is_none(), "nothing was lost");
 }
 
@@ -643,7 +646,7 @@ async fn two_processes_whose_sqlite_file_is_replaced_under_load_keep_it_intact_a
         other.wait().unwrap();
         let lines = reading.join().unwrap();
         let acknowledged: HashSet<&str> = lines.iter().filter_map(|line| line.strip_prefix("revoked ")).collect();
-        until("all that this process knows is written", || async {
+        until("everything that this process knows is written", || async {
             held(&store).await.is_ok_and(|keys| keys.len() >= view.entries())
         })
         .await;
@@ -755,7 +758,7 @@ async fn revocations_that_another_process_compacts_are_not_reported_as_lost() {
             .await
             .unwrap();
     }
-    until("it is known", || async { held(&other).await.unwrap().len() == 200 }).await;
+    until("the view has it", || async { held(&other).await.unwrap().len() == 200 }).await;
     for _ in 0..3 {
         other.purge(SystemTime::now()).await.unwrap();
         one.revoke(key(format!("{} more", view.entries()))).await.unwrap();
@@ -779,7 +782,7 @@ async fn a_client_that_an_older_copy_of_the_file_enables_again_is_named_and_its_
     fs::copy(&file, &copy).unwrap();
     store.disable(&ClientId::from_static("restored-disabled")).await.unwrap();
     store.delete(&ClientId::from_static("restored-deleted")).await.unwrap();
-    until("it is known", || async { view.entries() == 2 }).await;
+    until("the view has it", || async { view.entries() == 2 }).await;
     fs::rename(&copy, &file).unwrap();
     until("it is live", || async { store.find(&ClientId::from_static("restored-deleted")).await.unwrap().is_some() })
         .await;

@@ -192,7 +192,7 @@ async fn assert_refused(
         let address = serve(guard.clone(), wire).await;
         for kind in KINDS {
             let answer = tokio::time::timeout(PATIENCE, call(address, wire, kind, authorization)).await;
-            let Err(status) = answer.expect("an answer in time") else { panic!("{kind:?} over {wire:?} was let in") };
+            let Err(status) = answer.expect("an answer in time") else { panic!("{kind:?} over {wire:?} was admitted") };
             assert_eq!((status.code(), status.message()), (code, message), "{kind:?} over {wire:?}: {status:?}");
             let metadata = status.metadata().get("www-authenticate").map(|value| value.to_str().unwrap());
             assert_eq!(metadata, challenge, "{kind:?} over {wire:?}");

@@ -93,14 +93,14 @@ mod a_policy {
             let unknown = ask(&site, Method::GET, "/unknown", "").await;
             assert_eq!((unknown.status.as_u16(), unknown.header("retry-after")), (503, Some("1")), "{unknown:?}");
             assert_eq!((unknown.header("www-authenticate"), unknown.body.len()), (None, 0), "{unknown:?}");
-            assert!(!format!("{:?}", unknown.headers).contains("directory"), "the caller is not told why");
+            assert!(!format!("{:?}", unknown.headers).contains("directory"), "the reason is not sent to the caller");
         })
         .await;
     }
 
     #[tokio::test]
     async fn is_not_asked_about_a_refused_token() {
-        let never = guard().require_scope(READ).policy(|_, _| panic!("it was asked"));
+        let never = guard().require_scope(READ).policy(|_, _| panic!("the policy was called"));
         let site = Stack::PLAIN.protect(&server(), [never]).await;
         assert_eq!(site.get("/").await.status, 401);
         assert_eq!(site.get_authorized("Bearer a.b.c").await.status, 401);
@@ -133,7 +133,7 @@ mod a_policy {
     }
 }
 
-mod reports_alone {
+mod report_only {
     use super::*;
 
     #[tokio::test]
@@ -233,7 +233,10 @@ mod an_end_at_expiry {
             pass(ALMOST).await;
             assert!(futures_util::FutureExt::now_or_never(body.frame()).is_none(), "it is open yet");
             pass(Duration::from_secs(2)).await;
-            assert!(soon(body.frame()).await.unwrap().is_err(), "an end could be taken for the whole");
+            assert!(
+                soon(body.frame()).await.unwrap().is_err(),
+                "a normal end could be mistaken for a complete response"
+            );
             tokio::time::resume();
         })
         .await;
@@ -497,7 +500,7 @@ mod extractors {
         let site = Stack::PLAIN.serve(app().layer(guard().dangerous_only_report())).await;
         ask(&site, Method::GET, "/read", "other").await.assert_insufficient_scope(&[READ]);
         assert_eq!(site.get("/who").await.body, "None");
-        assert_eq!(site.get("/read").await.status, 500, "there is no proof to be had");
+        assert_eq!(site.get("/read").await.status, 500, "there is no proof");
     }
 
     #[tokio::test]

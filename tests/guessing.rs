@@ -168,7 +168,7 @@ async fn a_chosen_secret_can_be_tried_ten_times_a_minute_from_one_address() {
     let (right, wrong) = (post(GRANT).basic("person", CHOSEN), post(GRANT).basic("person", "battery staple"));
     guarded.send(right.clone(), 1).await.assert_token();
     assert_eq!(guarded.statuses(&wrong, 1, 10).await, [401; 10]);
-    assert_eq!(guarded.statuses(&right, 1, 1).await, [429], "not even hashed");
+    assert_eq!(guarded.statuses(&right, 1, 1).await, [429], "not hashed");
     guarded.send(right.clone(), 2).await.assert_token();
     guarded.clock.advance(Duration::from_secs(60));
     guarded.send(right, 1).await.assert_token();

@@ -208,7 +208,7 @@ fn on_both(test: &str, max_growth: u64, attack: impl Fn(&Server) -> String) {
         let (tokens, slowest) = bystander.stop();
         let growth = server.memory("VmHWM") - before;
         println!(
-            "{test}, {example:?}: {counts}; {tokens} tokens for others meanwhile, the slowest in {slowest:?}; {growth} KiB more"
+            "{test}, {example:?}: {counts}; {tokens} tokens for other callers meanwhile, the slowest in {slowest:?}; memory growth {growth} KiB"
         );
         assert!(slowest < LONGEST_WAIT, "{slowest:?}");
         assert!(growth < max_growth, "{growth} KiB");
@@ -647,7 +647,9 @@ fn unread_responses_are_bounded_and_the_connection_is_closed() {
     }
     let (tokens, slowest) = bystander.stop();
     let growth = server.memory("VmHWM") - before;
-    println!("{answers} answers unread; {tokens} tokens for others, the slowest in {slowest:?}; {growth} KiB more");
+    println!(
+        "{answers} unread responses; {tokens} tokens for other callers, the slowest in {slowest:?}; memory growth {growth} KiB"
+    );
     assert_eq!(answers, CONNECTIONS * 32);
     assert!(slowest < LONGEST_WAIT && growth < MAX_GROWTH_KIB);
 }

@@ -130,7 +130,7 @@ impl Wire {
     /// Asserts that the connection ends without further data.
     async fn assert_ends(&mut self) {
         if let Some(answer) = self.answer().await {
-            panic!("one answer more: {answer:?}");
+            panic!("unexpected response: {answer:?}");
         }
     }
 }

@@ -239,7 +239,7 @@ async fn the_metadata_has_the_endpoint_and_its_signing_algorithm() {
 
 /// The resource server: an API with opaque tokens.
 #[cfg(feature = "remote")]
-mod an_api_that_asks {
+mod an_introspecting_api {
     use std::convert::Infallible;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -280,7 +280,7 @@ mod an_api_that_asks {
             }
             _ if !body.starts_with(b"token=bad") => 200,
             Bad::Status(status) => status,
-            Bad::HangsUp => return Err(std::io::Error::other("hangs up")),
+            Bad::HangsUp => return Err(std::io::Error::other("disconnects")),
             Bad::SaysNothing => std::future::pending().await,
         };
         Ok(Response::builder().status(status).body(active.to_string().into()).unwrap())
@@ -319,7 +319,7 @@ mod an_api_that_asks {
     }
 
     /// In each of ten seconds, 40 different valid tokens and this many bad ones among them, by the clock of the API.
-    async fn good_ones_let_in(bad: Bad, bad_per_second: usize) -> usize {
+    async fn admitted_valid_tokens(bad: Bad, bad_per_second: usize) -> usize {
         let clock = clock();
         let site = api(&authorization_server(bad).await, &clock).await;
         ASKED.store(0, Ordering::Relaxed);
@@ -343,7 +343,7 @@ mod an_api_that_asks {
             }
         }
         println!(
-            "{bad:?}, {bad_per_second} a second: {good} of 400 good tokens let in, {} asked",
+            "{bad:?}, {bad_per_second} a second: {good} of 400 valid tokens admitted, {} introspection requests",
             ASKED.load(Ordering::Relaxed)
         );
         good
@@ -354,12 +354,12 @@ mod an_api_that_asks {
     async fn admits_all_valid_tokens_while_its_server_cannot_answer_others_and_rarely_asks_a_dead_server() {
         for bad in [Bad::Status(500), Bad::Status(429), Bad::Status(503), Bad::HangsUp] {
             for bad_per_second in [1, 50] {
-                assert_eq!(good_ones_let_in(bad, bad_per_second).await, 400, "{bad:?}, {bad_per_second} a second");
+                assert_eq!(admitted_valid_tokens(bad, bad_per_second).await, 400, "{bad:?}, {bad_per_second} a second");
             }
         }
         // Each of these takes one of 256 places for five seconds, and the ten seconds of this test pass faster.
-        assert_eq!(good_ones_let_in(Bad::SaysNothing, 1).await, 400);
-        assert_eq!(good_ones_let_in(Bad::SaysNothing, 20).await, 400);
+        assert_eq!(admitted_valid_tokens(Bad::SaysNothing, 1).await, 400);
+        assert_eq!(admitted_valid_tokens(Bad::SaysNothing, 20).await, 400);
 
         // A server that refuses every request, and one that fails for every request.
         let clock = clock();
@@ -371,7 +371,7 @@ mod an_api_that_asks {
                 clock.advance(Duration::from_millis(25));
                 assert_eq!(site.get_authorized(&format!("Bearer bad-{number}")).await.status, 503);
             }
-            println!("{status} for all, 400 tokens in 10 s: {} asked", ASKED.load(Ordering::Relaxed));
+            println!("{status} for all, 400 tokens in 10 s: {} introspection requests", ASKED.load(Ordering::Relaxed));
             assert!(questions.contains(&ASKED.load(Ordering::Relaxed)), "{status}");
         }
 

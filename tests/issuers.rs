@@ -261,7 +261,7 @@ async fn the_example_starts_before_its_issuer_and_recovers_when_it_is_available(
     let issuer = Process::start(standalone(&address, "tests/keys/p256.pem")).await;
     let started = Instant::now();
     while example.site.get("/health/ready").await.status != 200 {
-        assert!(started.elapsed() < Duration::from_secs(60), "it does not heal");
+        assert!(started.elapsed() < Duration::from_secs(60), "it does not recover");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     println!("ready {:?} after its issuer", started.elapsed());

@@ -178,7 +178,7 @@ mod against_standalone {
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .expect("the example, which `cargo test` builds beside this test");
+            .expect("the example, which `cargo test` builds together with this test");
         let line = BufReader::new(child.stdout.take().unwrap()).lines().next_line().await.unwrap().unwrap();
         (child, line.strip_prefix("listening on http://").unwrap().parse().unwrap())
     }

@@ -54,7 +54,7 @@ fn mistake(server: AuthorizationServerBuilder) -> String {
     server.build().expect_err("a mistake").to_string()
 }
 
-mod scopes_and_audiences_that_exist {
+mod known_scopes_and_audiences {
     use super::*;
 
     #[test]
@@ -126,7 +126,7 @@ mod scopes_and_audiences_that_exist {
         assert_eq!(asks(&server, both, &[API]).await.json()["scope"], both);
         assert_eq!(asks(&server, both, &[OTHER_API]).await.json()["scope"], "invoices:read");
         let several = asks(&server, both, &[API, OTHER_API]).await;
-        assert_eq!(several.json()["scope"], "invoices:read", "only what is allowed at each");
+        assert_eq!(several.json()["scope"], "invoices:read", "only scopes allowed at each resource");
         assert_eq!(claims(&several)["aud"], json!([API, OTHER_API]));
         asks(&server, "invoices:write", &[OTHER_API]).await.assert_refused(400, "invalid_scope");
     }
@@ -585,7 +585,7 @@ mod a_registration_that_does_not_fit_the_server {
         let stranger = client("stranger").scope(ADMIN).audience(API).register().unwrap();
         let refused = clients.create(stranger.clone()).await.unwrap_err();
         assert!(matches!(&refused, AdminError::Invalid(_)) && refused.to_string().contains("`admin`"), "{refused}");
-        assert!(clients.create_all(vec![stranger]).await.is_err(), "it is not taken for one that is there already");
+        assert!(clients.create_all(vec![stranger]).await.is_err(), "it is not reported as an existing client");
         let wider =
             clients.update(&ClientId::from_static("billing"), |client| client.edit().audience(UNKNOWN_API)).await;
         assert!(matches!(wider, Err(AdminError::Invalid(_))), "{wider:?}");

@@ -161,7 +161,7 @@ async fn another_replica_sees_a_write_at_once_and_sees_missed_writes_after_a_dis
         AND datname = current_database()";
     sqlx::raw_sql(cut).execute(&mut connection).await.unwrap();
     let heard = follower.has(follower.written, Duration::from_secs(30)).await;
-    assert!(heard.is_some(), "it does not hear of what it missed");
+    assert!(heard.is_some(), "it does not see what it missed");
     follower.hears_at_once(&writer).await;
 }
 
@@ -273,13 +273,13 @@ async fn a_statement_that_takes_too_long_fails_and_is_cancelled_at_the_server() 
     let mut connection = PgConnection::connect(&url).await.unwrap();
     sqlx::raw_sql("BEGIN; LOCK TABLE tcc_clients, tcc_feed").execute(&mut connection).await.unwrap();
     for _ in 0..5 {
-        assert!(store.find(&BILLING).await.is_err(), "it finds what is locked");
-        assert!(store.revoke(token("a")).await.is_err(), "it writes what is locked");
-        assert!(store.changes(&Cursor::start()).await.is_err(), "it reads what is locked");
+        assert!(store.find(&BILLING).await.is_err(), "find returns although the table is locked");
+        assert!(store.revoke(token("a")).await.is_err(), "revoke returns although the table is locked");
+        assert!(store.changes(&Cursor::start()).await.is_err(), "changes returns although the table is locked");
     }
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
     let ended = async { while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut connection).await.unwrap() > 0 {} };
-    tokio::time::timeout(Duration::from_secs(10), ended).await.expect("statements go on that nobody waits for");
+    tokio::time::timeout(Duration::from_secs(10), ended).await.expect("abandoned statements are still running");
     sqlx::raw_sql("COMMIT").execute(&mut connection).await.unwrap();
     assert!(store.find(&BILLING).await.unwrap().is_none());
 }

@@ -136,7 +136,7 @@ async fn a_standby_promoted_without_the_last_write_is_reported_and_all_its_own_w
     store.create(client("reports").register().unwrap()).await.unwrap();
     store.revoke(token("last")).await.unwrap();
     let all = kept.len() + 2;
-    until("the view knows of it", async || revocations.entries() == all).await;
+    until("the view has it", async || revocations.entries() == all).await;
     let last = async |url: &str| {
         let of = async |what: &str| number(url, &format!("SELECT max({what}) FROM tcc_feed")).await;
         (of("xid::text::bigint").await, of("seq").await)
@@ -155,8 +155,8 @@ async fn a_standby_promoted_without_the_last_write_is_reported_and_all_its_own_w
     }
     assert_eq!(last(&standby.url()).await, place, "transaction and number");
     proxy.point_to(standby.port());
-    until("the view knows of the new ones", async || revocations.entries() == all + new.len()).await;
-    assert_eq!(losses(&mut listener), 1, "the operator is told, once");
+    until("the view has the new ones", async || revocations.entries() == all + new.len()).await;
+    assert_eq!(losses(&mut listener), 1, "it is reported once");
     // This process writes what it knew again, so that processes that start later know it as well.
     let revoked = &(&kept | &new) | &BTreeSet::from(["last", "lost"].map(str::to_owned));
     until("the store has it again", async || held(&store).await == revoked).await;
@@ -211,10 +211,10 @@ async fn a_backup_that_is_restored_while_a_replica_runs_is_reported_and_followed
     done(server.program("pg_dump", &[&of[..], &["--clean", "--if-exists", "--file", file]].concat()));
     let (revocations, mut listener) = following(&store).await;
     store.revoke(token("lost")).await.unwrap();
-    until("the view knows of it", async || revocations.entries() == 2).await;
+    until("the view has it", async || revocations.entries() == 2).await;
     assert_eq!(losses(&mut listener), 0);
     done(server.program("psql", &[&of[..], &["--quiet", "--set=ON_ERROR_STOP=1", "--file", file]].concat()));
-    until("the operator is told", async || losses(&mut listener) == 1).await;
+    until("it is reported", async || losses(&mut listener) == 1).await;
     let revoked = BTreeSet::from(["old", "lost"].map(str::to_owned));
     until("the store has it again", async || held(&store).await == revoked).await;
     store.revoke(token("new")).await.unwrap();
@@ -339,7 +339,7 @@ async fn look_ups_of_unknown_clients_over_a_slow_network_do_not_delay_the_feed()
     let (mut slowest, mut oldest) = (Duration::ZERO, Duration::ZERO);
     for number in 1..=10 {
         operator.revoke(token(&format!("t{number}"))).await.unwrap();
-        let heard = until("the view knows of it", async || {
+        let heard = until("the view has it", async || {
             oldest = oldest.max(revocations.age());
             revocations.entries() == number
         });
@@ -348,7 +348,7 @@ async fn look_ups_of_unknown_clients_over_a_slow_network_do_not_delay_the_feed()
     is_over.store(true, Ordering::Relaxed);
     join_all(strangers).await;
     println!(
-        "{unanswered:?} look-ups failed; a revocation was heard within {slowest:?}, the view was {oldest:?} old at most"
+        "{unanswered:?} look-ups failed; a revocation was seen within {slowest:?}, the maximum age of the view was {oldest:?}"
     );
     assert!(slowest < HEARD, "{slowest:?}");
     assert!(oldest < 2 * HEARD, "{oldest:?}");
@@ -407,7 +407,7 @@ async fn slow_cut_half_closed_and_stalled_connections_are_recovered_from_and_lea
     let names: BTreeSet<String> = names.into_iter().flatten().collect();
     let held = held(&operator).await;
     assert!(names.is_subset(&held), "lost: {:?}", names.difference(&held).collect::<Vec<_>>());
-    println!("{} writes acknowledged, none lost; well again within {slowest:?}", names.len());
+    println!("{} writes acknowledged, none lost; recovered within {slowest:?}", names.len());
     assert_eq!((losses(&mut listener), revocations.is_ready()), (0, true));
     // Ten for calls, one for the feed, one that listens, and those that are being opened or closed.
     until("sessions are ended", async || {
@@ -489,7 +489,7 @@ async fn an_immediate_shutdown_under_writes_loses_no_acknowledged_write() {
     let names = join_all(writers).await.into_iter().flat_map(Result::unwrap).collect::<BTreeSet<_>>();
     let held = held(&patient(&server.url()).connect().await.unwrap()).await;
     assert!(names.is_subset(&held), "lost: {:?}", names.difference(&held).collect::<Vec<_>>());
-    println!("{} writes acknowledged, none lost; well again within {slowest:?}", names.len());
+    println!("{} writes acknowledged, none lost; recovered within {slowest:?}", names.len());
     assert_eq!(losses(&mut listener), 0, "a crash is no loss");
 }
 
@@ -518,7 +518,7 @@ async fn a_server_without_free_connections_fails_calls_within_the_deadline_and_i
     let (mut failed, mut said) = (0, String::new());
     while !said.contains("max_connections") {
         let begun = Instant::now();
-        said = chain(&store.find(&BILLING).await.expect_err("the others have every connection"));
+        said = chain(&store.find(&BILLING).await.expect_err("the other clients have all connections"));
         failed += 1;
         assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
         assert!(failed < 20, "{said}");
@@ -532,7 +532,7 @@ async fn a_server_without_free_connections_fails_calls_within_the_deadline_and_i
     let well = until("it is found again", async || {
         store.find(&BILLING).await.is_ok() && store.revoke(token("a")).await.is_ok() && revocations.age() < HEARD
     });
-    println!("{failed} calls failed; well again within {:?}", well.await);
+    println!("{failed} calls failed; recovered within {:?}", well.await);
 }
 
 #[tokio::test]
@@ -645,7 +645,7 @@ async fn purges_concurrent_with_writes_and_polls_hide_nothing_and_are_not_report
     for poller in pollers {
         let (told, polls) = poller.await.unwrap();
         println!("{polls} polls");
-        assert!(told.is_superset(&long), "not told: {:?}", long.difference(&told).collect::<Vec<_>>());
+        assert!(told.is_superset(&long), "not reported: {:?}", long.difference(&told).collect::<Vec<_>>());
     }
     let rest = store.purge(now).await.unwrap();
     assert_eq!(purged + rest, u64::try_from(WRITERS * WRITES - long.len()).unwrap());
@@ -777,7 +777,7 @@ async fn a_database_clock_that_is_decades_off_changes_nothing() {
         store.create(client("reports").register().unwrap()).await.unwrap();
         store.revoke(token("a")).await.unwrap();
         store.disable(&REPORTS).await.unwrap();
-        until("the view knows of it", async || revocations.entries() == 2).await;
+        until("the view has it", async || revocations.entries() == 2).await;
         let (id, now) = (ReplayId::new("issuer", "jti"), SystemTime::now());
         assert_eq!(store.check_and_insert(&id, now + HOUR, now).await.unwrap(), Replay::Fresh);
         assert_eq!(store.purge(now).await.unwrap(), 0);
@@ -836,7 +836,7 @@ async fn a_role_that_may_not_create_or_use_the_tables_is_told_which_permission_i
     let reader = PostgresStore::connect(of("reader")).await.unwrap();
     let (revocations, _listener) = following(&reader).await;
     owner.revoke(token("a")).await.unwrap();
-    let heard = until("it knows of it", async || revocations.entries() == 1).await;
+    let heard = until("the view has it", async || revocations.entries() == 1).await;
     assert!(heard < HEARD, "{heard:?}");
     assert!(reader.find(&BILLING).await.unwrap().is_some());
     let id = ReplayId::new("issuer", "jti");
@@ -953,7 +953,7 @@ async fn attack_a_feed_of_a_million_rows_is_read_at_the_start_and_followed_withi
     let purged = purging.await.unwrap();
     assert!((490_000..510_000).contains(&purged), "{purged}");
     println!(
-        "{ROWS} rows read in {loaded:?}; then each poll was good: heard within {slowest:?}, the view {oldest:?} old at most; \
+        "{ROWS} rows read in {loaded:?}; then each poll succeeded: seen within {slowest:?}, maximum age of the view {oldest:?}; \
          {purged} rows purged meanwhile"
     );
     assert!(slowest < HEARD && oldest < 2 * HEARD, "{slowest:?} {oldest:?}");

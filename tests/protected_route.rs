@@ -63,7 +63,7 @@ async fn are_refused(reason: InvalidToken, tokens: &[String]) {
     .await;
 }
 
-mod a_good_token {
+mod a_valid_token {
     use super::*;
 
     #[tokio::test]

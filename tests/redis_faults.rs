@@ -82,7 +82,7 @@ async fn still_polls(view: &Revocations) {
 
 async fn loss(listener: &mut EventReceiver) -> String {
     let event =
-        tokio::time::timeout(Duration::from_secs(30), listener.recv()).await.expect("no event tells of the loss");
+        tokio::time::timeout(Duration::from_secs(30), listener.recv()).await.expect("no event reports the loss");
     match event.unwrap().outcome {
         Outcome::StoreLostData { reason, .. } => reason,
         other => panic!("{other:?}"),
@@ -357,7 +357,7 @@ fn token_of(told: &[Change], name: &str) -> Revocation {
         }
         _ => None,
     });
-    found.unwrap_or_else(|| panic!("{name} is not told"))
+    found.unwrap_or_else(|| panic!("{name} is not reported"))
 }
 
 #[tokio::test]
@@ -392,6 +392,7 @@ async fn a_server_that_evicts_under_load_reports_every_loss() {
     until("all that is known is written again", || async {
         tokio::time::sleep(Duration::from_millis(200)).await;
         number(&redis.ask("ZCARD {tcc}:feed")) > acknowledged
+    until("everything known is written again", || async {
     })
     .await;
     assert!(revocations.is_ready() && held(&other).await as u64 >= acknowledged);
@@ -540,6 +541,7 @@ async fn a_user_without_publish_can_write_and_other_processes_see_the_write_at_t
         let begun = Instant::now();
         until("it is heard of", || async { view.entries() == before + 1 }).await;
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        until("it is seen", || async { view.entries() == before + 1 }).await;
         // Exactly once: nothing was done twice or partially.
         assert!(matches!(store.create(client(&id).register().unwrap()).await, Err(AdminError::Exists)));
         store.delete(&id.parse().unwrap()).await.unwrap();
@@ -687,7 +689,7 @@ async fn attack_twenty_failovers_under_load_lose_nothing_that_was_acknowledged_t
     let (acknowledged, failed) = writing.await.unwrap();
     let direct = connect(&primary).await;
     until("all of it is there", || async { held(&direct).await >= acknowledged }).await;
-    until("all of it is known to the other process", || async { other.entries() >= acknowledged }).await;
+    until("the other process has all of them", || async { other.entries() >= acknowledged }).await;
     assert!(revocations.entries() >= acknowledged && revocations.is_ready() && other.is_ready());
     let events = std::iter::from_fn(|| listener.try_recv()).count();
     println!(

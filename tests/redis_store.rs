@@ -249,7 +249,7 @@ async fn a_server_that_may_lose_data_causes_a_warning_and_on_request_an_error() 
 async fn a_server_that_does_not_show_its_settings_is_not_assumed_to_be_durable() {
     let server = Redis::with(&["--rename-command", "CONFIG", ""]);
     let problems = store(&server).await.durability_problems().to_vec();
-    assert_eq!(problems.len(), 1, "INFO tells of the two others: {problems:?}");
+    assert_eq!(problems.len(), 1, "INFO reports the two other settings: {problems:?}");
     assert!(problems[0].contains("appendfsync cannot be read"));
     assert!(RedisStore::builder(&server.url()).require_durable().connect().await.is_err());
 }
@@ -306,7 +306,7 @@ async fn a_connection_that_is_silent_for_ever_is_replaced() {
     let store = RedisStore::builder(&url).call_timeout(Duration::from_millis(500)).connect().await.unwrap();
     proxy.strand();
     let id = ClientId::from_static("billing");
-    assert!(store.find(&id).await.is_err(), "nobody said that it broke");
+    assert!(store.find(&id).await.is_err(), "the failure was not reported");
     until(|| async { store.find(&id).await.is_ok() }).await;
 }
 

@@ -209,7 +209,7 @@ async fn a_new_key_is_accepted_at_once_after_one_unknown_key_name_and_within_ten
     assert_eq!(scene.status(&scene.token("a random name", &stranger)).await, 401);
     scene.publish(&[("key 2", &keys[1]), ("key 1", &keys[0])]);
     assert_eq!(scene.status(&scene.token("key 2", &keys[1])).await, 200);
-    println!("one stranger, then a new key: admitted at once, {} fetches", scene.fetches());
+    println!("one unknown key name, then a new key: admitted at once, {} fetches", scene.fetches());
     assert_eq!(scene.fetches(), 3);
 
     // A flood of four a second for ten minutes, in which the key changes every 47 s.
@@ -241,7 +241,7 @@ async fn a_new_key_is_accepted_at_once_after_one_unknown_key_name_and_within_ten
     }
     let fetches = scene.fetches() - before;
     println!(
-        "2,400 random kids in 10 minutes: {fetches} fetches; strangers got {:?}; good tokens of 13 new keys got {:?}, the \
+        "2,400 random kids in 10 minutes: {fetches} fetches; unknown key names got {:?}; valid tokens of 13 new keys got {:?}, the \
          slowest key was admitted after {} s",
         strangers.0,
         good.0,

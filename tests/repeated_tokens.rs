@@ -92,7 +92,7 @@ async fn a_revoked_token_is_not_issued_again() {
     let mut ask = async || {
         let (one, again) = (token(&server, billing_asks(GRANT)).await, token(&server, billing_asks(GRANT)).await);
         assert_eq!(one, again);
-        assert!(given.insert(one.clone()), "it was called back");
+        assert!(given.insert(one.clone()), "it was revoked");
         one
     };
     let first = ask().await;

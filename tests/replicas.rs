@@ -373,7 +373,7 @@ async fn until_all_follow(caller: &Caller, id: &str) {
 async fn until(condition: impl Fn() -> bool) {
     let begun = Instant::now();
     while !condition() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "it did not come about");
+        assert!(begun.elapsed() < Duration::from_secs(60), "timed out");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -262,7 +262,7 @@ async fn disabling_a_client_revokes_its_tokens() {
     store.disable(&BILLING).await.unwrap();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
     while revocations.entries() == 0 {
-        assert!(tokio::time::Instant::now() < deadline, "the view hears of it");
+        assert!(tokio::time::Instant::now() < deadline, "the view has it");
         tokio::task::yield_now().await;
     }
     using(&site, &token).await.assert_invalid_token(&InvalidToken::Revoked);
@@ -453,7 +453,7 @@ async fn a_token_from_a_clock_that_was_set_back_has_expired_when_the_time_of_the
     assert_eq!((claims["iat"].as_u64(), claims["exp"].as_u64()), (Some(NOW - 120), Some(NOW - 15)));
     now.set(common::at(NOW - 61));
     let again = ask(&server).await;
-    assert_eq!(again.json()["expires_in"], 46, "it is given out again");
+    assert_eq!(again.json()["expires_in"], 46, "it is reused");
     now.set(common::at(NOW - 40));
     let next = ask(&server).await;
     let (next, expires_in) = (next.assert_token(), next.json()["expires_in"].clone());
@@ -501,7 +501,7 @@ async fn a_token_from_a_clock_that_was_set_back_is_valid_in_its_own_process_only
     let elsewhere = settings(store).clock(now.clone()).revocations(elsewhere).build().unwrap();
     assert!(server.verifier(API).unwrap().verify_now(&new).is_ok());
     let refused = elsewhere.verifier(API).unwrap().verify_now(&new).unwrap_err();
-    assert_eq!(refused, InvalidToken::Revoked.into(), "nothing there tells it from a revoked one");
+    assert_eq!(refused, InvalidToken::Revoked.into(), "other processes cannot distinguish it from a revoked one");
     ask(&elsewhere).await.assert_refused(503, "temporarily_unavailable");
 }
 
@@ -526,7 +526,7 @@ async fn one_call_disables_a_client_in_its_store_and_ends_its_tokens_even_if_the
         let begun = tokio::time::Instant::now();
         let mut issued = 0;
         while far.send(billing_asks(GRANT)).await.status != 401 {
-            assert!(begun.elapsed() < Duration::from_secs(5), "the feed tells of it");
+            assert!(begun.elapsed() < Duration::from_secs(5), "the feed reports it");
             issued += 1;
         }
         println!("elsewhere it was refused after {:?}, and {issued} tokens", begun.elapsed());
@@ -587,7 +587,7 @@ async fn a_changed_client_is_looked_up_again_regardless_of_the_cache() {
     // The clock stands still: by time alone, nothing would leave the cache.
     let mut issued = 0;
     while site.send(billing_asks(GRANT)).await.status != 401 {
-        assert!(begun.elapsed() < Duration::from_secs(5), "the feed tells of it");
+        assert!(begun.elapsed() < Duration::from_secs(5), "the feed reports it");
         issued += 1;
     }
     println!("a disabled client was refused after {:?}, and {issued} tokens", begun.elapsed());
@@ -818,5 +818,5 @@ async fn a_separate_verifier_refuses_revoked_tokens_too() {
     assert!(following.verify_now(&token).is_ok());
     assert_done(&site.send(revoke(&token).basic("billing", &SECRET)).await);
     assert_eq!(following.verify_now(&token).unwrap_err(), InvalidToken::Revoked.into());
-    assert!(verifier.verify_now(&token).is_ok(), "this one follows nobody");
+    assert!(verifier.verify_now(&token).is_ok(), "this verifier follows no store");
 }

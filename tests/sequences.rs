@@ -204,7 +204,7 @@ async fn one_id_with_two_owners(
     let waited = done.elapsed();
     for token in &new_tokens {
         let (_, claims) = forge::parts(token);
-        assert_eq!(claims["scope"], "invoices:read", "the rights of the new owner alone");
+        assert_eq!(claims["scope"], "invoices:read", "only the rights of the new owner");
         for replica in replicas.iter() {
             assert_eq!(replica.using(token).await.status, 200, "a token of the new owner");
         }
@@ -461,7 +461,7 @@ async fn a_replica_that_can_read_but_not_write_issues_verifies_and_follows_and_a
     }
     assert_eq!(reader.give_back("billing", &token).await.status, 503);
     for replica in [&writer, &reader] {
-        assert_eq!(replica.using(&token).await.status, 200, "what was not acknowledged is not revoked");
+        assert_eq!(replica.using(&token).await.status, 200, "an unacknowledged revocation has no effect");
     }
     let since = Instant::now();
     assert_eq!(writer.give_back("billing", &token).await.status, 200);
@@ -510,7 +510,7 @@ where
     // The key is replaced: a token that was verified a moment ago is refused, and tokens of the new key are accepted.
     replica.revocations.revoke_key(&forge::key_id()).await.unwrap();
     assert_eq!(replica.using(&other).await.status, 401, "{name}");
-    assert_eq!(replica.ask("billing", &SECRET).await.status, 503, "{name}: the key signs no more");
+    assert_eq!(replica.ask("billing", &SECRET).await.status, 503, "{name}: the key no longer signs");
     drop(replica);
     let keys = KeyRing::new(other_key()).also_trust(own_key().verifying_key());
     let replica = Replica::with(&store, keys, SystemClock).await;

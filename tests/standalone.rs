@@ -79,8 +79,8 @@ fn refusal(test: &str, content: &str, environment: &[(&str, &str)]) -> String {
     command.arg("--config").arg(&path).envs(environment.iter().copied()).env("RUST_LOG", "off");
     let output = command.output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success(), "it took {content}");
-    assert!(output.stdout.is_empty(), "it listened before it was sure");
+    assert!(!output.status.success(), "it accepted {content}");
+    assert!(output.stdout.is_empty(), "it listened before the configuration was checked");
     said.replace(&path.display().to_string(), "FILE").trim_end().to_owned()
 }
 
@@ -170,7 +170,7 @@ impl Service {
         stream.write_all(head.as_bytes()).unwrap();
         let mut interim = [0; 25];
         stream.read_exact(&mut interim).unwrap();
-        assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n", "the service reads the body now");
+        assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n", "the service reads the body");
         stream.write_all(b"grant_type=client_credential").unwrap();
         stream
     }
@@ -769,7 +769,7 @@ fn it_is_live_and_ready_until_sigterm_and_then_no_longer_ready() {
     service.terminate();
     assert!(service.get("/health/live").starts_with("HTTP/1.1 204 "));
     assert!(service.get("/health/ready").starts_with("HTTP/1.1 503 "));
-    assert!(service.get("/api/read").starts_with("HTTP/1.1 401 "), "it still serves those who come");
+    assert!(service.get("/api/read").starts_with("HTTP/1.1 401 "), "it still serves requests");
 }
 
 #[test]

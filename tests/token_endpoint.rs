@@ -54,7 +54,7 @@ async fn claims(site: &Site, request: TokenRequest) -> Value {
     forge::parts(&site.send(request).await.assert_token()).1
 }
 
-mod a_good_request {
+mod a_valid_request {
     use super::*;
 
     #[tokio::test]
@@ -723,7 +723,7 @@ mod client_authentication {
             expected.assert_refused(401, "invalid_client");
             for (request, cause) in &causes {
                 let answer = site.send(request.clone()).await;
-                // Only the operator is told.
+                // Only it is reported.
                 let reason = answer.reason.clone().unwrap();
                 assert!(reason.contains(cause) && !reason.contains(SECRET.as_str()), "{reason}");
                 assert_eq!(Answer { reason: expected.reason.clone(), ..answer }, expected, "{cause}");

@@ -151,11 +151,11 @@ async fn unauthenticated_requests_that_wait_for_the_store_take_no_place_in_the_q
         store.passed.add_permits(GOOD);
         let refused = soon(join_all(strangers)).await.into_iter().filter(|status| *status.as_ref().unwrap() == 401).count();
         println!(
-            "good requests: {served} of {GOOD} got a token, {unavailable} a 503; strangers: {refused} of {GOOD} got a 401, \
+            "good requests: {served} of {GOOD} got a token, {unavailable} a 503; unknown clients: {refused} of {GOOD} got a 401, \
              {backlog} were waiting for the store at the end"
         );
         assert_eq!((served, unavailable, refused), (GOOD, 0, GOOD));
-        assert!(backlog > 50, "the strangers were waiting: {backlog}");
+        assert!(backlog > 50, "the unknown clients were waiting: {backlog}");
     })
     .await;
 }

@@ -147,7 +147,7 @@ async fn a_resource_server_that_refuses_at_random_causes_a_bounded_number_of_tok
     });
     let outcome = run("random 401", world, refreshes(300.0) + REFUSALS).await;
     assert!(outcome.statistics.refused > 50, "{:?}", outcome.statistics);
-    assert!(outcome.without_token * 50 < outcome.answered, "a few refusals take the others along");
+    assert!(outcome.without_token * 50 < outcome.answered, "a few refusals affect the other callers");
 }
 
 #[tokio::test(start_paused = true)]

@@ -29,10 +29,10 @@ impl Follower {
         let mut times = Vec::new();
         for number in 0..11 {
             let heard = self.hears(writer, MINUTE / 2).await;
-            times.push(heard.unwrap_or_else(|| panic!("write {number} is not heard of")));
+            times.push(heard.unwrap_or_else(|| panic!("write {number} is not seen")));
         }
         times.sort_unstable();
-        println!("a follower hears of a write within {:?} to {:?}", times[0], times[10]);
+        println!("a follower sees a write within {:?} to {:?}", times[0], times[10]);
         assert!(times[5] < Duration::from_millis(100), "{times:?}");
     }
 

@@ -289,7 +289,7 @@ impl Answer {
     pub fn header(&self, name: impl header::AsHeaderName) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next().map(|value| value.to_str().unwrap());
-        assert_eq!(values.next(), None, "a header comes twice in {self:?}");
+        assert_eq!(values.next(), None, "a header occurs twice in {self:?}");
         value
     }
 

@@ -116,7 +116,7 @@ fn a_file_of_another_user_is_loaded_with_a_warning_that_names_the_owner() {
     use std::os::unix::fs::chown;
     let file = KeyFile::new("owned.pem", P256);
     if chown(&file.0, Some(65_534), None).is_err() {
-        println!("not root: the warning is tested by the units alone");
+        println!("not root: only the unit tests check the warning");
         return;
     }
     let (key, log) = logged(|| SigningKey::from_file(&file.0));
@@ -151,7 +151,7 @@ fn a_path_that_is_not_a_regular_file_is_rejected_at_once_even_a_pipe_without_a_w
 
 #[test]
 fn a_file_without_a_key_is_rejected_with_its_path_and_how_to_fix_it() {
-    for (name, content, mend) in [
+    for (name, content, fix) in [
         ("empty", String::new(), "openssl genpkey"),
         ("cut.pem", P256[..100].to_owned(), "cut"),
         ("set.jwk", format!(r#"{{"keys":[{JWK}]}}"#), "JWK Set"),
@@ -161,7 +161,7 @@ fn a_file_without_a_key_is_rejected_with_its_path_and_how_to_fix_it() {
     ] {
         let file = KeyFile::new(name, content);
         let refusal = refusal(SigningKey::from_file(&file.0));
-        assert!(refusal.contains(mend) && refusal.contains(name), "{refusal}");
+        assert!(refusal.contains(fix) && refusal.contains(name), "{refusal}");
     }
     let refusal = refusal(SigningKey::from_file("/there/is/no/such.pem"));
     assert!(refusal.contains("/there/is/no/such.pem"), "{refusal}");

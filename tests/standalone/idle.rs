@@ -27,7 +27,7 @@ fn an_http_2_connection_that_only_acknowledges_pings_is_closed() {
     let answer = connection.wait_for(HEADERS);
     assert_ne!(answer.flags & END_STREAM, 0, "204 has no body");
     let kinds = connection.until_closed();
-    assert!(kinds.contains(&GOAWAY), "the client is told, so that it sends no request that gets lost: {kinds:?}");
+    assert!(kinds.contains(&GOAWAY), "GOAWAY tells the client to send no further request: {kinds:?}");
 }
 
 #[test]

@@ -3,7 +3,7 @@ import { describe, it } from 'node:test'
 import { OAuth2Client, OAuth2Fetch } from '@badgateway/oauth2-client'
 import { basic, gateway, issuer, limited, odd, other, post, route, versionOf } from './service.js'
 
-// It finds the endpoints by RFC 8414, and chooses the method of the client by the metadata unless it is told.
+// It discovers the endpoints by RFC 8414, and chooses the authentication method by the metadata unless one is configured.
 const clientOf = ({ id: clientId, secret: clientSecret, method: authenticationMethod }) =>
   new OAuth2Client({
     server: issuer.href,
@@ -37,7 +37,7 @@ describe(`@badgateway/oauth2-client ${versionOf('@badgateway/oauth2-client')}`, 
     assert.deepEqual(await clientOf(gateway).introspect(token), { active: false })
   })
 
-  it('gets one token for many requests at once', async () => {
+  it('gets one token for many concurrent requests', async () => {
     let tokens = 0
     const client = clientOf(limited)
     const wrapper = new OAuth2Fetch({
@@ -53,7 +53,7 @@ describe(`@badgateway/oauth2-client ${versionOf('@badgateway/oauth2-client')}`, 
     assert.equal(tokens, 1)
   })
 
-  it('sees a wrong secret and a scope that is granted to nobody as its own errors', async () => {
+  it('reports a wrong secret and an unknown scope as its own errors', async () => {
     await assert.rejects(clientOf({ ...basic, secret: 'wrong' }).clientCredentials(), { oauth2Code: 'invalid_client' })
     await assert.rejects(clientOf(basic).clientCredentials({ scope: ['admin'] }), { oauth2Code: 'invalid_scope' })
   })

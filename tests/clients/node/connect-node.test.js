@@ -47,7 +47,7 @@ async function* stream(messages) {
   for (const value of messages) yield { value }
 }
 
-// One call: its answers, and its error if it fails.
+// Makes one call. Returns its responses, and its error if it fails.
 async function call(client, kind, token, messages = ['one', 'two']) {
   const request = kind === 'clientStreaming' || kind === 'streaming' ? stream(messages) : { value: messages[0] }
   const headers = token ? { authorization: `Bearer ${tokens[token]}` } : {}
@@ -62,7 +62,7 @@ async function call(client, kind, token, messages = ['one', 'two']) {
   }
 }
 
-// gRPC-Web has no streams of requests; one over HTTP/1.1 is refused all the same.
+// gRPC-Web has no streams of requests; such a call over HTTP/1.1 is also refused.
 const WEB_KINDS = ['unary', 'serverStreaming']
 const TRANSPORTS = [
   { name: 'gRPC', create: createGrpcTransport, served: KINDS },
@@ -93,7 +93,7 @@ const codeOf = (name) => Code[name.toLowerCase().replace(/(^|_)(.)/g, (_, __, le
 describe(`@connectrpc/connect-node ${versionOf('@connectrpc/connect-node')}`, () => {
   for (const transport of TRANSPORTS) {
     describe(transport.name, () => {
-      it('opens each kind of call with a good token', () =>
+      it('opens each kind of call with a valid token', () =>
         withClient(transport, async (client, site) => {
           for (const kind of transport.served) {
             assert.deepEqual(await call(client, kind, 'good'), { answers: ANSWERS[kind] }, kind)
@@ -130,7 +130,7 @@ describe(`@connectrpc/connect-node ${versionOf('@connectrpc/connect-node')}`, ()
           assert.deepEqual(attempt, { answers: ANSWERS.unary })
         }))
 
-      it('is told when the token of a stream expires', () =>
+      it('gets a status when the token of a stream expires', () =>
         withClient(transport, async (client, site) => {
           const { answers, error } = await call(client, 'serverStreaming', 'short', ['wait'])
           assert.deepEqual(answers, ['billing said wait'])

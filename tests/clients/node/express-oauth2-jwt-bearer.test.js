@@ -1,4 +1,4 @@
-// A resource server of another ecosystem: it finds our keys by our metadata and verifies our tokens.
+// A third-party resource server: it discovers our keys by our metadata and verifies our tokens.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { after, before, describe, it } from 'node:test'
@@ -16,14 +16,14 @@ async function token({ id, secret }, parameters) {
 }
 
 describe(`express-oauth2-jwt-bearer ${versionOf('express-oauth2-jwt-bearer')}`, () => {
-  // `strict` is RFC 9068: the type `at+jwt` and every claim of it.
+  // `strict` requires the type `at+jwt` and all claims of RFC 9068.
   const checks = [auth({ issuerBaseURL: issuer.origin, audience: api, strict: true }), requiredScopes('write')]
   let server
 
   before(async () => {
     const app = express()
     app.get('/', checks, (request, response) => response.json(request.auth.payload))
-    // Express takes an error handler by its four parameters.
+    // Express recognizes an error handler by its four parameters.
     app.use((error, _request, response, _next) => response.status(error.status ?? 500).json({ code: error.code }))
     server = app.listen(0, '127.0.0.1')
     await once(server, 'listening')
@@ -44,7 +44,7 @@ describe(`express-oauth2-jwt-bearer ${versionOf('express-oauth2-jwt-bearer')}`, 
     assert.deepEqual([status, body.client_id, body.sub, body.iss, body.aud], [200, basic.id, basic.id, issuer.origin, api])
   })
 
-  it('refuses one for another API, one without the scope, and one that was altered', async () => {
+  it('refuses a token for another API, one without the scope, and a modified one', async () => {
     assert.deepEqual(await call(await token(basic, { resource: other })), { status: 401, body: { code: 'invalid_token' } })
     assert.deepEqual(await call(await token(limited)), { status: 403, body: { code: 'insufficient_scope' } })
     const altered = (await token(basic)).replace(/\..*\./, (claims) => `${claims.slice(0, -2)}A.`)

@@ -51,7 +51,7 @@ function metadataOf(token) {
   return metadata
 }
 
-// One call: its answers, and its status once it ends.
+// Makes one call. Returns its responses, and its status when it ends.
 async function call(client, kind, token, { messages = ['one', 'two'], stayOpen = false } = {}) {
   const { requestStream, responseStream } = Echo.service[kind]
   const answers = []
@@ -62,7 +62,7 @@ async function call(client, kind, token, { messages = ['one', 'two'], stayOpen =
     const running = client[kind](...parameters)
     if (responseStream) {
       running.on('data', (answer) => answers.push(answer))
-      running.on('error', () => {}) // the status tells
+      running.on('error', () => {}) // the status has the error
     }
     running.on('status', resolve)
     if (requestStream) {
@@ -97,7 +97,7 @@ describe(`@grpc/grpc-js ${versionOf('@grpc/grpc-js')}`, () => {
     assert.deepEqual(await site.counts(), decisions(KINDS.length))
   }
 
-  it('opens each kind of call with a good token', () =>
+  it('opens each kind of call with a valid token', () =>
     withClient(async (client, site) => {
       for (const kind of KINDS) {
         const { status, answers } = await call(client, kind, 'good')
@@ -109,7 +109,7 @@ describe(`@grpc/grpc-js ${versionOf('@grpc/grpc-js')}`, () => {
 
   it('reads the status, message and challenge of each refusal', () => withClient(assertEachRefusal))
 
-  it('is refused early and by the same status when it uploads much without a token', () =>
+  it('is refused early with the same status during a long upload without a token', () =>
     withClient(async (client, site) => {
       const messages = Array(100).fill('x'.repeat(100_000))
       for (const kind of ['ClientStreaming', 'Streaming']) {
@@ -120,7 +120,7 @@ describe(`@grpc/grpc-js ${versionOf('@grpc/grpc-js')}`, () => {
       assert.deepEqual(await site.counts(), { admitted: 1, no_credentials: 2 })
     }))
 
-  it('is told when the token of a stream expires', () =>
+  it('gets a status when the token of a stream expires', () =>
     withClient(async (client, site) => {
       const ended = await Promise.all([
         call(client, 'ServerStreaming', 'short', { messages: ['wait'] }),
@@ -132,12 +132,12 @@ describe(`@grpc/grpc-js ${versionOf('@grpc/grpc-js')}`, () => {
       const [listening, talking, uploading] = ended.map(({ status }) => status)
       assert.equal(listening.details, 'the access token has expired')
       assert.equal(talking.details, 'the access token has expired')
-      // Without an answer yet, it is refused as one with an expired token is.
+      // A call without a response yet is refused like a call with an expired token.
       assert.equal(challenge(uploading), challengeOf('expired'))
       assert.deepEqual(await site.counts(), { admitted: 3 })
     }))
 
-  it('repeats a call while the store is down, and no longer than its policy says', () =>
+  it('retries a call while the store is down, within the limits of its policy', () =>
     withClient(
       async (client, site) => {
         await site.store('down')
@@ -169,10 +169,10 @@ describe(`@grpc/grpc-js ${versionOf('@grpc/grpc-js')}`, () => {
     )
   })
 
-  it('repeats no other refusal', () =>
+  it('retries no other refusal', () =>
     withClient(assertEachRefusal, { 'grpc.service_config': JSON.stringify(retries) }))
 
-  it('finds the health check open', () =>
+  it('calls the unguarded health check', () =>
     withClient(async (_, site) => {
       await site.store('down')
       // An empty request, and a response whose field 1 is SERVING (1).

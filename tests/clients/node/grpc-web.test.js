@@ -1,5 +1,5 @@
-// grpc-web, the client of browsers, against the service of tests/grpc_clients.rs, from a page of another origin. No header is
-// exposed to the page unless a test says so.
+// grpc-web, the browser client, against the service of tests/grpc_clients.rs, from a page of another origin. No header is
+// exposed to the page unless a test enables it.
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
@@ -51,11 +51,11 @@ function call(format, site, kind, token, message = 'one') {
 
 describe(`grpc-web ${versionOf('grpc-web')}`, () => {
   for (const format of ['text', 'binary']) {
-    // A browser gets no stream in binary: the client reads it at its end.
+    // A browser does not stream the binary format: the client reads the response at its end.
     const kinds = format === 'text' ? KINDS : ['Unary']
 
     describe(format, () => {
-      it('opens each kind of call with a good token', async () => {
+      it('opens each kind of call with a valid token', async () => {
         const site = await startSite('cors')
         for (const kind of kinds) assert.deepEqual(await call(format, site, kind, 'good'), { answers: ANSWERS[kind] })
         assert.deepEqual(await site.counts(), { admitted: kinds.length })
@@ -86,7 +86,7 @@ describe(`grpc-web ${versionOf('grpc-web')}`, () => {
     })
   }
 
-  it('is told when the token of a stream expires', async () => {
+  it('gets a status when the token of a stream expires', async () => {
     const site = await startSite('cors')
     const { answers, error } = await call('text', site, 'ServerStreaming', 'short', 'wait')
     assert.deepEqual(answers, ['billing said wait'])

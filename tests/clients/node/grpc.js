@@ -14,7 +14,7 @@ async function ask(path, method = 'GET') {
   return text && JSON.parse(text)
 }
 
-// A server of its own, which tells what its guard decided. gRPC-Web is translated `inside` or `outside` of the guard.
+// A separate server, which reports the decisions of its guard. gRPC-Web is translated `inside` or `outside` of the guard.
 export async function startSite(web = 'inside') {
   const { id, url } = await ask(`/start/${web}`, 'POST')
   return {
@@ -24,7 +24,7 @@ export async function startSite(web = 'inside') {
   }
 }
 
-// How often each decision comes of every refusal by so many calls.
+// The expected number of each decision when so many calls get every refusal.
 export const decisions = (calls) => Object.fromEntries(refusals.map(({ decision }) => [decision, calls]))
 
 export const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds))

@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url'
 import { resource, secret } from './mcp.js'
 import { versionOf } from './service.js'
 
-// The scenarios that apply to a server with one tool, and how many of their checks must succeed.
+// The scenarios that apply to a server with one tool, and the number of their checks that must succeed.
 const APPLICABLE = {
   'dns-rebinding-protection': 2,
   'http-header-validation': 14,
@@ -48,7 +48,7 @@ async function token() {
   return (await response.json()).access_token
 }
 
-// Counts the answers by status: a refusal of the guard must not pass for a result of a scenario.
+// Counts the responses by status: a refusal of the guard must not be mistaken for the result of a scenario.
 async function startProxy() {
   const authorization = `Bearer ${await token()}`
   const statuses = {}
@@ -112,7 +112,7 @@ describe(`@modelcontextprotocol/conformance ${versionOf('@modelcontextprotocol/c
   }
 
   it('is never refused by the guard', () => {
-    // 403 is the example's answer to a foreign `Host` or `Origin`.
+    // 403 is the example's response to a foreign `Host` or `Origin`.
     const refusedByUs = [401, 429, 500, 503].filter((status) => statuses[status])
     assert.deepEqual(refusedByUs, [], JSON.stringify(statuses))
     assert.ok(statuses[200] > 50, JSON.stringify(statuses))

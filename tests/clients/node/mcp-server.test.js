@@ -21,7 +21,7 @@ const SDKS = [
   { name: '@modelcontextprotocol/client', sdk: successor, codeOf: (error) => error.code },
 ]
 
-// Connects, calls the tool and hangs up. Returns what the tool said and every request with the status of its answer.
+// Connects, calls the tool and disconnects. Returns the tool's result, and every request with the status of its response.
 async function whoami({ sdk, clientOptions }, options, tokens) {
   const requests = []
   const authProvider = new sdk.ClientCredentialsProvider({
@@ -54,7 +54,7 @@ async function whoami({ sdk, clientOptions }, options, tokens) {
   }
 }
 
-// In any order, and without the stream of the server, which may open too late to be seen.
+// In any order, and without the server's stream, which may open too late to be recorded.
 const session = (requests) => requests.filter((request) => request !== 'GET /mcp 200').toSorted()
 const SESSION = [
   'POST /mcp 200', // initialize
@@ -80,7 +80,7 @@ for (const tested of SDKS) {
       })
     }
 
-    it('is told of a wrong secret and of an unknown client, and asks at most once more', async () => {
+    it('reports a wrong secret and an unknown client, and retries at most once', async () => {
       for (const options of [{ clientSecret: 'wrong' }, { clientId: 'unknown' }]) {
         const { error, requests } = await whoami(tested, options)
         assert.equal(tested.codeOf(error), 'invalid_client')
@@ -89,7 +89,7 @@ for (const tested of SDKS) {
       }
     })
 
-    it('sends no secret to an issuer that it does not expect', async () => {
+    it('sends no secret to an unexpected issuer', async () => {
       const { error, requests } = await whoami(tested, { expectedIssuer: 'http://127.0.0.1:9/' })
       assert.match(error.message, /is not presented to|Authorization server mismatch/)
       assert.deepEqual(requests, ['POST /mcp 401', ...DISCOVERY])
@@ -98,14 +98,14 @@ for (const tested of SDKS) {
 }
 
 describe('a client', () => {
-  // The successor asks for the scopes that the challenge or the metadata names, whatever it is configured to.
-  it('is told of a scope that it may not have, and does not ask again', async () => {
+  // The successor requests the scopes that the challenge or the metadata names, regardless of its configuration.
+  it('reports a scope that it may not have, and does not retry', async () => {
     const { error, requests } = await whoami(SDKS[0], { scope: 'admin' })
     assert.equal(error.errorCode, 'invalid_scope')
     assert.deepEqual(requests, ['POST /mcp 401', ...DISCOVERY, 'POST /token 400'])
   })
 
-  it('needs no session by the revision of 2026', async () => {
+  it('needs no session with the 2026 revision of the protocol', async () => {
     const clientOptions = { versionNegotiation: { mode: 'auto' } }
     const { said, requests } = await whoami({ ...SDKS[1], clientOptions })
     assert.deepEqual(said, AGENT)

@@ -4,7 +4,7 @@ import { auth, discoverAuthorizationServerMetadata } from '@modelcontextprotocol
 import { ClientCredentialsProvider } from '@modelcontextprotocol/sdk/client/auth-extensions.js'
 import { basic, issuer, post, route, versionOf } from './service.js'
 
-// With the setting `paths.authorization`: the SDK refuses metadata without an authorization endpoint.
+// With the setting `paths.authorization`: the SDK rejects metadata without an authorization endpoint.
 describe(`@modelcontextprotocol/sdk ${versionOf('@modelcontextprotocol/sdk')}`, () => {
   it('reads the metadata', async () => {
     const metadata = await discoverAuthorizationServerMetadata(issuer)

@@ -56,19 +56,19 @@ describe(`oauth4webapi ${versionOf('oauth4webapi')}`, () => {
     assert.equal(claims.scope, 'read write')
   })
 
-  it('refuses a token for another resource, and so does the route', async () => {
+  it('refuses a token for another resource, and the route refuses it too', async () => {
     const granted = await token(basic, { resource: other })
     await assert.rejects(oauth.validateJwtAccessToken(server, bearer(granted), api, insecure), { code: oauth.JWT_CLAIM_COMPARISON })
     await assert.rejects(call(granted, '/api/open'), (error) => challenge(error, 401, 'bearer', 'invalid_token'))
   })
 
-  it('sees a missing scope as a challenge', async () => {
+  it('reports a missing scope as a challenge', async () => {
     const granted = await token(limited)
     assert.equal((await call(granted, '/api/read')).status, 200)
     await assert.rejects(call(granted, '/api/write'), (error) => challenge(error, 403, 'bearer', 'insufficient_scope'))
   })
 
-  it('sees a wrong secret as a challenge, with invalid_client behind it', async () => {
+  it('reports a wrong secret as a challenge, followed by invalid_client', async () => {
     const error = await token({ ...basic, secret: 'wrong' }).catch((error) => error)
     challenge(error, 401, 'basic', undefined)
     assert.equal((await error.response.json()).error, 'invalid_client')
@@ -99,13 +99,13 @@ describe(`oauth4webapi ${versionOf('oauth4webapi')}`, () => {
     assert.deepEqual({ ...(await introspect(foreign, {})) }, { active: false })
   })
 
-  it('sees a client that may not introspect as an error of the response', async () => {
+  it('reports a client that may not introspect as an error of the response', async () => {
     const granted = await token(basic)
     await assert.rejects(introspect(granted, {}, basic), (error) =>
       error instanceof oauth.ResponseBodyError && error.error === 'unauthorized_client')
   })
 
-  it('sees a scope that is granted to nobody as an error of the response', async () => {
+  it('reports an unknown scope as an error of the response', async () => {
     await assert.rejects(token(basic, { scope: 'admin' }), (error) =>
       error instanceof oauth.ResponseBodyError && error.status === 400 && error.error === 'invalid_scope')
   })

@@ -23,7 +23,7 @@ describe(`openid-client ${versionOf('openid-client')}`, () => {
     })
   }
 
-  it('revokes a token, and sees by introspection that it is no longer active', async () => {
+  it('revokes a token, and introspection reports it as inactive', async () => {
     const config = await configuration(basic)
     const token = await openid.clientCredentialsGrant(config)
     const active = async () => (await openid.tokenIntrospection(await configuration(gateway), token.access_token)).active
@@ -34,7 +34,7 @@ describe(`openid-client ${versionOf('openid-client')}`, () => {
       error instanceof openid.WWWAuthenticateChallengeError && error.status === 401)
   })
 
-  it('sees a missing scope as a challenge', async () => {
+  it('reports a missing scope as a challenge', async () => {
     const config = await configuration(limited)
     const token = await openid.clientCredentialsGrant(config)
     await assert.rejects(call(config, token, '/api/write'), (error) =>
@@ -42,14 +42,14 @@ describe(`openid-client ${versionOf('openid-client')}`, () => {
       && error.status === 403 && error.cause[0].parameters.error === 'insufficient_scope')
   })
 
-  it('sees a wrong secret as a challenge, with invalid_client behind it', async () => {
+  it('reports a wrong secret as a challenge, followed by invalid_client', async () => {
     const config = await configuration({ ...post, secret: 'wrong' })
     const error = await openid.clientCredentialsGrant(config).catch((error) => error)
     assert(error instanceof openid.WWWAuthenticateChallengeError, error)
     assert.equal((await error.response.json()).error, 'invalid_client')
   })
 
-  it('sees a scope that is granted to nobody as an error of the response', async () => {
+  it('reports an unknown scope as an error of the response', async () => {
     const config = await configuration(basic)
     await assert.rejects(openid.clientCredentialsGrant(config, { scope: 'admin' }), (error) =>
       error instanceof openid.ResponseBodyError && error.error === 'invalid_scope')

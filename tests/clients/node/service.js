@@ -1,4 +1,4 @@
-// The running example `standalone`, as examples/standalone.toml describes it.
+// The running example `standalone` with examples/standalone.toml.
 import { readFileSync } from 'node:fs'
 
 const read = (path) => JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8'))

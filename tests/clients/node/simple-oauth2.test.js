@@ -3,7 +3,7 @@ import { describe, it } from 'node:test'
 import { ClientCredentials } from 'simple-oauth2'
 import { basic, issuer, limited, odd, post, route, versionOf } from './service.js'
 
-// It has no discovery, and calls no resources.
+// It supports neither discovery nor requests to resources.
 const flow = ({ id, secret, method }) => new ClientCredentials({
   client: { id, secret },
   auth: { tokenHost: issuer.origin, tokenPath: '/token', revokePath: '/revoke' },
@@ -27,23 +27,23 @@ describe(`simple-oauth2 ${versionOf('simple-oauth2')}`, () => {
     it(`revokes a token of ${client.id}, and the route refuses it`, async () => {
       const access = await flow(client).getToken({})
       assert.equal((await call(access, '/api/open')).status, 200)
-      await access.revoke('access_token') // it throws for an answer that it cannot read as JSON
+      await access.revoke('access_token') // throws if the response is not JSON
       assert.equal((await call(access, '/api/open')).status, 401)
     })
   }
 
-  it('gets a token without a scope that is not in it', async () => {
+  it('gets a token without a scope that the client may not have', async () => {
     const response = await call(await flow(limited).getToken({}), '/api/write')
     assert.equal(response.status, 403)
     assert.match(response.headers.get('www-authenticate'), /error="insufficient_scope".*scope="write"/)
   })
 
-  it('sees a wrong secret as its own error', async () => {
+  it('reports a wrong secret as its own error', async () => {
     await assert.rejects(flow({ ...basic, secret: 'wrong' }).getToken({}), (error) =>
       error.isBoom && error.output.statusCode === 401 && error.data.payload.error === 'invalid_client')
   })
 
-  it('sees a scope that is granted to nobody as its own error', async () => {
+  it('reports an unknown scope as its own error', async () => {
     await assert.rejects(flow(basic).getToken({ scope: 'admin' }), (error) =>
       error.isBoom && error.output.statusCode === 400 && error.data.payload.error === 'invalid_scope')
   })

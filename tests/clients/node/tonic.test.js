@@ -47,12 +47,12 @@ describe(`@grpc/grpc-js ${versionOf('@grpc/grpc-js')}`, () => {
       client.List(TWO, metadata, (error, answer) => (error ? reject(error) : resolve(answer)))
     })
 
-  it('is served with a token of the same port', async () => {
+  it('is served with a token from the same port', async () => {
     const answer = await list(await token())
     assert.equal(answer.toString(), INVOICES.map((invoice) => `\n\x15${invoice}`).join(''))
   })
 
-  it('is refused without a token and with a bad one', async () => {
+  it('is refused without a token and with an invalid one', async () => {
     for (const [token, details] of REFUSALS) await assert.rejects(list(token), { code: UNAUTHENTICATED, details })
   })
 })
@@ -89,11 +89,11 @@ describe(`@connectrpc/connect-node ${versionOf('@connectrpc/connect-node')}`, ()
 
   const list = (token) => client.list({ most: 2 }, { headers: token ? { authorization: `Bearer ${token}` } : {} })
 
-  it('is served with a token of the same port', async () => {
+  it('is served with a token from the same port', async () => {
     assert.deepEqual((await list(await token())).invoices, INVOICES)
   })
 
-  it('is refused without a token and with a bad one', async () => {
+  it('is refused without a token and with an invalid one', async () => {
     for (const [token, rawMessage] of REFUSALS) await assert.rejects(list(token), { code: UNAUTHENTICATED, rawMessage })
   })
 })

@@ -1,5 +1,5 @@
-// The `XMLHttpRequest` of a page of another origin, as far as grpc-web uses it: without a preflight, with the headers that
-// the answer exposes alone (Fetch, "CORS-safelisted response-header name").
+// The `XMLHttpRequest` of a page of another origin, as far as grpc-web uses it: without a preflight, and only with the headers
+// that the response exposes (Fetch, "CORS-safelisted response-header name").
 import http from 'node:http'
 
 const ORIGIN = 'https://page.example.test'

@@ -1,4 +1,4 @@
-"""authlib against the running example `standalone`, as examples/standalone.toml describes it."""
+"""authlib against the running example `standalone` with examples/standalone.toml."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def discover() -> AuthorizationServerMetadata:
 
 
 class Validator(JWTBearerTokenValidator):
-    """The resource server's side, as authlib's manual has it."""
+    """The resource server, as in authlib's manual."""
 
     def get_jwks(self):
         return requests.get(discover()["jwks_uri"]).json()
@@ -68,13 +68,13 @@ class Authlib(unittest.TestCase):
                 self.assertEqual(self.token(session)["scope"], "read write")
                 self.assertEqual(self.get(session, "/api/read").json()["client_id"], client["id"])
 
-    def test_an_odd_client_gets_a_token_once_its_credentials_are_form_encoded(self):
+    def test_a_client_with_unusual_characters_gets_a_token_if_its_credentials_are_form_encoded(self):
         # authlib leaves the encoding of RFC 6749 §2.3.1 to its caller.
         session = self.session(ODD | {"id": quote_plus(ODD["id"]), "secret": quote_plus(ODD["secret"])})
         self.token(session)
         self.assertEqual(self.get(session, "/api/read").json()["client_id"], ODD["id"])
 
-    def test_a_scope_can_be_asked_for(self):
+    def test_a_scope_can_be_requested(self):
         session = self.session(BASIC, scope="read")
         self.assertEqual(self.token(session)["scope"], "read")
 
@@ -92,7 +92,7 @@ class Authlib(unittest.TestCase):
                 self.token(self.session(client | {"secret": "wrong"}))
             self.assertEqual(refused.exception.error, "invalid_client")
 
-    def test_a_token_is_revoked_and_introspection_tells(self):
+    def test_a_token_is_revoked_and_introspection_reports_it(self):
         metadata = discover()
         for client in [BASIC, POST]:
             with self.subTest(client["id"]):
@@ -109,12 +109,12 @@ class Authlib(unittest.TestCase):
                 self.assertEqual(introspected(), {"active": False})
                 self.assertEqual(self.get(session, "/api/open").status_code, 401)
 
-    def test_a_scope_that_is_granted_to_nobody_is_an_oauth_error(self):
+    def test_an_unknown_scope_is_an_oauth_error(self):
         with self.assertRaises(OAuthError) as refused:
             self.token(self.session(BASIC, scope="admin"))
         self.assertEqual(refused.exception.error, "invalid_scope")
 
-    def test_its_validator_accepts_the_token_for_its_api_alone(self):
+    def test_its_validator_accepts_only_the_token_for_its_api(self):
         validator = Validator(issuer=ISSUER, resource_server=API)
 
         def validate(token, scope):

@@ -33,7 +33,7 @@ INVALID = next(refusal["challenge"] for refusal in REFUSALS if refusal["token"] 
 
 
 class Site:
-    """A server of its own, which tells what its guard decided."""
+    """A separate server, which reports the decisions of its guard."""
 
     def __init__(self):
         started = self.ask("/start/inside", "POST")
@@ -62,7 +62,7 @@ def method(channel, kind):
 
 
 def call(channel, kind, token=None, messages=("one", "two"), metadata=None):
-    """The answers to one call; `grpc.RpcError` where it fails."""
+    """Returns the responses to one call. Raises `grpc.RpcError` if it fails."""
     requests = [StringValue(value=message) for message in messages]
     request = iter(requests) if kind in ("ClientStreaming", "Streaming") else requests[0]
     metadata = authorization(token) if metadata is None else metadata
@@ -105,14 +105,14 @@ class Grpcio(unittest.TestCase):
                     self.assertEqual(metadata["www-authenticate"], refusal["challenge"])
         self.assertEqual(self.site.counts(), DECISIONS)
 
-    def test_a_good_token_opens_each_kind_of_call(self):
+    def test_a_valid_token_opens_each_kind_of_call(self):
         channel = self.channel()
         for kind, answers in ANSWERS.items():
             with self.subTest(kind):
                 self.assertEqual(call(channel, kind, "good"), answers)
         self.assertEqual(self.site.counts(), {"admitted": 4})
 
-    def test_a_token_of_the_same_port_opens_each_kind_of_call(self):
+    def test_a_token_from_the_same_port_opens_each_kind_of_call(self):
         basic = base64.b64encode(f"billing:{os.environ['SECRET']}".encode()).decode()
         request = Request(
             self.site.url + "/token",
@@ -120,7 +120,7 @@ class Grpcio(unittest.TestCase):
             headers={"authorization": f"Basic {basic}"},
         )
         token = json.loads(urlopen(request).read())["access_token"]
-        # As gRPC's own credentials of a call send it, which need a channel that counts as secure.
+        # gRPC's call credentials need a channel that counts as secure.
         credentials = grpc.composite_channel_credentials(
             grpc.local_channel_credentials(), grpc.access_token_call_credentials(token)
         )
@@ -144,7 +144,7 @@ class Grpcio(unittest.TestCase):
             )
         self.assertEqual(self.site.counts(), {"invalid_request": 4})
 
-    def test_a_long_upload_without_a_token_is_refused_early_and_by_the_same_status(self):
+    def test_a_long_upload_without_a_token_is_refused_early_with_the_same_status(self):
         channel = self.channel()
         messages = 100 * ["x" * 100_000]
         for kind in ("ClientStreaming", "Streaming"):
@@ -152,7 +152,7 @@ class Grpcio(unittest.TestCase):
                 self.assert_refused(
                     UNAUTHENTICATED, "an access token is needed", lambda: call(channel, kind, None, messages)
                 )
-        # The channel is good for more.
+        # The channel can still be used.
         self.assertEqual(call(channel, "Unary", "good"), ANSWERS["Unary"])
         self.assertEqual(self.site.counts(), {"admitted": 1, "no_credentials": 2})
 
@@ -193,13 +193,13 @@ class Grpcio(unittest.TestCase):
         for kind, answer in answers.items():
             metadata = self.assert_refused(UNAUTHENTICATED, "the access token has expired", lambda: next(answer))
             self.assertEqual(metadata.get("www-authenticate"), None, kind)
-        # Without an answer yet, it is refused as one with an expired token is.
+        # A call without a response yet is refused like a call with an expired token.
         metadata = self.assert_refused(UNAUTHENTICATED, "the access token is not valid here", upload.result)
         self.assertEqual(metadata["www-authenticate"], INVALID)
         self.assertLess(time.monotonic() - begun, 10)
         self.assertEqual(self.site.counts(), {"admitted": 3})
 
-    def test_a_call_is_repeated_while_the_store_is_down_and_no_longer_than_its_policy_says(self):
+    def test_a_call_is_retried_while_the_store_is_down_within_the_limits_of_its_policy(self):
         self.site.store("down")
         channel = self.channel(("grpc.service_config", json.dumps(RETRIES)))
         for kind in KINDS:
@@ -223,7 +223,7 @@ class Grpcio(unittest.TestCase):
         self.assertEqual((unary.result().value, upload.result().value), ("billing said one", "billing sent 2"))
         self.assertEqual(self.site.counts()["admitted"], 2)
 
-    def test_no_other_refusal_is_repeated(self):
+    def test_no_other_refusal_is_retried(self):
         channel = self.channel(("grpc.service_config", json.dumps(RETRIES)))
         self.assert_each_refusal(channel)
 

@@ -18,7 +18,7 @@ ISSUER = os.environ["ISSUER"]
 
 class Mcp(unittest.IsolatedAsyncioTestCase):
     async def discover(self):
-        """As the SDK's client does, which takes no metadata without an authorization endpoint."""
+        """Reads the metadata like the SDK's client, which rejects metadata without an authorization endpoint."""
         async with httpx.AsyncClient() as client:
             for url in build_oauth_authorization_server_metadata_discovery_urls(ISSUER, ISSUER):
                 goes_on, metadata = await handle_auth_metadata_response(
@@ -29,7 +29,7 @@ class Mcp(unittest.IsolatedAsyncioTestCase):
 
     async def test_it_reads_the_metadata(self):
         metadata = await self.discover()
-        self.assertIsNotNone(metadata, "the SDK refused the metadata")
+        self.assertIsNotNone(metadata, "the SDK rejected the metadata")
         validate_metadata_issuer(metadata, ISSUER)
         self.assertEqual(str(metadata.token_endpoint), urljoin(ISSUER, "/token"))
         self.assertEqual(str(metadata.authorization_endpoint), urljoin(ISSUER, "/authorize"))

@@ -26,7 +26,7 @@ DISCOVERY = [
 
 
 class Tokens:
-    """The SDK's storage of tokens, in memory."""
+    """The token storage of the SDK, in memory."""
 
     def __init__(self, token=None):
         self.token = token and OAuthToken(access_token=token, token_type="Bearer")
@@ -45,7 +45,7 @@ class Tokens:
 
 
 def causes(error):
-    """The errors of a group, since the SDK runs in task groups."""
+    """Returns the errors of a group, since the SDK runs in task groups."""
     if isinstance(error, BaseExceptionGroup):
         return [cause for inner in error.exceptions for cause in causes(inner)]
     return [error]
@@ -53,7 +53,7 @@ def causes(error):
 
 class McpServer(unittest.IsolatedAsyncioTestCase):
     async def whoami(self, mode="auto", token=None, **settings):
-        """Connects and calls the tool. Returns what it said, the scope of the token, and each request with its status."""
+        """Connects and calls the tool. Returns its result and the scope of the token, and records each request with its status."""
         settings = {"client_id": "agent", "client_secret": SECRET, "issuer": ISSUER} | settings
         tokens = Tokens(token)
         auth = ClientCredentialsOAuthProvider(server_url=RESOURCE, storage=tokens, **settings)
@@ -99,7 +99,7 @@ class McpServer(unittest.IsolatedAsyncioTestCase):
                 self.assertIn('(401): {"error":"invalid_client"', str(cause))
                 self.assertEqual(self.requests, ["POST /mcp 401", *DISCOVERY, "POST /token 401"])
 
-    async def test_no_secret_goes_to_an_issuer_that_is_not_expected(self):
+    async def test_no_secret_is_sent_to_an_unexpected_issuer(self):
         cause = await self.refused(issuer="http://127.0.0.1:9")
         self.assertIsInstance(cause, OAuthFlowError)
         self.assertFalse([request for request in self.requests if "/token" in request])

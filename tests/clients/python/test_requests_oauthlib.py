@@ -1,4 +1,4 @@
-"""requests-oauthlib against the running example `standalone`, as examples/standalone.toml describes it."""
+"""requests-oauthlib against the running example `standalone` with examples/standalone.toml."""
 
 import json
 import os
@@ -26,7 +26,7 @@ class RequestsOauthlib(unittest.TestCase):
         return session
 
     def token(self, session, client):
-        """As its manual has it for each method; it warns of a scope that is not the one that was asked for."""
+        """Gets a token as its manual describes for each method. The library warns if the scope differs from the requested one."""
         if client["method"] == "client_secret_basic":
             return session.fetch_token(TOKEN, auth=HTTPBasicAuth(client["id"], client["secret"]))
         return session.fetch_token(TOKEN, client_secret=client["secret"], include_client_id=True)
@@ -61,7 +61,7 @@ class RequestsOauthlib(unittest.TestCase):
                 wrong = client | {"secret": "wrong"}
                 self.token(self.session(wrong), wrong)
 
-    def test_a_scope_that_is_granted_to_nobody_is_its_own_error(self):
+    def test_an_unknown_scope_is_its_own_error(self):
         with self.assertRaises(InvalidScopeError):
             self.token(self.session(BASIC, scope=["admin"]), BASIC)
 

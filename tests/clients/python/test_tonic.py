@@ -38,10 +38,10 @@ class Tonic(unittest.TestCase):
             self.list(token)
         return raised.exception.code(), raised.exception.details()
 
-    def test_a_token_of_the_same_port_opens_the_method(self):
+    def test_a_token_from_the_same_port_opens_the_method(self):
         self.assertEqual(self.list(token()), INVOICES)
 
-    def test_no_token_and_a_bad_one_are_unauthenticated(self):
+    def test_a_missing_and_an_invalid_token_are_unauthenticated(self):
         self.assertEqual(self.refused(), (grpc.StatusCode.UNAUTHENTICATED, "an access token is needed"))
         invalid = (grpc.StatusCode.UNAUTHENTICATED, "the access token is not valid here")
         self.assertEqual(self.refused("a.b.c"), invalid)

@@ -1,5 +1,5 @@
-// An issuer by oidc-provider. It says where it listens; POST /rotate has it sign by a new key, with the last one published
-// still. Tokens for the first resource are JWTs, those for the second are opaque.
+// An oidc-provider issuer. It prints its address. POST /rotate makes it sign with a new key; the previous key stays published.
+// Tokens for the first resource are JWTs, tokens for the second are opaque.
 import { generateKeyPairSync, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer } from 'node:http'

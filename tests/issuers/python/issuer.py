@@ -1,5 +1,5 @@
-"""An issuer by authlib, on Flask. It says where it listens; POST /rotate has it sign by a new key, with the last one
-published still."""
+"""An authlib issuer on Flask. It prints its address. POST /rotate makes it sign with a new key; the previous key stays
+published."""
 
 import os
 import sys
