@@ -428,7 +428,7 @@ const FOLLOWERS: &str = "servers and verifiers that follow the revocations of th
 const OTHERS: &str = "a server without revocations may issue tokens to it for another minute, and its tokens are valid until \
                       they expire where revocations are not followed";
 
-/// Prints a table for people, or one JSON object for programs.
+/// Prints a hint for people on stderr. With `--json`, prints nothing.
 fn explain(json: bool, text: &str) {
     if !json {
         eprintln!("{text}");

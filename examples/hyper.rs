@@ -1,8 +1,9 @@
 //! Both server layers on plain hyper, without a framework: HTTP/1.1 and h2c (HTTP/2 without TLS) on one port.
 //!
-//! Run `BILLING_SECRET=… cargo run --example hyper`, then `curl -u billing:$BILLING_SECRET -d grant_type=client_credentials
-//! http://127.0.0.1:3000/token`; add `--http2-prior-knowledge` for HTTP/2. An optional argument sets another address. Ctrl-C
-//! stops the server after the requests in progress.
+//! Run `BILLING_SECRET=… cargo run --example hyper`, then
+//! `curl -u billing:$BILLING_SECRET -d grant_type=client_credentials http://127.0.0.1:3000/token`. Add
+//! `--http2-prior-knowledge` for HTTP/2. An optional argument sets another address. Ctrl-C stops the server after the requests
+//! in progress.
 
 #![allow(clippy::print_stdout)] // prints the listening address
 

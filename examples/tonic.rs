@@ -1,8 +1,8 @@
 //! A guarded gRPC service, an unguarded health check, the token endpoint on the same port, and a client whose channel attaches
 //! and renews tokens.
 //!
-//! `cargo run --example tonic` starts the service, calls it without a token and with one, and exits. `BILLING_SECRET=… cargo
-//! run --example tonic -- 127.0.0.1:50051` serves until it is stopped. The code that `tonic-prost-build` would generate from a
+//! `cargo run --example tonic` starts the service, calls it without a token and with one, and exits. The command
+//! `BILLING_SECRET=… cargo run --example tonic -- 127.0.0.1:50051` serves until it is stopped. The code that `tonic-prost-build` would generate from a
 //! `.proto` file is written by hand here, so that the example does not need `protoc`.
 
 #![allow(clippy::print_stdout)] // its output is for people

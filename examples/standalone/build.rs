@@ -257,8 +257,8 @@ fn keys(keys: &Keys, source: &Source) -> Result<KeyRing, Mistake> {
         }
         (generate, sign, _) => {
             let setting = if sign.is_some() { "keys.sign" } else { "keys.load_or_create" };
-            let other = if generate.is_some() { "keys.generate is set as well" } else { "keys.sign is set as well" };
-            return Err(source.mistake_in(setting, format_args!("{other}; keep one of them")));
+            let other = if generate.is_some() { "keys.generate" } else { "keys.load_or_create" };
+            return Err(source.mistake_in(setting, format_args!("{other} is set as well; keep one of them")));
         }
     };
     keys.trust.iter().try_fold(ring, |ring, path| {
