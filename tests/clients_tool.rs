@@ -74,7 +74,7 @@ fn it_does_its_work(url: String) {
     assert_eq!(tool.kept("billing", "1"), ClientSecret::new(secret.as_str()).unwrap().to_stored().unwrap());
 
     let (code, said) = tool.refusal(&["create", "billing"], "");
-    assert!(code == 4 && said.contains("there is a client of this id"), "{code}: {said}");
+    assert!(code == 4 && said.contains("a client with this id already exists"), "{code}: {said}");
     assert_eq!(tool.refusal(&["show", "nobody"], "").0, 3);
     assert_eq!(tool.refusal(&["create", "b", "--audience", "api"], "").0, 2);
     assert_eq!(tool.refusal(&["create", "b", "--default-scope", "other"], "").0, 5);

@@ -1,4 +1,4 @@
-//! [`ClientAdmin`]: the registry of clients, as those who run it see it.
+//! [`ClientAdmin`]: administration of the registered clients.
 
 use std::fmt;
 use std::future::Future;
@@ -11,24 +11,24 @@ use crate::client_id::ClientId;
 use crate::registration::{Client, ClientError, RegisteredClient, RegisteredSecret};
 use crate::secret::{ClientSecret, SecretError, StoredSecret};
 
-/// Creates, changes and deletes clients. Every backend of this crate is one.
+/// Creates, changes and deletes clients. Every backend of this crate implements it.
 ///
 /// # Contract
 ///
-/// - What returned `Ok` survives the end of the process, where the store outlives it at all.
-/// - [`create`](Self::create), [`replace`](Self::replace) and [`delete`](Self::delete) are one atomic step each: two
-///   that run at once leave a state that one of them wrote, whole.
-/// - A change of a client is told to the [feed](super::RevocationStore::changes) in the same step, as
-///   [`Change::Client`](super::Change::Client). When the client is disabled by it, or deleted, the tokens that it was
-///   issued before are revoked in the same step ([`Revocation::former_client`](super::Revocation::former_client)).
-/// - [`load`](Self::load) and [`list`](Self::list) answer from the store itself, not from a cache.
+/// - A change for which a method returned `Ok` survives the end of the process, if the store is persistent.
+/// - [`create`](Self::create), [`replace`](Self::replace) and [`delete`](Self::delete) are each one atomic step. Two
+///   concurrent calls leave the complete result of one of them.
+/// - A change of a client is written to the [feed](super::RevocationStore::changes) in the same step, as
+///   [`Change::Client`](super::Change::Client). If the change disables or deletes the client, the tokens that it was issued
+///   before are revoked in the same step ([`Revocation::former_client`](super::Revocation::former_client)).
+/// - [`load`](Self::load) and [`list`](Self::list) read from the store itself, not from a cache.
 ///
-/// A disabled client gets no token from a server that asks the store. A server with a
-/// [cache](crate::ClientCacheLimits) asks it about a client once a minute by default, and tokens are refused only by
-/// verifiers that have [`Revocations`](crate::Revocations). So give each server and verifier the revocations of its store, and
-/// prefer [`Revocations::disable`](crate::Revocations::disable) where there is a handle to them.
+/// A disabled client gets no token from a server that reads the store. A server with a [cache](crate::ClientCacheLimits) reads
+/// a client again once a minute by default, and only verifiers that have [`Revocations`](crate::Revocations) refuse tokens
+/// that were issued before. So give each server and verifier the revocations of its store, and prefer
+/// [`Revocations::disable`](crate::Revocations::disable) if you have a handle to them.
 ///
-/// A backend writes five of the methods; the others have a default:
+/// A backend implements five of the methods; the others have a default:
 ///
 /// ```
 /// use tower_client_credentials::store::{ClientAdmin as _, ClientStore as _, SecretRotation};
@@ -51,15 +51,15 @@ pub trait ClientAdmin: ClientStore {
     ///
     /// # Errors
     ///
-    /// [`AdminError::Exists`] when there is one of this id.
+    /// [`AdminError::Exists`] if a client with this id exists.
     fn create(&self, client: RegisteredClient) -> impl Future<Output = Result<(), AdminError>> + Send;
 
-    /// Adds many at once, which a backend does faster than one by one; those whose id is taken are passed over. Returns
-    /// how many were added.
+    /// Adds many clients at once, which a backend can do faster than one by one. Clients whose id is already registered are
+    /// skipped. Returns how many clients were added.
     ///
     /// # Errors
     ///
-    /// When the store fails; some of them may have been added.
+    /// When the store fails. Some of the clients may have been added.
     fn create_all(&self, clients: Vec<RegisteredClient>) -> impl Future<Output = Result<usize, StoreError>> + Send {
         async move {
             let mut created = 0;
@@ -75,7 +75,7 @@ pub trait ClientAdmin: ClientStore {
         }
     }
 
-    /// A client and its revision.
+    /// Returns a client and its revision.
     ///
     /// # Errors
     ///
@@ -85,25 +85,25 @@ pub trait ClientAdmin: ClientStore {
         id: &ClientId,
     ) -> impl Future<Output = Result<Option<(Arc<RegisteredClient>, Revision)>, StoreError>> + Send;
 
-    /// Puts a registration in the place of that revision of it.
+    /// Replaces a registration that is still at the given revision.
     ///
     /// # Errors
     ///
-    /// [`AdminError::Conflict`] when it is no longer at that revision, [`AdminError::NotFound`] when it is gone.
+    /// [`AdminError::Conflict`] if the client is at another revision, [`AdminError::NotFound`] if it no longer exists.
     fn replace(
         &self,
         client: RegisteredClient,
         revision: Revision,
     ) -> impl Future<Output = Result<(), AdminError>> + Send;
 
-    /// Deletes a client. Its tokens are revoked.
+    /// Deletes a client, and revokes its tokens.
     ///
     /// # Errors
     ///
-    /// [`AdminError::NotFound`] when there is none.
+    /// [`AdminError::NotFound`] if there is no client with this id.
     fn delete(&self, id: &ClientId) -> impl Future<Output = Result<(), AdminError>> + Send;
 
-    /// At most `limit` clients in the order of their ids' bytes, from the first after `after`.
+    /// Returns at most `limit` clients, sorted by the bytes of their ids, starting with the first id after `after`.
     ///
     /// # Errors
     ///
@@ -114,8 +114,8 @@ pub trait ClientAdmin: ClientStore {
         limit: NonZeroUsize,
     ) -> impl Future<Output = Result<Vec<Arc<RegisteredClient>>, StoreError>> + Send;
 
-    /// Changes a client. `change` gets the registration as the store has it, and is called again when another change came in
-    /// between. What it returns has the same id.
+    /// Changes a client. `change` receives the current registration from the store, and is called again if a concurrent change
+    /// came first. It must return a client with the same id.
     ///
     /// ```
     /// # use tower_client_credentials::store::ClientAdmin as _;
@@ -135,8 +135,8 @@ pub trait ClientAdmin: ClientStore {
     ///
     /// # Errors
     ///
-    /// [`AdminError::NotFound`] for an unknown client, [`AdminError::Invalid`] when the changed registration is invalid or that
-    /// of another client, [`AdminError::Conflict`] when another change came in between ten times.
+    /// [`AdminError::NotFound`] for an unknown client. [`AdminError::Invalid`] if the changed registration is invalid or has
+    /// another id. [`AdminError::Conflict`] if a concurrent change came first ten times.
     fn update(
         &self,
         id: &ClientId,
@@ -149,7 +149,7 @@ pub trait ClientAdmin: ClientStore {
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update), and the error of `change`.
+    /// The errors of [`update`](Self::update), and the error of `change`.
     fn try_update(
         &self,
         id: &ClientId,
@@ -174,35 +174,35 @@ pub trait ClientAdmin: ClientStore {
         }
     }
 
-    /// Disables the client in the store, and revokes the tokens that it has.
+    /// Disables the client in the store, and revokes its tokens.
     ///
-    /// A server refuses the client, and a verifier its tokens, within a second where they follow the
-    /// [revocations](crate::Revocations) of this store. Without them, a server with a
-    /// [cache](crate::ClientCacheLimits) issues tokens for up to a minute more, and a token works until it expires.
+    /// Servers refuse the client and verifiers refuse its tokens within a second if they follow the
+    /// [revocations](crate::Revocations) of this store. Otherwise, a server with a [cache](crate::ClientCacheLimits) issues
+    /// tokens for up to a minute more, and a token works until it expires.
     /// [`Revocations::disable`](crate::Revocations::disable) takes effect at once in its own process.
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update).
+    /// The errors of [`update`](Self::update).
     fn disable(&self, id: &ClientId) -> impl Future<Output = Result<(), AdminError>> + Send {
         self.update(id, |client| client.edit().disabled())
     }
 
-    /// Lets the client in again. The tokens that it had stay revoked; for some seconds after it was
-    /// [disabled](Self::disable), it is asked to come back when it asks for another.
+    /// Enables the client. Its earlier tokens stay revoked. For some seconds after it was [disabled](Self::disable), its token
+    /// requests get a 503 with `Retry-After`.
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update).
+    /// The errors of [`update`](Self::update).
     fn enable(&self, id: &ClientId) -> impl Future<Output = Result<(), AdminError>> + Send {
         self.update(id, |client| client.edit().enabled(true))
     }
 
-    /// Adds a secret; those that the client has go on working.
+    /// Adds a secret. The existing secrets of the client keep working.
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update); a label that is taken is [`AdminError::Invalid`].
+    /// The errors of [`update`](Self::update), and [`AdminError::Invalid`] if the client already has a secret with this label.
     fn add_secret(
         &self,
         id: &ClientId,
@@ -211,11 +211,11 @@ pub trait ClientAdmin: ClientStore {
         self.update(id, move |client| client.edit().registered_secret(secret.clone()))
     }
 
-    /// Lets the secret of this label end at that time.
+    /// Sets the expiry of the secret with this label.
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update); a label that the client does not have is [`AdminError::NotFound`].
+    /// The errors of [`update`](Self::update), and [`AdminError::NotFound`] if the client has no secret with this label.
     fn expire_secret(
         &self,
         id: &ClientId,
@@ -228,15 +228,15 @@ pub trait ClientAdmin: ClientStore {
         })
     }
 
-    /// Generates a new secret for the client, and lets the secrets that it has end, by default in 24 hours. Secrets that have
-    /// ended already are removed.
+    /// Generates a new secret for the client, and sets the expiry of its existing secrets, by default to 24 hours from now.
+    /// Secrets that have already expired are removed.
     ///
-    /// The new secret is returned, and only its digest is kept: hand it to the client, and do not log it.
+    /// Returns the new secret; the store keeps only its digest. Pass the secret to the client, and do not log it.
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update); a label that is taken is [`AdminError::Invalid`], and a label that is malformed or a source
-    /// of random bytes that fails is [`AdminError::Secret`].
+    /// The errors of [`update`](Self::update). [`AdminError::Invalid`] if the client already has a secret with this label.
+    /// [`AdminError::Secret`] if the label is malformed, or if no random bytes are available.
     fn rotate_secret(
         &self,
         id: &ClientId,
@@ -258,7 +258,7 @@ pub trait ClientAdmin: ClientStore {
     }
 }
 
-/// How [`ClientAdmin::rotate_secret`] replaces the secrets of a client.
+/// The settings of [`ClientAdmin::rotate_secret`], which replaces the secrets of a client.
 ///
 /// ```
 /// use std::time::Duration;
@@ -287,27 +287,28 @@ impl SecretRotation {
         Self::default()
     }
 
-    /// Sets how long the secrets that the client has still work: 24 hours by default, so that every instance of the client
-    /// has time to get the new one. A secret that ends earlier ends as before.
+    /// Sets how long the existing secrets keep working. The default is 24 hours, so that every instance of the client has time
+    /// to get the new secret. A secret that expires earlier keeps its expiry.
     ///
-    /// With a time of zero they are removed, which is right for a secret that leaked: no clock can then take one for valid. Two
-    /// things remain. A server with a [cache](crate::ClientCacheLimits) may accept a removed secret for up to a minute, or for a
-    /// second where it follows the [revocations](crate::Revocations) of the store. And the tokens that were issued for the
-    /// secret are valid until they expire; [`Revocations::revoke_client`](crate::Revocations::revoke_client) ends them.
+    /// With [`Duration::ZERO`] the existing secrets are removed. Use this for a leaked secret: it then works under no clock.
+    /// Two effects remain. A server with a [cache](crate::ClientCacheLimits) may accept a removed secret for up to a minute,
+    /// or for a second if it follows the [revocations](crate::Revocations) of the store. Tokens that were issued for the
+    /// secret are valid until they expire; use [`Revocations::revoke_client`](crate::Revocations::revoke_client) to revoke
+    /// them.
     #[must_use]
     pub fn keep_old_for(mut self, time: Duration) -> Self {
         self.keep = time;
         self
     }
 
-    /// Sets the label of the new secret: by default the lowest number that is not taken.
+    /// Sets the label of the new secret. The default is the lowest unused number.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());
         self
     }
 
-    /// Sets the time at which the rotation happens: by default the time of the operating system.
+    /// Sets the time of the rotation. The default is the time of the operating system.
     #[must_use]
     pub fn at(mut self, now: SystemTime) -> Self {
         self.at = Some(now);
@@ -321,16 +322,16 @@ impl SecretRotation {
         if client.secret(&label).is_some_and(|old| old.expires().is_none_or(|end| end > now)) {
             return Err(ClientError::new(
                 client.id(),
-                format!("it has a secret with the label `{label}`; choose another"),
+                format!("it already has a secret with the label `{label}`; choose another label"),
             )
             .into());
         }
         let mut changed = client.edit();
-        // An end that no clock can show is no end.
+        // An expiry that overflows `SystemTime` means no expiry.
         let end = now.checked_add(self.keep);
         for old in client.secrets() {
             changed = match (old.expires(), end) {
-                // An end of now would be one that a server whose clock is behind has not reached.
+                // Removed instead of expired now: a server whose clock is behind would still accept an expiry of now.
                 _ if self.keep.is_zero() => changed.without_secret(old.label()),
                 (Some(expired), _) if expired <= now => changed.without_secret(old.label()),
                 (Some(earlier), Some(end)) if earlier <= end => changed,
@@ -349,48 +350,48 @@ impl SecretRotation {
 pub struct RotatedSecret {
     /// The label of the secret among the secrets of its client.
     pub label: String,
-    /// The secret itself, which is not kept anywhere else.
+    /// The secret itself. No other copy of it exists.
     pub secret: ClientSecret,
 }
 
-/// Which state of a registration somebody saw; opaque to all but the store that made it.
+/// The revision of a registration. Only the store that created it can interpret it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Revision(u64);
 
 impl Revision {
-    /// For a backend: a number that is another one after each change.
+    /// Creates a revision from a number that changes with each change of the client. For implementations of [`ClientAdmin`].
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub const fn number(self) -> u64 {
         self.0
     }
 }
 
-/// A change of the registry was not made.
+/// An error of [`ClientAdmin`]; the change was not made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdminError {
-    /// There is a client of this id.
-    #[error("there is a client of this id")]
+    /// A client with this id already exists.
+    #[error("a client with this id already exists")]
     Exists,
-    /// There is no such client, or it has no such secret.
-    #[error("there is no such client, or no such secret of it")]
+    /// There is no client with this id, or the client has no secret with this label.
+    #[error("client or secret not found")]
     NotFound,
-    /// Somebody else changed the client in the meantime.
-    #[error("somebody else changed the client in the meantime")]
+    /// Another caller changed the client at the same time.
+    #[error("the client was changed concurrently; try again")]
     Conflict,
-    /// The registration does not hold together.
+    /// The registration is invalid.
     #[error(transparent)]
     Invalid(#[from] ClientError),
-    /// A secret could not be made, or its label is malformed.
+    /// A secret could not be generated, or its label is malformed.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// The store could not do it.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -435,7 +436,7 @@ mod tests {
         UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
-    /// The labels of those secrets that are good at that time.
+    /// Returns the labels of the secrets that are valid at that time.
     fn live(client: &RegisteredClient, seconds: u64) -> Vec<&str> {
         let live = client.secrets().iter().filter(|secret| secret.is_live(UnixTime::from_secs(seconds).unwrap()));
         live.map(super::RegisteredSecret::label).collect()
@@ -479,14 +480,14 @@ mod tests {
         assert_eq!(live(&client, 1_000 + 86_399), ["1", "2"]);
         assert_eq!(live(&client, 1_000 + 86_400), ["2"]);
 
-        // The first one ends when it would have ended.
+        // The first secret keeps its earlier expiry.
         let soon = SecretRotation::new().keep_old_for(Duration::from_secs(172_800)).label("new").at(at(2_000));
         assert_eq!(store.rotate_secret(&BILLING, soon).await.unwrap().label, "new");
         let client = found(&store).await;
         assert_eq!(live(&client, 1_000 + 86_400), ["2", "new"]);
         assert_eq!(live(&client, 2_000 + 172_800), ["new"]);
 
-        // Those that ended before are gone.
+        // Secrets that had already expired are removed.
         let late = SecretRotation::new().label("late").at(at(1_000 + 86_400));
         store.rotate_secret(&BILLING, late).await.unwrap();
         let client = found(&store).await;
@@ -497,12 +498,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn after_a_leak_no_secret_but_the_new_one_works_whatever_a_clock_shows() {
+    async fn with_no_overlap_only_the_new_secret_works_under_any_clock() {
         let store = store(billing()).await;
         store.rotate_secret(&BILLING, SecretRotation::new().at(at(1_000))).await.unwrap();
         let leaked = SecretRotation::new().keep_old_for(Duration::ZERO).at(at(2_000));
         let rotated = store.rotate_secret(&BILLING, leaked).await.unwrap();
-        assert_eq!(rotated.label, "3", "the label says that it is another one");
+        assert_eq!(rotated.label, "3", "the new secret has a new label");
         for seconds in [0, 1_999, 2_000, 2_001] {
             assert_eq!(live(&found(&store).await, seconds), ["3"], "at {seconds}");
         }
@@ -529,7 +530,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_rotation_that_cannot_be_is_told_and_changes_nothing() {
+    async fn an_invalid_rotation_is_an_error_and_changes_nothing() {
         let store = store(billing()).await;
         let before = found(&store).await;
         let taken = store.rotate_secret(&BILLING, SecretRotation::new().label("1")).await;

@@ -1,9 +1,9 @@
 //! [`ClockCheck`]: warns when the clock of this host and the clock of the store's server differ.
 //!
-//! The clock of the server is the one clock that all replicas can see, so that a replica whose own clock is wrong shows by
-//! it. No decision rests on it alone. But a host whose clock is behind would revoke less than it should of what a client was
-//! issued up to now, since others date tokens by clocks that are right. So it adds the difference, up to a minute: a server
-//! whose clock is wrong has that effect at most.
+//! The server's clock is the one clock that all replicas can see, so comparing with it reveals a replica whose clock is wrong.
+//! No decision depends on it alone. However, a host whose clock is behind would revoke too few tokens of a client, since other
+//! hosts date tokens by correct clocks. So such a host adds the difference, up to a minute. A server with a wrong clock can
+//! have no larger effect than that.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -13,12 +13,12 @@ use tokio::time::Instant;
 
 use crate::timing::CLOCK_SKEW;
 
-/// Two replicas that differ from the server by no more than that differ from each other by no more than they may.
+/// Two replicas that each differ from the server by at most this much differ from each other by at most [`CLOCK_SKEW`].
 const TOLERANCE: Duration = Duration::from_millis(CLOCK_SKEW.as_secs() * 1_000 / 2);
 
 const INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// A larger difference is not made up for.
+/// The largest delay that is compensated.
 const MAX_DELAY: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
@@ -29,12 +29,12 @@ pub(super) struct ClockCheck {
 }
 
 impl ClockCheck {
-    /// Returns by how much the own clock is behind, if that is more than tolerable and no more than a minute.
+    /// Returns how far the local clock is behind, if that is more than the tolerance and at most a minute; otherwise zero.
     pub(super) fn delay(&self) -> Duration {
         Duration::from_secs(self.delay.load(Ordering::Relaxed))
     }
 
-    /// Compares what the server showed, in milliseconds since 1970, between two readings of the own clock.
+    /// Compares the time of the server, in milliseconds since 1970, with two readings of the local clock before and after it.
     pub(super) fn compare(&self, before: SystemTime, after: SystemTime, server: i64) {
         let ahead = ahead(millis(before), millis(after), server);
         self.delay.store(ahead.map_or(0, delay), Ordering::Relaxed);
@@ -46,9 +46,9 @@ impl ClockCheck {
         *warned = Some(Instant::now());
         tracing::warn!(
             seconds_ahead = ahead / 1_000,
-            "the clock of this host differs from the clock of the store by more than 2 seconds; where the clocks of two hosts \
-             differ by more than 5, one refuses the tokens of the other, and the revocation of a client may miss some: set the \
-             clocks right"
+            "the clock of this host differs from the clock of the store by more than 2 seconds, expected at most 2: correct the \
+             clocks; if the clocks of two hosts differ by more than 5 seconds, each may refuse the other's tokens, and the \
+             revocation of a client may miss some of its tokens"
         );
     }
 }
@@ -57,7 +57,7 @@ fn millis(time: SystemTime) -> i64 {
     i64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Returns by how many milliseconds the own clock is ahead of the server, at the least, unless that is tolerable.
+/// Returns by how many milliseconds the local clock is at least ahead of the server; `None` within the tolerance.
 fn ahead(before: i64, after: i64, server: i64) -> Option<i64> {
     let (least, most) = (before.saturating_sub(server), after.saturating_sub(server));
     let tolerance = i64::try_from(TOLERANCE.as_millis()).unwrap_or(i64::MAX);
@@ -68,7 +68,7 @@ fn ahead(before: i64, after: i64, server: i64) -> Option<i64> {
     }
 }
 
-/// Returns the seconds to add to a time of the own clock that is so many milliseconds ahead of the server.
+/// Returns the seconds to add to the local time, given how many milliseconds the local clock is ahead of the server.
 fn delay(ahead: i64) -> u64 {
     let behind = ahead.min(0).unsigned_abs().div_ceil(1_000);
     if behind > MAX_DELAY.as_secs() { 0 } else { behind }
@@ -79,14 +79,14 @@ mod tests {
     use super::{ahead, delay};
 
     #[test]
-    fn a_clock_that_is_behind_by_a_minute_at_most_is_made_up_for() {
+    fn a_clock_that_is_behind_by_at_most_a_minute_is_compensated() {
         for (ahead, expected) in [(9_000, 0), (-2_501, 3), (-10_000, 10), (-60_000, 60), (-60_001, 0), (i64::MIN, 0)] {
             assert_eq!(delay(ahead), expected, "{ahead}");
         }
     }
 
     #[test]
-    fn clocks_differ_only_by_what_a_slow_answer_does_not_explain() {
+    fn the_duration_of_a_slow_answer_does_not_count_as_a_clock_difference() {
         for (before, after, server, expected) in [
             (10_000, 10_010, 10_005, None),
             (10_000, 10_010, 7_500, None),

@@ -1,19 +1,19 @@
-//! [`LastWrite`]: what this process wrote last, to notice when a store lost it.
+//! [`LastWrite`]: the last write of this process, used to detect that a store lost it.
 
 use std::sync::{Mutex, PoisonError};
 
-/// The tip and the epoch of the last write that a store acknowledged to this process, until a reader has seen that it is
-/// still there: `PLACE-NAME EPOCH`, or nothing.
+/// The tip and the epoch of the last write that the store acknowledged to this process, as `PLACE-NAME EPOCH`. Empty if there
+/// is none, or once a reader has seen that the write is still there.
 ///
-/// A server that took over since the write, or a file that was restored from an older copy, may lack it without lacking
-/// anything that a reader was told of.
+/// A server that took over after the write, or a file that was restored from an older copy, may lack this write even though it
+/// has everything that a reader has received.
 #[derive(Debug, Default)]
 pub(in crate::store) struct LastWrite(Mutex<String>);
 
 impl LastWrite {
     pub(in crate::store) fn acknowledged(&self, tip: String) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Answers to writes at the same time come in any order.
+        // Concurrent writes may be acknowledged in any order.
         if place_and_epoch(&last).is_none_or(|(place, epoch)| {
             place_and_epoch(&tip).is_some_and(|(new, new_epoch)| new > place || new_epoch != epoch)
         }) {
@@ -25,7 +25,7 @@ impl LastWrite {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Forgets the write, unless there is a later one.
+    /// Clears the write, unless there is a later one.
     pub(in crate::store) fn checked(&self, tip: &str) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if *last == tip {
@@ -44,7 +44,7 @@ mod tests {
     use super::LastWrite;
 
     #[test]
-    fn of_writes_at_the_same_time_the_one_that_comes_last_in_the_feed_is_remembered() {
+    fn of_concurrent_writes_the_one_latest_in_the_feed_is_kept() {
         let last = LastWrite::default();
         for (acknowledged, remembered) in
             [("9-a e", "9-a e"), ("10-b e", "10-b e"), ("8-c e", "10-b e"), ("2-d other", "2-d other")]

@@ -1,4 +1,4 @@
-//! [`MemoryStore`]: all state in the memory of one process.
+//! [`MemoryStore`]: state in the memory of one process.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -16,14 +16,13 @@ use crate::clock::{Clock, SystemClock, UnixTime};
 use crate::registration::{Client, ClientError, ClientRules, RegisteredClient};
 use crate::timing::CLIENT_CHANGE_RETENTION;
 
-/// Clients, revocations and used credentials in memory, for one process, for as long as it runs. A clone shares it.
+/// Stores clients, revocations and used credentials in memory, for one process. Clones share the same state.
 ///
-/// Errors in the clients are kept, and come to light when an
-/// [`AuthorizationServer`](crate::AuthorizationServer) is built from the store. From then on a client that does not fit the
-/// [settings](ClientRules) of that server is not taken.
+/// Invalid clients are reported when an [`AuthorizationServer`](crate::AuthorizationServer) is built from the store. From then
+/// on the store refuses a client that violates the [rules](ClientRules) of that server.
 ///
-/// Of what outsiders can make it keep, it keeps at most 1,000,000 revocations and 1,000,000 used credentials, none
-/// beyond its expiry; when it is full, it fails.
+/// The store holds at most 1,000,000 revocations and 1,000,000 used credentials, since outsiders can cause both. Each is
+/// removed after its expiry. When the store is full, it returns an error.
 ///
 /// ```
 /// use tower_client_credentials::{Client, ClientSecret, MemoryStore, Scope};
@@ -50,16 +49,16 @@ struct Shared {
     changed: tokio::sync::Notify,
 }
 
-/// The most entries of either kind that an outsider can cause.
-const MOST_ENTRIES: usize = 1_000_000;
+/// The maximum number of revocations, and of used credentials. Outsiders can cause both.
+const MAX_ENTRIES: usize = 1_000_000;
 
 #[derive(Default)]
 struct Clients {
     found: HashMap<ClientId, (Arc<RegisteredClient>, u64)>,
-    /// The same ids, in order.
+    /// The same ids, sorted.
     order: BTreeSet<OrderedId>,
     revisions: u64,
-    /// Those of the last server that was built with these clients.
+    /// The rules of the last server that was built with these clients.
     rules: Option<ClientRules>,
 }
 
@@ -84,33 +83,34 @@ impl Default for MemoryStore {
     }
 }
 
-/// Changes by their number, which never comes twice, and when each may be forgotten.
+/// The changes by number, and when each may be removed. A number is never used twice.
 #[derive(Default)]
 struct Feed {
     entries: BTreeMap<u64, (Change, UnixTime)>,
     last: u64,
-    /// What is among them, to keep it once.
+    /// The revocations among the changes, so that equal ones are stored once.
     revoked: HashSet<Revocation>,
-    /// The last news of each client, which says all that those before it did.
+    /// The number of the latest change of each client. It replaces the earlier ones.
     news: HashMap<ClientId, u64>,
 }
 
 impl Feed {
-    /// How many changes are told at a time.
+    /// The maximum number of changes that one call returns.
     const PAGE: usize = 10_000;
 
     fn revoke(&mut self, revocation: Revocation, now: UnixTime) -> Result<(), StoreError> {
         if self.revoked.contains(&revocation) {
             return Ok(());
         }
-        if self.revoked.len() >= MOST_ENTRIES {
+        if self.revoked.len() >= MAX_ENTRIES {
             self.purge(now);
         }
-        if self.revoked.len() >= MOST_ENTRIES {
-            return Err(StoreError::new("the store holds 1,000,000 revocations, and none has expired"));
+        if self.revoked.len() >= MAX_ENTRIES {
+            return Err(StoreError::new("the store is full: it holds 1,000,000 revocations that have not expired"));
         }
         let expires_at = UnixTime::from_secs(revocation.expires_at());
-        let expires_at = expires_at.ok_or_else(|| StoreError::new("the revocation expires after the end of time"))?;
+        let expires_at =
+            expires_at.ok_or_else(|| StoreError::new("invalid revocation: `expires_at` is out of range"))?;
         self.revoked.insert(revocation.clone());
         self.push(Change::Revoked(revocation), expires_at);
         Ok(())
@@ -144,7 +144,7 @@ impl Feed {
         self.forget(now, |_| true)
     }
 
-    /// Leaves revocations to [`purge`](Self::purge), which is called by a clock that can be believed.
+    /// Removes expired client changes only. Revocations are left to [`purge`](Self::purge), whose caller has a reliable clock.
     fn forget_client_changes(&mut self, now: UnixTime) {
         self.forget(now, |change| matches!(change, Change::Client(_)));
     }
@@ -165,7 +165,7 @@ impl Feed {
     }
 }
 
-/// Used credentials, and when each may be forgotten.
+/// The used credentials, and when each may be removed.
 #[derive(Default)]
 struct Replays {
     seen: HashSet<ReplayId>,
@@ -181,8 +181,10 @@ impl Replays {
         if self.seen.contains(&id) {
             return Ok(Replay::Seen);
         }
-        if self.seen.len() >= MOST_ENTRIES {
-            return Err(StoreError::new("the store holds 1,000,000 used credentials, and none has expired"));
+        if self.seen.len() >= MAX_ENTRIES {
+            return Err(StoreError::new(
+                "the store is full: it holds 1,000,000 used credentials that have not expired",
+            ));
         }
         self.seen.insert(id);
         self.by_expiry.insert((expires_at, id));
@@ -203,7 +205,7 @@ impl Clients {
         self.order.remove(&OrderedId(id.clone()));
     }
 
-    /// Returns which of these clients are new here or differ from those here, and the ids here that none of them has.
+    /// Returns the given clients that are new or changed, and the ids of current clients that are not among the given ones.
     #[cfg(feature = "file")]
     fn difference<'a>(&self, clients: &'a [Arc<RegisteredClient>]) -> (Vec<&'a Arc<RegisteredClient>>, Vec<ClientId>) {
         let ids: HashSet<&ClientId> = clients.iter().map(|client| client.id()).collect();
@@ -224,7 +226,7 @@ impl Clients {
 }
 
 impl MemoryStore {
-    /// The clock by which the tokens of a disabled client are revoked; the system's by default.
+    /// Sets the clock that dates the revocations of disabled clients. The default is the clock of the operating system.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
@@ -239,11 +241,11 @@ impl MemoryStore {
         lock.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Replaces all clients by these, for a store that keeps them elsewhere, and returns the revocations that follow from
-    /// that. No other call may change clients at the same time.
+    /// Replaces all clients, for a store that keeps them elsewhere, and returns the resulting revocations. No other call may
+    /// change clients at the same time.
     #[cfg(feature = "file")]
     pub(super) fn replace_all(&self, clients: &[Arc<RegisteredClient>]) -> Result<Vec<Revocation>, StoreError> {
-        // Compared before the clients are locked for writing: look-ups wait only for as long as the change is large.
+        // Compared before the write lock is taken, so that lookups wait only in proportion to the size of the change.
         let (changed, gone) = Self::read(&self.shared.clients).difference(clients);
         let revoked = self.former(&changed, &gone);
         if changed.is_empty() && gone.is_empty() {
@@ -261,7 +263,7 @@ impl MemoryStore {
         Ok(revoked)
     }
 
-    /// Returns the revocations that [`Self::replace_all`] would make.
+    /// Returns the revocations that [`Self::replace_all`] would add.
     #[cfg(feature = "file")]
     pub(super) fn revoked_by(&self, clients: &[Arc<RegisteredClient>]) -> Vec<Revocation> {
         let (changed, gone) = Self::read(&self.shared.clients).difference(clients);
@@ -297,7 +299,7 @@ impl MemoryStore {
         Ok(())
     }
 
-    /// Called while the clients are locked, so that nobody sees the change without the news of it.
+    /// Called with the lock on the clients held, so that no one sees the change before it is in the feed.
     fn tell(&self, client: &ClientId, revoke: bool) -> Result<(), StoreError> {
         let now = self.clock.now();
         let mut feed = Self::write(&self.shared.feed);
@@ -307,7 +309,7 @@ impl MemoryStore {
             feed.revoke(revocation, UnixTime::at(now))?;
         }
         feed.client_changed(client, UnixTime::at(now));
-        // Where nobody follows the feed, nobody purges it.
+        // Without a reader of the feed, no one calls `purge`.
         if feed.last / 1_000 > before / 1_000 {
             feed.forget_client_changes(UnixTime::at(now));
         }
@@ -334,7 +336,7 @@ impl FromIterator<Client> for MemoryStore {
 fn register(clients: &mut Clients, client: Client) -> Result<(), ClientError> {
     let client = client.register()?;
     if clients.found.contains_key(client.id()) {
-        return Err(ClientError::new(client.id(), "its id is registered twice; give each client an id of its own"));
+        return Err(ClientError::new(client.id(), "its id is registered twice; give each client its own id"));
     }
     clients.insert(Arc::new(client));
     Ok(())
@@ -461,7 +463,7 @@ impl fmt::Debug for MemoryStore {
 mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use super::{MOST_ENTRIES, MemoryStore, Replays};
+    use super::{MAX_ENTRIES, MemoryStore, Replays};
     use crate::client_id::ClientId;
     use crate::clock::{ManualClock, UnixTime};
     use crate::registration::Client;
@@ -476,19 +478,19 @@ mod tests {
         (changes.changes, changes.cursor)
     }
 
-    /// Of the feed: what is in it, and of that the revocations and the clients.
+    /// Returns the numbers of all changes, of revocations, and of clients in the feed.
     fn lengths(store: &MemoryStore) -> (usize, usize, usize) {
         let feed = MemoryStore::read(&store.shared.feed);
         (feed.entries.len(), feed.revoked.len(), feed.news.len())
     }
 
     #[test]
-    fn a_used_credential_beyond_the_million_is_refused_until_one_has_expired() {
+    fn a_full_replay_log_refuses_a_new_credential_until_another_has_expired() {
         let id = |number: usize| ReplayId::new("issuer", &number.to_string());
         let second = |seconds| UnixTime::from_secs(seconds).unwrap();
-        let mut replays = Replays { seen: (1..MOST_ENTRIES).map(id).collect(), ..Replays::default() };
+        let mut replays = Replays { seen: (1..MAX_ENTRIES).map(id).collect(), ..Replays::default() };
         assert_eq!(replays.check_and_insert(id(0), second(60), second(0)).unwrap(), Replay::Fresh);
-        let late = id(MOST_ENTRIES);
+        let late = id(MAX_ENTRIES);
         for now in [0, 59] {
             replays.check_and_insert(late, second(90), second(now)).unwrap_err();
             assert_eq!(replays.check_and_insert(id(0), second(90), second(now)).unwrap(), Replay::Seen);
@@ -497,7 +499,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_equal_revocation_is_kept_once_and_told_to_whoever_did_not_hear_of_it() {
+    async fn an_equal_revocation_is_stored_once_and_reported_to_every_reader() {
         let store = MemoryStore::default().clock(ManualClock::at(NOW));
         let revocation = Revocation::token("t", BILLING, NOW, NOW + Duration::from_secs(600));
         let change = Change::Revoked(revocation.clone());
@@ -508,11 +510,11 @@ mod tests {
         assert_eq!(changes, std::slice::from_ref(&change));
         assert_eq!(store.purge(NOW + Duration::from_secs(901)).await.unwrap(), 1);
         store.revoke(revocation).await.unwrap();
-        assert_eq!(told(&store, &cursor).await.0, [change], "what went may come again");
+        assert_eq!(told(&store, &cursor).await.0, [change], "a purged revocation can be added again");
     }
 
     #[tokio::test]
-    async fn the_last_news_of_a_client_is_the_only_one_and_takes_no_place_of_a_revocation() {
+    async fn only_the_latest_change_of_a_client_is_kept_and_it_uses_no_revocation_slot() {
         let store = MemoryStore::from([Client::new(BILLING.as_str(), ClientSecret::generate().unwrap())]);
         let store = store.clock(ManualClock::at(NOW));
         let mut cursor = Cursor::start();
@@ -520,7 +522,7 @@ mod tests {
             let (client, revision) = store.load(&BILLING).await.unwrap().unwrap();
             store.replace((*client).clone(), revision).await.unwrap();
             let (changes, next) = told(&store, &cursor).await;
-            assert_eq!(changes, [Change::Client(BILLING)], "each is told to who follows");
+            assert_eq!(changes, [Change::Client(BILLING)], "each change is reported to a reader");
             cursor = next;
         }
         assert_eq!(told(&store, &Cursor::start()).await.0, [Change::Client(BILLING)]);

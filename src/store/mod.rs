@@ -1,23 +1,23 @@
-//! Where state lives: a trait for each kind of it, and the backends.
+//! The storage traits, one for each kind of state, and the backends that implement them.
 //!
-//! 1. A store that fails says so with a [`StoreError`]; the caller then gets a 503 with `Retry-After`, never a
-//!    refusal, and never a pass.
+//! 1. A store that fails returns a [`StoreError`]. The caller then gets a 503 with `Retry-After`: the request is neither
+//!    refused nor admitted.
 //! 2. Issuing a token writes nothing.
 //!
-//! | kind | trait | who calls it |
+//! | kind | trait | called by |
 //! |---|---|---|
-//! | clients | [`ClientStore`] | the token endpoint, for a client that it does not have in its cache |
-//! | their administration | [`ClientAdmin`] | whoever runs the service |
+//! | clients | [`ClientStore`] | the token endpoint, for a client that is not in its cache |
+//! | client administration | [`ClientAdmin`] | the operator of the service |
 //! | revocations | [`RevocationStore`] | the revocation endpoint, and one poll per replica |
 //! | used credentials | [`ReplayLog`] | the token endpoint, once per assertion |
 //!
 //! # Caveat
 //!
-//! [`MemoryStore`] is for one process, and forgets all when it ends.
+//! [`MemoryStore`] is for one process. Its state is lost when the process ends.
 //!
 //! # Example
 //!
-//! A registry of one's own:
+//! Your own registry:
 //!
 //! ```
 //! use std::sync::Arc;
@@ -80,60 +80,60 @@ pub use self::sqlite::{SqliteStore, SqliteStoreBuilder};
 use crate::client_id::ClientId;
 use crate::registration::{ClientError, ClientRules, RegisteredClient};
 
-/// The registry of clients, as the token endpoint sees it.
+/// The registry of clients, as the token endpoint uses it.
 ///
 /// # Contract
 ///
-/// - `Ok(None)` means that no such client is registered; the caller is then refused. Whatever keeps the store
-///   from knowing is an `Err`, which the caller sees as a 503.
-/// - An answer may be stale for as long as a disabled client or an old secret may go on working, and no longer. It is
-///   kept for [some time](crate::ClientCacheLimits) on top of that. Once the
-///   [feed](RevocationStore::changes) has told of a change, answers are from after it.
-/// - The id comes from an unauthenticated caller: look it up by equality, and let no unknown id leave a trace
-///   that is kept. A client with another id than the one that was asked for counts as not found.
-/// - The future is dropped when it takes longer than the server's
-///   [store timeout](crate::AuthorizationServerBuilder::store_timeout).
+/// - `Ok(None)` means that no such client is registered. The caller is then refused. If the store cannot determine this, it
+///   returns an `Err`, which the caller sees as a 503.
+/// - An answer may be stale, but only for as long as a disabled client or an old secret may keep working. The server caches it
+///   for [some time](crate::ClientCacheLimits) on top of that. Once the [feed](RevocationStore::changes) has reported a
+///   change, answers must include that change.
+/// - The id comes from an unauthenticated caller. Look it up by equality, and store nothing about unknown ids. A returned
+///   client whose id differs from the requested one counts as not found.
+/// - The future is dropped when it takes longer than the server's [store
+///   timeout](crate::AuthorizationServerBuilder::store_timeout).
 pub trait ClientStore: fmt::Debug + Send + Sync + 'static {
-    /// The client of this id, disabled or not.
+    /// Returns the client with this id, whether it is enabled or disabled.
     fn find(&self, id: &ClientId) -> impl Future<Output = Result<Option<Arc<RegisteredClient>>, StoreError>> + Send;
 
-    /// Whether an answer comes out of the memory of this process, so that keeping it for longer is of no use; by default
-    /// it does not.
+    /// Returns whether answers come from the memory of this process, so that caching them has no benefit. The default is
+    /// `false`.
     fn is_in_memory(&self) -> bool {
         false
     }
 
-    /// Returns whether clients can be changed, disabled or deleted while a server runs; by default they cannot.
+    /// Returns whether clients can be changed, disabled or deleted while a server runs. The default is `false`.
     ///
-    /// A server with such a store and without [revocations](crate::AuthorizationServerBuilder::revocations) logs a warning when
-    /// it is built: for as long as its [cache](crate::ClientCacheLimits) has a client that was disabled it issues tokens to it,
-    /// and these work until they expire.
+    /// If this returns `true` and the server has no [revocations](crate::AuthorizationServerBuilder::revocations), the server
+    /// logs a warning when it is built. It then issues tokens to a disabled client for as long as the client is in its
+    /// [cache](crate::ClientCacheLimits), and these tokens work until they expire.
     fn is_administered(&self) -> bool {
         false
     }
 
-    /// Reports what is wrong with clients that the store already holds; asked once, when a server is built.
+    /// Validates the clients that the store already holds. Called once, when a server is built.
     ///
-    /// `rules` are those of the server; check each client with [`ClientRules::check`]. A store whose clients come later
-    /// keeps the default, which finds nothing. Unless it is [in memory](Self::is_in_memory), the server checks each client
-    /// that it reads from it.
+    /// `rules` are the rules of the server. Check each client with [`ClientRules::check`]. A store whose clients are added
+    /// later keeps the default, which accepts all of them. Unless the store is [in memory](Self::is_in_memory), the server
+    /// checks each client that it reads from it.
     ///
     /// # Errors
     ///
-    /// The first client at fault, named.
+    /// Returns the error of the first invalid client. The error names the client.
     fn validate(&self, rules: &ClientRules) -> Result<(), ClientError> {
         let _ = rules;
         Ok(())
     }
 }
 
-/// A store could not answer; what it says is for the operator, and no caller sees it.
+/// An error of a store that could not answer. Its text is for the operator and is never sent to a caller.
 #[derive(Debug, thiserror::Error)]
 #[error("the store could not answer")]
 pub struct StoreError(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 impl StoreError {
-    /// Wraps what went wrong. Another `StoreError` is returned unchanged.
+    /// Wraps the cause. Another `StoreError` is returned unchanged.
     #[must_use]
     pub fn new(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         match source.into().downcast::<Self>() {
@@ -142,8 +142,9 @@ impl StoreError {
         }
     }
 
-    /// Wraps the error of a database client as one text: those put some of their sources into their texts, and others not. It
-    /// is cut off after 1,024 bytes, since it may quote what the server sent, and each request that fails logs it.
+    /// Wraps the error of a database client as one text with its sources, since only some of these errors include their
+    /// sources in their text. The text is cut off after 1,024 bytes, because it may quote data from the server and is logged
+    /// for each request that fails.
     #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
     fn of_client(error: &dyn std::error::Error) -> Self {
         let mut text = error.to_string();
@@ -160,7 +161,7 @@ impl StoreError {
     }
 }
 
-/// [`ClientStore`] behind a pointer, so that no public type carries the store as a parameter.
+/// A [`ClientStore`] behind a pointer, so that no public type has the store as a type parameter.
 pub(crate) trait DynClientStore: fmt::Debug + Send + Sync {
     fn find<'a>(&'a self, id: &'a ClientId) -> Found<'a>;
 
@@ -192,7 +193,7 @@ impl<T: ClientStore> DynClientStore for T {
     }
 }
 
-/// [`RevocationStore`] behind a pointer.
+/// A [`RevocationStore`] behind a pointer.
 pub(crate) trait DynRevocationStore: fmt::Debug + Send + Sync {
     fn revoke(&self, revocation: Revocation) -> Answered<'_, Result<(), StoreError>>;
 

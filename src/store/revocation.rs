@@ -1,4 +1,4 @@
-//! [`RevocationStore`]: what was called back before its time, and the feed of it.
+//! [`RevocationStore`]: revocations, and the feed that reports them.
 
 use std::fmt;
 use std::future::Future;
@@ -12,19 +12,18 @@ use crate::clock::UnixTime;
 use crate::object::Object;
 use crate::timing::{CLOCK_SKEW, DEFAULT_LONGEST_TOKEN_LIFETIME, MAX_CLIENT_ANSWER_AGE, REVOCATION_GRACE};
 
-/// Keeps what was revoked until it would have expired, and tells every replica of it.
+/// Stores revocations until the revoked tokens have expired, and reports them to every replica.
 ///
 /// # Contract
 ///
-/// - What [`revoke`](Self::revoke) acknowledged survives the end of the process, where the store outlives it at all.
-/// - [`changes`](Self::changes) misses nothing: whoever passes the cursor of one answer to the next call is told each
-///   change at least once, also one whose transaction began early and was committed late. To be told twice does no
-///   harm.
-/// - An `Err` means that the store does not know. Verifiers go on with what they have until it is too old, and then
-///   answer 503; they never take it for "nothing was revoked".
-/// - An entry may go once it has [expired](Revocation::expires_at), and not before.
-/// - A store that notices that it lost what it had acknowledged [reports](Changes::lost) it with the next answer to a reader
-///   that was told of it. A running process keeps what it knows, and tells the operator.
+/// - An entry for which [`revoke`](Self::revoke) returned `Ok` survives the end of the process, if the store is persistent.
+/// - [`changes`](Self::changes) misses no change. A reader that passes the cursor of one answer to the next call receives each
+///   change at least once, even if its transaction began early and was committed late. Receiving a change twice is harmless.
+/// - An `Err` means that the store does not know what has been revoked. Verifiers continue with the data that they have until
+///   it is too old, and then answer 503. They never take an error for "nothing was revoked".
+/// - An entry may be removed once it has [expired](Revocation::expires_at), and not before.
+/// - A store that detects the loss of acknowledged entries [reports](Changes::lost) it with the next answer to a reader that
+///   had received them. A running process keeps the entries that it knows, and notifies the operator.
 pub trait RevocationStore: fmt::Debug + Send + Sync + 'static {
     /// Adds an entry.
     ///
@@ -33,36 +32,37 @@ pub trait RevocationStore: fmt::Debug + Send + Sync + 'static {
     /// When the store fails, or is full.
     fn revoke(&self, revocation: Revocation) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// What has changed since `cursor`; [`Cursor::start`] tells everything that has not expired.
+    /// Returns the changes since `cursor`. With [`Cursor::start`], returns all entries that have not expired.
     ///
     /// # Errors
     ///
     /// When the store fails.
     fn changes(&self, cursor: &Cursor) -> impl Future<Output = Result<Changes, StoreError>> + Send;
 
-    /// Returns when something may have changed. It may return for nothing, and it may miss a change: it only saves
-    /// the wait for the next poll. By default it never returns.
+    /// Completes when there may be a change. It may complete without a change, and it may miss one: it only shortens the wait
+    /// for the next poll. By default it never completes.
     fn changed(&self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }
 
-    /// Removes what expired before `now`, and tells how much that was. Somebody calls it about once a minute.
+    /// Removes the entries that expired before `now`, and returns their number. Called about once a minute.
     ///
     /// # Errors
     ///
     /// When the store fails.
     fn purge(&self, now: SystemTime) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// The longest life of a token that the store is made for, 24 hours unless it is set: what revokes all tokens of a
-    /// client is kept for as long. A server issues no token that lives longer.
+    /// Returns the longest token lifetime that the store supports. The default is 24 hours. An entry that revokes all tokens
+    /// of a client is kept for this long, and a server issues no token with a longer lifetime.
     fn longest_token_lifetime(&self) -> Duration {
         DEFAULT_LONGEST_TOKEN_LIFETIME
     }
 }
 
-/// Something that is no longer good. Times are whole seconds.
+/// A revocation of one or more tokens. Times are whole seconds since 1970.
 ///
-/// With serde it reads and writes one record, for a column of JSON: a store keeps that, and needs no other constructor.
+/// With serde, a revocation is one JSON record, for example for a JSON column. A store saves that record and needs no other
+/// constructor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", from = "Record")]
 #[non_exhaustive]
@@ -70,36 +70,37 @@ pub enum Revocation {
     /// One token.
     #[non_exhaustive]
     Token {
-        /// Its `jti`.
+        /// The `jti` of the token.
         token_id: String,
-        /// Whose it is.
+        /// The client that the token was issued to.
         client_id: ClientId,
-        /// Its `iat`, or a later time where that is not known: by it a client's many revocations are summed up.
+        /// The `iat` of the token, or a later time if the `iat` is unknown. Used when many revocations of one client are
+        /// merged into one entry.
         issued_at: u64,
-        /// When the entry may go.
+        /// The time from which the entry may be removed.
         expires_at: u64,
     },
     /// All tokens of a client that were issued at or before a time.
     #[non_exhaustive]
     Client {
-        /// The client.
+        /// The client whose tokens are revoked.
         client_id: ClientId,
         /// The last `iat` that is revoked.
         issued_until: u64,
-        /// When the entry may go.
+        /// The time from which the entry may be removed.
         expires_at: u64,
     },
     /// All tokens that a key signed.
     #[non_exhaustive]
     Key {
-        /// Its `kid`.
+        /// The `kid` of the key.
         key_id: String,
-        /// When the entry may go.
+        /// The time from which the entry may be removed.
         expires_at: u64,
     },
 }
 
-/// What a [`Revocation`] is read from: the same, each as an object.
+/// The serialized form of a [`Revocation`]; each variant must be a JSON object.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Record {
@@ -147,8 +148,8 @@ impl From<Record> for Revocation {
 }
 
 impl Revocation {
-    /// One token, by its `jti`, `iat` and `exp`. Where only the name is known, `issued_at` is now, and `expires_at` is
-    /// [the longest life](RevocationStore::longest_token_lifetime) later.
+    /// Revokes one token, given its `jti`, `iat` and `exp`. If only the `jti` is known, pass the current time as `issued_at`,
+    /// and that time plus [the longest token lifetime](RevocationStore::longest_token_lifetime) as `expires_at`.
     #[must_use]
     pub fn token(
         token_id: impl Into<String>,
@@ -161,25 +162,25 @@ impl Revocation {
         Self::Token { token_id: token_id.into(), client_id, issued_at, expires_at }
     }
 
-    /// All tokens of a client that were issued up to now, and up to 5 seconds after it, since the clock of who issued
-    /// them may be ahead. A server dates what it issues next accordingly, at most 3 seconds ahead, and so gives the client
-    /// a 503 with `Retry-After` until then. `longest` is the longest life of a token, see
+    /// Revokes all tokens that a client was issued until 5 seconds after `now`, since the clock of the issuing server may be
+    /// ahead. After that, a server dates new tokens of the client later than the revoked ones, by at most 3 seconds. Until
+    /// that is possible, the client gets a 503 with `Retry-After`. `longest` is the longest token lifetime; see
     /// [`RevocationStore::longest_token_lifetime`].
     #[must_use]
     pub fn client(client_id: ClientId, now: SystemTime, longest: Duration) -> Self {
         Self::client_until(client_id, UnixTime::at(now).after(CLOCK_SKEW), longest)
     }
 
-    /// The same for a client that gets no more tokens, since it is disabled or deleted: up to 10 seconds after now. That is 5
-    /// for clocks that are ahead, and 5 for what was under way: no server dates a token later after the client store
-    /// vouched for its client.
+    /// Revokes all tokens of a client that is disabled or deleted, until 10 seconds after `now`. 5 of these seconds allow for
+    /// clocks that are ahead, and 5 for requests in progress: after the client store has confirmed a client, no server dates a
+    /// token of the client later than that.
     #[must_use]
     pub fn former_client(client_id: ClientId, now: SystemTime, longest: Duration) -> Self {
         Self::client_until(client_id, UnixTime::at(now).after(CLOCK_SKEW + MAX_CLIENT_ANSWER_AGE), longest)
     }
 
-    /// Returns the same with later times, where it revokes what a client was issued up to `now` or later. One of a time that
-    /// is over was made by another clock, or is about known tokens.
+    /// Returns this revocation with its times moved by `by`, if it revokes all tokens that a client was issued until `now` or
+    /// later. An entry for a past time is returned unchanged: it was made with another clock, or is about known tokens.
     #[cfg(any(feature = "postgres", feature = "redis"))]
     pub(super) fn later(mut self, now: SystemTime, by: Duration) -> Self {
         if let Self::Client { issued_until, expires_at, .. } = &mut self
@@ -196,15 +197,15 @@ impl Revocation {
         Self::Client { client_id, issued_until: issued_until.as_secs(), expires_at }
     }
 
-    /// All tokens that a key signed; the key should sign no more.
+    /// Revokes all tokens that a key signed. Stop signing with the key before you revoke it.
     #[must_use]
     pub fn key(key_id: impl Into<String>, now: SystemTime, longest: Duration) -> Self {
         let expires_at = UnixTime::at(now).after(longest).after(REVOCATION_GRACE).as_secs();
         Self::Key { key_id: key_id.into(), expires_at }
     }
 
-    /// When it says nothing any more, in seconds since 1970: the tokens that it is about are refused without it. That is
-    /// 5 minutes after they have expired, the most leeway that a verifier may have.
+    /// Returns the time from which the entry has no effect, in seconds since 1970: the tokens that it revokes are refused
+    /// anyway. This is 5 minutes after they have expired, the largest leeway that a verifier may have.
     #[must_use]
     pub fn expires_at(&self) -> u64 {
         match self {
@@ -215,14 +216,14 @@ impl Revocation {
     }
 }
 
-/// What the feed tells.
+/// A change that the feed reports.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Change {
-    /// Something was revoked.
+    /// Tokens were revoked.
     Revoked(Revocation),
-    /// A client was created, changed or deleted: what a cache has of it is stale. It is told for 10 minutes at least.
+    /// A client was created, changed or deleted. Cached copies of it are stale. The feed reports this for at least 10 minutes.
     Client(ClientId),
 }
 
@@ -239,55 +240,55 @@ pub enum Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Changes {
-    /// In any order, and some perhaps for the second time.
+    /// The changes, in any order. Some may have been reported before.
     pub changes: Vec<Change>,
-    /// Where to go on.
+    /// The position after these changes.
     pub cursor: Cursor,
-    /// Whether there is more at once: a store tells at most some thousands at a time.
+    /// Whether there are further changes to read now: a store returns at most some thousands at a time.
     pub more: bool,
-    /// What shows that the store lost writes which it had acknowledged, such as after a failover or a restore from an older
-    /// copy; `None` as a rule. The changes are then from the start of the feed.
+    /// Describes how the store noticed that it lost acknowledged writes, for example after a failover or a restore from an
+    /// older copy. Usually `None`. If set, the changes are from the start of the feed.
     pub lost: Option<String>,
 }
 
 impl Changes {
-    /// Returns the last page of the feed so far; `cursor` is the place after it.
+    /// Returns the last page of the feed. `cursor` is the position after it.
     #[must_use]
     pub const fn new(changes: Vec<Change>, cursor: Cursor) -> Self {
         Self { changes, cursor, more: false, lost: None }
     }
 
-    /// Sets whether there is [more](Self#structfield.more) at once.
+    /// Sets whether there are [more](Self#structfield.more) changes to read now.
     #[must_use]
     pub fn more(self, more: bool) -> Self {
         Self { more, ..self }
     }
 
-    /// Sets what shows that the store [lost](Self#structfield.lost) writes. The text is for the operator.
+    /// Sets the description of the writes that the store [lost](Self#structfield.lost). The text is for the operator.
     #[must_use]
     pub fn lost(self, sign: impl Into<String>) -> Self {
         Self { lost: Some(sign.into()), ..self }
     }
 }
 
-/// How far somebody has followed the feed; opaque to all but the store that made it.
+/// A position in the feed of a store. Only the store that created it can interpret it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor(String);
 
 impl Cursor {
-    /// Before everything.
+    /// Returns the position before the first change.
     #[must_use]
     pub fn start() -> Self {
         Self::default()
     }
 
-    /// For a backend: a place in its feed.
+    /// Creates a cursor from a position in the feed of a store. For implementations of [`RevocationStore`].
     #[must_use]
     pub fn new(place: impl Into<String>) -> Self {
         Self(place.into())
     }
 
-    /// The place, empty at the start.
+    /// Returns the position, which is empty at the start.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -306,7 +307,7 @@ mod tests {
     const ID: ClientId = ClientId::from_static("billing");
 
     #[test]
-    fn an_entry_outlives_its_tokens_by_the_most_leeway_of_a_verifier() {
+    fn an_entry_outlives_its_tokens_by_the_largest_leeway_of_a_verifier() {
         let token = Revocation::token("t", ID, NOW, NOW + Duration::from_secs(600));
         assert_eq!(token.expires_at(), 900);
         assert_eq!(Revocation::key("k", NOW, DAY).expires_at(), 86_700);
@@ -314,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_read_as_it_was_written_and_not_from_a_list() {
+    fn a_written_record_reads_back_equal_and_a_json_array_is_refused() {
         let token = Revocation::token("t", ID, NOW, NOW);
         for revocation in [token, Revocation::client(ID, NOW, DAY), Revocation::key("k", NOW, DAY)] {
             let json = serde_json::to_string(&revocation).unwrap();
@@ -336,7 +337,7 @@ mod tests {
 
     #[cfg(any(feature = "postgres", feature = "redis"))]
     #[test]
-    fn a_time_that_is_not_over_is_made_later_and_nothing_else() {
+    fn only_a_client_revocation_that_is_not_in_the_past_is_moved_later() {
         let by = Duration::from_secs(7);
         let client = Revocation::client(ID, NOW, DAY);
         let Revocation::Client { issued_until, expires_at, .. } = client.clone().later(NOW, by) else { panic!() };
@@ -348,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_callback_reaches_what_a_fast_clock_issued_just_before_it() {
+    fn a_client_revocation_covers_tokens_dated_by_a_clock_that_is_ahead() {
         let until = |revocation| match revocation {
             Revocation::Client { issued_until, .. } => issued_until,
             other => panic!("{other:?}"),
