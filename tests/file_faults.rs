@@ -485,7 +485,6 @@ async fn restoring_sqlite_from_an_older_copy_while_it_runs_is_reported_and_admit
         store.disable(&BILLING).await.unwrap();
         until("it is known", || async { view.entries() == count + 2 }).await;
         // As a rule no process has read the last entry before it is lost.
-        until("the view has it", || async { view.entries() == count + 2 }).await;
         let last = key("last");
         store.revoke(last.clone()).await.unwrap();
         match way {
@@ -519,10 +518,8 @@ async fn restoring_sqlite_from_an_older_copy_while_it_runs_is_reported_and_admit
         until("it is written again", || async { held(&store).await.is_ok_and(|keys| keys.len() > count) }).await;
         // The last entry is lost, unless a poll came just in time.
         assert!([count + 2, count + 3].contains(&view.entries()), "{}", view.entries());
-        assert_eq!(view.entries(), count + 2, "the entry that only the writer knew is lost here");
         let again = follow(sqlite(&file).await).await.0;
         assert_eq!(again.entries(), view.entries(), "after a restart");
-        assert!(store.find(&BILLING).await.unwrap().unwrap().is_enabled(), "the operator was told");
         assert!(store.find(&BILLING).await.unwrap().unwrap().is_enabled(), "the loss was reported");
         store.revoke(last).await.unwrap();
         until("each follows on", || async { again.entries() == count + 3 && view.entries() == count + 3 }).await;
@@ -766,7 +763,9 @@ async fn revocations_that_another_process_compacts_are_not_reported_as_lost() {
     }
     let text = fs::read_to_string(folder.path().join("clients.toml.revoked")).unwrap();
     assert!(!text.contains("short") && text.lines().count() == 103, "{}", text.lines().count());
-    assert!(listener.try_recv().is_none() && view.entries() == 103);
+    assert!(listener.try_recv().is_none());
+    // In the first hour the view keeps expired entries as well.
+    assert_eq!(view.entries(), 203);
 }
 
 #[tokio::test]

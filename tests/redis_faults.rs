@@ -392,7 +392,6 @@ async fn a_server_that_evicts_under_load_reports_every_loss() {
     until("all that is known is written again", || async {
         tokio::time::sleep(Duration::from_millis(200)).await;
         number(&redis.ask("ZCARD {tcc}:feed")) > acknowledged
-    until("everything known is written again", || async {
     })
     .await;
     assert!(revocations.is_ready() && held(&other).await as u64 >= acknowledged);
@@ -541,7 +540,6 @@ async fn a_user_without_publish_can_write_and_other_processes_see_the_write_at_t
         let begun = Instant::now();
         until("it is heard of", || async { view.entries() == before + 1 }).await;
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-        until("it is seen", || async { view.entries() == before + 1 }).await;
         // Exactly once: nothing was done twice or partially.
         assert!(matches!(store.create(client(&id).register().unwrap()).await, Err(AdminError::Exists)));
         store.delete(&id.parse().unwrap()).await.unwrap();

@@ -88,7 +88,6 @@ fn the_answer_of_a_bad_issuer_is_logged_once_per_fetch_and_truncated() {
             requests(&verifier, 10).await;
             let requests = log.take();
             assert!(requests.lines().count() >= 10 && requests.lines().all(|line| line.len() < 500), "{requests}");
-            // What an operator needs to find the cause.
             // This is what an operator needs to find the cause.
             let line = requests.lines().find(|line| line.contains("cannot be verified now")).unwrap();
             assert!(line.contains("error.type=\"keys\"") && line.contains(ISSUER), "{line}");

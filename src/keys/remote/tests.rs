@@ -786,7 +786,7 @@ fn keys_are_those_of_their_clones_and_of_no_other_fetch() {
         let site = Site::of(&ring());
         let (one, other) = (connected(&site).await, connected(&site).await);
         let [keys, others] = [&one, &other].map(|verifier| verifier.remote_keys().unwrap());
-        assert!(keys.is(&keys.clone()) && !keys.is(others));
+        assert!(keys.ptr_eq(&keys.clone()) && !keys.ptr_eq(others));
         let shown = format!("{keys:?}");
         assert!(shown.contains(ISSUER), "{shown}");
     });
