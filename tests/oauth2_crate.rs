@@ -107,7 +107,7 @@ async fn it_gets_a_token_for_the_requested_resource() {
         };
         assert_eq!(use_token_for(&[API]).await.json()["token"]["audiences"], json!([API]));
         assert_eq!(use_token_for(&[API, OTHER_API]).await.json()["token"]["audiences"], json!([API, OTHER_API]));
-        use_token_for(&[OTHER_API]).await.assert_challenged(401, INVALID_TOKEN);
+        use_token_for(&[OTHER_API]).await.assert_challenged(401, &format!("{INVALID_TOKEN}, scope=\"{READ}\""));
         let refusal = billing().is_refused(&site).await;
         assert_eq!(refusal, BasicErrorResponseType::Extension("invalid_target".to_owned()));
     })
@@ -153,7 +153,7 @@ async fn its_token_opens_the_route_only_with_the_scope_and_until_it_expires() {
         let read = billing().asks(&site).await.unwrap();
         assert_eq!(show(&read).await.status, 200);
         clock.advance(read.expires_in().unwrap() + Duration::from_secs(5));
-        show(&read).await.assert_challenged(401, INVALID_TOKEN);
+        show(&read).await.assert_challenged(401, &format!("{INVALID_TOKEN}, scope=\"{READ}\""));
     })
     .await;
 }

@@ -138,7 +138,7 @@ where
                         return Poll::Ready(Ok(answer));
                     }
                     let source =
-                        this.source.take().or_else(|| Some(Arc::new(Tokens::of(&token)?) as Arc<dyn TokenSource>));
+                        this.source.take().or_else(|| Some(Arc::new(Tokens::of(token)?) as Arc<dyn TokenSource>));
                     let next = source.map_or(Next::GiveUp, |source| {
                         if is_refused {
                             source.invalidate(token);

@@ -33,6 +33,10 @@ impl ClientRules {
     ///
     /// Returns an error if no request could ever get a token for the client, or if it lists a scope or an audience that
     /// does not exist. The text contains each mistake with its field, its value and how to fix it.
+    ///
+    /// # Errors
+    ///
+    /// When a scope or audience of the client is not one of the server's, or when it can get no audience.
     pub fn check(&self, client: &RegisteredClient) -> Result<(), ClientError> {
         let mut mistakes = self.mistakes(client).take(MAX_MISTAKES).peekable();
         if mistakes.peek().is_none() {

@@ -174,7 +174,7 @@ impl Introspector {
         match answer {
             Ok(_) => lock(&self.0.outage).answered(now),
             Err(no_answer) => {
-                let failure = self.failure(no_answer);
+                let failure = Self::failure(no_answer);
                 lock(&self.0.outage).probe_failed(&failure, now);
             }
         }
@@ -223,13 +223,13 @@ impl Introspector {
     }
 
     fn fail(&self, token: &str, no_answer: NoAnswer) -> (Failure, Option<Probe>) {
-        let (now, failure) = (self.now(), self.failure(no_answer));
+        let (now, failure) = (self.now(), Self::failure(no_answer));
         lock(&self.0.failed).keep(token, failure.clone(), FAILURE_SIZE, now);
         let is_suspected = lock(&self.0.outage).failed(token, &failure, now.wall);
         (failure, is_suspected.then(|| Probe(self.clone())))
     }
 
-    fn failure(&self, no_answer: NoAnswer) -> Failure {
+    fn failure(no_answer: NoAnswer) -> Failure {
         let NoAnswer { error, kind, retry_after } = no_answer;
         tracing::warn!(%error, "an introspection endpoint did not answer for a token");
         Failure { error: Arc::new(error), kind, pause: retry_after.unwrap_or(PAUSE).clamp(PAUSE, MAX_PAUSE) }
