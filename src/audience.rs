@@ -12,7 +12,6 @@ use crate::text::{Text, vocabulary};
 /// the equivalence of RFC 3986 §6.2.2 and §6.2.3. `HTTPS://API.example.com:443` requests `https://api.example.com/`. The token
 /// contains the spelling of the client's registration. If that has several spellings of one resource, an identical one is
 /// selected, or otherwise the first.
-/// registered with several spellings of one resource, the same spelling is chosen, and without one the first.
 ///
 /// ```
 /// use tower_client_credentials::Audience;

@@ -4,7 +4,7 @@ use crate::text::{Text, vocabulary};
 
 /// The identifier of a registered client (RFC 6749 §2.2): 1 to 255 visible ASCII characters or spaces (`VSCHAR`, appendix A.1).
 ///
-/// The grammar has no upper limit. This one prevents unregistered ids from filling logs and caches.
+/// The grammar has no upper limit; this type has one, so that unregistered ids cannot fill logs and caches.
 ///
 /// ```
 /// use tower_client_credentials::ClientId;

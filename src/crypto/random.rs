@@ -5,8 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// A source of unpredictable bytes for token ids and secrets, injected so that tests are repeatable.
 ///
-/// The bytes must be suitable for keys. Signatures and generated keys use the cryptographic backend's own source instead of
-/// this one.
+/// The bytes must be suitable for keys. Signatures and generated keys use the cryptographic backend's own source instead.
 pub trait Random: fmt::Debug + Send + Sync + 'static {
     /// Fills all of `bytes`.
     ///

@@ -12,7 +12,7 @@ use jsonwebtoken::jwk::KeyAlgorithm;
 /// | `EdDSA` | 7 µs | 27 µs | every verifier supports Ed25519 |
 /// | `RS256` | 231 µs | 13 µs | a verifier supports nothing else (RFC 9068 §2.1 requires all to support it) |
 ///
-/// The times are for orientation, from one machine with `aws_lc_rs`.
+/// The times are approximate, measured on one machine with `aws_lc_rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Algorithm {

@@ -11,7 +11,7 @@
 //!
 //! # Deployment caveat
 //!
-//! The layer does not exempt `OPTIONS`: put a CORS layer outside, which answers preflight requests before they reach this one.
+//! The layer does not exempt `OPTIONS`: put a CORS layer outside, which answers preflight requests first.
 //!
 //! # Example
 //!

@@ -50,7 +50,7 @@ pub enum InvalidToken {
     #[error("it is not a JWS in compact form: three parts in base64url, separated by dots (RFC 7515 §7.1)")]
     Malformed,
     /// The header is not a JOSE header.
-    #[error("its header is malformed: expected a JSON object with `alg`, and texts for `alg`, `typ` and `kid`")]
+    #[error("its header is malformed: expected a JSON object with `alg`, and with strings for `alg`, `typ` and `kid`")]
     Header,
     /// `typ` is not `at+jwt`, or the `token_type` of an introspection response is not `Bearer`.
     #[error("its type is not that of a bearer access token")]

@@ -254,8 +254,8 @@ impl TestIssuer {
     ///
     /// If the system has no random bytes.
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a new key each time is no default")]
-    #[expect(clippy::expect_used, reason = "a test wants to stop at its own mistake")]
+    #[expect(clippy::new_without_default, reason = "a default should not generate a new key each time")]
+    #[expect(clippy::expect_used, reason = "a mistake in a test should stop it")]
     pub fn new() -> Self {
         tracing::warn!(
             "a TestIssuer signs tokens without authenticating a client; it is for tests: remove the feature `test-util` \
@@ -265,13 +265,13 @@ impl TestIssuer {
         Self { name: ISSUER.parse().expect("an issuer"), key, clock: Arc::new(SystemClock) }
     }
 
-    /// Sets the name of the issuer, the `iss` of its tokens.
+    /// Sets the name of the issuer, which is the `iss` of its tokens. `https://auth.test` by default.
     ///
     /// # Panics
     ///
     /// If it is not a valid issuer (RFC 8414 §2).
     #[must_use]
-    #[expect(clippy::expect_used, reason = "a test wants to stop at its own mistake")]
+    #[expect(clippy::expect_used, reason = "a mistake in a test should stop it")]
     pub fn name(self, issuer: &str) -> Self {
         Self { name: issuer.parse().expect("the name of an issuer"), ..self }
     }
@@ -288,7 +288,7 @@ impl TestIssuer {
     ///
     /// If it is not a valid audience (RFC 8707 §2).
     #[must_use]
-    #[expect(clippy::expect_used, reason = "a test wants to stop at its own mistake")]
+    #[expect(clippy::expect_used, reason = "a mistake in a test should stop it")]
     pub fn verifier(&self, audience: impl AsRef<str>) -> Verifier {
         let audience = audience.as_ref().parse().expect("an audience");
         Verifier::new(self.name.clone(), audience, TrustedKeys::Set(self.key_set()), self.clock.clone())

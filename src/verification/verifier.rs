@@ -292,13 +292,13 @@ impl Verifier {
     }
 
     #[cfg(not(feature = "remote"))]
-    #[expect(clippy::unused_self, reason = "as with the feature `remote`")]
+    #[expect(clippy::unused_self, reason = "same signature as with the feature `remote`")]
     fn introspection_issuer(&self) -> Option<&str> {
         None
     }
 
     #[cfg(not(feature = "remote"))]
-    #[expect(clippy::unused_self, reason = "as with the feature `remote`")]
+    #[expect(clippy::unused_self, reason = "same signature as with the feature `remote`")]
     fn may_ask(&self) -> bool {
         false
     }
@@ -426,7 +426,7 @@ impl Verifier {
 
     /// Without the feature `remote`, no one can be asked.
     #[cfg(not(feature = "remote"))]
-    #[expect(clippy::unused_async, reason = "as with the feature `remote`")]
+    #[expect(clippy::unused_async, reason = "same signature as with the feature `remote`")]
     async fn ask(&self, token: &str) -> Verified {
         self.verify_and_remember(token)
     }

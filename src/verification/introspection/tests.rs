@@ -479,7 +479,7 @@ async fn a_bad_answer_for_one_token_does_not_affect_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_failed_is_asked_about_again_after_a_second_or_after_retry_after_up_to_ten() {
+async fn a_failed_token_is_retried_after_a_second_or_after_retry_after_up_to_ten() {
     for (status, headers, pause) in [
         (500, &[][..], 1),
         (429, &[("retry-after", "4")][..], 4),
