@@ -215,7 +215,7 @@ mod tests {
     use super::super::{HttpClient, HttpError};
     use super::{Cause, FetchError, Limits, same_host, send};
 
-    /// Answers with so many bytes, whatever it may.
+    /// A client that answers with this many bytes and ignores the limit.
     #[derive(Debug)]
     struct Long(usize);
 
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_may_be_as_long_as_the_limit_and_no_longer_though_a_client_of_ones_own_does_not_look() {
+    async fn the_limit_on_the_length_is_enforced_even_if_the_http_client_ignores_it() {
         let limits = Limits { time: Duration::from_secs(5), body: 100 };
         let send = |length| async move { send(&Long(length), Request::default(), limits).await };
         assert_eq!(send(100).await.unwrap().body().len(), 100);
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_tells_that_there_was_no_connection() {
+    fn an_error_reports_that_there_was_no_connection() {
         let error = |error: HttpError| FetchError::new("https://h.example", error).is_no_connection();
         assert!(error(HttpError::no_connection("refused")) && !error(HttpError::new("reset")));
     }

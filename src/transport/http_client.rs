@@ -109,7 +109,7 @@ mod tests {
     use super::HttpError;
 
     #[test]
-    fn an_error_says_which_kind_it_is() {
+    fn an_error_reports_its_kind() {
         let kinds = |error: &HttpError| (error.is_too_long(), error.is_no_connection());
         assert_eq!(kinds(&HttpError::too_long(5)), (true, false));
         assert_eq!(kinds(&HttpError::no_connection("refused")), (false, true));

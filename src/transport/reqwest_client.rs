@@ -84,7 +84,7 @@ mod tests {
     use super::{HttpError, ReqwestClient};
     use crate::transport::HttpClient as _;
 
-    /// A server that gives the same answer to each request, and then repeats `rest` until the caller hangs up.
+    /// A server that sends the same answer to each request, and then repeats `rest` until the caller disconnects.
     struct Server {
         url: String,
         requests: Arc<Mutex<Vec<String>>>,
@@ -104,7 +104,7 @@ mod tests {
             Self { url, requests }
         }
 
-        /// Fails rather than to wait for an answer without end.
+        /// Fails instead of waiting for an answer forever.
         async fn ask(&self, most: usize) -> Result<Response<Bytes>, HttpError> {
             let client = ReqwestClient::new(false).unwrap();
             let request = Request::get(&self.url).body(Bytes::new()).unwrap();
@@ -116,7 +116,7 @@ mod tests {
         let (mut request, mut bytes) = (Vec::new(), [0; 4_096]);
         while !request.ends_with(b"\r\n\r\n") {
             let read = stream.read(&mut bytes).await.unwrap();
-            assert!(read > 0, "the caller hung up");
+            assert!(read > 0, "the caller disconnected");
             request.extend_from_slice(&bytes[..read]);
         }
         heard.lock().unwrap().push(String::from_utf8(request).unwrap());
@@ -127,7 +127,7 @@ mod tests {
     const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n";
 
     #[tokio::test]
-    async fn a_body_may_be_as_long_as_was_said_and_no_longer() {
+    async fn a_body_may_be_as_long_as_the_limit_and_no_longer() {
         let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n\
                       a\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n";
         let server = Server::start(answer, "").await;
@@ -136,13 +136,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_without_end_is_cut_off() {
+    async fn an_endless_body_is_an_error() {
         let server = Server::start(CHUNKED, "a\r\n0123456789\r\n").await;
         assert!(server.ask(100_003).await.unwrap_err().is_too_long());
     }
 
     #[tokio::test]
-    async fn a_redirect_is_not_followed_and_the_request_says_which_crate_sent_it() {
+    async fn a_redirect_is_not_followed_and_the_user_agent_names_the_crate() {
         let answer = "HTTP/1.1 302 Found\r\nlocation: /elsewhere\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
         let server = Server::start(answer, "").await;
         assert_eq!(server.ask(100).await.unwrap().status(), 302);

@@ -276,7 +276,7 @@ mod tests {
     use super::{Undecided, UndecidedKind};
 
     #[test]
-    fn a_caller_is_told_to_wait_for_whole_seconds_and_one_at_least() {
+    fn retry_after_is_in_whole_seconds_and_at_least_one() {
         let seconds = |time| Undecided::new(UndecidedKind::Keys).retry_after(time).retry_after_seconds();
         let times = [0, 1, 1_000, 1_001, 2_000, 30_000].map(Duration::from_millis);
         assert_eq!(times.map(seconds), [1, 1, 1, 2, 2, 30]);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn two_are_equal_by_what_a_caller_could_tell() {
+    fn two_errors_are_equal_if_a_caller_cannot_distinguish_them() {
         let keys = || Undecided::new(UndecidedKind::Keys);
         assert_eq!(keys(), keys().because(std::sync::Arc::from(Box::from("for the operator"))));
         assert_ne!(keys(), Undecided::new(UndecidedKind::Revocations));
@@ -293,9 +293,9 @@ mod tests {
     }
 
     #[test]
-    fn it_says_which_part_did_not_answer_and_keeps_the_error_behind_that() {
+    fn the_error_names_the_part_that_did_not_answer_and_keeps_the_cause() {
         let error = Undecided::by_policy("the directory is down");
-        assert_eq!(error.to_string(), "the policy cannot tell");
+        assert_eq!(error.to_string(), "the policy cannot decide");
         assert_eq!(error.source().unwrap().to_string(), "the directory is down");
         assert!(error.issuer().is_none());
         #[cfg(feature = "remote")]

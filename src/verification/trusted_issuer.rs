@@ -417,7 +417,7 @@ mod tests {
     use super::{Undecided, UndecidedKind, VerifyError, without_more_questions};
 
     #[test]
-    fn what_would_be_asked_once_more_is_undecided_for_want_of_keys_and_all_else_stays() {
+    fn not_asked_becomes_unavailable_keys_and_other_errors_are_unchanged() {
         let kind = |kind| match without_more_questions(Undecided::new(kind).into()) {
             VerifyError::Undecided(undecided) => undecided.kind(),
             VerifyError::Refused(refused) => panic!("{refused}"),

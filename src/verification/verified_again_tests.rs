@@ -232,7 +232,7 @@ async fn a_proof_of_a_verifier_with_other_revocations_is_not_reused() {
 }
 
 #[test]
-fn a_cache_that_has_no_room_for_a_token_is_none() {
+fn a_cache_without_capacity_is_off() {
     let verifier = issuer().verifier;
     for (tokens, bytes) in [(0, 1_000), (1_000, 0), (0, 0)] {
         assert!(verifier.clone().cache(tokens, bytes).cache.is_none(), "{tokens} {bytes}");
@@ -241,7 +241,7 @@ fn a_cache_that_has_no_room_for_a_token_is_none() {
 }
 
 #[tokio::test]
-async fn verifiers_trust_each_other_where_both_follow_the_same_revocations() {
+async fn verifiers_with_the_same_revocations_reuse_each_others_proofs() {
     let verifier = issuer().verifier;
     let [one, other] = [MemoryStore::default(), MemoryStore::default()].map(Revocations::follow);
     let (one, other) = (one.await.unwrap(), other.await.unwrap());
@@ -252,7 +252,7 @@ async fn verifiers_trust_each_other_where_both_follow_the_same_revocations() {
 }
 
 #[test]
-fn a_token_is_valid_from_the_last_second_of_the_leeway_before_its_time() {
+fn a_token_is_valid_from_the_leeway_before_its_start() {
     let Issuer { keys, clock, verifier } = issuer();
     let token = |claim: &str, seconds: u64| {
         let mut claims: serde_json::Value = serde_json::from_str(&claims(API, 1)).unwrap();
@@ -267,7 +267,7 @@ fn a_token_is_valid_from_the_last_second_of_the_leeway_before_its_time() {
 }
 
 #[test]
-fn the_operator_reads_the_claim_that_makes_a_token_too_early() {
+fn the_error_names_the_claim_that_makes_a_token_too_early() {
     let Issuer { keys, verifier, .. } = issuer();
     for (iat, nbf, shown) in [
         (NOW + 60, None, "`iat` is 1700000060, 60 s after now"),
@@ -296,7 +296,7 @@ fn the_debug_output_of_a_verifier_names_its_issuer_and_audience() {
 }
 
 #[test]
-fn the_operator_reads_that_a_token_which_ends_now_should_end_later() {
+fn the_error_for_a_token_that_expires_now_says_that_exp_must_be_later() {
     let Issuer { keys, clock, verifier } = issuer();
     let token = keys.signing_key().sign(claims(API, 1).as_bytes()).unwrap();
     clock.set(SystemTime::UNIX_EPOCH + Duration::from_secs(NOW + 600));
@@ -308,7 +308,7 @@ fn the_operator_reads_that_a_token_which_ends_now_should_end_later() {
 }
 
 #[test]
-fn a_thousand_usual_tokens_are_remembered_by_default() {
+fn a_thousand_usual_tokens_are_cached_by_default() {
     let issuer = issuer();
     let tokens: Vec<_> = (0..1_000).map(|number| issuer.token(number)).collect();
     for token in &tokens {

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_budget_keeps_nothing_of_the_time_that_it_did_not_need() {
+    fn a_full_budget_earns_nothing() {
         let at = moments();
         for quiet in [35_000, 45_000] {
             let mut budget = Budget::new(Rate { burst: 3, every: 10 * SECOND }, at(0));

@@ -765,7 +765,7 @@ pub(super) fn the_age_of_keys_counts_from_the_request_for_them() {
 }
 
 #[test]
-fn a_token_of_an_algorithm_that_no_key_can_have_is_refused_without_keys_and_causes_no_fetch() {
+fn a_token_with_an_impossible_algorithm_is_refused_without_keys_and_without_a_fetch() {
     in_time(async {
         let (keys, site) = (ring(), Site::default());
         site.is_down(true);
@@ -781,7 +781,7 @@ fn a_token_of_an_algorithm_that_no_key_can_have_is_refused_without_keys_and_caus
 }
 
 #[test]
-fn keys_are_those_of_their_clones_and_of_no_other_fetch() {
+fn clones_are_equal_and_separate_issuers_are_not() {
     in_time(async {
         let site = Site::of(&ring());
         let (one, other) = (connected(&site).await, connected(&site).await);
