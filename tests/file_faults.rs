@@ -542,7 +542,7 @@ async fn a_missing_or_foreign_sqlite_file_fails_and_the_store_recovers_when_it_i
     let foreign = fs::read(foreign).unwrap();
     let garbage = vec![b'x'; 100_000];
     for (round, content, says) in [
-        (0, None, "is gone"),
+        (0, None, "does not exist"),
         (1, Some(Vec::new()), "not a store"),
         (2, Some(garbage), "not a database"),
         (3, Some(foreign), "not a store"),

@@ -1,4 +1,4 @@
-//! [`SqliteStore`]: all state in one file.
+//! [`SqliteStore`]: state in one file.
 
 mod feed;
 mod files;
@@ -28,22 +28,22 @@ use crate::deadline::LONGEST_WAIT;
 use crate::registration::RegisteredClient;
 use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 
-/// Clients, revocations and used credentials in an SQLite file (feature `sqlite`): state without a server, for the
-/// processes of one machine. A clone shares it.
+/// Stores clients, revocations and used credentials in an SQLite file (feature `sqlite`), for the processes of one machine.
+/// Clones share the connections.
 ///
-/// A write is on the disk when it is acknowledged: the file has a write-ahead log, and each commit waits for it
-/// (`journal_mode=WAL`, `synchronous=FULL`). With SQLite's usual `NORMAL`, a power cut would take back the last commits,
-/// and a token that was revoked would be good again. Readers do not wait for the one writer.
+/// An acknowledged write is on the disk: the file has a write-ahead log, and each commit waits for the disk
+/// (`journal_mode=WAL`, `synchronous=FULL`). With the common setting `NORMAL`, a power failure could undo the last commits,
+/// and a revoked token would be valid again. Readers do not wait for the one writer.
 ///
-/// The file must be on a local disk, not a network's; it is created for the eyes of its owner alone.
+/// The file must be on a local disk, not on a network share. It is created with read and write access for its owner only.
 ///
 /// # Restore a copy
 ///
-/// While a process runs, restore with `sqlite3 clients.db ".restore copy.db"`, or stop all processes, remove `clients.db-wal` and
-/// `clients.db-shm` and replace the file. Either is [reported](crate::event::Outcome::StoreLostData) by a process that runs, and
-/// that process writes again the revocations that it knows. A file that was replaced by a rename is opened again, where it is
-/// whole; a write to the old one fails. Do not copy over the file (`cp copy.db
-/// clients.db`) while a process runs: SQLite cannot notice that, and the file may be damaged.
+/// While a process runs, restore with `sqlite3 clients.db ".restore copy.db"`. Alternatively, stop all processes, remove
+/// `clients.db-wal` and `clients.db-shm`, and replace the file. A running process
+/// [reports](crate::event::Outcome::StoreLostData) the restore, and writes the revocations that it knows again. A file that
+/// was replaced by a rename is opened again if it is intact; a write to the old file fails. Do not copy over the file (`cp
+/// copy.db clients.db`) while a process runs: SQLite cannot notice that, and the file may be damaged.
 ///
 /// ```
 /// use tower_client_credentials::store::{ClientAdmin as _, ClientStore as _, SqliteStore};
@@ -67,7 +67,7 @@ pub struct SqliteStore {
     timeout: Duration,
 }
 
-/// Settings of a [`SqliteStore`].
+/// The settings of a [`SqliteStore`], each with a default.
 #[derive(Clone, Debug)]
 pub struct SqliteStoreBuilder {
     url: String,
@@ -78,39 +78,39 @@ pub struct SqliteStoreBuilder {
 }
 
 impl SqliteStoreBuilder {
-    /// How large the file may become, in bytes; a write that needs more fails. By default as large as the disk allows.
+    /// Sets the maximum size of the file, in bytes. A write that needs more fails. By default only the disk limits the size.
     #[must_use]
     pub fn most_bytes(mut self, bytes: u64) -> Self {
         self.most_bytes = Some(bytes);
         self
     }
 
-    /// The clock by which the tokens of a disabled client are revoked; the system's by default.
+    /// Sets the clock that dates the revocations of disabled clients. The default is the clock of the operating system.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// See [`RevocationStore::longest_token_lifetime`]; 24 hours by default.
+    /// Sets the [longest token lifetime](RevocationStore::longest_token_lifetime). The default is 24 hours.
     #[must_use]
     pub fn longest_token_lifetime(mut self, lifetime: Duration) -> Self {
         self.longest_token_lifetime = lifetime;
         self
     }
 
-    /// What a call may take, 2 seconds by default; then it fails. A longer time than 24 days counts as 24 days.
+    /// Sets the time limit of a call. The default is 2 seconds. The maximum is 24 days; a longer time counts as 24 days.
     #[must_use]
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout.min(LONGEST_WAIT);
         self
     }
 
-    /// Opens the file, creates it where there is none, and brings its tables up to date.
+    /// Opens the file, creates it if it does not exist, and updates its tables to the current version.
     ///
     /// # Errors
     ///
-    /// When the URL is not one, the file cannot be opened, or was written by a newer version of this crate.
+    /// When the URL is invalid, the file cannot be opened, or a newer version of this crate wrote it.
     pub async fn open(self) -> Result<SqliteStore, StoreError> {
         let plain = self.plain_options()?;
         let options = self.options(plain.clone());
@@ -124,15 +124,15 @@ impl SqliteStoreBuilder {
         Ok(SqliteStore { files, last_write, changed, clock, longest_token_lifetime, timeout })
     }
 
-    /// Without the settings that are written into the file.
+    /// Returns the options without the settings that are written into the file.
     fn plain_options(&self) -> Result<SqliteConnectOptions, StoreError> {
         let options = self.url.strip_prefix("sqlite:").and_then(|_| SqliteConnectOptions::from_str(&self.url).ok());
         let options = options.ok_or_else(|| {
             // Not quoted: it may be the URL of another database, with a password.
-            StoreError::new("this is not the URL of an SQLite file: write sqlite:///path/to/file.db")
+            StoreError::new("invalid SQLite URL; use for example sqlite:///path/to/file.db")
         })?;
         if self.url.contains(":memory:") || self.url.contains("mode=memory") {
-            return Err(StoreError::new("SQLite in memory is not supported: use MemoryStore"));
+            return Err(StoreError::new("an SQLite database in memory is not supported; use `MemoryStore`"));
         }
         Ok(options.busy_timeout(self.timeout).disable_statement_logging())
     }
@@ -149,15 +149,15 @@ impl SqliteStoreBuilder {
     }
 }
 
-/// What opening may take: another process may be creating the tables.
+/// The time limit of opening, since another process may be creating the tables.
 const OPENING: Duration = Duration::from_secs(30);
 
 const READERS: u32 = 4;
 
-/// SQLite's own default.
+/// The default of SQLite.
 const PAGE_SIZE: u32 = 4096;
 
-/// SQLite would create it for all to read, and gives the files beside it the same rights.
+/// Creates the file for its owner only. SQLite would make it readable for all, and gives its log files the same permissions.
 fn create_for_owner(file: &Path) -> Result<(), StoreError> {
     let mut options = std::fs::File::options();
     options.create(true).append(true);
@@ -167,10 +167,10 @@ fn create_for_owner(file: &Path) -> Result<(), StoreError> {
     opened.map_err(|error| StoreError::new(format!("{} cannot be opened: {error}", file.display())))
 }
 
-/// The version of the tables below. What comes after it is added as a further step, and never changes an old one.
+/// The version of the tables below. A later version adds a further step, and never changes an old one.
 const VERSION: i64 = 2;
 
-/// `WITHOUT ROWID`: a client is found by one walk down one tree.
+/// The tables. `WITHOUT ROWID`: looking up a client searches one tree only.
 const TABLES: &str = "
     CREATE TABLE tcc_schema (version INTEGER PRIMARY KEY) STRICT;
     CREATE TABLE tcc_clients (
@@ -193,7 +193,7 @@ const TABLES: &str = "
     INSERT INTO tcc_schema VALUES (1);
 ";
 
-/// Again while the file is busy: SQLite does not always wait where two processes turn on the write-ahead log at once.
+/// Retries while the file is busy: SQLite does not always wait when two processes turn on the write-ahead log at once.
 async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {
     loop {
         match write(writer, OPENING, bring_up_to_date).await {
@@ -208,7 +208,8 @@ fn check_version(version: i64) -> Result<(), StoreError> {
     if version > VERSION { Err(sql::newer(version, VERSION)) } else { Ok(()) }
 }
 
-/// Where SQLite cannot have a write-ahead log it works without one, and then readers and writers wait for each other.
+/// Checks that the file has a write-ahead log. Where SQLite cannot have one, it works without it, and readers and the writer
+/// wait for each other.
 async fn has_log(writer: &SqlitePool) -> Result<(), StoreError> {
     let mode = sqlx::query_scalar::<_, String>("PRAGMA journal_mode").fetch_one(writer).await.map_err(failed)?;
     if mode == "wal" {
@@ -236,10 +237,10 @@ async fn bring_up_to_date(connection: &mut SqliteConnection) -> Result<i64, Stor
     sqlx::query_scalar(version).fetch_one(connection).await.map_err(failed)
 }
 
-/// A transaction. The lock is taken at once, so that nothing that was read is stale when something is written.
+/// Runs a transaction. It takes the lock at the start, so that nothing it read is stale when it writes.
 ///
-/// Not one of sqlx's: where SQLite takes a transaction back by itself, as when the disk is full, that one's connection
-/// would begin no other.
+/// It does not use the transactions of sqlx: after SQLite rolls one back itself, for example when the disk is full, the
+/// connection of an sqlx transaction cannot start another one.
 async fn write<T, E: From<StoreError>>(
     writer: &SqlitePool,
     timeout: Duration,
@@ -271,16 +272,16 @@ async fn execute(connection: &mut SqliteConnection, statement: &'static str) -> 
 }
 
 impl SqliteStore {
-    /// Opens `sqlite:///path/to/file.db`, and creates it where there is none.
+    /// Opens `sqlite:///path/to/file.db`, and creates the file if it does not exist.
     ///
     /// # Errors
     ///
-    /// As [`SqliteStoreBuilder::open`].
+    /// The errors of [`SqliteStoreBuilder::open`].
     pub async fn open(url: impl Into<String>) -> Result<Self, StoreError> {
         Self::builder(url).open().await
     }
 
-    /// The same with other settings than the defaults.
+    /// Returns a builder with the default settings.
     #[must_use]
     pub fn builder(url: impl Into<String>) -> SqliteStoreBuilder {
         SqliteStoreBuilder {
@@ -372,7 +373,7 @@ async fn insert(connection: &mut SqliteConnection, row: Row) -> Result<(), Store
     told.await.map(drop).map_err(failed)
 }
 
-/// Each change of a client is told, and so the next one's number is higher, even after a purge.
+/// Returns the next revision. Each change of a client adds a row to the feed, so its number is higher, even after a purge.
 async fn next_revision(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
     let last = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'tcc_feed'), 0) + 1";
     sqlx::query_scalar(last).fetch_one(connection).await.map_err(failed)
@@ -461,7 +462,7 @@ impl ClientAdmin for SqliteStore {
     ) -> Result<Vec<Arc<RegisteredClient>>, StoreError> {
         in_time(self.timeout, async {
             let open = self.files.open().await?;
-            // No id is empty, and all come after that.
+            // No id is empty, so all ids come after the empty one.
             let page = "SELECT record FROM tcc_clients WHERE id > ?1 ORDER BY id LIMIT ?2";
             let page = sqlx::query_scalar::<_, String>(page).bind(after.map_or("", ClientId::as_str));
             let page = page.bind(i64::try_from(limit.get()).unwrap_or(i64::MAX)).fetch_all(&open.readers);
@@ -477,7 +478,7 @@ impl RevocationStore for SqliteStore {
         self.write(async |connection| insert(connection, row).await).await
     }
 
-    /// One writer at a time: the order of the numbers is that of the commits.
+    /// There is one writer at a time, so the rows are numbered in the order of their commits.
     async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
         in_time(self.timeout, async {
             let open = self.files.open().await?;
@@ -486,7 +487,7 @@ impl RevocationStore for SqliteStore {
         .await
     }
 
-    /// What other processes write is not heard of.
+    /// Does not notice the writes of other processes.
     async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -513,8 +514,8 @@ impl ReplayLog for SqliteStore {
         now: SystemTime,
     ) -> Result<Replay, StoreError> {
         let open = in_time(self.timeout, self.files.open()).await?;
-        // In a transaction, though it is one statement: where the call is given up while another process holds the lock, nothing
-        // is recorded, and so the caller may try again with the same credential.
+        // In a transaction, although it is one statement: if the call is cancelled while another process holds the lock,
+        // nothing is recorded, and the caller may try again with the same credential.
         let written = write(&open.writer, self.timeout, async |connection| {
             let used = "INSERT INTO tcc_replays (id, expires_at) VALUES (?1, ?2)
                 ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE expires_at <= ?3";
@@ -543,7 +544,7 @@ mod tests {
         let store = SqliteStore::open(format!("sqlite://{}/a.db", folder.path().display())).await.unwrap();
         let open = store.files.current();
         let synchronous = sqlx::query_scalar::<_, i64>("PRAGMA synchronous").fetch_one(&open.writer);
-        // 2 is FULL. With NORMAL, a power cut undoes commits.
+        // 2 is FULL. With NORMAL, a power failure can undo commits.
         assert_eq!(synchronous.await.unwrap(), 2);
         let journal = sqlx::query_scalar::<_, String>("PRAGMA journal_mode").fetch_one(&open.writer);
         assert_eq!(journal.await.unwrap(), "wal");

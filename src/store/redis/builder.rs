@@ -18,7 +18,7 @@ use crate::store::clock_check::ClockCheck;
 use crate::store::last_write::LastWrite;
 use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 
-/// The settings of a [`RedisStore`], each with its default.
+/// The settings of a [`RedisStore`], each with a default.
 #[must_use = "nothing is connected yet"]
 pub struct RedisStoreBuilder {
     url: String,
@@ -41,52 +41,58 @@ impl RedisStoreBuilder {
         }
     }
 
-    /// What all keys begin with, in braces: `tcc` by default. Services that share a server have one each.
+    /// Sets the prefix of all keys, which is put in braces. The default is `tcc`. Services that share a server need different
+    /// prefixes.
     ///
-    /// Two installations with one prefix are one: they have the same clients, and each accepts the clients of the other.
-    /// Databases of one server (`/0`, `/1`) are apart.
+    /// Two installations with the same prefix share all data: each accepts the clients of the other. The databases of one
+    /// server (`/0`, `/1`) are separate.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// How long a call may take, a new connection for it included: 2 seconds by default. A longer time
-    /// than 24 days counts as 24 days.
+    /// Sets the time limit of a call, including the time for a new connection. The default is 2 seconds. The maximum is 24
+    /// days; a longer time counts as 24 days.
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout.min(LONGEST_WAIT);
         self
     }
 
-    /// Refuses a server that may forget what it acknowledged, or that does not say; by default it is used, with a
-    /// warning in the log.
+    /// Refuses a server that may lose acknowledged writes, or whose settings cannot be read. By default such a server is used,
+    /// with a warning in the log.
     pub fn require_durable(mut self) -> Self {
         self.strict = true;
         self
     }
 
-    /// The clock by which the tokens of a disabled client are revoked; the system's by default.
+    /// Sets the clock that dates the revocations of disabled clients. The default is the clock of the operating system.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// The longest life of a token, see
-    /// [`RevocationStore::longest_token_lifetime`](crate::RevocationStore::longest_token_lifetime): 24 hours by default.
+    /// Sets the longest token lifetime, see
+    /// [`RevocationStore::longest_token_lifetime`](crate::RevocationStore::longest_token_lifetime). The default is 24 hours.
     pub fn longest_token_lifetime(mut self, longest: Duration) -> Self {
         self.longest = longest;
         self
     }
 
-    /// Connects, and looks at the server's settings.
+    /// Connects, and checks the settings of the server.
     ///
     /// # Errors
     ///
-    /// When the URL or the prefix is malformed, when the server cannot be reached, is a node of a cluster, or does not let its
-    /// user read, and when [`require_durable`](Self::require_durable) asks for more than it keeps. No error shows the password.
-    /// A user that may only read is no error: each write fails then.
+    /// - The URL or the prefix is malformed.
+    /// - The server cannot be reached, or is a node of a cluster.
+    /// - The user may not read.
+    /// - [`require_durable`](Self::require_durable) is set, and the server may lose acknowledged writes.
+    ///
+    /// No error contains the password. A user with read access only is accepted; each write then fails.
     pub async fn connect(self) -> Result<RedisStore, StoreError> {
         if self.prefix.is_empty() || self.prefix.contains(['{', '}']) {
-            return Err(StoreError::new("the prefix of the keys is empty or has braces; give it a plain name"));
+            return Err(StoreError::new(
+                "invalid key prefix: it is empty or contains braces; use a plain name, for example `tcc`",
+            ));
         }
         let client = Client::open(self.url.as_str()).map_err(|_| StoreError::new(MALFORMED))?;
         if self.url.starts_with("rediss:") {
@@ -99,7 +105,7 @@ impl RedisStoreBuilder {
         permissions::check(&link, &scripts, &keys).await?;
         let problems = durability::problems(&link).await;
         if self.strict && !problems.is_empty() {
-            return Err(StoreError::new(format!("Redis may forget what it acknowledged: {}", problems.join("; "))));
+            return Err(StoreError::new(format!("Redis may lose acknowledged writes: {}", problems.join("; "))));
         }
         durability::warn(&problems);
         let wake = Wake::new(link.client().clone(), keys.channel());
@@ -113,14 +119,13 @@ impl RedisStoreBuilder {
     }
 }
 
-/// The library's own text may quote the URL.
-const MALFORMED: &str =
-    "the URL is not one of Redis; write redis://[user:password@]host[:port][/database], or rediss://… for TLS";
+/// A fixed text, since the error of the library may quote the URL with its password.
+const MALFORMED: &str = "invalid Redis URL; use redis://[user:password@]host[:port][/database], or rediss://… for TLS";
 
-/// Where several libraries for TLS are in the build, rustls panics until somebody chose one.
+/// Chooses a cryptography provider for rustls, which panics if several are in the build and none was chosen.
 fn choose_cryptography() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // An error says that somebody else was faster, which does as well.
+        // An error means that another thread has just chosen one, which is fine.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     }
 }

@@ -1,4 +1,4 @@
-//! Whether the server keeps what it acknowledges, as its settings say.
+//! Whether the settings of the server make acknowledged writes durable.
 
 use std::collections::HashMap;
 
@@ -6,14 +6,14 @@ use redis::Pipeline;
 
 use super::link::Link;
 
-/// What each setting must be, and what it costs when it is not.
+/// The settings: name, required value, and the consequence of another value.
 const NEEDED: [(&str, &str, &str); 3] = [
-    ("appendonly", "yes", "a server that ends forgets what it acknowledged"),
-    ("appendfsync", "always", "a crash loses what was acknowledged in the last second or more"),
-    ("maxmemory-policy", "noeviction", "a full server throws entries away instead of refusing new ones"),
+    ("appendonly", "yes", "a restart of the server loses acknowledged writes"),
+    ("appendfsync", "always", "a crash loses the acknowledged writes of the last second or more"),
+    ("maxmemory-policy", "noeviction", "a full server evicts entries instead of refusing new ones"),
 ];
 
-/// What is not as it must be, each with its mend.
+/// Returns a text for each setting with another value than required, and how to fix it.
 pub(super) async fn problems(link: &Link) -> Vec<String> {
     let mut problems = Vec::new();
     let told = match config(link).await {
@@ -25,33 +25,33 @@ pub(super) async fn problems(link: &Link) -> Vec<String> {
             Some(actual) if actual == needed => {}
             Some(actual) => problems.push(format!("{setting} is {actual}: {cost}; set `{setting} {needed}`")),
             None => problems.push(format!(
-                "{setting} cannot be read (CONFIG GET is refused): see to it that it is `{needed}`, else {cost}"
+                "{setting} cannot be read (CONFIG GET is refused): make sure that it is `{needed}`; otherwise {cost}"
             )),
         }
     }
     problems
 }
 
-/// Logs a warning for each.
+/// Logs a warning for each problem.
 pub(super) fn warn(problems: &[String]) {
     for problem in problems {
-        tracing::warn!("Redis may forget what it acknowledged: {problem}");
+        tracing::warn!("Redis may lose acknowledged writes: {problem}");
     }
 }
 
-/// By `CONFIG GET`, which managed servers often refuse.
+/// Reads the settings with `CONFIG GET`, which managed servers often refuse.
 async fn config(link: &Link) -> Option<[Option<String>; 3]> {
     let mut pipeline = Pipeline::new();
     for (setting, ..) in NEEDED {
         pipeline.cmd("CONFIG").arg("GET").arg(setting);
     }
-    // With the protocol RESP3 each answer is a map, else a list of two.
+    // With the RESP3 protocol each answer is a map, otherwise a list of two.
     let [a, b, c] = link.pipeline::<[HashMap<String, String>; 3]>(&pipeline).await.ok()?;
     let value = |pair: HashMap<String, String>| pair.into_values().next();
     Some([value(a), value(b), value(c)])
 }
 
-/// By `INFO`, which does not tell how often the file is synced.
+/// Reads the settings with `INFO`, which does not include `appendfsync`.
 async fn info(link: &Link) -> [Option<String>; 3] {
     let Ok(text) = link.command::<String>(&redis::cmd("INFO")).await else { return [None, None, None] };
     let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));

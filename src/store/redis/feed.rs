@@ -1,14 +1,15 @@
-//! Reads the feed: a page of changes, and a cursor that shows when the server lost entries that were read before.
+//! Reads the feed: a page of changes, and a cursor that shows whether the server lost entries that were read before.
 
 use super::link::Link;
 use super::scripts::{Keys, Scripts};
 use crate::store::last_write::LastWrite;
 use crate::store::{Change, Changes, Cursor, StoreError};
 
-/// How many changes are told at a time.
+/// The maximum number of changes that one call returns.
 const PAGE: usize = 5_000;
 
-/// Whether the server has the tip of the cursor and that of the last write, its own tip and epoch, and changes with their places.
+/// Whether the server has the tip of the cursor and that of the last write, its current tip and epoch, and the changes with
+/// their places.
 type Page = (String, String, String, String, Vec<(String, u64)>);
 
 pub(super) async fn read(
@@ -32,7 +33,7 @@ pub(super) async fn read(
     let changes = Changes::new(changes.map_err(StoreError::new)?, Place::cursor(last, &tip, &epoch)?).more(more);
     if known == "behind" {
         tracing::warn!(
-            "more was written to Redis since its feed was read last than it can tell apart; reading it anew"
+            "too many changes were written to Redis since the last read of its feed; reading it again from the start"
         );
     }
     Ok(match sign_of_loss(&known).or_else(|| sign_of_loss(&own_known)) {
@@ -55,7 +56,8 @@ fn sign_of_loss(known: &str) -> Option<&'static str> {
     }
 }
 
-/// `PLACE TIP EPOCH`: the place up to which the reader was told, and the tip and the epoch of the feed at that time.
+/// `PLACE TIP EPOCH`: the place of the last change that the reader received, and the tip and the epoch of the feed at that
+/// time.
 #[derive(Default)]
 struct Place<'a> {
     after: u64,
@@ -76,8 +78,8 @@ impl<'a> Place<'a> {
         Ok(Self { after: after.parse().map_err(StoreError::new)?, tip, epoch })
     }
 
-    /// After the last change of a page; without one, after all that there is. A feed without a tip or an epoch tells from the
-    /// start.
+    /// Creates the cursor after the last change of a page, or after all changes if `last` is `None`. For a feed without a tip
+    /// or an epoch, the cursor is at the start.
     fn cursor(last: Option<u64>, tip: &str, epoch: &str) -> Result<Cursor, StoreError> {
         if tip.is_empty() || epoch.is_empty() {
             return Ok(Cursor::start());
@@ -90,7 +92,7 @@ impl<'a> Place<'a> {
     }
 }
 
-const NOT_OURS: &str = "this cursor is not one of Redis";
+const NOT_OURS: &str = "invalid cursor: it does not belong to a Redis store";
 
 #[cfg(test)]
 mod tests {
@@ -98,7 +100,7 @@ mod tests {
     use crate::store::Cursor;
 
     #[test]
-    fn a_cursor_is_read_as_it_was_written() {
+    fn a_written_cursor_reads_back_equal() {
         let cursor = Place::cursor(None, "7-ab", "e").unwrap();
         assert_eq!(cursor.as_str(), "7 7-ab e");
         let Place { after, tip, epoch } = Place::parse(&cursor).unwrap();

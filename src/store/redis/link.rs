@@ -1,4 +1,4 @@
-//! The connection: it comes back by itself, and nobody waits for it longer than agreed.
+//! The connection. It is restored automatically, and each wait for it has a limit.
 
 use std::fmt;
 use std::future::Future;
@@ -26,7 +26,7 @@ struct Current {
 }
 
 impl Link {
-    /// Connects at the first call.
+    /// Creates the link; it connects at the first call.
     pub(super) fn new(client: Client, timeout: Duration) -> RedisResult<Self> {
         let current = Mutex::new(Current { manager: connect(&client, timeout)?, number: 0, made: Instant::now() });
         Ok(Self { client, timeout, current })
@@ -67,8 +67,8 @@ impl Link {
         }
     }
 
-    /// A connection that is silent may stay so for as long as TCP hopes, and one to a former primary for as long as that runs.
-    /// The first call that gave it up makes a new one, once a second at most.
+    /// Replaces the connection with this number, at most once a second. The first call that gives it up does so: a silent
+    /// connection may stay open until TCP times out, and a connection to a former primary for as long as that runs.
     fn replace(&self, number: u64) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.number == number
@@ -80,10 +80,10 @@ impl Link {
     }
 }
 
-/// How old a connection is at least when it is given up.
+/// The minimum age of a connection that is replaced.
 const LEAST_AGE: Duration = Duration::from_secs(1);
 
-/// Returns whether the server became a replica: the name that it was found by may belong to another server now.
+/// Returns whether the server has become a replica. Its host name may lead to another server now.
 fn is_of_a_replica(error: &RedisError) -> bool {
     matches!(error.code(), Some("READONLY" | "MASTERDOWN"))
 }
@@ -95,11 +95,11 @@ fn failed(error: &RedisError) -> StoreError {
     }
 }
 
-/// Slots move from node to node, and this client does not follow them.
+/// The error for a cluster node: this client does not follow slots that move between nodes.
 pub(super) const CLUSTER: &str = "this server is a node of a Redis cluster, which is not supported: use a server with \
     `cluster-enabled no`, or an endpoint that hides the cluster";
 
-/// Breaks are noticed and mended by the manager. How long a caller waits for that is our own bound, around each call.
+/// Creates a connection manager, which reconnects by itself. The time limit of a caller is set around each call instead.
 fn connect(client: &Client, timeout: Duration) -> RedisResult<ConnectionManager> {
     let config = ConnectionManagerConfig::new()
         .set_connection_timeout(Some(timeout))
@@ -111,7 +111,7 @@ fn connect(client: &Client, timeout: Duration) -> RedisResult<ConnectionManager>
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Host and port: a name and a password are elsewhere.
+        // Host and port only, without user and password.
         write!(f, "{}", self.client.get_connection_info().addr())
     }
 }

@@ -1,4 +1,4 @@
-//! [`RedisStore`]: all state in Redis or Valkey.
+//! [`RedisStore`]: state in Redis or Valkey.
 
 mod builder;
 mod durability;
@@ -30,37 +30,38 @@ use crate::registration::RegisteredClient;
 use crate::registration::from_json;
 use crate::timing::CLIENT_CHANGE_RETENTION;
 
-/// Clients, revocations and used credentials in Redis or Valkey, 6 and later (feature `redis`). A clone shares its
+/// Stores clients, revocations and used credentials in Redis or Valkey, version 6 or later (feature `redis`). Clones share the
 /// connection.
 ///
-/// 1. Each change is one Lua script, which the server runs whole or not at all. All keys begin with `{prefix}`. A node of a
-///    cluster is refused when connecting.
-/// 2. A connection that breaks, or answers nothing within the [timeout](RedisStoreBuilder::call_timeout), is made anew; what
-///    was under way fails, and the caller gets a 503.
-/// 3. The feed is read by polling. Publish/subscribe only saves the wait for the next poll.
-/// 4. A server that lost what this process read or wrote, because it was emptied, evicted a key, started from a truncated file
-///    or failed over, is [reported](crate::event::Outcome::StoreLostData), and read from the start.
-/// 5. A server that takes no writes, such as a replica, is asked for no changes: it may be far behind. After such an answer the
-///    next call connects anew, and so finds a new primary of the same name.
-/// 6. Where this process saw clients, a server without any is an error, and a 503 for the caller, until one is created.
-/// 7. A write by a user of an ACL that lacks a command fails as a whole. Redis 6 does not tell what a user may do: there a write
-///    may fail half done. Everything is allowed by `~{tcc}:* &{tcc}:changed +@connection +@scripting +@read +@write +@pubsub
-///    +info +config|get +time`. A process that only verifies tokens needs no write but `del`.
-/// 8. A process whose clock differs from that of the server by more than 2 seconds logs a warning. If it is behind, by a minute at
-///    most, it adds the difference when it revokes what a client was issued up to now.
+/// 1. Each change is one Lua script, which the server runs completely or not at all. All keys begin with `{prefix}`. A node of
+///    a cluster is refused when connecting.
+/// 2. A connection that breaks, or does not answer within the [timeout](RedisStoreBuilder::call_timeout), is replaced. Calls
+///    in progress fail, and the caller gets a 503.
+/// 3. The feed is read by polling. Publish/subscribe only shortens the wait for the next poll.
+/// 4. If the server lost data that this process read or wrote, because it was emptied, evicted a key, started from a truncated
+///    file or failed over, the loss is [reported](crate::event::Outcome::StoreLostData), and the feed is read from the start.
+/// 5. A server that accepts no writes, such as a replica, is not used as a source of changes, since it may be far behind.
+///    After such an answer the next call connects again, and so finds a new primary with the same name.
+/// 6. If this process has seen clients, a server without any clients is an error, and a 503 for the caller, until a client is
+///    created.
+/// 7. A write by an ACL user that lacks a command fails as a whole. Redis 6 does not report the permissions of a user: there a
+///    write may fail half done. The required permissions are `~{tcc}:* &{tcc}:changed +@connection +@scripting +@read +@write
+///    +@pubsub +info +config|get +time`. A process that only verifies tokens needs no write command except `del`.
+/// 8. A process whose clock differs from that of the server by more than 2 seconds logs a warning. If its clock is behind by
+///    at most a minute, it adds the difference to the time when it revokes all tokens that a client was issued so far.
 ///
 /// # Caveat
 ///
-/// What was acknowledged survives a crash only on a server with `appendonly yes` and `appendfsync always`, and without
-/// `maxmemory-policy noeviction` it throws entries away when its memory is full. [`connect`](Self::connect) looks at the
-/// three and logs a warning; [`require_durable`](RedisStoreBuilder::require_durable) makes it an error.
+/// Acknowledged writes survive a crash only on a server with `appendonly yes` and `appendfsync always`. Without
+/// `maxmemory-policy noeviction` a server evicts entries when its memory is full. [`connect`](Self::connect) checks the three
+/// settings and logs a warning; with [`require_durable`](RedisStoreBuilder::require_durable) it returns an error.
 ///
-/// Replication is asynchronous: **a failover loses what the new primary had not yet received**, acknowledged or not.
-/// Processes that run still refuse the tokens that they know to be revoked, and write the revocations again; where none
-/// knows, a lost revocation opens its token until it expires. A client that was disabled or deleted is there again, and a used credential that was lost
-/// can be used again. `min-replicas-to-write 1` makes losses smaller and not impossible. Where that must not be, keep state in
-/// Postgres. A server that is full refuses writes, which
-/// are 503s here; it needs about 500 bytes a revocation, 150 a used credential and 700 a client.
+/// Replication is asynchronous: **a failover loses the writes that the new primary had not yet received**, acknowledged or
+/// not. Running processes still refuse the tokens that they know to be revoked, and write the revocations again. If no running
+/// process knows a lost revocation, its token is valid again until it expires. A client that was disabled or deleted is back,
+/// and a lost used credential can be used again. `min-replicas-to-write 1` makes losses smaller, but not impossible. If no
+/// loss is acceptable, use Postgres. A full server refuses writes, which are 503s here. It needs about 500 bytes per
+/// revocation, 150 per used credential and 700 per client.
 ///
 /// ```no_run
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
@@ -85,17 +86,18 @@ struct Shared {
     problems: Vec<String>,
     last_write: LastWrite,
     clock_check: ClockCheck,
-    /// This process saw that a client was registered there once.
+    /// Whether this process has ever seen a registered client there.
     had_clients: AtomicBool,
 }
 
-/// Clients that one script adds: few enough to keep others waiting for milliseconds only.
+/// The number of clients that one script adds. Other calls wait only milliseconds for it.
 const BATCH: usize = 500;
 
-/// Entries that one script removes.
+/// The number of entries that one script removes.
 const PURGED_AT_ONCE: u64 = 1_000;
 
-/// How much longer than it must an entry of the replay log stays: the server's clock may be set, and it counts by that.
+/// How many seconds longer than required an entry of the replay log is kept. It expires by the server's clock, which may be
+/// adjusted.
 const SLACK: u64 = 5 * 60;
 
 impl RedisStore {
@@ -103,23 +105,24 @@ impl RedisStore {
     ///
     /// # Errors
     ///
-    /// When the URL is malformed, or the server cannot be reached. No error shows the password.
+    /// When the URL is malformed, or the server cannot be reached. No error contains the password.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
         Self::builder(url).connect().await
     }
 
-    /// The settings of a store, each with its default.
+    /// Returns a builder with the default settings.
     pub fn builder(url: &str) -> RedisStoreBuilder {
         RedisStoreBuilder::new(url)
     }
 
-    /// What, of the server's settings, lets it forget what it acknowledged; as of the start, and empty when all is well.
+    /// Returns the settings with which the server may lose acknowledged writes, as found when connecting. Empty if there are
+    /// none.
     #[must_use]
     pub fn durability_problems(&self) -> &[String] {
         &self.shared.problems
     }
 
-    /// One step that changes a registration, and tells the feed.
+    /// Changes a registration and writes the change to the feed, in one step.
     async fn change(
         &self,
         id: &ClientId,
@@ -170,7 +173,7 @@ impl Shared {
     }
 }
 
-/// Compares the clock with that of the server. A user may lack the right to ask for that; then nothing is known of it.
+/// Compares the local clock with that of the server, if the user may run `TIME`.
 async fn compare_clocks(link: &Link, clock: &dyn Clock, clock_check: &ClockCheck) {
     let before = clock.now();
     if let Ok((seconds, micros)) = link.command::<(i64, i64)>(&::redis::cmd("TIME")).await {
@@ -179,7 +182,7 @@ async fn compare_clocks(link: &Link, clock: &dyn Clock, clock_check: &ClockCheck
     }
 }
 
-/// What a server without any client is taken for, where there were some.
+/// The error for a server without any client that had some before.
 const NO_CLIENTS: &str = "Redis has no clients any more: it was emptied, it evicted them, or another server without the data took \
     its place; restore the data, or create the clients again";
 
@@ -187,7 +190,7 @@ fn json(record: &impl serde::Serialize) -> Result<String, StoreError> {
     serde_json::to_string(record).map_err(StoreError::new)
 }
 
-/// A record is its revision, a space and the registration as JSON.
+/// Parses a record: its revision, a space, and the registration as JSON.
 fn record(text: &str) -> Result<(Arc<RegisteredClient>, Revision), StoreError> {
     let (revision, json) = text.split_once(' ').ok_or_else(|| StoreError::new("a client's record has no revision"))?;
     let revision = Revision::new(revision.parse().map_err(StoreError::new)?);
@@ -313,7 +316,7 @@ impl ReplayLog for RedisStore {
         let Shared { link, scripts, keys, .. } = &*self.shared;
         let (expires_at, now) = (UnixTime::at(expires_at).as_secs(), UnixTime::at(now).as_secs());
         let mut call = scripts.check_and_insert.prepare_invoke();
-        // The server counts from its own clock, the callers from theirs: only the span is common to both.
+        // The server uses its own clock and the callers theirs, so only the duration is passed.
         call.key(keys.replay(id)).arg(expires_at).arg(now).arg(expires_at.saturating_sub(now).saturating_add(SLACK));
         let fresh: bool = link.script(&call).await?;
         Ok(if fresh { Replay::Fresh } else { Replay::Seen })

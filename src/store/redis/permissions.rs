@@ -1,10 +1,10 @@
-//! What keeps a server from being used at all, asked when connecting.
+//! Checks when connecting that the server and the user can be used.
 
 use super::link::{CLUSTER, Link};
 use super::scripts::{Keys, Scripts};
 use crate::store::StoreError;
 
-/// Refuses a node of a cluster, where the server tells that it is one.
+/// Refuses a node of a cluster, if the server reports that it is one.
 pub(super) async fn refuse_cluster(link: &Link) -> Result<(), StoreError> {
     let mut command = redis::cmd("INFO");
     command.arg("cluster");
@@ -12,28 +12,26 @@ pub(super) async fn refuse_cluster(link: &Link) -> Result<(), StoreError> {
     if told.lines().any(|line| line == "cluster_enabled:1") { Err(StoreError::new(CLUSTER)) } else { Ok(()) }
 }
 
-/// Refuses a user that may not read, and warns of one that may not write. Redis 6 does not tell.
+/// Refuses a user without read access, and warns about one without write access. Redis 6 does not report permissions.
 pub(super) async fn check(link: &Link, scripts: &Scripts, keys: &Keys) -> Result<(), StoreError> {
     let mut call = scripts.permissions.prepare_invoke();
     keys.give(&mut call)?;
     let [reading, writing, waking] = link.script::<[Vec<String>; 3]>(&call).await?;
     if !reading.is_empty() {
         let commands = reading.join(", ");
-        return Err(StoreError::new(format!(
-            "the ACL of this user must allow {commands}; without it nothing can be read"
-        )));
+        return Err(StoreError::new(format!("the Redis user may not read: its ACL must allow {commands}")));
     }
     if !writing.is_empty() {
         tracing::warn!(
             missing = writing.join(", "),
-            "this user of Redis cannot change clients or revoke tokens; each attempt fails, and writes nothing; allow it the \
-             commands, or use it only where tokens are verified"
+            "the Redis user cannot change clients or revoke tokens: each attempt fails without writing anything; allow it the \
+             missing commands, or use it only in processes that verify tokens"
         );
     }
     if !waking.is_empty() {
         tracing::warn!(
             missing = waking.join(", "),
-            "this user of Redis cannot wake other processes, which hear of each change with their next poll"
+            "the Redis user cannot publish: other processes see each change only with their next poll"
         );
     }
     Ok(())

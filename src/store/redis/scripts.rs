@@ -1,29 +1,29 @@
-//! The steps that must be atomic, as Lua, and the keys that they work on.
+//! The atomic steps as Lua scripts, and the keys that they use.
 //!
-//! | key | | holds |
+//! | key | type | content |
 //! |---|---|---|
-//! | `clients` | hash | id → revision and record; and an empty id, which is there once a client was created |
-//! | `ids` | sorted set | the ids, all of score 0, which is the order of their bytes |
-//! | `counter` | number | the last place in the feed; never the same twice |
-//! | `feed` | sorted set | change → its place. Told again, a change moves to the end. At place 0 a random name, its epoch |
-//! | `ends` | sorted set | change → when it may be forgotten |
-//! | `tips` | sorted set | the ends that the feed had lately, each with a random name |
-//! | `nothing` | | nothing, ever: it is deleted to find out whether the server takes writes |
+//! | `clients` | hash | id → revision and record; also an empty id, present once a client was created |
+//! | `ids` | sorted set | the ids, all with score 0, and so sorted by their bytes |
+//! | `counter` | number | the last place in the feed; a place is never used twice |
+//! | `feed` | sorted set | change → its place. A repeated change moves to the end. Place 0 holds a random name, the epoch |
+//! | `ends` | sorted set | change → the time from which it may be removed |
+//! | `tips` | sorted set | the recent ends of the feed, each with a random name |
+//! | `nothing` | | always absent: deleted to find out whether the server accepts writes |
 //!
-//! A cursor names the epoch and the tip that its reader saw. A server that lost its data, or that took the place of another one
-//! which was ahead of it, counts through the same places again, but under other names. The epoch is part of the feed, so that
-//! a feed that was deleted or evicted, alone or with everything else, has another one afterwards.
+//! A cursor contains the epoch and the tip that its reader saw. A server that lost its data, or that replaced another one
+//! which was ahead of it, uses the same places again, but under other names. The epoch is part of the feed, so a feed that was
+//! deleted or evicted, alone or with everything else, gets another epoch afterwards.
 //!
-//! A script that writes first asks whether its user may run all its commands: Redis does not undo what a script did before it
-//! failed.
+//! A script that writes first checks that its user may run all its commands, since Redis does not undo the effects of a script
+//! that fails.
 
 use redis::{Script, ScriptInvocation};
 
 use crate::crypto::{Random as _, SystemRandom};
 use crate::store::{ReplayId, StoreError};
 
-/// Begins each script that works on [`Keys`]. `told` ends each one that told something, and returns the tip with its epoch.
-/// Redis 6 cannot tell what its user may do.
+/// Starts each script that works on [`Keys`]. `told` ends each script that wrote to the feed, and returns the tip with its
+/// epoch. Redis 6 cannot report the permissions of its user.
 const PRELUDE: &str = "
 local clients, ids, counter, feed, ends, tips, nothing = unpack(KEYS)
 local channel, name = ARGV[1], ARGV[2]
@@ -78,14 +78,14 @@ local function told(place)
 end
 ";
 
-/// Returns what the user may not do: to read, to write, and to wake others.
+/// Returns the missing commands: for reading, for writing, and for notifying others.
 const PERMISSIONS: &str = "
 local waking = {}
 if not may('PUBLISH', channel, '') then waking = {'PUBLISH on ' .. channel} end
 return {forbidden(reading(), {{'HMGET', clients, ''}}), forbidden(telling(), changing()), waking}
 ";
 
-/// `forget_at`, then id, record and change of each client. Returns how many were added, and the tip.
+/// Arguments: `forget_at`, then id, record and change of each client. Returns how many were added, and the tip.
 const CREATE: &str = "
 local refused = refusal(telling(), changing())
 if refused then return refused end
@@ -103,8 +103,8 @@ redis.call('HSET', clients, '', '')
 return {created, told(last)}
 ";
 
-/// `forget_at`, id, change; the revision that is replaced, if it matters; the record, without which the client is
-/// deleted; a revocation, if there is one, and its end. Returns what became of it, and the tip.
+/// Arguments: `forget_at`, id, change; the revision to replace, or empty for any; the record, or empty to delete the client; a
+/// revocation and its expiry, or empty. Returns the outcome, and the tip.
 const CHANGE: &str = "
 local refused = refusal(telling(), changing())
 if refused then return refused end
@@ -123,7 +123,7 @@ end
 return {'done', told(place)}
 ";
 
-/// Where to begin, and how many.
+/// Arguments: the first id, and the maximum number.
 const LIST: &str = "
 local count = redis.call('HLEN', clients) - (redis.call('HEXISTS', clients, ''))
 if count ~= redis.call('ZCARD', ids) then
@@ -136,13 +136,13 @@ for i, id in ipairs(page) do records[i] = redis.call('HGET', clients, id) end
 return records
 ";
 
-/// The change, and its end. Returns the tip.
+/// Arguments: the change, and its expiry. Returns the tip.
 const REVOKE: &str = "return refusal(telling()) or told(tell(ARGV[3], ARGV[4]))";
 
-/// The place after which to begin, the tip and the epoch that were seen then, how many, and the tip and the epoch of the last
-/// write of this process, if there is one. Returns whether each of both tips is part of what the server has, the tip and the
-/// epoch of now, and the changes with their places. It begins with a write that does nothing: a replica, which may be far
-/// behind, refuses it, and so no process takes its answer for the current revocations.
+/// Arguments: the place after which to start, with the tip and the epoch seen there; the maximum number; the tip and the epoch
+/// of the last write of this process, or empty. Returns whether each of the two tips is still part of the feed, the current
+/// tip and epoch, and the changes with their places. It starts with a write without effect: a replica, which may be far
+/// behind, refuses that, and so its answer is never taken for the current revocations.
 const CHANGES: &str = "
 redis.call('DEL', nothing)
 local after, seen, seen_epoch, many, own, own_epoch = unpack(ARGV, 3)
@@ -173,7 +173,7 @@ end
 return {known, own_known, tip or '', current, page}
 ";
 
-/// The time, and how many at most. Returns how many there were.
+/// Arguments: the time, and the maximum number. Returns how many were removed.
 const PURGE: &str = "
 local over = redis.call('ZRANGEBYSCORE', ends, '-inf', ARGV[3], 'LIMIT', 0, ARGV[4])
 if #over > 0 then
@@ -186,7 +186,7 @@ end
 return #over
 ";
 
-/// One key; the credential's end, the time, and for how many seconds to keep it.
+/// One key. Arguments: the expiry of the credential, the time, and for how many seconds to keep the entry.
 const CHECK_AND_INSERT: &str = "
 local ending = redis.call('GET', KEYS[1])
 if ending and tonumber(ending) > tonumber(ARGV[2]) then return 0 end
@@ -248,7 +248,7 @@ impl Keys {
         [self.prefix.as_bytes(), b"replay:", id.as_bytes()].concat()
     }
 
-    /// The keys, the channel, and a name for the tip that the call may make.
+    /// Adds the keys, the channel, and a name for the tip that the call may create.
     pub(super) fn give(&self, call: &mut ScriptInvocation<'_>) -> Result<(), StoreError> {
         let mut name = [0; 8];
         SystemRandom.fill(&mut name).map_err(StoreError::new)?;

@@ -1,4 +1,4 @@
-//! Publish/subscribe: somebody changed something, so that a follower need not wait for its next poll.
+//! Publish/subscribe: notifies a reader of changes before its next poll.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -8,10 +8,10 @@ use redis::{Client, RedisResult};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-/// How long a subscription that broke waits before it is made anew; polls go on meanwhile.
+/// How long to wait before subscribing again after a failure. Polling continues meanwhile.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Subscribed from the first wait on, by a connection of its own, until it is dropped.
+/// A subscription on its own connection. It starts with the first wait and ends when this is dropped.
 pub(super) struct Wake {
     client: Client,
     channel: String,
@@ -31,7 +31,7 @@ impl Wake {
             tokio::spawn(async move {
                 loop {
                     if let Err(error) = listen(&client, &channel, &changed).await {
-                        tracing::debug!(%error, "not subscribed to Redis for now; polls go on");
+                        tracing::debug!(%error, "the Redis subscription failed and will be retried; polling continues");
                     }
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -42,11 +42,11 @@ impl Wake {
     }
 }
 
-/// Until the connection ends.
+/// Listens until the connection ends.
 async fn listen(client: &Client, channel: &str, changed: &Notify) -> RedisResult<()> {
     let mut subscription = client.get_async_pubsub().await?;
     subscription.subscribe(channel).await?;
-    changed.notify_waiters(); // of what was missed before
+    changed.notify_waiters(); // changes may have been missed before
     let mut messages = subscription.on_message();
     while messages.next().await.is_some() {
         changed.notify_waiters();

@@ -1,8 +1,8 @@
-//! [`Lease`]: a connection that goes back to its pool only when it is known to be well.
+//! [`Lease`]: a connection that returns to its pool only if it is known to be usable.
 //!
-//! A server or a network that falls silent leaves a pool with connections on which every wait is long, and the pool
-//! itself waits without an end when it takes one back; here, each wait has one. And a connection on which a transaction
-//! broke off is not always fit for another one.
+//! After a server or network failure, a pool may hold connections on which every wait is long, and the pool itself waits
+//! without a limit when it takes one back. Here each wait has a limit. Also, a connection whose transaction was interrupted
+//! cannot always start another one.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use sqlx::{Database, Error, Pool};
 
 use crate::deadline::within;
 
-/// Unless it [ended](Self::end), its connection is closed when it is dropped: the call was given up in the middle.
+/// A leased connection. If it is dropped before [`end`](Self::end), the call was cancelled, and the connection is closed.
 #[derive(Debug)]
 pub(in crate::store) struct Lease<DB: Database>(Option<PoolConnection<DB>>);
 
@@ -24,7 +24,7 @@ impl<DB: Database> Lease<DB> {
         self.0.as_deref_mut().ok_or(Error::PoolClosed)
     }
 
-    /// Gives the connection back, which takes a round trip that nobody has to wait for.
+    /// Returns the connection to the pool in the background, since that takes a round trip.
     pub(in crate::store) fn end(mut self, timeout: Duration) {
         if let Some(mut connection) = self.0.take() {
             tokio::spawn(async move { within(timeout, connection.return_to_pool()).await });
@@ -34,8 +34,8 @@ impl<DB: Database> Lease<DB> {
 
 impl<DB: Database> Drop for Lease<DB> {
     fn drop(&mut self) {
-        // Its place in the pool is free at once. What it was doing is taken back by SQLite as it closes, and ended by
-        // Postgres' own timeout.
+        // Its place in the pool is free at once. SQLite rolls an unfinished transaction back as it closes; Postgres ends it
+        // after its timeout.
         drop(self.0.take().map(PoolConnection::detach));
     }
 }

@@ -1,5 +1,4 @@
-//! What the backends on SQL have in common: how clients, changes and times are written down, and what of an error is
-//! told.
+//! The common parts of the SQL backends: the encoding of clients, changes and times, and the text of database errors.
 
 mod lease;
 
@@ -18,27 +17,27 @@ use crate::registration::RegisteredClient;
 use crate::registration::from_json;
 use crate::timing::CLIENT_CHANGE_RETENTION;
 
-/// The default of what a call may take, that of [the server](crate::AuthorizationServerBuilder::store_timeout).
+/// The default time limit of a call, the same as that of [the server](crate::AuthorizationServerBuilder::store_timeout).
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many changes are told at a time.
+/// The maximum number of changes that one call returns.
 pub(super) const PAGE: usize = 10_000;
 
-/// How many clients are created in one transaction, which is short enough for others to get their turn.
+/// The number of clients created in one transaction, which keeps the transaction short.
 pub(super) const CREATED_AT_ONCE: usize = 5_000;
 
-/// How many rows are purged in one transaction.
+/// The number of rows purged in one transaction.
 pub(super) const PURGED_AT_ONCE: i64 = 5_000;
 
-/// Used credentials stay this much longer than they must, since the clock of who purges may be ahead of the clock of
-/// who is asked to take one.
+/// How much longer than required used credentials are kept, since the clock of the process that purges may be ahead of the
+/// clock of the process that checks.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 
 /// A row of the feed.
 pub(super) struct Row {
-    /// A [`Change`] in JSON, which also has a form for characters that a column of text does not take.
+    /// A [`Change`] in JSON, with characters escaped that a text column does not accept.
     pub(super) change: String,
-    /// Of a revocation: two that say the same are kept once, so that nobody fills a table by saying it again.
+    /// The digest of a revocation. Equal revocations are stored once, so that repeating one cannot fill the table.
     pub(super) digest: Option<Vec<u8>>,
     pub(super) forget_at: i64,
 }
@@ -46,7 +45,7 @@ pub(super) struct Row {
 impl Row {
     pub(super) fn revoked(revocation: Revocation) -> Result<Self, StoreError> {
         let forget_at = i64::try_from(revocation.expires_at());
-        let forget_at = forget_at.map_err(|_| StoreError::new("the revocation expires after the end of time"))?;
+        let forget_at = forget_at.map_err(|_| StoreError::new("invalid revocation: `expires_at` is out of range"))?;
         let change = json(&Change::Revoked(revocation))?;
         Ok(Self { digest: Some(sha256(change.as_bytes()).to_vec()), change, forget_at })
     }
@@ -56,7 +55,7 @@ impl Row {
         Ok(Self { change: json(&Change::Client(id.clone()))?, digest: None, forget_at })
     }
 
-    /// What is told of a client that changed, and of one that gets no more tokens.
+    /// Returns the rows for a client that changed, with a revocation if it is disabled or deleted.
     pub(super) fn of_client(
         id: &ClientId,
         is_former: bool,
@@ -90,7 +89,7 @@ fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
     String::from_utf8(text).map_err(StoreError::new)
 }
 
-/// Escapes characters that are not ASCII: a database with another encoding than UTF-8 does not take all of them.
+/// Escapes all characters that are not ASCII, since a database with another encoding than UTF-8 does not accept all of them.
 struct InAscii;
 
 impl serde_json::ser::Formatter for InAscii {
@@ -114,12 +113,12 @@ pub(super) fn seconds(time: SystemTime) -> i64 {
     i64::try_from(UnixTime::at(time).as_secs()).unwrap_or(i64::MAX)
 }
 
-/// Used credentials that expired before this may be purged at `now`.
+/// Returns the expiry until which used credentials may be purged at `now`.
 pub(super) fn replays_until(now: SystemTime) -> i64 {
     seconds(now).saturating_sub_unsigned(CLOCKS_DIFFER.as_secs())
 }
 
-/// Bounds the whole of a call: the wait for a connection, and every statement.
+/// Limits the total time of a call: the wait for a connection, and every statement.
 pub(super) async fn in_time<T, E: From<StoreError>>(
     time: Duration,
     call: impl Future<Output = Result<T, E>>,
@@ -130,21 +129,21 @@ pub(super) async fn in_time<T, E: From<StoreError>>(
     }
 }
 
-/// What is told of an error of the database: its message and code, and not its details, which may quote a row.
+/// Converts an error of the database: keeps its message and code, but not its details, which may quote a row.
 pub(super) fn failed(error: sqlx::Error) -> StoreError {
     match error {
         sqlx::Error::Database(said) => match (said.message(), said.code()) {
-            (message, Some(code)) => StoreError::new(format!("the database says: {message} ({code})")),
-            (message, None) => StoreError::new(format!("the database says: {message}")),
+            (message, Some(code)) => StoreError::new(format!("database error: {message} ({code})")),
+            (message, None) => StoreError::new(format!("database error: {message}")),
         },
         other => StoreError::of_client(&other),
     }
 }
 
-/// Refuses tables that may say what this version cannot read.
+/// Returns the error for tables of a newer version, which this version may be unable to read.
 pub(super) fn newer(found: i64, known: i64) -> StoreError {
     StoreError::new(format!(
-        "its tables are of version {found}, and this version of the crate knows them up to {known}: use the newer one"
+        "the tables are of version {found}, and this version of the crate supports versions up to {known}: use a newer version"
     ))
 }
 
@@ -159,7 +158,7 @@ mod tests {
     const CLIENT: ClientId = ClientId::from_static("billing");
 
     #[test]
-    fn a_row_reads_back_as_the_change_that_it_was_even_with_characters_that_no_column_takes() {
+    fn a_row_reads_back_as_the_same_change_also_with_unusual_characters() {
         let revocation = Revocation::token("a\0bé🦀\"\\", CLIENT, UNIX_EPOCH, UNIX_EPOCH);
         let row = Row::revoked(revocation.clone()).unwrap();
         assert!(row.change.bytes().all(|byte| matches!(byte, 0x20..=0x7e)), "{}", row.change);
@@ -168,14 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn a_used_credential_is_kept_for_a_minute_beyond_its_end() {
+    fn a_used_credential_is_kept_for_a_minute_after_its_expiry() {
         let end = UNIX_EPOCH + Duration::from_secs(1_000);
         assert!(replays_until(end + Duration::from_secs(59)) < seconds(end));
         assert_eq!(replays_until(end + Duration::from_secs(60)), seconds(end));
     }
 
     #[test]
-    fn revocations_that_say_the_same_have_the_same_digest() {
+    fn equal_revocations_have_the_same_digest() {
         let digest = |name| Row::revoked(Revocation::key(name, UNIX_EPOCH, super::CALL_TIMEOUT)).unwrap().digest;
         assert_eq!(digest("a"), digest("a"));
         assert_ne!(digest("a"), digest("b"));

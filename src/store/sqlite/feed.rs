@@ -1,7 +1,7 @@
-//! Reads the feed: a page of changes, and a cursor that shows when the file lost entries that were read before.
+//! Reads the feed: a page of changes, and a cursor that shows whether the file lost entries that were read before.
 //!
-//! Each row of the feed leaves a tip: its number, and a random name. Number 0 is the epoch of the file, made with its tables. A
-//! file that was restored from an older copy counts through the same numbers again, but under other names.
+//! Each row of the feed leaves a tip: its number, and a random name. Number 0 is the epoch of the file, created with its
+//! tables. A file that was restored from an older copy uses the same numbers again, but under other names.
 
 use sqlx::SqlitePool;
 
@@ -9,7 +9,7 @@ use crate::store::last_write::LastWrite;
 use crate::store::sql::{PAGE, Row, failed};
 use crate::store::{Changes, Cursor, StoreError};
 
-/// How many numbers back tips are kept. A trigger makes them, so that no writer can forget to.
+/// How many numbers back tips are kept. A trigger creates the tips, so every writer leaves them.
 pub(super) const TIPS: &str = "
     CREATE TABLE tcc_tips (seq INTEGER PRIMARY KEY, name BLOB NOT NULL) STRICT;
     INSERT INTO tcc_tips VALUES (0, randomblob(8));
@@ -22,12 +22,12 @@ pub(super) const TIPS: &str = "
 
 const TIPS_KEPT: i64 = 10_000;
 
-/// The last tip and the epoch, as [`LastWrite`] keeps them.
+/// The last tip and the epoch, in the form of [`LastWrite`].
 pub(super) const LAST_TIP: &str =
     "SELECT seq || '-' || hex(name) || ' ' || (SELECT hex(name) FROM tcc_tips WHERE seq = 0)
     FROM tcc_tips ORDER BY seq DESC LIMIT 1";
 
-/// The epoch, the last tip, whether the tip of the cursor and that of the last write are there; and a row of the feed.
+/// The epoch, the last tip, whether the tips of the cursor and of the last write exist, and a row of the feed.
 type Fetched = (String, i64, String, bool, bool, Option<i64>, Option<String>);
 
 pub(super) async fn read(readers: &SqlitePool, last_write: &LastWrite, cursor: &Cursor) -> Result<Changes, StoreError> {
@@ -46,7 +46,7 @@ pub(super) async fn read(readers: &SqlitePool, last_write: &LastWrite, cursor: &
     }
     if known == Known::Behind {
         tracing::warn!(
-            "more was written to SQLite since its feed was read last than it can tell apart; reading it anew"
+            "too many changes were written to SQLite since the last read of its feed; reading it again from the start"
         );
     }
     let rows = fetch(readers, &Place::default(), &Place::default()).await?;
@@ -57,7 +57,7 @@ pub(super) async fn read(readers: &SqlitePool, last_write: &LastWrite, cursor: &
     })
 }
 
-/// One statement, and so one snapshot.
+/// Reads everything in one statement, and so from one snapshot.
 async fn fetch(readers: &SqlitePool, place: &Place<'_>, own: &Place<'_>) -> Result<Vec<Fetched>, StoreError> {
     let page = "SELECT head.*, feed.seq, feed.change FROM (
             SELECT (SELECT hex(name) FROM tcc_tips WHERE seq = 0), (SELECT max(seq) FROM tcc_tips),
@@ -73,7 +73,7 @@ async fn fetch(readers: &SqlitePool, place: &Place<'_>, own: &Place<'_>) -> Resu
     rows.fetch_all(readers).await.map_err(failed)
 }
 
-/// What a file says of itself.
+/// The epoch and tips of a file.
 struct Head<'a> {
     epoch: &'a str,
     tip: (i64, &'a str),
@@ -83,7 +83,7 @@ struct Head<'a> {
 
 impl<'a> Head<'a> {
     fn of(rows: &'a [Fetched]) -> Result<Self, StoreError> {
-        let damaged = || StoreError::new("SQLite does not answer the feed's question");
+        let damaged = || StoreError::new("unexpected result of the feed query of SQLite");
         let (epoch, seq, name, has_seen, has_own, ..) = rows.first().ok_or_else(damaged)?;
         Ok(Self { epoch, tip: (*seq, name), has_seen: *has_seen, has_own: *has_own })
     }
@@ -101,11 +101,11 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Whether a file has the last entry that a reader was told of, or the last write of this process.
+/// Whether a file has the last entry that a reader received, or the last write of this process.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Known {
     Yes,
-    /// Too much was written since to tell.
+    /// Too many later entries to determine it.
     Behind,
     Lost,
     AnotherFile,
@@ -116,7 +116,7 @@ impl Known {
         match self {
             Self::Yes | Self::Behind => None,
             Self::Lost => Some("the last writes to the SQLite file are gone: it was restored from an older copy"),
-            Self::AnotherFile => Some("another SQLite file took the place of the one that this process had open"),
+            Self::AnotherFile => Some("another SQLite file replaced the one that this process had open"),
         }
     }
 }
@@ -132,7 +132,8 @@ fn page(rows: &[Fetched], head: &Head<'_>, after: i64) -> Result<Changes, StoreE
     Ok(Changes::new(changes, Cursor::new(cursor)).more(more))
 }
 
-/// `AFTER SEQ-NAME EPOCH`: the number up to which the reader was told, and the last tip and the epoch of the file at that time.
+/// `AFTER SEQ-NAME EPOCH`: the number of the last change that the reader received, and the last tip and the epoch of the file
+/// at that time.
 #[derive(Default)]
 struct Place<'a> {
     after: i64,
@@ -145,7 +146,8 @@ impl<'a> Place<'a> {
         if cursor.as_str().is_empty() {
             return Ok(Self::default());
         }
-        Self::of_parts(cursor.as_str()).ok_or_else(|| StoreError::new("this cursor is not one of SQLite"))
+        Self::of_parts(cursor.as_str())
+            .ok_or_else(|| StoreError::new("invalid cursor: it does not belong to an SQLite store"))
     }
 
     fn of_parts(text: &'a str) -> Option<Self> {
@@ -162,7 +164,7 @@ mod tests {
     use crate::store::Cursor;
 
     #[test]
-    fn a_place_is_known_lost_behind_or_of_another_file() {
+    fn a_place_is_known_or_lost_or_too_far_behind_or_from_another_file() {
         let head = Head { epoch: "E", tip: (20_000, "F"), has_seen: true, has_own: false };
         let knows = |cursor: &str, has_tip| head.knows(&Place::parse(&Cursor::new(cursor)).unwrap(), has_tip);
         assert!(knows("", false) == Known::Yes && knows("5 7-A E", true) == Known::Yes);

@@ -1,8 +1,8 @@
-//! [`Files`]: the connections to a file, and what becomes of them when another file takes its name.
+//! [`Files`]: the connections to a file, and their replacement when another file takes its name.
 //!
-//! An open file stays the same when its name is given to another one. Later writes to it are lost with the last connection,
-//! though they were acknowledged. So each call looks first whether the name still belongs to the file, and each write does so
-//! again before it is acknowledged.
+//! An open file stays open when another file takes its name. Later writes to it are lost when the last connection closes,
+//! although they were acknowledged. So each call first checks that the name still belongs to the open file, and each write
+//! checks that again before it is acknowledged.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +18,7 @@ use crate::store::sql::{failed, in_time};
 pub(super) struct Files {
     path: PathBuf,
     options: SqliteConnectOptions,
-    /// The same without the settings that are written into a file.
+    /// The same options without the settings that are written into a file.
     examining: SqliteConnectOptions,
     timeout: Duration,
     current: Mutex<Arc<Open>>,
@@ -27,24 +27,24 @@ pub(super) struct Files {
 
 /// The connections to one file.
 pub(super) struct Open {
-    /// One connection: SQLite has one writer at a time, and the wait for it is better spent here than in its busy loop.
+    /// One connection: SQLite has one writer at a time, and waiting here is cheaper than in SQLite's busy loop.
     pub(super) writer: SqlitePool,
     pub(super) readers: SqlitePool,
     file: Option<FileId>,
-    /// The name of the file without symbolic links: SQLite derives the names of its log from that.
+    /// The path of the file without symbolic links. SQLite derives the names of its log files from it.
     real: PathBuf,
-    /// The write-ahead log and its index, as of the last call.
+    /// The write-ahead log and its index, at the last call.
     log_files: Mutex<[Option<FileId>; 2]>,
 }
 
-/// What SQLite adds to the name of a file for its write-ahead log, and for the index of that.
+/// The suffixes of the write-ahead log and of its index.
 const LOG_FILES: [&str; 2] = ["-wal", "-shm"];
 
-/// The device, and the number of the file on it; 0 where files have no numbers.
+/// The device, and the number of the file on it. The number is 0 where files have no numbers.
 type FileId = (u64, u64);
 
 impl Files {
-    /// The file exists.
+    /// Creates the connections. The file must exist.
     pub(super) fn new(options: SqliteConnectOptions, examining: SqliteConnectOptions, timeout: Duration) -> Self {
         let path = options.get_filename().to_owned();
         let options = options.create_if_missing(false);
@@ -67,19 +67,19 @@ impl Files {
             *current.log_files.lock().unwrap_or_else(PoisonError::into_inner) = current.log_files_now();
             return Ok(current);
         }
-        // By a task of its own, since the caller may not wait for as long as a look at a large file takes.
+        // In its own task, since examining a large file may take longer than the caller waits.
         let files = self.clone();
         tokio::spawn(async move { files.reopen().await }).await.map_err(StoreError::new)?
     }
 
-    /// Returns an error where the name belongs to another file by now: the write may be lost.
+    /// Returns an error if the name belongs to another file now: the write may be lost.
     pub(super) fn check(&self, open: &Open) -> Result<(), StoreError> {
         if open.file == file_id(&self.path) {
             return Ok(());
         }
         let path = self.path.display();
         Err(StoreError::new(format!(
-            "{path} was replaced or removed while it was written: the write may be lost; try again"
+            "{path} was replaced or removed during the write: the write may be lost; try again"
         )))
     }
 
@@ -90,7 +90,7 @@ impl Files {
     async fn reopen(&self) -> Result<Arc<Open>, StoreError> {
         let path = self.path.display();
         let Ok(_guard) = self.reopening.try_lock() else {
-            return Err(StoreError::new(format!("{path} was replaced, and is being opened again")));
+            return Err(StoreError::new(format!("{path} was replaced and is being opened again; try again")));
         };
         let former = self.current();
         if self.is_current(&former) {
@@ -98,7 +98,7 @@ impl Files {
         }
         if file_id(&self.path).is_none() {
             return Err(StoreError::new(format!(
-                "{path} is gone: it was moved or deleted while the process runs; put it back"
+                "{path} does not exist: it was moved or deleted while the process runs; restore it"
             )));
         }
         in_time(REOPENING, self.close(&former)).await?;
@@ -106,7 +106,7 @@ impl Files {
         let open = Open::new(&self.path, &self.options, self.timeout);
         let version = write(&open.writer, REOPENING, bring_up_to_date).await?;
         super::check_version(version)?;
-        tracing::warn!(%path, "the SQLite file was replaced while the process runs; the new one is used from now on");
+        tracing::warn!(%path, "the SQLite file was replaced while the process runs; using the new file");
         let open = Arc::new(open);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = open.clone();
         Ok(open)
@@ -114,28 +114,28 @@ impl Files {
 }
 
 impl Files {
-    /// Closes a file that has lost its name. SQLite keeps recent writes in a log, which it finds by the name of the file: they
-    /// go into the file that they belong to, wherever it is now, and the log must not become part of the new file.
+    /// Closes a file that has lost its name. SQLite keeps recent writes in a log, which it finds by the name of the file. They
+    /// must go into the file that they belong to, wherever it is now, and must not become part of the new file.
     async fn close(&self, former: &Open) -> Result<(), StoreError> {
         if !former.writer.is_closed() {
             let log = sqlx::query_as::<_, (i64, i64, i64)>("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&former.writer);
             let is_busy = match log.await {
                 Ok((is_busy, ..)) => is_busy != 0,
-                // Nothing can be saved of a file that is damaged.
+                // Nothing can be saved from a damaged file.
                 Err(error) if is_damaged(&error) => false,
                 Err(error) => return Err(failed(error)),
             };
             if is_busy {
                 let path = self.path.display();
                 return Err(StoreError::new(format!(
-                    "{path} was replaced, and another process still uses the former file"
+                    "{path} was replaced, but another process still uses the former file; restart that process"
                 )));
             }
         }
         former.writer.close().await;
         former.readers.close().await;
         let known = *former.log_files.lock().unwrap_or_else(PoisonError::into_inner);
-        // Where only a link points elsewhere now, the log is still that of the former file.
+        // If only a symbolic link changed, the log still belongs to the former file.
         if file_id(&former.real) == former.file {
             return Ok(());
         }
@@ -148,7 +148,7 @@ impl Files {
     }
 }
 
-/// What it may take to close a file that was replaced, and to look at the new one.
+/// The time limit of closing a replaced file and examining the new one.
 const REOPENING: Duration = Duration::from_secs(30);
 
 impl Open {
@@ -171,12 +171,14 @@ impl Open {
     }
 }
 
-/// A file that took the place of another one must be a store, and whole. Until that is known, nothing is written to it.
+/// Checks that a file that replaced another one is an intact store. Until then, nothing is written to it.
 async fn examine(options: &SqliteConnectOptions) -> Result<(), StoreError> {
     let mut connection = options.clone().read_only(true).connect().await.map_err(failed)?;
     let tables = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM sqlite_schema WHERE name = 'tcc_schema'");
     if tables.fetch_one(&mut connection).await.map_err(failed)? == 0 {
-        return Err(StoreError::new("the file was replaced by one that is not a store: restore a copy of the store"));
+        return Err(StoreError::new(
+            "the file was replaced by a file that is not a store; restore a copy of the store",
+        ));
     }
     let checked = sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)").fetch_one(&mut connection);
     let checked = checked.await.map_err(failed)?;
@@ -189,7 +191,7 @@ async fn examine(options: &SqliteConnectOptions) -> Result<(), StoreError> {
     connection.close().await.map_err(failed)
 }
 
-/// `SQLITE_CORRUPT` and `SQLITE_NOTADB`
+/// Returns whether the error is `SQLITE_CORRUPT` or `SQLITE_NOTADB`.
 fn is_damaged(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     code.and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| matches!(code & 0xff, 11 | 26))
@@ -201,7 +203,7 @@ fn file_id(path: &std::path::Path) -> Option<FileId> {
     std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
-/// Where files have no numbers, an open file cannot be replaced either.
+/// Where files have no numbers, an open file cannot be replaced.
 #[cfg(not(unix))]
 fn file_id(path: &std::path::Path) -> Option<FileId> {
     path.exists().then_some((0, 0))
