@@ -126,9 +126,9 @@ fn broken() -> Vec<(Vec<u8>, usize, &'static str)> {
     let with = |line: &str| format!("{good}[[clients]]\nclient_id = \"b\"\n{line}\n");
     let secret = |member: &str| with(&format!("client_secrets = [{{ label = \"1\", {member} }}]"));
     [
-        (String::new(), 1, "it is empty"),
+        (String::new(), 1, "file is empty"),
         (format!("{good}[[clients]"), 6, ""),
-        (" \n\n".to_owned(), 1, "it is empty"),
+        (" \n\n".to_owned(), 1, "file is empty"),
         (format!("{good}client_id"), 6, ""),
         (format!("{good}[[clients]]\n"), 6, "client_id"),
         (good.replace("[[clients]]", "[[client]]"), 1, "unknown field `client`"),
@@ -154,7 +154,7 @@ fn broken() -> Vec<(Vec<u8>, usize, &'static str)> {
         (secret(&format!("hash = \"{HASH}\", dangerous_plain = \"hunter2\"")), 6, "hash"),
         (secret("hash = 5"), 8, "client_secrets[0].hash: a secret or hash must be a string"),
         (secret(&format!("hash = \"{HASH}\", expires_at = 99999999999999999999")), 8, ""),
-        (format!("{good}{good}"), 6, "client `billing` is there twice"),
+        (format!("{good}{good}"), 6, "duplicate client id `billing`"),
         (good.replace("\"billing\"", &format!("\"{}\"", "b".repeat(256))), 1, "client id"),
     ]
     .map(|(text, line, reason)| (text.into_bytes(), line, reason))
@@ -192,7 +192,7 @@ async fn invalid_files_are_rejected_with_line_and_reason_while_the_old_content_s
     }
     put(&path, &good);
     until(|| async { store.fault().is_none() }).await;
-    println!("{count} broken files refused, each with line and reason, while the clients of before stayed");
+    println!("{count} broken files refused, each with line and reason, while the earlier clients stayed in use");
 }
 
 type Make = fn(&Path);
@@ -207,8 +207,8 @@ async fn a_path_that_is_not_a_file_is_rejected_and_recovered_from() {
     };
     let things: [(&str, Make); 5] = [
         ("No such file", |_| {}),
-        ("not a file", |path| fs::create_dir(path).unwrap()),
-        ("not a file", pipe),
+        ("not a regular file", |path| fs::create_dir(path).unwrap()),
+        ("not a regular file", pipe),
         ("No such file", |path| symlink("nowhere", path).unwrap()),
         ("symbolic link", |path| symlink("clients.toml", path).unwrap()),
     ];

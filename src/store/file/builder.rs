@@ -9,7 +9,7 @@ use super::{FileStore, document, write};
 use crate::clock::Clock;
 use crate::store::MemoryStore;
 
-/// The settings of a [`FileStore`], each with its default.
+/// The settings of a [`FileStore`], each with a default.
 #[derive(Debug)]
 #[must_use = "nothing is read yet"]
 pub struct FileStoreBuilder {
@@ -24,35 +24,35 @@ impl FileStoreBuilder {
         Self { path: path.to_owned(), revocations: None, create: false, memory: MemoryStore::default() }
     }
 
-    /// Where revocations are kept: by default beside the file, as `NAME.revoked`. For a file in a folder that cannot be
-    /// written to, such as a `ConfigMap`.
+    /// Sets the path of the file of revocations. The default is `NAME.revoked` in the same folder. Use this if that folder is
+    /// read-only, such as a `ConfigMap`.
     pub fn revocations_at(mut self, path: impl Into<PathBuf>) -> Self {
         self.revocations = Some(path.into());
         self
     }
 
-    /// Writes a file without clients where there is none. By default that is an error, since it is more often a slip in
-    /// the path.
+    /// Creates a file without clients if the file does not exist. By default a missing file is an error, since the path is
+    /// probably wrong.
     pub fn create_missing(mut self) -> Self {
         self.create = true;
         self
     }
 
-    /// The clock by which the tokens of a disabled client are revoked; the system's by default.
+    /// Sets the clock that dates the revocations of disabled clients. The default is the clock of the operating system.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.memory = self.memory.clock(clock);
         self
     }
 
-    /// Reads the file, and watches it from then on.
+    /// Reads the file, and starts to watch it.
     ///
     /// # Errors
     ///
-    /// When a file cannot be read, or is wrong.
+    /// When a file cannot be read or is invalid.
     ///
     /// # Panics
     ///
-    /// Outside of a Tokio runtime.
+    /// If called outside of a Tokio runtime.
     pub async fn open(self) -> Result<FileStore, FileFault> {
         let path = self.path.clone();
         let opened = tokio::task::spawn_blocking(move || {
@@ -69,8 +69,8 @@ impl FileStoreBuilder {
     }
 }
 
-/// Creates a file without clients unless it exists. It does so under the lock, since another process may create the file with
-/// clients in it.
+/// Creates a file without clients unless the file exists. Takes the lock first, since another process may be creating the file
+/// with clients in it.
 fn create_empty(path: &Path) -> Result<(), FileFault> {
     if path.exists() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The file's text ↔ clients.
+//! Parses the text of the file into clients, and renders clients as text.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use crate::object::Object;
 use crate::registration::{ClientRules, RegisteredClient};
 use crate::registration::{Record, member};
 
-/// A line, from 1, and what is wrong there.
+/// A line number, starting at 1, and the error in that line.
 pub(super) type Wrong = (usize, String);
 
 #[derive(Deserialize)]
@@ -21,12 +21,12 @@ struct Document {
     clients: Vec<Spanned<Object<Record>>>,
 }
 
-/// All clients of the file, or the first thing that is wrong.
+/// Returns all clients of the file, or the first error.
 pub(super) fn parse(bytes: &[u8], rules: Option<&ClientRules>) -> Result<Vec<Arc<RegisteredClient>>, Wrong> {
     let text = std::str::from_utf8(bytes)
-        .map_err(|error| (line(bytes, error.valid_up_to()), "it is not UTF-8; save it as such".to_owned()))?;
+        .map_err(|error| (line(bytes, error.valid_up_to()), "the file is not UTF-8; save it as UTF-8".to_owned()))?;
     if text.trim().is_empty() {
-        return Err((1, "it is empty; without any client it says `clients = []`".to_owned()));
+        return Err((1, "the file is empty; write `clients = []` if there are no clients".to_owned()));
     }
     let document: Document = toml::from_str(text).map_err(|error| {
         let Range { start, .. } = error.span().unwrap_or(0..0);
@@ -39,7 +39,7 @@ pub(super) fn parse(bytes: &[u8], rules: Option<&ClientRules>) -> Result<Vec<Arc
         let wrong = |why: String| (line(bytes, start), why);
         let client = record.into_inner().0.register().map_err(|error| wrong(error.to_string()))?;
         if !ids.insert(client.id().clone()) {
-            return Err(wrong(format!("client `{}` is there twice; give each an id of its own", client.id())));
+            return Err(wrong(format!("duplicate client id `{}`; give each client its own id", client.id())));
         }
         rules.map_or(Ok(()), |rules| rules.check(&client)).map_err(|error| wrong(error.to_string()))?;
         Ok(Arc::new(client))
@@ -47,11 +47,12 @@ pub(super) fn parse(bytes: &[u8], rules: Option<&ClientRules>) -> Result<Vec<Arc
     document.clients.into_iter().map(client).collect()
 }
 
-/// The member that is wrong, such as `client_secrets[1].hash`; it is looked for only once a file is known to be wrong.
+/// Returns the path of the invalid member, such as `client_secrets[1].hash`. Called only for a file that is known to be
+/// invalid.
 fn path_of_mistake(text: &str) -> Option<String> {
     let error = serde_path_to_error::deserialize::<_, Document>(toml::Deserializer::parse(text).ok()?).err()?;
     let path = member(error.path())?;
-    // The client is told by its line.
+    // The line number already identifies the client.
     let in_client = path.strip_prefix("clients[").and_then(|rest| rest.split_once("]."));
     Some(in_client.map_or(path.clone(), |(_, path)| path.to_owned()))
 }
@@ -60,7 +61,7 @@ fn line(bytes: &[u8], place: usize) -> usize {
     1 + bytes.iter().take(place).filter(|byte| **byte == b'\n').count()
 }
 
-/// serde quotes a value that it did not expect, and that may have been a secret.
+/// Removes values from an error message: serde quotes an unexpected value, which may be a secret.
 fn without_values(message: &str) -> String {
     let has_value = ["invalid ", "unknown variant "].iter().any(|start| message.starts_with(start));
     let end = match message.rfind(", expected ") {
@@ -87,8 +88,8 @@ pub(super) fn render(clients: &[Arc<RegisteredClient>]) -> Result<String, toml::
         text.push('\n');
         text.push_str(&toml::to_string(&Document { clients: &[] })?);
     }
-    // One document for each client: `toml` inserts the members of each table into the text of all tables before it, which
-    // takes quadratic time.
+    // One document per client: `toml` inserts the members of each table into the text of all tables before it, which takes
+    // quadratic time.
     for client in clients {
         text.push('\n');
         text.push_str(&toml::to_string(&Document { clients: &[client] })?);
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn written_clients_read_back_equal() {
         let clients = [
             client("billing").scope(Scope::from_static("read")).token_lifetime(std::time::Duration::from_secs(9)),
             client("\"odd\" \\ [[clients]] # = '").secret(ClientSecret::generate().unwrap()).disabled(),
@@ -120,7 +121,7 @@ mod tests {
         assert_eq!(parse(render(&[]).unwrap().as_bytes(), None).unwrap(), []);
     }
 
-    /// The time that this thread has spent on a processor, which other threads do not lengthen.
+    /// Returns the processor time of this thread, which does not depend on other threads.
     #[cfg(target_os = "linux")]
     fn thread_time() -> std::time::Duration {
         let statistics = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();

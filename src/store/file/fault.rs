@@ -1,9 +1,9 @@
-//! [`FileFault`]: what is wrong with a file, and in which line.
+//! [`FileFault`]: an error in a file, with its line.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// A file cannot be used; the text says where and why, and shows no value that could be a secret.
+/// An error of a file that cannot be used. Its text has the location and the reason, and no value that could be a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileFault {
     path: PathBuf,
@@ -16,19 +16,19 @@ impl FileFault {
         Self { path: path.to_owned(), line, reason: reason.to_string() }
     }
 
-    /// The file.
+    /// Returns the path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The line, from 1, where it is one.
+    /// Returns the line number, starting at 1, if the error is in one line.
     #[must_use]
     pub fn line(&self) -> Option<usize> {
         self.line
     }
 
-    /// What is wrong there.
+    /// Returns the reason.
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.reason

@@ -1,4 +1,4 @@
-//! Revocations beside the file: one line of JSON each, appended, and read again when somebody else appended some.
+//! The file of revocations: one line of JSON each, appended, and read again when another process has appended to it.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -16,48 +16,48 @@ use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::store::{Revocation, StoreError};
 
-/// How long to wait for another process that appends or compacts: as long as a call of a store may take by default.
+/// How long to wait for another process that appends or compacts: the default time limit of a store call.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) struct Journal {
     path: PathBuf,
-    /// What was read or written here, so that a line is told once.
+    /// The entries that were read or written here, so that each line is reported once.
     known: HashSet<Revocation>,
     read: Place,
-    /// Known entries that the file no longer has.
+    /// Known entries that are missing in the file.
     missing: Vec<Revocation>,
-    /// Lines were missing since this was taken last.
+    /// Whether lines were missing since this was last taken.
     has_lost: bool,
-    /// Why the missing entries could not be written again, so that it is reported once.
+    /// Why the missing entries could not be written again. Kept so that it is logged once.
     write_error: Option<String>,
 }
 
-/// Which file was read, and how far.
+/// The file that was read, and up to which position.
 #[derive(Clone, Default)]
 struct Place {
-    /// Open, so that its number is not given to a file that takes its name; `None` where files have no number, and are read
-    /// from their start each time.
+    /// The open file. It is kept open so that its inode number is not reused for a file that takes its name. `None` where
+    /// files have no numbers; they are then read from the start each time.
     file: Option<Arc<File>>,
     length: u64,
     lines: usize,
-    /// The last bytes before that, which are there still unless the file was written anew in its place.
+    /// The last bytes before that position. They change if the file was rewritten in place.
     tail: Vec<u8>,
-    /// Of the file when it was read.
+    /// The stamp of the file when it was read.
     stamp: Option<Stamp>,
 }
 
-/// How many bytes are looked at again: lines are longer as a rule.
+/// How many bytes are compared again. Most lines are longer.
 const TAIL: usize = 256;
 
-/// For how long an entry must have been in the file still for its loss to be one. One that expires soon may have been left
-/// out by another process whose clock is ahead.
+/// An entry counts as lost only if it would have stayed in the file for at least this long. An entry that expires sooner may
+/// have been removed by another process whose clock is ahead.
 const MARGIN: Duration = Duration::from_secs(5 * 60);
 
-/// The rest of the file.
+/// The part of the file that has not been read.
 struct Unread {
     place: Place,
     bytes: Vec<u8>,
-    /// It is another file than the one that was read, and `bytes` are all of it.
+    /// Whether it is another file than the one that was read. `bytes` are then all of it.
     is_another: bool,
 }
 
@@ -85,30 +85,30 @@ impl Journal {
         Ok(())
     }
 
-    /// Tells what is new in the file, apart from what this process wrote. What is refused is told again the next time, and
-    /// nothing behind a line that cannot be read, so that no callback is passed over in silence. Where another file took the
-    /// place of the one that was read, such as an older copy, what it lacks is written again.
+    /// Reports the new entries of the file, except those that this process wrote. Entries that `tell` refuses are reported
+    /// again the next time. Nothing is reported after a line that cannot be read, so that no revocation is skipped silently.
+    /// If another file replaced the one that was read, such as an older copy, the missing entries are written again.
     pub(super) fn read(
         &mut self,
         now: UnixTime,
         tell: impl FnMut(&Revocation) -> Result<(), StoreError>,
     ) -> Result<(), FileFault> {
         self.read_on(now, tell)?;
-        // This process knows them in any case.
+        // A failure changes nothing for this process, which knows the entries.
         let error = self.write_missing().err().map(|error| error.to_string());
         if let Some(error) = error.as_ref().filter(|error| self.write_error.as_ref() != Some(error)) {
-            tracing::error!(path = %self.path.display(), error, "revocations are gone from the file and cannot be written again");
+            tracing::error!(path = %self.path.display(), error, "revocations are missing in the file and cannot be written again");
         }
         self.write_error = error;
         Ok(())
     }
 
-    /// Returns whether lines were missing since this was asked last.
+    /// Returns whether lines were missing since the last call.
     pub(super) fn take_loss(&mut self) -> bool {
         std::mem::take(&mut self.has_lost)
     }
 
-    /// The clients that were disabled or deleted, and whose tokens are revoked still.
+    /// Returns the clients that were disabled or deleted and whose tokens are still revoked.
     pub(super) fn former_clients(&self) -> HashSet<&ClientId> {
         let clients = self.known.iter().filter_map(|revocation| match revocation {
             Revocation::Client { client_id, .. } => Some(client_id),
@@ -127,7 +127,7 @@ impl Journal {
         tracing::warn!(
             path = %self.path.display(),
             revocations = self.missing.len(),
-            "revocations were gone from the file, as after a restore from an older copy, and were written again"
+            "revocations were missing in the file, as after a restore from an older copy, and were written again"
         );
         self.missing.clear();
         Ok(())
@@ -150,8 +150,8 @@ impl Journal {
             }
             let fault = |reason: String| FileFault::new(&self.path, Some(number), reason);
             let revocation = serde_json::from_slice::<Revocation>(line);
-            let revocation =
-                revocation.map_err(|error| fault(format!("it is no revocation, and may have been one: {error}")))?;
+            let revocation = revocation
+                .map_err(|error| fault(format!("invalid revocation: {error}; correct or remove the line")))?;
             if is_another {
                 there.insert(revocation.clone());
             }
@@ -171,9 +171,10 @@ impl Journal {
         Ok(())
     }
 
-    /// How far the file was read, unless it is another one now, and the whole lines after that; the last may lack its end.
+    /// Returns how far the file was read, unless it is another file now, and the complete lines after that. The last line may
+    /// lack its line break.
     fn unread(&self) -> io::Result<Unread> {
-        // Before it is opened: opening a named pipe waits for a writer.
+        // Checked before the file is opened, since opening a named pipe waits for a writer.
         let is_file = fs::metadata(&self.path).map(|metadata| metadata.is_file());
         let mut file =
             match is_file.and_then(|is_file| if is_file { File::open(&self.path) } else { Err(not_a_file()) }) {
@@ -204,7 +205,7 @@ impl Journal {
         Ok(Unread { place, bytes, is_another: !is_same && self.read.length > 0 })
     }
 
-    /// Leaves out what has expired, when there is some, and tells what is new.
+    /// Removes expired entries, if there are any, and reports new ones.
     pub(super) fn compact(
         &mut self,
         now: UnixTime,
@@ -215,14 +216,14 @@ impl Journal {
             return Ok(());
         }
         let _lock = write::Lock::take(&self.path, PATIENCE).map_err(StoreError::new)?;
-        // As if another file had been read before, so that all of it is read, and missed entries are noticed.
+        // Treats the file as another one, so that all of it is read and missing entries are noticed.
         self.read = Place { length: u64::MAX, ..Place::default() };
         self.read_on(now, tell).map_err(StoreError::new)?;
         if !self.missing.is_empty() {
             tracing::warn!(
                 path = %self.path.display(),
                 revocations = self.missing.len(),
-                "revocations were gone from the file, as after a restore from an older copy, and are written again"
+                "revocations were missing in the file, as after a restore from an older copy, and are written again"
             );
         }
         self.known.retain(|revocation| !is_over(revocation));
@@ -239,7 +240,7 @@ impl Place {
         self.tail.drain(..self.tail.len().saturating_sub(TAIL));
     }
 
-    /// Returns whether the file still has the same last bytes at that place.
+    /// Returns whether the file still has the same bytes before that position.
     fn has_tail(&self, file: &mut File) -> io::Result<bool> {
         file.seek(SeekFrom::Start(self.length.saturating_sub(self.tail.len() as u64)))?;
         Ok(read_in_one(file, self.tail.len() as u64)? == self.tail)
@@ -247,11 +248,12 @@ impl Place {
 }
 
 fn not_a_file() -> io::Error {
-    io::Error::other("it is not a file")
+    io::Error::other("it is not a regular file")
 }
 
-/// So many bytes, by one call. Who writes next cuts off what a crash left unfinished, and writes in its place: read by two
-/// calls, its beginning and the end of what is there now would make a line that nobody wrote.
+/// Reads exactly this many bytes with one call. The next writer removes an incomplete line that a crash left, and writes in
+/// its place. With two calls, the start of the old line and the end of the new one could be combined into a line that no one
+/// wrote.
 fn read_in_one(file: &mut impl io::Read, length: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
     let read = loop {
@@ -263,8 +265,8 @@ fn read_in_one(file: &mut impl io::Read, length: u64) -> io::Result<Vec<u8>> {
     if read == bytes.len() { Ok(bytes) } else { Err(io::Error::other("it changed while it was read")) }
 }
 
-/// Whether a last line lacks nothing but its end, as some leave it who mend the file by hand. What a crash cut off is none:
-/// no beginning of a JSON object is one. Whether it is a revocation is asked of it like of any other line.
+/// Returns whether the last line is complete except for its line break, as some editors leave it. A line that a crash cut off
+/// is not: no prefix of a JSON object is itself one. Whether the line is a revocation is checked later, as for any other line.
 fn is_whole(line: &[u8]) -> bool {
     serde_json::from_slice::<IgnoredAny>(line).is_ok()
 }
@@ -277,25 +279,25 @@ fn line(revocation: &Revocation) -> io::Result<String> {
 mod tests {
     use super::*;
 
-    /// A file that somebody mends between two calls.
-    struct Mended(Vec<&'static [u8]>);
+    /// A file that is rewritten between two calls.
+    struct Rewritten(Vec<&'static [u8]>);
 
-    impl io::Read for Mended {
+    impl io::Read for Rewritten {
         fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
             self.0.pop().map_or(Ok(0), |mut now| now.read(bytes))
         }
     }
 
     #[test]
-    fn no_line_is_made_of_what_a_crash_left_and_what_was_written_in_its_place() {
+    fn a_partial_line_of_a_crash_is_never_combined_with_the_line_that_replaced_it() {
         let whole = br#"{"of":"one"}"#;
         let length = whole.len() as u64;
-        assert_eq!(read_in_one(&mut Mended(vec![whole]), length).unwrap(), whole);
-        let mended = read_in_one(&mut Mended(vec![br#" another"}"#, br#"{"of":"#]), length + 4);
-        assert!(mended.is_err(), "{mended:?}");
+        assert_eq!(read_in_one(&mut Rewritten(vec![whole]), length).unwrap(), whole);
+        let rewritten = read_in_one(&mut Rewritten(vec![br#" another"}"#, br#"{"of":"#]), length + 4);
+        assert!(rewritten.is_err(), "{rewritten:?}");
     }
     #[test]
-    fn a_line_that_was_written_over_another_one_in_place_is_read_before_the_file_is_compacted() {
+    fn a_line_that_was_overwritten_in_place_is_read_before_the_file_is_compacted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         let key = |id: &str, seconds| Revocation::key(id, std::time::UNIX_EPOCH, Duration::from_secs(seconds));

@@ -1,4 +1,4 @@
-//! [`FileStore`]: clients in a TOML file that is watched.
+//! [`FileStore`]: clients in a watched TOML file.
 
 mod builder;
 mod document;
@@ -28,8 +28,8 @@ use super::{
 use crate::client_id::ClientId;
 use crate::registration::{ClientError, ClientRules, RegisteredClient};
 
-/// Clients in a TOML file, for one server that people administer by hand, by `git` or by a Kubernetes `ConfigMap` (feature
-/// `file`). A clone shares it.
+/// Stores clients in a TOML file, for one server whose clients are administered by hand, with `git` or with a Kubernetes
+/// `ConfigMap` (feature `file`). Clones share the same state.
 ///
 /// ```toml
 /// [[clients]]
@@ -39,33 +39,32 @@ use crate::registration::{ClientError, ClientRules, RegisteredClient};
 /// client_secrets = [{ label = "2026", hash = "$sha256$…" }]
 /// ```
 ///
-/// 1. Members are those of the record of a [`RegisteredClient`]; one that is not known is an error.
-/// 2. A change is live within a second, and whole: no request sees one half of it. It is told to the
-///    [feed](RevocationStore::changes), and a client that is disabled by it, or gone, has its tokens revoked.
-/// 3. A file that is wrong is refused with line and reason, in the log and by [`fault`](Self::fault), while what was read
-///    before stays. A file without anything in it is wrong: that is what a write that is not done looks like.
-/// 4. [`ClientAdmin`] writes the file anew, at once or not at all, and keeps its owner and permissions. **Comments are
-///    lost.**
-/// 5. Revocations are appended to a file beside it, `NAME.revoked`, before they are acknowledged. When a line of that cannot
-///    be read, it is kept, and the feed fails until the line is corrected, since it may be a revocation. Entries that are gone
-///    from it while a process runs, such as after a restore from an older copy, stay revoked, are written again and are
-///    [reported](crate::event::Outcome::StoreLostData).
-/// 6. Whoever writes holds the system's lock on `NAME.lock`, which stays there.
+/// 1. The members are those of the record of a [`RegisteredClient`]; an unknown member is an error.
+/// 2. A change takes effect within a second, and completely: no request sees a part of it. It is written to the
+///    [feed](RevocationStore::changes). The tokens of a client that it disables or removes are revoked.
+/// 3. An invalid file is refused, with line and reason in the log and in [`fault`](Self::fault), and the clients that were
+///    read before stay in use. An empty file is invalid, since an unfinished write looks like that.
+/// 4. [`ClientAdmin`] rewrites the file in one atomic step, and keeps its owner and permissions. **Comments are lost.**
+/// 5. Revocations are appended to the file `NAME.revoked` in the same folder before they are acknowledged. A line that cannot
+///    be read is kept, and the feed fails until the line is corrected, since it may be a revocation. Entries that disappear
+///    from the file while a process runs, for example after a restore from an older copy, stay revoked, are written again and
+///    are [reported](crate::event::Outcome::StoreLostData).
+/// 6. A writer holds the operating system's lock on `NAME.lock`, a file that is never removed.
 ///
-///    **Change the file by replacing it**: write another file in the same folder, and rename that to its name, as `mv`, `git`
-///    and Kubernetes do, or hold the lock (`flock clients.toml.lock cp new.toml clients.toml`). Many editors and a plain `cp`
-///    write into the file itself, and a half of it can be valid. So a file that changed less than 3 seconds ago counts only
-///    once it was the same for 250 milliseconds, and a change by [`ClientAdmin`] fails if the file changed meanwhile.
-/// 7. A change takes time in proportion to the number of clients, and so does a look at a file that changed. Look-ups, the
+/// **Change the file by replacing it**: write another file in the same folder, and rename it, as `mv`, `git` and Kubernetes
+/// do, or hold the lock (`flock clients.toml.lock cp new.toml clients.toml`). Many editors and a plain `cp` write into the
+/// file itself, and a part of it can be valid. So a file that changed less than 3 seconds ago is used only after it has been
+/// the same for 250 milliseconds, and a change by [`ClientAdmin`] fails if the file changes at the same time.
+/// 7. The time of a change is proportional to the number of clients, and so is the time to read a changed file. Lookups, the
 ///    feed, revocations and [`fault`](Self::fault) do not wait for it.
 ///
 /// # Caveat
 ///
-/// It is for one server process; a tool such as `examples/clients.rs` may write beside it. Used credentials
-/// ([`ReplayLog`]) are in its memory alone, and forgotten with it. Where the folder cannot be written to, nothing can be
-/// revoked but by [another path](FileStoreBuilder::revocations_at). A client that is taken out of the file while no
-/// server runs leaves tokens that are good until they expire; one that is `enabled = false` leaves none. A file of clients that is
-/// replaced by an older copy counts like any other change: a client that it enables again is named in a warning.
+/// The store is for one server process; a tool such as `examples/clients.rs` may write to the files at the same time. Used
+/// credentials ([`ReplayLog`]) are only in memory, and are lost when the process ends. If the folder is read-only, nothing can
+/// be revoked unless [another path](FileStoreBuilder::revocations_at) is set. If a client is removed from the file while no
+/// server runs, its tokens are valid until they expire; if it is set to `enabled = false`, they are not. Replacing the file of
+/// clients by an older copy counts as a change like any other: a warning names the clients that it enables again.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -86,31 +85,31 @@ pub struct FileStore {
 }
 
 impl FileStore {
-    /// Reads the file, and watches it from then on.
+    /// Reads the file, and starts to watch it.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, or is wrong.
+    /// When the file cannot be read or is invalid.
     ///
     /// # Panics
     ///
-    /// Outside of a Tokio runtime.
+    /// If called outside of a Tokio runtime.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, FileFault> {
         Self::builder(path).open().await
     }
 
-    /// The settings of a store, each with its default.
+    /// Returns a builder with the default settings.
     pub fn builder(path: impl AsRef<Path>) -> FileStoreBuilder {
         FileStoreBuilder::new(path.as_ref())
     }
 
-    /// What is wrong with the file as it is now, if anything is; the clients are then those of before.
+    /// Returns the error in the current file, if there is one. The clients that were read before then stay in use.
     #[must_use]
     pub fn fault(&self) -> Option<FileFault> {
         self.shared.fault()
     }
 
-    /// Files are read and written where nobody waits for a runtime's thread.
+    /// Runs file access on a thread for blocking calls.
     async fn blocking<T: Send + 'static, E: From<StoreError> + Send + 'static>(
         &self,
         work: impl FnOnce(&Shared) -> Result<T, E> + Send + 'static,
@@ -120,8 +119,7 @@ impl FileStore {
     }
 }
 
-const LOST: &str =
-    "revocations are gone from the file that keeps them: it was removed, emptied or restored from an older copy";
+const LOST: &str = "revocations are missing in their file: it was removed, emptied or restored from an older copy";
 
 fn operators_text(error: &StoreError) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
@@ -177,7 +175,7 @@ impl ClientAdmin for FileStore {
     }
 
     async fn load(&self, id: &ClientId) -> Result<Option<(Arc<RegisteredClient>, Revision)>, StoreError> {
-        // What somebody else wrote a moment ago is there as well.
+        // Includes the changes that another process has just written.
         self.blocking(Shared::read_now).await?;
         self.shared.memory.load(id).await
     }
@@ -213,7 +211,7 @@ impl ClientAdmin for FileStore {
         after: Option<&ClientId>,
         limit: NonZeroUsize,
     ) -> Result<Vec<Arc<RegisteredClient>>, StoreError> {
-        // Only the first page reads the file: the further ones come from memory.
+        // Only the first page reads the file. The others come from memory.
         if after.is_none() {
             self.blocking(Shared::read_now).await?;
         }

@@ -1,4 +1,4 @@
-//! What all handles of a [`FileStore`](super::FileStore) share: the clients in memory, and how they came there.
+//! The state that all handles of a [`FileStore`](super::FileStore) share: the clients in memory, and the code that reads them.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,22 +16,23 @@ use crate::crypto::sha256;
 use crate::registration::{ClientError, ClientRules, RegisteredClient};
 use crate::store::{AdminError, MemoryStore, Revision, Revocation, StoreError};
 
-/// How often the file is read. New content counts only when it is the same twice, so that no half of it is taken while it
-/// is written.
+/// How often the file is read. New content is used only if two reads find the same, so that a partially written file is not
+/// used.
 pub(super) const PERIOD: Duration = Duration::from_millis(250);
 
-/// How long to wait for other processes that write the clients: the write of a large file takes up to two seconds, and
-/// several may wait.
+/// How long to wait for other processes that write the clients. Writing a large file takes up to two seconds, and several
+/// processes may wait.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often a call reads a file that changes with each read: for as long as it waits for other processes that write it.
+/// How many times a call reads a file that changes with each read. In total it waits as long as for other processes that
+/// write.
 const MAX_READS: u32 = 40;
 
-/// How many clients one message names.
+/// How many clients one message lists.
 const MAX_NAMED: usize = 5;
 
-/// The state behind three locks, so that a large file keeps only those waiting that write it as well. Where one thread
-/// takes several, it takes them in this order.
+/// The state behind three locks, so that only writers wait while a large file is read or written. A thread that takes several
+/// of them takes them in this order.
 pub(super) struct Shared {
     pub(super) path: PathBuf,
     pub(super) memory: MemoryStore,
@@ -39,37 +40,37 @@ pub(super) struct Shared {
     clients: Mutex<Clients>,
     /// Held while revocations are read or appended.
     journal: Mutex<Journal>,
-    /// Held for a moment only.
+    /// Held only briefly.
     state: Mutex<State>,
     pub(super) system: System,
 }
 
-/// The clients in force.
+/// The clients in use.
 #[derive(Default)]
 struct Clients {
-    /// In the order of the file.
+    /// The clients in the order of the file.
     in_force: Vec<Arc<RegisteredClient>>,
-    /// The content that they are from.
+    /// The content that they were read from.
     taken: Option<Content>,
-    /// Whether it is the whole content, and not what one read found in the middle of a change.
+    /// Whether that is complete content, and not a single read that may have seen a partial change.
     is_whole: bool,
-    /// Another content, which the last poll found.
+    /// Different content that the last poll found.
     coming: Option<Content>,
 }
 
 #[derive(Default)]
 struct State {
-    /// The content that was taken, or refused.
+    /// The content that was last used or refused.
     seen: Option<Content>,
-    /// The stamp of a file with that content: while the file has it, it need not be read.
+    /// The stamp of a file with that content. The file need not be read while it has this stamp.
     stamp: Option<Stamp>,
     fault: Option<FileFault>,
-    /// Why what others revoked may be unknown here.
+    /// Why revocations of other processes may be unknown here.
     journal_fault: Option<FileFault>,
     rules: Option<ClientRules>,
 }
 
-/// The digest of what is in the file, or why it cannot be read.
+/// The digest of the content of the file, or the reason why it cannot be read.
 #[derive(Clone, PartialEq, Eq)]
 enum Content {
     Digest([u8; 32]),
@@ -100,7 +101,7 @@ impl Shared {
         replaced.map_err(|error| FileFault::new(&shared.path, None, error))?;
         let mut in_force = lock(&shared.clients);
         shared.took(&mut in_force, content, clients);
-        // One read is enough to start with, and not to write it back.
+        // One read is enough to start with, but not to write the content back.
         in_force.is_whole = false;
         drop(in_force);
         Ok(shared)
@@ -111,12 +112,12 @@ impl Shared {
         state.fault.clone().or_else(|| state.journal_fault.clone())
     }
 
-    /// Returns an error while a revocation may be in the journal that is not known here.
+    /// Returns an error while the journal may contain a revocation that is unknown here.
     pub(super) fn knows_what_is_revoked(&self) -> Result<(), StoreError> {
         lock(&self.state).journal_fault.clone().map_or(Ok(()), |fault| Err(StoreError::new(fault)))
     }
 
-    /// Checks the clients against a server's rules: those of now, and those that will be read or written.
+    /// Checks the clients against the rules of a server, now and whenever clients are read or written.
     pub(super) fn keep_to(&self, rules: &ClientRules) -> Result<(), ClientError> {
         crate::store::ClientStore::validate(&self.memory, rules)?;
         lock(&self.state).rules = Some(rules.clone());
@@ -127,7 +128,7 @@ impl Shared {
         lock(&self.state).rules.clone()
     }
 
-    /// Looks whether the files have changed.
+    /// Checks both files for changes.
     #[cfg(test)]
     pub(super) fn poll(&self) {
         self.poll_journal();
@@ -138,7 +139,7 @@ impl Shared {
         let fault = self.follow_journal().err();
         let mut state = lock(&self.state);
         if let Some(fault) = fault.as_ref().filter(|fault| state.journal_fault.as_ref() != Some(fault)) {
-            tracing::warn!("{fault}; until it is fixed, the feed of revocations fails");
+            tracing::warn!("{fault}; the feed of revocations fails until this is fixed");
         }
         state.journal_fault = fault;
     }
@@ -166,13 +167,13 @@ impl Shared {
         }
     }
 
-    /// Returns whether a file with this stamp has the content that was seen.
+    /// Returns whether a file with this stamp has the content that was last seen.
     fn has(&self, stamp: Option<&Stamp>) -> bool {
         stamp.is_some() && lock(&self.state).stamp.as_ref() == stamp
     }
 
-    /// Returns whether this is the content that was seen, and remembers the stamp that the file had before it was read, unless
-    /// it could not be read: what makes a file readable need not change its stamp.
+    /// Returns whether this is the content that was last seen. If so, remembers the stamp that the file had before it was
+    /// read, unless the file could not be read: making it readable need not change its stamp.
     fn has_seen(&self, content: &Content, stamp: Option<Stamp>) -> bool {
         let mut state = lock(&self.state);
         let has_seen = state.seen.as_ref() == Some(content);
@@ -182,17 +183,17 @@ impl Shared {
         has_seen
     }
 
-    /// Replaces the clients by those that were read, or keeps them and reports the fault of the file.
+    /// Replaces the clients by those that were read. If the file is invalid, keeps them and reports the fault.
     fn take(&self, clients: &mut Clients, content: Content, read: io::Result<Vec<u8>>) {
         clients.coming = None;
         match parse(&self.path, read, self.rules().as_ref()) {
             Ok(new) => {
                 let count = new.len();
                 if let Err(error) = self.keep(clients, content, new) {
-                    // Not seen, so that it is tried again.
+                    // Not marked as seen, so that the next poll tries again.
                     return lock(&self.state).report(FileFault::new(&self.path, None, operators_text(&error)));
                 }
-                tracing::info!(path = %self.path.display(), clients = count, "the file of clients was read anew");
+                tracing::info!(path = %self.path.display(), clients = count, "the file of clients was read again");
             }
             Err(fault) => {
                 let mut state = lock(&self.state);
@@ -215,23 +216,23 @@ impl Shared {
                  that they had stay revoked"
             );
         }
-        // In this process they are in force already, whether or not the folder can be written to.
+        // The revocations are already in effect in this process, even if the folder is read-only.
         if let Err(error) = lock(&self.journal).append(&revoked) {
-            tracing::warn!(%error, "the tokens of disabled and deleted clients are revoked until this process ends only");
+            tracing::warn!(%error, "cannot save the revocations of disabled and deleted clients; they are lost when this process ends");
         }
         self.took(clients, content, new);
         Ok(())
     }
 
-    /// Remembers the clients in force; called once they are in memory.
+    /// Records the clients in use. Called after they are in memory.
     fn took(&self, clients: &mut Clients, content: Content, new: Vec<Arc<RegisteredClient>>) {
         *clients = Clients { in_force: new, taken: Some(content.clone()), is_whole: true, coming: None };
         let mut state = lock(&self.state);
         (state.seen, state.stamp, state.fault) = (Some(content), None, None);
     }
 
-    /// Reads the file until a read finds what the read before it found, unless that is known or the file has not changed for a
-    /// while: another program may be in the middle of writing into it.
+    /// Reads the file until two reads in a row find the same content, or the content is known, or the file has not changed for
+    /// a while. Otherwise another program may be in the middle of a write.
     fn read_whole(&self, is_known: impl Fn(&Content) -> bool) -> io::Result<(Content, io::Result<Vec<u8>>)> {
         let mut before = None;
         for _ in 0..MAX_READS {
@@ -248,8 +249,8 @@ impl Shared {
         Err(io::Error::other("it changes with each read; replace it by a rename instead of writing into it"))
     }
 
-    /// Reads a file that another process wrote a moment ago, and only then waits for a writer of this process. A file that
-    /// was refused is no error here: [`Self::fault`] tells of it.
+    /// Reads a file that another process has just written, and only then waits for a writer of this process. A file that was
+    /// already refused is not an error here; see [`Self::fault`].
     pub(super) fn read_now(&self) -> Result<(), StoreError> {
         let stamp = stamp(&self.path);
         if self.has(stamp.as_ref()) || self.has_seen(&Content::of(&(self.system.read)(&self.path)), stamp) {
@@ -265,7 +266,7 @@ impl Shared {
         self.keep(&mut clients, content, new)
     }
 
-    /// Changes the clients, writes the file anew, and takes that.
+    /// Changes the clients, rewrites the file, and uses the result.
     pub(super) fn edit<T>(
         &self,
         change: impl FnOnce(
@@ -274,7 +275,8 @@ impl Shared {
         ) -> Result<T, AdminError>,
     ) -> Result<T, AdminError> {
         let cannot = |error: io::Error| StoreError::new(FileFault::new(&self.path, None, error));
-        // First, so that writers of this process wait for each other here, and not with the patience for other processes.
+        // Taken first, so that writers of this process wait for each other here, and not with the time limit for other
+        // processes.
         let mut clients = lock(&self.clients);
         let _lock = write::Lock::take(&self.path, PATIENCE).map_err(cannot)?;
         let is_known = |content: &Content| clients.is_whole && clients.taken.as_ref() == Some(content);
@@ -290,7 +292,8 @@ impl Shared {
             new.iter().try_for_each(|client| rules.check(client))?;
         }
         let text = document::render(&new).map_err(StoreError::new)?;
-        // The revocations before the clients: a crash between the two refuses too much, and never too little.
+        // The revocations are written before the clients: after a crash between the two, too many tokens are refused, not too
+        // few.
         let revoked = self.memory.revoked_by(&new);
         lock(&self.journal).append(&revoked).map_err(cannot)?;
         let is_unchanged = || match Content::of(&(self.system.read)(&self.path)) {
@@ -313,7 +316,7 @@ impl Shared {
     }
 
     pub(super) fn compact(&self, now: SystemTime) -> Result<(), StoreError> {
-        // What somebody else appended since the last poll is read here as well.
+        // This also reads the entries that other processes appended since the last poll.
         lock(&self.journal).compact(UnixTime::at(now), |revocation| self.memory.revoke_now(revocation.clone()))
     }
 
@@ -322,12 +325,12 @@ impl Shared {
         lock(&self.journal).read(now, |revocation| self.memory.revoke_now(revocation.clone()))
     }
 
-    /// Returns whether revocations were gone from the file since this was asked last.
+    /// Returns whether entries of the file were missing since the last call.
     pub(super) fn take_loss(&self) -> bool {
         lock(&self.journal).take_loss()
     }
 
-    /// Clients that the new content enables, though they were disabled or deleted not long ago.
+    /// Returns the clients that the new content enables, although they were disabled or deleted recently.
     fn back_again(&self, new: &[Arc<RegisteredClient>]) -> Vec<ClientId> {
         let journal = lock(&self.journal);
         let former = journal.former_clients();
@@ -335,8 +338,8 @@ impl Shared {
         enabled.filter(|client| !self.memory.has_enabled(client.id())).map(|client| client.id().clone()).collect()
     }
 
-    /// Polls both files for as long as the store has a handle, on a task for each: revocations do not wait for a large file
-    /// of clients.
+    /// Polls both files for as long as the store has a handle. Each has its own task, so that revocations do not wait for a
+    /// large file of clients.
     pub(super) fn follow(self: &Arc<Self>) {
         for poll in [Self::poll_journal, Self::poll_clients] {
             let weak = Arc::downgrade(self);
@@ -352,10 +355,10 @@ impl Shared {
 }
 
 impl State {
-    /// Once per fault, not once per poll.
+    /// Logs a fault once, not with every poll.
     fn report(&mut self, fault: FileFault) {
         if self.fault.as_ref() != Some(&fault) {
-            tracing::warn!("{fault}; the clients of before stay in force");
+            tracing::warn!("{fault}; the clients that were read before stay in use");
             self.fault = Some(fault);
         }
     }

@@ -1,22 +1,22 @@
-//! [`Stamp`]: tells whether a file may have changed, without reading it.
+//! [`Stamp`]: detects whether a file may have changed, without reading it.
 
 use std::fs::Metadata;
 use std::time::{Duration, SystemTime};
 
-/// What changes with the content of a file, and with the permission to read it.
+/// The metadata that changes with the content of a file and with its permissions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     length: u64,
     modified: Option<SystemTime>,
-    /// When the system last saw a change of the content, the owner or the permissions (`ctime`), which no program can set;
-    /// `None` where there is no such time.
+    /// The time of the last change of the content, the owner or the permissions (`ctime`), which no program can set. `None` on
+    /// systems without such a time.
     changed: Option<SystemTime>,
     /// The device, and the number of the file on it.
     number: (u64, u64),
 }
 
 impl Stamp {
-    /// Of the file at the end of a symbolic link: that is how Kubernetes swaps them.
+    /// Returns the stamp of a file; for a symbolic link, that of its target, since Kubernetes replaces links.
     pub(super) fn of(metadata: &Metadata) -> Self {
         #[cfg(unix)]
         let (number, changed) = {
@@ -35,13 +35,14 @@ impl Stamp {
         self.length
     }
 
-    /// Whether both are of one file, whatever its name and content: of two that are open, where files have numbers.
+    /// Returns whether both stamps are of the same file, whatever its name and content. Only meaningful for two open files,
+    /// where files have numbers.
     pub(super) fn is_same_file(&self, other: &Self) -> bool {
         self.number == other.number
     }
 
-    /// Returns whether the file has not changed for a while. Before that, two changes may come within one tick of the file
-    /// system's clock and leave the same stamp, and a program may be in the middle of a change.
+    /// Returns whether the file has not changed for a while. Before that, two changes may fall within one tick of the file
+    /// system's clock and leave the same stamp, and a program may be in the middle of a write.
     pub(super) fn is_settled(&self, now: SystemTime) -> bool {
         let is_old = |time: SystemTime| now.duration_since(time).is_ok_and(|age| age > Duration::from_secs(3));
         self.modified.is_some_and(is_old) && self.changed.is_none_or(is_old)
@@ -55,7 +56,7 @@ mod tests {
     use super::Stamp;
 
     #[test]
-    fn a_file_of_the_same_number_on_another_device_is_another_one() {
+    fn files_with_the_same_number_on_two_devices_differ() {
         let stamp = |number| Stamp { length: 1, modified: None, changed: None, number };
         assert!(stamp((1, 5)).is_same_file(&stamp((1, 5))));
         assert!(!stamp((1, 5)).is_same_file(&stamp((2, 5))) && !stamp((1, 5)).is_same_file(&stamp((1, 6))));
@@ -80,12 +81,12 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_change_of_the_permissions_changes_the_stamp_also_where_the_modification_time_is_kept() {
+    fn a_change_of_the_permissions_changes_the_stamp_even_with_the_same_modification_time() {
         use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
         let file = tempfile::NamedTempFile::new().unwrap();
         let metadata = || file.as_file().metadata().unwrap();
         let before = metadata();
-        // As often as it takes for the clock of the file system to tick.
+        // Repeated until the clock of the file system ticks.
         let changed = (0..100_000).any(|number| {
             let mode = if number % 2 == 0 { 0o000 } else { 0o600 };
             file.as_file().set_permissions(std::fs::Permissions::from_mode(mode)).unwrap();

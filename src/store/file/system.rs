@@ -1,4 +1,4 @@
-//! [`System`]: the clock and the file of clients, as a store asks the operating system for them.
+//! [`System`]: the clock and the file access of a store.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -9,7 +9,7 @@ use super::stamp::Stamp;
 type Read = dyn Fn(&Path) -> io::Result<Vec<u8>> + Send + Sync;
 type Sleep = dyn Fn(Duration) + Send + Sync;
 
-/// What a test replaces.
+/// The functions that a test replaces.
 pub(super) struct System {
     pub(super) now: fn() -> SystemTime,
     pub(super) sleep: Box<Sleep>,
@@ -23,7 +23,7 @@ impl Default for System {
 }
 
 impl System {
-    /// Returns the stamp of a file that has not changed for a while, so that each later change gives it another one.
+    /// Returns the stamp of a file that has not changed for a while. Each later change then gives it another stamp.
     pub(super) fn settled(&self, stamp: Option<Stamp>) -> Option<Stamp> {
         stamp.filter(|stamp| stamp.is_settled((self.now)()))
     }
@@ -33,10 +33,10 @@ pub(super) fn stamp(path: &Path) -> Option<Stamp> {
     fs::metadata(path).ok().as_ref().map(Stamp::of)
 }
 
-/// Reads regular files only: opening a named pipe waits for a writer.
+/// Reads a regular file. Other kinds are refused, since opening a named pipe waits for a writer.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a file"));
+        return Err(io::Error::other("it is not a regular file"));
     }
     fs::read(path)
 }

@@ -1,4 +1,4 @@
-//! The two files of a store, as several processes write them.
+//! Several processes write the two files of a store.
 
 use std::fs::File;
 use std::num::NonZeroUsize;
@@ -33,14 +33,14 @@ fn create(shared: &Shared, id: &str) -> Result<(), AdminError> {
     })
 }
 
-/// One process each; neither polls.
+/// Returns two stores with the same files, as in two processes. Neither polls.
 fn two_processes(folder: &TempDir) -> [Shared; 2] {
     let path = folder.path().join("clients.toml");
     std::fs::write(&path, "clients = []\n").unwrap();
     two_processes_of(folder)
 }
 
-/// The same on the files that are there.
+/// Returns two stores with the existing files.
 fn two_processes_of(folder: &TempDir) -> [Shared; 2] {
     let path = folder.path().join("clients.toml");
     let open = |()| Shared::open(path.clone(), path.with_extension("revoked"), MemoryStore::default()).unwrap();
@@ -50,7 +50,7 @@ fn two_processes_of(folder: &TempDir) -> [Shared; 2] {
     })
 }
 
-/// A text of ten clients, `c0` to `c9`, and its beginnings, each of which is valid as well.
+/// Returns a text of ten clients, `c0` to `c9`, and its prefixes, each of which is valid, too.
 fn ten_clients(folder: &TempDir) -> Vec<String> {
     let [tool, _] = two_processes(folder);
     for number in 0..10 {
@@ -61,7 +61,7 @@ fn ten_clients(folder: &TempDir) -> Vec<String> {
     ends.map(|end| whole[..end].to_owned()).collect()
 }
 
-/// Writes the next text into the file with each call, as a program that copies into it does.
+/// Returns a function that writes the next text into the file with each call, as a copying program does.
 fn copy_in_place(folder: &TempDir, texts: Vec<String>) -> impl Fn() + Send + Sync + use<> {
     let (path, texts) = (folder.path().join("clients.toml"), Mutex::new(texts.into_iter()));
     move || {
@@ -75,7 +75,7 @@ fn key(name: &str, lifetime: u64) -> Revocation {
     Revocation::key(name, UNIX_EPOCH, Duration::from_secs(lifetime))
 }
 
-/// After what [`key`] of no lifetime is good for.
+/// Returns a time at which the entry [`key`] without lifetime has expired.
 fn later() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(10_000)
 }
@@ -86,7 +86,7 @@ async fn knows(shared: &Shared, revocation: &Revocation) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_a_client_is_written_only_another_writer_waits() {
+async fn only_another_writer_waits_while_a_client_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let [service, tool] = two_processes(&folder);
     create(&service, "billing").unwrap();
@@ -99,7 +99,7 @@ async fn while_a_client_is_written_only_another_writer_waits() {
         writing.shared.edit(|clients, _| {
             clients.push(Arc::new(client("slow")));
             begin.send(()).unwrap();
-            // An error when the test has failed.
+            // Receives an error if the test has failed.
             let _ = may_end.recv();
             Ok(())
         })
@@ -147,7 +147,7 @@ async fn writers_of_one_process_wait_for_each_other_and_lose_nothing() {
 }
 
 #[tokio::test]
-async fn a_deleted_client_stays_where_its_revocation_cannot_be_written() {
+async fn a_client_is_not_deleted_if_its_revocation_cannot_be_written() {
     let folder = tempfile::tempdir().unwrap();
     let [service, _] = two_processes(&folder);
     create(&service, "billing").unwrap();
@@ -164,7 +164,7 @@ async fn a_deleted_client_stays_where_its_revocation_cannot_be_written() {
 }
 
 #[tokio::test]
-async fn a_file_is_read_for_as_long_as_its_stamp_may_be_that_of_two_writes_and_not_after_that() {
+async fn a_file_is_read_again_only_while_two_writes_could_share_its_stamp() {
     let folder = tempfile::tempdir().unwrap();
     let [mut service, _] = two_processes(&folder);
     let reads = count_reads(&mut service);
@@ -209,11 +209,11 @@ fn count_reads(shared: &mut Shared) -> Arc<AtomicUsize> {
 }
 
 #[test]
-fn a_file_that_can_be_read_again_is_read_though_its_stamp_is_the_same() {
+fn a_file_that_becomes_readable_is_read_even_with_an_unchanged_stamp() {
     let folder = tempfile::tempdir().unwrap();
     let [mut service, _] = two_processes(&folder);
     create(&service, "billing").unwrap();
-    // Long after the last change, the permission to read goes and comes back, as by an access control list elsewhere.
+    // Long after the last change, the read permission is removed and restored, for example by an access control list.
     service.system.now = || SystemTime::now() + Duration::from_secs(3_600);
     let is_denied = Arc::new(AtomicBool::new(true));
     let denied = is_denied.clone();
@@ -237,14 +237,14 @@ fn a_file_that_can_be_read_again_is_read_though_its_stamp_is_the_same() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_created_while_another_file_is_copied_into_place_does_not_write_a_half_of_it_back() {
+async fn creating_a_client_does_not_write_back_a_partially_copied_file() {
     let folder = tempfile::tempdir().unwrap();
     let texts = ten_clients(&folder);
     let ids = async |shared: &Shared| {
         let clients = shared.memory.list(None, NonZeroUsize::MAX).await.unwrap();
         clients.iter().map(|client| client.id().to_string()).collect::<Vec<_>>()
     };
-    // Both a process that ran before, and one that began in the middle of the copy.
+    // Tests both an older process, and one that started in the middle of the copy.
     for is_new in [false, true] {
         let path = folder.path().join("clients.toml");
         std::fs::write(&path, &texts[9]).unwrap();
@@ -264,7 +264,7 @@ async fn a_client_that_is_created_while_another_file_is_copied_into_place_does_n
 }
 
 #[tokio::test]
-async fn a_look_at_a_file_that_another_one_is_copied_into_revokes_no_client_of_the_rest() {
+async fn reading_a_partially_copied_file_revokes_no_client_of_the_rest() {
     let folder = tempfile::tempdir().unwrap();
     let mut texts = ten_clients(&folder);
     let [mut service, _] = two_processes_of(&folder);
@@ -279,7 +279,7 @@ async fn a_look_at_a_file_that_another_one_is_copied_into_revokes_no_client_of_t
 }
 
 #[test]
-fn a_file_that_never_stays_the_same_is_left_alone() {
+fn a_file_that_changes_all_the_time_is_not_written() {
     let folder = tempfile::tempdir().unwrap();
     let [mut service, _] = two_processes(&folder);
     let copy = copy_in_place(&folder, (0..1_000).map(|number| format!("clients = [] # {number}\n")).collect());
@@ -319,7 +319,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(unix)]
 #[test]
-fn a_journal_that_is_a_named_pipe_is_a_fault_and_blocks_nothing() {
+fn a_named_pipe_as_journal_is_a_fault_and_does_not_block() {
     let folder = tempfile::tempdir().unwrap();
     let [service, _] = two_processes(&folder);
     let journal = folder.path().join("clients.revoked");
@@ -327,15 +327,15 @@ fn a_journal_that_is_a_named_pipe_is_a_fault_and_blocks_nothing() {
     let (done, is_done) = mpsc::channel();
     std::thread::spawn(move || {
         service.poll();
-        // An error when the test has failed.
+        // Receives an error if the test has failed.
         let _ = done.send(service.fault());
     });
     let fault = is_done.recv_timeout(Duration::from_secs(30)).expect("it waits for a writer").unwrap();
-    assert!(fault.reason().contains("not a file") && fault.path() == journal, "{fault}");
+    assert!(fault.reason().contains("not a regular file") && fault.path() == journal, "{fault}");
 }
 
 #[tokio::test]
-async fn a_file_that_is_written_bit_by_bit_is_taken_when_it_is_whole() {
+async fn a_file_that_is_written_in_parts_is_used_once_it_is_complete() {
     let folder = tempfile::tempdir().unwrap();
     let [service, tool] = two_processes(&folder);
     for number in 0..10 {
@@ -347,7 +347,7 @@ async fn a_file_that_is_written_bit_by_bit_is_taken_when_it_is_whole() {
     let path = folder.path().join("clients.toml");
     let whole = std::fs::read_to_string(&path).unwrap();
     let ends = whole.match_indices("\n[[clients]]\n").map(|(end, _)| end).skip(1).chain([whole.len()]);
-    // Each beginning is valid TOML, with fewer clients than before.
+    // Each prefix is valid TOML, with fewer clients than before.
     for end in ends {
         std::fs::write(&path, &whole[..end]).unwrap();
         service.poll();
@@ -374,7 +374,7 @@ async fn a_journal_that_was_truncated_in_place_is_read_again() {
 }
 
 #[tokio::test]
-async fn what_another_process_revoked_is_not_lost_to_who_compacts_before_its_next_poll() {
+async fn compacting_keeps_revocations_that_another_process_wrote_since_the_last_poll() {
     let folder = tempfile::tempdir().unwrap();
     let [service, tool] = two_processes(&folder);
     service.revoke(key("old", 0)).unwrap();
@@ -388,7 +388,7 @@ async fn what_another_process_revoked_is_not_lost_to_who_compacts_before_its_nex
 }
 
 #[tokio::test]
-async fn a_last_line_that_lacks_its_end_alone_is_a_callback_too_and_blank_lines_are_none() {
+async fn a_last_line_without_line_break_is_a_revocation_and_blank_lines_are_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let [service, tool] = two_processes(&folder);
     let journal = folder.path().join("clients.revoked");
@@ -396,7 +396,7 @@ async fn a_last_line_that_lacks_its_end_alone_is_a_callback_too_and_blank_lines_
     let edited = std::fs::read_to_string(&journal).unwrap().replace("old", "by hand");
     std::fs::write(&journal, format!("\n{}", edited.trim_end())).unwrap();
     tool.poll();
-    assert!(knows(&tool, &key("by hand", 100_000)).await, "before anybody writes behind it");
+    assert!(knows(&tool, &key("by hand", 100_000)).await, "before another process appends to it");
     service.revoke(key("next", 100_000)).unwrap();
     tool.poll();
     assert!(knows(&tool, &key("next", 100_000)).await && tool.fault().is_none());
@@ -405,7 +405,7 @@ async fn a_last_line_that_lacks_its_end_alone_is_a_callback_too_and_blank_lines_
 }
 
 #[tokio::test]
-async fn a_last_line_without_an_end_that_is_no_revocation_is_named_and_kept_like_any_other() {
+async fn an_invalid_last_line_without_line_break_is_reported_and_kept() {
     let unknown = r#"{"account":{"name":"of a later version"}}"#;
     let folder = tempfile::tempdir().unwrap();
     let [service, tool] = two_processes(&folder);
@@ -425,13 +425,13 @@ async fn a_last_line_without_an_end_that_is_no_revocation_is_named_and_kept_like
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_file_that_took_the_place_of_the_one_that_was_read_is_read_from_its_start() {
+async fn a_replaced_journal_is_read_from_its_start() {
     let folder = tempfile::tempdir().unwrap();
     let [service, tool] = two_processes(&folder);
     let journal = folder.path().join("clients.revoked");
     service.revoke(key("one", 100_000)).unwrap();
     tool.poll();
-    // As often as it takes for the number of a file to be used again, when no process has the file open.
+    // Repeated until the inode number of a file that no process has open is used again.
     for number in 0..10 {
         let name = format!("k{number}");
         let line = std::fs::read_to_string(&journal).unwrap().lines().next().unwrap().to_owned();
@@ -445,7 +445,7 @@ async fn a_file_that_took_the_place_of_the_one_that_was_read_is_read_from_its_st
 }
 
 #[tokio::test]
-async fn a_line_that_cannot_be_read_is_named_and_kept_and_what_a_crash_cut_off_is_passed_over() {
+async fn an_invalid_line_is_reported_and_kept_and_a_line_that_a_crash_cut_off_is_skipped() {
     let folder = tempfile::tempdir().unwrap();
     let [service, tool] = two_processes(&folder);
     let journal = folder.path().join("clients.revoked");
@@ -466,7 +466,7 @@ async fn a_line_that_cannot_be_read_is_named_and_kept_and_what_a_crash_cut_off_i
     tool.poll();
     let fault = tool.fault().unwrap();
     assert_eq!((fault.path(), fault.line()), (journal.as_path(), Some(3)), "{fault}");
-    assert!(tool.knows_what_is_revoked().is_err(), "a reader of the feed is not told that all is well");
+    assert!(tool.knows_what_is_revoked().is_err(), "a reader of the feed gets an error");
     assert!(service.compact(later()).is_err());
     assert_eq!(std::fs::read_to_string(&journal).unwrap(), bad, "nothing is lost");
     let open = Shared::open(folder.path().join("clients.toml"), journal.clone(), MemoryStore::default());
@@ -485,7 +485,7 @@ async fn a_line_that_cannot_be_read_is_named_and_kept_and_what_a_crash_cut_off_i
 }
 
 #[tokio::test]
-async fn the_tokens_of_a_client_that_was_taken_out_by_hand_stay_revoked_after_a_restart() {
+async fn the_tokens_of_a_client_that_was_removed_by_hand_stay_revoked_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let [service, _] = two_processes(&folder);
     create(&service, "billing").unwrap();

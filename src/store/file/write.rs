@@ -1,15 +1,15 @@
-//! Writing a file at once or not at all, and one at a time.
+//! Atomic replacement of a file, appending, and a lock for writers.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Puts `content` in the place of a file: a new one beside it, on the disk before it takes the name. Owner and
-/// permissions are those of the old one; without an old one, only its owner can read it. `check` is called last, and can
-/// still prevent it.
+/// Replaces the content of a file: writes a new file in the same folder, syncs it, and renames it. The new file has the owner
+/// and the permissions of the old one; if there is none, only its owner can read it. `check` is called last, and can still
+/// prevent the replacement.
 pub(super) fn replace(path: &Path, content: &[u8], check: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-    // A link stays one: what it points to is replaced.
+    // A symbolic link is kept: its target is replaced.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let temporary = beside(&path, &format!(".{}.tmp", std::process::id()));
     let written = write(&temporary, content, fs::metadata(&path).ok().as_ref())
@@ -23,7 +23,7 @@ pub(super) fn replace(path: &Path, content: &[u8], check: impl FnOnce() -> io::R
 }
 
 fn write(path: &Path, content: &[u8], old: Option<&Metadata>) -> io::Result<()> {
-    // What is left of a process that died with the same number.
+    // Left by a process with the same id that crashed.
     let _ = fs::remove_file(path);
     let mut file = private().create_new(true).open(path)?;
     if let Some(old) = old {
@@ -42,7 +42,7 @@ fn private() -> fs::OpenOptions {
     options
 }
 
-/// When root writes the file of a service, it stays the service's.
+/// If root writes the file of a service, the service stays its owner.
 fn keep_owner(file: &File, old: &Metadata) -> io::Result<()> {
     #[cfg(unix)]
     {
@@ -57,8 +57,8 @@ fn keep_owner(file: &File, old: &Metadata) -> io::Result<()> {
     Ok(())
 }
 
-/// Appends lines, on the disk when it returns. Under the [`Lock`], so that nobody is at it still. What has no end is cut off
-/// first, since it was never acknowledged, unless it is a whole line.
+/// Appends lines, and syncs the file. The caller holds the [`Lock`], so no one else writes. A last line without a line break
+/// is removed first, since it was never acknowledged, unless it is complete.
 pub(super) fn append(path: &Path, lines: &str, is_whole: impl Fn(&[u8]) -> bool) -> io::Result<()> {
     let new = !path.exists();
     let mut file = private().read(true).append(true).create(true).open(path)?;
@@ -76,7 +76,7 @@ pub(super) fn append(path: &Path, lines: &str, is_whole: impl Fn(&[u8]) -> bool)
     if new { sync_folder(path) } else { Ok(()) }
 }
 
-/// Looked for from the end: an unfinished line is short, and all that is before it may be long.
+/// Searches from the end: an unfinished line is short, while the file may be long.
 fn end_of_last_line(file: &mut File) -> io::Result<u64> {
     const PIECE: u64 = 4096;
     let mut end = file.metadata()?.len();
@@ -93,7 +93,7 @@ fn end_of_last_line(file: &mut File) -> io::Result<u64> {
     Ok(0)
 }
 
-/// A name is on the disk when its folder is.
+/// Syncs the folder, which makes a new name durable.
 fn sync_folder(path: &Path) -> io::Result<()> {
     if cfg!(unix) {
         File::open(folder(path))?.sync_all()?;
@@ -105,17 +105,17 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// `NAME` and more.
+/// Returns the path with `suffix` appended to the file name.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(suffix);
     path.with_file_name(name)
 }
 
-/// Keeps other processes that would write as well out, until it is dropped or its process ends: the system's lock on a file
-/// beside the one that is written, which stays there. To remove it, or to take it from who seems to be dead, could only let
-/// two in at once.
-pub(super) struct Lock(#[allow(dead_code)] File); // open for as long as it is locked
+/// Excludes other writing processes until it is dropped or its process ends: the operating system's lock on a file in the same
+/// folder. The lock file is never removed, and a lock is never taken from a process that seems to be dead: either could let
+/// two writers in.
+pub(super) struct Lock(#[allow(dead_code)] File); // locked while it is open
 
 impl Lock {
     /// Waits for up to `patience` while another process writes.
@@ -132,7 +132,7 @@ impl Lock {
                 Err(fs4::TryLockError::WouldBlock) if Instant::now() > deadline => {
                     return Err(named(io::Error::new(
                         io::ErrorKind::TimedOut,
-                        "somebody else is writing, and does not end",
+                        "another process holds the write lock; try again",
                     )));
                 }
                 Err(fs4::TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
@@ -141,7 +141,7 @@ impl Lock {
     }
 }
 
-/// When root is the first to write, the service can still lock the file after that.
+/// If root is the first to write, the service must still be able to lock the file later.
 fn open_lock(lock: &Path, path: &Path) -> io::Result<File> {
     match private().create_new(true).open(lock) {
         Ok(file) => {
@@ -169,7 +169,7 @@ mod tests {
         let (path, old) = (folder.path().join("clients.toml"), folder.path().join("old"));
         let replace = |content| replace(&path, content, || Ok(()));
         replace(b"before").unwrap();
-        // The second name of the old file shows what a crash in the middle of the write would leave.
+        // The second name of the old file shows the content that a crash in the middle of the write would leave.
         std::fs::hard_link(&path, &old).unwrap();
         replace(b"after").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "after");
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_that_fails_leaves_the_file_and_no_other() {
+    fn a_failed_check_keeps_the_file_and_leaves_no_temporary_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("clients.toml");
         std::fs::write(&path, "before").unwrap();
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn one_at_a_time_writes_also_where_a_dead_process_left_its_lock_behind() {
+    fn only_one_process_writes_even_if_a_dead_process_left_its_lock_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("clients.toml");
         let left = std::fs::File::create(beside(&path, ".lock")).unwrap();

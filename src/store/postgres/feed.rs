@@ -1,17 +1,17 @@
-//! [`Place`]: how far the feed was told, in terms of transactions.
+//! [`Place`]: a position in the feed, in terms of transactions.
 //!
-//! A sequence gives its numbers when a row is written, and rows become visible when their transaction commits: `seq >
-//! cursor` misses what was written early and committed late. So each row has the id of its transaction, and a cursor
-//! says which transactions it could not see. Transactions get their ids when they first write.
+//! A sequence assigns its numbers when a row is written, but rows become visible when their transaction commits: `seq >
+//! cursor` misses a row that was written early and committed late. So each row has the id of its transaction, and a cursor
+//! lists the transactions that it could not see. A transaction gets its id when it first writes.
 //!
-//! 1. Rows are told in the order of (transaction, number), up to the last one that is visible; that is the place.
-//! 2. Of the transactions before that, those that were open at that moment are kept beside it. Their rows come next.
-//! 3. Nothing is said about transactions after the place, although a snapshot could: an id whose transaction left no
-//!    trace on the disk is given a second time after a crash. Those up to the place are safe from that, since the row
-//!    there was committed.
-//! 4. The row at the place must still be there, with the same text: ids and numbers alone can come a second time after a
-//!    failover. Else this is another history, after a restore or a failover, and the feed starts over. It does so too
-//!    after that row was purged, since nothing shows then that the history is the same; that is no loss.
+//! 1. Rows are read in the order of (transaction, number), up to the last visible one. That row is the place.
+//! 2. The transactions before the place that were open at that moment are saved with it. Their rows are read next.
+//! 3. The place makes no statement about later transactions, although a snapshot could: after a crash, the id of a transaction
+//!    that left no trace on the disk is assigned again. The ids up to the place are safe from that, since the row there was
+//!    committed.
+//! 4. The row at the place must still exist, with the same text: ids and numbers alone can be assigned again after a failover.
+//!    Otherwise this is another history, after a restore or a failover, and the feed starts over. It also starts over after
+//!    that row was purged, since nothing then shows that the history is the same; that is not a loss.
 
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
@@ -26,12 +26,12 @@ use crate::store::{Changes, Cursor, StoreError};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
-    /// The last row that was told.
+    /// The transaction of the last row that was read.
     xid: u64,
     seq: i64,
     forget_at: i64,
     change: String,
-    /// Transactions before it that were open.
+    /// The earlier transactions that were open.
     open: Vec<u64>,
 }
 
@@ -39,26 +39,27 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) enum Told {
     Changes(Changes),
-    /// The row of the place is not there, so that the feed has to start over. It was lost unless it was purged.
+    /// The row of the place does not exist, so the feed must start over. The row was lost unless it was purged.
     StartOver {
         is_lost: bool,
     },
 }
 
-/// How much earlier than by the clock of this process a row may be purged by another one, whose clock is ahead.
+/// How much earlier than by the clock of this process another process, whose clock is ahead, may purge a row.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 
-/// A row of the answer of [`Place::fetch`]: the same about the server in each, and a row of the feed, if there is one.
+/// A row of the result of [`Place::fetch`]: the state of the server, equal in all rows, and a row of the feed, if there is
+/// one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fetched {
     /// `xmin:xmax:xip,…`
     snapshot: String,
     is_standby: bool,
-    /// Whether the row of the place is there.
+    /// Whether the row of the place exists.
     is_known: bool,
-    /// Whether the row of the last write is there.
+    /// Whether the row of the last write exists.
     is_written: bool,
-    /// What the clock of the database shows, in milliseconds since 1970.
+    /// The time of the database, in milliseconds since 1970.
     pub(super) clock: i64,
     xid: Option<String>,
     seq: Option<i64>,
@@ -82,7 +83,7 @@ impl FromRow<'_, PgRow> for Fetched {
     }
 }
 
-/// The last of the rows that a statement has `told`, in the form of a [`Place`].
+/// The last of the rows in `told`, in the form of a [`Place`].
 macro_rules! last_told {
     () => {
         "(SELECT concat_ws(':', xid, seq, forget_at, '', change) FROM told ORDER BY seq DESC LIMIT 1)"
@@ -90,13 +91,13 @@ macro_rules! last_told {
 }
 pub(super) use last_told;
 
-/// The place of the last write of this process, until a poll has seen it: a failover may lose it before that.
+/// The place of the last write of this process, until a poll has seen it. A failover may lose it before that.
 #[derive(Debug, Default)]
 pub(super) struct LastWrite(Mutex<Place>);
 
 impl LastWrite {
-    /// `told` is the last row that a write has told, if it told any.
-    pub(super) fn is(&self, told: Option<&str>) {
+    /// Stores the last row of a write, if it wrote any.
+    pub(super) fn set(&self, told: Option<&str>) {
         if let Some(place) = told.and_then(Place::parse) {
             *self.lock() = place;
         }
@@ -106,7 +107,7 @@ impl LastWrite {
         self.lock().clone()
     }
 
-    pub(super) fn was_looked_for(&self, place: &Place) {
+    pub(super) fn checked(&self, place: &Place) {
         let mut last = self.lock();
         if *last == *place {
             *last = Place::default();
@@ -119,7 +120,7 @@ impl LastWrite {
 }
 
 impl Place {
-    /// One statement, and so one snapshot.
+    /// Reads everything in one statement, and so from one snapshot.
     pub(super) async fn fetch(&self, written: &Self, connection: &mut PgConnection) -> Result<Vec<Fetched>, Error> {
         let page = "SELECT taken.snapshot::text, pg_is_in_recovery() AS is_standby,
                 EXISTS (SELECT FROM tcc_feed WHERE xid = $1::text::xid8 AND seq = $2 AND change = $5) AS is_known,
@@ -151,9 +152,9 @@ impl Place {
             .await
     }
 
-    /// `written` is the last write that no poll has seen.
+    /// Converts the result. `written` is the last write that no poll has seen.
     pub(super) fn read(&self, rows: Vec<Fetched>, written: &Self, now: i64) -> Result<Told, StoreError> {
-        let damaged = || StoreError::new("Postgres does not answer the feed's question");
+        let damaged = || StoreError::new("unexpected result of the feed query of Postgres");
         let Fetched { snapshot, is_standby, is_known, is_written, .. } = rows.first().ok_or_else(damaged)?;
         if *is_standby {
             return Err(StoreError::new(STANDBY));
@@ -179,7 +180,7 @@ impl Place {
             changes.push(Row::read(&change)?);
             next = Self { xid: xid.parse().map_err(StoreError::new)?, seq, forget_at, change, open: Vec::new() };
         }
-        // All that was missing is told: there is no need to go back to where the last of it was.
+        // Only rows of earlier transactions were read, so the place does not move back.
         if !more && (next.xid, next.seq) < (self.xid, self.seq) {
             next = self.clone();
         }
@@ -208,7 +209,7 @@ impl FromStr for Place {
         if text.is_empty() {
             return Ok(Self::default());
         }
-        Self::parse(text).ok_or_else(|| StoreError::new("the cursor is none of a Postgres store"))
+        Self::parse(text).ok_or_else(|| StoreError::new("invalid cursor: it does not belong to a Postgres store"))
     }
 }
 
@@ -222,11 +223,11 @@ impl Place {
     }
 }
 
-/// What it says may be long past, and it takes no revocation.
-pub(super) const STANDBY: &str = "this is a standby, which may be far behind: give the URL of the primary";
+/// The error for a standby: its data may be old, and it accepts no revocation.
+pub(super) const STANDBY: &str = "the server is a standby, which may be far behind; use the URL of the primary";
 
 struct Snapshot {
-    /// The first id that was not given yet.
+    /// The first id that was not assigned yet.
     end: u64,
     open: Vec<u64>,
 }
@@ -242,12 +243,12 @@ fn numbers(text: &str) -> Option<Vec<u64>> {
     text.split(',').filter(|number| !number.is_empty()).map(|number| number.parse().ok()).collect()
 }
 
-/// Rows of another history whose transactions have not happened in this one, after a restore from a dump, become rows
-/// of this one: they would be in the way of what is written next.
+/// Assigns rows of another history, whose transactions have not happened in this one, to the current transaction. Such rows
+/// exist after a restore from a dump, and their ids would collide with those of later rows.
 pub(super) async fn adopt(connection: &mut PgConnection) -> Result<(), Error> {
     let rows = "SELECT EXISTS (SELECT FROM tcc_feed WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()))";
     if sqlx::query_scalar(rows).fetch_one(&mut *connection).await? {
-        // With new numbers: those of a table that was written to while it was restored may be there twice.
+        // With new numbers: a table that was written to during the restore may have some numbers twice.
         let adopted = "UPDATE tcc_feed SET xid = pg_current_xact_id(), seq = DEFAULT
             WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()) AND xid <> pg_current_xact_id()";
         sqlx::query(adopted).execute(connection).await?;
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_read_as_it_was_written() {
+    fn a_written_place_reads_back_equal() {
         for text in ["0:0:0::", "7:1:99::{}", "7:1:99:5,6:{\"client\":\"a:b\"}"] {
             assert_eq!(place(text).to_string(), text);
         }
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_open_before_the_place_is_asked_for_again_and_nothing_is_said_of_what_comes_after_it() {
+    fn a_place_lists_the_open_transactions_before_it_and_none_after_it() {
         let first = changes("", vec![row("5:12:5,9,11", 10)]);
         assert_eq!(first.cursor.as_str(), format!("10:1:9:5,9:{CHANGE}"));
         assert_eq!(
@@ -304,13 +305,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_late_does_not_take_the_place_back() {
+    fn a_row_that_was_committed_late_does_not_move_the_place_back() {
         let late = changes("10:1:99:5:x", vec![row("11:11:", 5)]);
         assert_eq!((late.changes.len(), late.cursor.as_str()), (1, "10:1:99::x"));
     }
 
     #[test]
-    fn another_history_is_noticed_and_is_a_loss_unless_the_row_of_the_place_was_purged() {
+    fn another_history_is_detected_and_is_a_loss_unless_the_row_of_the_place_was_purged() {
         let starts_over = |snapshot: &str, is_known, now| {
             let rows = vec![Fetched { is_known, ..nothing(snapshot) }];
             match place("10:1:99::x").read(rows, &Place::default(), now).unwrap() {
@@ -319,15 +320,19 @@ mod tests {
             }
         };
         assert_eq!(starts_over("10:10:", true, 0), Some(true), "the transaction of the place has not happened");
-        assert_eq!(starts_over("10:10:", false, 500), Some(true), "nor is that a matter of purging");
-        assert_eq!(starts_over("12:12:", false, 38), Some(true), "the row of the place is gone before its time");
+        assert_eq!(starts_over("10:10:", false, 500), Some(true), "even if the row may be purged");
+        assert_eq!(
+            starts_over("12:12:", false, 38),
+            Some(true),
+            "the row of the place is missing before it may be purged"
+        );
         assert_eq!(starts_over("12:12:", false, 39), Some(false), "it was purged, perhaps by a clock that is ahead");
         assert_eq!(starts_over("12:12:", true, 0), None);
         assert_eq!(starts_over("12:12:", true, 500), None, "it is not purged yet");
     }
 
     #[test]
-    fn a_write_that_no_poll_has_seen_is_lost_when_its_row_is_not_there_before_it_may_be_purged() {
+    fn an_unseen_write_is_lost_if_its_row_is_missing_before_it_may_be_purged() {
         let starts_over = |snapshot: &str, is_written, now| {
             let rows = vec![Fetched { is_written, ..nothing(snapshot) }];
             match place("10:1:99::x").read(rows, &place("12:2:99::y"), now).unwrap() {
@@ -342,14 +347,14 @@ mod tests {
     }
 
     #[test]
-    fn a_standby_is_not_believed() {
+    fn a_standby_is_refused() {
         let rows = |is_standby| vec![Fetched { is_standby, ..nothing("9:9:") }];
         assert!(place("").read(rows(false), &place(""), 0).is_ok());
         assert!(place("").read(rows(true), &place(""), 0).is_err());
     }
 
     #[test]
-    fn a_page_that_is_full_says_that_there_is_more() {
+    fn a_full_page_sets_more() {
         let rows = |count| (0..count).map(|number| row("99999:99999:", number as u64 + 1)).collect();
         assert!(!changes("", rows(PAGE)).more);
         let page = changes("", rows(PAGE + 1));

@@ -1,4 +1,4 @@
-//! [`PostgresStore`]: all state in Postgres, for any number of replicas.
+//! [`PostgresStore`]: state in Postgres, for any number of replicas.
 
 mod feed;
 mod pool;
@@ -29,39 +29,38 @@ use crate::deadline::LONGEST_WAIT;
 use crate::registration::RegisteredClient;
 use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 
-/// Clients, revocations and used credentials in Postgres, 15 and later (feature `postgres`), for any number of
-/// replicas. A clone shares its connections.
+/// Stores clients, revocations and used credentials in Postgres, version 15 or later (feature `postgres`), for any number of
+/// replicas. Clones share the connections.
 ///
-/// 1. The tables, `tcc_…`, are created in the first schema of the search path when the store connects; any number of
-///    replicas may start at once. A role that may not create tables is enough once they are there.
-/// 2. Each call is one statement, and `find` one indexed look-up. Writes wait for the disk even where
-///    `synchronous_commit` is off.
-/// 3. The feed is read by what is visible to whom, not by a sequence, whose numbers become visible out of order; see
-///    [`changes`](RevocationStore::changes). `NOTIFY` only wakes it up.
-/// 4. A call that takes too long fails here and is ended there (`statement_timeout`). A connection that does not answer
-///    is given up, and another one is made; nothing has to be started again after the server was.
+/// 1. The tables, `tcc_…`, are created in the first schema of the search path when the store connects. Any number of replicas
+///    may start at the same time. Once the tables exist, a role that may not create tables is sufficient.
+/// 2. Each call is one statement, and `find` one indexed lookup. Writes wait for the disk even if `synchronous_commit` is off.
+/// 3. The feed is read by the visibility of transactions, not by a sequence, whose numbers become visible out of order; see
+///    [`changes`](RevocationStore::changes). `NOTIFY` only shortens the wait for the next poll.
+/// 4. A call that takes too long fails here and is cancelled on the server (`statement_timeout`). A connection that does not
+///    answer is replaced. After a restart of the server, no process needs to be restarted.
 ///
 /// # Caveats
 ///
-/// TLS is as the URL says, and as in libpq its default, `sslmode=prefer`, trusts whoever answers: across a network use
-/// `sslmode=verify-full`.
+/// The URL determines the use of TLS. As in libpq, the default `sslmode=prefer` does not verify the server: across a network
+/// use `sslmode=verify-full`.
 ///
-/// A pooler in transaction mode needs `statement-cache-capacity=0` in the URL, does without `LISTEN`, and needs
-/// `statement_timeout` to be set at the role. It forgets the settings of a connection, or passes them on: give this store a
-/// pool, and so a role, of its own.
+/// With a pooler in transaction mode, set `statement-cache-capacity=0` in the URL and `statement_timeout` on the role;
+/// `LISTEN` does not work. Such a pooler loses the settings of a connection, or applies them to other clients: give this store
+/// its own pool, and so its own role.
 ///
-/// A failover to a standby that follows asynchronously loses the last writes, and a restore from a backup loses all writes
-/// since then: revocations, changes of clients, and used credentials, which can be used again. Use a synchronous standby
-/// (`synchronous_standby_names`) where that must not happen, and make sure that the former primary is not reachable after a
-/// failover: a process that is still connected to it does not know the revocations of the new primary.
+/// A failover to an asynchronous standby loses the last writes, and a restore from a backup loses all later writes:
+/// revocations, changes of clients, and used credentials, which can then be used again. If that is not acceptable, use a
+/// synchronous standby (`synchronous_standby_names`), and make sure that the former primary is not reachable after a failover:
+/// a process that is still connected to it does not know the revocations of the new primary.
 ///
-/// Each process that follows the store [notices](crate::event::Outcome::StoreLostData) the loss of anything that it has read or
-/// written. It logs an error and sends an event, writes the revocations that it knows to the store again, and follows the new
-/// history. Changes of clients are not restored. Where no process was running, nothing tells of the loss.
+/// Each process that follows the store [notices](crate::event::Outcome::StoreLostData) the loss of anything that it has read
+/// or written. It logs an error and sends an event, writes the revocations that it knows to the store again, and follows the
+/// new history. Changes of clients are not restored. If no process was running, the loss is not noticed.
 ///
-/// The times of the records are those of the processes' clocks, which may differ by 5 seconds at most. A process whose clock
-/// differs from that of the database by more than 2 seconds logs a warning. If it is behind, by a minute at most, it adds the
-/// difference when it revokes what a client was issued up to now.
+/// The times of the records come from the clocks of the processes, which may differ by at most 5 seconds. A process whose
+/// clock differs from that of the database by more than 2 seconds logs a warning. If its clock is behind by at most a minute,
+/// it adds the difference to the time when it revokes all tokens that a client was issued so far.
 ///
 /// ```no_run
 /// use tower_client_credentials::store::{ClientAdmin as _, PostgresStore};
@@ -76,7 +75,7 @@ use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: PgPool,
-    /// One connection of its own, so that look-ups of made-up clients, which may be any number, never keep the feed waiting.
+    /// A separate connection, so that any number of lookups of nonexistent clients never delays the feed.
     feed: PgPool,
     renewal: Arc<Renewal>,
     wake: Wake,
@@ -87,7 +86,7 @@ pub struct PostgresStore {
     timeout: Duration,
 }
 
-/// Settings of a [`PostgresStore`].
+/// The settings of a [`PostgresStore`], each with a default.
 #[derive(Clone)]
 pub struct PostgresStoreBuilder {
     url: String,
@@ -98,46 +97,46 @@ pub struct PostgresStoreBuilder {
 }
 
 impl PostgresStoreBuilder {
-    /// How many connections there may be at once, 10 by default. Where the store is followed, one more reads the feed, and
-    /// one listens for what others write.
+    /// Sets the maximum number of connections. The default is 10. If the store is followed, one more connection reads the
+    /// feed, and one listens for the changes of other processes.
     #[must_use]
     pub fn connections(mut self, most: u32) -> Self {
         self.connections = most;
         self
     }
 
-    /// The clock by which the tokens of a disabled client are revoked; the system's by default.
+    /// Sets the clock that dates the revocations of disabled clients. The default is the clock of the operating system.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// See [`RevocationStore::longest_token_lifetime`]; 24 hours by default.
+    /// Sets the [longest token lifetime](RevocationStore::longest_token_lifetime). The default is 24 hours.
     #[must_use]
     pub fn longest_token_lifetime(mut self, lifetime: Duration) -> Self {
         self.longest_token_lifetime = lifetime;
         self
     }
 
-    /// What a call may take, the wait for a connection included, 2 seconds by default; then it fails.
-    /// A longer time than 24 days counts as 24 days.
+    /// Sets the time limit of a call, including the wait for a connection. The default is 2 seconds. The maximum is 24 days; a
+    /// longer time counts as 24 days.
     #[must_use]
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout.min(LONGEST_WAIT);
         self
     }
 
-    /// Connects, and brings the tables up to date.
+    /// Connects, and updates the tables to the current version.
     ///
     /// # Errors
     ///
-    /// When the URL is not one, the server cannot be reached, or the tables were written by a newer version of this
-    /// crate. No message shows the password.
+    /// When the URL is invalid, the server cannot be reached, or a newer version of this crate wrote the tables. No error
+    /// contains the password.
     pub async fn connect(self) -> Result<PostgresStore, StoreError> {
         if self.connections == 0 || self.timeout.as_millis() == 0 {
             return Err(StoreError::new(
-                "a Postgres store needs a connection, and time for a call: neither may be zero",
+                "invalid Postgres settings: neither the number of connections nor the time limit of a call may be zero",
             ));
         }
         let options = self.options()?;
@@ -153,12 +152,12 @@ impl PostgresStoreBuilder {
         Ok(PostgresStore { pool, feed, renewal, wake, last_write, clock_check, clock, longest_token_lifetime, timeout })
     }
 
-    /// What is wrong with a URL is not quoted: it may be the password.
+    /// Parses the URL. Errors do not quote any part of it, since that may be the password.
     fn options(&self) -> Result<PgConnectOptions, StoreError> {
         let is_one = self.url.starts_with("postgres://") || self.url.starts_with("postgresql://");
         let options = is_one.then(|| PgConnectOptions::from_str(&self.url).ok()).flatten().ok_or_else(|| {
             StoreError::new(
-                "this is not the URL of a Postgres database: write postgres://user:password@host:5432/database, and the \
+                "invalid Postgres URL: write postgres://user:password@host:5432/database, and the \
                  password percent-encoded",
             )
         })?;
@@ -181,12 +180,12 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// As [`PostgresStoreBuilder::connect`].
+    /// The errors of [`PostgresStoreBuilder::connect`].
     pub async fn connect(url: impl Into<String>) -> Result<Self, StoreError> {
         Self::builder(url).connect().await
     }
 
-    /// The same with other settings than the defaults.
+    /// Returns a builder with the default settings.
     #[must_use]
     pub fn builder(url: impl Into<String>) -> PostgresStoreBuilder {
         PostgresStoreBuilder {
@@ -198,7 +197,7 @@ impl PostgresStore {
         }
     }
 
-    /// One statement on a connection, in time. When it does not end well the connection goes with it.
+    /// Runs a statement on a connection, within the time limit. If it fails or is cancelled, the connection may be closed.
     async fn call<T>(
         &self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
@@ -206,7 +205,7 @@ impl PostgresStore {
         self.call_on(&self.pool, statement).await
     }
 
-    /// The same on the connection of the feed.
+    /// Runs a statement on the connection of the feed.
     async fn read<T>(
         &self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
@@ -265,7 +264,7 @@ impl PostgresStore {
             Ok((row.try_get::<i64, _>(0)?, row.try_get::<Option<String>, _>(1)?))
         });
         let (created, told) = created.await?;
-        self.last_write.is(told.as_deref());
+        self.last_write.set(told.as_deref());
         Ok(usize::try_from(created).unwrap_or_default())
     }
 
@@ -285,20 +284,20 @@ impl PostgresStore {
     }
 }
 
-/// Says why there was no connection for a call.
+/// Returns the reason why a call got no connection.
 fn unconnected(error: sqlx::Error) -> StoreError {
     match error {
-        // The pool tries again while the server refuses, and tells no reason in the end.
+        // The pool retries while the server refuses connections, and its error does not include the reason.
         sqlx::Error::PoolTimedOut => StoreError::new(
-            "no connection to Postgres in time: it does not answer, or takes no more connections (`max_connections`), or all \
-             those of this store are in use (`PostgresStoreBuilder::connections`)",
+            "no connection to Postgres within the time limit: the server does not answer, or accepts no more connections \
+             (`max_connections`), or all connections of this store are in use (`PostgresStoreBuilder::connections`)",
         ),
         other => failed(other),
     }
 }
 
-/// An error of the database shows a connection that is well, but for what it says of its own end: class 57P is "operator
-/// intervention", and 08 a connection that broke off.
+/// Returns whether the connection is usable after this error of the database. It is not after class 57P, "operator
+/// intervention", and class 08, a broken connection.
 fn leaves_well(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| !code.starts_with("57P") && !code.starts_with("08"))
@@ -391,7 +390,7 @@ impl ClientAdmin for PostgresStore {
             (0, 0, _) => Err(AdminError::NotFound),
             (0, ..) => Err(AdminError::Conflict),
             (.., told) => {
-                self.last_write.is(told.as_deref());
+                self.last_write.set(told.as_deref());
                 Ok(())
             }
         }
@@ -418,7 +417,7 @@ impl ClientAdmin for PostgresStore {
             row.map(|row| row.try_get::<Option<String>, _>(0)).transpose()
         });
         let told = deleted.await?.ok_or(AdminError::NotFound)?;
-        self.last_write.is(told.as_deref());
+        self.last_write.set(told.as_deref());
         Ok(())
     }
 
@@ -428,7 +427,7 @@ impl ClientAdmin for PostgresStore {
         limit: NonZeroUsize,
     ) -> Result<Vec<Arc<RegisteredClient>>, StoreError> {
         let records = self.call(async |connection| {
-            // No id is empty, and all come after that.
+            // No id is empty, so all ids come after the empty one.
             let page = "SELECT record FROM tcc_clients WHERE id > $1 ORDER BY id LIMIT $2";
             let page = sqlx::query_scalar::<_, String>(page).bind(after.map_or("", ClientId::as_str));
             page.bind(i64::try_from(limit.get()).unwrap_or(i64::MAX)).fetch_all(connection).await
@@ -453,12 +452,12 @@ impl RevocationStore for PostgresStore {
             let told = sqlx::query(told).bind(row.change).bind(row.digest).bind(row.forget_at);
             told.fetch_one(connection).await?.try_get::<Option<String>, _>(0)
         });
-        self.last_write.is(told.await?.as_deref());
+        self.last_write.set(told.await?.as_deref());
         Ok(())
     }
 
-    /// The cursor says which transactions were still open: what they wrote is told when they have committed, though
-    /// others that began later were told before. No open transaction holds up the others.
+    /// The cursor lists the transactions that were still open. Their rows are returned after they have committed, even if
+    /// later transactions were returned before. An open transaction does not delay the others.
     async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
         let place: Place = cursor.as_str().parse()?;
         let is_lost = match self.page(&place).await? {
@@ -468,13 +467,15 @@ impl RevocationStore for PostgresStore {
         if is_lost {
             self.renewal.renew();
             self.wake.leave();
-            // A role that may not write leaves that to a purge by another replica.
+            // A role that may not write leaves this to a purge by another replica.
             let _ = self.read(async |connection| feed::adopt(connection).await).await;
         }
         match self.page(&Place::default()).await? {
             Told::Changes(changes) if is_lost => Ok(changes.lost(LOST)),
             Told::Changes(changes) => Ok(changes),
-            Told::StartOver { .. } => Err(StoreError::new("the feed has no beginning")),
+            Told::StartOver { .. } => {
+                Err(StoreError::new("the feed changed while it was read from the start; try again"))
+            }
         }
     }
 
@@ -484,7 +485,7 @@ impl RevocationStore for PostgresStore {
 
     async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
         self.call(async |connection| feed::adopt(connection).await).await?;
-        // What another replica purges at the same time is left to it.
+        // Rows that another replica is purging at the same time are skipped.
         let feed = "DELETE FROM tcc_feed WHERE (xid, seq) IN (
             SELECT xid, seq FROM tcc_feed WHERE forget_at <= $1 ORDER BY forget_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
         let replays = "DELETE FROM tcc_replays WHERE id IN (
@@ -498,7 +499,7 @@ impl RevocationStore for PostgresStore {
     }
 }
 
-const LOST: &str = "Postgres no longer has rows of the feed that it told: it was restored from a backup, or another server took \
+const LOST: &str = "Postgres lost rows of the feed that it had returned: it was restored from a backup, or another server took \
                     over without the last writes";
 
 impl PostgresStore {
@@ -511,7 +512,7 @@ impl PostgresStore {
             self.clock_check.compare(before, after, row.clock);
         }
         let told = place.read(page, &written, seconds(after))?;
-        self.last_write.was_looked_for(&written);
+        self.last_write.checked(&written);
         Ok(told)
     }
 }
@@ -587,7 +588,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_told_of_its_end_is_not_used_again() {
+    fn a_connection_that_reported_its_end_is_not_used_again() {
         let is_used_again = |code| leaves_well(&sqlx::Error::Database(Box::new(Code(code))));
         for ends in ["57P01", "57P02", "57P03", "57P05", "08003", "08006"] {
             assert!(!is_used_again(ends), "{ends}");

@@ -1,4 +1,4 @@
-//! The pool of connections, and what is set on each.
+//! The pool of connections, and the settings of each connection.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,22 +10,22 @@ use tokio::time::Instant;
 
 use crate::deadline::within;
 
-/// Connections that have been idle for this long are asked whether they are still there, which is a round trip.
+/// A connection that has been idle for this long is tested before use, which takes a round trip.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How long they have for the answer.
+/// How long a tested connection has to answer.
 pub(super) const ANSWER: Duration = Duration::from_millis(500);
 
-/// Connections that have been idle for this long are closed, well before the server [ends](END_WHEN_ABANDONED) them.
+/// A connection that has been idle for this long is closed, well before the server [closes](END_WHEN_ABANDONED) it.
 const UNUSED: Duration = Duration::from_secs(120);
 
-/// Makes a store leave every connection that it has, once it found that another server answers than before: the others may
-/// still lead to the former primary.
+/// Replaces all connections of a store after it found that another server answers than before: the other connections may still
+/// lead to the former primary.
 #[derive(Debug, Default)]
 pub(super) struct Renewal(Mutex<Option<Instant>>);
 
 impl Renewal {
-    /// No connection that was made before now is used again.
+    /// Marks all connections made before now as unusable.
     pub(super) fn renew(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
@@ -39,7 +39,7 @@ impl Renewal {
 pub(super) fn pool(connections: u32, timeout: Duration, renewal: Arc<Renewal>) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(connections)
-        // A little less than a call may take, so that the error of the call says what it waited for.
+        // A little less than the limit of a call, so that the call returns the error of the pool.
         .acquire_timeout(timeout.mul_f64(0.9))
         .idle_timeout(UNUSED)
         .test_before_acquire(false)
@@ -51,15 +51,15 @@ pub(super) fn pool(connections: u32, timeout: Duration, renewal: Arc<Renewal>) -
                 }
                 match within(ANSWER, connection.ping()).await {
                     Ok(answer) => answer.map(|()| true),
-                    Err(_) => Err(Error::PoolTimedOut), // which closes it without a farewell
+                    Err(_) => Err(Error::PoolTimedOut), // closes the connection at once
                 }
             })
         })
         .after_connect(move |connection, _| Box::pin(set_up(connection, timeout)))
 }
 
-/// What the statements here rely on, whatever the role or the database has for a default. One message: a new connection
-/// takes several round trips in any case.
+/// Sets what the statements rely on, whatever the defaults of the role or the database are. It is one message, since a new
+/// connection takes several round trips in any case.
 async fn set_up(connection: &mut PgConnection, timeout: Duration) -> Result<(), Error> {
     let timeout = timeout.as_millis();
     let settings = format!(
@@ -72,8 +72,8 @@ async fn set_up(connection: &mut PgConnection, timeout: Duration) -> Result<(), 
     sqlx::raw_sql(AssertSqlSafe(settings)).execute(connection).await.map(drop)
 }
 
-/// Makes the server end the session of a connection that was lost and of which the network told neither side: such a session
-/// counts towards `max_connections`. The connections here say something more often than every five minutes, or are closed.
+/// Makes the server close the session of a connection that broke unnoticed by both sides, since it counts towards
+/// `max_connections`. The connections of this store are used or closed within five minutes.
 const END_WHEN_ABANDONED: &str = "SET idle_session_timeout = '5min';
     SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 15; SET tcp_keepalives_count = 4;";
 

@@ -1,4 +1,4 @@
-//! The tables, and how they come to be.
+//! The tables, and their creation.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::store::StoreError;
 use crate::store::clock_check::ClockCheck;
 use crate::store::sql::{failed, in_time, newer};
 
-/// The version of the tables below. What comes after it is added as a further step, and never changes an old one.
+/// The version of the tables below. A later version adds a further step, and never changes an old one.
 const VERSION: i64 = 1;
 
-/// `xid` is the transaction that wrote a row: by it the feed knows what it could not see before. `change` is JSON as
-/// text, since `JSONB` does not take every character that a name may have.
+/// The tables. `xid` is the transaction that wrote a row: it tells the feed which rows it could not see before. `change` is
+/// JSON as text, since `JSONB` does not accept every character that a name may have.
 const TABLES: &str = r#"
     CREATE TABLE tcc_schema (version BIGINT PRIMARY KEY, created_at TIMESTAMPTZ NOT NULL DEFAULT now());
     CREATE SEQUENCE tcc_revision;
@@ -39,16 +39,16 @@ const TABLES: &str = r#"
     INSERT INTO tcc_schema (version) VALUES (1);
 "#;
 
-/// For how long to try again while the server starts or has no connection left, and for how long again other replicas may be
+/// How long to retry while the server starts or has no connection left; and how long to wait while other replicas may be
 /// creating the tables.
 const CONNECTING: Duration = Duration::from_secs(30);
 
 const RETRY: Duration = Duration::from_millis(250);
 
-/// One replica at a time creates tables. Any number does, as long as all of them take this one.
+/// The advisory lock for creating tables, so that one replica at a time does so. Its value is arbitrary but must not change.
 const LOCK: i64 = 0x7463_635f_7461_6273; // "tcc_tabs"
 
-/// Compares the clocks as well.
+/// Creates or updates the tables, and compares the clocks.
 pub(super) async fn migrate(
     options: &PgConnectOptions,
     clock: &dyn Clock,
@@ -74,7 +74,7 @@ pub(super) async fn migrate(
     }
 }
 
-/// Connects, and tries again while the server says that it cannot take connections yet.
+/// Connects, and retries while the server cannot accept connections yet.
 async fn connect(options: &PgConnectOptions, deadline: Instant) -> Result<PgConnection, sqlx::Error> {
     loop {
         match options.connect().await {
@@ -86,7 +86,7 @@ async fn connect(options: &PgConnectOptions, deadline: Instant) -> Result<PgConn
     }
 }
 
-/// Says what the role lacks.
+/// Returns an error that names the missing permissions of the role.
 fn not_brought_up_to_date(error: sqlx::Error) -> StoreError {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     let is_lacking = code.is_some_and(|code| code == "42501");
@@ -97,8 +97,8 @@ fn not_brought_up_to_date(error: sqlx::Error) -> StoreError {
     let why = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
     StoreError::new(format!(
         "{why}; connect once with a role that may create tables, then GRANT SELECT, INSERT, UPDATE, DELETE on the tables \
-         `tcc_…` and USAGE on the sequences `tcc_…` to the role that the service has (SELECT is enough where it only verifies \
-         tokens)"
+         `tcc_…` and USAGE on the sequences `tcc_…` to the role of the service (SELECT is enough for a service that only \
+         verifies tokens)"
     ))
 }
 
@@ -107,14 +107,14 @@ async fn bring_up_to_date(connection: &mut PgConnection) -> Result<i64, sqlx::Er
         create_tables(connection).await?;
     }
     let version = sqlx::query_scalar("SELECT max(version) FROM tcc_schema").fetch_one(&mut *connection).await?;
-    // The tables of a newer version are left as they are.
+    // The tables of a newer version are not changed.
     if version <= VERSION {
         feed::adopt(connection).await?;
     }
     Ok(version)
 }
 
-/// Not by `to_regclass`: within a transaction it remembers that there was none.
+/// Returns whether the tables exist. Does not use `to_regclass`, which caches a negative result within a transaction.
 async fn have_tables(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let table = "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'tcc_schema' AND pg_table_is_visible(oid))";
     sqlx::query_scalar(table).fetch_one(connection).await
@@ -122,7 +122,7 @@ async fn have_tables(connection: &mut PgConnection) -> Result<bool, sqlx::Error>
 
 async fn create_tables(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    // A role may have a `statement_timeout` that is too short for the wait.
+    // The role may have a `statement_timeout` that is too short for the wait.
     sqlx::query("SELECT set_config('statement_timeout', '0', true)").execute(&mut *transaction).await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
     if !have_tables(&mut transaction).await? {

@@ -1,4 +1,4 @@
-//! [`Wake`]: `LISTEN`, for as long as it works.
+//! [`Wake`]: notifications by `LISTEN`, as long as the connection works.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::pool::{ANSWER, end_when_abandoned};
 use crate::deadline::within;
 
-/// Tells when another replica may have written something. It may fail at any time: a poll goes on beside it.
+/// Notifies of possible writes of other replicas. It may fail at any time, since the feed is polled as well.
 #[derive(Clone)]
 pub(super) struct Wake(Arc<Inner>);
 
@@ -23,7 +23,7 @@ struct Inner {
     options: PgConnectOptions,
     woken: Arc<Notify>,
     left: Arc<Notify>,
-    /// Begun by the first who asks: a store that only looks clients up does not listen.
+    /// Started by the first caller that waits: a store that is only used for lookups does not listen.
     listener: OnceLock<JoinHandle<()>>,
 }
 
@@ -32,7 +32,7 @@ impl Wake {
         Self(Arc::new(Inner { options, woken: Arc::default(), left: Arc::default(), listener: OnceLock::new() }))
     }
 
-    /// Listens on a new connection from now on: this one may lead to a server that no one else uses any more.
+    /// Listens on a new connection from now on: the current one may lead to a server that is no longer in use.
     pub(super) fn leave(&self) {
         self.0.left.notify_waiters();
     }
@@ -58,24 +58,24 @@ impl fmt::Debug for Wake {
     }
 }
 
-/// How long to wait before listening again; at first, and at most.
+/// How long to wait before listening again: the first time, and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
 
-/// A connection that has been silent for this long is asked whether it is still there: a network that drops it tells
-/// neither side, and then no notification would ever come.
+/// A connection that has been silent for this long is tested. A network that drops a connection notifies neither side, and
+/// then no notification would ever arrive.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// What making a connection may take.
+/// The time limit of making a connection.
 const CONNECTING: Duration = Duration::from_secs(10);
 
-/// Listens for ever, on a connection of its own.
+/// Listens forever on its own connection.
 async fn listen(options: PgConnectOptions, woken: Arc<Notify>, left: Arc<Notify>) {
     let mut backoff = BACKOFF.0;
     loop {
-        // A pool for each connection: one that was lost without a word may keep its place in the pool for long.
+        // One pool per connection: a connection that broke unnoticed may keep its place in a pool for long.
         if let Ok(Ok(mut listener)) = within(CONNECTING, connect(options.clone())).await {
             backoff = BACKOFF.0;
-            // Something may have happened while nobody listened.
+            // Changes may have been missed while nothing was listening.
             woken.notify_waiters();
             let (mut hearing, mut leaving) = (pin!(hears_on(&mut listener, &woken)), pin!(left.notified()));
             poll_fn(|cx| match leaving.as_mut().poll(cx) {
@@ -102,7 +102,7 @@ async fn hears_on(listener: &mut PgListener, woken: &Notify) {
     while hears(listener, woken).await {}
 }
 
-/// Passes on the next notification, or finds that the connection is silent and well. Returns whether it is well.
+/// Passes on the next notification, or tests a silent connection. Returns whether the connection works.
 async fn hears(listener: &mut PgListener, woken: &Notify) -> bool {
     match within(SILENCE, listener.try_recv()).await {
         Ok(Ok(Some(_))) => {
@@ -110,7 +110,7 @@ async fn hears(listener: &mut PgListener, woken: &Notify) -> bool {
             true
         }
         Ok(_) => false,
-        // Those that come with the answer are kept for the next time.
+        // Notifications that arrive with the answer are kept for the next call.
         Err(_) => matches!(within(ANSWER, (&mut *listener).execute("SELECT 1")).await, Ok(Ok(_))),
     }
 }
