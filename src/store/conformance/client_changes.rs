@@ -1,4 +1,4 @@
-//! What [`ClientAdmin`] tells the feed of a [`RevocationStore`].
+//! Checks the changes that [`ClientAdmin`] writes to the feed of a [`RevocationStore`].
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -11,22 +11,22 @@ use crate::store::{Change, ClientAdmin, Cursor, Revocation, RevocationStore};
 
 const CLIENT: ClientId = ClientId::from_static("billing");
 
-/// Holds a store of both kinds to what [`ClientAdmin`] says of the feed.
+/// Checks that a store of both kinds writes the changes of [`ClientAdmin`] to the feed.
 ///
 /// # Errors
 ///
-/// The first step that does not hold.
+/// The first step that fails.
 pub async fn client_changes<S, F>(fresh: impl Fn() -> F) -> Result<(), Violation>
 where
     S: ClientAdmin + RevocationStore,
     F: Future<Output = S>,
 {
-    step("each change of a client is told", fresh().await, each_is_told).await?;
-    step("more changes than fit in one answer are all told", fresh().await, more_than_one_page).await?;
+    step("each change of a client is reported", fresh().await, each_is_reported).await?;
+    step("more changes than fit in one answer are all reported", fresh().await, more_than_one_page).await?;
     step("disabling a client revokes its tokens in the same step", fresh().await, disabling_revokes).await?;
     step("deleting a client revokes its tokens in the same step", fresh().await, deleting_revokes).await?;
-    step("a change that revokes nothing says so", fresh().await, others_revoke_nothing).await?;
-    step("a change that was refused is not told", fresh().await, refused_is_not_told).await
+    step("other changes revoke nothing", fresh().await, others_revoke_nothing).await?;
+    step("a refused change is not reported", fresh().await, refused_is_not_reported).await
 }
 
 fn is_of(id: &ClientId) -> impl Fn(&Change) -> bool + use<> {
@@ -34,35 +34,35 @@ fn is_of(id: &ClientId) -> impl Fn(&Change) -> bool + use<> {
     move |change| *change == expected
 }
 
-/// The revocation of all tokens of the client.
-fn revoked<'a>(told: &'a [Change], id: &ClientId) -> Option<&'a Revocation> {
-    told.iter().find_map(|change| match change {
+/// Returns the revocation of all tokens of the client.
+fn revoked<'a>(reported: &'a [Change], id: &ClientId) -> Option<&'a Revocation> {
+    reported.iter().find_map(|change| match change {
         Change::Revoked(revocation @ Revocation::Client { client_id, .. }) if client_id == id => Some(revocation),
         _ => None,
     })
 }
 
-async fn each_is_told<S: ClientAdmin + RevocationStore>(store: Arc<S>) -> Outcome {
+async fn each_is_reported<S: ClientAdmin + RevocationStore>(store: Arc<S>) -> Outcome {
     let mut cursor = Cursor::start();
-    let mut told = async |what: &str| {
-        let told = follow(&*store, &mut cursor).await?;
-        ensure(told.iter().any(is_of(&CLIENT)), format!("{what} is not told"))
+    let mut reported = async |what: &str| {
+        let reported = follow(&*store, &mut cursor).await?;
+        ensure(reported.iter().any(is_of(&CLIENT)), format!("the change is not reported: {what}"))
     };
     store.create(client(&CLIENT)?).await?;
-    told("that it was created").await?;
-    let (_, revision) = store.load(&CLIENT).await?.ok_or("`load` does not find it")?;
+    reported("`create`").await?;
+    let (_, revision) = store.load(&CLIENT).await?.ok_or("`load` does not find the client")?;
     store.replace(blank(&CLIENT)?.subject("b").register()?, revision).await?;
-    told("that it was replaced").await?;
+    reported("`replace`").await?;
     store.delete(&CLIENT).await?;
-    told("that it was deleted").await?;
+    reported("`delete`").await?;
     store.create_all(vec![client(&CLIENT)?]).await?;
-    told("that it was created among many").await
+    reported("`create_all`").await
 }
 
 async fn more_than_one_page<S: ClientAdmin + RevocationStore>(store: Arc<S>) -> Outcome {
     let one = client("one")?;
     let of = |number: usize| {
-        let secret = one.secrets().first().cloned().ok_or("it has no secret")?;
+        let secret = one.secrets().first().cloned().ok_or("the client has no secret")?;
         Ok::<_, super::BoxError>(
             crate::registration::Client::blank(number.to_string()).registered_secret(secret).register()?,
         )
@@ -70,7 +70,7 @@ async fn more_than_one_page<S: ClientAdmin + RevocationStore>(store: Arc<S>) -> 
     let all = 0..25_000;
     store.create_all(all.clone().map(of).collect::<Result<_, _>>()?).await?;
     let mut cursor = Cursor::start();
-    let told: HashSet<String> = follow(&*store, &mut cursor)
+    let reported: HashSet<String> = follow(&*store, &mut cursor)
         .await?
         .into_iter()
         .filter_map(|change| match change {
@@ -78,10 +78,13 @@ async fn more_than_one_page<S: ClientAdmin + RevocationStore>(store: Arc<S>) -> 
             Change::Revoked(_) => None,
         })
         .collect();
-    let missed = all.filter(|number| !told.contains(&number.to_string())).count();
-    ensure(missed == 0, format!("of 25,000, {missed} are not told"))?;
+    let missed = all.filter(|number| !reported.contains(&number.to_string())).count();
+    ensure(missed == 0, format!("{missed} of 25,000 changes are not reported"))?;
     store.create(client(&CLIENT)?).await?;
-    ensure(follow(&*store, &mut cursor).await?.iter().any(is_of(&CLIENT)), "what came after them is not told")
+    ensure(
+        follow(&*store, &mut cursor).await?.iter().any(is_of(&CLIENT)),
+        "a change after 25,000 others is not reported",
+    )
 }
 
 async fn disabling_revokes<S: ClientAdmin + RevocationStore>(store: Arc<S>) -> Outcome {
@@ -102,7 +105,7 @@ async fn deleting_revokes<S: ClientAdmin + RevocationStore>(store: Arc<S>) -> Ou
     Ok(())
 }
 
-/// Follows the feed while the change is made: whoever is told of it is told of the revocation too.
+/// Follows the feed while the change is made. A reader that receives the change must receive the revocation, too.
 async fn revokes<S, C>(store: &Arc<S>, id: &ClientId, change: C) -> Outcome
 where
     S: ClientAdmin + RevocationStore,
@@ -114,23 +117,24 @@ where
     let before = seconds(SystemTime::now());
     let (following, mut from, is_it) = (store.clone(), cursor.clone(), is_of(id));
     let follower = tokio::spawn(async move {
-        let mut told = Vec::new();
-        while !told.iter().any(&is_it) {
-            told.extend(follow(&*following, &mut from).await?);
+        let mut reported = Vec::new();
+        while !reported.iter().any(&is_it) {
+            reported.extend(follow(&*following, &mut from).await?);
             tokio::task::yield_now().await;
         }
-        Ok::<_, super::BoxError>(told)
+        Ok::<_, super::BoxError>(reported)
     });
     change(store).await?;
     let after = seconds(SystemTime::now());
-    let told = tokio::time::timeout(Duration::from_secs(30), follower).await;
-    let told = told.map_err(|_| "the change is not told within 30 s")???;
-    let revocation = revoked(&told, id).ok_or("it is told, and not that its tokens are revoked")?;
+    let reported = tokio::time::timeout(Duration::from_secs(30), follower).await;
+    let reported = reported.map_err(|_| "the change is not reported within 30 s")???;
+    let revocation =
+        revoked(&reported, id).ok_or("the change is reported without the revocation of the client's tokens")?;
     let mut expected = (before..=after)
         .map(|second| Revocation::former_client(id.clone(), UNIX_EPOCH + Duration::from_secs(second), longest));
     ensure(
         expected.any(|expected| expected == *revocation),
-        format!("`former_client` of now is expected, not {revocation:?}"),
+        format!("expected the revocation `former_client` of now, not {revocation:?}"),
     )
 }
 
@@ -143,23 +147,23 @@ async fn others_revoke_nothing<S: ClientAdmin + RevocationStore>(store: Arc<S>) 
     store.update(&CLIENT, |client| client.edit().subject("b")).await?;
     ensure(
         revoked(&follow(&*store, &mut Cursor::start()).await?, &CLIENT).is_none(),
-        "a change of an enabled client revokes",
+        "a change of an enabled client revokes its tokens",
     )?;
     store.disable(&CLIENT).await?;
     let mut cursor = Cursor::start();
-    let told = follow(&*store, &mut cursor).await?;
-    ensure(revoked(&told, &CLIENT).is_some(), "disabling it does not revoke")?;
+    let reported = follow(&*store, &mut cursor).await?;
+    ensure(revoked(&reported, &CLIENT).is_some(), "disabling the client does not revoke its tokens")?;
     store.enable(&CLIENT).await?;
-    ensure(revoked(&follow(&*store, &mut cursor).await?, &CLIENT).is_none(), "enabling it revokes")?;
+    ensure(revoked(&follow(&*store, &mut cursor).await?, &CLIENT).is_none(), "enabling the client revokes its tokens")?;
     ensure(
         revoked(&follow(&*store, &mut Cursor::start()).await?, &CLIENT).is_some(),
-        "enabling it takes the revocation back",
+        "enabling the client removes the revocation",
     )
 }
 
-async fn refused_is_not_told<S: ClientAdmin + RevocationStore>(store: Arc<S>) -> Outcome {
+async fn refused_is_not_reported<S: ClientAdmin + RevocationStore>(store: Arc<S>) -> Outcome {
     store.create(client(&CLIENT)?).await?;
-    let (_, stale) = store.load(&CLIENT).await?.ok_or("`load` does not find it")?;
+    let (_, stale) = store.load(&CLIENT).await?.ok_or("`load` does not find the client")?;
     store.update(&CLIENT, |client| client.edit().subject("b")).await?;
     let mut cursor = Cursor::start();
     follow(&*store, &mut cursor).await?;
@@ -172,10 +176,10 @@ async fn refused_is_not_told<S: ClientAdmin + RevocationStore>(store: Arc<S>) ->
                 store.delete(&ClientId::from_static("unknown")).await.is_err(),
                 store.create_all(vec![client(&CLIENT)?]).await? == 0,
             ];
-            ensure(refused == [true; 4], format!("of four changes that cannot be, {refused:?} were refused"))
+            ensure(refused == [true; 4], format!("expected four refused changes, not {refused:?}"))
         }
     });
     refused.await?.into_iter().collect::<Result<(), super::BoxError>>()?;
-    let told = follow(&*store, &mut cursor).await?;
-    ensure(told.is_empty(), format!("{told:?} are told"))
+    let reported = follow(&*store, &mut cursor).await?;
+    ensure(reported.is_empty(), format!("refused changes are reported: {reported:?}"))
 }

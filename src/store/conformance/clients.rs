@@ -1,4 +1,4 @@
-//! [`ClientStore`](crate::ClientStore) and [`ClientAdmin`], held to their contracts.
+//! Checks the contracts of [`ClientStore`](crate::ClientStore) and [`ClientAdmin`].
 
 use std::future::Future;
 use std::num::NonZeroUsize;
@@ -12,29 +12,30 @@ use crate::scope::Scope;
 use crate::secret::ClientSecret;
 use crate::store::{AdminError, ClientAdmin, Revision};
 
-/// Holds a store to the contracts of [`ClientStore`](crate::ClientStore) and [`ClientAdmin`].
+/// Checks that a store keeps the contracts of [`ClientStore`](crate::ClientStore) and [`ClientAdmin`].
 ///
 /// # Errors
 ///
-/// The first step that does not hold.
+/// The first step that fails.
 pub async fn clients<S: ClientAdmin, F: Future<Output = S>>(fresh: impl Fn() -> F) -> Result<(), Violation> {
-    step("what was created is found as it was written", fresh().await, found_as_written).await?;
-    step("an id is compared byte by byte, whatever it looks like", fresh().await, odd_ids).await?;
+    step("a created client is found unchanged", fresh().await, found_unchanged).await?;
+    step("ids are compared byte by byte", fresh().await, odd_ids).await?;
     step("a registration may be long", fresh().await, a_long_one).await?;
-    step("an id is given once", fresh().await, created_twice).await?;
-    step("of creates of one id at once, one wins", fresh().await, creates_at_once).await?;
-    step("only the revision that was seen is replaced", fresh().await, stale_revisions).await?;
-    step("a client that was created anew is not the old one", fresh().await, created_anew).await?;
-    step("of replaces of one revision at once, one wins", fresh().await, replaces_at_once).await?;
-    step("updates at once are all kept", fresh().await, updates_at_once).await?;
-    step("what was deleted is gone", fresh().await, deleted).await?;
-    step("of deletes at once, one wins", fresh().await, deletes_at_once).await?;
-    step("clients are listed by page, in the order of their ids' bytes", fresh().await, by_page).await?;
-    step("many are created at once, but for those that exist", fresh().await, many).await?;
-    step("a client is disabled and enabled, and a secret ends", fresh().await, disabled_and_enabled).await
+    step("a second client with the same id is refused", fresh().await, created_twice).await?;
+    step("one of several concurrent creates of one id succeeds", fresh().await, creates_concurrently).await?;
+    step("only the current revision is replaced", fresh().await, stale_revisions).await?;
+    step("a client that was deleted and created again has another revision", fresh().await, created_again).await?;
+    step("one of several concurrent replaces of one revision succeeds", fresh().await, replaces_concurrently).await?;
+    step("concurrent updates are all kept", fresh().await, updates_concurrently).await?;
+    step("a deleted client is not found", fresh().await, deleted).await?;
+    step("one of several concurrent deletes succeeds", fresh().await, deletes_concurrently).await?;
+    step("clients are listed by page, sorted by the bytes of their ids", fresh().await, by_page).await?;
+    step("`create_all` creates many clients and skips those that exist", fresh().await, many).await?;
+    step("a client is disabled and enabled, and the expiry of a secret is set", fresh().await, disabled_and_enabled)
+        .await
 }
 
-async fn found_as_written<S: ClientAdmin>(store: Arc<S>) -> Outcome {
+async fn found_unchanged<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     let secret = RegisteredSecret::new("zweites", ClientSecret::generate()?)?;
     let written = blank("billing")?
         .registered_secret(secret.created_at(UNIX_EPOCH).expires_at(UNIX_EPOCH + Duration::from_secs(4_000_000_000)))
@@ -49,13 +50,13 @@ async fn found_as_written<S: ClientAdmin>(store: Arc<S>) -> Outcome {
         .disabled()
         .register()?;
     store.create(written.clone()).await?;
-    let found = store.find(written.id()).await?.ok_or("`find` does not find it")?;
-    ensure(*found == written, format!("`find` gives {found:?} for {written:?}"))?;
-    let (loaded, _) = store.load(written.id()).await?.ok_or("`load` does not find it")?;
-    ensure(*loaded == written, format!("`load` gives {loaded:?} for {written:?}"))?;
+    let found = store.find(written.id()).await?.ok_or("`find` does not find the client")?;
+    ensure(*found == written, format!("`find` returns {found:?} for {written:?}"))?;
+    let (loaded, _) = store.load(written.id()).await?.ok_or("`load` does not find the client")?;
+    ensure(*loaded == written, format!("`load` returns {loaded:?} for {written:?}"))?;
     let other = ClientId::from_static("billing2");
-    ensure(store.find(&other).await?.is_none(), "`find` gives a client that nobody created")?;
-    ensure(store.load(&other).await?.is_none(), "`load` gives a client that nobody created")
+    ensure(store.find(&other).await?.is_none(), "`find` returns a client that was not created")?;
+    ensure(store.load(&other).await?.is_none(), "`load` returns a client that was not created")
 }
 
 async fn odd_ids<S: ClientAdmin>(store: Arc<S>) -> Outcome {
@@ -113,13 +114,16 @@ async fn odd_ids<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     }
     for id in &ids {
         let found = store.find(id).await?.ok_or_else(|| format!("`{id}` is not found"))?;
-        ensure(found.id() == id, format!("`{id}` finds `{}`", found.id()))?;
+        ensure(found.id() == id, format!("`find` of `{id}` returns `{}`", found.id()))?;
     }
     ids.sort_by(|one, other| one.as_bytes().cmp(other.as_bytes()));
-    ensure(listed(&*store, None, 1_000).await? == ids, "`list` does not have them all in the order of their bytes")?;
+    ensure(
+        listed(&*store, None, 1_000).await? == ids,
+        "`list` does not return all clients sorted by the bytes of their ids",
+    )?;
     while let Some(id) = ids.pop() {
         store.delete(&id).await?;
-        ensure(listed(&*store, None, 1_000).await? == ids, format!("deleting `{id}` deletes another one"))?;
+        ensure(listed(&*store, None, 1_000).await? == ids, format!("deleting `{id}` deletes another client"))?;
     }
     Ok(())
 }
@@ -138,20 +142,20 @@ async fn a_long_one<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     let audiences = (0..500).map(|number| format!("https://api.example.com/{path}/{number}"));
     let long = audiences.fold(blank("long")?, crate::registration::Client::audience).register()?;
     store.create(long.clone()).await?;
-    let found = store.find(long.id()).await?.ok_or("it is not found")?;
-    ensure(*found == long, "200 KB come back changed")
+    let found = store.find(long.id()).await?.ok_or("the client is not found")?;
+    ensure(*found == long, "a client of 200 KB is returned changed")
 }
 
 async fn created_twice<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     let first = client("billing")?;
     store.create(first.clone()).await?;
     let second = store.create(client("billing")?).await;
-    ensure(matches!(second, Err(AdminError::Exists)), format!("the second `create` gives {second:?}, not `Exists`"))?;
+    ensure(matches!(second, Err(AdminError::Exists)), format!("the second `create` returns {second:?}, not `Exists`"))?;
     let kept = store.find(first.id()).await?;
-    ensure(kept.as_deref() == Some(&first), "the second `create` changed the first one's client")
+    ensure(kept.as_deref() == Some(&first), "the second `create` changed the client of the first")
 }
 
-async fn creates_at_once<S: ClientAdmin>(store: Arc<S>) -> Outcome {
+async fn creates_concurrently<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     let subject = |number: usize| format!("subject {number}");
     let created = race(20, |number| {
         let store = store.clone();
@@ -166,9 +170,9 @@ async fn creates_at_once<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     });
     let created: Vec<Option<usize>> = created.await?.into_iter().collect::<Result<_, super::BoxError>>()?;
     let winners: Vec<usize> = created.into_iter().flatten().collect();
-    let [winner] = *winners else { return Err(format!("{} of 20 were told `Ok`, not one", winners.len()).into()) };
-    let found = store.find(&ClientId::from_static("billing")).await?.ok_or("it is not found")?;
-    ensure(found.subject() == subject(winner), "the client is not the one of the `create` that won")
+    let [winner] = *winners else { return Err(format!("{} of 20 calls returned `Ok`, not one", winners.len()).into()) };
+    let found = store.find(&ClientId::from_static("billing")).await?.ok_or("the client is not found")?;
+    ensure(found.subject() == subject(winner), "the stored client is not that of the `create` that succeeded")
 }
 
 async fn stale_revisions<S: ClientAdmin>(store: Arc<S>) -> Outcome {
@@ -179,21 +183,24 @@ async fn stale_revisions<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     store.replace(second.clone(), seen).await?;
     ensure(revision(&*store, first.id()).await? != seen, "a change does not change the revision")?;
     let third = store.replace(blank("billing")?.subject("third").disabled().register()?, seen).await;
-    ensure(matches!(third, Err(AdminError::Conflict)), format!("a stale `replace` gives {third:?}, not `Conflict`"))?;
+    ensure(matches!(third, Err(AdminError::Conflict)), format!("a stale `replace` returns {third:?}, not `Conflict`"))?;
     ensure(store.find(first.id()).await?.as_deref() == Some(&second), "a stale `replace` changed the client")?;
     let unknown = store.replace(client("unknown")?, seen).await;
     ensure(
         matches!(unknown, Err(AdminError::NotFound)),
-        format!("a `replace` of nothing gives {unknown:?}, not `NotFound`"),
+        format!("a `replace` of an unknown client returns {unknown:?}, not `NotFound`"),
     )?;
-    ensure(store.find(&ClientId::from_static("unknown")).await?.is_none(), "a `replace` of nothing creates a client")
+    ensure(
+        store.find(&ClientId::from_static("unknown")).await?.is_none(),
+        "a `replace` of an unknown client creates it",
+    )
 }
 
 async fn revision<S: ClientAdmin>(store: &S, id: &ClientId) -> Result<Revision, super::BoxError> {
     Ok(store.load(id).await?.ok_or("`load` does not find the client")?.1)
 }
 
-async fn created_anew<S: ClientAdmin>(store: Arc<S>) -> Outcome {
+async fn created_again<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     let first = client("billing")?;
     store.create(first.clone()).await?;
     let seen = revision(&*store, first.id()).await?;
@@ -202,11 +209,11 @@ async fn created_anew<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     let stale = store.replace(first, seen).await;
     ensure(
         matches!(stale, Err(AdminError::Conflict)),
-        format!("a `replace` of the deleted one's revision gives {stale:?}, not `Conflict`"),
+        format!("a `replace` of a deleted revision returns {stale:?}, not `Conflict`"),
     )
 }
 
-async fn replaces_at_once<S: ClientAdmin>(store: Arc<S>) -> Outcome {
+async fn replaces_concurrently<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     let id = ClientId::from_static("billing");
     store.create(client(&id)?).await?;
     let seen = revision(&*store, &id).await?;
@@ -223,12 +230,12 @@ async fn replaces_at_once<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     });
     let replaced: Vec<Option<usize>> = replaced.await?.into_iter().collect::<Result<_, super::BoxError>>()?;
     let winners: Vec<usize> = replaced.into_iter().flatten().collect();
-    let [winner] = *winners else { return Err(format!("{} of 20 were told `Ok`, not one", winners.len()).into()) };
-    let found = store.find(&id).await?.ok_or("it is not found")?;
-    ensure(found.subject() == subject(winner), "the client is not the one of the `replace` that won")
+    let [winner] = *winners else { return Err(format!("{} of 20 calls returned `Ok`, not one", winners.len()).into()) };
+    let found = store.find(&id).await?.ok_or("the client is not found")?;
+    ensure(found.subject() == subject(winner), "the stored client is not that of the `replace` that succeeded")
 }
 
-async fn updates_at_once<S: ClientAdmin>(store: Arc<S>) -> Outcome {
+async fn updates_concurrently<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     let id = ClientId::from_static("billing");
     store.create(client(&id)?).await?;
     let added = race(8, |number| {
@@ -239,8 +246,8 @@ async fn updates_at_once<S: ClientAdmin>(store: Arc<S>) -> Outcome {
         }
     });
     added.await?.into_iter().collect::<Result<(), super::BoxError>>()?;
-    let kept = store.find(&id).await?.ok_or("it is not found")?.secrets().len();
-    ensure(kept == 9, format!("of 8 secrets that were added at once, {} are there", kept - 1))
+    let kept = store.find(&id).await?.ok_or("the client is not found")?.secrets().len();
+    ensure(kept == 9, format!("{} of 8 concurrently added secrets were kept", kept - 1))
 }
 
 async fn deleted<S: ClientAdmin>(store: Arc<S>) -> Outcome {
@@ -248,14 +255,14 @@ async fn deleted<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     store.create(client(&id)?).await?;
     store.create(client("reports")?).await?;
     store.delete(&id).await?;
-    ensure(store.find(&id).await?.is_none(), "`find` still finds it")?;
-    ensure(store.load(&id).await?.is_none(), "`load` still finds it")?;
-    ensure(listed(&*store, None, 10).await? == ["reports"], "`list` does not list what is left")?;
+    ensure(store.find(&id).await?.is_none(), "`find` still finds the client")?;
+    ensure(store.load(&id).await?.is_none(), "`load` still finds the client")?;
+    ensure(listed(&*store, None, 10).await? == ["reports"], "`list` does not return exactly the remaining client")?;
     let again = store.delete(&id).await;
-    ensure(matches!(again, Err(AdminError::NotFound)), format!("the second `delete` gives {again:?}, not `NotFound`"))
+    ensure(matches!(again, Err(AdminError::NotFound)), format!("the second `delete` returns {again:?}, not `NotFound`"))
 }
 
-async fn deletes_at_once<S: ClientAdmin>(store: Arc<S>) -> Outcome {
+async fn deletes_concurrently<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     let id = ClientId::from_static("billing");
     store.create(client(&id)?).await?;
     let deleted = race(10, |_| {
@@ -264,9 +271,9 @@ async fn deletes_at_once<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     });
     let deleted = deleted.await?;
     let winners = deleted.iter().filter(|result| result.is_ok()).count();
-    ensure(winners == 1, format!("{winners} of 10 were told `Ok`, not one"))?;
+    ensure(winners == 1, format!("{winners} of 10 calls returned `Ok`, not one"))?;
     let others = deleted.iter().all(|result| matches!(result, Ok(()) | Err(AdminError::NotFound)));
-    ensure(others, format!("the others were not all told `NotFound`: {deleted:?}"))
+    ensure(others, format!("the other calls did not all return `NotFound`: {deleted:?}"))
 }
 
 async fn by_page<S: ClientAdmin>(store: Arc<S>) -> Outcome {
@@ -280,7 +287,7 @@ async fn by_page<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     loop {
         let page = listed(&*store, after.as_ref(), 10).await?;
         let expected = pages.next().unwrap_or_default();
-        ensure(page == expected, format!("after {after:?} come {page:?}, not {expected:?}"))?;
+        ensure(page == expected, format!("the page after {after:?} is {page:?}, not {expected:?}"))?;
         match page.last() {
             Some(last) => after = Some(last.clone()),
             None => break,
@@ -288,8 +295,14 @@ async fn by_page<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     }
     let between = ClientId::from_static("client-1!");
     let next = listed(&*store, Some(&between), 1).await?;
-    ensure(next == ["client-10"], format!("`after` names no client, and {next:?} comes, not the next one"))?;
-    ensure(listed(&*store, None, usize::MAX).await? == ids, "a limit beyond all gives not all")
+    ensure(
+        next == ["client-10"],
+        format!("after an id without a client, `list` returns {next:?}, not the next client"),
+    )?;
+    ensure(
+        listed(&*store, None, usize::MAX).await? == ids,
+        "with the largest limit, `list` does not return all clients",
+    )
 }
 
 async fn many<S: ClientAdmin>(store: Arc<S>) -> Outcome {
@@ -297,19 +310,23 @@ async fn many<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     store.create(taken.clone()).await?;
     let mut clients = (0..2_500).map(|number| client(&format!("client-{number}"))).collect::<Result<Vec<_>, _>>()?;
     clients.push(client("client-9")?);
-    let last = clients.get(2_499).cloned().ok_or("there is none")?;
+    let last = clients.get(2_499).cloned().ok_or("client 2,499 is missing")?;
     let created = store.create_all(clients).await?;
-    ensure(created == 2_499, format!("of 2,501, with two whose id was taken, {created} are said to be created"))?;
-    ensure(store.find(taken.id()).await?.as_deref() == Some(&taken), "the one that was there is not as it was")?;
-    ensure(store.find(last.id()).await?.as_deref() == Some(&last), "the last one is not as it was written")?;
-    ensure(listed(&*store, None, 10_000).await?.len() == 2_500, "not all are listed")?;
-    ensure(store.create_all(Vec::new()).await? == 0, "of none, some are said to be created")
+    ensure(
+        created == 2_499,
+        format!("`create_all` returns {created}, not 2,499, for 2,501 clients of which two exist"),
+    )?;
+    ensure(store.find(taken.id()).await?.as_deref() == Some(&taken), "`create_all` changed a client that existed")?;
+    ensure(store.find(last.id()).await?.as_deref() == Some(&last), "the last client is not found unchanged")?;
+    ensure(listed(&*store, None, 10_000).await?.len() == 2_500, "`list` does not return all clients")?;
+    ensure(store.create_all(Vec::new()).await? == 0, "`create_all` without clients does not return 0")
 }
 
 async fn disabled_and_enabled<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     let id = ClientId::from_static("billing");
     store.create(client(&id)?).await?;
-    let enabled = async || Ok::<_, super::BoxError>(store.find(&id).await?.ok_or("it is not found")?.is_enabled());
+    let enabled =
+        async || Ok::<_, super::BoxError>(store.find(&id).await?.ok_or("the client is not found")?.is_enabled());
     store.disable(&id).await?;
     ensure(!enabled().await?, "a disabled client is found enabled")?;
     store.enable(&id).await?;
@@ -317,5 +334,5 @@ async fn disabled_and_enabled<S: ClientAdmin>(store: Arc<S>) -> Outcome {
     let end = UNIX_EPOCH + Duration::from_secs(2_000_000_000);
     store.expire_secret(&id, "1", end).await?;
     let ends = store.find(&id).await?.and_then(|client| client.secret("1")?.expires());
-    ensure(ends == Some(end), format!("the secret ends at {ends:?}"))
+    ensure(ends == Some(end), format!("the secret expires at {ends:?}"))
 }

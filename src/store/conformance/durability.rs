@@ -1,4 +1,4 @@
-//! What outlives the handle that wrote it, and is the same to all.
+//! Checks that acknowledged writes survive the handle that wrote them, and that all handles see the same state.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,24 +11,23 @@ use crate::store::{AdminError, Change, ClientAdmin, Cursor, Replay, ReplayId, Re
 const CLIENT: ClientId = ClientId::from_static("billing");
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Holds a store of all kinds to what its contracts say of the end of a process, and of several replicas. `open` opens
-/// the same store each time; it is empty at the beginning.
+/// Checks that the data of a store survives the end of its process, and that several replicas see the same data. `open` opens
+/// the same store each time, which is empty at the start.
 ///
 /// # Errors
 ///
-/// The first step that does not hold.
+/// The first step that fails.
 pub async fn durability<S, F>(open: impl Fn() -> F) -> Result<(), Violation>
 where
     S: ClientAdmin + RevocationStore + ReplayLog,
     F: Future<Output = S>,
 {
     let mut cursor = Cursor::start();
-    step("what was acknowledged can be written", open().await, async |store| written(&*store, &mut cursor).await)
-        .await?;
-    step("what was acknowledged is there after a restart", open().await, async |store| kept(&*store, &cursor).await)
-        .await?;
+    step("writes are acknowledged", open().await, async |store| written(&*store, &mut cursor).await).await?;
+    step("acknowledged writes survive a restart", open().await, async |store| kept(&*store, &cursor).await).await?;
     let other = open().await;
-    step("two replicas see the same", open().await, async |store| seen_by_both(store, Arc::new(other)).await).await
+    step("two replicas see the same state", open().await, async |store| seen_by_both(store, Arc::new(other)).await)
+        .await
 }
 
 async fn written<S: ClientAdmin + RevocationStore + ReplayLog>(store: &S, cursor: &mut Cursor) -> Outcome {
@@ -39,17 +38,17 @@ async fn written<S: ClientAdmin + RevocationStore + ReplayLog>(store: &S, cursor
     store.delete(&ClientId::from_static("deleted")).await?;
     store.revoke(Revocation::token("a token", CLIENT, now, now + MINUTE)).await?;
     let replay = store.check_and_insert(&ReplayId::new("issuer", "a"), now + MINUTE, now).await?;
-    ensure(replay == Replay::Fresh, "an id that was never used is not fresh")
+    ensure(replay == Replay::Fresh, "an unused id is not fresh")
 }
 
 async fn kept<S: ClientAdmin + RevocationStore + ReplayLog>(store: &S, cursor: &Cursor) -> Outcome {
-    ensure(store.find(&CLIENT).await?.is_some(), "the client is lost")?;
+    ensure(store.find(&CLIENT).await?.is_some(), "the client was lost")?;
     ensure(store.find(&ClientId::from_static("deleted")).await?.is_none(), "the deleted client is back")?;
     for mut cursor in [cursor.clone(), Cursor::start()] {
-        let told = follow(store, &mut cursor).await?;
+        let reported = follow(store, &mut cursor).await?;
         let is_token = |change: &Change| matches!(change, Change::Revoked(Revocation::Token { .. }));
-        ensure(told.iter().any(is_token), "the revoked token is not told")?;
-        ensure(told.contains(&Change::Client(CLIENT)), "the new client is not told")?;
+        ensure(reported.iter().any(is_token), "the revoked token is not reported")?;
+        ensure(reported.contains(&Change::Client(CLIENT)), "the new client is not reported")?;
     }
     let now = SystemTime::now();
     let replay = store.check_and_insert(&ReplayId::new("issuer", "a"), now + MINUTE, now).await?;
@@ -70,8 +69,11 @@ where
     let replaced = replaced.await?.into_iter().collect::<Result<Vec<_>, _>>()?;
     let winners = replaced.iter().filter(|result| result.is_ok()).count();
     let refused = replaced.iter().filter(|result| matches!(result, Err(AdminError::Conflict))).count();
-    ensure((winners, refused) == (1, 19), format!("of 20 replaces of one revision: {replaced:?}"))?;
-    ensure(one.find(&CLIENT).await? == other.find(&CLIENT).await?, "the two find different clients")?;
+    ensure(
+        (winners, refused) == (1, 19),
+        format!("expected exactly one success of 20 replaces of one revision: {replaced:?}"),
+    )?;
+    ensure(one.find(&CLIENT).await? == other.find(&CLIENT).await?, "the two replicas find different clients")?;
     let now = SystemTime::now();
     let used = race(50, |number| {
         let store = if number % 2 == 0 { one.clone() } else { other.clone() };
@@ -79,9 +81,9 @@ where
     });
     let used = used.await?.into_iter().collect::<Result<Vec<_>, _>>()?;
     let fresh = used.iter().filter(|replay| **replay == Replay::Fresh).count();
-    ensure(fresh == 1, format!("{fresh} of 50 uses of one id were told `Fresh`, not one"))?;
+    ensure(fresh == 1, format!("{fresh} of 50 uses of one id returned `Fresh`, not one"))?;
     other.disable(&CLIENT).await?;
-    let told = follow(&*one, &mut cursor).await?;
+    let reported = follow(&*one, &mut cursor).await?;
     let is_revoked = |change: &Change| matches!(change, Change::Revoked(Revocation::Client { .. }));
-    ensure(told.iter().any(is_revoked), "what one revokes is not told by the other")
+    ensure(reported.iter().any(is_revoked), "the revocations of one replica are not reported by the other")
 }

@@ -1,16 +1,14 @@
-//! What every backend is held to: the contracts of the traits, as tests that a store of one's own can run too
-//! (feature `test-util`).
+//! Conformance tests for the storage traits, for the backends of this crate and for your own stores (feature `test-util`).
 //!
-//! 1. One function per trait; each takes a closure that makes a store without anything in it, and calls it once per
-//!    step.
-//! 2. A step that fails ends the run, and its [`Violation`] says which step it was and what the contract asks.
+//! 1. There is one function per trait. Each takes a closure that creates an empty store, and calls it once per step.
+//! 2. The first step that fails ends the run. Its [`Violation`] has the name of the step, which states the contract.
 //! 3. [`durability`] takes a closure that opens *the same* store each time, for stores that outlive their process or are
 //!    shared between replicas.
 //!
 //! # Caveat
 //!
-//! Steps that race run their calls as Tokio tasks: use a runtime of several threads. And the stores are expected to go
-//! by the clock of the system, where they go by one of their own.
+//! Steps with concurrent calls run them as Tokio tasks: use a multi-threaded runtime. A store with its own clock must use the
+//! clock of the operating system here.
 //!
 //! # Example
 //!
@@ -49,7 +47,7 @@ use super::{Change, Cursor, RevocationStore, StoreError};
 use crate::registration::{Client, RegisteredClient};
 use crate::secret::ClientSecret;
 
-/// A store does not keep the contract.
+/// An error of a conformance test: the store violates its contract.
 #[derive(thiserror::Error)]
 #[error("{step}: {what}")]
 pub struct Violation {
@@ -57,7 +55,7 @@ pub struct Violation {
     what: BoxError,
 }
 
-// What `unwrap` and a test that returns an error show.
+// Shown by `unwrap`, and by a test that returns an error.
 impl fmt::Debug for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut cause = self.what.source();
@@ -71,7 +69,7 @@ impl fmt::Debug for Violation {
 }
 
 impl Violation {
-    /// The sentence that does not hold.
+    /// Returns the name of the step that failed. It states the contract.
     #[must_use]
     pub fn step(&self) -> &'static str {
         self.step
@@ -81,7 +79,7 @@ impl Violation {
 type BoxError = Box<dyn Error + Send + Sync>;
 type Outcome = Result<(), BoxError>;
 
-/// Runs one step, whose name is what the contract says.
+/// Runs one step. Its name states the contract.
 async fn step<S>(step: &'static str, store: S, check: impl AsyncFnOnce(Arc<S>) -> Outcome) -> Result<(), Violation> {
     check(Arc::new(store)).await.map_err(|what| Violation { step, what })
 }
@@ -90,7 +88,7 @@ fn ensure(holds: bool, otherwise: impl Into<String>) -> Outcome {
     if holds { Ok(()) } else { Err(otherwise.into().into()) }
 }
 
-/// Runs `count` calls at once, and gives back what they returned.
+/// Runs `count` calls concurrently, and returns their results.
 async fn race<T, F>(count: usize, call: impl Fn(usize) -> F) -> Result<Vec<T>, BoxError>
 where
     T: Send + 'static,
@@ -112,15 +110,15 @@ fn client(id: &str) -> Result<RegisteredClient, BoxError> {
     Ok(blank(id)?.register()?)
 }
 
-/// Follows the feed to its end, as a replica does.
+/// Reads the feed to its end, as a replica does.
 async fn follow<S: RevocationStore>(store: &S, cursor: &mut Cursor) -> Result<Vec<Change>, StoreError> {
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     loop {
         let answer = store.changes(cursor).await?;
-        told.extend(answer.changes);
+        reported.extend(answer.changes);
         *cursor = answer.cursor;
         if !answer.more {
-            return Ok(told);
+            return Ok(reported);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! [`RevocationStore`], held to its contract.
+//! Checks the contract of [`RevocationStore`].
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -12,18 +12,18 @@ use crate::store::{Change, Cursor, Revocation, RevocationStore};
 const CLIENT: ClientId = ClientId::from_static("billing");
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// Holds a store to the contract of [`RevocationStore`].
+/// Checks that a store keeps the contract of [`RevocationStore`].
 ///
 /// # Errors
 ///
-/// The first step that does not hold.
+/// The first step that fails.
 pub async fn revocations<S: RevocationStore, F: Future<Output = S>>(fresh: impl Fn() -> F) -> Result<(), Violation> {
-    step("what was revoked is told as it was written", fresh().await, told_as_written).await?;
-    step("a cursor goes on where it was", fresh().await, from_a_cursor).await?;
-    step("what was revoked again is told, and is no mistake", fresh().await, revoked_again).await?;
-    step("a follower misses nothing of what is revoked meanwhile", fresh().await, followed_meanwhile).await?;
-    step("what has not expired is kept, and what has expired goes", fresh().await, purged).await?;
-    step("a cursor outlives what it stood at", fresh().await, a_cursor_is_purged).await
+    step("a revocation is reported unchanged", fresh().await, reported_unchanged).await?;
+    step("a cursor continues after the changes that were read", fresh().await, from_a_cursor).await?;
+    step("a repeated revocation is accepted and reported", fresh().await, revoked_again).await?;
+    step("a reader misses no concurrent revocation", fresh().await, concurrent_reader).await?;
+    step("a purge removes exactly the expired entries", fresh().await, purged).await?;
+    step("a cursor is valid after the purge of its entry", fresh().await, a_cursor_is_purged).await
 }
 
 fn token(name: &str, life: Duration) -> Revocation {
@@ -31,7 +31,7 @@ fn token(name: &str, life: Duration) -> Revocation {
     Revocation::token(name, CLIENT, now, now + life)
 }
 
-async fn told_as_written<S: RevocationStore>(store: Arc<S>) -> Outcome {
+async fn reported_unchanged<S: RevocationStore>(store: Arc<S>) -> Outcome {
     let now = SystemTime::now();
     let longest = store.longest_token_lifetime();
     let revoked = [
@@ -47,31 +47,34 @@ async fn told_as_written<S: RevocationStore>(store: Arc<S>) -> Outcome {
         store.revoke(revocation.clone()).await?;
     }
     for _ in 0..2 {
-        let told = follow(&*store, &mut Cursor::start()).await?;
+        let reported = follow(&*store, &mut Cursor::start()).await?;
         for revocation in &revoked {
-            ensure(told.contains(&Change::Revoked(revocation.clone())), format!("not told: {revocation:?}"))?;
+            ensure(reported.contains(&Change::Revoked(revocation.clone())), format!("not reported: {revocation:?}"))?;
         }
-        ensure(told.len() == revoked.len(), format!("{} are told of {}", told.len(), revoked.len()))?;
+        ensure(
+            reported.len() == revoked.len(),
+            format!("{} changes are reported, not {}", reported.len(), revoked.len()),
+        )?;
     }
     Ok(())
 }
 
 async fn from_a_cursor<S: RevocationStore>(store: Arc<S>) -> Outcome {
     let mut cursor = Cursor::start();
-    ensure(follow(&*store, &mut cursor).await?.is_empty(), "a store without entries tells of some")?;
+    ensure(follow(&*store, &mut cursor).await?.is_empty(), "an empty store reports entries")?;
     let mut another = cursor.clone();
     for number in 0..20 {
         let revocation = token(&number.to_string(), HOUR);
         store.revoke(revocation.clone()).await?;
-        let told = follow(&*store, &mut cursor).await?;
-        ensure(told.contains(&Change::Revoked(revocation)), format!("number {number} is not told"))?;
+        let reported = follow(&*store, &mut cursor).await?;
+        ensure(reported.contains(&Change::Revoked(revocation)), format!("entry {number} is not reported"))?;
     }
-    ensure(follow(&*store, &mut another).await?.len() >= 20, "a second follower is told less than the first")?;
+    ensure(follow(&*store, &mut another).await?.len() >= 20, "a second reader receives fewer changes than the first")?;
     for _ in 0..3 {
         follow(&*store, &mut cursor).await?;
     }
-    let told = follow(&*store, &mut cursor).await?;
-    ensure(told.is_empty(), format!("where nothing changes, the same is told again and again: {}", told.len()))
+    let reported = follow(&*store, &mut cursor).await?;
+    ensure(reported.is_empty(), format!("changes are reported again although nothing changed: {}", reported.len()))
 }
 
 async fn revoked_again<S: RevocationStore>(store: Arc<S>) -> Outcome {
@@ -87,15 +90,15 @@ async fn revoked_again<S: RevocationStore>(store: Arc<S>) -> Outcome {
     again.await?.into_iter().collect::<Result<(), _>>()?;
     let longer = token("twice", 2 * HOUR);
     store.revoke(longer.clone()).await?;
-    let told = follow(&*store, &mut cursor).await?;
-    ensure(told.contains(&Change::Revoked(longer)), "the same token with a later expiry is not told")?;
-    let told = follow(&*store, &mut Cursor::start()).await?;
-    ensure(told.contains(&Change::Revoked(revocation)), "it is not told from the start")
+    let reported = follow(&*store, &mut cursor).await?;
+    ensure(reported.contains(&Change::Revoked(longer)), "the same token with a later expiry is not reported")?;
+    let reported = follow(&*store, &mut Cursor::start()).await?;
+    ensure(reported.contains(&Change::Revoked(revocation)), "the entry is not reported from the start of the feed")
 }
 
-async fn followed_meanwhile<S: RevocationStore>(store: Arc<S>) -> Outcome {
+async fn concurrent_reader<S: RevocationStore>(store: Arc<S>) -> Outcome {
     let name = |task: usize, number: usize| format!("{task}.{number}");
-    let mut told = HashSet::new();
+    let mut reported = HashSet::new();
     let mut cursor = Cursor::start();
     let writers = race(8, |task| {
         let store = store.clone();
@@ -109,16 +112,18 @@ async fn followed_meanwhile<S: RevocationStore>(store: Arc<S>) -> Outcome {
     let mut writers = std::pin::pin!(writers);
     let written = loop {
         let polled = tokio::time::timeout(Duration::from_millis(1), &mut writers).await;
-        told.extend(follow(&*store, &mut cursor).await?.iter().filter_map(token_id));
+        reported.extend(follow(&*store, &mut cursor).await?.iter().filter_map(token_id));
         if let Ok(written) = polled {
             break written;
         }
     };
     written?.into_iter().collect::<Result<(), super::BoxError>>()?;
-    told.extend(follow(&*store, &mut cursor).await?.iter().filter_map(token_id));
-    let missed: Vec<String> =
-        (0..8).flat_map(|task| (0..25).map(move |number| name(task, number))).filter(|id| !told.contains(id)).collect();
-    ensure(missed.is_empty(), format!("{} of 200 were never told: {missed:?}", missed.len()))
+    reported.extend(follow(&*store, &mut cursor).await?.iter().filter_map(token_id));
+    let missed: Vec<String> = (0..8)
+        .flat_map(|task| (0..25).map(move |number| name(task, number)))
+        .filter(|id| !reported.contains(id))
+        .collect();
+    ensure(missed.is_empty(), format!("{} of 200 entries were never reported: {missed:?}", missed.len()))
 }
 
 fn token_id(change: &Change) -> Option<String> {
@@ -134,13 +139,19 @@ async fn purged<S: RevocationStore>(store: Arc<S>) -> Outcome {
     store.revoke(short.clone()).await?;
     store.revoke(long.clone()).await?;
     let early = store.purge(now).await?;
-    ensure(early == 0, format!("{early} are purged that have not expired"))?;
-    let told = follow(&*store, &mut Cursor::start()).await?;
-    ensure(told.len() == 2, format!("of two that have not expired, {} are told after a purge", told.len()))?;
+    ensure(early == 0, format!("`purge` removed {early} entries that have not expired"))?;
+    let reported = follow(&*store, &mut Cursor::start()).await?;
+    ensure(
+        reported.len() == 2,
+        format!("{} of two entries that have not expired are reported after a purge", reported.len()),
+    )?;
     let purged = store.purge(now + 2 * HOUR).await?;
-    ensure(purged == 1, format!("of one that has expired and one that has not, {purged} are said to be purged"))?;
-    let told = follow(&*store, &mut Cursor::start()).await?;
-    ensure(told == [Change::Revoked(long)], format!("after the purge, {told:?} are told"))
+    ensure(
+        purged == 1,
+        format!("`purge` returns {purged}, not 1, for one expired entry and one that has not expired"),
+    )?;
+    let reported = follow(&*store, &mut Cursor::start()).await?;
+    ensure(reported == [Change::Revoked(long)], format!("the wrong changes are reported after the purge: {reported:?}"))
 }
 
 async fn a_cursor_is_purged<S: RevocationStore>(store: Arc<S>) -> Outcome {
@@ -151,8 +162,8 @@ async fn a_cursor_is_purged<S: RevocationStore>(store: Arc<S>) -> Outcome {
     for name in ["one", "two"] {
         let revocation = token(name, HOUR);
         store.revoke(revocation.clone()).await?;
-        let told = follow(&*store, &mut cursor).await?;
-        ensure(told.contains(&Change::Revoked(revocation)), format!("`{name}`, after the purge, is not told"))?;
+        let reported = follow(&*store, &mut cursor).await?;
+        ensure(reported.contains(&Change::Revoked(revocation)), format!("`{name}` is not reported after the purge"))?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The store in memory keeps the contracts, and one that breaks them is found out.
+//! The memory store passes the conformance tests, and each faulty store fails them.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::store::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_store_in_memory_keeps_the_contracts() -> Result<(), Violation> {
+async fn the_memory_store_passes_the_conformance_tests() -> Result<(), Violation> {
     super::clients(|| async { MemoryStore::default() }).await?;
     super::revocations(|| async { MemoryStore::default() }).await?;
     super::client_changes(|| async { MemoryStore::default() }).await?;
@@ -23,20 +23,20 @@ async fn the_store_in_memory_keeps_the_contracts() -> Result<(), Violation> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_fault_is_found_out_by_the_step_that_asks_for_the_contrary() {
+async fn each_fault_fails_the_step_that_checks_for_it() {
     for (fault, step) in [
-        (Fault::FindsByPrefix, "an id is compared byte by byte, whatever it looks like"),
-        (Fault::CreatesAgain, "an id is given once"),
-        (Fault::IgnoresRevisions, "only the revision that was seen is replaced"),
-        (Fault::DeletesNothing, "a client that was created anew is not the old one"),
-        (Fault::ListsTheFirst, "clients are listed by page, in the order of their ids' bytes"),
-        (Fault::TellsNoClients, "each change of a client is told"),
+        (Fault::FindsByPrefix, "ids are compared byte by byte"),
+        (Fault::CreatesTwice, "a second client with the same id is refused"),
+        (Fault::IgnoresRevisions, "only the current revision is replaced"),
+        (Fault::DeletesNothing, "a client that was deleted and created again has another revision"),
+        (Fault::ListsTheFirst, "clients are listed by page, sorted by the bytes of their ids"),
+        (Fault::ReportsNoClients, "each change of a client is reported"),
         (Fault::RevokesNoClients, "disabling a client revokes its tokens in the same step"),
-        (Fault::ForgetsTheCursor, "a cursor goes on where it was"),
-        (Fault::LosesEverySeventh, "a follower misses nothing of what is revoked meanwhile"),
-        (Fault::PurgesAll, "what has not expired is kept, and what has expired goes"),
-        (Fault::LetsReplaysIn, "an id is fresh once"),
-        (Fault::ForgetsReplaysEarly, "an id that has expired may come again, and not before"),
+        (Fault::ForgetsTheCursor, "a cursor continues after the changes that were read"),
+        (Fault::LosesEverySeventh, "a reader misses no concurrent revocation"),
+        (Fault::PurgesAll, "a purge removes exactly the expired entries"),
+        (Fault::AcceptsReplays, "an id is fresh once"),
+        (Fault::ForgetsReplaysEarly, "an id is fresh again once it has expired, and not before"),
     ] {
         assert_eq!(first_violation(fault).await.as_deref(), Some(step), "{fault:?}");
     }
@@ -56,20 +56,20 @@ async fn first_violation(fault: Fault) -> Option<String> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     FindsByPrefix,
-    CreatesAgain,
+    CreatesTwice,
     IgnoresRevisions,
     DeletesNothing,
     ListsTheFirst,
-    TellsNoClients,
+    ReportsNoClients,
     RevokesNoClients,
     ForgetsTheCursor,
     LosesEverySeventh,
     PurgesAll,
-    LetsReplaysIn,
+    AcceptsReplays,
     ForgetsReplaysEarly,
 }
 
-/// A store in memory that does one thing wrong.
+/// A memory store with one fault.
 #[derive(Debug)]
 struct Faulty {
     store: MemoryStore,
@@ -88,7 +88,7 @@ impl ClientStore for Faulty {
 
 impl ClientAdmin for Faulty {
     async fn create(&self, client: RegisteredClient) -> Result<(), AdminError> {
-        if self.fault == Fault::CreatesAgain && self.store.find(client.id()).await?.is_some() {
+        if self.fault == Fault::CreatesTwice && self.store.find(client.id()).await?.is_some() {
             self.store.delete(client.id()).await?;
         }
         self.store.create(client).await
@@ -136,8 +136,8 @@ impl RevocationStore for Faulty {
         let mut changes =
             self.store.changes(if self.fault == Fault::ForgetsTheCursor { &start } else { cursor }).await?;
         changes.changes.retain(|change| match (self.fault, change) {
-            (Fault::TellsNoClients, Change::Client(_)) => false,
-            // In the steps about clients alone, the others have revocations of clients as well.
+            (Fault::ReportsNoClients, Change::Client(_)) => false,
+            // In the steps about revocations, other clients have revocations, too; these must be kept.
             (Fault::RevokesNoClients, Change::Revoked(Revocation::Client { client_id, .. })) => {
                 client_id.starts_with(|first: char| !first.is_ascii_digit())
             }
@@ -160,7 +160,7 @@ impl ReplayLog for Faulty {
         now: SystemTime,
     ) -> Result<Replay, StoreError> {
         match self.fault {
-            Fault::LetsReplaysIn => Ok(Replay::Fresh),
+            Fault::AcceptsReplays => Ok(Replay::Fresh),
             Fault::ForgetsReplaysEarly => {
                 let early = now + (expires_at.duration_since(now).unwrap_or_default() / 60);
                 self.store.check_and_insert(id, early, now).await

@@ -60,7 +60,7 @@ impl FileStoreBuilder {
             if create {
                 create_empty(&path)?;
             }
-            let revocations = revocations.unwrap_or_else(|| write::beside(&path, ".revoked"));
+            let revocations = revocations.unwrap_or_else(|| write::sibling(&path, ".revoked"));
             Shared::open(path, revocations, memory)
         });
         let shared = Arc::new(opened.await.map_err(|error| FileFault::new(&path, None, error))??);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub(super) fn replace(path: &Path, content: &[u8], check: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     // A symbolic link is kept: its target is replaced.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let temporary = beside(&path, &format!(".{}.tmp", std::process::id()));
+    let temporary = sibling(&path, &format!(".{}.tmp", std::process::id()));
     let written = write(&temporary, content, fs::metadata(&path).ok().as_ref())
         .and_then(|()| check())
         .and_then(|()| fs::rename(&temporary, &path))
@@ -106,7 +106,7 @@ fn folder(path: &Path) -> &Path {
 }
 
 /// Returns the path with `suffix` appended to the file name.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(suffix);
     path.with_file_name(name)
@@ -121,7 +121,7 @@ impl Lock {
     /// Waits for up to `patience` while another process writes.
     pub(super) fn take(path: &Path, patience: Duration) -> io::Result<Self> {
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let lock = beside(&path, ".lock");
+        let lock = sibling(&path, ".lock");
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", lock.display()));
         let file = open_lock(&lock, &path).map_err(named)?;
         let deadline = Instant::now() + patience;
@@ -161,7 +161,7 @@ mod tests {
     use std::thread;
     use std::time::{Duration, SystemTime};
 
-    use super::{Lock, beside, replace};
+    use super::{Lock, replace, sibling};
 
     #[test]
     fn a_file_is_replaced_by_another_one_and_not_written_in_place() {
@@ -191,7 +191,7 @@ mod tests {
     fn only_one_process_writes_even_if_a_dead_process_left_its_lock_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("clients.toml");
-        let left = std::fs::File::create(beside(&path, ".lock")).unwrap();
+        let left = std::fs::File::create(sibling(&path, ".lock")).unwrap();
         left.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
         drop(left);
         let (inside, most, done) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));

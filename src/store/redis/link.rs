@@ -99,7 +99,7 @@ fn failed(error: &RedisError) -> StoreError {
 pub(super) const CLUSTER: &str = "this server is a node of a Redis cluster, which is not supported: use a server with \
     `cluster-enabled no`, or an endpoint that hides the cluster";
 
-/// Creates a connection manager, which reconnects by itself. The time limit of a caller is set around each call instead.
+/// Creates a connection manager, which reconnects automatically. The time limit of a caller is set around each call instead.
 fn connect(client: &Client, timeout: Duration) -> RedisResult<ConnectionManager> {
     let config = ConnectionManagerConfig::new()
         .set_connection_timeout(Some(timeout))
