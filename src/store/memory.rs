@@ -91,7 +91,7 @@ struct Feed {
     /// The revocations among the changes, so that equal ones are stored once.
     revoked: HashSet<Revocation>,
     /// The number of the latest change of each client. It replaces the earlier ones.
-    news: HashMap<ClientId, u64>,
+    latest: HashMap<ClientId, u64>,
 }
 
 impl Feed {
@@ -118,7 +118,7 @@ impl Feed {
 
     fn client_changed(&mut self, client: &ClientId, now: UnixTime) {
         self.push(Change::Client(client.clone()), now.after(CLIENT_CHANGE_RETENTION));
-        if let Some(former) = self.news.insert(client.clone(), self.last) {
+        if let Some(former) = self.latest.insert(client.clone(), self.last) {
             self.entries.remove(&former);
         }
     }
@@ -151,12 +151,12 @@ impl Feed {
 
     fn forget(&mut self, now: UnixTime, may_go: impl Fn(&Change) -> bool) -> u64 {
         let before = self.entries.len();
-        let Self { entries, revoked, news, .. } = self;
+        let Self { entries, revoked, latest, .. } = self;
         entries.retain(|number, (change, forget_at)| {
             let stays = *forget_at > now || !may_go(change);
             match change {
                 Change::Revoked(revocation) if !stays => drop(revoked.remove(revocation)),
-                Change::Client(client) if !stays && news.get(client) == Some(number) => drop(news.remove(client)),
+                Change::Client(client) if !stays && latest.get(client) == Some(number) => drop(latest.remove(client)),
                 _ => {}
             }
             stays
@@ -252,8 +252,8 @@ impl MemoryStore {
             return Ok(revoked);
         }
         let mut own = Self::write(&self.shared.clients);
-        changed.iter().try_for_each(|client| self.tell(client.id(), !client.is_enabled()))?;
-        gone.iter().try_for_each(|id| self.tell(id, true))?;
+        changed.iter().try_for_each(|client| self.record_change(client.id(), !client.is_enabled()))?;
+        gone.iter().try_for_each(|id| self.record_change(id, true))?;
         for id in &gone {
             own.remove(id);
         }
@@ -300,7 +300,7 @@ impl MemoryStore {
     }
 
     /// Called with the lock on the clients held, so that no one sees the change before it is in the feed.
-    fn tell(&self, client: &ClientId, revoke: bool) -> Result<(), StoreError> {
+    fn record_change(&self, client: &ClientId, revoke: bool) -> Result<(), StoreError> {
         let now = self.clock.now();
         let mut feed = Self::write(&self.shared.feed);
         let before = feed.last;
@@ -379,7 +379,7 @@ impl ClientAdmin for MemoryStore {
             return Err(AdminError::Exists);
         }
         clients.check(&client)?;
-        self.tell(client.id(), false)?;
+        self.record_change(client.id(), false)?;
         clients.insert(Arc::new(client));
         Ok(())
     }
@@ -395,7 +395,7 @@ impl ClientAdmin for MemoryStore {
             return Err(AdminError::Conflict);
         }
         clients.check(&client)?;
-        self.tell(client.id(), !client.is_enabled())?;
+        self.record_change(client.id(), !client.is_enabled())?;
         clients.insert(Arc::new(client));
         Ok(())
     }
@@ -405,7 +405,7 @@ impl ClientAdmin for MemoryStore {
         if !clients.found.contains_key(id) {
             return Err(AdminError::NotFound);
         }
-        self.tell(id, true)?;
+        self.record_change(id, true)?;
         clients.remove(id);
         Ok(())
     }
@@ -473,7 +473,7 @@ mod tests {
     const NOW: SystemTime = UNIX_EPOCH;
     const BILLING: ClientId = ClientId::from_static("billing");
 
-    async fn told(store: &MemoryStore, cursor: &Cursor) -> (Vec<Change>, Cursor) {
+    async fn reported(store: &MemoryStore, cursor: &Cursor) -> (Vec<Change>, Cursor) {
         let changes = store.changes(cursor).await.unwrap();
         (changes.changes, changes.cursor)
     }
@@ -481,7 +481,7 @@ mod tests {
     /// Returns the numbers of all changes, of revocations, and of clients in the feed.
     fn lengths(store: &MemoryStore) -> (usize, usize, usize) {
         let feed = MemoryStore::read(&store.shared.feed);
-        (feed.entries.len(), feed.revoked.len(), feed.news.len())
+        (feed.entries.len(), feed.revoked.len(), feed.latest.len())
     }
 
     #[test]
@@ -506,11 +506,11 @@ mod tests {
         for _ in 0..3 {
             store.revoke(revocation.clone()).await.unwrap();
         }
-        let (changes, cursor) = told(&store, &Cursor::start()).await;
+        let (changes, cursor) = reported(&store, &Cursor::start()).await;
         assert_eq!(changes, std::slice::from_ref(&change));
         assert_eq!(store.purge(NOW + Duration::from_secs(901)).await.unwrap(), 1);
         store.revoke(revocation).await.unwrap();
-        assert_eq!(told(&store, &cursor).await.0, [change], "a purged revocation can be added again");
+        assert_eq!(reported(&store, &cursor).await.0, [change], "a purged revocation can be added again");
     }
 
     #[tokio::test]
@@ -521,11 +521,11 @@ mod tests {
         for _ in 0..3 {
             let (client, revision) = store.load(&BILLING).await.unwrap().unwrap();
             store.replace((*client).clone(), revision).await.unwrap();
-            let (changes, next) = told(&store, &cursor).await;
+            let (changes, next) = reported(&store, &cursor).await;
             assert_eq!(changes, [Change::Client(BILLING)], "each change is reported to a reader");
             cursor = next;
         }
-        assert_eq!(told(&store, &Cursor::start()).await.0, [Change::Client(BILLING)]);
+        assert_eq!(reported(&store, &Cursor::start()).await.0, [Change::Client(BILLING)]);
         assert_eq!(lengths(&store), (1, 0, 1));
         store.purge(NOW + Duration::from_secs(601)).await.unwrap();
         assert_eq!(lengths(&store), (0, 0, 0));

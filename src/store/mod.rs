@@ -91,8 +91,8 @@ use crate::registration::{ClientError, ClientRules, RegisteredClient};
 ///   change, answers must include that change.
 /// - The id comes from an unauthenticated caller. Look it up by equality, and store nothing about unknown ids. A returned
 ///   client whose id differs from the requested one counts as not found.
-/// - The future is dropped when it takes longer than the server's [store
-///   timeout](crate::AuthorizationServerBuilder::store_timeout).
+/// - The future is dropped when it takes longer than the
+///   [store timeout](crate::AuthorizationServerBuilder::store_timeout).
 pub trait ClientStore: fmt::Debug + Send + Sync + 'static {
     /// Returns the client with this id, whether it is enabled or disabled.
     fn find(&self, id: &ClientId) -> impl Future<Output = Result<Option<Arc<RegisteredClient>>, StoreError>> + Send;

@@ -42,8 +42,8 @@ use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 /// While a process runs, restore with `sqlite3 clients.db ".restore copy.db"`. Alternatively, stop all processes, remove
 /// `clients.db-wal` and `clients.db-shm`, and replace the file. A running process
 /// [reports](crate::event::Outcome::StoreLostData) the restore, and writes the revocations that it knows again. A file that
-/// was replaced by a rename is opened again if it is intact; a write to the old file fails. Do not copy over the file (`cp
-/// copy.db clients.db`) while a process runs: SQLite cannot notice that, and the file may be damaged.
+/// was replaced by a rename is opened again if it is intact; a write to the old file fails. Do not copy over the file
+/// (`cp copy.db clients.db`) while a process runs: SQLite cannot notice that, and the file may be damaged.
 ///
 /// ```
 /// use tower_client_credentials::store::{ClientAdmin as _, ClientStore as _, SqliteStore};
@@ -310,7 +310,12 @@ impl SqliteStore {
         Ok(written)
     }
 
-    async fn tell(&self, connection: &mut SqliteConnection, id: &ClientId, is_former: bool) -> Result<(), StoreError> {
+    async fn record_change(
+        &self,
+        connection: &mut SqliteConnection,
+        id: &ClientId,
+        is_former: bool,
+    ) -> Result<(), StoreError> {
         for row in Row::of_client(id, is_former, self.clock.now(), self.longest_token_lifetime)? {
             insert(connection, row).await?;
         }
@@ -405,7 +410,7 @@ impl ClientAdmin for SqliteStore {
             if created.execute(&mut *connection).await.map_err(failed)?.rows_affected() == 0 {
                 return Err(AdminError::Exists);
             }
-            Ok(self.tell(connection, client.id(), false).await?)
+            Ok(self.record_change(connection, client.id(), false).await?)
         })
         .await
     }
@@ -439,7 +444,7 @@ impl ClientAdmin for SqliteStore {
             let replaced = sqlx::query("UPDATE tcc_clients SET record = ?2, revision = ?3 WHERE id = ?1");
             let replaced = replaced.bind(client.id().as_str()).bind(record).bind(next);
             replaced.execute(&mut *connection).await.map_err(failed)?;
-            Ok(self.tell(connection, client.id(), !client.is_enabled()).await?)
+            Ok(self.record_change(connection, client.id(), !client.is_enabled()).await?)
         })
         .await
     }
@@ -450,7 +455,7 @@ impl ClientAdmin for SqliteStore {
             if deleted.execute(&mut *connection).await.map_err(failed)?.rows_affected() == 0 {
                 return Err(AdminError::NotFound);
             }
-            Ok(self.tell(connection, id, true).await?)
+            Ok(self.record_change(connection, id, true).await?)
         })
         .await
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::fault::FileFault;
-use super::shared::{PATIENCE, Shared};
+use super::shared::{LOCK_TIMEOUT, Shared};
 use super::{FileStore, document, write};
 use crate::clock::Clock;
 use crate::store::MemoryStore;
@@ -75,7 +75,7 @@ fn create_empty(path: &Path) -> Result<(), FileFault> {
     if path.exists() {
         return Ok(());
     }
-    let _lock = write::Lock::take(path, PATIENCE).map_err(|error| FileFault::new(path, None, error))?;
+    let _lock = write::Lock::take(path, LOCK_TIMEOUT).map_err(|error| FileFault::new(path, None, error))?;
     if path.exists() {
         return Ok(());
     }

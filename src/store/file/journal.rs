@@ -17,7 +17,7 @@ use crate::clock::UnixTime;
 use crate::store::{Revocation, StoreError};
 
 /// How long to wait for another process that appends or compacts: the default time limit of a store call.
-const PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) struct Journal {
     path: PathBuf,
@@ -79,25 +79,29 @@ impl Journal {
         if lines.is_empty() {
             return Ok(());
         }
-        let _lock = write::Lock::take(&self.path, PATIENCE)?;
+        let _lock = write::Lock::take(&self.path, LOCK_TIMEOUT)?;
         write::append(&self.path, &lines, is_whole)?;
         self.known.extend(revocations.iter().cloned());
         Ok(())
     }
 
-    /// Reports the new entries of the file, except those that this process wrote. Entries that `tell` refuses are reported
+    /// Reports the new entries of the file, except those that this process wrote. Entries that `report` refuses are reported
     /// again the next time. Nothing is reported after a line that cannot be read, so that no revocation is skipped silently.
     /// If another file replaced the one that was read, such as an older copy, the missing entries are written again.
     pub(super) fn read(
         &mut self,
         now: UnixTime,
-        tell: impl FnMut(&Revocation) -> Result<(), StoreError>,
+        report: impl FnMut(&Revocation) -> Result<(), StoreError>,
     ) -> Result<(), FileFault> {
-        self.read_on(now, tell)?;
+        self.read_on(now, report)?;
         // A failure changes nothing for this process, which knows the entries.
         let error = self.write_missing().err().map(|error| error.to_string());
         if let Some(error) = error.as_ref().filter(|error| self.write_error.as_ref() != Some(error)) {
-            tracing::error!(path = %self.path.display(), error, "revocations are missing in the file and cannot be written again");
+            tracing::error!(
+                path = %self.path.display(),
+                error,
+                "revocations are missing in the file and cannot be written again"
+            );
         }
         self.write_error = error;
         Ok(())
@@ -122,7 +126,7 @@ impl Journal {
             return Ok(());
         }
         let lines: String = self.missing.iter().map(line).collect::<Result<_, _>>()?;
-        let _lock = write::Lock::take(&self.path, PATIENCE)?;
+        let _lock = write::Lock::take(&self.path, LOCK_TIMEOUT)?;
         write::append(&self.path, &lines, is_whole)?;
         tracing::warn!(
             path = %self.path.display(),
@@ -136,7 +140,7 @@ impl Journal {
     fn read_on(
         &mut self,
         now: UnixTime,
-        mut tell: impl FnMut(&Revocation) -> Result<(), StoreError>,
+        mut report: impl FnMut(&Revocation) -> Result<(), StoreError>,
     ) -> Result<(), FileFault> {
         let unread = self.unread().map_err(|error| FileFault::new(&self.path, None, error))?;
         let Unread { mut place, bytes, is_another } = unread;
@@ -150,13 +154,14 @@ impl Journal {
             }
             let fault = |reason: String| FileFault::new(&self.path, Some(number), reason);
             let revocation = serde_json::from_slice::<Revocation>(line);
-            let revocation = revocation
-                .map_err(|error| fault(format!("invalid revocation: {error}; correct or remove the line")))?;
+            let revocation = revocation.map_err(|error| {
+                fault(format!("invalid revocation: {error}; correct the line, since it may revoke a token"))
+            })?;
             if is_another {
                 there.insert(revocation.clone());
             }
             if !self.known.contains(&revocation) {
-                tell(&revocation).map_err(|error| fault(super::operators_text(&error)))?;
+                report(&revocation).map_err(|error| fault(super::operators_text(&error)))?;
                 self.known.insert(revocation);
             }
         }
@@ -209,16 +214,16 @@ impl Journal {
     pub(super) fn compact(
         &mut self,
         now: UnixTime,
-        tell: impl FnMut(&Revocation) -> Result<(), StoreError>,
+        report: impl FnMut(&Revocation) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let is_over = |revocation: &Revocation| revocation.expires_at() <= now.as_secs();
         if !self.known.iter().any(is_over) {
             return Ok(());
         }
-        let _lock = write::Lock::take(&self.path, PATIENCE).map_err(StoreError::new)?;
+        let _lock = write::Lock::take(&self.path, LOCK_TIMEOUT).map_err(StoreError::new)?;
         // Treats the file as another one, so that all of it is read and missing entries are noticed.
         self.read = Place { length: u64::MAX, ..Place::default() };
-        self.read_on(now, tell).map_err(StoreError::new)?;
+        self.read_on(now, report).map_err(StoreError::new)?;
         if !self.missing.is_empty() {
             tracing::warn!(
                 path = %self.path.display(),
@@ -308,11 +313,11 @@ mod tests {
         fs::write(&path, text.replace("one", "two")).unwrap();
 
         let mut told = Vec::new();
-        let tell = |revocation: &Revocation| {
+        let report = |revocation: &Revocation| {
             told.push(revocation.clone());
             Ok(())
         };
-        journal.compact(UnixTime::from_secs(10_000).unwrap(), tell).unwrap();
+        journal.compact(UnixTime::from_secs(10_000).unwrap(), report).unwrap();
         assert_eq!(told, [key("two", 20_000)]);
         let kept = fs::read_to_string(&path).unwrap();
         assert!(kept.contains("two") && kept.contains("one") && !kept.contains("short"), "{kept}");

@@ -51,10 +51,10 @@ use crate::registration::{ClientError, ClientRules, RegisteredClient};
 ///    are [reported](crate::event::Outcome::StoreLostData).
 /// 6. A writer holds the operating system's lock on `NAME.lock`, a file that is never removed.
 ///
-/// **Change the file by replacing it**: write another file in the same folder, and rename it, as `mv`, `git` and Kubernetes
-/// do, or hold the lock (`flock clients.toml.lock cp new.toml clients.toml`). Many editors and a plain `cp` write into the
-/// file itself, and a part of it can be valid. So a file that changed less than 3 seconds ago is used only after it has been
-/// the same for 250 milliseconds, and a change by [`ClientAdmin`] fails if the file changes at the same time.
+///    **Change the file by replacing it**: write another file in the same folder, and rename it, as `mv`, `git` and Kubernetes
+///    do, or hold the lock (`flock clients.toml.lock cp new.toml clients.toml`). Many editors and a plain `cp` write into the
+///    file itself, and a part of it can be valid. So a file that changed less than 3 seconds ago is used only after it has
+///    been the same for 250 milliseconds, and a change by [`ClientAdmin`] fails if the file changes at the same time.
 /// 7. The time of a change is proportional to the number of clients, and so is the time to read a changed file. Lookups, the
 ///    feed, revocations and [`fault`](Self::fault) do not wait for it.
 ///
@@ -135,7 +135,7 @@ impl ClientStore for FileStore {
     }
 
     fn validate(&self, rules: &ClientRules) -> Result<(), ClientError> {
-        self.shared.keep_to(rules)
+        self.shared.set_rules(rules)
     }
 
     fn is_administered(&self) -> bool {
@@ -225,7 +225,7 @@ impl RevocationStore for FileStore {
     }
 
     async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
-        self.shared.knows_what_is_revoked()?;
+        self.shared.check_journal()?;
         if self.shared.take_loss() {
             return Ok(self.shared.memory.changes(&Cursor::start()).await?.lost(LOST));
         }

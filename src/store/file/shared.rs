@@ -22,7 +22,7 @@ pub(super) const PERIOD: Duration = Duration::from_millis(250);
 
 /// How long to wait for other processes that write the clients. Writing a large file takes up to two seconds, and several
 /// processes may wait.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many times a call reads a file that changes with each read. In total it waits as long as for other processes that
 /// write.
@@ -55,7 +55,7 @@ struct Clients {
     /// Whether that is complete content, and not a single read that may have seen a partial change.
     is_whole: bool,
     /// Different content that the last poll found.
-    coming: Option<Content>,
+    pending: Option<Content>,
 }
 
 #[derive(Default)]
@@ -100,7 +100,7 @@ impl Shared {
         let replaced = shared.memory.replace_all(&clients);
         replaced.map_err(|error| FileFault::new(&shared.path, None, error))?;
         let mut in_force = lock(&shared.clients);
-        shared.took(&mut in_force, content, clients);
+        shared.set_current(&mut in_force, content, clients);
         // One read is enough to start with, but not to write the content back.
         in_force.is_whole = false;
         drop(in_force);
@@ -113,12 +113,12 @@ impl Shared {
     }
 
     /// Returns an error while the journal may contain a revocation that is unknown here.
-    pub(super) fn knows_what_is_revoked(&self) -> Result<(), StoreError> {
+    pub(super) fn check_journal(&self) -> Result<(), StoreError> {
         lock(&self.state).journal_fault.clone().map_or(Ok(()), |fault| Err(StoreError::new(fault)))
     }
 
     /// Checks the clients against the rules of a server, now and whenever clients are read or written.
-    pub(super) fn keep_to(&self, rules: &ClientRules) -> Result<(), ClientError> {
+    pub(super) fn set_rules(&self, rules: &ClientRules) -> Result<(), ClientError> {
         crate::store::ClientStore::validate(&self.memory, rules)?;
         lock(&self.state).rules = Some(rules.clone());
         Ok(())
@@ -152,18 +152,18 @@ impl Shared {
             Err(TryLockError::WouldBlock) => return,
         };
         let stamp = stamp(&self.path);
-        if clients.coming.is_none() && self.has(stamp.as_ref()) {
+        if clients.pending.is_none() && self.has(stamp.as_ref()) {
             return;
         }
         let read = (self.system.read)(&self.path);
         let content = Content::of(&read);
         if self.has_seen(&content, stamp) {
-            clients.coming = None;
+            clients.pending = None;
             clients.is_whole |= clients.taken.as_ref() == Some(&content);
-        } else if clients.coming.as_ref() == Some(&content) {
+        } else if clients.pending.as_ref() == Some(&content) {
             self.take(&mut clients, content, read);
         } else {
-            clients.coming = Some(content);
+            clients.pending = Some(content);
         }
     }
 
@@ -185,7 +185,7 @@ impl Shared {
 
     /// Replaces the clients by those that were read. If the file is invalid, keeps them and reports the fault.
     fn take(&self, clients: &mut Clients, content: Content, read: io::Result<Vec<u8>>) {
-        clients.coming = None;
+        clients.pending = None;
         match parse(&self.path, read, self.rules().as_ref()) {
             Ok(new) => {
                 let count = new.len();
@@ -204,29 +204,32 @@ impl Shared {
     }
 
     fn keep(&self, clients: &mut Clients, content: Content, new: Vec<Arc<RegisteredClient>>) -> Result<(), StoreError> {
-        let back_again = self.back_again(&new);
+        let re_enabled = self.re_enabled(&new);
         let revoked = self.memory.replace_all(&new)?;
-        if !back_again.is_empty() {
-            let some: Vec<&str> = back_again.iter().take(MAX_NAMED).map(ClientId::as_str).collect();
+        if !re_enabled.is_empty() {
+            let some: Vec<&str> = re_enabled.iter().take(MAX_NAMED).map(ClientId::as_str).collect();
             tracing::warn!(
                 path = %self.path.display(),
-                clients = back_again.len(),
-                such_as = ?some,
+                clients = re_enabled.len(),
+                first = ?some,
                 "the file enables clients that were disabled or deleted; if it is an older copy, disable them again; the tokens \
                  that they had stay revoked"
             );
         }
         // The revocations are already in effect in this process, even if the folder is read-only.
         if let Err(error) = lock(&self.journal).append(&revoked) {
-            tracing::warn!(%error, "cannot save the revocations of disabled and deleted clients; they are lost when this process ends");
+            tracing::warn!(
+                %error,
+                "cannot save the revocations of disabled and deleted clients; they are lost when this process ends"
+            );
         }
-        self.took(clients, content, new);
+        self.set_current(clients, content, new);
         Ok(())
     }
 
     /// Records the clients in use. Called after they are in memory.
-    fn took(&self, clients: &mut Clients, content: Content, new: Vec<Arc<RegisteredClient>>) {
-        *clients = Clients { in_force: new, taken: Some(content.clone()), is_whole: true, coming: None };
+    fn set_current(&self, clients: &mut Clients, content: Content, new: Vec<Arc<RegisteredClient>>) {
+        *clients = Clients { in_force: new, taken: Some(content.clone()), is_whole: true, pending: None };
         let mut state = lock(&self.state);
         (state.seen, state.stamp, state.fault) = (Some(content), None, None);
     }
@@ -278,7 +281,7 @@ impl Shared {
         // Taken first, so that writers of this process wait for each other here, and not with the time limit for other
         // processes.
         let mut clients = lock(&self.clients);
-        let _lock = write::Lock::take(&self.path, PATIENCE).map_err(cannot)?;
+        let _lock = write::Lock::take(&self.path, LOCK_TIMEOUT).map_err(cannot)?;
         let is_known = |content: &Content| clients.is_whole && clients.taken.as_ref() == Some(content);
         let (content, read) = self.read_whole(is_known).map_err(cannot)?;
         if clients.taken.as_ref() != Some(&content) {
@@ -305,7 +308,7 @@ impl Shared {
         };
         write::replace(&self.path, text.as_bytes(), is_unchanged).map_err(cannot)?;
         self.memory.replace_all(&new)?;
-        self.took(&mut clients, Content::Digest(sha256(text.as_bytes())), new);
+        self.set_current(&mut clients, Content::Digest(sha256(text.as_bytes())), new);
         Ok(changed)
     }
 
@@ -331,7 +334,7 @@ impl Shared {
     }
 
     /// Returns the clients that the new content enables, although they were disabled or deleted recently.
-    fn back_again(&self, new: &[Arc<RegisteredClient>]) -> Vec<ClientId> {
+    fn re_enabled(&self, new: &[Arc<RegisteredClient>]) -> Vec<ClientId> {
         let journal = lock(&self.journal);
         let former = journal.former_clients();
         let enabled = new.iter().filter(|client| client.is_enabled() && former.contains(client.id()));

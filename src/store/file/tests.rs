@@ -81,8 +81,8 @@ fn later() -> SystemTime {
 }
 
 async fn knows(shared: &Shared, revocation: &Revocation) -> bool {
-    let told = shared.memory.changes(&Cursor::start()).await.unwrap().changes;
-    told.contains(&Change::Revoked(revocation.clone()))
+    let reported = shared.memory.changes(&Cursor::start()).await.unwrap().changes;
+    reported.contains(&Change::Revoked(revocation.clone()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,8 +120,8 @@ async fn only_another_writer_waits_while_a_client_is_written() {
         store.purge(UNIX_EPOCH).await.unwrap();
         let polled = store.clone();
         tokio::task::spawn_blocking(move || polled.shared.poll()).await.unwrap();
-        let told = store.changes(&Cursor::start()).await.unwrap().changes;
-        assert!(told.contains(&Change::Revoked(key("another", 100_000))), "{told:?}");
+        let reported = store.changes(&Cursor::start()).await.unwrap().changes;
+        assert!(reported.contains(&Change::Revoked(key("another", 100_000))), "{reported:?}");
     };
     tokio::time::timeout(Duration::from_secs(30), others).await.expect("something waits for the writer");
     end.send(()).unwrap();
@@ -354,8 +354,8 @@ async fn a_file_that_is_written_in_parts_is_used_once_it_is_complete() {
         assert!(service.memory.find(&ClientId::from_static("late")).await.unwrap().is_none());
     }
     service.poll();
-    let told = service.memory.changes(&cursor).await.unwrap().changes;
-    assert_eq!(told, [Change::Client(ClientId::from_static("late"))], "no other client was ever missing");
+    let reported = service.memory.changes(&cursor).await.unwrap().changes;
+    assert_eq!(reported, [Change::Client(ClientId::from_static("late"))], "no other client was ever missing");
 }
 
 #[tokio::test]
@@ -415,7 +415,7 @@ async fn an_invalid_last_line_without_line_break_is_reported_and_kept() {
     std::fs::write(&journal, format!("{good}{unknown}")).unwrap();
     tool.poll();
     assert_eq!(tool.fault().unwrap().line(), Some(2));
-    assert!(tool.knows_what_is_revoked().is_err());
+    assert!(tool.check_journal().is_err());
     service.revoke(key("next", 100_000)).unwrap();
     let text = std::fs::read_to_string(&journal).unwrap();
     assert!(text.starts_with(&format!("{good}{unknown}\n")) && text.lines().count() == 3, "{text}");
@@ -455,7 +455,7 @@ async fn an_invalid_line_is_reported_and_kept_and_a_line_that_a_crash_cut_off_is
     std::fs::write(&journal, &text).unwrap();
     service.revoke(key("next", 100_000)).unwrap();
     tool.poll();
-    assert!(knows(&tool, &key("next", 100_000)).await && tool.knows_what_is_revoked().is_ok());
+    assert!(knows(&tool, &key("next", 100_000)).await && tool.check_journal().is_ok());
 
     let good = std::fs::read_to_string(&journal).unwrap();
     assert!(!good.contains("cut of"), "it was never acknowledged");
@@ -466,7 +466,7 @@ async fn an_invalid_line_is_reported_and_kept_and_a_line_that_a_crash_cut_off_is
     tool.poll();
     let fault = tool.fault().unwrap();
     assert_eq!((fault.path(), fault.line()), (journal.as_path(), Some(3)), "{fault}");
-    assert!(tool.knows_what_is_revoked().is_err(), "a reader of the feed gets an error");
+    assert!(tool.check_journal().is_err(), "a reader of the feed gets an error");
     assert!(service.compact(later()).is_err());
     assert_eq!(std::fs::read_to_string(&journal).unwrap(), bad, "nothing is lost");
     let open = Shared::open(folder.path().join("clients.toml"), journal.clone(), MemoryStore::default());
@@ -480,7 +480,7 @@ async fn an_invalid_line_is_reported_and_kept_and_a_line_that_a_crash_cut_off_is
     )
     .unwrap();
     tool.poll();
-    assert!(tool.knows_what_is_revoked().is_ok() && tool.fault().is_none());
+    assert!(tool.check_journal().is_ok() && tool.fault().is_none());
     assert!(knows(&tool, &key("behind", 100_000)).await);
 }
 
@@ -492,8 +492,8 @@ async fn the_tokens_of_a_client_that_was_removed_by_hand_stay_revoked_after_a_re
     std::fs::write(folder.path().join("clients.toml"), "clients = []\n").unwrap();
     service.poll();
     service.poll();
-    let told = service.memory.changes(&Cursor::start()).await.unwrap().changes;
-    let revoked = told.into_iter().find_map(|change| match change {
+    let reported = service.memory.changes(&Cursor::start()).await.unwrap().changes;
+    let revoked = reported.into_iter().find_map(|change| match change {
         Change::Revoked(revocation @ Revocation::Client { .. }) => Some(revocation),
         _ => None,
     });

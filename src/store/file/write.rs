@@ -118,13 +118,13 @@ pub(super) fn sibling(path: &Path, suffix: &str) -> PathBuf {
 pub(super) struct Lock(#[allow(dead_code)] File); // locked while it is open
 
 impl Lock {
-    /// Waits for up to `patience` while another process writes.
-    pub(super) fn take(path: &Path, patience: Duration) -> io::Result<Self> {
+    /// Waits for up to `timeout` while another process writes.
+    pub(super) fn take(path: &Path, timeout: Duration) -> io::Result<Self> {
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let lock = sibling(&path, ".lock");
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", lock.display()));
         let file = open_lock(&lock, &path).map_err(named)?;
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         loop {
             match fs4::FileExt::try_lock(&file) {
                 Ok(()) => return Ok(Self(file)),

@@ -1,7 +1,7 @@
 //! [`Place`]: a position in the feed, in terms of transactions.
 //!
-//! A sequence assigns its numbers when a row is written, but rows become visible when their transaction commits: `seq >
-//! cursor` misses a row that was written early and committed late. So each row has the id of its transaction, and a cursor
+//! A sequence assigns its numbers when a row is written, but rows become visible when their transaction commits:
+//! `seq > cursor` misses a row that was written early and committed late. So each row has the id of its transaction, and a cursor
 //! lists the transactions that it could not see. A transaction gets its id when it first writes.
 //!
 //! 1. Rows are read in the order of (transaction, number), up to the last visible one. That row is the place.
@@ -37,7 +37,7 @@ pub(super) struct Place {
 
 /// An answer of the feed.
 #[derive(Debug)]
-pub(super) enum Told {
+pub(super) enum FeedPage {
     Changes(Changes),
     /// The row of the place does not exist, so the feed must start over. The row was lost unless it was purged.
     StartOver {
@@ -153,7 +153,7 @@ impl Place {
     }
 
     /// Converts the result. `written` is the last write that no poll has seen.
-    pub(super) fn read(&self, rows: Vec<Fetched>, written: &Self, now: i64) -> Result<Told, StoreError> {
+    pub(super) fn read(&self, rows: Vec<Fetched>, written: &Self, now: i64) -> Result<FeedPage, StoreError> {
         let damaged = || StoreError::new("unexpected result of the feed query of Postgres");
         let Fetched { snapshot, is_standby, is_known, is_written, .. } = rows.first().ok_or_else(damaged)?;
         if *is_standby {
@@ -167,7 +167,7 @@ impl Place {
         };
         let is_write_lost = is_gone(written, *is_written) && is_lost(written);
         if is_write_lost || is_gone(self, *is_known) {
-            return Ok(Told::StartOver { is_lost: is_write_lost || is_lost(self) });
+            return Ok(FeedPage::StartOver { is_lost: is_write_lost || is_lost(self) });
         }
         let mut next = Self::default();
         let mut changes = Vec::with_capacity(rows.len());
@@ -185,7 +185,7 @@ impl Place {
             next = self.clone();
         }
         next.open = snapshot.open.into_iter().filter(|xid| *xid < next.xid).collect();
-        Ok(Told::Changes(Changes::new(changes, Cursor::new(next.to_string())).more(more)))
+        Ok(FeedPage::Changes(Changes::new(changes, Cursor::new(next.to_string())).more(more)))
     }
 }
 
@@ -258,7 +258,7 @@ pub(super) async fn adopt(connection: &mut PgConnection) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Changes, Fetched, PAGE, Place, Snapshot, Told};
+    use super::{Changes, FeedPage, Fetched, PAGE, Place, Snapshot};
 
     const CHANGE: &str = r#"{"client":"billing"}"#;
 
@@ -277,8 +277,8 @@ mod tests {
 
     fn changes(place: &str, rows: Vec<Fetched>) -> Changes {
         match place.parse::<Place>().unwrap().read(rows, &Place::default(), 0).unwrap() {
-            Told::Changes(changes) => changes,
-            other @ Told::StartOver { .. } => panic!("{other:?}"),
+            FeedPage::Changes(changes) => changes,
+            other @ FeedPage::StartOver { .. } => panic!("{other:?}"),
         }
     }
 
@@ -315,8 +315,8 @@ mod tests {
         let starts_over = |snapshot: &str, is_known, now| {
             let rows = vec![Fetched { is_known, ..nothing(snapshot) }];
             match place("10:1:99::x").read(rows, &Place::default(), now).unwrap() {
-                Told::StartOver { is_lost } => Some(is_lost),
-                Told::Changes(_) => None,
+                FeedPage::StartOver { is_lost } => Some(is_lost),
+                FeedPage::Changes(_) => None,
             }
         };
         assert_eq!(starts_over("10:10:", true, 0), Some(true), "the transaction of the place has not happened");
@@ -336,8 +336,8 @@ mod tests {
         let starts_over = |snapshot: &str, is_written, now| {
             let rows = vec![Fetched { is_written, ..nothing(snapshot) }];
             match place("10:1:99::x").read(rows, &place("12:2:99::y"), now).unwrap() {
-                Told::StartOver { is_lost } => Some(is_lost),
-                Told::Changes(_) => None,
+                FeedPage::StartOver { is_lost } => Some(is_lost),
+                FeedPage::Changes(_) => None,
             }
         };
         assert_eq!(starts_over("13:13:", true, 0), None);

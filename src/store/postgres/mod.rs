@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{ConnectOptions as _, PgConnection, Row as _};
 
-use self::feed::{LastWrite, Place, Told, last_told};
+use self::feed::{FeedPage, LastWrite, Place, last_told};
 use self::pool::Renewal;
 use self::wake::Wake;
 use super::clock_check::ClockCheck;
@@ -221,7 +221,7 @@ impl PostgresStore {
         in_time(self.timeout, async {
             let mut lease = Lease::of(pool).await.map_err(unconnected)?;
             let result = statement(lease.connection().map_err(failed)?).await;
-            if result.as_ref().map_or_else(leaves_well, |_| true) {
+            if result.as_ref().map_or_else(is_connection_usable, |_| true) {
                 lease.end(self.timeout);
             }
             result.map_err(failed)
@@ -229,7 +229,7 @@ impl PostgresStore {
         .await
     }
 
-    fn told(&self, id: &ClientId, is_former: bool) -> Result<Rows, StoreError> {
+    fn change_rows(&self, id: &ClientId, is_former: bool) -> Result<Rows, StoreError> {
         let now = later(self.clock.now(), self.clock_check.delay());
         Row::of_client(id, is_former, now, self.longest_token_lifetime).map(Rows::of)
     }
@@ -298,7 +298,7 @@ fn unconnected(error: sqlx::Error) -> StoreError {
 
 /// Returns whether the connection is usable after this error of the database. It is not after class 57P, "operator
 /// intervention", and class 08, a broken connection.
-fn leaves_well(error: &sqlx::Error) -> bool {
+fn is_connection_usable(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| !code.starts_with("57P") && !code.starts_with("08"))
 }
@@ -365,7 +365,7 @@ impl ClientAdmin for PostgresStore {
 
     async fn replace(&self, client: RegisteredClient, revision: Revision) -> Result<(), AdminError> {
         let record = sql::record(&client)?;
-        let told = self.told(client.id(), !client.is_enabled())?;
+        let told = self.change_rows(client.id(), !client.is_enabled())?;
         let replaced = concat!(
             "WITH replaced AS (
                 UPDATE tcc_clients SET record = $3, revision = nextval('tcc_revision')
@@ -397,7 +397,7 @@ impl ClientAdmin for PostgresStore {
     }
 
     async fn delete(&self, id: &ClientId) -> Result<(), AdminError> {
-        let told = self.told(id, true)?;
+        let told = self.change_rows(id, true)?;
         let deleted = concat!(
             "WITH deleted AS (
                 DELETE FROM tcc_clients WHERE id = $1 RETURNING id
@@ -461,19 +461,19 @@ impl RevocationStore for PostgresStore {
     async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
         let place: Place = cursor.as_str().parse()?;
         let is_lost = match self.page(&place).await? {
-            Told::Changes(changes) => return Ok(changes),
-            Told::StartOver { is_lost } => is_lost,
+            FeedPage::Changes(changes) => return Ok(changes),
+            FeedPage::StartOver { is_lost } => is_lost,
         };
         if is_lost {
             self.renewal.renew();
-            self.wake.leave();
+            self.wake.reconnect();
             // A role that may not write leaves this to a purge by another replica.
             let _ = self.read(async |connection| feed::adopt(connection).await).await;
         }
         match self.page(&Place::default()).await? {
-            Told::Changes(changes) if is_lost => Ok(changes.lost(LOST)),
-            Told::Changes(changes) => Ok(changes),
-            Told::StartOver { .. } => {
+            FeedPage::Changes(changes) if is_lost => Ok(changes.lost(LOST)),
+            FeedPage::Changes(changes) => Ok(changes),
+            FeedPage::StartOver { .. } => {
                 Err(StoreError::new("the feed changed while it was read from the start; try again"))
             }
         }
@@ -503,7 +503,7 @@ const LOST: &str = "Postgres lost rows of the feed that it had returned: it was 
                     over without the last writes";
 
 impl PostgresStore {
-    async fn page(&self, place: &Place) -> Result<Told, StoreError> {
+    async fn page(&self, place: &Place) -> Result<FeedPage, StoreError> {
         let written = self.last_write.get();
         let before = self.clock.now();
         let page = self.read(async |connection| place.fetch(&written, connection).await).await?;
@@ -548,7 +548,7 @@ mod tests {
 
     use sqlx::error::{DatabaseError, ErrorKind};
 
-    use super::leaves_well;
+    use super::is_connection_usable;
 
     #[derive(Debug)]
     struct Code(&'static str);
@@ -589,13 +589,13 @@ mod tests {
 
     #[test]
     fn a_connection_that_reported_its_end_is_not_used_again() {
-        let is_used_again = |code| leaves_well(&sqlx::Error::Database(Box::new(Code(code))));
+        let is_used_again = |code| is_connection_usable(&sqlx::Error::Database(Box::new(Code(code))));
         for ends in ["57P01", "57P02", "57P03", "57P05", "08003", "08006"] {
             assert!(!is_used_again(ends), "{ends}");
         }
         for well in ["23514", "57014", "40001", "53100"] {
             assert!(is_used_again(well), "{well}");
         }
-        assert!(!leaves_well(&sqlx::Error::WorkerCrashed));
+        assert!(!is_connection_usable(&sqlx::Error::WorkerCrashed));
     }
 }

@@ -33,7 +33,7 @@ impl Wake {
     }
 
     /// Listens on a new connection from now on: the current one may lead to a server that is no longer in use.
-    pub(super) fn leave(&self) {
+    pub(super) fn reconnect(&self) {
         self.0.left.notify_waiters();
     }
 
@@ -77,7 +77,7 @@ async fn listen(options: PgConnectOptions, woken: Arc<Notify>, left: Arc<Notify>
             backoff = BACKOFF.0;
             // Changes may have been missed while nothing was listening.
             woken.notify_waiters();
-            let (mut hearing, mut leaving) = (pin!(hears_on(&mut listener, &woken)), pin!(left.notified()));
+            let (mut hearing, mut leaving) = (pin!(listen_until_broken(&mut listener, &woken)), pin!(left.notified()));
             poll_fn(|cx| match leaving.as_mut().poll(cx) {
                 Poll::Ready(()) => Poll::Ready(()),
                 Poll::Pending => hearing.as_mut().poll(cx),
@@ -98,12 +98,12 @@ async fn connect(options: PgConnectOptions) -> Result<PgListener, Error> {
     Ok(listener)
 }
 
-async fn hears_on(listener: &mut PgListener, woken: &Notify) {
-    while hears(listener, woken).await {}
+async fn listen_until_broken(listener: &mut PgListener, woken: &Notify) {
+    while next_notification(listener, woken).await {}
 }
 
 /// Passes on the next notification, or tests a silent connection. Returns whether the connection works.
-async fn hears(listener: &mut PgListener, woken: &Notify) -> bool {
+async fn next_notification(listener: &mut PgListener, woken: &Notify) -> bool {
     match within(SILENCE, listener.try_recv()).await {
         Ok(Ok(Some(_))) => {
             woken.notify_waiters();
