@@ -754,7 +754,7 @@ async fn an_outage_is_logged_once_when_it_begins_and_once_when_it_ends() {
     }
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     let lines = |what: &str| text.lines().filter(|line| line.contains(what)).count();
-    assert_eq!((lines("cannot be followed"), lines("followed again")), (2, 2), "{text}");
+    assert_eq!((lines("cannot read revocations"), lines("can be read from the store again")), (2, 2), "{text}");
     assert!(text.contains("the store is gone"), "the operator reads why: {text}");
 }
 

@@ -1,12 +1,12 @@
-//! [`Cleared`]: when a token was last looked up, so that it need not be again while nothing has changed.
+//! [`Cleared`]: remembers that a token was found not revoked, so that it is not looked up again until the view changes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The state of a view at its last change. No two states of any views in a process have the same.
+/// A number that identifies a state of a view. It is unique among all states of all views in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Generation(u64);
 
-/// 0 is nobody's.
+/// The next generation. No view has generation 0, which a new [`Cleared`] starts with.
 static GENERATIONS: AtomicU64 = AtomicU64::new(1);
 
 impl Generation {
@@ -30,9 +30,9 @@ impl CurrentGeneration {
         Generation(self.0.load(Ordering::Acquire))
     }
 
-    /// Called once a change is made, so that who looked before it looks again.
+    /// Starts a new generation after a change, so that each token is looked up again.
     pub(super) fn advance(&self) {
-        // Two at once may end with the lower number; it is a new one all the same.
+        // After two concurrent calls, the lower number may remain. It is new as well.
         self.0.store(Generation::next().0, Ordering::Release);
     }
 }
@@ -48,10 +48,10 @@ impl Clone for Cleared {
 }
 
 impl Cleared {
-    /// Returns whether a token is revoked, as `look_up` says: it is asked unless it found nothing in this generation already.
+    /// Returns whether a token is revoked. Calls `look_up` unless it returned `false` in this generation before.
     #[inline]
     pub(super) fn is_revoked(&self, generation: impl FnOnce() -> Generation, look_up: impl FnOnce() -> bool) -> bool {
-        // Before the look-up: after a revocation during the look-up, the next check looks again.
+        // Read before the look-up, so that the next check sees a revocation that arrives during the look-up.
         let generation = generation();
         if self.0.load(Ordering::Relaxed) == generation.0 {
             return false;
@@ -77,15 +77,15 @@ mod tests {
             false
         };
         assert!(!is_revoked(&missed));
-        assert!(is_revoked(&|| true), "it looks again");
+        assert!(is_revoked(&|| true), "it is looked up again");
         assert!(!is_revoked(&|| false));
-        assert!(!is_revoked(&|| true), "nothing has changed, and nothing is looked up");
+        assert!(!is_revoked(&|| true), "without a change there is no look-up");
         current.advance();
         assert!(is_revoked(&|| true));
     }
 
     #[test]
-    fn a_clone_need_not_be_looked_up_again_either() {
+    fn a_clone_is_not_looked_up_again_either() {
         let (cleared, current) = (Cleared::default(), CurrentGeneration::default());
         assert!(!cleared.is_revoked(|| current.load(), || false));
         for cleared in [cleared.clone(), cleared] {

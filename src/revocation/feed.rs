@@ -1,4 +1,4 @@
-//! [`Feed`]: the task that brings a view up to date, for as long as there is somebody to use it.
+//! [`Feed`]: the task that keeps a view in sync with its store until the last handle is dropped.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +19,7 @@ use crate::deadline;
 use crate::metrics;
 use crate::store::{Change, Cursor, DynRevocationStore, Revocation, StoreError};
 
-/// Polls a store, and applies what it tells.
+/// Polls a store and applies the changes that it returns to the view.
 pub(super) struct Feed {
     shared: Arc<Shared>,
     random: Arc<dyn Random>,
@@ -35,7 +35,7 @@ pub(super) struct Feed {
 enum PollError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the view has no place for all that is revoked")]
+    #[error("the store holds more revocations than the view may; raise .max_entries(…)")]
     Full,
 }
 
@@ -45,17 +45,18 @@ impl From<Full> for PollError {
     }
 }
 
-/// A store whose news come thick and fast is polled no more often than this.
-const LEAST_WAIT: Duration = Duration::from_millis(20);
+/// The shortest time between two polls, however often the store announces changes.
+const MIN_WAIT: Duration = Duration::from_millis(20);
 
-/// A store that fails is asked again after this at the latest, and up to as much again at random, so that a replica knows
-/// all that is revoked within a second once it reaches the store; but not more often than one that does not fail.
-const MOST_WAIT: Duration = Duration::from_millis(400);
+/// The longest time between two polls of a store that fails, to which up to as much is added at random. So a replica is up to
+/// date within a second after the store recovers. A longer poll interval replaces this limit: a store that fails is not polled
+/// more often than one that works.
+const MAX_WAIT: Duration = Duration::from_millis(400);
 
-/// How often what has expired is taken out, of the store and of the view, give or take half of it.
+/// The time between two purges of expired entries from the store and the view, to which up to as much is added at random.
 const PURGE_INTERVAL: Duration = Duration::from_secs(40);
 
-/// What a purge of a large store may take.
+/// How long a purge of the store may take. A large store needs longer than for other calls.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Feed {
@@ -63,67 +64,67 @@ impl Feed {
         Self { shared, random, interval, cursor: Cursor::start(), failures: 0, repair: Repair::default() }
     }
 
-    /// The first poll, which tells everything.
+    /// Runs the first poll, which loads all entries.
     pub(super) async fn load(&mut self) -> Result<(), FollowError> {
-        self.read_on().await.map_err(|error| match error {
+        self.read().await.map_err(|error| match error {
             PollError::Full => FollowError::Full,
             PollError::Store(error) => FollowError::Store(error),
         })
     }
 
-    /// Polls and purges until it is dropped; a purge that takes long holds up no poll.
+    /// Polls and purges until it is dropped. A long purge does not delay the polls.
     pub(super) async fn follow(mut self) {
         let (shared, random) = (self.shared.clone(), self.random.clone());
-        let purging = pin!(purge_for_ever(shared, random));
+        let purging = pin!(purge_forever(shared, random));
         let polling = pin!(async move {
             let store = self.shared.store.clone();
-            let mut news = News::of(&*store);
+            let mut announcements = Announcements::of(&*store);
             loop {
-                self.wait(&mut news).await;
+                self.wait(&mut announcements).await;
                 self.poll().await;
             }
         });
         both(polling, purging).await;
     }
 
-    /// Until the next poll is due, or the store has news.
-    async fn wait(&self, news: &mut News<'_>) {
+    /// Waits until the next poll is due or the store announces a change.
+    async fn wait(&self, announcements: &mut Announcements<'_>) {
         let doubled = self.interval.saturating_mul(2_u32.saturating_pow(self.failures));
-        let time = jittered(doubled.min(MOST_WAIT.max(self.interval)), &*self.random);
+        let time = jittered(doubled.min(MAX_WAIT.max(self.interval)), &*self.random);
         if self.failures > 0 {
             return sleep(time).await;
         }
-        sleep(LEAST_WAIT.min(time)).await;
-        let _ = timeout(time.saturating_sub(LEAST_WAIT), news.come()).await;
+        sleep(MIN_WAIT.min(time)).await;
+        let _ = timeout(time.saturating_sub(MIN_WAIT), announcements.next()).await;
     }
 
     async fn poll(&mut self) {
-        match self.read_on().await {
+        match self.read().await {
             Ok(()) => {
                 self.shared.is_full.store(false, Ordering::Relaxed);
                 if std::mem::take(&mut self.failures) > 0 {
-                    tracing::info!("the revocations are followed again");
+                    tracing::info!("revocations can be read from the store again");
                 }
                 let shared = self.shared.clone();
-                self.repair.go_on(&shared).await;
+                self.repair.write_missing(&shared).await;
             }
             Err(error) => {
-                // A store that fails after that leaves it as it is: what had no place is missing still.
+                // A later failure of the store does not reset the flag: the entry that did not fit is still missing.
                 self.shared.is_full.fetch_or(matches!(error, PollError::Full), Ordering::Relaxed);
                 self.failures = self.failures.saturating_add(1);
                 if self.failures == 1 {
                     let source = std::error::Error::source(&error).map(tracing::field::display);
-                    tracing::error!(%error, source, "the revocations cannot be followed; what is known is used until it is too old");
+                    tracing::error!(%error, source, "cannot read revocations from the store; the known ones are used until they are older than `max_age`");
                 }
             }
         }
     }
 
-    /// Reads the feed to its end. What was asked for last is what is known, and not when the answer came.
-    async fn read_on(&mut self) -> Result<(), PollError> {
+    /// Reads the feed to its end. The view is then as recent as the start of the last request, not its answer.
+    async fn read(&mut self) -> Result<(), PollError> {
         let shared = self.shared.clone();
         loop {
-            let asked = Moment::now(&*shared.clock);
+            let requested_at = Moment::now(&*shared.clock);
             let answer = caught(shared.store.changes(&self.cursor));
             let answer = deadline::within(shared.store_timeout, answer).await;
             let changes = answer.map_err(StoreError::new)?.map_err(StoreError::new)??;
@@ -131,19 +132,19 @@ impl Feed {
                 shared.losses.report(reason, &*shared.clock);
                 self.repair.begin();
             }
-            self.repair.heard(&changes.changes);
-            // The cursor stays where something had no place: it is told again.
+            self.repair.record(&changes.changes);
+            // If an entry did not fit, the cursor stays, so that the next poll returns the entry again.
             self.apply(&changes.changes)?;
             self.cursor = changes.cursor;
             if !changes.more {
-                shared.freshness.good(asked);
+                shared.freshness.succeeded(requested_at);
                 metrics::revocations_read(shared.clock.now());
                 return Ok(());
             }
         }
     }
 
-    /// What finds no place keeps nothing else from being heard.
+    /// Applies all changes, also those that follow one that does not fit.
     fn apply(&self, changes: &[Change]) -> Result<(), Full> {
         let mut all = Ok(());
         for change in changes {
@@ -155,12 +156,12 @@ impl Feed {
     fn apply_one(&self, change: &Change) -> Result<(), Full> {
         let now = self.shared.purge_time().map(|time| UnixTime::at(time).as_secs());
         match change {
-            Change::Client(client_id) => self.shared.tell_of(client_id),
+            Change::Client(client_id) => self.shared.notify_client_change(client_id),
             Change::Revoked(revocation) if now.is_some_and(|now| revocation.expires_at() <= now) => {}
             Change::Revoked(revocation) => {
-                // It may be disabled.
+                // The client may have been disabled.
                 if let Revocation::Client { client_id, .. } = revocation {
-                    self.shared.tell_of(client_id);
+                    self.shared.notify_client_change(client_id);
                 }
                 self.shared.add(revocation)?;
             }
@@ -169,28 +170,29 @@ impl Feed {
     }
 }
 
-/// Waits for what a store says of itself. It listens on between two waits, so that nothing said in the meantime is lost.
-struct News<'a> {
+/// Waits for the store to announce changes. It also listens between two waits, so that no announcement is missed.
+struct Announcements<'a> {
     store: &'a dyn DynRevocationStore,
-    next: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
-    /// It was heard already.
-    is_here: bool,
+    listening: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
+    /// Whether a change was announced since the last wait.
+    is_pending: bool,
 }
 
-impl<'a> News<'a> {
+impl<'a> Announcements<'a> {
     fn of(store: &'a dyn DynRevocationStore) -> Self {
-        Self { store, next: listen_to(store), is_here: false }
+        Self { store, listening: listen_to(store), is_pending: false }
     }
 
-    async fn come(&mut self) {
-        if !std::mem::take(&mut self.is_here) {
-            self.next.as_mut().await;
-            self.next = listen_to(self.store);
+    /// Waits for the next announcement.
+    async fn next(&mut self) {
+        if !std::mem::take(&mut self.is_pending) {
+            self.listening.as_mut().await;
+            self.listening = listen_to(self.store);
         }
-        // The first poll is what makes a store listen.
-        self.is_here = poll_fn(|cx| Poll::Ready(self.next.as_mut().poll(cx).is_ready())).await;
-        if self.is_here {
-            self.next = listen_to(self.store);
+        // The store starts to listen at the first poll of the future.
+        self.is_pending = poll_fn(|cx| Poll::Ready(self.listening.as_mut().poll(cx).is_ready())).await;
+        if self.is_pending {
+            self.listening = listen_to(self.store);
         }
     }
 }
@@ -201,7 +203,7 @@ fn listen_to(store: &dyn DynRevocationStore) -> Pin<Box<dyn Future<Output = ()> 
     })
 }
 
-async fn purge_for_ever(shared: Arc<Shared>, random: Arc<dyn Random>) {
+async fn purge_forever(shared: Arc<Shared>, random: Arc<dyn Random>) {
     loop {
         sleep(jittered(PURGE_INTERVAL, &*random)).await;
         let Some(now) = shared.purge_time() else { continue };
@@ -211,7 +213,7 @@ async fn purge_for_ever(shared: Arc<Shared>, random: Arc<dyn Random>) {
         }
         if let Err(error) = purge(&shared, now).await {
             let source = std::error::Error::source(&error).map(tracing::field::display);
-            tracing::warn!(%error, source, "what has expired could not be taken out of the store");
+            tracing::warn!(%error, source, "cannot purge expired revocations from the store; trying again in 40 to 80 seconds");
         }
     }
 }
@@ -221,7 +223,7 @@ async fn purge(shared: &Shared, now: SystemTime) -> Result<u64, StoreError> {
     purged.map_err(StoreError::new)?.map_err(StoreError::new)?
 }
 
-/// A call of a store that panics has failed, and the next one may do better: the task must not end with it.
+/// Turns a panic of a store into an error, so that the task survives it and polls again.
 async fn caught<F: Future>(call: F) -> Result<F::Output, Panicked> {
     let mut call = pin!(call);
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
@@ -235,7 +237,7 @@ async fn caught<F: Future>(call: F) -> Result<F::Output, Panicked> {
 #[error("the store panicked")]
 struct Panicked;
 
-/// Polls two futures, neither of which ends.
+/// Polls two futures that never complete.
 async fn both(mut one: impl Future<Output = ()> + Unpin, mut other: impl Future<Output = ()> + Unpin) {
     poll_fn(|cx| {
         let _ = Pin::new(&mut one).poll(cx);
@@ -244,11 +246,11 @@ async fn both(mut one: impl Future<Output = ()> + Unpin, mut other: impl Future<
     .await;
 }
 
-/// As much, and up to as much again; at most twice the longest wait, which a sum and a product of times can hold.
+/// Returns a random time between `time` and twice as much, with `time` limited to [`deadline::LONGEST_WAIT`] against overflow.
 fn jittered(time: Duration, random: &dyn Random) -> Duration {
     let time = time.min(deadline::LONGEST_WAIT);
     let mut bits = [0; 2];
-    // Without randomness all replicas poll in step, and that is all.
+    // Without randomness, the only harm is that all replicas poll at the same time.
     let _ = random.fill(&mut bits);
     time + time.mul_f64(f64::from(u16::from_le_bytes(bits)) / f64::from(u16::MAX))
 }
@@ -262,9 +264,9 @@ mod tests {
     use crate::deadline::LONGEST_WAIT;
 
     #[derive(Debug)]
-    struct Most;
+    struct Max;
 
-    impl Random for Most {
+    impl Random for Max {
         fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError> {
             bytes.fill(255);
             Ok(())
@@ -272,8 +274,8 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_poll_interval_is_doubled_at_random_without_an_overflow() {
-        assert_eq!(jittered(Duration::from_secs(2), &Most), Duration::from_secs(4));
-        assert_eq!(jittered(Duration::MAX, &Most), 2 * LONGEST_WAIT);
+    fn the_longest_poll_interval_does_not_overflow_when_doubled() {
+        assert_eq!(jittered(Duration::from_secs(2), &Max), Duration::from_secs(4));
+        assert_eq!(jittered(Duration::MAX, &Max), 2 * LONGEST_WAIT);
     }
 }

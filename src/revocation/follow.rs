@@ -1,4 +1,4 @@
-//! [`Follow`]: the settings of a view, each with a default that is safe, and the start of it.
+//! [`Follow`]: the settings of a view, each with a safe default, and its start.
 
 use std::pin::Pin;
 use std::sync::atomic::AtomicBool;
@@ -16,7 +16,7 @@ use crate::crypto::{Random, SystemRandom};
 use crate::event::EventSender;
 use crate::store::{DynRevocationStore, StoreError};
 
-/// [`Revocations`] that are about to follow a store: await it, once it is set as it should be.
+/// A builder of [`Revocations`]. Await it to load the revocations from the store and to start following it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -28,7 +28,7 @@ use crate::store::{DynRevocationStore, StoreError};
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
-#[must_use = "it does nothing unless it is awaited"]
+#[must_use = "`Follow` does nothing unless it is awaited"]
 pub struct Follow {
     store: Arc<dyn DynRevocationStore>,
     clock: Arc<dyn Clock>,
@@ -41,17 +41,17 @@ pub struct Follow {
     losses: Losses,
 }
 
-/// The view could not be started.
+/// An error when starting to follow a store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FollowError {
-    /// A setting with which nothing would ever be decided.
+    /// A setting is invalid: with it, no token could ever be accepted.
     #[error("{0}")]
     Settings(&'static str),
-    /// The store holds more than the view may.
-    #[error("the store holds more revocations than the view may; let it hold more with .max_entries(…)")]
+    /// The store holds more revocations than [`Follow::max_entries`].
+    #[error("the store holds more revocations than the view may; raise .max_entries(…)")]
     Full,
-    /// The store could not tell what is revoked.
+    /// The store failed or did not answer in time.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -71,64 +71,74 @@ impl Follow {
         }
     }
 
-    /// The time from one poll of the store to the next, to which up to as much is added at random, so that replicas spread
-    /// out: 250 ms by default, and so at most 500. With more than twice that, a revocation may take longer than a second.
+    /// Sets the time between two polls of the store: 250 ms by default.
+    ///
+    /// Up to as much is added at random, so that replicas do not poll at the same time. By default, the time between two polls is
+    /// therefore at most 500 ms. With an interval of more than 500 ms, a revocation may take longer than a second to reach a replica.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval;
         self
     }
 
-    /// How old the view may be and still decide: 30 seconds by default. That is also how long a replica that is cut off
-    /// from the store goes on accepting what was revoked in the meantime.
+    /// Sets the maximum age of the view: 30 seconds by default.
+    ///
+    /// With an older view, requests get 503 instead of being accepted. A replica that cannot reach the store may accept tokens
+    /// revoked in the meantime for this long.
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = age;
         self
     }
 
-    /// How long one call of the store may take: 2 seconds by default.
+    /// Sets how long a call of the store may take: 2 seconds by default.
     pub fn store_timeout(mut self, timeout: Duration) -> Self {
         self.store_timeout = timeout;
         self
     }
 
-    /// How many revoked tokens of one client are told apart: 1,000 by default. With one more, all are revoked that the
-    /// client was issued up to the last of them.
+    /// Sets how many revoked tokens of one client the view holds individually: 1,000 by default.
+    ///
+    /// One more revokes all tokens of the client that were issued up to the most recent of the revoked ones.
     pub fn tokens_per_client(mut self, tokens: usize) -> Self {
         self.bounds.tokens_per_client = tokens;
         self
     }
 
-    /// How many entries the view holds in all: 1,000,000 by default, of 100 to 400 bytes each. When that is not enough,
-    /// it decides over nothing until some have expired.
+    /// Sets how many entries the view may hold in total: 1,000,000 by default, of 100 to 400 bytes each.
+    ///
+    /// When a revocation does not fit, all requests get 503 until enough entries have expired.
     pub fn max_entries(mut self, entries: usize) -> Self {
         self.bounds.entries = entries;
         self
     }
 
-    /// Lets tokens pass though the view is older than it [may be](Self::max_age), unless it knows them to be revoked.
+    /// Accepts tokens even when the view is older than [`max_age`](Self::max_age), unless the view has them as revoked. By
+    /// default, such requests get 503.
     ///
-    /// Dangerous: whoever can keep a replica from reaching the store can use a revoked token there until it expires.
+    /// Dangerous: an attacker who can cut off a replica from the store can use a revoked token there until it expires.
     pub fn dangerous_pass_when_stale(mut self) -> Self {
         self.passes_when_stale = true;
         self
     }
 
-    /// Where the time comes from: the operating system by default. The time from poll to poll, and the second measure of
-    /// the view's age, are those of the Tokio runtime.
+    /// Sets the wall clock: that of the operating system by default.
+    ///
+    /// The time between polls, and the monotonic part of the [age](Revocations::age), come from the Tokio runtime.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Where to send an event when the store turns out to have [lost](crate::event::Outcome::StoreLostData) writes. Nowhere by
-    /// default. The [events](crate::AuthorizationServerBuilder::events) of a server that has these revocations get it in any
-    /// case, so this is for a process that only verifies tokens.
+    /// Sends a [`StoreLostData`](crate::event::Outcome::StoreLostData) event to `events` when the store has lost writes. By
+    /// default, no event is sent.
+    ///
+    /// This is for processes that only verify tokens. An authorization server with these revocations sends the event to its own
+    /// [`events`](crate::AuthorizationServerBuilder::events) in any case.
     pub fn events(self, events: EventSender) -> Self {
         self.losses.report_to(&events);
         self
     }
 
-    /// Where the spread of polls comes from: the cryptographic backend by default.
+    /// Sets the source of randomness for the time between polls: the cryptographic backend by default.
     pub fn random(mut self, random: impl Random) -> Self {
         self.random = Arc::new(random);
         self
@@ -159,18 +169,16 @@ impl Follow {
     fn check(&self) -> Result<(), FollowError> {
         if self.poll_interval.is_zero() || self.store_timeout.is_zero() {
             return Err(FollowError::Settings(
-                "a poll interval or store timeout of 0 leaves the store no time to answer",
+                "the poll interval or the store timeout is 0; use for example `poll_interval(Duration::from_millis(250))` and `store_timeout(Duration::from_secs(2))`",
             ));
         }
         if self.max_age <= self.poll_interval.saturating_mul(2) {
             return Err(FollowError::Settings(
-                "the view would be too old between two polls; let max_age be more than twice the poll interval",
+                "`max_age` is at most twice the poll interval, so that the view would be too old between two polls; raise `max_age` or lower `poll_interval`",
             ));
         }
         if self.bounds.entries == 0 || self.bounds.tokens_per_client == 0 {
-            return Err(FollowError::Settings(
-                "a view that may hold nothing decides over nothing; give it some entries",
-            ));
+            return Err(FollowError::Settings("`max_entries` or `tokens_per_client` is 0; use at least 1"));
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! [`Losses`]: tells the operator that the store lost what it had acknowledged.
+//! [`Losses`]: reports that the store lost writes that it had acknowledged.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,11 +9,11 @@ use crate::clock::{Clock, Moment};
 use crate::event::{Event, EventSender, Outcome};
 use crate::metrics;
 
-/// The log and the listeners hear of a loss at most once in this time: two servers that take turns under one name would
-/// cause one with each poll.
+/// The minimum time between two reports in the log and to the listeners. Two store servers that alternate under one host name
+/// would otherwise cause a report at each poll.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Where losses are reported.
+/// Where losses are reported, and when the last one was.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
     listeners: Mutex<Vec<EventSender>>,
@@ -21,7 +21,7 @@ pub(super) struct Losses {
 }
 
 impl Losses {
-    /// Adds a listener, once.
+    /// Adds a listener unless it is there already.
     pub(super) fn report_to(&self, events: &EventSender) {
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         listeners.retain(|other| !other.is_closed());
@@ -30,7 +30,7 @@ impl Losses {
         }
     }
 
-    /// Reports a loss by the log, an event and a counter.
+    /// Counts a loss. Reports it in the log and as an event unless another was reported within [`INTERVAL`].
     pub(super) fn report(&self, reason: &str, clock: &dyn Clock) {
         metrics::store_lost_data();
         if !self.is_due(Moment::now(clock)) {
@@ -38,8 +38,8 @@ impl Losses {
         }
         tracing::error!(
             reason,
-            "the store of the revocations lost writes that it had acknowledged; this process still refuses the tokens that it \
-             knows to be revoked, and writes the revocations to the store again; check the clients, and repeat the latest revocations"
+            "the revocation store lost writes that it had acknowledged; this process still refuses the tokens that it knows to be \
+             revoked, and writes the missing revocations to the store again; check the clients and repeat the latest revocations"
         );
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         listeners.retain(|events| !events.is_closed());

@@ -1,44 +1,48 @@
-//! What was called back before its time: a view of it in memory, which follows the store, and the ways to call back.
+//! Token revocation: an in-memory view that is kept in sync with the store, and the API to revoke.
 //!
-//! 1. A verifier asks the view, and so nobody: no request waits for a store, and an empty view costs next to nothing.
-//! 2. The view follows the feed of a [`RevocationStore`]: a poll twice to four times a second, which a store can cut short
-//!    and not replace, so that a revocation is known to every replica that reaches the store within a second.
-//! 3. A view that could not be brought up to date for 30 seconds decides over nothing: protected routes answer 503 with
-//!    `Retry-After`, but for tokens that it knows to be revoked. Nothing passes but by an option that says `dangerous_`.
-//! 4. It holds at most 1,000 tokens of a client, which then become "all that the client was issued until then"; and
-//!    1,000,000 entries in all, beyond which it decides over nothing either. Nothing is forgotten before its expiry.
-//! 5. A store can lose writes that it acknowledged, in a failover, a restore from an older copy or a server that is emptied.
-//!    When a poll shows it, an error in the log and an [event](crate::event::Outcome::StoreLostData) tell the operator. The view
-//!    keeps all that it had, and writes the entries that are missing in the store to it again, for processes that start later.
-//!    Only what no running process knew is lost. To undo a revocation on purpose, stop all processes first.
+//! 1. A verifier checks tokens against the view only. No request waits for a store, and checking an empty view costs almost
+//!    nothing.
+//! 2. The view follows the feed of a [`RevocationStore`]. It polls two to four times a second; a store that announces changes is
+//!    polled earlier. A revocation reaches every replica that is connected to the store within a second.
+//! 3. When the view has not been up to date for 30 seconds, protected routes answer 503 with `Retry-After`. Tokens that it has
+//!    as revoked are still refused. No token is accepted with an older view unless an option named `dangerous_…` is set.
+//! 4. The view holds at most 1,000 revoked tokens per client. One more replaces them by one entry that revokes all tokens issued
+//!    up to the most recent of them. The view holds at most 1,000,000 entries in total. When a revocation does not fit, requests
+//!    get 503 as well. No entry is removed before its expiry.
+//! 5. A store can lose writes that it acknowledged: after a failover, after a restore from an older copy, or when a server is
+//!    emptied. When a poll shows such a loss, the operator gets an error in the log and an
+//!    [event](crate::event::Outcome::StoreLostData). The view keeps its entries and writes those that the store lacks to it again,
+//!    for processes that start later. Only revocations that no running process knew are lost. To undo a revocation on purpose,
+//!    stop all processes first.
 //!
-//! | to call back | |
+//! | to revoke | use |
 //! |---|---|
-//! | a token of one's own, as a client | the revocation endpoint (RFC 7009), at `/revoke` once a server has [`revocations`](crate::AuthorizationServerBuilder::revocations) |
+//! | your own token, as a client | the revocation endpoint (RFC 7009), at `/revoke` once a server has [`revocations`](crate::AuthorizationServerBuilder::revocations) |
 //! | one token | [`Revocations::revoke_token`] |
-//! | all that a client has | [`Revocations::revoke_client`]; [`Revocations::disable`] and [`Revocations::delete`] change the registry too |
-//! | all that a key signed | [`Revocations::revoke_key`] |
+//! | all tokens of a client | [`Revocations::revoke_client`]; [`Revocations::disable`] and [`Revocations::delete`] also change the registry |
+//! | all tokens signed by a key | [`Revocations::revoke_key`] |
 //!
 //! # Caveat
 //!
-//! "All that a client has" is told by the second in which a token was issued, and 5 seconds more, since the clocks of replicas
-//! may be so far apart. A client that asks again at once gets a 503 with `Retry-After` for about 3 seconds, and then a token
-//! that is dated up to 3 seconds ahead; from a replica that does not know yet, within its first second, it may get one that
-//! is called back with the others, and has to ask once more.
+//! Revoking all tokens of a client revokes every token that is dated up to 5 seconds after the revocation, since the clocks of
+//! replicas may differ by that much. A client that requests a token immediately afterwards gets 503 with `Retry-After` for about
+//! 3 seconds, and then a token that is dated up to 3 seconds ahead. A replica learns of the revocation within a second. Until
+//! then, it may issue a token that is revoked with the others, and the client has to request another one.
 //!
 //! # A wall clock that is set back
 //!
-//! A server whose wall clock is set back after the tokens of a client were revoked does not wait until the clock shows that time
-//! again: the monotonic clock tells when the seconds above are over. The next tokens of the client are dated by the wall clock,
-//! never ahead, so that a later revocation reaches them by their date, whether it comes from a host with a right clock or with a
-//! wrong one. A random mark in their `jti` tells them from the revoked tokens, to the handles of this process only.
+//! When the wall clock of a server is set back after the tokens of a client were revoked, the server does not wait until the clock
+//! reaches that time again. It measures the seconds above by the monotonic clock. The next tokens of the client are dated by the
+//! wall clock, never ahead. So a later revocation applies to them by their date, whether it comes from a host with a right or with
+//! a wrong clock. A random mark in their `jti` distinguishes them from the revoked tokens, but only for the handles of this
+//! process.
 //!
-//! Until the wall clock has passed the time of the revocation, such a token is refused in other processes, and in this process
-//! after a restart: nothing there tells it from a revoked token. It expires 20 seconds before that time at the latest. The server
-//! logs a warning for each client. Where the clock was set back by less than 30 seconds, the client waits for the wall clock.
+//! Until the wall clock has passed the time of the revocation, other processes refuse such a token, and so does this process after
+//! a restart: they cannot distinguish it from a revoked token. The token expires at least 20 seconds before that time. The server
+//! logs a warning for each client. If the clock was set back by less than 30 seconds, the client waits for the wall clock.
 //!
-//! A revocation reaches the tokens that are dated up to 5 seconds after it, by the clock of the host that revokes. So keep the
-//! clocks of all hosts right.
+//! A revocation applies to tokens that are dated up to 5 seconds after it, by the clock of the host that revokes. So keep the
+//! clocks of all hosts synchronized.
 //!
 //! # Example
 //!
@@ -51,14 +55,13 @@
 //! let server = AuthorizationServer::builder("https://auth.example.com", KeyRing::generate()?, store)
 //!     .revocations(revocations.clone())
 //!     .build()?;
-//! let verifier = server.verifier("https://api.example.com")?; // refuses what is revoked
+//! let verifier = server.verifier("https://api.example.com")?; // rejects revoked tokens
 //!
 //! revocations.revoke_client(&ClientId::from_static("billing")).await?;
 //! assert_eq!(revocations.entries(), 1);
 //! # Ok(()) }
 //! ```
 
-mod after;
 mod cleared;
 mod feed;
 mod follow;
@@ -68,6 +71,7 @@ mod purge_clock;
 mod repair;
 #[cfg(test)]
 mod tests;
+mod token_date;
 mod view;
 
 use std::fmt;
@@ -77,13 +81,13 @@ use std::time::{Duration, SystemTime};
 
 use tokio::task::AbortHandle;
 
-pub(crate) use self::after::{Date, Mark, Marked, Wait};
 pub(crate) use self::cleared::Cleared;
 use self::cleared::Generation;
 pub use self::follow::{Follow, FollowError};
 use self::freshness::Freshness;
 use self::losses::Losses;
 use self::purge_clock::PurgeClock;
+pub(crate) use self::token_date::{Date, Mark, Marked, Wait};
 pub(crate) use self::view::IssuedUntil;
 use self::view::{Full, View};
 use crate::client_id::ClientId;
@@ -93,18 +97,19 @@ use crate::event::EventSender;
 use crate::store::{AdminError, ClientAdmin, DynRevocationStore, Revocation, RevocationStore, StoreError};
 use crate::timing::{CLOCK_SKEW, MAX_DATED_AHEAD};
 
-/// What is revoked, as this process knows it, and the ways to revoke more. A clone shares the view; the store is followed
-/// until the last one is dropped.
+/// A handle to the revocations that this process knows, and the API to revoke.
 ///
-/// It goes into an [`AuthorizationServer`](crate::AuthorizationServerBuilder::revocations), whose verifiers have it then,
-/// or into a [`Verifier`](crate::Verifier::revocations) of a process that issues nothing. It is about the tokens of one
-/// authorization server: names of clients and tokens are unique there only.
+/// Pass it to an [authorization server](crate::AuthorizationServerBuilder::revocations), whose verifiers then use it too, or to
+/// a [`Verifier`](crate::Verifier::revocations) in a process that issues no tokens. Use one per authorization server, since
+/// client identifiers and token identifiers are unique within one authorization server only.
+///
+/// Clones share the view. The store is followed until the last clone is dropped.
 ///
 /// See the [module page](self) for the rules and an example.
 #[derive(Clone)]
 pub struct Revocations(Arc<Handle>);
 
-/// Ends the task with the last handle.
+/// Stops the task that follows the store when the last handle is dropped.
 struct Handle {
     shared: Arc<Shared>,
     task: AbortHandle,
@@ -116,7 +121,7 @@ impl Drop for Handle {
     }
 }
 
-/// What the handles and the task have in common.
+/// The state that the handles share with the task.
 struct Shared {
     store: Arc<dyn DynRevocationStore>,
     store_timeout: Duration,
@@ -124,9 +129,9 @@ struct Shared {
     view: View,
     freshness: Freshness,
     purge_clock: PurgeClock,
-    /// The time, and the state of the view, when a full view was purged last.
+    /// The time of the last purge of a full view, and the generation of the view then.
     full_purge: Mutex<Option<(UnixTime, Generation)>>,
-    /// Something was revoked that found no place in the view.
+    /// Whether a revocation did not fit into the view.
     is_full: AtomicBool,
     longest_lifetime: Duration,
     passes_when_stale: bool,
@@ -134,10 +139,10 @@ struct Shared {
     losses: Losses,
 }
 
-/// Hears that a client changed, until it says that it wants to hear no more.
+/// A function that is called with each changed client until it returns `false`.
 type ClientListener = Box<dyn Fn(&ClientId) -> bool + Send + Sync>;
 
-/// What a revocation can name a token by.
+/// The properties of a token by which it can be revoked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Named<'a> {
     pub(crate) client_id: &'a ClientId,
@@ -149,45 +154,48 @@ pub(crate) struct Named<'a> {
 const SECOND: Duration = Duration::from_secs(1);
 
 impl Revocations {
-    /// Loads what is revoked, and follows the store from then on, on the Tokio runtime that it is awaited on. The defaults
-    /// can be [set](Follow) before the `.await`.
+    /// Loads all revocations from the store, and then follows the store on the current Tokio runtime.
+    ///
+    /// Set options with the methods of [`Follow`] before the `.await`.
     ///
     /// # Errors
     ///
-    /// When the store fails, or does not answer in time: a process that cannot know what is revoked should not start.
+    /// Returns a [`FollowError`] if the store fails, does not answer in time or holds more than the view may, or if a setting is
+    /// invalid. A process that cannot load the revocations should not start.
     pub fn follow(store: impl RevocationStore) -> Follow {
         Follow::new(Arc::new(store))
     }
 
-    /// Revokes what the entry says. Once it returns, this process knows, and every other one that follows the store does
-    /// within a second.
+    /// Writes a revocation to the store and adds it to the view. It applies in this process when the call returns, and within a
+    /// second in every other process that follows the store.
     ///
-    /// What is revoked already is written all the same: the store may have lost it in a failover, though this process knows.
-    /// Where a client has 1,000 revoked tokens, a further one revokes all that the client was issued up to then.
+    /// An entry that this process already has is written again, since the store may have lost it in a failover. If a client
+    /// already has 1,000 revoked tokens ([`Follow::tokens_per_client`]), revoking another one revokes all its tokens issued up
+    /// to the date of that token.
     ///
     /// # Errors
     ///
-    /// When the store fails, or is full, or does not answer in time; it may or may not have taken the entry then. To try
-    /// again does no harm.
+    /// Returns a [`StoreError`] if the store fails, is full or does not answer in time. The store may have written the entry
+    /// nevertheless. It is safe to try again.
     pub async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
         let shared = self.shared();
-        let revocation = shared.view.sum_up(revocation);
+        let revocation = shared.view.coarsen(revocation);
         let revoked = deadline::within(shared.store_timeout, shared.store.revoke(revocation.clone())).await;
         revoked.map_err(StoreError::new)??;
-        // Without a place for it here, nothing is decided here until the feed has brought it again.
+        // If it does not fit, the view is not ready until the feed has delivered the entry again.
         shared.is_full.fetch_or(shared.add(&revocation).is_err(), Ordering::Relaxed);
         Ok(())
     }
 
-    /// As [`revoke`](Self::revoke), and nothing where this process knows that it is revoked: a client that gives the same
-    /// token back again and again makes the store write once.
+    /// Revokes like [`revoke`](Self::revoke), but does nothing if the view has the entry already. So a client that revokes the
+    /// same token repeatedly causes one write to the store.
     pub(crate) async fn revoke_once(&self, revocation: Revocation) -> Result<(), StoreError> {
         let shared = self.shared();
         let is_held = shared.view.holds(&revocation, Moment::now(&*shared.clock));
         if is_held { Ok(()) } else { self.revoke(revocation).await }
     }
 
-    /// Revokes one token, by its `jti` and its client, as an [event](crate::event) tells them.
+    /// Revokes one token by its client and its `jti`. The [events](crate::event) contain both.
     ///
     /// # Errors
     ///
@@ -198,7 +206,7 @@ impl Revocations {
         self.revoke(Revocation::token(token_id, client_id.clone(), now, expires_at)).await
     }
 
-    /// Revokes all tokens that a client was issued up to now. It may get new ones; to refuse it altogether,
+    /// Revokes all tokens issued to a client up to now. The client may still obtain new ones; to prevent that,
     /// [disable](Self::disable) it.
     ///
     /// # Errors
@@ -206,7 +214,7 @@ impl Revocations {
     /// As [`revoke`](Self::revoke).
     pub async fn revoke_client(&self, client_id: &ClientId) -> Result<(), StoreError> {
         let now = self.latest(client_id, &*self.shared().clock);
-        // Tokens that were issued since the last revocation are dated after it, though never further ahead than a server may.
+        // Tokens issued since the last revocation are dated after it, but at most `MAX_DATED_AHEAD` ahead of the clock.
         let last = self.issued_until(client_id).map(|until| until.second);
         let since = last.filter(|last| *last >= now).map(|last| last.after(SECOND));
         let until = since.unwrap_or(now).clamp(now.after(CLOCK_SKEW), now.after(CLOCK_SKEW + MAX_DATED_AHEAD));
@@ -214,13 +222,13 @@ impl Revocations {
         self.revoke(revocation).await
     }
 
-    /// Disables a client in its store, and revokes the tokens that it has, in one call. `clients` is the store that the servers
-    /// ask; it may be another one than the store of the revocations.
+    /// Disables a client in its store and revokes all its tokens.
     ///
-    /// Once it returns, the servers and verifiers that have this handle refuse the client and its tokens, whatever the
-    /// [cache](crate::AuthorizationServerBuilder::client_cache) of a server has. Those in other processes that follow the
-    /// store of the revocations do so within a second. [`ClientAdmin::enable`] lets the client in again; its old tokens stay
-    /// revoked.
+    /// `clients` is the client store of the authorization servers. It may be a different store from that of the revocations.
+    ///
+    /// When the call returns, the servers and verifiers with this handle refuse the client and its tokens, even if the client is
+    /// in the [cache](crate::AuthorizationServerBuilder::client_cache) of a server. Other processes that follow the revocation
+    /// store do so within a second. [`ClientAdmin::enable`] enables the client again; its old tokens stay revoked.
     ///
     /// ```
     /// use tower_client_credentials::{Client, ClientId, ClientSecret, MemoryStore, Revocations};
@@ -234,34 +242,36 @@ impl Revocations {
     ///
     /// # Errors
     ///
-    /// As [`ClientAdmin::update`], and as [`revoke`](Self::revoke). After an error the client may be disabled with tokens that
-    /// still work; repeat the call, which does no harm.
+    /// As [`ClientAdmin::update`] and [`revoke`](Self::revoke). After an error, the client may be disabled while its tokens are
+    /// still accepted. Repeat the call; this is safe.
     pub async fn disable(&self, clients: &impl ClientAdmin, client_id: &ClientId) -> Result<(), AdminError> {
         clients.disable(client_id).await?;
         Ok(self.revoke_former_client(client_id).await?)
     }
 
-    /// Deletes a client from its store, and revokes the tokens that it has, in one call, as [`disable`](Self::disable) does.
+    /// Deletes a client from its store and revokes all its tokens, like [`disable`](Self::disable).
     ///
     /// # Errors
     ///
-    /// As [`ClientAdmin::delete`], and as [`revoke`](Self::revoke). After the error of the store of the revocations the client is
-    /// gone, and its tokens may still work; revoke them with [`revoke_client`](Self::revoke_client).
+    /// As [`ClientAdmin::delete`] and [`revoke`](Self::revoke). After an error of the revocation store, the client is deleted while
+    /// its tokens may still be accepted. Revoke them with [`revoke_client`](Self::revoke_client).
     pub async fn delete(&self, clients: &impl ClientAdmin, client_id: &ClientId) -> Result<(), AdminError> {
         clients.delete(client_id).await?;
         Ok(self.revoke_former_client(client_id).await?)
     }
 
-    /// The registry does not let the client in any more: no cache of this process may, from now on.
+    /// Revokes the tokens of a client that was disabled or deleted, and removes the client from the caches of this process.
     async fn revoke_former_client(&self, client_id: &ClientId) -> Result<(), StoreError> {
         let shared = self.shared();
-        shared.tell_of(client_id);
+        shared.notify_client_change(client_id);
         let now = self.latest(client_id, &*shared.clock).to_system();
         self.revoke(Revocation::former_client(client_id.clone(), now, shared.longest_lifetime)).await
     }
 
-    /// Revokes all tokens that a key signed, by its `kid`. The key must sign no more: take it out of every
-    /// [`KeyRing`](crate::KeyRing) first. A server that still signs by it issues no more tokens.
+    /// Revokes all tokens signed by the key with this `kid`.
+    ///
+    /// Remove the key from every [`KeyRing`](crate::KeyRing) first. A server that still signs with a revoked key issues no more
+    /// tokens.
     ///
     /// # Errors
     ///
@@ -270,77 +280,82 @@ impl Revocations {
         self.revoke(Revocation::key(key_id, self.shared().clock.now(), self.longest_token_lifetime())).await
     }
 
-    /// How old the view is: the time since the last poll that succeeded began. For a gauge, and an alarm before it comes
-    /// to [the bound](Follow::max_age).
+    /// Returns the age of the view: the time since the last successful poll began.
+    ///
+    /// Use it for a gauge, and for an alert before the age reaches [`max_age`](Follow::max_age).
     #[must_use]
     pub fn age(&self) -> Duration {
         let shared = self.shared();
         shared.freshness.age(&*shared.clock)
     }
 
-    /// Whether it decides: it is young enough, and found place for everything.
+    /// Returns whether the view is recent enough and within capacity.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.shared().decides().is_ok()
+        self.shared().check_ready().is_ok()
     }
 
-    /// How many entries it holds.
+    /// Returns the number of entries in the view.
     #[must_use]
     pub fn entries(&self) -> usize {
         self.shared().view.entries()
     }
 
-    /// The longest life of a token; see [`RevocationStore::longest_token_lifetime`].
+    /// Returns the longest lifetime of a token; see [`RevocationStore::longest_token_lifetime`].
     #[must_use]
     pub fn longest_token_lifetime(&self) -> Duration {
         self.shared().longest_lifetime
     }
 
-    /// Whether both are one view.
-    pub(crate) fn is(&self, other: &Self) -> bool {
+    /// Returns whether both are handles to the same view.
+    pub(crate) fn ptr_eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Checks that a token is not revoked. `cleared` is the token's own: it spares the second look-up.
+    /// Checks that a token is not revoked. `cleared` belongs to the token and saves further look-ups while the view is unchanged.
     pub(crate) fn check(&self, token: Named<'_>, cleared: &Cleared) -> Result<(), NotCleared> {
         let shared = self.shared();
-        // Before the look-up: a poll that ends between the two does not make younger what was looked up.
-        let decides = shared.decides();
+        // Checked before the look-up: a poll that ends in between does not make the result of the look-up more recent.
+        let ready = shared.check_ready();
         if cleared.is_revoked(|| shared.view.generation(), || shared.view.revokes(token)) {
             return Err(NotCleared::Revoked);
         }
-        decides.map_err(NotCleared::Unknown)
+        ready.map_err(NotCleared::Unknown)
     }
 
-    /// Returns the second up to which a client's tokens are revoked, if any are by time.
+    /// Returns the second up to which all tokens of a client are revoked, if any.
     pub(crate) fn issued_until(&self, client_id: &ClientId) -> Option<IssuedUntil> {
         self.shared().view.issued_until(client_id)
     }
 
-    /// Dates the next token of a client whose tokens are revoked up to a second that is too far ahead of the wall clock: after
-    /// that second, or by a wall clock that was set back, with a mark. Without a mark, `fresh` becomes the mark.
+    /// Dates the next token of a client whose tokens are revoked up to a second that is too far ahead of the wall clock. The date
+    /// is after that second. If the wall clock was set back, it is the time of the wall clock, and the token needs a mark: if the
+    /// client has none yet, `fresh` becomes its mark.
+    ///
+    /// # Errors
+    ///
+    /// The time that the client has to wait.
     pub(crate) fn date(&self, client_id: &ClientId, now: Moment, fresh: Mark) -> Result<Date, Wait> {
         self.shared().view.date(client_id, now, fresh)
     }
 
-    /// Returns the current second for this client: what `clock` shows, or a later one where the clock was set back after
-    /// the client's tokens were revoked. See [`IssuedUntil::now`].
+    /// Returns the current second for this client: the time of `clock`, or a later one if the clock was set back after the
+    /// client's tokens were revoked. See [`IssuedUntil::now`].
     pub(crate) fn latest(&self, client_id: &ClientId, clock: &dyn Clock) -> UnixTime {
         self.issued_until(client_id).map_or_else(|| UnixTime::now(clock), |until| until.now(clock))
     }
 
-    /// Whether all that this key signed is revoked.
+    /// Returns whether all tokens signed by this key are revoked.
     pub(crate) fn has_key(&self, key_id: &str) -> bool {
         self.shared().view.has_key(key_id)
     }
 
-    /// Calls `hear` with every client that was changed from now on, until it returns false.
-    pub(crate) fn on_client_change(&self, hear: impl Fn(&ClientId) -> bool + Send + Sync + 'static) {
-        self.shared().client_listeners.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(hear));
+    /// Calls `listener` with every client that changes from now on, until it returns `false`.
+    pub(crate) fn on_client_change(&self, listener: impl Fn(&ClientId) -> bool + Send + Sync + 'static) {
+        self.shared().client_listeners.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
     }
 
-    /// Sends an event there whenever the store turns out to have lost writes; see
-    /// [`StoreLostData`](crate::event::Outcome::StoreLostData).
+    /// Sends a [`StoreLostData`](crate::event::Outcome::StoreLostData) event to `events` whenever the store has lost writes.
     pub(crate) fn report_losses_to(&self, events: &EventSender) {
         self.shared().losses.report_to(events);
     }
@@ -351,8 +366,8 @@ impl Revocations {
 }
 
 impl Shared {
-    /// Returns whether a token that is not known to be revoked can be accepted.
-    fn decides(&self) -> Result<(), NotReady> {
+    /// Checks that the view can clear a token: it is recent enough and within capacity.
+    fn check_ready(&self) -> Result<(), NotReady> {
         if self.is_full.load(Ordering::Relaxed) {
             return Err(NotReady::Full);
         }
@@ -362,8 +377,10 @@ impl Shared {
         }
     }
 
-    /// Adds an entry. If the view is full, expired entries make room, by the wall clock if no time can be believed yet: a view that
-    /// forgets them is better than one that decides over nothing. The store keeps them.
+    /// Adds an entry to the view. If the view is full, removes expired entries first.
+    ///
+    /// While no time can be trusted, entries expire by the wall clock. This is better than a full view, with which no token can be
+    /// accepted. The store keeps the entries.
     fn add(&self, revocation: &Revocation) -> Result<(), Full> {
         let now = Moment::now(&*self.clock);
         self.view.add(revocation, now).or_else(|Full| {
@@ -371,7 +388,7 @@ impl Shared {
             if revocation.expires_at() <= time.as_secs() {
                 return Ok(());
             }
-            // Looking through a full view again has no use before the time or an entry changed.
+            // Purging again is useless until the time or an entry changes.
             let state = Some((time, self.view.generation()));
             if std::mem::replace(&mut *self.full_purge.lock().unwrap_or_else(PoisonError::into_inner), state) == state {
                 return Err(Full);
@@ -381,31 +398,32 @@ impl Shared {
         })
     }
 
-    /// Returns the time by which entries have expired and may be forgotten, or `None` while no time can be believed.
+    /// Returns the time by which expired entries may be removed, or `None` while no time can be trusted.
     fn purge_time(&self) -> Option<SystemTime> {
         self.purge_clock.time(Moment::now(&*self.clock))
     }
 
-    fn tell_of(&self, client_id: &ClientId) {
+    /// Tells the listeners that a client changed.
+    fn notify_client_change(&self, client_id: &ClientId) {
         let mut listeners = self.client_listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        listeners.retain(|hear| hear(client_id));
+        listeners.retain(|listener| listener(client_id));
     }
 }
 
-/// Why a token does not pass the check of revocations.
+/// The reason why a token did not pass the check for revocations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotCleared {
     Revoked,
-    /// Whether it is revoked is not known.
+    /// The view cannot tell whether the token is revoked.
     Unknown(NotReady),
 }
 
-/// Why the view decides over nothing.
+/// The reason why the view cannot clear tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotReady {
-    #[error("the view of what is revoked is full")]
+    #[error("the view of the revocations is full; raise .max_entries(…)")]
     Full,
-    #[error("the view of what is revoked is {} seconds old", .0.as_secs())]
+    #[error("the view of the revocations is too old ({} seconds); check the connection to the revocation store", .0.as_secs())]
     Stale(Duration),
 }
 

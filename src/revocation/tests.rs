@@ -1,4 +1,4 @@
-//! A view and its store: what is late, full, stalled or gone.
+//! Tests of a view and a store that is slow, full, unreachable or lost data.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,27 +15,27 @@ static BILLING: ClientId = ClientId::from_static("billing");
 const SECOND: Duration = Duration::from_secs(1);
 const NOW: u64 = 1_700_000_000;
 
-/// A store that can fail, stall and stay silent.
+/// A store that can fail, stall, panic and lose data.
 #[derive(Clone, Debug, Default)]
-struct Trouble {
+struct FaultyStore {
     store: MemoryStore,
     fails: Arc<AtomicBool>,
     stalls: Arc<AtomicBool>,
     panics: Arc<AtomicBool>,
-    /// How long it takes to answer, in milliseconds.
+    /// The time that an answer takes, in milliseconds.
     delay: Arc<AtomicU64>,
-    /// It lost what it had acknowledged, and tells with its next answer.
+    /// The next answer says that the store lost data.
     lost: Arc<AtomicBool>,
     refuses_writes: Arc<AtomicBool>,
     polls: Arc<AtomicUsize>,
     purges: Arc<AtomicUsize>,
-    /// It says all the time that it has news.
-    has_news: Arc<AtomicBool>,
+    /// The store announces changes all the time.
+    announces_changes: Arc<AtomicBool>,
     _watchdog: Arc<Watchdog>,
 }
 
-impl Trouble {
-    async fn struck(&self) -> Result<(), StoreError> {
+impl FaultyStore {
+    async fn fault(&self) -> Result<(), StoreError> {
         if self.stalls.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
@@ -44,9 +44,9 @@ impl Trouble {
     }
 }
 
-impl RevocationStore for Trouble {
+impl RevocationStore for FaultyStore {
     async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
-        self.struck().await?;
+        self.fault().await?;
         if self.refuses_writes.load(Ordering::SeqCst) {
             return Err(StoreError::new("read-only"));
         }
@@ -55,14 +55,14 @@ impl RevocationStore for Trouble {
 
     async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
         self.polls.fetch_add(1, Ordering::SeqCst);
-        self.struck().await?;
-        let told = if self.lost.swap(false, Ordering::SeqCst) {
+        self.fault().await?;
+        let changes = if self.lost.swap(false, Ordering::SeqCst) {
             self.store.changes(&Cursor::start()).await.map(|all| all.lost("on purpose"))
         } else {
             self.store.changes(cursor).await
         };
         tokio::time::sleep(Duration::from_millis(self.delay.load(Ordering::SeqCst))).await;
-        told
+        changes
     }
 
     async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
@@ -71,7 +71,7 @@ impl RevocationStore for Trouble {
     }
 
     async fn changed(&self) {
-        if !self.has_news.load(Ordering::SeqCst) {
+        if !self.announces_changes.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
     }
@@ -98,7 +98,7 @@ fn token(id: &str) -> Revocation {
     Revocation::token(id, BILLING.clone(), now, now + Duration::from_secs(600))
 }
 
-/// Follows the store for an hour, after which the clock is believed and shows the usual time.
+/// Follows the store for an hour, after which the clock is trusted and shows [`NOW`].
 async fn follow_for_an_hour(follow: super::Follow) -> (Revocations, ManualClock) {
     const HOUR: Duration = Duration::from_secs(3_600);
     let clock = ManualClock::at(clock().now() - HOUR);
@@ -113,11 +113,11 @@ fn assert_revoked(checked: Result<(), NotCleared>) {
 }
 
 #[track_caller]
-fn assert_undecided(checked: Result<(), NotCleared>) {
+fn assert_unknown(checked: Result<(), NotCleared>) {
     assert!(matches!(checked, Err(NotCleared::Unknown(_))), "{checked:?}");
 }
 
-/// Moves the clocks of the runtime and of the wall on together, and lets the task work.
+/// Advances the wall clock and the clock of the runtime together, and lets the task run.
 async fn pass(clock: &ManualClock, time: Duration) {
     let mut rest = time;
     while !rest.is_zero() {
@@ -129,23 +129,23 @@ async fn pass(clock: &ManualClock, time: Duration) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_begins_with_everything_and_hears_of_the_rest_within_half_a_second() {
-    let (trouble, clock) = (Trouble::default(), clock());
-    trouble.store.revoke(token("before")).await.unwrap();
-    let revocations = Revocations::follow(trouble.clone()).clock(clock.clone()).await.unwrap();
+async fn a_view_starts_with_all_revocations_and_learns_of_new_ones_within_half_a_second() {
+    let (faulty, clock) = (FaultyStore::default(), clock());
+    faulty.store.revoke(token("before")).await.unwrap();
+    let revocations = Revocations::follow(faulty.clone()).clock(clock.clone()).await.unwrap();
     assert_revoked(check(&revocations, "before"));
     assert_eq!(check(&revocations, "after"), Ok(()));
-    trouble.store.revoke(token("after")).await.unwrap();
+    faulty.store.revoke(token("after")).await.unwrap();
     pass(&clock, SECOND / 2).await;
     assert_revoked(check(&revocations, "after"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_has_news_is_not_waited_for() {
+async fn a_store_that_announces_a_change_is_polled_at_once() {
     let store = MemoryStore::default();
     let revocations = Revocations::follow(store.clone()).clock(clock()).poll_interval(14 * SECOND).await.unwrap();
     tokio::time::sleep(SECOND).await;
-    // The second and the third one come when it has just looked.
+    // The second and the third revocation come just after a poll.
     for (id, millis) in [("a", 1), ("b", 21), ("c", 21)] {
         store.revoke(token(id)).await.unwrap();
         tokio::time::sleep(Duration::from_millis(millis)).await;
@@ -154,59 +154,63 @@ async fn a_store_that_has_news_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_revoked_here_is_refused_here_at_once_and_a_cleared_token_is_looked_up_again() {
-    let (trouble, clock) = (Trouble::default(), clock());
-    let revocations = Revocations::follow(trouble.clone()).clock(clock.clone()).await.unwrap();
+async fn a_local_revocation_applies_at_once_also_to_tokens_that_were_cleared() {
+    let (faulty, clock) = (FaultyStore::default(), clock());
+    let revocations = Revocations::follow(faulty.clone()).clock(clock.clone()).await.unwrap();
     let cleared = Cleared::default();
     for _ in 0..2 {
         assert_eq!(revocations.check(named("a", NOW), &cleared), Ok(()));
     }
     revocations.revoke_token(&BILLING, "a").await.unwrap();
     assert_revoked(revocations.check(named("a", NOW), &cleared));
-    let told = trouble.store.changes(&Cursor::start()).await.unwrap().changes.len();
+    let count = faulty.store.changes(&Cursor::start()).await.unwrap().changes.len();
     revocations.revoke_token(&BILLING, "a").await.unwrap();
-    assert_eq!(trouble.store.changes(&Cursor::start()).await.unwrap().changes.len(), told, "it is not written twice");
+    assert_eq!(
+        faulty.store.changes(&Cursor::start()).await.unwrap().changes.len(),
+        count,
+        "the store holds the entry once"
+    );
 
     revocations.revoke_key("k").await.unwrap();
     assert_revoked(check(&revocations, "b"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_callback_of_a_client_reaches_what_was_issued_since_the_last() {
+async fn each_revocation_of_a_client_reaches_the_tokens_issued_since_the_former_one() {
     let revocations = Revocations::follow(MemoryStore::default()).clock(clock()).await.unwrap();
     let mut issued_until = Vec::new();
     for _ in 0..5 {
         revocations.revoke_client(&BILLING).await.unwrap();
         issued_until.push(revocations.issued_until(&BILLING).unwrap().second.as_secs() - NOW);
     }
-    assert_eq!(issued_until, [5, 6, 7, 8, 8], "and never further than anything is dated");
+    assert_eq!(issued_until, [5, 6, 7, 8, 8], "no further ahead than tokens are dated");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_fails_or_stalls_leaves_the_view_as_it_is_until_it_is_too_old_and_then_it_heals() {
+async fn a_view_is_used_for_30_seconds_after_its_store_fails_or_stalls_and_recovers_with_it() {
     for stalls in [false, true] {
-        let (trouble, clock) = (Trouble::default(), clock());
-        trouble.store.revoke(token("known")).await.unwrap();
-        let revocations = Revocations::follow(trouble.clone()).clock(clock.clone()).await.unwrap();
-        let switch = if stalls { &trouble.stalls } else { &trouble.fails };
+        let (faulty, clock) = (FaultyStore::default(), clock());
+        faulty.store.revoke(token("known")).await.unwrap();
+        let revocations = Revocations::follow(faulty.clone()).clock(clock.clone()).await.unwrap();
+        let switch = if stalls { &faulty.stalls } else { &faulty.fails };
         switch.store(true, Ordering::SeqCst);
-        trouble.store.revoke(token("missed")).await.unwrap();
+        faulty.store.revoke(token("missed")).await.unwrap();
 
         pass(&clock, 30 * SECOND).await;
-        assert_eq!(revocations.age(), 30 * SECOND, "what stalls is not good");
+        assert_eq!(revocations.age(), 30 * SECOND, "a poll that stalls does not make the view younger");
         assert_eq!(check(&revocations, "missed"), Ok(()));
         pass(&clock, SECOND).await;
-        assert_undecided(check(&revocations, "missed"));
+        assert_unknown(check(&revocations, "missed"));
         assert_revoked(check(&revocations, "known"));
         assert!(!revocations.is_ready());
         assert!(revocations.revoke_token(&BILLING, "another").await.is_err());
 
-        let polls = trouble.polls.load(Ordering::SeqCst);
+        let polls = faulty.polls.load(Ordering::SeqCst);
         pass(&clock, 60 * SECOND).await;
-        let polls = trouble.polls.load(Ordering::SeqCst) - polls;
-        // One that stalls is given its 2 seconds each time.
+        let polls = faulty.polls.load(Ordering::SeqCst) - polls;
+        // Each poll of a store that stalls takes the 2 seconds of the timeout.
         let expected = if stalls { 20..=26 } else { 70..=150 };
-        assert!(expected.contains(&polls), "it backs off, and no further than 0.8 seconds: {polls}");
+        assert!(expected.contains(&polls), "the polls back off to at most 0.8 seconds: {polls}");
 
         switch.store(false, Ordering::SeqCst);
         pass(&clock, if stalls { 3 * SECOND } else { SECOND }).await;
@@ -217,20 +221,20 @@ async fn a_store_that_fails_or_stalls_leaves_the_view_as_it_is_until_it_is_too_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_fails_is_not_asked_more_often_because_it_says_that_it_has_news() {
-    let (trouble, clock) = (Trouble::default(), clock());
-    let _revocations = Revocations::follow(trouble.clone()).clock(clock.clone()).await.unwrap();
-    trouble.has_news.store(true, Ordering::SeqCst);
-    trouble.fails.store(true, Ordering::SeqCst);
+async fn announcements_do_not_make_polls_of_a_failing_store_more_frequent() {
+    let (faulty, clock) = (FaultyStore::default(), clock());
+    let _revocations = Revocations::follow(faulty.clone()).clock(clock.clone()).await.unwrap();
+    faulty.announces_changes.store(true, Ordering::SeqCst);
+    faulty.fails.store(true, Ordering::SeqCst);
     pass(&clock, 10 * SECOND).await;
-    let polls = trouble.polls.load(Ordering::SeqCst);
+    let polls = faulty.polls.load(Ordering::SeqCst);
     pass(&clock, 60 * SECOND).await;
-    let polls = trouble.polls.load(Ordering::SeqCst) - polls;
+    let polls = faulty.polls.load(Ordering::SeqCst) - polls;
     assert!((70..=150).contains(&polls), "{polls}");
 }
 
 #[tokio::test]
-async fn its_debug_output_shows_no_entry() {
+async fn the_debug_output_shows_no_entry() {
     let store = MemoryStore::default();
     store.revoke(token("secret-id")).await.unwrap();
     let shown = format!("{:?}", Revocations::follow(store).clock(clock()).await.unwrap());
@@ -238,25 +242,25 @@ async fn its_debug_output_shows_no_entry() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_answer_makes_the_view_as_old_as_its_question() {
-    let (trouble, clock) = (Trouble::default(), clock());
-    trouble.delay.store(1_900, Ordering::SeqCst);
-    let follow = Revocations::follow(trouble.clone()).clock(clock.clone()).max_age(2 * SECOND);
+async fn the_age_of_the_view_counts_from_the_request_and_not_from_a_slow_answer() {
+    let (faulty, clock) = (FaultyStore::default(), clock());
+    faulty.delay.store(1_900, Ordering::SeqCst);
+    let follow = Revocations::follow(faulty.clone()).clock(clock.clone()).max_age(2 * SECOND);
     let revocations = follow.await.unwrap();
-    assert_eq!(revocations.age(), Duration::from_millis(1_900), "the store read the feed when it was asked");
+    assert_eq!(revocations.age(), Duration::from_millis(1_900), "the store reads the feed at the request");
     tokio::time::sleep(Duration::from_millis(101)).await;
-    assert_undecided(check(&revocations, "a"));
-    // By the wall clock, too.
-    trouble.delay.store(0, Ordering::SeqCst);
+    assert_unknown(check(&revocations, "a"));
+    // The same by the wall clock.
+    faulty.delay.store(0, Ordering::SeqCst);
     pass(&clock, 3 * SECOND).await;
     assert!(revocations.is_ready());
-    trouble.delay.store(1_900, Ordering::SeqCst);
+    faulty.delay.store(1_900, Ordering::SeqCst);
     pass(&clock, 5 * SECOND).await;
     assert!(revocations.age() >= Duration::from_millis(1_900), "{:?}", revocations.age());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_beyond_its_bound_makes_the_store_write_one_entry_a_second() {
+async fn a_client_beyond_its_limit_causes_one_write_to_the_store_per_second() {
     let (store, clock) = (MemoryStore::default(), clock());
     let revocations = Revocations::follow(store.clone()).clock(clock.clone()).tokens_per_client(2).await.unwrap();
     let written = async || store.changes(&Cursor::start()).await.unwrap().changes.len();
@@ -274,48 +278,48 @@ async fn a_client_beyond_its_bound_makes_the_store_write_one_entry_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_panics_has_failed_and_no_more() {
-    let (trouble, clock) = (Trouble::default(), clock());
-    let revocations = Revocations::follow(trouble.clone()).clock(clock.clone()).await.unwrap();
-    trouble.panics.store(true, Ordering::SeqCst);
-    trouble.store.revoke(token("a")).await.unwrap();
+async fn a_panic_of_the_store_counts_as_a_failed_poll() {
+    let (faulty, clock) = (FaultyStore::default(), clock());
+    let revocations = Revocations::follow(faulty.clone()).clock(clock.clone()).await.unwrap();
+    faulty.panics.store(true, Ordering::SeqCst);
+    faulty.store.revoke(token("a")).await.unwrap();
     pass(&clock, 10 * SECOND).await;
     assert_eq!(check(&revocations, "a"), Ok(()));
-    trouble.panics.store(false, Ordering::SeqCst);
+    faulty.panics.store(false, Ordering::SeqCst);
     pass(&clock, SECOND).await;
     assert_revoked(check(&revocations, "a"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stale_view_lets_pass_only_by_the_dangerous_option() {
-    let (trouble, clock) = (Trouble::default(), clock());
+async fn a_stale_view_accepts_tokens_only_with_the_dangerous_option() {
+    let (faulty, clock) = (FaultyStore::default(), clock());
     let revocations =
-        Revocations::follow(trouble.clone()).clock(clock.clone()).dangerous_pass_when_stale().await.unwrap();
+        Revocations::follow(faulty.clone()).clock(clock.clone()).dangerous_pass_when_stale().await.unwrap();
     revocations.revoke_token(&BILLING, "known").await.unwrap();
-    trouble.fails.store(true, Ordering::SeqCst);
+    faulty.fails.store(true, Ordering::SeqCst);
     pass(&clock, 60 * SECOND).await;
     assert_eq!(check(&revocations, "a"), Ok(()));
     assert_revoked(check(&revocations, "known"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_view_decides_over_nothing_until_something_expires_and_then_it_has_missed_nothing() {
-    let trouble = Trouble::default();
-    let (revocations, clock) = follow_for_an_hour(Revocations::follow(trouble.clone()).max_entries(2)).await;
+async fn a_full_view_clears_no_token_until_entries_expire_and_then_reads_the_missing_ones() {
+    let faulty = FaultyStore::default();
+    let (revocations, clock) = follow_for_an_hour(Revocations::follow(faulty.clone()).max_entries(2)).await;
     for id in ["a", "b", "c"] {
-        trouble.store.revoke(token(id)).await.unwrap();
+        faulty.store.revoke(token(id)).await.unwrap();
     }
     pass(&clock, SECOND).await;
-    assert_undecided(check(&revocations, "c"));
-    assert_undecided(check(&revocations, "good"));
+    assert_unknown(check(&revocations, "c"));
+    assert_unknown(check(&revocations, "good"));
     assert_revoked(check(&revocations, "a"));
     assert_eq!(revocations.entries(), 2);
-    trouble.fails.store(true, Ordering::SeqCst);
+    faulty.fails.store(true, Ordering::SeqCst);
     pass(&clock, 6 * SECOND).await;
-    assert_undecided(check(&revocations, "c"));
-    trouble.fails.store(false, Ordering::SeqCst);
+    assert_unknown(check(&revocations, "c"));
+    faulty.fails.store(false, Ordering::SeqCst);
     assert!(matches!(
-        Revocations::follow(trouble.clone()).clock(clock.clone()).max_entries(2).await,
+        Revocations::follow(faulty.clone()).clock(clock.clone()).max_entries(2).await,
         Err(FollowError::Full)
     ));
 
@@ -324,68 +328,68 @@ async fn a_full_view_decides_over_nothing_until_something_expires_and_then_it_ha
     pass(&clock, 6 * SECOND).await;
     assert_eq!(check(&revocations, "good"), Ok(()));
     let now = clock.now();
-    trouble.store.revoke(Revocation::token("d", BILLING.clone(), now, now + SECOND)).await.unwrap();
+    faulty.store.revoke(Revocation::token("d", BILLING.clone(), now, now + SECOND)).await.unwrap();
     pass(&clock, SECOND).await;
     assert_revoked(check(&revocations, "d"));
-    assert_eq!(revocations.entries(), 1, "the others made room");
+    assert_eq!(revocations.entries(), 1, "the expired entries were removed");
 
     revocations.revoke(Revocation::token("e", BILLING.clone(), now, now + SECOND)).await.unwrap();
     assert_eq!(check(&revocations, "good"), Ok(()));
     revocations.revoke(Revocation::token("f", BILLING.clone(), now, now + SECOND)).await.unwrap();
-    assert_undecided(check(&revocations, "f"));
+    assert_unknown(check(&revocations, "f"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_jumps_ahead_for_some_minutes_makes_no_revocation_forgotten() {
-    let trouble = Trouble::default();
-    let (revocations, clock) = follow_for_an_hour(Revocations::follow(trouble.clone())).await;
+async fn no_revocation_is_removed_when_the_clock_jumps_ahead_for_some_minutes() {
+    let faulty = FaultyStore::default();
+    let (revocations, clock) = follow_for_an_hour(Revocations::follow(faulty.clone())).await;
     revocations.revoke(token("a")).await.unwrap();
-    // The clock is read when a purge is due.
+    // The clock is read at each purge.
     pass(&clock, 60 * SECOND).await;
     clock.advance(24 * 60 * 60 * SECOND);
-    let purges = trouble.purges.load(Ordering::SeqCst);
+    let purges = faulty.purges.load(Ordering::SeqCst);
     pass(&clock, 300 * SECOND).await;
-    assert!(trouble.purges.load(Ordering::SeqCst) > purges);
+    assert!(faulty.purges.load(Ordering::SeqCst) > purges);
     clock.set(clock.now() - 24 * 60 * 60 * SECOND);
     pass(&clock, 2 * SECOND).await;
     assert_eq!(revocations.entries(), 1);
     assert_revoked(check(&revocations, "a"));
-    assert_eq!(trouble.store.changes(&Cursor::start()).await.unwrap().changes.len(), 1);
+    assert_eq!(faulty.store.changes(&Cursor::start()).await.unwrap().changes.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_that_starts_with_its_clock_ahead_forgets_no_revocation() {
-    let (trouble, clock) = (Trouble::default(), clock());
-    trouble.store.revoke(token("a")).await.unwrap();
+async fn no_revocation_is_removed_when_a_process_starts_with_its_clock_ahead() {
+    let (faulty, clock) = (FaultyStore::default(), clock());
+    faulty.store.revoke(token("a")).await.unwrap();
     clock.advance(24 * 60 * 60 * SECOND);
-    let revocations = Revocations::follow(trouble.clone()).clock(clock.clone()).await.unwrap();
+    let revocations = Revocations::follow(faulty.clone()).clock(clock.clone()).await.unwrap();
     assert_eq!(revocations.entries(), 1);
     pass(&clock, 300 * SECOND).await;
     clock.set(clock.now() - 24 * 60 * 60 * SECOND);
     pass(&clock, 2 * SECOND).await;
     assert_revoked(check(&revocations, "a"));
-    assert_eq!(trouble.store.changes(&Cursor::start()).await.unwrap().changes.len(), 1);
-    let other = Revocations::follow(trouble.clone()).clock(clock.clone()).await.unwrap();
+    assert_eq!(faulty.store.changes(&Cursor::start()).await.unwrap().changes.len(), 1);
+    let other = Revocations::follow(faulty.clone()).clock(clock.clone()).await.unwrap();
     assert_revoked(check(&other, "a"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_expired_leaves_the_view_and_the_store_about_once_a_minute() {
-    let trouble = Trouble::default();
-    let (revocations, clock) = follow_for_an_hour(Revocations::follow(trouble.clone())).await;
+async fn expired_entries_are_removed_from_the_view_and_the_store_about_once_a_minute() {
+    let faulty = FaultyStore::default();
+    let (revocations, clock) = follow_for_an_hour(Revocations::follow(faulty.clone())).await;
     revocations.revoke(token("a")).await.unwrap();
-    trouble.purges.store(0, Ordering::SeqCst);
+    faulty.purges.store(0, Ordering::SeqCst);
     pass(&clock, 300 * SECOND).await;
-    let purges = trouble.purges.load(Ordering::SeqCst);
+    let purges = faulty.purges.load(Ordering::SeqCst);
     assert!((3..=8).contains(&purges), "{purges}");
     assert_eq!(revocations.entries(), 1);
     pass(&clock, 700 * SECOND).await;
     assert_eq!(revocations.entries(), 0);
-    assert!(trouble.store.changes(&Cursor::start()).await.unwrap().changes.is_empty());
+    assert!(faulty.store.changes(&Cursor::start()).await.unwrap().changes.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_listens_hears_of_each_client_that_changed_until_it_wants_no_more() {
+async fn a_listener_is_called_with_each_changed_client_until_it_returns_false() {
     let (store, clock) = (MemoryStore::default(), clock());
     let revocations = Revocations::follow(store.clone()).clock(clock.clone()).await.unwrap();
     let heard = Arc::new(Mutex::new(Vec::new()));
@@ -406,7 +410,7 @@ async fn who_listens_hears_of_each_client_that_changed_until_it_wants_no_more() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_listens_hears_of_a_client_that_was_called_back_and_of_what_follows_that_for_which_there_is_no_place() {
+async fn a_listener_is_called_with_revoked_clients_and_with_changes_after_an_entry_that_did_not_fit() {
     let (store, clock) = (MemoryStore::default().clock(clock()), clock());
     let revocations = Revocations::follow(store.clone()).clock(clock.clone()).max_entries(1).await.unwrap();
     let heard = Arc::new(Mutex::new(Vec::new()));
@@ -417,25 +421,25 @@ async fn who_listens_hears_of_a_client_that_was_called_back_and_of_what_follows_
     });
     store.revoke(token("a")).await.unwrap();
     store.revoke(token("b")).await.unwrap();
-    let called_back = Revocation::client(ClientId::from_static("called-back"), clock.now(), SECOND);
-    store.revoke(called_back).await.unwrap();
+    let revoked = Revocation::client(ClientId::from_static("revoked"), clock.now(), SECOND);
+    store.revoke(revoked).await.unwrap();
     let created = Client::new("created", crate::ClientSecret::generate().unwrap()).register().unwrap();
     store.create(created).await.unwrap();
     pass(&clock, SECOND).await;
-    assert!(!revocations.is_ready(), "it is full");
+    assert!(!revocations.is_ready(), "the view is full");
     let heard = heard.lock().unwrap();
-    for id in ["called-back", "created"] {
+    for id in ["revoked", "created"] {
         assert!(heard.iter().any(|client| client.as_str() == id), "{id}: {heard:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_store_is_followed_until_the_last_handle_is_dropped() {
-    let trouble = Trouble::default();
-    let revocations = Revocations::follow(trouble.clone()).await.unwrap();
+    let faulty = FaultyStore::default();
+    let revocations = Revocations::follow(faulty.clone()).await.unwrap();
     let other = revocations.clone();
     drop(revocations);
-    let polls = || trouble.polls.load(Ordering::SeqCst);
+    let polls = || faulty.polls.load(Ordering::SeqCst);
     let before = polls();
     tokio::time::sleep(10 * SECOND).await;
     assert!((20..=40).contains(&(polls() - before)), "two to four times a second");
@@ -447,12 +451,12 @@ async fn the_store_is_followed_until_the_last_handle_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_view_that_could_not_know_does_not_start() {
-    let trouble = Trouble::default();
-    trouble.fails.store(true, Ordering::SeqCst);
-    assert!(matches!(Revocations::follow(trouble.clone()).await, Err(FollowError::Store(_))));
-    trouble.stalls.store(true, Ordering::SeqCst);
-    assert!(matches!(Revocations::follow(trouble).await, Err(FollowError::Store(_))));
+async fn a_view_does_not_start_without_its_store_or_with_invalid_settings() {
+    let faulty = FaultyStore::default();
+    faulty.fails.store(true, Ordering::SeqCst);
+    assert!(matches!(Revocations::follow(faulty.clone()).await, Err(FollowError::Store(_))));
+    faulty.stalls.store(true, Ordering::SeqCst);
+    assert!(matches!(Revocations::follow(faulty).await, Err(FollowError::Store(_))));
 
     let follow = || Revocations::follow(MemoryStore::default());
     for wrong in [
@@ -467,34 +471,34 @@ async fn a_view_that_could_not_know_does_not_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_store_lost_in_a_failover_an_operator_makes_again_and_a_client_that_insists_writes_once() {
-    let (trouble, clock) = (Trouble::default(), clock());
-    let revocations = Revocations::follow(trouble.clone()).clock(clock.clone()).await.unwrap();
-    let held = async || trouble.store.changes(&Cursor::start()).await.unwrap().changes.len();
+async fn revoke_always_writes_to_the_store_and_revoke_once_only_when_the_view_lacks_the_entry() {
+    let (faulty, clock) = (FaultyStore::default(), clock());
+    let revocations = Revocations::follow(faulty.clone()).clock(clock.clone()).await.unwrap();
+    let held = async || faulty.store.changes(&Cursor::start()).await.unwrap().changes.len();
     for _ in 0..3 {
         revocations.revoke_once(token("t")).await.unwrap();
     }
     assert_eq!(held().await, 1);
-    trouble.store.purge(UNIX_EPOCH + Duration::from_secs(2 * NOW)).await.unwrap();
+    faulty.store.purge(UNIX_EPOCH + Duration::from_secs(2 * NOW)).await.unwrap();
     revocations.revoke_once(token("t")).await.unwrap();
-    assert_eq!(held().await, 0, "the process knows, and has no reason to doubt the store");
+    assert_eq!(held().await, 0, "the view has the entry, so nothing is written");
     revocations.revoke(token("t")).await.unwrap();
     assert_eq!(held().await, 1);
     assert_revoked(check(&revocations, "t"));
 }
 
-/// A client that gives back 30 tokens a minute, each of which would live for 10 minutes more.
+/// A client revokes 30 tokens a minute, each of which is valid for 10 more minutes.
 #[tokio::test(start_paused = true)]
-async fn a_client_that_gives_back_tokens_in_the_first_hour_keeps_its_others() {
+async fn a_client_that_revokes_tokens_in_the_first_hour_keeps_its_others() {
     let clock = clock();
     let store = MemoryStore::default().clock(clock.clone());
     let revocations = Revocations::follow(store).clock(clock.clone()).await.unwrap();
     for number in 0..1_100_u64 {
         pass(&clock, 2 * SECOND).await;
         let issued = clock.now() - SECOND;
-        let given_back = Revocation::token(format!("t{number}"), BILLING.clone(), issued, issued + 600 * SECOND);
-        revocations.revoke_once(given_back).await.unwrap();
-        // Issued in the second before the one that was given back, and good for ten minutes.
+        let revoked = Revocation::token(format!("t{number}"), BILLING.clone(), issued, issued + 600 * SECOND);
+        revocations.revoke_once(revoked).await.unwrap();
+        // Issued in the second before the revoked one, and valid for ten minutes.
         let live = format!("live-{number}");
         let named = named(&live, UnixTime::at(issued).as_secs() - 1);
         assert_eq!(revocations.check(named, &Cleared::default()), Ok(()), "after {number}");
@@ -502,29 +506,29 @@ async fn a_client_that_gives_back_tokens_in_the_first_hour_keeps_its_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_gave_back_too_many_tokens_once_keeps_its_others_afterwards() {
+async fn a_client_that_revoked_too_many_tokens_once_keeps_its_others_later() {
     let store = MemoryStore::default();
     let (revocations, clock) = follow_for_an_hour(Revocations::follow(store).tokens_per_client(20)).await;
-    let give_back = async |name: String| {
+    let revoke = async |name: String| {
         let issued = clock.now() - SECOND;
-        let given_back = Revocation::token(name, BILLING.clone(), issued, issued + 60 * SECOND);
-        revocations.revoke_once(given_back).await.unwrap();
+        let revoked = Revocation::token(name, BILLING.clone(), issued, issued + 60 * SECOND);
+        revocations.revoke_once(revoked).await.unwrap();
         let named = named("live", UnixTime::at(issued).as_secs() - 1);
         revocations.check(named, &Cleared::default())
     };
     for number in 0..21 {
-        give_back(format!("burst-{number}")).await.ok();
+        revoke(format!("burst-{number}")).await.ok();
     }
-    assert_revoked(give_back("burst-21".to_owned()).await);
+    assert_revoked(revoke("burst-21".to_owned()).await);
     for number in 0..10 {
         pass(&clock, 30 * SECOND).await;
-        let checked = give_back(format!("later-{number}")).await;
+        let checked = revoke(format!("later-{number}")).await;
         assert!(number < 4 || checked == Ok(()), "{number}: {checked:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_is_far_ahead_lets_no_client_fill_the_view_with_expired_tokens() {
+async fn a_client_cannot_fill_the_view_with_expired_tokens_when_the_clock_is_far_ahead() {
     let clock = clock();
     let revocations =
         Revocations::follow(MemoryStore::default()).clock(clock.clone()).tokens_per_client(10).await.unwrap();
@@ -536,7 +540,7 @@ async fn a_clock_that_is_far_ahead_lets_no_client_fill_the_view_with_expired_tok
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_starts_with_a_store_that_has_more_expired_entries_than_the_view_may_hold() {
+async fn a_process_starts_although_the_store_has_more_expired_entries_than_the_view_may_hold() {
     let store = MemoryStore::default();
     for number in 0..100 {
         store.revoke(token(&number.to_string())).await.unwrap();
@@ -548,10 +552,10 @@ async fn a_process_starts_with_a_store_that_has_more_expired_entries_than_the_vi
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_store_lost_is_reported_and_written_again_and_stays_revoked() {
-    let (trouble, clock) = (Trouble::default(), clock());
+async fn revocations_that_the_store_lost_are_reported_written_again_and_stay_in_force() {
+    let (faulty, clock) = (FaultyStore::default(), clock());
     let (events, mut listener) = crate::event::channel();
-    let revocations = Revocations::follow(trouble.clone()).clock(clock.clone()).events(events.clone());
+    let revocations = Revocations::follow(faulty.clone()).clock(clock.clone()).events(events.clone());
     let revocations = revocations.tokens_per_client(10_000).await.unwrap();
     revocations.report_losses_to(&events);
     let count = 2_500_u64;
@@ -563,7 +567,7 @@ async fn what_a_store_lost_is_reported_and_written_again_and_stays_revoked() {
         let mut cursor = Cursor::start();
         let mut all = std::collections::HashSet::new();
         loop {
-            let page = trouble.store.changes(&cursor).await.unwrap();
+            let page = faulty.store.changes(&cursor).await.unwrap();
             all.extend(page.changes);
             cursor = page.cursor;
             if !page.more {
@@ -571,45 +575,45 @@ async fn what_a_store_lost_is_reported_and_written_again_and_stays_revoked() {
             }
         }
     };
-    // It has none of them any more. Another process is the first to write one again.
+    // The store loses all of them, and another process writes one of them again.
     let entries = revocations.entries() as u64;
-    trouble.store.purge(UNIX_EPOCH + Duration::from_secs(2 * NOW)).await.unwrap();
+    faulty.store.purge(UNIX_EPOCH + Duration::from_secs(2 * NOW)).await.unwrap();
     assert_eq!(held().await, 0);
-    trouble.store.revoke(token("7")).await.unwrap();
-    trouble.lost.store(true, Ordering::SeqCst);
+    faulty.store.revoke(token("7")).await.unwrap();
+    faulty.lost.store(true, Ordering::SeqCst);
     tokio::time::sleep(SECOND).await;
-    assert!((1..entries).contains(&held().await), "not all at once");
+    assert!((1..entries).contains(&held().await), "they are not all written at once");
     assert_revoked(check(&revocations, "7"));
     tokio::time::sleep(5 * SECOND).await;
     assert_eq!(held().await, entries);
     assert_revoked(check(&revocations, "2499"));
 
-    let told = listener.try_recv().unwrap();
-    let crate::event::Outcome::StoreLostData { reason } = &told.outcome else { panic!("{told:?}") };
-    assert_eq!((reason.as_str(), told.client_id.is_some()), ("on purpose", false));
-    assert!(listener.try_recv().is_none(), "one listener hears of it once");
-    // Once a minute.
+    let event = listener.try_recv().unwrap();
+    let crate::event::Outcome::StoreLostData { reason } = &event.outcome else { panic!("{event:?}") };
+    assert_eq!((reason.as_str(), event.client_id.is_some()), ("on purpose", false));
+    assert!(listener.try_recv().is_none(), "a listener that was added twice gets one event");
+    // At most one event per minute.
     for (after, events) in [(10 * SECOND, 0), (60 * SECOND, 1)] {
         tokio::time::sleep(after).await;
         clock.advance(after);
-        trouble.lost.store(true, Ordering::SeqCst);
+        faulty.lost.store(true, Ordering::SeqCst);
         tokio::time::sleep(SECOND).await;
         assert_eq!(std::iter::from_fn(|| listener.try_recv()).count(), events);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_takes_no_writes_yet_gets_what_it_lost_later() {
-    let (trouble, clock) = (Trouble::default(), clock());
-    let revocations = Revocations::follow(trouble.clone()).clock(clock.clone()).await.unwrap();
+async fn lost_revocations_are_written_again_once_the_store_accepts_writes() {
+    let (faulty, clock) = (FaultyStore::default(), clock());
+    let revocations = Revocations::follow(faulty.clone()).clock(clock.clone()).await.unwrap();
     revocations.revoke(token("a")).await.unwrap();
-    trouble.store.purge(UNIX_EPOCH + Duration::from_secs(2 * NOW)).await.unwrap();
-    trouble.refuses_writes.store(true, Ordering::SeqCst);
-    trouble.lost.store(true, Ordering::SeqCst);
+    faulty.store.purge(UNIX_EPOCH + Duration::from_secs(2 * NOW)).await.unwrap();
+    faulty.refuses_writes.store(true, Ordering::SeqCst);
+    faulty.lost.store(true, Ordering::SeqCst);
     tokio::time::sleep(5 * SECOND).await;
-    let held = async || trouble.store.changes(&Cursor::start()).await.unwrap().changes.len();
+    let held = async || faulty.store.changes(&Cursor::start()).await.unwrap().changes.len();
     assert!(held().await == 0 && revocations.is_ready());
-    trouble.refuses_writes.store(false, Ordering::SeqCst);
+    faulty.refuses_writes.store(false, Ordering::SeqCst);
     tokio::time::sleep(5 * SECOND).await;
     assert_eq!(held().await, 1);
 }

@@ -172,7 +172,7 @@ impl TrustedIssuer {
                 && Arc::ptr_eq(&one.clock, &other.clock)
                 && match (&one.revocations, &other.revocations) {
                     (None, None) => true,
-                    (Some(one), Some(other)) => one.is(other),
+                    (Some(one), Some(other)) => one.ptr_eq(other),
                     _ => false,
                 }
                 && one.profile.as_ref().map(Arc::as_ptr) == other.profile.as_ref().map(Arc::as_ptr)
