@@ -53,7 +53,7 @@ fn each_layer_is_ready_exactly_when_its_inner_service_is() {
         assert_eq!(readiness(guard.layer(inner())), state);
     }
     let Poll::Ready(Ok::<(), Infallible>(())) = readiness(server.token_service()) else {
-        panic!("it waits for nothing")
+        panic!("the token service is not ready")
     };
 }
 

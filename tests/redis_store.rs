@@ -147,7 +147,7 @@ async fn a_page_may_end_where_the_server_was_replaced() {
     until(|| async { store.changes(&Cursor::start()).await.is_ok() }).await;
     store.create_all(clients(10_000)).await.unwrap();
     let (told, _) = follow(&store, first.cursor).await;
-    assert_eq!(told.len(), 6_000, "all of the new server, from its first");
+    assert_eq!(told.len(), 6_000, "it reads all entries of the new server");
 }
 
 #[tokio::test]

@@ -94,8 +94,8 @@ impl Caller {
         self.send(request.body(Full::default()).unwrap()).await.0
     }
 
-    /// Returns how long after `since` the last request was sent that any replica still admitted. `undecided` is the status that
-    /// it may return for neither decision.
+    /// Returns the time from `since` to the last request that a replica accepted. The statuses in `undecided` count as neither
+    /// accepted nor refused.
     async fn last_accepted<F>(
         &self,
         since: Instant,
@@ -107,7 +107,7 @@ impl Caller {
     {
         let replicas = (0..self.replicas.len()).map(async |replica| {
             let (mut last, mut refused) = (Duration::ZERO, 0);
-            // Refused several times in a row, so that the decision is final.
+            // The decision is final after several refusals in a row.
             while refused < 5 {
                 let sent = since.elapsed();
                 match attempt(self.clone(), replica).await {
@@ -305,7 +305,7 @@ struct Outage {
     refused: Counts,
     /// Tokens whose revocation was acknowledged, and when.
     acknowledged: std::sync::Mutex<Vec<(String, Instant)>>,
-    /// The period in which the replicas were cut off from the store: some do not know what was revoked just before.
+    /// When the replicas were cut off from the store. Some of them do not know the last revocations before that.
     cut_off: std::sync::Mutex<Option<Instant>>,
     next: AtomicUsize,
     stop: AtomicBool,

@@ -229,7 +229,7 @@ async fn the_operator_revokes_one_token_a_client_and_a_key() {
     assert_eq!(answer.header("retry-after"), Some("3"));
     now.advance(Duration::from_secs(3));
     let next = token_of_billing(&site).await;
-    assert_eq!(using(&site, &next).await.status, 200, "it is dated three seconds ahead");
+    assert_eq!(using(&site, &next).await.status, 200, "its date is three seconds ahead");
     assert_eq!(forge::parts(&next).1["iat"], NOW + 6);
 
     revocations.revoke_key(&forge::key_id()).await.unwrap();
@@ -317,7 +317,11 @@ async fn a_clock_that_is_set_back_after_a_revocation_delays_the_client_by_second
         let verifier = server.verifier(API).unwrap();
         let claims = forge::parts(&new).1;
         assert_eq!(claims["iat"], NOW - seconds, "it is dated by the wall clock");
-        assert_eq!(claims["exp"], NOW - seconds + 600, "it lives for no longer than others, by either clock");
+        assert_eq!(
+            claims["exp"],
+            NOW - seconds + 600,
+            "its lifetime is not longer than that of other tokens, by either clock"
+        );
         assert!(verifier.verify_now(&new).is_ok(), "it is valid where it was issued");
         assert_eq!(verifier.verify_now(&old).unwrap_err(), InvalidToken::NotYetValid.into());
         assert!(is_active(&server, &new).await && !is_active(&server, &old).await);
@@ -325,7 +329,7 @@ async fn a_clock_that_is_set_back_after_a_revocation_delays_the_client_by_second
         now.advance(Duration::from_secs(60));
         tokio::time::sleep(Duration::from_secs(60)).await;
         let again = ask(&server).await;
-        assert_eq!(again.json()["expires_in"], 540, "it is repeated for no longer than it lives");
+        assert_eq!(again.json()["expires_in"], 540, "it is reused for no longer than its lifetime");
         let other = forge::good().claim("iat", NOW - seconds).claim("exp", NOW + 600).sign();
         assert_eq!(
             verifier.verify_now(&other).unwrap_err(),

@@ -30,13 +30,13 @@ pub const OTHER_API: &str = "https://other.example.com";
 pub const READ: Scope = Scope::from_static("invoices:read");
 pub const WRITE: Scope = Scope::from_static("invoices:write");
 
-/// The key of every server here, so that tests can sign with it.
+/// The signing key of every server in the tests, so that they can sign tokens themselves.
 pub const KEY: &str = include_str!("../keys/p256.pem");
 
-/// The time at which every clock here stands until it is moved.
+/// The time that every clock in the tests shows until a test changes it.
 pub const NOW: u64 = 1_700_000_000;
 
-/// The secret of every client here, unless a test chooses another.
+/// The secret of every client in the tests, unless a test chooses another one.
 pub static SECRET: LazyLock<String> = LazyLock::new(generated_secret);
 
 /// A well-formed secret that no client has.
@@ -69,7 +69,7 @@ pub fn at(secs: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(secs)
 }
 
-/// The settings of a server whose clock stands at [`NOW`].
+/// The settings of a server whose clock shows [`NOW`].
 pub fn settings(clients: impl ClientStore) -> AuthorizationServerBuilder {
     AuthorizationServer::builder(ISSUER, KeyRing::from_pem(KEY).unwrap(), clients).clock(clock())
 }
