@@ -20,6 +20,13 @@ const REFUSAL_BURST: u32 = 20;
 /// How long it takes to earn another such request.
 const REFUSAL_EVERY: Duration = Duration::from_secs(1);
 
+/// The most time that has to pass until the bucket is full, if it has one request left.
+const MAX_DEBT: Duration = REFUSAL_EVERY.saturating_mul(REFUSAL_BURST - 1);
+
+/// For so long after the refusal of a token that had been accepted, its successors count as accepted too: a path that refuses
+/// every token may get them first.
+const STILL_ACCEPTED: Duration = Duration::from_secs(60);
+
 /// The state of one key. It holds a few numbers, whatever the issuer and the resource servers answer.
 #[derive(Debug)]
 pub(super) struct Attempts {
@@ -32,6 +39,8 @@ pub(super) struct Attempts {
     never_accepted: u32,
     /// Since when and for how long such tokens keep the next attempt back.
     refusal_pause: Option<(Moment, Duration)>,
+    /// When a resource server last refused a token that had been accepted.
+    accepted_at: Option<Moment>,
     refusals: RefusalBudget,
 }
 
@@ -59,8 +68,28 @@ impl Attempts {
             is_refused: false,
             never_accepted: 0,
             refusal_pause: None,
+            accepted_at: None,
             refusals: RefusalBudget::new(now),
         }
+    }
+
+    /// Returns whether a token that a resource server refused stays in use. It does if resource servers accept the tokens of this key
+    /// and no other token may be requested now: then one path that refuses every token does not stop the calls of the others.
+    pub(super) fn keeps(&self, was_accepted: bool, now: Moment) -> bool {
+        let is_paused = self.pause.as_ref().is_some_and(|pause| now.since(pause.from) < pause.time);
+        self.is_accepted(was_accepted, now) && (is_paused || !self.refusals.allows(now))
+    }
+
+    /// Returns whether a token counts as accepted by a resource server.
+    fn is_accepted(&self, was_accepted: bool, now: Moment) -> bool {
+        was_accepted || self.accepted_at.is_some_and(|at| now.since(at) < STILL_ACCEPTED)
+    }
+
+    /// A resource server accepted the token that was refused last.
+    pub(super) fn was_accepted_after_all(&mut self, now: Moment) {
+        self.accepted_at = Some(now);
+        self.never_accepted = 0;
+        self.refusal_pause = None;
     }
 
     /// Starts a request for a token, if one is allowed.
@@ -110,8 +139,12 @@ impl Attempts {
     /// several resource servers errs. Tokens that are refused from the start point to a configuration that another token does not
     /// change, so the first one is replaced at once, and the others after longer and longer pauses.
     pub(super) fn refused(&mut self, was_accepted: bool, now: Moment, random: f64) {
+        let is_accepted = self.is_accepted(was_accepted, now);
+        if was_accepted {
+            self.accepted_at = Some(now);
+        }
         self.is_refused = true;
-        self.never_accepted = if was_accepted { 0 } else { self.never_accepted.saturating_add(1) };
+        self.never_accepted = if is_accepted { 0 } else { self.never_accepted.saturating_add(1) };
         self.refusal_pause = match self.never_accepted {
             0 | 1 => None,
             several => Some((now, pause(several - 1, random))),
@@ -139,12 +172,21 @@ impl RefusalBudget {
         Self { debt: Duration::ZERO, at: now }
     }
 
+    /// Returns the time that has to pass until the bucket is full.
+    fn debt(&self, now: Moment) -> Duration {
+        self.debt.saturating_sub(now.since(self.at))
+    }
+
+    /// Returns whether a request may be taken.
+    fn allows(&self, now: Moment) -> bool {
+        self.debt(now) <= MAX_DEBT
+    }
+
     /// Takes one request, or returns how long to wait for it.
     fn take(&mut self, now: Moment) -> Result<(), Duration> {
-        let debt = self.debt.saturating_sub(now.since(self.at));
-        let allowed = REFUSAL_EVERY.saturating_mul(REFUSAL_BURST.saturating_sub(1));
-        if debt > allowed {
-            return Err(debt.saturating_sub(allowed));
+        let debt = self.debt(now);
+        if !self.allows(now) {
+            return Err(debt.saturating_sub(MAX_DEBT));
         }
         self.debt = debt.saturating_add(REFUSAL_EVERY);
         self.at = now;
@@ -239,6 +281,26 @@ mod tests {
             }
         }
         assert_eq!(times, [0, 1, 3, 7, 15, 31, 61, 91]);
+    }
+
+    #[test]
+    fn an_accepted_token_stays_in_use_while_no_other_one_may_be_requested() {
+        let at = moments();
+        let mut attempts = Attempts::new(at(0));
+        for _ in 0..REFUSAL_BURST {
+            assert!(!attempts.keeps(true, at(0)));
+            attempts.refused(true, at(0), 1.0);
+            assert!(attempts.start(at(0)).is_ok());
+            attempts.succeeded();
+        }
+        assert!(attempts.keeps(true, at(999)) && !attempts.keeps(true, at(1_000)));
+        // Its successor counts as accepted for a minute.
+        assert!(attempts.keeps(false, at(999)));
+        let mut attempts = Attempts::new(at(0));
+        attempts.refused(true, at(0), 1.0);
+        attempts.failed(failure().with_retry_after(Some(Duration::from_secs(120))), at(0), 1.0);
+        assert!(attempts.keeps(false, at(59_999)) && !attempts.keeps(false, at(60_000)));
+        assert!(attempts.keeps(true, at(119_999)) && !attempts.keeps(true, at(120_000)));
     }
 
     #[test]

@@ -33,6 +33,10 @@ pin_project! {
         source: Option<Arc<dyn TokenSource>>,
         saved: Option<SavedRequest<R::Kept>>,
         repeat: Option<R>,
+        // The request was sent before, with another token.
+        is_repetition: bool,
+        // That token was refused.
+        was_refused: bool,
     }
 }
 
@@ -58,7 +62,7 @@ where
 {
     pub(super) fn failed(error: CallError) -> Self {
         let state = State::Failed { error: Some(error) };
-        Self { state, service: None, source: None, saved: None, repeat: None }
+        Self { state, service: None, source: None, saved: None, repeat: None, is_repetition: false, was_refused: false }
     }
 
     pub(super) fn waiting(
@@ -69,7 +73,8 @@ where
         repeat: R,
     ) -> Self {
         let state = State::Waiting { token, request: Some(request) };
-        Self { state, service: Some(service), source, saved: None, repeat: Some(repeat) }
+        let (service, repeat) = (Some(service), Some(repeat));
+        Self { state, service, source, saved: None, repeat, is_repetition: false, was_refused: false }
     }
 
     pub(super) fn calling(
@@ -81,7 +86,8 @@ where
         repeat: R,
     ) -> Self {
         let state = State::Calling { answer, token };
-        Self { state, service, source, saved, repeat: Some(repeat) }
+        let repeat = Some(repeat);
+        Self { state, service, source, saved, repeat, is_repetition: false, was_refused: false }
     }
 }
 
@@ -117,7 +123,7 @@ where
                     };
                     let repeat = this.repeat.as_ref().expect(COMPLETED);
                     let (mut request, saved) = save(request, repeat);
-                    *this.saved = saved;
+                    *this.saved = saved.filter(|_| !*this.is_repetition);
                     token.authorize(request.headers_mut());
                     let answer = this.service.as_mut().expect(COMPLETED).call(request);
                     State::Calling { answer, token }
@@ -140,8 +146,10 @@ where
                     let source =
                         this.source.take().or_else(|| Some(Arc::new(Tokens::of(token)?) as Arc<dyn TokenSource>));
                     let next = source.map_or(Next::GiveUp, |source| {
-                        if is_refused {
+                        // A second token that is refused as well shows that the token is not the cause.
+                        if is_refused && !*this.was_refused {
                             source.invalidate(token);
+                            *this.was_refused = true;
                         }
                         let is_wider = required.is_some_and(|scopes| source.widen(token, &scopes));
                         let is_elsewhere = metadata.is_some_and(|url| source.discover(&url));
@@ -177,9 +185,17 @@ where
                     let service = this.service.as_mut().expect(COMPLETED);
                     ready!(service.poll_ready(cx)).map_err(|error| CallError::Call(error.into()))?;
                     let mut request = request.take().expect(COMPLETED);
-                    token.authorize(request.headers_mut());
-                    let token = token.clone();
-                    State::Calling { answer: service.call(request), token }
+                    *this.is_repetition = true;
+                    // The service may have been busy for longer than the token lives.
+                    let has_ended = Tokens::of(token).is_some_and(|tokens| !tokens.may_be_sent(token));
+                    match this.source.as_ref().filter(|_| has_ended) {
+                        Some(source) => State::Waiting { token: source.token(), request: Some(request) },
+                        None => {
+                            token.authorize(request.headers_mut());
+                            let token = token.clone();
+                            State::Calling { answer: service.call(request), token }
+                        }
+                    }
                 }
             };
             this.state.set(next);

@@ -92,6 +92,17 @@ impl IssuerClient {
         tracing::warn!(issuer, client_id, "a resource server refused an access token; it is not sent again");
     }
 
+    /// Notes a token that a resource server refused and that stays in use.
+    pub(super) fn refused_token_is_kept(&self) {
+        let (issuer, client_id) = (self.settings.issuer.as_str(), self.settings.client_id.as_str());
+        tracing::debug!(
+            issuer,
+            client_id,
+            "a resource server refused an access token that was accepted before; it stays in use, since it is too early to request \
+             another one"
+        );
+    }
+
     pub(super) fn now(&self) -> Moment {
         Moment::now(&*self.settings.clock)
     }

@@ -7,10 +7,12 @@
 //! 2. An expired token is never sent. The remaining life is checked when the token is attached, by the wall clock and the
 //!    monotonic clock, with a margin (5 s, at most a tenth of the life). A token with less than 1 s left, or of unknown life, is
 //!    given only to the callers that waited for it.
-//! 3. A refused token is never sent again. A 401 with `error="invalid_token"`, a 401 without any challenge, and a gRPC answer
+//! 3. A refused token is replaced and never sent again. A 401 with `error="invalid_token"`, a 401 without any challenge, and a gRPC answer
 //!    with only the status `UNAUTHENTICATED` refuse it. The request is repeated at most once, with a new token, if its body
 //!    allows that. Tokens that were accepted before are replaced at once, up to 20 in a row and then one per second. Of tokens that are
-//!    refused from the start, the first is replaced at once, and the next ones after pauses as in rule 4.
+//!    refused from the start, the first is replaced at once, and the next ones after pauses as in rule 4. A token that was accepted
+//!    before stays in use while no other one may be requested, and a second token that the same request was refused with stays
+//!    in use too, since the cause is not the token then: the request gets the 401.
 //! 4. Without a token, a request is not sent. It fails with [`CallError::Token`]. After a failure, the next request for a token
 //!    is made 0.5 to 1 s later, then 1 to 2 s, up to 30 s, and not before a `Retry-After` of up to 5 minutes. In between, callers
 //!    get the same error at once. A token that is valid is used while its refresh fails.
@@ -34,6 +36,7 @@
 //! | the issuer moves its token endpoint | A failure there makes the next attempt read the metadata again. A configured [`token_endpoint`](ClientCredentials::token_endpoint) does not follow. |
 //! | a token is revoked | The resource server answers 401. The token is dropped, and the call is repeated with a new one. |
 //! | an issuer that repeats tokens gives the refused one again | It is not sent. Calls fail with [`TokenSourceErrorKind::TokenRefused`] until the issuer gives another one. |
+//! | one path answers each request with a 401 | Its calls get the 401. The calls of other paths go on. |
 //! | a resource server refuses every token | Each call returns the 401 of the resource server, or fails with [`TokenSourceErrorKind::TokenRefused`] while no new token may be requested. |
 //! | the process or the machine sleeps | The wall clock shows it. The first call after that waits for a new token. |
 //! | the clock jumps ahead | The token is replaced early. |

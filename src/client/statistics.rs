@@ -12,7 +12,7 @@ pub struct Statistics {
     pub failed: u64,
     /// How many calls had to wait for a token.
     pub waited: u64,
-    /// How many tokens a resource server refused.
+    /// How many tokens were dropped because a resource server refused them.
     pub refused: u64,
 }
 

@@ -49,6 +49,8 @@ struct State {
     flight: Option<watch::Receiver<Option<Outcome>>>,
     attempts: Attempts,
     refused: RefusedTokens,
+    /// The token that was dropped last. Another call, which was sent before that, may still be accepted with it.
+    dropped: Option<AccessToken>,
 }
 
 type Outcome = Result<AccessToken, TokenSourceError>;
@@ -69,6 +71,7 @@ impl Tokens {
             flight: None,
             attempts: Attempts::new(client.now()),
             refused: RefusedTokens::default(),
+            dropped: None,
         };
         let (ready, state, changes) = (ReadyToken::new(), Mutex::new(state), watch::Sender::new(()));
         let wider = OnceLock::new();
@@ -83,6 +86,11 @@ impl Tokens {
     /// Returns whether the map of all sets has the only handle.
     pub(super) fn is_unused(&self) -> bool {
         Arc::strong_count(&self.0) == 1
+    }
+
+    /// Returns whether a token of this cache may be sent now.
+    pub(super) fn may_be_sent(&self, token: &AccessToken) -> bool {
+        self.0.may_be_sent(token)
     }
 
     pub(super) fn query(&self) -> &TokenQuery {
@@ -172,17 +180,26 @@ impl TokenSource for Tokens {
     }
 
     fn invalidate(&self, token: &AccessToken) {
-        let Self(entry) = self.in_use();
+        // The tokens in use may be others by now: with more scopes, or of another issuer.
+        let own = Self::of(token);
+        let Self(entry) = own.as_ref().unwrap_or_else(|| self.in_use());
+        let now = entry.client.now();
+        let was_accepted = token.was_accepted() || token.lifetime().is_some_and(|life| life.age(now) >= OLD);
         let mut state = entry.state();
+        let is_current = state.current.as_ref() == Some(token);
+        if is_current && state.flight.is_none() && state.attempts.keeps(was_accepted, now) {
+            drop(state);
+            entry.client.refused_token_is_kept();
+            return;
+        }
         if !state.refused.insert(token) {
             return;
         }
         entry.client.token_was_refused();
         // Without a current token, the refused one was given to callers that waited for it.
-        if state.current.as_ref().is_none_or(|current| current == token) {
+        if is_current || state.current.is_none() {
             state.current = None;
-            let now = entry.client.now();
-            let was_accepted = token.was_accepted() || token.lifetime().is_some_and(|life| life.age(now) >= OLD);
+            state.dropped = Some(token.clone());
             state.attempts.refused(was_accepted, now, entry.client.random_fraction());
             entry.ready.set(None);
             entry.changes.send_replace(());
@@ -238,6 +255,10 @@ impl Entry {
             let message = "tokens are requested in a Tokio runtime, which is missing here; call this in an async fn";
             TokenSourceError::of(TokenSourceErrorKind::Internal, message)
         })?;
+        if state.dropped.as_ref().is_some_and(AccessToken::was_accepted) {
+            state.dropped = None;
+            state.attempts.was_accepted_after_all(now);
+        }
         state.attempts.start(now).map_err(|not_yet| match not_yet {
             NotYet::Failed(error) => error,
             NotYet::Refused(wait) => self.refused_too_often().with_retry_after(Some(wait)),

@@ -145,7 +145,7 @@ async fn a_resource_server_that_refuses_at_random_causes_a_bounded_number_of_tok
         1 => Verdict::Bare401,
         _ => Verdict::Accept,
     });
-    let outcome = run("random 401", world, refreshes(300.0) + REFUSALS).await;
+    let outcome = run("random 401", world.may_keep_refused(), refreshes(300.0) + REFUSALS).await;
     assert!(outcome.statistics.refused > 50, "{:?}", outcome.statistics);
     assert!(outcome.without_token * 50 < outcome.answered, "a few refusals affect the other callers");
 }

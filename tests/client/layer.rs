@@ -255,3 +255,49 @@ fn concurrent_threads_get_no_token_that_was_invalidated_before() {
         assert!(seen.most_in_flight <= 1 && seen.token_requests >= 2, "{seen:?}");
     });
 }
+
+/// A service that becomes ready for the repetition only after the token has expired.
+#[tokio::test(start_paused = true)]
+async fn a_repetition_that_waits_for_the_service_is_not_sent_with_an_expired_token() {
+    type Gate = std::pin::Pin<Box<tokio::time::Sleep>>;
+
+    #[derive(Clone)]
+    struct Busy {
+        inner: ResourceServer,
+        is_busy: Arc<std::sync::atomic::AtomicBool>,
+        gate: Arc<Mutex<Option<Gate>>>,
+    }
+
+    impl Service<Request<Full<Bytes>>> for Busy {
+        type Response = Response<Full<Bytes>>;
+        type Error = std::convert::Infallible;
+        type Future = <ResourceServer as Service<Request<Full<Bytes>>>>::Future;
+
+        fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
+            if !self.is_busy.load(std::sync::atomic::Ordering::Relaxed) {
+                return std::task::Poll::Ready(Ok(()));
+            }
+            let mut gate = self.gate.lock().unwrap();
+            let gate = gate.get_or_insert_with(|| Box::pin(tokio::time::sleep(std::time::Duration::from_secs(700))));
+            gate.as_mut().poll(cx).map(Ok)
+        }
+
+        fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+            self.is_busy.store(true, std::sync::atomic::Ordering::Relaxed);
+            self.inner.call(request)
+        }
+    }
+
+    for (second, status) in [(Verdict::Accept, 200), (Verdict::InvalidToken, 401)] {
+        let mut calls = 0;
+        let world = world().resource_rule(move |_, _| {
+            calls += 1;
+            if calls == 1 { Verdict::InvalidToken } else { second }
+        });
+        let layer = ClientCredentialsLayer::from_source(world.source(), API).unwrap();
+        let inner = Busy { inner: ResourceServer(world.clone()), is_busy: Arc::default(), gate: Arc::default() };
+        assert_eq!(layer.layer(inner).oneshot(request("/a")).await.unwrap().status(), status);
+        assert_eq!(world.lock().seen.violations, Vec::<String>::new());
+        assert_eq!((world.arrivals("/a"), world.token_requests()), (2, 3));
+    }
+}

@@ -9,6 +9,7 @@ mod hostile;
 mod issuers;
 mod layer;
 mod model;
+mod refusals;
 mod scopes;
 mod sequences;
 mod sockets;

@@ -77,8 +77,11 @@ async fn follow(steps: &[Step]) -> Result<(), TestCaseError> {
             }
             Step::Refuse => {
                 if let Some(token) = &last {
+                    let refused = source.statistics().refused;
                     source.invalidate(token);
-                    if let Some(minted) = world.lock().tokens.get_mut(token.expose()) {
+                    // An accepted token stays in use while no other one may be requested.
+                    let was_dropped = source.statistics().refused > refused;
+                    if was_dropped && let Some(minted) = world.lock().tokens.get_mut(token.expose()) {
                         minted.refused = true;
                     }
                 }

@@ -102,6 +102,8 @@ pub struct State {
     issue: IssueRule,
     resource: ResourceRule,
     issue_latency: Duration,
+    /// A refused token that was not replaced since may be sent again.
+    may_keep_refused: bool,
     /// How often a request of this name arrived.
     arrivals: HashMap<String, usize>,
     slept: Duration,
@@ -126,6 +128,7 @@ impl World {
             issue: Box::new(issue),
             resource: Box::new(|_, _| Verdict::Accept),
             issue_latency: Duration::from_millis(50),
+            may_keep_refused: false,
             arrivals: HashMap::new(),
             slept: Duration::ZERO,
             clock_error: 0,
@@ -144,6 +147,12 @@ impl World {
 
     pub fn issue_latency(self, time: Duration) -> Self {
         self.lock().issue_latency = time;
+        self
+    }
+
+    /// Lets the client keep a token that was refused, as long as it gets no other one.
+    pub fn may_keep_refused(self) -> Self {
+        self.lock().may_keep_refused = true;
         self
     }
 
@@ -283,7 +292,8 @@ impl World {
             if minted.end.is_some_and(|end| now >= end) {
                 state.seen.violations.push(format!("{name} was sent with the expired {token}"));
             }
-            if minted.refused {
+            let was_kept = state.may_keep_refused && state.last.as_ref() == Some(&token);
+            if minted.refused && !was_kept {
                 state.seen.violations.push(format!("{name} was sent with the refused {token}"));
             }
             (state.resource)(now, &minted)
@@ -305,7 +315,9 @@ impl World {
         if let Some(challenge) = challenge {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge.parse().unwrap());
         }
-        if !matches!(verdict, Verdict::Challenge(_)) {
+        // A repetition that is refused as well shows that the token is not the cause.
+        let is_repetition = state.arrivals.get(&name).is_some_and(|arrivals| *arrivals > 1);
+        if !matches!(verdict, Verdict::Challenge(_)) && !is_repetition {
             state.tokens.get_mut(&token).unwrap().refused = true;
         }
         Ok(response)

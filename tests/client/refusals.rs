@@ -1,0 +1,133 @@
+//! One path of a resource server that answers 401 for its own reasons, beside paths that accept the same token.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::Full;
+use tokio::time::{Instant, sleep};
+use tower::{BoxError, Layer as _, Service, service_fn};
+use tower_client_credentials::ClientCredentialsLayer;
+use tower_client_credentials::client::CachedTokenSource;
+
+use super::world::{API, Dice, Issue, World};
+
+fn get(path: &str) -> Request<Full<Bytes>> {
+    Request::get(format!("{API}{path}")).body(Full::default()).unwrap()
+}
+
+/// A resource server whose `/login` answers each request with a 401 that has no challenge, and which records the tokens.
+fn api_with_login(
+    source: CachedTokenSource,
+) -> (
+    impl Service<Request<Full<Bytes>>, Response = Response<()>, Error = impl std::fmt::Debug, Future: Send> + Clone + Send,
+    Arc<std::sync::Mutex<Vec<String>>>,
+) {
+    let tokens = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let record = tokens.clone();
+    let api = service_fn(move |request: Request<Full<Bytes>>| {
+        let record = record.clone();
+        async move {
+            record.lock().unwrap().push(request.headers()[header::AUTHORIZATION].to_str().unwrap().to_owned());
+            sleep(Duration::from_millis(20)).await;
+            let mut response = Response::new(());
+            if request.uri().path() == "/login" {
+                *response.status_mut() = StatusCode::UNAUTHORIZED;
+            }
+            Ok::<_, BoxError>(response)
+        }
+    });
+    (ClientCredentialsLayer::from_source(source, API).unwrap().layer(api), tokens)
+}
+
+/// So many callers each make about one call per second for 5 minutes, the bad ones after 2 s. Returns how many good calls succeeded and failed.
+async fn good_and_bad_calls(world: &World, good: u64, bad: u64) -> (usize, usize) {
+    let (service, _) = api_with_login(world.source());
+    let (succeeded, failed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let end = Instant::now() + Duration::from_secs(300);
+    let callers = (0..good).map(|caller| ("/good", caller, good)).chain((0..bad).map(|caller| ("/login", caller, bad)));
+    let tasks: Vec<_> = callers
+        .map(|(path, caller, of)| {
+            let (mut service, succeeded, failed) = (service.clone(), succeeded.clone(), failed.clone());
+            tokio::spawn(async move {
+                // By the time of the first bad call, a token was accepted.
+                let start = if path == "/good" { 0 } else { 2_000 };
+                sleep(Duration::from_millis(start + 1_000 * caller / of)).await;
+                let mut dice = Dice::new(caller + 1);
+                while Instant::now() < end {
+                    let answer = service.call(get(path)).await;
+                    if path == "/good" {
+                        let is_good = answer.is_ok_and(|answer| answer.status() == 200);
+                        if is_good { &succeeded } else { &failed }.fetch_add(1, Relaxed);
+                    }
+                    sleep(Duration::from_millis(dice.roll(2_000))).await;
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    (succeeded.load(Relaxed), failed.load(Relaxed))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_path_that_refuses_every_token_fails_no_call_of_another_path() {
+    for (good, bad) in [(50, 1), (50, 5), (2, 5), (5, 50), (1, 10)] {
+        let world = World::new(|_| Issue::Token(Some(600)));
+        let (succeeded, failed) = good_and_bad_calls(&world, good, bad).await;
+        println!("{good} good and {bad} bad per second: {failed} of {} good calls failed", succeeded + failed);
+        assert!(succeeded > 200 && failed == 0, "{good} good and {bad} bad per second: {succeeded} and {failed}");
+        // 20 in a row, and one per second.
+        assert!(world.token_requests() <= 20 + 302, "{} requests for a token", world.token_requests());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repetition_that_is_refused_as_well_drops_no_second_token() {
+    let world = World::new(|_| Issue::Token(Some(600)));
+    let source = world.source();
+    let (mut service, sent) = api_with_login(source.clone());
+    for (path, status) in [("/good", 200), ("/login", 401), ("/good", 200)] {
+        assert_eq!(service.call(get(path)).await.unwrap().status(), status, "{path}");
+    }
+    let sent = sent.lock().unwrap().clone();
+    assert_eq!(sent, ["Bearer token-0", "Bearer token-0", "Bearer token-1", "Bearer token-1"]);
+    assert_eq!((world.token_requests(), source.statistics().refused), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_accepted_token_is_replaced_while_that_is_allowed_and_then_stays_in_use() {
+    let world = World::new(|_| Issue::Token(Some(600))).issue_latency(Duration::ZERO);
+    let source = world.source();
+    let (mut service, sent) = api_with_login(source.clone());
+    let start = Instant::now();
+    for _ in 0..40 {
+        for (path, status) in [("/good", 200), ("/login", 401)] {
+            assert_eq!(service.call(get(path)).await.unwrap().status(), status, "{path}");
+        }
+    }
+    assert!(start.elapsed() < Duration::from_secs(3));
+    assert!((21..=24).contains(&world.token_requests()), "{} requests for a token", world.token_requests());
+    // No token is sent after another one has taken its place.
+    let mut sent = sent.lock().unwrap().clone();
+    sent.dedup();
+    assert_eq!(sent.len(), world.token_requests());
+}
+
+/// The first token is refused by one call and, at the same time, accepted by another one.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_accepted_just_after_its_refusal_counts_as_accepted() {
+    let world = World::new(|_| Issue::Token(Some(600))).issue_latency(Duration::ZERO);
+    let source = world.source();
+    let (service, _) = api_with_login(source.clone());
+    for _ in 0..5 {
+        let (mut bad, mut good) = (service.clone(), service.clone());
+        let bad = tokio::spawn(async move { bad.call(get("/login")).await.unwrap().status().as_u16() });
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(good.call(get("/good")).await.unwrap().status(), 200);
+        assert_eq!(bad.await.unwrap(), 401);
+    }
+}
