@@ -63,7 +63,8 @@ impl CachedTokenSource {
         TokenWatch::new(self.tokens.clone())
     }
 
-    /// Tells that a resource server refused this token. It is not given out again; a newer token is not affected.
+    /// Tells that a resource server refused this token. It is not given out again; a newer token is not affected. A token that was
+    /// accepted before stays in use while no other one may be requested (rule 3 of the [module page](super)).
     pub fn invalidate(&self, token: &AccessToken) {
         self.tokens.invalidate(token);
     }

@@ -20,13 +20,26 @@ use crate::uri::{self, PlainHttp};
 /// How long the metadata is believed while requests for tokens succeed.
 const METADATA_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long the URL that is known stays in use without another look at metadata that cannot be had.
+const RETRY_AGE: Duration = Duration::from_secs(60);
+
 /// Where tokens are requested.
 #[derive(Debug)]
 pub(super) enum TokenEndpoint {
     /// At this URL.
     At(Uri),
-    /// Where the issuer's metadata says; remembered until it is too old, or a request there fails.
-    Discovered(Mutex<Option<(Uri, Moment)>>),
+    /// Where the issuer's metadata says. The URL is checked again when it is old or a request there fails. It stays in use while the
+    /// metadata cannot be had.
+    Discovered(Mutex<Option<Known>>),
+}
+
+/// A URL that the issuer's own metadata named.
+#[derive(Debug)]
+pub(super) struct Known {
+    url: Uri,
+    checked: Moment,
+    /// For how long after that it needs no check.
+    trusted: Duration,
 }
 
 /// The members of the metadata that decide anything.
@@ -54,20 +67,29 @@ impl TokenEndpoint {
             Self::At(url) => return Ok(url.clone()),
             Self::Discovered(known) => known,
         };
-        if let Some((url, since)) = &*lock(known)
-            && now.since(*since) < METADATA_AGE
-        {
-            return Ok(url.clone());
-        }
-        let url = discover(transport, issuer, plain_http, timeout).await?;
-        *lock(known) = Some((url.clone(), now));
+        let earlier = match &*lock(known) {
+            Some(Known { url, checked, trusted }) if now.since(*checked) < *trusted => return Ok(url.clone()),
+            earlier => earlier.as_ref().map(|known| known.url.clone()),
+        };
+        let (url, trusted) = match (discover(transport, issuer, plain_http, timeout).await, earlier) {
+            (Ok(url), _) => (url, METADATA_AGE),
+            (Err(error), Some(url)) => {
+                tracing::warn!(%issuer, %error, token_endpoint = %url, "the token endpoint that is known stays in use");
+                (url, RETRY_AGE)
+            }
+            (Err(error), None) => return Err(error),
+        };
+        *lock(known) = Some(Known { url: url.clone(), checked: now, trusted });
         Ok(url)
     }
 
-    /// Forgets a URL that was discovered and did not answer as a token endpoint: the issuer may have moved it.
-    pub(super) fn forget(&self, url: &Uri) {
-        if let Self::Discovered(known) = self {
-            lock(known).take_if(|(known, _)| known == url);
+    /// Has a URL checked before it is used again, since it did not answer as a token endpoint: the issuer may have moved it.
+    pub(super) fn check_again(&self, url: &Uri) {
+        if let Self::Discovered(known) = self
+            && let Some(known) = &mut *lock(known)
+            && known.url == *url
+        {
+            known.trusted = Duration::ZERO;
         }
     }
 }

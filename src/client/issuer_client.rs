@@ -116,6 +116,11 @@ impl IssuerClient {
         }
     }
 
+    /// Returns how long one request for a token can take: two looks at the metadata, the credential, and the request itself.
+    pub(super) fn longest_attempt(&self) -> Duration {
+        self.settings.timeout.saturating_mul(4)
+    }
+
     /// Requests one token. Its life counts from before the request, since the issuer may make it at any time after that.
     pub(super) async fn obtain(&self, query: &TokenQuery) -> Result<Obtained, TokenSourceError> {
         let span = tracing::info_span!(
@@ -150,7 +155,7 @@ impl IssuerClient {
             .as_ref()
             .is_err_and(|error| error.code().is_none() && error.kind() != TokenSourceErrorKind::Credential)
         {
-            settings.endpoint.forget(&endpoint);
+            settings.endpoint.check_again(&endpoint);
         }
         granted
     }

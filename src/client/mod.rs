@@ -34,6 +34,7 @@
 //! | the issuer is down at the start | The same. Nothing is requested before the first call. |
 //! | the issuer changes its keys | Nothing has to be done here. A resource server that does not know a key yet answers 401 or 503; a 401 is repeated once with a new token. |
 //! | the issuer moves its token endpoint | A failure there makes the next attempt read the metadata again. A configured [`token_endpoint`](ClientCredentials::token_endpoint) does not follow. |
+//! | the issuer's metadata cannot be had any more | The token endpoint that is known stays in use, and the metadata is requested again for later tokens. |
 //! | a token is revoked | The resource server answers 401. The token is dropped, and the call is repeated with a new one. |
 //! | an issuer that repeats tokens gives the refused one again | It is not sent. Calls fail with [`TokenSourceErrorKind::TokenRefused`] until the issuer gives another one. |
 //! | one path answers each request with a 401 | Its calls get the 401. The calls of other paths go on. |
@@ -45,6 +46,7 @@
 //! | the clock is wrong by a constant | Tokens are not affected: `expires_in` is relative. Assertions are: the issuer refuses those that are too far from its time. |
 //! | the clock of a resource server is ahead | It refuses tokens early. Increase [`expiry_margin`](ClientCredentials::expiry_margin). |
 //! | a caller is cancelled | The request for a token that it caused continues for the others. |
+//! | the runtime that requested a token stands still | Callers in other runtimes wait for 8 times the [`request_timeout`](ClientCredentials::request_timeout), and then request a token themselves. |
 //! | the runtime that requested a token ends | Callers in other runtimes get an error, and the next one makes a new attempt. |
 //!
 //! # Servers of others

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::access_token::AccessToken;
 use super::attempts::{Attempts, NotYet};
@@ -18,6 +19,7 @@ use super::token_error::{TokenSourceError, TokenSourceErrorKind};
 use super::token_request::TokenQuery;
 use super::token_source::{TokenFuture, TokenSource};
 use crate::clock::Moment;
+use crate::deadline::within;
 use crate::scope::Scopes;
 
 /// The other sets of tokens by the same credentials.
@@ -46,7 +48,9 @@ pub(super) struct Entry {
 struct State {
     current: Option<AccessToken>,
     /// The request for a token that is in flight.
-    flight: Option<watch::Receiver<Option<Outcome>>>,
+    flight: Option<Flight>,
+    /// How many requests were started.
+    flights: u64,
     attempts: Attempts,
     refused: RefusedTokens,
     /// The token that was dropped last. Another call, which was sent before that, may still be accepted with it.
@@ -55,13 +59,21 @@ struct State {
 
 type Outcome = Result<AccessToken, TokenSourceError>;
 
+/// A request for a token, as those see it that wait for it.
+#[derive(Clone)]
+struct Flight {
+    number: u64,
+    started: Instant,
+    outcome: watch::Receiver<Option<Outcome>>,
+}
+
 /// A token of this age counts as accepted by a resource server, for callers that do not tell.
 const OLD: Duration = Duration::from_secs(60);
 
 /// What a caller does next.
 enum Step {
     Done(Outcome),
-    Wait(watch::Receiver<Option<Outcome>>),
+    Wait(Flight),
 }
 
 impl Tokens {
@@ -69,6 +81,7 @@ impl Tokens {
         let state = State {
             current: None,
             flight: None,
+            flights: 0,
             attempts: Attempts::new(client.now()),
             refused: RefusedTokens::default(),
             dropped: None,
@@ -128,15 +141,14 @@ impl Tokens {
             let this = self.in_use();
             match this.0.step() {
                 Step::Done(outcome) => return outcome,
-                Step::Wait(mut flight) => {
+                Step::Wait(flight) => {
                     if !std::mem::replace(&mut has_waited, true) {
                         this.0.client.caller_waits();
                     }
-                    let outcome = flight.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
-                    match outcome {
+                    match this.0.land_in_time(flight).await {
                         Some(Ok(token)) if this.0.may_be_sent(&token) => return Ok(token),
                         Some(Err(error)) => return Err(error),
-                        // It was refused or has ended while this caller did not run.
+                        // It was refused or has ended while this caller did not run, or it did not come.
                         Some(Ok(_)) | None => {}
                     }
                 }
@@ -216,6 +228,11 @@ impl Entry {
     fn reusable(self: &Arc<Self>, now: Moment) -> Option<AccessToken> {
         let mut state = self.state();
         let token = state.reusable(now)?;
+        if let Some(flight) = &state.flight
+            && self.time_left(flight, now).is_zero()
+        {
+            state.flight = None;
+        }
         let is_due = !token.is_fresh(now) && state.flight.is_none();
         let departure = if is_due { self.depart(&mut state, now).ok() } else { None };
         drop(state);
@@ -263,9 +280,37 @@ impl Entry {
             NotYet::Failed(error) => error,
             NotYet::Refused(wait) => self.refused_too_often().with_retry_after(Some(wait)),
         })?;
-        let (sender, flight) = watch::channel(None);
+        let (sender, outcome) = watch::channel(None);
+        state.flights = state.flights.wrapping_add(1);
+        let flight = Flight { number: state.flights, started: now.monotonic, outcome };
         state.flight = Some(flight.clone());
-        Ok((Departure { runtime, landing: Landing { entry: self.clone(), sender } }, flight))
+        Ok((Departure { runtime, landing: Landing { entry: self.clone(), number: flight.number, sender } }, flight))
+    }
+
+    /// Waits until a request for a token ends. A runtime that exists and does not run cannot end one, so a request that takes twice
+    /// as long as its time-outs allow is given up, and another one may start.
+    async fn land_in_time(&self, flight: Flight) -> Option<Outcome> {
+        let left = self.time_left(&flight, self.client.now());
+        let Flight { number, mut outcome, .. } = flight;
+        let landing = async { outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone()) };
+        // Without a runtime there is no timer.
+        if Handle::try_current().is_err() {
+            return landing.await;
+        }
+        match within(left, landing).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                self.state().flight.take_if(|flight| flight.number == number);
+                None
+            }
+        }
+    }
+
+    /// Returns for how long a request for a token that is in flight can still be expected to end. The monotonic clock stands still
+    /// with the machine.
+    fn time_left(&self, flight: &Flight, now: Moment) -> Duration {
+        let age = now.monotonic.saturating_duration_since(flight.started);
+        self.client.longest_attempt().saturating_mul(2).saturating_sub(age)
     }
 
     fn refused_too_often(&self) -> TokenSourceError {
@@ -304,16 +349,17 @@ impl Entry {
                 granted.expires_in.unwrap_or_default()
             )));
         }
-        if self.state().refused.contains(&token) {
-            return Err(TokenSourceError::of(
-                TokenSourceErrorKind::TokenRefused,
-                format!(
-                    "{} issued the same token again that a resource server had refused, and it is not sent again",
-                    self.client.issuer()
-                ),
-            ));
-        }
         Ok(token)
+    }
+
+    fn refused_before(&self) -> TokenSourceError {
+        TokenSourceError::of(
+            TokenSourceErrorKind::TokenRefused,
+            format!(
+                "{} issued the same token again that a resource server had refused, and it is not sent again",
+                self.client.issuer()
+            ),
+        )
     }
 }
 
@@ -323,8 +369,6 @@ impl State {
         self.current.as_ref().filter(is_reusable).cloned()
     }
 }
-
-type Flight = watch::Receiver<Option<Outcome>>;
 
 /// A request for a token that was noted and not started: a runtime that ends drops its tasks at once, and then the landing
 /// needs the lock.
@@ -348,6 +392,7 @@ impl Departure {
 /// Ends the flight, whatever happens to its task.
 struct Landing {
     entry: Arc<Entry>,
+    number: u64,
     sender: watch::Sender<Option<Outcome>>,
 }
 
@@ -359,9 +404,17 @@ impl Landing {
     fn land(&self, outcome: Outcome) {
         let entry = &self.entry;
         let now = entry.client.now();
-        entry.client.report(&outcome);
         let mut state = entry.state();
-        state.flight = None;
+        // A request that was given up changes nothing: another one has taken its place.
+        if state.flight.take_if(|flight| flight.number == self.number).is_none() {
+            return;
+        }
+        let outcome = match outcome {
+            // Under the same lock as the change below, so that no refusal comes between the two.
+            Ok(token) if state.refused.contains(&token) => Err(entry.refused_before()),
+            outcome => outcome,
+        };
+        let report = outcome.clone();
         let outcome = match outcome {
             Ok(token) => {
                 if state.current.is_some() {
@@ -375,6 +428,8 @@ impl Landing {
             }
             Err(error) => Err(state.attempts.failed(error, now, entry.client.random_fraction())),
         };
+        drop(state);
+        entry.client.report(&report);
         entry.changes.send_replace(());
         self.sender.send_replace(Some(outcome));
     }
@@ -382,7 +437,8 @@ impl Landing {
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        if self.sender.borrow().is_none() {
+        let is_pending = self.sender.borrow().is_none();
+        if is_pending {
             let message = "the task that requested a token was ended: it panicked, or its runtime was shut down";
             self.land(Err(TokenSourceError::of(TokenSourceErrorKind::Internal, message)));
         }

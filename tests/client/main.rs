@@ -8,6 +8,7 @@ mod discovery;
 mod hostile;
 mod issuers;
 mod layer;
+mod metadata_outage;
 mod model;
 mod refusals;
 mod scopes;

@@ -197,3 +197,48 @@ fn a_runtime_that_ends_does_not_affect_other_runtimes() {
         source.token().await.unwrap();
     });
 }
+
+#[test]
+fn a_runtime_that_stands_still_delays_other_runtimes_for_a_bounded_time() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let first = runtime();
+    let world = first.block_on(async { World::new(|_| Issue::Token(Some(600))) });
+    let source = world.source();
+    first.block_on(async {
+        assert!(tokio::time::timeout(Duration::from_millis(10), source.token()).await.is_err());
+    });
+    // The first runtime exists, and does not run.
+    let token = runtime().block_on(async {
+        let token = tokio::time::timeout(seconds(90), source.token()).await.expect("it waits without end").unwrap();
+        assert_eq!(source.token().await.unwrap(), token);
+        token
+    });
+    // The request of the first runtime ends late, and replaces nothing.
+    first.block_on(async {
+        sleep(seconds(1)).await;
+        assert_eq!(source.token().await.unwrap(), token);
+    });
+    assert_eq!((world.token_requests(), source.statistics().obtained), (2, 1));
+}
+
+#[test]
+fn a_refresh_in_a_runtime_that_stands_still_delays_no_caller_of_another_runtime() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let first = runtime();
+    let world = first.block_on(async { World::new(|_| Issue::Token(Some(600))) });
+    let source = world.source();
+    let token = first.block_on(async {
+        let token = source.token().await.unwrap();
+        sleep(seconds(485)).await;
+        assert_eq!(source.token().await.unwrap(), token);
+        token
+    });
+    // It has started a refresh, which does not go on. Both clocks show 100 s more.
+    let second = runtime();
+    second.block_on(async {
+        sleep(seconds(585)).await;
+        assert_eq!(source.token().await.unwrap(), token);
+        sleep(seconds(1)).await;
+        assert_ne!(source.token().await.unwrap(), token);
+    });
+}
