@@ -17,7 +17,7 @@ use crate::verification::{VerifiedToken, Verifier};
 ///
 /// 1. The token is read only from the `Authorization` header (RFC 6750 §2.1).
 /// 2. A verified token must have every [required scope](Self::require_scope).
-/// 3. The wrapped service finds a [`VerifiedToken`](super::VerifiedToken) in the request's extensions. The `Authorization`
+/// 3. The wrapped service finds a [`VerifiedToken`](crate::VerifiedToken) in the request's extensions. The `Authorization`
 ///    value is marked as sensitive.
 /// 4. Every other request is answered with the challenge of RFC 6750 §3, which names the required scopes. A gRPC call gets a
 ///    trailers-only answer instead, with the challenge in its metadata: `UNAUTHENTICATED` (16), or `PERMISSION_DENIED` (7)
@@ -156,7 +156,7 @@ impl BearerAuthLayer {
     /// The policy runs for every verified token and must not block; put a check that needs a lookup into a layer inside this
     /// one.
     /// It does not run for a request that an [optional](Self::optional) layer admits without a token. A policy returns
-    /// [`Forbidden`](super::Forbidden) to refuse (403), or [`Undecided`](super::Undecided) if it cannot decide (503). Both
+    /// [`Forbidden`](super::Forbidden) to refuse (403), or [`Undecided`](crate::Undecided) if it cannot decide (503). Both
     /// convert into the error with `into` or `?`.
     ///
     /// ```
@@ -221,7 +221,7 @@ impl BearerAuthLayer {
         self.with(|guard| guard.only_reports = true)
     }
 
-    /// Also admits requests without a bearer token, and without a [`VerifiedToken`](super::VerifiedToken). Off by default. If
+    /// Also admits requests without a bearer token, and without a [`VerifiedToken`](crate::VerifiedToken). Off by default. If
     /// there is a token, it must be valid and have the required scopes.
     #[must_use]
     pub fn optional(self) -> Self {

@@ -2,7 +2,7 @@
 //!
 //! 1. A request reaches the wrapped service only if its token was verified: signature, type, issuer, audience and times
 //!    (RFC 9068 §4), and the scopes that the route requires.
-//! 2. The request's extensions contain the proof, a [`VerifiedToken`].
+//! 2. The request's extensions contain the proof, a [`VerifiedToken`](crate::VerifiedToken).
 //! 3. Every other request gets the challenge of RFC 6750 §3, which reveals nothing useful to an attacker. The reason is in
 //!    the log and in the response's extensions, as a [`BearerError`].
 //! 4. URLs and keys in a token are never fetched or followed.
