@@ -262,8 +262,8 @@ fn ecdsa_signatures() -> Vec<Row> {
     vec![
         own("no signature", format!("{signed}.")),
         own("the signature of an untrusted key", good().sign_with(&forge::foreign_key())),
-        own("other claims under a good signature", good().claim("scope", "admin").seal(&signature)),
-        own("another header over a good signature", good().header("x", 1).seal(&signature)),
+        own("other claims with a valid signature", good().claim("scope", "admin").seal(&signature)),
+        own("another header with a valid signature", good().header("x", 1).seal(&signature)),
         bad("a bit of R flipped", &flipped(5)),
         bad("a bit of S flipped", &flipped(40)),
         bad("the last bit flipped", &flipped(63)),

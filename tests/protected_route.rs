@@ -504,7 +504,7 @@ mod nested_guards {
             let site = stack.protect(&server, [same, outer.clone()]).await;
             let answer = show(&site, &good().sign()).await;
             assert_admitted(&answer);
-            assert_eq!(answer.json()["authorization_is_sensitive"], Value::Null, "the header is gone");
+            assert_eq!(answer.json()["authorization_is_sensitive"], Value::Null, "the header was removed");
 
             let other = BearerAuthLayer::new(server.verifier(OTHER_API).unwrap());
             let site = stack.protect(&server, [other, outer]).await;

@@ -256,7 +256,7 @@ async fn a_secret_signs_an_assertion_and_is_not_sent() {
 #[tokio::test]
 async fn a_short_secret_signs_no_assertion() {
     let service = service_fn(|request: Request<Full<Bytes>>| {
-        std::future::ready(Err::<Response<Full<Bytes>>, _>(format!("{} was asked", request.uri())))
+        std::future::ready(Err::<Response<Full<Bytes>>, _>(format!("{} received a request", request.uri())))
     });
     let authentication = ClientAuthentication::secret_jwt(SecretSource::from_value("a-short-secret"));
     let source = credentials(authentication).http_service(service).build().unwrap();

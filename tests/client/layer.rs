@@ -239,7 +239,7 @@ fn concurrent_threads_get_no_token_that_was_invalidated_before() {
                             tokio::task::yield_now().await;
                             continue;
                         };
-                        assert!(!before.contains(token.expose()), "an invalidated token was given out");
+                        assert!(!before.contains(token.expose()), "an invalidated token was returned");
                         if (round + number) % 50 == 0 {
                             source.invalidate(&token);
                             invalidated.lock().unwrap().insert(token.expose().to_owned());

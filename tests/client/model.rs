@@ -102,10 +102,10 @@ async fn follow(steps: &[Step]) -> Result<(), TestCaseError> {
                         has_token = true;
                         let state = world.lock();
                         let minted = &state.tokens[token.expose()];
-                        prop_assert!(!minted.refused, "a refused token was given out");
+                        prop_assert!(!minted.refused, "a refused token was returned");
                         let end = minted.end;
                         drop(state);
-                        prop_assert!(end.is_none_or(|end| world.time() < end), "an expired token was given out");
+                        prop_assert!(end.is_none_or(|end| world.time() < end), "an expired token was returned");
                     }
                     Err(error) => {
                         let is_sound = matches!(issue, Issue::Token(Some(2..) | None));

@@ -23,7 +23,7 @@ fn world() -> World {
 async fn end_of_token(world: &World, source: &tower_client_credentials::client::CachedTokenSource) -> Duration {
     let token = source.token().await.unwrap();
     let end = world.lock().tokens[token.expose()].end.unwrap();
-    assert!(world.time() < end, "an expired token was given out");
+    assert!(world.time() < end, "an expired token was returned");
     end
 }
 
@@ -156,7 +156,7 @@ async fn a_watch_returns_each_token_once_and_refreshes_without_a_caller() {
     let mut tokens = source.watch();
     let first = tokens.next().await.unwrap();
     let second = tokens.next().await.unwrap();
-    assert!(first != second && world.time() < seconds(600), "the second came at {:?}", world.time());
+    assert!(first != second && world.time() < seconds(600), "the second token came after {:?}", world.time());
     // A refusal wakes it at once.
     let before = world.time();
     source.invalidate(&second);

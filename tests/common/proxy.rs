@@ -17,7 +17,7 @@ pub enum Line {
     Up,
     /// They pass after that time, in each direction.
     Slow(Duration),
-    /// They wait, and neither end is told.
+    /// They wait, and neither end is notified.
     Stalled,
     /// Connections break, and so do new ones.
     Cut,
@@ -82,7 +82,7 @@ impl Proxy {
     }
 
     /// Tells one end of each connection that the other end writes no more. Data that either end still writes are lost, and the
-    /// other end is told nothing. New connections are not affected.
+    /// other end is not notified. New connections are not affected.
     pub fn half_close(&self, end: End) {
         self.half_closed.send_modify(|half| *half = (half.0 + 1, end));
     }
