@@ -1,12 +1,14 @@
 //! [`DiscoveredSource`]: finds the issuer of a resource by the metadata of the resource (RFC 9728).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::Uri;
 use serde::Deserialize;
-use tokio::sync::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::access_token::AccessToken;
 use super::attempts::{Attempts, NotYet};
@@ -15,10 +17,12 @@ use super::config_error::ClientConfigError;
 use super::discovery::fetch_json;
 use super::origin::Origins;
 use super::settings::ClientCredentials;
+use super::token_cache::Tokens;
 use super::token_error::{TokenSourceError, TokenSourceErrorKind};
 use super::token_source::{TokenFuture, TokenSource};
 use super::transport::Transport;
 use crate::clock::Moment;
+use crate::deadline::within;
 use crate::object::Object;
 use crate::quoted::quoted;
 use crate::scope::Scopes;
@@ -42,7 +46,7 @@ struct Shared {
     issuers: Vec<(String, CachedTokenSource)>,
     transport: Arc<dyn Transport>,
     timeout: Duration,
-    /// The index of the issuer in use, or [`NONE`].
+    /// The index of the issuer in use, or [`NONE`] until the metadata was read once.
     chosen: AtomicUsize,
     discovery: Mutex<Discovery>,
 }
@@ -51,11 +55,24 @@ struct Shared {
 struct Discovery {
     /// Where the metadata is fetched next.
     url: String,
-    /// The issuer that was used before a refusal caused a new look.
-    previous: Option<usize>,
     chosen_at: Option<Moment>,
     attempts: Attempts,
+    /// The look at the metadata that is in flight.
+    look: Option<Look>,
+    /// How many looks were started.
+    looks: u64,
 }
+
+/// A look at the metadata, as those see it that wait for it.
+#[derive(Clone, Debug)]
+struct Look {
+    number: u64,
+    started: Instant,
+    outcome: watch::Receiver<Option<Outcome>>,
+}
+
+/// The index of an issuer.
+type Outcome = Result<usize, TokenSourceError>;
 
 /// The members of a resource's metadata that decide anything (RFC 9728 §2).
 #[derive(Deserialize)]
@@ -87,7 +104,7 @@ impl DiscoveredSource {
         };
         let url = well_known_url(&resource, plain_http)?;
         let attempts = Attempts::new(source.now());
-        let discovery = Mutex::new(Discovery { url, previous: None, chosen_at: None, attempts });
+        let discovery = Mutex::new(Discovery { url, chosen_at: None, attempts, look: None, looks: 0 });
         let chosen = AtomicUsize::new(NONE);
         Ok(Self(Arc::new(Shared { resource, plain_http, issuers, transport, timeout, chosen, discovery })))
     }
@@ -117,39 +134,83 @@ impl Shared {
         Some(source)
     }
 
-    /// Returns the source of the issuer in use, after a look at the metadata if need be.
-    async fn choose(&self) -> Result<CachedTokenSource, TokenSourceError> {
-        if let Some(source) = self.chosen() {
-            return Ok(source.clone());
+    fn discovery(&self) -> MutexGuard<'_, Discovery> {
+        self.discovery.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Result<Moment, TokenSourceError> {
+        self.issuers.first().map(|(_, first)| first.now()).ok_or_else(no_issuer)
+    }
+
+    /// Returns the source of the issuer in use, after a look at the metadata if there was none yet.
+    async fn choose(self: &Arc<Self>) -> Result<CachedTokenSource, TokenSourceError> {
+        loop {
+            if let Some(source) = self.chosen() {
+                return Ok(source.clone());
+            }
+            let look = self.start_look(None)?.ok_or_else(no_issuer)?;
+            if let Some(Err(error)) = self.end_of(look).await {
+                return Err(error);
+            }
         }
-        // One caller at a time looks; if it is cancelled, the next one does.
-        let mut discovery = self.discovery.lock().await;
-        if let Some(source) = self.chosen() {
-            return Ok(source.clone());
+    }
+
+    /// Starts a look at the metadata, or returns the one that is in flight. A URL that a refusal named is not looked at if the last
+    /// look was a short time ago.
+    fn start_look(self: &Arc<Self>, named: Option<&str>) -> Result<Option<Look>, TokenSourceError> {
+        let now = self.now()?;
+        let runtime = Handle::try_current().map_err(|_| {
+            let message = "the metadata is read in a Tokio runtime, which is missing here; call this in an async fn";
+            TokenSourceError::of(TokenSourceErrorKind::Internal, message)
+        })?;
+        let mut discovery = self.discovery();
+        if let Some(look) = &discovery.look
+            && !self.time_left(look, now).is_zero()
+        {
+            return Ok(Some(look.clone()));
         }
-        let Some((_, first)) = self.issuers.first() else { return Err(no_issuer()) };
-        discovery.attempts.start(first.now()).map_err(|not_yet| match not_yet {
+        if named.is_some() && discovery.chosen_at.is_some_and(|chosen| now.since(chosen) < MIN_AGE) {
+            return Ok(None);
+        }
+        discovery.attempts.start(now).map_err(|not_yet| match not_yet {
             NotYet::Failed(error) => error,
             NotYet::Refused(wait) => no_issuer().with_retry_after(Some(wait)),
         })?;
-        let found = self.look(&discovery.url).await;
-        let now = first.now();
-        // What a refusal named and is of no use changes nothing.
-        let index = match (found, discovery.previous) {
-            (Ok(index), _) => index,
-            (Err(error), Some(previous)) => {
-                tracing::warn!(resource = self.resource, %error, "the issuer that was found before stays in use");
-                previous
-            }
-            (Err(error), None) => {
-                return Err(discovery.attempts.failed(error, now, first.random_fraction()));
-            }
-        };
-        discovery.attempts.succeeded();
-        discovery.previous = Some(index);
-        discovery.chosen_at = Some(now);
-        self.chosen.store(index, Ordering::Release);
-        self.issuers.get(index).map(|(_, source)| source.clone()).ok_or_else(no_issuer)
+        if let Some(named) = named {
+            named.clone_into(&mut discovery.url);
+        }
+        discovery.looks = discovery.looks.wrapping_add(1);
+        let (sender, outcome) = watch::channel(None);
+        let (number, url) = (discovery.looks, discovery.url.clone());
+        let look = Look { number, started: now.monotonic, outcome };
+        discovery.look = Some(look.clone());
+        drop(discovery);
+        // A runtime that ends drops its tasks at once, and then the landing needs the lock.
+        let landing = Landing { shared: self.clone(), number, sender };
+        runtime.spawn(async move {
+            let found = landing.shared.look(&url).await;
+            landing.land(found);
+        });
+        Ok(Some(look))
+    }
+
+    /// Waits until a look ends. A runtime that exists and does not run cannot end one, so a look that takes twice as long as its
+    /// time-out allows is given up, and another one may start.
+    async fn end_of(&self, look: Look) -> Option<Outcome> {
+        let left = self.time_left(&look, self.now().ok()?);
+        let Look { number, mut outcome, .. } = look;
+        let end = async { outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone()) };
+        let end = within(left, end).await;
+        if end.is_err() {
+            self.discovery().look.take_if(|look| look.number == number);
+        }
+        end.ok().flatten()
+    }
+
+    /// Returns for how long a look can still be expected to end.
+    fn time_left(&self, look: &Look, now: Moment) -> Duration {
+        let age = now.monotonic.saturating_duration_since(look.started);
+        self.timeout.saturating_mul(2).saturating_sub(age)
     }
 
     /// Fetches the metadata, and returns the first issuer in it that is one of ours.
@@ -188,6 +249,51 @@ impl Shared {
     }
 }
 
+/// Ends a look, whatever happens to its task.
+struct Landing {
+    shared: Arc<Shared>,
+    number: u64,
+    sender: watch::Sender<Option<Outcome>>,
+}
+
+impl Landing {
+    fn land(&self, found: Outcome) {
+        let Some((_, first)) = self.shared.issuers.first() else { return };
+        let (now, random) = (first.now(), first.random_fraction());
+        let mut discovery = self.shared.discovery();
+        // A look that was given up changes nothing: another one has taken its place.
+        if discovery.look.take_if(|look| look.number == self.number).is_none() {
+            return;
+        }
+        let (outcome, unused) = match (found, self.shared.chosen.load(Ordering::Acquire)) {
+            (Ok(index), _) => (Ok(index), None),
+            (Err(error), NONE) => (Err(discovery.attempts.failed(error, now, random)), None),
+            // What a refusal named and is of no use changes nothing.
+            (Err(error), previous) => (Ok(previous), Some(error)),
+        };
+        if let Ok(index) = outcome {
+            discovery.attempts.succeeded();
+            discovery.chosen_at = Some(now);
+            self.shared.chosen.store(index, Ordering::Release);
+        }
+        drop(discovery);
+        if let Some(error) = unused {
+            tracing::warn!(resource = self.shared.resource, %error, "the issuer that was found before stays in use");
+        }
+        self.sender.send_replace(Some(outcome));
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        let is_pending = self.sender.borrow().is_none();
+        if is_pending {
+            let message = "the task that read the metadata was ended: it panicked, or its runtime was shut down";
+            self.land(Err(TokenSourceError::of(TokenSourceErrorKind::Internal, message)));
+        }
+    }
+}
+
 fn no_issuer() -> TokenSourceError {
     TokenSourceError::of(TokenSourceErrorKind::Internal, "no issuer is known for the resource")
 }
@@ -206,25 +312,23 @@ impl TokenSource for DiscoveredSource {
         self.0.chosen().is_some_and(|source| source.widen(token, scopes))
     }
 
-    fn discover(&self, resource_metadata: &str) -> bool {
-        let shared = &self.0;
+    fn discover(&self, resource_metadata: &str) -> Option<TokenFuture> {
+        let shared = self.0.clone();
         if !shared.is_own_origin(resource_metadata) {
-            return false;
+            return None;
         }
-        // If someone looks already, there will be an answer.
-        let Ok(mut discovery) = shared.discovery.try_lock() else { return true };
-        let Some((_, first)) = shared.issuers.first() else { return false };
-        if discovery.chosen_at.is_some_and(|chosen| first.now().since(chosen) < MIN_AGE) {
-            return false;
-        }
-        resource_metadata.clone_into(&mut discovery.url);
-        shared.chosen.store(NONE, Ordering::Release);
-        true
+        let look = shared.start_look(Some(resource_metadata)).ok().flatten()?;
+        // Other calls use the issuer that was found before, until the look ends.
+        Some(Box::pin(async move {
+            shared.end_of(look).await;
+            shared.choose().await?.token().await
+        }))
     }
 
     fn invalidate(&self, token: &AccessToken) {
-        if let Some(source) = self.0.chosen() {
-            source.invalidate(token);
+        // The issuer in use may be another one by now.
+        if let Some(tokens) = Tokens::of(token) {
+            tokens.invalidate(token);
         }
     }
 }

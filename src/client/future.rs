@@ -152,11 +152,13 @@ where
                             *this.was_refused = true;
                         }
                         let is_wider = required.is_some_and(|scopes| source.widen(token, &scopes));
-                        let is_elsewhere = metadata.is_some_and(|url| source.discover(&url));
-                        let next = if is_refused || is_wider || is_elsewhere {
-                            another_token(&*source, token, this.saved, this.repeat.as_ref())
-                        } else {
-                            Next::GiveUp
+                        let elsewhere = metadata.and_then(|url| source.discover(&url));
+                        let next = match elsewhere {
+                            Some(token) if this.saved.is_some() => Next::Renew(token),
+                            _ if is_refused || is_wider => {
+                                another_token(&*source, token, this.saved, this.repeat.as_ref())
+                            }
+                            _ => Next::GiveUp,
                         };
                         *this.source = Some(source);
                         next

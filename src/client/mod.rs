@@ -35,6 +35,7 @@
 //! | the issuer changes its keys | Nothing has to be done here. A resource server that does not know a key yet answers 401 or 503; a 401 is repeated once with a new token. |
 //! | the issuer moves its token endpoint | A failure there makes the next attempt read the metadata again. A configured [`token_endpoint`](ClientCredentials::token_endpoint) does not follow. |
 //! | the issuer's metadata cannot be had any more | The token endpoint that is known stays in use, and the metadata is requested again for later tokens. |
+//! | the metadata of the resource takes long | It is read in a task of its own, once for all callers. Tokens of the issuer that was found before stay in use meanwhile. |
 //! | a token is revoked | The resource server answers 401. The token is dropped, and the call is repeated with a new one. |
 //! | an issuer that repeats tokens gives the refused one again | It is not sent. Calls fail with [`TokenSourceErrorKind::TokenRefused`] until the issuer gives another one. |
 //! | one path answers each request with a 401 | Its calls get the 401. The calls of other paths go on. |

@@ -57,15 +57,15 @@ pub trait TokenSource: fmt::Debug + Send + Sync + 'static {
         false
     }
 
-    /// Tells that a 401 names this URL as the metadata of the resource (RFC 9728 §5.1). Returns whether
-    /// [`token`](Self::token) may give the token of another issuer for that. By default it does not.
-    fn discover(&self, resource_metadata: &str) -> bool {
+    /// Tells that a 401 names this URL as the metadata of the resource (RFC 9728 §5.1). Returns the token of the issuer that the
+    /// metadata names now, which may be the same one. By default there is none.
+    fn discover(&self, resource_metadata: &str) -> Option<TokenFuture> {
         let _ = resource_metadata;
-        false
+        None
     }
 
-    /// Tells that a resource server refused this token. A source that keeps tokens must not give it out again; a newer token
-    /// is not affected. By default nothing is done.
+    /// Tells that a resource server refused this token. A source that keeps tokens should give out another one, if it can have one;
+    /// a newer token is not affected. The layer does not tell it of the second token that a request was refused with. By default nothing is done.
     fn invalidate(&self, token: &AccessToken) {
         let _ = token;
     }
@@ -84,7 +84,7 @@ impl<T: TokenSource + ?Sized> TokenSource for Arc<T> {
         (**self).widen(token, scopes)
     }
 
-    fn discover(&self, resource_metadata: &str) -> bool {
+    fn discover(&self, resource_metadata: &str) -> Option<TokenFuture> {
         (**self).discover(resource_metadata)
     }
 

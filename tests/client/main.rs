@@ -13,6 +13,7 @@ mod model;
 mod refusals;
 mod scopes;
 mod sequences;
+mod slow_discovery;
 mod sockets;
 mod telemetry;
 mod world;
