@@ -8,13 +8,13 @@ use http::Uri;
 use serde::Deserialize;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::access_token::AccessToken;
 use super::attempts::{Attempts, NotYet};
 use super::cached_token_source::CachedTokenSource;
 use super::config_error::ClientConfigError;
 use super::discovery::fetch_json;
+use super::in_flight::InFlight;
 use super::origin::Origins;
 use super::settings::ClientCredentials;
 use super::token_cache::Tokens;
@@ -22,7 +22,6 @@ use super::token_error::{TokenSourceError, TokenSourceErrorKind};
 use super::token_source::{TokenFuture, TokenSource};
 use super::transport::Transport;
 use crate::clock::Moment;
-use crate::deadline::within;
 use crate::object::Object;
 use crate::quoted::quoted;
 use crate::scope::Scopes;
@@ -63,13 +62,8 @@ struct Discovery {
     looks: u64,
 }
 
-/// A look at the metadata, as those see it that wait for it.
-#[derive(Clone, Debug)]
-struct Look {
-    number: u64,
-    started: Instant,
-    outcome: watch::Receiver<Option<Outcome>>,
-}
+/// A look at the metadata.
+type Look = InFlight<Outcome>;
 
 /// The index of an issuer.
 type Outcome = Result<usize, TokenSourceError>;
@@ -149,7 +143,7 @@ impl Shared {
                 return Ok(source.clone());
             }
             let look = self.start_look(None)?.ok_or_else(no_issuer)?;
-            if let Some(Err(error)) = self.end_of(look).await {
+            if let Some(Err(error)) = look.result(self.now()?).await {
                 return Err(error);
             }
         }
@@ -165,7 +159,7 @@ impl Shared {
         })?;
         let mut discovery = self.discovery();
         if let Some(look) = &discovery.look
-            && !self.time_left(look, now).is_zero()
+            && !look.is_lost(now)
         {
             return Ok(Some(look.clone()));
         }
@@ -180,9 +174,8 @@ impl Shared {
             named.clone_into(&mut discovery.url);
         }
         discovery.looks = discovery.looks.wrapping_add(1);
-        let (sender, outcome) = watch::channel(None);
+        let (look, sender) = Look::new(discovery.looks, now, self.timeout);
         let (number, url) = (discovery.looks, discovery.url.clone());
-        let look = Look { number, started: now.monotonic, outcome };
         discovery.look = Some(look.clone());
         drop(discovery);
         // A runtime that ends drops its tasks at once, and then the landing needs the lock.
@@ -192,25 +185,6 @@ impl Shared {
             landing.land(found);
         });
         Ok(Some(look))
-    }
-
-    /// Waits until a look ends. A runtime that exists and does not run cannot end one, so a look that takes twice as long as its
-    /// time-out allows is given up, and another one may start.
-    async fn end_of(&self, look: Look) -> Option<Outcome> {
-        let left = self.time_left(&look, self.now().ok()?);
-        let Look { number, mut outcome, .. } = look;
-        let end = async { outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone()) };
-        let end = within(left, end).await;
-        if end.is_err() {
-            self.discovery().look.take_if(|look| look.number == number);
-        }
-        end.ok().flatten()
-    }
-
-    /// Returns for how long a look can still be expected to end.
-    fn time_left(&self, look: &Look, now: Moment) -> Duration {
-        let age = now.monotonic.saturating_duration_since(look.started);
-        self.timeout.saturating_mul(2).saturating_sub(age)
     }
 
     /// Fetches the metadata, and returns the first issuer in it that is one of ours.
@@ -262,7 +236,7 @@ impl Landing {
         let (now, random) = (first.now(), first.random_fraction());
         let mut discovery = self.shared.discovery();
         // A look that was given up changes nothing: another one has taken its place.
-        if discovery.look.take_if(|look| look.number == self.number).is_none() {
+        if discovery.look.take_if(|look| look.number() == self.number).is_none() {
             return;
         }
         let (outcome, unused) = match (found, self.shared.chosen.load(Ordering::Acquire)) {
@@ -320,7 +294,7 @@ impl TokenSource for DiscoveredSource {
         let look = shared.start_look(Some(resource_metadata)).ok().flatten()?;
         // Other calls use the issuer that was found before, until the look ends.
         Some(Box::pin(async move {
-            shared.end_of(look).await;
+            look.result(shared.now()?).await;
             shared.choose().await?.token().await
         }))
     }

@@ -190,13 +190,12 @@ where
                     *this.is_repetition = true;
                     // The service may have been busy for longer than the token lives.
                     let has_ended = Tokens::of(token).is_some_and(|tokens| !tokens.may_be_sent(token));
-                    match this.source.as_ref().filter(|_| has_ended) {
-                        Some(source) => State::Waiting { token: source.token(), request: Some(request) },
-                        None => {
-                            token.authorize(request.headers_mut());
-                            let token = token.clone();
-                            State::Calling { answer: service.call(request), token }
-                        }
+                    if let Some(source) = this.source.as_ref().filter(|_| has_ended) {
+                        State::Waiting { token: source.token(), request: Some(request) }
+                    } else {
+                        token.authorize(request.headers_mut());
+                        let token = token.clone();
+                        State::Calling { answer: service.call(request), token }
                     }
                 }
             };

@@ -38,7 +38,7 @@
 //! | the metadata of the resource takes long | It is read in a task of its own, once for all callers. Tokens of the issuer that was found before stay in use meanwhile. |
 //! | a token is revoked | The resource server answers 401. The token is dropped, and the call is repeated with a new one. |
 //! | an issuer that repeats tokens gives the refused one again | It is not sent. Calls fail with [`TokenSourceErrorKind::TokenRefused`] until the issuer gives another one. |
-//! | one path answers each request with a 401 | Its calls get the 401. The calls of other paths go on. |
+//! | one path answers each request with a 401 | Its calls get the 401. The calls of other paths are not affected. |
 //! | a resource server refuses every token | Each call returns the 401 of the resource server, or fails with [`TokenSourceErrorKind::TokenRefused`] while no new token may be requested. |
 //! | the process or the machine sleeps | The wall clock shows it. The first call after that waits for a new token. |
 //! | the clock jumps ahead | The token is replaced early. |
@@ -99,6 +99,7 @@ mod discovery;
 mod error;
 mod future;
 mod http_date;
+mod in_flight;
 mod issuer_client;
 mod layer;
 mod layer_source;

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::access_token::AccessToken;
 use super::attempts::{Attempts, NotYet};
+use super::in_flight::InFlight;
 use super::issuer_client::{IssuerClient, Obtained};
 use super::ready_tokens::ReadyToken;
 use super::refused_tokens::RefusedTokens;
@@ -19,7 +19,6 @@ use super::token_error::{TokenSourceError, TokenSourceErrorKind};
 use super::token_request::TokenQuery;
 use super::token_source::{TokenFuture, TokenSource};
 use crate::clock::Moment;
-use crate::deadline::within;
 use crate::scope::Scopes;
 
 /// The other sets of tokens by the same credentials.
@@ -59,13 +58,8 @@ struct State {
 
 type Outcome = Result<AccessToken, TokenSourceError>;
 
-/// A request for a token, as those see it that wait for it.
-#[derive(Clone)]
-struct Flight {
-    number: u64,
-    started: Instant,
-    outcome: watch::Receiver<Option<Outcome>>,
-}
+/// A request for a token.
+type Flight = InFlight<Outcome>;
 
 /// A token of this age counts as accepted by a resource server, for callers that do not tell.
 const OLD: Duration = Duration::from_secs(60);
@@ -145,7 +139,7 @@ impl Tokens {
                     if !std::mem::replace(&mut has_waited, true) {
                         this.0.client.caller_waits();
                     }
-                    match this.0.land_in_time(flight).await {
+                    match flight.result(this.now()).await {
                         Some(Ok(token)) if this.0.may_be_sent(&token) => return Ok(token),
                         Some(Err(error)) => return Err(error),
                         // It was refused or has ended while this caller did not run, or it did not come.
@@ -228,11 +222,7 @@ impl Entry {
     fn reusable(self: &Arc<Self>, now: Moment) -> Option<AccessToken> {
         let mut state = self.state();
         let token = state.reusable(now)?;
-        if let Some(flight) = &state.flight
-            && self.time_left(flight, now).is_zero()
-        {
-            state.flight = None;
-        }
+        state.drop_lost_flight(now);
         let is_due = !token.is_fresh(now) && state.flight.is_none();
         let departure = if is_due { self.depart(&mut state, now).ok() } else { None };
         drop(state);
@@ -252,6 +242,7 @@ impl Entry {
         if let Some(token) = state.reusable(now) {
             return Step::Done(Ok(token));
         }
+        state.drop_lost_flight(now);
         if let Some(flight) = &state.flight {
             return Step::Wait(flight.clone());
         }
@@ -280,37 +271,10 @@ impl Entry {
             NotYet::Failed(error) => error,
             NotYet::Refused(wait) => self.refused_too_often().with_retry_after(Some(wait)),
         })?;
-        let (sender, outcome) = watch::channel(None);
         state.flights = state.flights.wrapping_add(1);
-        let flight = Flight { number: state.flights, started: now.monotonic, outcome };
+        let (flight, sender) = Flight::new(state.flights, now, self.client.longest_attempt());
         state.flight = Some(flight.clone());
-        Ok((Departure { runtime, landing: Landing { entry: self.clone(), number: flight.number, sender } }, flight))
-    }
-
-    /// Waits until a request for a token ends. A runtime that exists and does not run cannot end one, so a request that takes twice
-    /// as long as its time-outs allow is given up, and another one may start.
-    async fn land_in_time(&self, flight: Flight) -> Option<Outcome> {
-        let left = self.time_left(&flight, self.client.now());
-        let Flight { number, mut outcome, .. } = flight;
-        let landing = async { outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone()) };
-        // Without a runtime there is no timer.
-        if Handle::try_current().is_err() {
-            return landing.await;
-        }
-        match within(left, landing).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                self.state().flight.take_if(|flight| flight.number == number);
-                None
-            }
-        }
-    }
-
-    /// Returns for how long a request for a token that is in flight can still be expected to end. The monotonic clock stands still
-    /// with the machine.
-    fn time_left(&self, flight: &Flight, now: Moment) -> Duration {
-        let age = now.monotonic.saturating_duration_since(flight.started);
-        self.client.longest_attempt().saturating_mul(2).saturating_sub(age)
+        Ok((Departure { runtime, landing: Landing { entry: self.clone(), number: flight.number(), sender } }, flight))
     }
 
     fn refused_too_often(&self) -> TokenSourceError {
@@ -364,6 +328,10 @@ impl Entry {
 }
 
 impl State {
+    fn drop_lost_flight(&mut self, now: Moment) {
+        self.flight.take_if(|flight| flight.is_lost(now));
+    }
+
     fn reusable(&self, now: Moment) -> Option<AccessToken> {
         let is_reusable = |token: &&AccessToken| token.lifetime().is_some_and(|lifetime| lifetime.is_reusable(now));
         self.current.as_ref().filter(is_reusable).cloned()
@@ -406,7 +374,7 @@ impl Landing {
         let now = entry.client.now();
         let mut state = entry.state();
         // A request that was given up changes nothing: another one has taken its place.
-        if state.flight.take_if(|flight| flight.number == self.number).is_none() {
+        if state.flight.take_if(|flight| flight.number() == self.number).is_none() {
             return;
         }
         let outcome = match outcome {

@@ -58,7 +58,7 @@ pub trait TokenSource: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Tells that a 401 names this URL as the metadata of the resource (RFC 9728 §5.1). Returns the token of the issuer that the
-    /// metadata names now, which may be the same one. By default there is none.
+    /// metadata names now, which may be the same one. By default it returns `None`.
     fn discover(&self, resource_metadata: &str) -> Option<TokenFuture> {
         let _ = resource_metadata;
         None

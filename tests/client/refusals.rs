@@ -1,4 +1,4 @@
-//! One path of a resource server that answers 401 for its own reasons, beside paths that accept the same token.
+//! A resource server with a path that answers 401 for its own reasons, and paths that accept the same token.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

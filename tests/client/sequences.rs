@@ -233,7 +233,7 @@ fn a_refresh_in_a_runtime_that_stands_still_delays_no_caller_of_another_runtime(
         assert_eq!(source.token().await.unwrap(), token);
         token
     });
-    // It has started a refresh, which does not go on. Both clocks show 100 s more.
+    // It has started a refresh, which does not end. Both clocks show 100 s more.
     let second = runtime();
     second.block_on(async {
         sleep(seconds(585)).await;
