@@ -1,7 +1,7 @@
 //! A resource server with a path that answers 401 for its own reasons, and paths that accept the same token.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use http_body_util::Full;
 use tokio::time::{Instant, sleep};
 use tower::{BoxError, Layer as _, Service, service_fn};
 use tower_client_credentials::ClientCredentialsLayer;
-use tower_client_credentials::client::CachedTokenSource;
+use tower_client_credentials::client::{CachedTokenSource, CallError};
 
 use super::world::{API, Dice, Issue, World};
 
@@ -18,14 +18,15 @@ fn get(path: &str) -> Request<Full<Bytes>> {
     Request::get(format!("{API}{path}")).body(Full::default()).unwrap()
 }
 
-/// A resource server whose `/login` answers each request with a 401 that has no challenge, and which records the tokens.
+/// The tokens that a resource server received.
+type Received = Arc<Mutex<Vec<String>>>;
+
+/// A resource server whose `/login` answers each request with a 401 that has no challenge, called through the layer.
 fn api_with_login(
     source: CachedTokenSource,
-) -> (
-    impl Service<Request<Full<Bytes>>, Response = Response<()>, Error = impl std::fmt::Debug, Future: Send> + Clone + Send,
-    Arc<std::sync::Mutex<Vec<String>>>,
-) {
-    let tokens = Arc::new(std::sync::Mutex::new(Vec::new()));
+    tokens: &Received,
+) -> impl Service<Request<Full<Bytes>>, Response = Response<()>, Error = CallError, Future: Send> + Clone + Send + 'static
+{
     let record = tokens.clone();
     let api = service_fn(move |request: Request<Full<Bytes>>| {
         let record = record.clone();
@@ -39,12 +40,12 @@ fn api_with_login(
             Ok::<_, BoxError>(response)
         }
     });
-    (ClientCredentialsLayer::from_source(source, API).unwrap().layer(api), tokens)
+    ClientCredentialsLayer::from_source(source, API).unwrap().layer(api)
 }
 
 /// So many callers each make about one call per second for 5 minutes, the bad ones after 2 s. Returns how many good calls succeeded and failed.
 async fn good_and_bad_calls(world: &World, good: u64, bad: u64) -> (usize, usize) {
-    let (service, _) = api_with_login(world.source());
+    let service = api_with_login(world.source(), &Received::default());
     let (succeeded, failed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let end = Instant::now() + Duration::from_secs(300);
     let callers = (0..good).map(|caller| ("/good", caller, good)).chain((0..bad).map(|caller| ("/login", caller, bad)));
@@ -89,7 +90,8 @@ async fn a_path_that_refuses_every_token_fails_no_call_of_another_path() {
 async fn a_repetition_that_is_refused_as_well_drops_no_second_token() {
     let world = World::new(|_| Issue::Token(Some(600)));
     let source = world.source();
-    let (mut service, sent) = api_with_login(source.clone());
+    let sent = Received::default();
+    let mut service = api_with_login(source.clone(), &sent);
     for (path, status) in [("/good", 200), ("/login", 401), ("/good", 200)] {
         assert_eq!(service.call(get(path)).await.unwrap().status(), status, "{path}");
     }
@@ -102,7 +104,8 @@ async fn a_repetition_that_is_refused_as_well_drops_no_second_token() {
 async fn an_accepted_token_is_replaced_while_that_is_allowed_and_then_stays_in_use() {
     let world = World::new(|_| Issue::Token(Some(600))).issue_latency(Duration::ZERO);
     let source = world.source();
-    let (mut service, sent) = api_with_login(source.clone());
+    let sent = Received::default();
+    let mut service = api_with_login(source.clone(), &sent);
     let start = Instant::now();
     for _ in 0..40 {
         for (path, status) in [("/good", 200), ("/login", 401)] {
@@ -122,7 +125,7 @@ async fn an_accepted_token_is_replaced_while_that_is_allowed_and_then_stays_in_u
 async fn a_token_that_is_accepted_just_after_its_refusal_counts_as_accepted() {
     let world = World::new(|_| Issue::Token(Some(600))).issue_latency(Duration::ZERO);
     let source = world.source();
-    let (service, _) = api_with_login(source.clone());
+    let service = api_with_login(source, &Received::default());
     for _ in 0..5 {
         let (mut bad, mut good) = (service.clone(), service.clone());
         let bad = tokio::spawn(async move { bad.call(get("/login")).await.unwrap().status().as_u16() });
