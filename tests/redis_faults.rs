@@ -339,7 +339,7 @@ async fn each_evicted_key_is_detected_and_no_caller_is_refused_because_of_it() {
         }
         let purged = store.purge(SystemTime::now() + 2 * HOUR).await;
         match key {
-            "ends" => assert!(source(&purged.unwrap_err()).contains("have no end")),
+            "ends" => assert!(source(&purged.unwrap_err()).contains("have no expiry")),
             _ => drop(purged.unwrap()),
         }
         // The next revocation reaches a reader that had read everything, whichever key was evicted.

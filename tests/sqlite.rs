@@ -169,11 +169,11 @@ async fn an_invalid_store_is_rejected_with_how_to_fix_it() {
     let garbage = folder.path().join("garbage.db");
     std::fs::write(&garbage, "x".repeat(10_000)).unwrap();
     for (url, says) in [
-        ("postgres://auth:hunter2@db.example/auth".to_owned(), "write sqlite:///path/to/file.db"),
-        ("clients.db".to_owned(), "write sqlite:///path/to/file.db"),
-        ("sqlite::memory:".to_owned(), "use MemoryStore"),
-        ("sqlite://a.db?mode=memory".to_owned(), "use MemoryStore"),
-        ("sqlite://a.db?colour=red".to_owned(), "write sqlite:///path/to/file.db"),
+        ("postgres://auth:hunter2@db.example/auth".to_owned(), "use for example sqlite:///path/to/file.db"),
+        ("clients.db".to_owned(), "use for example sqlite:///path/to/file.db"),
+        ("sqlite::memory:".to_owned(), "use `MemoryStore`"),
+        ("sqlite://a.db?mode=memory".to_owned(), "use `MemoryStore`"),
+        ("sqlite://a.db?colour=red".to_owned(), "use for example sqlite:///path/to/file.db"),
         (url(&garbage), "file is not a database"),
         (url(&folder.path().join("no/such/folder.db")), "cannot be opened"),
     ] {

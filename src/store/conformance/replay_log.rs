@@ -26,11 +26,8 @@ async fn fresh_once<S: ReplayLog>(store: Arc<S>) -> Outcome {
     let names = ["a", "b", "", "'", "\0", "%", "a b", "é"];
     for (expected, meaning) in [(Replay::Fresh, "first"), (Replay::Seen, "second")] {
         for name in names {
-            let reported = store.check_and_insert(&ReplayId::new("issuer", name), now + MINUTE, now).await?;
-            ensure(
-                reported == expected,
-                format!("the {meaning} use of `{name}` returns {reported:?}, not {expected:?}"),
-            )?;
+            let answer = store.check_and_insert(&ReplayId::new("issuer", name), now + MINUTE, now).await?;
+            ensure(answer == expected, format!("the {meaning} use of `{name}` returns {answer:?}, not {expected:?}"))?;
         }
     }
     let other = store.check_and_insert(&ReplayId::new("another issuer", "a"), now + MINUTE, now).await?;
@@ -43,12 +40,12 @@ async fn uses_concurrently<S: ReplayLog>(store: Arc<S>) -> Outcome {
         // The last rounds replace an entry that has expired.
         let (name, now) = if round < 3 { (round, now) } else { (0, now + round * 2 * MINUTE) };
         let id = ReplayId::new("issuer", &name.to_string());
-        let reported = race(50, |_| {
+        let answers = race(50, |_| {
             let store = store.clone();
             async move { store.check_and_insert(&id, now + MINUTE, now).await }
         });
-        let reported = reported.await?.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let fresh = reported.iter().filter(|replay| **replay == Replay::Fresh).count();
+        let answers = answers.await?.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let fresh = answers.iter().filter(|replay| **replay == Replay::Fresh).count();
         ensure(fresh == 1, format!("{fresh} of 50 calls returned `Fresh`, not one"))?;
     }
     Ok(())
@@ -64,11 +61,8 @@ async fn fresh_after_expiry<S: ReplayLog>(store: Arc<S>) -> Outcome {
         (3 * MINUTE, 119 * SECOND, Replay::Seen),
         (3 * MINUTE, 120 * SECOND, Replay::Fresh),
     ] {
-        let reported = store.check_and_insert(&id, now + expires_in, now + asked_in).await?;
-        ensure(
-            reported == expected,
-            format!("a use {asked_in:?} after the first returns {reported:?}, not {expected:?}"),
-        )?;
+        let answer = store.check_and_insert(&id, now + expires_in, now + asked_in).await?;
+        ensure(answer == expected, format!("a use {asked_in:?} after the first returns {answer:?}, not {expected:?}"))?;
     }
     Ok(())
 }

@@ -180,7 +180,7 @@ if #over > 0 then
   redis.call('ZREM', feed, unpack(over))
   redis.call('ZREM', ends, unpack(over))
 elseif redis.call('ZCARD', feed) > redis.call('ZCARD', ends) + 1 then
-  return redis.error_reply('GONE entries of the feed have no end and stay forever: the server evicted ' .. ends ..
+  return redis.error_reply('GONE entries of the feed have no expiry and are never removed: the server evicted ' .. ends ..
     '; set `maxmemory-policy noeviction` and restore the data')
 end
 return #over
