@@ -85,7 +85,12 @@ const LEAST_AGE: Duration = Duration::from_secs(1);
 
 /// Returns whether the server has become a replica. Its host name may lead to another server now.
 fn is_of_a_replica(error: &RedisError) -> bool {
-    matches!(error.code(), Some("READONLY" | "MASTERDOWN"))
+    match error.code() {
+        Some("READONLY" | "MASTERDOWN") => true,
+        // Up to version 6, the error of a command in a script is part of the text of another error.
+        Some("ERR") => error.detail().is_some_and(|text| text.contains("-READONLY ") || text.contains("-MASTERDOWN ")),
+        _ => false,
+    }
 }
 
 fn failed(error: &RedisError) -> StoreError {
@@ -113,5 +118,31 @@ impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Host and port only, without user and password.
         write!(f, "{}", self.client.get_connection_info().addr())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_of_a_replica;
+
+    #[test]
+    fn the_errors_of_a_replica_are_known_by_their_code_or_in_a_script_of_redis_6_by_their_text() {
+        let is_of_a_replica = |answer: &str| {
+            let answer = redis::parse_redis_value(format!("{answer}\r\n").as_bytes());
+            is_of_a_replica(&answer.and_then(redis::Value::extract_error).unwrap_err())
+        };
+        for of_replica in [
+            "-READONLY You can't write against a read only replica.",
+            "-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+            "-ERR Error running script (call to f_4ba3bde96d46e4eb8c1ea1a0ac3c4f2d): @user_script:12: @user_script: 12: -READONLY \
+             You can't write against a read only replica.",
+        ] {
+            assert!(is_of_a_replica(of_replica), "{of_replica}");
+        }
+        for other in
+            ["-ERR unknown command 'READONLY-X'", "-NOPERM this user may not", "-ERR Error running script: -OOM full"]
+        {
+            assert!(!is_of_a_replica(other), "{other}");
+        }
     }
 }
