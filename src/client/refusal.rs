@@ -247,7 +247,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_header_is_read_without_a_panic(value in ".{0,200}") {
-            let _ = challenges(&value).map(|challenge| challenge.parameter("error")).count();
+            challenges(&value).for_each(|challenge| drop(challenge.parameter("error")));
         }
 
         #[test]

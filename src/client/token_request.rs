@@ -193,7 +193,7 @@ mod tests {
 
     fn life(expires_in: &str) -> Option<Duration> {
         let body = format!(r#"{{"access_token": "a", "token_type": "bearer", "expires_in": {expires_in}}}"#);
-        answer(200, &body).map(|granted| granted.expires_in).unwrap_or_else(|error| panic!("{expires_in}: {error}"))
+        answer(200, &body).map_or_else(|error| panic!("{expires_in}: {error}"), |granted| granted.expires_in)
     }
 
     #[test]

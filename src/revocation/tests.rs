@@ -558,7 +558,7 @@ async fn revocations_that_the_store_lost_are_reported_written_again_and_stay_in_
     let revocations = Revocations::follow(faulty.clone()).clock(clock.clone()).events(events.clone());
     let revocations = revocations.tokens_per_client(10_000).await.unwrap();
     revocations.report_losses_to(&events);
-    let count = 2_500_u64;
+    let count = 3_500_u64;
     for number in 0..count {
         revocations.revoke(token(&number.to_string())).await.unwrap();
     }
@@ -581,7 +581,8 @@ async fn revocations_that_the_store_lost_are_reported_written_again_and_stay_in_
     assert_eq!(held().await, 0);
     faulty.store.revoke(token("7")).await.unwrap();
     faulty.lost.store(true, Ordering::SeqCst);
-    tokio::time::sleep(SECOND).await;
+    // One poll at least and three at most, each of which writes 1,024 entries.
+    tokio::time::sleep(Duration::from_millis(510)).await;
     assert!((1..entries).contains(&held().await), "they are not all written at once");
     assert_revoked(check(&revocations, "7"));
     tokio::time::sleep(5 * SECOND).await;

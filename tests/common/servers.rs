@@ -176,6 +176,7 @@ impl Postgres {
     }
 
     /// Creates a standby of this server, which follows it by streaming replication.
+    #[allow(clippy::indexing_slicing)] // its arguments are made above
     pub fn standby(&self) -> Self {
         let mut server = Server::new("standby", "postgres");
         let (folder, port) = (server.data().display().to_string(), self.port().to_string());

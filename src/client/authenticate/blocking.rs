@@ -66,6 +66,7 @@ mod tests {
 
     use super::{MAX_BLOCKED, Threads, run};
 
+    #[expect(clippy::await_holding_lock, reason = "the lock is what the work waits for, and nothing else takes it")]
     #[tokio::test]
     async fn work_that_never_ends_blocks_a_few_threads() {
         let (threads, started, gate) = (Threads::default(), Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(())));
