@@ -272,7 +272,7 @@ fn a_bad_file_is_refused_with_its_line_and_how_to_fix_it() {
             "client_secret_env",
             "random_client_secret = true\nclient_secret_env",
             12,
-            "BILLING_SECRET: a random secret has at least 22",
+            "BILLING_SECRET: a random secret must have at least 22",
         ),
         (
             "random-hash",
@@ -440,7 +440,7 @@ fn a_random_secret_is_never_locked_out_and_callers_behind_a_proxy_are_distinguis
 fn a_duplicate_client_and_a_second_default_resource_are_rejected_with_their_line() {
     let client = format!("\n[[clients]]\nclient_id = \"billing\"\nclient_secret_hash = \"{HASH}\"\n");
     let said = refusal("client-twice", &(GOOD.to_owned() + &client), &[]);
-    assert!(said.starts_with("FILE:21: ") && said.contains("an id of its own"), "{said}");
+    assert!(said.starts_with("FILE:21: ") && said.contains("give each client its own id"), "{said}");
 
     let resource = "default = true\n\n[[resources]]\naudience = \"https://b.example\"\ndefault = true\n\n[[clients]]";
     let said = refusal("second-default", &GOOD.replacen("\n[[clients]]", resource, 1), &[]);
@@ -465,7 +465,7 @@ fn a_named_pipe_in_place_of_a_secret_or_a_key_is_rejected_at_once() {
             let _ = done.send(refusal(name, &content, &[]));
         });
         let said = is_done.recv_timeout(Duration::from_secs(30)).expect("it waits for a writer");
-        assert!(said.starts_with("FILE:") && said.contains("it is not a regular file"), "{name}: {said}");
+        assert!(said.starts_with("FILE:") && said.contains("not a regular file"), "{name}: {said}");
     }
 }
 
