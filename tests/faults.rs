@@ -121,7 +121,7 @@ async fn connections_that_are_half_closed_or_lost_are_made_anew_and_a_slow_line_
     load.until_all_is_well("after").await;
     load.expect_trouble();
     // Each round trip of a poll takes 60 ms longer, while the callers of this test use every core.
-    load.allowance.store(2_000, Ordering::SeqCst);
+    load.allowance.store(5_000, Ordering::SeqCst);
     proxy.set(Line::Slow(Duration::from_millis(30)));
     // No request fails on a line that is slow and nothing else, once the requests of before have ended.
     load.until_all_is_well("on a slow line").await;
