@@ -54,9 +54,10 @@ use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 /// synchronous standby (`synchronous_standby_names`), and make sure that the former primary is not reachable after a failover:
 /// a process that is still connected to it does not know the revocations of the new primary.
 ///
-/// Each process that follows the store [notices](crate::event::Outcome::StoreLostData) the loss of anything that it has read
-/// or written. It logs an error and sends an event, writes the revocations that it knows to the store again, and follows the
-/// new history. Changes of clients are not restored. If no process was running, the loss is not noticed.
+/// Each process that follows the store [notices](crate::event::Outcome::StoreLostData) the loss of the last entry that it has
+/// read, and of its last write. It logs an error and sends an event, writes the revocations that it knows to the store again,
+/// and follows the new history. Changes of clients are not restored. The loss is not noticed if no process was running, or if
+/// the process writes again between the lost write and its next poll.
 ///
 /// The times of the records come from the clocks of the processes, which may differ by at most 5 seconds. A process whose
 /// clock differs from that of the database by more than 2 seconds logs a warning. If its clock is behind by at most a minute,

@@ -57,8 +57,9 @@ use crate::timing::CLIENT_CHANGE_RETENTION;
 /// settings and logs a warning; with [`require_durable`](RedisStoreBuilder::require_durable) it returns an error.
 ///
 /// Replication is asynchronous: **a failover loses the writes that the new primary had not yet received**, acknowledged or
-/// not. Running processes still refuse the tokens that they know to be revoked, and write the revocations again. If no running
-/// process knows a lost revocation, its token is valid again until it expires. A client that was disabled or deleted is back,
+/// not. Running processes still refuse the tokens that they know to be revoked, and write the revocations again if they
+/// notice the loss. They do not if a process writes again between its lost write and its next poll. If no running process knows
+/// a lost revocation, its token is valid again until it expires. A client that was disabled or deleted is back,
 /// and a lost used credential can be used again. `min-replicas-to-write 1` makes losses smaller, but not impossible. If no
 /// loss is acceptable, use Postgres. A full server refuses writes, which are 503s here. It needs about 500 bytes per
 /// revocation, 150 per used credential and 700 per client.
