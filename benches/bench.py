@@ -26,7 +26,7 @@ SERVER_CORE, LOAD_CORE = "0", "1"
 TOKENS = {
     "hello": "axum, a handler that says hello",
     "same-bytes": "axum, a handler that reads the form and answers the bytes of a token",
-    "ours-repeated": "ours, `repeat_tokens`",
+    "ours-repeated": "ours, `reuse_tokens`",
     "ours": "ours",
     "lean": "a lean handler without our checks",
     "oxide-auth": "oxide-auth (opaque tokens)",

@@ -1,7 +1,7 @@
 //! Events about every decision, for audit logs, alerts and counters.
 //!
 //! 1. Each decision is one [`Event`]: issued, revoked, introspected, authentication failed, refused, unavailable;
-//!    admitted, rejected, undecided, and what a layer that [only
+//!    admitted, rejected, unavailable, and what a layer that [only
 //!    reports](crate::BearerAuthLayer::dangerous_only_report) would reject. There is no event if the caller hangs up
 //!    before the decision, except for a wrong guess at a chosen secret. Nor is there an event for a request that an
 //!    [optional](crate::BearerAuthLayer::optional) layer admits without a token.
@@ -135,7 +135,7 @@ pub enum Outcome {
     /// A protected route rejected a request.
     Rejected(Failure),
     /// A protected route could not decide about a request, because a part that it needs did not answer.
-    Undecided(Failure),
+    VerificationUnavailable(Failure),
     /// A protected route that [only reports](crate::BearerAuthLayer::dangerous_only_report) admitted a request that it
     /// would reject otherwise.
     WouldReject(Failure),

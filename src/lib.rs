@@ -68,7 +68,7 @@ pub use self::transport::ResponseBody;
 #[cfg(any(test, feature = "test-util"))]
 pub use self::verification::TestIssuer;
 pub use self::verification::{
-    ClaimsError, InvalidToken, RefusedToken, TokenProfile, Undecided, UndecidedKind, VerifiedToken, Verifier,
+    ClaimsError, InvalidToken, RefusedToken, TokenProfile, Unavailable, UnavailableKind, VerifiedToken, Verifier,
     VerifierError, VerifyError,
 };
 #[cfg(feature = "remote")]

@@ -329,7 +329,7 @@ impl Load {
         while self.goes_on() {
             let phase = self.phase();
             let answer = self.site.send(billing_asks(GRANT)).await;
-            // While it is undecided whether the client was disabled, it gets no token.
+            // While the server cannot know whether the client was disabled, it gets no token.
             if answer.status == 503 {
                 self.told(phase, "hot client", 503);
                 continue;

@@ -30,7 +30,7 @@ use tonic_prost::ProstCodec;
 use tonic_web::{GrpcWebClientLayer, GrpcWebLayer};
 use tower::{ServiceBuilder, ServiceExt as _, service_fn};
 use tower_client_credentials::event::{self, Outcome};
-use tower_client_credentials::{BearerAuthLayer, Forbidden, TokenEndpointLayer, Undecided, VerifiedToken};
+use tower_client_credentials::{BearerAuthLayer, Forbidden, TokenEndpointLayer, Unavailable, VerifiedToken};
 
 /// A service with a method of each kind. Its messages are `google.protobuf.StringValue`, which prost maps to `String`.
 async fn echo<B>(request: http::Request<B>) -> Result<http::Response<tonic::body::Body>, Infallible>
@@ -255,8 +255,8 @@ async fn an_insufficient_token_is_denied_permission() {
 }
 
 #[tokio::test]
-async fn an_undecided_request_is_unavailable() {
-    let unsure = guard().policy(|_, _| Err(Undecided::by_policy("the ledger is closed").into()));
+async fn an_unavailable_request_is_unavailable() {
+    let unsure = guard().policy(|_, _| Err(Unavailable::by_policy("the ledger is closed").into()));
     assert_refused(unsure, Some(&bearer("")), (Code::Unavailable, "try again later"), None).await;
 }
 
@@ -318,7 +318,7 @@ const BOTH: &[Protocol] = &[Protocol::Http1, Protocol::H2c];
 
 /// Every refusal of a layer, by its HTTP status.
 fn refusals() -> [(BearerAuthLayer, Option<String>, u16); 6] {
-    let unsure = guard().policy(|_, _| Err(Undecided::by_policy("the ledger is closed").into()));
+    let unsure = guard().policy(|_, _| Err(Unavailable::by_policy("the ledger is closed").into()));
     let forbids = guard().policy(|_, _| Err(Forbidden::new("not on a Sunday").into()));
     [
         (guard(), None, 401),

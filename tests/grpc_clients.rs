@@ -205,7 +205,7 @@ impl Site {
         while let Some(event) = self.events.try_recv() {
             let decision = match event.outcome {
                 Outcome::Admitted { .. } => "admitted",
-                Outcome::Rejected(ref error) | Outcome::Undecided(ref error) => error.reason(),
+                Outcome::Rejected(ref error) | Outcome::VerificationUnavailable(ref error) => error.reason(),
                 _ => "other",
             };
             *self.counts.entry(decision.to_owned()).or_default() += 1;

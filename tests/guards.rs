@@ -11,7 +11,7 @@ use common::{API, READ, WRITE, server};
 use http::header::AUTHORIZATION;
 use http::{Method, Request};
 use tower_client_credentials::event::{self, Outcome};
-use tower_client_credentials::{BearerAuthLayer, BearerError, Forbidden, Methods, Undecided, VerifiedToken};
+use tower_client_credentials::{BearerAuthLayer, BearerError, Forbidden, Methods, Unavailable, VerifiedToken};
 
 fn guard() -> BearerAuthLayer {
     BearerAuthLayer::new(server().verifier(API).unwrap())
@@ -65,7 +65,7 @@ mod a_policy {
     /// A policy that admits the owner of a path, requires a scope elsewhere, and cannot decide about `/unknown`.
     fn own_path(guard: BearerAuthLayer) -> BearerAuthLayer {
         guard.policy(|token, request| match request.uri().path().strip_prefix('/').unwrap() {
-            "unknown" => Err(Undecided::by_policy("the directory is down").into()),
+            "unknown" => Err(Unavailable::by_policy("the directory is down").into()),
             "admin" if !token.scopes().contains("admin") => {
                 Err(Forbidden::insufficient_scope(tower_client_credentials::Scope::from_static("admin")).into())
             }
@@ -109,7 +109,7 @@ mod a_policy {
 
     #[tokio::test]
     async fn must_agree_with_all_others_and_sets_the_retry_time() {
-        let later = Undecided::by_policy("closed").retry_after(std::time::Duration::from_secs(30));
+        let later = Unavailable::by_policy("closed").retry_after(std::time::Duration::from_secs(30));
         let both = own_path(guard()).policy(move |_, _| Err(later.clone().into()));
         let site = Stack::PLAIN.protect(&server(), [both]).await;
         assert_eq!(ask(&site, Method::GET, "/billing", "").await.header("retry-after"), Some("30"));
@@ -139,7 +139,7 @@ mod report_only {
     #[tokio::test]
     async fn admit_every_request_and_attach_a_proof_if_there_is_one() {
         let unsure = |_: &VerifiedToken, _: tower_client_credentials::RequestHead<'_>| {
-            Err(Undecided::by_policy("the directory is down").into())
+            Err(Unavailable::by_policy("the directory is down").into())
         };
         let watched = guard().require_scope(READ).policy(unsure).dangerous_only_report();
         on_every_stack(async |stack| {
@@ -163,7 +163,7 @@ mod report_only {
             assert_eq!(would(), BearerError::InvalidRequest);
             assert!(matches!(would(), BearerError::InvalidToken(_)));
             assert!(matches!(would(), BearerError::InsufficientScope { .. }));
-            assert!(matches!(would(), BearerError::Undecided(_)));
+            assert!(matches!(would(), BearerError::Unavailable(_)));
         })
         .await;
     }

@@ -19,7 +19,7 @@ use http::{Request, Response, StatusCode};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_client_credentials::{
     AuthorizationServer, BearerAuthLayer, BearerError, Client, ClientId, ClientSecret, ClientStore, InvalidToken,
-    KeyRing, MemoryStore, RegisteredClient, RegisteredSecret, ResourceMetadata, StoreError, TokenError, Undecided,
+    KeyRing, MemoryStore, RegisteredClient, RegisteredSecret, ResourceMetadata, StoreError, TokenError, Unavailable,
 };
 use tracing::Instrument as _;
 use tracing_subscriber::filter::LevelFilter;
@@ -257,9 +257,9 @@ async fn a_chain_of_errors_has_each_cause_once() {
     let metadata = ResourceMetadata::builder(API).authorization_server("auth").build().unwrap_err();
     assert_each_cause_once(&metadata);
     assert_each_cause_once(&BearerError::from(InvalidToken::Expired));
-    let undecided = BearerError::from(Undecided::by_policy("the policy's database is away"));
-    assert_each_cause_once(&undecided);
-    assert!(common::chain(&undecided).ends_with("the policy's database is away"), "it is not lost either");
+    let unavailable = BearerError::from(Unavailable::by_policy("the policy's database is away"));
+    assert_each_cause_once(&unavailable);
+    assert!(common::chain(&unavailable).ends_with("the policy's database is away"), "it is not lost either");
 
     let token = server().verifier(API).unwrap().verify(&good().sign()).await.unwrap();
     assert_each_cause_once(&token.claims::<OtherClaims>().unwrap_err());

@@ -161,7 +161,7 @@ fn key_fetches_are_counted_and_their_time_is_reported() {
     assert_is(&recorded, "key_fetches_total source=https://auth.example.com/jwks outcome=fetched", 1.0);
     assert_is(&recorded, "key_fetches_total source=https://down.example.com/jwks outcome=failed", 1.0);
     assert_is(&recorded, "keys_fetched_timestamp_seconds source=https://auth.example.com/jwks", now);
-    assert_is(&recorded, "bearer_requests_total outcome=undecided reason=keys", 1.0);
+    assert_is(&recorded, "bearer_requests_total outcome=unavailable reason=keys", 1.0);
 }
 
 /// Publishes these keys after four seconds.
@@ -200,7 +200,7 @@ fn tokens_with_random_key_names_that_get_503_have_their_own_counter() {
         assert_eq!(show(&layer, &format!("Bearer {}", good().sign())).await, 200);
     });
     assert_is(&recorded, "unknown_key_unavailable_total source=https://auth.example.com/jwks", 7.0);
-    assert_is(&recorded, "bearer_requests_total outcome=undecided reason=unknown_key", 7.0);
+    assert_is(&recorded, "bearer_requests_total outcome=unavailable reason=unknown_key", 7.0);
     assert_is(&recorded, "bearer_requests_total outcome=refused reason=unknown_key", 3.0);
     assert_is(&recorded, "key_fetches_total source=https://auth.example.com/jwks outcome=fetched", 4.0);
     assert!(!recorded.keys().any(|name| name.contains("attacker")), "{recorded:?}");

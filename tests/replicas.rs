@@ -94,12 +94,12 @@ impl Caller {
         self.send(request.body(Full::default()).unwrap()).await.0
     }
 
-    /// Returns the time from `since` to the last request that a replica accepted. The statuses in `undecided` count as neither
+    /// Returns the time from `since` to the last request that a replica accepted. The statuses in `unavailable` count as neither
     /// accepted nor refused.
     async fn last_accepted<F>(
         &self,
         since: Instant,
-        undecided: &[StatusCode],
+        unavailable: &[StatusCode],
         attempt: impl Fn(Self, usize) -> F,
     ) -> Duration
     where
@@ -113,7 +113,7 @@ impl Caller {
                 match attempt(self.clone(), replica).await {
                     StatusCode::OK => (last, refused) = (sent, 0),
                     StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS => refused += 1,
-                    other if undecided.contains(&other) => {}
+                    other if unavailable.contains(&other) => {}
                     other => panic!("{other}"),
                 }
                 assert!(sent < Duration::from_secs(20), "replica {replica} never refuses it");

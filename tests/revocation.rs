@@ -290,7 +290,7 @@ async fn set_back_after_a_revocation(seconds: u64) -> SetBack {
     let revocations = Revocations::follow(store.clone()).clock(now.clone()).await.unwrap();
     let introspects = client("gateway").introspects(API).without_grant().register().unwrap();
     store.create(introspects).await.unwrap();
-    let server = settings(store.clone()).clock(now.clone()).revocations(revocations.clone()).repeat_tokens(50);
+    let server = settings(store.clone()).clock(now.clone()).revocations(revocations.clone()).reuse_tokens(50);
     let server = server.build().unwrap();
     let old = ask(&server).await.assert_token();
     revocations.revoke_client(&BILLING).await.unwrap();
@@ -716,7 +716,9 @@ async fn an_unavailable_store_is_a_503_for_revocations_at_once_and_for_tokens_on
     let answer = using(&site, &token).await;
     assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, Some("1")));
     assert_eq!(answer.header("www-authenticate"), None);
-    let Outcome::Undecided(error) = listener.try_recv().unwrap().outcome else { panic!("an undecided request") };
+    let Outcome::VerificationUnavailable(error) = listener.try_recv().unwrap().outcome else {
+        panic!("the verification was possible")
+    };
     assert!(error.to_string().contains("the revocations are unavailable"), "{error}");
     using(&site, &revoked).await.assert_invalid_token(&InvalidToken::Revoked);
 

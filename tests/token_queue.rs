@@ -190,7 +190,7 @@ async fn a_place_is_taken_once_the_grant_is_decided_and_only_by_a_grant_that_is_
 
 #[tokio::test]
 async fn a_reused_token_takes_no_place() {
-    let server = settings_with_billing().token_queue(0).repeat_tokens(50).build().unwrap();
+    let server = settings_with_billing().token_queue(0).reuse_tokens(50).build().unwrap();
     let ask = || server.token_service().oneshot(Request::<Body>::from(billing_asks(GRANT)));
     assert_eq!(soon(ask()).await.unwrap().status(), StatusCode::OK);
     assert_eq!(served(&server).await, at_once(), "nothing is signed for them");

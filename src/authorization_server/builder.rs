@@ -161,7 +161,7 @@ impl AuthorizationServerBuilder {
     ///
     /// A request enters the queue just before the signature: it is authenticated, and its grant is decided, including
     /// by the [grant hook](Self::grant_hook). A request that is refused, that waits for the client store, or that gets
-    /// a [reused token](Self::repeat_tokens) takes no place. So a caller without credentials cannot fill the queue.
+    /// a [reused token](Self::reuse_tokens) takes no place. So a caller without credentials cannot fill the queue.
     ///
     /// Use it on servers that also do other work, such as verifying tokens, and that get more token requests than they
     /// can sign: between two signatures, other ready tasks run first. A concurrency limit of `tower` has no such
@@ -198,12 +198,12 @@ impl AuthorizationServerBuilder {
     /// ```
     /// # use tower_client_credentials::{AuthorizationServer, KeyRing, MemoryStore};
     /// let server = AuthorizationServer::builder("https://auth.example.com", KeyRing::generate()?, MemoryStore::default())
-    ///     .repeat_tokens(50)
+    ///     .reuse_tokens(50)
     ///     .build()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn repeat_tokens(mut self, percent: u8) -> Self {
+    pub fn reuse_tokens(mut self, percent: u8) -> Self {
         self.reuse_percent = Some(percent);
         self
     }
@@ -726,7 +726,7 @@ impl AuthorizationServerBuilder {
         }
         if self.reuse_percent.is_some_and(|percent| !(1..=90).contains(&percent)) {
             return Err(ConfigError::Limits(
-                ".repeat_tokens(…) needs a percentage from 1 to 90; omit it to issue a new token for each request",
+                ".reuse_tokens(…) needs a percentage from 1 to 90; omit it to issue a new token for each request",
             ));
         }
         Ok(self.clients.validate(&self.rules)?)

@@ -73,7 +73,7 @@ impl TokenPipeline {
         match checked {
             Ok(()) => Ok(Some(token)),
             Err(VerifyError::Refused(_)) => Ok(None),
-            Err(VerifyError::Undecided(undecided)) => Err(TokenError::unavailable(undecided)),
+            Err(VerifyError::Unavailable(unavailable)) => Err(TokenError::unavailable(unavailable)),
         }
     }
 

@@ -143,7 +143,7 @@ mod tests {
         let verifier = Verifier::new(issuer.parse().unwrap(), audience.parse().unwrap(), keys, Arc::new(SystemClock));
         match verifier.verify_now(token).expect_err("the claims are empty") {
             VerifyError::Refused(refused) => refused.reason(),
-            VerifyError::Undecided(undecided) => panic!("{undecided}"),
+            VerifyError::Unavailable(unavailable) => panic!("{unavailable}"),
         }
     }
 

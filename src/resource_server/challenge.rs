@@ -75,7 +75,7 @@ impl Challenges {
         grpc: Option<Grpc>,
     ) -> Response<Full<Bytes>> {
         let (name, value) = match &error {
-            BearerError::Undecided(undecided) => (RETRY_AFTER, undecided.retry_after_seconds().into()),
+            BearerError::Unavailable(unavailable) => (RETRY_AFTER, unavailable.retry_after_seconds().into()),
             error => (WWW_AUTHENTICATE, self.challenge(error, of_method)),
         };
         let mut response = Response::new(Full::default());
@@ -99,7 +99,7 @@ impl Challenges {
             (BearerError::InvalidToken(_), None) => self.invalid_token.clone(),
             (BearerError::InvalidRequest, _) => self.invalid_request.clone(),
             (BearerError::InsufficientScope { required, .. }, _) => self.parts.challenge(error, required),
-            (BearerError::Forbidden { .. } | BearerError::Undecided(_), _) => self.forbidden.clone(),
+            (BearerError::Forbidden { .. } | BearerError::Unavailable(_), _) => self.forbidden.clone(),
         }
     }
 }

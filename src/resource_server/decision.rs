@@ -20,7 +20,7 @@ use crate::client_id::ClientId;
 use crate::event::{Event, EventSender, Outcome};
 use crate::scope::Scopes;
 use crate::verification::{PendingVerification, Verification, Verified};
-use crate::verification::{UndecidedKind, VerifiedToken, Verifier};
+use crate::verification::{UnavailableKind, VerifiedToken, Verifier};
 use crate::{metrics, telemetry};
 
 /// The decision on a request. Only a verified token admits it, except where credentials are optional.
@@ -216,31 +216,31 @@ impl Guard {
     fn report_refusal(&self, error: &BearerError, request: RequestHead<'_>) {
         let (reason, status) = (error.reason(), error.status().as_u16());
         telemetry::decided(error.client_id(), Some(reason));
-        if let BearerError::Undecided(undecided) = error {
-            metrics::bearer_decided("undecided", reason);
+        if let BearerError::Unavailable(unavailable) = error {
+            metrics::bearer_decided("unavailable", reason);
             // The fetch has logged the issuer's answer once. Logging it here, too, would let callers fill the log.
-            let issuer = undecided.issuer().map(tracing::field::display);
-            let source = undecided.source().filter(|_| issuer.is_none()).map(tracing::field::display);
-            if matches!(undecided.kind(), UndecidedKind::UnknownKey | UndecidedKind::UnansweredToken) {
+            let issuer = unavailable.issuer().map(tracing::field::display);
+            let source = unavailable.source().filter(|_| issuer.is_none()).map(tracing::field::display);
+            if matches!(unavailable.kind(), UnavailableKind::UnknownKey | UnavailableKind::UnansweredToken) {
                 // Callers can cause this with a random `kid`, so it is not a warning.
                 tracing::info!(
-                    error = %undecided,
+                    error = %unavailable,
                     "error.type" = reason,
                     http.response.status_code = status,
                     oauth.issuer = issuer,
                     "answered 503 to a request to a protected route: its token cannot be verified now"
                 );
-                return self.send(|| Outcome::Undecided(error.clone().into()), None, request);
+                return self.send(|| Outcome::VerificationUnavailable(error.clone().into()), None, request);
             }
             tracing::warn!(
-                error = %undecided,
+                error = %unavailable,
                 "error.type" = reason,
                 http.response.status_code = status,
                 oauth.issuer = issuer,
                 source,
                 "answered 503 to a request to a protected route: its token cannot be verified now"
             );
-            self.send(|| Outcome::Undecided(error.clone().into()), None, request);
+            self.send(|| Outcome::VerificationUnavailable(error.clone().into()), None, request);
         } else {
             metrics::bearer_decided("refused", reason);
             tracing::info!(

@@ -5,7 +5,7 @@ use http::StatusCode;
 use crate::client_id::ClientId;
 use crate::event::Failure;
 use crate::scope::Scopes;
-use crate::verification::{InvalidToken, RefusedToken, Undecided, VerifiedToken, VerifyError};
+use crate::verification::{InvalidToken, RefusedToken, Unavailable, VerifiedToken, VerifyError};
 
 /// The reason why a request did not reach the protected service.
 ///
@@ -45,7 +45,7 @@ pub enum BearerError {
     },
     /// The token could not be verified because a required part did not answer: 503 with `Retry-After`, without a challenge.
     #[error(transparent)]
-    Undecided(#[from] Undecided),
+    Unavailable(#[from] Unavailable),
 }
 
 // Not `#[from]`: it would set the source, too, whose text is already part of this error's text.
@@ -59,7 +59,7 @@ impl From<VerifyError> for BearerError {
     fn from(error: VerifyError) -> Self {
         match error {
             VerifyError::Refused(refused) => Self::InvalidToken(refused),
-            VerifyError::Undecided(undecided) => Self::Undecided(undecided),
+            VerifyError::Unavailable(unavailable) => Self::Unavailable(unavailable),
         }
     }
 }
@@ -84,7 +84,7 @@ impl BearerError {
     #[must_use]
     pub const fn code(&self) -> Option<&'static str> {
         match self {
-            Self::NoCredentials | Self::Forbidden { .. } | Self::Undecided(_) => None,
+            Self::NoCredentials | Self::Forbidden { .. } | Self::Unavailable(_) => None,
             Self::InvalidRequest => Some("invalid_request"),
             Self::InvalidToken(_) => Some("invalid_token"),
             Self::InsufficientScope { .. } => Some("insufficient_scope"),
@@ -93,7 +93,7 @@ impl BearerError {
 
     /// Returns a short name of the reason, for a metric's label or for `error.type` in a trace. The set of names is fixed:
     /// `no_credentials`, `invalid_request`, `insufficient_scope`, `forbidden`, or the name of
-    /// [`InvalidToken`](InvalidToken::name) or [`UndecidedKind`](crate::UndecidedKind::name).
+    /// [`InvalidToken`](InvalidToken::name) or [`UnavailableKind`](crate::UnavailableKind::name).
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
@@ -102,7 +102,7 @@ impl BearerError {
             Self::InvalidToken(refused) => refused.reason().name(),
             Self::InsufficientScope { .. } => "insufficient_scope",
             Self::Forbidden { .. } => "forbidden",
-            Self::Undecided(undecided) => undecided.kind().name(),
+            Self::Unavailable(unavailable) => unavailable.kind().name(),
         }
     }
 
@@ -122,7 +122,7 @@ impl BearerError {
             Self::NoCredentials | Self::InvalidToken(_) => StatusCode::UNAUTHORIZED,
             Self::InvalidRequest => StatusCode::BAD_REQUEST,
             Self::InsufficientScope { .. } | Self::Forbidden { .. } => StatusCode::FORBIDDEN,
-            Self::Undecided(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -135,7 +135,7 @@ impl BearerError {
             Self::InvalidToken(_) => "the access token is not valid here",
             Self::InsufficientScope { .. } => "the access token lacks a scope",
             Self::Forbidden { .. } => "the access token does not permit this request",
-            Self::Undecided(_) => "try again later",
+            Self::Unavailable(_) => "try again later",
         }
     }
 }
@@ -149,7 +149,7 @@ impl From<BearerError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::{BearerError, Scopes};
-    use crate::verification::{InvalidToken, Undecided, UndecidedKind, VerifiedToken};
+    use crate::verification::{InvalidToken, Unavailable, UnavailableKind, VerifiedToken};
 
     #[test]
     fn the_text_for_the_caller_needs_no_escaping_in_a_quoted_string_or_a_grpc_message() {
@@ -160,7 +160,7 @@ mod tests {
             InvalidToken::Expired.into(),
             BearerError::insufficient_scope(&token, Scopes::NONE),
             BearerError::forbidden(&token, "50 % of \"it\"".to_owned()),
-            Undecided::new(UndecidedKind::Keys).into(),
+            Unavailable::new(UnavailableKind::Keys).into(),
         ] {
             let text = error.for_caller();
             assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !b"%\"\\".contains(&byte)), "{text}");
@@ -172,6 +172,6 @@ mod tests {
         assert_eq!(BearerError::NoCredentials.code(), None);
         assert_eq!(BearerError::InvalidRequest.code(), Some("invalid_request"));
         assert_eq!(BearerError::from(InvalidToken::Expired).code(), Some("invalid_token"));
-        assert_eq!(BearerError::Undecided(Undecided::new(UndecidedKind::Keys)).code(), None);
+        assert_eq!(BearerError::Unavailable(Unavailable::new(UnavailableKind::Keys)).code(), None);
     }
 }

@@ -167,7 +167,7 @@ mod tests {
     use super::{ResponseFuture, Waiting};
     use crate::event::{self, Outcome};
     use crate::verification::Verified;
-    use crate::verification::{InvalidToken, Undecided, UndecidedKind, VerifiedToken};
+    use crate::verification::{InvalidToken, Unavailable, UnavailableKind, VerifiedToken};
     use crate::{AuthorizationServer, BearerAuthLayer, KeyRing, MemoryStore, Scope};
 
     type Body = Full<Bytes>;
@@ -257,11 +257,11 @@ mod tests {
     #[tokio::test]
     async fn an_unavailable_part_gives_a_503_without_a_challenge_and_an_event() {
         let (events, mut listener) = event::channel();
-        let undecided = Undecided::new(UndecidedKind::Keys).retry_after(Duration::from_secs(7));
-        let answer = answer(layer().events(events), Err(undecided.into())).await;
+        let unavailable = Unavailable::new(UnavailableKind::Keys).retry_after(Duration::from_secs(7));
+        let answer = answer(layer().events(events), Err(unavailable.into())).await;
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(answer.headers()["retry-after"], "7");
         assert!(!answer.headers().contains_key("www-authenticate"));
-        assert!(matches!(listener.try_recv().unwrap().outcome, Outcome::Undecided(_)));
+        assert!(matches!(listener.try_recv().unwrap().outcome, Outcome::VerificationUnavailable(_)));
     }
 }

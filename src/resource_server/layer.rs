@@ -156,7 +156,7 @@ impl BearerAuthLayer {
     /// The policy runs for every verified token and must not block; put a check that needs a lookup into a layer inside this
     /// one.
     /// It does not run for a request that an [optional](Self::optional) layer admits without a token. A policy returns
-    /// [`Forbidden`](super::Forbidden) to refuse (403), or [`Undecided`](crate::Undecided) if it cannot decide (503). Both
+    /// [`Forbidden`](super::Forbidden) to refuse (403), or [`Unavailable`](crate::Unavailable) if it cannot decide (503). Both
     /// convert into the error with `into` or `?`.
     ///
     /// ```

@@ -7,7 +7,7 @@ use http::{Extensions, HeaderMap, Method, Request, Uri, Version};
 
 use super::error::BearerError;
 use crate::scope::Scopes;
-use crate::verification::{Undecided, VerifiedToken};
+use crate::verification::{Unavailable, VerifiedToken};
 
 /// A request without its body, as passed to a [policy](super::BearerAuthLayer::policy).
 ///
@@ -84,7 +84,7 @@ pub enum PolicyError {
     Refused(#[from] Forbidden),
     /// The policy cannot decide: 503.
     #[error(transparent)]
-    Undecided(#[from] Undecided),
+    Unavailable(#[from] Unavailable),
 }
 
 /// The refusal of a request with a valid token. Its text is for the operator; the caller reads only the status.
@@ -118,7 +118,7 @@ pub(super) struct Policy(pub(super) Arc<Decide>);
 impl Policy {
     pub(super) fn check(&self, token: &VerifiedToken, request: RequestHead<'_>) -> Result<(), BearerError> {
         (self.0)(token, request).map_err(|error| match error {
-            PolicyError::Undecided(undecided) => undecided.into(),
+            PolicyError::Unavailable(unavailable) => unavailable.into(),
             PolicyError::Refused(Forbidden { required: Some(required), .. }) => {
                 BearerError::insufficient_scope(token, required)
             }

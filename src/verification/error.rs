@@ -21,14 +21,14 @@ pub enum VerifyError {
     Refused(#[from] RefusedToken),
     /// The token could not be checked: 503.
     #[error(transparent)]
-    Undecided(#[from] Undecided),
+    Unavailable(#[from] Unavailable),
 }
 
 impl From<NotCleared> for VerifyError {
     fn from(error: NotCleared) -> Self {
         match error {
             NotCleared::Revoked => InvalidToken::Revoked.into(),
-            NotCleared::Unknown(why) => Undecided::new(UndecidedKind::Revocations).because(Arc::new(why)).into(),
+            NotCleared::Unknown(why) => Unavailable::new(UnavailableKind::Revocations).because(Arc::new(why)).into(),
         }
     }
 }
@@ -128,8 +128,8 @@ impl InvalidToken {
 /// refusal, and the request is never admitted. The text is for the operator and names the part. The
 /// [`source`](Error::source) is the cause.
 #[derive(Clone, Debug)]
-pub struct Undecided {
-    kind: UndecidedKind,
+pub struct Unavailable {
+    kind: UnavailableKind,
     /// 32 bits, which leaves room for the issuer without enlarging the error.
     retry_after: u32,
     issuer: Option<Arc<Issuer>>,
@@ -139,7 +139,7 @@ pub struct Undecided {
 /// The part that did not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum UndecidedKind {
+pub enum UnavailableKind {
     /// The issuer must be asked first, and [`Verifier::verify_now`](crate::verification::Verifier::verify_now) sends no
     /// requests.
     NotAsked,
@@ -166,7 +166,7 @@ pub enum UndecidedKind {
     Policy,
 }
 
-impl UndecidedKind {
+impl UnavailableKind {
     /// Returns a short name that never changes, for a metric's label or for `error.type` in a trace.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -185,15 +185,15 @@ impl UndecidedKind {
 /// The default of `Retry-After`, in seconds.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
-impl Undecided {
-    pub(crate) fn new(kind: UndecidedKind) -> Self {
+impl Unavailable {
+    pub(crate) fn new(kind: UnavailableKind) -> Self {
         Self { kind, retry_after: RETRY_AFTER_SECONDS, issuer: None, source: None }
     }
 
     /// Creates the error of a [policy](crate::resource_server::BearerAuthLayer::policy) that cannot decide. `source` is the
     /// cause.
     pub fn by_policy(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::new(UndecidedKind::Policy).because(Arc::from(source.into()))
+        Self::new(UnavailableKind::Policy).because(Arc::from(source.into()))
     }
 
     /// Sets the issuer that did not answer.
@@ -220,7 +220,7 @@ impl Undecided {
 
     /// Returns the part that did not answer.
     #[must_use]
-    pub fn kind(&self) -> UndecidedKind {
+    pub fn kind(&self) -> UnavailableKind {
         self.kind
     }
 
@@ -237,71 +237,71 @@ impl Undecided {
     }
 }
 
-impl fmt::Display for Undecided {
+impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
-            UndecidedKind::NotAsked => "the issuer must be asked first",
-            UndecidedKind::Keys => "the issuer's keys are unavailable",
-            UndecidedKind::UnknownKey => {
+            UnavailableKind::NotAsked => "the issuer must be asked first",
+            UnavailableKind::Keys => "the issuer's keys are unavailable",
+            UnavailableKind::UnknownKey => {
                 "the token names a key that is not in the issuer's set, which cannot be fetched again yet"
             }
-            UndecidedKind::Introspection => "the introspection endpoint is unavailable",
-            UndecidedKind::UnansweredToken => "the introspection endpoint did not answer for this token",
-            UndecidedKind::Revocations => "the revocations are unavailable",
-            UndecidedKind::Policy => "the policy cannot decide",
+            UnavailableKind::Introspection => "the introspection endpoint is unavailable",
+            UnavailableKind::UnansweredToken => "the introspection endpoint did not answer for this token",
+            UnavailableKind::Revocations => "the revocations are unavailable",
+            UnavailableKind::Policy => "the policy cannot decide",
         })
     }
 }
 
-impl Error for Undecided {
+impl Error for Unavailable {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|source| source as &(dyn Error + 'static))
     }
 }
 
 /// Compares what a caller could observe; the sources are not compared.
-impl PartialEq for Undecided {
+impl PartialEq for Unavailable {
     fn eq(&self, other: &Self) -> bool {
         (self.kind, self.retry_after) == (other.kind, other.retry_after)
     }
 }
 
-impl Eq for Undecided {}
+impl Eq for Unavailable {}
 
 #[cfg(test)]
 mod tests {
     use std::error::Error as _;
     use std::time::Duration;
 
-    use super::{Undecided, UndecidedKind};
+    use super::{Unavailable, UnavailableKind};
 
     #[test]
     fn retry_after_is_in_whole_seconds_and_at_least_one() {
-        let seconds = |time| Undecided::new(UndecidedKind::Keys).retry_after(time).retry_after_seconds();
+        let seconds = |time| Unavailable::new(UnavailableKind::Keys).retry_after(time).retry_after_seconds();
         let times = [0, 1, 1_000, 1_001, 2_000, 30_000].map(Duration::from_millis);
         assert_eq!(times.map(seconds), [1, 1, 1, 2, 2, 30]);
         assert_eq!(seconds(Duration::MAX), u64::from(u32::MAX));
-        assert_eq!(Undecided::new(UndecidedKind::Keys).retry_after_seconds(), 1);
+        assert_eq!(Unavailable::new(UnavailableKind::Keys).retry_after_seconds(), 1);
     }
 
     #[test]
     fn two_errors_are_equal_if_a_caller_cannot_distinguish_them() {
-        let keys = || Undecided::new(UndecidedKind::Keys);
+        let keys = || Unavailable::new(UnavailableKind::Keys);
         assert_eq!(keys(), keys().because(std::sync::Arc::from(Box::from("for the operator"))));
-        assert_ne!(keys(), Undecided::new(UndecidedKind::Revocations));
+        assert_ne!(keys(), Unavailable::new(UnavailableKind::Revocations));
         assert_ne!(keys(), keys().retry_after(Duration::from_secs(5)));
     }
 
     #[test]
     fn the_error_names_the_part_that_did_not_answer_and_keeps_the_cause() {
-        let error = Undecided::by_policy("the directory is down");
+        let error = Unavailable::by_policy("the directory is down");
         assert_eq!(error.to_string(), "the policy cannot decide");
         assert_eq!(error.source().unwrap().to_string(), "the directory is down");
         assert!(error.issuer().is_none());
         #[cfg(feature = "remote")]
         {
             let issuer: crate::issuer::Issuer = "https://auth.example.com".parse().unwrap();
-            let error = Undecided::new(UndecidedKind::Keys).of(std::sync::Arc::new(issuer.clone()));
+            let error = Unavailable::new(UnavailableKind::Keys).of(std::sync::Arc::new(issuer.clone()));
             assert_eq!(error.issuer(), Some(&issuer));
         }
     }

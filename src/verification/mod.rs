@@ -1,7 +1,7 @@
 //! Verification: the text of an access token → a [`VerifiedToken`], independent of the transport.
 //!
 //! A [`Verifier`] checks signature, type, issuer, audience and times (RFC 9068 §4) and whether the token is revoked. It
-//! returns a proof that only it can create. If a required part does not answer, the result is [`Undecided`], never a refusal.
+//! returns a proof that only it can create. If a required part does not answer, the result is [`Unavailable`], never a refusal.
 //! The [resource server](crate::resource_server) does this for HTTP requests.
 
 mod claims;
@@ -29,7 +29,7 @@ mod verifier;
 
 pub use self::claims::ClaimsError;
 pub(crate) use self::error::Verified;
-pub use self::error::{InvalidToken, Undecided, UndecidedKind, VerifyError};
+pub use self::error::{InvalidToken, Unavailable, UnavailableKind, VerifyError};
 #[cfg(feature = "remote")]
 pub use self::introspection::Introspection;
 pub(crate) use self::issued_token::{IssuedToken, IssuedTokens, NotIssued};

@@ -8,7 +8,7 @@ use super::claims::Claims;
 use super::jws::{Header, Jws, Presence, decode, is_access_token};
 use super::{InvalidToken, RefusedToken, TokenProfile, VerifiedToken, VerifyError};
 #[cfg(feature = "remote")]
-use super::{Undecided, UndecidedKind};
+use super::{Unavailable, UnavailableKind};
 use crate::audience::Audience;
 use crate::clock::{Clock, UnixTime};
 use crate::issuer::Issuer;
@@ -213,7 +213,7 @@ impl TrustedIssuer {
         jws.verified_payload(&found.key).map_err(|invalid| match invalid {
             #[cfg(feature = "remote")]
             InvalidToken::Signature if self.0.keys.may_be_replaced(found) => {
-                Undecided::new(UndecidedKind::NotAsked).into()
+                Unavailable::new(UnavailableKind::NotAsked).into()
             }
             _ => invalid.into(),
         })
@@ -291,14 +291,14 @@ impl TrustedIssuer {
             (NoKey::Algorithm(None), Some(header)) => RefusedToken::header(InvalidToken::Algorithm, &header.alg).into(),
             (NoKey::Algorithm(_), None) => InvalidToken::Algorithm.into(),
             #[cfg(feature = "remote")]
-            (NoKey::NotAsked, _) => Undecided::new(UndecidedKind::NotAsked).into(),
+            (NoKey::NotAsked, _) => Unavailable::new(UnavailableKind::NotAsked).into(),
             #[cfg(feature = "remote")]
             (NoKey::Unavailable { error, retry_after }, _) => {
-                self.undecided(UndecidedKind::Keys, error, retry_after).into()
+                self.unavailable(UnavailableKind::Keys, error, retry_after).into()
             }
             #[cfg(feature = "remote")]
             (NoKey::TooEarly { error, retry_after }, _) => {
-                self.undecided(UndecidedKind::UnknownKey, error, retry_after).into()
+                self.unavailable(UnavailableKind::UnknownKey, error, retry_after).into()
             }
             #[cfg(feature = "remote")]
             (NoKey::Lacked { at, .. }, Some(header)) if self.is_issued_before(token, at) => {
@@ -307,7 +307,7 @@ impl TrustedIssuer {
             #[cfg(feature = "remote")]
             (NoKey::Lacked { retry_after, .. }, _) => {
                 self.0.keys.count_lacked();
-                self.undecided(UndecidedKind::UnknownKey, None, retry_after).into()
+                self.unavailable(UnavailableKind::UnknownKey, None, retry_after).into()
             }
         }
     }
@@ -321,9 +321,9 @@ impl TrustedIssuer {
     }
 
     #[cfg(feature = "remote")]
-    fn undecided(&self, kind: UndecidedKind, error: Option<Arc<FetchError>>, retry_after: Duration) -> Undecided {
-        let undecided = Undecided::new(kind).retry_after(retry_after).of(self.0.shared_issuer.clone());
-        error.into_iter().fold(undecided, |undecided, error| undecided.because(error))
+    fn unavailable(&self, kind: UnavailableKind, error: Option<Arc<FetchError>>, retry_after: Duration) -> Unavailable {
+        let unavailable = Unavailable::new(kind).retry_after(retry_after).of(self.0.shared_issuer.clone());
+        error.into_iter().fold(unavailable, |unavailable, error| unavailable.because(error))
     }
 
     #[cold]
@@ -356,13 +356,13 @@ impl TrustedIssuer {
     }
 }
 
-/// Turns [`UndecidedKind::NotAsked`] after a fetch into [`UndecidedKind::Keys`]: the key set changed between the fetch and the
+/// Turns [`UnavailableKind::NotAsked`] after a fetch into [`UnavailableKind::Keys`]: the key set changed between the fetch and the
 /// lookup, and the caller should repeat the request.
 #[cfg(feature = "remote")]
 fn without_more_questions(error: VerifyError) -> VerifyError {
     match error {
-        VerifyError::Undecided(undecided) if undecided.kind() == UndecidedKind::NotAsked => {
-            Undecided::new(UndecidedKind::Keys).into()
+        VerifyError::Unavailable(unavailable) if unavailable.kind() == UnavailableKind::NotAsked => {
+            Unavailable::new(UnavailableKind::Keys).into()
         }
         error => error,
     }
@@ -414,16 +414,16 @@ impl fmt::Debug for TrustedIssuer {
 
 #[cfg(all(test, feature = "remote"))]
 mod tests {
-    use super::{Undecided, UndecidedKind, VerifyError, without_more_questions};
+    use super::{Unavailable, UnavailableKind, VerifyError, without_more_questions};
 
     #[test]
     fn not_asked_becomes_unavailable_keys_and_other_errors_are_unchanged() {
-        let kind = |kind| match without_more_questions(Undecided::new(kind).into()) {
-            VerifyError::Undecided(undecided) => undecided.kind(),
+        let kind = |kind| match without_more_questions(Unavailable::new(kind).into()) {
+            VerifyError::Unavailable(unavailable) => unavailable.kind(),
             VerifyError::Refused(refused) => panic!("{refused}"),
         };
-        assert_eq!(kind(UndecidedKind::NotAsked), UndecidedKind::Keys);
-        for other in [UndecidedKind::Keys, UndecidedKind::UnknownKey, UndecidedKind::Revocations] {
+        assert_eq!(kind(UnavailableKind::NotAsked), UnavailableKind::Keys);
+        for other in [UnavailableKind::Keys, UnavailableKind::UnknownKey, UnavailableKind::Revocations] {
             assert_eq!(kind(other), other);
         }
     }

@@ -52,7 +52,7 @@ fn claims(audience: &str, number: usize) -> String {
 fn refusal(verified: Result<VerifiedToken, VerifyError>) -> InvalidToken {
     match verified.unwrap_err() {
         VerifyError::Refused(refused) => refused.reason(),
-        VerifyError::Undecided(undecided) => panic!("{undecided}"),
+        VerifyError::Unavailable(unavailable) => panic!("{unavailable}"),
     }
 }
 
@@ -281,7 +281,7 @@ fn the_error_names_the_claim_that_makes_a_token_too_early() {
             claims["nbf"] = nbf.into();
         }
         let token = keys.signing_key().sign(claims.to_string().as_bytes()).unwrap();
-        let VerifyError::Refused(refused) = verifier.verify_now(&token).unwrap_err() else { panic!("undecided") };
+        let VerifyError::Refused(refused) = verifier.verify_now(&token).unwrap_err() else { panic!("unavailable") };
         let detail = refused.to_string();
         assert!(detail.contains(shown), "{detail}");
     }
@@ -301,7 +301,7 @@ fn the_error_for_a_token_that_expires_now_says_that_exp_must_be_later() {
     let token = keys.signing_key().sign(claims(API, 1).as_bytes()).unwrap();
     clock.set(SystemTime::UNIX_EPOCH + Duration::from_secs(NOW + 600));
     let VerifyError::Refused(refused) = verifier.leeway(Duration::ZERO).verify_now(&token).unwrap_err() else {
-        panic!("undecided")
+        panic!("unavailable")
     };
     let shown = "`exp` is 1700000600, 0 s before now (1700000600), expected less than 0 s before now";
     assert!(refused.to_string().contains(shown), "{refused}");

@@ -15,7 +15,7 @@ use super::jws::Jws;
 use super::refused_token::{listed, quoted};
 use super::token_cache::TokenCache;
 use super::trusted_issuer::TrustedIssuer;
-use super::{InvalidToken, RefusedToken, TokenProfile, UndecidedKind, Verified, VerifiedToken, VerifyError};
+use super::{InvalidToken, RefusedToken, TokenProfile, UnavailableKind, Verified, VerifiedToken, VerifyError};
 use crate::audience::{Audience, InvalidAudience};
 use crate::clock::{Clock, SystemClock};
 use crate::issuer::{InvalidIssuer, Issuer};
@@ -328,11 +328,11 @@ impl Verifier {
     ///
     /// # Errors
     ///
-    /// The first check that fails: [refused](VerifyError::Refused) or [undecided](VerifyError::Undecided). The text is for the
+    /// The first check that fails: [refused](VerifyError::Refused) or [unavailable](VerifyError::Unavailable). The text is for the
     /// operator; tell the caller only "invalid" or "try again".
     pub async fn verify(&self, token: &str) -> Result<VerifiedToken, VerifyError> {
         match self.verify_now(token) {
-            Err(VerifyError::Undecided(undecided)) if undecided.kind() == UndecidedKind::NotAsked => {
+            Err(VerifyError::Unavailable(unavailable)) if unavailable.kind() == UnavailableKind::NotAsked => {
                 self.ask(token).await
             }
             verified => verified,
@@ -343,7 +343,7 @@ impl Verifier {
     ///
     /// # Errors
     ///
-    /// As for [`verify`](Self::verify), and [`UndecidedKind::NotAsked`] if that would ask the issuer: about a missing key or,
+    /// As for [`verify`](Self::verify), and [`UnavailableKind::NotAsked`] if that would ask the issuer: about a missing key or,
     /// rarely, about a signature that does not match the available key.
     pub fn verify_now(&self, token: &str) -> Result<VerifiedToken, VerifyError> {
         self.remembered(token.as_bytes()).unwrap_or_else(|| self.verify_and_remember(token))
@@ -405,7 +405,7 @@ impl Verifier {
             None => self.verify_and_remember(text()?),
         };
         Ok(match outcome {
-            Err(VerifyError::Undecided(undecided)) if undecided.kind() == UndecidedKind::NotAsked => {
+            Err(VerifyError::Unavailable(unavailable)) if unavailable.kind() == UnavailableKind::NotAsked => {
                 let (verifier, token) = (self.clone(), text()?.to_owned());
                 let asking = async move { verifier.ask(&token).await };
                 Verification::Waiting(Box::pin(asking.instrument(telemetry::verification())))

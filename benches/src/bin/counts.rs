@@ -53,7 +53,7 @@ fn main() {
         || subject.request_by_post(),
         |request| subject.ask(request),
     );
-    let repeating = Subject::with(Algorithm::ES256, 10, |builder| builder.repeat_tokens(50));
+    let repeating = Subject::with(Algorithm::ES256, 10, |builder| builder.reuse_tokens(50));
     count("token, repeated", ALL, || repeating.request(1), |request| repeating.ask(request));
     count("verification, seen before", ALL, || (), |()| subject.verifier.verify_now(&subject.token).unwrap());
     let garbage = "a".repeat(subject.token.len());

@@ -88,7 +88,7 @@ fn issuing(algorithm: Algorithm) {
 
 fn ways_to_authenticate() {
     let subject = Subject::new(Algorithm::ES256, 10);
-    let repeating = Subject::with(Algorithm::ES256, 10, |builder| builder.repeat_tokens(50));
+    let repeating = Subject::with(Algorithm::ES256, 10, |builder| builder.reuse_tokens(50));
     let [basic, post, repeated] = interleaved(
         [
             Work::new(|| subject.request(1), |request| subject.ask(request)),

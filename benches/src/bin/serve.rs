@@ -35,7 +35,7 @@ async fn main() {
         return start(&port).await;
     }
     let subject = match name.as_str() {
-        "ours-repeated" => Subject::with(Algorithm::ES256, CLIENTS, |builder| builder.repeat_tokens(50)),
+        "ours-repeated" => Subject::with(Algorithm::ES256, CLIENTS, |builder| builder.reuse_tokens(50)),
         "flood-es256-queue" => Subject::with(Algorithm::ES256, CLIENTS, |builder| builder.token_queue(16)),
         "flood-es256-long-queue" => Subject::with(Algorithm::ES256, CLIENTS, |builder| builder.token_queue(1_024)),
         "flood-rs256" => Subject::new(Algorithm::RS256, CLIENTS),

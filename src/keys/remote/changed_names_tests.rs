@@ -250,7 +250,7 @@ fn requests_that_wait_for_unknown_names_do_not_block_failed_signatures() {
         assert!(verifier.verify(&new.token(CURRENT)).await.is_ok());
         let mut too_early = 0;
         for stranger in strangers {
-            too_early += usize::from(matches!(stranger.await.unwrap(), VerifyError::Undecided(_)));
+            too_early += usize::from(matches!(stranger.await.unwrap(), VerifyError::Unavailable(_)));
         }
         assert_eq!(too_early, 200);
     });

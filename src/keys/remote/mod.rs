@@ -40,8 +40,8 @@
 //! by tokens for which its server does not answer. A proxy that ejects a host after some 5xx answers in a row (Envoy and Istio:
 //! 5 by default) would take a healthy service out of use. These 503s have a separate [counter](crate::metrics),
 //! `client_credentials_unknown_key_unavailable_total`, and a separate kind,
-//! [`UndecidedKind::UnknownKey`](crate::UndecidedKind::UnknownKey). Those of introspection are
-//! `client_credentials_unanswered_token_total` and [`UndecidedKind::UnansweredToken`](crate::UndecidedKind::UnansweredToken).
+//! [`UnavailableKind::UnknownKey`](crate::UnavailableKind::UnknownKey). Those of introspection are
+//! `client_credentials_unanswered_token_total` and [`UnavailableKind::UnansweredToken`](crate::UnavailableKind::UnansweredToken).
 //! Exclude them in one of these ways:
 //!
 //! - The proxy counts only its own failures, such as refused connections and timeouts: in Envoy,
@@ -55,12 +55,12 @@
 //! ```
 //! use http::{Response, StatusCode};
 //! use tower::util::MapResponseLayer;
-//! use tower_client_credentials::{BearerError, UndecidedKind};
+//! use tower_client_credentials::{BearerError, UnavailableKind};
 //!
 //! fn not_an_outlier<B>(mut response: Response<B>) -> Response<B> {
-//!     let is_by_caller = |kind| matches!(kind, UndecidedKind::UnknownKey | UndecidedKind::UnansweredToken);
+//!     let is_by_caller = |kind| matches!(kind, UnavailableKind::UnknownKey | UnavailableKind::UnansweredToken);
 //!     let error = response.extensions().get::<BearerError>();
-//!     if matches!(error, Some(BearerError::Undecided(undecided)) if is_by_caller(undecided.kind()))
+//!     if matches!(error, Some(BearerError::Unavailable(unavailable)) if is_by_caller(unavailable.kind()))
 //!         && response.status() == StatusCode::SERVICE_UNAVAILABLE
 //!     {
 //!         *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;

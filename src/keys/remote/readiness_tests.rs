@@ -4,7 +4,7 @@ use tokio::time::{Instant, timeout};
 
 use super::tests::{API, ISSUER, KEYS, SECOND, Site, Wall, issuer, ring, token};
 use crate::deadline::in_time;
-use crate::verification::{RemoteIssuer, UndecidedKind, Verifier, VerifyError};
+use crate::verification::{RemoteIssuer, UnavailableKind, Verifier, VerifyError};
 use crate::{ClientSecret, Introspection};
 
 const OTHER: &str = "https://other.example.com";
@@ -74,7 +74,7 @@ fn an_introspection_endpoint_is_ready_while_an_issuer_is_down() {
         timeout(SECOND, both.ready()).await.expect("it is ready");
         assert_eq!(both.readiness().collect::<Vec<_>>(), [(ISSUER, false), (OTHER, true)]);
         match both.verify(&token(&keys)).await {
-            Err(VerifyError::Undecided(undecided)) => assert_eq!(undecided.kind(), UndecidedKind::Keys),
+            Err(VerifyError::Unavailable(unavailable)) => assert_eq!(unavailable.kind(), UnavailableKind::Keys),
             verified => panic!("{verified:?}"),
         }
     });

@@ -15,7 +15,9 @@ pub(super) use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
 pub(super) use crate::deadline::in_time;
 pub(super) use crate::keys::{Algorithm, FoundKey, KeyRing, NoKey, SigningKey};
 pub(super) use crate::transport::{HttpClient, HttpError};
-pub(super) use crate::verification::{InvalidToken, RefusedToken, RemoteIssuer, UndecidedKind, Verifier, VerifyError};
+pub(super) use crate::verification::{
+    InvalidToken, RefusedToken, RemoteIssuer, UnavailableKind, Verifier, VerifyError,
+};
 pub(super) use crate::{BearerAuthLayer, Clock, ManualClock, RemoteError};
 
 pub(super) type Body = http_body_util::Full<Bytes>;
@@ -219,10 +221,10 @@ pub(super) fn naming(key_id: &str) -> String {
 }
 
 #[track_caller]
-pub(super) fn assert_undecided(verified: Result<crate::VerifiedToken, VerifyError>) -> u64 {
+pub(super) fn assert_unavailable(verified: Result<crate::VerifiedToken, VerifyError>) -> u64 {
     match verified {
-        Err(VerifyError::Undecided(undecided)) if undecided.kind() == UndecidedKind::Keys => {
-            undecided.retry_after_seconds()
+        Err(VerifyError::Unavailable(unavailable)) if unavailable.kind() == UnavailableKind::Keys => {
+            unavailable.retry_after_seconds()
         }
         verified => panic!("{verified:?}"),
     }
@@ -282,8 +284,8 @@ pub(super) fn the_last_keys_are_used_for_a_day_and_then_tokens_get_503_until_the
         assert!(verifier.verify(&token).await.is_ok() && verifier.is_ready());
         sleep(2 * MINUTE).await;
         assert!(!verifier.is_ready());
-        assert!((1..=30).contains(&assert_undecided(verifier.verify(&token).await)));
-        assert!(matches!(verifier.still_good(&proof), Err(VerifyError::Undecided(_))));
+        assert!((1..=30).contains(&assert_unavailable(verifier.verify(&token).await)));
+        assert!(matches!(verifier.still_good(&proof), Err(VerifyError::Unavailable(_))));
         site.is_down(false);
         verifier.ready().await;
         assert!(verifier.verify_now(&token).is_ok() && verifier.still_good(&proof).is_ok());
@@ -366,7 +368,7 @@ pub(super) fn a_service_that_starts_before_its_issuer_is_unready_and_recovers() 
         site.is_down(true);
         let verifier = issuer(&site).lazy().unwrap();
         assert!(!verifier.is_ready());
-        let retry_after = assert_undecided(verifier.verify(&token(&keys)).await);
+        let retry_after = assert_unavailable(verifier.verify(&token(&keys)).await);
         assert!((1..=2).contains(&retry_after), "{retry_after}");
         sleep(10 * MINUTE).await;
         site.is_down(false);
@@ -590,11 +592,11 @@ pub(super) fn at_most_a_thousand_requests_wait_for_keys() {
                 tokio::spawn(async move { verifier.verify(&naming(&round.to_string())).await.unwrap_err() })
             })
             .collect();
-        let mut undecided = 0;
+        let mut unavailable = 0;
         for verified in waiting {
-            undecided += usize::from(matches!(verified.await.unwrap(), VerifyError::Undecided(_)));
+            unavailable += usize::from(matches!(verified.await.unwrap(), VerifyError::Unavailable(_)));
         }
-        assert_eq!(undecided, 100);
+        assert_eq!(unavailable, 100);
     });
 }
 
@@ -646,7 +648,7 @@ pub(super) fn setting_the_clock_back_delays_no_fetch_and_makes_no_key_younger() 
         sleep(MINUTE).await;
         assert!(site.fetches() + site.discoveries() > failed, "no attempt is delayed");
         sleep(24 * HOUR).await;
-        assert_undecided(verifier.verify(&of_new).await);
+        assert_unavailable(verifier.verify(&of_new).await);
         site.is_down(false);
         sleep(MINUTE).await;
         assert!(verifier.verify_now(&of_new).is_ok());
@@ -739,8 +741,8 @@ pub(super) fn no_request_waits_longer_than_two_documents_may_take() {
         sleep(SECOND / 10).await;
         let start = Instant::now();
         match verifier.verify(&token(&new)).await {
-            Err(VerifyError::Undecided(undecided)) => {
-                assert_eq!((undecided.kind(), undecided.retry_after_seconds()), (UndecidedKind::UnknownKey, 1));
+            Err(VerifyError::Unavailable(unavailable)) => {
+                assert_eq!((unavailable.kind(), unavailable.retry_after_seconds()), (UnavailableKind::UnknownKey, 1));
             }
             other => panic!("{other:?}"),
         }
@@ -773,7 +775,9 @@ fn a_token_with_an_impossible_algorithm_is_refused_without_keys_and_without_a_fe
         sleep(SECOND).await;
         let discoveries = site.discoveries();
         for _ in 0..10 {
-            let Err(VerifyError::Refused(refused)) = verifier.verify(&token(&keys)).await else { panic!("undecided") };
+            let Err(VerifyError::Refused(refused)) = verifier.verify(&token(&keys)).await else {
+                panic!("unavailable")
+            };
             assert_eq!(refused.reason(), InvalidToken::Algorithm);
         }
         assert_eq!(site.discoveries(), discoveries);

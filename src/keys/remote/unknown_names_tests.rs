@@ -9,14 +9,14 @@ use super::tests::{
 };
 use crate::VerifiedToken;
 use crate::deadline::in_time;
-use crate::verification::{InvalidToken, UndecidedKind, Verifier, VerifyError};
+use crate::verification::{InvalidToken, UnavailableKind, Verifier, VerifyError};
 
 /// Returns the `Retry-After` for a token whose key may be new.
 #[track_caller]
 fn assert_too_early(verified: Result<VerifiedToken, VerifyError>) -> u64 {
     match verified {
-        Err(VerifyError::Undecided(undecided)) if undecided.kind() == UndecidedKind::UnknownKey => {
-            undecided.retry_after_seconds()
+        Err(VerifyError::Unavailable(unavailable)) if unavailable.kind() == UnavailableKind::UnknownKey => {
+            unavailable.retry_after_seconds()
         }
         verified => panic!("{verified:?}"),
     }
@@ -368,7 +368,7 @@ fn a_valid_token_of_a_new_key_is_never_refused_under_random_names_and_outages() 
                     }
                     _ => match verifier.verify(&naming(&format!("{seed} {step}"))).await.unwrap_err() {
                         VerifyError::Refused(_) => refused += 1,
-                        error @ VerifyError::Undecided(_) => {
+                        error @ VerifyError::Unavailable(_) => {
                             assert!(assert_too_early(Err(error)) <= 30, "seed {seed}, step {step}");
                         }
                     },

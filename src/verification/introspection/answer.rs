@@ -18,7 +18,7 @@ use crate::verification::foreign_claims::Unique;
 use crate::verification::jws::{Header, Jws, decode};
 use crate::verification::refused_token::{quoted, shown};
 use crate::verification::trusted_issuer::{TrustedIssuer, in_its_time, out_of_time};
-use crate::verification::{InvalidToken, RefusedToken, TokenProfile, UndecidedKind, VerifyError};
+use crate::verification::{InvalidToken, RefusedToken, TokenProfile, UnavailableKind, VerifyError};
 
 /// The media type of a signed answer (RFC 9701 §5).
 pub(super) const SIGNED: &str = "application/token-introspection+jwt";
@@ -229,7 +229,7 @@ async fn proven(signer: &TrustedIssuer, text: &str) -> Result<Vec<u8>, VerifyErr
         return Err(InvalidToken::Type.into());
     }
     match signer.proven(&jws, &header) {
-        Err(VerifyError::Undecided(undecided)) if undecided.kind() == UndecidedKind::NotAsked => {
+        Err(VerifyError::Unavailable(unavailable)) if unavailable.kind() == UnavailableKind::NotAsked => {
             signer.proven_later(&jws, &header).await
         }
         proven => proven,

@@ -24,7 +24,7 @@ use crate::transport::{FetchError, send};
 use crate::verification::claims::Claims;
 use crate::verification::error::Verified;
 use crate::verification::jws::LONGEST_TOKEN;
-use crate::verification::{InvalidToken, RefusedToken, Undecided, UndecidedKind, VerifiedToken, VerifyError};
+use crate::verification::{InvalidToken, RefusedToken, Unavailable, UnavailableKind, VerifiedToken, VerifyError};
 
 /// The estimated memory of a failure, in bytes: its error with the URL.
 const FAILURE_SIZE: usize = 512;
@@ -87,7 +87,7 @@ impl Introspector {
         }
         match lock(&self.0.refused).find(token) {
             Some((invalid, asked)) if is_fresh(asked) => Err(invalid.into()),
-            _ => Err(Undecided::new(UndecidedKind::NotAsked).into()),
+            _ => Err(Unavailable::new(UnavailableKind::NotAsked).into()),
         }
     }
 
@@ -108,7 +108,7 @@ impl Introspector {
             Err(not_asked) => return not_asked,
         };
         let finished = request.wait_for(Option::is_some).await;
-        let unknown = || Err(self.undecided(UndecidedKind::Introspection).into());
+        let unknown = || Err(self.unavailable(UnavailableKind::Introspection).into());
         finished.map_or_else(|_| unknown(), |verified| verified.clone().unwrap_or_else(unknown))
     }
 
@@ -124,7 +124,7 @@ impl Introspector {
         let was_active = lock(&self.0.active).find(token).is_some();
         // The server is not the cause: no old answer is used, and no attempt is counted.
         if !in_flight.has_slot(was_active, now) {
-            return Err(Err(self.undecided(UndecidedKind::UnansweredToken).into()));
+            return Err(Err(self.unavailable(UnavailableKind::UnansweredToken).into()));
         }
         let admitted = lock(&self.0.outage).admit(was_active, now.wall);
         if let Err(mut failure) = admitted {
@@ -215,11 +215,11 @@ impl Introspector {
         }
     }
 
-    fn undecided(&self, kind: UndecidedKind) -> Undecided {
-        if kind == UndecidedKind::UnansweredToken {
+    fn unavailable(&self, kind: UnavailableKind) -> Unavailable {
+        if kind == UnavailableKind::UnansweredToken {
             metrics::unanswered_token(self.issuer());
         }
-        Undecided::new(kind).of(self.0.settings.issuer.clone())
+        Unavailable::new(kind).of(self.0.settings.issuer.clone())
     }
 
     fn fail(&self, token: &str, no_answer: NoAnswer) -> (Failure, Option<Probe>) {
@@ -245,8 +245,8 @@ impl Introspector {
             Some((known, asked)) if self.now().not_before(asked).wall < known.expires_at() => Ok(known),
             _ => {
                 let is_of_server = failure.kind == NoAnswerKind::NoConnection || lock(&self.0.outage).is_down();
-                let kind = if is_of_server { UndecidedKind::Introspection } else { UndecidedKind::UnansweredToken };
-                Err(self.undecided(kind).because(failure.error.clone()).retry_after(failure.pause).into())
+                let kind = if is_of_server { UnavailableKind::Introspection } else { UnavailableKind::UnansweredToken };
+                Err(self.unavailable(kind).because(failure.error.clone()).retry_after(failure.pause).into())
             }
         }
     }

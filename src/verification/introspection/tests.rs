@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::Introspection;
 use crate::keys::{Algorithm, KeyRing, KeySet, SigningKey};
 use crate::transport::{HttpClient, HttpError};
-use crate::verification::{InvalidToken, UndecidedKind, VerifiedToken, Verifier, VerifyError};
+use crate::verification::{InvalidToken, UnavailableKind, VerifiedToken, Verifier, VerifyError};
 use crate::{ClientSecret, Clock, ManualClock, RemoteError, TokenProfile};
 
 const ISSUER: &str = "https://auth.example.com";
@@ -157,12 +157,12 @@ fn refused(verified: Result<VerifiedToken, VerifyError>) -> InvalidToken {
 }
 
 #[track_caller]
-fn assert_undecided(verified: Result<VerifiedToken, VerifyError>) -> String {
+fn assert_unavailable(verified: Result<VerifiedToken, VerifyError>) -> String {
     match verified {
-        Err(VerifyError::Undecided(undecided))
-            if matches!(undecided.kind(), UndecidedKind::Introspection | UndecidedKind::UnansweredToken) =>
+        Err(VerifyError::Unavailable(unavailable))
+            if matches!(unavailable.kind(), UnavailableKind::Introspection | UnavailableKind::UnansweredToken) =>
         {
-            std::error::Error::source(&undecided).map(ToString::to_string).unwrap_or_default()
+            std::error::Error::source(&unavailable).map(ToString::to_string).unwrap_or_default()
         }
         verified => panic!("{verified:?}"),
     }
@@ -248,11 +248,11 @@ async fn at_most_192_new_tokens_are_asked_about_at_once() {
             tokio::spawn(async move { verifier.verify(&format!("token-{number}")).await })
         })
         .collect();
-    let mut undecided = 0;
+    let mut unavailable = 0;
     for verified in waiting {
-        undecided += usize::from(matches!(verified.await.unwrap(), Err(VerifyError::Undecided(_))));
+        unavailable += usize::from(matches!(verified.await.unwrap(), Err(VerifyError::Unavailable(_))));
     }
-    assert_eq!((site.asked(), undecided), (192, 108));
+    assert_eq!((site.asked(), unavailable), (192, 108));
     assert!(verifier.verify("another").await.is_ok(), "the requests have finished");
 }
 
@@ -263,12 +263,12 @@ async fn a_server_that_does_not_answer_gives_503_and_is_not_asked_for_a_second()
     assert!(verifier.verify("known").await.is_ok());
     site.is_down();
     clock.advance(5 * SECOND);
-    assert!(assert_undecided(verifier.verify("opaque").await).contains("connection refused"));
-    assert_undecided(verifier.verify("another").await);
+    assert!(assert_unavailable(verifier.verify("opaque").await).contains("connection refused"));
+    assert_unavailable(verifier.verify("another").await);
     assert_eq!(site.asked(), 2);
     assert!(verifier.verify("known").await.is_ok(), "it was asked about just now");
     clock.advance(30 * SECOND);
-    assert_undecided(verifier.verify("known").await);
+    assert_unavailable(verifier.verify("known").await);
     clock.advance(SECOND);
     site.says(&active());
     assert!(verifier.verify("known").await.is_ok(), "it recovers");
@@ -284,9 +284,9 @@ async fn only_a_dangerous_setting_accepts_formerly_active_tokens_while_the_serve
     clock.advance(300 * SECOND);
     assert!(verifier.verify("known").await.is_ok());
     assert!(verifier.verify("known").await.is_ok(), "also during the pause");
-    assert_undecided(verifier.verify("never seen").await);
+    assert_unavailable(verifier.verify("never seen").await);
     clock.advance(300 * SECOND);
-    assert_undecided(verifier.verify("known").await);
+    assert_unavailable(verifier.verify("known").await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -336,7 +336,7 @@ async fn an_unusable_answer_does_not_refuse_the_token() {
         let site = Site::saying(&active());
         site.answers(status, "application/json", body);
         let (verifier, _) = verifier(&site);
-        let error = assert_undecided(verifier.verify("opaque").await);
+        let error = assert_unavailable(verifier.verify("opaque").await);
         assert!(error.contains(says), "{body}: {error}");
     }
 }
@@ -383,7 +383,7 @@ async fn if_signed_answers_are_required_only_a_valid_signed_answer_is_accepted()
         (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["iat"] = json!(NOW + 6)), "in the future"),
         (MEDIA_TYPE, sealed(&key, TYPE, |claims| claims["token_introspection"] = Value::Null), "active"),
     ] {
-        let error = assert_undecided(answer(media_type, body).await);
+        let error = assert_unavailable(answer(media_type, body).await);
         assert!(error.contains(says), "{error}");
     }
 }
@@ -459,10 +459,10 @@ async fn a_bad_answer_for_one_token_does_not_affect_another() {
         assert!(verifier.verify("known").await.is_ok());
         clock.advance(30 * SECOND);
         site.answers(status, "application/json", body);
-        assert_undecided(verifier.verify("odd").await);
-        assert_undecided(verifier.verify("known").await);
+        assert_unavailable(verifier.verify("odd").await);
+        assert_unavailable(verifier.verify("known").await);
         assert_eq!(site.asked(), 3, "{status}: no pause, and no old answer");
-        assert_undecided(verifier.verify("odd").await);
+        assert_unavailable(verifier.verify("odd").await);
         assert_eq!(site.asked(), 3, "{status}: the token itself has a pause");
         site.says(&active());
         assert!(verifier.verify("another").await.is_ok(), "{status}");
@@ -471,9 +471,9 @@ async fn a_bad_answer_for_one_token_does_not_affect_another() {
         let site = Site::saying(&active());
         site.fails_for_bad_tokens(status, &[]);
         let (verifier, _) = verifier(&site);
-        assert_undecided(verifier.verify("bad").await);
+        assert_unavailable(verifier.verify("bad").await);
         assert!(verifier.verify("another").await.is_ok(), "{status}");
-        assert_undecided(verifier.verify("bad").await);
+        assert_unavailable(verifier.verify("bad").await);
         assert_eq!(site.asked(), 2, "{status}: only this token has a pause");
     }
 }
@@ -492,13 +492,13 @@ async fn a_failed_token_is_retried_after_a_second_or_after_retry_after_up_to_ten
         let site = Site::saying(&active());
         site.fails_for_bad_tokens(status, headers);
         let (verifier, clock) = verifier(&site);
-        let Err(VerifyError::Undecided(undecided)) = verifier.verify("bad").await else { panic!("{headers:?}") };
-        assert_eq!(undecided.retry_after_seconds(), pause, "{headers:?}");
+        let Err(VerifyError::Unavailable(unavailable)) = verifier.verify("bad").await else { panic!("{headers:?}") };
+        assert_eq!(unavailable.retry_after_seconds(), pause, "{headers:?}");
         clock.advance(Duration::from_millis(pause * 1_000 - 1));
-        assert_undecided(verifier.verify("bad").await);
+        assert_unavailable(verifier.verify("bad").await);
         assert_eq!(site.asked(), 1, "{headers:?}");
         clock.advance(Duration::from_millis(1));
-        assert_undecided(verifier.verify("bad").await);
+        assert_unavailable(verifier.verify("bad").await);
         assert_eq!(site.asked(), 2, "{headers:?}");
     }
 }
@@ -510,13 +510,13 @@ async fn a_server_that_refuses_every_request_is_asked_once_per_second_until_it_a
         site.answers(status, "application/json", "{}");
         let (verifier, clock) = verifier(&site);
         for number in 0..100 {
-            assert_undecided(verifier.verify(&format!("token-{number}")).await);
+            assert_unavailable(verifier.verify(&format!("token-{number}")).await);
         }
         assert_eq!(site.asked(), 3, "{status}: three different tokens are enough");
         for second in 1..=10 {
             clock.advance(SECOND);
             for number in 0..100 {
-                assert_undecided(verifier.verify(&format!("{second}-{number}")).await);
+                assert_unavailable(verifier.verify(&format!("{second}-{number}")).await);
             }
             assert_eq!(site.asked(), 3 + second, "{status}");
         }
@@ -537,12 +537,12 @@ async fn made_up_tokens_do_not_block_the_request_for_an_active_one() {
     clock.advance(30 * SECOND);
     for second in 0..10 {
         for number in 0..50 {
-            assert_undecided(verifier.verify(&format!("bad-{second}-{number}")).await);
+            assert_unavailable(verifier.verify(&format!("bad-{second}-{number}")).await);
         }
         clock.advance(SECOND);
     }
     assert!(site.asked() <= 1 + 3 + 10, "the server counts as down: {}", site.asked());
-    assert_undecided(verifier.verify("bad-another").await);
+    assert_unavailable(verifier.verify("bad-another").await);
     assert!(verifier.verify("known").await.is_ok(), "it has a separate attempt");
     assert!(verifier.verify("never seen").await.is_ok(), "the answer ended the outage");
 }
@@ -553,15 +553,15 @@ async fn the_number_of_remembered_failed_tokens_is_bounded() {
     site.fails_for_bad_tokens(500, &[]);
     let (verifier, _) = verifier(&site);
     for round in 0..2_000 {
-        assert_undecided(verifier.verify(&format!("bad-{round}")).await);
+        assert_unavailable(verifier.verify(&format!("bad-{round}")).await);
         assert!(verifier.verify(&format!("good-{round}")).await.is_ok());
     }
     assert_eq!(site.asked(), 4_000);
-    assert_undecided(verifier.verify("bad-1999").await);
+    assert_unavailable(verifier.verify("bad-1999").await);
     assert_eq!(site.asked(), 4_000, "the last one is remembered");
     let before = site.asked();
     for round in 0..2_000 {
-        assert_undecided(verifier.verify(&format!("bad-{round}")).await);
+        assert_unavailable(verifier.verify(&format!("bad-{round}")).await);
     }
     let again = site.asked() - before;
     assert!((1_000..2_000).contains(&again), "no more than 1,000 are remembered: {again}");
@@ -644,7 +644,7 @@ async fn a_lack_of_slots_does_not_cause_old_answers_to_be_used() {
         }
         sleep(SECOND / 4).await;
     }
-    assert_undecided(verifier.verify("known-64").await);
+    assert_unavailable(verifier.verify("known-64").await);
     assert_eq!(site.asked(), 65 + 256);
     sleep(SECOND).await;
     assert!(verifier.verify("known-64").await.is_ok(), "slots are free again");
@@ -655,7 +655,7 @@ async fn a_pause_ends_if_the_clock_is_set_back() {
     let site = Site::saying(&active());
     let (verifier, clock) = verifier(&site);
     site.is_down();
-    assert_undecided(verifier.verify("opaque").await);
+    assert_unavailable(verifier.verify("opaque").await);
     site.says(&active());
     clock.set(SystemTime::UNIX_EPOCH + Duration::from_secs(NOW - 600));
     site.says(&with("iat", json!(NOW - 600)));
@@ -755,7 +755,7 @@ async fn a_token_last_called_inactive_is_not_admitted_while_the_server_is_down()
     // The refusal has expired, too, so the server would be asked again.
     clock.advance(30 * SECOND);
     site.is_down();
-    assert_undecided(verifier.verify("revoked").await);
+    assert_unavailable(verifier.verify("revoked").await);
     assert_eq!(site.asked(), 3);
 }
 

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::{API, ISSUER, Introspection, NOW, SECOND, SECRET, WallClock, active};
 use crate::ClientSecret;
 use crate::transport::{HttpClient, HttpError};
-use crate::verification::{UndecidedKind, Verifier, VerifyError};
+use crate::verification::{UnavailableKind, Verifier, VerifyError};
 
 /// A server whose answer depends on the token's first word: `good`, `hang`, or a status. Other tokens are inactive.
 #[derive(Clone, Debug)]
@@ -208,22 +208,22 @@ async fn occasionally_refused_connections_affect_only_their_own_tokens() {
 #[tokio::test(start_paused = true)]
 async fn an_unanswered_token_is_reported_as_such_unless_the_server_is_down() {
     let kind = async |verifier: &Verifier, token: &str| match verifier.verify(token).await {
-        Err(VerifyError::Undecided(undecided)) => undecided.kind(),
+        Err(VerifyError::Unavailable(unavailable)) => unavailable.kind(),
         other => panic!("{other:?}"),
     };
     let server = Server::taking(SECOND / 50);
     let verifier = server.verifier();
     verifier.verify("good-1").await.unwrap();
     for token in ["403-a", "500-a", "500-b", "500-c", "500-a"] {
-        assert_eq!(kind(&verifier, token).await, UndecidedKind::UnansweredToken, "{token}");
+        assert_eq!(kind(&verifier, token).await, UnavailableKind::UnansweredToken, "{token}");
     }
     *server.0.unknown.lock().unwrap() = "500";
     sleep(6 * SECOND).await;
     // The fourth failure in a row, after which the probe is sent.
-    assert_eq!(kind(&verifier, "500-d").await, UndecidedKind::UnansweredToken);
+    assert_eq!(kind(&verifier, "500-d").await, UnavailableKind::UnansweredToken);
     sleep(SECOND / 2).await;
     for token in ["500-g", "good-2", "500-d"] {
-        assert_eq!(kind(&verifier, token).await, UndecidedKind::Introspection, "{token}: the server is down");
+        assert_eq!(kind(&verifier, token).await, UnavailableKind::Introspection, "{token}: the server is down");
     }
 }
 

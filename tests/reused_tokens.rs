@@ -1,4 +1,4 @@
-//! With `repeat_tokens`, identical requests of a client get the same token for a part of its lifetime.
+//! With `reuse_tokens`, identical requests of a client get the same token for a part of its lifetime.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -32,7 +32,7 @@ fn repeating() -> AuthorizationServerBuilder {
 }
 
 fn repeating_for(clients: MemoryStore) -> AuthorizationServerBuilder {
-    settings(clients).token_lifetime(Duration::from_secs(LIFE)).repeat_tokens(50)
+    settings(clients).token_lifetime(Duration::from_secs(LIFE)).reuse_tokens(50)
 }
 
 async fn ask(server: &AuthorizationServer, request: TokenRequest) -> Answer {
@@ -211,7 +211,7 @@ fn concurrent_identical_requests_cause_one_signature() {
 #[test]
 fn a_share_of_zero_or_of_the_whole_lifetime_is_an_error() {
     for percent in [0, 91, 100, 255] {
-        let error = repeating().repeat_tokens(percent).build().unwrap_err().to_string();
+        let error = repeating().reuse_tokens(percent).build().unwrap_err().to_string();
         assert!(error.contains("1 to 90"), "{error}");
     }
 }
