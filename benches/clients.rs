@@ -21,11 +21,10 @@ use http::Request;
 use http_body_util::Full;
 use tokio::runtime::Runtime;
 use tower::ServiceExt as _;
-use tower_client_credentials::store::{Cursor, PostgresStore, SqliteStore};
-use tower_client_credentials::{
-    AuthorizationServer, Client, ClientAdmin, ClientCacheLimits, ClientSecret, KeyRing, RegisteredClient,
-    RevocationStore,
-};
+use tower_client_credentials::authorization_server::ClientCacheLimits;
+use tower_client_credentials::registration::RegisteredClient;
+use tower_client_credentials::store::{ClientAdmin, Cursor, PostgresStore, RevocationStore, SqliteStore};
+use tower_client_credentials::{AuthorizationServer, Client, ClientSecret, KeyRing};
 
 const API: &str = "https://api.example.com";
 

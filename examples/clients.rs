@@ -25,11 +25,11 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use tower_client_credentials::store::SecretRotation;
-use tower_client_credentials::{
-    AdminError, Audience, Client, ClientAdmin as _, ClientAuthMethod, ClientError, ClientId, ClientSecret,
-    RegisteredClient, RegisteredSecret, Revocation, RevocationStore as _, Scope, Scopes, StoreError,
+use tower_client_credentials::registration::{ClientError, RegisteredClient, RegisteredSecret};
+use tower_client_credentials::store::{
+    AdminError, ClientAdmin as _, Revocation, RevocationStore as _, SecretRotation, StoreError,
 };
+use tower_client_credentials::{Audience, Client, ClientAuthMethod, ClientId, ClientSecret, Scope, Scopes};
 
 use self::store::{Store, chain, is_printable, printable};
 

@@ -15,9 +15,10 @@ use rmcp::transport::streamable_http_server::session::local::LocalSessionManager
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{tool, tool_router};
 use tokio::net::TcpListener;
+use tower_client_credentials::resource_server::{ResourceMetadata, ResourceMetadataLayer};
 use tower_client_credentials::{
-    AuthorizationServer, BearerAuthLayer, Client, ClientSecret, KeyRing, MemoryStore, ResourceMetadata,
-    ResourceMetadataLayer, Scope, TokenEndpointLayer, VerifiedToken,
+    AuthorizationServer, BearerAuthLayer, Client, ClientSecret, KeyRing, MemoryStore, Scope, TokenEndpointLayer,
+    VerifiedToken,
 };
 
 const USE: Scope = Scope::from_static("mcp:use");

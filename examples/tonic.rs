@@ -27,9 +27,10 @@ use tonic::transport::{Channel, Server};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 use tower::{Layer as _, Service, service_fn};
+use tower_client_credentials::resource_server::{Authorized, Permission};
 use tower_client_credentials::{
-    AuthorizationServer, Authorized, BearerAuthLayer, Client, ClientCredentials, ClientCredentialsLayer, ClientSecret,
-    KeyRing, MemoryStore, Permission, Scope, TokenEndpointLayer, VerifiedToken,
+    AuthorizationServer, BearerAuthLayer, Client, ClientCredentials, ClientCredentialsLayer, ClientSecret, KeyRing,
+    MemoryStore, Scope, TokenEndpointLayer, VerifiedToken,
 };
 
 const API: &str = "https://api.example.com";

@@ -11,7 +11,7 @@ use crate::text::{Text, vocabulary};
 ///
 /// assert_eq!("billing".parse::<ClientId>()?, "billing");
 /// assert!("".parse::<ClientId>().is_err());
-/// # Ok::<(), tower_client_credentials::InvalidClientId>(())
+/// # Ok::<(), tower_client_credentials::client_id::InvalidClientId>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClientId(Text);

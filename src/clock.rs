@@ -9,7 +9,7 @@ use tokio::time::Instant;
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
-/// use tower_client_credentials::Clock;
+/// use tower_client_credentials::clock::Clock;
 ///
 /// #[derive(Debug)]
 /// struct Late(Duration);
@@ -40,7 +40,7 @@ impl Clock for SystemClock {
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
-/// use tower_client_credentials::{Clock, ManualClock};
+/// use tower_client_credentials::clock::{Clock, ManualClock};
 ///
 /// let clock = ManualClock::at(SystemTime::UNIX_EPOCH);
 /// clock.advance(Duration::from_secs(5));

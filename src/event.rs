@@ -106,8 +106,8 @@ pub enum Outcome {
         newer: String,
     },
     /// A client that was read from a store lists scopes or audiences that the server does not know, or can get no
-    /// audience. It gets only what the server knows; see [`ClientRules`](crate::ClientRules). Sent in addition to the
-    /// decision, once an hour, without the extensions of the request.
+    /// audience. It gets only what the server knows; see [`ClientRules`](crate::registration::ClientRules). Sent in
+    /// addition to the decision, once an hour, without the extensions of the request.
     #[non_exhaustive]
     InvalidRegistration {
         /// The client, each invalid field with its value, and how to fix it.
@@ -123,8 +123,8 @@ pub enum Outcome {
         reason: String,
     },
     /// An authenticated client sent the parameter `audience`, which has no effect without
-    /// [`accept_audience_parameter`](crate::AuthorizationServerBuilder::accept_audience_parameter). Sent in addition to
-    /// the decision, once an hour for each client.
+    /// [`accept_audience_parameter`](crate::authorization_server::AuthorizationServerBuilder::accept_audience_parameter).
+    /// Sent in addition to the decision, once an hour for each client.
     AudienceParameterIgnored,
     /// A protected route admitted a request.
     #[non_exhaustive]
@@ -144,12 +144,12 @@ pub enum Outcome {
 /// The reason why a request was not successful.
 ///
 /// Its `Display` and [`source`](Error::source) are for the operator: they say more than the caller learns, and never
-/// contain a secret. The error itself, a [`TokenError`](crate::TokenError) or a [`BearerError`](crate::BearerError), is
-/// available with [`downcast_ref`](Self::downcast_ref).
+/// contain a secret. The error itself, a [`TokenError`](crate::authorization_server::TokenError) or a
+/// [`BearerError`](crate::resource_server::BearerError), is available with [`downcast_ref`](Self::downcast_ref).
 ///
 /// ```
-/// use tower_client_credentials::BearerError;
 /// use tower_client_credentials::event::{Event, Outcome};
+/// use tower_client_credentials::resource_server::BearerError;
 ///
 /// fn lacks_scope(event: &Event) -> bool {
 ///     let Outcome::Rejected(failure) = &event.outcome else { return false };
@@ -168,8 +168,8 @@ impl Failure {
         Self { reason, status, error: Arc::new(error) }
     }
 
-    /// Returns a stable code: that of [`TokenErrorKind`](crate::TokenErrorKind) or of
-    /// [`BearerError::reason`](crate::BearerError::reason).
+    /// Returns a stable code: that of [`TokenErrorKind`](crate::authorization_server::TokenErrorKind) or of
+    /// [`BearerError::reason`](crate::resource_server::BearerError::reason).
     #[must_use]
     pub fn reason(&self) -> &'static str {
         self.reason

@@ -8,8 +8,8 @@
 //!
 //! | name | type | labels | meaning |
 //! |---|---|---|---|
-//! | `client_credentials_endpoint_requests_total` | counter | `endpoint`: `token endpoint`, `introspection endpoint`, `revocation endpoint`; `outcome`: `done`, `refused`, `unavailable`; `error`: the code of [`TokenErrorKind`](crate::TokenErrorKind), or empty | requests to the endpoints of an authorization server; issued tokens are the requests to the token endpoint with `done` |
-//! | `client_credentials_bearer_requests_total` | counter | `outcome`: `admitted`, `anonymous`, `refused`, `unavailable`, `would_refuse`; `reason`: that of [`BearerError::reason`](crate::BearerError::reason), or empty | requests to protected routes |
+//! | `client_credentials_endpoint_requests_total` | counter | `endpoint`: `token endpoint`, `introspection endpoint`, `revocation endpoint`; `outcome`: `done`, `refused`, `unavailable`; `error`: the code of [`TokenErrorKind`](crate::authorization_server::TokenErrorKind), or empty | requests to the endpoints of an authorization server; issued tokens are the requests to the token endpoint with `done` |
+//! | `client_credentials_bearer_requests_total` | counter | `outcome`: `admitted`, `anonymous`, `refused`, `unavailable`, `would_refuse`; `reason`: that of [`BearerError::reason`](crate::resource_server::BearerError::reason), or empty | requests to protected routes |
 //! | `client_credentials_token_cache_lookups_total` | counter | `outcome`: `hit`, `miss` | look-ups in the cache of verified tokens |
 //! | `client_credentials_token_cache_evictions_total` | counter | | tokens evicted from the cache of verified tokens |
 //! | `client_credentials_token_cache_tokens` | gauge | | tokens in the cache of verified tokens |

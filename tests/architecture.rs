@@ -209,6 +209,18 @@ fn no_module_imports_through_the_crate_root() {
     assert!(through_root.is_empty(), "imports through the crate root:\n{}", through_root.join("\n"));
 }
 
+#[test]
+fn the_crate_root_exports_at_most_30_names() {
+    let root = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    let exports = root.split("pub use self::").skip(1).map(|rest| rest.split(';').next().unwrap());
+    let names: Vec<&str> = exports
+        .flat_map(|export| export.split(|c: char| !c.is_alphanumeric()))
+        .filter(|name| name.starts_with(char::is_uppercase))
+        .collect();
+    assert!(names.contains(&"AuthorizationServer"), "{names:?}");
+    assert!(names.len() <= 30, "{} names: {names:?}", names.len());
+}
+
 /// A module and its parent may know each other: the parent re-exports what its parts define.
 #[test]
 fn modules_beside_each_other_do_not_import_each_other_in_a_circle() {

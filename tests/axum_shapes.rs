@@ -15,7 +15,8 @@ use common::server;
 use common::stack::{Answer, Protocol, Site};
 use tokio::net::TcpListener;
 use tower::ServiceBuilder;
-use tower_client_credentials::{ResponseBody, TokenEndpointLayer};
+use tower_client_credentials::TokenEndpointLayer;
+use tower_client_credentials::transport::ResponseBody;
 
 fn layer() -> TokenEndpointLayer {
     TokenEndpointLayer::new(server())

@@ -20,10 +20,9 @@ use rsa::traits::PublicKeyParts as _;
 use rsa::{BigUint, Pkcs1v15Sign, Pss, RsaPrivateKey};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
-use tower_client_credentials::{
-    AuthorizationServer, BearerAuthLayer, InvalidToken, KeyRing, KeySet, MemoryStore, SigningKey, TokenProfile,
-    Verifier, VerifyingKey,
-};
+use tower_client_credentials::keys::{KeySet, VerifyingKey};
+use tower_client_credentials::verification::{InvalidToken, TokenProfile};
+use tower_client_credentials::{AuthorizationServer, BearerAuthLayer, KeyRing, MemoryStore, SigningKey, Verifier};
 
 /// A token, and the reason of its refusal.
 struct Row {

@@ -12,7 +12,8 @@ use std::process::{Command, Output, Stdio};
 use common::servers::{Postgres, Redis};
 use serde_json::Value;
 use tempfile::TempDir;
-use tower_client_credentials::{ClientSecret, StoredSecret};
+use tower_client_credentials::ClientSecret;
+use tower_client_credentials::secret::StoredSecret;
 
 /// The tool, against one store.
 struct Tool {

@@ -12,11 +12,12 @@ use common::stack::{Answer, Stack};
 use common::{API, NOW, READ, SECRET, WRONG_SECRET, at, client, clients, clock, settings};
 use http::Request;
 use tower::ServiceExt as _;
+use tower_client_credentials::authorization_server::{AttemptLimits, TokenErrorKind};
 use tower_client_credentials::event::{self, Outcome};
-use tower_client_credentials::{
-    AttemptLimits, AuthorizationServer, BearerAuthLayer, BearerError, ClientId, ClientStore, MemoryStore,
-    RegisteredClient, StoreError, TokenErrorKind,
-};
+use tower_client_credentials::registration::RegisteredClient;
+use tower_client_credentials::resource_server::BearerError;
+use tower_client_credentials::store::StoreError;
+use tower_client_credentials::{AuthorizationServer, BearerAuthLayer, ClientId, ClientStore, MemoryStore};
 
 #[tokio::test]
 async fn each_outcome_is_an_event_with_the_client_and_the_reason_and_no_secret() {

@@ -121,7 +121,7 @@ fn the_quick_start_of_the_readme_compiles_with_its_own_cargo_add_lines() {
     assert!(error.contains("VerifiedToken"), "{error}");
 
     // A type that signs any token exists only for tests.
-    let error = newcomer.compile("use tower_client_credentials::TestIssuer;\nfn main() {}").unwrap_err();
+    let error = newcomer.compile("use tower_client_credentials::verification::TestIssuer;\nfn main() {}").unwrap_err();
     assert!(error.contains("TestIssuer") && error.contains("test-util"), "{error}");
 }
 

@@ -16,11 +16,11 @@ use common::request::{GRANT, billing_asks, post};
 use common::servers::Postgres;
 use common::stack::{Site, Stack};
 use common::{API, ISSUER, KEY, SECRET, client};
-use tower_client_credentials::store::{Change, Cursor, PostgresStore, Replay, ReplayId};
-use tower_client_credentials::{
-    AuthorizationServer, BearerAuthLayer, ClientAdmin, ClientCacheLimits, ClientId, ClientStore, KeyRing, ReplayLog,
-    Revocation, RevocationStore, Revocations,
+use tower_client_credentials::authorization_server::ClientCacheLimits;
+use tower_client_credentials::store::{
+    Change, ClientAdmin, Cursor, PostgresStore, Replay, ReplayId, ReplayLog, Revocation, RevocationStore,
 };
+use tower_client_credentials::{AuthorizationServer, BearerAuthLayer, ClientId, ClientStore, KeyRing, Revocations};
 
 /// The client whose tokens are revoked. Beyond 1,000 of them, all its earlier tokens are.
 const BILLING: ClientId = ClientId::from_static("billing");

@@ -19,10 +19,11 @@ use common::disk::{Disk, has_own_mounts};
 use common::{chain, client};
 use tempfile::TempDir;
 use tower_client_credentials::event::{self, EventReceiver, Outcome};
-use tower_client_credentials::store::{Change, Cursor, FileStore, Replay, ReplayId, SqliteStore};
-use tower_client_credentials::{
-    ClientAdmin, ClientId, ClientStore, ReplayLog, Revocation, RevocationStore, Revocations, StoreError,
+use tower_client_credentials::store::{
+    Change, ClientAdmin, Cursor, FileStore, Replay, ReplayId, ReplayLog, Revocation, RevocationStore, SqliteStore,
+    StoreError,
 };
+use tower_client_credentials::{ClientId, ClientStore, Revocations};
 
 const BILLING: ClientId = ClientId::from_static("billing");
 const HOUR: Duration = Duration::from_secs(3_600);

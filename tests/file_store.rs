@@ -14,10 +14,10 @@ use common::follower::{Follower, is_woken_by_each_change_of_a_client};
 use common::{API, NOW, at, client, clock};
 use tempfile::TempDir;
 use tower_client_credentials::store::conformance::{self, Violation};
-use tower_client_credentials::store::{Change, Cursor, FileStore};
-use tower_client_credentials::{
-    AdminError, AuthorizationServer, ClientAdmin, ClientId, ClientStore, KeyRing, Revocation, RevocationStore,
+use tower_client_credentials::store::{
+    AdminError, Change, ClientAdmin, Cursor, FileStore, Revocation, RevocationStore,
 };
+use tower_client_credentials::{AuthorizationServer, ClientId, ClientStore, KeyRing};
 
 /// Random enough, and used nowhere else.
 const HASH: &str = "$sha256$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";

@@ -9,9 +9,9 @@ use common::forge::{Draft, good};
 use common::stack::{Answer, Stack, on_every_stack};
 use common::{API, KEY, NOW, clock, server};
 use serde_json::{Value, json};
-use tower_client_credentials::{
-    BearerAuthLayer, InvalidToken, KeySet, Scope, Scopes, SigningKey, TokenProfile, Verifier,
-};
+use tower_client_credentials::keys::KeySet;
+use tower_client_credentials::verification::{InvalidToken, TokenProfile};
+use tower_client_credentials::{BearerAuthLayer, Scope, Scopes, SigningKey, Verifier};
 
 /// One setting that accepts a difference.
 type Setting = fn(TokenProfile) -> TokenProfile;
@@ -300,7 +300,7 @@ fn refusal(profile: TokenProfile, draft: Draft) -> Option<InvalidToken> {
     let verifier = Verifier::with_keys(common::ISSUER, API, keys()).unwrap().clock(clock()).tokens(profile);
     match verifier.verify_now(&draft.sign()) {
         Ok(_) => None,
-        Err(tower_client_credentials::VerifyError::Refused(refused)) => Some(refused.reason()),
+        Err(tower_client_credentials::verification::VerifyError::Refused(refused)) => Some(refused.reason()),
         Err(error) => panic!("{error}"),
     }
 }

@@ -13,8 +13,8 @@ use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
-use tower_client_credentials::authorization_server::ForwardedBody;
-use tower_client_credentials::{AuthorizationServer, ForwardGrantsLayer, MemoryStore};
+use tower_client_credentials::authorization_server::{ForwardGrantsLayer, ForwardedBody};
+use tower_client_credentials::{AuthorizationServer, MemoryStore};
 
 const CODE: &str = "code=%41+b%2f&grant_type=authorization_code&&x=%zz";
 

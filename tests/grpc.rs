@@ -30,7 +30,9 @@ use tonic_prost::ProstCodec;
 use tonic_web::{GrpcWebClientLayer, GrpcWebLayer};
 use tower::{ServiceBuilder, ServiceExt as _, service_fn};
 use tower_client_credentials::event::{self, Outcome};
-use tower_client_credentials::{BearerAuthLayer, Forbidden, TokenEndpointLayer, Unavailable, VerifiedToken};
+use tower_client_credentials::resource_server::Forbidden;
+use tower_client_credentials::verification::Unavailable;
+use tower_client_credentials::{BearerAuthLayer, TokenEndpointLayer, VerifiedToken};
 
 /// A service with a method of each kind. Its messages are `google.protobuf.StringValue`, which prost maps to `String`.
 async fn echo<B>(request: http::Request<B>) -> Result<http::Response<tonic::body::Body>, Infallible>
@@ -363,10 +365,10 @@ async fn a_grpc_call_over_http_1_is_refused_by_its_http_status() {
 #[tokio::test]
 async fn an_extractor_refuses_grpc_by_http_status_over_http_1_and_by_grpc_status_over_http_2() {
     struct Write;
-    impl tower_client_credentials::Permission for Write {
+    impl tower_client_credentials::resource_server::Permission for Write {
         const SCOPE: tower_client_credentials::Scope = WRITE;
     }
-    let route = axum::routing::post(async |_: tower_client_credentials::Authorized<Write>| ());
+    let route = axum::routing::post(async |_: tower_client_credentials::resource_server::Authorized<Write>| ());
     let served = |guard: BearerAuthLayer| axum::Router::new().route("/", route.clone().layer(guard));
     let off = served(guard().without_grpc_refusals());
     let on = served(guard());

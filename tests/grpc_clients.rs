@@ -37,12 +37,10 @@ use tonic_prost::ProstCodec;
 use tonic_web::GrpcWebLayer;
 use tower::util::option_layer;
 use tower::{Service, ServiceBuilder, service_fn};
+use tower_client_credentials::clock::ManualClock;
 use tower_client_credentials::event::{self, EventReceiver, Outcome};
-use tower_client_credentials::store::{Changes, Cursor};
-use tower_client_credentials::{
-    BearerAuthLayer, ManualClock, MemoryStore, Revocation, RevocationStore, Revocations, StoreError,
-    TokenEndpointLayer, VerifiedToken,
-};
+use tower_client_credentials::store::{Changes, Cursor, Revocation, RevocationStore, StoreError};
+use tower_client_credentials::{BearerAuthLayer, MemoryStore, Revocations, TokenEndpointLayer, VerifiedToken};
 use tower_http::cors::{Any, CorsLayer};
 
 /// A service with a method of each kind. Its messages are `google.protobuf.StringValue`, which prost maps to `String`.

@@ -11,7 +11,9 @@ use common::{API, READ, WRITE, server};
 use http::header::AUTHORIZATION;
 use http::{Method, Request};
 use tower_client_credentials::event::{self, Outcome};
-use tower_client_credentials::{BearerAuthLayer, BearerError, Forbidden, Methods, Unavailable, VerifiedToken};
+use tower_client_credentials::resource_server::{BearerError, Forbidden, Methods};
+use tower_client_credentials::verification::Unavailable;
+use tower_client_credentials::{BearerAuthLayer, VerifiedToken};
 
 fn guard() -> BearerAuthLayer {
     BearerAuthLayer::new(server().verifier(API).unwrap())
@@ -138,7 +140,7 @@ mod report_only {
 
     #[tokio::test]
     async fn admit_every_request_and_attach_a_proof_if_there_is_one() {
-        let unsure = |_: &VerifiedToken, _: tower_client_credentials::RequestHead<'_>| {
+        let unsure = |_: &VerifiedToken, _: tower_client_credentials::resource_server::RequestHead<'_>| {
             Err(Unavailable::by_policy("the directory is down").into())
         };
         let watched = guard().require_scope(READ).policy(unsure).dangerous_only_report();
@@ -292,7 +294,7 @@ mod an_end_at_expiry {
 mod the_metadata_of_a_resource {
     use serde_json::json;
     use tower::{Layer as _, ServiceExt as _};
-    use tower_client_credentials::{InvalidResourceMetadata, ResourceMetadata, ResourceMetadataLayer};
+    use tower_client_credentials::resource_server::{InvalidResourceMetadata, ResourceMetadata, ResourceMetadataLayer};
 
     use super::*;
 
@@ -407,7 +409,8 @@ mod the_metadata_of_a_resource {
 mod extractors {
     use axum::Router;
     use axum::routing::get;
-    use tower_client_credentials::{AnyOf, Authorized, Claims, Permission, Scope};
+    use tower_client_credentials::resource_server::{AnyOf, Authorized, Permission};
+    use tower_client_credentials::{Claims, Scope};
 
     use super::*;
 

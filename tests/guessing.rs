@@ -18,11 +18,9 @@ use http::Request;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket};
 use tower::ServiceExt as _;
-use tower_client_credentials::authorization_server::{ForwardedHeader, TrustedProxies};
-use tower_client_credentials::{
-    AuthorizationServer, Client, ClientSecret, ConfigError, EndpointService, ManualClock, MemoryStore,
-    TokenEndpointLayer,
-};
+use tower_client_credentials::authorization_server::{ConfigError, EndpointService, ForwardedHeader, TrustedProxies};
+use tower_client_credentials::clock::ManualClock;
+use tower_client_credentials::{AuthorizationServer, Client, ClientSecret, MemoryStore, TokenEndpointLayer};
 
 /// The secret chosen by a person.
 const CHOSEN: &str = "correct horse";

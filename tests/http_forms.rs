@@ -17,9 +17,8 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tower::Layer as _;
-use tower_client_credentials::{
-    AuthorizationServer, MemoryStore, ResourceMetadata, ResourceMetadataLayer, Revocations,
-};
+use tower_client_credentials::resource_server::{ResourceMetadata, ResourceMetadataLayer};
+use tower_client_credentials::{AuthorizationServer, MemoryStore, Revocations};
 
 const KIB: usize = 1024;
 const JWKS: &str = "/.well-known/jwks.json";

@@ -16,10 +16,10 @@ use oauth2::{
     AccessToken, ClientId as OauthId, ClientSecret as OauthSecret, IntrospectionUrl, TokenIntrospectionResponse as _,
 };
 use serde_json::json;
+use tower_client_credentials::authorization_server::PendingGrant;
 use tower_client_credentials::event::{self, Outcome};
-use tower_client_credentials::{
-    AuthorizationServer, BearerAuthLayer, ClientId, InvalidToken, MemoryStore, PendingGrant, Revocations,
-};
+use tower_client_credentials::verification::InvalidToken;
+use tower_client_credentials::{AuthorizationServer, BearerAuthLayer, ClientId, MemoryStore, Revocations};
 
 const JWT: &str = "application/token-introspection+jwt";
 
@@ -301,7 +301,7 @@ mod an_introspecting_api {
         format!("http://{address}/introspect")
     }
 
-    async fn api(endpoint: &str, clock: &tower_client_credentials::ManualClock) -> Site {
+    async fn api(endpoint: &str, clock: &tower_client_credentials::clock::ManualClock) -> Site {
         let verifier = Introspection::new(ISSUER, API)
             .unwrap()
             .at(endpoint)

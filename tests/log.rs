@@ -17,9 +17,13 @@ use common::stack::{Answer, Body};
 use common::{API, READ, SECRET, WRITE, WRONG_SECRET, server};
 use http::{Request, Response, StatusCode};
 use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower_client_credentials::authorization_server::TokenError;
+use tower_client_credentials::registration::{RegisteredClient, RegisteredSecret};
+use tower_client_credentials::resource_server::{BearerError, ResourceMetadata};
+use tower_client_credentials::store::StoreError;
+use tower_client_credentials::verification::{InvalidToken, Unavailable};
 use tower_client_credentials::{
-    AuthorizationServer, BearerAuthLayer, BearerError, Client, ClientId, ClientSecret, ClientStore, InvalidToken,
-    KeyRing, MemoryStore, RegisteredClient, RegisteredSecret, ResourceMetadata, StoreError, TokenError, Unavailable,
+    AuthorizationServer, BearerAuthLayer, Client, ClientId, ClientSecret, ClientStore, KeyRing, MemoryStore,
 };
 use tracing::Instrument as _;
 use tracing_subscriber::filter::LevelFilter;
@@ -141,7 +145,8 @@ async fn an_ignored_audience_parameter_is_a_warning_that_names_the_option() {
 #[tokio::test]
 async fn no_query_is_in_any_log() {
     let log = Log::new();
-    let endpoint = async |service: tower_client_credentials::EndpointService, request: Request<Body>| {
+    let endpoint = async |service: tower_client_credentials::authorization_server::EndpointService,
+                          request: Request<Body>| {
         service.oneshot(request).await.unwrap().status()
     };
     let in_query = |path: &str| billing_asks("token=x").to(&format!("{path}?client_secret={}", &*SECRET));

@@ -16,10 +16,9 @@ use common::{API, ISSUER, NOW, SECRET, WRITE, WRONG_SECRET, clock, server};
 use http::{Request, Response};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower_client_credentials::clock::ManualClock;
 use tower_client_credentials::transport::{HttpClient, HttpError};
-use tower_client_credentials::{
-    AuthorizationServer, BearerAuthLayer, ManualClock, MemoryStore, RemoteIssuer, Revocations,
-};
+use tower_client_credentials::{AuthorizationServer, BearerAuthLayer, MemoryStore, RemoteIssuer, Revocations};
 
 /// Returns what is recorded while `work` runs, which stays on one thread: `name label=value …` → number.
 fn recorded<T>(work: impl Future<Output = T>) -> BTreeMap<String, f64> {

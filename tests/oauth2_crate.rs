@@ -85,7 +85,7 @@ async fn it_gets_a_token_by_each_method_and_uses_it() {
 async fn it_gets_a_token_with_credentials_of_unusual_characters() {
     let (id, secret) = (r#"o:d%d+ &=/@?~" x"#, r#"s: %41+&=/@?~" \ "#);
     let hash = "$argon2id$v=19$m=8,t=1,p=1$cGVwcGVyLWFuZC1zYWx0IQ$k3UUTXUUcmIffflmWoqY281DLypxMM+riwXl5u0M1Vk";
-    let stored: tower_client_credentials::StoredSecret = hash.parse().unwrap();
+    let stored: tower_client_credentials::secret::StoredSecret = hash.parse().unwrap();
     let odd = tower_client_credentials::Client::new(id, stored).scope(READ).audience(API);
     let server = settings(MemoryStore::from([odd])).build().unwrap();
     on_every_stack(async |stack| {

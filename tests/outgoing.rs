@@ -21,9 +21,10 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt as _;
+use tower_client_credentials::authorization_server::{AuthorizationServerBuilder, ConfigError};
 use tower_client_credentials::{
-    AuthorizationServer, AuthorizationServerBuilder, ClientSecret, ConfigError, Introspection, KeyRing, MemoryStore,
-    RemoteIssuer, Revocations, TokenEndpointLayer, VerifiedToken,
+    AuthorizationServer, ClientSecret, Introspection, KeyRing, MemoryStore, RemoteIssuer, Revocations,
+    TokenEndpointLayer, VerifiedToken,
 };
 
 fn store() -> MemoryStore {
@@ -132,8 +133,10 @@ async fn the_resource_server_that_the_other_tests_start() {
         (remote, asking) = (remote.dangerous_plain_http(), asking.dangerous_plain_http());
     }
     let said = |verified: Result<VerifiedToken, _>| {
-        verified
-            .map_or_else(|error: tower_client_credentials::VerifyError| error.to_string(), |_| "admitted".to_owned())
+        verified.map_or_else(
+            |error: tower_client_credentials::verification::VerifyError| error.to_string(),
+            |_| "admitted".to_owned(),
+        )
     };
     let (good, forged) = match remote.connect().await {
         Ok(verifier) => (said(verifier.verify(text("good")).await), said(verifier.verify(text("forged")).await)),

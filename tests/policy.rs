@@ -12,11 +12,13 @@ use common::stack::{Answer, Site, Stack, on_every_stack};
 use common::{API, OTHER_API, READ, WRITE, client, clock, forge, settings};
 use http::Extensions;
 use serde_json::{Value, json};
-use tower_client_credentials::event::{self, Outcome};
-use tower_client_credentials::{
-    AdminError, AttemptLimits, AuthorizationServer, AuthorizationServerBuilder, Client, ClientAdmin as _, ClientId,
-    ClientStore, GrantHook, GrantRefusal, MemoryStore, PendingGrant, RegisteredClient, Scope, Scopes, StoreError,
+use tower_client_credentials::authorization_server::{
+    AttemptLimits, AuthorizationServerBuilder, GrantHook, GrantRefusal, PendingGrant,
 };
+use tower_client_credentials::event::{self, Outcome};
+use tower_client_credentials::registration::RegisteredClient;
+use tower_client_credentials::store::{AdminError, ClientAdmin as _, StoreError};
+use tower_client_credentials::{AuthorizationServer, Client, ClientId, ClientStore, MemoryStore, Scope, Scopes};
 
 const ADMIN: Scope = Scope::from_static("admin");
 
@@ -276,7 +278,9 @@ async fn a_token_that_no_resource_server_would_accept_is_not_issued() {
 mod a_custom_store {
     use std::sync::Arc;
 
-    use tower_client_credentials::{ClientId, ClientStore, RegisteredClient, StoreError};
+    use tower_client_credentials::registration::RegisteredClient;
+    use tower_client_credentials::store::StoreError;
+    use tower_client_credentials::{ClientId, ClientStore};
 
     use super::*;
 

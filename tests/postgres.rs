@@ -15,8 +15,10 @@ use common::{at, chain, client};
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _};
 use tower_client_credentials::store::conformance::{self, Violation};
-use tower_client_credentials::store::{Change, Cursor, PostgresStore, Replay, ReplayId};
-use tower_client_credentials::{ClientAdmin, ClientId, ClientStore, ReplayLog, Revocation, RevocationStore};
+use tower_client_credentials::store::{
+    Change, ClientAdmin, Cursor, PostgresStore, Replay, ReplayId, ReplayLog, Revocation, RevocationStore,
+};
+use tower_client_credentials::{ClientId, ClientStore};
 
 const BILLING: ClientId = ClientId::from_static("billing");
 

@@ -21,10 +21,11 @@ use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::time::sleep;
 use tower_client_credentials::event::{self, EventReceiver, Outcome};
 use tower_client_credentials::store::conformance::{self, Violation};
-use tower_client_credentials::store::{Change, Cursor, PostgresStore, PostgresStoreBuilder, Replay, ReplayId};
-use tower_client_credentials::{
-    ClientAdmin, ClientId, ClientStore, ReplayLog, Revocation, RevocationStore, Revocations,
+use tower_client_credentials::store::{
+    Change, ClientAdmin, Cursor, PostgresStore, PostgresStoreBuilder, Replay, ReplayId, ReplayLog, Revocation,
+    RevocationStore,
 };
+use tower_client_credentials::{ClientId, ClientStore, Revocations};
 
 const BILLING: ClientId = ClientId::from_static("billing");
 const REPORTS: ClientId = ClientId::from_static("reports");

@@ -12,9 +12,9 @@ use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderName, Method, Request};
 use serde_json::{Value, json};
 use tower::Layer as _;
+use tower_client_credentials::verification::InvalidToken;
 use tower_client_credentials::{
-    AuthorizationServer, BearerAuthLayer, InvalidToken, KeyRing, MemoryStore, Scopes, SigningKey, VerifiedToken,
-    Verifier,
+    AuthorizationServer, BearerAuthLayer, KeyRing, MemoryStore, Scopes, SigningKey, VerifiedToken, Verifier,
 };
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -475,7 +475,7 @@ mod nested_guards {
     #[derive(Clone, Debug)]
     struct OneLook(std::sync::Arc<std::sync::atomic::AtomicBool>);
 
-    impl tower_client_credentials::Clock for OneLook {
+    impl tower_client_credentials::clock::Clock for OneLook {
         fn now(&self) -> std::time::SystemTime {
             let has_looked = self.0.swap(true, std::sync::atomic::Ordering::SeqCst);
             at(if has_looked { NOW + 100_000 } else { NOW })

@@ -13,7 +13,8 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use tower::{Layer, Service};
-use tower_client_credentials::{BearerAuthLayer, ForwardGrantsLayer, TokenEndpointLayer};
+use tower_client_credentials::authorization_server::ForwardGrantsLayer;
+use tower_client_credentials::{BearerAuthLayer, TokenEndpointLayer};
 
 type Body = Full<Bytes>;
 

@@ -17,13 +17,15 @@ use common::servers::Redis;
 use common::stack::Answer;
 use common::{API, WRONG_SECRET, chain, client};
 use tower::ServiceExt as _;
+use tower_client_credentials::authorization_server::ClientCacheLimits;
 use tower_client_credentials::event::{self, EventReceiver, Outcome};
 use tower_client_credentials::store::conformance::{self, Violation};
-use tower_client_credentials::store::{Change, Changes, Cursor, RedisStore, Replay, ReplayId};
-use tower_client_credentials::{
-    AdminError, AuthorizationServer, ClientAdmin, ClientCacheLimits, ClientId, ClientStore, InvalidToken, KeyRing,
-    ReplayLog, Revocation, RevocationStore, Revocations, StoreError, VerifiedToken, VerifyError,
+use tower_client_credentials::store::{
+    AdminError, Change, Changes, ClientAdmin, Cursor, RedisStore, Replay, ReplayId, ReplayLog, Revocation,
+    RevocationStore, StoreError,
 };
+use tower_client_credentials::verification::{InvalidToken, VerifyError};
+use tower_client_credentials::{AuthorizationServer, ClientId, ClientStore, KeyRing, Revocations, VerifiedToken};
 
 const BILLING: ClientId = ClientId::from_static("billing");
 const HOUR: Duration = Duration::from_secs(3_600);

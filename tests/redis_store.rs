@@ -15,10 +15,10 @@ use common::proxy::Proxy;
 use common::servers::Redis;
 use common::{NOW, at, client, clock};
 use tower_client_credentials::store::conformance::{self, Violation};
-use tower_client_credentials::store::{Change, Cursor, RedisStore, Replay, ReplayId};
-use tower_client_credentials::{
-    AdminError, ClientAdmin, ClientId, ClientStore, ReplayLog, Revocation, RevocationStore,
+use tower_client_credentials::store::{
+    AdminError, Change, ClientAdmin, Cursor, RedisStore, Replay, ReplayId, ReplayLog, Revocation, RevocationStore,
 };
+use tower_client_credentials::{ClientId, ClientStore};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_passes_the_conformance_suite() -> Result<(), Violation> {

@@ -18,7 +18,8 @@ use common::stack::{Answer, Site, Stack};
 use common::{API, READ};
 use p256::ecdsa::SigningKey;
 use serde_json::{Value, json};
-use tower_client_credentials::{BearerAuthLayer, ManualClock, RemoteIssuer};
+use tower_client_credentials::clock::ManualClock;
+use tower_client_credentials::{BearerAuthLayer, RemoteIssuer};
 
 const SECOND: Duration = Duration::from_secs(1);
 const METADATA: &str = "/.well-known/oauth-authorization-server";

@@ -26,8 +26,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use tempfile::TempDir;
-use tower_client_credentials::store::{PostgresStore, RedisStore};
-use tower_client_credentials::{ClientAdmin, ClientId, Scope};
+use tower_client_credentials::store::{ClientAdmin, PostgresStore, RedisStore};
+use tower_client_credentials::{ClientId, Scope};
 
 /// How long a revoked token may still be accepted.
 const BOUND: Duration = Duration::from_secs(1);

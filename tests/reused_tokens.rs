@@ -14,10 +14,10 @@ use common::stack::{Answer, Body, Stack};
 use common::{API, OTHER_API, READ, SECRET, WRITE, client, clock, forge, settings};
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
-use tower_client_credentials::{
-    AuthorizationServer, AuthorizationServerBuilder, ClientAdmin as _, ClientId, MemoryStore, PendingGrant, Random,
-    RandomError, Revocations,
-};
+use tower_client_credentials::authorization_server::{AuthorizationServerBuilder, PendingGrant};
+use tower_client_credentials::crypto::{Random, RandomError};
+use tower_client_credentials::store::ClientAdmin as _;
+use tower_client_credentials::{AuthorizationServer, ClientId, MemoryStore, Revocations};
 
 const LIFE: u64 = 600;
 
@@ -65,8 +65,8 @@ async fn an_identical_request_gets_the_same_token_until_half_of_its_life_with_it
     }
 }
 
-fn clock_seconds(clock: &tower_client_credentials::ManualClock) -> u64 {
-    use tower_client_credentials::Clock as _;
+fn clock_seconds(clock: &tower_client_credentials::clock::ManualClock) -> u64 {
+    use tower_client_credentials::clock::Clock as _;
     clock.now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
 }
 
@@ -182,7 +182,7 @@ struct Signed(Arc<AtomicUsize>);
 impl Random for Signed {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError> {
         self.0.fetch_add(1, Ordering::SeqCst);
-        tower_client_credentials::SystemRandom.fill(bytes)
+        tower_client_credentials::crypto::SystemRandom.fill(bytes)
     }
 }
 

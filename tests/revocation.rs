@@ -14,12 +14,16 @@ use common::{API, ISSUER, KEY, NOW, SECRET, WRONG_SECRET, client, clients, clock
 use oauth2::basic::BasicClient;
 use oauth2::{AuthType, ClientId as OauthId, ClientSecret as OauthSecret, RevocationUrl, StandardRevocableToken};
 use tower::ServiceExt as _;
+use tower_client_credentials::authorization_server::{
+    AuthorizationServerBuilder, ClientCacheLimits, ConfigError, PendingGrant,
+};
+use tower_client_credentials::clock::{Clock as _, ManualClock};
 use tower_client_credentials::event::{self, Outcome};
-use tower_client_credentials::store::{Changes, Cursor};
+use tower_client_credentials::registration::RegisteredClient;
+use tower_client_credentials::store::{Changes, ClientAdmin as _, Cursor, Revocation, RevocationStore, StoreError};
+use tower_client_credentials::verification::{InvalidToken, VerifyError};
 use tower_client_credentials::{
-    AuthorizationServer, AuthorizationServerBuilder, BearerAuthLayer, ClientAdmin as _, ClientCacheLimits, ClientId,
-    ClientStore, Clock as _, ConfigError, InvalidToken, KeyRing, ManualClock, MemoryStore, PendingGrant,
-    RegisteredClient, Revocation, RevocationStore, Revocations, StoreError, VerifyError,
+    AuthorizationServer, BearerAuthLayer, ClientId, ClientStore, KeyRing, MemoryStore, Revocations,
 };
 
 const BILLING: ClientId = ClientId::from_static("billing");

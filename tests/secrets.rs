@@ -16,12 +16,14 @@ use common::stack::{Answer, Site, Stack};
 use common::{API, NOW, SECRET, WRONG_SECRET, at, clock, settings};
 use http::Request;
 use tower::ServiceExt as _;
+use tower_client_credentials::authorization_server::AttemptLimits;
 use tower_client_credentials::event::{self, Event, EventReceiver, Outcome};
-use tower_client_credentials::store::{Change, Cursor, Revision};
-use tower_client_credentials::{
-    AdminError, AttemptLimits, AuthorizationServer, Client, ClientAdmin, ClientId, ClientSecret, ClientStore,
-    MemoryStore, RegisteredClient, RegisteredSecret, RevocationStore as _, StoreError, StoredSecret,
+use tower_client_credentials::registration::{RegisteredClient, RegisteredSecret};
+use tower_client_credentials::secret::StoredSecret;
+use tower_client_credentials::store::{
+    AdminError, Change, ClientAdmin, Cursor, Revision, RevocationStore as _, StoreError,
 };
+use tower_client_credentials::{AuthorizationServer, Client, ClientId, ClientSecret, ClientStore, MemoryStore};
 
 const CHOSEN: &str = "correct horse";
 const WRONG: &str = "battery staple";

@@ -20,10 +20,13 @@ use http::{Request, Response};
 use tempfile::TempDir;
 use tokio::time::sleep;
 use tower::{Layer as _, ServiceExt as _, service_fn};
-use tower_client_credentials::store::{FileStore, PostgresStore, RedisStore, SecretRotation, SqliteStore};
+use tower_client_credentials::clock::{Clock, ManualClock, SystemClock};
+use tower_client_credentials::store::{
+    ClientAdmin, FileStore, PostgresStore, RedisStore, RevocationStore, SecretRotation, SqliteStore,
+};
 use tower_client_credentials::{
-    AuthorizationServer, BearerAuthLayer, Client, ClientAdmin, ClientId, ClientSecret, ClientStore, Clock, KeyRing,
-    ManualClock, MemoryStore, RevocationStore, Revocations, SigningKey, SystemClock,
+    AuthorizationServer, BearerAuthLayer, Client, ClientId, ClientSecret, ClientStore, KeyRing, MemoryStore,
+    Revocations, SigningKey,
 };
 
 const MILLI: Duration = Duration::from_millis(1);

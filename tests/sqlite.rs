@@ -14,10 +14,10 @@ use common::{API, READ, at, chain, client, settings};
 use tempfile::TempDir;
 use tower_client_credentials::event::{self, Outcome};
 use tower_client_credentials::store::conformance::{self, Violation};
-use tower_client_credentials::store::{Change, Cursor, Replay, ReplayId, SqliteStore};
-use tower_client_credentials::{
-    AdminError, ClientAdmin, ClientId, ClientStore, ReplayLog, Revocation, RevocationStore,
+use tower_client_credentials::store::{
+    AdminError, Change, ClientAdmin, Cursor, Replay, ReplayId, ReplayLog, Revocation, RevocationStore, SqliteStore,
 };
+use tower_client_credentials::{ClientId, ClientStore};
 
 const BILLING: ClientId = ClientId::from_static("billing");
 

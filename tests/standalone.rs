@@ -622,8 +622,9 @@ fn an_issuer_without_a_scheme_is_rejected_with_an_issuer_as_the_example() {
 #[cfg(all(feature = "legacy_hashes", feature = "sqlite"))]
 #[test]
 fn the_hash_of_an_older_system_is_replaced_in_the_store_when_its_secret_is_used() {
-    use tower_client_credentials::store::SqliteStore;
-    use tower_client_credentials::{Client, ClientAdmin as _, ClientId, ClientStore as _, StoredSecret};
+    use tower_client_credentials::secret::StoredSecret;
+    use tower_client_credentials::store::{ClientAdmin as _, SqliteStore};
+    use tower_client_credentials::{Client, ClientId, ClientStore as _};
 
     let config = file("legacy", &GOOD.replace("billing", "someone"));
     for ending in ["db", "db-wal", "db-shm"] {

@@ -18,9 +18,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tower::ServiceExt as _;
+use tower_client_credentials::authorization_server::AuthorizationServerBuilder;
+use tower_client_credentials::registration::RegisteredClient;
+use tower_client_credentials::secret::StoredSecret;
+use tower_client_credentials::store::StoreError;
 use tower_client_credentials::{
-    AuthorizationServer, AuthorizationServerBuilder, Client, ClientAuthMethod, ClientId, ClientSecret, ClientStore,
-    KeyRing, MemoryStore, RegisteredClient, Scope, Scopes, SigningKey, StoreError, StoredSecret,
+    AuthorizationServer, Client, ClientAuthMethod, ClientId, ClientSecret, ClientStore, KeyRing, MemoryStore, Scope,
+    Scopes, SigningKey,
 };
 
 const KIB: usize = 1024;

@@ -15,10 +15,12 @@ use futures_util::future::join_all;
 use http::{Request, StatusCode};
 use tokio::sync::{Notify, Semaphore};
 use tower::ServiceExt as _;
-use tower_client_credentials::{
-    AuthorizationServer, AuthorizationServerBuilder, ClientId, ClientStore, GrantHook, GrantRefusal, MemoryStore,
-    PendingGrant, RegisteredClient, StoreError, TokenError,
+use tower_client_credentials::authorization_server::{
+    AuthorizationServerBuilder, GrantHook, GrantRefusal, PendingGrant, TokenError,
 };
+use tower_client_credentials::registration::RegisteredClient;
+use tower_client_credentials::store::StoreError;
+use tower_client_credentials::{AuthorizationServer, ClientId, ClientStore, MemoryStore};
 
 /// How many requests are queued, in addition to those that are served.
 const QUEUED: usize = 10;

@@ -4,7 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Request;
 use tower::Service as _;
-use tower_client_credentials::{AttemptLimits, AuthorizationServer, Client, ClientSecret, KeyRing, MemoryStore, Scope};
+use tower_client_credentials::authorization_server::AttemptLimits;
+use tower_client_credentials::{AuthorizationServer, Client, ClientSecret, KeyRing, MemoryStore, Scope};
 
 use crate::measure::now;
 use crate::subject::{API, Body, ISSUER};

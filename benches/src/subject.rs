@@ -9,9 +9,10 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use tower::{Service, service_fn};
+use tower_client_credentials::authorization_server::AuthorizationServerBuilder;
 use tower_client_credentials::{
-    Algorithm, AuthorizationServer, AuthorizationServerBuilder, Client, ClientAuthMethod, ClientSecret, KeyRing,
-    MemoryStore, Scope, SigningKey, Verifier,
+    Algorithm, AuthorizationServer, Client, ClientAuthMethod, ClientSecret, KeyRing, MemoryStore, Scope, SigningKey,
+    Verifier,
 };
 
 use crate::bare::RSA;

@@ -12,11 +12,12 @@ use axum::http::header::AUTHORIZATION;
 use axum::routing::{any, get};
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use tower_client_credentials::authorization_server::{ForwardedHeader, TrustedProxies};
+use tower_client_credentials::authorization_server::{ConfigError, ForwardedHeader, TrustedProxies};
+use tower_client_credentials::keys::{KeyError, VerifyingKey};
+use tower_client_credentials::secret::{SecretError, StoredSecret};
 use tower_client_credentials::{
     Algorithm, AuthorizationServer, BearerAuthLayer, ClientAuthMethod, ClientId, ClientSecret, ClientStore as _,
-    ConfigError, KeyError, KeyRing, MemoryStore, Revocations, Scopes, SecretError, SigningKey, StoredSecret,
-    TokenEndpointLayer, VerifiedToken, VerifyingKey,
+    KeyRing, MemoryStore, Revocations, Scopes, SigningKey, TokenEndpointLayer, VerifiedToken,
 };
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::timeout::RequestBodyDeadlineLayer;

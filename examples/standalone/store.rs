@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tower_client_credentials::store::{Changes, Cursor, Revision};
-use tower_client_credentials::{
-    AdminError, ClientAdmin, ClientError, ClientId, ClientRules, ClientStore, MemoryStore, RegisteredClient,
-    Revocation, RevocationStore, StoreError,
+use tower_client_credentials::registration::{ClientError, ClientRules, RegisteredClient};
+use tower_client_credentials::store::{
+    AdminError, Changes, ClientAdmin, Cursor, Revision, Revocation, RevocationStore, StoreError,
 };
+use tower_client_credentials::{ClientId, ClientStore, MemoryStore};
 
 /// Any store of this crate.
 #[derive(Clone, Debug)]

@@ -139,8 +139,8 @@ impl AuthorizationServerBuilder {
     /// Revocations have these effects:
     ///
     /// 1. The [verifiers](AuthorizationServer::verifier) of this server refuse revoked tokens.
-    /// 2. No token lives longer than the [limit](crate::RevocationStore::longest_token_lifetime) of the revocation
-    ///    store.
+    /// 2. No token lives longer than the [limit](crate::store::RevocationStore::longest_token_lifetime) of the
+    ///    revocation store.
     /// 3. If the tokens of a client were revoked and the client may get new ones, a new token is dated after the
     ///    revocation.
     /// 4. The server has a [revocation](Self::revocation_path) and an [introspection](Self::introspection_path)
@@ -532,7 +532,8 @@ impl AuthorizationServerBuilder {
     /// overwrites concurrent changes. Pass the store that contains the server's clients.
     ///
     /// ```
-    /// use tower_client_credentials::{AuthorizationServer, Client, KeyRing, MemoryStore, StoredSecret};
+    /// use tower_client_credentials::secret::StoredSecret;
+    /// use tower_client_credentials::{AuthorizationServer, Client, KeyRing, MemoryStore};
     ///
     /// let hash: StoredSecret = "$2b$12$GhvMmNVjRW29ulnudl.LbuAnUtN/LRfe1JsBm1Xu6LE3059z5Tr8m".parse()?;
     /// let clients = MemoryStore::from([Client::new("billing", hash).audience("https://api.example.com")]);

@@ -177,7 +177,7 @@ const RETRY_AFTER_SECONDS: u64 = 1;
 ///
 /// ```
 /// use http::Response;
-/// use tower_client_credentials::{TokenError, TokenErrorKind};
+/// use tower_client_credentials::authorization_server::{TokenError, TokenErrorKind};
 ///
 /// fn count<B>(response: &Response<B>) -> Option<TokenErrorKind> {
 ///     response.extensions().get::<TokenError>().map(TokenError::kind)

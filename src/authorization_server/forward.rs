@@ -45,7 +45,8 @@ pub type ForwardedBody<B> = Either<B, Full<Bytes>>;
 /// ```
 /// use axum::{Router, routing::post};
 /// use tower::{Layer, ServiceExt};
-/// # use tower_client_credentials::{AuthorizationServer, ForwardGrantsLayer, KeyRing, MemoryStore};
+/// # use tower_client_credentials::authorization_server::ForwardGrantsLayer;
+/// # use tower_client_credentials::{AuthorizationServer, KeyRing, MemoryStore};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let server = AuthorizationServer::new("https://auth.example.com", KeyRing::generate()?, MemoryStore::default())?;

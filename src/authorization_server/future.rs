@@ -209,7 +209,8 @@ mod tests {
     use http_body_util::Full;
     use tower::{Layer as _, Service as _, service_fn};
 
-    use crate::{AuthorizationServer, ForwardGrantsLayer, KeyRing, MemoryStore, TokenEndpointLayer};
+    use crate::authorization_server::ForwardGrantsLayer;
+    use crate::{AuthorizationServer, KeyRing, MemoryStore, TokenEndpointLayer};
 
     type Body = Full<Bytes>;
 

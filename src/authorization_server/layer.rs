@@ -11,7 +11,7 @@ use super::{AuthorizationServer, TokenEndpoint};
 /// 3. A request to any other path is forwarded to the wrapped service unchanged, without reading or allocating
 ///    anything.
 ///
-/// The layer wraps any `Service<Request<B>>`. Its responses have a [`ResponseBody`](crate::ResponseBody).
+/// The layer wraps any `Service<Request<B>>`. Its responses have a [`ResponseBody`](crate::transport::ResponseBody).
 ///
 /// # With axum
 ///
@@ -112,7 +112,8 @@ use super::{AuthorizationServer, TokenEndpoint};
 /// ```no_run
 /// use axum::{Router, ServiceExt, body::Body, extract::Request, response::Response};
 /// use tower::{Layer, ServiceBuilder};
-/// use tower_client_credentials::{ResponseBody, TokenEndpointLayer};
+/// use tower_client_credentials::transport::ResponseBody;
+/// use tower_client_credentials::TokenEndpointLayer;
 /// # async fn serve(router: Router, server: tower_client_credentials::AuthorizationServer, listener: tokio::net::TcpListener) {
 ///
 /// let app = ServiceBuilder::new()

@@ -15,14 +15,14 @@ const MAX_KEYS: usize = 100;
 /// The public keys that verify one issuer's signatures. Clones share them.
 ///
 /// ```
-/// use tower_client_credentials::KeySet;
+/// use tower_client_credentials::keys::KeySet;
 ///
 /// let keys = KeySet::from_jwks(r#"{"keys": [
 ///     {"kty": "OKP", "crv": "Ed25519", "kid": "2026", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},
 ///     {"kty": "EC", "crv": "secp256k1", "x": "unsupported here", "y": "and ignored"}
 /// ]}"#)?;
 /// assert_eq!(keys.len(), 1);
-/// # Ok::<(), tower_client_credentials::KeyError>(())
+/// # Ok::<(), tower_client_credentials::keys::KeyError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeySet(Arc<[NamedKey]>);

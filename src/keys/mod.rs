@@ -35,7 +35,7 @@
 //! let keys = KeyRing::new(SigningKey::from_pem(pem)?)
 //!     .also_trust(SigningKey::from_pem(old)?.verifying_key());
 //! assert_eq!(keys.key_ids().count(), 2);
-//! # Ok::<(), tower_client_credentials::KeyError>(())
+//! # Ok::<(), tower_client_credentials::keys::KeyError>(())
 //! ```
 
 mod algorithm;

@@ -41,7 +41,7 @@ impl SigningKey {
     /// let key = SigningKey::generate(Algorithm::ES256)?;
     /// let again = SigningKey::from_pem(key.to_pkcs8_pem()?.expose())?;
     /// assert_eq!(again.key_id(), key.key_id());
-    /// # Ok::<(), tower_client_credentials::KeyError>(())
+    /// # Ok::<(), tower_client_credentials::keys::KeyError>(())
     /// ```
     pub fn to_pkcs8_pem(&self) -> Result<PrivateKeyPem, KeyError> {
         Ok(PrivateKeyPem(pem::private(&self.to_pkcs8()?)))

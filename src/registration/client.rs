@@ -439,7 +439,8 @@ fn keep<T, E: fmt::Display>(result: Result<T, E>, mistake: &mut Option<String>) 
 /// a [random](crate::ClientSecret::assume_random) secret, and stored as a digest.
 ///
 /// ```
-/// use tower_client_credentials::{Client, ClientSecret, RegisteredClient};
+/// use tower_client_credentials::registration::RegisteredClient;
+/// use tower_client_credentials::{Client, ClientSecret};
 ///
 /// let client = Client::new("billing", ClientSecret::generate()?).audience("https://api.example.com").register()?;
 /// let record = serde_json::to_string(&client)?;

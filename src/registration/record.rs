@@ -352,9 +352,10 @@ impl<'de> Deserialize<'de> for ClientAuthMethod {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
+    use crate::registration::{RegisteredClient, RegisteredSecret};
     #[cfg(feature = "argon2")]
     use crate::secret::Presented;
-    use crate::{Client, ClientAuthMethod, ClientSecret, RegisteredClient, RegisteredSecret, Scope};
+    use crate::{Client, ClientAuthMethod, ClientSecret, Scope};
 
     #[test]
     fn a_record_contains_the_whole_registration() {
@@ -381,7 +382,7 @@ mod tests {
     #[test]
     fn a_record_is_written_with_exactly_these_bytes() {
         let hash = "$sha256$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-        let secret = RegisteredSecret::new("b", hash.parse::<crate::StoredSecret>().unwrap()).unwrap();
+        let secret = RegisteredSecret::new("b", hash.parse::<crate::secret::StoredSecret>().unwrap()).unwrap();
         let least = Client::blank("reports".to_owned()).register().unwrap();
         assert_eq!(
             serde_json::to_string(&least).unwrap(),

@@ -13,13 +13,14 @@ use crate::secret::{SecretError, StoredSecret};
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
-/// use tower_client_credentials::{Client, ClientSecret, RegisteredSecret};
+/// use tower_client_credentials::registration::RegisteredSecret;
+/// use tower_client_credentials::{Client, ClientSecret};
 ///
 /// let now = SystemTime::now();
 /// let old = RegisteredSecret::new("2025", ClientSecret::generate()?)?.expires_at(now + Duration::from_secs(86_400));
 /// let new = RegisteredSecret::new("2026", ClientSecret::generate()?)?.created_at(now);
 /// let client = Client::new("billing", ClientSecret::generate()?).registered_secret(old).registered_secret(new);
-/// # Ok::<(), tower_client_credentials::SecretError>(())
+/// # Ok::<(), tower_client_credentials::secret::SecretError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct RegisteredSecret {

@@ -11,7 +11,8 @@ use crate::verification::VerifiedToken;
 /// A scope as a type, so that a handler can require it in its signature; see [`Authorized`].
 ///
 /// ```
-/// use tower_client_credentials::{Permission, Scope};
+/// use tower_client_credentials::resource_server::Permission;
+/// use tower_client_credentials::Scope;
 ///
 /// struct ReadInvoices;
 ///
@@ -100,7 +101,8 @@ tuples! { (A) (A, B) (A, B, C) (A, B, C, D) }
 ///
 /// ```
 /// use axum::{Router, routing::get};
-/// use tower_client_credentials::{AnyOf, Authorized, BearerAuthLayer, Permission, Scope};
+/// use tower_client_credentials::resource_server::{AnyOf, Authorized, Permission};
+/// use tower_client_credentials::{BearerAuthLayer, Scope};
 /// # use tower_client_credentials::{AuthorizationServer, KeyRing, MemoryStore};
 /// # let server = AuthorizationServer::new("https://auth.example.com", KeyRing::generate()?, MemoryStore::default())?;
 ///
@@ -137,7 +139,8 @@ impl VerifiedToken {
     /// [`BearerError::InsufficientScope`] if the token lacks a scope.
     ///
     /// ```
-    /// # use tower_client_credentials::{Authorized, BearerError, Permission, Scope, VerifiedToken};
+    /// # use tower_client_credentials::resource_server::{Authorized, BearerError, Permission};
+    /// # use tower_client_credentials::{Scope, VerifiedToken};
     /// struct Read;
     /// impl Permission for Read {
     ///     const SCOPE: Scope = Scope::from_static("invoices:read");
@@ -188,7 +191,7 @@ impl<R> fmt::Debug for Authorized<R> {
 #[cfg(test)]
 mod tests {
     use super::{AnyOf, Permission, Requirement, Scope, Scopes, VerifiedToken};
-    use crate::BearerError;
+    use crate::resource_server::BearerError;
 
     struct Read;
     impl Permission for Read {

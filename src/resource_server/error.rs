@@ -93,7 +93,7 @@ impl BearerError {
 
     /// Returns a short name of the reason, for a metric's label or for `error.type` in a trace. The set of names is fixed:
     /// `no_credentials`, `invalid_request`, `insufficient_scope`, `forbidden`, or the name of
-    /// [`InvalidToken`](InvalidToken::name) or [`UnavailableKind`](crate::UnavailableKind::name).
+    /// [`InvalidToken`](InvalidToken::name) or [`UnavailableKind`](crate::verification::UnavailableKind::name).
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {

@@ -179,7 +179,7 @@ mod tests {
     }
 
     /// Returns the layer's answer to a request whose pending verification ends with this result.
-    async fn answer(layer: BearerAuthLayer, verified: Verified) -> Response<crate::ResponseBody<Body>> {
+    async fn answer(layer: BearerAuthLayer, verified: Verified) -> Response<crate::transport::ResponseBody<Body>> {
         let inner = service_fn(async |request: Request<Body>| {
             let token = request.extensions().get::<VerifiedToken>().expect("the proof");
             Ok::<_, Infallible>(Response::new(Body::from(token.client_id().to_string())))

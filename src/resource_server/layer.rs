@@ -136,7 +136,8 @@ impl BearerAuthLayer {
     /// One scope to read and another to write cover all methods:
     ///
     /// ```
-    /// # use tower_client_credentials::{BearerAuthLayer, Methods, Scope, Verifier};
+    /// # use tower_client_credentials::resource_server::Methods;
+    /// # use tower_client_credentials::{BearerAuthLayer, Scope, Verifier};
     /// # fn protect(verifier: Verifier) -> BearerAuthLayer {
     /// BearerAuthLayer::new(verifier)
     ///     .require_scopes_for(Methods::SAFE, Scope::from_static("invoices:read"))
@@ -156,11 +157,12 @@ impl BearerAuthLayer {
     /// The policy runs for every verified token and must not block; put a check that needs a lookup into a layer inside this
     /// one.
     /// It does not run for a request that an [optional](Self::optional) layer admits without a token. A policy returns
-    /// [`Forbidden`](super::Forbidden) to refuse (403), or [`Unavailable`](crate::Unavailable) if it cannot decide (503). Both
-    /// convert into the error with `into` or `?`.
+    /// [`Forbidden`](super::Forbidden) to refuse (403), or [`Unavailable`](crate::verification::Unavailable) if it
+    /// cannot decide (503). Both convert into the error with `into` or `?`.
     ///
     /// ```
-    /// # use tower_client_credentials::{BearerAuthLayer, Forbidden, Verifier};
+    /// # use tower_client_credentials::resource_server::Forbidden;
+    /// # use tower_client_credentials::{BearerAuthLayer, Verifier};
     /// # fn protect(verifier: Verifier) -> BearerAuthLayer {
     /// BearerAuthLayer::new(verifier).policy(|token, request| {
     ///     let tenant = request.uri().path().split('/').nth(1);

@@ -9,7 +9,7 @@ use http::Method;
 ///
 /// ```
 /// use http::Method;
-/// use tower_client_credentials::Methods;
+/// use tower_client_credentials::resource_server::Methods;
 ///
 /// assert!(Methods::UNSAFE.contain(&Method::from_bytes(b"PURGE")?));
 /// assert!(Methods::from(Method::GET).contain(&Method::HEAD));

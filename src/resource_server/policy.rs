@@ -12,7 +12,7 @@ use crate::verification::{Unavailable, VerifiedToken};
 /// A request without its body, as passed to a [policy](super::BearerAuthLayer::policy).
 ///
 /// ```
-/// use tower_client_credentials::RequestHead;
+/// use tower_client_credentials::resource_server::RequestHead;
 ///
 /// let request = http::Request::get("/invoices/7").body(())?;
 /// assert_eq!(RequestHead::from(&request).uri().path(), "/invoices/7");

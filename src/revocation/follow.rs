@@ -132,7 +132,7 @@ impl Follow {
     /// default, no event is sent.
     ///
     /// This is for processes that only verify tokens. An authorization server with these revocations sends the event to its own
-    /// [`events`](crate::AuthorizationServerBuilder::events) in any case.
+    /// [`events`](crate::authorization_server::AuthorizationServerBuilder::events) in any case.
     pub fn events(self, events: EventSender) -> Self {
         self.losses.report_to(&events);
         self

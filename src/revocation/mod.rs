@@ -17,7 +17,7 @@
 //!
 //! | to revoke | use |
 //! |---|---|
-//! | your own token, as a client | the revocation endpoint (RFC 7009), at `/revoke` once a server has [`revocations`](crate::AuthorizationServerBuilder::revocations) |
+//! | your own token, as a client | the revocation endpoint (RFC 7009), at `/revoke` once a server has [`revocations`](crate::authorization_server::AuthorizationServerBuilder::revocations) |
 //! | one token | [`Revocations::revoke_token`] |
 //! | all tokens of a client | [`Revocations::revoke_client`]; [`Revocations::disable`] and [`Revocations::delete`] also change the registry |
 //! | all tokens signed by a key | [`Revocations::revoke_key`] |
@@ -99,9 +99,10 @@ use crate::timing::{CLOCK_SKEW, MAX_DATED_AHEAD};
 
 /// A handle to the revocations that this process knows, and the API to revoke.
 ///
-/// Pass it to an [authorization server](crate::AuthorizationServerBuilder::revocations), whose verifiers then use it too, or to
-/// a [`Verifier`](crate::Verifier::revocations) in a process that issues no tokens. Use one per authorization server, since
-/// client identifiers and token identifiers are unique within one authorization server only.
+/// Pass it to an [authorization server](crate::authorization_server::AuthorizationServerBuilder::revocations), whose
+/// verifiers then use it too, or to a [`Verifier`](crate::Verifier::revocations) in a process that issues no tokens.
+/// Use one per authorization server, since client identifiers and token identifiers are unique within one authorization
+/// server only.
 ///
 /// Clones share the view. The store is followed until the last clone is dropped.
 ///
@@ -227,8 +228,9 @@ impl Revocations {
     /// `clients` is the client store of the authorization servers. It may be a different store from that of the revocations.
     ///
     /// When the call returns, the servers and verifiers with this handle refuse the client and its tokens, even if the client is
-    /// in the [cache](crate::AuthorizationServerBuilder::client_cache) of a server. Other processes that follow the revocation
-    /// store do so within a second. [`ClientAdmin::enable`] enables the client again; its old tokens stay revoked.
+    /// in the [cache](crate::authorization_server::AuthorizationServerBuilder::client_cache) of a server. Other
+    /// processes that follow the revocation store do so within a second. [`ClientAdmin::enable`] enables the client
+    /// again; its old tokens stay revoked.
     ///
     /// ```
     /// use tower_client_credentials::{Client, ClientId, ClientSecret, MemoryStore, Revocations};

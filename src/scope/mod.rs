@@ -63,7 +63,7 @@ const fn is_scope_character_or_space(byte: u8) -> bool {
 /// let scopes: Scopes = "read  write read ".parse()?;
 /// assert_eq!(scopes.as_str(), "read write");
 /// assert!(scopes.contains("write"));
-/// # Ok::<(), tower_client_credentials::InvalidScope>(())
+/// # Ok::<(), tower_client_credentials::scope::InvalidScope>(())
 /// ```
 #[derive(Clone)]
 pub struct Scopes(Kind);

@@ -7,8 +7,8 @@
 //! 3. A chosen secret, which a person made up, can be guessed. It is stored as an argon2id hash (feature `argon2`),
 //!    which is intentionally slow.
 //! 4. A hash of an older system (feature `legacy_hashes`: bcrypt, PBKDF2) is accepted, too, and can be
-//!    [replaced](crate::AuthorizationServerBuilder::upgrade_hashes) when its secret is first used. A hash that would
-//!    take seconds to check is refused when it is read.
+//!    [replaced](crate::authorization_server::AuthorizationServerBuilder::upgrade_hashes) when its secret is first
+//!    used. A hash that would take seconds to check is refused when it is read.
 //! 5. All comparisons take constant time, and no `Debug`, `Display` or error contains a secret.
 //!
 //! # Deployment caveat
@@ -16,7 +16,7 @@
 //! Prefer random secrets: checking one takes a tenth of a microsecond, checking a chosen one takes tens of milliseconds
 //! and 19 MiB. In addition, an unknown client cannot be distinguished from a client with a generated secret, but a
 //! client with a chosen secret can be distinguished from both: by the time of a check, and by the
-//! [limit](crate::AttemptLimits) on wrong secrets.
+//! [limit](crate::authorization_server::AttemptLimits) on wrong secrets.
 //!
 //! # Example
 //!
@@ -27,7 +27,7 @@
 //! println!("give this to the client, once: {}", secret.expose());
 //! let kept: String = secret.to_stored()?.to_phc_string(); // what goes into a database
 //! assert!(kept.starts_with("$sha256$"));
-//! # Ok::<(), tower_client_credentials::SecretError>(())
+//! # Ok::<(), tower_client_credentials::secret::SecretError>(())
 //! ```
 
 #[cfg(feature = "argon2")]
@@ -130,7 +130,7 @@ impl ClientSecret {
     /// let secret = ClientSecret::assume_random("jR3uWc0sYk8p4hT1nQ7vZ2xB6mD9fG5a-LqEoHiKwXs")?;
     /// assert!(secret.to_stored()?.to_phc_string().starts_with("$sha256$"));
     /// assert!(ClientSecret::assume_random("correct horse battery staple").is_err());
-    /// # Ok::<(), tower_client_credentials::SecretError>(())
+    /// # Ok::<(), tower_client_credentials::secret::SecretError>(())
     /// ```
     ///
     /// # Errors

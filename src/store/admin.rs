@@ -23,10 +23,11 @@ use crate::secret::{ClientSecret, SecretError, StoredSecret};
 ///   before are revoked in the same step ([`Revocation::former_client`](super::Revocation::former_client)).
 /// - [`load`](Self::load) and [`list`](Self::list) read from the store itself, not from a cache.
 ///
-/// A disabled client gets no token from a server that reads the store. A server with a [cache](crate::ClientCacheLimits) reads
-/// a client again once a minute by default, and only verifiers that have [`Revocations`](crate::Revocations) refuse tokens
-/// that were issued before. So give each server and verifier the revocations of its store, and prefer
-/// [`Revocations::disable`](crate::Revocations::disable) if you have a handle to them.
+/// A disabled client gets no token from a server that reads the store. A server with a
+/// [cache](crate::authorization_server::ClientCacheLimits) reads a client again once a minute by default, and only
+/// verifiers that have [`Revocations`](crate::Revocations) refuse tokens that were issued before. So give each server
+/// and verifier the revocations of its store, and prefer [`Revocations::disable`](crate::Revocations::disable) if you
+/// have a handle to them.
 ///
 /// A backend implements five of the methods; the others have a default:
 ///
@@ -177,9 +178,9 @@ pub trait ClientAdmin: ClientStore {
     /// Disables the client in the store, and revokes its tokens.
     ///
     /// Servers refuse the client and verifiers refuse its tokens within a second if they follow the
-    /// [revocations](crate::Revocations) of this store. Otherwise, a server with a [cache](crate::ClientCacheLimits) issues
-    /// tokens for up to a minute more, and a token works until it expires.
-    /// [`Revocations::disable`](crate::Revocations::disable) takes effect at once in its own process.
+    /// [revocations](crate::Revocations) of this store. Otherwise, a server with a
+    /// [cache](crate::authorization_server::ClientCacheLimits) issues tokens for up to a minute more, and a token works
+    /// until it expires. [`Revocations::disable`](crate::Revocations::disable) takes effect at once in its own process.
     ///
     /// # Errors
     ///
@@ -291,10 +292,10 @@ impl SecretRotation {
     /// to get the new secret. A secret that expires earlier keeps its expiry.
     ///
     /// With [`Duration::ZERO`] the existing secrets are removed. Use this for a leaked secret: it then works under no clock.
-    /// Two effects remain. A server with a [cache](crate::ClientCacheLimits) may accept a removed secret for up to a minute,
-    /// or for a second if it follows the [revocations](crate::Revocations) of the store. Tokens that were issued for the
-    /// secret are valid until they expire; use [`Revocations::revoke_client`](crate::Revocations::revoke_client) to revoke
-    /// them.
+    /// Two effects remain. A server with a [cache](crate::authorization_server::ClientCacheLimits) may accept a removed
+    /// secret for up to a minute, or for a second if it follows the [revocations](crate::Revocations) of the store.
+    /// Tokens that were issued for the secret are valid until they expire; use
+    /// [`Revocations::revoke_client`](crate::Revocations::revoke_client) to revoke them.
     #[must_use]
     pub fn keep_old_for(mut self, time: Duration) -> Self {
         self.keep = time;

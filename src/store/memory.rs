@@ -32,7 +32,7 @@ use crate::timing::CLIENT_CHANGE_RETENTION;
 ///         .scope(Scope::from_static("invoices:read"))
 ///         .audience("https://api.example.com"),
 /// ]);
-/// # Ok::<(), tower_client_credentials::SecretError>(())
+/// # Ok::<(), tower_client_credentials::secret::SecretError>(())
 /// ```
 #[derive(Clone)]
 pub struct MemoryStore {

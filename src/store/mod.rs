@@ -21,7 +21,10 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use tower_client_credentials::{Client, ClientId, ClientStore, RegisteredClient, StoreError, StoredSecret};
+//! use tower_client_credentials::registration::RegisteredClient;
+//! use tower_client_credentials::secret::StoredSecret;
+//! use tower_client_credentials::store::StoreError;
+//! use tower_client_credentials::{Client, ClientId, ClientStore};
 //!
 //! #[derive(Debug)]
 //! struct Database;
@@ -87,12 +90,12 @@ use crate::registration::{ClientError, ClientRules, RegisteredClient};
 /// - `Ok(None)` means that no such client is registered. The caller is then refused. If the store cannot determine this, it
 ///   returns an `Err`, which the caller sees as a 503.
 /// - An answer may be stale, but only for as long as a disabled client or an old secret may keep working. The server caches it
-///   for [some time](crate::ClientCacheLimits) on top of that. Once the [feed](RevocationStore::changes) has reported a
-///   change, answers must include that change.
+///   for [some time](crate::authorization_server::ClientCacheLimits) on top of that. Once the
+///   [feed](RevocationStore::changes) has reported a change, answers must include that change.
 /// - The id comes from an unauthenticated caller. Look it up by equality, and store nothing about unknown ids. A returned
 ///   client whose id differs from the requested one counts as not found.
 /// - The future is dropped when it takes longer than the
-///   [store timeout](crate::AuthorizationServerBuilder::store_timeout).
+///   [store timeout](crate::authorization_server::AuthorizationServerBuilder::store_timeout).
 pub trait ClientStore: fmt::Debug + Send + Sync + 'static {
     /// Returns the client with this id, whether it is enabled or disabled.
     fn find(&self, id: &ClientId) -> impl Future<Output = Result<Option<Arc<RegisteredClient>>, StoreError>> + Send;
@@ -105,9 +108,10 @@ pub trait ClientStore: fmt::Debug + Send + Sync + 'static {
 
     /// Returns whether clients can be changed, disabled or deleted while a server runs. The default is `false`.
     ///
-    /// If this returns `true` and the server has no [revocations](crate::AuthorizationServerBuilder::revocations), the server
-    /// logs a warning when it is built. It then issues tokens to a disabled client for as long as the client is in its
-    /// [cache](crate::ClientCacheLimits), and these tokens work until they expire.
+    /// If this returns `true` and the server has no
+    /// [revocations](crate::authorization_server::AuthorizationServerBuilder::revocations), the server logs a warning
+    /// when it is built. It then issues tokens to a disabled client for as long as the client is in its
+    /// [cache](crate::authorization_server::ClientCacheLimits), and these tokens work until they expire.
     fn is_administered(&self) -> bool {
         false
     }

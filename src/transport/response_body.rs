@@ -23,8 +23,9 @@ pub(crate) trait BodyEnd: Send + Sync {
 }
 
 pin_project! {
-    /// The response body of [`TokenEndpoint`](crate::TokenEndpoint) and [`BearerAuth`](crate::BearerAuth): that of the wrapped
-    /// service, unchanged except for an [end at expiry](crate::BearerAuthLayer::end_at_expiry), or the layer's own.
+    /// The response body of [`TokenEndpoint`](crate::authorization_server::TokenEndpoint) and
+    /// [`BearerAuth`](crate::resource_server::BearerAuth): that of the wrapped service, unchanged except for an [end at
+    /// expiry](crate::BearerAuthLayer::end_at_expiry), or the layer's own.
     ///
     /// axum and tonic accept it, like every service that accepts any body of [`Bytes`]. If `axum::body::Body` is required,
     /// convert

@@ -22,7 +22,7 @@ use crate::quoted::shortened;
 ///
 /// ```
 /// # use tower_client_credentials::{AuthorizationServer, KeyRing, MemoryStore};
-/// use tower_client_credentials::{InvalidToken, VerifyError};
+/// use tower_client_credentials::verification::{InvalidToken, VerifyError};
 ///
 /// # let server = AuthorizationServer::new("https://auth.example.com", KeyRing::generate()?, MemoryStore::default())?;
 /// let verifier = server.verifier("https://api.example.com")?;

@@ -173,7 +173,7 @@ impl VerifiedToken {
     /// assert_eq!(token.client_id(), &"billing");
     /// assert!(token.audiences().eq(["https://api.example.com"]));
     /// assert_eq!(token.claims::<Tenancy>()?.tenant, "acme");
-    /// # Ok::<(), tower_client_credentials::ClaimsError>(())
+    /// # Ok::<(), tower_client_credentials::verification::ClaimsError>(())
     /// ```
     pub fn for_test(client_id: &str) -> VerifiedTokenBuilder {
         const YEAR_2100: Duration = Duration::from_secs(4_102_444_800);
@@ -217,7 +217,8 @@ impl VerifiedTokenBuilder {
 /// use axum::{Router, body::Body, routing::get};
 /// use http::Request;
 /// use tower::ServiceExt;
-/// use tower_client_credentials::{BearerAuthLayer, Scope, TestIssuer, Verifier, VerifiedToken};
+/// use tower_client_credentials::verification::TestIssuer;
+/// use tower_client_credentials::{BearerAuthLayer, Scope, VerifiedToken, Verifier};
 ///
 /// const READ: Scope = Scope::from_static("invoices:read");
 ///

@@ -34,9 +34,11 @@ use crate::scope::Scopes;
 /// several accounts, use a [policy](crate::resource_server::BearerAuthLayer::policy) that compares the client with a list.
 ///
 /// ```
-/// use tower_client_credentials::{KeySet, Scope, Scopes, TokenProfile, Verifier};
+/// use tower_client_credentials::keys::KeySet;
+/// use tower_client_credentials::verification::TokenProfile;
+/// use tower_client_credentials::{Scope, Scopes, Verifier};
 /// # let pem = include_str!("../../tests/keys/p256.pub.pem");
-/// # let keys = KeySet::from([tower_client_credentials::VerifyingKey::from_pem(pem)?]);
+/// # let keys = KeySet::from([tower_client_credentials::keys::VerifyingKey::from_pem(pem)?]);
 ///
 /// let keycloak = TokenProfile::default()
 ///     .jwt_type()

@@ -5,8 +5,9 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use super::{InvalidToken, TokenProfile, VerifiedToken, Verifier, VerifyError};
+use crate::clock::{Clock, ManualClock};
 use crate::keys::{KeyRing, TrustedKeys};
-use crate::{Clock, ManualClock, MemoryStore, Revocations};
+use crate::{MemoryStore, Revocations};
 
 const ISSUER: &str = "https://auth.example.com";
 const API: &str = "https://api.example.com";

@@ -238,7 +238,8 @@ impl VerifiedToken {
     /// expects.
     ///
     /// ```
-    /// # use tower_client_credentials::{ClaimsError, VerifiedToken};
+    /// # use tower_client_credentials::verification::ClaimsError;
+    /// # use tower_client_credentials::VerifiedToken;
     /// #[derive(serde::Deserialize)]
     /// struct Tenant<'a> {
     ///     tenant: &'a str,

@@ -95,7 +95,8 @@ impl Verifier {
     /// If the issuer or the audience is invalid.
     ///
     /// ```
-    /// use tower_client_credentials::{KeySet, Verifier, VerifyingKey};
+    /// use tower_client_credentials::keys::{KeySet, VerifyingKey};
+    /// use tower_client_credentials::Verifier;
     ///
     /// # let pem = include_str!("../../tests/keys/p256.pub.pem");
     /// let keys = KeySet::from([VerifyingKey::from_pem(pem)?]);
@@ -140,7 +141,7 @@ impl Verifier {
     }
 
     /// Refuses revoked tokens. Off by default, except that a verifier from a server with
-    /// [revocations](crate::AuthorizationServerBuilder::revocations) already has them.
+    /// [revocations](crate::authorization_server::AuthorizationServerBuilder::revocations) already has them.
     ///
     /// Revocations concern the clients, tokens and keys of one issuer, so set them on each verifier before
     /// [joining](Self::or) several. A key is identified by its thumbprint (RFC 7638), independent of the issuer's name for it.

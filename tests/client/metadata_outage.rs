@@ -10,8 +10,9 @@ use http::{Request, Response};
 use http_body_util::Full;
 use tokio::time::{Instant, sleep};
 use tower::service_fn;
+use tower_client_credentials::ClientCredentials;
 use tower_client_credentials::client::{CachedTokenSource, SecretSource};
-use tower_client_credentials::{ClientCredentials, Clock};
+use tower_client_credentials::clock::Clock;
 
 use super::world::{API, ISSUER};
 

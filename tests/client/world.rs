@@ -14,7 +14,8 @@ use http_body_util::{BodyExt as _, Full};
 use tokio::time::{Instant, sleep};
 use tower::{BoxError, Service};
 use tower_client_credentials::client::{CachedTokenSource, SecretSource};
-use tower_client_credentials::{ClientCredentials, Clock, Scope};
+use tower_client_credentials::clock::Clock;
+use tower_client_credentials::{ClientCredentials, Scope};
 
 pub const ISSUER: &str = "https://auth.example.com";
 pub const TOKEN_URL: &str = "https://auth.example.com/token";

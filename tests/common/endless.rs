@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use tower_client_credentials::store::{Change, Cursor};
-use tower_client_credentials::{ClientAdmin, ClientId, Revocation, RevocationStore, Revocations};
+use tower_client_credentials::store::{Change, ClientAdmin, Cursor, Revocation, RevocationStore};
+use tower_client_credentials::{ClientId, Revocations};
 
 use super::client;
 

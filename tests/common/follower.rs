@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use tower_client_credentials::{ClientAdmin, Revocation, RevocationStore, Revocations};
+use tower_client_credentials::Revocations;
+use tower_client_credentials::store::{ClientAdmin, Revocation, RevocationStore};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

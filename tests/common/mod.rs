@@ -19,9 +19,10 @@ pub mod stack;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
+use tower_client_credentials::authorization_server::AuthorizationServerBuilder;
+use tower_client_credentials::clock::ManualClock;
 use tower_client_credentials::{
-    AuthorizationServer, AuthorizationServerBuilder, Client, ClientAuthMethod, ClientSecret, ClientStore, KeyRing,
-    ManualClock, MemoryStore, Scope,
+    AuthorizationServer, Client, ClientAuthMethod, ClientSecret, ClientStore, KeyRing, MemoryStore, Scope,
 };
 
 pub const ISSUER: &str = "https://auth.example.com";

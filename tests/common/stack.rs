@@ -20,8 +20,9 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer, Service, ServiceExt as _, service_fn};
-use tower_client_credentials::{AuthorizationServer, BearerAuthLayer, BearerError, TokenEndpointLayer, TokenError};
-use tower_client_credentials::{Scope, VerifiedToken};
+use tower_client_credentials::authorization_server::TokenError;
+use tower_client_credentials::resource_server::BearerError;
+use tower_client_credentials::{AuthorizationServer, BearerAuthLayer, Scope, TokenEndpointLayer, VerifiedToken};
 
 use super::API;
 

@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
-use tower_client_credentials::{Algorithm, KeyError, KeyRing, SigningKey, VerifyingKey};
+use tower_client_credentials::keys::{KeyError, VerifyingKey};
+use tower_client_credentials::{Algorithm, KeyRing, SigningKey};
 
 /// A file in the target directory, which is removed with the test.
 struct KeyFile(PathBuf);

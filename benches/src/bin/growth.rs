@@ -14,11 +14,15 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt as _;
 use tower::{Layer as _, Service};
-use tower_client_credentials::authorization_server::{ForwardedHeader, TrustedProxies};
+use tower_client_credentials::authorization_server::{
+    AttemptLimits, AuthorizationServerBuilder, ForwardedHeader, TrustedProxies,
+};
+use tower_client_credentials::keys::KeySet;
+use tower_client_credentials::registration::RegisteredClient;
+use tower_client_credentials::store::Revocation;
 use tower_client_credentials::{
-    Algorithm, AttemptLimits, AuthorizationServer, AuthorizationServerBuilder, BearerAuthLayer, Client, ClientId,
-    ClientSecret, KeyRing, KeySet, MemoryStore, RegisteredClient, Revocation, Revocations, Scope, Scopes, SigningKey,
-    Verifier,
+    Algorithm, AuthorizationServer, BearerAuthLayer, Client, ClientId, ClientSecret, KeyRing, MemoryStore, Revocations,
+    Scope, Scopes, SigningKey, Verifier,
 };
 
 const TIME: Duration = Duration::from_millis(1_500);
@@ -739,8 +743,7 @@ fn hops() {
 #[cfg(feature = "file")]
 mod file {
     use tokio::runtime::Runtime;
-    use tower_client_credentials::ClientAdmin as _;
-    use tower_client_credentials::store::FileStore;
+    use tower_client_credentials::store::{ClientAdmin as _, FileStore};
 
     use super::*;
 
@@ -789,8 +792,8 @@ mod file {
 
 #[cfg(feature = "sqlite")]
 mod sqlite {
-    use tower_client_credentials::store::SqliteStore;
-    use tower_client_credentials::{ClientAdmin as _, ClientStore as _};
+    use tower_client_credentials::store::{ClientAdmin as _, SqliteStore};
+    use tower_client_credentials::ClientStore as _;
 
     use super::*;
 

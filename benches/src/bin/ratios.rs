@@ -16,9 +16,9 @@ use benches::slots::Slots;
 use benches::subject::{API, FORM, Subject, basic, bearer, client_id, handler, plain};
 use http_body_util::BodyExt as _;
 use tower::{Layer as _, Service};
+use tower_client_credentials::authorization_server::AttemptLimits;
 use tower_client_credentials::{
-    Algorithm, AttemptLimits, AuthorizationServer, BearerAuthLayer, ClientSecret, KeyRing, MemoryStore, Scopes,
-    TokenEndpointLayer,
+    Algorithm, AuthorizationServer, BearerAuthLayer, ClientSecret, KeyRing, MemoryStore, Scopes, TokenEndpointLayer,
 };
 
 const TIME: Duration = Duration::from_millis(1_500);

@@ -23,7 +23,9 @@ use thread_priority::unix::{
 };
 use tower::ServiceExt;
 use tower::layer::layer_fn;
-use tower_client_credentials::{Algorithm, AttemptLimits, BearerAuthLayer, Clock, TokenEndpointLayer};
+use tower_client_credentials::authorization_server::AttemptLimits;
+use tower_client_credentials::clock::Clock;
+use tower_client_credentials::{Algorithm, BearerAuthLayer, TokenEndpointLayer};
 
 const CLIENTS: usize = 10;
 

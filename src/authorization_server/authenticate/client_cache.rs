@@ -39,7 +39,7 @@ use crate::timing::MAX_FEED_LAG;
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_client_credentials::ClientCacheLimits;
+/// use tower_client_credentials::authorization_server::ClientCacheLimits;
 ///
 /// let limits = ClientCacheLimits::default().found(Duration::from_secs(10));
 /// assert_eq!(limits.absent, Duration::from_secs(5));

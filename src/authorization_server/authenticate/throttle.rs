@@ -16,7 +16,7 @@ use crate::clock::{Clock, UnixTime};
 /// The maximum number of failed attempts per minute at a client's secret. Further attempts get 429.
 ///
 /// ```
-/// use tower_client_credentials::AttemptLimits;
+/// use tower_client_credentials::authorization_server::AttemptLimits;
 ///
 /// let limits = AttemptLimits::default().chosen_by_client(1_000);
 /// assert_eq!(limits.chosen_by_address, 10);

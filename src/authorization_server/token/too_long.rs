@@ -74,11 +74,9 @@ mod tests {
     use http_body_util::Full;
     use tower::ServiceExt as _;
 
+    use crate::authorization_server::{AuthorizationServerBuilder, PendingGrant, TokenError};
     use crate::keys::{Algorithm, SigningKey};
-    use crate::{
-        AuthorizationServer, AuthorizationServerBuilder, Client, ClientSecret, KeyRing, MemoryStore, PendingGrant,
-        Scope, TokenError,
-    };
+    use crate::{AuthorizationServer, Client, ClientSecret, KeyRing, MemoryStore, Scope};
 
     const API: &str = "https://api.example.com";
 

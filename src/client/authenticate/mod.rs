@@ -36,7 +36,7 @@ use crate::secret::ClientSecret;
 /// let post = ClientAuthentication::secret_post(SecretSource::from_file("/run/secrets/billing"));
 /// let key = ClientAuthentication::private_key_jwt(SigningKey::generate(Algorithm::ES256)?);
 /// let pod = ClientAuthentication::kubernetes_token("/var/run/secrets/tokens/issuer");
-/// # Ok::<(), tower_client_credentials::KeyError>(())
+/// # Ok::<(), tower_client_credentials::keys::KeyError>(())
 /// ```
 #[derive(Clone)]
 pub struct ClientAuthentication {

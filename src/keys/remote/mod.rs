@@ -40,9 +40,10 @@
 //! by tokens for which its server does not answer. A proxy that ejects a host after some 5xx answers in a row (Envoy and Istio:
 //! 5 by default) would take a healthy service out of use. These 503s have a separate [counter](crate::metrics),
 //! `client_credentials_unknown_key_unavailable_total`, and a separate kind,
-//! [`UnavailableKind::UnknownKey`](crate::UnavailableKind::UnknownKey). Those of introspection are
-//! `client_credentials_unanswered_token_total` and [`UnavailableKind::UnansweredToken`](crate::UnavailableKind::UnansweredToken).
-//! Exclude them in one of these ways:
+//! [`UnavailableKind::UnknownKey`](crate::verification::UnavailableKind::UnknownKey). Those of introspection are
+//! `client_credentials_unanswered_token_total` and
+//! [`UnavailableKind::UnansweredToken`](crate::verification::UnavailableKind::UnansweredToken). Exclude them in one of
+//! these ways:
 //!
 //! - The proxy counts only its own failures, such as refused connections and timeouts: in Envoy,
 //!   `split_external_local_origin_errors: true` with `enforcing_consecutive_5xx: 0` and
@@ -55,7 +56,8 @@
 //! ```
 //! use http::{Response, StatusCode};
 //! use tower::util::MapResponseLayer;
-//! use tower_client_credentials::{BearerError, UnavailableKind};
+//! use tower_client_credentials::resource_server::BearerError;
+//! use tower_client_credentials::verification::UnavailableKind;
 //!
 //! fn not_an_outlier<B>(mut response: Response<B>) -> Response<B> {
 //!     let is_by_caller = |kind| matches!(kind, UnavailableKind::UnknownKey | UnavailableKind::UnansweredToken);

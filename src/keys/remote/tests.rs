@@ -12,13 +12,14 @@ pub(super) use tokio::time::{Instant, sleep};
 pub(super) use tower::limit::ConcurrencyLimit;
 pub(super) use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
 
+pub(super) use crate::BearerAuthLayer;
+pub(super) use crate::clock::{Clock, ManualClock};
 pub(super) use crate::deadline::in_time;
 pub(super) use crate::keys::{Algorithm, FoundKey, KeyRing, NoKey, SigningKey};
 pub(super) use crate::transport::{HttpClient, HttpError};
 pub(super) use crate::verification::{
-    InvalidToken, RefusedToken, RemoteIssuer, UnavailableKind, Verifier, VerifyError,
+    InvalidToken, RefusedToken, RemoteError, RemoteIssuer, UnavailableKind, Verifier, VerifyError,
 };
-pub(super) use crate::{BearerAuthLayer, Clock, ManualClock, RemoteError};
 
 pub(super) type Body = http_body_util::Full<Bytes>;
 use crate::watchdog::Watchdog;

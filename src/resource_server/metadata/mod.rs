@@ -31,7 +31,8 @@ use crate::transport::Document;
 ///
 /// ```
 /// use axum::{Router, routing::get};
-/// use tower_client_credentials::{BearerAuthLayer, ResourceMetadata, ResourceMetadataLayer, Scope};
+/// use tower_client_credentials::resource_server::{ResourceMetadata, ResourceMetadataLayer};
+/// use tower_client_credentials::{BearerAuthLayer, Scope};
 /// # use tower_client_credentials::{AuthorizationServer, KeyRing, MemoryStore};
 /// # let server = AuthorizationServer::new("https://auth.example.com", KeyRing::generate()?, MemoryStore::default())?;
 ///

@@ -152,7 +152,7 @@ mod tests {
     use tower::{Layer as _, Service as _, service_fn};
 
     use super::Infallible;
-    use crate::{ResourceMetadata, ResourceMetadataLayer};
+    use crate::resource_server::{ResourceMetadata, ResourceMetadataLayer};
 
     #[test]
     #[should_panic(expected = "`ResourceMetadataFuture` polled after completion")]

@@ -102,7 +102,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::{parse, render};
-    use crate::{Client, ClientSecret, RegisteredClient, Scope};
+    use crate::registration::RegisteredClient;
+    use crate::{Client, ClientSecret, Scope};
 
     fn client(id: &str) -> Client {
         Client::new(id, ClientSecret::generate().unwrap()).audience("https://api.example.com")

@@ -72,7 +72,8 @@ impl RedisStoreBuilder {
     }
 
     /// Sets the longest token lifetime, see
-    /// [`RevocationStore::longest_token_lifetime`](crate::RevocationStore::longest_token_lifetime). The default is 24 hours.
+    /// [`RevocationStore::longest_token_lifetime`](crate::store::RevocationStore::longest_token_lifetime). The default
+    /// is 24 hours.
     pub fn longest_token_lifetime(mut self, longest: Duration) -> Self {
         self.longest = longest;
         self

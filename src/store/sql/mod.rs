@@ -17,7 +17,8 @@ use crate::registration::RegisteredClient;
 use crate::registration::from_json;
 use crate::timing::CLIENT_CHANGE_RETENTION;
 
-/// The default time limit of a call, the same as that of [the server](crate::AuthorizationServerBuilder::store_timeout).
+/// The default time limit of a call, the same as that of [the
+/// server](crate::authorization_server::AuthorizationServerBuilder::store_timeout).
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The maximum number of changes that one call returns.

@@ -12,10 +12,13 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::Introspection;
+use crate::ClientSecret;
+use crate::clock::{Clock, ManualClock};
 use crate::keys::{Algorithm, KeyRing, KeySet, SigningKey};
 use crate::transport::{HttpClient, HttpError};
-use crate::verification::{InvalidToken, UnavailableKind, VerifiedToken, Verifier, VerifyError};
-use crate::{ClientSecret, Clock, ManualClock, RemoteError, TokenProfile};
+use crate::verification::{
+    InvalidToken, RemoteError, TokenProfile, UnavailableKind, VerifiedToken, Verifier, VerifyError,
+};
 
 const ISSUER: &str = "https://auth.example.com";
 const API: &str = "https://api.example.com";

@@ -2,7 +2,8 @@
 
 #![cfg(test)]
 
-use tower_client_credentials::{ClientSecret, StoredSecret};
+use tower_client_credentials::secret::StoredSecret;
+use tower_client_credentials::ClientSecret;
 
 #[test]
 fn a_chosen_secret_is_rejected_with_the_name_of_the_feature_that_accepts_it() {

@@ -18,16 +18,18 @@ use crate::token_lifetime::TokenLifetime;
 /// Your own policy: narrows or extends the scopes of a grant, adds claims and response members, or refuses the grant.
 ///
 /// A hook cannot exceed these limits: a grant stays within the [known
-/// scopes](crate::AuthorizationServerBuilder::known_scopes) (if none are set, within those of the client) and within
-/// the scopes of its resources. A standard claim or response member is never replaced.
+/// scopes](crate::authorization_server::AuthorizationServerBuilder::known_scopes) (if none are set, within those of the
+/// client) and within the scopes of its resources. A standard claim or response member is never replaced.
 ///
 /// The hook runs on every token request, after the client is authenticated, so it should be fast. If it exceeds the
-/// [store timeout](crate::AuthorizationServerBuilder::store_timeout), it is dropped, and the caller gets 503.
+/// [store timeout](crate::authorization_server::AuthorizationServerBuilder::store_timeout), it is dropped, and the
+/// caller gets 503.
 ///
 /// A closure implements this trait. Implement the trait yourself for a policy that has to wait for something.
 ///
 /// ```
-/// use tower_client_credentials::{AuthorizationServer, KeyRing, MemoryStore, PendingGrant};
+/// use tower_client_credentials::authorization_server::PendingGrant;
+/// use tower_client_credentials::{AuthorizationServer, KeyRing, MemoryStore};
 ///
 /// let server = AuthorizationServer::builder("https://auth.example.com", KeyRing::generate()?, MemoryStore::default())
 ///     .grant_hook(|grant: &mut PendingGrant| {
