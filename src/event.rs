@@ -46,6 +46,7 @@ use tokio::sync::mpsc;
 use crate::audience::Audience;
 use crate::client_id::ClientId;
 use crate::scope::Scopes;
+use crate::text::Text;
 
 /// A decision.
 #[derive(Clone, Debug)]
@@ -75,6 +76,8 @@ pub enum Outcome {
         scopes: Scopes,
         /// The audiences of the token.
         audiences: Vec<Audience>,
+        /// The credential by which the client authenticated.
+        credential: UsedCredential,
     },
     /// The revocation endpoint answered a request with success.
     #[non_exhaustive]
@@ -82,12 +85,16 @@ pub enum Outcome {
         /// The id of the revoked token (`jti`). `None` if there was nothing to revoke: the token had expired, belonged
         /// to another client, or was invalid.
         token_id: Option<String>,
+        /// The credential by which the client authenticated.
+        credential: UsedCredential,
     },
     /// The introspection endpoint answered a request with success.
     #[non_exhaustive]
     Introspected {
         /// The id of the token (`jti`). `None` if the token is not active.
         token_id: Option<String>,
+        /// The credential by which the client authenticated.
+        credential: UsedCredential,
     },
     /// The token, revocation or introspection endpoint could not authenticate the client.
     AuthenticationFailed(Failure),
@@ -139,6 +146,31 @@ pub enum Outcome {
     /// A protected route that [only reports](crate::BearerAuthLayer::dangerous_only_report) admitted a request that it
     /// would reject otherwise.
     WouldReject(Failure),
+}
+
+/// The credential by which a client authenticated. It shows whether an old credential is still in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsedCredential {
+    method: &'static str,
+    label: Text,
+}
+
+impl UsedCredential {
+    pub(crate) fn new(method: &'static str, label: Text) -> Self {
+        Self { method, label }
+    }
+
+    /// Returns the registered name of the authentication method, such as `client_secret_basic`.
+    #[must_use]
+    pub fn method(&self) -> &'static str {
+        self.method
+    }
+
+    /// Returns the label of the credential in the registration of the client.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.label
+    }
 }
 
 /// The reason why a request was not successful.

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use http::{Extensions, HeaderValue};
 
-use super::authenticate::{AttemptLimits, Audit, Authenticator, CheckPlace, Decoy, SlowChecks, Throttle};
-use super::authenticate::{ClientCache, ClientCacheLimits, OnRead};
+use super::authenticate::{
+    AttemptLimits, Audit, Authenticator, CheckPlace, ClientCache, ClientCacheLimits, Decoy, OnRead,
+    SecretAuthenticator, SlowChecks, Throttle,
+};
 use super::body::BodyLimits;
 use super::config_error::ConfigError;
 use super::endpoint::{Endpoints, PathSetting, PathSettings};
@@ -616,14 +618,6 @@ impl AuthorizationServerBuilder {
         let longest = TokenLifetime::new(longest.min(TokenLifetime::LONGEST)).map_err(ConfigError::Lifetime)?;
         let base_url = public_url(self.public_url, &issuer, self.paths.stripped, self.plain_http)?;
         let endpoints = Endpoints::new(&issuer, self.paths, self.revocations.is_some())?;
-        let metadata = Metadata {
-            issuer: &issuer,
-            base_url,
-            endpoints: &endpoints,
-            scopes: self.rules.known_scopes.as_ref(),
-            response_types: &self.response_types,
-            algorithm: self.keys.signing_key().algorithm(),
-        };
         if let (Some(revocations), Some(events)) = (&self.revocations, &self.events) {
             revocations.report_losses_to(events);
         }
@@ -641,6 +635,35 @@ impl AuthorizationServerBuilder {
             let (timeout, clock) = (self.store_timeout, self.clock.clone());
             super::authenticate::Upgrades::new(store, clients.clone(), timeout, clock, self.imported_are_random)
         });
+        let authenticator = Authenticator {
+            secret: SecretAuthenticator {
+                peer: self.peer,
+                #[cfg(feature = "legacy_hashes")]
+                upgrades: upgrades.map(Arc::new),
+                #[cfg(feature = "legacy_hashes")]
+                imported_are_random: self.imported_are_random,
+                decoy: Decoy::new()?,
+                audit,
+                clients,
+                clock: self.clock.clone(),
+                slow_checks: SlowChecks::new(
+                    self.slow_checks.0,
+                    self.slow_checks.1,
+                    self.check_place,
+                    self.clock.clone(),
+                ),
+                throttle: Throttle::new(self.limits, self.clock.clone()),
+            },
+        };
+        let metadata = Metadata {
+            issuer: &issuer,
+            base_url,
+            endpoints: &endpoints,
+            scopes: self.rules.known_scopes.as_ref(),
+            response_types: &self.response_types,
+            methods: authenticator.methods(),
+            algorithm: self.keys.signing_key().algorithm(),
+        };
         let inner = Inner {
             body_limits: self.body_limits,
             jwks: Document::new("application/jwk-set+json", &self.keys.to_jwk_set(), self.documents)?,
@@ -648,24 +671,7 @@ impl AuthorizationServerBuilder {
             token: TokenPipeline {
                 challenge: challenge(&issuer)?,
                 queue: self.token_queue.map(|waiting| TokenQueue::new(cores(), waiting)),
-                authenticator: Authenticator {
-                    peer: self.peer,
-                    #[cfg(feature = "legacy_hashes")]
-                    upgrades: upgrades.map(Arc::new),
-                    #[cfg(feature = "legacy_hashes")]
-                    imported_are_random: self.imported_are_random,
-                    decoy: Decoy::new()?,
-                    audit,
-                    clients,
-                    clock: self.clock.clone(),
-                    slow_checks: SlowChecks::new(
-                        self.slow_checks.0,
-                        self.slow_checks.1,
-                        self.check_place,
-                        self.clock.clone(),
-                    ),
-                    throttle: Throttle::new(self.limits, self.clock.clone()),
-                },
+                authenticator,
                 audience_parameter: AudienceParameter::new(
                     self.accepts_audience,
                     self.events.clone(),

@@ -9,11 +9,11 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::answer::json;
+use super::authenticate::AuthenticatedClient;
 use super::error::{Fault, TokenError};
 use super::head::Head;
 use super::token::TokenPipeline;
 use super::token_query::TokenQuery;
-use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::event::Outcome;
 use crate::registration::RegisteredClient;
@@ -23,7 +23,7 @@ const NAME: &str = "introspection endpoint";
 
 /// The result for a resource server: the content of an active token, or only that the token is not active.
 struct Introspection {
-    caller: ClientId,
+    caller: AuthenticatedClient,
     token: Option<IssuedToken>,
 }
 
@@ -41,8 +41,8 @@ impl TokenPipeline {
         match answered {
             Ok((Introspection { caller, token }, response)) => {
                 let token_id = || token.as_ref().map(|token| token.id().to_owned());
-                let outcome = || Outcome::Introspected { token_id: token_id() };
-                self.reporter.done(NAME, &head.extensions, &caller, outcome);
+                let outcome = || Outcome::Introspected { token_id: token_id(), credential: caller.used() };
+                self.reporter.done(NAME, &head.extensions, caller.id(), outcome);
                 response
             }
             Err(error) => {
@@ -59,7 +59,7 @@ impl TokenPipeline {
             return Err(TokenError::new(Fault::MAY_NOT_INTROSPECT).of(client.id()));
         }
         let token = self.active_token(&client, &request.token).map_err(|error| error.of(client.id()))?;
-        Ok(Introspection { caller: client.id().clone(), token })
+        Ok(Introspection { caller: client, token })
     }
 
     /// Returns the token if it is active. RFC 7662 §2.2: the caller does not learn why a token is not active.
@@ -84,7 +84,7 @@ impl TokenPipeline {
         }
         let claims = Claims {
             iss: self.minter.issuer.as_str(),
-            aud: introspection.caller.as_str(),
+            aud: introspection.caller.id().as_str(),
             iat: UnixTime::now(&*self.minter.clock).as_secs(),
             token_introspection: members,
         };

@@ -15,6 +15,8 @@ pub(super) struct Metadata<'a> {
     pub(super) endpoints: &'a Endpoints,
     pub(super) scopes: Option<&'a Scopes>,
     pub(super) response_types: &'a [String],
+    /// The methods by which a client can authenticate, which are the same at every endpoint.
+    pub(super) methods: Vec<ClientAuthMethod>,
     /// The algorithm that signs introspection answers.
     pub(super) algorithm: Algorithm,
 }
@@ -34,35 +36,31 @@ pub(super) struct Document<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     response_types_supported: &'a [String],
     grant_types_supported: [&'static str; 1],
-    token_endpoint_auth_methods_supported: AuthMethods,
+    token_endpoint_auth_methods_supported: Vec<&'static str>,
     #[serde(flatten)]
     revocation: Option<Revocation>,
     #[serde(flatten)]
     introspection: Option<Introspection>,
 }
 
-type AuthMethods = [&'static str; 2];
-
-const AUTH_METHODS: AuthMethods =
-    [ClientAuthMethod::ClientSecretBasic.name(), ClientAuthMethod::ClientSecretPost.name()];
-
 #[derive(Serialize)]
 struct Revocation {
     revocation_endpoint: String,
-    revocation_endpoint_auth_methods_supported: AuthMethods,
+    revocation_endpoint_auth_methods_supported: Vec<&'static str>,
 }
 
 /// The members for introspection. The last one is defined in RFC 9701 §7.
 #[derive(Serialize)]
 struct Introspection {
     introspection_endpoint: String,
-    introspection_endpoint_auth_methods_supported: AuthMethods,
+    introspection_endpoint_auth_methods_supported: Vec<&'static str>,
     introspection_signing_alg_values_supported: [&'static str; 1],
 }
 
 impl<'a> Metadata<'a> {
     pub(super) fn document(&self) -> Document<'a> {
         let url = |path: &String| format!("{}{path}", self.base_url);
+        let methods = || self.methods.iter().map(|method| method.name()).collect();
         Document {
             issuer: self.issuer.as_str(),
             authorization_endpoint: self.endpoints.authorization.as_ref().map(url),
@@ -71,14 +69,14 @@ impl<'a> Metadata<'a> {
             scopes_supported: self.scopes.map(|scopes| scopes.iter().collect()).unwrap_or_default(),
             response_types_supported: self.response_types,
             grant_types_supported: ["client_credentials"],
-            token_endpoint_auth_methods_supported: AUTH_METHODS,
+            token_endpoint_auth_methods_supported: methods(),
             revocation: self.endpoints.revocation.as_ref().map(url).map(|url| Revocation {
                 revocation_endpoint: url,
-                revocation_endpoint_auth_methods_supported: AUTH_METHODS,
+                revocation_endpoint_auth_methods_supported: methods(),
             }),
             introspection: self.endpoints.introspection.as_ref().map(url).map(|url| Introspection {
                 introspection_endpoint: url,
-                introspection_endpoint_auth_methods_supported: AUTH_METHODS,
+                introspection_endpoint_auth_methods_supported: methods(),
                 introspection_signing_alg_values_supported: [self.algorithm.name()],
             }),
         }

@@ -5,6 +5,7 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 
 use super::answer::answer;
+use super::authenticate::AuthenticatedClient;
 use super::error::{Fault, TokenError};
 use super::head::Head;
 use super::token::TokenPipeline;
@@ -25,7 +26,8 @@ impl TokenPipeline {
     ) -> Response<Full<Bytes>> {
         match self.revocation(head, body).await {
             Ok((client, token_id)) => {
-                self.reporter.done(NAME, &head.extensions, &client, || Outcome::Revoked { token_id: token_id.clone() });
+                let outcome = || Outcome::Revoked { token_id: token_id.clone(), credential: client.used() };
+                self.reporter.done(NAME, &head.extensions, client.id(), outcome);
                 revoked()
             }
             Err(error) => {
@@ -40,7 +42,7 @@ impl TokenPipeline {
         &self,
         head: &Head,
         body: Result<Bytes, TokenError>,
-    ) -> Result<(ClientId, Option<String>), TokenError> {
+    ) -> Result<(AuthenticatedClient, Option<String>), TokenError> {
         let request = TokenQuery::read(&head.headers, &body?)?;
         let client = self.authenticator.authenticate(&request.credentials, head).await?;
         let Some(revocations) = &self.minter.revocations else {
@@ -51,7 +53,7 @@ impl TokenPipeline {
             let revoked = revocations.revoke_once(token.revocation()).await;
             revoked.map_err(|error| TokenError::unavailable(error).of(client.id()))?;
         }
-        Ok((client.id().clone(), token.map(|token| token.id().to_owned())))
+        Ok((client, token.map(|token| token.id().to_owned())))
     }
 
     /// Returns the token to revoke, if there is one. RFC 7009 §2.1: a client may revoke only its own tokens. §2.2: it

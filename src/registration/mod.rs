@@ -4,11 +4,13 @@
 //! [`RegisteredClient`], which a [store](crate::store) keeps.
 
 mod client;
+mod method;
 mod record;
 mod registered_secret;
 mod rules;
 
-pub use self::client::{Client, ClientAuthMethod, ClientError, RegisteredClient};
+pub use self::client::{Client, ClientError, RegisteredClient};
+pub use self::method::ClientAuthMethod;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 pub(crate) use self::record::from_json;
 #[cfg(feature = "file")]

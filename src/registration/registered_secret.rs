@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use crate::clock::UnixTime;
 use crate::secret::{SecretError, StoredSecret};
+use crate::text::Text;
 
 /// One secret of a client in stored form, with a label, a creation time and an expiry.
 ///
@@ -24,7 +25,7 @@ use crate::secret::{SecretError, StoredSecret};
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct RegisteredSecret {
-    label: String,
+    label: Text,
     stored: StoredSecret,
     created_at: Option<UnixTime>,
     expires_at: Option<UnixTime>,
@@ -49,7 +50,7 @@ impl RegisteredSecret {
             return Err(SecretError::new("invalid label of a secret: use 1 to 64 bytes without control characters"));
         }
         let stored = secret.try_into().map_err(Into::into)?;
-        Ok(Self { label, stored, created_at: None, expires_at: None })
+        Ok(Self { label: label.into(), stored, created_at: None, expires_at: None })
     }
 
     /// Sets when the secret was created, in whole seconds. It is used to find the newer of two secrets; it does not
@@ -81,6 +82,11 @@ impl RegisteredSecret {
     /// Returns the label.
     #[must_use]
     pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Returns the label, to share its memory.
+    pub(crate) fn label_text(&self) -> &Text {
         &self.label
     }
 

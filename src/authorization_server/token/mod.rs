@@ -97,6 +97,7 @@ impl TokenPipeline {
                     token_id: token.id().to_owned(),
                     scopes: grant.scopes().clone(),
                     audiences: grant.audiences().to_vec(),
+                    credential: grant.client().used(),
                 };
                 self.reporter.done(NAME, extensions, grant.client().id(), issued);
             }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::audience::Audience;
 use crate::authorization_server::authenticate::AuthenticatedClient;
 use crate::authorization_server::error::{Fault, TokenError};
-use crate::registration::RegisteredClient;
+use crate::registration::{ClientAuthMethod, RegisteredClient};
 use crate::scope::Scopes;
 use crate::token_lifetime::TokenLifetime;
 
@@ -109,6 +109,19 @@ impl PendingGrant {
     #[must_use]
     pub fn client(&self) -> &RegisteredClient {
         &self.client
+    }
+
+    /// Returns the method by which the client authenticated. A policy can, for example, grant a scope only to a client
+    /// that did not use a shared secret.
+    #[must_use]
+    pub fn method(&self) -> ClientAuthMethod {
+        self.client.method()
+    }
+
+    /// Returns the label of the credential by which the client authenticated.
+    #[must_use]
+    pub fn credential(&self) -> &str {
+        self.client.credential()
     }
 
     /// Returns the scopes of the grant.

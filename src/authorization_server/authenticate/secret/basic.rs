@@ -7,11 +7,14 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
-use super::{Credentials, Fault, Form, TokenError, client_id};
+use super::{Fault, Form, SecretCredentials, TokenError, client_id};
 use crate::authorization_server::form::component;
 use crate::registration::ClientAuthMethod;
 
-pub(super) fn read(header: &HeaderValue, form: &Form<'_>) -> Result<Credentials, TokenError> {
+pub(in crate::authorization_server::authenticate) fn read(
+    header: &HeaderValue,
+    form: &Form<'_>,
+) -> Result<SecretCredentials, TokenError> {
     let malformed =
         || TokenError::new(Fault::CLIENT).detailed("the Authorization header is not valid Basic authentication");
     let mut pair = decode(header).ok_or_else(malformed)?;
@@ -30,7 +33,7 @@ pub(super) fn read(header: &HeaderValue, form: &Form<'_>) -> Result<Credentials,
             pair
         }
     };
-    Credentials::new(client_id, secret, ClientAuthMethod::ClientSecretBasic)
+    SecretCredentials::new(client_id, secret, ClientAuthMethod::ClientSecretBasic)
 }
 
 /// Returns `form( id ) ":" form( secret )` from `Basic base64( form( id ) ":" form( secret ) )`.

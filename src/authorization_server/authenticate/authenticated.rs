@@ -1,0 +1,74 @@
+//! [`AuthenticatedClient`]: the proof that a client was authenticated, and by which of its credentials.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::event;
+use crate::registration::{ClientAuthMethod, RegisteredClient};
+use crate::text::Text;
+
+/// A client that was authenticated. Only an authenticator in this folder creates one.
+#[derive(Clone, Debug)]
+pub(in crate::authorization_server) struct AuthenticatedClient {
+    client: Arc<RegisteredClient>,
+    /// The time at which the client store had the client in this state.
+    as_of: SystemTime,
+    used: UsedCredential,
+}
+
+/// The credential that a client used, as its position in the registration. A position costs no allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UsedCredential {
+    /// The position among [`RegisteredClient::secrets`].
+    Secret(u32),
+}
+
+impl UsedCredential {
+    /// Creates it from a position. A registration is far smaller than 4 billion credentials.
+    pub(super) fn secret(at: usize) -> Self {
+        Self::Secret(u32::try_from(at).unwrap_or(u32::MAX))
+    }
+}
+
+impl AuthenticatedClient {
+    /// Creates the proof. The caller has checked the credential.
+    pub(super) fn new(client: Arc<RegisteredClient>, as_of: SystemTime, used: UsedCredential) -> Self {
+        Self { client, as_of, used }
+    }
+
+    pub(in crate::authorization_server) fn as_of(&self) -> SystemTime {
+        self.as_of
+    }
+
+    /// Returns the method by which the client authenticated.
+    pub(in crate::authorization_server) fn method(&self) -> ClientAuthMethod {
+        match self.used {
+            UsedCredential::Secret(_) => self.client.authentication(),
+        }
+    }
+
+    /// Returns the label of the credential by which the client authenticated.
+    pub(in crate::authorization_server) fn credential(&self) -> &str {
+        self.label().map_or("", |label| label)
+    }
+
+    fn label(&self) -> Option<&Text> {
+        match self.used {
+            UsedCredential::Secret(at) => Some(self.client.secrets().get(at as usize)?.label_text()),
+        }
+    }
+
+    /// Returns method and label for an event.
+    pub(in crate::authorization_server) fn used(&self) -> event::UsedCredential {
+        event::UsedCredential::new(self.method().name(), self.label().cloned().unwrap_or(Text::Literal("")))
+    }
+}
+
+impl Deref for AuthenticatedClient {
+    type Target = RegisteredClient;
+
+    fn deref(&self) -> &RegisteredClient {
+        &self.client
+    }
+}
