@@ -195,6 +195,26 @@ async fn invalid_files_are_rejected_with_line_and_reason_while_the_old_content_s
     println!("{count} broken files refused, each with line and reason, while the earlier clients stayed in use");
 }
 
+/// During an update of a service, a later release may have written the file.
+#[tokio::test]
+async fn a_member_of_a_later_release_is_kept_in_the_file_unless_it_must_be_understood() {
+    let (_folder, path) = folder();
+    let later = entry("billing") + "version = 2\nnote = { team = \"b\" }\n";
+    put(&path, &(later.clone() + &entry("reports")));
+    let store = open(&path).await;
+    store.disable(&ClientId::from_static("billing")).await.unwrap();
+    let written: toml::Table = fs::read_to_string(&path).unwrap().parse().unwrap();
+    let billing = &written["clients"][0];
+    assert_eq!(billing["note"]["team"].as_str(), Some("b"), "{written}");
+    assert_eq!((billing["version"].as_integer(), billing["enabled"].as_bool()), (Some(2), Some(false)));
+    assert!(written["clients"][1].get("version").is_none());
+
+    put(&path, &(later + "must_understand = [\"note\"]\n"));
+    let fault = FileStore::open(&path).await.unwrap_err();
+    let reason = "client `billing`: must_understand: this release does not know the member `note`";
+    assert!(fault.reason().contains(reason), "{fault}");
+}
+
 type Make = fn(&Path);
 
 #[tokio::test]

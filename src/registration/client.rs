@@ -6,6 +6,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use super::{ClientAuthMethod, RegisteredSecret};
+use super::other_members::OtherMembers;
 use crate::audience::Audience;
 use crate::client_id::{ClientId, InvalidClientId};
 use crate::clock::UnixTime;
@@ -70,6 +71,7 @@ impl Client {
             introspects: Vec::new(),
             may_use_grant: true,
             enabled: true,
+            other: None,
         };
         Self { id, client, added: Vec::new(), is_limited: false, mistake: None }
     }
@@ -340,6 +342,12 @@ impl Client {
         self
     }
 
+    /// Sets the members of the record that this release does not know.
+    pub(crate) fn other_members(mut self, other: OtherMembers) -> Self {
+        self.client.other = (!other.is_empty()).then(|| Box::new(other));
+        self
+    }
+
     /// Checks the registration.
     ///
     /// # Errors
@@ -405,6 +413,11 @@ fn keep<T, E: fmt::Display>(result: Result<T, E>, mistake: &mut Option<String>) 
 /// it is hashed whenever the record is read, and written as a `hash`. With `random: true` in addition, it is treated as
 /// a [random](crate::ClientSecret::assume_random) secret, and stored as a digest.
 ///
+/// Servers of different releases can share a store. A record with a member that this release does not know has
+/// `version: 2`. If the member is listed in its `must_understand`, the record is refused, and the requests of this client
+/// get a 503. Otherwise the member is ignored, and kept when the client is changed. A record without `version` must not
+/// have unknown members.
+///
 /// ```
 /// use tower_client_credentials::registration::RegisteredClient;
 /// use tower_client_credentials::{Client, ClientSecret};
@@ -435,6 +448,8 @@ pub(crate) struct Registration {
     pub(crate) introspects: Vec<Audience>,
     pub(crate) may_use_grant: bool,
     pub(crate) enabled: bool,
+    /// Behind a pointer, because almost no client has any.
+    pub(crate) other: Option<Box<OtherMembers>>,
 }
 
 impl RegisteredClient {

@@ -5,7 +5,10 @@
 
 mod client;
 mod method;
+mod other_members;
 mod record;
+#[cfg(test)]
+mod record_version_tests;
 mod registered_secret;
 mod rules;
 
@@ -14,7 +17,7 @@ pub use self::method::ClientAuthMethod;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 pub(crate) use self::record::from_json;
 #[cfg(feature = "file")]
-pub(crate) use self::record::{Record, member};
+pub(crate) use self::record::{Record, member, without_value};
 pub use self::registered_secret::RegisteredSecret;
 pub use self::rules::ClientRules;
 pub(crate) use self::rules::shorten;

@@ -1,7 +1,22 @@
 //! The record of a client: serializes and deserializes a [`RegisteredClient`] with serde, for example as JSON or TOML.
 //!
-//! An unknown member is an error, because a newer version of this crate may have written a restriction. An error
-//! message begins with the path of the member, such as `client_secrets[1].hash`.
+//! An error message begins with the path of the member, such as `client_secrets[1].hash`.
+//!
+//! # Versions
+//!
+//! Replicas of several releases read and write the same records during an update, and after it was undone.
+//!
+//! | record | a member that this release does not know |
+//! |---|---|
+//! | without `version` | is an error: it may be a misspelled restriction |
+//! | `version: 2`, the member is listed in `must_understand` | is an error, because it restricts the client or decides how it authenticates |
+//! | `version: 2`, the member is not listed | is ignored, and written again when the client is changed |
+//! | a later `version` | the record is refused |
+//!
+//! An error concerns only the client of the record: its requests get a 503.
+//!
+//! A registration that uses no new member is written without `version`, because the first release refuses every member
+//! that it does not know. To add a member, add it to [`Record`] and to [`NEW_MEMBERS`].
 
 use std::collections::HashSet;
 use std::fmt;
@@ -12,18 +27,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_path_to_error::{Path, Segment, Track};
 use zeroize::Zeroizing;
 
+use super::other_members::OtherMembers;
 use super::{Client, ClientAuthMethod, ClientError, RegisteredClient, RegisteredSecret};
 use crate::audience::{Audience, InvalidAudience};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::object::Object;
+use crate::quoted::shortened;
 use crate::scope::{InvalidScope, Scope, Scopes};
 use crate::secret::{ClientSecret, StoredSecret};
 use crate::token_lifetime::TokenLifetime;
 
 /// The members of a record, before they are checked together.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Record {
     client_id: String,
     #[serde(default)]
@@ -49,6 +65,47 @@ pub(crate) struct Record {
     grant: bool,
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     enabled: bool,
+    /// Absent in a record that the first release can read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
+    /// The names of the new members without which the record must not be used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    must_understand: Vec<String>,
+    #[serde(flatten)]
+    other: OtherMembers,
+}
+
+/// The version of a record that has new members.
+const VERSION: u64 = 2;
+
+/// The members of the first release (f06e5ac), and the two that describe the version.
+const MEMBERS: [&str; 14] = [
+    "client_id",
+    "client_secrets",
+    "token_endpoint_auth_method",
+    "scope",
+    "default_scope",
+    "audiences",
+    "default_audience",
+    "subject",
+    "token_lifetime",
+    "introspects",
+    "grant",
+    "enabled",
+    "version",
+    "must_understand",
+];
+
+/// The members that were added after the first release. A record that uses one lists it in `must_understand`.
+const NEW_MEMBERS: &[NewMember] = &[];
+
+struct NewMember {
+    name: &'static str,
+    is_used: fn(&Record) -> bool,
+}
+
+fn is_known(member: &str) -> bool {
+    MEMBERS.contains(&member) || NEW_MEMBERS.iter().any(|new| new.name == member)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -138,7 +195,7 @@ impl Serialize for RegisteredClient {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let of = &self.registration;
         let texts = |audiences: &[Audience]| audiences.iter().map(ToString::to_string).collect();
-        let record = Record {
+        let mut record = Record {
             client_id: self.id.to_string(),
             client_secrets: of.secrets.iter().map(SecretRecord::from).map(Object).collect(),
             token_endpoint_auth_method: of.method,
@@ -151,7 +208,11 @@ impl Serialize for RegisteredClient {
             introspects: texts(&of.introspects),
             grant: of.may_use_grant,
             enabled: of.enabled,
+            version: None,
+            must_understand: Vec::new(),
+            other: of.other.as_deref().cloned().unwrap_or_default(),
         };
+        record.mark_version(NEW_MEMBERS);
         record.serialize(serializer)
     }
 }
@@ -221,17 +282,55 @@ pub(crate) fn member(path: &Path) -> Option<String> {
 }
 
 /// Removes the value that serde quotes, since it may be a secret.
-fn without_value(message: &str) -> String {
+pub(crate) fn without_value(message: &str) -> String {
     let message = message.trim_end();
-    match (message.find(['"', '`']), message.rfind(", expected ")) {
-        (Some(start), Some(end)) if message.starts_with("invalid ") && start < end => {
-            format!("{}…{}", message.get(..start).unwrap_or_default(), message.get(end..).unwrap_or_default())
+    let has_value = ["invalid ", "unknown variant "].iter().any(|start| message.starts_with(start));
+    let end = match message.rfind(", expected ") {
+        Some(expected) => expected.checked_sub(1),
+        None => message.rfind('"'),
+    };
+    match (message.find(['"', '`']), end) {
+        (Some(start), Some(end)) if has_value && start < end => {
+            let (before, after) = (message.get(..=start), message.get(end..));
+            format!("{}…{}", before.unwrap_or_default(), after.unwrap_or_default())
         }
         _ => message.to_owned(),
     }
 }
 
 impl Record {
+    /// Sets the version that the members need, and lists the new ones.
+    fn mark_version(&mut self, new: &[NewMember]) {
+        self.must_understand = new.iter().filter(|new| (new.is_used)(self)).map(|new| new.name.to_owned()).collect();
+        self.version = (!self.must_understand.is_empty() || !self.other.is_empty()).then_some(VERSION);
+    }
+
+    /// Returns a member that makes a record without `version` invalid, and the error with the path of the member.
+    pub(crate) fn unknown_member(&self) -> Option<(&str, String)> {
+        let unknown = self.other.first().filter(|_| self.version.is_none_or(|version| version < VERSION))?;
+        let known = MEMBERS.iter().copied().chain(NEW_MEMBERS.iter().map(|new| new.name));
+        let known = known.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let name = shown(unknown);
+        Some((unknown, format!("{name}: unknown field `{name}`, expected one of {known}")))
+    }
+
+    /// Returns an error if this release could misread the record.
+    fn check_version(&self) -> Result<(), String> {
+        if let Some(version) = self.version.filter(|version| !(1..=VERSION).contains(version)) {
+            return Err(format!(
+                "version: this release reads records up to version {VERSION}, found version {version}; use a newer release"
+            ));
+        }
+        if let Some(unknown) = self.must_understand.iter().find(|name| !is_known(name)) {
+            return Err(format!(
+                "must_understand: this release does not know the member `{}`, and so must not use the client; use the \
+                 release that wrote the record, or remove the member",
+                shown(unknown)
+            ));
+        }
+        self.unknown_member().map_or(Ok(()), |(_, why)| Err(why))
+    }
+
     /// Creates the client with the public setters, so that the same rules apply to a record.
     pub(crate) fn register(self) -> Result<RegisteredClient, ClientError> {
         let id = self.client_id.clone();
@@ -240,10 +339,12 @@ impl Record {
 
     fn checked(self) -> Result<RegisteredClient, String> {
         at("client_id", self.client_id.parse::<ClientId>())?;
+        self.check_version()?;
         let mut client = Client::blank(self.client_id)
             .authentication(self.token_endpoint_auth_method)
             .scopes(at("scope", scopes(&self.scope))?)
-            .enabled(self.enabled);
+            .enabled(self.enabled)
+            .other_members(self.other);
         let mut labels = HashSet::new();
         for (number, Object(secret)) in self.client_secrets.into_iter().enumerate() {
             let secret = secret.checked().map_err(|mistake| format!("client_secrets[{number}]{mistake}"))?;
@@ -278,6 +379,11 @@ impl Record {
         // All other members were checked above.
         client.register().map_err(|error| format!("default_scope: {}", error.mistake()))
     }
+}
+
+/// Returns the name of a member, escaped and truncated.
+fn shown(member: &str) -> String {
+    shortened(&member.escape_debug().to_string())
 }
 
 /// Prefixes an error with the path of its member.
@@ -352,6 +458,8 @@ impl<'de> Deserialize<'de> for ClientAuthMethod {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
+    use super::Record;
+    use crate::object::Object;
     use crate::registration::{RegisteredClient, RegisteredSecret};
     #[cfg(feature = "argon2")]
     use crate::secret::Presented;
@@ -417,11 +525,38 @@ mod tests {
     }
 
     #[test]
+    fn the_list_of_known_members_is_complete() {
+        let record = r#"{"client_id":"b","version":2,"note":1}"#;
+        let Object(mut record) = serde_json::from_str::<Object<Record>>(record).unwrap();
+        let text = || Some("a".to_owned());
+        (record.scope, record.audiences, record.introspects) =
+            ("a".to_owned(), vec![String::new()], vec![String::new()]);
+        (record.default_scope, record.default_audience, record.subject) = (text(), text(), text());
+        (record.token_lifetime, record.grant, record.enabled) = (Some(1), false, false);
+        record.must_understand = vec!["note".to_owned()];
+        let written = serde_json::to_value(&record).unwrap();
+        let unknown: Vec<_> = written.as_object().unwrap().keys().filter(|name| !super::is_known(name)).collect();
+        assert_eq!(unknown, ["note"]);
+        let missing = super::MEMBERS.into_iter().find(|name| written.get(name).is_none());
+        assert_eq!(missing, None);
+    }
+
+    #[test]
+    fn a_record_that_uses_a_new_member_lists_it() {
+        let Object(mut record) = serde_json::from_str::<Object<Record>>(r#"{"client_id":"b"}"#).unwrap();
+        let new = |is_used| super::NewMember { name: "networks", is_used };
+        record.mark_version(&[new(|_| true)]);
+        assert_eq!((record.version, record.must_understand.as_slice()), (Some(2), ["networks".to_owned()].as_slice()));
+        record.mark_version(&[new(|_| false)]);
+        assert_eq!((record.version, record.must_understand.len()), (None, 0));
+    }
+
+    #[test]
     fn unknown_members_and_invalid_values_are_refused() {
         for (record, mistake) in [
             (r#"{"client_id":"b","allowed_ips":["10.0.0.1"]}"#, "unknown field `allowed_ips`"),
             (r#"{"client_id":""}"#, "client_id: not a client id"),
-            (r#"{"client_id":5}"#, "client_id: invalid type: integer …, expected a string"),
+            (r#"{"client_id":5}"#, "client_id: invalid type: integer `…`, expected a string"),
             (r#"{"scope":"a"}"#, "missing field `client_id`"),
             (r#"{"client_id":"b","scope":"a\"b"}"#, "client `b`: scope: not a scope"),
             (r#"{"client_id":"b","scope":["a"]}"#, "scope: invalid type: sequence, expected a string"),
@@ -435,8 +570,11 @@ mod tests {
             (r#"{"client_id":"b","default_scope":"read"}"#, "client `b`: default_scope: its default scope `read`"),
             (r#"{"client_id":"b","subject":""}"#, "client `b`: subject: must not be empty"),
             (r#"{"client_id":"b","token_lifetime":0}"#, "client `b`: token_lifetime: "),
-            (r#"{"client_id":"b","token_lifetime":"hunter2"}"#, "token_lifetime: invalid type: string …, expected u64"),
-            (r#"{"client_id":"b","enabled":"hunter2"}"#, "enabled: invalid type: string …, expected a boolean"),
+            (
+                r#"{"client_id":"b","token_lifetime":"hunter2"}"#,
+                "token_lifetime: invalid type: string \"…\", expected u64",
+            ),
+            (r#"{"client_id":"b","enabled":"hunter2"}"#, "enabled: invalid type: string \"…\", expected a boolean"),
             (r#"{"client_id":"b","client_secrets":[{"label":"1","hash":"hunter2"}]}"#, "client_secrets[0].hash: "),
             (r#"{"client_id":"b","client_secrets":[{"label":"1","hash":"hunter2"}]}"#, "in plain text"),
             (
@@ -461,15 +599,15 @@ mod tests {
             ),
             (
                 r#"{"client_id":"b","client_secrets":"hunter2"}"#,
-                "client_secrets: invalid type: string …, expected a sequence at line 1 column",
+                "client_secrets: invalid type: string \"…\", expected a sequence at line 1 column",
             ),
             (
                 r#"{"client_id":"b","client_secrets":["hunter2 \", expected \"x"]}"#,
-                "client_secrets[0]: invalid type: string …, expected an object",
+                "client_secrets[0]: invalid type: string \"…\", expected an object",
             ),
             (
                 r#"{"client_id":"b","client_secrets":4815162342}"#,
-                "client_secrets: invalid type: integer …, expected a sequence",
+                "client_secrets: invalid type: integer `…`, expected a sequence",
             ),
             (
                 r#"{"client_id":"b","token_endpoint_auth_method":"none"}"#,

@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use crate::object::Object;
-use crate::registration::{ClientRules, RegisteredClient};
-use crate::registration::{Record, member};
+use crate::registration::{ClientRules, Record, RegisteredClient, member, without_value};
 
 /// A line number, starting at 1, and the error in that line.
 pub(super) type Wrong = (usize, String);
@@ -30,13 +29,17 @@ pub(super) fn parse(bytes: &[u8], rules: Option<&ClientRules>) -> Result<Vec<Arc
     }
     let document: Document = toml::from_str(text).map_err(|error| {
         let Range { start, .. } = error.span().unwrap_or(0..0);
-        let why = without_values(error.message());
+        let why = without_value(error.message());
         (line(bytes, start), path_of_mistake(text).map_or_else(|| why.clone(), |path| format!("{path}: {why}")))
     })?;
     let mut ids = HashSet::new();
-    let client = |record: Spanned<Object<Record>>| {
+    let client = |(number, record): (usize, Spanned<Object<Record>>)| {
         let Range { start, .. } = record.span();
         let wrong = |why: String| (line(bytes, start), why);
+        if let Some((name, why)) = record.get_ref().0.unknown_member() {
+            let place = place_of_member(text, number, name).unwrap_or(start);
+            return Err((line(bytes, place), why));
+        }
         let client = record.into_inner().0.register().map_err(|error| wrong(error.to_string()))?;
         if !ids.insert(client.id().clone()) {
             return Err(wrong(format!("duplicate client id `{}`; give each client its own id", client.id())));
@@ -44,7 +47,7 @@ pub(super) fn parse(bytes: &[u8], rules: Option<&ClientRules>) -> Result<Vec<Arc
         rules.map_or(Ok(()), |rules| rules.check(&client)).map_err(|error| wrong(error.to_string()))?;
         Ok(Arc::new(client))
     };
-    document.clients.into_iter().map(client).collect()
+    document.clients.into_iter().enumerate().map(client).collect()
 }
 
 /// Returns the path of the invalid member, such as `client_secrets[1].hash`. Called only for a file that is known to be
@@ -57,24 +60,16 @@ fn path_of_mistake(text: &str) -> Option<String> {
     Some(in_client.map_or(path.clone(), |(_, path)| path.to_owned()))
 }
 
-fn line(bytes: &[u8], place: usize) -> usize {
-    1 + bytes.iter().take(place).filter(|byte| **byte == b'\n').count()
+/// Returns where a member of a client is in the text. Called only for a file that is known to be invalid.
+fn place_of_member(text: &str, client: usize, name: &str) -> Option<usize> {
+    let document = toml::de::DeTable::parse(text).ok()?;
+    let record = document.get_ref().get("clients")?.get_ref().get(client)?;
+    let (key, _) = record.get_ref().as_table()?.get_key_value(name)?;
+    Some(key.span().start)
 }
 
-/// Removes values from an error message: serde quotes an unexpected value, which may be a secret.
-fn without_values(message: &str) -> String {
-    let has_value = ["invalid ", "unknown variant "].iter().any(|start| message.starts_with(start));
-    let end = match message.rfind(", expected ") {
-        Some(expected) => expected.checked_sub(1),
-        None => message.rfind('"'),
-    };
-    match (message.find(['"', '`']), end) {
-        (Some(start), Some(end)) if has_value && start < end => {
-            let (before, after) = (message.get(..=start), message.get(end..));
-            format!("{}…{}", before.unwrap_or_default(), after.unwrap_or_default())
-        }
-        _ => message.to_owned(),
-    }
+fn line(bytes: &[u8], place: usize) -> usize {
+    1 + bytes.iter().take(place).filter(|byte| **byte == b'\n').count()
 }
 
 /// Renders the clients as the text of a file.

@@ -39,7 +39,8 @@ use crate::registration::{ClientError, ClientRules, RegisteredClient};
 /// client_secrets = [{ label = "2026", hash = "$sha256$…" }]
 /// ```
 ///
-/// 1. The members are those of the record of a [`RegisteredClient`]; an unknown member is an error.
+/// 1. The members are those of the record of a [`RegisteredClient`]. An unknown member is an error, unless the record has
+///    `version = 2` and does not list the member in `must_understand`: then the member is kept when the file is written.
 /// 2. A change takes effect within a second, and completely: no request sees a part of it. It is written to the
 ///    [feed](RevocationStore::changes). The tokens of a client that it disables or removes are revoked.
 /// 3. An invalid file is refused, with line and reason in the log and in [`fault`](Self::fault), and the clients that were
