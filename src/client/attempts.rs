@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::refusal::Refusal;
 use super::token_error::TokenSourceError;
 use crate::clock::Moment;
 
@@ -39,6 +40,8 @@ pub(super) struct Attempts {
     never_accepted: u32,
     /// Since when and for how long such tokens keep the next attempt back.
     refusal_pause: Option<(Moment, Duration)>,
+    /// Since when and for how long a successor that is refused without an explanation stays in use.
+    keep_pause: Option<(Moment, Duration)>,
     /// When a resource server last refused a token that had been accepted.
     accepted_at: Option<Moment>,
     refusals: RefusalBudget,
@@ -68,16 +71,23 @@ impl Attempts {
             is_refused: false,
             never_accepted: 0,
             refusal_pause: None,
+            keep_pause: None,
             accepted_at: None,
             refusals: RefusalBudget::new(now),
         }
     }
 
-    /// Returns whether a token that a resource server refused stays in use. It does if resource servers accept the tokens of this key
-    /// and no other token may be requested now: then one path that refuses every token does not stop the calls of the others.
-    pub(super) fn keeps(&self, was_accepted: bool, now: Moment) -> bool {
+    /// Returns whether a token that a resource server refused stays in use. It does if no other token may be requested now, and the
+    /// token may be valid: resource servers accept the tokens of this key, or the refusal was not explained. Then one path that
+    /// refuses every token does not stop the calls of the others, even before the first of them was accepted.
+    pub(super) fn keeps(&self, refusal: Refusal, was_accepted: bool, now: Moment) -> bool {
         let is_paused = self.pause.as_ref().is_some_and(|pause| now.since(pause.from) < pause.time);
-        self.is_accepted(was_accepted, now) && (is_paused || !self.refusals.allows(now))
+        let may_replace = !is_paused && self.refusals.allows(now);
+        match refusal {
+            _ if self.is_accepted(was_accepted, now) => !may_replace,
+            Refusal::InvalidToken => false,
+            Refusal::Unexplained => !may_replace || self.keep_pause.is_some_and(|(from, time)| now.since(from) < time),
+        }
     }
 
     /// Returns whether a token counts as accepted by a resource server.
@@ -88,8 +98,7 @@ impl Attempts {
     /// A resource server accepted the token that was refused last.
     pub(super) fn was_accepted_after_all(&mut self, now: Moment) {
         self.accepted_at = Some(now);
-        self.never_accepted = 0;
-        self.refusal_pause = None;
+        self.token_was_used_up();
     }
 
     /// Starts a request for a token, if one is allowed.
@@ -123,6 +132,7 @@ impl Attempts {
     pub(super) fn token_was_used_up(&mut self) {
         self.never_accepted = 0;
         self.refusal_pause = None;
+        self.keep_pause = None;
     }
 
     /// A request failed. Returns the error with the time until the next attempt. `random` is from 0 to 1.
@@ -137,17 +147,22 @@ impl Attempts {
 
     /// A resource server refused the token in use. A token that was accepted before is replaced at once: it was revoked, or one of
     /// several resource servers errs. Tokens that are refused from the start point to a configuration that another token does not
-    /// change, so the first one is replaced at once, and the others after longer and longer pauses.
-    pub(super) fn refused(&mut self, was_accepted: bool, now: Moment, random: f64) {
+    /// change, so the first one is replaced at once, and the others after longer and longer pauses. Those that are refused without
+    /// an explanation stay in use during the pause.
+    pub(super) fn refused(&mut self, refusal: Refusal, was_accepted: bool, now: Moment, random: f64) {
         let is_accepted = self.is_accepted(was_accepted, now);
         if was_accepted {
             self.accepted_at = Some(now);
         }
         self.is_refused = true;
         self.never_accepted = if is_accepted { 0 } else { self.never_accepted.saturating_add(1) };
-        self.refusal_pause = match self.never_accepted {
-            0 | 1 => None,
-            several => Some((now, pause(several - 1, random))),
+        self.refusal_pause = match (refusal, self.never_accepted) {
+            (Refusal::Unexplained, _) | (_, 0 | 1) => None,
+            (Refusal::InvalidToken, several) => Some((now, pause(several - 1, random))),
+        };
+        self.keep_pause = match self.never_accepted {
+            0 => None,
+            several => Some((now, pause(several, random))),
         };
     }
 }
@@ -200,6 +215,7 @@ mod tests {
 
     use tokio::time::Instant;
 
+    use super::Refusal::{InvalidToken, Unexplained};
     use super::{Attempts, NotYet, REFUSAL_BURST, REFUSAL_EVERY};
     use crate::client::token_error::{TokenSourceError, TokenSourceErrorKind};
     use crate::clock::Moment;
@@ -253,7 +269,7 @@ mod tests {
         let mut attempts = Attempts::new(at(0));
         let mut started = 0_u32;
         for millisecond in 0..60_000 {
-            attempts.refused(true, at(millisecond), 1.0);
+            attempts.refused(InvalidToken, true, at(millisecond), 1.0);
             if attempts.start(at(millisecond)).is_ok() {
                 attempts.succeeded();
                 started += 1;
@@ -270,7 +286,7 @@ mod tests {
         let mut is_new = true;
         for millisecond in 0..100_000 {
             if std::mem::take(&mut is_new) {
-                attempts.refused(false, at(millisecond), 1.0);
+                attempts.refused(InvalidToken, false, at(millisecond), 1.0);
             }
             if attempts.start(at(millisecond)).is_ok() {
                 attempts.succeeded();
@@ -289,19 +305,47 @@ mod tests {
         let at = moments();
         let mut attempts = Attempts::new(at(0));
         for _ in 0..REFUSAL_BURST {
-            assert!(!attempts.keeps(true, at(0)));
-            attempts.refused(true, at(0), 1.0);
+            assert!(!attempts.keeps(InvalidToken, true, at(0)));
+            attempts.refused(InvalidToken, true, at(0), 1.0);
             assert!(attempts.start(at(0)).is_ok());
             attempts.succeeded();
         }
-        assert!(attempts.keeps(true, at(999)) && !attempts.keeps(true, at(1_000)));
+        assert!(attempts.keeps(InvalidToken, true, at(999)) && !attempts.keeps(InvalidToken, true, at(1_000)));
         // Its successor counts as accepted for a minute.
-        assert!(attempts.keeps(false, at(999)));
+        assert!(attempts.keeps(InvalidToken, false, at(999)));
         let mut attempts = Attempts::new(at(0));
-        attempts.refused(true, at(0), 1.0);
+        attempts.refused(InvalidToken, true, at(0), 1.0);
         attempts.failed(failure().with_retry_after(Some(Duration::from_secs(120))), at(0), 1.0);
-        assert!(attempts.keeps(false, at(59_999)) && !attempts.keeps(false, at(60_000)));
-        assert!(attempts.keeps(true, at(119_999)) && !attempts.keeps(true, at(120_000)));
+        assert!(attempts.keeps(InvalidToken, false, at(59_999)) && !attempts.keeps(InvalidToken, false, at(60_000)));
+        assert!(attempts.keeps(InvalidToken, true, at(119_999)) && !attempts.keeps(InvalidToken, true, at(120_000)));
+    }
+
+    /// Each token is refused from the start, by requests that come all the time.
+    #[test]
+    fn tokens_that_are_refused_without_an_explanation_stay_in_use_between_replacements() {
+        let at = moments();
+        let mut attempts = Attempts::new(at(0));
+        let mut times = Vec::new();
+        for millisecond in 0..130_000 {
+            if !attempts.keeps(Unexplained, false, at(millisecond)) {
+                attempts.refused(Unexplained, false, at(millisecond), 1.0);
+                assert!(attempts.start(at(millisecond)).is_ok(), "no call waits for a pause");
+                attempts.succeeded();
+                times.push(millisecond / 1_000);
+            }
+        }
+        assert_eq!(times, [0, 1, 3, 7, 15, 31, 61, 91, 121]);
+        // A refusal with a reason is another matter.
+        assert!(!attempts.keeps(InvalidToken, false, at(130_000)));
+    }
+
+    #[test]
+    fn a_token_that_is_refused_without_an_explanation_stays_in_use_while_the_issuer_is_down() {
+        let at = moments();
+        let mut attempts = Attempts::new(at(0));
+        attempts.failed(failure(), at(0), 1.0);
+        assert!(attempts.keeps(Unexplained, false, at(999)) && !attempts.keeps(Unexplained, false, at(1_000)));
+        assert!(!attempts.keeps(InvalidToken, false, at(999)));
     }
 
     #[test]
@@ -309,12 +353,12 @@ mod tests {
         let at = moments();
         let mut attempts = Attempts::new(at(0));
         for _ in 0..5 {
-            attempts.refused(false, at(0), 1.0);
+            attempts.refused(InvalidToken, false, at(0), 1.0);
         }
         assert!(matches!(attempts.start(at(7_999)), Err(NotYet::Refused(_))));
         assert!(attempts.start(at(8_000)).is_ok());
         attempts.token_was_used_up();
-        attempts.refused(false, at(9_000), 1.0);
+        attempts.refused(InvalidToken, false, at(9_000), 1.0);
         assert!(attempts.start(at(9_000)).is_ok());
     }
 

@@ -120,6 +120,10 @@ impl TokenSource for CachedTokenSource {
     fn invalidate(&self, token: &AccessToken) {
         self.tokens.invalidate(token);
     }
+
+    fn refused_without_explanation(&self, token: &AccessToken) {
+        self.tokens.refused_without_explanation(token);
+    }
 }
 
 impl fmt::Debug for CachedTokenSource {

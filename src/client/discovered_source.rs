@@ -305,6 +305,12 @@ impl TokenSource for DiscoveredSource {
             tokens.invalidate(token);
         }
     }
+
+    fn refused_without_explanation(&self, token: &AccessToken) {
+        if let Some(tokens) = Tokens::of(token) {
+            tokens.refused_without_explanation(token);
+        }
+    }
 }
 
 #[cfg(test)]

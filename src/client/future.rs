@@ -11,7 +11,7 @@ use tower::{BoxError, Service};
 
 use super::access_token::AccessToken;
 use super::error::CallError;
-use super::refusal::{is_plain_success, refuses_token, required_scopes, resource_metadata};
+use super::refusal::{Refusal, is_plain_success, refuses_token, required_scopes, resource_metadata};
 use super::repeat::RepeatBody;
 use super::saved_request::{SavedRequest, save};
 use super::token_cache::Tokens;
@@ -134,28 +134,32 @@ where
                         token.accepted();
                         return Poll::Ready(Ok(answer));
                     }
-                    let is_refused = refuses_token(answer.status(), answer.headers());
+                    let refusal = refuses_token(answer.status(), answer.headers());
                     let required = required_scopes(answer.status(), answer.headers());
                     let metadata = resource_metadata(answer.status(), answer.headers());
-                    if answer.status().is_success() && !is_refused {
+                    if answer.status().is_success() && refusal.is_none() {
                         token.accepted();
                     }
-                    if !is_refused && required.is_none() && metadata.is_none() {
+                    if refusal.is_none() && required.is_none() && metadata.is_none() {
                         return Poll::Ready(Ok(answer));
                     }
                     let source =
                         this.source.take().or_else(|| Some(Arc::new(Tokens::of(token)?) as Arc<dyn TokenSource>));
                     let next = source.map_or(Next::GiveUp, |source| {
                         // A second token that is refused as well shows that the token is not the cause.
-                        if is_refused && !*this.was_refused {
-                            source.invalidate(token);
-                            *this.was_refused = true;
+                        if let Some(refusal) = refusal
+                            && !std::mem::replace(this.was_refused, true)
+                        {
+                            match refusal {
+                                Refusal::InvalidToken => source.invalidate(token),
+                                Refusal::Unexplained => source.refused_without_explanation(token),
+                            }
                         }
                         let is_wider = required.is_some_and(|scopes| source.widen(token, &scopes));
                         let elsewhere = metadata.and_then(|url| source.discover(&url));
                         let next = match elsewhere {
                             Some(token) if this.saved.is_some() => Next::Renew(token),
-                            _ if is_refused || is_wider => {
+                            _ if refusal.is_some() || is_wider => {
                                 another_token(&*source, token, this.saved, this.repeat.as_ref())
                             }
                             _ => Next::GiveUp,

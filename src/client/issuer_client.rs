@@ -11,6 +11,7 @@ use super::access_token::AccessToken;
 use super::authenticate::{AssertionContext, ClientAuthentication};
 use super::discovery::TokenEndpoint;
 use super::lifetime::Lifetime;
+use super::refusal::Refusal;
 use super::statistics::{Counters, Statistics};
 use super::token_error::{TokenSourceError, TokenSourceErrorKind};
 use super::token_request::{self, Granted, TokenQuery};
@@ -85,11 +86,20 @@ impl IssuerClient {
     }
 
     /// Counts a token that a resource server refused.
-    pub(super) fn token_was_refused(&self) {
+    pub(super) fn token_was_refused(&self, refusal: Refusal) {
         let (issuer, client_id) = (self.settings.issuer.as_str(), self.settings.client_id.as_str());
         self.counters.refused();
         metrics::obtained_token_refused(issuer);
-        tracing::warn!(issuer, client_id, "a resource server refused an access token; it is not sent again");
+        match refusal {
+            Refusal::InvalidToken => {
+                tracing::warn!(issuer, client_id, "a resource server refused an access token; it is not sent again");
+            }
+            Refusal::Unexplained => tracing::warn!(
+                issuer,
+                client_id,
+                "a resource server refused an access token without a `WWW-Authenticate` header; another one is requested"
+            ),
+        }
     }
 
     /// Notes a token that a resource server refused and that stays in use.
@@ -98,8 +108,8 @@ impl IssuerClient {
         tracing::debug!(
             issuer,
             client_id,
-            "a resource server refused an access token that was accepted before; it stays in use, since it is too early to request \
-             another one"
+            "a resource server refused an access token that other requests may be accepted with; it stays in use, since it is too \
+             early to request another one"
         );
     }
 

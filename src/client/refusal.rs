@@ -5,6 +5,15 @@ use http::{HeaderMap, StatusCode};
 
 use crate::scope::Scopes;
 
+/// What a resource server says about a token that it refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The token is invalid.
+    InvalidToken,
+    /// Nothing. The cause may be the token, or the path, which may want another kind of credential.
+    Unexplained,
+}
+
 /// gRPC's code `UNAUTHENTICATED`.
 const UNAUTHENTICATED: &[u8] = b"16";
 
@@ -20,14 +29,22 @@ fn has_grpc_type(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|media_type| media_type.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Returns whether the answer says that the token is not valid, so that another token may help.
+/// Returns whether the answer refuses the token, so that another token may help, and what it says about the token.
 ///
-/// These do: a 401 with `error="invalid_token"` in a `Bearer` challenge (RFC 6750 §3.1), a 401 without any challenge, and a gRPC
+/// These answers do: a 401 with `error="invalid_token"` in a `Bearer` challenge (RFC 6750 §3.1), a 401 without any challenge, and a gRPC
 /// answer that has status 16 in its head, which means that no message follows. A 401 with another error or another scheme is
 /// about something else.
-pub(super) fn refuses_token(status: StatusCode, headers: &HeaderMap) -> bool {
+pub(super) fn refuses_token(status: StatusCode, headers: &HeaderMap) -> Option<Refusal> {
     let is_unauthorized = status == StatusCode::UNAUTHORIZED || is_grpc(status, headers, UNAUTHENTICATED);
-    is_unauthorized && challenges_allow_it(headers)
+    if !is_unauthorized {
+        return None;
+    }
+    let mut values = headers.get_all(WWW_AUTHENTICATE).iter().peekable();
+    if values.peek().is_none() {
+        return Some(Refusal::Unexplained);
+    }
+    let mut challenges = values.filter_map(|value| value.to_str().ok()).flat_map(challenges);
+    challenges.any(|challenge| challenge.is_bearer_error("invalid_token")).then_some(Refusal::InvalidToken)
 }
 
 /// Returns the URL of the resource's metadata that a 401 names (RFC 9728 §5.1).
@@ -57,15 +74,6 @@ fn is_grpc(status: StatusCode, headers: &HeaderMap, code: &[u8]) -> bool {
     status == StatusCode::OK
         && has_grpc_type(headers)
         && headers.get("grpc-status").is_some_and(|status| status.as_bytes() == code)
-}
-
-fn challenges_allow_it(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(WWW_AUTHENTICATE).iter().peekable();
-    if values.peek().is_none() {
-        return true;
-    }
-    let mut challenges = values.filter_map(|value| value.to_str().ok()).flat_map(challenges);
-    challenges.any(|challenge| challenge.is_bearer_error("invalid_token"))
 }
 
 /// One challenge of a `WWW-Authenticate` header (RFC 9110 §11.6.1).
@@ -152,14 +160,14 @@ mod tests {
     use http::{HeaderMap, StatusCode};
     use proptest::prelude::*;
 
-    use super::{challenges, refuses_token, required_scopes};
+    use super::{Refusal, challenges, refuses_token, required_scopes};
 
     fn refuses(status: u16, headers: &[(&'static str, &str)]) -> bool {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
         }
-        refuses_token(StatusCode::from_u16(status).unwrap(), &map)
+        refuses_token(StatusCode::from_u16(status).unwrap(), &map).is_some()
     }
 
     #[test]
@@ -181,6 +189,14 @@ mod tests {
             401,
             &[("www-authenticate", "Basic"), ("www-authenticate", r#"Bearer error="invalid_token""#)]
         ));
+    }
+
+    #[test]
+    fn a_refusal_is_explained_by_a_challenge_only() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(refuses_token(StatusCode::UNAUTHORIZED, &headers), Some(Refusal::Unexplained));
+        headers.append("www-authenticate", r#"Bearer error="invalid_token""#.parse().unwrap());
+        assert_eq!(refuses_token(StatusCode::UNAUTHORIZED, &headers), Some(Refusal::InvalidToken));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::attempts::{Attempts, NotYet};
 use super::in_flight::InFlight;
 use super::issuer_client::{IssuerClient, Obtained};
 use super::ready_tokens::ReadyToken;
+use super::refusal::Refusal;
 use super::refused_tokens::RefusedTokens;
 use super::statistics::Statistics;
 use super::token_error::{TokenSourceError, TokenSourceErrorKind};
@@ -54,6 +55,8 @@ struct State {
     refused: RefusedTokens,
     /// The token that was dropped last. Another call, which was sent before that, may still be accepted with it.
     dropped: Option<AccessToken>,
+    /// That such a call was accepted is noted in `attempts`.
+    is_acceptance_noted: bool,
 }
 
 type Outcome = Result<AccessToken, TokenSourceError>;
@@ -79,6 +82,7 @@ impl Tokens {
             attempts: Attempts::new(client.now()),
             refused: RefusedTokens::default(),
             dropped: None,
+            is_acceptance_noted: false,
         };
         let (ready, state, changes) = (ReadyToken::new(), Mutex::new(state), watch::Sender::new(()));
         let wider = OnceLock::new();
@@ -186,6 +190,16 @@ impl TokenSource for Tokens {
     }
 
     fn invalidate(&self, token: &AccessToken) {
+        self.refused(token, Refusal::InvalidToken);
+    }
+
+    fn refused_without_explanation(&self, token: &AccessToken) {
+        self.refused(token, Refusal::Unexplained);
+    }
+}
+
+impl Tokens {
+    fn refused(&self, token: &AccessToken, refusal: Refusal) {
         // The tokens in use may be others by now: with more scopes, or of another issuer.
         let own = Self::of(token);
         let Self(entry) = own.as_ref().unwrap_or_else(|| self.in_use());
@@ -193,20 +207,21 @@ impl TokenSource for Tokens {
         let was_accepted = token.was_accepted() || token.lifetime().is_some_and(|life| life.age(now) >= OLD);
         let mut state = entry.state();
         let is_current = state.current.as_ref() == Some(token);
-        if is_current && state.flight.is_none() && state.attempts.keeps(was_accepted, now) {
+        if is_current && state.flight.is_none() && state.attempts.keeps(refusal, was_accepted, now) {
             drop(state);
             entry.client.refused_token_is_kept();
             return;
         }
-        if !state.refused.insert(token) {
+        if !state.refused.insert(token, refusal) {
             return;
         }
-        entry.client.token_was_refused();
+        entry.client.token_was_refused(refusal);
         // Without a current token, the refused one was given to callers that waited for it.
         if is_current || state.current.is_none() {
             state.current = None;
             state.dropped = Some(token.clone());
-            state.attempts.refused(was_accepted, now, entry.client.random_fraction());
+            state.is_acceptance_noted = false;
+            state.attempts.refused(refusal, was_accepted, now, entry.client.random_fraction());
             entry.ready.set(None);
             entry.changes.send_replace(());
         }
@@ -263,8 +278,8 @@ impl Entry {
             let message = "tokens are requested in a Tokio runtime, which is missing here; call this in an async fn";
             TokenSourceError::of(TokenSourceErrorKind::Internal, message)
         })?;
-        if state.dropped.as_ref().is_some_and(AccessToken::was_accepted) {
-            state.dropped = None;
+        if !state.is_acceptance_noted && state.dropped.as_ref().is_some_and(AccessToken::was_accepted) {
+            state.is_acceptance_noted = true;
             state.attempts.was_accepted_after_all(now);
         }
         state.attempts.start(now).map_err(|not_yet| match not_yet {
@@ -333,9 +348,22 @@ impl State {
     }
 
     fn reusable(&self, now: Moment) -> Option<AccessToken> {
-        let is_reusable = |token: &&AccessToken| token.lifetime().is_some_and(|lifetime| lifetime.is_reusable(now));
-        self.current.as_ref().filter(is_reusable).cloned()
+        self.current.as_ref().filter(|token| is_reusable(token, now)).cloned()
     }
+
+    /// Takes a token that was dropped without an explanation back into use, since no other one can be had.
+    fn restore_dropped(&mut self, now: Moment) -> Option<AccessToken> {
+        let dropped = self.dropped.as_ref().filter(|token| self.current.is_none() && is_reusable(token, now))?;
+        if !self.refused.forgive(dropped) {
+            return None;
+        }
+        self.current = self.dropped.take();
+        self.current.clone()
+    }
+}
+
+fn is_reusable(token: &AccessToken, now: Moment) -> bool {
+    token.lifetime().is_some_and(|lifetime| lifetime.is_reusable(now))
 }
 
 /// A request for a token that was noted and not started: a runtime that ends drops its tasks at once, and then the landing
@@ -379,7 +407,7 @@ impl Landing {
         }
         let outcome = match outcome {
             // Under the same lock as the change below, so that no refusal comes between the two.
-            Ok(token) if state.refused.contains(&token) => Err(entry.refused_before()),
+            Ok(token) if !state.refused.forgive(&token) => Err(entry.refused_before()),
             outcome => outcome,
         };
         let report = outcome.clone();
@@ -394,7 +422,13 @@ impl Landing {
                 entry.ready.set(Some(&token).filter(|token| token.is_fresh(now)));
                 Ok(token)
             }
-            Err(error) => Err(state.attempts.failed(error, now, entry.client.random_fraction())),
+            Err(error) => {
+                let error = state.attempts.failed(error, now, entry.client.random_fraction());
+                state
+                    .restore_dropped(now)
+                    .inspect(|token| entry.ready.set(Some(token).filter(|token| token.is_fresh(now))))
+                    .ok_or(error)
+            }
         };
         drop(state);
         entry.client.report(&report);

@@ -69,6 +69,13 @@ pub trait TokenSource: fmt::Debug + Send + Sync + 'static {
     fn invalidate(&self, token: &AccessToken) {
         let _ = token;
     }
+
+    /// Tells that a resource server refused a request with this token and did not explain why: by a 401 without a challenge, or by
+    /// the gRPC status `UNAUTHENTICATED`. The token may be valid, for other paths. By default this is the same as
+    /// [`invalidate`](Self::invalidate).
+    fn refused_without_explanation(&self, token: &AccessToken) {
+        self.invalidate(token);
+    }
 }
 
 impl<T: TokenSource + ?Sized> TokenSource for Arc<T> {
@@ -90,6 +97,10 @@ impl<T: TokenSource + ?Sized> TokenSource for Arc<T> {
 
     fn invalidate(&self, token: &AccessToken) {
         (**self).invalidate(token);
+    }
+
+    fn refused_without_explanation(&self, token: &AccessToken) {
+        (**self).refused_without_explanation(token);
     }
 }
 

@@ -43,8 +43,9 @@ fn api_with_login(
     ClientCredentialsLayer::from_source(source, API).unwrap().layer(api)
 }
 
-/// So many callers each make about one call per second for 5 minutes, the bad ones after 2 s. Returns how many good calls succeeded and failed.
-async fn good_and_bad_calls(world: &World, good: u64, bad: u64) -> (usize, usize) {
+/// So many callers each make about one call per second for 5 minutes. The good ones start after `good_start`, the bad ones after
+/// `bad_start`, in milliseconds. Returns how many good calls succeeded and failed.
+async fn good_and_bad_calls(world: &World, good: u64, bad: u64, good_start: u64, bad_start: u64) -> (usize, usize) {
     let service = api_with_login(world.source(), &Received::default());
     let (succeeded, failed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let end = Instant::now() + Duration::from_secs(300);
@@ -53,8 +54,7 @@ async fn good_and_bad_calls(world: &World, good: u64, bad: u64) -> (usize, usize
         .map(|(path, caller, of)| {
             let (mut service, succeeded, failed) = (service.clone(), succeeded.clone(), failed.clone());
             tokio::spawn(async move {
-                // By the time of the first bad call, a token was accepted.
-                let start = if path == "/good" { 0 } else { 2_000 };
+                let start = if path == "/good" { good_start } else { bad_start };
                 sleep(Duration::from_millis(start + 1_000 * caller / of)).await;
                 let mut dice = Dice::new(caller + 1);
                 while Instant::now() < end {
@@ -78,12 +78,57 @@ async fn good_and_bad_calls(world: &World, good: u64, bad: u64) -> (usize, usize
 async fn a_path_that_refuses_every_token_fails_no_call_of_another_path() {
     for (good, bad) in [(50, 1), (50, 5), (2, 5), (5, 50), (1, 10)] {
         let world = World::new(|_| Issue::Token(Some(600)));
-        let (succeeded, failed) = good_and_bad_calls(&world, good, bad).await;
+        // By the time of the first bad call, a token was accepted.
+        let (succeeded, failed) = good_and_bad_calls(&world, good, bad, 0, 2_000).await;
         println!("{good} good and {bad} bad per second: {failed} of {} good calls failed", succeeded + failed);
         assert!(succeeded > 200 && failed == 0, "{good} good and {bad} bad per second: {succeeded} and {failed}");
         // 20 in a row, and one per second.
         assert!(world.token_requests() <= 20 + 302, "{} requests for a token", world.token_requests());
     }
+}
+
+/// The issuer gives a new token each time, or the same one, or is down once it has given one.
+#[tokio::test(start_paused = true)]
+async fn a_path_that_refuses_every_token_from_the_start_fails_no_call_of_another_path() {
+    let rules: [(&str, f64, fn(bool) -> Issue); 3] = [
+        ("new tokens", 20.0 + 302.0, |_| Issue::Token(Some(600))),
+        ("the same token", 20.0 + 302.0, |is_first| if is_first { Issue::Token(Some(600)) } else { Issue::SameToken }),
+        ("down", 40.0, |is_first| if is_first { Issue::Token(Some(600)) } else { Issue::NoConnection }),
+    ];
+    for (name, most, rule) in rules {
+        for (good, bad, good_start) in
+            [(50, 1, 300), (50, 5, 300), (2, 5, 300), (2, 5, 20_000), (5, 50, 0), (1, 10, 60_000)]
+        {
+            let mut is_first = true;
+            let world = World::new(move |_| rule(std::mem::take(&mut is_first)));
+            let (succeeded, failed) = good_and_bad_calls(&world, good, bad, good_start, 0).await;
+            let requests = world.token_requests();
+            println!(
+                "{name}, {good} good and {bad} bad per second: {failed} of {} good calls failed",
+                succeeded + failed
+            );
+            assert!(succeeded > 150 && failed == 0, "{name}, {good} good and {bad} bad: {succeeded} and {failed}");
+            assert!(requests as f64 <= most, "{name}, {good} good and {bad} bad: {requests} requests for a token");
+        }
+    }
+}
+
+/// A resource server that never accepts a token and explains nothing.
+#[tokio::test(start_paused = true)]
+async fn tokens_that_are_refused_without_an_explanation_are_replaced_less_and_less_often() {
+    let world = World::new(|_| Issue::Token(Some(600)));
+    let mut service = api_with_login(world.source(), &Received::default());
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(300) {
+        assert_eq!(
+            service.call(get("/login")).await.unwrap().status(),
+            401,
+            "each call gets the answer of the resource server"
+        );
+        sleep(Duration::from_millis(100)).await;
+    }
+    // One at the start, one at once, and then after pauses of at least 0.5, 1, 2, 4, 8, 15, 15, … s.
+    assert!((8..=2 + 5 + 19).contains(&world.token_requests()), "{} requests for a token", world.token_requests());
 }
 
 #[tokio::test(start_paused = true)]

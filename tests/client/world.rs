@@ -57,7 +57,7 @@ pub enum Issue {
 }
 
 /// The rules of one world, by the time since its start.
-pub type IssueRule = Box<dyn Fn(Duration) -> Issue + Send>;
+pub type IssueRule = Box<dyn FnMut(Duration) -> Issue + Send>;
 
 /// The response of the resource server to a valid token.
 pub type ResourceRule = Box<dyn FnMut(Duration, &Minted) -> Verdict + Send>;
@@ -121,7 +121,7 @@ pub struct World {
 pub const RESOURCE_LATENCY: Duration = Duration::from_millis(20);
 
 impl World {
-    pub fn new(issue: impl Fn(Duration) -> Issue + Send + 'static) -> Self {
+    pub fn new(issue: impl FnMut(Duration) -> Issue + Send + 'static) -> Self {
         let state = State {
             seen: Seen::default(),
             tokens: HashMap::new(),
@@ -142,7 +142,7 @@ impl World {
         self
     }
 
-    pub fn issue_rule(&self, rule: impl Fn(Duration) -> Issue + Send + 'static) {
+    pub fn issue_rule(&self, rule: impl FnMut(Duration) -> Issue + Send + 'static) {
         self.lock().issue = Box::new(rule);
     }
 
