@@ -2,7 +2,8 @@
 //!
 //! 1. Each decision is one [`Event`]: issued, revoked, introspected, authentication failed, refused, unavailable;
 //!    admitted, rejected, unavailable, and what a layer that [only
-//!    reports](crate::BearerAuthLayer::dangerous_only_report) would reject. There is no event if the caller hangs up
+//!    reports](crate::BearerAuthLayer::dangerous_only_report) would reject; on the calling side, each request for a token
+//!    and each refused token. There is no event if the caller hangs up
 //!    before the decision, except for a wrong guess at a chosen secret. Nor is there an event for a request that an
 //!    [optional](crate::BearerAuthLayer::optional) layer admits without a token.
 //! 2. An event contains no secret and no token, only ids and reasons, and the extensions of its request. An outer layer
@@ -38,13 +39,14 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::{Extensions, StatusCode};
 use tokio::sync::mpsc;
 
 use crate::audience::Audience;
 use crate::client_id::ClientId;
+use crate::issuer::Issuer;
 use crate::scope::Scopes;
 use crate::text::Text;
 
@@ -57,9 +59,10 @@ pub struct Event {
     /// The result of the decision.
     pub outcome: Outcome,
     /// The client. It was authenticated if the outcome is `Issued`, `OldSecretUsed`, `AudienceParameterIgnored`,
-    /// `Revoked`, `Introspected` or `Admitted`. Otherwise it is the id that the caller claimed, if any.
+    /// `Revoked`, `Introspected` or `Admitted`. On the calling side it is the own id. Otherwise it is the id that the caller
+    /// claimed, if any.
     pub client_id: Option<ClientId>,
-    /// The extensions of the request.
+    /// The extensions of the request. Empty on the calling side, where a request for a token belongs to several calls.
     pub extensions: Extensions,
 }
 
@@ -146,6 +149,43 @@ pub enum Outcome {
     /// A protected route that [only reports](crate::BearerAuthLayer::dangerous_only_report) admitted a request that it
     /// would reject otherwise.
     WouldReject(Failure),
+    /// The calling side obtained a token.
+    #[non_exhaustive]
+    TokenObtained {
+        /// The issuer of the token.
+        issuer: Issuer,
+        /// The requested scopes.
+        scopes: Scopes,
+        /// The end of the token by the clock of the calling side. `None` if the issuer named none.
+        expires_at: Option<SystemTime>,
+        /// The number of calls that waited for the token. 0 for a refresh ahead of the end.
+        waiting: usize,
+        /// How long the request for the token took, discovery included.
+        duration: Duration,
+    },
+    /// The calling side requested a token and got none.
+    #[non_exhaustive]
+    TokenNotObtained {
+        /// The issuer that was asked.
+        issuer: Issuer,
+        /// The requested scopes.
+        scopes: Scopes,
+        /// The reason, which is a [`TokenSourceErrorKind`](crate::client::TokenSourceErrorKind::name), and the
+        /// [error](crate::client::TokenSourceError).
+        failure: Failure,
+        /// The number of calls that waited for the token.
+        waiting: usize,
+        /// How long the request for the token took, discovery included.
+        duration: Duration,
+    },
+    /// A resource server refused a token of the calling side, which is replaced.
+    #[non_exhaustive]
+    ObtainedTokenRefused {
+        /// The issuer of the token.
+        issuer: Issuer,
+        /// Whether the resource server said that the token is invalid (`invalid_token`, RFC 6750 §3.1).
+        explained: bool,
+    },
 }
 
 /// The credential by which a client authenticated. It shows whether an old credential is still in use.
@@ -202,12 +242,16 @@ impl Failure {
 
     /// Returns a stable code: that of [`TokenErrorKind`](crate::authorization_server::TokenErrorKind) or of
     /// [`BearerError::reason`](crate::resource_server::BearerError::reason).
+    /// Returns a stable code: that of [`TokenErrorKind`](crate::TokenErrorKind), of
+    /// [`BearerError::reason`](crate::BearerError::reason) or of
+    /// [`TokenSourceErrorKind::name`](crate::client::TokenSourceErrorKind::name).
     #[must_use]
     pub fn reason(&self) -> &'static str {
         self.reason
     }
 
-    /// Returns the HTTP status of the response. A gRPC call gets the corresponding gRPC status.
+    /// Returns the HTTP status of the response. A gRPC call gets the corresponding gRPC status. The calling side sends no
+    /// response; its failures have 503, the status of a service that cannot work without the token.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status

@@ -20,6 +20,7 @@
 //! | `client_credentials_unanswered_token_total` | counter | `source` | tokens that got 503 because the introspection endpoint did not answer about them, although it answers about others; anyone can cause them, too |
 //! | `client_credentials_store_losses_total` | counter | | detected losses of acknowledged writes in the revocation store |
 //! | `client_credentials_obtained_tokens_total` | counter | `issuer`; `outcome`: `obtained`, or [`TokenSourceErrorKind::name`](crate::client::TokenSourceErrorKind::name) | token requests of the calling side |
+//! | `client_credentials_token_obtained_timestamp_seconds` | gauge | `issuer` | time of the last obtained token; the age of the token is the current time minus this |
 //! | `client_credentials_obtained_token_expires_timestamp_seconds` | gauge | `issuer` | expiry of the last obtained token |
 //! | `client_credentials_token_waits_total` | counter | `issuer` | calls that had to wait for a token |
 //! | `client_credentials_refused_tokens_total` | counter | `issuer` | obtained tokens that a resource server refused |
@@ -66,6 +67,7 @@ const UNKNOWN_KEY_UNAVAILABLE: &str = "client_credentials_unknown_key_unavailabl
 const UNANSWERED_TOKEN: &str = "client_credentials_unanswered_token_total";
 const STORE_LOSSES: &str = "client_credentials_store_losses_total";
 const OBTAINED_TOKENS: &str = "client_credentials_obtained_tokens_total";
+const TOKEN_OBTAINED: &str = "client_credentials_token_obtained_timestamp_seconds";
 const OBTAINED_TOKEN_EXPIRES: &str = "client_credentials_obtained_token_expires_timestamp_seconds";
 const TOKEN_WAITS: &str = "client_credentials_token_waits_total";
 const REFUSED_TOKENS: &str = "client_credentials_refused_tokens_total";
@@ -134,7 +136,8 @@ pub(crate) fn store_lost_data() {
 }
 
 /// Counts a token that the calling side obtained from the configured `issuer`.
-pub(crate) fn token_obtained(issuer: &str, expires_at: Option<SystemTime>) {
+pub(crate) fn token_obtained(issuer: &str, now: SystemTime, expires_at: Option<SystemTime>) {
+    set(TOKEN_OBTAINED, &[("issuer", issuer)], timestamp(now));
     count(OBTAINED_TOKENS, &[("issuer", issuer), ("outcome", "obtained")]);
     if let Some(expires_at) = expires_at {
         set(OBTAINED_TOKEN_EXPIRES, &[("issuer", issuer)], timestamp(expires_at));
@@ -209,6 +212,7 @@ mod recorder {
         describe_counter!(super::OBTAINED_TOKENS, Unit::Count, "Token requests of the calling side");
         describe_counter!(super::TOKEN_WAITS, Unit::Count, "Calls that had to wait for a token");
         describe_counter!(super::REFUSED_TOKENS, Unit::Count, "Obtained tokens that a resource server refused");
+        describe_gauge!(super::TOKEN_OBTAINED, Unit::Seconds, "Time of the last obtained token");
         describe_gauge!(super::OBTAINED_TOKEN_EXPIRES, Unit::Seconds, "Expiry of the last obtained token");
         describe_gauge!(super::REVOCATIONS_READ, Unit::Seconds, "Time up to which all revocations are known");
         #[cfg(feature = "remote")]

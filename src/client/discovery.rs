@@ -9,9 +9,8 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use serde::Deserialize;
 
 use super::token_error::{TokenSourceError, TokenSourceErrorKind};
-use super::transport::Transport;
+use super::transport::{self, Transport};
 use crate::clock::Moment;
-use crate::deadline::within;
 use crate::issuer::Issuer;
 use crate::object::Object;
 use crate::quoted::quoted;
@@ -165,10 +164,7 @@ pub(super) async fn fetch_json(
     let mut request = Request::new(Bytes::new());
     *request.uri_mut() = url.parse().map_err(|_| unavailable("this is not a URL".to_owned()))?;
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
-    let answer = match within(timeout, transport.send(request)).await {
-        Ok(answer) => answer.map_err(|error| unavailable(error.to_string()))?,
-        Err(late) => return Err(unavailable(late.to_string())),
-    };
+    let answer = transport::send(transport, request, timeout).await.map_err(|error| unavailable(error.to_string()))?;
     match answer.status() {
         StatusCode::OK => Ok(answer),
         status if status.is_redirection() => Err(unavailable(format!("a redirect ({status}) is not followed"))),

@@ -17,6 +17,7 @@ use super::saved_request::{SavedRequest, save};
 use super::token_cache::Tokens;
 use super::token_error::TokenSourceError;
 use super::token_source::{TokenFuture, TokenSource};
+use crate::telemetry;
 
 pin_project! {
     /// The future of [`ClientCredentialsService`](super::ClientCredentialsService).
@@ -192,6 +193,7 @@ where
                     ready!(service.poll_ready(cx)).map_err(|error| CallError::Call(error.into()))?;
                     let mut request = request.take().expect(COMPLETED);
                     *this.is_repetition = true;
+                    telemetry::call_resent();
                     // The service may have been busy for longer than the token lives.
                     let has_ended = Tokens::of(token).is_some_and(|tokens| !tokens.may_be_sent(token));
                     if let Some(source) = this.source.as_ref().filter(|_| has_ended) {

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Uri};
-use tracing::Instrument as _;
-use tracing::field::Empty;
+use http::{Extensions, HeaderMap, StatusCode, Uri};
+use tracing::{Instrument as _, Span};
 
 use super::access_token::AccessToken;
 use super::authenticate::{AssertionContext, ClientAuthentication};
@@ -15,14 +14,16 @@ use super::refusal::Refusal;
 use super::statistics::{Counters, Statistics};
 use super::token_error::{TokenSourceError, TokenSourceErrorKind};
 use super::token_request::{self, Granted, TokenQuery};
-use super::transport::{Transport, TransportError};
+use super::transport::{self, Transport};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, Moment};
 use crate::crypto::Random;
 use crate::deadline::within;
+use crate::event::{Event, EventSender, Failure, Outcome};
 use crate::issuer::Issuer;
 use crate::metrics;
 use crate::scope::Scopes;
+use crate::telemetry;
 use crate::uri::PlainHttp;
 
 /// What requests for tokens go by. No part of it changes.
@@ -44,12 +45,21 @@ pub(super) struct IssuerSettings {
     pub(super) assumed_life: Option<Duration>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
+    pub(super) events: Option<EventSender>,
 }
 
 #[derive(Debug)]
 pub(super) struct IssuerClient {
     settings: IssuerSettings,
     counters: Counters,
+}
+
+/// What a request for a token took.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Effort {
+    pub(super) duration: Duration,
+    /// How many calls waited for it.
+    pub(super) waiting: usize,
 }
 
 /// A token and its times.
@@ -90,6 +100,8 @@ impl IssuerClient {
         let (issuer, client_id) = (self.settings.issuer.as_str(), self.settings.client_id.as_str());
         self.counters.refused();
         metrics::obtained_token_refused(issuer);
+        let explained = refusal == Refusal::InvalidToken;
+        self.send(|issuer| Outcome::ObtainedTokenRefused { issuer, explained });
         match refusal {
             Refusal::InvalidToken => {
                 tracing::warn!(issuer, client_id, "a resource server refused an access token; it is not sent again");
@@ -131,16 +143,18 @@ impl IssuerClient {
         self.settings.timeout.saturating_mul(4)
     }
 
-    /// Requests one token. Its life counts from before the request, since the issuer may make it at any time after that.
-    pub(super) async fn obtain(&self, query: &TokenQuery) -> Result<Obtained, TokenSourceError> {
-        let span = tracing::info_span!(
-            "obtain_token",
-            otel.kind = "client",
-            oauth.client_id = %self.settings.client_id,
-            server.address = self.settings.issuer.as_str(),
-            http.response.status_code = Empty,
-            "error.type" = Empty,
-        );
+    fn send(&self, outcome: impl FnOnce(Issuer) -> Outcome) {
+        let IssuerSettings { issuer, client_id, clock, events, .. } = &self.settings;
+        let Some(events) = events else { return };
+        let (outcome, client_id) = (outcome(issuer.clone()), Some(client_id.clone()));
+        events.send(Event { at: clock.now(), outcome, client_id, extensions: Extensions::new() });
+    }
+
+    /// Requests one token. Its life counts from before the request, since the issuer may make it at any time after that. `cause` is
+    /// the span of the call that needs it.
+    pub(super) async fn obtain(&self, query: &TokenQuery, cause: &Span) -> Result<Obtained, TokenSourceError> {
+        let span = telemetry::token_fetch(&self.settings.issuer, &self.settings.client_id, &query.scopes);
+        span.follows_from(cause);
         let requested = self.now();
         let granted = self.request(query).instrument(span.clone()).await;
         if let Err(error) = &granted {
@@ -190,28 +204,34 @@ impl IssuerClient {
         }
         let request = token_request::request(endpoint, &form, headers);
         drop(form);
-        let sent = within(settings.timeout, settings.transport.send(request)).await;
-        let response = sent.unwrap_or_else(|_| Err(TransportError::late(settings.timeout)));
-        let response = response.map_err(|error| {
+        let sent = transport::send(&*settings.transport, request, settings.timeout).await;
+        let response = sent.map_err(|error| {
             TokenSourceError::of(TokenSourceErrorKind::Unavailable, format!("{endpoint} cannot be asked: {error}"))
         })?;
-        tracing::Span::current().record("http.response.status_code", response.status().as_u16());
         token_request::read(endpoint, &response, settings.clock.now())
     }
 
-    /// Counts and logs how a request for a token ended.
-    pub(super) fn report(&self, outcome: &Result<AccessToken, TokenSourceError>) {
+    /// Counts, logs and tells how a request for a token ended.
+    pub(super) fn report(&self, query: &TokenQuery, outcome: &Result<AccessToken, TokenSourceError>, effort: Effort) {
+        let Effort { duration, waiting } = effort;
+        let scopes = query.scopes.clone();
         let (issuer, client_id) = (self.settings.issuer.as_str(), self.settings.client_id.as_str());
         match outcome {
             Ok(token) => {
                 self.counters.obtained();
-                metrics::token_obtained(issuer, token.expires_at());
+                metrics::token_obtained(issuer, self.settings.clock.now(), token.expires_at());
                 tracing::debug!(issuer, client_id, expires_at = ?token.expires_at(), "obtained an access token");
+                let expires_at = token.expires_at();
+                self.send(|issuer| Outcome::TokenObtained { issuer, scopes, expires_at, waiting, duration });
             }
             Err(error) => {
                 self.counters.failed();
                 metrics::token_not_obtained(issuer, error.kind().name());
                 tracing::warn!(issuer, client_id, %error, "could not obtain an access token");
+                self.send(|issuer| {
+                    let failure = Failure::new(error.kind().name(), StatusCode::SERVICE_UNAVAILABLE, error.clone());
+                    Outcome::TokenNotObtained { issuer, scopes, failure, waiting, duration }
+                });
             }
         }
     }

@@ -20,6 +20,7 @@ use super::transport::{ServiceTransport, Transport};
 use crate::audience::Audience;
 use crate::clock::{Clock, SystemClock};
 use crate::crypto::{Random, SystemRandom};
+use crate::event::EventSender;
 use crate::issuer::Issuer;
 use crate::scope::{Scope, Scopes};
 use crate::uri::PlainHttp;
@@ -71,6 +72,7 @@ pub struct ClientCredentials {
     max_scopes: Option<Scopes>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    events: Option<EventSender>,
 }
 
 impl ClientCredentials {
@@ -101,6 +103,7 @@ impl ClientCredentials {
             max_scopes: None,
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
+            events: None,
         }
     }
 
@@ -229,6 +232,13 @@ impl ClientCredentials {
         self
     }
 
+    /// Sends an [event](crate::event) for each request for a token and for each refused token. None by default.
+    #[must_use]
+    pub fn events(mut self, events: EventSender) -> Self {
+        self.events = Some(events);
+        self
+    }
+
     /// Sets where the time comes from: the system by default.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
@@ -310,6 +320,7 @@ impl ClientCredentials {
             max_scopes,
             clock: self.clock,
             random: self.random,
+            events: self.events,
         });
         Ok(CachedTokenSource::new(Arc::new(client), query))
     }

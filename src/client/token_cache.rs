@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tracing::{Instrument as _, Span};
 
 use super::access_token::AccessToken;
 use super::attempts::{Attempts, NotYet};
 use super::in_flight::InFlight;
-use super::issuer_client::{IssuerClient, Obtained};
+use super::issuer_client::{Effort, IssuerClient, Obtained};
 use super::ready_tokens::ReadyToken;
 use super::refusal::Refusal;
 use super::refused_tokens::RefusedTokens;
@@ -21,6 +22,7 @@ use super::token_request::TokenQuery;
 use super::token_source::{TokenFuture, TokenSource};
 use crate::clock::Moment;
 use crate::scope::Scopes;
+use crate::telemetry;
 
 /// The other sets of tokens by the same credentials.
 pub(super) trait Siblings: Send + Sync {
@@ -134,15 +136,28 @@ impl Tokens {
     }
 
     pub(super) async fn token(&self) -> Outcome {
-        let mut has_waited = false;
+        match self.in_use().0.step() {
+            Step::Done(outcome) => outcome,
+            Step::Wait(flight) => {
+                let client = &self.0.client;
+                client.caller_waits();
+                let span = telemetry::token_wait(client.issuer(), client.client_id());
+                let outcome = self.wait(flight).instrument(span.clone()).await;
+                if let Err(error) = &outcome {
+                    span.record("error.type", error.kind().name());
+                }
+                outcome
+            }
+        }
+    }
+
+    async fn wait(&self, flight: Flight) -> Outcome {
+        let mut next = Step::Wait(flight);
         loop {
             let this = self.in_use();
-            match this.0.step() {
+            match next {
                 Step::Done(outcome) => return outcome,
                 Step::Wait(flight) => {
-                    if !std::mem::replace(&mut has_waited, true) {
-                        this.0.client.caller_waits();
-                    }
                     match flight.result(this.now()).await {
                         Some(Ok(token)) if this.0.may_be_sent(&token) => return Ok(token),
                         Some(Err(error)) => return Err(error),
@@ -151,6 +166,7 @@ impl Tokens {
                     }
                 }
             }
+            next = self.in_use().0.step();
         }
     }
 }
@@ -289,7 +305,8 @@ impl Entry {
         state.flights = state.flights.wrapping_add(1);
         let (flight, sender) = Flight::new(state.flights, now, self.client.longest_attempt());
         state.flight = Some(flight.clone());
-        Ok((Departure { runtime, landing: Landing { entry: self.clone(), number: flight.number(), sender } }, flight))
+        let landing = Landing { entry: self.clone(), number: flight.number(), started: now, sender };
+        Ok((Departure { runtime, cause: Span::current(), landing }, flight))
     }
 
     fn refused_too_often(&self) -> TokenSourceError {
@@ -370,15 +387,17 @@ fn is_reusable(token: &AccessToken, now: Moment) -> bool {
 /// needs the lock.
 struct Departure {
     runtime: Handle,
+    /// The span of the call that causes it.
+    cause: Span,
     landing: Landing,
 }
 
 impl Departure {
     /// Starts the request in a task of its own, so that it does not end with the caller that caused it.
     fn start(self) {
-        let Self { runtime, landing } = self;
+        let Self { runtime, cause, landing } = self;
         runtime.spawn(async move {
-            let obtained = landing.entry.client.obtain(&landing.entry.query).await;
+            let obtained = landing.entry.client.obtain(&landing.entry.query, &cause).await;
             let outcome = obtained.and_then(|obtained| landing.entry.accept(obtained));
             landing.finish(outcome);
         });
@@ -389,6 +408,7 @@ impl Departure {
 struct Landing {
     entry: Arc<Entry>,
     number: u64,
+    started: Moment,
     sender: watch::Sender<Option<Outcome>>,
 }
 
@@ -431,7 +451,9 @@ impl Landing {
             }
         };
         drop(state);
-        entry.client.report(&report);
+        // The flight that new callers found is gone, so each receiver is that of a waiting call.
+        let effort = Effort { duration: now.since(self.started), waiting: self.sender.receiver_count() };
+        entry.client.report(&entry.query, &report, effort);
         entry.changes.send_replace(());
         self.sender.send_replace(Some(outcome));
     }

@@ -10,8 +10,11 @@ use http::{Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use tower::{BoxError, Service};
+use tracing::Instrument as _;
 
 use super::token_error::with_sources;
+use crate::deadline::within;
+use crate::telemetry;
 
 /// The longest answer that is read, in bytes: a token of 16 KiB, and what an issuer puts around it.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -29,10 +32,22 @@ pub(super) trait Transport: fmt::Debug + Send + Sync {
 #[error("{0}")]
 pub(super) struct TransportError(String);
 
-impl TransportError {
-    pub(super) fn late(time: Duration) -> Self {
-        Self(format!("no answer within {time:?}"))
-    }
+/// Sends one request in a span of its own, and waits no longer than `time` for the whole answer.
+pub(super) async fn send(
+    transport: &dyn Transport,
+    request: Request<Bytes>,
+    time: Duration,
+) -> Result<Response<Bytes>, TransportError> {
+    let span = telemetry::http_request(request.method(), request.uri());
+    let sent = span.in_scope(|| transport.send(request));
+    let answer = within(time, sent).instrument(span.clone()).await;
+    let error = match &answer {
+        Ok(Ok(response)) => Ok(response.status()),
+        Ok(Err(_)) => Err("_OTHER"),
+        Err(_) => Err("timeout"),
+    };
+    telemetry::answered(&span, error);
+    answer.unwrap_or_else(|late| Err(TransportError(late.to_string())))
 }
 
 /// An HTTP service of the application.
