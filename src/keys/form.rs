@@ -1,6 +1,7 @@
 //! [`Form`]: the kind of key in a DER structure or in a PEM section.
 
-use super::der::{BIT_STRING, INTEGER, OCTET_STRING, Reader, SEQUENCE};
+use pkcs8::der::asn1::AnyRef;
+use pkcs8::der::{self, Decode as _, Reader as _, Tag, Tagged as _};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
@@ -25,14 +26,16 @@ pub(super) enum Form {
 impl Form {
     /// Recognises the form by the tags of the outermost elements, which are unique.
     pub(super) fn of_der(der: &[u8]) -> Self {
-        match Reader::sequence(der).and_then(Reader::tags).as_deref() {
-            Some([INTEGER, SEQUENCE, OCTET_STRING, ..]) => Self::Pkcs8,
-            Some([INTEGER, OCTET_STRING, ..]) => Self::Sec1,
-            Some([INTEGER, INTEGER]) => Self::Pkcs1Public,
-            Some([INTEGER, INTEGER, INTEGER, ..]) => Self::Pkcs1,
-            Some([SEQUENCE, OCTET_STRING]) => Self::Encrypted,
-            Some([SEQUENCE, BIT_STRING]) => Self::Spki,
-            Some([SEQUENCE, SEQUENCE, BIT_STRING]) => Self::Certificate,
+        use Tag::{BitString, Integer, OctetString, Sequence};
+
+        match tags(der).as_deref() {
+            Ok([Integer, Sequence, OctetString, ..]) => Self::Pkcs8,
+            Ok([Integer, OctetString, ..]) => Self::Sec1,
+            Ok([Integer, Integer]) => Self::Pkcs1Public,
+            Ok([Integer, Integer, Integer, ..]) => Self::Pkcs1,
+            Ok([Sequence, OctetString]) => Self::Encrypted,
+            Ok([Sequence, BitString]) => Self::Spki,
+            Ok([Sequence, Sequence, BitString]) => Self::Certificate,
             _ => Self::Other,
         }
     }
@@ -58,5 +61,41 @@ impl Form {
 
     pub(super) const fn is_public(self) -> bool {
         matches!(self, Self::Spki | Self::Pkcs1Public)
+    }
+}
+
+/// Returns the tags of the elements of a sequence, which must be all of `der`.
+fn tags(der: &[u8]) -> der::Result<Vec<Tag>> {
+    AnyRef::from_der(der)?.sequence(|elements| {
+        let mut tags = Vec::new();
+        while !elements.is_finished() {
+            tags.push(elements.decode::<AnyRef<'_>>()?.tag());
+        }
+        Ok(tags)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Form;
+
+    #[test]
+    fn the_form_of_a_structure_is_recognised_and_bytes_that_are_not_der_have_none() {
+        let public = &b"\x30\x06\x02\x01\x05\x02\x01\x03"[..];
+        assert_eq!(Form::of_der(public), Form::Pkcs1Public);
+        assert_eq!(Form::of_der(b"\x30\x07\x30\x00\x03\x03\x00\x01\x02"), Form::Spki);
+        for bytes in [
+            &[][..],
+            &[0x30],
+            &[0x30, 0x80, 2, 1, 5, 2, 1, 3, 0, 0],          // indefinite
+            &[0x30, 0x81, 6, 2, 1, 5, 2, 1, 3],             // a length that is not the shortest
+            &[0x30, 6, 2, 1, 5, 2, 1],                      // truncated
+            &[0x30, 6, 2, 1, 5, 2, 2, 3],                   // truncated inside
+            &[0x30, 6, 2, 1, 5, 2, 1, 3, 0],                // trailing data
+            &[0x31, 6, 2, 1, 5, 2, 1, 3],                   // a set
+            &[0x30, 0x84, 0xFF, 0xFF, 0xFF, 0xFF, 2, 1, 5], // longer than memory
+        ] {
+            assert_eq!(Form::of_der(bytes), Form::Other, "{bytes:02x?}");
+        }
     }
 }

@@ -1,5 +1,9 @@
 //! [`KeyType`]: the mathematical type of a key, independent of the names in each format.
 
+use pkcs8::ObjectIdentifier;
+use pkcs8::der::asn1::AnyRef;
+use pkcs8::spki::{AlgorithmIdentifier, AlgorithmIdentifierRef};
+
 use super::Algorithm;
 
 /// The types of asymmetric keys.
@@ -14,33 +18,37 @@ pub(super) enum KeyType {
 /// The names of the supported types, for messages.
 pub(super) const SUPPORTED: &str = "P-256, P-384, Ed25519 or RSA (2,048 to 8,192 bits)";
 
-// The DER inside an `AlgorithmIdentifier`: RFC 5480 §2.1.1, RFC 8410 §3, RFC 3279 §2.3.1.
-const P256: &[u8] = b"\x06\x07\x2A\x86\x48\xCE\x3D\x02\x01\x06\x08\x2A\x86\x48\xCE\x3D\x03\x01\x07";
-const P384: &[u8] = b"\x06\x07\x2A\x86\x48\xCE\x3D\x02\x01\x06\x05\x2B\x81\x04\x00\x22";
-const ED25519: &[u8] = b"\x06\x03\x2B\x65\x70";
-const RSA: &[u8] = b"\x06\x09\x2A\x86\x48\x86\xF7\x0D\x01\x01\x01\x05\x00";
-/// The length of the object identifier that precedes the one of the curve.
-const EC: usize = 9;
+// RFC 5480 §2.1.1, RFC 8410 §3, RFC 3279 §2.3.1.
+const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+static P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+static P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 
 impl KeyType {
     const ALL: [Self; 4] = [Self::P256, Self::P384, Self::Ed25519, Self::Rsa];
 
-    pub(super) const fn identifier(self) -> &'static [u8] {
-        match self {
-            Self::P256 => P256,
-            Self::P384 => P384,
-            Self::Ed25519 => ED25519,
-            Self::Rsa => RSA,
-        }
+    /// Returns the identifier of the type in PKCS#8 and in a `SubjectPublicKeyInfo`.
+    pub(super) fn identifier(self) -> AlgorithmIdentifierRef<'static> {
+        let (oid, parameters) = match self {
+            Self::P256 => (EC, Some((&P256).into())),
+            Self::P384 => (EC, Some((&P384).into())),
+            Self::Ed25519 => (ED25519, None),
+            Self::Rsa => (RSA, Some(AnyRef::NULL)),
+        };
+        AlgorithmIdentifier { oid, parameters }
     }
 
-    pub(super) fn from_identifier(identifier: &[u8]) -> Option<Self> {
-        Self::ALL.into_iter().find(|key_type| key_type.identifier() == identifier)
+    pub(super) fn from_identifier(identifier: &AlgorithmIdentifierRef<'_>) -> Option<Self> {
+        Self::ALL.into_iter().find(|key_type| key_type.identifier() == *identifier)
     }
 
-    /// Returns the type for the DER of a curve's object identifier, as SEC1 has it.
-    pub(super) fn from_curve(curve: &[u8]) -> Option<Self> {
-        [Self::P256, Self::P384].into_iter().find(|key_type| key_type.identifier().get(EC..) == Some(curve))
+    /// Returns the type of the keys on a curve, which SEC1 names without the rest of the identifier.
+    pub(super) fn from_curve(curve: ObjectIdentifier) -> Option<Self> {
+        [(P256, Self::P256), (P384, Self::P384)]
+            .into_iter()
+            .find(|(oid, _)| *oid == curve)
+            .map(|(_, key_type)| key_type)
     }
 
     /// Returns the type for `kty` and `crv` of a JWK (RFC 7518 §6.1, RFC 8037 §2).
@@ -86,10 +94,10 @@ mod tests {
     #[test]
     fn each_type_is_found_by_its_identifier_and_its_curve() {
         for key_type in KeyType::ALL {
-            assert_eq!(KeyType::from_identifier(key_type.identifier()), Some(key_type));
+            assert_eq!(KeyType::from_identifier(&key_type.identifier()), Some(key_type));
             assert!(key_type.has(key_type.default_algorithm()));
         }
-        assert_eq!(KeyType::from_curve(b"\x06\x05\x2B\x81\x04\x00\x22"), Some(KeyType::P384));
-        assert_eq!(KeyType::from_curve(b""), None);
+        assert_eq!(KeyType::from_curve(super::P384), Some(KeyType::P384));
+        assert_eq!(KeyType::from_curve(super::ED25519), None);
     }
 }

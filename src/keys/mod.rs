@@ -40,7 +40,6 @@
 
 mod algorithm;
 pub(crate) mod backend;
-mod der;
 mod ed25519;
 #[cfg(feature = "encrypted_pem")]
 mod encrypted_pem;

@@ -1,15 +1,16 @@
 //! [`ParsedJwk`]: a public or private JSON Web Key (RFC 7517).
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
+use pkcs1::{RsaPrivateKeyRef, UintRef};
+use sec1::EcPrivateKey;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use zeroize::Zeroizing;
 
-use super::der::{SEQUENCE, without_leading_zeros, write, write_positive};
 use super::jwk::PublicNumbers;
 use super::key_type::KeyType;
-use super::pkcs8::{Pkcs8, VERSION_0, VERSION_1};
-use super::{Algorithm, KeyError};
+use super::pkcs8::{Pkcs8, encode, encode_octets};
+use super::{Algorithm, KeyError, refusal};
 
 /// A key whose members permit the intended use.
 pub(super) struct ParsedJwk<'a> {
@@ -83,7 +84,7 @@ impl<'a> ParsedJwk<'a> {
         match self.key_type {
             KeyType::P256 | KeyType::P384 => {
                 PublicNumbers::from_coordinates(self.fixed("x", x)?.to_vec(), self.fixed("y", y)?.to_vec())
-                    .ok_or_else(super::refusal::unknown_public_key)
+                    .ok_or_else(refusal::unknown_public_key)
             }
             KeyType::Ed25519 => Ok(PublicNumbers::Ed25519 { x: self.fixed("x", x)?.to_vec() }),
             KeyType::Rsa => Ok(PublicNumbers::Rsa { n: number("n", n)?, e: number("e", e)? }),
@@ -96,30 +97,36 @@ impl<'a> ParsedJwk<'a> {
             return Err(public_jwk_for_private());
         }
         let inner = match self.key_type {
-            KeyType::P256 | KeyType::P384 => write(SEQUENCE, &[VERSION_1, &self.private_octets()?]),
-            KeyType::Ed25519 => self.private_octets()?,
+            KeyType::P256 | KeyType::P384 => {
+                let private_key = self.fixed("d", self.members.d)?;
+                encode(&EcPrivateKey { private_key: &private_key, parameters: None, public_key: None })?
+            }
+            KeyType::Ed25519 => encode_octets(&self.fixed("d", self.members.d)?)?,
             KeyType::Rsa => self.rsa_private_key()?,
         };
-        Ok(Pkcs8::wrap(self.key_type, &inner))
+        Pkcs8::wrap(self.key_type, &inner)
     }
 
-    fn private_octets(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-        Ok(write(super::der::OCTET_STRING, &[&self.fixed("d", self.members.d)?]))
-    }
-
-    /// Returns the `RSAPrivateKey` (RFC 8017 §A.1.2). The order of its numbers is that of RFC 7518 §6.3.2.
+    /// Returns the `RSAPrivateKey` (RFC 8017 §A.1.2).
     fn rsa_private_key(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let Members { n, e, d, p, q, dp, dq, qi, oth, .. } = &self.members;
         if oth.is_some() {
             return Err(KeyError::new("the JWK has more than two primes (`oth`): use an RSA key with two primes"));
         }
-        let numbers = [("n", n), ("e", e), ("d", d), ("p", p), ("q", q), ("dp", dp), ("dq", dq), ("qi", qi)];
-        let numbers =
-            numbers.map(|(name, text)| number(name, *text).map(|bytes| write_positive(&Zeroizing::new(bytes))));
-        let numbers = numbers.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let mut parts = vec![VERSION_0];
-        parts.extend(numbers.iter().map(|number| number.as_slice()));
-        Ok(write(SEQUENCE, &parts))
+        let [n, e, d] = [octets("n", *n)?, octets("e", *e)?, octets("d", *d)?];
+        let [p, q] = [octets("p", *p)?, octets("q", *q)?];
+        let [dp, dq, qi] = [octets("dp", *dp)?, octets("dq", *dq)?, octets("qi", *qi)?];
+        encode(&RsaPrivateKeyRef {
+            modulus: uint(&n)?,
+            public_exponent: uint(&e)?,
+            private_exponent: uint(&d)?,
+            prime1: uint(&p)?,
+            prime2: uint(&q)?,
+            exponent1: uint(&dp)?,
+            exponent2: uint(&dq)?,
+            coefficient: uint(&qi)?,
+            other_prime_infos: None,
+        })
     }
 
     /// Returns a member, which must have the width of the key's type (RFC 7518 §6.2.1.2, §6.2.2.1).
@@ -195,7 +202,13 @@ fn octets(name: &str, text: Option<&str>) -> Result<Zeroizing<Vec<u8>>, KeyError
 
 /// Decodes a `Base64urlUInt` (RFC 7518 §2), without the leading zero that some libraries add (§6.3.1.1).
 fn number(name: &str, text: Option<&str>) -> Result<Vec<u8>, KeyError> {
-    Ok(without_leading_zeros(&octets(name, text)?).to_vec())
+    let octets = octets(name, text)?;
+    let zeros = octets.iter().take_while(|byte| **byte == 0).count();
+    Ok(octets.get(zeros..).unwrap_or_default().to_vec())
+}
+
+fn uint(octets: &[u8]) -> Result<UintRef<'_>, KeyError> {
+    UintRef::new(octets).map_err(|_| refusal::unknown_private_key())
 }
 
 fn private_jwk_for_public() -> KeyError {

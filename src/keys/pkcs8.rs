@@ -1,9 +1,13 @@
 //! [`Pkcs8`]: a private key before a backend parses it. Every format is converted to PKCS#8, the only one that backends read.
 
+use pkcs8::PrivateKeyInfoRef;
+use pkcs8::der::asn1::{AnyRef, OctetStringRef};
+use pkcs8::der::{self, Decode as _, Encode, Reader as _};
+use pkcs8::spki::AlgorithmIdentifierRef;
+use sec1::EcPrivateKey;
 use zeroize::Zeroizing;
 
 use super::KeyError;
-use super::der::{CONTEXT_0, OCTET_STRING, Reader, SEQUENCE, write};
 use super::form::Form;
 use super::key_type::KeyType;
 use super::refusal;
@@ -14,46 +18,51 @@ pub(super) struct Pkcs8 {
     pub(super) der: Zeroizing<Vec<u8>>,
 }
 
-/// `INTEGER 0`, the version of PKCS#8 and of PKCS#1.
-pub(super) const VERSION_0: &[u8] = &[2, 1, 0];
-/// `INTEGER 1`, the version of SEC1.
-pub(super) const VERSION_1: &[u8] = &[2, 1, 1];
-
 impl Pkcs8 {
     /// Converts an unencrypted private key of any form.
     pub(super) fn from_der(form: Form, der: Zeroizing<Vec<u8>>) -> Result<Self, KeyError> {
         match form {
-            Form::Pkcs8 => from_pkcs8(der),
-            Form::Sec1 => from_sec1(&der),
-            Form::Pkcs1 => Some(Self::wrap(KeyType::Rsa, &der)),
-            Form::Encrypted => return Err(refusal::encrypted()),
-            Form::ForeignPrivate => return Err(refusal::foreign_private()),
-            Form::Spki | Form::Pkcs1Public | Form::Certificate | Form::Other => {
-                return Err(refusal::no_private_key(&[form]));
-            }
+            Form::Pkcs8 => from_pkcs8(der).ok_or_else(refusal::unknown_private_key),
+            Form::Sec1 => Self::wrap(sec1_type(&der).ok_or_else(refusal::unknown_private_key)?, &der),
+            Form::Pkcs1 => Self::wrap(KeyType::Rsa, &der),
+            Form::Encrypted => Err(refusal::encrypted()),
+            Form::ForeignPrivate => Err(refusal::foreign_private()),
+            Form::Spki | Form::Pkcs1Public | Form::Certificate | Form::Other => Err(refusal::no_private_key(&[form])),
         }
-        .ok_or_else(refusal::unknown_private_key)
     }
 
     /// Wraps `key`, the form that the type has inside PKCS#8: SEC1, PKCS#1, or the seed as an octet string.
-    pub(super) fn wrap(key_type: KeyType, key: &[u8]) -> Self {
-        let algorithm = write(SEQUENCE, &[key_type.identifier()]);
-        let der = write(SEQUENCE, &[VERSION_0, &algorithm, &write(OCTET_STRING, &[key])]);
-        Self { key_type, der }
+    pub(super) fn wrap(key_type: KeyType, key: &[u8]) -> Result<Self, KeyError> {
+        let info = OctetStringRef::new(key).map(|key| PrivateKeyInfoRef::new(key_type.identifier(), key));
+        let der = info.map_err(|_| refusal::unknown_private_key()).and_then(|info| encode(&info))?;
+        Ok(Self { key_type, der })
     }
 }
 
+/// Writes a structure that contains a private key. The result is wiped on drop.
+pub(super) fn encode(key: &impl Encode) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    // The length is computed first, so no growing buffer leaves copies in memory.
+    key.to_der().map(Zeroizing::new).map_err(|_| refusal::unknown_private_key())
+}
+
+/// Writes an octet string, as PKCS#8 contains the seed of an Ed25519 key. The result is wiped on drop.
+pub(super) fn encode_octets(octets: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    OctetStringRef::new(octets).map_err(|_| refusal::unknown_private_key()).and_then(|octets| encode(&octets))
+}
+
+/// Reads only the type. The backend reads the key itself.
 fn from_pkcs8(der: Zeroizing<Vec<u8>>) -> Option<Pkcs8> {
-    let mut info = Reader::sequence(&der)?;
-    info.take(super::der::INTEGER)?;
-    let key_type = KeyType::from_identifier(info.take(SEQUENCE)?)?;
+    let algorithm = AnyRef::from_der(&der).ok()?.sequence(|info| {
+        let _version: AnyRef<'_> = info.decode()?;
+        let algorithm: AlgorithmIdentifierRef<'_> = info.decode()?;
+        info.drain(info.remaining_len())?;
+        Ok::<_, der::Error>(algorithm)
+    });
+    let key_type = KeyType::from_identifier(&algorithm.ok()?)?;
     Some(Pkcs8 { key_type, der })
 }
 
-/// The curve is in `parameters`, which may be omitted only within PKCS#8 (RFC 5915 §3).
-fn from_sec1(der: &[u8]) -> Option<Pkcs8> {
-    let mut key = Reader::sequence(der)?;
-    key.take(super::der::INTEGER)?;
-    key.take(OCTET_STRING)?;
-    KeyType::from_curve(key.take(CONTEXT_0)?).map(|key_type| Pkcs8::wrap(key_type, der))
+/// Returns the type of an `ECPrivateKey`. Its curve may be omitted only within PKCS#8 (RFC 5915 §3).
+fn sec1_type(der: &[u8]) -> Option<KeyType> {
+    KeyType::from_curve(EcPrivateKey::from_der(der).ok()?.parameters?.named_curve()?)
 }

@@ -1,7 +1,10 @@
 //! Parses public keys in DER (RFC 5280 §4.1.2.7, RFC 8017 §A.1.1) into [`PublicNumbers`].
 
+use pkcs1::RsaPublicKeyRef;
+use pkcs8::der::Decode as _;
+use pkcs8::spki::SubjectPublicKeyInfoRef;
+
 use super::KeyError;
-use super::der::{BIT_STRING, Reader, SEQUENCE};
 use super::form::Form;
 use super::jwk::PublicNumbers;
 use super::key_type::KeyType;
@@ -30,17 +33,16 @@ fn spki(der: &[u8]) -> Result<Option<PublicNumbers>, KeyError> {
 }
 
 fn split(der: &[u8]) -> Option<(KeyType, &[u8])> {
-    let mut info = Reader::sequence(der)?;
-    let key_type = KeyType::from_identifier(info.take(SEQUENCE)?)?;
-    // The first octet is the number of unused bits in the last one, which is zero for keys.
-    let key = info.take(BIT_STRING)?.strip_prefix(&[0])?;
-    info.end().map(|()| (key_type, key))
+    let info = SubjectPublicKeyInfoRef::from_der(der).ok()?;
+    // A key fills whole bytes.
+    Some((KeyType::from_identifier(&info.algorithm)?, info.subject_public_key.as_bytes()?))
 }
 
 fn rsa(der: &[u8]) -> Option<PublicNumbers> {
-    let mut key = Reader::sequence(der)?;
-    let (n, e) = (key.take_positive()?, key.take_positive()?);
-    key.end().map(|()| PublicNumbers::Rsa { n: n.into(), e: e.into() })
+    let key = RsaPublicKeyRef::from_der(der).ok()?;
+    let [n, e] = [key.modulus, key.public_exponent].map(|number| number.as_bytes());
+    let positive = [n, e].iter().all(|number| number.first() > Some(&0));
+    positive.then(|| PublicNumbers::Rsa { n: n.into(), e: e.into() })
 }
 
 fn compressed() -> KeyError {
@@ -52,14 +54,25 @@ fn compressed() -> KeyError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::der::{BIT_STRING, SEQUENCE, write, write_positive};
+    use pkcs8::der::asn1::AnyRef;
+    use pkcs8::der::{Encode as _, Tag};
+
     use super::public_numbers;
     use crate::keys::form::Form;
     use crate::keys::key_type::KeyType;
 
+    /// `INTEGER 0xC1C1…` with 2,048 bits, and `INTEGER 65537`.
+    fn rsa_numbers() -> [Vec<u8>; 2] {
+        [element(Tag::Integer, &[&[0], &[0xC1; 256]]), element(Tag::Integer, &[&[1, 0, 1]])]
+    }
+
+    fn element(tag: Tag, parts: &[&[u8]]) -> Vec<u8> {
+        AnyRef::new(tag, &parts.concat()).unwrap().to_der().unwrap()
+    }
+
     fn spki(key_type: KeyType, bits: &[u8], behind: &[u8]) -> Vec<u8> {
-        let algorithm = write(SEQUENCE, &[key_type.identifier()]);
-        write(SEQUENCE, &[&algorithm, &write(BIT_STRING, &[bits]), behind]).to_vec()
+        let algorithm = key_type.identifier().to_der().unwrap();
+        element(Tag::Sequence, &[&algorithm, &element(Tag::BitString, &[bits]), behind])
     }
 
     fn is_read(der: &[u8]) -> bool {
@@ -73,23 +86,34 @@ mod tests {
         assert!(is_read(&spki(KeyType::P256, &point, &[])) && is_read(&spki(KeyType::P384, &wide, &[])));
         assert!(!is_read(&spki(KeyType::P384, &point, &[])) && !is_read(&spki(KeyType::P256, &wide, &[])));
         assert!(!is_read(&spki(KeyType::P256, &[&[1], &point[1..]].concat(), &[])));
-        assert!(!is_read(&spki(KeyType::P256, &point, &write_positive(&[1]))));
+        assert!(!is_read(&spki(KeyType::P256, &point, &[2, 1, 1])));
         assert!(!is_read(&spki(KeyType::P256, &[0], &[])) && !is_read(&spki(KeyType::P256, &[], &[])));
     }
 
     #[test]
     fn an_rsa_key_must_be_exactly_two_positive_integers() {
-        let [n, e] = [write_positive(&[0xC1; 256]), write_positive(&[1, 0, 1])];
-        let rsa = |parts: &[&[u8]]| public_numbers(Form::Pkcs1Public, &write(SEQUENCE, parts)).is_ok();
+        let [n, e] = rsa_numbers();
+        let rsa = |parts: &[&[u8]]| public_numbers(Form::Pkcs1Public, &element(Tag::Sequence, parts)).is_ok();
         assert!(rsa(&[&n, &e]));
-        assert!(!rsa(&[&n]) && !rsa(&[&n, &e, &e]) && !rsa(&[&n, &[2, 1, 0xFF]]) && !rsa(&[&n, &[2, 1, 0]]));
-        assert!(!is_read(&spki(KeyType::Rsa, &[&[0], &write(SEQUENCE, &[&n])[..]].concat(), &[])));
+        assert!(!rsa(&[&n]) && !rsa(&[&n, &e, &e]));
+        for content in [&[][..], &[0], &[0x80], &[0, 1], &[0, 0, 0x80], &[0xFF]] {
+            let wrong = element(Tag::Integer, &[content]);
+            assert!(!rsa(&[&n, &wrong]) && !rsa(&[&wrong, &e]), "{content:02x?}");
+        }
+        assert!(!is_read(&spki(KeyType::Rsa, &[&[0], &element(Tag::Sequence, &[&n])[..]].concat(), &[])));
     }
 
     #[test]
     fn other_structures_are_not_read_as_public_keys() {
         for form in [Form::Pkcs8, Form::Encrypted, Form::Certificate, Form::Other] {
             assert!(public_numbers(form, &spki(KeyType::Ed25519, &[0; 33], &[])).is_err(), "{form:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_reader_never_panics(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..64)) {
+            let _ = (Form::of_der(&bytes), public_numbers(Form::Spki, &bytes), public_numbers(Form::Pkcs1Public, &bytes));
         }
     }
 }

@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 
 use super::{KeyError, KeyType, Pkcs8, PublicNumbers, refusal, uncompressed};
 use crate::keys::Algorithm;
-use crate::keys::der::{OCTET_STRING, write};
 use crate::keys::jwk::RSA_BITS;
+use crate::keys::pkcs8::encode_octets;
 
 pub(in crate::keys) enum KeyPair {
     P256(p256::ecdsa::SigningKey),
@@ -48,7 +48,9 @@ impl KeyPair {
             Self::P256(key) => key.to_pkcs8_der(),
             Self::P384(key) => key.to_pkcs8_der(),
             // The crate itself writes version 2, which OpenSSL 1.1 does not read.
-            Self::Ed25519(key) => return Ok(Pkcs8::wrap(KeyType::Ed25519, &write(OCTET_STRING, &[key.as_bytes()])).der),
+            Self::Ed25519(key) => {
+                return Pkcs8::wrap(KeyType::Ed25519, &encode_octets(key.as_bytes())?).map(|key| key.der);
+            }
         }
         .map(|document| document.to_bytes())
         .map_err(|_| KeyError::new("cannot encode the private key"))

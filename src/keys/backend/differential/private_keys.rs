@@ -5,14 +5,14 @@
 //! RustCrypto
 //! reports it when the process starts.
 
+use sec1::EcPrivateKey;
 use zeroize::Zeroizing;
 
 use super::altered::TestRng;
 use super::{ORDER_P256, ORDER_P384, PublicNumbers, aws_lc_rs, fixed, rust_crypto, small};
-use crate::keys::der::{OCTET_STRING, SEQUENCE, write};
 use crate::keys::form::Form;
 use crate::keys::key_type::KeyType;
-use crate::keys::pkcs8::{Pkcs8, VERSION_1};
+use crate::keys::pkcs8::{Pkcs8, encode, encode_octets};
 
 /// Returns the public half of a private key, by aws-lc and by `RustCrypto`.
 fn loaded(key: &Pkcs8) -> (Option<PublicNumbers>, Option<PublicNumbers>) {
@@ -58,8 +58,8 @@ fn both_backends_load_an_altered_private_key_as_the_same_key_or_not_at_all() {
 #[test]
 fn both_backends_load_the_same_scalars() {
     let ec = |key_type, scalar: &[u8]| {
-        let inner = write(SEQUENCE, &[VERSION_1, &write(OCTET_STRING, &[scalar])]);
-        let (aws_lc, rust_crypto) = loaded(&Pkcs8::wrap(key_type, &inner));
+        let inner = encode(&EcPrivateKey { private_key: scalar, parameters: None, public_key: None }).unwrap();
+        let (aws_lc, rust_crypto) = loaded(&Pkcs8::wrap(key_type, &inner).unwrap());
         assert_eq!(aws_lc, rust_crypto, "{scalar:02x?}");
         aws_lc.is_some()
     };
@@ -79,11 +79,11 @@ fn both_backends_load_the_same_scalars() {
         }
     }
     for width in [0, 1, 31, 32, 33, 64] {
-        let key = Pkcs8::wrap(KeyType::Ed25519, &write(OCTET_STRING, &[&vec![1; width]]));
+        let key = Pkcs8::wrap(KeyType::Ed25519, &encode_octets(&vec![1; width]).unwrap()).unwrap();
         let (aws_lc, rust_crypto) = loaded(&key);
         assert_eq!(aws_lc, rust_crypto, "{width} bytes");
         assert_eq!(aws_lc.is_some(), width == 32, "{width} bytes");
     }
     // The same bytes as another form are not a key.
-    assert!(Pkcs8::from_der(Form::Spki, Pkcs8::wrap(KeyType::Ed25519, &[4, 32]).der).is_err());
+    assert!(Pkcs8::from_der(Form::Spki, Pkcs8::wrap(KeyType::Ed25519, &[4, 32]).unwrap().der).is_err());
 }
