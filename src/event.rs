@@ -240,10 +240,8 @@ impl Failure {
         Self { reason, status, error: Arc::new(error) }
     }
 
-    /// Returns a stable code: that of [`TokenErrorKind`](crate::authorization_server::TokenErrorKind) or of
-    /// [`BearerError::reason`](crate::resource_server::BearerError::reason).
-    /// Returns a stable code: that of [`TokenErrorKind`](crate::TokenErrorKind), of
-    /// [`BearerError::reason`](crate::BearerError::reason) or of
+    /// Returns a stable code: that of [`TokenErrorKind`](crate::authorization_server::TokenErrorKind), of
+    /// [`BearerError::reason`](crate::resource_server::BearerError::reason) or of
     /// [`TokenSourceErrorKind::name`](crate::client::TokenSourceErrorKind::name).
     #[must_use]
     pub fn reason(&self) -> &'static str {

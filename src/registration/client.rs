@@ -5,8 +5,8 @@ use std::fmt;
 use std::hint::black_box;
 use std::time::Duration;
 
-use super::{ClientAuthMethod, RegisteredSecret};
 use super::other_members::OtherMembers;
+use super::{ClientAuthMethod, RegisteredSecret};
 use crate::audience::Audience;
 use crate::client_id::{ClientId, InvalidClientId};
 use crate::clock::UnixTime;
