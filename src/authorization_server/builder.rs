@@ -12,6 +12,7 @@ use super::authenticate::{
 };
 use super::body::BodyLimits;
 use super::config_error::ConfigError;
+use super::documents::Documents;
 use super::endpoint::{Endpoints, PathSetting, PathSettings};
 use super::metadata::Metadata;
 use super::peer::PeerAddress;
@@ -25,7 +26,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::crypto::{DrawnAhead, Random, SystemRandom};
 use crate::event::EventSender;
 use crate::issuer::Issuer;
-use crate::keys::KeyRing;
+use crate::keys::{KeyRing, KeySnapshot};
 use crate::registration::ClientRules;
 use crate::revocation::Revocations;
 use crate::scope::Scopes;
@@ -618,6 +619,21 @@ impl AuthorizationServerBuilder {
         let longest = TokenLifetime::new(longest.min(TokenLifetime::LONGEST)).map_err(ConfigError::Lifetime)?;
         let base_url = public_url(self.public_url, &issuer, self.paths.stripped, self.plain_http)?;
         let endpoints = Endpoints::new(&issuer, self.paths, self.revocations.is_some())?;
+        let metadata = {
+            let (issuer, endpoints, scopes) = (issuer.clone(), endpoints.clone(), self.rules.known_scopes.clone());
+            let (response_types, settings) = (self.response_types, self.documents);
+            move |keys: &KeySnapshot| {
+                let metadata = Metadata {
+                    issuer: &issuer,
+                    base_url: base_url.clone(),
+                    endpoints: &endpoints,
+                    scopes: scopes.as_ref(),
+                    response_types: &response_types,
+                    algorithms: keys.signing_algorithms(),
+                };
+                Document::new("application/json", &metadata.document(), settings)
+            }
+        let documents = Documents::new(self.keys.clone(), self.documents, metadata)?;
         if let (Some(revocations), Some(events)) = (&self.revocations, &self.events) {
             revocations.report_losses_to(events);
         }
@@ -666,8 +682,7 @@ impl AuthorizationServerBuilder {
         };
         let inner = Inner {
             body_limits: self.body_limits,
-            jwks: Document::new("application/jwk-set+json", &self.keys.to_jwk_set(), self.documents)?,
-            metadata: Document::new("application/json", &metadata.document(), self.documents)?,
+            documents,
             token: TokenPipeline {
                 challenge: challenge(&issuer)?,
                 queue: self.token_queue.map(|waiting| TokenQueue::new(cores(), waiting)),

@@ -15,6 +15,7 @@ use super::body::BodyError;
 use crate::client_id::ClientId;
 use crate::crypto::RandomError;
 use crate::event::Failure;
+use crate::keys::SignError;
 
 /// The `error` code of a refused request (RFC 6749 §5.2, RFC 7009 §2.2.1, RFC 8707 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -227,6 +228,11 @@ impl TokenError {
     /// Creates the error for a part of the server that did not do its work.
     pub(super) fn unavailable(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::new(Fault::UNAVAILABLE).because(source)
+    }
+
+    /// Creates the error for a token that could not be signed.
+    pub(super) fn unsigned(error: SignError) -> Self {
+        Self::unavailable(error.into_source()).detailed("the key could not sign")
     }
 
     /// Returns whether authentication failed, or there were too many failed attempts.

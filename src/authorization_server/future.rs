@@ -113,8 +113,8 @@ impl<B: Body> EndpointFuture<B> {
                 Err(error) => return Self::refusing(server.clone(), endpoint, head, &body, error),
             },
             Endpoint::Authorization => State::Ready { response: Some(server.inner.token.answer_authorization(&head)) },
-            Endpoint::Jwks => State::Ready { response: Some(server.inner.jwks.answer(&head)) },
-            Endpoint::Metadata => State::Ready { response: Some(server.inner.metadata.answer(&head)) },
+            Endpoint::Jwks => State::Ready { response: Some(server.inner.documents.answer_jwks(&head)) },
+            Endpoint::Metadata => State::Ready { response: Some(server.inner.documents.answer_metadata(&head)) },
         };
         Self { state, is_head, closes: false }
     }

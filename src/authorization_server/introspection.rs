@@ -16,6 +16,7 @@ use super::token::TokenPipeline;
 use super::token_query::TokenQuery;
 use crate::clock::UnixTime;
 use crate::event::Outcome;
+use crate::keys::Signing;
 use crate::registration::RegisteredClient;
 use crate::verification::{IssuedToken, VerifyError};
 
@@ -34,11 +35,12 @@ impl TokenPipeline {
         head: &Head,
         body: Result<Bytes, TokenError>,
     ) -> Response<Full<Bytes>> {
-        let answered = self.introspection(head, body).await.and_then(|introspection| {
-            let response = self.introspected(&introspection, wants_jwt(&head.headers))?;
+        let answered = async {
+            let introspection = self.introspection(head, body).await?;
+            let response = self.introspected(&introspection, wants_jwt(&head.headers)).await?;
             Ok((introspection, response))
-        });
-        match answered {
+        };
+        match answered.await {
             Ok((Introspection { caller, token }, response)) => {
                 let token_id = || token.as_ref().map(|token| token.id().to_owned());
                 let outcome = || Outcome::Introspected { token_id: token_id(), credential: caller.used() };
@@ -77,7 +79,11 @@ impl TokenPipeline {
         }
     }
 
-    fn introspected(&self, introspection: &Introspection, as_jwt: bool) -> Result<Response<Full<Bytes>>, TokenError> {
+    async fn introspected(
+        &self,
+        introspection: &Introspection,
+        as_jwt: bool,
+    ) -> Result<Response<Full<Bytes>>, TokenError> {
         let members = introspection.members()?;
         if !as_jwt {
             return Ok(json(StatusCode::OK, &members));
@@ -89,9 +95,15 @@ impl TokenPipeline {
             token_introspection: members,
         };
         let payload = serde_json::to_vec(&claims).map_err(TokenError::unavailable)?;
-        let signed = self.minter.keys.signing_key().sign_as(TYPE, &payload);
-        let signed = signed.ok_or_else(|| TokenError::new(Fault::UNAVAILABLE).detailed("the key could not sign"))?;
-        Ok(jwt(signed))
+        let signing = {
+            let keys = self.minter.keys.current();
+            keys.signing_key().map_err(TokenError::unavailable)?.start_as(TYPE, &payload)
+        };
+        let signed = match signing {
+            Signing::Done(signed) => signed,
+            Signing::Waiting(signature) => signature.await,
+        };
+        Ok(jwt(signed.map_err(TokenError::unsigned)?))
     }
 }
 

@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use super::endpoint::Endpoints;
 use crate::issuer::Issuer;
-use crate::keys::Algorithm;
 use crate::registration::ClientAuthMethod;
 use crate::scope::Scopes;
 
@@ -19,6 +18,8 @@ pub(super) struct Metadata<'a> {
     pub(super) methods: Vec<ClientAuthMethod>,
     /// The algorithm that signs introspection answers.
     pub(super) algorithm: Algorithm,
+    /// The names of the algorithms that sign introspection answers, now or next.
+    pub(super) algorithms: Vec<&'static str>,
 }
 
 /// The members of RFC 8414 §2 that apply to this server. Members without elements are omitted (§3.2).
@@ -55,6 +56,7 @@ struct Introspection {
     introspection_endpoint: String,
     introspection_endpoint_auth_methods_supported: Vec<&'static str>,
     introspection_signing_alg_values_supported: [&'static str; 1],
+    introspection_signing_alg_values_supported: Vec<&'static str>,
 }
 
 impl<'a> Metadata<'a> {
@@ -78,6 +80,7 @@ impl<'a> Metadata<'a> {
                 introspection_endpoint: url,
                 introspection_endpoint_auth_methods_supported: methods(),
                 introspection_signing_alg_values_supported: [self.algorithm.name()],
+                introspection_signing_alg_values_supported: self.algorithms.clone(),
             }),
         }
     }

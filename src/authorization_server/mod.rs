@@ -32,6 +32,7 @@ mod authorization;
 mod body;
 mod builder;
 mod config_error;
+mod documents;
 mod endpoint;
 mod error;
 mod form;
@@ -45,6 +46,8 @@ mod metadata;
 mod peer;
 mod report;
 mod revocation;
+#[cfg(test)]
+mod ring_tests;
 mod service;
 mod token;
 mod token_query;
@@ -57,6 +60,7 @@ pub use self::authenticate::{AttemptLimits, ClientCacheLimits};
 use self::body::BodyLimits;
 pub use self::builder::AuthorizationServerBuilder;
 pub use self::config_error::ConfigError;
+use self::documents::Documents;
 use self::endpoint::{Endpoint, Endpoints};
 pub use self::error::{TokenError, TokenErrorKind};
 pub use self::forward::{ForwardGrants, ForwardGrantsFuture, ForwardGrantsLayer, ForwardedBody};
@@ -70,12 +74,11 @@ use crate::audience::InvalidAudience;
 use crate::issuer::Issuer;
 use crate::keys::{KeyRing, TrustedKeys};
 use crate::store::ClientStore;
-use crate::transport::Document;
 use crate::verification::Verifier;
 
 /// An authorization server: an issuer, its keys and its clients. A clone is the same server.
 ///
-/// A server cannot be changed after it was built. To serve it, pass it to a [`TokenEndpointLayer`]. To protect routes
+/// The settings of a server cannot be changed after it was built; its [keys](KeyRing) can. To serve it, pass it to a [`TokenEndpointLayer`]. To protect routes
 /// with its tokens, pass its [`verifier`](Self::verifier) to a [`BearerAuthLayer`](crate::BearerAuthLayer).
 ///
 /// See the [module documentation](self) for the rules and an example.
@@ -88,8 +91,7 @@ struct Inner {
     endpoints: Endpoints,
     body_limits: BodyLimits,
     token: TokenPipeline,
-    jwks: Document,
-    metadata: Document,
+    documents: Documents,
 }
 
 impl AuthorizationServer {

@@ -150,7 +150,8 @@ mod tests {
     #[test]
     fn a_token_signed_with_the_secret_is_accepted_only_with_hs256() {
         let ring = KeyRing::new(key(SECRET));
-        let name = ring.signing_key().key_id();
+        let key = ring.signing_key();
+        let name = key.key_id();
         assert_eq!(answer(&ring, &token("HS256", name, SECRET)), InvalidToken::Claims);
         assert_eq!(answer(&ring, &ring.signing_key().sign(b"{}").unwrap()), InvalidToken::Claims);
         assert_eq!(answer(&ring, &token("HS256", name, b"another")), InvalidToken::Signature);
@@ -167,7 +168,8 @@ mod tests {
         // With a secret in the ring, too, HS256 is a known algorithm.
         let ring = KeyRing::from_pem(include_str!("../../tests/keys/p256.pem")).unwrap();
         for ring in [ring.clone(), ring.also_trust(key(SECRET).verifying_key())] {
-            let name = ring.signing_key().key_id();
+            let key = ring.signing_key();
+            let name = key.key_id();
             for secret in [text.as_bytes(), text.trim().as_bytes(), &der, point, &point[1..], SECRET, b""] {
                 assert_eq!(answer(&ring, &token("HS256", name, secret)), InvalidToken::Algorithm);
                 assert_eq!(answer(&ring, &token("ES256", name, secret)), InvalidToken::Signature);

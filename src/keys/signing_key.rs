@@ -2,20 +2,23 @@
 
 use std::fmt;
 use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
 use super::backend::KeyPair;
+use super::external_key::ExternalKey;
 use super::form::Form;
 use super::parsed_jwk::{ParsedJwk, Purpose};
 use super::pkcs8::Pkcs8;
 use super::shared_secret::SharedSecret;
-use super::{Algorithm, KeyError, VerifyingKey, file, pem, refusal};
+use super::{Algorithm, KeyError, SignError, Signer, SignerLimits, VerifyingKey, file, pem, refusal};
 use crate::base64url;
 
-/// A private key that signs tokens, parsed once. Its `Debug` shows only its id and algorithm.
+/// A private key that signs tokens, in memory or behind a [`Signer`]. Its `Debug` shows only its id and algorithm.
 ///
 /// | key | signs |
 /// |---|---|
@@ -29,18 +32,27 @@ use crate::base64url;
 ///
 /// The buffers in which a key is decoded are wiped. The caller must wipe its own input.
 pub struct SigningKey {
-    signer: Signer,
+    private: PrivateHalf,
     public: VerifyingKey,
     /// The encoded JOSE header of every token of this key, with the dot after it.
     header: String,
 }
 
-enum Signer {
+enum PrivateHalf {
     Pair(Box<KeyPair>),
     Shared(SharedSecret),
+    External(Arc<ExternalKey>),
     #[cfg(test)]
     Unable,
 }
+
+/// A token that is signed, or will be. A key in memory signs at once, without a future.
+pub(crate) enum Signing {
+    Done(Result<String, SignError>),
+    Waiting(PendingSignature),
+}
+
+pub(crate) type PendingSignature = Pin<Box<dyn Future<Output = Result<String, SignError>> + Send>>;
 
 impl SigningKey {
     /// Generates a new key. It exists only while the process runs unless it is [saved](Self::to_pkcs8_pem);
@@ -177,17 +189,35 @@ impl SigningKey {
     pub fn dangerous_hs256_verifiers_can_forge(secret: impl AsRef<[u8]>) -> Result<Self, KeyError> {
         let secret = SharedSecret::new(secret.as_ref())?;
         let public = VerifyingKey::from_secret(secret.clone());
-        Ok(Self { header: header(ACCESS_TOKEN, &public), signer: Signer::Shared(secret), public })
+        Ok(Self { header: header(ACCESS_TOKEN, &public), private: PrivateHalf::Shared(secret), public })
+    }
+
+    /// Creates a key whose private half is behind a signer: a KMS, an HSM or a PKCS#11 token. See [`Signer`] for the contract.
+    ///
+    /// # Errors
+    ///
+    /// If the signer's key is a secret for HS256, or a limit is 0.
+    pub fn from_signer(signer: impl Signer, limits: SignerLimits) -> Result<Self, KeyError> {
+        let external = ExternalKey::new(Arc::new(signer), limits)?;
+        let public = external.verifying_key().clone();
+        Ok(Self { header: header(ACCESS_TOKEN, &public), private: PrivateHalf::External(Arc::new(external)), public })
     }
 
     /// Selects another algorithm of the same key type, which only RSA keys have.
     ///
     /// # Errors
     ///
-    /// If the key does not support the algorithm.
+    /// If the key does not support the algorithm. The algorithm of a key behind a [`Signer`] is that of its
+    /// [`verifying_key`](Signer::verifying_key).
     pub fn with_algorithm(self, algorithm: Algorithm) -> Result<Self, KeyError> {
+        let own = self.algorithm();
+        if matches!(self.private, PrivateHalf::External(_)) && algorithm != own {
+            return Err(KeyError::new(format!(
+                "the signer signs with {own}, not {algorithm}: select the algorithm in `Signer::verifying_key`"
+            )));
+        }
         let public = self.public.with_algorithm(algorithm)?;
-        Ok(Self { header: header(ACCESS_TOKEN, &public), signer: self.signer, public })
+        Ok(Self { header: header(ACCESS_TOKEN, &public), private: self.private, public })
     }
 
     fn from_form(form: Form, der: Zeroizing<Vec<u8>>) -> Result<Self, KeyError> {
@@ -197,7 +227,7 @@ impl SigningKey {
 
     fn from_pair(pair: KeyPair, algorithm: Algorithm) -> Result<Self, KeyError> {
         let public = VerifyingKey::new(pair.public_numbers(), algorithm)?;
-        Ok(Self { header: header(ACCESS_TOKEN, &public), signer: Signer::Pair(Box::new(pair)), public })
+        Ok(Self { header: header(ACCESS_TOKEN, &public), private: PrivateHalf::Pair(Box::new(pair)), public })
     }
 
     /// Returns the id of the key: its RFC 7638 thumbprint with SHA-256. For HS256 it is an HMAC under the secret.
@@ -220,20 +250,23 @@ impl SigningKey {
 
     /// Returns the private key in PKCS#8.
     pub(super) fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-        match &self.signer {
-            Signer::Pair(pair) => pair.to_pkcs8(),
-            Signer::Shared(_) => {
+        match &self.private {
+            PrivateHalf::Pair(pair) => pair.to_pkcs8(),
+            PrivateHalf::Shared(_) => {
                 Err(KeyError::new("a secret for HS256 has no private key format: save the secret itself"))
             }
+            PrivateHalf::External(_) => {
+                Err(KeyError::new("the private key is behind a `Signer` and cannot be exported: back it up there"))
+            }
             #[cfg(test)]
-            Signer::Unable => Err(KeyError::new("this key is only for tests")),
+            PrivateHalf::Unable => Err(KeyError::new("this key is only for tests")),
         }
     }
 
     /// Returns the same key with a backend that cannot sign, so that a test notices attempts to sign.
     #[cfg(test)]
     pub(crate) fn unable_to_sign(self) -> Self {
-        Self { signer: Signer::Unable, ..self }
+        Self { private: PrivateHalf::Unable, ..self }
     }
 
     /// Returns the length of the token that [`sign`](Self::sign) creates for a payload of this length in bytes.
@@ -242,34 +275,80 @@ impl SigningKey {
         self.header.len() + 1 + encoded(self.public.signature_len()) + encoded(payload)
     }
 
-    /// Creates a compact JWS (RFC 7515 §7.1) for `payload`, or returns `None` if the backend cannot sign.
-    pub(crate) fn sign(&self, payload: &[u8]) -> Option<String> {
-        self.sign_behind(&self.header, payload)
+    /// Creates a compact JWS (RFC 7515 §7.1) for `payload`: at once if the key is in memory.
+    pub(crate) fn start(&self, payload: &[u8]) -> Signing {
+        self.start_behind(&self.header, payload)
+    }
+
+    /// Like [`start`](Self::start), with a `typ` other than that of access tokens.
+    pub(crate) fn start_as(&self, typ: &str, payload: &[u8]) -> Signing {
+        self.start_behind(&header(typ, &self.public), payload)
+    }
+
+    fn start_behind(&self, header: &str, payload: &[u8]) -> Signing {
+        let token = unsigned(header, payload);
+        match &self.private {
+            PrivateHalf::External(key) => Signing::Waiting(sign_externally(key.clone(), token)),
+            private => Signing::Done(private.sign_token(self.algorithm(), token)),
+        }
+    }
+
+    /// Creates a compact JWS with a key in memory.
+    #[cfg(any(test, feature = "test-util"))]
+    pub(crate) fn sign(&self, payload: &[u8]) -> Result<String, SignError> {
+        self.private.sign_token(self.algorithm(), unsigned(&self.header, payload))
+    }
+
+    /// Returns the signature of a key in memory.
+    #[cfg(test)]
+    pub(crate) fn signature(&self, message: &[u8]) -> Vec<u8> {
+        self.private.sign(self.algorithm(), message).unwrap()
     }
 
     /// Like [`sign`](Self::sign), with a `typ` other than that of access tokens.
-    pub(crate) fn sign_as(&self, typ: &str, payload: &[u8]) -> Option<String> {
-        self.sign_behind(&header(typ, &self.public), payload)
-    }
-
-    fn sign_behind(&self, header: &str, payload: &[u8]) -> Option<String> {
-        let mut token = String::with_capacity(header.len() + payload.len() * 4 / 3 + 1 + USUAL_SIGNATURE);
-        token.push_str(header);
-        base64url::encode_onto(&mut token, payload);
-        let signature = self.signer.sign(self.algorithm(), token.as_bytes())?;
-        token.push('.');
-        base64url::encode_onto(&mut token, &signature);
-        Some(token)
+    #[cfg(test)]
+    pub(crate) fn sign_as(&self, typ: &str, payload: &[u8]) -> Result<String, SignError> {
+        self.private.sign_token(self.algorithm(), unsigned(&header(typ, &self.public), payload))
     }
 }
 
-impl Signer {
-    fn sign(&self, algorithm: Algorithm, message: &[u8]) -> Option<Vec<u8>> {
+/// Returns the JWS signing input (RFC 7515 §5.1), with capacity for the signature.
+fn unsigned(header: &str, payload: &[u8]) -> String {
+    let mut token = String::with_capacity(header.len() + payload.len() * 4 / 3 + 1 + USUAL_SIGNATURE);
+    token.push_str(header);
+    base64url::encode_onto(&mut token, payload);
+    token
+}
+
+fn signed(mut token: String, signature: &[u8]) -> String {
+    token.push('.');
+    base64url::encode_onto(&mut token, signature);
+    token
+}
+
+fn sign_externally(key: Arc<ExternalKey>, token: String) -> PendingSignature {
+    Box::pin(async move {
+        let signature = key.sign(token.as_bytes()).await?;
+        Ok(signed(token, &signature))
+    })
+}
+
+impl PrivateHalf {
+    fn sign_token(&self, algorithm: Algorithm, token: String) -> Result<String, SignError> {
+        let signature = self.sign(algorithm, token.as_bytes())?;
+        Ok(signed(token, &signature))
+    }
+
+    /// Signs with a key in memory.
+    fn sign(&self, algorithm: Algorithm, message: &[u8]) -> Result<Vec<u8>, SignError> {
         match self {
-            Self::Pair(pair) => pair.sign(algorithm, message),
-            Self::Shared(secret) => Some(secret.sign(message)),
+            Self::Pair(pair) => {
+                pair.sign(algorithm, message).ok_or_else(|| SignError::new("the cryptographic backend failed"))
+            }
+            Self::Shared(secret) => Ok(secret.sign(message)),
+            Self::External(_) => Err(SignError::new("a key behind a `Signer` cannot sign at once")),
             #[cfg(test)]
-            Self::Unable => None,
+            Self::Unable => Err(SignError::new("this key is only for tests")),
         }
     }
 }
@@ -331,7 +410,7 @@ mod tests {
     }
 
     fn signature(key: &SigningKey) -> Vec<u8> {
-        key.signer.sign(key.algorithm(), b"payload").unwrap()
+        key.private.sign(key.algorithm(), b"payload").unwrap()
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl TrustedKeys {
     /// Returns the key with this name. The key determines the algorithm, not the token (RFC 8725 §3.1).
     pub(crate) fn find(&self, key_id: &str, alg: &str) -> Result<FoundKey, NoKey> {
         match self {
-            Self::Ring(ring) => choose(ring.named(key_id), alg).map(|key| FoundKey { key, name: None }),
+            Self::Ring(ring) => choose(ring.current().named(key_id), alg).map(|key| FoundKey { key, name: None }),
             Self::Set(set) => set.find(key_id, alg),
             #[cfg(feature = "remote")]
             Self::Remote(remote) => remote.find(key_id, alg),
@@ -119,7 +119,7 @@ impl TrustedKeys {
     /// Returns `Ok` if the name by which this key was found still means this key.
     pub(crate) fn still_trust(&self, found: &FoundKey) -> Result<(), NoKey> {
         let trusted = match self {
-            Self::Ring(ring) => ring.trusts(&found.key),
+            Self::Ring(ring) => ring.current().trusts(&found.key),
             Self::Set(set) => set.still_names(found),
             #[cfg(feature = "remote")]
             Self::Remote(remote) => remote.still_names(found)?,

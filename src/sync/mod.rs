@@ -1,7 +1,10 @@
-//! Shared data structures: a bounded map, and values that are striped to avoid lock contention.
+//! Shared data structures: a bounded map, work that is done once for all callers, and values that are striped to avoid lock
+//! contention.
 
 mod bounded_map;
+mod single_flight;
 mod striped;
 
 pub(crate) use self::bounded_map::BoundedMap;
+pub(crate) use self::single_flight::{Flight, SingleFlight};
 pub(crate) use self::striped::Striped;

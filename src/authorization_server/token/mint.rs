@@ -1,5 +1,6 @@
 //! [`Minter`]: creates and signs tokens, JWT access tokens (RFC 9068): [`Grant`] → [`AccessToken`].
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::client_id::ClientId;
 use crate::clock::{Clock, Moment, UnixTime};
 use crate::crypto::Random;
 use crate::issuer::Issuer;
-use crate::keys::KeyRing;
+use crate::keys::{KeyRing, Signing, VerifyingKey};
 use crate::revocation::{Cleared, Date, Mark, Marked, Named, Revocations, Wait};
 use crate::timing::{MAX_CLIENT_ANSWER_AGE, MAX_DATED_AHEAD};
 use crate::verification::{IssuedTokens, LONGEST_TOKEN};
@@ -36,11 +37,31 @@ pub(in crate::authorization_server) struct Minter {
 
 /// A signed token. Only [`Minter::mint`] creates one. Its text is a credential, so it has no `Debug`, and cannot be
 /// logged.
+#[derive(Clone)]
 pub(super) struct AccessToken {
     text: TokenText,
     id: TokenId,
     issued_at: UnixTime,
     expires_in: u64,
+    /// The public half of the key that signed it.
+    key: VerifyingKey,
+}
+
+/// A token, or the wait for its signature. A key in memory signs at once.
+pub(super) enum Minted {
+    Now(AccessToken),
+    Later(PendingToken),
+}
+
+pub(super) type PendingToken = Pin<Box<dyn Future<Output = Result<AccessToken, TokenError>> + Send>>;
+
+impl Minted {
+    pub(super) async fn token(self) -> Result<AccessToken, TokenError> {
+        match self {
+            Self::Now(token) => Ok(token),
+            Self::Later(token) => token.await,
+        }
+    }
 }
 
 impl AccessToken {
@@ -68,11 +89,12 @@ impl AccessToken {
             TokenText::New(text) => text.as_str().into(),
             TokenText::Shared(text) => text.clone(),
         };
-        Self { text: TokenText::Shared(text), expires_in, ..*self }
+        Self { text: TokenText::Shared(text), expires_in, key: self.key.clone(), ..*self }
     }
 }
 
 /// The text of a token. Most tokens are returned once, and need no sharing.
+#[derive(Clone)]
 enum TokenText {
     New(String),
     Shared(Arc<str>),
@@ -84,8 +106,11 @@ impl Minter {
         IssuedTokens::new(self.issuer.clone(), self.keys.clone())
     }
 
-    pub(super) fn mint(&self, grant: &Grant) -> Result<AccessToken, TokenError> {
-        let Date { issued_at, marked } = self.date(grant.client())?;
+    /// Signs a token. The key is selected once, and its name, its checks and its signature are those of the same key.
+    pub(super) fn mint(&self, grant: &Grant) -> Result<Minted, TokenError> {
+        let keys = self.keys.current();
+        let key = keys.signing_key().map_err(|error| TokenError::unavailable(error).of(grant.client().id()))?;
+        let Date { issued_at, marked } = self.date(grant.client(), key.key_id())?;
         let id = TokenId::generate(&*self.random, marked.map(|marked| marked.mark))?;
         let expires_at = issued_at.after(grant.lifetime().to_duration());
         let expires_at = marked.map_or(expires_at, |marked| marked.expires_by.min(expires_at));
@@ -104,31 +129,50 @@ impl Minter {
         }
         claims.members(grant.claims());
         let payload = claims.finish();
-        let key = self.keys.signing_key();
         let length = key.token_len(payload.len());
         if length > LONGEST_TOKEN {
             return Err(too_long::error(&self.issuer, grant, length));
         }
-        let text = key.sign(payload.as_bytes());
-        let text = text.ok_or_else(|| TokenError::new(Fault::UNAVAILABLE).detailed("the key could not sign"))?;
         let expires_in = expires_at.as_secs().saturating_sub(issued_at.as_secs());
-        Ok(AccessToken { text: TokenText::New(text), id, issued_at, expires_in })
+        match key.start(payload.as_bytes()) {
+            Signing::Done(text) => {
+                let text = TokenText::New(text.map_err(TokenError::unsigned)?);
+                Ok(Minted::Now(AccessToken { text, id, issued_at, expires_in, key: key.verifying_key() }))
+            }
+            Signing::Waiting(signature) => {
+                let (keys, key, client) = (self.keys.clone(), key.verifying_key(), grant.client().id().clone());
+                Ok(Minted::Later(Box::pin(async move {
+                    let text =
+                        TokenText::New(signature.await.map_err(|error| TokenError::unsigned(error).of(&client))?);
+                    // The key may have been removed from the ring in the meantime, for example because it leaked.
+                    if !keys.current().trusts(&key) {
+                        let detail =
+                            "the key was removed from the ring while it signed; the next request gets another key";
+                        return Err(TokenError::new(Fault::UNAVAILABLE).of(&client).detailed(detail));
+                    }
+                    Ok(AccessToken { text, id, issued_at, expires_in, key })
+                })))
+            }
+        }
     }
 
-    /// Returns whether a token that this server signed for the client is known not to be revoked.
+    /// Returns whether the key of a token that this server signed is still trusted, and the token is known not to be revoked.
     pub(super) fn is_valid(&self, token: &AccessToken, client_id: &ClientId) -> bool {
+        if !self.keys.current().trusts(&token.key) {
+            return false;
+        }
         let Some(revocations) = &self.revocations else { return true };
-        let (token_id, issued_at, key_id) = (token.id(), token.issued_at, self.keys.signing_key().key_id());
+        let (token_id, issued_at, key_id) = (token.id(), token.issued_at, token.key.key_id());
         revocations.check(Named { client_id, token_id, issued_at, key_id }, &Cleared::default()).is_ok()
     }
 
     /// Returns the issue time of a new token: now, or after the last revocation of the client, at most three seconds
     /// ahead, which verifiers accept. A token is dated soon after the client store returned the client, so that the
     /// revocation of a removed client covers it.
-    fn date(&self, client: &AuthenticatedClient) -> Result<Date, TokenError> {
+    fn date(&self, client: &AuthenticatedClient, key_id: &str) -> Result<Date, TokenError> {
         let now = UnixTime::now(&*self.clock);
         let Some(revocations) = &self.revocations else { return Ok(Date::usual(now)) };
-        if revocations.has_key(self.keys.signing_key().key_id()) {
+        if revocations.has_key(key_id) {
             let detail = "the signing key is revoked with all its tokens; give the server another key";
             return Err(unavailable(client, detail));
         }

@@ -83,8 +83,8 @@ impl TokenPipeline {
             _ => None,
         };
         let token = match &self.reused {
-            Some(reused) => reused.token(&self.minter, &grant)?,
-            None => self.minter.mint(&grant)?,
+            Some(reused) => reused.token(&self.minter, &grant).await?,
+            None => self.minter.mint(&grant)?.token().await?,
         };
         Ok(TokenResponse::new(token, grant))
     }

@@ -4,14 +4,14 @@
 
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::grant::Grant;
 use super::mint::{AccessToken, Minter};
 use crate::authorization_server::error::TokenError;
 use crate::clock::UnixTime;
-use crate::sync::Striped;
+use crate::sync::{Flight, SingleFlight, Striped};
 
 /// The number of tokens that are kept, one per slot. Two grants with the same slot evict each other, which costs a
 /// signature.
@@ -26,7 +26,28 @@ pub(in crate::authorization_server) struct ReusedTokens {
     percent: u64,
     /// Randomly keyed, so that no one can choose grants with the same slot.
     hasher: RandomState,
-    places: Striped<Mutex<Option<Kept>>, PLACES>,
+    places: Striped<Place, PLACES>,
+}
+
+/// The last token of the grants with one hash, and the signature that is in flight for one of them.
+#[derive(Default)]
+struct Place {
+    kept: Mutex<Option<Kept>>,
+    in_flight: SingleFlight<Grant, Result<AccessToken, TokenError>>,
+}
+
+impl Place {
+    fn lock(&self) -> MutexGuard<'_, Option<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the kept token, if this grant gets it.
+    fn reused(&self, minter: &Minter, grant: &Grant) -> Option<AccessToken> {
+        let place = self.lock();
+        let now = UnixTime::now(&*minter.clock);
+        let kept = place.as_ref().filter(|kept| kept.is_reusable(minter, grant, now))?;
+        Some(kept.token.reused(now.as_secs() - kept.from.as_secs()))
+    }
 }
 
 struct Kept {
@@ -42,27 +63,56 @@ impl ReusedTokens {
         Self { percent: percent.into(), hasher: RandomState::new(), places: Striped::default() }
     }
 
-    /// Returns the token that this grant got before, or a new one.
-    pub(super) fn token(&self, minter: &Minter, grant: &Grant) -> Result<AccessToken, TokenError> {
-        // Locked during the signature: of concurrent identical requests, one signs. The others wait no longer than
-        // their own signature would take.
-        let mut place = self.place(grant).lock().unwrap_or_else(PoisonError::into_inner);
-        let now = UnixTime::now(&*minter.clock);
-        if let Some(kept) = place.as_ref().filter(|kept| kept.is_reusable(minter, grant, now)) {
-            return Ok(kept.token.reused(now.as_secs() - kept.from.as_secs()));
+    /// Returns the token that this grant got before, or a new one. Of concurrent identical requests, one signs.
+    pub(super) async fn token(&self, minter: &Minter, grant: &Grant) -> Result<AccessToken, TokenError> {
+        let place = self.place(grant);
+        match place.reused(minter, grant) {
+            Some(token) => Ok(token),
+            // Boxed, so that the wait for another request does not enlarge the future of every request.
+            None => Box::pin(self.signed(place, minter, grant)).await,
         }
-        let token = minter.mint(grant)?;
-        *place = (token.as_str().len() <= MAX_KEPT_BYTES).then(|| Kept::new(grant, &token, now, self.percent));
-        Ok(token)
+    }
+
+    /// Signs a token, or waits for the one that an identical request signs now.
+    async fn signed(&self, place: &Place, minter: &Minter, grant: &Grant) -> Result<AccessToken, TokenError> {
+        loop {
+            match place.in_flight.start(|| grant.terms(), |other| other.has_the_terms_of(grant)) {
+                Flight::Follower(other) => {
+                    // Without a result, the other request was cancelled.
+                    if let Some(result) = other.result().await {
+                        return result;
+                    }
+                }
+                Flight::Occupied => return minter.mint(grant)?.token().await,
+                Flight::Leader(leader) => {
+                    // Another request may have signed between the look into the place and the start.
+                    if let Some(token) = place.reused(minter, grant) {
+                        leader.finish(Ok(token.reused(0)));
+                        return Ok(token);
+                    }
+                    let now = UnixTime::now(&*minter.clock);
+                    let minted = match minter.mint(grant) {
+                        Ok(minted) => minted.token().await,
+                        Err(error) => Err(error),
+                    };
+                    if let Ok(token) = &minted {
+                        let fits = token.as_str().len() <= MAX_KEPT_BYTES;
+                        *place.lock() = fits.then(|| Kept::new(grant, token, now, self.percent));
+                    }
+                    leader.finish(minted.as_ref().map(|token| token.reused(0)).map_err(Clone::clone));
+                    return minted;
+                }
+            }
+        }
     }
 
     /// Returns whether there is a kept token that this grant gets.
     pub(super) fn has_token(&self, minter: &Minter, grant: &Grant) -> bool {
-        let place = self.place(grant).lock().unwrap_or_else(PoisonError::into_inner);
+        let place = self.place(grant).lock();
         place.as_ref().is_some_and(|kept| kept.is_reusable(minter, grant, UnixTime::now(&*minter.clock)))
     }
 
-    fn place(&self, grant: &Grant) -> &Mutex<Option<Kept>> {
+    fn place(&self, grant: &Grant) -> &Place {
         self.places.of(self.hasher.hash_one((grant.client().id(), grant.scopes(), grant.audiences())))
     }
 }

@@ -9,7 +9,7 @@ use crate::base64url::encode_onto;
 use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::Random;
-use crate::keys::SigningKey;
+use crate::keys::{Signing, SigningKey};
 
 /// `client_assertion_type` of RFC 7523 §2.2.
 pub(super) const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -44,7 +44,18 @@ struct Claims<'a> {
     exp: u64,
 }
 
-pub(super) fn sign(key: &SigningKey, context: AssertionContext<'_>) -> Result<String, CredentialError> {
+pub(super) async fn sign(key: &SigningKey, context: AssertionContext<'_>) -> Result<String, CredentialError> {
+    let signed = match key.start_as(TYPE, &claims(context)?) {
+        Signing::Done(signed) => signed,
+        Signing::Waiting(signature) => signature.await,
+    };
+    signed.map_err(|error| {
+        let why = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        CredentialError::new(format!("the key could not sign the client assertion: {why}"))
+    })
+}
+
+fn claims(context: AssertionContext<'_>) -> Result<Vec<u8>, CredentialError> {
     let AssertionContext { client_id, audience, clock, random } = context;
     let mut bits = [0; 16];
     random.fill(&mut bits).map_err(|error| CredentialError::new(error.to_string()))?;
@@ -54,6 +65,5 @@ pub(super) fn sign(key: &SigningKey, context: AssertionContext<'_>) -> Result<St
     let exp = now.after(LIFETIME).as_secs();
     let client_id = client_id.as_str();
     let claims = Claims { iss: client_id, sub: client_id, aud: audience, jti, iat: now.as_secs(), exp };
-    let claims = serde_json::to_vec(&claims).map_err(|error| CredentialError::new(error.to_string()))?;
-    key.sign_as(TYPE, &claims).ok_or_else(|| CredentialError::new("the key could not sign the client assertion"))
+    serde_json::to_vec(&claims).map_err(|error| CredentialError::new(error.to_string()))
 }
