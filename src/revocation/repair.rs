@@ -4,7 +4,7 @@
 //! know them, but a process that starts later would not. So each running process compares the entries in the store with its view
 //! and writes the missing ones. Several processes may do so at once: each skips the entries that another has written.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Shared;
+use crate::clock::UnixTime;
 use crate::deadline;
 use crate::store::{Change, Revocation, StoreError};
 
@@ -24,6 +25,15 @@ const MAX_BATCHES: usize = 32;
 /// How long writing may take after one poll, so that it does not delay the next poll.
 const MAX_TIME: Duration = Duration::from_millis(200);
 
+/// How long the first pause after a failed write is. Each later pause is twice as long as the one before it.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest pause. A process that may not write fails each time, until others have written the entries or they have expired.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+
+/// How many different errors are remembered, so that each is logged once.
+const MAX_LOGGED: usize = 16;
+
 /// The remaining work after a loss, if any.
 #[derive(Debug, Default)]
 pub(super) struct Repair(Option<Task>);
@@ -31,13 +41,18 @@ pub(super) struct Repair(Option<Task>);
 #[derive(Debug, Default)]
 struct Task {
     hasher: RandomState,
-    /// The hashes of the entries in the store.
-    stored: HashSet<u64>,
+    /// The hashes of the entries in the store, each with the second in which the entry expires.
+    stored: HashMap<u64, u64>,
     /// The part of the view to compare next.
     part: usize,
     /// Entries of the parts before it that are still to be compared and written.
     pending: Vec<Revocation>,
     written: usize,
+    /// The pause after the last failure, and its end.
+    pause: Duration,
+    paused_until: Option<Instant>,
+    /// The errors that were logged.
+    logged: HashSet<String>,
 }
 
 impl Repair {
@@ -50,31 +65,47 @@ impl Repair {
     pub(super) fn record(&mut self, changes: &[Change]) {
         let Some(task) = &mut self.0 else { return };
         let revoked = changes.iter().filter_map(|change| match change {
-            Change::Revoked(revocation) => Some(task.hasher.hash_one(revocation)),
+            Change::Revoked(revocation) => Some((task.hasher.hash_one(revocation), revocation.expires_at())),
             Change::Client(_) => None,
         });
         task.stored.extend(revoked);
     }
 
-    /// Writes some of the missing entries. Call it when the feed was read to its end. Failed writes are tried again after the
-    /// next poll.
+    /// Writes some of the missing entries. Call it when the feed was read to its end. Failed writes are tried again after a
+    /// pause.
     pub(super) async fn write_missing(&mut self, shared: &Shared) {
         let Some(task) = &mut self.0 else { return };
+        if task.paused_until.is_some_and(|end| Instant::now() < end) {
+            return;
+        }
         match task.write_some(shared).await {
-            Ok(false) => {}
+            Ok(false) => task.pause = Duration::ZERO,
             Ok(true) => {
                 tracing::info!(entries = task.written, "wrote the revocations that the store had lost to it again");
                 self.0 = None;
             }
-            Err(error) => {
-                let source = std::error::Error::source(&error).map(tracing::field::display);
-                tracing::warn!(%error, source, "cannot write the revocations that the store lost yet; trying again after the next poll");
-            }
+            Err(error) => task.pause_after(&error, shared),
         }
     }
 }
 
 impl Task {
+    /// Starts a pause, and logs the error unless it was logged before.
+    fn pause_after(&mut self, error: &StoreError, shared: &Shared) {
+        self.pause = self.pause.saturating_mul(2).clamp(FIRST_PAUSE, MAX_PAUSE);
+        self.paused_until = Some(Instant::now() + self.pause);
+        // Expired entries are not written, so it does not matter whether the store has them.
+        if let Some(now) = now(shared) {
+            self.stored.retain(|_, expires_at| *expires_at > now);
+        }
+        let source = std::error::Error::source(error);
+        let text = source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+        if self.logged.len() < MAX_LOGGED && self.logged.insert(text) {
+            let source = source.map(tracing::field::display);
+            tracing::warn!(%error, source, "cannot write the revocations that the store lost yet; trying again after a pause");
+        }
+    }
+
     /// Writes some of the missing entries, and returns whether none are left.
     async fn write_some(&mut self, shared: &Shared) -> Result<bool, StoreError> {
         let started = Instant::now();
@@ -98,9 +129,11 @@ impl Task {
 
     /// Returns the next entry of the view that the store lacks.
     fn next(&mut self, shared: &Shared) -> Option<Revocation> {
+        let now = now(shared);
         loop {
             while let Some(revocation) = self.pending.pop() {
-                if !self.stored.contains(&self.hasher.hash_one(&revocation)) {
+                let has_expired = now.is_some_and(|now| revocation.expires_at() <= now);
+                if !has_expired && !self.stored.contains_key(&self.hasher.hash_one(&revocation)) {
                     return Some(revocation);
                 }
             }
@@ -108,6 +141,11 @@ impl Task {
             self.part += 1;
         }
     }
+}
+
+/// Returns the second up to which entries have expired, if the clock is trusted.
+fn now(shared: &Shared) -> Option<u64> {
+    shared.purge_time().map(|time| UnixTime::at(time).as_secs())
 }
 
 async fn write_all(shared: &Shared, batch: &[Revocation]) -> Result<(), StoreError> {

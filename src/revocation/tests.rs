@@ -27,6 +27,7 @@ struct FaultyStore {
     /// The next answer says that the store lost data.
     lost: Arc<AtomicBool>,
     refuses_writes: Arc<AtomicBool>,
+    refused: Arc<AtomicUsize>,
     polls: Arc<AtomicUsize>,
     purges: Arc<AtomicUsize>,
     /// The store announces changes all the time.
@@ -48,6 +49,7 @@ impl RevocationStore for FaultyStore {
     async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
         self.fault().await?;
         if self.refuses_writes.load(Ordering::SeqCst) {
+            self.refused.fetch_add(1, Ordering::SeqCst);
             return Err(StoreError::new("read-only"));
         }
         self.store.revoke(revocation).await
@@ -617,4 +619,28 @@ async fn lost_revocations_are_written_again_once_the_store_accepts_writes() {
     faulty.refuses_writes.store(false, Ordering::SeqCst);
     tokio::time::sleep(5 * SECOND).await;
     assert_eq!(held().await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_may_not_write_retries_the_repair_less_and_less_often_and_ends_it_once_others_have_written() {
+    let (faulty, clock) = (FaultyStore::default(), clock());
+    let revocations = Revocations::follow(faulty.clone()).clock(clock.clone()).await.unwrap();
+    for id in ["a", "b"] {
+        revocations.revoke(token(id)).await.unwrap();
+    }
+    faulty.store.purge(UNIX_EPOCH + Duration::from_secs(2 * NOW)).await.unwrap();
+    faulty.refuses_writes.store(true, Ordering::SeqCst);
+    faulty.lost.store(true, Ordering::SeqCst);
+    let refused = || faulty.refused.swap(0, Ordering::SeqCst);
+    tokio::time::sleep(60 * SECOND).await;
+    let first_minute = refused();
+    assert!((5..=14).contains(&first_minute), "two entries, after 1, 2, 4, … seconds: {first_minute}");
+    tokio::time::sleep(600 * SECOND).await;
+    let next_minutes = refused();
+    assert!((16..=22).contains(&next_minutes), "two entries, once a minute: {next_minutes}");
+    for id in ["a", "b"] {
+        faulty.store.revoke(token(id)).await.unwrap();
+    }
+    tokio::time::sleep(600 * SECOND).await;
+    assert_eq!(refused(), 0, "the feed has returned them");
 }
