@@ -529,6 +529,25 @@ async fn restoring_sqlite_from_an_older_copy_while_it_runs_is_reported_and_admit
 }
 
 #[tokio::test]
+async fn a_write_that_a_restored_sqlite_copy_lacks_is_reported_even_if_the_process_wrote_again_before_its_next_poll() {
+    let folder = TempDir::new().unwrap();
+    let (file, copy) = (folder.path().join("a.db"), folder.path().join("copy.db"));
+    let store = sqlite(&file).await;
+    store.create(client("billing").register().unwrap()).await.unwrap();
+    let cursor = store.changes(&Cursor::start()).await.unwrap().cursor;
+    store.revoke(key("survived")).await.unwrap();
+    back_up(&file, &copy);
+    store.revoke(key("lost")).await.unwrap();
+    back_up(&copy, &file);
+    store.revoke(key("new")).await.unwrap();
+    store.revoke(key("newer")).await.unwrap();
+    let page = store.changes(&cursor).await.unwrap();
+    assert!(page.lost.as_ref().is_some_and(|sign| sign.contains("older copy")), "{page:?}");
+    assert_eq!(page.changes.len(), 4);
+    assert_eq!(store.changes(&page.cursor).await.unwrap().lost, None, "it is reported once");
+}
+
+#[tokio::test]
 async fn a_missing_or_foreign_sqlite_file_fails_and_the_store_recovers_when_it_is_back() {
     let folder = TempDir::new().unwrap();
     let (file, aside) = (folder.path().join("a.db"), folder.path().join("aside.db"));

@@ -248,6 +248,44 @@ async fn a_failover_to_a_replica_without_the_last_writes_is_reported_by_each_pro
 }
 
 #[tokio::test]
+async fn a_lost_write_is_reported_even_if_the_process_wrote_again_or_cancelled_polls_before() {
+    let (primary, replica) = (Redis::start(), Redis::start());
+    let proxy = Proxy::before(primary.port()).await;
+    let url = format!("redis://127.0.0.1:{}", proxy.port);
+    let connected = async || RedisStore::builder(&url).call_timeout(Duration::from_secs(30)).connect().await.unwrap();
+    let (wrote_again, cancelled) = (connected().await, connected().await);
+    wrote_again.create(client("billing").register().unwrap()).await.unwrap();
+    let (_, cursor, _) = read(&wrote_again, Cursor::start()).await;
+    wrote_again.revoke(token("survived")).await.unwrap();
+    assert!(replica.ask(&format!("REPLICAOF 127.0.0.1 {}", primary.port())).starts_with("+OK"));
+    until("the replica is in step", || async { number(&replica.ask("ZCARD {tcc}:feed")) == 3 }).await;
+    assert!(replica.ask("REPLICAOF NO ONE").starts_with("+OK"));
+    wrote_again.revoke(token("lost")).await.unwrap();
+    cancelled.revoke(token("lost, too")).await.unwrap();
+    proxy.point_to(replica.port());
+    proxy.set(Line::Cut);
+    for store in [&wrote_again, &cancelled] {
+        until("the connection is cut", || async { store.find(&BILLING).await.is_err() }).await;
+    }
+    proxy.set(Line::Up);
+    until("the new primary accepts writes", || async { wrote_again.revoke(token("new")).await.is_ok() }).await;
+    wrote_again.revoke(token("newer")).await.unwrap();
+    let (changes, after, signs) = read(&wrote_again, cursor.clone()).await;
+    assert_eq!((changes.len(), signs.len()), (4, 1), "{signs:?}");
+    assert!(read(&wrote_again, after).await.2.is_empty(), "it is reported once");
+
+    until("it connects to the new primary", || async { cancelled.find(&BILLING).await.is_ok() }).await;
+    proxy.set(Line::Slow(Duration::from_millis(50)));
+    for millis in (25..).step_by(25) {
+        let polled = tokio::time::timeout(Duration::from_millis(millis), cancelled.changes(&cursor)).await;
+        if let Ok(changes) = polled {
+            assert!(changes.unwrap().lost.is_some(), "after {millis} ms");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_running_process_writes_its_revocations_to_a_new_primary_that_lacks_them() {
     let (primary, empty) = (Redis::start(), Redis::start());
     let proxy = Proxy::before(primary.port()).await;

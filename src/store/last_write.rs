@@ -1,60 +1,140 @@
-//! [`LastWrite`]: the last write of this process, used to detect that a store lost it.
+//! [`LastWrites`]: the last writes of this process, used to detect that a store lost some of them.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The tip and the epoch of the last write that the store acknowledged to this process, as `PLACE-NAME EPOCH`. Empty if there
-/// is none, or once a reader has seen that the write is still there.
+/// How many writes are remembered. With one more, the reader reads the whole feed again, as after a loss.
+pub(in crate::store) const MAX_UNREAD: usize = 10_000;
+
+/// The writes that the store acknowledged to this process, each until a reader has seen that it is still there.
 ///
-/// A server that took over after the write, or a file that was restored from an older copy, may lack this write even though it
-/// has everything that a reader has received.
-#[derive(Debug, Default)]
-pub(in crate::store) struct LastWrite(Mutex<String>);
+/// A server that took over after a write, or a file that was restored from an older copy, may lack the write even though it
+/// has everything that a reader has received. Each write is checked: the store may have the first and the last of them, but
+/// not those in between.
+#[derive(Debug)]
+pub(in crate::store) struct LastWrites<W>(Mutex<Unread<W>>);
 
-impl LastWrite {
-    pub(in crate::store) fn acknowledged(&self, tip: String) {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Concurrent writes may be acknowledged in any order.
-        if place_and_epoch(&last).is_none_or(|(place, epoch)| {
-            place_and_epoch(&tip).is_some_and(|(new, new_epoch)| new > place || new_epoch != epoch)
-        }) {
-            *last = tip;
-        }
-    }
+#[derive(Debug)]
+struct Unread<W> {
+    writes: VecDeque<W>,
+    /// The number of writes before the first of them.
+    before: u64,
+    /// The number of writes at the time when some were dropped that no reader had seen.
+    dropped_at: Option<u64>,
+}
 
-    pub(in crate::store) fn get(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
+/// The writes that a reader checks.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct ToCheck<W> {
+    pub(in crate::store) writes: Vec<W>,
+    /// Whether there were more, which are no longer remembered.
+    pub(in crate::store) is_incomplete: bool,
+    end: u64,
+}
 
-    /// Clears the write, unless there is a later one.
-    pub(in crate::store) fn checked(&self, tip: &str) {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if *last == tip {
-            last.clear();
-        }
+impl<W> Default for LastWrites<W> {
+    fn default() -> Self {
+        Self(Mutex::new(Unread { writes: VecDeque::new(), before: 0, dropped_at: None }))
     }
 }
 
-fn place_and_epoch(tip: &str) -> Option<(u64, &str)> {
-    let (tip, epoch) = tip.split_once(' ')?;
-    Some((tip.split_once('-')?.0.parse().ok()?, epoch))
+impl<W> Default for ToCheck<W> {
+    fn default() -> Self {
+        Self { writes: Vec::new(), is_incomplete: false, end: 0 }
+    }
 }
+
+impl<W: Clone + PartialEq> LastWrites<W> {
+    pub(in crate::store) fn acknowledged(&self, write: W) {
+        let mut unread = self.lock();
+        if unread.writes.back() == Some(&write) {
+            return;
+        }
+        if unread.writes.len() >= MAX_UNREAD {
+            unread.before = unread.end();
+            unread.writes.clear();
+            unread.dropped_at = Some(unread.before);
+        }
+
+        unread.writes.push_back(write);
+    }
+
+    pub(in crate::store) fn get(&self) -> ToCheck<W> {
+        let unread = self.lock();
+        ToCheck {
+            writes: unread.writes.iter().cloned().collect(),
+            is_incomplete: unread.dropped_at.is_some(),
+            end: unread.end(),
+        }
+    }
+
+    /// Removes these writes, and no later ones. Call it when the reader has its answer, not before: an answer that reports a
+    /// loss is given once.
+    pub(in crate::store) fn checked(&self, writes: &ToCheck<W>) {
+        let mut unread = self.lock();
+        while unread.before < writes.end && unread.writes.pop_front().is_some() {
+            unread.before += 1;
+        }
+        unread.dropped_at = unread.dropped_at.filter(|at| *at > writes.end);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Unread<W>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<W> Unread<W> {
+    fn end(&self) -> u64 {
+        self.before.saturating_add(u64::try_from(self.writes.len()).unwrap_or(u64::MAX))
+    }
+}
+
+/// The sign of a loss if the writes to check are [incomplete](ToCheck::is_incomplete).
+pub(in crate::store) const TOO_MANY: &str = "this process wrote more than 10000 changes since it last read the feed, so it \
+    cannot check whether they were lost; it reads the feed again from the start";
 
 #[cfg(test)]
 mod tests {
-    use super::LastWrite;
+    use super::{LastWrites, MAX_UNREAD, TOO_MANY, ToCheck};
+
+    fn writes(numbers: impl IntoIterator<Item = usize>) -> LastWrites<usize> {
+        let last = LastWrites::default();
+        numbers.into_iter().for_each(|number| last.acknowledged(number));
+        last
+    }
 
     #[test]
-    fn of_concurrent_writes_the_one_latest_in_the_feed_is_kept() {
-        let last = LastWrite::default();
-        for (acknowledged, remembered) in
-            [("9-a e", "9-a e"), ("10-b e", "10-b e"), ("8-c e", "10-b e"), ("2-d other", "2-d other")]
-        {
-            last.acknowledged(acknowledged.to_owned());
-            assert_eq!(last.get(), remembered);
-        }
-        last.checked("10-b e");
-        assert_eq!(last.get(), "2-d other");
-        last.checked("2-d other");
-        assert_eq!(last.get(), "");
+    fn each_write_is_kept_until_it_was_checked() {
+        let last = writes([3, 1, 2, 2]);
+        let first = last.get();
+        assert_eq!((&first.writes[..], first.is_incomplete), (&[3, 1, 2][..], false));
+        last.acknowledged(5);
+        last.checked(&ToCheck::default());
+        assert_eq!(last.get().writes, [3, 1, 2, 5]);
+        last.checked(&first);
+        last.checked(&first);
+        assert_eq!(last.get().writes, [5], "this write came later");
+    }
+
+    #[test]
+    fn too_many_writes_are_dropped_and_reported_until_that_was_checked() {
+        let last = writes(0..MAX_UNREAD);
+        let all = last.get();
+        assert_eq!((all.writes.len(), all.is_incomplete), (MAX_UNREAD, false));
+        last.acknowledged(MAX_UNREAD);
+        let rest = last.get();
+        assert_eq!((&rest.writes[..], rest.is_incomplete), (&[MAX_UNREAD][..], true));
+        last.checked(&rest);
+        assert!(last.get().writes.is_empty() && !last.get().is_incomplete);
+
+        let last = writes(0..MAX_UNREAD);
+        let some = last.get();
+        (0..=MAX_UNREAD).for_each(|number| last.acknowledged(MAX_UNREAD + number));
+        last.checked(&some);
+        assert!(last.get().is_incomplete, "other writes than these were dropped");
+        let last = writes(0..=MAX_UNREAD);
+        last.checked(&all);
+        assert!(!last.get().is_incomplete, "these were the dropped writes");
+        assert!(TOO_MANY.contains(&MAX_UNREAD.to_string()));
     }
 }

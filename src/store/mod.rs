@@ -48,7 +48,7 @@ mod clock_check;
 pub mod conformance;
 #[cfg(feature = "file")]
 mod file;
-#[cfg(any(feature = "redis", feature = "sqlite"))]
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod last_write;
 mod memory;
 #[cfg(feature = "postgres")]

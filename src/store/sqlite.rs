@@ -16,7 +16,7 @@ use sqlx::{ConnectOptions as _, Row as _, SqliteConnection};
 use tokio::sync::Notify;
 
 use self::files::Files;
-use super::last_write::LastWrite;
+use super::last_write::LastWrites;
 use super::sql::{self, CREATED_AT_ONCE, Lease, PURGED_AT_ONCE, Row, failed, in_time, seconds};
 use super::{
     AdminError, Changes, ClientAdmin, ClientStore, Cursor, Replay, ReplayId, ReplayLog, Revision, Revocation,
@@ -60,7 +60,7 @@ use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 #[derive(Clone)]
 pub struct SqliteStore {
     files: Arc<Files>,
-    last_write: Arc<LastWrite>,
+    last_writes: Arc<LastWrites<String>>,
     changed: Arc<Notify>,
     clock: Arc<dyn Clock>,
     longest_token_lifetime: Duration,
@@ -120,8 +120,8 @@ impl SqliteStoreBuilder {
         in_time(OPENING, migrate(&open.writer)).await?;
         in_time(OPENING, has_log(&open.writer)).await?;
         let Self { clock, longest_token_lifetime, timeout, .. } = self;
-        let (last_write, changed) = (Arc::default(), Arc::default());
-        Ok(SqliteStore { files, last_write, changed, clock, longest_token_lifetime, timeout })
+        let (last_writes, changed) = (Arc::default(), Arc::default());
+        Ok(SqliteStore { files, last_writes, changed, clock, longest_token_lifetime, timeout })
     }
 
     /// Returns the options without the settings that are written into the file.
@@ -305,7 +305,7 @@ impl SqliteStore {
         })
         .await?;
         self.files.check(&open)?;
-        self.last_write.acknowledged(tip);
+        self.last_writes.acknowledged(tip);
         self.changed.notify_waiters();
         Ok(written)
     }
@@ -487,7 +487,7 @@ impl RevocationStore for SqliteStore {
     async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
         in_time(self.timeout, async {
             let open = self.files.open().await?;
-            feed::read(&open.readers, &self.last_write, cursor).await
+            feed::read(&open.readers, &self.last_writes, cursor).await
         })
         .await
     }

@@ -15,12 +15,12 @@
 
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::postgres::PgRow;
 use sqlx::{Error, FromRow, PgConnection, Row as _};
 
+use crate::store::last_write::{TOO_MANY, ToCheck};
 use crate::store::sql::{PAGE, Row};
 use crate::store::{Changes, Cursor, StoreError};
 
@@ -39,9 +39,10 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) enum FeedPage {
     Changes(Changes),
-    /// The row of the place does not exist, so the feed must start over. The row was lost unless it was purged.
+    /// The feed must start over: the row of the place or of a write does not exist, because it was lost, unless it was purged,
+    /// or there were too many writes to check.
     StartOver {
-        is_lost: bool,
+        sign_of_loss: Option<&'static str>,
     },
 }
 
@@ -57,8 +58,8 @@ pub(super) struct Fetched {
     is_standby: bool,
     /// Whether the row of the place exists.
     is_known: bool,
-    /// Whether the row of the last write exists.
-    is_written: bool,
+    /// Which of the last writes are missing, counted from 1. Set in the first row only.
+    missing: Option<Vec<i64>>,
     /// The time of the database, in milliseconds since 1970.
     pub(super) clock: i64,
     xid: Option<String>,
@@ -73,7 +74,7 @@ impl FromRow<'_, PgRow> for Fetched {
             snapshot: row.try_get("snapshot")?,
             is_standby: row.try_get("is_standby")?,
             is_known: row.try_get("is_known")?,
-            is_written: row.try_get("is_written")?,
+            missing: row.try_get("missing")?,
             clock: row.try_get("clock")?,
             xid: row.try_get("xid")?,
             seq: row.try_get("seq")?,
@@ -91,40 +92,17 @@ macro_rules! last_told {
 }
 pub(super) use last_told;
 
-/// The place of the last write of this process, until a poll has seen it. A failover may lose it before that.
-#[derive(Debug, Default)]
-pub(super) struct LastWrite(Mutex<Place>);
-
-impl LastWrite {
-    /// Stores the last row of a write, if it wrote any.
-    pub(super) fn set(&self, told: Option<&str>) {
-        if let Some(place) = told.and_then(Place::parse) {
-            *self.lock() = place;
-        }
-    }
-
-    pub(super) fn get(&self) -> Place {
-        self.lock().clone()
-    }
-
-    pub(super) fn checked(&self, place: &Place) {
-        let mut last = self.lock();
-        if *last == *place {
-            *last = Place::default();
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Place> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Place {
     /// Reads everything in one statement, and so from one snapshot.
-    pub(super) async fn fetch(&self, written: &Self, connection: &mut PgConnection) -> Result<Vec<Fetched>, Error> {
+    pub(super) async fn fetch(&self, written: &[Self], connection: &mut PgConnection) -> Result<Vec<Fetched>, Error> {
         let page = "SELECT taken.snapshot::text, pg_is_in_recovery() AS is_standby,
                 EXISTS (SELECT FROM tcc_feed WHERE xid = $1::text::xid8 AND seq = $2 AND change = $5) AS is_known,
-                EXISTS (SELECT FROM tcc_feed WHERE xid = $6::text::xid8 AND seq = $7 AND change = $8) AS is_written,
+                CASE WHEN row_number() OVER (ORDER BY told.xid, told.seq) = 1 THEN ARRAY (
+                    SELECT own.number FROM unnest($6::text[], $7::bigint[], $8::text[]) WITH ORDINALITY
+                        AS own (xid, seq, change, number)
+                    WHERE NOT EXISTS (SELECT FROM tcc_feed AS feed
+                        WHERE feed.xid = own.xid::xid8 AND feed.seq = own.seq AND feed.change = own.change)
+                ) END AS missing,
                 (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS clock,
                 told.xid::text, told.seq, told.forget_at, told.change
             FROM (SELECT pg_current_snapshot() AS snapshot) AS taken
@@ -145,17 +123,17 @@ impl Place {
             .bind(open)
             .bind(limit)
             .bind(&self.change)
-            .bind(written.xid.to_string())
-            .bind(written.seq)
-            .bind(&written.change)
+            .bind(written.iter().map(|place| place.xid.to_string()).collect::<Vec<_>>())
+            .bind(written.iter().map(|place| place.seq).collect::<Vec<_>>())
+            .bind(written.iter().map(|place| place.change.as_str()).collect::<Vec<_>>())
             .fetch_all(connection)
             .await
     }
 
-    /// Converts the result. `written` is the last write that no poll has seen.
-    pub(super) fn read(&self, rows: Vec<Fetched>, written: &Self, now: i64) -> Result<FeedPage, StoreError> {
+    /// Converts the result. `written` are the writes of this process that no poll has seen.
+    pub(super) fn read(&self, rows: Vec<Fetched>, written: &ToCheck<Self>, now: i64) -> Result<FeedPage, StoreError> {
         let damaged = || StoreError::new("unexpected result of the feed query of Postgres");
-        let Fetched { snapshot, is_standby, is_known, is_written, .. } = rows.first().ok_or_else(damaged)?;
+        let Fetched { snapshot, is_standby, is_known, missing, .. } = rows.first().ok_or_else(damaged)?;
         if *is_standby {
             return Err(StoreError::new(STANDBY));
         }
@@ -165,9 +143,18 @@ impl Place {
             let may_be_purged = place.forget_at <= now.saturating_add_unsigned(CLOCKS_DIFFER.as_secs());
             place.xid >= snapshot.end || !may_be_purged
         };
-        let is_write_lost = is_gone(written, *is_written) && is_lost(written);
-        if is_write_lost || is_gone(self, *is_known) {
-            return Ok(FeedPage::StartOver { is_lost: is_write_lost || is_lost(self) });
+        let missing = missing.as_deref().unwrap_or_default();
+        let is_write_lost = (1..)
+            .zip(&written.writes)
+            .any(|(number, place)| is_gone(place, !missing.contains(&number)) && is_lost(place));
+        let sign_of_loss = if is_write_lost || (is_gone(self, *is_known) && is_lost(self)) {
+            Some(LOST)
+        } else {
+            // A reader that starts receives everything in any case.
+            (written.is_incomplete && self.xid > 0).then_some(TOO_MANY)
+        };
+        if sign_of_loss.is_some() || is_gone(self, *is_known) {
+            return Ok(FeedPage::StartOver { sign_of_loss });
         }
         let mut next = Self::default();
         let mut changes = Vec::with_capacity(rows.len());
@@ -214,7 +201,7 @@ impl FromStr for Place {
 }
 
 impl Place {
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.splitn(5, ':');
         let (xid, seq, forget_at) = (parts.next()?, parts.next()?, parts.next()?);
         let open = numbers(parts.next()?)?;
@@ -225,6 +212,9 @@ impl Place {
 
 /// The error for a standby: its data may be old, and it accepts no revocation.
 pub(super) const STANDBY: &str = "the server is a standby, which may be far behind; use the URL of the primary";
+
+const LOST: &str = "Postgres lost rows of the feed that it had returned: it was restored from a backup, or another server took \
+                    over without the last writes";
 
 struct Snapshot {
     /// The first id that was not assigned yet.
@@ -258,7 +248,8 @@ pub(super) async fn adopt(connection: &mut PgConnection) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Changes, FeedPage, Fetched, PAGE, Place, Snapshot};
+    use super::{Changes, FeedPage, Fetched, LOST, PAGE, Place, Snapshot, TOO_MANY, ToCheck};
+    use crate::store::last_write::{LastWrites, MAX_UNREAD};
 
     const CHANGE: &str = r#"{"client":"billing"}"#;
 
@@ -276,7 +267,7 @@ mod tests {
     }
 
     fn changes(place: &str, rows: Vec<Fetched>) -> Changes {
-        match place.parse::<Place>().unwrap().read(rows, &Place::default(), 0).unwrap() {
+        match place.parse::<Place>().unwrap().read(rows, &ToCheck::default(), 0).unwrap() {
             FeedPage::Changes(changes) => changes,
             other @ FeedPage::StartOver { .. } => panic!("{other:?}"),
         }
@@ -314,8 +305,8 @@ mod tests {
     fn another_history_is_detected_and_is_a_loss_unless_the_row_of_the_place_was_purged() {
         let starts_over = |snapshot: &str, is_known, now| {
             let rows = vec![Fetched { is_known, ..nothing(snapshot) }];
-            match place("10:1:99::x").read(rows, &Place::default(), now).unwrap() {
-                FeedPage::StartOver { is_lost } => Some(is_lost),
+            match place("10:1:99::x").read(rows, &ToCheck::default(), now).unwrap() {
+                FeedPage::StartOver { sign_of_loss } => Some(sign_of_loss.is_some()),
                 FeedPage::Changes(_) => None,
             }
         };
@@ -331,26 +322,47 @@ mod tests {
         assert_eq!(starts_over("12:12:", true, 500), None, "it is not purged yet");
     }
 
+    fn written(places: &[&str]) -> ToCheck<Place> {
+        let last = LastWrites::default();
+        places.iter().for_each(|text| last.acknowledged(place(text)));
+        last.get()
+    }
+
+    fn sign(from: &str, rows: Vec<Fetched>, written: &ToCheck<Place>, now: i64) -> Option<&'static str> {
+        match place(from).read(rows, written, now).unwrap() {
+            FeedPage::StartOver { sign_of_loss } => Some(sign_of_loss.expect("a purge has no sign of loss")),
+            FeedPage::Changes(_) => None,
+        }
+    }
+
     #[test]
     fn an_unseen_write_is_lost_if_its_row_is_missing_before_it_may_be_purged() {
-        let starts_over = |snapshot: &str, is_written, now| {
-            let rows = vec![Fetched { is_written, ..nothing(snapshot) }];
-            match place("10:1:99::x").read(rows, &place("12:2:99::y"), now).unwrap() {
-                FeedPage::StartOver { is_lost } => Some(is_lost),
-                FeedPage::Changes(_) => None,
-            }
+        let sign = |snapshot: &str, missing: &[i64], now| {
+            let rows = vec![Fetched { missing: Some(missing.to_vec()), ..nothing(snapshot) }];
+            sign("10:1:99::x", rows, &written(&["11:2:99::x", "12:3:99::y", "12:4:999::z"]), now)
         };
-        assert_eq!(starts_over("13:13:", true, 0), None);
-        assert_eq!(starts_over("13:13:", false, 0), Some(true));
-        assert_eq!(starts_over("12:12:", true, 0), Some(true), "its transaction has not happened");
-        assert_eq!(starts_over("13:13:", false, 99), None, "it was purged");
+        assert_eq!(sign("13:13:", &[], 0), None);
+        for number in [1, 2, 3] {
+            assert_eq!(sign("13:13:", &[number], 0), Some(LOST), "{number}");
+        }
+        assert_eq!(sign("12:12:", &[], 0), Some(LOST), "the transaction of two of them has not happened");
+        assert_eq!(sign("13:13:", &[1, 2], 99), None, "they were purged");
+        assert_eq!(sign("13:13:", &[1, 2, 3], 99), Some(LOST), "the last one was not");
+    }
+
+    #[test]
+    fn more_writes_than_are_remembered_make_a_reader_start_over_unless_it_just_starts() {
+        let places: Vec<String> = (0..=MAX_UNREAD).map(|number| format!("11:{number}:99::x")).collect();
+        let written = written(&places.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(sign("10:1:99::x", vec![nothing("13:13:")], &written, 0), Some(TOO_MANY));
+        assert_eq!(sign("", vec![nothing("13:13:")], &written, 0), None);
     }
 
     #[test]
     fn a_standby_is_refused() {
         let rows = |is_standby| vec![Fetched { is_standby, ..nothing("9:9:") }];
-        assert!(place("").read(rows(false), &place(""), 0).is_ok());
-        assert!(place("").read(rows(true), &place(""), 0).is_err());
+        assert!(place("").read(rows(false), &ToCheck::default(), 0).is_ok());
+        assert!(place("").read(rows(true), &ToCheck::default(), 0).is_err());
     }
 
     #[test]

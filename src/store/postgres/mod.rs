@@ -14,10 +14,11 @@ use std::time::{Duration, SystemTime};
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{ConnectOptions as _, PgConnection, Row as _};
 
-use self::feed::{FeedPage, LastWrite, Place, last_told};
+use self::feed::{FeedPage, Place, last_told};
 use self::pool::Renewal;
 use self::wake::Wake;
 use super::clock_check::ClockCheck;
+use super::last_write::{LastWrites, ToCheck};
 use super::sql::{self, CREATED_AT_ONCE, Lease, PURGED_AT_ONCE, Row, failed, in_time, seconds};
 use super::{
     AdminError, Changes, ClientAdmin, ClientStore, Cursor, Replay, ReplayId, ReplayLog, Revision, Revocation,
@@ -55,9 +56,8 @@ use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 /// a process that is still connected to it does not know the revocations of the new primary.
 ///
 /// Each process that follows the store [notices](crate::event::Outcome::StoreLostData) the loss of the last entry that it has
-/// read, and of its last write. It logs an error and sends an event, writes the revocations that it knows to the store again,
-/// and follows the new history. Changes of clients are not restored. The loss is not noticed if no process was running, or if
-/// the process writes again between the lost write and its next poll.
+/// read, and of each of its own writes since then. It logs an error and sends an event, writes the revocations that it knows to the store again,
+/// and follows the new history. Changes of clients are not restored. The loss is not noticed if no process was running.
 ///
 /// The times of the records come from the clocks of the processes, which may differ by at most 5 seconds. A process whose
 /// clock differs from that of the database by more than 2 seconds logs a warning. If its clock is behind by at most a minute,
@@ -80,7 +80,7 @@ pub struct PostgresStore {
     feed: PgPool,
     renewal: Arc<Renewal>,
     wake: Wake,
-    last_write: Arc<LastWrite>,
+    last_writes: Arc<LastWrites<Place>>,
     clock_check: Arc<ClockCheck>,
     clock: Arc<dyn Clock>,
     longest_token_lifetime: Duration,
@@ -149,8 +149,18 @@ impl PostgresStoreBuilder {
         let (pool, feed) = (pool(self.connections), pool(1));
         let Self { clock, longest_token_lifetime, timeout, .. } = self;
         let wake = Wake::new(options);
-        let last_write = Arc::default();
-        Ok(PostgresStore { pool, feed, renewal, wake, last_write, clock_check, clock, longest_token_lifetime, timeout })
+        let last_writes = Arc::default();
+        Ok(PostgresStore {
+            pool,
+            feed,
+            renewal,
+            wake,
+            last_writes,
+            clock_check,
+            clock,
+            longest_token_lifetime,
+            timeout,
+        })
     }
 
     /// Parses the URL. Errors do not quote any part of it, since that may be the password.
@@ -265,7 +275,7 @@ impl PostgresStore {
             Ok((row.try_get::<i64, _>(0)?, row.try_get::<Option<String>, _>(1)?))
         });
         let (created, told) = created.await?;
-        self.last_write.set(told.as_deref());
+        self.wrote(told.as_deref());
         Ok(usize::try_from(created).unwrap_or_default())
     }
 
@@ -391,7 +401,7 @@ impl ClientAdmin for PostgresStore {
             (0, 0, _) => Err(AdminError::NotFound),
             (0, ..) => Err(AdminError::Conflict),
             (.., told) => {
-                self.last_write.set(told.as_deref());
+                self.wrote(told.as_deref());
                 Ok(())
             }
         }
@@ -418,7 +428,7 @@ impl ClientAdmin for PostgresStore {
             row.map(|row| row.try_get::<Option<String>, _>(0)).transpose()
         });
         let told = deleted.await?.ok_or(AdminError::NotFound)?;
-        self.last_write.set(told.as_deref());
+        self.wrote(told.as_deref());
         Ok(())
     }
 
@@ -453,7 +463,7 @@ impl RevocationStore for PostgresStore {
             let told = sqlx::query(told).bind(row.change).bind(row.digest).bind(row.forget_at);
             told.fetch_one(connection).await?.try_get::<Option<String>, _>(0)
         });
-        self.last_write.set(told.await?.as_deref());
+        self.wrote(told.await?.as_deref());
         Ok(())
     }
 
@@ -461,23 +471,31 @@ impl RevocationStore for PostgresStore {
     /// later transactions were returned before. An open transaction does not delay the others.
     async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
         let place: Place = cursor.as_str().parse()?;
-        let is_lost = match self.page(&place).await? {
-            FeedPage::Changes(changes) => return Ok(changes),
-            FeedPage::StartOver { is_lost } => is_lost,
+        let written = self.last_writes.get();
+        let sign_of_loss = match self.page(&place, &written).await? {
+            FeedPage::Changes(changes) => {
+                self.last_writes.checked(&written);
+                return Ok(changes);
+            }
+            FeedPage::StartOver { sign_of_loss } => sign_of_loss,
         };
-        if is_lost {
+        if sign_of_loss.is_some() {
             self.renewal.renew();
             self.wake.reconnect();
             // A role that may not write leaves this to a purge by another replica.
             let _ = self.read(async |connection| feed::adopt(connection).await).await;
         }
-        match self.page(&Place::default()).await? {
-            FeedPage::Changes(changes) if is_lost => Ok(changes.lost(LOST)),
-            FeedPage::Changes(changes) => Ok(changes),
-            FeedPage::StartOver { .. } => {
-                Err(StoreError::new("the feed changed while it was read from the start; try again"))
-            }
-        }
+        // After a loss, these writes are known to be missing. Otherwise another server that answers now must have them, too.
+        let to_check = if sign_of_loss.is_some() { ToCheck::default() } else { written.clone() };
+        let FeedPage::Changes(changes) = self.page(&Place::default(), &to_check).await? else {
+            return Err(StoreError::new("the feed changed while it was read from the start; try again"));
+        };
+        // No await may follow: a caller that cancels this call there would drop the report of a loss.
+        self.last_writes.checked(&written);
+        Ok(match sign_of_loss {
+            Some(sign) => changes.lost(sign),
+            None => changes,
+        })
     }
 
     async fn changed(&self) {
@@ -500,21 +518,22 @@ impl RevocationStore for PostgresStore {
     }
 }
 
-const LOST: &str = "Postgres lost rows of the feed that it had returned: it was restored from a backup, or another server took \
-                    over without the last writes";
-
 impl PostgresStore {
-    async fn page(&self, place: &Place) -> Result<FeedPage, StoreError> {
-        let written = self.last_write.get();
+    /// Remembers the last row of a write, if it wrote any.
+    fn wrote(&self, told: Option<&str>) {
+        if let Some(place) = told.and_then(Place::parse) {
+            self.last_writes.acknowledged(place);
+        }
+    }
+
+    async fn page(&self, place: &Place, written: &ToCheck<Place>) -> Result<FeedPage, StoreError> {
         let before = self.clock.now();
-        let page = self.read(async |connection| place.fetch(&written, connection).await).await?;
+        let page = self.read(async |connection| place.fetch(&written.writes, connection).await).await?;
         let after = self.clock.now();
         if let Some(row) = page.first() {
             self.clock_check.compare(before, after, row.clock);
         }
-        let told = place.read(page, &written, seconds(after))?;
-        self.last_write.checked(&written);
-        Ok(told)
+        place.read(page, written, seconds(after))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::deadline::LONGEST_WAIT;
 use crate::store::StoreError;
 use crate::store::clock_check::ClockCheck;
-use crate::store::last_write::LastWrite;
+use crate::store::last_write::LastWrites;
 use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 
 /// The settings of a [`RedisStore`], each with a default.
@@ -113,9 +113,9 @@ impl RedisStoreBuilder {
         let Self { clock, longest, .. } = self;
         let clock_check = ClockCheck::default();
         compare_clocks(&link, &*clock, &clock_check).await;
-        let (last_write, had_clients) = (LastWrite::default(), AtomicBool::new(false));
+        let (last_writes, had_clients) = (LastWrites::default(), AtomicBool::new(false));
         let shared =
-            Shared { link, scripts, keys, wake, clock, longest, problems, last_write, clock_check, had_clients };
+            Shared { link, scripts, keys, wake, clock, longest, problems, last_writes, clock_check, had_clients };
         Ok(RedisStore { shared: Arc::new(shared) })
     }
 }

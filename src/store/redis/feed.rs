@@ -2,13 +2,13 @@
 
 use super::link::Link;
 use super::scripts::{Keys, Scripts};
-use crate::store::last_write::LastWrite;
+use crate::store::last_write::{LastWrites, TOO_MANY};
 use crate::store::{Change, Changes, Cursor, StoreError};
 
 /// The maximum number of changes that one call returns.
 const PAGE: usize = 5_000;
 
-/// Whether the server has the tip of the cursor and that of the last write, its current tip and epoch, and the changes with
+/// Whether the server has the tip of the cursor and those of the last writes, its current tip and epoch, and the changes with
 /// their places.
 type Page = (String, String, String, String, Vec<(String, u64)>);
 
@@ -16,17 +16,20 @@ pub(super) async fn read(
     link: &Link,
     scripts: &Scripts,
     keys: &Keys,
-    last_write: &LastWrite,
+    last_writes: &LastWrites<String>,
     cursor: &Cursor,
 ) -> Result<Changes, StoreError> {
     let Place { after, tip, epoch } = Place::parse(cursor)?;
-    let own = last_write.get();
-    let (own_tip, own_epoch) = own.split_once(' ').unwrap_or_default();
+    let own = last_writes.get();
     let mut call = scripts.changes.prepare_invoke();
     keys.give(&mut call)?;
-    call.arg(after).arg(tip).arg(epoch).arg(PAGE).arg(own_tip).arg(own_epoch);
+    // A reader that starts receives everything in any case.
+    let is_incomplete = own.is_incomplete && after > 0;
+    call.arg(if is_incomplete { 0 } else { after }).arg(tip).arg(epoch).arg(PAGE);
+    for (tip, epoch) in own.writes.iter().filter_map(|write| write.split_once(' ')) {
+        call.arg(tip).arg(epoch);
+    }
     let (known, own_known, tip, epoch, page): Page = link.script(&call).await?;
-    last_write.checked(&own);
     let more = page.len() == PAGE;
     let last = page.last().map(|(_, place)| *place).filter(|_| more);
     let changes = page.iter().map(|(change, _)| serde_json::from_str::<Change>(change)).collect::<Result<_, _>>();
@@ -36,7 +39,10 @@ pub(super) async fn read(
             "too many changes were written to Redis since the last read of its feed; reading it again from the start"
         );
     }
-    Ok(match sign_of_loss(&known).or_else(|| sign_of_loss(&own_known)) {
+    // No await may follow: a caller that cancels this call there would drop the report of a loss.
+    last_writes.checked(&own);
+    let sign = sign_of_loss(&known).or_else(|| sign_of_loss(&own_known));
+    Ok(match sign.or_else(|| is_incomplete.then_some(TOO_MANY)) {
         Some(sign) => changes.lost(sign),
         None => changes,
     })

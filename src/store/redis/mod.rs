@@ -19,7 +19,7 @@ use self::link::Link;
 use self::scripts::{Keys, Scripts};
 use self::wake::Wake;
 use super::clock_check::ClockCheck;
-use super::last_write::LastWrite;
+use super::last_write::LastWrites;
 use super::{
     AdminError, Change, Changes, ClientAdmin, ClientStore, Cursor, Replay, ReplayId, ReplayLog, Revision, Revocation,
     RevocationStore, StoreError,
@@ -57,9 +57,8 @@ use crate::timing::CLIENT_CHANGE_RETENTION;
 /// settings and logs a warning; with [`require_durable`](RedisStoreBuilder::require_durable) it returns an error.
 ///
 /// Replication is asynchronous: **a failover loses the writes that the new primary had not yet received**, acknowledged or
-/// not. Running processes still refuse the tokens that they know to be revoked, and write the revocations again if they
-/// notice the loss. They do not if a process writes again between its lost write and its next poll. If no running process knows
-/// a lost revocation, its token is valid again until it expires. A client that was disabled or deleted is back,
+/// not. Running processes still refuse the tokens that they know to be revoked, and write the revocations again. If no running
+/// process knows a lost revocation, its token is valid again until it expires. A client that was disabled or deleted is back,
 /// and a lost used credential can be used again. `min-replicas-to-write 1` makes losses smaller, but not impossible. If no
 /// loss is acceptable, use Postgres. A full server refuses writes, which are 503s here. It needs about 500 bytes per
 /// revocation, 150 per used credential and 700 per client.
@@ -85,7 +84,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     longest: Duration,
     problems: Vec<String>,
-    last_write: LastWrite,
+    last_writes: LastWrites<String>,
     clock_check: ClockCheck,
     /// Whether this process has ever seen a registered client there.
     had_clients: AtomicBool,
@@ -148,7 +147,7 @@ impl RedisStore {
         let (outcome, tip) = link.script::<(String, String)>(&call).await?;
         match outcome.as_str() {
             "done" => {
-                self.shared.last_write.acknowledged(tip);
+                self.shared.last_writes.acknowledged(tip);
                 Ok(())
             }
             "gone" => Err(AdminError::NotFound),
@@ -168,7 +167,7 @@ impl Shared {
         let (created, tip) = self.link.script::<(usize, String)>(&call).await?;
         if created > 0 {
             self.had_clients.store(true, Ordering::Relaxed);
-            self.last_write.acknowledged(tip);
+            self.last_writes.acknowledged(tip);
         }
         Ok(created)
     }
@@ -268,16 +267,17 @@ impl RevocationStore for RedisStore {
         let mut call = scripts.revoke.prepare_invoke();
         keys.give(&mut call)?;
         call.arg(json(&Change::Revoked(revocation))?).arg(end);
-        self.shared.last_write.acknowledged(link.script(&call).await?);
+        self.shared.last_writes.acknowledged(link.script(&call).await?);
         Ok(())
     }
 
     async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
-        let Shared { link, scripts, keys, last_write, .. } = &*self.shared;
-        let changes = feed::read(link, scripts, keys, last_write, cursor).await?;
+        let Shared { link, scripts, keys, last_writes, .. } = &*self.shared;
+        let changes = feed::read(link, scripts, keys, last_writes, cursor).await?;
         if changes.lost.is_some() {
-            // The settings may have changed, or be those of another server.
-            durability::warn(&durability::problems(link).await);
+            // The settings may have changed, or be those of another server. The report of the loss does not wait for them.
+            let shared = self.shared.clone();
+            tokio::spawn(async move { durability::warn(&durability::problems(&shared.link).await) });
         }
         Ok(changes)
     }

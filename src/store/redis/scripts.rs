@@ -140,12 +140,12 @@ return records
 const REVOKE: &str = "return refusal(telling()) or told(tell(ARGV[3], ARGV[4]))";
 
 /// Arguments: the place after which to start, with the tip and the epoch seen there; the maximum number; the tip and the epoch
-/// of the last write of this process, or empty. Returns whether each of the two tips is still part of the feed, the current
-/// tip and epoch, and the changes with their places. It starts with a write without effect: a replica, which may be far
-/// behind, refuses that, and so its answer is never taken for the current revocations.
+/// of each of the last writes of this process. Returns whether the seen tip and those of the writes are still part of the feed,
+/// the current tip and epoch, and the changes with their places. It starts with a write without effect: a replica, which may be
+/// far behind, refuses that, and so its answer is never taken for the current revocations.
 const CHANGES: &str = "
 redis.call('DEL', nothing)
-local after, seen, seen_epoch, many, own, own_epoch = unpack(ARGV, 3)
+local after, seen, seen_epoch, many = unpack(ARGV, 3, 6)
 local current = epoch() or ''
 local function has(tip, in_epoch)
   if in_epoch ~= current then return 'emptied' end
@@ -156,8 +156,15 @@ local function has(tip, in_epoch)
   return 'lost'
 end
 local known = after == '0' and 'yes' or has(seen, seen_epoch)
-local own_known = own == '' and 'yes' or has(own, own_epoch)
-local is_good = known == 'yes' and (own_known == 'yes' or own_known == 'behind')
+local own_known = 'yes'
+for i = 7, #ARGV, 2 do
+  local answer = has(ARGV[i], ARGV[i + 1])
+  if answer == 'emptied' or answer == 'lost' then
+    own_known = answer
+    break
+  end
+end
+local is_good = known == 'yes' and own_known == 'yes'
 if not is_good then after = '0' end
 local page = redis.call('ZRANGEBYSCORE', feed, '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, many)
 local tip = redis.call('ZRANGE', tips, -1, -1)[1]
