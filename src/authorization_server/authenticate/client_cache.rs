@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::authorization_server::error::TokenError;
 use crate::client_id::ClientId;
@@ -27,7 +27,7 @@ use crate::deadline::{self, Late};
 use crate::registration::RegisteredClient;
 use crate::revocation::Revocations;
 use crate::store::{DynClientStore, StoreError};
-use crate::sync::BoundedMap;
+use crate::sync::{BoundedMap, Finish, InFlight};
 use crate::timing::MAX_FEED_LAG;
 
 /// Limits of the token endpoint's cache of clients. The store is not cached if it is [in
@@ -174,7 +174,7 @@ struct Shard {
 #[derive(Clone)]
 struct Lookup {
     asked_at: SystemTime,
-    result: watch::Receiver<Option<Result<Known, Unanswered>>>,
+    result: InFlight<Result<Known, Unanswered>>,
 }
 
 struct Entry<T> {
@@ -298,15 +298,13 @@ impl ClientCache {
                 None => self.start(kept, &mut shard, id)?,
             }
         };
-        let Started { mut lookup, task } = started;
+        let Started { lookup, task } = started;
         if let Some((runtime, task)) = task {
             // Not while the shard is locked: a runtime that shuts down drops the task at once, which locks the shard.
             runtime.spawn(task.run());
         }
         // Boxed, to keep the future small for callers that find an answer in the cache.
-        let result = Box::pin(lookup.result.wait_for(Option::is_some));
-        let result = result.await.map_err(|_| Unanswered::BrokenOff)?;
-        let client = result.clone().unwrap_or(Err(Unanswered::BrokenOff))?;
+        let client = Box::pin(lookup.result.result()).await.unwrap_or(Err(Unanswered::BrokenOff))?;
         Ok(Answer { client, basis: Basis::Fetched, as_of: lookup.asked_at })
     }
 
@@ -314,15 +312,15 @@ impl ClientCache {
     fn start(&self, kept: &Kept, shard: &mut Shard, id: &ClientId) -> Result<Started, Unanswered> {
         let permit = kept.in_flight.clone().try_acquire_owned().map_err(|_| Unanswered::Busy)?;
         let runtime = Handle::try_current().map_err(|_| Unanswered::BrokenOff)?;
-        let (sender, result) = watch::channel(None);
+        let (result, finish) = InFlight::start();
         let lookup = Lookup { asked_at: self.0.clock.now(), result };
         shard.in_flight.insert(id.clone(), lookup.clone());
         let task = LookupTask {
             cache: self.clone(),
             id: id.clone(),
             asked_at: lookup.asked_at,
-            answer: Err(Unanswered::BrokenOff),
-            sender,
+            answer: None,
+            finish,
             _permit: permit,
         };
         Ok(Started { lookup, task: Some((runtime, task)) })
@@ -367,14 +365,14 @@ struct LookupTask {
     cache: ClientCache,
     id: ClientId,
     asked_at: SystemTime,
-    answer: Result<Known, Unanswered>,
-    sender: watch::Sender<Option<Result<Known, Unanswered>>>,
+    answer: Option<Result<Known, Unanswered>>,
+    finish: Finish<Result<Known, Unanswered>>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl LookupTask {
     async fn run(mut self) {
-        self.answer = self.cache.0.ask(&self.id).await;
+        self.answer = Some(self.cache.0.ask(&self.id).await);
         drop(self);
     }
 }
@@ -385,14 +383,16 @@ impl Drop for LookupTask {
         let mut shard = kept.shard(&self.id);
         // Otherwise the client has changed since, and the answer may be outdated. It is still valid for callers that
         // asked before.
-        if shard.in_flight.get(&self.id).is_some_and(|lookup| lookup.result.same_channel(&self.sender.subscribe())) {
+        if shard.in_flight.get(&self.id).is_some_and(|lookup| self.finish.is_for(&lookup.result)) {
             shard.in_flight.remove(&self.id);
-            if let Ok(client) = &self.answer {
+            if let Some(Ok(client)) = &self.answer {
                 shard.keep(&self.id, client.clone(), self.asked_at);
             }
         }
         drop(shard);
-        self.sender.send_replace(Some(self.answer.clone()));
+        if let Some(answer) = self.answer.take() {
+            self.finish.finish(answer);
+        }
     }
 }
 

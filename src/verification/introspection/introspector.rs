@@ -11,15 +11,16 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::answer::{Answer, NoAnswer, NoAnswerKind, SIGNED};
 use super::answers::Answers;
-use super::in_flight::{InFlight, Started};
 use super::outage::{Failure, MAX_PAUSE, Outage, PAUSE, is_within};
+use super::requests::{Requests, Started};
 use super::{Proof, Settings};
 use crate::clock::{Moment, UnixTime};
 use crate::metrics;
+use crate::sync::{Finish, InFlight};
 use crate::transport::{FetchError, send};
 use crate::verification::claims::Claims;
 use crate::verification::error::Verified;
@@ -42,7 +43,7 @@ struct Shared {
     active: Mutex<Answers<VerifiedToken>>,
     refused: Mutex<Answers<RefusedToken>>,
     failed: Mutex<Answers<Failure>>,
-    in_flight: Mutex<InFlight>,
+    requests: Mutex<Requests>,
     outage: Mutex<Outage>,
 }
 
@@ -53,7 +54,7 @@ impl Introspector {
             active: Mutex::new(Answers::new(10_000, 16 * 1024 * 1024)),
             refused: Mutex::new(Answers::new(1_000, 1024 * 1024)),
             failed: Mutex::new(Answers::new(1_000, 1024 * 1024)),
-            in_flight: Mutex::default(),
+            requests: Mutex::default(),
             outage: Mutex::default(),
         }))
     }
@@ -101,20 +102,19 @@ impl Introspector {
         Ok(self.0.settings.check(claims, UnixTime::now(&*self.0.settings.clock))?)
     }
 
-    /// Asks the server, or waits for the request in request for the same token.
+    /// Asks the server, or waits for the request in flight about the same token.
     pub(in crate::verification) async fn ask(&self, token: &str) -> Verified {
-        let mut request = match self.join_or_start(token) {
+        let request = match self.join_or_start(token) {
             Ok(request) => request,
             Err(not_asked) => return not_asked,
         };
-        let finished = request.wait_for(Option::is_some).await;
         let unknown = || Err(self.unavailable(UnavailableKind::Introspection).into());
-        finished.map_or_else(|_| unknown(), |verified| verified.clone().unwrap_or_else(unknown))
+        request.result().await.unwrap_or_else(unknown)
     }
 
-    fn join_or_start(&self, token: &str) -> Result<watch::Receiver<Option<Verified>>, Verified> {
-        let mut in_flight = lock(&self.0.in_flight);
-        if let Some(request) = in_flight.of(token) {
+    fn join_or_start(&self, token: &str) -> Result<InFlight<Verified>, Verified> {
+        let mut requests = lock(&self.0.requests);
+        if let Some(request) = requests.get(token) {
             return Ok(request);
         }
         let now = self.now();
@@ -123,7 +123,7 @@ impl Introspector {
         }
         let was_active = lock(&self.0.active).find(token).is_some();
         // The server is not the cause: no old answer is used, and no attempt is counted.
-        if !in_flight.has_slot(was_active, now) {
+        if !requests.has_slot(was_active, now) {
             return Err(Err(self.unavailable(UnavailableKind::UnansweredToken).into()));
         }
         let admitted = lock(&self.0.outage).admit(was_active, now.wall);
@@ -134,22 +134,21 @@ impl Introspector {
             }
             return Err(self.without_answer(token, &failure));
         }
-        let Started { number, answer, cancelled } = in_flight.start(token, was_active, now);
-        let request = answer.subscribe();
-        // A runtime that shuts down drops the task immediately, and the guard then locks `in_flight`.
-        drop(in_flight);
-        let finish = FinishGuard { introspector: self.clone(), token: token.into(), number };
+        let Started { result, finish, cancelled } = requests.start(token, was_active, now);
+        // A runtime that shuts down drops the task immediately, and the guard then locks the requests.
+        drop(requests);
+        let mut request = StartedRequest { introspector: self.clone(), token: token.into(), verified: None, finish };
         // The task continues if the caller disconnects, since others may wait for the result.
         tokio::spawn(async move {
-            let introspector = finish.introspector.clone();
-            let (verified, probe) = introspector.exchange(&finish.token, cancelled).await;
-            drop(finish);
-            answer.send_replace(Some(verified));
+            let introspector = request.introspector.clone();
+            let (verified, probe) = introspector.exchange(&request.token, cancelled).await;
+            request.verified = Some(verified);
+            drop(request);
             if let Some(probe) = probe {
                 introspector.ask_about_own(probe).await;
             }
         });
-        Ok(request)
+        Ok(result)
     }
 
     async fn exchange(&self, token: &str, cancelled: oneshot::Receiver<()>) -> (Verified, Option<Probe>) {
@@ -274,16 +273,20 @@ impl Introspector {
     }
 }
 
-/// Frees the slot of a request when dropped.
-struct FinishGuard {
+/// A request in flight. Dropping it frees its slot, and then ends the wait of its callers.
+struct StartedRequest {
     introspector: Introspector,
     token: Box<str>,
-    number: u64,
+    verified: Option<Verified>,
+    finish: Finish<Verified>,
 }
 
-impl Drop for FinishGuard {
+impl Drop for StartedRequest {
     fn drop(&mut self) {
-        lock(&self.introspector.0.in_flight).finish(&self.token, self.number);
+        lock(&self.introspector.0.requests).finish(&self.token, &self.finish);
+        if let Some(verified) = self.verified.take() {
+            self.finish.finish(verified);
+        }
     }
 }
 

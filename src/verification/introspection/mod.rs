@@ -2,9 +2,9 @@
 
 mod answer;
 mod answers;
-mod in_flight;
 mod introspector;
 mod outage;
+mod requests;
 #[cfg(test)]
 mod tests;
 
