@@ -17,10 +17,9 @@ use p256::ecdsa::signature::Signer as _;
 use p256::pkcs8::DecodePrivateKey as _;
 use tokio::time::{Instant, sleep};
 use tower::ServiceExt as _;
-use tower_client_credentials::keys::{SignError, SignFuture, Signature, Signer, SignerLimits};
-use tower_client_credentials::{
-    AuthorizationServer, AuthorizationServerBuilder, KeyRing, MemoryStore, SigningKey, TokenError, VerifyingKey,
-};
+use tower_client_credentials::authorization_server::{AuthorizationServerBuilder, TokenError};
+use tower_client_credentials::keys::{SignError, SignFuture, Signature, Signer, SignerLimits, VerifyingKey};
+use tower_client_credentials::{AuthorizationServer, KeyRing, MemoryStore, SigningKey};
 
 const LATENCY: Duration = Duration::from_millis(20);
 
@@ -265,7 +264,7 @@ fn a_signer_with_a_secret_or_without_a_place_is_an_error() {
     }
 
     let refusal =
-        |key: Result<SigningKey, _>| key.map_err(|error: tower_client_credentials::KeyError| error.to_string());
+        |key: Result<SigningKey, _>| key.map_err(|error: tower_client_credentials::keys::KeyError| error.to_string());
     let error = refusal(SigningKey::from_signer(Shared, SignerLimits::default())).unwrap_err();
     assert!(error.contains("asymmetric"), "{error}");
     for limits in [SignerLimits::default().at_once(0), SignerLimits::default().deadline(Duration::ZERO)] {

@@ -619,21 +619,6 @@ impl AuthorizationServerBuilder {
         let longest = TokenLifetime::new(longest.min(TokenLifetime::LONGEST)).map_err(ConfigError::Lifetime)?;
         let base_url = public_url(self.public_url, &issuer, self.paths.stripped, self.plain_http)?;
         let endpoints = Endpoints::new(&issuer, self.paths, self.revocations.is_some())?;
-        let metadata = {
-            let (issuer, endpoints, scopes) = (issuer.clone(), endpoints.clone(), self.rules.known_scopes.clone());
-            let (response_types, settings) = (self.response_types, self.documents);
-            move |keys: &KeySnapshot| {
-                let metadata = Metadata {
-                    issuer: &issuer,
-                    base_url: base_url.clone(),
-                    endpoints: &endpoints,
-                    scopes: scopes.as_ref(),
-                    response_types: &response_types,
-                    algorithms: keys.signing_algorithms(),
-                };
-                Document::new("application/json", &metadata.document(), settings)
-            }
-        let documents = Documents::new(self.keys.clone(), self.documents, metadata)?;
         if let (Some(revocations), Some(events)) = (&self.revocations, &self.events) {
             revocations.report_losses_to(events);
         }
@@ -671,15 +656,23 @@ impl AuthorizationServerBuilder {
                 throttle: Throttle::new(self.limits, self.clock.clone()),
             },
         };
-        let metadata = Metadata {
-            issuer: &issuer,
-            base_url,
-            endpoints: &endpoints,
-            scopes: self.rules.known_scopes.as_ref(),
-            response_types: &self.response_types,
-            methods: authenticator.methods(),
-            algorithm: self.keys.signing_key().algorithm(),
+        let metadata = {
+            let (issuer, endpoints, scopes) = (issuer.clone(), endpoints.clone(), self.rules.known_scopes.clone());
+            let (response_types, settings, methods) = (self.response_types, self.documents, authenticator.methods());
+            move |keys: &KeySnapshot| {
+                let metadata = Metadata {
+                    issuer: &issuer,
+                    base_url: base_url.clone(),
+                    endpoints: &endpoints,
+                    scopes: scopes.as_ref(),
+                    response_types: &response_types,
+                    methods: &methods,
+                    algorithms: keys.signing_algorithms(),
+                };
+                Document::new("application/json", &metadata.document(), settings)
+            }
         };
+        let documents = Documents::new(self.keys.clone(), self.documents, metadata)?;
         let inner = Inner {
             body_limits: self.body_limits,
             documents,

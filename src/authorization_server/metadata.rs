@@ -15,9 +15,7 @@ pub(super) struct Metadata<'a> {
     pub(super) scopes: Option<&'a Scopes>,
     pub(super) response_types: &'a [String],
     /// The methods by which a client can authenticate, which are the same at every endpoint.
-    pub(super) methods: Vec<ClientAuthMethod>,
-    /// The algorithm that signs introspection answers.
-    pub(super) algorithm: Algorithm,
+    pub(super) methods: &'a [ClientAuthMethod],
     /// The names of the algorithms that sign introspection answers, now or next.
     pub(super) algorithms: Vec<&'static str>,
 }
@@ -55,7 +53,6 @@ struct Revocation {
 struct Introspection {
     introspection_endpoint: String,
     introspection_endpoint_auth_methods_supported: Vec<&'static str>,
-    introspection_signing_alg_values_supported: [&'static str; 1],
     introspection_signing_alg_values_supported: Vec<&'static str>,
 }
 
@@ -79,7 +76,6 @@ impl<'a> Metadata<'a> {
             introspection: self.endpoints.introspection.as_ref().map(url).map(|url| Introspection {
                 introspection_endpoint: url,
                 introspection_endpoint_auth_methods_supported: methods(),
-                introspection_signing_alg_values_supported: [self.algorithm.name()],
                 introspection_signing_alg_values_supported: self.algorithms.clone(),
             }),
         }

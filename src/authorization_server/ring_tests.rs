@@ -10,8 +10,10 @@ use serde_json::Value;
 use tokio::sync::Notify;
 use tower::ServiceExt as _;
 
+use crate::authorization_server::TokenError;
 use crate::keys::{Algorithm, KeySnapshot, SignFuture, Signature, Signer, SignerLimits, SigningKey, VerifyingKey};
-use crate::{AuthorizationServer, Client, ClientSecret, InvalidToken, KeyRing, MemoryStore, TokenError, VerifyError};
+use crate::verification::{InvalidToken, VerifyError};
+use crate::{AuthorizationServer, Client, ClientSecret, KeyRing, MemoryStore};
 
 const API: &str = "https://api.example.com";
 

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use pkcs8::der::asn1::UintRef;
+use pkcs8::der::{Decode as _, Reader as _, SliceReader};
 use tokio::sync::Semaphore;
 
-use super::der::Reader;
 use super::signer::SignatureForm;
 use super::{Algorithm, KeyError, SignError, Signature, Signer, SignerLimits, VerifyingKey};
 use crate::deadline::within;
@@ -87,11 +88,17 @@ fn to_jws(signature: Signature, algorithm: Algorithm) -> Option<Vec<u8>> {
         Algorithm::ES384 => 48,
         _ => return None,
     };
-    let mut numbers = Reader::sequence(&der)?;
-    let (r, s) = (numbers.take_positive()?, numbers.take_positive()?);
-    numbers.end()?;
+    let mut reader = SliceReader::new(&der).ok()?;
+    let numbers =
+        reader.sequence(|numbers| Ok::<_, pkcs8::der::Error>([UintRef::decode(numbers)?, UintRef::decode(numbers)?]));
+    let numbers = numbers.ok()?;
+    reader.finish().ok()?;
     let mut raw = Vec::with_capacity(2 * width);
-    for number in [r, s] {
+    for number in numbers {
+        let number = number.as_bytes();
+        if number == [0] {
+            return None;
+        }
         raw.resize(raw.len() + width.checked_sub(number.len())?, 0);
         raw.extend_from_slice(number);
     }

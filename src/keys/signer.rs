@@ -30,8 +30,8 @@ pub type SignFuture<'a> = Pin<Box<dyn Future<Output = Result<Signature, SignErro
 /// # Example
 ///
 /// ```
-/// use tower_client_credentials::keys::{Signature, SignError, SignFuture, Signer, SignerLimits};
-/// use tower_client_credentials::{KeyRing, SigningKey, VerifyingKey};
+/// use tower_client_credentials::keys::{SignError, SignFuture, Signature, Signer, SignerLimits, VerifyingKey};
+/// use tower_client_credentials::{KeyRing, SigningKey};
 ///
 /// #[derive(Debug)]
 /// struct Kms {
@@ -53,7 +53,7 @@ pub type SignFuture<'a> = Pin<Box<dyn Future<Output = Result<Signature, SignErro
 /// # async fn call_the_kms(_: &[u8]) -> Result<Vec<u8>, std::io::Error> { Err(std::io::ErrorKind::TimedOut.into()) }
 /// # let key = VerifyingKey::from_pem(include_str!("../../tests/keys/p256.pub.pem"))?;
 /// let keys = KeyRing::new(SigningKey::from_signer(Kms { key }, SignerLimits::default())?);
-/// # Ok::<(), tower_client_credentials::KeyError>(())
+/// # Ok::<(), tower_client_credentials::keys::KeyError>(())
 /// ```
 pub trait Signer: fmt::Debug + Send + Sync + 'static {
     /// Returns the public half of the key, with the algorithm that it signs with. Called once.

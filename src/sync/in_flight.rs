@@ -20,6 +20,11 @@ impl<T> InFlight<T> {
 }
 
 impl<T: Clone> InFlight<T> {
+    /// Returns whether the work still runs: it was not dropped.
+    pub(super) fn is_running(&self) -> bool {
+        self.0.has_changed().is_ok()
+    }
+
     /// Waits for the result. Returns `None` if the work ended without one, for example since the runtime shut down.
     pub(crate) async fn result(mut self) -> Option<T> {
         self.0.wait_for(Option::is_some).await.ok()?.clone()

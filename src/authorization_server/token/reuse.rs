@@ -84,7 +84,7 @@ impl ReusedTokens {
                     }
                 }
                 Flight::Occupied => return minter.mint(grant)?.token().await,
-                Flight::Leader(leader) => {
+                Flight::Leader(mut leader) => {
                     // Another request may have signed between the look into the place and the start.
                     if let Some(token) = place.reused(minter, grant) {
                         leader.finish(Ok(token.reused(0)));
