@@ -60,7 +60,7 @@ mod first_release {
     }
 }
 
-/// The bytes that f06e5ac writes.
+/// Written by f06e5ac on a Postgres, and read from the table: see `tests/old_release.rs`.
 const WRITTEN_BY_THE_FIRST_RELEASE: [&str; 2] =
     [include_str!("first_release/least.json"), include_str!("first_release/most.json")];
 
