@@ -73,7 +73,7 @@ fn text(body: Bytes) -> String {
 async fn serve(secret: &ClientSecret) -> Result<String, Box<dyn Error>> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
-    let clients = MemoryStore::from([Client::new("billing", secret).scope(READ).audience(&url)]);
+    let clients = MemoryStore::try_from([Client::new("billing", secret).scope(READ).audience(&url)])?;
     let server = AuthorizationServer::new(&url, KeyRing::generate()?, clients)?;
     let protect = BearerAuthLayer::new(server.verifier(&url)?).require_scope(READ);
     let app = Router::new()

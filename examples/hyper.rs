@@ -51,7 +51,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt().with_env_filter("info,tower_client_credentials=debug,tower_http=debug").init();
 
     let secret = ClientSecret::from_env("BILLING_SECRET")?;
-    let clients = MemoryStore::from([Client::new("billing", secret).scope(READ).default_scopes(READ).audience(API)]);
+    let clients =
+        MemoryStore::try_from([Client::new("billing", secret).scope(READ).default_scopes(READ).audience(API)])?;
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(address).await?;
     let issuer = format!("http://{}", listener.local_addr()?);

@@ -47,7 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let agent =
         Client::new("agent", ClientSecret::from_env("MCP_SECRET")?).scope(USE).default_scopes(USE).audience(&resource);
     // MCP clients require an authorization endpoint in the metadata, also for client credentials.
-    let server = AuthorizationServer::builder(&issuer, KeyRing::generate()?, MemoryStore::from([agent]))
+    let server = AuthorizationServer::builder(&issuer, KeyRing::generate()?, MemoryStore::try_from([agent])?)
         .authorization_path("/authorize")
         .build()?;
     let metadata = ResourceMetadata::builder(&resource)

@@ -20,7 +20,7 @@ const READ: Scope = Scope::from_static("invoices:read");
 async fn main() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).init();
 
-    let clients = MemoryStore::from([Client::new("billing", secret()?).scope(READ).audience(API)]);
+    let clients = MemoryStore::try_from([Client::new("billing", secret()?).scope(READ).audience(API)])?;
     let server = AuthorizationServer::new(ISSUER, KeyRing::generate()?, clients)?;
     let protect = BearerAuthLayer::new(server.verifier(API)?).require_scope(READ);
 

@@ -56,7 +56,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let url = format!("http://{}", listener.local_addr()?);
 
     let secret = if address.is_some() { ClientSecret::from_env("BILLING_SECRET")? } else { ClientSecret::generate()? };
-    let clients = MemoryStore::from([Client::new("billing", &secret).scope(READ).default_scopes(READ).audience(API)]);
+    let clients =
+        MemoryStore::try_from([Client::new("billing", &secret).scope(READ).default_scopes(READ).audience(API)])?;
     let server = AuthorizationServer::new(&url, KeyRing::generate()?, clients)?;
     let protect = BearerAuthLayer::new(server.verifier(API)?).end_at_expiry(); // a long stream ends with its token
 

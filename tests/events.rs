@@ -22,7 +22,7 @@ use tower_client_credentials::{AuthorizationServer, BearerAuthLayer, ClientId, C
 #[tokio::test]
 async fn each_outcome_is_an_event_with_the_client_and_the_reason_and_no_secret() {
     let (events, mut listener) = event::channel();
-    let server = settings(MemoryStore::from(clients())).events(events.clone()).build().unwrap();
+    let server = settings(MemoryStore::try_from(clients()).unwrap()).events(events.clone()).build().unwrap();
     let guard = BearerAuthLayer::new(server.verifier(API).unwrap()).require_scope(READ).events(events);
     let site = Stack::PLAIN.protect(&server, [guard]).await;
 
@@ -86,7 +86,8 @@ async fn a_store_failure_and_a_rate_limited_attempt_are_distinguished_from_refus
     assert!(matches!(listener.try_recv().unwrap().outcome, Outcome::Unavailable(_)));
 
     let limits = AttemptLimits::default().generated_by_address(0);
-    let server = settings(MemoryStore::from(clients())).attempt_limits(limits).events(events).build().unwrap();
+    let server =
+        settings(MemoryStore::try_from(clients()).unwrap()).attempt_limits(limits).events(events).build().unwrap();
     let guess = post(GRANT).basic("billing", &WRONG_SECRET);
     let response = server.token_service().oneshot(Request::from(guess)).await.unwrap();
     assert_eq!(response.status(), 429);
@@ -100,7 +101,8 @@ async fn an_ignored_audience_parameter_is_reported_once_an_hour_for_each_authent
     let (events, mut listener) = event::channel();
     let now = clock();
     let clients = ["billing", "other"].map(|id| client(id).audience(API));
-    let builder = || settings(MemoryStore::from(clients.clone())).clock(now.clone()).events(events.clone());
+    let builder =
+        || settings(MemoryStore::try_from(clients.clone()).unwrap()).clock(now.clone()).events(events.clone());
     let server = builder().build().unwrap();
     let mut warned = async |server: &AuthorizationServer, request: TokenRequest| {
         server.token_service().oneshot(Request::from(request)).await.unwrap();
@@ -123,7 +125,7 @@ async fn an_ignored_audience_parameter_is_reported_once_an_hour_for_each_authent
 #[tokio::test]
 async fn an_event_has_the_extensions_of_its_request() {
     let (events, mut listener) = event::channel();
-    let server = settings(MemoryStore::from(clients())).events(events).build().unwrap();
+    let server = settings(MemoryStore::try_from(clients()).unwrap()).events(events).build().unwrap();
     let mut request = Request::from(billing_asks(GRANT));
     request.extensions_mut().insert("a request id");
     server.token_service().oneshot(request).await.unwrap();
@@ -133,7 +135,7 @@ async fn an_event_has_the_extensions_of_its_request() {
 #[tokio::test]
 async fn a_slow_listener_does_not_affect_responses() {
     let (events, listener) = event::channel_with_capacity(3);
-    let server = settings(MemoryStore::from(clients())).events(events).build().unwrap();
+    let server = settings(MemoryStore::try_from(clients()).unwrap()).events(events).build().unwrap();
     for _ in 0..10 {
         let response = server.token_service().oneshot(Request::from(billing_asks(GRANT))).await.unwrap();
         Answer::read(response).await.assert_token();

@@ -106,7 +106,7 @@ async fn credentials_in_the_query_are_refused_with_our_grant_and_forwarded_with_
 
 #[tokio::test]
 async fn the_limit_of_the_body_applies_to_other_grants_too() {
-    let server = settings(MemoryStore::from(clients())).body_limit(CODE.len()).build().unwrap();
+    let server = settings(MemoryStore::try_from(clients()).unwrap()).body_limit(CODE.len()).build().unwrap();
     on_every_stack(async |stack| {
         let site = serve(stack, server.clone()).await;
         assert_eq!(site.send(other(CODE)).await.status, 200);

@@ -158,7 +158,7 @@ impl Site {
         let (store, clock) = (Store::default(), clock());
         let revocations = Revocations::follow(store.clone()).clock(clock.clone());
         let revocations = revocations.poll_interval(Duration::from_millis(20)).await.unwrap();
-        let server = settings(MemoryStore::from(clients())).revocations(revocations).build().unwrap();
+        let server = settings(MemoryStore::try_from(clients()).unwrap()).revocations(revocations).build().unwrap();
         let (sender, events) = event::channel();
         let guard = BearerAuthLayer::new(server.verifier(API).unwrap()).require_scope(READ).end_at_expiry();
         let guard = guard.events(sender);

@@ -44,7 +44,7 @@ impl Guarded {
             .audience(API);
         let former = Client::new("former", ClientSecret::new(CHOSEN).unwrap()).audience(API).disabled();
         let server: AuthorizationServer =
-            settings(clients().into_iter().chain([person, former]).collect::<MemoryStore>())
+            settings(MemoryStore::try_from(clients().into_iter().chain([person, former]).collect::<Vec<_>>()).unwrap())
                 .clock(clock.clone())
                 .peer_address(|extensions| extensions.get().copied())
                 .slow_checks(at_once, 13)
@@ -189,7 +189,7 @@ fn counted(statuses: &[u16]) -> String {
 async fn wrong_guesses_never_lock_a_client_with_its_own_random_secret_out() {
     on_every_stack(async |stack| {
         let own = Client::new("own", ClientSecret::assume_random(RANDOM).unwrap()).audience(API);
-        let site = stack.issue(&settings(MemoryStore::from([own])).build().unwrap()).await;
+        let site = stack.issue(&settings(MemoryStore::try_from([own]).unwrap()).build().unwrap()).await;
         let (right, wrong) = (post(GRANT).basic("own", RANDOM), post(GRANT).basic("own", &RANDOM.replace('1', "2")));
         let mut statuses = Vec::new();
         for _ in 0..10 {
@@ -217,7 +217,7 @@ impl Balanced {
     const BALANCER: &str = "127.0.0.10";
 
     async fn start(header: ForwardedHeader) -> Self {
-        let server = settings(MemoryStore::from(clients()))
+        let server = settings(MemoryStore::try_from(clients()).unwrap())
             .peer_address(|extensions| extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.ip()))
             .trusted_proxies(TrustedProxies::new(header, [format!("{}/32", Self::BALANCER)]).unwrap())
             .build()
@@ -311,7 +311,7 @@ async fn a_header_without_an_address_counts_for_the_load_balancer() {
 #[tokio::test]
 async fn trusted_proxies_without_a_peer_address_are_an_invalid_setting() {
     let proxies = TrustedProxies::new(ForwardedHeader::Forwarded, ["10.0.0.0/8"]).unwrap();
-    let mistake = settings(MemoryStore::from(clients())).trusted_proxies(proxies).build().unwrap_err();
+    let mistake = settings(MemoryStore::try_from(clients()).unwrap()).trusted_proxies(proxies).build().unwrap_err();
     assert!(matches!(mistake, ConfigError::NoPeerAddress), "{mistake:?}");
     assert!(mistake.to_string().contains(".peer_address(…)"), "{mistake}");
 }

@@ -28,7 +28,7 @@ const RESOURCE: &str = "/.well-known/oauth-protected-resource";
 /// A server that has every endpoint.
 async fn whole_server() -> AuthorizationServer {
     let revocations = Revocations::follow(MemoryStore::default()).clock(clock()).await.unwrap();
-    let settings = settings(MemoryStore::from(clients())).revocations(revocations);
+    let settings = settings(MemoryStore::try_from(clients()).unwrap()).revocations(revocations);
     settings.authorization_path("/authorize").build().unwrap()
 }
 
@@ -530,7 +530,7 @@ mod options {
     #[tokio::test]
     async fn of_cross_origin_documents_answer_a_preflight() {
         on_every_stack(async |stack| {
-            let server = settings(MemoryStore::from(clients())).cross_origin_documents().build().unwrap();
+            let server = settings(MemoryStore::try_from(clients()).unwrap()).cross_origin_documents().build().unwrap();
             let site = stack.issue(&server).await;
             for path in [JWKS, METADATA] {
                 assert_eq!(allowed(&site, "OPTIONS", path).await.0, 204, "{path}");

@@ -27,7 +27,7 @@ const JWT: &str = "application/token-introspection+jwt";
 fn store() -> MemoryStore {
     let apis =
         [("api", API), ("other-api", OTHER_API)].map(|(id, audience)| client(id).without_grant().introspects(audience));
-    clients().into_iter().chain(apis).collect()
+    MemoryStore::try_from(clients().into_iter().chain(apis).collect::<Vec<_>>()).unwrap()
 }
 
 async fn revocations() -> Revocations {

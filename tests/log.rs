@@ -205,7 +205,7 @@ async fn a_client_has_the_same_field_name_in_every_line() {
     let new = RegisteredSecret::new("new", ClientSecret::generate().unwrap()).unwrap();
     let billing = Client::new("billing", ClientSecret::generate().unwrap()).without_secret("1");
     let billing = billing.registered_secret(old).registered_secret(new).scope(WRITE).audience(API);
-    let store = Elsewhere(MemoryStore::from([billing]));
+    let store = Elsewhere(MemoryStore::try_from([billing]).unwrap());
     let server = common::settings(store).known_scopes(READ).build().unwrap();
     let request: Request<Body> = billing_asks(GRANT).into();
     Answer::read(server.token_service().oneshot(request).await.unwrap()).await.assert_token();
@@ -255,7 +255,7 @@ async fn a_chain_of_errors_has_each_cause_once() {
         settings().default_audience("api").build().unwrap_err(),
         settings().public_url("auth").build().unwrap_err(),
         AuthorizationServer::new("auth", keys(), MemoryStore::default()).unwrap_err(),
-        AuthorizationServer::new(common::ISSUER, keys(), MemoryStore::from(no_client)).unwrap_err(),
+        MemoryStore::try_from(no_client).unwrap_err().into(),
     ] {
         assert_each_cause_once(&error);
     }

@@ -87,7 +87,7 @@ async fn it_gets_a_token_with_credentials_of_unusual_characters() {
     let hash = "$argon2id$v=19$m=8,t=1,p=1$cGVwcGVyLWFuZC1zYWx0IQ$k3UUTXUUcmIffflmWoqY281DLypxMM+riwXl5u0M1Vk";
     let stored: tower_client_credentials::secret::StoredSecret = hash.parse().unwrap();
     let odd = tower_client_credentials::Client::new(id, stored).scope(READ).audience(API);
-    let server = settings(MemoryStore::from([odd])).build().unwrap();
+    let server = settings(MemoryStore::try_from([odd]).unwrap()).build().unwrap();
     on_every_stack(async |stack| {
         let site = readable(stack, &server).await;
         Caller { id, secret, ..billing() }.asks(&site).await.unwrap();
@@ -98,7 +98,7 @@ async fn it_gets_a_token_with_credentials_of_unusual_characters() {
 #[tokio::test]
 async fn it_gets_a_token_for_the_requested_resource() {
     let both = client("billing").scope(READ).audience(API).audience(OTHER_API);
-    let server = settings(MemoryStore::from([both])).build().unwrap();
+    let server = settings(MemoryStore::try_from([both]).unwrap()).build().unwrap();
     on_every_stack(async |stack| {
         let site = readable(stack, &server).await;
         let use_token_for = async |resources: &[&str]| {
@@ -140,7 +140,7 @@ async fn it_reports_the_reason_of_a_refusal() {
 #[tokio::test]
 async fn its_token_opens_the_route_only_with_the_scope_and_until_it_expires() {
     let clock = clock();
-    let server = settings(MemoryStore::from(clients())).clock(clock.clone()).build().unwrap();
+    let server = settings(MemoryStore::try_from(clients()).unwrap()).clock(clock.clone()).build().unwrap();
     on_every_stack(async |stack| {
         clock.set(at(NOW));
         let site = readable(stack, &server).await;

@@ -28,7 +28,8 @@ use tower_client_credentials::{
 };
 
 fn store() -> MemoryStore {
-    clients().into_iter().chain([client("api").without_grant().introspects(API)]).collect()
+    let api = client("api").without_grant().introspects(API);
+    MemoryStore::try_from(clients().into_iter().chain([api]).collect::<Vec<_>>()).unwrap()
 }
 
 /// An issuer at this host, on its own port.

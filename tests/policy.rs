@@ -27,7 +27,7 @@ fn billing() -> Client {
 }
 
 fn with_billing() -> AuthorizationServerBuilder {
-    settings(MemoryStore::from([billing()]))
+    settings(MemoryStore::try_from([billing()]).unwrap())
 }
 
 /// Returns the response to a request for these scopes at these resources.
@@ -112,9 +112,9 @@ mod known_scopes_and_audiences {
 
     #[test]
     fn a_client_that_could_never_get_an_audience_is_rejected() {
-        let error = mistake(settings(MemoryStore::from([client("lost")])));
+        let error = mistake(settings(MemoryStore::try_from([client("lost")]).unwrap()));
         assert!(error.starts_with("client `lost`: ") && error.contains(".audience("), "{error}");
-        assert!(settings(MemoryStore::from([client("lost")])).default_audience(API).build().is_ok());
+        assert!(settings(MemoryStore::try_from([client("lost")]).unwrap()).default_audience(API).build().is_ok());
     }
 
     #[tokio::test]
@@ -136,7 +136,7 @@ mod known_scopes_and_audiences {
 
 #[tokio::test]
 async fn a_client_without_this_grant_is_unauthorized_once_it_is_authenticated() {
-    let server = settings(MemoryStore::from([billing().without_grant()])).build().unwrap();
+    let server = settings(MemoryStore::try_from([billing().without_grant()]).unwrap()).build().unwrap();
     on_every_stack(async |stack| {
         let site = stack.issue(&server).await;
         site.send(billing_asks(GRANT)).await.assert_refused(400, "unauthorized_client");
@@ -476,7 +476,7 @@ mod a_registration_that_does_not_fit_the_server {
 
     /// A server that knows two scopes and two resources, one of which has only one of the scopes.
     fn with(client: Client) -> AuthorizationServerBuilder {
-        settings(Elsewhere(MemoryStore::from([client])))
+        settings(Elsewhere(MemoryStore::try_from([client]).unwrap()))
             .known_scopes([READ, WRITE])
             .resource(API)
             .resource_with_scopes(OTHER_API, READ)
@@ -538,7 +538,7 @@ mod a_registration_that_does_not_fit_the_server {
 
     #[tokio::test]
     async fn is_reported_by_an_event_once_an_hour_and_whenever_the_mistake_changes() {
-        let clients = MemoryStore::from([billing().scope(ADMIN).audience(API).audience(UNKNOWN_API)]);
+        let clients = MemoryStore::try_from([billing().scope(ADMIN).audience(API).audience(UNKNOWN_API)]).unwrap();
         let (events, mut listener) = event::channel();
         let clock = clock();
         let server = settings(Elsewhere(clients.clone()))
@@ -584,7 +584,7 @@ mod a_registration_that_does_not_fit_the_server {
 
     #[tokio::test]
     async fn is_rejected_by_a_store_in_memory_that_a_server_uses() {
-        let clients = MemoryStore::from([billing().audience(API)]);
+        let clients = MemoryStore::try_from([billing().audience(API)]).unwrap();
         let _server = settings(clients.clone()).known_scopes([READ, WRITE]).resource(API).build().unwrap();
         let stranger = client("stranger").scope(ADMIN).audience(API).register().unwrap();
         let refused = clients.create(stranger.clone()).await.unwrap_err();

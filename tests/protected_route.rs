@@ -108,7 +108,7 @@ mod a_valid_token {
     #[tokio::test]
     async fn for_another_api_is_refused() {
         let clients = [common::client("billing").audience(API).audience(OTHER_API)];
-        let server = settings(MemoryStore::from(clients)).build().unwrap();
+        let server = settings(MemoryStore::try_from(clients).unwrap()).build().unwrap();
         on_every_stack(async |stack| {
             let site = stack.protect(&server, [BearerAuthLayer::new(verifier(&server))]).await;
             for (resource, status) in [(API, 200), (OTHER_API, 401)] {
@@ -149,7 +149,7 @@ mod a_valid_token {
         let keys = KeyRing::from_pem(include_str!("keys/ed25519.pem"))
             .unwrap()
             .also_trust(SigningKey::from_pem(KEY).unwrap().verifying_key());
-        let server = AuthorizationServer::builder(ISSUER, keys, MemoryStore::from(clients()));
+        let server = AuthorizationServer::builder(ISSUER, keys, MemoryStore::try_from(clients()).unwrap());
         let server = server.clock(clock()).build().unwrap();
         on_every_stack(async |stack| {
             let site = stack.protect(&server, [BearerAuthLayer::new(verifier(&server))]).await;
@@ -373,7 +373,7 @@ mod the_time {
     #[tokio::test]
     async fn passes_and_a_valid_token_expires() {
         let clock = clock();
-        let server = settings(MemoryStore::from(clients())).clock(clock.clone()).build().unwrap();
+        let server = settings(MemoryStore::try_from(clients()).unwrap()).clock(clock.clone()).build().unwrap();
         on_every_stack(async |stack| {
             clock.set(at(NOW));
             let site = stack.protect(&server, [BearerAuthLayer::new(verifier(&server))]).await;
@@ -485,7 +485,7 @@ mod nested_guards {
     #[tokio::test]
     async fn check_the_time_again() {
         let clock = OneLook(std::sync::Arc::default());
-        let server = settings(MemoryStore::from(clients())).clock(clock.clone()).build().unwrap();
+        let server = settings(MemoryStore::try_from(clients()).unwrap()).clock(clock.clone()).build().unwrap();
         on_every_stack(async |stack| {
             let guard = BearerAuthLayer::new(verifier(&server));
             let site = stack.protect(&server, [guard.clone(), guard]).await;

@@ -24,7 +24,7 @@ const LIFE: u64 = 600;
 fn store() -> MemoryStore {
     let clients =
         ["billing", "other"].map(|id| client(id).scopes([READ, WRITE]).default_audience(API).audience(OTHER_API));
-    MemoryStore::from(clients).clock(clock())
+    MemoryStore::try_from(clients).unwrap().clock(clock())
 }
 
 fn repeating() -> AuthorizationServerBuilder {
@@ -45,7 +45,8 @@ async fn token(server: &AuthorizationServer, request: TokenRequest) -> String {
 
 #[tokio::test]
 async fn each_request_gets_a_new_token_by_default() {
-    let server = settings(MemoryStore::from([client("billing").scope(READ).audience(API)])).build().unwrap();
+    let server =
+        settings(MemoryStore::try_from([client("billing").scope(READ).audience(API)]).unwrap()).build().unwrap();
     assert_ne!(token(&server, billing_asks(GRANT)).await, token(&server, billing_asks(GRANT)).await);
 }
 

@@ -29,7 +29,7 @@ use tower_client_credentials::{
 const BILLING: ClientId = ClientId::from_static("billing");
 
 fn store() -> MemoryStore {
-    MemoryStore::from(clients()).clock(clock())
+    MemoryStore::try_from(clients()).unwrap().clock(clock())
 }
 
 async fn follow(store: impl RevocationStore) -> Revocations {
@@ -290,7 +290,7 @@ struct SetBack {
 
 async fn set_back_after_a_revocation(seconds: u64) -> SetBack {
     let now = clock();
-    let store = MemoryStore::from(clients()).clock(now.clone());
+    let store = MemoryStore::try_from(clients()).unwrap().clock(now.clone());
     let revocations = Revocations::follow(store.clone()).clock(now.clone()).await.unwrap();
     let introspects = client("gateway").introspects(API).without_grant().register().unwrap();
     store.create(introspects).await.unwrap();
@@ -666,7 +666,7 @@ async fn a_token_lives_no_longer_than_revocations_are_kept() {
     }
 
     let hour = Duration::from_secs(3_600);
-    let clients = MemoryStore::from([client("billing").audience(API).token_lifetime(hour)]);
+    let clients = MemoryStore::try_from([client("billing").audience(API).token_lifetime(hour)]).unwrap();
     let revocations = follow(Short(MemoryStore::default())).await;
     let server = settings(clients).token_lifetime(hour).revocations(revocations).build().unwrap();
     let answer = Stack::PLAIN.issue(&server).await.send(billing_asks(GRANT)).await;
@@ -704,7 +704,7 @@ async fn an_unavailable_store_is_a_503_for_revocations_at_once_and_for_tokens_on
     let (store, clock) = (OutOfReach::default(), clock());
     let revocations = Revocations::follow(store.clone()).clock(clock.clone()).await.unwrap();
     // The server's own clock stands still, so its tokens stay valid.
-    let server = settings(MemoryStore::from(clients())).revocations(revocations.clone()).build().unwrap();
+    let server = settings(MemoryStore::try_from(clients()).unwrap()).revocations(revocations.clone()).build().unwrap();
     let guard = BearerAuthLayer::new(server.verifier(API).unwrap()).events(events);
     let site = Stack::PLAIN.protect(&server, [guard]).await;
     let (token, revoked) = (token_of_billing(&site).await, token_of_billing(&site).await);
@@ -801,7 +801,7 @@ async fn the_metadata_names_the_revocation_endpoint_only_if_there_is_one() {
     assert_eq!(&document["revocation_endpoint_auth_methods_supported"], methods);
 
     let with = |set: fn(AuthorizationServerBuilder) -> AuthorizationServerBuilder| {
-        set(settings(MemoryStore::from(clients())).revocations(revocations.clone())).build().unwrap()
+        set(settings(MemoryStore::try_from(clients()).unwrap()).revocations(revocations.clone())).build().unwrap()
     };
     let moved = with(|builder| builder.revocation_path("/oauth/revoke"));
     assert_eq!(metadata(&moved).await["revocation_endpoint"], format!("{ISSUER}/oauth/revoke"));
@@ -810,10 +810,10 @@ async fn the_metadata_names_the_revocation_endpoint_only_if_there_is_one() {
     let site = Stack::PLAIN.issue(&off).await;
     assert_eq!(site.send(revoke("x").basic("billing", &SECRET)).await.json()["path"], "/revoke", "the inner service's");
 
-    let without = settings(MemoryStore::from(clients())).build().unwrap();
+    let without = settings(MemoryStore::try_from(clients()).unwrap()).build().unwrap();
     assert_eq!(metadata(&without).await.get("revocation_endpoint"), None);
     assert!(without.revocation_service().is_none());
-    let mistake = settings(MemoryStore::from(clients())).revocation_path("/revoke").build();
+    let mistake = settings(MemoryStore::try_from(clients()).unwrap()).revocation_path("/revoke").build();
     assert!(matches!(mistake, Err(ConfigError::NoRevocations)));
 }
 

@@ -94,7 +94,7 @@ async fn eventually<T>(mut find: impl AsyncFnMut() -> Option<T>) -> T {
 #[tokio::test]
 async fn a_hash_from_an_older_system_accepts_its_secret_and_no_other() {
     for (secret, hash) in HASHES {
-        let server = settings(MemoryStore::from([person(stored(hash))])).build().unwrap();
+        let server = settings(MemoryStore::try_from([person(stored(hash))]).unwrap()).build().unwrap();
         let site = Stack::PLAIN.issue(&server).await;
         site.send(person_shows(secret)).await.assert_token();
         for wrong in [WRONG, &secret[1..], hash] {
@@ -158,7 +158,7 @@ async fn the_first_success_replaces_the_hash_of_an_older_system_and_nothing_else
         let old = RegisteredSecret::new("of old", stored(hash)).unwrap().created_at(at(1)).expires_at(at(NOW + 99));
         let other = RegisteredSecret::new("other", stored(HASHES[8].1)).unwrap();
         let client = person(stored(HASHES[0].1)).without_secret("1").registered_secret(old).registered_secret(other);
-        let clients = MemoryStore::from([client]);
+        let clients = MemoryStore::try_from([client]).unwrap();
         let server = settings(clients.clone()).upgrade_hashes(clients.clone()).build().unwrap();
         send(&server, person_shows(WRONG)).await.assert_refused(401, "invalid_client");
         assert_eq!(clients.changes(&Cursor::start()).await.unwrap().changes, [], "a wrong one changes nothing");
@@ -212,7 +212,7 @@ async fn an_imported_secret_that_is_declared_random_is_never_locked_out_and_is_u
         (true, CHOSEN, BCRYPT_OF_CHOSEN, [401, 401], 200, "$argon2id$"),
         (false, RANDOM, PBKDF2_OF_RANDOM, [401, 429], 429, "$argon2id$"),
     ] {
-        let clients = MemoryStore::from([person(stored(hash))]);
+        let clients = MemoryStore::try_from([person(stored(hash))]).unwrap();
         let (clock, peer) = (clock(), std::net::IpAddr::from([192, 0, 2, 1]));
         let builder = settings(clients.clone()).upgrade_hashes(clients.clone()).clock(clock.clone());
         let builder = builder.peer_address(move |_| Some(peer));
@@ -239,7 +239,7 @@ async fn an_imported_secret_that_is_declared_random_is_never_locked_out_and_is_u
 
 #[tokio::test]
 async fn guesses_at_an_imported_random_secret_are_refused_beyond_a_hundred_a_minute() {
-    let clients = MemoryStore::from([person(stored(PBKDF2_OF_RANDOM))]);
+    let clients = MemoryStore::try_from([person(stored(PBKDF2_OF_RANDOM))]).unwrap();
     let server = settings(clients).imported_secrets_are_random().build().unwrap();
     let mut statuses = Vec::new();
     for _ in 0..110 {
@@ -278,7 +278,7 @@ async fn a_flood_of_guesses_at_imported_random_secrets_keeps_no_owner_at_another
         let imported =
             (0..12).map(|number| Client::new(format!("client-{number}"), stored(BCRYPT_OF_CHOSEN)).audience(API));
         let person = person(ClientSecret::new(CHOSEN).unwrap().try_into().unwrap());
-        let server = settings(imported.chain([person]).collect::<MemoryStore>())
+        let server = settings(MemoryStore::try_from(imported.chain([person]).collect::<Vec<_>>()).unwrap())
             .imported_secrets_are_random()
             .peer_address(|extensions| extensions.get().copied())
             .slow_checks(2, 8)
@@ -365,7 +365,7 @@ enum Trouble {
 impl Observed {
     fn of(client: Client) -> Self {
         Self {
-            clients: MemoryStore::from([client]),
+            clients: MemoryStore::try_from([client]).unwrap(),
             trouble: Arc::new(Mutex::new(Trouble::None)),
             found: Arc::default(),
             loaded: Arc::default(),
@@ -564,7 +564,8 @@ async fn an_old_secret_that_is_still_used_is_reported_once_an_hour_by_its_label(
         .registered_secret(labelled(3, "ended").created_at(at(NOW - 5)).expires_at(at(NOW - 1)));
     let (sender, mut events) = event::channel();
     let clock = clock();
-    let server = settings(MemoryStore::from([client])).events(sender).clock(clock.clone()).build().unwrap();
+    let server =
+        settings(MemoryStore::try_from([client]).unwrap()).events(sender).clock(clock.clone()).build().unwrap();
     let mut request = Request::from(person_shows(secrets[0].expose()));
     request.extensions_mut().insert("a request id");
     assert_eq!(server.token_service().oneshot(request).await.unwrap().status(), 200);
@@ -592,7 +593,7 @@ async fn an_old_secret_that_is_still_used_is_reported_once_an_hour_by_its_label(
 #[tokio::test]
 async fn a_wrong_secret_is_an_event_even_if_its_caller_disconnected_and_a_correct_one_is_not() {
     let (sender, mut events) = event::channel();
-    let clients = MemoryStore::from([person(stored(BCRYPT_OF_CHOSEN))]);
+    let clients = MemoryStore::try_from([person(stored(BCRYPT_OF_CHOSEN))]).unwrap();
     // One client has two of the three places, so that neither waits.
     let server = settings(clients).slow_checks(3, 0).events(sender).build().unwrap();
     for secret in [CHOSEN, WRONG] {
@@ -629,7 +630,7 @@ async fn chosen_secrets_are_checked_and_hashes_replaced_where_the_application_ch
 #[tokio::test]
 async fn a_dropped_check_is_a_503_is_not_counted_and_frees_its_place() {
     let handed_over = AtomicUsize::new(0);
-    let clients = MemoryStore::from([person(stored(BCRYPT_OF_CHOSEN))]);
+    let clients = MemoryStore::try_from([person(stored(BCRYPT_OF_CHOSEN))]).unwrap();
     let builder = settings(clients).slow_checks(1, 0).slow_checks_on(move |check| {
         if handed_over.fetch_add(1, Ordering::Relaxed) >= 200 {
             check();
@@ -675,7 +676,7 @@ async fn no_log_no_event_no_error_no_debug_and_no_response_shows_a_secret() {
         format!(r#"{{"client_id":"plain","client_secrets":[{{"label":"1","dangerous_plain":"{CHOSEN} 2"}}]}}"#);
     let plain: RegisteredClient = serde_json::from_str(&record).unwrap();
     let client = person(stored(BCRYPT_OF_CHOSEN)).secret(ClientSecret::new(SECRET.as_str()).unwrap());
-    let clients = MemoryStore::from([client, Client::of(plain).audience(API)]);
+    let clients = MemoryStore::try_from([client, Client::of(plain).audience(API)]).unwrap();
     let (sender, mut events) = event::channel();
     let server = settings(clients.clone()).upgrade_hashes(clients.clone()).events(sender).build().unwrap();
 
@@ -755,7 +756,7 @@ async fn a_flood_of_wrong_secrets_for_one_client_affects_no_other_client_and_no_
     const TIMES: usize = 60;
     let chosen = |id: &str| Client::new(id, ClientSecret::new(CHOSEN).unwrap()).audience(API);
     let victim = chosen("victim").secret(ClientSecret::new(SECRET.as_str()).unwrap());
-    let clients = MemoryStore::from([victim, chosen("other")]);
+    let clients = MemoryStore::try_from([victim, chosen("other")]).unwrap();
     let no_limits = AttemptLimits::default().chosen_by_address(u32::MAX).chosen_by_client(u32::MAX);
     let server = settings(clients).attempt_limits(no_limits).build().unwrap();
     let site = Stack::PLAIN.issue(&server).await;

@@ -601,7 +601,7 @@ async fn a_clock_that_jumps_by_a_day_and_back_while_the_process_runs_admits_no_r
 {
     let clock = ManualClock::at(at(NOW));
     let all = ["billing", "steady", "disabled"].map(registered);
-    let store = MemoryStore::from(all).clock(clock.clone());
+    let store = MemoryStore::try_from(all).unwrap().clock(clock.clone());
     let process = Process::start(&store, &clock).await;
     let (good, revoked) = (process.ask("steady").await.assert_token(), process.ask("billing").await.assert_token());
     let of_disabled = process.ask("disabled").await.assert_token();

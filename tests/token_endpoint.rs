@@ -114,7 +114,8 @@ mod a_valid_request {
     #[tokio::test]
     async fn gets_the_lifetime_and_subject_of_its_client() {
         let clients = [client("billing").audience(API).token_lifetime(Duration::from_secs(60)).subject("svc:billing")];
-        let server = settings(MemoryStore::from(clients)).token_lifetime(Duration::from_secs(300)).build().unwrap();
+        let server =
+            settings(MemoryStore::try_from(clients).unwrap()).token_lifetime(Duration::from_secs(300)).build().unwrap();
         on_every_stack(async |stack| {
             let answer = stack.issue(&server).await.send(billing_asks(GRANT)).await;
             let claims = forge::parts(&answer.assert_token()).1;
@@ -128,7 +129,7 @@ mod a_valid_request {
     #[tokio::test]
     async fn is_dated_by_the_clock_of_the_server() {
         let clock = clock();
-        let server = settings(MemoryStore::from(clients())).clock(clock.clone()).build().unwrap();
+        let server = settings(MemoryStore::try_from(clients()).unwrap()).clock(clock.clone()).build().unwrap();
         on_every_stack(async |stack| {
             clock.set(at(NOW + 1000));
             let claims = claims(&stack.issue(&server).await, billing_asks(GRANT)).await;
@@ -139,7 +140,7 @@ mod a_valid_request {
 
     #[tokio::test]
     async fn may_have_unknown_and_empty_parameters_which_are_ignored() {
-        let server = settings(MemoryStore::from(clients())).default_scopes(READ).build().unwrap();
+        let server = settings(MemoryStore::try_from(clients()).unwrap()).default_scopes(READ).build().unwrap();
         on_every_stack(async |stack| {
             let site = stack.issue(&server).await;
             let plain = site.send(billing_asks(GRANT)).await.json();
@@ -291,7 +292,7 @@ mod the_request_line_and_head {
     #[tokio::test]
     async fn a_refusal_by_the_head_is_an_event_like_every_other_refusal() {
         let (events, mut listener) = tower_client_credentials::event::channel();
-        let server = settings(MemoryStore::from(clients())).events(events).build().unwrap();
+        let server = settings(MemoryStore::try_from(clients()).unwrap()).events(events).build().unwrap();
         for (request, status) in refused_by_the_head() {
             server.token_service().oneshot(Request::from(request)).await.unwrap();
             let outcome = listener.try_recv().unwrap().outcome;
@@ -321,7 +322,7 @@ mod the_request_line_and_head {
 
     #[tokio::test]
     async fn the_path_can_be_set_and_follows_the_path_of_the_issuer() {
-        let clients = || MemoryStore::from(clients());
+        let clients = || MemoryStore::try_from(clients()).unwrap();
         let moved = settings(clients()).token_path("/oauth/v2/token").build().unwrap();
         let keys = KeyRing::generate().unwrap();
         let tenant = AuthorizationServer::new("https://auth.example.com/tenant/", keys, clients()).unwrap();
@@ -377,7 +378,7 @@ mod the_body {
 
     #[tokio::test]
     async fn can_be_limited_to_another_size() {
-        let server = settings(MemoryStore::from(clients())).body_limit(100).build().unwrap();
+        let server = settings(MemoryStore::try_from(clients()).unwrap()).body_limit(100).build().unwrap();
         on_every_stack(async |stack| {
             let site = stack.issue(&server).await;
             site.send(billing_asks(of_length(100))).await.assert_token();
@@ -412,7 +413,7 @@ mod the_body {
 
     /// A server with a short timeout.
     fn impatient(patience: Duration) -> AuthorizationServer {
-        settings(MemoryStore::from(clients())).body_timeout(patience).build().unwrap()
+        settings(MemoryStore::try_from(clients()).unwrap()).body_timeout(patience).build().unwrap()
     }
 
     const SHORT: Duration = Duration::from_millis(20);
@@ -605,8 +606,8 @@ mod client_authentication {
         Client::new(ODD_ID, chosen(ODD_HASH)).audience(API)
     }
 
-    fn serving(clients: impl Into<MemoryStore>) -> AuthorizationServer {
-        settings(clients.into()).build().unwrap()
+    fn serving<const N: usize>(clients: [Client; N]) -> AuthorizationServer {
+        settings(MemoryStore::try_from(clients).unwrap()).build().unwrap()
     }
 
     #[tokio::test]
@@ -763,7 +764,8 @@ mod scopes {
     #[tokio::test]
     async fn are_granted_as_requested_without_extra_spaces_and_repetitions() {
         let scopes = ["basic", "test", "0"].map(Scope::from_static);
-        let server = settings(MemoryStore::from([client("billing").scopes(scopes).audience(API)])).build().unwrap();
+        let server =
+            settings(MemoryStore::try_from([client("billing").scopes(scopes).audience(API)]).unwrap()).build().unwrap();
         on_every_stack(async |stack| {
             let site = stack.issue(&server).await;
             for (asked, granted) in [
@@ -794,7 +796,7 @@ mod scopes {
             (client("billing").scope(WRITE).audience(API), both, Some("invoices:write")),
             (client("billing").audience(API), READ.into(), None),
         ] {
-            let server = settings(MemoryStore::from([client])).default_scopes(server).build().unwrap();
+            let server = settings(MemoryStore::try_from([client]).unwrap()).default_scopes(server).build().unwrap();
             on_every_stack(async |stack| {
                 let answer = stack.issue(&server).await.send(billing_asks(GRANT)).await;
                 let (json, claims) = (answer.json(), forge::parts(&answer.assert_token()).1);
@@ -812,7 +814,7 @@ mod resources {
     const THIRD_API: &str = "https://third.example.com";
 
     fn serving(client: Client, default: Option<&str>) -> AuthorizationServer {
-        let settings = settings(MemoryStore::from([client]));
+        let settings = settings(MemoryStore::try_from([client]).unwrap());
         default.into_iter().fold(settings, AuthorizationServerBuilder::default_audience).build().unwrap()
     }
 
@@ -892,7 +894,7 @@ mod resources {
             .await;
         }
         // The default of the server, and an audience with its own scopes at the server.
-        let defaults = settings(MemoryStore::from([client("billing").scopes([READ, WRITE])]));
+        let defaults = settings(MemoryStore::try_from([client("billing").scopes([READ, WRITE])]).unwrap());
         let server = defaults.default_audience(SLASH).resource_with_scopes(SLASH, READ).build().unwrap();
         on_every_stack(async |stack| {
             let request = asking_for(&[API]).param("scope", "invoices:read invoices:write");
@@ -917,7 +919,8 @@ mod resources {
 
     #[tokio::test]
     async fn may_be_named_by_the_audience_parameter_where_the_server_accepts_it() {
-        let server = settings(MemoryStore::from([for_both()])).accept_audience_parameter().build().unwrap();
+        let server =
+            settings(MemoryStore::try_from([for_both()]).unwrap()).accept_audience_parameter().build().unwrap();
         on_every_stack(async |stack| {
             let site = stack.issue(&server).await;
             for audience in [OTHER_API, "https://OTHER.example.com/"] {
@@ -1027,7 +1030,7 @@ mod published_documents {
     async fn the_key_set_has_only_the_public_numbers_of_every_trusted_key() {
         let next = SigningKey::from_pem(include_str!("keys/ed25519.pem")).unwrap();
         let keys = KeyRing::from_pem(common::KEY).unwrap().also_trust(next.verifying_key());
-        let server = AuthorizationServer::new(ISSUER, keys, MemoryStore::from(clients())).unwrap();
+        let server = AuthorizationServer::new(ISSUER, keys, MemoryStore::try_from(clients()).unwrap()).unwrap();
         let point = p256::ecdsa::VerifyingKey::from(&forge::signing_key()).to_encoded_point(false);
         on_every_stack(async |stack| {
             let answer = ask(&stack.issue(&server).await, "GET", JWKS, &[]).await;

@@ -41,7 +41,7 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn settings_with_billing() -> AuthorizationServerBuilder {
-    settings(MemoryStore::from([client("billing").scope(READ).audience(common::API)]))
+    settings(MemoryStore::try_from([client("billing").scope(READ).audience(common::API)]).unwrap())
 }
 
 /// Returns how many concurrent requests get a token, after each of the others was asked to retry.
@@ -100,7 +100,7 @@ impl ClientStore for SlowStore {
 
 impl SlowStore {
     fn new() -> Self {
-        let clients = MemoryStore::from([client("billing").scope(READ).audience(common::API)]);
+        let clients = MemoryStore::try_from([client("billing").scope(READ).audience(common::API)]).unwrap();
         Self { clients, begun: Arc::default(), passed: Arc::new(Semaphore::new(0)) }
     }
 

@@ -38,7 +38,7 @@ impl Guesses {
     #[allow(clippy::new_without_default)] // it makes a key
     pub fn new() -> Self {
         let client = Client::new("billing", ClientSecret::generate().unwrap()).audience(API);
-        let clients = MemoryStore::from([client.scope(Scope::from_static("invoices:read"))]);
+        let clients = MemoryStore::try_from([client.scope(Scope::from_static("invoices:read"))]).unwrap();
         let server = AuthorizationServer::builder(ISSUER, KeyRing::generate().unwrap(), clients);
         let server = server.attempt_limits(AttemptLimits::default().generated_by_address(u32::MAX));
         Self { server: server.build().unwrap(), secret: ClientSecret::generate().unwrap() }

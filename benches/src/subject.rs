@@ -49,7 +49,8 @@ impl Subject {
         let stored = secret.to_stored().unwrap();
         let client = |id: String| Client::new(id, stored.clone()).scope(READ).audience(API);
         let post = client(POST_CLIENT.to_owned()).authentication(ClientAuthMethod::ClientSecretPost);
-        let clients: MemoryStore = (0..clients).map(|n| client(client_id(n))).chain([post]).collect();
+        let clients: Vec<_> = (0..clients).map(|n| client(client_id(n))).chain([post]).collect();
+        let clients = MemoryStore::try_from(clients).unwrap();
         let key = match algorithm {
             Algorithm::RS256 => SigningKey::from_pem(RSA).unwrap(),
             other => SigningKey::generate(other).unwrap(),
@@ -75,7 +76,8 @@ impl Subject {
         let stored = chosen.to_stored().unwrap();
         let client = |n| Client::new(client_id(n), stored.clone()).scope(READ).audience(API);
         let other = Client::new("other", &generated).scope(READ).audience(API);
-        let clients: MemoryStore = (0..clients).map(client).chain([other]).collect();
+        let clients: Vec<_> = (0..clients).map(client).chain([other]).collect();
+        let clients = MemoryStore::try_from(clients).unwrap();
         let builder = AuthorizationServer::builder(ISSUER, KeyRing::generate().unwrap(), clients);
         let server = settings(builder).build().unwrap();
         let verifier = server.verifier(API).unwrap();

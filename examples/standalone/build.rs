@@ -94,7 +94,8 @@ fn server(
 ) -> Result<AuthorizationServer, Mistake> {
     let Config { paths, limits, tokens, metadata, .. } = config;
     let issuer = config.issuer.clone().unwrap_or_else(|| format!("http://{address}"));
-    let clients = Registry { listed: clients(config, source)?, store };
+    let listed = clients(config, source)?;
+    let clients = Registry { listed: listed.clone(), store };
     #[cfg(feature = "legacy_hashes")]
     let hashes = clients.clone();
     let mut builder = AuthorizationServer::builder(issuer, keys(&config.keys, source)?, clients)
@@ -167,7 +168,10 @@ fn server(
     if metadata.cross_origin {
         builder = builder.cross_origin_documents();
     }
-    builder.build().map_err(|error| locate(&error, config, source))
+    let server = builder.build().map_err(|error| locate(&error, config, source))?;
+    let checked = listed.enforce(server.client_rules());
+    checked.map_err(|error| locate(&error.into(), config, source))?;
+    Ok(server)
 }
 
 /// Returns the trusted proxies. Ranges and header must be set together.
@@ -317,7 +321,8 @@ fn clients(config: &Config, source: &Source) -> Result<MemoryStore, Mistake> {
         .clients
         .iter()
         .map(|client| register(client.get_ref(), source).map_err(|why| source.mistake_at(client.span(), why)));
-    registered.collect::<Result<Vec<_>, _>>().map(MemoryStore::from_iter)
+    let registered = registered.collect::<Result<Vec<_>, _>>()?;
+    MemoryStore::try_from(registered).map_err(|error| locate(&error.into(), config, source))
 }
 
 fn register(client: &Client, source: &Source) -> Result<tower_client_credentials::Client, String> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tower_client_credentials::registration::{ClientError, ClientRules, RegisteredClient};
+use tower_client_credentials::registration::RegisteredClient;
 use tower_client_credentials::store::{
     AdminError, Changes, ClientAdmin, Cursor, Revision, Revocation, RevocationStore, StoreError,
 };
@@ -90,17 +90,12 @@ impl ClientStore for Registry {
         }
     }
 
-    fn is_in_memory(&self) -> bool {
-        self.store.is_in_memory()
+    fn in_memory(&self) -> Option<&MemoryStore> {
+        self.store.in_memory()
     }
 
     fn is_administered(&self) -> bool {
         self.store.is_administered()
-    }
-
-    fn validate(&self, rules: &ClientRules) -> Result<(), ClientError> {
-        self.listed.validate(rules)?;
-        self.store.validate(rules)
     }
 }
 
@@ -190,16 +185,12 @@ impl ClientStore for Store {
         on!(self, store => store.find(id).await)
     }
 
-    fn is_in_memory(&self) -> bool {
-        on!(self, store => store.is_in_memory())
+    fn in_memory(&self) -> Option<&MemoryStore> {
+        on!(self, store => store.in_memory())
     }
 
     fn is_administered(&self) -> bool {
         on!(self, store => store.is_administered())
-    }
-
-    fn validate(&self, rules: &ClientRules) -> Result<(), ClientError> {
-        on!(self, store => store.validate(rules))
     }
 }
 

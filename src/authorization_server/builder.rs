@@ -539,7 +539,7 @@ impl AuthorizationServerBuilder {
     /// use tower_client_credentials::{AuthorizationServer, Client, KeyRing, MemoryStore};
     ///
     /// let hash: StoredSecret = "$2b$12$GhvMmNVjRW29ulnudl.LbuAnUtN/LRfe1JsBm1Xu6LE3059z5Tr8m".parse()?;
-    /// let clients = MemoryStore::from([Client::new("billing", hash).audience("https://api.example.com")]);
+    /// let clients = MemoryStore::try_from([Client::new("billing", hash).audience("https://api.example.com")])?;
     /// let server = AuthorizationServer::builder("https://a.example", KeyRing::generate()?, clients.clone())
     ///     .upgrade_hashes(clients)
     ///     .build()?;
@@ -744,14 +744,17 @@ impl AuthorizationServerBuilder {
                 ".reuse_tokens(…) needs a percentage from 1 to 90; omit it to issue a new token for each request",
             ));
         }
-        Ok(self.clients.validate(&self.rules)?)
+        match self.clients.in_memory() {
+            Some(clients) => Ok(clients.enforce(&self.rules)?),
+            None => Ok(()),
+        }
     }
 }
 
 #[cfg(feature = "argon2")]
 const MAX_SLOW_CHECKS: usize = 10_000;
 
-/// Reports invalid clients when they are read, for stores that do not validate their clients.
+/// Reports invalid clients when they are read, for stores that are not in memory.
 fn check_on_read(rules: ClientRules, audit: Arc<Audit>) -> OnRead {
     OnRead::new(move |client| audit.registered(client, &rules))
 }

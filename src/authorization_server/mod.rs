@@ -17,8 +17,8 @@
 //! use std::time::Duration;
 //! use tower_client_credentials::{AuthorizationServer, Client, ClientSecret, KeyRing, MemoryStore, Scope};
 //!
-//! let clients = MemoryStore::from([Client::new("billing", ClientSecret::generate()?)
-//!     .scope(Scope::from_static("invoices:read"))]);
+//! let clients = MemoryStore::try_from([Client::new("billing", ClientSecret::generate()?)
+//!     .scope(Scope::from_static("invoices:read"))])?;
 //! let server = AuthorizationServer::builder("https://auth.example.com", KeyRing::generate()?, clients)
 //!     .default_audience("https://api.example.com")
 //!     .token_lifetime(Duration::from_secs(300))
@@ -73,6 +73,7 @@ pub use self::trusted_proxies::{ForwardedHeader, InvalidProxies, TrustedProxies}
 use crate::audience::InvalidAudience;
 use crate::issuer::Issuer;
 use crate::keys::{KeyRing, TrustedKeys};
+use crate::registration::ClientRules;
 use crate::store::ClientStore;
 use crate::verification::Verifier;
 
@@ -113,6 +114,12 @@ impl AuthorizationServer {
     #[must_use]
     pub fn issuer(&self) -> &Issuer {
         &self.inner.token.minter.issuer
+    }
+
+    /// Returns the scopes and audiences that the server knows, to check registrations before they are stored.
+    #[must_use]
+    pub fn client_rules(&self) -> &ClientRules {
+        &self.inner.token.policy.rules
     }
 
     /// Returns a verifier for the tokens of this server that are for `audience`. It uses the server's keys, clock and

@@ -163,7 +163,7 @@ impl ClientCredentials {
     /// };
     ///
     /// let secret = ClientSecret::generate()?;
-    /// let clients = MemoryStore::from([Client::new("billing", &secret).audience("https://api.example.com")]);
+    /// let clients = MemoryStore::try_from([Client::new("billing", &secret).audience("https://api.example.com")])?;
     /// let server = AuthorizationServer::new("https://auth.example.com", KeyRing::generate()?, clients)?;
     /// let tokens = ClientCredentials::new("https://auth.example.com", "billing", secret)
     ///     .token_endpoint("https://auth.example.com/token")

@@ -279,7 +279,7 @@ mod tests {
         let secret = ClientSecret::generate().unwrap();
         let client =
             Client::new("billing", &secret).audience(API).authentication(crate::ClientAuthMethod::ClientSecretPost);
-        let clients = MemoryStore::from([client]);
+        let clients = MemoryStore::try_from([client]).unwrap();
         let server =
             AuthorizationServer::new("https://auth.example.com", KeyRing::generate().unwrap(), clients).unwrap();
         let form = format!("grant_type=client_credentials&client_id=billing&client_secret={}", secret.expose());

@@ -236,7 +236,7 @@ impl Revocations {
     /// use tower_client_credentials::{Client, ClientId, ClientSecret, MemoryStore, Revocations};
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let store = MemoryStore::from([Client::new("billing", ClientSecret::generate()?)]);
+    /// let store = MemoryStore::try_from([Client::new("billing", ClientSecret::generate()?)])?;
     /// let revocations = Revocations::follow(store.clone()).await?;
     /// revocations.disable(&store, &ClientId::from_static("billing")).await?;
     /// # Ok(()) }

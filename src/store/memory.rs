@@ -18,8 +18,9 @@ use crate::timing::CLIENT_CHANGE_RETENTION;
 
 /// Stores clients, revocations and used credentials in memory, for one process. Clones share the same state.
 ///
-/// Invalid clients are reported when an [`AuthorizationServer`](crate::AuthorizationServer) is built from the store. From then
-/// on the store refuses a client that violates the [rules](ClientRules) of that server.
+/// [`try_from`](Self#impl-TryFrom<%5BClient;+N%5D>-for-MemoryStore) reports an invalid client. When an
+/// [`AuthorizationServer`](crate::AuthorizationServer) is built from the store, it [checks](Self::enforce) the clients against
+/// its own rules as well.
 ///
 /// The store holds at most 1,000,000 revocations and 1,000,000 used credentials, since outsiders can cause both. Each is
 /// removed after its expiry. When the store is full, it returns an error.
@@ -27,18 +28,20 @@ use crate::timing::CLIENT_CHANGE_RETENTION;
 /// ```
 /// use tower_client_credentials::{Client, ClientSecret, MemoryStore, Scope};
 ///
-/// let clients = MemoryStore::from([
+/// let clients = MemoryStore::try_from([
 ///     Client::new("billing", ClientSecret::generate()?)
 ///         .scope(Scope::from_static("invoices:read"))
 ///         .audience("https://api.example.com"),
-/// ]);
-/// # Ok::<(), tower_client_credentials::secret::SecretError>(())
+/// ])?;
+///
+/// let error = MemoryStore::try_from([Client::new("billing", ClientSecret::generate()?).audience("api")]).unwrap_err();
+/// assert!(error.to_string().starts_with("client `billing`: `api` is not an audience"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
 pub struct MemoryStore {
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
-    error: Option<ClientError>,
 }
 
 #[derive(Default)]
@@ -79,7 +82,7 @@ impl PartialOrd for OrderedId {
 
 impl Default for MemoryStore {
     fn default() -> Self {
-        Self { shared: Arc::default(), clock: Arc::new(SystemClock), error: None }
+        Self { shared: Arc::default(), clock: Arc::new(SystemClock) }
     }
 }
 
@@ -233,6 +236,24 @@ impl MemoryStore {
         self
     }
 
+    /// Checks the clients against the rules of a server, now and at each later change. Building a server from the store calls
+    /// this. Call it yourself if the server has a store of your own that reads this one.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of an invalid client. The earlier rules then stay in force.
+    pub fn enforce(&self, rules: &ClientRules) -> Result<(), ClientError> {
+        let mut clients = Self::write(&self.shared.clients);
+        clients.found.values().try_for_each(|(client, _)| rules.check(client))?;
+        clients.rules = Some(rules.clone());
+        Ok(())
+    }
+
+    #[cfg(feature = "file")]
+    pub(super) fn rules(&self) -> Option<ClientRules> {
+        Self::read(&self.shared.clients).rules.clone()
+    }
+
     fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
         lock.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -319,32 +340,34 @@ impl MemoryStore {
     }
 }
 
-impl FromIterator<Client> for MemoryStore {
-    fn from_iter<I: IntoIterator<Item = Client>>(clients: I) -> Self {
+/// Registers the clients, for example those of a configuration file.
+///
+/// # Errors
+///
+/// Returns the first error of a client: an invalid setting, or an id that another client has.
+impl TryFrom<Vec<Client>> for MemoryStore {
+    type Error = ClientError;
+
+    fn try_from(clients: Vec<Client>) -> Result<Self, ClientError> {
         let mut registered = Clients::default();
-        let mut error = None;
         for client in clients {
-            if let Err(mistake) = register(&mut registered, client) {
-                error.get_or_insert(mistake);
+            let client = client.register()?;
+            if registered.found.contains_key(client.id()) {
+                return Err(ClientError::new(client.id(), "its id is registered twice; give each client its own id"));
             }
+            registered.insert(Arc::new(client));
         }
         let shared = Shared { clients: RwLock::new(registered), ..Shared::default() };
-        Self { shared: Arc::new(shared), error, ..Self::default() }
+        Ok(Self { shared: Arc::new(shared), ..Self::default() })
     }
 }
 
-fn register(clients: &mut Clients, client: Client) -> Result<(), ClientError> {
-    let client = client.register()?;
-    if clients.found.contains_key(client.id()) {
-        return Err(ClientError::new(client.id(), "its id is registered twice; give each client its own id"));
-    }
-    clients.insert(Arc::new(client));
-    Ok(())
-}
+/// Registers the clients. See the implementation for `Vec<Client>`.
+impl<const N: usize> TryFrom<[Client; N]> for MemoryStore {
+    type Error = ClientError;
 
-impl<const N: usize> From<[Client; N]> for MemoryStore {
-    fn from(clients: [Client; N]) -> Self {
-        clients.into_iter().collect()
+    fn try_from(clients: [Client; N]) -> Result<Self, ClientError> {
+        Self::try_from(Vec::from(clients))
     }
 }
 
@@ -357,18 +380,8 @@ impl ClientStore for MemoryStore {
         }))
     }
 
-    fn is_in_memory(&self) -> bool {
-        true
-    }
-
-    fn validate(&self, rules: &ClientRules) -> Result<(), ClientError> {
-        if let Some(error) = &self.error {
-            return Err(error.clone());
-        }
-        let mut clients = Self::write(&self.shared.clients);
-        clients.found.values().try_for_each(|(client, _)| rules.check(client))?;
-        clients.rules = Some(rules.clone());
-        Ok(())
+    fn in_memory(&self) -> Option<&MemoryStore> {
+        Some(self)
     }
 }
 
@@ -515,7 +528,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_latest_change_of_a_client_is_kept_and_it_uses_no_revocation_slot() {
-        let store = MemoryStore::from([Client::new(BILLING.as_str(), ClientSecret::generate().unwrap())]);
+        let store = MemoryStore::try_from([Client::new(BILLING.as_str(), ClientSecret::generate().unwrap())]).unwrap();
         let store = store.clock(ManualClock::at(NOW));
         let mut cursor = Cursor::start();
         for _ in 0..3 {

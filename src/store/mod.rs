@@ -81,7 +81,7 @@ pub use self::revocation::{Change, Changes, Cursor, Revocation, RevocationStore}
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{SqliteStore, SqliteStoreBuilder};
 use crate::client_id::ClientId;
-use crate::registration::{ClientError, ClientRules, RegisteredClient};
+use crate::registration::RegisteredClient;
 
 /// The registry of clients, as the token endpoint uses it.
 ///
@@ -100,10 +100,13 @@ pub trait ClientStore: fmt::Debug + Send + Sync + 'static {
     /// Returns the client with this id, whether it is enabled or disabled.
     fn find(&self, id: &ClientId) -> impl Future<Output = Result<Option<Arc<RegisteredClient>>, StoreError>> + Send;
 
-    /// Returns whether answers come from the memory of this process, so that caching them has no benefit. The default is
-    /// `false`.
-    fn is_in_memory(&self) -> bool {
-        false
+    /// Returns the store in memory behind this one, if all answers come from the memory of this process. The default is
+    /// `None`.
+    ///
+    /// A server does not cache such answers, and [checks](MemoryStore::enforce) the clients when it is built and at each later
+    /// change. It checks a client of another store whenever it reads it.
+    fn in_memory(&self) -> Option<&MemoryStore> {
+        None
     }
 
     /// Returns whether clients can be changed, disabled or deleted while a server runs. The default is `false`.
@@ -114,20 +117,6 @@ pub trait ClientStore: fmt::Debug + Send + Sync + 'static {
     /// [cache](crate::authorization_server::ClientCacheLimits), and these tokens work until they expire.
     fn is_administered(&self) -> bool {
         false
-    }
-
-    /// Validates the clients that the store already holds. Called once, when a server is built.
-    ///
-    /// `rules` are the rules of the server. Check each client with [`ClientRules::check`]. A store whose clients are added
-    /// later keeps the default, which accepts all of them. Unless the store is [in memory](Self::is_in_memory), the server
-    /// checks each client that it reads from it.
-    ///
-    /// # Errors
-    ///
-    /// Returns the error of the first invalid client. The error names the client.
-    fn validate(&self, rules: &ClientRules) -> Result<(), ClientError> {
-        let _ = rules;
-        Ok(())
     }
 }
 
@@ -169,11 +158,9 @@ impl StoreError {
 pub(crate) trait DynClientStore: fmt::Debug + Send + Sync {
     fn find<'a>(&'a self, id: &'a ClientId) -> Found<'a>;
 
-    fn is_in_memory(&self) -> bool;
+    fn in_memory(&self) -> Option<&MemoryStore>;
 
     fn is_administered(&self) -> bool;
-
-    fn validate(&self, rules: &ClientRules) -> Result<(), ClientError>;
 }
 
 pub(crate) type Found<'a> =
@@ -184,16 +171,12 @@ impl<T: ClientStore> DynClientStore for T {
         Box::pin(ClientStore::find(self, id))
     }
 
-    fn is_in_memory(&self) -> bool {
-        ClientStore::is_in_memory(self)
+    fn in_memory(&self) -> Option<&MemoryStore> {
+        ClientStore::in_memory(self)
     }
 
     fn is_administered(&self) -> bool {
         ClientStore::is_administered(self)
-    }
-
-    fn validate(&self, rules: &ClientRules) -> Result<(), ClientError> {
-        ClientStore::validate(self, rules)
     }
 }
 

@@ -42,7 +42,7 @@ impl Site {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let secret = ClientSecret::generate().unwrap();
-        let store = MemoryStore::from([Client::new("billing", &secret).scope(READ).audience(API)]);
+        let store = MemoryStore::try_from([Client::new("billing", &secret).scope(READ).audience(API)]).unwrap();
         let revocations = Revocations::follow(store.clone()).await.unwrap();
         let server = AuthorizationServer::builder(&url, KeyRing::generate().unwrap(), store)
             .revocations(revocations.clone())

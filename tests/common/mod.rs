@@ -77,7 +77,7 @@ pub fn settings(clients: impl ClientStore) -> AuthorizationServerBuilder {
 
 /// A server with [`clients`].
 pub fn server() -> AuthorizationServer {
-    settings(MemoryStore::from(clients())).build().unwrap()
+    settings(MemoryStore::try_from(clients()).unwrap()).build().unwrap()
 }
 
 /// Returns the text of an error and of its causes.

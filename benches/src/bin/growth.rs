@@ -105,7 +105,7 @@ impl Served {
         settings: impl FnOnce(AuthorizationServerBuilder) -> AuthorizationServerBuilder,
     ) -> Self {
         let secret = ClientSecret::generate().unwrap();
-        let clients: MemoryStore = clients(&secret).into_iter().collect();
+        let clients = MemoryStore::try_from(clients(&secret)).unwrap();
         let server = settings(AuthorizationServer::builder(ISSUER, KeyRing::new(key), clients)).build().unwrap();
         Self { server, secret: secret.expose().to_owned() }
     }
@@ -505,7 +505,7 @@ fn issuers() {
     let server = |number: usize| {
         let clients = |secret: &ClientSecret| vec![Client::new("billing", secret).audience(API)];
         let secret = ClientSecret::generate().unwrap();
-        let clients: MemoryStore = clients(&secret).into_iter().collect();
+        let clients = MemoryStore::try_from(clients(&secret)).unwrap();
         let issuer = format!("https://auth.example.com/{number:03}");
         let server = AuthorizationServer::new(issuer, KeyRing::new(ed25519()), clients).unwrap();
         Served { server, secret: secret.expose().to_owned() }
@@ -549,7 +549,7 @@ fn keys() {
         let key = ed25519();
         let ring = (1..count).fold(KeyRing::new(key), |ring, _| ring.also_trust(ed25519().verifying_key()));
         let secret = ClientSecret::generate().unwrap();
-        let clients = MemoryStore::from([Client::new("billing", &secret).audience(API)]);
+        let clients = MemoryStore::try_from([Client::new("billing", &secret).audience(API)]).unwrap();
         let server = AuthorizationServer::new(ISSUER, ring, clients).unwrap();
         let answer = now(server.jwks_service().call(Request::get("/jwks").body(Body::default()).unwrap())).unwrap();
         let jwks = now(answer.into_body().collect()).unwrap().to_bytes();
@@ -586,7 +586,7 @@ fn revocations() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let cases = SIZES.map(|count| {
         let secret = ClientSecret::generate().unwrap();
-        let store = MemoryStore::from([Client::new("billing", &secret).audience(API)]);
+        let store = MemoryStore::try_from([Client::new("billing", &secret).audience(API)]).unwrap();
         let revocations = runtime.block_on(async { Revocations::follow(store.clone()).await.unwrap() });
         let clock = std::time::SystemTime::now();
         for number in 0..count {

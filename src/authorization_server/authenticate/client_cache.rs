@@ -31,7 +31,7 @@ use crate::sync::{BoundedMap, Finish, InFlight};
 use crate::timing::MAX_FEED_LAG;
 
 /// Limits of the token endpoint's cache of clients. The store is not cached if it is [in
-/// memory](crate::ClientStore::is_in_memory).
+/// memory](crate::ClientStore::in_memory).
 ///
 /// A change of a client is effective at the latest when its entry expires, and sooner if the server follows the
 /// [feed](crate::store::RevocationStore::changes) of a revocation store. If it has not heard from that feed for 2
@@ -137,7 +137,7 @@ struct Inner {
     revocations: Option<Revocations>,
     /// `None` if nothing is cached.
     kept: Option<Kept>,
-    /// `None` if the store validates its clients itself.
+    /// `None` if the store is in memory, and checks its clients at each change.
     on_read: Option<OnRead>,
 }
 
@@ -224,7 +224,7 @@ impl ClientCache {
         revocations: Option<Revocations>,
         on_read: Option<OnRead>,
     ) -> Self {
-        let is_elsewhere = !store.is_in_memory();
+        let is_elsewhere = store.in_memory().is_none();
         let kept = limits.filter(|_| is_elsewhere).map(Kept::new);
         let on_read = on_read.filter(|_| is_elsewhere);
         let cache = Self(Arc::new(Inner { store, timeout, clock, revocations, kept, on_read }));
@@ -807,7 +807,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_cache_and_with_a_store_in_memory_each_call_asks_the_store() {
-        let store = MemoryStore::from([Client::new("billing", ClientSecret::generate().unwrap())]);
+        let store = MemoryStore::try_from([Client::new("billing", ClientSecret::generate().unwrap())]).unwrap();
         let (cache, clock) = cache_of(store, ClientCacheLimits::default());
         assert!(cache.0.kept.is_none() && found(&cache, &BILLING).await.is_some());
 

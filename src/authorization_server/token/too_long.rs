@@ -88,7 +88,7 @@ mod tests {
     ) -> String {
         let secret = ClientSecret::generate().unwrap();
         let key = SigningKey::generate(Algorithm::ES256).unwrap().unable_to_sign();
-        let clients = MemoryStore::from([client(Client::new("billing", &secret).audience(API))]);
+        let clients = MemoryStore::try_from([client(Client::new("billing", &secret).audience(API))]).unwrap();
         let server = AuthorizationServer::builder("https://auth.example.com", KeyRing::new(key), clients);
         let server = settings(server).build().unwrap();
         let credentials =

@@ -22,11 +22,11 @@ pub use self::builder::FileStoreBuilder;
 pub use self::fault::FileFault;
 use self::shared::Shared;
 use super::{
-    AdminError, Changes, ClientAdmin, ClientStore, Cursor, Replay, ReplayId, ReplayLog, Revision, Revocation,
-    RevocationStore, StoreError,
+    AdminError, Changes, ClientAdmin, ClientStore, Cursor, MemoryStore, Replay, ReplayId, ReplayLog, Revision,
+    Revocation, RevocationStore, StoreError,
 };
 use crate::client_id::ClientId;
-use crate::registration::{ClientError, ClientRules, RegisteredClient};
+use crate::registration::RegisteredClient;
 
 /// Stores clients in a TOML file, for one server whose clients are administered by hand, with `git` or with a Kubernetes
 /// `ConfigMap` (feature `file`). Clones share the same state.
@@ -131,12 +131,8 @@ impl ClientStore for FileStore {
         self.shared.memory.find(id).await
     }
 
-    fn is_in_memory(&self) -> bool {
-        true
-    }
-
-    fn validate(&self, rules: &ClientRules) -> Result<(), ClientError> {
-        self.shared.set_rules(rules)
+    fn in_memory(&self) -> Option<&MemoryStore> {
+        Some(&self.shared.memory)
     }
 
     fn is_administered(&self) -> bool {

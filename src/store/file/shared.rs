@@ -13,7 +13,7 @@ use super::{document, operators_text, write};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::crypto::sha256;
-use crate::registration::{ClientError, ClientRules, RegisteredClient};
+use crate::registration::{ClientRules, RegisteredClient};
 use crate::store::{AdminError, MemoryStore, Revision, Revocation, StoreError};
 
 /// How often the file is read. New content is used only if two reads find the same, so that a partially written file is not
@@ -67,7 +67,6 @@ struct State {
     fault: Option<FileFault>,
     /// Why revocations of other processes may be unknown here.
     journal_fault: Option<FileFault>,
-    rules: Option<ClientRules>,
 }
 
 /// The digest of the content of the file, or the reason why it cannot be read.
@@ -115,17 +114,6 @@ impl Shared {
     /// Returns an error while the journal may contain a revocation that is unknown here.
     pub(super) fn check_journal(&self) -> Result<(), StoreError> {
         lock(&self.state).journal_fault.clone().map_or(Ok(()), |fault| Err(StoreError::new(fault)))
-    }
-
-    /// Checks the clients against the rules of a server, now and whenever clients are read or written.
-    pub(super) fn set_rules(&self, rules: &ClientRules) -> Result<(), ClientError> {
-        crate::store::ClientStore::validate(&self.memory, rules)?;
-        lock(&self.state).rules = Some(rules.clone());
-        Ok(())
-    }
-
-    fn rules(&self) -> Option<ClientRules> {
-        lock(&self.state).rules.clone()
     }
 
     /// Checks both files for changes.
@@ -186,7 +174,7 @@ impl Shared {
     /// Replaces the clients by those that were read. If the file is invalid, keeps them and reports the fault.
     fn take(&self, clients: &mut Clients, content: Content, read: io::Result<Vec<u8>>) {
         clients.pending = None;
-        match parse(&self.path, read, self.rules().as_ref()) {
+        match parse(&self.path, read, self.memory.rules().as_ref()) {
             Ok(new) => {
                 let count = new.len();
                 if let Err(error) = self.keep(clients, content, new) {
@@ -265,7 +253,7 @@ impl Shared {
         if self.has_seen(&content, None) {
             return Ok(());
         }
-        let new = parse(&self.path, read, self.rules().as_ref()).map_err(StoreError::new)?;
+        let new = parse(&self.path, read, self.memory.rules().as_ref()).map_err(StoreError::new)?;
         self.keep(&mut clients, content, new)
     }
 
@@ -285,13 +273,13 @@ impl Shared {
         let is_known = |content: &Content| clients.is_whole && clients.taken.as_ref() == Some(content);
         let (content, read) = self.read_whole(is_known).map_err(cannot)?;
         if clients.taken.as_ref() != Some(&content) {
-            let new = parse(&self.path, read, self.rules().as_ref()).map_err(StoreError::new)?;
+            let new = parse(&self.path, read, self.memory.rules().as_ref()).map_err(StoreError::new)?;
             self.keep(&mut clients, content.clone(), new)?;
         }
         clients.is_whole = true;
         let mut new = clients.in_force.clone();
         let changed = change(&mut new, &|id| self.memory.revision(id))?;
-        if let Some(rules) = self.rules() {
+        if let Some(rules) = self.memory.rules() {
             new.iter().try_for_each(|client| rules.check(client))?;
         }
         let text = document::render(&new).map_err(StoreError::new)?;
