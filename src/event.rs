@@ -115,6 +115,16 @@ pub enum Outcome {
         /// The label of a newer secret that is valid, too.
         newer: String,
     },
+    /// A client authenticated with an assertion that is accepted only because of
+    /// [`Client::legacy_assertions_until`](crate::Client::legacy_assertions_until). Sent in addition to the decision, for
+    /// each use.
+    #[non_exhaustive]
+    LegacyAssertionUsed {
+        /// The claim that differs from the rules: `aud`, the URL of the token endpoint, or `exp`, too far ahead.
+        claim: &'static str,
+        /// The time from which such an assertion is refused.
+        until: SystemTime,
+    },
     /// A client that was read from a store lists scopes or audiences that the server does not know, or can get no
     /// audience. It gets only what the server knows; see [`ClientRules`](crate::registration::ClientRules). Sent in
     /// addition to the decision, once an hour, without the extensions of the request.

@@ -18,6 +18,7 @@
 //! | `client_credentials_keys_fetched_timestamp_seconds` | gauge | `source` | time of the last successful fetch of an issuer's keys |
 //! | `client_credentials_unknown_key_unavailable_total` | counter | `source` | tokens that got 503 because they name an unknown key, and the keys cannot be fetched again yet; anyone can cause them with a random `kid`, so they do not indicate a fault of this service |
 //! | `client_credentials_unanswered_token_total` | counter | `source` | tokens that got 503 because the introspection endpoint did not answer about them, although it answers about others; anyone can cause them, too |
+//! | `client_credentials_legacy_assertions_total` | counter | `claim`: `aud`, `exp` | assertions that were accepted only because of [`Client::legacy_assertions_until`](crate::Client::legacy_assertions_until) |
 //! | `client_credentials_store_losses_total` | counter | | detected losses of acknowledged writes in the revocation store |
 //! | `client_credentials_obtained_tokens_total` | counter | `issuer`; `outcome`: `obtained`, or [`TokenSourceErrorKind::name`](crate::client::TokenSourceErrorKind::name) | token requests of the calling side |
 //! | `client_credentials_token_obtained_timestamp_seconds` | gauge | `issuer` | time of the last obtained token; the age of the token is the current time minus this |
@@ -65,6 +66,7 @@ const KEYS_FETCHED: &str = "client_credentials_keys_fetched_timestamp_seconds";
 const UNKNOWN_KEY_UNAVAILABLE: &str = "client_credentials_unknown_key_unavailable_total";
 #[cfg(feature = "remote")]
 const UNANSWERED_TOKEN: &str = "client_credentials_unanswered_token_total";
+const LEGACY_ASSERTIONS: &str = "client_credentials_legacy_assertions_total";
 const STORE_LOSSES: &str = "client_credentials_store_losses_total";
 const OBTAINED_TOKENS: &str = "client_credentials_obtained_tokens_total";
 const TOKEN_OBTAINED: &str = "client_credentials_token_obtained_timestamp_seconds";
@@ -128,6 +130,11 @@ pub(crate) fn unknown_key_unavailable(source: &str) {
 #[cfg(feature = "remote")]
 pub(crate) fn unanswered_token(source: &str) {
     count(UNANSWERED_TOKEN, &[("source", source)]);
+}
+
+/// Counts an assertion that an allowance for older clients accepted.
+pub(crate) fn legacy_assertion_used(claim: &'static str) {
+    count(LEGACY_ASSERTIONS, &[("claim", claim)]);
 }
 
 /// Counts a loss of acknowledged writes in the store.
@@ -208,6 +215,11 @@ mod recorder {
         );
         describe_gauge!(super::TOKEN_CACHE_TOKENS, Unit::Count, "Tokens in the cache of verified tokens");
         describe_gauge!(super::TOKEN_CACHE_BYTES, Unit::Bytes, "Approximate size of the tokens in the cache");
+        describe_counter!(
+            super::LEGACY_ASSERTIONS,
+            Unit::Count,
+            "Client assertions that only an allowance for older clients accepted"
+        );
         describe_counter!(super::STORE_LOSSES, Unit::Count, "Detected losses of acknowledged writes in the store");
         describe_counter!(super::OBTAINED_TOKENS, Unit::Count, "Token requests of the calling side");
         describe_counter!(super::TOKEN_WAITS, Unit::Count, "Calls that had to wait for a token");

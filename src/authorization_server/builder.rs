@@ -7,8 +7,8 @@ use std::time::Duration;
 use http::{Extensions, HeaderValue};
 
 use super::authenticate::{
-    AttemptLimits, Audit, Authenticator, CheckPlace, ClientCache, ClientCacheLimits, Decoy, OnRead,
-    SecretAuthenticator, SlowChecks, Throttle,
+    AssertionAuthenticator, AttemptLimits, Audit, Authenticator, CheckPlace, ClientAssertions, ClientCache,
+    ClientCacheLimits, Decoy, OnRead, SecretAuthenticator, SlowChecks, Throttle,
 };
 use super::body::BodyLimits;
 use super::config_error::ConfigError;
@@ -28,6 +28,7 @@ use crate::event::EventSender;
 use crate::issuer::Issuer;
 use crate::keys::{KeyRing, KeySnapshot};
 use crate::registration::ClientRules;
+use crate::registration::{ClientAuthMethod, ClientRules};
 use crate::revocation::Revocations;
 use crate::scope::Scopes;
 use crate::store::{ClientStore, DynClientStore};
@@ -59,6 +60,7 @@ pub struct AuthorizationServerBuilder {
     store_timeout: Duration,
     client_cache: Option<ClientCacheLimits>,
     limits: AttemptLimits,
+    assertions: Option<ClientAssertions>,
     slow_checks: (usize, usize),
     check_place: CheckPlace,
     #[cfg(feature = "legacy_hashes")]
@@ -97,6 +99,7 @@ impl AuthorizationServerBuilder {
             store_timeout: Duration::from_secs(2),
             client_cache: Some(ClientCacheLimits::default()),
             limits: AttemptLimits::default(),
+            assertions: None,
             slow_checks: (cores, 4 * cores),
             check_place: CheckPlace::default(),
             #[cfg(feature = "legacy_hashes")]
@@ -467,6 +470,16 @@ impl AuthorizationServerBuilder {
         self
     }
 
+    /// Accepts client authentication by signed assertions, `private_key_jwt` (RFC 7523, RFC 10070), at the token,
+    /// introspection and revocation endpoints; see [`ClientAssertions`] for the settings. Off by default, because it needs
+    /// a log of used assertions that all replicas share.
+    #[must_use]
+    pub fn client_assertions(mut self, settings: ClientAssertions) -> Self {
+        self.rules.assertion_methods = vec![ClientAuthMethod::PrivateKeyJwt];
+        self.assertions = Some(settings);
+        self
+    }
+
     /// Sets the limits on failed attempts; see [`AttemptLimits`] for the defaults.
     #[must_use]
     pub fn attempt_limits(mut self, limits: AttemptLimits) -> Self {
@@ -636,7 +649,13 @@ impl AuthorizationServerBuilder {
             let (timeout, clock) = (self.store_timeout, self.clock.clone());
             super::authenticate::Upgrades::new(store, clients.clone(), timeout, clock, self.imported_are_random)
         });
+        let assertion = self.assertions.map(|settings| {
+            let token_endpoint = endpoints.token.as_ref().map(|path| format!("{base_url}{path}"));
+            let (clients, clock, audit) = (clients.clone(), self.clock.clone(), audit.clone());
+            AssertionAuthenticator::new(settings, &issuer, token_endpoint, clients, self.store_timeout, clock, audit)
+        });
         let authenticator = Authenticator {
+            assertion: assertion.transpose()?,
             secret: SecretAuthenticator {
                 peer: self.peer,
                 #[cfg(feature = "legacy_hashes")]
@@ -671,6 +690,11 @@ impl AuthorizationServerBuilder {
                 };
                 Document::new("application/json", &metadata.document(), settings)
             }
+            assertion_algorithms: authenticator
+                .assertion
+                .as_ref()
+                .map(AssertionAuthenticator::algorithm_names)
+                .unwrap_or_default(),
         };
         let documents = Documents::new(self.keys.clone(), self.documents, metadata)?;
         let inner = Inner {

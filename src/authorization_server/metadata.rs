@@ -18,6 +18,8 @@ pub(super) struct Metadata<'a> {
     pub(super) methods: &'a [ClientAuthMethod],
     /// The names of the algorithms that sign introspection answers, now or next.
     pub(super) algorithms: Vec<&'static str>,
+    /// The algorithms that client assertions may have. Empty if there are no assertions.
+    pub(super) assertion_algorithms: Vec<&'static str>,
 }
 
 /// The members of RFC 8414 §2 that apply to this server. Members without elements are omitted (§3.2).
@@ -36,6 +38,8 @@ pub(super) struct Document<'a> {
     response_types_supported: &'a [String],
     grant_types_supported: [&'static str; 1],
     token_endpoint_auth_methods_supported: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    token_endpoint_auth_signing_alg_values_supported: Vec<&'static str>,
     #[serde(flatten)]
     revocation: Option<Revocation>,
     #[serde(flatten)]
@@ -46,6 +50,8 @@ pub(super) struct Document<'a> {
 struct Revocation {
     revocation_endpoint: String,
     revocation_endpoint_auth_methods_supported: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    revocation_endpoint_auth_signing_alg_values_supported: Vec<&'static str>,
 }
 
 /// The members for introspection. The last one is defined in RFC 9701 §7.
@@ -54,11 +60,14 @@ struct Introspection {
     introspection_endpoint: String,
     introspection_endpoint_auth_methods_supported: Vec<&'static str>,
     introspection_signing_alg_values_supported: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    introspection_endpoint_auth_signing_alg_values_supported: Vec<&'static str>,
 }
 
 impl<'a> Metadata<'a> {
     pub(super) fn document(&self) -> Document<'a> {
         let url = |path: &String| format!("{}{path}", self.base_url);
+        let algorithms = || self.assertion_algorithms.clone();
         let methods = || self.methods.iter().map(|method| method.name()).collect();
         Document {
             issuer: self.issuer.as_str(),
@@ -69,14 +78,17 @@ impl<'a> Metadata<'a> {
             response_types_supported: self.response_types,
             grant_types_supported: ["client_credentials"],
             token_endpoint_auth_methods_supported: methods(),
+            token_endpoint_auth_signing_alg_values_supported: algorithms(),
             revocation: self.endpoints.revocation.as_ref().map(url).map(|url| Revocation {
                 revocation_endpoint: url,
                 revocation_endpoint_auth_methods_supported: methods(),
+                revocation_endpoint_auth_signing_alg_values_supported: algorithms(),
             }),
             introspection: self.endpoints.introspection.as_ref().map(url).map(|url| Introspection {
                 introspection_endpoint: url,
                 introspection_endpoint_auth_methods_supported: methods(),
                 introspection_signing_alg_values_supported: self.algorithms.clone(),
+                introspection_endpoint_auth_signing_alg_values_supported: algorithms(),
             }),
         }
     }

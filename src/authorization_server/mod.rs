@@ -56,7 +56,7 @@ mod trusted_proxies;
 use std::fmt;
 use std::sync::Arc;
 
-pub use self::authenticate::{AttemptLimits, ClientCacheLimits};
+pub use self::authenticate::{AssertionRule, AttemptLimits, ClientAssertions, ClientCacheLimits, InvalidAssertion};
 use self::body::BodyLimits;
 pub use self::builder::AuthorizationServerBuilder;
 pub use self::config_error::ConfigError;

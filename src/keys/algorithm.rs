@@ -52,7 +52,7 @@ impl Algorithm {
     }
 
     /// Returns the asymmetric algorithm with this name in a JWK. `Ed25519` (RFC 9864) is another name of `EdDSA`.
-    pub(super) fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         let all = [Self::ES256, Self::ES384, Self::EdDSA, Self::RS256, Self::RS384, Self::RS512, Self::PS256];
         all.into_iter().find(|algorithm| algorithm.is_named(name))
     }

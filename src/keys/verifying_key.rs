@@ -131,7 +131,7 @@ impl VerifyingKey {
     }
 
     /// Returns the public JWK, or `None` for a secret, which is never published.
-    pub(super) fn to_jwk(&self) -> Option<Jwk> {
+    pub(crate) fn to_jwk(&self) -> Option<Jwk> {
         match &self.0.half {
             Half::Public { numbers, .. } => Some(numbers.to_jwk(&self.0.key_id, self.0.algorithm)),
             Half::Shared(_) => None,

@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::other_members::OtherMembers;
 use super::{ClientAuthMethod, RegisteredSecret};
+use super::credentials::{Credentials, method_of_secrets, method_without_secrets};
+use super::{ClientAuthMethod, Credential, RegisteredSecret};
 use crate::audience::Audience;
 use crate::client_id::{ClientId, InvalidClientId};
 use crate::clock::UnixTime;
@@ -42,6 +44,8 @@ pub struct Client {
     client: Registration,
     /// Scopes that were added individually and are not in `client.scopes` yet.
     added: Vec<Scope>,
+    /// The method, if it was set.
+    method: Option<ClientAuthMethod>,
     /// Whether the server's default audience could extend the rights that the client has or had.
     is_limited: bool,
     mistake: Option<String>,
@@ -56,11 +60,18 @@ impl Client {
         Self::blank(id.into()).secret(secret)
     }
 
+    /// Creates a client that authenticates with this credential, without a shared secret, and has no scopes or audiences
+    /// yet.
+    pub fn with_credential(id: impl Into<String>, credential: Credential) -> Self {
+        Self::blank(id.into()).credential(credential)
+    }
+
     /// Creates a client without a secret, for reading a record.
     pub(crate) fn blank(id: String) -> Self {
         let id = id.parse().map_err(|error: InvalidClientId| ClientError { client: id, mistake: error.to_string() });
         let client = Registration {
             secrets: Vec::new(),
+            credentials: None,
             method: ClientAuthMethod::default(),
             scopes: Scopes::NONE,
             default_scopes: None,
@@ -73,7 +84,7 @@ impl Client {
             enabled: true,
             other: None,
         };
-        Self { id, client, added: Vec::new(), is_limited: false, mistake: None }
+        Self { id, client, added: Vec::new(), method: None, is_limited: false, mistake: None }
     }
 
     /// Returns a registration for changing a registered client; see also [`RegisteredClient::edit`].
@@ -81,7 +92,7 @@ impl Client {
     pub fn of(client: RegisteredClient) -> Self {
         let RegisteredClient { id, registration } = client;
         let is_limited = !registration.audiences.is_empty() || !registration.may_use_grant;
-        Self { id: Ok(id), client: registration, added: Vec::new(), is_limited, mistake: None }
+        Self { id: Ok(id), client: registration, added: Vec::new(), method: None, is_limited, mistake: None }
     }
 
     /// Adds a secret. All secrets are accepted, so a client can change to a new one while the old one still works. The
@@ -101,13 +112,66 @@ impl Client {
     /// Adds a secret with a label and, optionally, times.
     #[must_use]
     pub fn registered_secret(mut self, secret: RegisteredSecret) -> Self {
-        if self.client.secret(secret.label()).is_some() {
-            let twice: Result<(), _> =
-                Err(format!("duplicate label `{}`; give each secret a label of its own", secret.label()));
-            keep(twice, &mut self.mistake);
-        }
+        self.check_label(secret.label(), "secret");
         self.client.secrets.push(secret);
         self
+    }
+
+    /// Adds a credential other than a secret. All credentials and secrets are accepted, each by its own method.
+    #[must_use]
+    pub fn credential(mut self, credential: Credential) -> Self {
+        let credential = match credential.label() {
+            "" => credential.labelled(self.client.free_label()),
+            label => {
+                self.check_label(label, "credential");
+                credential
+            }
+        };
+        self.client.credentials.get_or_insert_default().list.push(credential);
+        self
+    }
+
+    /// Removes the credential with this label. Does nothing if the client has no such credential.
+    #[must_use]
+    pub fn without_credential(mut self, label: &str) -> Self {
+        if let Some(credentials) = &mut self.client.credentials {
+            credentials.list.retain(|own| own.label() != label);
+        }
+        self
+    }
+
+    /// Accepts assertions of older clients until this time: with the URL of the token endpoint as `aud`, and valid for up
+    /// to one hour.
+    ///
+    /// By default `aud` must be the issuer identifier, and nothing else (RFC 10070). Many client libraries still send the
+    /// URL of the token endpoint, as RFC 7523 §3 suggested, and some sign assertions for an hour. Each use is reported by
+    /// the event [`LegacyAssertionUsed`](crate::event::Outcome::LegacyAssertionUsed) and counted, so that you see which
+    /// clients still need it.
+    #[must_use]
+    pub fn legacy_assertions_until(mut self, time: SystemTime) -> Self {
+        self.client.credentials.get_or_insert_default().legacy_until = Some(UnixTime::at(time));
+        self
+    }
+
+    /// Removes the permission for [older assertions](Self::legacy_assertions_until).
+    #[must_use]
+    pub fn without_legacy_assertions(mut self) -> Self {
+        if let Some(credentials) = &mut self.client.credentials {
+            credentials.legacy_until = None;
+        }
+        self
+    }
+
+    /// Checks that this method does not contradict the credentials, for reading a record.
+    pub(super) fn check_method(&self, method: ClientAuthMethod) -> Result<(), String> {
+        self.client.method_with(Some(method)).map(drop)
+    }
+
+    fn check_label(&mut self, label: &str, what: &str) {
+        if self.client.has_label(label) {
+            let twice: Result<(), _> = Err(format!("duplicate label `{label}`; give each {what} a label of its own"));
+            keep(twice, &mut self.mistake);
+        }
     }
 
     /// Replaces the secret with the same label at its position, or adds it.
@@ -127,10 +191,13 @@ impl Client {
         self
     }
 
-    /// Sets how the client authenticates. Only this method is accepted. The default is `client_secret_basic`.
+    /// Sets how the client authenticates, for a client whose credentials are all of one kind; this is the member
+    /// `token_endpoint_auth_method` of RFC 7591. For secrets the default is `client_secret_basic`, and no other method is
+    /// accepted for them. Each other [credential](Self::credential) has its own method, so it need not be set: a method
+    /// that contradicts the credentials is an error.
     #[must_use]
     pub fn authentication(mut self, method: ClientAuthMethod) -> Self {
-        self.client.method = method;
+        self.method = Some(method);
         self
     }
 
@@ -355,8 +422,10 @@ impl Client {
     /// Returns the first error, with the client's id.
     pub fn register(mut self) -> Result<RegisteredClient, ClientError> {
         self.gather_scopes();
-        let Self { id, client, is_limited, mistake, .. } = self;
+        let Self { id, mut client, method, is_limited, mistake, .. } = self;
         let id = id?;
+        client.credentials = client.credentials.filter(|credentials| !credentials.is_empty());
+        let mistake = mistake.or_else(|| client.method_with(method).map(|method| client.method = method).err());
         let would_get_default = is_limited && client.may_use_grant && client.audiences.is_empty();
         let defaults = client.default_scopes.as_ref();
         let mistake = mistake.or_else(|| {
@@ -438,6 +507,8 @@ pub struct RegisteredClient {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Registration {
     pub(crate) secrets: Vec<RegisteredSecret>,
+    /// The credentials other than secrets. Boxed, since most clients have none.
+    pub(crate) credentials: Option<Box<Credentials>>,
     pub(crate) method: ClientAuthMethod,
     pub(crate) scopes: Scopes,
     pub(crate) default_scopes: Option<Scopes>,
@@ -518,7 +589,24 @@ impl RegisteredClient {
         live.rev().find(is_newer).map(|(_, newer)| (old, newer))
     }
 
-    /// Returns the only method by which the client may authenticate.
+    /// Returns the credentials other than secrets, including expired ones.
+    #[must_use]
+    pub fn credentials(&self) -> &[Credential] {
+        self.registration.credentials.as_ref().map_or(&[], |credentials| &credentials.list)
+    }
+
+    /// Returns the time until which [older assertions](Client::legacy_assertions_until) are accepted.
+    #[must_use]
+    pub fn legacy_assertions(&self) -> Option<SystemTime> {
+        self.legacy_until().map(UnixTime::to_system)
+    }
+
+    pub(crate) fn legacy_until(&self) -> Option<UnixTime> {
+        self.registration.credentials.as_ref()?.legacy_until
+    }
+
+    /// Returns the method by which the client may authenticate with its secrets. For a client without secrets, it is the
+    /// method of its first [credential](Self::credentials).
     #[must_use]
     pub fn authentication(&self) -> ClientAuthMethod {
         self.registration.method
@@ -588,8 +676,26 @@ impl RegisteredClient {
 }
 
 impl Registration {
+    fn labels(&self) -> impl Iterator<Item = &str> {
+        let others = self.credentials.iter().flat_map(|credentials| &credentials.list).map(Credential::label);
+        self.secrets.iter().map(RegisteredSecret::label).chain(others)
+    }
+
+    /// Returns the method, with this shorthand.
+    fn method_with(&self, set: Option<ClientAuthMethod>) -> Result<ClientAuthMethod, String> {
+        if self.secrets.is_empty() {
+            method_without_secrets(self.method, set, self.credentials.as_deref())
+        } else {
+            method_of_secrets(self.method, set)
+        }
+    }
+
+    fn has_label(&self, label: &str) -> bool {
+        self.labels().any(|own| own == label)
+    }
+
     fn free_label(&self) -> String {
-        let labels: HashSet<&str> = self.secrets.iter().map(RegisteredSecret::label).collect();
+        let labels: HashSet<&str> = self.labels().collect();
         let mut label = String::from("1");
         let mut number = 1_u32;
         while labels.contains(&*label) {

@@ -14,10 +14,18 @@ pub enum ClientAuthMethod {
     /// `client_secret_basic`: RFC 6749 does not recommend it, since bodies are logged more often than the
     /// `Authorization` header.
     ClientSecretPost,
+    /// `private_key_jwt`: an assertion that the client signs with a key of its own (RFC 7523 §2.2, OpenID Connect Core
+    /// §9). The server knows only the public key, so there is no secret that it could lose.
+    PrivateKeyJwt,
 }
 
 impl ClientAuthMethod {
-    pub(crate) const ALL: [Self; 2] = [Self::ClientSecretBasic, Self::ClientSecretPost];
+    pub(crate) const ALL: [Self; 3] = [Self::ClientSecretBasic, Self::ClientSecretPost, Self::PrivateKeyJwt];
+
+    /// Returns whether the client authenticates with one of its secrets.
+    pub(crate) const fn is_secret(self) -> bool {
+        matches!(self, Self::ClientSecretBasic | Self::ClientSecretPost)
+    }
 
     /// Returns the registered name.
     #[must_use]
@@ -25,6 +33,7 @@ impl ClientAuthMethod {
         match self {
             Self::ClientSecretBasic => "client_secret_basic",
             Self::ClientSecretPost => "client_secret_post",
+            Self::PrivateKeyJwt => "private_key_jwt",
         }
     }
 }

@@ -4,15 +4,21 @@
 //! [`RegisteredClient`], which a [store](crate::store) keeps.
 
 mod client;
+mod credential;
+mod credential_record;
+mod credentials;
 mod method;
 mod other_members;
 mod record;
 #[cfg(test)]
 mod record_version_tests;
+mod record_path;
 mod registered_secret;
 mod rules;
 
 pub use self::client::{Client, ClientError, RegisteredClient};
+pub(crate) use self::credential::CredentialKind;
+pub use self::credential::{Credential, InvalidCredential};
 pub use self::method::ClientAuthMethod;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 pub(crate) use self::record::from_json;

@@ -28,6 +28,8 @@ use serde_path_to_error::{Path, Segment, Track};
 use zeroize::Zeroizing;
 
 use super::other_members::OtherMembers;
+use super::credential_record::CredentialRecord;
+use super::record_path::at;
 use super::{Client, ClientAuthMethod, ClientError, RegisteredClient, RegisteredSecret};
 use crate::audience::{Audience, InvalidAudience};
 use crate::client_id::ClientId;
@@ -44,8 +46,13 @@ pub(crate) struct Record {
     client_id: String,
     #[serde(default)]
     client_secrets: Vec<Object<SecretRecord>>,
-    #[serde(default)]
-    token_endpoint_auth_method: ClientAuthMethod,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token_endpoint_auth_method: Option<ClientAuthMethod>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    credentials: Vec<Object<CredentialRecord>>,
+    /// Seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    legacy_assertions_until: Option<u64>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     scope: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -198,7 +205,9 @@ impl Serialize for RegisteredClient {
         let mut record = Record {
             client_id: self.id.to_string(),
             client_secrets: of.secrets.iter().map(SecretRecord::from).map(Object).collect(),
-            token_endpoint_auth_method: of.method,
+            token_endpoint_auth_method: shorthand(self),
+            credentials: self.credentials().iter().map(CredentialRecord::from).map(Object).collect(),
+            legacy_assertions_until: self.legacy_until().map(UnixTime::as_secs),
             scope: of.scopes.to_string(),
             default_scope: of.default_scopes.as_ref().map(ToString::to_string),
             audiences: texts(&of.audiences),
@@ -215,6 +224,14 @@ impl Serialize for RegisteredClient {
         record.mark_version(NEW_MEMBERS);
         record.serialize(serializer)
     }
+}
+
+/// Returns `token_endpoint_auth_method` for the record of a client: nothing if the credentials have several methods, and
+/// no secret has the method.
+fn shorthand(client: &RegisteredClient) -> Option<ClientAuthMethod> {
+    let method = client.authentication();
+    let is_of_all = client.credentials().iter().all(|credential| credential.method() == method);
+    (is_of_all || !client.secrets().is_empty()).then_some(method)
 }
 
 impl<'de> Deserialize<'de> for RegisteredClient {
@@ -345,6 +362,7 @@ impl Record {
             .scopes(at("scope", scopes(&self.scope))?)
             .enabled(self.enabled)
             .other_members(self.other);
+        let mut client = Client::blank(self.client_id).scopes(at("scope", scopes(&self.scope))?).enabled(self.enabled);
         let mut labels = HashSet::new();
         for (number, Object(secret)) in self.client_secrets.into_iter().enumerate() {
             let secret = secret.checked().map_err(|mistake| format!("client_secrets[{number}]{mistake}"))?;
@@ -355,6 +373,24 @@ impl Record {
                 ));
             }
             client = client.registered_secret(secret);
+        }
+        for (number, Object(credential)) in self.credentials.into_iter().enumerate() {
+            let credential = credential.checked().map_err(|mistake| format!("credentials[{number}]{mistake}"))?;
+            if !credential.label().is_empty() && !labels.insert(credential.label().to_owned()) {
+                let label = credential.label();
+                return Err(format!(
+                    "credentials[{number}].label: duplicate label `{label}`; give each credential a label of its own"
+                ));
+            }
+            client = client.credential(credential);
+        }
+        if let Some(seconds) = self.legacy_assertions_until {
+            let time = UnixTime::from_secs(seconds).ok_or("must be seconds since 1970");
+            client = client.legacy_assertions_until(at("legacy_assertions_until", time)?.to_system());
+        }
+        if let Some(method) = self.token_endpoint_auth_method {
+            at("token_endpoint_auth_method", client.check_method(method))?;
+            client = client.authentication(method);
         }
         if let Some(defaults) = self.default_scope {
             client = client.default_scopes(at("default_scope", defaults.parse::<Scopes>())?);
@@ -450,7 +486,10 @@ impl<'de> Deserialize<'de> for ClientAuthMethod {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
         let method = Self::ALL.into_iter().find(|method| method.name() == name);
-        method.ok_or_else(|| D::Error::custom("unsupported method; use `client_secret_basic` or `client_secret_post`"))
+        method.ok_or_else(|| {
+            let names = Self::ALL.map(|method| format!("`{method}`")).join(", ");
+            D::Error::custom(format_args!("unsupported method; use one of {names}"))
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::ClientAuthMethod;
 use super::client::{ClientError, RegisteredClient};
 use crate::audience::Audience;
 use crate::scope::Scopes;
@@ -23,6 +24,8 @@ pub struct ClientRules {
     /// exists.
     pub(crate) resources: HashMap<Audience, Option<Scopes>>,
     pub(crate) default_audience: Option<Audience>,
+    /// The methods other than secrets that the server accepts.
+    pub(crate) assertion_methods: Vec<ClientAuthMethod>,
 }
 
 /// The maximum number of mistakes in one message.
@@ -55,8 +58,22 @@ impl ClientRules {
         can_get_none
             .then(|| NO_AUDIENCE.to_owned())
             .into_iter()
+            .chain(self.methods_not_accepted(client))
             .chain(audiences.map(|(field, audience)| no_resource(field, audience)))
             .chain(scopes.map(unknown_scope))
+    }
+
+    /// Returns a mistake for each credential whose method the server does not accept.
+    fn methods_not_accepted<'a>(&'a self, client: &'a RegisteredClient) -> impl Iterator<Item = String> + 'a {
+        let others = client.credentials().iter().filter(|own| !self.assertion_methods.contains(&own.method()));
+        others.map(|credential| {
+            format!(
+                "its credential `{}` is for `{}`, which the server does not accept; enable it with .client_assertions(…), or \
+                 remove the credential",
+                credential.label(),
+                credential.method()
+            )
+        })
     }
 
     /// Returns a scope that the settings contain, but that does not exist.

@@ -21,7 +21,7 @@ pub(crate) const LONGEST_TOKEN: usize = 16 * 1024;
 const LONGEST_SIGNATURE: usize = 1024;
 
 /// The three parts of a compact JWS (RFC 7515 §7.1).
-pub(super) struct Jws<'a> {
+pub(crate) struct Jws<'a> {
     pub(super) header: &'a str,
     payload: &'a str,
     signature: &'a str,
@@ -30,7 +30,7 @@ pub(super) struct Jws<'a> {
 }
 
 impl<'a> Jws<'a> {
-    pub(super) fn split(token: &'a str) -> Result<Self, InvalidToken> {
+    pub(crate) fn split(token: &'a str) -> Result<Self, InvalidToken> {
         if token.len() > LONGEST_TOKEN {
             return Err(InvalidToken::TooLong);
         }
@@ -42,6 +42,21 @@ impl<'a> Jws<'a> {
         };
         let (signed, _) = token.split_at_checked(header.len() + 1 + payload.len()).ok_or(InvalidToken::Malformed)?;
         Ok(Self { header, payload, signature, signed })
+    }
+
+    /// Returns the header in base64url.
+    pub(crate) fn header(&self) -> &'a str {
+        self.header
+    }
+
+    /// Returns the payload in base64url. Unauthenticated, unless the [signature](Self::is_signed_by) is verified.
+    pub(crate) fn payload(&self) -> &'a str {
+        self.payload
+    }
+
+    /// Returns whether the signature is well-formed and one of this key.
+    pub(crate) fn is_signed_by(&self, key: &VerifyingKey) -> bool {
+        self.verify(key).is_ok()
     }
 
     /// Returns the issuer that the token claims. Unauthenticated: only for choosing the issuer whose keys verify it.
@@ -69,6 +84,11 @@ impl<'a> Jws<'a> {
     }
 
     pub(super) fn verified_payload(&self, key: &VerifyingKey) -> Result<Vec<u8>, InvalidToken> {
+        self.verify(key)?;
+        decode(self.payload)
+    }
+
+    fn verify(&self, key: &VerifyingKey) -> Result<(), InvalidToken> {
         let mut signature = [0; LONGEST_SIGNATURE];
         let length = match base64url::decode_into(&mut signature, self.signature) {
             Ok(length) => length,
@@ -76,7 +96,7 @@ impl<'a> Jws<'a> {
             Err(DecodeSliceError::OutputSliceTooSmall) => return Err(InvalidToken::Signature),
         };
         match signature.get(..length) {
-            Some(signature) if key.verifies(self.signed.as_bytes(), signature) => decode(self.payload),
+            Some(signature) if key.verifies(self.signed.as_bytes(), signature) => Ok(()),
             _ => Err(InvalidToken::Signature),
         }
     }

@@ -9,6 +9,7 @@ use crate::authorization_server::error::{Fault, TokenError};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime};
 use crate::event::{Event, EventSender, Outcome};
+use crate::metrics;
 use crate::registration::{ClientRules, RegisteredClient};
 use crate::sync::BoundedMap;
 
@@ -44,6 +45,20 @@ impl Audit {
         tracing::warn!(oauth.client_id = %client.id(), secret = old.label(), newer = newer.label(), "a client still uses an old secret");
         let outcome = Outcome::OldSecretUsed { label: old.label().to_owned(), newer: newer.label().to_owned() };
         self.send(outcome, client.id(), extensions);
+    }
+
+    /// Reports each use of an allowance for older assertions, so that the clients that still need it can be listed.
+    pub(super) fn legacy_assertion(
+        &self,
+        client: &ClientId,
+        claim: &'static str,
+        until: UnixTime,
+        extensions: &Extensions,
+    ) {
+        metrics::legacy_assertion_used(claim);
+        let until = until.to_system();
+        tracing::warn!(oauth.client_id = %client, claim, ?until, "a client sent an assertion that is accepted only until this time");
+        self.send(Outcome::LegacyAssertionUsed { claim, until }, client, extensions);
     }
 
     /// Reports a client from a store that does not validate its clients, if it is invalid under the settings of the

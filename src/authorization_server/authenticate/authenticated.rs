@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::event;
-use crate::registration::{ClientAuthMethod, RegisteredClient};
+use crate::registration::{ClientAuthMethod, Credential, RegisteredClient};
 use crate::text::Text;
 
 /// A client that was authenticated. Only an authenticator in this folder creates one.
@@ -22,12 +22,19 @@ pub(in crate::authorization_server) struct AuthenticatedClient {
 pub(super) enum UsedCredential {
     /// The position among [`RegisteredClient::secrets`].
     Secret(u32),
+    /// The position among [`RegisteredClient::credentials`].
+    Other(u32),
 }
 
 impl UsedCredential {
     /// Creates it from a position. A registration is far smaller than 4 billion credentials.
     pub(super) fn secret(at: usize) -> Self {
         Self::Secret(u32::try_from(at).unwrap_or(u32::MAX))
+    }
+
+    /// Like [`secret`](Self::secret), for a credential other than a secret.
+    pub(super) fn other(at: usize) -> Self {
+        Self::Other(u32::try_from(at).unwrap_or(u32::MAX))
     }
 }
 
@@ -45,6 +52,10 @@ impl AuthenticatedClient {
     pub(in crate::authorization_server) fn method(&self) -> ClientAuthMethod {
         match self.used {
             UsedCredential::Secret(_) => self.client.authentication(),
+            UsedCredential::Other(at) => {
+                let used = self.client.credentials().get(at as usize);
+                used.map_or_else(|| self.client.authentication(), Credential::method)
+            }
         }
     }
 
@@ -56,6 +67,7 @@ impl AuthenticatedClient {
     fn label(&self) -> Option<&Text> {
         match self.used {
             UsedCredential::Secret(at) => Some(self.client.secrets().get(at as usize)?.label_text()),
+            UsedCredential::Other(at) => Some(self.client.credentials().get(at as usize)?.label_text()),
         }
     }
 

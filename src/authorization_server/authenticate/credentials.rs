@@ -3,6 +3,7 @@
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
+use super::assertion::{self, AssertionCredentials};
 use super::secret::{SecretCredentials, basic, post};
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::authorization_server::form::Form;
@@ -10,6 +11,7 @@ use crate::authorization_server::form::Form;
 /// The credentials of a request, by kind: well-formed, but not yet checked.
 pub(in crate::authorization_server) enum Credentials {
     Secret(SecretCredentials),
+    Assertion(AssertionCredentials),
 }
 
 impl Credentials {
@@ -23,7 +25,7 @@ impl Credentials {
             _ if methods > 1 => Err(Fault::TWO_METHODS.into()),
             (Some(header), _) => basic::read(header, form).map(Self::Secret),
             (_, [Some(secret), _]) => post::read(secret, form).map(Self::Secret),
-            (_, [_, Some(_)]) => Err(TokenError::new(Fault::CLIENT).detailed("assertions are not supported")),
+            (_, [_, Some(text)]) => assertion::read(text, form).map(Self::Assertion),
             _ => Err(TokenError::new(Fault::CLIENT).detailed("the request has no client credentials")),
         }
     }

@@ -4,12 +4,15 @@
 //! credentials has an authenticator of its own, in a module of its own. On any failure the caller gets the same
 //! `invalid_client`; only the operator learns the reason.
 
+mod assertion;
 mod audit;
 mod authenticated;
 mod client_cache;
 mod credentials;
 mod secret;
 
+pub(in crate::authorization_server) use self::assertion::AssertionAuthenticator;
+pub use self::assertion::{AssertionRule, ClientAssertions, InvalidAssertion};
 pub(in crate::authorization_server) use self::audit::Audit;
 pub(in crate::authorization_server) use self::authenticated::AuthenticatedClient;
 use self::authenticated::UsedCredential;
@@ -20,7 +23,7 @@ pub use self::secret::AttemptLimits;
 pub(in crate::authorization_server) use self::secret::{CheckPlace, Decoy, SecretAuthenticator, SlowChecks, Throttle};
 #[cfg(feature = "legacy_hashes")]
 pub(in crate::authorization_server) use self::secret::{DynUpgrade, Upgrades};
-use super::error::TokenError;
+use super::error::{Fault, TokenError};
 use super::head::Head;
 use crate::registration::ClientAuthMethod;
 
@@ -28,13 +31,17 @@ use crate::registration::ClientAuthMethod;
 #[derive(Debug)]
 pub(in crate::authorization_server) struct Authenticator {
     pub(in crate::authorization_server) secret: SecretAuthenticator,
+    /// `None` if the server accepts no assertions.
+    pub(in crate::authorization_server) assertion: Option<AssertionAuthenticator>,
 }
 
 impl Authenticator {
     /// Returns the methods by which a client of this server can authenticate, in the order in which the metadata lists
     /// them.
     pub(in crate::authorization_server) fn methods(&self) -> Vec<ClientAuthMethod> {
-        vec![ClientAuthMethod::ClientSecretBasic, ClientAuthMethod::ClientSecretPost]
+        let secret = [ClientAuthMethod::ClientSecretBasic, ClientAuthMethod::ClientSecretPost];
+        let assertion = self.assertion.is_some().then_some(ClientAuthMethod::PrivateKeyJwt);
+        secret.into_iter().chain(assertion).collect()
     }
 
     /// Authenticates the client of the request with this `head`.
@@ -45,6 +52,14 @@ impl Authenticator {
     ) -> Result<AuthenticatedClient, TokenError> {
         match credentials {
             Credentials::Secret(credentials) => self.secret.authenticate(credentials, head).await,
+            Credentials::Assertion(credentials) => match &self.assertion {
+                // Boxed, so that requests with a secret stay small.
+                Some(assertion) => Box::pin(assertion.authenticate(credentials, head)).await,
+                None => Err(TokenError::new(Fault::CLIENT).detailed(NO_ASSERTIONS)),
+            },
         }
     }
 }
+
+const NO_ASSERTIONS: &str =
+    "the server accepts no client assertions; enable them with AuthorizationServerBuilder::client_assertions";

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Client, ClientError, RegisteredClient};
+use crate::registration::RegisteredSecret;
 use crate::secret::StoredSecret;
 
 /// A client with one generated secret that no one knows. It is in no store.
@@ -12,6 +13,10 @@ pub(in crate::authorization_server) struct Decoy(Arc<RegisteredClient>);
 impl Decoy {
     pub(in crate::authorization_server) fn new() -> Result<Self, ClientError> {
         Ok(Self(Arc::new(Client::new("decoy", StoredSecret::of_no_secret()).register()?)))
+    }
+
+    pub(super) fn secrets(&self) -> &[RegisteredSecret] {
+        self.0.secrets()
     }
 
     pub(super) fn client(&self) -> Arc<RegisteredClient> {

@@ -65,7 +65,7 @@ fn client_id(text: &str) -> Result<ClientId, TokenError> {
 pub(in crate::authorization_server) struct SecretAuthenticator {
     pub(in crate::authorization_server) peer: PeerAddress,
     pub(in crate::authorization_server) clients: ClientCache,
-    /// Stands in for an unknown client.
+    /// The substitute for an unknown client.
     pub(in crate::authorization_server) decoy: Decoy,
     /// Decides whether a secret has expired.
     pub(in crate::authorization_server) clock: Arc<dyn Clock>,

@@ -1,0 +1,32 @@
+//! The parameters of an assertion (RFC 7521 §4.2).
+
+use super::invalid::{AssertionRule, Refusal};
+use crate::authorization_server::form::Form;
+use crate::quoted::quoted;
+
+/// An assertion as it was sent.
+pub(in crate::authorization_server) struct AssertionCredentials {
+    pub(super) text: Box<str>,
+    /// The parameter `client_id`, which may be absent (RFC 7521 §4.2).
+    pub(super) client_id: Option<Box<str>>,
+}
+
+/// The `client_assertion_type` of RFC 7523 §2.2.
+pub(super) const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// Reads the parameters that belong to the assertion in this text.
+pub(super) fn read(text: &str, form: &Form<'_>) -> Result<AssertionCredentials, Refusal> {
+    match form.get("client_assertion_type") {
+        Some(JWT_BEARER) => {
+            let client_id = form.get("client_id").map(Box::from);
+            Ok(AssertionCredentials { text: text.into(), client_id })
+        }
+        found => {
+            let found = found.map_or_else(|| "absent".to_owned(), quoted);
+            let text = format!(
+                "the parameter `client_assertion_type` is {found}, expected \"{JWT_BEARER}\"; set it in the client"
+            );
+            Err(Refusal::new(AssertionRule::AssertionType, text))
+        }
+    }
+}

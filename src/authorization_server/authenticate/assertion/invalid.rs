@@ -1,0 +1,155 @@
+//! [`AssertionRule`]: the rules of client assertions, and the reason for a refusal.
+
+use std::fmt;
+
+use crate::quoted::quoted_within;
+
+/// A rule of client assertions that an assertion can break (RFC 7523 §3, RFC 10070).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AssertionRule {
+    /// The parameter `client_assertion_type` is one that the server supports.
+    AssertionType,
+    /// The assertion is a JWS in compact form of at most 16 KiB (RFC 7515 §7.1).
+    Form,
+    /// The header is a JSON object with an `alg` and members of the right types.
+    Header,
+    /// `typ` is absent, `JWT` or `client-authentication+jwt`.
+    Type,
+    /// No header parameter is critical (`crit`).
+    Critical,
+    /// The header brings no key of its own (`jwk`, `jku`, `x5u`).
+    ForeignKey,
+    /// The algorithm is one that the server accepts, and that of the client's key.
+    Algorithm,
+    /// The payload is a JSON object with unique names.
+    Payload,
+    /// `iss` is the client id.
+    Issuer,
+    /// `sub` is the client id.
+    Subject,
+    /// The parameter `client_id`, if present, is the client id of the assertion.
+    ClientId,
+    /// `aud` is the issuer identifier of this server, as the only value.
+    Audience,
+    /// `exp` has not passed.
+    Expiry,
+    /// `exp` is not too far ahead.
+    Lifetime,
+    /// `nbf`, if present, has passed.
+    NotBefore,
+    /// `iat`, if present, is not in the future.
+    IssuedAt,
+    /// `jti` has 1 to 128 bytes.
+    TokenId,
+    /// The client is registered, and enabled.
+    Client,
+    /// The client has a current credential for this kind of assertion.
+    Credential,
+    /// The client has a key with this `kid`.
+    Key,
+    /// The signature is valid.
+    Signature,
+    /// The assertion was not used before.
+    Replay,
+}
+
+impl AssertionRule {
+    /// Returns a stable name, for logs and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AssertionType => "assertion_type",
+            Self::Form => "form",
+            Self::Header => "header",
+            Self::Type => "type",
+            Self::Critical => "critical",
+            Self::ForeignKey => "foreign_key",
+            Self::Algorithm => "algorithm",
+            Self::Payload => "payload",
+            Self::Issuer => "issuer",
+            Self::Subject => "subject",
+            Self::ClientId => "client_id",
+            Self::Audience => "audience",
+            Self::Expiry => "expiry",
+            Self::Lifetime => "lifetime",
+            Self::NotBefore => "not_before",
+            Self::IssuedAt => "issued_at",
+            Self::TokenId => "token_id",
+            Self::Client => "client",
+            Self::Credential => "credential",
+            Self::Key => "key",
+            Self::Signature => "signature",
+            Self::Replay => "replay",
+        }
+    }
+}
+
+/// The rule that a refused assertion breaks: the [source](std::error::Error::source) of a
+/// [`TokenError`](crate::TokenError). The text of that error has the value found, the value expected, and how to fix it.
+///
+/// ```
+/// use std::error::Error as _;
+/// use tower_client_credentials::TokenError;
+/// use tower_client_credentials::authorization_server::{AssertionRule, InvalidAssertion};
+///
+/// fn is_wrong_audience(error: &TokenError) -> bool {
+///     let invalid = error.source().and_then(|source| source.downcast_ref::<InvalidAssertion>());
+///     invalid.is_some_and(|invalid| invalid.rule() == AssertionRule::Audience)
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the client assertion breaks the rule `{}`", .0.name())]
+pub struct InvalidAssertion(AssertionRule);
+
+impl InvalidAssertion {
+    /// Returns the rule.
+    #[must_use]
+    pub const fn rule(self) -> AssertionRule {
+        self.0
+    }
+}
+
+/// Why an assertion is refused, for the operator.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    rule: AssertionRule,
+    text: String,
+}
+
+impl Refusal {
+    pub(super) fn new(rule: AssertionRule, text: impl Into<String>) -> Self {
+        Self { rule, text: text.into() }
+    }
+
+    /// Creates a refusal for a claim or a header parameter. `found` is quoted.
+    pub(super) fn claim(
+        rule: AssertionRule,
+        name: &str,
+        found: &dyn fmt::Display,
+        expected: &str,
+        how_to_fix: &str,
+    ) -> Self {
+        Self::new(rule, format!("`{name}` of the assertion is {found}, expected {expected}; {how_to_fix}"))
+    }
+
+    pub(super) fn unknown_client() -> Self {
+        Self::new(AssertionRule::Client, "the client is not registered")
+    }
+
+    pub(super) fn disabled_client() -> Self {
+        Self::new(AssertionRule::Client, "the client is disabled")
+    }
+
+    pub(super) fn used_before(jti: &str) -> Self {
+        let text = format!(
+            "the assertion with the `jti` {} was used before; sign a new assertion for each request, also for a retry",
+            quoted_within(jti, 128)
+        );
+        Self::new(AssertionRule::Replay, text)
+    }
+
+    pub(super) fn into_parts(self) -> (InvalidAssertion, String) {
+        (InvalidAssertion(self.rule), self.text)
+    }
+}
