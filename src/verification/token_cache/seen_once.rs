@@ -1,6 +1,6 @@
 //! [`SeenOnce`]: marks tokens that were used once while the cache was full.
 
-use super::Place;
+use super::place::Place;
 
 /// Marks of tokens that were used once. A later token may overwrite an earlier mark; the earlier token then needs one more use.
 #[derive(Default)]
