@@ -5,16 +5,20 @@
 pub(crate) struct Striped<T, const N: usize>(Box<[T; N]>);
 
 impl<T: Default, const N: usize> Default for Striped<T, N> {
-    #[expect(clippy::expect_used, reason = "the vector is created with the length of the array")]
     fn default() -> Self {
-        const { assert!(N > 0, "there must be at least one value") };
-        // Through a vector, since an array on the stack may exceed the stack.
-        let values: Box<[T]> = (0..N).map(|_| T::default()).collect();
-        Self(values.try_into().ok().expect("there are N values"))
+        Self::from_fn(T::default)
     }
 }
 
 impl<T, const N: usize> Striped<T, N> {
+    #[expect(clippy::expect_used, reason = "the vector is created with the length of the array")]
+    pub(crate) fn from_fn(mut value: impl FnMut() -> T) -> Self {
+        const { assert!(N > 0, "there must be at least one value") };
+        // Through a vector, since an array on the stack may exceed the stack.
+        let values: Box<[T]> = (0..N).map(|_| value()).collect();
+        Self(values.try_into().ok().expect("there are N values"))
+    }
+
     #[inline]
     #[expect(clippy::indexing_slicing, reason = "the remainder is smaller than the number of values")]
     #[expect(clippy::cast_possible_truncation, reason = "the remainder is smaller than a `usize`")]

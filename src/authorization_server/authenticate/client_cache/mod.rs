@@ -11,19 +11,28 @@
 //!    its revocation does not cover, even if the feed is cut off.
 //! 5. Outsiders choose the unknown ids. These have a capacity of their own, so a flood of them evicts no client.
 
-use std::collections::HashMap;
+mod entries;
+mod freshness;
+mod limits;
+mod look_up;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
-use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::authorization_server::error::TokenError;
+use self::entries::{Kept, Shard};
+use self::freshness::Now;
+pub(crate) use self::freshness::{Answer, Basis};
+pub use self::limits::ClientCacheLimits;
+pub(crate) use self::look_up::Unanswered;
+use self::look_up::{LookUp, LookUpTask, Started};
 use crate::client_id::ClientId;
 use crate::clock::Clock;
-use crate::deadline::{self, Late};
+use crate::deadline;
 use crate::registration::RegisteredClient;
 use crate::revocation::Revocations;
 use crate::store::{DynClientStore, StoreError};
@@ -88,41 +97,10 @@ const MAX_LOOKUPS: usize = 10_000;
 
 /// The number of locks, so that cores do not wait for each other.
 const SHARDS: usize = 16;
+use crate::store::DynClientStore;
+use crate::sync::InFlight;
 
 type Known = Option<Arc<RegisteredClient>>;
-
-/// The reason why the client store did not answer. All callers that wait for one look-up get the same.
-#[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum Unanswered {
-    #[error(transparent)]
-    Store(Arc<StoreError>),
-    #[error(transparent)]
-    Late(Late),
-    #[error("too many concurrent client look-ups")]
-    Busy,
-    #[error("the client look-up was aborted")]
-    BrokenOff,
-}
-
-/// An answer of the client store.
-#[derive(Clone, Debug)]
-pub(crate) struct Answer {
-    pub(crate) client: Known,
-    pub(crate) basis: Basis,
-    /// The time at which the answer was correct: when the store was asked, or the later time up to which the feed has
-    /// reported all changes.
-    pub(crate) as_of: SystemTime,
-}
-
-/// Whether an answer can be used for a refusal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Basis {
-    /// No: it was not fetched for a refusal, or is too old. Use [`ClientCache::find_lately`].
-    Acceptance,
-    /// Yes: the store was just asked. Call [`ClientCache::refused`] afterwards.
-    Fetched,
-    Refusal,
-}
 
 /// The client store with a cache, for client authentication. A clone shares the cache.
 #[derive(Clone, Debug)]
@@ -153,63 +131,6 @@ impl OnRead {
 impl fmt::Debug for OnRead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("OnRead")
-    }
-}
-
-struct Kept {
-    limits: ClientCacheLimits,
-    hasher: RandomState,
-    shards: [Mutex<Shard>; SHARDS],
-    in_flight: Arc<Semaphore>,
-}
-
-/// A part of the cache, with its own lock.
-struct Shard {
-    found: BoundedMap<ClientId, Entry<Arc<RegisteredClient>>>,
-    absent: BoundedMap<ClientId, Entry<()>>,
-    in_flight: HashMap<ClientId, Lookup>,
-}
-
-/// A look-up in flight. All callers that want the same client wait for it. It continues if they hang up.
-#[derive(Clone)]
-struct Lookup {
-    asked_at: SystemTime,
-    result: InFlight<Result<Known, Unanswered>>,
-}
-
-struct Entry<T> {
-    value: T,
-    /// When the store was asked, before it answered.
-    asked_at: SystemTime,
-    /// When the store was last asked for a refusal.
-    asked_for_refusal: Option<SystemTime>,
-}
-
-/// The current time, and the time up to which the feed has reported all changes, if there is a feed.
-#[derive(Clone, Copy)]
-struct Now {
-    time: SystemTime,
-    told: Option<SystemTime>,
-}
-
-impl Now {
-    /// Returns whether `asked_at` is at least `than` ago. After the clock was set back, every entry is old.
-    fn is_older(self, asked_at: SystemTime, than: Duration) -> bool {
-        self.time.duration_since(asked_at).map_or(true, |age| age >= than)
-    }
-
-    /// Returns the time at which the answer to a look-up from `asked_at` was correct.
-    fn as_of(self, asked_at: SystemTime) -> SystemTime {
-        self.told.map_or(asked_at, |told| told.max(asked_at))
-    }
-
-    /// Returns whether the feed may not have reported a change since then yet.
-    fn is_behind(self, as_of: SystemTime) -> bool {
-        self.told.is_some() && as_of.checked_add(MAX_FEED_LAG).is_none_or(|end| end < self.time)
-    }
-
-    fn may_refuse(self, asked_for_refusal: SystemTime, limits: ClientCacheLimits) -> bool {
-        !self.is_older(asked_for_refusal, limits.absent) && !self.is_behind(self.as_of(asked_for_refusal))
     }
 }
 
@@ -313,9 +234,9 @@ impl ClientCache {
         let permit = kept.in_flight.clone().try_acquire_owned().map_err(|_| Unanswered::Busy)?;
         let runtime = Handle::try_current().map_err(|_| Unanswered::BrokenOff)?;
         let (result, finish) = InFlight::start();
-        let lookup = Lookup { asked_at: self.0.clock.now(), result };
+        let lookup = LookUp { asked_at: self.0.clock.now(), result };
         shard.in_flight.insert(id.clone(), lookup.clone());
-        let task = LookupTask {
+        let task = LookUpTask {
             cache: self.clone(),
             id: id.clone(),
             asked_at: lookup.asked_at,
@@ -325,12 +246,6 @@ impl ClientCache {
         };
         Ok(Started { lookup, task: Some((runtime, task)) })
     }
-}
-
-/// A look-up to wait for. A new one must be spawned first.
-struct Started {
-    lookup: Lookup,
-    task: Option<(Handle, LookupTask)>,
 }
 
 impl Inner {
