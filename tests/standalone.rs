@@ -2,13 +2,21 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // helpers of tests, which may
 
+#[path = "standalone/check.rs"]
+mod check;
 #[path = "common/http2.rs"]
 #[allow(dead_code, unreachable_pub, clippy::indexing_slicing)] // another test uses the rest
 mod http2;
 #[path = "standalone/idle.rs"]
 mod idle;
+#[path = "standalone/monitoring.rs"]
+mod monitoring;
 #[path = "standalone/places.rs"]
 mod places;
+#[path = "standalone/reload.rs"]
+mod reload;
+#[path = "standalone/tls.rs"]
+mod tls;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -109,7 +117,8 @@ impl Service {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
-        let address = line.trim_end().strip_prefix("listening on http://").expect("an address").parse().unwrap();
+        let address = line.trim_end().strip_prefix("listening on ").and_then(|url| url.split("://").nth(1));
+        let address = address.expect("an address").parse().unwrap();
         Self { child, stdout, address }
     }
 
@@ -176,9 +185,40 @@ impl Service {
     }
 
     fn terminate(&mut self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("sh").args(["-c", "kill -TERM $0", &pid]).status().unwrap().success());
+        self.signal("TERM");
         assert_eq!(self.line(), "draining");
+    }
+
+    /// Sends SIGHUP, and returns the line about the reload.
+    fn reload(&mut self) -> String {
+        self.signal("HUP");
+        self.line()
+    }
+
+    fn signal(&self, signal: &str) {
+        let (command, pid) = (format!("kill -{signal} $0"), self.child.id().to_string());
+        assert!(Command::new("sh").args(["-c", &command, &pid]).status().unwrap().success());
+    }
+
+    /// Requests a token for `billing`, whose secret is `correct horse`, and returns the whole response.
+    fn request_token(&self) -> String {
+        self.send(
+            "POST /token HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAuthorization: Basic YmlsbGluZzpjb3JyZWN0K2hvcnNl\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 40\r\n\r\ngrant_type=client_credentials&scope=read",
+        )
+    }
+
+    fn token(&self) -> String {
+        let answer = self.request_token();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let body: Value = serde_json::from_str(body).unwrap();
+        body["access_token"].as_str().unwrap_or_else(|| panic!("no token: {answer}")).to_owned()
+    }
+
+    /// Returns the status of `/api/read` with this token.
+    fn reads(&self, token: &str) -> String {
+        let head = format!("GET /api/read HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAuthorization: Bearer {token}");
+        self.send(&format!("{head}\r\n\r\n")).split(' ').nth(1).unwrap().to_owned()
     }
 
     fn line(&mut self) -> String {
@@ -660,7 +700,7 @@ fn the_hash_of_an_older_system_is_replaced_in_the_store_when_its_secret_is_used(
 #[test]
 fn without_a_file_it_prints_its_usage() {
     let output = standalone().output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stderr).contains("--config FILE.toml"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--config <FILE.toml>"));
     let output = standalone().args(["--config", "nothing-here.toml"]).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("examples/standalone.toml"));
 }

@@ -25,46 +25,111 @@ use tower_http::timeout::RequestBodyDeadlineLayer;
 use crate::config::{Client, Config, Keys, Method, Mistake, Proxies, Resource, Source};
 use crate::log;
 use crate::serve::Health;
-use crate::store::{Registry, Store, chain};
+use crate::store::{Registry, Store, chain, is_missing_in_a_folder};
+
+/// What the configuration is built for.
+pub(crate) struct Context<'a> {
+    /// The address at which the service listens.
+    pub(crate) address: SocketAddr,
+    pub(crate) health: &'a Health,
+    /// What the state before a reload had.
+    pub(crate) kept: Option<Kept>,
+    /// Whether a missing key or SQLite file is created.
+    pub(crate) creates: bool,
+}
+
+/// What a reload takes over as long as its settings do not change: reopening a store in memory, or generating another key, would
+/// lose what the service promised to its clients.
+#[derive(Clone)]
+pub(crate) struct Kept {
+    store_url: String,
+    store: Store,
+    pub(crate) revocations: Revocations,
+    generated: Option<Generated>,
+}
+
+/// A generated key, and the settings that it was generated for.
+#[derive(Clone)]
+struct Generated {
+    settings: (String, Option<String>),
+    ring: KeyRing,
+}
 
 /// Builds the router: the demo routes, `/health/…`, and the endpoints of the server.
-pub(crate) async fn app(
-    config: &Config,
-    source: &Source,
-    proxies: Option<TrustedProxies>,
-    address: SocketAddr,
-    health: &Health,
-) -> Result<Router, Mistake> {
-    let store = store(config, source).await?;
-    let revocations = Revocations::follow(store.clone()).await;
-    let revocations = revocations.map_err(|error| source.mistake_in("store", chain(&error)))?;
-    refuse_clients_in_both(config, source, &store).await?;
-    let server = server(config, source, proxies, address, store.clone(), revocations.clone())?;
+pub(crate) async fn app(config: &Config, source: &Source, context: Context<'_>) -> Result<(Router, Kept), Mistake> {
+    let Context { address, health, kept, creates } = context;
+    let was_kept = kept.is_some();
+    let (keys, generated) = keys(&config.keys, source, kept.as_ref(), creates)?;
+    let kept = store(config, source, kept, generated, creates).await?;
+    refuse_clients_in_both(config, source, &kept.store).await?;
+    let (store, revocations) = (kept.store.clone(), kept.revocations.clone());
+    let proxies = proxies(config, source)?;
+    let server = server(config, source, proxies, address, keys, store.clone(), revocations.clone())?;
     let body_deadline = Duration::from_secs(config.limits.body_seconds.into());
     let routes = routes(config, source, &server)?;
+    if !was_kept {
+        warn_of_lost_state(config, &store);
+    }
+    let is_ready = {
+        let health = health.clone();
+        move || health.is_ready() && revocations.is_ready()
+    };
+    let app = routes
+        .merge(health_routes(is_ready))
+        .layer(RequestBodyDeadlineLayer::new(body_deadline)) // the token endpoint has its own deadline
+        .layer(TokenEndpointLayer::new(server))
+        .layer(log::requests())
+        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION])); // outermost, before anything that could log it
+    Ok((app, kept))
+}
+
+/// Warns of state that the service loses when it ends.
+fn warn_of_lost_state(config: &Config, store: &Store) {
     if let Some(algorithm) = &config.keys.generate {
         warn_of_generated_key(algorithm);
     }
     match store {
-        Store::Memory(_) => tracing::warn!("state is kept in memory: revocations are lost when this process ends"),
+        Store::Memory(_) => tracing::warn!(
+            "state is kept in memory: revocations are lost when this process ends, and other replicas do not see them. To keep \
+             them, set `store`, for example store = \"sqlite://tokens.db\", in a program that was built with --features sqlite"
+        ),
         #[allow(unreachable_patterns)] // where no other is built in
         store => tracing::info!(?store, "opened the store"),
     }
-    Ok(routes
-        .merge(health_routes(health, revocations))
-        .layer(RequestBodyDeadlineLayer::new(body_deadline)) // the token endpoint has its own deadline
-        .layer(TokenEndpointLayer::new(server))
-        .layer(log::requests())
-        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION]))) // outermost, before anything that could log it
 }
 
-/// Opens the configured store. The default is SQLite beside the configuration file if the feature is enabled, otherwise memory.
-async fn store(config: &Config, source: &Source) -> Result<Store, Mistake> {
-    let url = config.store.clone().unwrap_or_else(|| {
+/// Returns the URL of the store. The default is SQLite beside the configuration file if the feature is enabled, otherwise memory.
+pub(crate) fn store_url(config: &Config, source: &Source) -> String {
+    config.store.clone().unwrap_or_else(|| {
         let sqlite = source.beside("db").file_name().map(|name| format!("sqlite://{}", name.display()));
         sqlite.filter(|_| cfg!(feature = "sqlite")).unwrap_or_else(|| "memory:".to_owned())
-    });
-    Store::open(&url, source.folder()).await.map_err(|why| source.mistake_in("store", why))
+    })
+}
+
+/// Opens the configured store and follows its revocations, unless the state before the reload did.
+async fn store(
+    config: &Config,
+    source: &Source,
+    kept: Option<Kept>,
+    generated: Option<Generated>,
+    creates: bool,
+) -> Result<Kept, Mistake> {
+    let store_url = store_url(config, source);
+    if let Some(kept) = kept.filter(|kept| kept.store_url == store_url) {
+        return Ok(Kept { generated, ..kept });
+    }
+    let mistake = |why: String| source.mistake_in("store", why);
+    let is_created_later = !creates && Store::is_missing_file(&store_url, source.folder());
+    let url = if is_created_later { "memory:" } else { &store_url };
+    let store = Store::open(url, source.folder()).await.map_err(mistake)?;
+    let revocations = Revocations::follow(store.clone()).await.map_err(|error| mistake(chain(&error)))?;
+    Ok(Kept { store_url, store, revocations, generated })
+}
+
+/// Returns the issuer identifier. By default it is the URL of the listening address.
+pub(crate) fn issuer(config: &Config, address: SocketAddr) -> String {
+    let scheme = if config.tls.certificate.is_some() { "https" } else { "http" };
+    config.issuer.clone().unwrap_or_else(|| format!("{scheme}://{address}"))
 }
 
 /// Rejects a client that is both listed and in the store: the listed one would be served regardless of changes in the store.
@@ -89,6 +154,7 @@ fn server(
     source: &Source,
     proxies: Option<TrustedProxies>,
     address: SocketAddr,
+    keys: KeyRing,
     store: Store,
     revocations: Revocations,
 ) -> Result<AuthorizationServer, Mistake> {
@@ -96,9 +162,12 @@ fn server(
     let issuer = config.issuer.clone().unwrap_or_else(|| format!("http://{address}"));
     let listed = clients(config, source)?;
     let clients = Registry { listed: listed.clone(), store };
+    let Config { paths, limits, tokens, metadata, attempts, .. } = config;
+    let issuer = issuer(config, address);
     #[cfg(feature = "legacy_hashes")]
     let hashes = clients.clone();
-    let mut builder = AuthorizationServer::builder(issuer, keys(&config.keys, source)?, clients)
+    let mut builder = AuthorizationServer::builder(issuer, keys, clients)
+        .attempt_limits(attempts.limits())
         .revocations(revocations)
         .known_scopes(tokens.scope.iter().cloned().collect::<Scopes>())
         .default_scopes(tokens.default_scope.iter().cloned().collect::<Scopes>())
@@ -232,7 +301,13 @@ fn locate(error: &ConfigError, config: &Config, source: &Source) -> Mistake {
     source.mistake_in(setting, error)
 }
 
-fn keys(keys: &Keys, source: &Source) -> Result<KeyRing, Mistake> {
+/// Returns the key ring, and the generated key if there is one. A missing file is not created if `creates` is false.
+fn keys(
+    keys: &Keys,
+    source: &Source,
+    kept: Option<&Kept>,
+    creates: bool,
+) -> Result<(KeyRing, Option<Generated>), Mistake> {
     let at = |setting| move |error: KeyError| source.mistake_in(setting, error);
     let chosen = keys.algorithm.as_deref().map(algorithm).transpose();
     let chosen = chosen.map_err(|why| source.mistake_in("keys.algorithm", why))?;
@@ -240,17 +315,29 @@ fn keys(keys: &Keys, source: &Source) -> Result<KeyRing, Mistake> {
         Some(algorithm) => signing.with_algorithm(algorithm).map_err(at("keys.algorithm")),
         None => Ok(signing),
     };
+    let mut generated = None;
     let ring = match (&keys.generate, &keys.sign, &keys.load_or_create) {
         (Some(name), None, None) => {
-            let algorithm = algorithm(name).map_err(|why| source.mistake_in("keys.generate", why))?;
-            KeyRing::new(with_chosen(SigningKey::generate(algorithm).map_err(at("keys.generate"))?)?)
+            let settings = (name.clone(), keys.algorithm.clone());
+            let before = kept.and_then(|kept| kept.generated.as_ref()).filter(|before| before.settings == settings);
+            let ring = match before {
+                Some(before) => before.ring.clone(),
+                None => {
+                    let algorithm = algorithm(name).map_err(|why| source.mistake_in("keys.generate", why))?;
+                    KeyRing::new(with_chosen(SigningKey::generate(algorithm).map_err(at("keys.generate"))?)?)
+                }
+            };
+            generated = Some(Generated { settings, ring: ring.clone() });
+            ring
         }
         (None, Some(path), None) => {
             KeyRing::new(with_chosen(SigningKey::from_file(source.resolve(path)).map_err(at("keys.sign"))?)?)
         }
         (None, None, Some(path)) => {
             let path = source.resolve(path);
+            let is_created_later = !creates && is_missing_in_a_folder(&path);
             match chosen {
+                _ if is_created_later => KeyRing::generate(),
                 Some(algorithm) => SigningKey::load_or_create(path, algorithm).map(KeyRing::new),
                 None => KeyRing::load_or_create(path),
             }
@@ -266,11 +353,12 @@ fn keys(keys: &Keys, source: &Source) -> Result<KeyRing, Mistake> {
             return Err(source.mistake_in(setting, format_args!("{other} is set as well; keep one of them")));
         }
     };
-    keys.trust.iter().try_fold(ring, |ring, path| {
+    let ring = keys.trust.iter().try_fold(ring, |ring, path| {
         let key = public_key(&source.resolve(path))
             .map_err(|why| source.mistake_in("keys.trust", format_args!("{}: {why}", path.display())))?;
         Ok(ring.also_trust(key))
-    })
+    })?;
+    Ok((ring, generated))
 }
 
 /// Logs how to keep a key, since a key that is generated at each start is lost at the next one.
@@ -309,7 +397,7 @@ fn public_key(path: &Path) -> Result<VerifyingKey, String> {
 }
 
 /// Reads regular files only: opening a named pipe waits for a writer and could prevent the service from starting.
-fn read_file(path: &Path) -> io::Result<String> {
+pub(crate) fn read_file(path: &Path) -> io::Result<String> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
@@ -438,9 +526,7 @@ const LIVE: &str = "/health/live";
 const READY: &str = "/health/ready";
 
 /// Live means that the process answers. Ready means that it should receive requests.
-fn health_routes(health: &Health, revocations: Revocations) -> Router {
-    let health = health.clone();
-    let is_ready = move || health.is_ready() && revocations.is_ready();
+pub(crate) fn health_routes(is_ready: impl Fn() -> bool + Clone + Send + Sync + 'static) -> Router {
     let ready = async move || if is_ready() { StatusCode::NO_CONTENT } else { StatusCode::SERVICE_UNAVAILABLE };
     Router::new().route(LIVE, get(StatusCode::NO_CONTENT)).route(READY, get(ready))
 }

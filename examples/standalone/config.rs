@@ -9,15 +9,16 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::de::{Error as _, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
-use tower_client_credentials::{Audience, Scope};
+use tower_client_credentials::authorization_server::AttemptLimits;
+use tower_client_credentials::{Audience, Scope, Scopes};
 
 use crate::renamed;
 
 /// The whole configuration file. Every setting outside the lists at the end can be set by the environment instead.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     #[serde(deserialize_with = "address")]
@@ -36,7 +37,15 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(crate) proxies: Proxies,
     #[serde(default)]
+    pub(crate) tls: TlsFiles,
+    #[serde(default)]
     pub(crate) limits: Limits,
+    #[serde(default)]
+    pub(crate) attempts: Attempts,
+    #[serde(default)]
+    pub(crate) log: Log,
+    #[serde(default)]
+    pub(crate) metrics: Metrics,
     pub(crate) keys: Keys,
     #[serde(default)]
     pub(crate) tokens: Tokens,
@@ -51,7 +60,7 @@ pub(crate) struct Config {
 }
 
 /// The paths of the endpoints.
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Paths {
     pub(crate) token: Option<String>,
@@ -63,15 +72,94 @@ pub(crate) struct Paths {
 }
 
 /// The proxies that are trusted to report a caller's address.
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Proxies {
     pub(crate) trusted: Vec<String>,
     pub(crate) header: Option<String>,
 }
 
+/// The certificate and the private key of the service.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TlsFiles {
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+    pub(crate) reread_seconds: NonZeroU32,
+}
+
+impl Default for TlsFiles {
+    fn default() -> Self {
+        Self { certificate: None, key: None, reread_seconds: const { NonZeroU32::new(60).unwrap() } }
+    }
+}
+
+/// The limits on failed attempts per minute; see [`AttemptLimits`].
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Attempts {
+    pub(crate) random_by_address: u32,
+    pub(crate) chosen_by_address: NonZeroU32,
+    pub(crate) chosen_by_client: NonZeroU32,
+}
+
+impl Default for Attempts {
+    fn default() -> Self {
+        Self {
+            random_by_address: 100,
+            chosen_by_address: const { NonZeroU32::new(10).unwrap() },
+            chosen_by_client: const { NonZeroU32::new(100).unwrap() },
+        }
+    }
+}
+
+impl Attempts {
+    pub(crate) fn limits(&self) -> AttemptLimits {
+        AttemptLimits::default()
+            .generated_by_address(self.random_by_address)
+            .chosen_by_address(self.chosen_by_address.get())
+            .chosen_by_client(self.chosen_by_client.get())
+    }
+}
+
+/// The form of the log.
+#[derive(Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    pub(crate) format: LogFormat,
+}
+
+/// Text for people, or one JSON object per line for a collector of logs.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(()),
+        }
+    }
+}
+
+/// The listener for monitoring.
+#[derive(Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Metrics {
+    #[serde(deserialize_with = "optional_address")]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
 /// The limits of sizes, numbers and times.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Limits {
     pub(crate) body_bytes: usize,
@@ -102,7 +190,7 @@ impl Default for Limits {
 }
 
 /// The key that signs, and the keys that only verify.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Keys {
     pub(crate) generate: Option<String>,
@@ -114,13 +202,13 @@ pub(crate) struct Keys {
 }
 
 /// The content and lifetime of tokens.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Tokens {
     pub(crate) lifetime_seconds: u32,
-    #[serde(deserialize_with = "scopes")]
+    #[serde(deserialize_with = "scopes", serialize_with = "joined")]
     pub(crate) scope: Vec<Scope>,
-    #[serde(deserialize_with = "scopes")]
+    #[serde(deserialize_with = "scopes", serialize_with = "joined")]
     pub(crate) default_scope: Vec<Scope>,
     pub(crate) accept_audience_parameter: bool,
 }
@@ -132,7 +220,7 @@ impl Default for Tokens {
 }
 
 /// Settings of the public documents.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Metadata {
     pub(crate) response_types_supported: Vec<String>,
@@ -146,19 +234,19 @@ impl Default for Metadata {
 }
 
 /// An API that tokens can be for.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Resource {
     pub(crate) audience: Audience,
     #[serde(default)]
     pub(crate) default: bool,
-    #[serde(default, deserialize_with = "optional_scopes")]
+    #[serde(default, deserialize_with = "optional_scopes", serialize_with = "optional_joined")]
     pub(crate) scope: Option<Vec<Scope>>,
 }
 
 /// A client with exactly one secret. The names are those of RFC 7591 §2 where it defines one, and otherwise those of store
 /// records.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Client {
     pub(crate) client_id: String,
@@ -170,9 +258,9 @@ pub(crate) struct Client {
     pub(crate) random_client_secret: bool,
     #[serde(default)]
     pub(crate) token_endpoint_auth_method: Method,
-    #[serde(default, deserialize_with = "scopes")]
+    #[serde(default, deserialize_with = "scopes", serialize_with = "joined")]
     pub(crate) scope: Vec<Scope>,
-    #[serde(default, deserialize_with = "optional_scopes")]
+    #[serde(default, deserialize_with = "optional_scopes", serialize_with = "optional_joined")]
     pub(crate) default_scope: Option<Vec<Scope>>,
     #[serde(default)]
     pub(crate) audiences: Vec<Audience>,
@@ -192,7 +280,7 @@ fn yes() -> bool {
 }
 
 /// The authentication method of a client.
-#[derive(Clone, Copy, Default, Deserialize)]
+#[derive(Clone, Copy, Default, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Method {
     #[default]
@@ -201,7 +289,7 @@ pub(crate) enum Method {
 }
 
 /// A demo route, which returns the claims of the caller's token.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Route {
     pub(crate) path: String,
@@ -216,7 +304,8 @@ impl Config {
         let text = std::fs::read_to_string(path).map_err(|error| {
             Mistake::new(path.display(), format!("{error}; pass a file such as examples/standalone.toml to --config"))
         })?;
-        let source = Source { path: path.to_owned(), text };
+        let mut source = Source { path: path.to_owned(), text, warnings: Vec::new() };
+        let mut warnings = Vec::new();
         source.refuse_lists_for_tables()?;
         // The error's own text would show the whole line, which may contain a secret.
         let mistake = |error: toml::de::Error| {
@@ -228,30 +317,50 @@ impl Config {
         for (span, warning) in
             renamed::rename(document.get_mut()).map_err(|(span, why)| source.mistake_at(span, why))?
         {
-            tracing::warn!("{}", source.mistake_at(span, warning));
+            warnings.push(source.mistake_at(span, warning).to_string());
         }
         let mut config = Self::deserialize(toml::Deserializer::from(document)).map_err(mistake)?;
         for (variable, value) in std::env::vars_os() {
             let Some(setting) = variable.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
             if !config.clients.iter().any(|client| client.get_ref().keeps_its_secret_in(&variable)) {
                 let value = value.to_str().ok_or("the value is not UTF-8; use UTF-8 text".to_owned());
-                match value.and_then(|value| config.set(present_name(setting)?, value)) {
+                match value.and_then(|value| config.set(present_name(setting, &mut warnings)?, value)) {
                     Err(why) if why == NO_SUCH_SETTING && is_from_kubernetes(setting) => {
                         let variable = variable.display();
-                        tracing::warn!(
-                            "{variable} is not a setting; it is ignored because Kubernetes sets it for a service"
-                        );
+                        warnings.push(format!(
+                            "{variable} is not a setting; it is ignored because Kubernetes sets it for a service; set \
+                             `enableServiceLinks: false` in the pod, or rename the service"
+                        ));
                     }
                     set => set.map_err(|why| Mistake::new(variable.display(), why))?,
                 }
             }
         }
+        #[cfg(not(feature = "metrics"))]
+        if config.metrics.listen.is_some() {
+            let why = "this program was built without `metrics`: build it with --features metrics";
+            return Err(source.mistake_in("metrics.listen", why));
+        }
+        source.warnings = warnings;
         Ok((config, source))
+    }
+
+    /// Returns the configuration with a placeholder for each secret.
+    pub(crate) fn without_secrets(&self) -> Self {
+        let mut shown = self.clone();
+        shown.store = self.store.as_deref().map(without_password);
+        for client in &mut shown.clients {
+            let Client { client_secret_hash, dangerous_plain_client_secret, .. } = client.get_mut();
+            for secret in [client_secret_hash, dangerous_plain_client_secret].into_iter().flatten() {
+                NOT_SHOWN.clone_into(secret);
+            }
+        }
+        shown
     }
 
     /// Sets one setting from the environment.
     fn set(&mut self, setting: &str, value: &str) -> Result<(), String> {
-        let Self { paths, proxies, limits, keys, tokens, metadata, .. } = self;
+        let Self { paths, proxies, tls, limits, attempts, log, metrics, keys, tokens, metadata, .. } = self;
         match setting {
             "LISTEN" => self.listen = parse(value, ADDRESS)?,
             "ISSUER" => self.issuer = optional(value),
@@ -268,15 +377,23 @@ impl Config {
             "PATHS_METADATA" => paths.metadata = optional(value),
             "PROXIES_TRUSTED" => proxies.trusted = list(value, "a range of addresses")?,
             "PROXIES_HEADER" => proxies.header = optional(value),
+            "TLS_CERTIFICATE" => tls.certificate = optional(value).map(PathBuf::from),
+            "TLS_KEY" => tls.key = optional(value).map(PathBuf::from),
+            "TLS_REREAD_SECONDS" => tls.reread_seconds = parse(value, POSITIVE)?,
+            "ATTEMPTS_RANDOM_BY_ADDRESS" => attempts.random_by_address = parse(value, NUMBER)?,
+            "ATTEMPTS_CHOSEN_BY_ADDRESS" => attempts.chosen_by_address = parse(value, POSITIVE)?,
+            "ATTEMPTS_CHOSEN_BY_CLIENT" => attempts.chosen_by_client = parse(value, POSITIVE)?,
+            "LOG_FORMAT" => log.format = parse(value, "text or json")?,
+            "METRICS_LISTEN" => {
+                metrics.listen = optional(value).map(|value| parse(&value, ADDRESS)).transpose()?;
+            }
             "LIMITS_BODY_BYTES" => limits.body_bytes = parse(value, NUMBER)?,
             "LIMITS_BODY_SECONDS" => limits.body_seconds = parse(value, NUMBER)?,
             "LIMITS_HEAD_SECONDS" => limits.head_seconds = parse(value, NUMBER)?,
             "LIMITS_IDLE_SECONDS" => limits.idle_seconds = parse(value, NUMBER)?,
-            "LIMITS_CONNECTIONS" => limits.connections = parse(value, "a whole number above 0")?,
-            "LIMITS_CONNECTIONS_PER_ADDRESS" => {
-                limits.connections_per_address = parse(value, "a whole number above 0")?;
-            }
-            "LIMITS_STREAMS" => limits.streams = parse(value, "a whole number above 0")?,
+            "LIMITS_CONNECTIONS" => limits.connections = parse(value, POSITIVE)?,
+            "LIMITS_CONNECTIONS_PER_ADDRESS" => limits.connections_per_address = parse(value, POSITIVE)?,
+            "LIMITS_STREAMS" => limits.streams = parse(value, POSITIVE)?,
             "LIMITS_NOTICE_SECONDS" => limits.notice_seconds = parse(value, NUMBER)?,
             "LIMITS_DRAIN_SECONDS" => limits.drain_seconds = parse(value, NUMBER)?,
             "KEYS_GENERATE" => keys.generate = optional(value),
@@ -312,12 +429,14 @@ const PREFIX: &str = "TCC_";
 const NO_SUCH_SETTING: &str = "there is no such setting; see examples/standalone.toml for the list";
 
 /// Returns the setting that a variable names, without the prefix. The variable may have a former name.
-fn present_name(setting: &str) -> Result<&str, String> {
+fn present_name<'a>(setting: &'a str, warnings: &mut Vec<String>) -> Result<&'a str, String> {
     let Some(name) = renamed::variable(setting) else { return Ok(setting) };
     if std::env::var_os(format!("{PREFIX}{name}")).is_some() {
         return Err(format!("this is the former name of {PREFIX}{name}, and both are set; keep {PREFIX}{name}"));
     }
-    tracing::warn!("{PREFIX}{setting} is now called {PREFIX}{name}; the former name is still accepted");
+    warnings.push(format!(
+        "{PREFIX}{setting} is now called {PREFIX}{name}; the former name is still accepted; rename the variable"
+    ));
     Ok(name)
 }
 
@@ -345,6 +464,7 @@ fn is_port_and_protocol(text: &str) -> bool {
 
 const ADDRESS: &str = "an IP address and a port, such as 127.0.0.1:3000";
 const NUMBER: &str = "a whole number";
+const POSITIVE: &str = "a whole number above 0";
 const SWITCH: &str = "true or false";
 const SCOPES: &str = "scopes in one string, separated by spaces, such as \"read write\"";
 const SCOPE: &str = "a scope, of visible ASCII characters other than \" and \\";
@@ -382,12 +502,48 @@ fn scopes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Scope>, D::E
     deserializer.deserialize_str(Text)
 }
 
+fn joined<S: Serializer>(scopes: &[Scope], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&scopes.iter().cloned().collect::<Scopes>())
+}
+
+fn optional_joined<S: Serializer>(scopes: &Option<Vec<Scope>>, serializer: S) -> Result<S::Ok, S::Error> {
+    match scopes {
+        Some(scopes) => joined(scopes, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 fn optional_scopes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Scope>>, D::Error> {
     scopes(deserializer).map(Some)
 }
 
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     parse(&String::deserialize(deserializer)?, ADDRESS).map_err(D::Error::custom)
+}
+
+fn optional_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    address(deserializer).map(Some)
+}
+
+/// Stands for a secret in the output of `--check`.
+const NOT_SHOWN: &str = "(not shown)";
+
+/// Returns the URL of a store without a password, which is before the `@` or in a parameter. A malformed URL may have either in
+/// another place, so more than the password may be left out.
+fn without_password(url: &str) -> String {
+    let (url, query) = url.split_once('?').map_or((url, None), |(url, query)| (url, Some(query)));
+    let query = match query {
+        Some(query) if query.to_ascii_lowercase().contains("pass") => format!("?{NOT_SHOWN}"),
+        Some(query) if query.contains('@') => format!("?{NOT_SHOWN}"),
+        Some(query) => format!("?{query}"),
+        None => String::new(),
+    };
+    let shown = url.split_once("://").and_then(|(scheme, rest)| {
+        let (user, host) = rest.rsplit_once('@')?;
+        let user = user.split_once(':').map_or(user, |(user, _)| user);
+        Some(format!("{scheme}://{user}:{NOT_SHOWN}@{host}"))
+    });
+    shown.unwrap_or_else(|| url.to_owned()) + &query
 }
 
 impl Client {
@@ -397,13 +553,26 @@ impl Client {
     }
 }
 
+/// The settings that are tables.
+const TABLES: [&str; 10] =
+    ["paths", "proxies", "tls", "limits", "attempts", "log", "metrics", "keys", "tokens", "metadata"];
+
 /// The configuration file, for messages that name it.
+#[derive(Clone)]
 pub(crate) struct Source {
     path: PathBuf,
     text: String,
+    warnings: Vec<String>,
 }
 
 impl Source {
+    /// Logs what should be changed in the file or in the environment. Not part of reading, since the file says how to log.
+    pub(crate) fn log_warnings(&self) {
+        for warning in &self.warnings {
+            tracing::warn!("{warning}");
+        }
+    }
+
     /// Paths in the file are relative to the file's folder.
     pub(crate) fn resolve(&self, path: &Path) -> PathBuf {
         self.folder().join(path)
@@ -424,7 +593,7 @@ impl Source {
         for (name, value) in document.get_ref() {
             let DeValue::Array(items) = value.get_ref() else { continue };
             let name = name.get_ref();
-            if ["paths", "limits", "keys", "tokens", "metadata", "proxies"].contains(&name.as_ref()) {
+            if TABLES.contains(&name.as_ref()) {
                 return Err(self.mistake_at(value.span(), format!("`{name}` is a list; make it a table, [{name}]")));
             }
             if let Some(item) = items.iter().find(|item| matches!(item.get_ref(), DeValue::Array(_))) {

@@ -15,7 +15,7 @@ use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tower::{Service, ServiceExt as _};
@@ -66,18 +66,19 @@ pub(crate) struct IdleLimits {
 /// How long an idle connection may take to close gracefully.
 const GRACE: Duration = Duration::from_secs(5);
 
-type BoxError = Box<dyn Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Serves a connection until it is closed. When `stop` becomes `true`, no further request is accepted, and the requests in
 /// progress are finished.
-pub(crate) async fn serve<S, B>(
+pub(crate) async fn serve<I, S, B>(
     http: auto::Builder<TokioExecutor>,
-    stream: TcpStream,
+    stream: I,
     app: S,
     limits: IdleLimits,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), BoxError>
 where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,

@@ -9,10 +9,17 @@ use tracing_subscriber::filter::{EnvFilter, FilterExt as _, filter_fn};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::config::LogFormat;
+
 /// Starts logging to standard error. `RUST_LOG` sets the levels, `info` by default, restricted by [`is_safe`].
-pub(crate) fn start() {
+pub(crate) fn start(format: LogFormat) {
     let wanted = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        // The fields are members of the line itself, as collectors of logs expect.
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
     tracing_subscriber::registry().with(lines.with_filter(wanted.and(filter_fn(is_safe)))).init();
 }
 

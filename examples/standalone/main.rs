@@ -2,38 +2,56 @@
 //!
 //! Run `cargo run --example standalone -- --config examples/standalone.toml`. The comments in that file document the settings.
 //!
+//! - `arguments.rs`: the arguments of the command line.
 //! - `config.rs`: the settings, and errors with their place in the file.
 //! - `renamed.rs`: settings with former names.
 //! - `build.rs`: builds the server, its clients and its routes.
+//! - `check.rs`: `--check`, which prints the effective configuration.
 //! - `store.rs`: opens the store that a URL names.
 //! - `log.rs`: logging, without secrets.
 //! - `places.rs`: connection limits, in total and per address.
-//! - `serve.rs`: connections, HTTP/1.1 and h2c on one port, until SIGTERM.
+//! - `serve.rs`: connections, HTTP/1.1 and HTTP/2 on one port, until SIGTERM.
 //! - `connection.rs`: serves one connection until it ends or is idle for too long.
+//! - `tls.rs`: the certificate and its key.
+//! - `reload.rs`: SIGHUP, which replaces the whole state or nothing.
+//! - `metrics.rs`, `monitoring.rs`: `/metrics` for Prometheus, on a listener of its own.
+//! - `health.rs`: `--health`, for the health check of a container.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // its output is for people and for scripts
 
+mod arguments;
 mod build;
+mod check;
 mod config;
 mod connection;
+mod health;
 mod log;
+mod metrics;
+mod monitoring;
 mod places;
+mod reload;
 mod renamed;
 mod serve;
 mod store;
+mod tls;
 
-use std::path::PathBuf;
+use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use clap::Parser as _;
 use tokio::net::TcpListener;
 
-use self::config::{Config, Mistake};
+use self::arguments::Arguments;
+use self::config::{Config, Mistake, Source};
+use self::metrics::Prometheus;
+use self::reload::{Live, Reloader, State};
 use self::serve::Health;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    log::start();
-    match run().await {
+    match run(Arguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(mistake) => {
             eprintln!("{mistake}");
@@ -42,27 +60,46 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run() -> Result<(), Mistake> {
-    let (config, source) = Config::load(&config_path()?)?;
-    let cannot_listen = |error: std::io::Error| {
-        source.mistake_in("listen", format!("cannot listen on {}: {error}; choose another address", config.listen))
+async fn run(Arguments { config: path, check, health }: Arguments) -> Result<(), Mistake> {
+    let (config, source) = Config::load(&path)?;
+    if health {
+        return health::ask(&config).await;
+    }
+    log::start(config.log.format);
+    source.log_warnings();
+    if check {
+        return check::check(config, &source).await;
+    }
+    // Before anything is counted.
+    let monitoring = match config.metrics.listen {
+        Some(address) => {
+            let prometheus = Prometheus::install().map_err(|why| source.mistake_in("metrics.listen", why))?;
+            Some((listen("metrics.listen", address, &source).await?, prometheus))
+        }
+        None => None,
     };
-    let listener = TcpListener::bind(config.listen).await.map_err(cannot_listen)?;
-    let address = listener.local_addr().map_err(cannot_listen)?;
+    let (listener, address) = listen("listen", config.listen, &source).await?;
+    // From here on, the signal no longer ends the process.
+    let hangup = serve::reload_signal().map_err(|error| Mistake::new("SIGHUP", error))?;
     let health = Health::default();
-    let proxies = build::proxies(&config, &source)?;
-    let app = build::app(&config, &source, proxies.clone(), address, &health).await?;
+    let live = Arc::new(Live::new(State::build(config, source, address, &health, None).await?));
     let stop = serve::stop_signal().map_err(|error| Mistake::new("SIGTERM", error))?;
-    println!("listening on http://{address}");
-    serve::serve(listener, app, &config.limits, proxies, &health, stop).await;
+    tokio::spawn(Reloader::new(path, address, &health, &live).run(hangup));
+    println!("listening on {}://{address}", if live.state().tls.is_some() { "https" } else { "http" });
+    if let Some(((listener, address), prometheus)) = monitoring {
+        println!("metrics on http://{address}/metrics");
+        tokio::spawn(monitoring::serve(listener, prometheus, live.clone()));
+    }
+    serve::serve(listener, &live, &health, stop).await;
     Ok(())
 }
 
-/// Reads the arguments, which are exactly `--config FILE.toml`.
-fn config_path() -> Result<PathBuf, Mistake> {
-    let mut arguments = std::env::args_os().skip(1);
-    match (arguments.next(), arguments.next(), arguments.next()) {
-        (Some(flag), Some(path), None) if flag == "--config" => Ok(path.into()),
-        _ => Err(Mistake::new("standalone", "usage: standalone --config FILE.toml")),
-    }
+/// Opens a listener on the address of a setting.
+async fn listen(setting: &str, address: SocketAddr, source: &Source) -> Result<(TcpListener, SocketAddr), Mistake> {
+    let cannot_listen = |error: io::Error| {
+        source.mistake_in(setting, format!("cannot listen on {address}: {error}; choose another address"))
+    };
+    let listener = TcpListener::bind(address).await.map_err(cannot_listen)?;
+    let address = listener.local_addr().map_err(cannot_listen)?;
+    Ok((listener, address))
 }

@@ -2,18 +2,14 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_client_credentials::authorization_server::TrustedProxies;
 
-use crate::config::Limits;
-
 pub(crate) struct Places {
     all: Arc<Semaphore>,
-    per_address: usize,
-    /// The trusted proxies. Their connections carry requests of many callers, so only the total limits them.
-    proxies: Option<TrustedProxies>,
     by_address: Mutex<HashMap<IpAddr, Taken>>,
 }
 
@@ -31,13 +27,9 @@ pub(crate) struct Place {
 }
 
 impl Places {
-    pub(crate) fn new(limits: &Limits, proxies: Option<TrustedProxies>) -> Arc<Self> {
-        Arc::new(Self {
-            all: Arc::new(Semaphore::new(limits.connections.get() as usize)),
-            per_address: limits.connections_per_address.get() as usize,
-            proxies,
-            by_address: Mutex::default(),
-        })
+    pub(crate) fn new(connections: NonZeroU32) -> Arc<Self> {
+        let all = Arc::new(Semaphore::new(connections.get() as usize));
+        Arc::new(Self { all, by_address: Mutex::default() })
     }
 
     /// Waits until a connection can be accepted. Until then, connections wait in the listener's queue.
@@ -46,14 +38,22 @@ impl Places {
     }
 
     /// Takes a place for a connection of this peer. Returns `None` if its address has reached its limit.
-    pub(crate) fn of(self: &Arc<Self>, permit: Option<OwnedSemaphorePermit>, peer: IpAddr) -> Option<Place> {
-        if self.proxies.as_ref().is_some_and(|proxies| proxies.contains(peer)) {
+    ///
+    /// The connections of trusted proxies carry requests of many callers, so only the total limits them.
+    pub(crate) fn of(
+        self: &Arc<Self>,
+        permit: Option<OwnedSemaphorePermit>,
+        peer: IpAddr,
+        per_address: NonZeroU32,
+        proxies: Option<&TrustedProxies>,
+    ) -> Option<Place> {
+        if proxies.is_some_and(|proxies| proxies.contains(peer)) {
             return Some(Place { address: None, _permit: permit });
         }
         let address = site(peer);
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = by_address.entry(address).or_default();
-        if taken.connections >= self.per_address {
+        if taken.connections >= per_address.get() as usize {
             if !std::mem::replace(&mut taken.was_warned_of, true) {
                 tracing::warn!(
                     %address,

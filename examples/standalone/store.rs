@@ -72,6 +72,22 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Returns whether the URL names an SQLite file that does not exist yet, in a folder that exists.
+    #[allow(dead_code)] // the example `clients` does not check
+    pub(crate) fn is_missing_file(url: &str, folder: &Path) -> bool {
+        let path = url.strip_prefix("sqlite:").map(|rest| folder.join(rest.strip_prefix("//").unwrap_or(rest)));
+        cfg!(feature = "sqlite") && path.is_some_and(|path| is_missing_in_a_folder(&path))
+    }
+}
+
+/// Returns whether a file does not exist, although its folder does.
+#[allow(dead_code)]
+pub(crate) fn is_missing_in_a_folder(path: &Path) -> bool {
+    let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    folder.is_dir() && !path.exists()
+}
+
 /// The clients listed in the configuration file, and the clients of the store. Listed clients take precedence and can be
 /// changed only in the file. The service does not start if a client is in both, because a client that is disabled or deleted in
 /// the store would still get tokens.

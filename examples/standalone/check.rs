@@ -1,0 +1,19 @@
+//! `--check`: validates everything that a start validates, and prints the effective configuration.
+
+use crate::build::{self, Context};
+use crate::config::{Config, Mistake, Source};
+use crate::serve::Health;
+use crate::tls::Tls;
+
+/// Builds everything, serves nothing, and prints the configuration without secrets.
+pub(crate) async fn check(mut config: Config, source: &Source) -> Result<(), Mistake> {
+    Tls::of(&config.tls, source)?;
+    let health = Health::default();
+    let context = Context { address: config.listen, health: &health, kept: None, creates: false };
+    let _app = build::app(&config, source, context).await?;
+    config.issuer = Some(build::issuer(&config, config.listen));
+    config.store = Some(build::store_url(&config, source));
+    let text = toml::to_string_pretty(&config.without_secrets()).map_err(|error| Mistake::new("--check", error))?;
+    println!("# The effective configuration. Secrets are not shown.\n{text}");
+    Ok(())
+}

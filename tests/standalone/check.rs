@@ -1,0 +1,169 @@
+//! `--check`, `--help`, `--health`, and the form of the log.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::Value;
+
+use super::{GOOD, Service, file, standalone};
+
+fn check(config: &Path, environment: &[(&str, &str)]) -> Output {
+    let mut command = standalone();
+    command.arg("--config").arg(config).arg("--check").envs(environment.iter().copied()).env("RUST_LOG", "warn");
+    command.output().unwrap()
+}
+
+/// Returns what a successful check prints.
+fn shown(config: &Path, environment: &[(&str, &str)]) -> (String, toml::Table) {
+    let output = check(config, environment);
+    let (said, text) = (String::from_utf8_lossy(&output.stderr), String::from_utf8(output.stdout.clone()).unwrap());
+    assert!(output.status.success(), "{said}");
+    let table = text.parse().unwrap_or_else(|error| panic!("{error} in {text}"));
+    (text, table)
+}
+
+#[test]
+fn check_prints_the_effective_configuration_without_secrets() {
+    let content = GOOD.replacen(
+        "client_secret_env = \"BILLING_SECRET\"",
+        "dangerous_plain_client_secret = \"hunter2\"",
+        1,
+    ) + "\n[[clients]]\nclient_id = \"other\"\nclient_secret_hash = \"$sha256$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"\n";
+    let config = file("check", &content);
+    let environment = [
+        ("TCC_STORE", "memory:"),
+        ("TCC_LISTEN", "127.0.0.1:3999"),
+        ("TCC_TOKENS_LIFETIME_SECONDS", "77"),
+        ("TCC_ATTEMPTS_CHOSEN_BY_CLIENT", "55"),
+    ];
+    let (text, table) = shown(&config, &environment);
+    assert!(!text.contains("hunter2") && !text.contains("AAAAAAA") && text.contains("(not shown)"), "{text}");
+    assert_eq!(table["issuer"].as_str(), Some("http://127.0.0.1:3999"));
+    assert_eq!(table["store"].as_str(), Some("memory:"));
+    assert_eq!(table["tokens"]["lifetime_seconds"].as_integer(), Some(77));
+    assert_eq!(table["tokens"]["scope"].as_str(), Some("read"));
+    assert_eq!(table["attempts"]["chosen_by_client"].as_integer(), Some(55));
+    assert_eq!(table["limits"]["streams"].as_integer(), Some(32), "a default");
+    assert_eq!(table["clients"].as_array().map(Vec::len), Some(2));
+    // Apart from the secrets, the output is a configuration.
+    let again = file(
+        "check-again",
+        &text
+            .replacen("\"(not shown)\"", "\"hunter2\"", 1)
+            .replace("(not shown)", "$sha256$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),
+    );
+    assert_eq!(shown(&again, &[]).1, table);
+}
+
+#[test]
+fn check_creates_neither_a_key_nor_a_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("service.toml");
+    fs::write(&config, GOOD.replace("generate = \"ES256\"", "load_or_create = \"signing.pem\"")).unwrap();
+    shown(&config, &[]);
+    let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["service.toml"]);
+}
+
+#[test]
+fn check_refuses_what_a_start_refuses() {
+    for (name, right, wrong, fix) in [
+        ("check-key", "generate = \"ES256\"", "sign = \"nothing-here.pem\"", "nothing-here.pem"),
+        ("check-store", "\n\n[keys]", "\nstore = \"sqlite:///nowhere/at/all.db\"\n[keys]", "FILE:2: "),
+        ("check-scope", "/api/read\"\nscope = \"read\"", "/api/read\"\nscope = \"write\"", "add it to tokens.scope"),
+        ("check-tls", "[keys]", "[tls]\nkey = \"k.pem\"\n[keys]", "set tls.certificate, too"),
+    ] {
+        let config = file(name, &GOOD.replacen(right, wrong, 1));
+        let output = check(&config, &[]);
+        let said = String::from_utf8_lossy(&output.stderr).replace(&config.display().to_string(), "FILE");
+        assert_eq!(output.status.code(), Some(1), "{name}: {said}");
+        assert!(said.contains(fix) && output.stdout.is_empty(), "{name}: {said}");
+    }
+}
+
+/// A password in each place where a URL of a store may have one. No such server runs, so the configuration alone is printed by no
+/// check that succeeds; the errors must not have it, either.
+#[cfg(all(feature = "postgres", feature = "redis"))]
+#[test]
+fn check_shows_no_password_of_an_unavailable_store() {
+    for url in [
+        "postgres://u:hunter2@127.0.0.1:1/d",
+        "redis://:hunter2@127.0.0.1:1/",
+        "postgres://127.0.0.1:1/d?password=hunter2",
+    ] {
+        let output = check(&file("check-password", GOOD), &[("TCC_STORE", url)]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && !said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
+fn help_lists_the_arguments() {
+    let output = standalone().arg("--help").output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success());
+    for part in ["--config <FILE.toml>", "--check", "--health", "SIGHUP"] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+}
+
+#[test]
+fn health_says_whether_the_service_is_ready() {
+    let health = |config: &Path, address: &str| {
+        let mut command = standalone();
+        command.arg("--config").arg(config).arg("--health").env("TCC_LISTEN", address);
+        command.output().unwrap()
+    };
+    let service = Service::start("health", &[("TCC_STORE", "memory:")]);
+    let config = file("health-asks", GOOD);
+    let ready = health(&config, &service.address.to_string());
+    assert!(ready.status.success(), "{}", String::from_utf8_lossy(&ready.stderr));
+    // A service that listens on all addresses is asked on loopback.
+    assert!(health(&config, &format!("0.0.0.0:{}", service.address.port())).status.success());
+    let address = service.address.to_string();
+    drop(service);
+    let failed = health(&config, &address);
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("is the service running?"));
+}
+
+#[test]
+fn each_line_of_a_json_log_is_an_object_without_secrets() {
+    let log = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("standalone-json.log");
+    let mut command = standalone();
+    command.arg("--config").arg(file("json-log", GOOD)).env("TCC_LOG_FORMAT", "json").env("TCC_STORE", "memory:");
+    command.env("TCC_TOKENS_DEFAULT_SCOPES", "read"); // a former name, which causes a warning
+    let mut service = Service::spawn({
+        command.env("RUST_LOG", "debug").stderr(fs::File::create(&log).unwrap());
+        command
+    });
+    service.token();
+    service.reads("x.y.z");
+    service.terminate();
+    assert!(service.child.wait().unwrap().success());
+    let text = fs::read_to_string(log).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let has =
+        |message: &str| lines.iter().any(|line| line["message"].as_str().is_some_and(|text| text.contains(message)));
+    assert!(
+        has("is now called") && has("answered a client") && has("refused a request to a protected route"),
+        "{text}"
+    );
+    assert!(lines.iter().all(|line| line["level"].is_string() && line["timestamp"].is_string()), "{text}");
+    assert!(!text.contains("correct+horse") && !text.contains("YmlsbGluZ"), "{text}");
+}
+
+#[test]
+fn every_warning_of_a_start_says_how_to_fix_it() {
+    let config = file("warnings", GOOD);
+    let environment =
+        [("TCC_STORE", "memory:"), ("TCC_PORT", "tcp://10.0.0.1:80"), ("TCC_TOKENS_DEFAULT_SCOPES", "read")];
+    let said = Service::warnings_of(&config, &environment);
+    let fixes =
+        ["enableServiceLinks: false", "rename the variable", "set `store`", "replace keys.generate with keys.sign"];
+    for fix in fixes {
+        assert!(said.contains(fix), "`{fix}` is not in {said}");
+    }
+    assert_eq!(said.lines().count(), fixes.len(), "a warning without a fix: {said}");
+}
