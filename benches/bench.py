@@ -1,4 +1,4 @@
-"""Runs the benchmark binaries and writes their figures to benches/RESULTS.md and benches/chart.svg.
+"""Runs the benchmark binaries and writes their figures to benches/RESULTS.md and manual/chart.svg.
 
 In process: the binary `ratios`. Over sockets: one server at a time on one core, `wrk` on another, each in turn, in several
 rounds, so that disturbances of the machine affect all of them equally.
@@ -342,7 +342,7 @@ def main():
         ("Requests per second to a protected route, on one core", "", [(ROUTES[name], median(rates), name == "protected") for name, rates in routes.items()]),
     ]
     caption = [f"{cpu}; {today}; made by scripts/bench. HTTP/1.1, {CONNECTIONS} connections, JWTs with ES256.", *textwrap.wrap(versions, 120)]
-    (HERE / "chart.svg").write_text(chart(groups, caption))
+    (HERE.parent / "manual/chart.svg").write_text(chart(groups, caption))
     print("\n\n".join(text))
 
 

@@ -34,6 +34,8 @@ const LAYERS: &[&[&str]] = &[
     &["verification"],
     // The three roles of RFC 6749 §1.1.
     &["authorization_server", "client", "resource_server"],
+    // The pages of `manual/`, for rustdoc.
+    &["manual"],
 ];
 
 type Module = Vec<String>;
