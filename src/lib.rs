@@ -22,7 +22,7 @@
 //!
 //! fn app() -> Result<Router, Box<dyn std::error::Error>> {
 //!     let billing = Client::new("billing", ClientSecret::from_env("BILLING_SECRET")?).scope(READ).audience(API);
-//!     let clients = MemoryStore::from([billing]);
+//!     let clients = MemoryStore::try_from([billing])?;
 //!     let server = AuthorizationServer::new("https://auth.example.com", KeyRing::generate()?, clients)?;
 //!     let protect = BearerAuthLayer::new(server.verifier(API)?).require_scope(READ);
 //!     Ok(Router::new().route("/invoices", get(invoices).layer(protect)).layer(TokenEndpointLayer::new(server)))

@@ -86,7 +86,7 @@ impl Signer for Token {
 
 fn builder(token: &Token, limits: SignerLimits) -> AuthorizationServerBuilder {
     let key = SigningKey::from_signer(token.clone(), limits).unwrap();
-    AuthorizationServer::builder(ISSUER, KeyRing::new(key), MemoryStore::from(common::clients()))
+    AuthorizationServer::builder(ISSUER, KeyRing::new(key), MemoryStore::try_from(common::clients()).unwrap())
 }
 
 async fn ask(server: &AuthorizationServer) -> Answer {

@@ -158,12 +158,10 @@ fn server(
     store: Store,
     revocations: Revocations,
 ) -> Result<AuthorizationServer, Mistake> {
-    let Config { paths, limits, tokens, metadata, .. } = config;
-    let issuer = config.issuer.clone().unwrap_or_else(|| format!("http://{address}"));
-    let listed = clients(config, source)?;
-    let clients = Registry { listed: listed.clone(), store };
     let Config { paths, limits, tokens, metadata, attempts, .. } = config;
     let issuer = issuer(config, address);
+    let listed = clients(config, source)?;
+    let clients = Registry { listed: listed.clone(), store };
     #[cfg(feature = "legacy_hashes")]
     let hashes = clients.clone();
     let mut builder = AuthorizationServer::builder(issuer, keys, clients)

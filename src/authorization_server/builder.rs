@@ -27,7 +27,6 @@ use crate::crypto::{DrawnAhead, Random, SystemRandom};
 use crate::event::EventSender;
 use crate::issuer::Issuer;
 use crate::keys::{KeyRing, KeySnapshot};
-use crate::registration::ClientRules;
 use crate::registration::{ClientAuthMethod, ClientRules};
 use crate::revocation::Revocations;
 use crate::scope::Scopes;
@@ -678,6 +677,8 @@ impl AuthorizationServerBuilder {
         let metadata = {
             let (issuer, endpoints, scopes) = (issuer.clone(), endpoints.clone(), self.rules.known_scopes.clone());
             let (response_types, settings, methods) = (self.response_types, self.documents, authenticator.methods());
+            let assertion_algorithms =
+                authenticator.assertion.as_ref().map(AssertionAuthenticator::algorithm_names).unwrap_or_default();
             move |keys: &KeySnapshot| {
                 let metadata = Metadata {
                     issuer: &issuer,
@@ -686,15 +687,11 @@ impl AuthorizationServerBuilder {
                     scopes: scopes.as_ref(),
                     response_types: &response_types,
                     methods: &methods,
+                    assertion_algorithms: &assertion_algorithms,
                     algorithms: keys.signing_algorithms(),
                 };
                 Document::new("application/json", &metadata.document(), settings)
             }
-            assertion_algorithms: authenticator
-                .assertion
-                .as_ref()
-                .map(AssertionAuthenticator::algorithm_names)
-                .unwrap_or_default(),
         };
         let documents = Documents::new(self.keys.clone(), self.documents, metadata)?;
         let inner = Inner {

@@ -19,7 +19,7 @@ pub(super) struct Metadata<'a> {
     /// The names of the algorithms that sign introspection answers, now or next.
     pub(super) algorithms: Vec<&'static str>,
     /// The algorithms that client assertions may have. Empty if there are no assertions.
-    pub(super) assertion_algorithms: Vec<&'static str>,
+    pub(super) assertion_algorithms: &'a [&'static str],
 }
 
 /// The members of RFC 8414 §2 that apply to this server. Members without elements are omitted (§3.2).
@@ -67,7 +67,7 @@ struct Introspection {
 impl<'a> Metadata<'a> {
     pub(super) fn document(&self) -> Document<'a> {
         let url = |path: &String| format!("{}{path}", self.base_url);
-        let algorithms = || self.assertion_algorithms.clone();
+        let algorithms = || self.assertion_algorithms.to_vec();
         let methods = || self.methods.iter().map(|method| method.name()).collect();
         Document {
             issuer: self.issuer.as_str(),

@@ -26,7 +26,7 @@ struct Site {
 impl Site {
     fn new(key: SigningKey) -> Self {
         let (keys, secret) = (KeyRing::new(key), ClientSecret::generate().unwrap());
-        let clients = MemoryStore::from([Client::new("billing", &secret).audience(API)]);
+        let clients = MemoryStore::try_from([Client::new("billing", &secret).audience(API)]).unwrap();
         let server = AuthorizationServer::builder("https://auth.example.com", keys.clone(), clients)
             .introspection_path("/introspect")
             .reuse_tokens(90)

@@ -5,9 +5,8 @@ use std::fmt;
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};
 
-use super::other_members::OtherMembers;
-use super::{ClientAuthMethod, RegisteredSecret};
 use super::credentials::{Credentials, method_of_secrets, method_without_secrets};
+use super::other_members::OtherMembers;
 use super::{ClientAuthMethod, Credential, RegisteredSecret};
 use crate::audience::Audience;
 use crate::client_id::{ClientId, InvalidClientId};

@@ -10,9 +10,9 @@ mod credentials;
 mod method;
 mod other_members;
 mod record;
+mod record_path;
 #[cfg(test)]
 mod record_version_tests;
-mod record_path;
 mod registered_secret;
 mod rules;
 

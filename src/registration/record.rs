@@ -27,8 +27,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_path_to_error::{Path, Segment, Track};
 use zeroize::Zeroizing;
 
-use super::other_members::OtherMembers;
 use super::credential_record::CredentialRecord;
+use super::other_members::OtherMembers;
 use super::record_path::at;
 use super::{Client, ClientAuthMethod, ClientError, RegisteredClient, RegisteredSecret};
 use crate::audience::{Audience, InvalidAudience};
@@ -104,7 +104,10 @@ const MEMBERS: [&str; 14] = [
 ];
 
 /// The members that were added after the first release. A record that uses one lists it in `must_understand`.
-const NEW_MEMBERS: &[NewMember] = &[];
+const NEW_MEMBERS: &[NewMember] = &[
+    NewMember { name: "credentials", is_used: |record| !record.credentials.is_empty() },
+    NewMember { name: "legacy_assertions_until", is_used: |record| record.legacy_assertions_until.is_some() },
+];
 
 struct NewMember {
     name: &'static str,
@@ -358,11 +361,9 @@ impl Record {
         at("client_id", self.client_id.parse::<ClientId>())?;
         self.check_version()?;
         let mut client = Client::blank(self.client_id)
-            .authentication(self.token_endpoint_auth_method)
             .scopes(at("scope", scopes(&self.scope))?)
             .enabled(self.enabled)
             .other_members(self.other);
-        let mut client = Client::blank(self.client_id).scopes(at("scope", scopes(&self.scope))?).enabled(self.enabled);
         let mut labels = HashSet::new();
         for (number, Object(secret)) in self.client_secrets.into_iter().enumerate() {
             let secret = secret.checked().map_err(|mistake| format!("client_secrets[{number}]{mistake}"))?;
@@ -420,11 +421,6 @@ impl Record {
 /// Returns the name of a member, escaped and truncated.
 fn shown(member: &str) -> String {
     shortened(&member.escape_debug().to_string())
-}
-
-/// Prefixes an error with the path of its member.
-fn at<T, E: fmt::Display>(path: &str, result: Result<T, E>) -> Result<T, String> {
-    result.map_err(|error| format!("{path}: {error}"))
 }
 
 fn audiences(list: &str, texts: &[String]) -> Result<Vec<Audience>, String> {

@@ -3,12 +3,10 @@
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
-use tower_client_credentials::authorization_server::ClientAssertions;
+use tower_client_credentials::authorization_server::{ClientAssertions, GrantRefusal, PendingGrant};
 use tower_client_credentials::registration::ClientAuthMethod;
-use tower_client_credentials::store::{Replay, ReplayId};
-use tower_client_credentials::{
-    Algorithm, Client, ClientSecret, GrantRefusal, MemoryStore, PendingGrant, ReplayLog, Revocations, StoreError,
-};
+use tower_client_credentials::store::{Replay, ReplayId, ReplayLog, StoreError};
+use tower_client_credentials::{Algorithm, Client, ClientSecret, MemoryStore, Revocations};
 
 use crate::common::request::{GRANT, TokenRequest, post};
 use crate::common::stack::on_every_stack;
@@ -43,7 +41,7 @@ async fn a_client_gets_introspects_and_revokes_a_token_with_assertions() {
     .await;
 }
 
-async fn metadata(builder: tower_client_credentials::AuthorizationServerBuilder) -> Value {
+async fn metadata(builder: tower_client_credentials::authorization_server::AuthorizationServerBuilder) -> Value {
     use http_body_util::BodyExt as _;
     use tower::ServiceExt as _;
     let server = builder.build().unwrap();
@@ -171,7 +169,10 @@ fn a_method_that_contradicts_the_credentials_is_refused() {
         let client = client.register().unwrap();
         assert_eq!(client.authentication(), method);
         let record = serde_json::to_string(&client).unwrap();
-        assert_eq!(serde_json::from_str::<tower_client_credentials::RegisteredClient>(&record).unwrap(), client);
+        assert_eq!(
+            serde_json::from_str::<tower_client_credentials::registration::RegisteredClient>(&record).unwrap(),
+            client
+        );
     }
     let moved = Client::new("a", secret()).credential(ec_keys(7, None)).register().unwrap();
     let moved = moved.edit().without_secret("1").register().unwrap();

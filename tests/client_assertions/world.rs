@@ -12,10 +12,10 @@ use rsa::sha2::Sha256;
 use rsa::signature::{RandomizedSigner as _, SignatureEncoding as _};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
-use tower_client_credentials::authorization_server::{AssertionRule, ClientAssertions, InvalidAssertion};
+use tower_client_credentials::authorization_server::{AssertionRule, ClientAssertions, InvalidAssertion, TokenError};
 use tower_client_credentials::event::{self, EventReceiver, Outcome};
 use tower_client_credentials::registration::Credential;
-use tower_client_credentials::{Algorithm, AuthorizationServer, Client, MemoryStore, TokenError};
+use tower_client_credentials::{Algorithm, AuthorizationServer, Client, MemoryStore};
 
 use crate::common::forge::{Draft, encode};
 use crate::common::request::{GRANT, TokenRequest, post};

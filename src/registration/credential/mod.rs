@@ -15,7 +15,7 @@ use crate::text::Text;
 ///
 /// A client can have several credentials of several kinds, and secrets in addition: two keys during a rotation, or a key
 /// and a secret during a migration. Each request uses one of them. The server has to [accept
-/// assertions](crate::AuthorizationServerBuilder::client_assertions).
+/// assertions](crate::authorization_server::AuthorizationServerBuilder::client_assertions).
 ///
 /// ```
 /// use tower_client_credentials::Client;

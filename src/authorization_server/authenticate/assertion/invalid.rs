@@ -86,12 +86,11 @@ impl AssertionRule {
 }
 
 /// The rule that a refused assertion breaks: the [source](std::error::Error::source) of a
-/// [`TokenError`](crate::TokenError). The text of that error has the value found, the value expected, and how to fix it.
+/// [`TokenError`](crate::authorization_server::TokenError). The text of that error has the value found, the value expected, and how to fix it.
 ///
 /// ```
 /// use std::error::Error as _;
-/// use tower_client_credentials::TokenError;
-/// use tower_client_credentials::authorization_server::{AssertionRule, InvalidAssertion};
+/// use tower_client_credentials::authorization_server::{AssertionRule, InvalidAssertion, TokenError};
 ///
 /// fn is_wrong_audience(error: &TokenError) -> bool {
 ///     let invalid = error.source().and_then(|source| source.downcast_ref::<InvalidAssertion>());

@@ -10,7 +10,7 @@ use crate::store::ReplayLog;
 
 /// The settings for client authentication by signed assertions: `private_key_jwt` (RFC 7523, RFC 10070).
 ///
-/// Pass them to [`AuthorizationServerBuilder::client_assertions`](crate::AuthorizationServerBuilder::client_assertions).
+/// Pass them to [`AuthorizationServerBuilder::client_assertions`](crate::authorization_server::AuthorizationServerBuilder::client_assertions).
 /// Clients get their keys by [`Client::credential`](crate::Client::credential).
 ///
 /// Each assertion is accepted once. The log of used assertions must therefore be shared by all replicas: use the store

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Limits of the token endpoint's cache of clients. The store is not cached if it is [in
-/// memory](crate::ClientStore::is_in_memory).
+/// memory](crate::ClientStore::in_memory).
 ///
 /// A change of a client is effective at the latest when its entry expires, and sooner if the server follows the
 /// [feed](crate::store::RevocationStore::changes) of a revocation store. If it has not heard from that feed for 2

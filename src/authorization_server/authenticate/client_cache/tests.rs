@@ -358,7 +358,7 @@ async fn look_ups_in_flight_are_bounded_even_if_their_callers_hang_up() {
 
 #[tokio::test]
 async fn without_a_cache_and_with_a_store_in_memory_each_call_asks_the_store() {
-    let store = MemoryStore::from([Client::new("billing", ClientSecret::generate().unwrap())]);
+    let store = MemoryStore::try_from([Client::new("billing", ClientSecret::generate().unwrap())]).unwrap();
     let (cache, clock) = cache_of(store, ClientCacheLimits::default());
     assert!(cache.0.kept.is_none() && found(&cache, &BILLING).await.is_some());
 
