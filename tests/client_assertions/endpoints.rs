@@ -22,7 +22,7 @@ fn signed(request: TokenRequest, jti: &str) -> TokenRequest {
 #[tokio::test]
 async fn a_client_gets_introspects_and_revokes_a_token_with_assertions() {
     on_every_stack(async |stack| {
-        let store = MemoryStore::from_iter(clients());
+        let store = MemoryStore::try_from(clients()).unwrap();
         let revocations = Revocations::follow(store.clone()).clock(clock()).await.unwrap();
         let builder = settings(store.clone()).client_assertions(ClientAssertions::new(store)).revocations(revocations);
         let site = stack.issue(&builder.build().unwrap()).await;
@@ -87,7 +87,7 @@ impl ReplayLog for Down {
 #[tokio::test]
 async fn a_log_that_is_down_is_a_503_and_never_a_token_or_a_refusal() {
     on_every_stack(async |stack| {
-        let store = MemoryStore::from_iter(clients());
+        let store = MemoryStore::try_from(clients()).unwrap();
         let server = settings(store).client_assertions(ClientAssertions::new(Down)).build().unwrap();
         let site = stack.issue(&server).await;
         site.send(signed(post(GRANT), "one")).await.assert_refused(503, "temporarily_unavailable");
@@ -110,7 +110,7 @@ async fn a_grant_hook_sees_how_the_client_authenticated() {
         }
         Err(GrantRefusal::client("use a key"))
     };
-    let store = MemoryStore::from_iter(clients());
+    let store = MemoryStore::try_from(clients()).unwrap();
     let server = settings(store.clone()).client_assertions(ClientAssertions::new(store)).grant_hook(hook);
     let stack = crate::common::stack::Stack {
         framework: crate::common::stack::Framework::Axum,
@@ -124,7 +124,7 @@ async fn a_grant_hook_sees_how_the_client_authenticated() {
 
 #[test]
 fn settings_and_clients_that_cannot_work_are_refused_when_the_server_is_built() {
-    let with_key = || MemoryStore::from_iter([Client::with_credential("a", ec_keys(7, None)).audience(API)]);
+    let with_key = || MemoryStore::try_from([Client::with_credential("a", ec_keys(7, None)).audience(API)]).unwrap();
     let error = settings(with_key()).build().unwrap_err().to_string();
     assert!(error.contains("client_assertions") && error.contains("client `a`"), "{error}");
     let assertions = || ClientAssertions::new(MemoryStore::default());

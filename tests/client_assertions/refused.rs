@@ -289,9 +289,10 @@ async fn at_most_four_keys_are_tried_for_an_assertion_without_kid() {
     let keys = (11..16).map(|seed| crate::world::ec_keys(seed, None));
     let first =
         tower_client_credentials::Client::with_credential("many", crate::world::ec_keys(10, None)).audience(API);
-    let store = tower_client_credentials::MemoryStore::from_iter([
+    let store = tower_client_credentials::MemoryStore::try_from([
         keys.fold(first, tower_client_credentials::Client::credential)
-    ]);
+    ])
+    .unwrap();
     let mut world = World::of(store);
     for (seed, is_tried) in [(10, true), (13, true), (14, false), (15, false)] {
         let assertion = good("many", "ES256", None).claim("jti", format!("{seed}")).es256(seed);

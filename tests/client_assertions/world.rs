@@ -173,7 +173,7 @@ pub(crate) struct Seen {
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self::of(MemoryStore::from_iter(clients()))
+        Self::of(MemoryStore::try_from(clients()).unwrap())
     }
 
     pub(crate) fn of(store: MemoryStore) -> Self {
