@@ -8,8 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, timeout_at};
 
 use super::Shared;
 use crate::clock::UnixTime;
@@ -17,12 +17,12 @@ use crate::deadline;
 use crate::store::{Change, Revocation, StoreError};
 
 /// How many entries are written concurrently. A store that waits for its disk at each write can wait once for all of them.
-const BATCH_SIZE: usize = 32;
+const MAX_IN_FLIGHT: usize = 32;
 
-/// How many batches are written after one poll.
-const MAX_BATCHES: usize = 32;
+/// How many writes start after one poll.
+const MAX_WRITES: usize = 1_024;
 
-/// How long writing may take after one poll, so that it does not delay the next poll.
+/// How long the next poll is delayed at most. Writes that take longer continue meanwhile.
 const MAX_TIME: Duration = Duration::from_millis(200);
 
 /// How long the first pause after a failed write is. Each later pause is twice as long as the one before it.
@@ -47,6 +47,10 @@ struct Task {
     part: usize,
     /// Entries of the parts before it that are still to be compared and written.
     pending: Vec<Revocation>,
+    /// The writes in flight. They continue between two polls.
+    writing: JoinSet<Result<(), StoreError>>,
+    /// The entries of these writes.
+    in_flight: HashMap<Id, Revocation>,
     written: usize,
     /// The pause after the last failure, and its end.
     pause: Duration,
@@ -79,7 +83,7 @@ impl Repair {
             return;
         }
         match task.write_some(shared).await {
-            Ok(false) => task.pause = Duration::ZERO,
+            Ok(false) => {}
             Ok(true) => {
                 tracing::info!(entries = task.written, "wrote the revocations that the store had lost to it again");
                 self.0 = None;
@@ -106,56 +110,83 @@ impl Task {
         }
     }
 
-    /// Writes some of the missing entries, and returns whether none are left.
+    /// Writes missing entries until none are left, one of them fails, or a limit is reached. Returns whether none are left.
     async fn write_some(&mut self, shared: &Shared) -> Result<bool, StoreError> {
-        let started = Instant::now();
-        for _ in 0..MAX_BATCHES {
-            let batch: Vec<Revocation> = std::iter::from_fn(|| self.next(shared)).take(BATCH_SIZE).collect();
-            if batch.is_empty() {
-                return Ok(true);
-            }
-            if let Err(error) = write_all(shared, &batch).await {
-                // Some of them may have been written. Writing an entry twice does no harm.
-                self.pending.extend(batch);
-                return Err(error);
-            }
-            self.written += batch.len();
-            if started.elapsed() >= MAX_TIME {
-                break;
-            }
-        }
-        Ok(false)
-    }
-
-    /// Returns the next entry of the view that the store lacks.
-    fn next(&mut self, shared: &Shared) -> Option<Revocation> {
-        let now = now(shared);
+        let (end, mut started, mut failure) = (Instant::now() + MAX_TIME, 0, None);
         loop {
-            while let Some(revocation) = self.pending.pop() {
-                let has_expired = now.is_some_and(|now| revocation.expires_at() <= now);
-                if !has_expired && !self.stored.contains_key(&self.hasher.hash_one(&revocation)) {
-                    return Some(revocation);
+            let mut is_compared = false;
+            while failure.is_none() && !is_compared && started < MAX_WRITES && self.in_flight.len() < MAX_IN_FLIGHT {
+                if let Some(revocation) = self.next_missing(shared) {
+                    self.start(revocation, shared);
+                    started += 1;
+                } else {
+                    is_compared = !self.load_part(shared);
+                    // A part may be large, and others need this thread.
+                    tokio::task::yield_now().await;
+                    if Instant::now() >= end {
+                        return Ok(false);
+                    }
                 }
             }
-            self.pending = shared.view.part_entries(self.part)?;
-            self.part += 1;
+            let Ok(Some(result)) = timeout_at(end, self.writing.join_next_with_id()).await else {
+                return failure.map_or(Ok(is_compared && self.in_flight.is_empty()), Err);
+            };
+            if let Err(error) = self.finish(result) {
+                failure.get_or_insert(error);
+            }
         }
+    }
+
+    /// Starts to write an entry.
+    fn start(&mut self, revocation: Revocation, shared: &Shared) {
+        let (store, timeout) = (shared.store.clone(), shared.store_timeout);
+        let write = {
+            let revocation = revocation.clone();
+            async move { deadline::within(timeout, store.revoke(revocation)).await.map_err(StoreError::new)? }
+        };
+        self.in_flight.insert(self.writing.spawn(write).id(), revocation);
+    }
+
+    /// Takes the result of a write. An entry that was not written is pending again. Perhaps it was written after all, but
+    /// writing an entry twice does no harm.
+    fn finish(&mut self, result: Result<(Id, Result<(), StoreError>), JoinError>) -> Result<(), StoreError> {
+        let (id, result) = match result {
+            Ok(done) => done,
+            Err(panicked) => (panicked.id(), Err(StoreError::new(panicked))),
+        };
+        let revocation = self.in_flight.remove(&id);
+        match result {
+            Ok(()) => {
+                self.written += 1;
+                self.pause = Duration::ZERO;
+            }
+            Err(_) => self.pending.extend(revocation),
+        }
+        result
+    }
+
+    /// Returns the next pending entry that the store lacks.
+    fn next_missing(&mut self, shared: &Shared) -> Option<Revocation> {
+        let now = now(shared);
+        while let Some(revocation) = self.pending.pop() {
+            let has_expired = now.is_some_and(|now| revocation.expires_at() <= now);
+            if !has_expired && !self.stored.contains_key(&self.hasher.hash_one(&revocation)) {
+                return Some(revocation);
+            }
+        }
+        None
+    }
+
+    /// Makes the next part of the view pending. Returns `false` after the last part.
+    fn load_part(&mut self, shared: &Shared) -> bool {
+        let Some(entries) = shared.view.part_entries(self.part) else { return false };
+        self.pending = entries;
+        self.part += 1;
+        true
     }
 }
 
 /// Returns the second up to which entries have expired, if the clock is trusted.
 fn now(shared: &Shared) -> Option<u64> {
     shared.purge_time().map(|time| UnixTime::at(time).as_secs())
-}
-
-async fn write_all(shared: &Shared, batch: &[Revocation]) -> Result<(), StoreError> {
-    let mut writing = JoinSet::new();
-    for revocation in batch.iter().cloned() {
-        let (store, timeout) = (shared.store.clone(), shared.store_timeout);
-        writing.spawn(async move { deadline::within(timeout, store.revoke(revocation)).await });
-    }
-    while let Some(written) = writing.join_next().await {
-        written.map_err(StoreError::new)?.map_err(StoreError::new)??;
-    }
-    Ok(())
 }

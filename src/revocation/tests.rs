@@ -28,6 +28,8 @@ struct FaultyStore {
     lost: Arc<AtomicBool>,
     refuses_writes: Arc<AtomicBool>,
     refused: Arc<AtomicUsize>,
+    /// The time that a write takes, in milliseconds.
+    write_time: Arc<AtomicU64>,
     polls: Arc<AtomicUsize>,
     purges: Arc<AtomicUsize>,
     /// The store announces changes all the time.
@@ -52,6 +54,7 @@ impl RevocationStore for FaultyStore {
             self.refused.fetch_add(1, Ordering::SeqCst);
             return Err(StoreError::new("read-only"));
         }
+        tokio::time::sleep(Duration::from_millis(self.write_time.load(Ordering::SeqCst))).await;
         self.store.revoke(revocation).await
     }
 
@@ -643,4 +646,40 @@ async fn a_process_that_may_not_write_retries_the_repair_less_and_less_often_and
     }
     tokio::time::sleep(600 * SECOND).await;
     assert_eq!(refused(), 0, "the feed has returned them");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repair_of_a_store_that_writes_slowly_delays_each_poll_by_at_most_200_milliseconds_and_is_completed() {
+    let (faulty, clock) = (FaultyStore::default(), clock());
+    let revocations = Revocations::follow(faulty.clone()).clock(clock.clone()).await.unwrap();
+    for number in 0..100 {
+        revocations.revoke(token(&number.to_string())).await.unwrap();
+    }
+    faulty.store.purge(UNIX_EPOCH + Duration::from_secs(2 * NOW)).await.unwrap();
+    faulty.write_time.store(1_900, Ordering::SeqCst);
+    faulty.lost.store(true, Ordering::SeqCst);
+    faulty.polls.store(0, Ordering::SeqCst);
+    tokio::time::sleep(7 * SECOND).await;
+    let polls = faulty.polls.load(Ordering::SeqCst);
+    assert!(polls >= 7 * 1_000 / (500 + 200), "{polls} polls");
+    tokio::time::sleep(3 * SECOND).await;
+    assert_eq!(faulty.store.changes(&Cursor::start()).await.unwrap().changes.len(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn entries_whose_write_failed_during_a_repair_are_written_with_the_next_attempt() {
+    let (faulty, clock) = (FaultyStore::default(), clock());
+    let revocations = Revocations::follow(faulty.clone()).clock(clock.clone()).store_timeout(SECOND).await.unwrap();
+    for number in 0..100 {
+        revocations.revoke(token(&number.to_string())).await.unwrap();
+    }
+    faulty.store.purge(UNIX_EPOCH + Duration::from_secs(2 * NOW)).await.unwrap();
+    // Longer than a call may take.
+    faulty.write_time.store(1_500, Ordering::SeqCst);
+    faulty.lost.store(true, Ordering::SeqCst);
+    tokio::time::sleep(10 * SECOND).await;
+    assert!(faulty.store.changes(&Cursor::start()).await.unwrap().changes.is_empty() && revocations.is_ready());
+    faulty.write_time.store(0, Ordering::SeqCst);
+    tokio::time::sleep(90 * SECOND).await;
+    assert_eq!(faulty.store.changes(&Cursor::start()).await.unwrap().changes.len(), 100);
 }
