@@ -95,7 +95,14 @@ struct Feed {
     revoked: HashSet<Revocation>,
     /// The number of the latest change of each client. It replaces the earlier ones.
     latest: HashMap<ClientId, u64>,
+    /// The numbers of the revocations, sorted by when each may be removed.
+    revoked_by_end: BTreeSet<(UnixTime, u64)>,
+    /// The numbers of the changes of clients, sorted by when each may be removed.
+    clients_by_end: BTreeSet<(UnixTime, u64)>,
 }
+
+/// The maximum number of expired entries that are removed while others wait for the lock.
+const PURGED_AT_ONCE: usize = 1_000;
 
 impl Feed {
     /// The maximum number of changes that one call returns.
@@ -106,7 +113,7 @@ impl Feed {
             return Ok(());
         }
         if self.revoked.len() >= MAX_ENTRIES {
-            self.purge(now);
+            self.purge_some(now);
         }
         if self.revoked.len() >= MAX_ENTRIES {
             return Err(StoreError::new("the store is full: it holds 1,000,000 revocations that have not expired"));
@@ -116,13 +123,20 @@ impl Feed {
             expires_at.ok_or_else(|| StoreError::new("invalid revocation: `expires_at` is out of range"))?;
         self.revoked.insert(revocation.clone());
         self.push(Change::Revoked(revocation), expires_at);
+        self.revoked_by_end.insert((expires_at, self.last));
         Ok(())
     }
 
     fn client_changed(&mut self, client: &ClientId, now: UnixTime) {
-        self.push(Change::Client(client.clone()), now.after(CLIENT_CHANGE_RETENTION));
-        if let Some(former) = self.latest.insert(client.clone(), self.last) {
-            self.entries.remove(&former);
+        // Without a reader of the feed, no one calls `purge`. Two are removed for each that is added.
+        self.purge_clients(now, 2);
+        let forget_at = now.after(CLIENT_CHANGE_RETENTION);
+        self.push(Change::Client(client.clone()), forget_at);
+        self.clients_by_end.insert((forget_at, self.last));
+        if let Some(former) = self.latest.insert(client.clone(), self.last)
+            && let Some((_, forget_at)) = self.entries.remove(&former)
+        {
+            self.clients_by_end.remove(&(forget_at, former));
         }
     }
 
@@ -143,54 +157,65 @@ impl Feed {
         Ok(Changes::new(changes, Cursor::new(last.to_string())).more(rest.next().is_some()))
     }
 
-    fn purge(&mut self, now: UnixTime) -> u64 {
-        self.forget(now, |_| true)
+    /// Removes at most [`PURGED_AT_ONCE`] expired entries, and returns how many.
+    fn purge_some(&mut self, now: UnixTime) -> usize {
+        let revoked = self.purge_revoked(now, PURGED_AT_ONCE);
+        revoked + self.purge_clients(now, PURGED_AT_ONCE - revoked)
     }
 
-    /// Removes expired client changes only. Revocations are left to [`purge`](Self::purge), whose caller has a reliable clock.
-    fn forget_client_changes(&mut self, now: UnixTime) {
-        self.forget(now, |change| matches!(change, Change::Client(_)));
-    }
-
-    fn forget(&mut self, now: UnixTime, may_go: impl Fn(&Change) -> bool) -> u64 {
-        let before = self.entries.len();
-        let Self { entries, revoked, latest, .. } = self;
-        entries.retain(|number, (change, forget_at)| {
-            let stays = *forget_at > now || !may_go(change);
-            match change {
-                Change::Revoked(revocation) if !stays => drop(revoked.remove(revocation)),
-                Change::Client(client) if !stays && latest.get(client) == Some(number) => drop(latest.remove(client)),
-                _ => {}
+    fn purge_revoked(&mut self, now: UnixTime, most: usize) -> usize {
+        let numbers = expired(&mut self.revoked_by_end, now, most);
+        for number in &numbers {
+            if let Some((Change::Revoked(revocation), _)) = self.entries.remove(number) {
+                self.revoked.remove(&revocation);
             }
-            stays
-        });
-        (before - self.entries.len()) as u64
+        }
+        numbers.len()
     }
+
+    /// Removes expired changes of clients only. Revocations are left to a purge, whose caller has a reliable clock.
+    fn purge_clients(&mut self, now: UnixTime, most: usize) -> usize {
+        let numbers = expired(&mut self.clients_by_end, now, most);
+        for number in &numbers {
+            if let Some((Change::Client(client), _)) = self.entries.remove(number) {
+                self.latest.remove(&client);
+            }
+        }
+        numbers.len()
+    }
+}
+
+/// Removes the entries that have expired first, and returns them.
+fn expired<T: Copy + Ord>(by_end: &mut BTreeSet<(UnixTime, T)>, now: UnixTime, most: usize) -> Vec<T> {
+    let next = || by_end.first().is_some_and(|(end, _)| *end <= now).then(|| by_end.pop_first()).flatten();
+    std::iter::from_fn(next).take(most).map(|(_, entry)| entry).collect()
 }
 
 /// The used credentials, and when each may be removed.
 #[derive(Default)]
 struct Replays {
-    seen: HashSet<ReplayId>,
-    by_expiry: BTreeSet<(UnixTime, ReplayId)>,
+    seen: HashMap<ReplayId, UnixTime>,
+    by_end: BTreeSet<(UnixTime, ReplayId)>,
 }
 
 impl Replays {
     fn check_and_insert(&mut self, id: ReplayId, expires_at: UnixTime, now: UnixTime) -> Result<Replay, StoreError> {
-        while let Some((_, expired)) = self.by_expiry.first().copied().filter(|(end, _)| *end <= now) {
-            self.by_expiry.pop_first();
+        for expired in expired(&mut self.by_end, now, PURGED_AT_ONCE) {
             self.seen.remove(&expired);
         }
-        if self.seen.contains(&id) {
-            return Ok(Replay::Seen);
+        match self.seen.get(&id).copied() {
+            Some(end) if end > now => return Ok(Replay::Seen),
+            // More have expired than were removed.
+            Some(end) => drop(self.by_end.remove(&(end, id))),
+            None if self.seen.len() >= MAX_ENTRIES => {
+                return Err(StoreError::new(
+                    "the store is full: it holds 1,000,000 used credentials that have not expired",
+                ));
+            }
+            None => {}
         }
-        if self.seen.len() >= MAX_ENTRIES {
-            return Err(StoreError::new(
-                "the store is full: it holds 1,000,000 used credentials that have not expired",
-            ));
-        }
-        self.seen.insert(id);
-        self.by_expiry.insert((expires_at, id));
+        self.seen.insert(id, expires_at);
+        self.by_end.insert((expires_at, id));
         Ok(Replay::Fresh)
     }
 }
@@ -324,16 +349,11 @@ impl MemoryStore {
     fn record_change(&self, client: &ClientId, revoke: bool) -> Result<(), StoreError> {
         let now = self.clock.now();
         let mut feed = Self::write(&self.shared.feed);
-        let before = feed.last;
         if revoke {
             let revocation = Revocation::former_client(client.clone(), now, self.longest_token_lifetime());
             feed.revoke(revocation, UnixTime::at(now))?;
         }
         feed.client_changed(client, UnixTime::at(now));
-        // Without a reader of the feed, no one calls `purge`.
-        if feed.last / 1_000 > before / 1_000 {
-            feed.forget_client_changes(UnixTime::at(now));
-        }
         drop(feed);
         self.shared.changed.notify_waiters();
         Ok(())
@@ -449,7 +469,16 @@ impl RevocationStore for MemoryStore {
     }
 
     async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
-        Ok(Self::write(&self.shared.feed).purge(UnixTime::at(now)))
+        let mut purged = 0;
+        loop {
+            let some = Self::write(&self.shared.feed).purge_some(UnixTime::at(now));
+            purged += some as u64;
+            if some < PURGED_AT_ONCE {
+                return Ok(purged);
+            }
+            // Requests that need the store run between two parts.
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -476,7 +505,7 @@ impl fmt::Debug for MemoryStore {
 mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use super::{MAX_ENTRIES, MemoryStore, Replays};
+    use super::{MAX_ENTRIES, MemoryStore, PURGED_AT_ONCE, Replays};
     use crate::client_id::ClientId;
     use crate::clock::{ManualClock, UnixTime};
     use crate::registration::Client;
@@ -501,7 +530,8 @@ mod tests {
     fn a_full_replay_log_refuses_a_new_credential_until_another_has_expired() {
         let id = |number: usize| ReplayId::new("issuer", &number.to_string());
         let second = |seconds| UnixTime::from_secs(seconds).unwrap();
-        let mut replays = Replays { seen: (1..MAX_ENTRIES).map(id).collect(), ..Replays::default() };
+        let seen = (1..MAX_ENTRIES).map(|number| (id(number), second(60))).collect();
+        let mut replays = Replays { seen, ..Replays::default() };
         assert_eq!(replays.check_and_insert(id(0), second(60), second(0)).unwrap(), Replay::Fresh);
         let late = id(MAX_ENTRIES);
         for now in [0, 59] {
@@ -509,6 +539,39 @@ mod tests {
             assert_eq!(replays.check_and_insert(id(0), second(90), second(now)).unwrap(), Replay::Seen);
         }
         assert_eq!(replays.check_and_insert(late, second(90), second(60)).unwrap(), Replay::Fresh);
+    }
+
+    #[test]
+    fn expired_credentials_are_removed_in_parts_and_count_no_more_at_once() {
+        let id = |number: usize| ReplayId::new("issuer", &number.to_string());
+        let second = |seconds| UnixTime::from_secs(seconds).unwrap();
+        let mut replays = Replays::default();
+        let count = 2 * PURGED_AT_ONCE + 500;
+        for number in 0..count {
+            assert_eq!(replays.check_and_insert(id(number), second(60), second(0)).unwrap(), Replay::Fresh);
+        }
+        for left in [count - PURGED_AT_ONCE, 500] {
+            let (_, last) = replays.by_end.iter().rfind(|(end, _)| *end == second(60)).copied().unwrap();
+            assert_eq!(replays.check_and_insert(last, second(90), second(60)).unwrap(), Replay::Fresh);
+            assert_eq!((replays.seen.len(), replays.by_end.len()), (left, left), "one of them is recorded again");
+            assert_eq!(replays.check_and_insert(last, second(91), second(0)).unwrap(), Replay::Seen);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_purge_removes_everything_that_has_expired_but_only_a_part_at_once() {
+        let store = MemoryStore::default().clock(ManualClock::at(NOW));
+        let ends = |seconds| NOW + Duration::from_secs(seconds);
+        for number in 0..2_500 {
+            store.revoke(Revocation::token(format!("t{number}"), BILLING, NOW, ends(60))).await.unwrap();
+        }
+        store.revoke(Revocation::token("kept", BILLING, NOW, ends(10_000))).await.unwrap();
+        let late = UnixTime::at(ends(5_000));
+        assert_eq!(MemoryStore::write(&store.shared.feed).purge_some(late), PURGED_AT_ONCE);
+        assert_eq!(lengths(&store), (1_501, 1_501, 0));
+        assert_eq!(store.purge(ends(5_000)).await.unwrap(), 1_500);
+        assert_eq!(lengths(&store), (1, 1, 0));
+        assert_eq!(store.purge(ends(5_000)).await.unwrap(), 0);
     }
 
     #[tokio::test]
