@@ -487,7 +487,7 @@ impl RevocationStore for SqliteStore {
     async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
         in_time(self.timeout, async {
             let open = self.files.open().await?;
-            feed::read(&open.readers, &self.last_writes, cursor).await
+            feed::read(&open.feed, &self.last_writes, cursor).await
         })
         .await
     }
@@ -541,7 +541,26 @@ impl fmt::Debug for SqliteStore {
 
 #[cfg(test)]
 mod tests {
-    use super::SqliteStore;
+    use std::time::Duration;
+
+    use super::{READERS, SqliteStore};
+    use crate::client_id::ClientId;
+    use crate::store::{ClientStore as _, Cursor, RevocationStore as _};
+
+    #[tokio::test]
+    async fn the_feed_is_read_while_lookups_use_every_other_connection() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/a.db", folder.path().display());
+        let store = SqliteStore::builder(url).call_timeout(Duration::from_secs(2)).open().await.unwrap();
+        let open = store.files.current();
+        let mut lookups = Vec::new();
+        for _ in 0..READERS {
+            lookups.push(open.readers.acquire().await.unwrap());
+        }
+        assert!(store.find(&ClientId::from_static("stranger")).await.is_err());
+        store.changes(&Cursor::start()).await.unwrap();
+        drop(lookups);
+    }
 
     #[tokio::test]
     async fn a_commit_waits_for_the_disk() {

@@ -31,14 +31,14 @@ pub(super) const LAST_TIP: &str =
 type Fetched = (String, i64, String, bool, Option<i64>, Option<i64>, Option<String>);
 
 pub(super) async fn read(
-    readers: &SqlitePool,
+    connection: &SqlitePool,
     last_writes: &LastWrites<String>,
     cursor: &Cursor,
 ) -> Result<Changes, StoreError> {
     let place = Place::parse(cursor)?;
     let own = last_writes.get();
     let own_tips = Tips::of(&own.writes);
-    let rows = fetch(readers, &place, &own_tips).await?;
+    let rows = fetch(connection, &place, &own_tips).await?;
     let head = Head::of(&rows)?;
     let known = head.knows(&place, head.has_seen);
     let sign = known.sign_of_loss().or_else(|| head.knows_own(&own_tips).sign_of_loss());
@@ -54,7 +54,7 @@ pub(super) async fn read(
             "too many changes were written to SQLite since the last read of its feed; reading it again from the start"
         );
     }
-    let rows = fetch(readers, &Place::default(), &Tips::default()).await?;
+    let rows = fetch(connection, &Place::default(), &Tips::default()).await?;
     let changes = page(&rows, &Head::of(&rows)?, 0)?;
     // No await may follow: a caller that cancels this call there would drop the report of a loss.
     last_writes.checked(&own);
@@ -65,7 +65,7 @@ pub(super) async fn read(
 }
 
 /// Reads everything in one statement, and so from one snapshot.
-async fn fetch(readers: &SqlitePool, place: &Place<'_>, own: &Tips<'_>) -> Result<Vec<Fetched>, StoreError> {
+async fn fetch(connection: &SqlitePool, place: &Place<'_>, own: &Tips<'_>) -> Result<Vec<Fetched>, StoreError> {
     let page = "SELECT head.*, feed.seq, feed.change FROM (
             SELECT (SELECT hex(name) FROM tcc_tips WHERE seq = 0), (SELECT max(seq) FROM tcc_tips),
                 (SELECT hex(name) FROM tcc_tips ORDER BY seq DESC LIMIT 1),
@@ -79,7 +79,7 @@ async fn fetch(readers: &SqlitePool, place: &Place<'_>, own: &Tips<'_>) -> Resul
     let own = serde_json::to_string(&own.tips).map_err(StoreError::new)?;
     let rows = sqlx::query_as(page).bind(place.after).bind(limit);
     let rows = rows.bind(place.tip.0).bind(place.tip.1).bind(own);
-    rows.fetch_all(readers).await.map_err(failed)
+    rows.fetch_all(connection).await.map_err(failed)
 }
 
 /// The epoch and tips of a file.

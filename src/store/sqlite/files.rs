@@ -30,6 +30,8 @@ pub(super) struct Open {
     /// One connection: SQLite has one writer at a time, and waiting here is cheaper than in SQLite's busy loop.
     pub(super) writer: SqlitePool,
     pub(super) readers: SqlitePool,
+    /// A separate connection that reads the feed, so that any number of lookups of nonexistent clients never delays the feed.
+    pub(super) feed: SqlitePool,
     file: Option<FileId>,
     /// The path of the file without symbolic links. SQLite derives the names of its log files from it.
     real: PathBuf,
@@ -134,6 +136,7 @@ impl Files {
         }
         former.writer.close().await;
         former.readers.close().await;
+        former.feed.close().await;
         let known = *former.log_files.lock().unwrap_or_else(PoisonError::into_inner);
         // If only a symbolic link changed, the log still belongs to the former file.
         if file_id(&former.real) == former.file {
@@ -155,9 +158,12 @@ impl Open {
     fn new(path: &std::path::Path, options: &SqliteConnectOptions, timeout: Duration) -> Self {
         let limits = SqlitePoolOptions::new().acquire_timeout(timeout).idle_timeout(None).max_lifetime(None);
         let writer = limits.clone().max_connections(1).connect_lazy_with(options.clone());
-        let readers = limits.max_connections(READERS).connect_lazy_with(options.clone().pragma("query_only", "on"));
+        let readers = |connections| {
+            limits.clone().max_connections(connections).connect_lazy_with(options.clone().pragma("query_only", "on"))
+        };
+        let (readers, feed) = (readers(READERS), readers(1));
         let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        Self { writer, readers, file: file_id(path), real, log_files: Mutex::default() }
+        Self { writer, readers, feed, file: file_id(path), real, log_files: Mutex::default() }
     }
 
     fn log_path(&self, suffix: &str) -> PathBuf {
