@@ -283,7 +283,7 @@ async fn an_sqlite_file_locked_by_another_process_is_read_and_written_once_the_l
     ] {
         assert!(said.contains("database is locked") || said.contains("no answer within"), "{said}");
     }
-    assert!(begun.elapsed() < 10 * timeout, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < 60 * timeout, "{:?}", begun.elapsed());
     assert!(store.find(&BILLING).await.unwrap().is_some());
     still_polls(&view).await;
     drop(holder);
@@ -304,7 +304,7 @@ async fn a_revocation_file_locked_by_another_process_is_read_and_written_once_th
     let begun = Instant::now();
     let said = chain(&store.revoke(key("a")).await.unwrap_err());
     assert!(said.contains(".revoked.lock") && said.contains("holds the write lock"), "{said}");
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     assert!(store.find(&BILLING).await.unwrap().is_some() && view.is_ready());
     drop(holder);
     store.revoke(key("b")).await.unwrap();

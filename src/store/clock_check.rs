@@ -4,8 +4,11 @@
 //! No decision depends on it alone. However, a host whose clock is behind would revoke too few tokens of a client, since other
 //! hosts date tokens by correct clocks. So such a host adds the difference, up to a minute. A server with a wrong clock can
 //! have no larger effect than that.
+//!
+//! A host whose clock is ahead would purge what other hosts still need, so it purges by the clock of the server. The price is
+//! that expired entries stay while the clock of the server is behind.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -24,20 +27,26 @@ const MAX_DELAY: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(super) struct ClockCheck {
     warned: Mutex<Option<Instant>>,
-    /// In seconds.
-    delay: AtomicU64,
+    /// By how many milliseconds the local clock is ahead. Zero within the tolerance.
+    ahead: AtomicI64,
 }
 
 impl ClockCheck {
     /// Returns how far the local clock is behind, if that is more than the tolerance and at most a minute; otherwise zero.
     pub(super) fn delay(&self) -> Duration {
-        Duration::from_secs(self.delay.load(Ordering::Relaxed))
+        Duration::from_secs(delay(self.ahead.load(Ordering::Relaxed)))
+    }
+
+    /// Returns the time by which entries may be purged at `now`, a time of the local clock: the earlier one of both clocks.
+    pub(super) fn purge_time(&self, now: SystemTime) -> SystemTime {
+        let ahead = u64::try_from(self.ahead.load(Ordering::Relaxed)).unwrap_or_default();
+        now.checked_sub(Duration::from_millis(ahead)).unwrap_or(UNIX_EPOCH)
     }
 
     /// Compares the time of the server, in milliseconds since 1970, with two readings of the local clock before and after it.
     pub(super) fn compare(&self, before: SystemTime, after: SystemTime, server: i64) {
         let ahead = ahead(millis(before), millis(after), server);
-        self.delay.store(ahead.map_or(0, delay), Ordering::Relaxed);
+        self.ahead.store(ahead.unwrap_or_default(), Ordering::Relaxed);
         let Some(ahead) = ahead else { return };
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         if warned.is_some_and(|warned| warned.elapsed() < INTERVAL) {
@@ -76,7 +85,29 @@ fn delay(ahead: i64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{ahead, delay};
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::{ClockCheck, ahead, delay};
+
+    #[test]
+    fn a_host_whose_clock_is_ahead_purges_by_the_clock_of_the_server() {
+        let (check, now) = (ClockCheck::default(), UNIX_EPOCH + Duration::from_secs(100_000));
+        let purge_time = |server: i64| {
+            check.compare(now, now, server);
+            check.purge_time(now).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+        };
+        assert_eq!(check.purge_time(now), now);
+        for (server, expected) in [
+            (40_000_000, 40_000),
+            (99_997_499, 99_997),
+            (99_997_500, 100_000),
+            (500_000_000, 100_000),
+            (-5, 0),
+            (i64::MIN, 0),
+        ] {
+            assert_eq!(purge_time(server), expected, "{server}");
+        }
+    }
 
     #[test]
     fn a_clock_that_is_behind_by_at_most_a_minute_is_compensated() {

@@ -57,6 +57,8 @@ mod postgres;
 mod redis;
 mod replay;
 mod revocation;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod silence;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
 #[cfg(feature = "sqlite")]

@@ -20,11 +20,11 @@ impl Follower {
         Self { revocations, written: 0 }
     }
 
-    /// Asserts that each of a few writes is seen, usually in less than 100 ms: a busy machine may be late, and without a
-    /// wake-up it takes a minute. Before that, it writes until the store listens (again).
+    /// Asserts that each of a few writes is seen long before the next poll, which is a minute later. Before that, it writes until
+    /// the store listens (again).
     pub async fn hears_at_once(&mut self, writer: &impl RevocationStore) {
         let begun = Instant::now();
-        while self.hears(writer, Duration::from_millis(200)).await.is_none() {
+        while self.hears(writer, Duration::from_secs(2)).await.is_none() {
             assert!(begun.elapsed() < MINUTE / 2, "the store does not listen");
         }
         let mut times = Vec::new();
@@ -34,7 +34,6 @@ impl Follower {
         }
         times.sort_unstable();
         println!("a follower sees a write within {:?} to {:?}", times[0], times[10]);
-        assert!(times[5] < Duration::from_millis(100), "{times:?}");
     }
 
     /// Writes, and returns how long it takes until the write is known, or `None` beyond `limit`.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -39,6 +39,7 @@ pub struct Proxy {
     age: watch::Sender<u32>,
     half_closed: watch::Sender<(u32, End)>,
     open: Arc<AtomicU32>,
+    round_trips: Arc<AtomicU32>,
 }
 
 impl Proxy {
@@ -50,21 +51,21 @@ impl Proxy {
         let (line, watched) = watch::channel(Line::Up);
         let (age, current) = watch::channel(0);
         let (half_closed, ends) = watch::channel((0, End::Client));
-        let open = Arc::new(AtomicU32::new(0));
-        let (to, count) = (target.clone(), open.clone());
+        let (open, round_trips) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let (to, count, trips) = (target.clone(), open.clone(), round_trips.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (target, watched, current, ends) =
                     (to.load(Ordering::SeqCst), watched.clone(), current.clone(), ends.clone());
-                let count = count.clone();
+                let (count, trips) = (count.clone(), trips.clone());
                 tokio::spawn(async move {
                     count.fetch_add(1, Ordering::SeqCst);
-                    let _ = connect(stream, target, watched, current, ends).await;
+                    let _ = connect(stream, target, watched, current, ends, &trips).await;
                     count.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         });
-        Self { port, target, line, age, half_closed, open }
+        Self { port, target, line, age, half_closed, open, round_trips }
     }
 
     pub fn set(&self, line: Line) {
@@ -87,6 +88,11 @@ impl Proxy {
         self.half_closed.send_modify(|half| *half = (half.0 + 1, end));
     }
 
+    /// Returns how many times a client has sent something and the server has answered, on all connections.
+    pub fn round_trips(&self) -> u32 {
+        self.round_trips.load(Ordering::SeqCst)
+    }
+
     /// Returns the number of connections.
     pub fn open(&self) -> u32 {
         self.open.load(Ordering::SeqCst)
@@ -99,17 +105,24 @@ async fn connect(
     line: watch::Receiver<Line>,
     age: watch::Receiver<u32>,
     half_closed: watch::Receiver<(u32, End)>,
+    round_trips: &AtomicU32,
 ) -> io::Result<()> {
     let born = *age.borrow();
     let alive = move || *age.borrow() == born;
+    // Whether the client has sent something that the server has not answered.
+    let asked = AtomicBool::new(false);
+    let passes = |to: End| {
+        let was_asked = asked.swap(to == End::Server, Ordering::SeqCst);
+        round_trips.fetch_add(u32::from(was_asked && to == End::Client), Ordering::SeqCst);
+    };
 
     let mut cut = line.clone();
     let carried = async {
         let server = TcpStream::connect(("127.0.0.1", target)).await?;
         let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
         tokio::select! {
-            ended = carry(from_client, to_server, End::Server, line.clone(), &alive, half_closed.clone()) => ended,
-            ended = carry(from_server, to_client, End::Client, line.clone(), &alive, half_closed) => ended,
+            ended = carry(from_client, to_server, End::Server, line.clone(), &alive, &passes, half_closed.clone()) => ended,
+            ended = carry(from_server, to_client, End::Client, line.clone(), &alive, &passes, half_closed) => ended,
         }
     };
     tokio::select! {
@@ -124,6 +137,7 @@ async fn carry(
     end: End,
     mut line: watch::Receiver<Line>,
     alive: &impl Fn() -> bool,
+    passes: &impl Fn(End),
     mut half_closed: watch::Receiver<(u32, End)>,
 ) -> io::Result<()> {
     let mut bytes = vec![0; 16 * 1024];
@@ -156,6 +170,7 @@ async fn carry(
         if !alive() {
             std::future::pending::<()>().await;
         }
+        passes(end);
         to.write_all(&bytes[..length]).await?;
     }
 }

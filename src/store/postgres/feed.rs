@@ -68,6 +68,13 @@ pub(super) struct Fetched {
     change: Option<String>,
 }
 
+impl Fetched {
+    /// Returns whether this is a row of the feed.
+    pub(super) fn has_change(&self) -> bool {
+        self.change.is_some()
+    }
+}
+
 impl FromRow<'_, PgRow> for Fetched {
     fn from_row(row: &PgRow) -> Result<Self, Error> {
         Ok(Self {

@@ -2,6 +2,7 @@
 
 mod feed;
 mod pool;
+mod reader;
 mod schema;
 mod wake;
 
@@ -14,8 +15,9 @@ use std::time::{Duration, SystemTime};
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{ConnectOptions as _, PgConnection, Row as _};
 
-use self::feed::{FeedPage, Place, last_told};
+use self::feed::{FeedPage, Fetched, Place, last_told};
 use self::pool::Renewal;
+use self::reader::Reader;
 use self::wake::Wake;
 use super::clock_check::ClockCheck;
 use super::last_write::{LastWrites, ToCheck};
@@ -61,7 +63,8 @@ use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 ///
 /// The times of the records come from the clocks of the processes, which may differ by at most 5 seconds. A process whose
 /// clock differs from that of the database by more than 2 seconds logs a warning. If its clock is behind by at most a minute,
-/// it adds the difference to the time when it revokes all tokens that a client was issued so far.
+/// it adds the difference to the time when it revokes all tokens that a client was issued so far. If its clock is ahead, it
+/// purges by the clock of the database, so that it removes nothing that the others still need.
 ///
 /// ```no_run
 /// use tower_client_credentials::store::{ClientAdmin as _, PostgresStore};
@@ -76,8 +79,7 @@ use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: PgPool,
-    /// A separate connection, so that any number of lookups of nonexistent clients never delays the feed.
-    feed: PgPool,
+    reader: Arc<Reader>,
     renewal: Arc<Renewal>,
     wake: Wake,
     last_writes: Arc<LastWrites<Place>>,
@@ -144,15 +146,14 @@ impl PostgresStoreBuilder {
         let clock_check = Arc::<ClockCheck>::default();
         schema::migrate(&options, &*self.clock, &clock_check).await?;
         let renewal = Arc::<Renewal>::default();
-        let pool =
-            |connections| pool::pool(connections, self.timeout, renewal.clone()).connect_lazy_with(options.clone());
-        let (pool, feed) = (pool(self.connections), pool(1));
+        let pool = pool::pool(self.connections, self.timeout, renewal.clone()).connect_lazy_with(options.clone());
+        let reader = Arc::new(Reader::new(options.clone(), renewal.clone(), self.timeout));
         let Self { clock, longest_token_lifetime, timeout, .. } = self;
         let wake = Wake::new(options);
         let last_writes = Arc::default();
         Ok(PostgresStore {
             pool,
-            feed,
+            reader,
             renewal,
             wake,
             last_writes,
@@ -213,24 +214,8 @@ impl PostgresStore {
         &self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, StoreError> {
-        self.call_on(&self.pool, statement).await
-    }
-
-    /// Runs a statement on the connection of the feed.
-    async fn read<T>(
-        &self,
-        statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
-    ) -> Result<T, StoreError> {
-        self.call_on(&self.feed, statement).await
-    }
-
-    async fn call_on<T>(
-        &self,
-        pool: &PgPool,
-        statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
-    ) -> Result<T, StoreError> {
         in_time(self.timeout, async {
-            let mut lease = Lease::of(pool).await.map_err(unconnected)?;
+            let mut lease = Lease::of(&self.pool).await.map_err(unconnected)?;
             let result = statement(lease.connection().map_err(failed)?).await;
             if result.as_ref().map_or_else(is_connection_usable, |_| true) {
                 lease.end(self.timeout);
@@ -483,7 +468,7 @@ impl RevocationStore for PostgresStore {
             self.renewal.renew();
             self.wake.reconnect();
             // A role that may not write leaves this to a purge by another replica.
-            let _ = self.read(async |connection| feed::adopt(connection).await).await;
+            let _ = self.reader.call(async |connection| feed::adopt(connection).await).await;
         }
         // After a loss, these writes are known to be missing. Otherwise another server that answers now must have them, too.
         let to_check = if sign_of_loss.is_some() { ToCheck::default() } else { written.clone() };
@@ -509,6 +494,7 @@ impl RevocationStore for PostgresStore {
             SELECT xid, seq FROM tcc_feed WHERE forget_at <= $1 ORDER BY forget_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
         let replays = "DELETE FROM tcc_replays WHERE id IN (
             SELECT id FROM tcc_replays WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
+        let now = self.clock_check.purge_time(now);
         let purged = self.purge_all(feed, seconds(now)).await?;
         Ok(purged + self.purge_all(replays, sql::replays_until(now)).await?)
     }
@@ -528,7 +514,11 @@ impl PostgresStore {
 
     async fn page(&self, place: &Place, written: &ToCheck<Place>) -> Result<FeedPage, StoreError> {
         let before = self.clock.now();
-        let page = self.read(async |connection| place.fetch(&written.writes, connection).await).await?;
+        let page = self.reader.call(async |connection| place.fetch(&written.writes, connection).await).await;
+        if page.as_ref().map_or(true, |rows| rows.iter().any(Fetched::has_change)) {
+            self.wake.suspect();
+        }
+        let page = page?;
         let after = self.clock.now();
         if let Some(row) = page.first() {
             self.clock_check.compare(before, after, row.clock);

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::deadline::within;
 
 /// A connection that has been idle for this long is tested before use, which takes a round trip.
-const IDLE: Duration = Duration::from_secs(1);
+pub(super) const IDLE: Duration = Duration::from_secs(1);
 
 /// How long a tested connection has to answer.
 pub(super) const ANSWER: Duration = Duration::from_millis(500);
@@ -30,7 +30,7 @@ impl Renewal {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    fn is_due(&self, age: Duration) -> bool {
+    pub(super) fn is_due(&self, age: Duration) -> bool {
         let renewed = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         renewed.is_some_and(|renewed| renewed.elapsed() <= age)
     }
@@ -60,7 +60,7 @@ pub(super) fn pool(connections: u32, timeout: Duration, renewal: Arc<Renewal>) -
 
 /// Sets what the statements rely on, whatever the defaults of the role or the database are. It is one message, since a new
 /// connection takes several round trips in any case.
-async fn set_up(connection: &mut PgConnection, timeout: Duration) -> Result<(), Error> {
+pub(super) async fn set_up(connection: &mut PgConnection, timeout: Duration) -> Result<(), Error> {
     let timeout = timeout.as_millis();
     let settings = format!(
         "SET statement_timeout = {timeout};

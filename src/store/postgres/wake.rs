@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::pool::{ANSWER, end_when_abandoned};
 use crate::deadline::within;
+use crate::store::silence::Silence;
 
 /// Notifies of possible writes of other replicas. It may fail at any time, since the feed is polled as well.
 #[derive(Clone)]
@@ -23,13 +24,15 @@ struct Inner {
     options: PgConnectOptions,
     woken: Arc<Notify>,
     left: Arc<Notify>,
+    silence: Arc<Silence>,
     /// Started by the first caller that waits: a store that is only used for lookups does not listen.
     listener: OnceLock<JoinHandle<()>>,
 }
 
 impl Wake {
     pub(super) fn new(options: PgConnectOptions) -> Self {
-        Self(Arc::new(Inner { options, woken: Arc::default(), left: Arc::default(), listener: OnceLock::new() }))
+        let (woken, left, silence, listener) = (Arc::default(), Arc::default(), Arc::default(), OnceLock::new());
+        Self(Arc::new(Inner { options, woken, left, silence, listener }))
     }
 
     /// Listens on a new connection from now on: the current one may lead to a server that is no longer in use.
@@ -37,9 +40,14 @@ impl Wake {
         self.0.left.notify_waiters();
     }
 
+    /// Tests the connection if it was silent: the feed has changes, of which it should have notified, or cannot be read.
+    pub(super) fn suspect(&self) {
+        self.0.silence.suspect();
+    }
+
     pub(super) async fn changed(&self) {
-        let Inner { options, woken, left, listener } = &*self.0;
-        listener.get_or_init(|| tokio::spawn(listen(options.clone(), woken.clone(), left.clone())));
+        let Inner { options, woken, left, silence, listener } = &*self.0;
+        listener.get_or_init(|| tokio::spawn(listen(options.clone(), woken.clone(), left.clone(), silence.clone())));
         woken.notified().await;
     }
 }
@@ -61,15 +69,11 @@ impl fmt::Debug for Wake {
 /// How long to wait before listening again: the first time, and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
 
-/// A connection that has been silent for this long is tested. A network that drops a connection notifies neither side, and
-/// then no notification would ever arrive.
-const SILENCE: Duration = Duration::from_secs(60);
-
 /// The time limit of making a connection.
 const CONNECTING: Duration = Duration::from_secs(10);
 
 /// Listens forever on its own connection.
-async fn listen(options: PgConnectOptions, woken: Arc<Notify>, left: Arc<Notify>) {
+async fn listen(options: PgConnectOptions, woken: Arc<Notify>, left: Arc<Notify>, silence: Arc<Silence>) {
     let mut backoff = BACKOFF.0;
     loop {
         // One pool per connection: a connection that broke unnoticed may keep its place in a pool for long.
@@ -77,7 +81,9 @@ async fn listen(options: PgConnectOptions, woken: Arc<Notify>, left: Arc<Notify>
             backoff = BACKOFF.0;
             // Changes may have been missed while nothing was listening.
             woken.notify_waiters();
-            let (mut hearing, mut leaving) = (pin!(listen_until_broken(&mut listener, &woken)), pin!(left.notified()));
+            silence.end();
+            let mut hearing = pin!(listen_until_broken(&mut listener, &woken, &silence));
+            let mut leaving = pin!(left.notified());
             poll_fn(|cx| match leaving.as_mut().poll(cx) {
                 Poll::Ready(()) => Poll::Ready(()),
                 Poll::Pending => hearing.as_mut().poll(cx),
@@ -98,19 +104,21 @@ async fn connect(options: PgConnectOptions) -> Result<PgListener, Error> {
     Ok(listener)
 }
 
-async fn listen_until_broken(listener: &mut PgListener, woken: &Notify) {
-    while next_notification(listener, woken).await {}
+async fn listen_until_broken(listener: &mut PgListener, woken: &Notify, silence: &Silence) {
+    while next_notification(listener, woken, silence).await {
+        silence.end();
+    }
 }
 
 /// Passes on the next notification, or tests a silent connection. Returns whether the connection works.
-async fn next_notification(listener: &mut PgListener, woken: &Notify) -> bool {
-    match within(SILENCE, listener.try_recv()).await {
-        Ok(Ok(Some(_))) => {
+async fn next_notification(listener: &mut PgListener, woken: &Notify, silence: &Silence) -> bool {
+    match silence.next(listener.try_recv()).await {
+        Some(Ok(Some(_))) => {
             woken.notify_waiters();
             true
         }
-        Ok(_) => false,
+        Some(_) => false,
         // Notifications that arrive with the answer are kept for the next call.
-        Err(_) => matches!(within(ANSWER, (&mut *listener).execute("SELECT 1")).await, Ok(Ok(_))),
+        None => matches!(within(ANSWER, (&mut *listener).execute("SELECT 1")).await, Ok(Ok(_))),
     }
 }

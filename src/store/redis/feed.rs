@@ -8,17 +8,18 @@ use crate::store::{Change, Changes, Cursor, StoreError};
 /// The maximum number of changes that one call returns.
 const PAGE: usize = 5_000;
 
-/// Whether the server has the tip of the cursor and those of the last writes, its current tip and epoch, and the changes with
-/// their places.
-type Page = (String, String, String, String, Vec<(String, u64)>);
+/// Whether the server has the tip of the cursor and those of the last writes, its current tip and epoch, the changes with
+/// their places, and its time in seconds and microseconds, or nothing.
+type Page = (String, String, String, String, Vec<(String, u64)>, Vec<i64>);
 
+/// Returns the changes, and the time of the server in milliseconds since 1970 if the user may read it.
 pub(super) async fn read(
     link: &Link,
     scripts: &Scripts,
     keys: &Keys,
     last_writes: &LastWrites<String>,
     cursor: &Cursor,
-) -> Result<Changes, StoreError> {
+) -> Result<(Changes, Option<i64>), StoreError> {
     let Place { after, tip, epoch } = Place::parse(cursor)?;
     let own = last_writes.get();
     let mut call = scripts.changes.prepare_invoke();
@@ -29,7 +30,7 @@ pub(super) async fn read(
     for (tip, epoch) in own.writes.iter().filter_map(|write| write.split_once(' ')) {
         call.arg(tip).arg(epoch);
     }
-    let (known, own_known, tip, epoch, page): Page = link.script(&call).await?;
+    let (known, own_known, tip, epoch, page, time): Page = link.script(&call).await?;
     let more = page.len() == PAGE;
     let last = page.last().map(|(_, place)| *place).filter(|_| more);
     let changes = page.iter().map(|(change, _)| serde_json::from_str::<Change>(change)).collect::<Result<_, _>>();
@@ -42,10 +43,17 @@ pub(super) async fn read(
     // No await may follow: a caller that cancels this call there would drop the report of a loss.
     last_writes.checked(&own);
     let sign = sign_of_loss(&known).or_else(|| sign_of_loss(&own_known));
-    Ok(match sign.or_else(|| is_incomplete.then_some(TOO_MANY)) {
+    let changes = match sign.or_else(|| is_incomplete.then_some(TOO_MANY)) {
         Some(sign) => changes.lost(sign),
         None => changes,
-    })
+    };
+    Ok((changes, millis(&time)))
+}
+
+/// Converts an answer to `TIME`.
+pub(super) fn millis(time: &[i64]) -> Option<i64> {
+    let [seconds, micros] = time else { return None };
+    Some(seconds.saturating_mul(1_000).saturating_add(micros / 1_000))
 }
 
 fn sign_of_loss(known: &str) -> Option<&'static str> {

@@ -94,6 +94,9 @@ fn is_of_a_replica(error: &RedisError) -> bool {
 }
 
 fn failed(error: &RedisError) -> StoreError {
+    if is_of_a_replica(error) {
+        return StoreError::new(REPLICA);
+    }
     match error.code() {
         Some("MOVED" | "ASK" | "CLUSTERDOWN" | "CROSSSLOT") => StoreError::new(CLUSTER),
         _ => StoreError::of_client(error),
@@ -103,6 +106,9 @@ fn failed(error: &RedisError) -> StoreError {
 /// The error for a cluster node: this client does not follow slots that move between nodes.
 pub(super) const CLUSTER: &str = "this server is a node of a Redis cluster, which is not supported: use a server with \
     `cluster-enabled no`, or an endpoint that hides the cluster";
+
+/// The error for a replica: its data may be old, and it accepts no revocation.
+const REPLICA: &str = "READONLY the server is a replica, which may be far behind; use the address of the primary";
 
 /// Creates a connection manager, which reconnects automatically. The time limit of a caller is set around each call instead.
 fn connect(client: &Client, timeout: Duration) -> RedisResult<ConnectionManager> {

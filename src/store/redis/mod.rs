@@ -40,15 +40,16 @@ use crate::timing::CLIENT_CHANGE_RETENTION;
 /// 3. The feed is read by polling. Publish/subscribe only shortens the wait for the next poll.
 /// 4. If the server lost data that this process read or wrote, because it was emptied, evicted a key, started from a truncated
 ///    file or failed over, the loss is [reported](crate::event::Outcome::StoreLostData), and the feed is read from the start.
-/// 5. A server that accepts no writes, such as a replica, is not used as a source of changes, since it may be far behind.
-///    After such an answer the next call connects again, and so finds a new primary with the same name.
+/// 5. A server that accepts no writes, such as a replica, is not used, since it may be far behind: connecting, lookups and the
+///    feed fail. After such an answer the next call connects again, and so finds a new primary with the same name.
 /// 6. If this process has seen clients, a server without any clients is an error, and a 503 for the caller, until a client is
 ///    created.
 /// 7. A write by an ACL user that lacks a command fails as a whole. Redis 6 does not report the permissions of a user: there a
 ///    write may fail half done. The required permissions are `~{tcc}:* &{tcc}:changed +@connection +@scripting +@read +@write
 ///    +@pubsub +info +config|get +time`. A process that only verifies tokens needs no write command except `del`.
 /// 8. A process whose clock differs from that of the server by more than 2 seconds logs a warning. If its clock is behind by
-///    at most a minute, it adds the difference to the time when it revokes all tokens that a client was issued so far.
+///    at most a minute, it adds the difference to the time when it revokes all tokens that a client was issued so far. If its
+///    clock is ahead, it purges by the clock of the server, so that it removes nothing that the others still need.
 ///
 /// # Caveat
 ///
@@ -176,8 +177,8 @@ impl Shared {
 /// Compares the local clock with that of the server, if the user may run `TIME`.
 async fn compare_clocks(link: &Link, clock: &dyn Clock, clock_check: &ClockCheck) {
     let before = clock.now();
-    if let Ok((seconds, micros)) = link.command::<(i64, i64)>(&::redis::cmd("TIME")).await {
-        let server = seconds.saturating_mul(1_000).saturating_add(micros / 1_000);
+    let time = link.command::<Vec<i64>>(&::redis::cmd("TIME")).await;
+    if let Some(server) = time.ok().and_then(|time| feed::millis(&time)) {
         clock_check.compare(before, clock.now(), server);
     }
 }
@@ -224,9 +225,12 @@ impl ClientAdmin for RedisStore {
     }
 
     async fn load(&self, id: &ClientId) -> Result<Option<(Arc<RegisteredClient>, Revision)>, StoreError> {
-        let mut command = ::redis::cmd("HMGET");
-        command.arg(self.shared.keys.clients()).arg(id.as_str()).arg("");
-        let (found, mark): (Option<String>, Option<String>) = self.shared.link.command(&command).await?;
+        let Shared { link, keys, .. } = &*self.shared;
+        let mut commands = ::redis::pipe();
+        // A replica refuses this write without effect, and then nothing that it says is used.
+        commands.cmd("DEL").arg(keys.nothing());
+        commands.cmd("HMGET").arg(keys.clients()).arg(id.as_str()).arg("");
+        let (_, (found, mark)): (u64, (Option<String>, Option<String>)) = link.pipeline(&commands).await?;
         let has_clients = found.is_some() || mark.is_some();
         if has_clients {
             self.shared.had_clients.store(true, Ordering::Relaxed);
@@ -272,8 +276,17 @@ impl RevocationStore for RedisStore {
     }
 
     async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
-        let Shared { link, scripts, keys, last_writes, .. } = &*self.shared;
-        let changes = feed::read(link, scripts, keys, last_writes, cursor).await?;
+        let Shared { link, scripts, keys, last_writes, clock, clock_check, wake, .. } = &*self.shared;
+        let before = clock.now();
+        let page = feed::read(link, scripts, keys, last_writes, cursor).await;
+        let after = clock.now();
+        if page.as_ref().map_or(true, |(changes, _)| !changes.changes.is_empty()) {
+            wake.suspect();
+        }
+        let (changes, server) = page?;
+        if let Some(server) = server {
+            clock_check.compare(before, after, server);
+        }
         if changes.lost.is_some() {
             // The settings may have changed, or be those of another server. The report of the loss does not wait for them.
             let shared = self.shared.clone();
@@ -289,6 +302,7 @@ impl RevocationStore for RedisStore {
     async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
         let Shared { link, scripts, keys, clock, clock_check, .. } = &*self.shared;
         compare_clocks(link, &**clock, clock_check).await;
+        let now = clock_check.purge_time(now);
         let mut call = scripts.purge.prepare_invoke();
         keys.give(&mut call)?;
         call.arg(UnixTime::at(now).as_secs()).arg(PURGED_AT_ONCE);

@@ -78,8 +78,9 @@ local function told(place)
 end
 ";
 
-/// Returns the missing commands: for reading, for writing, and for notifying others.
+/// Returns the missing commands: for reading, for writing, and for notifying others. A replica refuses it.
 const PERMISSIONS: &str = "
+if may('DEL', nothing) then redis.call('DEL', nothing) end
 local waking = {}
 if not may('PUBLISH', channel, '') then waking = {'PUBLISH on ' .. channel} end
 return {forbidden(reading(), {{'HMGET', clients, ''}}), forbidden(telling(), changing()), waking}
@@ -123,8 +124,9 @@ end
 return {'done', told(place)}
 ";
 
-/// Arguments: the first id, and the maximum number.
+/// Arguments: the first id, and the maximum number. A replica refuses it.
 const LIST: &str = "
+redis.call('DEL', nothing)
 local count = redis.call('HLEN', clients) - (redis.call('HEXISTS', clients, ''))
 if count ~= redis.call('ZCARD', ids) then
   return redis.error_reply('GONE there are ' .. count .. ' clients and ' .. redis.call('ZCARD', ids) ..
@@ -141,8 +143,9 @@ const REVOKE: &str = "return refusal(telling()) or told(tell(ARGV[3], ARGV[4]))"
 
 /// Arguments: the place after which to start, with the tip and the epoch seen there; the maximum number; the tip and the epoch
 /// of each of the last writes of this process. Returns whether the seen tip and those of the writes are still part of the feed,
-/// the current tip and epoch, and the changes with their places. It starts with a write without effect: a replica, which may be
-/// far behind, refuses that, and so its answer is never taken for the current revocations.
+/// the current tip and epoch, the changes with their places, and the time of the server if the user may run `TIME`. It starts with
+/// a write without effect: a replica, which may be far behind, refuses that, and so its answer is never taken for the current
+/// revocations.
 const CHANGES: &str = "
 redis.call('DEL', nothing)
 local after, seen, seen_epoch, many = unpack(ARGV, 3, 6)
@@ -177,7 +180,8 @@ if not tip and #page > 0 and may('ZADD', tips, 1, '') then
   tip = place .. '-' .. name
   redis.call('ZADD', tips, place, tip)
 end
-return {known, own_known, tip or '', current, page}
+local time = may('TIME') and redis.pcall('TIME') or {}
+return {known, own_known, tip or '', current, page, time.err and {} or time}
 ";
 
 /// Arguments: the time, and the maximum number. Returns how many were removed.
@@ -245,6 +249,12 @@ impl Keys {
     pub(super) fn clients(&self) -> &str {
         let [clients, ..] = &self.names;
         clients
+    }
+
+    /// A key that does not exist. Only a server that accepts writes lets it be deleted.
+    pub(super) fn nothing(&self) -> &str {
+        let [.., nothing] = &self.names;
+        nothing
     }
 
     pub(super) fn channel(&self) -> String {
