@@ -68,8 +68,7 @@ impl fmt::Debug for Text {
 /// Adds checked constructors and the traits of a string to a newtype over [`Text`].
 ///
 /// `$rule` is a `const fn(&str) -> Result<(), &'static str>`. Its error says why the text is invalid, and follows the name of
-/// the
-/// type in the message.
+/// the type in the message.
 macro_rules! vocabulary {
     ($name:ident, $error:ident, $rule:path, $what:literal) => {
         impl $name {

@@ -47,8 +47,7 @@ pub(crate) fn http_url(text: &str) -> Result<Uri, &'static str> {
 }
 
 /// Accepts `host [ ":" port ]` (RFC 3986 §3.2) in a spelling that all URL parsers read alike, so that an HTTP client connects
-/// to
-/// the host that was checked here.
+/// to the host that was checked here.
 fn check_authority(authority: &str) -> Result<(), &'static str> {
     if authority.contains('@') {
         return Err("it must not have a user name");

@@ -43,10 +43,8 @@ impl KeySet {
     /// Parses a JWK Set (RFC 7517 §5) from JSON.
     ///
     /// Unusable keys are ignored (§5): those with an unsupported type or curve, malformed ones, and those whose `use`,
-    /// `key_ops`
-    /// or `alg` is for another purpose. A key without a `kid` is used for tokens without one. An RSA key without an `alg` is
-    /// used
-    /// for `RS256`.
+    /// `key_ops` or `alg` is for another purpose. A key without a `kid` is used for tokens without one. An RSA key without an
+    /// `alg` is used for `RS256`.
     ///
     /// # Errors
     ///
@@ -91,8 +89,7 @@ impl KeySet {
     }
 
     /// Returns the key with this name and algorithm. A token without a key name means the only key of its algorithm. If there
-    /// are
-    /// several, none is tried: trying each would multiply the cost of invalid tokens.
+    /// are several, none is tried: trying each would multiply the cost of invalid tokens.
     pub(crate) fn find(&self, name: &str, alg: &str) -> Result<FoundKey, NoKey> {
         if name.is_empty() {
             let only = self.only_one(|algorithm| algorithm.is_named(alg)).ok_or(NoKey::Unknown)?;
@@ -114,8 +111,7 @@ impl KeySet {
     }
 
     /// Returns whether [`find`](Self::find) would return the same key for the same token. The key may still be in the set while
-    /// its
-    /// name now means another key.
+    /// its name now means another key.
     pub(crate) fn still_names(&self, found: &FoundKey) -> bool {
         let fits = |algorithm| algorithm == found.key.algorithm();
         let named = match &found.name {

@@ -27,8 +27,7 @@ pub(super) enum Purpose {
 }
 
 /// The members that are used; others are ignored (§4). Nothing is copied, so that no copy of a secret stays in memory. Escapes
-/// are
-/// therefore refused in these members; no valid value needs one.
+/// are therefore refused in these members; no valid value needs one.
 #[derive(Deserialize)]
 struct Members<'a> {
     kty: Option<&'a str>,

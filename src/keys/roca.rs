@@ -1,6 +1,5 @@
 //! Detects RSA moduli of chips with a weak prime generator (CVE-2017-15361, "ROCA"). Their private keys can be computed from
-//! the
-//! public ones.
+//! the public ones.
 
 /// Modulo every small prime, the primes of such a key are powers of this number, and so is their product.
 const GENERATOR: u64 = 65_537;

@@ -26,8 +26,7 @@ impl fmt::Debug for PrivateKeyPem {
 
 impl SigningKey {
     /// Returns the private key as unencrypted PKCS#8 in PEM (`PRIVATE KEY`, RFC 5958 and RFC 7468 §10): for a secret manager,
-    /// or for
-    /// a file that [`from_file`](Self::from_file) reads. It does not contain the algorithm of an RSA key.
+    /// or for a file that [`from_file`](Self::from_file) reads. It does not contain the algorithm of an RSA key.
     ///
     /// To keep a key in a file, [`load_or_create`](Self::load_or_create) is safer than writing this text.
     ///
@@ -50,10 +49,8 @@ impl SigningKey {
     /// Loads the private key in a file, as [`from_file`](Self::from_file) does, or creates the file with a new key.
     ///
     /// - A new file is readable only by its owner (mode 0600 on Unix). It is complete and synced to disk before it gets its
-    ///   name.
-    ///   If several processes or threads start at once, one creates it, and all return its key. A process that is killed while
-    ///   it
-    ///   writes leaves at most a file named like it with `.….tmp` added, which is never read.
+    ///   name. If several processes or threads start at once, one creates it, and all return its key. A process that is killed
+    ///   while it writes leaves at most a file named like it with `.….tmp` added, which is never read.
     /// - An existing file is never changed. If its mode lets its group or others read or write it, or another user owns it, a
     ///   warning is logged, as by [`from_file`](Self::from_file).
     /// - An existing key must support `algorithm`, which it then signs with; otherwise it is refused.
@@ -65,8 +62,7 @@ impl SigningKey {
     ///
     /// If an existing file cannot be read or contains no private key for `algorithm`, or if the file cannot be created: its
     /// folder must exist, be writable, and be on a file system with hard links. The message names the path. An RSA key is
-    /// loaded
-    /// but not [generated](Self::generate).
+    /// loaded but not [generated](Self::generate).
     pub fn load_or_create(path: impl AsRef<Path>, algorithm: Algorithm) -> Result<Self, KeyError> {
         let path = path.as_ref();
         let key = load_or_create(path, algorithm)?;

@@ -43,8 +43,7 @@ impl VerifyingKey {
     }
 
     /// Loads the only public key of a PEM text (RFC 7468): `PUBLIC KEY` (RFC 5280 §4.1.2.7) or `RSA PUBLIC KEY` (RFC 8017
-    /// §A.1.1).
-    /// An RSA key verifies `RS256` unless [another algorithm](Self::with_algorithm) is selected.
+    /// §A.1.1). An RSA key verifies `RS256` unless [another algorithm](Self::with_algorithm) is selected.
     ///
     /// # Errors
     ///

@@ -76,8 +76,8 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Claims<T> {
     }
 }
 
-/// The error of a handler that takes a [`VerifiedToken`] on a route without a
-/// [`BearerAuthLayer`](super::BearerAuthLayer). It is a mistake in the program, not in the request.
+/// The error of a handler that takes a [`VerifiedToken`] on a route without a [`BearerAuthLayer`](super::BearerAuthLayer). It
+/// is a mistake in the program, not in the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a handler takes a VerifiedToken on a route without BearerAuthLayer; add .layer(BearerAuthLayer::new(…))")]
 #[non_exhaustive]

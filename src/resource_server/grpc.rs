@@ -90,8 +90,7 @@ impl Grpc {
     ///
     /// gRPC gets everything in the headers: a trailers-only answer ("Responses" in the protocol of gRPC over HTTP/2). gRPC-Web
     /// gets it in the body, with the trailers. The gRPC-Web protocol allows headers, too, but a page of another origin sees
-    /// only
-    /// the headers that CORS exposes, and the `grpc-web` client takes an answer without a status for an empty stream.
+    /// only the headers that CORS exposes, and the `grpc-web` client takes an answer without a status for an empty stream.
     pub(super) fn refused(self, mut refusal: Response<Full<Bytes>>, error: &BearerError) -> Response<Full<Bytes>> {
         *refusal.status_mut() = StatusCode::OK;
         let headers = refusal.headers_mut();

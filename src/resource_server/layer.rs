@@ -151,14 +151,12 @@ impl BearerAuthLayer {
     }
 
     /// Adds your own policy over the verified token and the request. It runs after the scopes were checked. If there are
-    /// several
-    /// policies, all must agree. None by default.
+    /// several policies, all must agree. None by default.
     ///
     /// The policy runs for every verified token and must not block; put a check that needs a lookup into a layer inside this
-    /// one.
-    /// It does not run for a request that an [optional](Self::optional) layer admits without a token. A policy returns
-    /// [`Forbidden`](super::Forbidden) to refuse (403), or [`Unavailable`](crate::verification::Unavailable) if it
-    /// cannot decide (503). Both convert into the error with `into` or `?`.
+    /// one. It does not run for a request that an [optional](Self::optional) layer admits without a token. A policy returns
+    /// [`Forbidden`](super::Forbidden) to refuse (403), or [`Unavailable`](crate::verification::Unavailable) if it cannot
+    /// decide (503). Both convert into the error with `into` or `?`.
     ///
     /// ```
     /// # use tower_client_credentials::resource_server::Forbidden;
@@ -214,10 +212,8 @@ impl BearerAuthLayer {
     ///
     /// Dangerous: nothing is protected. A request that would be refused gives a warning in the log and an
     /// [event](crate::event::Outcome::WouldReject). The wrapped service finds a [`VerifiedToken`] only if this layer or an
-    /// outer
-    /// one verified one, even if it would not have been sufficient; take it as `Option<VerifiedToken>` while this is on.
-    /// Nothing
-    /// [ends at expiry](Self::end_at_expiry). Extractors with requirements of their own still enforce them.
+    /// outer one verified one, even if it would not have been sufficient; take it as `Option<VerifiedToken>` while this is on.
+    /// Nothing [ends at expiry](Self::end_at_expiry). Extractors with requirements of their own still enforce them.
     #[must_use]
     pub fn dangerous_only_report(self) -> Self {
         self.with(|guard| guard.only_reports = true)
@@ -231,8 +227,7 @@ impl BearerAuthLayer {
     }
 
     /// Removes the `Authorization` header before the request is passed on, so that the wrapped service cannot forward the
-    /// token.
-    /// Off by default; an admitted token is always marked as sensitive.
+    /// token. Off by default; an admitted token is always marked as sensitive.
     ///
     /// A layer that [only reports](Self::dangerous_only_report) also removes or marks a token that it would refuse. A token in
     /// the query is not removed, nor are credentials of another scheme that an [optional](Self::optional) layer admits.
@@ -267,9 +262,8 @@ impl BearerAuthLayer {
     /// Dangerous: any HTTP/1.1 request with that content type is refused with the status 200, which an outer proxy, cache or
     /// monitor takes for a success. The setting is for a layer **inside** one that translates gRPC-Web to gRPC and keeps the
     /// version of the request, such as `tonic_web::GrpcWebLayer`, which turns the answer back into gRPC-Web. If you can, put
-    /// this
-    /// layer outside that one instead. `GrpcWebLayer` leaves the status in the headers: for pages of other origins, CORS must
-    /// then expose `grpc-status` and `grpc-message`, or a refused stream looks like an empty one.
+    /// this layer outside that one instead. `GrpcWebLayer` leaves the status in the headers: for pages of other origins, CORS
+    /// must then expose `grpc-status` and `grpc-message`, or a refused stream looks like an empty one.
     #[must_use]
     pub fn dangerous_grpc_refusals_over_http1(self) -> Self {
         self.with(|guard| guard.grpc_refusals = GrpcRefusals::AnyVersion)

@@ -12,8 +12,7 @@ pub(super) struct Index {
 
 impl Index {
     /// Indexes a text of distinct scopes, separated by single spaces. Returns `None` if the text is too long to index (4 GiB);
-    /// it
-    /// is then searched linearly.
+    /// it is then searched linearly.
     pub(super) fn new(text: &str) -> Option<Self> {
         let length = u32::try_from(text.len()).ok()?;
         let state = RandomState::new();

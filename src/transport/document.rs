@@ -61,8 +61,7 @@ impl Document {
     }
 
     /// Answers GET and HEAD, with the conditional requests of RFC 9110 §13.1.1 and §13.1.2. Conditions by date are ignored,
-    /// since
-    /// the document has no date.
+    /// since the document has no date.
     pub(crate) fn answer(&self, head: &Parts) -> Response<Full<Bytes>> {
         if self.cross_origin && head.method == Method::OPTIONS {
             return preflight();
@@ -113,8 +112,7 @@ enum Comparison {
 }
 
 /// Returns whether the value of an `If-Match` or `If-None-Match` header names the document: by a single `*`, or by its tag in
-/// the
-/// list. Inside a tag, a comma and a `*` are ordinary characters. The list ends where it is malformed.
+/// the list. Inside a tag, a comma and a `*` are ordinary characters. The list ends where it is malformed.
 fn names(value: &[u8], own: &[u8], comparison: Comparison) -> bool {
     if value.trim_ascii() == b"*" {
         return true;

@@ -43,8 +43,7 @@ impl HttpError {
     }
 
     /// Wraps the error that prevented a connection, so that the request was not sent. It indicates a problem of the server, not
-    /// of
-    /// the request: an introspection endpoint is then asked less often.
+    /// of the request: an introspection endpoint is then asked less often.
     #[must_use]
     pub fn no_connection(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self(Box::new(NoConnection(source.into())))
@@ -73,8 +72,7 @@ struct NoConnection(Box<dyn Error + Send + Sync>);
 const LONGEST_TEXT: usize = 512;
 
 /// Writes the error and all its sources, escaped and truncated after 512 bytes. The outer error of an HTTP client rarely names
-/// the
-/// cause.
+/// the cause.
 impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bounded = Bounded::new(f, LONGEST_TEXT);

@@ -28,8 +28,7 @@ pin_project! {
     /// expiry](crate::BearerAuthLayer::end_at_expiry), or the layer's own.
     ///
     /// axum and tonic accept it, like every service that accepts any body of [`Bytes`]. If `axum::body::Body` is required,
-    /// convert
-    /// it with `tower::util::MapResponseLayer` and `axum::body::Body::new`.
+    /// convert it with `tower::util::MapResponseLayer` and `axum::body::Body::new`.
     pub struct ResponseBody<B> {
         #[pin]
         origin: Origin<B>,

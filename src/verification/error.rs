@@ -146,8 +146,7 @@ pub enum UnavailableKind {
     /// The issuer's keys: they were not fetched yet, or they are too old.
     Keys,
     /// The issuer's keys: they are available, but none has the name in the token. It may be a new key. The keys were fetched
-    /// too
-    /// recently to fetch them again, or the fetch failed.
+    /// too recently to fetch them again, or the fetch failed.
     ///
     /// A caller can cause this with a random `kid`, so it says nothing about the health of this service. The documentation of
     /// `keys::remote` (feature `remote`) shows how to exclude it from outlier detection.

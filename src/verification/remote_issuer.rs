@@ -52,8 +52,7 @@ impl RemoteIssuer {
     /// tokens must be for.
     ///
     /// The URL of the keys comes from the issuer's metadata: RFC 8414, or OpenID Connect Discovery if the former cannot be read
-    /// for
-    /// any reason. The `issuer` in the metadata must be the same (RFC 8414 §3.3).
+    /// for any reason. The `issuer` in the metadata must be the same (RFC 8414 §3.3).
     ///
     /// # Errors
     ///
@@ -90,10 +89,8 @@ impl RemoteIssuer {
     /// Accepts plain `http` with any host, in the issuer and in the URLs of its keys. By default only with loopback hosts.
     ///
     /// Dangerous: an attacker on the network can replace the keys, and thereby forge every token. It is for development, and
-    /// for
-    /// networks that encrypt underneath, such as a service mesh. An `https` URL still never redirects to a plain one. The
-    /// setting
-    /// also applies to an [HTTP client of your own](Self::http_client).
+    /// for networks that encrypt underneath, such as a service mesh. An `https` URL still never redirects to a plain one. The
+    /// setting also applies to an [HTTP client of your own](Self::http_client).
     #[must_use]
     pub fn dangerous_plain_http(mut self) -> Self {
         self.plain_http = PlainHttp::AnyHost;
@@ -156,12 +153,10 @@ impl RemoteIssuer {
     }
 
     /// Sets how long the last keys are used if no new ones can be fetched. 24 hours by default, and at least 1 minute: a
-    /// smaller
-    /// value counts as 1 minute. Afterwards requests are answered 503, with a `Retry-After` of at most 30 s.
+    /// smaller value counts as 1 minute. Afterwards requests are answered 503, with a `Retry-After` of at most 30 s.
     ///
     /// Keys are fetched again after 70 to 80 % of this time at the latest, even if `Cache-Control` declares them fresh for
-    /// longer
-    /// (RFC 9111 §4.2 allows a cache to revalidate earlier).
+    /// longer (RFC 9111 §4.2 allows a cache to revalidate earlier).
     #[must_use]
     pub fn oldest_keys(mut self, age: Duration) -> Self {
         self.policy.oldest = age.max(Policy::LEAST_OLDEST);
@@ -169,9 +164,8 @@ impl RemoteIssuer {
     }
 
     /// Sets how often tokens with an unknown `kid` may cause a fetch after the [burst](Self::unknown_key_burst) is used up.
-    /// Once
-    /// per 10 s by default. A name that the fetched set lacks causes no other fetch during this time: tokens that were issued
-    /// before the fetch are refused, and newer ones are answered 503.
+    /// Once per 10 s by default. A name that the fetched set lacks causes no other fetch during this time: tokens that were
+    /// issued before the fetch are refused, and newer ones are answered 503.
     ///
     /// It bounds the load that arbitrary callers can put on the issuer, and how long a token with a new key waits meanwhile.
     #[must_use]

@@ -148,12 +148,10 @@ pub struct VerifiedTokenBuilder {
 
 impl VerifiedToken {
     /// Returns a builder of a proof **without a verification**, to unit-test a handler (feature `test-util`, which release
-    /// builds
-    /// should not enable).
+    /// builds should not enable).
     ///
     /// By default it is issued by `https://auth.test` for `https://api.test` at second 0, is valid until the year 2100, and has
-    /// no
-    /// scopes. A [`BearerAuthLayer`](crate::resource_server::BearerAuthLayer) does not accept such a proof; to test a whole
+    /// no scopes. A [`BearerAuthLayer`](crate::resource_server::BearerAuthLayer) does not accept such a proof; to test a whole
     /// service, see [`TestIssuer`].
     ///
     /// ```

@@ -12,8 +12,7 @@ use super::{InvalidToken, RefusedToken};
 use crate::audience::Audience;
 use crate::scope::Scopes;
 
-/// The differences of an issuer's tokens from RFC 9068, set by
-/// [`Verifier::tokens`](crate::verification::Verifier::tokens).
+/// The differences of an issuer's tokens from RFC 9068, set by [`Verifier::tokens`](crate::verification::Verifier::tokens).
 ///
 /// The default is strict RFC 9068. Each setting allows one difference, so use only those that the issuer needs. The times and
 /// the signature are always checked.
@@ -104,8 +103,7 @@ impl TokenProfile {
     /// Also accepts tokens with `typ` `JWT`, or without `typ`, as access tokens.
     ///
     /// The type prevents an ID token from being used as an access token (RFC 8725 §3.11). Without it, another check must do so:
-    /// an
-    /// audience that only access tokens have, or a [required claim](Self::require_claim).
+    /// an audience that only access tokens have, or a [required claim](Self::require_claim).
     #[must_use]
     pub fn jwt_type(mut self) -> Self {
         self.jwt_type = true;
@@ -166,14 +164,12 @@ impl TokenProfile {
     }
 
     /// Accepts tokens with a `cnf` claim (RFC 7800), which binds them to a key or certificate, as plain bearer tokens. By
-    /// default
-    /// they are refused, and so are introspection responses with `cnf`. An introspection response with a `token_type` other
-    /// than
-    /// `Bearer` is refused in any case.
+    /// default they are refused, and so are introspection responses with `cnf`. An introspection response with a `token_type`
+    /// other than `Bearer` is refused in any case.
     ///
     /// Dangerous: nothing checks that the caller has the key (RFC 9449 §7.1) or the certificate (RFC 8705 §3). A stolen token
-    /// is
-    /// accepted, which is what the issuer meant to prevent. Use it only if a part in front of this service checks the binding.
+    /// is accepted, which is what the issuer meant to prevent. Use it only if a part in front of this service checks the
+    /// binding.
     #[must_use]
     pub fn dangerous_accept_bound_tokens(mut self) -> Self {
         self.accepts_bound_tokens = true;
@@ -181,8 +177,7 @@ impl TokenProfile {
     }
 
     /// Accepts tokens without a `jti`. Their [`token_id`](crate::verification::VerifiedToken::token_id) is empty, and they
-    /// cannot
-    /// be revoked individually.
+    /// cannot be revoked individually.
     #[must_use]
     pub fn without_token_id(mut self) -> Self {
         self.without_token_id = true;

@@ -129,8 +129,7 @@ impl TrustedIssuer {
     }
 
     /// Fetches keys, and waits for them, if they may change the result: the token's key is missing, or its signature does not
-    /// match
-    /// the key that it names. Returns the key that signed the token, and the payload.
+    /// match the key that it names. Returns the key that signed the token, and the payload.
     #[cfg(feature = "remote")]
     async fn ask(&self, jws: &Jws<'_>, header: &Header<'_>) -> Result<(FoundKey, Vec<u8>), VerifyError> {
         let keys = &self.0.keys;
@@ -278,8 +277,7 @@ impl TrustedIssuer {
     }
 
     /// Returns the error for a token without a matching key. `token` is present if the key was looked up by the name in the
-    /// token's
-    /// header.
+    /// token's header.
     #[cold]
     #[cfg_attr(not(feature = "remote"), expect(clippy::unused_self, reason = "only fetched keys have an issuer"))]
     fn without_key(&self, no_key: NoKey, token: Option<(&Jws<'_>, &Header<'_>)>) -> VerifyError {

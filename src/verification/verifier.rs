@@ -111,9 +111,8 @@ impl Verifier {
     }
 
     /// Also verifies the tokens of another issuer. The `iss` of a token selects the issuer whose keys, audience and settings
-    /// apply.
-    /// An introspection endpoint is asked about tokens with any other `iss`, and about tokens that are not JWTs. The realm of a
-    /// challenge is the audience of the first issuer.
+    /// apply. An introspection endpoint is asked about tokens with any other `iss`, and about tokens that are not JWTs. The
+    /// realm of a challenge is the audience of the first issuer.
     ///
     /// # Errors
     ///
@@ -154,14 +153,12 @@ impl Verifier {
 
     /// Sets the maximum number of cached tokens and of their bytes. 10,000 and 24 MiB by default; 0 for either is the same as
     /// [`without_cache`](Self::without_cache). Beyond either bound, the second use of a token evicts others at random, and a
-    /// token
-    /// that is used once is not cached. In addition, each core has copies of at most 16 frequent tokens, so that cores do not
-    /// wait for each other.
+    /// token that is used once is not cached. In addition, each core has copies of at most 16 frequent tokens, so that cores do
+    /// not wait for each other.
     ///
     /// A cached token is found by its whole text, and its signature is not computed again. Everything that can change is
-    /// checked at
-    /// every use: the time, the audience, the trust in its key, and revocation. Clones share the cache, so create one verifier
-    /// per API and clone it. Changing any setting starts with an empty cache.
+    /// checked at every use: the time, the audience, the trust in its key, and revocation. Clones share the cache, so create
+    /// one verifier per API and clone it. Changing any setting starts with an empty cache.
     #[must_use]
     pub fn cache(mut self, tokens: usize, bytes: usize) -> Self {
         self.cache = (tokens > 0 && bytes > 0).then(|| Arc::new(TokenCache::new(tokens, bytes)));
@@ -175,8 +172,7 @@ impl Verifier {
     }
 
     /// Sets the profile of the tokens, for an issuer that does not follow RFC 9068. It applies to all issuers of this verifier,
-    /// so
-    /// set it on each verifier before [joining](Self::or) them. RFC 9068 by default.
+    /// so set it on each verifier before [joining](Self::or) them. RFC 9068 by default.
     #[must_use]
     pub fn tokens(self, profile: TokenProfile) -> Self {
         let profile = Arc::new(profile);
@@ -184,8 +180,7 @@ impl Verifier {
     }
 
     /// Sets the clock. By default that of the [`AuthorizationServer`](crate::AuthorizationServer) in this process, otherwise
-    /// the
-    /// system clock.
+    /// the system clock.
     #[must_use]
     pub fn clock(self, clock: impl Clock) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(clock);
@@ -209,8 +204,7 @@ impl Verifier {
     ///
     /// With [several issuers](Self::or), one that is down does not make the service unready for the others: its tokens get 503
     /// until its keys are available. [`readiness`](Self::readiness) shows which one. Always true if the keys of an issuer are
-    /// in
-    /// this process, or if an introspection endpoint is asked.
+    /// in this process, or if an introspection endpoint is asked.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.readiness().any(|(_, is_ready)| is_ready)
@@ -398,8 +392,7 @@ impl Verifier {
     }
 
     /// Verifies a token like [`verify`](Self::verify), and allocates a future only if it must wait. `text` converts the token
-    /// to
-    /// text, which is not needed for a cached token.
+    /// to text, which is not needed for a cached token.
     pub(crate) fn begin<'a, E>(&self, token: &[u8], text: impl Fn() -> Result<&'a str, E>) -> Result<Verification, E> {
         let outcome = match self.remembered(token) {
             Some(verified) => verified,

@@ -117,8 +117,7 @@ impl RemoteKeys {
     }
 
     /// Waits for a set that was requested after this call, if the policy allows a fetch. `Ok` means that a key with this name
-    /// may be
-    /// available now.
+    /// may be available now.
     ///
     /// At the deadline it stops waiting; the fetch continues.
     pub(crate) async fn ask(&self, key_id: &str, alg: &str, deadline: Instant) -> Result<(), NoKey> {
@@ -134,8 +133,7 @@ impl RemoteKeys {
     }
 
     /// Returns whether [`ask_for_replacement`](Self::ask_for_replacement) may change the key of this name, after a signature
-    /// did
-    /// not match it.
+    /// did not match it.
     pub(crate) fn may_be_replaced(&self, found: &FoundKey) -> bool {
         let now = self.0.now();
         let mut fetches = self.0.fetches();

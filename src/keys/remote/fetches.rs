@@ -2,8 +2,7 @@
 //!
 //! Fetches are numbered in the order in which they start, and run one at a time. A request that lacks a key takes the number of
 //! the last started fetch as its ticket. Only a set of a later fetch was requested after the request arrived, so only such a
-//! set
-//! can prove that the issuer does not have the key.
+//! set can prove that the issuer does not have the key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,8 +72,7 @@ pub(super) enum Source {
 
 impl Source {
     /// Returns whether shared caches may answer. Only the issuer itself can prove that it has no other keys; a copy may be
-    /// older
-    /// than the token.
+    /// older than the token.
     pub(super) fn shared_caches(self) -> SharedCaches {
         match self {
             Self::Schedule => SharedCaches::MayAnswer,
@@ -196,8 +194,7 @@ impl Fetches {
     }
 
     /// Returns the error for a name that is not in the set, while neither a regular fetch nor one from the budget can check
-    /// whether
-    /// the issuer has it.
+    /// whether the issuer has it.
     fn too_early(&self, now: Moment) -> NoKey {
         let left = self.for_names.wait(now).unwrap_or(SOON).min(self.next.left(now).unwrap_or(SOON));
         NoKey::TooEarly { error: self.error.clone(), retry_after: left }

@@ -1,12 +1,11 @@
 //! The published keys of a remote issuer: fetched, refreshed, and fetched again if a token names an unknown key (feature
 //! `remote`).
 //!
-//! 1. Keys are fetched only from configured URLs, never from URLs in a token. Requests use https (http on loopback, or
-//!    [where that is accepted](crate::RemoteIssuer::dangerous_plain_http)), within 5 s and 256 KiB, without redirects to
-//!    another
-//!    host. They are sent directly, ignoring the environment's proxy settings, unless
-//!    [that is chosen](crate::RemoteIssuer::use_environment_proxy). Metadata is requested from both well-known URLs, that of
-//!    RFC 8414 and that of OpenID Connect Discovery. An `ETag` is sent only to the URL that it came from.
+//! 1. Keys are fetched only from configured URLs, never from URLs in a token. Requests use https (http on loopback, or [where
+//!    that is accepted](crate::RemoteIssuer::dangerous_plain_http)), within 5 s and 256 KiB, without redirects to another host.
+//!    They are sent directly, ignoring the environment's proxy settings, unless [that is
+//!    chosen](crate::RemoteIssuer::use_environment_proxy). Metadata is requested from both well-known URLs, that of RFC 8414
+//!    and that of OpenID Connect Discovery. An `ETag` is sent only to the URL that it came from.
 //! 2. They are refreshed in the background, one fetch at a time, before they expire: after 70 to 80 % of the time that
 //!    `Cache-Control` sets (1 minute to 24 hours; 10 minutes if it is absent). No request waits for this.
 //! 3. A token with an unknown `kid` causes an immediate fetch: 3 in a row per issuer, then one per 10 s. One fetch serves all
@@ -15,8 +14,7 @@
 //!    (1,000 names are remembered, until the set changes). During that time, a token with this name is refused if it claims to
 //!    be issued before the set was requested (`iat`, with the [leeway](crate::Verifier::leeway)). A newer one is answered 503
 //!    with `Retry-After`, since the key may be new, and another caller may have guessed its name. While no fetch is allowed,
-//!    the
-//!    answer is 503 as well.
+//!    the answer is 503 as well.
 //! 4. A name may mean another key later. An accepted token, and a cached header, are valid only while their name means the key
 //!    that signed them. A wrong signature with a known `kid` and `alg` causes a fetch, once per 60 s and from a separate
 //!    budget; in between, the token is refused.
@@ -31,8 +29,7 @@
 //! - A cache in front of the key set, such as a CDN, may answer with an older copy. An answer with `Age` above 0 may lack a new
 //!   key, and then a token of that key is refused (401). Fetches caused by an unknown `kid` or a wrong signature are sent with
 //!   `Cache-Control: no-cache`, so that the cache asks the issuer first (RFC 9111 §5.2.1.4). If a cache ignores that, the
-//!   issuer
-//!   should publish a key at least the cache's lifetime before it signs with it.
+//!   issuer should publish a key at least the cache's lifetime before it signs with it.
 //!
 //! # Outlier detection
 //!

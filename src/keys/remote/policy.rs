@@ -54,8 +54,7 @@ impl Policy {
     pub(crate) const LEAST_OLDEST: Duration = MINUTE;
 
     /// Returns the time from a successful fetch to the next one: 70 to 80 % of the time for which the set is fresh and may be
-    /// used.
-    /// The jitter prevents replicas that started together from fetching together.
+    /// used. The jitter prevents replicas that started together from fetching together.
     pub(super) fn next_after_success(&self, caching: Caching, random: &dyn Random) -> Duration {
         let fresh = match caching {
             Caching::For(time) => time.clamp(self.least_fresh, self.most_fresh),

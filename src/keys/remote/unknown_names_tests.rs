@@ -325,8 +325,8 @@ impl TestRng {
 }
 
 /// Random names, rotations, outages and slow answers in any order. A token of a published key, whose name was not used before
-/// it
-/// was published, is never refused. It is admitted as soon as the issuer was up for the time until one more fetch is allowed.
+/// it was published, is never refused. It is admitted as soon as the issuer was up for the time until one more fetch is
+/// allowed.
 #[test]
 fn a_valid_token_of_a_new_key_is_never_refused_under_random_names_and_outages() {
     in_time(async {

@@ -235,8 +235,7 @@ impl Introspector {
     }
 
     /// Decides on a token without an answer. After an unusable answer, no old answer is used: the server is up, and may have
-    /// meant
-    /// to refuse the token.
+    /// meant to refuse the token.
     fn without_answer(&self, token: &str, failure: &Failure) -> Verified {
         let may_be_old = self.0.settings.old_answers_while_down && failure.kind != NoAnswerKind::Unusable;
         let known = may_be_old.then(|| lock(&self.0.active).find(token)).flatten();

@@ -1,7 +1,7 @@
 //! [`TokenCache`]: a cache of verified tokens.
 //!
-//! The cache only reports that exactly this text was verified before. At every hit,
-//! [`Verifier`](crate::verification::Verifier) checks whether the token is still valid.
+//! The cache only reports that exactly this text was verified before. At every hit, [`Verifier`](crate::verification::Verifier)
+//! checks whether the token is still valid.
 
 mod ledger;
 mod per_core;
@@ -84,8 +84,7 @@ impl TokenCache {
     }
 
     /// Returns the proof of exactly this token. The whole text is compared, but not in constant time: to reach the comparison,
-    /// a
-    /// caller needs the last 96 bits of a valid signature, and a caller with these has the token.
+    /// a caller needs the last 96 bits of a valid signature, and a caller with these has the token.
     pub(super) fn find(&self, text: &[u8]) -> Option<VerifiedToken> {
         let place = self.place(text)?;
         let mut copies = self.per_core.of_this_thread();

@@ -31,8 +31,7 @@ impl Both {
     /// Parses a key as `VerifyingKey` does. Returns `None` if both backends refuse it.
     ///
     /// There is one documented difference: aws-lc does not check whether an Ed25519 key is a point before it verifies. Such a
-    /// key
-    /// has no `rust_crypto` half here, and must not verify anything.
+    /// key has no `rust_crypto` half here, and must not verify anything.
     fn parse(numbers: &PublicNumbers, algorithm: Algorithm) -> Option<Self> {
         numbers.check().ok()?;
         let rust_crypto = rust_crypto::PublicKey::parse(numbers, algorithm);

@@ -2,8 +2,7 @@
 //!
 //! A few malformed files are loaded only by aws-lc: an EC key with a scalar that is much too short or with the point in hybrid
 //! form, and PKCS#8 of the version that includes a public key, but without one. Such a file belongs to the operator, and
-//! RustCrypto
-//! reports it when the process starts.
+//! RustCrypto reports it when the process starts.
 
 use sec1::EcPrivateKey;
 use zeroize::Zeroizing;
