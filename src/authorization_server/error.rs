@@ -10,8 +10,8 @@ use http::{HeaderValue, Response, StatusCode, Version};
 use http_body_util::Full;
 use serde::Serialize;
 
-use super::answer::json;
 use super::body::BodyError;
+use super::json_response::json;
 use crate::client_id::ClientId;
 use crate::crypto::RandomError;
 use crate::event::Failure;

@@ -8,10 +8,10 @@ use http_body_util::Full;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::answer::json;
 use super::authenticate::AuthenticatedClient;
 use super::error::{Fault, TokenError};
 use super::head::Head;
+use super::json_response::json;
 use super::token::TokenPipeline;
 use super::token_query::TokenQuery;
 use crate::clock::UnixTime;

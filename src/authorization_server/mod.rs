@@ -26,7 +26,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod answer;
 mod authenticate;
 mod authorization;
 mod body;
@@ -41,6 +40,7 @@ mod future;
 mod head;
 mod introspection;
 mod json;
+mod json_response;
 mod layer;
 mod metadata;
 mod peer;

@@ -4,10 +4,10 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 
-use super::answer::answer;
 use super::authenticate::AuthenticatedClient;
 use super::error::{Fault, TokenError};
 use super::head::Head;
+use super::json_response::answer;
 use super::token::TokenPipeline;
 use super::token_query::TokenQuery;
 use crate::client_id::ClientId;

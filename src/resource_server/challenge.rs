@@ -45,15 +45,15 @@ impl Challenges {
         // RFC 9728 §5.1.
         let resource_metadata =
             metadata.map(|metadata| format!(", resource_metadata=\"{}\"", metadata.url())).unwrap_or_default();
-        Self::of(Parts { realm, resource_metadata }, scopes)
+        Self::from_parts(Parts { realm, resource_metadata }, scopes)
     }
 
     /// Returns the same challenges with other scopes.
     pub(super) fn with_scopes(&self, scopes: &Scopes) -> Self {
-        Self::of(self.parts.clone(), scopes)
+        Self::from_parts(self.parts.clone(), scopes)
     }
 
-    fn of(parts: Parts, scopes: &Scopes) -> Self {
+    fn from_parts(parts: Parts, scopes: &Scopes) -> Self {
         let no_credentials = BearerError::NoCredentials;
         Self {
             no_credentials: parts.challenge(&no_credentials, scopes),

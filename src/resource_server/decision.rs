@@ -148,7 +148,7 @@ impl Guard {
 
     fn expiry<B>(self: &Arc<Self>, token: &VerifiedToken, request: &Request<B>) -> Option<Box<Expiry>> {
         let left = (self.ends_at_expiry && !self.only_reports).then(|| token.time_left())?;
-        let grpc = Grpc::of(request.into(), self.grpc_refusals);
+        let grpc = Grpc::from_request(request.into(), self.grpc_refusals);
         Some(Box::new(Expiry::new(left, self.challenges.clone(), grpc)))
     }
 
@@ -187,7 +187,7 @@ impl Guard {
     /// Returns the refusal in the protocol of the request.
     fn answer(&self, error: BearerError, request: RequestHead<'_>) -> Response<Full<Bytes>> {
         let of_method = self.required.of_this_method(request.method());
-        self.challenges.answer(error, of_method.as_ref(), Grpc::of(request, self.grpc_refusals))
+        self.challenges.answer(error, of_method.as_ref(), Grpc::from_request(request, self.grpc_refusals))
     }
 
     fn report(&self, admission: &Admission, request: RequestHead<'_>) {

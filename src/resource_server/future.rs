@@ -86,7 +86,7 @@ impl<S: Service<Request<B>>, B> State<S, B> {
     where
         B: Body,
     {
-        match UnreadBody::of(request) {
+        match UnreadBody::from_request(request) {
             Some(body) => Self::Draining { body: Box::new(body), response: Some(response) },
             None => Self::Refused { response: Some(response) },
         }

@@ -63,7 +63,7 @@ const CONTENT_TYPES: [(&str, Trailers); 9] = [
 impl Grpc {
     /// Returns `None` for a request to be answered as HTTP. Only a `POST` can be a gRPC call: a refusal with status 200 must
     /// not answer a method whose answers are cached.
-    pub(super) fn of(request: RequestHead<'_>, refusals: GrpcRefusals) -> Option<Self> {
+    pub(super) fn from_request(request: RequestHead<'_>, refusals: GrpcRefusals) -> Option<Self> {
         if refusals == GrpcRefusals::Off || request.method() != Method::POST {
             return None;
         }
@@ -168,10 +168,10 @@ mod tests {
 
     fn call(method: Method, version: Version, content_type: &str, refusals: GrpcRefusals) -> Option<Grpc> {
         let request = Request::builder().method(method).version(version).header(CONTENT_TYPE, content_type);
-        Grpc::of((&request.body(()).unwrap()).into(), refusals)
+        Grpc::from_request((&request.body(()).unwrap()).into(), refusals)
     }
 
-    fn of(content_type: &str) -> Option<Grpc> {
+    fn call_with(content_type: &str) -> Option<Grpc> {
         call(Method::POST, Version::HTTP_2, content_type, GrpcRefusals::default())
     }
 
@@ -191,7 +191,7 @@ mod tests {
             ("application/grpc-web-text+PROTO", "application/grpc-web-text+proto", Trailers::InText),
             ("application/grpc-web-text+x", "application/grpc-web-text", Trailers::InText),
         ] {
-            let grpc = of(content_type).unwrap();
+            let grpc = call_with(content_type).unwrap();
             assert_eq!((grpc.content_type, grpc.trailers), (answered, trailers), "{content_type}");
         }
     }
@@ -201,9 +201,9 @@ mod tests {
         for content_type in
             ["", "application/json", "application/grpcurl", "application/grpc-webby", "text/grpc", "+grpc"]
         {
-            assert!(of(content_type).is_none(), "{content_type}");
+            assert!(call_with(content_type).is_none(), "{content_type}");
         }
-        assert!(Grpc::of((&Request::post("/").body(()).unwrap()).into(), GrpcRefusals::AnyVersion).is_none());
+        assert!(Grpc::from_request((&Request::post("/").body(()).unwrap()).into(), GrpcRefusals::AnyVersion).is_none());
         for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT] {
             let refusals = GrpcRefusals::default();
             assert!(call(method, Version::HTTP_2, "application/grpc", refusals).is_none());
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_stream_of_grpc_web_ends_with_a_message_of_trailers() {
-        let frame = of("application/grpc-web").unwrap().expired().into_data().unwrap();
+        let frame = call_with("application/grpc-web").unwrap().expired().into_data().unwrap();
         let text = "grpc-status:16\r\ngrpc-message:the access token has expired\r\n";
         assert_eq!(frame.first_chunk::<5>().unwrap(), &[0x80, 0, 0, 0, u8::try_from(text.len()).unwrap()]);
         assert_eq!(frame.get(5..).unwrap(), text.as_bytes());

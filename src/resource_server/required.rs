@@ -29,12 +29,12 @@ impl RequiredScopes {
     pub(super) fn are_in(&self, granted: &Scopes, method: &Method) -> bool {
         granted.contains_all(&self.all)
             && self.any.iter().all(|group| group.iter().any(|scope| granted.contains(scope)))
-            && self.of(method).all(|scopes| granted.contains_all(scopes))
+            && self.for_method(method).all(|scopes| granted.contains_all(scopes))
     }
 
     /// Returns every scope that is named for this method. The challenge tells the client to request them (RFC 6750 §3).
     pub(super) fn named(&self, method: &Method) -> Scopes {
-        self.any.iter().chain(self.of(method)).fold(self.all.clone(), |named, scopes| named.union(scopes))
+        self.any.iter().chain(self.for_method(method)).fold(self.all.clone(), |named, scopes| named.union(scopes))
     }
 
     /// Returns the scopes that every request must have. The challenge tells a client without a valid token to request them. The
@@ -45,12 +45,12 @@ impl RequiredScopes {
 
     /// Returns the same for a method that requires more, or `None` if this method does not.
     pub(super) fn of_this_method(&self, method: &Method) -> Option<Scopes> {
-        let mut more = self.of(method).peekable();
+        let mut more = self.for_method(method).peekable();
         more.peek()?;
         Some(more.fold(self.all.clone(), |named, scopes| named.union(scopes)))
     }
 
-    fn of(&self, method: &Method) -> impl Iterator<Item = &Scopes> {
+    fn for_method(&self, method: &Method) -> impl Iterator<Item = &Scopes> {
         self.by_method.iter().filter(|(methods, _)| methods.contain(method)).map(|(_, scopes)| scopes)
     }
 }

@@ -33,7 +33,7 @@ impl<B: Body> UnreadBody<B> {
     /// `100 Continue` sends the body only on demand. A body that is declared longer than the limit would not be read to its
     /// end.
     #[inline]
-    pub(super) fn of(request: Request<B>) -> Option<Self> {
+    pub(super) fn from_request(request: Request<B>) -> Option<Self> {
         let (head, body) = (request.headers(), request.body());
         let waits = request.version() < Version::HTTP_2
             && !body.is_end_stream()

@@ -269,7 +269,7 @@ impl View {
     }
 
     fn part(&self, client_id: &ClientId) -> &RwLock<HashMap<ClientId, ClientEntry>> {
-        self.parts.of(self.hasher.hash_one(client_id))
+        self.parts.select(self.hasher.hash_one(client_id))
     }
 
     /// Calls `read_entry` with the entry of a client. Returns the default value without an entry.

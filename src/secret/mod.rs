@@ -35,7 +35,7 @@ mod argon2;
 mod generated;
 #[cfg(feature = "legacy_hashes")]
 mod legacy;
-mod random;
+mod random_text;
 mod stored;
 
 use std::convert::Infallible;
@@ -140,7 +140,7 @@ impl ClientSecret {
     pub fn assume_random(text: impl Into<String>) -> Result<Self, SecretError> {
         let text = Zeroizing::new(text.into());
         if !is_generated(&text).map_err(SecretError::new)? {
-            random::check(&text).map_err(SecretError::new)?;
+            random_text::check(&text).map_err(SecretError::new)?;
         }
         Ok(Self { text, origin: Origin::Random })
     }

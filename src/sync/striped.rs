@@ -22,7 +22,7 @@ impl<T, const N: usize> Striped<T, N> {
     #[inline]
     #[expect(clippy::indexing_slicing, reason = "the remainder is smaller than the number of values")]
     #[expect(clippy::cast_possible_truncation, reason = "the remainder is smaller than a `usize`")]
-    pub(crate) fn of(&self, hash: u64) -> &T {
+    pub(crate) fn select(&self, hash: u64) -> &T {
         &self.0[(hash % N as u64) as usize]
     }
 
@@ -46,10 +46,10 @@ mod tests {
     #[test]
     fn every_hash_selects_a_value_and_every_value_is_selected() {
         let striped = Striped::<u64, 3>::default();
-        let chosen: HashSet<_> = (0..3).map(|hash| ptr::from_ref(striped.of(hash))).collect();
+        let chosen: HashSet<_> = (0..3).map(|hash| ptr::from_ref(striped.select(hash))).collect();
         assert_eq!(chosen, striped.iter().map(ptr::from_ref).collect());
         for hash in [3, u64::from(u32::MAX) + 1, u64::MAX - 1, u64::MAX] {
-            assert!(chosen.contains(&ptr::from_ref(striped.of(hash))), "{hash}");
+            assert!(chosen.contains(&ptr::from_ref(striped.select(hash))), "{hash}");
         }
         assert!(striped.get(2).is_some() && striped.get(3).is_none());
     }

@@ -197,7 +197,7 @@ impl Unavailable {
 
     /// Sets the issuer that did not answer.
     #[cfg(feature = "remote")]
-    pub(crate) fn of(mut self, issuer: Arc<Issuer>) -> Self {
+    pub(crate) fn with_issuer(mut self, issuer: Arc<Issuer>) -> Self {
         self.issuer = Some(issuer);
         self
     }
@@ -300,7 +300,7 @@ mod tests {
         #[cfg(feature = "remote")]
         {
             let issuer: crate::issuer::Issuer = "https://auth.example.com".parse().unwrap();
-            let error = Unavailable::new(UnavailableKind::Keys).of(std::sync::Arc::new(issuer.clone()));
+            let error = Unavailable::new(UnavailableKind::Keys).with_issuer(std::sync::Arc::new(issuer.clone()));
             assert_eq!(error.issuer(), Some(&issuer));
         }
     }

@@ -55,11 +55,11 @@ impl RefusedToken {
 
     /// Creates a refusal with a value of the token's header, which is not authenticated.
     pub(super) fn header(reason: InvalidToken, found: &str) -> Self {
-        Self { reason, detail: Detail::Header(Prefix::of(found), None) }
+        Self { reason, detail: Detail::Header(Prefix::new(found), None) }
     }
 
     pub(super) fn algorithm(found: &str, expected: Algorithm) -> Self {
-        Self { reason: InvalidToken::Algorithm, detail: Detail::Header(Prefix::of(found), Some(expected)) }
+        Self { reason: InvalidToken::Algorithm, detail: Detail::Header(Prefix::new(found), Some(expected)) }
     }
 
     /// Creates a refusal with a text for the operator. The text renders values with [`quoted`] or [`shown`].
@@ -179,7 +179,7 @@ struct Prefix {
 }
 
 impl Prefix {
-    fn of(text: &str) -> Self {
+    fn new(text: &str) -> Self {
         let mut bytes = [0; PREFIX];
         let mut end = text.len().min(PREFIX);
         while !text.is_char_boundary(end) {
@@ -263,10 +263,10 @@ mod tests {
         for (text, kept) in
             [("", ""), ("at+jwt", "at+jwt"), ("1234567890123", "1234567890123"), ("12345678901234", "1234567890123")]
         {
-            assert_eq!(Prefix::of(text).as_str(), kept);
+            assert_eq!(Prefix::new(text).as_str(), kept);
         }
         let text = "é".repeat(7);
-        assert_eq!(Prefix::of(&text).as_str(), "é".repeat(6));
+        assert_eq!(Prefix::new(&text).as_str(), "é".repeat(6));
         let refused = RefusedToken::header(InvalidToken::UnknownKey, &format!("a\n{text}"));
         assert!(refused.to_string().contains(r#"`kid` is "a\nééééé"…,"#), "{refused}");
     }

@@ -320,7 +320,7 @@ impl TrustedIssuer {
 
     #[cfg(feature = "remote")]
     fn unavailable(&self, kind: UnavailableKind, error: Option<Arc<FetchError>>, retry_after: Duration) -> Unavailable {
-        let unavailable = Unavailable::new(kind).retry_after(retry_after).of(self.0.shared_issuer.clone());
+        let unavailable = Unavailable::new(kind).retry_after(retry_after).with_issuer(self.0.shared_issuer.clone());
         error.into_iter().fold(unavailable, |unavailable, error| unavailable.because(error))
     }
 

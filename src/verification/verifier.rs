@@ -310,7 +310,7 @@ impl Verifier {
     /// Returns the introspector of this verifier, if it is the one that was asked.
     #[cfg(feature = "remote")]
     pub(super) fn introspector(&self, asked: &Asked) -> Option<&Introspector> {
-        self.opaque.as_ref().filter(|own| own.was(asked))
+        self.opaque.as_ref().filter(|own| own.ptr_eq(asked))
     }
 
     /// Returns whether a token that this issuer verified is valid for this verifier, too.

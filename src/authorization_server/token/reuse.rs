@@ -113,7 +113,7 @@ impl ReusedTokens {
     }
 
     fn place(&self, grant: &Grant) -> &Place {
-        self.places.of(self.hasher.hash_one((grant.client().id(), grant.scopes(), grant.audiences())))
+        self.places.select(self.hasher.hash_one((grant.client().id(), grant.scopes(), grant.audiences())))
     }
 }
 

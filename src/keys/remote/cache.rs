@@ -1,6 +1,6 @@
 //! [`RemoteKeys`]: a key set that is refreshed in the background, with one fetch at a time.
 //!
-//! This is the mechanism. [`policy`](super::policy) sets the times of regular fetches; [`fetches`](super::fetches) decides
+//! This is the mechanism. [`fetch_policy`](super::fetch_policy) sets the times of regular fetches; [`fetches`](super::fetches) decides
 //! whether a request may cause a fetch.
 
 use std::fmt;
@@ -11,8 +11,8 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::fetch_policy::Policy;
 use super::fetches::{Due, Fetches, SOON, Source, Step, Ticket};
-use super::policy::Policy;
 use super::source::{Fetched, KeySource};
 use crate::clock::{Clock, Moment};
 use crate::crypto::Random;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::budget::Budget;
-use super::policy::{LONGEST_PAUSE_WITHOUT_KEYS, Policy};
+use super::fetch_policy::{LONGEST_PAUSE_WITHOUT_KEYS, Policy};
 use super::unknown::UnknownKeyIds;
 use crate::clock::{Moment, UnixTime};
 use crate::keys::NoKey;

@@ -101,10 +101,10 @@ mod changed_names_tests;
 mod discovery;
 #[cfg(test)]
 mod discovery_tests;
+mod fetch_policy;
 mod fetches;
 #[cfg(test)]
 mod log_tests;
-mod policy;
 #[cfg(test)]
 mod readiness_tests;
 mod source;
@@ -115,5 +115,5 @@ mod unknown;
 mod unknown_names_tests;
 
 pub(crate) use self::cache::RemoteKeys;
-pub(crate) use self::policy::Policy;
+pub(crate) use self::fetch_policy::Policy;
 pub(crate) use self::source::{KeySource, Place};

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::{discovery, policy};
+use super::discovery;
+use super::fetch_policy::Caching;
 use crate::clock::Moment;
 use crate::issuer::Issuer;
 use crate::keys::{Algorithm, KeySet};
@@ -59,7 +60,7 @@ pub(crate) struct Known {
 pub(super) struct Fetched {
     /// `None` if the set is unchanged.
     pub(super) keys: Option<KeySet>,
-    pub(super) caching: policy::Caching,
+    pub(super) caching: Caching,
 }
 
 impl KeySource {
@@ -68,7 +69,7 @@ impl KeySource {
         let known = std::mem::take(&mut *self.known());
         let (url, since) = self.url(known.url, caches, now).await?;
         let answer = fetch::get(&*self.client, &url, known.tag.as_ref(), caches, self.limits).await?;
-        let caching = policy::Caching::of(answer.response.headers());
+        let caching = Caching::from_headers(answer.response.headers());
         let (keys, tag) = if answer.is_unchanged() {
             (None, known.tag)
         } else {

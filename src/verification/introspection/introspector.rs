@@ -13,10 +13,10 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
 use tokio::sync::oneshot;
 
-use super::answer::{Answer, NoAnswer, NoAnswerKind, SIGNED};
-use super::answers::Answers;
+use super::answer_cache::AnswerCache;
 use super::outage::{Failure, MAX_PAUSE, Outage, PAUSE, is_within};
 use super::requests::{Requests, Started};
+use super::response::{Answer, NoAnswer, NoAnswerKind, SIGNED};
 use super::{Proof, Settings};
 use crate::clock::{Moment, UnixTime};
 use crate::metrics;
@@ -40,9 +40,9 @@ pub(in crate::verification) struct Asked(Weak<Shared>);
 
 struct Shared {
     settings: Settings,
-    active: Mutex<Answers<VerifiedToken>>,
-    refused: Mutex<Answers<RefusedToken>>,
-    failed: Mutex<Answers<Failure>>,
+    active: Mutex<AnswerCache<VerifiedToken>>,
+    refused: Mutex<AnswerCache<RefusedToken>>,
+    failed: Mutex<AnswerCache<Failure>>,
     requests: Mutex<Requests>,
     outage: Mutex<Outage>,
 }
@@ -51,15 +51,15 @@ impl Introspector {
     pub(super) fn new(settings: Settings) -> Self {
         Self(Arc::new(Shared {
             settings,
-            active: Mutex::new(Answers::new(10_000, 16 * 1024 * 1024)),
-            refused: Mutex::new(Answers::new(1_000, 1024 * 1024)),
-            failed: Mutex::new(Answers::new(1_000, 1024 * 1024)),
+            active: Mutex::new(AnswerCache::new(10_000, 16 * 1024 * 1024)),
+            refused: Mutex::new(AnswerCache::new(1_000, 1024 * 1024)),
+            failed: Mutex::new(AnswerCache::new(1_000, 1024 * 1024)),
             requests: Mutex::default(),
             outage: Mutex::default(),
         }))
     }
 
-    pub(in crate::verification) fn was(&self, asked: &Asked) -> bool {
+    pub(in crate::verification) fn ptr_eq(&self, asked: &Asked) -> bool {
         Weak::ptr_eq(&Arc::downgrade(&self.0), &asked.0)
     }
 
@@ -183,7 +183,7 @@ impl Introspector {
         let settings = &self.0.settings;
         match send(&*settings.client, self.request(token), settings.limits).await {
             Ok(response) => settings.read(response).await,
-            Err(cause) => Err(NoAnswer::of(FetchError::new(&settings.endpoint.to_string(), cause))),
+            Err(cause) => Err(NoAnswer::new(FetchError::new(&settings.endpoint.to_string(), cause))),
         }
     }
 
@@ -218,7 +218,7 @@ impl Introspector {
         if kind == UnavailableKind::UnansweredToken {
             metrics::unanswered_token(self.issuer());
         }
-        Unavailable::new(kind).of(self.0.settings.issuer.clone())
+        Unavailable::new(kind).with_issuer(self.0.settings.issuer.clone())
     }
 
     fn fail(&self, token: &str, no_answer: NoAnswer) -> (Failure, Option<Probe>) {

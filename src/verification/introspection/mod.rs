@@ -1,10 +1,10 @@
 //! [`Introspection`]: verifies opaque tokens by asking their server (RFC 7662; feature `remote`).
 
-mod answer;
-mod answers;
+mod answer_cache;
 mod introspector;
 mod outage;
 mod requests;
+mod response;
 #[cfg(test)]
 mod tests;
 

@@ -17,7 +17,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::answer::NoAnswerKind;
+use super::response::NoAnswerKind;
 use crate::transport::FetchError;
 
 /// The pause after a failure, per token, and for a server that is down.

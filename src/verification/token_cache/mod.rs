@@ -182,7 +182,7 @@ impl TokenCache {
 
     /// Selects the shard by bits that the map uses last.
     fn shard(&self, Place(hash): Place) -> &Shard {
-        self.shards.of(hash >> 32)
+        self.shards.select(hash >> 32)
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {

@@ -60,11 +60,11 @@ impl PerCoreTokens {
     pub(super) fn of_this_thread(&self) -> Option<MutexGuard<'_, Slots>> {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local!(static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed));
-        self.of(NUMBER.with(|number| *number))
+        self.slots_of(NUMBER.with(|number| *number))
     }
 
     #[expect(clippy::indexing_slicing, reason = "the remainder is smaller than the number of cores")]
-    fn of(&self, thread: usize) -> Option<MutexGuard<'_, Slots>> {
+    fn slots_of(&self, thread: usize) -> Option<MutexGuard<'_, Slots>> {
         let Core(slots) = &self.0[thread % self.0.len()];
         match slots.try_lock() {
             Ok(slots) => Some(slots),
@@ -124,8 +124,8 @@ mod tests {
     fn each_core_counts_and_copies_for_itself() {
         let (cores, token) = (PerCoreTokens::for_cores(2), VerifiedToken::for_test_with_text("a.b.0123456789abcdef"));
         let (place, text) = (Place(7), token.text().as_bytes());
-        let comes_often = |thread| (0..OFTEN).for_each(|_| cores.of(thread).unwrap().count(place, &token));
-        let found = |thread| cores.of(thread).unwrap().find(place, text);
+        let comes_often = |thread| (0..OFTEN).for_each(|_| cores.slots_of(thread).unwrap().count(place, &token));
+        let found = |thread| cores.slots_of(thread).unwrap().find(place, text);
         comes_often(0);
         assert!(found(0).is_some() && found(1).is_none());
         assert!(found(2).unwrap().shares_memory_with(&found(0).unwrap()), "additional threads share the cores");
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_locked_core_is_skipped_without_waiting() {
         let cores = PerCoreTokens::for_cores(2);
-        let busy = cores.of(0);
-        assert!(busy.is_some() && cores.of(2).is_none() && cores.of(1).is_some());
+        let busy = cores.slots_of(0);
+        assert!(busy.is_some() && cores.slots_of(2).is_none() && cores.slots_of(1).is_some());
     }
 }

@@ -12,7 +12,7 @@ fn token(number: usize) -> VerifiedToken {
     VerifiedToken::for_test_with_text(&format!("a.b.{number:0>40}"))
 }
 
-fn of(cache: &TokenCache) -> (usize, usize) {
+fn tokens_and_bytes(cache: &TokenCache) -> (usize, usize) {
     let ledger = cache.ledger();
     let entries: usize = cache.shards.iter().map(|shard| shard.read().len()).sum();
     let bytes: usize = ledger.lines.iter().map(|line| line.bytes).sum();
@@ -61,7 +61,7 @@ fn most_tokens_stay_cached_if_one_more_than_fits_is_used_in_turn() {
     let cache = TokenCache::new(1_000, MANY);
     let share = hits(&cache, 1_001);
     assert!(share >= 95, "{share} %");
-    assert_eq!(of(&cache).0, 1_000);
+    assert_eq!(tokens_and_bytes(&cache).0, 1_000);
     // At most two thirds of these could stay.
     let share = hits(&TokenCache::new(1_000, MANY), 1_500);
     assert!(share >= 30, "{share} %");
@@ -73,7 +73,7 @@ fn most_tokens_stay_cached_under_the_byte_bound_too() {
     let cache = TokenCache::new(MANY, 1_000 * each);
     let share = hits(&cache, 1_001);
     assert!(share >= 95, "{share} %");
-    assert_eq!(of(&cache), (1_000, 1_000 * each));
+    assert_eq!(tokens_and_bytes(&cache), (1_000, 1_000 * each));
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_token_is_cached_on_its_second_use_in_a_full_cache() {
         assert_eq!(has(&cache, number), number < 10, "{number}");
         cache.keep(&token(number));
         assert!(has(&cache, number), "{number}");
-        assert_eq!(of(&cache).0, 10.min(number + 1));
+        assert_eq!(tokens_and_bytes(&cache).0, 10.min(number + 1));
     }
 }
 
@@ -94,7 +94,7 @@ fn tokens_that_are_used_once_evict_nothing() {
     for cache in [TokenCache::new(10, MANY), TokenCache::new(MANY, 10 * each)] {
         (0..1_000).for_each(|number| cache.keep(&token(number)));
         assert!((0..10).all(|number| has(&cache, number)));
-        assert_eq!(of(&cache), (10, 10 * each));
+        assert_eq!(tokens_and_bytes(&cache), (10, 10 * each));
     }
 }
 
@@ -103,25 +103,25 @@ fn a_long_token_evicts_only_as_much_as_it_needs() {
     let each = token(0).size() + OVERHEAD;
     let cache = TokenCache::new(MANY, 10 * each);
     (0..25).for_each(|number| cache.keep(&token(number)));
-    assert_eq!(of(&cache), (10, 10 * each));
+    assert_eq!(tokens_and_bytes(&cache), (10, 10 * each));
 
     let long = VerifiedToken::for_test_with_text(&"x".repeat(each));
     (0..2).for_each(|_| cache.keep(&long));
     assert!(cache.find(long.text().as_bytes()).is_some());
-    let (tokens, bytes) = of(&cache);
+    let (tokens, bytes) = tokens_and_bytes(&cache);
     assert!((6..10).contains(&tokens) && bytes <= 10 * each, "{tokens} {bytes}");
 
     let too_long = VerifiedToken::for_test_with_text(&"y".repeat(10 * each));
     (0..2).for_each(|_| cache.keep(&too_long));
     assert!(cache.find(too_long.text().as_bytes()).is_none());
-    assert_eq!(of(&cache), (tokens, bytes), "a token that can never fit evicts nothing");
+    assert_eq!(tokens_and_bytes(&cache), (tokens, bytes), "a token that can never fit evicts nothing");
 }
 
 #[test]
 fn a_repeated_token_has_only_one_entry() {
     let cache = TokenCache::new(10, MANY);
     (0..5).for_each(|_| cache.keep(&token(1)));
-    assert_eq!(of(&cache).0, 1);
+    assert_eq!(tokens_and_bytes(&cache).0, 1);
     (2..11).for_each(|number| cache.keep(&token(number)));
     (0..5).for_each(|_| cache.keep(&token(1)));
     assert!((1..11).all(|number| has(&cache, number)), "it evicts nothing");
@@ -136,7 +136,7 @@ fn two_tokens_with_the_same_tail_are_never_confused() {
     assert!(cache.find(other.text().as_bytes()).is_none());
     cache.keep(&other);
     assert!(cache.find(one.text().as_bytes()).is_none() && cache.find(other.text().as_bytes()).is_some());
-    assert_eq!(of(&cache).0, 1);
+    assert_eq!(tokens_and_bytes(&cache).0, 1);
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn removed_tokens_are_gone_and_free_their_space() {
     let cache = TokenCache::new(100, MANY);
     (0..100).for_each(|number| cache.keep(&token(number)));
     cache.forget(|token| token.text().ends_with('7'));
-    assert_eq!(of(&cache).0, 90);
+    assert_eq!(tokens_and_bytes(&cache).0, 90);
     assert!(!has(&cache, 7) && has(&cache, 8));
     (100..110).for_each(|number| cache.keep(&token(number)));
     assert!(has(&cache, 0), "ten fit");
@@ -225,7 +225,7 @@ fn the_bounds_hold_with_several_threads() {
         }
     };
     thread::scope(|scope| (0..8).for_each(|thread| drop(scope.spawn(move || work(thread)))));
-    assert!((1..=200).contains(&of(&cache).0));
+    assert!((1..=200).contains(&tokens_and_bytes(&cache).0));
     let newest = token(7_777);
     (0..2).for_each(|_| cache.keep(&newest));
     assert!(cache.find(newest.text().as_bytes()).is_some());
@@ -278,7 +278,7 @@ fn a_long_token_that_evicts_several_is_itself_kept() {
         let long = VerifiedToken::for_test_with_text(&"x".repeat(6 * each));
         (0..2).for_each(|_| cache.keep(&long));
         assert!(cache.find(long.text().as_bytes()).is_some());
-        let (tokens, bytes) = of(&cache);
+        let (tokens, bytes) = tokens_and_bytes(&cache);
         assert!(tokens < 6 && bytes <= 10 * each, "{tokens} {bytes}");
     }
 }
@@ -291,7 +291,7 @@ fn every_token_can_be_evicted() {
         for number in 10..500 {
             (0..2).for_each(|_| cache.keep(&token(number)));
         }
-        assert_eq!(of(&cache).0, 10);
+        assert_eq!(tokens_and_bytes(&cache).0, 10);
         assert!((0..10).all(|number| !has(&cache, number)), "one of the first was not evicted by 490 evictions");
     }
 }

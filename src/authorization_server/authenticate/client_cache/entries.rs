@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use tokio::sync::Semaphore;
 
 use super::Known;
-use super::freshness::{Answer, Basis, Now};
+use super::answer::{Answer, Basis, Now};
 use super::limits::ClientCacheLimits;
 use super::look_up::{LookUp, MAX_LOOK_UPS};
 use crate::client_id::ClientId;
@@ -49,7 +49,7 @@ impl Kept {
     }
 
     pub(super) fn shard(&self, id: &ClientId) -> MutexGuard<'_, Shard> {
-        self.shards.of(self.hasher.hash_one(id)).lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards.select(self.hasher.hash_one(id)).lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

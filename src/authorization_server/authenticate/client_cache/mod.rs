@@ -11,8 +11,8 @@
 //!    its revocation does not cover, even if the feed is cut off.
 //! 5. Outsiders choose the unknown ids. These have a capacity of their own, so a flood of them evicts no client.
 
+mod answer;
 mod entries;
-mod freshness;
 mod limits;
 mod look_up;
 #[cfg(test)]
@@ -24,9 +24,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
 
+use self::answer::Now;
+pub(crate) use self::answer::{Answer, Basis};
 use self::entries::{Kept, Shard};
-use self::freshness::Now;
-pub(crate) use self::freshness::{Answer, Basis};
 pub use self::limits::ClientCacheLimits;
 pub(crate) use self::look_up::Unanswered;
 use self::look_up::{LookUp, LookUpTask, Started};

@@ -6,8 +6,8 @@ use futures_util::future::join_all;
 use futures_util::poll;
 use tokio::sync::Semaphore;
 
+use super::answer::Now;
 use super::entries::Kept;
-use super::freshness::Now;
 use super::look_up::MAX_LOOK_UPS;
 use super::{Basis, ClientCache, ClientCacheLimits, Known, OnRead, Unanswered};
 use crate::client_id::ClientId;

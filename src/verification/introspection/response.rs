@@ -55,7 +55,7 @@ pub(super) enum NoAnswerKind {
 }
 
 impl NoAnswer {
-    pub(super) fn of(error: FetchError) -> Self {
+    pub(super) fn new(error: FetchError) -> Self {
         let kind = if error.is_no_connection() {
             NoAnswerKind::NoConnection
         } else if error.is_transient() {
@@ -104,7 +104,7 @@ impl Settings {
             }
             status => Err(NoAnswer {
                 retry_after: retry_after(&response),
-                ..NoAnswer::of(FetchError::status(&self.endpoint, status))
+                ..NoAnswer::new(FetchError::status(&self.endpoint, status))
             }),
         }
     }

@@ -59,7 +59,7 @@ impl Policy {
         let fresh = match caching {
             Caching::For(time) => time.clamp(self.least_fresh, self.most_fresh),
             Caching::Never => self.least_fresh,
-            Caching::Unsaid => self.fresh,
+            Caching::Unspecified => self.fresh,
         };
         // A set is fetched again before it becomes unusable, even if the issuer declares it fresh for longer.
         fresh.min(self.oldest).mul_f64(0.7 + 0.1 * fraction(random))
@@ -87,15 +87,15 @@ fn fraction(random: &dyn Random) -> f64 {
 pub(super) enum Caching {
     For(Duration),
     Never,
-    Unsaid,
+    Unspecified,
 }
 
 impl Caching {
     /// Reads `max-age` minus `Age`, or never for `no-store` and `no-cache`. This is a private cache, so `s-maxage` is ignored.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    pub(super) fn from_headers(headers: &HeaderMap) -> Self {
         let values = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
         let directives = values.flat_map(|value| value.split(',')).map(str::trim);
-        let mut caching = Self::Unsaid;
+        let mut caching = Self::Unspecified;
         for directive in directives {
             let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
             if name.eq_ignore_ascii_case("no-store") || name.eq_ignore_ascii_case("no-cache") {
@@ -139,14 +139,14 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
         }
-        Caching::of(&map)
+        Caching::from_headers(&map)
     }
 
     #[test]
     fn cache_control_sets_how_long_a_set_is_fresh() {
         let seconds = |seconds| Caching::For(Duration::from_secs(seconds));
-        assert_eq!(caching(&[]), Caching::Unsaid);
-        assert_eq!(caching(&[("cache-control", "public")]), Caching::Unsaid);
+        assert_eq!(caching(&[]), Caching::Unspecified);
+        assert_eq!(caching(&[("cache-control", "public")]), Caching::Unspecified);
         assert_eq!(caching(&[("cache-control", "public, Max-Age=300")]), seconds(300));
         assert_eq!(caching(&[("cache-control", "max-age=\"300\""), ("age", "100")]), seconds(200));
         assert_eq!(caching(&[("cache-control", "max-age=300"), ("age", "400")]), seconds(0));
@@ -162,7 +162,7 @@ mod tests {
         let next = |caching, random| policy.next_after_success(caching, &Always(random)).as_secs();
         let hours = |hours: u64| Caching::For(Duration::from_secs(hours * 3_600));
         assert_eq!((next(hours(1), 0), next(hours(1), 255)), (2_520, 2_880));
-        assert_eq!((next(Caching::Unsaid, 0), next(Caching::Unsaid, 255)), (420, 480));
+        assert_eq!((next(Caching::Unspecified, 0), next(Caching::Unspecified, 255)), (420, 480));
         assert_eq!((next(Caching::Never, 255), next(hours(0), 255)), (48, 48));
         assert_eq!(next(hours(1_000), 255), 69_120);
     }

@@ -1,4 +1,4 @@
-//! [`Answers`]: a cache of a server's answers for tokens, bounded in number and in bytes, with random eviction.
+//! [`AnswerCache`]: a cache of a server's answers for tokens, bounded in number and in bytes, with random eviction.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::verification::eviction_rng::EvictionRng;
 const OVERHEAD: usize = 160;
 
 /// If slightly more tokens than fit are used in turn, random eviction keeps max, where evicting the oldest would keep none.
-pub(super) struct Answers<T> {
+pub(super) struct AnswerCache<T> {
     max: usize,
     max_bytes: usize,
     entries: HashMap<Arc<str>, Entry<T>>,
@@ -27,7 +27,7 @@ struct Entry<T> {
     bytes: usize,
 }
 
-impl<T: Clone> Answers<T> {
+impl<T: Clone> AnswerCache<T> {
     pub(super) fn new(max: usize, max_bytes: usize) -> Self {
         Self { max, max_bytes, entries: HashMap::new(), lines: Vec::new(), bytes: 0, rng: EvictionRng::random() }
     }
@@ -76,7 +76,7 @@ impl<T: Clone> Answers<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answers, OVERHEAD};
+    use super::{AnswerCache, OVERHEAD};
     use crate::clock::{Moment, SystemClock};
 
     fn now() -> Moment {
@@ -84,7 +84,7 @@ mod tests {
     }
 
     /// Returns the hit rate in percent if this many tokens are used in turn.
-    fn hits(answers: &mut Answers<()>, tokens: usize) -> usize {
+    fn hits(answers: &mut AnswerCache<()>, tokens: usize) -> usize {
         let (mut found, rounds) = (0, 20);
         for round in 0..rounds {
             for number in 0..tokens {
@@ -100,8 +100,8 @@ mod tests {
 
     #[test]
     fn most_tokens_stay_cached_if_one_more_than_fits_is_used_in_turn() {
-        let mut by_number = Answers::new(1_000, usize::MAX);
-        let mut by_bytes = Answers::new(usize::MAX, 1_000 * (OVERHEAD + 8));
+        let mut by_number = AnswerCache::new(1_000, usize::MAX);
+        let mut by_bytes = AnswerCache::new(usize::MAX, 1_000 * (OVERHEAD + 8));
         for answers in [&mut by_number, &mut by_bytes] {
             let share = hits(answers, 1_001);
             assert!(share >= 95, "{share} %");
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_newest_answer_is_kept_and_others_are_evicted_within_both_bounds() {
-        let mut answers = Answers::new(10, 20 * OVERHEAD);
+        let mut answers = AnswerCache::new(10, 20 * OVERHEAD);
         for number in 0..1_000_usize {
             let token = number.to_string();
             answers.keep(&token, (), number % 16 * OVERHEAD, now());
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn repeated_answers_for_one_token_have_one_entry() {
-        let mut answers = Answers::new(3, 1_000);
+        let mut answers = AnswerCache::new(3, 1_000);
         (0..1_000).for_each(|_| answers.keep("a", (), 0, now()));
         assert_eq!((answers.len(), answers.bytes), (1, OVERHEAD + 1));
         answers.forget("a");
