@@ -562,18 +562,59 @@ cargo() {
 }
 ";
 
-#[test]
-fn the_commands_of_the_pages_succeed_as_they_are_shown() {
+/// The folder of the examples that `cargo test` has built.
+fn examples() -> PathBuf {
     let mut examples = std::env::current_exe().unwrap();
     examples.pop(); // the test
     examples.pop(); // deps
     examples.push("examples");
     assert!(examples.join("clients").exists(), "cargo build --all-features --example clients");
+    examples
+}
+
+#[test]
+fn the_commands_of_the_pages_succeed_as_they_are_shown() {
+    let examples = examples();
     for block in RUN.into_iter().flat_map(shell_blocks) {
         let folder = tempfile::tempdir().unwrap();
         let mut bash = Command::new("bash");
         bash.arg("-c").arg(format!("{CARGO}{block}")).current_dir(folder.path()).env("EXAMPLES", &examples);
         let output = bash.output().unwrap();
         assert!(output.status.success(), "{block}\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// The digest that the pages abbreviate.
+fn with_a_digest(text: &str) -> String {
+    text.replace("$sha256$…", &format!("$sha256${}", "A".repeat(43)))
+}
+
+/// Rust is compiled as doc tests, and commands are run by the test above.
+#[test]
+fn every_other_code_block_is_accepted_by_its_reader() {
+    let folder = tempfile::tempdir().unwrap();
+    for page in pages() {
+        for (language, text) in split(&read(&page)).1 {
+            let (file, content) = match language.as_str() {
+                "rust" | "rust,no_run" | "sh" | "text" => continue,
+                "json" => ("records.json", with_a_digest(&text)),
+                "toml" if text.contains("[dev-dependencies]") => {
+                    let minor = env!("CARGO_PKG_VERSION").rsplit_once('.').unwrap().0;
+                    assert!(text.contains(&format!("version = \"{minor}\"")), "{page}: {text}");
+                    continue;
+                }
+                "toml" => ("clients.toml", with_a_digest(&text)),
+                other => panic!("{page}: no test reads a block of `{other}`"),
+            };
+            fs::write(folder.path().join(file), content).unwrap();
+            let arguments: &[&str] = if file == "records.json" {
+                &["--store", "sqlite://clients.db", "import", file]
+            } else {
+                &["--store", "file:clients.toml", "show", "billing"]
+            };
+            let output = Command::new(examples().join("clients")).args(arguments).current_dir(folder.path()).output();
+            let output = output.unwrap();
+            assert!(output.status.success(), "{page}: {}", String::from_utf8_lossy(&output.stderr));
+        }
     }
 }

@@ -78,8 +78,8 @@ use super::{AuthorizationServer, TokenEndpoint};
 /// | clients that have disappeared | `http2().timer(…).keep_alive_interval(…)` |
 /// | idle connections, too many connections | your own deadlines and semaphore |
 ///
-/// The example `standalone` sets all of them; `manual/connections.md` in the repository lists the values and the
-/// reasons. `axum::serve` has none of these settings: use a reverse proxy with such limits, or serve the router as in
+/// The example `standalone` sets all of them; the page [connections](crate::manual::connections) lists the values and
+/// the reasons. `axum::serve` has none of these settings: use a reverse proxy with such limits, or serve the router as in
 /// the example.
 ///
 /// A compressed form (`Content-Encoding`) is refused with 415. Trailers are ignored. Over HTTP/2, hyper does not answer
