@@ -125,6 +125,10 @@ impl IssuerClient {
         );
     }
 
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.settings.clock
+    }
+
     pub(super) fn now(&self) -> Moment {
         Moment::now(&*self.settings.clock)
     }

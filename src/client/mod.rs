@@ -43,7 +43,7 @@
 //! | a resource server refuses every token | Each call returns the 401 of the resource server, or fails with [`TokenSourceErrorKind::TokenRefused`] while no new token may be requested. |
 //! | the process or the machine sleeps | The wall clock shows it. The first call after that waits for a new token. |
 //! | the clock jumps ahead | The token is replaced early. |
-//! | the clock is set back | The monotonic clock ends the token in time. |
+//! | the clock is set back | The monotonic clock ends the token in time. Only if the clock is set back by the time since the last call, to within one second, a token can be sent for one second after its end. |
 //! | the machine sleeps, and its clock is set back as far | This cannot be noticed. The resource server refuses the token, which is replaced. |
 //! | the clock is wrong by a constant | Tokens are not affected: `expires_in` is relative. Assertions are: the issuer refuses those that are too far from its time. |
 //! | the clock of a resource server is ahead | It refuses tokens early. Increase [`expiry_margin`](ClientCredentials::expiry_margin). |
@@ -94,6 +94,7 @@ mod access_token;
 mod attempts;
 mod authenticate;
 mod cached_token_source;
+mod concurrency;
 mod config_error;
 mod discovered_source;
 mod discovery;
@@ -101,12 +102,16 @@ mod error;
 mod future;
 mod http_date;
 mod in_flight;
+#[cfg(test)]
+mod interleavings;
 mod issuer_client;
 mod layer;
 mod layer_source;
 mod lifetime;
 mod origin;
 mod ready_tokens;
+#[cfg(test)]
+mod ready_tokens_tests;
 mod refusal;
 mod refused_tokens;
 mod repeat;

@@ -1,14 +1,21 @@
 //! [`ReadyToken`]: the token in use, read by all threads without waiting for each other.
 
-use std::num::NonZero;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::mem;
+use std::sync::PoisonError;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
 
 use super::access_token::AccessToken;
+use super::concurrency::{Mutex, MutexGuard, cores, thread_number};
+use crate::clock::{Clock, Moment, later};
 
 /// More threads than this share slots.
 const MAX_SLOTS: usize = 16;
+
+/// For so long after a check by both clocks, the wall clock alone shows that a token is fresh: to read a clock takes longer than
+/// everything else. A wall clock that shows an earlier time than at that check was set back, and causes another one.
+const CHECKED_FOR: Duration = Duration::from_secs(1);
 
 /// One copy of the token per core. Sending a token writes to the counters of its memory, and cores that write to the same
 /// memory wait for each other.
@@ -18,20 +25,28 @@ pub(super) struct ReadyToken(Box<[Slot]>);
 /// On cache lines of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Slot(Mutex<Option<AccessToken>>);
+struct Slot(Mutex<Option<Checked>>);
+
+/// A token, and the wall times between which it is known to be fresh.
+#[derive(Debug)]
+struct Checked {
+    token: AccessToken,
+    from: SystemTime,
+    until: SystemTime,
+}
 
 impl ReadyToken {
     pub(super) fn new() -> Self {
-        let cores = thread::available_parallelism().map_or(1, NonZero::get).next_power_of_two();
-        Self((0..cores.min(MAX_SLOTS)).map(|_| Slot::default()).collect())
+        Self((0..cores().next_power_of_two().min(MAX_SLOTS)).map(|_| Slot::default()).collect())
     }
 
-    /// Returns this thread's copy, if it passes the check.
-    pub(super) fn get(&self, is_fresh: impl FnOnce(&AccessToken) -> bool) -> Option<AccessToken> {
-        static THREADS: AtomicUsize = AtomicUsize::new(0);
-        thread_local!(static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed));
-        let Slot(slot) = self.slot(NUMBER.with(|number| *number));
-        lock(slot).as_ref().filter(|token| is_fresh(token)).cloned()
+    /// Returns this thread's copy, if it is fresh.
+    pub(super) fn get(&self, clock: &dyn Clock) -> Option<AccessToken> {
+        let wall = clock.now();
+        let mut slot = lock(&self.slot(thread_number()).0);
+        let checked = slot.as_mut()?;
+        let is_known = checked.from <= wall && wall < checked.until;
+        (is_known || checked.check(wall)).then(|| checked.token.clone())
     }
 
     #[expect(clippy::indexing_slicing, reason = "the remainder is smaller than the number of slots, which is not 0")]
@@ -43,39 +58,29 @@ impl ReadyToken {
     pub(super) fn set(&self, token: Option<&AccessToken>) {
         for Slot(slot) in &self.0 {
             // Outside of the lock: the copy allocates, and so does the drop of the old one.
-            let copy = token.map(AccessToken::unshared);
-            let old = std::mem::replace(&mut *lock(slot), copy);
+            let copy = token.map(Checked::new);
+            let old = mem::replace(&mut *lock(slot), copy);
             drop(old);
         }
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+impl Checked {
+    fn new(token: &AccessToken) -> Self {
+        Self { token: token.unshared(), from: SystemTime::UNIX_EPOCH, until: SystemTime::UNIX_EPOCH }
+    }
+
+    /// Returns whether the token is fresh by both clocks.
+    #[cold]
+    fn check(&mut self, wall: SystemTime) -> bool {
+        let now = Moment { wall, monotonic: Instant::now() };
+        let left = self.token.lifetime().map(|lifetime| lifetime.until_refresh(now)).unwrap_or_default();
+        self.from = wall;
+        self.until = later(wall, left.min(CHECKED_FOR));
+        !left.is_zero()
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{AccessToken, ReadyToken};
-
-    #[test]
-    fn every_thread_gets_the_token_that_was_set_last() {
-        let ready = ReadyToken::new();
-        for text in ["first", "second"] {
-            let token = AccessToken::bearer(text).unwrap();
-            ready.set(Some(&token));
-            std::thread::scope(|scope| {
-                for _ in 0..40 {
-                    scope.spawn(|| assert_eq!(ready.get(|_| true), Some(token.clone())));
-                }
-            });
-            assert_eq!(ready.get(|_| false), None);
-        }
-        ready.set(None);
-        std::thread::scope(|scope| {
-            for _ in 0..40 {
-                scope.spawn(|| assert_eq!(ready.get(|_| true), None));
-            }
-        });
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,15 +2,15 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{Instrument as _, Span};
 
 use super::access_token::AccessToken;
 use super::attempts::{Attempts, NotYet};
+use super::concurrency::{Mutex, MutexGuard, Runtime};
 use super::in_flight::InFlight;
 use super::issuer_client::{Effort, IssuerClient, Obtained};
 use super::ready_tokens::ReadyToken;
@@ -173,8 +173,8 @@ impl Tokens {
 
 impl TokenSource for Tokens {
     fn ready(&self) -> Option<AccessToken> {
-        let (now, Self(entry)) = (self.now(), self.in_use());
-        entry.ready.get(|token| token.is_fresh(now)).or_else(|| entry.reusable(now))
+        let Self(entry) = self.in_use();
+        entry.ready.get(entry.client.clock()).or_else(|| entry.reusable(self.now()))
     }
 
     fn token(&self) -> TokenFuture {
@@ -290,7 +290,7 @@ impl Entry {
 
     /// Notes that a request for a token is in flight, if one may start now.
     fn depart(self: &Arc<Self>, state: &mut State, now: Moment) -> Result<(Departure, Flight), TokenSourceError> {
-        let runtime = Handle::try_current().map_err(|_| {
+        let runtime = Runtime::current().ok_or_else(|| {
             let message = "tokens are requested in a Tokio runtime, which is missing here; call this in an async fn";
             TokenSourceError::of(TokenSourceErrorKind::Internal, message)
         })?;
@@ -386,7 +386,7 @@ fn is_reusable(token: &AccessToken, now: Moment) -> bool {
 /// A request for a token that was noted and not started: a runtime that ends drops its tasks at once, and then the landing
 /// needs the lock.
 struct Departure {
-    runtime: Handle,
+    runtime: Runtime,
     /// The span of the call that causes it.
     cause: Span,
     landing: Landing,

@@ -222,6 +222,23 @@ fn a_runtime_that_stands_still_delays_other_runtimes_for_a_bounded_time() {
 }
 
 #[test]
+fn a_request_that_was_given_up_and_fails_late_does_not_affect_the_next_one() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let (first, second) = (runtime(), runtime());
+    let world = first.block_on(async { World::new(|_| Issue::NoConnection) });
+    let source = world.source();
+    let call = |time| tokio::time::timeout(time, source.token());
+    first.block_on(async { assert!(call(Duration::from_millis(10)).await.is_err()) });
+    world.issue_rule(|_| Issue::Token(Some(600)));
+    // After 80 s the first request counts as lost, and a second one starts, which takes 50 ms.
+    second.block_on(async { assert!(call(Duration::from_millis(80_020)).await.is_err()) });
+    assert_eq!(world.token_requests(), 2);
+    first.block_on(async { sleep(seconds(1)).await });
+    second.block_on(async { source.token().await.unwrap() });
+    assert_eq!((world.token_requests(), source.statistics().failed), (2, 0));
+}
+
+#[test]
 fn a_refresh_in_a_runtime_that_stands_still_delays_no_caller_of_another_runtime() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let first = runtime();
