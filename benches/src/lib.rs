@@ -3,6 +3,8 @@
 
 pub mod bare;
 pub mod caller;
+#[cfg(feature = "calling-peers")]
+pub mod calling_peers;
 pub mod forms;
 pub mod lean;
 pub mod measure;

@@ -1,7 +1,7 @@
 //! Measures the cost of a token for a request of the client role: time and allocations beyond the inner service, alone and on 8
-//! threads. The same for a cache behind one mutex, as in the clients of other languages.
+//! threads. The same for Go's algorithm, a cache behind one mutex, and for the crates `huskarl` and `aliri_tokens`.
 //!
-//! Run `cargo run --release --bin calling`. Prints rows of tab-separated figures.
+//! Run `cargo run --release --bin calling --features calling-peers`. Prints rows of tab-separated figures.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use benches::calling_peers::{Aliri, Huskarl};
 use benches::measure::{Figure, Work, interleaved, now, thread_time};
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
@@ -44,7 +45,7 @@ impl Service<Request<()>> for Inner {
     }
 }
 
-/// One lock for all callers. The lifetime is checked under it, and the header is built for each request.
+/// Go's `oauth2.ReuseTokenSource` and `Transport`: one lock for all callers. The lifetime is checked under it, and the header is built for each request.
 #[derive(Clone)]
 struct Mutexed {
     inner: Inner,
@@ -71,6 +72,25 @@ impl Service<Request<()>> for Mutexed {
     }
 }
 
+/// A peer that adds a header to a request.
+#[derive(Clone)]
+struct With<F>(F);
+
+impl<F: Fn(&mut Request<()>)> Service<Request<()>> for With<F> {
+    type Response = Response<()>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<()>, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<()>) -> Self::Future {
+        (self.0)(&mut request);
+        Inner.call(request)
+    }
+}
+
 fn main() {
     let token = "x".repeat(800);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -81,9 +101,29 @@ fn main() {
     let end = Instant::now() + Duration::from_secs(3_600);
     let mutexed = Mutexed { inner: Inner, token: Arc::new(Mutex::new((token, end))) };
 
-    let [bare, own, single, mutex] =
-        interleaved([work(Inner), work(ours.clone()), work(without_repeat.clone()), work(mutexed.clone())], TIME);
-    for (name, figure) in [("ours", &own), ("ours, without repetition", &single), ("a mutex", &mutex)] {
+    let huskarl = Huskarl::new(&"x".repeat(800));
+    let huskarl = With(move |request: &mut Request<()>| huskarl.authorize(request));
+    let aliri = runtime.block_on(Aliri::new(&"x".repeat(800)));
+    let aliri = With(move |request: &mut Request<()>| aliri.authorize(request));
+
+    let [bare, own, single, mutex, other, another] = interleaved(
+        [
+            work(Inner),
+            work(ours.clone()),
+            work(without_repeat.clone()),
+            work(mutexed.clone()),
+            work(huskarl.clone()),
+            work(aliri.clone()),
+        ],
+        TIME,
+    );
+    for (name, figure) in [
+        ("ours", &own),
+        ("ours, without repetition", &single),
+        ("Go's algorithm", &mutex),
+        ("huskarl", &other),
+        ("aliri_tokens", &another),
+    ] {
         let over = figure.more_than(&bare);
         println!("over the inner service\t{name}\t{:.0} ns\t{:.0}\t{:.0}", over.median, over.low, over.high);
     }
@@ -91,7 +131,9 @@ fn main() {
         ("inner service", allocations(Inner)),
         ("ours", allocations(ours.clone())),
         ("ours, without repetition", allocations(without_repeat.clone())),
-        ("a mutex", allocations(mutexed.clone())),
+        ("Go's algorithm", allocations(mutexed.clone())),
+        ("huskarl", allocations(huskarl.clone())),
+        ("aliri_tokens", allocations(aliri.clone())),
     ] {
         println!("allocations\t{name}\t{allocations}");
     }
@@ -99,7 +141,9 @@ fn main() {
         ("inner service", on_threads(Inner, 1), on_threads(Inner, THREADS)),
         ("ours", on_threads(ours.clone(), 1), on_threads(ours, THREADS)),
         ("ours, without repetition", on_threads(without_repeat.clone(), 1), on_threads(without_repeat, THREADS)),
-        ("a mutex", on_threads(mutexed.clone(), 1), on_threads(mutexed, THREADS)),
+        ("Go's algorithm", on_threads(mutexed.clone(), 1), on_threads(mutexed, THREADS)),
+        ("huskarl", on_threads(huskarl.clone(), 1), on_threads(huskarl, THREADS)),
+        ("aliri_tokens", on_threads(aliri.clone(), 1), on_threads(aliri, THREADS)),
     ] {
         println!(
             "processor time per call\t{name}\t1 thread: {one:.0} ns\t{THREADS} threads: {eight:.0} ns\t{:.2}",
@@ -137,7 +181,7 @@ fn work<'a, S>(mut service: S) -> Work<'a>
 where
     S: Service<Request<()>, Error: std::fmt::Debug> + 'a,
 {
-    Work::new(request, move |request| call(&mut service, request))
+    Work::on_processor(request, move |request| call(&mut service, request))
 }
 
 fn allocations<S>(mut service: S) -> u64
