@@ -98,7 +98,7 @@ fn warn_of_lost_state(config: &Config, store: &Store) {
     }
 }
 
-/// Returns the URL of the store. The default is SQLite beside the configuration file if the feature is enabled, otherwise memory.
+/// Returns the URL of the store. The default is SQLite next to the configuration file if the feature is enabled, otherwise memory.
 pub(crate) fn store_url(config: &Config, source: &Source) -> String {
     config.store.clone().unwrap_or_else(|| {
         let sqlite = source.beside("db").file_name().map(|name| format!("sqlite://{}", name.display()));

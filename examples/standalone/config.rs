@@ -525,7 +525,7 @@ fn optional_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
     address(deserializer).map(Some)
 }
 
-/// Stands for a secret in the output of `--check`.
+/// The placeholder for a secret in the output of `--check`.
 const NOT_SHOWN: &str = "(not shown)";
 
 /// Returns the URL of a store without a password, which is before the `@` or in a parameter. A malformed URL may have either in

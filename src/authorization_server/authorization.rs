@@ -21,7 +21,7 @@ impl TokenPipeline {
         let is_allowed = matches!(head.method, Method::GET | Method::HEAD | Method::POST);
         let error = TokenError::new(if is_allowed { Fault::RESPONSE_TYPE } else { Fault::AUTHORIZATION_METHOD });
         self.reporter.failed(NAME, &head.extensions, &error);
-        let mut response = error.into_response(&self.challenge, head.version);
+        let mut response = self.refuse(error, head.version, &head.extensions);
         if !is_allowed {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
         }

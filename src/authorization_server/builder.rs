@@ -14,6 +14,7 @@ use super::body::BodyLimits;
 use super::config_error::ConfigError;
 use super::documents::Documents;
 use super::endpoint::{Endpoints, PathSetting, PathSettings};
+use super::error::TokenError;
 use super::metadata::Metadata;
 use super::peer::PeerAddress;
 use super::report::Reporter;
@@ -33,7 +34,7 @@ use crate::scope::Scopes;
 use crate::store::{ClientStore, DynClientStore};
 use crate::timing::CLIENT_CHANGE_RETENTION;
 use crate::token_lifetime::TokenLifetime;
-use crate::transport::{Document, DocumentSettings};
+use crate::transport::{Document, DocumentSettings, RefusalBody, RefusalHook};
 use crate::uri::PlainHttp;
 
 /// Builds an [`AuthorizationServer`]. Each setting has a safe default.
@@ -60,6 +61,7 @@ pub struct AuthorizationServerBuilder {
     client_cache: Option<ClientCacheLimits>,
     limits: AttemptLimits,
     assertions: Option<ClientAssertions>,
+    refusal_body: Option<RefusalHook<TokenError>>,
     slow_checks: (usize, usize),
     check_place: CheckPlace,
     #[cfg(feature = "legacy_hashes")]
@@ -99,6 +101,7 @@ impl AuthorizationServerBuilder {
             client_cache: Some(ClientCacheLimits::default()),
             limits: AttemptLimits::default(),
             assertions: None,
+            refusal_body: None,
             slow_checks: (cores, 4 * cores),
             check_place: CheckPlace::default(),
             #[cfg(feature = "legacy_hashes")]
@@ -476,6 +479,40 @@ impl AuthorizationServerBuilder {
     pub fn client_assertions(mut self, settings: ClientAssertions) -> Self {
         self.rules.assertion_methods = vec![ClientAuthMethod::PrivateKeyJwt];
         self.assertions = Some(settings);
+    /// Sets a hook that writes the bodies of refusals, for an application with an error format of its own, such as RFC 9457.
+    /// By default they are those of RFC 6749 §5.2. It applies to the token, revocation, introspection and authorization
+    /// endpoints.
+    ///
+    /// The hook gets the error and the extensions of the request. It cannot change the status, the challenge, or any header
+    /// other than the content type. It runs for refused requests only, and must not block.
+    ///
+    /// Keep the members `error` and `error_description`: OAuth clients read them, and RFC 6749 §5.2 requires `error`. Do not
+    /// write the error's `Display` into the body: that text is for the operator, and tells an attacker which check failed.
+    ///
+    /// ```
+    /// use serde_json::json;
+    /// use tower_client_credentials::transport::RefusalBody;
+    /// # use tower_client_credentials::{AuthorizationServer, KeyRing, MemoryStore};
+    /// # let builder = AuthorizationServer::builder("https://a.example", KeyRing::generate()?, MemoryStore::default());
+    ///
+    /// let server = builder
+    ///     .refusal_body(|error, _| {
+    ///         RefusalBody::problem_json(&json!({
+    ///             "title": error.description(),
+    ///             "status": error.status().as_u16(),
+    ///             "error": error.kind().code(),
+    ///             "error_description": error.description(),
+    ///         }))
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn refusal_body(
+        mut self,
+        write: impl Fn(&TokenError, &Extensions) -> RefusalBody + Send + Sync + 'static,
+    ) -> Self {
+        self.refusal_body = Some(RefusalHook::new(write));
         self
     }
 
@@ -699,6 +736,7 @@ impl AuthorizationServerBuilder {
             documents,
             token: TokenPipeline {
                 challenge: challenge(&issuer)?,
+                refusal_body: self.refusal_body,
                 queue: self.token_queue.map(|waiting| TokenQueue::new(cores(), waiting)),
                 authenticator,
                 audience_parameter: AudienceParameter::new(

@@ -253,6 +253,12 @@ impl TokenError {
         self.0.fault.kind
     }
 
+    /// Returns the text for the caller, the `error_description` of the response.
+    #[must_use]
+    pub fn description(&self) -> &'static str {
+        self.0.fault.description
+    }
+
     /// Returns the status of the response.
     #[must_use]
     pub fn status(&self) -> StatusCode {

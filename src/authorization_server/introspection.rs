@@ -49,7 +49,7 @@ impl TokenPipeline {
             }
             Err(error) => {
                 self.reporter.failed(NAME, &head.extensions, &error);
-                error.into_response(&self.challenge, head.version)
+                self.refuse(error, head.version, &head.extensions)
             }
         }
     }

@@ -106,7 +106,7 @@ impl Challenges {
 
 /// Returns the challenge parameters of an error, or nothing if the error has no code (RFC 6750 §3.1).
 fn parameters(error: &BearerError) -> String {
-    let description = error.for_caller();
+    let description = error.description();
     let parameters = |code| format!(", error=\"{code}\", error_description=\"{description}\"");
     error.code().map(parameters).unwrap_or_default()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, Entry};
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use http_body_util::Full;
 
 use super::RequestHead;
@@ -19,6 +19,7 @@ use super::required::RequiredScopes;
 use crate::client_id::ClientId;
 use crate::event::{Event, EventSender, Outcome};
 use crate::scope::Scopes;
+use crate::transport::{RefusalHook, without_body};
 use crate::verification::{PendingVerification, Verification, Verified};
 use crate::verification::{UnavailableKind, VerifiedToken, Verifier};
 use crate::{metrics, telemetry};
@@ -52,6 +53,7 @@ pub(super) struct Guard {
     pub(super) policies: Vec<Policy>,
     pub(super) challenges: Arc<Challenges>,
     pub(super) grpc_refusals: GrpcRefusals,
+    pub(super) refusal_body: Option<RefusalHook<BearerError>>,
     pub(super) optional: bool,
     pub(super) only_reports: bool,
     pub(super) ends_at_expiry: bool,
@@ -68,6 +70,7 @@ impl Guard {
             required: RequiredScopes::default(),
             policies: Vec::new(),
             grpc_refusals: GrpcRefusals::default(),
+            refusal_body: None,
             optional: false,
             only_reports: false,
             ends_at_expiry: false,
@@ -150,6 +153,11 @@ impl Guard {
         let left = (self.ends_at_expiry && !self.only_reports).then(|| token.time_left())?;
         let grpc = Grpc::from_request(request.into(), self.grpc_refusals);
         Some(Box::new(Expiry::new(left, self.challenges.clone(), grpc)))
+        let mut expiry = Expiry::new(left, self.challenges.clone(), grpc);
+        if let (Some(hook), None) = (&self.refusal_body, grpc) {
+            expiry.write_body(hook, request);
+        }
+        Some(Box::new(expiry))
     }
 
     /// Hides the token from the wrapped service, which must neither forward nor log it. A refused token may be valid elsewhere.
@@ -188,6 +196,16 @@ impl Guard {
     fn answer(&self, error: BearerError, request: RequestHead<'_>) -> Response<Full<Bytes>> {
         let of_method = self.required.of_this_method(request.method());
         self.challenges.answer(error, of_method.as_ref(), Grpc::from_request(request, self.grpc_refusals))
+        let grpc = Grpc::of(request, self.grpc_refusals);
+        let mut refusal = self.challenges.answer(error, of_method.as_ref(), grpc);
+        // A gRPC answer has no body of HTTP.
+        if let (Some(hook), None) = (&self.refusal_body, grpc) {
+            hook.apply(&mut refusal, request.extensions());
+            if request.method() == Method::HEAD {
+                refusal = without_body(refusal);
+            }
+        }
+        refusal
     }
 
     fn report(&self, admission: &Admission, request: RequestHead<'_>) {

@@ -128,7 +128,8 @@ impl BearerError {
 
     /// Returns the text for the caller. Together with the scopes to request, it is all that the caller is told. It needs no
     /// escaping in a quoted string (§3) or in a `grpc-message`.
-    pub(super) const fn for_caller(&self) -> &'static str {
+    #[must_use]
+    pub const fn description(&self) -> &'static str {
         match self {
             Self::NoCredentials => "an access token is needed",
             Self::InvalidRequest => "one bearer token is expected",
@@ -162,7 +163,7 @@ mod tests {
             BearerError::forbidden(&token, "50 % of \"it\"".to_owned()),
             Unavailable::new(UnavailableKind::Keys).into(),
         ] {
-            let text = error.for_caller();
+            let text = error.description();
             assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !b"%\"\\".contains(&byte)), "{text}");
         }
     }

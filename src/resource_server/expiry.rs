@@ -6,15 +6,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
+use http::{Extensions, Method, Request, Response};
 use http_body::Frame;
 use http_body_util::Full;
 use tokio::time::Sleep;
 use tower::BoxError;
 
 use super::challenge::Challenges;
+use super::error::BearerError;
 use super::grpc::Grpc;
-use crate::transport::BodyEnd;
+use crate::transport::{BodyEnd, RefusalHook, without_body};
 use crate::verification::InvalidToken;
 
 /// Waits for the expiry of a token while its request is answered.
@@ -22,6 +23,14 @@ pub(super) struct Expiry {
     sleep: Pin<Box<Sleep>>,
     challenges: Arc<Challenges>,
     grpc: Option<Grpc>,
+    body: Option<Box<Body>>,
+}
+
+/// The hook for the body of the refusal, and what it needs of the request.
+struct Body {
+    hook: RefusalHook<BearerError>,
+    request: Extensions,
+    is_head: bool,
 }
 
 /// The error that breaks off a body. A normal end of the body could be taken for a complete answer.
@@ -32,7 +41,13 @@ struct BrokenOff;
 impl Expiry {
     /// Creates the timer. `left` is the remaining lifetime by the verifier's clock; from here on, tokio measures the time.
     pub(super) fn new(left: Duration, challenges: Arc<Challenges>, grpc: Option<Grpc>) -> Self {
-        Self { sleep: Box::pin(tokio::time::sleep(left)), challenges, grpc }
+        Self { sleep: Box::pin(tokio::time::sleep(left)), challenges, grpc, body: None }
+    }
+
+    /// Sets the hook that writes the body of the refusal.
+    pub(super) fn write_body<B>(&mut self, hook: &RefusalHook<BearerError>, request: &Request<B>) {
+        let is_head = request.method() == Method::HEAD;
+        self.body = Some(Box::new(Body { hook: hook.clone(), request: request.extensions().clone(), is_head }));
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -42,7 +57,18 @@ impl Expiry {
     /// Returns the answer to a request that has none yet.
     pub(super) fn refusal(self) -> Response<Full<Bytes>> {
         tracing::info!("a token expired before its request was answered");
-        self.challenges.answer(InvalidToken::Expired.into(), None, self.grpc)
+        let refusal = self.challenges.answer(InvalidToken::Expired.into(), None, self.grpc);
+        match self.body {
+            Some(body) => body.write(refusal),
+            None => refusal,
+        }
+    }
+}
+
+impl Body {
+    fn write(self, mut refusal: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+        self.hook.apply(&mut refusal, &self.request);
+        if self.is_head { without_body(refusal) } else { refusal }
     }
 }
 

@@ -95,7 +95,7 @@ impl Grpc {
         *refusal.status_mut() = StatusCode::OK;
         let headers = refusal.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        let mut trailers = status(code(error), error.for_caller());
+        let mut trailers = status(code(error), error.description());
         if self.trailers == Trailers::BehindBody {
             headers.extend(trailers);
         } else {

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use http::Extensions;
 use tower::Layer;
 
 use super::challenge::Challenges;
 use super::decision::Guard;
 use super::grpc::GrpcRefusals;
 use super::policy::Policy;
-use super::{BearerAuth, InvalidResourceMetadata, Methods, PolicyError, RequestHead, ResourceMetadata};
+use super::{BearerAuth, BearerError, InvalidResourceMetadata, Methods, PolicyError, RequestHead, ResourceMetadata};
 use crate::event::EventSender;
 use crate::scope::{Scope, Scopes};
+use crate::transport::{RefusalBody, RefusalHook};
 use crate::verification::{VerifiedToken, Verifier};
 
 /// A layer that admits a request only with a token that its [`Verifier`] accepts, and passes the token to the inner service.
@@ -267,6 +269,34 @@ impl BearerAuthLayer {
     #[must_use]
     pub fn dangerous_grpc_refusals_over_http1(self) -> Self {
         self.with(|guard| guard.grpc_refusals = GrpcRefusals::AnyVersion)
+    }
+
+    /// Sets a hook that writes the bodies of refusals, for an application with an error format of its own, such as RFC 9457.
+    /// By default refusals have no body.
+    ///
+    /// The hook gets the error and the extensions of the request. It cannot change the status, the challenge, or any header
+    /// other than the content type. It runs for refused requests only, also for those that an extractor refuses, and must not
+    /// block. It does not run for gRPC calls, whose refusals have no body.
+    ///
+    /// Do not write the error's `Display` into the body: that text is for the operator, and tells an attacker which check
+    /// failed. [`BearerError::description`](super::BearerError::description) is the text for the caller.
+    ///
+    /// ```
+    /// use serde_json::json;
+    /// use tower_client_credentials::transport::RefusalBody;
+    /// # use tower_client_credentials::{BearerAuthLayer, Verifier};
+    /// # fn protect(verifier: Verifier) -> BearerAuthLayer {
+    /// BearerAuthLayer::new(verifier).refusal_body(|error, _| {
+    ///     RefusalBody::problem_json(&json!({"title": error.description(), "status": error.status().as_u16()}))
+    /// })
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn refusal_body(
+        self,
+        write: impl Fn(&BearerError, &Extensions) -> RefusalBody + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|guard| guard.refusal_body = Some(RefusalHook::new(write)))
     }
 
     /// Sends [events](crate::event) to this sender. None by default. Each of several nested layers reports its own decision;

@@ -5,6 +5,7 @@ mod document;
 pub(crate) mod fetch;
 #[cfg(feature = "remote")]
 mod http_client;
+mod refusal_body;
 #[cfg(feature = "remote")]
 mod reqwest_client;
 mod response_body;
@@ -18,6 +19,8 @@ pub(crate) use self::fetch::{Limits, send};
 pub(crate) use self::http_client::DynHttpClient;
 #[cfg(feature = "remote")]
 pub use self::http_client::{HttpClient, HttpError};
+pub use self::refusal_body::RefusalBody;
+pub(crate) use self::refusal_body::RefusalHook;
 #[cfg(feature = "remote")]
 pub(crate) use self::reqwest_client::ReqwestClient;
 pub(crate) use self::response_body::BodyEnd;

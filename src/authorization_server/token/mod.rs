@@ -12,7 +12,7 @@ mod too_long;
 use std::pin::pin;
 
 use bytes::Bytes;
-use http::{Extensions, HeaderValue, Response};
+use http::{Extensions, HeaderValue, Response, Version};
 use http_body_util::Full;
 use tracing::Instrument as _;
 
@@ -32,6 +32,7 @@ use super::head::Head;
 use super::report::Reporter;
 use crate::event::Outcome;
 use crate::telemetry;
+use crate::transport::RefusalHook;
 
 const NAME: &str = "token endpoint";
 
@@ -49,9 +50,20 @@ pub(super) struct TokenPipeline {
     pub(super) reporter: Reporter,
     /// The `WWW-Authenticate` header of each 401.
     pub(super) challenge: HeaderValue,
+    /// `None` if refusals have the bodies of RFC 6749.
+    pub(super) refusal_body: Option<RefusalHook<TokenError>>,
 }
 
 impl TokenPipeline {
+    /// Returns the refusal of a request with these extensions.
+    pub(super) fn refuse(&self, error: TokenError, version: Version, request: &Extensions) -> Response<Full<Bytes>> {
+        let mut refusal = error.into_response(&self.challenge, version);
+        if let Some(hook) = &self.refusal_body {
+            hook.apply(&mut refusal, request);
+        }
+        refusal
+    }
+
     /// Answers a request. `body` is its body, or the reason why its head or body is refused.
     pub(super) async fn answer(&self, head: &Head, body: Result<Bytes, TokenError>) -> Response<Full<Bytes>> {
         let span = telemetry::token_request();
@@ -63,7 +75,7 @@ impl TokenPipeline {
         span.in_scope(|| self.report(&head.extensions, &result));
         let response = match result {
             Ok(response) => response.into_response(),
-            Err(error) => error.into_response(&self.challenge, head.version),
+            Err(error) => self.refuse(error, head.version, &head.extensions),
         };
         span.record("http.response.status_code", response.status().as_u16());
         response

@@ -1,0 +1,6 @@
+//! The hooks of an application: the bodies of refusals, and API keys beside tokens during a migration.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod refusal_body;
