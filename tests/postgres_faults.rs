@@ -19,12 +19,12 @@ use futures_util::future::join_all;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::time::sleep;
+use tower_client_credentials::clock::ManualClock;
 use tower_client_credentials::event::{self, EventReceiver, Outcome};
 use tower_client_credentials::store::conformance::{self, Violation};
 use tower_client_credentials::store::{
     Change, ClientAdmin, Cursor, PostgresStore, PostgresStoreBuilder, Replay, ReplayId, ReplayLog, Revocation,
     RevocationStore,
-    ClientAdmin, ClientId, ClientStore, ManualClock, ReplayLog, Revocation, RevocationStore, Revocations,
 };
 use tower_client_credentials::{ClientId, ClientStore, Revocations};
 

@@ -18,12 +18,12 @@ use common::stack::Answer;
 use common::{API, WRONG_SECRET, chain, client};
 use tower::ServiceExt as _;
 use tower_client_credentials::authorization_server::ClientCacheLimits;
+use tower_client_credentials::clock::ManualClock;
 use tower_client_credentials::event::{self, EventReceiver, Outcome};
 use tower_client_credentials::store::conformance::{self, Violation};
 use tower_client_credentials::store::{
     AdminError, Change, Changes, ClientAdmin, Cursor, RedisStore, Replay, ReplayId, ReplayLog, Revocation,
     RevocationStore, StoreError,
-    ManualClock, ReplayLog, Revocation, RevocationStore, Revocations, StoreError, VerifiedToken, VerifyError,
 };
 use tower_client_credentials::verification::{InvalidToken, VerifyError};
 use tower_client_credentials::{AuthorizationServer, ClientId, ClientStore, KeyRing, Revocations, VerifiedToken};

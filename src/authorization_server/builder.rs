@@ -479,6 +479,9 @@ impl AuthorizationServerBuilder {
     pub fn client_assertions(mut self, settings: ClientAssertions) -> Self {
         self.rules.assertion_methods = vec![ClientAuthMethod::PrivateKeyJwt];
         self.assertions = Some(settings);
+        self
+    }
+
     /// Sets a hook that writes the bodies of refusals, for an application with an error format of its own, such as RFC 9457.
     /// By default they are those of RFC 6749 §5.2. It applies to the token, revocation, introspection and authorization
     /// endpoints.

@@ -152,7 +152,6 @@ impl Guard {
     fn expiry<B>(self: &Arc<Self>, token: &VerifiedToken, request: &Request<B>) -> Option<Box<Expiry>> {
         let left = (self.ends_at_expiry && !self.only_reports).then(|| token.time_left())?;
         let grpc = Grpc::from_request(request.into(), self.grpc_refusals);
-        Some(Box::new(Expiry::new(left, self.challenges.clone(), grpc)))
         let mut expiry = Expiry::new(left, self.challenges.clone(), grpc);
         if let (Some(hook), None) = (&self.refusal_body, grpc) {
             expiry.write_body(hook, request);
@@ -195,8 +194,7 @@ impl Guard {
     /// Returns the refusal in the protocol of the request.
     fn answer(&self, error: BearerError, request: RequestHead<'_>) -> Response<Full<Bytes>> {
         let of_method = self.required.of_this_method(request.method());
-        self.challenges.answer(error, of_method.as_ref(), Grpc::from_request(request, self.grpc_refusals))
-        let grpc = Grpc::of(request, self.grpc_refusals);
+        let grpc = Grpc::from_request(request, self.grpc_refusals);
         let mut refusal = self.challenges.answer(error, of_method.as_ref(), grpc);
         // A gRPC answer has no body of HTTP.
         if let (Some(hook), None) = (&self.refusal_body, grpc) {

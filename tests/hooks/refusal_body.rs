@@ -30,14 +30,14 @@ fn problem(title: &str, code: Option<&str>, extensions: &http::Extensions) -> Re
 }
 
 fn server() -> AuthorizationServer {
-    settings(MemoryStore::from(clients())).build().unwrap()
+    settings(MemoryStore::try_from(clients()).unwrap()).build().unwrap()
 }
 
 fn server_with_hook() -> AuthorizationServer {
     let write = |error: &tower_client_credentials::authorization_server::TokenError, extensions: &_| {
         problem(error.description(), Some(error.kind().code()), extensions)
     };
-    settings(MemoryStore::from(clients())).refusal_body(write).build().unwrap()
+    settings(MemoryStore::try_from(clients()).unwrap()).refusal_body(write).build().unwrap()
 }
 
 fn guard(server: &AuthorizationServer) -> BearerAuthLayer {
@@ -111,7 +111,7 @@ async fn the_hook_writes_the_body_of_each_refusal_of_an_endpoint_and_no_other_he
         ),
     ];
     let service = |with_hook: bool| async move {
-        let store = MemoryStore::from(clients());
+        let store = MemoryStore::try_from(clients()).unwrap();
         let revocations = tower_client_credentials::Revocations::follow(store.clone()).await.unwrap();
         let mut builder = settings(store).revocations(revocations);
         if with_hook {
@@ -224,7 +224,7 @@ async fn the_hook_writes_the_body_of_a_refusal_by_an_extractor() {
 #[tokio::test(start_paused = true)]
 async fn the_hook_writes_the_body_of_a_request_that_outlives_its_token() {
     let clock = ManualClock::at(at(NOW));
-    let server = settings(MemoryStore::from(clients())).clock(clock).build().unwrap();
+    let server = settings(MemoryStore::try_from(clients()).unwrap()).clock(clock).build().unwrap();
     let token = token(&server).await;
     let never = service_fn(async |_: Request<Body>| {
         std::future::pending::<Result<Response<Body>, std::convert::Infallible>>().await
@@ -241,7 +241,7 @@ async fn the_hook_writes_the_body_of_a_request_that_outlives_its_token() {
 async fn a_body_that_cannot_be_serialized_leaves_the_usual_one() {
     let unserializable = std::collections::HashMap::from([((1, 2), "keys of JSON are text")]);
     let write = move |_: &_, _: &_| RefusalBody::json(&unserializable);
-    let server = settings(MemoryStore::from(clients())).refusal_body(write).build().unwrap();
+    let server = settings(MemoryStore::try_from(clients()).unwrap()).refusal_body(write).build().unwrap();
     let request: Request<crate::common::stack::Body> = post(GRANT).into();
     let (refusal, body) = parts(server.token_service().oneshot(request).await.unwrap()).await;
     assert_eq!(refusal.headers[CONTENT_TYPE], "application/json");
