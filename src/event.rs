@@ -142,6 +142,22 @@ pub enum Outcome {
         /// How the loss was detected.
         reason: String,
     },
+    /// A key of a [managed ring](crate::keys::rotation) took a step. Sent by the replica that took it, without a client and
+    /// without extensions.
+    #[non_exhaustive]
+    KeyRingChanged {
+        /// The `kid`.
+        key_id: String,
+        /// The new state: `published`, `signing`, `retired` or `distrusted`; or `removed`.
+        step: &'static str,
+    },
+    /// A [managed ring](crate::keys::rotation) in its store was altered, restored from an older copy, or cannot be read. What is
+    /// not authentic is not used. Sent once for each reason, without a client and without extensions.
+    #[non_exhaustive]
+    KeyRingRefused {
+        /// How it was detected.
+        reason: String,
+    },
     /// An authenticated client sent the parameter `audience`, which has no effect without
     /// [`accept_audience_parameter`](crate::authorization_server::AuthorizationServerBuilder::accept_audience_parameter).
     /// Sent in addition to the decision, once an hour for each client.

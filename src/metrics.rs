@@ -19,6 +19,11 @@
 //! | `client_credentials_unknown_key_unavailable_total` | counter | `source` | tokens that got 503 because they name an unknown key, and the keys cannot be fetched again yet; anyone can cause them with a random `kid`, so they do not indicate a fault of this service |
 //! | `client_credentials_unanswered_token_total` | counter | `source` | tokens that got 503 because the introspection endpoint did not answer about them, although it answers about others; anyone can cause them, too |
 //! | `client_credentials_legacy_assertions_total` | counter | `claim`: `aud`, `exp` | assertions that were accepted only because of [`Client::legacy_assertions_until`](crate::Client::legacy_assertions_until) |
+//! | `client_credentials_key_ring_steps_total` | counter | `step`: `published`, `signing`, `retired`, `distrusted`, `removed` | steps of keys that this process took |
+//! | `client_credentials_key_ring_refusals_total` | counter | | stored rings that were altered or restored from an older copy |
+//! | `client_credentials_key_ring_lagging_replicas` | gauge | | live replicas that do not have the last version of the ring yet |
+//! | `client_credentials_signing_key_since_timestamp_seconds` | gauge | | time since which the current key signs |
+//! | `client_credentials_key_ring_next_step_timestamp_seconds` | gauge | | time of the next step by the schedule, 0 if it is unknown |
 //! | `client_credentials_store_losses_total` | counter | | detected losses of acknowledged writes in the revocation store |
 //! | `client_credentials_obtained_tokens_total` | counter | `issuer`; `outcome`: `obtained`, or [`TokenSourceErrorKind::name`](crate::client::TokenSourceErrorKind::name) | token requests of the calling side |
 //! | `client_credentials_token_obtained_timestamp_seconds` | gauge | `issuer` | time of the last obtained token; the age of the token is the current time minus this |
@@ -67,6 +72,11 @@ const UNKNOWN_KEY_UNAVAILABLE: &str = "client_credentials_unknown_key_unavailabl
 #[cfg(feature = "remote")]
 const UNANSWERED_TOKEN: &str = "client_credentials_unanswered_token_total";
 const LEGACY_ASSERTIONS: &str = "client_credentials_legacy_assertions_total";
+const KEY_RING_STEPS: &str = "client_credentials_key_ring_steps_total";
+const KEY_RING_REFUSALS: &str = "client_credentials_key_ring_refusals_total";
+const KEY_RING_LAGGING: &str = "client_credentials_key_ring_lagging_replicas";
+const SIGNING_KEY_SINCE: &str = "client_credentials_signing_key_since_timestamp_seconds";
+const KEY_RING_NEXT_STEP: &str = "client_credentials_key_ring_next_step_timestamp_seconds";
 const STORE_LOSSES: &str = "client_credentials_store_losses_total";
 const OBTAINED_TOKENS: &str = "client_credentials_obtained_tokens_total";
 const TOKEN_OBTAINED: &str = "client_credentials_token_obtained_timestamp_seconds";
@@ -135,6 +145,25 @@ pub(crate) fn unanswered_token(source: &str) {
 /// Counts an assertion that an allowance for older clients accepted.
 pub(crate) fn legacy_assertion_used(claim: &'static str) {
     count(LEGACY_ASSERTIONS, &[("claim", claim)]);
+}
+
+/// Counts a step of a key that this process took.
+pub(crate) fn key_step(step: &'static str) {
+    count(KEY_RING_STEPS, &[("step", step)]);
+}
+
+/// Counts a stored ring that is refused or altered.
+pub(crate) fn key_ring_refused() {
+    count(KEY_RING_REFUSALS, &[]);
+}
+
+/// Records the state of a managed ring.
+pub(crate) fn key_ring(signing_since: Option<SystemTime>, next_step: Option<SystemTime>, lagging: usize) {
+    if let Some(since) = signing_since {
+        set(SIGNING_KEY_SINCE, &[], timestamp(since));
+    }
+    set(KEY_RING_NEXT_STEP, &[], next_step.map_or(0.0, timestamp));
+    set(KEY_RING_LAGGING, &[], float(lagging));
 }
 
 /// Counts a loss of acknowledged writes in the store.
@@ -220,6 +249,11 @@ mod recorder {
             Unit::Count,
             "Client assertions that only an allowance for older clients accepted"
         );
+        describe_counter!(super::KEY_RING_STEPS, Unit::Count, "Steps of keys that this process took");
+        describe_counter!(super::KEY_RING_REFUSALS, Unit::Count, "Stored key rings that were altered or restored");
+        describe_gauge!(super::KEY_RING_LAGGING, Unit::Count, "Live replicas without the last version of the key ring");
+        describe_gauge!(super::SIGNING_KEY_SINCE, Unit::Seconds, "Time since which the current key signs");
+        describe_gauge!(super::KEY_RING_NEXT_STEP, Unit::Seconds, "Time of the next step of the key ring");
         describe_counter!(super::STORE_LOSSES, Unit::Count, "Detected losses of acknowledged writes in the store");
         describe_counter!(super::OBTAINED_TOKENS, Unit::Count, "Token requests of the calling side");
         describe_counter!(super::TOKEN_WAITS, Unit::Count, "Calls that had to wait for a token");

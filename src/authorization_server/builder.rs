@@ -668,6 +668,8 @@ impl AuthorizationServerBuilder {
         let issuer = Issuer::new(&self.issuer, self.plain_http)?;
         let lifetime = TokenLifetime::new(self.lifetime).map_err(ConfigError::Lifetime)?;
         let longest = self.revocations.as_ref().map_or(TokenLifetime::LONGEST, Revocations::longest_token_lifetime);
+        // No token outlives the publication of its key.
+        let longest = longest.min(self.keys.longest_token().unwrap_or(TokenLifetime::LONGEST));
         let longest = TokenLifetime::new(longest.min(TokenLifetime::LONGEST)).map_err(ConfigError::Lifetime)?;
         let base_url = public_url(self.public_url, &issuer, self.paths.stripped, self.plain_http)?;
         let endpoints = Endpoints::new(&issuer, self.paths, self.revocations.is_some())?;

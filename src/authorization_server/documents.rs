@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::Response;
+use http::header::RETRY_AFTER;
 use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
 use crate::keys::{KeyRing, KeySnapshot};
@@ -38,8 +39,17 @@ impl Documents {
         Ok(Self { keys, settings, metadata: Box::new(metadata), rendered: ArcSwap::from_pointee(rendered) })
     }
 
+    /// Answers with the key set. A server that was cut off from its key store does not know it: a cache that kept an old set could
+    /// refuse the tokens of other replicas.
     pub(super) fn answer_jwks(&self, head: &Parts) -> Response<Full<Bytes>> {
-        self.current().jwks.answer(head)
+        let rendered = self.current();
+        if rendered.of.is_cut_off() {
+            let mut response = Response::new(Full::default());
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            return response;
+        }
+        rendered.jwks.answer(head)
     }
 
     pub(super) fn answer_metadata(&self, head: &Parts) -> Response<Full<Bytes>> {
@@ -73,7 +83,9 @@ impl Rendered {
         settings: DocumentSettings,
         metadata: &impl Fn(&KeySnapshot) -> Result<Document, InvalidDocument>,
     ) -> Result<Self, InvalidDocument> {
-        let jwks = Document::new("application/jwk-set+json", &of.to_jwk_set(), settings)?;
+        let max_age = of.max_age().unwrap_or(settings.max_age);
+        let jwks =
+            Document::new("application/jwk-set+json", &of.to_jwk_set(), DocumentSettings { max_age, ..settings })?;
         let metadata = metadata(&of)?;
         Ok(Self { of, jwks, metadata })
     }

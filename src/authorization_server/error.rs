@@ -235,6 +235,12 @@ impl TokenError {
         Self::unavailable(error.into_source()).detailed("the key could not sign")
     }
 
+    /// Creates the error for a server that was cut off from the store of its keys.
+    pub(super) fn cut_off() -> Self {
+        Self::new(Fault::UNAVAILABLE)
+            .detailed("this process has not reached the key store for too long to know its keys")
+    }
+
     /// Returns whether authentication failed, or there were too many failed attempts.
     pub(super) fn is_authentication_failure(&self) -> bool {
         matches!(self.status(), StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS)

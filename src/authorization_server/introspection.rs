@@ -18,7 +18,7 @@ use crate::clock::UnixTime;
 use crate::event::Outcome;
 use crate::keys::Signing;
 use crate::registration::RegisteredClient;
-use crate::verification::{IssuedToken, VerifyError};
+use crate::verification::{IssuedToken, NotIssued, VerifyError};
 
 const NAME: &str = "introspection endpoint";
 
@@ -66,7 +66,11 @@ impl TokenPipeline {
 
     /// Returns the token if it is active. RFC 7662 §2.2: the caller does not learn why a token is not active.
     fn active_token(&self, client: &RegisteredClient, token: &str) -> Result<Option<IssuedToken>, TokenError> {
-        let Ok(token) = self.minter.issued_tokens().recognise(token) else { return Ok(None) };
+        let token = match self.minter.issued_tokens().recognise(token) {
+            Ok(token) => token,
+            Err(NotIssued::CutOff) => return Err(TokenError::cut_off()),
+            Err(NotIssued::Unknown | NotIssued::AnotherType) => return Ok(None),
+        };
         let is_for = |audience: &str| client.introspects().iter().any(|own| own == audience);
         if !token.audiences().any(is_for) || !token.is_current(UnixTime::now(&*self.minter.clock)) {
             return Ok(None);

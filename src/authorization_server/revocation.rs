@@ -65,6 +65,7 @@ impl TokenPipeline {
                 Ok(Some(token).filter(|token| is_of_use && token.client_id() == client))
             }
             Err(NotIssued::Unknown) => Ok(None),
+            Err(NotIssued::CutOff) => Err(TokenError::cut_off()),
             // §2.2.1: this server signed it, but no one can revoke it.
             Err(NotIssued::AnotherType) => Err(Fault::TOKEN_TYPE.into()),
         }

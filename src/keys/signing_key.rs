@@ -248,6 +248,11 @@ impl SigningKey {
         self.public.clone()
     }
 
+    /// Returns whether the private half is behind a [`Signer`].
+    pub(super) fn is_external(&self) -> bool {
+        matches!(self.private, PrivateHalf::External(_))
+    }
+
     /// Returns the private key in PKCS#8.
     pub(super) fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         match &self.private {

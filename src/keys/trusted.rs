@@ -45,6 +45,8 @@ pub(crate) enum NoKey {
     /// The key with this name is for another algorithm, which is given. Without one, no key of the issuer supports the
     /// algorithm.
     Algorithm(Option<Algorithm>),
+    /// This process was cut off from the store of its keys for too long to know which ones are trusted.
+    CutOff,
     /// The key may be available at the issuer: call [`ask`](TrustedKeys::ask), and look again.
     #[cfg(feature = "remote")]
     NotAsked,
@@ -64,7 +66,13 @@ impl TrustedKeys {
     /// Returns the key with this name. The key determines the algorithm, not the token (RFC 8725 §3.1).
     pub(crate) fn find(&self, key_id: &str, alg: &str) -> Result<FoundKey, NoKey> {
         match self {
-            Self::Ring(ring) => choose(ring.current().named(key_id), alg).map(|key| FoundKey { key, name: None }),
+            Self::Ring(ring) => {
+                let keys = ring.current();
+                if keys.is_cut_off() {
+                    return Err(NoKey::CutOff);
+                }
+                choose(keys.named(key_id), alg).map(|key| FoundKey { key, name: None })
+            }
             Self::Set(set) => set.find(key_id, alg),
             #[cfg(feature = "remote")]
             Self::Remote(remote) => remote.find(key_id, alg),
@@ -119,7 +127,13 @@ impl TrustedKeys {
     /// Returns `Ok` if the name by which this key was found still means this key.
     pub(crate) fn still_trust(&self, found: &FoundKey) -> Result<(), NoKey> {
         let trusted = match self {
-            Self::Ring(ring) => ring.current().trusts(&found.key),
+            Self::Ring(ring) => {
+                let keys = ring.current();
+                if keys.is_cut_off() {
+                    return Err(NoKey::CutOff);
+                }
+                keys.trusts(&found.key)
+            }
             Self::Set(set) => set.still_names(found),
             #[cfg(feature = "remote")]
             Self::Remote(remote) => remote.still_names(found)?,
@@ -130,7 +144,7 @@ impl TrustedKeys {
     /// Returns whether keys are available.
     pub(crate) fn are_there(&self) -> bool {
         match self {
-            Self::Ring(_) => true,
+            Self::Ring(ring) => !ring.current().is_cut_off(),
             Self::Set(set) => !set.is_empty(),
             #[cfg(feature = "remote")]
             Self::Remote(remote) => remote.are_there(),

@@ -10,6 +10,7 @@
 //! | client administration | [`ClientAdmin`] | the operator of the service |
 //! | revocations | [`RevocationStore`] | the revocation endpoint, and one poll per replica |
 //! | used credentials | [`ReplayLog`] | the token endpoint, once per assertion |
+//! | keys | [`KeyStore`](crate::keys::rotation::KeyStore) | each replica with a [managed ring](crate::keys::rotation), a few times a second |
 //!
 //! # Caveat
 //!
@@ -72,7 +73,7 @@ use std::time::{Duration, SystemTime};
 
 pub use self::admin::{AdminError, ClientAdmin, Revision, RotatedSecret, SecretRotation};
 #[cfg(feature = "file")]
-pub use self::file::{FileFault, FileStore, FileStoreBuilder};
+pub use self::file::{FileFault, FileKeyStore, FileStore, FileStoreBuilder};
 pub use self::memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use self::postgres::{PostgresStore, PostgresStoreBuilder};

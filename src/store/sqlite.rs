@@ -2,6 +2,7 @@
 
 mod feed;
 mod files;
+mod keys;
 
 use std::error::Error as _;
 use std::fmt;

@@ -143,7 +143,8 @@ pub enum UnavailableKind {
     /// The issuer must be asked first, and [`Verifier::verify_now`](crate::verification::Verifier::verify_now) sends no
     /// requests.
     NotAsked,
-    /// The issuer's keys: they were not fetched yet, or they are too old.
+    /// The issuer's keys: they were not fetched yet, or they are too old. Also those of a [managed
+    /// ring](crate::keys::rotation), if this process has not reached the key store for too long.
     Keys,
     /// The issuer's keys: they are available, but none has the name in the token. It may be a new key. The keys were fetched
     /// too recently to fetch them again, or the fetch failed.

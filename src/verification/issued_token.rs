@@ -9,7 +9,7 @@ use super::{InvalidToken, VerifyError};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::issuer::Issuer;
-use crate::keys::{KeyRing, TrustedKeys, VerifyingKey};
+use crate::keys::{KeyRing, NoKey, TrustedKeys, VerifyingKey};
 use crate::revocation::Revocations;
 use crate::store::Revocation;
 use crate::timing::MAX_LEEWAY;
@@ -35,6 +35,8 @@ pub(crate) enum NotIssued {
     Unknown,
     /// The server signed it, but it is not an access token.
     AnotherType,
+    /// The server does not know which keys are trusted now.
+    CutOff,
 }
 
 impl From<InvalidToken> for NotIssued {
@@ -52,7 +54,11 @@ impl IssuedTokens {
         let jws = Jws::split(token)?;
         let header = decode(jws.header)?;
         let header = Header::parse(&header)?;
-        let key = self.keys.find(&header.kid, &header.alg).map_err(|_| NotIssued::Unknown)?.key;
+        let key = self.keys.find(&header.kid, &header.alg).map_err(|no_key| match no_key {
+            NoKey::CutOff => NotIssued::CutOff,
+            _ => NotIssued::Unknown,
+        });
+        let key = key?.key;
         let payload = jws.verified_payload(&key)?;
         if !is_access_token(&header.typ) {
             return Err(NotIssued::AnotherType);

@@ -6,9 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::claims::Claims;
 use super::jws::{Header, Jws, Presence, decode, is_access_token};
-use super::{InvalidToken, RefusedToken, TokenProfile, VerifiedToken, VerifyError};
-#[cfg(feature = "remote")]
-use super::{Unavailable, UnavailableKind};
+use super::{InvalidToken, RefusedToken, TokenProfile, Unavailable, UnavailableKind, VerifiedToken, VerifyError};
 use crate::audience::Audience;
 use crate::clock::{Clock, UnixTime};
 use crate::issuer::Issuer;
@@ -288,6 +286,7 @@ impl TrustedIssuer {
             (NoKey::Algorithm(Some(own)), Some(header)) => RefusedToken::algorithm(&header.alg, own).into(),
             (NoKey::Algorithm(None), Some(header)) => RefusedToken::header(InvalidToken::Algorithm, &header.alg).into(),
             (NoKey::Algorithm(_), None) => InvalidToken::Algorithm.into(),
+            (NoKey::CutOff, _) => Unavailable::new(UnavailableKind::Keys).into(),
             #[cfg(feature = "remote")]
             (NoKey::NotAsked, _) => Unavailable::new(UnavailableKind::NotAsked).into(),
             #[cfg(feature = "remote")]

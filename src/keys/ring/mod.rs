@@ -1,13 +1,17 @@
 //! [`KeyRing`]: the keys of an authorization server, which can change while it runs.
 
+mod lease;
 mod snapshot;
 
+use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 
-pub(crate) use self::snapshot::KeySnapshot;
+pub(crate) use self::lease::Lease;
+pub(crate) use self::snapshot::{KeySnapshot, NoSigningKey, SharedKeys};
 use super::{Algorithm, KeyError, SigningKey, VerifyingKey};
 
 /// The keys of an [`AuthorizationServer`](crate::AuthorizationServer). Clones share them.
@@ -21,6 +25,10 @@ pub struct KeyRing(Arc<Shared>);
 
 struct Shared {
     current: ArcSwap<KeySnapshot>,
+    /// The longest lifetime of a token that its keys may sign, if the ring limits it.
+    longest_token: Option<Duration>,
+    /// What keeps the ring up to date, for as long as the ring is used.
+    keeper: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 impl KeyRing {
@@ -31,7 +39,30 @@ impl KeyRing {
     }
 
     fn of(snapshot: KeySnapshot) -> Self {
-        Self(Arc::new(Shared { current: ArcSwap::from_pointee(snapshot) }))
+        Self::limited(snapshot, None)
+    }
+
+    /// Creates a ring that limits the lifetime of the tokens that its keys sign.
+    pub(crate) fn limited(snapshot: KeySnapshot, longest_token: Option<Duration>) -> Self {
+        let (current, keeper) = (ArcSwap::from_pointee(snapshot), OnceLock::new());
+        Self(Arc::new(Shared { current, longest_token, keeper }))
+    }
+
+    /// Keeps a value until the last clone of the ring is dropped.
+    pub(crate) fn keep(&self, keeper: impl Any + Send + Sync) {
+        // A ring has one keeper; a second one would be a mistake without consequence.
+        let _ = self.0.keeper.set(Box::new(keeper));
+    }
+
+    /// Returns a handle that does not keep the ring.
+    pub(crate) fn downgrade(&self) -> WeakKeyRing {
+        WeakKeyRing(Arc::downgrade(&self.0))
+    }
+
+    /// Returns the longest lifetime of a token that its keys may sign, if the ring limits it: no token outlives the publication
+    /// of its key.
+    pub(crate) fn longest_token(&self) -> Option<Duration> {
+        self.0.longest_token
     }
 
     /// Creates a ring with a new ES256 key that exists only while the process runs: for tests and first steps.
@@ -63,7 +94,10 @@ impl KeyRing {
 
     /// Returns the `kid` of every trusted key, beginning with the one that signs.
     pub fn key_ids(&self) -> impl Iterator<Item = String> {
-        let ids: Vec<String> = self.0.current.load().trusted().map(|key| key.key_id().to_owned()).collect();
+        let keys = self.0.current.load();
+        let signing = keys.signing_key().ok().map(|key| key.key_id().to_owned());
+        let mut ids: Vec<String> = keys.trusted().map(|key| key.key_id().to_owned()).collect();
+        ids.sort_by_key(|key_id| Some(key_id) != signing.as_ref());
         ids.into_iter()
     }
 
@@ -89,8 +123,7 @@ impl KeyRing {
         self.current().signing_key().expect("a signing key").clone()
     }
 
-    /// Replaces the keys. Whoever reads the ring from now on gets the new ones.
-    #[cfg(test)]
+    /// Replaces the keys. Every step that begins from now on uses the new ones.
     pub(crate) fn replace(&self, snapshot: KeySnapshot) {
         self.0.current.store(Arc::new(snapshot));
     }
@@ -99,6 +132,15 @@ impl KeyRing {
     #[cfg(test)]
     pub(crate) fn to_jwk_set(&self) -> jsonwebtoken::jwk::JwkSet {
         self.current().to_jwk_set()
+    }
+}
+
+/// A handle of a ring that does not keep it.
+pub(crate) struct WeakKeyRing(Weak<Shared>);
+
+impl WeakKeyRing {
+    pub(crate) fn upgrade(&self) -> Option<KeyRing> {
+        self.0.upgrade().map(KeyRing)
     }
 }
 

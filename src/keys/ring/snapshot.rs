@@ -1,41 +1,104 @@
 //! [`KeySnapshot`]: the keys of a ring at one time.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::keys::{SigningKey, VerifyingKey};
+use super::lease::Lease;
+use crate::keys::{Algorithm, SigningKey, VerifyingKey};
 
 /// The keys of a ring at one time. It never changes, so a key that was selected from it stays usable until its signature is done.
 pub(crate) struct KeySnapshot {
     signing: Result<Arc<SigningKey>, NoSigningKey>,
+    /// In the order of the key set.
     trusted: Box<[VerifyingKey]>,
+    /// The algorithms of the keys that sign next.
+    next_algorithms: Vec<Algorithm>,
+    max_age: Option<Duration>,
+    lease: Option<Arc<Lease>>,
+    /// Whether the process was cut off from the key store for too long: other replicas may have changed the ring.
+    is_cut_off: bool,
 }
 
 /// The reason why a ring cannot sign now. Its text is for the operator.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct NoSigningKey(Arc<str>);
+pub(crate) struct NoSigningKey(pub(crate) Cow<'static, str>);
+
+/// The contents of a ring that replicas share.
+pub(crate) struct SharedKeys {
+    pub(crate) signing: Result<Arc<SigningKey>, NoSigningKey>,
+    pub(crate) trusted: Vec<VerifyingKey>,
+    pub(crate) next_algorithms: Vec<Algorithm>,
+    pub(crate) max_age: Duration,
+    pub(crate) lease: Arc<Lease>,
+}
+
+const CUT_OFF: NoSigningKey = NoSigningKey(Cow::Borrowed(
+    "this process has not reached the key store for too long to know which key signs; check the store and the network",
+));
 
 impl KeySnapshot {
     /// Creates a snapshot in which `signing` signs, and is trusted.
     pub(crate) fn new(signing: SigningKey) -> Self {
         let trusted = Box::new([signing.verifying_key()]);
-        Self { signing: Ok(Arc::new(signing)), trusted }
+        let (next_algorithms, max_age, lease, is_cut_off) = (Vec::new(), None, None, false);
+        Self { signing: Ok(Arc::new(signing)), trusted, next_algorithms, max_age, lease, is_cut_off }
+    }
+
+    pub(crate) fn shared(keys: SharedKeys) -> Self {
+        let SharedKeys { signing, trusted, next_algorithms, max_age, lease } = keys;
+        Self {
+            signing,
+            trusted: trusted.into(),
+            next_algorithms,
+            max_age: Some(max_age),
+            lease: Some(lease),
+            is_cut_off: false,
+        }
+    }
+
+    /// Returns the same keys, which can be neither used nor published until the key store answers again.
+    pub(crate) fn cut_off(&self) -> Self {
+        Self {
+            signing: Err(CUT_OFF),
+            trusted: self.trusted.clone(),
+            next_algorithms: self.next_algorithms.clone(),
+            max_age: self.max_age,
+            lease: self.lease.clone(),
+            is_cut_off: true,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.is_cut_off
+    }
+
+    /// Returns how long caches may keep the key set, if the ring says so.
+    pub(crate) fn max_age(&self) -> Option<Duration> {
+        self.max_age
     }
 
     /// Returns a snapshot that trusts one more key, unless it is there already.
     pub(crate) fn also_trusting(&self, key: VerifyingKey) -> Self {
         let is_new = !self.trusts(&key);
         let trusted = self.trusted.iter().cloned().chain(Some(key).filter(|_| is_new)).collect();
-        Self { signing: self.signing.clone(), trusted }
+        let Self { next_algorithms, max_age, lease, is_cut_off, .. } = self;
+        let (signing, next_algorithms, lease) = (self.signing.clone(), next_algorithms.clone(), lease.clone());
+        Self { signing, trusted, next_algorithms, max_age: *max_age, lease, is_cut_off: *is_cut_off }
     }
 
     /// Returns the key that signs.
     pub(crate) fn signing_key(&self) -> Result<&Arc<SigningKey>, NoSigningKey> {
-        self.signing.as_ref().map_err(Clone::clone)
+        match &self.lease {
+            Some(lease) if !lease.is_usable() => Err(CUT_OFF),
+            _ => self.signing.as_ref().map_err(Clone::clone),
+        }
     }
 
-    /// Returns all trusted keys, beginning with the one that signs.
+    /// Returns all trusted keys, in the order of the key set.
     pub(crate) fn trusted(&self) -> impl Iterator<Item = &VerifyingKey> {
         self.trusted.iter()
     }
@@ -52,7 +115,14 @@ impl KeySnapshot {
 
     /// Returns the names of the algorithms that sign now, or will sign next. It is stable while the keys are.
     pub(crate) fn signing_algorithms(&self) -> Vec<&'static str> {
-        self.signing.iter().map(|key| key.algorithm().name()).collect()
+        let mut names: Vec<&'static str> = Vec::new();
+        let signing = self.signing.iter().map(|key| key.algorithm());
+        for algorithm in signing.chain(self.next_algorithms.iter().copied()) {
+            if !names.contains(&algorithm.name()) {
+                names.push(algorithm.name());
+            }
+        }
+        names
     }
 
     /// Returns the JSON Web Key Set (RFC 7517 §5). It contains public keys only, and no secret for HS256.

@@ -14,6 +14,7 @@
 //!
 //! ```
 //! use tower_client_credentials::MemoryStore;
+//! use tower_client_credentials::keys::rotation::MemoryKeyStore;
 //! use tower_client_credentials::store::conformance::{self, Violation};
 //!
 //! # #[tokio::main]
@@ -21,13 +22,15 @@
 //! conformance::clients(|| async { MemoryStore::default() }).await?;
 //! conformance::revocations(|| async { MemoryStore::default() }).await?;
 //! conformance::client_changes(|| async { MemoryStore::default() }).await?;
-//! conformance::replay_log(|| async { MemoryStore::default() }).await
+//! conformance::replay_log(|| async { MemoryStore::default() }).await?;
+//! conformance::key_store(|| async { MemoryKeyStore::default() }).await
 //! # }
 //! ```
 
 mod client_changes;
 mod clients;
 mod durability;
+mod key_store;
 mod replay_log;
 mod revocations;
 
@@ -41,6 +44,7 @@ use tokio::task::JoinSet;
 pub use self::client_changes::client_changes;
 pub use self::clients::clients;
 pub use self::durability::durability;
+pub use self::key_store::key_store;
 pub use self::replay_log::replay_log;
 pub use self::revocations::revocations;
 use super::{Change, Cursor, RevocationStore, StoreError};

@@ -4,6 +4,7 @@ mod builder;
 mod document;
 mod fault;
 mod journal;
+mod keys;
 mod shared;
 mod stamp;
 mod system;
@@ -20,6 +21,7 @@ use std::time::{Duration, SystemTime};
 
 pub use self::builder::FileStoreBuilder;
 pub use self::fault::FileFault;
+pub use self::keys::FileKeyStore;
 use self::shared::Shared;
 use super::{
     AdminError, Changes, ClientAdmin, ClientStore, Cursor, MemoryStore, Replay, ReplayId, ReplayLog, Revision,

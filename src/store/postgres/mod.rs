@@ -1,6 +1,7 @@
 //! [`PostgresStore`]: state in Postgres, for any number of replicas.
 
 mod feed;
+mod keys;
 mod pool;
 mod reader;
 mod schema;

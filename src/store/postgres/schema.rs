@@ -46,7 +46,7 @@ const CONNECTING: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(250);
 
 /// The advisory lock for creating tables, so that one replica at a time does so. Its value is arbitrary but must not change.
-const LOCK: i64 = 0x7463_635f_7461_6273; // "tcc_tabs"
+pub(super) const LOCK: i64 = 0x7463_635f_7461_6273; // "tcc_tabs"
 
 /// Creates or updates the tables, and compares the clocks.
 pub(super) async fn migrate(

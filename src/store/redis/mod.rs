@@ -3,6 +3,7 @@
 mod builder;
 mod durability;
 mod feed;
+mod keys;
 mod link;
 mod permissions;
 mod scripts;

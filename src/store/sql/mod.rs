@@ -13,6 +13,7 @@ use crate::client_id::ClientId;
 use crate::clock::{UnixTime, later};
 use crate::crypto::sha256;
 use crate::deadline::within;
+use crate::keys::rotation::Replica;
 use crate::registration::RegisteredClient;
 use crate::registration::from_json;
 use crate::timing::CLIENT_CHANGE_RETENTION;
@@ -112,6 +113,24 @@ impl serde_json::ser::Formatter for InAscii {
 
 pub(super) fn seconds(time: SystemTime) -> i64 {
     i64::try_from(UnixTime::at(time).as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Returns the time in milliseconds since 1970.
+#[cfg(feature = "sqlite")]
+pub(super) fn millis(time: SystemTime) -> i64 {
+    let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Converts a number that is never negative.
+pub(super) fn version_of(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// Parses the live replicas of a key ring, a JSON list of names and versions.
+pub(super) fn live_replicas(json: &str) -> Result<Vec<Replica>, StoreError> {
+    let replicas: Vec<(String, u64)> = serde_json::from_str(json).map_err(StoreError::new)?;
+    Ok(replicas.into_iter().map(|(name, version)| Replica { name, version }).collect())
 }
 
 /// Returns the expiry until which used credentials may be purged at `now`.

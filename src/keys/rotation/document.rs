@@ -1,0 +1,385 @@
+//! A ring as text: every row is authenticated under the key-encryption key, and private keys are encrypted with it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::key_encryption::{KeyEncryptionKey, Sealed};
+use super::lifecycle::{KeyEntry, KeyState, RingState, Waits};
+use crate::keys::{Algorithm, KeyError, SigningKey, VerifyingKey};
+
+/// The version of the format.
+const FORMAT: u32 = 1;
+
+/// The private halves of the keys of a ring that this process has, by `kid`.
+pub(super) type PrivateKeys = HashMap<String, Arc<SigningKey>>;
+
+#[derive(Serialize, Deserialize)]
+struct Document {
+    format: u32,
+    version: u64,
+    before_signing: u64,
+    before_removal: u64,
+    algorithm: String,
+    rotate: bool,
+    keys: Vec<Row>,
+    /// The name of the key-encryption key.
+    encrypted_by: String,
+    /// Authenticates all members and the list of the rows.
+    seal: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Row {
+    kid: String,
+    state: String,
+    since: u64,
+    since_version: u64,
+    everywhere_at: Option<u64>,
+    /// The public key as a JWK, in JSON.
+    public: String,
+    /// The private key in PKCS#8, encrypted, or nothing, encrypted, if it never signs again or is behind a signer.
+    private: String,
+}
+
+/// The authentic contents of a document.
+pub(super) struct Opened {
+    pub(super) state: RingState,
+    pub(super) private: PrivateKeys,
+    /// What is not authentic, for the operator. Such rows are left out.
+    pub(super) problems: Vec<String>,
+    /// Whether the current key-encryption key has encrypted it.
+    pub(super) is_by_current: bool,
+}
+
+/// Writes the ring under `state.version`.
+pub(super) fn seal(
+    ring: &str,
+    state: &RingState,
+    private: &PrivateKeys,
+    by: &KeyEncryptionKey,
+) -> Result<String, KeyError> {
+    let mut keys = Vec::with_capacity(state.keys.len());
+    for entry in &state.keys {
+        keys.push(seal_row(ring, state.version, entry, private, by)?);
+    }
+    let mut document = Document {
+        format: FORMAT,
+        version: state.version,
+        before_signing: state.waits.before_signing,
+        before_removal: state.waits.before_removal,
+        algorithm: state.algorithm.name().to_owned(),
+        rotate: state.rotate,
+        keys,
+        encrypted_by: by.name().to_owned(),
+        seal: String::new(),
+    };
+    document.seal = by.seal(&document.context(ring), b"")?.text;
+    serde_json::to_string(&document).map_err(|error| KeyError::new(format!("the key ring cannot be written: {error}")))
+}
+
+fn seal_row(
+    ring: &str,
+    version: u64,
+    entry: &KeyEntry,
+    private: &PrivateKeys,
+    by: &KeyEncryptionKey,
+) -> Result<Row, KeyError> {
+    let jwk = entry.public.to_jwk().ok_or_else(|| {
+        KeyError::new("a secret for HS256 cannot be in a shared ring: verifiers elsewhere could not check its tokens")
+    })?;
+    let public = serde_json::to_string(&jwk);
+    let mut row = Row {
+        kid: entry.key_id().to_owned(),
+        state: entry.state.name().to_owned(),
+        since: entry.since,
+        since_version: entry.since_version,
+        everywhere_at: entry.everywhere_at,
+        public: public.map_err(|error| KeyError::new(format!("the public key cannot be written: {error}")))?,
+        private: String::new(),
+    };
+    // What never signs again is not kept.
+    let may_sign = matches!(entry.state, KeyState::Published | KeyState::Signing);
+    let own = private.get(entry.key_id()).filter(|key| may_sign && !key.is_external());
+    let pkcs8 = own.map(|key| key.to_pkcs8()).transpose()?;
+    let context = row.context(ring, version);
+    row.private = by.seal(&context, pkcs8.as_ref().map_or(&[], |pkcs8| pkcs8.as_slice()))?.text;
+    Ok(row)
+}
+
+/// Reads a ring that is stored under this version. `known` are private keys that need not be parsed again, or are behind a
+/// signer.
+pub(super) fn open(
+    ring: &str,
+    version: u64,
+    text: &str,
+    by: &KeyEncryptionKey,
+    known: &PrivateKeys,
+) -> Result<Opened, KeyError> {
+    let broken = |what: &str| KeyError::new(format!("the key ring `{ring}` in the store {what}"));
+    let document: Document =
+        serde_json::from_str(text).map_err(|error| broken(&format!("is not readable: {error}")))?;
+    if document.format != FORMAT {
+        return Err(broken(&format!(
+            "has the format {}, and this version of the crate reads {FORMAT}; use a newer version",
+            document.format
+        )));
+    }
+    if !by.has(&document.encrypted_by) {
+        return Err(broken(&format!(
+            "is encrypted with the key-encryption key `{}`, and this process has `{}`; use the key that encrypted it, or add it \
+             with KeyEncryptionKey::also",
+            document.encrypted_by.chars().take(16).collect::<String>().escape_debug(),
+            by.names()
+        )));
+    }
+    if document.version != version {
+        return Err(broken(&format!("is of version {}, but is stored as version {version}", document.version)));
+    }
+    let algorithm = Algorithm::from_name(&document.algorithm).ok_or_else(|| broken("names an unknown algorithm"))?;
+    let mut opened = Opened {
+        state: RingState {
+            version,
+            waits: Waits { before_signing: document.before_signing, before_removal: document.before_removal },
+            algorithm,
+            rotate: document.rotate,
+            keys: Vec::with_capacity(document.keys.len()),
+        },
+        private: PrivateKeys::new(),
+        problems: Vec::new(),
+        is_by_current: document.encrypted_by == by.name(),
+    };
+    let seal = Sealed { by: document.encrypted_by.clone(), text: document.seal.clone() };
+    if by.open(&document.context(ring), &seal).is_none() {
+        opened.problems.push("its list of keys or its settings were altered".to_owned());
+    }
+    for row in &document.keys {
+        match open_row(ring, version, row, &document.encrypted_by, by, known) {
+            Ok((entry, key)) => {
+                if let Some(key) = key {
+                    opened.private.insert(entry.key_id().to_owned(), key);
+                }
+                opened.state.keys.push(entry);
+            }
+            Err(why) => opened.problems.push(format!(
+                "the row of key `{}` {why}",
+                row.kid.chars().take(64).collect::<String>().escape_debug()
+            )),
+        }
+    }
+    Ok(opened)
+}
+
+fn open_row(
+    ring: &str,
+    version: u64,
+    row: &Row,
+    encrypted_by: &str,
+    by: &KeyEncryptionKey,
+    known: &PrivateKeys,
+) -> Result<(KeyEntry, Option<Arc<SigningKey>>), &'static str> {
+    let sealed = Sealed { by: encrypted_by.to_owned(), text: row.private.clone() };
+    let pkcs8 = by.open(&row.context(ring, version), &sealed).ok_or("is not authentic")?;
+    // From here on this process or another one with the same key-encryption key has written it.
+    let state = KeyState::from_name(&row.state).ok_or("has an unknown state; use a newer version of the crate")?;
+    let public = VerifyingKey::from_jwk(&row.public).map_err(|_| "has a malformed public key")?;
+    if public.key_id() != row.kid {
+        return Err("has the public key of another `kid`");
+    }
+    let key = match known.get(&row.kid) {
+        Some(known) => Some(known.clone()),
+        None if pkcs8.is_empty() => None,
+        None => {
+            let key = SigningKey::from_der(&*pkcs8).and_then(|key| key.with_algorithm(public.algorithm()));
+            Some(Arc::new(key.map_err(|_| "has a malformed private key")?))
+        }
+    };
+    if key.as_ref().is_some_and(|key| key.key_id() != row.kid) {
+        return Err("has the private key of another `kid`");
+    }
+    let Row { since, since_version, everywhere_at, .. } = *row;
+    Ok((KeyEntry { public, state, since, since_version, everywhere_at }, key))
+}
+
+impl Row {
+    /// Returns all members but the private key, with the ring and its version, as authenticated data.
+    fn context(&self, ring: &str, version: u64) -> Vec<u8> {
+        let everywhere_at = self.everywhere_at.map_or_else(String::new, |at| at.to_string());
+        unambiguous(&[
+            "tcc key ring row v1",
+            ring,
+            &version.to_string(),
+            &self.kid,
+            &self.state,
+            &self.since.to_string(),
+            &self.since_version.to_string(),
+            &everywhere_at,
+            &self.public,
+        ])
+    }
+}
+
+impl Document {
+    /// Returns the settings and the list of the keys, as authenticated data.
+    fn context(&self, ring: &str) -> Vec<u8> {
+        let numbers = [self.version, self.before_signing, self.before_removal].map(|number| number.to_string());
+        let mut parts = vec!["tcc key ring v1", ring, &self.algorithm, if self.rotate { "rotate" } else { "" }];
+        parts.extend(numbers.iter().map(String::as_str));
+        parts.extend(self.keys.iter().map(|row| row.kid.as_str()));
+        unambiguous(&parts)
+    }
+}
+
+/// Joins texts so that no other texts give the same bytes: each follows its length.
+fn unambiguous(parts: &[&str]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for part in parts {
+        bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(part.as_bytes());
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::super::lifecycle::{KeyState, RingState, Waits};
+    use super::{KeyEncryptionKey, Opened, PrivateKeys, open, seal};
+    use crate::keys::{Algorithm, SigningKey};
+
+    fn by() -> KeyEncryptionKey {
+        KeyEncryptionKey::from_bytes((0..32).collect::<Vec<u8>>()).unwrap()
+    }
+
+    /// A ring with a key of each state.
+    fn ring() -> (RingState, PrivateKeys) {
+        let mut private = PrivateKeys::new();
+        let mut state = RingState::new(Algorithm::ES256, Waits { before_signing: 10, before_removal: 500 });
+        for now in [100, 200, 300] {
+            let mut generate = |algorithm| {
+                let key = SigningKey::generate(algorithm)?;
+                let public = key.verifying_key();
+                private.insert(key.key_id().to_owned(), Arc::new(key));
+                Ok::<_, crate::keys::KeyError>(public)
+            };
+            state.advance(now, Some(50), &mut generate).unwrap();
+            state.version += 1;
+            state.observe(now, state.version);
+        }
+        assert_eq!(state.keys.len(), 4);
+        let retired = state.keys[0].key_id().to_owned();
+        state.distrust(&retired, 300).unwrap();
+        (state, private)
+    }
+
+    fn read(text: &str) -> Opened {
+        open("main", 3, text, &by(), &PrivateKeys::new()).unwrap()
+    }
+
+    #[test]
+    fn a_ring_is_read_as_it_was_written() {
+        let (state, private) = ring();
+        let opened = read(&seal("main", &state, &private, &by()).unwrap());
+        assert!(opened.problems.is_empty() && opened.is_by_current, "{:?}", opened.problems);
+        assert_eq!(format!("{:?}", opened.state), format!("{state:?}"));
+        // Only the keys that may still sign have a private half.
+        let states: Vec<_> =
+            state.keys.iter().map(|entry| (entry.state, opened.private.contains_key(entry.key_id()))).collect();
+        use KeyState::{Distrusted, Published, Retired, Signing};
+        assert_eq!(states, [(Distrusted, false), (Retired, false), (Signing, true), (Published, true)]);
+    }
+
+    #[test]
+    fn the_text_contains_no_private_key() {
+        let (state, private) = ring();
+        let text = seal("main", &state, &private, &by()).unwrap();
+        for key in private.values() {
+            let pem = key.to_pkcs8_pem().unwrap();
+            let body: String = pem.expose().lines().filter(|line| !line.starts_with("--")).collect();
+            // Any part of it that is long enough to matter, in each alignment of base64.
+            for start in 0..4 {
+                let part = &body[body.len() / 2 + start..][..16];
+                assert!(!text.contains(part));
+            }
+        }
+    }
+
+    /// Alters the JSON of a ring, and returns what is found.
+    fn altered(change: impl FnOnce(&mut Value)) -> Opened {
+        let (state, private) = ring();
+        let mut json: Value = serde_json::from_str(&seal("main", &state, &private, &by()).unwrap()).unwrap();
+        change(&mut json);
+        read(&json.to_string())
+    }
+
+    #[test]
+    fn an_altered_row_is_left_out_and_reported() {
+        for (member, value) in [
+            ("state", json!("published")),
+            ("since", json!(0)),
+            ("since_version", json!(0)),
+            ("everywhere_at", json!(1)),
+            ("public", json!(include_str!("../../../tests/keys/rfc7515-a3.jwk"))),
+            ("kid", json!("another")),
+        ] {
+            let opened = altered(|json| json["keys"][0][member] = value);
+            assert_eq!(opened.state.keys.len(), 3, "{member}");
+            assert!(opened.problems.iter().any(|problem| problem.contains("is not authentic")), "{member}");
+        }
+    }
+
+    #[test]
+    fn swapped_ciphertexts_an_inserted_key_and_a_removed_row_are_found() {
+        let opened = altered(|json| {
+            let keys = json["keys"].as_array_mut().unwrap();
+            let first = keys[2]["private"].take();
+            keys[2]["private"] = keys[3]["private"].take();
+            keys[3]["private"] = first;
+        });
+        assert_eq!((opened.state.keys.len(), opened.problems.len()), (2, 2));
+        assert!(opened.private.is_empty());
+
+        let opened = altered(|json| {
+            let keys = json["keys"].as_array_mut().unwrap();
+            let mut row = keys[3].clone();
+            let key = SigningKey::generate(Algorithm::ES256).unwrap();
+            row["kid"] = json!(key.key_id());
+            row["public"] = json!(serde_json::to_string(&key.verifying_key().to_jwk()).unwrap());
+            keys.push(row);
+        });
+        assert_eq!((opened.state.keys.len(), opened.problems.len()), (4, 2), "{:?}", opened.problems);
+
+        let opened = altered(|json| drop(json["keys"].as_array_mut().unwrap().remove(0)));
+        assert_eq!((opened.state.keys.len(), opened.problems.len()), (3, 1), "{:?}", opened.problems);
+        let opened = altered(|json| json["before_signing"] = json!(0));
+        assert_eq!((opened.state.keys.len(), opened.problems.len()), (4, 1), "{:?}", opened.problems);
+    }
+
+    #[test]
+    fn a_row_of_another_version_or_another_ring_is_not_authentic() {
+        let (state, private) = ring();
+        let earlier = seal("main", &RingState { version: 2, ..state.clone() }, &private, &by()).unwrap();
+        let renamed: Value = serde_json::from_str(&earlier).unwrap();
+        let opened = altered(|json| json["keys"] = renamed["keys"].clone());
+        assert_eq!((opened.state.keys.len(), opened.problems.len()), (0, 5), "{:?}", opened.problems);
+        let text = seal("other", &state, &private, &by()).unwrap();
+        assert_eq!(read(&text).problems.len(), 5);
+        let error = open("main", 3, &earlier, &by(), &PrivateKeys::new()).err().unwrap().to_string();
+        assert!(error.contains("is of version 2, but is stored as version 3"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_key_encryption_key_is_an_error_that_names_both_and_an_earlier_one_is_read() {
+        let (state, private) = ring();
+        let text = seal("main", &state, &private, &by()).unwrap();
+        let new = KeyEncryptionKey::from_bytes((1..33).collect::<Vec<u8>>()).unwrap();
+        let error = open("main", 3, &text, &new, &PrivateKeys::new()).err().unwrap().to_string();
+        assert!(error.contains(by().name()) && error.contains(new.name()) && error.contains("::also"), "{error}");
+        let opened = open("main", 3, &text, &new.also(by()), &PrivateKeys::new()).unwrap();
+        assert!(opened.problems.is_empty() && !opened.is_by_current);
+    }
+}

@@ -1,0 +1,175 @@
+//! [`KeyStore`]: keeps a ring that replicas share, and the leases of the replicas.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use crate::clock::{Clock, SystemClock, later};
+
+/// The future of a call of a [`KeyStore`].
+pub type KeyStoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, KeyStoreError>> + Send + 'a>>;
+
+/// Keeps rings of keys, each under a name, and knows which replicas are alive.
+///
+/// The store does not read a ring: it is one document, whose private keys are encrypted and whose other contents are
+/// authenticated before it gets here.
+///
+/// # Contract
+///
+/// - [`save`](Self::save) is atomic and durable: of several replicas that save over the same version, exactly one succeeds, and
+///   what it saved survives a crash of the store.
+/// - Leases end by the clock of the store, which [`StoredRing::now`] returns. Replicas use this clock for all steps of keys.
+/// - A store that cannot answer returns an error. Never return an empty ring instead: a replica would create one.
+/// - The future is dropped when it takes too long.
+///
+/// `store::conformance` (feature `test-util`) tests an implementation.
+pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
+    /// Returns the ring with this name, and its live replicas, as they were at one time. A ring that was never saved has version 0.
+    fn load<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing>;
+
+    /// Saves the ring as `version`, if the version in the store is `over`, which is lower. Otherwise it changes nothing, and
+    /// returns `false`.
+    fn save<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool>;
+
+    /// Records that a replica is alive for `lease` from now on, and which version it has. The record replaces its earlier one.
+    fn renew<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()>;
+}
+
+impl<S: KeyStore + ?Sized> KeyStore for Arc<S> {
+    fn load<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
+        (**self).load(ring)
+    }
+
+    fn save<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool> {
+        (**self).save(ring, over, version, document)
+    }
+
+    fn renew<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()> {
+        (**self).renew(ring, replica, lease)
+    }
+}
+
+/// A ring as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a store creates it")]
+pub struct StoredRing {
+    /// The version, which grows with each save. 0 if it was never saved.
+    pub version: u64,
+    /// The document of the last save. Empty if it was never saved.
+    pub document: String,
+    /// The replicas whose lease has not ended, in any order.
+    pub replicas: Vec<Replica>,
+    /// The time by the clock of the store.
+    pub now: SystemTime,
+}
+
+/// A replica that is alive.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "a store creates it")]
+pub struct Replica {
+    /// A random name, new for each start of a process.
+    pub name: String,
+    /// The version of the ring that it publishes.
+    pub version: u64,
+}
+
+/// A key store failed, or did not answer in time.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the key store is unavailable")]
+pub struct KeyStoreError(#[source] Arc<dyn Error + Send + Sync>);
+
+impl KeyStoreError {
+    /// Wraps the cause.
+    #[must_use]
+    pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(source.into().into())
+    }
+}
+
+/// A [`KeyStore`] in memory, for tests and for a single process whose keys may be lost. Clones share it.
+#[derive(Clone, Debug)]
+pub struct MemoryKeyStore {
+    rings: Arc<Mutex<HashMap<String, MemoryRing>>>,
+    clock: Arc<dyn Clock>,
+}
+
+#[derive(Debug, Default)]
+struct MemoryRing {
+    version: u64,
+    document: String,
+    /// By name: the version, and the end of the lease.
+    replicas: HashMap<String, (u64, SystemTime)>,
+}
+
+impl Default for MemoryKeyStore {
+    fn default() -> Self {
+        Self { rings: Arc::default(), clock: Arc::new(SystemClock) }
+    }
+}
+
+impl MemoryKeyStore {
+    /// Sets the clock of the store. The default is the clock of the operating system.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Replaces a stored ring by an earlier or altered one, as someone with access to the store can.
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn overwrite(&self, ring: &str, version: u64, document: &str) {
+        let mut rings = self.lock();
+        let stored = rings.entry(ring.to_owned()).or_default();
+        (stored.version, stored.document) = (version, document.to_owned());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, MemoryRing>> {
+        self.rings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn load_now(&self, ring: &str) -> StoredRing {
+        let (mut rings, now) = (self.lock(), self.clock.now());
+        let stored = rings.entry(ring.to_owned()).or_default();
+        stored.replicas.retain(|_, (_, end)| *end > now);
+        let replicas =
+            stored.replicas.iter().map(|(name, (version, _))| Replica { name: name.clone(), version: *version });
+        StoredRing { version: stored.version, document: stored.document.clone(), replicas: replicas.collect(), now }
+    }
+
+    fn save_now(&self, ring: &str, over: u64, version: u64, document: &str) -> bool {
+        let mut rings = self.lock();
+        let stored = rings.entry(ring.to_owned()).or_default();
+        let is_latest = stored.version == over;
+        if is_latest {
+            (stored.version, stored.document) = (version, document.to_owned());
+        }
+        is_latest
+    }
+
+    fn renew_now(&self, ring: &str, replica: &Replica, lease: Duration) {
+        let end = later(self.clock.now(), lease);
+        let mut rings = self.lock();
+        rings.entry(ring.to_owned()).or_default().replicas.insert(replica.name.clone(), (replica.version, end));
+    }
+}
+
+impl KeyStore for MemoryKeyStore {
+    fn load<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
+        Box::pin(async move { Ok(self.load_now(ring)) })
+    }
+
+    fn save<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool> {
+        Box::pin(async move { Ok(self.save_now(ring, over, version, document)) })
+    }
+
+    fn renew<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()> {
+        Box::pin(async move {
+            self.renew_now(ring, replica, lease);
+            Ok(())
+        })
+    }
+}

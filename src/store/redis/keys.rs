@@ -1,0 +1,106 @@
+//! [`KeyStore`] for Redis. Each call is one script, by the clock of the server.
+//!
+//! | key | type | content |
+//! |---|---|---|
+//! | `ring:NAME` | hash | `version` and `document` |
+//! | `replicas:NAME` | hash | replica → its version and the end of its lease, in milliseconds since 1970 |
+
+use std::sync::LazyLock;
+use std::time::{Duration, UNIX_EPOCH};
+
+use redis::Script;
+
+use super::RedisStore;
+use crate::clock::later;
+use crate::keys::rotation::{KeyStore, KeyStoreError, KeyStoreFuture, Replica, StoredRing};
+
+/// Starts each script. It begins with a write without effect: a server that accepts no writes, such as a replica, refuses it, and
+/// so its answer is never taken for the current ring.
+const PRELUDE: &str = "
+local ring, replicas, nothing = unpack(KEYS)
+redis.call('DEL', nothing)
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+";
+
+/// Returns the time, the version, the document, and the name and version of each live replica.
+const LOAD: &str = "
+local found = redis.call('HMGET', ring, 'version', 'document')
+local live, all = {}, redis.call('HGETALL', replicas)
+for i = 1, #all, 2 do
+  local version, ending = string.match(all[i + 1], '^(%d+) (%d+)$')
+  if tonumber(ending) > now then
+    table.insert(live, all[i])
+    table.insert(live, version)
+  end
+end
+return {string.format('%.0f', now), found[1] or '0', found[2] or '', live}
+";
+
+/// Arguments: the version to replace, the new one, the document.
+const SAVE: &str = "
+if (redis.call('HGET', ring, 'version') or '0') ~= ARGV[1] then return 0 end
+redis.call('HSET', ring, 'version', ARGV[2], 'document', ARGV[3])
+return 1
+";
+
+/// Arguments: the replica, its version, the length of the lease.
+const RENEW: &str = "
+local all = redis.call('HGETALL', replicas)
+for i = 1, #all, 2 do
+  if tonumber(string.match(all[i + 1], ' (%d+)$')) <= now then redis.call('HDEL', replicas, all[i]) end
+end
+redis.call('HSET', replicas, ARGV[1], ARGV[2] .. ' ' .. string.format('%.0f', now + ARGV[3]))
+return 1
+";
+
+struct Scripts {
+    load: Script,
+    save: Script,
+    renew: Script,
+}
+
+static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| {
+    let script = |body: &str| Script::new(&format!("{PRELUDE}{body}"));
+    Scripts { load: script(LOAD), save: script(SAVE), renew: script(RENEW) }
+});
+
+impl RedisStore {
+    fn call_on<'a>(&self, script: &'a Script, ring: &str) -> redis::ScriptInvocation<'a> {
+        let keys = &self.shared.keys;
+        let mut call = script.prepare_invoke();
+        call.key(keys.named("ring", ring)).key(keys.named("replicas", ring)).key(keys.nothing());
+        call
+    }
+}
+
+type Loaded = (u64, u64, String, Vec<(String, u64)>);
+
+impl KeyStore for RedisStore {
+    fn load<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
+        Box::pin(async move {
+            let call = self.call_on(&SCRIPTS.load, ring);
+            let loaded = self.shared.link.script::<Loaded>(&call).await.map_err(KeyStoreError::new)?;
+            let (now, version, document, replicas) = loaded;
+            let replicas = replicas.into_iter().map(|(name, version)| Replica { name, version }).collect();
+            Ok(StoredRing { version, document, replicas, now: later(UNIX_EPOCH, Duration::from_millis(now)) })
+        })
+    }
+
+    fn save<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool> {
+        Box::pin(async move {
+            let mut call = self.call_on(&SCRIPTS.save, ring);
+            call.arg(over).arg(version).arg(document);
+            self.shared.link.script(&call).await.map_err(KeyStoreError::new)
+        })
+    }
+
+    fn renew<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()> {
+        Box::pin(async move {
+            let mut call = self.call_on(&SCRIPTS.renew, ring);
+            let lease = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+            call.arg(&replica.name).arg(replica.version).arg(lease);
+            self.shared.link.script::<u64>(&call).await.map(drop).map_err(KeyStoreError::new)
+        })
+    }
+}
