@@ -125,6 +125,9 @@ pub enum Outcome {
         /// The time from which such an assertion is refused.
         until: SystemTime,
     },
+    /// A client authenticated as the `default` service account of a Kubernetes namespace, which every pod has that names no
+    /// other. Sent in addition to the decision, once an hour for each client.
+    DefaultServiceAccountUsed,
     /// A client that was read from a store lists scopes or audiences that the server does not know, or can get no
     /// audience. It gets only what the server knows; see [`ClientRules`](crate::registration::ClientRules). Sent in
     /// addition to the decision, once an hour, without the extensions of the request.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{Extensions, HeaderValue};
 
 use super::authenticate::{
-    AssertionAuthenticator, AttemptLimits, Audit, Authenticator, CheckPlace, ClientAssertions, ClientCache,
+    AssertionAuthenticator, AssertionContext, AttemptLimits, Audit, Authenticator, CheckPlace, ClientAssertions, ClientCache,
     ClientCacheLimits, Decoy, OnRead, SecretAuthenticator, SlowChecks, Throttle,
 };
 use super::body::BodyLimits;
@@ -28,7 +28,7 @@ use crate::crypto::{DrawnAhead, Random, SystemRandom};
 use crate::event::EventSender;
 use crate::issuer::Issuer;
 use crate::keys::{KeyRing, KeySnapshot};
-use crate::registration::{ClientAuthMethod, ClientRules};
+use crate::registration::ClientRules;
 use crate::revocation::Revocations;
 use crate::scope::Scopes;
 use crate::store::{ClientStore, DynClientStore};
@@ -477,7 +477,7 @@ impl AuthorizationServerBuilder {
     /// a log of used assertions that all replicas share.
     #[must_use]
     pub fn client_assertions(mut self, settings: ClientAssertions) -> Self {
-        self.rules.assertion_methods = vec![ClientAuthMethod::PrivateKeyJwt];
+        self.rules.accepted = settings.accepted();
         self.assertions = Some(settings);
         self
     }
@@ -690,11 +690,16 @@ impl AuthorizationServerBuilder {
             let (timeout, clock) = (self.store_timeout, self.clock.clone());
             super::authenticate::Upgrades::new(store, clients.clone(), timeout, clock, self.imported_are_random)
         });
-        let assertion = self.assertions.map(|settings| {
-            let token_endpoint = endpoints.token.as_ref().map(|path| format!("{base_url}{path}"));
-            let (clients, clock, audit) = (clients.clone(), self.clock.clone(), audit.clone());
-            AssertionAuthenticator::new(settings, &issuer, token_endpoint, clients, self.store_timeout, clock, audit)
-        });
+        let context = AssertionContext {
+            issuer: &issuer,
+            token_endpoint: endpoints.token.as_ref().map(|path| format!("{base_url}{path}")),
+            clients: clients.clone(),
+            store_timeout: self.store_timeout,
+            clock: self.clock.clone(),
+            random: &self.random,
+            audit: audit.clone(),
+        };
+        let assertion = self.assertions.map(|settings| AssertionAuthenticator::new(settings, context));
         let authenticator = Authenticator {
             assertion: assertion.transpose()?,
             secret: SecretAuthenticator {
@@ -719,8 +724,8 @@ impl AuthorizationServerBuilder {
         let metadata = {
             let (issuer, endpoints, scopes) = (issuer.clone(), endpoints.clone(), self.rules.known_scopes.clone());
             let (response_types, settings, methods) = (self.response_types, self.documents, authenticator.methods());
-            let assertion_algorithms =
-                authenticator.assertion.as_ref().map(AssertionAuthenticator::algorithm_names).unwrap_or_default();
+            let assertion = authenticator.assertion.as_ref();
+            let assertion_algorithms = assertion.map(AssertionAuthenticator::algorithm_names).unwrap_or_default();
             move |keys: &KeySnapshot| {
                 let metadata = Metadata {
                     issuer: &issuer,

@@ -39,6 +39,9 @@ pub enum ConfigError {
     /// A limit would refuse every request, or contradicts another setting.
     #[error("{0}")]
     Limits(&'static str),
+    /// The settings of client assertions are invalid.
+    #[error("client assertions: {0}")]
+    Assertions(String),
     /// An endpoint path is invalid: no request could have it.
     #[error(
         "invalid path `{0}`: it must begin with a slash, have no query, and be percent-encoded as in a request line"

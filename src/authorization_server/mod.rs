@@ -56,7 +56,9 @@ mod trusted_proxies;
 use std::fmt;
 use std::sync::Arc;
 
-pub use self::authenticate::{AssertionRule, AttemptLimits, ClientAssertions, ClientCacheLimits, InvalidAssertion};
+pub use self::authenticate::{
+    AssertionRule, AttemptLimits, ClientAssertions, ClientCacheLimits, InvalidAssertion, PlatformIssuer, TrustDomain,
+};
 use self::body::BodyLimits;
 pub use self::builder::AuthorizationServerBuilder;
 pub use self::config_error::ConfigError;

@@ -1,7 +1,7 @@
 //! The record of a [`Credential`], an element of `credentials` in the record of a client.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::record_path::at;
 use super::{ClientAuthMethod, Credential, CredentialKind};
@@ -19,7 +19,20 @@ pub(super) struct CredentialRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     jwks: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    jwks_uri: Option<String>,
+    /// In seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refreshed_at: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     token_endpoint_auth_signing_alg: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    spiffe_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    issuer: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    claims: Map<String, Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_at: Option<u64>,
 }
@@ -30,7 +43,13 @@ impl From<&Credential> for CredentialRecord {
             label: credential.label().to_owned(),
             method: credential.method(),
             jwks: None,
+            jwks_uri: None,
+            refreshed_at: None,
             token_endpoint_auth_signing_alg: None,
+            spiffe_id: None,
+            issuer: None,
+            subject: None,
+            claims: Map::new(),
             expires_at: credential.expires().map(|time| UnixTime::at(time).as_secs()),
         };
         match credential.kind() {
@@ -39,6 +58,19 @@ impl From<&Credential> for CredentialRecord {
                 token_endpoint_auth_signing_alg: keys.algorithm().map(|algorithm| algorithm.name().to_owned()),
                 ..record
             },
+            CredentialKind::KeysUrl(url) => Self {
+                jwks_uri: Some(url.url().to_string()),
+                refreshed_at: url.refreshed().map(UnixTime::as_secs),
+                token_endpoint_auth_signing_alg: url.algorithm().map(|algorithm| algorithm.name().to_owned()),
+                ..record
+            },
+            CredentialKind::Platform(identity) => Self {
+                issuer: Some(identity.issuer().to_owned()),
+                subject: Some(identity.subject().to_owned()),
+                claims: identity.claims().iter().cloned().collect(),
+                ..record
+            },
+            CredentialKind::Spiffe(id) => Self { spiffe_id: Some(id.to_string()), ..record },
         }
     }
 }
@@ -60,15 +92,53 @@ impl CredentialRecord {
     }
 
     fn kind(&self) -> Result<Credential, String> {
-        match (self.method, &self.jwks) {
-            (ClientAuthMethod::PrivateKeyJwt, Some(jwks)) => at(".jwks", Credential::jwks(jwks.to_string())),
-            (ClientAuthMethod::PrivateKeyJwt, None) => {
-                Err(".jwks: missing; `private_key_jwt` needs the client's public keys".to_owned())
+        let Self { method, jwks, jwks_uri, spiffe_id, issuer, subject, claims, .. } = self;
+        let members = [
+            ("jwks", jwks.is_some()),
+            ("jwks_uri", jwks_uri.is_some()),
+            ("refreshed_at", self.refreshed_at.is_some()),
+            ("spiffe_id", spiffe_id.is_some()),
+            ("issuer", issuer.is_some()),
+            ("subject", subject.is_some()),
+            ("claims", !claims.is_empty()),
+        ];
+        let only = |allowed: &[&str]| match members.iter().find(|(name, is_used)| *is_used && !allowed.contains(name)) {
+            Some((name, _)) => Err(format!(".{name}: does not belong to the method `{method}`; remove it")),
+            None => Ok(()),
+        };
+        match (method, jwks, jwks_uri) {
+            (ClientAuthMethod::PrivateKeyJwt, Some(jwks), None) => {
+                only(&["jwks"])?;
+                at(".jwks", Credential::jwks(jwks.to_string()))
             }
-            (method, _) if method.is_secret() => {
+            (ClientAuthMethod::PrivateKeyJwt, None, Some(url)) => {
+                only(&["jwks_uri", "refreshed_at"])?;
+                let credential = at(".jwks_uri", Credential::jwks_uri(url))?;
+                let Some(seconds) = self.refreshed_at else { return Ok(credential) };
+                let time = UnixTime::from_secs(seconds).ok_or("must be seconds since 1970");
+                at(".refreshed_at", credential.refreshed_at(at(".refreshed_at", time)?.to_system()))
+            }
+            (ClientAuthMethod::PrivateKeyJwt, Some(_), Some(_)) => {
+                Err(".jwks_uri: `jwks` is present, too; keep one of them (RFC 7591 §2)".to_owned())
+            }
+            (ClientAuthMethod::PrivateKeyJwt, None, None) => {
+                Err(".jwks: missing; `private_key_jwt` needs the client's public keys, as `jwks` or `jwks_uri`".to_owned())
+            }
+            (ClientAuthMethod::SpiffeJwt, ..) => {
+                only(&["spiffe_id"])?;
+                let id = spiffe_id.as_deref().ok_or(".spiffe_id: missing")?;
+                Ok(Credential::spiffe_id(at(".spiffe_id", id.parse())?))
+            }
+            (ClientAuthMethod::PlatformJwt, ..) => {
+                only(&["issuer", "subject", "claims"])?;
+                let issuer = issuer.as_deref().ok_or(".issuer: missing")?;
+                let subject = subject.as_deref().ok_or(".subject: missing")?;
+                let claims = claims.iter().map(|(name, value)| (name.clone(), value.clone()));
+                Credential::platform(issuer, subject, claims).map_err(|error| format!(": {error}"))
+            }
+            (ClientAuthMethod::ClientSecretBasic | ClientAuthMethod::ClientSecretPost, ..) => {
                 Err(format!(".method: `{method}` is for secrets; use `client_secrets` for them"))
             }
-            (method, _) => Err(format!(".method: `{method}` is not supported")),
         }
     }
 }

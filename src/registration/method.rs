@@ -17,10 +17,21 @@ pub enum ClientAuthMethod {
     /// `private_key_jwt`: an assertion that the client signs with a key of its own (RFC 7523 §2.2, OpenID Connect Core
     /// §9). The server knows only the public key, so there is no secret that it could lose.
     PrivateKeyJwt,
+    /// `spiffe_jwt`: a JWT-SVID of the workload (draft-ietf-oauth-spiffe-client-auth).
+    SpiffeJwt,
+    /// `platform_jwt`: a token that a platform issued for the workload, such as a Kubernetes service-account token. It is
+    /// sent as an assertion of RFC 7523. The name is not registered, so the metadata does not list it.
+    PlatformJwt,
 }
 
 impl ClientAuthMethod {
-    pub(crate) const ALL: [Self; 3] = [Self::ClientSecretBasic, Self::ClientSecretPost, Self::PrivateKeyJwt];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::ClientSecretBasic,
+        Self::ClientSecretPost,
+        Self::PrivateKeyJwt,
+        Self::SpiffeJwt,
+        Self::PlatformJwt,
+    ];
 
     /// Returns whether the client authenticates with one of its secrets.
     pub(crate) const fn is_secret(self) -> bool {
@@ -34,6 +45,8 @@ impl ClientAuthMethod {
             Self::ClientSecretBasic => "client_secret_basic",
             Self::ClientSecretPost => "client_secret_post",
             Self::PrivateKeyJwt => "private_key_jwt",
+            Self::SpiffeJwt => "spiffe_jwt",
+            Self::PlatformJwt => "platform_jwt",
         }
     }
 }

@@ -17,13 +17,16 @@ mod registered_secret;
 mod rules;
 
 pub use self::client::{Client, ClientError, RegisteredClient};
-pub(crate) use self::credential::CredentialKind;
-pub use self::credential::{Credential, InvalidCredential};
+pub use self::credential::{Credential, InvalidCredential, InvalidSpiffeId, SpiffeId};
+pub(crate) use self::credential::{CredentialKind, PlatformIdentity, is_trust_domain};
+#[cfg(feature = "remote")]
+pub(crate) use self::credential::KeysUrl;
 pub use self::method::ClientAuthMethod;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 pub(crate) use self::record::from_json;
 #[cfg(feature = "file")]
 pub(crate) use self::record::{Record, member, without_value};
 pub use self::registered_secret::RegisteredSecret;
+pub(crate) use self::rules::AcceptedCredentials;
 pub use self::rules::ClientRules;
 pub(crate) use self::rules::shorten;

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::ClientAuthMethod;
+use super::{Credential, CredentialKind};
 use super::client::{ClientError, RegisteredClient};
 use crate::audience::Audience;
+use crate::quoted::quoted;
 use crate::scope::Scopes;
 
 /// The scopes and audiences that a server knows. Registrations are checked against them.
@@ -24,8 +25,50 @@ pub struct ClientRules {
     /// exists.
     pub(crate) resources: HashMap<Audience, Option<Scopes>>,
     pub(crate) default_audience: Option<Audience>,
-    /// The methods other than secrets that the server accepts.
-    pub(crate) assertion_methods: Vec<ClientAuthMethod>,
+    /// The credentials other than secrets that the server accepts.
+    pub(crate) accepted: AcceptedCredentials,
+}
+
+/// The credentials other than secrets that a server accepts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AcceptedCredentials {
+    pub(crate) keys: bool,
+    pub(crate) key_urls: bool,
+    pub(crate) platforms: Vec<String>,
+    pub(crate) trust_domains: Vec<String>,
+}
+
+impl AcceptedCredentials {
+    /// Returns why the server does not accept the credential, and how to enable it.
+    fn why_not(&self, credential: &Credential) -> Option<String> {
+        match credential.kind() {
+            CredentialKind::Keys(_) => (!self.keys).then(|| {
+                "for `private_key_jwt`, which the server does not accept; enable it with .client_assertions(…)".to_owned()
+            }),
+            CredentialKind::KeysUrl(_) => (!self.key_urls).then(|| {
+                "a `jwks_uri`, which the server does not accept; enable it with ClientAssertions::client_key_urls".to_owned()
+            }),
+            CredentialKind::Platform(identity) => {
+                let issuer = identity.issuer();
+                let is_trusted = self.platforms.iter().any(|own| own == issuer);
+                (!is_trusted).then(|| {
+                    format!(
+                        "for the platform {}, which the server does not trust; add it with ClientAssertions::platform",
+                        quoted(issuer)
+                    )
+                })
+            }
+            CredentialKind::Spiffe(id) => {
+                let is_trusted = self.trust_domains.iter().any(|own| own == id.trust_domain());
+                (!is_trusted).then(|| {
+                    format!(
+                        "for {}, whose trust domain the server does not trust; add it with ClientAssertions::trust_domain",
+                        quoted(id.as_str())
+                    )
+                })
+            }
+        }
+    }
 }
 
 /// The maximum number of mistakes in one message.
@@ -55,24 +98,22 @@ impl ClientRules {
         let audiences = audiences.filter(|(_, audience)| !self.exists(audience));
         let scopes =
             self.known_scopes.iter().flat_map(|known| client.scopes().iter().filter(|scope| !known.contains(scope)));
+        let is_issuer = self.accepted.platforms.iter().any(|issuer| issuer == client.id());
         can_get_none
             .then(|| NO_AUDIENCE.to_owned())
             .into_iter()
-            .chain(self.methods_not_accepted(client))
+            .chain(is_issuer.then(|| "its id is the issuer of a platform; give it another id".to_owned()))
+            .chain(self.credentials_not_accepted(client))
             .chain(audiences.map(|(field, audience)| no_resource(field, audience)))
             .chain(scopes.map(unknown_scope))
     }
 
-    /// Returns a mistake for each credential whose method the server does not accept.
-    fn methods_not_accepted<'a>(&'a self, client: &'a RegisteredClient) -> impl Iterator<Item = String> + 'a {
-        let others = client.credentials().iter().filter(|own| !self.assertion_methods.contains(&own.method()));
-        others.map(|credential| {
-            format!(
-                "its credential `{}` is for `{}`, which the server does not accept; enable it with .client_assertions(…), or \
-                 remove the credential",
-                credential.label(),
-                credential.method()
-            )
+    /// Returns a mistake for each credential that the server does not accept.
+    fn credentials_not_accepted<'a>(&'a self, client: &'a RegisteredClient) -> impl Iterator<Item = String> + 'a {
+        let others = client.credentials().iter();
+        others.filter_map(|credential| {
+            let why = self.accepted.why_not(credential)?;
+            Some(format!("its credential `{}` is {why}, or remove the credential", credential.label()))
         })
     }
 

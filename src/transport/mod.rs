@@ -4,6 +4,8 @@ mod document;
 #[cfg(feature = "remote")]
 pub(crate) mod fetch;
 #[cfg(feature = "remote")]
+mod guarded_client;
+#[cfg(feature = "remote")]
 mod http_client;
 mod refusal_body;
 #[cfg(feature = "remote")]
@@ -15,6 +17,8 @@ pub(crate) use self::document::{Document, DocumentSettings, InvalidDocument, wit
 pub use self::fetch::FetchError;
 #[cfg(feature = "remote")]
 pub(crate) use self::fetch::{Limits, send};
+#[cfg(feature = "remote")]
+pub(crate) use self::guarded_client::{GuardedClient, HostAccess};
 #[cfg(feature = "remote")]
 pub(crate) use self::http_client::DynHttpClient;
 #[cfg(feature = "remote")]

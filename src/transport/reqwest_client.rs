@@ -37,7 +37,7 @@ impl ReqwestClient {
     }
 }
 
-fn settings() -> reqwest::ClientBuilder {
+pub(super) fn settings() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
         // Each redirect is a separate request, which selects its client again.
@@ -49,7 +49,26 @@ fn settings() -> reqwest::ClientBuilder {
 impl HttpClient for ReqwestClient {
     async fn send(&self, request: Request<Bytes>, most: usize) -> Result<Response<Bytes>, HttpError> {
         let request = reqwest::Request::try_from(request).map_err(HttpError::new)?;
-        let answer = self.client_for(request.url()).execute(request).await;
+        exchange(self.client_for(request.url()), request, most).await
+    }
+}
+
+/// Sends a request by this client, and reads the answer within the limit.
+pub(super) async fn transfer(
+    client: &reqwest::Client,
+    request: Request<Bytes>,
+    most: usize,
+) -> Result<Response<Bytes>, HttpError> {
+    let request = reqwest::Request::try_from(request).map_err(HttpError::new)?;
+    exchange(client, request, most).await
+}
+
+async fn exchange(
+    client: &reqwest::Client,
+    request: reqwest::Request,
+    most: usize,
+) -> Result<Response<Bytes>, HttpError> {
+        let answer = client.execute(request).await;
         let mut answer = answer.map_err(|error| {
             let is_connect = error.is_connect();
             // The fetch error already contains the URL, truncated.
@@ -67,7 +86,6 @@ impl HttpClient for ReqwestClient {
         *response.status_mut() = answer.status();
         *response.headers_mut() = std::mem::take(answer.headers_mut());
         Ok(response)
-    }
 }
 
 #[cfg(test)]

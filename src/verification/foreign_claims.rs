@@ -192,7 +192,7 @@ fn scopes_of(claim: &Value) -> Option<Scopes> {
 }
 
 /// An object whose member names are unique (RFC 7519 §4).
-pub(super) struct Unique(pub(super) Object);
+pub(crate) struct Unique(pub(crate) Object);
 
 impl<'de> Deserialize<'de> for Unique {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

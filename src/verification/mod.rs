@@ -33,6 +33,7 @@ pub use self::error::{InvalidToken, Unavailable, UnavailableKind, VerifyError};
 #[cfg(feature = "remote")]
 pub use self::introspection::Introspection;
 pub(crate) use self::issued_token::{IssuedToken, IssuedTokens, NotIssued};
+pub(crate) use self::foreign_claims::Unique;
 pub(crate) use self::jws::{Jws, LONGEST_TOKEN};
 pub use self::refused_token::RefusedToken;
 #[cfg(feature = "remote")]

@@ -61,6 +61,17 @@ impl Audit {
         self.send(Outcome::LegacyAssertionUsed { claim, until }, client, extensions);
     }
 
+    /// Reports that a client authenticated as the `default` account of a namespace, which every pod has that names no
+    /// other.
+    pub(super) fn default_account(&self, client: &RegisteredClient, extensions: &Extensions) {
+        if !self.is_news(client.id(), "default account", self.clock.now()) {
+            return;
+        }
+        tracing::warn!(oauth.client_id = %client.id(), "a client authenticates as the `default` service account of a namespace, \
+             which every pod has that names no other; give its pods an account of their own");
+        self.send(Outcome::DefaultServiceAccountUsed, client.id(), extensions);
+    }
+
     /// Reports a client from a store that does not validate its clients, if it is invalid under the settings of the
     /// server.
     pub(in crate::authorization_server) fn registered(&self, client: &RegisteredClient, rules: &ClientRules) {

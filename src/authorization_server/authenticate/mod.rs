@@ -11,8 +11,8 @@ mod client_cache;
 mod credentials;
 mod secret;
 
-pub(in crate::authorization_server) use self::assertion::AssertionAuthenticator;
-pub use self::assertion::{AssertionRule, ClientAssertions, InvalidAssertion};
+pub(in crate::authorization_server) use self::assertion::{AssertionAuthenticator, AssertionContext};
+pub use self::assertion::{AssertionRule, ClientAssertions, InvalidAssertion, PlatformIssuer, TrustDomain};
 pub(in crate::authorization_server) use self::audit::Audit;
 pub(in crate::authorization_server) use self::authenticated::AuthenticatedClient;
 use self::authenticated::UsedCredential;
@@ -40,7 +40,7 @@ impl Authenticator {
     /// them.
     pub(in crate::authorization_server) fn methods(&self) -> Vec<ClientAuthMethod> {
         let secret = [ClientAuthMethod::ClientSecretBasic, ClientAuthMethod::ClientSecretPost];
-        let assertion = self.assertion.is_some().then_some(ClientAuthMethod::PrivateKeyJwt);
+        let assertion = self.assertion.iter().flat_map(AssertionAuthenticator::methods);
         secret.into_iter().chain(assertion).collect()
     }
 

@@ -1,11 +1,18 @@
 //! [`Credential`]: a credential of a client other than a shared secret.
 
 mod client_keys;
+mod keys_url;
+mod platform_identity;
+mod spiffe_id;
 
 use std::fmt;
 use std::time::SystemTime;
 
 pub(crate) use self::client_keys::ClientKeys;
+pub(crate) use self::keys_url::KeysUrl;
+pub(crate) use self::platform_identity::PlatformIdentity;
+pub(crate) use self::spiffe_id::is_trust_domain;
+pub use self::spiffe_id::{InvalidSpiffeId, SpiffeId};
 use super::ClientAuthMethod;
 use crate::clock::UnixTime;
 use crate::keys::{Algorithm, KeyError, VerifyingKey};
@@ -42,6 +49,12 @@ pub struct Credential {
 pub(crate) enum CredentialKind {
     /// The public keys of a client that signs its assertions (RFC 7523).
     Keys(ClientKeys),
+    /// The URL at which such a client publishes its public keys.
+    KeysUrl(KeysUrl),
+    /// The workload that a platform names in its tokens.
+    Platform(PlatformIdentity),
+    /// The workload that a JWT-SVID names.
+    Spiffe(SpiffeId),
 }
 
 /// A credential is invalid. The text says how to fix it, and contains no key.
@@ -87,6 +100,96 @@ impl Credential {
         ClientKeys::of_key(key).map(|keys| Self::of(CredentialKind::Keys(keys)))
     }
 
+    /// Creates a credential for `private_key_jwt` from the URL at which the client publishes its public keys: the member
+    /// `jwks_uri` of RFC 7591 §2. The URL uses https, or http on this machine.
+    ///
+    /// The keys are fetched when the client authenticates, and then kept fresh: for at most 10 minutes, and if they cannot
+    /// be fetched, for at most 1 hour. The server has to [accept such
+    /// URLs](crate::authorization_server::ClientAssertions::client_key_urls).
+    ///
+    /// # Errors
+    ///
+    /// If the URL is invalid.
+    pub fn jwks_uri(url: impl AsRef<str>) -> Result<Self, InvalidCredential> {
+        KeysUrl::new(url.as_ref()).map(|url| Self::of(CredentialKind::KeysUrl(url)))
+    }
+
+    /// Creates a credential for the JWT-SVIDs of a workload. A pattern that ends with `/*` matches every workload below
+    /// it. The server has to [trust](crate::authorization_server::ClientAssertions::trust_domain) the trust domain.
+    ///
+    /// A request names the client by `client_id`. It can omit that if the id of the client is the SPIFFE ID itself.
+    #[must_use]
+    pub fn spiffe_id(id: SpiffeId) -> Self {
+        Self::of(CredentialKind::Spiffe(id))
+    }
+
+    /// Creates a credential for the tokens of a Kubernetes service account. `issuer` is the issuer of the cluster, which
+    /// the server has to [trust](crate::authorization_server::ClientAssertions::platform).
+    ///
+    /// A request names the client by `client_id`. It can omit that if the id of the client is the subject of the token,
+    /// `system:serviceaccount:<namespace>:<name>`.
+    ///
+    /// # Errors
+    ///
+    /// If the namespace or the name is not one of Kubernetes.
+    pub fn service_account(
+        issuer: impl Into<String>,
+        namespace: impl AsRef<str>,
+        name: impl AsRef<str>,
+    ) -> Result<Self, InvalidCredential> {
+        let identity = PlatformIdentity::service_account(issuer.into(), namespace.as_ref(), name.as_ref())?;
+        Ok(Self::of(CredentialKind::Platform(identity)))
+    }
+
+    /// Creates a credential for the tokens of another platform, such as a CI system, with this exact `sub`, and with these
+    /// claims. A name that begins with `/` is a JSON Pointer (RFC 6901). Values are compared with their JSON type.
+    ///
+    /// At least one claim is needed that never changes its meaning, such as `repository_id`: someone else may get the same
+    /// subject later, for example after a repository was deleted.
+    ///
+    /// # Errors
+    ///
+    /// If the subject is empty, or there is no claim.
+    pub fn platform(
+        issuer: impl Into<String>,
+        subject: impl Into<String>,
+        claims: impl IntoIterator<Item = (impl Into<String>, serde_json::Value)>,
+    ) -> Result<Self, InvalidCredential> {
+        let claims = claims.into_iter().map(|(name, value)| (name.into(), value)).collect();
+        PlatformIdentity::new(issuer.into(), subject.into(), claims)
+            .map(|identity| Self::of(CredentialKind::Platform(identity)))
+    }
+
+    /// Requires a claim of the platform's token in addition, such as `/kubernetes.io/serviceaccount/uid`.
+    ///
+    /// # Errors
+    ///
+    /// If the credential is not for a platform.
+    pub fn claim(self, name: impl Into<String>, value: impl Into<serde_json::Value>) -> Result<Self, InvalidCredential> {
+        match self.kind {
+            CredentialKind::Platform(identity) => {
+                let kind = CredentialKind::Platform(identity.with_claim(name.into(), value.into()));
+                Ok(Self { kind, ..self })
+            }
+            _ => Err(InvalidCredential::new("only a credential for a platform has claims")),
+        }
+    }
+
+    /// Ignores keys that were fetched before this time, so that a key that the client removed from its URL is refused at
+    /// once, on every replica that learns of the change.
+    ///
+    /// # Errors
+    ///
+    /// If the credential has no URL.
+    pub fn refreshed_at(self, time: SystemTime) -> Result<Self, InvalidCredential> {
+        match self.kind {
+            CredentialKind::KeysUrl(url) => {
+                Ok(Self { kind: CredentialKind::KeysUrl(url.refreshed_at(UnixTime::at(time))), ..self })
+            }
+            _ => Err(InvalidCredential::new("only a credential with a URL has keys to fetch")),
+        }
+    }
+
     fn of(kind: CredentialKind) -> Self {
         Self { label: Text::Literal(""), expires_at: None, kind }
     }
@@ -122,6 +225,10 @@ impl Credential {
     pub fn signing_algorithm(self, algorithm: Algorithm) -> Result<Self, InvalidCredential> {
         let kind = match self.kind {
             CredentialKind::Keys(keys) => CredentialKind::Keys(keys.restricted_to(algorithm)?),
+            CredentialKind::KeysUrl(url) => CredentialKind::KeysUrl(url.restricted_to(algorithm)),
+            CredentialKind::Platform(_) | CredentialKind::Spiffe(_) => {
+                return Err(InvalidCredential::new("only a credential with keys of the client has an algorithm"));
+            }
         };
         Ok(Self { kind, ..self })
     }
@@ -136,7 +243,9 @@ impl Credential {
     #[must_use]
     pub fn method(&self) -> ClientAuthMethod {
         match self.kind {
-            CredentialKind::Keys(_) => ClientAuthMethod::PrivateKeyJwt,
+            CredentialKind::Keys(_) | CredentialKind::KeysUrl(_) => ClientAuthMethod::PrivateKeyJwt,
+            CredentialKind::Platform(_) => ClientAuthMethod::PlatformJwt,
+            CredentialKind::Spiffe(_) => ClientAuthMethod::SpiffeJwt,
         }
     }
 

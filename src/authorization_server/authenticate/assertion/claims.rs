@@ -117,7 +117,7 @@ fn why_not(json: &[u8]) -> Refusal {
 /// The maximum length of a shown value, in bytes: enough for a URL.
 const SHOWN: usize = 128;
 
-fn shown(value: Option<&Value>) -> String {
+pub(super) fn shown(value: Option<&Value>) -> String {
     match value {
         None => "absent".to_owned(),
         Some(Value::String(text)) => quoted_within(text, SHOWN),

@@ -136,6 +136,14 @@ impl Refusal {
         Self::new(AssertionRule::Client, "the client is not registered")
     }
 
+    pub(super) fn no_client_for(workload: &str) -> Self {
+        let text = format!(
+            "no client is named for the workload {}: send the `client_id` of the client that has a credential for it",
+            quoted_within(workload, 128)
+        );
+        Self::new(AssertionRule::Client, text)
+    }
+
     pub(super) fn disabled_client() -> Self {
         Self::new(AssertionRule::Client, "the client is disabled")
     }

@@ -9,34 +9,64 @@
 //!    is refused for another reason can be sent again.
 
 mod claims;
+#[cfg(feature = "remote")]
+mod client_key_sets;
 mod credentials;
 mod decoy_keys;
+mod failure;
 mod header;
 mod invalid;
+mod key_place;
+mod platform;
+#[cfg(feature = "remote")]
+mod remote_keys;
 mod replay;
 mod rules;
 mod settings;
 mod signature;
+mod spiffe_bundle;
+mod trust_domain;
+mod trusted_signature;
+mod workload;
+mod workloads;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "remote")]
+use self::client_key_sets::ClientKeySets;
 pub(in crate::authorization_server) use self::credentials::AssertionCredentials;
+use self::credentials::AssertionKind;
 use self::decoy_keys::DecoyKeys;
+use self::failure::Failure;
 use self::invalid::Refusal;
+pub use self::platform::PlatformIssuer;
 pub use self::invalid::{AssertionRule, InvalidAssertion};
 use self::replay::Replays;
 use self::rules::{Assertion, Legacy, Parts, Rules, expires_at};
 pub use self::settings::ClientAssertions;
+use self::settings::KeyUrls;
+pub use self::trust_domain::TrustDomain;
+#[cfg(feature = "remote")]
+use self::trusted_signature::Signed;
+use self::workloads::{Workload, Workloads};
 use super::{Answer, Audit, AuthenticatedClient, Basis, ClientCache, UsedCredential};
 use crate::authorization_server::config_error::ConfigError;
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::authorization_server::form::Form;
 use crate::authorization_server::head::Head;
+use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime};
+use crate::crypto::Random;
 use crate::issuer::Issuer;
 use crate::keys::Algorithm;
-use crate::registration::RegisteredClient;
+#[cfg(feature = "remote")]
+use crate::keys::TrustedKeys;
+#[cfg(feature = "remote")]
+use crate::numeric_date::NumericDate;
+#[cfg(feature = "remote")]
+use crate::registration::CredentialKind;
+use crate::registration::{ClientAuthMethod, RegisteredClient};
 use crate::store::ReplayId;
 
 /// Checks assertions against the client store.
@@ -47,6 +77,10 @@ pub(in crate::authorization_server) struct AssertionAuthenticator {
     clock: Arc<dyn Clock>,
     /// The substitutes for the keys of an unknown client.
     decoy: DecoyKeys,
+    workloads: Workloads,
+    /// `None` if the keys of clients are not fetched.
+    #[cfg(feature = "remote")]
+    key_sets: Option<ClientKeySets>,
     replays: Replays,
     audit: Arc<Audit>,
 }
@@ -65,22 +99,65 @@ struct Proven {
     legacy: Option<Legacy>,
 }
 
+/// The maximum number of URLs of one client whose keys are tried.
+#[cfg(feature = "remote")]
+const MAX_URLS: usize = 4;
+
+/// What the authenticator takes from the server.
+pub(in crate::authorization_server) struct AssertionContext<'a> {
+    pub(in crate::authorization_server) issuer: &'a Issuer,
+    /// The URL in the metadata.
+    pub(in crate::authorization_server) token_endpoint: Option<String>,
+    pub(in crate::authorization_server) clients: ClientCache,
+    pub(in crate::authorization_server) store_timeout: Duration,
+    pub(in crate::authorization_server) clock: Arc<dyn Clock>,
+    pub(in crate::authorization_server) random: &'a Arc<dyn Random>,
+    pub(in crate::authorization_server) audit: Arc<Audit>,
+}
+
+impl Proven {
+    fn into_client(self) -> AuthenticatedClient {
+        AuthenticatedClient::new(self.client, self.as_of, UsedCredential::other(self.credential))
+    }
+}
+
 impl AssertionAuthenticator {
-    /// Creates the authenticator, or returns which setting is invalid. `token_endpoint` is the URL in the metadata.
+    /// Creates the authenticator, or returns which setting is invalid.
     pub(in crate::authorization_server) fn new(
         settings: ClientAssertions,
-        issuer: &Issuer,
-        token_endpoint: Option<String>,
-        clients: ClientCache,
-        store_timeout: Duration,
-        clock: Arc<dyn Clock>,
-        audit: Arc<Audit>,
+        context: AssertionContext<'_>,
     ) -> Result<Self, ConfigError> {
         settings.check().map_err(ConfigError::Limits)?;
-        let ClientAssertions { log, max_lifetime, clock_skew, algorithms } = settings;
+        let AssertionContext { issuer, token_endpoint, clients, store_timeout, clock, random, audit } = context;
+        let ClientAssertions { log, max_lifetime, clock_skew, algorithms, platforms, trust_domains, key_urls } = settings;
         let rules = Rules { issuer: issuer.clone(), token_endpoint, max_lifetime, clock_skew, algorithms };
         let decoy = DecoyKeys::new().map_err(|error| ConfigError::Document(error.to_string()))?;
-        Ok(Self { rules, clients, decoy, replays: Replays::new(log, store_timeout), clock, audit })
+        let workloads = Workloads::open(platforms, trust_domains, &clock, random).map_err(ConfigError::Assertions)?;
+        #[cfg(feature = "remote")]
+        let key_sets = match key_urls {
+            KeyUrls::Refused => None,
+            KeyUrls::Public => Some(ClientKeySets::new(false, clock.clone(), random.clone())),
+            KeyUrls::Private => Some(ClientKeySets::new(true, clock.clone(), random.clone())),
+        };
+        #[cfg(not(feature = "remote"))]
+        let KeyUrls::Refused = key_urls;
+        Ok(Self {
+            rules,
+            clients,
+            decoy,
+            workloads,
+            #[cfg(feature = "remote")]
+            key_sets: key_sets.transpose().map_err(ConfigError::Assertions)?,
+            replays: Replays::new(log, store_timeout),
+            clock,
+            audit,
+        })
+    }
+
+    /// Returns the methods that the metadata lists.
+    pub(in crate::authorization_server) fn methods(&self) -> impl Iterator<Item = ClientAuthMethod> {
+        let spiffe = self.workloads.has_trust_domains().then_some(ClientAuthMethod::SpiffeJwt);
+        [ClientAuthMethod::PrivateKeyJwt].into_iter().chain(spiffe)
     }
 
     /// Returns the algorithms that assertions may have, by the names in the metadata.
@@ -99,14 +176,67 @@ impl AssertionAuthenticator {
         head: &Head,
     ) -> Result<AuthenticatedClient, TokenError> {
         let parts = Parts::decode(&credentials.text)?;
-        let assertion = self.rules.read(credentials, &parts)?;
+        let now = UnixTime::now(&*self.clock);
+        let workload = match credentials.kind {
+            AssertionKind::JwtSpiffe => self.workloads.verify_svid(&parts, &self.rules, now).await?,
+            AssertionKind::JwtBearer => match self.workloads.claims_of_platform(&parts) {
+                None => return self.authenticate_by_key(credentials, &parts, head).await,
+                Some(claims) => self.workloads.verify_platform(&parts, claims, &self.rules, now).await?,
+            },
+        };
+        self.authenticate_workload(credentials, &workload, head).await
+    }
+
+    /// Authenticates a client that signed the assertion itself.
+    async fn authenticate_by_key(
+        &self,
+        credentials: &AssertionCredentials,
+        parts: &Parts<'_>,
+        head: &Head,
+    ) -> Result<AuthenticatedClient, TokenError> {
+        let assertion = self.rules.read(credentials, parts)?;
         let named = |error: TokenError| error.of(&assertion.client_id);
         let proven = self.prove(&assertion).await.map_err(named)?;
         self.record(&assertion).await.map_err(named)?;
         if let Some(legacy) = proven.legacy {
             self.audit.legacy_assertion(&assertion.client_id, legacy.part, legacy.until, &head.extensions);
         }
-        Ok(AuthenticatedClient::new(proven.client, proven.as_of, UsedCredential::other(proven.credential)))
+        Ok(proven.into_client())
+    }
+
+    /// Authenticates the client of a workload for which a platform or a trust domain vouches. The token is not recorded,
+    /// because workloads reuse it by design.
+    async fn authenticate_workload(
+        &self,
+        credentials: &AssertionCredentials,
+        workload: &Workload<'_>,
+        head: &Head,
+    ) -> Result<AuthenticatedClient, TokenError> {
+        let name = credentials.client_id.as_deref().unwrap_or(workload.name());
+        let id: ClientId = name.parse().map_err(|_| Refusal::no_client_for(workload.name()))?;
+        let check = |answer: &Answer| {
+            let client = answer.client.clone().ok_or_else(|| Refusal::no_client_for(workload.name()))?;
+            let credential = workload.credential_of(&client, UnixTime::now(&*self.clock))?;
+            if !client.is_enabled() {
+                return Err(Refusal::disabled_client());
+            }
+            Ok(Proven { client, as_of: answer.as_of, credential, legacy: None })
+        };
+        let answer = self.clients.find(&id).await?;
+        let proven = match check(&answer) {
+            Ok(proven) => Ok(proven),
+            Err(refusal) if answer.basis != Basis::Acceptance => {
+                self.clients.refused(&id, &answer);
+                Err(refusal)
+            }
+            Err(_) => check(&self.clients.find_lately(&id).await?),
+        };
+        let proven = proven.map_err(|refusal| refusal.into_error().of(&id))?;
+        let used = proven.client.credentials().get(proven.credential);
+        if used.is_some_and(|credential| Workload::is_default_account(credential.kind())) {
+            self.audit.default_account(&proven.client, &head.extensions);
+        }
+        Ok(proven.into_client())
     }
 
     /// Checks the assertion against the client that it names. A stale cache entry, or one that was not fetched for a
@@ -114,32 +244,82 @@ impl AssertionAuthenticator {
     async fn prove(&self, assertion: &Assertion<'_>) -> Result<Proven, TokenError> {
         let id = &assertion.client_id;
         let answer = self.clients.find(id).await?;
-        let refusal = match self.check(&answer, assertion) {
+        let failure = match self.check(&answer, assertion).await {
             Ok(proven) => return Ok(proven),
-            Err(refusal) => refusal,
+            Err(failure) => failure,
         };
         if answer.basis != Basis::Acceptance {
             self.clients.refused(id, &answer);
-            return Err(refusal.into_error());
+            return Err(failure.into());
         }
         let later = self.clients.find_lately(id).await?;
         if later.client == answer.client {
-            return Err(refusal.into_error());
+            return Err(failure.into());
         }
-        self.check(&later, assertion).map_err(Refusal::into_error)
+        Ok(self.check(&later, assertion).await?)
     }
 
-    fn check(&self, answer: &Answer, assertion: &Assertion<'_>) -> Result<Proven, Refusal> {
+    async fn check(&self, answer: &Answer, assertion: &Assertion<'_>) -> Result<Proven, Failure> {
         let now = UnixTime::now(&*self.clock);
         let verified = signature::verify(assertion, answer.client.as_deref(), &self.decoy, now);
         // From here on, the time may depend on the client: without a valid signature, no caller gets further.
         let client = answer.client.clone().ok_or_else(Refusal::unknown_client)?;
-        let credential = verified?;
+        let credential = match verified {
+            Ok(credential) => credential,
+            Err(refusal) => self.verify_at_url(assertion, &client, now, refusal).await?,
+        };
         if !client.is_enabled() {
-            return Err(Refusal::disabled_client());
+            return Err(Refusal::disabled_client().into());
         }
         let legacy = self.rules.check(assertion, client.legacy_until().filter(|until| now < *until), now)?;
         Ok(Proven { client, as_of: answer.as_of, credential, legacy })
+    }
+
+    /// Returns the position of the credential whose keys at a URL verify the signature, after no other key did.
+    #[cfg(feature = "remote")]
+    async fn verify_at_url(
+        &self,
+        assertion: &Assertion<'_>,
+        client: &RegisteredClient,
+        now: UnixTime,
+        refusal: Refusal,
+    ) -> Result<usize, Failure> {
+        let mut failure = Failure::from(refusal);
+        let Some(key_sets) = &self.key_sets else { return Err(failure) };
+        let issued_by = assertion.claims.iat.and_then(NumericDate::rounded_up);
+        let signed = Signed {
+            jws: assertion.jws,
+            kid: assertion.header.kid.as_deref().unwrap_or_default(),
+            alg: &assertion.header.alg,
+            issued_by: issued_by.map(|time| time.after(self.rules.clock_skew)),
+        };
+        let live = client.credentials().iter().enumerate().filter(|(_, credential)| credential.is_live(now));
+        let at_urls = live.filter_map(|(at, credential)| match credential.kind() {
+            CredentialKind::KeysUrl(url) => Some((at, url)),
+            _ => None,
+        });
+        for (at, url) in at_urls.take(MAX_URLS) {
+            let Some(keys) = key_sets.at(url, now) else { continue };
+            match signed.verify(&TrustedKeys::Remote(keys)).await {
+                Ok(()) => return Ok(at),
+                // What could not be decided weighs more than a refusal.
+                Err(Failure::Refused(_)) if matches!(failure, Failure::Unavailable(_)) => {}
+                Err(other) => failure = other,
+            }
+        }
+        Err(failure)
+    }
+
+    #[cfg(not(feature = "remote"))]
+    #[expect(clippy::unused_async, clippy::unused_self, reason = "has the signature of the other one")]
+    async fn verify_at_url(
+        &self,
+        _: &Assertion<'_>,
+        _: &RegisteredClient,
+        _: UnixTime,
+        refusal: Refusal,
+    ) -> Result<usize, Failure> {
+        Err(refusal.into())
     }
 
     /// Records the use of the assertion. One that was not recorded is not accepted.

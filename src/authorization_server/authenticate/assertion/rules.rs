@@ -53,6 +53,18 @@ pub(super) struct Legacy {
 }
 
 impl<'a> Parts<'a> {
+    pub(super) fn jws(&self) -> &Jws<'a> {
+        &self.jws
+    }
+
+    pub(super) fn header(&self) -> &[u8] {
+        &self.header
+    }
+
+    pub(super) fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
     pub(super) fn decode(text: &'a str) -> Result<Self, Refusal> {
         let malformed = || {
             let text = "the assertion is not a signed JWT: expected three parts in base64url without padding, with dots between \
@@ -104,7 +116,7 @@ impl Rules {
         Ok(Assertion { jws: &parts.jws, header, claims, client_id })
     }
 
-    fn header<'a>(&self, json: &'a [u8]) -> Result<Header<'a>, Refusal> {
+    pub(super) fn header<'a>(&self, json: &'a [u8]) -> Result<Header<'a>, Refusal> {
         let header = Header::parse(json).ok_or_else(|| {
             let text = "the header of the assertion is not a JSON object with a string `alg`, and with strings as `typ` and `kid` \
                         if they are present (RFC 7515 §4)";

@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::decoy_keys::ALL;
+use super::platform::PlatformIssuer;
 use super::replay::DynReplayLog;
+use super::trust_domain::TrustDomain;
 use crate::keys::Algorithm;
+use crate::registration::AcceptedCredentials;
 use crate::store::ReplayLog;
 
 /// The settings for client authentication by signed assertions: `private_key_jwt` (RFC 7523, RFC 10070).
@@ -34,6 +37,19 @@ pub struct ClientAssertions {
     pub(super) max_lifetime: Duration,
     pub(super) clock_skew: Duration,
     pub(super) algorithms: Vec<Algorithm>,
+    pub(super) platforms: Vec<PlatformIssuer>,
+    pub(super) trust_domains: Vec<TrustDomain>,
+    pub(super) key_urls: KeyUrls,
+}
+
+/// Whether the keys of clients are fetched from their URLs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyUrls {
+    Refused,
+    #[cfg(feature = "remote")]
+    Public,
+    #[cfg(feature = "remote")]
+    Private,
 }
 
 impl ClientAssertions {
@@ -44,6 +60,53 @@ impl ClientAssertions {
             max_lifetime: Duration::from_secs(300),
             clock_skew: Duration::from_secs(10),
             algorithms: ALL.to_vec(),
+            platforms: Vec::new(),
+            trust_domains: Vec::new(),
+            key_urls: KeyUrls::Refused,
+        }
+    }
+
+    /// Trusts a platform, so that its workloads can authenticate with its tokens. None by default.
+    #[must_use]
+    pub fn platform(mut self, platform: PlatformIssuer) -> Self {
+        self.platforms.push(platform);
+        self
+    }
+
+    /// Trusts a SPIFFE trust domain, so that its workloads can authenticate with JWT-SVIDs. None by default.
+    #[must_use]
+    pub fn trust_domain(mut self, domain: TrustDomain) -> Self {
+        self.trust_domains.push(domain);
+        self
+    }
+
+    /// Accepts clients with a [`jwks_uri`](crate::registration::Credential::jwks_uri), whose keys are fetched. Off by
+    /// default. Only public addresses are connected to. At most 10,000 key sets are in memory, and at most 32 fetches are
+    /// in flight, 4 of them from one host.
+    #[cfg(feature = "remote")]
+    #[must_use]
+    pub fn client_key_urls(mut self) -> Self {
+        self.key_urls = KeyUrls::Public;
+        self
+    }
+
+    /// Like [`client_key_urls`](Self::client_key_urls), also with addresses of private networks and of this machine.
+    ///
+    /// Dangerous: a person who can register a client can let this server send requests into your network.
+    #[cfg(feature = "remote")]
+    #[must_use]
+    pub fn dangerous_private_client_key_urls(mut self) -> Self {
+        self.key_urls = KeyUrls::Private;
+        self
+    }
+
+    /// Returns the credentials that these settings accept.
+    pub(in crate::authorization_server) fn accepted(&self) -> AcceptedCredentials {
+        AcceptedCredentials {
+            keys: true,
+            key_urls: self.key_urls != KeyUrls::Refused,
+            platforms: self.platforms.iter().flat_map(|platform| platform.names.iter().cloned()).collect(),
+            trust_domains: self.trust_domains.iter().map(|domain| domain.name.clone()).collect(),
         }
     }
 

@@ -25,7 +25,7 @@ pub(super) fn verify(
     let credentials = client.map_or(&[][..], RegisteredClient::credentials);
     let (mut tried, mut has_keys, mut other_algorithm) = (0, false, None);
     for (at, credential) in credentials.iter().enumerate().filter(|(_, credential)| credential.is_live(now)) {
-        let CredentialKind::Keys(keys) = credential.kind();
+        let CredentialKind::Keys(keys) = credential.kind() else { continue };
         has_keys = true;
         match keys.keys().find(kid, alg) {
             Ok(_) if tried == MAX_TRIED => break,
@@ -84,7 +84,7 @@ fn no_key(assertion: &Assertion<'_>, has_keys: bool, other_algorithm: Option<Alg
 mod tests {
     use std::time::Duration;
 
-    use super::super::credentials::AssertionCredentials;
+    use super::super::credentials::{AssertionCredentials, AssertionKind};
     use super::super::decoy_keys::{ALL, DecoyKeys};
     use super::super::rules::{Parts, Rules};
     use super::verify;
@@ -96,7 +96,7 @@ mod tests {
     /// Returns the credential that verifies an assertion of `a`, and how many signatures were checked.
     fn checked(key: &SigningKey, client: Option<&RegisteredClient>) -> (Option<usize>, usize) {
         let claims = br#"{"iss":"a","sub":"a","aud":"https://i.example","exp":9,"jti":"j"}"#;
-        let credentials = AssertionCredentials { text: key.sign_as("JWT", claims).unwrap().into(), client_id: None };
+        let credentials = AssertionCredentials { text: key.sign_as("JWT", claims).unwrap().into(), kind: AssertionKind::JwtBearer, client_id: None };
         let rules = Rules {
             issuer: "https://i.example".parse().unwrap(),
             token_endpoint: None,

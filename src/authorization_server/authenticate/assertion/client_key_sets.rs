@@ -1,0 +1,71 @@
+//! [`ClientKeySets`]: the key sets at the URLs of clients (feature `remote`).
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::key_place::KeyFormat;
+use super::remote_keys;
+use crate::clock::{Clock, UnixTime};
+use crate::crypto::Random;
+use crate::keys::remote::RemoteKeys;
+use crate::registration::KeysUrl;
+use crate::sync::BoundedMap;
+use crate::transport::{DynHttpClient, GuardedClient, HostAccess};
+use crate::uri::{self, PlainHttp};
+
+/// The maximum number of key sets in memory.
+const MAX_SETS: usize = 10_000;
+
+/// The key sets that were used lately, each of which is kept fresh while it is here.
+pub(super) struct ClientKeySets {
+    client: Arc<dyn DynHttpClient>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    sets: Mutex<BoundedMap<Key, Entry>>,
+}
+
+/// The URL, and the name of the only algorithm.
+type Key = (Arc<str>, Option<&'static str>);
+
+struct Entry {
+    keys: RemoteKeys,
+    since: UnixTime,
+}
+
+impl ClientKeySets {
+    pub(super) fn new(
+        private_addresses: bool,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, String> {
+        let access = HostAccess { private_addresses, ..HostAccess::default() };
+        let client = GuardedClient::new(access).map_err(|error| format!("cannot build the HTTP client: {error}"))?;
+        Ok(Self { client: Arc::new(client), clock, random, sets: Mutex::new(BoundedMap::new(MAX_SETS)) })
+    }
+
+    /// Returns the keys at this URL. If they have to be refreshed, earlier keys are dropped.
+    pub(super) fn at(&self, url: &KeysUrl, now: UnixTime) -> Option<RemoteKeys> {
+        let key = (url.url().clone(), url.algorithm().map(crate::keys::Algorithm::name));
+        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_fresh = |entry: &&Entry| url.refreshed().is_none_or(|time| time <= entry.since);
+        if let Some(entry) = sets.get(&key).filter(is_fresh) {
+            return Some(entry.keys.clone());
+        }
+        let uri = uri::secure(url.url(), PlainHttp::Loopback).ok()?;
+        let algorithms = url.algorithm().map(|algorithm| vec![algorithm]);
+        let (clock, random) = (self.clock.clone(), self.random.clone());
+        let policy = remote_keys::policy_of_clients();
+        let keys = remote_keys::open(self.client.clone(), uri, KeyFormat::Jwks, policy, algorithms, clock, random);
+        keys.keep_fresh();
+        // A replica whose clock is behind must not fetch for each request.
+        let since = url.refreshed().map_or(now, |time| time.max(now));
+        sets.insert(key, Entry { keys: keys.clone(), since });
+        Some(keys)
+    }
+}
+
+impl fmt::Debug for ClientKeySets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientKeySets").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,135 @@
+//! Key sets and trust bundles at URLs and in files (feature `remote`).
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CACHE_CONTROL;
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
+
+use super::key_place::KeyFormat;
+use super::spiffe_bundle;
+use crate::clock::Clock;
+use crate::crypto::Random;
+use crate::keys::Algorithm;
+use crate::keys::remote::{KeySource, Place, Policy, RemoteKeys};
+use crate::transport::{DynHttpClient, GuardedClient, HostAccess, HttpClient, HttpError, Limits};
+use crate::uri::{self, PlainHttp};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// How often a file is read again. A file costs little to read, and its owner expects a change to be seen at once.
+const FILE_AGE: Duration = Duration::from_secs(5);
+
+/// Returns the policy for the keys of clients: fresh for at most 10 minutes, and stale for at most 1 hour.
+pub(super) fn policy_of_clients() -> Policy {
+    Policy { most_fresh: 10 * MINUTE, oldest: 60 * MINUTE, ..Policy::default() }
+}
+
+pub(super) fn at_url(
+    url: &str,
+    access: HostAccess,
+    format: KeyFormat,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+) -> Result<RemoteKeys, String> {
+    let uri = uri::secure(url, PlainHttp::Loopback).map_err(|why| format!("invalid URL of keys: {why}"))?;
+    let client = GuardedClient::new(access).map_err(|error| format!("keys at {url}: {error}"))?;
+    Ok(open(Arc::new(client), uri, format, Policy::default(), None, clock, random))
+}
+
+pub(super) fn in_file(
+    path: PathBuf,
+    format: KeyFormat,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+) -> Result<RemoteKeys, String> {
+    // A missing or malformed file is a mistake when the server is built; later, the last keys are used.
+    let body = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let keys = match format {
+        KeyFormat::Jwks => body,
+        KeyFormat::SpiffeBundle => spiffe_bundle::svid_keys(&body)?.keys,
+    };
+    crate::keys::KeySet::from_jwks(&keys).map_err(|error| format!("{}: {error}", path.display()))?;
+    let policy = Policy { fresh: FILE_AGE, least_fresh: FILE_AGE, most_fresh: FILE_AGE, ..Policy::default() };
+    // Only shown in messages.
+    let uri = Uri::builder().path_and_query(path.to_string_lossy().replace(' ', "%20")).build();
+    let uri = uri.unwrap_or_else(|_| Uri::from_static("/keys"));
+    Ok(open(Arc::new(FileClient(path)), uri, format, policy, None, clock, random))
+}
+
+pub(super) fn open(
+    client: Arc<dyn DynHttpClient>,
+    url: Uri,
+    format: KeyFormat,
+    policy: Policy,
+    algorithms: Option<Vec<Algorithm>>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+) -> RemoteKeys {
+    let client: Arc<dyn DynHttpClient> = match format {
+        KeyFormat::Jwks => client,
+        KeyFormat::SpiffeBundle => Arc::new(BundleClient { client, last_sequence: Mutex::default() }),
+    };
+    let source = KeySource {
+        client,
+        place: Place::At(url),
+        algorithms,
+        limits: Limits::default(),
+        plain_http: PlainHttp::Loopback,
+        known: Mutex::default(),
+    };
+    RemoteKeys::new(source, policy, clock, random)
+}
+
+/// Reads a file for each request.
+#[derive(Debug)]
+struct FileClient(PathBuf);
+
+impl HttpClient for FileClient {
+    async fn send(&self, _: Request<Bytes>, most: usize) -> Result<Response<Bytes>, HttpError> {
+        let path = self.0.clone();
+        let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await.map_err(HttpError::new)?;
+        let body = read.map_err(HttpError::new)?;
+        if body.len() > most {
+            return Err(HttpError::new("the file is longer than 256 KiB"));
+        }
+        Ok(Response::new(body.into()))
+    }
+}
+
+/// Makes a JWK Set of the keys for JWT-SVIDs in a trust bundle.
+#[derive(Debug)]
+struct BundleClient {
+    client: Arc<dyn DynHttpClient>,
+    /// An older bundle must not replace a newer one.
+    last_sequence: Mutex<Option<u64>>,
+}
+
+impl HttpClient for BundleClient {
+    async fn send(&self, request: Request<Bytes>, most: usize) -> Result<Response<Bytes>, HttpError> {
+        let mut response = self.client.send(request, most).await?;
+        if response.status() != StatusCode::OK {
+            return Ok(response);
+        }
+        let bundle = spiffe_bundle::svid_keys(response.body()).map_err(HttpError::new)?;
+        if let Some(sequence) = bundle.sequence {
+            let mut last = self.last_sequence.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.is_some_and(|last| sequence < last) {
+                return Err(HttpError::new("the `spiffe_sequence` of the trust bundle went back; publish the newest bundle"));
+            }
+            *last = Some(sequence);
+        }
+        *response.body_mut() = bundle.keys.into();
+        if let Some(seconds) = bundle.refresh_hint {
+            // The hint of the bundle counts, within the bounds for key sets.
+            response.headers_mut().insert(CACHE_CONTROL, max_age(seconds));
+        }
+        Ok(response)
+    }
+}
+
+fn max_age(seconds: u64) -> HeaderValue {
+    HeaderValue::try_from(format!("max-age={seconds}")).unwrap_or(HeaderValue::from_static("max-age=300"))
+}

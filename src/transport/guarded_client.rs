@@ -1,0 +1,193 @@
+//! [`GuardedClient`]: fetches from hosts that clients or platforms name in the configuration, within further bounds.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Request, Response};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::Semaphore;
+
+use super::reqwest_client::{settings, transfer};
+use super::{HttpClient, HttpError};
+
+/// How a host is reached.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HostAccess {
+    /// Whether addresses of private networks and of this machine are allowed.
+    pub(crate) private_addresses: bool,
+    /// The only certificates that are trusted, in PEM. By default the system's.
+    pub(crate) ca_certificates: Option<Vec<u8>>,
+    /// A file with a bearer token for the requests. It is read for each request, since it changes.
+    pub(crate) bearer_token_file: Option<PathBuf>,
+}
+
+/// The maximum number of fetches at once, and of those from one host.
+const MAX_FETCHES: usize = 32;
+const MAX_FETCHES_PER_HOST: usize = 4;
+
+/// The maximum size of a file with a token, in bytes.
+const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
+pub(crate) struct GuardedClient {
+    client: reqwest::Client,
+    access: HostAccess,
+    places: Semaphore,
+    hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+impl GuardedClient {
+    pub(crate) fn new(access: HostAccess) -> Result<Self, HttpError> {
+        let mut builder = settings().no_proxy();
+        if !access.private_addresses {
+            builder = builder.dns_resolver(Arc::new(PublicAddresses));
+        }
+        if let Some(pem) = &access.ca_certificates {
+            let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(HttpError::new)?;
+            if certificates.is_empty() {
+                return Err(HttpError::new("the file of CA certificates contains none; use certificates in PEM"));
+            }
+            builder = builder.tls_certs_only(certificates);
+        }
+        let client = builder.build().map_err(HttpError::new)?;
+        Ok(Self { client, access, places: Semaphore::new(MAX_FETCHES), hosts: Mutex::default() })
+    }
+
+    fn host(&self, host: &str) -> Arc<Semaphore> {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        // Only hosts with a fetch in flight are kept.
+        hosts.retain(|_, places| Arc::strong_count(places) > 1);
+        let places = hosts.entry(host.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(MAX_FETCHES_PER_HOST)));
+        places.clone()
+    }
+
+    async fn bearer_token(&self) -> Result<Option<HeaderValue>, HttpError> {
+        let Some(path) = self.access.bearer_token_file.clone() else { return Ok(None) };
+        let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(path)).await.map_err(HttpError::new)?;
+        let token = read.map_err(HttpError::new)?;
+        let token = token.trim();
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(HttpError::new("the file of the bearer token is too long"));
+        }
+        let mut header = HeaderValue::try_from(format!("Bearer {token}"))
+            .map_err(|_| HttpError::new("the file of the bearer token has characters that no token has"))?;
+        header.set_sensitive(true);
+        Ok(Some(header))
+    }
+}
+
+impl HttpClient for GuardedClient {
+    async fn send(&self, mut request: Request<Bytes>, most: usize) -> Result<Response<Bytes>, HttpError> {
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        // An address in the URL itself is never resolved.
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        if address.is_ok_and(|address| !self.access.private_addresses && is_private(address)) {
+            return Err(HttpError::new(PRIVATE));
+        }
+        if let Some(token) = self.bearer_token().await? {
+            request.headers_mut().insert(AUTHORIZATION, token);
+        }
+        let host = self.host(&host);
+        let _of_host = host.acquire().await.map_err(HttpError::new)?;
+        let _of_all = self.places.acquire().await.map_err(HttpError::new)?;
+        transfer(&self.client, request, most).await
+    }
+}
+
+const PRIVATE: &str = "the host has an address of a private network or of this machine; allow such addresses if you trust the \
+                       URL";
+
+/// Resolves names to public addresses only. Checked at each connection, because the owner of a name can change its
+/// addresses at any time.
+struct PublicAddresses;
+
+impl Resolve for PublicAddresses {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let name = name.as_str().to_owned();
+            let found = tokio::task::spawn_blocking(move || (name.as_str(), 0).to_socket_addrs()).await??;
+            let found: Vec<SocketAddr> = found.filter(|address| !is_private(address.ip())).collect();
+            if found.is_empty() {
+                return Err(PRIVATE.into());
+            }
+            let addresses: Addrs = Box::new(found.into_iter());
+            Ok(addresses)
+        })
+    }
+}
+
+/// Returns whether this is an address of this machine, of a private network, or one that is not for a single host.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let [first, second, ..] = address.octets();
+            address.is_private()
+                || address.is_loopback()
+                || address.is_link_local()
+                || address.is_unspecified()
+                || address.is_broadcast()
+                || address.is_multicast()
+                || address.is_documentation()
+                || first == 0
+                || first >= 240
+                || (first == 100 && second & 0xc0 == 64)
+                || (first == 192 && second == 0)
+                || (first == 198 && second & 0xfe == 18)
+        }
+        IpAddr::V6(address) => match address.to_ipv4_mapped() {
+            Some(mapped) => is_private(mapped.into()),
+            // Everything outside of the global unicast range 2000::/3, and tunnels within it that lead to IPv4 addresses.
+            None => {
+                let [first, second, ..] = address.segments();
+                first & 0xe000 != 0x2000 || first == 0x2002 || (first == 0x2001 && second < 0x200)
+            }
+        },
+    }
+}
+
+impl std::fmt::Debug for GuardedClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GuardedClient").field("access", &self.access).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_private;
+
+    #[test]
+    fn only_public_addresses_are_public() {
+        for address in [
+            "0.0.0.0",
+            "10.0.0.1",
+            "100.64.0.1",
+            "127.0.0.1",
+            "169.254.169.254",
+            "172.16.0.1",
+            "192.168.0.1",
+            "192.0.0.1",
+            "198.18.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "fe80::1",
+            "fc00::1",
+            "fd00:ec2::254",
+            "ff02::1",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::",
+            "2001:0:1::",
+        ] {
+            assert!(is_private(address.parse().unwrap()), "{address}");
+        }
+        for address in ["1.1.1.1", "100.128.0.1", "172.32.0.1", "198.20.0.1", "2606:4700::1111", "::ffff:1.1.1.1"] {
+            assert!(!is_private(address.parse().unwrap()), "{address}");
+        }
+    }
+}
