@@ -7,8 +7,8 @@ use std::time::Duration;
 use http::{Extensions, HeaderValue};
 
 use super::authenticate::{
-    AssertionAuthenticator, AssertionContext, AttemptLimits, Audit, Authenticator, CheckPlace, ClientAssertions, ClientCache,
-    ClientCacheLimits, Decoy, OnRead, SecretAuthenticator, SlowChecks, Throttle,
+    AssertionAuthenticator, AssertionContext, AttemptLimits, Audit, Authenticator, CheckPlace, ClientAssertions,
+    ClientCache, ClientCacheLimits, Decoy, OnRead, SecretAuthenticator, SlowChecks, Throttle,
 };
 use super::body::BodyLimits;
 use super::config_error::ConfigError;

@@ -122,7 +122,8 @@ impl CredentialRecord {
                 Err(".jwks_uri: `jwks` is present, too; keep one of them (RFC 7591 §2)".to_owned())
             }
             (ClientAuthMethod::PrivateKeyJwt, None, None) => {
-                Err(".jwks: missing; `private_key_jwt` needs the client's public keys, as `jwks` or `jwks_uri`".to_owned())
+                Err(".jwks: missing; `private_key_jwt` needs the client's public keys, as `jwks` or `jwks_uri`"
+                    .to_owned())
             }
             (ClientAuthMethod::SpiffeJwt, ..) => {
                 only(&["spiffe_id"])?;

@@ -25,13 +25,8 @@ pub enum ClientAuthMethod {
 }
 
 impl ClientAuthMethod {
-    pub(crate) const ALL: [Self; 5] = [
-        Self::ClientSecretBasic,
-        Self::ClientSecretPost,
-        Self::PrivateKeyJwt,
-        Self::SpiffeJwt,
-        Self::PlatformJwt,
-    ];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::ClientSecretBasic, Self::ClientSecretPost, Self::PrivateKeyJwt, Self::SpiffeJwt, Self::PlatformJwt];
 
     /// Returns whether the client authenticates with one of its secrets.
     pub(crate) const fn is_secret(self) -> bool {

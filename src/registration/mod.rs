@@ -17,10 +17,10 @@ mod registered_secret;
 mod rules;
 
 pub use self::client::{Client, ClientError, RegisteredClient};
-pub use self::credential::{Credential, InvalidCredential, InvalidSpiffeId, SpiffeId};
-pub(crate) use self::credential::{CredentialKind, PlatformIdentity, is_trust_domain};
 #[cfg(feature = "remote")]
 pub(crate) use self::credential::KeysUrl;
+pub use self::credential::{Credential, InvalidCredential, InvalidSpiffeId, SpiffeId};
+pub(crate) use self::credential::{CredentialKind, PlatformIdentity, is_trust_domain};
 pub use self::method::ClientAuthMethod;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 pub(crate) use self::record::from_json;

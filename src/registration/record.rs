@@ -569,10 +569,15 @@ mod tests {
         (record.default_scope, record.default_audience, record.subject) = (text(), text(), text());
         (record.token_lifetime, record.grant, record.enabled) = (Some(1), false, false);
         record.must_understand = vec!["note".to_owned()];
+        record.token_endpoint_auth_method = Some(ClientAuthMethod::default());
+        let key = crate::registration::Credential::spiffe_id("spiffe://a/b".parse().unwrap());
+        record.credentials = vec![Object((&key).into())];
+        record.legacy_assertions_until = Some(1);
         let written = serde_json::to_value(&record).unwrap();
         let unknown: Vec<_> = written.as_object().unwrap().keys().filter(|name| !super::is_known(name)).collect();
         assert_eq!(unknown, ["note"]);
-        let missing = super::MEMBERS.into_iter().find(|name| written.get(name).is_none());
+        let new = super::NEW_MEMBERS.iter().map(|new| new.name);
+        let missing = super::MEMBERS.into_iter().chain(new).find(|name| written.get(name).is_none());
         assert_eq!(missing, None);
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::{Credential, CredentialKind};
 use super::client::{ClientError, RegisteredClient};
+use super::{Credential, CredentialKind};
 use crate::audience::Audience;
 use crate::quoted::quoted;
 use crate::scope::Scopes;
@@ -43,10 +43,12 @@ impl AcceptedCredentials {
     fn why_not(&self, credential: &Credential) -> Option<String> {
         match credential.kind() {
             CredentialKind::Keys(_) => (!self.keys).then(|| {
-                "for `private_key_jwt`, which the server does not accept; enable it with .client_assertions(…)".to_owned()
+                "for `private_key_jwt`, which the server does not accept; enable it with .client_assertions(…)"
+                    .to_owned()
             }),
             CredentialKind::KeysUrl(_) => (!self.key_urls).then(|| {
-                "a `jwks_uri`, which the server does not accept; enable it with ClientAssertions::client_key_urls".to_owned()
+                "a `jwks_uri`, which the server does not accept; enable it with ClientAssertions::client_key_urls"
+                    .to_owned()
             }),
             CredentialKind::Platform(identity) => {
                 let issuer = identity.issuer();
@@ -98,7 +100,7 @@ impl ClientRules {
         let audiences = audiences.filter(|(_, audience)| !self.exists(audience));
         let scopes =
             self.known_scopes.iter().flat_map(|known| client.scopes().iter().filter(|scope| !known.contains(scope)));
-        let is_issuer = self.accepted.platforms.iter().any(|issuer| issuer == client.id());
+        let is_issuer = self.accepted.platforms.iter().any(|issuer| issuer == client.id().as_str());
         can_get_none
             .then(|| NO_AUDIENCE.to_owned())
             .into_iter()

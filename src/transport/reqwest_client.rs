@@ -68,24 +68,24 @@ async fn exchange(
     request: reqwest::Request,
     most: usize,
 ) -> Result<Response<Bytes>, HttpError> {
-        let answer = client.execute(request).await;
-        let mut answer = answer.map_err(|error| {
-            let is_connect = error.is_connect();
-            // The fetch error already contains the URL, truncated.
-            let error = error.without_url();
-            if is_connect { HttpError::no_connection(error) } else { HttpError::new(error) }
-        })?;
-        let mut body = BytesMut::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| HttpError::new(error.without_url()))? {
-            if body.len() + chunk.len() > most {
-                return Err(HttpError::too_long(most));
-            }
-            body.extend_from_slice(&chunk);
+    let answer = client.execute(request).await;
+    let mut answer = answer.map_err(|error| {
+        let is_connect = error.is_connect();
+        // The fetch error already contains the URL, truncated.
+        let error = error.without_url();
+        if is_connect { HttpError::no_connection(error) } else { HttpError::new(error) }
+    })?;
+    let mut body = BytesMut::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|error| HttpError::new(error.without_url()))? {
+        if body.len() + chunk.len() > most {
+            return Err(HttpError::too_long(most));
         }
-        let mut response = Response::new(body.freeze());
-        *response.status_mut() = answer.status();
-        *response.headers_mut() = std::mem::take(answer.headers_mut());
-        Ok(response)
+        body.extend_from_slice(&chunk);
+    }
+    let mut response = Response::new(body.freeze());
+    *response.status_mut() = answer.status();
+    *response.headers_mut() = std::mem::take(answer.headers_mut());
+    Ok(response)
 }
 
 #[cfg(test)]

@@ -30,10 +30,10 @@ mod verifier;
 pub use self::claims::ClaimsError;
 pub(crate) use self::error::Verified;
 pub use self::error::{InvalidToken, Unavailable, UnavailableKind, VerifyError};
+pub(crate) use self::foreign_claims::Unique;
 #[cfg(feature = "remote")]
 pub use self::introspection::Introspection;
 pub(crate) use self::issued_token::{IssuedToken, IssuedTokens, NotIssued};
-pub(crate) use self::foreign_claims::Unique;
 pub(crate) use self::jws::{Jws, LONGEST_TOKEN};
 pub use self::refused_token::RefusedToken;
 #[cfg(feature = "remote")]

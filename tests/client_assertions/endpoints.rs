@@ -91,7 +91,7 @@ async fn a_log_that_is_down_is_a_503_and_never_a_token_or_a_refusal() {
         let server = settings(store).client_assertions(ClientAssertions::new(Down)).build().unwrap();
         let site = stack.issue(&server).await;
         site.send(signed(post(GRANT), "one")).await.assert_refused(503, "temporarily_unavailable");
-        // The log was not asked about this one.
+        // The log was not asked about the next assertion.
         let wrong = good("key", "ES256", Some("k1")).es256(8);
         let request = post(GRANT).param("client_assertion_type", JWT_BEARER).param("client_assertion", &wrong);
         site.send(request).await.assert_refused(401, "invalid_client");

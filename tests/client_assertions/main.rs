@@ -7,5 +7,8 @@ mod common;
 
 mod accepted;
 mod endpoints;
+#[cfg(feature = "remote")]
+mod key_urls;
 mod refused;
+mod workloads;
 mod world;

@@ -165,7 +165,11 @@ impl Credential {
     /// # Errors
     ///
     /// If the credential is not for a platform.
-    pub fn claim(self, name: impl Into<String>, value: impl Into<serde_json::Value>) -> Result<Self, InvalidCredential> {
+    pub fn claim(
+        self,
+        name: impl Into<String>,
+        value: impl Into<serde_json::Value>,
+    ) -> Result<Self, InvalidCredential> {
         match self.kind {
             CredentialKind::Platform(identity) => {
                 let kind = CredentialKind::Platform(identity.with_claim(name.into(), value.into()));

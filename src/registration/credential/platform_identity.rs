@@ -96,7 +96,8 @@ mod tests {
 
     #[test]
     fn each_claim_is_compared_with_its_type_and_found_by_name_or_pointer() {
-        let token = json!({"repository_id": "5", "a/b": 1, "kubernetes.io": {"serviceaccount": {"uid": "u", "x": [7]}}});
+        let token =
+            json!({"repository_id": "5", "a/b": 1, "kubernetes.io": {"serviceaccount": {"uid": "u", "x": [7]}}});
         for (name, value, is_there) in [
             ("repository_id", json!("5"), true),
             ("repository_id", json!(5), false),

@@ -73,9 +73,8 @@ impl FromStr for SpiffeId {
         }
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
         let segments = path.strip_suffix("/*").unwrap_or(if path == "*" { "all" } else { path });
-        let is_segment = |segment: &str| {
-            !segment.is_empty() && segment != "." && segment != ".." && segment.bytes().all(is_allowed)
-        };
+        let is_segment =
+            |segment: &str| !segment.is_empty() && segment != "." && segment != ".." && segment.bytes().all(is_allowed);
         if !segments.split('/').all(is_segment) {
             return Err(InvalidSpiffeId(
                 "the segments of its path must be letters, digits, `.`, `-` and `_`; only a whole last segment can be `*`",
@@ -109,7 +108,9 @@ mod tests {
 
     #[test]
     fn an_id_has_a_trust_domain_and_a_path_of_plain_segments() {
-        for text in ["spiffe://a/b", "spiffe://example.org/ns/prod/sa/billing", "spiffe://a_b-c.1/X.y-z_0", "spiffe://a/*"] {
+        for text in
+            ["spiffe://a/b", "spiffe://example.org/ns/prod/sa/billing", "spiffe://a_b-c.1/X.y-z_0", "spiffe://a/*"]
+        {
             assert_eq!(text.parse::<SpiffeId>().unwrap().as_str(), text);
         }
         for text in [

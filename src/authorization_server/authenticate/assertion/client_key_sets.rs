@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::key_place::KeyFormat;
+use super::key_format::KeyFormat;
 use super::remote_keys;
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::Random;
@@ -33,11 +33,7 @@ struct Entry {
 }
 
 impl ClientKeySets {
-    pub(super) fn new(
-        private_addresses: bool,
-        clock: Arc<dyn Clock>,
-        random: Arc<dyn Random>,
-    ) -> Result<Self, String> {
+    pub(super) fn new(private_addresses: bool, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Self, String> {
         let access = HostAccess { private_addresses, ..HostAccess::default() };
         let client = GuardedClient::new(access).map_err(|error| format!("cannot build the HTTP client: {error}"))?;
         Ok(Self { client: Arc::new(client), clock, random, sets: Mutex::new(BoundedMap::new(MAX_SETS)) })

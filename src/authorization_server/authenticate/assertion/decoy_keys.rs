@@ -1,4 +1,4 @@
-//! [`DecoyKeys`]: stand in for the keys of a client, so that each refusal costs one verification of a signature.
+//! [`DecoyKeys`]: keys that are used instead of those of a client, so that each refusal costs one verification.
 
 use crate::keys::{Algorithm, KeyError, KeySet, VerifyingKey};
 

@@ -2,30 +2,25 @@
 
 use std::sync::{Arc, Once};
 
-use crate::clock::Clock;
-use crate::crypto::Random;
-use crate::keys::{KeySet, TrustedKeys};
-#[cfg(feature = "remote")]
-use crate::keys::remote::RemoteKeys;
+use super::key_format::KeyFormat;
 #[cfg(feature = "remote")]
 use super::remote_keys;
+use crate::clock::Clock;
+use crate::crypto::Random;
+#[cfg(feature = "remote")]
+use crate::keys::remote::RemoteKeys;
+use crate::keys::{KeySet, TrustedKeys};
 #[cfg(feature = "remote")]
 use crate::transport::HostAccess;
-
-/// The format of the document with the keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KeyFormat {
-    /// RFC 7517 §5.
-    Jwks,
-    /// A JWK Set whose keys for JWT-SVIDs have the `use` `jwt-svid` (SPIFFE Trust Domain and Bundle §4).
-    SpiffeBundle,
-}
 
 #[derive(Clone, Debug)]
 pub(super) enum KeyPlace {
     Fixed(KeySet),
     #[cfg(feature = "remote")]
-    Url { url: String, access: HostAccess },
+    Url {
+        url: String,
+        access: HostAccess,
+    },
     #[cfg(feature = "remote")]
     File(std::path::PathBuf),
 }

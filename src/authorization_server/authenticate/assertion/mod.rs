@@ -16,6 +16,7 @@ mod decoy_keys;
 mod failure;
 mod header;
 mod invalid;
+mod key_format;
 mod key_place;
 mod platform;
 #[cfg(feature = "remote")]
@@ -40,8 +41,8 @@ use self::credentials::AssertionKind;
 use self::decoy_keys::DecoyKeys;
 use self::failure::Failure;
 use self::invalid::Refusal;
-pub use self::platform::PlatformIssuer;
 pub use self::invalid::{AssertionRule, InvalidAssertion};
+pub use self::platform::PlatformIssuer;
 use self::replay::Replays;
 use self::rules::{Assertion, Legacy, Parts, Rules, expires_at};
 pub use self::settings::ClientAssertions;
@@ -129,7 +130,8 @@ impl AssertionAuthenticator {
     ) -> Result<Self, ConfigError> {
         settings.check().map_err(ConfigError::Limits)?;
         let AssertionContext { issuer, token_endpoint, clients, store_timeout, clock, random, audit } = context;
-        let ClientAssertions { log, max_lifetime, clock_skew, algorithms, platforms, trust_domains, key_urls } = settings;
+        let ClientAssertions { log, max_lifetime, clock_skew, algorithms, platforms, trust_domains, key_urls } =
+            settings;
         let rules = Rules { issuer: issuer.clone(), token_endpoint, max_lifetime, clock_skew, algorithms };
         let decoy = DecoyKeys::new().map_err(|error| ConfigError::Document(error.to_string()))?;
         let workloads = Workloads::open(platforms, trust_domains, &clock, random).map_err(ConfigError::Assertions)?;

@@ -17,7 +17,7 @@ use crate::transport::HostAccess;
 /// fetched only from the URL that is configured here, never from a host in a token.
 ///
 /// ```
-/// use tower_client_credentials::KeySet;
+/// use tower_client_credentials::keys::KeySet;
 /// use tower_client_credentials::authorization_server::PlatformIssuer;
 ///
 /// let keys = KeySet::from_jwks(r#"{"keys": [

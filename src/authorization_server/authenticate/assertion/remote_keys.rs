@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::CACHE_CONTROL;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 
-use super::key_place::KeyFormat;
+use super::key_format::KeyFormat;
 use super::spiffe_bundle;
 use crate::clock::Clock;
 use crate::crypto::Random;
@@ -117,7 +117,9 @@ impl HttpClient for BundleClient {
         if let Some(sequence) = bundle.sequence {
             let mut last = self.last_sequence.lock().unwrap_or_else(PoisonError::into_inner);
             if last.is_some_and(|last| sequence < last) {
-                return Err(HttpError::new("the `spiffe_sequence` of the trust bundle went back; publish the newest bundle"));
+                return Err(HttpError::new(
+                    "the `spiffe_sequence` of the trust bundle went back; publish the newest bundle",
+                ));
             }
             *last = Some(sequence);
         }

@@ -96,7 +96,11 @@ mod tests {
     /// Returns the credential that verifies an assertion of `a`, and how many signatures were checked.
     fn checked(key: &SigningKey, client: Option<&RegisteredClient>) -> (Option<usize>, usize) {
         let claims = br#"{"iss":"a","sub":"a","aud":"https://i.example","exp":9,"jti":"j"}"#;
-        let credentials = AssertionCredentials { text: key.sign_as("JWT", claims).unwrap().into(), kind: AssertionKind::JwtBearer, client_id: None };
+        let credentials = AssertionCredentials {
+            text: key.sign_as("JWT", claims).unwrap().into(),
+            kind: AssertionKind::JwtBearer,
+            client_id: None,
+        };
         let rules = Rules {
             issuer: "https://i.example".parse().unwrap(),
             token_endpoint: None,

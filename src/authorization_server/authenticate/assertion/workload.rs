@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::claims::shown;
+use super::claims::{shown, shown_text};
 use super::invalid::{AssertionRule, Refusal};
 use crate::clock::UnixTime;
 use crate::issuer::Issuer;
@@ -67,7 +67,7 @@ impl WorkloadClaims {
         if only.is_some_and(|only| only == issuer.as_str()) {
             return Ok(());
         }
-        let expected = format!("{}, this server's issuer identifier, as the only value", super::claims::shown_text(issuer.as_str()));
+        let expected = format!("{}, this server's issuer identifier, as the only value", shown_text(issuer.as_str()));
         Err(Refusal::claim(AssertionRule::Audience, "aud", &shown(found), &expected, how_to_fix))
     }
 
@@ -89,7 +89,8 @@ impl WorkloadClaims {
             let expected = format!("a time after {}, which is now", now.as_secs());
             return Err(Refusal::claim(Expiry, "exp", &expires_at.as_secs(), &expected, FIX));
         }
-        if let Some(time) = self.time("nbf", NotBefore)?.and_then(NumericDate::rounded_up).filter(|time| *time > latest) {
+        if let Some(time) = self.time("nbf", NotBefore)?.and_then(NumericDate::rounded_up).filter(|time| *time > latest)
+        {
             return Err(later("nbf", NotBefore, time));
         }
         let issued_at = self.time("iat", IssuedAt)?.and_then(NumericDate::rounded_down);
@@ -97,7 +98,13 @@ impl WorkloadClaims {
             return Err(later("iat", IssuedAt, time));
         }
         if issued_at.is_none() && needs_issue_time {
-            return Err(Refusal::claim(IssuedAt, "iat", &"absent", "the time of issue", "send a token of the platform"));
+            return Err(Refusal::claim(
+                IssuedAt,
+                "iat",
+                &"absent",
+                "the time of issue",
+                "send a token of the platform",
+            ));
         }
         let end = issued_at.map_or_else(|| latest.after(lifetime), |issued_at| issued_at.after(lifetime));
         if expires_at > end {

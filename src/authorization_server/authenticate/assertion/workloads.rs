@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::claims::shown_text;
+use super::claims::{shown, shown_text};
 use super::failure::Failure;
 use super::invalid::{AssertionRule, Refusal};
-use super::key_place::{KeyFormat, WorkloadKeys};
+use super::key_format::KeyFormat;
+use super::key_place::WorkloadKeys;
 use super::platform::PlatformIssuer;
 use super::rules::{Parts, Rules};
 use super::trust_domain::TrustDomain;
@@ -17,6 +18,7 @@ use super::workload::{Times, WorkloadClaims};
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::Random;
 use crate::registration::{CredentialKind, PlatformIdentity, RegisteredClient, SpiffeId, is_trust_domain};
+use crate::verification::Unique;
 
 /// The longest time from `iat` to `exp` of a platform's token.
 const MAX_PLATFORM_LIFETIME: Duration = Duration::from_secs(3_600);
@@ -159,12 +161,14 @@ struct SvidHeader {
 const SVID_ALGORITHMS: [&str; 6] = ["RS256", "RS384", "RS512", "ES256", "ES384", "PS256"];
 
 fn svid_header(json: &[u8]) -> Result<SvidHeader, Refusal> {
-    let text = "the header of the JWT-SVID is not a JSON object with the strings `alg` and `kid`, and an optional `typ`";
+    let text =
+        "the header of the JWT-SVID is not a JSON object with the strings `alg` and `kid`, and an optional `typ`";
     let malformed = || Refusal::new(AssertionRule::Header, text);
-    let crate::verification::Unique(header) = serde_json::from_slice(json).map_err(|_| malformed())?;
+    let Unique(header) = serde_json::from_slice(json).map_err(|_| malformed())?;
     let header: Map<String, Value> = header;
     if let Some(name) = header.keys().find(|name| !["alg", "kid", "typ"].contains(&name.as_str())) {
-        let text = format!("the header of the JWT-SVID has {}, and only `alg`, `kid` and `typ` are allowed", shown_text(name));
+        let text =
+            format!("the header of the JWT-SVID has {}, and only `alg`, `kid` and `typ` are allowed", shown_text(name));
         return Err(Refusal::new(AssertionRule::Header, text));
     }
     let string = |name: &str| header.get(name).and_then(Value::as_str);
@@ -173,7 +177,7 @@ fn svid_header(json: &[u8]) -> Result<SvidHeader, Refusal> {
         Some(Value::String(typ)) if typ == "JWT" || typ == "JOSE" => {}
         Some(found) => {
             let (expected, fix) = ("`JWT`, `JOSE` or none", "send a JWT-SVID");
-            let found = super::claims::shown(Some(found));
+            let found = shown(Some(found));
             return Err(Refusal::claim(AssertionRule::Type, "typ", &found, expected, fix));
         }
     }
@@ -207,7 +211,7 @@ impl Workload<'_> {
         });
         found.map(|(at, _)| at).ok_or_else(|| match (missing, self) {
             (Some(name), Self::Platform(_, claims)) => {
-                let found = super::claims::shown(claims.all.get(&name));
+                let found = shown(claims.all.get(&name));
                 let fix = "correct the `claims` of the credential, or use the workload that it means";
                 Refusal::claim(AssertionRule::Credential, &name, &found, "the value in the credential", fix)
             }

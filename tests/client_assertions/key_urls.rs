@@ -1,0 +1,276 @@
+//! Keys at URLs: those of clients, platforms and trust domains, from a server that is slow, down, huge, or lies.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use http::StatusCode;
+use serde_json::json;
+use tower_client_credentials::authorization_server::{AssertionRule, ClientAssertions, PlatformIssuer, TrustDomain};
+use tower_client_credentials::registration::Credential;
+use tower_client_credentials::store::ClientAdmin as _;
+use tower_client_credentials::{Client, MemoryStore, event};
+
+use crate::common::forge::Draft;
+use crate::common::request::{GRANT, post};
+use crate::common::{API, ISSUER, NOW, at, settings};
+use crate::world::{Sign as _, World, asks, ec_jwk, ec_keys, es256, good};
+
+/// What the server of the keys answers.
+#[derive(Clone)]
+enum Answer {
+    Keys(String),
+    Status(StatusCode),
+    Redirect(&'static str),
+    Huge,
+}
+
+/// A server of keys on loopback.
+#[derive(Clone)]
+struct KeyServer {
+    url: String,
+    answer: Arc<Mutex<Answer>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl KeyServer {
+    async fn start(keys: String) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/jwks", listener.local_addr().unwrap());
+        let server = Self { url, answer: Arc::new(Mutex::new(Answer::Keys(keys))), asked: Arc::default() };
+        let router = Router::new().route("/jwks", get(Self::respond)).with_state(server.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        server
+    }
+
+    async fn respond(State(server): State<Self>) -> Response {
+        server.asked.fetch_add(1, Ordering::SeqCst);
+        let answer = server.answer.lock().unwrap().clone();
+        match answer {
+            Answer::Keys(keys) => keys.into_response(),
+            Answer::Status(status) => status.into_response(),
+            Answer::Redirect(to) => (StatusCode::FOUND, [("location", to)]).into_response(),
+            Answer::Huge => " ".repeat(300 * 1024).into_response(),
+        }
+    }
+
+    fn answers(&self, answer: Answer) {
+        *self.answer.lock().unwrap() = answer;
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+fn keys(named: &[(u8, &str)]) -> String {
+    let key = |(seed, kid): &(u8, &str)| {
+        let mut jwk = ec_jwk(&es256(*seed));
+        jwk["kid"] = (*kid).into();
+        jwk
+    };
+    json!({"keys": named.iter().map(key).collect::<Vec<_>>()}).to_string()
+}
+
+fn world(store: &MemoryStore, assertions: ClientAssertions) -> World {
+    let (sender, events) = event::channel();
+    let server = settings(store.clone()).client_assertions(assertions).events(sender).build().unwrap();
+    World { server, events }
+}
+
+fn store_with(url: &str) -> MemoryStore {
+    let at_url = Client::with_credential("far", Credential::jwks_uri(url).unwrap()).audience(API);
+    MemoryStore::try_from([at_url, Client::with_credential("near", ec_keys(7, Some("k1"))).audience(API)]).unwrap()
+}
+
+fn of_far(kid: &str, jti: &str) -> Draft {
+    good("far", "ES256", Some(kid)).claim("jti", jti)
+}
+
+#[tokio::test]
+async fn a_client_rotates_its_key_at_its_url_and_a_removed_key_is_refused_after_a_refresh() {
+    let keys_of = KeyServer::start(keys(&[(7, "one")])).await;
+    let store = store_with(&keys_of.url);
+    let mut world = world(&store, ClientAssertions::new(store.clone()).dangerous_private_client_key_urls());
+    let get = async |world: &World, kid: &str, jti: &str, seed: u8| {
+        world.send(asks(&of_far(kid, jti).es256(seed))).await.status.as_u16()
+    };
+    assert_eq!(get(&world, "one", "a", 7).await, 200);
+    assert_eq!(get(&world, "one", "b", 7).await, 200);
+    assert_eq!(keys_of.asked(), 1, "the keys are kept");
+    // The next key is published, and then used.
+    keys_of.answers(Answer::Keys(keys(&[(7, "one"), (8, "two")])));
+    assert_eq!(get(&world, "two", "c", 8).await, 200);
+    assert_eq!(keys_of.asked(), 2);
+    // The old key is removed. Its assertions are accepted until the set is fetched again.
+    keys_of.answers(Answer::Keys(keys(&[(8, "two")])));
+    assert_eq!(get(&world, "one", "d", 7).await, 200);
+    let (client, revision) = store.load(&"far".parse().unwrap()).await.unwrap().unwrap();
+    let refreshed = Credential::jwks_uri(&keys_of.url).unwrap().refreshed_at(at(NOW + 1)).unwrap();
+    let changed = client.edit().without_credential("1").credential(refreshed).register().unwrap();
+    store.replace(changed, revision).await.unwrap();
+    assert_eq!(get(&world, "two", "e", 8).await, 200);
+    while world.events.try_recv().is_some() {}
+    assert_ne!(get(&world, "one", "f", 7).await, 200);
+    assert_eq!(keys_of.asked(), 4, "one fetch for the refresh, and one for the key that is gone");
+}
+
+#[tokio::test]
+async fn a_server_of_keys_that_does_not_answer_with_keys_is_a_503_and_the_last_keys_are_used() {
+    for bad in [
+        Answer::Status(StatusCode::INTERNAL_SERVER_ERROR),
+        Answer::Status(StatusCode::NOT_FOUND),
+        Answer::Redirect("https://evil.example/jwks"),
+        Answer::Huge,
+        Answer::Keys("[]".to_owned()),
+        Answer::Keys("{\"keys\": []}".to_owned()),
+    ] {
+        let keys_of = KeyServer::start(String::new()).await;
+        keys_of.answers(bad.clone());
+        let store = store_with(&keys_of.url);
+        let server = world(&store, ClientAssertions::new(store.clone()).dangerous_private_client_key_urls());
+        let seen = server.send(asks(&of_far("one", "a").es256(7))).await;
+        assert_eq!(seen.status.as_u16(), 503);
+        assert!(seen.headers.contains_key("retry-after"));
+        let near = good("near", "ES256", Some("k1")).claim("jti", "n").es256(7);
+        assert_eq!(server.send(asks(&near)).await.status.as_u16(), 200);
+
+        // Another server, which had the keys once.
+        keys_of.answers(Answer::Keys(keys(&[(7, "one")])));
+        let server = world(&store, ClientAssertions::new(store.clone()).dangerous_private_client_key_urls());
+        assert_eq!(server.send(asks(&of_far("one", "b").es256(7))).await.status.as_u16(), 200);
+        keys_of.answers(bad);
+        assert_eq!(server.send(asks(&of_far("one", "c").es256(7))).await.status.as_u16(), 200);
+    }
+}
+
+#[tokio::test]
+async fn ten_thousand_requests_with_unknown_names_of_keys_cause_few_fetches_and_others_are_served() {
+    let keys_of = KeyServer::start(keys(&[(7, "one")])).await;
+    let store = store_with(&keys_of.url);
+    let mut world = world(&store, ClientAssertions::new(store.clone()).dangerous_private_client_key_urls());
+    assert_eq!(world.send(asks(&of_far("one", "a").es256(7))).await.status.as_u16(), 200);
+    let started = std::time::Instant::now();
+    for number in 0..10_000 {
+        let forged = of_far(&format!("unknown-{number}"), "f").seal([1; 64]);
+        let status = world.send(asks(&forged)).await.status.as_u16();
+        assert!(matches!(status, 401 | 503), "{status}");
+        while world.events.try_recv().is_some() {}
+        if number % 1_000 == 0 {
+            for (client, kid) in [("far", "one"), ("near", "k1")] {
+                let own = good(client, "ES256", Some(kid)).claim("jti", format!("{number}")).es256(7);
+                assert_eq!(world.send(asks(&own)).await.status.as_u16(), 200, "{client}");
+            }
+        }
+    }
+    let (fetches, seconds) = (keys_of.asked() - 1, started.elapsed().as_secs());
+    println!("10,000 requests with unknown names caused {fetches} fetches in {seconds} s");
+    // Three in a row, then one for every ten seconds; and one by the schedule, every seven minutes.
+    let allowed = 3 + 1 + seconds / 10 + 1 + seconds / 420;
+    assert!(u64::try_from(fetches).unwrap() <= allowed, "{fetches} fetches in {seconds} s");
+}
+
+#[tokio::test]
+async fn an_address_of_this_machine_is_never_asked_unless_it_is_allowed() {
+    let keys_of = KeyServer::start(keys(&[(7, "one")])).await;
+    for url in [keys_of.url.clone(), keys_of.url.replace("127.0.0.1", "localhost")] {
+        let store = store_with(&url);
+        let world = world(&store, ClientAssertions::new(store.clone()).client_key_urls());
+        assert_eq!(world.send(asks(&of_far("one", "a").es256(7))).await.status.as_u16(), 503);
+    }
+    assert_eq!(keys_of.asked(), 0);
+}
+
+#[tokio::test]
+async fn the_shape_of_an_assertion_is_checked_before_any_fetch() {
+    let keys_of = KeyServer::start(keys(&[(7, "one")])).await;
+    let store = store_with(&keys_of.url);
+    let mut world = world(&store, ClientAssertions::new(store.clone()).dangerous_private_client_key_urls());
+    for (draft, rule) in [
+        (of_far("one", "a").header("typ", "at+jwt"), AssertionRule::Type),
+        (of_far("one", "a").header("alg", "HS256"), AssertionRule::Algorithm),
+        (of_far("one", "a").without_claim("jti"), AssertionRule::TokenId),
+        (of_far("one", "a").without_claim("exp"), AssertionRule::Expiry),
+        (of_far("one", "a").claim("iss", "near"), AssertionRule::Issuer),
+    ] {
+        assert_eq!(world.send(asks(&draft.es256(7))).await.status.as_u16(), 401);
+        assert_eq!(world.broken_rule().0, rule);
+    }
+    assert_eq!(keys_of.asked(), 0);
+}
+
+#[tokio::test]
+async fn a_platform_and_a_trust_domain_publish_their_keys_at_a_url_or_in_a_file() {
+    const CLUSTER: &str = "https://cluster.example";
+    let cluster = KeyServer::start(keys(&[(21, "c1")])).await;
+    let bundle = |named: &[(u8, &str)], sequence: u64| {
+        let mut set: serde_json::Value = serde_json::from_str(&keys(named)).unwrap();
+        for key in set["keys"].as_array_mut().unwrap() {
+            key["use"] = "jwt-svid".into();
+        }
+        set["spiffe_sequence"] = sequence.into();
+        set["spiffe_refresh_hint"] = 300.into();
+        set.to_string()
+    };
+    let domain = KeyServer::start(bundle(&[(23, "s1")], 2)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bundle.json");
+    std::fs::write(&file, bundle(&[(25, "f1")], 1)).unwrap();
+    let spiffe = |id: &str| Credential::spiffe_id(id.parse().unwrap());
+    let store = MemoryStore::try_from([
+        Client::with_credential("kube", Credential::service_account(CLUSTER, "prod", "a").unwrap()).audience(API),
+        Client::with_credential("web", spiffe("spiffe://web.example/a")).audience(API),
+        Client::with_credential("file", spiffe("spiffe://file.example/a")).audience(API),
+    ])
+    .unwrap();
+    let assertions = ClientAssertions::new(store.clone())
+        .platform(PlatformIssuer::at(CLUSTER, &cluster.url).private_addresses())
+        .trust_domain(TrustDomain::at("web.example", &domain.url).private_addresses())
+        .trust_domain(TrustDomain::in_file("file.example", &file));
+    let world = world(&store, assertions);
+    let token = |sub: &str, kid: &str, seed: u8| {
+        let claims = json!({"iss": CLUSTER, "sub": sub, "aud": ISSUER, "iat": NOW, "exp": NOW + 300});
+        let header = json!({"alg": "ES256", "kid": kid});
+        Draft { header: header.to_string(), claims: claims.to_string() }.es256(seed)
+    };
+    let get = async |kind: &str, client: &str, token: &str| {
+        let kind = format!("urn:ietf:params:oauth:client-assertion-type:{kind}");
+        let request = post(GRANT).param("client_assertion_type", &kind).param("client_assertion", token);
+        world.send(request.param("client_id", client)).await.status.as_u16()
+    };
+    assert_eq!(get("jwt-bearer", "kube", &token("system:serviceaccount:prod:a", "c1", 21)).await, 200);
+    assert_eq!(get("jwt-spiffe", "web", &token("spiffe://web.example/a", "s1", 23)).await, 200);
+    assert_eq!(get("jwt-spiffe", "file", &token("spiffe://file.example/a", "f1", 25)).await, 200);
+    // Each rotates its key. An unknown name causes a fetch at once.
+    cluster.answers(Answer::Keys(keys(&[(31, "c2")])));
+    assert_eq!(get("jwt-bearer", "kube", &token("system:serviceaccount:prod:a", "c2", 31)).await, 200);
+    assert_eq!(get("jwt-bearer", "kube", &token("system:serviceaccount:prod:a", "c1", 21)).await, 401);
+    // An older bundle does not replace a newer one.
+    domain.answers(Answer::Keys(bundle(&[(33, "s0")], 1)));
+    assert_eq!(get("jwt-spiffe", "web", &token("spiffe://web.example/a", "s0", 33)).await, 503);
+    assert_eq!(get("jwt-spiffe", "web", &token("spiffe://web.example/a", "s1", 23)).await, 200);
+    domain.answers(Answer::Keys(bundle(&[(33, "s3")], 3)));
+    std::fs::write(&file, bundle(&[(35, "f2")], 2)).unwrap();
+    assert_eq!(get("jwt-spiffe", "file", &token("spiffe://file.example/a", "f2", 35)).await, 200);
+    // A platform that is down is used with its last keys.
+    cluster.answers(Answer::Status(StatusCode::BAD_GATEWAY));
+    assert_eq!(get("jwt-bearer", "kube", &token("system:serviceaccount:prod:a", "c2", 31)).await, 200);
+}
+
+#[test]
+fn a_file_without_a_bundle_is_an_error_when_the_server_is_built() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bundle.json");
+    for content in [None, Some("{}"), Some(r#"{"keys": []}"#)] {
+        if let Some(content) = content {
+            std::fs::write(&file, content).unwrap();
+        }
+        let assertions =
+            ClientAssertions::new(MemoryStore::default()).trust_domain(TrustDomain::in_file("example.org", &file));
+        let error = settings(MemoryStore::default()).client_assertions(assertions).build().unwrap_err().to_string();
+        assert!(error.contains("bundle"), "{error}");
+    }
+}
