@@ -15,20 +15,20 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use common::disk::{Disk, has_own_mounts};
+use common::disk::{Disk, fail_writes, has_own_mounts, may_fail_writes};
+use common::faults::{PATIENCE, follow, loss, read, still_polls, until};
 use common::{chain, client};
 use tempfile::TempDir;
 use tower_client_credentials::event::{self, EventReceiver, Outcome};
 use tower_client_credentials::store::{
     Change, ClientAdmin, Cursor, FileStore, Replay, ReplayId, ReplayLog, Revocation, RevocationStore, SqliteStore,
     StoreError,
+    ClientAdmin, ClientId, ClientStore, ReplayLog, Revocation, RevocationStore, StoreError,
 };
 use tower_client_credentials::{ClientId, ClientStore, Revocations};
 
 const BILLING: ClientId = ClientId::from_static("billing");
 const HOUR: Duration = Duration::from_secs(3_600);
-/// How long a call may take: a disk that is busy with other tests must not fail one of these.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 fn key(name: impl Into<String>) -> Revocation {
     Revocation::key(name, SystemTime::now(), HOUR)
@@ -46,51 +46,13 @@ async fn toml(file: &Path) -> FileStore {
     FileStore::builder(file).create_missing().open().await.unwrap()
 }
 
-/// A view of the store, and the events that it reports.
-async fn follow(store: impl RevocationStore) -> (Revocations, EventReceiver) {
-    let (events, listener) = event::channel();
-    (Revocations::follow(store).events(events).store_timeout(PATIENCE).await.unwrap(), listener)
-}
-
 /// Returns the names of the keys that the store reports as revoked.
 async fn held(store: &impl RevocationStore) -> Result<HashSet<String>, StoreError> {
-    let (mut cursor, mut keys) = (Cursor::start(), HashSet::new());
-    loop {
-        let page = store.changes(&cursor).await?;
-        keys.extend(page.changes.into_iter().filter_map(|change| match change {
-            Change::Revoked(Revocation::Key { key_id, .. }) => Some(key_id),
-            _ => None,
-        }));
-        cursor = page.cursor;
-        if !page.more {
-            return Ok(keys);
-        }
-    }
-}
-
-/// Waits for real processes and files, which cannot be controlled by a simulated clock.
-async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !condition().await {
-        assert!(Instant::now() < deadline, "timed out waiting for: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-/// Waits for a poll that began after this call, and succeeded.
-async fn still_polls(view: &Revocations) {
-    let begun = Instant::now();
-    until("a poll succeeds", || async { view.age() < begun.elapsed() }).await;
-    assert!(view.is_ready());
-}
-
-async fn loss(listener: &mut EventReceiver) -> String {
-    let event =
-        tokio::time::timeout(Duration::from_secs(30), listener.recv()).await.expect("no event reports the loss");
-    match event.unwrap().outcome {
-        Outcome::StoreLostData { reason, .. } => reason,
-        other => panic!("{other:?}"),
-    }
+    let keys = read(store, Cursor::start()).await?.0.into_iter().filter_map(|change| match change {
+        Change::Revoked(Revocation::Key { key_id, .. }) => Some(key_id),
+        _ => None,
+    });
+    Ok(keys.collect())
 }
 
 /// Python's SQLite, a client of the file independent of ours.
@@ -434,6 +396,49 @@ async fn a_read_only_file_system_refuses_writes_still_verifies_and_is_written_on
     until("the view has it", || async { view.entries() == 3 }).await;
     assert!(sqlite(&db).await.find(&BILLING).await.unwrap().is_none());
     assert!(listener.try_recv().is_none());
+}
+
+/// A disk with errors becomes read-only: SQLite gets the same error for each write to its open files, and reports the same.
+#[tokio::test]
+async fn sqlite_whose_open_files_become_read_only_refuses_writes_still_verifies_and_is_written_once_writable() {
+    if !may_fail_writes(
+        "sqlite_whose_open_files_become_read_only_refuses_writes_still_verifies_and_is_written_once_writable",
+    ) {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("a.db");
+    let store = sqlite(&file).await;
+    store.create(client("billing").register().unwrap()).await.unwrap();
+    store.revoke(key("before")).await.unwrap();
+    let (view, mut listener) = follow(store.clone()).await;
+    let (id, now) = (ReplayId::new("issuer", "jti"), SystemTime::now());
+    for round in 0..2 {
+        fail_writes(true);
+        for number in 0..5 {
+            for said in [
+                chain(&store.revoke(key(format!("{round} {number}"))).await.unwrap_err()),
+                chain(&store.create(client("reports").register().unwrap()).await.unwrap_err()),
+                chain(&store.delete(&BILLING).await.unwrap_err()),
+                chain(&store.check_and_insert(&id, now + HOUR, now).await.unwrap_err()),
+            ] {
+                assert!(said.contains("disk I/O error"), "{said}");
+            }
+        }
+        still_polls(&view).await;
+        assert!(store.find(&BILLING).await.unwrap().is_some(), "the deletion was refused, and so it was not done");
+        fail_writes(false);
+        store.revoke(key(format!("after {round}"))).await.unwrap();
+        until("the view has it", async || view.entries() == round + 2).await;
+    }
+    assert_eq!(store.check_and_insert(&id, now + HOUR, now).await.unwrap(), Replay::Fresh);
+    let expected = ["before", "after 0", "after 1"].map(str::to_owned);
+    assert_eq!(held(&sqlite(&file).await).await.unwrap(), HashSet::from(expected));
+    assert!(listener.try_recv().is_none(), "nothing was lost");
+    run(python(
+        "assert sqlite3.connect(sys.argv[1]).execute('PRAGMA integrity_check').fetchone() == ('ok',)",
+        &[&file],
+    ));
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use common::faults::{read, until};
 use common::follower::Follower;
 use common::proxy::{End, Line, Proxy};
 use common::servers::Postgres;
@@ -69,15 +70,6 @@ async fn number(url: &str, query: &str) -> i64 {
     sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_one(&mut connection).await.unwrap()
 }
 
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) -> Duration {
-    let begun = Instant::now();
-    while !holds().await {
-        assert!(begun.elapsed() < RECOVERY, "not within {RECOVERY:?}: {what}");
-        sleep(10 * MILLI).await;
-    }
-    begun.elapsed()
-}
-
 fn name(change: Change) -> Option<String> {
     match change {
         Change::Revoked(Revocation::Token { token_id, .. }) => Some(token_id),
@@ -87,16 +79,9 @@ fn name(change: Change) -> Option<String> {
 
 /// Reads to the end of the feed. Returns the token ids, and whether anything was lost.
 async fn read_on(store: &PostgresStore, cursor: &mut Cursor) -> (Vec<String>, bool) {
-    let (mut names, mut is_lost) = (Vec::new(), false);
-    loop {
-        let page = store.changes(cursor).await.unwrap();
-        *cursor = page.cursor;
-        is_lost |= page.lost.is_some();
-        names.extend(page.changes.into_iter().filter_map(name));
-        if !page.more {
-            return (names, is_lost);
-        }
-    }
+    let (changes, next, signs) = read(store, cursor.clone()).await.unwrap();
+    *cursor = next;
+    (changes.into_iter().filter_map(name).collect(), !signs.is_empty())
 }
 
 async fn held(store: &PostgresStore) -> BTreeSet<String> {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use common::faults::{self, PATIENCE, loss, still_polls, until};
 use common::proxy::{Line, Proxy};
 use common::request::{GRANT, billing_asks, post};
 use common::servers::Redis;
@@ -20,18 +21,18 @@ use tower::ServiceExt as _;
 use tower_client_credentials::authorization_server::ClientCacheLimits;
 use tower_client_credentials::clock::ManualClock;
 use tower_client_credentials::event::{self, EventReceiver, Outcome};
+use tower_client_credentials::event::EventReceiver;
 use tower_client_credentials::store::conformance::{self, Violation};
 use tower_client_credentials::store::{
     AdminError, Change, Changes, ClientAdmin, Cursor, RedisStore, Replay, ReplayId, ReplayLog, Revocation,
     RevocationStore, StoreError,
+use tower_client_credentials::store::{Change, Cursor, RedisStore, Replay, ReplayId};
 };
 use tower_client_credentials::verification::{InvalidToken, VerifyError};
 use tower_client_credentials::{AuthorizationServer, ClientId, ClientStore, KeyRing, Revocations, VerifiedToken};
 
 const BILLING: ClientId = ClientId::from_static("billing");
 const HOUR: Duration = Duration::from_secs(3_600);
-/// How long a call may take: a disk that is busy with other tests must not fail one of these.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 fn token(name: impl Into<String>) -> Revocation {
     let now = SystemTime::now();
@@ -42,54 +43,17 @@ async fn connect(server: &Redis) -> RedisStore {
     RedisStore::builder(&server.url()).call_timeout(PATIENCE).connect().await.unwrap()
 }
 
-/// A view of the store, and the events that it reports.
 async fn follow(store: &RedisStore) -> (Revocations, EventReceiver) {
-    let (events, listener) = event::channel();
-    (Revocations::follow(store.clone()).events(events).store_timeout(PATIENCE).await.unwrap(), listener)
+    faults::follow(store.clone()).await
 }
 
-/// Reads the feed to its end. Returns the changes, the cursor, and the signs of a loss.
-async fn read(store: &RedisStore, mut cursor: Cursor) -> (Vec<Change>, Cursor, Vec<String>) {
-    let (mut told, mut signs) = (Vec::new(), Vec::new());
-    loop {
-        let Changes { changes, cursor: next, more, lost, .. } = store.changes(&cursor).await.unwrap();
-        told.extend(changes);
-        signs.extend(lost);
-        cursor = next;
-        if !more {
-            return (told, cursor, signs);
-        }
-    }
+async fn read(store: &RedisStore, cursor: Cursor) -> (Vec<Change>, Cursor, Vec<String>) {
+    faults::read(store, cursor).await.unwrap()
 }
 
 async fn held(store: &RedisStore) -> usize {
     let told = read(store, Cursor::start()).await.0;
     told.iter().filter(|change| matches!(change, Change::Revoked(_))).count()
-}
-
-/// Waits for real processes, which cannot be controlled by a simulated clock.
-async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !condition().await {
-        assert!(Instant::now() < deadline, "timed out waiting for: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-/// Waits for a poll that began after this call, and succeeded.
-async fn still_polls(view: &Revocations) {
-    let begun = Instant::now();
-    until("a poll succeeds", || async { view.age() < begun.elapsed() }).await;
-    assert!(view.is_ready());
-}
-
-async fn loss(listener: &mut EventReceiver) -> String {
-    let event =
-        tokio::time::timeout(Duration::from_secs(30), listener.recv()).await.expect("no event reports the loss");
-    match event.unwrap().outcome {
-        Outcome::StoreLostData { reason, .. } => reason,
-        other => panic!("{other:?}"),
-    }
 }
 
 fn source(error: &StoreError) -> String {

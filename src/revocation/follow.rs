@@ -75,6 +75,9 @@ impl Follow {
     ///
     /// Up to as much is added at random, so that replicas do not poll at the same time. By default, the time between two polls is
     /// therefore at most 500 ms. With an interval of more than 500 ms, a revocation may take longer than a second to reach a replica.
+    ///
+    /// A replica that is connected to Postgres or Redis sees a revocation after the time between two polls and two round trips to
+    /// the server at most. It usually takes less, since the store notifies its readers.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval;
         self

@@ -1,4 +1,4 @@
-//! Small file systems that a test can fill and make read-only.
+//! Small file systems that a test can fill and make read-only, and files that cannot be written.
 
 use std::fs;
 use std::io::Write as _;
@@ -8,28 +8,47 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-const INSIDE: &str = "TCC_OWN_MOUNTS";
+/// Set in a process that runs a single test.
+const INSIDE: &str = "TCC_INSIDE";
 
 /// Returns whether this process may mount file systems that no other process sees. If it may not, runs the test again in a
 /// process that may, and returns `false` after that has passed: the test is complete then.
 pub fn has_own_mounts(test: &str) -> bool {
+    let root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+    let flags: &[&str] = if root { &["--mount"] } else { &["--user", "--map-root-user", "--mount"] };
+    is_inside("unshare", flags, test)
+}
+
+/// Returns whether this process survives [`fail_writes`]. If it does not, runs the test again in a process that does, and
+/// returns `false` after that has passed.
+pub fn may_fail_writes(test: &str) -> bool {
+    is_inside("sh", &["-c", r#"trap "" XFSZ; exec "$0" "$@""#], test)
+}
+
+/// Makes each write to a file fail from now on, also to files that are open, or not.
+pub fn fail_writes(fail: bool) {
+    let limit = if fail { "--fsize=0:unlimited" } else { "--fsize=unlimited:unlimited" };
+    let output = Command::new("prlimit").args(["--pid", &std::process::id().to_string(), limit]).output().unwrap();
+    assert!(output.status.success(), "prlimit: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Returns whether this process was started by this function. Otherwise runs the test in such a process.
+fn is_inside(program: &str, arguments: &[&str], test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
-    let root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
-    let flags: &[&str] = if root { &["--mount"] } else { &["--user", "--map-root-user", "--mount"] };
-    let mut command = Command::new("unshare");
-    command.args(flags).arg(std::env::current_exe().unwrap()).args([
+    let mut command = Command::new(program);
+    command.args(arguments).arg(std::env::current_exe().unwrap()).args([
         test,
         "--exact",
         "--nocapture",
         "--test-threads=1",
     ]);
-    let output = command.env(INSIDE, "1").output().expect("unshare is not installed: it is part of util-linux");
+    let output = command.env(INSIDE, "1").output().unwrap_or_else(|error| panic!("{program}: {error}"));
     let [told, why] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     assert!(
         output.status.success() && told.contains("1 passed"),
-        "{test} fails in a mount namespace, or needs root or user namespaces to make one:\n{told}{why}"
+        "{test} fails in a process that {program} starts, or {program} may not start it:\n{told}{why}"
     );
     print!("{told}");
     false

@@ -7,6 +7,7 @@
 #[cfg(unix)]
 pub mod disk;
 pub mod endless;
+pub mod faults;
 pub mod follower;
 pub mod forge;
 pub mod http2;
