@@ -504,7 +504,7 @@ fn observability_lists_every_code() {
 }
 
 /// Pages whose commands are run by the test below, in the order of the page, in one empty folder for each block.
-const RUN: [&str; 1] = ["manual/stores.md"];
+const RUN: [&str; 2] = ["manual/stores.md", "manual/standalone.md"];
 
 /// Commands that no test runs as they are, with the reason.
 const NOT_RUN: [(&str, &str); 6] = [
@@ -548,9 +548,10 @@ fn every_command_of_a_page_is_run_or_in_the_list_of_exceptions() {
     assert_lists(&excepted, &shown, "exceptions");
 }
 
-/// `cargo run --example NAME -- …` runs the example that `cargo test` has built.
+/// `cargo run --example NAME -- …`, and `NAME …` where the example is installed, run the example that `cargo test` has built.
 const CARGO: &str = "
 set -euo pipefail
+PATH=$EXAMPLES:$PATH
 cargo() {
     local name=
     while [ \"$1\" != -- ]; do

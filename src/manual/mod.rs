@@ -14,6 +14,7 @@ macro_rules! pages {
 
 pages! {
     getting_started = "getting-started.md",
+    standalone = "standalone.md",
     credentials = "credentials.md",
     stores = "stores.md",
     replicas = "replicas.md",
