@@ -171,6 +171,8 @@ pub enum Outcome {
         /// The id of the token (`jti`).
         token_id: String,
     },
+    /// A protected route admitted a request by an [API key](crate::resource_server::ApiKeys) of the client, without a token.
+    AdmittedByApiKey,
     /// A protected route rejected a request.
     Rejected(Failure),
     /// A protected route could not decide about a request, because a part that it needs did not answer.

@@ -9,7 +9,8 @@
 //! | name | type | labels | meaning |
 //! |---|---|---|---|
 //! | `client_credentials_endpoint_requests_total` | counter | `endpoint`: `token endpoint`, `introspection endpoint`, `revocation endpoint`; `outcome`: `done`, `refused`, `unavailable`; `error`: the code of [`TokenErrorKind`](crate::authorization_server::TokenErrorKind), or empty | requests to the endpoints of an authorization server; issued tokens are the requests to the token endpoint with `done` |
-//! | `client_credentials_bearer_requests_total` | counter | `outcome`: `admitted`, `anonymous`, `refused`, `unavailable`, `would_refuse`; `reason`: that of [`BearerError::reason`](crate::resource_server::BearerError::reason), or empty | requests to protected routes |
+//! | `client_credentials_bearer_requests_total` | counter | `outcome`: `admitted`, `admitted_by_api_key`, `anonymous`, `refused`, `unavailable`, `would_refuse`; `reason`: that of [`BearerError::reason`](crate::resource_server::BearerError::reason), or empty | requests to protected routes |
+//! | `client_credentials_api_key_requests_total` | counter | `client` | requests that were admitted by an [API key](crate::resource_server::ApiKeys) of this client |
 //! | `client_credentials_token_cache_lookups_total` | counter | `outcome`: `hit`, `miss` | look-ups in the cache of verified tokens |
 //! | `client_credentials_token_cache_evictions_total` | counter | | tokens evicted from the cache of verified tokens |
 //! | `client_credentials_token_cache_tokens` | gauge | | tokens in the cache of verified tokens |
@@ -59,6 +60,7 @@ use self::silence::{add, count, set};
 
 const ENDPOINT_REQUESTS: &str = "client_credentials_endpoint_requests_total";
 const BEARER_REQUESTS: &str = "client_credentials_bearer_requests_total";
+const API_KEY_REQUESTS: &str = "client_credentials_api_key_requests_total";
 const TOKEN_CACHE_LOOKUPS: &str = "client_credentials_token_cache_lookups_total";
 const TOKEN_CACHE_EVICTIONS: &str = "client_credentials_token_cache_evictions_total";
 const TOKEN_CACHE_TOKENS: &str = "client_credentials_token_cache_tokens";
@@ -93,6 +95,11 @@ pub(crate) fn endpoint_answered(endpoint: &'static str, outcome: &'static str, e
 /// Counts a decision of a protected route.
 pub(crate) fn bearer_decided(outcome: &'static str, reason: &'static str) {
     count(BEARER_REQUESTS, &[("outcome", outcome), ("reason", reason)]);
+}
+
+/// Counts a request that was admitted by an API key of this client, which is configured.
+pub(crate) fn api_key_used(client: &str) {
+    count(API_KEY_REQUESTS, &[("client", client)]);
 }
 
 /// Counts a look-up in the cache of verified tokens.
@@ -236,6 +243,7 @@ mod recorder {
     pub fn describe() {
         describe_counter!(super::ENDPOINT_REQUESTS, Unit::Count, "Requests to the authorization server");
         describe_counter!(super::BEARER_REQUESTS, Unit::Count, "Requests to protected routes");
+        describe_counter!(super::API_KEY_REQUESTS, Unit::Count, "Requests that were admitted by an API key");
         describe_counter!(super::TOKEN_CACHE_LOOKUPS, Unit::Count, "Look-ups in the cache of verified tokens");
         describe_counter!(
             super::TOKEN_CACHE_EVICTIONS,

@@ -76,6 +76,7 @@ impl Challenges {
     ) -> Response<Full<Bytes>> {
         let (name, value) = match &error {
             BearerError::Unavailable(unavailable) => (RETRY_AFTER, unavailable.retry_after_seconds().into()),
+            BearerError::TooManyAttempts { retry_after_seconds } => (RETRY_AFTER, (*retry_after_seconds).into()),
             error => (WWW_AUTHENTICATE, self.challenge(error, of_method)),
         };
         let mut response = Response::new(Full::default());
@@ -92,14 +93,23 @@ impl Challenges {
 
     fn challenge(&self, error: &BearerError, of_method: Option<&Scopes>) -> HeaderValue {
         match (error, of_method) {
-            (BearerError::NoCredentials | BearerError::InvalidToken(_), Some(scopes)) => {
-                self.parts.challenge(error, scopes)
+            (
+                BearerError::NoCredentials
+                | BearerError::TokenRequired { .. }
+                | BearerError::InvalidToken(_)
+                | BearerError::UnknownApiKey
+                | BearerError::ApiKeysEnded { .. },
+                Some(scopes),
+            ) => self.parts.challenge(error, scopes),
+            (BearerError::NoCredentials | BearerError::TokenRequired { .. }, None) => self.no_credentials.clone(),
+            (BearerError::InvalidToken(_) | BearerError::UnknownApiKey | BearerError::ApiKeysEnded { .. }, None) => {
+                self.invalid_token.clone()
             }
-            (BearerError::NoCredentials, None) => self.no_credentials.clone(),
-            (BearerError::InvalidToken(_), None) => self.invalid_token.clone(),
             (BearerError::InvalidRequest, _) => self.invalid_request.clone(),
             (BearerError::InsufficientScope { required, .. }, _) => self.parts.challenge(error, required),
-            (BearerError::Forbidden { .. } | BearerError::Unavailable(_), _) => self.forbidden.clone(),
+            (BearerError::Forbidden { .. } | BearerError::TooManyAttempts { .. } | BearerError::Unavailable(_), _) => {
+                self.forbidden.clone()
+            }
         }
     }
 }

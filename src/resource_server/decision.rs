@@ -1,5 +1,7 @@
 //! The decision on a request to a protected route, separate from the `tower` plumbing.
 
+mod with_api_key;
+
 use std::error::Error as _;
 use std::sync::Arc;
 
@@ -9,6 +11,7 @@ use http::{HeaderMap, Method, Request, Response};
 use http_body_util::Full;
 
 use super::RequestHead;
+use super::api_key::{ApiKeyIdentity, ApiKeys};
 use super::bearer::BearerToken;
 use super::challenge::Challenges;
 use super::error::BearerError;
@@ -27,12 +30,14 @@ use crate::{metrics, telemetry};
 /// The decision on a request. Only a verified token admits it, except where credentials are optional.
 pub(super) struct Admission {
     token: Option<VerifiedToken>,
+    /// The API key, if there is no token.
+    identity: Option<ApiKeyIdentity>,
     decision: Result<(), BearerError>,
 }
 
 impl Admission {
     fn without_token(decision: Result<(), BearerError>) -> Self {
-        Self { token: None, decision }
+        Self { token: None, identity: None, decision }
     }
 }
 
@@ -54,6 +59,7 @@ pub(super) struct Guard {
     pub(super) challenges: Arc<Challenges>,
     pub(super) grpc_refusals: GrpcRefusals,
     pub(super) refusal_body: Option<RefusalHook<BearerError>>,
+    pub(super) api_keys: Option<ApiKeys>,
     pub(super) optional: bool,
     pub(super) only_reports: bool,
     pub(super) ends_at_expiry: bool,
@@ -71,6 +77,7 @@ impl Guard {
             policies: Vec::new(),
             grpc_refusals: GrpcRefusals::default(),
             refusal_body: None,
+            api_keys: None,
             optional: false,
             only_reports: false,
             ends_at_expiry: false,
@@ -81,7 +88,12 @@ impl Guard {
     }
 
     /// Decides on a request, or returns the verification to wait for.
-    pub(super) fn admit<B>(&self, request: &Request<B>) -> Decision {
+    pub(super) fn admit<B>(self: &Arc<Self>, request: &Request<B>) -> Decision {
+        if let Some(keys) = &self.api_keys
+            && let Some(admission) = self.admit_by_key(keys, request.into())
+        {
+            return Decision::Made(admission);
+        }
         Decision::Made(match self.verification(request) {
             Ok(Verification::Waiting(verification)) => return Decision::Waiting(verification),
             Ok(Verification::Done(verified)) => self.conclude(verified, request),
@@ -93,8 +105,10 @@ impl Guard {
     /// Applies the scope requirements and policies to a verification result.
     pub(super) fn conclude<B>(&self, verified: Verified, request: &Request<B>) -> Admission {
         match verified {
-            Ok(token) => Admission { decision: self.authorize(&token, request.into()), token: Some(token) },
-            Err(error) => Admission::without_token(Err(error.into())),
+            Ok(token) => {
+                Admission { decision: self.authorize(&token, request.into()), token: Some(token), identity: None }
+            }
+            Err(error) => Admission::without_token(Err(self.counted(error.into(), request.into()))),
         }
     }
 
@@ -134,6 +148,9 @@ impl Guard {
         request: &mut Request<B>,
     ) -> Result<Option<Box<Expiry>>, Box<Response<Full<Bytes>>>> {
         self.report(&admission, (&*request).into());
+        if self.api_keys.is_some() {
+            self.hand_on_identity(&admission, request);
+        }
         match admission.decision {
             Err(error) if !self.only_reports => Err(Box::new(self.answer(error, (&*request).into()))),
             decision => {
@@ -208,7 +225,10 @@ impl Guard {
 
     fn report(&self, admission: &Admission, request: RequestHead<'_>) {
         match (&admission.decision, &admission.token) {
-            (Ok(()), None) => metrics::bearer_decided("anonymous", ""),
+            (Ok(()), None) => match &admission.identity {
+                Some(identity) => self.report_identity(identity, request),
+                None => metrics::bearer_decided("anonymous", ""),
+            },
             (Ok(()), Some(token)) => {
                 metrics::bearer_decided("admitted", "");
                 telemetry::decided(Some(token.client_id()), None);
@@ -307,7 +327,7 @@ mod tests {
         (server, answer["access_token"].as_str().unwrap().to_owned())
     }
 
-    fn admitted(layer: &Guard, request: &Request<()>) -> VerifiedToken {
+    fn admitted(layer: &Arc<Guard>, request: &Request<()>) -> VerifiedToken {
         let Decision::Made(admission) = layer.admit(request) else { panic!("the decision needs no remote issuer") };
         admission.decision.unwrap();
         admission.token.unwrap()

@@ -43,6 +43,36 @@ pub enum BearerError {
         /// The reason that the policy gave.
         reason: String,
     },
+    /// The API key is not known: 401 `invalid_token`. See [`ApiKeys`](super::ApiKeys).
+    #[error("the API key is not known")]
+    UnknownApiKey,
+    /// The API key is known, but the end date of API keys has passed: 401 `invalid_token`.
+    #[error(
+        "client `{client_id}` used an API key, but API keys are accepted only until {end} (Unix time); let it request access tokens, or set a later date in ApiKeys::until(…)"
+    )]
+    #[non_exhaustive]
+    ApiKeysEnded {
+        /// The client that the key belongs to.
+        client_id: ClientId,
+        /// The end date, in seconds since 1970.
+        end: u64,
+    },
+    /// There were too many wrong API keys from the caller's address: 429 with `Retry-After`.
+    #[error("too many wrong API keys from this address in one minute")]
+    #[non_exhaustive]
+    TooManyAttempts {
+        /// The seconds until a wrong key is checked again.
+        retry_after_seconds: u64,
+    },
+    /// The request was admitted with an API key, and its handler requires a token: 401 without an error code.
+    #[error(
+        "client `{client_id}` used an API key, but the handler requires a token; let it request access tokens, or take a `Caller` in the handler"
+    )]
+    #[non_exhaustive]
+    TokenRequired {
+        /// The client that the key belongs to.
+        client_id: ClientId,
+    },
     /// The token could not be verified because a required part did not answer: 503 with `Retry-After`, without a challenge.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -84,15 +114,20 @@ impl BearerError {
     #[must_use]
     pub const fn code(&self) -> Option<&'static str> {
         match self {
-            Self::NoCredentials | Self::Forbidden { .. } | Self::Unavailable(_) => None,
+            Self::NoCredentials
+            | Self::Forbidden { .. }
+            | Self::TooManyAttempts { .. }
+            | Self::TokenRequired { .. }
+            | Self::Unavailable(_) => None,
             Self::InvalidRequest => Some("invalid_request"),
-            Self::InvalidToken(_) => Some("invalid_token"),
+            Self::InvalidToken(_) | Self::UnknownApiKey | Self::ApiKeysEnded { .. } => Some("invalid_token"),
             Self::InsufficientScope { .. } => Some("insufficient_scope"),
         }
     }
 
     /// Returns a short name of the reason, for a metric's label or for `error.type` in a trace. The set of names is fixed:
-    /// `no_credentials`, `invalid_request`, `insufficient_scope`, `forbidden`, or the name of
+    /// `no_credentials`, `invalid_request`, `insufficient_scope`, `forbidden`, `unknown_api_key`, `api_keys_ended`,
+    /// `too_many_attempts`, `token_required`, or the name of
     /// [`InvalidToken`](InvalidToken::name) or [`UnavailableKind`](crate::verification::UnavailableKind::name).
     #[must_use]
     pub fn reason(&self) -> &'static str {
@@ -102,15 +137,22 @@ impl BearerError {
             Self::InvalidToken(refused) => refused.reason().name(),
             Self::InsufficientScope { .. } => "insufficient_scope",
             Self::Forbidden { .. } => "forbidden",
+            Self::UnknownApiKey => "unknown_api_key",
+            Self::ApiKeysEnded { .. } => "api_keys_ended",
+            Self::TooManyAttempts { .. } => "too_many_attempts",
+            Self::TokenRequired { .. } => "token_required",
             Self::Unavailable(unavailable) => unavailable.kind().name(),
         }
     }
 
-    /// Returns the client that the token was issued to, if the token was valid.
+    /// Returns the client that the token was issued to, if the token was valid, or that the API key belongs to.
     #[must_use]
     pub const fn client_id(&self) -> Option<&ClientId> {
         match self {
-            Self::InsufficientScope { client_id, .. } | Self::Forbidden { client_id, .. } => Some(client_id),
+            Self::InsufficientScope { client_id, .. }
+            | Self::Forbidden { client_id, .. }
+            | Self::ApiKeysEnded { client_id, .. }
+            | Self::TokenRequired { client_id } => Some(client_id),
             _ => None,
         }
     }
@@ -119,7 +161,12 @@ impl BearerError {
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
-            Self::NoCredentials | Self::InvalidToken(_) => StatusCode::UNAUTHORIZED,
+            Self::NoCredentials
+            | Self::InvalidToken(_)
+            | Self::UnknownApiKey
+            | Self::ApiKeysEnded { .. }
+            | Self::TokenRequired { .. } => StatusCode::UNAUTHORIZED,
+            Self::TooManyAttempts { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::InvalidRequest => StatusCode::BAD_REQUEST,
             Self::InsufficientScope { .. } | Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -131,9 +178,12 @@ impl BearerError {
     #[must_use]
     pub const fn description(&self) -> &'static str {
         match self {
-            Self::NoCredentials => "an access token is needed",
+            Self::NoCredentials | Self::TokenRequired { .. } => "an access token is needed",
             Self::InvalidRequest => "one bearer token is expected",
-            Self::InvalidToken(_) => "the access token is not valid here",
+            Self::InvalidToken(_) | Self::UnknownApiKey | Self::ApiKeysEnded { .. } => {
+                "the access token is not valid here"
+            }
+            Self::TooManyAttempts { .. } => "too many failed attempts",
             Self::InsufficientScope { .. } => "the access token lacks a scope",
             Self::Forbidden { .. } => "the access token does not permit this request",
             Self::Unavailable(_) => "try again later",

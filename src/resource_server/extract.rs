@@ -10,22 +10,42 @@ use http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use super::BearerError;
+use super::api_key::{ApiKeyIdentity, Caller};
 use super::authorized::{Authorized, Requirement};
 use super::decision::Guard;
 use crate::verification::VerifiedToken;
 
 /// Extracts the token that [`BearerAuthLayer`](super::BearerAuthLayer) verified. The extractor itself verifies nothing: on
-/// a route without the layer it answers 500 and logs the reason.
+/// a route without the layer it answers 500 and logs the reason. A request that the layer admitted by an
+/// [API key](super::ApiKeys) gets the layer's own 401.
 impl<S: Sync> FromRequestParts<S> for VerifiedToken {
-    type Rejection = MissingVerifiedToken;
+    type Rejection = TokenRejection;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, MissingVerifiedToken> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, TokenRejection> {
         proof(parts).cloned()
     }
 }
 
-fn proof(parts: &Parts) -> Result<&VerifiedToken, MissingVerifiedToken> {
-    parts.extensions.get().ok_or(MissingVerifiedToken)
+fn proof(parts: &Parts) -> Result<&VerifiedToken, TokenRejection> {
+    parts.extensions.get().ok_or_else(|| TokenRejection::without_token(parts))
+}
+
+/// Extracts the caller that the layer admitted, with a token or an API key. On a route without the layer it answers 500.
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = MissingVerifiedToken;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, MissingVerifiedToken> {
+        Self::of(&parts.extensions).ok_or(MissingVerifiedToken)
+    }
+}
+
+/// Extracts `Option<Caller>`: `None` if no layer admitted a token or an API key.
+impl<S: Sync> OptionalFromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Infallible> {
+        Ok(Self::of(&parts.extensions))
+    }
 }
 
 /// Extracts `Option<VerifiedToken>`: `None` if no layer verified a token.
@@ -90,13 +110,15 @@ impl IntoResponse for MissingVerifiedToken {
     }
 }
 
-/// The rejection of a request whose token lacks what the handler requires, or on a route where no token was verified.
+/// The rejection of a request whose token lacks what the handler requires, that has an API key instead of a token, or on a route
+/// where no token was verified.
 ///
 /// Its response is that of the [`BearerAuthLayer`](super::BearerAuthLayer) that protects the route.
 #[derive(Debug, thiserror::Error)]
 #[error("{kind}")]
 pub struct TokenRejection {
-    kind: Kind,
+    /// Boxed, so that an extracted token is not moved as part of a large result.
+    kind: Box<Kind>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +126,7 @@ enum Kind {
     #[error(transparent)]
     Missing(MissingVerifiedToken),
     #[error("{error}")]
-    Refused { error: BearerError, response: Box<Response> },
+    Refused { error: BearerError, response: Response },
 }
 
 impl TokenRejection {
@@ -114,13 +136,25 @@ impl TokenRejection {
             // Only tests insert a token without a layer.
             None => error.status().into_response(),
         };
-        Self { kind: Kind::Refused { error, response: Box::new(response) } }
+        Self { kind: Box::new(Kind::Refused { error, response }) }
+    }
+
+    /// Creates the rejection of a request without a token: of one with an API key, or on a route without the layer.
+    #[cold]
+    fn without_token(parts: &Parts) -> Self {
+        let Some(identity) = parts.extensions.get::<ApiKeyIdentity>() else { return MissingVerifiedToken.into() };
+        let error = BearerError::TokenRequired { client_id: identity.client_id().clone() };
+        let response = match identity.guard::<Guard>() {
+            Some(guard) => guard.refuse(error.clone(), parts.into()).map(Body::new),
+            None => error.status().into_response(),
+        };
+        Self { kind: Box::new(Kind::Refused { error, response }) }
     }
 
     /// Returns why the token was refused, or `None` if there is no token.
     #[must_use]
     pub fn error(&self) -> Option<&BearerError> {
-        match &self.kind {
+        match &*self.kind {
             Kind::Missing(_) => None,
             Kind::Refused { error, .. } => Some(error),
         }
@@ -129,15 +163,15 @@ impl TokenRejection {
 
 impl From<MissingVerifiedToken> for TokenRejection {
     fn from(missing: MissingVerifiedToken) -> Self {
-        Self { kind: Kind::Missing(missing) }
+        Self { kind: Box::new(Kind::Missing(missing)) }
     }
 }
 
 impl IntoResponse for TokenRejection {
     fn into_response(self) -> Response {
-        match self.kind {
+        match *self.kind {
             Kind::Missing(missing) => missing.into_response(),
-            Kind::Refused { response, .. } => *response,
+            Kind::Refused { response, .. } => response,
         }
     }
 }

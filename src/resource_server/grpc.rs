@@ -124,12 +124,14 @@ impl Grpc {
 }
 
 const PERMISSION_DENIED: &str = "7";
+const RESOURCE_EXHAUSTED: &str = "8";
 const UNAVAILABLE: &str = "14";
 const UNAUTHENTICATED: &str = "16";
 
 fn code(error: &BearerError) -> &'static str {
     match error.status() {
         StatusCode::FORBIDDEN => PERMISSION_DENIED,
+        StatusCode::TOO_MANY_REQUESTS => RESOURCE_EXHAUSTED,
         StatusCode::SERVICE_UNAVAILABLE => UNAVAILABLE,
         _ => UNAUTHENTICATED,
     }

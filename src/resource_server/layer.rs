@@ -9,7 +9,9 @@ use super::challenge::Challenges;
 use super::decision::Guard;
 use super::grpc::GrpcRefusals;
 use super::policy::Policy;
-use super::{BearerAuth, BearerError, InvalidResourceMetadata, Methods, PolicyError, RequestHead, ResourceMetadata};
+use super::{
+    ApiKeys, BearerAuth, BearerError, InvalidResourceMetadata, Methods, PolicyError, RequestHead, ResourceMetadata,
+};
 use crate::event::EventSender;
 use crate::scope::{Scope, Scopes};
 use crate::transport::{RefusalBody, RefusalHook};
@@ -269,6 +271,18 @@ impl BearerAuthLayer {
     #[must_use]
     pub fn dangerous_grpc_refusals_over_http1(self) -> Self {
         self.with(|guard| guard.grpc_refusals = GrpcRefusals::AnyVersion)
+    }
+
+    /// Accepts these API keys in addition to tokens, until their end date: for the migration of clients with static keys. None by
+    /// default. When off, this setting costs nothing.
+    ///
+    /// The wrapped service finds an [`ApiKeyIdentity`](super::ApiKeyIdentity) in the request's extensions instead of a
+    /// [`VerifiedToken`]. A handler that takes both takes a [`Caller`](super::Caller). The extractors of [`VerifiedToken`] refuse
+    /// the request with 401. The scopes that the layer requires apply to keys, too. The key is marked as sensitive, or
+    /// [removed](Self::remove_authorization). Layers outside of this one that log headers must hide the header of the key.
+    #[must_use]
+    pub fn api_keys(self, keys: ApiKeys) -> Self {
+        self.with(|guard| guard.api_keys = Some(keys))
     }
 
     /// Sets a hook that writes the bodies of refusals, for an application with an error format of its own, such as RFC 9457.

@@ -32,6 +32,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod api_key;
 mod authorized;
 mod bearer;
 mod challenge;
@@ -50,6 +51,7 @@ mod required;
 mod service;
 mod unread_body;
 
+pub use self::api_key::{ApiKeyIdentity, ApiKeyUsage, ApiKeys, Caller, InvalidApiKey};
 pub use self::authorized::{AnyOf, Authorized, Permission, Requirement};
 pub use self::error::BearerError;
 #[cfg(feature = "axum")]

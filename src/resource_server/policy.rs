@@ -109,6 +109,13 @@ impl Forbidden {
     }
 }
 
+impl Forbidden {
+    /// Returns the reason, and the scopes that would lift the refusal.
+    pub(super) fn into_parts(self) -> (String, Option<Scopes>) {
+        (self.reason, self.required)
+    }
+}
+
 pub(super) type Decide = dyn Fn(&VerifiedToken, RequestHead<'_>) -> Result<(), PolicyError> + Send + Sync;
 
 /// A policy: a closure over the verified token and the request.

@@ -92,6 +92,12 @@ impl StoredSecret {
         random.map_or_else(|| ClientSecret::new(secret), Ok).ok()?.to_stored().ok()
     }
 
+    /// Returns the SHA-256 digest of the secret, or `None` if this is a slow hash.
+    pub(crate) fn as_digest(&self) -> Option<[u8; 32]> {
+        #[allow(irrefutable_let_patterns)] // without features there is no other scheme
+        if let Scheme::Sha256(digest) = self.0 { Some(digest) } else { None }
+    }
+
     /// Returns the text form, for a database or a file.
     #[must_use]
     pub fn to_phc_string(&self) -> String {
