@@ -10,8 +10,8 @@ pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(5);
 /// than the leeway of a verifier, which therefore accepts the token at once.
 pub(crate) const MAX_DATED_AHEAD: Duration = Duration::from_secs(3);
 
-/// How old the registry's answer about a client may be at the time that its token is dated, whatever the request waited for.
-/// So a revocation by the registry's time reaches requests that were in progress.
+/// The maximum age of the client store's answer about a client when its token is dated, including everything that the request
+/// waited for. So a revocation that is dated by the time of that store also reaches requests in progress.
 pub(crate) const MAX_CLIENT_ANSWER_AGE: Duration = Duration::from_secs(5);
 
 /// The greatest leeway of a verifier. A clock that differs by more is wrong, and a larger leeway would be a longer life for
@@ -21,11 +21,11 @@ pub(crate) const MAX_LEEWAY: Duration = Duration::from_secs(300);
 /// How long a revocation outlives its token: a verifier with the greatest leeway may accept the token for that long.
 pub(crate) const REVOCATION_GRACE: Duration = MAX_LEEWAY;
 
-/// How long a store reports at least that a client changed. A cache may believe an earlier answer for no longer: a replica that
+/// The minimum time for which a store reports that a client changed. A cache must not use an answer for longer: a replica that
 /// was cut off from the feed in the meantime would never learn of the change.
 pub(crate) const CLIENT_CHANGE_RETENTION: Duration = Duration::from_secs(10 * 60);
 
-/// How far behind the feed may be for a cached client to be believed without asking the store.
+/// The maximum lag of the feed at which a cached client is used without asking the store.
 pub(crate) const MAX_FEED_LAG: Duration = Duration::from_secs(2);
 
 /// The longest token lifetime that a store assumes by default: revocations of clients are kept for that long.

@@ -46,7 +46,7 @@ mod ed25519;
 mod encrypted_pem;
 mod external_key;
 mod file;
-mod form;
+mod structure;
 mod jwk;
 mod key_set;
 mod key_type;

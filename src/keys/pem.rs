@@ -4,23 +4,23 @@ use base64ct::{Base64, Encoding as _};
 use zeroize::Zeroizing;
 
 use super::KeyError;
-use super::form::Form;
+use super::structure::Structure;
 use super::refusal;
 
 /// A section of a PEM text, not yet decoded.
 pub(super) struct Section<'a> {
-    pub(super) form: Form,
+    pub(super) structure: Structure,
     lines: Vec<&'a [u8]>,
 }
 
 /// Returns the only private key in the text; other sections are ignored.
 pub(super) fn private_section(text: &[u8]) -> Result<Section<'_>, KeyError> {
     let sections = sections(text)?;
-    let forms = forms(&sections);
-    let mut private = sections.into_iter().filter(|section| section.form.is_private());
+    let structures = structures(&sections);
+    let mut private = sections.into_iter().filter(|section| section.structure.is_private());
     match (private.next(), private.next()) {
         (Some(section), None) => Ok(section),
-        (None, _) => Err(refusal::no_private_key(&forms)),
+        (None, _) => Err(refusal::no_private_key(&structures)),
         (Some(_), Some(_)) => Err(refusal::several("private")),
     }
 }
@@ -28,14 +28,14 @@ pub(super) fn private_section(text: &[u8]) -> Result<Section<'_>, KeyError> {
 /// Returns the only public key in the text, which must not contain a private key.
 pub(super) fn public_section(text: &[u8]) -> Result<Section<'_>, KeyError> {
     let sections = sections(text)?;
-    let forms = forms(&sections);
-    if forms.iter().any(|form| form.is_private()) {
+    let structures = structures(&sections);
+    if structures.iter().any(|structure| structure.is_private()) {
         return Err(refusal::private_for_public());
     }
-    let mut public = sections.into_iter().filter(|section| section.form.is_public());
+    let mut public = sections.into_iter().filter(|section| section.structure.is_public());
     match (public.next(), public.next()) {
         (Some(section), None) => Ok(section),
-        (None, _) => Err(refusal::no_public_key(&forms)),
+        (None, _) => Err(refusal::no_public_key(&structures)),
         (Some(_), Some(_)) => Err(refusal::several("public")),
     }
 }
@@ -60,8 +60,8 @@ pub(super) fn private(pkcs8: &[u8]) -> Zeroizing<String> {
 const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
 
-fn forms(sections: &[Section<'_>]) -> Vec<Form> {
-    sections.iter().map(|section| section.form).collect()
+fn structures(sections: &[Section<'_>]) -> Vec<Structure> {
+    sections.iter().map(|section| section.structure).collect()
 }
 
 fn sections(text: &[u8]) -> Result<Vec<Section<'_>>, KeyError> {
@@ -88,7 +88,7 @@ impl<'a> Section<'a> {
         let mut body = Vec::new();
         for line in lines {
             if boundary(line, END) == Some(label) {
-                return Ok(Self { form: Form::of_label(label), lines: body });
+                return Ok(Self { structure: Structure::from_label(label), lines: body });
             }
             if line.starts_with(b"-----") {
                 break;

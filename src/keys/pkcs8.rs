@@ -8,7 +8,7 @@ use sec1::EcPrivateKey;
 use zeroize::Zeroizing;
 
 use super::KeyError;
-use super::form::Form;
+use super::structure::Structure;
 use super::key_type::KeyType;
 use super::refusal;
 
@@ -19,19 +19,19 @@ pub(super) struct Pkcs8 {
 }
 
 impl Pkcs8 {
-    /// Converts an unencrypted private key of any form.
-    pub(super) fn from_der(form: Form, der: Zeroizing<Vec<u8>>) -> Result<Self, KeyError> {
-        match form {
-            Form::Pkcs8 => from_pkcs8(der).ok_or_else(refusal::unknown_private_key),
-            Form::Sec1 => Self::wrap(sec1_type(&der).ok_or_else(refusal::unknown_private_key)?, &der),
-            Form::Pkcs1 => Self::wrap(KeyType::Rsa, &der),
-            Form::Encrypted => Err(refusal::encrypted()),
-            Form::ForeignPrivate => Err(refusal::foreign_private()),
-            Form::Spki | Form::Pkcs1Public | Form::Certificate | Form::Other => Err(refusal::no_private_key(&[form])),
+    /// Converts an unencrypted private key in any structure.
+    pub(super) fn from_der(structure: Structure, der: Zeroizing<Vec<u8>>) -> Result<Self, KeyError> {
+        match structure {
+            Structure::Pkcs8 => from_pkcs8(der).ok_or_else(refusal::unknown_private_key),
+            Structure::Sec1 => Self::wrap(sec1_type(&der).ok_or_else(refusal::unknown_private_key)?, &der),
+            Structure::Pkcs1 => Self::wrap(KeyType::Rsa, &der),
+            Structure::Encrypted => Err(refusal::encrypted()),
+            Structure::ForeignPrivate => Err(refusal::foreign_private()),
+            Structure::Spki | Structure::Pkcs1Public | Structure::Certificate | Structure::Other => Err(refusal::no_private_key(&[structure])),
         }
     }
 
-    /// Wraps `key`, the form that the type has inside PKCS#8: SEC1, PKCS#1, or the seed as an octet string.
+    /// Wraps `key`, the structure that the type has inside PKCS#8: SEC1, PKCS#1, or the seed as an octet string.
     pub(super) fn wrap(key_type: KeyType, key: &[u8]) -> Result<Self, KeyError> {
         let info = OctetStringRef::new(key).map(|key| PrivateKeyInfoRef::new(key_type.identifier(), key));
         let der = info.map_err(|_| refusal::unknown_private_key()).and_then(|info| encode(&info))?;

@@ -1,16 +1,16 @@
 //! Errors for keys that are refused, shared by the readers. Each says how to fix it.
 
 use super::KeyError;
-use super::form::Form;
+use super::structure::Structure;
 use super::key_type::SUPPORTED;
 
 const MAKE_ONE: &str = "create one with `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256`";
 
-pub(super) fn no_private_key(found: &[Form]) -> KeyError {
-    let what = if found.iter().any(|form| form.is_public()) {
+pub(super) fn no_private_key(found: &[Structure]) -> KeyError {
+    let what = if found.iter().any(|structure| structure.is_public()) {
         "it contains a public key; load the matching private key, or, to verify only, call \
          `VerifyingKey::from_pem`"
-    } else if found.contains(&Form::Certificate) {
+    } else if found.contains(&Structure::Certificate) {
         "it contains a certificate; load the matching private key"
     } else {
         "load PEM (`-----BEGIN PRIVATE KEY-----` on a line of its own) or DER, as PKCS#8, SEC1 or PKCS#1"
@@ -18,8 +18,8 @@ pub(super) fn no_private_key(found: &[Form]) -> KeyError {
     KeyError::new(format!("not a private key: {what}; {MAKE_ONE}"))
 }
 
-pub(super) fn no_public_key(found: &[Form]) -> KeyError {
-    let what = if found.contains(&Form::Certificate) {
+pub(super) fn no_public_key(found: &[Structure]) -> KeyError {
+    let what = if found.contains(&Structure::Certificate) {
         "it contains a certificate; extract its key with `openssl x509 -in CERTIFICATE -noout -pubkey`"
     } else {
         "load PEM (`-----BEGIN PUBLIC KEY-----` on a line of its own), as from `openssl pkey -in KEY -pubout`"

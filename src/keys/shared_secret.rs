@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::KeyError;
 use super::backend::HmacKey;
-use super::form::Form;
+use super::structure::Structure;
 
 /// The minimum length of the secret, in bytes: that of the hash (RFC 7518 §3.2).
 const SHORTEST: usize = 32;
@@ -53,7 +53,7 @@ impl SharedSecret {
 /// Returns whether the bytes are a key of another kind, even if its line breaks are lost.
 fn is_key(secret: &[u8]) -> bool {
     secret.windows(PEM_BEGIN.len()).any(|window| window == PEM_BEGIN)
-        || Form::of_der(secret) != Form::Other
+        || Structure::detect(secret) != Structure::Other
         || secret.trim_ascii_start().starts_with(b"{")
 }
 

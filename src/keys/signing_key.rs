@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::backend::KeyPair;
 use super::external_key::ExternalKey;
-use super::form::Form;
+use super::structure::Structure;
 use super::parsed_jwk::{ParsedJwk, Purpose};
 use super::pkcs8::Pkcs8;
 use super::shared_secret::SharedSecret;
@@ -81,7 +81,7 @@ impl SigningKey {
         if section.has_headers() {
             return Err(refusal::encrypted_by_old_tools());
         }
-        Self::from_form(section.form, section.der()?)
+        Self::from_structure(section.structure, section.der()?)
     }
 
     /// Loads the only private key of a PEM text, encrypted with `passphrase`: `ENCRYPTED PRIVATE KEY`, as PBES2 (RFC 8018 §6.2)
@@ -103,13 +103,13 @@ impl SigningKey {
         if section.has_headers() {
             return Err(refusal::encrypted_by_old_tools());
         }
-        if section.form != Form::Encrypted {
+        if section.structure != Structure::Encrypted {
             return Err(KeyError::new("the private key is not encrypted: load it with `SigningKey::from_pem`"));
         }
         let der = encrypted_pem::decrypt(&section.der()?, passphrase.as_ref())?;
-        match Form::of_der(&der) {
+        match Structure::detect(&der) {
             // One in 256 wrong passphrases decrypts to something.
-            Form::Pkcs8 => Self::from_form(Form::Pkcs8, der),
+            Structure::Pkcs8 => Self::from_structure(Structure::Pkcs8, der),
             _ => Err(encrypted_pem::wrong_passphrase()),
         }
     }
@@ -121,7 +121,7 @@ impl SigningKey {
     /// If it is none of these, encrypted, or cannot sign.
     pub fn from_der(der: impl AsRef<[u8]>) -> Result<Self, KeyError> {
         let der = Zeroizing::new(der.as_ref().to_vec());
-        Self::from_form(Form::of_der(&der), der)
+        Self::from_structure(Structure::detect(&der), der)
     }
 
     /// Loads a private JWK (RFC 7517) from JSON: `EC` with P-256 or P-384 (RFC 7518 §6.2), `RSA` with its primes (§6.3), or
@@ -166,7 +166,7 @@ impl SigningKey {
     pub(super) fn from_content(bytes: &[u8]) -> Result<Self, KeyError> {
         match bytes.trim_ascii_start() {
             [b'{', ..] => Self::from_jwk(bytes),
-            _ if Form::of_der(bytes) != Form::Other => Self::from_der(bytes),
+            _ if Structure::detect(bytes) != Structure::Other => Self::from_der(bytes),
             _ => Self::from_pem(bytes),
         }
     }
@@ -220,8 +220,8 @@ impl SigningKey {
         Ok(Self { header: header(ACCESS_TOKEN, &public), private: self.private, public })
     }
 
-    fn from_form(form: Form, der: Zeroizing<Vec<u8>>) -> Result<Self, KeyError> {
-        let key = Pkcs8::from_der(form, der)?;
+    fn from_structure(structure: Structure, der: Zeroizing<Vec<u8>>) -> Result<Self, KeyError> {
+        let key = Pkcs8::from_der(structure, der)?;
         Self::from_pair(KeyPair::from_pkcs8(&key)?, key.key_type.default_algorithm())
     }
 

@@ -5,18 +5,18 @@ use pkcs8::der::Decode as _;
 use pkcs8::spki::SubjectPublicKeyInfoRef;
 
 use super::KeyError;
-use super::form::Form;
+use super::structure::Structure;
 use super::jwk::PublicNumbers;
 use super::key_type::KeyType;
 use super::refusal;
 
-/// Returns the numbers of a public key of any form.
-pub(super) fn public_numbers(form: Form, der: &[u8]) -> Result<PublicNumbers, KeyError> {
-    match form {
-        Form::Spki => spki(der)?,
-        Form::Pkcs1Public => rsa(der),
-        _ if form.is_private() => return Err(refusal::private_for_public()),
-        _ => return Err(refusal::no_public_key(&[form])),
+/// Returns the numbers of a public key in any structure.
+pub(super) fn public_numbers(structure: Structure, der: &[u8]) -> Result<PublicNumbers, KeyError> {
+    match structure {
+        Structure::Spki => spki(der)?,
+        Structure::Pkcs1Public => rsa(der),
+        _ if structure.is_private() => return Err(refusal::private_for_public()),
+        _ => return Err(refusal::no_public_key(&[structure])),
     }
     .ok_or_else(refusal::unknown_public_key)
 }
@@ -58,7 +58,7 @@ mod tests {
     use pkcs8::der::{Encode as _, Tag};
 
     use super::public_numbers;
-    use crate::keys::form::Form;
+    use crate::keys::structure::Structure;
     use crate::keys::key_type::KeyType;
 
     /// `INTEGER 0xC1C1…` with 2,048 bits, and `INTEGER 65537`.
@@ -76,7 +76,7 @@ mod tests {
     }
 
     fn is_read(der: &[u8]) -> bool {
-        public_numbers(Form::Spki, der).is_ok()
+        public_numbers(Structure::Spki, der).is_ok()
     }
 
     #[test]
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn an_rsa_key_must_be_exactly_two_positive_integers() {
         let [n, e] = rsa_numbers();
-        let rsa = |parts: &[&[u8]]| public_numbers(Form::Pkcs1Public, &element(Tag::Sequence, parts)).is_ok();
+        let rsa = |parts: &[&[u8]]| public_numbers(Structure::Pkcs1Public, &element(Tag::Sequence, parts)).is_ok();
         assert!(rsa(&[&n, &e]));
         assert!(!rsa(&[&n]) && !rsa(&[&n, &e, &e]));
         for content in [&[][..], &[0], &[0x80], &[0, 1], &[0, 0, 0x80], &[0xFF]] {
@@ -105,15 +105,15 @@ mod tests {
 
     #[test]
     fn other_structures_are_not_read_as_public_keys() {
-        for form in [Form::Pkcs8, Form::Encrypted, Form::Certificate, Form::Other] {
-            assert!(public_numbers(form, &spki(KeyType::Ed25519, &[0; 33], &[])).is_err(), "{form:?}");
+        for structure in [Structure::Pkcs8, Structure::Encrypted, Structure::Certificate, Structure::Other] {
+            assert!(public_numbers(structure, &spki(KeyType::Ed25519, &[0; 33], &[])).is_err(), "{structure:?}");
         }
     }
 
     proptest::proptest! {
         #[test]
         fn the_reader_never_panics(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..64)) {
-            let _ = (Form::of_der(&bytes), public_numbers(Form::Spki, &bytes), public_numbers(Form::Pkcs1Public, &bytes));
+            let _ = (Structure::detect(&bytes), public_numbers(Structure::Spki, &bytes), public_numbers(Structure::Pkcs1Public, &bytes));
         }
     }
 }

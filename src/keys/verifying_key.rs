@@ -50,7 +50,7 @@ impl VerifyingKey {
     /// If the text contains no public key, several, a private one, or a key of an unsupported type.
     pub fn from_pem(pem: impl AsRef<[u8]>) -> Result<Self, KeyError> {
         let section = pem::public_section(pem.as_ref())?;
-        let numbers = spki::public_numbers(section.form, &section.der()?)?;
+        let numbers = spki::public_numbers(section.structure, &section.der()?)?;
         let algorithm = numbers.key_type().default_algorithm();
         Self::new(numbers, algorithm)
     }

@@ -99,7 +99,7 @@ mod tests {
             let one = aws_lc_rs::KeyPair::generate(algorithm).unwrap();
             let other = rust_crypto::KeyPair::generate(algorithm).unwrap();
             for (der, numbers) in [(one.to_pkcs8(), one.public_numbers()), (other.to_pkcs8(), other.public_numbers())] {
-                let key = super::Pkcs8::from_der(crate::keys::form::Form::Pkcs8, der.unwrap()).unwrap();
+                let key = super::Pkcs8::from_der(crate::keys::structure::Structure::Pkcs8, der.unwrap()).unwrap();
                 let (one, other) = (aws_lc_rs::KeyPair::from_pkcs8(&key), rust_crypto::KeyPair::from_pkcs8(&key));
                 assert_eq!(one.unwrap().public_numbers(), numbers, "{algorithm}");
                 assert_eq!(other.unwrap().public_numbers(), numbers, "{algorithm}");
@@ -208,6 +208,6 @@ mod tests {
 
     fn key(text: &str) -> super::Pkcs8 {
         let section = crate::keys::pem::private_section(text.as_bytes()).unwrap();
-        super::Pkcs8::from_der(section.form, section.der().unwrap()).unwrap()
+        super::Pkcs8::from_der(section.structure, section.der().unwrap()).unwrap()
     }
 }

@@ -1,10 +1,10 @@
 //! [`UnknownKeyIds`]: the key names that a fetched set lacked, bounded in number.
 
-use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use crate::clock::Moment;
+use crate::sync::BoundedMap;
 
 /// The maximum number of remembered names.
 const MAX_NAMES: usize = 1_000;
@@ -12,32 +12,32 @@ const MAX_NAMES: usize = 1_000;
 /// Keyed hashes of names, so that each takes the same few bytes, whatever its length.
 ///
 /// A name is remembered together with its algorithm: a token without a `kid` means the only key of its algorithm.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct UnknownKeyIds {
     hasher: RandomState,
-    /// The oldest first, with the start of the fetch that lacked the name.
-    names: VecDeque<(u64, Moment)>,
+    /// With the start of the fetch that lacked the name.
+    names: BoundedMap<u64, Moment>,
+}
+
+impl Default for UnknownKeyIds {
+    fn default() -> Self {
+        Self { hasher: RandomState::new(), names: BoundedMap::new(MAX_NAMES) }
+    }
 }
 
 impl UnknownKeyIds {
     pub(super) fn remember(&mut self, name: &str, alg: &str, asked: Moment) {
-        let hash = self.hasher.hash_one((name, alg));
-        self.names.retain(|(own, _)| *own != hash);
-        if self.names.len() == MAX_NAMES {
-            self.names.pop_front();
-        }
-        self.names.push_back((hash, asked));
+        self.names.insert(self.hasher.hash_one((name, alg)), asked);
     }
 
     /// Returns when the set that lacked this name was requested, if that is no longer ago than `within`.
-    pub(super) fn lacked(&self, name: &str, alg: &str, now: Moment, within: Duration) -> Option<Moment> {
-        let hash = self.hasher.hash_one((name, alg));
-        let (_, asked) = self.names.iter().find(|(own, _)| *own == hash)?;
-        (now.since(*asked) < within).then_some(*asked)
+    pub(super) fn lacked(&mut self, name: &str, alg: &str, now: Moment, within: Duration) -> Option<Moment> {
+        let asked = self.names.get(&self.hasher.hash_one((name, alg))).copied();
+        asked.filter(|asked| now.since(*asked) < within)
     }
 
     pub(super) fn forget_all(&mut self) {
-        self.names.clear();
+        *self = Self::default();
     }
 
     #[cfg(test)]
@@ -62,14 +62,14 @@ mod tests {
         let later = Moment { wall: now.wall + minute, ..now };
         (0..1_500).for_each(|name| names.remember(&name.to_string(), "ES256", now));
         assert_eq!(names.len(), 1_000);
-        let has = |names: &UnknownKeyIds, name, now| names.lacked(name, "ES256", now, minute).is_some();
-        assert!(!has(&names, "499", now) && has(&names, "500", now) && has(&names, "1499", now));
+        let has = |names: &mut UnknownKeyIds, name, now| names.lacked(name, "ES256", now, minute).is_some();
+        assert!(!has(&mut names, "499", now) && has(&mut names, "500", now) && has(&mut names, "1499", now));
         assert!(names.lacked("1499", "RS256", now, minute).is_none(), "another algorithm");
         names.remember("1499", "ES256", now);
         assert_eq!(names.len(), 1_000);
-        assert!(!has(&names, "1499", later));
+        assert!(!has(&mut names, "1499", later));
         names.forget_all();
-        assert!(!has(&names, "1499", now));
+        assert!(!has(&mut names, "1499", now));
     }
 
     #[test]

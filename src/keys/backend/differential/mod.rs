@@ -147,7 +147,7 @@ impl Subject {
     fn all() -> Vec<Self> {
         let pem = |text: &str| {
             let section = crate::keys::pem::private_section(text.as_bytes()).unwrap();
-            super::Pkcs8::from_der(section.form, section.der().unwrap()).unwrap()
+            super::Pkcs8::from_der(section.structure, section.der().unwrap()).unwrap()
         };
         let rsa2049 = include_str!("../../../../tests/keys/rsa2049.jwk");
         let rsa2049 = ParsedJwk::new(rsa2049.as_bytes(), Purpose::Sign).unwrap().to_pkcs8().unwrap();

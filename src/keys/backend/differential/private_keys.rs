@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::altered::TestRng;
 use super::{ORDER_P256, ORDER_P384, PublicNumbers, aws_lc_rs, fixed, rust_crypto, small};
-use crate::keys::form::Form;
+use crate::keys::structure::Structure;
 use crate::keys::key_type::KeyType;
 use crate::keys::pkcs8::{Pkcs8, encode, encode_octets};
 
@@ -36,7 +36,7 @@ fn both_backends_load_an_altered_private_key_as_the_same_key_or_not_at_all() {
             let mut der = Zeroizing::new(right.to_vec());
             der[place] ^= 1 << rng.below(8);
             altered += 1;
-            let Ok(key) = Pkcs8::from_der(section.form, der) else { continue };
+            let Ok(key) = Pkcs8::from_der(section.structure, der) else { continue };
             match loaded(&key) {
                 (None, None) => {}
                 (Some(aws_lc), Some(rust_crypto)) => {
@@ -44,7 +44,7 @@ fn both_backends_load_an_altered_private_key_as_the_same_key_or_not_at_all() {
                     both += 1;
                 }
                 (aws_lc, _) => {
-                    println!("byte {place} of {:?}: loaded by aws-lc: {}", section.form, aws_lc.is_some());
+                    println!("byte {place} of {:?}: loaded by aws-lc: {}", section.structure, aws_lc.is_some());
                     one_alone += 1;
                 }
             }
@@ -83,6 +83,6 @@ fn both_backends_load_the_same_scalars() {
         assert_eq!(aws_lc, rust_crypto, "{width} bytes");
         assert_eq!(aws_lc.is_some(), width == 32, "{width} bytes");
     }
-    // The same bytes as another form are not a key.
-    assert!(Pkcs8::from_der(Form::Spki, Pkcs8::wrap(KeyType::Ed25519, &[4, 32]).unwrap().der).is_err());
+    // The same bytes as another structure are not a key.
+    assert!(Pkcs8::from_der(Structure::Spki, Pkcs8::wrap(KeyType::Ed25519, &[4, 32]).unwrap().der).is_err());
 }

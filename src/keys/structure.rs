@@ -1,10 +1,10 @@
-//! [`Form`]: the kind of key in a DER structure or in a PEM section.
+//! [`Structure`]: the ASN.1 structure of a key, in DER or in a PEM section.
 
 use pkcs8::der::asn1::AnyRef;
 use pkcs8::der::{self, Decode as _, Reader as _, Tag, Tagged as _};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum Structure {
     /// `PrivateKeyInfo` (RFC 5208 §5, RFC 5958 §2).
     Pkcs8,
     /// `ECPrivateKey` (RFC 5915 §3).
@@ -23,9 +23,9 @@ pub(super) enum Form {
     Other,
 }
 
-impl Form {
-    /// Recognises the form by the tags of the outermost elements, which are unique.
-    pub(super) fn of_der(der: &[u8]) -> Self {
+impl Structure {
+    /// Detects the structure by the tags of the outermost elements, which are unique.
+    pub(super) fn detect(der: &[u8]) -> Self {
         use Tag::{BitString, Integer, OctetString, Sequence};
 
         match tags(der).as_deref() {
@@ -40,8 +40,8 @@ impl Form {
         }
     }
 
-    /// Recognises the form by the label of a PEM section (RFC 7468 §4, and labels of older tools).
-    pub(super) fn of_label(label: &[u8]) -> Self {
+    /// Detects the structure by the label of a PEM section (RFC 7468 §4, and labels of older tools).
+    pub(super) fn from_label(label: &[u8]) -> Self {
         match label {
             b"PRIVATE KEY" => Self::Pkcs8,
             b"EC PRIVATE KEY" => Self::Sec1,
@@ -77,13 +77,13 @@ fn tags(der: &[u8]) -> der::Result<Vec<Tag>> {
 
 #[cfg(test)]
 mod tests {
-    use super::Form;
+    use super::Structure;
 
     #[test]
     fn the_form_of_a_structure_is_recognised_and_bytes_that_are_not_der_have_none() {
         let public = &b"\x30\x06\x02\x01\x05\x02\x01\x03"[..];
-        assert_eq!(Form::of_der(public), Form::Pkcs1Public);
-        assert_eq!(Form::of_der(b"\x30\x07\x30\x00\x03\x03\x00\x01\x02"), Form::Spki);
+        assert_eq!(Structure::detect(public), Structure::Pkcs1Public);
+        assert_eq!(Structure::detect(b"\x30\x07\x30\x00\x03\x03\x00\x01\x02"), Structure::Spki);
         for bytes in [
             &[][..],
             &[0x30],
@@ -95,7 +95,7 @@ mod tests {
             &[0x31, 6, 2, 1, 5, 2, 1, 3],                   // a set
             &[0x30, 0x84, 0xFF, 0xFF, 0xFF, 0xFF, 2, 1, 5], // longer than memory
         ] {
-            assert_eq!(Form::of_der(bytes), Form::Other, "{bytes:02x?}");
+            assert_eq!(Structure::detect(bytes), Structure::Other, "{bytes:02x?}");
         }
     }
 }
