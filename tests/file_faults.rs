@@ -19,13 +19,11 @@ use common::disk::{Disk, fail_writes, has_own_mounts, may_fail_writes};
 use common::faults::{PATIENCE, follow, loss, read, still_polls, until};
 use common::{chain, client};
 use tempfile::TempDir;
-use tower_client_credentials::event::{self, EventReceiver, Outcome};
 use tower_client_credentials::store::{
     Change, ClientAdmin, Cursor, FileStore, Replay, ReplayId, ReplayLog, Revocation, RevocationStore, SqliteStore,
     StoreError,
-    ClientAdmin, ClientId, ClientStore, ReplayLog, Revocation, RevocationStore, StoreError,
 };
-use tower_client_credentials::{ClientId, ClientStore, Revocations};
+use tower_client_credentials::{ClientId, ClientStore};
 
 const BILLING: ClientId = ClientId::from_static("billing");
 const HOUR: Duration = Duration::from_secs(3_600);

@@ -114,7 +114,9 @@ impl Replica {
             .connect()
             .await
             .unwrap();
-        let server = AuthorizationServer::builder(ISSUER, manager.ring(), MemoryStore::from(common::clients())).build();
+        let server =
+            AuthorizationServer::builder(ISSUER, manager.ring(), MemoryStore::try_from(common::clients()).unwrap())
+                .build();
         let server = server.unwrap();
         let verifier = server.verifier(API).unwrap();
         Self { manager, server, verifier }

@@ -20,13 +20,11 @@ use common::{API, WRONG_SECRET, chain, client};
 use tower::ServiceExt as _;
 use tower_client_credentials::authorization_server::ClientCacheLimits;
 use tower_client_credentials::clock::ManualClock;
-use tower_client_credentials::event::{self, EventReceiver, Outcome};
 use tower_client_credentials::event::EventReceiver;
 use tower_client_credentials::store::conformance::{self, Violation};
 use tower_client_credentials::store::{
-    AdminError, Change, Changes, ClientAdmin, Cursor, RedisStore, Replay, ReplayId, ReplayLog, Revocation,
-    RevocationStore, StoreError,
-use tower_client_credentials::store::{Change, Cursor, RedisStore, Replay, ReplayId};
+    AdminError, Change, ClientAdmin, Cursor, RedisStore, Replay, ReplayId, ReplayLog, Revocation, RevocationStore,
+    StoreError,
 };
 use tower_client_credentials::verification::{InvalidToken, VerifyError};
 use tower_client_credentials::{AuthorizationServer, ClientId, ClientStore, KeyRing, Revocations, VerifiedToken};

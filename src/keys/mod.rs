@@ -46,7 +46,6 @@ mod ed25519;
 mod encrypted_pem;
 mod external_key;
 mod file;
-mod structure;
 mod jwk;
 mod key_set;
 mod key_type;
@@ -64,6 +63,7 @@ mod shared_secret;
 mod signer;
 mod signing_key;
 mod spki;
+mod structure;
 mod trusted;
 mod verifying_key;
 

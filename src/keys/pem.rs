@@ -4,8 +4,8 @@ use base64ct::{Base64, Encoding as _};
 use zeroize::Zeroizing;
 
 use super::KeyError;
-use super::structure::Structure;
 use super::refusal;
+use super::structure::Structure;
 
 /// A section of a PEM text, not yet decoded.
 pub(super) struct Section<'a> {

@@ -8,9 +8,9 @@ use sec1::EcPrivateKey;
 use zeroize::Zeroizing;
 
 use super::KeyError;
-use super::structure::Structure;
 use super::key_type::KeyType;
 use super::refusal;
+use super::structure::Structure;
 
 /// A `PrivateKeyInfo` (RFC 5208 §5) of a known type, wiped on drop.
 pub(super) struct Pkcs8 {
@@ -27,7 +27,9 @@ impl Pkcs8 {
             Structure::Pkcs1 => Self::wrap(KeyType::Rsa, &der),
             Structure::Encrypted => Err(refusal::encrypted()),
             Structure::ForeignPrivate => Err(refusal::foreign_private()),
-            Structure::Spki | Structure::Pkcs1Public | Structure::Certificate | Structure::Other => Err(refusal::no_private_key(&[structure])),
+            Structure::Spki | Structure::Pkcs1Public | Structure::Certificate | Structure::Other => {
+                Err(refusal::no_private_key(&[structure]))
+            }
         }
     }
 

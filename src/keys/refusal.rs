@@ -1,8 +1,8 @@
 //! Errors for keys that are refused, shared by the readers. Each says how to fix it.
 
 use super::KeyError;
-use super::structure::Structure;
 use super::key_type::SUPPORTED;
+use super::structure::Structure;
 
 const MAKE_ONE: &str = "create one with `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256`";
 

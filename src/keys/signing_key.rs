@@ -11,10 +11,10 @@ use zeroize::Zeroizing;
 
 use super::backend::KeyPair;
 use super::external_key::ExternalKey;
-use super::structure::Structure;
 use super::parsed_jwk::{ParsedJwk, Purpose};
 use super::pkcs8::Pkcs8;
 use super::shared_secret::SharedSecret;
+use super::structure::Structure;
 use super::{Algorithm, KeyError, SignError, Signer, SignerLimits, VerifyingKey, file, pem, refusal};
 use crate::base64url;
 

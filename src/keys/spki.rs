@@ -5,10 +5,10 @@ use pkcs8::der::Decode as _;
 use pkcs8::spki::SubjectPublicKeyInfoRef;
 
 use super::KeyError;
-use super::structure::Structure;
 use super::jwk::PublicNumbers;
 use super::key_type::KeyType;
 use super::refusal;
+use super::structure::Structure;
 
 /// Returns the numbers of a public key in any structure.
 pub(super) fn public_numbers(structure: Structure, der: &[u8]) -> Result<PublicNumbers, KeyError> {
@@ -58,8 +58,8 @@ mod tests {
     use pkcs8::der::{Encode as _, Tag};
 
     use super::public_numbers;
-    use crate::keys::structure::Structure;
     use crate::keys::key_type::KeyType;
+    use crate::keys::structure::Structure;
 
     /// `INTEGER 0xC1C1…` with 2,048 bits, and `INTEGER 65537`.
     fn rsa_numbers() -> [Vec<u8>; 2] {

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use tower_client_credentials::Revocations;
 use tower_client_credentials::event::{self, EventReceiver, Outcome};
-use tower_client_credentials::store::{Change, Changes, Cursor};
-use tower_client_credentials::{RevocationStore, Revocations, StoreError};
+use tower_client_credentials::store::{Change, Changes, Cursor, RevocationStore, StoreError};
 
 /// How long a call may take: a disk that is busy with other tests must not fail one of these.
 pub const PATIENCE: Duration = Duration::from_secs(20);

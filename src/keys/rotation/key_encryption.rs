@@ -28,7 +28,7 @@ const LENGTH: usize = 32;
 ///
 /// # let (new, old) = ([1; 32], [2; 32]);
 /// let key = KeyEncryptionKey::from_bytes(&new)?.also(KeyEncryptionKey::from_bytes(&old)?);
-/// # Ok::<(), tower_client_credentials::KeyError>(())
+/// # Ok::<(), tower_client_credentials::keys::KeyError>(())
 /// ```
 #[derive(Clone)]
 pub struct KeyEncryptionKey(Arc<[Named]>);

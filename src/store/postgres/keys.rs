@@ -51,31 +51,39 @@ type Loaded = (bool, i64, i64, String, String);
 impl PostgresStore {
     /// Runs a statement on the connection of the feed, which look-ups of clients never delay.
     async fn load_ring(&self, ring: &str) -> Result<Loaded, StoreError> {
-        self.read(async |connection| sqlx::query_as::<_, Loaded>(LOAD).bind(ring).fetch_one(connection).await).await
+        self.reader
+            .call(async |connection| sqlx::query_as::<_, Loaded>(LOAD).bind(ring).fetch_one(connection).await)
+            .await
     }
 
     async fn save_ring(&self, ring: &str, over: u64, version: u64, document: &str) -> Result<bool, StoreError> {
-        self.read(async |connection| {
-            let save = sqlx::query(SAVE).bind(ring).bind(over.cast_signed()).bind(version.cast_signed());
-            Ok(save.bind(document).execute(connection).await?.rows_affected() == 1)
-        })
-        .await
+        self.reader
+            .call(async |connection| {
+                let save = sqlx::query(SAVE).bind(ring).bind(over.cast_signed()).bind(version.cast_signed());
+                Ok(save.bind(document).execute(connection).await?.rows_affected() == 1)
+            })
+            .await
     }
 
     async fn renew_lease(&self, ring: &str, replica: &Replica, lease: Duration) -> Result<(), StoreError> {
         let lease = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
-        self.read(async |connection| {
-            let renew = sqlx::query(RENEW).bind(ring).bind(&replica.name).bind(replica.version.cast_signed());
-            renew.bind(lease).execute(connection).await.map(drop)
-        })
-        .await
+        self.reader
+            .call(async |connection| {
+                let renew = sqlx::query(RENEW).bind(ring).bind(&replica.name).bind(replica.version.cast_signed());
+                renew.bind(lease).execute(connection).await.map(drop)
+            })
+            .await
     }
 
     /// Creates the tables, unless the error has another cause than that they do not exist.
     async fn create_key_tables(&self, error: StoreError) -> Result<(), StoreError> {
         let lacks_tables =
             std::error::Error::source(&error).is_some_and(|cause| cause.to_string().ends_with(UNDEFINED_TABLE));
-        if lacks_tables { self.read(async |connection| create_tables(connection).await).await } else { Err(error) }
+        if lacks_tables {
+            self.reader.call(async |connection| create_tables(connection).await).await
+        } else {
+            Err(error)
+        }
     }
 }
 

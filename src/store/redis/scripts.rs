@@ -257,12 +257,6 @@ impl Keys {
         nothing
     }
 
-    /// Returns the key that is always absent.
-    pub(super) fn nothing(&self) -> &str {
-        let [.., nothing] = &self.names;
-        nothing
-    }
-
     /// Returns the key of a kind for this name.
     pub(super) fn named(&self, kind: &str, name: &str) -> String {
         format!("{}{kind}:{name}", self.prefix)

@@ -24,7 +24,7 @@ use crate::transport::HostAccess;
 ///     {"kty": "OKP", "crv": "Ed25519", "kid": "2026", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
 /// ]}"#)?;
 /// let cluster = PlatformIssuer::new("https://kubernetes.default.svc.cluster.local", keys);
-/// # Ok::<(), tower_client_credentials::KeyError>(())
+/// # Ok::<(), tower_client_credentials::keys::KeyError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct PlatformIssuer {

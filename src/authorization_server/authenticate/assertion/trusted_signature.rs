@@ -62,6 +62,10 @@ impl Signed<'_> {
         };
         match no_key {
             NoKey::Unknown => unknown(),
+            NoKey::CutOff => {
+                let detail = "this process is cut off from the store of its keys";
+                TokenError::new(Fault::UNAVAILABLE).detailed(detail).retry_after(1).into()
+            }
             NoKey::Algorithm(own) => {
                 let expected = own.map_or_else(|| "the algorithm of a published key".to_owned(), |own| own.to_string());
                 let fix = "sign with the algorithm of the key";

@@ -9,9 +9,9 @@ use zeroize::Zeroizing;
 
 use super::altered::TestRng;
 use super::{ORDER_P256, ORDER_P384, PublicNumbers, aws_lc_rs, fixed, rust_crypto, small};
-use crate::keys::structure::Structure;
 use crate::keys::key_type::KeyType;
 use crate::keys::pkcs8::{Pkcs8, encode, encode_octets};
+use crate::keys::structure::Structure;
 
 /// Returns the public half of a private key, by aws-lc and by `RustCrypto`.
 fn loaded(key: &Pkcs8) -> (Option<PublicNumbers>, Option<PublicNumbers>) {
