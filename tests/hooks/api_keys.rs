@@ -54,7 +54,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let clock = ManualClock::at(at(NOW));
-        let server = settings(MemoryStore::from(clients())).clock(clock.clone()).build().unwrap();
+        let server = settings(MemoryStore::try_from(clients()).unwrap()).clock(clock.clone()).build().unwrap();
         Self { server, clock }
     }
 
