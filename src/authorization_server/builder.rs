@@ -51,8 +51,8 @@ pub struct AuthorizationServerBuilder {
     default_scopes: Scopes,
     rules: ClientRules,
     accepts_audience: bool,
-    invalid_audience: Option<InvalidAudience>,
-    resource_twice: Option<Audience>,
+    /// The first mistake that a setter found.
+    mistake: Option<ConfigError>,
     lifetime: Duration,
     revocations: Option<Revocations>,
     reuse_percent: Option<u8>,
@@ -91,8 +91,7 @@ impl AuthorizationServerBuilder {
             default_scopes: Scopes::NONE,
             rules: ClientRules::default(),
             accepts_audience: false,
-            invalid_audience: None,
-            resource_twice: None,
+            mistake: None,
             lifetime: Duration::from_secs(600),
             revocations: None,
             reuse_percent: None,
@@ -265,12 +264,12 @@ impl AuthorizationServerBuilder {
     fn add_resource(&mut self, audience: &str, scopes: Option<Scopes>) {
         let Some(audience) = self.keep(audience.parse()) else { return };
         if self.rules.resources.insert(audience.clone(), scopes).is_some() {
-            self.resource_twice = Some(audience);
+            self.mistake.get_or_insert(ConfigError::ResourceTwice(audience));
         }
     }
 
     fn keep(&mut self, audience: Result<Audience, InvalidAudience>) -> Option<Audience> {
-        audience.map_err(|error| self.invalid_audience.get_or_insert(error)).ok()
+        audience.map_err(|error| self.mistake.get_or_insert(error.into())).ok()
     }
 
     /// Accepts the parameter `audience` as a synonym of `resource` (RFC 8707 §2). Off by default.
@@ -779,9 +778,8 @@ impl AuthorizationServerBuilder {
 
     /// Checks that the settings are consistent, and that the clients are valid under them.
     fn check(&self) -> Result<(), ConfigError> {
-        self.invalid_audience.map_or(Ok(()), Err)?;
-        if let Some(audience) = &self.resource_twice {
-            return Err(ConfigError::ResourceTwice(audience.clone()));
+        if let Some(mistake) = &self.mistake {
+            return Err(mistake.clone());
         }
         if let Some((one, other)) = self.rules.different_scopes_of_one_resource() {
             return Err(ConfigError::ResourceSpelledTwice(one.clone(), other.clone()));
