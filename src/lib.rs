@@ -94,9 +94,11 @@ pub mod client;
 pub mod client_id;
 pub mod clock;
 pub mod crypto;
+mod client_authentication;
 mod deadline;
 pub mod event;
 pub mod issuer;
+mod issuer_metadata;
 pub mod keys;
 // Its examples use every feature, so that they are tested only with all of them.
 #[cfg(any(

@@ -1,13 +1,11 @@
 //! Quotes external text in errors and logs: escaped and truncated.
 
-#[cfg(feature = "remote")]
 use std::fmt::{self, Write};
 
 /// The maximum length of a shown value, in bytes.
 const LONGEST_VALUE: usize = 64;
 
 /// The maximum length of a shown URL, in bytes. URLs of tenants often differ only after the first 64.
-#[cfg(feature = "remote")]
 pub(crate) const LONGEST_URL: usize = 256;
 
 /// Quotes and escapes a text, and truncates it after 64 bytes.
@@ -37,21 +35,18 @@ pub(crate) fn cut(text: &str, most: usize) -> (&str, &str) {
 }
 
 /// Writes a text with its control characters escaped, and truncates it. It never collects the whole text, which may be long.
-#[cfg(feature = "remote")]
 pub(crate) struct Bounded<'a, 'b> {
     to: &'a mut fmt::Formatter<'b>,
     left: usize,
     is_cut: bool,
 }
 
-#[cfg(feature = "remote")]
 impl<'a, 'b> Bounded<'a, 'b> {
     pub(crate) fn new(to: &'a mut fmt::Formatter<'b>, most: usize) -> Self {
         Self { to, left: most, is_cut: false }
     }
 }
 
-#[cfg(feature = "remote")]
 impl Write for Bounded<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for character in text.chars() {
@@ -71,6 +66,40 @@ impl Write for Bounded<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// The maximum length of an error of another library, in bytes.
+const LONGEST_ERROR: usize = 512;
+
+/// Returns the text of an error and of its sources, escaped and cut off: the outer error of an HTTP client rarely says what
+/// happened.
+pub(crate) fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        source = inner.source();
+    }
+    escaped(&text, LONGEST_ERROR)
+}
+
+/// Cuts a text off, and escapes what could break a line of a log.
+fn escaped(text: &str, max: usize) -> String {
+    let (start, rest) = cut(text, max);
+    let mut escaped = String::with_capacity(start.len() + rest.len());
+    for character in start.chars() {
+        if character.is_control() {
+            escaped.extend(character.escape_debug());
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped.push_str(rest);
+    escaped
 }
 
 #[cfg(test)]

@@ -30,6 +30,8 @@ const LAYERS: &[&[&str]] = &[
     &["event"],
     &["keys", "secret", "telemetry"],
     &["registration"],
+    &["issuer_metadata"],
+    &["client_authentication", "registration"],
     &["store"],
     &["revocation"],
     &["verification"],

@@ -5,6 +5,7 @@ use crate::audience::InvalidAudience;
 use crate::client_id::InvalidClientId;
 use crate::issuer::InvalidIssuer;
 use crate::quoted::shortened;
+use crate::transport::NoHttpClient;
 
 /// The settings of the calling side cannot work; the text says what to change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +65,11 @@ pub enum ClientConfigError {
     /// There is nothing to send requests for tokens with.
     #[error("there is no HTTP client for requests for tokens: turn on feature `remote`, or set `http_service(…)`")]
     NoHttpService,
+    /// A proxy setting for the crate's own HTTP client, which was replaced.
+    #[error(
+        "use_environment_proxy() is for the HTTP client of this crate, which http_service(…) replaces; remove one of them"
+    )]
+    ProxyOfOwnClient,
     /// The HTTP client of feature `remote` could not be made.
     #[error("the HTTP client for requests for tokens could not be made: {0}")]
     HttpClient(String),
@@ -85,14 +91,16 @@ impl ClientConfigError {
     pub(super) fn reserved_parameter(name: &str) -> Self {
         Self::ReservedParameter(shortened(name))
     }
+}
 
-    #[cfg(feature = "remote")]
-    pub(super) fn http_client(error: &crate::transport::HttpError) -> Self {
-        Self::HttpClient(error.to_string())
-    }
-
-    #[cfg(not(feature = "remote"))]
-    pub(super) fn no_http_service() -> Self {
-        Self::NoHttpService
+impl From<NoHttpClient> for ClientConfigError {
+    fn from(error: NoHttpClient) -> Self {
+        match error {
+            NoHttpClient::ProxyOfOwnClient => Self::ProxyOfOwnClient,
+            #[cfg(feature = "remote")]
+            NoHttpClient::Failed(error) => Self::HttpClient(error.to_string()),
+            #[cfg(not(feature = "remote"))]
+            NoHttpClient::Missing => Self::NoHttpService,
+        }
     }
 }

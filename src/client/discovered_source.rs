@@ -20,11 +20,11 @@ use super::settings::ClientCredentials;
 use super::token_cache::Tokens;
 use super::token_error::{TokenSourceError, TokenSourceErrorKind};
 use super::token_source::{TokenFuture, TokenSource};
-use super::transport::Transport;
 use crate::clock::Moment;
 use crate::object::Object;
 use crate::quoted::quoted;
 use crate::scope::Scopes;
+use crate::transport::{DynHttpClient, Limits};
 use crate::uri::{self, PlainHttp};
 
 /// The least time between two looks at the metadata that a refusal causes.
@@ -43,8 +43,8 @@ struct Shared {
     plain_http: PlainHttp,
     /// The issuers that credentials may be sent to, and their tokens.
     issuers: Vec<(String, CachedTokenSource)>,
-    transport: Arc<dyn Transport>,
-    timeout: Duration,
+    http: Arc<dyn DynHttpClient>,
+    limits: Limits,
     /// The index of the issuer in use, or [`NONE`] until the metadata was read once.
     chosen: AtomicUsize,
     discovery: Mutex<Discovery>,
@@ -88,19 +88,19 @@ impl DiscoveredSource {
             if issuers.iter().any(|(other, _)| *other == issuer) {
                 return Err(ClientConfigError::DuplicateIssuer(issuer));
             }
-            let how = (credentials.transport()?, credentials.timeout(), credentials.plain_http());
+            let how = (credentials.http_client()?, credentials.limits(), credentials.plain_http());
             first.get_or_insert(how);
             // The resource of the tokens is the one whose metadata named the issuer.
             issuers.push((issuer, credentials.only_resource(&resource).build()?));
         }
-        let (Some((transport, timeout, plain_http)), Some((_, source))) = (first, issuers.first()) else {
+        let (Some((http, limits, plain_http)), Some((_, source))) = (first, issuers.first()) else {
             return Err(ClientConfigError::NoCredentials);
         };
         let url = well_known_url(&resource, plain_http)?;
         let attempts = Attempts::new(source.now());
         let discovery = Mutex::new(Discovery { url, chosen_at: None, attempts, look: None, looks: 0 });
         let chosen = AtomicUsize::new(NONE);
-        Ok(Self(Arc::new(Shared { resource, plain_http, issuers, transport, timeout, chosen, discovery })))
+        Ok(Self(Arc::new(Shared { resource, plain_http, issuers, http, limits, chosen, discovery })))
     }
 
     pub(super) fn resource(&self) -> &str {
@@ -174,7 +174,7 @@ impl Shared {
             named.clone_into(&mut discovery.url);
         }
         discovery.looks = discovery.looks.wrapping_add(1);
-        let (look, sender) = Look::new(discovery.looks, now, self.timeout);
+        let (look, sender) = Look::new(discovery.looks, now, self.limits.time);
         let (number, url) = (discovery.looks, discovery.url.clone());
         discovery.look = Some(look.clone());
         drop(discovery);
@@ -189,7 +189,7 @@ impl Shared {
 
     /// Fetches the metadata, and returns the first issuer in it that is one of ours.
     async fn look(&self, url: &str) -> Result<usize, TokenSourceError> {
-        let answer = fetch_json(&*self.transport, url, self.timeout).await;
+        let answer = fetch_json(&*self.http, url, self.limits).await;
         let answer = answer.map_err(|error| TokenSourceError::of(error.kind, error.message))?;
         self.read(answer.body()).map_err(|what| {
             TokenSourceError::of(

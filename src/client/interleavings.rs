@@ -58,11 +58,12 @@ use self::token_cache::{Siblings, Tokens};
 use self::token_error::TokenSourceError;
 use self::token_request::TokenQuery;
 use self::token_source::TokenSource as _;
-use super::authenticate::ClientAuthentication;
 use super::discovery::TokenEndpoint;
-use super::transport::{Answer, Transport};
+use super::transport::LIMITS;
+use crate::client_authentication::ClientAuthentication;
 use crate::clock::ManualClock;
 use crate::crypto::SystemRandom;
+use crate::transport::{HttpClient, HttpError, Limits};
 use crate::uri::PlainHttp;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,18 +76,15 @@ struct TestIssuer {
     most_in_flight: AtomicUsize,
 }
 
-impl Transport for Arc<TestIssuer> {
-    fn send(&self, _: Request<Bytes>) -> Answer {
-        let issuer = self.clone();
-        Box::pin(async move {
-            let number = issuer.requests.fetch_add(1, Ordering::Relaxed);
-            let in_flight = issuer.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
-            issuer.most_in_flight.fetch_max(in_flight, Ordering::Relaxed);
-            thread::yield_now();
-            issuer.in_flight.fetch_sub(1, Ordering::Relaxed);
-            let body = format!(r#"{{"access_token": "token-{number}", "token_type": "Bearer", "expires_in": 600}}"#);
-            Ok(Response::new(Bytes::from(body)))
-        })
+impl HttpClient for Arc<TestIssuer> {
+    async fn send(&self, _: Request<Bytes>, _: usize) -> Result<Response<Bytes>, HttpError> {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most_in_flight.fetch_max(in_flight, Ordering::Relaxed);
+        thread::yield_now();
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let body = format!(r#"{{"access_token": "token-{number}", "token_type": "Bearer", "expires_in": 600}}"#);
+        Ok(Response::new(Bytes::from(body)))
     }
 }
 
@@ -115,9 +113,9 @@ impl World {
             authentication: ClientAuthentication::certificate(),
             endpoint: TokenEndpoint::At(Uri::from_static("https://auth.example.com/token")),
             assertion_audience: None,
-            transport: Arc::new(issuer.clone()),
+            http: Arc::new(issuer.clone()),
             plain_http: PlainHttp::Loopback,
-            timeout,
+            limits: Limits { time: timeout, ..LIMITS },
             margin: Duration::from_secs(5),
             max_scopes: None,
             assumed_life: None,

@@ -7,14 +7,14 @@ use http::{Extensions, HeaderMap, StatusCode, Uri};
 use tracing::{Instrument as _, Span};
 
 use super::access_token::AccessToken;
-use super::authenticate::{AssertionContext, ClientAuthentication};
 use super::discovery::TokenEndpoint;
 use super::lifetime::Lifetime;
 use super::refusal::Refusal;
 use super::statistics::{Counters, Statistics};
 use super::token_error::{TokenSourceError, TokenSourceErrorKind};
 use super::token_request::{self, Granted, TokenQuery};
-use super::transport::{self, Transport};
+use super::transport;
+use crate::client_authentication::{AssertionContext, ClientAuthentication};
 use crate::client_id::ClientId;
 use crate::clock::{Clock, Moment};
 use crate::crypto::Random;
@@ -24,6 +24,7 @@ use crate::issuer::Issuer;
 use crate::metrics;
 use crate::scope::Scopes;
 use crate::telemetry;
+use crate::transport::{DynHttpClient, Limits};
 use crate::uri::PlainHttp;
 
 /// What requests for tokens go by. No part of it changes.
@@ -35,9 +36,9 @@ pub(super) struct IssuerSettings {
     pub(super) endpoint: TokenEndpoint,
     /// The `aud` of client assertions, if it is not the issuer.
     pub(super) assertion_audience: Option<String>,
-    pub(super) transport: Arc<dyn Transport>,
+    pub(super) http: Arc<dyn DynHttpClient>,
     pub(super) plain_http: PlainHttp,
-    pub(super) timeout: Duration,
+    pub(super) limits: Limits,
     pub(super) margin: Duration,
     /// The scopes that may be requested in addition, if a resource server asks for them.
     pub(super) max_scopes: Option<Scopes>,
@@ -144,7 +145,7 @@ impl IssuerClient {
 
     /// Returns how long one request for a token can take: two looks at the metadata, the credential, and the request itself.
     pub(super) fn longest_attempt(&self) -> Duration {
-        self.settings.timeout.saturating_mul(4)
+        self.settings.limits.time.saturating_mul(4)
     }
 
     fn send(&self, outcome: impl FnOnce(Issuer) -> Outcome) {
@@ -175,8 +176,8 @@ impl IssuerClient {
 
     async fn request(&self, query: &TokenQuery) -> Result<Granted, TokenSourceError> {
         let settings = &self.settings;
-        let IssuerSettings { issuer, transport, plain_http, timeout, .. } = settings;
-        let endpoint = settings.endpoint.url(&**transport, issuer, *plain_http, *timeout, self.now()).await?;
+        let IssuerSettings { issuer, http, plain_http, limits, .. } = settings;
+        let endpoint = settings.endpoint.url(&**http, issuer, *plain_http, *limits, self.now()).await?;
         let granted = self.request_at(&endpoint, query).await;
         // An OAuth error comes from a token endpoint. After any other failure, the issuer may have moved it.
         if granted
@@ -197,7 +198,8 @@ impl IssuerClient {
             clock: &*settings.clock,
             random: &*settings.random,
         };
-        let applied = within(settings.timeout, settings.authentication.apply(context, &mut form, &mut headers)).await;
+        let applied =
+            within(settings.limits.time, settings.authentication.apply(context, &mut form, &mut headers)).await;
         match applied {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(TokenSourceError::of(TokenSourceErrorKind::Credential, error.to_string())),
@@ -208,7 +210,7 @@ impl IssuerClient {
         }
         let request = token_request::request(endpoint, &form, headers);
         drop(form);
-        let sent = transport::send(&*settings.transport, request, settings.timeout).await;
+        let sent = transport::send(&*settings.http, request, settings.limits).await;
         let response = sent.map_err(|error| {
             TokenSourceError::of(TokenSourceErrorKind::Unavailable, format!("{endpoint} cannot be asked: {error}"))
         })?;

@@ -92,7 +92,6 @@
 
 mod access_token;
 mod attempts;
-mod authenticate;
 mod cached_token_source;
 mod concurrency;
 mod config_error;
@@ -128,7 +127,6 @@ mod transport;
 mod watch;
 
 pub use self::access_token::{AccessToken, InvalidAccessToken};
-pub use self::authenticate::{ClientAuthentication, SecretSource};
 pub use self::cached_token_source::CachedTokenSource;
 pub use self::config_error::ClientConfigError;
 pub use self::error::CallError;
@@ -142,3 +140,4 @@ pub use self::statistics::Statistics;
 pub use self::token_error::{TokenSourceError, TokenSourceErrorKind};
 pub use self::token_source::{TokenFuture, TokenSource};
 pub use self::watch::TokenWatch;
+pub use crate::client_authentication::{ClientAuthentication, SecretSource};

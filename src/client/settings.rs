@@ -10,23 +10,21 @@ use http_body::Body;
 use http_body_util::Full;
 use tower::{BoxError, Service};
 
-use super::authenticate::ClientAuthentication;
 use super::cached_token_source::CachedTokenSource;
 use super::config_error::ClientConfigError;
 use super::discovery::{TokenEndpoint, check_endpoint};
 use super::issuer_client::{IssuerClient, IssuerSettings};
 use super::token_request::TokenQuery;
-use super::transport::{ServiceTransport, Transport};
+use super::transport::LIMITS;
 use crate::audience::Audience;
+use crate::client_authentication::ClientAuthentication;
 use crate::clock::{Clock, SystemClock};
 use crate::crypto::{Random, SystemRandom};
 use crate::event::EventSender;
 use crate::issuer::Issuer;
 use crate::scope::{Scope, Scopes};
+use crate::transport::{DynHttpClient, Limits, Outgoing, ServiceClient};
 use crate::uri::PlainHttp;
-
-/// How long one request for a token may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long before its end a token is no longer sent, since a resource server's clock may be ahead of ours.
 const MARGIN: Duration = Duration::from_secs(5);
@@ -64,9 +62,7 @@ pub struct ClientCredentials {
     resources: Vec<String>,
     scopes: Scopes,
     parameters: Vec<(String, String)>,
-    transport: Option<Arc<dyn Transport>>,
-    plain_http: PlainHttp,
-    timeout: Duration,
+    outgoing: Outgoing,
     margin: Duration,
     assumed_life: Option<Duration>,
     max_scopes: Option<Scopes>,
@@ -95,9 +91,7 @@ impl ClientCredentials {
             resources: Vec::new(),
             scopes: Scopes::NONE,
             parameters: Vec::new(),
-            transport: None,
-            plain_http: PlainHttp::default(),
-            timeout: TIMEOUT,
+            outgoing: Outgoing::new(LIMITS),
             margin: MARGIN,
             assumed_life: None,
             max_scopes: None,
@@ -183,7 +177,7 @@ impl ClientCredentials {
             + 'static,
         B: Body<Error: Into<BoxError>, Data: Send> + Send + 'static,
     {
-        self.transport = Some(Arc::new(ServiceTransport::new(service)));
+        self.outgoing.set_client(ServiceClient::new(service));
         self
     }
 
@@ -194,14 +188,23 @@ impl ClientCredentials {
     /// that encrypt underneath, such as a service mesh.
     #[must_use]
     pub fn dangerous_plain_http(mut self) -> Self {
-        self.plain_http = PlainHttp::AnyHost;
+        self.outgoing.accept_plain_http();
+        self
+    }
+
+    /// Sends requests for tokens through the proxy in `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`. By default they are
+    /// sent directly and these variables are ignored, since a request contains the credential. Requests to this machine never use
+    /// the proxy. It cannot be combined with [`http_service`](Self::http_service).
+    #[must_use]
+    pub fn use_environment_proxy(mut self) -> Self {
+        self.outgoing.use_environment_proxy();
         self
     }
 
     /// Sets how long one request for a token may take: 10 s by default.
     #[must_use]
     pub fn request_timeout(mut self, time: Duration) -> Self {
-        self.timeout = time;
+        self.outgoing.limits.time = time;
         self
     }
 
@@ -257,11 +260,9 @@ impl ClientCredentials {
         &self.issuer
     }
 
-    /// Returns the HTTP service, which is the default one from then on if there is no other.
-    pub(super) fn transport(&mut self) -> Result<Arc<dyn Transport>, ClientConfigError> {
-        let transport = self.transport.take().map_or_else(default_transport, Ok)?;
-        self.transport = Some(transport.clone());
-        Ok(transport)
+    /// Returns the HTTP client, which is the default one from then on if there is no other.
+    pub(super) fn http_client(&mut self) -> Result<Arc<dyn DynHttpClient>, ClientConfigError> {
+        Ok(self.outgoing.client()?)
     }
 
     /// Requests tokens for this resource, and for no other one.
@@ -269,12 +270,12 @@ impl ClientCredentials {
         Self { resources: vec![resource.to_owned()], ..self }
     }
 
-    pub(super) fn timeout(&self) -> Duration {
-        self.timeout
+    pub(super) fn limits(&self) -> Limits {
+        self.outgoing.limits
     }
 
     pub(super) fn plain_http(&self) -> PlainHttp {
-        self.plain_http
+        self.outgoing.plain_http
     }
 
     pub(super) fn resources(&self) -> &[String] {
@@ -287,12 +288,12 @@ impl ClientCredentials {
     ///
     /// When a value is invalid, for plain `http` without [the setting](Self::dangerous_plain_http), and without an HTTP service:
     /// turn on feature `remote`, or set [`http_service`](Self::http_service).
-    pub fn build(self) -> Result<CachedTokenSource, ClientConfigError> {
-        let issuer = Issuer::new(&self.issuer, self.plain_http)?;
+    pub fn build(mut self) -> Result<CachedTokenSource, ClientConfigError> {
+        let issuer = Issuer::new(&self.issuer, self.outgoing.plain_http)?;
         let endpoint = match &self.token_endpoint {
             None => TokenEndpoint::discovered(),
             Some(url) => TokenEndpoint::At(
-                check_endpoint(url, self.plain_http)
+                check_endpoint(url, self.outgoing.plain_http)
                     .map_err(|reason| ClientConfigError::token_endpoint(url.as_str(), reason))?,
             ),
         };
@@ -312,9 +313,9 @@ impl ClientCredentials {
             authentication: self.authentication,
             endpoint,
             assertion_audience: self.assertion_audience,
-            transport: self.transport.map_or_else(default_transport, Ok)?,
-            plain_http: self.plain_http,
-            timeout: self.timeout,
+            http: self.outgoing.client()?,
+            plain_http: self.outgoing.plain_http,
+            limits: self.outgoing.limits,
             margin: self.margin,
             assumed_life: self.assumed_life,
             max_scopes,
@@ -324,17 +325,6 @@ impl ClientCredentials {
         });
         Ok(CachedTokenSource::new(Arc::new(client), query))
     }
-}
-
-#[cfg(feature = "remote")]
-fn default_transport() -> Result<Arc<dyn Transport>, ClientConfigError> {
-    let transport = super::transport::DefaultTransport::new();
-    Ok(Arc::new(transport.map_err(|error| ClientConfigError::http_client(&error))?))
-}
-
-#[cfg(not(feature = "remote"))]
-fn default_transport() -> Result<Arc<dyn Transport>, ClientConfigError> {
-    Err(ClientConfigError::no_http_service())
 }
 
 impl fmt::Debug for ClientCredentials {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tower::BoxError;
 
-use crate::quoted::{cut, quoted};
+use crate::quoted::{cut, quoted, with_sources};
 
 /// No token can be had now. The text is for the operator; it names the endpoint and the cause, and no secret.
 ///
@@ -107,37 +107,6 @@ impl TokenSourceError {
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
-}
-
-/// Returns the text of an error and of its sources, escaped and cut off: the outer error of an HTTP client rarely says what
-/// happened.
-pub(super) fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text.push_str(": ");
-            text.push_str(&inner_text);
-        }
-        source = inner.source();
-    }
-    escaped(&text, MAX_TEXT)
-}
-
-/// Cuts a text off, and escapes what could break a line of a log.
-pub(super) fn escaped(text: &str, max: usize) -> String {
-    let (start, rest) = cut(text, max);
-    let mut escaped = String::with_capacity(start.len() + rest.len());
-    for character in start.chars() {
-        if character.is_control() {
-            escaped.extend(character.escape_debug());
-        } else {
-            escaped.push(character);
-        }
-    }
-    escaped.push_str(rest);
-    escaped
 }
 
 impl fmt::Display for TokenSourceError {

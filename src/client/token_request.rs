@@ -1,6 +1,5 @@
 //! One request for a token (RFC 6749 §4.4.2) and its answer (§5): form → [`Granted`].
 
-use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -11,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 use super::access_token::check_type;
 use super::http_date::read_http_date;
 use super::token_error::{TokenSourceError, TokenSourceErrorKind};
+use crate::client_authentication::Form;
 use crate::object::Object;
 use crate::quoted::quoted;
 use crate::scope::Scopes;
@@ -24,9 +24,6 @@ pub(super) struct TokenQuery {
     /// Further parameters, such as the `audience` of Auth0.
     pub(super) parameters: Vec<(String, String)>,
 }
-
-/// The parameters of a request, in order.
-pub(super) type Form<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
 impl TokenQuery {
     /// Returns the form without the client's authentication.

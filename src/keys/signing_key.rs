@@ -314,6 +314,9 @@ impl SigningKey {
     #[cfg(test)]
     pub(crate) fn sign_as(&self, typ: &str, payload: &[u8]) -> Result<String, SignError> {
         self.private.sign_token(self.algorithm(), unsigned(&header(typ, &self.public), payload))
+    /// Like [`sign_as`](Self::sign_as), with another `kid` than that of this key.
+    pub(crate) fn sign_named(&self, typ: &str, key_id: &str, payload: &[u8]) -> Option<String> {
+        self.sign_behind(&header_named(typ, self.algorithm(), key_id)?, payload)
     }
 }
 
@@ -368,6 +371,12 @@ const ACCESS_TOKEN: &str = "at+jwt";
 fn header(typ: &str, key: &VerifyingKey) -> String {
     let (algorithm, key_id) = (key.algorithm(), key.key_id());
     URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"{algorithm}","typ":"{typ}","kid":"{key_id}"}}"#)) + "."
+}
+
+/// Like [`header`], for a `kid` of any text.
+fn header_named(typ: &str, algorithm: Algorithm, key_id: &str) -> Option<String> {
+    let key_id = serde_json::to_string(key_id).ok()?;
+    Some(URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"{algorithm}","typ":"{typ}","kid":{key_id}}}"#)) + ".")
 }
 
 impl fmt::Debug for SigningKey {

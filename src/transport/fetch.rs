@@ -1,31 +1,17 @@
 //! Sends requests to an issuer, within limits.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, ETAG, IF_NONE_MATCH, LOCATION};
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 
-use super::DynHttpClient;
+use super::{DynHttpClient, Limits};
 use crate::deadline::within;
 use crate::quoted::{LONGEST_URL, cut};
 
 /// The maximum number of redirects within the same host, such as to a terminating slash.
 const MAX_REDIRECTS: usize = 3;
-
-/// The limits of one exchange.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) time: Duration,
-    pub(crate) body: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { time: Duration::from_secs(5), body: 256 * 1024 }
-    }
-}
 
 /// A request to an issuer failed. The text is for the operator. Clones share the error.
 #[derive(Clone, Debug, thiserror::Error)]

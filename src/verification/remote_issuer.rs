@@ -12,7 +12,7 @@ use crate::crypto::{Random, SystemRandom};
 use crate::issuer::{InvalidIssuer, Issuer};
 use crate::keys::remote::{KeySource, Place, Policy, RemoteKeys};
 use crate::keys::{Algorithm, TrustedKeys};
-use crate::transport::{DynHttpClient, FetchError, HttpClient, HttpError, Limits, ReqwestClient};
+use crate::transport::{FetchError, HttpClient, HttpError, NoHttpClient, Outgoing};
 use crate::uri::{self, PlainHttp};
 
 /// An issuer in another process, or of another vendor. Its keys are found by its URL, fetched, and kept up to date.
@@ -37,12 +37,9 @@ pub struct RemoteIssuer {
     audience: Audience,
     place: Place,
     algorithms: Option<Vec<Algorithm>>,
-    client: Option<Arc<dyn DynHttpClient>>,
-    environment_proxy: bool,
-    plain_http: PlainHttp,
+    outgoing: Outgoing,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    limits: Limits,
     policy: Policy,
     patience: Duration,
 }
@@ -65,12 +62,9 @@ impl RemoteIssuer {
             issuer,
             audience: audience.as_ref().parse()?,
             algorithms: None,
-            client: None,
-            environment_proxy: false,
-            plain_http: PlainHttp::default(),
+            outgoing: Outgoing::default(),
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
-            limits: Limits::default(),
             policy: Policy::default(),
             patience: Duration::from_secs(30),
         })
@@ -93,7 +87,7 @@ impl RemoteIssuer {
     /// setting also applies to an [HTTP client of your own](Self::http_client).
     #[must_use]
     pub fn dangerous_plain_http(mut self) -> Self {
-        self.plain_http = PlainHttp::AnyHost;
+        self.outgoing.accept_plain_http();
         self
     }
 
@@ -104,7 +98,7 @@ impl RemoteIssuer {
     /// [HTTP client of your own](Self::http_client) makes its own choice; combining both settings is an error.
     #[must_use]
     pub fn use_environment_proxy(mut self) -> Self {
-        self.environment_proxy = true;
+        self.outgoing.use_environment_proxy();
         self
     }
 
@@ -119,7 +113,7 @@ impl RemoteIssuer {
     /// Sets an HTTP client of your own, for example with your own root certificates. By default the crate's own client.
     #[must_use]
     pub fn http_client(mut self, client: impl HttpClient) -> Self {
-        self.client = Some(Arc::new(client));
+        self.outgoing.set_client(client);
         self
     }
 
@@ -141,7 +135,7 @@ impl RemoteIssuer {
     /// fetch in flight and the one after it. Then it is answered 503 with `Retry-After: 1`.
     #[must_use]
     pub fn fetch_timeout(mut self, time: Duration) -> Self {
-        self.limits.time = time;
+        self.outgoing.limits.time = time;
         self
     }
 
@@ -217,31 +211,20 @@ impl RemoteIssuer {
         Ok(self.begin()?.0)
     }
 
-    fn begin(self) -> Result<(Verifier, RemoteKeys), RemoteError> {
+    fn begin(mut self) -> Result<(Verifier, RemoteKeys), RemoteError> {
         tokio::runtime::Handle::try_current().map_err(|_| RemoteError::NoRuntime)?;
-        let issuer = Issuer::new(self.issuer.as_str(), self.plain_http)?;
+        let issuer = Issuer::new(self.issuer.as_str(), self.outgoing.plain_http)?;
         if let Place::At(url) = &self.place {
-            self.plain_http.check(url).map_err(RemoteError::JwksUrl)?;
+            self.outgoing.plain_http.check(url).map_err(RemoteError::JwksUrl)?;
         }
-        let client = http_client(self.client, self.environment_proxy)?;
-        let (place, algorithms, limits, plain_http) = (self.place, self.algorithms, self.limits, self.plain_http);
+        let client = self.outgoing.client()?;
+        let (place, algorithms) = (self.place, self.algorithms);
+        let Outgoing { limits, plain_http, .. } = self.outgoing;
         let source = KeySource { client, place, algorithms, limits, plain_http, known: Mutex::default() };
         let keys = RemoteKeys::new(source, self.policy, self.clock.clone(), self.random);
         keys.keep_fresh();
         let verifier = Verifier::new(issuer, self.audience, TrustedKeys::Remote(keys.clone()), self.clock);
         Ok((verifier, keys))
-    }
-}
-
-/// Returns the application's own client, or otherwise the crate's.
-pub(super) fn http_client(
-    own: Option<Arc<dyn DynHttpClient>>,
-    environment_proxy: bool,
-) -> Result<Arc<dyn DynHttpClient>, RemoteError> {
-    match own {
-        Some(_) if environment_proxy => Err(RemoteError::ProxyOfOwnClient),
-        Some(client) => Ok(client),
-        None => Ok(Arc::new(ReqwestClient::new(environment_proxy).map_err(RemoteError::Client)?)),
     }
 }
 
@@ -277,7 +260,8 @@ pub enum RemoteError {
     NoEndpoint,
     /// No credentials for the introspection endpoint were set.
     #[error(
-        "no credentials for the introspection endpoint; set the client id and secret of this API with .client_secret_basic(…)"
+        "no credentials for the introspection endpoint; set the client id and secret of this API with .client_secret_basic(…), or another \
+         method with .client_authentication(…)"
     )]
     NoCredentials,
     /// The client id of this API at the server is invalid.
@@ -300,4 +284,13 @@ pub enum RemoteError {
     /// The keys could not be fetched.
     #[error("cannot fetch the issuer's keys: {0}")]
     Fetch(FetchError),
+}
+
+impl From<NoHttpClient> for RemoteError {
+    fn from(error: NoHttpClient) -> Self {
+        match error {
+            NoHttpClient::ProxyOfOwnClient => Self::ProxyOfOwnClient,
+            NoHttpClient::Failed(error) => Self::Client(error),
+        }
+    }
 }

@@ -245,6 +245,46 @@ async fn each_request_has_a_new_assertion() {
 }
 
 #[tokio::test]
+async fn an_assertion_has_the_key_id_that_the_issuer_gave_the_key() {
+    let key = SigningKey::from_pem(KEY).unwrap();
+    let thumbprint = key.key_id().to_owned();
+    for (authentication, kid) in [
+        (ClientAuthentication::private_key_jwt_with_kid(SigningKey::from_pem(KEY).unwrap(), "key \"7\""), "key \"7\""),
+        (ClientAuthentication::private_key_jwt(key), thumbprint.as_str()),
+    ] {
+        let received = request(PLAIN, credentials(authentication)).await;
+        let assertion = received.one("client_assertion");
+        check_assertion(assertion, Key::Es256, ISSUER);
+        let header = URL_SAFE_NO_PAD.decode(assertion.split('.').next().unwrap()).unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&header).unwrap()["kid"], kid);
+    }
+}
+
+#[tokio::test]
+async fn a_function_gives_the_assertion_of_each_request() {
+    let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let function = move || {
+        let number = calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        async move { Ok(format!("e30.e30.{number}")) }
+    };
+    let authentication = ClientAuthentication::jwt_svid_fn(function);
+    for number in 0..2 {
+        let received = request(PLAIN, credentials(authentication.clone())).await;
+        assert_eq!(received.one("client_assertion"), format!("e30.e30.{number}"));
+        assert!(received.one("client_assertion_type").ends_with(":jwt-spiffe"));
+    }
+    for (answer, says) in [(Ok("a secret".to_owned()), "one signed JWT"), (Err("no agent".into()), "no agent")] {
+        let answer = std::sync::Mutex::new(Some(answer));
+        let function = move || std::future::ready(answer.lock().unwrap().take().unwrap());
+        let source = credentials(ClientAuthentication::assertion_fn(function)).http_service(service_fn(
+            |_: Request<Full<Bytes>>| std::future::ready(Ok::<Response<Full<Bytes>>, Infallible>(Response::default())),
+        ));
+        let error = source.build().unwrap().token().await.unwrap_err().to_string();
+        assert!(error.contains(says) && !error.contains("a secret"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_secret_signs_an_assertion_and_is_not_sent() {
     let secret = "0123456789abcdef0123456789abcdef";
     let received =

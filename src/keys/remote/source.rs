@@ -12,8 +12,9 @@ use crate::clock::Moment;
 use crate::issuer::Issuer;
 use crate::keys::{Algorithm, KeySet};
 use crate::transport::DynHttpClient;
+use crate::transport::Limits;
 use crate::transport::fetch;
-use crate::transport::fetch::{FetchError, Limits, SharedCaches, Tag};
+use crate::transport::fetch::{FetchError, SharedCaches, Tag};
 use crate::uri::PlainHttp;
 
 /// How long metadata is used, while the keys at its URL can be fetched.

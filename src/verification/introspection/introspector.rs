@@ -9,16 +9,19 @@ use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
 use tokio::sync::oneshot;
 
 use super::answer_cache::AnswerCache;
+use super::Settings;
 use super::outage::{Failure, MAX_PAUSE, Outage, PAUSE, is_within};
 use super::requests::{Requests, Started};
 use super::response::{Answer, NoAnswer, NoAnswerKind, SIGNED};
 use super::{Proof, Settings};
+use crate::client_authentication::{AssertionContext, Form};
 use crate::clock::{Moment, UnixTime};
+use crate::deadline::within;
 use crate::metrics;
 use crate::sync::{Finish, InFlight};
 use crate::transport::{FetchError, send};
@@ -181,7 +184,7 @@ impl Introspector {
 
     async fn answer(&self, token: &str) -> Result<Answer, NoAnswer> {
         let settings = &self.0.settings;
-        match send(&*settings.client, self.request(token), settings.limits).await {
+        match send(&*settings.client, self.request(token).await?, settings.limits).await {
             Ok(response) => settings.read(response).await,
             Err(cause) => Err(NoAnswer::new(FetchError::new(&settings.endpoint.to_string(), cause))),
         }
@@ -251,24 +254,31 @@ impl Introspector {
 
     /// Builds the request (RFC 7662 §2.1).
     #[expect(clippy::expect_used, reason = "the server would refuse an empty body without a useful error")]
-    fn request(&self, token: &str) -> Request<Bytes> {
-        let Settings { credentials, endpoint, signer, .. } = &self.0.settings;
-        let mut form = vec![("token", token), ("token_type_hint", "access_token")];
-        if let Proof::Post(secret) = &credentials.proof {
-            form.extend([("client_id", credentials.client_id.as_str()), ("client_secret", secret.expose())]);
+    async fn request(&self, token: &str) -> Result<Request<Bytes>, NoAnswer> {
+        let Settings { credentials, endpoint, signer, issuer, clock, limits, .. } = &self.0.settings;
+        let mut form: Form<'_> =
+            vec![("token".into(), token.into()), ("token_type_hint".into(), "access_token".into())];
+        let mut request = Request::new(Bytes::new());
+        let context = AssertionContext {
+            client_id: &credentials.client_id,
+            audience: credentials.assertion_audience.as_deref().unwrap_or(issuer.as_str()),
+            clock: &**clock,
+            random: &*credentials.random,
+        };
+        let applied = credentials.authentication.apply(context, &mut form, request.headers_mut());
+        match within(limits.time, applied).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(NoAnswer::without_credential(endpoint, &error.to_string())),
+            Err(late) => return Err(NoAnswer::without_credential(endpoint, &late.to_string())),
         }
-        let body = serde_urlencoded::to_string(form).expect("every string can be encoded");
-        let mut request = Request::new(Bytes::from(body));
+        *request.body_mut() = serde_urlencoded::to_string(form).expect("every string can be encoded").into();
         *request.method_mut() = Method::POST;
         *request.uri_mut() = endpoint.clone();
         let accept = if signer.is_some() { SIGNED } else { "application/json" };
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-        if let Proof::Basic(header) = &credentials.proof {
-            headers.insert(AUTHORIZATION, header.clone());
-        }
-        request
+        Ok(request)
     }
 }
 

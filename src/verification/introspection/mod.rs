@@ -12,20 +12,19 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use http::{HeaderValue, Uri};
+use http::Uri;
 
 pub(super) use self::introspector::{Asked, Introspector};
-use super::remote_issuer::http_client;
 use super::trusted_issuer::TrustedIssuer;
 use super::{RemoteError, TokenProfile, Verifier};
 use crate::audience::Audience;
+use crate::client_authentication::ClientAuthentication;
 use crate::client_id::ClientId;
 use crate::clock::{Clock, SystemClock};
+use crate::crypto::{Random, SystemRandom};
 use crate::issuer::Issuer;
 use crate::secret::ClientSecret;
-use crate::transport::{DynHttpClient, HttpClient, Limits};
+use crate::transport::{DynHttpClient, HttpClient, Limits, Outgoing};
 use crate::uri::{self, PlainHttp};
 
 /// Asks an authorization server about each token (RFC 7662): for opaque tokens, and where a revocation must take effect
@@ -74,28 +73,24 @@ pub struct Introspection {
     issuer: Issuer,
     audience: Audience,
     endpoint: Option<Uri>,
-    credentials: Option<Credentials>,
+    credentials: Option<(ClientId, ClientAuthentication)>,
+    assertion_audience: Option<String>,
     profile: TokenProfile,
     signer: Option<TrustedIssuer>,
     believed: Duration,
     old_answers_while_down: bool,
-    client: Option<Arc<dyn DynHttpClient>>,
-    environment_proxy: bool,
-    plain_http: PlainHttp,
+    outgoing: Outgoing,
     clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
 }
 
 /// The credentials of this API at the server (RFC 7662 §2.1).
 struct Credentials {
     client_id: ClientId,
-    proof: Proof,
-}
-
-enum Proof {
-    /// In the `Authorization` header.
-    Basic(HeaderValue),
-    /// In the body.
-    Post(ClientSecret),
+    authentication: ClientAuthentication,
+    /// The `aud` of client assertions, if it is not the issuer.
+    assertion_audience: Option<String>,
+    random: Arc<dyn Random>,
 }
 
 impl Introspection {
@@ -112,14 +107,14 @@ impl Introspection {
             audience: audience.as_ref().parse()?,
             endpoint: None,
             credentials: None,
+            assertion_audience: None,
             profile: TokenProfile::default().without_subject().without_token_id().without_token_issuer(),
             signer: None,
             believed: Duration::from_secs(30),
             old_answers_while_down: false,
-            client: None,
-            environment_proxy: false,
-            plain_http: PlainHttp::default(),
+            outgoing: Outgoing::new(Limits { body: 64 * 1024, ..Limits::default() }),
             clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
         })
     }
 
@@ -140,7 +135,7 @@ impl Introspection {
     /// never redirects to a plain one. The setting also applies to an [HTTP client of your own](Self::http_client).
     #[must_use]
     pub fn dangerous_plain_http(mut self) -> Self {
-        self.plain_http = PlainHttp::AnyHost;
+        self.outgoing.accept_plain_http();
         self
     }
 
@@ -151,7 +146,7 @@ impl Introspection {
     /// [HTTP client of your own](Self::http_client) makes its own choice; combining both settings is an error.
     #[must_use]
     pub fn use_environment_proxy(mut self) -> Self {
-        self.environment_proxy = true;
+        self.outgoing.use_environment_proxy();
         self
     }
 
@@ -160,19 +155,8 @@ impl Introspection {
     /// # Errors
     ///
     /// If the client id is invalid.
-    #[expect(
-        clippy::expect_used,
-        reason = "the server would refuse a header without credentials without a useful error"
-    )]
-    #[expect(clippy::missing_panics_doc, reason = "every string can be encoded")]
-    pub fn client_secret_basic(mut self, client_id: &str, secret: ClientSecret) -> Result<Self, RemoteError> {
-        let encoded = serde_urlencoded::to_string([(client_id, secret.expose())]).expect("every string can be encoded");
-        let pair = encoded.replacen('=', ":", 1);
-        let mut header = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair)))
-            .expect("base64 has only characters that are valid in a header");
-        header.set_sensitive(true);
-        self.credentials = Some(Credentials { client_id: client_id.try_into()?, proof: Proof::Basic(header) });
-        Ok(self)
+    pub fn client_secret_basic(self, client_id: &str, secret: ClientSecret) -> Result<Self, RemoteError> {
+        self.client_authentication(client_id, ClientAuthentication::secret_basic(secret))
     }
 
     /// Sets this API's own client id and secret at the server, sent in the body.
@@ -180,9 +164,41 @@ impl Introspection {
     /// # Errors
     ///
     /// If the client id is invalid.
-    pub fn client_secret_post(mut self, client_id: &str, secret: ClientSecret) -> Result<Self, RemoteError> {
-        self.credentials = Some(Credentials { client_id: client_id.try_into()?, proof: Proof::Post(secret) });
+    pub fn client_secret_post(self, client_id: &str, secret: ClientSecret) -> Result<Self, RemoteError> {
+        self.client_authentication(client_id, ClientAuthentication::secret_post(secret))
+    }
+
+    /// Sets this API's own client id at the server, and how it authenticates (RFC 7662 §2.1): by the methods that a calling
+    /// service has at the token endpoint, such as `private_key_jwt`, a secret in a file that is read again, or a Kubernetes token.
+    ///
+    /// A credential that cannot be read counts as a server that is down.
+    ///
+    /// # Errors
+    ///
+    /// If the client id is invalid.
+    pub fn client_authentication(
+        mut self,
+        client_id: &str,
+        authentication: impl Into<ClientAuthentication>,
+    ) -> Result<Self, RemoteError> {
+        let (client_id, authentication) = (client_id.try_into()?, authentication.into());
+        self.credentials = Some((client_id, authentication));
         Ok(self)
+    }
+
+    /// Sets the `aud` of client assertions. By default it is the issuer as the sole value (RFC 10070); some older servers expect
+    /// the URL of an endpoint.
+    #[must_use]
+    pub fn assertion_audience(mut self, audience: impl Into<String>) -> Self {
+        self.assertion_audience = Some(audience.into());
+        self
+    }
+
+    /// Sets the source of the `jti` of client assertions. The system's randomness by default.
+    #[must_use]
+    pub fn random(mut self, random: impl Random) -> Self {
+        self.random = Arc::new(random);
+        self
     }
 
     /// Requires signed answers (RFC 9701). The signature must match this verifier's keys for the issuer, and the answer must be
@@ -224,7 +240,7 @@ impl Introspection {
     /// Sets an HTTP client of your own. By default the crate's own client.
     #[must_use]
     pub fn http_client(mut self, client: impl HttpClient) -> Self {
-        self.client = Some(Arc::new(client));
+        self.outgoing.set_client(client);
         self
     }
 
@@ -241,22 +257,24 @@ impl Introspection {
     ///
     /// Without an endpoint or credentials, for plain `http` without [the setting](Self::dangerous_plain_http), or if the HTTP
     /// client cannot be built.
-    pub fn verifier(self) -> Result<Verifier, RemoteError> {
+    pub fn verifier(mut self) -> Result<Verifier, RemoteError> {
         let endpoint = self.endpoint.ok_or(RemoteError::NoEndpoint)?;
-        self.plain_http.check(&endpoint).map_err(RemoteError::IntrospectionUrl)?;
-        let client = http_client(self.client, self.environment_proxy)?;
+        self.outgoing.plain_http.check(&endpoint).map_err(RemoteError::IntrospectionUrl)?;
+        let client = self.outgoing.client()?;
+        let (client_id, authentication) = self.credentials.ok_or(RemoteError::NoCredentials)?;
+        let (assertion_audience, random) = (self.assertion_audience, self.random);
         let settings = Settings {
-            issuer: Arc::new(Issuer::new(self.issuer.as_str(), self.plain_http)?),
+            issuer: Arc::new(Issuer::new(self.issuer.as_str(), self.outgoing.plain_http)?),
             audience: self.audience.clone(),
             endpoint,
-            credentials: self.credentials.ok_or(RemoteError::NoCredentials)?,
+            credentials: Credentials { client_id, authentication, assertion_audience, random },
             profile: self.profile,
             signer: self.signer,
             believed: self.believed,
             old_answers_while_down: self.old_answers_while_down,
             client,
             clock: self.clock.clone(),
-            limits: Limits { body: 64 * 1024, ..Limits::default() },
+            limits: self.outgoing.limits,
         };
         Ok(Verifier::of_opaque_tokens(self.audience, self.clock, Introspector::new(settings)))
     }

@@ -43,7 +43,7 @@ pub(super) struct NoAnswer {
 /// What a missing answer indicates about the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoAnswerKind {
-    /// It cannot be reached. The token cannot be the cause.
+    /// It cannot be reached, or this API has no credential for it. The token cannot be the cause.
     NoConnection,
     /// It refused this client's credentials (401), or asked it to wait (429, 503). The token may be the cause, and then others
     /// are not affected.
@@ -64,6 +64,12 @@ impl NoAnswer {
             NoAnswerKind::Unusable
         };
         Self { error, kind, retry_after: None }
+    }
+
+    /// Creates the error for a credential of this API that could not be read or made.
+    pub(super) fn without_credential(url: &Uri, what: &str) -> Self {
+        let error = FetchError::document(url, format!("it cannot be asked without the credential of this API: {what}"));
+        Self { error, kind: NoAnswerKind::NoConnection, retry_after: None }
     }
 
     /// Creates the error for a slow token whose slot another token took.

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{Request, Response};
 use serde_json::{Value, json};
@@ -14,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use super::Introspection;
 use crate::ClientSecret;
 use crate::clock::{Clock, ManualClock};
+use crate::client_authentication::{ClientAuthentication, SecretSource};
 use crate::keys::{Algorithm, KeyRing, KeySet, SigningKey};
 use crate::transport::{HttpClient, HttpError};
 use crate::verification::{
@@ -204,6 +207,48 @@ async fn credentials_may_be_sent_in_the_body() {
                 client_secret=s%2Fcret%3A+with+characters+that+are+encoded";
     assert_eq!(request.body(), body);
     assert!(!request.headers().contains_key("authorization"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_assertion_authenticates_the_api_and_is_new_for_each_request() {
+    let site = Site::saying(&active());
+    let key = SigningKey::generate(Algorithm::ES256).unwrap();
+    let introspection = introspection(&site, &clock());
+    let introspection = introspection.client_authentication("api", ClientAuthentication::private_key_jwt(key)).unwrap();
+    let verifier = introspection.verifier().unwrap();
+    let mut names = std::collections::HashSet::new();
+    for token in ["a", "b"] {
+        verifier.verify(token).await.unwrap();
+        let request = site.last();
+        assert!(!request.headers().contains_key("authorization"));
+        let form: std::collections::HashMap<String, String> = serde_urlencoded::from_bytes(request.body()).unwrap();
+        assert_eq!((form["token"].as_str(), form["client_id"].as_str()), (token, "api"));
+        assert_eq!(form["client_assertion_type"], "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
+        let claims = URL_SAFE_NO_PAD.decode(form["client_assertion"].split('.').nth(1).unwrap()).unwrap();
+        let claims: Value = serde_json::from_slice(&claims).unwrap();
+        assert_eq!((&claims["iss"], &claims["sub"], &claims["aud"]), (&json!("api"), &json!("api"), &json!(ISSUER)));
+        assert_eq!((&claims["iat"], &claims["exp"]), (&json!(NOW), &json!(NOW + 60)));
+        assert!(names.insert(claims["jti"].as_str().unwrap().to_owned()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_in_a_file_is_read_again_and_a_missing_one_is_unavailable_and_named() {
+    let site = Site::saying(&active());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let secret = ClientAuthentication::secret_post(SecretSource::from_file(file.path()));
+    let introspection = introspection(&site, &clock()).client_authentication("api", secret).unwrap();
+    let verifier = introspection.verifier().unwrap();
+    for secret in ["first-secret", "second-secret"] {
+        std::fs::write(file.path(), secret).unwrap();
+        verifier.verify(&format!("with-{secret}")).await.unwrap();
+        assert!(site.last().body().ends_with(format!("&client_secret={secret}").as_bytes()));
+    }
+    let path = file.path().to_owned();
+    file.close().unwrap();
+    let error = assert_unavailable(verifier.verify("other").await);
+    assert!(error.contains(path.to_str().unwrap()) && !error.contains("second-secret"), "{error}");
+    assert_eq!(site.asked(), 2, "nothing is sent without the credential");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,9 +1,10 @@
-//! Assertions that another program issues and keeps in a file: Kubernetes service-account tokens and JWT-SVIDs.
+//! Assertions that another program issues: Kubernetes service-account tokens and JWT-SVIDs, in a file or from a function.
 
 use std::path::PathBuf;
 
-use super::CredentialError;
 use super::blocking::{Threads, read_file};
+use super::{AssertionFunction, CredentialError};
+use crate::quoted::with_sources;
 
 /// The longest assertion that servers accept, in bytes.
 const MAX_LENGTH: usize = 16 * 1024;
@@ -16,6 +17,18 @@ pub(super) async fn read(threads: &Threads, path: PathBuf) -> Result<String, Cre
         Ok(token.to_owned())
     } else {
         Err(CredentialError::new(format!("the file {} does not contain one signed JWT", path.display())))
+    }
+}
+
+/// Asks the function for one token.
+pub(super) async fn ask(function: &AssertionFunction) -> Result<String, CredentialError> {
+    let failed = |what: &str| CredentialError::new(format!("the function that gives the assertion: {what}"));
+    let text = function().await.map_err(|error| failed(&with_sources(&*error)))?;
+    let token = text.trim();
+    if token.len() <= MAX_LENGTH && is_compact_jws(token) {
+        Ok(token.to_owned())
+    } else {
+        Err(failed("it did not return one signed JWT of at most 16,384 bytes"))
     }
 }
 

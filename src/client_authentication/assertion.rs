@@ -25,12 +25,12 @@ const LIFETIME: Duration = Duration::from_secs(60);
 
 /// What an assertion says, and where its time and its randomness come from.
 #[derive(Clone, Copy)]
-pub(in crate::client) struct AssertionContext<'a> {
-    pub(in crate::client) client_id: &'a ClientId,
+pub(crate) struct AssertionContext<'a> {
+    pub(crate) client_id: &'a ClientId,
     /// The issuer identifier as the sole audience, unless the settings say otherwise.
-    pub(in crate::client) audience: &'a str,
-    pub(in crate::client) clock: &'a dyn Clock,
-    pub(in crate::client) random: &'a dyn Random,
+    pub(crate) audience: &'a str,
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) random: &'a dyn Random,
 }
 
 /// The claims of RFC 7523 §3.
@@ -56,6 +56,12 @@ pub(super) async fn sign(key: &SigningKey, context: AssertionContext<'_>) -> Res
 }
 
 fn claims(context: AssertionContext<'_>) -> Result<Vec<u8>, CredentialError> {
+/// `key_id` is the `kid`, if it is not that of the key.
+pub(super) fn sign(
+    key: &SigningKey,
+    key_id: Option<&str>,
+    context: AssertionContext<'_>,
+) -> Result<String, CredentialError> {
     let AssertionContext { client_id, audience, clock, random } = context;
     let mut bits = [0; 16];
     random.fill(&mut bits).map_err(|error| CredentialError::new(error.to_string()))?;
@@ -66,4 +72,9 @@ fn claims(context: AssertionContext<'_>) -> Result<Vec<u8>, CredentialError> {
     let client_id = client_id.as_str();
     let claims = Claims { iss: client_id, sub: client_id, aud: audience, jti, iat: now.as_secs(), exp };
     serde_json::to_vec(&claims).map_err(|error| CredentialError::new(error.to_string()))
+    let signed = match key_id {
+        None => key.sign_as(TYPE, &claims),
+        Some(key_id) => key.sign_named(TYPE, key_id, &claims),
+    };
+    signed.ok_or_else(|| CredentialError::new("the key could not sign the client assertion"))
 }

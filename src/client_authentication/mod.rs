@@ -1,29 +1,36 @@
-//! [`ClientAuthentication`]: how the calling service proves to the issuer who it is.
+//! [`ClientAuthentication`]: how this process authenticates to an authorization server, for requests of the calling side and for
+//! introspection.
 
 mod assertion;
-mod assertion_file;
 mod blocking;
+mod issued_assertion;
 mod secret_source;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
+use tower::BoxError;
 
-pub(super) use self::assertion::AssertionContext;
+pub(crate) use self::assertion::AssertionContext;
 use self::assertion::{JWT_BEARER, JWT_SPIFFE};
 use self::blocking::Threads;
 pub use self::secret_source::SecretSource;
-use super::token_request::Form;
 use crate::client_id::ClientId;
 use crate::keys::SigningKey;
 use crate::secret::ClientSecret;
 
-/// How a client authenticates at the token endpoint (RFC 6749 §2.3, RFC 7523 §2.2, RFC 8705 §2).
+/// The parameters of a request to an endpoint of an authorization server, in order.
+pub(crate) type Form<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
+/// How a client authenticates at the token endpoint (RFC 6749 §2.3, RFC 7523 §2.2, RFC 8705 §2), and an API at the introspection
+/// endpoint (RFC 7662 §2.1).
 ///
 /// Secrets, files and assertions are read or made anew for each request for a token, so that a rotated credential needs no
 /// restart.
@@ -44,13 +51,17 @@ pub struct ClientAuthentication {
     threads: Threads,
 }
 
+/// A function that gives an assertion.
+type AssertionFunction = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<String, BoxError>> + Send>> + Send + Sync>;
+
 #[derive(Clone)]
 enum Method {
     SecretBasic(SecretSource),
     SecretPost(SecretSource),
     SecretJwt(SecretSource),
-    PrivateKeyJwt(Arc<SigningKey>),
+    PrivateKeyJwt { key: Arc<SigningKey>, key_id: Option<String> },
     AssertionFile { assertion_type: &'static str, path: PathBuf },
+    AssertionFunction { assertion_type: &'static str, function: AssertionFunction },
     Certificate,
 }
 
@@ -79,7 +90,14 @@ impl ClientAuthentication {
     /// which is valid for 60 s. Its `kid` is the key's [thumbprint](SigningKey::key_id).
     #[must_use]
     pub fn private_key_jwt(key: impl Into<Arc<SigningKey>>) -> Self {
-        Self::of(Method::PrivateKeyJwt(key.into()))
+        Self::of(Method::PrivateKeyJwt { key: key.into(), key_id: None })
+    }
+
+    /// Does the same as [`private_key_jwt`](Self::private_key_jwt) with another `kid`: for issuers that gave the key a name of
+    /// their own when it was registered.
+    #[must_use]
+    pub fn private_key_jwt_with_kid(key: impl Into<Arc<SigningKey>>, key_id: impl Into<String>) -> Self {
+        Self::of(Method::PrivateKeyJwt { key: key.into(), key_id: Some(key_id.into()) })
     }
 
     /// Sends the token of a Kubernetes service account as the assertion (RFC 7523 §2.2). The file is the mount of a projected
@@ -96,8 +114,38 @@ impl ClientAuthentication {
         Self::of(Method::AssertionFile { assertion_type: JWT_SPIFFE, path: path.into() })
     }
 
+    /// Sends the assertion that an async function gives (RFC 7523 §2.2), such as the identity token of a cloud platform. It is
+    /// called for each request for a token, and has as long as that.
+    #[must_use]
+    pub fn assertion_fn<F>(function: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<String, BoxError>> + Send + 'static,
+    {
+        let function: AssertionFunction = Arc::new(move || Box::pin(function()));
+        Self::of(Method::AssertionFunction { assertion_type: JWT_BEARER, function })
+    }
+
+    /// Sends the SPIFFE JWT-SVID that an async function gives, as [`assertion_fn`](Self::assertion_fn) does. With the crate `spiffe`,
+    /// the function asks the Workload API:
+    ///
+    /// ```text
+    /// let source = spiffe::JwtSource::new().await?;
+    /// let svid = ClientAuthentication::jwt_svid_fn(move || {
+    ///     let source = source.clone();
+    ///     async move { Ok(source.get_jwt_svid(["https://auth.example.com"]).await?.token().to_owned()) }
+    /// });
+    /// ```
+    #[must_use]
+    pub fn jwt_svid_fn<F>(function: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<String, BoxError>> + Send + 'static,
+    {
+        let function: AssertionFunction = Arc::new(move || Box::pin(function()));
+        Self::of(Method::AssertionFunction { assertion_type: JWT_SPIFFE, function })
+    }
+
     /// Sends only the `client_id` (RFC 8705 §2, and X.509-SVIDs). The certificate is that of the TLS connection:
-    /// [`http_service`](super::ClientCredentials::http_service) has to present it.
+    /// [`http_service`](crate::client::ClientCredentials::http_service) has to present it.
     #[must_use]
     pub fn certificate() -> Self {
         Self::of(Method::Certificate)
@@ -108,18 +156,20 @@ impl ClientAuthentication {
     }
 
     /// Adds the authentication to a request.
-    pub(super) async fn apply(
+    pub(crate) async fn apply(
         &self,
         context: AssertionContext<'_>,
         form: &mut Form<'_>,
         headers: &mut HeaderMap,
     ) -> Result<(), CredentialError> {
         let client_id = context.client_id;
+        if let Method::SecretBasic(secret) = &self.method {
+            headers.insert(AUTHORIZATION, basic(client_id, &secret.read(&self.threads).await?)?);
+            return Ok(());
+        }
+        form.push(("client_id".into(), client_id.as_str().to_owned().into()));
         match &self.method {
-            Method::SecretBasic(secret) => {
-                headers.insert(AUTHORIZATION, basic(client_id, &secret.read(&self.threads).await?)?);
-                return Ok(());
-            }
+            Method::SecretBasic(_) | Method::Certificate => {}
             Method::SecretPost(secret) => {
                 form.push(("client_secret".into(), secret.read(&self.threads).await?.to_string().into()));
             }
@@ -128,14 +178,19 @@ impl ClientAuthentication {
                 let key = SigningKey::dangerous_hs256_verifiers_can_forge(secret.as_bytes());
                 let key = key.map_err(|error| CredentialError::new(format!("client_secret_jwt: {error}")))?;
                 push_assertion(form, JWT_BEARER, assertion::sign(&key, context).await?);
+                push_assertion(form, JWT_BEARER, assertion::sign(&key, None, context)?);
+            }
+            Method::PrivateKeyJwt { key, key_id } => {
+                push_assertion(form, JWT_BEARER, assertion::sign(key, key_id.as_deref(), context)?);
             }
             Method::PrivateKeyJwt(key) => push_assertion(form, JWT_BEARER, assertion::sign(key, context).await?),
             Method::AssertionFile { assertion_type, path } => {
-                push_assertion(form, assertion_type, assertion_file::read(&self.threads, path.clone()).await?);
+                push_assertion(form, assertion_type, issued_assertion::read(&self.threads, path.clone()).await?);
             }
-            Method::Certificate => {}
+            Method::AssertionFunction { assertion_type, function } => {
+                push_assertion(form, assertion_type, issued_assertion::ask(function).await?);
+            }
         }
-        form.push(("client_id".into(), client_id.as_str().to_owned().into()));
         Ok(())
     }
 }
@@ -172,7 +227,7 @@ fn basic(client_id: &ClientId, secret: &str) -> Result<HeaderValue, CredentialEr
 /// The credential could not be read or made. The text names its source and never shows it.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct CredentialError(String);
+pub(crate) struct CredentialError(String);
 
 impl CredentialError {
     fn new(message: impl Into<String>) -> Self {
@@ -192,9 +247,14 @@ impl fmt::Debug for Method {
             Self::SecretBasic(secret) => f.debug_tuple("SecretBasic").field(secret).finish(),
             Self::SecretPost(secret) => f.debug_tuple("SecretPost").field(secret).finish(),
             Self::SecretJwt(secret) => f.debug_tuple("SecretJwt").field(secret).finish(),
-            Self::PrivateKeyJwt(key) => f.debug_tuple("PrivateKeyJwt").field(key).finish(),
+            Self::PrivateKeyJwt { key, key_id } => {
+                f.debug_struct("PrivateKeyJwt").field("key", key).field("key_id", key_id).finish()
+            }
             Self::AssertionFile { assertion_type, path } => {
                 f.debug_struct("AssertionFile").field("type", assertion_type).field("path", path).finish()
+            }
+            Self::AssertionFunction { assertion_type, .. } => {
+                f.debug_struct("AssertionFunction").field("type", assertion_type).finish_non_exhaustive()
             }
             Self::Certificate => f.write_str("Certificate"),
         }

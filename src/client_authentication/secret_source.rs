@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 
 use super::CredentialError;
 use super::blocking::{Threads, read_file, run};
-use crate::client::token_error::with_sources;
 use crate::client_id::vschar;
+use crate::quoted::with_sources;
 use crate::secret::{ClientSecret, LONGEST};
 
 /// Where a client secret comes from. It is read anew for each request for a token, so that a changed secret is used without a
