@@ -44,8 +44,18 @@ struct Claims<'a> {
     exp: u64,
 }
 
-pub(super) async fn sign(key: &SigningKey, context: AssertionContext<'_>) -> Result<String, CredentialError> {
-    let signed = match key.start_as(TYPE, &claims(context)?) {
+/// Signs a new assertion. `key_id` is the `kid`, if it is not that of the key.
+pub(super) async fn sign(
+    key: &SigningKey,
+    key_id: Option<&str>,
+    context: AssertionContext<'_>,
+) -> Result<String, CredentialError> {
+    let claims = claims(context)?;
+    let signing = match key_id {
+        None => key.start_as(TYPE, &claims),
+        Some(key_id) => key.start_named(TYPE, key_id, &claims),
+    };
+    let signed = match signing {
         Signing::Done(signed) => signed,
         Signing::Waiting(signature) => signature.await,
     };
@@ -56,12 +66,6 @@ pub(super) async fn sign(key: &SigningKey, context: AssertionContext<'_>) -> Res
 }
 
 fn claims(context: AssertionContext<'_>) -> Result<Vec<u8>, CredentialError> {
-/// `key_id` is the `kid`, if it is not that of the key.
-pub(super) fn sign(
-    key: &SigningKey,
-    key_id: Option<&str>,
-    context: AssertionContext<'_>,
-) -> Result<String, CredentialError> {
     let AssertionContext { client_id, audience, clock, random } = context;
     let mut bits = [0; 16];
     random.fill(&mut bits).map_err(|error| CredentialError::new(error.to_string()))?;
@@ -72,9 +76,4 @@ pub(super) fn sign(
     let client_id = client_id.as_str();
     let claims = Claims { iss: client_id, sub: client_id, aud: audience, jti, iat: now.as_secs(), exp };
     serde_json::to_vec(&claims).map_err(|error| CredentialError::new(error.to_string()))
-    let signed = match key_id {
-        None => key.sign_as(TYPE, &claims),
-        Some(key_id) => key.sign_named(TYPE, key_id, &claims),
-    };
-    signed.ok_or_else(|| CredentialError::new("the key could not sign the client assertion"))
 }

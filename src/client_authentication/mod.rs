@@ -177,13 +177,11 @@ impl ClientAuthentication {
                 let secret = secret.read(&self.threads).await?;
                 let key = SigningKey::dangerous_hs256_verifiers_can_forge(secret.as_bytes());
                 let key = key.map_err(|error| CredentialError::new(format!("client_secret_jwt: {error}")))?;
-                push_assertion(form, JWT_BEARER, assertion::sign(&key, context).await?);
-                push_assertion(form, JWT_BEARER, assertion::sign(&key, None, context)?);
+                push_assertion(form, JWT_BEARER, assertion::sign(&key, None, context).await?);
             }
             Method::PrivateKeyJwt { key, key_id } => {
-                push_assertion(form, JWT_BEARER, assertion::sign(key, key_id.as_deref(), context)?);
+                push_assertion(form, JWT_BEARER, assertion::sign(key, key_id.as_deref(), context).await?);
             }
-            Method::PrivateKeyJwt(key) => push_assertion(form, JWT_BEARER, assertion::sign(key, context).await?),
             Method::AssertionFile { assertion_type, path } => {
                 push_assertion(form, assertion_type, issued_assertion::read(&self.threads, path.clone()).await?);
             }

@@ -290,6 +290,11 @@ impl SigningKey {
         self.start_behind(&header(typ, &self.public), payload)
     }
 
+    /// Like [`start_as`](Self::start_as), with another `kid` than that of this key.
+    pub(crate) fn start_named(&self, typ: &str, key_id: &str, payload: &[u8]) -> Signing {
+        self.start_behind(&header_named(typ, self.algorithm(), key_id), payload)
+    }
+
     fn start_behind(&self, header: &str, payload: &[u8]) -> Signing {
         let token = unsigned(header, payload);
         match &self.private {
@@ -314,9 +319,6 @@ impl SigningKey {
     #[cfg(test)]
     pub(crate) fn sign_as(&self, typ: &str, payload: &[u8]) -> Result<String, SignError> {
         self.private.sign_token(self.algorithm(), unsigned(&header(typ, &self.public), payload))
-    /// Like [`sign_as`](Self::sign_as), with another `kid` than that of this key.
-    pub(crate) fn sign_named(&self, typ: &str, key_id: &str, payload: &[u8]) -> Option<String> {
-        self.sign_behind(&header_named(typ, self.algorithm(), key_id)?, payload)
     }
 }
 
@@ -374,9 +376,9 @@ fn header(typ: &str, key: &VerifyingKey) -> String {
 }
 
 /// Like [`header`], for a `kid` of any text.
-fn header_named(typ: &str, algorithm: Algorithm, key_id: &str) -> Option<String> {
-    let key_id = serde_json::to_string(key_id).ok()?;
-    Some(URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"{algorithm}","typ":"{typ}","kid":{key_id}}}"#)) + ".")
+fn header_named(typ: &str, algorithm: Algorithm, key_id: &str) -> String {
+    let key_id = serde_json::Value::from(key_id);
+    URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"{algorithm}","typ":"{typ}","kid":{key_id}}}"#)) + "."
 }
 
 impl fmt::Debug for SigningKey {

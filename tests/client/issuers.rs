@@ -274,7 +274,7 @@ async fn a_function_gives_the_assertion_of_each_request() {
         assert!(received.one("client_assertion_type").ends_with(":jwt-spiffe"));
     }
     for (answer, says) in [(Ok("a secret".to_owned()), "one signed JWT"), (Err("no agent".into()), "no agent")] {
-        let answer = std::sync::Mutex::new(Some(answer));
+        let answer = Mutex::new(Some(answer));
         let function = move || std::future::ready(answer.lock().unwrap().take().unwrap());
         let source = credentials(ClientAuthentication::assertion_fn(function)).http_service(service_fn(
             |_: Request<Full<Bytes>>| std::future::ready(Ok::<Response<Full<Bytes>>, Infallible>(Response::default())),

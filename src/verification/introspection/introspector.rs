@@ -13,12 +13,11 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
 use tokio::sync::oneshot;
 
-use super::answer_cache::AnswerCache;
 use super::Settings;
+use super::answer_cache::AnswerCache;
 use super::outage::{Failure, MAX_PAUSE, Outage, PAUSE, is_within};
 use super::requests::{Requests, Started};
 use super::response::{Answer, NoAnswer, NoAnswerKind, SIGNED};
-use super::{Proof, Settings};
 use crate::client_authentication::{AssertionContext, Form};
 use crate::clock::{Moment, UnixTime};
 use crate::deadline::within;

@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep};
 
 use super::Introspection;
 use crate::ClientSecret;
-use crate::clock::{Clock, ManualClock};
 use crate::client_authentication::{ClientAuthentication, SecretSource};
+use crate::clock::{Clock, ManualClock};
 use crate::keys::{Algorithm, KeyRing, KeySet, SigningKey};
 use crate::transport::{HttpClient, HttpError};
 use crate::verification::{
