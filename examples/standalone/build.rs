@@ -14,15 +14,17 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tower_client_credentials::authorization_server::{ConfigError, ForwardedHeader, TrustedProxies};
 use tower_client_credentials::keys::{KeyError, VerifyingKey};
+use tower_client_credentials::registration::RegisteredSecret;
 use tower_client_credentials::secret::{SecretError, StoredSecret};
 use tower_client_credentials::{
-    Algorithm, AuthorizationServer, BearerAuthLayer, ClientAuthMethod, ClientId, ClientSecret, ClientStore as _,
-    KeyRing, MemoryStore, Revocations, Scopes, SigningKey, TokenEndpointLayer, VerifiedToken,
+    Algorithm, AuthorizationServer, BearerAuthLayer, ClientId, ClientSecret, ClientStore as _, KeyRing, MemoryStore,
+    Revocations, Scopes, SigningKey, TokenEndpointLayer, VerifiedToken,
 };
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::timeout::RequestBodyDeadlineLayer;
 
-use crate::config::{Client, Config, Keys, Method, Mistake, Proxies, Resource, Source};
+use crate::assertions::{CredentialSettings, Method, assertions, start_of_day};
+use crate::config::{Client, Config, Keys, Mistake, Proxies, Resource, Source};
 use crate::log;
 use crate::serve::Health;
 use crate::store::{Registry, Store, chain, is_missing_in_a_folder};
@@ -161,12 +163,14 @@ fn server(
     let Config { paths, limits, tokens, metadata, attempts, .. } = config;
     let issuer = issuer(config, address);
     let listed = clients(config, source)?;
+    let assertions = assertions(config, source, store.clone())?;
     let clients = Registry { listed: listed.clone(), store };
     #[cfg(feature = "legacy_hashes")]
     let hashes = clients.clone();
     let mut builder = AuthorizationServer::builder(issuer, keys, clients)
         .attempt_limits(attempts.limits())
         .revocations(revocations)
+        .client_assertions(assertions)
         .known_scopes(tokens.scope.iter().cloned().collect::<Scopes>())
         .default_scopes(tokens.default_scope.iter().cloned().collect::<Scopes>())
         .token_lifetime(Duration::from_secs(tokens.lifetime_seconds.into()))
@@ -294,6 +298,7 @@ fn locate(error: &ConfigError, config: &Config, source: &Source) -> Mistake {
             paths.iter().find(|(_, own)| own.as_ref() == Some(path)).map_or("paths", |(setting, _)| *setting)
         }
         ConfigError::PathTwice => "paths",
+        ConfigError::Assertions(_) => "assertions",
         _ => "resources",
     };
     source.mistake_in(setting, error)
@@ -373,7 +378,7 @@ fn warn_of_generated_key(algorithm: &str) {
     );
 }
 
-fn algorithm(name: &str) -> Result<Algorithm, String> {
+pub(crate) fn algorithm(name: &str) -> Result<Algorithm, String> {
     const ALL: [Algorithm; 7] = [
         Algorithm::ES256,
         Algorithm::ES384,
@@ -412,13 +417,8 @@ fn clients(config: &Config, source: &Source) -> Result<MemoryStore, Mistake> {
 }
 
 fn register(client: &Client, source: &Source) -> Result<tower_client_credentials::Client, String> {
-    let secret = secret(client, source).map_err(|why| format!("client `{}`: {why}", client.client_id))?;
-    let mut registered = tower_client_credentials::Client::new(&client.client_id, secret)
-        .authentication(match client.token_endpoint_auth_method {
-            Method::ClientSecretBasic => ClientAuthMethod::ClientSecretBasic,
-            Method::ClientSecretPost => ClientAuthMethod::ClientSecretPost,
-        })
-        .scopes(client.scope.iter().cloned());
+    let named = |why: String| format!("client `{}`: {why}", client.client_id);
+    let mut registered = with_credentials(client, source).map_err(named)?.scopes(client.scope.iter().cloned());
     if let Some(scopes) = &client.default_scope {
         registered = registered.default_scopes(scopes.iter().cloned().collect::<Scopes>());
     }
@@ -440,10 +440,86 @@ fn register(client: &Client, source: &Source) -> Result<tower_client_credentials
 
 const SECRETS: &str = "client_secret_hash, client_secret_env, client_secret_file and dangerous_plain_client_secret";
 
-/// Returns the one secret of a client. No message contains it.
-fn secret(client: &Client, source: &Source) -> Result<StoredSecret, String> {
-    let Client { client_secret_hash, client_secret_env, client_secret_file, dangerous_plain_client_secret, .. } =
-        client;
+/// Returns the client with its credentials only.
+fn with_credentials(client: &Client, source: &Source) -> Result<tower_client_credentials::Client, String> {
+    let shorthand = client.token_endpoint_auth_method;
+    let listed = if client.credentials.is_empty() { vec![only_credential(client)] } else { client.credentials.clone() };
+    if !client.credentials.is_empty() {
+        if only_credential(client).has_any() {
+            return Err("it has credentials, and another credential beside them; put that into the list".to_owned());
+        }
+        let is_another = |own: Method| listed.iter().any(|credential| credential.method != own);
+        if let Some(own) = shorthand.filter(|own| is_another(*own)).map(Method::registered) {
+            return Err(format!(
+                "token_endpoint_auth_method is {own}, but credentials has another method; omit the former"
+            ));
+        }
+    }
+    let mut registered = tower_client_credentials::Client::without_credentials(&client.client_id);
+    let mut of_secrets = None;
+    for (number, settings) in listed.iter().enumerate() {
+        let at =
+            |why: String| if client.credentials.is_empty() { why } else { format!("credentials[{number}]: {why}") };
+        if !settings.method.is_secret() {
+            registered = registered.credential(settings.credential(source).map_err(at)?);
+            continue;
+        }
+        if *of_secrets.get_or_insert(settings.method) != settings.method {
+            return Err(at("the secrets of a client have one method; use the same for all".to_owned()));
+        }
+        let secret = secret(settings, source).map_err(at)?;
+        let secret = match &settings.label {
+            Some(label) => RegisteredSecret::new(label, secret),
+            None => RegisteredSecret::new((number + 1).to_string(), secret),
+        };
+        let secret = secret.map_err(|error| at(error.to_string()))?;
+        registered = registered.registered_secret(match settings.expires_at {
+            Some(seconds) => secret.expires_at(std::time::UNIX_EPOCH + Duration::from_secs(seconds)),
+            None => secret,
+        });
+    }
+    if let Some(method) = of_secrets.or(shorthand) {
+        registered = registered.authentication(method.registered());
+    }
+    if let Some(date) = &client.legacy_assertions_until {
+        registered = registered.legacy_assertions_until(start_of_day(date)?);
+    }
+    Ok(registered)
+}
+
+/// Returns the credential of a client without a list of them. The settings say what its method is.
+fn only_credential(client: &Client) -> CredentialSettings {
+    let mut only = CredentialSettings {
+        client_secret_hash: client.client_secret_hash.clone(),
+        client_secret_env: client.client_secret_env.clone(),
+        client_secret_file: client.client_secret_file.clone(),
+        dangerous_plain_client_secret: client.dangerous_plain_client_secret.clone(),
+        random_client_secret: client.random_client_secret,
+        jwks: client.jwks.clone(),
+        jwks_file: client.jwks_file.clone(),
+        jwks_uri: client.jwks_uri.clone(),
+        token_endpoint_auth_signing_alg: client.token_endpoint_auth_signing_alg.clone(),
+        spiffe_id: client.spiffe_id.clone(),
+        ..CredentialSettings::default()
+    };
+    let secret = client.token_endpoint_auth_method.filter(|method| method.is_secret());
+    only.method = match (only.has_keys(), only.spiffe_id.is_some()) {
+        (true, false) => Method::PrivateKeyJwt,
+        (false, true) => Method::SpiffeJwt,
+        _ => secret.unwrap_or_default(),
+    };
+    only
+}
+
+/// Returns the one secret of a credential. No message contains it.
+fn secret(client: &CredentialSettings, source: &Source) -> Result<StoredSecret, String> {
+    let CredentialSettings {
+        client_secret_hash,
+        client_secret_env,
+        client_secret_file,
+        dangerous_plain_client_secret,
+        ..
+    } = client;
     let random = client.random_client_secret;
     let text = |error: SecretError| error.to_string();
     let take = |plain: &str| if random { ClientSecret::assume_random(plain) } else { ClientSecret::new(plain) };

@@ -15,6 +15,7 @@ use toml::de::{DeTable, DeValue};
 use tower_client_credentials::authorization_server::AttemptLimits;
 use tower_client_credentials::{Audience, Scope, Scopes};
 
+use crate::assertions::{Assertions, CredentialSettings, Domain, Method, Platform};
 use crate::renamed;
 
 /// The whole configuration file. Every setting outside the lists at the end can be set by the environment instead.
@@ -51,6 +52,12 @@ pub(crate) struct Config {
     pub(crate) tokens: Tokens,
     #[serde(default)]
     pub(crate) metadata: Metadata,
+    #[serde(default)]
+    pub(crate) assertions: Assertions,
+    #[serde(default)]
+    pub(crate) platforms: Vec<Spanned<Platform>>,
+    #[serde(default)]
+    pub(crate) trust_domains: Vec<Spanned<Domain>>,
     #[serde(default)]
     pub(crate) resources: Vec<Spanned<Resource>>,
     #[serde(default)]
@@ -244,7 +251,7 @@ pub(crate) struct Resource {
     pub(crate) scope: Option<Vec<Scope>>,
 }
 
-/// A client with exactly one secret. The names are those of RFC 7591 §2 where it defines one, and otherwise those of store
+/// A client with a secret, a key, a SPIFFE ID, or a list of credentials. The names are those of RFC 7591 §2 where it defines one, and otherwise those of store
 /// records.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -256,8 +263,15 @@ pub(crate) struct Client {
     pub(crate) dangerous_plain_client_secret: Option<String>,
     #[serde(default)]
     pub(crate) random_client_secret: bool,
+    pub(crate) token_endpoint_auth_method: Option<Method>,
+    pub(crate) token_endpoint_auth_signing_alg: Option<String>,
+    pub(crate) jwks: Option<serde_json::Value>,
+    pub(crate) jwks_file: Option<PathBuf>,
+    pub(crate) jwks_uri: Option<String>,
+    pub(crate) spiffe_id: Option<String>,
     #[serde(default)]
-    pub(crate) token_endpoint_auth_method: Method,
+    pub(crate) credentials: Vec<CredentialSettings>,
+    pub(crate) legacy_assertions_until: Option<toml::value::Datetime>,
     #[serde(default, deserialize_with = "scopes", serialize_with = "joined")]
     pub(crate) scope: Vec<Scope>,
     #[serde(default, deserialize_with = "optional_scopes", serialize_with = "optional_joined")]
@@ -277,15 +291,6 @@ pub(crate) struct Client {
 
 fn yes() -> bool {
     true
-}
-
-/// The authentication method of a client.
-#[derive(Clone, Copy, Default, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Method {
-    #[default]
-    ClientSecretBasic,
-    ClientSecretPost,
 }
 
 /// A demo route, which returns the claims of the caller's token.
@@ -350,8 +355,11 @@ impl Config {
         let mut shown = self.clone();
         shown.store = self.store.as_deref().map(without_password);
         for client in &mut shown.clients {
-            let Client { client_secret_hash, dangerous_plain_client_secret, .. } = client.get_mut();
-            for secret in [client_secret_hash, dangerous_plain_client_secret].into_iter().flatten() {
+            let Client { client_secret_hash, dangerous_plain_client_secret, credentials, .. } = client.get_mut();
+            let listed = credentials.iter_mut().flat_map(|credential| {
+                [&mut credential.client_secret_hash, &mut credential.dangerous_plain_client_secret]
+            });
+            for secret in listed.chain([client_secret_hash, dangerous_plain_client_secret]).flatten() {
                 NOT_SHOWN.clone_into(secret);
             }
         }
@@ -549,7 +557,8 @@ fn without_password(url: &str) -> String {
 impl Client {
     /// A variable that holds a secret is not a setting, regardless of its name.
     fn keeps_its_secret_in(&self, variable: &OsStr) -> bool {
-        self.client_secret_env.as_deref().is_some_and(|name| name == variable)
+        let listed = self.credentials.iter().filter_map(|credential| credential.client_secret_env.as_deref());
+        self.client_secret_env.as_deref().into_iter().chain(listed).any(|name| name == variable)
     }
 }
 

@@ -5,6 +5,7 @@
 //! - `arguments.rs`: the arguments of the command line.
 //! - `config.rs`: the settings, and errors with their place in the file.
 //! - `renamed.rs`: settings with former names.
+//! - `assertions.rs`: clients without shared secrets, platforms and trust domains.
 //! - `build.rs`: builds the server, its clients and its routes.
 //! - `check.rs`: `--check`, which prints the effective configuration.
 //! - `store.rs`: opens the store that a URL names.
@@ -20,6 +21,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // its output is for people and for scripts
 
 mod arguments;
+mod assertions;
 mod build;
 mod check;
 mod config;

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use tower_client_credentials::registration::RegisteredClient;
 use tower_client_credentials::store::{
-    AdminError, Changes, ClientAdmin, Cursor, Revision, Revocation, RevocationStore, StoreError,
+    AdminError, Changes, ClientAdmin, Cursor, Replay, ReplayId, ReplayLog, Revision, Revocation, RevocationStore,
+    StoreError,
 };
 use tower_client_credentials::{ClientId, ClientStore, MemoryStore};
 
@@ -237,6 +238,17 @@ impl ClientAdmin for Store {
         limit: NonZeroUsize,
     ) -> Result<Vec<Arc<RegisteredClient>>, StoreError> {
         on!(self, store => store.list(after, limit).await)
+    }
+}
+
+impl ReplayLog for Store {
+    async fn check_and_insert(
+        &self,
+        id: &ReplayId,
+        expires_at: SystemTime,
+        now: SystemTime,
+    ) -> Result<Replay, StoreError> {
+        on!(self, store => store.check_and_insert(id, expires_at, now).await)
     }
 }
 

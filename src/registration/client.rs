@@ -65,6 +65,12 @@ impl Client {
         Self::blank(id.into()).credential(credential)
     }
 
+    /// Creates a client without any credential, to which you [add](Self::credential) some. Without one, every request of
+    /// the client is refused.
+    pub fn without_credentials(id: impl Into<String>) -> Self {
+        Self::blank(id.into())
+    }
+
     /// Creates a client without a secret, for reading a record.
     pub(crate) fn blank(id: String) -> Self {
         let id = id.parse().map_err(|error: InvalidClientId| ClientError { client: id, mistake: error.to_string() });
