@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { before, describe, it } from 'node:test'
 import * as oauth from 'oauth4webapi'
+import { keyOf, withKeys } from './keys.js'
 import { api, basic, gateway, issuer, limited, odd, other, post, route, versionOf } from './service.js'
 
 const insecure = { [oauth.allowInsecureRequests]: true } // http on loopback
@@ -49,6 +50,39 @@ describe(`oauth4webapi ${versionOf('oauth4webapi')}`, () => {
       assert.equal((await response.json()).client_id, client.id)
     })
   }
+
+  const signed = async (id, authentication) => {
+    const client = { client_id: id }
+    const response = await oauth.clientCredentialsGrantRequest(
+      server, client, authentication, new URLSearchParams(), insecure,
+    )
+    return oauth.processClientCredentialsResponse(server, client, response)
+  }
+
+  for (const id of withKeys) {
+    it(`gets a token for ${id} by private_key_jwt with its defaults`, async () => {
+      const granted = await signed(id, oauth.PrivateKeyJwt(await keyOf(id)))
+      assert.equal((await (await call(granted, '/api/read')).json()).client_id, id)
+    })
+  }
+
+  it('sends the URL of the token endpoint as the audience, which only the client with an allowance may', async () => {
+    const authentication = oauth.PrivateKeyJwt(await keyOf('svc-key'), {
+      [oauth.modifyAssertion]: (_, payload) => { payload.aud = server.token_endpoint },
+    })
+    await signed('svc-legacy', authentication)
+    const error = await signed('svc-key', authentication).catch((error) => error)
+    assert.equal((await error.response.json()).error, 'invalid_client')
+  })
+
+  it('is refused when it sends an assertion for the second time', async () => {
+    const authentication = oauth.PrivateKeyJwt(await keyOf('svc-key'), {
+      [oauth.modifyAssertion]: (_, payload) => { payload.jti = 'the same' },
+    })
+    await signed('svc-key', authentication)
+    const error = await signed('svc-key', authentication).catch((error) => error)
+    assert.equal((await error.response.json()).error, 'invalid_client')
+  })
 
   it('validates the token as a JWT access token against the key set', async () => {
     const claims = await oauth.validateJwtAccessToken(server, bearer(await token(odd)), api, insecure)

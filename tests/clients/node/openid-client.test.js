@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import * as openid from 'openid-client'
+import { keyOf, withKeys } from './keys.js'
 import { basic, gateway, issuer, limited, odd, post, route, versionOf } from './service.js'
 
 function configuration({ id, secret, method }) {
@@ -22,6 +23,26 @@ describe(`openid-client ${versionOf('openid-client')}`, () => {
       assert.equal((await response.json()).client_id, client.id)
     })
   }
+
+  const signing = (id, authentication) => openid.discovery(issuer, id, undefined, authentication,
+    { algorithm: 'oauth2', execute: [openid.allowInsecureRequests] })
+
+  for (const id of withKeys) {
+    it(`gets a token for ${id} by private_key_jwt with its defaults, uses it and revokes it`, async () => {
+      const config = await signing(id, openid.PrivateKeyJwt(await keyOf(id)))
+      assert(config.serverMetadata().token_endpoint_auth_methods_supported.includes('private_key_jwt'))
+      const token = await openid.clientCredentialsGrant(config, { scope: 'read' })
+      assert.equal((await (await call(config, token, '/api/read')).json()).client_id, id)
+      await openid.tokenRevocation(config, token.access_token)
+      await assert.rejects(call(config, token, '/api/open'))
+    })
+  }
+
+  it('is refused with the key of another client', async () => {
+    const config = await signing('svc-key', openid.PrivateKeyJwt(await keyOf('svc-rsa')))
+    const error = await openid.clientCredentialsGrant(config).catch((error) => error)
+    assert.equal((await error.response.json()).error, 'invalid_client')
+  })
 
   it('revokes a token, and introspection reports it as inactive', async () => {
     const config = await configuration(basic)
