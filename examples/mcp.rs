@@ -15,6 +15,8 @@ use rmcp::transport::streamable_http_server::session::local::LocalSessionManager
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{tool, tool_router};
 use tokio::net::TcpListener;
+use tower_client_credentials::authorization_server::ClientAssertions;
+use tower_client_credentials::registration::Credential;
 use tower_client_credentials::resource_server::{ResourceMetadata, ResourceMetadataLayer};
 use tower_client_credentials::{
     AuthorizationServer, BearerAuthLayer, Client, ClientSecret, KeyRing, MemoryStore, Scope, TokenEndpointLayer,
@@ -47,8 +49,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let agent =
         Client::new("agent", ClientSecret::from_env("MCP_SECRET")?).scope(USE).default_scopes(USE).audience(&resource);
     // MCP clients require an authorization endpoint in the metadata, also for client credentials.
-    let server = AuthorizationServer::builder(&issuer, KeyRing::generate()?, MemoryStore::try_from([agent])?)
+    let mut clients = vec![agent];
+    // A client with a key of its own instead of a secret (RFC 7523), if its public keys are given.
+    if let Ok(keys) = std::env::var("MCP_JWKS") {
+        let signing = Client::with_credential("agent-key", Credential::jwks(keys)?);
+        clients.push(signing.scope(USE).default_scopes(USE).audience(&resource));
+    }
+    let clients = MemoryStore::try_from(clients)?;
+    let server = AuthorizationServer::builder(&issuer, KeyRing::generate()?, clients.clone())
         .authorization_path("/authorize")
+        .client_assertions(ClientAssertions::new(clients))
         .build()?;
     let metadata = ResourceMetadata::builder(&resource)
         .authorization_server(&issuer)

@@ -5,16 +5,18 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use common::forge::{Draft, encode, foreign_key};
 use common::servers::{Postgres, Redis};
 use common::{SECRET, client};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -24,8 +26,9 @@ use hyper::body::Bytes;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+use tower_client_credentials::registration::Credential;
 use tower_client_credentials::store::{ClientAdmin, PostgresStore, RedisStore};
 use tower_client_credentials::{ClientId, Scope};
 
@@ -249,6 +252,66 @@ async fn replicas_agree(name: &str, url: &str, store: impl ClientAdmin) {
         served.load(Ordering::Relaxed)
     );
     assert!(served.load(Ordering::Relaxed) > 100, "there was no load");
+}
+
+/// Sends one assertion in 200 simultaneous requests to two replicas. Each of them may get a token, and only one does.
+async fn one_of_200_requests_gets_a_token(name: &str, url: &str, store: impl ClientAdmin) {
+    let key = foreign_key();
+    let point = key.verifying_key().to_encoded_point(false);
+    let jwk = json!({"kty": "EC", "crv": "P-256", "x": encode(point.x().unwrap()), "y": encode(point.y().unwrap())});
+    let keys = Credential::jwks(json!({"keys": [jwk]}).to_string()).unwrap();
+    let signer = tower_client_credentials::Client::with_credential("signer", keys);
+    store.create(signer.scope(Scope::from_static("read")).register().unwrap()).await.unwrap();
+    let running = Replicas::start(2, url);
+    // A machine that is busy may answer some requests with 503. Another assertion is sent then.
+    for attempt in 0..20 {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let claims = json!({
+            "iss": "signer", "sub": "signer", "aud": "http://127.0.0.1:3000", "exp": now + 240,
+            "jti": format!("attempt {attempt}"),
+        });
+        let assertion = Draft { header: r#"{"alg":"ES256"}"#.to_owned(), claims: claims.to_string() }.sign_with(&key);
+        let form = format!(
+            "grant_type=client_credentials&client_assertion={assertion}\
+             &client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+        );
+        let send = |number: usize| {
+            let request = Request::post(format!("http://{}/token", running.caller.replicas[number % 2]))
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(Full::from(form.clone()))
+                .unwrap();
+            let caller = running.caller.clone();
+            tokio::spawn(async move { caller.send(request).await.0 })
+        };
+        let sent: Vec<_> = (0..200).map(send).collect();
+        let mut counts = BTreeMap::new();
+        for status in sent {
+            *counts.entry(status.await.unwrap().as_u16()).or_insert(0) += 1;
+        }
+        println!("200 simultaneous requests with one assertion at two replicas on {name}: {counts:?}");
+        let tokens = counts.get(&200).copied().unwrap_or(0);
+        assert!(tokens <= 1 && counts.keys().all(|status| [200, 401, 503].contains(status)), "{counts:?}");
+        if !counts.contains_key(&503) {
+            assert_eq!(tokens, 1, "{counts:?}");
+            return;
+        }
+    }
+    panic!("requests got 503 in each attempt");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_assertion_is_accepted_once_by_two_replicas_on_one_postgres() {
+    let server = Postgres::start();
+    let url = server.url();
+    let store = PostgresStore::connect(url.as_str()).await.unwrap();
+    one_of_200_requests_gets_a_token("Postgres", &url, store).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_assertion_is_accepted_once_by_two_replicas_on_one_redis() {
+    let server = Redis::start();
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    one_of_200_requests_gets_a_token("Redis", &server.url(), store).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

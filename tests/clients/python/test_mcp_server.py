@@ -4,11 +4,16 @@ import logging
 import os
 import unittest
 from importlib.metadata import version
+from pathlib import Path
 from urllib.parse import urljoin
 
 import httpx2 as httpx
 from mcp.client.auth import OAuthFlowError, OAuthTokenError
-from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
+from mcp.client.auth.extensions.client_credentials import (
+    ClientCredentialsOAuthProvider,
+    PrivateKeyJWTOAuthProvider,
+    SignedJWTParameters,
+)
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import OAuthToken
@@ -17,6 +22,7 @@ logging.disable()  # the SDK logs each refusal with a traceback
 
 RESOURCE = os.environ["RESOURCE"]
 SECRET = os.environ["MCP_SECRET"]
+KEY = Path(__file__).parent.with_name("keys") / "svc-key.pem"
 ISSUER = urljoin(RESOURCE, "/").removesuffix("/")
 
 DISCOVERY = [
@@ -56,7 +62,10 @@ class McpServer(unittest.IsolatedAsyncioTestCase):
         """Connects and calls the tool. Returns its result and the scope of the token, and records each request with its status."""
         settings = {"client_id": "agent", "client_secret": SECRET, "issuer": ISSUER} | settings
         tokens = Tokens(token)
-        auth = ClientCredentialsOAuthProvider(server_url=RESOURCE, storage=tokens, **settings)
+        provider = PrivateKeyJWTOAuthProvider if "assertion_provider" in settings else ClientCredentialsOAuthProvider
+        if provider is PrivateKeyJWTOAuthProvider:
+            del settings["client_secret"]
+        auth = provider(server_url=RESOURCE, storage=tokens, **settings)
         self.requests = []
 
         async def record(response):
@@ -82,6 +91,14 @@ class McpServer(unittest.IsolatedAsyncioTestCase):
                     self.requests,
                     ["POST /mcp 401", *DISCOVERY, "POST /token 200"] + 3 * ["POST /mcp 200"],
                 )
+
+    async def test_it_gets_a_token_by_private_key_jwt(self):
+        parameters = SignedJWTParameters(
+            issuer="agent-key", subject="agent-key", signing_key=KEY.read_text(), signing_algorithm="ES256"
+        )
+        provider = parameters.create_assertion_provider()
+        said = await self.whoami(client_id="agent-key", assertion_provider=provider)
+        self.assertEqual(said, ("agent-key", "mcp:use"))
 
     async def test_a_session_of_the_older_protocol_needs_one_token(self):
         self.assertEqual(await self.whoami(mode="legacy"), ("agent", "mcp:use"))
