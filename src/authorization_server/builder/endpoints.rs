@@ -25,8 +25,8 @@ impl AuthorizationServerBuilder {
     /// says, and this server receives them at `/token`.
     ///
     /// By default, the proxy keeps the issuer's path, and this server receives token requests at `/auth/token`. See
-    /// [`TokenEndpointLayer`](super::TokenEndpointLayer#behind-a-proxy-with-a-path) for the proxy configuration of both
-    /// cases.
+    /// [`TokenEndpointLayer`](crate::authorization_server::TokenEndpointLayer#behind-a-proxy-with-a-path) for the proxy
+    /// configuration of both cases.
     ///
     /// The metadata path does not change. RFC 8414 §3.1 puts the metadata at
     /// `/.well-known/oauth-authorization-server/auth`, which does not begin with the issuer's path. An issuer without a

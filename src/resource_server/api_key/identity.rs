@@ -11,7 +11,7 @@ use crate::client_id::ClientId;
 use crate::scope::Scopes;
 use crate::verification::VerifiedToken;
 
-/// The proof that a request came with a known API key; see [`ApiKeys`].
+/// The proof that a request came with a known API key; see [`ApiKeys`](super::ApiKeys).
 ///
 /// It is a type of its own, so that a handler that requires a [`VerifiedToken`] cannot run with an API key. A handler that
 /// accepts both takes a [`Caller`]. Only a [`BearerAuthLayer`](crate::BearerAuthLayer) creates one. Clones share the data.
@@ -67,8 +67,8 @@ impl fmt::Debug for ApiKeyIdentity {
     }
 }
 
-/// The caller of a route that accepts tokens and, during a migration, [API keys](ApiKeys). In axum it is an extractor (feature
-/// `axum`).
+/// The caller of a route that accepts tokens and, during a migration, [API keys](super::ApiKeys). In axum it is an extractor
+/// (feature `axum`).
 ///
 /// ```
 /// use tower_client_credentials::resource_server::Caller;
