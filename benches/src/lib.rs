@@ -1,6 +1,7 @@
 //! The subjects of the benchmarks: the token endpoint and the protected route of the crate, and the bare work that is
 //! unavoidable.
 
+pub mod assertions;
 pub mod bare;
 pub mod caller;
 #[cfg(feature = "calling-peers")]

@@ -8,6 +8,7 @@ use std::hint::black_box;
 
 use axum::Router;
 use axum::routing::{MethodRouter, get};
+use benches::assertions::Signing;
 use benches::bare::Bare;
 use benches::measure::now;
 use benches::subject::{API, Body, Empty, Subject, basic, bearer, handler, plain};
@@ -53,6 +54,8 @@ fn main() {
         || subject.request_by_post(),
         |request| subject.ask(request),
     );
+    let signing = Signing::default();
+    count("token, private_key_jwt", "", || signing.request(), |request| signing.ask(request));
     let repeating = Subject::with(Algorithm::ES256, 10, |builder| builder.reuse_tokens(50));
     count("token, repeated", ALL, || repeating.request(1), |request| repeating.ask(request));
     count("verification, seen before", ALL, || (), |()| subject.verifier.verify_now(&subject.token).unwrap());

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::RsaKeyPair;
+use benches::assertions::Signing;
 use benches::bare::Bare;
 use benches::lean::Lean;
 use benches::measure::{Figure, Work, interleaved, now};
@@ -27,6 +28,7 @@ const TIME: Duration = Duration::from_millis(1_500);
 const PARTS: &[(&str, fn())] = &[
     ("issuing", || ALGORITHMS.into_iter().for_each(issuing)),
     ("authentication", ways_to_authenticate),
+    ("assertions", assertions),
     ("clients", many_clients),
     ("verifying", || ALGORITHMS.into_iter().for_each(verifying)),
     ("seen", seen_before),
@@ -99,6 +101,29 @@ fn ways_to_authenticate() {
     );
     row("token endpoint, client_secret_post", "client_secret_basic", [&post, &basic], None);
     row("token endpoint, a repeated request", "one with a signature", [&repeated, &basic], None);
+}
+
+/// A token by `private_key_jwt` (ES256, keys inline, the replay log in memory), against the two unavoidable operations.
+fn assertions() {
+    let (subject, signing, bare) =
+        (Subject::new(Algorithm::ES256, 10), Signing::default(), Bare::new(Algorithm::ES256));
+    let message = subject.token.rsplit_once('.').unwrap().0.as_bytes();
+    let (public, signature) = (bare.public(), bare.sign(message));
+    let signature = &signature[..bare.signature_len()];
+    let [own, operations, basic] = interleaved(
+        [
+            Work::new(|| signing.request(), |request| signing.ask(request)),
+            Work::bare(|| {
+                public.verify_sig(message, signature).unwrap();
+                bare.sign(message)
+            }),
+            Work::new(|| subject.request(1), |request| subject.ask(request)),
+        ],
+        TIME,
+    );
+    let reference = "a bare verification and a bare signature";
+    row("token endpoint, private_key_jwt, ES256", reference, [&own, &operations], Some(1.10));
+    row("token endpoint, private_key_jwt, ES256", "client_secret_basic", [&own, &basic], None);
 }
 
 /// Each request is from another client, selected by a stride that is coprime to their number.
