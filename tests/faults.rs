@@ -30,7 +30,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 /// How long recovery may take once the store is reachable: two seconds for hanging calls, the time to reconnect, and more for a
 /// busy machine.
-const RECOVERY: Duration = Duration::from_secs(20);
+const RECOVERY: Duration = Duration::from_secs(60);
 
 /// How each kind of request is answered while all is well.
 const WELL: [(&str, u16); 5] =

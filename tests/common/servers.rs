@@ -254,15 +254,19 @@ impl Redis {
 
     /// Restarts it without the data.
     pub fn restart_empty(&mut self) {
-        fs::remove_dir_all(self.0.folder.path().join("appendonlydir")).unwrap();
+        // Redis 6 has a single file, and later versions have a folder.
+        let is_removed = fs::remove_dir_all(self.0.folder.path().join("appendonlydir")).is_ok()
+            || fs::remove_file(self.0.folder.path().join("appendonly.aof")).is_ok();
+        assert!(is_removed, "the server has not written a file");
         self.restart();
     }
 
     /// Truncates the file that it wrote, as a crash of the machine may.
     pub fn cut_off(&self, bytes: u64) {
-        let folder = self.0.folder.path().join("appendonlydir");
-        let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
-        let file = files.into_iter().find(|path| path.to_string_lossy().ends_with(".incr.aof")).unwrap();
+        let files = fs::read_dir(self.0.folder.path().join("appendonlydir")).into_iter().flatten();
+        let mut files = files.map(|file| file.unwrap().path());
+        let file = files.find(|path| path.to_string_lossy().ends_with(".incr.aof"));
+        let file = file.unwrap_or_else(|| self.0.folder.path().join("appendonly.aof")); // Redis 6
         let file = fs::File::options().write(true).open(file).unwrap();
         let length = file.metadata().unwrap().len();
         file.set_len(length - bytes).unwrap();

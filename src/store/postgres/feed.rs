@@ -331,7 +331,9 @@ mod tests {
 
     fn written(places: &[&str]) -> ToCheck<Place> {
         let last = LastWrites::default();
-        places.iter().for_each(|text| last.acknowledged(place(text)));
+        for text in places {
+            last.acknowledged(place(text));
+        }
         last.get()
     }
 
