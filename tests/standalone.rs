@@ -212,7 +212,7 @@ impl Service {
         let answer = self.request_token();
         let (_, body) = answer.split_once("\r\n\r\n").unwrap();
         let body: Value = serde_json::from_str(body).unwrap();
-        body["access_token"].as_str().unwrap_or_else(|| panic!("no token: {answer}")).to_owned()
+        body.get("access_token").and_then(Value::as_str).unwrap_or_else(|| panic!("no token: {answer}")).to_owned()
     }
 
     /// Returns the status of `/api/read` with this token.

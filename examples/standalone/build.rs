@@ -323,12 +323,11 @@ fn keys(
         (Some(name), None, None) => {
             let settings = (name.clone(), keys.algorithm.clone());
             let before = kept.and_then(|kept| kept.generated.as_ref()).filter(|before| before.settings == settings);
-            let ring = match before {
-                Some(before) => before.ring.clone(),
-                None => {
-                    let algorithm = algorithm(name).map_err(|why| source.mistake_in("keys.generate", why))?;
-                    KeyRing::new(with_chosen(SigningKey::generate(algorithm).map_err(at("keys.generate"))?)?)
-                }
+            let ring = if let Some(before) = before {
+                before.ring.clone()
+            } else {
+                let algorithm = algorithm(name).map_err(|why| source.mistake_in("keys.generate", why))?;
+                KeyRing::new(with_chosen(SigningKey::generate(algorithm).map_err(at("keys.generate"))?)?)
             };
             generated = Some(Generated { settings, ring: ring.clone() });
             ring

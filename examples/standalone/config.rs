@@ -514,6 +514,7 @@ fn joined<S: Serializer>(scopes: &[Scope], serializer: S) -> Result<S::Ok, S::Er
     serializer.collect_str(&scopes.iter().cloned().collect::<Scopes>())
 }
 
+#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
 fn optional_joined<S: Serializer>(scopes: &Option<Vec<Scope>>, serializer: S) -> Result<S::Ok, S::Error> {
     match scopes {
         Some(scopes) => joined(scopes, serializer),

@@ -1,6 +1,8 @@
 //! A token service with protected demo routes, configured by one file.
 //!
 //! Run `cargo run --example standalone -- --config examples/standalone.toml`. The comments in that file document the settings.
+//! To install it as a program, `cargo install --locked --path . --example standalone --features argon2,axum,metrics,sqlite`; the
+//! files in `examples/deploy` run it as a service.
 //!
 //! - `arguments.rs`: the arguments of the command line.
 //! - `config.rs`: the settings, and errors with their place in the file.
@@ -53,7 +55,7 @@ use self::serve::Health;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
+    match Box::pin(run(Arguments::parse())).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(mistake) => {
             eprintln!("{mistake}");

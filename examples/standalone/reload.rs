@@ -126,7 +126,7 @@ impl Reloader {
                     if signal.is_none() {
                         return;
                     }
-                    let reloaded = self.reload().await;
+                    let reloaded = Box::pin(self.reload()).await;
                     report("the configuration", reloaded.map(|()| true));
                 }
                 () = tokio::time::sleep(interval), if files.certificate.is_some() => {

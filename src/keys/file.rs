@@ -66,14 +66,15 @@ fn warn_when_shared(metadata: &Metadata, path: &Path) {
     use std::os::unix::fs::MetadataExt as _;
 
     let mode = metadata.mode() & 0o777;
-    if mode & 0o066 != 0 {
+    let user = own_user();
+    if is_shared(mode, metadata.uid(), user) {
         tracing::warn!(
             path = %path.display(),
             mode = format_args!("{mode:03o}"),
             "other users can read or write the file of a private key; run `chmod 600` on it"
         );
     }
-    if let Some(user) = own_user().filter(|user| is_owned_by_another(metadata.uid(), *user)) {
+    if let Some(user) = user.filter(|user| is_owned_by_another(metadata.uid(), *user)) {
         tracing::warn!(
             path = %path.display(),
             owner = metadata.uid(),
@@ -86,6 +87,14 @@ fn warn_when_shared(metadata: &Metadata, path: &Path) {
 
 #[cfg(not(unix))]
 fn warn_when_shared(_: &Metadata, _: &Path) {}
+
+/// Returns whether others can read or write a file with this mode. If the file belongs to root and the process has another user,
+/// it can read the file only by its group, so that is not a fault: Kubernetes mounts secrets so (`fsGroup`).
+#[cfg(unix)]
+const fn is_shared(mode: u32, owner: u32, user: Option<u32>) -> bool {
+    let by_group = owner == 0 && matches!(user, Some(1..));
+    mode & (if by_group { 0o026 } else { 0o066 }) != 0
+}
 
 /// Returns whether the owner of a file is neither the user of this process nor root, which can access every file anyway.
 #[cfg(unix)]
@@ -160,7 +169,23 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 
 #[cfg(all(test, unix))]
 mod tests {
-    use super::{is_owned_by_another, user_in_status};
+    use super::{is_owned_by_another, is_shared, user_in_status};
+
+    #[test]
+    fn the_group_of_a_file_of_root_may_read_it_for_a_process_of_another_user() {
+        for (mode, owner, user, shared) in [
+            (0o440, 0, Some(1_000), false),
+            (0o640, 0, Some(1_000), false),
+            (0o660, 0, Some(1_000), true),
+            (0o444, 0, Some(1_000), true),
+            (0o440, 0, Some(0), true),
+            (0o440, 0, None, true),
+            (0o440, 1_000, Some(1_000), true),
+            (0o400, 1_000, Some(1_000), false),
+        ] {
+            assert_eq!(is_shared(mode, owner, user), shared, "{mode:o} {owner} {user:?}");
+        }
+    }
 
     #[test]
     fn a_file_has_a_foreign_owner_unless_it_is_root_or_the_user_of_the_process() {

@@ -1,5 +1,7 @@
 //! The hooks of an application: the bodies of refusals, and API keys beside tokens during a migration.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests, which may
+
 #[path = "../common/mod.rs"]
 mod common;
 

@@ -66,6 +66,19 @@ fn check_creates_neither_a_key_nor_a_store() {
     assert_eq!(names, ["service.toml"]);
 }
 
+/// The file of `examples/deploy`, with the files of this test in place of those of a container.
+#[cfg(feature = "metrics")]
+#[test]
+fn the_configuration_for_deployments_is_valid() {
+    let config = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/deploy/tokens.toml"));
+    let key = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/p256.pem");
+    let environment =
+        [("TCC_STORE", "memory:"), ("TCC_KEYS_SIGN", key), ("TCC_TLS_CERTIFICATE", ""), ("TCC_TLS_KEY", "")];
+    let (_, table) = shown(config, &environment);
+    assert_eq!(table["metrics"]["listen"].as_str(), Some("0.0.0.0:9464"));
+    assert_eq!(table["log"]["format"].as_str(), Some("json"));
+}
+
 #[test]
 fn check_refuses_what_a_start_refuses() {
     for (name, right, wrong, fix) in [

@@ -1,6 +1,7 @@
 //! SIGHUP replaces everything, or nothing.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 
 use super::{GOOD, Service, file};
@@ -43,7 +44,6 @@ fn a_reload_applies_the_changed_file_and_keeps_the_key_the_store_and_the_connect
     assert_eq!(service.reads(&revoked), "401", "the revocation in memory is not lost");
 
     // A request that began before the reload is answered.
-    use std::io::{Read as _, Write as _};
     connection.write_all(b"s").unwrap();
     let mut answer = [0; 12];
     connection.read_exact(&mut answer).unwrap();
@@ -52,7 +52,7 @@ fn a_reload_applies_the_changed_file_and_keeps_the_key_the_store_and_the_connect
 
 #[test]
 fn a_connection_that_stays_open_uses_the_new_state() {
-    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::io::{BufRead as _, BufReader};
     let (mut service, config) = service("reload-connection");
     let connection = service.connect();
     let mut reader = BufReader::new(connection.try_clone().unwrap());
