@@ -7,7 +7,7 @@ use clap::Parser;
 /// A token service: it issues OAuth 2.0 access tokens by client credentials, and serves demo routes that they protect.
 ///
 /// One file has all settings; `examples/standalone.toml` documents them. Environment variables override them, such as
-/// TCC_LISTEN. SIGHUP reloads the file, the keys and the certificate. SIGTERM ends the service after the requests in progress.
+/// `TCC_LISTEN`. SIGHUP reloads the file, the keys and the certificate. SIGTERM ends the service after the requests in progress.
 #[derive(Parser)]
 #[command(name = "standalone", version, verbatim_doc_comment)]
 pub(crate) struct Arguments {

@@ -134,9 +134,10 @@ fn health_says_whether_the_service_is_ready() {
     assert!(ready.status.success(), "{}", String::from_utf8_lossy(&ready.stderr));
     // A service that listens on all addresses is asked on loopback.
     assert!(health(&config, &format!("0.0.0.0:{}", service.address.port())).status.success());
-    let address = service.address.to_string();
-    drop(service);
-    let failed = health(&config, &address);
+    // A port that is taken, so that no other process answers, and on which no one listens.
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let failed = health(&config, &taken.local_addr().unwrap().to_string());
     assert_eq!(failed.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&failed.stderr).contains("is the service running?"));
 }
@@ -179,4 +180,20 @@ fn every_warning_of_a_start_says_how_to_fix_it() {
         assert!(said.contains(fix), "`{fix}` is not in {said}");
     }
     assert_eq!(said.lines().count(), fixes.len(), "a warning without a fix: {said}");
+}
+
+#[test]
+fn the_limit_on_failed_attempts_is_a_setting() {
+    let service = Service::start("attempts", &[("TCC_ATTEMPTS_CHOSEN_BY_ADDRESS", "1"), ("TCC_STORE", "memory:")]);
+    let status = || {
+        // `billing:wrong`
+        let answer = service.send(
+            "POST /token HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAuthorization: Basic YmlsbGluZzp3cm9uZw==\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 29\r\n\r\ngrant_type=client_credentials",
+        );
+        answer.split(' ').nth(1).unwrap().to_owned()
+    };
+    // A minute may end in between, and the default is 10.
+    let statuses: Vec<_> = (0..5).map(|_| status()).collect();
+    assert!(statuses.iter().any(|status| status == "429"), "{statuses:?}");
 }
