@@ -4,6 +4,7 @@
 //! [`RegisteredClient`], which a [store](crate::store) keeps.
 
 mod client;
+mod client_error;
 mod credential;
 mod credential_record;
 mod credentials;
@@ -13,10 +14,12 @@ mod record;
 mod record_path;
 #[cfg(test)]
 mod record_version_tests;
+mod registered_client;
 mod registered_secret;
 mod rules;
 
-pub use self::client::{Client, ClientError, RegisteredClient};
+pub use self::client::Client;
+pub use self::client_error::ClientError;
 #[cfg(feature = "remote")]
 pub(crate) use self::credential::KeysUrl;
 pub use self::credential::{Credential, InvalidCredential, InvalidSpiffeId, SpiffeId};
@@ -26,6 +29,7 @@ pub use self::method::ClientAuthMethod;
 pub(crate) use self::record::from_json;
 #[cfg(feature = "file")]
 pub(crate) use self::record::{Record, member, without_value};
+pub use self::registered_client::RegisteredClient;
 pub use self::registered_secret::RegisteredSecret;
 pub(crate) use self::rules::AcceptedCredentials;
 pub use self::rules::ClientRules;

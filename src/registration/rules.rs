@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::client::{ClientError, RegisteredClient};
+use super::client_error::ClientError;
+use super::registered_client::RegisteredClient;
 use super::{Credential, CredentialKind};
 use crate::audience::Audience;
 use crate::quoted::quoted;

@@ -1,0 +1,117 @@
+//! The settings of a client for its authentication: secrets, credentials and the method.
+
+use std::time::SystemTime;
+
+use super::{Client, keep};
+use crate::clock::UnixTime;
+use crate::registration::{ClientAuthMethod, Credential, RegisteredSecret};
+use crate::secret::{SecretError, StoredSecret};
+
+/// Settings for the authentication of the client.
+impl Client {
+    /// Adds a secret. All secrets are accepted, so a client can change to a new one while the old one still works. The
+    /// label is a number. To set the label and an expiry, use [`registered_secret`](Self::registered_secret).
+    #[must_use]
+    pub fn secret<S>(mut self, secret: S) -> Self
+    where
+        S: TryInto<StoredSecret, Error: Into<SecretError>>,
+    {
+        let secret = RegisteredSecret::new(self.client.free_label(), secret);
+        match keep(secret, &mut self.mistake) {
+            Some(secret) => self.registered_secret(secret),
+            None => self,
+        }
+    }
+
+    /// Adds a secret with a label and, optionally, times.
+    #[must_use]
+    pub fn registered_secret(mut self, secret: RegisteredSecret) -> Self {
+        self.check_label(secret.label(), "secret");
+        self.client.secrets.push(secret);
+        self
+    }
+
+    /// Adds a credential other than a secret. All credentials and secrets are accepted, each by its own method.
+    #[must_use]
+    pub fn credential(mut self, credential: Credential) -> Self {
+        let credential = match credential.label() {
+            "" => credential.labelled(self.client.free_label()),
+            label => {
+                self.check_label(label, "credential");
+                credential
+            }
+        };
+        self.client.credentials.get_or_insert_default().list.push(credential);
+        self
+    }
+
+    /// Removes the credential with this label. Does nothing if the client has no such credential.
+    #[must_use]
+    pub fn without_credential(mut self, label: &str) -> Self {
+        if let Some(credentials) = &mut self.client.credentials {
+            credentials.list.retain(|own| own.label() != label);
+        }
+        self
+    }
+
+    /// Accepts assertions of older clients until this time: with the URL of the token endpoint as `aud`, and valid for up
+    /// to one hour.
+    ///
+    /// By default `aud` must be the issuer identifier, and nothing else (RFC 10070). Many client libraries still send the
+    /// URL of the token endpoint, as RFC 7523 §3 suggested, and some sign assertions for an hour. Each use is reported by
+    /// the event [`LegacyAssertionUsed`](crate::event::Outcome::LegacyAssertionUsed) and counted, so that you see which
+    /// clients still need it.
+    #[must_use]
+    pub fn legacy_assertions_until(mut self, time: SystemTime) -> Self {
+        self.client.credentials.get_or_insert_default().legacy_until = Some(UnixTime::at(time));
+        self
+    }
+
+    /// Removes the permission for [older assertions](Self::legacy_assertions_until).
+    #[must_use]
+    pub fn without_legacy_assertions(mut self) -> Self {
+        if let Some(credentials) = &mut self.client.credentials {
+            credentials.legacy_until = None;
+        }
+        self
+    }
+
+    /// Checks that this method does not contradict the credentials, for reading a record.
+    pub(in crate::registration) fn check_method(&self, method: ClientAuthMethod) -> Result<(), String> {
+        self.client.method_with(Some(method)).map(drop)
+    }
+
+    fn check_label(&mut self, label: &str, what: &str) {
+        if self.client.has_label(label) {
+            let twice: Result<(), _> = Err(format!("duplicate label `{label}`; give each {what} a label of its own"));
+            keep(twice, &mut self.mistake);
+        }
+    }
+
+    /// Replaces the secret with the same label at its position, or adds it.
+    #[must_use]
+    pub fn replace_secret(mut self, secret: RegisteredSecret) -> Self {
+        match self.client.secrets.iter_mut().find(|own| own.label() == secret.label()) {
+            Some(own) => *own = secret,
+            None => self.client.secrets.push(secret),
+        }
+        self
+    }
+
+    /// Removes the secret with this label.
+    #[must_use]
+    pub fn without_secret(mut self, label: &str) -> Self {
+        self.client.secrets.retain(|own| own.label() != label);
+        self
+    }
+
+    /// Sets how the client authenticates, for a client whose credentials are all of one kind; this is the member
+    /// `token_endpoint_auth_method` of RFC 7591. For secrets the default is `client_secret_basic`, and no other method is
+    /// accepted for them. Each other [credential](Self::credential) has its own method, so it need not be set: a method
+    /// that contradicts the credentials is an error.
+    #[must_use]
+    pub fn authentication(mut self, method: ClientAuthMethod) -> Self {
+        self.method = Some(method);
+        self
+    }
+}
