@@ -1026,7 +1026,7 @@ async fn attack_a_listening_connection_that_was_lost_silently_is_replaced_within
 /// Run by `scripts/attack`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long: run by scripts/attack"]
-async fn attack_a_feed_of_a_million_rows_is_read_at_the_start_and_followed_within_a_second() {
+async fn attack_a_feed_of_a_million_rows_is_read_at_the_start_and_followed() {
     const ROWS: usize = 1_000_000;
     let server = postgres(&["synchronous_commit=off", "max_wal_size=8GB"]);
     let url = server.url();
