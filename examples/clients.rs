@@ -93,6 +93,8 @@ enum Command {
     Enable { id: ClientId },
     /// Deletes a client, and marks its tokens as revoked in the store, for the servers and verifiers that follow it.
     Delete { id: ClientId },
+    /// Fetches the keys at the `jwks_uri` of a client anew, so that a key that it removed is refused at once.
+    RefreshKeys { id: ClientId },
     /// Marks the existing tokens of a client as revoked in the store. The client may request new tokens.
     RevokeTokens { id: ClientId },
     /// Adds the clients of a file with one JSON record per line. Clients whose id exists already are skipped.
@@ -278,6 +280,12 @@ async fn run(Arguments { store, json, command }: Arguments) -> Result<(), Failur
         Command::Enable { id } => {
             store.enable(&id).await?;
             done(&id, "enabled")
+        }
+        Command::RefreshKeys { id } => {
+            store.update(&id, |client| client.edit().refresh_keys(SystemTime::now())).await?;
+            done(&id, "its keys are fetched anew")?;
+            explain(json, &format!("{FOLLOWERS} fetch its keys at its next request; {OTHERS}"));
+            Ok(())
         }
         Command::Delete { id } => {
             store.delete(&id).await?;

@@ -137,14 +137,14 @@ fn is_private(address: IpAddr) -> bool {
                 || (first == 192 && second == 0)
                 || (first == 198 && second & 0xfe == 18)
         }
-        IpAddr::V6(address) => match address.to_ipv4_mapped() {
-            Some(mapped) => is_private(mapped.into()),
-            // Everything outside of the global unicast range 2000::/3, and tunnels within it that lead to IPv4 addresses.
-            None => {
-                let [first, second, ..] = address.segments();
-                first & 0xe000 != 0x2000 || first == 0x2002 || (first == 0x2001 && second < 0x200)
+        IpAddr::V6(address) => {
+            if let Some(mapped) = address.to_ipv4_mapped() {
+                return is_private(mapped.into());
             }
-        },
+            // Everything outside of the global unicast range 2000::/3, and tunnels within it that lead to IPv4 addresses.
+            let [first, second, ..] = address.segments();
+            first & 0xe000 != 0x2000 || first == 0x2002 || (first == 0x2001 && second < 0x200)
+        }
     }
 }
 

@@ -54,6 +54,21 @@ impl Client {
         self
     }
 
+    /// Fetches the keys at the client's [URLs](Credential::jwks_uri) anew: keys that were fetched before this time are not
+    /// used any more. So a key that the client removed is refused as soon as a replica learns of this change, and not only
+    /// when its set expires. Use the current time.
+    #[must_use]
+    pub fn refresh_keys(mut self, time: SystemTime) -> Self {
+        if let Some(credentials) = &mut self.client.credentials {
+            for credential in &mut credentials.list {
+                if let Ok(refreshed) = credential.clone().refreshed_at(time) {
+                    *credential = refreshed;
+                }
+            }
+        }
+        self
+    }
+
     /// Accepts assertions of older clients until this time: with the URL of the token endpoint as `aud`, and valid for up
     /// to one hour.
     ///

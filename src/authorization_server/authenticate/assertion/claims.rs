@@ -87,18 +87,12 @@ fn why_not(json: &[u8]) -> Refusal {
     let Some(claims) = claims else {
         return Refusal::new(Payload, "the payload is not a JSON object (RFC 7519 §7.2); sign the claims as JSON");
     };
-    let is_time = |value: &Value| value.as_number().and_then(NumericDate::from_json).is_some();
-    let is_sole = |value: &Value| match value {
-        Value::String(_) => true,
-        Value::Array(list) => matches!(list.as_slice(), [Value::String(_)]),
-        _ => false,
-    };
-    let required: [(&str, AssertionRule, &str, &dyn Fn(&Value) -> bool); 5] = [
-        ("iss", Issuer, TEXT, &Value::is_string),
-        ("sub", Subject, TEXT, &Value::is_string),
-        ("aud", Audience, "this server's issuer identifier, as the only audience (RFC 10070)", &is_sole),
-        ("exp", Expiry, TIME, &is_time),
-        ("jti", TokenId, TEXT, &Value::is_string),
+    let required: [(&str, AssertionRule, &str, fn(&Value) -> bool); 5] = [
+        ("iss", Issuer, TEXT, Value::is_string),
+        ("sub", Subject, TEXT, Value::is_string),
+        ("aud", Audience, "this server's issuer identifier, as the only audience (RFC 10070)", is_sole),
+        ("exp", Expiry, TIME, is_time),
+        ("jti", TokenId, TEXT, Value::is_string),
     ];
     for (name, rule, expected, is_valid) in required {
         match claims.get(name) {
@@ -112,6 +106,18 @@ fn why_not(json: &[u8]) -> Refusal {
         }
     }
     Refusal::new(Payload, "a claim occurs twice (RFC 7519 §4); write each claim once")
+}
+
+fn is_time(value: &Value) -> bool {
+    value.as_number().and_then(NumericDate::from_json).is_some()
+}
+
+fn is_sole(value: &Value) -> bool {
+    match value {
+        Value::String(_) => true,
+        Value::Array(list) => matches!(list.as_slice(), [Value::String(_)]),
+        _ => false,
+    }
 }
 
 /// The maximum length of a shown value, in bytes: enough for a URL.

@@ -29,7 +29,8 @@ type Key = (Arc<str>, Option<&'static str>);
 
 struct Entry {
     keys: RemoteKeys,
-    since: UnixTime,
+    /// When the client last had its keys refreshed, by its registration.
+    refreshed_at: Option<UnixTime>,
 }
 
 impl ClientKeySets {
@@ -40,10 +41,11 @@ impl ClientKeySets {
     }
 
     /// Returns the keys at this URL. If they have to be refreshed, earlier keys are dropped.
-    pub(super) fn at(&self, url: &KeysUrl, now: UnixTime) -> Option<RemoteKeys> {
+    pub(super) fn at(&self, url: &KeysUrl) -> Option<RemoteKeys> {
         let key = (url.url().clone(), url.algorithm().map(crate::keys::Algorithm::name));
         let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_fresh = |entry: &&Entry| url.refreshed().is_none_or(|time| time <= entry.since);
+        // Compared with the registration and not with a clock, since the clocks of the operator and of replicas differ.
+        let is_fresh = |entry: &&Entry| url.refreshed() <= entry.refreshed_at;
         if let Some(entry) = sets.get(&key).filter(is_fresh) {
             return Some(entry.keys.clone());
         }
@@ -53,9 +55,7 @@ impl ClientKeySets {
         let policy = remote_keys::policy_of_clients();
         let keys = remote_keys::open(self.client.clone(), uri, KeyFormat::Jwks, policy, algorithms, clock, random);
         keys.keep_fresh();
-        // A replica whose clock is behind must not fetch for each request.
-        let since = url.refreshed().map_or(now, |time| time.max(now));
-        sets.insert(key, Entry { keys: keys.clone(), since });
+        sets.insert(key, Entry { keys: keys.clone(), refreshed_at: url.refreshed() });
         Some(keys)
     }
 }

@@ -301,7 +301,7 @@ impl AssertionAuthenticator {
             _ => None,
         });
         for (at, url) in at_urls.take(MAX_URLS) {
-            let Some(keys) = key_sets.at(url, now) else { continue };
+            let Some(keys) = key_sets.at(url) else { continue };
             match signed.verify(&TrustedKeys::Remote(keys)).await {
                 Ok(()) => return Ok(at),
                 // What could not be decided weighs more than a refusal.

@@ -6,8 +6,10 @@ use serde_json::{Map, Value, json};
 #[derive(Debug)]
 pub(super) struct Bundle {
     pub(super) keys: Vec<u8>,
+    #[cfg_attr(not(any(feature = "remote", test)), expect(dead_code, reason = "a fixed bundle is never replaced"))]
     pub(super) sequence: Option<u64>,
     /// In seconds.
+    #[cfg_attr(not(any(feature = "remote", test)), expect(dead_code, reason = "a fixed bundle is never replaced"))]
     pub(super) refresh_hint: Option<u64>,
 }
 

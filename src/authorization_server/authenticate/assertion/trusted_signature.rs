@@ -3,7 +3,6 @@
 use super::claims::shown_text;
 use super::failure::Failure;
 use super::invalid::{AssertionRule, Refusal};
-#[cfg(feature = "remote")]
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::clock::UnixTime;
 use crate::keys::{FoundKey, NoKey, TrustedKeys};
@@ -16,6 +15,7 @@ pub(super) struct Signed<'a> {
     pub(super) kid: &'a str,
     pub(super) alg: &'a str,
     /// The time of issue that it claims, with the skew added.
+    #[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "only fetched keys can be newer than a token"))]
     pub(super) issued_by: Option<UnixTime>,
 }
 

@@ -209,20 +209,22 @@ impl Workload<'_> {
             }
             _ => false,
         });
-        found.map(|(at, _)| at).ok_or_else(|| match (missing, self) {
-            (Some(name), Self::Platform(_, claims)) => {
-                let found = shown(claims.all.get(&name));
-                let fix = "correct the `claims` of the credential, or use the workload that it means";
-                Refusal::claim(AssertionRule::Credential, &name, &found, "the value in the credential", fix)
-            }
-            _ => {
-                let text = format!(
-                    "the client has no current credential for the workload {}; add one, or name another client by `client_id`",
-                    shown_text(self.name())
-                );
-                Refusal::new(AssertionRule::Credential, text)
-            }
-        })
+        found.map(|(at, _)| at).ok_or_else(|| self.without_credential(missing.as_deref()))
+    }
+
+    /// Returns the refusal of a client without a credential for the workload. `missing` is a claim that differs.
+    #[cold]
+    fn without_credential(&self, missing: Option<&str>) -> Refusal {
+        if let (Some(name), Self::Platform(_, claims)) = (missing, self) {
+            let found = shown(claims.all.get(name));
+            let fix = "correct the `claims` of the credential, or use the workload that it means";
+            return Refusal::claim(AssertionRule::Credential, name, &found, "the value in the credential", fix);
+        }
+        let text = format!(
+            "the client has no current credential for the workload {}; add one, or name another client by `client_id`",
+            shown_text(self.name())
+        );
+        Refusal::new(AssertionRule::Credential, text)
     }
 
     /// Returns the subject.
