@@ -112,18 +112,19 @@ impl<'a> ParsedJwk<'a> {
         if oth.is_some() {
             return Err(KeyError::new("the JWK has more than two primes (`oth`): use an RSA key with two primes"));
         }
-        let [n, e, d] = [octets("n", *n)?, octets("e", *e)?, octets("d", *d)?];
-        let [p, q] = [octets("p", *p)?, octets("q", *q)?];
-        let [dp, dq, qi] = [octets("dp", *dp)?, octets("dq", *dq)?, octets("qi", *qi)?];
+        let [modulus, public_exponent] = [octets("n", *n)?, octets("e", *e)?];
+        let private_exponent = octets("d", *d)?;
+        let [prime1, prime2] = [octets("p", *p)?, octets("q", *q)?];
+        let [exponent1, exponent2, coefficient] = [octets("dp", *dp)?, octets("dq", *dq)?, octets("qi", *qi)?];
         encode(&RsaPrivateKeyRef {
-            modulus: uint(&n)?,
-            public_exponent: uint(&e)?,
-            private_exponent: uint(&d)?,
-            prime1: uint(&p)?,
-            prime2: uint(&q)?,
-            exponent1: uint(&dp)?,
-            exponent2: uint(&dq)?,
-            coefficient: uint(&qi)?,
+            modulus: uint(&modulus)?,
+            public_exponent: uint(&public_exponent)?,
+            private_exponent: uint(&private_exponent)?,
+            prime1: uint(&prime1)?,
+            prime2: uint(&prime2)?,
+            exponent1: uint(&exponent1)?,
+            exponent2: uint(&exponent2)?,
+            coefficient: uint(&coefficient)?,
             other_prime_infos: None,
         })
     }

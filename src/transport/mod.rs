@@ -1,6 +1,5 @@
 //! HTTP parts below the roles: response bodies, documents, and the client for requests to issuers.
 
-mod document;
 #[cfg(feature = "remote")]
 pub(crate) mod fetch;
 #[cfg(feature = "remote")]
@@ -11,9 +10,9 @@ mod refusal_body;
 #[cfg(feature = "remote")]
 mod reqwest_client;
 mod response_body;
+mod served_document;
 mod service_client;
 
-pub(crate) use self::document::{Document, DocumentSettings, InvalidDocument, without_body};
 #[cfg(feature = "remote")]
 pub use self::fetch::FetchError;
 #[cfg(feature = "remote")]
@@ -29,4 +28,5 @@ pub(crate) use self::refusal_body::RefusalHook;
 pub(crate) use self::reqwest_client::ReqwestClient;
 pub(crate) use self::response_body::BodyEnd;
 pub use self::response_body::ResponseBody;
+pub(crate) use self::served_document::{Document, DocumentSettings, InvalidDocument, without_body};
 pub(crate) use self::service_client::ServiceClient;

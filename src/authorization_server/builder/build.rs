@@ -33,7 +33,7 @@ impl AuthorizationServerBuilder {
     /// # Errors
     ///
     /// Returns the first error in the settings or the clients. Its text says how to fix it.
-    pub fn build(self) -> Result<AuthorizationServer, ConfigError> {
+    pub fn build(mut self) -> Result<AuthorizationServer, ConfigError> {
         self.check()?;
         if self.revocations.is_none() && self.clients.is_administered() {
             tracing::warn!(
@@ -48,62 +48,13 @@ impl AuthorizationServerBuilder {
         // No token outlives the publication of its key.
         let longest = longest.min(self.keys.longest_token().unwrap_or(TokenLifetime::LONGEST));
         let longest = TokenLifetime::new(longest.min(TokenLifetime::LONGEST)).map_err(ConfigError::Lifetime)?;
-        let base_url = public_url(self.public_url, &issuer, self.paths.stripped, self.plain_http)?;
-        let endpoints = Endpoints::new(&issuer, self.paths, self.revocations.is_some())?;
+        let base_url = public_url(self.public_url.take(), &issuer, self.paths.stripped, self.plain_http)?;
+        let endpoints = Endpoints::new(&issuer, std::mem::take(&mut self.paths), self.revocations.is_some())?;
         if let (Some(revocations), Some(events)) = (&self.revocations, &self.events) {
             revocations.report_losses_to(events);
         }
-        let audit = Arc::new(Audit::new(self.events.clone(), self.clock.clone()));
-        let clients = ClientCache::new(
-            self.clients,
-            self.client_cache,
-            self.store_timeout,
-            self.clock.clone(),
-            self.revocations.clone(),
-            Some(check_on_read(self.rules.clone(), audit.clone())),
-        );
-        #[cfg(feature = "legacy_hashes")]
-        let upgrades = self.upgrade_hashes.map(|store| {
-            let (timeout, clock) = (self.store_timeout, self.clock.clone());
-            crate::authorization_server::authenticate::Upgrades::new(
-                store,
-                clients.clone(),
-                timeout,
-                clock,
-                self.imported_are_random,
-            )
-        });
-        let context = AssertionContext {
-            issuer: &issuer,
-            token_endpoint: endpoints.token.as_ref().map(|path| format!("{base_url}{path}")),
-            clients: clients.clone(),
-            store_timeout: self.store_timeout,
-            clock: self.clock.clone(),
-            random: &self.random,
-            audit: audit.clone(),
-        };
-        let assertion = self.assertions.map(|settings| AssertionAuthenticator::new(settings, context));
-        let authenticator = Authenticator {
-            assertion: assertion.transpose()?,
-            secret: SecretAuthenticator {
-                peer: self.peer,
-                #[cfg(feature = "legacy_hashes")]
-                upgrades: upgrades.map(Arc::new),
-                #[cfg(feature = "legacy_hashes")]
-                imported_are_random: self.imported_are_random,
-                decoy: Decoy::new()?,
-                audit,
-                clients,
-                clock: self.clock.clone(),
-                slow_checks: SlowChecks::new(
-                    self.slow_checks.0,
-                    self.slow_checks.1,
-                    self.check_place,
-                    self.clock.clone(),
-                ),
-                throttle: Throttle::new(self.limits, self.clock.clone()),
-            },
-        };
+        let token_endpoint = endpoints.token.as_ref().map(|path| format!("{base_url}{path}"));
+        let authenticator = self.authenticator(&issuer, token_endpoint)?;
         let metadata = {
             let (issuer, endpoints, scopes) = (issuer.clone(), endpoints.clone(), self.rules.known_scopes.clone());
             let (response_types, settings, methods) = (self.response_types, self.documents, authenticator.methods());
@@ -158,6 +109,61 @@ impl AuthorizationServerBuilder {
             endpoints,
         };
         Ok(AuthorizationServer { inner: Arc::new(inner) })
+    }
+
+    /// Takes the settings for the authentication of clients, and creates the authenticator.
+    fn authenticator(&mut self, issuer: &Issuer, token_endpoint: Option<String>) -> Result<Authenticator, ConfigError> {
+        let audit = Arc::new(Audit::new(self.events.clone(), self.clock.clone()));
+        let clients = ClientCache::new(
+            self.clients.clone(),
+            self.client_cache,
+            self.store_timeout,
+            self.clock.clone(),
+            self.revocations.clone(),
+            Some(check_on_read(self.rules.clone(), audit.clone())),
+        );
+        #[cfg(feature = "legacy_hashes")]
+        let upgrades = self.upgrade_hashes.take().map(|store| {
+            let (timeout, clock) = (self.store_timeout, self.clock.clone());
+            crate::authorization_server::authenticate::Upgrades::new(
+                store,
+                clients.clone(),
+                timeout,
+                clock,
+                self.imported_are_random,
+            )
+        });
+        let context = AssertionContext {
+            issuer,
+            token_endpoint,
+            clients: clients.clone(),
+            store_timeout: self.store_timeout,
+            clock: self.clock.clone(),
+            random: &self.random,
+            audit: audit.clone(),
+        };
+        let assertion = self.assertions.take().map(|settings| AssertionAuthenticator::new(settings, context));
+        Ok(Authenticator {
+            assertion: assertion.transpose()?,
+            secret: SecretAuthenticator {
+                peer: std::mem::take(&mut self.peer),
+                #[cfg(feature = "legacy_hashes")]
+                upgrades: upgrades.map(Arc::new),
+                #[cfg(feature = "legacy_hashes")]
+                imported_are_random: self.imported_are_random,
+                decoy: Decoy::new()?,
+                audit,
+                clients,
+                clock: self.clock.clone(),
+                slow_checks: SlowChecks::new(
+                    self.slow_checks.0,
+                    self.slow_checks.1,
+                    std::mem::take(&mut self.check_place),
+                    self.clock.clone(),
+                ),
+                throttle: Throttle::new(self.limits, self.clock.clone()),
+            },
+        })
     }
 
     /// Checks that the settings are consistent, and that the clients are valid under them.

@@ -1,6 +1,6 @@
 //! [`TrustedProxies`]: finds the address of a caller behind trusted proxies, from one header.
 
-mod header;
+mod forwarded_header;
 mod range;
 #[cfg(test)]
 mod tests;
@@ -9,8 +9,8 @@ use std::net::IpAddr;
 
 use http::HeaderMap;
 
-pub use self::header::ForwardedHeader;
-use self::header::last_element;
+pub use self::forwarded_header::ForwardedHeader;
+use self::forwarded_header::last_element;
 use self::range::{Family, Range};
 
 /// The proxies that may report a caller's address, and the header in which they report it.
