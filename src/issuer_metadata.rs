@@ -1,7 +1,8 @@
 //! The metadata of an issuer (RFC 8414, OpenID Connect Discovery): where it is, and the URL of an endpoint in it.
 
 use http::Uri;
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::Value;
 
 use crate::issuer::Issuer;
 use crate::object::Object;
@@ -19,6 +20,23 @@ pub(crate) fn well_known_urls(issuer: &Issuer) -> [String; 2] {
     ]
 }
 
+/// Which URL of the metadata is needed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Endpoint {
+    Token,
+    #[cfg(feature = "remote")]
+    Keys,
+}
+
+/// The members that are used. A member that is there twice is an error of serde's, in place of a choice between the two.
+#[derive(Deserialize)]
+struct Metadata {
+    issuer: String,
+    token_endpoint: Option<Value>,
+    #[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "keys are fetched with the feature"))]
+    jwks_uri: Option<Value>,
+}
+
 /// Reads the URL of an endpoint from metadata that is the issuer's own. `from` is the URL of the metadata.
 ///
 /// # Errors
@@ -28,13 +46,12 @@ pub(crate) fn endpoint(
     issuer: &Issuer,
     from: &str,
     body: &[u8],
-    member: &str,
+    endpoint: Endpoint,
     plain_http: PlainHttp,
 ) -> Result<Uri, String> {
-    let Object::<Map<String, Value>>(metadata) = serde_json::from_slice(body)
+    let Object::<Metadata>(metadata) = serde_json::from_slice(body)
         .map_err(|_| "this is not issuer metadata (RFC 8414 §3.2): expected a JSON object with an `issuer`")?;
-    let text = |name: &str| metadata.get(name).and_then(Value::as_str);
-    let named = text("issuer").ok_or("the metadata has no `issuer`")?;
+    let named = metadata.issuer.as_str();
     // "If these values are not identical, the data contained in the response MUST NOT be used" (RFC 8414 §3.3).
     if named != issuer.as_str() {
         return Err(format!(
@@ -44,7 +61,12 @@ pub(crate) fn endpoint(
             quoted_within(issuer.as_str(), LONGEST_URL)
         ));
     }
-    let url = text(member).ok_or_else(|| format!("the metadata has no `{member}`"))?;
+    let (member, url) = match endpoint {
+        Endpoint::Token => ("token_endpoint", &metadata.token_endpoint),
+        #[cfg(feature = "remote")]
+        Endpoint::Keys => ("jwks_uri", &metadata.jwks_uri),
+    };
+    let url = url.as_ref().and_then(Value::as_str).ok_or_else(|| format!("the metadata has no `{member}`"))?;
     let invalid = |what: &str| format!("its `{member}` {} cannot be used: {what}", quoted_within(url, LONGEST_URL));
     let endpoint = uri::secure(url, plain_http).map_err(invalid)?;
     if endpoint.scheme_str() == Some("http") && from.starts_with("https:") {
@@ -55,13 +77,13 @@ pub(crate) fn endpoint(
 
 #[cfg(test)]
 mod tests {
-    use super::{endpoint, well_known_urls};
+    use super::{Endpoint, endpoint, well_known_urls};
     use crate::uri::PlainHttp;
 
     fn read(metadata: &str) -> Result<String, String> {
         let issuer = "https://h.example/tenant".parse().unwrap();
         let from = "https://h.example/.well-known/oauth-authorization-server/tenant";
-        endpoint(&issuer, from, metadata.as_bytes(), "token_endpoint", PlainHttp::Loopback).map(|url| url.to_string())
+        endpoint(&issuer, from, metadata.as_bytes(), Endpoint::Token, PlainHttp::Loopback).map(|url| url.to_string())
     }
 
     #[test]
@@ -92,6 +114,10 @@ mod tests {
             (r#"{"issuer": "https://h.example/tenant", "token_endpoint": "https://h.example@evil.example/"}"#, "user"),
             (r#"{"issuer": "https://h.example/tenant", "token_endpoint": "/token"}"#, "absolute"),
             (r#"{"issuer": "https://h.example/tenant"}"#, "no `token_endpoint`"),
+            (
+                r#"{"issuer": "https://h.example/tenant", "issuer": "https://h.example/tenant", "token_endpoint": "https://h.example/t"}"#,
+                "not issuer metadata",
+            ),
             (r#"["https://h.example/tenant", "https://h.example/token"]"#, "not issuer metadata"),
             ("<html>", "not issuer metadata"),
         ] {

@@ -13,7 +13,7 @@ use super::access_token::AccessToken;
 use super::attempts::{Attempts, NotYet};
 use super::cached_token_source::CachedTokenSource;
 use super::config_error::ClientConfigError;
-use super::discovery::fetch_json;
+use super::discovery::{NoDocument, fetch_json};
 use super::in_flight::InFlight;
 use super::origin::Origins;
 use super::settings::ClientCredentials;
@@ -40,6 +40,8 @@ pub(super) struct DiscoveredSource(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     resource: String,
+    /// Where its metadata is at first: the well-known URL with the path of the resource, and the one without.
+    urls: (String, Option<String>),
     plain_http: PlainHttp,
     /// The issuers that credentials may be sent to, and their tokens.
     issuers: Vec<(String, CachedTokenSource)>,
@@ -96,11 +98,12 @@ impl DiscoveredSource {
         let (Some((http, limits, plain_http)), Some((_, source))) = (first, issuers.first()) else {
             return Err(ClientConfigError::NoCredentials);
         };
-        let url = well_known_url(&resource, plain_http)?;
+        let urls = well_known_urls(&resource, plain_http)?;
+        let url = urls.0.clone();
         let attempts = Attempts::new(source.now());
         let discovery = Mutex::new(Discovery { url, chosen_at: None, attempts, look: None, looks: 0 });
         let chosen = AtomicUsize::new(NONE);
-        Ok(Self(Arc::new(Shared { resource, plain_http, issuers, http, limits, chosen, discovery })))
+        Ok(Self(Arc::new(Shared { resource, urls, plain_http, issuers, http, limits, chosen, discovery })))
     }
 
     pub(super) fn resource(&self) -> &str {
@@ -112,14 +115,15 @@ impl DiscoveredSource {
     }
 }
 
-/// RFC 9728 §3.1 has the well-known part between the host and the path.
-fn well_known_url(resource: &str, plain_http: PlainHttp) -> Result<String, ClientConfigError> {
+/// RFC 9728 §3.1 has the well-known part between the host and the path. MCP (revision 2025-11-25) looks without the path after that.
+fn well_known_urls(resource: &str, plain_http: PlainHttp) -> Result<(String, Option<String>), ClientConfigError> {
     let url = uri::secure(resource, plain_http).map_err(|reason| ClientConfigError::resource_url(resource, reason))?;
     let (scheme, authority) = (url.scheme_str().unwrap_or_default(), url.authority().map_or("", |host| host.as_str()));
     let path = url.path_and_query().map_or("", |path| path.as_str());
     // "any terminating slash following the host component MUST be removed" before the insertion.
     let path = if path == "/" { "" } else { path };
-    Ok(format!("{scheme}://{authority}/.well-known/oauth-protected-resource{path}"))
+    let root = format!("{scheme}://{authority}/.well-known/oauth-protected-resource");
+    Ok((format!("{root}{path}"), (!path.is_empty()).then_some(root)))
 }
 
 impl Shared {
@@ -189,7 +193,19 @@ impl Shared {
 
     /// Fetches the metadata, and returns the first issuer in it that is one of ours.
     async fn look(&self, url: &str) -> Result<usize, TokenSourceError> {
-        let answer = fetch_json(&*self.http, url, self.limits).await;
+        let mut url = url;
+        let mut answer = fetch_json(&*self.http, url, self.limits).await;
+        // A resource may have its metadata for the whole host only.
+        if let Err(first) = &answer
+            && first.is_absent
+            && *url == self.urls.0
+            && let Some(root) = &self.urls.1
+        {
+            let second = fetch_json(&*self.http, root, self.limits).await;
+            url = root;
+            answer = second
+                .map_err(|second| NoDocument { message: format!("{}; {}", first.message, second.message), ..second });
+        }
         let answer = answer.map_err(|error| TokenSourceError::of(error.kind, error.message))?;
         self.read(answer.body()).map_err(|what| {
             TokenSourceError::of(
@@ -315,7 +331,7 @@ impl TokenSource for DiscoveredSource {
 
 #[cfg(test)]
 mod tests {
-    use super::well_known_url;
+    use super::well_known_urls;
     use crate::uri::PlainHttp;
 
     #[test]
@@ -328,8 +344,8 @@ mod tests {
                 "https://mcp.example.com:8443/.well-known/oauth-protected-resource/a/b?c",
             ),
         ] {
-            assert_eq!(well_known_url(resource, PlainHttp::Loopback).unwrap(), expected);
+            assert_eq!(well_known_urls(resource, PlainHttp::Loopback).unwrap().0, expected);
         }
-        assert!(well_known_url("http://mcp.example.com", PlainHttp::Loopback).is_err());
+        assert!(well_known_urls("http://mcp.example.com", PlainHttp::Loopback).is_err());
     }
 }

@@ -11,7 +11,7 @@ use super::token_error::{TokenSourceError, TokenSourceErrorKind};
 use super::transport;
 use crate::clock::Moment;
 use crate::issuer::Issuer;
-use crate::issuer_metadata;
+use crate::issuer_metadata::{self, Endpoint};
 use crate::transport::{DynHttpClient, Limits};
 use crate::uri::{self, PlainHttp};
 
@@ -120,6 +120,8 @@ async fn discover(
 pub(super) struct NoDocument {
     pub(super) kind: TokenSourceErrorKind,
     pub(super) message: String,
+    /// The server said that there is none.
+    pub(super) is_absent: bool,
 }
 
 async fn token_endpoint(
@@ -130,9 +132,10 @@ async fn token_endpoint(
     limits: Limits,
 ) -> Result<Uri, NoDocument> {
     let answer = fetch_json(client, url, limits).await?;
-    issuer_metadata::endpoint(issuer, url, answer.body(), "token_endpoint", plain_http).map_err(|message| NoDocument {
+    issuer_metadata::endpoint(issuer, url, answer.body(), Endpoint::Token, plain_http).map_err(|message| NoDocument {
         kind: TokenSourceErrorKind::InvalidAnswer,
         message: format!("{url}: {message}"),
+        is_absent: false,
     })
 }
 
@@ -142,8 +145,11 @@ pub(super) async fn fetch_json(
     url: &str,
     limits: Limits,
 ) -> Result<Response<Bytes>, NoDocument> {
-    let unavailable =
-        |what: String| NoDocument { kind: TokenSourceErrorKind::Unavailable, message: format!("{url}: {what}") };
+    let unavailable = |what: String| NoDocument {
+        kind: TokenSourceErrorKind::Unavailable,
+        message: format!("{url}: {what}"),
+        is_absent: false,
+    };
     let mut request = Request::new(Bytes::new());
     *request.uri_mut() = url.parse().map_err(|_| unavailable("this is not a URL".to_owned()))?;
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -151,7 +157,10 @@ pub(super) async fn fetch_json(
     match answer.status() {
         StatusCode::OK => Ok(answer),
         status if status.is_redirection() => Err(unavailable(format!("a redirect ({status}) is not followed"))),
-        status => Err(unavailable(format!("it answered {status}"))),
+        status => {
+            let is_absent = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
+            Err(NoDocument { is_absent, ..unavailable(format!("it answered {status}")) })
+        }
     }
 }
 

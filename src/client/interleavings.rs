@@ -45,10 +45,10 @@ mod concurrency {
     }
 }
 
-#[allow(dead_code, reason = "a copy")]
+#[allow(dead_code, unfulfilled_lint_expectations, clippy::duplicate_mod, reason = "a copy")]
 #[path = "ready_tokens.rs"]
 mod ready_tokens;
-#[allow(dead_code, reason = "a copy")]
+#[allow(dead_code, unfulfilled_lint_expectations, clippy::duplicate_mod, reason = "a copy")]
 #[path = "token_cache.rs"]
 mod token_cache;
 

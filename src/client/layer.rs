@@ -68,8 +68,8 @@ impl ClientCredentialsLayer {
     /// Makes the layer for a resource whose issuer is discovered. Each of the credentials is for one issuer, and no other issuer gets
     /// a credential. Their tokens are requested for this resource.
     ///
-    /// Before the first token is requested, the metadata of the resource is fetched from its well-known URL (RFC 9728 §3.1). The first
-    /// of its `authorization_servers` for which there are credentials is used. When a 401 names a `resource_metadata`, the metadata is
+    /// Before the first token is requested, the metadata of the resource is fetched from its well-known URL (RFC 9728 §3.1), or, if
+    /// there is no document, from the one without the path of the resource. The first of its `authorization_servers` for which there are credentials is used. When a 401 names a `resource_metadata`, the metadata is
     /// fetched again from there, at most once per 60 s. It is believed only if it has the origin of the resource, and its `resource`
     /// is identical to this value.
     ///

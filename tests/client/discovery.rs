@@ -23,6 +23,8 @@ const SECOND: &str = "https://second.example.com";
 struct Site {
     internet: Internet,
     metadata: Arc<Mutex<String>>,
+    /// A URL without a document.
+    missing: &'static str,
 }
 
 fn metadata(resource: &str, issuers: &[&str]) -> String {
@@ -31,12 +33,17 @@ fn metadata(resource: &str, issuers: &[&str]) -> String {
 
 impl Site {
     fn new(metadata: impl Into<String>) -> Self {
-        Self { internet: Internet::default(), metadata: Arc::new(Mutex::new(metadata.into())) }
+        Self { internet: Internet::default(), metadata: Arc::new(Mutex::new(metadata.into())), missing: "" }
     }
 
     fn credentials(&self, issuer: &str) -> ClientCredentials {
-        let metadata = self.metadata.clone();
+        let (metadata, missing) = (self.metadata.clone(), self.missing);
         let service = self.internet.serve(move |url| {
+            if url == missing {
+                let mut response = json("");
+                *response.status_mut() = http::StatusCode::NOT_FOUND;
+                return response;
+            }
             let (origin, path) = url.split_at(url.match_indices('/').nth(2).map_or(url.len(), |(at, _)| at));
             match path {
                 "/.well-known/oauth-authorization-server" => {
@@ -113,6 +120,20 @@ async fn metadata_for_another_resource_or_with_unknown_issuers_is_not_used() {
         // It is not requested again at once.
         assert!(service.call(request()).await.is_err());
         assert_eq!(site.internet.urls(), [WELL_KNOWN], "{document}");
+    }
+}
+
+#[tokio::test]
+async fn metadata_for_the_whole_host_is_used_if_there_is_none_for_the_path() {
+    let root = "https://mcp.example.com/.well-known/oauth-protected-resource";
+    for (document, is_used) in
+        [(metadata(RESOURCE, &[FIRST]), true), (metadata("https://mcp.example.com", &[FIRST]), false)]
+    {
+        let site = Site { missing: WELL_KNOWN, ..Site::new(document) };
+        let mut service = site.layer().layer(resource("first.example.com", "Bearer"));
+        assert_eq!(service.call(request()).await.is_ok(), is_used);
+        assert_eq!(site.internet.urls()[..2], [WELL_KNOWN, root]);
+        assert_eq!(site.internet.credentials_at().len(), usize::from(is_used), "its `resource` must be the same");
     }
 }
 

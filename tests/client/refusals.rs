@@ -90,7 +90,9 @@ async fn a_path_that_refuses_every_token_fails_no_call_of_another_path() {
 /// The issuer gives a new token each time, or the same one, or is down once it has given one.
 #[tokio::test(start_paused = true)]
 async fn a_path_that_refuses_every_token_from_the_start_fails_no_call_of_another_path() {
-    let rules: [(&str, f64, fn(bool) -> Issue); 3] = [
+    /// What the issuer answers to the first request, and to the others.
+    type Rule = fn(bool) -> Issue;
+    let rules: [(&str, f64, Rule); 3] = [
         ("new tokens", 20.0 + 302.0, |_| Issue::Token(Some(600))),
         ("the same token", 20.0 + 302.0, |is_first| if is_first { Issue::Token(Some(600)) } else { Issue::SameToken }),
         ("down", 40.0, |is_first| if is_first { Issue::Token(Some(600)) } else { Issue::NoConnection }),

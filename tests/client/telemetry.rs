@@ -11,9 +11,9 @@ use http::Request;
 use http_body_util::Full;
 use tokio::time::sleep;
 use tower::{Layer as _, Service as _};
-use tower_client_credentials::ClientCredentialsLayer;
 use tower_client_credentials::client::TokenSourceError;
 use tower_client_credentials::event::{self, EventSender, Outcome};
+use tower_client_credentials::{ClientCredentialsLayer, ClientId};
 use tracing::Instrument as _;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::dynamic_filter_fn;
@@ -150,7 +150,7 @@ fn each_request_for_a_token_and_each_refused_token_is_an_event() {
     in_simulated_time(life_of_a_caller(Some(sender)));
     let (mut obtained, mut failed, mut refused, mut waited) = (0, Vec::new(), 0, 0);
     while let Some(event) = events.try_recv() {
-        assert_eq!(event.client_id.as_ref().map(|id| id.as_str()), Some("billing"));
+        assert_eq!(event.client_id.as_ref().map(ClientId::as_str), Some("billing"));
         let text = format!("{event:?}");
         assert!(!text.contains("the-secret-of-billing") && !text.contains("token-"), "{text}");
         match event.outcome {

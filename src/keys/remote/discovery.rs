@@ -3,7 +3,7 @@
 use http::Uri;
 
 use crate::issuer::Issuer;
-use crate::issuer_metadata;
+use crate::issuer_metadata::{self, Endpoint};
 use crate::transport::DynHttpClient;
 use crate::transport::Limits;
 use crate::transport::fetch;
@@ -40,6 +40,6 @@ async fn ask(
 ) -> Result<Uri, FetchError> {
     let url = uri::secure(url, plain_http).map_err(|what| FetchError::new(url, fetch::Cause::Document(what.into())))?;
     let response = fetch::get(client, &url, None, caches, limits).await?.response;
-    issuer_metadata::endpoint(issuer, &url.to_string(), response.body(), "jwks_uri", plain_http)
+    issuer_metadata::endpoint(issuer, &url.to_string(), response.body(), Endpoint::Keys, plain_http)
         .map_err(|what| FetchError::document(&url, what))
 }
