@@ -279,7 +279,7 @@ impl BearerAuthLayer {
     /// The wrapped service finds an [`ApiKeyIdentity`](super::ApiKeyIdentity) in the request's extensions instead of a
     /// [`VerifiedToken`]. A handler that takes both takes a [`Caller`](super::Caller). The extractors of [`VerifiedToken`] refuse
     /// the request with 401. The scopes that the layer requires apply to keys, too. The key is marked as sensitive, or
-    /// [removed](Self::remove_authorization). Layers outside of this one that log headers must hide the header of the key.
+    /// [removed](Self::remove_authorization). Outer layers that log headers must hide the header of the key.
     #[must_use]
     pub fn api_keys(self, keys: ApiKeys) -> Self {
         self.with(|guard| guard.api_keys = Some(keys))

@@ -1,4 +1,4 @@
-//! The hooks of an application: the bodies of refusals, and API keys beside tokens during a migration.
+//! The hooks of an application: the bodies of refusals, and API keys in addition to tokens during a migration.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests, which may
 
