@@ -66,6 +66,18 @@ fn check_creates_neither_a_key_nor_a_store() {
     assert_eq!(names, ["service.toml"]);
 }
 
+#[test]
+fn check_shows_no_secret_of_the_example_file_in_any_kind_of_credential() {
+    let config = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/standalone.toml"));
+    let secrets = ["secret-for-demonstrations", "odd secret: "];
+    let content = fs::read_to_string(config).unwrap();
+    let (text, _) = shown(config, &[("TCC_STORE", "memory:")]);
+    for secret in secrets {
+        assert!(content.contains(secret) && !text.contains(secret), "`{secret}` is in {text}");
+    }
+    assert_eq!(text.matches("(not shown)").count(), content.matches("dangerous_plain_client_secret = ").count());
+}
+
 /// The file of `examples/deploy`, with the files of this test in place of those of a container.
 #[cfg(feature = "metrics")]
 #[test]
