@@ -41,7 +41,7 @@ struct Metadata {
 ///
 /// # Errors
 ///
-/// What is wrong with the metadata, for the operator.
+/// The text says, for the operator, why the metadata cannot be used.
 pub(crate) fn endpoint(
     issuer: &Issuer,
     from: &str,

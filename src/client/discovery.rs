@@ -120,7 +120,7 @@ async fn discover(
 pub(super) struct NoDocument {
     pub(super) kind: TokenSourceErrorKind,
     pub(super) message: String,
-    /// The server said that there is none.
+    /// The server said that there is no document.
     pub(super) is_absent: bool,
 }
 

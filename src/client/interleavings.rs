@@ -155,7 +155,7 @@ fn interleaved(test: fn()) {
     let config = || {
         let mut config = Config::new();
         config.stack_size = 0x8_0000;
-        // Threads that give up each other's requests in turn could go on for ever.
+        // Threads can give up each other's requests in turn without end.
         config.max_steps = MaxSteps::ContinueAfter(3_000);
         config
     };

@@ -38,6 +38,7 @@ impl HttpError {
         Self(Box::new(TooLong(most)))
     }
 
+    #[cfg(any(test, feature = "remote"))]
     pub(crate) fn is_too_long(&self) -> bool {
         self.0.is::<TooLong>()
     }
@@ -49,6 +50,7 @@ impl HttpError {
         Self(Box::new(NoConnection(source.into())))
     }
 
+    #[cfg(any(test, feature = "remote"))]
     pub(crate) fn is_no_connection(&self) -> bool {
         self.0.is::<NoConnection>()
     }
