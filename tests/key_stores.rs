@@ -236,7 +236,7 @@ async fn a_copy_of_a_store_contains_no_private_key_that_can_be_read() {
     let number = &der[36..68];
     let known: p256::SecretKey = p256::pkcs8::DecodePrivateKey::from_pkcs8_pem(common::KEY).unwrap();
     assert_eq!(number, &known.to_bytes()[..]);
-    let hex: String = number.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = number.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     let mut needles = vec![number.to_vec(), hex.clone().into_bytes(), hex.to_uppercase().into_bytes()];
     // In base64, the bytes around the number decide about its first and its last character.
     for shift in 0..3 {

@@ -206,7 +206,7 @@ fn assert_private(path: &Path) {
 }
 
 fn first_key_id(ring: &KeyRing) -> String {
-    ring.key_ids().next().unwrap().to_owned()
+    ring.key_ids().next().unwrap()
 }
 
 #[test]

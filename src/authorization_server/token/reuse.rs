@@ -91,16 +91,16 @@ impl ReusedTokens {
                         return Ok(token);
                     }
                     let now = UnixTime::now(&*minter.clock);
-                    let minted = match minter.mint(grant) {
-                        Ok(minted) => minted.token().await,
+                    let signed = match minter.mint(grant) {
+                        Ok(unsigned) => unsigned.token().await,
                         Err(error) => Err(error),
                     };
-                    if let Ok(token) = &minted {
+                    if let Ok(token) = &signed {
                         let fits = token.as_str().len() <= MAX_KEPT_BYTES;
                         *place.lock() = fits.then(|| Kept::new(grant, token, now, self.percent));
                     }
-                    leader.finish(minted.as_ref().map(|token| token.reused(0)).map_err(Clone::clone));
-                    return minted;
+                    leader.finish(signed.as_ref().map(|token| token.reused(0)).map_err(Clone::clone));
+                    return signed;
                 }
             }
         }

@@ -67,7 +67,7 @@ impl KeyEncryptionKey {
         }
         // A digest under a label of its own reveals nothing about random bytes.
         let digest = sha256(&[b"tcc key-encryption key name v1\0", bytes].concat());
-        let name = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        let name = digest.iter().take(6).fold(String::new(), |name, byte| name + &format!("{byte:02x}"));
         Ok(Self(Arc::new([Named { name, cipher: Arc::new(cipher) }])))
     }
 

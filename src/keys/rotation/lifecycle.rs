@@ -190,12 +190,11 @@ impl RingState {
         let mut steps = self.remove_old(now);
         if self.signing().is_none() {
             // A new ring: no one has its key set yet, and no token is signed.
-            match self.next().map(|next| next.key_id().to_owned()) {
-                Some(next) => self.promote(&next, now, &mut steps),
-                None => {
-                    let key = generate(self.algorithm)?;
-                    self.add(key, KeyState::Signing, now, &mut steps);
-                }
+            if let Some(next) = self.next().map(|next| next.key_id().to_owned()) {
+                self.promote(&next, now, &mut steps);
+            } else {
+                let key = generate(self.algorithm)?;
+                self.add(key, KeyState::Signing, now, &mut steps);
             }
         }
         let is_due = self.rotate || self.due_at(every).is_some_and(|due| due <= now);

@@ -328,7 +328,7 @@ impl Keeper {
     /// Applies what is stored, unless it is older than what this replica has, or not readable. Then it keeps what it has.
     fn apply_stored(&self, local: &mut Local, stored: &StoredRing) -> Result<(), KeyRingError> {
         let applied = local.applied.as_ref();
-        if let Some(reason) = self.why_restored(local, stored) {
+        if let Some(reason) = Self::why_restored(local, stored) {
             self.refused(local, &reason);
             // A replica that has nothing cannot know what was lost.
             return if local.applied.is_some() { Ok(()) } else { Err(KeyRingError::Refused(reason)) };
@@ -369,12 +369,13 @@ impl Keeper {
 
     /// Returns how it is known that the store was restored from an older copy: this replica or another live one has a higher
     /// version. `None` if it was not, or if an operator accepts it.
-    fn why_restored(&self, local: &Local, stored: &StoredRing) -> Option<String> {
+    fn why_restored(local: &Local, stored: &StoredRing) -> Option<String> {
         let others = stored.replicas.iter().map(|replica| replica.version);
         let known = local.applied.iter().map(|applied| applied.state.version).chain(others).max()?;
         (stored.version < known && !local.accepts_stored).then(|| {
             format!(
-                "the stored ring has version {}, and a live replica has {known}, so the store was restored from an older copy; the                  known ring is used until `KeyManager::accept_stored` is called, and no replica can start",
+                "the stored ring has version {}, and a live replica has {known}, so the store was restored from an older copy; the \
+                 known ring is used until `KeyManager::accept_stored` is called, and no replica can start",
                 stored.version
             )
         })
@@ -436,7 +437,7 @@ impl Keeper {
     /// Takes the steps that are due, if no other replica is faster.
     async fn take_due_steps(&self, local: &mut Local, stored: &StoredRing) -> Result<(), KeyRingError> {
         // Nothing is written over a ring that is altered or restored: an operator decides.
-        if self.refuse_altered(local, stored).is_err() {
+        if Self::refuse_altered(local, stored).is_err() {
             return Ok(());
         }
         let mut change = self.begin(local, stored);
@@ -511,7 +512,7 @@ impl Keeper {
         let mut local = self.local.lock().await;
         for _ in 0..ATTEMPTS {
             let stored = self.sync(&mut local).await?;
-            self.refuse_altered(&local, &stored)?;
+            Self::refuse_altered(&local, &stored)?;
             let mut change = self.begin(&local, &stored);
             let now = millis_of(stored.now);
             change.state.observe(now, lowest_version(&stored, &self.replica, local.reported));
@@ -533,7 +534,7 @@ impl Keeper {
         let mut local = self.local.lock().await;
         for _ in 0..ATTEMPTS {
             let stored = self.sync(&mut local).await?;
-            self.refuse_altered(&local, &stored)?;
+            Self::refuse_altered(&local, &stored)?;
             let mut change = self.begin(&local, &stored);
             let steps = change.state.publish(key.verifying_key(), millis_of(stored.now));
             if steps.is_empty() {
@@ -568,10 +569,10 @@ impl Keeper {
         Err(KeyRingError::Busy)
     }
 
-    fn refuse_altered(&self, local: &Local, stored: &StoredRing) -> Result<(), KeyRingError> {
+    fn refuse_altered(local: &Local, stored: &StoredRing) -> Result<(), KeyRingError> {
         let altered = local.applied.as_ref().filter(|applied| !applied.problems.is_empty());
         let altered = altered.map(|applied| applied.problems.join("; "));
-        self.why_restored(local, stored).or(altered).map_or(Ok(()), |reason| Err(KeyRingError::Refused(reason)))
+        Self::why_restored(local, stored).or(altered).map_or(Ok(()), |reason| Err(KeyRingError::Refused(reason)))
     }
 
     fn explain(&self, error: TooEarly, key_id: &str, stored: &StoredRing, local: &Local) -> KeyRingError {

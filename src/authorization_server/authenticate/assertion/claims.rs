@@ -81,13 +81,15 @@ impl<'a> Claims<'a> {
 #[cold]
 fn why_not(json: &[u8]) -> Refusal {
     use AssertionRule::{Audience, Expiry, IssuedAt, Issuer, NotBefore, Payload, Subject, TokenId};
+    /// A claim, its rule, what is expected, and the check of its type.
+    type Required = (&'static str, AssertionRule, &'static str, fn(&Value) -> bool);
     const TEXT: &str = "a string";
     const TIME: &str = "a number of seconds since 1970 (RFC 7519 §2)";
     let claims: Option<Map<String, Value>> = serde_json::from_slice(json).ok();
     let Some(claims) = claims else {
         return Refusal::new(Payload, "the payload is not a JSON object (RFC 7519 §7.2); sign the claims as JSON");
     };
-    let required: [(&str, AssertionRule, &str, fn(&Value) -> bool); 5] = [
+    let required: [Required; 5] = [
         ("iss", Issuer, TEXT, Value::is_string),
         ("sub", Subject, TEXT, Value::is_string),
         ("aud", Audience, "this server's issuer identifier, as the only audience (RFC 10070)", is_sole),
