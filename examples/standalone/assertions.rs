@@ -222,7 +222,7 @@ const NOT_REMOTE: &str = "this program was built without `remote`, which fetches
 
 fn platform_issuer(platform: &Platform, source: &Source) -> Result<PlatformIssuer, String> {
     let Platform { issuer, also_named, jwks_file, jwks_uri, in_cluster, .. } = platform;
-    let named = |issuer: PlatformIssuer| also_named.iter().fold(issuer, |issuer, name| issuer.also_named(name));
+    let named = |issuer: PlatformIssuer| also_named.iter().fold(issuer, PlatformIssuer::also_named);
     match (issuer, jwks_file, jwks_uri, in_cluster) {
         (Some(issuer), Some(path), None, false) => {
             let path = source.resolve(path);

@@ -41,12 +41,12 @@ impl KeyServer {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/jwks", listener.local_addr().unwrap());
         let server = Self { url, answer: Arc::new(Mutex::new(Answer::Keys(keys))), asked: Arc::default() };
-        let router = Router::new().route("/jwks", get(Self::respond)).with_state(server.clone());
+        let router = Router::new().route("/jwks", get(async |state| Self::respond(state))).with_state(server.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         server
     }
 
-    async fn respond(State(server): State<Self>) -> Response {
+    fn respond(State(server): State<Self>) -> Response {
         server.asked.fetch_add(1, Ordering::SeqCst);
         let answer = server.answer.lock().unwrap().clone();
         match answer {

@@ -84,7 +84,7 @@ fn with_claims() -> Vec<Row> {
     rows.extend(claims("exp", Expiry, [json!(-1), json!(1e300), json!(0), json!(NOW - 10), json!(NOW - 3_600)]));
     rows.extend(claims("exp", Lifetime, [311, 3_600, u64::from(u32::MAX)].map(|ahead| json!(NOW + ahead))));
     rows.extend(claims("nbf", NotBefore, no_time()));
-    rows.extend(claims("nbf", NotBefore, [json!(NOW + 11), json!(NOW as f64 + 10.5), json!(NOW + 3_600)]));
+    rows.extend(claims("nbf", NotBefore, [json!(NOW + 11), json!(1_700_000_010.5), json!(NOW + 3_600)]));
     rows.extend(claims("iat", IssuedAt, no_time()));
     rows.extend(claims("iat", IssuedAt, [json!(NOW + 11), json!(NOW + 86_400)]));
     rows.push(row("a sub that is no client id", Subject, &good("é", "ES256", Some("k1")).es256(7)));

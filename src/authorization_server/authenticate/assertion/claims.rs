@@ -77,6 +77,9 @@ impl<'a> Claims<'a> {
     }
 }
 
+/// A required claim: its name, its rule, what is expected, and whether a value is of the right type.
+type Required = (&'static str, AssertionRule, &'static str, fn(&Value) -> bool);
+
 /// Returns why the claims cannot be read: the first claim with a wrong type, or another mistake.
 #[cold]
 fn why_not(json: &[u8]) -> Refusal {
