@@ -1,4 +1,4 @@
-//! Clients without shared secrets: the settings, and what is built from them.
+//! Clients without shared secrets: their settings, and the library settings that are built from them.
 
 use std::fmt::Display;
 use std::path::PathBuf;

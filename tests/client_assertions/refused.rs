@@ -213,7 +213,7 @@ fn of_clients() -> Vec<Row> {
     };
     let typed = |kind: Option<&str>| Row { name: format!("{kind:?}"), rule: AssertionType, request: request(kind) };
     let mut rows = vec![
-        row("an unknown client", Client, &by("nobody").es256(7)),
+        row("an unknown client", Client, &by("stranger").es256(7)),
         row("a disabled client", Client, &by("retired").es256(7)),
         row("a client with only a secret", Credential, &by("secret").es256(7)),
         row("an expired credential", Credential, &by("ended").es256(7)),
@@ -230,7 +230,7 @@ fn of_clients() -> Vec<Row> {
         typed(Some(&format!("{JWT_BEARER} "))),
         typed(Some("jwt-bearer")),
     ];
-    for id in ["other", "KEY", "nobody"] {
+    for id in ["other", "KEY", "stranger"] {
         let request = asks(&of_key().es256(7)).param("client_id", id);
         rows.push(Row { name: format!("client_id={id}"), rule: ClientId, request });
     }

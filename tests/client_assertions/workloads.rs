@@ -165,7 +165,7 @@ fn refused_accounts() -> Vec<(String, AssertionRule, TokenRequest)> {
         row("an SVID of the cluster", Subject, of(account().claim("sub", SVID), "spiffe")),
         row("another client", Credential, of(account(), "ci")),
         row("a client with a key", Credential, of(account(), "key")),
-        row("an unknown client", Client, of(account(), "nobody")),
+        row("an unknown client", Client, of(account(), "stranger")),
         row("a disabled client", Client, of(account(), "retired")),
         row("an unknown key", Key, of(account().header("kid", "c2"), "kube")),
         row("another algorithm", Algorithm, of(account().header("alg", "RS256"), "kube")),
