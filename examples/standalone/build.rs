@@ -445,7 +445,9 @@ fn with_credentials(client: &Client, source: &Source) -> Result<tower_client_cre
     let listed = if client.credentials.is_empty() { vec![only_credential(client)] } else { client.credentials.clone() };
     if !client.credentials.is_empty() {
         if only_credential(client).has_any() {
-            return Err("it has `credentials`, and another credential outside of the list; put that into the list".to_owned());
+            return Err(
+                "it has `credentials`, and another credential outside of the list; put that into the list".to_owned()
+            );
         }
         let is_another = |own: Method| listed.iter().any(|credential| credential.method != own);
         if let Some(own) = shorthand.filter(|own| is_another(*own)).map(Method::registered) {
