@@ -107,15 +107,19 @@ fn ways_to_authenticate() {
 fn assertions() {
     let (subject, signing, bare) =
         (Subject::new(Algorithm::ES256, 10), Signing::default(), Bare::new(Algorithm::ES256));
-    let message = subject.token.rsplit_once('.').unwrap().0.as_bytes();
-    let (public, signature) = (bare.public(), bare.sign(message));
-    let signature = &signature[..bare.signature_len()];
+    // Each is verified in turn: with one signature again and again, the processor would learn its branches.
+    let (public, mut next) = (bare.public(), 0);
+    let signed: Vec<_> = (0..4_096).map(|number| format!("{number:0300}")).collect();
+    let signed: Vec<_> = signed.into_iter().map(|message| (bare.sign(message.as_bytes()), message)).collect();
+    let length = bare.signature_len();
     let [own, operations, basic] = interleaved(
         [
             Work::new(|| signing.request(), |request| signing.ask(request)),
             Work::bare(|| {
-                public.verify_sig(message, signature).unwrap();
-                bare.sign(message)
+                next = (next + 1) % signed.len();
+                let (signature, message) = &signed[next];
+                public.verify_sig(message.as_bytes(), &signature[..length]).unwrap();
+                bare.sign(message.as_bytes())
             }),
             Work::new(|| subject.request(1), |request| subject.ask(request)),
         ],
