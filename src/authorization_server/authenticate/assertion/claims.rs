@@ -84,8 +84,6 @@ type Required = (&'static str, AssertionRule, &'static str, fn(&Value) -> bool);
 #[cold]
 fn why_not(json: &[u8]) -> Refusal {
     use AssertionRule::{Audience, Expiry, IssuedAt, Issuer, NotBefore, Payload, Subject, TokenId};
-    /// A claim, its rule, what is expected, and the check of its type.
-    type Required = (&'static str, AssertionRule, &'static str, fn(&Value) -> bool);
     const TEXT: &str = "a string";
     const TIME: &str = "a number of seconds since 1970 (RFC 7519 §2)";
     let claims: Option<Map<String, Value>> = serde_json::from_slice(json).ok();

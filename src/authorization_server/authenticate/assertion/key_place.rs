@@ -33,7 +33,10 @@ pub(super) struct WorkloadKeys {
 }
 
 impl WorkloadKeys {
-    #[cfg_attr(not(feature = "remote"), expect(unused_variables, reason = "only fetched keys need them"))]
+    #[cfg_attr(
+        not(feature = "remote"),
+        expect(unused_variables, clippy::unnecessary_wraps, reason = "only fetched keys need them, and can fail")
+    )]
     pub(super) fn open(
         place: KeyPlace,
         format: KeyFormat,

@@ -313,7 +313,7 @@ impl AssertionAuthenticator {
     }
 
     #[cfg(not(feature = "remote"))]
-    #[expect(clippy::unused_async, clippy::unused_self, reason = "has the signature of the other one")]
+    #[expect(clippy::unused_async, reason = "has the signature of the other one")]
     async fn verify_at_url(
         &self,
         _: &Assertion<'_>,
