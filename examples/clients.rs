@@ -244,7 +244,7 @@ async fn main() -> ExitCode {
 async fn run(Arguments { store, json, command }: Arguments) -> Result<(), Failure> {
     let url = store.or_else(|| std::env::var("TCC_STORE").ok()).filter(|url| !url.is_empty());
     let url = url.ok_or_else(|| Failure(2, "no store is set; use --store or the variable TCC_STORE".to_owned()))?;
-    let store = Store::open(&url, Path::new("")).await.map_err(|why| Failure(1, why))?;
+    let store = store::open(&url, Path::new("")).await.map_err(|why| Failure(1, why))?;
     let done = |id: &ClientId, what: &str| {
         if json {
             print(json!({ "client_id": id, "done": what }))

@@ -16,7 +16,7 @@ use tower_client_credentials::authorization_server::{AttemptLimits, TokenErrorKi
 use tower_client_credentials::event::{self, Outcome};
 use tower_client_credentials::registration::RegisteredClient;
 use tower_client_credentials::resource_server::BearerError;
-use tower_client_credentials::store::StoreError;
+use tower_client_credentials::store::{StoreError, StoreFuture};
 use tower_client_credentials::{AuthorizationServer, BearerAuthLayer, ClientId, ClientStore, MemoryStore};
 
 #[tokio::test]
@@ -73,8 +73,8 @@ async fn each_outcome_is_an_event_with_the_client_and_the_reason_and_no_secret()
 struct Broken;
 
 impl ClientStore for Broken {
-    async fn find(&self, _: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
-        Err(StoreError::new("the database is gone"))
+    fn find<'a>(&'a self, _: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
+        StoreFuture::new(async move { Err(StoreError::new("the database is gone")) })
     }
 }
 

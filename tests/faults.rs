@@ -18,7 +18,7 @@ use common::stack::{Site, Stack};
 use common::{API, ISSUER, KEY, SECRET, client};
 use tower_client_credentials::authorization_server::ClientCacheLimits;
 use tower_client_credentials::store::{
-    Change, ClientAdmin, Cursor, PostgresStore, Replay, ReplayId, ReplayLog, Revocation, RevocationStore,
+    Change, ChangeFeed, ClientAdmin, Cursor, PostgresStore, Replay, ReplayId, ReplayLog, Revocation, RevocationStore,
 };
 use tower_client_credentials::{AuthorizationServer, BearerAuthLayer, ClientId, ClientStore, KeyRing, Revocations};
 

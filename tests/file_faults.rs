@@ -20,8 +20,8 @@ use common::faults::{PATIENCE, follow, loss, read, still_polls, until};
 use common::{chain, client};
 use tempfile::TempDir;
 use tower_client_credentials::store::{
-    Change, ClientAdmin, Cursor, FileStore, Replay, ReplayId, ReplayLog, Revocation, RevocationStore, SqliteStore,
-    StoreError,
+    Change, ChangeFeed, ClientAdmin, Cursor, FileStore, Replay, ReplayId, ReplayLog, Revocation, RevocationStore,
+    SqliteStore, StoreError,
 };
 use tower_client_credentials::{ClientId, ClientStore};
 

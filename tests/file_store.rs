@@ -15,7 +15,7 @@ use common::{API, NOW, at, client, clock};
 use tempfile::TempDir;
 use tower_client_credentials::store::conformance::{self, Violation};
 use tower_client_credentials::store::{
-    AdminError, Change, ClientAdmin, Cursor, FileStore, Revocation, RevocationStore,
+    AdminError, Change, ChangeFeed, ClientAdmin, Cursor, FileStore, Revocation, RevocationStore,
 };
 use tower_client_credentials::{AuthorizationServer, ClientId, ClientStore, KeyRing};
 

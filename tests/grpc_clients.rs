@@ -128,17 +128,19 @@ impl Store {
     }
 }
 
+impl ChangeFeed for Store {
+    fn changes<'a>(&'a self, cursor: &'a Cursor) -> StoreFuture<'a, Changes> {
+        StoreFuture::new(async move { self.reach()?.changes(cursor).await })
+    }
+}
+
 impl RevocationStore for Store {
-    async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
-        self.reach()?.revoke(revocation).await
+    fn revoke(&self, revocation: Revocation) -> StoreFuture<'_, ()> {
+        StoreFuture::new(async move { self.reach()?.revoke(revocation).await })
     }
 
-    async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
-        self.reach()?.changes(cursor).await
-    }
-
-    async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
-        self.reach()?.purge(now).await
+    fn purge(&self, now: SystemTime) -> StoreFuture<'_, u64> {
+        StoreFuture::new(async move { self.reach()?.purge(now).await })
     }
 }
 

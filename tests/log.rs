@@ -20,7 +20,7 @@ use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_client_credentials::authorization_server::TokenError;
 use tower_client_credentials::registration::{RegisteredClient, RegisteredSecret};
 use tower_client_credentials::resource_server::{BearerError, ResourceMetadata};
-use tower_client_credentials::store::StoreError;
+use tower_client_credentials::store::{StoreError, StoreFuture};
 use tower_client_credentials::verification::{InvalidToken, Unavailable};
 use tower_client_credentials::{
     AuthorizationServer, BearerAuthLayer, Client, ClientId, ClientSecret, ClientStore, KeyRing, MemoryStore,
@@ -193,8 +193,8 @@ async fn the_outcome_of_a_request_is_logged_under_stable_names() {
 struct Elsewhere(MemoryStore);
 
 impl ClientStore for Elsewhere {
-    async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
-        self.0.find(id).await
+    fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
+        StoreFuture::new(async move { self.0.find(id).await })
     }
 }
 
@@ -240,9 +240,11 @@ struct OtherClaims {
 struct Away;
 
 impl ClientStore for Away {
-    async fn find(&self, _: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
-        let inner = StoreError::new(io::Error::other("no route to the database"));
-        Err(StoreError::new(inner))
+    fn find<'a>(&'a self, _: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
+        StoreFuture::new(async move {
+            let inner = StoreError::new(io::Error::other("no route to the database"));
+            Err(StoreError::new(inner))
+        })
     }
 }
 

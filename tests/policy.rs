@@ -17,7 +17,7 @@ use tower_client_credentials::authorization_server::{
 };
 use tower_client_credentials::event::{self, Outcome};
 use tower_client_credentials::registration::RegisteredClient;
-use tower_client_credentials::store::{AdminError, ClientAdmin as _, StoreError};
+use tower_client_credentials::store::{AdminError, ClientAdmin as _, StoreFuture};
 use tower_client_credentials::{AuthorizationServer, Client, ClientId, ClientStore, MemoryStore, Scope, Scopes};
 
 const ADMIN: Scope = Scope::from_static("admin");
@@ -288,8 +288,8 @@ mod a_custom_store {
     struct Silent;
 
     impl ClientStore for Silent {
-        async fn find(&self, _: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
-            std::future::pending().await
+        fn find<'a>(&'a self, _: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
+            StoreFuture::new(async move { std::future::pending().await })
         }
     }
 
@@ -304,8 +304,8 @@ mod a_custom_store {
     struct Unchecked;
 
     impl ClientStore for Unchecked {
-        async fn find(&self, _: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
-            Ok(Some(Arc::new(billing().register().map_err(StoreError::new)?)))
+        fn find<'a>(&'a self, _: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
+            StoreFuture::new(async move { Ok(Some(Arc::new(billing().register().map_err(StoreError::new)?))) })
         }
     }
 
@@ -464,8 +464,8 @@ mod settings_of_the_documents {
 struct Elsewhere(MemoryStore);
 
 impl ClientStore for Elsewhere {
-    async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
-        self.0.find(id).await
+    fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
+        StoreFuture::new(async move { self.0.find(id).await })
     }
 }
 

@@ -16,7 +16,7 @@ use sqlx::postgres::{PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _};
 use tower_client_credentials::store::conformance::{self, Violation};
 use tower_client_credentials::store::{
-    Change, ClientAdmin, Cursor, PostgresStore, Replay, ReplayId, ReplayLog, Revocation, RevocationStore,
+    Change, ChangeFeed, ClientAdmin, Cursor, PostgresStore, Replay, ReplayId, ReplayLog, Revocation, RevocationStore,
 };
 use tower_client_credentials::{ClientId, ClientStore};
 

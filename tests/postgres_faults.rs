@@ -24,8 +24,8 @@ use tower_client_credentials::clock::ManualClock;
 use tower_client_credentials::event::{self, EventReceiver, Outcome};
 use tower_client_credentials::store::conformance::{self, Violation};
 use tower_client_credentials::store::{
-    Change, ClientAdmin, Cursor, PostgresStore, PostgresStoreBuilder, Replay, ReplayId, ReplayLog, Revocation,
-    RevocationStore,
+    Change, ChangeFeed, ClientAdmin, Cursor, PostgresStore, PostgresStoreBuilder, Replay, ReplayId, ReplayLog,
+    Revocation, RevocationStore,
 };
 use tower_client_credentials::{ClientId, ClientStore, Revocations};
 

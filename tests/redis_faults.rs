@@ -23,8 +23,8 @@ use tower_client_credentials::clock::ManualClock;
 use tower_client_credentials::event::EventReceiver;
 use tower_client_credentials::store::conformance::{self, Violation};
 use tower_client_credentials::store::{
-    AdminError, Change, ClientAdmin, Cursor, RedisStore, Replay, ReplayId, ReplayLog, Revocation, RevocationStore,
-    StoreError,
+    AdminError, Change, ChangeFeed, ClientAdmin, Cursor, RedisStore, Replay, ReplayId, ReplayLog, Revocation,
+    RevocationStore, StoreError,
 };
 use tower_client_credentials::verification::{InvalidToken, VerifyError};
 use tower_client_credentials::{AuthorizationServer, ClientId, ClientStore, KeyRing, Revocations, VerifiedToken};

@@ -16,7 +16,8 @@ use common::servers::Redis;
 use common::{NOW, at, client, clock};
 use tower_client_credentials::store::conformance::{self, Violation};
 use tower_client_credentials::store::{
-    AdminError, Change, ClientAdmin, Cursor, RedisStore, Replay, ReplayId, ReplayLog, Revocation, RevocationStore,
+    AdminError, Change, ChangeFeed, ClientAdmin, Cursor, RedisStore, Replay, ReplayId, ReplayLog, Revocation,
+    RevocationStore,
 };
 use tower_client_credentials::{ClientId, ClientStore};
 

@@ -20,7 +20,9 @@ use tower_client_credentials::authorization_server::{
 use tower_client_credentials::clock::{Clock as _, ManualClock};
 use tower_client_credentials::event::{self, Outcome};
 use tower_client_credentials::registration::RegisteredClient;
-use tower_client_credentials::store::{Changes, ClientAdmin as _, Cursor, Revocation, RevocationStore, StoreError};
+use tower_client_credentials::store::{
+    ChangeFeed, Changes, ClientAdmin as _, Cursor, Revocation, RevocationStore, StoreError, StoreFuture,
+};
 use tower_client_credentials::verification::{InvalidToken, VerifyError};
 use tower_client_credentials::{
     AuthorizationServer, BearerAuthLayer, ClientId, ClientStore, KeyRing, MemoryStore, Revocations,
@@ -578,8 +580,8 @@ async fn building_a_server_that_does_not_follow_its_administered_store_logs_a_wa
 struct Elsewhere(MemoryStore);
 
 impl ClientStore for Elsewhere {
-    async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
-        self.0.find(id).await
+    fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
+        StoreFuture::new(async move { self.0.find(id).await })
     }
 }
 
@@ -647,17 +649,19 @@ async fn a_token_lives_no_longer_than_revocations_are_kept() {
     #[derive(Clone, Debug)]
     struct Short(MemoryStore);
 
+    impl ChangeFeed for Short {
+        fn changes<'a>(&'a self, cursor: &'a Cursor) -> StoreFuture<'a, Changes> {
+            StoreFuture::new(async move { self.0.changes(cursor).await })
+        }
+    }
+
     impl RevocationStore for Short {
-        async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
-            self.0.revoke(revocation).await
+        fn revoke(&self, revocation: Revocation) -> StoreFuture<'_, ()> {
+            StoreFuture::new(async move { self.0.revoke(revocation).await })
         }
 
-        async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
-            self.0.changes(cursor).await
-        }
-
-        async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
-            self.0.purge(now).await
+        fn purge(&self, now: SystemTime) -> StoreFuture<'_, u64> {
+            StoreFuture::new(async move { self.0.purge(now).await })
         }
 
         fn longest_token_lifetime(&self) -> Duration {
@@ -684,17 +688,19 @@ impl OutOfReach {
     }
 }
 
+impl ChangeFeed for OutOfReach {
+    fn changes<'a>(&'a self, cursor: &'a Cursor) -> StoreFuture<'a, Changes> {
+        StoreFuture::new(async move { self.reached()?.changes(cursor).await })
+    }
+}
+
 impl RevocationStore for OutOfReach {
-    async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
-        self.reached()?.revoke(revocation).await
+    fn revoke(&self, revocation: Revocation) -> StoreFuture<'_, ()> {
+        StoreFuture::new(async move { self.reached()?.revoke(revocation).await })
     }
 
-    async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
-        self.reached()?.changes(cursor).await
-    }
-
-    async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
-        self.reached()?.purge(now).await
+    fn purge(&self, now: SystemTime) -> StoreFuture<'_, u64> {
+        StoreFuture::new(async move { self.reached()?.purge(now).await })
     }
 }
 

@@ -21,7 +21,7 @@ use tower_client_credentials::event::{self, Event, EventReceiver, Outcome};
 use tower_client_credentials::registration::{RegisteredClient, RegisteredSecret};
 use tower_client_credentials::secret::StoredSecret;
 use tower_client_credentials::store::{
-    AdminError, Change, ClientAdmin, Cursor, Revision, RevocationStore as _, StoreError,
+    AdminError, Change, ChangeFeed, Changes, ClientAdmin, ClientChange, Cursor, Revision, StoreError, StoreFuture,
 };
 use tower_client_credentials::{AuthorizationServer, Client, ClientId, ClientSecret, ClientStore, MemoryStore};
 
@@ -392,51 +392,55 @@ impl Observed {
 }
 
 impl ClientStore for Observed {
-    async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
-        self.found.fetch_add(1, Ordering::SeqCst);
-        self.clients.find(id).await
+    fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
+        StoreFuture::new(async move {
+            self.found.fetch_add(1, Ordering::SeqCst);
+            self.clients.find(id).await
+        })
+    }
+}
+
+impl ChangeFeed for Observed {
+    fn changes<'a>(&'a self, cursor: &'a Cursor) -> StoreFuture<'a, Changes> {
+        self.clients.changes(cursor)
     }
 }
 
 impl ClientAdmin for Observed {
-    async fn create(&self, client: RegisteredClient) -> Result<(), AdminError> {
-        self.clients.create(client).await
+    fn apply(&self, change: ClientChange) -> StoreFuture<'_, (), AdminError> {
+        StoreFuture::new(async move {
+            if *self.trouble.lock().unwrap() == Trouble::ReadOnly {
+                return Err(StoreError::new("the database is read-only").into());
+            }
+            self.clients.apply(change).await?;
+            self.replaced.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        })
     }
 
-    async fn load(&self, id: &ClientId) -> Result<Option<(Arc<RegisteredClient>, Revision)>, StoreError> {
-        let trouble = *self.trouble.lock().unwrap();
-        match trouble {
-            Trouble::DisabledBefore => self.clients.disable(id).await.unwrap(),
-            Trouble::ReplacedBefore => self.clients.update(id, replace_secret).await.unwrap(),
-            _ => {}
-        }
-        let loaded = self.clients.load(id).await;
-        if trouble == Trouble::SomebodyIsFaster {
-            self.clients.disable(id).await.unwrap();
-        }
-        self.loaded.fetch_add(1, Ordering::SeqCst);
-        loaded
+    fn load<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<(Arc<RegisteredClient>, Revision)>> {
+        StoreFuture::new(async move {
+            let trouble = *self.trouble.lock().unwrap();
+            match trouble {
+                Trouble::DisabledBefore => self.clients.disable(id).await.unwrap(),
+                Trouble::ReplacedBefore => self.clients.update(id, replace_secret).await.unwrap(),
+                _ => {}
+            }
+            let loaded = self.clients.load(id).await;
+            if trouble == Trouble::SomebodyIsFaster {
+                self.clients.disable(id).await.unwrap();
+            }
+            self.loaded.fetch_add(1, Ordering::SeqCst);
+            loaded
+        })
     }
 
-    async fn replace(&self, client: RegisteredClient, revision: Revision) -> Result<(), AdminError> {
-        if *self.trouble.lock().unwrap() == Trouble::ReadOnly {
-            return Err(StoreError::new("the database is read-only").into());
-        }
-        self.clients.replace(client, revision).await?;
-        self.replaced.fetch_add(1, Ordering::SeqCst);
-        Ok(())
-    }
-
-    async fn delete(&self, id: &ClientId) -> Result<(), AdminError> {
-        self.clients.delete(id).await
-    }
-
-    async fn list(
-        &self,
-        after: Option<&ClientId>,
+    fn list<'a>(
+        &'a self,
+        after: Option<&'a ClientId>,
         limit: NonZeroUsize,
-    ) -> Result<Vec<Arc<RegisteredClient>>, StoreError> {
-        self.clients.list(after, limit).await
+    ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>> {
+        StoreFuture::new(async move { self.clients.list(after, limit).await })
     }
 }
 

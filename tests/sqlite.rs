@@ -15,7 +15,8 @@ use tempfile::TempDir;
 use tower_client_credentials::event::{self, Outcome};
 use tower_client_credentials::store::conformance::{self, Violation};
 use tower_client_credentials::store::{
-    AdminError, Change, ClientAdmin, Cursor, Replay, ReplayId, ReplayLog, Revocation, RevocationStore, SqliteStore,
+    AdminError, Change, ChangeFeed, ClientAdmin, Cursor, Replay, ReplayId, ReplayLog, Revocation, RevocationStore,
+    SqliteStore,
 };
 use tower_client_credentials::{ClientId, ClientStore};
 

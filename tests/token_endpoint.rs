@@ -21,7 +21,7 @@ use tower::ServiceExt as _;
 use tower_client_credentials::authorization_server::AuthorizationServerBuilder;
 use tower_client_credentials::registration::RegisteredClient;
 use tower_client_credentials::secret::StoredSecret;
-use tower_client_credentials::store::StoreError;
+use tower_client_credentials::store::{StoreError, StoreFuture};
 use tower_client_credentials::{
     AuthorizationServer, Client, ClientAuthMethod, ClientId, ClientSecret, ClientStore, KeyRing, MemoryStore, Scope,
     Scopes, SigningKey,
@@ -993,8 +993,8 @@ mod a_store_that_cannot_answer {
     struct Unreachable;
 
     impl ClientStore for Unreachable {
-        async fn find(&self, _: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
-            Err(StoreError::new("postgres://tcc:hunter2@db refused the connection"))
+        fn find<'a>(&'a self, _: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
+            StoreFuture::new(async move { Err(StoreError::new("postgres://tcc:hunter2@db refused the connection")) })
         }
     }
 

@@ -19,7 +19,7 @@ use tower_client_credentials::authorization_server::{
     AuthorizationServerBuilder, GrantHook, GrantRefusal, PendingGrant, TokenError,
 };
 use tower_client_credentials::registration::RegisteredClient;
-use tower_client_credentials::store::StoreError;
+use tower_client_credentials::store::StoreFuture;
 use tower_client_credentials::{AuthorizationServer, ClientId, ClientStore, MemoryStore};
 
 /// How many requests are queued, in addition to those that are served.
@@ -87,14 +87,16 @@ struct SlowStore {
 }
 
 impl ClientStore for SlowStore {
-    async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
-        if id == "billing" {
-            return self.clients.find(id).await;
-        }
-        self.begun.0.fetch_add(1, Ordering::SeqCst);
-        self.begun.1.notify_one();
-        self.passed.acquire().await.unwrap().forget();
-        Ok(None)
+    fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
+        StoreFuture::new(async move {
+            if id == "billing" {
+                return self.clients.find(id).await;
+            }
+            self.begun.0.fetch_add(1, Ordering::SeqCst);
+            self.begun.1.notify_one();
+            self.passed.acquire().await.unwrap().forget();
+            Ok(None)
+        })
     }
 }
 

@@ -27,7 +27,7 @@ use crate::assertions::{CredentialSettings, Method, assertions, start_of_day};
 use crate::config::{Client, Config, Keys, Mistake, Proxies, Resource, Source};
 use crate::log;
 use crate::serve::Health;
-use crate::store::{Registry, Store, chain, is_missing_in_a_folder};
+use crate::store::{self, Registry, Store, chain, is_missing_in_a_folder};
 
 /// What the configuration is built for.
 pub(crate) struct Context<'a> {
@@ -62,7 +62,7 @@ pub(crate) async fn app(config: &Config, source: &Source, context: Context<'_>) 
     let Context { address, health, kept, creates } = context;
     let was_kept = kept.is_some();
     let (keys, generated) = keys(&config.keys, source, kept.as_ref(), creates)?;
-    let kept = store(config, source, kept, generated, creates).await?;
+    let kept = open_store(config, source, kept, generated, creates).await?;
     refuse_clients_in_both(config, source, &kept.store).await?;
     let (store, revocations) = (kept.store.clone(), kept.revocations.clone());
     let proxies = proxies(config, source)?;
@@ -70,7 +70,7 @@ pub(crate) async fn app(config: &Config, source: &Source, context: Context<'_>) 
     let body_deadline = Duration::from_secs(config.limits.body_seconds.into());
     let routes = routes(config, source, &server)?;
     if !was_kept {
-        warn_of_lost_state(config, &store);
+        warn_of_lost_state(config, &kept);
     }
     let is_ready = {
         let health = health.clone();
@@ -86,17 +86,17 @@ pub(crate) async fn app(config: &Config, source: &Source, context: Context<'_>) 
 }
 
 /// Warns of state that the service loses when it ends.
-fn warn_of_lost_state(config: &Config, store: &Store) {
+fn warn_of_lost_state(config: &Config, kept: &Kept) {
     if let Some(algorithm) = &config.keys.generate {
         warn_of_generated_key(algorithm);
     }
-    match store {
-        Store::Memory(_) => tracing::warn!(
+    if kept.store_url.starts_with("memory:") {
+        tracing::warn!(
             "state is kept in memory: revocations are lost when this process ends, and other replicas do not see them. To keep \
              them, set `store`, for example store = \"sqlite://tokens.db\", in a program that was built with --features sqlite"
-        ),
-        #[allow(unreachable_patterns)] // where no other is built in
-        store => tracing::info!(?store, "opened the store"),
+        );
+    } else {
+        tracing::info!(store = ?kept.store, "opened the store");
     }
 }
 
@@ -109,7 +109,7 @@ pub(crate) fn store_url(config: &Config, source: &Source) -> String {
 }
 
 /// Opens the configured store and follows its revocations, unless the state before the reload did.
-async fn store(
+async fn open_store(
     config: &Config,
     source: &Source,
     kept: Option<Kept>,
@@ -121,9 +121,9 @@ async fn store(
         return Ok(Kept { generated, ..kept });
     }
     let mistake = |why: String| source.mistake_in("store", why);
-    let is_created_later = !creates && Store::is_missing_file(&store_url, source.folder());
+    let is_created_later = !creates && store::is_missing_file(&store_url, source.folder());
     let url = if is_created_later { "memory:" } else { &store_url };
-    let store = Store::open(url, source.folder()).await.map_err(mistake)?;
+    let store = store::open(url, source.folder()).await.map_err(mistake)?;
     let revocations = Revocations::follow(store.clone()).await.map_err(|error| mistake(chain(&error)))?;
     Ok(Kept { store_url, store, revocations, generated })
 }

@@ -17,7 +17,7 @@ use crate::clock::{Moment, UnixTime};
 use crate::crypto::Random;
 use crate::deadline;
 use crate::metrics;
-use crate::store::{Change, Cursor, DynRevocationStore, Revocation, StoreError};
+use crate::store::{Change, Cursor, Revocation, RevocationStore, StoreError};
 
 /// Polls a store and applies the changes that it returns to the view.
 pub(super) struct Feed {
@@ -125,7 +125,7 @@ impl Feed {
         let shared = self.shared.clone();
         loop {
             let requested_at = Moment::now(&*shared.clock);
-            let answer = caught(shared.store.changes(&self.cursor));
+            let answer = caught(async { shared.store.changes(&self.cursor).await });
             let answer = deadline::within(shared.store_timeout, answer).await;
             let changes = answer.map_err(StoreError::new)?.map_err(StoreError::new)??;
             if let Some(reason) = &changes.lost {
@@ -172,14 +172,14 @@ impl Feed {
 
 /// Waits for the store to announce changes. It also listens between two waits, so that no announcement is missed.
 struct Announcements<'a> {
-    store: &'a dyn DynRevocationStore,
+    store: &'a dyn RevocationStore,
     listening: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
     /// Whether a change was announced since the last wait.
     is_pending: bool,
 }
 
 impl<'a> Announcements<'a> {
-    fn of(store: &'a dyn DynRevocationStore) -> Self {
+    fn of(store: &'a dyn RevocationStore) -> Self {
         Self { store, listening: listen_to(store), is_pending: false }
     }
 
@@ -197,9 +197,9 @@ impl<'a> Announcements<'a> {
     }
 }
 
-fn listen_to(store: &dyn DynRevocationStore) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+fn listen_to(store: &dyn RevocationStore) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
     Box::pin(async move {
-        let _ = caught(store.changed()).await;
+        let _ = caught(async { store.changed().await }).await;
     })
 }
 
@@ -219,7 +219,7 @@ async fn purge_forever(shared: Arc<Shared>, random: Arc<dyn Random>) {
 }
 
 async fn purge(shared: &Shared, now: SystemTime) -> Result<u64, StoreError> {
-    let purged = deadline::within(PURGE_TIMEOUT, caught(shared.store.purge(now))).await;
+    let purged = deadline::within(PURGE_TIMEOUT, caught(async { shared.store.purge(now).await })).await;
     purged.map_err(StoreError::new)?.map_err(StoreError::new)?
 }
 

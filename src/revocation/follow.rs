@@ -14,7 +14,7 @@ use super::{Handle, Revocations, Shared};
 use crate::clock::{Clock, Moment, SystemClock};
 use crate::crypto::{Random, SystemRandom};
 use crate::event::EventSender;
-use crate::store::{DynRevocationStore, StoreError};
+use crate::store::{RevocationStore, StoreError};
 
 /// A builder of [`Revocations`]. Await it to load the revocations from the store and to start following it.
 ///
@@ -30,7 +30,7 @@ use crate::store::{DynRevocationStore, StoreError};
 #[derive(Debug)]
 #[must_use = "`Follow` does nothing unless it is awaited"]
 pub struct Follow {
-    store: Arc<dyn DynRevocationStore>,
+    store: Arc<dyn RevocationStore>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     poll_interval: Duration,
@@ -57,7 +57,7 @@ pub enum FollowError {
 }
 
 impl Follow {
-    pub(super) fn new(store: Arc<dyn DynRevocationStore>) -> Self {
+    pub(super) fn new(store: Arc<dyn RevocationStore>) -> Self {
         Self {
             store,
             clock: Arc::new(SystemClock),

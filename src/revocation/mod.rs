@@ -94,7 +94,7 @@ use crate::client_id::ClientId;
 use crate::clock::{Clock, Moment, UnixTime};
 use crate::deadline;
 use crate::event::EventSender;
-use crate::store::{AdminError, ClientAdmin, DynRevocationStore, Revocation, RevocationStore, StoreError};
+use crate::store::{AdminError, ClientAdmin, Revocation, RevocationStore, StoreError};
 use crate::timing::{CLOCK_SKEW, MAX_DATED_AHEAD};
 
 /// A handle to the revocations that this process knows, and the API to revoke.
@@ -124,7 +124,7 @@ impl Drop for Handle {
 
 /// The state that the handles share with the task.
 struct Shared {
-    store: Arc<dyn DynRevocationStore>,
+    store: Arc<dyn RevocationStore>,
     store_timeout: Duration,
     clock: Arc<dyn Clock>,
     view: View,

@@ -8,7 +8,10 @@ use super::{Cleared, FollowError, Named, NotCleared, Revocations};
 use crate::client_id::ClientId;
 use crate::clock::{Clock as _, ManualClock, UnixTime};
 use crate::registration::Client;
-use crate::store::{Changes, ClientAdmin as _, Cursor, MemoryStore, Revocation, RevocationStore, StoreError};
+use crate::store::{
+    ChangeFeed, Changes, ClientAdmin as _, Cursor, DynFuture, MemoryStore, Revocation, RevocationStore, StoreError,
+    StoreFuture,
+};
 use crate::watchdog::Watchdog;
 
 static BILLING: ClientId = ClientId::from_static("billing");
@@ -47,38 +50,48 @@ impl FaultyStore {
     }
 }
 
+impl ChangeFeed for FaultyStore {
+    fn changes<'a>(&'a self, cursor: &'a Cursor) -> StoreFuture<'a, Changes> {
+        StoreFuture::new(async move {
+            self.polls.fetch_add(1, Ordering::SeqCst);
+            self.fault().await?;
+            let changes = if self.lost.swap(false, Ordering::SeqCst) {
+                self.store.changes(&Cursor::start()).await.map(|all| all.lost("on purpose"))
+            } else {
+                self.store.changes(cursor).await
+            };
+            tokio::time::sleep(Duration::from_millis(self.delay.load(Ordering::SeqCst))).await;
+            changes
+        })
+    }
+
+    fn changed(&self) -> DynFuture<'_, ()> {
+        DynFuture::new(async move {
+            if !self.announces_changes.load(Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+}
+
 impl RevocationStore for FaultyStore {
-    async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
-        self.fault().await?;
-        if self.refuses_writes.load(Ordering::SeqCst) {
-            self.refused.fetch_add(1, Ordering::SeqCst);
-            return Err(StoreError::new("read-only"));
-        }
-        tokio::time::sleep(Duration::from_millis(self.write_time.load(Ordering::SeqCst))).await;
-        self.store.revoke(revocation).await
+    fn revoke(&self, revocation: Revocation) -> StoreFuture<'_, ()> {
+        StoreFuture::new(async move {
+            self.fault().await?;
+            if self.refuses_writes.load(Ordering::SeqCst) {
+                self.refused.fetch_add(1, Ordering::SeqCst);
+                return Err(StoreError::new("read-only"));
+            }
+            tokio::time::sleep(Duration::from_millis(self.write_time.load(Ordering::SeqCst))).await;
+            self.store.revoke(revocation).await
+        })
     }
 
-    async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
-        self.polls.fetch_add(1, Ordering::SeqCst);
-        self.fault().await?;
-        let changes = if self.lost.swap(false, Ordering::SeqCst) {
-            self.store.changes(&Cursor::start()).await.map(|all| all.lost("on purpose"))
-        } else {
-            self.store.changes(cursor).await
-        };
-        tokio::time::sleep(Duration::from_millis(self.delay.load(Ordering::SeqCst))).await;
-        changes
-    }
-
-    async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
-        self.purges.fetch_add(1, Ordering::SeqCst);
-        self.store.purge(now).await
-    }
-
-    async fn changed(&self) {
-        if !self.announces_changes.load(Ordering::SeqCst) {
-            std::future::pending::<()>().await;
-        }
+    fn purge(&self, now: SystemTime) -> StoreFuture<'_, u64> {
+        StoreFuture::new(async move {
+            self.purges.fetch_add(1, Ordering::SeqCst);
+            self.store.purge(now).await
+        })
     }
 
     fn longest_token_lifetime(&self) -> Duration {

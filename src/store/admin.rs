@@ -1,12 +1,12 @@
 //! [`ClientAdmin`]: administration of the registered clients.
 
-use std::fmt;
-use std::future::Future;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::{ClientStore, StoreError};
+use super::change_feed::ChangeFeed;
+use super::client_change::{ClientChange, Revision};
+use super::{ClientStore, StoreError, StoreFuture};
 use crate::client_id::ClientId;
 use crate::registration::{Client, ClientError, RegisteredClient, RegisteredSecret};
 use crate::secret::{ClientSecret, SecretError, StoredSecret};
@@ -16,20 +16,18 @@ use crate::secret::{ClientSecret, SecretError, StoredSecret};
 /// # Contract
 ///
 /// - A change for which a method returned `Ok` survives the end of the process, if the store is persistent.
-/// - [`create`](Self::create), [`replace`](Self::replace) and [`delete`](Self::delete) are each one atomic step. Two
-///   concurrent calls leave the complete result of one of them.
-/// - A change of a client is written to the [feed](super::RevocationStore::changes) in the same step, as
-///   [`Change::Client`](super::Change::Client). If the change disables or deletes the client, the tokens that it was issued
-///   before are revoked in the same step ([`Revocation::former_client`](super::Revocation::former_client)).
+/// - [`apply`](Self::apply) is one atomic step. Two concurrent calls leave the complete result of one of them.
 /// - [`load`](Self::load) and [`list`](Self::list) read from the store itself, not from a cache.
 ///
-/// A disabled client gets no token from a server that reads the store. A server with a
-/// [cache](crate::authorization_server::ClientCacheLimits) reads a client again once a minute by default, and only
-/// verifiers that have [`Revocations`](crate::Revocations) refuse tokens that were issued before. So give each server
-/// and verifier the revocations of its store, and prefer [`Revocations::disable`](crate::Revocations::disable) if you
-/// have a handle to them.
+/// The [feed](ChangeFeed) of the store reports each change. A [`ClientChange`] contains the entries.
 ///
-/// A backend implements five of the methods; the others have a default:
+/// A disabled client gets no token from a server that reads the store. A server with a
+/// [cache](crate::authorization_server::ClientCacheLimits) reads a client again once a minute by default, and only verifiers
+/// that have [`Revocations`](crate::Revocations) refuse tokens that were issued before. So give each server and verifier the
+/// revocations of its store, and prefer [`Revocations::disable`](crate::Revocations::disable) if you have a handle to them.
+///
+/// A backend implements three of the methods; the others have a default. With `dyn ClientAdmin`, [`update`](Self::update) and
+/// [`try_update`](Self::try_update) need an `Arc<dyn ClientAdmin>`.
 ///
 /// ```
 /// use tower_client_credentials::store::{ClientAdmin as _, ClientStore as _, SecretRotation};
@@ -47,13 +45,41 @@ use crate::secret::{ClientSecret, SecretError, StoredSecret};
 /// assert!(!store.find(&billing).await?.unwrap().is_enabled());
 /// # Ok(()) }
 /// ```
-pub trait ClientAdmin: ClientStore {
+pub trait ClientAdmin: ClientStore + ChangeFeed {
+    /// Writes a change and its entries of the feed, both or nothing.
+    ///
+    /// # Errors
+    ///
+    /// The error that [`ClientWrite`](super::ClientWrite) names for a condition that does not hold. [`AdminError::Store`] if
+    /// the store fails.
+    fn apply(&self, change: ClientChange) -> StoreFuture<'_, (), AdminError>;
+
+    /// Returns a client and its revision.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn load<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<(Arc<RegisteredClient>, Revision)>>;
+
+    /// Returns at most `limit` clients, sorted by the bytes of their ids, starting with the first id after `after`.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn list<'a>(
+        &'a self,
+        after: Option<&'a ClientId>,
+        limit: NonZeroUsize,
+    ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>>;
+
     /// Adds a client.
     ///
     /// # Errors
     ///
     /// [`AdminError::Exists`] if a client with this id exists.
-    fn create(&self, client: RegisteredClient) -> impl Future<Output = Result<(), AdminError>> + Send;
+    fn create(&self, client: RegisteredClient) -> StoreFuture<'_, (), AdminError> {
+        self.apply(ClientChange::create(client))
+    }
 
     /// Adds many clients at once, which a backend can do faster than one by one. Clients whose id is already registered are
     /// skipped. Returns how many clients were added.
@@ -61,8 +87,8 @@ pub trait ClientAdmin: ClientStore {
     /// # Errors
     ///
     /// When the store fails. Some of the clients may have been added.
-    fn create_all(&self, clients: Vec<RegisteredClient>) -> impl Future<Output = Result<usize, StoreError>> + Send {
-        async move {
+    fn create_all(&self, clients: Vec<RegisteredClient>) -> StoreFuture<'_, usize> {
+        StoreFuture::new(async move {
             let mut created = 0;
             for client in clients {
                 match self.create(client).await {
@@ -73,47 +99,26 @@ pub trait ClientAdmin: ClientStore {
                 }
             }
             Ok(created)
-        }
+        })
     }
-
-    /// Returns a client and its revision.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
-    fn load(
-        &self,
-        id: &ClientId,
-    ) -> impl Future<Output = Result<Option<(Arc<RegisteredClient>, Revision)>, StoreError>> + Send;
 
     /// Replaces a registration that is still at the given revision.
     ///
     /// # Errors
     ///
     /// [`AdminError::Conflict`] if the client is at another revision, [`AdminError::NotFound`] if it no longer exists.
-    fn replace(
-        &self,
-        client: RegisteredClient,
-        revision: Revision,
-    ) -> impl Future<Output = Result<(), AdminError>> + Send;
+    fn replace(&self, client: RegisteredClient, revision: Revision) -> StoreFuture<'_, (), AdminError> {
+        self.apply(ClientChange::replace(client, revision))
+    }
 
     /// Deletes a client, and revokes its tokens.
     ///
     /// # Errors
     ///
     /// [`AdminError::NotFound`] if there is no client with this id.
-    fn delete(&self, id: &ClientId) -> impl Future<Output = Result<(), AdminError>> + Send;
-
-    /// Returns at most `limit` clients, sorted by the bytes of their ids, starting with the first id after `after`.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
-    fn list(
-        &self,
-        after: Option<&ClientId>,
-        limit: NonZeroUsize,
-    ) -> impl Future<Output = Result<Vec<Arc<RegisteredClient>>, StoreError>> + Send;
+    fn delete(&self, id: &ClientId) -> StoreFuture<'_, (), AdminError> {
+        self.apply(ClientChange::delete(id.clone()))
+    }
 
     /// Changes a client. `change` receives the current registration from the store, and is called again if a concurrent change
     /// came first. It must return a client with the same id.
@@ -138,11 +143,14 @@ pub trait ClientAdmin: ClientStore {
     ///
     /// [`AdminError::NotFound`] for an unknown client. [`AdminError::Invalid`] if the changed registration is invalid or has
     /// another id. [`AdminError::Conflict`] if a concurrent change came first ten times.
-    fn update(
-        &self,
-        id: &ClientId,
-        change: impl Fn(&RegisteredClient) -> Client + Send + Sync,
-    ) -> impl Future<Output = Result<(), AdminError>> + Send {
+    fn update<'a>(
+        &'a self,
+        id: &'a ClientId,
+        change: impl Fn(&RegisteredClient) -> Client + Send + Sync + 'a,
+    ) -> StoreFuture<'a, (), AdminError>
+    where
+        Self: Sized,
+    {
         self.try_update(id, move |client| Ok(change(client)))
     }
 
@@ -151,42 +159,29 @@ pub trait ClientAdmin: ClientStore {
     /// # Errors
     ///
     /// The errors of [`update`](Self::update), and the error of `change`.
-    fn try_update(
-        &self,
-        id: &ClientId,
-        change: impl Fn(&RegisteredClient) -> Result<Client, AdminError> + Send + Sync,
-    ) -> impl Future<Output = Result<(), AdminError>> + Send {
-        async move {
-            let mut attempts = 10;
-            loop {
-                attempts -= 1;
-                let (client, revision) = self.load(id).await?.ok_or(AdminError::NotFound)?;
-                let changed = change(&client)?.register()?;
-                if changed.id() != id {
-                    let mistake =
-                        format!("the change returned the client `{}`; start from `client.edit()`", changed.id());
-                    return Err(ClientError::new(id, mistake).into());
-                }
-                match self.replace(changed, revision).await {
-                    Err(AdminError::Conflict) if attempts > 0 => {}
-                    done => return done,
-                }
-            }
-        }
+    fn try_update<'a>(
+        &'a self,
+        id: &'a ClientId,
+        change: impl Fn(&RegisteredClient) -> Result<Client, AdminError> + Send + Sync + 'a,
+    ) -> StoreFuture<'a, (), AdminError>
+    where
+        Self: Sized,
+    {
+        StoreFuture::new(edit(self, id, change))
     }
 
     /// Disables the client in the store, and revokes its tokens.
     ///
     /// Servers refuse the client and verifiers refuse its tokens within a second if they follow the
     /// [revocations](crate::Revocations) of this store. Otherwise, a server with a
-    /// [cache](crate::authorization_server::ClientCacheLimits) issues tokens for up to a minute more, and a token works
-    /// until it expires. [`Revocations::disable`](crate::Revocations::disable) takes effect at once in its own process.
+    /// [cache](crate::authorization_server::ClientCacheLimits) issues tokens for up to a minute more, and a token works until it
+    /// expires. [`Revocations::disable`](crate::Revocations::disable) takes effect at once in its own process.
     ///
     /// # Errors
     ///
     /// The errors of [`update`](Self::update).
-    fn disable(&self, id: &ClientId) -> impl Future<Output = Result<(), AdminError>> + Send {
-        self.update(id, |client| client.edit().disabled())
+    fn disable<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, (), AdminError> {
+        StoreFuture::new(edit(self, id, |client| Ok(client.edit().disabled())))
     }
 
     /// Enables the client. Its earlier tokens stay revoked. For some seconds after it was [disabled](Self::disable), its token
@@ -195,8 +190,8 @@ pub trait ClientAdmin: ClientStore {
     /// # Errors
     ///
     /// The errors of [`update`](Self::update).
-    fn enable(&self, id: &ClientId) -> impl Future<Output = Result<(), AdminError>> + Send {
-        self.update(id, |client| client.edit().enabled(true))
+    fn enable<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, (), AdminError> {
+        StoreFuture::new(edit(self, id, |client| Ok(client.edit().enabled(true))))
     }
 
     /// Adds a secret. The existing secrets of the client keep working.
@@ -204,12 +199,8 @@ pub trait ClientAdmin: ClientStore {
     /// # Errors
     ///
     /// The errors of [`update`](Self::update), and [`AdminError::Invalid`] if the client already has a secret with this label.
-    fn add_secret(
-        &self,
-        id: &ClientId,
-        secret: RegisteredSecret,
-    ) -> impl Future<Output = Result<(), AdminError>> + Send {
-        self.update(id, move |client| client.edit().registered_secret(secret.clone()))
+    fn add_secret<'a>(&'a self, id: &'a ClientId, secret: RegisteredSecret) -> StoreFuture<'a, (), AdminError> {
+        StoreFuture::new(edit(self, id, move |client| Ok(client.edit().registered_secret(secret.clone()))))
     }
 
     /// Sets the expiry of the secret with this label.
@@ -217,16 +208,16 @@ pub trait ClientAdmin: ClientStore {
     /// # Errors
     ///
     /// The errors of [`update`](Self::update), and [`AdminError::NotFound`] if the client has no secret with this label.
-    fn expire_secret(
-        &self,
-        id: &ClientId,
-        label: &str,
+    fn expire_secret<'a>(
+        &'a self,
+        id: &'a ClientId,
+        label: &'a str,
         at: SystemTime,
-    ) -> impl Future<Output = Result<(), AdminError>> + Send {
-        self.try_update(id, move |client| {
+    ) -> StoreFuture<'a, (), AdminError> {
+        StoreFuture::new(edit(self, id, move |client| {
             let secret = client.secret(label).ok_or(AdminError::NotFound)?.clone();
             Ok(client.edit().replace_secret(secret.expires_at(at)))
-        })
+        }))
     }
 
     /// Generates a new secret for the client, and sets the expiry of its existing secrets, by default to 24 hours from now.
@@ -238,23 +229,45 @@ pub trait ClientAdmin: ClientStore {
     ///
     /// The errors of [`update`](Self::update). [`AdminError::Invalid`] if the client already has a secret with this label.
     /// [`AdminError::Secret`] if the label is malformed, or if no random bytes are available.
-    fn rotate_secret(
-        &self,
-        id: &ClientId,
+    fn rotate_secret<'a>(
+        &'a self,
+        id: &'a ClientId,
         rotation: SecretRotation,
-    ) -> impl Future<Output = Result<RotatedSecret, AdminError>> + Send {
-        async move {
+    ) -> StoreFuture<'a, RotatedSecret, AdminError> {
+        StoreFuture::new(async move {
             let secret = ClientSecret::generate()?;
             let stored = secret.to_stored()?;
-            let chosen = std::sync::Mutex::new(String::new());
-            self.try_update(id, |client| {
+            let chosen = Mutex::new(String::new());
+            edit(self, id, |client| {
                 let (changed, label) = rotation.apply(client, &stored)?;
-                *chosen.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = label;
+                *chosen.lock().unwrap_or_else(PoisonError::into_inner) = label;
                 Ok(changed)
             })
             .await?;
-            let label = chosen.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let label = chosen.into_inner().unwrap_or_else(PoisonError::into_inner);
             Ok(RotatedSecret { label, secret })
+        })
+    }
+}
+
+/// Reads, changes and replaces a client until no concurrent change comes first.
+async fn edit<S: ClientAdmin + ?Sized>(
+    store: &S,
+    id: &ClientId,
+    change: impl Fn(&RegisteredClient) -> Result<Client, AdminError> + Send + Sync,
+) -> Result<(), AdminError> {
+    let mut attempts = 10;
+    loop {
+        attempts -= 1;
+        let (client, revision) = store.load(id).await?.ok_or(AdminError::NotFound)?;
+        let changed = change(&client)?.register()?;
+        if changed.id() != id {
+            let mistake = format!("the change returned the client `{}`; start from `client.edit()`", changed.id());
+            return Err(ClientError::new(id, mistake).into());
+        }
+        match store.replace(changed, revision).await {
+            Err(AdminError::Conflict) if attempts > 0 => {}
+            done => return done,
         }
     }
 }
@@ -355,24 +368,6 @@ pub struct RotatedSecret {
     pub secret: ClientSecret,
 }
 
-/// The revision of a registration. Only the store that created it can interpret it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Revision(u64);
-
-impl Revision {
-    /// Creates a revision from a number that changes with each change of the client. For implementations of [`ClientAdmin`].
-    #[must_use]
-    pub const fn new(number: u64) -> Self {
-        Self(number)
-    }
-
-    /// Returns the number.
-    #[must_use]
-    pub const fn number(self) -> u64 {
-        self.0
-    }
-}
-
 /// An error of [`ClientAdmin`]; the change was not made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -395,12 +390,6 @@ pub enum AdminError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-impl fmt::Display for Revision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::SystemTime;
 
 use super::{
-    AdminError, Change, Changes, ClientAdmin, ClientStore, Cursor, Replay, ReplayId, ReplayLog, Revision, Revocation,
-    RevocationStore, StoreError,
+    AdminError, Change, ChangeFeed, Changes, ClientAdmin, ClientChange, ClientStore, ClientWrite, Cursor, DynFuture,
+    FeedEntry, Replay, ReplayId, ReplayLog, Revision, Revocation, RevocationStore, StoreError, StoreFuture,
 };
 use crate::client_id::ClientId;
 use crate::clock::{Clock, SystemClock, UnixTime};
@@ -345,15 +345,52 @@ impl MemoryStore {
         Ok(())
     }
 
-    /// Called with the lock on the clients held, so that no one sees the change before it is in the feed.
-    fn record_change(&self, client: &ClientId, revoke: bool) -> Result<(), StoreError> {
-        let now = self.clock.now();
-        let mut feed = Self::write(&self.shared.feed);
-        if revoke {
-            let revocation = Revocation::former_client(client.clone(), now, self.longest_token_lifetime());
-            feed.revoke(revocation, UnixTime::at(now))?;
+    fn apply_now(&self, change: ClientChange) -> Result<(), AdminError> {
+        let mut clients = Self::write(&self.shared.clients);
+        let (write, entries) = change.into_parts(self.clock.now(), self.longest_token_lifetime());
+        match write {
+            ClientWrite::Create(client) => {
+                if clients.found.contains_key(client.id()) {
+                    return Err(AdminError::Exists);
+                }
+                clients.check(&client)?;
+                self.record(entries)?;
+                clients.insert(Arc::new(client));
+            }
+            ClientWrite::Replace(client, revision) => {
+                if clients.revision(client.id()).ok_or(AdminError::NotFound)? != revision {
+                    return Err(AdminError::Conflict);
+                }
+                clients.check(&client)?;
+                self.record(entries)?;
+                clients.insert(Arc::new(client));
+            }
+            ClientWrite::Delete(id) => {
+                if !clients.found.contains_key(&id) {
+                    return Err(AdminError::NotFound);
+                }
+                self.record(entries)?;
+                clients.remove(&id);
+            }
         }
-        feed.client_changed(client, UnixTime::at(now));
+        Ok(())
+    }
+
+    #[cfg(feature = "file")]
+    fn record_change(&self, client: &ClientId, is_former: bool) -> Result<(), StoreError> {
+        self.record(FeedEntry::of_client(client, is_former, self.clock.now(), self.longest_token_lifetime()))
+    }
+
+    /// Called with the lock on the clients held, so that no one sees the change before it is in the feed.
+    fn record(&self, entries: Vec<FeedEntry>) -> Result<(), StoreError> {
+        let now = UnixTime::now(&*self.clock);
+        let mut feed = Self::write(&self.shared.feed);
+        for FeedEntry { change, .. } in entries {
+            match change {
+                Change::Revoked(revocation) => feed.revoke(revocation, now)?,
+                Change::Client(client) => feed.client_changed(&client, now),
+            }
+        }
         drop(feed);
         self.shared.changed.notify_waiters();
         Ok(())
@@ -392,12 +429,12 @@ impl<const N: usize> TryFrom<[Client; N]> for MemoryStore {
 }
 
 impl ClientStore for MemoryStore {
-    async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
+    fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
         let clients = Self::read(&self.shared.clients);
-        Ok(clients.found.get(id).map(|(client, _)| {
+        StoreFuture::ready(Ok(clients.found.get(id).map(|(client, _)| {
             client.read_ahead();
             client.clone()
-        }))
+        })))
     }
 
     fn in_memory(&self) -> Option<&MemoryStore> {
@@ -406,91 +443,71 @@ impl ClientStore for MemoryStore {
 }
 
 impl ClientAdmin for MemoryStore {
-    async fn create(&self, client: RegisteredClient) -> Result<(), AdminError> {
-        let mut clients = Self::write(&self.shared.clients);
-        if clients.found.contains_key(client.id()) {
-            return Err(AdminError::Exists);
-        }
-        clients.check(&client)?;
-        self.record_change(client.id(), false)?;
-        clients.insert(Arc::new(client));
-        Ok(())
+    fn apply(&self, change: ClientChange) -> StoreFuture<'_, (), AdminError> {
+        StoreFuture::ready(self.apply_now(change))
     }
 
-    async fn load(&self, id: &ClientId) -> Result<Option<(Arc<RegisteredClient>, Revision)>, StoreError> {
+    fn load<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<(Arc<RegisteredClient>, Revision)>> {
         let clients = Self::read(&self.shared.clients);
-        Ok(clients.found.get(id).map(|(client, revision)| (client.clone(), Revision::new(*revision))))
+        let found = clients.found.get(id);
+        StoreFuture::ready(Ok(found.map(|(client, revision)| (client.clone(), Revision::new(*revision)))))
     }
 
-    async fn replace(&self, client: RegisteredClient, revision: Revision) -> Result<(), AdminError> {
-        let mut clients = Self::write(&self.shared.clients);
-        if clients.revision(client.id()).ok_or(AdminError::NotFound)? != revision {
-            return Err(AdminError::Conflict);
-        }
-        clients.check(&client)?;
-        self.record_change(client.id(), !client.is_enabled())?;
-        clients.insert(Arc::new(client));
-        Ok(())
-    }
-
-    async fn delete(&self, id: &ClientId) -> Result<(), AdminError> {
-        let mut clients = Self::write(&self.shared.clients);
-        if !clients.found.contains_key(id) {
-            return Err(AdminError::NotFound);
-        }
-        self.record_change(id, true)?;
-        clients.remove(id);
-        Ok(())
-    }
-
-    async fn list(
-        &self,
-        after: Option<&ClientId>,
+    fn list<'a>(
+        &'a self,
+        after: Option<&'a ClientId>,
         limit: NonZeroUsize,
-    ) -> Result<Vec<Arc<RegisteredClient>>, StoreError> {
+    ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>> {
         let clients = Self::read(&self.shared.clients);
         let start = after.map_or(Bound::Unbounded, |id| Bound::Excluded(OrderedId(id.clone())));
         let page = clients.order.range((start, Bound::Unbounded)).take(limit.get());
-        Ok(page.filter_map(|OrderedId(id)| clients.found.get(id)).map(|(client, _)| client.clone()).collect())
+        let page = page.filter_map(|OrderedId(id)| clients.found.get(id)).map(|(client, _)| client.clone());
+        StoreFuture::ready(Ok(page.collect()))
+    }
+}
+
+impl ChangeFeed for MemoryStore {
+    fn changes<'a>(&'a self, cursor: &'a Cursor) -> StoreFuture<'a, Changes> {
+        StoreFuture::ready(Self::read(&self.shared.feed).since(cursor))
+    }
+
+    fn changed(&self) -> DynFuture<'_, ()> {
+        DynFuture::new(async move {
+            self.shared.changed.notified().await;
+        })
     }
 }
 
 impl RevocationStore for MemoryStore {
-    async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
-        self.revoke_now(revocation)
+    fn revoke(&self, revocation: Revocation) -> StoreFuture<'_, ()> {
+        StoreFuture::ready(self.revoke_now(revocation))
     }
 
-    async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
-        Self::read(&self.shared.feed).since(cursor)
-    }
-
-    async fn changed(&self) {
-        self.shared.changed.notified().await;
-    }
-
-    async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
-        let mut purged = 0;
-        loop {
-            let some = Self::write(&self.shared.feed).purge_some(UnixTime::at(now));
-            purged += some as u64;
-            if some < PURGED_AT_ONCE {
-                return Ok(purged);
+    fn purge(&self, now: SystemTime) -> StoreFuture<'_, u64> {
+        StoreFuture::new(async move {
+            let mut purged = 0;
+            loop {
+                let some = Self::write(&self.shared.feed).purge_some(UnixTime::at(now));
+                purged += some as u64;
+                if some < PURGED_AT_ONCE {
+                    return Ok(purged);
+                }
+                // Requests that need the store run between two parts.
+                tokio::task::yield_now().await;
             }
-            // Requests that need the store run between two parts.
-            tokio::task::yield_now().await;
-        }
+        })
     }
 }
 
 impl ReplayLog for MemoryStore {
-    async fn check_and_insert(
-        &self,
-        id: &ReplayId,
+    fn check_and_insert<'a>(
+        &'a self,
+        id: &'a ReplayId,
         expires_at: SystemTime,
         now: SystemTime,
-    ) -> Result<Replay, StoreError> {
+    ) -> StoreFuture<'a, Replay> {
         let (expires_at, now) = (UnixTime::at(expires_at), UnixTime::at(now));
-        Self::write(&self.shared.replays).check_and_insert(*id, expires_at, now)
+        StoreFuture::ready(Self::write(&self.shared.replays).check_and_insert(*id, expires_at, now))
     }
 }
 
@@ -510,7 +527,9 @@ mod tests {
     use crate::clock::{ManualClock, UnixTime};
     use crate::registration::Client;
     use crate::secret::ClientSecret;
-    use crate::store::{Change, ClientAdmin as _, Cursor, Replay, ReplayId, Revocation, RevocationStore as _};
+    use crate::store::{
+        Change, ChangeFeed, ClientAdmin as _, Cursor, Replay, ReplayId, Revocation, RevocationStore as _,
+    };
 
     const NOW: SystemTime = UNIX_EPOCH;
     const BILLING: ClientId = ClientId::from_static("billing");

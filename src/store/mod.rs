@@ -8,7 +8,8 @@
 //! |---|---|---|
 //! | clients | [`ClientStore`] | the token endpoint, for a client that is not in its cache |
 //! | client administration | [`ClientAdmin`] | the operator of the service |
-//! | revocations | [`RevocationStore`] | the revocation endpoint, and one poll per replica |
+//! | what changed | [`ChangeFeed`] | one poll per replica |
+//! | revocations | [`RevocationStore`] | the revocation endpoint |
 //! | used credentials | [`ReplayLog`] | the token endpoint, once per assertion |
 //! | keys | [`KeyStore`](crate::keys::rotation::KeyStore) | each replica with a [managed ring](crate::keys::rotation), a few times a second |
 //!
@@ -18,31 +19,125 @@
 //!
 //! # Example
 //!
-//! Your own registry:
+//! Your own registry. All traits are object-safe, so a store can also be an `Arc<dyn ClientStore>`:
 //!
 //! ```
 //! use std::sync::Arc;
 //! use tower_client_credentials::registration::RegisteredClient;
 //! use tower_client_credentials::secret::StoredSecret;
-//! use tower_client_credentials::store::StoreError;
-//! use tower_client_credentials::{Client, ClientId, ClientStore};
+//! use tower_client_credentials::store::{StoreError, StoreFuture};
+//! use tower_client_credentials::{AuthorizationServer, Client, ClientId, ClientStore, KeyRing};
 //!
 //! #[derive(Debug)]
 //! struct Database;
 //!
 //! impl ClientStore for Database {
-//!     async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
-//!         let Some(row) = fetch(id).await.map_err(StoreError::new)? else { return Ok(None) };
-//!         let secret: StoredSecret = row.secret.parse().map_err(StoreError::new)?;
-//!         let client = Client::new(id.as_str(), secret).audience(row.audience).register();
-//!         Ok(Some(Arc::new(client.map_err(StoreError::new)?)))
+//!     fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
+//!         StoreFuture::new(async move {
+//!             let Some(row) = fetch(id).await.map_err(StoreError::new)? else { return Ok(None) };
+//!             let secret: StoredSecret = row.secret.parse().map_err(StoreError::new)?;
+//!             let client = Client::new(id.as_str(), secret).audience(row.audience).register();
+//!             Ok(Some(Arc::new(client.map_err(StoreError::new)?)))
+//!         })
 //!     }
 //! }
 //! # struct Row { secret: String, audience: String }
 //! # async fn fetch(_: &ClientId) -> Result<Option<Row>, std::io::Error> { Ok(None) }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let clients: Arc<dyn ClientStore> = Arc::new(Database);
+//! let server = AuthorizationServer::new("https://auth.example.com", KeyRing::generate()?, clients)?;
+//! # Ok(()) }
+//! ```
+//!
+//! Your own store of revocations. A revocation is one JSON record, and the feed is a table with a growing number. This one is
+//! for a database with one writer at a time; see [`ChangeFeed`] for what must hold with several:
+//!
+//! ```
+//! use std::time::{Duration, SystemTime, UNIX_EPOCH};
+//! use tower_client_credentials::Revocations;
+//! use tower_client_credentials::store::{
+//!     Change, ChangeFeed, Changes, Cursor, Revocation, RevocationStore, StoreError, StoreFuture,
+//! };
+//!
+//! #[derive(Debug, Default)]
+//! struct Database {
+//!     table: Table,
+//! }
+//!
+//! impl ChangeFeed for Database {
+//!     fn changes<'a>(&'a self, cursor: &'a Cursor) -> StoreFuture<'a, Changes> {
+//!         StoreFuture::new(async move {
+//!             let seen = match cursor.as_str() {
+//!                 "" => 0,
+//!                 number => number.parse().map_err(StoreError::new)?,
+//!             };
+//!             // SELECT number, record FROM revocations WHERE number > $1 ORDER BY number LIMIT 1000
+//!             let rows = self.table.after(seen, 1_000).await?;
+//!             let last = rows.last().map_or(seen, |row| row.number);
+//!             let more = rows.len() == 1_000;
+//!             let read = |row: Row| serde_json::from_str(&row.record).map(Change::Revoked);
+//!             let changes = rows.into_iter().map(read).collect::<Result<_, _>>().map_err(StoreError::new)?;
+//!             Ok(Changes::new(changes, Cursor::new(last.to_string())).more(more))
+//!         })
+//!     }
+//! }
+//!
+//! impl RevocationStore for Database {
+//!     fn revoke(&self, revocation: Revocation) -> StoreFuture<'_, ()> {
+//!         StoreFuture::new(async move {
+//!             let record = serde_json::to_string(&revocation).map_err(StoreError::new)?;
+//!             // INSERT INTO revocations (record, expires_at) VALUES ($1, $2) ON CONFLICT (record) DO NOTHING
+//!             self.table.insert(record, revocation.expires_at()).await
+//!         })
+//!     }
+//!
+//!     fn purge(&self, now: SystemTime) -> StoreFuture<'_, u64> {
+//!         StoreFuture::new(async move {
+//!             let now = now.duration_since(UNIX_EPOCH).map_err(StoreError::new)?.as_secs();
+//!             // DELETE FROM revocations WHERE expires_at <= $1
+//!             self.table.delete_until(now).await
+//!         })
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let revocations = Revocations::follow(Database::default()).await?;
+//! # let id = tower_client_credentials::ClientId::from_static("billing");
+//! # revocations.revoke_token(&id, "a").await?;
+//! # assert_eq!(revocations.entries(), 1);
+//! # let again = Database::default();
+//! # again.revoke(Revocation::key("k", SystemTime::now(), Duration::from_secs(60))).await?;
+//! # assert_eq!(again.changes(&Cursor::start()).await?.changes.len(), 1);
+//! # Ok(()) }
+//! # #[derive(Clone, Debug)]
+//! # struct Row { number: u64, record: String, expires_at: u64 }
+//! # #[derive(Debug, Default)]
+//! # struct Table(std::sync::Mutex<Vec<Row>>);
+//! # impl Table {
+//! #     async fn after(&self, seen: u64, limit: usize) -> Result<Vec<Row>, StoreError> {
+//! #         let rows = self.0.lock().unwrap();
+//! #         Ok(rows.iter().filter(|row| row.number > seen).take(limit).cloned().collect())
+//! #     }
+//! #     async fn insert(&self, record: String, expires_at: u64) -> Result<(), StoreError> {
+//! #         let mut rows = self.0.lock().unwrap();
+//! #         let number = rows.last().map_or(0, |row| row.number) + 1;
+//! #         rows.push(Row { number, record, expires_at });
+//! #         Ok(())
+//! #     }
+//! #     async fn delete_until(&self, now: u64) -> Result<u64, StoreError> {
+//! #         let mut rows = self.0.lock().unwrap();
+//! #         let before = rows.len();
+//! #         rows.retain(|row| row.expires_at > now);
+//! #         Ok((before - rows.len()) as u64)
+//! #     }
+//! # }
 //! ```
 
 mod admin;
+mod arc;
+mod change_feed;
+mod client_change;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod clock_check;
 #[cfg(any(test, feature = "test-util"))]
@@ -58,6 +153,7 @@ mod postgres;
 mod redis;
 mod replay;
 mod revocation;
+mod revocation_store;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod silence;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -66,12 +162,11 @@ mod sql;
 mod sqlite;
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-pub use self::admin::{AdminError, ClientAdmin, Revision, RotatedSecret, SecretRotation};
+pub use self::admin::{AdminError, ClientAdmin, RotatedSecret, SecretRotation};
+pub use self::change_feed::{Change, ChangeFeed, Changes, Cursor, FeedEntry};
+pub use self::client_change::{ClientChange, ClientWrite, Revision};
 #[cfg(feature = "file")]
 pub use self::file::{FileFault, FileKeyStore, FileStore, FileStoreBuilder};
 pub use self::memory::MemoryStore;
@@ -80,11 +175,16 @@ pub use self::postgres::{PostgresStore, PostgresStoreBuilder};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreBuilder};
 pub use self::replay::{Replay, ReplayId, ReplayLog};
-pub use self::revocation::{Change, Changes, Cursor, Revocation, RevocationStore};
+pub use self::revocation::Revocation;
+pub use self::revocation_store::RevocationStore;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{SqliteStore, SqliteStoreBuilder};
 use crate::client_id::ClientId;
 use crate::registration::RegisteredClient;
+pub use crate::sync::DynFuture;
+
+/// The future of a call of a store.
+pub type StoreFuture<'a, T, E = StoreError> = DynFuture<'a, Result<T, E>>;
 
 /// The registry of clients, as the token endpoint uses it.
 ///
@@ -94,14 +194,14 @@ use crate::registration::RegisteredClient;
 ///   returns an `Err`, which the caller sees as a 503.
 /// - An answer may be stale, but only for as long as a disabled client or an old secret may keep working. The server caches it
 ///   for [some time](crate::authorization_server::ClientCacheLimits) on top of that. Once the
-///   [feed](RevocationStore::changes) has reported a change, answers must include that change.
+///   [feed](ChangeFeed) has reported a change, answers must include that change.
 /// - The id comes from an unauthenticated caller. Look it up by equality, and store nothing about unknown ids. A returned
 ///   client whose id differs from the requested one counts as not found.
 /// - The future is dropped when it takes longer than the
 ///   [store timeout](crate::authorization_server::AuthorizationServerBuilder::store_timeout).
 pub trait ClientStore: fmt::Debug + Send + Sync + 'static {
     /// Returns the client with this id, whether it is enabled or disabled.
-    fn find(&self, id: &ClientId) -> impl Future<Output = Result<Option<Arc<RegisteredClient>>, StoreError>> + Send;
+    fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>>;
 
     /// Returns the store in memory behind this one, if all answers come from the memory of this process. The default is
     /// `None`.
@@ -154,69 +254,6 @@ impl StoreError {
         }
         let (start, rest) = crate::quoted::cut(&text, 1_024);
         Self::new(format!("{start}{rest}"))
-    }
-}
-
-/// A [`ClientStore`] behind a pointer, so that no public type has the store as a type parameter.
-pub(crate) trait DynClientStore: fmt::Debug + Send + Sync {
-    fn find<'a>(&'a self, id: &'a ClientId) -> Found<'a>;
-
-    fn in_memory(&self) -> Option<&MemoryStore>;
-
-    fn is_administered(&self) -> bool;
-}
-
-pub(crate) type Found<'a> =
-    Pin<Box<dyn Future<Output = Result<Option<Arc<RegisteredClient>>, StoreError>> + Send + 'a>>;
-
-impl<T: ClientStore> DynClientStore for T {
-    fn find<'a>(&'a self, id: &'a ClientId) -> Found<'a> {
-        Box::pin(ClientStore::find(self, id))
-    }
-
-    fn in_memory(&self) -> Option<&MemoryStore> {
-        ClientStore::in_memory(self)
-    }
-
-    fn is_administered(&self) -> bool {
-        ClientStore::is_administered(self)
-    }
-}
-
-/// A [`RevocationStore`] behind a pointer.
-pub(crate) trait DynRevocationStore: fmt::Debug + Send + Sync {
-    fn revoke(&self, revocation: Revocation) -> Answered<'_, Result<(), StoreError>>;
-
-    fn changes<'a>(&'a self, cursor: &'a Cursor) -> Answered<'a, Result<Changes, StoreError>>;
-
-    fn changed(&self) -> Answered<'_, ()>;
-
-    fn purge(&self, now: SystemTime) -> Answered<'_, Result<u64, StoreError>>;
-
-    fn longest_token_lifetime(&self) -> Duration;
-}
-
-type Answered<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-impl<T: RevocationStore> DynRevocationStore for T {
-    fn revoke(&self, revocation: Revocation) -> Answered<'_, Result<(), StoreError>> {
-        Box::pin(RevocationStore::revoke(self, revocation))
-    }
-
-    fn changes<'a>(&'a self, cursor: &'a Cursor) -> Answered<'a, Result<Changes, StoreError>> {
-        Box::pin(RevocationStore::changes(self, cursor))
-    }
-
-    fn changed(&self) -> Answered<'_, ()> {
-        Box::pin(RevocationStore::changed(self))
-    }
-
-    fn purge(&self, now: SystemTime) -> Answered<'_, Result<u64, StoreError>> {
-        Box::pin(RevocationStore::purge(self, now))
-    }
-
-    fn longest_token_lifetime(&self) -> Duration {
-        RevocationStore::longest_token_lifetime(self)
     }
 }
 

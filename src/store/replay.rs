@@ -1,10 +1,9 @@
 //! [`ReplayLog`]: the log of used one-time credentials.
 
 use std::fmt;
-use std::future::Future;
 use std::time::SystemTime;
 
-use super::StoreError;
+use super::StoreFuture;
 use crate::crypto::sha256;
 
 /// Records the use of one-time credentials, such as the `jti` of a client assertion (RFC 7523 §3), until they expire.
@@ -22,12 +21,12 @@ pub trait ReplayLog: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// When the store fails, or is full.
-    fn check_and_insert(
-        &self,
-        id: &ReplayId,
+    fn check_and_insert<'a>(
+        &'a self,
+        id: &'a ReplayId,
         expires_at: SystemTime,
         now: SystemTime,
-    ) -> impl Future<Output = Result<Replay, StoreError>> + Send;
+    ) -> StoreFuture<'a, Replay>;
 }
 
 /// Whether a one-time credential is used for the first time. Accept it only if this is [`Fresh`](Self::Fresh). Refuse it in

@@ -1,63 +1,13 @@
-//! [`RevocationStore`]: revocations, and the feed that reports them.
+//! [`Revocation`]: an entry that revokes one or more tokens.
 
-use std::fmt;
-use std::future::Future;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::StoreError;
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::object::Object;
-use crate::timing::{CLOCK_SKEW, DEFAULT_LONGEST_TOKEN_LIFETIME, MAX_CLIENT_ANSWER_AGE, REVOCATION_GRACE};
-
-/// Stores revocations until the revoked tokens have expired, and reports them to every replica.
-///
-/// # Contract
-///
-/// - An entry for which [`revoke`](Self::revoke) returned `Ok` survives the end of the process, if the store is persistent.
-/// - [`changes`](Self::changes) misses no change. A reader that passes the cursor of one answer to the next call receives each
-///   change at least once, even if its transaction began early and was committed late. Receiving a change twice is harmless.
-/// - An `Err` means that the store does not know what has been revoked. Verifiers continue with the data that they have until
-///   it is too old, and then answer 503. They never take an error for "nothing was revoked".
-/// - An entry may be removed once it has [expired](Revocation::expires_at), and not before.
-/// - A store that detects the loss of acknowledged entries [reports](Changes::lost) it with the next answer to a reader that
-///   had received them. A running process keeps the entries that it knows, and notifies the operator.
-pub trait RevocationStore: fmt::Debug + Send + Sync + 'static {
-    /// Adds an entry.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails, or is full.
-    fn revoke(&self, revocation: Revocation) -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    /// Returns the changes since `cursor`. With [`Cursor::start`], returns all entries that have not expired.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
-    fn changes(&self, cursor: &Cursor) -> impl Future<Output = Result<Changes, StoreError>> + Send;
-
-    /// Completes when there may be a change. It may complete without a change, and it may miss one: it only shortens the wait
-    /// for the next poll. By default it never completes.
-    fn changed(&self) -> impl Future<Output = ()> + Send {
-        std::future::pending()
-    }
-
-    /// Removes the entries that expired before `now`, and returns their number. Called about once a minute.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
-    fn purge(&self, now: SystemTime) -> impl Future<Output = Result<u64, StoreError>> + Send;
-
-    /// Returns the longest token lifetime that the store supports. The default is 24 hours. An entry that revokes all tokens
-    /// of a client is kept for this long, and a server issues no token with a longer lifetime.
-    fn longest_token_lifetime(&self) -> Duration {
-        DEFAULT_LONGEST_TOKEN_LIFETIME
-    }
-}
+use crate::timing::{CLOCK_SKEW, MAX_CLIENT_ANSWER_AGE, REVOCATION_GRACE};
 
 /// A revocation of one or more tokens. Times are whole seconds since 1970.
 ///
@@ -149,7 +99,7 @@ impl From<Record> for Revocation {
 
 impl Revocation {
     /// Revokes one token, given its `jti`, `iat` and `exp`. If only the `jti` is known, pass the current time as `issued_at`,
-    /// and that time plus [the longest token lifetime](RevocationStore::longest_token_lifetime) as `expires_at`.
+    /// and that time plus [the longest token lifetime](super::RevocationStore::longest_token_lifetime) as `expires_at`.
     #[must_use]
     pub fn token(
         token_id: impl Into<String>,
@@ -165,7 +115,7 @@ impl Revocation {
     /// Revokes all tokens that a client was issued until 5 seconds after `now`, since the clock of the issuing server may be
     /// ahead. After that, a server dates new tokens of the client later than the revoked ones, by at most 3 seconds. Until
     /// that is possible, the client gets a 503 with `Retry-After`. `longest` is the longest token lifetime; see
-    /// [`RevocationStore::longest_token_lifetime`].
+    /// [`RevocationStore::longest_token_lifetime`](super::RevocationStore::longest_token_lifetime).
     #[must_use]
     pub fn client(client_id: ClientId, now: SystemTime, longest: Duration) -> Self {
         Self::client_until(client_id, UnixTime::at(now).after(CLOCK_SKEW), longest)
@@ -216,91 +166,13 @@ impl Revocation {
     }
 }
 
-/// A change that the feed reports.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-#[non_exhaustive]
-pub enum Change {
-    /// Tokens were revoked.
-    Revoked(Revocation),
-    /// A client was created, changed or deleted. Cached copies of it are stale. The feed reports this for at least 10 minutes.
-    Client(ClientId),
-}
-
-/// An answer of [`RevocationStore::changes`].
-///
-/// ```
-/// use tower_client_credentials::ClientId;
-/// use tower_client_credentials::store::{Change, Changes, Cursor};
-///
-/// let page = vec![Change::Client(ClientId::from_static("billing"))];
-/// let changes = Changes::new(page, Cursor::new("1")).more(true);
-/// assert!(changes.more);
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Changes {
-    /// The changes, in any order. Some may have been reported before.
-    pub changes: Vec<Change>,
-    /// The position after these changes.
-    pub cursor: Cursor,
-    /// Whether there are further changes to read now: a store returns at most some thousands at a time.
-    pub more: bool,
-    /// Describes how the store noticed that it lost acknowledged writes, for example after a failover or a restore from an
-    /// older copy. Usually `None`. If set, the changes are from the start of the feed.
-    pub lost: Option<String>,
-}
-
-impl Changes {
-    /// Returns the last page of the feed. `cursor` is the position after it.
-    #[must_use]
-    pub const fn new(changes: Vec<Change>, cursor: Cursor) -> Self {
-        Self { changes, cursor, more: false, lost: None }
-    }
-
-    /// Sets whether there are [more](Self#structfield.more) changes to read now.
-    #[must_use]
-    pub fn more(self, more: bool) -> Self {
-        Self { more, ..self }
-    }
-
-    /// Sets the description of the writes that the store [lost](Self#structfield.lost). The text is for the operator.
-    #[must_use]
-    pub fn lost(self, sign: impl Into<String>) -> Self {
-        Self { lost: Some(sign.into()), ..self }
-    }
-}
-
-/// A position in the feed of a store. Only the store that created it can interpret it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cursor(String);
-
-impl Cursor {
-    /// Returns the position before the first change.
-    #[must_use]
-    pub fn start() -> Self {
-        Self::default()
-    }
-
-    /// Creates a cursor from a position in the feed of a store. For implementations of [`RevocationStore`].
-    #[must_use]
-    pub fn new(place: impl Into<String>) -> Self {
-        Self(place.into())
-    }
-
-    /// Returns the position, which is empty at the start.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use super::{Change, Revocation};
+    use super::Revocation;
     use crate::client_id::ClientId;
+    use crate::store::Change;
 
     const NOW: SystemTime = UNIX_EPOCH;
     const DAY: Duration = Duration::from_secs(86_400);

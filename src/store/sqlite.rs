@@ -20,8 +20,8 @@ use self::files::Files;
 use super::last_write::LastWrites;
 use super::sql::{self, CREATED_AT_ONCE, Lease, PURGED_AT_ONCE, Row, failed, in_time, seconds};
 use super::{
-    AdminError, Changes, ClientAdmin, ClientStore, Cursor, Replay, ReplayId, ReplayLog, Revision, Revocation,
-    RevocationStore, StoreError,
+    AdminError, ChangeFeed, Changes, ClientAdmin, ClientChange, ClientStore, ClientWrite, Cursor, DynFuture, Replay,
+    ReplayId, ReplayLog, Revision, Revocation, RevocationStore, StoreError, StoreFuture,
 };
 use crate::client_id::ClientId;
 use crate::clock::{Clock, SystemClock};
@@ -311,18 +311,6 @@ impl SqliteStore {
         Ok(written)
     }
 
-    async fn record_change(
-        &self,
-        connection: &mut SqliteConnection,
-        id: &ClientId,
-        is_former: bool,
-    ) -> Result<(), StoreError> {
-        for row in Row::of_client(id, is_former, self.clock.now(), self.longest_token_lifetime)? {
-            insert(connection, row).await?;
-        }
-        Ok(())
-    }
-
     async fn create_some(&self, clients: &[RegisteredClient]) -> Result<usize, StoreError> {
         let mut rows = Vec::with_capacity(clients.len());
         for client in clients {
@@ -373,6 +361,13 @@ impl SqliteStore {
     }
 }
 
+async fn insert_all(connection: &mut SqliteConnection, rows: Vec<Row>) -> Result<(), StoreError> {
+    for row in rows {
+        insert(connection, row).await?;
+    }
+    Ok(())
+}
+
 async fn insert(connection: &mut SqliteConnection, row: Row) -> Result<(), StoreError> {
     let told = "INSERT INTO tcc_feed (digest, change, forget_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
     let told = sqlx::query(told).bind(row.digest).bind(row.change).bind(row.forget_at).execute(connection);
@@ -392,8 +387,8 @@ async fn revision(connection: &mut SqliteConnection, id: &ClientId) -> Result<Op
 }
 
 impl ClientStore for SqliteStore {
-    async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
-        Ok(self.load(id).await?.map(|(client, _)| client))
+    fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
+        StoreFuture::new(async move { Ok(self.load(id).await?.map(|(client, _)| client)) })
     }
 
     fn is_administered(&self) -> bool {
@@ -401,9 +396,9 @@ impl ClientStore for SqliteStore {
     }
 }
 
-impl ClientAdmin for SqliteStore {
-    async fn create(&self, client: RegisteredClient) -> Result<(), AdminError> {
-        let record = sql::record(&client)?;
+impl SqliteStore {
+    async fn create_with(&self, client: &RegisteredClient, told: Vec<Row>) -> Result<(), AdminError> {
+        let record = sql::record(client)?;
         self.write(async |connection| {
             let next = next_revision(connection).await?;
             let created = "INSERT INTO tcc_clients (id, revision, record) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
@@ -411,32 +406,18 @@ impl ClientAdmin for SqliteStore {
             if created.execute(&mut *connection).await.map_err(failed)?.rows_affected() == 0 {
                 return Err(AdminError::Exists);
             }
-            Ok(self.record_change(connection, client.id(), false).await?)
+            Ok(insert_all(connection, told).await?)
         })
         .await
     }
 
-    async fn create_all(&self, clients: Vec<RegisteredClient>) -> Result<usize, StoreError> {
-        let mut created = 0;
-        for clients in clients.chunks(CREATED_AT_ONCE) {
-            created += in_time(self.timeout, self.create_some(clients)).await?;
-        }
-        Ok(created)
-    }
-
-    async fn load(&self, id: &ClientId) -> Result<Option<(Arc<RegisteredClient>, Revision)>, StoreError> {
-        in_time(self.timeout, async {
-            let open = self.files.open().await?;
-            let row = sqlx::query("SELECT record, revision FROM tcc_clients WHERE id = ?1").bind(id.as_str());
-            let Some(row) = row.fetch_optional(&open.readers).await.map_err(failed)? else { return Ok(None) };
-            let revision: i64 = row.try_get(1).map_err(failed)?;
-            Ok(Some((sql::client(row.try_get(0).map_err(failed)?)?, Revision::new(revision.cast_unsigned()))))
-        })
-        .await
-    }
-
-    async fn replace(&self, client: RegisteredClient, revision: Revision) -> Result<(), AdminError> {
-        let record = sql::record(&client)?;
+    async fn replace_with(
+        &self,
+        client: &RegisteredClient,
+        revision: Revision,
+        told: Vec<Row>,
+    ) -> Result<(), AdminError> {
+        let record = sql::record(client)?;
         self.write(async |connection| {
             if self::revision(connection, client.id()).await?.ok_or(AdminError::NotFound)? != revision {
                 return Err(AdminError::Conflict);
@@ -445,66 +426,115 @@ impl ClientAdmin for SqliteStore {
             let replaced = sqlx::query("UPDATE tcc_clients SET record = ?2, revision = ?3 WHERE id = ?1");
             let replaced = replaced.bind(client.id().as_str()).bind(record).bind(next);
             replaced.execute(&mut *connection).await.map_err(failed)?;
-            Ok(self.record_change(connection, client.id(), !client.is_enabled()).await?)
+            Ok(insert_all(connection, told).await?)
         })
         .await
     }
 
-    async fn delete(&self, id: &ClientId) -> Result<(), AdminError> {
+    async fn delete_with(&self, id: &ClientId, told: Vec<Row>) -> Result<(), AdminError> {
         self.write(async |connection| {
             let deleted = sqlx::query("DELETE FROM tcc_clients WHERE id = ?1").bind(id.as_str());
             if deleted.execute(&mut *connection).await.map_err(failed)?.rows_affected() == 0 {
                 return Err(AdminError::NotFound);
             }
-            Ok(self.record_change(connection, id, true).await?)
-        })
-        .await
-    }
-
-    async fn list(
-        &self,
-        after: Option<&ClientId>,
-        limit: NonZeroUsize,
-    ) -> Result<Vec<Arc<RegisteredClient>>, StoreError> {
-        in_time(self.timeout, async {
-            let open = self.files.open().await?;
-            // No id is empty, so all ids come after the empty one.
-            let page = "SELECT record FROM tcc_clients WHERE id > ?1 ORDER BY id LIMIT ?2";
-            let page = sqlx::query_scalar::<_, String>(page).bind(after.map_or("", ClientId::as_str));
-            let page = page.bind(i64::try_from(limit.get()).unwrap_or(i64::MAX)).fetch_all(&open.readers);
-            page.await.map_err(failed)?.iter().map(|record| sql::client(record)).collect()
+            Ok(insert_all(connection, told).await?)
         })
         .await
     }
 }
 
-impl RevocationStore for SqliteStore {
-    async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
-        let row = Row::revoked(revocation)?;
-        self.write(async |connection| insert(connection, row).await).await
+impl ClientAdmin for SqliteStore {
+    fn apply(&self, change: ClientChange) -> StoreFuture<'_, (), AdminError> {
+        StoreFuture::new(async move {
+            let (write, entries) = change.into_parts(self.clock.now(), self.longest_token_lifetime);
+            let told = Row::all(&entries)?;
+            match write {
+                ClientWrite::Create(client) => self.create_with(&client, told).await,
+                ClientWrite::Replace(client, revision) => self.replace_with(&client, revision, told).await,
+                ClientWrite::Delete(id) => self.delete_with(&id, told).await,
+            }
+        })
     }
 
-    /// There is one writer at a time, so the rows are numbered in the order of their commits.
-    async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
-        in_time(self.timeout, async {
-            let open = self.files.open().await?;
-            feed::read(&open.feed, &self.last_writes, cursor).await
+    fn create_all(&self, clients: Vec<RegisteredClient>) -> StoreFuture<'_, usize> {
+        StoreFuture::new(async move {
+            let mut created = 0;
+            for clients in clients.chunks(CREATED_AT_ONCE) {
+                created += in_time(self.timeout, self.create_some(clients)).await?;
+            }
+            Ok(created)
         })
-        .await
+    }
+
+    fn load<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<(Arc<RegisteredClient>, Revision)>> {
+        StoreFuture::new(async move {
+            in_time(self.timeout, async {
+                let open = self.files.open().await?;
+                let row = sqlx::query("SELECT record, revision FROM tcc_clients WHERE id = ?1").bind(id.as_str());
+                let Some(row) = row.fetch_optional(&open.readers).await.map_err(failed)? else { return Ok(None) };
+                let revision: i64 = row.try_get(1).map_err(failed)?;
+                Ok(Some((sql::client(row.try_get(0).map_err(failed)?)?, Revision::new(revision.cast_unsigned()))))
+            })
+            .await
+        })
+    }
+
+    fn list<'a>(
+        &'a self,
+        after: Option<&'a ClientId>,
+        limit: NonZeroUsize,
+    ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>> {
+        StoreFuture::new(async move {
+            in_time(self.timeout, async {
+                let open = self.files.open().await?;
+                // No id is empty, so all ids come after the empty one.
+                let page = "SELECT record FROM tcc_clients WHERE id > ?1 ORDER BY id LIMIT ?2";
+                let page = sqlx::query_scalar::<_, String>(page).bind(after.map_or("", ClientId::as_str));
+                let page = page.bind(i64::try_from(limit.get()).unwrap_or(i64::MAX)).fetch_all(&open.readers);
+                page.await.map_err(failed)?.iter().map(|record| sql::client(record)).collect()
+            })
+            .await
+        })
+    }
+}
+
+impl ChangeFeed for SqliteStore {
+    /// There is one writer at a time, so the rows are numbered in the order of their commits.
+    fn changes<'a>(&'a self, cursor: &'a Cursor) -> StoreFuture<'a, Changes> {
+        StoreFuture::new(async move {
+            in_time(self.timeout, async {
+                let open = self.files.open().await?;
+                feed::read(&open.feed, &self.last_writes, cursor).await
+            })
+            .await
+        })
     }
 
     /// Does not notice the writes of other processes.
-    async fn changed(&self) {
-        self.changed.notified().await;
+    fn changed(&self) -> DynFuture<'_, ()> {
+        DynFuture::new(async move {
+            self.changed.notified().await;
+        })
+    }
+}
+
+impl RevocationStore for SqliteStore {
+    fn revoke(&self, revocation: Revocation) -> StoreFuture<'_, ()> {
+        StoreFuture::new(async move {
+            let row = Row::revoked(revocation)?;
+            self.write(async |connection| insert(connection, row).await).await
+        })
     }
 
-    async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
-        let feed = "DELETE FROM tcc_feed WHERE seq IN (
+    fn purge(&self, now: SystemTime) -> StoreFuture<'_, u64> {
+        StoreFuture::new(async move {
+            let feed = "DELETE FROM tcc_feed WHERE seq IN (
             SELECT seq FROM tcc_feed WHERE forget_at <= ?1 ORDER BY forget_at LIMIT ?2)";
-        let replays = "DELETE FROM tcc_replays WHERE id IN (
+            let replays = "DELETE FROM tcc_replays WHERE id IN (
             SELECT id FROM tcc_replays WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)";
-        let purged = self.purge_all(feed, seconds(now)).await?;
-        Ok(purged + self.purge_all(replays, sql::replays_until(now)).await?)
+            let purged = self.purge_all(feed, seconds(now)).await?;
+            Ok(purged + self.purge_all(replays, sql::replays_until(now)).await?)
+        })
     }
 
     fn longest_token_lifetime(&self) -> Duration {
@@ -513,24 +543,26 @@ impl RevocationStore for SqliteStore {
 }
 
 impl ReplayLog for SqliteStore {
-    async fn check_and_insert(
-        &self,
-        id: &ReplayId,
+    fn check_and_insert<'a>(
+        &'a self,
+        id: &'a ReplayId,
         expires_at: SystemTime,
         now: SystemTime,
-    ) -> Result<Replay, StoreError> {
-        let open = in_time(self.timeout, self.files.open()).await?;
-        // In a transaction, although it is one statement: if the call is cancelled while another process holds the lock,
-        // nothing is recorded, and the caller may try again with the same credential.
-        let written = write(&open.writer, self.timeout, async |connection| {
-            let used = "INSERT INTO tcc_replays (id, expires_at) VALUES (?1, ?2)
+    ) -> StoreFuture<'a, Replay> {
+        StoreFuture::new(async move {
+            let open = in_time(self.timeout, self.files.open()).await?;
+            // In a transaction, although it is one statement: if the call is cancelled while another process holds the lock,
+            // nothing is recorded, and the caller may try again with the same credential.
+            let written = write(&open.writer, self.timeout, async |connection| {
+                let used = "INSERT INTO tcc_replays (id, expires_at) VALUES (?1, ?2)
                 ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE expires_at <= ?3";
-            let used = sqlx::query(used).bind(&id.as_bytes()[..]).bind(seconds(expires_at)).bind(seconds(now));
-            Ok::<_, StoreError>(used.execute(connection).await.map_err(failed)?.rows_affected())
-        });
-        let written = written.await?;
-        self.files.check(&open)?;
-        Ok(if written == 0 { Replay::Seen } else { Replay::Fresh })
+                let used = sqlx::query(used).bind(&id.as_bytes()[..]).bind(seconds(expires_at)).bind(seconds(now));
+                Ok::<_, StoreError>(used.execute(connection).await.map_err(failed)?.rows_affected())
+            });
+            let written = written.await?;
+            self.files.check(&open)?;
+            Ok(if written == 0 { Replay::Seen } else { Replay::Fresh })
+        })
     }
 }
 
@@ -546,7 +578,7 @@ mod tests {
 
     use super::{READERS, SqliteStore};
     use crate::client_id::ClientId;
-    use crate::store::{ClientStore as _, Cursor, RevocationStore as _};
+    use crate::store::{ChangeFeed as _, ClientStore as _, Cursor};
 
     #[tokio::test]
     async fn the_feed_is_read_while_lookups_use_every_other_connection() {

@@ -1,11 +1,13 @@
 //! Shared data structures: a bounded map, work whose result is shared, and values that are striped to avoid lock contention.
 
 mod bounded_map;
+mod dyn_future;
 mod in_flight;
 mod single_flight;
 mod striped;
 
 pub(crate) use self::bounded_map::BoundedMap;
+pub use self::dyn_future::DynFuture;
 pub(crate) use self::in_flight::{Finish, InFlight};
 pub(crate) use self::single_flight::{Flight, SingleFlight};
 pub(crate) use self::striped::Striped;

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 use tower_client_credentials::authorization_server::{ClientAssertions, GrantRefusal, PendingGrant};
 use tower_client_credentials::registration::ClientAuthMethod;
-use tower_client_credentials::store::{Replay, ReplayId, ReplayLog, StoreError};
+use tower_client_credentials::store::{Replay, ReplayId, ReplayLog, StoreError, StoreFuture};
 use tower_client_credentials::{Algorithm, Client, ClientSecret, MemoryStore, Revocations};
 
 use crate::common::request::{GRANT, TokenRequest, post};
@@ -79,8 +79,8 @@ async fn the_metadata_lists_the_methods_and_algorithms_that_are_accepted() {
 struct Down;
 
 impl ReplayLog for Down {
-    async fn check_and_insert(&self, _: &ReplayId, _: SystemTime, _: SystemTime) -> Result<Replay, StoreError> {
-        Err(StoreError::new("the log is down"))
+    fn check_and_insert<'a>(&'a self, _: &'a ReplayId, _: SystemTime, _: SystemTime) -> StoreFuture<'a, Replay> {
+        StoreFuture::new(async move { Err(StoreError::new("the log is down")) })
     }
 }
 

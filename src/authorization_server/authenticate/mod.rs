@@ -20,9 +20,9 @@ pub use self::client_cache::ClientCacheLimits;
 pub(in crate::authorization_server) use self::client_cache::{Answer, Basis, ClientCache, OnRead};
 pub(in crate::authorization_server) use self::credentials::Credentials;
 pub use self::secret::AttemptLimits;
-pub(in crate::authorization_server) use self::secret::{CheckPlace, Decoy, SecretAuthenticator, SlowChecks, Throttle};
 #[cfg(feature = "legacy_hashes")]
-pub(in crate::authorization_server) use self::secret::{DynUpgrade, Upgrades};
+pub(in crate::authorization_server) use self::secret::Upgrades;
+pub(in crate::authorization_server) use self::secret::{CheckPlace, Decoy, SecretAuthenticator, SlowChecks, Throttle};
 use super::error::{Fault, TokenError};
 use super::head::Head;
 use crate::registration::ClientAuthMethod;

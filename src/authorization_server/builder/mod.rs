@@ -22,7 +22,7 @@ use crate::keys::KeyRing;
 use crate::registration::ClientRules;
 use crate::revocation::Revocations;
 use crate::scope::Scopes;
-use crate::store::{ClientStore, DynClientStore};
+use crate::store::ClientStore;
 use crate::transport::{DocumentSettings, RefusalHook};
 use crate::uri::PlainHttp;
 
@@ -34,7 +34,7 @@ pub struct AuthorizationServerBuilder {
     issuer: String,
     plain_http: PlainHttp,
     keys: KeyRing,
-    clients: Arc<dyn DynClientStore>,
+    clients: Arc<dyn ClientStore>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     default_scopes: Scopes,
@@ -54,7 +54,7 @@ pub struct AuthorizationServerBuilder {
     slow_checks: (usize, usize),
     check_place: CheckPlace,
     #[cfg(feature = "legacy_hashes")]
-    upgrade_hashes: Option<Arc<dyn super::authenticate::DynUpgrade>>,
+    upgrade_hashes: Option<Arc<dyn crate::store::ClientAdmin>>,
     #[cfg(feature = "legacy_hashes")]
     imported_are_random: bool,
     hook: Option<Box<dyn DynGrantHook>>,

@@ -8,8 +8,8 @@ use super::Violation;
 use crate::client_id::ClientId;
 use crate::registration::RegisteredClient;
 use crate::store::{
-    AdminError, Change, Changes, ClientAdmin, ClientStore, Cursor, MemoryStore, Replay, ReplayId, ReplayLog, Revision,
-    Revocation, RevocationStore, StoreError,
+    AdminError, Change, ChangeFeed, Changes, ClientAdmin, ClientChange, ClientStore, ClientWrite, Cursor, MemoryStore,
+    Replay, ReplayId, ReplayLog, Revision, Revocation, RevocationStore, StoreFuture,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,95 +77,114 @@ struct Faulty {
 }
 
 impl ClientStore for Faulty {
-    async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
-        if self.fault == Fault::FindsByPrefix {
-            let all = self.store.list(None, NonZeroUsize::MAX).await?;
-            return Ok(all.into_iter().find(|client| client.id().starts_with(id.as_str())));
-        }
-        self.store.find(id).await
+    fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
+        StoreFuture::new(async move {
+            if self.fault == Fault::FindsByPrefix {
+                let all = self.store.list(None, NonZeroUsize::MAX).await?;
+                return Ok(all.into_iter().find(|client| client.id().starts_with(id.as_str())));
+            }
+            self.store.find(id).await
+        })
     }
 }
 
 impl ClientAdmin for Faulty {
-    async fn create(&self, client: RegisteredClient) -> Result<(), AdminError> {
-        if self.fault == Fault::CreatesTwice && self.store.find(client.id()).await?.is_some() {
-            self.store.delete(client.id()).await?;
-        }
-        self.store.create(client).await
+    fn apply(&self, change: ClientChange) -> StoreFuture<'_, (), AdminError> {
+        StoreFuture::new(async move {
+            let (write, _) = change.into_parts(SystemTime::now(), self.store.longest_token_lifetime());
+            match write {
+                ClientWrite::Create(client) => {
+                    if self.fault == Fault::CreatesTwice && self.store.find(client.id()).await?.is_some() {
+                        self.store.delete(client.id()).await?;
+                    }
+                    self.store.create(client).await
+                }
+                ClientWrite::Replace(client, revision) => {
+                    let current = self.store.load(client.id()).await?.map(|(_, current)| current);
+                    let is_ignored = self.fault == Fault::IgnoresRevisions;
+                    self.store.replace(client, current.filter(|_| is_ignored).unwrap_or(revision)).await
+                }
+                ClientWrite::Delete(id) => {
+                    if self.fault == Fault::DeletesNothing && id == ClientId::from_static("billing") {
+                        return Ok(());
+                    }
+                    self.store.delete(&id).await
+                }
+            }
+        })
     }
 
-    async fn load(&self, id: &ClientId) -> Result<Option<(Arc<RegisteredClient>, Revision)>, StoreError> {
-        self.store.load(id).await
+    fn load<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<(Arc<RegisteredClient>, Revision)>> {
+        StoreFuture::new(async move { self.store.load(id).await })
     }
 
-    async fn replace(&self, client: RegisteredClient, revision: Revision) -> Result<(), AdminError> {
-        let current = self.store.load(client.id()).await?.map(|(_, current)| current);
-        let is_ignored = self.fault == Fault::IgnoresRevisions;
-        self.store.replace(client, current.filter(|_| is_ignored).unwrap_or(revision)).await
-    }
-
-    async fn delete(&self, id: &ClientId) -> Result<(), AdminError> {
-        if self.fault == Fault::DeletesNothing && *id == ClientId::from_static("billing") {
-            return Ok(());
-        }
-        self.store.delete(id).await
-    }
-
-    async fn list(
-        &self,
-        after: Option<&ClientId>,
+    fn list<'a>(
+        &'a self,
+        after: Option<&'a ClientId>,
         limit: NonZeroUsize,
-    ) -> Result<Vec<Arc<RegisteredClient>>, StoreError> {
-        let is_wrong = self.fault == Fault::ListsTheFirst && limit.get() == 10 && after.is_some();
-        self.store.list(after.filter(|_| !is_wrong), limit).await
+    ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>> {
+        StoreFuture::new(async move {
+            let is_wrong = self.fault == Fault::ListsTheFirst && limit.get() == 10 && after.is_some();
+            self.store.list(after.filter(|_| !is_wrong), limit).await
+        })
+    }
+}
+
+impl ChangeFeed for Faulty {
+    fn changes<'a>(&'a self, cursor: &'a Cursor) -> StoreFuture<'a, Changes> {
+        StoreFuture::new(async move {
+            let start = Cursor::start();
+            let mut changes =
+                self.store.changes(if self.fault == Fault::ForgetsTheCursor { &start } else { cursor }).await?;
+            changes.changes.retain(|change| match (self.fault, change) {
+                (Fault::ReportsNoClients, Change::Client(_)) => false,
+                // In the steps about revocations, other clients have revocations, too; these must be kept.
+                (Fault::RevokesNoClients, Change::Revoked(Revocation::Client { client_id, .. })) => {
+                    client_id.starts_with(|first: char| !first.is_ascii_digit())
+                }
+                _ => true,
+            });
+            Ok(changes)
+        })
     }
 }
 
 impl RevocationStore for Faulty {
-    async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
-        if let (Fault::LosesEverySeventh, Revocation::Token { token_id, .. }) = (self.fault, &revocation)
-            && token_id.starts_with("7.")
-        {
-            return Ok(());
-        }
-        self.store.revoke(revocation).await
-    }
-
-    async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
-        let start = Cursor::start();
-        let mut changes =
-            self.store.changes(if self.fault == Fault::ForgetsTheCursor { &start } else { cursor }).await?;
-        changes.changes.retain(|change| match (self.fault, change) {
-            (Fault::ReportsNoClients, Change::Client(_)) => false,
-            // In the steps about revocations, other clients have revocations, too; these must be kept.
-            (Fault::RevokesNoClients, Change::Revoked(Revocation::Client { client_id, .. })) => {
-                client_id.starts_with(|first: char| !first.is_ascii_digit())
+    fn revoke(&self, revocation: Revocation) -> StoreFuture<'_, ()> {
+        StoreFuture::new(async move {
+            if let (Fault::LosesEverySeventh, Revocation::Token { token_id, .. }) = (self.fault, &revocation)
+                && token_id.starts_with("7.")
+            {
+                return Ok(());
             }
-            _ => true,
-        });
-        Ok(changes)
+            self.store.revoke(revocation).await
+        })
     }
 
-    async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
-        let later = now + std::time::Duration::from_secs(1_000_000);
-        self.store.purge(if self.fault == Fault::PurgesAll { later } else { now }).await
+    fn purge(&self, now: SystemTime) -> StoreFuture<'_, u64> {
+        StoreFuture::new(async move {
+            let later = now + std::time::Duration::from_secs(1_000_000);
+            self.store.purge(if self.fault == Fault::PurgesAll { later } else { now }).await
+        })
     }
 }
 
 impl ReplayLog for Faulty {
-    async fn check_and_insert(
-        &self,
-        id: &ReplayId,
+    fn check_and_insert<'a>(
+        &'a self,
+        id: &'a ReplayId,
         expires_at: SystemTime,
         now: SystemTime,
-    ) -> Result<Replay, StoreError> {
-        match self.fault {
-            Fault::AcceptsReplays => Ok(Replay::Fresh),
-            Fault::ForgetsReplaysEarly => {
-                let early = now + (expires_at.duration_since(now).unwrap_or_default() / 60);
-                self.store.check_and_insert(id, early, now).await
+    ) -> StoreFuture<'a, Replay> {
+        StoreFuture::new(async move {
+            match self.fault {
+                Fault::AcceptsReplays => Ok(Replay::Fresh),
+                Fault::ForgetsReplaysEarly => {
+                    let early = now + (expires_at.duration_since(now).unwrap_or_default() / 60);
+                    self.store.check_and_insert(id, early, now).await
+                }
+                _ => self.store.check_and_insert(id, expires_at, now).await,
             }
-            _ => self.store.check_and_insert(id, expires_at, now).await,
-        }
+        })
     }
 }

@@ -24,8 +24,8 @@ pub use self::fault::FileFault;
 pub use self::keys::FileKeyStore;
 use self::shared::Shared;
 use super::{
-    AdminError, Changes, ClientAdmin, ClientStore, Cursor, MemoryStore, Replay, ReplayId, ReplayLog, Revision,
-    Revocation, RevocationStore, StoreError,
+    AdminError, ChangeFeed, Changes, ClientAdmin, ClientChange, ClientStore, ClientWrite, Cursor, DynFuture,
+    MemoryStore, Replay, ReplayId, ReplayLog, Revision, Revocation, RevocationStore, StoreError, StoreFuture,
 };
 use crate::client_id::ClientId;
 use crate::registration::RegisteredClient;
@@ -129,8 +129,8 @@ fn operators_text(error: &StoreError) -> String {
 }
 
 impl ClientStore for FileStore {
-    async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
-        self.shared.memory.find(id).await
+    fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
+        self.shared.memory.find(id)
     }
 
     fn in_memory(&self) -> Option<&MemoryStore> {
@@ -143,102 +143,106 @@ impl ClientStore for FileStore {
 }
 
 impl ClientAdmin for FileStore {
-    async fn create(&self, client: RegisteredClient) -> Result<(), AdminError> {
-        self.blocking(|shared| {
-            shared.edit(|clients, _| {
-                if clients.iter().any(|other| other.id() == client.id()) {
-                    return Err(AdminError::Exists);
+    /// The feed is in memory, and follows from what has changed in the file.
+    fn apply(&self, change: ClientChange) -> StoreFuture<'_, (), AdminError> {
+        StoreFuture::new(self.blocking(move |shared| {
+            let (write, _) = change.into_parts(shared.memory.now(), shared.memory.longest_token_lifetime());
+            shared.edit(|clients, revision_of| match write {
+                ClientWrite::Create(client) => {
+                    if clients.iter().any(|other| other.id() == client.id()) {
+                        return Err(AdminError::Exists);
+                    }
+                    clients.push(Arc::new(client));
+                    Ok(())
                 }
-                clients.push(Arc::new(client));
-                Ok(())
-            })
-        })
-        .await
-    }
-
-    async fn create_all(&self, new: Vec<RegisteredClient>) -> Result<usize, StoreError> {
-        self.blocking(|shared| {
-            shared.edit(|clients, _| {
-                let before = clients.len();
-                let mut ids: HashSet<_> = clients.iter().map(|client| client.id().clone()).collect();
-                let new = new.into_iter().filter(|client| ids.insert(client.id().clone()));
-                clients.extend(new.map(Arc::new));
-                Ok(clients.len() - before)
-            })
-        })
-        .await
-        .map_err(|error| match error {
-            AdminError::Store(error) => error,
-            other => StoreError::new(other),
-        })
-    }
-
-    async fn load(&self, id: &ClientId) -> Result<Option<(Arc<RegisteredClient>, Revision)>, StoreError> {
-        // Includes the changes that another process has just written.
-        self.blocking(Shared::read_now).await?;
-        self.shared.memory.load(id).await
-    }
-
-    async fn replace(&self, client: RegisteredClient, revision: Revision) -> Result<(), AdminError> {
-        self.blocking(move |shared| {
-            shared.edit(|clients, revision_of| {
-                if revision_of(client.id()).ok_or(AdminError::NotFound)? != revision {
-                    return Err(AdminError::Conflict);
+                ClientWrite::Replace(client, revision) => {
+                    if revision_of(client.id()).ok_or(AdminError::NotFound)? != revision {
+                        return Err(AdminError::Conflict);
+                    }
+                    let old = clients.iter_mut().find(|other| other.id() == client.id());
+                    *old.ok_or(AdminError::NotFound)? = Arc::new(client);
+                    Ok(())
                 }
-                let old = clients.iter_mut().find(|other| other.id() == client.id());
-                *old.ok_or(AdminError::NotFound)? = Arc::new(client);
-                Ok(())
+                ClientWrite::Delete(id) => {
+                    let before = clients.len();
+                    clients.retain(|client| *client.id() != id);
+                    if clients.len() == before { Err(AdminError::NotFound) } else { Ok(()) }
+                }
             })
-        })
-        .await
+        }))
     }
 
-    async fn delete(&self, id: &ClientId) -> Result<(), AdminError> {
-        let id = id.clone();
-        self.blocking(move |shared| {
-            shared.edit(|clients, _| {
-                let before = clients.len();
-                clients.retain(|client| *client.id() != id);
-                if clients.len() == before { Err(AdminError::NotFound) } else { Ok(()) }
+    fn create_all(&self, new: Vec<RegisteredClient>) -> StoreFuture<'_, usize> {
+        StoreFuture::new(async move {
+            self.blocking(|shared| {
+                shared.edit(|clients, _| {
+                    let before = clients.len();
+                    let mut ids: HashSet<_> = clients.iter().map(|client| client.id().clone()).collect();
+                    let new = new.into_iter().filter(|client| ids.insert(client.id().clone()));
+                    clients.extend(new.map(Arc::new));
+                    Ok(clients.len() - before)
+                })
+            })
+            .await
+            .map_err(|error| match error {
+                AdminError::Store(error) => error,
+                other => StoreError::new(other),
             })
         })
-        .await
     }
 
-    async fn list(
-        &self,
-        after: Option<&ClientId>,
-        limit: NonZeroUsize,
-    ) -> Result<Vec<Arc<RegisteredClient>>, StoreError> {
-        // Only the first page reads the file. The others come from memory.
-        if after.is_none() {
+    fn load<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<(Arc<RegisteredClient>, Revision)>> {
+        StoreFuture::new(async move {
+            // Includes the changes that another process has just written.
             self.blocking(Shared::read_now).await?;
-        }
-        self.shared.memory.list(after, limit).await
+            self.shared.memory.load(id).await
+        })
+    }
+
+    fn list<'a>(
+        &'a self,
+        after: Option<&'a ClientId>,
+        limit: NonZeroUsize,
+    ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>> {
+        StoreFuture::new(async move {
+            // Only the first page reads the file. The others come from memory.
+            if after.is_none() {
+                self.blocking(Shared::read_now).await?;
+            }
+            self.shared.memory.list(after, limit).await
+        })
+    }
+}
+
+impl ChangeFeed for FileStore {
+    fn changes<'a>(&'a self, cursor: &'a Cursor) -> StoreFuture<'a, Changes> {
+        StoreFuture::new(async move {
+            self.shared.check_journal()?;
+            if self.shared.take_loss() {
+                return Ok(self.shared.memory.changes(&Cursor::start()).await?.lost(LOST));
+            }
+            self.shared.memory.changes(cursor).await
+        })
+    }
+
+    fn changed(&self) -> DynFuture<'_, ()> {
+        DynFuture::new(async move {
+            self.shared.memory.changed().await;
+        })
     }
 }
 
 impl RevocationStore for FileStore {
-    async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
-        self.blocking(|shared| shared.revoke(revocation)).await
+    fn revoke(&self, revocation: Revocation) -> StoreFuture<'_, ()> {
+        StoreFuture::new(async move { self.blocking(|shared| shared.revoke(revocation)).await })
     }
 
-    async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
-        self.shared.check_journal()?;
-        if self.shared.take_loss() {
-            return Ok(self.shared.memory.changes(&Cursor::start()).await?.lost(LOST));
-        }
-        self.shared.memory.changes(cursor).await
-    }
-
-    async fn changed(&self) {
-        self.shared.memory.changed().await;
-    }
-
-    async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
-        let purged = self.shared.memory.purge(now).await?;
-        self.blocking(move |shared| shared.compact(now)).await?;
-        Ok(purged)
+    fn purge(&self, now: SystemTime) -> StoreFuture<'_, u64> {
+        StoreFuture::new(async move {
+            let purged = self.shared.memory.purge(now).await?;
+            self.blocking(move |shared| shared.compact(now)).await?;
+            Ok(purged)
+        })
     }
 
     fn longest_token_lifetime(&self) -> Duration {
@@ -247,13 +251,13 @@ impl RevocationStore for FileStore {
 }
 
 impl ReplayLog for FileStore {
-    async fn check_and_insert(
-        &self,
-        id: &ReplayId,
+    fn check_and_insert<'a>(
+        &'a self,
+        id: &'a ReplayId,
         expires_at: SystemTime,
         now: SystemTime,
-    ) -> Result<Replay, StoreError> {
-        self.shared.memory.check_and_insert(id, expires_at, now).await
+    ) -> StoreFuture<'a, Replay> {
+        StoreFuture::new(async move { self.shared.memory.check_and_insert(id, expires_at, now).await })
     }
 }
 

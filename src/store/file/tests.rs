@@ -17,7 +17,8 @@ use crate::registration::{Client, RegisteredClient};
 use crate::revocation::Revocations;
 use crate::secret::ClientSecret;
 use crate::store::{
-    AdminError, Change, ClientAdmin as _, ClientStore as _, Cursor, MemoryStore, Revocation, RevocationStore as _,
+    AdminError, Change, ChangeFeed, ClientAdmin as _, ClientStore as _, Cursor, MemoryStore, Revocation,
+    RevocationStore as _,
 };
 
 const BILLING: ClientId = ClientId::from_static("billing");

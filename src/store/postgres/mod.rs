@@ -24,8 +24,8 @@ use super::clock_check::ClockCheck;
 use super::last_write::{LastWrites, ToCheck};
 use super::sql::{self, CREATED_AT_ONCE, Lease, PURGED_AT_ONCE, Row, failed, in_time, seconds};
 use super::{
-    AdminError, Changes, ClientAdmin, ClientStore, Cursor, Replay, ReplayId, ReplayLog, Revision, Revocation,
-    RevocationStore, StoreError,
+    AdminError, ChangeFeed, Changes, ClientAdmin, ClientChange, ClientStore, ClientWrite, Cursor, DynFuture, Replay,
+    ReplayId, ReplayLog, Revision, Revocation, RevocationStore, StoreError, StoreFuture,
 };
 use crate::client_id::ClientId;
 use crate::clock::{Clock, SystemClock, later};
@@ -226,11 +226,6 @@ impl PostgresStore {
         .await
     }
 
-    fn change_rows(&self, id: &ClientId, is_former: bool) -> Result<Rows, StoreError> {
-        let now = later(self.clock.now(), self.clock_check.delay());
-        Row::of_client(id, is_former, now, self.longest_token_lifetime).map(Rows::of)
-    }
-
     async fn create_some(&self, clients: &[RegisteredClient]) -> Result<usize, StoreError> {
         let now = self.clock.now();
         let (mut ids, mut records, mut told) = (Vec::new(), Vec::new(), Vec::new());
@@ -320,8 +315,8 @@ impl Rows {
 }
 
 impl ClientStore for PostgresStore {
-    async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
-        Ok(self.load(id).await?.map(|(client, _)| client))
+    fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
+        StoreFuture::new(async move { Ok(self.load(id).await?.map(|(client, _)| client)) })
     }
 
     fn is_administered(&self) -> bool {
@@ -329,40 +324,9 @@ impl ClientStore for PostgresStore {
     }
 }
 
-impl ClientAdmin for PostgresStore {
-    async fn create(&self, client: RegisteredClient) -> Result<(), AdminError> {
-        match self.create_some(&[client]).await? {
-            0 => Err(AdminError::Exists),
-            _ => Ok(()),
-        }
-    }
-
-    async fn create_all(&self, clients: Vec<RegisteredClient>) -> Result<usize, StoreError> {
-        let mut created = 0;
-        for clients in clients.chunks(CREATED_AT_ONCE) {
-            created += self.create_some(clients).await?;
-        }
-        Ok(created)
-    }
-
-    async fn load(&self, id: &ClientId) -> Result<Option<(Arc<RegisteredClient>, Revision)>, StoreError> {
-        let row = self.call(async |connection| {
-            let row = "SELECT pg_is_in_recovery(), record, revision
-                FROM (SELECT) AS always LEFT JOIN tcc_clients ON id = $1";
-            let row = sqlx::query_as::<_, (bool, Option<String>, Option<i64>)>(row).bind(id.as_str());
-            row.fetch_one(connection).await
-        });
-        let (is_standby, record, revision) = row.await?;
-        if is_standby {
-            return Err(StoreError::new(feed::STANDBY));
-        }
-        let Some((record, revision)) = record.zip(revision) else { return Ok(None) };
-        Ok(Some((sql::client(&record)?, Revision::new(revision.cast_unsigned()))))
-    }
-
-    async fn replace(&self, client: RegisteredClient, revision: Revision) -> Result<(), AdminError> {
-        let record = sql::record(&client)?;
-        let told = self.change_rows(client.id(), !client.is_enabled())?;
+impl PostgresStore {
+    async fn replace_with(&self, client: &RegisteredClient, revision: Revision, told: Rows) -> Result<(), AdminError> {
+        let record = sql::record(client)?;
         let replaced = concat!(
             "WITH replaced AS (
                 UPDATE tcc_clients SET record = $3, revision = nextval('tcc_revision')
@@ -393,8 +357,7 @@ impl ClientAdmin for PostgresStore {
         }
     }
 
-    async fn delete(&self, id: &ClientId) -> Result<(), AdminError> {
-        let told = self.change_rows(id, true)?;
+    async fn delete_with(&self, id: &ClientId, told: Rows) -> Result<(), AdminError> {
         let deleted = concat!(
             "WITH deleted AS (
                 DELETE FROM tcc_clients WHERE id = $1 RETURNING id
@@ -417,87 +380,144 @@ impl ClientAdmin for PostgresStore {
         self.wrote(told.as_deref());
         Ok(())
     }
+}
 
-    async fn list(
-        &self,
-        after: Option<&ClientId>,
+impl ClientAdmin for PostgresStore {
+    fn apply(&self, change: ClientChange) -> StoreFuture<'_, (), AdminError> {
+        StoreFuture::new(async move {
+            let now = later(self.clock.now(), self.clock_check.delay());
+            let (write, entries) = change.into_parts(now, self.longest_token_lifetime);
+            let told = Rows::of(Row::all(&entries)?);
+            match write {
+                ClientWrite::Create(client) => match self.create_some(&[client]).await? {
+                    0 => Err(AdminError::Exists),
+                    _ => Ok(()),
+                },
+                ClientWrite::Replace(client, revision) => self.replace_with(&client, revision, told).await,
+                ClientWrite::Delete(id) => self.delete_with(&id, told).await,
+            }
+        })
+    }
+
+    fn create_all(&self, clients: Vec<RegisteredClient>) -> StoreFuture<'_, usize> {
+        StoreFuture::new(async move {
+            let mut created = 0;
+            for clients in clients.chunks(CREATED_AT_ONCE) {
+                created += self.create_some(clients).await?;
+            }
+            Ok(created)
+        })
+    }
+
+    fn load<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<(Arc<RegisteredClient>, Revision)>> {
+        StoreFuture::new(async move {
+            let row = self.call(async |connection| {
+                let row = "SELECT pg_is_in_recovery(), record, revision
+                FROM (SELECT) AS always LEFT JOIN tcc_clients ON id = $1";
+                let row = sqlx::query_as::<_, (bool, Option<String>, Option<i64>)>(row).bind(id.as_str());
+                row.fetch_one(connection).await
+            });
+            let (is_standby, record, revision) = row.await?;
+            if is_standby {
+                return Err(StoreError::new(feed::STANDBY));
+            }
+            let Some((record, revision)) = record.zip(revision) else { return Ok(None) };
+            Ok(Some((sql::client(&record)?, Revision::new(revision.cast_unsigned()))))
+        })
+    }
+
+    fn list<'a>(
+        &'a self,
+        after: Option<&'a ClientId>,
         limit: NonZeroUsize,
-    ) -> Result<Vec<Arc<RegisteredClient>>, StoreError> {
-        let records = self.call(async |connection| {
-            // No id is empty, so all ids come after the empty one.
-            let page = "SELECT record FROM tcc_clients WHERE id > $1 ORDER BY id LIMIT $2";
-            let page = sqlx::query_scalar::<_, String>(page).bind(after.map_or("", ClientId::as_str));
-            page.bind(i64::try_from(limit.get()).unwrap_or(i64::MAX)).fetch_all(connection).await
-        });
-        records.await?.iter().map(|record| sql::client(record)).collect()
+    ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>> {
+        StoreFuture::new(async move {
+            let records = self.call(async |connection| {
+                // No id is empty, so all ids come after the empty one.
+                let page = "SELECT record FROM tcc_clients WHERE id > $1 ORDER BY id LIMIT $2";
+                let page = sqlx::query_scalar::<_, String>(page).bind(after.map_or("", ClientId::as_str));
+                page.bind(i64::try_from(limit.get()).unwrap_or(i64::MAX)).fetch_all(connection).await
+            });
+            records.await?.iter().map(|record| sql::client(record)).collect()
+        })
+    }
+}
+
+impl ChangeFeed for PostgresStore {
+    /// The cursor lists the transactions that were still open. Their rows are returned after they have committed, even if
+    /// later transactions were returned before. An open transaction does not delay the others.
+    fn changes<'a>(&'a self, cursor: &'a Cursor) -> StoreFuture<'a, Changes> {
+        StoreFuture::new(async move {
+            let place: Place = cursor.as_str().parse()?;
+            let written = self.last_writes.get();
+            let sign_of_loss = match self.page(&place, &written).await? {
+                FeedPage::Changes(changes) => {
+                    self.last_writes.checked(&written);
+                    return Ok(changes);
+                }
+                FeedPage::StartOver { sign_of_loss } => sign_of_loss,
+            };
+            if sign_of_loss.is_some() {
+                self.renewal.renew();
+                self.wake.reconnect();
+                // A role that may not write leaves this to a purge by another replica.
+                let _ = self.reader.call(async |connection| feed::adopt(connection).await).await;
+            }
+            // After a loss, these writes are known to be missing. Otherwise another server that answers now must have them, too.
+            let to_check = if sign_of_loss.is_some() { ToCheck::default() } else { written.clone() };
+            let FeedPage::Changes(changes) = self.page(&Place::default(), &to_check).await? else {
+                return Err(StoreError::new("the feed changed while it was read from the start; try again"));
+            };
+            // No await may follow: a caller that cancels this call there would drop the report of a loss.
+            self.last_writes.checked(&written);
+            Ok(match sign_of_loss {
+                Some(sign) => changes.lost(sign),
+                None => changes,
+            })
+        })
+    }
+
+    fn changed(&self) -> DynFuture<'_, ()> {
+        DynFuture::new(async move {
+            self.wake.changed().await;
+        })
     }
 }
 
 impl RevocationStore for PostgresStore {
-    async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
-        let row = Row::revoked(revocation.later(self.clock.now(), self.clock_check.delay()))?;
-        let told = concat!(
-            "WITH told AS (
+    fn revoke(&self, revocation: Revocation) -> StoreFuture<'_, ()> {
+        StoreFuture::new(async move {
+            let row = Row::revoked(revocation.later(self.clock.now(), self.clock_check.delay()))?;
+            let told = concat!(
+                "WITH told AS (
                 INSERT INTO tcc_feed (change, digest, forget_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
                 RETURNING xid, seq, forget_at, change
             )
             SELECT ",
-            last_told!(),
-            ", pg_notify('tcc_feed', '')"
-        );
-        let told = self.call(async |connection| {
-            let told = sqlx::query(told).bind(row.change).bind(row.digest).bind(row.forget_at);
-            told.fetch_one(connection).await?.try_get::<Option<String>, _>(0)
-        });
-        self.wrote(told.await?.as_deref());
-        Ok(())
-    }
-
-    /// The cursor lists the transactions that were still open. Their rows are returned after they have committed, even if
-    /// later transactions were returned before. An open transaction does not delay the others.
-    async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
-        let place: Place = cursor.as_str().parse()?;
-        let written = self.last_writes.get();
-        let sign_of_loss = match self.page(&place, &written).await? {
-            FeedPage::Changes(changes) => {
-                self.last_writes.checked(&written);
-                return Ok(changes);
-            }
-            FeedPage::StartOver { sign_of_loss } => sign_of_loss,
-        };
-        if sign_of_loss.is_some() {
-            self.renewal.renew();
-            self.wake.reconnect();
-            // A role that may not write leaves this to a purge by another replica.
-            let _ = self.reader.call(async |connection| feed::adopt(connection).await).await;
-        }
-        // After a loss, these writes are known to be missing. Otherwise another server that answers now must have them, too.
-        let to_check = if sign_of_loss.is_some() { ToCheck::default() } else { written.clone() };
-        let FeedPage::Changes(changes) = self.page(&Place::default(), &to_check).await? else {
-            return Err(StoreError::new("the feed changed while it was read from the start; try again"));
-        };
-        // No await may follow: a caller that cancels this call there would drop the report of a loss.
-        self.last_writes.checked(&written);
-        Ok(match sign_of_loss {
-            Some(sign) => changes.lost(sign),
-            None => changes,
+                last_told!(),
+                ", pg_notify('tcc_feed', '')"
+            );
+            let told = self.call(async |connection| {
+                let told = sqlx::query(told).bind(row.change).bind(row.digest).bind(row.forget_at);
+                told.fetch_one(connection).await?.try_get::<Option<String>, _>(0)
+            });
+            self.wrote(told.await?.as_deref());
+            Ok(())
         })
     }
 
-    async fn changed(&self) {
-        self.wake.changed().await;
-    }
-
-    async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
-        self.call(async |connection| feed::adopt(connection).await).await?;
-        // Rows that another replica is purging at the same time are skipped.
-        let feed = "DELETE FROM tcc_feed WHERE (xid, seq) IN (
+    fn purge(&self, now: SystemTime) -> StoreFuture<'_, u64> {
+        StoreFuture::new(async move {
+            self.call(async |connection| feed::adopt(connection).await).await?;
+            // Rows that another replica is purging at the same time are skipped.
+            let feed = "DELETE FROM tcc_feed WHERE (xid, seq) IN (
             SELECT xid, seq FROM tcc_feed WHERE forget_at <= $1 ORDER BY forget_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
-        let replays = "DELETE FROM tcc_replays WHERE id IN (
+            let replays = "DELETE FROM tcc_replays WHERE id IN (
             SELECT id FROM tcc_replays WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
-        let now = self.clock_check.purge_time(now);
-        let purged = self.purge_all(feed, seconds(now)).await?;
-        Ok(purged + self.purge_all(replays, sql::replays_until(now)).await?)
+            let now = self.clock_check.purge_time(now);
+            let purged = self.purge_all(feed, seconds(now)).await?;
+            Ok(purged + self.purge_all(replays, sql::replays_until(now)).await?)
+        })
     }
 
     fn longest_token_lifetime(&self) -> Duration {
@@ -529,19 +549,21 @@ impl PostgresStore {
 }
 
 impl ReplayLog for PostgresStore {
-    async fn check_and_insert(
-        &self,
-        id: &ReplayId,
+    fn check_and_insert<'a>(
+        &'a self,
+        id: &'a ReplayId,
         expires_at: SystemTime,
         now: SystemTime,
-    ) -> Result<Replay, StoreError> {
-        let used = "INSERT INTO tcc_replays AS used (id, expires_at) VALUES ($1, $2)
+    ) -> StoreFuture<'a, Replay> {
+        StoreFuture::new(async move {
+            let used = "INSERT INTO tcc_replays AS used (id, expires_at) VALUES ($1, $2)
             ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE used.expires_at <= $3";
-        let written = self.call(async |connection| {
-            let used = sqlx::query(used).bind(&id.as_bytes()[..]).bind(seconds(expires_at)).bind(seconds(now));
-            Ok(used.execute(connection).await?.rows_affected())
-        });
-        Ok(if written.await? == 0 { Replay::Seen } else { Replay::Fresh })
+            let written = self.call(async |connection| {
+                let used = sqlx::query(used).bind(&id.as_bytes()[..]).bind(seconds(expires_at)).bind(seconds(now));
+                Ok(used.execute(connection).await?.rows_affected())
+            });
+            Ok(if written.await? == 0 { Replay::Seen } else { Replay::Fresh })
+        })
     }
 }
 

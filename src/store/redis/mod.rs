@@ -22,8 +22,8 @@ use self::wake::Wake;
 use super::clock_check::ClockCheck;
 use super::last_write::LastWrites;
 use super::{
-    AdminError, Change, Changes, ClientAdmin, ClientStore, Cursor, Replay, ReplayId, ReplayLog, Revision, Revocation,
-    RevocationStore, StoreError,
+    AdminError, Change, ChangeFeed, Changes, ClientAdmin, ClientChange, ClientStore, ClientWrite, Cursor, DynFuture,
+    FeedEntry, Replay, ReplayId, ReplayLog, Revision, Revocation, RevocationStore, StoreError, StoreFuture,
 };
 use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime, later};
@@ -130,22 +130,22 @@ impl RedisStore {
         id: &ClientId,
         revision: Option<Revision>,
         record: Option<&RegisteredClient>,
+        entries: &[FeedEntry],
     ) -> Result<(), AdminError> {
         let Shared { link, scripts, keys, .. } = &*self.shared;
-        let now = self.shared.clock.now();
-        let revoked_at = later(now, self.shared.clock_check.delay());
-        let revocation = (!record.is_some_and(RegisteredClient::is_enabled))
-            .then(|| Revocation::former_client(id.clone(), revoked_at, self.shared.longest));
-        let end = revocation.as_ref().map_or(0, Revocation::expires_at);
+        let of_client = entries.iter().find(|entry| matches!(entry.change, Change::Client(_)));
+        let revocation = entries.iter().find(|entry| matches!(entry.change, Change::Revoked(_)));
+        let text = |entry: Option<&FeedEntry>| entry.map_or_else(|| Ok(String::new()), |entry| json(&entry.change));
+        let end = |entry: Option<&FeedEntry>| entry.map_or(0, |entry| entry.keep_until);
         let mut call = scripts.change.prepare_invoke();
         keys.give(&mut call)?;
-        call.arg(UnixTime::at(now).after(CLIENT_CHANGE_RETENTION).as_secs())
+        call.arg(end(of_client))
             .arg(id.as_str())
-            .arg(json(&Change::Client(id.clone()))?)
+            .arg(text(of_client)?)
             .arg(revision.map_or_else(String::new, |revision| revision.to_string()))
             .arg(record.map_or_else(|| Ok(String::new()), json)?)
-            .arg(revocation.map_or_else(|| Ok(String::new()), |revocation| json(&Change::Revoked(revocation)))?)
-            .arg(end);
+            .arg(text(revocation)?)
+            .arg(end(revocation));
         let (outcome, tip) = link.script::<(String, String)>(&call).await?;
         match outcome.as_str() {
             "done" => {
@@ -200,8 +200,8 @@ fn record(text: &str) -> Result<(Arc<RegisteredClient>, Revision), StoreError> {
 }
 
 impl ClientStore for RedisStore {
-    async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
-        Ok(self.load(id).await?.map(|(client, _)| client))
+    fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
+        StoreFuture::new(async move { Ok(self.load(id).await?.map(|(client, _)| client)) })
     }
 
     fn is_administered(&self) -> bool {
@@ -210,111 +210,129 @@ impl ClientStore for RedisStore {
 }
 
 impl ClientAdmin for RedisStore {
-    async fn create(&self, client: RegisteredClient) -> Result<(), AdminError> {
-        match self.shared.create(&[client]).await? {
-            0 => Err(AdminError::Exists),
-            _ => Ok(()),
-        }
+    fn apply(&self, change: ClientChange) -> StoreFuture<'_, (), AdminError> {
+        StoreFuture::new(async move {
+            let now = later(self.shared.clock.now(), self.shared.clock_check.delay());
+            let (write, entries) = change.into_parts(now, self.shared.longest);
+            match write {
+                ClientWrite::Create(client) => match self.shared.create(&[client]).await? {
+                    0 => Err(AdminError::Exists),
+                    _ => Ok(()),
+                },
+                ClientWrite::Replace(client, revision) => {
+                    self.change(client.id(), Some(revision), Some(&client), &entries).await
+                }
+                ClientWrite::Delete(id) => self.change(&id, None, None, &entries).await,
+            }
+        })
     }
 
-    async fn create_all(&self, clients: Vec<RegisteredClient>) -> Result<usize, StoreError> {
-        let mut created = 0;
-        for batch in clients.chunks(BATCH) {
-            created += self.shared.create(batch).await?;
-        }
-        Ok(created)
+    fn create_all(&self, clients: Vec<RegisteredClient>) -> StoreFuture<'_, usize> {
+        StoreFuture::new(async move {
+            let mut created = 0;
+            for batch in clients.chunks(BATCH) {
+                created += self.shared.create(batch).await?;
+            }
+            Ok(created)
+        })
     }
 
-    async fn load(&self, id: &ClientId) -> Result<Option<(Arc<RegisteredClient>, Revision)>, StoreError> {
-        let Shared { link, keys, .. } = &*self.shared;
-        let mut commands = ::redis::pipe();
-        // A replica refuses this write without effect, and then nothing that it says is used.
-        commands.cmd("DEL").arg(keys.nothing());
-        commands.cmd("HMGET").arg(keys.clients()).arg(id.as_str()).arg("");
-        let (_, (found, mark)): (u64, (Option<String>, Option<String>)) = link.pipeline(&commands).await?;
-        let has_clients = found.is_some() || mark.is_some();
-        if has_clients {
-            self.shared.had_clients.store(true, Ordering::Relaxed);
-        } else if self.shared.had_clients.load(Ordering::Relaxed) {
-            return Err(StoreError::new(NO_CLIENTS));
-        }
-        found.as_deref().map(record).transpose()
+    fn load<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<(Arc<RegisteredClient>, Revision)>> {
+        StoreFuture::new(async move {
+            let Shared { link, keys, .. } = &*self.shared;
+            let mut commands = ::redis::pipe();
+            // A replica refuses this write without effect, and then nothing that it says is used.
+            commands.cmd("DEL").arg(keys.nothing());
+            commands.cmd("HMGET").arg(keys.clients()).arg(id.as_str()).arg("");
+            let (_, (found, mark)): (u64, (Option<String>, Option<String>)) = link.pipeline(&commands).await?;
+            let has_clients = found.is_some() || mark.is_some();
+            if has_clients {
+                self.shared.had_clients.store(true, Ordering::Relaxed);
+            } else if self.shared.had_clients.load(Ordering::Relaxed) {
+                return Err(StoreError::new(NO_CLIENTS));
+            }
+            found.as_deref().map(record).transpose()
+        })
     }
 
-    async fn replace(&self, client: RegisteredClient, revision: Revision) -> Result<(), AdminError> {
-        self.change(client.id(), Some(revision), Some(&client)).await
-    }
-
-    async fn delete(&self, id: &ClientId) -> Result<(), AdminError> {
-        self.change(id, None, None).await
-    }
-
-    async fn list(
-        &self,
-        after: Option<&ClientId>,
+    fn list<'a>(
+        &'a self,
+        after: Option<&'a ClientId>,
         limit: NonZeroUsize,
-    ) -> Result<Vec<Arc<RegisteredClient>>, StoreError> {
-        let Shared { link, scripts, keys, .. } = &*self.shared;
-        let mut call = scripts.list.prepare_invoke();
-        keys.give(&mut call)?;
-        call.arg(after.map_or_else(|| "-".to_owned(), |id| format!("({id}")))
-            .arg(i64::try_from(limit.get()).unwrap_or(i64::MAX));
-        let records: Vec<String> = link.script(&call).await?;
-        records.iter().map(|text| record(text).map(|(client, _)| client)).collect()
+    ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>> {
+        StoreFuture::new(async move {
+            let Shared { link, scripts, keys, .. } = &*self.shared;
+            let mut call = scripts.list.prepare_invoke();
+            keys.give(&mut call)?;
+            call.arg(after.map_or_else(|| "-".to_owned(), |id| format!("({id}")))
+                .arg(i64::try_from(limit.get()).unwrap_or(i64::MAX));
+            let records: Vec<String> = link.script(&call).await?;
+            records.iter().map(|text| record(text).map(|(client, _)| client)).collect()
+        })
+    }
+}
+
+impl ChangeFeed for RedisStore {
+    fn changes<'a>(&'a self, cursor: &'a Cursor) -> StoreFuture<'a, Changes> {
+        StoreFuture::new(async move {
+            let Shared { link, scripts, keys, last_writes, clock, clock_check, wake, .. } = &*self.shared;
+            let before = clock.now();
+            let page = feed::read(link, scripts, keys, last_writes, cursor).await;
+            let after = clock.now();
+            if page.as_ref().map_or(true, |(changes, _)| !changes.changes.is_empty()) {
+                wake.suspect();
+            }
+            let (changes, server) = page?;
+            if let Some(server) = server {
+                clock_check.compare(before, after, server);
+            }
+            if changes.lost.is_some() {
+                // The settings may have changed, or be those of another server. The report of the loss does not wait for them.
+                let shared = self.shared.clone();
+                tokio::spawn(async move { durability::warn(&durability::problems(&shared.link).await) });
+            }
+            Ok(changes)
+        })
+    }
+
+    fn changed(&self) -> DynFuture<'_, ()> {
+        DynFuture::new(async move {
+            self.shared.wake.wait().await;
+        })
     }
 }
 
 impl RevocationStore for RedisStore {
-    async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
-        let Shared { link, scripts, keys, clock, clock_check, .. } = &*self.shared;
-        let revocation = revocation.later(clock.now(), clock_check.delay());
-        let end = revocation.expires_at();
-        let mut call = scripts.revoke.prepare_invoke();
-        keys.give(&mut call)?;
-        call.arg(json(&Change::Revoked(revocation))?).arg(end);
-        self.shared.last_writes.acknowledged(link.script(&call).await?);
-        Ok(())
+    fn revoke(&self, revocation: Revocation) -> StoreFuture<'_, ()> {
+        StoreFuture::new(async move {
+            let Shared { link, scripts, keys, clock, clock_check, .. } = &*self.shared;
+            let revocation = revocation.later(clock.now(), clock_check.delay());
+            let end = revocation.expires_at();
+            let mut call = scripts.revoke.prepare_invoke();
+            keys.give(&mut call)?;
+            call.arg(json(&Change::Revoked(revocation))?).arg(end);
+            self.shared.last_writes.acknowledged(link.script(&call).await?);
+            Ok(())
+        })
     }
 
-    async fn changes(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
-        let Shared { link, scripts, keys, last_writes, clock, clock_check, wake, .. } = &*self.shared;
-        let before = clock.now();
-        let page = feed::read(link, scripts, keys, last_writes, cursor).await;
-        let after = clock.now();
-        if page.as_ref().map_or(true, |(changes, _)| !changes.changes.is_empty()) {
-            wake.suspect();
-        }
-        let (changes, server) = page?;
-        if let Some(server) = server {
-            clock_check.compare(before, after, server);
-        }
-        if changes.lost.is_some() {
-            // The settings may have changed, or be those of another server. The report of the loss does not wait for them.
-            let shared = self.shared.clone();
-            tokio::spawn(async move { durability::warn(&durability::problems(&shared.link).await) });
-        }
-        Ok(changes)
-    }
-
-    async fn changed(&self) {
-        self.shared.wake.wait().await;
-    }
-
-    async fn purge(&self, now: SystemTime) -> Result<u64, StoreError> {
-        let Shared { link, scripts, keys, clock, clock_check, .. } = &*self.shared;
-        compare_clocks(link, &**clock, clock_check).await;
-        let now = clock_check.purge_time(now);
-        let mut call = scripts.purge.prepare_invoke();
-        keys.give(&mut call)?;
-        call.arg(UnixTime::at(now).as_secs()).arg(PURGED_AT_ONCE);
-        let mut purged = 0;
-        loop {
-            let some: u64 = link.script(&call).await?;
-            purged += some;
-            if some < PURGED_AT_ONCE {
-                return Ok(purged);
+    fn purge(&self, now: SystemTime) -> StoreFuture<'_, u64> {
+        StoreFuture::new(async move {
+            let Shared { link, scripts, keys, clock, clock_check, .. } = &*self.shared;
+            compare_clocks(link, &**clock, clock_check).await;
+            let now = clock_check.purge_time(now);
+            let mut call = scripts.purge.prepare_invoke();
+            keys.give(&mut call)?;
+            call.arg(UnixTime::at(now).as_secs()).arg(PURGED_AT_ONCE);
+            let mut purged = 0;
+            loop {
+                let some: u64 = link.script(&call).await?;
+                purged += some;
+                if some < PURGED_AT_ONCE {
+                    return Ok(purged);
+                }
             }
-        }
+        })
     }
 
     fn longest_token_lifetime(&self) -> Duration {
@@ -323,19 +341,24 @@ impl RevocationStore for RedisStore {
 }
 
 impl ReplayLog for RedisStore {
-    async fn check_and_insert(
-        &self,
-        id: &ReplayId,
+    fn check_and_insert<'a>(
+        &'a self,
+        id: &'a ReplayId,
         expires_at: SystemTime,
         now: SystemTime,
-    ) -> Result<Replay, StoreError> {
-        let Shared { link, scripts, keys, .. } = &*self.shared;
-        let (expires_at, now) = (UnixTime::at(expires_at).as_secs(), UnixTime::at(now).as_secs());
-        let mut call = scripts.check_and_insert.prepare_invoke();
-        // The server uses its own clock and the callers theirs, so only the duration is passed.
-        call.key(keys.replay(id)).arg(expires_at).arg(now).arg(expires_at.saturating_sub(now).saturating_add(SLACK));
-        let fresh: bool = link.script(&call).await?;
-        Ok(if fresh { Replay::Fresh } else { Replay::Seen })
+    ) -> StoreFuture<'a, Replay> {
+        StoreFuture::new(async move {
+            let Shared { link, scripts, keys, .. } = &*self.shared;
+            let (expires_at, now) = (UnixTime::at(expires_at).as_secs(), UnixTime::at(now).as_secs());
+            let mut call = scripts.check_and_insert.prepare_invoke();
+            // The server uses its own clock and the callers theirs, so only the duration is passed.
+            call.key(keys.replay(id))
+                .arg(expires_at)
+                .arg(now)
+                .arg(expires_at.saturating_sub(now).saturating_add(SLACK));
+            let fresh: bool = link.script(&call).await?;
+            Ok(if fresh { Replay::Fresh } else { Replay::Seen })
+        })
     }
 }
 

@@ -8,15 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub(super) use self::lease::Lease;
-use super::{Change, Revocation, StoreError};
+use super::{Change, FeedEntry, Revocation, StoreError};
 use crate::client_id::ClientId;
-use crate::clock::{UnixTime, later};
+use crate::clock::UnixTime;
 use crate::crypto::sha256;
 use crate::deadline::within;
 use crate::keys::rotation::Replica;
 use crate::registration::RegisteredClient;
 use crate::registration::from_json;
-use crate::timing::CLIENT_CHANGE_RETENTION;
 
 /// The default time limit of a call, the same as that of [the
 /// server](crate::authorization_server::AuthorizationServerBuilder::store_timeout).
@@ -45,30 +44,25 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn revoked(revocation: Revocation) -> Result<Self, StoreError> {
-        let forget_at = i64::try_from(revocation.expires_at());
+    pub(super) fn of(entry: &FeedEntry) -> Result<Self, StoreError> {
+        let forget_at = i64::try_from(entry.keep_until);
         let forget_at = forget_at.map_err(|_| StoreError::new("invalid revocation: `expires_at` is out of range"))?;
-        let change = json(&Change::Revoked(revocation))?;
-        Ok(Self { digest: Some(sha256(change.as_bytes()).to_vec()), change, forget_at })
+        let change = json(&entry.change)?;
+        let is_revocation = matches!(entry.change, Change::Revoked(_));
+        Ok(Self { digest: is_revocation.then(|| sha256(change.as_bytes()).to_vec()), change, forget_at })
+    }
+
+    pub(super) fn revoked(revocation: Revocation) -> Result<Self, StoreError> {
+        Self::of(&FeedEntry::revoked(revocation))
     }
 
     pub(super) fn client(id: &ClientId, now: SystemTime) -> Result<Self, StoreError> {
-        let forget_at = seconds(later(now, CLIENT_CHANGE_RETENTION));
-        Ok(Self { change: json(&Change::Client(id.clone()))?, digest: None, forget_at })
+        Self::of(&FeedEntry::client(id, now))
     }
 
-    /// Returns the rows for a client that changed, with a revocation if it is disabled or deleted.
-    pub(super) fn of_client(
-        id: &ClientId,
-        is_former: bool,
-        now: SystemTime,
-        longest: Duration,
-    ) -> Result<Vec<Self>, StoreError> {
-        let mut rows = vec![Self::client(id, now)?];
-        if is_former {
-            rows.push(Self::revoked(Revocation::former_client(id.clone(), now, longest))?);
-        }
-        Ok(rows)
+    /// Returns the rows of all entries.
+    pub(super) fn all(entries: &[FeedEntry]) -> Result<Vec<Self>, StoreError> {
+        entries.iter().map(Self::of).collect()
     }
 
     pub(super) fn read(change: &str) -> Result<Change, StoreError> {

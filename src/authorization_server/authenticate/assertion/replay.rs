@@ -1,16 +1,14 @@
 //! [`Replays`]: records each assertion once, within the share of its client.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::deadline;
-use crate::store::{Replay, ReplayId, ReplayLog, StoreError};
+use crate::store::{Replay, ReplayId, ReplayLog};
 
 /// The maximum number of recorded assertions of one client that have not expired. Beyond it, the client gets 503.
 const MAX_OF_CLIENT: u32 = 50_000;
@@ -21,28 +19,15 @@ const MAX_ENTRIES: u32 = 1_000_000;
 /// How often the counts of all clients are brought up to date, in seconds.
 const SWEEP: Duration = Duration::from_secs(60);
 
-type Recorded<'a> = Pin<Box<dyn Future<Output = Result<Replay, StoreError>> + Send + 'a>>;
-
-/// An object-safe [`ReplayLog`].
-pub(super) trait DynReplayLog: fmt::Debug + Send + Sync {
-    fn check_and_insert<'a>(&'a self, id: &'a ReplayId, expires_at: SystemTime, now: SystemTime) -> Recorded<'a>;
-}
-
-impl<T: ReplayLog> DynReplayLog for T {
-    fn check_and_insert<'a>(&'a self, id: &'a ReplayId, expires_at: SystemTime, now: SystemTime) -> Recorded<'a> {
-        Box::pin(ReplayLog::check_and_insert(self, id, expires_at, now))
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Replays {
-    log: Arc<dyn DynReplayLog>,
+    log: Arc<dyn ReplayLog>,
     timeout: Duration,
     shares: Mutex<Shares>,
 }
 
 impl Replays {
-    pub(super) fn new(log: Arc<dyn DynReplayLog>, timeout: Duration) -> Self {
+    pub(super) fn new(log: Arc<dyn ReplayLog>, timeout: Duration) -> Self {
         Self { log, timeout, shares: Mutex::default() }
     }
 
@@ -182,7 +167,7 @@ mod tests {
     use super::{MAX_ENTRIES, MAX_OF_CLIENT, Replays, Shares};
     use crate::client_id::ClientId;
     use crate::clock::UnixTime;
-    use crate::store::{MemoryStore, Replay, ReplayId, ReplayLog, StoreError};
+    use crate::store::{MemoryStore, Replay, ReplayId, ReplayLog, StoreError, StoreFuture};
 
     fn at(seconds: u64) -> UnixTime {
         UnixTime::from_secs(seconds).unwrap()
@@ -255,8 +240,8 @@ mod tests {
     struct Down;
 
     impl ReplayLog for Down {
-        async fn check_and_insert(&self, _: &ReplayId, _: SystemTime, _: SystemTime) -> Result<Replay, StoreError> {
-            Err(StoreError::new("down"))
+        fn check_and_insert<'a>(&'a self, _: &'a ReplayId, _: SystemTime, _: SystemTime) -> StoreFuture<'a, Replay> {
+            StoreFuture::new(async move { Err(StoreError::new("down")) })
         }
     }
 
@@ -265,18 +250,14 @@ mod tests {
     struct Silent;
 
     impl ReplayLog for Silent {
-        async fn check_and_insert(&self, _: &ReplayId, _: SystemTime, _: SystemTime) -> Result<Replay, StoreError> {
-            std::future::pending().await
+        fn check_and_insert<'a>(&'a self, _: &'a ReplayId, _: SystemTime, _: SystemTime) -> StoreFuture<'a, Replay> {
+            StoreFuture::new(async move { std::future::pending().await })
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_a_recorded_assertion_keeps_its_place_and_a_log_that_does_not_answer_is_an_error() {
-        let of = |log: Arc<dyn super::DynReplayLog>| Replays {
-            log,
-            timeout: Duration::from_secs(2),
-            shares: Mutex::default(),
-        };
+        let of = |log: Arc<dyn ReplayLog>| Replays { log, timeout: Duration::from_secs(2), shares: Mutex::default() };
         let total = |replays: &Replays| replays.shares.lock().unwrap().total;
         let (one, id) = (client("one"), ReplayId::new("one", "a"));
         let replays = of(Arc::new(MemoryStore::default()));

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::decoy_keys::ALL;
 use super::platform::PlatformIssuer;
-use super::replay::DynReplayLog;
 use super::trust_domain::TrustDomain;
 use crate::keys::Algorithm;
 use crate::registration::AcceptedCredentials;
@@ -33,7 +32,7 @@ use crate::store::ReplayLog;
 /// ```
 #[derive(Clone, Debug)]
 pub struct ClientAssertions {
-    pub(super) log: Arc<dyn DynReplayLog>,
+    pub(super) log: Arc<dyn ReplayLog>,
     pub(super) max_lifetime: Duration,
     pub(super) clock_skew: Duration,
     pub(super) algorithms: Vec<Algorithm>,

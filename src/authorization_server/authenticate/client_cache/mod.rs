@@ -35,7 +35,7 @@ use crate::clock::Clock;
 use crate::deadline;
 use crate::registration::RegisteredClient;
 use crate::revocation::Revocations;
-use crate::store::DynClientStore;
+use crate::store::ClientStore;
 use crate::sync::InFlight;
 
 type Known = Option<Arc<RegisteredClient>>;
@@ -46,7 +46,7 @@ pub(crate) struct ClientCache(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    store: Arc<dyn DynClientStore>,
+    store: Arc<dyn ClientStore>,
     timeout: Duration,
     clock: Arc<dyn Clock>,
     /// Their feed reports each client that changed.
@@ -76,7 +76,7 @@ impl ClientCache {
     /// Creates the cache. `timeout` limits each call to the store. Each client that the feed of `revocations` reports
     /// is removed. `on_read` is called for each client that is read from a store which is not in memory.
     pub(crate) fn new(
-        store: Arc<dyn DynClientStore>,
+        store: Arc<dyn ClientStore>,
         limits: Option<ClientCacheLimits>,
         timeout: Duration,
         clock: Arc<dyn Clock>,

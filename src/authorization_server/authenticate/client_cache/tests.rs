@@ -15,7 +15,9 @@ use crate::clock::ManualClock;
 use crate::registration::{Client, RegisteredClient};
 use crate::revocation::Revocations;
 use crate::secret::ClientSecret;
-use crate::store::{Changes, ClientStore, Cursor, MemoryStore, Revocation, RevocationStore, StoreError};
+use crate::store::{
+    ChangeFeed, Changes, ClientStore, Cursor, MemoryStore, Revocation, RevocationStore, StoreError, StoreFuture,
+};
 
 static BILLING: ClientId = ClientId::from_static("billing");
 static UNKNOWN: ClientId = ClientId::from_static("unknown");
@@ -64,13 +66,15 @@ impl Registry {
 }
 
 impl ClientStore for Registry {
-    async fn find(&self, id: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        assert_ne!(id.as_str(), "panic");
-        let exists = *id == BILLING && !self.is_deleted.load(Ordering::SeqCst);
-        let found = exists.then(|| self.billing.lock().unwrap().clone());
-        self.may_answer.acquire().await.unwrap().forget();
-        if self.fails { Err(StoreError::new("the database is gone")) } else { Ok(found) }
+    fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
+        StoreFuture::new(async move {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            assert_ne!(id.as_str(), "panic");
+            let exists = *id == BILLING && !self.is_deleted.load(Ordering::SeqCst);
+            let found = exists.then(|| self.billing.lock().unwrap().clone());
+            self.may_answer.acquire().await.unwrap().forget();
+            if self.fails { Err(StoreError::new("the database is gone")) } else { Ok(found) }
+        })
     }
 }
 
@@ -194,20 +198,24 @@ async fn a_deleted_client_does_not_reappear_when_its_absent_entry_expires() {
 #[derive(Clone, Debug, Default)]
 struct Feed(Arc<AtomicBool>);
 
+impl ChangeFeed for Feed {
+    fn changes<'a>(&'a self, _: &'a Cursor) -> StoreFuture<'a, Changes> {
+        StoreFuture::new(async move {
+            if self.0.load(Ordering::SeqCst) {
+                return Err(StoreError::new("the feed is gone"));
+            }
+            Ok(Changes::new(Vec::new(), Cursor::start()))
+        })
+    }
+}
+
 impl RevocationStore for Feed {
-    async fn revoke(&self, _: Revocation) -> Result<(), StoreError> {
-        Ok(())
+    fn revoke(&self, _: Revocation) -> StoreFuture<'_, ()> {
+        StoreFuture::new(async move { Ok(()) })
     }
 
-    async fn changes(&self, _: &Cursor) -> Result<Changes, StoreError> {
-        if self.0.load(Ordering::SeqCst) {
-            return Err(StoreError::new("the feed is gone"));
-        }
-        Ok(Changes::new(Vec::new(), Cursor::start()))
-    }
-
-    async fn purge(&self, _: SystemTime) -> Result<u64, StoreError> {
-        Ok(0)
+    fn purge(&self, _: SystemTime) -> StoreFuture<'_, u64> {
+        StoreFuture::new(async move { Ok(0) })
     }
 
     fn longest_token_lifetime(&self) -> Duration {
@@ -375,8 +383,8 @@ async fn a_client_with_another_id_than_the_requested_one_is_not_accepted() {
     #[derive(Debug)]
     struct Folding(Registry);
     impl ClientStore for Folding {
-        async fn find(&self, _: &ClientId) -> Result<Option<Arc<RegisteredClient>>, StoreError> {
-            self.0.find(&BILLING).await
+        fn find<'a>(&'a self, _: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
+            StoreFuture::new(async move { self.0.find(&BILLING).await })
         }
     }
     let (cache, _) = cache_of(Folding(Registry::new()), ClientCacheLimits::default());

@@ -26,7 +26,7 @@ use self::throttle::Attempt;
 pub use self::throttle::AttemptLimits;
 pub(in crate::authorization_server) use self::throttle::Throttle;
 #[cfg(feature = "legacy_hashes")]
-pub(in crate::authorization_server) use self::upgrade::{DynUpgrade, Upgrades};
+pub(in crate::authorization_server) use self::upgrade::Upgrades;
 use super::{Answer, Audit, AuthenticatedClient, Basis, ClientCache};
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::authorization_server::form::Form;

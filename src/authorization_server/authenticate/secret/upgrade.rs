@@ -3,8 +3,6 @@
 //! It runs in the background, after the response, by compare-and-swap: a concurrent change of the client wins. A
 //! failure is logged, and retried at a later successful authentication.
 
-use std::fmt;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,44 +23,33 @@ const AT_ONCE: usize = 4;
 /// The pause after a failure, since each attempt costs a hash.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// The required part of [`ClientAdmin`], as an object-safe trait.
-pub(in crate::authorization_server) trait DynUpgrade: fmt::Debug + Send + Sync {
-    fn replace<'a>(&'a self, upgrade: &'a Upgrade)
-    -> Pin<Box<dyn Future<Output = Result<(), AdminError>> + Send + 'a>>;
-}
-
 /// One secret of one client, with its old and its new hash.
 #[derive(Debug)]
-pub(in crate::authorization_server) struct Upgrade {
+struct Upgrade {
     client: ClientId,
     label: String,
     old: StoredSecret,
     new: StoredSecret,
 }
 
-impl<T: ClientAdmin> DynUpgrade for T {
-    fn replace<'a>(
-        &'a self,
-        upgrade: &'a Upgrade,
-    ) -> Pin<Box<dyn Future<Output = Result<(), AdminError>> + Send + 'a>> {
-        Box::pin(async move {
-            let Some((client, revision)) = self.load(&upgrade.client).await? else { return Ok(()) };
-            let Some(secret) = client.secret(&upgrade.label) else { return Ok(()) };
-            // The secret was changed, or the client disabled, since the authentication: keep that change.
-            if *secret.stored() != upgrade.old || !client.is_enabled() {
-                return Ok(());
-            }
-            let secret = secret.clone().stored_as(upgrade.new.clone());
-            let changed = Client::of((*client).clone()).replace_secret(secret).register()?;
-            ClientAdmin::replace(self, changed, revision).await
-        })
+impl Upgrade {
+    async fn write_to(&self, store: &dyn ClientAdmin) -> Result<(), AdminError> {
+        let Some((client, revision)) = store.load(&self.client).await? else { return Ok(()) };
+        let Some(secret) = client.secret(&self.label) else { return Ok(()) };
+        // The secret was changed, or the client disabled, since the authentication: keep that change.
+        if *secret.stored() != self.old || !client.is_enabled() {
+            return Ok(());
+        }
+        let secret = secret.clone().stored_as(self.new.clone());
+        let changed = Client::of((*client).clone()).replace_secret(secret).register()?;
+        store.replace(changed, revision).await
     }
 }
 
 /// Replaces hashes, in a limited number of tasks.
 #[derive(Debug)]
 pub(in crate::authorization_server) struct Upgrades {
-    store: Arc<dyn DynUpgrade>,
+    store: Arc<dyn ClientAdmin>,
     clients: ClientCache,
     timeout: Duration,
     clock: Arc<dyn Clock>,
@@ -74,7 +61,7 @@ pub(in crate::authorization_server) struct Upgrades {
 
 impl Upgrades {
     pub(in crate::authorization_server) fn new(
-        store: Arc<dyn DynUpgrade>,
+        store: Arc<dyn ClientAdmin>,
         clients: ClientCache,
         timeout: Duration,
         clock: Arc<dyn Clock>,
@@ -105,7 +92,7 @@ impl Upgrades {
         let Upgrade { client, label, .. } = upgrade;
         let error: Box<dyn std::error::Error + Send + Sync> = match deadline::within(
             self.timeout,
-            self.store.replace(upgrade),
+            upgrade.write_to(&*self.store),
         )
         .await
         {
