@@ -4,7 +4,8 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::admin::{AdminError, ClientAdmin};
+use super::admin::ClientAdmin;
+use super::admin_error::AdminError;
 
 use super::change_feed::{ChangeFeed, Changes, Cursor};
 use super::client_change::{ClientChange, Revision};

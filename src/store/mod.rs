@@ -50,7 +50,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Your own store of revocations. A revocation is one JSON record, and the feed is a table with a growing number. This one is
+//! Your own store of revocations. A revocation is one JSON record, and the feed is a table with a growing number. The example is
 //! for a database with one writer at a time; see [`ChangeFeed`] for what must hold with several:
 //!
 //! ```
@@ -135,7 +135,10 @@
 //! ```
 
 mod admin;
+mod admin_error;
 mod arc;
+#[cfg(any(feature = "file", feature = "postgres", feature = "redis", feature = "sqlite"))]
+mod builder;
 mod change_feed;
 mod client_change;
 #[cfg(any(feature = "postgres", feature = "redis"))]
@@ -154,6 +157,7 @@ mod redis;
 mod replay;
 mod revocation;
 mod revocation_store;
+mod secret_rotation;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod silence;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -164,21 +168,25 @@ mod sqlite;
 use std::fmt;
 use std::sync::Arc;
 
-pub use self::admin::{AdminError, ClientAdmin, RotatedSecret, SecretRotation};
+pub use self::admin::ClientAdmin;
+pub use self::admin_error::AdminError;
+#[cfg(any(feature = "file", feature = "postgres", feature = "redis", feature = "sqlite"))]
+pub use self::builder::StoreBuilder;
 pub use self::change_feed::{Change, ChangeFeed, Changes, Cursor, FeedEntry};
 pub use self::client_change::{ClientChange, ClientWrite, Revision};
 #[cfg(feature = "file")]
-pub use self::file::{FileFault, FileKeyStore, FileStore, FileStoreBuilder};
+pub use self::file::{FileFault, FileKeyStore, FileSettings, FileStore, FileStoreBuilder};
 pub use self::memory::MemoryStore;
 #[cfg(feature = "postgres")]
-pub use self::postgres::{PostgresStore, PostgresStoreBuilder};
+pub use self::postgres::{PostgresSettings, PostgresStore, PostgresStoreBuilder};
 #[cfg(feature = "redis")]
-pub use self::redis::{RedisStore, RedisStoreBuilder};
+pub use self::redis::{RedisSettings, RedisStore, RedisStoreBuilder};
 pub use self::replay::{Replay, ReplayId, ReplayLog};
 pub use self::revocation::Revocation;
 pub use self::revocation_store::RevocationStore;
+pub use self::secret_rotation::{RotatedSecret, SecretRotation};
 #[cfg(feature = "sqlite")]
-pub use self::sqlite::{SqliteStore, SqliteStoreBuilder};
+pub use self::sqlite::{SqliteSettings, SqliteStore, SqliteStoreBuilder};
 use crate::client_id::ClientId;
 use crate::registration::RegisteredClient;
 pub use crate::sync::DynFuture;

@@ -2,45 +2,43 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::fault::FileFault;
-use super::shared::{LOCK_TIMEOUT, Shared};
+use super::shared::Shared;
 use super::{FileStore, document, write};
-use crate::clock::Clock;
 use crate::store::MemoryStore;
+use crate::store::builder::StoreBuilder;
 
 /// The settings of a [`FileStore`], each with a default.
-#[derive(Debug)]
-#[must_use = "nothing is read yet"]
-pub struct FileStoreBuilder {
+pub type FileStoreBuilder = StoreBuilder<FileSettings>;
+
+/// The settings that only a file has.
+#[derive(Clone, Debug)]
+pub struct FileSettings {
     path: PathBuf,
     revocations: Option<PathBuf>,
     create: bool,
-    memory: MemoryStore,
+}
+
+impl FileSettings {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), revocations: None, create: false }
+    }
 }
 
 impl FileStoreBuilder {
-    pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), revocations: None, create: false, memory: MemoryStore::default() }
-    }
-
     /// Sets the path of the file of revocations. The default is `NAME.revoked` in the same folder. Use this if that folder is
     /// read-only, such as a `ConfigMap`.
     pub fn revocations_at(mut self, path: impl Into<PathBuf>) -> Self {
-        self.revocations = Some(path.into());
+        self.backend.revocations = Some(path.into());
         self
     }
 
     /// Creates a file without clients if the file does not exist. By default a missing file is an error, since the path is
     /// probably wrong.
     pub fn create_missing(mut self) -> Self {
-        self.create = true;
-        self
-    }
-
-    /// Sets the clock that dates the revocations of disabled clients. The default is the clock of the operating system.
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.memory = self.memory.clock(clock);
+        self.backend.create = true;
         self
     }
 
@@ -54,16 +52,18 @@ impl FileStoreBuilder {
     ///
     /// If called outside of a Tokio runtime.
     pub async fn open(self) -> Result<FileStore, FileFault> {
-        let path = self.path.clone();
+        let Self { backend: FileSettings { path, revocations, create }, clock, longest_token_lifetime, call_timeout } =
+            self;
+        let named = path.clone();
         let opened = tokio::task::spawn_blocking(move || {
-            let Self { path, revocations, create, memory } = self;
             if create {
-                create_empty(&path)?;
+                create_empty(&path, call_timeout)?;
             }
+            let memory = MemoryStore::with(clock, longest_token_lifetime);
             let revocations = revocations.unwrap_or_else(|| write::sibling(&path, ".revoked"));
-            Shared::open(path, revocations, memory)
+            Shared::open(path, revocations, memory, call_timeout)
         });
-        let shared = Arc::new(opened.await.map_err(|error| FileFault::new(&path, None, error))??);
+        let shared = Arc::new(opened.await.map_err(|error| FileFault::new(&named, None, error))??);
         shared.follow();
         Ok(FileStore { shared })
     }
@@ -71,11 +71,11 @@ impl FileStoreBuilder {
 
 /// Creates a file without clients unless the file exists. Takes the lock first, since another process may be creating the file
 /// with clients in it.
-fn create_empty(path: &Path) -> Result<(), FileFault> {
+fn create_empty(path: &Path, timeout: Duration) -> Result<(), FileFault> {
     if path.exists() {
         return Ok(());
     }
-    let _lock = write::Lock::take(path, LOCK_TIMEOUT).map_err(|error| FileFault::new(path, None, error))?;
+    let _lock = write::Lock::take(path, timeout).map_err(|error| FileFault::new(path, None, error))?;
     if path.exists() {
         return Ok(());
     }

@@ -19,10 +19,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-pub use self::builder::FileStoreBuilder;
+pub use self::builder::{FileSettings, FileStoreBuilder};
 pub use self::fault::FileFault;
 pub use self::keys::FileKeyStore;
-use self::shared::Shared;
+use self::shared::{LOCK_TIMEOUT, Shared};
 use super::{
     AdminError, ChangeFeed, Changes, ClientAdmin, ClientChange, ClientStore, ClientWrite, Cursor, DynFuture,
     MemoryStore, Replay, ReplayId, ReplayLog, Revision, Revocation, RevocationStore, StoreError, StoreFuture,
@@ -103,7 +103,7 @@ impl FileStore {
 
     /// Returns a builder with the default settings.
     pub fn builder(path: impl AsRef<Path>) -> FileStoreBuilder {
-        FileStoreBuilder::new(path.as_ref())
+        FileStoreBuilder::new(FileSettings::new(path.as_ref()), LOCK_TIMEOUT)
     }
 
     /// Returns the error in the current file, if there is one. The clients that were read before then stay in use.

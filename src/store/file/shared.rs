@@ -20,7 +20,7 @@ use crate::store::{AdminError, MemoryStore, Revision, Revocation, StoreError};
 /// used.
 pub(super) const PERIOD: Duration = Duration::from_millis(250);
 
-/// How long to wait for other processes that write the clients. Writing a large file takes up to two seconds, and several
+/// The default of how long to wait for other processes that write the clients. Writing a large file takes up to two seconds, and several
 /// processes may wait.
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -43,6 +43,7 @@ pub(super) struct Shared {
     /// Held only briefly.
     state: Mutex<State>,
     pub(super) system: System,
+    lock_timeout: Duration,
 }
 
 /// The clients in use.
@@ -87,10 +88,16 @@ impl Content {
 
 impl Shared {
     /// Reads both files for the first time.
-    pub(super) fn open(path: PathBuf, journal: PathBuf, memory: MemoryStore) -> Result<Self, FileFault> {
+    pub(super) fn open(
+        path: PathBuf,
+        journal: PathBuf,
+        memory: MemoryStore,
+        lock_timeout: Duration,
+    ) -> Result<Self, FileFault> {
         let journal = Mutex::new(Journal::new(journal));
         let system = System::default();
-        let shared = Self { path, memory, clients: Mutex::default(), journal, state: Mutex::default(), system };
+        let shared =
+            Self { path, memory, clients: Mutex::default(), journal, state: Mutex::default(), system, lock_timeout };
         let read = (shared.system.read)(&shared.path);
         let content = Content::of(&read);
         let clients = parse(&shared.path, read, None)?;
@@ -269,7 +276,7 @@ impl Shared {
         // Taken first, so that writers of this process wait for each other here, and not with the time limit for other
         // processes.
         let mut clients = lock(&self.clients);
-        let _lock = write::Lock::take(&self.path, LOCK_TIMEOUT).map_err(cannot)?;
+        let _lock = write::Lock::take(&self.path, self.lock_timeout).map_err(cannot)?;
         let is_known = |content: &Content| clients.is_whole && clients.taken.as_ref() == Some(content);
         let (content, read) = self.read_whole(is_known).map_err(cannot)?;
         if clients.taken.as_ref() != Some(&content) {

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use redis::Client;
 
@@ -11,71 +10,43 @@ use super::link::Link;
 use super::scripts::{Keys, Scripts};
 use super::wake::Wake;
 use super::{RedisStore, Shared, compare_clocks, durability, permissions};
-use crate::clock::{Clock, SystemClock};
-use crate::deadline::LONGEST_WAIT;
 use crate::store::StoreError;
+use crate::store::builder::StoreBuilder;
 use crate::store::clock_check::ClockCheck;
 use crate::store::last_write::LastWrites;
-use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 
 /// The settings of a [`RedisStore`], each with a default.
-#[must_use = "nothing is connected yet"]
-pub struct RedisStoreBuilder {
+pub type RedisStoreBuilder = StoreBuilder<RedisSettings>;
+
+/// The settings that only Redis has.
+#[derive(Clone)]
+pub struct RedisSettings {
     url: String,
     prefix: String,
-    timeout: Duration,
     strict: bool,
-    clock: Arc<dyn Clock>,
-    longest: Duration,
+}
+
+impl RedisSettings {
+    pub(super) fn new(url: &str) -> Self {
+        Self { url: url.to_owned(), prefix: "tcc".to_owned(), strict: false }
+    }
 }
 
 impl RedisStoreBuilder {
-    pub(super) fn new(url: &str) -> Self {
-        Self {
-            url: url.to_owned(),
-            prefix: "tcc".to_owned(),
-            timeout: Duration::from_secs(2),
-            strict: false,
-            clock: Arc::new(SystemClock),
-            longest: DEFAULT_LONGEST_TOKEN_LIFETIME,
-        }
-    }
-
     /// Sets the prefix of all keys, which is put in braces. The default is `tcc`. Services that share a server need different
     /// prefixes.
     ///
     /// Two installations with the same prefix share all data: each accepts the clients of the other. The databases of one
     /// server (`/0`, `/1`) are separate.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.prefix = prefix.into();
-        self
-    }
-
-    /// Sets the time limit of a call, including the time for a new connection. The default is 2 seconds. The maximum is 24
-    /// days; a longer time counts as 24 days.
-    pub fn call_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout.min(LONGEST_WAIT);
+        self.backend.prefix = prefix.into();
         self
     }
 
     /// Refuses a server that may lose acknowledged writes, or whose settings cannot be read. By default such a server is used,
     /// with a warning in the log.
     pub fn require_durable(mut self) -> Self {
-        self.strict = true;
-        self
-    }
-
-    /// Sets the clock that dates the revocations of disabled clients. The default is the clock of the operating system.
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
-        self
-    }
-
-    /// Sets the longest token lifetime, see
-    /// [`RevocationStore::longest_token_lifetime`](crate::store::RevocationStore::longest_token_lifetime). The default
-    /// is 24 hours.
-    pub fn longest_token_lifetime(mut self, longest: Duration) -> Self {
-        self.longest = longest;
+        self.backend.strict = true;
         self
     }
 
@@ -90,27 +61,27 @@ impl RedisStoreBuilder {
     ///
     /// No error contains the password. A user with read access only is accepted; each write then fails.
     pub async fn connect(self) -> Result<RedisStore, StoreError> {
-        if self.prefix.is_empty() || self.prefix.contains(['{', '}']) {
+        if self.backend.prefix.is_empty() || self.backend.prefix.contains(['{', '}']) {
             return Err(StoreError::new(
                 "invalid key prefix: it is empty or contains braces; use a plain name, for example `tcc`",
             ));
         }
-        let client = Client::open(self.url.as_str()).map_err(|_| StoreError::new(MALFORMED))?;
-        if self.url.starts_with("rediss:") {
+        let client = Client::open(self.backend.url.as_str()).map_err(|_| StoreError::new(MALFORMED))?;
+        if self.backend.url.starts_with("rediss:") {
             choose_cryptography();
         }
-        let link = Link::new(client, self.timeout).map_err(|error| StoreError::of_client(&error))?;
+        let link = Link::new(client, self.call_timeout).map_err(|error| StoreError::of_client(&error))?;
         link.command::<String>(&redis::cmd("PING")).await?;
-        let (keys, scripts) = (Keys::new(&self.prefix), Scripts::new());
+        let (keys, scripts) = (Keys::new(&self.backend.prefix), Scripts::new());
         permissions::refuse_cluster(&link).await?;
         permissions::check(&link, &scripts, &keys).await?;
         let problems = durability::problems(&link).await;
-        if self.strict && !problems.is_empty() {
+        if self.backend.strict && !problems.is_empty() {
             return Err(StoreError::new(format!("Redis may lose acknowledged writes: {}", problems.join("; "))));
         }
         durability::warn(&problems);
         let wake = Wake::new(link.client().clone(), keys.channel());
-        let Self { clock, longest, .. } = self;
+        let Self { clock, longest_token_lifetime: longest, .. } = self;
         let clock_check = ClockCheck::default();
         compare_clocks(&link, &*clock, &clock_check).await;
         let (last_writes, had_clients) = (LastWrites::default(), AtomicBool::new(false));
@@ -131,8 +102,9 @@ fn choose_cryptography() {
     }
 }
 
-impl fmt::Debug for RedisStoreBuilder {
+/// Without the URL, which contains the password.
+impl fmt::Debug for RedisSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStoreBuilder").field("prefix", &self.prefix).finish_non_exhaustive()
+        f.debug_struct("RedisSettings").field("prefix", &self.prefix).finish_non_exhaustive()
     }
 }

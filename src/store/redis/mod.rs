@@ -15,10 +15,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-pub use self::builder::RedisStoreBuilder;
+pub use self::builder::{RedisSettings, RedisStoreBuilder};
 use self::link::Link;
 use self::scripts::{Keys, Scripts};
 use self::wake::Wake;
+use super::builder::CALL_TIMEOUT;
 use super::clock_check::ClockCheck;
 use super::last_write::LastWrites;
 use super::{
@@ -114,7 +115,7 @@ impl RedisStore {
 
     /// Returns a builder with the default settings.
     pub fn builder(url: &str) -> RedisStoreBuilder {
-        RedisStoreBuilder::new(url)
+        RedisStoreBuilder::new(RedisSettings::new(url), CALL_TIMEOUT)
     }
 
     /// Returns the settings with which the server may lose acknowledged writes, as found when connecting. Empty if there are

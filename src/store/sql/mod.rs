@@ -17,10 +17,6 @@ use crate::keys::rotation::Replica;
 use crate::registration::RegisteredClient;
 use crate::registration::from_json;
 
-/// The default time limit of a call, the same as that of [the
-/// server](crate::authorization_server::AuthorizationServerBuilder::store_timeout).
-pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// The maximum number of changes that one call returns.
 pub(super) const PAGE: usize = 10_000;
 
@@ -189,7 +185,7 @@ mod tests {
 
     #[test]
     fn equal_revocations_have_the_same_digest() {
-        let digest = |name| Row::revoked(Revocation::key(name, UNIX_EPOCH, super::CALL_TIMEOUT)).unwrap().digest;
+        let digest = |name| Row::revoked(Revocation::key(name, UNIX_EPOCH, Duration::from_secs(2))).unwrap().digest;
         assert_eq!(digest("a"), digest("a"));
         assert_ne!(digest("a"), digest("b"));
     }

@@ -11,9 +11,12 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use super::{READERS, bring_up_to_date, write};
+use super::schema::{bring_up_to_date, check_version};
+use super::write;
 use crate::store::StoreError;
 use crate::store::sql::{failed, in_time};
+
+pub(super) const READERS: u32 = 4;
 
 pub(super) struct Files {
     path: PathBuf,
@@ -107,7 +110,7 @@ impl Files {
         in_time(REOPENING, examine(&self.examining)).await?;
         let open = Open::new(&self.path, &self.options, self.timeout);
         let version = write(&open.writer, REOPENING, bring_up_to_date).await?;
-        super::check_version(version)?;
+        check_version(version)?;
         tracing::warn!(%path, "the SQLite file was replaced while the process runs; using the new file");
         let open = Arc::new(open);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = open.clone();

@@ -1,12 +1,19 @@
 //! [`MemoryStore`]: state in the memory of one process.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod clients;
+mod feed;
+mod replays;
+
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use self::clients::{Clients, OrderedId};
+use self::feed::Feed;
+use self::replays::Replays;
 use super::{
     AdminError, Change, ChangeFeed, Changes, ClientAdmin, ClientChange, ClientStore, ClientWrite, Cursor, DynFuture,
     FeedEntry, Replay, ReplayId, ReplayLog, Revision, Revocation, RevocationStore, StoreError, StoreFuture,
@@ -14,7 +21,7 @@ use super::{
 use crate::client_id::ClientId;
 use crate::clock::{Clock, SystemClock, UnixTime};
 use crate::registration::{Client, ClientError, ClientRules, RegisteredClient};
-use crate::timing::CLIENT_CHANGE_RETENTION;
+use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 
 /// Stores clients, revocations and used credentials in memory, for one process. Clones share the same state.
 ///
@@ -42,6 +49,7 @@ use crate::timing::CLIENT_CHANGE_RETENTION;
 pub struct MemoryStore {
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
+    longest_token_lifetime: Duration,
 }
 
 #[derive(Default)]
@@ -55,135 +63,8 @@ struct Shared {
 /// The maximum number of revocations, and of used credentials. Outsiders can cause both.
 const MAX_ENTRIES: usize = 1_000_000;
 
-#[derive(Default)]
-struct Clients {
-    found: HashMap<ClientId, (Arc<RegisteredClient>, u64)>,
-    /// The same ids, sorted.
-    order: BTreeSet<OrderedId>,
-    revisions: u64,
-    /// The rules of the last server that was built with these clients.
-    rules: Option<ClientRules>,
-}
-
-#[derive(Clone, PartialEq, Eq)]
-struct OrderedId(ClientId);
-
-impl Ord for OrderedId {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.as_str().cmp(other.0.as_str())
-    }
-}
-
-impl PartialOrd for OrderedId {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Default for MemoryStore {
-    fn default() -> Self {
-        Self { shared: Arc::default(), clock: Arc::new(SystemClock) }
-    }
-}
-
-/// The changes by number, and when each may be removed. A number is never used twice.
-#[derive(Default)]
-struct Feed {
-    entries: BTreeMap<u64, (Change, UnixTime)>,
-    last: u64,
-    /// The revocations among the changes, so that equal ones are stored once.
-    revoked: HashSet<Revocation>,
-    /// The number of the latest change of each client. It replaces the earlier ones.
-    latest: HashMap<ClientId, u64>,
-    /// The numbers of the revocations, sorted by when each may be removed.
-    revoked_by_end: BTreeSet<(UnixTime, u64)>,
-    /// The numbers of the changes of clients, sorted by when each may be removed.
-    clients_by_end: BTreeSet<(UnixTime, u64)>,
-}
-
 /// The maximum number of expired entries that are removed while others wait for the lock.
 const PURGED_AT_ONCE: usize = 1_000;
-
-impl Feed {
-    /// The maximum number of changes that one call returns.
-    const PAGE: usize = 10_000;
-
-    fn revoke(&mut self, revocation: Revocation, now: UnixTime) -> Result<(), StoreError> {
-        if self.revoked.contains(&revocation) {
-            return Ok(());
-        }
-        if self.revoked.len() >= MAX_ENTRIES {
-            self.purge_some(now);
-        }
-        if self.revoked.len() >= MAX_ENTRIES {
-            return Err(StoreError::new("the store is full: it holds 1,000,000 revocations that have not expired"));
-        }
-        let expires_at = UnixTime::from_secs(revocation.expires_at());
-        let expires_at =
-            expires_at.ok_or_else(|| StoreError::new("invalid revocation: `expires_at` is out of range"))?;
-        self.revoked.insert(revocation.clone());
-        self.push(Change::Revoked(revocation), expires_at);
-        self.revoked_by_end.insert((expires_at, self.last));
-        Ok(())
-    }
-
-    fn client_changed(&mut self, client: &ClientId, now: UnixTime) {
-        // Without a reader of the feed, no one calls `purge`. Two are removed for each that is added.
-        self.purge_clients(now, 2);
-        let forget_at = now.after(CLIENT_CHANGE_RETENTION);
-        self.push(Change::Client(client.clone()), forget_at);
-        self.clients_by_end.insert((forget_at, self.last));
-        if let Some(former) = self.latest.insert(client.clone(), self.last)
-            && let Some((_, forget_at)) = self.entries.remove(&former)
-        {
-            self.clients_by_end.remove(&(forget_at, former));
-        }
-    }
-
-    fn push(&mut self, change: Change, forget_at: UnixTime) {
-        self.last += 1;
-        self.entries.insert(self.last, (change, forget_at));
-    }
-
-    fn since(&self, cursor: &Cursor) -> Result<Changes, StoreError> {
-        let seen = match cursor.as_str() {
-            "" => 0,
-            place => place.parse::<u64>().map_err(StoreError::new)?,
-        };
-        let mut rest = self.entries.range((Bound::Excluded(seen), Bound::Unbounded));
-        let page: Vec<_> = rest.by_ref().take(Self::PAGE).collect();
-        let last = page.last().map_or(seen, |(number, _)| **number);
-        let changes = page.into_iter().map(|(_, (change, _))| change.clone()).collect();
-        Ok(Changes::new(changes, Cursor::new(last.to_string())).more(rest.next().is_some()))
-    }
-
-    /// Removes at most [`PURGED_AT_ONCE`] expired entries, and returns how many.
-    fn purge_some(&mut self, now: UnixTime) -> usize {
-        let revoked = self.purge_revoked(now, PURGED_AT_ONCE);
-        revoked + self.purge_clients(now, PURGED_AT_ONCE - revoked)
-    }
-
-    fn purge_revoked(&mut self, now: UnixTime, most: usize) -> usize {
-        let numbers = expired(&mut self.revoked_by_end, now, most);
-        for number in &numbers {
-            if let Some((Change::Revoked(revocation), _)) = self.entries.remove(number) {
-                self.revoked.remove(&revocation);
-            }
-        }
-        numbers.len()
-    }
-
-    /// Removes expired changes of clients only. Revocations are left to a purge, whose caller has a reliable clock.
-    fn purge_clients(&mut self, now: UnixTime, most: usize) -> usize {
-        let numbers = expired(&mut self.clients_by_end, now, most);
-        for number in &numbers {
-            if let Some((Change::Client(client), _)) = self.entries.remove(number) {
-                self.latest.remove(&client);
-            }
-        }
-        numbers.len()
-    }
-}
 
 /// Removes the entries that have expired first, and returns them.
 fn expired<T: Copy + Ord>(by_end: &mut BTreeSet<(UnixTime, T)>, now: UnixTime, most: usize) -> Vec<T> {
@@ -191,69 +72,22 @@ fn expired<T: Copy + Ord>(by_end: &mut BTreeSet<(UnixTime, T)>, now: UnixTime, m
     std::iter::from_fn(next).take(most).map(|(_, entry)| entry).collect()
 }
 
-/// The used credentials, and when each may be removed.
-#[derive(Default)]
-struct Replays {
-    seen: HashMap<ReplayId, UnixTime>,
-    by_end: BTreeSet<(UnixTime, ReplayId)>,
-}
-
-impl Replays {
-    fn check_and_insert(&mut self, id: ReplayId, expires_at: UnixTime, now: UnixTime) -> Result<Replay, StoreError> {
-        for expired in expired(&mut self.by_end, now, PURGED_AT_ONCE) {
-            self.seen.remove(&expired);
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self {
+            shared: Arc::default(),
+            clock: Arc::new(SystemClock),
+            longest_token_lifetime: DEFAULT_LONGEST_TOKEN_LIFETIME,
         }
-        match self.seen.get(&id).copied() {
-            Some(end) if end > now => return Ok(Replay::Seen),
-            // More have expired than were removed.
-            Some(end) => drop(self.by_end.remove(&(end, id))),
-            None if self.seen.len() >= MAX_ENTRIES => {
-                return Err(StoreError::new(
-                    "the store is full: it holds 1,000,000 used credentials that have not expired",
-                ));
-            }
-            None => {}
-        }
-        self.seen.insert(id, expires_at);
-        self.by_end.insert((expires_at, id));
-        Ok(Replay::Fresh)
-    }
-}
-
-impl Clients {
-    fn insert(&mut self, client: Arc<RegisteredClient>) {
-        self.revisions += 1;
-        let id = client.id().clone();
-        self.order.insert(OrderedId(id.clone()));
-        self.found.insert(id, (client, self.revisions));
-    }
-
-    fn remove(&mut self, id: &ClientId) {
-        self.found.remove(id);
-        self.order.remove(&OrderedId(id.clone()));
-    }
-
-    /// Returns the given clients that are new or changed, and the ids of current clients that are not among the given ones.
-    #[cfg(feature = "file")]
-    fn difference<'a>(&self, clients: &'a [Arc<RegisteredClient>]) -> (Vec<&'a Arc<RegisteredClient>>, Vec<ClientId>) {
-        let ids: HashSet<&ClientId> = clients.iter().map(|client| client.id()).collect();
-        let is_same = |client: &Arc<RegisteredClient>| {
-            self.found.get(client.id()).is_some_and(|(own, _)| Arc::ptr_eq(own, client) || own == client)
-        };
-        let changed = clients.iter().filter(|client| !is_same(client)).collect();
-        (changed, self.found.keys().filter(|id| !ids.contains(id)).cloned().collect())
-    }
-
-    fn check(&self, client: &RegisteredClient) -> Result<(), ClientError> {
-        self.rules.as_ref().map_or(Ok(()), |rules| rules.check(client))
-    }
-
-    fn revision(&self, id: &ClientId) -> Option<Revision> {
-        self.found.get(id).map(|(_, revision)| Revision::new(*revision))
     }
 }
 
 impl MemoryStore {
+    #[cfg(feature = "file")]
+    pub(super) fn with(clock: Arc<dyn Clock>, longest_token_lifetime: Duration) -> Self {
+        Self { shared: Arc::default(), clock, longest_token_lifetime }
+    }
+
     /// Sets the clock that dates the revocations of disabled clients. The default is the clock of the operating system.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
@@ -496,6 +330,10 @@ impl RevocationStore for MemoryStore {
                 tokio::task::yield_now().await;
             }
         })
+    }
+
+    fn longest_token_lifetime(&self) -> Duration {
+        self.longest_token_lifetime
     }
 }
 

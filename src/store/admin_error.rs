@@ -1,0 +1,29 @@
+//! [`AdminError`]: why a change of a client was not made.
+
+use super::StoreError;
+use crate::registration::ClientError;
+use crate::secret::SecretError;
+
+/// An error of [`ClientAdmin`](super::ClientAdmin); the change was not made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdminError {
+    /// A client with this id already exists.
+    #[error("a client with this id already exists")]
+    Exists,
+    /// There is no client with this id, or the client has no secret with this label.
+    #[error("client or secret not found")]
+    NotFound,
+    /// Another caller changed the client at the same time.
+    #[error("the client was changed concurrently; try again")]
+    Conflict,
+    /// The registration is invalid.
+    #[error(transparent)]
+    Invalid(#[from] ClientError),
+    /// A secret could not be generated, or its label is malformed.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

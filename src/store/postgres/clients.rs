@@ -1,0 +1,198 @@
+//! The clients in Postgres.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use sqlx::Row as _;
+
+use super::feed::last_told;
+use super::{PostgresStore, feed};
+use crate::client_id::ClientId;
+use crate::clock::later;
+use crate::registration::RegisteredClient;
+use crate::store::sql::{self, CREATED_AT_ONCE, Row};
+use crate::store::{
+    AdminError, ClientAdmin, ClientChange, ClientStore, ClientWrite, Revision, StoreError, StoreFuture,
+};
+
+impl ClientStore for PostgresStore {
+    fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
+        StoreFuture::new(async move { Ok(self.load(id).await?.map(|(client, _)| client)) })
+    }
+
+    fn is_administered(&self) -> bool {
+        true
+    }
+}
+
+impl PostgresStore {
+    async fn create_some(&self, clients: &[RegisteredClient]) -> Result<usize, StoreError> {
+        let now = self.clock.now();
+        let (mut ids, mut records, mut told) = (Vec::new(), Vec::new(), Vec::new());
+        for client in clients {
+            ids.push(client.id().as_str());
+            records.push(sql::record(client)?);
+            told.push(Row::client(client.id(), now)?);
+        }
+        let told = Rows::of(told);
+        let created = concat!(
+            "WITH new AS (
+                SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS new (id, record, change, forget_at)
+            ), created AS (
+                INSERT INTO tcc_clients (id, revision, record) SELECT id, nextval('tcc_revision'), record FROM new
+                ON CONFLICT DO NOTHING RETURNING id
+            ), told AS (
+                INSERT INTO tcc_feed (change, forget_at)
+                SELECT DISTINCT ON (id) change, forget_at FROM new JOIN created USING (id)
+                RETURNING xid, seq, forget_at, change
+            )
+            SELECT count(*), ",
+            last_told!(),
+            ", pg_notify('tcc_feed', '') FROM created"
+        );
+        let created = self.call(async |connection| {
+            let created = sqlx::query(created).bind(ids).bind(records).bind(told.changes).bind(told.forget_at);
+            let row = created.fetch_one(connection).await?;
+            Ok((row.try_get::<i64, _>(0)?, row.try_get::<Option<String>, _>(1)?))
+        });
+        let (created, told) = created.await?;
+        self.wrote(told.as_deref());
+        Ok(usize::try_from(created).unwrap_or_default())
+    }
+
+    async fn replace_with(&self, client: &RegisteredClient, revision: Revision, told: Rows) -> Result<(), AdminError> {
+        let record = sql::record(client)?;
+        let replaced = concat!(
+            "WITH replaced AS (
+                UPDATE tcc_clients SET record = $3, revision = nextval('tcc_revision')
+                WHERE id = $1 AND revision = $2 RETURNING id
+            ), told AS (
+                INSERT INTO tcc_feed (change, digest, forget_at)
+                SELECT new.* FROM unnest($4::text[], $5::bytea[], $6::bigint[]) AS new, replaced ON CONFLICT DO NOTHING
+                RETURNING xid, seq, forget_at, change
+            ), woken AS (
+                SELECT pg_notify('tcc_feed', '') FROM replaced
+            )
+            SELECT (SELECT count(*) FROM woken), (SELECT count(*) FROM tcc_clients WHERE id = $1), ",
+            last_told!()
+        );
+        let counts = self.call(async |connection| {
+            let replaced = sqlx::query_as::<_, (i64, i64, Option<String>)>(replaced).bind(client.id().as_str());
+            let replaced = replaced.bind(revision.number().cast_signed()).bind(record);
+            let replaced = replaced.bind(told.changes).bind(told.digests).bind(told.forget_at);
+            replaced.fetch_one(connection).await
+        });
+        match counts.await? {
+            (0, 0, _) => Err(AdminError::NotFound),
+            (0, ..) => Err(AdminError::Conflict),
+            (.., told) => {
+                self.wrote(told.as_deref());
+                Ok(())
+            }
+        }
+    }
+
+    async fn delete_with(&self, id: &ClientId, told: Rows) -> Result<(), AdminError> {
+        let deleted = concat!(
+            "WITH deleted AS (
+                DELETE FROM tcc_clients WHERE id = $1 RETURNING id
+            ), told AS (
+                INSERT INTO tcc_feed (change, digest, forget_at)
+                SELECT new.* FROM unnest($2::text[], $3::bytea[], $4::bigint[]) AS new, deleted ON CONFLICT DO NOTHING
+                RETURNING xid, seq, forget_at, change
+            )
+            SELECT ",
+            last_told!(),
+            ", pg_notify('tcc_feed', '') FROM deleted"
+        );
+        let deleted = self.call(async |connection| {
+            let deleted = sqlx::query(deleted).bind(id.as_str());
+            let deleted = deleted.bind(told.changes).bind(told.digests).bind(told.forget_at);
+            let row = deleted.fetch_optional(connection).await?;
+            row.map(|row| row.try_get::<Option<String>, _>(0)).transpose()
+        });
+        let told = deleted.await?.ok_or(AdminError::NotFound)?;
+        self.wrote(told.as_deref());
+        Ok(())
+    }
+}
+
+impl ClientAdmin for PostgresStore {
+    fn apply(&self, change: ClientChange) -> StoreFuture<'_, (), AdminError> {
+        StoreFuture::new(async move {
+            let now = later(self.clock.now(), self.clock_check.delay());
+            let (write, entries) = change.into_parts(now, self.longest_token_lifetime);
+            let told = Rows::of(Row::all(&entries)?);
+            match write {
+                ClientWrite::Create(client) => match self.create_some(&[client]).await? {
+                    0 => Err(AdminError::Exists),
+                    _ => Ok(()),
+                },
+                ClientWrite::Replace(client, revision) => self.replace_with(&client, revision, told).await,
+                ClientWrite::Delete(id) => self.delete_with(&id, told).await,
+            }
+        })
+    }
+
+    fn create_all(&self, clients: Vec<RegisteredClient>) -> StoreFuture<'_, usize> {
+        StoreFuture::new(async move {
+            let mut created = 0;
+            for clients in clients.chunks(CREATED_AT_ONCE) {
+                created += self.create_some(clients).await?;
+            }
+            Ok(created)
+        })
+    }
+
+    fn load<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<(Arc<RegisteredClient>, Revision)>> {
+        StoreFuture::new(async move {
+            let row = self.call(async |connection| {
+                let row = "SELECT pg_is_in_recovery(), record, revision
+                FROM (SELECT) AS always LEFT JOIN tcc_clients ON id = $1";
+                let row = sqlx::query_as::<_, (bool, Option<String>, Option<i64>)>(row).bind(id.as_str());
+                row.fetch_one(connection).await
+            });
+            let (is_standby, record, revision) = row.await?;
+            if is_standby {
+                return Err(StoreError::new(feed::STANDBY));
+            }
+            let Some((record, revision)) = record.zip(revision) else { return Ok(None) };
+            Ok(Some((sql::client(&record)?, Revision::new(revision.cast_unsigned()))))
+        })
+    }
+
+    fn list<'a>(
+        &'a self,
+        after: Option<&'a ClientId>,
+        limit: NonZeroUsize,
+    ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>> {
+        StoreFuture::new(async move {
+            let records = self.call(async |connection| {
+                // No id is empty, so all ids come after the empty one.
+                let page = "SELECT record FROM tcc_clients WHERE id > $1 ORDER BY id LIMIT $2";
+                let page = sqlx::query_scalar::<_, String>(page).bind(after.map_or("", ClientId::as_str));
+                page.bind(i64::try_from(limit.get()).unwrap_or(i64::MAX)).fetch_all(connection).await
+            });
+            records.await?.iter().map(|record| sql::client(record)).collect()
+        })
+    }
+}
+
+/// Rows of the feed as columns, for `unnest`.
+struct Rows {
+    changes: Vec<String>,
+    digests: Vec<Option<Vec<u8>>>,
+    forget_at: Vec<i64>,
+}
+
+impl Rows {
+    fn of(rows: Vec<Row>) -> Self {
+        let mut told = Self { changes: Vec::new(), digests: Vec::new(), forget_at: Vec::new() };
+        for row in rows {
+            told.changes.push(row.change);
+            told.digests.push(row.digest);
+            told.forget_at.push(row.forget_at);
+        }
+        told
+    }
+}

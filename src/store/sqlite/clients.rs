@@ -1,0 +1,168 @@
+//! The clients in SQLite.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use sqlx::{Row as _, SqliteConnection};
+
+use super::SqliteStore;
+use super::revocations::insert_all;
+use crate::client_id::ClientId;
+use crate::registration::RegisteredClient;
+use crate::store::sql::{self, CREATED_AT_ONCE, Row, failed, in_time};
+use crate::store::{
+    AdminError, ClientAdmin, ClientChange, ClientStore, ClientWrite, Revision, StoreError, StoreFuture,
+};
+
+impl ClientStore for SqliteStore {
+    fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>> {
+        StoreFuture::new(async move { Ok(self.load(id).await?.map(|(client, _)| client)) })
+    }
+
+    fn is_administered(&self) -> bool {
+        true
+    }
+}
+
+impl SqliteStore {
+    async fn create_some(&self, clients: &[RegisteredClient]) -> Result<usize, StoreError> {
+        let mut rows = Vec::with_capacity(clients.len());
+        for client in clients {
+            rows.push((client.id().as_str(), sql::record(client)?));
+        }
+        let rows = serde_json::to_string(&rows).map_err(StoreError::new)?;
+        self.write(async |connection| self.insert_some(connection, rows).await).await
+    }
+
+    async fn insert_some(&self, connection: &mut SqliteConnection, rows: String) -> Result<usize, StoreError> {
+        let revision = next_revision(connection).await?;
+        let created = "INSERT INTO tcc_clients (id, revision, record)
+            SELECT value ->> 0, ?2, value ->> 1 FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING RETURNING id";
+        let created = sqlx::query_scalar::<_, String>(created).bind(rows).bind(revision);
+        let created = created.fetch_all(&mut *connection).await.map_err(failed)?;
+        let mut changes = Vec::with_capacity(created.len());
+        let now = self.clock.now();
+        for id in &created {
+            changes.push(Row::client(&id.parse().map_err(StoreError::new)?, now)?);
+        }
+        let forget_at = changes.first().map(|row| row.forget_at);
+        let changes = serde_json::to_string(&changes.iter().map(|row| &row.change).collect::<Vec<_>>());
+        let told = sqlx::query("INSERT INTO tcc_feed (change, forget_at) SELECT value, ?2 FROM json_each(?1)")
+            .bind(changes.map_err(StoreError::new)?)
+            .bind(forget_at);
+        told.execute(connection).await.map_err(failed)?;
+        Ok(created.len())
+    }
+
+    async fn create_with(&self, client: &RegisteredClient, told: Vec<Row>) -> Result<(), AdminError> {
+        let record = sql::record(client)?;
+        self.write(async |connection| {
+            let next = next_revision(connection).await?;
+            let created = "INSERT INTO tcc_clients (id, revision, record) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+            let created = sqlx::query(created).bind(client.id().as_str()).bind(next).bind(record);
+            if created.execute(&mut *connection).await.map_err(failed)?.rows_affected() == 0 {
+                return Err(AdminError::Exists);
+            }
+            Ok(insert_all(connection, told).await?)
+        })
+        .await
+    }
+
+    async fn replace_with(
+        &self,
+        client: &RegisteredClient,
+        revision: Revision,
+        told: Vec<Row>,
+    ) -> Result<(), AdminError> {
+        let record = sql::record(client)?;
+        self.write(async |connection| {
+            if self::revision(connection, client.id()).await?.ok_or(AdminError::NotFound)? != revision {
+                return Err(AdminError::Conflict);
+            }
+            let next = next_revision(connection).await?;
+            let replaced = sqlx::query("UPDATE tcc_clients SET record = ?2, revision = ?3 WHERE id = ?1");
+            let replaced = replaced.bind(client.id().as_str()).bind(record).bind(next);
+            replaced.execute(&mut *connection).await.map_err(failed)?;
+            Ok(insert_all(connection, told).await?)
+        })
+        .await
+    }
+
+    async fn delete_with(&self, id: &ClientId, told: Vec<Row>) -> Result<(), AdminError> {
+        self.write(async |connection| {
+            let deleted = sqlx::query("DELETE FROM tcc_clients WHERE id = ?1").bind(id.as_str());
+            if deleted.execute(&mut *connection).await.map_err(failed)?.rows_affected() == 0 {
+                return Err(AdminError::NotFound);
+            }
+            Ok(insert_all(connection, told).await?)
+        })
+        .await
+    }
+}
+
+impl ClientAdmin for SqliteStore {
+    fn apply(&self, change: ClientChange) -> StoreFuture<'_, (), AdminError> {
+        StoreFuture::new(async move {
+            let (write, entries) = change.into_parts(self.clock.now(), self.longest_token_lifetime);
+            let told = Row::all(&entries)?;
+            match write {
+                ClientWrite::Create(client) => self.create_with(&client, told).await,
+                ClientWrite::Replace(client, revision) => self.replace_with(&client, revision, told).await,
+                ClientWrite::Delete(id) => self.delete_with(&id, told).await,
+            }
+        })
+    }
+
+    fn create_all(&self, clients: Vec<RegisteredClient>) -> StoreFuture<'_, usize> {
+        StoreFuture::new(async move {
+            let mut created = 0;
+            for clients in clients.chunks(CREATED_AT_ONCE) {
+                created += in_time(self.timeout, self.create_some(clients)).await?;
+            }
+            Ok(created)
+        })
+    }
+
+    fn load<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<(Arc<RegisteredClient>, Revision)>> {
+        StoreFuture::new(async move {
+            in_time(self.timeout, async {
+                let open = self.files.open().await?;
+                let row = sqlx::query("SELECT record, revision FROM tcc_clients WHERE id = ?1").bind(id.as_str());
+                let Some(row) = row.fetch_optional(&open.readers).await.map_err(failed)? else { return Ok(None) };
+                let revision: i64 = row.try_get(1).map_err(failed)?;
+                Ok(Some((sql::client(row.try_get(0).map_err(failed)?)?, Revision::new(revision.cast_unsigned()))))
+            })
+            .await
+        })
+    }
+
+    fn list<'a>(
+        &'a self,
+        after: Option<&'a ClientId>,
+        limit: NonZeroUsize,
+    ) -> StoreFuture<'a, Vec<Arc<RegisteredClient>>> {
+        StoreFuture::new(async move {
+            in_time(self.timeout, async {
+                let open = self.files.open().await?;
+                // No id is empty, so all ids come after the empty one.
+                let page = "SELECT record FROM tcc_clients WHERE id > ?1 ORDER BY id LIMIT ?2";
+                let page = sqlx::query_scalar::<_, String>(page).bind(after.map_or("", ClientId::as_str));
+                let page = page.bind(i64::try_from(limit.get()).unwrap_or(i64::MAX)).fetch_all(&open.readers);
+                page.await.map_err(failed)?.iter().map(|record| sql::client(record)).collect()
+            })
+            .await
+        })
+    }
+}
+
+/// Returns the next revision. Each change of a client adds a row to the feed, so its number is higher, even after a purge.
+async fn next_revision(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+    let last = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'tcc_feed'), 0) + 1";
+    sqlx::query_scalar(last).fetch_one(connection).await.map_err(failed)
+}
+
+async fn revision(connection: &mut SqliteConnection, id: &ClientId) -> Result<Option<Revision>, StoreError> {
+    let revision = sqlx::query_scalar::<_, i64>("SELECT revision FROM tcc_clients WHERE id = ?1").bind(id.as_str());
+    let revision = revision.fetch_optional(connection).await.map_err(failed)?;
+    Ok(revision.map(i64::cast_unsigned).map(Revision::new))
+}
