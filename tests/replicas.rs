@@ -286,9 +286,9 @@ async fn one_of_200_requests_gets_a_token(name: &str, url: &str, store: impl Cli
             let caller = running.caller.clone();
             tokio::spawn(async move { caller.send(request).await.0 })
         };
-        let sent: Vec<_> = (0..200).map(send).collect();
+        let answers: Vec<_> = (0..200).map(send).collect();
         let mut counts = BTreeMap::new();
-        for status in sent {
+        for status in answers {
             *counts.entry(status.await.unwrap().as_u16()).or_insert(0) += 1;
         }
         println!("200 simultaneous requests with one assertion at two replicas on {name}: {counts:?}");
