@@ -23,7 +23,7 @@ use tokio::runtime::Runtime;
 use tower::ServiceExt as _;
 use tower_client_credentials::authorization_server::ClientCacheLimits;
 use tower_client_credentials::registration::RegisteredClient;
-use tower_client_credentials::store::{ClientAdmin, Cursor, PostgresStore, RevocationStore, SqliteStore};
+use tower_client_credentials::store::{ChangeFeed as _, ClientAdmin, Cursor, PostgresStore, SqliteStore};
 use tower_client_credentials::{AuthorizationServer, Client, ClientSecret, KeyRing};
 
 const API: &str = "https://api.example.com";

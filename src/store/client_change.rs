@@ -17,6 +17,7 @@ pub struct ClientChange(ClientWrite);
 
 /// What a store does with the registration of one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a store has to handle every kind of write")]
 pub enum ClientWrite {
     /// Add the client. If there is a client with this id, the change fails with
     /// [`AdminError::Exists`](super::AdminError::Exists).

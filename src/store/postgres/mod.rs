@@ -97,7 +97,6 @@ impl PostgresStore {
     }
 
     /// Returns a builder with the default settings.
-    #[must_use]
     pub fn builder(url: impl Into<String>) -> PostgresStoreBuilder {
         PostgresStoreBuilder::new(PostgresSettings { url: url.into(), connections: 10 }, CALL_TIMEOUT)
     }

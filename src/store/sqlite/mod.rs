@@ -108,7 +108,6 @@ impl SqliteStore {
     }
 
     /// Returns a builder with the default settings.
-    #[must_use]
     pub fn builder(url: impl Into<String>) -> SqliteStoreBuilder {
         SqliteStoreBuilder::new(SqliteSettings { url: url.into(), most_bytes: None }, CALL_TIMEOUT)
     }
