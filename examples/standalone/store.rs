@@ -22,13 +22,14 @@ pub(crate) type Store = Arc<dyn Backend>;
 /// The supported URLs.
 const URLS: &str = "sqlite://FILE, postgres://…, redis://…, file:FILE or memory:";
 
+fn store(opened: impl Backend) -> Store {
+    Arc::new(opened)
+}
+
 /// Opens the store that the URL names. Relative paths are relative to `folder`. An error message says how to fix the
 /// problem, and does not contain the password.
 pub(crate) async fn open(url: &str, folder: &Path) -> Result<Store, String> {
     let (scheme, rest) = url.split_once(':').ok_or_else(|| format!("invalid store URL; use one of {URLS}"))?;
-    fn store(opened: impl Backend) -> Store {
-        Arc::new(opened)
-    }
     match scheme {
         "memory" => Ok(Arc::new(MemoryStore::default())),
         #[cfg(feature = "file")]
