@@ -12,7 +12,8 @@ use tower::ServiceExt as _;
 
 use crate::authorization_server::TokenError;
 use crate::keys::{Algorithm, KeySnapshot, SignFuture, Signature, Signer, SignerLimits, SigningKey, VerifyingKey};
-use crate::verification::{InvalidToken, VerifyError};
+use crate::verification::{InvalidToken, UnavailableKind, VerifyError};
+use crate::verification::{IssuedTokens, NotIssued};
 use crate::{AuthorizationServer, Client, ClientSecret, KeyRing, MemoryStore};
 
 const API: &str = "https://api.example.com";
@@ -25,7 +26,7 @@ struct Site {
 
 impl Site {
     fn new(key: SigningKey) -> Self {
-        let (keys, secret) = (KeyRing::new(key), ClientSecret::generate().unwrap());
+        let (keys, secret) = (KeyRing::limited(KeySnapshot::new(key), None), ClientSecret::generate().unwrap());
         let clients = MemoryStore::try_from([Client::new("billing", &secret).audience(API)]).unwrap();
         let server = AuthorizationServer::builder("https://auth.example.com", keys.clone(), clients)
             .introspection_path("/introspect")
@@ -148,4 +149,80 @@ async fn a_key_that_is_removed_while_it_signs_issues_no_token_and_the_next_reque
     assert!(error.to_string().contains("removed from the ring while it signed"), "{error}");
     let token = site.token().await.unwrap();
     assert!(site.server.verifier(API).unwrap().verify_now(&token).is_ok());
+}
+
+#[tokio::test]
+async fn a_server_that_was_cut_off_from_its_key_store_answers_503_and_refuses_nothing() {
+    let site = Site::new(SigningKey::generate(Algorithm::ES256).unwrap());
+    let verifier = site.server.verifier(API).unwrap();
+    let (seen, unseen) = (site.token().await.unwrap(), {
+        let other = site.server.verifier(API).unwrap();
+        assert!(verifier.is_ready() && other.is_ready());
+        site.token().await.unwrap()
+    });
+    verifier.verify_now(&seen).unwrap();
+    let known = site.keys.snapshot();
+    site.keys.replace(known.cut_off());
+    assert!(!verifier.is_ready());
+    for token in [&seen, &unseen] {
+        for verifier in [&verifier, &site.server.verifier(API).unwrap()] {
+            let error = verifier.verify_now(token).unwrap_err();
+            assert!(
+                matches!(error, VerifyError::Unavailable(unavailable) if unavailable.kind() == UnavailableKind::Keys)
+            );
+        }
+    }
+    let error = site.token().await.unwrap_err();
+    assert_eq!(error.status(), http::StatusCode::SERVICE_UNAVAILABLE);
+    let request = Request::get("/").body(Full::<Bytes>::default()).unwrap();
+    let jwks = site.server.jwks_service().oneshot(request).await.unwrap();
+    assert_eq!((jwks.status().as_u16(), jwks.headers()["retry-after"].to_str().unwrap()), (503, "1"));
+    let recognised = IssuedTokens::new("https://auth.example.com".parse().unwrap(), site.keys.clone()).recognise(&seen);
+    assert!(matches!(recognised, Err(NotIssued::CutOff)), "introspection and revocation must not call it unknown");
+
+    site.keys.replace(
+        KeySnapshot::new(SigningKey::generate(Algorithm::ES256).unwrap())
+            .also_trusting(known.trusted().next().unwrap().clone()),
+    );
+    assert!(verifier.is_ready() && verifier.verify_now(&seen).is_ok());
+}
+
+/// Whatever is in the ring, the key set has only the members of public keys, in the order of the ring.
+#[tokio::test]
+async fn the_key_set_has_only_public_members_for_every_type_of_key_and_a_stable_order() {
+    let pems = [
+        include_str!("../../tests/keys/p256.pem"),
+        include_str!("../../tests/keys/p384.pem"),
+        include_str!("../../tests/keys/ed25519.pem"),
+        #[cfg(feature = "aws_lc_rs")]
+        include_str!("../../tests/keys/rsa2048.pem"),
+    ];
+    let keys = || pems.iter().map(|pem| SigningKey::from_pem(pem).unwrap());
+    let held = Held { key: Arc::new(keys().next().unwrap()), asked: Arc::default(), go: Arc::default() };
+    let external = SigningKey::from_signer(held, SignerLimits::default()).unwrap();
+    let secret = || SigningKey::dangerous_hs256_verifiers_can_forge([7; 32]).unwrap();
+    for signing in keys().chain([external, secret()]) {
+        let snapshot = keys()
+            .chain([secret()])
+            .fold(KeySnapshot::new(signing), |snapshot, key| snapshot.also_trusting(key.verifying_key()));
+        let text = serde_json::to_string(&snapshot.to_jwk_set()).unwrap();
+        let json: Value = serde_json::from_str(&text).unwrap();
+        let published = json["keys"].as_array().unwrap();
+        assert_eq!(published.len(), pems.len());
+        for key in published {
+            let key = key.as_object().unwrap();
+            let members: Vec<&str> = key.keys().map(String::as_str).collect();
+            let numbers: &[&str] = match (key["kty"].as_str(), key.get("crv").and_then(Value::as_str)) {
+                (Some("EC"), Some("P-256" | "P-384")) => &["crv", "x", "y"],
+                (Some("OKP"), Some("Ed25519")) => &["crv", "x"],
+                (Some("RSA"), None) => &["e", "n"],
+                other => panic!("{other:?}"),
+            };
+            let mut expected = [&["alg", "kid", "kty", "use"], numbers].concat();
+            expected.sort_unstable();
+            assert_eq!(members, expected);
+            assert!(VerifyingKey::from_jwk(serde_json::to_string(key).unwrap()).is_ok(), "it refuses private keys");
+        }
+        assert_eq!(serde_json::to_string(&snapshot.to_jwk_set()).unwrap(), text);
+    }
 }

@@ -93,12 +93,12 @@ impl KeySet {
     pub(crate) fn find(&self, name: &str, alg: &str) -> Result<FoundKey, NoKey> {
         if name.is_empty() {
             let only = self.only_one(|algorithm| algorithm.is_named(alg)).ok_or(NoKey::Unknown)?;
-            return Ok(FoundKey { key: only.key.clone(), name: None });
+            return Ok(FoundKey { key: only.key.clone(), name: None, trust: None });
         }
         let mut named = self.named(name).peekable();
         let own = named.peek().ok_or(NoKey::Unknown)?.key.algorithm();
         let found = named.find(|own| own.key.algorithm().is_named(alg)).ok_or(NoKey::Algorithm(Some(own)))?;
-        Ok(FoundKey { key: found.key.clone(), name: found.name.clone() })
+        Ok(FoundKey { key: found.key.clone(), name: found.name.clone(), trust: None })
     }
 
     fn named(&self, name: &str) -> impl Iterator<Item = &NamedKey> {

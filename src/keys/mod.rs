@@ -15,6 +15,8 @@
 //! | a JWK | [`SigningKey::from_jwk`] |
 //! | a file of any of these, unencrypted | [`SigningKey::from_file`] |
 //! | such a file, created if it does not exist | [`SigningKey::load_or_create`], [`KeyRing::load_or_create`] |
+//! | a file that may be replaced while the process runs | [`KeyFile`](rotation::KeyFile) |
+//! | a store that replicas share, in which keys rotate by a schedule | [`KeyManager`](rotation::KeyManager) |
 //! | a KMS, an HSM or a PKCS#11 token, which it never leaves | [`SigningKey::from_signer`] |
 //!
 //! [`SigningKey::to_pkcs8_pem`] exports a key. A public key, which only verifies, comes from
@@ -72,7 +74,7 @@ use std::path::Path;
 pub use self::algorithm::Algorithm;
 pub use self::key_set::KeySet;
 pub use self::ring::KeyRing;
-pub(crate) use self::ring::{KeySnapshot, Lease, NoSigningKey, SharedKeys};
+pub(crate) use self::ring::{KeySnapshot, Lease, NoSigningKey, SharedKeys, Trust, TrustLevel};
 pub use self::saved::PrivateKeyPem;
 pub use self::signer::{SignError, SignFuture, Signature, Signer, SignerLimits};
 pub(crate) use self::signing_key::Signing;

@@ -94,7 +94,7 @@ impl KeyRing {
 }
 
 /// Loads an existing key with its saved algorithm. `generated` is the algorithm of a new key.
-fn load_or_create(path: &Path, generated: Algorithm) -> Result<SigningKey, KeyError> {
+pub(super) fn load_or_create(path: &Path, generated: Algorithm) -> Result<SigningKey, KeyError> {
     if let Some(content) = file::read_existing(path)? {
         return load(path, &content);
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 #[cfg(feature = "remote")]
 use super::remote::RemoteKeys;
-use super::{Algorithm, KeyRing, KeySet, VerifyingKey};
+use super::{Algorithm, KeyRing, KeySet, Trust, TrustLevel, VerifyingKey};
 #[cfg(feature = "remote")]
 use crate::clock::UnixTime;
 #[cfg(feature = "remote")]
@@ -28,6 +28,8 @@ pub(crate) struct FoundKey {
     pub(crate) key: VerifyingKey,
     /// `None` if a key is found independently of names: by its thumbprint in a key ring, or as the only key of an algorithm.
     pub(super) name: Option<Arc<str>>,
+    /// Whether the ring that it is from still trusts it, if that can change.
+    pub(super) trust: Option<Arc<Trust>>,
 }
 
 impl FoundKey {
@@ -71,7 +73,9 @@ impl TrustedKeys {
                 if keys.is_cut_off() {
                     return Err(NoKey::CutOff);
                 }
-                choose(keys.named(key_id), alg).map(|key| FoundKey { key, name: None })
+                let key = choose(keys.named(key_id), alg)?;
+                let trust = keys.trust_in(&key);
+                Ok(FoundKey { key, name: None, trust })
             }
             Self::Set(set) => set.find(key_id, alg),
             #[cfg(feature = "remote")]
@@ -127,13 +131,15 @@ impl TrustedKeys {
     /// Returns `Ok` if the name by which this key was found still means this key.
     pub(crate) fn still_trust(&self, found: &FoundKey) -> Result<(), NoKey> {
         let trusted = match self {
-            Self::Ring(ring) => {
-                let keys = ring.current();
-                if keys.is_cut_off() {
-                    return Err(NoKey::CutOff);
-                }
-                keys.trusts(&found.key)
-            }
+            // One read of memory that changes with the ring: this is on the path of every request.
+            Self::Ring(ring) => match &found.trust {
+                None => ring.current().trusts(&found.key),
+                Some(trust) => match trust.get() {
+                    TrustLevel::Trusted => true,
+                    TrustLevel::Gone => false,
+                    TrustLevel::CutOff => return Err(NoKey::CutOff),
+                },
+            },
             Self::Set(set) => set.still_names(found),
             #[cfg(feature = "remote")]
             Self::Remote(remote) => remote.still_names(found)?,

@@ -157,6 +157,15 @@ impl RemoteIssuer {
         self
     }
 
+    /// Sets the shortest time for which a fetched key set counts as fresh, even if `Cache-Control` sets less. 1 minute by default,
+    /// and at least 1 second. Keys are fetched again after 70 to 80 % of it at the earliest. Lower it for an issuer that rotates
+    /// its keys within minutes.
+    #[must_use]
+    pub fn least_freshness(mut self, time: Duration) -> Self {
+        self.policy.least_fresh = time.max(Duration::from_secs(1)).min(self.policy.most_fresh);
+        self
+    }
+
     /// Sets how often tokens with an unknown `kid` may cause a fetch after the [burst](Self::unknown_key_burst) is used up.
     /// Once per 10 s by default. A name that the fetched set lacks causes no other fetch during this time: tokens that were
     /// issued before the fetch are refused, and newer ones are answered 503.

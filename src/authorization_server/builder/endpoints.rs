@@ -174,7 +174,8 @@ impl AuthorizationServerBuilder {
     }
 
     /// Sets how long caches may keep the key set and the metadata, in whole seconds. The default is 5 minutes. Publish
-    /// a new key for at least this time before it signs.
+    /// a new key for at least this time before it signs. A [managed ring](crate::keys::rotation) does this automatically: its
+    /// own `max_age` applies to the key set.
     #[must_use]
     pub fn documents_max_age(mut self, max_age: Duration) -> Self {
         self.documents.max_age = max_age;

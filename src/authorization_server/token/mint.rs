@@ -50,10 +50,10 @@ pub(super) struct AccessToken {
 /// A token, or the wait for its signature. A key in memory signs at once.
 pub(super) enum Minted {
     Now(AccessToken),
-    Later(PendingToken),
+    Later(PendingToken<'static>),
 }
 
-pub(super) type PendingToken = Pin<Box<dyn Future<Output = Result<AccessToken, TokenError>> + Send>>;
+pub(super) type PendingToken<'a> = Pin<Box<dyn Future<Output = Result<AccessToken, TokenError>> + Send + 'a>>;
 
 impl Minted {
     pub(super) async fn token(self) -> Result<AccessToken, TokenError> {
@@ -145,7 +145,7 @@ impl Minter {
                     let text =
                         TokenText::New(signature.await.map_err(|error| TokenError::unsigned(error).of(&client))?);
                     // The key may have been removed from the ring in the meantime, for example because it leaked.
-                    if !keys.current().trusts(&key) {
+                    if !keys.current().accepts(&key) {
                         let detail =
                             "the key was removed from the ring while it signed; the next request gets another key";
                         return Err(TokenError::new(Fault::UNAVAILABLE).of(&client).detailed(detail));
@@ -158,7 +158,7 @@ impl Minter {
 
     /// Returns whether the key of a token that this server signed is still trusted, and the token is known not to be revoked.
     pub(super) fn is_valid(&self, token: &AccessToken, client_id: &ClientId) -> bool {
-        if !self.keys.current().trusts(&token.key) {
+        if !self.keys.current().accepts(&token.key) {
             return false;
         }
         let Some(revocations) = &self.revocations else { return true };

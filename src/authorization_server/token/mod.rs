@@ -20,6 +20,7 @@ pub(super) use self::audience_parameter::AudienceParameter;
 use self::grant::Grant;
 pub(super) use self::grant::{DynGrantHook, GrantPolicy};
 pub use self::grant::{GrantHook, GrantRefusal, PendingGrant};
+use self::mint::Minted;
 pub(super) use self::mint::Minter;
 pub(super) use self::queue::TokenQueue;
 use self::request::TokenRequest;
@@ -94,10 +95,18 @@ impl TokenPipeline {
             Some(queue) if !self.has_token_for(&grant) => Some(queue.turn().await?),
             _ => None,
         };
-        let token = match &self.reused {
-            Some(reused) => reused.token(&self.minter, &grant).await?,
-            None => self.minter.mint(&grant)?.token().await?,
+        // A key in memory signs at once. Only the wait for another key, or for an identical request, is kept in this future.
+        let pending = match &self.reused {
+            None => match self.minter.mint(&grant)? {
+                Minted::Now(token) => return Ok(TokenResponse::new(token, grant)),
+                Minted::Later(pending) => pending,
+            },
+            Some(reused) => match reused.kept(&self.minter, &grant) {
+                Some(token) => return Ok(TokenResponse::new(token, grant)),
+                None => reused.sign(&self.minter, &grant),
+            },
         };
+        let token = pending.await?;
         Ok(TokenResponse::new(token, grant))
     }
 

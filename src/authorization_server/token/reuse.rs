@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::grant::Grant;
-use super::mint::{AccessToken, Minter};
+use super::mint::{AccessToken, Minter, PendingToken};
 use crate::authorization_server::error::TokenError;
 use crate::clock::UnixTime;
 use crate::sync::{Flight, SingleFlight, Striped};
@@ -63,14 +63,14 @@ impl ReusedTokens {
         Self { percent: percent.into(), hasher: RandomState::new(), places: Striped::default() }
     }
 
-    /// Returns the token that this grant got before, or a new one. Of concurrent identical requests, one signs.
-    pub(super) async fn token(&self, minter: &Minter, grant: &Grant) -> Result<AccessToken, TokenError> {
-        let place = self.place(grant);
-        match place.reused(minter, grant) {
-            Some(token) => Ok(token),
-            // Boxed, so that the wait for another request does not enlarge the future of every request.
-            None => Box::pin(self.signed(place, minter, grant)).await,
-        }
+    /// Returns the token that this grant got before, if it gets it again.
+    pub(super) fn kept(&self, minter: &Minter, grant: &Grant) -> Option<AccessToken> {
+        self.place(grant).reused(minter, grant)
+    }
+
+    /// Returns a new token. Of concurrent identical requests, one signs.
+    pub(super) fn sign<'a>(&'a self, minter: &'a Minter, grant: &'a Grant) -> PendingToken<'a> {
+        Box::pin(self.signed(self.place(grant), minter, grant))
     }
 
     /// Signs a token, or waits for the one that an identical request signs now.
@@ -92,7 +92,7 @@ impl ReusedTokens {
                     }
                     let now = UnixTime::now(&*minter.clock);
                     let signed = match minter.mint(grant) {
-                        Ok(unsigned) => unsigned.token().await,
+                        Ok(new) => new.token().await,
                         Err(error) => Err(error),
                     };
                     if let Ok(token) = &signed {

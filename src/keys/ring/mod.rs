@@ -2,26 +2,37 @@
 
 mod lease;
 mod snapshot;
+mod trust;
 
 use std::any::Any;
 use std::fmt;
-use std::sync::{Arc, OnceLock, Weak};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 
 pub(crate) use self::lease::Lease;
 pub(crate) use self::snapshot::{KeySnapshot, NoSigningKey, SharedKeys};
+pub(crate) use self::trust::{Trust, TrustLevel};
 use super::{Algorithm, KeyError, SigningKey, VerifyingKey};
 
 /// The keys of an [`AuthorizationServer`](crate::AuthorizationServer). Clones share them.
 ///
-/// The keys can change while servers and verifiers use the ring. Each of them reads one consistent snapshot per step: the key
+/// The keys of a ring from a [`KeyManager`](super::rotation::KeyManager) or a [`KeyFile`](super::rotation::KeyFile) can change while
+/// servers and verifiers use it. Each of them reads one consistent snapshot per step: the key
 /// set, the metadata, the verifiers of the server and their caches follow every change at once.
 ///
 /// See the [module page](super) for the rules and an example.
 #[derive(Clone)]
-pub struct KeyRing(Arc<Shared>);
+pub struct KeyRing(Keys);
+
+#[derive(Clone)]
+enum Keys {
+    /// They never change, so that reading them costs nothing.
+    Fixed(Arc<KeySnapshot>),
+    Changing(Arc<Shared>),
+}
 
 struct Shared {
     current: ArcSwap<KeySnapshot>,
@@ -29,6 +40,8 @@ struct Shared {
     longest_token: Option<Duration>,
     /// What keeps the ring up to date, for as long as the ring is used.
     keeper: OnceLock<Box<dyn Any + Send + Sync>>,
+    /// Held while the keys are replaced, so that two replacements do not overlap.
+    replacing: Mutex<()>,
 }
 
 impl KeyRing {
@@ -39,30 +52,38 @@ impl KeyRing {
     }
 
     fn of(snapshot: KeySnapshot) -> Self {
-        Self::limited(snapshot, None)
+        Self(Keys::Fixed(Arc::new(snapshot)))
     }
 
-    /// Creates a ring that limits the lifetime of the tokens that its keys sign.
+    /// Creates a ring whose keys can change, and that limits the lifetime of the tokens that its keys sign.
     pub(crate) fn limited(snapshot: KeySnapshot, longest_token: Option<Duration>) -> Self {
-        let (current, keeper) = (ArcSwap::from_pointee(snapshot), OnceLock::new());
-        Self(Arc::new(Shared { current, longest_token, keeper }))
+        let current = ArcSwap::from_pointee(snapshot.with_trust());
+        let (keeper, replacing) = (OnceLock::new(), Mutex::default());
+        Self(Keys::Changing(Arc::new(Shared { current, longest_token, keeper, replacing })))
+    }
+
+    fn changing(&self) -> Option<&Arc<Shared>> {
+        match &self.0 {
+            Keys::Fixed(_) => None,
+            Keys::Changing(shared) => Some(shared),
+        }
     }
 
     /// Keeps a value until the last clone of the ring is dropped.
     pub(crate) fn keep(&self, keeper: impl Any + Send + Sync) {
         // A ring has one keeper; a second one would be a mistake without consequence.
-        let _ = self.0.keeper.set(Box::new(keeper));
+        let _ = self.changing().map(|shared| shared.keeper.set(Box::new(keeper)));
     }
 
     /// Returns a handle that does not keep the ring.
     pub(crate) fn downgrade(&self) -> WeakKeyRing {
-        WeakKeyRing(Arc::downgrade(&self.0))
+        WeakKeyRing(self.changing().map(Arc::downgrade).unwrap_or_default())
     }
 
     /// Returns the longest lifetime of a token that its keys may sign, if the ring limits it: no token outlives the publication
     /// of its key.
     pub(crate) fn longest_token(&self) -> Option<Duration> {
-        self.0.longest_token
+        self.changing()?.longest_token
     }
 
     /// Creates a ring with a new ES256 key that exists only while the process runs: for tests and first steps.
@@ -89,12 +110,12 @@ impl KeyRing {
     /// key with another algorithm counts as another key, so that tokens stay valid when the algorithm changes.
     #[must_use]
     pub fn also_trust(self, key: VerifyingKey) -> Self {
-        Self::of(self.0.current.load().also_trusting(key))
+        Self::of(self.current().also_trusting(key))
     }
 
     /// Returns the `kid` of every trusted key, beginning with the one that signs.
     pub fn key_ids(&self) -> impl Iterator<Item = String> {
-        let keys = self.0.current.load();
+        let keys = self.current();
         let signing = keys.signing_key().ok().map(|key| key.key_id().to_owned());
         let mut ids: Vec<String> = keys.trusted().map(|key| key.key_id().to_owned()).collect();
         ids.sort_by_key(|key_id| Some(key_id) != signing.as_ref());
@@ -103,18 +124,28 @@ impl KeyRing {
 
     /// Returns the current keys, for one step that does not wait.
     #[inline]
-    pub(crate) fn current(&self) -> Guard<Arc<KeySnapshot>> {
-        self.0.current.load()
+    pub(crate) fn current(&self) -> Current<'_> {
+        match &self.0 {
+            Keys::Fixed(keys) => Current::Fixed(keys),
+            Keys::Changing(shared) => Current::Loaded(shared.current.load()),
+        }
     }
 
     /// Returns the current keys, to be kept.
     pub(crate) fn snapshot(&self) -> Arc<KeySnapshot> {
-        self.0.current.load_full()
+        match &self.0 {
+            Keys::Fixed(keys) => keys.clone(),
+            Keys::Changing(shared) => shared.current.load_full(),
+        }
     }
 
     /// Returns whether both are the same ring.
     pub(crate) fn ptr_eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        match (&self.0, &other.0) {
+            (Keys::Fixed(one), Keys::Fixed(other)) => Arc::ptr_eq(one, other),
+            (Keys::Changing(one), Keys::Changing(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
     }
 
     #[cfg(test)]
@@ -123,9 +154,15 @@ impl KeyRing {
         self.current().signing_key().expect("a signing key").clone()
     }
 
-    /// Replaces the keys. Every step that begins from now on uses the new ones.
+    /// Replaces the keys of a ring that can [change](Self::limited). Every step that begins from now on uses the new ones.
     pub(crate) fn replace(&self, snapshot: KeySnapshot) {
-        self.0.current.store(Arc::new(snapshot));
+        let Some(shared) = self.changing() else { return };
+        let _guard = shared.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = shared.current.load_full();
+        let now = Arc::new(snapshot.after(&before));
+        shared.current.store(now.clone());
+        // Afterwards, so that a key that is found to be gone is looked up in the new keys.
+        now.tell_trust(&before);
     }
 
     /// Returns the JSON Web Key Set (RFC 7517 §5).
@@ -135,24 +172,44 @@ impl KeyRing {
     }
 }
 
+/// The current keys of a ring.
+pub(crate) enum Current<'a> {
+    Fixed(&'a KeySnapshot),
+    Loaded(Guard<Arc<KeySnapshot>>),
+}
+
+impl Deref for Current<'_> {
+    type Target = KeySnapshot;
+
+    #[inline]
+    fn deref(&self) -> &KeySnapshot {
+        match self {
+            Self::Fixed(keys) => keys,
+            Self::Loaded(keys) => keys,
+        }
+    }
+}
+
 /// A handle of a ring that does not keep it.
 pub(crate) struct WeakKeyRing(Weak<Shared>);
 
 impl WeakKeyRing {
     pub(crate) fn upgrade(&self) -> Option<KeyRing> {
-        self.0.upgrade().map(KeyRing)
+        self.0.upgrade().map(|shared| KeyRing(Keys::Changing(shared)))
     }
 }
 
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.current.load().debug("KeyRing", f)
+        self.current().debug("KeyRing", f)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Algorithm, KeyRing, KeySnapshot, SigningKey, VerifyingKey};
+    use std::sync::Arc;
+
+    use super::{Algorithm, KeyRing, KeySnapshot, SigningKey, TrustLevel, VerifyingKey};
 
     #[test]
     fn the_signing_key_comes_first_and_no_key_twice() {
@@ -185,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_clone_follows_a_change_and_a_ring_with_one_more_key_does_not() {
-        let ring = KeyRing::generate().unwrap();
+        let ring = KeyRing::limited(KeySnapshot::new(SigningKey::generate(Algorithm::ES256).unwrap()), None);
         let clone = ring.clone();
         let other = ring.clone().also_trust(SigningKey::generate(Algorithm::EdDSA).unwrap().verifying_key());
         let new = SigningKey::generate(Algorithm::ES256).unwrap();
@@ -194,5 +251,28 @@ mod tests {
         assert_eq!(clone.key_ids().collect::<Vec<_>>(), [new_id.as_str()]);
         assert!(clone.ptr_eq(&ring) && !other.ptr_eq(&ring));
         assert!(other.key_ids().all(|key_id| key_id != new_id));
+    }
+
+    #[test]
+    fn what_remembers_a_key_learns_at_once_that_it_is_cut_off_back_or_gone() {
+        let keys = [Algorithm::ES256, Algorithm::EdDSA].map(|algorithm| SigningKey::generate(algorithm).unwrap());
+        let [first, second] = keys.map(|key| key.verifying_key());
+        let of = |key: &VerifyingKey| {
+            KeySnapshot::new(SigningKey::generate(Algorithm::ES256).unwrap()).also_trusting(key.clone())
+        };
+        let ring = KeyRing::limited(of(&first), None);
+        let trust = ring.current().trust_in(&first).unwrap();
+        assert_eq!(trust.get(), TrustLevel::Trusted);
+        ring.replace(ring.snapshot().cut_off());
+        assert_eq!(trust.get(), TrustLevel::CutOff);
+        ring.replace(of(&first).also_trusting(second.clone()));
+        assert_eq!(trust.get(), TrustLevel::Trusted);
+        assert!(Arc::ptr_eq(&trust, &ring.current().trust_in(&first).unwrap()), "the flag stays the same");
+        ring.replace(of(&second));
+        assert_eq!(trust.get(), TrustLevel::Gone);
+        ring.replace(of(&first));
+        assert_eq!(trust.get(), TrustLevel::Gone, "a key that comes back has to be found again");
+        assert_eq!(ring.current().trust_in(&first).unwrap().get(), TrustLevel::Trusted);
+        assert!(KeyRing::generate().unwrap().current().trust_in(&first).is_none());
     }
 }

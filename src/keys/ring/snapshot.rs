@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lease::Lease;
+use super::trust::{Trust, TrustLevel};
 use crate::keys::{Algorithm, SigningKey, VerifyingKey};
 
 /// The keys of a ring at one time. It never changes, so a key that was selected from it stays usable until its signature is done.
@@ -13,6 +14,8 @@ pub(crate) struct KeySnapshot {
     signing: Result<Arc<SigningKey>, NoSigningKey>,
     /// In the order of the key set.
     trusted: Box<[VerifyingKey]>,
+    /// A flag for each trusted key, or nothing if the ring cannot change.
+    trust: Box<[Arc<Trust>]>,
     /// The algorithms of the keys that sign next.
     next_algorithms: Vec<Algorithm>,
     max_age: Option<Duration>,
@@ -26,13 +29,14 @@ pub(crate) struct KeySnapshot {
 #[error("{0}")]
 pub(crate) struct NoSigningKey(pub(crate) Cow<'static, str>);
 
-/// The contents of a ring that replicas share.
+/// The contents of a ring whose keys take steps.
 pub(crate) struct SharedKeys {
     pub(crate) signing: Result<Arc<SigningKey>, NoSigningKey>,
     pub(crate) trusted: Vec<VerifyingKey>,
     pub(crate) next_algorithms: Vec<Algorithm>,
     pub(crate) max_age: Duration,
-    pub(crate) lease: Arc<Lease>,
+    /// `None` if no store can be lost.
+    pub(crate) lease: Option<Arc<Lease>>,
 }
 
 const CUT_OFF: NoSigningKey = NoSigningKey(Cow::Borrowed(
@@ -44,19 +48,21 @@ impl KeySnapshot {
     pub(crate) fn new(signing: SigningKey) -> Self {
         let trusted = Box::new([signing.verifying_key()]);
         let (next_algorithms, max_age, lease, is_cut_off) = (Vec::new(), None, None, false);
-        Self { signing: Ok(Arc::new(signing)), trusted, next_algorithms, max_age, lease, is_cut_off }
+        Self {
+            signing: Ok(Arc::new(signing)),
+            trusted,
+            trust: Box::default(),
+            next_algorithms,
+            max_age,
+            lease,
+            is_cut_off,
+        }
     }
 
     pub(crate) fn shared(keys: SharedKeys) -> Self {
         let SharedKeys { signing, trusted, next_algorithms, max_age, lease } = keys;
-        Self {
-            signing,
-            trusted: trusted.into(),
-            next_algorithms,
-            max_age: Some(max_age),
-            lease: Some(lease),
-            is_cut_off: false,
-        }
+        let (trusted, trust, max_age) = (trusted.into(), Box::default(), Some(max_age));
+        Self { signing, trusted, trust, next_algorithms, max_age, lease, is_cut_off: false }
     }
 
     /// Returns the same keys, which can be neither used nor published until the key store answers again.
@@ -64,11 +70,44 @@ impl KeySnapshot {
         Self {
             signing: Err(CUT_OFF),
             trusted: self.trusted.clone(),
+            trust: Box::default(),
             next_algorithms: self.next_algorithms.clone(),
             max_age: self.max_age,
             lease: self.lease.clone(),
             is_cut_off: true,
         }
+    }
+
+    /// Returns the same keys with new flags.
+    pub(super) fn with_trust(mut self) -> Self {
+        self.trust = self.trusted.iter().map(|_| Arc::default()).collect();
+        self
+    }
+
+    /// Returns the same keys with the flags that they had in the snapshot before.
+    pub(super) fn after(mut self, before: &Self) -> Self {
+        let flag = |key: &VerifyingKey| before.trust_in(key).unwrap_or_default();
+        self.trust = self.trusted.iter().map(flag).collect();
+        self
+    }
+
+    /// Tells all that remember a key of these or of the snapshot before whether it is trusted now.
+    pub(super) fn tell_trust(&self, before: &Self) {
+        let now = if self.is_cut_off { TrustLevel::CutOff } else { TrustLevel::Trusted };
+        self.trust.iter().for_each(|trust| trust.set(now));
+        let is_here = |trust: &Arc<Trust>| self.trust.iter().any(|own| Arc::ptr_eq(own, trust));
+        before.trust.iter().filter(|trust| !is_here(trust)).for_each(|trust| trust.set(TrustLevel::Gone));
+    }
+
+    /// Returns the flag of a key. `None` if the key is not trusted, or the ring cannot change.
+    pub(crate) fn trust_in(&self, key: &VerifyingKey) -> Option<Arc<Trust>> {
+        let place = self.trusted.iter().position(|own| own.is_same_key(key))?;
+        self.trust.get(place).cloned()
+    }
+
+    /// Returns whether this process may use what the key signed.
+    pub(crate) fn accepts(&self, key: &VerifyingKey) -> bool {
+        !self.is_cut_off && self.trusts(key)
     }
 
     #[inline]
@@ -87,7 +126,15 @@ impl KeySnapshot {
         let trusted = self.trusted.iter().cloned().chain(Some(key).filter(|_| is_new)).collect();
         let Self { next_algorithms, max_age, lease, is_cut_off, .. } = self;
         let (signing, next_algorithms, lease) = (self.signing.clone(), next_algorithms.clone(), lease.clone());
-        Self { signing, trusted, next_algorithms, max_age: *max_age, lease, is_cut_off: *is_cut_off }
+        Self {
+            signing,
+            trusted,
+            trust: Box::default(),
+            next_algorithms,
+            max_age: *max_age,
+            lease,
+            is_cut_off: *is_cut_off,
+        }
     }
 
     /// Returns the key that signs.

@@ -47,7 +47,7 @@ struct Row {
 pub(super) struct Opened {
     pub(super) state: RingState,
     pub(super) private: PrivateKeys,
-    /// What is not authentic, for the operator. Such rows are left out.
+    /// The parts that are not authentic, for the operator. Such rows are left out.
     pub(super) problems: Vec<String>,
     /// Whether the current key-encryption key has encrypted it.
     pub(super) is_by_current: bool,
@@ -308,7 +308,7 @@ mod tests {
         }
     }
 
-    /// Alters the JSON of a ring, and returns what is found.
+    /// Alters the JSON of a ring, and returns the result of reading it.
     fn altered(change: impl FnOnce(&mut Value)) -> Opened {
         let (state, private) = ring();
         let mut json: Value = serde_json::from_str(&seal("main", &state, &private, &by()).unwrap()).unwrap();

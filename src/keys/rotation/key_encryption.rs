@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 use super::gcm::{Cipher, NONCE};
@@ -26,7 +26,7 @@ const LENGTH: usize = 32;
 /// ```
 /// use tower_client_credentials::keys::rotation::KeyEncryptionKey;
 ///
-/// # let (new, old) = ([1; 32], [2; 32]);
+/// # let (new, old) = ((0..32).collect::<Vec<u8>>(), (1..33).collect::<Vec<u8>>());
 /// let key = KeyEncryptionKey::from_bytes(&new)?.also(KeyEncryptionKey::from_bytes(&old)?);
 /// # Ok::<(), tower_client_credentials::keys::KeyError>(())
 /// ```
@@ -39,7 +39,7 @@ struct Named {
     cipher: Arc<Cipher>,
 }
 
-/// What is sealed: the ciphertext with its nonce, in base64, and the name of the key.
+/// A sealed text: the ciphertext with its nonce, in base64, and the name of the key.
 pub(super) struct Sealed {
     pub(super) by: String,
     pub(super) text: String,
@@ -67,7 +67,7 @@ impl KeyEncryptionKey {
         }
         // A digest under a label of its own reveals nothing about random bytes.
         let digest = sha256(&[b"tcc key-encryption key name v1\0", bytes].concat());
-        let name = digest.iter().take(6).fold(String::new(), |name, byte| name + &format!("{byte:02x}"));
+        let name = URL_SAFE_NO_PAD.encode(digest.first_chunk::<6>().unwrap_or(&[0; 6]));
         Ok(Self(Arc::new([Named { name, cipher: Arc::new(cipher) }])))
     }
 
@@ -154,7 +154,7 @@ impl KeyEncryptionKey {
         Ok(Sealed { by: own.name.clone(), text: STANDARD.encode([&nonce[..], &text].concat()) })
     }
 
-    /// Returns what was sealed with this context, or `None` if anything was changed.
+    /// Returns the text that was sealed with this context, or `None` if anything was changed.
     pub(super) fn open(&self, context: &[u8], sealed: &Sealed) -> Option<Zeroizing<Vec<u8>>> {
         let own = self.0.iter().find(|own| own.name == sealed.by)?;
         let bytes = STANDARD.decode(&sealed.text).ok()?;

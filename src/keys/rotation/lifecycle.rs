@@ -154,7 +154,7 @@ impl RingState {
         }
     }
 
-    /// Returns the time of the next step by the schedule, as far as it is known.
+    /// Returns the time of the next step by the schedule, if it is known.
     pub(super) fn next_step_at(&self, every: Option<u64>) -> Option<u64> {
         let goes = self.keys.iter().filter_map(|entry| self.may_go_at(entry)).min();
         let may_sign = self.next().and_then(|next| self.may_sign_at(next));
@@ -242,6 +242,11 @@ impl RingState {
         self.remove_where(|entry| entry.state == KeyState::Published && entry.public.algorithm() != algorithm)
     }
 
+    /// Removes all published keys that have not signed, except for this key.
+    pub(super) fn remove_unsigned_but(&mut self, key_id: &str) -> Vec<Step> {
+        self.remove_where(|entry| entry.state == KeyState::Published && entry.key_id() != key_id)
+    }
+
     /// Removes a key before the schedule does, if it may go.
     pub(super) fn remove(&mut self, key_id: &str, now: u64) -> Result<Vec<Step>, TooEarly> {
         let entry = self.entry(key_id).ok_or(TooEarly::NoKey)?;
@@ -308,7 +313,7 @@ impl RingState {
         }
     }
 
-    fn remove_old(&mut self, now: u64) -> Vec<Step> {
+    pub(super) fn remove_old(&mut self, now: u64) -> Vec<Step> {
         let old: Vec<String> = self
             .keys
             .iter()

@@ -1,23 +1,24 @@
 //! [`KeyManager`]: keeps a ring in step with its store, and takes the steps that are due.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::task::AbortHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::KeyRingError;
 use super::document::{self, PrivateKeys};
 use super::key_encryption::KeyEncryptionKey;
 use super::lifecycle::{KeyState, RingState, Step, TooEarly, millis};
 use super::settings::{KeyManagerBuilder, Settings};
-use super::status::{KeyStatus, RingStatus};
+use super::status::{RingStatus, millis_of, time};
 use super::store::{KeyStore, KeyStoreError, Replica, StoredRing};
-use crate::clock::{Moment, later};
+use crate::clock::Moment;
 use crate::crypto::{fill_random, sha256};
 use crate::deadline::within;
 use crate::event::{Event, Outcome};
@@ -47,6 +48,7 @@ struct Keeper {
     status: Mutex<RingStatus>,
     /// How many looks at the store in a row failed.
     failures: AtomicU32,
+    task: OnceLock<AbortHandle>,
 }
 
 #[derive(Default)]
@@ -54,7 +56,7 @@ struct Local {
     applied: Option<Applied>,
     /// The version in the last renewal of the lease.
     reported: u64,
-    /// Whether an operator accepts what is stored, although it is older or altered.
+    /// Whether an operator accepts the stored ring, although it is older or altered.
     accepts_stored: bool,
     /// The last reason why the stored ring was refused, so that it is reported once.
     refused: Option<String>,
@@ -97,7 +99,7 @@ impl KeyManager {
             trusted: Vec::new(),
             next_algorithms: Vec::new(),
             max_age: settings.max_age,
-            lease: lease.clone(),
+            lease: Some(lease.clone()),
         };
         let ring = KeyRing::limited(KeySnapshot::shared(empty), Some(settings.longest_token));
         let keeper = Arc::new(Keeper {
@@ -108,9 +110,11 @@ impl KeyManager {
             local: tokio::sync::Mutex::default(),
             status: Mutex::default(),
             failures: AtomicU32::new(0),
+            task: OnceLock::new(),
         });
         keeper.open().await?;
         let task = tokio::spawn(keeper.clone().follow()).abort_handle();
+        let _ = keeper.task.set(task.clone());
         ring.keep(AbortOnDrop(task));
         Ok(Self { ring, keeper })
     }
@@ -132,6 +136,16 @@ impl KeyManager {
     pub fn is_ready(&self) -> bool {
         let keys = self.ring.current();
         !keys.is_cut_off() && keys.signing_key().is_ok()
+    }
+
+    /// Ends the lease of this replica, so that no other replica waits for it. Call it when the process ends, after its last
+    /// request: from then on, the ring answers 503.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be reached. The lease then ends in its time.
+    pub async fn leave(&self) -> Result<(), KeyRingError> {
+        self.keeper.leave().await
     }
 
     /// Reads the store now, and takes the steps that are due, instead of waiting for the next look.
@@ -235,16 +249,31 @@ impl Keeper {
         Err(KeyRingError::Busy)
     }
 
+    async fn leave(&self) -> Result<(), KeyRingError> {
+        let local = self.local.lock().await;
+        if let Some(task) = self.task.get() {
+            task.abort();
+        }
+        if let Some(ring) = self.ring.upgrade() {
+            ring.replace(ring.snapshot().cut_off());
+        }
+        let replica = Replica { name: self.replica.clone(), version: local.reported };
+        Ok(self.call(self.settings.store.renew_lease(&self.settings.name, &replica, Duration::ZERO)).await?)
+    }
+
     /// Looks at the store again and again, until the ring is dropped.
     async fn follow(self: Arc<Self>) {
         loop {
             let (interval, failures) = (self.settings.poll_interval, self.failures.load(Ordering::Relaxed));
             let wait = interval.saturating_mul(2_u32.saturating_pow(failures));
             sleep(wait.min(MAX_WAIT.max(interval))).await;
-            // The whole look has the limit of one call, so that the end of the lease is noticed in time.
-            let refreshed = match within(self.settings.call_timeout(), self.refresh()).await {
-                Ok(refreshed) => refreshed,
-                Err(late) => Err(KeyStoreError::new(late).into()),
+            let mut refreshing = pin!(self.refresh());
+            // However long the store takes, the end of the lease is noticed in time.
+            let refreshed = loop {
+                match timeout(self.time_left(), refreshing.as_mut()).await {
+                    Ok(refreshed) => break refreshed,
+                    Err(_) => self.cut_off_when_stale(),
+                }
             };
             self.note(refreshed);
             self.cut_off_when_stale();
@@ -265,6 +294,12 @@ impl Keeper {
         }
     }
 
+    /// Returns the time until the ring must not be used any more, if the store does not answer.
+    fn time_left(&self) -> Duration {
+        let left = self.lease.age().and_then(|age| self.settings.usable().checked_sub(age));
+        left.filter(|left| !left.is_zero()).unwrap_or(MAX_WAIT)
+    }
+
     /// Stops using the ring if the store was not reached for too long.
     fn cut_off_when_stale(&self) {
         let Some(ring) = self.ring.upgrade() else { return };
@@ -279,7 +314,7 @@ impl Keeper {
     }
 
     async fn call<T>(&self, call: impl Future<Output = Result<T, KeyStoreError>>) -> Result<T, KeyStoreError> {
-        within(self.settings.call_timeout(), call).await.map_err(KeyStoreError::new)?
+        within(self.settings.store_timeout, call).await.map_err(KeyStoreError::new)?
     }
 
     async fn refresh(&self) -> Result<(), KeyRingError> {
@@ -293,7 +328,7 @@ impl Keeper {
     async fn sync(&self, local: &mut Local) -> Result<StoredRing, KeyRingError> {
         loop {
             let requested_at = self.lease.now();
-            let stored = self.call(self.settings.store.load(&self.settings.name)).await?;
+            let stored = self.call(self.settings.store.load_ring(&self.settings.name)).await?;
             self.apply_stored(local, &stored)?;
             let was_usable = self.lease.is_usable();
             let version = local.applied.as_ref().map_or(0, |applied| applied.state.version);
@@ -312,7 +347,7 @@ impl Keeper {
     /// Renews the lease with this version.
     async fn report(&self, local: &mut Local, version: u64, requested_at: Moment) -> Result<(), KeyRingError> {
         let replica = Replica { name: self.replica.clone(), version };
-        self.call(self.settings.store.renew(&self.settings.name, &replica, self.settings.lease)).await?;
+        self.call(self.settings.store.renew_lease(&self.settings.name, &replica, self.settings.lease)).await?;
         local.reported = version;
         self.lease.renewed(requested_at);
         Ok(())
@@ -325,12 +360,12 @@ impl Keeper {
         }
     }
 
-    /// Applies what is stored, unless it is older than what this replica has, or not readable. Then it keeps what it has.
+    /// Applies the stored ring, unless it is older than that of this replica, or not readable. Then the replica keeps its ring.
     fn apply_stored(&self, local: &mut Local, stored: &StoredRing) -> Result<(), KeyRingError> {
         let applied = local.applied.as_ref();
-        if let Some(reason) = Self::why_restored(local, stored) {
+        if let Some(reason) = why_restored(local, stored) {
             self.refused(local, &reason);
-            // A replica that has nothing cannot know what was lost.
+            // A replica without a ring cannot know which changes were lost.
             return if local.applied.is_some() { Ok(()) } else { Err(KeyRingError::Refused(reason)) };
         }
         let digest = sha256(stored.document.as_bytes());
@@ -365,20 +400,6 @@ impl Keeper {
             },
         );
         Ok(())
-    }
-
-    /// Returns how it is known that the store was restored from an older copy: this replica or another live one has a higher
-    /// version. `None` if it was not, or if an operator accepts it.
-    fn why_restored(local: &Local, stored: &StoredRing) -> Option<String> {
-        let others = stored.replicas.iter().map(|replica| replica.version);
-        let known = local.applied.iter().map(|applied| applied.state.version).chain(others).max()?;
-        (stored.version < known && !local.accepts_stored).then(|| {
-            format!(
-                "the stored ring has version {}, and a live replica has {known}, so the store was restored from an older copy; the \
-                 known ring is used until `KeyManager::accept_stored` is called, and no replica can start",
-                stored.version
-            )
-        })
     }
 
     /// Reports that the stored ring is refused or altered, once for each reason.
@@ -430,14 +451,14 @@ impl Keeper {
                 .collect(),
             next_algorithms: state.next().map(|next| next.public.algorithm()).into_iter().collect(),
             max_age: self.settings.max_age,
-            lease: self.lease.clone(),
+            lease: Some(self.lease.clone()),
         }));
     }
 
     /// Takes the steps that are due, if no other replica is faster.
     async fn take_due_steps(&self, local: &mut Local, stored: &StoredRing) -> Result<(), KeyRingError> {
         // Nothing is written over a ring that is altered or restored: an operator decides.
-        if Self::refuse_altered(local, stored).is_err() {
+        if refuse_altered(local, stored).is_err() {
             return Ok(());
         }
         let mut change = self.begin(local, stored);
@@ -474,7 +495,7 @@ impl Keeper {
         change.state.version = highest.unwrap_or(0).saturating_add(1);
         let (name, by) = (&self.settings.name, &self.settings.key_encryption_key);
         let document = document::seal(name, &change.state, &change.private, by)?;
-        if !self.call(self.settings.store.save(name, stored.version, change.state.version, &document)).await? {
+        if !self.call(self.settings.store.save_ring(name, stored.version, change.state.version, &document)).await? {
             return Ok(false);
         }
         let version = change.state.version;
@@ -512,7 +533,7 @@ impl Keeper {
         let mut local = self.local.lock().await;
         for _ in 0..ATTEMPTS {
             let stored = self.sync(&mut local).await?;
-            Self::refuse_altered(&local, &stored)?;
+            refuse_altered(&local, &stored)?;
             let mut change = self.begin(&local, &stored);
             let now = millis_of(stored.now);
             change.state.observe(now, lowest_version(&stored, &self.replica, local.reported));
@@ -534,7 +555,7 @@ impl Keeper {
         let mut local = self.local.lock().await;
         for _ in 0..ATTEMPTS {
             let stored = self.sync(&mut local).await?;
-            Self::refuse_altered(&local, &stored)?;
+            refuse_altered(&local, &stored)?;
             let mut change = self.begin(&local, &stored);
             let steps = change.state.publish(key.verifying_key(), millis_of(stored.now));
             if steps.is_empty() {
@@ -569,12 +590,6 @@ impl Keeper {
         Err(KeyRingError::Busy)
     }
 
-    fn refuse_altered(local: &Local, stored: &StoredRing) -> Result<(), KeyRingError> {
-        let altered = local.applied.as_ref().filter(|applied| !applied.problems.is_empty());
-        let altered = altered.map(|applied| applied.problems.join("; "));
-        Self::why_restored(local, stored).or(altered).map_or(Ok(()), |reason| Err(KeyRingError::Refused(reason)))
-    }
-
     fn explain(&self, error: TooEarly, key_id: &str, stored: &StoredRing, local: &Local) -> KeyRingError {
         let version = local.applied.as_ref().map_or(0, |applied| applied.state.version);
         match error {
@@ -592,27 +607,8 @@ impl Keeper {
     fn record_status(&self, local: &Local, stored: &StoredRing) {
         let Some(applied) = &local.applied else { return };
         let state = &applied.state;
-        let every = self.settings.every.map(millis);
-        let status = RingStatus {
-            version: state.version,
-            keys: state
-                .keys
-                .iter()
-                .map(|entry| KeyStatus {
-                    key_id: entry.key_id().to_owned(),
-                    algorithm: entry.public.algorithm(),
-                    state: entry.state,
-                    since: time(entry.since),
-                    may_step_at: match entry.state {
-                        KeyState::Published => state.may_sign_at(entry).map(time),
-                        _ => state.may_go_at(entry).map(time),
-                    },
-                })
-                .collect(),
-            next_step: state.next_step_at(every).map(time),
-            lagging: lagging(stored, &self.replica, state.version),
-            problems: applied.problems.clone(),
-        };
+        let lagging = lagging(stored, &self.replica, state.version);
+        let status = RingStatus::of(state, self.settings.every.map(millis), lagging, applied.problems.clone());
         metrics::key_ring(status.signing().map(|key| key.since), status.next_step, status.lagging.len());
         *self.status() = status;
     }
@@ -637,6 +633,26 @@ impl Change {
     }
 }
 
+/// Returns how it is known that the store was restored from an older copy: this replica or another live one has a higher
+/// version. `None` if it was not, or if an operator accepts it.
+fn why_restored(local: &Local, stored: &StoredRing) -> Option<String> {
+    let others = stored.replicas.iter().map(|replica| replica.version);
+    let known = local.applied.iter().map(|applied| applied.state.version).chain(others).max()?;
+    (stored.version < known && !local.accepts_stored).then(|| {
+        format!(
+            "the stored ring has version {}, and a live replica has {known}, so the store was restored from an older copy; the                  known ring is used until `KeyManager::accept_stored` is called, and no replica can start",
+            stored.version
+        )
+    })
+}
+
+/// Returns an error if the stored ring is altered or restored, so that nothing may be written over it.
+fn refuse_altered(local: &Local, stored: &StoredRing) -> Result<(), KeyRingError> {
+    let altered = local.applied.as_ref().filter(|applied| !applied.problems.is_empty());
+    let altered = altered.map(|applied| applied.problems.join("; "));
+    why_restored(local, stored).or(altered).map_or(Ok(()), |reason| Err(KeyRingError::Refused(reason)))
+}
+
 /// Returns the lowest version of the live replicas. Nothing is known to be everywhere if this replica is not among them.
 fn lowest_version(stored: &StoredRing, own: &str, reported: u64) -> u64 {
     let others = stored.replicas.iter().filter(|replica| replica.name != own).map(|replica| replica.version);
@@ -646,14 +662,6 @@ fn lowest_version(stored: &StoredRing, own: &str, reported: u64) -> u64 {
 fn lagging(stored: &StoredRing, own: &str, version: u64) -> Vec<String> {
     let behind = stored.replicas.iter().filter(|replica| replica.name != own && replica.version < version);
     behind.map(|replica| replica.name.clone()).collect()
-}
-
-fn millis_of(time: SystemTime) -> u64 {
-    millis(time.duration_since(UNIX_EPOCH).unwrap_or_default())
-}
-
-fn time(at: u64) -> SystemTime {
-    later(UNIX_EPOCH, Duration::from_millis(at))
 }
 
 fn random_name() -> Result<String, KeyError> {

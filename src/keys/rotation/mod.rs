@@ -40,6 +40,7 @@
 mod document;
 mod gcm;
 mod key_encryption;
+mod key_file;
 mod lifecycle;
 mod manager;
 #[cfg(test)]
@@ -53,6 +54,7 @@ mod tests;
 use std::time::SystemTime;
 
 pub use self::key_encryption::KeyEncryptionKey;
+pub use self::key_file::{KeyFile, KeyFileBuilder};
 pub use self::lifecycle::KeyState;
 pub use self::manager::KeyManager;
 pub use self::settings::KeyManagerBuilder;

@@ -126,8 +126,7 @@ impl KeyManagerBuilder {
         self
     }
 
-    /// Sets how long a call of the store may take. The default is 2 seconds, and never more than a sixth of the
-    /// [lease](Self::lease).
+    /// Sets how long a call of the store may take. The default is 2 seconds.
     pub fn store_timeout(mut self, timeout: Duration) -> Self {
         self.0.store_timeout = timeout;
         self
@@ -193,23 +192,22 @@ impl Settings {
 
     /// Returns the waits that follow from the settings.
     pub(super) fn waits(&self) -> Waits {
-        // A clock that is ahead signs a token that lives longer, and one that is behind accepts it for longer.
-        let clocks = CLOCK_SKEW.saturating_mul(2).saturating_add(MAX_DATED_AHEAD);
-        let before_removal = self.longest_token.saturating_add(self.leeway).saturating_add(clocks);
-        Waits {
-            before_signing: millis(self.max_age.saturating_add(self.margin)),
-            before_removal: millis(before_removal.saturating_add(self.margin)),
-        }
+        waits(self.max_age, self.longest_token, self.leeway, self.margin)
     }
 
-    /// Returns how long a replica may go on without reaching the store.
+    /// Returns how long a replica may use the ring without reaching the store.
     pub(super) fn usable(&self) -> Duration {
         self.lease * 2 / 3
     }
+}
 
-    /// Returns the time limit of a call of the store. With it, the end of [`usable`](Self::usable) is noticed before the lease
-    /// ends.
-    pub(super) fn call_timeout(&self) -> Duration {
-        self.store_timeout.min(self.lease / 6)
+/// Returns the waits that follow from these times.
+pub(super) fn waits(max_age: Duration, longest_token: Duration, leeway: Duration, margin: Duration) -> Waits {
+    // A clock that is ahead signs a token that lives longer, and one that is behind accepts it for longer.
+    let clocks = CLOCK_SKEW.saturating_mul(2).saturating_add(MAX_DATED_AHEAD);
+    let before_removal = longest_token.saturating_add(leeway).saturating_add(clocks);
+    Waits {
+        before_signing: millis(max_age.saturating_add(margin)),
+        before_removal: millis(before_removal.saturating_add(margin)),
     }
 }

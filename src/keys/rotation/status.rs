@@ -1,8 +1,9 @@
 //! [`RingStatus`]: what an operator wants to know about a managed ring.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::lifecycle::KeyState;
+use super::lifecycle::{KeyState, RingState, millis};
+use crate::clock::later;
 use crate::keys::Algorithm;
 
 /// A managed ring as this replica knows it. Times are by the clock of the store.
@@ -13,7 +14,7 @@ pub struct RingStatus {
     pub version: u64,
     /// All keys, in the order in which they were added.
     pub keys: Vec<KeyStatus>,
-    /// The time of the next step by the schedule, as far as it is known.
+    /// The time of the next step by the schedule, if it is known.
     pub next_step: Option<SystemTime>,
     /// The names of the live replicas that do not have this version yet.
     pub lagging: Vec<String>,
@@ -39,9 +40,33 @@ pub struct KeyStatus {
 }
 
 impl RingStatus {
+    pub(super) fn of(state: &RingState, every: Option<u64>, lagging: Vec<String>, problems: Vec<String>) -> Self {
+        let keys = state.keys.iter().map(|entry| KeyStatus {
+            key_id: entry.key_id().to_owned(),
+            algorithm: entry.public.algorithm(),
+            state: entry.state,
+            since: time(entry.since),
+            may_step_at: match entry.state {
+                KeyState::Published => state.may_sign_at(entry).map(time),
+                _ => state.may_go_at(entry).map(time),
+            },
+        });
+        let next_step = state.next_step_at(every).map(time);
+        Self { version: state.version, keys: keys.collect(), next_step, lagging, problems }
+    }
+
     /// Returns the key that signs.
     #[must_use]
     pub fn signing(&self) -> Option<&KeyStatus> {
         self.keys.iter().find(|key| key.state == KeyState::Signing)
     }
+}
+
+/// Returns the time in milliseconds since 1970.
+pub(super) fn millis_of(time: SystemTime) -> u64 {
+    millis(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+pub(super) fn time(at: u64) -> SystemTime {
+    later(UNIX_EPOCH, Duration::from_millis(at))
 }

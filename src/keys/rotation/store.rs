@@ -20,7 +20,7 @@ pub type KeyStoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, KeyStoreE
 ///
 /// # Contract
 ///
-/// - [`save`](Self::save) is atomic and durable: of several replicas that save over the same version, exactly one succeeds, and
+/// - [`save_ring`](Self::save_ring) is atomic and durable: of several replicas that save over the same version, exactly one succeeds, and
 ///   what it saved survives a crash of the store.
 /// - Leases end by the clock of the store, which [`StoredRing::now`] returns. Replicas use this clock for all steps of keys.
 /// - A store that cannot answer returns an error. Never return an empty ring instead: a replica would create one.
@@ -29,31 +29,31 @@ pub type KeyStoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, KeyStoreE
 /// `store::conformance` (feature `test-util`) tests an implementation.
 pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// Returns the ring with this name, and its live replicas, as they were at one time. A ring that was never saved has version 0.
-    fn load<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing>;
+    fn load_ring<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing>;
 
     /// Saves the ring as `version`, if the version in the store is `over`, which is lower. Otherwise it changes nothing, and
     /// returns `false`.
-    fn save<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool>;
+    fn save_ring<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool>;
 
     /// Records that a replica is alive for `lease` from now on, and which version it has. The record replaces its earlier one.
-    fn renew<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()>;
+    fn renew_lease<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()>;
 }
 
 impl<S: KeyStore + ?Sized> KeyStore for Arc<S> {
-    fn load<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
-        (**self).load(ring)
+    fn load_ring<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
+        (**self).load_ring(ring)
     }
 
-    fn save<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool> {
-        (**self).save(ring, over, version, document)
+    fn save_ring<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool> {
+        (**self).save_ring(ring, over, version, document)
     }
 
-    fn renew<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()> {
-        (**self).renew(ring, replica, lease)
+    fn renew_lease<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()> {
+        (**self).renew_lease(ring, replica, lease)
     }
 }
 
-/// A ring as it is stored.
+/// A stored ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "a store creates it")]
 pub struct StoredRing {
@@ -158,15 +158,15 @@ impl MemoryKeyStore {
 }
 
 impl KeyStore for MemoryKeyStore {
-    fn load<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
+    fn load_ring<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
         Box::pin(async move { Ok(self.load_now(ring)) })
     }
 
-    fn save<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool> {
+    fn save_ring<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool> {
         Box::pin(async move { Ok(self.save_now(ring, over, version, document)) })
     }
 
-    fn renew<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()> {
+    fn renew_lease<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()> {
         Box::pin(async move {
             self.renew_now(ring, replica, lease);
             Ok(())

@@ -41,26 +41,26 @@ impl Link {
 }
 
 impl KeyStore for Link {
-    fn load<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
+    fn load_ring<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
         Box::pin(async move {
             self.check()?;
-            self.store.load(ring).await
+            self.store.load_ring(ring).await
         })
     }
 
-    fn save<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool> {
+    fn save_ring<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool> {
         Box::pin(async move {
             self.check()?;
-            let saved = self.store.save(ring, over, version, document).await?;
+            let saved = self.store.save_ring(ring, over, version, document).await?;
             self.saves.fetch_add(saved.into(), Ordering::SeqCst);
             Ok(saved)
         })
     }
 
-    fn renew<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()> {
+    fn renew_lease<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()> {
         Box::pin(async move {
             self.check()?;
-            self.store.renew(ring, replica, lease).await
+            self.store.renew_lease(ring, replica, lease).await
         })
     }
 }
@@ -226,7 +226,7 @@ async fn a_replica_that_is_cut_off_stops_before_it_is_no_longer_waited_for_and_c
     // A key is published that the replica does not have.
     one.publish(SigningKey::generate(Algorithm::EdDSA).unwrap()).await.unwrap();
     site.pass(12 * SECOND).await;
-    assert!(other.is_ready(), "it goes on with what it knows");
+    assert!(other.is_ready(), "it uses the keys that it knows");
     assert_eq!(one.status().lagging.len(), 1);
     assert!(one.status().keys.last().unwrap().may_step_at.is_none(), "it is waited for");
     site.pass(10 * SECOND).await;
@@ -282,14 +282,14 @@ async fn a_restored_backup_is_refused_until_an_operator_accepts_it_and_no_replic
     let one = site.builder(&Link::to(&site.store)).events(events).connect().await.unwrap();
     let other = site.replica().await;
     site.pass(2 * SECOND).await;
-    let backup = site.store.load("default").await.unwrap();
+    let backup = site.store.load_ring("default").await.unwrap();
     let leaked = signing(&one);
     one.distrust(&leaked).await.unwrap();
     site.pass(SECOND).await;
     site.store.overwrite("default", backup.version, &backup.document);
     site.pass(60 * SECOND).await;
     for replica in [&one, &other] {
-        assert!(replica.is_ready(), "it goes on with what it knows");
+        assert!(replica.is_ready(), "it uses the keys that it knows");
         assert!(replica.ring().key_ids().all(|key_id| key_id != leaked));
     }
     assert!(matches!(one.rotate().await, Err(KeyRingError::Refused(_))));
@@ -316,7 +316,7 @@ async fn an_altered_row_is_not_used_raises_an_event_and_stops_all_steps() {
     let (events, mut received) = event::channel();
     let one = site.builder(&Link::to(&site.store)).events(events).every(DAY).connect().await.unwrap();
     let (signs, altered) = (signing(&one), next(&one.status()));
-    let stored = site.store.load("default").await.unwrap();
+    let stored = site.store.load_ring("default").await.unwrap();
     let document = stored.document.replace("\"state\":\"published\"", "\"state\":\"signing\"");
     assert_ne!(document, stored.document);
     site.store.overwrite("default", stored.version, &document);
@@ -327,7 +327,7 @@ async fn an_altered_row_is_not_used_raises_an_event_and_stops_all_steps() {
         .find(|event| matches!(&event.outcome, Outcome::KeyRingRefused { reason } if reason.contains("not authentic")));
     assert!(refused.is_some());
     site.pass(2 * SECOND).await;
-    assert_eq!(site.store.load("default").await.unwrap().document, document, "nothing is written over it");
+    assert_eq!(site.store.load_ring("default").await.unwrap().document, document, "nothing is written over it");
     assert!(matches!(one.distrust(&signs).await, Err(KeyRingError::Refused(_))));
     one.accept_stored().await.unwrap();
     assert_eq!(states(&one), [KeyState::Signing, KeyState::Published]);
@@ -338,7 +338,7 @@ async fn an_altered_row_is_not_used_raises_an_event_and_stops_all_steps() {
 async fn an_unreadable_ring_is_not_used_but_the_known_one_is() {
     let site = Site::new();
     let one = site.replica().await;
-    let stored = site.store.load("default").await.unwrap();
+    let stored = site.store.load_ring("default").await.unwrap();
     site.store.overwrite("default", stored.version + 1, "{}");
     site.pass(60 * SECOND).await;
     assert!(one.is_ready() && one.status().problems[0].contains("not readable"), "{:?}", one.status());
@@ -439,10 +439,22 @@ async fn a_ring_is_not_followed_after_its_last_clone_is_dropped() {
     drop(one);
     site.pass(60 * SECOND).await;
     assert!(ring.current().signing_key().is_ok(), "a clone of the ring is enough");
-    assert_eq!(site.store.load("default").await.unwrap().replicas.len(), 1);
+    assert_eq!(site.store.load_ring("default").await.unwrap().replicas.len(), 1);
     drop(ring);
     site.pass(60 * SECOND).await;
-    assert!(site.store.load("default").await.unwrap().replicas.is_empty());
+    assert!(site.store.load_ring("default").await.unwrap().replicas.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_leaves_is_not_waited_for() {
+    let site = Site::new();
+    let (one, other) = (site.replica().await, site.replica().await);
+    site.pass(2 * SECOND).await;
+    assert_eq!(site.store.load_ring("default").await.unwrap().replicas.len(), 2);
+    other.leave().await.unwrap();
+    assert!(!other.is_ready() && one.is_ready());
+    site.pass(20 * SECOND).await;
+    assert_eq!(site.store.load_ring("default").await.unwrap().replicas.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

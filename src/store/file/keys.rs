@@ -95,7 +95,7 @@ fn millis(time: SystemTime) -> u64 {
 }
 
 impl KeyStore for FileKeyStore {
-    fn load<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
+    fn load_ring<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
         let ring = ring.to_owned();
         Box::pin(self.run(move |store| {
             let (mut content, now) = (store.read()?, store.clock.now());
@@ -106,7 +106,7 @@ impl KeyStore for FileKeyStore {
         }))
     }
 
-    fn save<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool> {
+    fn save_ring<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool> {
         let (ring, document) = (ring.to_owned(), document.to_owned());
         Box::pin(self.run(move |store| {
             store.change(&ring, |stored, _| {
@@ -119,7 +119,7 @@ impl KeyStore for FileKeyStore {
         }))
     }
 
-    fn renew<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()> {
+    fn renew_lease<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()> {
         let (ring, replica) = (ring.to_owned(), replica.clone());
         Box::pin(async move {
             let renewed = self.run(move |store| {

@@ -1,4 +1,4 @@
-//! [`KeyStore`] for Postgres. Its tables are created at the first use, so that a database without a ring stays as it is.
+//! [`KeyStore`] for Postgres. Its tables are created at the first use, so that a database without a ring does not change.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -50,13 +50,13 @@ type Loaded = (bool, i64, i64, String, String);
 
 impl PostgresStore {
     /// Runs a statement on the connection of the feed, which look-ups of clients never delay.
-    async fn load_ring(&self, ring: &str) -> Result<Loaded, StoreError> {
+    async fn read_ring(&self, ring: &str) -> Result<Loaded, StoreError> {
         self.reader
             .call(async |connection| sqlx::query_as::<_, Loaded>(LOAD).bind(ring).fetch_one(connection).await)
             .await
     }
 
-    async fn save_ring(&self, ring: &str, over: u64, version: u64, document: &str) -> Result<bool, StoreError> {
+    async fn write_ring(&self, ring: &str, over: u64, version: u64, document: &str) -> Result<bool, StoreError> {
         self.reader
             .call(async |connection| {
                 let save = sqlx::query(SAVE).bind(ring).bind(over.cast_signed()).bind(version.cast_signed());
@@ -65,7 +65,7 @@ impl PostgresStore {
             .await
     }
 
-    async fn renew_lease(&self, ring: &str, replica: &Replica, lease: Duration) -> Result<(), StoreError> {
+    async fn write_lease(&self, ring: &str, replica: &Replica, lease: Duration) -> Result<(), StoreError> {
         let lease = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
         self.reader
             .call(async |connection| {
@@ -98,12 +98,12 @@ async fn create_tables(connection: &mut PgConnection) -> Result<(), sqlx::Error>
 }
 
 impl KeyStore for PostgresStore {
-    fn load<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
+    fn load_ring<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
         Box::pin(async move {
-            let loaded = match self.load_ring(ring).await {
+            let loaded = match self.read_ring(ring).await {
                 Err(error) => {
                     self.create_key_tables(error).await.map_err(KeyStoreError::new)?;
-                    self.load_ring(ring).await
+                    self.read_ring(ring).await
                 }
                 loaded => loaded,
             };
@@ -117,12 +117,12 @@ impl KeyStore for PostgresStore {
         })
     }
 
-    fn save<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool> {
+    fn save_ring<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool> {
         Box::pin(async move {
-            let saved = match self.save_ring(ring, over, version, document).await {
+            let saved = match self.write_ring(ring, over, version, document).await {
                 Err(error) => {
                     self.create_key_tables(error).await.map_err(KeyStoreError::new)?;
-                    self.save_ring(ring, over, version, document).await
+                    self.write_ring(ring, over, version, document).await
                 }
                 saved => saved,
             };
@@ -130,12 +130,12 @@ impl KeyStore for PostgresStore {
         })
     }
 
-    fn renew<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()> {
+    fn renew_lease<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()> {
         Box::pin(async move {
-            let renewed = match self.renew_lease(ring, replica, lease).await {
+            let renewed = match self.write_lease(ring, replica, lease).await {
                 Err(error) => {
                     self.create_key_tables(error).await.map_err(KeyStoreError::new)?;
-                    self.renew_lease(ring, replica, lease).await
+                    self.write_lease(ring, replica, lease).await
                 }
                 renewed => renewed,
             };

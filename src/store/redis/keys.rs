@@ -77,7 +77,7 @@ impl RedisStore {
 type Loaded = (u64, u64, String, Vec<(String, u64)>);
 
 impl KeyStore for RedisStore {
-    fn load<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
+    fn load_ring<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
         Box::pin(async move {
             let call = self.call_on(&SCRIPTS.load, ring);
             let loaded = self.shared.link.script::<Loaded>(&call).await.map_err(KeyStoreError::new)?;
@@ -87,7 +87,7 @@ impl KeyStore for RedisStore {
         })
     }
 
-    fn save<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool> {
+    fn save_ring<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool> {
         Box::pin(async move {
             let mut call = self.call_on(&SCRIPTS.save, ring);
             call.arg(over).arg(version).arg(document);
@@ -95,7 +95,7 @@ impl KeyStore for RedisStore {
         })
     }
 
-    fn renew<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()> {
+    fn renew_lease<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()> {
         Box::pin(async move {
             let mut call = self.call_on(&SCRIPTS.renew, ring);
             let lease = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);

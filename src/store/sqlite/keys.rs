@@ -1,4 +1,4 @@
-//! [`KeyStore`] for SQLite. Its tables are created at the first write, so that a file without a ring stays as it is.
+//! [`KeyStore`] for SQLite. Its tables are created at the first write, so that a file without a ring does not change.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ const RENEW: &str = "INSERT INTO tcc_key_leases (ring, replica, version, ends_at
     ON CONFLICT (ring, replica) DO UPDATE SET version = excluded.version, ends_at = excluded.ends_at";
 
 impl SqliteStore {
-    async fn load_ring(&self, ring: &str) -> Result<StoredRing, StoreError> {
+    async fn read_ring(&self, ring: &str) -> Result<StoredRing, StoreError> {
         in_time(self.timeout, async {
             let open = self.files.open().await?;
             let now = self.clock.now();
@@ -60,11 +60,11 @@ impl SqliteStore {
 }
 
 impl KeyStore for SqliteStore {
-    fn load<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
-        Box::pin(async move { self.load_ring(ring).await.map_err(KeyStoreError::new) })
+    fn load_ring<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
+        Box::pin(async move { self.read_ring(ring).await.map_err(KeyStoreError::new) })
     }
 
-    fn save<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool> {
+    fn save_ring<'a>(&'a self, ring: &'a str, over: u64, version: u64, document: &'a str) -> KeyStoreFuture<'a, bool> {
         Box::pin(async move {
             let saved = self.write_keys(async |connection| {
                 let save = sqlx::query(SAVE).bind(ring).bind(over.cast_signed()).bind(version.cast_signed());
@@ -74,7 +74,7 @@ impl KeyStore for SqliteStore {
         })
     }
 
-    fn renew<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()> {
+    fn renew_lease<'a>(&'a self, ring: &'a str, replica: &'a Replica, lease: Duration) -> KeyStoreFuture<'a, ()> {
         Box::pin(async move {
             let now = self.clock.now();
             let renewed = self.write_keys(async |connection| {
