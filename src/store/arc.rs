@@ -117,6 +117,8 @@ mod tests {
         let clients: Arc<dyn ClientStore> = store.clone();
         let admin: Arc<dyn ClientAdmin> = store;
         assert!(clients.in_memory().is_some() && !clients.is_administered());
-        assert!(admin.update(&ClientId::from_static("none"), |client| client.edit()).await.is_err());
+        assert!(
+            admin.update(&ClientId::from_static("none"), crate::registration::RegisteredClient::edit).await.is_err()
+        );
     }
 }

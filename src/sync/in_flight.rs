@@ -68,6 +68,6 @@ mod tests {
     #[test]
     fn a_result_is_for_the_callers_of_its_own_work_only() {
         let ((one, finish_one), (other, _finish)) = (InFlight::<()>::start(), InFlight::<()>::start());
-        assert!(finish_one.is_for(&one) && finish_one.is_for(&one.clone()) && !finish_one.is_for(&other));
+        assert!(finish_one.is_for(&one) && finish_one.is_for(&InFlight::clone(&one)) && !finish_one.is_for(&other));
     }
 }

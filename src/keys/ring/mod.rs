@@ -149,7 +149,6 @@ impl KeyRing {
     }
 
     #[cfg(test)]
-    #[expect(clippy::expect_used, reason = "only tests of rings with a key call it")]
     pub(crate) fn signing_key(&self) -> Arc<SigningKey> {
         self.current().signing_key().expect("a signing key").clone()
     }

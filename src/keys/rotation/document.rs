@@ -289,8 +289,13 @@ mod tests {
         // Only the keys that may still sign have a private half.
         let states: Vec<_> =
             state.keys.iter().map(|entry| (entry.state, opened.private.contains_key(entry.key_id()))).collect();
-        use KeyState::{Distrusted, Published, Retired, Signing};
-        assert_eq!(states, [(Distrusted, false), (Retired, false), (Signing, true), (Published, true)]);
+        let expected = [
+            (KeyState::Distrusted, false),
+            (KeyState::Retired, false),
+            (KeyState::Signing, true),
+            (KeyState::Published, true),
+        ];
+        assert_eq!(states, expected);
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub(super) use self::backend::Cipher;
 mod tests {
     use super::{Cipher, NONCE};
 
-    /// Test case 16 of McGrew and Viega, "The Galois/Counter Mode of Operation", which NIST's vectors repeat.
+    /// Test case 16 of `McGrew` and Viega, "The Galois/Counter Mode of Operation", which NIST's vectors repeat.
     #[test]
     fn it_is_aes_256_gcm() {
         let bytes = |hex: &str| -> Vec<u8> {

@@ -292,10 +292,10 @@ mod tests {
             file.reload().unwrap();
             assert_eq!(ring.signing_key().key_id(), signs);
         }
-        for (passed, keys) in [(3_600 + 5 + 13 + 59, 2), (1, 1)] {
+        for (passed, keys) in [(3_600 + 5 + 13 + 59, 2_usize), (1, 1)] {
             clock.advance(passed * SECOND);
             file.reload().unwrap();
-            assert_eq!(ring.key_ids().count(), keys as usize);
+            assert_eq!(ring.key_ids().count(), keys);
         }
         assert_eq!(ring.longest_token(), Some(3_600 * SECOND));
     }

@@ -29,6 +29,7 @@ const CACHES: usize = 3;
 
 /// The rules of rotation, each of which can be removed.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each rule is removed on its own")]
 struct Removed {
     wait_before_signing: bool,
     wait_before_removal: bool,

@@ -146,7 +146,7 @@ async fn a_step_that_is_too_early_is_refused_with_its_time_and_possible_at_that_
     let Err(KeyRingError::TooEarly { until }) = one.rotate().await else { panic!("caches do not have the next key") };
     assert_eq!(until, site.clock.now() + 6 * 60 * SECOND);
     assert!(matches!(one.remove(&first).await, Err(KeyRingError::Signs(_))));
-    site.jump(6 * 60 * SECOND - Duration::from_millis(1), &[&one, &other]).await;
+    site.jump((6 * 60 * SECOND).saturating_sub(Duration::from_millis(1)), &[&one, &other]).await;
     assert!(matches!(other.rotate().await, Err(KeyRingError::TooEarly { .. })));
     site.jump(Duration::from_millis(1), &[&one, &other]).await;
     assert_eq!(other.rotate().await.unwrap(), next_key);
@@ -159,7 +159,7 @@ async fn a_step_that_is_too_early_is_refused_with_its_time_and_possible_at_that_
     assert_eq!(signing(&one), next_key);
     let Err(KeyRingError::TooEarly { until }) = one.remove(&first).await else { panic!("its tokens are valid") };
     assert_eq!(until, site.clock.now() + then);
-    site.jump(then - SECOND, &[&one, &other]).await;
+    site.jump(then.saturating_sub(SECOND), &[&one, &other]).await;
     assert!(one.ring().key_ids().any(|key_id| key_id == first));
     site.jump(SECOND, &[&one, &other]).await;
     assert!(one.ring().key_ids().all(|key_id| key_id != first));

@@ -80,7 +80,8 @@ fn no_key(assertion: &Assertion<'_>, has_keys: bool, other_algorithm: Option<Alg
     }
 }
 
-#[cfg(all(test, feature = "remote"))]
+#[cfg(test)]
+#[cfg(feature = "remote")]
 mod tests {
     use std::time::Duration;
 
