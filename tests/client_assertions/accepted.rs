@@ -1,11 +1,17 @@
 //! Assertions that are accepted.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
 use serde_json::{Value, json};
-use tower_client_credentials::event::Outcome;
+use tower_client_credentials::MemoryStore;
+use tower_client_credentials::authorization_server::ClientAssertions;
+use tower_client_credentials::clock::Clock;
+use tower_client_credentials::event::{self, Outcome};
 
 use crate::common::forge::Draft;
-use crate::common::{ISSUER, NOW};
-use crate::world::{Sign as _, World, asks, good, of_key};
+use crate::common::{ISSUER, NOW, settings};
+use crate::world::{Sign as _, World, asks, clients, good, of_key};
 
 /// Assertions with their names. Each has a `jti` of its own.
 fn rows() -> Vec<(&'static str, String)> {
@@ -68,6 +74,34 @@ async fn every_assertion_that_follows_the_rules_gets_a_token_once() {
         assert_eq!(world.send(asks(&assertion)).await.status.as_u16(), 401, "{name}, for the second time");
         let (rule, text) = world.broken_rule();
         assert_eq!((rule.name(), text.contains("used before")), ("replay", true), "{name}: {text}");
+    }
+}
+
+/// A clock that advances by a second each time it is read.
+#[derive(Debug)]
+struct Steps(AtomicU64);
+
+impl Clock for Steps {
+    fn now(&self) -> SystemTime {
+        crate::common::at(self.0.fetch_add(1, Ordering::SeqCst))
+    }
+}
+
+#[tokio::test]
+async fn an_assertion_is_accepted_once_also_while_it_expires() {
+    // It is accepted until 70 seconds from now. Each round reaches the end at another point of a request.
+    for start in 0..60 {
+        let store = MemoryStore::try_from(clients()).unwrap();
+        let assertions = ClientAssertions::new(store.clone());
+        let clock = Steps(AtomicU64::new(NOW + start));
+        let server = settings(store).clock(clock).client_assertions(assertions).build().unwrap();
+        let world = World { server, events: event::channel().1 };
+        let mut accepted = 0;
+        // A request reads the clock at least once.
+        for _ in start..=70 {
+            accepted += usize::from(world.send(asks(&of_key().es256(7))).await.status.as_u16() == 200);
+        }
+        assert_eq!(accepted, 1, "from second {start}");
     }
 }
 

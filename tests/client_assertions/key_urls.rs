@@ -9,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::StatusCode;
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tower_client_credentials::authorization_server::{AssertionRule, ClientAssertions, PlatformIssuer, TrustDomain};
 use tower_client_credentials::registration::Credential;
 use tower_client_credentials::store::ClientAdmin as _;
@@ -16,7 +17,7 @@ use tower_client_credentials::{Client, MemoryStore, event};
 
 use crate::common::forge::Draft;
 use crate::common::request::{GRANT, post};
-use crate::common::{API, ISSUER, NOW, at, settings};
+use crate::common::{API, ISSUER, NOW, at, clock, settings};
 use crate::world::{Sign as _, World, asks, ec_jwk, ec_keys, es256, good};
 
 /// What the server of the keys answers.
@@ -26,6 +27,8 @@ enum Answer {
     Status(StatusCode),
     Redirect(&'static str),
     Huge,
+    /// The keys, once the test lets an answer pass.
+    Held(Arc<Semaphore>, String),
 }
 
 /// A server of keys on loopback.
@@ -41,12 +44,12 @@ impl KeyServer {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/jwks", listener.local_addr().unwrap());
         let server = Self { url, answer: Arc::new(Mutex::new(Answer::Keys(keys))), asked: Arc::default() };
-        let router = Router::new().route("/jwks", get(async |state| Self::respond(state))).with_state(server.clone());
+        let router = Router::new().route("/jwks", get(Self::respond)).with_state(server.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         server
     }
 
-    fn respond(State(server): State<Self>) -> Response {
+    async fn respond(State(server): State<Self>) -> Response {
         server.asked.fetch_add(1, Ordering::SeqCst);
         let answer = server.answer.lock().unwrap().clone();
         match answer {
@@ -54,6 +57,10 @@ impl KeyServer {
             Answer::Status(status) => status.into_response(),
             Answer::Redirect(to) => (StatusCode::FOUND, [("location", to)]).into_response(),
             Answer::Huge => " ".repeat(300 * 1024).into_response(),
+            Answer::Held(gate, keys) => {
+                gate.acquire().await.unwrap().forget();
+                keys.into_response()
+            }
         }
     }
 
@@ -258,6 +265,56 @@ async fn a_platform_and_a_trust_domain_publish_their_keys_at_a_url_or_in_a_file(
     // A platform that is down is used with its last keys.
     cluster.answers(Answer::Status(StatusCode::BAD_GATEWAY));
     assert_eq!(get("jwt-bearer", "kube", &token("system:serviceaccount:prod:a", "c2", 31)).await, 200);
+}
+
+#[tokio::test]
+async fn what_expires_while_the_keys_are_fetched_is_refused() {
+    const CLUSTER: &str = "https://cluster.example";
+    let account = |exp: u64| {
+        let sub = "system:serviceaccount:prod:a";
+        let claims = json!({"iss": CLUSTER, "sub": sub, "aud": ISSUER, "iat": NOW, "exp": exp});
+        Draft { header: json!({"alg": "ES256", "kid": "one"}).to_string(), claims: claims.to_string() }
+    };
+    let of = |draft: &Draft, client: &str| asks(&draft.es256(7)).param("client_id", client);
+    // `good` expires after 60 seconds, with a skew of 10 seconds.
+    for (name, request, seconds, expected) in [
+        ("an assertion", of(&of_far("one", "a"), "far"), 69, None),
+        ("an assertion", of(&of_far("one", "a"), "far"), 70, Some(AssertionRule::Expiry)),
+        ("a credential", of(&good("ends", "ES256", Some("one")), "ends"), 29, None),
+        ("a credential", of(&good("ends", "ES256", Some("one")), "ends"), 30, Some(AssertionRule::Credential)),
+        ("a platform's token", of(&account(NOW + 60), "kube"), 69, None),
+        ("a platform's token", of(&account(NOW + 60), "kube"), 70, Some(AssertionRule::Expiry)),
+    ] {
+        let gate = Arc::new(Semaphore::new(0));
+        let keys_of = KeyServer::start(String::new()).await;
+        keys_of.answers(Answer::Held(gate.clone(), keys(&[(7, "one")])));
+        let ends = Credential::jwks_uri(&keys_of.url).unwrap().expires_at(at(NOW + 30));
+        let account = Credential::service_account(CLUSTER, "prod", "a").unwrap();
+        let store = MemoryStore::try_from([
+            Client::with_credential("far", Credential::jwks_uri(&keys_of.url).unwrap()).audience(API),
+            Client::with_credential("ends", ends).audience(API),
+            Client::with_credential("kube", account).audience(API),
+        ])
+        .unwrap();
+        let assertions = ClientAssertions::new(store.clone())
+            .dangerous_private_client_key_urls()
+            .platform(PlatformIssuer::at(CLUSTER, &keys_of.url).private_addresses());
+        let (clock, (sender, events)) = (clock(), event::channel());
+        let server = settings(store).clock(clock.clone()).client_assertions(assertions).events(sender);
+        let mut world = World { server: server.build().unwrap(), events };
+        let time_passes = async {
+            while keys_of.asked() == 0 {
+                tokio::task::yield_now().await;
+            }
+            clock.set(at(NOW + seconds));
+            gate.add_permits(100);
+        };
+        let (seen, ()) = tokio::join!(world.send(request), time_passes);
+        assert_eq!(seen.status.as_u16(), if expected.is_some() { 401 } else { 200 }, "{name} after {seconds} s");
+        if let Some(rule) = expected {
+            assert_eq!(world.broken_rule().0, rule, "{name} after {seconds} s");
+        }
+    }
 }
 
 #[test]

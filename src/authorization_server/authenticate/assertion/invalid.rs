@@ -144,6 +144,12 @@ impl Refusal {
         Self::new(AssertionRule::Client, text)
     }
 
+    #[cfg(feature = "remote")]
+    pub(super) fn expired_credential() -> Self {
+        let text = "the credential of the client expired while its keys were fetched; add a current credential";
+        Self::new(AssertionRule::Credential, text)
+    }
+
     pub(super) fn disabled_client() -> Self {
         Self::new(AssertionRule::Client, "the client is disabled")
     }

@@ -44,7 +44,7 @@ use self::invalid::Refusal;
 pub use self::invalid::{AssertionRule, InvalidAssertion};
 pub use self::platform::PlatformIssuer;
 use self::replay::Replays;
-use self::rules::{Assertion, Legacy, Parts, Rules, expires_at};
+use self::rules::{Assertion, Legacy, Parts, Rules, expired, expires_at};
 pub use self::settings::ClientAssertions;
 use self::settings::KeyUrls;
 pub use self::trust_domain::TrustDomain;
@@ -178,12 +178,11 @@ impl AssertionAuthenticator {
         head: &Head,
     ) -> Result<AuthenticatedClient, TokenError> {
         let parts = Parts::decode(&credentials.text)?;
-        let now = UnixTime::now(&*self.clock);
         let workload = match credentials.kind {
-            AssertionKind::JwtSpiffe => self.workloads.verify_svid(&parts, &self.rules, now).await?,
+            AssertionKind::JwtSpiffe => self.workloads.verify_svid(&parts, &self.rules, &*self.clock).await?,
             AssertionKind::JwtBearer => match self.workloads.claims_of_platform(&parts) {
                 None => return self.authenticate_by_key(credentials, &parts, head).await,
-                Some(claims) => self.workloads.verify_platform(&parts, claims, &self.rules, now).await?,
+                Some(claims) => self.workloads.verify_platform(&parts, claims, &self.rules, &*self.clock).await?,
             },
         };
         self.authenticate_workload(credentials, &workload, head).await
@@ -266,8 +265,8 @@ impl AssertionAuthenticator {
         let verified = signature::verify(assertion, answer.client.as_deref(), &self.decoy, now);
         // From here on, the time may depend on the client: without a valid signature, no caller gets further.
         let client = answer.client.clone().ok_or_else(Refusal::unknown_client)?;
-        let credential = match verified {
-            Ok(credential) => credential,
+        let (credential, now) = match verified {
+            Ok(credential) => (credential, now),
             Err(refusal) => self.verify_at_url(assertion, &client, now, refusal).await?,
         };
         if !client.is_enabled() {
@@ -277,7 +276,8 @@ impl AssertionAuthenticator {
         Ok(Proven { client, as_of: answer.as_of, credential, legacy })
     }
 
-    /// Returns the position of the credential whose keys at a URL verify the signature, after no other key did.
+    /// Returns the position of the credential whose keys at a URL verify the signature, after no other key did, and the
+    /// time after the fetch.
     #[cfg(feature = "remote")]
     async fn verify_at_url(
         &self,
@@ -285,7 +285,7 @@ impl AssertionAuthenticator {
         client: &RegisteredClient,
         now: UnixTime,
         refusal: Refusal,
-    ) -> Result<usize, Failure> {
+    ) -> Result<(usize, UnixTime), Failure> {
         let mut failure = Failure::from(refusal);
         let Some(key_sets) = &self.key_sets else { return Err(failure) };
         let issued_by = assertion.claims.iat.and_then(NumericDate::rounded_up);
@@ -297,13 +297,21 @@ impl AssertionAuthenticator {
         };
         let live = client.credentials().iter().enumerate().filter(|(_, credential)| credential.is_live(now));
         let at_urls = live.filter_map(|(at, credential)| match credential.kind() {
-            CredentialKind::KeysUrl(url) => Some((at, url)),
+            CredentialKind::KeysUrl(url) => Some((at, credential, url)),
             _ => None,
         });
-        for (at, url) in at_urls.take(MAX_URLS) {
+        for (at, credential, url) in at_urls.take(MAX_URLS) {
             let Some(keys) = key_sets.at(url) else { continue };
             match signed.verify(&TrustedKeys::Remote(keys)).await {
-                Ok(()) => return Ok(at),
+                Ok(()) => {
+                    // A fetch takes seconds, in which the credential may expire.
+                    let now = UnixTime::now(&*self.clock);
+                    return if credential.is_live(now) {
+                        Ok((at, now))
+                    } else {
+                        Err(Refusal::expired_credential().into())
+                    };
+                }
                 // What could not be decided weighs more than a refusal.
                 Err(Failure::Refused(_)) if matches!(failure, Failure::Unavailable(_)) => {}
                 Err(other) => failure = other,
@@ -320,7 +328,7 @@ impl AssertionAuthenticator {
         _: &RegisteredClient,
         _: UnixTime,
         refusal: Refusal,
-    ) -> Result<usize, Failure> {
+    ) -> Result<(usize, UnixTime), Failure> {
         Err(refusal.into())
     }
 
@@ -328,8 +336,13 @@ impl AssertionAuthenticator {
     async fn record(&self, assertion: &Assertion<'_>) -> Result<(), TokenError> {
         let id = ReplayId::new(assertion.client_id.as_str(), &assertion.claims.jti);
         // As long as the assertion is accepted.
-        let until = expires_at(&assertion.claims)?.after(self.rules.clock_skew);
+        let expires_at = expires_at(&assertion.claims)?;
+        let until = expires_at.after(self.rules.clock_skew);
         let now = UnixTime::now(&*self.clock);
+        if until <= now {
+            // It expired after the check of its claims. The log forgets it from this second on, and could accept it again.
+            return Err(expired(expires_at, now).into_error());
+        }
         if self.replays.record(&assertion.client_id, &id, until, now).await? {
             return Ok(());
         }

@@ -19,6 +19,8 @@ const MAX_JTI_BYTES: usize = 128;
 /// How long an assertion may be valid under an allowance for older clients: the default of authlib.
 const MAX_LEGACY_LIFETIME: Duration = Duration::from_secs(3_600);
 
+const CLOCKS: &str = "sign each assertion just before its request, and synchronize the clocks";
+
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) issuer: Issuer,
@@ -191,12 +193,10 @@ impl Rules {
         allowance: Option<UnixTime>,
         now: UnixTime,
     ) -> Result<Option<Legacy>, Refusal> {
-        const CLOCKS: &str = "sign each assertion just before its request, and synchronize the clocks";
         let (latest, skew) = (now.after(self.clock_skew), self.clock_skew);
         let expires_at = expires_at(claims)?;
         if expires_at.after(skew) <= now {
-            let (found, expected) = (expires_at.as_secs(), format!("a time after {}, which is now", now.as_secs()));
-            return Err(Refusal::claim(AssertionRule::Expiry, "exp", &found, &expected, CLOCKS));
+            return Err(expired(expires_at, now));
         }
         let not_later = |name: &str, rule, time: Option<UnixTime>| match time {
             Some(time) if time <= latest => Ok(()),
@@ -219,6 +219,13 @@ impl Rules {
         let fix = "sign assertions with a shorter lifetime, or see Client::legacy_assertions_until";
         Err(Refusal::claim(AssertionRule::Lifetime, "exp", &found, &expected, fix))
     }
+}
+
+/// Returns the refusal of an assertion with this expiry.
+#[cold]
+pub(super) fn expired(expires_at: UnixTime, now: UnixTime) -> Refusal {
+    let expected = format!("a time after {}, which is now", now.as_secs());
+    Refusal::claim(AssertionRule::Expiry, "exp", &expires_at.as_secs(), &expected, CLOCKS)
 }
 
 /// Returns the time from which the assertion is expired, without the skew.

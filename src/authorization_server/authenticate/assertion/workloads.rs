@@ -92,7 +92,7 @@ impl Workloads {
         parts: &Parts<'_>,
         claims: WorkloadClaims,
         rules: &Rules,
-        now: UnixTime,
+        clock: &dyn Clock,
     ) -> Result<Workload<'_>, Failure> {
         let header = rules.header(parts.header())?;
         let issuer = claims.issuer().unwrap_or_default();
@@ -115,6 +115,8 @@ impl Workloads {
             &rules.issuer,
             "request the token for this audience; in Kubernetes, project a token with `serviceAccountToken.audience` set to it",
         )?;
+        // A fetch of keys takes seconds, in which the token may expire.
+        let now = UnixTime::now(clock);
         let times = Times { now, skew: rules.clock_skew, lifetime: MAX_PLATFORM_LIFETIME, needs_issue_time: true };
         claims.check_times(times)?;
         Ok(Workload::Platform(names, claims))
@@ -125,7 +127,7 @@ impl Workloads {
         &self,
         parts: &Parts<'_>,
         rules: &Rules,
-        now: UnixTime,
+        clock: &dyn Clock,
     ) -> Result<Workload<'_>, Failure> {
         let header = svid_header(parts.header())?;
         let claims = WorkloadClaims::parse(parts.payload())?;
@@ -141,6 +143,7 @@ impl Workloads {
         let signed = Signed { jws: parts.jws(), kid: &header.kid, alg: &header.alg, issued_by };
         signed.verify(keys.keys()).await?;
         claims.check_audience(&rules.issuer, "fetch the JWT-SVID for this audience")?;
+        let now = UnixTime::now(clock);
         let times = Times { now, skew: rules.clock_skew, lifetime: rules.max_lifetime, needs_issue_time: false };
         claims.check_times(times)?;
         Ok(Workload::Spiffe(id))
