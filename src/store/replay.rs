@@ -14,7 +14,7 @@ use crate::crypto::sha256;
 ///   one returns [`Replay::Fresh`].
 /// - An entry counts until `expires_at`, in whole seconds. In that second, the id is fresh again. A store that has no room for
 ///   another entry returns an error; it never removes an entry early.
-/// - An `Err` means that the credential was not recorded and must not be accepted.
+/// - An `Err` means that the credential must not be accepted. It may have been recorded, for example if the answer was lost.
 pub trait ReplayLog: fmt::Debug + Send + Sync + 'static {
     /// Records the use of an id, unless the use is already recorded. Both times come from the caller's clock.
     ///

@@ -1,7 +1,7 @@
 //! [`Replays`]: records each assertion once, within the share of its client.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::authorization_server::error::{Fault, TokenError};
@@ -39,50 +39,27 @@ impl Replays {
         until: UnixTime,
         now: UnixTime,
     ) -> Result<bool, TokenError> {
-        // Taken before the call and given back afterwards, so that concurrent calls cannot exceed the share together.
-        let place = self.take(client, until, now)?;
+        // Taken before the call, so that concurrent calls cannot exceed the share together.
+        self.shares().take(client, until, now).map_err(|full| TokenError::new(Fault::UNAVAILABLE).detailed(full))?;
         let asked = self.log.check_and_insert(id, until.to_system(), now.to_system());
+        // The place is given back only if nothing was recorded for certain. A call that fails, is late or is dropped may have
+        // recorded the assertion, so a client that hangs up does not exceed its share.
         let recorded = deadline::within(self.timeout, asked).await.map_err(TokenError::unavailable)?;
         match recorded.map_err(TokenError::unavailable)? {
-            Replay::Fresh => {
-                place.keep();
-                Ok(true)
+            Replay::Fresh => Ok(true),
+            Replay::Seen => {
+                self.shares().give_back(client, until);
+                Ok(false)
             }
-            Replay::Seen => Ok(false),
         }
     }
 
-    fn take<'a>(&'a self, client: &'a ClientId, until: UnixTime, now: UnixTime) -> Result<Place<'a>, TokenError> {
-        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = shares.take(client, until, now);
-        taken.map_err(|full| TokenError::new(Fault::UNAVAILABLE).detailed(full))?;
-        Ok(Place { shares: &self.shares, client, until, is_used: false })
+    fn shares(&self) -> MutexGuard<'_, Shares> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A place in the share of a client. It is given back unless the log recorded the assertion.
-struct Place<'a> {
-    shares: &'a Mutex<Shares>,
-    client: &'a ClientId,
-    until: UnixTime,
-    is_used: bool,
-}
-
-impl Place<'_> {
-    fn keep(mut self) {
-        self.is_used = true;
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        if !self.is_used {
-            self.shares.lock().unwrap_or_else(PoisonError::into_inner).give_back(self.client, self.until);
-        }
-    }
-}
-
-/// The number of recorded assertions of each client, by the second of their expiry.
+/// The number of assertions of each client that are or may be recorded, by the second of their expiry.
 #[derive(Debug, Default)]
 struct Shares {
     clients: HashMap<ClientId, Share>,
@@ -162,6 +139,7 @@ impl Shares {
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
+    use std::task::{Context, Poll, Waker};
     use std::time::{Duration, SystemTime};
 
     use super::{MAX_ENTRIES, MAX_OF_CLIENT, Replays, Shares};
@@ -256,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_a_recorded_assertion_keeps_its_place_and_a_log_that_does_not_answer_is_an_error() {
+    async fn an_assertion_that_may_be_recorded_keeps_its_place_and_a_log_that_does_not_answer_is_an_error() {
         let of = |log: Arc<dyn ReplayLog>| Replays { log, timeout: Duration::from_secs(2), shares: Mutex::default() };
         let total = |replays: &Replays| replays.shares.lock().unwrap().total;
         let (one, id) = (client("one"), ReplayId::new("one", "a"));
@@ -268,7 +246,47 @@ mod tests {
         for replays in [of(Arc::new(Down)), of(Arc::new(Silent))] {
             let error = replays.record(&one, &id, at(100), at(0)).await.unwrap_err();
             assert_eq!(error.status().as_u16(), 503);
-            assert_eq!(total(&replays), 0);
+            assert_eq!(total(&replays), 1);
+            replays.shares.lock().unwrap().take(&one, at(200), at(100)).unwrap();
+            assert_eq!(total(&replays), 1, "its place has expired");
         }
+    }
+
+    /// A log that records, and does not answer.
+    #[derive(Debug, Default)]
+    struct Mute(MemoryStore);
+
+    impl ReplayLog for Mute {
+        fn check_and_insert<'a>(
+            &'a self,
+            id: &'a ReplayId,
+            end: SystemTime,
+            now: SystemTime,
+        ) -> StoreFuture<'a, Replay> {
+            StoreFuture::new(async move {
+                assert_eq!(self.0.check_and_insert(id, end, now).await?, Replay::Fresh);
+                std::future::pending().await
+            })
+        }
+    }
+
+    #[test]
+    fn a_client_that_hangs_up_does_not_exceed_its_share() {
+        let log = Arc::new(Mute::default());
+        let replays = Replays { log, timeout: Duration::from_secs(2), shares: Mutex::default() };
+        let one = client("one");
+        // Each call is dropped after its first poll.
+        let dropped = |number: u32| {
+            let id = ReplayId::new("one", &number.to_string());
+            let record = replays.record(&one, &id, at(100), at(0));
+            std::pin::pin!(record).poll(&mut Context::from_waker(Waker::noop())).map(Result::unwrap_err)
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let _runtime = runtime.enter();
+        for number in 0..MAX_OF_CLIENT {
+            assert!(dropped(number).is_pending());
+        }
+        let Poll::Ready(error) = dropped(MAX_OF_CLIENT) else { panic!("the share is exceeded") };
+        assert!(error.to_string().contains("50,000"), "{error}");
     }
 }
