@@ -247,6 +247,35 @@ async fn a_used_credential_is_kept_for_a_minute_beyond_its_end() {
 }
 
 #[tokio::test]
+async fn each_use_removes_some_expired_ones_so_that_the_table_is_bounded_without_a_purge() {
+    const COUNT: &str = "SELECT count(*) FROM tcc_replays";
+    let databases = Databases::start();
+    let url = databases.fresh().await;
+    let store = PostgresStore::builder(&url).call_timeout(Duration::from_secs(20)).connect().await.unwrap();
+    let rows = async |query: &'static str| {
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        sqlx::query_scalar::<_, i64>(query).fetch_one(&mut connection).await.unwrap()
+    };
+    let use_one = async |name: &str, end: u64, now: u64| {
+        let id = ReplayId::new("issuer", name);
+        assert_eq!(store.check_and_insert(&id, at(end), at(now)).await.unwrap(), Replay::Fresh, "{name}");
+    };
+    for number in 0..30 {
+        use_one(&format!("old {number}"), 1_000, 900).await;
+    }
+    use_one("too early", 2_000, 1_059).await;
+    assert_eq!(rows(COUNT).await, 31);
+    for (name, expected) in [("a", 22), ("b", 13), ("c", 4), ("d", 5)] {
+        use_one(name, 2_000, 1_060).await;
+        assert_eq!(rows(COUNT).await, expected, "{name}");
+    }
+    // Also if a credential is used again after its expiry.
+    use_one("a", 4_000, 3_000).await;
+    assert_eq!(rows(COUNT).await, 1);
+    assert_eq!(rows("SELECT max(expires_at) FROM tcc_replays").await, 4_000);
+}
+
+#[tokio::test]
 async fn a_role_that_may_not_create_tables_suffices_if_they_exist() {
     let databases = Databases::start();
     let url = databases.fresh().await;

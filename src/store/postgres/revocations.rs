@@ -7,7 +7,7 @@ use sqlx::Row as _;
 use super::feed::{FeedPage, Fetched, Place, last_told};
 use super::{PostgresStore, feed};
 use crate::store::last_write::ToCheck;
-use crate::store::sql::{self, PURGED_AT_ONCE, Row, seconds};
+use crate::store::sql::{self, PURGED_AT_ONCE, PURGED_PER_USE, Row, seconds};
 use crate::store::{
     ChangeFeed, Changes, Cursor, DynFuture, Replay, ReplayId, ReplayLog, Revocation, RevocationStore, StoreError,
     StoreFuture,
@@ -141,10 +141,16 @@ impl ReplayLog for PostgresStore {
         now: SystemTime,
     ) -> StoreFuture<'a, Replay> {
         StoreFuture::new(async move {
-            let used = "INSERT INTO tcc_replays AS used (id, expires_at) VALUES ($1, $2)
+            // One statement cannot change a row twice, so the row of this credential is not removed.
+            let used = "WITH expired AS (DELETE FROM tcc_replays WHERE id IN (
+                SELECT id FROM tcc_replays WHERE expires_at <= $4 AND id <> $1 ORDER BY expires_at LIMIT $5
+                FOR UPDATE SKIP LOCKED))
+            INSERT INTO tcc_replays AS used (id, expires_at) VALUES ($1, $2)
             ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE used.expires_at <= $3";
+            let purge_until = sql::replays_until(self.clock_check.purge_time(now));
             let written = self.call(async |connection| {
                 let used = sqlx::query(used).bind(&id.as_bytes()[..]).bind(seconds(expires_at)).bind(seconds(now));
+                let used = used.bind(purge_until).bind(PURGED_PER_USE);
                 Ok(used.execute(connection).await?.rows_affected())
             });
             Ok(if written.await? == 0 { Replay::Seen } else { Replay::Fresh })

@@ -26,6 +26,10 @@ pub(super) const CREATED_AT_ONCE: usize = 5_000;
 /// The number of rows purged in one transaction.
 pub(super) const PURGED_AT_ONCE: i64 = 5_000;
 
+/// The number of expired used credentials that are removed for each new one. So their table stays bounded without a purge,
+/// which only a reader of the feed calls.
+pub(super) const PURGED_PER_USE: i64 = 10;
+
 /// How much longer than required used credentials are kept, since the clock of the process that purges may be ahead of the
 /// clock of the process that checks.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(60);

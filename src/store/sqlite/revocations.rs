@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use sqlx::SqliteConnection;
 
 use super::{SqliteStore, feed, write};
-use crate::store::sql::{self, PURGED_AT_ONCE, Row, failed, in_time, seconds};
+use crate::store::sql::{self, PURGED_AT_ONCE, PURGED_PER_USE, Row, failed, in_time, seconds};
 use crate::store::{
     ChangeFeed, Changes, Cursor, DynFuture, Replay, ReplayId, ReplayLog, Revocation, RevocationStore, StoreError,
     StoreFuture,
@@ -64,9 +64,13 @@ impl ReplayLog for SqliteStore {
     ) -> StoreFuture<'a, Replay> {
         StoreFuture::new(async move {
             let open = in_time(self.timeout, self.files.open()).await?;
-            // In a transaction, although it is one statement: if the call is cancelled while another process holds the lock,
+            // In a transaction: if the call is cancelled while another process holds the lock,
             // nothing is recorded, and the caller may try again with the same credential.
             let written = write(&open.writer, self.timeout, async |connection| {
+                let expired = "DELETE FROM tcc_replays WHERE id IN (
+                SELECT id FROM tcc_replays WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)";
+                let expired = sqlx::query(expired).bind(sql::replays_until(now)).bind(PURGED_PER_USE);
+                expired.execute(&mut *connection).await.map_err(failed)?;
                 let used = "INSERT INTO tcc_replays (id, expires_at) VALUES (?1, ?2)
                 ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE expires_at <= ?3";
                 let used = sqlx::query(used).bind(&id.as_bytes()[..]).bind(seconds(expires_at)).bind(seconds(now));
