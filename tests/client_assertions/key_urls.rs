@@ -37,19 +37,28 @@ struct KeyServer {
     url: String,
     answer: Arc<Mutex<Answer>>,
     asked: Arc<AtomicUsize>,
+    /// Whether each request has `Cache-Control: no-cache`.
+    past_caches: Arc<Mutex<Vec<bool>>>,
 }
 
 impl KeyServer {
     async fn start(keys: String) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/jwks", listener.local_addr().unwrap());
-        let server = Self { url, answer: Arc::new(Mutex::new(Answer::Keys(keys))), asked: Arc::default() };
+        let server = Self {
+            url,
+            answer: Arc::new(Mutex::new(Answer::Keys(keys))),
+            asked: Arc::default(),
+            past_caches: Arc::default(),
+        };
         let router = Router::new().route("/jwks", get(Self::respond)).with_state(server.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         server
     }
 
-    async fn respond(State(server): State<Self>) -> Response {
+    async fn respond(State(server): State<Self>, headers: http::HeaderMap) -> Response {
+        let past_caches = headers.get("cache-control").is_some_and(|value| value == "no-cache");
+        server.past_caches.lock().unwrap().push(past_caches);
         server.asked.fetch_add(1, Ordering::SeqCst);
         let answer = server.answer.lock().unwrap().clone();
         match answer {
@@ -123,6 +132,30 @@ async fn a_client_rotates_its_key_at_its_url_and_a_removed_key_is_refused_after_
     while world.events.try_recv().is_some() {}
     assert_ne!(get(&world, "one", "f", 7).await, 200);
     assert_eq!(keys_of.asked(), 4, "one fetch for the refresh, and one for the key that is gone");
+}
+
+#[tokio::test]
+async fn each_refresh_fetches_the_keys_past_shared_caches_also_within_one_second() {
+    let keys_of = KeyServer::start(keys(&[(7, "one")])).await;
+    let store = store_with(&keys_of.url);
+    let world = world(&store, ClientAssertions::new(store.clone()).dangerous_private_client_key_urls());
+    let mut number = 0;
+    let mut get = async || {
+        number += 1;
+        world.send(asks(&of_far("one", &number.to_string()).es256(7))).await.status.as_u16()
+    };
+    assert_eq!(get().await, 200);
+    assert_eq!(*keys_of.past_caches.lock().unwrap(), [false]);
+    // The second refresh has the same second as the first, and the third is by an operator whose clock is behind.
+    for (time, fetches) in [(NOW, 2), (NOW, 3), (NOW - 9, 4)] {
+        let (client, revision) = store.load(&"far".parse().unwrap()).await.unwrap().unwrap();
+        store.replace(client.edit().refresh_keys(at(time)).register().unwrap(), revision).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(get().await, 200);
+        }
+        assert_eq!(keys_of.asked(), fetches);
+    }
+    assert_eq!(*keys_of.past_caches.lock().unwrap(), [false, true, true, true]);
 }
 
 #[tokio::test]

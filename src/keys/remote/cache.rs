@@ -322,7 +322,12 @@ impl Shared {
         let number = fetches.start(source, now);
         // A runtime that shuts down drops a new task immediately, and the dropped fetch takes the lock.
         drop(fetches);
-        tokio::spawn(fetch(InFlight { shared: self.clone(), number, outcome: None }, source.shared_caches()));
+        let caches = if self.policy.revalidate_first && self.current.load().is_none() {
+            SharedCaches::MustRevalidate
+        } else {
+            source.shared_caches()
+        };
+        tokio::spawn(fetch(InFlight { shared: self.clone(), number, outcome: None }, caches));
     }
 
     fn finish(&self, number: u64, outcome: Option<(Result<Fetched, FetchError>, Moment)>) {

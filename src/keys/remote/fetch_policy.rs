@@ -22,6 +22,8 @@ pub(crate) struct Policy {
     pub(crate) unknown: Rate,
     /// How often failed signatures under known names may cause a fetch.
     pub(crate) signatures: Rate,
+    /// Whether shared caches must revalidate their copies until the first fetch has succeeded.
+    pub(crate) revalidate_first: bool,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -44,6 +46,7 @@ impl Default for Policy {
             oldest: DAY,
             unknown: Rate { burst: 3, every: Duration::from_secs(10) },
             signatures: Rate { burst: 1, every: MINUTE },
+            revalidate_first: false,
         }
     }
 }

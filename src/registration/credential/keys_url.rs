@@ -1,6 +1,7 @@
 //! [`KeysUrl`]: the URL at which a client publishes its public keys.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::InvalidCredential;
 use crate::clock::UnixTime;
@@ -11,7 +12,7 @@ use crate::uri::{self, PlainHttp};
 pub(crate) struct KeysUrl {
     url: Arc<str>,
     algorithm: Option<Algorithm>,
-    /// Keys that were fetched before are not used.
+    /// Increases with each refresh. Keys that were fetched for a smaller value are not used.
     refreshed_at: Option<UnixTime>,
 }
 
@@ -27,8 +28,11 @@ impl KeysUrl {
         Self { algorithm: Some(algorithm), ..self }
     }
 
+    /// Sets this time, or the second after the last refresh if that is later: two refreshes may have one second, and the clocks
+    /// of two operators differ.
     pub(super) fn refreshed_at(self, time: UnixTime) -> Self {
-        Self { refreshed_at: Some(time), ..self }
+        let after_last = self.refreshed_at.map(|last| last.after(Duration::from_secs(1)));
+        Self { refreshed_at: Some(after_last.map_or(time, |next| next.max(time))), ..self }
     }
 
     pub(crate) fn url(&self) -> &Arc<str> {

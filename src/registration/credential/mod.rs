@@ -179,8 +179,9 @@ impl Credential {
         }
     }
 
-    /// Ignores keys that were fetched before this time, so that a key that the client removed from its URL is refused at
-    /// once, on every replica that learns of the change.
+    /// Fetches the keys at the URL anew, so that a key that the client removed from its URL is refused at once, on every
+    /// replica that learns of the change. Use the current time. It must be later than at the last refresh; if it is not, the
+    /// second after the last refresh is used.
     ///
     /// # Errors
     ///

@@ -29,7 +29,7 @@ type Key = (Arc<str>, Option<&'static str>);
 
 struct Entry {
     keys: RemoteKeys,
-    /// When the client last had its keys refreshed, by its registration.
+    /// The latest refresh in any registration with this URL.
     refreshed_at: Option<UnixTime>,
 }
 
@@ -44,7 +44,7 @@ impl ClientKeySets {
     pub(super) fn at(&self, url: &KeysUrl) -> Option<RemoteKeys> {
         let key = (url.url().clone(), url.algorithm().map(crate::keys::Algorithm::name));
         let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
-        // Compared with the registration and not with a clock, since the clocks of the operator and of replicas differ.
+        // A version and not a time: the clocks of the operator and of replicas differ.
         let is_fresh = |entry: &&Entry| url.refreshed() <= entry.refreshed_at;
         if let Some(entry) = sets.get(&key).filter(is_fresh) {
             return Some(entry.keys.clone());
@@ -52,7 +52,7 @@ impl ClientKeySets {
         let uri = uri::secure(url.url(), PlainHttp::Loopback).ok()?;
         let algorithms = url.algorithm().map(|algorithm| vec![algorithm]);
         let (clock, random) = (self.clock.clone(), self.random.clone());
-        let policy = remote_keys::policy_of_clients();
+        let policy = remote_keys::policy_of_clients(url.refreshed().is_some());
         let keys = remote_keys::open(self.client.clone(), uri, KeyFormat::Jwks, policy, algorithms, clock, random);
         keys.keep_fresh();
         sets.insert(key, Entry { keys: keys.clone(), refreshed_at: url.refreshed() });

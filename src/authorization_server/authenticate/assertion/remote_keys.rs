@@ -22,9 +22,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// How often a file is read again. A file costs little to read, and its owner expects a change to be seen at once.
 const FILE_AGE: Duration = Duration::from_secs(5);
 
-/// Returns the policy for the keys of clients: fresh for at most 10 minutes, and stale for at most 1 hour.
-pub(super) fn policy_of_clients() -> Policy {
-    Policy { most_fresh: 10 * MINUTE, oldest: 60 * MINUTE, ..Policy::default() }
+/// Returns the policy for the keys of clients: fresh for at most 10 minutes, and stale for at most 1 hour. If an operator asked
+/// for a refresh, a shared cache must not answer with the keys that are to be dropped.
+pub(super) fn policy_of_clients(is_refresh: bool) -> Policy {
+    Policy { most_fresh: 10 * MINUTE, oldest: 60 * MINUTE, revalidate_first: is_refresh, ..Policy::default() }
 }
 
 pub(super) fn at_url(
