@@ -77,9 +77,13 @@ impl WorkloadClaims {
         const FIX: &str = "send a current token, and synchronize the clocks";
         let Times { now, skew, lifetime, needs_issue_time } = times;
         let latest = now.after(skew);
-        let later = |name: &str, rule, time: UnixTime| {
-            let expected = format!("a time until {}, which is now", now.as_secs());
-            Refusal::claim(rule, name, &time.as_secs(), &expected, FIX)
+        let not_later = |name: &str, rule, time: Option<UnixTime>| match time {
+            Some(time) if time <= latest => Ok(time),
+            time => {
+                let found = time.map_or_else(|| "out of range".to_owned(), |time| time.as_secs().to_string());
+                let expected = format!("a time until {}, which is now", now.as_secs());
+                Err(Refusal::claim(rule, name, &found, &expected, FIX))
+            }
         };
         let expires_at = self.time("exp", Expiry)?.and_then(NumericDate::rounded_down);
         let Some(expires_at) = expires_at else {
@@ -89,14 +93,11 @@ impl WorkloadClaims {
             let expected = format!("a time after {}, which is now", now.as_secs());
             return Err(Refusal::claim(Expiry, "exp", &expires_at.as_secs(), &expected, FIX));
         }
-        if let Some(time) = self.time("nbf", NotBefore)?.and_then(NumericDate::rounded_up).filter(|time| *time > latest)
-        {
-            return Err(later("nbf", NotBefore, time));
+        if let Some(time) = self.time("nbf", NotBefore)? {
+            not_later("nbf", NotBefore, time.rounded_up())?;
         }
-        let issued_at = self.time("iat", IssuedAt)?.and_then(NumericDate::rounded_down);
-        if let Some(time) = issued_at.filter(|time| *time > latest) {
-            return Err(later("iat", IssuedAt, time));
-        }
+        let issued_at = self.time("iat", IssuedAt)?;
+        let issued_at = issued_at.map(|time| not_later("iat", IssuedAt, time.rounded_down())).transpose()?;
         if issued_at.is_none() && needs_issue_time {
             return Err(Refusal::claim(
                 IssuedAt,
