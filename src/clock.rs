@@ -139,6 +139,11 @@ impl UnixTime {
         UNIX_EPOCH + Duration::from_secs(self.0)
     }
 
+    /// Returns the second that is `by` earlier, at least 0.
+    pub(crate) fn before(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(by.as_secs()))
+    }
+
     /// Returns the second that is `by` later, at most the end of the year 9999, so that the sum is a valid [`SystemTime`], too.
     pub(crate) fn after(self, by: Duration) -> Self {
         Self(self.0.saturating_add(by.as_secs()).min(self.0.max(LATEST)))

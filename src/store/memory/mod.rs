@@ -409,9 +409,31 @@ mod tests {
         }
         for left in [count - PURGED_AT_ONCE, 500] {
             let (_, last) = replays.by_end.iter().rfind(|(end, _)| *end == second(60)).copied().unwrap();
-            assert_eq!(replays.check_and_insert(last, second(90), second(60)).unwrap(), Replay::Fresh);
+            assert_eq!(replays.check_and_insert(last, second(190), second(120)).unwrap(), Replay::Fresh);
             assert_eq!((replays.seen.len(), replays.by_end.len()), (left, left), "one of them is recorded again");
-            assert_eq!(replays.check_and_insert(last, second(91), second(0)).unwrap(), Replay::Seen);
+            assert_eq!(replays.check_and_insert(last, second(191), second(0)).unwrap(), Replay::Seen);
+        }
+    }
+
+    #[test]
+    fn a_credential_is_not_fresh_again_after_the_clock_was_set_back_by_a_minute() {
+        let id = |name| ReplayId::new("issuer", name);
+        let second = |seconds| UnixTime::from_secs(seconds).unwrap();
+        let mut replays = Replays::default();
+        for (name, now, expected) in [
+            ("a", 0, Replay::Fresh),
+            // Each use of another credential removes what has expired.
+            ("b", 119, Replay::Fresh),
+            ("a", 59, Replay::Seen),
+            ("c", 120, Replay::Fresh),
+            ("a", 59, Replay::Fresh),
+        ] {
+            let end = if name == "a" { 60 } else { 500 };
+            assert_eq!(
+                replays.check_and_insert(id(name), second(end), second(now)).unwrap(),
+                expected,
+                "{name} at {now}"
+            );
         }
     }
 
