@@ -33,7 +33,7 @@
 //! | `client_credentials_refused_tokens_total` | counter | `issuer` | obtained tokens that a resource server refused |
 //! | `client_credentials_revocations_read_timestamp_seconds` | gauge | | time up to which this process knows all revocations |
 //!
-//! A `source` is the issuer or the key URL that you configured. The age of keys or revocations is the current time
+//! A `source` is the issuer or the key URL that you configured; all key sets of clients have `jwks_uri of clients`. The age of keys or revocations is the current time
 //! minus the timestamp: `time() - client_credentials_keys_fetched_timestamp_seconds`. It grows while fetching fails,
 //! unlike a gauge with an age.
 //!

@@ -113,7 +113,7 @@ impl RemoteKeys {
 
     /// Counts a 503 that callers can cause with random key names.
     pub(crate) fn count_too_early(&self) {
-        metrics::unknown_key_unavailable(&self.0.source.place.to_string());
+        metrics::unknown_key_unavailable(&self.0.source.place.label());
     }
 
     /// Waits for a set that was requested after this call, if the policy allows a fetch. `Ok` means that a key with this name
@@ -357,12 +357,12 @@ impl Shared {
     }
 
     fn report(&self, outcome: &Result<Fetched, FetchError>, started_at: Moment) {
-        let place = self.source.place.to_string();
+        let place = &self.source.place;
         match outcome {
-            Ok(_) => metrics::keys_fetched(&place, started_at.wall),
+            Ok(_) => metrics::keys_fetched(&place.label(), started_at.wall),
             Err(error) => {
-                metrics::keys_not_fetched(&place);
-                tracing::warn!(%error, source = place, "cannot fetch the keys of an issuer");
+                metrics::keys_not_fetched(&place.label());
+                tracing::warn!(%error, source = %place, "cannot fetch the keys of an issuer");
             }
         }
     }
@@ -389,7 +389,7 @@ impl Shared {
     /// Counts the errors that callers can cause with random key names.
     fn counted(&self, no_key: NoKey) -> NoKey {
         if matches!(no_key, NoKey::TooEarly { .. }) {
-            metrics::unknown_key_unavailable(&self.source.place.to_string());
+            metrics::unknown_key_unavailable(&self.source.place.label());
         }
         no_key
     }

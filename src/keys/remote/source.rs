@@ -1,5 +1,6 @@
 //! [`KeySource`]: fetches a [`KeySet`] and how long it is fresh.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,13 +28,25 @@ pub(crate) enum Place {
     Of(Issuer),
     /// At this URL.
     At(Uri),
+    /// At this URL in the registration of a client.
+    OfClient(Uri),
+}
+
+impl Place {
+    /// Returns the label for metrics. All clients share one: their number has no bound, and a URL may contain a secret.
+    pub(super) fn label(&self) -> Cow<'static, str> {
+        match self {
+            Self::Of(_) | Self::At(_) => self.to_string().into(),
+            Self::OfClient(_) => "jwks_uri of clients".into(),
+        }
+    }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Of(issuer) => issuer.fmt(f),
-            Self::At(url) => url.fmt(f),
+            Self::At(url) | Self::OfClient(url) => url.fmt(f),
         }
     }
 }
@@ -87,7 +100,7 @@ impl KeySource {
         now: Moment,
     ) -> Result<(Uri, Moment), FetchError> {
         match (&self.place, known) {
-            (Place::At(url), _) => Ok((url.clone(), now)),
+            (Place::At(url) | Place::OfClient(url), _) => Ok((url.clone(), now)),
             (Place::Of(_), Some((url, since))) if now.since(since) < METADATA_AGE => Ok((url, since)),
             (Place::Of(issuer), _) => {
                 let url = discovery::key_set_url(&*self.client, issuer, caches, self.limits, self.plain_http).await?;
@@ -115,5 +128,17 @@ impl KeySource {
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Place;
+
+    #[test]
+    fn the_label_of_a_place_is_its_url_except_for_clients() {
+        let url = http::Uri::from_static("https://keys.example/jwks?key=secret");
+        assert_eq!(Place::At(url.clone()).label(), "https://keys.example/jwks?key=secret");
+        assert_eq!(Place::OfClient(url).label(), "jwks_uri of clients");
     }
 }

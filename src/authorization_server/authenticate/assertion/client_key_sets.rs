@@ -7,7 +7,7 @@ use super::key_format::KeyFormat;
 use super::remote_keys;
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::Random;
-use crate::keys::remote::RemoteKeys;
+use crate::keys::remote::{Place, RemoteKeys};
 use crate::registration::KeysUrl;
 use crate::sync::BoundedMap;
 use crate::transport::{DynHttpClient, GuardedClient, HostAccess};
@@ -52,8 +52,9 @@ impl ClientKeySets {
         let uri = uri::secure(url.url(), PlainHttp::Loopback).ok()?;
         let algorithms = url.algorithm().map(|algorithm| vec![algorithm]);
         let (clock, random) = (self.clock.clone(), self.random.clone());
+        let place = Place::OfClient(uri);
         let policy = remote_keys::policy_of_clients(url.refreshed().is_some());
-        let keys = remote_keys::open(self.client.clone(), uri, KeyFormat::Jwks, policy, algorithms, clock, random);
+        let keys = remote_keys::open(self.client.clone(), place, KeyFormat::Jwks, policy, algorithms, clock, random);
         keys.keep_fresh();
         sets.insert(key, Entry { keys: keys.clone(), refreshed_at: url.refreshed() });
         Some(keys)

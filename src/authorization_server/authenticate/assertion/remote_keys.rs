@@ -37,7 +37,7 @@ pub(super) fn at_url(
 ) -> Result<RemoteKeys, String> {
     let uri = uri::secure(url, PlainHttp::Loopback).map_err(|why| format!("invalid URL of keys: {why}"))?;
     let client = GuardedClient::new(access).map_err(|error| format!("keys at {url}: {error}"))?;
-    Ok(open(Arc::new(client), uri, format, Policy::default(), None, clock, random))
+    Ok(open(Arc::new(client), Place::At(uri), format, Policy::default(), None, clock, random))
 }
 
 pub(super) fn in_file(
@@ -57,12 +57,12 @@ pub(super) fn in_file(
     // Only shown in messages.
     let uri = Uri::builder().path_and_query(path.to_string_lossy().replace(' ', "%20")).build();
     let uri = uri.unwrap_or_else(|_| Uri::from_static("/keys"));
-    Ok(open(Arc::new(FileClient(path)), uri, format, policy, None, clock, random))
+    Ok(open(Arc::new(FileClient(path)), Place::At(uri), format, policy, None, clock, random))
 }
 
 pub(super) fn open(
     client: Arc<dyn DynHttpClient>,
-    url: Uri,
+    place: Place,
     format: KeyFormat,
     policy: Policy,
     algorithms: Option<Vec<Algorithm>>,
@@ -75,7 +75,7 @@ pub(super) fn open(
     };
     let source = KeySource {
         client,
-        place: Place::At(url),
+        place,
         algorithms,
         limits: Limits::default(),
         plain_http: PlainHttp::Loopback,
