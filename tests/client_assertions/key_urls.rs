@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -185,6 +186,21 @@ async fn a_server_of_keys_that_does_not_answer_with_keys_is_a_503_and_the_last_k
         keys_of.answers(bad);
         assert_eq!(server.send(asks(&of_far("one", "c").es256(7))).await.status.as_u16(), 200);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_servers_of_keys_that_do_not_answer_cost_one_wait() {
+    // They accept connections, and send nothing.
+    let silent: Vec<_> = (0..4).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let url = |at: usize| format!("http://{}/jwks", silent[at].local_addr().unwrap());
+    let client = Client::with_credential("far", Credential::jwks_uri(url(0)).unwrap()).audience(API);
+    let client = (1..4).fold(client, |client, at| client.credential(Credential::jwks_uri(url(at)).unwrap()));
+    let store = MemoryStore::try_from([client]).unwrap();
+    let world = world(&store, ClientAssertions::new(store.clone()).dangerous_private_client_key_urls());
+    let started = tokio::time::Instant::now();
+    assert_eq!(world.send(asks(&of_far("one", "a").es256(7))).await.status.as_u16(), 503);
+    // In simulated time. Each server alone costs 5 seconds, the timeout of a document.
+    assert!(started.elapsed() <= Duration::from_secs(11), "{:?}", started.elapsed());
 }
 
 #[tokio::test]

@@ -300,9 +300,12 @@ impl AssertionAuthenticator {
             CredentialKind::KeysUrl(url) => Some((at, credential, url)),
             _ => None,
         });
+        // Several servers of keys that do not answer cost one wait.
+        let mut deadline = None;
         for (at, credential, url) in at_urls.take(MAX_URLS) {
-            let Some(keys) = key_sets.at(url) else { continue };
-            match signed.verify(&TrustedKeys::Remote(keys)).await {
+            let Some(keys) = key_sets.at(url).map(TrustedKeys::Remote) else { continue };
+            let deadline = *deadline.get_or_insert_with(|| keys.deadline());
+            match signed.verify_until(&keys, deadline).await {
                 Ok(()) => {
                     // A fetch takes seconds, in which the credential may expire.
                     let now = UnixTime::now(&*self.clock);

@@ -24,7 +24,18 @@ impl Signed<'_> {
     #[cfg_attr(not(feature = "remote"), expect(clippy::unused_async, reason = "only fetched keys are waited for"))]
     pub(super) async fn verify(&self, keys: &TrustedKeys) -> Result<(), Failure> {
         #[cfg(feature = "remote")]
-        let deadline = keys.deadline();
+        return self.verify_until(keys, keys.deadline()).await;
+        #[cfg(not(feature = "remote"))]
+        self.verify_until(keys).await
+    }
+
+    /// Does what [`verify`](Self::verify) does, and waits until this time at most.
+    #[cfg_attr(not(feature = "remote"), expect(clippy::unused_async, reason = "only fetched keys are waited for"))]
+    pub(super) async fn verify_until(
+        &self,
+        keys: &TrustedKeys,
+        #[cfg(feature = "remote")] deadline: tokio::time::Instant,
+    ) -> Result<(), Failure> {
         let found = match keys.find(self.kid, self.alg) {
             #[cfg(feature = "remote")]
             Err(NoKey::NotAsked) => {
