@@ -3,7 +3,8 @@
 //! The checks run in this order:
 //!
 //! 1. The form of the assertion: header, type, algorithm, and the types of its claims. An outsider can get no further.
-//! 2. The signature, with a key of the client that the assertion names. An unknown client takes the same work.
+//! 2. The signature, with a key of the client that the assertion names. An unknown client takes the same work as one with
+//!    registered keys. For a client with keys at a URL, the work differs, and the answer may be 503.
 //! 3. The claims: issuer, audience, times.
 //! 4. The replay log, last and in one atomic step. So only the client itself can write to the log, and an assertion that
 //!    is refused for another reason can be sent again.
@@ -263,7 +264,8 @@ impl AssertionAuthenticator {
     async fn check(&self, answer: &Answer, assertion: &Assertion<'_>) -> Result<Proven, Failure> {
         let now = UnixTime::now(&*self.clock);
         let verified = signature::verify(assertion, answer.client.as_deref(), &self.decoy, now);
-        // From here on, the time may depend on the client: without a valid signature, no caller gets further.
+        // From here on, the time may depend on the client. Without a valid signature, no caller gets further, except that the keys
+        // at the URL of a client are fetched: for such a client, the time and a 503 show that it exists.
         let client = answer.client.clone().ok_or_else(Refusal::unknown_client)?;
         let (credential, now) = match verified {
             Ok(credential) => (credential, now),

@@ -53,6 +53,14 @@ pub(super) enum KeyUrls {
 
 impl ClientAssertions {
     /// Creates the default settings with this log of used assertions.
+    ///
+    /// An assertion stays used only as long as the log remembers it. In these cases, an assertion that has not expired is
+    /// accepted again:
+    ///
+    /// - Redis evicts entries when its memory is full, or fails over to a replica without the last writes. Set
+    ///   `maxmemory-policy noeviction`. No setting prevents the second case; Postgres with synchronous replication does.
+    /// - A process with a [`MemoryStore`](crate::MemoryStore) or a `FileStore` restarts. Both keep used assertions in memory
+    ///   only.
     pub fn new(log: impl ReplayLog) -> Self {
         Self {
             log: Arc::new(log),
@@ -82,6 +90,10 @@ impl ClientAssertions {
     /// Accepts clients with a [`jwks_uri`](crate::registration::Credential::jwks_uri), whose keys are fetched. Off by
     /// default. Only public addresses are connected to. At most 10,000 key sets are in memory, and at most 32 fetches are
     /// in flight, 4 of them from one host.
+    ///
+    /// A caller can find out whether such a client exists: while its keys cannot be fetched, an assertion that names it gets
+    /// 503, and an unknown client gets 401. The time of a fetch shows the same. Clients with registered keys do not differ from
+    /// unknown ones.
     #[cfg(feature = "remote")]
     #[must_use]
     pub fn client_key_urls(mut self) -> Self {
