@@ -21,7 +21,6 @@ pub(super) struct Signed<'a> {
 
 impl Signed<'_> {
     /// Checks the signature with one of these keys. Fetches keys and waits for them, if that may change the result.
-    #[cfg_attr(not(feature = "remote"), expect(clippy::unused_async, reason = "only fetched keys are waited for"))]
     pub(super) async fn verify(&self, keys: &TrustedKeys) -> Result<(), Failure> {
         #[cfg(feature = "remote")]
         return self.verify_until(keys, keys.deadline()).await;
