@@ -19,6 +19,7 @@ pages! {
     stores = "stores.md",
     replicas = "replicas.md",
     revocation = "revocation.md",
+    keys = "keys.md",
     proxies = "proxies.md",
     mesh = "mesh.md",
     connections = "connections.md",
