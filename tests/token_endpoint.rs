@@ -709,7 +709,14 @@ mod client_authentication {
             (post(GRANT).param("client_secret", &SECRET), "no client_id"),
             (
                 post(GRANT).param("client_id", "billing").param("client_assertion", "a.b.c"),
-                "assertions are not supported",
+                "the parameter `client_assertion_type` is absent",
+            ),
+            (
+                post(GRANT)
+                    .param("client_id", "billing")
+                    .param("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+                    .param("client_assertion", "a.b.c"),
+                "the server accepts no client assertions",
             ),
             (post(GRANT).basic("unknown", &SECRET), "`unknown`: the client is not registered"),
             (post(GRANT).basic("billing", &WRONG_SECRET), "`billing`: the secret matches none"),

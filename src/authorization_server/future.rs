@@ -147,10 +147,19 @@ impl<B> State<B> {
             Endpoint::Introspection => {
                 Box::pin(async move { server.inner.token.answer_introspection(&head, body).await })
             }
-            _ => Box::pin(async move { server.inner.token.answer(&head, body).await }),
+            _ => Box::pin(token_answer(server, head, body)),
         };
         Self::Answering { answer }
     }
+}
+
+#[expect(clippy::manual_async_fn, reason = "the future of an `async fn` would contain its parameters twice")]
+fn token_answer(
+    server: AuthorizationServer,
+    head: Head,
+    body: Result<Bytes, TokenError>,
+) -> impl Future<Output = OwnResponse> {
+    async move { server.inner.token.answer(&head, body).await }
 }
 
 impl<B> Future for EndpointFuture<B>
@@ -221,6 +230,16 @@ mod tests {
 
     fn request(method: Method, path: &str) -> Request<Body> {
         Request::builder().method(method).uri(path).body(Body::default()).unwrap()
+    }
+
+    /// An allocation of 1,024 bytes or more makes glibc merge its free lists, which costs a token request 5 % of its
+    /// instructions.
+    #[test]
+    fn the_future_of_a_token_request_is_smaller_than_a_large_allocation() {
+        let head = super::Head::from(request(Method::POST, "/token").into_parts().0);
+        let future = super::token_answer(server(), head, Ok(Bytes::new()));
+        let size = size_of_val(&future);
+        assert!(size <= 1_024, "{size} bytes");
     }
 
     /// Polls a future until it is done, and then once more.

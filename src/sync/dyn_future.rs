@@ -40,6 +40,14 @@ impl<'a, T> DynFuture<'a, T> {
     pub const fn ready(value: T) -> Self {
         Self(State::Ready(Some(value)))
     }
+
+    /// Returns the value if it is there already, or the future to wait for.
+    pub(crate) fn into_ready(self) -> Result<T, Self> {
+        match self.0 {
+            State::Ready(Some(value)) => Ok(value),
+            state => Err(Self(state)),
+        }
+    }
 }
 
 /// The value of a future that is ready is never pinned.

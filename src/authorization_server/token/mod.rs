@@ -14,7 +14,7 @@ use std::pin::pin;
 use bytes::Bytes;
 use http::{Extensions, HeaderValue, Response, Version};
 use http_body_util::Full;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 pub(super) use self::audience_parameter::AudienceParameter;
 use self::grant::Grant;
@@ -68,11 +68,19 @@ impl TokenPipeline {
     /// Answers a request. `body` is its body, or the reason why its head or body is refused.
     pub(super) async fn answer(&self, head: &Head, body: Result<Bytes, TokenError>) -> Response<Full<Bytes>> {
         let span = telemetry::token_request();
-        let result = match body {
-            // Pinned in place: moving it into the span would store it twice in this future.
-            Ok(ref body) => pin!(self.token(head, body)).instrument(span.clone()).await,
-            Err(error) => Err(error),
+        let body = match body {
+            Ok(ref body) => body,
+            Err(error) => return self.finish(&span, head, Err(error)),
         };
+        // Pinned in place: moving it into the span would store it twice in this future.
+        let token = pin!(self.token(head, body));
+        let mut token = token.instrument(span);
+        let result = (&mut token).await;
+        self.finish(token.span(), head, result)
+    }
+
+    /// Reports the result, and returns the response.
+    fn finish(&self, span: &Span, head: &Head, result: Result<TokenResponse, TokenError>) -> Response<Full<Bytes>> {
         span.in_scope(|| self.report(&head.extensions, &result));
         let response = match result {
             Ok(response) => response.into_response(),

@@ -195,7 +195,11 @@ impl Inner {
     }
 
     async fn ask(&self, id: &ClientId) -> Result<Known, Unanswered> {
-        let found = deadline::within(self.timeout, self.store.find(id)).await.map_err(Unanswered::Late)?;
+        let found = match self.store.find(id).into_ready() {
+            Ok(found) => found,
+            // Boxed: the future of a request whose client is in memory stays small.
+            Err(asked) => Box::pin(deadline::within(self.timeout, asked)).await.map_err(Unanswered::Late)?,
+        };
         let found = found.map_err(|error| Unanswered::Store(Arc::new(error)))?;
         // If the store treated different spellings of an id as the same client, each spelling would have its own
         // attempt limits.

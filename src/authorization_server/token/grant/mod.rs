@@ -84,12 +84,21 @@ impl Grant {
 }
 
 impl GrantPolicy {
+    /// Returns the grant. Only the wait for a hook, which most servers do not have, takes space in the future of a request.
     pub(super) async fn grant(
         &self,
         client: AuthenticatedClient,
         request: &TokenRequest<'_>,
         extensions: &Extensions,
     ) -> Result<Grant, TokenError> {
+        match (self.by_rules(client, request)?, &self.hook) {
+            (pending, None) => Ok(Grant(pending)),
+            (pending, Some(hook)) => Box::pin(self.decide(pending, &**hook, extensions)).await,
+        }
+    }
+
+    /// Returns the grant by the rules, before the decision of a hook.
+    fn by_rules(&self, client: AuthenticatedClient, request: &TokenRequest<'_>) -> Result<PendingGrant, TokenError> {
         if !client.may_use_grant() {
             return Err(TokenError::new(Fault::GRANT_NOT_ALLOWED).of(client.id()));
         }
@@ -97,12 +106,18 @@ impl GrantPolicy {
         let requested = request.scopes.as_ref().map(RequestedScopes::scopes).transpose()?;
         let scopes = self.scopes(&client, requested.as_ref(), &audiences)?;
         let lifetime = client.lifetime().unwrap_or(self.lifetime).min(self.longest);
-        let mut pending = PendingGrant::new(client, scopes, audiences, lifetime);
-        if let Some(hook) = &self.hook {
-            let decided = deadline::within(self.timeout, hook.decide(&mut pending, extensions)).await;
-            decided.map_err(TokenError::unavailable)?.map_err(|refusal| refusal.into_error(&pending.client))?;
-            self.bound(&mut pending);
-        }
+        Ok(PendingGrant::new(client, scopes, audiences, lifetime))
+    }
+
+    async fn decide(
+        &self,
+        mut pending: PendingGrant,
+        hook: &dyn DynGrantHook,
+        extensions: &Extensions,
+    ) -> Result<Grant, TokenError> {
+        let decided = deadline::within(self.timeout, hook.decide(&mut pending, extensions)).await;
+        decided.map_err(TokenError::unavailable)?.map_err(|refusal| refusal.into_error(&pending.client))?;
+        self.bound(&mut pending);
         Ok(Grant(pending))
     }
 
