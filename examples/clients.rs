@@ -12,6 +12,8 @@
 
 #![allow(clippy::print_stderr)] // its output is for people and for scripts
 
+#[path = "standalone/key_commands.rs"]
+mod key_commands;
 #[path = "standalone/store.rs"]
 mod store;
 
@@ -31,14 +33,16 @@ use tower_client_credentials::store::{
 };
 use tower_client_credentials::{Audience, Client, ClientAuthMethod, ClientId, ClientSecret, Scope, Scopes};
 
+use self::key_commands::KeyArguments;
 use self::store::{Store, chain, is_printable, printable};
 
 /// Creates and changes the clients of a token service.
 #[derive(Parser)]
 #[command(
     name = "clients",
-    after_help = "Exit codes: 0 success, 1 the store failed, 2 wrong usage, 3 client not found, \
-    4 the client id exists already or the client was changed concurrently, 5 invalid client or file."
+    after_help = "Exit codes: 0 success, 1 the store failed, 2 wrong usage, 3 client or key not found, \
+    4 the client id exists already, the client was changed concurrently or it is too early for the step of a key, \
+    5 invalid client, key or file."
 )]
 struct Arguments {
     /// `sqlite://FILE`, `postgres://…`, `redis://…` or `file:FILE`. Defaults to the variable `TCC_STORE`, which hides the
@@ -97,6 +101,8 @@ enum Command {
     RefreshKeys { id: ClientId },
     /// Marks the existing tokens of a client as revoked in the store. The client may request new tokens.
     RevokeTokens { id: ClientId },
+    /// Shows, rotates and distrusts the keys of a token service that keeps them in its store (keys.rotate_days).
+    Keys(KeyArguments),
     /// Adds the clients of a file with one JSON record per line. Clients whose id exists already are skipped.
     Import {
         /// The file, or - for stdin.
@@ -244,7 +250,7 @@ async fn main() -> ExitCode {
 async fn run(Arguments { store, json, command }: Arguments) -> Result<(), Failure> {
     let url = store.or_else(|| std::env::var("TCC_STORE").ok()).filter(|url| !url.is_empty());
     let url = url.ok_or_else(|| Failure(2, "no store is set; use --store or the variable TCC_STORE".to_owned()))?;
-    let store = store::open(&url, Path::new("")).await.map_err(|why| Failure(1, why))?;
+    let (store, key_store) = store::open(&url, Path::new("")).await.map_err(|why| Failure(1, why))?;
     let done = |id: &ClientId, what: &str| {
         if json {
             print(json!({ "client_id": id, "done": what }))
@@ -303,6 +309,9 @@ async fn run(Arguments { store, json, command }: Arguments) -> Result<(), Failur
                 &format!("{FOLLOWERS} refuse them within a second; elsewhere they are valid until they expire"),
             );
             Ok(())
+        }
+        Command::Keys(arguments) => {
+            key_commands::run(arguments, key_store, json).await.map_err(|(code, why)| Failure(code, why))
         }
         Command::Import { file } => import(&store, &file, json).await,
     }

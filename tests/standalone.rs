@@ -9,6 +9,8 @@ mod check;
 mod http2;
 #[path = "standalone/idle.rs"]
 mod idle;
+#[path = "standalone/keys.rs"]
+mod keys;
 #[path = "standalone/monitoring.rs"]
 mod monitoring;
 #[path = "standalone/places.rs"]
@@ -257,6 +259,18 @@ fn a_bad_file_is_refused_with_its_line_and_how_to_fix_it() {
         ("created-and-signs", "generate = \"ES256\"", "load_or_create = \"k\"\nsign = \"s\"", 5, "keep one of them"),
         ("created-nowhere", "generate = \"ES256\"", "load_or_create = \"none/k.pem\"", 4, "folder must exist"),
         ("two-keys", "generate", "sign = \"k.pem\"\ngenerate", 4, "keep one of them"),
+        ("rotates-and-generates", "generate", "rotate_days = 90\ngenerate", 4, "keep one of them"),
+        ("rotates-plainly", "generate = \"ES256\"", "rotate_days = 90", 4, "set either encryption_key_file or"),
+        ("rotates-never", "generate = \"ES256\"", "rotate_days = 0", 4, "nonzero"),
+        ("rotates-and-trusts", "generate = \"ES256\"", "rotate_days = 90\ntrust = [\"k\"]", 5, "remove keys.trust"),
+        ("encrypts-nothing", "generate", "encryption_key_file = \"k\"\ngenerate", 4, "set keys.rotate_days, too"),
+        (
+            "ring-variable",
+            "generate = \"ES256\"",
+            "rotate_days = 90\nencryption_key_env = \"NO_SUCH_VARIABLE\"",
+            5,
+            "NO_SUCH_VARIABLE is not set",
+        ),
         ("algorithm", "ES256", "ES255", 4, "is not an algorithm; use one of ES256, ES384"),
         ("key-file", "generate = \"ES256\"", "sign = \"nothing-here.pem\"", 4, "nothing-here.pem"),
         ("trusted-key", "generate = \"ES256\"", "generate = \"ES256\"\ntrust = [\"nothing.pem\"]", 5, "public key"),

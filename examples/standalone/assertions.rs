@@ -282,7 +282,7 @@ fn trust_domain(domain: &Spanned<Domain>, source: &Source) -> Result<TrustDomain
 }
 
 fn algorithm(name: &str) -> Result<Algorithm, String> {
-    crate::build::algorithm(name)
+    crate::keys::algorithm(name)
 }
 
 /// Returns the start of a day, in UTC.

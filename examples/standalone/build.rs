@@ -9,25 +9,27 @@ use std::time::Duration;
 use axum::extract::ConnectInfo;
 use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tower_client_credentials::authorization_server::{ConfigError, ForwardedHeader, TrustedProxies};
-use tower_client_credentials::keys::{KeyError, VerifyingKey};
+use tower_client_credentials::keys::rotation::{KeyManager, RingStatus};
 use tower_client_credentials::registration::RegisteredSecret;
 use tower_client_credentials::secret::{SecretError, StoredSecret};
 use tower_client_credentials::{
-    Algorithm, AuthorizationServer, BearerAuthLayer, ClientId, ClientSecret, ClientStore as _, KeyRing, MemoryStore,
-    Revocations, Scopes, SigningKey, TokenEndpointLayer, VerifiedToken,
+    AuthorizationServer, BearerAuthLayer, ClientId, ClientSecret, ClientStore as _, KeyRing, MemoryStore, Revocations,
+    Scopes, TokenEndpointLayer, VerifiedToken,
 };
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::timeout::RequestBodyDeadlineLayer;
 
 use crate::assertions::{CredentialSettings, Method, assertions, start_of_day};
-use crate::config::{Client, Config, Keys, Mistake, Proxies, Resource, Source};
+use crate::config::{Client, Config, Mistake, Proxies, Resource, Source};
+use crate::keys::{self, ServiceKeys};
 use crate::log;
 use crate::serve::Health;
-use crate::store::{self, Registry, Store, chain, is_missing_in_a_folder};
+use crate::store::{self, Registry, Store, chain};
 
 /// What the configuration is built for.
 pub(crate) struct Context<'a> {
@@ -46,23 +48,31 @@ pub(crate) struct Context<'a> {
 pub(crate) struct Kept {
     store_url: String,
     store: Store,
-    pub(crate) revocations: Revocations,
-    generated: Option<Generated>,
+    revocations: Revocations,
+    pub(crate) keys: ServiceKeys,
 }
 
-/// A generated key, and the settings that it was generated for.
-#[derive(Clone)]
-struct Generated {
-    settings: (String, Option<String>),
-    ring: KeyRing,
+impl Kept {
+    pub(crate) fn readiness(&self, health: &Health) -> Readiness {
+        let keys = self.keys.manager().map(KeyManager::status);
+        let has_keys = self.keys.manager().is_none_or(KeyManager::is_ready);
+        Readiness { is_ready: health.is_ready() && self.revocations.is_ready() && has_keys, keys }
+    }
+}
+
+/// Whether the service should receive requests, and the state of the keys if they are in the store.
+pub(crate) struct Readiness {
+    is_ready: bool,
+    keys: Option<RingStatus>,
 }
 
 /// Builds the router: the demo routes, `/health/…`, and the endpoints of the server.
 pub(crate) async fn app(config: &Config, source: &Source, context: Context<'_>) -> Result<(Router, Kept), Mistake> {
     let Context { address, health, kept, creates } = context;
     let was_kept = kept.is_some();
-    let (keys, generated) = keys(&config.keys, source, kept.as_ref(), creates)?;
-    let kept = open_store(config, source, kept, generated, creates).await?;
+    let keys = ServiceKeys::outside_the_store(&config.keys, source, kept.as_ref().map(|kept| &kept.keys), creates)?;
+    let kept = open_store(config, source, kept, keys, creates).await?;
+    let keys = kept.keys.ring();
     refuse_clients_in_both(config, source, &kept.store).await?;
     let (store, revocations) = (kept.store.clone(), kept.revocations.clone());
     let proxies = proxies(config, source)?;
@@ -72,12 +82,12 @@ pub(crate) async fn app(config: &Config, source: &Source, context: Context<'_>) 
     if !was_kept {
         warn_of_lost_state(config, &kept);
     }
-    let is_ready = {
-        let health = health.clone();
-        move || health.is_ready() && revocations.is_ready()
+    let readiness = {
+        let (kept, health) = (kept.clone(), health.clone());
+        move || kept.readiness(&health)
     };
     let app = routes
-        .merge(health_routes(is_ready))
+        .merge(health_routes(readiness))
         .layer(RequestBodyDeadlineLayer::new(body_deadline)) // the token endpoint has its own deadline
         .layer(TokenEndpointLayer::new(server))
         .layer(log::requests())
@@ -108,24 +118,31 @@ pub(crate) fn store_url(config: &Config, source: &Source) -> String {
     })
 }
 
-/// Opens the configured store and follows its revocations, unless the state before the reload did.
+/// Opens the configured store, follows its revocations and opens the keys in it, unless the state before the reload did. `keys` are
+/// those that are not in the store.
 async fn open_store(
     config: &Config,
     source: &Source,
     kept: Option<Kept>,
-    generated: Option<Generated>,
+    keys: Option<ServiceKeys>,
     creates: bool,
 ) -> Result<Kept, Mistake> {
     let store_url = store_url(config, source);
     if let Some(kept) = kept.filter(|kept| kept.store_url == store_url) {
-        return Ok(Kept { generated, ..kept });
+        // A reload cannot change whether the keys are in the store.
+        let keys = keys.unwrap_or_else(|| kept.keys.clone());
+        return Ok(Kept { keys, ..kept });
     }
     let mistake = |why: String| source.mistake_in("store", why);
     let is_created_later = !creates && store::is_missing_file(&store_url, source.folder());
     let url = if is_created_later { "memory:" } else { &store_url };
-    let store = store::open(url, source.folder()).await.map_err(mistake)?;
+    let (store, key_store) = store::open(url, source.folder()).await.map_err(mistake)?;
     let revocations = Revocations::follow(store.clone()).await.map_err(|error| mistake(chain(&error)))?;
-    Ok(Kept { store_url, store, revocations, generated })
+    let keys = match keys {
+        Some(keys) => keys,
+        None => ServiceKeys::in_the_store(&config.keys, source, key_store, creates).await?,
+    };
+    Ok(Kept { store_url, store, revocations, keys })
 }
 
 /// Returns the issuer identifier. By default it is the URL of the listening address.
@@ -304,65 +321,6 @@ fn locate(error: &ConfigError, config: &Config, source: &Source) -> Mistake {
     source.mistake_in(setting, error)
 }
 
-/// Returns the key ring, and the generated key if there is one. A missing file is not created if `creates` is false.
-fn keys(
-    keys: &Keys,
-    source: &Source,
-    kept: Option<&Kept>,
-    creates: bool,
-) -> Result<(KeyRing, Option<Generated>), Mistake> {
-    let at = |setting| move |error: KeyError| source.mistake_in(setting, error);
-    let chosen = keys.algorithm.as_deref().map(algorithm).transpose();
-    let chosen = chosen.map_err(|why| source.mistake_in("keys.algorithm", why))?;
-    let with_chosen = |signing: SigningKey| match chosen {
-        Some(algorithm) => signing.with_algorithm(algorithm).map_err(at("keys.algorithm")),
-        None => Ok(signing),
-    };
-    let mut generated = None;
-    let ring = match (&keys.generate, &keys.sign, &keys.load_or_create) {
-        (Some(name), None, None) => {
-            let settings = (name.clone(), keys.algorithm.clone());
-            let before = kept.and_then(|kept| kept.generated.as_ref()).filter(|before| before.settings == settings);
-            let ring = if let Some(before) = before {
-                before.ring.clone()
-            } else {
-                let algorithm = algorithm(name).map_err(|why| source.mistake_in("keys.generate", why))?;
-                KeyRing::new(with_chosen(SigningKey::generate(algorithm).map_err(at("keys.generate"))?)?)
-            };
-            generated = Some(Generated { settings, ring: ring.clone() });
-            ring
-        }
-        (None, Some(path), None) => {
-            KeyRing::new(with_chosen(SigningKey::from_file(source.resolve(path)).map_err(at("keys.sign"))?)?)
-        }
-        (None, None, Some(path)) => {
-            let path = source.resolve(path);
-            let is_created_later = !creates && is_missing_in_a_folder(&path);
-            match chosen {
-                _ if is_created_later => KeyRing::generate(),
-                Some(algorithm) => SigningKey::load_or_create(path, algorithm).map(KeyRing::new),
-                None => KeyRing::load_or_create(path),
-            }
-            .map_err(at("keys.load_or_create"))?
-        }
-        (None, None, None) => {
-            let choice = "there is no key; set load_or_create = \"FILE\", sign = \"FILE\", or generate = \"ES256\"";
-            return Err(source.mistake_in("keys", choice));
-        }
-        (generate, sign, _) => {
-            let setting = if sign.is_some() { "keys.sign" } else { "keys.load_or_create" };
-            let other = if generate.is_some() { "keys.generate" } else { "keys.load_or_create" };
-            return Err(source.mistake_in(setting, format_args!("{other} is set as well; keep one of them")));
-        }
-    };
-    let ring = keys.trust.iter().try_fold(ring, |ring, path| {
-        let key = public_key(&source.resolve(path))
-            .map_err(|why| source.mistake_in("keys.trust", format_args!("{}: {why}", path.display())))?;
-        Ok(ring.also_trust(key))
-    })?;
-    Ok((ring, generated))
-}
-
 /// Logs how to keep a key, since a key that is generated at each start is lost at the next one.
 fn warn_of_generated_key(algorithm: &str) {
     let options = match algorithm {
@@ -375,27 +333,6 @@ fn warn_of_generated_key(algorithm: &str) {
          replicas. To keep a key, make one with `openssl genpkey -algorithm {options} -out signing.pem`, and replace \
          keys.generate with keys.sign = \"signing.pem\""
     );
-}
-
-pub(crate) fn algorithm(name: &str) -> Result<Algorithm, String> {
-    const ALL: [Algorithm; 7] = [
-        Algorithm::ES256,
-        Algorithm::ES384,
-        Algorithm::EdDSA,
-        Algorithm::RS256,
-        Algorithm::RS384,
-        Algorithm::RS512,
-        Algorithm::PS256,
-    ];
-    let found = ALL.into_iter().find(|algorithm| algorithm.name() == name);
-    found.ok_or_else(|| format!("`{name}` is not an algorithm; use one of {}", ALL.map(Algorithm::name).join(", ")))
-}
-
-fn public_key(path: &Path) -> Result<VerifyingKey, String> {
-    let text = read_file(path).map_err(|error| format!("{error}; put a public key there, in PEM or JWK"))?;
-    let key =
-        if text.trim_start().starts_with('{') { VerifyingKey::from_jwk(text) } else { VerifyingKey::from_pem(text) };
-    key.map_err(|error| error.to_string())
 }
 
 /// Reads regular files only: opening a named pipe waits for a writer and could prevent the service from starting.
@@ -601,7 +538,18 @@ const LIVE: &str = "/health/live";
 const READY: &str = "/health/ready";
 
 /// Live means that the process answers. Ready means that it should receive requests.
-pub(crate) fn health_routes(is_ready: impl Fn() -> bool + Clone + Send + Sync + 'static) -> Router {
-    let ready = async move || if is_ready() { StatusCode::NO_CONTENT } else { StatusCode::SERVICE_UNAVAILABLE };
+pub(crate) fn health_routes(readiness: impl Fn() -> Readiness + Clone + Send + Sync + 'static) -> Router {
+    let ready = async move || answer(&readiness());
     Router::new().route(LIVE, get(StatusCode::NO_CONTENT)).route(READY, get(ready))
+}
+
+fn answer(Readiness { is_ready, keys }: &Readiness) -> Response {
+    match keys {
+        None if *is_ready => StatusCode::NO_CONTENT.into_response(),
+        None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        Some(keys) => {
+            let status = if *is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            (status, Json(json!({ "keys": keys::status_json(keys) }))).into_response()
+        }
+    }
 }

@@ -206,6 +206,10 @@ pub(crate) struct Keys {
     pub(crate) algorithm: Option<String>,
     #[serde(default)]
     pub(crate) trust: Vec<PathBuf>,
+    pub(crate) rotate_days: Option<NonZeroU32>,
+    pub(crate) encryption_key_env: Option<String>,
+    pub(crate) encryption_key_file: Option<PathBuf>,
+    pub(crate) previous_encryption_key_file: Option<PathBuf>,
 }
 
 /// The content and lifetime of tokens.
@@ -327,7 +331,7 @@ impl Config {
         let mut config = Self::deserialize(toml::Deserializer::from(document)).map_err(mistake)?;
         for (variable, value) in std::env::vars_os() {
             let Some(setting) = variable.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
-            if !config.clients.iter().any(|client| client.get_ref().keeps_its_secret_in(&variable)) {
+            if !config.keeps_a_secret_in(&variable) {
                 let value = value.to_str().ok_or("the value is not UTF-8; use UTF-8 text".to_owned());
                 match value.and_then(|value| config.set(present_name(setting, &mut warnings)?, value)) {
                     Err(why) if why == NO_SUCH_SETTING && is_from_kubernetes(setting) => {
@@ -348,6 +352,14 @@ impl Config {
         }
         source.warnings = warnings;
         Ok((config, source))
+    }
+
+    /// A variable that holds a secret is not a setting, regardless of its name.
+    fn keeps_a_secret_in(&self, variable: &OsStr) -> bool {
+        // The environment can set this, too, and maybe after the variable that it names.
+        let of_keys = std::env::var_os(format!("{PREFIX}KEYS_ENCRYPTION_KEY_ENV"));
+        let of_keys = of_keys.as_deref().or(self.keys.encryption_key_env.as_deref().map(OsStr::new));
+        of_keys == Some(variable) || self.clients.iter().any(|client| client.get_ref().keeps_its_secret_in(variable))
     }
 
     /// Returns the configuration with a placeholder for each secret.
@@ -408,6 +420,14 @@ impl Config {
             "KEYS_SIGN" => keys.sign = optional(value).map(PathBuf::from),
             "KEYS_LOAD_OR_CREATE" => keys.load_or_create = optional(value).map(PathBuf::from),
             "KEYS_ALGORITHM" => keys.algorithm = optional(value),
+            "KEYS_ROTATE_DAYS" => {
+                keys.rotate_days = optional(value).map(|days| parse(&days, POSITIVE)).transpose()?;
+            }
+            "KEYS_ENCRYPTION_KEY_ENV" => keys.encryption_key_env = optional(value),
+            "KEYS_ENCRYPTION_KEY_FILE" => keys.encryption_key_file = optional(value).map(PathBuf::from),
+            "KEYS_PREVIOUS_ENCRYPTION_KEY_FILE" => {
+                keys.previous_encryption_key_file = optional(value).map(PathBuf::from);
+            }
             "KEYS_TRUST" => keys.trust = list(value, "a path")?,
             "TOKENS_LIFETIME_SECONDS" => tokens.lifetime_seconds = parse(value, NUMBER)?,
             "TOKENS_SCOPE" => tokens.scope = list(value, SCOPE)?,
@@ -556,7 +576,6 @@ fn without_password(url: &str) -> String {
 }
 
 impl Client {
-    /// A variable that holds a secret is not a setting, regardless of its name.
     fn keeps_its_secret_in(&self, variable: &OsStr) -> bool {
         let listed = self.credentials.iter().filter_map(|credential| credential.client_secret_env.as_deref());
         self.client_secret_env.as_deref().into_iter().chain(listed).any(|name| name == variable)

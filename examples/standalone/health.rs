@@ -28,8 +28,9 @@ pub(crate) async fn ask(config: &Config) -> Result<(), Mistake> {
     let answer = answer.map_err(|_| failed(format!("no answer within {} seconds", LIMIT.as_secs())))?;
     let answer = answer.map_err(|error| failed(format!("{error}; is the service running?")))?;
     match answer.split(' ').nth(1) {
-        Some("204") => Ok(()),
-        Some(status) => Err(failed(format!("the status is {status}, expected 204: the service is not ready"))),
+        // With keys in the store, the answer has a body about them.
+        Some("200" | "204") => Ok(()),
+        Some(status) => Err(failed(format!("the status is {status}, expected 200 or 204: the service is not ready"))),
         None => Err(failed("the answer is not HTTP".to_owned())),
     }
 }

@@ -9,6 +9,7 @@
 //! - `renamed.rs`: settings with former names.
 //! - `assertions.rs`: clients without shared secrets, platforms and trust domains.
 //! - `build.rs`: builds the server, its clients and its routes.
+//! - `keys.rs`: the keys: generated, in a file that is read again, or in the store, where they rotate.
 //! - `check.rs`: `--check`, which prints the effective configuration.
 //! - `store.rs`: opens the store that a URL names.
 //! - `log.rs`: logging, without secrets.
@@ -29,6 +30,7 @@ mod check;
 mod config;
 mod connection;
 mod health;
+mod keys;
 mod log;
 mod metrics;
 mod monitoring;
@@ -95,6 +97,7 @@ async fn run(Arguments { config: path, check, health }: Arguments) -> Result<(),
         tokio::spawn(monitoring::serve(listener, prometheus, live.clone()));
     }
     serve::serve(listener, &live, &health, stop).await;
+    live.state().keys().leave().await;
     Ok(())
 }
 

@@ -42,6 +42,5 @@ pub(crate) async fn serve(listener: TcpListener, prometheus: Prometheus, live: A
 
 fn routes(prometheus: Prometheus, live: Arc<Live>) -> Router {
     let metrics = async move || ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], prometheus.render());
-    let is_ready = move || live.state().is_ready();
-    Router::new().route("/metrics", get(metrics)).merge(build::health_routes(is_ready))
+    Router::new().route("/metrics", get(metrics)).merge(build::health_routes(move || live.state().readiness()))
 }

@@ -1,16 +1,19 @@
 //! The state that a reload replaces while the service runs: as a whole, or not at all.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
 use tokio::signal::unix::Signal;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tower_client_credentials::authorization_server::TrustedProxies;
 
-use crate::build::{self, Context, Kept};
+use crate::build::{self, Context, Kept, Readiness};
 use crate::config::{Config, Limits, LogFormat, Mistake, Source};
+use crate::keys::ServiceKeys;
 use crate::metrics;
 use crate::serve::Health;
 use crate::tls::Tls;
@@ -45,9 +48,12 @@ impl State {
         Ok(Self { app, tls, proxies, limits, health, kept, config, source })
     }
 
-    /// Returns whether the service should receive requests.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.health.is_ready() && self.kept.revocations.is_ready()
+    pub(crate) fn readiness(&self) -> Readiness {
+        self.kept.readiness(&self.health)
+    }
+
+    pub(crate) fn keys(&self) -> &ServiceKeys {
+        &self.kept.keys
     }
 }
 
@@ -68,6 +74,9 @@ impl Live {
     }
 }
 
+/// How often a key file is looked at, so that its key signs soon after it may.
+const LOOK: Duration = Duration::from_secs(30);
+
 /// What a reload needs, and what it cannot change.
 pub(crate) struct Reloader {
     path: PathBuf,
@@ -83,25 +92,42 @@ struct Fixed {
     metrics: Option<SocketAddr>,
     connections: u32,
     log: LogFormat,
+    rotate_days: Option<NonZeroU32>,
+    encryption_keys: (Option<String>, Option<PathBuf>, Option<PathBuf>),
+    /// The store, if the keys are in it.
+    store_of_keys: Option<String>,
 }
 
 impl Fixed {
-    fn of(config: &Config) -> Self {
+    fn of(config: &Config, source: &Source) -> Self {
+        let keys = &config.keys;
         Self {
             listen: config.listen,
             metrics: config.metrics.listen,
             connections: config.limits.connections.get(),
             log: config.log.format,
+            rotate_days: keys.rotate_days,
+            encryption_keys: (
+                keys.encryption_key_env.clone(),
+                keys.encryption_key_file.clone(),
+                keys.previous_encryption_key_file.clone(),
+            ),
+            store_of_keys: keys.rotate_days.map(|_| build::store_url(config, source)),
         }
     }
 
     fn refuse_change(&self, config: &Config, source: &Source) -> Result<(), Mistake> {
-        let now = Self::of(config);
+        let now = Self::of(config, source);
         let setting = match () {
             () if self.listen != now.listen => "listen",
             () if self.metrics != now.metrics => "metrics.listen",
             () if self.connections != now.connections => "limits.connections",
             () if self.log != now.log => "log.format",
+            () if self.rotate_days != now.rotate_days => "keys.rotate_days",
+            () if self.encryption_keys.0 != now.encryption_keys.0 => "keys.encryption_key_env",
+            () if self.encryption_keys.1 != now.encryption_keys.1 => "keys.encryption_key_file",
+            () if self.encryption_keys.2 != now.encryption_keys.2 => "keys.previous_encryption_key_file",
+            () if self.store_of_keys != now.store_of_keys => "store",
             () => return Ok(()),
         };
         let why = "a reload cannot change this setting; restart the service, or undo the change";
@@ -111,16 +137,20 @@ impl Fixed {
 
 impl Reloader {
     pub(crate) fn new(path: PathBuf, address: SocketAddr, health: &Health, live: &Arc<Live>) -> Self {
-        let fixed = Fixed::of(&live.state().config);
+        let state = live.state();
+        let fixed = Fixed::of(&state.config, &state.source);
         Self { path, address, health: health.clone(), live: live.clone(), fixed }
     }
 
-    /// Reloads at each signal, and reads the certificate again at intervals. Both happen in one task, so that neither replaces
-    /// the state that the other is building.
+    /// Reloads at each signal, and reads the certificate and the key file again at intervals. All happen in one task, so that none
+    /// replaces the state that another is building.
     pub(crate) async fn run(self, mut hangup: Signal) {
+        // Independent timers, so that the shorter interval does not restart the longer one.
+        let mut certificate_at = self.next_certificate();
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let files = self.live.state().config.tls.clone();
-            let interval = Duration::from_secs(files.reread_seconds.get().into());
+            let has_certificate = self.live.state().config.tls.certificate.is_some();
             tokio::select! {
                 signal = hangup.recv() => {
                     if signal.is_none() {
@@ -128,27 +158,35 @@ impl Reloader {
                     }
                     let reloaded = Box::pin(self.reload()).await;
                     report("the configuration", reloaded.map(|()| true));
+                    certificate_at = self.next_certificate();
                 }
-                () = tokio::time::sleep(interval), if files.certificate.is_some() => {
+                () = sleep_until(certificate_at), if has_certificate => {
+                    certificate_at = self.next_certificate();
                     match self.renew_certificate() {
                         Ok(false) => {}
                         renewed => report("the certificate", renewed),
                     }
                 }
+                _ = look.tick() => self.live.state().keys().look(),
             }
         }
+    }
+
+    fn next_certificate(&self) -> Instant {
+        Instant::now() + Duration::from_secs(self.live.state().config.tls.reread_seconds.get().into())
     }
 
     /// Builds a new state from the file and the files that it names, and replaces the current state only if all of it is valid.
     ///
     /// Everything that can fail is done before the one assignment at the end. Whatever else a reload is to renew belongs into
-    /// [`State::build`].
+    /// [`State::build`]. A replaced key file is last: its key is published at once, and nothing can fail after that.
     async fn reload(&self) -> Result<(), Mistake> {
         let (config, source) = Config::load(&self.path)?;
         source.log_warnings();
         self.fixed.refuse_change(&config, &source)?;
         let kept = self.live.state().kept.clone();
         let state = State::build(config, source, self.address, &self.health, Some(kept)).await?;
+        state.keys().read_again().map_err(|why| state.source.mistake_in("keys.load_or_create", why))?;
         self.live.set(state);
         Ok(())
     }

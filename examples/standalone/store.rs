@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
+use tower_client_credentials::keys::rotation::{KeyStore, MemoryKeyStore};
 use tower_client_credentials::registration::RegisteredClient;
 use tower_client_credentials::store::{
     AdminError, ChangeFeed, Changes, ClientAdmin, ClientChange, Cursor, ReplayLog, Revision, RevocationStore,
@@ -22,37 +23,42 @@ pub(crate) type Store = Arc<dyn Backend>;
 /// The supported URLs.
 const URLS: &str = "sqlite://FILE, postgres://…, redis://…, file:FILE or memory:";
 
-fn store(opened: impl Backend) -> Store {
-    Arc::new(opened)
+/// Returns a database as the store of clients and as that of keys.
+#[allow(dead_code)] // if no feature of a database is enabled
+fn both(opened: impl Backend + KeyStore + Clone) -> (Store, Arc<dyn KeyStore>) {
+    (Arc::new(opened.clone()), Arc::new(opened))
 }
 
-/// Opens the store that the URL names. Relative paths are relative to `folder`. An error message says how to fix the
+/// Opens the store that the URL names, and its place for keys: the same database, or a file next to it. Relative paths are relative to `folder`. An error message says how to fix the
 /// problem, and does not contain the password.
-pub(crate) async fn open(url: &str, folder: &Path) -> Result<Store, String> {
+pub(crate) async fn open(url: &str, folder: &Path) -> Result<(Store, Arc<dyn KeyStore>), String> {
     let (scheme, rest) = url.split_once(':').ok_or_else(|| format!("invalid store URL; use one of {URLS}"))?;
     match scheme {
-        "memory" => Ok(Arc::new(MemoryStore::default())),
+        "memory" => Ok((Arc::new(MemoryStore::default()), Arc::new(MemoryKeyStore::default()))),
         #[cfg(feature = "file")]
         "file" => {
             let path = folder.join(rest.strip_prefix("//").unwrap_or(rest));
+            let mut keys = path.clone().into_os_string();
+            keys.push(".keys");
             let opened = tower_client_credentials::store::FileStore::open(path).await;
-            opened.map(store).map_err(|error| printable(&error.to_string()))
+            let opened = opened.map_err(|error| printable(&error.to_string()))?;
+            Ok((Arc::new(opened), Arc::new(tower_client_credentials::store::FileKeyStore::new(keys))))
         }
         #[cfg(feature = "sqlite")]
         "sqlite" => {
             let path = folder.join(rest.strip_prefix("//").unwrap_or(rest));
             let opened = tower_client_credentials::store::SqliteStore::open(format!("sqlite://{}", path.display()));
-            opened.await.map(store).map_err(|error| chain(&error))
+            opened.await.map(both).map_err(|error| chain(&error))
         }
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => {
             let opened = tower_client_credentials::store::PostgresStore::connect(url).await;
-            opened.map(store).map_err(|error| chain(&error))
+            opened.map(both).map_err(|error| chain(&error))
         }
         #[cfg(feature = "redis")]
         "redis" | "rediss" => {
             let opened = tower_client_credentials::store::RedisStore::connect(url).await;
-            opened.map(store).map_err(|error| chain(&error))
+            opened.map(both).map_err(|error| chain(&error))
         }
         #[allow(unreachable_patterns)] // those whose feature is on were above
         "file" | "sqlite" | "postgres" | "postgresql" | "redis" | "rediss" => {

@@ -240,10 +240,12 @@ impl Keeper {
 
     /// Opens the ring, or creates it, unless other replicas are faster.
     async fn open(&self) -> Result<(), KeyRingError> {
+        let accepts_stored = self.settings.accepts_stored;
+        self.local.lock().await.accepts_stored = accepts_stored;
         for _ in 0..ATTEMPTS {
             self.refresh().await?;
             if self.local.lock().await.applied.is_some() {
-                return Ok(());
+                return if accepts_stored { self.accept_stored().await } else { Ok(()) };
             }
         }
         Err(KeyRingError::Busy)
@@ -640,7 +642,8 @@ fn why_restored(local: &Local, stored: &StoredRing) -> Option<String> {
     let known = local.applied.iter().map(|applied| applied.state.version).chain(others).max()?;
     (stored.version < known && !local.accepts_stored).then(|| {
         format!(
-            "the stored ring has version {}, and a live replica has {known}, so the store was restored from an older copy; the                  known ring is used until `KeyManager::accept_stored` is called, and no replica can start",
+            "the stored ring has version {}, and a live replica has {known}, so the store was restored from an older copy; the \
+             known ring is used until `KeyManager::accept_stored` is called, and no replica can start",
             stored.version
         )
     })

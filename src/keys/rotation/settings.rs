@@ -35,6 +35,7 @@ pub(super) struct Settings {
     pub(super) store_timeout: Duration,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) events: Option<EventSender>,
+    pub(super) accepts_stored: bool,
     /// Keys behind signers, which the store cannot contain.
     pub(super) external: PrivateKeys,
 }
@@ -58,6 +59,7 @@ impl KeyManagerBuilder {
             store_timeout: Duration::from_secs(2),
             clock: Arc::new(SystemClock),
             events: None,
+            accepts_stored: false,
             external: PrivateKeys::new(),
         })
     }
@@ -142,6 +144,14 @@ impl KeyManagerBuilder {
     /// Sends [events](crate::event) about the steps of keys to this sender. None by default.
     pub fn events(mut self, events: EventSender) -> Self {
         self.0.events = Some(events);
+        self
+    }
+
+    /// Accepts the stored ring when it is opened, as [`KeyManager::accept_stored`] does, although live replicas know a later version.
+    /// Without this, no process can open a ring that was restored from an older copy. For a tool of the operator; a service that
+    /// starts with it would accept every restored ring.
+    pub fn accept_stored(mut self) -> Self {
+        self.0.accepts_stored = true;
         self
     }
 

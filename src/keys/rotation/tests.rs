@@ -311,6 +311,26 @@ async fn a_restored_backup_is_refused_until_an_operator_accepts_it_and_no_replic
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_tool_that_starts_accepts_a_restored_ring_which_then_counts_on_every_replica() {
+    let site = Site::new();
+    let one = site.replica().await;
+    site.pass(2 * SECOND).await;
+    let backup = site.store.load_ring("default").await.unwrap();
+    let first = signing(&one);
+    one.distrust(&first).await.unwrap();
+    let known = one.status().version;
+    site.store.overwrite("default", backup.version, &backup.document);
+    assert!(site.builder(&Link::to(&site.store)).connect().await.is_err());
+    let tool = site.builder(&Link::to(&site.store)).accept_stored().connect().await.unwrap();
+    assert!(tool.status().version > known, "{:?}", tool.status());
+    site.pass(2 * SECOND).await;
+    assert_eq!(signing(&one), first);
+    // From now on, it is as strict as any other.
+    site.store.overwrite("default", backup.version, &backup.document);
+    assert!(matches!(tool.rotate().await, Err(KeyRingError::Refused(_))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_altered_row_is_not_used_raises_an_event_and_stops_all_steps() {
     let site = Site::new();
     let (events, mut received) = event::channel();
