@@ -101,7 +101,7 @@ enum Command {
     RefreshKeys { id: ClientId },
     /// Marks the existing tokens of a client as revoked in the store. The client may request new tokens.
     RevokeTokens { id: ClientId },
-    /// Shows, rotates and distrusts the keys of a token service that keeps them in its store (keys.rotate_days).
+    /// Shows, rotates and distrusts the keys of a token service that keeps them in its store (`rotate_days`).
     Keys(KeyArguments),
     /// Adds the clients of a file with one JSON record per line. Clients whose id exists already are skipped.
     Import {

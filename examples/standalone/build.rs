@@ -76,7 +76,7 @@ pub(crate) async fn app(config: &Config, source: &Source, context: Context<'_>) 
     refuse_clients_in_both(config, source, &kept.store).await?;
     let (store, revocations) = (kept.store.clone(), kept.revocations.clone());
     let proxies = proxies(config, source)?;
-    let server = server(config, source, proxies, address, keys, store.clone(), revocations)?;
+    let server = server(config, source, proxies, address, keys, store, revocations)?;
     let body_deadline = Duration::from_secs(config.limits.body_seconds.into());
     let routes = routes(config, source, &server)?;
     if !was_kept {
