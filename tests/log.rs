@@ -52,6 +52,7 @@ impl Log {
     fn new() -> Self {
         let text = Arc::new(Mutex::default());
         let sink = Sink(Arc::clone(&text));
+        common::enable_log_lines();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(LevelFilter::TRACE)
             .with_span_events(FmtSpan::FULL)

@@ -493,6 +493,7 @@ async fn a_token_from_a_clock_that_was_set_back_has_expired_when_the_time_of_the
 async fn a_clock_that_was_set_back_causes_a_warning_for_each_affected_client() {
     let log = Log::default();
     let writer = log.clone();
+    common::enable_log_lines();
     let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     let SetBack { now, server, .. } = set_back_after_a_revocation(3_600).await;
@@ -564,6 +565,7 @@ async fn building_a_server_that_does_not_follow_its_administered_store_logs_a_wa
             let builder = if is_administered { settings(file) } else { settings(MemoryStore::default()) };
             let builder = revocations.into_iter().fold(builder, AuthorizationServerBuilder::revocations);
             let writer = log.clone();
+            common::enable_log_lines();
             let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
             tracing::subscriber::with_default(subscriber, || builder.build()).unwrap();
             String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
@@ -758,6 +760,7 @@ impl std::io::Write for Log {
 async fn an_outage_is_logged_once_when_it_begins_and_once_when_it_ends() {
     let log = Log::default();
     let writer = log.clone();
+    common::enable_log_lines();
     let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     let store = OutOfReach::default();

@@ -394,6 +394,7 @@ async fn a_host_whose_clock_differs_from_that_of_the_database_logs_a_warning_onc
     for (seconds, expected) in [(0, 0), (-10, 1), (10, 1)] {
         let log = Log::default();
         let writer = log.clone();
+        common::enable_log_lines();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
         let guard = tracing::subscriber::set_default(subscriber);
         let store = PostgresStore::builder(server.url()).clock(Off(seconds)).connect().await.unwrap();

@@ -26,6 +26,13 @@ use tower_client_credentials::{
     AuthorizationServer, Client, ClientAuthMethod, ClientSecret, ClientStore, KeyRing, MemoryStore, Scope,
 };
 
+/// Enables all log lines of the process, so that the subscriber of one thread gets those of its thread. Without a second
+/// subscriber, a line that a thread without one reaches first stays disabled for all threads.
+pub fn enable_log_lines() {
+    static ENABLED: std::sync::Once = std::sync::Once::new();
+    ENABLED.call_once(|| tracing::subscriber::set_global_default(tracing_subscriber::registry()).unwrap());
+}
+
 pub const ISSUER: &str = "https://auth.example.com";
 pub const API: &str = "https://api.example.com";
 pub const OTHER_API: &str = "https://other.example.com";

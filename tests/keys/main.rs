@@ -42,6 +42,8 @@ impl Drop for KeyFile {
 
 /// Returns the log of `work`.
 fn logged<T>(work: impl FnOnce() -> T) -> (T, String) {
+    static ENABLED: std::sync::Once = std::sync::Once::new();
+
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -57,6 +59,8 @@ fn logged<T>(work: impl FnOnce() -> T) -> (T, String) {
 
     let log = Log::default();
     let writer = log.clone();
+    // Otherwise, a line that a thread without a subscriber reaches first may stay disabled for all threads.
+    ENABLED.call_once(|| tracing::subscriber::set_global_default(tracing_subscriber::registry()).unwrap());
     let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
     let result = tracing::subscriber::with_default(subscriber, work);
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();

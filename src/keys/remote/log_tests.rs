@@ -26,6 +26,9 @@ impl io::Write for Log {
 
 impl Log {
     fn start() -> (Self, tracing::subscriber::DefaultGuard) {
+        // Otherwise, a line that a thread without a subscriber reaches first may stay disabled for all threads.
+        static ENABLED: std::sync::Once = std::sync::Once::new();
+        ENABLED.call_once(|| tracing::subscriber::set_global_default(tracing_subscriber::registry()).unwrap());
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
