@@ -165,7 +165,7 @@ impl ServiceKeys {
         if let Some(manager) = self.manager()
             && let Err(error) = manager.leave().await
         {
-            tracing::warn!(error = chain(&error), "other replicas wait for this one until its lease ends");
+            tracing::warn!(error = chain(&error), "other replicas wait until the lease of this replica ends");
         }
     }
 }
