@@ -39,7 +39,9 @@ use tower::util::option_layer;
 use tower::{Service, ServiceBuilder, service_fn};
 use tower_client_credentials::clock::ManualClock;
 use tower_client_credentials::event::{self, EventReceiver, Outcome};
-use tower_client_credentials::store::{Changes, Cursor, Revocation, RevocationStore, StoreError};
+use tower_client_credentials::store::{
+    ChangeFeed, Changes, Cursor, Revocation, RevocationStore, StoreError, StoreFuture,
+};
 use tower_client_credentials::{BearerAuthLayer, MemoryStore, Revocations, TokenEndpointLayer, VerifiedToken};
 use tower_http::cors::{Any, CorsLayer};
 
