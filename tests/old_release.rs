@@ -2,7 +2,7 @@
 //!
 //! `scripts/old-release` builds f06e5ac, and runs this with the folder of its examples in `OLD_RELEASE`.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests, which may
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests, which may
 
 mod common;
 

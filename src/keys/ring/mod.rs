@@ -40,8 +40,8 @@ struct Shared {
     longest_token: Option<Duration>,
     /// What keeps the ring up to date, for as long as the ring is used.
     keeper: OnceLock<Box<dyn Any + Send + Sync>>,
-    /// Held while the keys are replaced, so that two replacements do not overlap.
-    replacing: Mutex<()>,
+    /// The keys that are trusted in addition. Held while the keys are replaced, so that two replacements do not overlap.
+    additional: Mutex<Vec<VerifyingKey>>,
 }
 
 impl KeyRing {
@@ -58,8 +58,8 @@ impl KeyRing {
     /// Creates a ring whose keys can change, and that limits the lifetime of the tokens that its keys sign.
     pub(crate) fn limited(snapshot: KeySnapshot, longest_token: Option<Duration>) -> Self {
         let current = ArcSwap::from_pointee(snapshot.with_trust());
-        let (keeper, replacing) = (OnceLock::new(), Mutex::default());
-        Self(Keys::Changing(Arc::new(Shared { current, longest_token, keeper, replacing })))
+        let (keeper, additional) = (OnceLock::new(), Mutex::default());
+        Self(Keys::Changing(Arc::new(Shared { current, longest_token, keeper, additional })))
     }
 
     fn changing(&self) -> Option<&Arc<Shared>> {
@@ -105,12 +105,21 @@ impl KeyRing {
         SigningKey::from_pem(pem).map(Self::new)
     }
 
-    /// Returns a ring of its own that trusts one more key, which does not sign. It is published in the key set, so that resource
+    /// Returns a ring that trusts one more key, which does not sign. It is published in the key set, so that resource
     /// servers trust it, too; a secret for HS256 is never published. A key that is already in the ring stays unchanged. An RSA
     /// key with another algorithm counts as another key, so that tokens stay valid when the algorithm changes.
+    ///
+    /// The result is a ring of its own, unless the keys of this one can change: then its clones trust the key as well, for as
+    /// long as the process runs, independent of the steps of the other keys.
     #[must_use]
     pub fn also_trust(self, key: VerifyingKey) -> Self {
-        Self::of(self.current().also_trusting(key))
+        let Some(shared) = self.changing() else { return Self::of(self.current().also_trusting(key)) };
+        let mut additional = shared.additional.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = shared.current.load_full().also_trusting(key.clone());
+        additional.push(key);
+        shared.install(snapshot);
+        drop(additional);
+        self
     }
 
     /// Returns the `kid` of every trusted key, beginning with the one that signs.
@@ -156,18 +165,25 @@ impl KeyRing {
     /// Replaces the keys of a ring that can [change](Self::limited). Every step that begins from now on uses the new ones.
     pub(crate) fn replace(&self, snapshot: KeySnapshot) {
         let Some(shared) = self.changing() else { return };
-        let _guard = shared.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = shared.current.load_full();
-        let now = Arc::new(snapshot.after(&before));
-        shared.current.store(now.clone());
-        // Afterwards, so that a key that is found to be gone is looked up in the new keys.
-        now.tell_trust(&before);
+        let additional = shared.additional.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.install(additional.iter().cloned().fold(snapshot, |keys, key| keys.also_trusting(key)));
     }
 
     /// Returns the JSON Web Key Set (RFC 7517 §5).
     #[cfg(test)]
     pub(crate) fn to_jwk_set(&self) -> jsonwebtoken::jwk::JwkSet {
         self.current().to_jwk_set()
+    }
+}
+
+impl Shared {
+    /// Replaces the keys. The caller holds the lock.
+    fn install(&self, snapshot: KeySnapshot) {
+        let before = self.current.load_full();
+        let now = Arc::new(snapshot.after(&before));
+        self.current.store(now.clone());
+        // Afterwards, so that a key that is found to be gone is looked up in the new keys.
+        now.tell_trust(&before);
     }
 }
 
@@ -240,16 +256,18 @@ mod tests {
     }
 
     #[test]
-    fn a_clone_follows_a_change_and_a_ring_with_one_more_key_does_not() {
+    fn clones_follow_a_change_and_one_more_key_stays_trusted() {
         let ring = KeyRing::limited(KeySnapshot::new(SigningKey::generate(Algorithm::ES256).unwrap()), None);
         let clone = ring.clone();
-        let other = ring.clone().also_trust(SigningKey::generate(Algorithm::EdDSA).unwrap().verifying_key());
+        let more = SigningKey::generate(Algorithm::EdDSA).unwrap().verifying_key();
+        let other = ring.clone().also_trust(more.clone());
         let new = SigningKey::generate(Algorithm::ES256).unwrap();
         let new_id = new.key_id().to_owned();
         ring.replace(KeySnapshot::new(new));
-        assert_eq!(clone.key_ids().collect::<Vec<_>>(), [new_id.as_str()]);
-        assert!(clone.ptr_eq(&ring) && !other.ptr_eq(&ring));
-        assert!(other.key_ids().all(|key_id| key_id != new_id));
+        for ring in [&ring, &clone, &other] {
+            assert_eq!(ring.key_ids().collect::<Vec<_>>(), [new_id.as_str(), more.key_id()]);
+        }
+        assert!(clone.ptr_eq(&ring) && other.ptr_eq(&ring));
     }
 
     #[test]

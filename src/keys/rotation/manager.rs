@@ -334,7 +334,14 @@ impl Keeper {
             self.apply_stored(local, &stored)?;
             let was_usable = self.lease.is_usable();
             let version = local.applied.as_ref().map_or(0, |applied| applied.state.version);
-            let is_due = self.lease.age().is_none_or(|age| age >= self.settings.lease / 6);
+            if is_behind(local, &stored) {
+                // Another replica may have distrusted a key that this one still uses. Its lease ends, and then it answers 503.
+                self.record_status(local, &stored);
+                return Ok(stored);
+            }
+            // A restored store lacks this lease: until it is there again, a process that starts cannot notice the restore.
+            let is_known = stored.replicas.iter().any(|replica| replica.name == self.replica);
+            let is_due = !is_known || self.lease.age().is_none_or(|age| age >= self.settings.lease / 6);
             if is_due || local.reported != version {
                 self.report(local, version, requested_at).await?;
             }
@@ -647,6 +654,13 @@ fn why_restored(local: &Local, stored: &StoredRing) -> Option<String> {
             stored.version
         )
     })
+}
+
+/// Returns whether the ring has a version that this replica could not apply: one in the store, or that of a live replica.
+fn is_behind(local: &Local, stored: &StoredRing) -> bool {
+    let own = local.applied.as_ref().map_or(0, |applied| applied.state.version);
+    let others = stored.replicas.iter().map(|replica| replica.version);
+    !local.accepts_stored && others.chain([stored.version]).any(|version| version > own)
 }
 
 /// Returns an error if the stored ring is altered or restored, so that nothing may be written over it.
