@@ -118,7 +118,7 @@ impl RegisteredClient {
         self.registration.credentials.as_ref().map_or(&[], |credentials| &credentials.list)
     }
 
-    /// Returns the time until which [older assertions](Client::legacy_assertions_until) are accepted.
+    /// Returns the time until which [older assertions](super::Client::legacy_assertions_until) are accepted.
     #[must_use]
     pub fn legacy_assertions(&self) -> Option<SystemTime> {
         self.legacy_until().map(UnixTime::to_system)

@@ -44,7 +44,7 @@ use crate::registration::RegisteredClient;
 /// 1. The members are those of the record of a [`RegisteredClient`]. An unknown member is an error, unless the record has
 ///    `version = 2` and does not list the member in `must_understand`: then the member is kept when the file is written.
 /// 2. A change takes effect within a second, and completely: no request sees a part of it. It is written to the
-///    [feed](RevocationStore::changes). The tokens of a client that it disables or removes are revoked.
+///    [feed](crate::store::ChangeFeed::changes). The tokens of a client that it disables or removes are revoked.
 /// 3. An invalid file is refused, with line and reason in the log and in [`fault`](Self::fault), and the clients that were
 ///    read before stay in use. An empty file is invalid, since an unfinished write looks like that.
 /// 4. [`ClientAdmin`] rewrites the file in one atomic step, and keeps its owner and permissions. **Comments are lost.**

@@ -36,7 +36,7 @@ use crate::clock::Clock;
 ///    may start at the same time. Once the tables exist, a role that may not create tables is sufficient.
 /// 2. Each call is one statement, and `find` one indexed lookup. Writes wait for the disk even if `synchronous_commit` is off.
 /// 3. The feed is read by the visibility of transactions, not by a sequence, whose numbers become visible out of order; see
-///    [`changes`](RevocationStore::changes). `NOTIFY` only shortens the wait for the next poll.
+///    [`changes`](crate::store::ChangeFeed::changes). `NOTIFY` only shortens the wait for the next poll.
 /// 4. A call that takes too long fails here and is cancelled on the server (`statement_timeout`). A connection that does not
 ///    answer is replaced. After a restart of the server, no process needs to be restarted.
 ///

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// memory](crate::ClientStore::in_memory).
 ///
 /// A change of a client is effective at the latest when its entry expires, and sooner if the server follows the
-/// [feed](crate::store::RevocationStore::changes) of a revocation store. If it has not heard from that feed for 2
+/// [feed](crate::store::ChangeFeed::changes) of a revocation store. If it has not heard from that feed for 2
 /// seconds, the server asks the client store about each client every 2 seconds.
 ///
 /// ```
