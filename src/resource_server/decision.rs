@@ -98,7 +98,7 @@ impl Guard {
             Ok(Verification::Waiting(verification)) => return Decision::Waiting(verification),
             Ok(Verification::Done(verified)) => self.conclude(verified, request),
             Err(BearerError::NoCredentials) if self.optional => Admission::without_token(Ok(())),
-            Err(error) => Admission::without_token(Err(error)),
+            Err(error) => Admission::without_token(Err(self.counted(error, request.into()))),
         })
     }
 
@@ -188,11 +188,15 @@ impl Guard {
         }
     }
 
-    /// Sets the token of the request. A token from another verifier is removed, except by a layer that only reports.
+    /// Sets the token of the request. A token from another verifier is removed, and so is the identity of an API key that an
+    /// outer layer accepted and this one did not check, except by a layer that only reports.
     fn hand_on<B>(self: &Arc<Self>, token: Option<VerifiedToken>, request: &mut Request<B>) {
         let Some(token) = token else {
             if !self.only_reports {
                 request.extensions_mut().remove::<VerifiedToken>();
+                if self.api_keys.is_none() {
+                    request.extensions_mut().remove::<ApiKeyIdentity>();
+                }
             }
             return;
         };

@@ -239,24 +239,26 @@ fn from(peer: u8, mut request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
 async fn wrong_keys_are_throttled_by_address_and_the_right_key_always_passes() {
     let world = World::new();
     let keys = keys().peer_address(|request| request.extensions().get::<Peer>().map(|peer| peer.0));
-    for (keys, wrong, right) in [
-        (keys.clone(), bearer(WRONG), bearer(BILLING)),
-        (keys.header(X_API_KEY).unwrap(), request(&[(X_API_KEY, WRONG)]), request(&[(X_API_KEY, BILLING)])),
+    for (keys, wrong, right, refused) in [
+        (keys.clone(), bearer(WRONG), bearer(BILLING), 401),
+        // Characters that no token has: a malformed request, which is a guess all the same.
+        (keys.clone(), bearer("1|guess"), bearer(BILLING), 400),
+        (keys.header(X_API_KEY).unwrap(), request(&[(X_API_KEY, WRONG)]), request(&[(X_API_KEY, BILLING)]), 401),
     ] {
         // A set of its own, with counts of its own.
         let layer = world.guard().api_keys(keys);
         world.clock.advance(Duration::from_secs(60));
         let start = world.clock.clone();
         for _ in 0..100 {
-            assert_eq!(status(&layer, from(1, wrong.clone())).await, 401);
+            assert_eq!(status(&layer, from(1, wrong.clone())).await, refused);
         }
         let refusal = ask(&layer, from(1, wrong.clone())).await;
         assert_eq!(refusal.status(), StatusCode::TOO_MANY_REQUESTS);
         assert!(refusal.headers().contains_key(RETRY_AFTER) && !refusal.headers().contains_key(WWW_AUTHENTICATE));
         assert_eq!(status(&layer, from(1, right.clone())).await, 200, "the right key");
-        assert_eq!(status(&layer, from(2, wrong.clone())).await, 401, "another address");
+        assert_eq!(status(&layer, from(2, wrong.clone())).await, refused, "another address");
         start.advance(Duration::from_secs(60));
-        assert_eq!(status(&layer, from(1, wrong)).await, 401, "the next minute");
+        assert_eq!(status(&layer, from(1, wrong)).await, refused, "the next minute");
     }
 }
 
@@ -290,6 +292,25 @@ async fn nested_layers_accept_a_key_that_the_outer_one_removed() {
     // Other keys are another set, so the identity of the outer layer is not one of theirs.
     let other = world.guard().api_keys(ApiKeys::until(at(NOW + 3600)));
     assert_eq!(answer(&other, BILLING).await, 401);
+}
+
+#[tokio::test]
+async fn an_inner_layer_without_keys_removes_the_identity_that_an_outer_one_proved() {
+    let world = World::new();
+    let outer = world.guard().api_keys(keys().header(X_API_KEY).unwrap());
+    let found = async |inner: BearerAuthLayer| {
+        let echo = service_fn(async |request: Request<Full<Bytes>>| {
+            let is_key = request.extensions().get::<ApiKeyIdentity>().is_some();
+            let status = if is_key { StatusCode::OK } else { StatusCode::NO_CONTENT };
+            let mut response = Response::new(Full::<Bytes>::default());
+            *response.status_mut() = status;
+            Ok::<_, Infallible>(response)
+        });
+        outer.layer(inner.layer(echo)).oneshot(request(&[(X_API_KEY, REPORTS)])).await.unwrap().status()
+    };
+    // The key has not the scope that this layer requires, and was not checked for it.
+    assert_eq!(found(world.guard().optional().require_scope(WRITE)).await, 204);
+    assert_eq!(found(world.guard().dangerous_only_report()).await, 200, "a layer that only reports changes nothing");
 }
 
 struct MayRead;

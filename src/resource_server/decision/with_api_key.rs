@@ -50,11 +50,14 @@ impl Guard {
         Some(Admission { token: None, identity: decision.is_ok().then_some(identity), decision })
     }
 
-    /// Counts a text behind `Bearer` that is neither a key nor a token, and returns its refusal.
+    /// Counts a text behind `Bearer` that is neither a key nor a token, and returns its refusal. A text with characters that no
+    /// token has is a malformed request, but an API key may have them.
     pub(super) fn counted(&self, error: BearerError, request: RequestHead<'_>) -> BearerError {
         let Some(keys) = self.api_keys.as_ref().filter(|keys| keys.own_header().is_none()) else { return error };
-        let is_malformed =
-            matches!(&error, BearerError::InvalidToken(refused) if refused.reason() == InvalidToken::Malformed);
+        let is_malformed = match &error {
+            BearerError::InvalidToken(refused) => refused.reason() == InvalidToken::Malformed,
+            error => *error == BearerError::InvalidRequest,
+        };
         if is_malformed && matches!(keys.find(request.headers()), Presented::Unknown) {
             return keys.wrong(error, request, self.verifier.now());
         }

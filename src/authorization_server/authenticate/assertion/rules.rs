@@ -47,7 +47,7 @@ pub(super) struct Assertion<'a> {
     pub(super) client_id: ClientId,
 }
 
-/// What is accepted only because of an allowance for older clients.
+/// A part of an assertion that is accepted only because of an allowance for older clients.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Legacy {
     pub(super) part: &'static str,
