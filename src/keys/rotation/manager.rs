@@ -60,6 +60,8 @@ struct Local {
     accepts_stored: bool,
     /// The last reason why the stored ring was refused, so that it is reported once.
     refused: Option<String>,
+    /// The reason why the stored ring cannot be read now.
+    unreadable: Option<String>,
 }
 
 struct Applied {
@@ -68,6 +70,22 @@ struct Applied {
     digest: [u8; 32],
     problems: Vec<String>,
     is_by_current: bool,
+}
+
+/// Stops the use of the ring when the background task ends although the ring is still used: its runtime ended, or the store
+/// panicked. Without the task, a key that another replica distrusts would stay in use.
+struct CutOffOnDrop(Arc<Keeper>);
+
+impl Drop for CutOffOnDrop {
+    fn drop(&mut self) {
+        let Some(ring) = self.0.ring.upgrade() else { return };
+        // Not a warning: this also happens when the process ends.
+        tracing::info!(
+            ring = self.0.settings.name,
+            "the task that follows the key ring has ended, so the ring is not used"
+        );
+        ring.replace(ring.snapshot().cut_off());
+    }
 }
 
 /// Ends the background task when the last clone of the ring is dropped.
@@ -265,6 +283,7 @@ impl Keeper {
 
     /// Looks at the store again and again, until the ring is dropped.
     async fn follow(self: Arc<Self>) {
+        let _stop = CutOffOnDrop(self.clone());
         loop {
             let (interval, failures) = (self.settings.poll_interval, self.failures.load(Ordering::Relaxed));
             let wait = interval.saturating_mul(2_u32.saturating_pow(failures));
@@ -379,6 +398,10 @@ impl Keeper {
         }
         let digest = sha256(stored.document.as_bytes());
         if stored.version == 0 || applied.is_some_and(|applied| applied.digest == digest) {
+            // It could not be read in the meantime, and is again what it was.
+            if local.unreadable.take().is_some() {
+                local.refused = None;
+            }
             return Ok(());
         }
         let mut private = applied.map(|applied| applied.private.clone()).unwrap_or_default();
@@ -388,11 +411,11 @@ impl Keeper {
             Ok(opened) => opened,
             Err(error) => {
                 self.refused(local, &error.to_string());
-                let applied = local.applied.as_mut().ok_or(error)?;
-                applied.problems = local.refused.iter().cloned().collect();
-                return Ok(());
+                local.unreadable = Some(error.to_string());
+                return if local.applied.is_some() { Ok(()) } else { Err(error.into()) };
             }
         };
+        local.unreadable = None;
         if opened.problems.is_empty() {
             local.refused = None;
         } else {
@@ -617,7 +640,8 @@ impl Keeper {
         let Some(applied) = &local.applied else { return };
         let state = &applied.state;
         let lagging = lagging(stored, &self.replica, state.version);
-        let status = RingStatus::of(state, self.settings.every.map(millis), lagging, applied.problems.clone());
+        let problems = applied.problems.iter().chain(&local.unreadable).cloned().collect();
+        let status = RingStatus::of(state, self.settings.every.map(millis), lagging, problems);
         metrics::key_ring(status.signing().map(|key| key.since), status.next_step, status.lagging.len());
         *self.status() = status;
     }
@@ -666,7 +690,7 @@ fn is_behind(local: &Local, stored: &StoredRing) -> bool {
 /// Returns an error if the stored ring is altered or restored, so that nothing may be written over it.
 fn refuse_altered(local: &Local, stored: &StoredRing) -> Result<(), KeyRingError> {
     let altered = local.applied.as_ref().filter(|applied| !applied.problems.is_empty());
-    let altered = altered.map(|applied| applied.problems.join("; "));
+    let altered = altered.map(|applied| applied.problems.join("; ")).or(local.unreadable.clone());
     why_restored(local, stored).or(altered).map_or(Ok(()), |reason| Err(KeyRingError::Refused(reason)))
 }
 

@@ -27,15 +27,17 @@ fn by(first: u8) -> KeyEncryptionKey {
 struct Link {
     store: MemoryKeyStore,
     is_cut: Arc<AtomicBool>,
+    panics: Arc<AtomicBool>,
     saves: Arc<AtomicUsize>,
 }
 
 impl Link {
     fn to(store: &MemoryKeyStore) -> Self {
-        Self { store: store.clone(), is_cut: Arc::default(), saves: Arc::default() }
+        Self { store: store.clone(), is_cut: Arc::default(), panics: Arc::default(), saves: Arc::default() }
     }
 
     fn check(&self) -> Result<(), KeyStoreError> {
+        assert!(!self.panics.load(Ordering::SeqCst), "a mistake in a store");
         if self.is_cut.load(Ordering::SeqCst) { Err(KeyStoreError::new("cut off")) } else { Ok(()) }
     }
 }
@@ -352,6 +354,35 @@ async fn an_altered_row_is_not_used_raises_an_event_and_stops_all_steps() {
     one.accept_stored().await.unwrap();
     assert_eq!(states(&one), [KeyState::Signing, KeyState::Published]);
     assert!(one.status().problems.is_empty() && one.ring().key_ids().all(|key_id| key_id != altered));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ring_that_cannot_be_read_for_a_moment_does_not_prevent_a_distrust_afterwards() {
+    let site = Site::new();
+    let one = site.replica().await;
+    let signs = signing(&one);
+    let stored = site.store.load_ring("default").await.unwrap();
+    site.store.overwrite("default", stored.version, "{}");
+    site.pass(2 * SECOND).await;
+    assert!(one.status().problems[0].contains("not readable"), "{:?}", one.status());
+    assert!(matches!(one.distrust(&signs).await, Err(KeyRingError::Refused(_))), "nothing is written over it");
+    site.store.overwrite("default", stored.version, &stored.document);
+    site.pass(2 * SECOND).await;
+    assert!(one.status().problems.is_empty(), "{:?}", one.status());
+    one.distrust(&signs).await.unwrap();
+    assert!(one.ring().key_ids().all(|key_id| key_id != signs));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ring_that_nothing_follows_any_more_is_not_used() {
+    let site = Site::new();
+    let link = Link::to(&site.store);
+    let one = site.builder(&link).connect().await.unwrap();
+    site.pass(2 * SECOND).await;
+    assert!(!one.ring().current().is_cut_off());
+    link.panics.store(true, Ordering::SeqCst);
+    site.pass(2 * SECOND).await;
+    assert!(one.ring().current().is_cut_off() && one.ring().current().signing_key().is_err());
 }
 
 #[tokio::test(start_paused = true)]
