@@ -507,13 +507,18 @@ fn observability_lists_every_code() {
 const RUN: [&str; 2] = ["manual/stores.md", "manual/standalone.md"];
 
 /// Commands that no test runs as they are, with the reason.
-const NOT_RUN: [(&str, &str); 6] = [
+const NOT_RUN: [(&str, &str); 8] = [
     (
         "cargo add tower-client-credentials --features axum,argon2",
         "run by tests/examples.rs, with the path of this crate instead of its published version",
     ),
     ("cargo add axum", "run by tests/examples.rs"),
     ("cargo add tokio --features full", "run by tests/examples.rs"),
+    (
+        "cargo run --example standalone -- --config examples/standalone.toml",
+        "it serves until it is stopped; tests/standalone.rs starts it with this file",
+    ),
+    ("scripts/test", "it runs this test"),
     (
         "export TCC_STORE=postgres://tokens@db.example.com/tokens",
         "there is no such host; tests start their own Postgres",
