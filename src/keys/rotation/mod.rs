@@ -37,8 +37,12 @@
 //! # Ok(()) }
 //! ```
 
+mod change;
+mod decision;
 mod document;
+mod exchange;
 mod gcm;
+mod keeper;
 mod key_encryption;
 mod key_file;
 mod lifecycle;

@@ -1,0 +1,221 @@
+//! [`Keeper`]: what a replica has of a ring, and the task that follows the store.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
+
+use super::KeyRingError;
+use super::document::PrivateKeys;
+use super::lifecycle::RingState;
+use super::settings::Settings;
+use super::status::RingStatus;
+use super::store::{KeyStoreError, Replica};
+use crate::crypto::fill_random;
+use crate::deadline::within;
+use crate::keys::ring::WeakKeyRing;
+use crate::keys::{KeyError, KeyRing, KeySnapshot, Lease, NoSigningKey, SharedKeys};
+
+/// What the background task and the operator's calls share.
+pub(super) struct Keeper {
+    pub(super) settings: Settings,
+    pub(super) replica: String,
+    pub(super) lease: Arc<Lease>,
+    pub(super) ring: WeakKeyRing,
+    /// What this process has of the ring. Held during a whole exchange with the store, so that exchanges do not overlap.
+    pub(super) local: tokio::sync::Mutex<Local>,
+    pub(super) status: Mutex<RingStatus>,
+    /// How many looks at the store in a row failed.
+    pub(super) failures: AtomicU32,
+    pub(super) task: OnceLock<AbortHandle>,
+}
+
+#[derive(Default)]
+pub(super) struct Local {
+    pub(super) applied: Option<Applied>,
+    /// The version in the last renewal of the lease.
+    pub(super) reported: u64,
+    /// Whether an operator accepts the stored ring, although it is older or altered.
+    pub(super) accepts_stored: bool,
+    /// The last reason why the stored ring was refused, so that it is reported once.
+    pub(super) refused: Option<String>,
+    /// The reason why the stored ring cannot be read now.
+    pub(super) unreadable: Option<String>,
+}
+
+pub(super) struct Applied {
+    pub(super) state: RingState,
+    pub(super) private: PrivateKeys,
+    pub(super) digest: [u8; 32],
+    pub(super) problems: Vec<String>,
+    pub(super) is_by_current: bool,
+}
+
+/// Stops the use of the ring when the background task ends although the ring is still used: its runtime ended, or the store
+/// panicked. Without the task, a key that another replica distrusts would stay in use.
+struct CutOffOnDrop(Arc<Keeper>);
+
+impl Drop for CutOffOnDrop {
+    fn drop(&mut self) {
+        let Some(ring) = self.0.ring.upgrade() else { return };
+        // Not a warning: this also happens when the process ends.
+        tracing::info!(
+            ring = self.0.settings.name,
+            "the task that follows the key ring has ended, so the ring is not used"
+        );
+        ring.replace(ring.snapshot().cut_off());
+    }
+}
+
+/// Ends the background task when the last clone of the ring is dropped.
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// How often a change is tried again when other replicas are faster.
+pub(super) const ATTEMPTS: usize = 20;
+
+/// The longest time between two looks at a store that fails.
+const MAX_WAIT: Duration = Duration::from_millis(400);
+
+impl Keeper {
+    /// Opens the ring, and follows it from then on.
+    pub(super) async fn start(settings: Settings) -> Result<(KeyRing, Arc<Self>), KeyRingError> {
+        let lease = Arc::new(Lease::new(settings.clock.clone(), settings.usable()));
+        // Never served: `connect` fails unless the ring was read.
+        let empty = SharedKeys {
+            signing: Err(NoSigningKey("the ring was not read yet".into())),
+            trusted: Vec::new(),
+            next_algorithms: Vec::new(),
+            max_age: settings.max_age,
+            lease: Some(lease.clone()),
+        };
+        let ring = KeyRing::limited(KeySnapshot::shared(empty), Some(settings.longest_token));
+        let keeper = Arc::new(Self {
+            replica: random_name()?,
+            settings,
+            lease,
+            ring: ring.downgrade(),
+            local: tokio::sync::Mutex::default(),
+            status: Mutex::default(),
+            failures: AtomicU32::new(0),
+            task: OnceLock::new(),
+        });
+        keeper.open().await?;
+        let task = tokio::spawn(keeper.clone().follow()).abort_handle();
+        let _ = keeper.task.set(task.clone());
+        ring.keep(AbortOnDrop(task));
+        Ok((ring, keeper))
+    }
+
+    pub(super) fn status(&self) -> MutexGuard<'_, RingStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens the ring, or creates it, unless other replicas are faster.
+    pub(super) async fn open(&self) -> Result<(), KeyRingError> {
+        let accepts_stored = self.settings.accepts_stored;
+        self.local.lock().await.accepts_stored = accepts_stored;
+        for _ in 0..ATTEMPTS {
+            self.refresh().await?;
+            if self.local.lock().await.applied.is_some() {
+                return if accepts_stored { self.accept_stored().await } else { Ok(()) };
+            }
+        }
+        Err(KeyRingError::Busy)
+    }
+
+    pub(super) async fn leave(&self) -> Result<(), KeyRingError> {
+        let local = self.local.lock().await;
+        if let Some(task) = self.task.get() {
+            task.abort();
+        }
+        if let Some(ring) = self.ring.upgrade() {
+            ring.replace(ring.snapshot().cut_off());
+        }
+        let replica = Replica { name: self.replica.clone(), version: local.reported };
+        Ok(self.call(self.settings.store.renew_lease(&self.settings.name, &replica, Duration::ZERO)).await?)
+    }
+
+    /// Looks at the store again and again, until the ring is dropped.
+    pub(super) async fn follow(self: Arc<Self>) {
+        let _stop = CutOffOnDrop(self.clone());
+        loop {
+            let (interval, failures) = (self.settings.poll_interval, self.failures.load(Ordering::Relaxed));
+            let wait = interval.saturating_mul(2_u32.saturating_pow(failures));
+            sleep(wait.min(MAX_WAIT.max(interval))).await;
+            let mut refreshing = pin!(self.refresh());
+            // However long the store takes, the end of the lease is noticed in time.
+            let refreshed = loop {
+                match timeout(self.time_left(), refreshing.as_mut()).await {
+                    Ok(refreshed) => break refreshed,
+                    Err(_) => self.cut_off_when_stale(),
+                }
+            };
+            self.note(refreshed);
+            self.cut_off_when_stale();
+        }
+    }
+
+    /// Logs the first of several failures in a row.
+    pub(super) fn note(&self, refreshed: Result<(), KeyRingError>) {
+        let Err(error) = refreshed else {
+            if self.failures.swap(0, Ordering::Relaxed) > 0 {
+                tracing::info!(ring = self.settings.name, "the key ring follows its store again");
+            }
+            return;
+        };
+        if self.failures.fetch_add(1, Ordering::Relaxed) == 0 {
+            let source = std::error::Error::source(&error).map(tracing::field::display);
+            tracing::error!(ring = self.settings.name, %error, source, "cannot follow the key ring in its store; the known keys are used until the lease ends");
+        }
+    }
+
+    /// Returns the time until the ring must not be used any more, if the store does not answer.
+    pub(super) fn time_left(&self) -> Duration {
+        let left = self.lease.age().and_then(|age| self.settings.usable().checked_sub(age));
+        left.filter(|left| !left.is_zero()).unwrap_or(MAX_WAIT)
+    }
+
+    /// Stops using the ring if the store was not reached for too long.
+    pub(super) fn cut_off_when_stale(&self) {
+        let Some(ring) = self.ring.upgrade() else { return };
+        let keys = ring.snapshot();
+        if !keys.is_cut_off() && !self.lease.is_usable() {
+            tracing::error!(
+                ring = self.settings.name,
+                "the key store was not reached for two thirds of the lease: no token is signed or verified until it answers"
+            );
+            ring.replace(keys.cut_off());
+        }
+    }
+
+    pub(super) async fn call<T>(
+        &self,
+        call: impl Future<Output = Result<T, KeyStoreError>>,
+    ) -> Result<T, KeyStoreError> {
+        within(self.settings.store_timeout, call).await.map_err(KeyStoreError::new)?
+    }
+
+    pub(super) async fn refresh(&self) -> Result<(), KeyRingError> {
+        let mut local = self.local.lock().await;
+        let stored = self.sync(&mut local).await?;
+        self.take_due_steps(&mut local, &stored).await
+    }
+}
+
+fn random_name() -> Result<String, KeyError> {
+    let mut bits = [0; 12];
+    fill_random(&mut bits)
+        .ok_or_else(|| KeyError::new("the system has no random bytes for the name of this replica"))?;
+    Ok(URL_SAFE_NO_PAD.encode(bits))
+}
