@@ -173,7 +173,7 @@ pub use self::admin_error::AdminError;
 #[cfg(any(feature = "file", feature = "postgres", feature = "redis", feature = "sqlite"))]
 pub use self::builder::StoreBuilder;
 pub use self::change_feed::{Change, ChangeFeed, Changes, Cursor, FeedEntry};
-pub use self::client_change::{ClientChange, ClientWrite, Revision};
+pub use self::client_change::{ClientChange, ClientCondition, ClientWrite, Revision};
 #[cfg(feature = "file")]
 pub use self::file::{FileFault, FileKeyStore, FileSettings, FileStore, FileStoreBuilder};
 pub use self::memory::MemoryStore;

@@ -10,7 +10,7 @@ use crate::client_id::ClientId;
 use crate::registration::{ClientAuthMethod, RegisteredSecret};
 use crate::scope::Scope;
 use crate::secret::ClientSecret;
-use crate::store::{AdminError, ClientAdmin, Revision};
+use crate::store::{AdminError, ClientAdmin, ClientChange, Revision};
 
 /// Checks that a store keeps the contracts of [`ClientStore`](crate::ClientStore) and [`ClientAdmin`].
 ///
@@ -27,6 +27,8 @@ pub async fn clients<S: ClientAdmin, F: Future<Output = S>>(fresh: impl Fn() -> 
     step("a client that was deleted and created again has another revision", fresh().await, created_again).await?;
     step("one of several concurrent replaces of one revision succeeds", fresh().await, replaces_concurrently).await?;
     step("concurrent updates are all kept", fresh().await, updates_concurrently).await?;
+    step("a change is made only if all its conditions hold", fresh().await, conditions).await?;
+    step("two clients that condition each other are not both deleted", fresh().await, conditions_concurrently).await?;
     step("a deleted client is not found", fresh().await, deleted).await?;
     step("one of several concurrent deletes succeeds", fresh().await, deletes_concurrently).await?;
     step("clients are listed by page, sorted by the bytes of their ids", fresh().await, by_page).await?;
@@ -194,6 +196,82 @@ async fn stale_revisions<S: ClientAdmin>(store: Arc<S>) -> Outcome {
         store.find(&ClientId::from_static("unknown")).await?.is_none(),
         "a `replace` of an unknown client creates it",
     )
+}
+
+async fn conditions<S: ClientAdmin>(store: Arc<S>) -> Outcome {
+    let (changed, other) = (client("billing")?, client("admin")?);
+    store.create(other.clone()).await?;
+    let stale = revision(&*store, other.id()).await?;
+    store.update(other.id(), |client| client.edit().subject("b")).await?;
+    let current = revision(&*store, other.id()).await?;
+    let unknown = ClientId::from_static("unknown");
+    let create = || ClientChange::create(changed.clone());
+    let refused = |result: Result<(), AdminError>, what: &str| match result {
+        Err(AdminError::Conflict) => Ok(()),
+        result => Err(super::BoxError::from(format!("{what} returns {result:?}, not `Conflict`"))),
+    };
+    refused(store.apply(create().provided(other.id().clone(), stale)).await, "a create with a stale condition")?;
+    refused(store.apply(create().provided(unknown.clone(), current)).await, "a create with an unknown client")?;
+    let both = create().provided(other.id().clone(), current).provided(unknown.clone(), current);
+    refused(store.apply(both).await, "a create of which one of two conditions holds")?;
+    ensure(store.find(changed.id()).await?.is_none(), "a refused create added the client")?;
+    store.apply(create().provided(other.id().clone(), current)).await?;
+
+    let seen = revision(&*store, changed.id()).await?;
+    let next = blank("billing")?.subject("next").register()?;
+    let replace = || ClientChange::replace(next.clone(), seen);
+    refused(store.apply(replace().provided(other.id().clone(), stale)).await, "a replace with a stale condition")?;
+    ensure(store.find(changed.id()).await?.as_deref() == Some(&changed), "a refused replace changed the client")?;
+    store.apply(replace().provided(other.id().clone(), current)).await?;
+    ensure(
+        store.find(changed.id()).await?.as_deref() == Some(&next),
+        "a replace whose condition holds changed nothing",
+    )?;
+
+    let delete = || ClientChange::delete(changed.id().clone());
+    refused(store.apply(delete().provided(changed.id().clone(), seen)).await, "a delete of a stale revision")?;
+    let seen = revision(&*store, changed.id()).await?;
+    let stale_other = delete().provided(changed.id().clone(), seen).provided(other.id().clone(), stale);
+    refused(store.apply(stale_other).await, "a delete with a stale condition")?;
+    ensure(store.find(changed.id()).await?.is_some(), "a refused delete removed the client")?;
+    store.apply(delete().provided(changed.id().clone(), seen).provided(other.id().clone(), current)).await?;
+    ensure(store.find(changed.id()).await?.is_none(), "a delete whose conditions hold removed nothing")
+}
+
+async fn conditions_concurrently<S: ClientAdmin>(store: Arc<S>) -> Outcome {
+    let ids = [ClientId::from_static("a"), ClientId::from_static("b")];
+    for round in 0..10 {
+        let mut revisions = Vec::new();
+        for id in &ids {
+            store.create(client(id)?).await?;
+            revisions.push((id.clone(), revision(&*store, id).await?));
+        }
+        let deleted = race(2, |number| {
+            let (store, revisions) = (store.clone(), revisions.clone());
+            async move {
+                let (Some(own), Some(other)) = (revisions.get(number), revisions.get(1 - number)) else {
+                    return Err(super::BoxError::from("there are two clients"));
+                };
+                let delete = ClientChange::delete(own.0.clone()).provided(other.0.clone(), other.1);
+                match store.apply(delete).await {
+                    Ok(()) => Ok(true),
+                    Err(AdminError::Conflict | AdminError::NotFound) => Ok(false),
+                    Err(error) => Err(error.into()),
+                }
+            }
+        });
+        let deleted = deleted.await?.into_iter().collect::<Result<Vec<bool>, super::BoxError>>()?;
+        let count = deleted.iter().filter(|deleted| **deleted).count();
+        let left = listed(&*store, None, 10).await?;
+        ensure(
+            count == 1 && left.len() == 1,
+            format!("in round {round}, {count} of two deletes succeeded, and {left:?} is left; one must remain"),
+        )?;
+        for id in &left {
+            store.delete(id).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn revision<S: ClientAdmin>(store: &S, id: &ClientId) -> Result<Revision, super::BoxError> {

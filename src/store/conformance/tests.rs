@@ -28,6 +28,7 @@ async fn each_fault_fails_the_step_that_checks_for_it() {
         (Fault::FindsByPrefix, "ids are compared byte by byte"),
         (Fault::CreatesTwice, "a second client with the same id is refused"),
         (Fault::IgnoresRevisions, "only the current revision is replaced"),
+        (Fault::IgnoresConditions, "a change is made only if all its conditions hold"),
         (Fault::DeletesNothing, "a client that was deleted and created again has another revision"),
         (Fault::ListsTheFirst, "clients are listed by page, sorted by the bytes of their ids"),
         (Fault::ReportsNoClients, "each change of a client is reported"),
@@ -58,6 +59,7 @@ enum Fault {
     FindsByPrefix,
     CreatesTwice,
     IgnoresRevisions,
+    IgnoresConditions,
     DeletesNothing,
     ListsTheFirst,
     ReportsNoClients,
@@ -91,24 +93,27 @@ impl ClientStore for Faulty {
 impl ClientAdmin for Faulty {
     fn apply(&self, change: ClientChange) -> StoreFuture<'_, (), AdminError> {
         StoreFuture::new(async move {
-            let (write, _) = change.into_parts(SystemTime::now(), self.store.longest_token_lifetime());
+            let (write, conditions, _) = change.into_parts(SystemTime::now(), self.store.longest_token_lifetime());
+            let conditions = conditions.into_iter().filter(|_| self.fault != Fault::IgnoresConditions);
+            let provided = |change| conditions.fold(change, |change: ClientChange, (id, at)| change.provided(id, at));
             match write {
                 ClientWrite::Create(client) => {
                     if self.fault == Fault::CreatesTwice && self.store.find(client.id()).await?.is_some() {
                         self.store.delete(client.id()).await?;
                     }
-                    self.store.create(client).await
+                    self.store.apply(provided(ClientChange::create(client))).await
                 }
                 ClientWrite::Replace(client, revision) => {
                     let current = self.store.load(client.id()).await?.map(|(_, current)| current);
                     let is_ignored = self.fault == Fault::IgnoresRevisions;
-                    self.store.replace(client, current.filter(|_| is_ignored).unwrap_or(revision)).await
+                    let revision = current.filter(|_| is_ignored).unwrap_or(revision);
+                    self.store.apply(provided(ClientChange::replace(client, revision))).await
                 }
                 ClientWrite::Delete(id) => {
                     if self.fault == Fault::DeletesNothing && id == ClientId::from_static("billing") {
                         return Ok(());
                     }
-                    self.store.delete(&id).await
+                    self.store.apply(provided(ClientChange::delete(id))).await
                 }
             }
         })

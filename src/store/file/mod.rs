@@ -146,8 +146,12 @@ impl ClientAdmin for FileStore {
     /// The feed is in memory, and follows from what has changed in the file.
     fn apply(&self, change: ClientChange) -> StoreFuture<'_, (), AdminError> {
         StoreFuture::new(self.blocking(move |shared| {
-            let (write, _) = change.into_parts(shared.memory.now(), shared.memory.longest_token_lifetime());
+            let (write, conditions, _) = change.into_parts(shared.memory.now(), shared.memory.longest_token_lifetime());
+            let holds = |revision_of: &dyn Fn(&ClientId) -> Option<Revision>| {
+                conditions.iter().all(|(id, revision)| revision_of(id) == Some(*revision))
+            };
             shared.edit(|clients, revision_of| match write {
+                _ if !holds(revision_of) => Err(AdminError::Conflict),
                 ClientWrite::Create(client) => {
                     if clients.iter().any(|other| other.id() == client.id()) {
                         return Err(AdminError::Exists);

@@ -41,7 +41,10 @@ impl ClientAdmin for MemoryStore {
 impl MemoryStore {
     fn apply_now(&self, change: ClientChange) -> Result<(), AdminError> {
         let mut clients = Self::write(&self.shared.clients);
-        let (write, entries) = change.into_parts(self.clock.now(), self.longest_token_lifetime());
+        let (write, conditions, entries) = change.into_parts(self.clock.now(), self.longest_token_lifetime());
+        if conditions.iter().any(|(id, revision)| clients.revision(id) != Some(*revision)) {
+            return Err(AdminError::Conflict);
+        }
         match write {
             ClientWrite::Create(client) => {
                 if clients.found.contains_key(client.id()) {

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use sqlx::Row as _;
+use sqlx::{Connection as _, PgConnection, Row as _};
 
 use super::feed::last_told;
 use super::{PostgresStore, feed};
@@ -12,7 +12,7 @@ use crate::clock::later;
 use crate::registration::RegisteredClient;
 use crate::store::sql::{self, CREATED_AT_ONCE, Row};
 use crate::store::{
-    AdminError, ClientAdmin, ClientChange, ClientStore, ClientWrite, Revision, StoreError, StoreFuture,
+    AdminError, ClientAdmin, ClientChange, ClientCondition, ClientStore, ClientWrite, Revision, StoreError, StoreFuture,
 };
 
 impl ClientStore for PostgresStore {
@@ -26,7 +26,12 @@ impl ClientStore for PostgresStore {
 }
 
 impl PostgresStore {
-    async fn create_some(&self, clients: &[RegisteredClient]) -> Result<usize, StoreError> {
+    /// Returns how many clients were added, or `None` if a condition does not hold.
+    async fn create_some(
+        &self,
+        clients: &[RegisteredClient],
+        conditions: &[ClientCondition],
+    ) -> Result<Option<usize>, StoreError> {
         let now = self.clock.now();
         let (mut ids, mut records, mut told) = (Vec::new(), Vec::new(), Vec::new());
         for client in clients {
@@ -50,17 +55,23 @@ impl PostgresStore {
             last_told!(),
             ", pg_notify('tcc_feed', '') FROM created"
         );
-        let created = self.call(async |connection| {
+        let created = self.call_if(conditions, clients.first().map(RegisteredClient::id), async |connection| {
             let created = sqlx::query(created).bind(ids).bind(records).bind(told.changes).bind(told.forget_at);
             let row = created.fetch_one(connection).await?;
             Ok((row.try_get::<i64, _>(0)?, row.try_get::<Option<String>, _>(1)?))
         });
-        let (created, told) = created.await?;
+        let Some((created, told)) = created.await? else { return Ok(None) };
         self.wrote(told.as_deref());
-        Ok(usize::try_from(created).unwrap_or_default())
+        Ok(Some(usize::try_from(created).unwrap_or_default()))
     }
 
-    async fn replace_with(&self, client: &RegisteredClient, revision: Revision, told: Rows) -> Result<(), AdminError> {
+    async fn replace_with(
+        &self,
+        client: &RegisteredClient,
+        revision: Revision,
+        conditions: &[ClientCondition],
+        told: Rows,
+    ) -> Result<(), AdminError> {
         let record = sql::record(client)?;
         let replaced = concat!(
             "WITH replaced AS (
@@ -76,13 +87,13 @@ impl PostgresStore {
             SELECT (SELECT count(*) FROM woken), (SELECT count(*) FROM tcc_clients WHERE id = $1), ",
             last_told!()
         );
-        let counts = self.call(async |connection| {
+        let counts = self.call_if(conditions, Some(client.id()), async |connection| {
             let replaced = sqlx::query_as::<_, (i64, i64, Option<String>)>(replaced).bind(client.id().as_str());
             let replaced = replaced.bind(revision.number().cast_signed()).bind(record);
             let replaced = replaced.bind(told.changes).bind(told.digests).bind(told.forget_at);
             replaced.fetch_one(connection).await
         });
-        match counts.await? {
+        match counts.await?.ok_or(AdminError::Conflict)? {
             (0, 0, _) => Err(AdminError::NotFound),
             (0, ..) => Err(AdminError::Conflict),
             (.., told) => {
@@ -92,7 +103,7 @@ impl PostgresStore {
         }
     }
 
-    async fn delete_with(&self, id: &ClientId, told: Rows) -> Result<(), AdminError> {
+    async fn delete_with(&self, id: &ClientId, conditions: &[ClientCondition], told: Rows) -> Result<(), AdminError> {
         let deleted = concat!(
             "WITH deleted AS (
                 DELETE FROM tcc_clients WHERE id = $1 RETURNING id
@@ -105,15 +116,45 @@ impl PostgresStore {
             last_told!(),
             ", pg_notify('tcc_feed', '') FROM deleted"
         );
-        let deleted = self.call(async |connection| {
+        let deleted = self.call_if(conditions, Some(id), async |connection| {
             let deleted = sqlx::query(deleted).bind(id.as_str());
             let deleted = deleted.bind(told.changes).bind(told.digests).bind(told.forget_at);
             let row = deleted.fetch_optional(connection).await?;
             row.map(|row| row.try_get::<Option<String>, _>(0)).transpose()
         });
-        let told = deleted.await?.ok_or(AdminError::NotFound)?;
+        let told = deleted.await?.ok_or(AdminError::Conflict)?.ok_or(AdminError::NotFound)?;
         self.wrote(told.as_deref());
         Ok(())
+    }
+
+    /// Makes a call if the conditions hold, and returns `None` if one does not. The rows of the conditions and of `changed` are
+    /// locked until the end of the transaction, in the order of their ids, so that two changes never wait for each other.
+    async fn call_if<T>(
+        &self,
+        conditions: &[ClientCondition],
+        changed: Option<&ClientId>,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<Option<T>, StoreError> {
+        if conditions.is_empty() {
+            return Ok(Some(self.call(statement).await?));
+        }
+        let ids: Vec<&str> = conditions.iter().map(|(id, _)| id).chain(changed).map(ClientId::as_str).collect();
+        self.call(async |connection| {
+            let mut transaction = connection.begin().await?;
+            let locked = "SELECT id, revision FROM tcc_clients WHERE id = ANY($1) ORDER BY id FOR UPDATE";
+            let locked = sqlx::query_as::<_, (String, i64)>(locked).bind(ids).fetch_all(&mut *transaction).await?;
+            let holds = |(id, revision): &ClientCondition| {
+                locked.iter().any(|(own, at)| own == id.as_str() && at.cast_unsigned() == revision.number())
+            };
+            if !conditions.iter().all(holds) {
+                transaction.rollback().await?;
+                return Ok(None);
+            }
+            let done = statement(&mut transaction).await?;
+            transaction.commit().await?;
+            Ok(Some(done))
+        })
+        .await
     }
 }
 
@@ -121,15 +162,16 @@ impl ClientAdmin for PostgresStore {
     fn apply(&self, change: ClientChange) -> StoreFuture<'_, (), AdminError> {
         StoreFuture::new(async move {
             let now = later(self.clock.now(), self.clock_check.delay());
-            let (write, entries) = change.into_parts(now, self.longest_token_lifetime);
+            let (write, conditions, entries) = change.into_parts(now, self.longest_token_lifetime);
             let told = Rows::of(Row::all(&entries)?);
             match write {
-                ClientWrite::Create(client) => match self.create_some(&[client]).await? {
-                    0 => Err(AdminError::Exists),
-                    _ => Ok(()),
+                ClientWrite::Create(client) => match self.create_some(&[client], &conditions).await? {
+                    None => Err(AdminError::Conflict),
+                    Some(0) => Err(AdminError::Exists),
+                    Some(_) => Ok(()),
                 },
-                ClientWrite::Replace(client, revision) => self.replace_with(&client, revision, told).await,
-                ClientWrite::Delete(id) => self.delete_with(&id, told).await,
+                ClientWrite::Replace(client, revision) => self.replace_with(&client, revision, &conditions, told).await,
+                ClientWrite::Delete(id) => self.delete_with(&id, &conditions, told).await,
             }
         })
     }
@@ -138,7 +180,7 @@ impl ClientAdmin for PostgresStore {
         StoreFuture::new(async move {
             let mut created = 0;
             for clients in clients.chunks(CREATED_AT_ONCE) {
-                created += self.create_some(clients).await?;
+                created += self.create_some(clients, &[]).await?.unwrap_or_default();
             }
             Ok(created)
         })

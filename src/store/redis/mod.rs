@@ -23,8 +23,9 @@ use super::builder::CALL_TIMEOUT;
 use super::clock_check::ClockCheck;
 use super::last_write::LastWrites;
 use super::{
-    AdminError, Change, ChangeFeed, Changes, ClientAdmin, ClientChange, ClientStore, ClientWrite, Cursor, DynFuture,
-    FeedEntry, Replay, ReplayId, ReplayLog, Revision, Revocation, RevocationStore, StoreError, StoreFuture,
+    AdminError, Change, ChangeFeed, Changes, ClientAdmin, ClientChange, ClientCondition, ClientStore, ClientWrite,
+    Cursor, DynFuture, FeedEntry, Replay, ReplayId, ReplayLog, Revision, Revocation, RevocationStore, StoreError,
+    StoreFuture,
 };
 use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime, later};
@@ -131,6 +132,7 @@ impl RedisStore {
         id: &ClientId,
         revision: Option<Revision>,
         record: Option<&RegisteredClient>,
+        conditions: &[ClientCondition],
         entries: &[FeedEntry],
     ) -> Result<(), AdminError> {
         let Shared { link, scripts, keys, .. } = &*self.shared;
@@ -147,6 +149,9 @@ impl RedisStore {
             .arg(record.map_or_else(|| Ok(String::new()), json)?)
             .arg(text(revocation)?)
             .arg(end(revocation));
+        for (id, revision) in conditions {
+            call.arg(id.as_str()).arg(revision.to_string());
+        }
         let (outcome, tip) = link.script::<(String, String)>(&call).await?;
         match outcome.as_str() {
             "done" => {
@@ -160,19 +165,27 @@ impl RedisStore {
 }
 
 impl Shared {
-    async fn create(&self, clients: &[RegisteredClient]) -> Result<usize, StoreError> {
+    /// Returns how many clients were added, or `None` if a condition does not hold.
+    async fn create(
+        &self,
+        clients: &[RegisteredClient],
+        conditions: &[ClientCondition],
+    ) -> Result<Option<usize>, StoreError> {
         let mut call = self.scripts.create.prepare_invoke();
         self.keys.give(&mut call)?;
-        call.arg(UnixTime::now(&*self.clock).after(CLIENT_CHANGE_RETENTION).as_secs());
+        call.arg(UnixTime::now(&*self.clock).after(CLIENT_CHANGE_RETENTION).as_secs()).arg(conditions.len());
+        for (id, revision) in conditions {
+            call.arg(id.as_str()).arg(revision.to_string());
+        }
         for client in clients {
             call.arg(client.id().as_str()).arg(json(client)?).arg(json(&Change::Client(client.id().clone()))?);
         }
-        let (created, tip) = self.link.script::<(usize, String)>(&call).await?;
+        let (created, tip) = self.link.script::<(i64, String)>(&call).await?;
         if created > 0 {
             self.had_clients.store(true, Ordering::Relaxed);
             self.last_writes.acknowledged(tip);
         }
-        Ok(created)
+        Ok(usize::try_from(created).ok())
     }
 }
 
@@ -214,16 +227,17 @@ impl ClientAdmin for RedisStore {
     fn apply(&self, change: ClientChange) -> StoreFuture<'_, (), AdminError> {
         StoreFuture::new(async move {
             let now = later(self.shared.clock.now(), self.shared.clock_check.delay());
-            let (write, entries) = change.into_parts(now, self.shared.longest);
+            let (write, conditions, entries) = change.into_parts(now, self.shared.longest);
             match write {
-                ClientWrite::Create(client) => match self.shared.create(&[client]).await? {
-                    0 => Err(AdminError::Exists),
-                    _ => Ok(()),
+                ClientWrite::Create(client) => match self.shared.create(&[client], &conditions).await? {
+                    None => Err(AdminError::Conflict),
+                    Some(0) => Err(AdminError::Exists),
+                    Some(_) => Ok(()),
                 },
                 ClientWrite::Replace(client, revision) => {
-                    self.change(client.id(), Some(revision), Some(&client), &entries).await
+                    self.change(client.id(), Some(revision), Some(&client), &conditions, &entries).await
                 }
-                ClientWrite::Delete(id) => self.change(&id, None, None, &entries).await,
+                ClientWrite::Delete(id) => self.change(&id, None, None, &conditions, &entries).await,
             }
         })
     }
@@ -232,7 +246,7 @@ impl ClientAdmin for RedisStore {
         StoreFuture::new(async move {
             let mut created = 0;
             for batch in clients.chunks(BATCH) {
-                created += self.shared.create(batch).await?;
+                created += self.shared.create(batch, &[]).await?.unwrap_or_default();
             }
             Ok(created)
         })

@@ -67,6 +67,14 @@ local function tell(change, forget_at)
   redis.call('ZADD', ends, forget_at, change)
   return place
 end
+-- Whether each client is at the revision that follows its id in the arguments from `first` to `last`.
+local function holds(first, last)
+  for i = first, last, 2 do
+    local old = redis.call('HGET', clients, ARGV[i])
+    if not old or string.match(old, '^%d+') ~= ARGV[i + 1] then return false end
+  end
+  return true
+end
 local function epoch() return redis.call('ZRANGEBYSCORE', feed, 0, 0)[1] end
 local function told(place)
   if not epoch() then redis.call('ZADD', feed, 0, name) end
@@ -86,12 +94,15 @@ if not may('PUBLISH', channel, '') then waking = {'PUBLISH on ' .. channel} end
 return {forbidden(reading(), {{'HMGET', clients, ''}}), forbidden(telling(), changing()), waking}
 ";
 
-/// Arguments: `forget_at`, then id, record and change of each client. Returns how many were added, and the tip.
+/// Arguments: `forget_at`, the number of conditions, id and revision of each condition, then id, record and change of each client.
+/// Returns how many were added, or -1 if a condition does not hold, and the tip.
 const CREATE: &str = "
 local refused = refusal(telling(), changing())
 if refused then return refused end
+local first = 5 + 2 * ARGV[4]
+if not holds(5, first - 1) then return {-1, ''} end
 local created, last = 0, nil
-for i = 4, #ARGV, 3 do
+for i = first, #ARGV, 3 do
   if redis.call('HEXISTS', clients, ARGV[i]) == 0 then
     last = tell(ARGV[i + 2], ARGV[3])
     redis.call('HSET', clients, ARGV[i], last .. ' ' .. ARGV[i + 1])
@@ -105,14 +116,15 @@ return {created, told(last)}
 ";
 
 /// Arguments: `forget_at`, id, change; the revision to replace, or empty for any; the record, or empty to delete the client; a
-/// revocation and its expiry, or empty. Returns the outcome, and the tip.
+/// revocation and its expiry, or empty; id and revision of each condition. Returns the outcome, and the tip.
 const CHANGE: &str = "
 local refused = refusal(telling(), changing())
 if refused then return refused end
-local forget_at, id, change, revision, record, revocation, ending = unpack(ARGV, 3)
+local forget_at, id, change, revision, record, revocation, ending = unpack(ARGV, 3, 9)
 local old = redis.call('HGET', clients, id)
 if not old then return {'gone', ''} end
 if revision ~= '' and string.match(old, '^%d+') ~= revision then return {'conflict', ''} end
+if not holds(10, #ARGV) then return {'conflict', ''} end
 if revocation ~= '' then tell(revocation, ending) end
 local place = tell(change, forget_at)
 if record ~= '' then

@@ -11,7 +11,7 @@ use crate::client_id::ClientId;
 use crate::registration::RegisteredClient;
 use crate::store::sql::{self, CREATED_AT_ONCE, Row, failed, in_time};
 use crate::store::{
-    AdminError, ClientAdmin, ClientChange, ClientStore, ClientWrite, Revision, StoreError, StoreFuture,
+    AdminError, ClientAdmin, ClientChange, ClientCondition, ClientStore, ClientWrite, Revision, StoreError, StoreFuture,
 };
 
 impl ClientStore for SqliteStore {
@@ -54,9 +54,15 @@ impl SqliteStore {
         Ok(created.len())
     }
 
-    async fn create_with(&self, client: &RegisteredClient, told: Vec<Row>) -> Result<(), AdminError> {
+    async fn create_with(
+        &self,
+        client: &RegisteredClient,
+        conditions: &[ClientCondition],
+        told: Vec<Row>,
+    ) -> Result<(), AdminError> {
         let record = sql::record(client)?;
         self.write(async |connection| {
+            check(connection, conditions).await?;
             let next = next_revision(connection).await?;
             let created = "INSERT INTO tcc_clients (id, revision, record) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
             let created = sqlx::query(created).bind(client.id().as_str()).bind(next).bind(record);
@@ -72,10 +78,12 @@ impl SqliteStore {
         &self,
         client: &RegisteredClient,
         revision: Revision,
+        conditions: &[ClientCondition],
         told: Vec<Row>,
     ) -> Result<(), AdminError> {
         let record = sql::record(client)?;
         self.write(async |connection| {
+            check(connection, conditions).await?;
             if self::revision(connection, client.id()).await?.ok_or(AdminError::NotFound)? != revision {
                 return Err(AdminError::Conflict);
             }
@@ -88,8 +96,14 @@ impl SqliteStore {
         .await
     }
 
-    async fn delete_with(&self, id: &ClientId, told: Vec<Row>) -> Result<(), AdminError> {
+    async fn delete_with(
+        &self,
+        id: &ClientId,
+        conditions: &[ClientCondition],
+        told: Vec<Row>,
+    ) -> Result<(), AdminError> {
         self.write(async |connection| {
+            check(connection, conditions).await?;
             let deleted = sqlx::query("DELETE FROM tcc_clients WHERE id = ?1").bind(id.as_str());
             if deleted.execute(&mut *connection).await.map_err(failed)?.rows_affected() == 0 {
                 return Err(AdminError::NotFound);
@@ -103,12 +117,12 @@ impl SqliteStore {
 impl ClientAdmin for SqliteStore {
     fn apply(&self, change: ClientChange) -> StoreFuture<'_, (), AdminError> {
         StoreFuture::new(async move {
-            let (write, entries) = change.into_parts(self.clock.now(), self.longest_token_lifetime);
+            let (write, conditions, entries) = change.into_parts(self.clock.now(), self.longest_token_lifetime);
             let told = Row::all(&entries)?;
             match write {
-                ClientWrite::Create(client) => self.create_with(&client, told).await,
-                ClientWrite::Replace(client, revision) => self.replace_with(&client, revision, told).await,
-                ClientWrite::Delete(id) => self.delete_with(&id, told).await,
+                ClientWrite::Create(client) => self.create_with(&client, &conditions, told).await,
+                ClientWrite::Replace(client, revision) => self.replace_with(&client, revision, &conditions, told).await,
+                ClientWrite::Delete(id) => self.delete_with(&id, &conditions, told).await,
             }
         })
     }
@@ -159,6 +173,16 @@ impl ClientAdmin for SqliteStore {
 async fn next_revision(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
     let last = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'tcc_feed'), 0) + 1";
     sqlx::query_scalar(last).fetch_one(connection).await.map_err(failed)
+}
+
+/// Checks the conditions of a change. No other write can change the result before the end of the transaction.
+async fn check(connection: &mut SqliteConnection, conditions: &[ClientCondition]) -> Result<(), AdminError> {
+    for (id, expected) in conditions {
+        if revision(connection, id).await? != Some(*expected) {
+            return Err(AdminError::Conflict);
+        }
+    }
+    Ok(())
 }
 
 async fn revision(connection: &mut SqliteConnection, id: &ClientId) -> Result<Option<Revision>, StoreError> {
