@@ -12,6 +12,8 @@
 
 #![allow(clippy::print_stderr)] // its output is for people and for scripts
 
+#[path = "clients/credentials.rs"]
+mod credentials;
 #[path = "standalone/key_commands.rs"]
 mod key_commands;
 #[path = "standalone/store.rs"]
@@ -33,6 +35,7 @@ use tower_client_credentials::store::{
 };
 use tower_client_credentials::{Audience, Client, ClientAuthMethod, ClientId, ClientSecret, Scope, Scopes};
 
+use self::credentials::CredentialCommand;
 use self::key_commands::KeyArguments;
 use self::store::{Store, chain, is_printable, printable};
 
@@ -68,14 +71,14 @@ enum Command {
         /// The maximum number of clients.
         #[arg(long)]
         limit: Option<usize>,
-        /// Includes the stored form of the secrets, so that `import` accepts the output.
+        /// Includes the stored and the encrypted form of the secrets, so that `import` accepts the output.
         #[arg(long)]
         with_hashes: bool,
     },
     /// Shows one client.
     Show {
         id: ClientId,
-        /// Includes the stored form of the secrets, so that `import` accepts the output.
+        /// Includes the stored and the encrypted form of the secrets, so that `import` accepts the output.
         #[arg(long)]
         with_hashes: bool,
     },
@@ -97,6 +100,9 @@ enum Command {
     Enable { id: ClientId },
     /// Deletes a client, and marks its tokens as revoked in the store, for the servers and verifiers that follow it.
     Delete { id: ClientId },
+    /// Lists, adds and removes the credentials of a client.
+    #[command(subcommand)]
+    Credentials(CredentialCommand),
     /// Fetches the keys at the `jwks_uri` of a client anew, so that a key that it removed is refused at once.
     RefreshKeys { id: ClientId },
     /// Marks the existing tokens of a client as revoked in the store. The client may request new tokens.
@@ -310,6 +316,7 @@ async fn run(Arguments { store, json, command }: Arguments) -> Result<(), Failur
             );
             Ok(())
         }
+        Command::Credentials(command) => credentials::run(command, &store, json).await,
         Command::Keys(arguments) => {
             key_commands::run(arguments, key_store, json).await.map_err(|(code, why)| Failure(code, why))
         }
@@ -554,6 +561,10 @@ fn record(client: &RegisteredClient, with_hashes: bool) -> Result<Value, Failure
         let secrets = record.get_mut("client_secrets").and_then(Value::as_array_mut);
         for secret in secrets.into_iter().flatten().filter_map(Value::as_object_mut) {
             secret.remove("hash");
+        }
+        let others = record.get_mut("credentials").and_then(Value::as_array_mut);
+        for credential in others.into_iter().flatten().filter_map(Value::as_object_mut) {
+            credential.remove("encrypted_secret");
         }
     }
     Ok(record)

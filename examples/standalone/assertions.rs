@@ -8,14 +8,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::value::{Date, Datetime};
-use tower_client_credentials::Algorithm;
 use tower_client_credentials::authorization_server::{ClientAssertions, PlatformIssuer, TrustDomain};
-use tower_client_credentials::keys::KeySet;
+use tower_client_credentials::keys::{HmacAlgorithm, KeySet};
 use tower_client_credentials::registration::{ClientAuthMethod, Credential};
 use tower_client_credentials::store::ReplayLog;
+use tower_client_credentials::{Algorithm, ClientSecret};
 
 use crate::build::read_file;
 use crate::config::{Config, Mistake, Source};
+use crate::keys::optional_encryption_key;
 
 /// The rules for assertions.
 #[derive(Clone, Deserialize, Serialize)]
@@ -25,12 +26,19 @@ pub(crate) struct Assertions {
     pub(crate) clock_skew_seconds: u32,
     pub(crate) algorithms: Vec<String>,
     pub(crate) client_key_urls: String,
+    pub(crate) client_secret_jwt: bool,
 }
 
 impl Default for Assertions {
     fn default() -> Self {
         let client_key_urls = "off".to_owned();
-        Self { max_lifetime_seconds: 300, clock_skew_seconds: 10, algorithms: Vec::new(), client_key_urls }
+        Self {
+            max_lifetime_seconds: 300,
+            clock_skew_seconds: 10,
+            algorithms: Vec::new(),
+            client_key_urls,
+            client_secret_jwt: false,
+        }
     }
 }
 
@@ -69,6 +77,7 @@ pub(crate) enum Method {
     #[default]
     ClientSecretBasic,
     ClientSecretPost,
+    ClientSecretJwt,
     PrivateKeyJwt,
     SpiffeJwt,
     PlatformJwt,
@@ -80,6 +89,7 @@ impl Method {
         match self {
             Self::ClientSecretBasic => ClientAuthMethod::ClientSecretBasic,
             Self::ClientSecretPost => ClientAuthMethod::ClientSecretPost,
+            Self::ClientSecretJwt => ClientAuthMethod::ClientSecretJwt,
             Self::PrivateKeyJwt => ClientAuthMethod::PrivateKeyJwt,
             Self::SpiffeJwt => ClientAuthMethod::SpiffeJwt,
             Self::PlatformJwt => ClientAuthMethod::PlatformJwt,
@@ -129,9 +139,32 @@ impl CredentialSettings {
         self.jwks.is_some() || self.jwks_file.is_some() || self.jwks_uri.is_some()
     }
 
-    /// Returns the credential, which is not a secret.
+    /// Returns the secret for `client_secret_jwt`, which comes from a file or a variable. A hash would not do, and a secret in this
+    /// file would be readable for everyone who can read the file.
+    fn shared_secret(&self, source: &Source) -> Result<Credential, String> {
+        if self.client_secret_hash.is_some() || self.dangerous_plain_client_secret.is_some() {
+            return Err(
+                "client_secret_jwt needs the secret itself, from client_secret_file or client_secret_env".to_owned()
+            );
+        }
+        let secret = match (&self.client_secret_env, &self.client_secret_file) {
+            (Some(variable), None) => ClientSecret::assume_random_from_env(variable).map_err(text)?,
+            (None, Some(path)) => {
+                let path = source.resolve(path);
+                let content = read_file(&path).map_err(|error| {
+                    format!("cannot read {}: {error}; put the secret there, on one line", path.display())
+                })?;
+                ClientSecret::assume_random(content.strip_suffix('\n').unwrap_or(&content)).map_err(text)?
+            }
+            _ => return Err("client_secret_jwt needs one of client_secret_file and client_secret_env".to_owned()),
+        };
+        Credential::client_secret_jwt(&secret).map_err(text)
+    }
+
+    /// Returns the credential, which is not a secret that the client sends.
     pub(crate) fn credential(&self, source: &Source) -> Result<Credential, String> {
         let credential = match self.method {
+            Method::ClientSecretJwt => self.shared_secret(source)?,
             Method::PrivateKeyJwt => self.keys(source)?,
             Method::SpiffeJwt => {
                 let id = self.spiffe_id.as_deref().ok_or("spiffe_id is missing")?;
@@ -148,6 +181,11 @@ impl CredentialSettings {
             }
         };
         let credential = match &self.token_endpoint_auth_signing_alg {
+            Some(name) if self.method == Method::ClientSecretJwt => {
+                let algorithm = HmacAlgorithm::from_name(name);
+                let algorithm = algorithm.ok_or_else(|| format!("`{name}` is not one of HS256, HS384 and HS512"))?;
+                credential.hmac_algorithm(algorithm).map_err(text)?
+            }
             Some(name) => credential.signing_algorithm(algorithm(name)?).map_err(text)?,
             None => credential,
         };
@@ -181,7 +219,8 @@ fn text(error: impl Display) -> String {
 
 /// Returns the settings of the server, with this log.
 pub(crate) fn assertions(config: &Config, source: &Source, log: impl ReplayLog) -> Result<ClientAssertions, Mistake> {
-    let Assertions { max_lifetime_seconds, clock_skew_seconds, algorithms, client_key_urls } = &config.assertions;
+    let Assertions { max_lifetime_seconds, clock_skew_seconds, algorithms, client_key_urls, client_secret_jwt } =
+        &config.assertions;
     let seconds = |seconds: &u32| Duration::from_secs((*seconds).into());
     let mut settings =
         ClientAssertions::new(log).max_lifetime(seconds(max_lifetime_seconds)).clock_skew(seconds(clock_skew_seconds));
@@ -191,6 +230,12 @@ pub(crate) fn assertions(config: &Config, source: &Source, log: impl ReplayLog) 
     }
     settings =
         with_key_urls(settings, client_key_urls).map_err(|why| source.mistake_in("assertions.client_key_urls", why))?;
+    if *client_secret_jwt {
+        settings = match optional_encryption_key(&config.keys, source)? {
+            Some(key) => settings.client_secret_jwt_with(key),
+            None => settings.client_secret_jwt(),
+        };
+    }
     for platform in &config.platforms {
         let found = platform_issuer(platform.get_ref(), source);
         settings = settings.platform(found.map_err(|why| source.mistake_at(platform.span(), why))?);

@@ -25,6 +25,7 @@ use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::timeout::RequestBodyDeadlineLayer;
 
 use crate::assertions::{CredentialSettings, Method, assertions, start_of_day};
+use crate::client_secrets;
 use crate::config::{Client, Config, Mistake, Proxies, Resource, Source};
 use crate::keys::{self, ServiceKeys};
 use crate::log;
@@ -70,10 +71,12 @@ pub(crate) struct Readiness {
 pub(crate) async fn app(config: &Config, source: &Source, context: Context<'_>) -> Result<(Router, Kept), Mistake> {
     let Context { address, health, kept, creates } = context;
     let was_kept = kept.is_some();
+    keys::refuse_contradictions(&config.keys, config.assertions.client_secret_jwt, source)?;
     let keys = ServiceKeys::outside_the_store(&config.keys, source, kept.as_ref().map(|kept| &kept.keys), creates)?;
     let kept = open_store(config, source, kept, keys, creates).await?;
     let keys = kept.keys.ring();
     refuse_clients_in_both(config, source, &kept.store).await?;
+    client_secrets::check(config, source, &kept.store).await?;
     let (store, revocations) = (kept.store.clone(), kept.revocations.clone());
     let proxies = proxies(config, source)?;
     let server = server(config, source, proxies, address, keys, store, revocations)?;
@@ -442,6 +445,7 @@ fn only_credential(client: &Client) -> CredentialSettings {
     };
     let secret = client.token_endpoint_auth_method.filter(|method| method.is_secret());
     only.method = match (only.has_keys(), only.spiffe_id.is_some()) {
+        (false, false) if client.token_endpoint_auth_method == Some(Method::ClientSecretJwt) => Method::ClientSecretJwt,
         (true, false) => Method::PrivateKeyJwt,
         (false, true) => Method::SpiffeJwt,
         _ => secret.unwrap_or_default(),

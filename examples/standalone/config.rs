@@ -380,7 +380,7 @@ impl Config {
 
     /// Sets one setting from the environment.
     fn set(&mut self, setting: &str, value: &str) -> Result<(), String> {
-        let Self { paths, proxies, tls, limits, attempts, log, metrics, keys, tokens, metadata, .. } = self;
+        let Self { paths, proxies, tls, limits, attempts, log, metrics, keys, tokens, metadata, assertions, .. } = self;
         match setting {
             "LISTEN" => self.listen = parse(value, ADDRESS)?,
             "ISSUER" => self.issuer = optional(value),
@@ -435,6 +435,13 @@ impl Config {
             "TOKENS_ACCEPT_AUDIENCE_PARAMETER" => tokens.accept_audience_parameter = parse(value, SWITCH)?,
             "METADATA_RESPONSE_TYPES_SUPPORTED" => metadata.response_types_supported = list(value, "a response type")?,
             "METADATA_CROSS_ORIGIN" => metadata.cross_origin = parse(value, SWITCH)?,
+            "ASSERTIONS_MAX_LIFETIME_SECONDS" => assertions.max_lifetime_seconds = parse(value, NUMBER)?,
+            "ASSERTIONS_CLOCK_SKEW_SECONDS" => assertions.clock_skew_seconds = parse(value, NUMBER)?,
+            "ASSERTIONS_ALGORITHMS" => assertions.algorithms = list(value, "an algorithm")?,
+            "ASSERTIONS_CLIENT_KEY_URLS" => {
+                assertions.client_key_urls = optional(value).unwrap_or_else(|| "off".to_owned());
+            }
+            "ASSERTIONS_CLIENT_SECRET_JWT" => assertions.client_secret_jwt = parse(value, SWITCH)?,
             _ => return Err(NO_SUCH_SETTING.to_owned()),
         }
         Ok(())

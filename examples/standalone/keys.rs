@@ -58,7 +58,6 @@ impl ServiceKeys {
         creates: bool,
     ) -> Result<Option<Self>, Mistake> {
         let at = |setting| move |error: KeyError| source.mistake_in(setting, error);
-        refuse_contradictions(keys, source)?;
         let chosen = chosen(keys, source)?;
         if keys.rotate_days.is_some() {
             return Ok(None);
@@ -170,8 +169,9 @@ impl ServiceKeys {
     }
 }
 
-/// Rejects settings of two kinds of keys, and settings without effect.
-fn refuse_contradictions(keys: &Keys, source: &Source) -> Result<(), Mistake> {
+/// Rejects settings of two kinds of keys, and settings without effect. `encrypts_secrets` tells whether the secrets of clients need
+/// the key-encryption key.
+pub(crate) fn refuse_contradictions(keys: &Keys, encrypts_secrets: bool, source: &Source) -> Result<(), Mistake> {
     let kinds = [
         ("keys.generate", keys.generate.is_some()),
         ("keys.load_or_create", keys.load_or_create.is_some()),
@@ -190,6 +190,9 @@ fn refuse_contradictions(keys: &Keys, source: &Source) -> Result<(), Mistake> {
         }
         return Ok(());
     }
+    if encrypts_secrets {
+        return Ok(());
+    }
     let of_a_ring = [
         ("keys.encryption_key_env", keys.encryption_key_env.is_some()),
         ("keys.encryption_key_file", keys.encryption_key_file.is_some()),
@@ -197,10 +200,22 @@ fn refuse_contradictions(keys: &Keys, source: &Source) -> Result<(), Mistake> {
     ];
     match of_a_ring.iter().find(|(_, is_set)| *is_set) {
         Some((setting, _)) => {
-            Err(source.mistake_in(setting, "it is for keys in the store; set keys.rotate_days, too, or remove it"))
+            let why = "it is for keys and client secrets in the store; set keys.rotate_days or assertions.client_secret_jwt, \
+                       too, or remove it";
+            Err(source.mistake_in(setting, why))
         }
         None => Ok(()),
     }
+}
+
+/// Returns the key-encryption key, if one is set.
+pub(crate) fn optional_encryption_key(keys: &Keys, source: &Source) -> Result<Option<KeyEncryptionKey>, Mistake> {
+    let is_set = keys.encryption_key_env.is_some() || keys.encryption_key_file.is_some();
+    if !is_set && keys.previous_encryption_key_file.is_some() {
+        let why = "the current key is missing; set encryption_key_file or encryption_key_env, too";
+        return Err(source.mistake_in("keys.previous_encryption_key_file", why));
+    }
+    is_set.then(|| encryption_key(keys, source)).transpose()
 }
 
 fn encryption_key(keys: &Keys, source: &Source) -> Result<KeyEncryptionKey, Mistake> {

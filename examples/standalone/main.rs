@@ -8,6 +8,7 @@
 //! - `config.rs`: the settings, and errors with their place in the file.
 //! - `renamed.rs`: settings with former names.
 //! - `assertions.rs`: clients without shared secrets, platforms and trust domains.
+//! - `client_secrets.rs`: checks that the key-encryption key decrypts the secrets in the store.
 //! - `build.rs`: builds the server, its clients and its routes.
 //! - `keys.rs`: the keys: generated, in a file that is read again, or in the store, where they rotate.
 //! - `check.rs`: `--check`, which prints the effective configuration.
@@ -27,6 +28,7 @@ mod arguments;
 mod assertions;
 mod build;
 mod check;
+mod client_secrets;
 mod config;
 mod connection;
 mod health;

@@ -48,6 +48,7 @@ mod ed25519;
 mod encrypted_pem;
 mod external_key;
 mod file;
+mod hmac;
 mod jwk;
 mod key_set;
 mod key_type;
@@ -72,6 +73,8 @@ mod verifying_key;
 use std::path::Path;
 
 pub use self::algorithm::Algorithm;
+pub use self::hmac::HmacAlgorithm;
+pub(crate) use self::hmac::check_secret as check_hmac_secret;
 pub use self::key_set::KeySet;
 pub use self::ring::KeyRing;
 pub(crate) use self::ring::{KeySnapshot, Lease, NoSigningKey, SharedKeys, Trust, TrustLevel};

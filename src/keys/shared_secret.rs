@@ -5,9 +5,9 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::KeyError;
 use super::backend::HmacKey;
 use super::structure::Structure;
+use super::{HmacAlgorithm, KeyError};
 
 /// The minimum length of the secret, in bytes: that of the hash (RFC 7518 §3.2).
 const SHORTEST: usize = 32;
@@ -31,7 +31,7 @@ impl SharedSecret {
                  `VerifyingKey::from_pem` or a similar function",
             ));
         }
-        Ok(Self(Arc::new(HmacKey::new(secret))))
+        Ok(Self(Arc::new(HmacKey::new(HmacAlgorithm::HS256, secret))))
     }
 
     /// Returns the key id: an HMAC under the secret, so replicas agree on it, and it reveals no more about the secret than any
@@ -51,7 +51,7 @@ impl SharedSecret {
 }
 
 /// Returns whether the bytes are a key of another kind, even if its line breaks are lost.
-fn is_key(secret: &[u8]) -> bool {
+pub(super) fn is_key(secret: &[u8]) -> bool {
     secret.windows(PEM_BEGIN.len()).any(|window| window == PEM_BEGIN)
         || Structure::detect(secret) != Structure::Other
         || secret.trim_ascii_start().starts_with(b"{")
@@ -133,7 +133,8 @@ mod tests {
     fn token(algorithm: &str, key_id: &str, secret: &[u8]) -> String {
         let header = format!(r#"{{"alg":"{algorithm}","typ":"at+jwt","kid":"{key_id}"}}"#);
         let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode("{}"));
-        let signature = crate::keys::backend::HmacKey::new(secret).sign(signed.as_bytes());
+        let signature =
+            crate::keys::backend::HmacKey::new(crate::keys::HmacAlgorithm::HS256, secret).sign(signed.as_bytes());
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 

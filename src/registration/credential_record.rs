@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::record_path::at;
-use super::{ClientAuthMethod, Credential, CredentialKind};
+use super::{ClientAuthMethod, Credential, CredentialKind, SharedSecret};
 use crate::clock::UnixTime;
-use crate::keys::Algorithm;
+use crate::keys::{Algorithm, HmacAlgorithm};
 
 /// The members of a credential, before they are checked together. Their names are those of RFC 7591 §2 where it defines
 /// one.
@@ -23,6 +23,12 @@ pub(super) struct CredentialRecord {
     /// In seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refreshed_at: Option<u64>,
+    /// The name of the key-encryption key that encrypts the secret of `client_secret_jwt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    encrypted_by: Option<String>,
+    /// The ciphertext of the secret, with its nonce, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    encrypted_secret: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     token_endpoint_auth_signing_alg: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,6 +51,8 @@ impl From<&Credential> for CredentialRecord {
             jwks: None,
             jwks_uri: None,
             refreshed_at: None,
+            encrypted_by: None,
+            encrypted_secret: None,
             token_endpoint_auth_signing_alg: None,
             spiffe_id: None,
             issuer: None,
@@ -64,6 +72,12 @@ impl From<&Credential> for CredentialRecord {
                 token_endpoint_auth_signing_alg: url.algorithm().map(|algorithm| algorithm.name().to_owned()),
                 ..record
             },
+            CredentialKind::Secret(secret) => Self {
+                encrypted_by: secret.ciphertext().map(|(by, _)| by.to_owned()),
+                encrypted_secret: secret.ciphertext().map(|(_, text)| text.to_owned()),
+                token_endpoint_auth_signing_alg: secret.algorithm().map(|algorithm| algorithm.name().to_owned()),
+                ..record
+            },
             CredentialKind::Platform(identity) => Self {
                 issuer: Some(identity.issuer().to_owned()),
                 subject: Some(identity.subject().to_owned()),
@@ -81,8 +95,14 @@ impl CredentialRecord {
         let mut credential = self.kind()?;
         if let Some(name) = &self.token_endpoint_auth_signing_alg {
             let path = ".token_endpoint_auth_signing_alg";
-            let algorithm = Algorithm::from_name(name).ok_or("an unsupported algorithm; use for example `ES256`");
-            credential = at(path, credential.signing_algorithm(at(path, algorithm)?))?;
+            credential = if credential.method() == ClientAuthMethod::ClientSecretJwt {
+                let algorithm =
+                    HmacAlgorithm::from_name(name).ok_or("an unsupported algorithm; use for example `HS256`");
+                at(path, credential.hmac_algorithm(at(path, algorithm)?))?
+            } else {
+                let algorithm = Algorithm::from_name(name).ok_or("an unsupported algorithm; use for example `ES256`");
+                at(path, credential.signing_algorithm(at(path, algorithm)?))?
+            };
         }
         if !self.label.is_empty() {
             credential = at(".label", credential.with_label(self.label))?;
@@ -97,6 +117,8 @@ impl CredentialRecord {
             ("jwks", jwks.is_some()),
             ("jwks_uri", jwks_uri.is_some()),
             ("refreshed_at", self.refreshed_at.is_some()),
+            ("encrypted_by", self.encrypted_by.is_some()),
+            ("encrypted_secret", self.encrypted_secret.is_some()),
             ("spiffe_id", spiffe_id.is_some()),
             ("issuer", issuer.is_some()),
             ("subject", subject.is_some()),
@@ -124,6 +146,20 @@ impl CredentialRecord {
             (ClientAuthMethod::PrivateKeyJwt, None, None) => {
                 Err(".jwks: missing; `private_key_jwt` needs the client's public keys, as `jwks` or `jwks_uri`"
                     .to_owned())
+            }
+            (ClientAuthMethod::ClientSecretJwt, ..) => {
+                only(&["encrypted_by", "encrypted_secret"])?;
+                match (&self.encrypted_by, &self.encrypted_secret) {
+                    (Some(by), Some(text)) => {
+                        let secret = SharedSecret::encrypted(by.clone(), text.clone());
+                        Ok(Credential::of(CredentialKind::Secret(secret)))
+                    }
+                    _ => Err(
+                        ".encrypted_secret: missing; `client_secret_jwt` needs `encrypted_secret` and `encrypted_by`, \
+                              as Client::encrypt_secrets makes them"
+                            .to_owned(),
+                    ),
+                }
             }
             (ClientAuthMethod::SpiffeJwt, ..) => {
                 only(&["spiffe_id"])?;

@@ -14,6 +14,9 @@ pub enum ClientAuthMethod {
     /// `client_secret_basic`: RFC 6749 does not recommend it, since bodies are logged more often than the
     /// `Authorization` header.
     ClientSecretPost,
+    /// `client_secret_jwt`: an assertion that the client authenticates with its secret (RFC 7523 §2.2, OpenID Connect Core
+    /// §9). The secret is not sent, but the server has to be able to read it. Prefer `private_key_jwt`.
+    ClientSecretJwt,
     /// `private_key_jwt`: an assertion that the client signs with a key of its own (RFC 7523 §2.2, OpenID Connect Core
     /// §9). The server knows only the public key, so there is no secret that it could lose.
     PrivateKeyJwt,
@@ -25,10 +28,16 @@ pub enum ClientAuthMethod {
 }
 
 impl ClientAuthMethod {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::ClientSecretBasic, Self::ClientSecretPost, Self::PrivateKeyJwt, Self::SpiffeJwt, Self::PlatformJwt];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::ClientSecretBasic,
+        Self::ClientSecretPost,
+        Self::ClientSecretJwt,
+        Self::PrivateKeyJwt,
+        Self::SpiffeJwt,
+        Self::PlatformJwt,
+    ];
 
-    /// Returns whether the client authenticates with one of its secrets.
+    /// Returns whether the client sends one of its secrets.
     pub(crate) const fn is_secret(self) -> bool {
         matches!(self, Self::ClientSecretBasic | Self::ClientSecretPost)
     }
@@ -39,6 +48,7 @@ impl ClientAuthMethod {
         match self {
             Self::ClientSecretBasic => "client_secret_basic",
             Self::ClientSecretPost => "client_secret_post",
+            Self::ClientSecretJwt => "client_secret_jwt",
             Self::PrivateKeyJwt => "private_key_jwt",
             Self::SpiffeJwt => "spiffe_jwt",
             Self::PlatformJwt => "platform_jwt",

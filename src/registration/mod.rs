@@ -23,7 +23,7 @@ pub use self::client_error::ClientError;
 #[cfg(feature = "remote")]
 pub(crate) use self::credential::KeysUrl;
 pub use self::credential::{Credential, InvalidCredential, InvalidSpiffeId, SpiffeId};
-pub(crate) use self::credential::{CredentialKind, PlatformIdentity, is_trust_domain};
+pub(crate) use self::credential::{CredentialKind, PlatformIdentity, SharedSecret, is_trust_domain};
 pub use self::method::ClientAuthMethod;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 pub(crate) use self::record::from_json;
@@ -31,6 +31,6 @@ pub(crate) use self::record::from_json;
 pub(crate) use self::record::{Record, member, without_value};
 pub use self::registered_client::RegisteredClient;
 pub use self::registered_secret::RegisteredSecret;
-pub(crate) use self::rules::AcceptedCredentials;
 pub use self::rules::ClientRules;
 pub(crate) use self::rules::shorten;
+pub(crate) use self::rules::{AcceptedCredentials, AcceptedSecrets};

@@ -23,6 +23,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde::de::{Error as _, Visitor};
+use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_path_to_error::{Path, Segment, Track};
 use zeroize::Zeroizing;
@@ -203,6 +204,14 @@ fn is_yes(value: &bool) -> bool {
 
 impl Serialize for RegisteredClient {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if let Some(plain) = self.credentials().iter().find(|credential| credential.has_plain_secret()) {
+            return Err(S::Error::custom(format_args!(
+                "client `{}`: its credential `{}` has a secret in plain text, which no store keeps; encrypt it with \
+                 Client::encrypt_secrets",
+                self.id,
+                plain.label()
+            )));
+        }
         let of = &self.registration;
         let texts = |audiences: &[Audience]| audiences.iter().map(ToString::to_string).collect();
         let mut record = Record {

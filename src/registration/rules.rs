@@ -6,6 +6,8 @@ use super::client_error::ClientError;
 use super::registered_client::RegisteredClient;
 use super::{Credential, CredentialKind};
 use crate::audience::Audience;
+use crate::client_id::ClientId;
+use crate::keys::rotation::KeyEncryptionKey;
 use crate::quoted::quoted;
 use crate::scope::Scopes;
 
@@ -35,14 +37,32 @@ pub struct ClientRules {
 pub(crate) struct AcceptedCredentials {
     pub(crate) keys: bool,
     pub(crate) key_urls: bool,
+    pub(crate) secrets: Option<AcceptedSecrets>,
     pub(crate) platforms: Vec<String>,
     pub(crate) trust_domains: Vec<String>,
 }
 
+/// The secrets for `client_secret_jwt` that a server accepts: those that this key decrypts, and those in memory.
+#[derive(Clone, Debug)]
+pub(crate) struct AcceptedSecrets {
+    pub(crate) key: Option<KeyEncryptionKey>,
+}
+
 impl AcceptedCredentials {
     /// Returns why the server does not accept the credential, and how to enable it.
-    fn why_not(&self, credential: &Credential) -> Option<String> {
+    fn why_not(&self, credential: &Credential, client: &ClientId) -> Option<String> {
         match credential.kind() {
+            CredentialKind::Secret(secret) => match &self.secrets {
+                None => Some(
+                    "for `client_secret_jwt`, which the server does not accept; enable it with \
+                     ClientAssertions::client_secret_jwt"
+                        .to_owned(),
+                ),
+                Some(AcceptedSecrets { key }) => {
+                    let opened = secret.open(key.as_ref(), client, credential.label());
+                    opened.err().map(|why| format!("unusable: {why}"))
+                }
+            },
             CredentialKind::Keys(_) => (!self.keys).then(|| {
                 "for `private_key_jwt`, which the server does not accept; enable it with .client_assertions(…)"
                     .to_owned()
@@ -115,7 +135,7 @@ impl ClientRules {
     fn credentials_not_accepted<'a>(&'a self, client: &'a RegisteredClient) -> impl Iterator<Item = String> + 'a {
         let others = client.credentials().iter();
         others.filter_map(|credential| {
-            let why = self.accepted.why_not(credential)?;
+            let why = self.accepted.why_not(credential, client.id())?;
             Some(format!("its credential `{}` is {why}, or remove the credential", credential.label()))
         })
     }

@@ -9,7 +9,7 @@ use super::{InvalidToken, RefusedToken};
 use crate::base64url::{self, DecodeSliceError};
 #[cfg(feature = "remote")]
 use crate::clock::UnixTime;
-use crate::keys::VerifyingKey;
+use crate::keys::{HmacAlgorithm, VerifyingKey};
 #[cfg(feature = "remote")]
 use crate::numeric_date::NumericDate;
 use crate::object::Object;
@@ -59,6 +59,11 @@ impl<'a> Jws<'a> {
         self.verify(key).is_ok()
     }
 
+    /// Returns whether the signature is well-formed and the HMAC under this secret.
+    pub(crate) fn is_signed_with(&self, algorithm: HmacAlgorithm, secret: &[u8]) -> bool {
+        self.verify_by(|signed, signature| algorithm.verifies(secret, signed, signature)).is_ok()
+    }
+
     /// Returns the issuer that the token claims. Unauthenticated: only for choosing the issuer whose keys verify it.
     pub(super) fn unverified_issuer(&self) -> Result<String, InvalidToken> {
         #[derive(Deserialize)]
@@ -89,6 +94,11 @@ impl<'a> Jws<'a> {
     }
 
     fn verify(&self, key: &VerifyingKey) -> Result<(), InvalidToken> {
+        self.verify_by(|signed, signature| key.verifies(signed, signature))
+    }
+
+    #[inline]
+    fn verify_by(&self, verifies: impl FnOnce(&[u8], &[u8]) -> bool) -> Result<(), InvalidToken> {
         let mut signature = [0; LONGEST_SIGNATURE];
         let length = match base64url::decode_into(&mut signature, self.signature) {
             Ok(length) => length,
@@ -96,7 +106,7 @@ impl<'a> Jws<'a> {
             Err(DecodeSliceError::OutputSliceTooSmall) => return Err(InvalidToken::Signature),
         };
         match signature.get(..length) {
-            Some(signature) if key.verifies(self.signed.as_bytes(), signature) => Ok(()),
+            Some(signature) if verifies(self.signed.as_bytes(), signature) => Ok(()),
             _ => Err(InvalidToken::Signature),
         }
     }

@@ -10,5 +10,6 @@ mod endpoints;
 #[cfg(feature = "remote")]
 mod key_urls;
 mod refused;
+mod secrets;
 mod workloads;
 mod world;

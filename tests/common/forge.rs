@@ -80,6 +80,23 @@ impl Draft {
         self.seal(mac.finalize().into_bytes())
     }
 
+    /// Returns the token, with the HMAC that its `alg` names under a secret.
+    pub fn sign_hmac(&self, secret: &[u8]) -> String {
+        macro_rules! mac {
+            ($hash:ty) => {{
+                let mut mac = Hmac::<$hash>::new_from_slice(secret).unwrap();
+                mac.update(self.signed_part().as_bytes());
+                mac.finalize().into_bytes().to_vec()
+            }};
+        }
+        let header: Value = serde_json::from_str(&self.header).unwrap();
+        self.seal(match header["alg"].as_str() {
+            Some("HS384") => mac!(sha2::Sha384),
+            Some("HS512") => mac!(sha2::Sha512),
+            _ => mac!(Sha256),
+        })
+    }
+
     /// Returns the token with this signature.
     pub fn seal(&self, signature: impl AsRef<[u8]>) -> String {
         format!("{}.{}", self.signed_part(), encode(signature))

@@ -11,7 +11,7 @@ use aws_lc_rs::signature::{
 use zeroize::Zeroizing;
 
 use super::{KeyError, KeyType, Pkcs8, PublicNumbers, refusal, uncompressed};
-use crate::keys::Algorithm;
+use crate::keys::{Algorithm, HmacAlgorithm};
 
 pub(in crate::keys) enum KeyPair {
     Ecdsa(EcdsaKeyPair),
@@ -121,13 +121,18 @@ fn rsa_parameters(algorithm: Algorithm) -> Option<&'static RsaParameters> {
     }
 }
 
-/// HMAC with SHA-256 and a shared secret.
+/// HMAC with a shared secret.
 pub(in crate::keys) struct HmacKey(hmac::Key);
 
 impl HmacKey {
     /// Creates it with a secret of any length (RFC 2104 §2).
-    pub(in crate::keys) fn new(secret: &[u8]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    pub(in crate::keys) fn new(algorithm: HmacAlgorithm, secret: &[u8]) -> Self {
+        let hash = match algorithm {
+            HmacAlgorithm::HS256 => hmac::HMAC_SHA256,
+            HmacAlgorithm::HS384 => hmac::HMAC_SHA384,
+            HmacAlgorithm::HS512 => hmac::HMAC_SHA512,
+        };
+        Self(hmac::Key::new(hash, secret))
     }
 
     pub(in crate::keys) fn sign(&self, message: &[u8]) -> Vec<u8> {

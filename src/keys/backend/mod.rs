@@ -39,8 +39,8 @@ mod tests {
     use base64ct::Encoding as _;
 
     use super::{aws_lc_rs, rust_crypto};
-    use crate::keys::Algorithm;
     use crate::keys::parsed_jwk::{ParsedJwk, Purpose};
+    use crate::keys::{Algorithm, HmacAlgorithm};
 
     const MESSAGE: &[u8] = b"header.payload";
 
@@ -197,12 +197,14 @@ mod tests {
 
     #[test]
     fn both_compute_and_check_the_same_hmac() {
-        let one = aws_lc_rs::HmacKey::new(&[7; 32]);
-        let other = rust_crypto::HmacKey::new(&[7; 32]);
-        assert_eq!(one.sign(MESSAGE), other.sign(MESSAGE));
-        assert!(one.verifies(MESSAGE, &other.sign(MESSAGE)) && other.verifies(MESSAGE, &one.sign(MESSAGE)));
-        for wrong in [&[][..], &one.sign(b"another"), &one.sign(MESSAGE)[..16]] {
-            assert!(!one.verifies(MESSAGE, wrong) && !other.verifies(MESSAGE, wrong));
+        for algorithm in HmacAlgorithm::ALL {
+            let one = aws_lc_rs::HmacKey::new(algorithm, &[7; 64]);
+            let other = rust_crypto::HmacKey::new(algorithm, &[7; 64]);
+            assert_eq!(one.sign(MESSAGE), other.sign(MESSAGE));
+            assert!(one.verifies(MESSAGE, &other.sign(MESSAGE)) && other.verifies(MESSAGE, &one.sign(MESSAGE)));
+            for wrong in [&[][..], &one.sign(b"another"), &one.sign(MESSAGE)[..16]] {
+                assert!(!one.verifies(MESSAGE, wrong) && !other.verifies(MESSAGE, wrong));
+            }
         }
     }
 

@@ -12,9 +12,9 @@ use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use zeroize::Zeroizing;
 
 use super::{KeyError, KeyType, Pkcs8, PublicNumbers, refusal, uncompressed};
-use crate::keys::Algorithm;
 use crate::keys::jwk::RSA_BITS;
 use crate::keys::pkcs8::encode_octets;
+use crate::keys::{Algorithm, HmacAlgorithm};
 
 pub(in crate::keys) enum KeyPair {
     P256(p256::ecdsa::SigningKey),
@@ -152,22 +152,39 @@ fn fits_encoded_message(key: &rsa::RsaPublicKey, signature: &[u8]) -> bool {
     bits % 8 != 1 || rsa::BigUint::from_bytes_be(signature).modpow(key.e(), key.n()).bits() < bits
 }
 
-/// HMAC with SHA-256 and a shared secret.
-pub(in crate::keys) struct HmacKey(Hmac<Sha256>);
+/// HMAC with a shared secret.
+pub(in crate::keys) enum HmacKey {
+    Sha256(Hmac<Sha256>),
+    Sha384(Hmac<Sha384>),
+    Sha512(Hmac<Sha512>),
+}
 
 impl HmacKey {
     /// Creates it with a secret of any length (RFC 2104 §2).
     #[expect(clippy::expect_used, reason = "the error is for algorithms with a fixed length")]
-    pub(in crate::keys) fn new(secret: &[u8]) -> Self {
-        Self(Hmac::new_from_slice(secret).expect("HMAC accepts a secret of any length"))
+    pub(in crate::keys) fn new(algorithm: HmacAlgorithm, secret: &[u8]) -> Self {
+        const ANY: &str = "HMAC accepts a secret of any length";
+        match algorithm {
+            HmacAlgorithm::HS256 => Self::Sha256(Hmac::new_from_slice(secret).expect(ANY)),
+            HmacAlgorithm::HS384 => Self::Sha384(Hmac::new_from_slice(secret).expect(ANY)),
+            HmacAlgorithm::HS512 => Self::Sha512(Hmac::new_from_slice(secret).expect(ANY)),
+        }
     }
 
     pub(in crate::keys) fn sign(&self, message: &[u8]) -> Vec<u8> {
-        self.0.clone().chain_update(message).finalize().into_bytes().to_vec()
+        match self {
+            Self::Sha256(key) => key.clone().chain_update(message).finalize().into_bytes().to_vec(),
+            Self::Sha384(key) => key.clone().chain_update(message).finalize().into_bytes().to_vec(),
+            Self::Sha512(key) => key.clone().chain_update(message).finalize().into_bytes().to_vec(),
+        }
     }
 
     /// Verifies in constant time.
     pub(in crate::keys) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        self.0.clone().chain_update(message).verify_slice(signature).is_ok()
+        match self {
+            Self::Sha256(key) => key.clone().chain_update(message).verify_slice(signature).is_ok(),
+            Self::Sha384(key) => key.clone().chain_update(message).verify_slice(signature).is_ok(),
+            Self::Sha512(key) => key.clone().chain_update(message).verify_slice(signature).is_ok(),
+        }
     }
 }

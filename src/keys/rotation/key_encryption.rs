@@ -15,7 +15,9 @@ use crate::keys::KeyError;
 /// The number of bytes of a key for AES-256.
 const LENGTH: usize = 32;
 
-/// Encrypts the private keys of a ring where they are stored, and authenticates everything else about them (AES-256-GCM).
+/// Encrypts the private keys of a ring where they are stored, and authenticates everything else about them (AES-256-GCM). It also
+/// encrypts the secrets of clients that authenticate by `client_secret_jwt`; see
+/// [`Client::encrypt_secrets`](crate::registration::Client::encrypt_secrets).
 ///
 /// Give every replica the same one, from a place other than the store: a secret manager, or a file. Create it for example with
 /// `openssl rand -base64 32`.
@@ -40,9 +42,9 @@ struct Named {
 }
 
 /// A sealed text: the ciphertext with its nonce, in base64, and the name of the key.
-pub(super) struct Sealed {
-    pub(super) by: String,
-    pub(super) text: String,
+pub(crate) struct Sealed {
+    pub(crate) by: String,
+    pub(crate) text: String,
 }
 
 impl KeyEncryptionKey {
@@ -132,30 +134,28 @@ impl KeyEncryptionKey {
     }
 
     /// Returns whether one of them has this name.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.0.iter().any(|own| own.name == name)
     }
 
     /// Returns the names of all.
-    pub(super) fn names(&self) -> String {
+    pub(crate) fn names(&self) -> String {
         self.0.iter().map(|own| own.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
     /// Encrypts `plain`, and authenticates it together with `context`.
-    pub(super) fn seal(&self, context: &[u8], plain: &[u8]) -> Result<Sealed, KeyError> {
+    pub(crate) fn seal(&self, context: &[u8], plain: &[u8]) -> Result<Sealed, KeyError> {
         let own = self.0.first().ok_or_else(|| KeyError::new("there is no key-encryption key"))?;
         let mut nonce = [0; NONCE];
         fill_random(&mut nonce).ok_or_else(|| KeyError::new("the system has no random bytes for a nonce"))?;
         let mut text = Zeroizing::new(Vec::with_capacity(plain.len() + 16));
         text.extend_from_slice(plain);
-        own.cipher
-            .seal(nonce, context, &mut text)
-            .ok_or_else(|| KeyError::new("the private key cannot be encrypted"))?;
+        own.cipher.seal(nonce, context, &mut text).ok_or_else(|| KeyError::new("the text cannot be encrypted"))?;
         Ok(Sealed { by: own.name.clone(), text: STANDARD.encode([&nonce[..], &text].concat()) })
     }
 
     /// Returns the text that was sealed with this context, or `None` if anything was changed.
-    pub(super) fn open(&self, context: &[u8], sealed: &Sealed) -> Option<Zeroizing<Vec<u8>>> {
+    pub(crate) fn open(&self, context: &[u8], sealed: &Sealed) -> Option<Zeroizing<Vec<u8>>> {
         let own = self.0.iter().find(|own| own.name == sealed.by)?;
         let bytes = STANDARD.decode(&sealed.text).ok()?;
         let (nonce, text) = bytes.split_first_chunk::<NONCE>()?;

@@ -58,6 +58,7 @@ mod tests;
 use std::time::SystemTime;
 
 pub use self::key_encryption::KeyEncryptionKey;
+pub(crate) use self::key_encryption::Sealed;
 pub use self::key_file::{KeyFile, KeyFileBuilder};
 pub use self::lifecycle::KeyState;
 pub use self::manager::KeyManager;

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use super::{Client, keep};
 use crate::clock::UnixTime;
+use crate::keys::rotation::KeyEncryptionKey;
 use crate::registration::{ClientAuthMethod, Credential, RegisteredSecret};
 use crate::secret::{SecretError, StoredSecret};
 
@@ -42,6 +43,23 @@ impl Client {
             }
         };
         self.client.credentials.get_or_insert_default().list.push(credential);
+        self
+    }
+
+    /// Encrypts the secrets of the credentials that were added so far, so that a store can keep them; see
+    /// [`Credential::client_secret_jwt`]. A secret that an [earlier](KeyEncryptionKey::also) key encrypted is encrypted again.
+    ///
+    /// The ciphertext is bound to the ids of the client and of the credential (AES-256-GCM). The server needs the same key; see
+    /// [`ClientAssertions::client_secret_jwt_with`](crate::authorization_server::ClientAssertions::client_secret_jwt_with).
+    #[must_use]
+    pub fn encrypt_secrets(mut self, key: &KeyEncryptionKey) -> Self {
+        let Ok(id) = &self.id else { return self };
+        for credential in self.client.credentials.iter_mut().flat_map(|credentials| &mut credentials.list) {
+            let named = |why: String| format!("its credential `{}`: {why}", credential.label());
+            if let Some(encrypted) = keep(credential.encrypted(key, id).map_err(named), &mut self.mistake) {
+                *credential = encrypted;
+            }
+        }
         self
     }
 

@@ -7,7 +7,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::{Outcome, Violation, blank, client, ensure, race, step};
 use crate::client_id::ClientId;
-use crate::registration::{ClientAuthMethod, RegisteredSecret};
+use crate::keys::rotation::KeyEncryptionKey;
+use crate::registration::{ClientAuthMethod, Credential, RegisteredSecret};
 use crate::scope::Scope;
 use crate::secret::ClientSecret;
 use crate::store::{AdminError, ClientAdmin, ClientChange, Revision};
@@ -51,6 +52,9 @@ async fn found_unchanged<S: ClientAdmin>(store: Arc<S>) -> Outcome {
         .without_grant()
         .disabled()
         .register()?;
+    let key = KeyEncryptionKey::from_bytes((0..32).collect::<Vec<u8>>())?;
+    let secret = Credential::client_secret_jwt(&ClientSecret::generate()?)?.with_label("hmac")?;
+    let written = written.edit().credential(secret).encrypt_secrets(&key).register()?;
     store.create(written.clone()).await?;
     let found = store.find(written.id()).await?.ok_or("`find` does not find the client")?;
     ensure(*found == written, format!("`find` returns {found:?} for {written:?}"))?;

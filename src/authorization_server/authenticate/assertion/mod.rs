@@ -24,6 +24,7 @@ mod platform;
 mod remote_keys;
 mod replay;
 mod rules;
+mod secrets;
 mod settings;
 mod signature;
 mod spiffe_bundle;
@@ -46,6 +47,7 @@ pub use self::invalid::{AssertionRule, InvalidAssertion};
 pub use self::platform::PlatformIssuer;
 use self::replay::Replays;
 use self::rules::{Assertion, Legacy, Parts, Rules, expired, expires_at};
+use self::secrets::Secrets;
 pub use self::settings::ClientAssertions;
 use self::settings::KeyUrls;
 pub use self::trust_domain::TrustDomain;
@@ -68,7 +70,7 @@ use crate::keys::TrustedKeys;
 use crate::numeric_date::NumericDate;
 #[cfg(feature = "remote")]
 use crate::registration::CredentialKind;
-use crate::registration::{ClientAuthMethod, RegisteredClient};
+use crate::registration::{AcceptedSecrets, ClientAuthMethod, RegisteredClient};
 use crate::store::ReplayId;
 
 /// Checks assertions against the client store.
@@ -80,6 +82,8 @@ pub(in crate::authorization_server) struct AssertionAuthenticator {
     /// The substitutes for the keys of an unknown client.
     decoy: DecoyKeys,
     workloads: Workloads,
+    /// `None` if the server accepts no `client_secret_jwt`.
+    secrets: Option<Secrets>,
     /// `None` if the keys of clients are not fetched.
     #[cfg(feature = "remote")]
     key_sets: Option<ClientKeySets>,
@@ -131,9 +135,12 @@ impl AssertionAuthenticator {
     ) -> Result<Self, ConfigError> {
         settings.check().map_err(ConfigError::Limits)?;
         let AssertionContext { issuer, token_endpoint, clients, store_timeout, clock, random, audit } = context;
-        let ClientAssertions { log, max_lifetime, clock_skew, algorithms, platforms, trust_domains, key_urls } =
+        let ClientAssertions { log, max_lifetime, clock_skew, algorithms, platforms, trust_domains, key_urls, .. } =
             settings;
-        let rules = Rules { issuer: issuer.clone(), token_endpoint, max_lifetime, clock_skew, algorithms };
+        let hmac_algorithms = settings.secrets.as_ref().map(|_| settings.hmac_algorithms).unwrap_or_default();
+        let secrets = settings.secrets.map(|AcceptedSecrets { key }| Secrets::new(key)).transpose();
+        let issuer = issuer.clone();
+        let rules = Rules { issuer, token_endpoint, max_lifetime, clock_skew, algorithms, hmac_algorithms };
         let decoy = DecoyKeys::new().map_err(|error| ConfigError::Document(error.to_string()))?;
         let workloads = Workloads::open(platforms, trust_domains, &clock, random).map_err(ConfigError::Assertions)?;
         #[cfg(feature = "remote")]
@@ -149,6 +156,7 @@ impl AssertionAuthenticator {
             clients,
             decoy,
             workloads,
+            secrets: secrets.map_err(ConfigError::Assertions)?,
             #[cfg(feature = "remote")]
             key_sets: key_sets.transpose().map_err(ConfigError::Assertions)?,
             replays: Replays::new(log, store_timeout),
@@ -160,7 +168,8 @@ impl AssertionAuthenticator {
     /// Returns the methods that the metadata lists.
     pub(in crate::authorization_server) fn methods(&self) -> impl Iterator<Item = ClientAuthMethod> {
         let spiffe = self.workloads.has_trust_domains().then_some(ClientAuthMethod::SpiffeJwt);
-        [ClientAuthMethod::PrivateKeyJwt].into_iter().chain(spiffe)
+        let secret = self.secrets.as_ref().map(|_| ClientAuthMethod::ClientSecretJwt);
+        [ClientAuthMethod::PrivateKeyJwt].into_iter().chain(secret).chain(spiffe)
     }
 
     /// Returns the algorithms that assertions may have, by the names in the metadata.
@@ -170,7 +179,7 @@ impl AssertionAuthenticator {
             Algorithm::EdDSA => vec![algorithm.name(), "Ed25519"],
             _ => vec![algorithm.name()],
         });
-        names.collect()
+        names.chain(self.rules.hmac_algorithms.iter().map(|algorithm| algorithm.name())).collect()
     }
 
     pub(super) async fn authenticate(
@@ -263,7 +272,14 @@ impl AssertionAuthenticator {
 
     async fn check(&self, answer: &Answer, assertion: &Assertion<'_>) -> Result<Proven, Failure> {
         let now = UnixTime::now(&*self.clock);
-        let verified = signature::verify(assertion, answer.client.as_deref(), &self.decoy, now);
+        let verified = match (assertion.hmac, &self.secrets) {
+            (Some(algorithm), Some(secrets)) => {
+                let credential = secrets.verify(assertion, algorithm, answer.client.as_deref(), now);
+                let client = answer.client.clone().ok_or_else(Refusal::unknown_client)?;
+                return self.check_rest(answer, client, assertion, credential?, now);
+            }
+            _ => signature::verify(assertion, answer.client.as_deref(), &self.decoy, now),
+        };
         // From here on, the time may depend on the client. Without a valid signature, no caller gets further, except that the keys
         // at the URL of a client are fetched: for such a client, the time and a 503 show that it exists.
         let client = answer.client.clone().ok_or_else(Refusal::unknown_client)?;
@@ -271,6 +287,18 @@ impl AssertionAuthenticator {
             Ok(credential) => (credential, now),
             Err(refusal) => self.verify_at_url(assertion, &client, now, refusal).await?,
         };
+        self.check_rest(answer, client, assertion, credential, now)
+    }
+
+    /// Checks what follows the signature. `credential` is the position of the one that verified it.
+    fn check_rest(
+        &self,
+        answer: &Answer,
+        client: Arc<RegisteredClient>,
+        assertion: &Assertion<'_>,
+        credential: usize,
+        now: UnixTime,
+    ) -> Result<Proven, Failure> {
         if !client.is_enabled() {
             return Err(Refusal::disabled_client().into());
         }

@@ -10,7 +10,7 @@ use crate::base64url;
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::issuer::Issuer;
-use crate::keys::Algorithm;
+use crate::keys::{Algorithm, HmacAlgorithm};
 use crate::verification::{InvalidToken, Jws};
 
 /// The maximum length of a `jti` in bytes.
@@ -29,6 +29,8 @@ pub(super) struct Rules {
     pub(super) max_lifetime: Duration,
     pub(super) clock_skew: Duration,
     pub(super) algorithms: Vec<Algorithm>,
+    /// Empty if the server accepts no `client_secret_jwt`.
+    pub(super) hmac_algorithms: Vec<HmacAlgorithm>,
 }
 
 /// The decoded parts of an assertion.
@@ -43,6 +45,9 @@ pub(super) struct Assertion<'a> {
     pub(super) jws: &'a Jws<'a>,
     pub(super) header: Header<'a>,
     pub(super) claims: Claims<'a>,
+    /// The algorithm of an assertion that a secret authenticates. Such an assertion is never checked with a public key, and any
+    /// other one never with a secret.
+    pub(super) hmac: Option<HmacAlgorithm>,
     /// The client that the assertion claims to be from.
     pub(super) client_id: ClientId,
 }
@@ -115,7 +120,8 @@ impl Rules {
             let (found, fix) = (format!("{} bytes long", claims.jti.len()), "use for example a UUID");
             return Err(Refusal::claim(AssertionRule::TokenId, "jti", &found, "1 to 128 bytes", fix));
         }
-        Ok(Assertion { jws: &parts.jws, header, claims, client_id })
+        let hmac = HmacAlgorithm::from_name(&header.alg);
+        Ok(Assertion { jws: &parts.jws, header, claims, hmac, client_id })
     }
 
     pub(super) fn header<'a>(&self, json: &'a [u8]) -> Result<Header<'a>, Refusal> {
@@ -145,13 +151,26 @@ impl Rules {
             );
             return Err(Refusal::new(AssertionRule::ForeignKey, text));
         }
-        if !self.algorithms.iter().any(|algorithm| algorithm.is_named(&header.alg)) {
-            let names: Vec<_> = self.algorithms.iter().map(|algorithm| algorithm.name()).collect();
-            let expected = format!("one of {}", names.join(", "));
-            let (found, fix) = (shown_text(&header.alg), "sign with one of them; see ClientAssertions::algorithms");
-            return Err(Refusal::claim(AssertionRule::Algorithm, "alg", &found, &expected, fix));
+        let is_accepted = self.algorithms.iter().any(|algorithm| algorithm.is_named(&header.alg))
+            || self.hmac_algorithms.iter().any(|algorithm| algorithm.name() == header.alg);
+        if !is_accepted {
+            return Err(self.other_algorithm(&header.alg, true));
         }
         Ok(header)
+    }
+
+    /// Returns the refusal of an algorithm. `with_secrets` tells whether those of `client_secret_jwt` would be accepted.
+    #[cold]
+    pub(super) fn other_algorithm(&self, alg: &str, with_secrets: bool) -> Refusal {
+        let hmac = self.hmac_algorithms.iter().filter(|_| with_secrets).map(|algorithm| algorithm.name());
+        let names: Vec<_> = self.algorithms.iter().map(|algorithm| algorithm.name()).chain(hmac).collect();
+        let expected = format!("one of {}", names.join(", "));
+        let fix = if HmacAlgorithm::from_name(alg).is_some() {
+            "sign with one of them; see ClientAssertions::algorithms, and ClientAssertions::client_secret_jwt for secrets"
+        } else {
+            "sign with one of them; see ClientAssertions::algorithms"
+        };
+        Refusal::claim(AssertionRule::Algorithm, "alg", &shown_text(alg), &expected, fix)
     }
 
     /// Checks the audience and the times. `allowance` is the time until which the client may send assertions as older

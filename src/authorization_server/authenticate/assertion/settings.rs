@@ -6,11 +6,13 @@ use std::time::Duration;
 use super::decoy_keys::ALL;
 use super::platform::PlatformIssuer;
 use super::trust_domain::TrustDomain;
-use crate::keys::Algorithm;
-use crate::registration::AcceptedCredentials;
+use crate::keys::rotation::KeyEncryptionKey;
+use crate::keys::{Algorithm, HmacAlgorithm};
+use crate::registration::{AcceptedCredentials, AcceptedSecrets};
 use crate::store::ReplayLog;
 
-/// The settings for client authentication by signed assertions: `private_key_jwt` (RFC 7523, RFC 10070).
+/// The settings for client authentication by signed assertions: `private_key_jwt` and `client_secret_jwt` (RFC 7523, RFC 10070),
+/// and tokens of workloads.
 ///
 /// Pass them to [`AuthorizationServerBuilder::client_assertions`](crate::authorization_server::AuthorizationServerBuilder::client_assertions).
 /// Clients get their keys by [`Client::credential`](crate::Client::credential).
@@ -39,6 +41,9 @@ pub struct ClientAssertions {
     pub(super) platforms: Vec<PlatformIssuer>,
     pub(super) trust_domains: Vec<TrustDomain>,
     pub(super) key_urls: KeyUrls,
+    /// `None` if the server accepts no `client_secret_jwt`.
+    pub(super) secrets: Option<AcceptedSecrets>,
+    pub(super) hmac_algorithms: Vec<HmacAlgorithm>,
 }
 
 /// Whether the keys of clients are fetched from their URLs.
@@ -70,6 +75,8 @@ impl ClientAssertions {
             platforms: Vec::new(),
             trust_domains: Vec::new(),
             key_urls: KeyUrls::Refused,
+            secrets: None,
+            hmac_algorithms: HmacAlgorithm::ALL.to_vec(),
         }
     }
 
@@ -111,11 +118,42 @@ impl ClientAssertions {
         self
     }
 
+    /// Accepts clients with a [secret](crate::registration::Credential::client_secret_jwt) for `client_secret_jwt` (OpenID
+    /// Connect Core §9), which comes from the configuration of this process. Off by default: a server that can read the secrets of
+    /// its clients can lose them, and `private_key_jwt` needs none.
+    #[must_use]
+    pub fn client_secret_jwt(mut self) -> Self {
+        self.secrets.get_or_insert(AcceptedSecrets { key: None });
+        self
+    }
+
+    /// Like [`client_secret_jwt`](Self::client_secret_jwt), also with secrets that this key
+    /// [encrypted](crate::registration::Client::encrypt_secrets), which a store can keep. Give every replica the same key, and
+    /// keep it apart from the store.
+    ///
+    /// If the key does not decrypt the secret of a client in memory or in a file, the server is not built. If a client is in
+    /// another store, its assertions get 503 until the key is corrected, and an event reports the client; other clients are
+    /// served.
+    #[must_use]
+    pub fn client_secret_jwt_with(mut self, key: KeyEncryptionKey) -> Self {
+        self.secrets = Some(AcceptedSecrets { key: Some(key) });
+        self
+    }
+
+    /// Sets the algorithms of [`client_secret_jwt`](Self::client_secret_jwt). The default is all of them, each for secrets that
+    /// are as long as its hash.
+    #[must_use]
+    pub fn hmac_algorithms(mut self, algorithms: impl IntoIterator<Item = HmacAlgorithm>) -> Self {
+        self.hmac_algorithms = algorithms.into_iter().collect();
+        self
+    }
+
     /// Returns the credentials that these settings accept.
     pub(in crate::authorization_server) fn accepted(&self) -> AcceptedCredentials {
         AcceptedCredentials {
             keys: true,
             key_urls: self.key_urls != KeyUrls::Refused,
+            secrets: self.secrets.clone(),
             platforms: self.platforms.iter().flat_map(|platform| platform.names.iter().cloned()).collect(),
             trust_domains: self.trust_domains.iter().map(|domain| domain.name.clone()).collect(),
         }
@@ -161,6 +199,9 @@ impl ClientAssertions {
         if self.algorithms.is_empty() || self.algorithms.iter().any(|algorithm| !ALL.contains(algorithm)) {
             return Err("client assertions need at least one algorithm, and only asymmetric ones; see \
                         ClientAssertions::algorithms");
+        }
+        if self.hmac_algorithms.is_empty() {
+            return Err("client_secret_jwt needs at least one algorithm; see ClientAssertions::hmac_algorithms");
         }
         Ok(())
     }

@@ -108,6 +108,7 @@ mod tests {
             max_lifetime: Duration::from_secs(300),
             clock_skew: Duration::from_secs(10),
             algorithms: ALL.to_vec(),
+            hmac_algorithms: Vec::new(),
         };
         let parts = Parts::decode(&credentials.text).unwrap();
         let assertion = rules.read(&credentials, &parts).unwrap();

@@ -17,6 +17,7 @@ use super::trusted_signature::Signed;
 use super::workload::{Times, WorkloadClaims};
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::Random;
+use crate::keys::HmacAlgorithm;
 use crate::registration::{CredentialKind, PlatformIdentity, RegisteredClient, SpiffeId, is_trust_domain};
 use crate::verification::Unique;
 
@@ -95,6 +96,9 @@ impl Workloads {
         clock: &dyn Clock,
     ) -> Result<Workload<'_>, Failure> {
         let header = rules.header(parts.header())?;
+        if HmacAlgorithm::from_name(&header.alg).is_some() {
+            return Err(rules.other_algorithm(&header.alg, false).into());
+        }
         let issuer = claims.issuer().unwrap_or_default();
         let (names, keys) = self.platform(issuer).ok_or_else(|| {
             let fix = "add it with ClientAssertions::platform";

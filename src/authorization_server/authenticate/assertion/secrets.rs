@@ -1,0 +1,106 @@
+//! [`Secrets`]: verifies the assertions of clients that share a secret with the server (`client_secret_jwt`).
+
+use super::claims::shown_text;
+use super::failure::Failure;
+use super::invalid::{AssertionRule, Refusal};
+use super::rules::Assertion;
+use crate::authorization_server::error::{Fault, TokenError};
+use crate::client_id::ClientId;
+use crate::clock::UnixTime;
+use crate::crypto::fill_random;
+use crate::keys::HmacAlgorithm;
+use crate::keys::rotation::KeyEncryptionKey;
+use crate::registration::{CredentialKind, RegisteredClient, SharedSecret};
+
+/// The maximum number of secrets that are tried. It bounds the work of an invalid assertion.
+const MAX_TRIED: usize = 4;
+
+/// Opens the secrets of clients, and has one that is used if a client has none.
+#[derive(Debug)]
+pub(super) struct Secrets {
+    key: Option<KeyEncryptionKey>,
+    decoy: SharedSecret,
+}
+
+/// The client of the decoy. Its id only binds the ciphertext.
+static DECOY: ClientId = ClientId::from_static("decoy");
+
+impl Secrets {
+    /// Creates it, or returns why not. With a key, the decoy is encrypted as the secrets in a store are.
+    pub(super) fn new(key: Option<KeyEncryptionKey>) -> Result<Self, String> {
+        let mut random = [0; 64];
+        fill_random(&mut random).ok_or("the system has no random bytes")?;
+        let decoy = SharedSecret::decoy(&random, key.as_ref().map(|key| (key, &DECOY)))?;
+        Ok(Self { key, decoy })
+    }
+
+    /// Returns the position of the credential whose secret verifies the assertion. Without a secret to try, the decoy is used,
+    /// so that a caller learns nothing from the time.
+    pub(super) fn verify(
+        &self,
+        assertion: &Assertion<'_>,
+        algorithm: HmacAlgorithm,
+        client: Option<&RegisteredClient>,
+        now: UnixTime,
+    ) -> Result<usize, Failure> {
+        let (mut tried, mut other_algorithm, mut unreadable) = (0, None, None);
+        let id = &assertion.client_id;
+        let credentials = client.map_or(&[][..], RegisteredClient::credentials);
+        for (at, credential) in credentials.iter().enumerate().filter(|(_, credential)| credential.is_live(now)) {
+            let CredentialKind::Secret(secret) = credential.kind() else { continue };
+            if !secret.accepts(algorithm) {
+                other_algorithm = secret.algorithm();
+                continue;
+            }
+            if tried == MAX_TRIED {
+                break;
+            }
+            tried += 1;
+            match secret.open(self.key.as_ref(), id, credential.label()) {
+                Ok(opened) if assertion.jws.is_signed_with(algorithm, &opened) => return Ok(at),
+                Ok(opened) if opened.len() < algorithm.min_secret_len() => {
+                    other_algorithm = Some(HmacAlgorithm::HS256);
+                }
+                Ok(_) => {}
+                Err(why) => unreadable = Some((credential.label().to_owned(), why)),
+            }
+        }
+        if tried == 0
+            && let Ok(decoy) = self.decoy.open(self.key.as_ref(), &DECOY, "")
+        {
+            // The result does not matter.
+            let _ = assertion.jws.is_signed_with(algorithm, &decoy);
+        }
+        // What cannot be decided weighs more than a refusal.
+        if let Some((label, why)) = unreadable {
+            return Err(cannot_decrypt(&label, &why));
+        }
+        Err(refusal(algorithm, tried, other_algorithm).into())
+    }
+}
+
+#[cold]
+fn cannot_decrypt(label: &str, why: &str) -> Failure {
+    let detail = format!("the credential {} of the client cannot be checked: {why}", shown_text(label));
+    TokenError::new(Fault::UNAVAILABLE).detailed(detail).into()
+}
+
+#[cold]
+fn refusal(algorithm: HmacAlgorithm, tried: usize, other_algorithm: Option<HmacAlgorithm>) -> Refusal {
+    if let Some(own) = other_algorithm {
+        let expected = format!("`{own}`, the algorithm of the secret of the client");
+        let fix = format!(
+            "sign with that algorithm, or register a secret of at least {} bytes for the other one",
+            algorithm.min_secret_len()
+        );
+        return Refusal::claim(AssertionRule::Algorithm, "alg", &shown_text(algorithm.name()), &expected, &fix);
+    }
+    if tried == 0 {
+        let text = "the client has no current credential for `client_secret_jwt`; add its secret with \
+                    Client::credential(Credential::client_secret_jwt(…)), since a hashed secret cannot be used for it";
+        return Refusal::new(AssertionRule::Credential, text);
+    }
+    let text = "the signature of the assertion does not match the secret of the client; sign with the bytes of the registered \
+                secret (OpenID Connect Core §9), and neither decode nor hash them";
+    Refusal::new(AssertionRule::Signature, text)
+}
