@@ -97,6 +97,7 @@ fn it_does_its_work(url: String) {
     assert_eq!(labels, ["1"], "without a remaining time, the old secrets are removed");
 
     updates(&tool);
+    credentials(&tool);
     let disabled = tool.output(&["disable", "billing"], "");
     let said = String::from_utf8(disabled.stderr).unwrap();
     assert!(disabled.status.success() && said.contains("client `billing` is disabled\n"), "{said}");
@@ -127,6 +128,63 @@ fn it_does_its_work(url: String) {
 
     tool.lines(&["delete", "billing"]);
     assert_eq!(tool.refusal(&["delete", "billing"], "").0, 3);
+}
+
+const ENCRYPTION_KEYS: [&str; 2] =
+    ["AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=", "ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="];
+
+/// The credentials other than the secrets that a client sends.
+fn credentials(tool: &Tool) {
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let keys = ["one", "other"].map(|name| file(name, ENCRYPTION_KEYS[usize::from(name == "other")]));
+    let jwks = file("jwks", include_str!("clients/keys/svc-key.jwks.json"));
+    let listed = || tool.lines(&["credentials", "list", "billing"]).join("; ");
+    let before = listed();
+
+    tool.lines(&["credentials", "add-keys", "billing", "--jwks", &jwks, "--label", "key"]);
+    tool.lines(&["credentials", "add-keys", "billing", "--jwks-uri", "https://billing.example/keys", "--label", "url"]);
+    let with_key = ["--encryption-key-file", &keys[0]];
+    let made = tool.json(&[&["credentials", "add-hmac", "billing", "--label", "hmac"], &with_key[..]].concat());
+    let secret = made["client_secret"].as_str().unwrap();
+    assert!(made["label"] == "hmac" && secret.len() >= 64, "{made}");
+    assert_eq!(listed(), format!("{before}; key\tprivate_key_jwt; url\tprivate_key_jwt; hmac\tclient_secret_jwt"));
+
+    // The secret is in the store only under the key, and not even its ciphertext is shown without being asked for.
+    let with_hashes = tool.lines(&["show", "billing", "--with-hashes"]).join("\n");
+    let shown = tool.lines(&["show", "billing"]).join("\n");
+    assert!(with_hashes.contains("encrypted_secret") && !with_hashes.contains(secret), "{with_hashes}");
+    assert!(!shown.contains("encrypted_secret") && shown.contains("encrypted_by"), "{shown}");
+
+    let by = || tool.json(&["show", "billing"])["credentials"][2]["encrypted_by"].clone();
+    let first = by();
+    let other_key = ["--encryption-key-file", &keys[1]];
+    let (code, said) = tool.refusal(&[&["credentials", "reseal"], &other_key[..]].concat(), "");
+    assert!(code == 5 && said.contains("KeyEncryptionKey::also") && by() == first, "{code}: {said}");
+    let both = ["--previous-encryption-key-file", &keys[0]];
+    let resealed = tool.json(&[&["credentials", "reseal"], &other_key[..], &both[..]].concat());
+    assert!(resealed["resealed"] == 1 && by() != first, "{resealed}");
+
+    let (code, said) = tool.refusal(&["credentials", "add-hmac", "billing", "--encryption-key-env", "NO_SUCH"], "");
+    assert!(code == 2 && said.contains("NO_SUCH"), "{code}: {said}");
+    let short = file("short", "q8Zr2mVx7Lk4Tc1Hb9Yd6Ns3Wf5Gj0Pa-_uEoIiR");
+    let arguments = ["credentials", "add-hmac", "billing", "--algorithm", "HS512", "--secret-file", &short];
+    let (code, said) = tool.refusal(&[&arguments, &with_key[..]].concat(), "");
+    assert!(code == 5 && said.contains("64 bytes") && !said.contains("q8Zr"), "{code}: {said}");
+    let (code, said) = tool.refusal(&["credentials", "remove", "billing", "none"], "");
+    assert!(code == 5 && said.contains("`hmac`"), "{code}: {said}");
+    assert_eq!(tool.refusal(&["credentials", "remove", "nobody", "1"], "").0, 3);
+
+    let removed = tool.lines(&["credentials", "remove", "billing", "hmac", "--revoke", "--json"]);
+    assert!(removed.len() == 2 && removed[1].contains("its tokens are revoked"), "{removed:?}");
+    for label in ["key", "url"] {
+        tool.lines(&["credentials", "remove", "billing", label]);
+    }
+    assert_eq!(listed(), before);
 }
 
 /// The settings that `update` sets, adds and removes.

@@ -263,7 +263,13 @@ fn a_bad_file_is_refused_with_its_line_and_how_to_fix_it() {
         ("rotates-plainly", "generate = \"ES256\"", "rotate_days = 90", 4, "set either encryption_key_file or"),
         ("rotates-never", "generate = \"ES256\"", "rotate_days = 0", 4, "nonzero"),
         ("rotates-and-trusts", "generate = \"ES256\"", "rotate_days = 90\ntrust = [\"k\"]", 5, "remove keys.trust"),
-        ("encrypts-nothing", "generate", "encryption_key_file = \"k\"\ngenerate", 4, "set keys.rotate_days, too"),
+        (
+            "encrypts-nothing",
+            "generate",
+            "encryption_key_file = \"k\"\ngenerate",
+            4,
+            "keys.rotate_days or assertions.client_secret_jwt",
+        ),
         (
             "ring-variable",
             "generate = \"ES256\"",

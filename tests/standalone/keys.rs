@@ -12,7 +12,7 @@ use serde_json::Value;
 use tower_client_credentials::keys::rotation::KeyStore as _;
 use tower_client_credentials::{Algorithm, SigningKey};
 
-use super::{GOOD, Service, file, standalone};
+use super::{GOOD, Service, file, refusal, standalone};
 
 /// Long enough for a machine that is busy with other work.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -269,4 +269,77 @@ fn check_creates_no_keys_in_a_store_and_changes_none() {
     assert_eq!((after.version, after.document), (before.version, before.document));
     // The lease of the service may end meanwhile.
     assert!(after.replicas.iter().all(|replica| before.replicas.contains(replica)), "the check is no replica");
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn a_start_with_a_key_that_does_not_decrypt_the_secrets_of_clients_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("sqlite://{}", folder.path().join("state.db").display());
+    let tool = |arguments: &[&str]| {
+        let mut path = std::env::current_exe().unwrap();
+        path.pop(); // the test
+        path.pop(); // deps
+        path.push("examples/clients");
+        let environment = [("TCC_STORE", store.as_str()), ("TCC_KEY_ENCRYPTION_KEY", KEY)];
+        let (end, mut is_repeated) = (Instant::now() + PATIENCE, false);
+        loop {
+            let output = Command::new(&path).args(arguments).envs(environment).output().unwrap();
+            // 1: the store did not answer in time, which can happen on a busy machine. What was done anyway is refused then.
+            match output.status.code() {
+                Some(1) if Instant::now() < end => is_repeated = true,
+                Some(0) => break,
+                Some(4 | 5) if is_repeated => break,
+                _ => panic!("{}", String::from_utf8_lossy(&output.stderr)),
+            }
+        }
+    };
+    tool(&["create", "partner"]);
+    tool(&["credentials", "add-hmac", "partner", "--label", "hmac"]);
+    let with_key = GOOD.replace("[tokens]", "encryption_key_env = \"RING_SECRET\"\n\n[tokens]")
+        + "\n[assertions]\nclient_secret_jwt = true\n";
+    let environment = |key| {
+        [("TCC_STORE", store.as_str()), ("RING_SECRET", key), ("BILLING_SECRET", "Jw5vS1qk0Zt8mYc3xRb7uLp2nHf6dGe9")]
+    };
+    drop(Service::start_with(&file("hmac-key", &with_key), &environment(KEY)));
+    let said = refusal("hmac-other-key", &with_key, &environment(OTHER));
+    assert!(said.contains("client `partner`") && said.contains("encryption_key_env"), "{said}");
+    let without_key = with_key.replace("encryption_key_env = \"RING_SECRET\"\n", "");
+    let said = refusal("hmac-no-key", &without_key, &environment(KEY));
+    assert!(said.contains("client `partner`") && said.contains("there is no key-encryption key"), "{said}");
+    // Without client_secret_jwt, the secrets are not used.
+    let off = without_key.replace("client_secret_jwt = true", "");
+    drop(Service::start_with(&file("hmac-off", &off), &environment(KEY)));
+}
+
+#[test]
+fn a_secret_for_assertions_comes_from_a_file_or_a_variable_and_never_from_the_configuration_file() {
+    const SECRET: &str = "Jw5vS1qk0Zt8mYc3xRb7uLp2nHf6dGe9";
+    let with = |setting: &str| {
+        let method = format!("token_endpoint_auth_method = \"client_secret_jwt\"\n{setting}");
+        GOOD.replace("client_secret_env = \"BILLING_SECRET\"", &method) + "\n[assertions]\nclient_secret_jwt = true\n"
+    };
+    let environment = [("TCC_STORE", "memory:"), ("HMAC_SECRET", SECRET), ("SHORT_SECRET", &SECRET[1..])];
+    let from_variable = with("client_secret_env = \"HMAC_SECRET\"");
+    drop(Service::start_with(&file("hmac-variable", &from_variable), &environment));
+    for (setting, says) in [
+        (format!("dangerous_plain_client_secret = \"{SECRET}\""), "client_secret_file or client_secret_env"),
+        (
+            "client_secret_hash = \"$sha256$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"".to_owned(),
+            "client_secret_file or client_secret_env",
+        ),
+        (String::new(), "needs one of client_secret_file and client_secret_env"),
+        ("client_secret_env = \"SHORT_SECRET\"".to_owned(), "at least 32 bytes"),
+        (
+            "client_secret_env = \"HMAC_SECRET\"\ntoken_endpoint_auth_signing_alg = \"HS512\"".to_owned(),
+            "at least 64 bytes",
+        ),
+        ("client_secret_env = \"HMAC_SECRET\"\ntoken_endpoint_auth_signing_alg = \"ES256\"".to_owned(), "HS256, HS384"),
+    ] {
+        let said = refusal("hmac-refused", &with(&setting), &environment);
+        assert!(said.contains(says) && !said.contains(SECRET) && !said.contains(&SECRET[1..]), "{said}");
+    }
+    let off = from_variable.replace("client_secret_jwt = true", "client_secret_jwt = false");
+    let said = refusal("hmac-not-accepted", &off, &environment);
+    assert!(said.contains("`client_secret_jwt`, which the server does not accept"), "{said}");
 }

@@ -16,4 +16,7 @@ export async function keyOf(id) {
   return { key, kid: `${id}-1` }
 }
 
+/// The secret of `svc-hmac`, which authenticates its assertions with it.
+export const hmacSecret = readFileSync(new URL('../../../examples/svc-hmac.secret', import.meta.url), 'utf8').trim()
+
 export const withKeys = Object.keys(parameters)

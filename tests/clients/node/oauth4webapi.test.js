@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
+import { createHmac, randomUUID } from 'node:crypto'
 import { before, describe, it } from 'node:test'
 import * as oauth from 'oauth4webapi'
-import { keyOf, withKeys } from './keys.js'
+import { hmacSecret, keyOf, withKeys } from './keys.js'
 import { api, basic, gateway, issuer, limited, odd, other, post, route, versionOf } from './service.js'
 
 const insecure = { [oauth.allowInsecureRequests]: true } // http on loopback
@@ -29,6 +30,17 @@ async function introspect(token, options, registered = gateway) {
     await oauth.validateApplicationLevelSignature(server, response, insecure)
   }
   return told
+}
+
+/// Client authentication by client_secret_jwt with another algorithm than the one of the library.
+const hmacJwt = (alg) => (as, client, body) => {
+  const now = Math.floor(Date.now() / 1000)
+  const claims = { iss: client.client_id, sub: client.client_id, aud: as.issuer, iat: now, exp: now + 60, jti: randomUUID() }
+  const text = [{ alg }, claims].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')
+  const signature = createHmac(alg.replace('HS', 'sha'), hmacSecret).update(text).digest('base64url')
+  body.set('client_id', client.client_id)
+  body.set('client_assertion_type', 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer')
+  body.set('client_assertion', `${text}.${signature}`)
 }
 
 const call = (token, path) =>
@@ -63,6 +75,14 @@ describe(`oauth4webapi ${versionOf('oauth4webapi')}`, () => {
     it(`gets a token for ${id} by private_key_jwt with its defaults`, async () => {
       const granted = await signed(id, oauth.PrivateKeyJwt(await keyOf(id)))
       assert.equal((await (await call(granted, '/api/read')).json()).client_id, id)
+    })
+  }
+
+  for (const alg of ['HS256', 'HS384', 'HS512']) {
+    it(`gets a token for svc-hmac by client_secret_jwt with ${alg}`, async () => {
+      // The library signs with HS256 only; for the other algorithms, node does.
+      const granted = await signed('svc-hmac', alg === 'HS256' ? oauth.ClientSecretJwt(hmacSecret) : hmacJwt(alg))
+      assert.equal((await (await call(granted, '/api/read')).json()).client_id, 'svc-hmac')
     })
   }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import * as openid from 'openid-client'
-import { keyOf, withKeys } from './keys.js'
+import { hmacSecret, keyOf, withKeys } from './keys.js'
 import { basic, gateway, issuer, limited, odd, post, route, versionOf } from './service.js'
 
 function configuration({ id, secret, method }) {
@@ -37,6 +37,26 @@ describe(`openid-client ${versionOf('openid-client')}`, () => {
       await assert.rejects(call(config, token, '/api/open'))
     })
   }
+
+  it('gets a token for svc-hmac by client_secret_jwt with its defaults, uses it and revokes it', async () => {
+    const config = await signing('svc-hmac', openid.ClientSecretJwt(hmacSecret))
+    assert(config.serverMetadata().token_endpoint_auth_methods_supported.includes('client_secret_jwt'))
+    assert(config.serverMetadata().token_endpoint_auth_signing_alg_values_supported.includes('HS256'))
+    const token = await openid.clientCredentialsGrant(config, { scope: 'read' })
+    assert.equal((await (await call(config, token, '/api/read')).json()).client_id, 'svc-hmac')
+    await openid.tokenRevocation(config, token.access_token)
+    await assert.rejects(call(config, token, '/api/open'))
+  })
+
+  it('is refused by client_secret_jwt with another secret, and with the right secret by another method', async () => {
+    for (const authentication of [
+      openid.ClientSecretJwt(`${hmacSecret}x`), openid.ClientSecretPost(hmacSecret), openid.ClientSecretBasic(hmacSecret),
+    ]) {
+      const error = await openid.clientCredentialsGrant(await signing('svc-hmac', authentication)).catch((error) => error)
+      const response = error.response ?? error.cause
+      assert.equal((await response.json?.())?.error ?? error.error, 'invalid_client')
+    }
+  })
 
   it('is refused with the key of another client', async () => {
     const config = await signing('svc-key', openid.PrivateKeyJwt(await keyOf('svc-rsa')))

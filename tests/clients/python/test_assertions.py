@@ -11,15 +11,16 @@ import jwt
 import requests
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
-from authlib.oauth2.rfc7523 import PrivateKeyJWT
+from authlib.oauth2.rfc7523 import ClientSecretJWT, PrivateKeyJWT
 from authlib.oauth2.rfc8414 import get_well_known_url
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 from jwskate import Jwk
-from requests_oauth2client import OAuth2Client, OAuth2Error, PrivateKeyJwt
+from requests_oauth2client import ClientSecretJwt, OAuth2Client, OAuth2Error, PrivateKeyJwt
 
 ISSUER = os.environ["ISSUER"]
 KEYS = Path(__file__).parent.with_name("keys")
+HMAC_SECRET = Path(__file__).parents[3].joinpath("examples", "svc-hmac.secret").read_text().strip()
 CLIENTS = {"svc-key": ("ES256", ECKey), "svc-rsa": ("RS256", RSAKey), "svc-ed": ("EdDSA", OKPKey)}
 SPIFFE = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe"
 BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -71,6 +72,29 @@ class Assertions(unittest.TestCase):
                 auth = PrivateKeyJwt(client, key, aud=ISSUER, alg=alg)
                 oauth = OAuth2Client(self.token_endpoint, issuer=ISSUER, auth=auth, testing=True)
                 self.assertEqual(client_of(oauth.client_credentials(scope="read").access_token), client)
+
+    def test_authlib_with_a_secret(self):
+        for alg in ["HS256", "HS384", "HS512"]:
+            claims = {"aud": ISSUER, "exp": int(time.time()) + 60}
+            for secret, is_right in [(HMAC_SECRET, True), (HMAC_SECRET.upper(), False)]:
+                with self.subTest(alg, is_right=is_right):
+                    method = ClientSecretJWT(self.token_endpoint, alg=alg, claims=claims)
+                    session = OAuth2Session("svc-hmac", secret, token_endpoint_auth_method=method)
+                    self.addCleanup(session.close)
+                    fetch = lambda: session.fetch_token(self.token_endpoint, grant_type="client_credentials")
+                    if is_right:
+                        self.assertEqual(client_of(fetch()["access_token"]), "svc-hmac")
+                        continue
+                    with self.assertRaises(OAuthError) as refused:
+                        fetch()
+                    self.assertEqual(refused.exception.error, "invalid_client")
+
+    def test_requests_oauth2client_with_a_secret(self):
+        for alg in ["HS256", "HS384", "HS512"]:
+            with self.subTest(alg):
+                auth = ClientSecretJwt("svc-hmac", HMAC_SECRET, aud=ISSUER, alg=alg)
+                oauth = OAuth2Client(self.token_endpoint, issuer=ISSUER, auth=auth, testing=True)
+                self.assertEqual(client_of(oauth.client_credentials(scope="read").access_token), "svc-hmac")
 
     def test_requests_oauth2client_is_refused_for_the_audience_of_the_endpoint(self):
         key = Jwk({**Jwk.from_pem(pem("svc-key")), "kid": "svc-key-1", "alg": "ES256"})
