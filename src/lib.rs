@@ -81,6 +81,7 @@
 //! | `sqlite`, `postgres` | | state in SQLite (bundled) or Postgres 15 and later; both need Rust 1.94 |
 //! | `redis` | | state in Redis or Valkey |
 //! | `remote` | | `RemoteIssuer`, `Introspection`, and the default HTTP client of [`ClientCredentials`] |
+//! | `workload_api` | | trust bundles and JWT-SVIDs from the SPIFFE Workload API; see `workload_api::WorkloadApi` |
 //! | `test-util` | | `TestIssuer`, `VerifiedToken::for_test`, `ManualClock` and `store::conformance`, for tests only |
 //!
 //! The library needs Rust 1.88 and a Tokio runtime. It has no `unsafe` code.
@@ -140,6 +141,8 @@ mod uri_equivalence;
 pub mod verification;
 #[cfg(test)]
 mod watchdog;
+#[cfg(feature = "workload_api")]
+pub mod workload_api;
 
 // At the root is what the quick-starts and a usual production set-up name. All else is reached through its module.
 pub use self::audience::Audience;

@@ -26,7 +26,7 @@ const LAYERS: &[&[&str]] = &[
         "uri",
         "uri_equivalence",
     ],
-    &["audience", "client_id", "issuer", "numeric_date", "scope", "transport"],
+    &["audience", "client_id", "issuer", "numeric_date", "scope", "transport", "workload_api"],
     &["event", "issuer_metadata"],
     &["keys", "secret", "telemetry"],
     &["client_authentication", "registration"],

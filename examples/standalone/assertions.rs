@@ -67,6 +67,8 @@ pub(crate) struct Domain {
     pub(crate) bundle_file: Option<PathBuf>,
     pub(crate) bundle_url: Option<String>,
     #[serde(default)]
+    pub(crate) workload_api: bool,
+    #[serde(default)]
     pub(crate) private_addresses: bool,
 }
 
@@ -302,8 +304,10 @@ fn remote_platform(_: &Platform, _: &Source) -> Result<PlatformIssuer, String> {
 }
 
 fn trust_domain(domain: &Spanned<Domain>, source: &Source) -> Result<TrustDomain, String> {
-    let Domain { name, bundle_file, bundle_url, private_addresses } = domain.get_ref();
+    let Domain { name, bundle_file, bundle_url, workload_api, private_addresses } = domain.get_ref();
     match (bundle_file, bundle_url) {
+        (None, None) if *workload_api => at_workload_api(name),
+        _ if *workload_api => Err("workload_api = true excludes bundle_file and bundle_url".to_owned()),
         #[cfg(feature = "remote")]
         (Some(path), None) => Ok(TrustDomain::in_file(name, source.resolve(path))),
         #[cfg(not(feature = "remote"))]
@@ -322,8 +326,19 @@ fn trust_domain(domain: &Spanned<Domain>, source: &Source) -> Result<TrustDomain
             let _ = private_addresses;
             Err(NOT_REMOTE.to_owned())
         }
-        _ => Err("a trust domain needs exactly one of bundle_file and bundle_url".to_owned()),
+        _ => Err("a trust domain needs exactly one of bundle_file, bundle_url and workload_api = true".to_owned()),
     }
+}
+
+#[cfg(feature = "workload_api")]
+fn at_workload_api(name: &str) -> Result<TrustDomain, String> {
+    let api = tower_client_credentials::workload_api::WorkloadApi::from_env().map_err(text)?;
+    Ok(TrustDomain::from_workload_api(name, api))
+}
+
+#[cfg(not(feature = "workload_api"))]
+fn at_workload_api(_: &str) -> Result<TrustDomain, String> {
+    Err("this program was built without `workload_api`: build it with --features workload_api".to_owned())
 }
 
 fn algorithm(name: &str) -> Result<Algorithm, String> {

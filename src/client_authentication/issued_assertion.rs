@@ -32,6 +32,21 @@ pub(super) async fn ask(function: &AssertionFunction) -> Result<String, Credenti
     }
 }
 
+/// Fetches a JWT-SVID for this audience from the Workload API.
+#[cfg(feature = "workload_api")]
+pub(super) async fn fetch(
+    api: &crate::workload_api::WorkloadApi,
+    audience: &str,
+    spiffe_id: Option<&str>,
+) -> Result<String, CredentialError> {
+    let svid = api.jwt_svid(audience, spiffe_id).await.map_err(|error| CredentialError::new(error.to_string()))?;
+    if svid.len() <= MAX_LENGTH && is_compact_jws(&svid) {
+        Ok(svid)
+    } else {
+        Err(CredentialError::new("the Workload API did not give a signed JWT of at most 16,384 bytes"))
+    }
+}
+
 /// Three parts of base64url, separated by dots (RFC 7515 §7.1).
 fn is_compact_jws(text: &str) -> bool {
     let is_part = |part: &str| {

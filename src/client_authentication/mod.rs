@@ -25,6 +25,8 @@ pub use self::secret_source::SecretSource;
 use crate::client_id::ClientId;
 use crate::keys::SigningKey;
 use crate::secret::ClientSecret;
+#[cfg(feature = "workload_api")]
+use crate::workload_api::WorkloadApi;
 
 /// The parameters of a request to an endpoint of an authorization server, in order.
 pub(crate) type Form<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
@@ -59,9 +61,23 @@ enum Method {
     SecretBasic(SecretSource),
     SecretPost(SecretSource),
     SecretJwt(SecretSource),
-    PrivateKeyJwt { key: Arc<SigningKey>, key_id: Option<String> },
-    AssertionFile { assertion_type: &'static str, path: PathBuf },
-    AssertionFunction { assertion_type: &'static str, function: AssertionFunction },
+    PrivateKeyJwt {
+        key: Arc<SigningKey>,
+        key_id: Option<String>,
+    },
+    AssertionFile {
+        assertion_type: &'static str,
+        path: PathBuf,
+    },
+    AssertionFunction {
+        assertion_type: &'static str,
+        function: AssertionFunction,
+    },
+    #[cfg(feature = "workload_api")]
+    WorkloadApi {
+        api: WorkloadApi,
+        spiffe_id: Option<String>,
+    },
     Certificate,
 }
 
@@ -125,16 +141,8 @@ impl ClientAuthentication {
         Self::of(Method::AssertionFunction { assertion_type: JWT_BEARER, function })
     }
 
-    /// Sends the SPIFFE JWT-SVID that an async function gives, as [`assertion_fn`](Self::assertion_fn) does. With the crate `spiffe`,
-    /// the function asks the Workload API:
-    ///
-    /// ```text
-    /// let source = spiffe::JwtSource::new().await?;
-    /// let svid = ClientAuthentication::jwt_svid_fn(move || {
-    ///     let source = source.clone();
-    ///     async move { Ok(source.get_jwt_svid(["https://auth.example.com"]).await?.token().to_owned()) }
-    /// });
-    /// ```
+    /// Sends the SPIFFE JWT-SVID that an async function gives, as [`assertion_fn`](Self::assertion_fn) does. To ask the Workload
+    /// API, use `jwt_svid` (feature `workload_api`).
     #[must_use]
     pub fn jwt_svid_fn<F>(function: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
@@ -142,6 +150,21 @@ impl ClientAuthentication {
     {
         let function: AssertionFunction = Arc::new(move || Box::pin(function()));
         Self::of(Method::AssertionFunction { assertion_type: JWT_SPIFFE, function })
+    }
+
+    /// Sends a SPIFFE JWT-SVID from the Workload API as the assertion (draft-ietf-oauth-spiffe-client-auth): the default identity
+    /// of this process, for the issuer as the audience. It is fetched for each request for a token; the agent caches it.
+    #[cfg(feature = "workload_api")]
+    #[must_use]
+    pub fn jwt_svid(api: WorkloadApi) -> Self {
+        Self::of(Method::WorkloadApi { api, spiffe_id: None })
+    }
+
+    /// Does the same as [`jwt_svid`](Self::jwt_svid) with the JWT-SVID of this SPIFFE ID, for a process that has several.
+    #[cfg(feature = "workload_api")]
+    #[must_use]
+    pub fn jwt_svid_of(api: WorkloadApi, spiffe_id: impl Into<String>) -> Self {
+        Self::of(Method::WorkloadApi { api, spiffe_id: Some(spiffe_id.into()) })
     }
 
     /// Sends only the `client_id` (RFC 8705 §2, and X.509-SVIDs). The certificate is that of the TLS connection:
@@ -187,6 +210,11 @@ impl ClientAuthentication {
             }
             Method::AssertionFunction { assertion_type, function } => {
                 push_assertion(form, assertion_type, issued_assertion::ask(function).await?);
+            }
+            #[cfg(feature = "workload_api")]
+            Method::WorkloadApi { api, spiffe_id } => {
+                let svid = issued_assertion::fetch(api, context.audience, spiffe_id.as_deref()).await?;
+                push_assertion(form, JWT_SPIFFE, svid);
             }
         }
         Ok(())
@@ -253,6 +281,10 @@ impl fmt::Debug for Method {
             }
             Self::AssertionFunction { assertion_type, .. } => {
                 f.debug_struct("AssertionFunction").field("type", assertion_type).finish_non_exhaustive()
+            }
+            #[cfg(feature = "workload_api")]
+            Self::WorkloadApi { api, spiffe_id } => {
+                f.debug_struct("WorkloadApi").field("api", api).field("spiffe_id", spiffe_id).finish()
             }
             Self::Certificate => f.write_str("Certificate"),
         }

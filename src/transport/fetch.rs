@@ -66,6 +66,12 @@ impl FetchError {
         matches!(&*self.cause, Cause::Http(error) if error.is_no_connection())
     }
 
+    /// Returns whether the source has no document any more, so that the last one must not be used.
+    #[cfg(feature = "workload_api")]
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        matches!(&*self.cause, Cause::Http(error) if error.is_withdrawn())
+    }
+
     /// Returns whether the same request may succeed later without a change of the configuration.
     pub(crate) fn is_transient(&self) -> bool {
         match &*self.cause {

@@ -55,6 +55,17 @@ impl HttpError {
         self.0.is::<NoConnection>()
     }
 
+    /// Wraps the error of a source that has no document any more. What it sent before must not be used.
+    #[cfg(feature = "workload_api")]
+    pub(crate) fn withdrawn(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(Box::new(Withdrawn(source.into())))
+    }
+
+    #[cfg(feature = "workload_api")]
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.0.is::<Withdrawn>()
+    }
+
     /// Wraps any other error.
     #[must_use]
     pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
@@ -69,6 +80,11 @@ struct TooLong(usize);
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 struct NoConnection(Box<dyn Error + Send + Sync>);
+
+#[cfg(feature = "workload_api")]
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct Withdrawn(Box<dyn Error + Send + Sync>);
 
 /// The maximum length of the text, in bytes. An error may quote text from the server, such as the names in its certificate.
 const LONGEST_TEXT: usize = 512;

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::fetch_policy::Policy;
 use super::fetches::{Due, Fetches, SOON, Source, Step, Ticket};
 use super::source::{Fetched, KeySource};
+use super::wake::{Alarm, Woken};
 use crate::clock::{Clock, Moment};
 use crate::crypto::Random;
 use crate::deadline::LONGEST_WAIT;
@@ -180,7 +181,12 @@ impl RemoteKeys {
 
     /// Starts a task that refreshes the keys until the last clone is dropped. Must be called within a Tokio runtime.
     pub(crate) fn keep_fresh(&self) {
-        tokio::spawn(keep_fresh(Arc::downgrade(&self.0)));
+        tokio::spawn(keep_fresh(Arc::downgrade(&self.0), None));
+    }
+
+    /// Does what [`keep_fresh`](Self::keep_fresh) does, and also fetches the keys after each change that it is told of.
+    pub(crate) fn follow(&self, changes: watch::Receiver<()>) {
+        tokio::spawn(keep_fresh(Arc::downgrade(&self.0), Some(changes)));
     }
 
     /// Does what [`find`](Self::find) does if its first lookup was too early.
@@ -201,15 +207,18 @@ impl RemoteKeys {
     }
 }
 
-async fn keep_fresh(shared: Weak<Shared>) {
-    let Some(mut finished) = shared.upgrade().map(|shared| shared.finished.subscribe()) else { return };
+async fn keep_fresh(shared: Weak<Shared>, changes: Option<watch::Receiver<()>>) {
+    let Some(finished) = shared.upgrade().map(|shared| shared.finished.subscribe()) else { return };
+    let mut alarm = Alarm::new(finished, changes);
+    let mut has_changed = false;
     loop {
         let Some(strong) = shared.upgrade() else { return };
-        let nap = strong.start_if_due();
+        let nap = strong.start_if_due(&mut has_changed);
         drop(strong);
-        // An error means that the sender was dropped together with the keys.
-        if let Ok(Err(_)) = timeout(nap, finished.changed()).await {
-            return;
+        match timeout(nap, alarm.woken()).await {
+            Ok(Woken::Dropped) => return,
+            Ok(Woken::Changed) => has_changed = true,
+            Ok(Woken::Finished) | Err(_) => {}
         }
     }
 }
@@ -302,17 +311,19 @@ impl Shared {
         None
     }
 
-    /// Starts a fetch if one is due, and returns how long to sleep.
-    fn start_if_due(self: &Arc<Self>) -> Duration {
+    /// Starts a fetch if one is due, and returns how long to sleep. One that is due because of a change waits for the fetch in
+    /// flight, which may have begun before the change.
+    fn start_if_due(self: &Arc<Self>, has_changed: &mut bool) -> Duration {
         let now = self.now();
         let fetches = self.fetches();
         if fetches.is_in_flight() {
             return LONGEST_NAP;
         }
         let next = if self.has_keys(now) { fetches.next } else { fetches.next_without_keys() };
-        if let Some(left) = next.left(now) {
+        if let Some(left) = next.left(now).filter(|_| !*has_changed) {
             return left.min(LONGEST_NAP);
         }
+        *has_changed = false;
         self.start(fetches, Source::Schedule, now);
         LONGEST_NAP
     }
@@ -345,6 +356,11 @@ impl Shared {
                 fetches.succeed(number, started_at, Due { from, after });
             }
             Some((Err(error), _)) => {
+                #[cfg(feature = "workload_api")]
+                if error.is_withdrawn() {
+                    self.current.store(None);
+                    fetches.unknown.forget_all();
+                }
                 fetches.failures = fetches.failures.saturating_add(1);
                 let after = self.policy.next_after_failure(fetches.failures, &*self.random);
                 fetches.fail(Arc::new(error), Due { from, after });

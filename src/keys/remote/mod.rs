@@ -113,6 +113,7 @@ mod tests;
 mod unknown;
 #[cfg(test)]
 mod unknown_names_tests;
+mod wake;
 
 pub(crate) use self::cache::RemoteKeys;
 pub(crate) use self::fetch_policy::Policy;

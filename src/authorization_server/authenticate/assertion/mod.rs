@@ -28,6 +28,8 @@ mod secrets;
 mod settings;
 mod signature;
 mod spiffe_bundle;
+#[cfg(feature = "workload_api")]
+mod streamed_bundle;
 mod trust_domain;
 mod trusted_signature;
 mod workload;

@@ -10,12 +10,16 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri};
 
 use super::key_format::KeyFormat;
 use super::spiffe_bundle;
+#[cfg(feature = "workload_api")]
+use super::streamed_bundle::StreamedBundle;
 use crate::clock::Clock;
 use crate::crypto::Random;
 use crate::keys::Algorithm;
 use crate::keys::remote::{KeySource, Place, Policy, RemoteKeys};
 use crate::transport::{DynHttpClient, GuardedClient, HostAccess, HttpClient, HttpError, Limits};
 use crate::uri::{self, PlainHttp};
+#[cfg(feature = "workload_api")]
+use crate::workload_api::WorkloadApi;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -58,6 +62,23 @@ pub(super) fn in_file(
     let uri = Uri::builder().path_and_query(path.to_string_lossy().replace(' ', "%20")).build();
     let uri = uri.unwrap_or_else(|_| Uri::from_static("/keys"));
     Ok(open(Arc::new(FileClient(path)), Place::At(uri), format, policy, None, clock, random))
+}
+
+/// Returns the keys of a trust domain at the Workload API, and a receiver that is told of each change.
+#[cfg(feature = "workload_api")]
+pub(super) fn at_workload_api(
+    api: WorkloadApi,
+    trust_domain: &str,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+) -> (RemoteKeys, tokio::sync::watch::Receiver<()>) {
+    let bundle = StreamedBundle::new(api, trust_domain, random.clone());
+    let changes = bundle.changes();
+    // A fetch reads what the stream has delivered. It costs nothing, and shows how old the bundle is.
+    let policy = Policy { fresh: MINUTE, least_fresh: MINUTE, most_fresh: MINUTE, ..Policy::default() };
+    // Only shown in messages and metrics.
+    let uri = format!("spiffe://{trust_domain}").parse().unwrap_or_else(|_| Uri::from_static("/keys"));
+    (open(Arc::new(bundle), Place::At(uri), KeyFormat::Jwks, policy, None, clock, random), changes)
 }
 
 pub(super) fn open(

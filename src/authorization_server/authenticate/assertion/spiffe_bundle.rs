@@ -35,11 +35,67 @@ fn svid_key(key: &Value) -> Option<Value> {
     Some(Value::Object(key))
 }
 
+/// The keys of a bundle from the Workload API.
+#[cfg(feature = "workload_api")]
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum StreamedKeys {
+    /// A JWK Set.
+    Some(Vec<u8>),
+    /// The trust domain has no keys any more.
+    None,
+}
+
+/// Returns the keys of a bundle from the Workload API. All of its keys are for JWT-SVIDs, so they need no `use` (SPIFFE Workload
+/// API §6.2.2). Keys with the `use` of another kind of SVID are ignored.
+#[cfg(feature = "workload_api")]
+pub(super) fn streamed_keys(json: &[u8]) -> Result<StreamedKeys, String> {
+    const MALFORMED: &str = "it is not a JWK Set (RFC 7517 §5)";
+    let bundle: Map<String, Value> = serde_json::from_slice(json).map_err(|_| MALFORMED)?;
+    let mut keys = bundle.get("keys").and_then(Value::as_array).ok_or(MALFORMED)?.clone();
+    if keys.is_empty() {
+        return Ok(StreamedKeys::None);
+    }
+    for key in keys.iter_mut().filter_map(Value::as_object_mut) {
+        if key.get("use").is_none_or(|name| name == "sig") {
+            key.insert("use".to_owned(), "jwt-svid".into());
+        }
+    }
+    let keys: Vec<Value> = keys.iter().filter_map(svid_key).collect();
+    if keys.is_empty() {
+        return Err("none of its keys has a `kid` and is for JWT-SVIDs".to_owned());
+    }
+    Ok(StreamedKeys::Some(json!({ "keys": keys }).to_string().into_bytes()))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
     use super::svid_keys;
+
+    #[cfg(feature = "workload_api")]
+    #[test]
+    fn keys_of_the_workload_api_need_no_use_and_an_empty_set_is_not_an_error() {
+        use super::{StreamedKeys, streamed_keys};
+        let bundle = json!({"keys": [
+            {"kid": "a", "kty": "EC"},
+            {"kid": "b", "use": "sig", "kty": "EC"},
+            {"kid": "c", "use": "jwt-svid", "kty": "EC"},
+            {"kid": "d", "use": "x509-svid", "kty": "EC"},
+            {"kty": "EC"},
+            7,
+        ]});
+        let Ok(StreamedKeys::Some(keys)) = streamed_keys(bundle.to_string().as_bytes()) else { panic!("no keys") };
+        let keys: Value = serde_json::from_slice(&keys).unwrap();
+        let key = |name| json!({"kid": name, "use": "sig", "kty": "EC"});
+        assert_eq!(keys, json!({"keys": [key("a"), key("b"), key("c")]}));
+        assert_eq!(streamed_keys(br#"{"keys": []}"#), Ok(StreamedKeys::None));
+        for bundle in
+            ["", "[]", "{}", r#"{"keys": [{"kty": "EC"}]}"#, r#"{"keys": [{"use": "x509-svid", "kid": "a"}]}"#]
+        {
+            assert!(streamed_keys(bundle.as_bytes()).is_err(), "{bundle}");
+        }
+    }
 
     #[test]
     fn only_keys_for_jwt_svids_are_used() {

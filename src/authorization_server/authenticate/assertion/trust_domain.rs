@@ -9,6 +9,8 @@ use crate::keys::KeySet;
 use crate::registration::InvalidCredential;
 #[cfg(feature = "remote")]
 use crate::transport::HostAccess;
+#[cfg(feature = "workload_api")]
+use crate::workload_api::WorkloadApi;
 
 /// A SPIFFE trust domain whose JWT-SVIDs authenticate workloads (draft-ietf-oauth-spiffe-client-auth). An SVID is sent as
 /// `client_assertion` with the type `urn:ietf:params:oauth:client-assertion-type:jwt-spiffe`.
@@ -30,6 +32,27 @@ impl TrustDomain {
     pub fn new(name: impl Into<String>, bundle: impl AsRef<[u8]>) -> Result<Self, InvalidCredential> {
         let keys = spiffe_bundle::svid_keys(bundle.as_ref()).map_err(InvalidCredential::new)?.keys;
         Ok(Self { name: name.into(), place: KeyPlace::Fixed(KeySet::from_jwks(keys)?) })
+    }
+}
+
+#[cfg(feature = "workload_api")]
+impl TrustDomain {
+    /// Creates a trust domain whose bundle comes from the SPIFFE Workload API of this machine. That is the trust domain of the
+    /// machine itself, or one that its SPIFFE server federates with.
+    ///
+    /// A change takes effect at once. While the agent cannot be reached, the last bundle is used for up to 24 hours; after that,
+    /// and before the first bundle, the answer is 503. If the agent withdraws the bundle, its keys are not used any more.
+    ///
+    /// ```no_run
+    /// use tower_client_credentials::authorization_server::TrustDomain;
+    /// use tower_client_credentials::workload_api::WorkloadApi;
+    ///
+    /// let domain = TrustDomain::from_workload_api("example.org", WorkloadApi::from_env()?);
+    /// # Ok::<(), tower_client_credentials::workload_api::InvalidEndpoint>(())
+    /// ```
+    pub fn from_workload_api(name: impl Into<String>, api: WorkloadApi) -> Self {
+        let name = name.into();
+        Self { place: KeyPlace::WorkloadApi { api, trust_domain: name.clone() }, name }
     }
 }
 
