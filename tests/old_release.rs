@@ -30,7 +30,7 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Every setting of a client, as f06e5ac imports it.
-const MOST: &str = include_str!("../src/registration/first_release/most.json");
+const MOST: &str = include_str!("../src/registration/record/first_release/most.json");
 
 /// The settings of both releases, except for the scopes that exist.
 const SETTINGS: &str = r#"listen = "127.0.0.1:0"

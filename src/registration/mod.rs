@@ -6,14 +6,10 @@
 mod client;
 mod client_error;
 mod credential;
-mod credential_record;
 mod credentials;
 mod method;
 mod other_members;
 mod record;
-mod record_path;
-#[cfg(test)]
-mod record_version_tests;
 mod registered_client;
 mod registered_secret;
 mod rules;

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::record::from_json;
-use super::{Client, RegisteredClient};
+use super::from_json;
+use crate::registration::{Client, RegisteredClient};
 use crate::scope::Scope;
 use crate::secret::ClientSecret;
 

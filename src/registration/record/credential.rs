@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::record_path::at;
-use super::{ClientAuthMethod, Credential, CredentialKind, SharedSecret};
+use super::error_path::at;
 use crate::clock::UnixTime;
 use crate::keys::{Algorithm, HmacAlgorithm};
+use crate::registration::{ClientAuthMethod, Credential, CredentialKind, SharedSecret};
 
 /// The members of a credential, before they are checked together. Their names are those of RFC 7591 §2 where it defines
 /// one.
