@@ -49,7 +49,7 @@ mod concurrency {
 #[path = "ready_tokens.rs"]
 mod ready_tokens;
 #[allow(dead_code, unfulfilled_lint_expectations, clippy::duplicate_mod, reason = "a copy")]
-#[path = "token_cache.rs"]
+#[path = "token_cache/mod.rs"]
 mod token_cache;
 
 use self::access_token::AccessToken;
