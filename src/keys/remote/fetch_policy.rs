@@ -1,4 +1,4 @@
-//! When keys are fetched, and how long they may be used. The mechanism is in [`cache`](super::cache).
+//! When keys are fetched, and how long they may be used. The mechanism is in [`refresh`](super::refresh).
 
 use std::time::Duration;
 

@@ -95,7 +95,6 @@
 //! ```
 
 mod budget;
-mod cache;
 #[cfg(test)]
 mod changed_names_tests;
 mod discovery;
@@ -107,6 +106,8 @@ mod fetches;
 mod log_tests;
 #[cfg(test)]
 mod readiness_tests;
+mod refresh;
+mod remote_keys;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -115,6 +116,6 @@ mod unknown;
 mod unknown_names_tests;
 mod wake;
 
-pub(crate) use self::cache::RemoteKeys;
 pub(crate) use self::fetch_policy::Policy;
+pub(crate) use self::remote_keys::RemoteKeys;
 pub(crate) use self::source::{KeySource, Place};

@@ -1,10 +1,10 @@
 //! [`RemoteKeys`]: a key set that is refreshed in the background, with one fetch at a time.
 //!
-//! This is the mechanism. [`fetch_policy`](super::fetch_policy) sets the times of regular fetches; [`fetches`](super::fetches) decides
-//! whether a request may cause a fetch.
+//! [`fetch_policy`](super::fetch_policy) sets the times of regular fetches, [`fetches`](super::fetches) decides whether a request may
+//! cause a fetch, and [`refresh`](super::refresh) fetches.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -12,15 +12,15 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::fetch_policy::Policy;
-use super::fetches::{Due, Fetches, SOON, Source, Step, Ticket};
-use super::source::{Fetched, KeySource};
-use super::wake::{Alarm, Woken};
+use super::fetches::{Fetches, SOON, Step, Ticket};
+use super::refresh;
+use super::source::KeySource;
 use crate::clock::{Clock, Moment};
 use crate::crypto::Random;
 use crate::deadline::LONGEST_WAIT;
 use crate::keys::{FoundKey, KeySet, NoKey};
 use crate::metrics;
-use crate::transport::fetch::{FetchError, SharedCaches};
+use crate::transport::fetch::FetchError;
 
 /// The maximum number of requests that wait for a fetch because of a key that is not in the set.
 const MAX_WAITING: usize = 1_000;
@@ -29,30 +29,27 @@ const MAX_WAITING: usize = 1_000;
 /// tokens do not block tokens of a new key.
 const MAX_WAITING_FOR_SIGNATURES: usize = 100;
 
-/// The maximum sleep of the refresh task, since the clock may be set meanwhile.
-const LONGEST_NAP: Duration = Duration::from_secs(60);
-
 /// The keys of a remote issuer, refreshed while any clone exists. Clones share them.
 #[derive(Clone)]
 pub(crate) struct RemoteKeys(Arc<Shared>);
 
-struct Shared {
-    source: KeySource,
-    policy: Policy,
-    clock: Arc<dyn Clock>,
-    random: Arc<dyn Random>,
+pub(super) struct Shared {
+    pub(super) source: KeySource,
+    pub(super) policy: Policy,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) random: Arc<dyn Random>,
     /// Read for every token, without a lock or a shared counter. Changed under the lock of `fetches`.
-    current: ArcSwapOption<Current>,
-    fetches: Mutex<Fetches>,
+    pub(super) current: ArcSwapOption<Current>,
+    pub(super) fetches: Mutex<Fetches>,
     /// Counts finished fetches, and wakes the requests that wait for one.
-    finished: watch::Sender<u64>,
-    waiting: Semaphore,
-    waiting_for_signatures: Semaphore,
+    pub(super) finished: watch::Sender<u64>,
+    pub(super) waiting: Semaphore,
+    pub(super) waiting_for_signatures: Semaphore,
 }
 
-struct Current {
-    keys: KeySet,
-    since: Moment,
+pub(super) struct Current {
+    pub(super) keys: KeySet,
+    pub(super) since: Moment,
 }
 
 /// The reason why a request needs a fetch.
@@ -181,12 +178,12 @@ impl RemoteKeys {
 
     /// Starts a task that refreshes the keys until the last clone is dropped. Must be called within a Tokio runtime.
     pub(crate) fn keep_fresh(&self) {
-        tokio::spawn(keep_fresh(Arc::downgrade(&self.0), None));
+        tokio::spawn(refresh::keep_fresh(Arc::downgrade(&self.0), None));
     }
 
     /// Does what [`keep_fresh`](Self::keep_fresh) does, and also fetches the keys after each change that it is told of.
     pub(crate) fn follow(&self, changes: watch::Receiver<()>) {
-        tokio::spawn(keep_fresh(Arc::downgrade(&self.0), Some(changes)));
+        tokio::spawn(refresh::keep_fresh(Arc::downgrade(&self.0), Some(changes)));
     }
 
     /// Does what [`find`](Self::find) does if its first lookup was too early.
@@ -207,22 +204,6 @@ impl RemoteKeys {
     }
 }
 
-async fn keep_fresh(shared: Weak<Shared>, changes: Option<watch::Receiver<()>>) {
-    let Some(finished) = shared.upgrade().map(|shared| shared.finished.subscribe()) else { return };
-    let mut alarm = Alarm::new(finished, changes);
-    let mut has_changed = false;
-    loop {
-        let Some(strong) = shared.upgrade() else { return };
-        let nap = strong.start_if_due(&mut has_changed);
-        drop(strong);
-        match timeout(nap, alarm.woken()).await {
-            Ok(Woken::Dropped) => return,
-            Ok(Woken::Changed) => has_changed = true,
-            Ok(Woken::Finished) | Err(_) => {}
-        }
-    }
-}
-
 impl Shared {
     /// Returns the result of `ask` for the current set, or `None` if that is too old.
     fn keys<T>(&self, now: Moment, ask: impl FnOnce(&KeySet) -> T) -> Option<T> {
@@ -231,15 +212,15 @@ impl Shared {
         young.map(|current| ask(&current.keys))
     }
 
-    fn has_keys(&self, now: Moment) -> bool {
+    pub(super) fn has_keys(&self, now: Moment) -> bool {
         self.keys(now, |_| ()).is_some()
     }
 
-    fn now(&self) -> Moment {
+    pub(super) fn now(&self) -> Moment {
         Moment::now(&*self.clock)
     }
 
-    fn fetches(&self) -> MutexGuard<'_, Fetches> {
+    pub(super) fn fetches(&self) -> MutexGuard<'_, Fetches> {
         self.fetches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -311,87 +292,6 @@ impl Shared {
         None
     }
 
-    /// Starts a fetch if one is due, and returns how long to sleep. One that is due because of a change waits for the fetch in
-    /// flight, which may have begun before the change.
-    fn start_if_due(self: &Arc<Self>, has_changed: &mut bool) -> Duration {
-        let now = self.now();
-        let fetches = self.fetches();
-        if fetches.is_in_flight() {
-            return LONGEST_NAP;
-        }
-        let next = if self.has_keys(now) { fetches.next } else { fetches.next_without_keys() };
-        if let Some(left) = next.left(now).filter(|_| !*has_changed) {
-            return left.min(LONGEST_NAP);
-        }
-        *has_changed = false;
-        self.start(fetches, Source::Schedule, now);
-        LONGEST_NAP
-    }
-
-    /// Starts a fetch. It continues if the request that caused it is dropped, since others may wait for it.
-    fn start(self: &Arc<Self>, mut fetches: MutexGuard<'_, Fetches>, source: Source, now: Moment) {
-        let number = fetches.start(source, now);
-        // A runtime that shuts down drops a new task immediately, and the dropped fetch takes the lock.
-        drop(fetches);
-        let caches = if self.policy.revalidate_first && self.current.load().is_none() {
-            SharedCaches::MustRevalidate
-        } else {
-            source.shared_caches()
-        };
-        tokio::spawn(fetch(InFlight { shared: self.clone(), number, outcome: None }, caches));
-    }
-
-    fn finish(&self, number: u64, outcome: Option<(Result<Fetched, FetchError>, Moment)>) {
-        if let Some((outcome, started_at)) = &outcome {
-            self.report(outcome, *started_at);
-        }
-        let from = self.now();
-        let mut fetches = self.fetches();
-        match outcome {
-            Some((Ok(Fetched { keys, caching }), started_at)) => {
-                if self.replace(keys, started_at) {
-                    fetches.unknown.forget_all();
-                }
-                let after = self.policy.next_after_success(caching, &*self.random);
-                fetches.succeed(number, started_at, Due { from, after });
-            }
-            Some((Err(error), _)) => {
-                #[cfg(feature = "workload_api")]
-                if error.is_withdrawn() {
-                    self.current.store(None);
-                    fetches.unknown.forget_all();
-                }
-                fetches.failures = fetches.failures.saturating_add(1);
-                let after = self.policy.next_after_failure(fetches.failures, &*self.random);
-                fetches.fail(Arc::new(error), Due { from, after });
-            }
-            None => {}
-        }
-        fetches.finish(number);
-        // Under the same lock, so that a request that waits for the next fetch is not woken here.
-        self.finished.send_modify(|finished| *finished = finished.wrapping_add(1));
-    }
-
-    fn report(&self, outcome: &Result<Fetched, FetchError>, started_at: Moment) {
-        let place = &self.source.place;
-        match outcome {
-            Ok(_) => metrics::keys_fetched(&place.label(), started_at.wall),
-            Err(error) => {
-                metrics::keys_not_fetched(&place.label());
-                tracing::warn!(%error, source = %place, "cannot fetch the keys of an issuer");
-            }
-        }
-    }
-
-    /// Stores the fetched set, or keeps the former one if nothing changed. Returns whether the set changed.
-    fn replace(&self, keys: Option<KeySet>, since: Moment) -> bool {
-        let former = self.current.load().as_ref().map(|current| current.keys.clone());
-        let others = keys.filter(|keys| former.as_ref() != Some(keys));
-        let is_another = others.is_some();
-        self.current.store(others.or(former).map(|keys| Arc::new(Current { keys, since })));
-        is_another
-    }
-
     /// Returns the error for a request that cannot wait, or has waited too long.
     fn without_wait(&self) -> NoKey {
         let (error, retry_after) = (self.fetches().error.clone(), SOON);
@@ -408,25 +308,6 @@ impl Shared {
             metrics::unknown_key_unavailable(&self.source.place.label());
         }
         no_key
-    }
-}
-
-/// A fetch in progress. Dropping it finishes it, even if the runtime shuts down.
-struct InFlight {
-    shared: Arc<Shared>,
-    number: u64,
-    outcome: Option<(Result<Fetched, FetchError>, Moment)>,
-}
-
-async fn fetch(mut in_flight: InFlight, caches: SharedCaches) {
-    let now = in_flight.shared.now();
-    let outcome = in_flight.shared.source.fetch(caches, now).await;
-    in_flight.outcome = Some((outcome, now));
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.shared.finish(self.number, self.outcome.take());
     }
 }
 

@@ -33,8 +33,8 @@ mod version_tests;
 use std::collections::HashSet;
 use std::time::Duration;
 
-use serde::ser::Error as _;
 use serde::de::Error as _;
+use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_path_to_error::Track;
 
