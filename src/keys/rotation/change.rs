@@ -8,8 +8,8 @@ use super::decision::{lagging, lowest_version, refuse_altered};
 use super::document::{self, PrivateKeys};
 use super::keeper::{ATTEMPTS, Applied, Keeper, Local};
 use super::lifecycle::{KeyState, RingState, Step, TooEarly, millis};
+use super::peers::Loaded;
 use super::status::{millis_of, time};
-use super::store::StoredRing;
 use crate::crypto::sha256;
 use crate::event::Outcome;
 use crate::keys::{Algorithm, KeyError, SigningKey, VerifyingKey};
@@ -17,58 +17,66 @@ use crate::metrics;
 
 impl Keeper {
     /// Takes the steps that are due, if no other replica is faster.
-    pub(super) async fn take_due_steps(&self, local: &mut Local, stored: &StoredRing) -> Result<(), KeyRingError> {
+    pub(super) async fn take_due_steps(&self, local: &mut Local, loaded: &Loaded) -> Result<(), KeyRingError> {
         // Nothing is written over a ring that is altered or restored: an operator decides.
-        if refuse_altered(local, stored).is_err() {
+        if refuse_altered(local, loaded).is_err() {
             return Ok(());
         }
-        let mut change = self.begin(local, stored);
-        let before = change.state.clone();
-        let now = millis_of(stored.now);
-        let observed = change.state.observe(now, lowest_version(stored, &self.replica, local.reported));
-        change.state.waits = change.state.waits.max(self.settings.waits());
-        let steps = change.advance(now, self.settings.every)?;
-        if !observed && steps.is_empty() && change.state.waits == before.waits && stored.version > 0 {
+        let mut change = self.begin(local);
+        let before = change.state.waits;
+        let now = millis_of(loaded.stored.now);
+        let observed = change.state.observe(now, lowest_version(&loaded.peers, &self.replica, local.reported));
+        change.state.waits = before.max(self.settings.waits());
+        change.advance(now, self.settings.every)?;
+        if !observed && change.steps.is_empty() && change.state.waits == before && loaded.stored.version > 0 {
             return Ok(());
         }
-        self.save(local, stored, change, &steps).await.map(drop)
+        self.save(local, loaded, change).await.map(drop)
     }
 
-    pub(super) fn begin(&self, local: &Local, stored: &StoredRing) -> Change {
-        let (state, private) = match &local.applied {
-            Some(applied) => (applied.state.clone(), applied.private.clone()),
-            None => (RingState::new(self.settings.algorithm, self.settings.waits()), PrivateKeys::new()),
-        };
-        Change { state: RingState { version: state.version.max(stored.version), ..state }, private }
+    /// Begins with the ring of this replica, or with a new one.
+    fn begin(&self, local: &Local) -> Change {
+        match &local.applied {
+            Some(applied) => Change {
+                state: applied.state.clone(),
+                private: applied.private.clone(),
+                steps: applied.unsaved.clone(),
+            },
+            None => Change {
+                state: RingState::new(self.settings.algorithm, self.settings.waits()),
+                private: PrivateKeys::new(),
+                steps: Vec::new(),
+            },
+        }
     }
 
     /// Saves a changed ring, and applies it. Returns `false` if another replica was faster.
-    pub(super) async fn save(
-        &self,
-        local: &mut Local,
-        stored: &StoredRing,
-        mut change: Change,
-        steps: &[Step],
-    ) -> Result<bool, KeyRingError> {
+    pub(super) async fn save(&self, local: &mut Local, loaded: &Loaded, change: Change) -> Result<bool, KeyRingError> {
+        let Change { mut state, private, steps } = change;
+        let replaced = state.head();
+        state.history = state.history.next(replaced.version)?;
+        if local.accepts_stored {
+            // Every live replica follows the ring that an operator accepted, whatever it has now.
+            let heads = loaded.heads().map(|(_, head)| head).chain(local.overridden.clone()).chain([replaced]);
+            state.history.adopt(heads.collect::<Vec<_>>(), &[]);
+        }
         // Higher than all that a live replica has, also after a restore that an operator accepted.
-        let known = local.applied.iter().map(|applied| applied.state.version);
-        let highest = stored.replicas.iter().map(|replica| replica.version).chain(known).chain([stored.version]).max();
-        change.state.version = highest.unwrap_or(0).saturating_add(1);
+        let highest = [state.version, state.history.highest(), loaded.highest_version(), loaded.stored.version];
+        state.version = highest.into_iter().max().unwrap_or(0).saturating_add(1);
         let (name, by) = (&self.settings.name, &self.settings.key_encryption_key);
-        let document = document::seal(name, &change.state, &change.private, by)?;
-        if !self.call(self.settings.store.save_ring(name, stored.version, change.state.version, &document)).await? {
+        let document = document::seal(name, &state, &private, by)?;
+        if !self.call(self.settings.store.save_ring(name, loaded.stored.version, state.version, &document)).await? {
             return Ok(false);
         }
-        let version = change.state.version;
-        let digest = sha256(document.as_bytes());
-        let Change { state, private } = change;
-        self.apply(local, Applied { state, private, digest, problems: Vec::new(), is_by_current: true });
-        for step in steps {
+        let (digest, encrypted_by) = (sha256(document.as_bytes()), by.name().to_owned());
+        let (problems, unsaved) = (Vec::new(), Vec::new());
+        self.apply(local, Applied { state, private, digest, problems, encrypted_by, unsaved });
+        for step in &steps {
             self.took(step);
         }
         let requested_at = self.lease.now();
-        self.report(local, version, requested_at).await?;
-        self.record_status(local, stored);
+        self.report(local, requested_at).await?;
+        self.record_status(local, loaded);
         Ok(true)
     }
 
@@ -87,19 +95,21 @@ impl Keeper {
     ) -> Result<Vec<Step>, KeyRingError> {
         let mut local = self.local.lock().await;
         for _ in 0..ATTEMPTS {
-            let stored = self.sync(&mut local).await?;
-            refuse_altered(&local, &stored)?;
-            let mut change = self.begin(&local, &stored);
-            let now = millis_of(stored.now);
-            change.state.observe(now, lowest_version(&stored, &self.replica, local.reported));
-            let mut steps =
-                decide(&mut change.state, now).map_err(|error| self.explain(error, key_id, &stored, &local))?;
-            let is_current = local.applied.as_ref().is_some_and(|applied| applied.is_by_current);
-            if steps.is_empty() && !change.state.rotate && is_current {
-                return Ok(steps);
+            let loaded = self.sync(&mut local).await?;
+            refuse_altered(&local, &loaded)?;
+            let mut change = self.begin(&local);
+            let now = millis_of(loaded.stored.now);
+            change.state.observe(now, lowest_version(&loaded.peers, &self.replica, local.reported));
+            let steps = decide(&mut change.state, now).map_err(|error| self.explain(error, key_id, &loaded, &local))?;
+            change.steps.extend(steps);
+            let by = self.settings.key_encryption_key.name();
+            let is_current = local.applied.as_ref().is_some_and(|applied| applied.encrypted_by == by);
+            if change.steps.is_empty() && !change.state.rotate && is_current {
+                return Ok(change.steps);
             }
-            steps.extend(change.advance(now, self.settings.every)?);
-            if self.save(&mut local, &stored, change, &steps).await? {
+            change.advance(now, self.settings.every)?;
+            let steps = change.steps.clone();
+            if self.save(&mut local, &loaded, change).await? {
                 return Ok(steps);
             }
         }
@@ -109,15 +119,17 @@ impl Keeper {
     pub(super) async fn publish(&self, key: Arc<SigningKey>) -> Result<(), KeyRingError> {
         let mut local = self.local.lock().await;
         for _ in 0..ATTEMPTS {
-            let stored = self.sync(&mut local).await?;
-            refuse_altered(&local, &stored)?;
-            let mut change = self.begin(&local, &stored);
-            let steps = change.state.publish(key.verifying_key(), millis_of(stored.now));
+            let loaded = self.sync(&mut local).await?;
+            refuse_altered(&local, &loaded)?;
+            let mut change = self.begin(&local);
+            let steps = change.state.publish(key.verifying_key(), millis_of(loaded.stored.now));
+            let steps = steps.map_err(|error| self.explain(error, key.key_id(), &loaded, &local))?;
             if steps.is_empty() {
                 return Ok(());
             }
+            change.steps.extend(steps);
             change.private.insert(key.key_id().to_owned(), key.clone());
-            if self.save(&mut local, &stored, change, &steps).await? {
+            if self.save(&mut local, &loaded, change).await? {
                 return Ok(());
             }
         }
@@ -128,33 +140,34 @@ impl Keeper {
         let mut local = self.local.lock().await;
         local.accepts_stored = true;
         let accepted = self.rewrite(&mut local).await;
-        local.accepts_stored = false;
+        (local.accepts_stored, local.overridden) = (false, None);
         accepted
     }
 
     /// Writes the authentic part of the stored ring as a new version that is higher than every known one.
     pub(super) async fn rewrite(&self, local: &mut Local) -> Result<(), KeyRingError> {
         for _ in 0..ATTEMPTS {
-            let stored = self.sync(local).await?;
-            let mut change = self.begin(local, &stored);
-            let steps = change.advance(millis_of(stored.now), self.settings.every)?;
-            if self.save(local, &stored, change, &steps).await? {
+            let loaded = self.sync(local).await?;
+            let mut change = self.begin(local);
+            change.advance(millis_of(loaded.stored.now), self.settings.every)?;
+            if self.save(local, &loaded, change).await? {
                 return Ok(());
             }
         }
         Err(KeyRingError::Busy)
     }
 
-    pub(super) fn explain(&self, error: TooEarly, key_id: &str, stored: &StoredRing, local: &Local) -> KeyRingError {
+    pub(super) fn explain(&self, error: TooEarly, key_id: &str, loaded: &Loaded, local: &Local) -> KeyRingError {
         let version = local.applied.as_ref().map_or(0, |applied| applied.state.version);
         match error {
             TooEarly::Until(at) => KeyRingError::TooEarly { until: time(at) },
             TooEarly::NotEverywhere { then } => KeyRingError::NotEverywhere {
-                replicas: lagging(stored, &self.replica, version),
+                replicas: lagging(&loaded.peers, &self.replica, version),
                 then: Duration::from_millis(then),
             },
             TooEarly::NoKey => KeyRingError::NoSuchKey(key_id.to_owned()),
             TooEarly::Signs => KeyRingError::Signs(key_id.to_owned()),
+            TooEarly::Distrusted => KeyRingError::Distrusted(key_id.to_owned()),
         }
     }
 }
@@ -163,10 +176,13 @@ impl Keeper {
 pub(super) struct Change {
     state: RingState,
     private: PrivateKeys,
+    /// The steps that it takes.
+    steps: Vec<Step>,
 }
 
 impl Change {
-    fn advance(&mut self, now: u64, every: Option<Duration>) -> Result<Vec<Step>, KeyError> {
+    /// Takes the steps that are due by the schedule.
+    fn advance(&mut self, now: u64, every: Option<Duration>) -> Result<(), KeyError> {
         let private = &mut self.private;
         let mut generate = |algorithm: Algorithm| -> Result<VerifyingKey, KeyError> {
             let key = SigningKey::generate(algorithm)?;
@@ -174,6 +190,8 @@ impl Change {
             private.insert(key.key_id().to_owned(), Arc::new(key));
             Ok(public)
         };
-        self.state.advance(now, every.map(millis), &mut generate)
+        let steps = self.state.advance(now, every.map(millis), &mut generate)?;
+        self.steps.extend(steps);
+        Ok(())
     }
 }

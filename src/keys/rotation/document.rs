@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::history::{Head, History};
 use super::key_encryption::{KeyEncryptionKey, Sealed};
 use super::lifecycle::{KeyEntry, KeyState, RingState, Waits};
+use super::unambiguous::unambiguous;
 use crate::keys::{Algorithm, KeyError, SigningKey, VerifyingKey};
 
 /// The version of the format.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The private halves of the keys of a ring that this process has, by `kid`.
 pub(super) type PrivateKeys = HashMap<String, Arc<SigningKey>>;
@@ -19,14 +21,20 @@ pub(super) type PrivateKeys = HashMap<String, Arc<SigningKey>>;
 struct Document {
     format: u32,
     version: u64,
+    /// The random name of this version.
+    mark: String,
+    /// The versions that it descends from.
+    earlier: Vec<Head>,
     before_signing: u64,
     before_removal: u64,
     algorithm: String,
     rotate: bool,
+    /// The `kid`s of all keys that were ever distrusted.
+    distrusted: Vec<String>,
     keys: Vec<Row>,
     /// The name of the key-encryption key.
     encrypted_by: String,
-    /// Authenticates all members and the list of the rows.
+    /// Authenticates all other members and the list of the rows.
     seal: String,
 }
 
@@ -49,8 +57,10 @@ pub(super) struct Opened {
     pub(super) private: PrivateKeys,
     /// The parts that are not authentic, for the operator. Such rows are left out.
     pub(super) problems: Vec<String>,
-    /// Whether the current key-encryption key has encrypted it.
-    pub(super) is_by_current: bool,
+    /// Whether the settings and the history in `state` are those of the document, and not those of the fallback.
+    pub(super) is_listed: bool,
+    /// The name of the key-encryption key.
+    pub(super) encrypted_by: String,
 }
 
 /// Writes the ring under `state.version`.
@@ -62,15 +72,18 @@ pub(super) fn seal(
 ) -> Result<String, KeyError> {
     let mut keys = Vec::with_capacity(state.keys.len());
     for entry in &state.keys {
-        keys.push(seal_row(ring, state.version, entry, private, by)?);
+        keys.push(seal_row(ring, state, entry, private, by)?);
     }
     let mut document = Document {
         format: FORMAT,
         version: state.version,
+        mark: state.history.mark.clone(),
+        earlier: state.history.earlier.clone(),
         before_signing: state.waits.before_signing,
         before_removal: state.waits.before_removal,
         algorithm: state.algorithm.name().to_owned(),
         rotate: state.rotate,
+        distrusted: state.distrusted.clone(),
         keys,
         encrypted_by: by.name().to_owned(),
         seal: String::new(),
@@ -81,7 +94,7 @@ pub(super) fn seal(
 
 fn seal_row(
     ring: &str,
-    version: u64,
+    state: &RingState,
     entry: &KeyEntry,
     private: &PrivateKeys,
     by: &KeyEncryptionKey,
@@ -103,19 +116,20 @@ fn seal_row(
     let may_sign = matches!(entry.state, KeyState::Published | KeyState::Signing);
     let own = private.get(entry.key_id()).filter(|key| may_sign && !key.is_external());
     let pkcs8 = own.map(|key| key.to_pkcs8()).transpose()?;
-    let context = row.context(ring, version);
+    let context = row.context(ring, state.version, &state.history.mark);
     row.private = by.seal(&context, pkcs8.as_ref().map_or(&[], |pkcs8| pkcs8.as_slice()))?.text;
     Ok(row)
 }
 
 /// Reads a ring that is stored under this version. `known` are private keys that need not be parsed again, or are behind a
-/// signer.
+/// signer. `fallback` has the settings and the history that count if those of the document are not authentic.
 pub(super) fn open(
     ring: &str,
     version: u64,
     text: &str,
     by: &KeyEncryptionKey,
     known: &PrivateKeys,
+    fallback: &RingState,
 ) -> Result<Opened, KeyError> {
     let broken = |what: &str| KeyError::new(format!("the key ring `{ring}` in the store {what}"));
     let document: Document =
@@ -137,28 +151,36 @@ pub(super) fn open(
     if document.version != version {
         return Err(broken(&format!("is of version {}, but is stored as version {version}", document.version)));
     }
-    let algorithm = Algorithm::from_name(&document.algorithm).ok_or_else(|| broken("names an unknown algorithm"))?;
-    let mut opened = Opened {
-        state: RingState {
+    let mut problems = Vec::new();
+    let seal = Sealed { by: document.encrypted_by.clone(), text: document.seal.clone() };
+    let is_listed = by.open(&document.context(ring), &seal).is_some();
+    let state = if is_listed {
+        let algorithm =
+            Algorithm::from_name(&document.algorithm).ok_or_else(|| broken("names an unknown algorithm"))?;
+        RingState {
             version,
+            history: History { mark: document.mark.clone(), earlier: document.earlier.clone() },
             waits: Waits { before_signing: document.before_signing, before_removal: document.before_removal },
             algorithm,
             rotate: document.rotate,
-            keys: Vec::with_capacity(document.keys.len()),
-        },
-        private: PrivateKeys::new(),
-        problems: Vec::new(),
-        is_by_current: document.encrypted_by == by.name(),
+            distrusted: document.distrusted.clone(),
+            keys: Vec::new(),
+        }
+    } else {
+        problems.push("its list of keys, its settings or its history were altered".to_owned());
+        RingState { version, keys: Vec::new(), ..fallback.clone() }
     };
-    let seal = Sealed { by: document.encrypted_by.clone(), text: document.seal.clone() };
-    if by.open(&document.context(ring), &seal).is_none() {
-        opened.problems.push("its list of keys or its settings were altered".to_owned());
-    }
+    let encrypted_by = document.encrypted_by.clone();
+    let mut opened = Opened { state, private: PrivateKeys::new(), problems, is_listed, encrypted_by };
     for row in &document.keys {
-        match open_row(ring, version, row, &document.encrypted_by, by, known) {
+        match open_row(ring, &document, row, by, known) {
             Ok((entry, key)) => {
                 if let Some(key) = key {
                     opened.private.insert(entry.key_id().to_owned(), key);
+                }
+                if !is_listed {
+                    // Each row authenticates the mark as well.
+                    opened.state.history.mark.clone_from(&document.mark);
                 }
                 opened.state.keys.push(entry);
             }
@@ -173,14 +195,14 @@ pub(super) fn open(
 
 fn open_row(
     ring: &str,
-    version: u64,
+    document: &Document,
     row: &Row,
-    encrypted_by: &str,
     by: &KeyEncryptionKey,
     known: &PrivateKeys,
 ) -> Result<(KeyEntry, Option<Arc<SigningKey>>), &'static str> {
-    let sealed = Sealed { by: encrypted_by.to_owned(), text: row.private.clone() };
-    let pkcs8 = by.open(&row.context(ring, version), &sealed).ok_or("is not authentic")?;
+    let sealed = Sealed { by: document.encrypted_by.clone(), text: row.private.clone() };
+    let context = row.context(ring, document.version, &document.mark);
+    let pkcs8 = by.open(&context, &sealed).ok_or("is not authentic")?;
     // From here on this process or another one with the same key-encryption key has written it.
     let state = KeyState::from_name(&row.state).ok_or("has an unknown state; use a newer version of the crate")?;
     let public = VerifyingKey::from_jwk(&row.public).map_err(|_| "has a malformed public key")?;
@@ -203,13 +225,14 @@ fn open_row(
 }
 
 impl Row {
-    /// Returns all members but the private key, with the ring and its version, as authenticated data.
-    fn context(&self, ring: &str, version: u64) -> Vec<u8> {
+    /// Returns all members but the private key, with the ring, its version and the mark of it, as authenticated data.
+    fn context(&self, ring: &str, version: u64, mark: &str) -> Vec<u8> {
         let everywhere_at = self.everywhere_at.map_or_else(String::new, |at| at.to_string());
         unambiguous(&[
-            "tcc key ring row v1",
+            "tcc key ring row v2",
             ring,
             &version.to_string(),
+            mark,
             &self.kid,
             &self.state,
             &self.since.to_string(),
@@ -221,24 +244,20 @@ impl Row {
 }
 
 impl Document {
-    /// Returns the settings and the list of the keys, as authenticated data.
+    /// Returns the settings, the history and the list of the keys, as authenticated data.
     fn context(&self, ring: &str) -> Vec<u8> {
-        let numbers = [self.version, self.before_signing, self.before_removal].map(|number| number.to_string());
-        let mut parts = vec!["tcc key ring v1", ring, &self.algorithm, if self.rotate { "rotate" } else { "" }];
+        let lengths = [self.earlier.len(), self.distrusted.len()].map(|length| length as u64);
+        let numbers = [self.version, self.before_signing, self.before_removal].into_iter().chain(lengths);
+        let numbers: Vec<String> =
+            numbers.chain(self.earlier.iter().map(|head| head.version)).map(|number| number.to_string()).collect();
+        let rotate = if self.rotate { "rotate" } else { "" };
+        let mut parts = vec!["tcc key ring v2", ring, &self.algorithm, rotate, &self.mark];
         parts.extend(numbers.iter().map(String::as_str));
+        parts.extend(self.earlier.iter().map(|head| head.mark.as_str()));
+        parts.extend(self.distrusted.iter().map(String::as_str));
         parts.extend(self.keys.iter().map(|row| row.kid.as_str()));
         unambiguous(&parts)
     }
-}
-
-/// Joins texts so that no other texts give the same bytes: each follows its length.
-fn unambiguous(parts: &[&str]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for part in parts {
-        bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
-        bytes.extend_from_slice(part.as_bytes());
-    }
-    bytes
 }
 
 #[cfg(test)]
@@ -267,6 +286,7 @@ mod tests {
                 Ok::<_, crate::keys::KeyError>(public)
             };
             state.advance(now, Some(50), &mut generate).unwrap();
+            state.history = state.history.next(state.version).unwrap();
             state.version += 1;
             state.observe(now, state.version);
         }
@@ -276,15 +296,20 @@ mod tests {
         (state, private)
     }
 
+    /// Settings that no ring of these tests has.
+    fn fallback() -> RingState {
+        RingState::new(Algorithm::EdDSA, Waits { before_signing: 7, before_removal: 8 })
+    }
+
     fn read(text: &str) -> Opened {
-        open("main", 3, text, &by(), &PrivateKeys::new()).unwrap()
+        open("main", 3, text, &by(), &PrivateKeys::new(), &fallback()).unwrap()
     }
 
     #[test]
     fn a_ring_is_read_as_it_was_written() {
         let (state, private) = ring();
         let opened = read(&seal("main", &state, &private, &by()).unwrap());
-        assert!(opened.problems.is_empty() && opened.is_by_current, "{:?}", opened.problems);
+        assert!(opened.problems.is_empty() && opened.encrypted_by == by().name(), "{:?}", opened.problems);
         assert_eq!(format!("{:?}", opened.state), format!("{state:?}"));
         // Only the keys that may still sign have a private half.
         let states: Vec<_> =
@@ -360,8 +385,27 @@ mod tests {
 
         let opened = altered(|json| drop(json["keys"].as_array_mut().unwrap().remove(0)));
         assert_eq!((opened.state.keys.len(), opened.problems.len()), (3, 1), "{:?}", opened.problems);
-        let opened = altered(|json| json["before_signing"] = json!(0));
-        assert_eq!((opened.state.keys.len(), opened.problems.len()), (4, 1), "{:?}", opened.problems);
+    }
+
+    #[test]
+    fn nothing_is_taken_from_a_list_that_is_not_authentic() {
+        for (member, value) in [
+            ("before_signing", json!(0)),
+            ("before_removal", json!(0)),
+            ("algorithm", json!("ES384")),
+            ("algorithm", json!("none")),
+            ("rotate", json!(true)),
+            ("earlier", json!([{"version": 1, "mark": "mark"}])),
+            ("distrusted", json!([])),
+            ("seal", json!("")),
+        ] {
+            let opened = altered(|json| json[member] = value);
+            let fallback = fallback();
+            assert_eq!((opened.state.keys.len(), opened.problems.len()), (4, 1), "{member}: {:?}", opened.problems);
+            assert!(!opened.is_listed && opened.state.waits == fallback.waits && !opened.state.rotate, "{member}");
+            assert_eq!(opened.state.algorithm, fallback.algorithm, "{member}");
+            assert!(opened.state.distrusted.is_empty() && opened.state.history.earlier.is_empty(), "{member}");
+        }
     }
 
     #[test]
@@ -373,7 +417,15 @@ mod tests {
         assert_eq!((opened.state.keys.len(), opened.problems.len()), (0, 5), "{:?}", opened.problems);
         let text = seal("other", &state, &private, &by()).unwrap();
         assert_eq!(read(&text).problems.len(), 5);
-        let error = open("main", 3, &earlier, &by(), &PrivateKeys::new()).err().unwrap().to_string();
+        // The same version of another history.
+        let history = state.history.next(2).unwrap();
+        let foreign = seal("main", &RingState { history, ..state.clone() }, &private, &by()).unwrap();
+        let foreign: Value = serde_json::from_str(&foreign).unwrap();
+        let mut mixed: Value = serde_json::from_str(&seal("main", &state, &private, &by()).unwrap()).unwrap();
+        mixed["keys"][1] = foreign["keys"][1].clone();
+        let opened = read(&mixed.to_string());
+        assert_eq!((opened.state.keys.len(), opened.problems.len()), (3, 1), "{:?}", opened.problems);
+        let error = open("main", 3, &earlier, &by(), &PrivateKeys::new(), &fallback()).err().unwrap().to_string();
         assert!(error.contains("is of version 2, but is stored as version 3"), "{error}");
     }
 
@@ -382,9 +434,9 @@ mod tests {
         let (state, private) = ring();
         let text = seal("main", &state, &private, &by()).unwrap();
         let new = KeyEncryptionKey::from_bytes((1..33).collect::<Vec<u8>>()).unwrap();
-        let error = open("main", 3, &text, &new, &PrivateKeys::new()).err().unwrap().to_string();
+        let error = open("main", 3, &text, &new, &PrivateKeys::new(), &fallback()).err().unwrap().to_string();
         assert!(error.contains(by().name()) && error.contains(new.name()) && error.contains("::also"), "{error}");
-        let opened = open("main", 3, &text, &new.also(by()), &PrivateKeys::new()).unwrap();
-        assert!(opened.problems.is_empty() && !opened.is_by_current);
+        let opened = open("main", 3, &text, &new.also(by()), &PrivateKeys::new(), &fallback()).unwrap();
+        assert!(opened.problems.is_empty() && opened.encrypted_by == by().name());
     }
 }

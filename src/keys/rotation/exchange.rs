@@ -1,12 +1,13 @@
 //! The exchange of a replica with the store: it reads the ring, applies it, and reports what it has.
 
 use super::KeyRingError;
-use super::decision::{is_behind, lagging, why_restored};
-use super::document;
+use super::decision::{is_behind, lagging, shown, why_contested, why_foreign, why_restored};
+use super::document::{self, Opened};
+use super::history::Relation;
 use super::keeper::{Applied, Keeper, Local};
-use super::lifecycle::{KeyState, millis};
-use super::status::RingStatus;
-use super::store::{Replica, StoredRing};
+use super::lifecycle::{KeyState, RingState, Step, millis};
+use super::peers::Loaded;
+use super::status::{RingStatus, millis_of};
 use crate::clock::Moment;
 use crate::crypto::sha256;
 use crate::event::{Event, Outcome};
@@ -16,44 +17,89 @@ use crate::metrics;
 impl Keeper {
     /// Reads and applies the stored ring, and reports in the lease what this replica has. Afterwards it has what the store had
     /// while the lease was already there, so no step since then was taken without this replica.
-    pub(super) async fn sync(&self, local: &mut Local) -> Result<StoredRing, KeyRingError> {
+    pub(super) async fn sync(&self, local: &mut Local) -> Result<Loaded, KeyRingError> {
+        if local.has_left {
+            return Err(KeyRingError::Left);
+        }
         loop {
             let requested_at = self.lease.now();
             let stored = self.call(self.settings.store.load_ring(&self.settings.name)).await?;
-            self.apply_stored(local, &stored)?;
+            let loaded = Loaded::new(&self.settings.name, stored, &self.settings.key_encryption_key);
+            self.note_unauthentic(local, &loaded);
+            self.apply_stored(local, &loaded)?;
+            self.note_contest(local, &loaded)?;
             let was_usable = self.lease.is_usable();
             let version = local.applied.as_ref().map_or(0, |applied| applied.state.version);
-            if is_behind(local, &stored) {
-                // Another replica may have distrusted a key that this one still uses. Its lease ends, and then it answers 503.
-                self.record_status(local, &stored);
-                return Ok(stored);
-            }
             // A restored store lacks this lease: until it is there again, a process that starts cannot notice the restore.
-            let is_known = stored.replicas.iter().any(|replica| replica.name == self.replica);
-            let is_due = !is_known || self.lease.age().is_none_or(|age| age >= self.settings.lease / 6);
-            if is_due || local.reported != version {
-                self.report(local, version, requested_at).await?;
+            let is_known = loaded.heads().any(|(name, _)| name == self.replica);
+            let is_due =
+                !is_known || local.announced.is_none_or(|at| requested_at.since(at) >= self.settings.lease / 6);
+            if !local.accepts_stored && is_behind(local, &loaded) {
+                // Another replica may have distrusted a key that this one still uses. Its lease ends, and then it answers 503.
+                if local.is_divided() && is_due {
+                    // The others must know that they lack changes, and `accept_stored` must know of this version.
+                    self.announce(local, requested_at).await?;
+                }
+                self.record_status(local, &loaded);
+                return Ok(loaded);
+            }
+            if is_due || !was_usable || local.reported != version {
+                self.report(local, requested_at).await?;
             }
             if was_usable || version == 0 {
                 self.leave_cut_off(local);
-                self.record_status(local, &stored);
-                return Ok(stored);
+                self.record_status(local, &loaded);
+                return Ok(loaded);
             }
         }
     }
 
-    /// Renews the lease with this version.
-    pub(super) async fn report(
-        &self,
-        local: &mut Local,
-        version: u64,
-        requested_at: Moment,
-    ) -> Result<(), KeyRingError> {
-        let replica = Replica { name: self.replica.clone(), version };
-        self.call(self.settings.store.renew_lease(&self.settings.name, &replica, self.settings.lease)).await?;
-        local.reported = version;
+    /// Renews the lease with the version that this replica has, which it may use from now on for as long as the lease lasts.
+    pub(super) async fn report(&self, local: &mut Local, requested_at: Moment) -> Result<(), KeyRingError> {
+        self.announce(local, requested_at).await?;
+        local.reported = local.applied.as_ref().map_or(0, |applied| applied.state.version);
         self.lease.renewed(requested_at);
         Ok(())
+    }
+
+    /// Renews the lease for the other replicas only.
+    async fn announce(&self, local: &mut Local, requested_at: Moment) -> Result<(), KeyRingError> {
+        let replica = self.own_lease(local)?;
+        self.call(self.settings.store.renew_lease(&self.settings.name, &replica, self.settings.lease)).await?;
+        local.announced = Some(requested_at);
+        Ok(())
+    }
+
+    /// Reports a lease that is not authentic, once.
+    fn note_unauthentic(&self, local: &mut Local, loaded: &Loaded) {
+        let name = loaded.unauthentic();
+        if name != local.unauthentic.as_deref() {
+            local.unauthentic = name.map(str::to_owned);
+            if let Some(name) = name {
+                self.report_refusal(&format!(
+                    "the lease of replica `{}` is not authentic: the store was altered, or the replica has another \
+                     key-encryption key; steps wait for it, and nothing else follows from it",
+                    shown(name)
+                ));
+            }
+        }
+    }
+
+    /// Notes whether another live replica has changes that the stored ring lacks.
+    fn note_contest(&self, local: &mut Local, loaded: &Loaded) -> Result<(), KeyRingError> {
+        let is_followed = !local.accepts_stored && !local.is_foreign;
+        let state = local.applied.as_ref().map(|applied| &applied.state);
+        let state = state.filter(|state| is_followed && state.version == loaded.stored.version);
+        let reason = state.and_then(|state| why_contested(state, loaded, &self.replica));
+        let Some(reason) = reason else {
+            if local.contested.take().is_some() {
+                local.refused = None;
+            }
+            return Ok(());
+        };
+        self.refused(local, &reason);
+        local.contested = Some(reason.clone());
+        if local.is_open { Ok(()) } else { Err(KeyRingError::Refused(reason)) }
     }
 
     pub(super) fn leave_cut_off(&self, local: &Local) {
@@ -63,18 +109,20 @@ impl Keeper {
         }
     }
 
-    /// Applies the stored ring, unless it is older than that of this replica, or not readable. Then the replica keeps its ring.
-    pub(super) fn apply_stored(&self, local: &mut Local, stored: &StoredRing) -> Result<(), KeyRingError> {
-        let applied = local.applied.as_ref();
-        if let Some(reason) = why_restored(local, stored) {
+    /// Applies the stored ring, unless it lacks changes of this replica, or is not readable. Then the replica keeps its ring.
+    pub(super) fn apply_stored(&self, local: &mut Local, loaded: &Loaded) -> Result<(), KeyRingError> {
+        let (stored, applied) = (&loaded.stored, local.applied.as_ref());
+        if let Some(reason) = why_restored(local, loaded) {
             self.refused(local, &reason);
+            (local.is_foreign, local.not_applied) = (false, None);
             // A replica without a ring cannot know which changes were lost.
             return if local.applied.is_some() { Ok(()) } else { Err(KeyRingError::Refused(reason)) };
         }
         let digest = sha256(stored.document.as_bytes());
         if stored.version == 0 || applied.is_some_and(|applied| applied.digest == digest) {
             // It could not be read in the meantime, and is again what it was.
-            if local.unreadable.take().is_some() {
+            local.is_foreign = false;
+            if local.not_applied.take().is_some() {
                 local.refused = None;
             }
             return Ok(());
@@ -82,15 +130,28 @@ impl Keeper {
         let mut private = applied.map(|applied| applied.private.clone()).unwrap_or_default();
         private.extend(self.settings.external.iter().map(|(key_id, key)| (key_id.clone(), key.clone())));
         let (name, by) = (&self.settings.name, &self.settings.key_encryption_key);
-        let opened = match document::open(name, stored.version, &stored.document, by, &private) {
+        let fallback = match applied {
+            Some(applied) => applied.state.clone(),
+            None => RingState::new(self.settings.algorithm, self.settings.waits()),
+        };
+        let mut opened = match document::open(name, stored.version, &stored.document, by, &private, &fallback) {
             Ok(opened) => opened,
             Err(error) => {
                 self.refused(local, &error.to_string());
-                local.unreadable = Some(error.to_string());
+                (local.is_foreign, local.not_applied) = (false, Some(error.to_string()));
                 return if local.applied.is_some() { Ok(()) } else { Err(error.into()) };
             }
         };
-        local.unreadable = None;
+        let foreign = applied.and_then(|applied| why_foreign(&applied.state, &opened));
+        if let Some(reason) = foreign.filter(|_| !local.accepts_stored) {
+            // The history of an altered list is not known.
+            let reason = if opened.is_listed { reason } else { opened.problems.join("; ") };
+            self.refused(local, &reason);
+            (local.is_foreign, local.not_applied) = (opened.is_listed, Some(reason));
+            return Ok(());
+        }
+        let unsaved = keep_changes(local, &mut opened, millis_of(stored.now));
+        (local.is_foreign, local.not_applied) = (false, None);
         if opened.problems.is_empty() {
             local.refused = None;
         } else {
@@ -103,7 +164,8 @@ impl Keeper {
                 private: opened.private,
                 digest,
                 problems: opened.problems,
-                is_by_current: opened.is_by_current,
+                encrypted_by: opened.encrypted_by,
+                unsaved,
             },
         );
         Ok(())
@@ -115,13 +177,18 @@ impl Keeper {
             return;
         }
         local.refused = Some(reason.to_owned());
+        self.report_refusal(reason);
+    }
+
+    fn report_refusal(&self, reason: &str) {
         tracing::error!(ring = self.settings.name, reason, "the key ring in the store is refused or altered");
         metrics::key_ring_refused();
         self.send(|| Outcome::KeyRingRefused { reason: reason.to_owned() });
     }
 
     /// Lets servers and verifiers use a ring.
-    pub(super) fn apply(&self, local: &mut Local, applied: Applied) {
+    pub(super) fn apply(&self, local: &mut Local, mut applied: Applied) {
+        applied.drop_unused_private_keys();
         let key_set = |applied: &Applied| -> Vec<(String, KeyState)> {
             applied.state.keys.iter().map(|entry| (entry.key_id().to_owned(), entry.state)).collect()
         };
@@ -163,11 +230,11 @@ impl Keeper {
     }
 
     /// Records the status for the operator.
-    pub(super) fn record_status(&self, local: &Local, stored: &StoredRing) {
+    pub(super) fn record_status(&self, local: &Local, loaded: &Loaded) {
         let Some(applied) = &local.applied else { return };
         let state = &applied.state;
-        let lagging = lagging(stored, &self.replica, state.version);
-        let problems = applied.problems.iter().chain(&local.unreadable).cloned().collect();
+        let lagging = lagging(&loaded.peers, &self.replica, state.version);
+        let problems = applied.problems.iter().chain(&local.not_applied).chain(&local.contested).cloned().collect();
         let status = RingStatus::of(state, self.settings.every.map(millis), lagging, problems);
         metrics::key_ring(status.signing().map(|key| key.since), status.next_step, status.lagging.len());
         *self.status() = status;
@@ -178,4 +245,17 @@ impl Keeper {
         let extensions = http::Extensions::new();
         events.send(Event { at: self.settings.clock.now(), outcome: outcome(), client_id: None, extensions });
     }
+}
+
+/// Keeps what the ring of this replica has and the stored one lacks: the distrusts, and, if an operator accepts the stored ring,
+/// the history. Returns the steps for the store.
+fn keep_changes(local: &mut Local, opened: &mut Opened, now: u64) -> Vec<Step> {
+    let Some(own) = local.applied.as_ref().map(|applied| &applied.state) else { return Vec::new() };
+    let state = &mut opened.state;
+    if !matches!(state.history.relation(state.version, &own.head()), Relation::Same | Relation::Descends) {
+        state.history.adopt(Some(own.head()), &own.history.earlier);
+        local.overridden = Some(own.head());
+    }
+    let lost = state.lost_distrusts(&own.distrusted);
+    state.repeat_distrusts(&lost, now)
 }

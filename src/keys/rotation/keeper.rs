@@ -12,10 +12,13 @@ use tokio::time::{sleep, timeout};
 
 use super::KeyRingError;
 use super::document::PrivateKeys;
-use super::lifecycle::RingState;
+use super::history::Head;
+use super::lifecycle::{KeyState, RingState, Step};
+use super::peers;
 use super::settings::Settings;
 use super::status::RingStatus;
 use super::store::{KeyStoreError, Replica};
+use crate::clock::Moment;
 use crate::crypto::fill_random;
 use crate::deadline::within;
 use crate::keys::ring::WeakKeyRing;
@@ -44,8 +47,28 @@ pub(super) struct Local {
     pub(super) accepts_stored: bool,
     /// The last reason why the stored ring was refused, so that it is reported once.
     pub(super) refused: Option<String>,
-    /// The reason why the stored ring cannot be read now.
-    pub(super) unreadable: Option<String>,
+    /// The reason why the stored ring is not that of this replica now: it cannot be read, or it lacks changes.
+    pub(super) not_applied: Option<String>,
+    /// Whether it lacks changes of this replica, although its version is not lower.
+    pub(super) is_foreign: bool,
+    /// The reason why the ring of this replica, which is the stored one, lacks changes of another live replica.
+    pub(super) contested: Option<String>,
+    /// When the lease in the store was last renewed.
+    pub(super) announced: Option<Moment>,
+    /// The version of this replica that a ring replaces which an operator accepts.
+    pub(super) overridden: Option<Head>,
+    /// The replica whose lease is not authentic, so that it is reported once.
+    pub(super) unauthentic: Option<String>,
+    /// Whether the ring was opened. Before, a reason to stop is an error.
+    pub(super) is_open: bool,
+    pub(super) has_left: bool,
+}
+
+impl Local {
+    /// Returns whether live replicas have rings of which neither has all changes.
+    pub(super) fn is_divided(&self) -> bool {
+        self.is_foreign || self.contested.is_some()
+    }
 }
 
 pub(super) struct Applied {
@@ -53,7 +76,19 @@ pub(super) struct Applied {
     pub(super) private: PrivateKeys,
     pub(super) digest: [u8; 32],
     pub(super) problems: Vec<String>,
-    pub(super) is_by_current: bool,
+    /// The name of the key-encryption key of the stored ring.
+    pub(super) encrypted_by: String,
+    /// Steps that the stored ring does not have yet: distrusts that were lost.
+    pub(super) unsaved: Vec<Step>,
+}
+
+impl Applied {
+    /// Drops private keys that never sign again. Keys behind signers have no private half here.
+    pub(super) fn drop_unused_private_keys(&mut self) {
+        let may_sign = |state| matches!(state, KeyState::Published | KeyState::Signing);
+        let (private, ring) = (&mut self.private, &self.state);
+        private.retain(|key_id, _| ring.entry(key_id).is_some_and(|entry| may_sign(entry.state)));
+    }
 }
 
 /// Stops the use of the ring when the background task ends although the ring is still used: its runtime ended, or the store
@@ -123,27 +158,40 @@ impl Keeper {
 
     /// Opens the ring, or creates it, unless other replicas are faster.
     pub(super) async fn open(&self) -> Result<(), KeyRingError> {
-        let accepts_stored = self.settings.accepts_stored;
-        self.local.lock().await.accepts_stored = accepts_stored;
+        if self.settings.accepts_stored {
+            self.accept_stored().await?;
+        }
         for _ in 0..ATTEMPTS {
             self.refresh().await?;
-            if self.local.lock().await.applied.is_some() {
-                return if accepts_stored { self.accept_stored().await } else { Ok(()) };
+            let mut local = self.local.lock().await;
+            if local.applied.is_some() {
+                local.is_open = true;
+                return Ok(());
             }
         }
         Err(KeyRingError::Busy)
     }
 
     pub(super) async fn leave(&self) -> Result<(), KeyRingError> {
-        let local = self.local.lock().await;
+        let mut local = self.local.lock().await;
+        local.has_left = true;
         if let Some(task) = self.task.get() {
             task.abort();
         }
         if let Some(ring) = self.ring.upgrade() {
             ring.replace(ring.snapshot().cut_off());
         }
-        let replica = Replica { name: self.replica.clone(), version: local.reported };
+        let replica = self.own_lease(&local)?;
         Ok(self.call(self.settings.store.renew_lease(&self.settings.name, &replica, Duration::ZERO)).await?)
+    }
+
+    /// Returns the lease of this replica with the version that it has.
+    pub(super) fn own_lease(&self, local: &Local) -> Result<Replica, KeyError> {
+        let by = &self.settings.key_encryption_key;
+        let head = local.applied.as_ref().map(|applied| applied.state.head()).unwrap_or_default();
+        // Every replica that has the ring has the key that encrypted it.
+        let encrypted_by = local.applied.as_ref().map_or(by.name(), |applied| &applied.encrypted_by);
+        peers::lease(&self.settings.name, &self.replica, &head, by, encrypted_by)
     }
 
     /// Looks at the store again and again, until the ring is dropped.
@@ -208,8 +256,8 @@ impl Keeper {
 
     pub(super) async fn refresh(&self) -> Result<(), KeyRingError> {
         let mut local = self.local.lock().await;
-        let stored = self.sync(&mut local).await?;
-        self.take_due_steps(&mut local, &stored).await
+        let loaded = self.sync(&mut local).await?;
+        self.take_due_steps(&mut local, &loaded).await
     }
 }
 

@@ -68,7 +68,8 @@ impl KeyEncryptionKey {
             ));
         }
         // A digest under a label of its own reveals nothing about random bytes.
-        let digest = sha256(&[b"tcc key-encryption key name v1\0", bytes].concat());
+        let labelled = Zeroizing::new([b"tcc key-encryption key name v1\0", bytes].concat());
+        let digest = sha256(&labelled);
         let name = URL_SAFE_NO_PAD.encode(digest.first_chunk::<6>().unwrap_or(&[0; 6]));
         Ok(Self(Arc::new([Named { name, cipher: Arc::new(cipher) }])))
     }
@@ -146,6 +147,13 @@ impl KeyEncryptionKey {
     /// Encrypts `plain`, and authenticates it together with `context`.
     pub(crate) fn seal(&self, context: &[u8], plain: &[u8]) -> Result<Sealed, KeyError> {
         let own = self.0.first().ok_or_else(|| KeyError::new("there is no key-encryption key"))?;
+        self.seal_as(self.name(), context, plain)
+    }
+
+    /// Encrypts with the key of this name.
+    pub(super) fn seal_as(&self, name: &str, context: &[u8], plain: &[u8]) -> Result<Sealed, KeyError> {
+        let own = self.0.iter().find(|own| own.name == name);
+        let own = own.ok_or_else(|| KeyError::new("there is no key-encryption key of this name"))?;
         let mut nonce = [0; NONCE];
         fill_random(&mut nonce).ok_or_else(|| KeyError::new("the system has no random bytes for a nonce"))?;
         let mut text = Zeroizing::new(Vec::with_capacity(plain.len() + 16));

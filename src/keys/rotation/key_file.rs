@@ -212,7 +212,8 @@ impl Loaded {
         // A key that was published and never signed is no longer wanted.
         let mut steps = self.state.remove_unsigned_but(&key_id);
         if state.is_none() {
-            steps.extend(self.state.publish(key.verifying_key(), now));
+            // A ring in a file remembers no distrusted key, so this is never refused.
+            steps.extend(self.state.publish(key.verifying_key(), now).unwrap_or_default());
             self.private.insert(key_id.clone(), Arc::new(key));
         } else if state == Some(KeyState::Published)
             && let Ok(signs) = self.state.rotate_now(now)

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::history::{Head, History};
 use crate::keys::{Algorithm, VerifyingKey};
 
 /// The state of a key in a ring.
@@ -83,11 +84,15 @@ impl KeyEntry {
 #[derive(Clone, Debug)]
 pub(super) struct RingState {
     pub(super) version: u64,
+    /// The versions that this one descends from.
+    pub(super) history: History,
     pub(super) waits: Waits,
     /// The algorithm of the keys that are generated.
     pub(super) algorithm: Algorithm,
     /// Whether the next key signs as soon as it may, independent of the schedule.
     pub(super) rotate: bool,
+    /// The names of all keys that were ever distrusted. They never become trusted again.
+    pub(super) distrusted: Vec<String>,
     /// In the order in which they were added.
     pub(super) keys: Vec<KeyEntry>,
 }
@@ -111,6 +116,8 @@ pub(super) enum TooEarly {
     NoKey,
     /// It would leave the ring without a key that signs.
     Signs,
+    /// The key was distrusted.
+    Distrusted,
 }
 
 /// Returns a new key of an algorithm, and keeps its private half.
@@ -119,7 +126,12 @@ pub(super) type Generate<'a, E> = &'a mut dyn FnMut(Algorithm) -> Result<Verifyi
 impl RingState {
     /// Creates an empty ring, which [`advance`](Self::advance) fills.
     pub(super) fn new(algorithm: Algorithm, waits: Waits) -> Self {
-        Self { version: 0, waits, algorithm, rotate: false, keys: Vec::new() }
+        let (history, distrusted) = (History::default(), Vec::new());
+        Self { version: 0, history, waits, algorithm, rotate: false, distrusted, keys: Vec::new() }
+    }
+
+    pub(super) fn head(&self) -> Head {
+        Head { version: self.version, mark: self.history.mark.clone() }
     }
 
     pub(super) fn signing(&self) -> Option<&KeyEntry> {
@@ -227,12 +239,15 @@ impl RingState {
     }
 
     /// Publishes a key that someone else created. It signs after those that were published before it.
-    pub(super) fn publish(&mut self, key: VerifyingKey, now: u64) -> Vec<Step> {
+    pub(super) fn publish(&mut self, key: VerifyingKey, now: u64) -> Result<Vec<Step>, TooEarly> {
         let mut steps = Vec::new();
+        if self.distrusted.iter().any(|key_id| key_id == key.key_id()) {
+            return Err(TooEarly::Distrusted);
+        }
         if self.entry(key.key_id()).is_none() {
             self.add(key, KeyState::Published, now, &mut steps);
         }
-        steps
+        Ok(steps)
     }
 
     /// Removes published keys that have not signed, so that a key of another algorithm is generated.
@@ -272,6 +287,7 @@ impl RingState {
             return Ok(steps);
         }
         entry.set(KeyState::Distrusted, now, version);
+        self.remember_distrusted(key_id);
         steps.push(Step { key_id: key_id.to_owned(), state: Some(KeyState::Distrusted) });
         if self.signing().is_none()
             && let Some(next) = self.best_replacement()
@@ -279,6 +295,35 @@ impl RingState {
             self.promote(&next, now, &mut steps);
         }
         Ok(steps)
+    }
+
+    fn remember_distrusted(&mut self, key_id: &str) {
+        if !self.distrusted.iter().any(|known| known == key_id) {
+            self.distrusted.push(key_id.to_owned());
+        }
+    }
+
+    /// Returns which of these keys this ring does not know to be distrusted.
+    pub(super) fn lost_distrusts(&self, distrusted: &[String]) -> Vec<String> {
+        let trusts = |key_id: &str| self.entry(key_id).is_some_and(|entry| entry.state.is_trusted());
+        let is_lost = |key_id: &&String| trusts(key_id) || !self.distrusted.contains(key_id);
+        distrusted.iter().filter(is_lost).cloned().collect()
+    }
+
+    /// Distrusts keys that were distrusted in a version of the ring that was lost.
+    pub(super) fn repeat_distrusts(&mut self, key_ids: &[String], now: u64) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for key_id in key_ids {
+            match self.distrust(key_id, now) {
+                Ok(more) if !more.is_empty() => steps.extend(more),
+                // The ring does not have the key now.
+                _ => {
+                    self.remember_distrusted(key_id);
+                    steps.push(Step { key_id: key_id.clone(), state: Some(KeyState::Distrusted) });
+                }
+            }
+        }
+        steps
     }
 
     /// Returns the published key that most verifiers have: the one that was published everywhere first.

@@ -52,7 +52,7 @@ impl KeyManager {
     }
 
     /// Ends the lease of this replica, so that no other replica waits for it. Call it when the process ends, after its last
-    /// request: from then on, the ring answers 503.
+    /// request: from then on, the ring answers 503, and each command is [`Left`](KeyRingError::Left).
     ///
     /// # Errors
     ///
@@ -78,7 +78,7 @@ impl KeyManager {
     /// key yet.
     pub async fn rotate(&self) -> Result<String, KeyRingError> {
         let steps = self.keeper.change(RingState::rotate_now, "").await?;
-        let signs = steps.into_iter().find(|step| step.state == Some(KeyState::Signing));
+        let signs = steps.into_iter().rfind(|step| step.state == Some(KeyState::Signing));
         Ok(signs.map(|step| step.key_id).unwrap_or_default())
     }
 
@@ -98,7 +98,8 @@ impl KeyManager {
     ///
     /// # Errors
     ///
-    /// If the key cannot be stored: it is a secret for HS256.
+    /// [`Distrusted`](KeyRingError::Distrusted) for a key that was distrusted before. Also if the key cannot be stored: it is a
+    /// secret for HS256.
     pub async fn publish(&self, key: SigningKey) -> Result<(), KeyRingError> {
         self.keeper.publish(Arc::new(key)).await
     }
@@ -135,14 +136,26 @@ impl KeyManager {
         self.keeper.change(|_, _| Ok(Vec::new()), "").await.map(drop)
     }
 
-    /// Accepts the stored ring, although it was restored from an older copy or altered. Rows that are not authentic are removed.
-    /// A distrust that the copy lacks must be repeated: every key that was trusted then is trusted again.
+    /// Accepts the stored ring, although it was restored from an older copy or altered. All live replicas follow it then, whatever
+    /// version they have. Rows and settings that are not authentic are replaced by those that this replica knows.
+    ///
+    /// A distrust that a live replica knows is repeated. One that no live replica knows must be repeated by you: every key that
+    /// was trusted in the copy is trusted again.
     ///
     /// # Errors
     ///
     /// If the store cannot be reached, or the ring cannot be decrypted.
     pub async fn accept_stored(&self) -> Result<(), KeyRingError> {
         self.keeper.accept_stored().await
+    }
+}
+
+#[cfg(test)]
+impl KeyManager {
+    /// Returns the names of the keys whose private halves are in memory.
+    pub(super) async fn private_keys(&self) -> Vec<String> {
+        let local = self.keeper.local.lock().await;
+        local.applied.iter().flat_map(|applied| applied.private.keys().cloned()).collect()
     }
 }
 

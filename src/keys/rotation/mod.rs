@@ -6,6 +6,8 @@
 //! 3. However many replicas wake up at once, one of them takes each step. The others follow within a second.
 //! 4. A replica that cannot reach the store stops signing, verifying and publishing before the others stop waiting for it.
 //! 5. Private keys are encrypted in the store, and everything else about them is authenticated.
+//! 6. A stored ring that does not descend from that of a running replica is refused until an operator accepts it. No restore undoes
+//!    a distrust that a running replica knows.
 //!
 //! | state | in the key set | accepted | signs | ends |
 //! |---|---|---|---|---|
@@ -42,6 +44,7 @@ mod decision;
 mod document;
 mod exchange;
 mod gcm;
+mod history;
 mod keeper;
 mod key_encryption;
 mod key_file;
@@ -49,11 +52,13 @@ mod lifecycle;
 mod manager;
 #[cfg(test)]
 mod model_tests;
+mod peers;
 mod settings;
 mod status;
 mod store;
 #[cfg(test)]
 mod tests;
+mod unambiguous;
 
 use std::time::SystemTime;
 
@@ -103,6 +108,12 @@ pub enum KeyRingError {
     /// The key signs. Rotate first, or distrust it if it leaked.
     #[error("the key `{0}` signs; call `KeyManager::rotate` first, or `KeyManager::distrust` if it leaked")]
     Signs(String),
+    /// The key was distrusted, which is final. Create another key.
+    #[error("the key `{0}` was distrusted, which is final; publish another key")]
+    Distrusted(String),
+    /// The replica has left the ring.
+    #[error("this replica has left the ring with `KeyManager::leave`; connect again")]
+    Left,
     /// Other replicas changed the ring at the same time, again and again.
     #[error("other replicas changed the ring at the same time; try again")]
     Busy,

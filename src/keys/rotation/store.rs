@@ -75,6 +75,8 @@ pub struct Replica {
     pub name: String,
     /// The version of the ring that it publishes.
     pub version: u64,
+    /// Authenticates the name and the version. A store keeps it as it is: up to 256 ASCII characters without spaces.
+    pub proof: String,
 }
 
 /// A key store failed, or did not answer in time.
@@ -101,8 +103,8 @@ pub struct MemoryKeyStore {
 struct MemoryRing {
     version: u64,
     document: String,
-    /// By name: the version, and the end of the lease.
-    replicas: HashMap<String, (u64, SystemTime)>,
+    /// With the end of the lease.
+    replicas: HashMap<String, (Replica, SystemTime)>,
 }
 
 impl Default for MemoryKeyStore {
@@ -127,6 +129,14 @@ impl MemoryKeyStore {
         (stored.version, stored.document) = (version, document.to_owned());
     }
 
+    /// Ends the leases of all replicas, as a restore from a backup does.
+    #[cfg(test)]
+    pub(super) fn forget_replicas(&self, ring: &str) {
+        if let Some(stored) = self.lock().get_mut(ring) {
+            stored.replicas.clear();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, MemoryRing>> {
         self.rings.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,8 +145,7 @@ impl MemoryKeyStore {
         let (mut rings, now) = (self.lock(), self.clock.now());
         let stored = rings.entry(ring.to_owned()).or_default();
         stored.replicas.retain(|_, (_, end)| *end > now);
-        let replicas =
-            stored.replicas.iter().map(|(name, (version, _))| Replica { name: name.clone(), version: *version });
+        let replicas = stored.replicas.values().map(|(replica, _)| replica.clone());
         StoredRing { version: stored.version, document: stored.document.clone(), replicas: replicas.collect(), now }
     }
 
@@ -153,7 +162,7 @@ impl MemoryKeyStore {
     fn renew_now(&self, ring: &str, replica: &Replica, lease: Duration) {
         let end = later(self.clock.now(), lease);
         let mut rings = self.lock();
-        rings.entry(ring.to_owned()).or_default().replicas.insert(replica.name.clone(), (replica.version, end));
+        rings.entry(ring.to_owned()).or_default().replicas.insert(replica.name.clone(), (replica.clone(), end));
     }
 }
 

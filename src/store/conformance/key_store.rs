@@ -19,7 +19,7 @@ pub async fn key_store<S: KeyStore, F: Future<Output = S>>(fresh: impl Fn() -> F
     step("a ring is saved over the stored version, and over no other", fresh().await, saved_over).await?;
     step("of several that save over one version, exactly one succeeds", fresh().await, saved_concurrently).await?;
     step("a document is read as it was written", fresh().await, unusual_documents).await?;
-    step("a replica counts until its lease ends, with its last version", fresh().await, leases).await
+    step("a replica counts until its lease ends, with its last version and proof", fresh().await, leases).await
 }
 
 async fn never_saved<S: KeyStore>(store: Arc<S>) -> Outcome {
@@ -83,7 +83,8 @@ async fn unusual_documents<S: KeyStore>(store: Arc<S>) -> Outcome {
 }
 
 async fn leases<S: KeyStore>(store: Arc<S>) -> Outcome {
-    let replica = |name: &str, version| Replica { name: name.to_owned(), version };
+    let proof = |name: &str, version| format!("{name}.{version}.{}/+=", "proof-".repeat(20));
+    let replica = |name: &str, version| Replica { name: name.to_owned(), version, proof: proof(name, version) };
     store.renew_lease("ring", &replica("a", 1), MINUTE).await?;
     store.renew_lease("ring", &replica("b", 2), MINUTE).await?;
     store.renew_lease("ring", &replica("a", 3), MINUTE).await?;

@@ -37,8 +37,8 @@ struct Content {
 struct Ring {
     version: u64,
     document: String,
-    /// By name: the version, and the end of the lease in milliseconds since 1970.
-    replicas: BTreeMap<String, (u64, u64)>,
+    /// By name: the version, the end of the lease in milliseconds since 1970, and the proof.
+    replicas: BTreeMap<String, (u64, u64, String)>,
 }
 
 /// How long a call waits while another process writes.
@@ -100,8 +100,8 @@ impl KeyStore for FileKeyStore {
         Box::pin(self.run(move |store| {
             let (mut content, now) = (store.read()?, store.clock.now());
             let Ring { version, document, replicas } = content.rings.remove(&ring).unwrap_or_default();
-            let live = replicas.into_iter().filter(|(_, (_, end))| *end > millis(now));
-            let replicas = live.map(|(name, (version, _))| Replica { name, version }).collect();
+            let live = replicas.into_iter().filter(|(_, (_, end, _))| *end > millis(now));
+            let replicas = live.map(|(name, (version, _, proof))| Replica { name, version, proof }).collect();
             Ok(StoredRing { version, document, replicas, now })
         }))
     }
@@ -124,8 +124,9 @@ impl KeyStore for FileKeyStore {
         Box::pin(async move {
             let renewed = self.run(move |store| {
                 store.change(&ring, |stored, now| {
-                    stored.replicas.retain(|_, (_, end)| *end > millis(now));
-                    stored.replicas.insert(replica.name, (replica.version, millis(later(now, lease))));
+                    stored.replicas.retain(|_, (_, end, _)| *end > millis(now));
+                    let end = millis(later(now, lease));
+                    stored.replicas.insert(replica.name, (replica.version, end, replica.proof));
                     true
                 })
             });

@@ -23,6 +23,7 @@ const TABLES: &str = r#"
         replica TEXT COLLATE "C" NOT NULL,
         version BIGINT NOT NULL,
         ends_at TIMESTAMPTZ NOT NULL,
+        proof TEXT COLLATE "C" NOT NULL,
         PRIMARY KEY (ring, replica)
     );
 "#;
@@ -30,7 +31,7 @@ const TABLES: &str = r#"
 /// One statement, so that the ring, its replicas and the clock are those of one time.
 const LOAD: &str = "SELECT pg_is_in_recovery(), (extract(epoch FROM statement_timestamp()) * 1000)::bigint,
     coalesce(version, 0), coalesce(document, ''),
-    coalesce((SELECT json_agg(json_build_array(replica, version))::text FROM tcc_key_leases
+    coalesce((SELECT json_agg(json_build_array(replica, version, proof))::text FROM tcc_key_leases
         WHERE ring = $1 AND ends_at > statement_timestamp()), '[]')
     FROM (SELECT) AS always LEFT JOIN tcc_key_rings ON ring = $1";
 
@@ -42,9 +43,10 @@ const SAVE: &str = "INSERT INTO tcc_key_rings AS own (ring, version, document)
 const RENEW: &str = "WITH ended AS (
         DELETE FROM tcc_key_leases WHERE ends_at < statement_timestamp() AND (ring, replica) <> ($1, $2)
     )
-    INSERT INTO tcc_key_leases (ring, replica, version, ends_at)
-    VALUES ($1, $2, $3, clock_timestamp() + $4 * interval '1 millisecond')
-    ON CONFLICT (ring, replica) DO UPDATE SET version = excluded.version, ends_at = excluded.ends_at";
+    INSERT INTO tcc_key_leases (ring, replica, version, ends_at, proof)
+    VALUES ($1, $2, $3, clock_timestamp() + $4 * interval '1 millisecond', $5)
+    ON CONFLICT (ring, replica)
+    DO UPDATE SET version = excluded.version, ends_at = excluded.ends_at, proof = excluded.proof";
 
 type Loaded = (bool, i64, i64, String, String);
 
@@ -70,7 +72,7 @@ impl PostgresStore {
         self.reader
             .call(async |connection| {
                 let renew = sqlx::query(RENEW).bind(ring).bind(&replica.name).bind(replica.version.cast_signed());
-                renew.bind(lease).execute(connection).await.map(drop)
+                renew.bind(lease).bind(&replica.proof).execute(connection).await.map(drop)
             })
             .await
     }

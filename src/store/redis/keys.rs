@@ -3,7 +3,7 @@
 //! | key | type | content |
 //! |---|---|---|
 //! | `ring:NAME` | hash | `version` and `document` |
-//! | `replicas:NAME` | hash | replica → its version and the end of its lease, in milliseconds since 1970 |
+//! | `replicas:NAME` | hash | replica → its version, the end of its lease in milliseconds since 1970, and its proof |
 
 use std::sync::LazyLock;
 use std::time::{Duration, UNIX_EPOCH};
@@ -23,15 +23,16 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 ";
 
-/// Returns the time, the version, the document, and the name and version of each live replica.
+/// Returns the time, the version, the document, and the name, version and proof of each live replica.
 const LOAD: &str = "
 local found = redis.call('HMGET', ring, 'version', 'document')
 local live, all = {}, redis.call('HGETALL', replicas)
 for i = 1, #all, 2 do
-  local version, ending = string.match(all[i + 1], '^(%d+) (%d+)$')
+  local version, ending, proof = string.match(all[i + 1], '^(%d+) (%d+) (.*)$')
   if tonumber(ending) > now then
     table.insert(live, all[i])
     table.insert(live, version)
+    table.insert(live, proof)
   end
 end
 return {string.format('%.0f', now), found[1] or '0', found[2] or '', live}
@@ -44,13 +45,13 @@ redis.call('HSET', ring, 'version', ARGV[2], 'document', ARGV[3])
 return 1
 ";
 
-/// Arguments: the replica, its version, the length of the lease.
+/// Arguments: the replica, its version, the length of the lease, its proof.
 const RENEW: &str = "
 local all = redis.call('HGETALL', replicas)
 for i = 1, #all, 2 do
-  if tonumber(string.match(all[i + 1], ' (%d+)$')) <= now then redis.call('HDEL', replicas, all[i]) end
+  if tonumber(string.match(all[i + 1], '^%d+ (%d+) ')) <= now then redis.call('HDEL', replicas, all[i]) end
 end
-redis.call('HSET', replicas, ARGV[1], ARGV[2] .. ' ' .. string.format('%.0f', now + ARGV[3]))
+redis.call('HSET', replicas, ARGV[1], ARGV[2] .. ' ' .. string.format('%.0f', now + ARGV[3]) .. ' ' .. ARGV[4])
 return 1
 ";
 
@@ -74,7 +75,7 @@ impl RedisStore {
     }
 }
 
-type Loaded = (u64, u64, String, Vec<(String, u64)>);
+type Loaded = (u64, u64, String, Vec<(String, u64, String)>);
 
 impl KeyStore for RedisStore {
     fn load_ring<'a>(&'a self, ring: &'a str) -> KeyStoreFuture<'a, StoredRing> {
@@ -82,7 +83,8 @@ impl KeyStore for RedisStore {
             let call = self.call_on(&SCRIPTS.load, ring);
             let loaded = self.shared.link.script::<Loaded>(&call).await.map_err(KeyStoreError::new)?;
             let (now, version, document, replicas) = loaded;
-            let replicas = replicas.into_iter().map(|(name, version)| Replica { name, version }).collect();
+            let replicas =
+                replicas.into_iter().map(|(name, version, proof)| Replica { name, version, proof }).collect();
             Ok(StoredRing { version, document, replicas, now: later(UNIX_EPOCH, Duration::from_millis(now)) })
         })
     }
@@ -99,7 +101,7 @@ impl KeyStore for RedisStore {
         Box::pin(async move {
             let mut call = self.call_on(&SCRIPTS.renew, ring);
             let lease = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
-            call.arg(&replica.name).arg(replica.version).arg(lease);
+            call.arg(&replica.name).arg(replica.version).arg(lease).arg(&replica.proof);
             self.shared.link.script::<u64>(&call).await.map(drop).map_err(KeyStoreError::new)
         })
     }

@@ -121,10 +121,10 @@ pub(super) fn version_of(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
-/// Parses the live replicas of a key ring, a JSON list of names and versions.
+/// Parses the live replicas of a key ring, a JSON list of names, versions and proofs.
 pub(super) fn live_replicas(json: &str) -> Result<Vec<Replica>, StoreError> {
-    let replicas: Vec<(String, u64)> = serde_json::from_str(json).map_err(StoreError::new)?;
-    Ok(replicas.into_iter().map(|(name, version)| Replica { name, version }).collect())
+    let replicas: Vec<(String, u64, String)> = serde_json::from_str(json).map_err(StoreError::new)?;
+    Ok(replicas.into_iter().map(|(name, version, proof)| Replica { name, version, proof }).collect())
 }
 
 /// Returns the expiry until which used credentials may be purged at `now`.

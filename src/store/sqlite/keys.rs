@@ -15,19 +15,20 @@ const RINGS: &str = "CREATE TABLE IF NOT EXISTS tcc_key_rings
 
 const LEASES: &str = "CREATE TABLE IF NOT EXISTS tcc_key_leases
     (ring TEXT NOT NULL, replica TEXT NOT NULL, version INTEGER NOT NULL, ends_at INTEGER NOT NULL,
-    PRIMARY KEY (ring, replica)) STRICT";
+    proof TEXT NOT NULL, PRIMARY KEY (ring, replica)) STRICT";
 
 /// One statement, so that the ring and its replicas are those of one time.
 const LOAD: &str = "SELECT coalesce((SELECT version FROM tcc_key_rings WHERE ring = ?1), 0),
     coalesce((SELECT document FROM tcc_key_rings WHERE ring = ?1), ''),
-    (SELECT json_group_array(json_array(replica, version)) FROM tcc_key_leases WHERE ring = ?1 AND ends_at > ?2)";
+    (SELECT json_group_array(json_array(replica, version, proof)) FROM tcc_key_leases WHERE ring = ?1 AND ends_at > ?2)";
 
 const SAVE: &str = "INSERT INTO tcc_key_rings (ring, version, document)
     SELECT ?1, ?3, ?4 WHERE ?2 = 0 OR EXISTS (SELECT 1 FROM tcc_key_rings WHERE ring = ?1)
     ON CONFLICT (ring) DO UPDATE SET version = excluded.version, document = excluded.document WHERE version = ?2";
 
-const RENEW: &str = "INSERT INTO tcc_key_leases (ring, replica, version, ends_at) VALUES (?1, ?2, ?3, ?4)
-    ON CONFLICT (ring, replica) DO UPDATE SET version = excluded.version, ends_at = excluded.ends_at";
+const RENEW: &str = "INSERT INTO tcc_key_leases (ring, replica, version, ends_at, proof) VALUES (?1, ?2, ?3, ?4, ?5)
+    ON CONFLICT (ring, replica)
+    DO UPDATE SET version = excluded.version, ends_at = excluded.ends_at, proof = excluded.proof";
 
 impl SqliteStore {
     async fn read_ring(&self, ring: &str) -> Result<StoredRing, StoreError> {
@@ -81,7 +82,7 @@ impl KeyStore for SqliteStore {
                 let ended = sqlx::query("DELETE FROM tcc_key_leases WHERE ends_at < ?1").bind(millis(now));
                 ended.execute(&mut *connection).await?;
                 let renew = sqlx::query(RENEW).bind(ring).bind(&replica.name).bind(replica.version.cast_signed());
-                renew.bind(millis(later(now, lease))).execute(connection).await.map(drop)
+                renew.bind(millis(later(now, lease))).bind(&replica.proof).execute(connection).await.map(drop)
             });
             renewed.await.map_err(KeyStoreError::new)
         })

@@ -111,6 +111,8 @@ async fn a_replica_that_leaves_is_not_waited_for() {
     assert_eq!(site.store.load_ring("default").await.unwrap().replicas.len(), 2);
     other.leave().await.unwrap();
     assert!(!other.is_ready() && one.is_ready());
+    assert!(matches!(other.rotate().await, Err(KeyRingError::Left)) && !other.is_ready());
+    assert!(matches!(other.refresh().await, Err(KeyRingError::Left)));
     site.pass(20 * SECOND).await;
     assert_eq!(site.store.load_ring("default").await.unwrap().replicas.len(), 1);
 }

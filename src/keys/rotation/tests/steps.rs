@@ -102,3 +102,24 @@ async fn a_replica_with_a_longer_wait_makes_all_wait_longer() {
     site.look(&[&one, &other]).await;
     assert_eq!(one.status().keys[1].may_step_at.unwrap(), before + 3_300 * SECOND);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_private_half_of_a_key_that_never_signs_again_is_in_no_memory() {
+    let site = Site::new();
+    let (one, other) = (site.replica().await, site.replica().await);
+    site.look(&[&one, &other]).await;
+    site.jump(6 * 60 * SECOND, &[&one, &other]).await;
+    let leaked = next(&one.status());
+    let first = signing(&one);
+    one.rotate().await.unwrap();
+    assert!(!one.private_keys().await.contains(&first), "it is the one that saved the step");
+    site.look(&[&one, &other]).await;
+    assert!(!other.private_keys().await.contains(&first));
+    assert!(one.private_keys().await.contains(&leaked));
+    one.distrust(&leaked).await.unwrap();
+    site.look(&[&one, &other]).await;
+    for replica in [&one, &other] {
+        let keys = replica.private_keys().await;
+        assert!(keys.len() == 2 && !keys.contains(&leaked), "{keys:?}");
+    }
+}

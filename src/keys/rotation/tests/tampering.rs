@@ -29,11 +29,10 @@ async fn a_restored_backup_is_refused_until_an_operator_accepts_it_and_no_replic
     one.accept_stored().await.unwrap();
     site.pass(2 * SECOND).await;
     for replica in [&one, &other] {
-        assert_eq!(signing(replica), leaked, "the operator accepted it");
+        assert!(replica.is_ready() && replica.status().problems.is_empty());
+        assert!(replica.ring().key_ids().all(|key_id| key_id != leaked), "the replicas know of the distrust");
     }
-    one.distrust(&leaked).await.unwrap();
-    site.pass(SECOND).await;
-    assert!(other.ring().key_ids().all(|key_id| key_id != leaked));
+    assert!(states(&one).contains(&KeyState::Distrusted));
     assert!(site.replica().await.is_ready());
 }
 
@@ -44,7 +43,9 @@ async fn a_tool_that_starts_accepts_a_restored_ring_which_then_counts_on_every_r
     site.pass(2 * SECOND).await;
     let backup = site.store.load_ring("default").await.unwrap();
     let first = signing(&one);
-    one.distrust(&first).await.unwrap();
+    let lost = SigningKey::generate(Algorithm::ES256).unwrap();
+    let lost_id = lost.key_id().to_owned();
+    one.publish(lost).await.unwrap();
     let known = one.status().version;
     site.store.overwrite("default", backup.version, &backup.document);
     assert!(site.builder(&Link::to(&site.store)).connect().await.is_err());
@@ -52,6 +53,7 @@ async fn a_tool_that_starts_accepts_a_restored_ring_which_then_counts_on_every_r
     assert!(tool.status().version > known, "{:?}", tool.status());
     site.pass(2 * SECOND).await;
     assert_eq!(signing(&one), first);
+    assert!(one.ring().key_ids().all(|key_id| key_id != lost_id));
     // From now on, it is as strict as any other.
     site.store.overwrite("default", backup.version, &backup.document);
     assert!(matches!(tool.rotate().await, Err(KeyRingError::Refused(_))));
@@ -96,4 +98,206 @@ async fn a_ring_that_cannot_be_read_for_a_moment_does_not_prevent_a_distrust_aft
     assert!(one.status().problems.is_empty(), "{:?}", one.status());
     one.distrust(&signs).await.unwrap();
     assert!(one.ring().key_ids().all(|key_id| key_id != signs));
+}
+
+/// A site on which a backup was restored, and another process changed the restored ring while two replicas that know of a distrust
+/// could not reach the store. The version in the store is then not lower than theirs.
+struct Restored {
+    site: Site,
+    one: KeyManager,
+    other: KeyManager,
+    stranger: KeyManager,
+    leaked: String,
+    received: event::EventReceiver,
+}
+
+impl Restored {
+    async fn new(versions_ahead: i64) -> Self {
+        let site = Site::new();
+        let (events, received) = event::channel();
+        let links = [Link::to(&site.store), Link::to(&site.store)];
+        let one = site.builder(&links[0]).events(events).connect().await.unwrap();
+        let other = site.builder(&links[1]).connect().await.unwrap();
+        site.pass(2 * SECOND).await;
+        let backup = site.store.load_ring("default").await.unwrap();
+        let leaked = signing(&one);
+        one.distrust(&leaked).await.unwrap();
+        site.pass(SECOND).await;
+        let known = one.status().version;
+
+        links.iter().for_each(|link| link.is_cut.store(true, Ordering::SeqCst));
+        site.store.overwrite("default", backup.version, &backup.document);
+        site.store.forget_replicas("default");
+        let stranger = site.replica().await;
+        while stranger.status().version.cast_signed() < known.cast_signed() + versions_ahead {
+            stranger.publish(SigningKey::generate(Algorithm::ES256).unwrap()).await.unwrap();
+        }
+        links.iter().for_each(|link| link.is_cut.store(false, Ordering::SeqCst));
+        site.pass(2 * SECOND).await;
+        Self { site, one, other, stranger, leaked, received }
+    }
+
+    fn refusals(&mut self) -> usize {
+        std::iter::from_fn(|| self.received.try_recv())
+            .filter(|event| {
+                matches!(&event.outcome, Outcome::KeyRingRefused { reason } if reason.contains("does not descend"))
+            })
+            .count()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restored_ring_that_another_process_changed_is_refused_although_its_version_is_not_lower() {
+    for versions_ahead in [0, 1, 40] {
+        let mut restored = Restored::new(versions_ahead).await;
+        let Restored { site, one, other, stranger, leaked, .. } = &restored;
+        assert!(stranger.ring().key_ids().any(|key_id| key_id == *leaked), "it cannot know of the distrust");
+        for replica in [one, other] {
+            assert!(replica.is_ready(), "it uses the keys that it knows");
+            assert!(replica.ring().key_ids().all(|key_id| key_id != *leaked));
+            assert!(replica.status().problems[0].contains("does not descend"), "{:?}", replica.status());
+            assert!(matches!(replica.rotate().await, Err(KeyRingError::Refused(_))));
+        }
+        assert!(matches!(stranger.rotate().await, Err(KeyRingError::Refused(_))), "it knows of the other history");
+        let starting = site.builder(&Link::to(&site.store)).connect().await;
+        assert!(matches!(starting, Err(KeyRingError::Refused(_))));
+        // Each side may have distrusted a key that the other one uses.
+        site.pass(30 * SECOND).await;
+        for replica in [one, other, stranger] {
+            assert!(!replica.is_ready());
+        }
+        assert_eq!(restored.refusals(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_was_away_for_too_many_versions_refuses_a_ring_that_lost_a_distrust() {
+    let restored = Restored::new(100).await;
+    let Restored { one, other, leaked, .. } = &restored;
+    for replica in [one, other] {
+        assert!(replica.ring().key_ids().all(|key_id| key_id != *leaked));
+        assert!(replica.status().problems[0].contains("does not descend"), "{:?}", replica.status());
+    }
+    one.accept_stored().await.unwrap();
+    restored.site.pass(2 * SECOND).await;
+    for replica in [one, other, &restored.stranger] {
+        assert!(replica.is_ready() && replica.ring().key_ids().all(|key_id| key_id != *leaked));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_was_away_for_many_versions_follows_the_ring_when_it_is_back() {
+    for versions in [10, 100] {
+        let site = Site::new();
+        let link = Link::to(&site.store);
+        let (one, away) = (site.replica().await, site.builder(&link).connect().await.unwrap());
+        site.pass(2 * SECOND).await;
+        link.is_cut.store(true, Ordering::SeqCst);
+        for _ in 0..versions {
+            one.publish(SigningKey::generate(Algorithm::ES256).unwrap()).await.unwrap();
+        }
+        site.pass(60 * SECOND).await;
+        link.is_cut.store(false, Ordering::SeqCst);
+        site.pass(2 * SECOND).await;
+        assert!(away.is_ready() && away.status().version == one.status().version, "{versions}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_replica_accepts_a_changed_restored_ring_and_all_follow_without_an_undone_distrust() {
+    let restored = Restored::new(3).await;
+    let Restored { site, one, other, stranger, leaked, .. } = &restored;
+    let published = stranger.status().keys.last().unwrap().key_id.clone();
+    site.pass(30 * SECOND).await;
+    one.accept_stored().await.unwrap();
+    site.pass(2 * SECOND).await;
+    for replica in [one, other, stranger] {
+        assert!(replica.is_ready() && replica.status().problems.is_empty(), "{:?}", replica.status());
+        assert_eq!(replica.status().version, one.status().version);
+        let key_ids: Vec<_> = replica.ring().key_ids().collect();
+        assert!(!key_ids.contains(leaked) && key_ids.contains(&published), "{key_ids:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tool_accepts_a_changed_restored_ring_and_the_replicas_repeat_the_distrust_that_it_lacks() {
+    let restored = Restored::new(3).await;
+    let Restored { site, one, other, stranger, leaked, .. } = &restored;
+    let tool = site.builder(&Link::to(&site.store)).accept_stored().connect().await.unwrap();
+    site.pass(2 * SECOND).await;
+    for replica in [one, other, stranger, &tool] {
+        assert!(replica.is_ready() && replica.status().problems.is_empty(), "{:?}", replica.status());
+        assert!(replica.ring().key_ids().all(|key_id| key_id != *leaked));
+        assert_ne!(signing(replica), *leaked);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_distrusted_key_cannot_be_published_again_even_after_the_ring_has_removed_it() {
+    let site = Site::new();
+    let one = site.replica().await;
+    let key = || SigningKey::from_pem(include_str!("../../../../tests/keys/p256.pem")).unwrap();
+    let key_id = key().key_id().to_owned();
+    one.publish(key()).await.unwrap();
+    one.distrust(&key_id).await.unwrap();
+    for _ in 0..2 {
+        assert!(matches!(one.publish(key()).await, Err(KeyRingError::Distrusted(name)) if name == key_id));
+        site.jump(2 * DAY, &[&one]).await;
+        assert!(one.status().keys.iter().all(|key| key.key_id != key_id));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn accept_stored_takes_no_setting_from_a_list_that_is_not_authentic() {
+    let site = Site::new();
+    let one = site.builder(&Link::to(&site.store)).every(None).connect().await.unwrap();
+    site.look(&[&one]).await;
+    let signs = signing(&one);
+    let stored = site.store.load_ring("default").await.unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&stored.document).unwrap();
+    json["before_signing"] = 0.into();
+    json["before_removal"] = 0.into();
+    json["algorithm"] = "EdDSA".into();
+    json["rotate"] = true.into();
+    for tool in [false, true] {
+        let stored = site.store.load_ring("default").await.unwrap();
+        let mut now: serde_json::Value = serde_json::from_str(&stored.document).unwrap();
+        for member in ["before_signing", "before_removal", "algorithm", "rotate"] {
+            now[member] = json[member].clone();
+        }
+        site.store.overwrite("default", stored.version, &now.to_string());
+        site.pass(SECOND).await;
+        if tool {
+            drop(site.builder(&Link::to(&site.store)).every(None).accept_stored().connect().await.unwrap());
+        } else {
+            one.accept_stored().await.unwrap();
+        }
+        site.pass(SECOND).await;
+        assert!(one.status().problems.is_empty());
+        assert_eq!(signing(&one), signs);
+        assert!(matches!(one.rotate().await, Err(KeyRingError::TooEarly { .. } | KeyRingError::NotEverywhere { .. })));
+    }
+    site.pass(400 * SECOND).await;
+    assert_eq!(signing(&one), signs, "the altered list wanted a rotation");
+    one.rotate().await.unwrap();
+    assert!(one.status().keys.iter().all(|key| key.algorithm == Algorithm::ES256));
+    assert!(one.status().keys.iter().any(|key| key.key_id == signs), "its tokens are valid");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forged_lease_is_no_evidence_of_a_restore_and_raises_no_version() {
+    let site = Site::new();
+    let (events, mut received) = event::channel();
+    let one = site.builder(&Link::to(&site.store)).events(events).connect().await.unwrap();
+    let version = one.status().version;
+    let forged = Replica { name: "forged".to_owned(), version: u64::MAX, proof: String::new() };
+    site.store.renew_lease("default", &forged, DAY).await.unwrap();
+    site.pass(30 * SECOND).await;
+    assert!(one.is_ready());
+    one.publish(SigningKey::generate(Algorithm::ES256).unwrap()).await.unwrap();
+    assert!(one.status().version < version + 5, "{}", one.status().version);
+    assert!(site.replica().await.is_ready());
+    let reports = std::iter::from_fn(|| received.try_recv())
+        .filter(|event| matches!(&event.outcome, Outcome::KeyRingRefused { reason } if reason.contains("forged")));
+    assert_eq!(reports.count(), 1);
 }
