@@ -7,6 +7,8 @@ mod client;
 mod client_error;
 mod credential;
 mod credentials;
+mod details;
+mod may_grant;
 mod method;
 mod other_members;
 mod record;
@@ -20,6 +22,8 @@ pub use self::client_error::ClientError;
 pub(crate) use self::credential::KeysUrl;
 pub use self::credential::{Credential, InvalidCredential, InvalidSpiffeId, SpiffeId};
 pub(crate) use self::credential::{CredentialKind, PlatformIdentity, SharedSecret, is_trust_domain};
+pub(crate) use self::details::Details;
+pub use self::may_grant::MayGrant;
 pub use self::method::ClientAuthMethod;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 pub(crate) use self::record::from_json;

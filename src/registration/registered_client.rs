@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::credentials::{Credentials, method_of_secrets, method_without_secrets};
 use super::other_members::OtherMembers;
-use super::{ClientAuthMethod, Credential, RegisteredSecret};
+use super::{ClientAuthMethod, Credential, Details, MayGrant, RegisteredSecret};
 use crate::audience::Audience;
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
@@ -58,6 +58,8 @@ pub(crate) struct Registration {
     pub(crate) introspects: Vec<Audience>,
     pub(crate) may_use_grant: bool,
     pub(crate) enabled: bool,
+    /// Behind a pointer, because most clients have none.
+    pub(crate) details: Option<Box<Details>>,
     /// Behind a pointer, because almost no client has any.
     pub(crate) other: Option<Box<OtherMembers>>,
 }
@@ -189,6 +191,34 @@ impl RegisteredClient {
     #[must_use]
     pub fn may_use_grant(&self) -> bool {
         self.registration.may_use_grant
+    }
+
+    /// Returns the name of the client, for people.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.details()?.name.as_deref()
+    }
+
+    /// Returns the entries of the free [metadata](crate::Client::metadata), sorted by their keys.
+    pub fn metadata(&self) -> impl Iterator<Item = (&str, &str)> {
+        let entries = self.details().into_iter().flat_map(|details| &details.metadata);
+        entries.map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// Returns when the client was registered, if it is known.
+    #[must_use]
+    pub fn issued(&self) -> Option<SystemTime> {
+        self.details()?.issued_at.map(UnixTime::to_system)
+    }
+
+    /// Returns the scopes and audiences that the client may give to other clients, as an administrator.
+    #[must_use]
+    pub fn may_grant(&self) -> Option<&MayGrant> {
+        self.details()?.may_grant.as_ref()
+    }
+
+    fn details(&self) -> Option<&Details> {
+        self.registration.details.as_deref()
     }
 
     /// Returns whether the client may authenticate.

@@ -166,7 +166,7 @@ impl ClientRules {
         })
     }
 
-    fn exists(&self, audience: &Audience) -> bool {
+    pub(crate) fn exists(&self, audience: &Audience) -> bool {
         self.resources.is_empty()
             || self.resources.contains_key(audience)
             || self.default_audience.as_ref() == Some(audience)

@@ -64,7 +64,7 @@ impl SecretRotation {
     }
 
     /// Returns the changed registration, and the label of the new secret.
-    pub(super) fn apply(&self, client: &RegisteredClient, new: &StoredSecret) -> Result<(Client, String), AdminError> {
+    pub(crate) fn apply(&self, client: &RegisteredClient, new: &StoredSecret) -> Result<(Client, String), AdminError> {
         let now = self.at.unwrap_or_else(SystemTime::now);
         let label = self.label.clone().unwrap_or_else(|| client.free_label());
         if client.secret(&label).is_some_and(|old| old.expires().is_none_or(|end| end > now)) {

@@ -37,7 +37,7 @@ impl Alarm {
             {
                 return;
             }
-            pending().await
+            pending::<()>().await;
         });
         let mut finished = pin!(finished.changed());
         poll_fn(|cx| match finished.as_mut().poll(cx) {

@@ -146,7 +146,6 @@ impl KeyEncryptionKey {
 
     /// Encrypts `plain`, and authenticates it together with `context`.
     pub(crate) fn seal(&self, context: &[u8], plain: &[u8]) -> Result<Sealed, KeyError> {
-        let own = self.0.first().ok_or_else(|| KeyError::new("there is no key-encryption key"))?;
         self.seal_as(self.name(), context, plain)
     }
 

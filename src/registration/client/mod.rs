@@ -1,6 +1,7 @@
 //! [`Client`]: the registration of a client, before it is checked.
 
 mod authentication;
+mod details;
 mod rights;
 #[cfg(test)]
 mod tests;
@@ -89,6 +90,7 @@ impl Client {
             introspects: Vec::new(),
             may_use_grant: true,
             enabled: true,
+            details: None,
             other: None,
         };
         Self { id, client, added: Vec::new(), method: None, is_limited: false, mistake: None }
@@ -183,6 +185,7 @@ impl Client {
         let Self { id, mut client, method, is_limited, mistake, .. } = self;
         let id = id?;
         client.credentials = client.credentials.filter(|credentials| !credentials.is_empty());
+        client.details = client.details.filter(|details| !details.is_empty());
         let mistake = mistake.or_else(|| client.method_with(method).map(|method| client.method = method).err());
         let would_get_default = is_limited && client.may_use_grant && client.audiences.is_empty();
         let defaults = client.default_scopes.as_ref();

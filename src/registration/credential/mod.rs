@@ -317,6 +317,11 @@ impl Credential {
         &self.label
     }
 
+    /// Returns the `jwks_uri`, if the credential has one.
+    pub(crate) fn keys_url(&self) -> Option<&str> {
+        if let CredentialKind::KeysUrl(url) = &self.kind { Some(url.url()) } else { None }
+    }
+
     pub(crate) fn kind(&self) -> &CredentialKind {
         &self.kind
     }

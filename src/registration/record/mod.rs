@@ -30,7 +30,7 @@ mod version;
 #[cfg(test)]
 mod version_tests;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use serde::de::Error as _;
@@ -39,7 +39,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_path_to_error::Track;
 
 use self::credential::CredentialRecord;
-use self::error_path::at;
+pub(super) use self::error_path::at;
 pub(crate) use self::error_path::{member, without_value};
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite", test))]
 pub(crate) use self::from_json::from_json;
@@ -51,6 +51,8 @@ use crate::audience::{Audience, InvalidAudience};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::object::Object;
+use crate::registration::details::{check_metadata, check_name};
+use crate::registration::may_grant::MayGrantRecord;
 use crate::scope::{InvalidScope, Scope, Scopes};
 use crate::token_lifetime::TokenLifetime;
 
@@ -86,6 +88,15 @@ pub(crate) struct Record {
     grant: bool,
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     enabled: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client_name: Option<String>,
+    /// Seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client_id_issued_at: Option<u64>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    may_grant: Option<Object<MayGrantRecord>>,
     /// Absent in a record that the first release can read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     version: Option<u64>,
@@ -132,6 +143,10 @@ impl Serialize for RegisteredClient {
             introspects: texts(&of.introspects),
             grant: of.may_use_grant,
             enabled: of.enabled,
+            client_name: self.name().map(str::to_owned),
+            client_id_issued_at: self.issued().map(|time| UnixTime::at(time).as_secs()),
+            metadata: of.details.as_ref().map(|details| details.metadata.clone()).unwrap_or_default(),
+            may_grant: self.may_grant().map(MayGrantRecord::from).map(Object),
             version: None,
             must_understand: Vec::new(),
             other: of.other.as_deref().cloned().unwrap_or_default(),
@@ -218,6 +233,21 @@ impl Record {
             let lifetime = Duration::from_secs(seconds);
             at("token_lifetime", TokenLifetime::new(lifetime))?;
             client = client.token_lifetime(lifetime);
+        }
+        if let Some(name) = self.client_name {
+            at("client_name", check_name(&name))?;
+            client = client.name(name);
+        }
+        if let Some(seconds) = self.client_id_issued_at {
+            let time = UnixTime::from_secs(seconds).ok_or("must be seconds since 1970");
+            client = client.issued_at(at("client_id_issued_at", time)?.to_system());
+        }
+        if !self.metadata.is_empty() {
+            at("metadata", check_metadata(&self.metadata))?;
+            client = client.metadata(self.metadata);
+        }
+        if let Some(Object(may_grant)) = self.may_grant {
+            client = client.may_grant(may_grant.checked().map_err(|mistake| format!("may_grant{mistake}"))?);
         }
         if !self.grant {
             client = client.without_grant();

@@ -25,10 +25,15 @@ fn a_record_contains_the_whole_registration() {
         .introspects("https://one.example")
         .without_grant()
         .disabled()
+        .name("Abrechnung – München")
+        .issued_at(UNIX_EPOCH + Duration::from_secs(5))
+        .metadata([("team", "billing"), ("note", "")])
+        .may_grant(crate::registration::MayGrant::new().scope(&Scope::from_static("read")))
         .register()
         .unwrap();
     let record = serde_json::to_string(&client).unwrap();
     assert_eq!(serde_json::from_str::<RegisteredClient>(&record).unwrap(), client, "{record}");
+    assert!(record.contains(r#""version":2"#) && !record.contains("must_understand"), "{record}");
 }
 
 /// An older version that reads a shared store refuses unknown members.
@@ -82,6 +87,9 @@ fn the_list_of_known_members_is_complete() {
     let key = crate::registration::Credential::spiffe_id("spiffe://a/b".parse().unwrap());
     record.credentials = vec![Object((&key).into())];
     record.legacy_assertions_until = Some(1);
+    (record.client_name, record.client_id_issued_at) = (text(), Some(1));
+    record.metadata = [("a".to_owned(), "b".to_owned())].into();
+    record.may_grant = Some(Object((&crate::registration::MayGrant::everything()).into()));
     let written = serde_json::to_value(&record).unwrap();
     let unknown: Vec<_> = written.as_object().unwrap().keys().filter(|name| !is_known(name)).collect();
     assert_eq!(unknown, ["note"]);
@@ -93,9 +101,11 @@ fn the_list_of_known_members_is_complete() {
 #[test]
 fn a_record_that_uses_a_new_member_lists_it() {
     let Object(mut record) = serde_json::from_str::<Object<Record>>(r#"{"client_id":"b"}"#).unwrap();
-    let new = |is_used| NewMember { name: "networks", is_used };
+    let new = |is_used| NewMember::decisive("networks", is_used);
     record.mark_version(&[new(|_| true)]);
     assert_eq!((record.version, record.must_understand.as_slice()), (Some(2), ["networks".to_owned()].as_slice()));
+    record.mark_version(&[NewMember::ignorable("note", |_| true)]);
+    assert_eq!((record.version, record.must_understand.len()), (Some(2), 0));
     record.mark_version(&[new(|_| false)]);
     assert_eq!((record.version, record.must_understand.len()), (None, 0));
 }
@@ -153,6 +163,12 @@ fn unknown_members_and_invalid_values_are_refused() {
             "client_secrets: invalid type: integer `…`, expected a sequence",
         ),
         (r#"{"client_id":"b","token_endpoint_auth_method":"none"}"#, "token_endpoint_auth_method: unsupported method"),
+        (r#"{"client_id":"b","client_name":"a\nb"}"#, "client `b`: client_name: invalid name"),
+        (r#"{"client_id":"b","metadata":{"":"b"}}"#, "client `b`: metadata: invalid key"),
+        (r#"{"client_id":"b","metadata":{"a":5}}"#, "metadata.a: invalid type"),
+        (r#"{"client_id":"b","may_grant":{"audiences":["api"]}}"#, "client `b`: may_grant.audiences[0]: `api` is"),
+        (r#"{"client_id":"b","may_grant":{"scopes":"a"}}"#, "may_grant.scopes: unknown field"),
+        (r#"{"client_id":"b","client_id_issued_at":18446744073709551615}"#, "client_id_issued_at: must be"),
         (r#"["b"]"#, "sequence, expected an object"),
         (r#"{"client_id":"b","client_secrets":[["1","hunter2"]]}"#, "sequence, expected an object"),
     ] {

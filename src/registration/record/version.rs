@@ -24,15 +24,31 @@ pub(super) const MEMBERS: [&str; 14] = [
     "must_understand",
 ];
 
-/// The members that were added after the first release. A record that uses one lists it in `must_understand`.
+/// The members that were added after the first release. A record that uses one of the first group lists it in `must_understand`.
+/// Those of the second group neither restrict the client nor decide how it authenticates, so an older release ignores them.
 pub(super) const NEW_MEMBERS: &[NewMember] = &[
-    NewMember { name: "credentials", is_used: |record| !record.credentials.is_empty() },
-    NewMember { name: "legacy_assertions_until", is_used: |record| record.legacy_assertions_until.is_some() },
+    NewMember::decisive("credentials", |record| !record.credentials.is_empty()),
+    NewMember::decisive("legacy_assertions_until", |record| record.legacy_assertions_until.is_some()),
+    NewMember::ignorable("client_name", |record| record.client_name.is_some()),
+    NewMember::ignorable("client_id_issued_at", |record| record.client_id_issued_at.is_some()),
+    NewMember::ignorable("metadata", |record| !record.metadata.is_empty()),
+    NewMember::ignorable("may_grant", |record| record.may_grant.is_some()),
 ];
 
 pub(super) struct NewMember {
-    pub(super) name: &'static str,
-    pub(super) is_used: fn(&Record) -> bool,
+    name: &'static str,
+    is_used: fn(&Record) -> bool,
+    must_be_understood: bool,
+}
+
+impl NewMember {
+    pub(super) const fn decisive(name: &'static str, is_used: fn(&Record) -> bool) -> Self {
+        Self { name, is_used, must_be_understood: true }
+    }
+
+    pub(super) const fn ignorable(name: &'static str, is_used: fn(&Record) -> bool) -> Self {
+        Self { name, is_used, must_be_understood: false }
+    }
 }
 
 pub(super) fn is_known(member: &str) -> bool {
@@ -42,8 +58,10 @@ pub(super) fn is_known(member: &str) -> bool {
 impl Record {
     /// Sets the version that the members need, and lists the new ones.
     pub(super) fn mark_version(&mut self, new: &[NewMember]) {
-        self.must_understand = new.iter().filter(|new| (new.is_used)(self)).map(|new| new.name.to_owned()).collect();
-        self.version = (!self.must_understand.is_empty() || !self.other.is_empty()).then_some(VERSION);
+        let used: Vec<_> = new.iter().filter(|new| (new.is_used)(self)).collect();
+        self.version = (!used.is_empty() || !self.other.is_empty()).then_some(VERSION);
+        let decisive = used.into_iter().filter(|new| new.must_be_understood);
+        self.must_understand = decisive.map(|new| new.name.to_owned()).collect();
     }
 
     /// Returns a member that makes a record without `version` invalid, and the error with the path of the member.

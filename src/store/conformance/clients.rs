@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::{Outcome, Violation, blank, client, ensure, race, step};
 use crate::client_id::ClientId;
 use crate::keys::rotation::KeyEncryptionKey;
-use crate::registration::{ClientAuthMethod, Credential, RegisteredSecret};
+use crate::registration::{ClientAuthMethod, Credential, MayGrant, RegisteredSecret};
 use crate::scope::Scope;
 use crate::secret::ClientSecret;
 use crate::store::{AdminError, ClientAdmin, ClientChange, Revision};
@@ -51,6 +51,10 @@ async fn found_unchanged<S: ClientAdmin>(store: Arc<S>) -> Outcome {
         .introspects("https://api.example.com")
         .without_grant()
         .disabled()
+        .name("Abrechnung – \u{1F9FE}")
+        .metadata([("team", "a \"b\""), ("note", "")])
+        .issued_at(UNIX_EPOCH)
+        .may_grant(MayGrant::new().scope(&Scope::from_static("invoices:read")))
         .register()?;
     let key = KeyEncryptionKey::from_bytes((0..32).collect::<Vec<u8>>())?;
     let secret = Credential::client_secret_jwt(&ClientSecret::generate()?)?.with_label("hmac")?;
