@@ -180,6 +180,32 @@ pub enum Outcome {
     /// A protected route that [only reports](crate::BearerAuthLayer::dangerous_only_report) admitted a request that it
     /// would reject otherwise.
     WouldReject(Failure),
+    /// An administrator changed a client through the [administration API](crate::administration). The event's client is the
+    /// administrator.
+    #[non_exhaustive]
+    ClientAdministered {
+        /// The operation: `create`, `update`, `delete`, `add_secret`, `add_credential`, `remove_credential`, `disable`, `enable`,
+        /// `revoke_tokens` or `refresh_keys`.
+        operation: &'static str,
+        /// The client that was changed.
+        client: ClientId,
+        /// The id of the administrator's token (`jti`). The event [`Issued`](Self::Issued) with this id has the credential by
+        /// which the administrator authenticated.
+        token_id: String,
+    },
+    /// An administrator requested a change through the [administration API](crate::administration), which was not made. The
+    /// event's client is the administrator.
+    #[non_exhaustive]
+    AdministrationRefused {
+        /// The requested operation; see [`ClientAdministered`](Self::ClientAdministered).
+        operation: &'static str,
+        /// The client that was to be changed, if it is known.
+        client: Option<ClientId>,
+        /// The id of the administrator's token (`jti`).
+        token_id: String,
+        /// The reason, with an [`AdministrationRefusal`](crate::administration::AdministrationRefusal).
+        failure: Failure,
+    },
     /// The calling side obtained a token.
     #[non_exhaustive]
     TokenObtained {

@@ -62,6 +62,7 @@
 //! | revoke tokens | [`Revocations`], [`manual::revocation`] |
 //! | load and publish keys | [`KeyRing`], [`SigningKey`], [`keys`] |
 //! | test your application | [`manual::testing`] |
+//! | administer clients over HTTP | [`administration`] |
 //! | see what happens | [`event`], [`manual::observability`] |
 //!
 //! The crate root has the names of the quick-starts and of a usual production set-up. Everything else is in its module.
@@ -88,6 +89,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod administration;
 pub mod audience;
 pub mod authorization_server;
 mod base64url;
@@ -123,6 +125,7 @@ mod metrics;
 pub mod metrics;
 mod numeric_date;
 mod object;
+mod private_address;
 mod quoted;
 pub mod registration;
 pub mod resource_server;

@@ -9,6 +9,7 @@
 //! | name | type | labels | meaning |
 //! |---|---|---|---|
 //! | `client_credentials_endpoint_requests_total` | counter | `endpoint`: `token endpoint`, `introspection endpoint`, `revocation endpoint`; `outcome`: `done`, `refused`, `unavailable`; `error`: the code of [`TokenErrorKind`](crate::authorization_server::TokenErrorKind), or empty | requests to the endpoints of an authorization server; issued tokens are the requests to the token endpoint with `done` |
+//! | `client_credentials_administration_requests_total` | counter | `operation`: that of [`ClientAdministered`](crate::event::Outcome::ClientAdministered), `list` or `read`; `outcome`: `done`, `refused`, `unavailable`; `error`: the code of [`AdministrationRefusal`](crate::administration::AdministrationRefusal::code), or empty | requests of administrators |
 //! | `client_credentials_bearer_requests_total` | counter | `outcome`: `admitted`, `admitted_by_api_key`, `anonymous`, `refused`, `unavailable`, `would_refuse`; `reason`: that of [`BearerError::reason`](crate::resource_server::BearerError::reason), or empty | requests to protected routes |
 //! | `client_credentials_api_key_requests_total` | counter | `client` | requests that were admitted by an [API key](crate::resource_server::ApiKeys) of this client |
 //! | `client_credentials_token_cache_lookups_total` | counter | `outcome`: `hit`, `miss` | look-ups in the cache of verified tokens |
@@ -59,6 +60,7 @@ use self::recorder::{add, count, set};
 use self::silence::{add, count, set};
 
 const ENDPOINT_REQUESTS: &str = "client_credentials_endpoint_requests_total";
+const ADMINISTRATION_REQUESTS: &str = "client_credentials_administration_requests_total";
 const BEARER_REQUESTS: &str = "client_credentials_bearer_requests_total";
 const API_KEY_REQUESTS: &str = "client_credentials_api_key_requests_total";
 const TOKEN_CACHE_LOOKUPS: &str = "client_credentials_token_cache_lookups_total";
@@ -90,6 +92,11 @@ const REVOCATIONS_READ: &str = "client_credentials_revocations_read_timestamp_se
 /// Counts an answer of an endpoint of the authorization server. `error` is the code of a refusal.
 pub(crate) fn endpoint_answered(endpoint: &'static str, outcome: &'static str, error: &'static str) {
     count(ENDPOINT_REQUESTS, &[("endpoint", endpoint), ("outcome", outcome), ("error", error)]);
+}
+
+/// Counts a request of an administrator. `error` is the code of a refusal.
+pub(crate) fn administered(operation: &'static str, outcome: &'static str, error: &'static str) {
+    count(ADMINISTRATION_REQUESTS, &[("operation", operation), ("outcome", outcome), ("error", error)]);
 }
 
 /// Counts a decision of a protected route.
@@ -242,6 +249,7 @@ mod recorder {
     /// installed.
     pub fn describe() {
         describe_counter!(super::ENDPOINT_REQUESTS, Unit::Count, "Requests to the authorization server");
+        describe_counter!(super::ADMINISTRATION_REQUESTS, Unit::Count, "Requests of administrators of clients");
         describe_counter!(super::BEARER_REQUESTS, Unit::Count, "Requests to protected routes");
         describe_counter!(super::API_KEY_REQUESTS, Unit::Count, "Requests that were admitted by an API key");
         describe_counter!(super::TOKEN_CACHE_LOOKUPS, Unit::Count, "Look-ups in the cache of verified tokens");

@@ -18,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
         "deadline",
         "metrics",
         "object",
+        "private_address",
         "quoted",
         "sync",
         "text",
@@ -35,6 +36,8 @@ const LAYERS: &[&[&str]] = &[
     &["verification"],
     // The three roles of RFC 6749 §1.1.
     &["authorization_server", "client", "resource_server"],
+    // Needs two of the roles: a resource server that changes the clients of an authorization server.
+    &["administration"],
     // The pages of `manual/`, for rustdoc.
     &["manual"],
 ];

@@ -15,7 +15,7 @@ use tower::BoxError;
 
 /// The maximum size of a body, and the maximum time that it may take to arrive.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct BodyLimits {
+pub(crate) struct BodyLimits {
     pub(super) bytes: usize,
     pub(super) time: Duration,
 }
@@ -31,7 +31,7 @@ const DRAINED: usize = 64 * 1024;
 
 /// The reasons why a body could not be read.
 #[derive(Debug)]
-pub(super) enum BodyError {
+pub(crate) enum BodyError {
     TooLarge,
     TooSlow,
     Broken(BoxError),
@@ -40,7 +40,7 @@ pub(super) enum BodyError {
 pin_project! {
     /// A future that reads the whole body. It must be polled on a Tokio runtime with a timer, unless the body is
     /// complete at the first poll.
-    pub(super) struct ReadBody<B> {
+    pub(crate) struct ReadBody<B> {
         #[pin]
         body: B,
         limits: BodyLimits,
@@ -94,7 +94,7 @@ impl Received {
 }
 
 impl<B: Body> ReadBody<B> {
-    pub(super) fn new(head: &Parts, body: B, limits: BodyLimits) -> Self {
+    pub(crate) fn new(head: &Parts, body: B, limits: BodyLimits) -> Self {
         let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
         let received = match announced > limits.bytes {
             false => Received::Nothing,

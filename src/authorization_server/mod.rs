@@ -49,6 +49,7 @@ mod revocation;
 #[cfg(test)]
 mod ring_tests;
 mod service;
+mod shared_parts;
 mod token;
 mod token_query;
 mod trusted_proxies;
@@ -59,7 +60,7 @@ use std::sync::Arc;
 pub use self::authenticate::{
     AssertionRule, AttemptLimits, ClientAssertions, ClientCacheLimits, InvalidAssertion, PlatformIssuer, TrustDomain,
 };
-use self::body::BodyLimits;
+pub(crate) use self::body::{BodyError, BodyLimits, ReadBody};
 pub use self::builder::AuthorizationServerBuilder;
 pub use self::config_error::ConfigError;
 use self::documents::Documents;
@@ -69,6 +70,7 @@ pub use self::forward::{ForwardGrants, ForwardGrantsFuture, ForwardGrantsLayer, 
 pub use self::future::ResponseFuture;
 pub use self::layer::TokenEndpointLayer;
 pub use self::service::{EndpointService, EndpointServiceFuture, TokenEndpoint};
+pub(crate) use self::shared_parts::SharedParts;
 pub use self::token::{GrantHook, GrantRefusal, PendingGrant};
 use self::token::{Minter, TokenPipeline};
 pub use self::trusted_proxies::{ForwardedHeader, InvalidProxies, TrustedProxies};

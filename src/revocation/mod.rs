@@ -263,11 +263,16 @@ impl Revocations {
     }
 
     /// Revokes the tokens of a client that was disabled or deleted, and removes the client from the caches of this process.
-    async fn revoke_former_client(&self, client_id: &ClientId) -> Result<(), StoreError> {
+    pub(crate) async fn revoke_former_client(&self, client_id: &ClientId) -> Result<(), StoreError> {
         let shared = self.shared();
         shared.notify_client_change(client_id);
         let now = self.latest(client_id, &*shared.clock).to_system();
         self.revoke(Revocation::former_client(client_id.clone(), now, shared.longest_lifetime)).await
+    }
+
+    /// Removes a client that was changed from the caches of this process.
+    pub(crate) fn client_changed(&self, client_id: &ClientId) {
+        self.shared().notify_client_change(client_id);
     }
 
     /// Revokes all tokens signed by the key with this `kid`.

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::reqwest_client::{settings, transfer};
 use super::{HttpClient, HttpError};
+use crate::private_address::is_private;
 
 /// How a host is reached.
 #[derive(Clone, Debug, Default)]
@@ -119,75 +120,8 @@ impl Resolve for PublicAddresses {
     }
 }
 
-/// Returns whether this is an address of this machine, of a private network, or one that is not for a single host.
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => {
-            let [first, second, ..] = address.octets();
-            address.is_private()
-                || address.is_loopback()
-                || address.is_link_local()
-                || address.is_unspecified()
-                || address.is_broadcast()
-                || address.is_multicast()
-                || address.is_documentation()
-                || first == 0
-                || first >= 240
-                || (first == 100 && second & 0xc0 == 64)
-                || (first == 192 && second == 0)
-                || (first == 198 && second & 0xfe == 18)
-        }
-        IpAddr::V6(address) => {
-            if let Some(mapped) = address.to_ipv4_mapped() {
-                return is_private(mapped.into());
-            }
-            // Everything outside of the global unicast range 2000::/3, and tunnels within it that lead to IPv4 addresses.
-            let [first, second, ..] = address.segments();
-            first & 0xe000 != 0x2000 || first == 0x2002 || (first == 0x2001 && second < 0x200)
-        }
-    }
-}
-
 impl std::fmt::Debug for GuardedClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("GuardedClient").field("access", &self.access).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_private;
-
-    #[test]
-    fn only_public_addresses_are_public() {
-        for address in [
-            "0.0.0.0",
-            "10.0.0.1",
-            "100.64.0.1",
-            "127.0.0.1",
-            "169.254.169.254",
-            "172.16.0.1",
-            "192.168.0.1",
-            "192.0.0.1",
-            "198.18.0.1",
-            "224.0.0.1",
-            "255.255.255.255",
-            "::",
-            "::1",
-            "::ffff:127.0.0.1",
-            "::ffff:10.0.0.1",
-            "fe80::1",
-            "fc00::1",
-            "fd00:ec2::254",
-            "ff02::1",
-            "64:ff9b::7f00:1",
-            "2002:7f00:1::",
-            "2001:0:1::",
-        ] {
-            assert!(is_private(address.parse().unwrap()), "{address}");
-        }
-        for address in ["1.1.1.1", "100.128.0.1", "172.32.0.1", "198.20.0.1", "2606:4700::1111", "::ffff:1.1.1.1"] {
-            assert!(!is_private(address.parse().unwrap()), "{address}");
-        }
     }
 }

@@ -28,5 +28,5 @@ pub(crate) use self::refusal_body::RefusalHook;
 pub(crate) use self::reqwest_client::ReqwestClient;
 pub(crate) use self::response_body::BodyEnd;
 pub use self::response_body::ResponseBody;
-pub(crate) use self::served_document::{Document, DocumentSettings, InvalidDocument, without_body};
+pub(crate) use self::served_document::{Document, DocumentSettings, InvalidDocument, names_strongly, without_body};
 pub(crate) use self::service_client::ServiceClient;

@@ -62,6 +62,15 @@ impl<B> ResponseBody<B> {
     }
 }
 
+impl ResponseBody<Full<Bytes>> {
+    /// Returns the same body for a layer whose wrapped service has another body.
+    pub(crate) fn into_own<B>(self) -> ResponseBody<B> {
+        match self.origin {
+            Origin::Inner { body } | Origin::Own { body } | Origin::Until { body, .. } => ResponseBody::own(body),
+        }
+    }
+}
+
 impl<B> Body for ResponseBody<B>
 where
     B: Body<Data = Bytes, Error: Into<BoxError>>,

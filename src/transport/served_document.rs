@@ -127,6 +127,11 @@ fn names(value: &[u8], own: &[u8], comparison: Comparison) -> bool {
     false
 }
 
+/// Returns whether the value of an `If-Match` header names this tag (RFC 9110 §13.1.1).
+pub(crate) fn names_strongly(value: &[u8], own: &[u8]) -> bool {
+    names(value, own, Comparison::Strong)
+}
+
 /// Returns the next entity tag of a list with its quotes, whether it is weak, and the rest of the list.
 fn next_tag(list: &[u8]) -> Option<(&[u8], bool, &[u8])> {
     let start = list.iter().position(|byte| !matches!(byte, b',' | b' ' | b'\t'))?;

@@ -1,0 +1,152 @@
+//! Creates a client (RFC 7591 §3).
+
+use bytes::Bytes;
+use http::header::{ETAG, LOCATION};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use serde_json::Value;
+
+use super::actor::Actor;
+use super::client_metadata::ClientMetadata;
+use super::entity_tag::EntityTag;
+use super::idempotency_key::{IdempotencyKey, id_of};
+use super::{AdministrationRefusal, Inner, view};
+use crate::client_id::ClientId;
+use crate::clock::UnixTime;
+use crate::registration::RegisteredClient;
+use crate::secret::{ClientSecret, SecretError};
+use crate::store::{AdminError, ClientChange, StoreError};
+
+/// The number of random bytes of an id.
+const ID_BYTES: usize = 18;
+
+impl Inner {
+    /// Creates a client. Returns its id also if it is refused, as far as it is known.
+    pub(super) async fn create(
+        &self,
+        actor: &Actor,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> (Option<ClientId>, Result<Response<Full<Bytes>>, AdministrationRefusal>) {
+        let metadata = match ClientMetadata::read(body) {
+            Ok(metadata) => metadata,
+            Err(refusal) => return (None, Err(refusal)),
+        };
+        let (id, has_key) = match self.id_of_new(actor, headers, &metadata) {
+            Ok(id) => id,
+            Err(refusal) => return (metadata.client_id, Err(refusal)),
+        };
+        let created = self.create_as(actor, &id, has_key, metadata).await;
+        (Some(id), created)
+    }
+
+    /// Returns the id of a new client, and whether the request has an idempotency key: the id in the request, or else one from the
+    /// key, or else a random one.
+    fn id_of_new(
+        &self,
+        actor: &Actor,
+        headers: &HeaderMap,
+        metadata: &ClientMetadata,
+    ) -> Result<(ClientId, bool), AdministrationRefusal> {
+        let key = IdempotencyKey::read(headers)?;
+        let id = match (&metadata.client_id, &key) {
+            (Some(id), _) => id.clone(),
+            (None, Some(key)) => key.client_id(actor.client.id())?,
+            (None, None) => {
+                let mut bytes = [0; ID_BYTES];
+                self.server.random.fill(&mut bytes).map_err(StoreError::new)?;
+                id_of(&bytes)?
+            }
+        };
+        Ok((id, key.is_some()))
+    }
+
+    async fn create_as(
+        &self,
+        actor: &Actor,
+        id: &ClientId,
+        has_key: bool,
+        metadata: ClientMetadata,
+    ) -> Result<Response<Full<Bytes>>, AdministrationRefusal> {
+        let needs_secret = metadata.needs_secret();
+        let now = self.server.clock.now();
+        let secret = if needs_secret {
+            Some(ClientSecret::generate_with(&*self.server.random).map_err(unavailable)?)
+        } else {
+            None
+        };
+        let stored = secret.as_ref().map(ClientSecret::to_stored).transpose().map_err(unavailable)?;
+        let client = metadata.into_new(id, stored.as_ref(), UnixTime::at(now))?;
+        self.check_result(actor, &client)?;
+        match self.apply(actor, ClientChange::create(client.clone())).await {
+            Ok(()) => {}
+            Err(AdminError::Exists) if has_key => return self.repeated(id, &client).await,
+            Err(error) => return Err(error.into()),
+        }
+        let (stored, revision) = self.load(id).await?;
+        let mut body = view::of(&stored)?;
+        if let Some(secret) = secret {
+            body.insert("client_secret".to_owned(), secret.expose().into());
+            // RFC 7591 §3.2.1: 0 means that it never expires.
+            body.insert("client_secret_expires_at".to_owned(), 0.into());
+        }
+        let mut response = view::json(StatusCode::CREATED, &body.into());
+        let headers = response.headers_mut();
+        headers.insert(ETAG, EntityTag::of(&stored, revision)?.into_header());
+        if let Ok(location) = HeaderValue::try_from(format!("{}/{}", self.last_segment(), encoded(id))) {
+            headers.insert(LOCATION, location);
+        }
+        Ok(response)
+    }
+
+    /// Returns the last segment of the path, to which a reference is relative: a proxy may have removed those before it.
+    fn last_segment(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Answers a repeated request: with the client of the first one, and without its secret, which was shown once.
+    async fn repeated(
+        &self,
+        id: &ClientId,
+        requested: &RegisteredClient,
+    ) -> Result<Response<Full<Bytes>>, AdministrationRefusal> {
+        let (existing, revision) = self.load(id).await?;
+        let comparable = |client: &RegisteredClient| {
+            let mut record = view::record(client)?;
+            record.remove("client_secrets");
+            record.remove("client_id_issued_at");
+            Ok::<_, AdministrationRefusal>(record)
+        };
+        if comparable(&existing)? != comparable(requested)? {
+            return Err(AdministrationRefusal::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                format!(
+                    "the client `{id}` of this `Idempotency-Key` exists, and differs from the request; use another key"
+                ),
+            ));
+        }
+        let mut response = view::json(StatusCode::OK, &Value::from(view::of(&existing)?));
+        response.headers_mut().insert(ETAG, EntityTag::of(&existing, revision)?.into_header());
+        Ok(response)
+    }
+}
+
+fn unavailable(error: SecretError) -> AdministrationRefusal {
+    AdministrationRefusal::unavailable(&error)
+}
+
+/// Encodes an id as a segment of a path (RFC 3986 §3.3).
+fn encoded(id: &ClientId) -> String {
+    let mut text = String::new();
+    for byte in id.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            let [high, low] =
+                [byte >> 4, byte & 15].map(|digit| char::from_digit(digit.into(), 16).unwrap_or_default());
+            text.extend(['%', high.to_ascii_uppercase(), low.to_ascii_uppercase()]);
+        }
+    }
+    text
+}

@@ -1,0 +1,79 @@
+//! The administration API over sockets, on SQLite and Postgres: each operation, right and wrong.
+
+#![cfg(unix)]
+#![allow(unreachable_pub)] // in modules of a test
+#![allow(clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests, which may
+
+#[path = "../common/mod.rs"]
+mod common;
+mod scenarios;
+mod world;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use common::servers::Postgres;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _};
+use tempfile::TempDir;
+use tower_client_credentials::store::{PostgresStore, SqliteStore};
+
+use self::world::World;
+
+type Scenario = fn(World) -> Pin<Box<dyn Future<Output = ()>>>;
+
+/// A disk or a database that is busy with other tests must not fail a test.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
+async fn on_sqlite(scenario: Scenario) {
+    let folder = TempDir::new().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("clients.db").display());
+    let store = SqliteStore::builder(url).call_timeout(PATIENCE).open().await.unwrap();
+    scenario(World::with(store).await).await;
+}
+
+/// Declares a test for each scenario on SQLite, and one that runs all of them on one Postgres.
+macro_rules! scenarios {
+    ($($name:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                on_sqlite(|world| Box::pin(scenarios::$name(world))).await;
+            }
+        )*
+
+        #[tokio::test(flavor = "multi_thread")]
+        async fn all_of_it_holds_on_postgres() {
+            let server = Postgres::with(&["fsync=off"]);
+            let all: &[(&str, Scenario)] = &[$((stringify!($name), |world| Box::pin(scenarios::$name(world)))),*];
+            for (name, scenario) in all {
+                println!("{name}");
+                let schema = format!("CREATE SCHEMA {name}");
+                let mut connection = PgConnection::connect(&server.url()).await.unwrap();
+                sqlx::raw_sql(AssertSqlSafe(schema)).execute(&mut connection).await.unwrap();
+                let url = format!("{}&options=-csearch_path%3D{name}", server.url());
+                let store = PostgresStore::builder(url).call_timeout(PATIENCE).connect().await.unwrap();
+                scenario(World::with(store).await).await;
+            }
+        }
+    };
+}
+
+scenarios! {
+    a_client_is_created_changed_and_deleted
+    every_change_is_an_event_without_secrets
+    each_kind_of_request_needs_its_scope
+    an_administrator_gives_only_what_it_may_grant
+    an_administrator_cannot_take_over_a_client_with_more_rights
+    a_change_needs_the_current_version
+    unknown_members_and_other_ids_are_refused
+    no_administrator_removes_itself
+    two_administrators_that_remove_each_other_leave_one
+    a_repeated_idempotency_key_creates_one_client
+    a_body_that_is_too_large_or_not_json_is_refused
+    a_disabled_or_weakened_administrator_is_refused_at_once
+    one_of_many_concurrent_updates_wins
+    clients_are_listed_by_page
+    a_url_of_keys_in_a_private_network_is_refused
+}
