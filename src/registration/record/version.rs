@@ -36,7 +36,7 @@ pub(super) const NEW_MEMBERS: &[NewMember] = &[
 ];
 
 pub(super) struct NewMember {
-    name: &'static str,
+    pub(super) name: &'static str,
     is_used: fn(&Record) -> bool,
     must_be_understood: bool,
 }
