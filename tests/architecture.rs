@@ -264,6 +264,19 @@ fn modules_beside_each_other_do_not_import_each_other_in_a_circle() {
 }
 
 #[test]
+fn every_path_that_the_mutation_tests_name_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| fs::read_to_string(root.join(name)).unwrap();
+    let (script, equivalent) = (read("scripts/mutants"), read("scripts/mutants-equivalent.txt"));
+    let in_script = script.split('"').filter(|text| text.starts_with("src/"));
+    let in_list = equivalent.lines().filter_map(|line| line.split_once('\t')).map(|(path, _)| path);
+    let paths: Vec<&str> = in_script.chain(in_list).map(|path| path.trim_end_matches("/**")).collect();
+    assert!(paths.contains(&"src/authorization_server/token/request.rs"), "{paths:?}");
+    let missing: Vec<&&str> = paths.iter().filter(|path| !root.join(path).exists()).collect();
+    assert!(missing.is_empty(), "scripts/mutants and scripts/mutants-equivalent.txt name missing files: {missing:?}");
+}
+
+#[test]
 fn paths_are_read_as_rust_reads_them() {
     let module = vec!["a".to_owned(), "b".to_owned()];
     let code = "use crate::x::{y, z::{self, W}};\nlet v = super::c::f(crate::d::E);\n";
