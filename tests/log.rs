@@ -317,12 +317,8 @@ struct KeySet(hyper::body::Bytes);
 
 #[cfg(feature = "remote")]
 impl tower_client_credentials::transport::HttpClient for KeySet {
-    async fn send(
-        &self,
-        _: Request<hyper::body::Bytes>,
-        _: usize,
-    ) -> Result<Response<hyper::body::Bytes>, tower_client_credentials::transport::HttpError> {
-        Ok(Response::new(self.0.clone()))
+    fn send(&self, _: Request<hyper::body::Bytes>, _: usize) -> tower_client_credentials::transport::HttpFuture<'_> {
+        tower_client_credentials::transport::HttpFuture::ready(Ok(Response::new(self.0.clone())))
     }
 }
 

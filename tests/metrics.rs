@@ -17,7 +17,7 @@ use http::{Request, Response};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_client_credentials::clock::ManualClock;
-use tower_client_credentials::transport::{HttpClient, HttpError};
+use tower_client_credentials::transport::{HttpClient, HttpError, HttpFuture};
 use tower_client_credentials::{AuthorizationServer, BearerAuthLayer, MemoryStore, RemoteIssuer, Revocations};
 
 /// Returns what is recorded while `work` runs, which stays on one thread: `name label=value …` → number.
@@ -135,8 +135,10 @@ fn a_dropped_cache_counts_as_empty() {
 struct Site(Option<Bytes>);
 
 impl HttpClient for Site {
-    async fn send(&self, _: Request<Bytes>, _: usize) -> Result<Response<Bytes>, HttpError> {
-        self.0.clone().map(Response::new).ok_or_else(|| HttpError::new("connection refused"))
+    fn send(&self, _: Request<Bytes>, _: usize) -> HttpFuture<'_> {
+        HttpFuture::new(
+            async move { self.0.clone().map(Response::new).ok_or_else(|| HttpError::new("connection refused")) },
+        )
     }
 }
 
@@ -168,9 +170,11 @@ fn key_fetches_are_counted_and_their_time_is_reported() {
 struct Slow(Bytes, ManualClock);
 
 impl HttpClient for Slow {
-    async fn send(&self, _: Request<Bytes>, _: usize) -> Result<Response<Bytes>, HttpError> {
-        self.1.advance(Duration::from_secs(4));
-        Ok(Response::new(self.0.clone()))
+    fn send(&self, _: Request<Bytes>, _: usize) -> HttpFuture<'_> {
+        HttpFuture::new(async move {
+            self.1.advance(Duration::from_secs(4));
+            Ok(Response::new(self.0.clone()))
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use common::{API, OTHER_API, READ, WRITE, client, clock, forge, settings};
 use http::Extensions;
 use serde_json::{Value, json};
 use tower_client_credentials::authorization_server::{
-    AttemptLimits, AuthorizationServerBuilder, GrantHook, GrantRefusal, PendingGrant,
+    AttemptLimits, AuthorizationServerBuilder, GrantHook, GrantRefusal, HookFuture, PendingGrant,
 };
 use tower_client_credentials::event::{self, Outcome};
 use tower_client_credentials::registration::RegisteredClient;
@@ -244,12 +244,14 @@ mod a_grant_hook {
     struct Tenant(&'static str);
 
     impl GrantHook for Waiting {
-        async fn decide(&self, grant: &mut PendingGrant, extensions: &Extensions) -> Result<(), GrantRefusal> {
-            tokio::task::yield_now().await;
-            grant.add_claim("tenant", extensions.get::<Tenant>().map_or("none", |tenant| tenant.0));
-            assert_eq!((grant.client().id().as_str(), grant.audiences().len()), ("billing", 1));
-            assert_eq!(grant.scopes(), &Scopes::from(READ));
-            Ok(())
+        fn decide<'a>(&'a self, grant: &'a mut PendingGrant, extensions: &'a Extensions) -> HookFuture<'a> {
+            HookFuture::new(async move {
+                tokio::task::yield_now().await;
+                grant.add_claim("tenant", extensions.get::<Tenant>().map_or("none", |tenant| tenant.0));
+                assert_eq!((grant.client().id().as_str(), grant.audiences().len()), ("billing", 1));
+                assert_eq!(grant.scopes(), &Scopes::from(READ));
+                Ok(())
+            })
         }
     }
 

@@ -29,7 +29,7 @@ use tower_client_credentials::keys::rotation::{
     KeyEncryptionKey, KeyManager, KeyStore, KeyStoreError, KeyStoreFuture, Replica as Alive, StoredRing,
 };
 use tower_client_credentials::store::{PostgresStore, RedisStore};
-use tower_client_credentials::transport::{HttpClient, HttpError};
+use tower_client_credentials::transport::{HttpClient, HttpError, HttpFuture};
 use tower_client_credentials::verification::VerifyError;
 use tower_client_credentials::{AuthorizationServer, MemoryStore, RemoteIssuer, Verifier};
 
@@ -313,16 +313,18 @@ impl std::fmt::Debug for Balancer {
 }
 
 impl HttpClient for Balancer {
-    async fn send(&self, request: Request<Bytes>, _: usize) -> Result<Response<Bytes>, HttpError> {
-        for _ in 0..20 {
-            if let Some(replica) = self.0.any() {
-                let response = replica.document(request.uri().path()).await;
-                if response.status() != 503 {
-                    return Ok(response);
+    fn send(&self, request: Request<Bytes>, _: usize) -> HttpFuture<'_> {
+        HttpFuture::new(async move {
+            for _ in 0..20 {
+                if let Some(replica) = self.0.any() {
+                    let response = replica.document(request.uri().path()).await;
+                    if response.status() != 503 {
+                        return Ok(response);
+                    }
                 }
             }
-        }
-        Err(HttpError::no_connection("no replica answers"))
+            Err(HttpError::no_connection("no replica answers"))
+        })
     }
 }
 

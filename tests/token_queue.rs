@@ -16,7 +16,7 @@ use http::{Request, StatusCode};
 use tokio::sync::{Notify, Semaphore};
 use tower::ServiceExt as _;
 use tower_client_credentials::authorization_server::{
-    AuthorizationServerBuilder, GrantHook, GrantRefusal, PendingGrant, TokenError,
+    AuthorizationServerBuilder, GrantHook, HookFuture, PendingGrant, TokenError,
 };
 use tower_client_credentials::registration::RegisteredClient;
 use tower_client_credentials::store::StoreFuture;
@@ -168,9 +168,11 @@ async fn unauthenticated_requests_that_wait_for_the_store_take_no_place_in_the_q
 struct SlowHook(Arc<Semaphore>);
 
 impl GrantHook for SlowHook {
-    async fn decide(&self, _: &mut PendingGrant, _: &http::Extensions) -> Result<(), GrantRefusal> {
-        self.0.acquire().await.unwrap().forget();
-        Ok(())
+    fn decide<'a>(&'a self, _: &'a mut PendingGrant, _: &'a http::Extensions) -> HookFuture<'a> {
+        HookFuture::new(async {
+            self.0.acquire().await.unwrap().forget();
+            Ok(())
+        })
     }
 }
 

@@ -71,7 +71,7 @@ pub use self::future::ResponseFuture;
 pub use self::layer::TokenEndpointLayer;
 pub use self::service::{EndpointService, EndpointServiceFuture, TokenEndpoint};
 pub(crate) use self::shared_parts::SharedParts;
-pub use self::token::{GrantHook, GrantRefusal, PendingGrant};
+pub use self::token::{GrantHook, GrantRefusal, HookFuture, PendingGrant};
 use self::token::{Minter, TokenPipeline};
 pub use self::trusted_proxies::{ForwardedHeader, InvalidProxies, TrustedProxies};
 use crate::audience::InvalidAudience;

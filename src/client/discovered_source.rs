@@ -24,7 +24,7 @@ use crate::clock::Moment;
 use crate::object::Object;
 use crate::quoted::quoted;
 use crate::scope::Scopes;
-use crate::transport::{DynHttpClient, Limits};
+use crate::transport::{HttpClient, Limits};
 use crate::uri::{self, PlainHttp};
 
 /// The least time between two looks at the metadata that a refusal causes.
@@ -45,7 +45,7 @@ struct Shared {
     plain_http: PlainHttp,
     /// The issuers that credentials may be sent to, and their tokens.
     issuers: Vec<(String, CachedTokenSource)>,
-    http: Arc<dyn DynHttpClient>,
+    http: Arc<dyn HttpClient>,
     limits: Limits,
     /// The index of the issuer in use, or [`NONE`] until the metadata was read once.
     chosen: AtomicUsize,

@@ -12,7 +12,7 @@ use super::transport;
 use crate::clock::Moment;
 use crate::issuer::Issuer;
 use crate::issuer_metadata::{self, Endpoint};
-use crate::transport::{DynHttpClient, Limits};
+use crate::transport::{HttpClient, Limits};
 use crate::uri::{self, PlainHttp};
 
 /// How long the metadata is believed while requests for tokens succeed.
@@ -48,7 +48,7 @@ impl TokenEndpoint {
     /// Returns the URL, after a look at the metadata if need be.
     pub(super) async fn url(
         &self,
-        client: &dyn DynHttpClient,
+        client: &dyn HttpClient,
         issuer: &Issuer,
         plain_http: PlainHttp,
         limits: Limits,
@@ -92,7 +92,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Requests the metadata at both well-known URLs, until one of them has that of the issuer. Any failure of the first leads to
 /// the second: an issuer that has only OpenID metadata may answer anything at the other URL.
 async fn discover(
-    client: &dyn DynHttpClient,
+    client: &dyn HttpClient,
     issuer: &Issuer,
     plain_http: PlainHttp,
     limits: Limits,
@@ -125,7 +125,7 @@ pub(super) struct NoDocument {
 }
 
 async fn token_endpoint(
-    client: &dyn DynHttpClient,
+    client: &dyn HttpClient,
     issuer: &Issuer,
     url: &str,
     plain_http: PlainHttp,
@@ -141,7 +141,7 @@ async fn token_endpoint(
 
 /// Fetches a document without any credential.
 pub(super) async fn fetch_json(
-    client: &dyn DynHttpClient,
+    client: &dyn HttpClient,
     url: &str,
     limits: Limits,
 ) -> Result<Response<Bytes>, NoDocument> {

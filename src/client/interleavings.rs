@@ -63,7 +63,7 @@ use super::transport::LIMITS;
 use crate::client_authentication::ClientAuthentication;
 use crate::clock::ManualClock;
 use crate::crypto::SystemRandom;
-use crate::transport::{HttpClient, HttpError, Limits};
+use crate::transport::{HttpClient, HttpFuture, Limits};
 use crate::uri::PlainHttp;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -76,15 +76,17 @@ struct TestIssuer {
     most_in_flight: AtomicUsize,
 }
 
-impl HttpClient for Arc<TestIssuer> {
-    async fn send(&self, _: Request<Bytes>, _: usize) -> Result<Response<Bytes>, HttpError> {
-        let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
-        self.most_in_flight.fetch_max(in_flight, Ordering::Relaxed);
-        thread::yield_now();
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        let body = format!(r#"{{"access_token": "token-{number}", "token_type": "Bearer", "expires_in": 600}}"#);
-        Ok(Response::new(Bytes::from(body)))
+impl HttpClient for TestIssuer {
+    fn send(&self, _: Request<Bytes>, _: usize) -> HttpFuture<'_> {
+        HttpFuture::new(async move {
+            let number = self.requests.fetch_add(1, Ordering::Relaxed);
+            let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+            self.most_in_flight.fetch_max(in_flight, Ordering::Relaxed);
+            thread::yield_now();
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+            let body = format!(r#"{{"access_token": "token-{number}", "token_type": "Bearer", "expires_in": 600}}"#);
+            Ok(Response::new(Bytes::from(body)))
+        })
     }
 }
 

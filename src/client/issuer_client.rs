@@ -24,7 +24,7 @@ use crate::issuer::Issuer;
 use crate::metrics;
 use crate::scope::Scopes;
 use crate::telemetry;
-use crate::transport::{DynHttpClient, Limits};
+use crate::transport::{HttpClient, Limits};
 use crate::uri::PlainHttp;
 
 /// What requests for tokens go by. No part of it changes.
@@ -36,7 +36,7 @@ pub(super) struct IssuerSettings {
     pub(super) endpoint: TokenEndpoint,
     /// The `aud` of client assertions, if it is not the issuer.
     pub(super) assertion_audience: Option<String>,
-    pub(super) http: Arc<dyn DynHttpClient>,
+    pub(super) http: Arc<dyn HttpClient>,
     pub(super) plain_http: PlainHttp,
     pub(super) limits: Limits,
     pub(super) margin: Duration,

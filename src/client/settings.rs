@@ -23,7 +23,7 @@ use crate::crypto::{Random, SystemRandom};
 use crate::event::EventSender;
 use crate::issuer::Issuer;
 use crate::scope::{Scope, Scopes};
-use crate::transport::{DynHttpClient, Limits, Outgoing, ServiceClient};
+use crate::transport::{HttpClient, Limits, Outgoing, ServiceClient};
 use crate::uri::PlainHttp;
 
 /// How long before its end a token is no longer sent, since a resource server's clock may be ahead of ours.
@@ -261,7 +261,7 @@ impl ClientCredentials {
     }
 
     /// Returns the HTTP client, which is the default one from then on if there is no other.
-    pub(super) fn http_client(&mut self) -> Result<Arc<dyn DynHttpClient>, ClientConfigError> {
+    pub(super) fn http_client(&mut self) -> Result<Arc<dyn HttpClient>, ClientConfigError> {
         Ok(self.outgoing.client()?)
     }
 

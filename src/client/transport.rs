@@ -8,7 +8,7 @@ use tracing::Instrument as _;
 
 use crate::deadline::within;
 use crate::telemetry;
-use crate::transport::{DynHttpClient, Limits};
+use crate::transport::{HttpClient, Limits};
 
 /// The longest answer that is read, in bytes: a token of 16 KiB, and what an issuer puts around it.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -26,7 +26,7 @@ pub(super) struct TransportError(String);
 
 /// Sends one request, and reads the whole answer within the limits. It follows no redirect.
 pub(super) async fn send(
-    client: &dyn DynHttpClient,
+    client: &dyn HttpClient,
     request: Request<Bytes>,
     limits: Limits,
 ) -> Result<Response<Bytes>, TransportError> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, ETAG, IF_NONE_MATCH, LOCATION};
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 
-use super::{DynHttpClient, Limits};
+use super::{HttpClient, Limits};
 use crate::deadline::within;
 use crate::quoted::{LONGEST_URL, cut};
 
@@ -94,7 +94,7 @@ pub(crate) enum SharedCaches {
 
 /// Sends one request, and returns any answer within the limits of time and length.
 pub(crate) async fn send(
-    client: &dyn DynHttpClient,
+    client: &dyn HttpClient,
     request: Request<Bytes>,
     limits: Limits,
 ) -> Result<Response<Bytes>, Cause> {
@@ -135,7 +135,7 @@ impl Answer {
 
 /// Fetches a JSON document. The tag is sent only to its own URL, which may answer that the document is unchanged (304).
 pub(crate) async fn get(
-    client: &dyn DynHttpClient,
+    client: &dyn HttpClient,
     url: &Uri,
     tag: Option<&Tag>,
     caches: SharedCaches,
@@ -146,7 +146,7 @@ pub(crate) async fn get(
 }
 
 async fn follow(
-    client: &dyn DynHttpClient,
+    client: &dyn HttpClient,
     url: &Uri,
     tag: Option<&Tag>,
     caches: SharedCaches,
@@ -204,7 +204,7 @@ mod tests {
     use bytes::Bytes;
     use http::{HeaderValue, Request, Response};
 
-    use super::super::{HttpClient, HttpError};
+    use super::super::{HttpClient, HttpError, HttpFuture};
     use super::{Cause, FetchError, Limits, same_host, send};
 
     /// A client that answers with this many bytes and ignores the limit.
@@ -212,8 +212,8 @@ mod tests {
     struct Long(usize);
 
     impl HttpClient for Long {
-        async fn send(&self, _: Request<Bytes>, _: usize) -> Result<Response<Bytes>, HttpError> {
-            Ok(Response::new(vec![b' '; self.0].into()))
+        fn send(&self, _: Request<Bytes>, _: usize) -> HttpFuture<'_> {
+            HttpFuture::new(async move { Ok(Response::new(vec![b' '; self.0].into())) })
         }
     }
 

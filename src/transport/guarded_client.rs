@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::Semaphore;
 
 use super::reqwest_client::{settings, transfer};
-use super::{HttpClient, HttpError};
+use super::{HttpClient, HttpError, HttpFuture};
 use crate::private_address::is_private;
 
 /// How a host is reached.
@@ -81,20 +81,22 @@ impl GuardedClient {
 }
 
 impl HttpClient for GuardedClient {
-    async fn send(&self, mut request: Request<Bytes>, most: usize) -> Result<Response<Bytes>, HttpError> {
-        let host = request.uri().host().unwrap_or_default().to_owned();
-        // An address in the URL itself is never resolved.
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        if address.is_ok_and(|address| !self.access.private_addresses && is_private(address)) {
-            return Err(HttpError::new(PRIVATE));
-        }
-        if let Some(token) = self.bearer_token().await? {
-            request.headers_mut().insert(AUTHORIZATION, token);
-        }
-        let host = self.host(&host);
-        let _of_host = host.acquire().await.map_err(HttpError::new)?;
-        let _of_all = self.places.acquire().await.map_err(HttpError::new)?;
-        transfer(&self.client, request, most).await
+    fn send(&self, mut request: Request<Bytes>, most: usize) -> HttpFuture<'_> {
+        HttpFuture::new(async move {
+            let host = request.uri().host().unwrap_or_default().to_owned();
+            // An address in the URL itself is never resolved.
+            let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+            if address.is_ok_and(|address| !self.access.private_addresses && is_private(address)) {
+                return Err(HttpError::new(PRIVATE));
+            }
+            if let Some(token) = self.bearer_token().await? {
+                request.headers_mut().insert(AUTHORIZATION, token);
+            }
+            let host = self.host(&host);
+            let _of_host = host.acquire().await.map_err(HttpError::new)?;
+            let _of_all = self.places.acquire().await.map_err(HttpError::new)?;
+            transfer(&self.client, request, most).await
+        })
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::error::Error;
 use std::fmt::{self, Write as _};
-use std::future::Future;
-use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
 
 use crate::quoted::Bounded;
+use crate::sync::DynFuture;
 
 /// Sends requests to issuers. Implement it to replace the crate's own client.
 ///
@@ -21,11 +21,16 @@ use crate::quoted::Bounded;
 /// - The future is dropped if it takes longer than the configured timeout.
 pub trait HttpClient: fmt::Debug + Send + Sync + 'static {
     /// Sends the request, whose URI is absolute, and returns the answer.
-    fn send(
-        &self,
-        request: Request<Bytes>,
-        most: usize,
-    ) -> impl Future<Output = Result<Response<Bytes>, HttpError>> + Send;
+    fn send(&self, request: Request<Bytes>, most: usize) -> HttpFuture<'_>;
+}
+
+/// The future of [`HttpClient::send`].
+pub type HttpFuture<'a> = DynFuture<'a, Result<Response<Bytes>, HttpError>>;
+
+impl<T: HttpClient + ?Sized> HttpClient for Arc<T> {
+    fn send(&self, request: Request<Bytes>, most: usize) -> HttpFuture<'_> {
+        T::send(self, request, most)
+    }
 }
 
 /// There was no complete answer. The text is for the operator.
@@ -107,22 +112,31 @@ impl fmt::Display for HttpError {
 /// Has no source: the text contains all of them.
 impl Error for HttpError {}
 
-/// An object-safe [`HttpClient`], so that no public type has the client as a parameter.
-pub(crate) trait DynHttpClient: fmt::Debug + Send + Sync {
-    fn send(&self, request: Request<Bytes>, most: usize) -> Answer<'_>;
-}
-
-type Answer<'a> = Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'a>>;
-
-impl<T: HttpClient> DynHttpClient for T {
-    fn send(&self, request: Request<Bytes>, most: usize) -> Answer<'_> {
-        Box::pin(HttpClient::send(self, request, most))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::HttpError;
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+
+    use super::{HttpClient, HttpError, HttpFuture};
+
+    #[derive(Debug)]
+    struct Empty;
+
+    impl HttpClient for Empty {
+        fn send(&self, _: Request<Bytes>, _: usize) -> HttpFuture<'_> {
+            HttpFuture::ready(Ok(Response::default()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_behind_a_pointer_can_be_passed_on_as_a_client() {
+        let shared: Arc<dyn HttpClient> = Arc::new(Empty);
+        let client: Box<dyn HttpClient> = Box::new(shared);
+        let answer = client.send(Request::default(), 0).await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.body().len()), (200, 0));
+    }
 
     #[test]
     fn an_error_reports_its_kind() {

@@ -19,8 +19,7 @@ pub use self::fetch::FetchError;
 pub(crate) use self::fetch::send;
 #[cfg(feature = "remote")]
 pub(crate) use self::guarded_client::{GuardedClient, HostAccess};
-pub(crate) use self::http_client::DynHttpClient;
-pub use self::http_client::{HttpClient, HttpError};
+pub use self::http_client::{HttpClient, HttpError, HttpFuture};
 pub(crate) use self::outgoing::{Limits, NoHttpClient, Outgoing};
 pub use self::refusal_body::RefusalBody;
 pub(crate) use self::refusal_body::RefusalHook;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{DynHttpClient, HttpClient};
+use super::HttpClient;
 use crate::uri::PlainHttp;
 
 /// The limits of one exchange.
@@ -22,7 +22,7 @@ impl Default for Limits {
 /// How requests to an issuer are sent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outgoing {
-    own: Option<Arc<dyn DynHttpClient>>,
+    own: Option<Arc<dyn HttpClient>>,
     environment_proxy: bool,
     pub(crate) plain_http: PlainHttp,
     pub(crate) limits: Limits,
@@ -60,7 +60,7 @@ impl Outgoing {
     }
 
     /// Returns the application's client, or otherwise the crate's, which is the same one at the next call.
-    pub(crate) fn client(&mut self) -> Result<Arc<dyn DynHttpClient>, NoHttpClient> {
+    pub(crate) fn client(&mut self) -> Result<Arc<dyn HttpClient>, NoHttpClient> {
         match &self.own {
             Some(_) if self.environment_proxy => Err(NoHttpClient::ProxyOfOwnClient),
             Some(client) => Ok(client.clone()),
@@ -75,11 +75,11 @@ impl Outgoing {
 }
 
 #[cfg(feature = "remote")]
-fn default_client(environment_proxy: bool) -> Result<Arc<dyn DynHttpClient>, NoHttpClient> {
+fn default_client(environment_proxy: bool) -> Result<Arc<dyn HttpClient>, NoHttpClient> {
     Ok(Arc::new(super::ReqwestClient::new(environment_proxy).map_err(NoHttpClient::Failed)?))
 }
 
 #[cfg(not(feature = "remote"))]
-fn default_client(_: bool) -> Result<Arc<dyn DynHttpClient>, NoHttpClient> {
+fn default_client(_: bool) -> Result<Arc<dyn HttpClient>, NoHttpClient> {
     Err(NoHttpClient::Missing)
 }

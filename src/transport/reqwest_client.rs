@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use reqwest::redirect;
 
-use super::{HttpClient, HttpError};
+use super::{HttpClient, HttpError, HttpFuture};
 
 /// A client that trusts the system's certificates, and connects directly unless the environment's proxy is enabled.
 #[derive(Debug)]
@@ -47,9 +47,11 @@ pub(super) fn settings() -> reqwest::ClientBuilder {
 }
 
 impl HttpClient for ReqwestClient {
-    async fn send(&self, request: Request<Bytes>, most: usize) -> Result<Response<Bytes>, HttpError> {
-        let request = reqwest::Request::try_from(request).map_err(HttpError::new)?;
-        exchange(self.client_for(request.url()), request, most).await
+    fn send(&self, request: Request<Bytes>, most: usize) -> HttpFuture<'_> {
+        HttpFuture::new(async move {
+            let request = reqwest::Request::try_from(request).map_err(HttpError::new)?;
+            exchange(self.client_for(request.url()), request, most).await
+        })
     }
 }
 

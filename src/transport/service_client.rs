@@ -9,7 +9,7 @@ use http_body::Body;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use tower::{BoxError, Service};
 
-use super::{HttpClient, HttpError};
+use super::{HttpClient, HttpError, HttpFuture};
 use crate::quoted::with_sources;
 
 /// An HTTP service of the application. Each request gets a clone.
@@ -29,17 +29,18 @@ where
         + 'static,
     B: Body<Error: Into<BoxError>, Data: Send> + Send,
 {
-    async fn send(&self, request: Request<Bytes>, most: usize) -> Result<Response<Bytes>, HttpError> {
-        let mut service = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let failed = |error: BoxError| HttpError::new(with_sources(&*error));
-        std::future::poll_fn(|cx| service.poll_ready(cx)).await.map_err(|error| failed(error.into()))?;
-        let response = service.call(request.map(Full::new)).await.map_err(|error| failed(error.into()))?;
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, most)
-            .collect()
-            .await
-            .map_err(|error| if error.is::<LengthLimitError>() { HttpError::too_long(most) } else { failed(error) })?;
-        Ok(Response::from_parts(head, body.to_bytes()))
+    fn send(&self, request: Request<Bytes>, most: usize) -> HttpFuture<'_> {
+        HttpFuture::new(async move {
+            let mut service = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let failed = |error: BoxError| HttpError::new(with_sources(&*error));
+            std::future::poll_fn(|cx| service.poll_ready(cx)).await.map_err(|error| failed(error.into()))?;
+            let response = service.call(request.map(Full::new)).await.map_err(|error| failed(error.into()))?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, most).collect().await.map_err(|error| {
+                if error.is::<LengthLimitError>() { HttpError::too_long(most) } else { failed(error) }
+            })?;
+            Ok(Response::from_parts(head, body.to_bytes()))
+        })
     }
 }
 

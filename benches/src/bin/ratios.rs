@@ -404,7 +404,7 @@ mod remote {
     use bytes::Bytes;
     use http::{Request, Response};
     use tower_client_credentials::RemoteIssuer;
-    use tower_client_credentials::transport::{HttpClient, HttpError};
+    use tower_client_credentials::transport::{HttpClient, HttpError, HttpFuture};
 
     use super::*;
 
@@ -412,8 +412,10 @@ mod remote {
     struct Site(Bytes);
 
     impl HttpClient for Site {
-        async fn send(&self, _: Request<Bytes>, _: usize) -> Result<Response<Bytes>, HttpError> {
-            Ok(Response::new(self.0.clone()))
+        fn send(&self, _: Request<Bytes>, _: usize) -> HttpFuture<'_> {
+            HttpFuture::new(async move {
+                Ok(Response::new(self.0.clone()))
+            })
         }
     }
 

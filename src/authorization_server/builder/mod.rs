@@ -14,7 +14,7 @@ use super::config_error::ConfigError;
 use super::endpoint::PathSettings;
 use super::error::TokenError;
 use super::peer::PeerAddress;
-use super::token::DynGrantHook;
+use super::token::GrantHook;
 use crate::clock::{Clock, SystemClock};
 use crate::crypto::{DrawnAhead, Random, SystemRandom};
 use crate::event::EventSender;
@@ -57,7 +57,7 @@ pub struct AuthorizationServerBuilder {
     upgrade_hashes: Option<Arc<dyn crate::store::ClientAdmin>>,
     #[cfg(feature = "legacy_hashes")]
     imported_are_random: bool,
-    hook: Option<Box<dyn DynGrantHook>>,
+    hook: Option<Box<dyn GrantHook>>,
     peer: PeerAddress,
     events: Option<EventSender>,
     public_url: Option<String>,

@@ -18,8 +18,8 @@ use tracing::{Instrument as _, Span};
 
 pub(super) use self::audience_parameter::AudienceParameter;
 use self::grant::Grant;
-pub(super) use self::grant::{DynGrantHook, GrantPolicy};
-pub use self::grant::{GrantHook, GrantRefusal, PendingGrant};
+pub(super) use self::grant::GrantPolicy;
+pub use self::grant::{GrantHook, GrantRefusal, HookFuture, PendingGrant};
 use self::mint::Minted;
 pub(super) use self::mint::Minter;
 pub(super) use self::queue::TokenQueue;

@@ -4,7 +4,7 @@ use http::Uri;
 
 use crate::issuer::Issuer;
 use crate::issuer_metadata::{self, Endpoint};
-use crate::transport::DynHttpClient;
+use crate::transport::HttpClient;
 use crate::transport::Limits;
 use crate::transport::fetch;
 use crate::transport::fetch::{FetchError, SharedCaches};
@@ -12,7 +12,7 @@ use crate::uri::{self, PlainHttp};
 
 /// Requests the metadata from both well-known URLs, until one of them returns that of the issuer.
 pub(super) async fn key_set_url(
-    client: &dyn DynHttpClient,
+    client: &dyn HttpClient,
     issuer: &Issuer,
     caches: SharedCaches,
     limits: Limits,
@@ -31,7 +31,7 @@ pub(super) async fn key_set_url(
 }
 
 async fn ask(
-    client: &dyn DynHttpClient,
+    client: &dyn HttpClient,
     issuer: &Issuer,
     url: &str,
     caches: SharedCaches,

@@ -78,15 +78,17 @@
 //! use bytes::Bytes;
 //! use http::{Request, Response};
 //! use tower_client_credentials::RemoteIssuer;
-//! use tower_client_credentials::transport::{HttpClient, HttpError};
+//! use tower_client_credentials::transport::{HttpClient, HttpError, HttpFuture};
 //!
 //! #[derive(Debug)]
 //! struct ThroughOurProxy;
 //!
 //! impl HttpClient for ThroughOurProxy {
-//!     async fn send(&self, request: Request<Bytes>, most: usize) -> Result<Response<Bytes>, HttpError> {
-//!         # let _ = (request, most);
-//!         Err(HttpError::new("no proxy in a doc-test"))
+//!     fn send(&self, request: Request<Bytes>, most: usize) -> HttpFuture<'_> {
+//!         HttpFuture::new(async move {
+//!             # let _ = (request, most);
+//!             Err(HttpError::new("no proxy in a doc-test"))
+//!         })
 //!     }
 //! }
 //!

@@ -12,7 +12,7 @@ use super::fetch_policy::Caching;
 use crate::clock::Moment;
 use crate::issuer::Issuer;
 use crate::keys::{Algorithm, KeySet};
-use crate::transport::DynHttpClient;
+use crate::transport::HttpClient;
 use crate::transport::Limits;
 use crate::transport::fetch;
 use crate::transport::fetch::{FetchError, SharedCaches, Tag};
@@ -53,7 +53,7 @@ impl fmt::Display for Place {
 
 #[derive(Debug)]
 pub(crate) struct KeySource {
-    pub(crate) client: Arc<dyn DynHttpClient>,
+    pub(crate) client: Arc<dyn HttpClient>,
     pub(crate) place: Place,
     pub(crate) algorithms: Option<Vec<Algorithm>>,
     pub(crate) limits: Limits,

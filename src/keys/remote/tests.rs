@@ -16,7 +16,7 @@ pub(super) use crate::BearerAuthLayer;
 pub(super) use crate::clock::{Clock, ManualClock};
 pub(super) use crate::deadline::in_time;
 pub(super) use crate::keys::{Algorithm, FoundKey, KeyRing, NoKey, SigningKey};
-pub(super) use crate::transport::{HttpClient, HttpError};
+pub(super) use crate::transport::{HttpClient, HttpError, HttpFuture};
 pub(super) use crate::verification::{
     InvalidToken, RefusedToken, RemoteError, RemoteIssuer, UnavailableKind, Verifier, VerifyError,
 };
@@ -136,27 +136,29 @@ impl Site {
 }
 
 impl HttpClient for Site {
-    async fn send(&self, request: Request<Bytes>, _: usize) -> Result<Response<Bytes>, HttpError> {
-        let url = request.uri().to_string();
-        if request.headers().contains_key("if-none-match") {
-            self.0.conditional.lock().unwrap().push(url.clone());
-        }
-        let counter = if url.contains("well-known") { &self.0.discoveries } else { &self.0.fetches };
-        counter.fetch_add(1, Ordering::SeqCst);
-        if request.headers().get("cache-control").is_some_and(|value| value == "no-cache") && url == KEYS {
-            self.0.revalidations.fetch_add(1, Ordering::SeqCst);
-        }
-        if self.0.hangs.lock().unwrap().as_deref() == Some(&url) {
-            return std::future::pending().await;
-        }
-        let takes = *self.0.takes.lock().unwrap();
-        if self.0.is_early.load(Ordering::SeqCst) {
-            let answer = self.answer(&request, &url);
+    fn send(&self, request: Request<Bytes>, _: usize) -> HttpFuture<'_> {
+        HttpFuture::new(async move {
+            let url = request.uri().to_string();
+            if request.headers().contains_key("if-none-match") {
+                self.0.conditional.lock().unwrap().push(url.clone());
+            }
+            let counter = if url.contains("well-known") { &self.0.discoveries } else { &self.0.fetches };
+            counter.fetch_add(1, Ordering::SeqCst);
+            if request.headers().get("cache-control").is_some_and(|value| value == "no-cache") && url == KEYS {
+                self.0.revalidations.fetch_add(1, Ordering::SeqCst);
+            }
+            if self.0.hangs.lock().unwrap().as_deref() == Some(&url) {
+                return std::future::pending().await;
+            }
+            let takes = *self.0.takes.lock().unwrap();
+            if self.0.is_early.load(Ordering::SeqCst) {
+                let answer = self.answer(&request, &url);
+                sleep(takes).await;
+                return answer;
+            }
             sleep(takes).await;
-            return answer;
-        }
-        sleep(takes).await;
-        self.answer(&request, &url)
+            self.answer(&request, &url)
+        })
     }
 }
 

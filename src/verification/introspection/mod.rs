@@ -24,7 +24,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::crypto::{Random, SystemRandom};
 use crate::issuer::Issuer;
 use crate::secret::ClientSecret;
-use crate::transport::{DynHttpClient, HttpClient, Limits, Outgoing};
+use crate::transport::{HttpClient, Limits, Outgoing};
 use crate::uri::{self, PlainHttp};
 
 /// Asks an authorization server about each token (RFC 7662): for opaque tokens, and where a revocation must take effect
@@ -290,7 +290,7 @@ struct Settings {
     signer: Option<TrustedIssuer>,
     believed: Duration,
     old_answers_while_down: bool,
-    client: Arc<dyn DynHttpClient>,
+    client: Arc<dyn HttpClient>,
     clock: Arc<dyn Clock>,
     limits: Limits,
 }

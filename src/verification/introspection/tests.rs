@@ -18,7 +18,7 @@ use crate::ClientSecret;
 use crate::client_authentication::{ClientAuthentication, SecretSource};
 use crate::clock::{Clock, ManualClock};
 use crate::keys::{Algorithm, KeyRing, KeySet, SigningKey};
-use crate::transport::{HttpClient, HttpError};
+use crate::transport::{HttpClient, HttpError, HttpFuture};
 use crate::verification::{
     InvalidToken, RemoteError, TokenProfile, UnavailableKind, VerifiedToken, Verifier, VerifyError,
 };
@@ -87,30 +87,32 @@ impl Site {
 }
 
 impl HttpClient for Site {
-    async fn send(&self, request: Request<Bytes>, _: usize) -> Result<Response<Bytes>, HttpError> {
-        self.0.asked.fetch_add(1, Ordering::SeqCst);
-        let token = request.body().clone();
-        *self.0.last.lock().unwrap() = Some(request);
-        sleep(SECOND).await;
-        // Tokens whose name begins with `bad` get the answer that is set for them.
-        let bad = self.0.bad.lock().unwrap().clone().filter(|_| token.starts_with(b"token=bad"));
-        let answer = bad.map(|(status, headers)| (status, "application/json", "{}".to_owned(), headers));
-        let usual =
-            || self.0.answer.lock().unwrap().clone().map(|(status, kind, body)| (status, kind, body, Vec::new()));
-        let Some((status, media_type, body, headers)) = answer.or_else(usual) else {
-            return Err(HttpError::no_connection("connection refused"));
-        };
-        if status == CLOSED {
-            return Err(HttpError::new("connection closed before message completed"));
-        }
-        if status == SILENT {
-            return std::future::pending().await;
-        }
-        let mut response = Response::builder().status(status).header("content-type", media_type);
-        for (name, value) in headers {
-            response = response.header(name, value);
-        }
-        Ok(response.body(body.into()).unwrap())
+    fn send(&self, request: Request<Bytes>, _: usize) -> HttpFuture<'_> {
+        HttpFuture::new(async move {
+            self.0.asked.fetch_add(1, Ordering::SeqCst);
+            let token = request.body().clone();
+            *self.0.last.lock().unwrap() = Some(request);
+            sleep(SECOND).await;
+            // Tokens whose name begins with `bad` get the answer that is set for them.
+            let bad = self.0.bad.lock().unwrap().clone().filter(|_| token.starts_with(b"token=bad"));
+            let answer = bad.map(|(status, headers)| (status, "application/json", "{}".to_owned(), headers));
+            let usual =
+                || self.0.answer.lock().unwrap().clone().map(|(status, kind, body)| (status, kind, body, Vec::new()));
+            let Some((status, media_type, body, headers)) = answer.or_else(usual) else {
+                return Err(HttpError::no_connection("connection refused"));
+            };
+            if status == CLOSED {
+                return Err(HttpError::new("connection closed before message completed"));
+            }
+            if status == SILENT {
+                return std::future::pending().await;
+            }
+            let mut response = Response::builder().status(status).header("content-type", media_type);
+            for (name, value) in headers {
+                response = response.header(name, value);
+            }
+            Ok(response.body(body.into()).unwrap())
+        })
     }
 }
 

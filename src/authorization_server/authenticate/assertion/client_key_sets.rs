@@ -10,7 +10,7 @@ use crate::crypto::Random;
 use crate::keys::remote::{Place, RemoteKeys};
 use crate::registration::KeysUrl;
 use crate::sync::BoundedMap;
-use crate::transport::{DynHttpClient, GuardedClient, HostAccess};
+use crate::transport::{GuardedClient, HostAccess, HttpClient};
 use crate::uri::{self, PlainHttp};
 
 /// The maximum number of key sets in memory.
@@ -18,7 +18,7 @@ const MAX_SETS: usize = 10_000;
 
 /// The key sets that were used lately, each of which is kept fresh while it is here.
 pub(super) struct ClientKeySets {
-    client: Arc<dyn DynHttpClient>,
+    client: Arc<dyn HttpClient>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     sets: Mutex<BoundedMap<Key, Entry>>,

@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::crypto::Random;
 use crate::keys::Algorithm;
 use crate::keys::remote::{KeySource, Place, Policy, RemoteKeys};
-use crate::transport::{DynHttpClient, GuardedClient, HostAccess, HttpClient, HttpError, Limits};
+use crate::transport::{GuardedClient, HostAccess, HttpClient, HttpError, HttpFuture, Limits};
 use crate::uri::{self, PlainHttp};
 #[cfg(feature = "workload_api")]
 use crate::workload_api::WorkloadApi;
@@ -82,7 +82,7 @@ pub(super) fn at_workload_api(
 }
 
 pub(super) fn open(
-    client: Arc<dyn DynHttpClient>,
+    client: Arc<dyn HttpClient>,
     place: Place,
     format: KeyFormat,
     policy: Policy,
@@ -90,7 +90,7 @@ pub(super) fn open(
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 ) -> RemoteKeys {
-    let client: Arc<dyn DynHttpClient> = match format {
+    let client: Arc<dyn HttpClient> = match format {
         KeyFormat::Jwks => client,
         KeyFormat::SpiffeBundle => Arc::new(BundleClient { client, last_sequence: Mutex::default() }),
     };
@@ -110,47 +110,51 @@ pub(super) fn open(
 struct FileClient(PathBuf);
 
 impl HttpClient for FileClient {
-    async fn send(&self, _: Request<Bytes>, most: usize) -> Result<Response<Bytes>, HttpError> {
-        let path = self.0.clone();
-        let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await.map_err(HttpError::new)?;
-        let body = read.map_err(HttpError::new)?;
-        if body.len() > most {
-            return Err(HttpError::new("the file is longer than 256 KiB"));
-        }
-        Ok(Response::new(body.into()))
+    fn send(&self, _: Request<Bytes>, most: usize) -> HttpFuture<'_> {
+        HttpFuture::new(async move {
+            let path = self.0.clone();
+            let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await.map_err(HttpError::new)?;
+            let body = read.map_err(HttpError::new)?;
+            if body.len() > most {
+                return Err(HttpError::new("the file is longer than 256 KiB"));
+            }
+            Ok(Response::new(body.into()))
+        })
     }
 }
 
 /// Makes a JWK Set of the keys for JWT-SVIDs in a trust bundle.
 #[derive(Debug)]
 struct BundleClient {
-    client: Arc<dyn DynHttpClient>,
+    client: Arc<dyn HttpClient>,
     /// An older bundle must not replace a newer one.
     last_sequence: Mutex<Option<u64>>,
 }
 
 impl HttpClient for BundleClient {
-    async fn send(&self, request: Request<Bytes>, most: usize) -> Result<Response<Bytes>, HttpError> {
-        let mut response = self.client.send(request, most).await?;
-        if response.status() != StatusCode::OK {
-            return Ok(response);
-        }
-        let bundle = spiffe_bundle::svid_keys(response.body()).map_err(HttpError::new)?;
-        if let Some(sequence) = bundle.sequence {
-            let mut last = self.last_sequence.lock().unwrap_or_else(PoisonError::into_inner);
-            if last.is_some_and(|last| sequence < last) {
-                return Err(HttpError::new(
-                    "the `spiffe_sequence` of the trust bundle went back; publish the newest bundle",
-                ));
+    fn send(&self, request: Request<Bytes>, most: usize) -> HttpFuture<'_> {
+        HttpFuture::new(async move {
+            let mut response = self.client.send(request, most).await?;
+            if response.status() != StatusCode::OK {
+                return Ok(response);
             }
-            *last = Some(sequence);
-        }
-        *response.body_mut() = bundle.keys.into();
-        if let Some(seconds) = bundle.refresh_hint {
-            // The hint of the bundle counts, within the bounds for key sets.
-            response.headers_mut().insert(CACHE_CONTROL, max_age(seconds));
-        }
-        Ok(response)
+            let bundle = spiffe_bundle::svid_keys(response.body()).map_err(HttpError::new)?;
+            if let Some(sequence) = bundle.sequence {
+                let mut last = self.last_sequence.lock().unwrap_or_else(PoisonError::into_inner);
+                if last.is_some_and(|last| sequence < last) {
+                    return Err(HttpError::new(
+                        "the `spiffe_sequence` of the trust bundle went back; publish the newest bundle",
+                    ));
+                }
+                *last = Some(sequence);
+            }
+            *response.body_mut() = bundle.keys.into();
+            if let Some(seconds) = bundle.refresh_hint {
+                // The hint of the bundle counts, within the bounds for key sets.
+                response.headers_mut().insert(CACHE_CONTROL, max_age(seconds));
+            }
+            Ok(response)
+        })
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep};
 
 use super::spiffe_bundle::{self, StreamedKeys};
 use crate::crypto::Random;
-use crate::transport::{HttpClient, HttpError};
+use crate::transport::{HttpClient, HttpError, HttpFuture};
 use crate::workload_api::{WorkloadApi, WorkloadApiError};
 
 /// A stream that lasted this long was healthy: the next one starts at once.
@@ -97,24 +97,26 @@ impl StreamedBundle {
 }
 
 impl HttpClient for StreamedBundle {
-    async fn send(&self, request: Request<Bytes>, _: usize) -> Result<Response<Bytes>, HttpError> {
-        self.follow();
-        // It asks for what the agent knows now: a key may be newer than the last message.
-        if request.headers().contains_key(CACHE_CONTROL) {
-            let state = self.source.ask().await;
-            self.shared.set(state.clone());
-            if let Some(answer) = answer(&state) {
-                return answer;
+    fn send(&self, request: Request<Bytes>, _: usize) -> HttpFuture<'_> {
+        HttpFuture::new(async move {
+            self.follow();
+            // It asks for what the agent knows now: a key may be newer than the last message.
+            if request.headers().contains_key(CACHE_CONTROL) {
+                let state = self.source.ask().await;
+                self.shared.set(state.clone());
+                if let Some(answer) = answer(&state) {
+                    return answer;
+                }
             }
-        }
-        let mut changes = self.changes();
-        loop {
-            if let Some(answer) = answer(&self.shared.state()) {
-                return answer;
+            let mut changes = self.changes();
+            loop {
+                if let Some(answer) = answer(&self.shared.state()) {
+                    return answer;
+                }
+                // This value owns the sender, so it is not dropped.
+                let _ = changes.changed().await;
             }
-            // This value owns the sender, so it is not dropped.
-            let _ = changes.changed().await;
-        }
+        })
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 
 use http::Extensions;
 use serde_json::{Map, Value};
@@ -13,6 +11,7 @@ use crate::authorization_server::authenticate::AuthenticatedClient;
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::registration::{ClientAuthMethod, RegisteredClient};
 use crate::scope::Scopes;
+use crate::sync::DynFuture;
 use crate::token_lifetime::TokenLifetime;
 
 /// Your own policy: narrows or extends the scopes of a grant, adds claims and response members, or refuses the grant.
@@ -49,36 +48,22 @@ pub trait GrantHook: Send + Sync + 'static {
     /// # Errors
     ///
     /// Returns a [`GrantRefusal`]. The caller gets its error code.
-    fn decide(
-        &self,
-        grant: &mut PendingGrant,
-        extensions: &Extensions,
-    ) -> impl Future<Output = Result<(), GrantRefusal>> + Send;
+    fn decide<'a>(&'a self, grant: &'a mut PendingGrant, extensions: &'a Extensions) -> HookFuture<'a>;
 }
+
+/// The future of [`GrantHook::decide`].
+pub type HookFuture<'a> = DynFuture<'a, Result<(), GrantRefusal>>;
 
 impl<F> GrantHook for F
 where
     F: Fn(&mut PendingGrant) -> Result<(), GrantRefusal> + Send + Sync + 'static,
 {
-    async fn decide(&self, grant: &mut PendingGrant, _: &Extensions) -> Result<(), GrantRefusal> {
-        self(grant)
+    fn decide<'a>(&'a self, grant: &'a mut PendingGrant, _: &'a Extensions) -> HookFuture<'a> {
+        HookFuture::ready(self(grant))
     }
 }
 
-type Decided<'a> = Pin<Box<dyn Future<Output = Result<(), GrantRefusal>> + Send + 'a>>;
-
-/// An object-safe [`GrantHook`].
-pub(in crate::authorization_server) trait DynGrantHook: Send + Sync {
-    fn decide<'a>(&'a self, grant: &'a mut PendingGrant, extensions: &'a Extensions) -> Decided<'a>;
-}
-
-impl<T: GrantHook> DynGrantHook for T {
-    fn decide<'a>(&'a self, grant: &'a mut PendingGrant, extensions: &'a Extensions) -> Decided<'a> {
-        Box::pin(GrantHook::decide(self, grant, extensions))
-    }
-}
-
-impl fmt::Debug for dyn DynGrantHook {
+impl fmt::Debug for dyn GrantHook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("GrantHook")
     }
@@ -213,11 +198,11 @@ impl GrantRefusal {
 
 #[cfg(test)]
 mod tests {
-    use super::{DynGrantHook, PendingGrant};
+    use super::{GrantHook, PendingGrant};
 
     #[test]
     fn the_debug_output_of_a_server_says_that_there_is_a_hook() {
-        let hook: Box<dyn DynGrantHook> = Box::new(|_: &mut PendingGrant| Ok(()));
+        let hook: Box<dyn GrantHook> = Box::new(|_: &mut PendingGrant| Ok(()));
         assert_eq!(format!("{hook:?}"), "GrantHook");
     }
 }

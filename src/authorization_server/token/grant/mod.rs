@@ -8,8 +8,7 @@ use std::time::Duration;
 use http::Extensions;
 use serde_json::{Map, Value};
 
-pub(in crate::authorization_server) use self::hook::DynGrantHook;
-pub use self::hook::{GrantHook, GrantRefusal, PendingGrant};
+pub use self::hook::{GrantHook, GrantRefusal, HookFuture, PendingGrant};
 use self::registered::RegisteredAudiences;
 use super::request::{RequestedScopes, TokenRequest};
 use crate::audience::Audience;
@@ -28,7 +27,7 @@ pub(in crate::authorization_server) struct GrantPolicy {
     pub(in crate::authorization_server) lifetime: TokenLifetime,
     /// The maximum lifetime. Longer ones are shortened, because revocations are not stored for longer.
     pub(in crate::authorization_server) longest: TokenLifetime,
-    pub(in crate::authorization_server) hook: Option<Box<dyn DynGrantHook>>,
+    pub(in crate::authorization_server) hook: Option<Box<dyn GrantHook>>,
     /// The timeout of the hook.
     pub(in crate::authorization_server) timeout: Duration,
 }
@@ -112,7 +111,7 @@ impl GrantPolicy {
     async fn decide(
         &self,
         mut pending: PendingGrant,
-        hook: &dyn DynGrantHook,
+        hook: &dyn GrantHook,
         extensions: &Extensions,
     ) -> Result<Grant, TokenError> {
         let decided = deadline::within(self.timeout, hook.decide(&mut pending, extensions)).await;

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{API, ISSUER, Introspection, NOW, SECOND, SECRET, WallClock, active};
 use crate::ClientSecret;
-use crate::transport::{HttpClient, HttpError};
+use crate::transport::{HttpClient, HttpError, HttpFuture};
 use crate::verification::{UnavailableKind, Verifier, VerifyError};
 
 /// A server whose answer depends on the token's first word: `good`, `hang`, or a status. Other tokens are inactive.
@@ -73,31 +73,33 @@ impl Drop for Leaves<'_> {
 }
 
 impl HttpClient for Server {
-    async fn send(&self, request: Request<Bytes>, _: usize) -> Result<Response<Bytes>, HttpError> {
-        let Inner { takes, unknown, refuses_one_in, asked, at_once, most_at_once } = &*self.0;
-        let number = asked.fetch_add(1, Ordering::SeqCst) as u64;
-        // In pseudorandom order.
-        let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
-        if *refuses_one_in > 0 && hash.is_multiple_of(*refuses_one_in as u64) {
-            return Err(HttpError::no_connection("one of several hosts is down"));
-        }
-        most_at_once.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-        let _leaves = Leaves(at_once);
-        sleep(*takes).await;
-        let unknown = *unknown.lock().unwrap();
-        let body = std::str::from_utf8(request.body()).unwrap();
-        let token = body["token=".len()..].split('&').next().unwrap();
-        let (status, answer) = match token.split_once('-').map_or(unknown, |(word, _)| word) {
-            "good" => {
-                let mut answer = active();
-                answer["exp"] = json!(NOW + 100_000);
-                (200, answer)
+    fn send(&self, request: Request<Bytes>, _: usize) -> HttpFuture<'_> {
+        HttpFuture::new(async move {
+            let Inner { takes, unknown, refuses_one_in, asked, at_once, most_at_once } = &*self.0;
+            let number = asked.fetch_add(1, Ordering::SeqCst) as u64;
+            // In pseudorandom order.
+            let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
+            if *refuses_one_in > 0 && hash.is_multiple_of(*refuses_one_in as u64) {
+                return Err(HttpError::no_connection("one of several hosts is down"));
             }
-            "inactive" => (200, json!({"active": false})),
-            "hang" => std::future::pending().await,
-            status => (status.parse().unwrap(), json!({})),
-        };
-        Ok(Response::builder().status(status).body(answer.to_string().into()).unwrap())
+            most_at_once.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            let _leaves = Leaves(at_once);
+            sleep(*takes).await;
+            let unknown = *unknown.lock().unwrap();
+            let body = std::str::from_utf8(request.body()).unwrap();
+            let token = body["token=".len()..].split('&').next().unwrap();
+            let (status, answer) = match token.split_once('-').map_or(unknown, |(word, _)| word) {
+                "good" => {
+                    let mut answer = active();
+                    answer["exp"] = json!(NOW + 100_000);
+                    (200, answer)
+                }
+                "inactive" => (200, json!({"active": false})),
+                "hang" => std::future::pending().await,
+                status => (status.parse().unwrap(), json!({})),
+            };
+            Ok(Response::builder().status(status).body(answer.to_string().into()).unwrap())
+        })
     }
 }
 
