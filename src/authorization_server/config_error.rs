@@ -27,6 +27,12 @@ pub enum ConfigError {
     /// A default scope, or a scope of a resource, is not a known scope.
     #[error("unknown scope `{0}`: it is not in .known_scopes(…); add it there, or remove it")]
     UnknownScope(String),
+    /// The clock of the server is not that of its key ring, so that it could not tell when it must stop signing.
+    #[error(
+        "the clock of the server and that of its key ring differ by more than 5 seconds; give the same clock to both, with \
+             AuthorizationServerBuilder::clock and KeyManagerBuilder::clock"
+    )]
+    KeyRingClock,
     /// The public URL is invalid.
     #[error("invalid public URL: {0}")]
     PublicUrl(InvalidIssuer),

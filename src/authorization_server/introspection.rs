@@ -12,7 +12,7 @@ use super::authenticate::AuthenticatedClient;
 use super::error::{Fault, TokenError};
 use super::head::Head;
 use super::json_response::json;
-use super::token::TokenPipeline;
+use super::token::{Minter, TokenPipeline};
 use super::token_query::TokenQuery;
 use crate::clock::UnixTime;
 use crate::event::Outcome;
@@ -92,22 +92,25 @@ impl TokenPipeline {
         if !as_jwt {
             return Ok(json(StatusCode::OK, &members));
         }
+        let now = self.minter.clock.now();
         let claims = Claims {
             iss: self.minter.issuer.as_str(),
             aud: introspection.caller.id().as_str(),
-            iat: UnixTime::now(&*self.minter.clock).as_secs(),
+            iat: UnixTime::at(now).as_secs(),
             token_introspection: members,
         };
         let payload = serde_json::to_vec(&claims).map_err(TokenError::unavailable)?;
-        let signing = {
+        let (signature, key) = {
             let keys = self.minter.keys.current();
-            keys.signing_key().map_err(TokenError::unavailable)?.start_as(TYPE, &payload)
+            let key = keys.signing_key_at(now).map_err(TokenError::unavailable)?;
+            match key.start_as(TYPE, &payload) {
+                Signing::Done(signed) => return Ok(jwt(signed.map_err(TokenError::unsigned)?)),
+                Signing::Waiting(signature) => (signature, key.verifying_key()),
+            }
         };
-        let signed = match signing {
-            Signing::Done(signed) => signed,
-            Signing::Waiting(signature) => signature.await,
-        };
-        Ok(jwt(signed.map_err(TokenError::unsigned)?))
+        let signed = signature.await.map_err(TokenError::unsigned)?;
+        Minter::check_still_trusted(&self.minter.keys, &key)?;
+        Ok(jwt(signed))
     }
 }
 

@@ -27,7 +27,7 @@ struct Site {
 impl Site {
     fn new(key: SigningKey) -> Self {
         let (keys, secret) = (KeyRing::limited(KeySnapshot::new(key), None), ClientSecret::generate().unwrap());
-        let clients = MemoryStore::try_from([Client::new("billing", &secret).audience(API)]).unwrap();
+        let clients = MemoryStore::try_from([Client::new("billing", &secret).audience(API).introspects(API)]).unwrap();
         let server = AuthorizationServer::builder("https://auth.example.com", keys.clone(), clients)
             .introspection_path("/introspect")
             .reuse_tokens(90)
@@ -51,6 +51,23 @@ impl Site {
         let body = response.into_body().collect().await.unwrap().to_bytes();
         let json: Value = serde_json::from_slice(&body).unwrap();
         Ok(json["access_token"].as_str().unwrap().to_owned())
+    }
+
+    /// Returns a signed introspection answer, for a token that is not active.
+    async fn introspection(&self) -> Result<String, TokenError> {
+        let pair = format!("billing:{}", self.secret.expose());
+        let pair = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pair);
+        let request = Request::post("/introspect")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("accept", "application/token-introspection+jwt")
+            .header("authorization", format!("Basic {pair}"))
+            .body(Full::new(Bytes::from_static(b"token=unknown")))
+            .unwrap();
+        let response = self.server.introspection_service().oneshot(request).await.unwrap();
+        if let Some(error) = response.extensions().get::<TokenError>() {
+            return Err(error.clone());
+        }
+        Ok(String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap())
     }
 
     /// Returns the `kid`s of the key set with its entity tag, and the algorithms of the metadata.
@@ -149,6 +166,33 @@ async fn a_key_that_is_removed_while_it_signs_issues_no_token_and_the_next_reque
     assert!(error.to_string().contains("removed from the ring while it signed"), "{error}");
     let token = site.token().await.unwrap();
     assert!(site.server.verifier(API).unwrap().verify_now(&token).is_ok());
+}
+
+#[tokio::test]
+async fn a_key_that_is_removed_while_it_signs_an_introspection_answer_signs_none() {
+    let key = Arc::new(SigningKey::generate(Algorithm::ES256).unwrap());
+    let held = Held { key: key.clone(), asked: Arc::default(), go: Arc::default() };
+    let site = Arc::new(Site::new(SigningKey::from_signer(held.clone(), SignerLimits::default()).unwrap()));
+    for (is_removed, asked) in [(false, 1), (true, 2)] {
+        let request = {
+            let site = site.clone();
+            tokio::spawn(async move { site.introspection().await })
+        };
+        while held.asked.load(Ordering::SeqCst) < asked {
+            tokio::task::yield_now().await;
+        }
+        if is_removed {
+            site.keys.replace(KeySnapshot::new(SigningKey::generate(Algorithm::ES256).unwrap()));
+        }
+        held.go.notify_one();
+        match request.await.unwrap() {
+            Ok(answer) => assert!(!is_removed && answer.split('.').count() == 3, "{answer}"),
+            Err(error) => {
+                assert!(is_removed && error.to_string().contains("removed from the ring while it signed"), "{error}");
+            }
+        }
+    }
+    assert_eq!(site.introspection().await.unwrap().split('.').count(), 3);
 }
 
 #[tokio::test]

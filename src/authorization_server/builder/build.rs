@@ -1,6 +1,7 @@
 //! [`AuthorizationServerBuilder::build`]: checks all settings, and creates the parts of the server.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
 
@@ -22,7 +23,7 @@ use crate::issuer::Issuer;
 use crate::keys::KeySnapshot;
 use crate::registration::ClientRules;
 use crate::revocation::Revocations;
-use crate::timing::CLIENT_CHANGE_RETENTION;
+use crate::timing::{CLIENT_CHANGE_RETENTION, CLOCK_SKEW};
 use crate::token_lifetime::TokenLifetime;
 use crate::transport::Document;
 use crate::uri::PlainHttp;
@@ -41,6 +42,9 @@ impl AuthorizationServerBuilder {
                      gets tokens until its cache entry expires, and its tokens work until they expire; create revocations with \
                      Revocations::follow(…) and set them with .revocations(…)"
             );
+        }
+        if self.keys.current().clock_of_lease().is_some_and(|ring| differ(ring, self.clock.now()) > CLOCK_SKEW) {
+            return Err(ConfigError::KeyRingClock);
         }
         let issuer = Issuer::new(&self.issuer, self.plain_http)?;
         let lifetime = TokenLifetime::new(self.lifetime).map_err(ConfigError::Lifetime)?;
@@ -232,4 +236,8 @@ fn public_url(
 fn challenge(issuer: &Issuer) -> Result<HeaderValue, ConfigError> {
     let challenge = format!("Basic realm=\"{issuer}\", charset=\"UTF-8\"");
     HeaderValue::try_from(challenge).map_err(|error| ConfigError::Document(error.to_string()))
+}
+
+fn differ(one: SystemTime, other: SystemTime) -> Duration {
+    one.duration_since(other).unwrap_or_else(|error| error.duration())
 }

@@ -108,9 +108,9 @@ impl Minter {
 
     /// Signs a token. The key is selected once, and its name, its checks and its signature are those of the same key.
     pub(super) fn mint(&self, grant: &Grant) -> Result<Minted, TokenError> {
-        let keys = self.keys.current();
-        let key = keys.signing_key().map_err(|error| TokenError::unavailable(error).of(grant.client().id()))?;
-        let Date { issued_at, marked } = self.date(grant.client(), key.key_id())?;
+        let (keys, now) = (self.keys.current(), self.clock.now());
+        let key = keys.signing_key_at(now).map_err(|error| TokenError::unavailable(error).of(grant.client().id()))?;
+        let Date { issued_at, marked } = self.date(grant.client(), key.key_id(), UnixTime::at(now))?;
         let id = TokenId::generate(&*self.random, marked.map(|marked| marked.mark))?;
         let expires_at = issued_at.after(grant.lifetime().to_duration());
         let expires_at = marked.map_or(expires_at, |marked| marked.expires_by.min(expires_at));
@@ -144,16 +144,24 @@ impl Minter {
                 Ok(Minted::Later(Box::pin(async move {
                     let text =
                         TokenText::New(signature.await.map_err(|error| TokenError::unsigned(error).of(&client))?);
-                    // The key may have been removed from the ring in the meantime, for example because it leaked.
-                    if !keys.current().accepts(&key) {
-                        let detail =
-                            "the key was removed from the ring while it signed; the next request gets another key";
-                        return Err(TokenError::new(Fault::UNAVAILABLE).of(&client).detailed(detail));
-                    }
+                    Self::check_still_trusted(&keys, &key).map_err(|error| error.of(&client))?;
                     Ok(AccessToken { text, id, issued_at, expires_in, key })
                 })))
             }
         }
+    }
+
+    /// Checks a key whose signature took a while: it may have been removed from the ring in the meantime, for example because it
+    /// leaked.
+    pub(in crate::authorization_server) fn check_still_trusted(
+        keys: &KeyRing,
+        key: &VerifyingKey,
+    ) -> Result<(), TokenError> {
+        if keys.current().accepts(key) {
+            return Ok(());
+        }
+        let detail = "the key was removed from the ring while it signed; the next request gets another key";
+        Err(TokenError::new(Fault::UNAVAILABLE).detailed(detail))
     }
 
     /// Returns whether the key of a token that this server signed is still trusted, and the token is known not to be revoked.
@@ -169,8 +177,7 @@ impl Minter {
     /// Returns the issue time of a new token: now, or after the last revocation of the client, at most three seconds
     /// ahead, which verifiers accept. A token is dated soon after the client store returned the client, so that the
     /// revocation of a removed client covers it.
-    fn date(&self, client: &AuthenticatedClient, key_id: &str) -> Result<Date, TokenError> {
-        let now = UnixTime::now(&*self.clock);
+    fn date(&self, client: &AuthenticatedClient, key_id: &str, now: UnixTime) -> Result<Date, TokenError> {
         let Some(revocations) = &self.revocations else { return Ok(Date::usual(now)) };
         if revocations.has_key(key_id) {
             let detail = "the signing key is revoked with all its tokens; give the server another key";

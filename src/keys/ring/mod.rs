@@ -169,6 +169,14 @@ impl KeyRing {
         shared.install(additional.iter().cloned().fold(snapshot, |keys, key| keys.also_trusting(key)));
     }
 
+    /// Reads the ring as the signature of a token does, for benchmarks (feature `test-util`).
+    #[cfg(any(test, feature = "test-util"))]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn has_signing_key_at(&self, now: std::time::SystemTime) -> bool {
+        self.current().signing_key_at(now).is_ok()
+    }
+
     /// Returns the JSON Web Key Set (RFC 7517 §5).
     #[cfg(test)]
     pub(crate) fn to_jwk_set(&self) -> jsonwebtoken::jwk::JwkSet {

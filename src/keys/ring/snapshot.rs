@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::lease::Lease;
 use super::trust::{Trust, TrustLevel};
@@ -137,7 +137,21 @@ impl KeySnapshot {
         }
     }
 
-    /// Returns the key that signs.
+    /// Returns the key that signs, at a time by the clock of the ring. It costs a load and a comparison.
+    #[inline]
+    pub(crate) fn signing_key_at(&self, now: SystemTime) -> Result<&Arc<SigningKey>, NoSigningKey> {
+        match &self.lease {
+            Some(lease) if !lease.is_usable_at(now) => Err(CUT_OFF),
+            _ => self.signing.as_ref().map_err(Clone::clone),
+        }
+    }
+
+    /// Returns the time by the clock of the ring, if it has a lease.
+    pub(crate) fn clock_of_lease(&self) -> Option<SystemTime> {
+        self.lease.as_ref().map(|lease| lease.now().wall)
+    }
+
+    /// Returns the key that signs now.
     pub(crate) fn signing_key(&self) -> Result<&Arc<SigningKey>, NoSigningKey> {
         match &self.lease {
             Some(lease) if !lease.is_usable() => Err(CUT_OFF),

@@ -135,7 +135,7 @@ impl KeyManagerBuilder {
     }
 
     /// Sets the wall clock that, together with the monotonic one, tells when the lease ends. The default is that of the operating
-    /// system. Steps of keys go by the clock of the store.
+    /// system. Steps of keys go by the clock of the store. Give the same clock to a server with this ring.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.0.clock = Arc::new(clock);
         self
