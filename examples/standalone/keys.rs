@@ -150,12 +150,13 @@ impl ServiceKeys {
         }
     }
 
-    /// Takes the steps that are due after a key file was replaced.
+    /// Takes the steps that are due after a key file was replaced or put into the folder.
     pub(crate) fn look(&self) {
         let Self::File(settings, file) = self else { return };
         let is_rotating = file.ring().key_ids().count() > 1 + settings.trusted.len();
-        if is_rotating && let Err(error) = self.read_again() {
-            tracing::error!(error, "could not read the key file again; the keys do not change");
+        // A folder is watched. A file is read again by a reload only. An error is logged once, and changes nothing.
+        if is_rotating || settings.path.is_dir() {
+            let _ = self.read_again();
         }
     }
 

@@ -105,6 +105,32 @@ fn a_key_file_that_was_replaced_is_read_again_at_a_reload_and_the_old_key_stays_
 }
 
 #[test]
+fn a_key_that_is_put_into_the_folder_is_published_and_a_restart_keeps_all_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let setting = format!("load_or_create = {:?}", folder.path().display().to_string());
+    let config = file("key-folder", &GOOD.replace("generate = \"ES256\"", &setting));
+    let environment = [("TCC_STORE", "memory:")];
+    let mut service = Service::start_with(&config, &environment);
+    let first = service.key_ids();
+    assert_eq!(first.len(), 1);
+    let token = service.token();
+
+    let path = folder.path().join("next.pem");
+    fs::write(&path, "half a key").unwrap();
+    assert_eq!(service.reload(), FAILED);
+    assert_eq!(service.key_ids(), first);
+    let key = SigningKey::generate(Algorithm::EdDSA).unwrap();
+    fs::write(&path, key.to_pkcs8_pem().unwrap().expose()).unwrap();
+    assert_eq!(service.reload(), DONE);
+    let both = [first[0].as_str(), key.key_id()];
+    assert_eq!(service.key_ids(), both);
+    drop(service);
+    let service = Service::start_with(&config, &environment);
+    assert_eq!(service.key_ids(), both, "the new key was written too recently to sign");
+    assert_eq!(service.reads(&token), "200");
+}
+
+#[test]
 fn a_reload_keeps_a_generated_key_although_the_trusted_keys_change() {
     let mut service = Service::start("generated-trust", &[("TCC_STORE", "memory:")]);
     let first = service.key_ids();

@@ -1,16 +1,22 @@
-//! [`KeyFile`]: the key of a single process in a file, which can be replaced while the process runs.
+//! [`KeyFile`]: the keys of a single process in a file or a folder, which can change while the process runs.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::sleep;
+
 use super::KeyRingError;
 use super::document::PrivateKeys;
+use super::key_folder::{self, Found};
 use super::lifecycle::{KeyState, RingState, Step, Waits};
 use super::settings::waits;
 use super::status::{RingStatus, millis_of};
 use crate::clock::{Clock, SystemClock};
+use crate::event::{Event, EventSender, Outcome};
 use crate::keys::{
     Algorithm, KeyError, KeyRing, KeySnapshot, NoSigningKey, SharedKeys, SigningKey, VerifyingKey, file, saved,
 };
@@ -22,8 +28,17 @@ use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 /// may be valid. Clones share it.
 ///
 /// The process remembers the old key. After a restart, only the key in the file is known: tokens of the old key are refused, and
-/// the new key signs at once. To keep old keys over restarts, or to rotate by a schedule, use a
+/// the new key signs at once. To keep old keys over restarts, use a folder; to rotate by a schedule, use a
 /// [`KeyManager`](super::KeyManager) with a `FileKeyStore` (feature `file`).
+///
+/// # A folder
+///
+/// If the path is that of a folder, each file in it whose name ends in `.pem` contains a key, except for hidden ones. An empty
+/// folder gets a key in `signing.pem`. To rotate, put one more file there: its key takes the same steps. Remove the file of a
+/// key that has retired, now or later; its tokens stay valid. If a file is malformed, for example half written, nothing changes.
+///
+/// After a restart, all keys in the folder are trusted. The file that was written last signs, unless it was written so recently
+/// that a cache may lack its key. [`watch`](Self::watch) reads the folder again and again.
 ///
 /// ```
 /// use tower_client_credentials::keys::rotation::KeyFile;
@@ -38,17 +53,23 @@ use crate::timing::DEFAULT_LONGEST_TOKEN_LIFETIME;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct KeyFile(Arc<Inner>);
+pub struct KeyFile {
+    ring: KeyRing,
+    inner: Arc<Inner>,
+}
 
 struct Inner {
     settings: KeyFileBuilder,
-    ring: KeyRing,
     state: Mutex<Loaded>,
 }
 
-struct Loaded {
-    state: RingState,
-    private: PrivateKeys,
+pub(super) struct Loaded {
+    pub(super) state: RingState,
+    pub(super) private: PrivateKeys,
+    /// The names of the keys of a folder that this process has seen.
+    pub(super) seen: HashSet<String>,
+    /// The last reason why the file or folder was refused, so that it is reported once.
+    refused: Option<String>,
 }
 
 /// Builds a [`KeyFile`]. Each setting has a safe default.
@@ -63,6 +84,7 @@ pub struct KeyFileBuilder {
     leeway: Duration,
     margin: Duration,
     clock: Arc<dyn Clock>,
+    events: Option<EventSender>,
 }
 
 impl KeyFileBuilder {
@@ -110,20 +132,49 @@ impl KeyFileBuilder {
         self
     }
 
+    /// Sends an [event](crate::event) to this sender when the file or folder cannot be read. None by default.
+    pub fn events(mut self, events: EventSender) -> Self {
+        self.events = Some(events);
+        self
+    }
+
     /// Loads the key, or creates the file with a new one; see [`SigningKey::load_or_create`] for the guarantees.
     ///
     /// # Errors
     ///
     /// If the file can be neither loaded nor created.
     pub fn open(self) -> Result<KeyFile, KeyError> {
-        let key = match self.algorithm {
-            Some(algorithm) => SigningKey::load_or_create(&self.path, algorithm)?,
-            None => saved::load_or_create(&self.path, Algorithm::ES256)?,
+        let mut loaded = Loaded {
+            state: RingState::new(self.algorithm.unwrap_or(Algorithm::ES256), self.waits()),
+            private: PrivateKeys::new(),
+            seen: HashSet::new(),
+            refused: None,
         };
-        let mut loaded = Loaded { state: RingState::new(key.algorithm(), self.waits()), private: PrivateKeys::new() };
-        loaded.start_with(key, millis_of(self.clock.now()));
+        let now = millis_of(self.clock.now());
+        if self.path.is_dir() {
+            loaded.start_with_all(self.folder()?, now);
+        } else {
+            loaded.start_with(self.create(&self.path)?, now);
+        }
         let ring = KeyRing::limited(loaded.snapshot(&self), Some(self.longest_token));
-        Ok(KeyFile(Arc::new(Inner { settings: self, ring, state: Mutex::new(loaded) })))
+        Ok(KeyFile { ring, inner: Arc::new(Inner { settings: self, state: Mutex::new(loaded) }) })
+    }
+
+    /// Reads the keys in the folder, and creates one if there is none.
+    fn folder(&self) -> Result<Vec<Found>, KeyError> {
+        let found = key_folder::read(&self.path, self.algorithm)?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        self.create(&self.path.join("signing.pem"))?;
+        key_folder::read(&self.path, self.algorithm)
+    }
+
+    fn create(&self, path: &Path) -> Result<SigningKey, KeyError> {
+        match self.algorithm {
+            Some(algorithm) => SigningKey::load_or_create(path, algorithm),
+            None => saved::load_or_create(path, Algorithm::ES256),
+        }
     }
 
     fn waits(&self) -> Waits {
@@ -142,7 +193,7 @@ impl KeyFileBuilder {
 }
 
 impl KeyFile {
-    /// Returns the settings of a key in this file.
+    /// Returns the settings of a key in this file, or of the keys in this folder.
     pub fn builder(path: impl AsRef<Path>) -> KeyFileBuilder {
         KeyFileBuilder {
             path: path.as_ref().to_owned(),
@@ -153,39 +204,97 @@ impl KeyFile {
             leeway: Duration::from_secs(5),
             margin: Duration::from_secs(60),
             clock: Arc::new(SystemClock),
+            events: None,
         }
     }
 
     /// Returns the ring, for an [`AuthorizationServer`](crate::authorization_server::AuthorizationServer).
     #[must_use]
     pub fn ring(&self) -> KeyRing {
-        self.0.ring.clone()
+        self.ring.clone()
     }
 
-    /// Reads the file, takes the steps that are due, and returns the keys. Call it when the file was replaced, and then once in
-    /// a while, for example every minute: a new key signs at the first call after it may.
+    /// Reads the file or folder, takes the steps that are due, and returns the keys. Call it when a file was replaced or added,
+    /// and then once in a while, for example every minute: a new key signs at the first call after it may.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, or contains a key that signed before and retires. The ring then does not change.
+    /// If a file cannot be read, or contains a key that signed before and retires. The ring then does not change. The first
+    /// error of each kind is also logged, and an event.
     pub fn reload(&self) -> Result<RingStatus, KeyRingError> {
-        let settings = &self.0.settings;
-        let key = settings.read()?;
+        self.inner.reload(&self.ring)
+    }
+
+    /// Calls [`reload`](Self::reload) every `interval` in the background, until the last clone of the ring is dropped or the task is
+    /// aborted. Errors are logged, and sent as [events](KeyFileBuilder::events).
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime.
+    pub fn watch(&self, interval: Duration) -> JoinHandle<()> {
+        let (inner, ring) = (self.inner.clone(), self.ring.downgrade());
+        tokio::spawn(async move {
+            loop {
+                sleep(interval.max(SHORTEST_INTERVAL)).await;
+                let Some(ring) = ring.upgrade() else { return };
+                let inner = inner.clone();
+                // The result was logged. A panic of the reload would be a mistake of ours; the keys stay as they are.
+                let _ = spawn_blocking(move || inner.reload(&ring)).await;
+            }
+        })
+    }
+}
+
+/// The shortest time between two looks, so that an interval of 0 does not use a core.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+impl Inner {
+    fn reload(&self, ring: &KeyRing) -> Result<RingStatus, KeyRingError> {
         let mut loaded = self.lock();
-        let steps = loaded.take(key, millis_of(settings.clock.now()))?;
-        if !steps.is_empty() {
-            self.0.ring.replace(loaded.snapshot(settings));
+        match self.take(&mut loaded) {
+            Ok(steps) => {
+                loaded.refused = None;
+                if !steps.is_empty() {
+                    ring.replace(loaded.snapshot(&self.settings));
+                }
+                for Step { key_id, state } in &steps {
+                    let step = state.map_or("removed", KeyState::name);
+                    tracing::info!(path = %self.settings.path.display(), key_id, step, "a key took a step");
+                    metrics::key_step(step);
+                }
+                Ok(RingStatus::of(&loaded.state, None, Vec::new(), Vec::new()))
+            }
+            Err(error) => {
+                self.report(&mut loaded, error.to_string());
+                Err(error.into())
+            }
         }
-        for Step { key_id, state } in &steps {
-            let step = state.map_or("removed", KeyState::name);
-            tracing::info!(path = %settings.path.display(), key_id, step, "a key took a step");
-            metrics::key_step(step);
+    }
+
+    fn take(&self, loaded: &mut Loaded) -> Result<Vec<Step>, KeyError> {
+        let (settings, now) = (&self.settings, millis_of(self.settings.clock.now()));
+        if settings.path.is_dir() {
+            loaded.take_all(key_folder::read(&settings.path, settings.algorithm)?, now)
+        } else {
+            loaded.take(settings.read()?, now)
         }
-        Ok(RingStatus::of(&loaded.state, None, Vec::new(), Vec::new()))
+    }
+
+    fn report(&self, loaded: &mut Loaded, reason: String) {
+        if loaded.refused.as_ref() == Some(&reason) {
+            return;
+        }
+        tracing::error!(reason, "cannot read the keys again; they do not change");
+        if let Some(events) = &self.settings.events {
+            let (at, extensions) = (self.settings.clock.now(), http::Extensions::new());
+            let outcome = Outcome::KeyRingRefused { reason: reason.clone() };
+            events.send(Event { at, outcome, client_id: None, extensions });
+        }
+        loaded.refused = Some(reason);
     }
 
     fn lock(&self) -> MutexGuard<'_, Loaded> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -201,16 +310,16 @@ impl Loaded {
     }
 
     /// Takes the steps that are due with this key in the file.
-    fn take(&mut self, key: SigningKey, now: u64) -> Result<Vec<Step>, KeyRingError> {
+    fn take(&mut self, key: SigningKey, now: u64) -> Result<Vec<Step>, KeyError> {
         let key_id = key.key_id().to_owned();
         let state = self.state.entry(&key_id).map(|entry| entry.state);
         if matches!(state, Some(KeyState::Retired | KeyState::Distrusted)) {
-            return Err(KeyRingError::Key(KeyError::new(format!(
+            return Err(KeyError::new(format!(
                 "the key `{key_id}` in the file signed before and retires; put a new key there"
-            ))));
+            )));
         }
         // A key that was published and never signed is no longer wanted.
-        let mut steps = self.state.remove_unsigned_but(&key_id);
+        let mut steps = self.state.remove_unsigned(|other| other != key_id);
         if state.is_none() {
             // A ring in a file remembers no distrusted key, so this is never refused.
             steps.extend(self.state.publish(key.verifying_key(), now).unwrap_or_default());
@@ -226,7 +335,7 @@ impl Loaded {
     }
 
     /// This process is the only one, so it has every change at once.
-    fn saved(&mut self, now: u64) {
+    pub(super) fn saved(&mut self, now: u64) {
         self.state.version = self.state.version.saturating_add(1);
         self.state.observe(now, self.state.version);
         let state = &self.state;
@@ -252,8 +361,8 @@ impl Loaded {
 impl fmt::Debug for KeyFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyFile")
-            .field("path", &self.0.settings.path)
-            .field("ring", &self.0.ring)
+            .field("path", &self.inner.settings.path)
+            .field("ring", &self.ring)
             .finish_non_exhaustive()
     }
 }

@@ -257,9 +257,16 @@ impl RingState {
         self.remove_where(|entry| entry.state == KeyState::Published && entry.public.algorithm() != algorithm)
     }
 
-    /// Removes all published keys that have not signed, except for this key.
-    pub(super) fn remove_unsigned_but(&mut self, key_id: &str) -> Vec<Step> {
-        self.remove_where(|entry| entry.state == KeyState::Published && entry.key_id() != key_id)
+    /// Removes the published keys that have not signed and that `goes` selects by their names.
+    pub(super) fn remove_unsigned(&mut self, goes: impl Fn(&str) -> bool) -> Vec<Step> {
+        self.remove_where(|entry| entry.state == KeyState::Published && goes(entry.key_id()))
+    }
+
+    /// Lets a published key sign without a wait, since an earlier process published it.
+    pub(super) fn start_signing(&mut self, key_id: &str, now: u64) {
+        if self.entry(key_id).is_some_and(|entry| entry.state == KeyState::Published) {
+            self.promote(key_id, now, &mut Vec::new());
+        }
     }
 
     /// Removes a key before the schedule does, if it may go.

@@ -48,6 +48,7 @@ mod history;
 mod keeper;
 mod key_encryption;
 mod key_file;
+mod key_folder;
 mod lifecycle;
 mod manager;
 #[cfg(test)]
