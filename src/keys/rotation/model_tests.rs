@@ -1,8 +1,9 @@
 //! A model of replicas, verifiers and caches around [`RingState`]: whatever happens in whatever order, a valid token is never
 //! refused, and a distrusted key is accepted no longer than its bound. Without any one of the rules, the model fails.
 //!
-//! Replicas reach the store in ticks, unless they are cut off. Their clocks differ by 5 seconds for tokens. Steps of the ring go
-//! by the clock of the store alone, so that other clocks have no part in them.
+//! Replicas reach the store in ticks, unless they are cut off or messages are lost. For tokens, their clocks differ by 5 seconds from
+//! the right time. For everything else, they differ by 30 seconds, and can be set at any time: steps of the ring go by the clock of
+//! the store alone, and a lease by the time that passes.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
@@ -38,14 +39,32 @@ struct Removed {
     stop_when_cut_off: bool,
     catch_up: bool,
     distrust_follows: bool,
+    clock_of_the_store: bool,
+}
+
+/// Which message of an exchange with the store is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loss {
+    Nothing,
+    /// The ring is not read.
+    Everything,
+    /// The ring is read, and the lease is not renewed.
+    Renewal,
+    /// The store takes a step, and the replica does not learn that it did.
+    Answer,
 }
 
 #[derive(Clone, Debug)]
 enum Action {
-    /// Time passes, and the replicas in the mask lose all their messages.
+    /// Time passes, and the replicas in the mask lose messages.
     Tick {
         ticks: u8,
         losing: u8,
+        loss: Loss,
+    },
+    SetClock {
+        replica: usize,
+        offset: i64,
     },
     Issue {
         replica: usize,
@@ -76,9 +95,11 @@ enum Action {
 
 fn action() -> impl Strategy<Value = Action> {
     let skew = || -5_000..=5_000_i64;
+    let loss = prop_oneof![Just(Loss::Everything), Just(Loss::Renewal), Just(Loss::Answer)];
     prop_oneof![
-        8 => (1..=12_u8, 0..8_u8).prop_map(|(ticks, losing)| Action::Tick { ticks, losing }),
-        4 => Just(Action::Tick { ticks: 4, losing: 0 }),
+        8 => (1..=12_u8, 0..8_u8, loss).prop_map(|(ticks, losing, loss)| Action::Tick { ticks, losing, loss }),
+        4 => Just(Action::Tick { ticks: 4, losing: 0, loss: Loss::Nothing }),
+        2 => (0..REPLICAS, -30_000..=30_000_i64).prop_map(|(replica, offset)| Action::SetClock { replica, offset }),
         8 => (0..REPLICAS, skew(), prop_oneof![Just(LONGEST_TOKEN), 1_000..=LONGEST_TOKEN])
             .prop_map(|(replica, skew, life)| Action::Issue { replica, skew, life }),
         12 => (0..CACHES, 0..REPLICAS, 0..8_usize, skew())
@@ -107,8 +128,10 @@ struct Replica {
     runs: bool,
     is_cut: bool,
     has: Option<RingState>,
-    /// The time of the last renewal that was requested.
-    renewed: Option<u64>,
+    /// How much its clock is ahead.
+    offset: i64,
+    /// The time of the last renewal that was requested, and that of its clock.
+    renewed: Option<(u64, i64)>,
     looked_at: u64,
 }
 
@@ -130,6 +153,10 @@ struct Model {
     distrusted: HashMap<String, u64>,
     /// The keys that replaced a distrusted one before every verifier could have them.
     early: HashSet<String>,
+    /// The last time at which a replica served a key set without this key.
+    missing: HashMap<String, u64>,
+    /// The first step that was too early.
+    violation: Option<String>,
     created: usize,
     rotations: usize,
 }
@@ -151,6 +178,8 @@ impl Model {
             tokens: Vec::new(),
             distrusted: HashMap::new(),
             early: HashSet::new(),
+            missing: HashMap::new(),
+            violation: None,
             created: 0,
             rotations: 0,
         };
@@ -160,40 +189,82 @@ impl Model {
 
     fn start(&mut self, number: usize) {
         if !self.replicas[number].runs {
-            self.replicas[number] = Replica { runs: true, is_cut: self.replicas[number].is_cut, ..Replica::default() };
-            self.look(number);
+            let Replica { is_cut, offset, .. } = self.replicas[number];
+            self.replicas[number] = Replica { runs: true, is_cut, offset, ..Replica::default() };
+            self.look(number, Loss::Nothing);
         }
     }
 
     fn is_usable(&self, number: usize) -> bool {
         let replica = &self.replicas[number];
-        let in_time = replica.renewed.is_some_and(|renewed| self.now - renewed < USABLE);
+        // By the clock that shows more, as `Moment::since`.
+        let wall = self.now.cast_signed() + replica.offset;
+        let in_time = replica
+            .renewed
+            .is_some_and(|(at, wall_at)| self.now - at < USABLE && wall - wall_at < USABLE.cast_signed());
         replica.runs && replica.has.is_some() && (in_time || self.removed.stop_when_cut_off)
     }
 
     /// One exchange with the store, as `Keeper::refresh` does it.
-    fn look(&mut self, number: usize) {
-        if !self.replicas[number].runs || self.replicas[number].is_cut {
+    fn look(&mut self, number: usize, loss: Loss) {
+        if !self.replicas[number].runs || self.replicas[number].is_cut || loss == Loss::Everything {
             return;
         }
         let was_usable = self.is_usable(number);
         if !(self.removed.catch_up && !was_usable && self.replicas[number].has.is_some()) {
             self.replicas[number].has = Some(self.stored.clone());
         }
-        self.replicas[number].renewed = Some(self.now);
         self.replicas[number].looked_at = self.now;
+        if loss == Loss::Renewal {
+            return;
+        }
+        self.replicas[number].renewed = Some((self.now, self.now.cast_signed() + self.replicas[number].offset));
         let version = self.replicas[number].has.as_ref().unwrap().version;
         self.leases.insert(number, (version, self.now + LEASE));
-        self.save(number, |_, _| {});
+        self.save(number, loss, |_, _| {});
+    }
+
+    /// Notes which replicas serve key sets without a trusted key of the ring.
+    fn observe_key_sets(&mut self) {
+        let keys = trusted(&self.stored);
+        for number in 0..REPLICAS {
+            let Some(has) = self.replicas[number].has.as_ref().filter(|_| self.is_usable(number)) else { continue };
+            let served = trusted(has);
+            for key_id in keys.iter().filter(|key_id| !served.contains(key_id)) {
+                self.missing.insert(key_id.clone(), self.now);
+            }
+        }
+    }
+
+    /// Checks the steps from the stored ring to the next one against what caches and verifiers can have, whatever the ring knows.
+    fn check_steps(&mut self, next: &RingState) {
+        for before in &self.stored.keys {
+            let key_id = before.key_id();
+            let after = next.entry(key_id).map(|entry| entry.state);
+            let is_signing = before.state == KeyState::Published && after == Some(KeyState::Signing);
+            let since = self.missing.get(key_id).copied().unwrap_or(before.since);
+            if is_signing && !self.early.contains(key_id) && self.now - since < MAX_AGE {
+                self.violation =
+                    Some(format!("{key_id} signs {} ms after a cache got a set without it", self.now - since));
+            }
+            let is_removed = before.state == KeyState::Retired && after.is_none();
+            let is_valid = |token: &Token| {
+                token.key_id == key_id && self.now.cast_signed() - 5_000 < token.expires + LEEWAY.cast_signed()
+            };
+            if is_removed && self.tokens.iter().any(is_valid) {
+                self.violation = Some(format!("{key_id} is removed while a token of it is valid"));
+            }
+        }
     }
 
     /// Takes the steps that are due, after a change of the ring.
-    fn save(&mut self, number: usize, change: impl FnOnce(&mut RingState, u64)) {
-        let now = self.now;
+    fn save(&mut self, number: usize, loss: Loss, change: impl FnOnce(&mut RingState, u64)) {
         let mut state = self.stored.clone();
-        let live = self.leases.iter().filter(|(_, (_, end))| *end > now);
+        let live = self.leases.iter().filter(|(_, (_, end))| *end > self.now);
         let lowest = live.map(|(_, (version, _))| *version).min().unwrap_or(0);
         let lowest = if self.removed.wait_for_replicas { u64::MAX } else { lowest };
+        let own_clock = self.now.saturating_add_signed(self.replicas[number].offset);
+        let now = if self.removed.clock_of_the_store { own_clock } else { self.now };
         let observed = state.observe(now, lowest);
         change(&mut state, now);
         let mut created = self.created;
@@ -210,28 +281,33 @@ impl Model {
             return;
         }
         self.rotations += usize::from(signing(&state) != signing(&self.stored));
+        self.check_steps(&state);
         self.created = created;
         state.version += 1;
+        if loss == Loss::Answer {
+            self.stored = state;
+            return;
+        }
         let replica = &mut self.replicas[number];
         if !(self.removed.catch_up && replica.has.as_ref().is_some_and(|has| has.version + 1 < state.version)) {
             replica.has = Some(state.clone());
-            self.leases.insert(number, (state.version, now + LEASE));
+            self.leases.insert(number, (state.version, self.now + LEASE));
         }
         self.stored = state;
     }
 
     fn act(&mut self, action: &Action) -> Result<(), String> {
         match action {
-            Action::Tick { ticks, losing } => {
+            Action::Tick { ticks, losing, loss } => {
                 for _ in 0..*ticks {
                     self.now += TICK;
                     for number in 0..REPLICAS {
-                        if losing >> number & 1 == 0 {
-                            self.look(number);
-                        }
+                        self.look(number, if losing >> number & 1 == 0 { Loss::Nothing } else { *loss });
                     }
+                    self.observe_key_sets();
                 }
             }
+            Action::SetClock { replica, offset } => self.replicas[*replica].offset = *offset,
             Action::Issue { replica, skew, life } => self.issue(*replica, *skew, *life),
             Action::Verify { cache, from, token, skew } => return self.verify(*cache, *from, *token, *skew),
             Action::VerifyLocally { replica, token, skew } => return self.verify_locally(*replica, *token, *skew),
@@ -240,9 +316,9 @@ impl Model {
             Action::Kill(number) => self.replicas[*number].runs = false,
             Action::Start(number) => self.start(*number),
             Action::Rotate(number) => {
-                self.look(*number);
+                self.look(*number, Loss::Nothing);
                 if self.is_usable(*number) && !self.replicas[*number].is_cut {
-                    self.save(*number, |state, now| drop(state.rotate_now(now)));
+                    self.save(*number, Loss::Nothing, |state, now| drop(state.rotate_now(now)));
                 }
             }
             Action::Distrust { replica, key } => self.distrust(*replica, *key),
@@ -296,7 +372,7 @@ impl Model {
     }
 
     fn distrust(&mut self, number: usize, key: usize) {
-        self.look(number);
+        self.look(number, Loss::Nothing);
         if !self.is_usable(number) || self.replicas[number].is_cut {
             return;
         }
@@ -310,7 +386,7 @@ impl Model {
             self.early.insert(KEYS[(self.created + 1) % KEYS.len()].key_id().to_owned());
         }
         if !self.removed.distrust_follows {
-            self.save(number, |state, now| drop(state.distrust(&key_id, now)));
+            self.save(number, Loss::Nothing, |state, now| drop(state.distrust(&key_id, now)));
         }
     }
 }
@@ -324,6 +400,9 @@ fn run(actions: &[Action], removed: Removed) -> Result<Model, String> {
     let mut model = Model::new(removed);
     for action in actions {
         model.act(action)?;
+        if let Some(violation) = model.violation.take() {
+            return Err(violation);
+        }
         let signing = model.stored.keys.iter().filter(|entry| entry.state == KeyState::Signing).count();
         if signing != 1 {
             return Err(format!("{signing} keys sign"));
@@ -362,6 +441,7 @@ fn the_model_fails_without_any_one_of_the_rules_and_rotates_with_all_of_them() {
         Removed { stop_when_cut_off: true, ..none },
         Removed { catch_up: true, ..none },
         Removed { distrust_follows: true, ..none },
+        Removed { clock_of_the_store: true, ..none },
     ] {
         let found = runs().position(|actions| run(&actions, removed).is_err());
         println!("{removed:?}: found by run {found:?}");
