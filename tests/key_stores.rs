@@ -218,42 +218,128 @@ async fn replicas_share_a_ring_in_redis() {
     three_replicas_share_a_ring(|| async { redis(&server.url(), "tcc").await }).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_copy_of_a_store_contains_no_private_key_that_can_be_read() {
-    let folder = tempfile::tempdir().unwrap();
-    let key = || SigningKey::from_pem(common::KEY).unwrap();
-    let publish = async |store: Arc<dyn KeyStore>| {
-        let manager = KeyManager::builder(store, by()).connect().await.unwrap();
-        manager.publish(key()).await.unwrap();
-        assert!(manager.status().keys.iter().any(|found| found.key_id == key().key_id()));
-    };
-    publish(Arc::new(FileKeyStore::new(folder.path().join("ring.json")))).await;
-    // Kept open: SQLite removes its log when it is closed.
-    let sqlite = Arc::new(sqlite(folder.path(), "ring.db").await);
-    publish(sqlite.clone()).await;
+/// A key that the tests know, so that they can search for its private half.
+fn known_key() -> SigningKey {
+    SigningKey::from_pem(common::KEY).unwrap()
+}
 
-    // The private number of the key, which is in DER behind the version and the name of the curve.
-    let body: String = common::KEY.lines().filter(|line| !line.starts_with("--")).collect();
-    let der = STANDARD.decode(&body).unwrap();
+/// Saves the known key in the ring of a store.
+async fn publish_known_key(store: Arc<dyn KeyStore>) -> KeyManager {
+    let manager = KeyManager::builder(store, by()).store_timeout(Duration::from_secs(20)).lease(PATIENCE);
+    let manager = manager.connect().await.unwrap();
+    manager.publish(known_key()).await.unwrap();
+    assert!(manager.status().keys.iter().any(|found| found.key_id == known_key().key_id()));
+    manager
+}
+
+/// The private number of the known key as it would be in raw bytes, PKCS#8, hexadecimal, base64 of any kind, and PEM.
+fn private_forms() -> Vec<Vec<u8>> {
+    let lines: Vec<&str> = common::KEY.lines().filter(|line| !line.starts_with("--")).collect();
+    let der = STANDARD.decode(lines.concat()).unwrap();
+    // In DER it is behind the version and the name of the curve.
     let number = &der[36..68];
     let known: p256::SecretKey = p256::pkcs8::DecodePrivateKey::from_pkcs8_pem(common::KEY).unwrap();
     assert_eq!(number, &known.to_bytes()[..]);
     let hex = number.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-    let mut needles = vec![number.to_vec(), hex.clone().into_bytes(), hex.to_uppercase().into_bytes()];
+    let mut forms = vec![number.to_vec(), hex.clone().into_bytes(), hex.to_uppercase().into_bytes()];
+    // In PEM, the line ends within the number.
+    forms.push(lines[1][..24].as_bytes().to_vec());
     // In base64, the bytes around the number decide about its first and its last character.
     for shift in 0..3 {
         let encoded = STANDARD.encode([&vec![0; shift], number].concat());
         let inner = encoded[4..40].to_owned();
-        needles.extend([inner.replace('+', "-").replace('/', "_").into_bytes(), inner.into_bytes()]);
+        forms.extend([inner.replace('+', "-").replace('/', "_").into_bytes(), inner.into_bytes()]);
     }
-    let (mut files, mut with_public) = (0, 0);
-    for entry in std::fs::read_dir(folder.path()).unwrap() {
-        let Ok(bytes) = std::fs::read(entry.unwrap().path()) else { continue }; // a temporary file
-        let has = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
-        assert!(needles.iter().all(|needle| !has(needle)));
-        files += 1;
-        with_public += usize::from(has(key().key_id().as_bytes()));
+    forms
+}
+
+fn has(bytes: &[u8], part: &[u8]) -> bool {
+    let (Some(first), mut rest) = (part.first(), bytes) else { return true };
+    while let Some(place) = rest.iter().position(|byte| byte == first) {
+        if rest[place..].starts_with(part) {
+            return true;
+        }
+        rest = &rest[place + 1..];
     }
-    assert!(files >= 2 && with_public >= 2, "{files} files, of which {with_public} contain the key at all");
-    drop(sqlite);
+    false
+}
+
+/// Searches all files in a folder and those below for the private half of the known key. Returns the names of the files that contain
+/// its name, so that it is certain that the search looked at the right bytes.
+fn search(folder: &Path) -> Vec<String> {
+    let (forms, key_id) = (private_forms(), known_key().key_id().to_owned());
+    let (mut folders, mut with_name) = (vec![folder.to_owned()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let Ok(bytes) = std::fs::read(&path) else { continue }; // a temporary file
+            assert!(forms.iter().all(|form| !has(&bytes, form)), "{}", path.display());
+            if has(&bytes, key_id.as_bytes()) {
+                with_name.push(path.display().to_string());
+            }
+        }
+    }
+    with_name
+}
+
+#[test]
+fn the_search_finds_a_private_key_in_each_form() {
+    let known = common::KEY.lines().filter(|line| !line.starts_with("--")).collect::<String>();
+    let der = STANDARD.decode(&known).unwrap();
+    let forms = private_forms();
+    for text in [
+        der.clone(),
+        common::KEY.as_bytes().to_vec(),
+        STANDARD.encode([&[0; 12][..], &der, &[0; 16]].concat()).into_bytes(),
+        STANDARD.encode([&[0; 13][..], &der].concat()).into_bytes(),
+        der.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}")).into_bytes(),
+    ] {
+        assert!(forms.iter().any(|form| has(&text, form)), "{}", String::from_utf8_lossy(&text));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_file_or_of_sqlite_contains_no_private_key_that_can_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(publish_known_key(Arc::new(FileKeyStore::new(folder.path().join("ring.json")))).await);
+    // Kept open: SQLite removes its log when it is closed.
+    let sqlite = Arc::new(sqlite(folder.path(), "ring.db").await);
+    let manager = publish_known_key(sqlite.clone()).await;
+    let found = search(folder.path());
+    assert!(found.iter().any(|name| name.contains("ring.json")), "{found:?}");
+    assert!(found.iter().any(|name| name.contains("ring.db")), "{found:?}");
+    drop((manager, sqlite));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_postgres_contains_no_private_key_that_can_be_read() {
+    let server = Postgres::with(&["fsync=off", "wal_compression=off"]);
+    let manager = publish_known_key(Arc::new(postgres(&server.url()).await)).await;
+    // Postgres compresses long texts, in which nothing could be found.
+    let mut connection = PgConnection::connect(&server.url()).await.unwrap();
+    for statement in ["ALTER TABLE tcc_key_rings ALTER COLUMN document SET STORAGE PLAIN", "CHECKPOINT"] {
+        sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.unwrap();
+        manager.publish(SigningKey::generate(Algorithm::ES256).unwrap()).await.unwrap();
+    }
+    sqlx::raw_sql(AssertSqlSafe("CHECKPOINT".to_owned())).execute(&mut connection).await.unwrap();
+    let found = search(server.folder());
+    assert!(found.iter().any(|name| name.contains("/base/")), "the table: {found:?}");
+    assert!(found.iter().any(|name| name.contains("/pg_wal/")), "the log: {found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_redis_contains_no_private_key_that_can_be_read() {
+    // Compressed, nothing could be found in the dump.
+    let server = Redis::with(&["--appendfsync", "always", "--rdbcompression", "no"]);
+    let manager = publish_known_key(Arc::new(redis(&server.url(), "tcc").await)).await;
+    server.ask("SAVE");
+    until("the dump is written", async || server.folder().join("dump.rdb").exists()).await;
+    let found = search(server.folder());
+    assert!(found.iter().any(|name| name.ends_with("dump.rdb")), "{found:?}");
+    assert!(found.iter().any(|name| name.contains("appendonly")), "{found:?}");
+    drop(manager);
 }

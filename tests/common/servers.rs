@@ -105,6 +105,11 @@ impl Postgres {
         Self::with(&[])
     }
 
+    /// The folder with everything that it writes.
+    pub fn folder(&self) -> &Path {
+        self.0.folder.path()
+    }
+
     /// Starts it with settings, such as `fsync=off`.
     pub fn with(settings: &[&str]) -> Self {
         let mut server = Server::new("postgres", "postgres");
@@ -233,6 +238,11 @@ impl Redis {
         let mut this = Self(server);
         this.restart();
         this
+    }
+
+    /// The folder with everything that it writes.
+    pub fn folder(&self) -> &Path {
+        self.0.folder.path()
     }
 
     pub fn port(&self) -> u16 {
