@@ -9,7 +9,7 @@ use super::admin_error::AdminError;
 
 use super::change_feed::{ChangeFeed, Changes, Cursor};
 use super::client_change::{ClientChange, Revision};
-use super::replay::{Replay, ReplayId, ReplayLog};
+use super::replay::{Replay, ReplayBounds, ReplayId, ReplayLog};
 use super::revocation::Revocation;
 use super::revocation_store::RevocationStore;
 use super::{ClientStore, DynFuture, MemoryStore, StoreFuture};
@@ -84,6 +84,16 @@ impl<T: ReplayLog + ?Sized> ReplayLog for Arc<T> {
         now: SystemTime,
     ) -> StoreFuture<'a, Replay> {
         (**self).check_and_insert(id, expires_at, now)
+    }
+
+    fn check_and_insert_within<'a>(
+        &'a self,
+        id: &'a ReplayId,
+        bounds: ReplayBounds<'a>,
+        expires_at: SystemTime,
+        now: SystemTime,
+    ) -> StoreFuture<'a, Replay> {
+        (**self).check_and_insert_within(id, bounds, expires_at, now)
     }
 }
 

@@ -181,7 +181,7 @@ pub use self::memory::MemoryStore;
 pub use self::postgres::{PostgresSettings, PostgresStore, PostgresStoreBuilder};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisSettings, RedisStore, RedisStoreBuilder};
-pub use self::replay::{Replay, ReplayId, ReplayLog};
+pub use self::replay::{Replay, ReplayBounds, ReplayId, ReplayLog};
 pub use self::revocation::Revocation;
 pub use self::revocation_store::RevocationStore;
 pub use self::secret_rotation::{RotatedSecret, SecretRotation};

@@ -4,6 +4,8 @@ use std::fmt;
 use std::time::SystemTime;
 
 use super::StoreFuture;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+use crate::clock::UnixTime;
 use crate::crypto::sha256;
 
 /// Records the use of one-time credentials, such as the `jti` of a client assertion (RFC 7523 §3), until they expire.
@@ -27,6 +29,69 @@ pub trait ReplayLog: fmt::Debug + Send + Sync + 'static {
         expires_at: SystemTime,
         now: SystemTime,
     ) -> StoreFuture<'a, Replay>;
+
+    /// Records the use of an id like [`check_and_insert`](Self::check_and_insert), unless a bound is reached. Then nothing is
+    /// recorded, except by calls that reach it at the same time.
+    ///
+    /// The server also counts in each process. A store that several processes share counts for all of them, in the same step, if
+    /// it overrides this method, as the stores for Postgres and Redis do. A count may include entries
+    /// for up to 10 seconds after their expiry. The provided method ignores the bounds.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn check_and_insert_within<'a>(
+        &'a self,
+        id: &'a ReplayId,
+        bounds: ReplayBounds<'a>,
+        expires_at: SystemTime,
+        now: SystemTime,
+    ) -> StoreFuture<'a, Replay> {
+        let _ = bounds;
+        self.check_and_insert(id, expires_at, now)
+    }
+}
+
+/// How many entries that have not expired a log may have: those of one owner, and all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayBounds<'a> {
+    owner: &'a str,
+    of_owner: u32,
+    in_all: u32,
+}
+
+impl<'a> ReplayBounds<'a> {
+    /// Creates the bounds for an entry of this owner, such as a client.
+    #[must_use]
+    pub const fn new(owner: &'a str, of_owner: u32, in_all: u32) -> Self {
+        Self { owner, of_owner, in_all }
+    }
+
+    /// Returns the owner of the entry.
+    #[must_use]
+    pub const fn owner(&self) -> &'a str {
+        self.owner
+    }
+
+    /// Returns the maximum number of entries of the owner.
+    #[must_use]
+    pub const fn of_owner(&self) -> u32 {
+        self.of_owner
+    }
+
+    /// Returns the maximum number of all entries.
+    #[must_use]
+    pub const fn in_all(&self) -> u32 {
+        self.in_all
+    }
+}
+
+/// Entries are counted by the time of their expiry, rounded up to whole 10 seconds, so that a count has few parts.
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(super) fn count_end(expires_at: SystemTime) -> SystemTime {
+    const PART: u64 = 10;
+    let end = UnixTime::at(expires_at).as_secs().div_ceil(PART).saturating_mul(PART);
+    UnixTime::from_secs(end).map_or(expires_at, UnixTime::to_system)
 }
 
 /// Whether a one-time credential is used for the first time. Accept it only if this is [`Fresh`](Self::Fresh). Refuse it in
@@ -39,6 +104,10 @@ pub enum Replay {
     Fresh,
     /// The id was already in the log.
     Seen,
+    /// The owner has as many entries as the [bounds](ReplayBounds) allow.
+    OwnerFull,
+    /// The log has as many entries as the [bounds](ReplayBounds) allow.
+    Full,
 }
 
 /// The identity of a one-time credential: a digest of its issuer and its `jti`. It is 32 bytes long for any input.

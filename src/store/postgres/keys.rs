@@ -6,7 +6,7 @@ use sqlx::{Connection as _, PgConnection};
 
 use super::PostgresStore;
 use super::feed::STANDBY;
-use super::schema::LOCK;
+use super::schema::{LOCK, lacks_table};
 use crate::clock::later;
 use crate::keys::rotation::{KeyStore, KeyStoreError, KeyStoreFuture, Replica, StoredRing};
 use crate::store::StoreError;
@@ -39,9 +39,12 @@ const SAVE: &str = "INSERT INTO tcc_key_rings AS own (ring, version, document)
     SELECT $1, $3, $4 WHERE $2 = 0 OR EXISTS (SELECT FROM tcc_key_rings WHERE ring = $1)
     ON CONFLICT (ring) DO UPDATE SET version = excluded.version, document = excluded.document WHERE own.version = $2";
 
-/// The lease begins when the statement runs, which is not before the caller's clock began to count.
+/// The lease begins when the statement runs, which is not before the caller's clock began to count. It does not wait for the lease
+/// of another replica: two that renew at once, after both leases ended, would wait for each other.
 const RENEW: &str = "WITH ended AS (
-        DELETE FROM tcc_key_leases WHERE ends_at < statement_timestamp() AND (ring, replica) <> ($1, $2)
+        DELETE FROM tcc_key_leases WHERE (ring, replica) IN (
+            SELECT ring, replica FROM tcc_key_leases WHERE ends_at < statement_timestamp() AND (ring, replica) <> ($1, $2)
+            FOR UPDATE SKIP LOCKED)
     )
     INSERT INTO tcc_key_leases (ring, replica, version, ends_at, proof)
     VALUES ($1, $2, $3, clock_timestamp() + $4 * interval '1 millisecond', $5)
@@ -79,18 +82,13 @@ impl PostgresStore {
 
     /// Creates the tables, unless the error has another cause than that they do not exist.
     async fn create_key_tables(&self, error: StoreError) -> Result<(), StoreError> {
-        let lacks_tables =
-            std::error::Error::source(&error).is_some_and(|cause| cause.to_string().ends_with(UNDEFINED_TABLE));
-        if lacks_tables {
+        if lacks_table(&error) {
             self.reader.call(async |connection| create_tables(connection).await).await
         } else {
             Err(error)
         }
     }
 }
-
-/// The end of the text of the error for a table that does not exist.
-const UNDEFINED_TABLE: &str = "(42P01)";
 
 async fn create_tables(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;

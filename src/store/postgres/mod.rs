@@ -6,6 +6,7 @@ mod feed;
 mod keys;
 mod pool;
 mod reader;
+mod replays;
 mod revocations;
 mod schema;
 mod wake;

@@ -1,17 +1,15 @@
-//! The feed, the revocations and the used credentials in Postgres.
+//! The feed and the revocations in Postgres.
 
 use std::time::{Duration, SystemTime};
 
 use sqlx::Row as _;
 
 use super::feed::{FeedPage, Fetched, Place, last_told};
+use super::schema::lacks_table;
 use super::{PostgresStore, feed};
 use crate::store::last_write::ToCheck;
-use crate::store::sql::{self, PURGED_AT_ONCE, PURGED_PER_USE, Row, seconds};
-use crate::store::{
-    ChangeFeed, Changes, Cursor, DynFuture, Replay, ReplayId, ReplayLog, Revocation, RevocationStore, StoreError,
-    StoreFuture,
-};
+use crate::store::sql::{self, PURGED_AT_ONCE, Row, seconds};
+use crate::store::{ChangeFeed, Changes, Cursor, DynFuture, Revocation, RevocationStore, StoreError, StoreFuture};
 
 impl ChangeFeed for PostgresStore {
     /// The cursor lists the transactions that were still open. Their rows are returned after they have committed, even if
@@ -85,7 +83,14 @@ impl RevocationStore for PostgresStore {
             let replays = "DELETE FROM tcc_replays WHERE id IN (
             SELECT id FROM tcc_replays WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
             let now = self.clock_check.purge_time(now);
+            let shares = "DELETE FROM tcc_replay_shares WHERE owner IN (
+            SELECT owner FROM tcc_replay_shares WHERE last_end <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)";
             let purged = self.purge_all(feed, seconds(now)).await?;
+            match self.purge_all(shares, sql::replays_until(now)).await {
+                // No credential was counted yet.
+                Err(error) if !lacks_table(&error) => return Err(error),
+                _ => {}
+            }
             Ok(purged + self.purge_all(replays, sql::replays_until(now)).await?)
         })
     }
@@ -130,30 +135,5 @@ impl PostgresStore {
             self.clock_check.compare(before, after, row.clock);
         }
         place.read(page, written, seconds(after))
-    }
-}
-
-impl ReplayLog for PostgresStore {
-    fn check_and_insert<'a>(
-        &'a self,
-        id: &'a ReplayId,
-        expires_at: SystemTime,
-        now: SystemTime,
-    ) -> StoreFuture<'a, Replay> {
-        StoreFuture::new(async move {
-            // One statement cannot change a row twice, so the row of this credential is not removed.
-            let used = "WITH expired AS (DELETE FROM tcc_replays WHERE id IN (
-                SELECT id FROM tcc_replays WHERE expires_at <= $4 AND id <> $1 ORDER BY expires_at LIMIT $5
-                FOR UPDATE SKIP LOCKED))
-            INSERT INTO tcc_replays AS used (id, expires_at) VALUES ($1, $2)
-            ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE used.expires_at <= $3";
-            let purge_until = sql::replays_until(self.clock_check.purge_time(now));
-            let written = self.call(async |connection| {
-                let used = sqlx::query(used).bind(&id.as_bytes()[..]).bind(seconds(expires_at)).bind(seconds(now));
-                let used = used.bind(purge_until).bind(PURGED_PER_USE);
-                Ok(used.execute(connection).await?.rows_affected())
-            });
-            Ok(if written.await? == 0 { Replay::Seen } else { Replay::Fresh })
-        })
     }
 }

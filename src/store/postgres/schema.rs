@@ -6,7 +6,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use tokio::time::Instant;
 
-use super::feed;
+use super::{feed, replays};
 use crate::clock::Clock;
 use crate::store::StoreError;
 use crate::store::clock_check::ClockCheck;
@@ -106,6 +106,10 @@ async fn bring_up_to_date(connection: &mut PgConnection) -> Result<i64, sqlx::Er
     if !have_tables(connection).await? {
         create_tables(connection).await?;
     }
+    if !have_shares(connection).await? {
+        // A role that may not create tables needs it only to count assertions, and gets the error then.
+        let _ = replays::create_shares(connection).await;
+    }
     let version = sqlx::query_scalar("SELECT max(version) FROM tcc_schema").fetch_one(&mut *connection).await?;
     // The tables of a newer version are not changed.
     if version <= VERSION {
@@ -118,6 +122,16 @@ async fn bring_up_to_date(connection: &mut PgConnection) -> Result<i64, sqlx::Er
 async fn have_tables(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let table = "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'tcc_schema' AND pg_table_is_visible(oid))";
     sqlx::query_scalar(table).fetch_one(connection).await
+}
+
+async fn have_shares(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let table = "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'tcc_replay_shares' AND pg_table_is_visible(oid))";
+    sqlx::query_scalar(table).fetch_one(connection).await
+}
+
+/// Returns whether the error says that a table does not exist.
+pub(super) fn lacks_table(error: &StoreError) -> bool {
+    std::error::Error::source(error).is_some_and(|cause| cause.to_string().ends_with("(42P01)"))
 }
 
 async fn create_tables(connection: &mut PgConnection) -> Result<(), sqlx::Error> {

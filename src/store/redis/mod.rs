@@ -22,9 +22,11 @@ use self::wake::Wake;
 use super::builder::CALL_TIMEOUT;
 use super::clock_check::ClockCheck;
 use super::last_write::LastWrites;
+use super::replay::count_end;
 use super::{
     AdminError, Change, ChangeFeed, Changes, ClientAdmin, ClientChange, ClientCondition, ClientStore, ClientWrite,
     Cursor, DynFuture, FeedEntry, Replay, ReplayId, ReplayLog, Revision, Revocation, RevocationStore, StoreError,
+    FeedEntry, Replay, ReplayBounds, ReplayId, ReplayLog, Revision, Revocation, RevocationStore, StoreError,
     StoreFuture,
 };
 use crate::client_id::ClientId;
@@ -373,6 +375,36 @@ impl ReplayLog for RedisStore {
                 .arg(expires_at.saturating_sub(now).saturating_add(SLACK));
             let fresh: bool = link.script(&call).await?;
             Ok(if fresh { Replay::Fresh } else { Replay::Seen })
+        })
+    }
+
+    fn check_and_insert_within<'a>(
+        &'a self,
+        id: &'a ReplayId,
+        bounds: ReplayBounds<'a>,
+        expires_at: SystemTime,
+        now: SystemTime,
+    ) -> StoreFuture<'a, Replay> {
+        StoreFuture::new(async move {
+            let Shared { link, scripts, keys, .. } = &*self.shared;
+            let counted = UnixTime::at(count_end(expires_at)).as_secs();
+            let (expires_at, now) = (UnixTime::at(expires_at).as_secs(), UnixTime::at(now).as_secs());
+            let mut call = scripts.check_and_insert_within.prepare_invoke();
+            call.key(keys.replay(id))
+                .key(keys.named("share", bounds.owner()))
+                .key(keys.all_shares())
+                .arg(expires_at)
+                .arg(now)
+                .arg(expires_at.saturating_sub(now).saturating_add(SLACK))
+                .arg(counted)
+                .arg(bounds.of_owner())
+                .arg(bounds.in_all());
+            match link.script::<u8>(&call).await? {
+                1 => Ok(Replay::Fresh),
+                2 => Ok(Replay::OwnerFull),
+                3 => Ok(Replay::Full),
+                _ => Ok(Replay::Seen),
+            }
         })
     }
 }

@@ -8,6 +8,8 @@
 //! | `feed` | sorted set | change → its place. A repeated change moves to the end. Place 0 holds a random name, the epoch |
 //! | `ends` | sorted set | change → the time from which it may be removed |
 //! | `tips` | sorted set | the recent ends of the feed, each with a random name |
+//! | `replay:…` | text | a used credential → its expiry |
+//! | `share:…`, `shares` | hash | a time → how many used credentials of a client, and in all, expire then |
 //! | `nothing` | | always absent: deleted to find out whether the server accepts writes |
 //!
 //! A cursor contains the epoch and the tip that its reader saw. A server that lost its data, or that replaced another one
@@ -217,6 +219,33 @@ redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3])
 return 1
 ";
 
+/// Three keys: the credential, the counts of its owner, and those of all. Arguments: as before, then the field of the counts, and
+/// the two bounds. A count has one field for each time of expiry.
+const CHECK_AND_INSERT_WITHIN: &str = "
+local now, keep = tonumber(ARGV[2]), tonumber(ARGV[3])
+local ending = redis.call('GET', KEYS[1])
+if ending and tonumber(ending) > now then return 0 end
+local function live(key)
+  local counts, sum = redis.call('HGETALL', key), 0
+  for i = 1, #counts, 2 do
+    if tonumber(counts[i]) > now then
+      sum = sum + tonumber(counts[i + 1])
+    else
+      redis.call('HDEL', key, counts[i])
+    end
+  end
+  return sum
+end
+if live(KEYS[2]) >= tonumber(ARGV[5]) then return 2 end
+if live(KEYS[3]) >= tonumber(ARGV[6]) then return 3 end
+for i = 2, 3 do
+  redis.call('HINCRBY', KEYS[i], ARGV[4], 1)
+  if redis.call('TTL', KEYS[i]) < keep then redis.call('EXPIRE', KEYS[i], keep) end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', keep)
+return 1
+";
+
 pub(super) struct Scripts {
     pub(super) permissions: Script,
     pub(super) create: Script,
@@ -226,6 +255,7 @@ pub(super) struct Scripts {
     pub(super) changes: Script,
     pub(super) purge: Script,
     pub(super) check_and_insert: Script,
+    pub(super) check_and_insert_within: Script,
 }
 
 impl Scripts {
@@ -240,6 +270,7 @@ impl Scripts {
             changes: script(CHANGES),
             purge: script(PURGE),
             check_and_insert: Script::new(CHECK_AND_INSERT),
+            check_and_insert_within: Script::new(CHECK_AND_INSERT_WITHIN),
         }
     }
 }
@@ -272,6 +303,11 @@ impl Keys {
     /// Returns the key of a kind for this name.
     pub(super) fn named(&self, kind: &str, name: &str) -> String {
         format!("{}{kind}:{name}", self.prefix)
+    }
+
+    /// Returns the key with the counts of all used credentials.
+    pub(super) fn all_shares(&self) -> String {
+        format!("{}shares", self.prefix)
     }
 
     pub(super) fn channel(&self) -> String {

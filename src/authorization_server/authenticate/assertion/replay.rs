@@ -8,13 +8,19 @@ use crate::authorization_server::error::{Fault, TokenError};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::deadline;
-use crate::store::{Replay, ReplayId, ReplayLog};
+use crate::store::{Replay, ReplayBounds, ReplayId, ReplayLog};
 
 /// The maximum number of recorded assertions of one client that have not expired. Beyond it, the client gets 503.
 const MAX_OF_CLIENT: u32 = 50_000;
 
 /// The maximum number of recorded assertions that have not expired.
 const MAX_ENTRIES: u32 = 1_000_000;
+
+const LOG_IS_FULL: &str = "1,000,000 assertions are recorded that have not expired; use assertions with a shorter lifetime, or \
+                           tokens with a longer one";
+
+const CLIENT_IS_FULL: &str = "the client has 50,000 recorded assertions that have not expired; it should request a token less \
+                              often, or sign assertions with a shorter lifetime";
 
 /// How often the counts of all clients are brought up to date, in seconds.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -41,7 +47,8 @@ impl Replays {
     ) -> Result<bool, TokenError> {
         // Taken before the call, so that concurrent calls cannot exceed the share together.
         self.shares().take(client, until, now).map_err(|full| TokenError::new(Fault::UNAVAILABLE).detailed(full))?;
-        let asked = self.log.check_and_insert(id, until.to_system(), now.to_system());
+        let bounds = ReplayBounds::new(client.as_str(), MAX_OF_CLIENT, MAX_ENTRIES);
+        let asked = self.log.check_and_insert_within(id, bounds, until.to_system(), now.to_system());
         // The place is given back only if nothing was recorded for certain. A call that fails, is late or is dropped may have
         // recorded the assertion, so a client that hangs up does not exceed its share.
         let recorded = deadline::within(self.timeout, asked).await.map_err(TokenError::unavailable)?;
@@ -51,6 +58,11 @@ impl Replays {
                 self.shares().give_back(client, until);
                 Ok(false)
             }
+            full @ (Replay::OwnerFull | Replay::Full) => {
+                self.shares().give_back(client, until);
+                let text = if full == Replay::OwnerFull { CLIENT_IS_FULL } else { LOG_IS_FULL };
+                Err(TokenError::new(Fault::UNAVAILABLE).detailed(text))
+            }
         }
     }
 
@@ -59,7 +71,8 @@ impl Replays {
     }
 }
 
-/// The number of assertions of each client that are or may be recorded, by the second of their expiry.
+/// The number of assertions of each client that this process recorded or may have recorded, by the second of their expiry. A store
+/// that replicas share also counts for all of them.
 #[derive(Debug, Default)]
 struct Shares {
     clients: HashMap<ClientId, Share>,
@@ -89,10 +102,7 @@ impl Shares {
     fn take(&mut self, client: &ClientId, until: UnixTime, now: UnixTime) -> Result<(), &'static str> {
         self.sweep(now);
         if self.total >= MAX_ENTRIES {
-            return Err(
-                "1,000,000 assertions are recorded that have not expired; use assertions with a shorter lifetime, or \
-                        tokens with a longer one",
-            );
+            return Err(LOG_IS_FULL);
         }
         if !self.clients.contains_key(client) {
             self.clients.insert(client.clone(), Share::default());
@@ -100,10 +110,7 @@ impl Shares {
         let Some(share) = self.clients.get_mut(client) else { return Ok(()) };
         self.total = self.total.saturating_sub(share.expire(now));
         if share.count >= MAX_OF_CLIENT {
-            return Err(
-                "the client has 50,000 recorded assertions that have not expired; it should request a token less often, \
-                        or sign assertions with a shorter lifetime",
-            );
+            return Err(CLIENT_IS_FULL);
         }
         share.count += 1;
         self.total += 1;

@@ -19,8 +19,8 @@ use crate::store::ReplayLog;
 ///
 /// Each assertion is accepted once. The log of used assertions must therefore be shared by all replicas: use the store
 /// that has the clients or the revocations. If the log does not answer, or is full, the caller gets 503. One client can
-/// record 50,000 assertions that have not expired, and all clients together 1,000,000, in each process; beyond its
-/// share, a client gets 503, and others are served.
+/// record 50,000 assertions that have not expired, and all clients together 1,000,000; beyond its share, a client
+/// gets 503, and others are served. Postgres and Redis count for all replicas, and other logs in each process.
 ///
 /// ```
 /// use tower_client_credentials::authorization_server::ClientAssertions;
