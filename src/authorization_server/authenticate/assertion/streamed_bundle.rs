@@ -86,7 +86,7 @@ impl StreamedBundle {
         self.shared.changes.subscribe()
     }
 
-    /// Starts to follow the stream, unless that goes on already.
+    /// Starts to follow the stream, unless a task does that already.
     fn follow(&self) {
         let mut follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner);
         if follower.as_ref().is_none_or(|follower| follower.0.is_finished()) {
