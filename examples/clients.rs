@@ -14,6 +14,8 @@
 
 #[path = "clients/credentials.rs"]
 mod credentials;
+#[path = "clients/doctor.rs"]
+mod doctor;
 #[path = "standalone/key_commands.rs"]
 mod key_commands;
 #[path = "standalone/store.rs"]
@@ -36,6 +38,7 @@ use tower_client_credentials::store::{
 use tower_client_credentials::{Audience, Client, ClientAuthMethod, ClientId, ClientSecret, Scope, Scopes};
 
 use self::credentials::CredentialCommand;
+use self::doctor::Doctor;
 use self::key_commands::KeyArguments;
 use self::store::{Store, chain, is_printable, printable};
 
@@ -103,6 +106,8 @@ enum Command {
     /// Lists, adds and removes the credentials of a client.
     #[command(subcommand)]
     Credentials(CredentialCommand),
+    /// Checks a client assertion by the rules of the server, and prints every rule with its result. Nothing is recorded.
+    Doctor(Box<Doctor>),
     /// Fetches the keys at the `jwks_uri` of a client anew, so that a key that it removed is refused at once.
     RefreshKeys { id: ClientId },
     /// Marks the existing tokens of a client as revoked in the store. The client may request new tokens.
@@ -317,6 +322,7 @@ async fn run(Arguments { store, json, command }: Arguments) -> Result<(), Failur
             Ok(())
         }
         Command::Credentials(command) => credentials::run(command, &store, json).await,
+        Command::Doctor(doctor) => doctor::run(*doctor, &store, json).await,
         Command::Keys(arguments) => {
             key_commands::run(arguments, key_store, json).await.map_err(|(code, why)| Failure(code, why))
         }

@@ -8,8 +8,12 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use common::forge::Draft;
 use common::servers::{Postgres, Redis};
+use p256::ecdsa::SigningKey;
+use p256::pkcs8::DecodePrivateKey as _;
 use serde_json::Value;
 use tempfile::TempDir;
 use tower_client_credentials::ClientSecret;
@@ -98,6 +102,7 @@ fn it_does_its_work(url: String) {
 
     updates(&tool);
     credentials(&tool);
+    doctor(&tool);
     let disabled = tool.output(&["disable", "billing"], "");
     let said = String::from_utf8(disabled.stderr).unwrap();
     assert!(disabled.status.success() && said.contains("client `billing` is disabled\n"), "{said}");
@@ -177,7 +182,7 @@ fn credentials(tool: &Tool) {
     assert!(code == 5 && said.contains("64 bytes") && !said.contains("q8Zr"), "{code}: {said}");
     let (code, said) = tool.refusal(&["credentials", "remove", "billing", "none"], "");
     assert!(code == 5 && said.contains("`hmac`"), "{code}: {said}");
-    assert_eq!(tool.refusal(&["credentials", "remove", "nobody", "1"], "").0, 3);
+    assert_eq!(tool.refusal(&["credentials", "remove", "unknown", "1"], "").0, 3);
 
     let removed = tool.lines(&["credentials", "remove", "billing", "hmac", "--revoke", "--json"]);
     assert!(removed.len() == 2 && removed[1].contains("its tokens are revoked"), "{removed:?}");
@@ -185,6 +190,66 @@ fn credentials(tool: &Tool) {
         tool.lines(&["credentials", "remove", "billing", label]);
     }
     assert_eq!(listed(), before);
+}
+
+/// What is wrong with an assertion, for a person and for a script.
+fn doctor(tool: &Tool) {
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let jwks = file("jwks", include_str!("clients/keys/svc-key.jwks.json"));
+    tool.lines(&["create", "signer", "--audience", API]);
+    tool.lines(&["credentials", "add-keys", "signer", "--jwks", &jwks]);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let signed = |name: &str, audience: &str| {
+        let claims = serde_json::json!({
+            // Long enough for a slow machine.
+            "iss": "signer", "sub": "signer", "aud": audience, "iat": now, "exp": now + 200, "jti": "one",
+        });
+        let draft = Draft { header: r#"{"alg":"ES256","kid":"svc-key-1"}"#.to_owned(), claims: claims.to_string() };
+        let key = SigningKey::from_pkcs8_pem(include_str!("clients/keys/svc-key.pem")).unwrap();
+        let assertion = draft.sign_with(&key);
+        (file(name, &assertion), assertion.rsplit('.').next().unwrap().to_owned())
+    };
+    let ask = |path: &str, client: &str| {
+        let arguments = ["doctor", "--assertion", path, "--client", client, "--issuer", "https://auth.example.com"];
+        let output = tool.output(&[&arguments[..], &["--json"]].concat(), "");
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let rules: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        (output.status.code().unwrap(), rules, lines + &String::from_utf8(output.stderr).unwrap())
+    };
+    let with = |rules: &[Value], result: &str| -> Vec<String> {
+        let found = rules.iter().filter(|rule| rule["result"] == result);
+        found.map(|rule| rule["rule"].as_str().unwrap().to_owned()).collect()
+    };
+
+    let (good, signature) = signed("good", "https://auth.example.com");
+    for _ in 0..2 {
+        let (code, rules, said) = ask(&good, "signer");
+        assert_eq!((code, with(&rules, "failed")), (0, vec![]), "{said}");
+        assert_eq!(with(&rules, "not checked"), ["assertion_type", "replay"], "nothing is recorded: {said}");
+        assert!(rules.len() > 20 && !said.contains(&signature), "{said}");
+    }
+    let (wrong, signature) = signed("wrong", "https://auth.example.com/token");
+    let (code, rules, said) = ask(&wrong, "signer");
+    assert_eq!((code, with(&rules, "failed")), (5, vec!["audience".to_owned()]), "{said}");
+    let audience = rules.iter().find(|rule| rule["rule"] == "audience").unwrap();
+    assert_eq!(audience["found"], "\"https://auth.example.com/token\"");
+    for part in ["\"https://auth.example.com\"", "legacy_assertions_until"] {
+        assert!(audience["text"].as_str().unwrap().contains(part), "{audience}");
+    }
+    assert!(!said.contains(&signature), "{said}");
+    let (code, rules, said) = ask(&good, "unknown");
+    assert_eq!((code, with(&rules, "failed")), (5, vec!["client_id".to_owned(), "client".to_owned()]), "{said}");
+    let (code, rules, said) = ask(&file("none", "a secret that is no assertion"), "signer");
+    assert_eq!((code, with(&rules, "failed")), (5, vec!["form".to_owned()]), "{said}");
+    assert!(!said.contains("a secret"), "{said}");
+    let arguments = ["doctor", "--assertion", &good, "--client", "signer", "--issuer", "auth"];
+    assert_eq!(tool.refusal(&arguments, "").0, 2);
+    tool.lines(&["delete", "signer"]);
 }
 
 /// The settings that `update` sets, adds and removes.

@@ -77,6 +77,12 @@ pub(crate) struct EncryptionKeyArguments {
 }
 
 impl EncryptionKeyArguments {
+    /// Returns the key, or `None` if neither the file nor the variable is set.
+    pub(crate) fn read_if_set(&self) -> Result<Option<KeyEncryptionKey>, Failure> {
+        let is_set = self.encryption_key_file.is_some() || std::env::var_os(&self.encryption_key_env).is_some();
+        is_set.then(|| self.read()).transpose()
+    }
+
     fn read(&self) -> Result<KeyEncryptionKey, Failure> {
         let read = || {
             let current = match &self.encryption_key_file {

@@ -58,7 +58,8 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use self::authenticate::{
-    AssertionRule, AttemptLimits, ClientAssertions, ClientCacheLimits, InvalidAssertion, PlatformIssuer, TrustDomain,
+    AssertionRule, AttemptLimits, CheckedRule, ClientAssertions, ClientCacheLimits, InvalidAssertion, PlatformIssuer,
+    RuleResult, TrustDomain,
 };
 pub(crate) use self::body::{BodyError, BodyLimits, ReadBody};
 pub use self::builder::AuthorizationServerBuilder;
@@ -75,6 +76,7 @@ pub use self::token::{GrantHook, GrantRefusal, HookFuture, PendingGrant};
 use self::token::{Minter, TokenPipeline};
 pub use self::trusted_proxies::{ForwardedHeader, InvalidProxies, TrustedProxies};
 use crate::audience::InvalidAudience;
+use crate::client_id::ClientId;
 use crate::issuer::Issuer;
 use crate::keys::{KeyRing, TrustedKeys};
 use crate::registration::ClientRules;
@@ -140,6 +142,26 @@ impl AuthorizationServer {
             Some(revocations) => verifier.revocations(revocations.clone()),
             None => verifier,
         })
+    }
+
+    /// Checks a client assertion against each rule of this server, for an operator who wants to know why it is refused. `client` is
+    /// the client that it should be from; by default, it is the `sub` of the assertion.
+    ///
+    /// Nothing is recorded, so an assertion that passes can still be used. The keys at the URL of a client are not fetched, and
+    /// those of a platform or a trust domain are, if they are at a URL. Do not show the result to a caller.
+    ///
+    /// # Errors
+    ///
+    /// If the server accepts no assertions, or the client store does not answer.
+    pub async fn diagnose_assertion(
+        &self,
+        assertion: &str,
+        client: Option<&ClientId>,
+    ) -> Result<Vec<CheckedRule>, TokenError> {
+        match &self.inner.token.authenticator.assertion {
+            Some(authenticator) => authenticator.diagnose(assertion, client).await,
+            None => Err(TokenError::new(error::Fault::CLIENT).detailed(authenticate::NO_ASSERTIONS)),
+        }
     }
 
     /// Returns the token endpoint as a service.

@@ -68,6 +68,7 @@ async fn every_assertion_that_follows_the_rules_gets_a_token_once() {
     let rows = rows();
     assert!(rows.len() >= 20, "{}", rows.len());
     for (name, assertion) in rows {
+        assert_eq!(world.failed_rules(&assertion, None).await, [], "{name}");
         let seen = world.send(asks(&assertion)).await;
         assert_eq!(seen.status.as_u16(), 200, "{name}: {seen:?}");
         while !matches!(world.outcome(), Outcome::Issued { .. }) {}

@@ -13,6 +13,8 @@ pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) rule: AssertionRule,
     pub(crate) request: TokenRequest,
+    /// Absent if the request breaks a rule, and not the assertion.
+    pub(crate) assertion: Option<String>,
 }
 
 /// How a client makes its assertions.
@@ -25,7 +27,7 @@ pub(crate) struct Way {
 const BY_KEY: Way = Way { good: of_key, sign: |draft| draft.es256(7) };
 
 pub(crate) fn row(name: impl Into<String>, rule: AssertionRule, assertion: &str) -> Row {
-    Row { name: name.into(), rule, request: asks(assertion) }
+    Row { name: name.into(), rule, request: asks(assertion), assertion: Some(assertion.to_owned()) }
 }
 
 /// Rows for a claim with each of these values.
@@ -232,7 +234,12 @@ fn of_clients() -> Vec<Row> {
         let request = post(GRANT).param("client_assertion", &of_key().es256(7));
         kind.into_iter().fold(request, |request, kind| request.param("client_assertion_type", kind))
     };
-    let typed = |kind: Option<&str>| Row { name: format!("{kind:?}"), rule: AssertionType, request: request(kind) };
+    let typed = |kind: Option<&str>| Row {
+        name: format!("{kind:?}"),
+        rule: AssertionType,
+        request: request(kind),
+        assertion: None,
+    };
     let mut rows = vec![
         row("an unknown client", Client, &by("stranger").es256(7)),
         row("a disabled client", Client, &by("retired").es256(7)),
@@ -253,7 +260,7 @@ fn of_clients() -> Vec<Row> {
     ];
     for id in ["other", "KEY", "stranger"] {
         let request = asks(&of_key().es256(7)).param("client_id", id);
-        rows.push(Row { name: format!("client_id={id}"), rule: ClientId, request });
+        rows.push(Row { name: format!("client_id={id}"), rule: ClientId, request, assertion: None });
     }
     rows
 }
@@ -270,12 +277,13 @@ async fn every_assertion_that_breaks_a_rule_gets_the_same_bytes_and_its_event_na
     let wrong_secret = world.send(post(GRANT).basic("secret", &crate::common::WRONG_SECRET)).await;
     assert_eq!(wrong_secret.status.as_u16(), 401);
     world.outcome();
-    for Row { name, rule, request } in rows {
+    for Row { name, rule, request, assertion } in rows {
         let seen = world.send(request).await;
         assert_eq!(seen, wrong_secret, "{name}");
         let (broken, text) = world.broken_rule();
         assert_eq!(broken, rule, "{name}: {text}");
         assert!(text.len() < 700 && !text.contains('\n'), "{name}: {text}");
+        world.assert_diagnosed(&name, assertion.as_deref(), rule).await;
     }
     // None of them was recorded: the log comes last.
     for (client, seed) in [("key", 7), ("other", 8), ("old", 7), ("late", 7)] {

@@ -89,8 +89,8 @@ fn accepted() -> Vec<(&'static str, String)> {
         ("one audience in an array", long(of_hmac().claim("aud", json!([ISSUER])).claim("jti", "array"))),
         ("no typ", long(of_hmac().without_header("typ").claim("jti", "typ"))),
         ("the URL of the token endpoint, allowed", long(by("old", "HS256").claim("aud", format!("{ISSUER}/token")))),
-        ("a secret beside a key", long(by("both", "HS256"))),
-        ("a key beside a secret", by("both", "ES256").header("kid", "k1").es256(7)),
+        ("a secret of a client with a key", long(by("both", "HS256"))),
+        ("a key of a client with a secret", by("both", "ES256").header("kid", "k1").es256(7)),
         ("the first of two secrets", by("two", "HS256").sign_hmac(SHORT.as_bytes())),
         ("the second of two secrets", long(by("two", "HS384"))),
     ]);
@@ -101,6 +101,7 @@ fn accepted() -> Vec<(&'static str, String)> {
 async fn every_assertion_under_a_secret_that_follows_the_rules_gets_a_token_once() {
     let mut world = world();
     for (name, assertion) in accepted() {
+        assert_eq!(world.failed_rules(&assertion, None).await, [], "{name}");
         let seen = world.send(asks(&assertion)).await;
         assert_eq!(seen.status, StatusCode::OK, "{name}: {seen:?}");
         loop {
@@ -215,11 +216,12 @@ async fn every_assertion_under_a_secret_that_breaks_a_rule_gets_the_same_bytes_a
     let wrong_secret = world.send(post(GRANT).basic("hashed", &crate::common::WRONG_SECRET)).await;
     assert_eq!(wrong_secret.status, StatusCode::UNAUTHORIZED);
     world.outcome();
-    for Row { name, rule, request } in rows {
+    for Row { name, rule, request, assertion } in rows {
         assert_eq!(world.send(request).await, wrong_secret, "{name}");
         let (broken, text) = world.broken_rule();
         assert_eq!(broken, rule, "{name}: {text}");
         assert!(text.len() < 700 && !text.contains(LONG) && !text.contains(SHORT), "{name}: {text}");
+        world.assert_diagnosed(&name, assertion.as_deref(), rule).await;
     }
     // None of them was recorded.
     for client in ["hmac", "sealed", "old"] {

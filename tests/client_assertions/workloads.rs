@@ -118,6 +118,7 @@ async fn workloads_authenticate_with_the_tokens_of_their_platform_again_and_agai
         ("the account of one of many", JWT_BEARER, account().es256(21), Some("all"), "platform_jwt"),
         ("the SVID of one of many", JWT_SPIFFE, svid().es256(23), Some("all"), "spiffe_jwt"),
     ] {
+        assert_eq!(world.failed_rules(&assertion, client).await, [], "{name}");
         for _ in 0..2 {
             let seen = world.send(send(kind, &assertion, client)).await;
             let outcome = world.outcome();
@@ -128,6 +129,26 @@ async fn workloads_authenticate_with_the_tokens_of_their_platform_again_and_agai
     let key = crate::world::good("all", "ES256", Some("k1")).es256(7);
     assert_eq!(world.send(send(JWT_BEARER, &key, None)).await.status.as_u16(), 200);
     assert_eq!(world.send(post(GRANT).basic("all", &SECRET)).await.status.as_u16(), 200);
+}
+
+#[tokio::test]
+async fn the_diagnosis_names_the_rule_that_the_token_of_a_workload_breaks() {
+    let world = world();
+    for (assertion, client, rule) in [
+        (account().claim("aud", CLUSTER).es256(21), "kube", Audience),
+        (account().es256(22), "kube", Signature),
+        (account().claim("exp", NOW - 60).es256(21), "kube", Expiry),
+        (account().es256(21), "ci", Credential),
+        (account().es256(21), "retired", Client),
+        (account().es256(21), "unknown", Client),
+        (svid().es256(24), "spiffe", Signature),
+        (svid().claim("sub", "spiffe://strange.org/a").es256(23), "spiffe", Subject),
+        (svid().header("jwk", json!({})).es256(23), "spiffe", Header),
+        (svid().es256(23), "ended", Credential),
+    ] {
+        let failed = world.failed_rules(&assertion, Some(client)).await;
+        assert!(failed.contains(&rule), "{client}: {rule:?} is not one of {failed:?}");
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,9 @@ use rsa::sha2::Sha256;
 use rsa::signature::{RandomizedSigner as _, SignatureEncoding as _};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
-use tower_client_credentials::authorization_server::{AssertionRule, ClientAssertions, InvalidAssertion, TokenError};
+use tower_client_credentials::authorization_server::{
+    AssertionRule, CheckedRule, ClientAssertions, InvalidAssertion, RuleResult, TokenError,
+};
 use tower_client_credentials::event::{self, EventReceiver, Outcome};
 use tower_client_credentials::registration::Credential;
 use tower_client_credentials::{Algorithm, AuthorizationServer, Client, MemoryStore};
@@ -187,6 +189,26 @@ impl World {
         let answer = self.server.token_service().oneshot(request).await.unwrap();
         let (head, body) = answer.into_parts();
         Seen { status: head.status, headers: head.headers, body: body.collect().await.unwrap().to_bytes() }
+    }
+
+    /// Returns the rules that an operator is told the assertion breaks.
+    pub(crate) async fn failed_rules(&self, assertion: &str, client: Option<&str>) -> Vec<AssertionRule> {
+        let signature = assertion.rsplit('.').next().unwrap();
+        let client = client.map(|id| id.parse().unwrap());
+        let checked = self.server.diagnose_assertion(assertion, client.as_ref()).await.unwrap();
+        let failed = checked.iter().filter(|checked| matches!(checked.result(), RuleResult::Failed(_)));
+        for checked in &checked {
+            let text = format!("{checked:?}");
+            assert!(signature.len() < 16 || !text.contains(signature), "{text}");
+        }
+        failed.map(CheckedRule::rule).collect()
+    }
+
+    /// Checks that the diagnosis names the rule for which the server refuses the assertion.
+    pub(crate) async fn assert_diagnosed(&self, name: &str, assertion: Option<&str>, rule: AssertionRule) {
+        let Some(assertion) = assertion else { return };
+        let failed = self.failed_rules(assertion, None).await;
+        assert!(failed.contains(&rule), "{name}: {rule:?} is not one of {failed:?}");
     }
 
     /// Returns the outcome in the event of the last request.

@@ -311,7 +311,7 @@ fn a_start_with_a_key_that_does_not_decrypt_the_secrets_of_clients_is_refused() 
         let (end, mut is_repeated) = (Instant::now() + PATIENCE, false);
         loop {
             let output = Command::new(&path).args(arguments).envs(environment).output().unwrap();
-            // 1: the store did not answer in time, which can happen on a busy machine. What was done anyway is refused then.
+            // 1: the store did not answer in time, which can happen on a busy machine. A repeated command is refused then.
             match output.status.code() {
                 Some(1) if Instant::now() < end => is_repeated = true,
                 Some(0) => break,

@@ -12,7 +12,9 @@ mod credentials;
 mod secret;
 
 pub(in crate::authorization_server) use self::assertion::{AssertionAuthenticator, AssertionContext};
-pub use self::assertion::{AssertionRule, ClientAssertions, InvalidAssertion, PlatformIssuer, TrustDomain};
+pub use self::assertion::{
+    AssertionRule, CheckedRule, ClientAssertions, InvalidAssertion, PlatformIssuer, RuleResult, TrustDomain,
+};
 pub(in crate::authorization_server) use self::audit::Audit;
 pub(in crate::authorization_server) use self::authenticated::AuthenticatedClient;
 use self::authenticated::UsedCredential;
@@ -61,5 +63,5 @@ impl Authenticator {
     }
 }
 
-const NO_ASSERTIONS: &str =
+pub(in crate::authorization_server) const NO_ASSERTIONS: &str =
     "the server accepts no client assertions; enable them with AuthorizationServerBuilder::client_assertions";

@@ -73,22 +73,24 @@ impl<'a> Claims<'a> {
         {
             return Ok(claims);
         }
-        Err(why_not(json))
+        let first = mistakes(json).into_iter().next();
+        Err(first.unwrap_or_else(|| Refusal::new(AssertionRule::Payload, "the claims cannot be read")))
     }
 }
 
 /// A required claim: its name, its rule, what is expected, and whether a value is of the right type.
 type Required = (&'static str, AssertionRule, &'static str, fn(&Value) -> bool);
 
-/// Returns why the claims cannot be read: the first claim with a wrong type, or another mistake.
+/// Returns why the claims cannot be read: each claim with a wrong type, or another mistake.
 #[cold]
-fn why_not(json: &[u8]) -> Refusal {
+pub(super) fn mistakes(json: &[u8]) -> Vec<Refusal> {
     use AssertionRule::{Audience, Expiry, IssuedAt, Issuer, NotBefore, Payload, Subject, TokenId};
     const TEXT: &str = "a string";
     const TIME: &str = "a number of seconds since 1970 (RFC 7519 §2)";
     let claims: Option<Map<String, Value>> = serde_json::from_slice(json).ok();
     let Some(claims) = claims else {
-        return Refusal::new(Payload, "the payload is not a JSON object (RFC 7519 §7.2); sign the claims as JSON");
+        let text = "the payload is not a JSON object (RFC 7519 §7.2); sign the claims as JSON";
+        return vec![Refusal::new(Payload, text)];
     };
     let required: [Required; 5] = [
         ("iss", Issuer, TEXT, Value::is_string),
@@ -97,18 +99,20 @@ fn why_not(json: &[u8]) -> Refusal {
         ("exp", Expiry, TIME, is_time),
         ("jti", TokenId, TEXT, Value::is_string),
     ];
-    for (name, rule, expected, is_valid) in required {
-        match claims.get(name) {
-            Some(value) if is_valid(value) => {}
-            found => return Refusal::claim(rule, name, &shown(found), expected, "set it in the client"),
-        }
+    let required = required.into_iter().filter_map(|(name, rule, expected, is_valid)| match claims.get(name) {
+        Some(value) if is_valid(value) => None,
+        found => Some(Refusal::claim(rule, name, &shown(found), expected, "set it in the client")),
+    });
+    let times = [("nbf", NotBefore), ("iat", IssuedAt)].into_iter().filter_map(|(name, rule)| {
+        let value = claims.get(name).filter(|value| !is_time(value))?;
+        Some(Refusal::claim(rule, name, &shown(Some(value)), TIME, "set it in the client, or omit it"))
+    });
+    let mut mistakes: Vec<_> = required.chain(times).collect();
+    if mistakes.is_empty() {
+        let text = "a claim occurs twice (RFC 7519 §4); write each claim once";
+        mistakes.push(Refusal::new(Payload, text));
     }
-    for (name, rule) in [("nbf", NotBefore), ("iat", IssuedAt)] {
-        if let Some(value) = claims.get(name).filter(|value| !is_time(value)) {
-            return Refusal::claim(rule, name, &shown(Some(value)), TIME, "set it in the client, or omit it");
-        }
-    }
-    Refusal::new(Payload, "a claim occurs twice (RFC 7519 §4); write each claim once")
+    mistakes
 }
 
 fn is_time(value: &Value) -> bool {

@@ -55,6 +55,32 @@ pub enum AssertionRule {
 }
 
 impl AssertionRule {
+    /// All rules, in about the order in which they are checked.
+    pub(super) const ALL: [Self; 22] = [
+        Self::AssertionType,
+        Self::Form,
+        Self::Header,
+        Self::Type,
+        Self::Critical,
+        Self::ForeignKey,
+        Self::Algorithm,
+        Self::Payload,
+        Self::Issuer,
+        Self::Subject,
+        Self::ClientId,
+        Self::Audience,
+        Self::Expiry,
+        Self::Lifetime,
+        Self::NotBefore,
+        Self::IssuedAt,
+        Self::TokenId,
+        Self::Client,
+        Self::Credential,
+        Self::Key,
+        Self::Signature,
+        Self::Replay,
+    ];
+
     /// Returns a stable name, for logs and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {

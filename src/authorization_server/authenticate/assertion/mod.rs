@@ -14,6 +14,7 @@ mod claims;
 mod client_key_sets;
 mod credentials;
 mod decoy_keys;
+mod diagnosis;
 mod failure;
 mod header;
 mod invalid;
@@ -43,6 +44,7 @@ use self::client_key_sets::ClientKeySets;
 pub(in crate::authorization_server) use self::credentials::AssertionCredentials;
 use self::credentials::AssertionKind;
 use self::decoy_keys::DecoyKeys;
+pub use self::diagnosis::{CheckedRule, RuleResult};
 use self::failure::Failure;
 use self::invalid::Refusal;
 pub use self::invalid::{AssertionRule, InvalidAssertion};
@@ -274,38 +276,37 @@ impl AssertionAuthenticator {
 
     async fn check(&self, answer: &Answer, assertion: &Assertion<'_>) -> Result<Proven, Failure> {
         let now = UnixTime::now(&*self.clock);
-        let verified = match (assertion.hmac, &self.secrets) {
-            (Some(algorithm), Some(secrets)) => {
-                let credential = secrets.verify(assertion, algorithm, answer.client.as_deref(), now);
-                let client = answer.client.clone().ok_or_else(Refusal::unknown_client)?;
-                return self.check_rest(answer, client, assertion, credential?, now);
-            }
-            _ => signature::verify(assertion, answer.client.as_deref(), &self.decoy, now),
-        };
+        let verified = self.verify_registered(assertion, answer.client.as_deref(), now);
         // From here on, the time may depend on the client. Without a valid signature, no caller gets further, except that the keys
         // at the URL of a client are fetched: for such a client, the time and a 503 show that it exists.
         let client = answer.client.clone().ok_or_else(Refusal::unknown_client)?;
         let (credential, now) = match verified {
             Ok(credential) => (credential, now),
-            Err(refusal) => self.verify_at_url(assertion, &client, now, refusal).await?,
+            // No secret is at a URL.
+            Err(Failure::Refused(refusal)) if assertion.hmac.is_none() => {
+                self.verify_at_url(assertion, &client, now, refusal).await?
+            }
+            Err(failure) => return Err(failure),
         };
-        self.check_rest(answer, client, assertion, credential, now)
-    }
-
-    /// Checks what follows the signature. `credential` is the position of the one that verified it.
-    fn check_rest(
-        &self,
-        answer: &Answer,
-        client: Arc<RegisteredClient>,
-        assertion: &Assertion<'_>,
-        credential: usize,
-        now: UnixTime,
-    ) -> Result<Proven, Failure> {
         if !client.is_enabled() {
             return Err(Refusal::disabled_client().into());
         }
         let legacy = self.rules.check(assertion, client.legacy_until().filter(|until| now < *until), now)?;
         Ok(Proven { client, as_of: answer.as_of, credential, legacy })
+    }
+
+    /// Returns the position of the credential that verifies the signature with a secret or a key of the registration. A secret never
+    /// verifies the signature of a key, nor a key that of a secret.
+    fn verify_registered(
+        &self,
+        assertion: &Assertion<'_>,
+        client: Option<&RegisteredClient>,
+        now: UnixTime,
+    ) -> Result<usize, Failure> {
+        match (assertion.hmac, &self.secrets) {
+            (Some(algorithm), Some(secrets)) => secrets.verify(assertion, algorithm, client, now),
+            _ => Ok(signature::verify(assertion, client, &self.decoy, now)?),
+        }
     }
 
     /// Returns the position of the credential whose keys at a URL verify the signature, after no other key did, and the

@@ -99,64 +99,27 @@ impl Rules {
     ) -> Result<Assertion<'a>, Refusal> {
         let header = self.header(&parts.header)?;
         let claims = Claims::parse(&parts.payload)?;
-        if claims.iss != claims.sub {
-            let expected = format!("{}, the value of `sub`", shown_text(&claims.sub));
-            let fix = "both are the client id (RFC 7523 §3); the token of a platform needs a credential for its issuer";
-            return Err(Refusal::claim(AssertionRule::Issuer, "iss", &shown_text(&claims.iss), &expected, fix));
-        }
-        let client_id: ClientId = claims.sub.parse().map_err(|_| {
-            let fix = "set it to the id under which the client is registered";
-            Refusal::claim(AssertionRule::Subject, "sub", &shown_text(&claims.sub), "a client id", fix)
-        })?;
-        if let Some(named) = credentials.client_id.as_deref().filter(|named| *named != client_id.as_str()) {
-            let text = format!(
-                "the parameter `client_id` is {}, expected {}, the `sub` of the assertion; send the same id, or omit it",
-                shown_text(named),
-                shown_text(&client_id)
-            );
-            return Err(Refusal::new(AssertionRule::ClientId, text));
-        }
-        if !(1..=MAX_JTI_BYTES).contains(&claims.jti.len()) {
-            let (found, fix) = (format!("{} bytes long", claims.jti.len()), "use for example a UUID");
-            return Err(Refusal::claim(AssertionRule::TokenId, "jti", &found, "1 to 128 bytes", fix));
-        }
+        check_issuer(&claims)?;
+        let client_id = subject(&claims)?;
+        check_parameter(&client_id, credentials.client_id.as_deref())?;
+        check_token_id(&claims)?;
         let hmac = HmacAlgorithm::from_name(&header.alg);
         Ok(Assertion { jws: &parts.jws, header, claims, hmac, client_id })
     }
 
     pub(super) fn header<'a>(&self, json: &'a [u8]) -> Result<Header<'a>, Refusal> {
-        let header = Header::parse(json).ok_or_else(|| {
-            let text = "the header of the assertion is not a JSON object with a string `alg`, and with strings as `typ` and `kid` \
-                        if they are present (RFC 7515 §4)";
-            Refusal::new(AssertionRule::Header, text)
-        })?;
-        if !is_assertion(header.typ.as_deref()) {
-            let found = shown_text(header.typ.as_deref().unwrap_or_default());
-            let fix = "send an assertion that was made for client authentication";
-            return Err(Refusal::claim(
-                AssertionRule::Type,
-                "typ",
-                &found,
-                "`client-authentication+jwt`, `JWT` or none",
-                fix,
-            ));
-        }
-        if header.crit.is_some() {
-            let text = "the header of the assertion has `crit`, and no extension is supported; sign without it";
-            return Err(Refusal::new(AssertionRule::Critical, text));
-        }
-        if let Some(name) = header.foreign_key() {
-            let text = format!(
-                "the header of the assertion has `{name}`, which is never used; register the key, and name it by its `kid`"
-            );
-            return Err(Refusal::new(AssertionRule::ForeignKey, text));
-        }
+        let header = header(json)?;
+        check_type(&header)?;
+        check_critical(&header)?;
+        check_foreign_key(&header)?;
+        self.check_algorithm(&header)?;
+        Ok(header)
+    }
+
+    pub(super) fn check_algorithm(&self, header: &Header<'_>) -> Result<(), Refusal> {
         let is_accepted = self.algorithms.iter().any(|algorithm| algorithm.is_named(&header.alg))
             || self.hmac_algorithms.iter().any(|algorithm| algorithm.name() == header.alg);
-        if !is_accepted {
-            return Err(self.other_algorithm(&header.alg, true));
-        }
-        Ok(header)
+        if is_accepted { Ok(()) } else { Err(self.other_algorithm(&header.alg, true)) }
     }
 
     /// Returns the refusal of an algorithm. `with_secrets` tells whether those of `client_secret_jwt` would be accepted.
@@ -187,7 +150,7 @@ impl Rules {
     }
 
     /// Checks `aud`: the issuer identifier, compared code point by code point, as the only value (RFC 10070).
-    fn audience(&self, claims: &Claims<'_>, allowance: Option<UnixTime>) -> Result<Option<Legacy>, Refusal> {
+    pub(super) fn audience(&self, claims: &Claims<'_>, allowance: Option<UnixTime>) -> Result<Option<Legacy>, Refusal> {
         let found = &*claims.aud.0;
         if found == self.issuer.as_str() {
             return Ok(None);
@@ -212,21 +175,50 @@ impl Rules {
         allowance: Option<UnixTime>,
         now: UnixTime,
     ) -> Result<Option<Legacy>, Refusal> {
-        let (latest, skew) = (now.after(self.clock_skew), self.clock_skew);
+        self.check_expiry(claims, now)?;
+        self.check_not_before(claims, now)?;
+        self.check_issue_time(claims, now)?;
+        self.lifetime(claims, allowance, now)
+    }
+
+    pub(super) fn check_expiry(&self, claims: &Claims<'_>, now: UnixTime) -> Result<(), Refusal> {
         let expires_at = expires_at(claims)?;
-        if expires_at.after(skew) <= now {
-            return Err(expired(expires_at, now));
+        if expires_at.after(self.clock_skew) <= now { Err(expired(expires_at, now)) } else { Ok(()) }
+    }
+
+    pub(super) fn check_not_before(&self, claims: &Claims<'_>, now: UnixTime) -> Result<(), Refusal> {
+        let Some(time) = claims.nbf else { return Ok(()) };
+        self.check_not_later("nbf", AssertionRule::NotBefore, time.rounded_up(), now)
+    }
+
+    pub(super) fn check_issue_time(&self, claims: &Claims<'_>, now: UnixTime) -> Result<(), Refusal> {
+        let Some(time) = claims.iat else { return Ok(()) };
+        self.check_not_later("iat", AssertionRule::IssuedAt, time.rounded_down(), now)
+    }
+
+    fn check_not_later(
+        &self,
+        name: &str,
+        rule: AssertionRule,
+        time: Option<UnixTime>,
+        now: UnixTime,
+    ) -> Result<(), Refusal> {
+        if time.is_some_and(|time| time <= now.after(self.clock_skew)) {
+            return Ok(());
         }
-        let not_later = |name: &str, rule, time: Option<UnixTime>| match time {
-            Some(time) if time <= latest => Ok(()),
-            time => {
-                let found = time.map_or_else(|| "out of range".to_owned(), |time| time.as_secs().to_string());
-                let expected = format!("a time until {}, which is now", now.as_secs());
-                Err(Refusal::claim(rule, name, &found, &expected, CLOCKS))
-            }
-        };
-        claims.nbf.map_or(Ok(()), |time| not_later("nbf", AssertionRule::NotBefore, time.rounded_up()))?;
-        claims.iat.map_or(Ok(()), |time| not_later("iat", AssertionRule::IssuedAt, time.rounded_down()))?;
+        let found = time.map_or_else(|| "out of range".to_owned(), |time| time.as_secs().to_string());
+        let expected = format!("a time until {}, which is now", now.as_secs());
+        Err(Refusal::claim(rule, name, &found, &expected, CLOCKS))
+    }
+
+    /// Checks how far ahead `exp` is.
+    pub(super) fn lifetime(
+        &self,
+        claims: &Claims<'_>,
+        allowance: Option<UnixTime>,
+        now: UnixTime,
+    ) -> Result<Option<Legacy>, Refusal> {
+        let (latest, expires_at) = (now.after(self.clock_skew), expires_at(claims)?);
         if expires_at <= latest.after(self.max_lifetime) {
             return Ok(None);
         }
@@ -238,6 +230,76 @@ impl Rules {
         let fix = "sign assertions with a shorter lifetime, or see Client::legacy_assertions_until";
         Err(Refusal::claim(AssertionRule::Lifetime, "exp", &found, &expected, fix))
     }
+}
+
+pub(super) fn header(json: &[u8]) -> Result<Header<'_>, Refusal> {
+    Header::parse(json).ok_or_else(|| {
+        let text = "the header of the assertion is not a JSON object with a string `alg`, and with strings as `typ` and `kid` \
+                    if they are present (RFC 7515 §4)";
+        Refusal::new(AssertionRule::Header, text)
+    })
+}
+
+pub(super) fn check_type(header: &Header<'_>) -> Result<(), Refusal> {
+    if is_assertion(header.typ.as_deref()) {
+        return Ok(());
+    }
+    let found = shown_text(header.typ.as_deref().unwrap_or_default());
+    let (expected, fix) =
+        ("`client-authentication+jwt`, `JWT` or none", "send an assertion that was made for client authentication");
+    Err(Refusal::claim(AssertionRule::Type, "typ", &found, expected, fix))
+}
+
+pub(super) fn check_critical(header: &Header<'_>) -> Result<(), Refusal> {
+    if header.crit.is_none() {
+        return Ok(());
+    }
+    let text = "the header of the assertion has `crit`, and no extension is supported; sign without it";
+    Err(Refusal::new(AssertionRule::Critical, text))
+}
+
+pub(super) fn check_foreign_key(header: &Header<'_>) -> Result<(), Refusal> {
+    let Some(name) = header.foreign_key() else { return Ok(()) };
+    let text = format!(
+        "the header of the assertion has `{name}`, which is never used; register the key, and name it by its `kid`"
+    );
+    Err(Refusal::new(AssertionRule::ForeignKey, text))
+}
+
+pub(super) fn check_issuer(claims: &Claims<'_>) -> Result<(), Refusal> {
+    if claims.iss == claims.sub {
+        return Ok(());
+    }
+    let expected = format!("{}, the value of `sub`", shown_text(&claims.sub));
+    let fix = "both are the client id (RFC 7523 §3); the token of a platform needs a credential for its issuer";
+    Err(Refusal::claim(AssertionRule::Issuer, "iss", &shown_text(&claims.iss), &expected, fix))
+}
+
+/// Returns `sub`, which is the id of the client.
+pub(super) fn subject(claims: &Claims<'_>) -> Result<ClientId, Refusal> {
+    claims.sub.parse().map_err(|_| {
+        let fix = "set it to the id under which the client is registered";
+        Refusal::claim(AssertionRule::Subject, "sub", &shown_text(&claims.sub), "a client id", fix)
+    })
+}
+
+/// Checks the parameter `client_id` of the request.
+pub(super) fn check_parameter(client_id: &ClientId, parameter: Option<&str>) -> Result<(), Refusal> {
+    let Some(named) = parameter.filter(|named| *named != client_id.as_str()) else { return Ok(()) };
+    let text = format!(
+        "the parameter `client_id` is {}, expected {}, the `sub` of the assertion; send the same id, or omit it",
+        shown_text(named),
+        shown_text(client_id)
+    );
+    Err(Refusal::new(AssertionRule::ClientId, text))
+}
+
+pub(super) fn check_token_id(claims: &Claims<'_>) -> Result<(), Refusal> {
+    if (1..=MAX_JTI_BYTES).contains(&claims.jti.len()) {
+        return Ok(());
+    }
+    let (found, fix) = (format!("{} bytes long", claims.jti.len()), "use for example a UUID");
+    Err(Refusal::claim(AssertionRule::TokenId, "jti", &found, "1 to 128 bytes", fix))
 }
 
 /// Returns the refusal of an assertion with this expiry.
