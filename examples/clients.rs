@@ -12,6 +12,8 @@
 
 #![allow(clippy::print_stderr)] // its output is for people and for scripts
 
+#[path = "clients/audience_report.rs"]
+mod audience_report;
 #[path = "clients/credentials.rs"]
 mod credentials;
 #[path = "clients/doctor.rs"]
@@ -103,6 +105,9 @@ enum Command {
     Enable { id: ClientId },
     /// Deletes a client, and marks its tokens as revoked in the store, for the servers and verifiers that follow it.
     Delete { id: ClientId },
+    /// Lists the clients that may send the URL of the token endpoint as the `aud` of their assertions until a date, with the last
+    /// time that they did, in seconds since 1970. They break without this allowance. The server records at most one use an hour.
+    AudienceReport,
     /// Lists, adds and removes the credentials of a client.
     #[command(subcommand)]
     Credentials(CredentialCommand),
@@ -321,6 +326,7 @@ async fn run(Arguments { store, json, command }: Arguments) -> Result<(), Failur
             );
             Ok(())
         }
+        Command::AudienceReport => audience_report::run(&store, json).await,
         Command::Credentials(command) => credentials::run(command, &store, json).await,
         Command::Doctor(doctor) => doctor::run(*doctor, &store, json).await,
         Command::Keys(arguments) => {

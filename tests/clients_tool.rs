@@ -103,6 +103,7 @@ fn it_does_its_work(url: String) {
     updates(&tool);
     credentials(&tool);
     doctor(&tool);
+    audience_report(&tool);
     let disabled = tool.output(&["disable", "billing"], "");
     let said = String::from_utf8(disabled.stderr).unwrap();
     assert!(disabled.status.success() && said.contains("client `billing` is disabled\n"), "{said}");
@@ -190,6 +191,27 @@ fn credentials(tool: &Tool) {
         tool.lines(&["credentials", "remove", "billing", label]);
     }
     assert_eq!(listed(), before);
+}
+
+/// The clients that need their allowance, as the server has recorded it.
+fn audience_report(tool: &Tool) {
+    let record = |id: &str, used: &str| {
+        format!(
+            r#"{{"client_id":"{id}","version":2,"must_understand":["legacy_assertions_until"],"legacy_assertions_until":4000000000{used}}}"#
+        )
+    };
+    let records = [record("old-a", r#","legacy_audience_used_at":1700000000"#), record("old-b", "")].join("\n");
+    assert!(tool.output(&["import", "-"], &records).status.success());
+    assert_eq!(
+        tool.lines(&["audience-report"]),
+        ["old-a\tlast used at 1700000000\tallowed until 4000000000", "old-b\tnever used\tallowed until 4000000000"]
+    );
+    let report = tool.lines(&["audience-report", "--json"]);
+    assert_eq!(report[0], r#"{"allowed_until":4000000000,"client_id":"old-a","last_use":1700000000}"#);
+    for id in ["old-a", "old-b"] {
+        tool.lines(&["delete", id]);
+    }
+    assert!(tool.lines(&["audience-report"]).is_empty());
 }
 
 /// What is wrong with an assertion, for a person and for a script.

@@ -29,7 +29,6 @@ use tower_client_credentials::keys::rotation::{
 use tower_client_credentials::store::{PostgresStore, RedisStore};
 use tower_client_credentials::transport::{HttpClient, HttpError, HttpFuture};
 use tower_client_credentials::verification::VerifyError;
-use tower_client_credentials::{AuthorizationServer, MemoryStore, RemoteIssuer, Verifier};
 use tower_client_credentials::{RemoteIssuer, Verifier};
 
 const TOKEN_LIFE: Duration = Duration::from_secs(10);
@@ -254,14 +253,10 @@ impl HttpClient for Balancer {
         HttpFuture::new(async move {
             for _ in 0..20 {
                 if let Some(replica) = self.0.any() {
-                    let response = replica.document(request.uri().path()).await;
-                    if response.status() != 503 {
-                        return Ok(response);
+                    match replica.document(request.uri().path()).await {
+                        Some(response) if response.status() != 503 => return Ok(response),
+                        _ => {}
                     }
-                match replica.document(request.uri().path()).await {
-                    Some(response) if response.status() != 503 => return Ok(response),
-                    _ => {}
-                }
             }
             Err(HttpError::no_connection("no replica answers"))
         })

@@ -185,6 +185,7 @@ fn server(
     let listed = clients(config, source)?;
     let assertions = assertions(config, source, store.clone())?;
     let clients = Registry { listed: listed.clone(), store };
+    let assertions = assertions.record_legacy_uses(clients.clone());
     #[cfg(feature = "legacy_hashes")]
     let hashes = clients.clone();
     let mut builder = AuthorizationServer::builder(issuer, keys, clients)

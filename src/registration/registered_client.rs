@@ -126,6 +126,17 @@ impl RegisteredClient {
         self.legacy_until().map(UnixTime::to_system)
     }
 
+    /// Returns when the client last sent the URL of the token endpoint as `aud`, to the hour. `None` if it did not, or if the server
+    /// does not [record it](crate::authorization_server::ClientAssertions::record_legacy_uses).
+    #[must_use]
+    pub fn legacy_audience_used(&self) -> Option<SystemTime> {
+        self.legacy_audience_use().map(UnixTime::to_system)
+    }
+
+    pub(crate) fn legacy_audience_use(&self) -> Option<UnixTime> {
+        self.registration.credentials.as_ref()?.legacy_audience_used
+    }
+
     pub(crate) fn legacy_until(&self) -> Option<UnixTime> {
         self.registration.credentials.as_ref()?.legacy_until
     }

@@ -9,6 +9,7 @@ mod accepted;
 mod endpoints;
 #[cfg(feature = "remote")]
 mod key_urls;
+mod legacy_uses;
 mod refused;
 mod secrets;
 mod workloads;

@@ -105,6 +105,15 @@ impl Client {
     pub fn without_legacy_assertions(mut self) -> Self {
         if let Some(credentials) = &mut self.client.credentials {
             credentials.legacy_until = None;
+            credentials.legacy_audience_used = None;
+        }
+        self
+    }
+
+    /// Sets when the client last sent the URL of the token endpoint as `aud`. It has no effect without an allowance.
+    pub(crate) fn legacy_audience_used(mut self, at: UnixTime) -> Self {
+        if let Some(credentials) = &mut self.client.credentials {
+            credentials.legacy_audience_used = Some(at);
         }
         self
     }

@@ -69,6 +69,9 @@ pub(crate) struct Record {
     /// Seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     legacy_assertions_until: Option<u64>,
+    /// Seconds since 1970. An observation of the server, which restricts nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    legacy_audience_used_at: Option<u64>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     scope: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,6 +137,7 @@ impl Serialize for RegisteredClient {
             token_endpoint_auth_method: shorthand(self),
             credentials: self.credentials().iter().map(CredentialRecord::from).map(Object).collect(),
             legacy_assertions_until: self.legacy_until().map(UnixTime::as_secs),
+            legacy_audience_used_at: self.legacy_audience_use().map(UnixTime::as_secs),
             scope: of.scopes.to_string(),
             default_scope: of.default_scopes.as_ref().map(ToString::to_string),
             audiences: texts(&of.audiences),
@@ -217,6 +221,10 @@ impl Record {
         if let Some(seconds) = self.legacy_assertions_until {
             let time = UnixTime::from_secs(seconds).ok_or("must be seconds since 1970");
             client = client.legacy_assertions_until(at("legacy_assertions_until", time)?.to_system());
+        }
+        if let Some(seconds) = self.legacy_audience_used_at {
+            let time = UnixTime::from_secs(seconds).ok_or("must be seconds since 1970");
+            client = client.legacy_audience_used(at("legacy_audience_used_at", time)?);
         }
         if let Some(method) = self.token_endpoint_auth_method {
             at("token_endpoint_auth_method", client.check_method(method))?;

@@ -87,6 +87,7 @@ fn the_list_of_known_members_is_complete() {
     let key = crate::registration::Credential::spiffe_id("spiffe://a/b".parse().unwrap());
     record.credentials = vec![Object((&key).into())];
     record.legacy_assertions_until = Some(1);
+    record.legacy_audience_used_at = Some(1);
     (record.client_name, record.client_id_issued_at) = (text(), Some(1));
     record.metadata = [("a".to_owned(), "b".to_owned())].into();
     record.may_grant = Some(Object((&crate::registration::MayGrant::everything()).into()));

@@ -29,6 +29,7 @@ pub(super) const MEMBERS: [&str; 14] = [
 pub(super) const NEW_MEMBERS: &[NewMember] = &[
     NewMember::decisive("credentials", |record| !record.credentials.is_empty()),
     NewMember::decisive("legacy_assertions_until", |record| record.legacy_assertions_until.is_some()),
+    NewMember::ignorable("legacy_audience_used_at", |record| record.legacy_audience_used_at.is_some()),
     NewMember::ignorable("client_name", |record| record.client_name.is_some()),
     NewMember::ignorable("client_id_issued_at", |record| record.client_id_issued_at.is_some()),
     NewMember::ignorable("metadata", |record| !record.metadata.is_empty()),

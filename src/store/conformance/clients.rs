@@ -7,6 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::{Outcome, Violation, blank, client, ensure, race, step};
 use crate::client_id::ClientId;
+use crate::clock::UnixTime;
 use crate::keys::rotation::KeyEncryptionKey;
 use crate::registration::{ClientAuthMethod, Credential, MayGrant, RegisteredSecret};
 use crate::scope::Scope;
@@ -58,7 +59,10 @@ async fn found_unchanged<S: ClientAdmin>(store: Arc<S>) -> Outcome {
         .register()?;
     let key = KeyEncryptionKey::from_bytes((0..32).collect::<Vec<u8>>())?;
     let secret = Credential::client_secret_jwt(&ClientSecret::generate()?)?.with_label("hmac")?;
-    let written = written.edit().credential(secret).encrypt_secrets(&key).register()?;
+    let written = written.edit().credential(secret).encrypt_secrets(&key);
+    let used = UnixTime::at(UNIX_EPOCH + Duration::from_secs(3));
+    let written = written.legacy_assertions_until(UNIX_EPOCH + Duration::from_secs(9)).legacy_audience_used(used);
+    let written = written.register()?;
     store.create(written.clone()).await?;
     let found = store.find(written.id()).await?.ok_or("`find` does not find the client")?;
     ensure(*found == written, format!("`find` returns {found:?} for {written:?}"))?;

@@ -25,9 +25,8 @@ use super::last_write::LastWrites;
 use super::replay::count_end;
 use super::{
     AdminError, Change, ChangeFeed, Changes, ClientAdmin, ClientChange, ClientCondition, ClientStore, ClientWrite,
-    Cursor, DynFuture, FeedEntry, Replay, ReplayId, ReplayLog, Revision, Revocation, RevocationStore, StoreError,
-    FeedEntry, Replay, ReplayBounds, ReplayId, ReplayLog, Revision, Revocation, RevocationStore, StoreError,
-    StoreFuture,
+    Cursor, DynFuture, FeedEntry, Replay, ReplayBounds, ReplayId, ReplayLog, Revision, Revocation, RevocationStore,
+    StoreError, StoreFuture,
 };
 use crate::client_id::ClientId;
 use crate::clock::{Clock, UnixTime, later};

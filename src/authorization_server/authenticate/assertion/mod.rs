@@ -20,6 +20,7 @@ mod header;
 mod invalid;
 mod key_format;
 mod key_place;
+mod legacy_uses;
 mod platform;
 #[cfg(feature = "remote")]
 mod remote_keys;
@@ -48,6 +49,7 @@ pub use self::diagnosis::{CheckedRule, RuleResult};
 use self::failure::Failure;
 use self::invalid::Refusal;
 pub use self::invalid::{AssertionRule, InvalidAssertion};
+use self::legacy_uses::LegacyUses;
 pub use self::platform::PlatformIssuer;
 use self::replay::Replays;
 use self::rules::{Assertion, Legacy, Parts, Rules, expired, expires_at};
@@ -92,6 +94,8 @@ pub(in crate::authorization_server) struct AssertionAuthenticator {
     #[cfg(feature = "remote")]
     key_sets: Option<ClientKeySets>,
     replays: Replays,
+    /// `None` if the use of allowances is not recorded.
+    legacy_uses: Option<Arc<LegacyUses>>,
     audit: Arc<Audit>,
 }
 
@@ -141,6 +145,7 @@ impl AssertionAuthenticator {
         let AssertionContext { issuer, token_endpoint, clients, store_timeout, clock, random, audit } = context;
         let ClientAssertions { log, max_lifetime, clock_skew, algorithms, platforms, trust_domains, key_urls, .. } =
             settings;
+        let legacy_uses = settings.legacy_uses.map(|store| LegacyUses::new(store, store_timeout, clock.clone()));
         let hmac_algorithms = settings.secrets.as_ref().map(|_| settings.hmac_algorithms).unwrap_or_default();
         let secrets = settings.secrets.map(|AcceptedSecrets { key }| Secrets::new(key)).transpose();
         let issuer = issuer.clone();
@@ -164,6 +169,7 @@ impl AssertionAuthenticator {
             #[cfg(feature = "remote")]
             key_sets: key_sets.transpose().map_err(ConfigError::Assertions)?,
             replays: Replays::new(log, store_timeout),
+            legacy_uses: legacy_uses.map(Arc::new),
             clock,
             audit,
         })
@@ -215,6 +221,9 @@ impl AssertionAuthenticator {
         self.record(&assertion).await.map_err(named)?;
         if let Some(legacy) = proven.legacy {
             self.audit.legacy_assertion(&assertion.client_id, legacy.part, legacy.until, &head.extensions);
+            if let Some(uses) = self.legacy_uses.as_ref().filter(|_| legacy.part == "aud") {
+                uses.consider(&proven.client);
+            }
         }
         Ok(proven.into_client())
     }

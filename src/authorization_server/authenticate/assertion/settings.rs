@@ -9,7 +9,7 @@ use super::trust_domain::TrustDomain;
 use crate::keys::rotation::KeyEncryptionKey;
 use crate::keys::{Algorithm, HmacAlgorithm};
 use crate::registration::{AcceptedCredentials, AcceptedSecrets};
-use crate::store::ReplayLog;
+use crate::store::{ClientAdmin, ReplayLog};
 
 /// The settings for client authentication by signed assertions: `private_key_jwt` and `client_secret_jwt` (RFC 7523, RFC 10070),
 /// and tokens of workloads.
@@ -44,6 +44,7 @@ pub struct ClientAssertions {
     /// `None` if the server accepts no `client_secret_jwt`.
     pub(super) secrets: Option<AcceptedSecrets>,
     pub(super) hmac_algorithms: Vec<HmacAlgorithm>,
+    pub(super) legacy_uses: Option<Arc<dyn ClientAdmin>>,
 }
 
 /// Whether the keys of clients are fetched from their URLs.
@@ -77,6 +78,7 @@ impl ClientAssertions {
             key_urls: KeyUrls::Refused,
             secrets: None,
             hmac_algorithms: HmacAlgorithm::ALL.to_vec(),
+            legacy_uses: None,
         }
     }
 
@@ -145,6 +147,19 @@ impl ClientAssertions {
     #[must_use]
     pub fn hmac_algorithms(mut self, algorithms: impl IntoIterator<Item = HmacAlgorithm>) -> Self {
         self.hmac_algorithms = algorithms.into_iter().collect();
+        self
+    }
+
+    /// Records in this store when a client last sent the URL of the token endpoint as `aud`, which only an
+    /// [allowance](crate::registration::Client::legacy_assertions_until) lets it do. `clients audience-report` lists these clients, and
+    /// so does [`RegisteredClient::legacy_audience_used`](crate::registration::RegisteredClient::legacy_audience_used). Use the store
+    /// that has the clients. Off by default.
+    ///
+    /// A client that authenticated causes at most one write an hour, in the background, and at most 4 writes are in flight. A write
+    /// that fails is logged, and does not affect the request. It changes the revision of the client.
+    #[must_use]
+    pub fn record_legacy_uses(mut self, store: impl ClientAdmin) -> Self {
+        self.legacy_uses = Some(Arc::new(store));
         self
     }
 
