@@ -7,6 +7,16 @@
 //! cargo run --example clients --features sqlite -- update billing --add-scope invoices:write --remove-audience https://old.example.com
 //! ```
 //!
+//! With `--server URL` instead of a store, the same commands work over the administration API of a running service (feature
+//! `remote`). The first administrator is created at the store:
+//!
+//! ```text
+//! cargo run --example clients --features sqlite -- create root --may-grant-everything \
+//!     --scope clients:read --scope clients:write --scope clients:administrators --audience https://auth.example.com/clients
+//! export ADMINISTRATOR_SECRET=…
+//! cargo run --example clients --features remote -- --server https://auth.example.com/clients --as root create billing …
+//! ```
+//!
 //! A new secret is printed once, alone on stdout; messages about it go to stderr. With `--json`, stdout has one JSON object per
 //! line.
 
@@ -20,6 +30,9 @@ mod credentials;
 mod doctor;
 #[path = "standalone/key_commands.rs"]
 mod key_commands;
+#[cfg(feature = "remote")]
+#[path = "standalone/over_http.rs"]
+mod over_http;
 #[path = "standalone/store.rs"]
 mod store;
 
@@ -33,7 +46,8 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use tower_client_credentials::registration::{ClientError, RegisteredClient, RegisteredSecret};
+use tower_client_credentials::registration::{ClientError, MayGrant, RegisteredClient, RegisteredSecret};
+use tower_client_credentials::secret::StoredSecret;
 use tower_client_credentials::store::{
     AdminError, ClientAdmin as _, Revocation, RevocationStore as _, SecretRotation, StoreError,
 };
@@ -60,6 +74,9 @@ struct Arguments {
     /// Prints one JSON object per line, for programs.
     #[arg(long, global = true)]
     json: bool,
+    #[cfg(feature = "remote")]
+    #[command(flatten)]
+    server: over_http::ServerArguments,
     #[command(subcommand)]
     command: Command,
 }
@@ -153,6 +170,58 @@ struct Create {
     /// Grants no tokens to the client, for clients that only introspect.
     #[arg(long)]
     without_grant: bool,
+    #[command(flatten)]
+    details: Details,
+}
+
+/// The options of `create` and `update` for what does not affect the client's own tokens.
+#[derive(Args)]
+struct Details {
+    /// The name of the client, for people.
+    #[arg(long)]
+    name: Option<String>,
+    /// An entry of the free metadata; repeatable. Replaces all earlier entries.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = entry)]
+    metadata: Vec<(String, String)>,
+    /// A scope that the client may give to other clients, as an administrator; repeatable.
+    #[arg(long)]
+    may_grant_scope: Vec<Scope>,
+    /// An audience that the client may give to other clients, as an administrator; repeatable.
+    #[arg(long)]
+    may_grant_audience: Vec<Audience>,
+    /// Lets the client give every scope and audience to other clients, for the first administrator.
+    #[arg(long, conflicts_with_all = ["may_grant_scope", "may_grant_audience"])]
+    may_grant_everything: bool,
+    /// Removes what the client may give to other clients.
+    #[arg(long, conflicts_with_all = ["may_grant_scope", "may_grant_audience", "may_grant_everything"])]
+    may_grant_nothing: bool,
+}
+
+fn entry(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("use KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+impl Details {
+    fn apply(&self, mut client: Client) -> Client {
+        if let Some(name) = &self.name {
+            client = client.name(name);
+        }
+        if !self.metadata.is_empty() {
+            client = client.metadata(self.metadata.clone());
+        }
+        if self.may_grant_everything {
+            return client.may_grant(MayGrant::everything());
+        }
+        if self.may_grant_nothing {
+            return client.without_may_grant();
+        }
+        if self.may_grant_scope.is_empty() && self.may_grant_audience.is_empty() {
+            return client;
+        }
+        let may_grant = self.may_grant_scope.iter().fold(MayGrant::new(), MayGrant::scope);
+        client.may_grant(self.may_grant_audience.iter().cloned().fold(may_grant, MayGrant::audience))
+    }
 }
 
 /// The options of `update`. Settings without an option do not change.
@@ -215,6 +284,8 @@ struct Update {
     /// Sets whether the client may get tokens: `true` or `false`.
     #[arg(long)]
     grant: Option<bool>,
+    #[command(flatten)]
+    details: Details,
 }
 
 /// The exit code and the message for stderr.
@@ -263,7 +334,12 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(Arguments { store, json, command }: Arguments) -> Result<(), Failure> {
+async fn run(arguments: Arguments) -> Result<(), Failure> {
+    #[cfg(feature = "remote")]
+    if arguments.server.is_set() {
+        return over_http::run(arguments.server, arguments.command, arguments.json).await;
+    }
+    let Arguments { store, json, command, .. } = arguments;
     let url = store.or_else(|| std::env::var("TCC_STORE").ok()).filter(|url| !url.is_empty());
     let url = url.ok_or_else(|| Failure(2, "no store is set; use --store or the variable TCC_STORE".to_owned()))?;
     let (store, key_store) = store::open(&url, Path::new("")).await.map_err(|why| Failure(1, why))?;
@@ -339,7 +415,17 @@ async fn run(Arguments { store, json, command }: Arguments) -> Result<(), Failur
 async fn create(store: &Store, new: Create, json: bool) -> Result<(), Failure> {
     let secret = ClientSecret::generate().map_err(invalid)?;
     let kept = RegisteredSecret::new("1", &secret).map_err(invalid)?.created_at(SystemTime::now());
-    let mut client = Client::new(new.id, &secret).replace_secret(kept).scopes(new.scope);
+    let stored = kept.stored().clone();
+    let client = unregistered(new, stored).replace_secret(kept);
+    let client = client.register().map_err(invalid)?;
+    let id = client.id().clone();
+    store.create(client).await?;
+    print_secret(&id, "1", &secret, json)
+}
+
+/// Returns the client that `create` describes, with this secret.
+fn unregistered(new: Create, secret: StoredSecret) -> Client {
+    let mut client = Client::new(new.id, secret).scopes(new.scope);
     if new.post {
         client = client.authentication(ClientAuthMethod::ClientSecretPost);
     }
@@ -359,10 +445,7 @@ async fn create(store: &Store, new: Create, json: bool) -> Result<(), Failure> {
     if new.without_grant {
         client = client.without_grant();
     }
-    let client = client.register().map_err(invalid)?;
-    let id = client.id().clone();
-    store.create(client).await?;
-    print_secret(&id, "1", &secret, json)
+    new.details.apply(client)
 }
 
 /// Applies `update` to a client. Removing a scope or an audience that the client does not have is an error, since it may be a
@@ -439,6 +522,7 @@ fn changed(client: &RegisteredClient, update: &Update) -> Result<Client, AdminEr
     if let Some(allowed) = update.grant {
         edited = edited.grant(allowed);
     }
+    edited = update.details.apply(edited);
     refuse_unnamed_default(client, update)?;
     Ok(edited)
 }
@@ -560,11 +644,15 @@ fn print(value: Value) -> Result<(), Failure> {
 }
 
 fn print_secret(id: &ClientId, label: &str, secret: &ClientSecret, json: bool) -> Result<(), Failure> {
+    print_secret_text(id, label, secret.expose(), json)
+}
+
+fn print_secret_text(id: &ClientId, label: &str, secret: &str, json: bool) -> Result<(), Failure> {
     if json {
-        return print(json!({ "client_id": id, "label": label, "client_secret": secret.expose() }));
+        return print(json!({ "client_id": id, "label": label, "client_secret": secret }));
     }
     eprintln!("secret `{}` of client `{id}` (not shown again):", printable(label));
-    Ok(writeln!(io::stdout(), "{}", secret.expose())?)
+    Ok(writeln!(io::stdout(), "{secret}")?)
 }
 
 fn record(client: &RegisteredClient, with_hashes: bool) -> Result<Value, Failure> {
@@ -583,7 +671,11 @@ fn record(client: &RegisteredClient, with_hashes: bool) -> Result<Value, Failure
 }
 
 fn show(client: &RegisteredClient, with_hashes: bool) -> Result<(), Failure> {
-    let Value::Object(members) = record(client, with_hashes)? else { return Ok(()) };
+    show_members(record(client, with_hashes)?)
+}
+
+fn show_members(record: Value) -> Result<(), Failure> {
+    let Value::Object(members) = record else { return Ok(()) };
     for (name, value) in members {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         writeln!(io::stdout(), "{name:27} {}", printable(&value))?;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // helpers of tests, which may
 
+#[path = "standalone/administration.rs"]
+mod administration;
 #[path = "standalone/check.rs"]
 mod check;
 #[path = "common/http2.rs"]

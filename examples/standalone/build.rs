@@ -24,6 +24,7 @@ use tower_client_credentials::{
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::timeout::RequestBodyDeadlineLayer;
 
+use crate::administration;
 use crate::assertions::{CredentialSettings, Method, assertions, start_of_day};
 use crate::client_secrets;
 use crate::config::{Client, Config, Mistake, Proxies, Resource, Source};
@@ -80,6 +81,7 @@ pub(crate) async fn app(config: &Config, source: &Source, context: Context<'_>) 
     let (store, revocations) = (kept.store.clone(), kept.revocations.clone());
     let proxies = proxies(config, source)?;
     let server = server(config, source, proxies, address, keys, store, revocations)?;
+    let administration = administration::layer(config, source, &server, &kept.store)?;
     let body_deadline = Duration::from_secs(config.limits.body_seconds.into());
     let routes = routes(config, source, &server)?;
     if !was_kept {
@@ -92,9 +94,13 @@ pub(crate) async fn app(config: &Config, source: &Source, context: Context<'_>) 
     let app = routes
         .merge(health_routes(readiness))
         .layer(RequestBodyDeadlineLayer::new(body_deadline)) // the token endpoint has its own deadline
-        .layer(TokenEndpointLayer::new(server))
-        .layer(log::requests())
-        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION])); // outermost, before anything that could log it
+        .layer(TokenEndpointLayer::new(server));
+    let app = match administration {
+        Some(administration) => app.layer(administration),
+        None => app,
+    };
+    // The headers are marked first, before anything that could log them.
+    let app = app.layer(log::requests()).layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION]));
     Ok((app, kept))
 }
 
@@ -192,7 +198,7 @@ fn server(
         .attempt_limits(attempts.limits())
         .revocations(revocations)
         .client_assertions(assertions)
-        .known_scopes(tokens.scope.iter().cloned().collect::<Scopes>())
+        .known_scopes(administration::known_scopes(config))
         .default_scopes(tokens.default_scope.iter().cloned().collect::<Scopes>())
         .token_lifetime(Duration::from_secs(tokens.lifetime_seconds.into()))
         .body_limit(limits.body_bytes)
@@ -205,6 +211,9 @@ fn server(
             None => builder.resource(audience),
             Some(scopes) => builder.resource_with_scopes(audience, scopes.iter().cloned().collect::<Scopes>()),
         };
+    }
+    if let Some(audience) = administration::resource(config, source)? {
+        builder = builder.resource_with_scopes(audience, administration::scopes());
     }
     if let Some(resource) = default_resource(config, source)? {
         builder = builder.default_audience(&resource.audience);
@@ -347,7 +356,7 @@ pub(crate) fn read_file(path: &Path) -> io::Result<String> {
     std::fs::read_to_string(path)
 }
 
-fn clients(config: &Config, source: &Source) -> Result<MemoryStore, Mistake> {
+pub(crate) fn clients(config: &Config, source: &Source) -> Result<MemoryStore, Mistake> {
     let registered = config
         .clients
         .iter()

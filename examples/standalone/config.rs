@@ -53,6 +53,8 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(crate) metadata: Metadata,
     #[serde(default)]
+    pub(crate) administration: Administration,
+    #[serde(default)]
     pub(crate) assertions: Assertions,
     #[serde(default)]
     pub(crate) platforms: Vec<Spanned<Platform>>,
@@ -244,6 +246,14 @@ impl Default for Metadata {
     }
 }
 
+/// The administration of clients over HTTP.
+#[derive(Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Administration {
+    pub(crate) audience: Option<String>,
+    pub(crate) path: Option<String>,
+}
+
 /// An API that tokens can be for.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -381,6 +391,9 @@ impl Config {
     /// Sets one setting from the environment.
     fn set(&mut self, setting: &str, value: &str) -> Result<(), String> {
         let Self { paths, proxies, tls, limits, attempts, log, metrics, keys, tokens, metadata, assertions, .. } = self;
+        let Self {
+            paths, proxies, tls, limits, attempts, log, metrics, keys, tokens, metadata, administration, ..
+        } = self;
         match setting {
             "LISTEN" => self.listen = parse(value, ADDRESS)?,
             "ISSUER" => self.issuer = optional(value),
@@ -389,6 +402,8 @@ impl Config {
             "PUBLIC_URL" => self.public_url = optional(value),
             "STORE" => self.store = optional(value),
             "IMPORTED_SECRETS_ARE_RANDOM" => self.imported_secrets_are_random = parse(value, SWITCH)?,
+            "ADMINISTRATION_AUDIENCE" => administration.audience = optional(value),
+            "ADMINISTRATION_PATH" => administration.path = optional(value),
             "PATHS_TOKEN" => paths.token = optional(value),
             "PATHS_AUTHORIZATION" => paths.authorization = optional(value),
             "PATHS_REVOCATION" => paths.revocation = optional(value),
@@ -590,8 +605,8 @@ impl Client {
 }
 
 /// The settings that are tables.
-const TABLES: [&str; 10] =
-    ["paths", "proxies", "tls", "limits", "attempts", "log", "metrics", "keys", "tokens", "metadata"];
+const TABLES: [&str; 11] =
+    ["paths", "proxies", "tls", "limits", "attempts", "log", "metrics", "keys", "tokens", "metadata", "administration"];
 
 /// The configuration file, for messages that name it.
 #[derive(Clone)]

@@ -24,6 +24,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // its output is for people and for scripts
 
+mod administration;
 mod arguments;
 mod assertions;
 mod build;

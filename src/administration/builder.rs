@@ -47,7 +47,7 @@ pub enum InvalidAdministration {
     )]
     UnknownScope(String),
     /// Two of the scopes are the same.
-    #[error("the scope `{0}` stands for two permissions of the administration; use three different scopes")]
+    #[error("two permissions of the administration have the scope `{0}`; use three different scopes")]
     OneScopeTwice(String),
     /// The server has no revocations, so the tokens of an administrator that was disabled would work until they expire.
     #[error(

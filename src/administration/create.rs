@@ -21,7 +21,7 @@ use crate::store::{AdminError, ClientChange, StoreError};
 const ID_BYTES: usize = 18;
 
 impl Inner {
-    /// Creates a client. Returns its id also if it is refused, as far as it is known.
+    /// Creates a client. Returns its id also if the request is refused, if the id is known.
     pub(super) async fn create(
         &self,
         actor: &Actor,

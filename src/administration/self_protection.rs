@@ -1,7 +1,7 @@
 //! The rule that keeps the last administrator: none changes its own rights.
 //!
-//! Every change of an administrator is made by another one, and only if that one is still unchanged at the same moment. So each
-//! removal leaves the administrator that made it.
+//! Another administrator makes each such change, and only if its own registration is unchanged at the same moment. So each removal
+//! leaves the administrator that made it.
 
 use super::actor::{Actor, is_live};
 use super::{AdministrationRefusal, Inner};
@@ -32,7 +32,7 @@ impl Inner {
         }
         Err(AdministrationRefusal::conflict(
             "an administrator cannot delete or disable itself, change its own rights, or remove its last credential; another \
-             administrator can do this, so that one always remains",
+             administrator can do this, so that there is always an administrator",
         ))
     }
 }

@@ -10,8 +10,8 @@ use super::AdministrationRefusal;
 use crate::registration::RegisteredClient;
 use crate::store::StoreError;
 
-/// The members of a record that an answer repeats. A list of what is shown, so that a member that is added to the record
-/// later is not shown before this was decided.
+/// The members of a record that an answer repeats. A member that is added to the record later is not shown until it is added
+/// here, because it may be a secret.
 const SHOWN: &[&str] = &[
     "client_id",
     "client_name",

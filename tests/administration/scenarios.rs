@@ -40,7 +40,7 @@ pub async fn a_client_is_created_changed_and_deleted(world: World) {
     assert_eq!((&members["scope"], &members["audiences"]), (&"invoices:read".into(), &json!([API])));
     world.token_with("billing", &secret).await.unwrap();
 
-    // What was created is read, without the secret.
+    // The created client is read without its secret.
     let read = team.get("/clients/billing").await;
     assert_eq!(read.header(ETAG), created.header(ETAG));
     assert_eq!(read.json()["client_secrets"][0]["label"], "1", "{read:?}");
@@ -48,7 +48,7 @@ pub async fn a_client_is_created_changed_and_deleted(world: World) {
     let head = team.send(Method::HEAD, "/clients/billing", &[], "").await;
     assert_eq!((head.status.as_u16(), head.header(ETAG), head.body.len()), (200, read.header(ETAG), 0));
 
-    // What was read is sent back with a change.
+    // The representation that was read is sent back with a change.
     let mut replacement = read.json();
     replacement["scope"] = "invoices:read invoices:write".into();
     replacement.as_object_mut().unwrap().remove("metadata");
@@ -337,7 +337,7 @@ pub async fn unknown_members_and_other_ids_are_refused(world: World) {
         "invalid_client_metadata",
     );
     assert_refused(&team.change(Method::POST, id, "/disable", r#"{"for":"x"}"#).await, 400, "invalid_request");
-    let unknown = team.send(Method::DELETE, "/clients/nobody", &[(IF_MATCH, "*")], "").await;
+    let unknown = team.send(Method::DELETE, "/clients/unknown", &[(IF_MATCH, "*")], "").await;
     assert_refused(&unknown, 404, "not_found");
     let mut existing = invoices();
     existing["client_id"] = "payments".into();
@@ -450,7 +450,7 @@ pub async fn a_body_that_is_too_large_or_not_json_is_refused(world: World) {
 
 pub async fn a_disabled_or_weakened_administrator_is_refused_at_once(world: World) {
     let (root, team, other) = (world.by("root").await, world.by("team").await, world.by("other-team").await);
-    // The list of the administrator counts as it is now.
+    // The current list of the administrator counts.
     let mut weaker = root.get("/clients/team").await.json();
     weaker.as_object_mut().unwrap().remove("default_scope");
     weaker["may_grant"] = json!({"scope": "invoices:write", "audiences": [API]});
