@@ -367,12 +367,21 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             let rotation = SecretRotation::new().keep_old_for(Duration::from_secs(keep));
             let rotation = label.into_iter().fold(rotation, SecretRotation::label);
             let rotated = store.rotate_secret(&id, rotation).await?;
-            print_secret(&id, &rotated.label, &rotated.secret, json)
+            print_secret(&id, &rotated.label, &rotated.secret, json)?;
+            if keep == 0 {
+                explain(
+                    json,
+                    "if an API accepts an old secret as an API key, it does so until it restarts without it; `clients \
+                     revoke-tokens` refuses it there at once",
+                );
+            }
+            Ok(())
         }
         Command::Disable { id } => {
             store.disable(&id).await?;
             done(&id, "disabled")?;
             explain(json, &format!("{FOLLOWERS} refuse it and its tokens within a second; {OTHERS}"));
+            explain(json, API_KEYS);
             Ok(())
         }
         Command::Enable { id } => {
@@ -389,6 +398,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             store.delete(&id).await?;
             done(&id, "deleted")?;
             explain(json, &format!("{FOLLOWERS} refuse it and its tokens within a second; {OTHERS}"));
+            explain(json, API_KEYS);
             Ok(())
         }
         Command::RevokeTokens { id } => {
@@ -400,6 +410,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
                 json,
                 &format!("{FOLLOWERS} refuse them within a second; elsewhere they are valid until they expire"),
             );
+            explain(json, API_KEYS);
             Ok(())
         }
         Command::AudienceReport => audience_report::run(&store, json).await,
@@ -547,6 +558,9 @@ fn refuse_unnamed_default(client: &RegisteredClient, update: &Update) -> Result<
 const FOLLOWERS: &str = "servers and verifiers that follow the revocations of this store";
 const OTHERS: &str = "a server without revocations may issue tokens to it for another minute, and its tokens are valid until \
                       they expire where revocations are not followed";
+
+const API_KEYS: &str = "an API that accepts API keys and follows the revocations of this store refuses those of this client as \
+                        well, until it restarts; remove them from its list of keys";
 
 /// Prints a hint for people on stderr. With `--json`, prints nothing.
 fn explain(json: bool, text: &str) {

@@ -108,6 +108,7 @@ fn it_does_its_work(url: String) {
     let said = String::from_utf8(disabled.stderr).unwrap();
     assert!(disabled.status.success() && said.contains("client `billing` is disabled\n"), "{said}");
     assert!(said.contains("that follow the revocations of this store") && said.contains("until they expire"), "{said}");
+    assert!(said.contains("remove them from its list of keys"), "{said}");
     assert_eq!(tool.json(&["disable", "billing"])["done"], "disabled");
     assert_eq!(tool.json(&["show", "billing"])["enabled"], false);
     assert_eq!(tool.lines(&["list"]), ["billing\tread write\tdisabled"]);

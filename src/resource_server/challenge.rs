@@ -98,13 +98,18 @@ impl Challenges {
                 | BearerError::TokenRequired { .. }
                 | BearerError::InvalidToken(_)
                 | BearerError::UnknownApiKey
-                | BearerError::ApiKeysEnded { .. },
+                | BearerError::ApiKeysEnded { .. }
+                | BearerError::ApiKeyRevoked { .. },
                 Some(scopes),
             ) => self.parts.challenge(error, scopes),
             (BearerError::NoCredentials | BearerError::TokenRequired { .. }, None) => self.no_credentials.clone(),
-            (BearerError::InvalidToken(_) | BearerError::UnknownApiKey | BearerError::ApiKeysEnded { .. }, None) => {
-                self.invalid_token.clone()
-            }
+            (
+                BearerError::InvalidToken(_)
+                | BearerError::UnknownApiKey
+                | BearerError::ApiKeysEnded { .. }
+                | BearerError::ApiKeyRevoked { .. },
+                None,
+            ) => self.invalid_token.clone(),
             (BearerError::InvalidRequest, _) => self.invalid_request.clone(),
             (BearerError::InsufficientScope { required, .. }, _) => self.parts.challenge(error, required),
             (BearerError::Forbidden { .. } | BearerError::TooManyAttempts { .. } | BearerError::Unavailable(_), _) => {

@@ -57,6 +57,17 @@ pub enum BearerError {
         /// The end date, in seconds since 1970.
         end: u64,
     },
+    /// The API key is known, but the tokens of its client are revoked, for example because the client is disabled: 401
+    /// `invalid_token`.
+    #[error(
+        "client `{client_id}` used an API key, but the client was disabled or deleted, or all its tokens were revoked; let it \
+         request access tokens, or restart this process with a new key once the revocation has expired"
+    )]
+    #[non_exhaustive]
+    ApiKeyRevoked {
+        /// The client that the key belongs to.
+        client_id: ClientId,
+    },
     /// There were too many wrong API keys from the caller's address: 429 with `Retry-After`.
     #[error("too many wrong API keys from this address in one minute")]
     #[non_exhaustive]
@@ -120,14 +131,16 @@ impl BearerError {
             | Self::TokenRequired { .. }
             | Self::Unavailable(_) => None,
             Self::InvalidRequest => Some("invalid_request"),
-            Self::InvalidToken(_) | Self::UnknownApiKey | Self::ApiKeysEnded { .. } => Some("invalid_token"),
+            Self::InvalidToken(_) | Self::UnknownApiKey | Self::ApiKeysEnded { .. } | Self::ApiKeyRevoked { .. } => {
+                Some("invalid_token")
+            }
             Self::InsufficientScope { .. } => Some("insufficient_scope"),
         }
     }
 
     /// Returns a short name of the reason, for a metric's label or for `error.type` in a trace. The set of names is fixed:
     /// `no_credentials`, `invalid_request`, `insufficient_scope`, `forbidden`, `unknown_api_key`, `api_keys_ended`,
-    /// `too_many_attempts`, `token_required`, or the name of
+    /// `api_key_revoked`, `too_many_attempts`, `token_required`, or the name of
     /// [`InvalidToken`](InvalidToken::name) or [`UnavailableKind`](crate::verification::UnavailableKind::name).
     #[must_use]
     pub fn reason(&self) -> &'static str {
@@ -139,6 +152,7 @@ impl BearerError {
             Self::Forbidden { .. } => "forbidden",
             Self::UnknownApiKey => "unknown_api_key",
             Self::ApiKeysEnded { .. } => "api_keys_ended",
+            Self::ApiKeyRevoked { .. } => "api_key_revoked",
             Self::TooManyAttempts { .. } => "too_many_attempts",
             Self::TokenRequired { .. } => "token_required",
             Self::Unavailable(unavailable) => unavailable.kind().name(),
@@ -152,6 +166,7 @@ impl BearerError {
             Self::InsufficientScope { client_id, .. }
             | Self::Forbidden { client_id, .. }
             | Self::ApiKeysEnded { client_id, .. }
+            | Self::ApiKeyRevoked { client_id }
             | Self::TokenRequired { client_id } => Some(client_id),
             _ => None,
         }
@@ -165,6 +180,7 @@ impl BearerError {
             | Self::InvalidToken(_)
             | Self::UnknownApiKey
             | Self::ApiKeysEnded { .. }
+            | Self::ApiKeyRevoked { .. }
             | Self::TokenRequired { .. } => StatusCode::UNAUTHORIZED,
             Self::TooManyAttempts { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::InvalidRequest => StatusCode::BAD_REQUEST,
@@ -180,7 +196,7 @@ impl BearerError {
         match self {
             Self::NoCredentials | Self::TokenRequired { .. } => "an access token is needed",
             Self::InvalidRequest => "one bearer token is expected",
-            Self::InvalidToken(_) | Self::UnknownApiKey | Self::ApiKeysEnded { .. } => {
+            Self::InvalidToken(_) | Self::UnknownApiKey | Self::ApiKeysEnded { .. } | Self::ApiKeyRevoked { .. } => {
                 "the access token is not valid here"
             }
             Self::TooManyAttempts { .. } => "too many failed attempts",

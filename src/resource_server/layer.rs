@@ -280,8 +280,12 @@ impl BearerAuthLayer {
     /// [`VerifiedToken`]. A handler that takes both takes a [`Caller`](super::Caller). The extractors of [`VerifiedToken`] refuse
     /// the request with 401. The scopes that the layer requires apply to keys, too. The key is marked as sensitive, or
     /// [removed](Self::remove_authorization). Outer layers that log headers must hide the header of the key.
+    ///
+    /// If the verifier has [revocations](Verifier::revocations), the keys of a client are refused from the moment at which all
+    /// its tokens are revoked, for example because it is disabled; see [`ApiKeys`].
     #[must_use]
     pub fn api_keys(self, keys: ApiKeys) -> Self {
+        self.guard.verifier.revoked().for_each(|revocations| keys.follow(revocations));
         self.with(|guard| guard.api_keys = Some(keys))
     }
 

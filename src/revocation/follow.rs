@@ -161,6 +161,7 @@ impl Follow {
             is_full: AtomicBool::new(false),
             passes_when_stale: self.passes_when_stale,
             client_listeners: Mutex::default(),
+            watchers: Mutex::default(),
             losses: self.losses,
         });
         let mut feed = Feed::new(shared.clone(), self.random, self.poll_interval);

@@ -76,7 +76,7 @@ mod view;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::task::AbortHandle;
@@ -137,11 +137,18 @@ struct Shared {
     longest_lifetime: Duration,
     passes_when_stale: bool,
     client_listeners: Mutex<Vec<ClientListener>>,
+    watchers: Mutex<Vec<Weak<dyn RevokedClients>>>,
     losses: Losses,
 }
 
 /// A function that is called with each changed client until it returns `false`.
 type ClientListener = Box<dyn Fn(&ClientId) -> bool + Send + Sync>;
+
+/// What is told when all tokens of a client are revoked, for credentials that the view does not know.
+pub(crate) trait RevokedClients: Send + Sync {
+    /// Called when the view got an entry that revokes all tokens of a client.
+    fn revoked(&self, client_id: &ClientId);
+}
 
 /// The properties of a token by which it can be revoked.
 #[derive(Clone, Copy, Debug)]
@@ -362,6 +369,22 @@ impl Revocations {
         self.shared().client_listeners.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
     }
 
+    /// Calls the watcher with each client whose tokens are all revoked from now on, until it is dropped. A watcher that is added
+    /// twice is called once.
+    pub(crate) fn watch(&self, watcher: &Arc<dyn RevokedClients>) {
+        let watcher = Arc::downgrade(watcher);
+        let mut watchers = self.shared().watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        watchers.retain(|other| other.strong_count() > 0);
+        if !watchers.iter().any(|other| Weak::ptr_eq(other, &watcher)) {
+            watchers.push(watcher);
+        }
+    }
+
+    /// Checks that the view is recent enough and within capacity.
+    pub(crate) fn check_ready(&self) -> Result<(), NotCleared> {
+        self.shared().check_ready().map_err(NotCleared::Unknown)
+    }
+
     /// Sends a [`StoreLostData`](crate::event::Outcome::StoreLostData) event to `events` whenever the store has lost writes.
     pub(crate) fn report_losses_to(&self, events: &EventSender) {
         self.shared().losses.report_to(events);
@@ -390,6 +413,11 @@ impl Shared {
     /// accepted. The store keeps the entries.
     fn add(&self, revocation: &Revocation) -> Result<(), Full> {
         let now = Moment::now(&*self.clock);
+        if let Revocation::Client { client_id, .. } = revocation {
+            // Without regard to the place in the view, since a watcher can refuse the client in any case.
+            let watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+            watchers.iter().filter_map(Weak::upgrade).for_each(|watcher| watcher.revoked(client_id));
+        }
         self.view.add(revocation, now).or_else(|Full| {
             let time = UnixTime::at(self.purge_clock.time(now).unwrap_or(now.wall));
             if revocation.expires_at() <= time.as_secs() {

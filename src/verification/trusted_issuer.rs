@@ -105,6 +105,11 @@ impl TrustedIssuer {
         self.with(|settings| settings.revocations = Some(revocations))
     }
 
+    /// Returns its revocations, if they are checked.
+    pub(super) fn revoked(&self) -> Option<&Revocations> {
+        self.0.revocations.as_ref()
+    }
+
     pub(super) fn now(&self) -> SystemTime {
         self.0.clock.now()
     }

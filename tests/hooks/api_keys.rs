@@ -2,7 +2,9 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::routing::get;
@@ -17,8 +19,12 @@ use tower_client_credentials::resource_server::{
     ApiKeyIdentity, ApiKeys, Authorized, BearerError, Caller, Forbidden, Permission,
 };
 use tower_client_credentials::secret::StoredSecret;
+use tower_client_credentials::store::{
+    ChangeFeed, Changes, Cursor, Revocation, RevocationStore, StoreError, StoreFuture,
+};
 use tower_client_credentials::{
-    AuthorizationServer, BearerAuthLayer, Claims, ClientId, ClientSecret, MemoryStore, Scope, Scopes, VerifiedToken,
+    AuthorizationServer, BearerAuthLayer, Claims, ClientId, ClientSecret, MemoryStore, Revocations, Scope, Scopes,
+    VerifiedToken,
 };
 
 use crate::common::request::{GRANT, billing_asks};
@@ -224,6 +230,106 @@ async fn the_use_of_keys_is_counted_per_client() {
     }
     let usage: Vec<_> = keys.usage().iter().map(|u| (u.client_id().to_string(), u.requests(), u.last_used())).collect();
     assert_eq!(usage, [("billing".to_owned(), 3, Some(at(NOW))), ("reports".to_owned(), 0, None)]);
+}
+
+/// The store of the revocations, and a layer that follows them and accepts the keys.
+async fn followed(world: &World, keys: ApiKeys) -> (MemoryStore, Revocations, BearerAuthLayer) {
+    let store = MemoryStore::try_from(clients()).unwrap();
+    let revocations = Revocations::follow(store.clone()).clock(world.clock.clone()).await.unwrap();
+    let verifier = world.server.verifier(API).unwrap().revocations(revocations.clone());
+    (store, revocations, BearerAuthLayer::new(verifier).api_keys(keys))
+}
+
+#[tokio::test]
+async fn the_key_of_a_disabled_client_is_refused_like_a_wrong_one_and_stays_refused() {
+    let world = World::new();
+    let (events, mut listener) = event::channel();
+    let (store, revocations, layer) = followed(&world, keys()).await;
+    let layer = layer.events(events);
+    assert_eq!(status(&layer, bearer(BILLING)).await, 200);
+    let _ = listener.try_recv();
+    revocations.disable(&store, &id("billing")).await.unwrap();
+    let (refused, unknown) = (ask(&layer, bearer(BILLING)).await, ask(&layer, bearer(WRONG)).await);
+    assert_eq!((refused.status(), refused.headers()), (unknown.status(), unknown.headers()));
+    assert_eq!(refused.status(), 401);
+    let error = refused.extensions().get::<BearerError>().unwrap();
+    assert_eq!((error.reason(), error.client_id().unwrap().as_str()), ("api_key_revoked", "billing"));
+    assert_eq!(listener.try_recv().unwrap().client_id.unwrap(), "billing");
+    assert_eq!(status(&layer, bearer(REPORTS)).await, 200, "the key of another client");
+    // A layer that is created later knows the revocation from the view.
+    let verifier = world.server.verifier(API).unwrap().revocations(revocations);
+    let later = BearerAuthLayer::new(verifier).api_keys(keys());
+    assert_eq!([status(&later, bearer(BILLING)).await, status(&later, bearer(REPORTS)).await], [401, 200]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_by_another_process_refuses_the_keys_of_the_client_and_outlives_its_entry() {
+    let world = World::new();
+    let (store, revocations, layer) = followed(&world, keys()).await;
+    // The end date is far away.
+    let layer = layer.api_keys(ApiKeys::until(at(NOW + 10_000_000)).key(id("billing"), digest(BILLING), READ).unwrap());
+    let revocation = Revocation::client(id("billing"), at(NOW), Duration::from_secs(3600));
+    store.revoke(revocation).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(revocations.entries(), 1);
+    // Both clocks advance together: the view does not trust a wall clock that jumps.
+    for _ in 0..200 {
+        world.clock.advance(Duration::from_secs(40));
+        tokio::time::sleep(Duration::from_secs(40)).await;
+    }
+    assert_eq!(revocations.entries(), 0, "the entry was purged, although no request used the key in the meantime");
+    assert_eq!(status(&layer, bearer(BILLING)).await, 401);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_revocations_are_unavailable_a_key_gets_503_and_that_of_a_revoked_client_401() {
+    let world = World::new();
+    let store = BrokenLater::default();
+    let revocations = Revocations::follow(store.clone()).clock(world.clock.clone()).await.unwrap();
+    let verifier = world.server.verifier(API).unwrap().revocations(revocations.clone());
+    let layer = BearerAuthLayer::new(verifier).api_keys(keys());
+    revocations.revoke_client(&id("reports")).await.unwrap();
+    store.is_broken.store(true, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(status(&layer, bearer(REPORTS)).await, 401);
+    let refusal = ask(&layer, bearer(BILLING)).await;
+    assert_eq!(refusal.status(), 503);
+    assert!(refusal.headers().contains_key(RETRY_AFTER));
+}
+
+/// A store of revocations that fails from some time on.
+#[derive(Clone, Debug, Default)]
+struct BrokenLater {
+    store: MemoryStore,
+    is_broken: Arc<AtomicBool>,
+}
+
+impl ChangeFeed for BrokenLater {
+    fn changes<'a>(&'a self, cursor: &'a Cursor) -> StoreFuture<'a, Changes> {
+        if self.is_broken.load(Ordering::Relaxed) {
+            return StoreFuture::new(async { Err(StoreError::new("broken")) });
+        }
+        self.store.changes(cursor)
+    }
+}
+
+impl RevocationStore for BrokenLater {
+    fn revoke(&self, revocation: Revocation) -> StoreFuture<'_, ()> {
+        self.store.revoke(revocation)
+    }
+
+    fn purge(&self, now: SystemTime) -> StoreFuture<'_, u64> {
+        self.store.purge(now)
+    }
+}
+
+#[tokio::test]
+async fn a_key_as_long_as_a_secret_can_be_is_accepted() {
+    let world = World::new();
+    let long = "kq3Zr0vX".repeat(128);
+    let layer = world.guard().api_keys(keys().key(id("long"), digest(&long), READ).unwrap());
+    assert_eq!(status(&layer, bearer(&long)).await, 200);
+    assert!(ClientSecret::assume_random(format!("{long}x")).is_err(), "no longer key can be added by its text");
 }
 
 /// The address of the caller in these tests.

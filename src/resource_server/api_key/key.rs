@@ -1,7 +1,7 @@
 //! [`Key`]: one API key, and the use of the keys of its client.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::client_id::ClientId;
@@ -18,6 +18,9 @@ pub(super) struct Client {
     requests: AtomicU64,
     /// In seconds since 1970. 0 if no key was used.
     last_used: AtomicU64,
+    /// Whether its tokens were revoked since this process follows the revocations. The entry in the view expires, and this does
+    /// not.
+    is_revoked: AtomicBool,
 }
 
 /// The use of the API keys of one client by this process.
@@ -40,7 +43,16 @@ impl Key {
 
 impl Client {
     pub(super) fn new(id: ClientId) -> Self {
-        Self { id, requests: AtomicU64::new(0), last_used: AtomicU64::new(0) }
+        Self { id, requests: AtomicU64::new(0), last_used: AtomicU64::new(0), is_revoked: AtomicBool::new(false) }
+    }
+
+    /// Refuses its keys from now on.
+    pub(super) fn revoke(&self) {
+        self.is_revoked.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_revoked(&self) -> bool {
+        self.is_revoked.load(Ordering::Acquire)
     }
 
     pub(super) fn count(&self, now: SystemTime) {
@@ -66,7 +78,8 @@ impl ApiKeyUsage {
         &self.client_id
     }
 
-    /// Returns the number of requests with one of its keys, also of those that were refused.
+    /// Returns the number of requests with one of its keys, also of those that were refused, for example with 403. The metric
+    /// `tower_client_credentials_api_key_requests_total` counts the admitted ones.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.requests

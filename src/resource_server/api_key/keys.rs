@@ -18,11 +18,14 @@ use crate::crypto::sha256;
 use crate::resource_server::bearer::BearerToken;
 use crate::resource_server::error::BearerError;
 use crate::resource_server::policy::{Forbidden, PolicyError, RequestHead};
+use crate::revocation::{Revocations, RevokedClients};
 use crate::scope::Scopes;
 use crate::secret::StoredSecret;
+use crate::verification::{Verifier, VerifyError};
 
-/// The maximum length of an API key. Access tokens are longer, so they are not looked up as keys.
-const LONGEST: usize = 256;
+/// The maximum length of an API key: that of a secret, so that every key of which a [`ClientSecret`](crate::ClientSecret) can
+/// be made is accepted. A longer text is a token, and is not looked up.
+const LONGEST: usize = crate::secret::LONGEST;
 
 /// The API keys that a [`BearerAuthLayer`](crate::BearerAuthLayer::api_keys) accepts in addition to tokens, until a date: for the
 /// migration of clients with static keys. A clone is the same set.
@@ -33,12 +36,20 @@ const LONGEST: usize = 256;
 ///    passes.
 /// 3. A key is never logged. The log, the events and the metrics name its client.
 /// 4. A key has scopes, and is admitted only where they are sufficient.
-/// 5. From the end date on, every key gets the 401 of an invalid token. The log names the clients that still use one.
+/// 5. If the verifier has [revocations](crate::Verifier::revocations), the keys of a client are refused within a second after
+///    all its tokens were revoked, which includes that it was disabled or deleted. They stay refused until this process ends. A
+///    process that starts later refuses them as long as the store has the revocation. While the revocations are unavailable,
+///    every key gets 503.
+/// 6. From the end date on, every key gets the 401 of an invalid token. The log names the clients that still use one.
 ///
 /// # Deployment caveat
 ///
 /// A key does not expire and is not bound to one API, unlike a token. Choose an end date that is near, and follow
-/// [`usage`](Self::usage) until no client uses a key. A key that leaks is removed by a restart without it.
+/// [`usage`](Self::usage) until no client uses a key.
+///
+/// The set does not follow the registered secrets: `rotate_secret` does not change it. A key that leaks is removed by a restart
+/// without it, or at once by revoking the tokens of its client. Before a restart, remove the keys of clients that were disabled
+/// or deleted, since the store forgets a revocation when the tokens have expired.
 ///
 /// # Example
 ///
@@ -118,6 +129,9 @@ impl ApiKeys {
     ///
     /// The digest of a key is the SHA-256 of its bytes. If the old system stores it in hexadecimal, `$sha256$` and the same bytes
     /// in base64 without padding are its text form.
+    ///
+    /// A key may have up to 1,024 bytes. The length cannot be seen in the digest: a longer key is never found, and gets the 401 of
+    /// a malformed token.
     ///
     /// # Errors
     ///
@@ -285,6 +299,28 @@ impl ApiKeys {
         Err(BearerError::ApiKeysEnded { client_id: key.client_id().clone(), end })
     }
 
+    /// Refuses a key if the tokens of its client are revoked, or if that is unknown.
+    pub(in crate::resource_server) fn check_revoked(&self, key: &Key, verifier: &Verifier) -> Result<(), BearerError> {
+        // Checked before the flag: a poll that ends in between does not make the flag more recent.
+        let ready = verifier.revoked().try_for_each(Revocations::check_ready);
+        if key.client.is_revoked() {
+            return Err(BearerError::ApiKeyRevoked { client_id: key.client_id().clone() });
+        }
+        ready.map_err(|error| VerifyError::from(error).into())
+    }
+
+    /// Refuses the keys of clients whose tokens are revoked, now and from now on.
+    pub(in crate::resource_server) fn follow(&self, revocations: &Revocations) {
+        let watcher: Arc<dyn RevokedClients> = self.0.clone();
+        // Before the look at the view, so that no revocation is missed.
+        revocations.watch(&watcher);
+        for (id, client) in &self.0.clients {
+            if revocations.issued_until(id).is_some() {
+                client.revoke();
+            }
+        }
+    }
+
     /// Asks the policies. `has_others` says whether the layer has policies for tokens, which cannot judge a key.
     pub(in crate::resource_server) fn judge(
         &self,
@@ -299,6 +335,12 @@ impl ApiKeys {
         }
         let refused = |error| refused(identity, error);
         self.0.policies.iter().try_for_each(|policy| policy(identity, request).map_err(refused))
+    }
+}
+
+impl RevokedClients for Inner {
+    fn revoked(&self, client_id: &ClientId) {
+        self.clients.get(client_id).into_iter().for_each(|client| client.revoke());
     }
 }
 

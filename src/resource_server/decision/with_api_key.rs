@@ -36,7 +36,8 @@ impl Guard {
                 key
             }
         };
-        if let Err(error) = keys.check_date(&key, self.verifier.now()) {
+        let checked = keys.check_date(&key, self.verifier.now());
+        if let Err(error) = checked.and_then(|()| keys.check_revoked(&key, &self.verifier)) {
             return refused(error);
         }
         let identity = keys.prove(key, self.clone());

@@ -67,6 +67,11 @@ impl Verifier {
         self.clock.now()
     }
 
+    /// Returns the revocations that are checked, of all issuers.
+    pub(crate) fn revoked(&self) -> impl Iterator<Item = &Revocations> {
+        self.issuers().filter_map(TrustedIssuer::revoked)
+    }
+
     pub(super) fn issuers(&self) -> impl Iterator<Item = &TrustedIssuer> {
         self.issuers.iter()
     }
