@@ -204,7 +204,7 @@ async fn concurrent_uses_of_assertions_that_have_expired_do_not_fail() {
 async fn two_replicas_whose_leases_ended_do_not_wait_for_each_other() {
     let server = Postgres::start();
     let store = postgres(&server).await;
-    let replica = |name: &str| Replica { name: name.to_owned(), version: 1 };
+    let replica = |name: &str| Replica { name: name.to_owned(), version: 1, proof: "p".to_owned() };
     for name in ["one", "other"] {
         store.renew_lease("ring", &replica(name), LEASE).await.unwrap();
     }

@@ -19,16 +19,11 @@ use std::time::{Duration, Instant};
 use common::forge;
 use common::servers::{Postgres, Redis};
 use common::{API, ISSUER};
-use http::{Request, Response};
+use http::Request;
 use hyper::body::Bytes;
 use replica::{Failure, Replica};
 use tower_client_credentials::crypto::{Random as _, SystemRandom};
-use tower_client_credentials::keys::rotation::{
-    KeyEncryptionKey, KeyManager, KeyStore, KeyStoreError, KeyStoreFuture, Replica as Alive, StoredRing,
-};
-use tower_client_credentials::store::{PostgresStore, RedisStore};
 use tower_client_credentials::transport::{HttpClient, HttpError, HttpFuture};
-use tower_client_credentials::verification::VerifyError;
 use tower_client_credentials::{RemoteIssuer, Verifier};
 
 const TOKEN_LIFE: Duration = Duration::from_secs(10);
@@ -257,6 +252,7 @@ impl HttpClient for Balancer {
                         Some(response) if response.status() != 503 => return Ok(response),
                         _ => {}
                     }
+                }
             }
             Err(HttpError::no_connection("no replica answers"))
         })

@@ -390,9 +390,20 @@ impl Config {
 
     /// Sets one setting from the environment.
     fn set(&mut self, setting: &str, value: &str) -> Result<(), String> {
-        let Self { paths, proxies, tls, limits, attempts, log, metrics, keys, tokens, metadata, assertions, .. } = self;
         let Self {
-            paths, proxies, tls, limits, attempts, log, metrics, keys, tokens, metadata, administration, ..
+            paths,
+            proxies,
+            tls,
+            limits,
+            attempts,
+            log,
+            metrics,
+            keys,
+            tokens,
+            metadata,
+            administration,
+            assertions,
+            ..
         } = self;
         match setting {
             "LISTEN" => self.listen = parse(value, ADDRESS)?,
@@ -605,8 +616,20 @@ impl Client {
 }
 
 /// The settings that are tables.
-const TABLES: [&str; 11] =
-    ["paths", "proxies", "tls", "limits", "attempts", "log", "metrics", "keys", "tokens", "metadata", "administration"];
+const TABLES: [&str; 12] = [
+    "paths",
+    "proxies",
+    "tls",
+    "limits",
+    "attempts",
+    "log",
+    "metrics",
+    "keys",
+    "tokens",
+    "metadata",
+    "administration",
+    "assertions",
+];
 
 /// The configuration file, for messages that name it.
 #[derive(Clone)]

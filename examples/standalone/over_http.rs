@@ -113,6 +113,9 @@ pub(crate) async fn run(arguments: ServerArguments, command: Command, json: bool
             administration.change(Method::DELETE, &id, "", None).await?;
             done(&id, "deleted")
         }
+        Command::AudienceReport => needs_store("`audience-report`"),
+        Command::Credentials(_) => needs_store("`credentials`"),
+        Command::Doctor(_) => needs_store("`doctor`"),
         Command::Keys(_) => needs_store("`keys`"),
         Command::Import { .. } => needs_store("`import`"),
     }

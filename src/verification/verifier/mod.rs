@@ -21,6 +21,7 @@ use super::{InvalidToken, RefusedToken, UnavailableKind, Verified, VerifiedToken
 use crate::audience::Audience;
 use crate::clock::Clock;
 use crate::keys::FoundKey;
+use crate::revocation::Revocations;
 use crate::{metrics, telemetry};
 
 /// Verifies the tokens of one issuer for one audience, or of [several issuers](Self::or). Clones share one verifier.
