@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, Entry};
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::Full;
 
 use super::RequestHead;
@@ -124,7 +124,7 @@ impl Guard {
     fn verification<B>(&self, request: &Request<B>) -> Result<Verification, BearerError> {
         let known = request.extensions().get::<VerifiedToken>().filter(|token| token.is_by(&self.verifier));
         let again = |token| Verification::Done(self.verifier.still_good(token).map(|()| VerifiedToken::clone(token)));
-        match (known, self.bearer(request)) {
+        match (known, self.bearer(request.headers(), request.uri())) {
             (Some(token), Err(BearerError::NoCredentials)) => Ok(again(token)),
             (Some(token), Ok(bearer)) if token.has_text(bearer.as_bytes()) => Ok(again(token)),
             (_, bearer) => {
@@ -134,10 +134,10 @@ impl Guard {
         }
     }
 
-    fn bearer<'a, B>(&self, request: &'a Request<B>) -> Result<BearerToken<'a>, BearerError> {
-        match request.uri().query() {
-            Some(query) if self.token_in_query => BearerToken::read_also_in_query(request.headers(), query),
-            _ => BearerToken::read(request.headers()),
+    fn bearer<'a>(&self, headers: &'a HeaderMap, uri: &'a Uri) -> Result<BearerToken<'a>, BearerError> {
+        match uri.query() {
+            Some(query) if self.token_in_query => BearerToken::read_also_in_query(headers, query),
+            _ => BearerToken::read(headers),
         }
     }
 

@@ -287,6 +287,16 @@ impl BearerAuthLayer {
     pub fn api_keys(self, keys: ApiKeys) -> Self {
         self.guard.verifier.revoked().for_each(|revocations| keys.follow(revocations));
         self.with(|guard| guard.api_keys = Some(keys))
+        self.with(|guard| {
+            #[cfg(feature = "remote")]
+            if guard.verifier.may_ask() && !keys.is_told_from_a_token() {
+                tracing::warn!(
+                    "wrong API keys may be sent to the introspection endpoint, because they look like opaque tokens; set \
+                     ApiKeys::prefix, ApiKeys::format or ApiKeys::header"
+                );
+            }
+            guard.api_keys = Some(keys);
+        })
     }
 
     /// Sets a hook that writes the bodies of refusals, for an application with an error format of its own, such as RFC 9457.

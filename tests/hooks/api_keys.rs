@@ -513,3 +513,89 @@ async fn two_hundred_keys_are_migrated_one_client_after_another() {
     }
     assert!(keys.usage().iter().all(|usage| usage.requests() == 1) && keys.usage().len() == 200);
 }
+
+/// An introspection endpoint that remembers what it was asked, and calls every token active.
+#[cfg(feature = "remote")]
+mod beside_introspection {
+    use std::sync::{Arc, Mutex};
+
+    use tower_client_credentials::Introspection;
+    use tower_client_credentials::transport::{HttpClient, HttpError};
+
+    use super::*;
+
+    #[derive(Clone, Debug, Default)]
+    struct Endpoint(Arc<Mutex<Vec<String>>>);
+
+    impl HttpClient for Endpoint {
+        async fn send(&self, request: Request<Bytes>, _: usize) -> Result<Response<Bytes>, HttpError> {
+            self.0.lock().unwrap().push(String::from_utf8(request.into_body().to_vec()).unwrap());
+            let answer = serde_json::json!({
+                "active": true, "client_id": "billing", "aud": API, "iss": "https://auth.example.com", "sub": "billing",
+                "iat": NOW, "exp": NOW + 600,
+            });
+            Ok(Response::new(answer.to_string().into()))
+        }
+    }
+
+    impl Endpoint {
+        fn guard(&self, keys: ApiKeys) -> BearerAuthLayer {
+            let introspection = Introspection::new("https://auth.example.com", API).unwrap();
+            let introspection = introspection.at("https://auth.example.com/introspect").unwrap();
+            let introspection = introspection.client_secret_basic("api", ClientSecret::generate().unwrap()).unwrap();
+            let introspection = introspection.http_client(self.clone()).clock(ManualClock::at(at(NOW)));
+            BearerAuthLayer::new(introspection.verifier().unwrap()).api_keys(keys)
+        }
+
+        fn asked(&self) -> usize {
+            self.0.lock().unwrap().len()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_value_that_looks_like_an_api_key_is_never_sent_to_the_introspection_endpoint() {
+        let is_key = |text: &str| text.len() == 33 && text.split(':').count() == 3;
+        let keys = || keys().prefix("kq3Zr0-").unwrap().format(is_key);
+        let damaged = ClientSecret::generate().unwrap().expose().replace("tcc_", "tcc_x");
+        for (name, keys) in [("behind Bearer", keys()), ("with a header of its own", keys().header(X_API_KEY).unwrap())]
+        {
+            let endpoint = Endpoint::default();
+            let layer = endpoint.guard(keys).dangerous_token_in_query();
+            for text in [WRONG, "kq3Zr0-", &format!("{BILLING}x"), "kq3Zr0:reports:u4Jd8vQeBn6RzKx1Gb", &damaged] {
+                let refusal = ask(&layer, bearer(text)).await;
+                assert_eq!(refusal.status(), 401, "{name}: {text}");
+                assert_eq!(refusal.extensions().get(), Some(&BearerError::UnknownApiKey), "{name}: {text}");
+            }
+            // Also in the query, where a key is not read.
+            for text in [WRONG, BILLING] {
+                let mut request = request(&[]);
+                *request.uri_mut() = format!("/?access_token={text}").parse().unwrap();
+                assert_eq!(status(&layer, request).await, 401, "{name}: {text}");
+            }
+            assert_eq!(endpoint.asked(), 0, "{name}: {:?}", endpoint.0);
+            assert_eq!(status(&layer, bearer("an-opaque-token")).await, 200, "{name}");
+            assert_eq!(endpoint.asked(), 1, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_wrong_keys_that_are_not_sent_are_counted() {
+        let endpoint = Endpoint::default();
+        let layer = endpoint.guard(keys().prefix("kq3Zr0-").unwrap().wrong_keys_per_minute(2));
+        let mut statuses = Vec::new();
+        for _ in 0..3 {
+            statuses.push(status(&layer, bearer(WRONG)).await);
+        }
+        assert_eq!((statuses, endpoint.asked()), (vec![401, 401, 429], 0));
+        assert_eq!(status(&layer, bearer(BILLING)).await, 200, "the right key passes");
+    }
+
+    #[test]
+    fn a_prefix_that_every_token_has_is_refused() {
+        for prefix in ["", "e", "ey", "eyJhbGciOi"] {
+            let error = keys().prefix(prefix).unwrap_err().to_string();
+            assert!(error.contains(&format!("\"{prefix}\"")) && error.contains("sk_live_"), "{error}");
+        }
+        assert!(keys().prefix("sk_live_").is_ok());
+    }
+}

@@ -15,6 +15,7 @@ use super::key::{ApiKeyUsage, Client, Key};
 use super::wrong_keys::{LIMIT, WrongKeys};
 use crate::client_id::ClientId;
 use crate::crypto::sha256;
+use crate::quoted::quoted;
 use crate::resource_server::bearer::BearerToken;
 use crate::resource_server::error::BearerError;
 use crate::resource_server::policy::{Forbidden, PolicyError, RequestHead};
@@ -26,6 +27,9 @@ use crate::verification::{Verifier, VerifyError};
 /// The maximum length of an API key: that of a secret, so that every key of which a [`ClientSecret`](crate::ClientSecret) can
 /// be made is accepted. A longer text is a token, and is not looked up.
 const LONGEST: usize = crate::secret::LONGEST;
+
+/// The prefix of the secrets that this crate generates, which may be API keys.
+const GENERATED: &str = "tcc_";
 
 /// The API keys that a [`BearerAuthLayer`](crate::BearerAuthLayer::api_keys) accepts in addition to tokens, until a date: for the
 /// migration of clients with static keys. A clone is the same set.
@@ -40,6 +44,8 @@ const LONGEST: usize = crate::secret::LONGEST;
 ///    all its tokens were revoked, which includes that it was disabled or deleted. They stay refused until this process ends. A
 ///    process that starts later refuses them as long as the store has the revocation. While the revocations are unavailable,
 ///    every key gets 503.
+/// 5. A value that looks like a key is never sent to an introspection endpoint, also if it is wrong. Set the
+///    [prefix](Self::prefix) or the [format](Self::format) of your keys if the layer accepts opaque tokens.
 /// 6. From the end date on, every key gets the 401 of an invalid token. The log names the clients that still use one.
 ///
 /// # Deployment caveat
@@ -87,9 +93,12 @@ struct Inner {
     wrong: Arc<WrongKeys>,
     peer: Option<Arc<PeerAddress>>,
     policies: Vec<Arc<Policy>>,
+    prefixes: Vec<String>,
+    formats: Vec<Arc<Format>>,
 }
 
 type PeerAddress = dyn Fn(RequestHead<'_>) -> Option<IpAddr> + Send + Sync;
+type Format = dyn Fn(&str) -> bool + Send + Sync;
 type Policy = dyn Fn(&ApiKeyIdentity, RequestHead<'_>) -> Result<(), PolicyError> + Send + Sync;
 
 /// A setting of [`ApiKeys`] is invalid. The text says how to fix it.
@@ -122,6 +131,8 @@ impl ApiKeys {
             wrong: Arc::default(),
             peer: None,
             policies: Vec::new(),
+            prefixes: vec![GENERATED.to_owned()],
+            formats: Vec::new(),
         }))
     }
 
@@ -175,6 +186,31 @@ impl ApiKeys {
             return Err(InvalidApiKey(why.to_owned()));
         }
         Ok(self.with(|keys| keys.header = Some(name)))
+    }
+
+    /// Adds a prefix that all keys of one kind have, and no token has, such as `sk_live_`. A value behind `Bearer` with this prefix
+    /// is refused if it is not one of the keys, and never verified as a token. So a mistyped or revoked key is not sent to an
+    /// [introspection](crate::Introspection) endpoint. `tcc_`, the prefix of generated secrets, is one by default.
+    ///
+    /// # Errors
+    ///
+    /// If the prefix is empty, or that of a JWT (`ey`), since every token would be refused.
+    pub fn prefix(self, prefix: impl Into<String>) -> Result<Self, InvalidApiKey> {
+        let prefix = prefix.into();
+        if prefix.is_empty() || prefix.starts_with("ey") || "ey".starts_with(&prefix) {
+            let found = quoted(&prefix);
+            return Err(InvalidApiKey(format!(
+                "the prefix of API keys is {found}, expected one that no token has: a JWT begins with `ey`; use for example `sk_live_`"
+            )));
+        }
+        Ok(self.with(|keys| keys.prefixes.push(prefix)))
+    }
+
+    /// Adds a function that recognizes the keys of one kind, for keys without a [prefix](Self::prefix), for example by their length
+    /// and characters. Opaque tokens must not match: they would be refused.
+    #[must_use]
+    pub fn format(self, is_key: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        self.with(|keys| keys.formats.push(Arc::new(is_key)))
     }
 
     /// Sets how many wrong keys per minute and address get 401. Further ones get 429 with `Retry-After`. The default is 100, as
@@ -265,6 +301,21 @@ impl ApiKeys {
             },
             _ => Presented::Several,
         }
+    }
+
+    /// Returns whether a value is a key or looks like one, so that it must not leave this process.
+    pub(in crate::resource_server) fn is_like_a_key(&self, text: &[u8]) -> bool {
+        let has_prefix = self.0.prefixes.iter().any(|prefix| text.starts_with(prefix.as_bytes()));
+        let is_format = || match std::str::from_utf8(text) {
+            Ok(text) => self.0.formats.iter().any(|is_key| is_key(text)),
+            Err(_) => false,
+        };
+        has_prefix || (!self.0.formats.is_empty() && is_format()) || matches!(self.look_up(text), Presented::Known(_))
+    }
+
+    /// Returns whether a wrong key can be told from an opaque token: by its header, or by a setting of its form.
+    pub(in crate::resource_server) fn is_told_from_a_token(&self) -> bool {
+        self.0.header.is_some() || self.0.prefixes.len() > 1 || !self.0.formats.is_empty()
     }
 
     fn look_up(&self, text: &[u8]) -> Presented {

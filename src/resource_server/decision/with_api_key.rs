@@ -26,14 +26,14 @@ impl Guard {
             Presented::Unknown if keys.own_header().is_some() => {
                 return refused(keys.wrong(BearerError::UnknownApiKey, request, self.verifier.now()));
             }
-            Presented::Unknown => return None,
+            Presented::Unknown => return self.refuse_lookalike(keys, request),
             // An outer layer with the same keys may have removed the key.
             Presented::Nothing => {
-                let key = keys.key_of(request.extensions().get::<ApiKeyIdentity>()?)?;
-                if BearerToken::read(request.headers()).is_ok() {
-                    return None;
+                let outer = request.extensions().get::<ApiKeyIdentity>();
+                match outer.and_then(|identity| keys.key_of(identity)) {
+                    Some(key) if BearerToken::read(request.headers()).is_err() => key,
+                    _ => return self.refuse_lookalike(keys, request),
                 }
-                key
             }
         };
         let checked = keys.check_date(&key, self.verifier.now());
@@ -49,6 +49,17 @@ impl Guard {
             Err(BearerError::InsufficientScope { client_id, granted, required: self.required.named(method) })
         };
         Some(Admission { token: None, identity: decision.is_ok().then_some(identity), decision })
+    }
+
+    /// Refuses a value in the place of a token that looks like an API key. Verified as a token, it could be sent to an introspection
+    /// endpoint, and a wrong key may differ from a valid one by a single character.
+    fn refuse_lookalike(&self, keys: &ApiKeys, request: RequestHead<'_>) -> Option<Admission> {
+        let text = self.bearer(request.headers(), request.uri()).ok()?;
+        if !keys.is_like_a_key(text.as_bytes()) {
+            return None;
+        }
+        let error = keys.wrong(BearerError::UnknownApiKey, request, self.verifier.now());
+        Some(Admission::without_token(Err(error)))
     }
 
     /// Counts a text behind `Bearer` that is neither a key nor a token, and returns its refusal. A text with characters that no

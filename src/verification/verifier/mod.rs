@@ -108,13 +108,13 @@ impl Verifier {
     }
 
     #[cfg(feature = "remote")]
-    fn may_ask(&self) -> bool {
+    pub(crate) fn may_ask(&self) -> bool {
         self.opaque.is_some()
     }
 
     #[cfg(not(feature = "remote"))]
     #[expect(clippy::unused_self, reason = "same signature as with the feature `remote`")]
-    fn may_ask(&self) -> bool {
+    pub(crate) fn may_ask(&self) -> bool {
         false
     }
 
