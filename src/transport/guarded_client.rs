@@ -1,16 +1,15 @@
 //! [`GuardedClient`]: fetches from hosts that clients or platforms name in the configuration, within further bounds.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use tokio::sync::Semaphore;
 
+use super::fetch_places::FetchPlaces;
 use super::reqwest_client::{settings, transfer};
 use super::{HttpClient, HttpError, HttpFuture};
 use crate::private_address::is_private;
@@ -26,18 +25,13 @@ pub(crate) struct HostAccess {
     pub(crate) bearer_token_file: Option<PathBuf>,
 }
 
-/// The maximum number of fetches at once, and of those from one host.
-const MAX_FETCHES: usize = 32;
-const MAX_FETCHES_PER_HOST: usize = 4;
-
 /// The maximum size of a file with a token, in bytes.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 pub(crate) struct GuardedClient {
     client: reqwest::Client,
     access: HostAccess,
-    places: Semaphore,
-    hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
+    places: FetchPlaces,
 }
 
 impl GuardedClient {
@@ -54,15 +48,7 @@ impl GuardedClient {
             builder = builder.tls_certs_only(certificates);
         }
         let client = builder.build().map_err(HttpError::new)?;
-        Ok(Self { client, access, places: Semaphore::new(MAX_FETCHES), hosts: Mutex::default() })
-    }
-
-    fn host(&self, host: &str) -> Arc<Semaphore> {
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        // Only hosts with a fetch in flight are kept.
-        hosts.retain(|_, places| Arc::strong_count(places) > 1);
-        let places = hosts.entry(host.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(MAX_FETCHES_PER_HOST)));
-        places.clone()
+        Ok(Self { client, access, places: FetchPlaces::default() })
     }
 
     async fn bearer_token(&self) -> Result<Option<HeaderValue>, HttpError> {
@@ -97,6 +83,10 @@ impl HttpClient for GuardedClient {
             let _of_all = self.places.acquire().await.map_err(HttpError::new)?;
             transfer(&self.client, request, most).await
         })
+        let place = self.places.enter(&host).await.map_err(HttpError::new)?;
+        let answer = transfer(&self.client, request, most).await?;
+        place.succeed();
+        Ok(answer)
     }
 }
 

@@ -3,6 +3,8 @@
 #[cfg(feature = "remote")]
 pub(crate) mod fetch;
 #[cfg(feature = "remote")]
+mod fetch_places;
+#[cfg(feature = "remote")]
 mod guarded_client;
 mod http_client;
 mod outgoing;

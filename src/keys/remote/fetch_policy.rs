@@ -24,6 +24,9 @@ pub(crate) struct Policy {
     pub(crate) signatures: Rate,
     /// Whether shared caches must revalidate their copies until the first fetch has succeeded.
     pub(crate) revalidate_first: bool,
+    /// How long after its last use a set is refreshed by the schedule. `None` means always. A set that was not used is fetched only
+    /// when a request needs it.
+    pub(crate) refreshed_after_use: Option<Duration>,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -47,6 +50,7 @@ impl Default for Policy {
             unknown: Rate { burst: 3, every: Duration::from_secs(10) },
             signatures: Rate { burst: 1, every: MINUTE },
             revalidate_first: false,
+            refreshed_after_use: None,
         }
     }
 }

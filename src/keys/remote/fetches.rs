@@ -29,6 +29,8 @@ pub(super) struct Fetches {
     pub(super) failures: u32,
     pub(super) error: Option<Arc<FetchError>>,
     pub(super) unknown: UnknownKeyIds,
+    /// The last time that a key of the set verified a signature. Kept only if the policy needs it.
+    pub(super) used_at: Option<Moment>,
     for_names: Budget,
     for_signatures: Budget,
 }
@@ -92,6 +94,7 @@ impl Fetches {
             failures: 0,
             error: None,
             unknown: UnknownKeyIds::default(),
+            used_at: None,
             for_names: Budget::new(policy.unknown, now),
             for_signatures: Budget::new(policy.signatures, now),
         }

@@ -105,6 +105,8 @@ mod discovery_tests;
 mod fetch_policy;
 mod fetches;
 #[cfg(test)]
+mod idle_tests;
+#[cfg(test)]
 mod log_tests;
 #[cfg(test)]
 mod readiness_tests;

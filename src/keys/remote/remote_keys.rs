@@ -186,6 +186,32 @@ impl RemoteKeys {
         tokio::spawn(refresh::keep_fresh(Arc::downgrade(&self.0), Some(changes)));
     }
 
+    /// Notes that a key of the set has verified a signature, so that the schedule keeps the set fresh; see
+    /// [`Policy::refreshed_after_use`].
+    pub(crate) fn used(&self) {
+        let now = self.0.now();
+        self.0.fetches().used_at = Some(now);
+    }
+
+    /// Fetches the set if a fetch is due that the schedule left to the requests, and waits for it until the deadline. If the fetch
+    /// fails, the last set is used as long as the policy allows.
+    pub(crate) async fn catch_up(&self, deadline: Instant) {
+        let mut finished = self.0.finished.subscribe();
+        {
+            let now = self.0.now();
+            let fetches = self.0.fetches();
+            // Without keys, the request asks for one.
+            if !self.0.has_keys(now) || fetches.next.left(now).is_some() {
+                return;
+            }
+            if !fetches.is_in_flight() {
+                self.0.start(fetches, Source::Schedule, now);
+            }
+        }
+        let Ok(_place) = self.0.waiting.try_acquire() else { return };
+        let _ = timeout_at(deadline, finished.changed()).await;
+    }
+
     /// Does what [`find`](Self::find) does if its first lookup was too early.
     #[cfg(test)]
     pub(super) fn find_again(&self, key_id: &str, alg: &str) -> Result<FoundKey, NoKey> {
@@ -292,6 +318,9 @@ impl Shared {
         None
     }
 
+        if let Some(time) = self.policy.refreshed_after_use
+            && !(self.has_keys(now) && fetches.used_at.is_some_and(|at| now.since(at) < time))
+        {
     /// Returns the error for a request that cannot wait, or has waited too long.
     fn without_wait(&self) -> NoKey {
         let (error, retry_after) = (self.fetches().error.clone(), SOON);

@@ -16,7 +16,8 @@ use crate::uri::{self, PlainHttp};
 /// The maximum number of key sets in memory.
 const MAX_SETS: usize = 10_000;
 
-/// The key sets that were used lately, each of which is kept fresh while it is here.
+/// The key sets that were named lately. A set whose client authenticated within an hour is kept fresh; another one is fetched when
+/// a request needs it.
 pub(super) struct ClientKeySets {
     client: Arc<dyn HttpClient>,
     clock: Arc<dyn Clock>,

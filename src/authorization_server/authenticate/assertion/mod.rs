@@ -345,10 +345,12 @@ impl AssertionAuthenticator {
         // Several servers of keys that do not answer cost one wait.
         let mut deadline = None;
         for (at, credential, url) in at_urls.take(MAX_URLS) {
-            let Some(keys) = key_sets.at(url).map(TrustedKeys::Remote) else { continue };
-            let deadline = *deadline.get_or_insert_with(|| keys.deadline());
-            match signed.verify_until(&keys, deadline).await {
+            let Some(set) = key_sets.at(url) else { continue };
+            let deadline = *deadline.get_or_insert_with(|| set.deadline());
+            set.catch_up(deadline).await;
+            match signed.verify_until(&TrustedKeys::Remote(set.clone()), deadline).await {
                 Ok(()) => {
+                    set.used();
                     // A fetch takes seconds, in which the credential may expire.
                     let now = UnixTime::now(&*self.clock);
                     return if credential.is_live(now) {

@@ -29,7 +29,14 @@ const FILE_AGE: Duration = Duration::from_secs(5);
 /// Returns the policy for the keys of clients: fresh for at most 10 minutes, and stale for at most 1 hour. If an operator asked
 /// for a refresh, a shared cache must not answer with the keys that are to be dropped.
 pub(super) fn policy_of_clients(is_refresh: bool) -> Policy {
-    Policy { most_fresh: 10 * MINUTE, oldest: 60 * MINUTE, revalidate_first: is_refresh, ..Policy::default() }
+    Policy {
+        most_fresh: 10 * MINUTE,
+        oldest: 60 * MINUTE,
+        revalidate_first: is_refresh,
+        // Anyone can name a client in an assertion. Only one that authenticates keeps its set fresh.
+        refreshed_after_use: Some(60 * MINUTE),
+        ..Policy::default()
+    }
 }
 
 pub(super) fn at_url(

@@ -104,3 +104,74 @@ fn refusal(algorithm: HmacAlgorithm, tried: usize, other_algorithm: Option<HmacA
                 secret (OpenID Connect Core §9), and neither decode nor hash them";
     Refusal::new(AssertionRule::Signature, text)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::credentials::{AssertionCredentials, AssertionKind};
+    use super::super::decoy_keys::ALL;
+    use super::super::rules::{Parts, Rules};
+    use super::Secrets;
+    use crate::base64url;
+    use crate::clock::UnixTime;
+    use crate::keys::HmacAlgorithm;
+    use crate::keys::rotation::KeyEncryptionKey;
+    use crate::registration::{Client, Credential, RegisteredClient};
+    use crate::secret::ClientSecret;
+
+    /// Returns how many HMACs were computed for an assertion of `a` with a wrong signature.
+    fn checks(alg: &str, client: Option<&RegisteredClient>, key: Option<KeyEncryptionKey>) -> usize {
+        let encode = |text: &str| {
+            let mut encoded = String::new();
+            base64url::encode_onto(&mut encoded, text.as_bytes());
+            encoded
+        };
+        let header = encode(&format!(r#"{{"alg":"{alg}"}}"#));
+        let claims = encode(r#"{"iss":"a","sub":"a","aud":"https://i.example","exp":9,"jti":"j"}"#);
+        let text = format!("{header}.{claims}.{}", encode("a wrong signature"));
+        let credentials = AssertionCredentials { text: text.into(), kind: AssertionKind::JwtBearer, client_id: None };
+        let rules = Rules {
+            issuer: "https://i.example".parse().unwrap(),
+            token_endpoint: None,
+            max_lifetime: Duration::from_secs(300),
+            clock_skew: Duration::from_secs(10),
+            algorithms: ALL.to_vec(),
+            hmac_algorithms: HmacAlgorithm::ALL.to_vec(),
+        };
+        let parts = Parts::decode(&credentials.text).unwrap();
+        let assertion = rules.read(&credentials, &parts).unwrap();
+        let secrets = Secrets::new(key).unwrap();
+        let before = HmacAlgorithm::checks_of_this_thread();
+        let algorithm = assertion.hmac.unwrap();
+        assert!(secrets.verify(&assertion, algorithm, client, UnixTime::from_secs(5).unwrap()).is_err());
+        HmacAlgorithm::checks_of_this_thread() - before
+    }
+
+    #[test]
+    fn every_refusal_costs_one_hmac_and_so_does_an_unknown_client() {
+        let key = || KeyEncryptionKey::from_bytes((0..32).collect::<Vec<u8>>()).unwrap();
+        let secret = || Credential::client_secret_jwt(&ClientSecret::generate().unwrap()).unwrap();
+        let client = |credential| Client::with_credential("a", credential);
+        let registered = [
+            client(secret()),
+            client(secret()).encrypt_secrets(&key()),
+            client(secret().hmac_algorithm(HmacAlgorithm::HS384).unwrap()),
+            client(secret().expires_at(std::time::UNIX_EPOCH + Duration::from_secs(5))),
+            Client::new("a", ClientSecret::generate().unwrap()),
+        ]
+        .map(|client| client.register().unwrap());
+        for algorithm in HmacAlgorithm::ALL {
+            for key in [None, Some(key())] {
+                assert_eq!(checks(algorithm.name(), None, key.clone()), 1);
+                for client in &registered {
+                    // Without the key, an encrypted secret cannot be tried, and the answer is 503.
+                    let is_unreadable =
+                        key.is_none() && serde_json::to_string(client).is_ok_and(|r| r.contains("encrypted_by"));
+                    let expected = usize::from(!is_unreadable);
+                    assert_eq!(checks(algorithm.name(), Some(client), key.clone()), expected, "{algorithm} {client:?}");
+                }
+            }
+        }
+    }
+}

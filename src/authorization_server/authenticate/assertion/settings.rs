@@ -98,7 +98,8 @@ impl ClientAssertions {
 
     /// Accepts clients with a [`jwks_uri`](crate::registration::Credential::jwks_uri), whose keys are fetched. Off by
     /// default. Only public addresses are connected to. At most 10,000 key sets are in memory, and at most 32 fetches are
-    /// in flight, 4 of them from one host.
+    /// in flight, 4 of them from one host, and 24 from hosts that did not answer the last time. A set is refreshed in the
+    /// background for an hour after the client authenticated with it; otherwise, a request waits for its fetch.
     ///
     /// A caller can find out whether such a client exists: while its keys cannot be fetched, an assertion that names it gets
     /// 503, and an unknown client gets 401. The time of a fetch shows the same. Clients with registered keys do not differ from
