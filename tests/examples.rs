@@ -12,9 +12,18 @@ use std::process::{Child, Command, Stdio};
 
 use common::request::{GRANT, TokenRequest, post};
 use common::stack::{Answer, Protocol, Site};
+use common::{READ, forge};
 use http::HeaderName;
 use http::header::{ACCEPT, AUTHORIZATION};
+use rmcp::transport::auth::{AuthError, ClientCredentialsConfig, JwtSigningAlgorithm, OAuthState};
 use serde_json::{Value, json};
+use tower_client_credentials::authorization_server::ClientAssertions;
+use tower_client_credentials::registration::Credential;
+use tower_client_credentials::resource_server::{ResourceMetadata, ResourceMetadataLayer};
+use tower_client_credentials::{
+    AuthorizationServer, BearerAuthLayer, Client, ClientAuthMethod, KeyRing, MemoryStore, TokenEndpointLayer,
+    VerifiedToken,
+};
 
 /// An example, built by `cargo test` together with this test.
 fn example(name: &str) -> Command {
@@ -240,4 +249,80 @@ async fn mcp_directs_a_client_from_the_refusal_to_the_token_that_is_accepted() {
     // The session does not replace the token: each message needs it.
     let stolen = message(&call).header(HeaderName::from_static("mcp-session-id"), session);
     assert_eq!(mcp.site.send(stolen).await.status, 401);
+}
+
+/// A resource and its issuer on a port of their own, with a client for each method. Returns the URL of the resource.
+async fn discoverable() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let issuer = format!("http://{}", listener.local_addr().unwrap());
+    let resource = format!("{issuer}/mcp");
+    let point = forge::signing_key().verifying_key().to_encoded_point(false);
+    let (x, y) = (forge::encode(point.x().unwrap()), forge::encode(point.y().unwrap()));
+    let keys = json!({"keys": [{"kty": "EC", "crv": "P-256", "x": x, "y": y}]}).to_string();
+    let clients = [
+        Client::with_credential("key", Credential::jwks(keys).unwrap()),
+        common::client("post").authentication(ClientAuthMethod::ClientSecretPost),
+    ];
+    let clients = clients.map(|client| client.scope(READ).default_scopes(READ).audience(&resource));
+    let clients = MemoryStore::try_from(clients).unwrap();
+    let server = AuthorizationServer::builder(&issuer, KeyRing::generate().unwrap(), clients.clone())
+        .authorization_path("/authorize")
+        .client_assertions(ClientAssertions::new(clients))
+        .build()
+        .unwrap();
+    let metadata = ResourceMetadata::builder(&resource).authorization_server(&issuer).build().unwrap();
+    let protect = BearerAuthLayer::new(server.verifier(&resource).unwrap());
+    let protect = protect.require_scope(READ).resource_metadata(&metadata).unwrap();
+    let whoami = axum::routing::get(async |token: VerifiedToken| token.client_id().to_string()).layer(protect);
+    let app = axum::Router::new()
+        .route("/mcp", whoami)
+        .layer(ResourceMetadataLayer::new(metadata))
+        .layer(TokenEndpointLayer::new(server));
+    tokio::spawn(async { axum::serve(listener, app).await.unwrap() });
+    resource
+}
+
+/// rmcp goes from the metadata of the resource (RFC 9728) to that of its issuer (RFC 8414), and requests a token there. Returns the
+/// name that the resource has for the caller.
+async fn caller_by_rmcp(resource: &str, config: ClientCredentialsConfig) -> Result<String, AuthError> {
+    let mut state = OAuthState::new(resource, None).await.unwrap();
+    state.authenticate_client_credentials(config).await?;
+    let token = state.into_authorization_manager().unwrap().get_access_token().await.unwrap();
+    let answer = reqwest::Client::new().get(resource).bearer_auth(token).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    Ok(answer.text().await.unwrap())
+}
+
+fn key_of_rmcp(resource: &str, client: &str, audience: Option<&str>) -> ClientCredentialsConfig {
+    ClientCredentialsConfig::PrivateKeyJwt {
+        client_id: client.to_owned(),
+        signing_key: common::KEY.as_bytes().to_vec(),
+        signing_algorithm: JwtSigningAlgorithm::ES256,
+        token_endpoint_audience: audience.map(ToOwned::to_owned),
+        scopes: vec![READ.to_string()],
+        resource: Some(resource.to_owned()),
+    }
+}
+
+#[tokio::test]
+async fn rmcp_discovers_the_issuer_and_gets_a_token_by_private_key_jwt_and_by_a_secret() {
+    let resource = discoverable().await;
+    assert_eq!(caller_by_rmcp(&resource, key_of_rmcp(&resource, "key", None)).await.unwrap(), "key");
+    let secret = ClientCredentialsConfig::ClientSecret {
+        client_id: "post".to_owned(),
+        client_secret: common::SECRET.clone(),
+        scopes: vec![READ.to_string()],
+        resource: Some(resource.clone()),
+    };
+    assert_eq!(caller_by_rmcp(&resource, secret).await.unwrap(), "post");
+}
+
+#[tokio::test]
+async fn rmcp_with_another_audience_or_as_another_client_is_refused() {
+    let resource = discoverable().await;
+    let token_endpoint = resource.replace("/mcp", "/token");
+    for config in [key_of_rmcp(&resource, "key", Some(&token_endpoint)), key_of_rmcp(&resource, "post", None)] {
+        let error = caller_by_rmcp(&resource, config).await.unwrap_err().to_string();
+        assert!(error.contains("invalid_client"), "{error}");
+    }
 }

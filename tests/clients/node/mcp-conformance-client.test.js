@@ -1,6 +1,7 @@
 // The client mode of @modelcontextprotocol/conformance against the example `mcp_client`, whose path is MCP_CLIENT. The other
-// scenarios with authorization need a user and a browser (the authorization code), a public client, or a request without a token,
-// which the layer never sends: `metadata-var3` has its metadata only in the 401.
+// scenarios with authorization need a user and a browser (the authorization code, as `auth/scope-step-up` does; tests/client/scopes.rs
+// requests more scopes by client credentials), a public client, or a request without a token, which the layer never sends:
+// `metadata-var3` has its metadata only in the 401.
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises'
