@@ -1,11 +1,12 @@
-//! The log of used assertions that several replicas share: its bounds, and that it survives the process of its store.
+//! Assertions at several replicas: the bounds of the log of used ones, restarts of its store, and keys of clients that change.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests, which may
 
 mod common;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::forge::{Draft, encode};
 use common::request::{GRANT, post};
@@ -19,11 +20,14 @@ use tower::ServiceExt as _;
 use tower_client_credentials::authorization_server::ClientAssertions;
 use tower_client_credentials::event::{self, EventReceiver, Outcome};
 use tower_client_credentials::keys::rotation::{KeyStore as _, Replica};
-use tower_client_credentials::registration::Credential;
+use tower_client_credentials::registration::{Credential, RegisteredClient};
 use tower_client_credentials::store::{
-    ClientStore, PostgresStore, RedisStore, Replay, ReplayBounds, ReplayId, ReplayLog, SqliteStore,
+    ClientAdmin, ClientStore, PostgresStore, RedisStore, Replay, ReplayBounds, ReplayId, ReplayLog, RevocationStore,
+    SqliteStore,
 };
-use tower_client_credentials::{AuthorizationServer, Client, KeyRing, MemoryStore};
+use tower_client_credentials::{AuthorizationServer, Client, ClientId, KeyRing, MemoryStore, Revocations};
+
+const ONE: ClientId = ClientId::from_static("one");
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -221,8 +225,12 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
+fn seeded(seed: u8) -> p256::ecdsa::SigningKey {
+    p256::ecdsa::SigningKey::from_slice(&[seed; 32]).unwrap()
+}
+
 fn key() -> p256::ecdsa::SigningKey {
-    p256::ecdsa::SigningKey::from_slice(&[7; 32]).unwrap()
+    seeded(7)
 }
 
 /// A server with the clients `one` and `other`, which have the same key.
@@ -268,6 +276,113 @@ impl Server {
         };
         (status, text)
     }
+}
+
+/// A replica whose clients are in the store. It learns of changes from the feed.
+struct Follower(AuthorizationServer);
+
+impl Follower {
+    async fn start<S: ClientStore + RevocationStore + ReplayLog + Clone>(store: &S) -> Self {
+        let revocations = Revocations::follow(store.clone()).await.unwrap();
+        let builder = AuthorizationServer::builder(ISSUER, KeyRing::from_pem(common::KEY).unwrap(), store.clone());
+        let builder = builder.client_assertions(ClientAssertions::new(store.clone())).revocations(revocations);
+        Self(builder.store_timeout(PATIENCE).build().unwrap())
+    }
+
+    /// Sends a new assertion that this key signs, until the status is the expected one.
+    async fn until(&self, seed: u8, expected: u16) {
+        let begun = Instant::now();
+        loop {
+            let status = self.ask(seed).await;
+            if status == expected {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "the key {seed} still gets {status} and not {expected}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn ask(&self, seed: u8) -> u16 {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let jti = NUMBER.fetch_add(1, Ordering::SeqCst).to_string();
+        let claims = json!({"iss": "one", "sub": "one", "aud": ISSUER, "exp": now() + 200, "jti": jti}).to_string();
+        let assertion = Draft { header: json!({"alg": "ES256"}).to_string(), claims }.sign_with(&seeded(seed));
+        let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+        let request = post(GRANT).param("client_assertion_type", kind).param("client_assertion", &assertion);
+        let request: http::Request<_> = request.into();
+        self.0.token_service().oneshot(request).await.unwrap().status().as_u16()
+    }
+}
+
+/// The client `one` with these keys.
+fn client_with(seeds: &[u8]) -> RegisteredClient {
+    let jwk = |seed: &u8| {
+        let point = seeded(*seed).verifying_key().to_encoded_point(false);
+        json!({"kty": "EC", "crv": "P-256", "x": encode(point.x().unwrap()), "y": encode(point.y().unwrap())})
+    };
+    let keys = seeds.iter().map(|seed| Credential::jwks(json!({"keys": [jwk(seed)]}).to_string()).unwrap());
+    let client = keys.fold(None, |client: Option<Client>, keys| match client {
+        None => Some(Client::with_credential("one", keys)),
+        Some(client) => Some(client.credential(keys)),
+    });
+    client.unwrap().scope(READ).audience(API).register().unwrap()
+}
+
+/// A key is added, removed and restored while replicas restart. What counts is the store, on each replica.
+async fn follow_the_keys_of_a_client<S>(connect: impl AsyncFn() -> S)
+where
+    S: ClientAdmin + RevocationStore + ReplayLog + Clone,
+{
+    let operator = connect().await;
+    let change = async |seeds: &[u8]| {
+        let (_, revision) = operator.load(&ONE).await.unwrap().unwrap();
+        operator.replace(client_with(seeds), revision).await.unwrap();
+    };
+    operator.create(client_with(&[7])).await.unwrap();
+    let mut replicas = [Follower::start(&connect().await).await, Follower::start(&connect().await).await];
+    let both = async |replicas: &[Follower; 2], accepted: &[u8], refused: &[u8]| {
+        for replica in replicas {
+            for seed in accepted {
+                replica.until(*seed, 200).await;
+            }
+            for seed in refused {
+                replica.until(*seed, 401).await;
+                // It stays refused.
+                assert_eq!(replica.ask(*seed).await, 401);
+            }
+        }
+    };
+    both(&replicas, &[7], &[8]).await;
+    change(&[7, 8]).await;
+    both(&replicas, &[7, 8], &[9]).await;
+    replicas[0] = Follower::start(&connect().await).await;
+    change(&[8]).await;
+    both(&replicas, &[8], &[7]).await;
+    replicas[1] = Follower::start(&connect().await).await;
+    assert_eq!(replicas[1].ask(7).await, 401, "the removed key, after a restart");
+    change(&[7]).await;
+    both(&replicas, &[7], &[8]).await;
+    replicas[0] = Follower::start(&connect().await).await;
+    assert_eq!((replicas[0].ask(7).await, replicas[0].ask(8).await), (200, 401));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_of_a_client_that_is_added_removed_and_restored_counts_on_each_replica_on_postgres() {
+    let server = Postgres::with(&["fsync=off"]);
+    follow_the_keys_of_a_client(async || postgres(&server).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_of_a_client_that_is_added_removed_and_restored_counts_on_each_replica_on_redis() {
+    let server = Redis::start();
+    follow_the_keys_of_a_client(async || redis(&server).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_of_a_client_that_is_added_removed_and_restored_counts_in_each_process_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = format!("sqlite://{}", folder.path().join("store.sqlite").display());
+    follow_the_keys_of_a_client(async || sqlite(&path).await).await;
 }
 
 /// `fill` fills the share of the client `one`, which has one assertion in it.

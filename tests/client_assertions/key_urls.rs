@@ -316,6 +316,63 @@ async fn a_platform_and_a_trust_domain_publish_their_keys_at_a_url_or_in_a_file(
     assert_eq!(get("jwt-bearer", "kube", &token("system:serviceaccount:prod:a", "c2", 31)).await, 200);
 }
 
+/// A cluster rotates its keys, changes its name, and goes away for an hour, in which this server restarts.
+#[tokio::test]
+async fn a_platform_that_rotates_changes_its_name_and_goes_away_for_an_hour_is_trusted_by_its_last_keys() {
+    const OLD: &str = "https://cluster.example";
+    const NEW: &str = "https://renamed.example";
+    const HOUR: u64 = 3_600;
+    let cluster = KeyServer::start(keys(&[(21, "c1")])).await;
+    let account = Credential::service_account(OLD, "prod", "a").unwrap();
+    let store = MemoryStore::try_from([Client::with_credential("kube", account).audience(API)]).unwrap();
+    let clock = clock();
+    let start = || {
+        let platform = PlatformIssuer::at(OLD, &cluster.url).also_named(NEW).private_addresses();
+        let assertions = ClientAssertions::new(store.clone()).platform(platform);
+        let (sender, events) = event::channel();
+        let builder = settings(store.clone()).clock(clock.clone()).client_assertions(assertions).events(sender);
+        World { server: builder.build().unwrap(), events }
+    };
+    let token = |issuer: &str, kid: &str, seed: u8, from: u64| {
+        let claims = json!({
+            "iss": issuer, "sub": "system:serviceaccount:prod:a", "aud": [ISSUER], "iat": from, "exp": from + 600,
+        });
+        Draft { header: json!({"alg": "ES256", "kid": kid}).to_string(), claims: claims.to_string() }.es256(seed)
+    };
+    let get = async |world: &World, token: &str| {
+        let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+        let request = post(GRANT).param("client_assertion_type", kind).param("client_assertion", token);
+        world.send(request.param("client_id", "kube")).await.status.as_u16()
+    };
+    let world = start();
+    assert_eq!(get(&world, &token(OLD, "c1", 21, NOW)).await, 200);
+    // It publishes a second key, signs with it, and removes the first one.
+    cluster.answers(Answer::Keys(keys(&[(21, "c1"), (22, "c2")])));
+    assert_eq!(get(&world, &token(OLD, "c2", 22, NOW)).await, 200);
+    assert_eq!(get(&world, &token(OLD, "c1", 21, NOW)).await, 200);
+    cluster.answers(Answer::Keys(keys(&[(22, "c2"), (23, "c3")])));
+    assert_eq!(get(&world, &token(OLD, "c3", 23, NOW)).await, 200);
+    assert_eq!(get(&world, &token(OLD, "c1", 21, NOW)).await, 401);
+    // Its tokens have another name from now on.
+    assert_eq!(get(&world, &token(NEW, "c3", 23, NOW)).await, 200);
+    assert_eq!(get(&world, &token("https://third.example", "c3", 23, NOW)).await, 401);
+    // It goes away. Its last keys are used, and those that may have been added since cannot be decided.
+    cluster.answers(Answer::Status(StatusCode::BAD_GATEWAY));
+    clock.set(at(NOW + HOUR));
+    let later = NOW + HOUR;
+    assert_eq!(get(&world, &token(NEW, "c3", 23, later)).await, 200);
+    assert_eq!(get(&world, &token(NEW, "c4", 24, later)).await, 503);
+    // A server that starts meanwhile has no keys yet, and recovers without another restart.
+    let restarted = start();
+    assert_eq!(get(&restarted, &token(NEW, "c3", 23, later)).await, 503);
+    cluster.answers(Answer::Keys(keys(&[(24, "c4")])));
+    clock.advance(Duration::from_secs(60));
+    for world in [&world, &restarted] {
+        assert_eq!(get(world, &token(NEW, "c4", 24, later)).await, 200);
+        assert_eq!(get(world, &token(NEW, "c3", 23, later)).await, 401);
+    }
+}
+
 #[tokio::test]
 async fn what_expires_while_the_keys_are_fetched_is_refused() {
     const CLUSTER: &str = "https://cluster.example";
