@@ -72,13 +72,13 @@ pub(super) struct ClientMetadata {
 impl ClientMetadata {
     pub(super) fn read(body: &[u8]) -> Result<Self, AdministrationRefusal> {
         let mut members = object(body)?;
-        // RFC 7592 §2.2: a member that is null is treated as omitted.
-        members.retain(|_, value| !value.is_null());
         let known = |name: &str| {
             let also = ["client_id", "grant_types", "credentials"];
             [WRITABLE, CREDENTIAL_SHORTHAND, READ_ONLY, IGNORED, &also].iter().any(|list| list.contains(&name))
         };
         refuse_unknown(members.keys(), known)?;
+        // RFC 7592 §2.2: a member that is null is treated as omitted.
+        members.retain(|_, value| !value.is_null());
         let client_id = match members.remove("client_id") {
             None => None,
             Some(Value::String(id)) => {
@@ -226,8 +226,8 @@ pub(super) fn credential(element: Value, registered: &[Value]) -> Result<Value, 
     let Value::Object(mut element) = element else {
         return Err(AdministrationRefusal::metadata("credentials: each element must be an object"));
     };
+    refuse_unknown(element.keys(), |name| OF_CREDENTIAL.contains(&name) || name == "refreshed_at")?;
     element.retain(|name, value| !value.is_null() && name != "refreshed_at");
-    refuse_unknown(element.keys(), |name| OF_CREDENTIAL.contains(&name))?;
     // Keys that were fetched before the last refresh stay unusable.
     let is_of_url =
         |own: &&Value| own.get("label") == element.get("label") && own.get("jwks_uri") == element.get("jwks_uri");
@@ -315,8 +315,10 @@ mod tests {
         let client = new(&json!({"redirect_uris": ["https://a/b"], "contacts": ["a@b"], "scope": null})).unwrap();
         assert!(client.scopes().is_empty());
         for name in ["audience", "client_secret", "hash", "version", "must_understand", "grant", "networks"] {
-            let why = new(&json!({name: ["x"]})).unwrap_err();
-            assert!(why.contains(&format!("unknown member: \"{name}\"")), "{why}");
+            for value in [json!(["x"]), Value::Null] {
+                let why = new(&json!({name: value})).unwrap_err();
+                assert!(why.contains(&format!("unknown member: \"{name}\"")), "{why}");
+            }
         }
         let why =
             new(&json!({"credentials": [{"method": "private_key_jwt", "jwks": keys(), "hash": "x"}]})).unwrap_err();
