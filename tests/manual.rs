@@ -490,6 +490,7 @@ fn observability_lists_every_code() {
     for (file, start) in [
         ("src/resource_server/error.rs", "pub fn reason(&self) -> &'static str {"),
         ("src/authorization_server/error.rs", "pub const fn code(self) -> &'static str {"),
+        ("src/administration/refusal_kind.rs", "pub const fn code(self) -> &'static str {"),
         ("src/client/token_error.rs", "pub const fn name(self) -> &'static str {"),
     ] {
         let names = between(file, start, "\n    }\n");
@@ -504,7 +505,7 @@ fn observability_lists_every_code() {
 }
 
 /// Pages whose commands are run by the test below, in the order of the page, in one empty folder for each block.
-const RUN: [&str; 2] = ["manual/stores.md", "manual/standalone.md"];
+const RUN: [&str; 3] = ["manual/stores.md", "manual/standalone.md", "manual/administration.md"];
 
 /// Commands that no test runs as they are, with the reason.
 const NOT_RUN: [(&str, &str); 8] = [

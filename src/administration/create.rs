@@ -10,7 +10,7 @@ use super::actor::Actor;
 use super::client_metadata::ClientMetadata;
 use super::entity_tag::EntityTag;
 use super::idempotency_key::{IdempotencyKey, id_of};
-use super::{AdministrationRefusal, Inner, view};
+use super::{AdministrationRefusal, AdministrationRefusalKind, Inner, view};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::registration::RegisteredClient;
@@ -119,8 +119,7 @@ impl Inner {
         };
         if comparable(&existing)? != comparable(requested)? {
             return Err(AdministrationRefusal::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotency_key_reused",
+                AdministrationRefusalKind::IdempotencyKeyReused,
                 format!(
                     "the client `{id}` of this `Idempotency-Key` exists, and differs from the request; use another key"
                 ),

@@ -8,6 +8,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
 
+use super::AdministrationRefusalKind as Kind;
 use super::view;
 use crate::event::Failure;
 use crate::registration::ClientError;
@@ -16,13 +17,12 @@ use crate::store::{AdminError, StoreError};
 
 /// Why a request to the administration API was not carried out. Its `Display` is for the operator.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{}: {}", .0.code, .0.text)]
+#[error("{}: {}", .0.kind.code(), .0.text)]
 pub struct AdministrationRefusal(Box<Refusal>);
 
 #[derive(Clone, Debug)]
 struct Refusal {
-    status: StatusCode,
-    code: &'static str,
+    kind: Kind,
     text: Cow<'static, str>,
     /// What the caller does not learn: the error of a part that did not answer.
     internal: Option<String>,
@@ -35,65 +35,65 @@ struct Refusal {
 const MAX_DESCRIPTION: usize = 600;
 
 impl AdministrationRefusal {
-    pub(super) fn new(status: StatusCode, code: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Refusal { status, code, text: text.into(), internal: None, header: None, is_race: false }))
+    pub(super) fn new(kind: Kind, text: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Refusal { kind, text: text.into(), internal: None, header: None, is_race: false }))
     }
 
     /// RFC 7591 §3.2.2.
     pub(super) fn metadata(text: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_client_metadata", text)
+        Self::new(Kind::InvalidClientMetadata, text)
     }
 
     pub(super) fn request(text: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_request", text)
+        Self::new(Kind::InvalidRequest, text)
     }
 
     pub(super) fn denied(text: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "access_denied", text)
+        Self::new(Kind::AccessDenied, text)
     }
 
     /// RFC 6750 §3.1: the token lacks a scope.
     pub(super) fn insufficient_scope(scope: &Scope) -> Self {
         let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"");
         let text = format!("this needs a token with the scope `{scope}`");
-        let mut refusal = Self::new(StatusCode::FORBIDDEN, "insufficient_scope", text);
+        let mut refusal = Self::new(Kind::InsufficientScope, text);
         refusal.0.header = HeaderValue::try_from(challenge).ok().map(|challenge| (WWW_AUTHENTICATE, challenge));
         refusal
     }
 
     pub(super) fn unknown_client() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "there is no client with this id")
+        Self::new(Kind::NotFound, "there is no client with this id")
     }
 
     pub(super) fn not_found(text: &'static str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", text)
+        Self::new(Kind::NotFound, text)
     }
 
     pub(super) fn conflict(text: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::CONFLICT, "conflict", text)
+        Self::new(Kind::Conflict, text)
     }
 
     pub(super) fn stale() -> Self {
         let text = "the client has changed since it was read; read it again, and send its `ETag` in `If-Match`";
-        Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", text)
+        Self::new(Kind::PreconditionFailed, text)
     }
 
     /// RFC 6585 §3.
     pub(super) fn unconditional() -> Self {
         let text = "a change needs `If-Match` with the `ETag` of the client that was read";
-        Self::new(StatusCode::PRECONDITION_REQUIRED, "precondition_required", text)
+        Self::new(Kind::PreconditionRequired, text)
     }
 
     pub(super) fn method(allowed: &'static str) -> Self {
         let text = "the method is not supported here";
-        let mut refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", text);
+        let mut refusal = Self::new(Kind::MethodNotAllowed, text);
         refusal.0.header = Some((ALLOW, HeaderValue::from_static(allowed)));
         refusal
     }
 
     pub(super) fn unavailable(error: &dyn std::error::Error) -> Self {
         let text = "a part of the service does not answer; try again later";
-        let mut refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", text);
+        let mut refusal = Self::new(Kind::Unavailable, text);
         let mut internal = error.to_string();
         let mut source = error.source();
         while let Some(error) = source {
@@ -105,17 +105,23 @@ impl AdministrationRefusal {
         refusal
     }
 
+    /// Returns the kind.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
     /// Returns the HTTP status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        self.0.status
+        self.0.kind.status()
     }
 
     /// Returns the code in the member `error`: `invalid_client_metadata` (RFC 7591 §3.2.2), `insufficient_scope` (RFC 6750
     /// §3.1), or one of this API, such as `access_denied`.
     #[must_use]
     pub fn code(&self) -> &'static str {
-        self.0.code
+        self.0.kind.code()
     }
 
     /// Returns the text for the caller.
@@ -133,8 +139,8 @@ impl AdministrationRefusal {
     }
 
     pub(super) fn response(&self) -> Response<Full<Bytes>> {
-        let body = json!({ "error": self.0.code, "error_description": ascii(&self.0.text) });
-        let mut response = view::json(self.0.status, &body);
+        let body = json!({ "error": self.0.kind.code(), "error_description": ascii(&self.0.text) });
+        let mut response = view::json(self.0.kind.status(), &body);
         if let Some((name, value)) = self.0.header.clone() {
             response.headers_mut().insert(name, value);
         }

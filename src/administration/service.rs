@@ -8,14 +8,14 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response};
 use http_body::Body;
 use http_body_util::Full;
 use tower::{BoxError, Layer as _, Service};
 
 use super::report::Report;
 use super::request::Operation;
-use super::{AdministrationRefusal, ClientAdministration, Inner};
+use super::{AdministrationRefusal, AdministrationRefusalKind, ClientAdministration, Inner};
 use crate::authorization_server::{BodyError, ReadBody};
 use crate::client_id::ClientId;
 use crate::resource_server::{BearerAuth, ResponseFuture};
@@ -113,16 +113,16 @@ where
 {
     let body = ReadBody::new(head, body, inner.server.body_limits).await.map_err(|error| match error {
         BodyError::TooLarge => {
-            AdministrationRefusal::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "the body is too large")
+            AdministrationRefusal::new(AdministrationRefusalKind::PayloadTooLarge, "the body is too large")
         }
         BodyError::TooSlow => {
-            AdministrationRefusal::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not arrive in time")
+            AdministrationRefusal::new(AdministrationRefusalKind::Timeout, "the body did not arrive in time")
         }
         BodyError::Broken(_) => AdministrationRefusal::request("the body could not be read"),
     })?;
     if !body.is_empty() && !is_json(&head.headers) {
         let text = "the body must have the content type `application/json`";
-        return Err(AdministrationRefusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", text));
+        return Err(AdministrationRefusal::new(AdministrationRefusalKind::UnsupportedMediaType, text));
     }
     Ok(body)
 }

@@ -16,6 +16,7 @@ pages! {
     getting_started = "getting-started.md",
     standalone = "standalone.md",
     credentials = "credentials.md",
+    administration = "administration.md",
     stores = "stores.md",
     replicas = "replicas.md",
     revocation = "revocation.md",
