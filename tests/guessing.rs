@@ -18,7 +18,9 @@ use http::Request;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket};
 use tower::ServiceExt as _;
-use tower_client_credentials::authorization_server::{ConfigError, EndpointService, ForwardedHeader, TrustedProxies};
+use tower_client_credentials::authorization_server::{
+    ConfigError, EndpointService, ForwardedHeader, TokenError, TrustedProxies,
+};
 use tower_client_credentials::clock::ManualClock;
 use tower_client_credentials::{AuthorizationServer, Client, ClientSecret, MemoryStore, TokenEndpointLayer};
 
@@ -114,6 +116,29 @@ async fn the_limit_does_not_reveal_a_disabled_client_whose_secret_leaked() {
     let right = post(GRANT).basic("retired", &SECRET);
     let statuses = guarded.statuses(&right, 1, 101).await;
     assert_eq!((statuses[99], statuses[100]), (401, 429));
+}
+
+#[tokio::test]
+async fn beyond_the_limit_the_operator_reads_that_a_client_is_disabled_and_the_caller_reads_the_same_as_a_guesser() {
+    let guarded = Guarded::new();
+    let mut bodies = Vec::new();
+    for (id, secret, expected) in [
+        ("retired", &*SECRET, "failed because the client is disabled"),
+        ("billing", &*WRONG_SECRET, "failed because the secret matches none of the client's current secrets"),
+        ("nobody", &*WRONG_SECRET, "failed because the client is not registered"),
+        ("former", CHOSEN, "until the next one; the client is disabled"),
+    ] {
+        let request = post(GRANT).basic(id, secret);
+        guarded.statuses(&request, 1, 100).await;
+        let mut request = Request::from(request);
+        request.extensions_mut().insert(IpAddr::from([192, 0, 2, 1]));
+        let response = guarded.service.clone().oneshot(request).await.unwrap();
+        let error = response.extensions().get::<TokenError>().unwrap();
+        assert!(error.to_string().ends_with(expected), "{error}");
+        let answer = Answer::read(response).await;
+        bodies.push((answer.status, answer.header("retry-after").map(str::to_owned), answer.json()));
+    }
+    assert!(bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
 }
 
 #[tokio::test]

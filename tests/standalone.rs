@@ -19,6 +19,10 @@ mod monitoring;
 mod places;
 #[path = "standalone/reload.rs"]
 mod reload;
+#[cfg(feature = "postgres")]
+#[path = "common/servers.rs"]
+#[allow(dead_code, unreachable_pub, clippy::indexing_slicing)] // another test uses the rest
+mod servers;
 #[path = "standalone/tls.rs"]
 mod tls;
 

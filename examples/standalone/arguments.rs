@@ -16,8 +16,9 @@ pub(crate) struct Arguments {
     pub(crate) config: PathBuf,
     /// Checks the file, the keys, the certificate and the store, prints the effective configuration without secrets, and ends.
     ///
-    /// It connects to the store as a start would, but creates neither a key nor an SQLite file. The exit code is 0 if the
-    /// service would start, except that the addresses to listen on are not checked: a running service may use them.
+    /// It connects to the store as a start would, but creates neither a key nor an SQLite file. In Postgres it creates missing
+    /// tables, as a start does. The exit code is 0 if the service would start, except that the addresses to listen on are not
+    /// checked: a running service may use them.
     #[arg(long, conflicts_with = "health")]
     pub(crate) check: bool,
     /// Asks the running service whether it is ready, and ends with 0 if it is. For the health check of a container.

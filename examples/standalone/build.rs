@@ -149,7 +149,7 @@ async fn open_store(
     let revocations = Revocations::follow(store.clone()).await.map_err(|error| mistake(chain(&error)))?;
     let keys = match keys {
         Some(keys) => keys,
-        None => ServiceKeys::in_the_store(&config.keys, source, key_store, creates).await?,
+        None => ServiceKeys::in_the_store(&config.keys, source, key_store, &store_url, creates).await?,
     };
     Ok(Kept { store_url, store, revocations, keys })
 }

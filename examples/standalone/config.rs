@@ -355,6 +355,7 @@ impl Config {
                 }
             }
         }
+        config.use_the_default_encryption_key();
         #[cfg(not(feature = "metrics"))]
         if config.metrics.listen.is_some() {
             let why = "this program was built without `metrics`: build it with --features metrics";
@@ -364,8 +365,21 @@ impl Config {
         Ok((config, source))
     }
 
+    /// Takes the key-encryption key from the variable that the tool `clients` reads, too, if it is needed and no other place is set.
+    fn use_the_default_encryption_key(&mut self) {
+        let keys = &mut self.keys;
+        let is_needed = keys.rotate_days.is_some() || self.assertions.client_secret_jwt;
+        let is_elsewhere = keys.encryption_key_env.is_some() || keys.encryption_key_file.is_some();
+        if is_needed && !is_elsewhere && std::env::var_os(ENCRYPTION_KEY).is_some() {
+            keys.encryption_key_env = Some(ENCRYPTION_KEY.to_owned());
+        }
+    }
+
     /// A variable that holds a secret is not a setting, regardless of its name.
     fn keeps_a_secret_in(&self, variable: &OsStr) -> bool {
+        if variable == ENCRYPTION_KEY {
+            return true;
+        }
         // The environment can set this, too, and maybe after the variable that it names.
         let of_keys = std::env::var_os(format!("{PREFIX}KEYS_ENCRYPTION_KEY_ENV"));
         let of_keys = of_keys.as_deref().or(self.keys.encryption_key_env.as_deref().map(OsStr::new));
@@ -486,6 +500,9 @@ fn without_value(member: &str, message: &str) -> String {
 
 /// The prefix of all variables.
 const PREFIX: &str = "TCC_";
+
+/// The variable with the key-encryption key, unless another one is set.
+const ENCRYPTION_KEY: &str = "TCC_KEY_ENCRYPTION_KEY";
 
 const NO_SUCH_SETTING: &str = "there is no such setting; see examples/standalone.toml for the list";
 

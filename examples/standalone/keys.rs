@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tower_client_credentials::keys::rotation::{
     KeyEncryptionKey, KeyFile, KeyFileBuilder, KeyManager, KeyManagerBuilder, KeyStore, KeyStoreError, MemoryKeyStore,
-    RingStatus,
+    Replica, RingStatus,
 };
 use tower_client_credentials::keys::{KeyError, VerifyingKey};
 use tower_client_credentials::{Algorithm, KeyRing, SigningKey};
@@ -110,16 +110,23 @@ impl ServiceKeys {
         Ok(Some(opened))
     }
 
-    /// Opens the ring in the store. If `creates` is false, it opens a copy in memory, so that the store does not change.
+    /// Opens the ring in the store. If `creates` is false, it checks that the store permits what a start does, and opens a copy in
+    /// memory, so that the ring does not change.
     pub(crate) async fn in_the_store(
         keys: &Keys,
         source: &Source,
         store: Arc<dyn KeyStore>,
+        store_url: &str,
         creates: bool,
     ) -> Result<Self, Mistake> {
         let encryption_key = encryption_key(keys, source)?;
         let failed = |error: &dyn std::error::Error| source.mistake_in("keys.rotate_days", chain(error));
-        let store = if creates { store } else { copy(&*store).await.map_err(|error| failed(&error))? };
+        let store = if creates {
+            store
+        } else {
+            check_rights(&*store, store_url).await.map_err(|error| failed(&error))?;
+            copy(&*store).await.map_err(|error| failed(&error))?
+        };
         let every = keys.rotate_days.map(|days| Duration::from_secs(u64::from(days.get()) * 24 * 60 * 60));
         let builder = KeyManager::builder(store, encryption_key).name(RING).every(every);
         let builder = chosen(keys, source)?.into_iter().fold(builder, KeyManagerBuilder::algorithm);
@@ -213,7 +220,7 @@ pub(crate) fn refuse_contradictions(keys: &Keys, encrypts_secrets: bool, source:
 pub(crate) fn optional_encryption_key(keys: &Keys, source: &Source) -> Result<Option<KeyEncryptionKey>, Mistake> {
     let is_set = keys.encryption_key_env.is_some() || keys.encryption_key_file.is_some();
     if !is_set && keys.previous_encryption_key_file.is_some() {
-        let why = "the current key is missing; set encryption_key_file or encryption_key_env, too";
+        let why = "the current key is missing; set the variable TCC_KEY_ENCRYPTION_KEY, encryption_key_file or encryption_key_env, too";
         return Err(source.mistake_in("keys.previous_encryption_key_file", why));
     }
     is_set.then(|| encryption_key(keys, source)).transpose()
@@ -227,7 +234,8 @@ fn encryption_key(keys: &Keys, source: &Source) -> Result<KeyEncryptionKey, Mist
         (None, Some(path)) => from_file(path).map_err(at("keys.encryption_key_file")),
         _ => Err(source.mistake_in(
             "keys.rotate_days",
-            "keys in the store are encrypted; set either encryption_key_file or encryption_key_env, with the output of \
+            "keys in the store are encrypted; set the variable TCC_KEY_ENCRYPTION_KEY, or set either encryption_key_file or \
+             encryption_key_env: to the key of the other replicas, or for a new store to the output of \
              `openssl rand -base64 32`",
         )),
     }?;
@@ -235,6 +243,17 @@ fn encryption_key(keys: &Keys, source: &Source) -> Result<KeyEncryptionKey, Mist
         Some(path) => Ok(current.also(from_file(path).map_err(at("keys.previous_encryption_key_file"))?)),
         None => Ok(current),
     }
+}
+
+/// Checks that the store permits what a start does: to write a ring, and to write a lease. No ring changes: no ring of this name
+/// has a first version to replace, and the lease ends at once. A database in a file is not checked, since that would write the file.
+async fn check_rights(store: &dyn KeyStore, store_url: &str) -> Result<(), KeyStoreError> {
+    if !["postgres:", "postgresql:", "redis:", "rediss:"].iter().any(|scheme| store_url.starts_with(scheme)) {
+        return Ok(());
+    }
+    let replica = Replica { name: "check".to_owned(), version: 0, proof: String::new() };
+    store.save_ring("check", 1, 2, "").await?;
+    store.renew_lease("check", &replica, Duration::from_millis(1)).await
 }
 
 /// Returns a store in memory with the stored ring.

@@ -89,6 +89,7 @@ pub(crate) struct Reloader {
 /// The settings that take effect only at a start.
 struct Fixed {
     listen: SocketAddr,
+    issuer: String,
     metrics: Option<SocketAddr>,
     connections: u32,
     log: LogFormat,
@@ -103,6 +104,7 @@ impl Fixed {
         let keys = &config.keys;
         Self {
             listen: config.listen,
+            issuer: build::issuer(config, config.listen),
             metrics: config.metrics.listen,
             connections: config.limits.connections.get(),
             log: config.log.format,
@@ -120,6 +122,8 @@ impl Fixed {
         let now = Self::of(config, source);
         let setting = match () {
             () if self.listen != now.listen => "listen",
+            // Its tokens would be refused by the replicas that were not reloaded, and by every verifier.
+            () if self.issuer != now.issuer => "issuer",
             () if self.metrics != now.metrics => "metrics.listen",
             () if self.connections != now.connections => "limits.connections",
             () if self.log != now.log => "log.format",

@@ -48,17 +48,17 @@ pub(crate) async fn open(url: &str, folder: &Path) -> Result<(Store, Arc<dyn Key
         "sqlite" => {
             let path = folder.join(rest.strip_prefix("//").unwrap_or(rest));
             let opened = tower_client_credentials::store::SqliteStore::open(format!("sqlite://{}", path.display()));
-            opened.await.map(both).map_err(|error| chain(&error))
+            opened.await.map(both).map_err(|error| cause(&error))
         }
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => {
             let opened = tower_client_credentials::store::PostgresStore::connect(url).await;
-            opened.map(both).map_err(|error| chain(&error))
+            opened.map(both).map_err(|error| cause(&error))
         }
         #[cfg(feature = "redis")]
         "redis" | "rediss" => {
             let opened = tower_client_credentials::store::RedisStore::connect(url).await;
-            opened.map(both).map_err(|error| chain(&error))
+            opened.map(both).map_err(|error| cause(&error))
         }
         #[allow(unreachable_patterns)] // those whose feature is on were above
         "file" | "sqlite" | "postgres" | "postgresql" | "redis" | "rediss" => {
@@ -150,6 +150,12 @@ impl ChangeFeed for Registry {
     fn changes<'a>(&'a self, cursor: &'a Cursor) -> StoreFuture<'a, Changes> {
         self.store.changes(cursor)
     }
+}
+
+/// Returns the texts of the causes of an error: that a store could not answer is not what is wrong with its URL.
+#[allow(dead_code)] // if no feature of a database is enabled
+fn cause(error: &dyn std::error::Error) -> String {
+    chain(error.source().unwrap_or(error))
 }
 
 /// Returns the texts of an error and of its causes.

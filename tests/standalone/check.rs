@@ -6,6 +6,8 @@ use std::process::Output;
 
 use serde_json::Value;
 
+#[cfg(feature = "postgres")]
+use super::servers::Postgres;
 use super::{GOOD, Service, file, standalone};
 
 fn check(config: &Path, environment: &[(&str, &str)]) -> Output {
@@ -228,4 +230,45 @@ fn the_limit_on_failed_attempts_is_a_setting() {
     // A minute may end in between, and the default is 10.
     let statuses: Vec<_> = (0..5).map(|_| status()).collect();
     assert!(statuses.iter().any(|status| status == "429"), "{statuses:?}");
+}
+
+/// A role that may only read. The check does what a start does with the keys in the store, and says what to grant.
+#[cfg(feature = "postgres")]
+#[test]
+fn check_refuses_a_role_that_may_not_write_the_keys_and_changes_no_ring() {
+    let server = Postgres::start();
+    let rotates = GOOD.replace("generate = \"ES256\"", "rotate_days = 90");
+    let config = file("check-rights", &rotates);
+    let key = ("TCC_KEY_ENCRYPTION_KEY", "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=");
+    let owner = server.url();
+    let output = check(&config, &[("TCC_STORE", &owner), key]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let sql = |statement: &str| {
+        let port = server.port().to_string();
+        let arguments = ["--host=127.0.0.1", "--username=postgres", "--port", &port, "--no-psqlrc", "--tuples-only"];
+        let output = server.program("psql", &[&arguments[..], &["--command", statement]].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(sql("SELECT count(*) FROM tcc_key_rings").trim(), "0", "the check creates tables and no keys");
+    sql("CREATE ROLE reader LOGIN PASSWORD 'reader'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader");
+    let reader = format!("postgres://reader:reader@127.0.0.1:{}/postgres?sslmode=disable", server.port());
+    let output = check(&config, &[("TCC_STORE", &reader), key]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("permission denied") && said.contains("GRANT SELECT, INSERT"), "{said}");
+}
+
+#[test]
+fn the_key_encryption_key_of_the_tool_is_the_default_and_stops_no_service_without_keys_in_its_store() {
+    let key = ("TCC_KEY_ENCRYPTION_KEY", "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=");
+    let rotates = file("default-key", &GOOD.replace("generate = \"ES256\"", "rotate_days = 90"));
+    let (_, table) = shown(&rotates, &[("TCC_STORE", "memory:"), key]);
+    assert_eq!(table["keys"]["encryption_key_env"].as_str(), Some(key.0));
+    let (text, table) = shown(&file("no-default-key", GOOD), &[("TCC_STORE", "memory:"), key]);
+    assert!(table["keys"].get("encryption_key_env").is_none() && !text.contains(key.1), "{text}");
+    // Another place takes precedence.
+    let output = check(&rotates, &[("TCC_STORE", "memory:"), key, ("TCC_KEYS_ENCRYPTION_KEY_FILE", "nothing-here")]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("nothing-here"), "{said}");
 }

@@ -90,6 +90,7 @@ fn a_reload_that_fails_changes_nothing_at_all() {
         ("client_secret_env = \"BILLING_SECRET\"", "client_secret_env = \"NO_SUCH_VARIABLE\""),
         // The last thing that is built, after keys and clients.
         ("/api/read\"\nscope = \"read\"", "/api/new\"\nscope = \"write\""),
+        ("\n\n[keys]", "\nissuer = \"https://other.example.test\"\n\n[keys]"),
         ("[keys]", "[tls]\ncertificate = \"nothing-here.crt\"\nkey = \"nothing-here.key\"\n[keys]"),
     ] {
         change(&config, right, wrong);

@@ -95,11 +95,7 @@ fn not_brought_up_to_date(error: sqlx::Error) -> StoreError {
         return error;
     }
     let why = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-    StoreError::new(format!(
-        "{why}; connect once with a role that may create tables, then GRANT SELECT, INSERT, UPDATE, DELETE on the tables \
-         `tcc_…` and USAGE on the sequences `tcc_…` to the role of the service (SELECT is enough for a service that only \
-         verifies tokens)"
-    ))
+    StoreError::new(format!("{why}; if there are no tables yet, first connect once with a role that may create tables"))
 }
 
 async fn bring_up_to_date(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {

@@ -143,10 +143,20 @@ pub(super) async fn in_time<T, E: From<StoreError>>(
     }
 }
 
+/// The code of Postgres for a role that lacks rights.
+const LACKS_RIGHTS: &str = "42501";
+
+/// What to grant.
+const RIGHTS: &str = "GRANT SELECT, INSERT, UPDATE, DELETE on the tables `tcc_…` and USAGE on the sequences `tcc_…` to the role \
+                      (SELECT is enough for a service that only verifies tokens)";
+
 /// Converts an error of the database: keeps its message and code, but not its details, which may quote a row.
 pub(super) fn failed(error: sqlx::Error) -> StoreError {
     match error {
         sqlx::Error::Database(said) => match (said.message(), said.code()) {
+            (message, Some(code)) if code == LACKS_RIGHTS => {
+                StoreError::new(format!("database error: {message} ({code}); {RIGHTS}"))
+            }
             (message, Some(code)) => StoreError::new(format!("database error: {message} ({code})")),
             (message, None) => StoreError::new(format!("database error: {message}")),
         },

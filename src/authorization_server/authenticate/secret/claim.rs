@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use super::{Decoy, check};
 use crate::authorization_server::authenticate::{Answer, AuthenticatedClient, UsedCredential};
+use crate::authorization_server::error::TokenError;
 use crate::clock::UnixTime;
 use crate::registration::{ClientAuthMethod, RegisteredClient};
 use crate::secret::{Presented, StoredSecret};
@@ -51,7 +52,13 @@ impl Claim {
 
     /// Returns a proof, or the reason for the refusal, for the operator.
     pub(super) fn settle(self, secret: Option<usize>) -> Result<AuthenticatedClient, Cow<'static, str>> {
-        let client = self.client;
+        let secret = self.accepted(secret)?;
+        Ok(AuthenticatedClient::new(self.client, self.as_of, UsedCredential::secret(secret)))
+    }
+
+    /// Returns the accepted secret, or the reason for the refusal, for the operator.
+    fn accepted(&self, secret: Option<usize>) -> Result<usize, Cow<'static, str>> {
+        let client = &self.client;
         if !self.is_registered {
             return Err("the client is not registered".into());
         }
@@ -66,7 +73,25 @@ impl Claim {
             let why = format!("the client is registered for {registered} but used {used}; see Client::authentication");
             return Err(why.into());
         }
-        Ok(AuthenticatedClient::new(client, self.as_of, UsedCredential::secret(secret)))
+        Ok(secret)
+    }
+
+    /// Returns the text for the operator about a refusal beyond the limit. It has the reason: a client that was disabled and still
+    /// has the right secret is not a guesser.
+    pub(super) fn beyond_the_limit(&self, secret: Option<usize>) -> String {
+        let why = self.accepted(secret).err().unwrap_or_default();
+        format!("too many failed attempts in this minute from this address; this one failed because {why}")
+    }
+
+    /// Adds to the refusal of an attempt at a chosen secret, which is not checked, what is known about the client.
+    pub(super) fn not_attempted(&self, error: TokenError) -> TokenError {
+        if !error.is_authentication_failure() {
+            return error;
+        }
+        let state = if self.client.is_enabled() { "" } else { "; the client is disabled" };
+        error.detailed(format!(
+            "too many failed attempts in this minute; even the right secret is refused until the next one{state}"
+        ))
     }
 }
 

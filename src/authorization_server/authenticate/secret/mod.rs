@@ -142,7 +142,8 @@ impl SecretAuthenticator {
             secret = Box::pin(self.check_slowly(claim, credentials, head, None)).await?;
         }
         if secret.is_none() || !claim.is_acceptable() {
-            self.throttle.failed(&credentials.client_id, self.peer(head))?;
+            let counted = self.throttle.failed(&credentials.client_id, self.peer(head));
+            counted.map_err(|error| error.detailed(claim.beyond_the_limit(secret)))?;
         }
         Ok(secret)
     }
@@ -154,7 +155,8 @@ impl SecretAuthenticator {
         credentials: &SecretCredentials,
         head: &Head,
     ) -> Result<Option<usize>, TokenError> {
-        let attempt = self.throttle.attempt(&credentials.client_id, self.peer(head))?;
+        let attempt = self.throttle.attempt(&credentials.client_id, self.peer(head));
+        let attempt = attempt.map_err(|error| claim.not_attempted(error))?;
         self.check_slowly(claim, credentials, head, Some(attempt)).await
     }
 
