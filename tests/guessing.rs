@@ -123,9 +123,9 @@ async fn beyond_the_limit_the_operator_reads_that_a_client_is_disabled_and_the_c
     let guarded = Guarded::new();
     let mut bodies = Vec::new();
     for (id, secret, expected) in [
-        ("retired", &*SECRET, "failed because the client is disabled"),
-        ("billing", &*WRONG_SECRET, "failed because the secret matches none of the client's current secrets"),
-        ("nobody", &*WRONG_SECRET, "failed because the client is not registered"),
+        ("retired", SECRET.as_str(), "failed because the client is disabled"),
+        ("billing", WRONG_SECRET.as_str(), "failed because the secret matches none of the client's current secrets"),
+        ("nobody", WRONG_SECRET.as_str(), "failed because the client is not registered"),
         ("former", CHOSEN, "until the next one; the client is disabled"),
     ] {
         let request = post(GRANT).basic(id, secret);

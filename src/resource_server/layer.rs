@@ -286,7 +286,6 @@ impl BearerAuthLayer {
     #[must_use]
     pub fn api_keys(self, keys: ApiKeys) -> Self {
         self.guard.verifier.revoked().for_each(|revocations| keys.follow(revocations));
-        self.with(|guard| guard.api_keys = Some(keys))
         self.with(|guard| {
             #[cfg(feature = "remote")]
             if guard.verifier.may_ask() && !keys.is_told_from_a_token() {

@@ -78,15 +78,11 @@ impl HttpClient for GuardedClient {
             if let Some(token) = self.bearer_token().await? {
                 request.headers_mut().insert(AUTHORIZATION, token);
             }
-            let host = self.host(&host);
-            let _of_host = host.acquire().await.map_err(HttpError::new)?;
-            let _of_all = self.places.acquire().await.map_err(HttpError::new)?;
-            transfer(&self.client, request, most).await
+            let place = self.places.enter(&host).await.map_err(HttpError::new)?;
+            let answer = transfer(&self.client, request, most).await?;
+            place.succeed();
+            Ok(answer)
         })
-        let place = self.places.enter(&host).await.map_err(HttpError::new)?;
-        let answer = transfer(&self.client, request, most).await?;
-        place.succeed();
-        Ok(answer)
     }
 }
 

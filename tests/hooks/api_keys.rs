@@ -520,7 +520,7 @@ mod beside_introspection {
     use std::sync::{Arc, Mutex};
 
     use tower_client_credentials::Introspection;
-    use tower_client_credentials::transport::{HttpClient, HttpError};
+    use tower_client_credentials::transport::{HttpClient, HttpFuture};
 
     use super::*;
 
@@ -528,13 +528,13 @@ mod beside_introspection {
     struct Endpoint(Arc<Mutex<Vec<String>>>);
 
     impl HttpClient for Endpoint {
-        async fn send(&self, request: Request<Bytes>, _: usize) -> Result<Response<Bytes>, HttpError> {
+        fn send(&self, request: Request<Bytes>, _: usize) -> HttpFuture<'_> {
             self.0.lock().unwrap().push(String::from_utf8(request.into_body().to_vec()).unwrap());
             let answer = serde_json::json!({
                 "active": true, "client_id": "billing", "aud": API, "iss": "https://auth.example.com", "sub": "billing",
                 "iat": NOW, "exp": NOW + 600,
             });
-            Ok(Response::new(answer.to_string().into()))
+            HttpFuture::new(async move { Ok(Response::new(answer.to_string().into())) })
         }
     }
 

@@ -44,6 +44,11 @@ impl Shared {
         if fetches.is_in_flight() {
             return LONGEST_NAP;
         }
+        if let Some(time) = self.policy.refreshed_after_use
+            && !(self.has_keys(now) && fetches.used_at.is_some_and(|at| now.since(at) < time))
+        {
+            return LONGEST_NAP;
+        }
         let next = if self.has_keys(now) { fetches.next } else { fetches.next_without_keys() };
         if let Some(left) = next.left(now).filter(|_| !*has_changed) {
             return left.min(LONGEST_NAP);

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::fetch_policy::Policy;
-use super::fetches::{Fetches, SOON, Step, Ticket};
+use super::fetches::{Fetches, SOON, Source, Step, Ticket};
 use super::refresh;
 use super::source::KeySource;
 use crate::clock::{Clock, Moment};
@@ -318,9 +318,6 @@ impl Shared {
         None
     }
 
-        if let Some(time) = self.policy.refreshed_after_use
-            && !(self.has_keys(now) && fetches.used_at.is_some_and(|at| now.since(at) < time))
-        {
     /// Returns the error for a request that cannot wait, or has waited too long.
     fn without_wait(&self) -> NoKey {
         let (error, retry_after) = (self.fetches().error.clone(), SOON);

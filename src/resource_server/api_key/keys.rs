@@ -44,9 +44,9 @@ const GENERATED: &str = "tcc_";
 ///    all its tokens were revoked, which includes that it was disabled or deleted. They stay refused until this process ends. A
 ///    process that starts later refuses them as long as the store has the revocation. While the revocations are unavailable,
 ///    every key gets 503.
-/// 5. A value that looks like a key is never sent to an introspection endpoint, also if it is wrong. Set the
+/// 6. A value that looks like a key is never sent to an introspection endpoint, also if it is wrong. Set the
 ///    [prefix](Self::prefix) or the [format](Self::format) of your keys if the layer accepts opaque tokens.
-/// 6. From the end date on, every key gets the 401 of an invalid token. The log names the clients that still use one.
+/// 7. From the end date on, every key gets the 401 of an invalid token. The log names the clients that still use one.
 ///
 /// # Deployment caveat
 ///
