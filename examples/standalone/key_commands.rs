@@ -108,7 +108,10 @@ async fn execute(command: &KeyCommand, manager: &KeyManager) -> Result<(), (u8, 
 fn failure(error: KeyRingError) -> (u8, String) {
     let code = match &error {
         KeyRingError::NoSuchKey(_) => 3,
-        KeyRingError::TooEarly { .. } | KeyRingError::NotEverywhere { .. } | KeyRingError::Signs(_) => 4,
+        KeyRingError::TooEarly { .. }
+        | KeyRingError::NotEverywhere { .. }
+        | KeyRingError::Signs(_)
+        | KeyRingError::Distrusted(_) => 4,
         KeyRingError::Key(_) | KeyRingError::Refused(_) => 5,
         _ => 1,
     };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::Request;
@@ -10,7 +11,9 @@ use serde_json::Value;
 use tokio::sync::Notify;
 use tower::ServiceExt as _;
 
-use crate::authorization_server::TokenError;
+use crate::authorization_server::{ConfigError, TokenError};
+use crate::clock::{Clock as _, ManualClock};
+use crate::keys::rotation::{KeyEncryptionKey, KeyManager, MemoryKeyStore};
 use crate::keys::{Algorithm, KeySnapshot, SignFuture, Signature, Signer, SignerLimits, SigningKey, VerifyingKey};
 use crate::verification::{InvalidToken, UnavailableKind, VerifyError};
 use crate::verification::{IssuedTokens, NotIssued};
@@ -166,6 +169,24 @@ async fn a_key_that_is_removed_while_it_signs_issues_no_token_and_the_next_reque
     assert!(error.to_string().contains("removed from the ring while it signed"), "{error}");
     let token = site.token().await.unwrap();
     assert!(site.server.verifier(API).unwrap().verify_now(&token).is_ok());
+}
+
+#[tokio::test]
+async fn a_server_with_another_clock_than_its_managed_ring_is_an_error() {
+    let by = KeyEncryptionKey::from_bytes((0..32).collect::<Vec<u8>>()).unwrap();
+    let clock = ManualClock::at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+    let keys = KeyManager::builder(MemoryKeyStore::default(), by).clock(clock.clone()).connect().await.unwrap();
+    let build = |clock: ManualClock| {
+        AuthorizationServer::builder("https://auth.example.com", keys.ring(), MemoryStore::default())
+            .clock(clock)
+            .build()
+    };
+    assert!(build(clock.clone()).is_ok());
+    let other = ManualClock::at(clock.now() + Duration::from_secs(6));
+    assert!(matches!(build(other), Err(ConfigError::KeyRingClock)));
+    let unclocked =
+        AuthorizationServer::builder("https://auth.example.com", KeyRing::generate().unwrap(), MemoryStore::default());
+    assert!(unclocked.clock(clock).build().is_ok(), "a ring without a lease has no clock");
 }
 
 #[tokio::test]

@@ -127,6 +127,11 @@ impl Keeper {
             }
             return Ok(());
         }
+        let is_refused = local.not_applied.is_some() && local.not_applied_digest == Some(digest);
+        if is_refused && applied.is_some() && !local.accepts_stored {
+            return Ok(());
+        }
+        local.not_applied_digest = Some(digest);
         let mut private = applied.map(|applied| applied.private.clone()).unwrap_or_default();
         private.extend(self.settings.external.iter().map(|(key_id, key)| (key_id.clone(), key.clone())));
         let (name, by) = (&self.settings.name, &self.settings.key_encryption_key);

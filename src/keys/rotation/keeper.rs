@@ -49,6 +49,8 @@ pub(super) struct Local {
     pub(super) refused: Option<String>,
     /// The reason why the stored ring is not that of this replica now: it cannot be read, or it lacks changes.
     pub(super) not_applied: Option<String>,
+    /// The digest of that ring, so that it is not read again and again.
+    pub(super) not_applied_digest: Option<[u8; 32]>,
     /// Whether it lacks changes of this replica, although its version is not lower.
     pub(super) is_foreign: bool,
     /// The reason why the ring of this replica, which is the stored one, lacks changes of another live replica.

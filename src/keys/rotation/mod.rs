@@ -42,12 +42,16 @@
 mod change;
 mod decision;
 mod document;
+#[cfg(test)]
+mod document_tests;
 mod exchange;
 mod gcm;
 mod history;
 mod keeper;
 mod key_encryption;
 mod key_file;
+#[cfg(test)]
+mod key_file_tests;
 mod key_folder;
 mod lifecycle;
 mod manager;
