@@ -9,7 +9,9 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use tower_client_credentials::keys::rotation::KeyEncryptionKey;
 use tower_client_credentials::keys::{HmacAlgorithm, KeyError};
-use tower_client_credentials::registration::{ClientAuthMethod, ClientError, Credential, RegisteredClient};
+use tower_client_credentials::registration::{
+    ClientAuthMethod, ClientError, Credential, RegisteredClient, RegisteredSecret,
+};
 use tower_client_credentials::store::{AdminError, ClientAdmin as _, Revocation, RevocationStore as _};
 use tower_client_credentials::{Client, ClientId, ClientSecret};
 
@@ -181,7 +183,7 @@ fn without(client: &RegisteredClient, label: &str) -> Result<Client, AdminError>
 }
 
 fn labels(client: &RegisteredClient) -> impl Iterator<Item = &str> {
-    client.secrets().iter().map(|secret| secret.label()).chain(client.credentials().iter().map(Credential::label))
+    client.secrets().iter().map(RegisteredSecret::label).chain(client.credentials().iter().map(Credential::label))
 }
 
 /// Revokes by client and date. A server that follows the store learns of the removal before the revocation, so a token that the

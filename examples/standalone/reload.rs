@@ -43,7 +43,7 @@ impl State {
         let tls = Tls::of(&config.tls, &source)?;
         let proxies = build::proxies(&config, &source)?;
         let context = Context { address, health, kept, creates: true };
-        let (app, kept) = build::app(&config, &source, context).await?;
+        let (app, kept) = Box::pin(build::app(&config, &source, context)).await?;
         let (limits, health) = (config.limits.clone(), health.clone());
         Ok(Self { app, tls, proxies, limits, health, kept, config, source })
     }

@@ -3,18 +3,21 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use p384::pkcs8::EncodePublicKey as _;
+use p384::pkcs8::{EncodePublicKey as _, LineEnding};
 use serde_json::{Value, json};
 use tower_client_credentials::authorization_server::AssertionRule::{
     Algorithm, Client as UnknownClient, Credential as NoCredential, Signature,
 };
 use tower_client_credentials::authorization_server::ClientAssertions;
+use tower_client_credentials::client::{ClientAuthentication, ClientCredentials, SecretSource};
 use tower_client_credentials::event::{self, Outcome};
 use tower_client_credentials::keys::HmacAlgorithm;
 use tower_client_credentials::keys::rotation::KeyEncryptionKey;
 use tower_client_credentials::registration::{Credential, RegisteredClient};
 use tower_client_credentials::store::{ClientAdmin as _, StoreFuture};
-use tower_client_credentials::{Client, ClientId, ClientSecret, ClientStore, MemoryStore, Revocations};
+use tower_client_credentials::{
+    AuthorizationServer, Client, ClientId, ClientSecret, ClientStore, KeyRing, MemoryStore, Revocations,
+};
 
 use crate::common::forge::Draft;
 use crate::common::request::{GRANT, TokenRequest, post};
@@ -104,16 +107,13 @@ async fn every_assertion_under_a_secret_that_follows_the_rules_gets_a_token_once
         assert_eq!(world.failed_rules(&assertion, None).await, [], "{name}");
         let seen = world.send(asks(&assertion)).await;
         assert_eq!(seen.status, StatusCode::OK, "{name}: {seen:?}");
-        loop {
-            match world.outcome() {
-                Outcome::Issued { credential, .. } => {
-                    let method = if name.starts_with("a key") { "private_key_jwt" } else { "client_secret_jwt" };
-                    assert_eq!(credential.method(), method, "{name}");
-                    break;
-                }
-                _ => continue,
+        let credential = loop {
+            if let Outcome::Issued { credential, .. } = world.outcome() {
+                break credential;
             }
-        }
+        };
+        let method = if name.starts_with("a key") { "private_key_jwt" } else { "client_secret_jwt" };
+        assert_eq!(credential.method(), method, "{name}");
         assert_eq!(world.send(asks(&assertion)).await.status, StatusCode::UNAUTHORIZED, "{name}, for the second time");
         assert_eq!(world.broken_rule().0.name(), "replay", "{name}");
     }
@@ -157,7 +157,7 @@ fn with_other_algorithms() -> Vec<Row> {
         let public = *es256(7).verifying_key();
         (public.to_encoded_point(false), p256::PublicKey::from(public).to_public_key_der().unwrap().to_vec())
     };
-    let pem = p256::PublicKey::from(*es256(7).verifying_key()).to_public_key_pem(Default::default()).unwrap();
+    let pem = p256::PublicKey::from(*es256(7).verifying_key()).to_public_key_pem(LineEnding::LF).unwrap();
     let jwk = ec_jwk(&es256(7)).to_string();
     let mut rows = vec![
         row("HS384 with a secret of 40 bytes", Algorithm, &by("short", "HS384").sign_hmac(SHORT.as_bytes())),
@@ -398,4 +398,25 @@ async fn a_client_gets_introspects_and_revokes_a_token_with_a_secret_that_it_doe
         site.send(post(GRANT).basic("sealed", LONG)).await.assert_refused(401, "invalid_client");
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_calling_side_of_this_crate_gets_a_token_with_the_secret_that_the_server_decrypts() {
+    let secret = ClientSecret::generate().unwrap();
+    let credential = Credential::client_secret_jwt(&secret).unwrap();
+    let store = MemoryStore::try_from([with("billing", credential).encrypt_secrets(&key(1))]).unwrap();
+    let assertions = ClientAssertions::new(store.clone()).client_secret_jwt_with(key(1));
+    let keys = KeyRing::generate().unwrap();
+    let server = AuthorizationServer::builder(ISSUER, keys, store).client_assertions(assertions).build().unwrap();
+    let token = async |secret: &str| {
+        let authentication = ClientAuthentication::secret_jwt(SecretSource::from_value(secret));
+        let tokens = ClientCredentials::new(ISSUER, "billing", authentication)
+            .token_endpoint(format!("{ISSUER}/token"))
+            .http_service(server.token_service());
+        tokens.build().unwrap().token().await
+    };
+    let issued = token(secret.expose()).await.unwrap();
+    assert!(server.verifier(API).unwrap().verify(issued.expose()).await.is_ok());
+    let refused = token(ClientSecret::generate().unwrap().expose()).await.unwrap_err();
+    assert!(chain(&refused).contains("invalid_client"), "{refused}");
 }

@@ -16,11 +16,8 @@ pub(crate) use self::shared_secret::SharedSecret;
 pub(crate) use self::spiffe_id::is_trust_domain;
 pub use self::spiffe_id::{InvalidSpiffeId, SpiffeId};
 use super::ClientAuthMethod;
-use crate::client_id::ClientId;
 use crate::clock::UnixTime;
-use crate::keys::rotation::KeyEncryptionKey;
-use crate::keys::{Algorithm, HmacAlgorithm, KeyError, VerifyingKey};
-use crate::secret::ClientSecret;
+use crate::keys::{Algorithm, KeyError, VerifyingKey};
 use crate::text::Text;
 
 /// A credential of a client other than a secret that it sends, with a label and an optional expiry.
@@ -121,36 +118,6 @@ impl Credential {
         KeysUrl::new(url.as_ref()).map(|url| Self::of(CredentialKind::KeysUrl(url)))
     }
 
-    /// Creates a credential for `client_secret_jwt` (RFC 7523 §2.2, OpenID Connect Core §9) from the secret that the client
-    /// has. It has at least 32 bytes, or as many as the hash of its algorithm (RFC 7518 §3.2): 48 for `HS384`, and 64 for
-    /// `HS512`. The server has to [accept
-    /// it](crate::authorization_server::ClientAssertions::client_secret_jwt).
-    ///
-    /// The server has to read this secret, so a digest cannot replace it. It is in memory, and no store writes it:
-    /// [encrypt](crate::registration::Client::encrypt_secrets) it first. Prefer a key pair, of which the server knows only the
-    /// public half.
-    ///
-    /// ```
-    /// use tower_client_credentials::keys::rotation::KeyEncryptionKey;
-    /// use tower_client_credentials::registration::Credential;
-    /// use tower_client_credentials::{Client, ClientSecret};
-    ///
-    /// # let bytes: Vec<u8> = (0..32).collect();
-    /// let secret = Credential::client_secret_jwt(&ClientSecret::generate()?)?;
-    /// let client = Client::with_credential("billing", secret)
-    ///     .encrypt_secrets(&KeyEncryptionKey::from_bytes(bytes)?)
-    ///     .register()?;
-    /// assert_eq!(client.authentication().name(), "client_secret_jwt");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// If the secret has fewer than 32 bytes, or is a key in PEM, DER or JWK.
-    pub fn client_secret_jwt(secret: &ClientSecret) -> Result<Self, InvalidCredential> {
-        SharedSecret::new(secret.expose().as_bytes()).map(|secret| Self::of(CredentialKind::Secret(secret)))
-    }
-
     /// Creates a credential for the JWT-SVIDs of a workload. A pattern that ends with `/*` matches every workload below
     /// it. The server has to [trust](crate::authorization_server::ClientAssertions::trust_domain) the trust domain.
     ///
@@ -232,22 +199,7 @@ impl Credential {
         }
     }
 
-    /// Accepts only this algorithm for a [secret](Self::client_secret_jwt): `token_endpoint_auth_signing_alg` of RFC 7591. By
-    /// default each algorithm is accepted for which the secret is long enough.
-    ///
-    /// # Errors
-    ///
-    /// If the credential is not a secret, or the secret is too short.
-    pub fn hmac_algorithm(self, algorithm: HmacAlgorithm) -> Result<Self, InvalidCredential> {
-        match self.kind {
-            CredentialKind::Secret(secret) => {
-                Ok(Self { kind: CredentialKind::Secret(secret.restricted_to(algorithm)?), ..self })
-            }
-            _ => Err(InvalidCredential::new("only a secret for client_secret_jwt has an HMAC algorithm")),
-        }
-    }
-
-    pub(super) fn of(kind: CredentialKind) -> Self {
+    pub(in crate::registration) fn of(kind: CredentialKind) -> Self {
         Self { label: Text::Literal(""), expires_at: None, kind }
     }
 
@@ -328,18 +280,6 @@ impl Credential {
 
     pub(crate) fn is_live(&self, now: UnixTime) -> bool {
         self.expires_at.is_none_or(|end| now < end)
-    }
-
-    /// Returns whether it has a secret that no store writes.
-    pub(super) fn has_plain_secret(&self) -> bool {
-        matches!(&self.kind, CredentialKind::Secret(secret) if secret.ciphertext().is_none())
-    }
-
-    /// Encrypts its secret, if it has one.
-    pub(super) fn encrypted(&self, key: &KeyEncryptionKey, client: &ClientId) -> Result<Self, String> {
-        let CredentialKind::Secret(secret) = &self.kind else { return Ok(self.clone()) };
-        let kind = CredentialKind::Secret(secret.encrypt(key, client, &self.label)?);
-        Ok(Self { kind, ..self.clone() })
     }
 
     pub(super) fn labelled(self, label: String) -> Self {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use super::InvalidCredential;
+use super::{Credential, CredentialKind, InvalidCredential};
 use crate::client_id::ClientId;
 use crate::keys::rotation::{KeyEncryptionKey, Sealed};
 use crate::keys::{HmacAlgorithm, check_hmac_secret};
+use crate::secret::ClientSecret;
 
 /// The secret, in memory or encrypted. The server needs the secret itself to verify an HMAC, so a digest would not do.
 #[derive(Clone, PartialEq, Eq)]
@@ -140,6 +141,66 @@ impl Eq for Form {}
 impl fmt::Debug for SharedSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedSecret").field("algorithm", &self.algorithm).finish_non_exhaustive()
+    }
+}
+
+/// A secret that the client does not send.
+impl Credential {
+    /// Creates a credential for `client_secret_jwt` (RFC 7523 §2.2, OpenID Connect Core §9) from the secret that the client
+    /// has. It has at least 32 bytes, or as many as the hash of its algorithm (RFC 7518 §3.2): 48 for `HS384`, and 64 for
+    /// `HS512`. The server has to [accept
+    /// it](crate::authorization_server::ClientAssertions::client_secret_jwt).
+    ///
+    /// The server has to read this secret, so a digest cannot replace it. It is in memory, and no store writes it:
+    /// [encrypt](crate::registration::Client::encrypt_secrets) it first. Prefer a key pair, of which the server knows only the
+    /// public half.
+    ///
+    /// ```
+    /// use tower_client_credentials::keys::rotation::KeyEncryptionKey;
+    /// use tower_client_credentials::registration::Credential;
+    /// use tower_client_credentials::{Client, ClientSecret};
+    ///
+    /// # let bytes: Vec<u8> = (0..32).collect();
+    /// let secret = Credential::client_secret_jwt(&ClientSecret::generate()?)?;
+    /// let client = Client::with_credential("billing", secret)
+    ///     .encrypt_secrets(&KeyEncryptionKey::from_bytes(bytes)?)
+    ///     .register()?;
+    /// assert_eq!(client.authentication().name(), "client_secret_jwt");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the secret has fewer than 32 bytes, or is a key in PEM, DER or JWK.
+    pub fn client_secret_jwt(secret: &ClientSecret) -> Result<Self, InvalidCredential> {
+        SharedSecret::new(secret.expose().as_bytes()).map(|secret| Self::of(CredentialKind::Secret(secret)))
+    }
+
+    /// Accepts only this algorithm for a [secret](Self::client_secret_jwt): `token_endpoint_auth_signing_alg` of RFC 7591. By
+    /// default each algorithm is accepted for which the secret is long enough.
+    ///
+    /// # Errors
+    ///
+    /// If the credential is not a secret, or the secret is too short.
+    pub fn hmac_algorithm(self, algorithm: HmacAlgorithm) -> Result<Self, InvalidCredential> {
+        match self.kind {
+            CredentialKind::Secret(secret) => {
+                Ok(Self { kind: CredentialKind::Secret(secret.restricted_to(algorithm)?), ..self })
+            }
+            _ => Err(InvalidCredential::new("only a secret for client_secret_jwt has an HMAC algorithm")),
+        }
+    }
+
+    /// Returns whether it has a secret that no store writes.
+    pub(in crate::registration) fn has_plain_secret(&self) -> bool {
+        matches!(&self.kind, CredentialKind::Secret(secret) if secret.ciphertext().is_none())
+    }
+
+    /// Encrypts its secret, if it has one.
+    pub(in crate::registration) fn encrypted(&self, key: &KeyEncryptionKey, client: &ClientId) -> Result<Self, String> {
+        let CredentialKind::Secret(secret) = &self.kind else { return Ok(self.clone()) };
+        let kind = CredentialKind::Secret(secret.encrypt(key, client, &self.label)?);
+        Ok(Self { kind, ..self.clone() })
     }
 }
 

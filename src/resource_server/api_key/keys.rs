@@ -314,6 +314,7 @@ impl ApiKeys {
     }
 
     /// Returns whether a wrong key can be told from an opaque token: by its header, or by a setting of its form.
+    #[cfg(feature = "remote")]
     pub(in crate::resource_server) fn is_told_from_a_token(&self) -> bool {
         self.0.header.is_some() || self.0.prefixes.len() > 1 || !self.0.formats.is_empty()
     }

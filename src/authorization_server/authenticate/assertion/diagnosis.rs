@@ -312,7 +312,7 @@ impl AssertionAuthenticator {
         id: &ClientId,
         unknown: impl Fn() -> Refusal,
     ) -> Result<Option<std::sync::Arc<RegisteredClient>>, TokenError> {
-        let found = self.clients.find_lately(id).await?.client.clone();
+        let found = self.clients.find_lately(id).await?.client;
         match &found {
             None => findings.fail(unknown()),
             Some(client) if !client.is_enabled() => findings.fail(Refusal::disabled_client()),

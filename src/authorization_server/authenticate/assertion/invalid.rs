@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::authorization_server::error::{Fault, TokenError};
 use crate::quoted::quoted_within;
 
 /// A rule of client assertions that an assertion can break (RFC 7523 §3, RFC 10070).
@@ -190,5 +191,19 @@ impl Refusal {
 
     pub(super) fn into_parts(self) -> (InvalidAssertion, String) {
         (InvalidAssertion(self.rule), self.text)
+    }
+}
+
+impl Refusal {
+    /// Returns the error that every refused assertion gets, with its reason for the operator.
+    pub(super) fn into_error(self) -> TokenError {
+        let (rule, text) = self.into_parts();
+        TokenError::new(Fault::CLIENT).detailed(text).because(rule)
+    }
+}
+
+impl From<Refusal> for TokenError {
+    fn from(refusal: Refusal) -> Self {
+        refusal.into_error()
     }
 }

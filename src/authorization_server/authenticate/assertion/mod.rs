@@ -62,7 +62,7 @@ use self::trusted_signature::Signed;
 use self::workloads::{Workload, Workloads};
 use super::{Answer, Audit, AuthenticatedClient, Basis, ClientCache, UsedCredential};
 use crate::authorization_server::config_error::ConfigError;
-use crate::authorization_server::error::{Fault, TokenError};
+use crate::authorization_server::error::TokenError;
 use crate::authorization_server::form::Form;
 use crate::authorization_server::head::Head;
 use crate::client_id::ClientId;
@@ -394,19 +394,5 @@ impl AssertionAuthenticator {
             return Ok(());
         }
         Err(Refusal::used_before(&assertion.claims.jti).into_error())
-    }
-}
-
-impl Refusal {
-    /// Returns the error that every refused assertion gets, with its reason for the operator.
-    fn into_error(self) -> TokenError {
-        let (rule, text) = self.into_parts();
-        TokenError::new(Fault::CLIENT).detailed(text).because(rule)
-    }
-}
-
-impl From<Refusal> for TokenError {
-    fn from(refusal: Refusal) -> Self {
-        refusal.into_error()
     }
 }
