@@ -193,8 +193,8 @@ pub enum Outcome {
         /// which the administrator authenticated.
         token_id: String,
     },
-    /// An administrator requested a change through the [administration API](crate::administration), which was not made. The
-    /// event's client is the administrator.
+    /// An administrator requested a change through the [administration API](crate::administration), which was not made. If the
+    /// store did not answer (`temporarily_unavailable`), it may have been made. The event's client is the administrator.
     #[non_exhaustive]
     AdministrationRefused {
         /// The requested operation; see [`ClientAdministered`](Self::ClientAdministered).

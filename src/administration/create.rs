@@ -83,6 +83,15 @@ impl Inner {
             Err(AdminError::Exists) if has_key => return self.repeated(id, &client).await,
             Err(error) => return Err(error.into()),
         }
+        self.created(id, secret).await.map_err(AdministrationRefusal::after_change)
+    }
+
+    /// Answers a request that created the client.
+    async fn created(
+        &self,
+        id: &ClientId,
+        secret: Option<ClientSecret>,
+    ) -> Result<Response<Full<Bytes>>, AdministrationRefusal> {
         let (stored, revision) = self.load(id).await?;
         let mut body = view::of(&stored)?;
         if let Some(secret) = secret {

@@ -66,18 +66,16 @@ impl Inner {
             Changed::Registration(result) => {
                 let disables = client.is_enabled() && !result.is_enabled();
                 self.apply(actor, ClientChange::replace(result, revision)).await?;
-                self.after_change(id, disables).await?;
-                self.shown(id, None).await
+                self.finish(id, disables, None).await
             }
             Changed::WithSecret(result, label, secret) => {
                 self.apply(actor, ClientChange::replace(result, revision)).await?;
-                self.after_change(id, false).await?;
-                self.shown(id, Some((label, secret))).await
+                self.finish(id, false, Some((label, secret))).await
             }
             Changed::Deleted => {
                 let delete = ClientChange::delete(id.clone()).provided(id.clone(), revision);
                 self.apply(actor, delete).await?;
-                self.after_change(id, true).await?;
+                self.after_change(id, true).await.map_err(AdministrationRefusal::after_change)?;
                 Ok(without_content())
             }
             Changed::TokensRevoked => {
@@ -159,6 +157,20 @@ impl Inner {
 
     pub(super) fn revocations(&self) -> Option<&Revocations> {
         self.server.revocations.as_ref()
+    }
+
+    /// Answers a change that the store has made.
+    async fn finish(
+        &self,
+        id: &ClientId,
+        is_former: bool,
+        secret: Option<(String, ClientSecret)>,
+    ) -> Result<Response<Full<Bytes>>, AdministrationRefusal> {
+        let finished = async {
+            self.after_change(id, is_former).await?;
+            self.shown(id, secret).await
+        };
+        finished.await.map_err(AdministrationRefusal::after_change)
     }
 
     /// Lets this process know of the change at once. Others learn of it by the feed of the store.

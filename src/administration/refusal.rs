@@ -29,6 +29,8 @@ struct Refusal {
     header: Option<(http::HeaderName, HeaderValue)>,
     /// Whether another change came first, so that the request can be decided again.
     is_race: bool,
+    /// Whether the change was made nevertheless, and only a later step failed.
+    was_made: bool,
 }
 
 /// The maximum length of a description, in bytes.
@@ -36,7 +38,14 @@ const MAX_DESCRIPTION: usize = 600;
 
 impl AdministrationRefusal {
     pub(super) fn new(kind: Kind, text: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Refusal { kind, text: text.into(), internal: None, header: None, is_race: false }))
+        Self(Box::new(Refusal {
+            kind,
+            text: text.into(),
+            internal: None,
+            header: None,
+            is_race: false,
+            was_made: false,
+        }))
     }
 
     /// RFC 7591 §3.2.2.
@@ -128,6 +137,18 @@ impl AdministrationRefusal {
     #[must_use]
     pub fn description(&self) -> &str {
         &self.0.text
+    }
+
+    /// Marks a failure after the change was made.
+    pub(super) fn after_change(mut self) -> Self {
+        self.0.was_made = true;
+        self
+    }
+
+    /// Returns whether the change was made nevertheless: the store has it, but a later step did not answer.
+    #[must_use]
+    pub fn was_made(&self) -> bool {
+        self.0.was_made
     }
 
     pub(super) fn is_race(&self) -> bool {

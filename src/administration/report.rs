@@ -21,13 +21,12 @@ impl Inner {
     pub(super) fn report(&self, of: &Report<'_>, result: Result<(), &AdministrationRefusal>) {
         let (operation, administrator, token_id) = (of.operation, of.token.client_id(), of.token.token_id());
         let client = of.client.map(ClientId::as_str).unwrap_or_default();
+        let was_made = of.is_change && result.err().is_none_or(AdministrationRefusal::was_made);
+        if was_made {
+            tracing::info!(operation, client, %administrator, token_id, "an administrator changed a client");
+        }
         match result {
-            Ok(()) => {
-                metrics::administered(operation, "done", "");
-                if of.is_change {
-                    tracing::info!(operation, client, %administrator, token_id, "an administrator changed a client");
-                }
-            }
+            Ok(()) => metrics::administered(operation, "done", ""),
             Err(refusal) if refusal.status().is_server_error() => {
                 metrics::administered(operation, "unavailable", refusal.code());
                 let cause = refusal.internal().unwrap_or_default();
@@ -41,8 +40,8 @@ impl Inner {
         let Some(events) = self.server.events.as_ref().filter(|_| of.is_change) else { return };
         let (client, token_id) = (of.client.cloned(), token_id.to_owned());
         let outcome = match (result, client) {
-            (Ok(()), Some(client)) => Outcome::ClientAdministered { operation, client, token_id },
-            (Ok(()), None) => return,
+            (_, Some(client)) if was_made => Outcome::ClientAdministered { operation, client, token_id },
+            (Ok(()), _) => return,
             (Err(refusal), client) => {
                 Outcome::AdministrationRefused { operation, client, token_id, failure: refusal.clone().into() }
             }

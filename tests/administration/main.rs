@@ -7,6 +7,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod failing_store;
 mod scenarios;
 mod world;
 
@@ -58,6 +59,13 @@ macro_rules! scenarios {
             }
         }
     };
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_whose_answer_fails_is_reported_as_made() {
+    let store = tower_client_credentials::MemoryStore::default();
+    let failing = failing_store::FailsAfterChange::new(store.clone());
+    scenarios::a_change_without_an_answer(World::over(failing, store).await).await;
 }
 
 scenarios! {

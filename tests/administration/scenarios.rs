@@ -536,3 +536,22 @@ pub async fn a_url_of_keys_in_a_private_network_is_refused(world: World) {
     let unknown = json!({"audiences": [API], "spiffe_id": "spiffe://unknown.example/a"});
     assert_refused(&team.post("/clients", &unknown).await, 400, "invalid_client_metadata");
 }
+
+/// The store writes each change and then does not answer.
+pub async fn a_change_without_an_answer(world: World) {
+    let team = world.by("team").await;
+    let mut request = invoices();
+    request["client_id"] = "billing".into();
+    assert_refused(&team.post("/clients", &request).await, 503, "temporarily_unavailable");
+    assert!(world.exists("billing").await);
+    let mut events = world.events.lock().await;
+    let mut made = Vec::new();
+    while let Some(event) = events.try_recv() {
+        match event.outcome {
+            Outcome::ClientAdministered { operation, client, .. } => made.push((operation, client.to_string())),
+            Outcome::AdministrationRefused { .. } => panic!("{event:?}"),
+            _ => {}
+        }
+    }
+    assert_eq!(made, [("create", "billing".to_owned())]);
+}

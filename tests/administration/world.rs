@@ -44,6 +44,11 @@ fn administrator(id: &str, scopes: &[Scope], may_grant: MayGrant) -> Client {
 impl World {
     /// `root` may do everything, `other-root` too. `team` manages clients for one API, and `auditor` only reads.
     pub async fn with(store: impl ClientAdmin + RevocationStore + Clone) -> Self {
+        Self::over(store.clone(), store).await
+    }
+
+    /// The administration works on `administered`, which leads to the same store.
+    pub async fn over(administered: impl ClientAdmin, store: impl ClientAdmin + RevocationStore + Clone) -> Self {
         let invoices =
             MayGrant::new().scope(&crate::common::READ).scope(&crate::common::WRITE).audience(API.parse().unwrap());
         let all = [READ, WRITE, MANAGE];
@@ -66,7 +71,7 @@ impl World {
             .events(sender)
             .build()
             .unwrap();
-        let administration = ClientAdministration::new(&server, store.clone(), ADMINISTRATION).unwrap();
+        let administration = ClientAdministration::new(&server, administered, ADMINISTRATION).unwrap();
         let inner = service_fn(async |_: Request<_>| Ok(Response::new(Full::<hyper::body::Bytes>::from("inner"))));
         let service =
             ClientAdministrationLayer::new(administration).layer(TokenEndpointLayer::new(server).layer(inner));

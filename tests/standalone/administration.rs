@@ -95,7 +95,7 @@ fn the_tool_does_over_http_what_it_does_at_the_store() {
     assert_eq!(secret.len(), 1, "the secret alone is on stdout: {secret:?}");
     let (code, said) = root.refusal(&create);
     assert!(code == 4 && said.contains("a client with this id exists"), "{code}: {said}");
-    assert_eq!(root.refusal(&["show", "nobody"]).0, 3);
+    assert_eq!(root.refusal(&["show", "unknown"]).0, 3);
 
     let shown = at_the_store.json(&["show", "reports/1"]);
     assert_eq!((&shown["client_name"], &shown["metadata"]["team"]), (&"Reports".into(), &"a=b".into()), "{shown}");
