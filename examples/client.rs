@@ -1,6 +1,6 @@
 //! The client role: a hyper client and a reqwest client that share their tokens, and a request authorized without a layer.
 //!
-//! `cargo run --features remote --example client` starts a service with a token endpoint, calls it in each of these ways, and
+//! `cargo run --features axum,remote --example client` starts a service with a token endpoint, calls it in each of these ways, and
 //! exits.
 
 #![allow(clippy::print_stdout)] // its output is for people

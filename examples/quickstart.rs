@@ -1,6 +1,6 @@
 //! Both server layers around an axum service: one issues tokens, the other requires them on a route.
 //!
-//! Run `cargo run --example quickstart`, then paste the two `curl` lines that it prints.
+//! Run `cargo run --features axum --example quickstart`, then paste the two `curl` lines that it prints.
 
 #![allow(clippy::print_stdout)] // its output is for people
 

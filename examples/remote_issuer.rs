@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --example standalone -- --config examples/standalone.toml
-//! cargo run --example remote_issuer --features remote
+//! cargo run --example remote_issuer --features axum,remote
 //! TOKEN=$(curl -s -u svc-basic:basic-secret-for-demonstrations -d grant_type=client_credentials -d scope=read \
 //!     http://127.0.0.1:3000/token | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
 //! curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:3001/invoices

@@ -12,9 +12,9 @@ impl TokenLifetime {
     pub(crate) const LONGEST: Duration = Duration::from_secs(LONGEST);
 
     pub(crate) const fn new(lifetime: Duration) -> Result<Self, &'static str> {
-        match lifetime.as_secs() {
-            seconds @ 1..=LONGEST => Ok(Self(seconds)),
-            _ => Err("a token's lifetime must be from 1 second to 365 days"),
+        match (lifetime.as_secs(), lifetime.subsec_nanos()) {
+            (seconds @ 1..=LONGEST, 0) => Ok(Self(seconds)),
+            _ => Err("a token's lifetime must be whole seconds, from 1 second to 365 days"),
         }
     }
 

@@ -62,7 +62,7 @@ impl Origins {
         let found = self.allowed.iter().find(|origin| origin.is_of(scheme, authority));
         let origin = found.ok_or_else(|| {
             ForbiddenDestination::new(format!(
-                "its origin {scheme}://{} is not in the list of allowed origins ({}); add it with `allow_origin(…)` if tokens \
+                "its origin {scheme}://{} is not in the list of allowed origins ({}); add it with `ClientCredentialsLayer::allow_origin` if tokens \
                  may be sent there",
                 shortened(authority.as_str()),
                 self.allowed.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),

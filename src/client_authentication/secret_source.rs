@@ -59,7 +59,7 @@ impl SecretSource {
             Source::Value(secret) => (secret.clone(), "the secret".to_owned()),
             Source::Environment(variable) => {
                 let secret = std::env::var(variable).map_err(|_| {
-                    CredentialError::new(format!("the environment variable {variable} is not set to text"))
+                    CredentialError::new(format!("the environment variable {variable} is not set, or not valid Unicode; set it to the client's secret"))
                 })?;
                 (Arc::new(Zeroizing::new(secret)), format!("the environment variable {variable}"))
             }

@@ -24,7 +24,10 @@ pub enum BearerError {
     #[error("invalid token: {0}")]
     InvalidToken(RefusedToken),
     /// The token is valid and lacks scopes that the route requires: 403 `insufficient_scope`.
-    #[error("the token of client `{client_id}` has the scopes `{granted}`, but the route requires `{required}`")]
+    #[error(
+        "the token of client `{client_id}` has the scopes `{granted}`, but the route requires `{required}`; the client must be \
+         registered for it and request it with `scope`"
+    )]
     #[non_exhaustive]
     InsufficientScope {
         /// The client that the token was issued to.

@@ -40,7 +40,11 @@ const fn check(text: &str) -> Result<(), &'static str> {
     while let [byte, tail @ ..] = rest {
         // For one short scope, this lookup is faster than the comparisons of `is_scope_character_or_space`.
         if !matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e) {
-            return Err("only visible ASCII characters other than \" and \\ are allowed");
+            return Err(if *byte == b' ' {
+                "it has a space; give each scope on its own"
+            } else {
+                "only visible ASCII characters other than \" and \\ are allowed"
+            });
         }
         rest = tail;
     }

@@ -18,8 +18,7 @@ impl SigningKey {
     /// # Errors
     ///
     /// If the text contains no private key or several, an encrypted one, or one that cannot sign. The message says how to
-    /// create or
-    /// convert one.
+    /// create or convert one.
     pub fn from_pem(pem: impl AsRef<[u8]>) -> Result<Self, KeyError> {
         let section = pem::private_section(pem.as_ref())?;
         if section.has_headers() {
@@ -91,11 +90,9 @@ impl SigningKey {
 
     /// Loads the private key in a file of up to 64 KiB: PEM, JWK or DER, which is detected by its content.
     ///
-    /// If the file's mode lets its group or others read or write it, a warning event (`tracing`, Unix only) names the path and
-    /// the
-    /// mode. The key is loaded anyway, since some systems mount secrets this way. On Linux, another warning names the owner of
-    /// the
-    /// file if it is neither root nor the user of this process.
+    /// If the file's mode lets its group or others read or write it, a warning event (`tracing`, Unix only) names the path
+    /// and the mode. The key is loaded anyway, since some systems mount secrets this way. On Linux, another warning names
+    /// the owner of the file if it is neither root nor the user of this process.
     ///
     /// # Errors
     ///

@@ -70,11 +70,9 @@ impl SigningKey {
 
     /// Creates a key that signs and verifies with HS256, from a secret of 32 bytes or more (RFC 7518 §3.2).
     ///
-    /// **Everyone who can verify a token can forge one**: every resource server can issue tokens for every other. The secret is
-    /// not
-    /// published in the key set, so each verifier must be given it. Use it only if the issuer and the verifiers are one party,
-    /// and
-    /// one of them supports nothing better.
+    /// **Everyone who can verify a token can forge one**: every resource server can issue tokens for every other. The secret
+    /// is not published in the key set, so each verifier must be given it. Use it only if the issuer and the verifiers are
+    /// one party, and one of them supports nothing better.
     ///
     /// Its id is not a thumbprint but the HMAC of a fixed text under the secret. It is the same wherever the secret is, and
     /// reveals no more about it than any token. A guessable secret can be found by search with a single token: use random bytes
