@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::quoted::shown_url;
 use crate::text::Text;
 use crate::uri::{self, PlainHttp};
 
@@ -27,14 +28,19 @@ pub struct Issuer {
 }
 
 /// The text is not a valid issuer (RFC 8414 §2); its `Display` says why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid issuer (RFC 8414 §2): {0}")]
-pub struct InvalidIssuer(&'static str);
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid issuer `{value}` (RFC 8414 §2): {reason}")]
+pub struct InvalidIssuer {
+    /// Escaped and truncated, without a password or a query.
+    value: String,
+    reason: &'static str,
+}
 
 impl Issuer {
     /// Parses an issuer. It may have plain `http` if `plain_http` allows it.
     pub(crate) fn new(text: &str, plain_http: PlainHttp) -> Result<Self, InvalidIssuer> {
-        let (origin, _) = split_url(text, plain_http).map_err(InvalidIssuer)?;
+        let (origin, _) =
+            split_url(text, plain_http).map_err(|reason| InvalidIssuer { value: shown_url(text), reason })?;
         Ok(Self { text: text.into(), origin_end: origin.len() })
     }
 

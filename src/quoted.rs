@@ -25,6 +25,19 @@ pub(crate) fn shortened(text: &str) -> String {
     format!("{start}{rest}")
 }
 
+/// Shows a URL of a setting: escaped and truncated after 256 bytes, without user name, password, query and fragment, since these can
+/// contain a secret.
+pub(crate) fn shown_url(url: &str) -> String {
+    let (scheme, place) = url.split_once("://").map_or(("", url), |(scheme, place)| (scheme, place));
+    let slashes = if scheme.is_empty() { "" } else { "://" };
+    // Up to the last one, since a password may contain `@`, `/` and `?`.
+    let (hidden, place) = place.rsplit_once('@').map_or(("", place), |(_, place)| ("…@", place));
+    let (place, query) = place.split_once(['?', '#']).map_or((place, ""), |(place, _)| (place, "?…"));
+    let shown = format!("{scheme}{slashes}{hidden}{place}{query}");
+    let (start, rest) = cut(&shown, LONGEST_URL);
+    format!("{}{rest}", start.escape_debug())
+}
+
 /// Splits off at most `most` bytes of a text, at a character boundary. The second part is an ellipsis if the text is longer.
 pub(crate) fn cut(text: &str, most: usize) -> (&str, &str) {
     let mut end = text.len().min(most);
@@ -104,7 +117,23 @@ fn escaped(text: &str, max: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::quoted;
+    use super::{quoted, shown_url};
+
+    #[test]
+    fn a_shown_url_has_no_password_and_no_query() {
+        for (url, shown) in [
+            ("https://h:1/p", "https://h:1/p"),
+            ("https://user:pass@h/p", "https://…@h/p"),
+            ("https://user:p/a@ss@h", "https://…@h"),
+            ("user:pass@h", "…@h"),
+            ("https://h?key=k", "https://h?…"),
+            ("https://u:p?a@h", "https://…@h"),
+            ("a\n\u{202e}", r"a\n\u{202e}"),
+        ] {
+            assert_eq!(shown_url(url), shown);
+        }
+        assert_eq!(shown_url(&"a".repeat(300)), "a".repeat(256) + "…");
+    }
 
     #[test]
     fn values_are_escaped_and_truncated_between_characters() {

@@ -415,7 +415,7 @@ mod settings_of_the_documents {
         assert!(off.authorization_service().is_none());
         let site = Stack::PLAIN.issue(&off).await;
         assert_eq!(site.get(PATH).await.json()["path"], PATH, "the inner service's");
-        assert!(mistake(with_billing().authorization_path("/token")).contains("same path"));
+        assert!(mistake(with_billing().authorization_path("/token")).contains("two endpoints have the path `/token`"));
         assert!(mistake(with_billing().authorization_path("authorize")).contains("begin with a slash"));
     }
 
@@ -440,7 +440,7 @@ mod settings_of_the_documents {
         for path in ["token", "", "/a b", "/a?b", "/a#b"] {
             assert!(mistake(with_billing().token_path(path)).contains("begin with a slash"), "{path}");
         }
-        assert!(mistake(with_billing().jwks_path("/token")).contains("same path"));
+        assert!(mistake(with_billing().jwks_path("/token")).contains("two endpoints have the path `/token`"));
         assert!(mistake(with_billing().public_url("http://edge.example")).contains("public URL"));
         assert!(mistake(with_billing().token_lifetime(Duration::from_millis(999))).contains("lifetime"));
     }

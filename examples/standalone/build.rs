@@ -327,7 +327,7 @@ fn locate(error: &ConfigError, config: &Config, source: &Source) -> Mistake {
         ConfigError::Path(path) => {
             paths.iter().find(|(_, own)| own.as_ref() == Some(path)).map_or("paths", |(setting, _)| *setting)
         }
-        ConfigError::PathTwice => "paths",
+        ConfigError::PathTwice(_) => "paths",
         ConfigError::Assertions(_) => "assertions",
         _ => "resources",
     };

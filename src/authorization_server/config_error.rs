@@ -1,7 +1,10 @@
 //! [`ConfigError`]: the reasons why a server cannot be built.
 
+use std::time::Duration;
+
 use crate::audience::{Audience, InvalidAudience};
 use crate::issuer::{InvalidIssuer, Issuer};
+use crate::quoted::shown_url;
 use crate::registration::ClientError;
 use crate::transport::InvalidDocument;
 
@@ -13,8 +16,14 @@ pub enum ConfigError {
     #[error(transparent)]
     Issuer(#[from] InvalidIssuer),
     /// A resource or the default audience is invalid.
-    #[error("invalid resource or default audience: {0}")]
-    Audience(InvalidAudience),
+    #[error("invalid resource or default audience: `{audience}` is {error}")]
+    #[non_exhaustive]
+    Audience {
+        /// The value that was given.
+        audience: String,
+        /// Why it is invalid.
+        error: InvalidAudience,
+    },
     /// A resource was added twice.
     #[error("duplicate resource `{0}`; add it once, with all its scopes")]
     ResourceTwice(Audience),
@@ -41,7 +50,7 @@ pub enum ConfigError {
     Client(#[from] ClientError),
     /// The token lifetime is out of range.
     #[error("{0}")]
-    Lifetime(&'static str),
+    Lifetime(String),
     /// A limit would refuse every request, or contradicts another setting.
     #[error("{0}")]
     Limits(&'static str),
@@ -70,22 +79,70 @@ pub enum ConfigError {
     )]
     NoPeerAddress,
     /// Two endpoints have the same path.
-    #[error("two endpoints have the same path; give each a path of its own")]
-    PathTwice,
+    #[error("two endpoints have the path `{0}`; give each a path of its own")]
+    PathTwice(String),
     /// A document or a header cannot be created from the settings.
     #[error("cannot create a document or header from the settings: {0}")]
     Document(String),
 }
 
-// Not `#[from]`: the inner error would also be the source, and its text is already part of the message.
-impl From<InvalidAudience> for ConfigError {
-    fn from(error: InvalidAudience) -> Self {
-        Self::Audience(error)
+impl ConfigError {
+    pub(super) fn audience(audience: &str, error: InvalidAudience) -> Self {
+        Self::Audience { audience: shown_url(audience), error }
+    }
+
+    pub(super) fn lifetime(lifetime: Duration, expected: &str) -> Self {
+        Self::Lifetime(format!("{expected}, found {} seconds", lifetime.as_secs()))
     }
 }
 
 impl From<InvalidDocument> for ConfigError {
     fn from(error: InvalidDocument) -> Self {
         Self::Document(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::authorization_server::{AuthorizationServer, AuthorizationServerBuilder};
+    use crate::keys::KeyRing;
+    use crate::store::MemoryStore;
+
+    #[test]
+    fn the_error_of_a_setting_shows_its_value_and_the_expected_one_but_no_password() {
+        let text = |set: fn(AuthorizationServerBuilder) -> AuthorizationServerBuilder, issuer: &str| {
+            let keys = KeyRing::generate().unwrap();
+            set(AuthorizationServer::builder(issuer, keys, MemoryStore::default())).build().unwrap_err().to_string()
+        };
+        let issuer = "https://auth.example.com";
+        for (error, expected) in [
+            (text(|server| server, "auth.example.com"), "invalid issuer `auth.example.com` (RFC 8414 §2): "),
+            (text(|server| server, "https://u:hunter2@h"), "invalid issuer `https://…@h` (RFC 8414 §2): "),
+            (
+                text(|server| server.public_url("http://h?k=hunter2"), issuer),
+                "invalid public URL: invalid issuer `http://h?…`",
+            ),
+            (
+                text(|server| server.resource("api"), issuer),
+                "invalid resource or default audience: `api` is not an audience",
+            ),
+            (
+                text(|server| server.default_audience("a\nb"), issuer),
+                r"invalid resource or default audience: `a\nb` is not",
+            ),
+            (
+                text(|server| server.token_lifetime(Duration::ZERO), issuer),
+                "a token's lifetime must be from 1 second to 365 days, found 0 seconds",
+            ),
+            (text(|server| server.jwks_path("/token"), issuer), "two endpoints have the path `/token`; give each"),
+            (text(|server| server.token_path("token"), issuer), "invalid path `token`: it must begin with a slash"),
+        ] {
+            assert!(
+                error.starts_with(expected) && !error.contains("hunter2"),
+                "expected `{expected}…`, found: {error}"
+            );
+        }
     }
 }

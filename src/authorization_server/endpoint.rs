@@ -118,7 +118,7 @@ impl Endpoints {
                 return Err(ConfigError::Path(path.clone()));
             }
             if !seen.insert(path) {
-                return Err(ConfigError::PathTwice);
+                return Err(ConfigError::PathTwice(path.clone()));
             }
         }
         Ok(self)

@@ -4,7 +4,7 @@ use super::origin::InvalidOrigin;
 use crate::audience::InvalidAudience;
 use crate::client_id::InvalidClientId;
 use crate::issuer::InvalidIssuer;
-use crate::quoted::shortened;
+use crate::quoted::{shortened, shown_url};
 use crate::transport::NoHttpClient;
 
 /// The settings of the calling side cannot work; the text says what to change.
@@ -77,15 +77,15 @@ pub enum ClientConfigError {
 
 impl ClientConfigError {
     pub(super) fn resource(resource: &str, error: InvalidAudience) -> Self {
-        Self::Resource { resource: shortened(resource), error }
+        Self::Resource { resource: shown_url(resource), error }
     }
 
     pub(super) fn resource_url(url: &str, reason: &'static str) -> Self {
-        Self::ResourceUrl { url: shortened(url), reason }
+        Self::ResourceUrl { url: shown_url(url), reason }
     }
 
     pub(super) fn token_endpoint(url: &str, reason: &'static str) -> Self {
-        Self::TokenEndpoint { url: shortened(url), reason }
+        Self::TokenEndpoint { url: shown_url(url), reason }
     }
 
     pub(super) fn reserved_parameter(name: &str) -> Self {
@@ -101,6 +101,38 @@ impl From<NoHttpClient> for ClientConfigError {
             NoHttpClient::Failed(error) => Self::HttpClient(error.to_string()),
             #[cfg(not(feature = "remote"))]
             NoHttpClient::Missing => Self::NoHttpService,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::client::{ClientAuthentication, ClientCredentials, ClientCredentialsLayer};
+    use crate::secret::ClientSecret;
+
+    #[test]
+    fn the_error_of_a_setting_shows_its_value_but_no_password() {
+        let settings = |issuer: &str| {
+            let secret = ClientAuthentication::secret_basic(ClientSecret::generate().unwrap());
+            ClientCredentials::new(issuer, "billing", secret)
+        };
+        let credentials = || settings("https://auth.example.com");
+        let error = |credentials: ClientCredentials| credentials.build().unwrap_err().to_string();
+        let origin =
+            |url| ClientCredentialsLayer::from_source(credentials().build().unwrap(), url).unwrap_err().to_string();
+        for (error, expected) in [
+            (error(settings("https://u:hunter2@h")), "invalid issuer `https://…@h` (RFC 8414 §2): "),
+            (origin("https://u:hunter2@h"), "tokens cannot be sent to `https://…@h`: "),
+            (error(credentials().resource("a?hunter2")), "invalid resource `a?…`: "),
+            (
+                error(credentials().token_endpoint("https://u:hunter2@h/token")),
+                "the token endpoint `https://…@h/token` cannot be used: ",
+            ),
+        ] {
+            assert!(
+                error.starts_with(expected) && !error.contains("hunter2"),
+                "expected `{expected}…`, found: {error}"
+            );
         }
     }
 }

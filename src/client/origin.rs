@@ -6,7 +6,7 @@ use http::header::HOST;
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, Uri};
 
-use crate::quoted::{quoted, shortened};
+use crate::quoted::{quoted, shown_url};
 use crate::uri::{self, PlainHttp};
 
 /// Scheme, host and port (RFC 6454 §4).
@@ -64,7 +64,7 @@ impl Origins {
             ForbiddenDestination::new(format!(
                 "its origin {scheme}://{} is not in the list of allowed origins ({}); add it with `ClientCredentialsLayer::allow_origin` if tokens \
                  may be sent there",
-                shortened(authority.as_str()),
+                shown_url(authority.as_str()),
                 self.allowed.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             ))
         })?;
@@ -90,7 +90,7 @@ fn check_host(origin: &Origin, headers: &HeaderMap) -> Result<(), ForbiddenDesti
 
 impl Origin {
     fn of_url(url: &str, plain_http: PlainHttp) -> Result<Self, InvalidOrigin> {
-        let invalid = |reason: &'static str| InvalidOrigin { url: shortened(url), reason };
+        let invalid = |reason: &'static str| InvalidOrigin { url: shown_url(url), reason };
         let uri = uri::secure(url, plain_http).map_err(invalid)?;
         let is_https = uri.scheme() == Some(&Scheme::HTTPS);
         let authority = uri.authority().ok_or_else(|| invalid("it has no host"))?;

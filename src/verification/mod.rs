@@ -26,6 +26,7 @@ mod vector_tests;
 mod verified_again_tests;
 mod verified_token;
 mod verifier;
+mod verifier_error;
 
 pub use self::claims::ClaimsError;
 pub(crate) use self::error::Verified;
@@ -37,10 +38,11 @@ pub(crate) use self::issued_token::{IssuedToken, IssuedTokens, NotIssued};
 pub(crate) use self::jws::{Jws, LONGEST_TOKEN};
 pub use self::refused_token::RefusedToken;
 #[cfg(feature = "remote")]
-pub use self::remote_issuer::{RemoteError, RemoteIssuer};
+pub use self::remote_issuer::RemoteIssuer;
 #[cfg(any(test, feature = "test-util"))]
 pub use self::test_util::{TestIssuer, TestTokenBuilder, VerifiedTokenBuilder};
 pub use self::token_profile::TokenProfile;
 pub use self::verified_token::VerifiedToken;
+pub use self::verifier::Verifier;
 pub(crate) use self::verifier::{PendingVerification, Verification};
-pub use self::verifier::{Verifier, VerifierError};
+pub use self::verifier_error::{VerifierError, VerifierErrorKind};

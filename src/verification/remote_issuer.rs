@@ -4,15 +4,15 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::Verifier;
-use crate::audience::{Audience, InvalidAudience};
-use crate::client_id::InvalidClientId;
+use super::verifier_error::{self, Mistake};
+use super::{Verifier, VerifierError};
+use crate::audience::Audience;
 use crate::clock::{Clock, SystemClock};
 use crate::crypto::{Random, SystemRandom};
-use crate::issuer::{InvalidIssuer, Issuer};
+use crate::issuer::Issuer;
 use crate::keys::remote::{KeySource, Place, Policy, RemoteKeys};
 use crate::keys::{Algorithm, TrustedKeys};
-use crate::transport::{FetchError, HttpClient, HttpError, NoHttpClient, Outgoing};
+use crate::transport::{HttpClient, Outgoing};
 use crate::uri::{self, PlainHttp};
 
 /// An issuer in another process, or of another vendor. Its keys are found by its URL, fetched, and kept up to date.
@@ -55,12 +55,12 @@ impl RemoteIssuer {
     ///
     /// If the issuer or the audience is invalid. Plain `http` is checked later, by [`connect`](Self::connect) and
     /// [`lazy`](Self::lazy), since [a setting](Self::dangerous_plain_http) can accept it.
-    pub fn new(issuer: impl AsRef<str>, audience: impl AsRef<str>) -> Result<Self, RemoteError> {
+    pub fn new(issuer: impl AsRef<str>, audience: impl AsRef<str>) -> Result<Self, VerifierError> {
         let issuer = Issuer::new(issuer.as_ref(), PlainHttp::AnyHost)?;
         Ok(Self {
             place: Place::Of(issuer.clone()),
             issuer,
-            audience: audience.as_ref().parse()?,
+            audience: verifier_error::audience(audience.as_ref())?,
             algorithms: None,
             outgoing: Outgoing::default(),
             clock: Arc::new(SystemClock),
@@ -75,8 +75,9 @@ impl RemoteIssuer {
     /// # Errors
     ///
     /// If it is not an `https` or `http` URL. Plain `http` is checked later, as with [`new`](Self::new).
-    pub fn jwks_url(mut self, url: impl AsRef<str>) -> Result<Self, RemoteError> {
-        self.place = Place::At(uri::http_url(url.as_ref()).map_err(RemoteError::JwksUrl)?);
+    pub fn jwks_url(mut self, url: impl AsRef<str>) -> Result<Self, VerifierError> {
+        let url = url.as_ref();
+        self.place = Place::At(uri::http_url(url).map_err(|reason| VerifierError::url("keys", url, reason))?);
         Ok(self)
     }
 
@@ -202,10 +203,10 @@ impl RemoteIssuer {
     /// Returns at once if waiting cannot help: for metadata of another issuer, or for plain `http` without
     /// [the setting](Self::dangerous_plain_http). Otherwise returns the last error when
     /// [the time](Self::connect_timeout) is over. The message names the URL and the reason.
-    pub async fn connect(self) -> Result<Verifier, RemoteError> {
+    pub async fn connect(self) -> Result<Verifier, VerifierError> {
         let patience = self.patience;
         let (verifier, keys) = self.begin()?;
-        keys.connect(patience).await.map_err(|error| RemoteError::Fetch((*error).clone()))?;
+        keys.connect(patience).await.map_err(|error| Mistake::Fetch((*error).clone()))?;
         Ok(verifier)
     }
 
@@ -216,15 +217,16 @@ impl RemoteIssuer {
     ///
     /// Outside of a Tokio runtime, for plain `http` without [the setting](Self::dangerous_plain_http), or if the HTTP client
     /// cannot be built.
-    pub fn lazy(self) -> Result<Verifier, RemoteError> {
+    pub fn lazy(self) -> Result<Verifier, VerifierError> {
         Ok(self.begin()?.0)
     }
 
-    fn begin(mut self) -> Result<(Verifier, RemoteKeys), RemoteError> {
-        tokio::runtime::Handle::try_current().map_err(|_| RemoteError::NoRuntime)?;
+    fn begin(mut self) -> Result<(Verifier, RemoteKeys), VerifierError> {
+        tokio::runtime::Handle::try_current().map_err(|_| Mistake::NoRuntime)?;
         let issuer = Issuer::new(self.issuer.as_str(), self.outgoing.plain_http)?;
         if let Place::At(url) = &self.place {
-            self.outgoing.plain_http.check(url).map_err(RemoteError::JwksUrl)?;
+            let check = self.outgoing.plain_http.check(url);
+            check.map_err(|reason| VerifierError::url("keys", &url.to_string(), reason))?;
         }
         let client = self.outgoing.client()?;
         let (place, algorithms) = (self.place, self.algorithms);
@@ -245,61 +247,5 @@ impl fmt::Debug for RemoteIssuer {
             .field("audience", audience)
             .field("keys", place)
             .finish_non_exhaustive()
-    }
-}
-
-/// A remote issuer cannot be used; the text says what to change, or which part did not answer.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RemoteError {
-    /// The issuer is invalid.
-    #[error(transparent)]
-    Issuer(#[from] InvalidIssuer),
-    /// The audience is invalid.
-    #[error(transparent)]
-    Audience(#[from] InvalidAudience),
-    /// The URL of the keys is invalid.
-    #[error("invalid URL of the keys: {0}")]
-    JwksUrl(&'static str),
-    /// The URL of the introspection endpoint is invalid.
-    #[error("invalid URL of the introspection endpoint: {0}")]
-    IntrospectionUrl(&'static str),
-    /// No introspection endpoint was set.
-    #[error("no introspection endpoint; set it with .at(…)")]
-    NoEndpoint,
-    /// No credentials for the introspection endpoint were set.
-    #[error(
-        "no credentials for the introspection endpoint; set the client id and secret of this API with .client_secret_basic(…), or another \
-         method with .client_authentication(…)"
-    )]
-    NoCredentials,
-    /// The client id of this API at the server is invalid.
-    #[error(transparent)]
-    ClientId(#[from] InvalidClientId),
-    /// The verifier for signed answers has no keys of the issuer.
-    #[error("the verifier for signed answers has no keys of their issuer; use a verifier of the same issuer")]
-    Signer,
-    /// There is no Tokio runtime.
-    #[error("no Tokio runtime, which fetching keys needs; call this from an async fn under #[tokio::main]")]
-    NoRuntime,
-    /// A proxy setting for the crate's own HTTP client, which was replaced.
-    #[error(
-        "use_environment_proxy() is for the HTTP client of this crate, which http_client(…) replaces; remove one of them"
-    )]
-    ProxyOfOwnClient,
-    /// The HTTP client could not be built.
-    #[error("cannot build the HTTP client: {0}")]
-    Client(HttpError),
-    /// The keys could not be fetched.
-    #[error("cannot fetch the issuer's keys: {0}")]
-    Fetch(FetchError),
-}
-
-impl From<NoHttpClient> for RemoteError {
-    fn from(error: NoHttpClient) -> Self {
-        match error {
-            NoHttpClient::ProxyOfOwnClient => Self::ProxyOfOwnClient,
-            NoHttpClient::Failed(error) => Self::Client(error),
-        }
     }
 }

@@ -47,11 +47,13 @@ impl AuthorizationServerBuilder {
             return Err(ConfigError::KeyRingClock);
         }
         let issuer = Issuer::new(&self.issuer, self.plain_http)?;
-        let lifetime = TokenLifetime::new(self.lifetime).map_err(ConfigError::Lifetime)?;
+        let lifetime =
+            TokenLifetime::new(self.lifetime).map_err(|expected| ConfigError::lifetime(self.lifetime, expected))?;
         let longest = self.revocations.as_ref().map_or(TokenLifetime::LONGEST, Revocations::longest_token_lifetime);
         // No token outlives the publication of its key.
         let longest = longest.min(self.keys.longest_token().unwrap_or(TokenLifetime::LONGEST));
-        let longest = TokenLifetime::new(longest.min(TokenLifetime::LONGEST)).map_err(ConfigError::Lifetime)?;
+        let longest = longest.min(TokenLifetime::LONGEST);
+        let longest = TokenLifetime::new(longest).map_err(|expected| ConfigError::lifetime(longest, expected))?;
         let base_url = public_url(self.public_url.take(), &issuer, self.paths.stripped, self.plain_http)?;
         let endpoints = Endpoints::new(&issuer, std::mem::take(&mut self.paths), self.revocations.is_some())?;
         if let (Some(revocations), Some(events)) = (&self.revocations, &self.events) {

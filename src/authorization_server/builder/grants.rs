@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::AuthorizationServerBuilder;
-use crate::audience::{Audience, InvalidAudience};
+use crate::audience::Audience;
 use crate::authorization_server::config_error::ConfigError;
 use crate::authorization_server::token::GrantHook;
 use crate::scope::Scopes;
@@ -63,7 +63,7 @@ impl AuthorizationServerBuilder {
     /// list at least one.
     #[must_use]
     pub fn default_audience(mut self, audience: impl AsRef<str>) -> Self {
-        self.rules.default_audience = self.keep(audience.as_ref().parse());
+        self.rules.default_audience = self.keep(audience.as_ref());
         self
     }
 
@@ -98,14 +98,14 @@ impl AuthorizationServerBuilder {
     }
 
     fn add_resource(&mut self, audience: &str, scopes: Option<Scopes>) {
-        let Some(audience) = self.keep(audience.parse()) else { return };
+        let Some(audience) = self.keep(audience) else { return };
         if self.rules.resources.insert(audience.clone(), scopes).is_some() {
             self.mistake.get_or_insert(ConfigError::ResourceTwice(audience));
         }
     }
 
-    fn keep(&mut self, audience: Result<Audience, InvalidAudience>) -> Option<Audience> {
-        audience.map_err(|error| self.mistake.get_or_insert(error.into())).ok()
+    fn keep(&mut self, audience: &str) -> Option<Audience> {
+        audience.parse().map_err(|error| self.mistake.get_or_insert(ConfigError::audience(audience, error))).ok()
     }
 
     /// Accepts the parameter `audience` as a synonym of `resource` (RFC 8707 §2). Off by default.

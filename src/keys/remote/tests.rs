@@ -18,7 +18,7 @@ pub(super) use crate::deadline::in_time;
 pub(super) use crate::keys::{Algorithm, FoundKey, KeyRing, NoKey, SigningKey};
 pub(super) use crate::transport::{HttpClient, HttpError, HttpFuture};
 pub(super) use crate::verification::{
-    InvalidToken, RefusedToken, RemoteError, RemoteIssuer, UnavailableKind, Verifier, VerifyError,
+    InvalidToken, RefusedToken, RemoteIssuer, UnavailableKind, Verifier, VerifierErrorKind, VerifyError,
 };
 
 pub(super) type Body = http_body_util::Full<Bytes>;
@@ -435,8 +435,9 @@ pub(super) fn a_key_set_url_needs_no_metadata() {
         assert!(verifier.verify(&token(&keys)).await.is_ok());
         assert_eq!(site.discoveries(), 0);
         for url in ["http://keys.example.com/jwks", "https://h:99999", "ftp://keys.example.com", "/jwks", ""] {
-            let refused = issuer(&site).jwks_url(url).and_then(RemoteIssuer::lazy);
-            assert!(matches!(refused, Err(RemoteError::JwksUrl(_))), "{url}");
+            let refused = issuer(&site).jwks_url(url).and_then(RemoteIssuer::lazy).unwrap_err();
+            assert_eq!(refused.kind(), VerifierErrorKind::Settings);
+            assert!(refused.to_string().starts_with(&format!("invalid URL of the keys `{url}`")), "{refused}");
         }
     });
 }
@@ -454,7 +455,7 @@ pub(super) fn plain_http_to_other_hosts_needs_the_setting_even_with_an_own_http_
         let inside = || RemoteIssuer::new(INSIDE, API).unwrap().http_client(site.clone()).clock(Wall(Instant::now()));
 
         let refused = inside().connect().await.unwrap_err();
-        assert!(matches!(refused, RemoteError::Issuer(_)), "{refused}");
+        assert!(refused.to_string().starts_with(&format!("invalid issuer `{INSIDE}`")), "{refused}");
         assert!(refused.to_string().contains("`dangerous_plain_http`"), "{refused}");
         let refused = issuer(&site).jwks_url("http://keys:8080/jwks").unwrap().connect().await.unwrap_err();
         assert!(refused.to_string().contains("`dangerous_plain_http`"), "{refused}");
@@ -495,7 +496,10 @@ pub(super) fn no_setting_lets_an_https_issuer_redirect_to_plain_http() {
 pub(super) fn a_proxy_setting_for_a_replaced_http_client_is_an_error() {
     in_time(async {
         let refused = issuer(&Site::of(&ring())).use_environment_proxy().lazy().unwrap_err();
-        assert!(matches!(refused, RemoteError::ProxyOfOwnClient), "{refused}");
+        assert!(
+            refused.kind() == VerifierErrorKind::Settings && refused.to_string().contains("remove one"),
+            "{refused}"
+        );
     });
 }
 
@@ -517,7 +521,8 @@ pub(super) fn connecting_with_an_endless_timeout_waits_for_the_issuer() {
 pub(super) async fn refusal(site: &Site) -> (String, Duration) {
     let started = Instant::now();
     let error = issuer(site).connect().await.unwrap_err();
-    assert!(matches!(error, RemoteError::Fetch(_)));
+    let kinds = [VerifierErrorKind::Unavailable, VerifierErrorKind::InvalidAnswer];
+    assert!(kinds.contains(&error.kind()), "{error}");
     (error.to_string(), started.elapsed())
 }
 
@@ -606,7 +611,7 @@ pub(super) fn at_most_a_thousand_requests_wait_for_keys() {
 #[test]
 pub(super) fn the_error_outside_of_a_runtime_says_how_to_fix_it() {
     let error = issuer(&Site::default()).lazy().unwrap_err();
-    assert!(matches!(error, RemoteError::NoRuntime), "{error}");
+    assert!(error.kind() == VerifierErrorKind::Environment && error.to_string().contains("#[tokio::main]"), "{error}");
 }
 
 #[test]

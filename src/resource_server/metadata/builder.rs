@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{Inner, ResourceMetadata};
 use crate::audience::Audience;
 use crate::issuer::{InvalidIssuer, Issuer};
+use crate::quoted::shown_url;
 use crate::scope::Scopes;
 use crate::transport::{Document, DocumentSettings};
 use crate::uri::PlainHttp;
@@ -43,8 +44,14 @@ pub enum InvalidResourceMetadata {
     #[error("no authorization server, so clients cannot find the issuer; add it with .authorization_server(…)")]
     NoAuthorizationServer,
     /// The documentation is not an absolute URL.
-    #[error("invalid documentation URL: {0}")]
-    Documentation(&'static str),
+    #[error("invalid documentation URL `{url}`: {reason}")]
+    #[non_exhaustive]
+    Documentation {
+        /// The URL that was given.
+        url: String,
+        /// Why it is invalid.
+        reason: &'static str,
+    },
     /// The layer protects another API than the one that the metadata describes.
     #[error(
         "the metadata is for `{metadata}` but the verifier's audience is `{audience}`; they must be equal, byte for byte"
@@ -156,7 +163,7 @@ impl ResourceMetadataBuilder {
     /// The first invalid setting, with how to fix it.
     pub fn build(self) -> Result<ResourceMetadata, InvalidResourceMetadata> {
         self.check()?;
-        let invalid = |reason| InvalidResourceMetadata::Resource { resource: self.resource.clone(), reason };
+        let invalid = |reason| InvalidResourceMetadata::Resource { resource: shown_url(&self.resource), reason };
         let (origin, path) = crate::issuer::split_url(&self.resource, self.plain_http).map_err(invalid)?;
         // §3.1: a path that is only a slash is removed; any other path follows the well-known part unchanged.
         let path = format!("/.well-known/oauth-protected-resource{}", if path == "/" { "" } else { path });
@@ -172,8 +179,9 @@ impl ResourceMetadataBuilder {
             return Err(InvalidResourceMetadata::NoAuthorizationServer);
         }
         self.authorization_servers.iter().try_for_each(|issuer| Issuer::new(issuer, self.plain_http).map(drop))?;
-        let documentation = self.documentation.as_deref().map_or(Ok(()), crate::uri::absolute);
-        documentation.map_err(InvalidResourceMetadata::Documentation)
+        let Some(url) = &self.documentation else { return Ok(()) };
+        crate::uri::absolute(url)
+            .map_err(|reason| InvalidResourceMetadata::Documentation { url: shown_url(url), reason })
     }
 
     fn members(&self) -> Members<'_> {
@@ -251,6 +259,6 @@ mod tests {
         let error = of("https://h").authorization_server("http://[127.0.0.1]").build().unwrap_err();
         assert!(matches!(error, InvalidResourceMetadata::AuthorizationServer(_)), "{error}");
         let error = of("https://h").documentation("the wiki").build().unwrap_err();
-        assert!(matches!(error, InvalidResourceMetadata::Documentation(_)), "{error}");
+        assert!(matches!(error, InvalidResourceMetadata::Documentation { .. }), "{error}");
     }
 }

@@ -16,7 +16,8 @@ use http::Uri;
 
 pub(super) use self::introspector::{Asked, Introspector};
 use super::trusted_issuer::TrustedIssuer;
-use super::{RemoteError, TokenProfile, Verifier};
+use super::verifier_error::{self, Mistake};
+use super::{TokenProfile, Verifier, VerifierError};
 use crate::audience::Audience;
 use crate::client_authentication::ClientAuthentication;
 use crate::client_id::ClientId;
@@ -101,10 +102,10 @@ impl Introspection {
     ///
     /// If the issuer or the audience is invalid. Plain `http` is checked later, by [`verifier`](Self::verifier), since
     /// [a setting](Self::dangerous_plain_http) can accept it.
-    pub fn new(issuer: impl AsRef<str>, audience: impl AsRef<str>) -> Result<Self, RemoteError> {
+    pub fn new(issuer: impl AsRef<str>, audience: impl AsRef<str>) -> Result<Self, VerifierError> {
         Ok(Self {
             issuer: Issuer::new(issuer.as_ref(), PlainHttp::AnyHost)?,
-            audience: audience.as_ref().parse()?,
+            audience: verifier_error::audience(audience.as_ref())?,
             endpoint: None,
             credentials: None,
             assertion_audience: None,
@@ -123,8 +124,11 @@ impl Introspection {
     /// # Errors
     ///
     /// If it is not an `https` or `http` URL. Plain `http` is checked later, as with [`new`](Self::new).
-    pub fn at(mut self, url: impl AsRef<str>) -> Result<Self, RemoteError> {
-        self.endpoint = Some(uri::http_url(url.as_ref()).map_err(RemoteError::IntrospectionUrl)?);
+    pub fn at(mut self, url: impl AsRef<str>) -> Result<Self, VerifierError> {
+        let url = url.as_ref();
+        let endpoint =
+            uri::http_url(url).map_err(|reason| VerifierError::url("introspection endpoint", url, reason))?;
+        self.endpoint = Some(endpoint);
         Ok(self)
     }
 
@@ -155,7 +159,7 @@ impl Introspection {
     /// # Errors
     ///
     /// If the client id is invalid.
-    pub fn client_secret_basic(self, client_id: &str, secret: ClientSecret) -> Result<Self, RemoteError> {
+    pub fn client_secret_basic(self, client_id: &str, secret: ClientSecret) -> Result<Self, VerifierError> {
         self.client_authentication(client_id, ClientAuthentication::secret_basic(secret))
     }
 
@@ -164,7 +168,7 @@ impl Introspection {
     /// # Errors
     ///
     /// If the client id is invalid.
-    pub fn client_secret_post(self, client_id: &str, secret: ClientSecret) -> Result<Self, RemoteError> {
+    pub fn client_secret_post(self, client_id: &str, secret: ClientSecret) -> Result<Self, VerifierError> {
         self.client_authentication(client_id, ClientAuthentication::secret_post(secret))
     }
 
@@ -180,9 +184,9 @@ impl Introspection {
         mut self,
         client_id: &str,
         authentication: impl Into<ClientAuthentication>,
-    ) -> Result<Self, RemoteError> {
-        let (client_id, authentication) = (client_id.try_into()?, authentication.into());
-        self.credentials = Some((client_id, authentication));
+    ) -> Result<Self, VerifierError> {
+        let id = client_id.try_into().map_err(|error| VerifierError::client_id(client_id, error))?;
+        self.credentials = Some((id, authentication.into()));
         Ok(self)
     }
 
@@ -207,8 +211,8 @@ impl Introspection {
     /// # Errors
     ///
     /// If the verifier has no keys of the issuer.
-    pub fn signed_answers(mut self, verifier: &Verifier) -> Result<Self, RemoteError> {
-        let signer = verifier.named(self.issuer.as_str()).ok_or(RemoteError::Signer)?;
+    pub fn signed_answers(mut self, verifier: &Verifier) -> Result<Self, VerifierError> {
+        let signer = verifier.named(self.issuer.as_str()).ok_or_else(|| Mistake::Signer(self.issuer.to_string()))?;
         self.signer = Some(signer.clone());
         Ok(self)
     }
@@ -257,11 +261,12 @@ impl Introspection {
     ///
     /// Without an endpoint or credentials, for plain `http` without [the setting](Self::dangerous_plain_http), or if the HTTP
     /// client cannot be built.
-    pub fn verifier(mut self) -> Result<Verifier, RemoteError> {
-        let endpoint = self.endpoint.ok_or(RemoteError::NoEndpoint)?;
-        self.outgoing.plain_http.check(&endpoint).map_err(RemoteError::IntrospectionUrl)?;
+    pub fn verifier(mut self) -> Result<Verifier, VerifierError> {
+        let endpoint = self.endpoint.ok_or(Mistake::NoEndpoint)?;
+        let check = self.outgoing.plain_http.check(&endpoint);
+        check.map_err(|reason| VerifierError::url("introspection endpoint", &endpoint.to_string(), reason))?;
         let client = self.outgoing.client()?;
-        let (client_id, authentication) = self.credentials.ok_or(RemoteError::NoCredentials)?;
+        let (client_id, authentication) = self.credentials.ok_or(Mistake::NoCredentials)?;
         let (assertion_audience, random) = (self.assertion_audience, self.random);
         let settings = Settings {
             issuer: Arc::new(Issuer::new(self.issuer.as_str(), self.outgoing.plain_http)?),

@@ -20,7 +20,7 @@ use crate::clock::{Clock, ManualClock};
 use crate::keys::{Algorithm, KeyRing, KeySet, SigningKey};
 use crate::transport::{HttpClient, HttpError, HttpFuture};
 use crate::verification::{
-    InvalidToken, RemoteError, TokenProfile, UnavailableKind, VerifiedToken, Verifier, VerifyError,
+    InvalidToken, TokenProfile, UnavailableKind, VerifiedToken, Verifier, VerifierError, VerifierErrorKind, VerifyError,
 };
 
 const ISSUER: &str = "https://auth.example.com";
@@ -483,18 +483,29 @@ async fn plain_http_to_other_hosts_needs_the_setting_that_the_error_names() {
 fn building_names_the_missing_setting() {
     let new = || Introspection::new(ISSUER, API).unwrap().http_client(Site::saying(&active()));
     let at = || new().at("https://auth.example.com/introspect").unwrap();
-    assert!(matches!(new().verifier(), Err(RemoteError::NoEndpoint)));
-    assert!(matches!(at().verifier(), Err(RemoteError::NoCredentials)));
+    let refused = |verifier: Result<Verifier, VerifierError>, text: &str| {
+        let error = verifier.unwrap_err();
+        assert_eq!(error.kind(), VerifierErrorKind::Settings, "{error}");
+        assert!(error.to_string().contains(text), "`{text}` is not in: {error}");
+    };
+    refused(new().verifier(), "set it with .at(…)");
+    refused(at().verifier(), ".client_secret_basic(…)");
     for url in ["http://auth.example.com/introspect", "https://h:99999", "http://[127.0.0.1]/introspect", "/introspect"]
     {
-        let refused = new().at(url).and_then(Introspection::verifier);
-        assert!(matches!(refused, Err(RemoteError::IntrospectionUrl(_))), "{url}");
+        refused(
+            new().at(url).and_then(Introspection::verifier),
+            &format!("invalid URL of the introspection endpoint `{url}`"),
+        );
     }
     let ready = || at().client_secret_basic("api", ClientSecret::new(SECRET).unwrap()).unwrap();
-    assert!(matches!(ready().use_environment_proxy().verifier(), Err(RemoteError::ProxyOfOwnClient)));
-    assert!(at().client_secret_basic("", ClientSecret::new(SECRET).unwrap()).is_err());
+    refused(ready().use_environment_proxy().verifier(), "remove one of them");
+    let invalid_id = at().client_secret_basic("a\nb", ClientSecret::new(SECRET).unwrap());
+    refused(invalid_id.and_then(Introspection::verifier), r#"invalid client id of this API at the issuer "a\nb""#);
     let other = Verifier::with_keys("https://other.example.com", API, KeySet::from([])).unwrap();
-    assert!(matches!(at().signed_answers(&other), Err(RemoteError::Signer)));
+    refused(
+        at().signed_answers(&other).and_then(Introspection::verifier),
+        "has no keys of the issuer `https://auth.example.com`",
+    );
     let shown = format!("{:?}", at().client_secret_basic("api", ClientSecret::new(SECRET).unwrap()).unwrap());
     assert!(!shown.contains("cret"), "{shown}");
 }

@@ -10,7 +10,6 @@ use std::time::SystemTime;
 
 use tracing::Instrument as _;
 
-pub use self::settings::VerifierError;
 #[cfg(feature = "remote")]
 use super::introspection::{Asked, Introspector};
 use super::jws::Jws;

@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Verifier;
-use crate::audience::{Audience, InvalidAudience};
+use crate::audience::Audience;
 use crate::clock::{Clock, SystemClock};
-use crate::issuer::{InvalidIssuer, Issuer};
+use crate::issuer::Issuer;
 use crate::keys::{KeySet, TrustedKeys};
 use crate::revocation::Revocations;
 use crate::uri::PlainHttp;
-use crate::verification::TokenProfile;
 #[cfg(feature = "remote")]
 use crate::verification::introspection::Introspector;
 use crate::verification::token_cache::TokenCache;
 use crate::verification::trusted_issuer::TrustedIssuer;
+use crate::verification::verifier_error::{self, Mistake};
+use crate::verification::{TokenProfile, VerifierError};
 
 /// The default number of cached tokens, and the default of their memory. Usual tokens (up to 1,000 bytes of text, as with RS256
 /// and a few scopes) take up to 2.5 KiB, so both bounds are reached at about the same time.
@@ -63,7 +64,7 @@ impl Verifier {
     pub fn with_keys(issuer: impl AsRef<str>, audience: impl AsRef<str>, keys: KeySet) -> Result<Self, VerifierError> {
         // Nothing is fetched from the issuer: it is only compared with `iss`.
         let issuer = Issuer::new(issuer.as_ref(), PlainHttp::AnyHost)?;
-        let audience = audience.as_ref().parse()?;
+        let audience = verifier_error::audience(audience.as_ref())?;
         Ok(Self::new(issuer, audience, TrustedKeys::Set(keys), Arc::new(SystemClock)))
     }
 
@@ -76,13 +77,13 @@ impl Verifier {
     /// If both have an issuer in common, or both ask an introspection endpoint.
     pub fn or(mut self, other: Self) -> Result<Self, VerifierError> {
         if let Some(twice) = other.issuers().find(|issuer| self.named(issuer.name()).is_some()) {
-            return Err(VerifierError::IssuerTwice(twice.name().to_owned()));
+            return Err(Mistake::IssuerTwice(twice.name().to_owned()).into());
         }
         self.issuers = self.issuers().chain(other.issuers()).cloned().collect();
         self.cache = self.cache.or(other.cache);
         #[cfg(feature = "remote")]
         match (&self.opaque, other.opaque) {
-            (Some(_), Some(_)) => return Err(VerifierError::IntrospectionTwice),
+            (Some(_), Some(_)) => return Err(Mistake::IntrospectionTwice.into()),
             (None, Some(introspector)) => self.opaque = Some(introspector),
             _ => {}
         }
@@ -155,24 +156,4 @@ impl Verifier {
     pub fn audience(&self) -> &Audience {
         &self.audience
     }
-}
-
-/// The settings of a verifier are invalid; the text says what to change.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum VerifierError {
-    /// The issuer is invalid.
-    #[error(transparent)]
-    Issuer(#[from] InvalidIssuer),
-    /// The audience is invalid.
-    #[error(transparent)]
-    Audience(#[from] InvalidAudience),
-    /// Two verifiers have the same issuer.
-    #[error("duplicate issuer `{0}`; use a separate layer for the second verifier")]
-    IssuerTwice(String),
-    /// Two verifiers have introspection endpoints.
-    #[error(
-        "two introspection endpoints, and an opaque token does not name its own; use a separate layer for the second verifier"
-    )]
-    IntrospectionTwice,
 }
