@@ -14,6 +14,10 @@ pub(crate) const MAX_DATED_AHEAD: Duration = Duration::from_secs(3);
 /// waited for. So a revocation that is dated by the time of that store also reaches requests in progress.
 pub(crate) const MAX_CLIENT_ANSWER_AGE: Duration = Duration::from_secs(5);
 
+/// The leeway of a verifier by default: how far the issuer's clock may differ. Synchronized clocks differ by much
+/// less.
+pub(crate) const DEFAULT_LEEWAY: Duration = Duration::from_secs(5);
+
 /// The greatest leeway of a verifier. A clock that differs by more is wrong, and a larger leeway would be a longer life for
 /// every token.
 pub(crate) const MAX_LEEWAY: Duration = Duration::from_secs(300);

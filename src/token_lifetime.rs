@@ -9,6 +9,8 @@ pub(crate) struct TokenLifetime(u64);
 const LONGEST: u64 = 365 * 24 * 60 * 60;
 
 impl TokenLifetime {
+    /// The default of a server. A service requests a new token every few minutes, and a stolen one is soon worthless.
+    pub(crate) const DEFAULT: Duration = Duration::from_secs(600);
     pub(crate) const LONGEST: Duration = Duration::from_secs(LONGEST);
 
     pub(crate) const fn new(lifetime: Duration) -> Result<Self, &'static str> {

@@ -277,6 +277,28 @@ fn every_path_that_the_mutation_tests_name_exists() {
 }
 
 #[test]
+fn every_source_file_that_the_contributing_guide_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let guide = fs::read_to_string(root.join("CONTRIBUTING.md")).unwrap();
+    let tree = guide.split("## Source tree").nth(1).unwrap().split("\n### Tests").next().unwrap();
+    let named = tree.split('`').skip(1).step_by(2).filter(|text| text.ends_with(".rs") || text.ends_with('/'));
+    let (mut files, mut folders) = (Vec::new(), vec![root.join("src")]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            files.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
+            if path.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    let exists =
+        |name: &str| files.iter().any(|file| format!("/{file}").ends_with(&format!("/{}", name.trim_end_matches('/'))));
+    let missing: Vec<&str> = named.filter(|name| !exists(name)).collect();
+    assert!(files.len() > 100 && missing.is_empty(), "CONTRIBUTING.md names missing files: {missing:?}");
+}
+
+#[test]
 fn paths_are_read_as_rust_reads_them() {
     let module = vec!["a".to_owned(), "b".to_owned()];
     let code = "use crate::x::{y, z::{self, W}};\nlet v = super::c::f(crate::d::E);\n";

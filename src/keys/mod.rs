@@ -67,6 +67,7 @@ mod signer;
 mod signing_key;
 mod spki;
 mod structure;
+mod thumbprint;
 mod trusted;
 mod verifying_key;
 

@@ -154,7 +154,7 @@ impl Guard {
         match admission.decision {
             Err(error) if !self.only_reports => Err(Box::new(self.answer(error, (&*request).into()))),
             decision => {
-                // Credentials of another scheme are left as they came.
+                // Credentials of another scheme are passed on unchanged.
                 let has_bearer = admission.token.is_some() || decision.is_err_and(|e| e != BearerError::NoCredentials);
                 if has_bearer {
                     self.cover(request.headers_mut());
@@ -217,7 +217,7 @@ impl Guard {
         let of_method = self.required.of_this_method(request.method());
         let grpc = Grpc::from_request(request, self.grpc_refusals);
         let mut refusal = self.challenges.answer(error, of_method.as_ref(), grpc);
-        // A gRPC answer has no body of HTTP.
+        // A gRPC refusal has no HTTP body.
         if let (Some(hook), None) = (&self.refusal_body, grpc) {
             hook.apply(&mut refusal, request.extensions());
             if request.method() == Method::HEAD {

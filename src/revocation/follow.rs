@@ -5,9 +5,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::feed::Feed;
 use super::freshness::Freshness;
 use super::losses::Losses;
+use super::polling::Feed;
 use super::purge_clock::PurgeClock;
 use super::view::{Bounds, View};
 use super::{Handle, Revocations, Shared};

@@ -63,10 +63,10 @@
 //! ```
 
 mod cleared;
-mod feed;
 mod follow;
 mod freshness;
 mod losses;
+mod polling;
 mod purge_clock;
 mod repair;
 #[cfg(test)]

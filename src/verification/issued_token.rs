@@ -3,8 +3,9 @@
 use serde_json::{Map, Value};
 
 use super::claims::Claims;
-use super::jws::{Header, Jws, decode, is_access_token};
-use super::trusted_issuer::in_its_time;
+use super::jws::{Header, Jws, decode};
+use super::token_type::is_access_token;
+use super::validity_period::in_its_time;
 use super::{InvalidToken, VerifyError};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;

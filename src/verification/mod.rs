@@ -19,7 +19,9 @@ mod remote_issuer;
 mod test_util;
 mod token_cache;
 mod token_profile;
+mod token_type;
 mod trusted_issuer;
+mod validity_period;
 #[cfg(test)]
 mod vector_tests;
 #[cfg(test)]

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::claims::Claims;
-use super::jws::{Header, is_access_token};
+use super::jws::Header;
 use super::refused_token::{listed, quoted};
+use super::token_type::is_access_token;
 use super::{InvalidToken, RefusedToken};
 use crate::audience::Audience;
 use crate::scope::Scopes;

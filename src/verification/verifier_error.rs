@@ -15,7 +15,7 @@ use crate::transport::{FetchError, HttpError, NoHttpClient};
 #[error(transparent)]
 pub struct VerifierError(Box<Mistake>);
 
-/// The cause of a [`VerifierError`], by what helps.
+/// The kind of a [`VerifierError`], which says what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum VerifierErrorKind {
@@ -79,7 +79,7 @@ pub(super) enum Mistake {
 }
 
 impl VerifierError {
-    /// Returns the cause, by what helps.
+    /// Returns the kind, which says what to do about the error.
     #[must_use]
     pub fn kind(&self) -> VerifierErrorKind {
         match &*self.0 {

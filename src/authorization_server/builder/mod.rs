@@ -22,6 +22,7 @@ use crate::keys::KeyRing;
 use crate::registration::ClientRules;
 use crate::revocation::Revocations;
 use crate::scope::Scopes;
+use crate::token_lifetime::TokenLifetime;
 use crate::store::ClientStore;
 use crate::transport::{DocumentSettings, RefusalHook};
 use crate::uri::PlainHttp;
@@ -81,7 +82,7 @@ impl AuthorizationServerBuilder {
             rules: ClientRules::default(),
             accepts_audience: false,
             mistake: None,
-            lifetime: Duration::from_secs(600),
+            lifetime: TokenLifetime::DEFAULT,
             revocations: None,
             reuse_percent: None,
             token_queue: None,

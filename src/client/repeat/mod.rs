@@ -1,8 +1,8 @@
 //! [`RepeatBody`]: how the body of a request is kept for the case that its token is refused.
 
-mod replay;
+mod recorded_body;
 
-pub use self::replay::{Replay, ReplayBody};
+pub use self::recorded_body::{Replay, ReplayBody};
 
 /// Keeps a body, so that a request can be sent a second time with a new token.
 pub trait RepeatBody<B> {

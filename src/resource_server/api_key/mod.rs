@@ -1,11 +1,11 @@
 //! API keys that a protected route accepts in addition to tokens while its clients migrate.
 
+mod api_keys;
 mod identity;
 mod key;
-mod keys;
 mod wrong_keys;
 
+pub(super) use self::api_keys::Presented;
+pub use self::api_keys::{ApiKeys, InvalidApiKey};
 pub use self::identity::{ApiKeyIdentity, Caller};
 pub use self::key::ApiKeyUsage;
-pub(super) use self::keys::Presented;
-pub use self::keys::{ApiKeys, InvalidApiKey};

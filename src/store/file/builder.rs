@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::fault::FileFault;
 use super::shared::Shared;
-use super::{FileStore, document, write};
+use super::{FileStore, client_file, write};
 use crate::store::MemoryStore;
 use crate::store::builder::StoreBuilder;
 
@@ -79,6 +79,6 @@ fn create_empty(path: &Path, timeout: Duration) -> Result<(), FileFault> {
     if path.exists() {
         return Ok(());
     }
-    let text = document::render(&[]).map_err(|error| FileFault::new(path, None, error))?;
+    let text = client_file::render(&[]).map_err(|error| FileFault::new(path, None, error))?;
     write::replace(path, text.as_bytes(), || Ok(())).map_err(|error| FileFault::new(path, None, error))
 }

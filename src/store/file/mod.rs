@@ -1,7 +1,7 @@
 //! [`FileStore`]: clients in a watched TOML file.
 
 mod builder;
-mod document;
+mod client_file;
 mod fault;
 mod journal;
 mod keys;

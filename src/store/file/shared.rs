@@ -9,7 +9,7 @@ use super::fault::FileFault;
 use super::journal::Journal;
 use super::stamp::Stamp;
 use super::system::{System, stamp};
-use super::{document, operators_text, write};
+use super::{client_file, operators_text, write};
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::crypto::sha256;
@@ -289,7 +289,7 @@ impl Shared {
         if let Some(rules) = self.memory.rules() {
             new.iter().try_for_each(|client| rules.check(client))?;
         }
-        let text = document::render(&new).map_err(StoreError::new)?;
+        let text = client_file::render(&new).map_err(StoreError::new)?;
         // The revocations are written before the clients: after a crash between the two, too many tokens are refused, not too
         // few.
         let revoked = self.memory.revoked_by(&new);
@@ -372,5 +372,5 @@ fn parse(
     rules: Option<&ClientRules>,
 ) -> Result<Vec<Arc<RegisteredClient>>, FileFault> {
     let bytes = read.map_err(|error| FileFault::new(path, None, format!("cannot read it: {error}")))?;
-    document::parse(&bytes, rules).map_err(|(line, reason)| FileFault::new(path, Some(line), reason))
+    client_file::parse(&bytes, rules).map_err(|(line, reason)| FileFault::new(path, Some(line), reason))
 }

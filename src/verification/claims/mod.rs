@@ -109,7 +109,7 @@ impl Claims {
         RefusedToken::because(InvalidToken::Issuer, detail)
     }
 
-    /// Returns all that a revocation could name this token by. `key` is the key that signed it.
+    /// Returns the properties by which a revocation can name this token. `key` is the key that signed it.
     pub(super) fn named<'a>(&'a self, key: &'a VerifyingKey) -> Named<'a> {
         let Self { client_id, token_id, issued_at, .. } = self;
         Named { client_id, token_id, issued_at: *issued_at, key_id: key.key_id() }

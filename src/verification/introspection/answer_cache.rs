@@ -9,7 +9,8 @@ use crate::verification::eviction_rng::EvictionRng;
 /// The estimated memory of an entry in addition to its token and its answer, in bytes.
 const OVERHEAD: usize = 160;
 
-/// If slightly more tokens than fit are used in turn, random eviction keeps max, where evicting the oldest would keep none.
+/// If slightly more tokens than fit are used in turn, random eviction keeps most of them,
+/// where evicting the oldest would keep none.
 pub(super) struct AnswerCache<T> {
     max: usize,
     max_bytes: usize,

@@ -37,25 +37,25 @@ use crate::uri::{self, PlainHttp};
 ///    ones are answered 503. 64 of these slots are reserved for tokens that the server called active before. If no slot is
 ///    free, a token without an answer for 2 s loses its slot to another, and is answered 503.
 /// 3. If there is no answer for a token, the result is a 503 with `Retry-After`. That token is asked about again after one
-///    second at the earliest, or after the `Retry-After` of a 429 or 503, up to 10 s. Other tokens are not affected. The server
-///    counts as down until it answers in either of two cases. First: it cannot be connected to, and answered for no token for
-///    5 s. Second: it failed for three different tokens in a row, answered for none for 5 s, and either answered 401, 429 or
-///    503, or fails for a random token as well, which a working server calls inactive (RFC 7662 §2.2). A server that is down
-///    is asked once per second (or `Retry-After`), once more about tokens that it called active before, and once more about a
-///    random token.
-/// 4. Requests use https (http on loopback, or where [that is accepted](Self::dangerous_plain_http)), within 5 s and 64 KiB,
+///    second at the earliest, or after the `Retry-After` of a 429 or 503, up to 10 s. Other tokens are not affected.
+/// 4. The server counts as down, until it answers, in two cases:
+///    - It cannot be connected to, and has answered for no token for 5 s.
+///    - It failed for three different tokens in a row, and has answered for no token for 5 s. In addition, it answered 401, 429 or
+///      503, or it fails for a random token as well, which a working server calls inactive (RFC 7662 §2.2).
+/// 5. A server that is down is asked once per second (or `Retry-After`) about any token, once more about tokens that it called
+///    active before, and once more about a random token.
+/// 6. Requests use https (http on loopback, or where [that is accepted](Self::dangerous_plain_http)), within 5 s and 64 KiB,
 ///    without redirects. They are sent directly, ignoring the environment's proxy settings, unless
 ///    [that is chosen](Self::use_environment_proxy).
-/// 5. An answer must contain `active`, `client_id`, and an `aud` that names this API. Without `exp` or `iat`, the token counts
+/// 7. An answer must contain `active`, `client_id`, and an `aud` that names this API. Without `exp` or `iat`, the token counts
 ///    as issued and expiring at this moment. [`tokens`](Self::tokens) changes these requirements.
 ///
-/// Callers can send made-up tokens, and may know some for which the server cannot answer. These block no token that was active
-/// before for more than a second. They block new tokens only in two cases. First: the server never answers for more than 90 of
-/// them per second. Second: no token at all had an answer for 5 s, and the server answers 401, 429 or 503, or fails for random
-/// tokens as well. Then a new token has the same chance as each of the others, and the first answer for any token ends this
-/// state. Limit the rate of requests per address before this layer, and let the server accept 256 connections, or HTTP/2
-/// streams, at once. The 503s of such tokens do not indicate a problem with this service: see
-/// [outlier detection](crate::keys::remote#outlier-detection).
+/// Callers can send made-up tokens, and may know some for which the server cannot answer. Such a token blocks a token that was
+/// active before for at most a second. It blocks new tokens only in two cases: the server leaves more than 90 of such tokens per
+/// second without an answer, or the server counts as down by the second case of rule 4. Then each new token has the same chance
+/// to be asked about, and the first answer for any token ends this state. Limit the rate of requests per address before this
+/// layer, and let the server accept 256 connections, or HTTP/2 streams, at once. The 503s of such tokens do not indicate a problem
+/// with this service: see [outlier detection](crate::keys::remote#outlier-detection).
 ///
 /// Verifying a JWT needs no request: prefer [`RemoteIssuer`](crate::verification::RemoteIssuer) for JWTs. To use both:
 /// `remote_issuer.or(introspection)`.

@@ -2,7 +2,8 @@
 //!
 //! Callers choose the tokens that are asked about, and may know some for which the server cannot answer. Therefore:
 //!
-//! 1. A token that failed is not asked about again for a [`PAUSE`], or for as long as `Retry-After` said. Others are.
+//! 1. A token that failed is not asked about again for a [`PAUSE`], or for as long as `Retry-After` said. Other
+//!    tokens are.
 //! 2. The server is suspected after three different tokens failed in a row and no token had an answer for [`QUIET`]. One token
 //!    counts once, however often it fails.
 //! 3. If they failed by errors or without an answer, the tokens themselves may be the cause. So a probe asks the server about a
@@ -108,7 +109,7 @@ impl Outage {
                     self.set_down(failure, now);
                 }
             }
-            // The server is up. The next failure sets it down again, unless it answers first.
+            // The server is up. The next failure marks it as down again, unless it answers first.
             NoAnswerKind::Unusable => self.down = None,
         }
         false
@@ -139,7 +140,7 @@ impl Outage {
         self.is_probing = false;
     }
 
-    /// Sets the server down. A failure during an outage does not change the attempts: each began its own pause.
+    /// Marks the server as down. A failure during an outage does not change the attempts: each began its own pause.
     fn set_down(&mut self, failure: &Failure, now: SystemTime) {
         if let Some(down) = &mut self.down {
             down.failure = failure.clone();

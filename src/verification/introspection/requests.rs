@@ -21,7 +21,7 @@ const SLOTS: usize = 256;
 /// The number of slots reserved for tokens that were active before. These tokens may also use the other slots.
 const RESERVED: usize = 64;
 
-/// How long a token keeps its slot for certain. A healthy server answers sooner.
+/// The time for which no other token can take the slot of a token. A healthy server answers sooner.
 const SLOW: Duration = Duration::from_secs(2);
 
 #[derive(Default)]

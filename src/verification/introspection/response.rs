@@ -12,19 +12,21 @@ use super::Settings;
 use crate::clock::{UnixTime, later};
 use crate::numeric_date::NumericDate;
 use crate::object::Object;
+use crate::timing::DEFAULT_LEEWAY;
 use crate::transport::FetchError;
 use crate::verification::claims::Claims;
 use crate::verification::foreign_claims::Unique;
 use crate::verification::jws::{Header, Jws, decode};
 use crate::verification::refused_token::{quoted, shown};
-use crate::verification::trusted_issuer::{TrustedIssuer, in_its_time, out_of_time};
+use crate::verification::trusted_issuer::TrustedIssuer;
+use crate::verification::validity_period::{in_its_time, out_of_time};
 use crate::verification::{InvalidToken, RefusedToken, TokenProfile, UnavailableKind, VerifyError};
 
 /// The media type of a signed answer (RFC 9701 §5).
 pub(super) const SIGNED: &str = "application/token-introspection+jwt";
 
 /// The maximum difference between the server's clock and this one, as with JWTs.
-const LEEWAY: Duration = Duration::from_secs(5);
+const LEEWAY: Duration = DEFAULT_LEEWAY;
 
 /// The maximum age of a signed answer. An older one answered another request.
 const OLDEST_SIGNED: Duration = Duration::from_secs(60);
@@ -40,7 +42,7 @@ pub(super) struct NoAnswer {
     pub(super) retry_after: Option<Duration>,
 }
 
-/// What a missing answer indicates about the server.
+/// The possible cause of a missing answer: the server, this client, or the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoAnswerKind {
     /// It cannot be reached, or this API has no credential for it. The token cannot be the cause.

@@ -237,7 +237,7 @@ impl Verifier {
         self.issuer_of(&jws)?.verify_later(token, &jws).await.map(|verified| self.remember(verified))
     }
 
-    /// Without the feature `remote`, no one can be asked.
+    /// Without the feature `remote`, no verification needs a request.
     #[cfg(not(feature = "remote"))]
     #[expect(clippy::unused_async, reason = "same signature as with the feature `remote`")]
     async fn ask(&self, token: &str) -> Verified {
@@ -254,7 +254,7 @@ impl Verifier {
         own.still_good(token.parsed_claims(), key)
     }
 
-    /// Returns the issuer of this verifier that verified a token or would have, and the key that signed it.
+    /// Returns the issuer of this verifier whose checks a token has passed, and the key that signed the token.
     fn prover_of<'a>(&'a self, token: &'a VerifiedToken) -> Option<(&'a TrustedIssuer, &'a FoundKey)> {
         let (issuer, key) = token.proven_by()?;
         Some((self.issuers().find(|own| own.checks_the_same_as(issuer))?, key))

@@ -1,7 +1,8 @@
 //! Decides what a client gets (RFC 6749 §3.3, RFC 8707 §2): [`AuthenticatedClient`] → [`Grant`].
 
+mod audiences;
 mod hook;
-mod registered;
+mod scopes;
 
 use std::time::Duration;
 
@@ -9,13 +10,12 @@ use http::Extensions;
 use serde_json::{Map, Value};
 
 pub use self::hook::{GrantHook, GrantRefusal, HookFuture, PendingGrant};
-use self::registered::RegisteredAudiences;
 use super::request::{RequestedScopes, TokenRequest};
 use crate::audience::Audience;
 use crate::authorization_server::authenticate::AuthenticatedClient;
 use crate::authorization_server::error::{Fault, TokenError};
 use crate::deadline;
-use crate::registration::{ClientRules, shorten};
+use crate::registration::ClientRules;
 use crate::scope::Scopes;
 use crate::token_lifetime::TokenLifetime;
 
@@ -118,61 +118,5 @@ impl GrantPolicy {
         decided.map_err(TokenError::unavailable)?.map_err(|refusal| refusal.into_error(&pending.client))?;
         self.bound(&mut pending);
         Ok(Grant(pending))
-    }
-
-    /// Returns the audiences of the grant. By default these are not all audiences of the client, because a token for
-    /// one API must not be valid for another.
-    fn audiences(&self, client: &AuthenticatedClient, requested: &[Audience]) -> Result<Vec<Audience>, TokenError> {
-        if requested.is_empty() {
-            let default = self.rules.default_audience(client).ok_or_else(|| {
-                let (detail, may_name_one) = self.rules.why_no_default(client);
-                let fault = if may_name_one { Fault::NO_RESOURCE } else { Fault::NO_AUDIENCE };
-                TokenError::new(fault).of(client.id()).detailed(detail)
-            })?;
-            return Ok(vec![default.clone()]);
-        }
-        let mut granted = Vec::new();
-        let mut registered = RegisteredAudiences::new(&self.rules, client);
-        for resource in requested {
-            let Some(audience) = registered.find(resource) else {
-                let detail = self.rules.why_no_audience(client, resource);
-                return Err(TokenError::new(Fault::RESOURCE).of(client.id()).detailed(detail));
-            };
-            if !granted.contains(audience) {
-                granted.push(audience.clone());
-            }
-        }
-        Ok(granted)
-    }
-
-    fn scopes(
-        &self,
-        client: &AuthenticatedClient,
-        requested: Option<&Scopes>,
-        audiences: &[Audience],
-    ) -> Result<Scopes, TokenError> {
-        let Some(requested) = requested else {
-            let default = client.default_scopes().unwrap_or(&self.default_scopes).intersection(client.scopes());
-            return Ok(self.rules.scopes_at(&default, audiences));
-        };
-        if let Some(stray) = client.scopes().first_missing(requested) {
-            let detail = format!(
-                "the client is not allowed `{stray}`: its `scope` does not list it; to allow it, add it to the client with .scope(…)",
-                stray = shorten(stray)
-            );
-            return Err(TokenError::new(Fault::SCOPE).of(client.id()).detailed(detail));
-        }
-        let granted = self.rules.scopes_at(requested, audiences);
-        if granted.is_empty() {
-            let detail = self.rules.why_no_scope(requested, audiences);
-            return Err(TokenError::new(Fault::SCOPE).of(client.id()).detailed(detail));
-        }
-        Ok(granted)
-    }
-
-    /// Removes scopes that the server does not know, or that a resource does not allow, after the hook has run.
-    fn bound(&self, pending: &mut PendingGrant) {
-        let known = self.rules.known_scopes().unwrap_or(pending.client.scopes());
-        pending.scopes = self.rules.scopes_at(&pending.scopes.intersection(known), &pending.audiences);
     }
 }

@@ -34,8 +34,8 @@ const GENERATED: &str = "tcc_";
 /// The API keys that a [`BearerAuthLayer`](crate::BearerAuthLayer::api_keys) accepts in addition to tokens, until a date: for the
 /// migration of clients with static keys. A clone is the same set.
 ///
-/// 1. A key is kept as a digest. It must be random, with 128 bits or more, since anyone can find a key that can be guessed from
-///    its digest.
+/// 1. A key is kept as a digest. It must be random, with 128 bits or more, since a key that can be guessed can
+///    be found from its digest.
 /// 2. Wrong keys are counted by address. Beyond the [limit](Self::wrong_keys_per_minute) they get 429. The right key always
 ///    passes.
 /// 3. A key is never logged. The log, the events and the metrics name its client.

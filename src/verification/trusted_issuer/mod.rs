@@ -1,18 +1,23 @@
 //! [`TrustedIssuer`]: the checks of RFC 9068 §4 and RFC 8725 §3 for the tokens of one issuer.
 
+mod every_use;
+
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use super::claims::Claims;
-use super::jws::{Header, Jws, Presence, decode, is_access_token};
+use super::jws::{Header, Jws, Presence, decode};
+use super::token_type::is_access_token;
 use super::{InvalidToken, RefusedToken, TokenProfile, Unavailable, UnavailableKind, VerifiedToken, VerifyError};
 use crate::audience::Audience;
-use crate::clock::{Clock, UnixTime};
+use crate::clock::Clock;
+#[cfg(feature = "remote")]
+use crate::clock::UnixTime;
 use crate::issuer::Issuer;
-use crate::keys::{FoundKey, NoKey, TrustedKeys, VerifyingKey};
+use crate::keys::{FoundKey, NoKey, TrustedKeys};
 use crate::revocation::Revocations;
-use crate::timing::MAX_LEEWAY;
+use crate::timing::{DEFAULT_LEEWAY, MAX_LEEWAY};
 #[cfg(feature = "remote")]
 use crate::transport::FetchError;
 
@@ -61,7 +66,7 @@ impl Clone for LastHeader {
 
 impl TrustedIssuer {
     pub(super) fn new(issuer: Issuer, audience: Audience, keys: TrustedKeys, clock: Arc<dyn Clock>) -> Self {
-        let leeway = Duration::from_secs(5);
+        let leeway = DEFAULT_LEEWAY;
         let (revocations, profile, last_header) = (None, None, LastHeader::default());
         Self(Arc::new(Settings {
             #[cfg(feature = "remote")]
@@ -165,7 +170,7 @@ impl TrustedIssuer {
         self.accept(token, found, &payload).map_err(without_more_questions)
     }
 
-    /// Returns whether a token that one verified is valid for the other.
+    /// Returns whether both make the same checks, so that a token that one of them verified is valid for the other.
     pub(super) fn checks_the_same_as(&self, other: &Self) -> bool {
         let (one, other) = (&*self.0, &*other.0);
         std::ptr::eq(one, other)
@@ -236,21 +241,6 @@ impl TrustedIssuer {
             return Err(RefusedToken::header(InvalidToken::Type, &header.typ).into());
         }
         Ok(())
-    }
-
-    /// Checks again what can change between two uses of a proof: the trust in the key, and everything in
-    /// [`check`](Self::check).
-    pub(super) fn still_good(&self, claims: &Claims, found: &FoundKey) -> Result<(), VerifyError> {
-        self.0.keys.still_trust(found).map_err(|no_key| self.without_key(no_key, None))?;
-        self.check(claims, &found.key)
-    }
-
-    /// Returns the remaining lifetime of a token with these claims, leeway included.
-    pub(super) fn time_left(&self, claims: &Claims) -> Duration {
-        match claims.expires_at.to_system().duration_since(self.now()) {
-            Ok(left) => left.saturating_add(self.0.leeway),
-            Err(past) => self.0.leeway.saturating_sub(past.duration()),
-        }
     }
 
     /// Returns the payload of a JWS of any type (RFC 7515 §5.2) that a trusted, available key signed.
@@ -327,35 +317,6 @@ impl TrustedIssuer {
         let unavailable = Unavailable::new(kind).retry_after(retry_after).with_issuer(self.0.shared_issuer.clone());
         error.into_iter().fold(unavailable, |unavailable, error| unavailable.because(error))
     }
-
-    #[cold]
-    fn for_another_audience(&self, claims: &Claims) -> RefusedToken {
-        match &self.0.profile {
-            None => TokenProfile::default().for_another_audience(&self.0.audience, claims),
-            Some(profile) => profile.for_another_audience(&self.0.audience, claims),
-        }
-    }
-
-    /// Checks all that must hold at every use of a token: at its verification and at each later use of the proof. `key` is the
-    /// key that signed it; its [id](VerifyingKey::key_id) is a thumbprint, independent of the issuer's name for it.
-    fn check(&self, claims: &Claims, key: &VerifyingKey) -> Result<(), VerifyError> {
-        let Settings { issuer, audience, clock, leeway, revocations, profile, .. } = &*self.0;
-        if claims.issuer != *issuer.text() {
-            return Err(claims.of_another_issuer(issuer).into());
-        }
-        let is_for_us = match profile {
-            None => claims.audiences.contains(audience.text()),
-            Some(profile) => profile.is_for(audience, claims),
-        };
-        if !is_for_us {
-            return Err(self.for_another_audience(claims).into());
-        }
-        let now = UnixTime::now(&**clock);
-        in_its_time(claims, now, *leeway)
-            .map_err(|reason| out_of_time(reason, claims, now, *leeway, "`Verifier::leeway` sets how far it may be"))?;
-        let Some(revocations) = revocations else { return Ok(()) };
-        Ok(revocations.check(claims.named(key), &claims.cleared)?)
-    }
 }
 
 /// Turns [`UnavailableKind::NotAsked`] after a fetch into [`UnavailableKind::Keys`]: the key set changed between the fetch and the
@@ -368,43 +329,6 @@ fn without_more_questions(error: VerifyError) -> VerifyError {
         }
         error => error,
     }
-}
-
-pub(super) fn in_its_time(claims: &Claims, now: UnixTime, leeway: Duration) -> Result<(), InvalidToken> {
-    // In seconds, which saturate more cheaply than times do: this is on the path of every request.
-    let (now, leeway) = (now.as_secs(), leeway.as_secs());
-    // RFC 7519 §4.1.4: on or after `exp` is too late.
-    if now >= claims.expires_at.as_secs().saturating_add(leeway) {
-        return Err(InvalidToken::Expired);
-    }
-    let begin = claims.not_before.map_or(claims.issued_at, |not_before| not_before.max(claims.issued_at));
-    if begin.as_secs() > now.saturating_add(leeway) {
-        return Err(InvalidToken::NotYetValid);
-    }
-    Ok(())
-}
-
-/// Describes for the operator why a token is not [`in_its_time`]. `setting` names the setting of the leeway.
-#[cold]
-pub(super) fn out_of_time(
-    reason: InvalidToken,
-    claims: &Claims,
-    now: UnixTime,
-    leeway: Duration,
-    setting: &str,
-) -> RefusedToken {
-    let (claim, time) = match (reason, claims.not_before) {
-        (InvalidToken::Expired, _) => ("exp", claims.expires_at),
-        (_, Some(not_before)) if not_before > claims.issued_at => ("nbf", not_before),
-        _ => ("iat", claims.issued_at),
-    };
-    let (time, now, leeway) = (time.as_secs(), now.as_secs(), leeway.as_secs());
-    let (expected, side) = if time <= now { ("less than", "before") } else { ("at most", "after") };
-    let detail = format!(
-        "`{claim}` is {time}, {} s {side} now ({now}), expected {expected} {leeway} s {side} now; {setting}",
-        time.abs_diff(now)
-    );
-    RefusedToken::because(reason, detail)
 }
 
 impl fmt::Debug for TrustedIssuer {
