@@ -243,7 +243,7 @@ fn private_forms() -> Vec<Vec<u8>> {
     let hex = number.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     let mut forms = vec![number.to_vec(), hex.clone().into_bytes(), hex.to_uppercase().into_bytes()];
     // In PEM, the line ends within the number.
-    forms.push(lines[1][..24].as_bytes().to_vec());
+    forms.push(lines[1].as_bytes()[..24].to_vec());
     // In base64, the bytes around the number decide about its first and its last character.
     for shift in 0..3 {
         let encoded = STANDARD.encode([&vec![0; shift], number].concat());

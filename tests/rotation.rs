@@ -195,8 +195,8 @@ impl Site {
         }
         if below(2) == 0 {
             let verifier = &remote[below(remote.len())];
-            let verified = verifier.verify(&token).await.map(drop).map_err(Failure::from);
-            self.count(verified, usize::MAX, &self.counts.verified_remotely, &token);
+            let result = verifier.verify(&token).await.map(drop).map_err(Failure::from);
+            self.count(result, usize::MAX, &self.counts.verified_remotely, &token);
         } else if let Some(replica) = self.any() {
             self.count(replica.verify(&token).await, replica.number, &self.counts.verified, &token);
         }

@@ -309,16 +309,18 @@ impl Drop for Process {
     }
 }
 
+type Shared = State<Arc<(Parts, String)>>;
+
 /// Serves a replica in a process of its own, until the process that started it ends.
 pub(crate) async fn serve() {
     let variable = |name: &str| {
-        std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: another test of this file starts this one"))
+        std::env::var(name)
+            .unwrap_or_else(|_| panic!("{name} is not set: another test of this file starts this process"))
     };
     let millis = |name: &str| Duration::from_millis(variable(name).parse().unwrap());
     let (url, secret) = (variable(STORE), variable(CLIENT_SECRET));
     let form = Form { lease: millis(LEASE), every: millis(EVERY), ..Form::short() };
     let parts = Arc::new((Parts::start(&url, &secret, form).await, secret));
-    type Shared = State<Arc<(Parts, String)>>;
     let document = async |State(parts): Shared, uri: Uri| {
         let (head, body) = parts.0.document(uri.path()).await.into_parts();
         (head.status, head.headers, body)

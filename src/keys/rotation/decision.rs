@@ -56,7 +56,7 @@ pub(super) fn why_contested(own: &RingState, loaded: &Loaded, name: &str) -> Opt
     ))
 }
 
-/// Returns whether another replica may have made a change that this one lacks.
+/// Returns whether another replica may have made a change that this replica lacks.
 pub(super) fn is_behind(local: &Local, loaded: &Loaded) -> bool {
     let own = local.applied.as_ref().map_or(0, |applied| applied.state.version);
     local.is_divided() || loaded.stored.version > own || loaded.highest_version() > own
@@ -66,7 +66,8 @@ pub(super) fn is_behind(local: &Local, loaded: &Loaded) -> bool {
 pub(super) fn refuse_altered(local: &Local, loaded: &Loaded) -> Result<(), KeyRingError> {
     let altered = local.applied.as_ref().filter(|applied| !applied.problems.is_empty());
     let altered = altered.map(|applied| applied.problems.join("; "));
-    let reason = why_restored(local, loaded).or(local.contested.clone()).or(altered).or(local.not_applied.clone());
+    let not_applied = local.not_applied.as_ref().map(|ring| ring.reason.clone());
+    let reason = why_restored(local, loaded).or(local.contested.clone()).or(altered).or(not_applied);
     reason.map_or(Ok(()), |reason| Err(KeyRingError::Refused(reason)))
 }
 

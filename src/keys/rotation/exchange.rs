@@ -4,7 +4,7 @@ use super::KeyRingError;
 use super::decision::{is_behind, lagging, shown, why_contested, why_foreign, why_restored};
 use super::document::{self, Opened};
 use super::history::Relation;
-use super::keeper::{Applied, Keeper, Local};
+use super::keeper::{Applied, Keeper, Local, NotApplied, Phase};
 use super::lifecycle::{KeyState, RingState, Step, millis};
 use super::peers::Loaded;
 use super::status::{RingStatus, millis_of};
@@ -18,7 +18,7 @@ impl Keeper {
     /// Reads and applies the stored ring, and reports in the lease what this replica has. Afterwards it has what the store had
     /// while the lease was already there, so no step since then was taken without this replica.
     pub(super) async fn sync(&self, local: &mut Local) -> Result<Loaded, KeyRingError> {
-        if local.has_left {
+        if local.phase == Phase::Left {
             return Err(KeyRingError::Left);
         }
         loop {
@@ -35,7 +35,7 @@ impl Keeper {
             let is_due =
                 !is_known || local.announced.is_none_or(|at| requested_at.since(at) >= self.settings.lease / 6);
             if !local.accepts_stored && is_behind(local, &loaded) {
-                // Another replica may have distrusted a key that this one still uses. Its lease ends, and then it answers 503.
+                // Another replica may have distrusted a key that this replica uses. The lease ends, and then it answers 503.
                 if local.is_divided() && is_due {
                     // The others must know that they lack changes, and `accept_stored` must know of this version.
                     self.announce(local, requested_at).await?;
@@ -87,7 +87,7 @@ impl Keeper {
 
     /// Notes whether another live replica has changes that the stored ring lacks.
     fn note_contest(&self, local: &mut Local, loaded: &Loaded) -> Result<(), KeyRingError> {
-        let is_followed = !local.accepts_stored && !local.is_foreign;
+        let is_followed = !local.accepts_stored && local.not_applied.is_none();
         let state = local.applied.as_ref().map(|applied| &applied.state);
         let state = state.filter(|state| is_followed && state.version == loaded.stored.version);
         let reason = state.and_then(|state| why_contested(state, loaded, &self.replica));
@@ -99,7 +99,7 @@ impl Keeper {
         };
         self.refused(local, &reason);
         local.contested = Some(reason.clone());
-        if local.is_open { Ok(()) } else { Err(KeyRingError::Refused(reason)) }
+        if local.phase == Phase::Open { Ok(()) } else { Err(KeyRingError::Refused(reason)) }
     }
 
     pub(super) fn leave_cut_off(&self, local: &Local) {
@@ -114,24 +114,23 @@ impl Keeper {
         let (stored, applied) = (&loaded.stored, local.applied.as_ref());
         if let Some(reason) = why_restored(local, loaded) {
             self.refused(local, &reason);
-            (local.is_foreign, local.not_applied) = (false, None);
+            local.not_applied = None;
             // A replica without a ring cannot know which changes were lost.
             return if local.applied.is_some() { Ok(()) } else { Err(KeyRingError::Refused(reason)) };
         }
         let digest = sha256(stored.document.as_bytes());
-        if stored.version == 0 || applied.is_some_and(|applied| applied.digest == digest) {
+        let is_current = |own: &Applied| own.digest == digest && own.state.version == stored.version;
+        if stored.version == 0 || applied.is_some_and(is_current) {
             // It could not be read in the meantime, and is again what it was.
-            local.is_foreign = false;
             if local.not_applied.take().is_some() {
                 local.refused = None;
             }
             return Ok(());
         }
-        let is_refused = local.not_applied.is_some() && local.not_applied_digest == Some(digest);
+        let is_refused = local.not_applied.as_ref().is_some_and(|ring| ring.digest == digest);
         if is_refused && applied.is_some() && !local.accepts_stored {
             return Ok(());
         }
-        local.not_applied_digest = Some(digest);
         let mut private = applied.map(|applied| applied.private.clone()).unwrap_or_default();
         private.extend(self.settings.external.iter().map(|(key_id, key)| (key_id.clone(), key.clone())));
         let (name, by) = (&self.settings.name, &self.settings.key_encryption_key);
@@ -143,7 +142,7 @@ impl Keeper {
             Ok(opened) => opened,
             Err(error) => {
                 self.refused(local, &error.to_string());
-                (local.is_foreign, local.not_applied) = (false, Some(error.to_string()));
+                local.not_applied = Some(NotApplied { reason: error.to_string(), digest, is_foreign: false });
                 return if local.applied.is_some() { Ok(()) } else { Err(error.into()) };
             }
         };
@@ -152,11 +151,11 @@ impl Keeper {
             // The history of an altered list is not known.
             let reason = if opened.is_listed { reason } else { opened.problems.join("; ") };
             self.refused(local, &reason);
-            (local.is_foreign, local.not_applied) = (opened.is_listed, Some(reason));
+            local.not_applied = Some(NotApplied { reason, digest, is_foreign: opened.is_listed });
             return Ok(());
         }
         let unsaved = keep_changes(local, &mut opened, millis_of(stored.now));
-        (local.is_foreign, local.not_applied) = (false, None);
+        local.not_applied = None;
         if opened.problems.is_empty() {
             local.refused = None;
         } else {
@@ -239,7 +238,8 @@ impl Keeper {
         let Some(applied) = &local.applied else { return };
         let state = &applied.state;
         let lagging = lagging(&loaded.peers, &self.replica, state.version);
-        let problems = applied.problems.iter().chain(&local.not_applied).chain(&local.contested).cloned().collect();
+        let not_applied = local.not_applied.iter().map(|ring| &ring.reason);
+        let problems = applied.problems.iter().chain(not_applied).chain(&local.contested).cloned().collect();
         let status = RingStatus::of(state, self.settings.every.map(millis), lagging, problems);
         metrics::key_ring(status.signing().map(|key| key.since), status.next_step, status.lagging.len());
         *self.status() = status;

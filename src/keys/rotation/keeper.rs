@@ -48,11 +48,7 @@ pub(super) struct Local {
     /// The last reason why the stored ring was refused, so that it is reported once.
     pub(super) refused: Option<String>,
     /// The reason why the stored ring is not that of this replica now: it cannot be read, or it lacks changes.
-    pub(super) not_applied: Option<String>,
-    /// The digest of that ring, so that it is not read again and again.
-    pub(super) not_applied_digest: Option<[u8; 32]>,
-    /// Whether it lacks changes of this replica, although its version is not lower.
-    pub(super) is_foreign: bool,
+    pub(super) not_applied: Option<NotApplied>,
     /// The reason why the ring of this replica, which is the stored one, lacks changes of another live replica.
     pub(super) contested: Option<String>,
     /// When the lease in the store was last renewed.
@@ -61,15 +57,32 @@ pub(super) struct Local {
     pub(super) overridden: Option<Head>,
     /// The replica whose lease is not authentic, so that it is reported once.
     pub(super) unauthentic: Option<String>,
-    /// Whether the ring was opened. Before, a reason to stop is an error.
-    pub(super) is_open: bool,
-    pub(super) has_left: bool,
+    pub(super) phase: Phase,
+}
+
+/// A stored ring that is not that of this replica.
+pub(super) struct NotApplied {
+    pub(super) reason: String,
+    /// Its digest, so that it is not read again and again.
+    pub(super) digest: [u8; 32],
+    /// Whether it lacks changes of this replica, although its version is not lower.
+    pub(super) is_foreign: bool,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The ring is not open yet: a reason to stop is an error.
+    #[default]
+    Opening,
+    Open,
+    /// The replica has left the ring.
+    Left,
 }
 
 impl Local {
     /// Returns whether live replicas have rings of which neither has all changes.
     pub(super) fn is_divided(&self) -> bool {
-        self.is_foreign || self.contested.is_some()
+        self.contested.is_some() || self.not_applied.as_ref().is_some_and(|ring| ring.is_foreign)
     }
 }
 
@@ -167,7 +180,7 @@ impl Keeper {
             self.refresh().await?;
             let mut local = self.local.lock().await;
             if local.applied.is_some() {
-                local.is_open = true;
+                local.phase = Phase::Open;
                 return Ok(());
             }
         }
@@ -176,7 +189,7 @@ impl Keeper {
 
     pub(super) async fn leave(&self) -> Result<(), KeyRingError> {
         let mut local = self.local.lock().await;
-        local.has_left = true;
+        local.phase = Phase::Left;
         if let Some(task) = self.task.get() {
             task.abort();
         }

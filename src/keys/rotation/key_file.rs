@@ -160,7 +160,7 @@ impl KeyFileBuilder {
         Ok(KeyFile { ring, inner: Arc::new(Inner { settings: self, state: Mutex::new(loaded) }) })
     }
 
-    /// Reads the keys in the folder, and creates one if there is none.
+    /// Reads the keys in the folder. If it has no key, creates one.
     fn folder(&self) -> Result<Vec<Found>, KeyError> {
         let found = key_folder::read(&self.path, self.algorithm)?;
         if !found.is_empty() {
@@ -231,6 +231,7 @@ impl KeyFile {
     /// # Panics
     ///
     /// Outside a Tokio runtime.
+    #[expect(clippy::must_use_candidate, reason = "the task goes on without its handle")]
     pub fn watch(&self, interval: Duration) -> JoinHandle<()> {
         let (inner, ring) = (self.inner.clone(), self.ring.downgrade());
         tokio::spawn(async move {

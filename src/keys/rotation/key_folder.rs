@@ -40,15 +40,15 @@ pub(super) fn read(folder: &Path, algorithm: Option<Algorithm>) -> Result<Vec<Fo
     Ok(found)
 }
 
-/// Returns the files of keys. Hidden and temporary files are none: tools write them first, and then rename them.
+/// Returns the files of keys. Hidden and temporary files do not count: tools write them first, and then rename them.
 fn paths(folder: &Path) -> Result<Vec<PathBuf>, KeyError> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(|error| failed(folder, &error))? {
         let entry = entry.map_err(|error| failed(folder, &error))?;
-        let name = entry.file_name();
-        let is_key = name.to_str().is_some_and(|name| name.ends_with(".pem") && !name.starts_with('.'));
-        if is_key {
-            paths.push(entry.path());
+        let path = entry.path();
+        let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        if !is_hidden && path.extension().is_some_and(|extension| extension == "pem") {
+            paths.push(path);
         }
         if paths.len() > MAX_FILES {
             return Err(KeyError::new(format!(

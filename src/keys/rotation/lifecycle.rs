@@ -84,7 +84,7 @@ impl KeyEntry {
 #[derive(Clone, Debug)]
 pub(super) struct RingState {
     pub(super) version: u64,
-    /// The versions that this one descends from.
+    /// The earlier versions whose changes it has.
     pub(super) history: History,
     pub(super) waits: Waits,
     /// The algorithm of the keys that are generated.

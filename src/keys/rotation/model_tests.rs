@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};
 
+use super::history::Relation;
 use super::lifecycle::{KeyState, RingState, Waits};
 use crate::keys::{Algorithm, SigningKey, VerifyingKey};
 
@@ -210,6 +211,11 @@ impl Model {
         if !self.replicas[number].runs || self.replicas[number].is_cut || loss == Loss::Everything {
             return;
         }
+        let stored = &self.stored;
+        let relation = |has: &RingState| stored.history.relation(stored.version, &has.head());
+        if self.replicas[number].has.as_ref().map(relation) == Some(Relation::Foreign) {
+            self.violation = Some(format!("replica {number} would refuse version {} of its own ring", stored.version));
+        }
         let was_usable = self.is_usable(number);
         if !(self.removed.catch_up && !was_usable && self.replicas[number].has.is_some()) {
             self.replicas[number].has = Some(self.stored.clone());
@@ -283,6 +289,7 @@ impl Model {
         self.rotations += usize::from(signing(&state) != signing(&self.stored));
         self.check_steps(&state);
         self.created = created;
+        state.history = self.stored.history.next(self.stored.version).unwrap();
         state.version += 1;
         if loss == Loss::Answer {
             self.stored = state;

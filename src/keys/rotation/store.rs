@@ -75,7 +75,7 @@ pub struct Replica {
     pub name: String,
     /// The version of the ring that it publishes.
     pub version: u64,
-    /// Authenticates the name and the version. A store keeps it as it is: up to 256 ASCII characters without spaces.
+    /// Authenticates the name and the version. A store does not change it: up to 256 ASCII characters without spaces.
     pub proof: String,
 }
 

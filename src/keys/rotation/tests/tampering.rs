@@ -89,10 +89,15 @@ async fn a_ring_that_cannot_be_read_for_a_moment_does_not_prevent_a_distrust_aft
     let one = site.replica().await;
     let signs = signing(&one);
     let stored = site.store.load_ring("default").await.unwrap();
-    site.store.overwrite("default", stored.version, "{}");
-    site.pass(2 * SECOND).await;
-    assert!(one.status().problems[0].contains("not readable"), "{:?}", one.status());
-    assert!(matches!(one.distrust(&signs).await, Err(KeyRingError::Refused(_))), "nothing is written over it");
+    for (version, document, problem) in [
+        (stored.version, "{}", "not readable"),
+        (stored.version + 1, stored.document.as_str(), "but is stored as version"),
+    ] {
+        site.store.overwrite("default", version, document);
+        site.pass(2 * SECOND).await;
+        assert!(one.status().problems[0].contains(problem), "{:?}", one.status());
+        assert!(matches!(one.distrust(&signs).await, Err(KeyRingError::Refused(_))), "nothing is written over it");
+    }
     site.store.overwrite("default", stored.version, &stored.document);
     site.pass(2 * SECOND).await;
     assert!(one.status().problems.is_empty(), "{:?}", one.status());
@@ -125,13 +130,14 @@ impl Restored {
         site.pass(SECOND).await;
         let known = one.status().version;
 
-        links.iter().for_each(|link| link.is_cut.store(true, Ordering::SeqCst));
+        let cut = |is_cut| links.each_ref().map(|link| link.is_cut.store(is_cut, Ordering::SeqCst));
+        cut(true);
         site.store.overwrite("default", backup.version, &backup.document);
         site.store.forget_replicas("default");
         let stranger = site.replica().await;
         stranger.publish(SigningKey::generate(Algorithm::ES256).unwrap()).await.unwrap();
         change_until(&stranger, known.cast_signed().saturating_add(versions_ahead).cast_unsigned()).await;
-        links.iter().for_each(|link| link.is_cut.store(false, Ordering::SeqCst));
+        cut(false);
         site.pass(2 * SECOND).await;
         Self { site, one, other, stranger, leaked, received }
     }
