@@ -215,7 +215,7 @@ fn audience_report(tool: &Tool) {
     assert!(tool.lines(&["audience-report"]).is_empty());
 }
 
-/// What is wrong with an assertion, for a person and for a script.
+/// The diagnosis of an assertion, for a person and for a script.
 fn doctor(tool: &Tool) {
     let folder = TempDir::new().unwrap();
     let file = |name: &str, content: &str| {

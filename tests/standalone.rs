@@ -258,6 +258,13 @@ fn a_bad_file_is_refused_with_its_line_and_how_to_fix_it() {
         ("public-url", "\n\n[keys]", "\npublic_url = \"auth\"\n[keys]", 2, "such as https://"),
         ("path", "[keys]", "[paths]\ntoken = \"token\"\n[keys]", 4, "must begin with a slash"),
         ("path-twice", "[keys]", "[paths]\ntoken = \"/t\"\njwks = \"/t\"\n[keys]", 3, "a path of its own"),
+        (
+            "skew",
+            "[[clients]]",
+            "[assertions]\nclock_skew_seconds = 9\n\n[[clients]]",
+            12,
+            "ClientAssertions::clock_skew",
+        ),
         ("limit", "[keys]", "[limits]\nbody_bytes = -1\n[keys]", 4, "integer `-1`"),
         ("no-connections", "[keys]", "[limits]\nconnections = 0\n[keys]", 4, "nonzero"),
         ("no-key", "generate = \"ES256\"", "", 3, "generate = \"ES256\""),
@@ -572,6 +579,11 @@ fn a_bad_variable_is_rejected_by_its_name() {
         ("TCC_REPORT", "1", "there is no such setting"),
         ("TCC_ISSUER", "auth.example.test", "https://"),
         ("TCC_TOKENS_LIFETIME_SECONDS", "0", "365 days"),
+        ("TCC_ASSERTIONS_CLOCK_SKEW_SECONDS", "short", "a whole number"),
+        ("TCC_ASSERTIONS_MAX_LIFETIME_SECONDS", "long", "a whole number"),
+        ("TCC_ASSERTIONS_ALGORITHMS", "HS256", "is not an algorithm"),
+        ("TCC_ASSERTIONS_CLIENT_KEY_URLS", "some", "is not one of off"),
+        ("TCC_ASSERTIONS_CLIENT_SECRET_JWT", "yes", "true or false"),
         ("TCC_KEYS_GENERATE", "", "there is no key"),
     ] {
         let said = refusal(&variable.to_lowercase(), GOOD, &[(variable, value)]);

@@ -144,7 +144,7 @@ impl AuthorizationServer {
         })
     }
 
-    /// Checks a client assertion against each rule of this server, for an operator who wants to know why it is refused. `client` is
+    /// Checks a client assertion against each rule of this server, so that an operator learns why it is refused. `client` is
     /// the client that it should be from; by default, it is the `sub` of the assertion.
     ///
     /// Nothing is recorded, so an assertion that passes can still be used. The keys at the URL of a client are not fetched, and

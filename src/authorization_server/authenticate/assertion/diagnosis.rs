@@ -1,4 +1,4 @@
-//! [`CheckedRule`]: the result of one rule for an assertion, for an operator who wants to know why it is refused.
+//! [`CheckedRule`]: the result of one rule for an assertion, so that an operator learns why it is refused.
 //!
 //! The rules are those of the server, from the same functions. The server stops at the first rule that an assertion breaks; here,
 //! every rule is checked that can be.

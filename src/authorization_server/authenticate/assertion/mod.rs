@@ -141,7 +141,7 @@ impl AssertionAuthenticator {
         settings: ClientAssertions,
         context: AssertionContext<'_>,
     ) -> Result<Self, ConfigError> {
-        settings.check().map_err(ConfigError::Limits)?;
+        settings.check().map_err(|why| ConfigError::Assertions(why.to_owned()))?;
         let AssertionContext { issuer, token_endpoint, clients, store_timeout, clock, random, audit } = context;
         let ClientAssertions { log, max_lifetime, clock_skew, algorithms, platforms, trust_domains, key_urls, .. } =
             settings;
