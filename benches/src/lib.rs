@@ -2,6 +2,7 @@
 //! unavoidable.
 
 pub mod assertions;
+pub mod attached;
 pub mod bare;
 pub mod caller;
 #[cfg(feature = "calling-peers")]

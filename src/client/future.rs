@@ -44,14 +44,15 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State<F, A, B> {
+        // What is rare is boxed, so that the future is small to move.
         /// There was no token that could be reused.
-        Waiting { token: TokenFuture, request: Option<Request<B>> },
+        Waiting { token: TokenFuture, request: Option<Box<Request<B>>> },
         /// The inner service has the request.
         Calling { #[pin] answer: F, token: AccessToken },
         /// The token did not suffice, and another one is on its way. If none comes, the answer is the one that said so.
-        Renewing { token: TokenFuture, refused: AccessToken, answer: Option<A> },
+        Renewing { token: TokenFuture, refused: AccessToken, answer: Option<Box<A>> },
         /// The inner service is about to get the request once more.
-        Repeating { request: Option<Request<B>>, token: AccessToken },
+        Repeating { request: Option<Box<Request<B>>>, token: AccessToken },
         Failed { error: Option<CallError> },
     }
 }
@@ -73,7 +74,7 @@ where
         source: Option<Arc<dyn TokenSource>>,
         repeat: R,
     ) -> Self {
-        let state = State::Waiting { token, request: Some(request) };
+        let state = State::Waiting { token, request: Some(Box::new(request)) };
         let (service, repeat) = (Some(service), Some(repeat));
         Self { state, service, source, saved: None, repeat, is_repetition: false, was_refused: false }
     }
@@ -123,7 +124,7 @@ where
                         Err(error) => return Poll::Ready(Err(error.into())),
                     };
                     let repeat = this.repeat.as_ref().expect(COMPLETED);
-                    let (mut request, saved) = save(request, repeat);
+                    let (mut request, saved) = save(*request, repeat);
                     *this.saved = saved.filter(|_| !*this.is_repetition);
                     token.authorize(request.headers_mut());
                     let answer = this.service.as_mut().expect(COMPLETED).call(request);
@@ -171,9 +172,9 @@ where
                     match next {
                         Next::GiveUp => return Poll::Ready(Ok(answer)),
                         Next::Renew(new) => {
-                            State::Renewing { token: new, refused: token.clone(), answer: Some(answer) }
+                            State::Renewing { token: new, refused: token.clone(), answer: Some(Box::new(answer)) }
                         }
-                        Next::Repeat(request, token) => State::Repeating { request: Some(request), token },
+                        Next::Repeat(request, token) => State::Repeating { request: Some(Box::new(request)), token },
                     }
                 }
                 StateProjection::Renewing { token, refused, answer } => {
@@ -183,9 +184,9 @@ where
                     let request = saved.and_then(|saved| saved.restore(this.repeat.as_ref().expect(COMPLETED)));
                     match (token, request) {
                         (Ok(token), Some(request)) if token != *refused => {
-                            State::Repeating { request: Some(request), token }
+                            State::Repeating { request: Some(Box::new(request)), token }
                         }
-                        _ => return Poll::Ready(Ok(answer)),
+                        _ => return Poll::Ready(Ok(*answer)),
                     }
                 }
                 StateProjection::Repeating { request, token } => {
@@ -201,7 +202,7 @@ where
                     } else {
                         token.authorize(request.headers_mut());
                         let token = token.clone();
-                        State::Calling { answer: service.call(request), token }
+                        State::Calling { answer: service.call(*request), token }
                     }
                 }
             };

@@ -1,15 +1,16 @@
 //! [`SavedRequest`]: what it takes to send a request once more.
 
+use http::uri::{Authority, PathAndQuery};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 use super::repeat::RepeatBody;
 
-/// A request with its headers in one piece of memory: to clone each of them would take an allocation each.
+/// A request with its URI and headers in one piece of memory: to clone each of them would take an allocation or a shared counter
+/// each.
 pub(super) struct SavedRequest<K> {
     method: Method,
-    uri: Uri,
     version: Version,
-    headers: PackedHeaders,
+    head: PackedHead,
     extensions: Extensions,
     body: K,
 }
@@ -26,9 +27,8 @@ pub(super) fn save<B, R: RepeatBody<B>>(
     let (body, kept) = repeat.keep(body);
     let saved = SavedRequest {
         method: head.method.clone(),
-        uri: head.uri.clone(),
         version: head.version,
-        headers: PackedHeaders::new(&head.headers),
+        head: PackedHead::new(&head.uri, &head.headers),
         extensions: head.extensions.clone(),
         body: kept,
     };
@@ -38,41 +38,59 @@ pub(super) fn save<B, R: RepeatBody<B>>(
 impl<K> SavedRequest<K> {
     /// Makes the request once more, if its body allows it.
     pub(super) fn restore<B, R: RepeatBody<B, Kept = K>>(self, repeat: &R) -> Option<Request<B>> {
-        let Self { method, uri, version, headers, extensions, body } = self;
+        let Self { method, version, head, extensions, body } = self;
         let mut request = Request::new(repeat.restore(body)?);
         *request.method_mut() = method;
-        *request.uri_mut() = uri;
         *request.version_mut() = version;
         *request.extensions_mut() = extensions;
-        headers.unpack(request.headers_mut())?;
+        *request.uri_mut() = head.unpack(request.headers_mut())?;
         Some(request)
     }
 }
 
-/// The headers of a request, one after the other.
-struct PackedHeaders(Vec<u8>);
+/// The URI of a request and its headers, one after the other.
+struct PackedHead {
+    bytes: Vec<u8>,
+    /// The length of the URI, which is first.
+    uri: usize,
+}
 
 /// The length of a name, the length of a value, and whether the value is sensitive.
 const PREFIX: usize = 2 * size_of::<u32>() + 1;
 
-impl PackedHeaders {
-    fn new(headers: &HeaderMap) -> Self {
-        let length = headers.iter().map(|(name, value)| PREFIX + name.as_str().len() + value.len()).sum();
-        let mut packed = Vec::with_capacity(length);
-        for (name, value) in headers {
-            // A header of 4 GiB would be cut off here, and refused when it is unpacked.
-            packed.extend_from_slice(&u32::try_from(name.as_str().len()).unwrap_or(u32::MAX).to_ne_bytes());
-            packed.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_ne_bytes());
-            packed.push(u8::from(value.is_sensitive()));
-            packed.extend_from_slice(name.as_str().as_bytes());
-            packed.extend_from_slice(value.as_bytes());
+impl PackedHead {
+    fn new(uri: &Uri, headers: &HeaderMap) -> Self {
+        let (scheme, separator) = match uri.scheme_str() {
+            None => ("", ""),
+            Some("https") => ("https://", ""),
+            Some(scheme) => (scheme, "://"),
+        };
+        let authority = uri.authority().map_or("", Authority::as_str);
+        let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
+        let uri = scheme.len() + separator.len() + authority.len() + path.len();
+        let length: usize = headers.iter().map(|(name, value)| PREFIX + name.as_str().len() + value.len()).sum();
+        let mut packed = Vec::with_capacity(uri + length);
+        for part in [scheme, separator, authority, path] {
+            if !part.is_empty() {
+                packed.extend_from_slice(part.as_bytes());
+            }
         }
-        Self(packed)
+        for (name, value) in headers {
+            let (name, value_bytes) = (name.as_str().as_bytes(), value.as_bytes());
+            // A header of 4 GiB would be cut off here, and refused when it is unpacked.
+            let [a, b, c, d] = u32::try_from(name.len()).unwrap_or(u32::MAX).to_ne_bytes();
+            let [e, f, g, h] = u32::try_from(value_bytes.len()).unwrap_or(u32::MAX).to_ne_bytes();
+            packed.extend_from_slice(&[a, b, c, d, e, f, g, h, u8::from(value.is_sensitive())]);
+            packed.extend_from_slice(name);
+            packed.extend_from_slice(value_bytes);
+        }
+        Self { bytes: packed, uri }
     }
 
-    /// Adds the headers to a map; `None` if one of them cannot be made again.
-    fn unpack(&self, headers: &mut HeaderMap) -> Option<()> {
-        let mut rest = self.0.as_slice();
+    /// Adds the headers to a map, and returns the URI; `None` if one of them cannot be made again.
+    fn unpack(&self, headers: &mut HeaderMap) -> Option<Uri> {
+        let mut rest = self.bytes.as_slice();
+        let uri = Uri::try_from(split(&mut rest, self.uri)?).ok()?;
         while !rest.is_empty() {
             let name_length = u32::from_ne_bytes(*split(&mut rest, 4)?.first_chunk()?);
             let value_length = u32::from_ne_bytes(*split(&mut rest, 4)?.first_chunk()?);
@@ -82,7 +100,7 @@ impl PackedHeaders {
             value.set_sensitive(is_sensitive);
             headers.append(name, value);
         }
-        Some(())
+        Some(uri)
     }
 }
 
@@ -95,10 +113,29 @@ fn split<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderName, HeaderValue};
+    use http::{HeaderMap, HeaderName, HeaderValue, Uri};
     use proptest::prelude::*;
 
-    use super::PackedHeaders;
+    use super::PackedHead;
+
+    #[test]
+    fn a_uri_of_each_form_is_unpacked_as_it_was() {
+        for text in [
+            "https://api.example.com/invoices?page=2&q=%20",
+            "https://user@API.example.com:8443",
+            "http://[::1]:3000/",
+            "/package.Service/Method",
+            "/?q",
+            "api.example.com:443",
+            "*",
+            "urn-like://host/",
+        ] {
+            let uri: Uri = text.parse().unwrap();
+            let unpacked = PackedHead::new(&uri, &HeaderMap::new()).unpack(&mut HeaderMap::new()).unwrap();
+            assert_eq!(unpacked, uri);
+            assert_eq!(unpacked.to_string(), uri.to_string());
+        }
+    }
 
     proptest! {
         #[test]
@@ -112,7 +149,7 @@ mod tests {
                 map.append(name.parse::<HeaderName>().unwrap(), value);
             }
             let mut unpacked = HeaderMap::new();
-            PackedHeaders::new(&map).unpack(&mut unpacked).unwrap();
+            PackedHead::new(&Uri::from_static("/a"), &map).unpack(&mut unpacked).unwrap();
             prop_assert_eq!(&unpacked, &map);
             prop_assert_eq!(format!("{unpacked:?}"), format!("{map:?}"), "which values are sensitive");
         }

@@ -4,46 +4,24 @@
 //! Run `cargo run --release --bin calling --features calling-peers`. Prints rows of tab-separated figures.
 
 use std::convert::Infallible;
-use std::future::{Ready, ready};
-use std::hint::black_box;
+use std::future::Ready;
 use std::sync::{Arc, Barrier, Mutex};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use benches::attached::{Inner, call, request, source};
 use benches::calling_peers::{Aliri, Huskarl};
-use benches::measure::{Figure, Work, interleaved, now, thread_time};
-use bytes::Bytes;
+use benches::measure::{Figure, Work, interleaved, thread_time};
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request, Response};
-use http_body_util::Full;
-use tower::{Layer as _, Service, service_fn};
-use tower_client_credentials::client::{CachedTokenSource, SecretSource};
-use tower_client_credentials::{ClientCredentials, ClientCredentialsLayer};
+use tower::{Layer as _, Service};
+use tower_client_credentials::ClientCredentialsLayer;
 
 const API: &str = "https://api.example.com";
 const TIME: Duration = Duration::from_millis(1_500);
 const THREADS: usize = 8;
 const CALLS: u32 = 200_000;
-
-/// An inner service with almost no cost.
-#[derive(Clone)]
-struct Inner;
-
-impl Service<Request<()>> for Inner {
-    type Response = Response<()>;
-    type Error = Infallible;
-    type Future = Ready<Result<Response<()>, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<()>) -> Self::Future {
-        black_box(request.headers().get(AUTHORIZATION));
-        ready(Ok(Response::new(())))
-    }
-}
 
 /// Go's `oauth2.ReuseTokenSource` and `Transport`: one lock for all callers. The lifetime is checked under it, and the header is built for each request.
 #[derive(Clone)]
@@ -150,31 +128,6 @@ fn main() {
             eight / one
         );
     }
-}
-
-async fn source(token: &str) -> CachedTokenSource {
-    let answer = format!(r#"{{"access_token": "{token}", "token_type": "Bearer", "expires_in": 36000}}"#);
-    let issuer = service_fn(move |_: Request<Full<Bytes>>| {
-        ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(answer.clone()))))
-    });
-    let source = ClientCredentials::new("https://auth.example.com", "billing", SecretSource::from_value("secret"))
-        .token_endpoint("https://auth.example.com/token")
-        .http_service(issuer)
-        .build()
-        .expect("the settings");
-    source.token().await.expect("a token");
-    source
-}
-
-fn request() -> Request<()> {
-    Request::get(format!("{API}/invoices")).header("accept", "application/json").body(()).expect("a request")
-}
-
-fn call<S>(service: &mut S, request: Request<()>)
-where
-    S: Service<Request<()>, Error: std::fmt::Debug>,
-{
-    black_box(now(service.call(request)).expect("an answer"));
 }
 
 fn work<'a, S>(mut service: S) -> Work<'a>

@@ -9,6 +9,7 @@ use std::hint::black_box;
 use axum::Router;
 use axum::routing::{MethodRouter, get};
 use benches::assertions::Signing;
+use benches::attached;
 use benches::bare::Bare;
 use benches::measure::now;
 use benches::subject::{API, Body, Empty, Subject, basic, bearer, handler, plain};
@@ -67,6 +68,7 @@ fn main() {
     let scopes = "invoices:read invoices:write orders:read orders:write";
     count("four scopes, parsed", ALL, || (), |()| scopes.parse::<Scopes>().unwrap());
     passing(&subject);
+    attaching();
     // These two come last, because after a hundred of them in a minute the response changes.
     let wrong = ClientSecret::generate().unwrap();
     count("wrong secret", ALL, || basic("client-1", wrong.expose()), |request| subject.ask(request));
@@ -89,6 +91,17 @@ fn passing(subject: &Subject) {
     let seen = "protected route, seen before, in axum";
     route(seen, empty, || bearer(&subject.token), axum(invoices().layer(protect.clone())));
     route("protected route, no token", ALL, plain, protect.layer(handler()));
+}
+
+/// The layer of the client role around a service, and the service alone.
+fn attaching() {
+    let layer = attached::layer();
+    let (base, calls) = ("call without a token", attached::request);
+    count(base, "", calls, |request| attached::call(&mut attached::Inner, request));
+    let mut once = layer.clone().without_repeat().layer(attached::Inner);
+    count("token attached, without repetition", base, calls, |request| attached::call(&mut once, request));
+    let mut twice = layer.layer(attached::Inner);
+    count("token attached", base, calls, |request| attached::call(&mut twice, request));
 }
 
 fn route<S, R>(name: &str, base: &str, request: impl Fn() -> Request<Body>, mut service: S)
