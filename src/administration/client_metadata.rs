@@ -228,6 +228,7 @@ pub(super) fn credential(element: Value, registered: &[Value]) -> Result<Value, 
     };
     refuse_unknown(element.keys(), |name| OF_CREDENTIAL.contains(&name) || name == "refreshed_at")?;
     element.retain(|name, value| !value.is_null() && name != "refreshed_at");
+    keep_shared_secret(&mut element, registered);
     // Keys that were fetched before the last refresh stay unusable.
     let is_of_url =
         |own: &&Value| own.get("label") == element.get("label") && own.get("jwks_uri") == element.get("jwks_uri");
@@ -236,6 +237,20 @@ pub(super) fn credential(element: Value, registered: &[Value]) -> Result<Value, 
         element.insert("refreshed_at".to_owned(), refreshed);
     }
     Ok(element.into())
+}
+
+/// Keeps the encrypted secret of a credential for `client_secret_jwt` with the same label. It is not shown, and cannot be sent.
+fn keep_shared_secret(element: &mut Map<String, Value>, registered: &[Value]) {
+    let is_same = |own: &&Value| {
+        ["label", "method"].iter().all(|name| own.get(name) == element.get(*name))
+            && element.get("method").and_then(Value::as_str) == Some("client_secret_jwt")
+    };
+    let Some(own) = registered.iter().find(is_same).cloned() else { return };
+    for name in ["encrypted_by", "encrypted_secret"] {
+        if let Some(value) = own.get(name) {
+            element.insert(name.to_owned(), value.clone());
+        }
+    }
 }
 
 /// Reads a JSON object.
@@ -392,6 +407,39 @@ mod tests {
         let lost = read(&json!({})).unwrap().into_replacement(&client).unwrap_err();
         assert!(lost.description().starts_with("audiences: missing"), "{lost}");
         assert!(read(&json!({"grant_types": []})).unwrap().into_replacement(&client).is_ok());
+    }
+
+    #[test]
+    fn an_encrypted_secret_is_neither_shown_nor_taken_from_a_request_and_stays_with_its_label() {
+        let record = json!({
+            "client_id": "billing",
+            "version": 2,
+            "must_understand": ["credentials"],
+            "audiences": ["https://api.example"],
+            "credentials": [
+                {"label": "1", "method": "client_secret_jwt", "encrypted_by": "k", "encrypted_secret": "c2VhbGVk"},
+            ],
+        });
+        let client: RegisteredClient = serde_json::from_value(record).unwrap();
+        let shown = Value::from(super::view::of(&client).unwrap());
+        assert_eq!(shown["credentials"], json!([{"label": "1", "method": "client_secret_jwt"}]));
+        assert_eq!(read(&shown).unwrap().into_replacement(&client).unwrap(), client);
+
+        let mut ending = shown.clone();
+        ending["credentials"][0]["expires_at"] = 4_000_000_000_u64.into();
+        let changed = serde_json::to_value(read(&ending).unwrap().into_replacement(&client).unwrap()).unwrap();
+        assert_eq!(changed["credentials"][0]["encrypted_secret"], "c2VhbGVk", "{changed}");
+        assert_eq!(changed["credentials"][0]["expires_at"], 4_000_000_000_u64);
+
+        // Another client, or another label, does not get it.
+        assert!(new(&json!({"credentials": shown["credentials"]})).is_err());
+        let mut renamed = shown.clone();
+        renamed["credentials"][0]["label"] = "2".into();
+        assert!(read(&renamed).unwrap().into_replacement(&client).is_err());
+        let mut sent = shown;
+        sent["credentials"][0]["encrypted_secret"] = "b3RoZXI".into();
+        let why = read(&sent).unwrap().into_replacement(&client).unwrap_err();
+        assert!(why.description().contains("\"encrypted_secret\""), "{why}");
     }
 
     #[test]
