@@ -1,9 +1,13 @@
 //! [`Clock`]: the source of the time.
 
+mod rfc3339;
+
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
+
+pub use self::rfc3339::Rfc3339;
 
 /// The wall clock of a server or a verifier, injected so that tests can set it instead of sleeping.
 ///

@@ -35,6 +35,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod audit_line;
+mod audit_log;
+
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -43,6 +46,8 @@ use std::time::{Duration, SystemTime};
 
 use http::{Extensions, StatusCode};
 use tokio::sync::mpsc;
+
+pub use self::audit_log::{AuditLog, AuditLogHandle};
 
 use crate::audience::Audience;
 use crate::client_id::ClientId;
@@ -75,6 +80,8 @@ pub enum Outcome {
     Issued {
         /// The id of the token (`jti`).
         token_id: String,
+        /// The `kid` of the key that signed it.
+        key_id: String,
         /// The scopes of the token.
         scopes: Scopes,
         /// The audiences of the token.
@@ -161,6 +168,13 @@ pub enum Outcome {
         /// How it was detected.
         reason: String,
     },
+    /// An [`AuditLog`] cannot be written. Events wait in its queue, and are lost when that is full. Sent once for each failure,
+    /// without a client and without extensions.
+    #[non_exhaustive]
+    AuditLogFailed {
+        /// The file and the error.
+        reason: String,
+    },
     /// An authenticated client sent the parameter `audience`, which has no effect without
     /// [`accept_audience_parameter`](crate::authorization_server::AuthorizationServerBuilder::accept_audience_parameter).
     /// Sent in addition to the decision, once an hour for each client.
@@ -243,6 +257,40 @@ pub enum Outcome {
         /// Whether the resource server said that the token is invalid (`invalid_token`, RFC 6750 §3.1).
         explained: bool,
     },
+}
+
+impl Outcome {
+    /// Returns a stable name of the outcome, such as `authentication_failed`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Issued { .. } => "issued",
+            Self::Revoked { .. } => "revoked",
+            Self::Introspected { .. } => "introspected",
+            Self::AuthenticationFailed(_) => "authentication_failed",
+            Self::Refused(_) => "refused",
+            Self::Unavailable(_) => "unavailable",
+            Self::OldSecretUsed { .. } => "old_secret_used",
+            Self::LegacyAssertionUsed { .. } => "legacy_assertion_used",
+            Self::DefaultServiceAccountUsed => "default_service_account_used",
+            Self::InvalidRegistration { .. } => "invalid_registration",
+            Self::StoreLostData { .. } => "store_lost_data",
+            Self::KeyRingChanged { .. } => "key_ring_changed",
+            Self::KeyRingRefused { .. } => "key_ring_refused",
+            Self::AuditLogFailed { .. } => "audit_log_failed",
+            Self::AudienceParameterIgnored => "audience_parameter_ignored",
+            Self::Admitted { .. } => "admitted",
+            Self::AdmittedByApiKey => "admitted_by_api_key",
+            Self::Rejected(_) => "rejected",
+            Self::VerificationUnavailable(_) => "verification_unavailable",
+            Self::WouldReject(_) => "would_reject",
+            Self::ClientAdministered { .. } => "client_administered",
+            Self::AdministrationRefused { .. } => "administration_refused",
+            Self::TokenObtained { .. } => "token_obtained",
+            Self::TokenNotObtained { .. } => "token_not_obtained",
+            Self::ObtainedTokenRefused { .. } => "obtained_token_refused",
+        }
+    }
 }
 
 /// The credential by which a client authenticated. It shows whether an old credential is still in use.
@@ -347,15 +395,22 @@ pub fn channel() -> (EventSender, EventReceiver) {
 #[must_use]
 pub fn channel_with_capacity(events: usize) -> (EventSender, EventReceiver) {
     let (sender, receiver) = mpsc::channel(events.clamp(1, MAX_QUEUED));
-    let dropped = Arc::new(AtomicU64::new(0));
-    (EventSender { sender, dropped: dropped.clone() }, EventReceiver { receiver, dropped })
+    let counts = Arc::<Counts>::default();
+    (EventSender { sender, counts: counts.clone() }, EventReceiver { receiver, counts })
+}
+
+/// The events of a queue.
+#[derive(Debug, Default)]
+struct Counts {
+    queued: AtomicU64,
+    dropped: AtomicU64,
 }
 
 /// The sending half of a queue of events. A clone sends to the same queue.
 #[derive(Clone, Debug)]
 pub struct EventSender {
     sender: mpsc::Sender<Event>,
-    dropped: Arc<AtomicU64>,
+    counts: Arc<Counts>,
 }
 
 impl EventSender {
@@ -371,9 +426,17 @@ impl EventSender {
 
     /// Queues the event, or drops and counts it if the queue is full. Never waits.
     pub(crate) fn send(&self, event: Event) {
-        if self.sender.try_send(event).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        let count = if self.sender.try_send(event).is_ok() { &self.counts.queued } else { &self.counts.dropped };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of events that were queued.
+    fn sent(&self) -> u64 {
+        self.counts.queued.load(Ordering::Relaxed)
+    }
+
+    fn dropped(&self) -> u64 {
+        self.counts.dropped.load(Ordering::Relaxed)
     }
 }
 
@@ -381,7 +444,7 @@ impl EventSender {
 #[derive(Debug)]
 pub struct EventReceiver {
     receiver: mpsc::Receiver<Event>,
-    dropped: Arc<AtomicU64>,
+    counts: Arc<Counts>,
 }
 
 impl EventReceiver {
@@ -398,7 +461,16 @@ impl EventReceiver {
     /// Returns the number of events that were dropped because the queue was full.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.counts.dropped.load(Ordering::Relaxed)
+    }
+
+    fn blocking_recv(&mut self) -> Option<Event> {
+        self.receiver.blocking_recv()
+    }
+
+    /// Returns whether all senders were dropped.
+    fn is_closed(&self) -> bool {
+        self.receiver.is_closed()
     }
 }
 

@@ -26,6 +26,8 @@
 //! | `client_credentials_key_ring_lagging_replicas` | gauge | | live replicas that do not have the last version of the ring yet |
 //! | `client_credentials_signing_key_since_timestamp_seconds` | gauge | | time since which the current key signs |
 //! | `client_credentials_key_ring_next_step_timestamp_seconds` | gauge | | time of the next step by the schedule, 0 if it is unknown |
+//! | `client_credentials_audit_write_failures_total` | counter | | failed writes of an [`AuditLog`](crate::event::AuditLog), which are repeated |
+//! | `client_credentials_audit_lost_events_total` | counter | | events that an [`AuditLog`](crate::event::AuditLog) lost because its queue was full |
 //! | `client_credentials_store_losses_total` | counter | | detected losses of acknowledged writes in the revocation store |
 //! | `client_credentials_obtained_tokens_total` | counter | `issuer`; `outcome`: `obtained`, or [`TokenSourceErrorKind::name`](crate::client::TokenSourceErrorKind::name) | token requests of the calling side |
 //! | `client_credentials_token_obtained_timestamp_seconds` | gauge | `issuer` | time of the last obtained token; the age of the token is the current time minus this |
@@ -55,9 +57,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[cfg(feature = "metrics")]
 pub use self::recorder::describe;
 #[cfg(feature = "metrics")]
-use self::recorder::{add, count, set};
+use self::recorder::{add, count, create, set};
 #[cfg(not(feature = "metrics"))]
-use self::silence::{add, count, set};
+use self::silence::{add, count, create, set};
 
 const ENDPOINT_REQUESTS: &str = "client_credentials_endpoint_requests_total";
 const ADMINISTRATION_REQUESTS: &str = "client_credentials_administration_requests_total";
@@ -81,6 +83,8 @@ const KEY_RING_REFUSALS: &str = "client_credentials_key_ring_refusals_total";
 const KEY_RING_LAGGING: &str = "client_credentials_key_ring_lagging_replicas";
 const SIGNING_KEY_SINCE: &str = "client_credentials_signing_key_since_timestamp_seconds";
 const KEY_RING_NEXT_STEP: &str = "client_credentials_key_ring_next_step_timestamp_seconds";
+const AUDIT_WRITE_FAILURES: &str = "client_credentials_audit_write_failures_total";
+const AUDIT_LOST_EVENTS: &str = "client_credentials_audit_lost_events_total";
 const STORE_LOSSES: &str = "client_credentials_store_losses_total";
 const OBTAINED_TOKENS: &str = "client_credentials_obtained_tokens_total";
 const TOKEN_OBTAINED: &str = "client_credentials_token_obtained_timestamp_seconds";
@@ -180,6 +184,22 @@ pub(crate) fn key_ring(signing_since: Option<SystemTime>, next_step: Option<Syst
     set(KEY_RING_LAGGING, &[], float(lagging));
 }
 
+/// Creates the counters of an audit log, so that the first failure is an increase.
+pub(crate) fn audit_log_started() {
+    create(AUDIT_WRITE_FAILURES, &[]);
+    create(AUDIT_LOST_EVENTS, &[]);
+}
+
+/// Counts a failed write of an audit log.
+pub(crate) fn audit_write_failed() {
+    count(AUDIT_WRITE_FAILURES, &[]);
+}
+
+/// Counts events that an audit log lost.
+pub(crate) fn audit_events_lost(events: u64) {
+    (0..events).for_each(|_| count(AUDIT_LOST_EVENTS, &[]));
+}
+
 /// Counts a loss of acknowledged writes in the store.
 pub(crate) fn store_lost_data() {
     count(STORE_LOSSES, &[]);
@@ -233,6 +253,11 @@ mod recorder {
         counter!(name, labels_of(labels)).increment(1);
     }
 
+    /// Creates a counter with the value 0.
+    pub(super) fn create(name: &'static str, labels: &[(&'static str, &str)]) {
+        counter!(name, labels_of(labels)).increment(0);
+    }
+
     pub(super) fn add(name: &'static str, value: f64) {
         gauge!(name).increment(value);
     }
@@ -270,6 +295,8 @@ mod recorder {
         describe_gauge!(super::KEY_RING_LAGGING, Unit::Count, "Live replicas without the last version of the key ring");
         describe_gauge!(super::SIGNING_KEY_SINCE, Unit::Seconds, "Time since which the current key signs");
         describe_gauge!(super::KEY_RING_NEXT_STEP, Unit::Seconds, "Time of the next step of the key ring");
+        describe_counter!(super::AUDIT_WRITE_FAILURES, Unit::Count, "Failed writes of the audit log");
+        describe_counter!(super::AUDIT_LOST_EVENTS, Unit::Count, "Events that the audit log lost");
         describe_counter!(super::STORE_LOSSES, Unit::Count, "Detected losses of acknowledged writes in the store");
         describe_counter!(super::OBTAINED_TOKENS, Unit::Count, "Token requests of the calling side");
         describe_counter!(super::TOKEN_WAITS, Unit::Count, "Calls that had to wait for a token");
@@ -304,6 +331,8 @@ mod silence {
     //! Does nothing, without the feature.
 
     pub(super) fn count(_: &'static str, _: &[(&'static str, &str)]) {}
+
+    pub(super) fn create(_: &'static str, _: &[(&'static str, &str)]) {}
 
     pub(super) fn add(_: &'static str, _: f64) {}
 

@@ -4,6 +4,8 @@
 
 #[path = "standalone/administration.rs"]
 mod administration;
+#[path = "standalone/audit.rs"]
+mod audit;
 #[path = "standalone/check.rs"]
 mod check;
 #[path = "common/http2.rs"]
@@ -125,7 +127,9 @@ impl Service {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
-        let address = line.trim_end().strip_prefix("listening on ").and_then(|url| url.split("://").nth(1));
+        // With a log in JSON, the line is an object.
+        let said = serde_json::from_str(&line).map_or(line, |line: Value| line["message"].as_str().unwrap().to_owned());
+        let address = said.trim_end().strip_prefix("listening on ").and_then(|url| url.split("://").nth(1));
         let address = address.expect("an address").parse().unwrap();
         Self { child, stdout, address }
     }
@@ -194,7 +198,8 @@ impl Service {
 
     fn terminate(&mut self) {
         self.signal("TERM");
-        assert_eq!(self.line(), "draining");
+        let line = self.line();
+        assert!(line == "draining" || line.contains("\"message\":\"draining\""), "{line}");
     }
 
     /// Sends SIGHUP, and returns the line about the reload.

@@ -13,7 +13,9 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use tower::util::MapRequestLayer;
 use tower_client_credentials::authorization_server::{ConfigError, ForwardedHeader, TrustedProxies};
+use tower_client_credentials::event::EventSender;
 use tower_client_credentials::keys::rotation::{KeyManager, RingStatus};
 use tower_client_credentials::registration::RegisteredSecret;
 use tower_client_credentials::secret::{SecretError, StoredSecret};
@@ -26,12 +28,13 @@ use tower_http::timeout::RequestBodyDeadlineLayer;
 
 use crate::administration;
 use crate::assertions::{CredentialSettings, Method, assertions, start_of_day};
-use crate::client_secrets;
-use crate::config::{Client, Config, Mistake, Proxies, Resource, Source};
+use crate::audit::Audit;
+use crate::config::{self, Client, Config, Mistake, Paths, Proxies, Resource, Source};
 use crate::keys::{self, ServiceKeys};
 use crate::log;
 use crate::serve::Health;
 use crate::store::{self, Registry, Store, chain};
+use crate::{caller, client_secrets};
 
 /// What the configuration is built for.
 pub(crate) struct Context<'a> {
@@ -52,6 +55,15 @@ pub(crate) struct Kept {
     store: Store,
     revocations: Revocations,
     pub(crate) keys: ServiceKeys,
+    pub(crate) audit: Option<Audit>,
+}
+
+/// What is built.
+pub(crate) struct Built {
+    pub(crate) app: Router,
+    pub(crate) kept: Kept,
+    /// The path of each endpoint.
+    pub(crate) paths: Paths,
 }
 
 impl Kept {
@@ -69,7 +81,7 @@ pub(crate) struct Readiness {
 }
 
 /// Builds the router: the demo routes, `/health/…`, and the endpoints of the server.
-pub(crate) async fn app(config: &Config, source: &Source, context: Context<'_>) -> Result<(Router, Kept), Mistake> {
+pub(crate) async fn app(config: &Config, source: &Source, context: Context<'_>) -> Result<Built, Mistake> {
     let Context { address, health, kept, creates } = context;
     let was_kept = kept.is_some();
     keys::refuse_contradictions(&config.keys, config.assertions.client_secret_jwt, source)?;
@@ -80,12 +92,15 @@ pub(crate) async fn app(config: &Config, source: &Source, context: Context<'_>) 
     client_secrets::check(config, source, &kept.store).await?;
     let (store, revocations) = (kept.store.clone(), kept.revocations.clone());
     let proxies = proxies(config, source)?;
-    let server = server(config, source, proxies, address, keys, store, revocations)?;
+    let events = kept.audit.as_ref().map(|audit| audit.events.clone());
+    let server = server(config, source, (proxies.clone(), events.clone()), address, keys, store, revocations)?;
+    let paths = effective_paths(&server);
     let administration = administration::layer(config, source, &server, &kept.store)?;
     let body_deadline = Duration::from_secs(config.limits.body_seconds.into());
-    let routes = routes(config, source, &server)?;
+    let routes = routes(config, source, &server, events.as_ref())?;
     if !was_kept {
-        warn_of_lost_state(config, &kept);
+        warn_of_lost_state(config, source, &kept);
+        log_paths(&paths);
     }
     let readiness = {
         let (kept, health) = (kept.clone(), health.clone());
@@ -101,21 +116,45 @@ pub(crate) async fn app(config: &Config, source: &Source, context: Context<'_>) 
     };
     // The headers are marked first, before anything that could log them.
     let app = app.layer(log::requests()).layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION]));
-    Ok((app, kept))
+    let app = app.layer(MapRequestLayer::new(caller::find(proxies)));
+    Ok(Built { app, kept, paths })
+}
+
+/// Returns the path of each endpoint, or `off`.
+fn effective_paths(server: &AuthorizationServer) -> Paths {
+    let path = |wanted: &str| {
+        let found = server.paths().find(|(name, _)| *name == wanted);
+        Some(found.map_or("off", |(_, path)| path).to_owned())
+    };
+    Paths {
+        token: path("token"),
+        authorization: path("authorization"),
+        revocation: path("revocation"),
+        introspection: path("introspection"),
+        jwks: path("jwks"),
+        metadata: path("metadata"),
+    }
+}
+
+/// Logs the paths, since a request to another one, for example without the prefix of a proxy, gets 404 and logs nothing.
+fn log_paths(paths: &Paths) {
+    let Paths { token, authorization, revocation, introspection, jwks, metadata } = paths;
+    tracing::info!(token, authorization, revocation, introspection, jwks, metadata, "the paths of the endpoints");
 }
 
 /// Warns of state that the service loses when it ends.
-fn warn_of_lost_state(config: &Config, kept: &Kept) {
+fn warn_of_lost_state(config: &Config, source: &Source, kept: &Kept) {
     if let Some(algorithm) = &config.keys.generate {
         warn_of_generated_key(algorithm);
     }
     if kept.store_url.starts_with("memory:") {
         tracing::warn!(
             "state is kept in memory: revocations are lost when this process ends, and other replicas do not see them. To keep \
-             them, set `store`, for example store = \"sqlite://tokens.db\", in a program that was built with --features sqlite"
+             them, set `store`, {}",
+            store::EXAMPLE
         );
     } else {
-        tracing::info!(store = ?kept.store, "opened the store");
+        tracing::info!(store = config::without_password(&store_url(config, source)), "opened the store");
     }
 }
 
@@ -137,11 +176,17 @@ async fn open_store(
     creates: bool,
 ) -> Result<Kept, Mistake> {
     let store_url = store_url(config, source);
+    let audit = kept.as_ref().and_then(|kept| kept.audit.clone());
     if let Some(kept) = kept.filter(|kept| kept.store_url == store_url) {
         // A reload cannot change whether the keys are in the store.
         let keys = keys.unwrap_or_else(|| kept.keys.clone());
         return Ok(Kept { keys, ..kept });
     }
+    // A reload that changes the store keeps the audit log.
+    let audit = match audit {
+        Some(audit) => Some(audit),
+        None => Audit::of(config, source, creates)?,
+    };
     let mistake = |why: String| source.mistake_in("store", why);
     let is_created_later = !creates && store::is_missing_file(&store_url, source.folder());
     let url = if is_created_later { "memory:" } else { &store_url };
@@ -149,9 +194,12 @@ async fn open_store(
     let revocations = Revocations::follow(store.clone()).await.map_err(|error| mistake(chain(&error)))?;
     let keys = match keys {
         Some(keys) => keys,
-        None => ServiceKeys::in_the_store(&config.keys, source, key_store, &store_url, creates).await?,
+        None => {
+            let events = audit.as_ref().map(|audit| audit.events.clone());
+            ServiceKeys::in_the_store(&config.keys, source, (key_store, &store_url), events, creates).await?
+        }
     };
-    Ok(Kept { store_url, store, revocations, keys })
+    Ok(Kept { store_url, store, revocations, keys, audit })
 }
 
 /// Returns the issuer identifier. By default it is the URL of the listening address.
@@ -180,7 +228,7 @@ async fn refuse_clients_in_both(config: &Config, source: &Source, store: &Store)
 fn server(
     config: &Config,
     source: &Source,
-    proxies: Option<TrustedProxies>,
+    (proxies, events): (Option<TrustedProxies>, Option<EventSender>),
     address: SocketAddr,
     keys: KeyRing,
     store: Store,
@@ -226,6 +274,9 @@ fn server(
     }
     if let Some(proxies) = proxies {
         builder = builder.trusted_proxies(proxies);
+    }
+    if let Some(events) = events {
+        builder = builder.events(events);
     }
     if config.imported_secrets_are_random {
         #[cfg(feature = "legacy_hashes")]
@@ -500,7 +551,12 @@ fn secret(client: &CredentialSettings, source: &Source) -> Result<StoredSecret, 
     }
 }
 
-fn routes(config: &Config, source: &Source, server: &AuthorizationServer) -> Result<Router, Mistake> {
+fn routes(
+    config: &Config,
+    source: &Source,
+    server: &AuthorizationServer,
+    events: Option<&EventSender>,
+) -> Result<Router, Mistake> {
     let default = default_resource(config, source)?.map(|resource| &resource.audience);
     let mut router = Router::new();
     let mut paths = HashSet::from([LIVE, READY]);
@@ -523,6 +579,9 @@ fn routes(config: &Config, source: &Source, server: &AuthorizationServer) -> Res
                 return Err(mistake(format!("unknown scope `{scope}`; add it to tokens.scope")));
             }
             protect = protect.require_scope(scope.clone());
+        }
+        if let Some(events) = events {
+            protect = protect.events(events.clone());
         }
         if route.grpc_refusals == Some(false) {
             protect = protect.without_grpc_refusals();

@@ -10,10 +10,11 @@ pub(crate) async fn check(mut config: Config, source: &Source) -> Result<(), Mis
     Tls::of(&config.tls, source)?;
     let health = Health::default();
     let context = Context { address: config.listen, health: &health, kept: None, creates: false };
-    let _app = build::app(&config, source, context).await?;
+    let built = build::app(&config, source, context).await?;
+    config.paths = built.paths;
     config.issuer = Some(build::issuer(&config, config.listen));
     config.store = Some(build::store_url(&config, source));
     let text = toml::to_string_pretty(&config.without_secrets()).map_err(|error| Mistake::new("--check", error))?;
-    println!("# The effective configuration. Secrets are not shown.\n{text}");
+    println!("# OK: the service would start. Its effective configuration, in which secrets are not shown:\n{text}");
     Ok(())
 }

@@ -46,6 +46,8 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(crate) log: Log,
     #[serde(default)]
+    pub(crate) audit: Audit,
+    #[serde(default)]
     pub(crate) metrics: Metrics,
     pub(crate) keys: Keys,
     #[serde(default)]
@@ -157,6 +159,14 @@ impl FromStr for LogFormat {
             _ => Err(()),
         }
     }
+}
+
+/// The events for auditors, one JSON object per line.
+#[derive(Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Audit {
+    /// `-` is standard output.
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// The listener for monitoring.
@@ -410,6 +420,7 @@ impl Config {
             tls,
             limits,
             attempts,
+            audit,
             log,
             metrics,
             keys,
@@ -443,6 +454,7 @@ impl Config {
             "ATTEMPTS_RANDOM_BY_ADDRESS" => attempts.random_by_address = parse(value, NUMBER)?,
             "ATTEMPTS_CHOSEN_BY_ADDRESS" => attempts.chosen_by_address = parse(value, POSITIVE)?,
             "ATTEMPTS_CHOSEN_BY_CLIENT" => attempts.chosen_by_client = parse(value, POSITIVE)?,
+            "AUDIT_FILE" => audit.file = optional(value).map(PathBuf::from),
             "LOG_FORMAT" => log.format = parse(value, "text or json")?,
             "METRICS_LISTEN" => {
                 metrics.listen = optional(value).map(|value| parse(&value, ADDRESS)).transpose()?;
@@ -609,7 +621,7 @@ const NOT_SHOWN: &str = "(not shown)";
 
 /// Returns the URL of a store without a password, which is before the `@` or in a parameter. A malformed URL may have either in
 /// another place, so more than the password may be left out.
-fn without_password(url: &str) -> String {
+pub(crate) fn without_password(url: &str) -> String {
     let (url, query) = url.split_once('?').map_or((url, None), |(url, query)| (url, Some(query)));
     let query = match query {
         Some(query) if query.to_ascii_lowercase().contains("pass") => format!("?{NOT_SHOWN}"),
@@ -633,13 +645,14 @@ impl Client {
 }
 
 /// The settings that are tables.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 13] = [
     "paths",
     "proxies",
     "tls",
     "limits",
     "attempts",
     "log",
+    "audit",
     "metrics",
     "keys",
     "tokens",

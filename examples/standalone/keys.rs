@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+use tower_client_credentials::event::EventSender;
 use tower_client_credentials::keys::rotation::{
     KeyEncryptionKey, KeyFile, KeyFileBuilder, KeyManager, KeyManagerBuilder, KeyStore, KeyStoreError, MemoryKeyStore,
     Replica, RingStatus,
@@ -115,8 +116,8 @@ impl ServiceKeys {
     pub(crate) async fn in_the_store(
         keys: &Keys,
         source: &Source,
-        store: Arc<dyn KeyStore>,
-        store_url: &str,
+        (store, store_url): (Arc<dyn KeyStore>, &str),
+        events: Option<EventSender>,
         creates: bool,
     ) -> Result<Self, Mistake> {
         let encryption_key = encryption_key(keys, source)?;
@@ -130,6 +131,7 @@ impl ServiceKeys {
         let every = keys.rotate_days.map(|days| Duration::from_secs(u64::from(days.get()) * 24 * 60 * 60));
         let builder = KeyManager::builder(store, encryption_key).name(RING).every(every);
         let builder = chosen(keys, source)?.into_iter().fold(builder, KeyManagerBuilder::algorithm);
+        let builder = events.into_iter().fold(builder, KeyManagerBuilder::events);
         builder.connect().await.map(Self::Managed).map_err(|error| failed(&error))
     }
 

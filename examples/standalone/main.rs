@@ -14,6 +14,7 @@
 //! - `check.rs`: `--check`, which prints the effective configuration.
 //! - `store.rs`: opens the store that a URL names.
 //! - `log.rs`: logging, without secrets.
+//! - `audit.rs`, `caller.rs`: the audit log, and the address of a caller.
 //! - `places.rs`: connection limits, in total and per address.
 //! - `serve.rs`: connections, HTTP/1.1 and HTTP/2 on one port, until SIGTERM.
 //! - `connection.rs`: serves one connection until it ends or is idle for too long.
@@ -27,7 +28,9 @@
 mod administration;
 mod arguments;
 mod assertions;
+mod audit;
 mod build;
+mod caller;
 mod check;
 mod client_secrets;
 mod config;
@@ -63,7 +66,7 @@ async fn main() -> ExitCode {
     match Box::pin(run(Arguments::parse())).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(mistake) => {
-            eprintln!("{mistake}");
+            log::fail(&mistake.to_string());
             ExitCode::FAILURE
         }
     }
@@ -74,7 +77,7 @@ async fn run(Arguments { config: path, check, health }: Arguments) -> Result<(),
     if health {
         return health::ask(&config).await;
     }
-    log::start(config.log.format);
+    log::start(config.log.format, if check { "warn" } else { "info" });
     source.log_warnings();
     if check {
         return check::check(config, &source).await;
@@ -94,13 +97,17 @@ async fn run(Arguments { config: path, check, health }: Arguments) -> Result<(),
     let live = Arc::new(Live::new(State::build(config, source, address, &health, None).await?));
     let stop = serve::stop_signal().map_err(|error| Mistake::new("SIGTERM", error))?;
     tokio::spawn(Reloader::new(path, address, &health, &live).run(hangup));
-    println!("listening on {}://{address}", if live.state().tls.is_some() { "https" } else { "http" });
+    let scheme = if live.state().tls.is_some() { "https" } else { "http" };
+    log::say(&format!("listening on {scheme}://{address}"));
     if let Some(((listener, address), prometheus)) = monitoring {
-        println!("metrics on http://{address}/metrics");
+        log::say(&format!("metrics on http://{address}/metrics"));
         tokio::spawn(monitoring::serve(listener, prometheus, live.clone()));
     }
     serve::serve(listener, &live, &health, stop).await;
     live.state().keys().leave().await;
+    if let Some(audit) = live.state().audit() {
+        audit.flush().await;
+    }
     Ok(())
 }
 

@@ -11,12 +11,13 @@ use tokio::signal::unix::Signal;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tower_client_credentials::authorization_server::TrustedProxies;
 
-use crate::build::{self, Context, Kept, Readiness};
+use crate::audit::Audit;
+use crate::build::{self, Built, Context, Kept, Readiness};
 use crate::config::{Config, Limits, LogFormat, Mistake, Source};
 use crate::keys::ServiceKeys;
-use crate::metrics;
 use crate::serve::Health;
 use crate::tls::Tls;
+use crate::{log, metrics};
 
 /// Everything that a reload replaces.
 #[derive(Clone)]
@@ -43,13 +44,17 @@ impl State {
         let tls = Tls::of(&config.tls, &source)?;
         let proxies = build::proxies(&config, &source)?;
         let context = Context { address, health, kept, creates: true };
-        let (app, kept) = Box::pin(build::app(&config, &source, context)).await?;
+        let Built { app, kept, .. } = Box::pin(build::app(&config, &source, context)).await?;
         let (limits, health) = (config.limits.clone(), health.clone());
         Ok(Self { app, tls, proxies, limits, health, kept, config, source })
     }
 
     pub(crate) fn readiness(&self) -> Readiness {
         self.kept.readiness(&self.health)
+    }
+
+    pub(crate) fn audit(&self) -> Option<&Audit> {
+        self.kept.audit.as_ref()
     }
 
     pub(crate) fn keys(&self) -> &ServiceKeys {
@@ -93,6 +98,7 @@ struct Fixed {
     metrics: Option<SocketAddr>,
     connections: u32,
     log: LogFormat,
+    audit: Option<PathBuf>,
     rotate_days: Option<NonZeroU32>,
     encryption_keys: (Option<String>, Option<PathBuf>, Option<PathBuf>),
     /// The store, if the keys are in it.
@@ -108,6 +114,7 @@ impl Fixed {
             metrics: config.metrics.listen,
             connections: config.limits.connections.get(),
             log: config.log.format,
+            audit: config.audit.file.clone(),
             rotate_days: keys.rotate_days,
             encryption_keys: (
                 keys.encryption_key_env.clone(),
@@ -127,6 +134,7 @@ impl Fixed {
             () if self.metrics != now.metrics => "metrics.listen",
             () if self.connections != now.connections => "limits.connections",
             () if self.log != now.log => "log.format",
+            () if self.audit != now.audit => "audit.file",
             () if self.rotate_days != now.rotate_days => "keys.rotate_days",
             () if self.encryption_keys.0 != now.encryption_keys.0 => "keys.encryption_key_env",
             () if self.encryption_keys.1 != now.encryption_keys.1 => "keys.encryption_key_file",
@@ -216,7 +224,7 @@ fn report(what: &str, reloaded: Result<bool, Mistake>) {
     match reloaded {
         Ok(_) => {
             tracing::info!("reloaded {what}");
-            println!("reloaded {what}");
+            log::say(&format!("reloaded {what}"));
         }
         Err(error) => {
             tracing::error!(
@@ -224,7 +232,7 @@ fn report(what: &str, reloaded: Result<bool, Mistake>) {
                 "could not reload {what}: nothing was changed, and the service continues with the previous state; fix the \
                  error and send SIGHUP again"
             );
-            println!("could not reload {what}");
+            log::say(&format!("could not reload {what}"));
         }
     }
 }

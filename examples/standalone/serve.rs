@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::{ServiceExt as _, service_fn};
 
 use crate::connection::{self, BoxError, IdleLimits};
+use crate::log;
 use crate::places::Places;
 use crate::reload::{Live, State};
 
@@ -63,7 +64,7 @@ pub(crate) async fn serve(listener: TcpListener, live: &Arc<Live>, health: &Heal
     let mut stop = pin!(async {
         stop.await;
         health.stopping();
-        println!("draining");
+        log::say("draining");
         tokio::time::sleep(Duration::from_secs(live.state().limits.notice_seconds.into())).await;
     });
     loop {
@@ -93,7 +94,7 @@ pub(crate) async fn serve(listener: TcpListener, live: &Arc<Live>, health: &Heal
     // The channel is closed when every connection has ended.
     let drain = Duration::from_secs(live.state().limits.drain_seconds.into());
     let drained = timeout(drain, stop_connections.closed()).await;
-    println!("{}", if drained.is_ok() { "drained" } else { "aborted the requests that were still in progress" });
+    log::say(if drained.is_ok() { "drained" } else { "aborted the requests that were still in progress" });
 }
 
 /// Serves one connection. Its limits are those of its start; each request is served by the state of its arrival.

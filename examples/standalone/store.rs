@@ -23,6 +23,20 @@ pub(crate) type Store = Arc<dyn Backend>;
 /// The supported URLs.
 const URLS: &str = "sqlite://FILE, postgres://…, redis://…, file:FILE or memory:";
 
+/// An example of a store that is kept, which this program supports.
+#[allow(dead_code)] // the example `clients` has no default store
+pub(crate) const EXAMPLE: &str = if cfg!(feature = "sqlite") {
+    "for example store = \"sqlite://tokens.db\""
+} else if cfg!(feature = "postgres") {
+    "for example store = \"postgres://tokens@db.example.com/tokens\""
+} else if cfg!(feature = "redis") {
+    "for example store = \"redis://db.example.com/\""
+} else if cfg!(feature = "file") {
+    "for example store = \"file:clients.toml\""
+} else {
+    "for example store = \"sqlite://tokens.db\", in a program that was built with --features sqlite"
+};
+
 /// Returns a database as the store of clients and as that of keys.
 #[allow(dead_code)] // if no feature of a database is enabled
 fn both(opened: impl Backend + KeyStore + Clone) -> (Store, Arc<dyn KeyStore>) {

@@ -122,6 +122,21 @@ impl AuthorizationServer {
         &self.inner.token.minter.issuer
     }
 
+    /// Returns the path of each endpoint that is on, with its name: `token`, `authorization`, `revocation`, `introspection`, `jwks`
+    /// and `metadata`. For the start of a service, whose operator compares them with those of a proxy.
+    pub fn paths(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let Endpoints { token, authorization, revocation, introspection, jwks, metadata } = &self.inner.endpoints;
+        let all = [
+            ("token", token),
+            ("authorization", authorization),
+            ("revocation", revocation),
+            ("introspection", introspection),
+            ("jwks", jwks),
+            ("metadata", metadata),
+        ];
+        all.into_iter().filter_map(|(name, path)| Some((name, path.as_deref()?)))
+    }
+
     /// Returns the scopes and audiences that the server knows, to check registrations before they are stored.
     #[must_use]
     pub fn client_rules(&self) -> &ClientRules {

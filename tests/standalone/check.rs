@@ -42,6 +42,9 @@ fn check_prints_the_effective_configuration_without_secrets() {
     let (text, table) = shown(&config, &environment);
     assert!(!text.contains("hunter2") && !text.contains("AAAAAAA") && text.contains("(not shown)"), "{text}");
     assert_eq!(table["issuer"].as_str(), Some("http://127.0.0.1:3999"));
+    assert!(text.starts_with("# OK: the service would start"), "{text}");
+    let paths = [&table["paths"]["token"], &table["paths"]["authorization"]].map(toml::Value::as_str);
+    assert_eq!(paths, [Some("/token"), Some("off")], "the effective paths");
     assert_eq!(table["store"].as_str(), Some("memory:"));
     assert_eq!(table["tokens"]["lifetime_seconds"].as_integer(), Some(77));
     assert_eq!(table["tokens"]["scope"].as_str(), Some("read"));
@@ -191,7 +194,14 @@ fn each_line_of_a_json_log_is_an_object_without_secrets() {
     service.terminate();
     assert!(service.child.wait().unwrap().success());
     let text = fs::read_to_string(log).unwrap();
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut service.stdout, &mut rest).unwrap();
+    assert!(rest.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "standard output: {rest}");
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    assert!(lines.iter().all(|line| line.get("span").is_none()), "the spans are in `spans` only: {text}");
+    let refused = lines.iter().find(|line| line["message"] == "refused a request to a protected route").unwrap();
+    let spans = refused["spans"].to_string();
+    assert!(spans.contains("\"client.address\":\"127.0.0.1\"") && spans.contains("/api/read"), "{spans}");
     let has =
         |message: &str| lines.iter().any(|line| line["message"].as_str().is_some_and(|text| text.contains(message)));
     assert!(

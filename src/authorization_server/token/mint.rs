@@ -77,6 +77,11 @@ impl AccessToken {
         self.id.as_str()
     }
 
+    /// Returns the id of the key that signed it.
+    pub(super) fn key_id(&self) -> &str {
+        self.key.key_id()
+    }
+
     /// Returns the remaining lifetime in seconds.
     pub(super) fn expires_in(&self) -> u64 {
         self.expires_in

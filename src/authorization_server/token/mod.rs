@@ -124,6 +124,7 @@ impl TokenPipeline {
                 let (grant, token) = (response.grant(), response.token());
                 let issued = || Outcome::Issued {
                     token_id: token.id().to_owned(),
+                    key_id: token.key_id().to_owned(),
                     scopes: grant.scopes().clone(),
                     audiences: grant.audiences().to_vec(),
                     credential: grant.client().used(),
