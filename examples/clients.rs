@@ -35,6 +35,8 @@ mod key_commands;
 mod over_http;
 #[path = "standalone/store.rs"]
 mod store;
+#[path = "standalone/wording.rs"]
+mod wording;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write as _};
@@ -46,7 +48,9 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
+use tower_client_credentials::clock::Rfc3339;
 use tower_client_credentials::registration::{ClientError, MayGrant, RegisteredClient, RegisteredSecret};
+use tower_client_credentials::scope::InvalidScope;
 use tower_client_credentials::secret::StoredSecret;
 use tower_client_credentials::store::{
     AdminError, ClientAdmin as _, Revocation, RevocationStore as _, SecretRotation, StoreError,
@@ -57,11 +61,13 @@ use self::credentials::CredentialCommand;
 use self::doctor::Doctor;
 use self::key_commands::KeyArguments;
 use self::store::{Store, chain, is_printable, printable};
+use self::wording::with_commands;
 
 /// Creates and changes the clients of a token service.
 #[derive(Parser)]
 #[command(
     name = "clients",
+    version,
     after_help = "Exit codes: 0 success, 1 the store failed, 2 wrong usage, 3 client or key not found, \
     4 the client id exists already, the client was changed concurrently or it is too early for the step of a key, \
     5 invalid client, key or file."
@@ -109,8 +115,8 @@ enum Command {
     /// Adds a secret and prints it. The existing secrets expire.
     RotateSecret {
         id: ClientId,
-        /// How many seconds the existing secrets stay valid; 0 removes them immediately.
-        #[arg(long, default_value_t = 86_400)]
+        /// How long the existing secrets stay valid, in seconds or as for example 90m, 24h or 7d; 0 removes them immediately.
+        #[arg(long, default_value = "24h", value_parser = seconds)]
         keep: u64,
         /// The label of the new secret; by default a number.
         #[arg(long)]
@@ -134,10 +140,20 @@ enum Command {
     RefreshKeys { id: ClientId },
     /// Marks the existing tokens of a client as revoked in the store. The client may request new tokens.
     RevokeTokens { id: ClientId },
+    /// Marks one token as revoked in the store. The audit log and the events have its id.
+    RevokeToken {
+        id: ClientId,
+        /// The `jti` of the token.
+        token_id: String,
+    },
     /// Shows, rotates and distrusts the keys of a token service that keeps them in its store (`rotate_days`).
     Keys(KeyArguments),
-    /// Adds the clients of a file with one JSON record per line. Clients whose id exists already are skipped.
+    /// Adds the clients of a file with one JSON record per line. Clients whose id exists already are skipped. From the first invalid
+    /// line on, no more clients are added, and every invalid line is reported.
     Import {
+        /// Reports every invalid line, and adds no client.
+        #[arg(long)]
+        dry_run: bool,
         /// The file, or - for stdin.
         file: PathBuf,
     },
@@ -146,11 +162,12 @@ enum Command {
 #[derive(Args)]
 struct Create {
     id: String,
-    /// A scope that the client may request; repeatable.
-    #[arg(long)]
+    /// A scope that the client may request; repeatable. The tool does not know the scopes of the service: an unknown one is
+    /// refused when a token is requested, and the log of the service names it.
+    #[arg(long, value_parser = scope)]
     scope: Vec<Scope>,
     /// A scope that is granted when a request names none; repeatable.
-    #[arg(long)]
+    #[arg(long, value_parser = scope)]
     default_scope: Vec<Scope>,
     /// An API that the client's tokens may be for; repeatable. The first one is the default.
     #[arg(long)]
@@ -197,6 +214,23 @@ struct Details {
     may_grant_nothing: bool,
 }
 
+/// Parses one scope.
+fn scope(text: &str) -> Result<Scope, String> {
+    if text.contains(char::is_whitespace) {
+        return Err("one scope has no spaces; repeat the option for each scope".to_owned());
+    }
+    text.parse().map_err(|error: InvalidScope| error.to_string())
+}
+
+/// Parses a time in seconds, or with a unit.
+fn seconds(text: &str) -> Result<u64, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
+    let with_unit = units.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, *seconds)));
+    let (number, unit) = with_unit.unwrap_or((text, 1));
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    seconds.ok_or_else(|| "use a number of seconds, or for example 90m, 24h or 7d".to_owned())
+}
+
 fn entry(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("use KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
@@ -233,13 +267,13 @@ struct Update {
     #[arg(long, conflicts_with_all = ["add_scope", "remove_scope"])]
     scope: Vec<String>,
     /// Adds a scope that the client may request.
-    #[arg(long)]
+    #[arg(long, value_parser = scope)]
     add_scope: Vec<Scope>,
     /// Removes a scope, also from the default scopes.
-    #[arg(long)]
+    #[arg(long, value_parser = scope)]
     remove_scope: Vec<Scope>,
     /// Sets the scopes that are granted when a request names none.
-    #[arg(long)]
+    #[arg(long, value_parser = scope)]
     default_scope: Vec<Scope>,
     /// Removes the default scopes, so that the server's defaults apply.
     #[arg(long, conflicts_with = "default_scope")]
@@ -291,6 +325,35 @@ struct Update {
 /// The exit code and the message for stderr.
 struct Failure(u8, String);
 
+impl Failure {
+    /// Names the client that was not found.
+    fn naming(self, id: Option<&str>) -> Self {
+        match (self, id) {
+            (Self(3, text), Some(id)) if text == AdminError::NotFound.to_string() => {
+                Self(3, format!("client `{id}` not found; `clients list` shows all"))
+            }
+            (failure, _) => failure,
+        }
+    }
+}
+
+impl Command {
+    /// Returns the existing client that the command is for.
+    fn client_id(&self) -> Option<&ClientId> {
+        match self {
+            Self::Show { id, .. }
+            | Self::RotateSecret { id, .. }
+            | Self::Disable { id }
+            | Self::Enable { id }
+            | Self::Delete { id }
+            | Self::RefreshKeys { id }
+            | Self::RevokeTokens { id } => Some(id),
+            Self::Update(update) => Some(&update.id),
+            _ => None,
+        }
+    }
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self(1, chain(&error))
@@ -305,7 +368,7 @@ impl From<AdminError> for Failure {
             AdminError::Invalid(_) | AdminError::Secret(_) => 5,
             _ => 1,
         };
-        Self(code, chain(&error))
+        Self(code, with_commands(&chain(&error)))
     }
 }
 
@@ -317,13 +380,14 @@ impl From<io::Error> for Failure {
 }
 
 fn invalid(error: impl std::fmt::Display) -> Failure {
-    Failure(5, error.to_string())
+    Failure(5, with_commands(&error.to_string()))
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(arguments).await {
+    let id = arguments.command.client_id().map(ToString::to_string);
+    match run(arguments).await.map_err(|failure| failure.naming(id.as_deref())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(code, text)) => {
             if !text.is_empty() {
@@ -413,13 +477,20 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             explain(json, API_KEYS);
             Ok(())
         }
+        Command::RevokeToken { id, token_id } => {
+            let (now, longest) = (SystemTime::now(), store.longest_token_lifetime());
+            store.revoke(Revocation::token(token_id, id.clone(), now, now + longest)).await?;
+            done(&id, "without this token: it is revoked in the store")?;
+            explain(json, &format!("{FOLLOWERS} refuse it within a second; elsewhere it is valid until it expires"));
+            Ok(())
+        }
         Command::AudienceReport => audience_report::run(&store, json).await,
         Command::Credentials(command) => credentials::run(command, &store, json).await,
         Command::Doctor(doctor) => doctor::run(*doctor, &store, json).await,
         Command::Keys(arguments) => {
             key_commands::run(arguments, key_store, json).await.map_err(|(code, why)| Failure(code, why))
         }
-        Command::Import { file } => import(&store, &file, json).await,
+        Command::Import { file, dry_run } => import(&store, &file, dry_run, json).await,
     }
 }
 
@@ -597,7 +668,10 @@ async fn list(
 /// The number of clients per store call and per update of the progress bar.
 const BATCH: usize = 5_000;
 
-async fn import(store: &Store, file: &Path, json: bool) -> Result<(), Failure> {
+/// The maximum number of invalid lines that are shown.
+const MAX_REPORTED: usize = 100;
+
+async fn import(store: &Store, file: &Path, dry_run: bool, json: bool) -> Result<(), Failure> {
     let cannot_read = |error: io::Error| Failure(5, format!("{}: {error}", file.display()));
     let (input, length): (Box<dyn BufRead>, _) = if file == Path::new("-") {
         (Box::new(BufReader::new(io::stdin())), None)
@@ -610,24 +684,47 @@ async fn import(store: &Store, file: &Path, json: bool) -> Result<(), Failure> {
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent}%  {msg} clients  {elapsed}, {eta} left") {
         bar.set_style(style);
     }
-    let (mut batch, mut read, mut created) = (Vec::with_capacity(BATCH), 0, 0);
+    let (mut batch, mut read, mut created, mut wrong) = (Vec::with_capacity(BATCH), 0, 0, 0);
     for (number, line) in input.lines().enumerate() {
-        let wrong =
-            |why: String| Failure(5, format!("{}:{}: {why}; {created} clients were added", file.display(), number + 1));
-        let line = line.map_err(|error| wrong(error.to_string()))?;
+        let at = |why: String| format!("{}:{}: {why}", file.display(), number + 1);
+        let line = line.map_err(|error| Failure(5, at(format!("{error}; {created} clients were added"))))?;
         bar.inc(line.len() as u64 + 1);
         if line.trim().is_empty() {
             continue;
         }
-        batch.push(serde_json::from_str::<RegisteredClient>(&line).map_err(|error| wrong(without_values(&error)))?);
+        match serde_json::from_str::<RegisteredClient>(&line) {
+            Ok(client) => batch.push(client),
+            Err(error) => {
+                wrong += 1;
+                if wrong <= MAX_REPORTED {
+                    bar.suspend(|| eprintln!("{}", printable(&at(without_values(&error)))));
+                }
+            }
+        }
         read += 1;
-        if batch.len() == BATCH {
+        if wrong > 0 || dry_run {
+            batch.clear();
+        } else if batch.len() == BATCH {
             created += store.create_all(std::mem::take(&mut batch)).await?;
             bar.set_message(created.to_string());
         }
     }
-    created += store.create_all(batch).await?;
     bar.finish_and_clear();
+    if wrong > 0 {
+        let why = "correct them and repeat the import, which skips the clients that exist";
+        return Err(Failure(
+            5,
+            format!("{}: {wrong} invalid lines; {created} clients were added; {why}", file.display()),
+        ));
+    }
+    if dry_run && json {
+        return print(json!({ "valid": read }));
+    }
+    if dry_run {
+        eprintln!("{read} valid lines; no client was added");
+        return Ok(());
+    }
+    created += store.create_all(batch).await?;
     if json {
         return print(json!({ "created": created, "passed_over": read - created }));
     }
@@ -684,6 +781,24 @@ fn record(client: &RegisteredClient, with_hashes: bool) -> Result<Value, Failure
     Ok(record)
 }
 
+/// Returns the value with RFC 3339 in place of the seconds of each time.
+fn with_dates(value: Value) -> Value {
+    match value {
+        Value::Array(values) => values.into_iter().map(with_dates).collect(),
+        Value::Object(members) => {
+            let dated = |(name, value): (String, Value)| match value.as_u64() {
+                Some(seconds) if name.ends_with("_at") => {
+                    let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+                    (name, time.map_or(value, |time| Rfc3339(time).to_string().into()))
+                }
+                _ => (name, with_dates(value)),
+            };
+            Value::Object(members.into_iter().map(dated).collect())
+        }
+        value => value,
+    }
+}
+
 fn show(client: &RegisteredClient, with_hashes: bool) -> Result<(), Failure> {
     show_members(record(client, with_hashes)?)
 }
@@ -691,7 +806,7 @@ fn show(client: &RegisteredClient, with_hashes: bool) -> Result<(), Failure> {
 fn show_members(record: Value) -> Result<(), Failure> {
     let Value::Object(members) = record else { return Ok(()) };
     for (name, value) in members {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let value = value.as_str().map_or_else(|| with_dates(value.clone()).to_string(), str::to_owned);
         writeln!(io::stdout(), "{name:27} {}", printable(&value))?;
     }
     Ok(())

@@ -130,11 +130,39 @@ fn it_does_its_work(url: String) {
     assert!(exported.contains(HASH) && exported.contains(r#""client_id":"late""#), "{exported}");
 
     let broken = format!("{}\n{{\"client_id\":\"x\",\"client_secrets\":\"hunter2\"}}\n", entry("new"));
-    let (code, said) = tool.refusal(&["import", "-"], &broken);
-    assert!(code == 5 && said.contains("-:2: client_secrets: ") && !said.contains("hunter2"), "{code}: {said}");
+    for arguments in [&["import", "-"][..], &["import", "-", "--dry-run"]] {
+        let (code, said) = tool.refusal(arguments, &format!("{broken}{broken}"));
+        assert!(code == 5 && said.contains("-:2: client_secrets: ") && !said.contains("hunter2"), "{code}: {said}");
+        assert!(said.contains("-:4: ") && said.contains("2 invalid lines; 0 clients were added"), "every line: {said}");
+    }
+    let dry = tool.output(&["import", "-", "--dry-run", "--json"], &format!("{}\n", entry("dry")));
+    assert_eq!(String::from_utf8(dry.stdout).unwrap().trim_end(), r#"{"valid":1}"#);
+    let (code, said) = tool.refusal(&["show", "dry"], "");
+    assert!(code == 3 && said.contains("client `dry` not found"), "{code}: {said}");
+    messages(&tool);
 
     tool.lines(&["delete", "billing"]);
     assert_eq!(tool.refusal(&["delete", "billing"], "").0, 3);
+}
+
+/// Messages say what to do with this tool.
+fn messages(tool: &Tool) {
+    let (code, said) = tool.refusal(&["create", "two", "--scope", "a b"], "");
+    assert!(code == 2 && said.contains("repeat the option for each scope"), "{code}: {said}");
+    let (code, said) = tool.refusal(&["create", "two", "--default-scope", "a"], "");
+    assert!(code == 5 && said.contains("--scope") && !said.contains(".scope("), "{code}: {said}");
+    let (code, said) = tool.refusal(&["rotate-secret", "late", "--keep", "tomorrow"], "");
+    assert!(code == 2 && said.contains("24h"), "{code}: {said}");
+    tool.json(&["rotate-secret", "late", "--keep", "90m"]);
+    let shown = tool.lines(&["show", "late"]).join("\n");
+    assert!(shown.contains("\"expires_at\":\"20") && shown.contains("Z\""), "{shown}");
+    let output = tool.output(&["keys", "status"], "");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("the key-encryption key of the token service") && !said.contains("openssl"), "{said}");
+    assert!(tool.lines(&["--version"])[0].starts_with("clients "));
+    // One token: what the store tells its followers.
+    let (id, jti) = ("late", "Jw5vS1qk0Zt8mYc3xRb7uL");
+    assert_eq!(tool.json(&["revoke-token", id, jti])["client_id"], id);
 }
 
 const ENCRYPTION_KEYS: [&str; 2] =
@@ -171,7 +199,7 @@ fn credentials(tool: &Tool) {
     let first = by();
     let other_key = ["--encryption-key-file", &keys[1]];
     let (code, said) = tool.refusal(&[&["credentials", "reseal"], &other_key[..]].concat(), "");
-    assert!(code == 5 && said.contains("KeyEncryptionKey::also") && by() == first, "{code}: {said}");
+    assert!(code == 5 && said.contains("--previous-encryption-key-file") && by() == first, "{code}: {said}");
     let both = ["--previous-encryption-key-file", &keys[0]];
     let resealed = tool.json(&[&["credentials", "reseal"], &other_key[..], &both[..]].concat());
     assert!(resealed["resealed"] == 1 && by() != first, "{resealed}");

@@ -15,6 +15,7 @@ use tower_client_credentials::registration::{
 use tower_client_credentials::store::{AdminError, ClientAdmin as _, Revocation, RevocationStore as _};
 use tower_client_credentials::{Client, ClientId, ClientSecret};
 
+use crate::key_commands::lacks_encryption_key;
 use crate::store::{Store, printable};
 use crate::{FOLLOWERS, Failure, OTHERS, explain, invalid, print, print_secret};
 
@@ -94,6 +95,9 @@ impl EncryptionKeyArguments {
             let previous = self.previous_encryption_key_file.as_ref().map(KeyEncryptionKey::from_file).transpose()?;
             Ok(previous.into_iter().fold(current, KeyEncryptionKey::also))
         };
+        if self.encryption_key_file.is_none() && std::env::var_os(&self.encryption_key_env).is_none() {
+            return Err(Failure(2, lacks_encryption_key(&self.encryption_key_env)));
+        }
         read().map_err(|error: KeyError| Failure(2, error.to_string()))
     }
 }

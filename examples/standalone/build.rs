@@ -34,6 +34,7 @@ use crate::keys::{self, ServiceKeys};
 use crate::log;
 use crate::serve::Health;
 use crate::store::{self, Registry, Store, chain};
+use crate::wording::with_settings;
 use crate::{caller, client_secrets};
 
 /// What the configuration is built for.
@@ -58,7 +59,7 @@ pub(crate) struct Kept {
     pub(crate) audit: Option<Audit>,
 }
 
-/// What is built.
+/// The result of a build: the router, and the parts that a reload keeps.
 pub(crate) struct Built {
     pub(crate) app: Router,
     pub(crate) kept: Kept,
@@ -369,7 +370,7 @@ fn locate(error: &ConfigError, config: &Config, source: &Source) -> Mistake {
     let setting = match error {
         ConfigError::Client(error) => {
             let client = config.clients.iter().rfind(|client| client.get_ref().client_id == error.client());
-            return source.mistake_at(client.map_or(0..0, toml::Spanned::span), error);
+            return source.mistake_at(client.map_or(0..0, toml::Spanned::span), with_settings(&error.to_string()));
         }
         ConfigError::Issuer(_) => "issuer",
         ConfigError::PublicUrl(_) => "public_url",
@@ -382,7 +383,7 @@ fn locate(error: &ConfigError, config: &Config, source: &Source) -> Mistake {
         ConfigError::Assertions(_) => "assertions",
         _ => "resources",
     };
-    source.mistake_in(setting, error)
+    source.mistake_in(setting, with_settings(&error.to_string()))
 }
 
 /// Logs how to keep a key, since a key that is generated at each start is lost at the next one.

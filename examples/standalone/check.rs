@@ -1,5 +1,7 @@
 //! `--check`: validates everything that a start validates, and prints the effective configuration.
 
+use std::io::{self, ErrorKind, Write as _};
+
 use crate::build::{self, Context};
 use crate::config::{Config, Mistake, Source};
 use crate::serve::Health;
@@ -15,6 +17,9 @@ pub(crate) async fn check(mut config: Config, source: &Source) -> Result<(), Mis
     config.issuer = Some(build::issuer(&config, config.listen));
     config.store = Some(build::store_url(&config, source));
     let text = toml::to_string_pretty(&config.without_secrets()).map_err(|error| Mistake::new("--check", error))?;
-    println!("# OK: the service would start. Its effective configuration, in which secrets are not shown:\n{text}");
-    Ok(())
+    let about = "# OK: the service would start. Its effective configuration, in which secrets are not shown:";
+    match writeln!(io::stdout(), "{about}\n{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Mistake::new("standard output", error)),
+        _ => Ok(()), // as in `standalone --check | head`
+    }
 }

@@ -7,21 +7,23 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use tower_client_credentials::clock::Rfc3339;
 use tower_client_credentials::keys::rotation::{KeyEncryptionKey, KeyManager, KeyRingError, KeyStore, RingStatus};
 use tower_client_credentials::{Algorithm, SigningKey};
 
 use crate::store::{chain, printable};
+use crate::wording::with_commands;
 
 #[derive(Args)]
 pub(crate) struct KeyArguments {
     /// The environment variable with the key-encryption key, in base64.
-    #[arg(long, default_value = "TCC_KEY_ENCRYPTION_KEY")]
+    #[arg(long, global = true, default_value = "TCC_KEY_ENCRYPTION_KEY")]
     encryption_key_env: String,
     /// The file with the key-encryption key, in base64, instead of the variable.
-    #[arg(long)]
+    #[arg(long, global = true)]
     encryption_key_file: Option<PathBuf>,
     /// The file with the previous key-encryption key, if the keys in the store may be encrypted with it.
-    #[arg(long)]
+    #[arg(long, global = true)]
     previous_encryption_key_file: Option<PathBuf>,
     #[command(subcommand)]
     command: KeyCommand,
@@ -51,11 +53,14 @@ enum KeyCommand {
 pub(crate) async fn run(arguments: KeyArguments, store: Arc<dyn KeyStore>, json: bool) -> Result<(), (u8, String)> {
     let encryption_key = match &arguments.encryption_key_file {
         Some(path) => KeyEncryptionKey::from_file(path),
+        None if std::env::var_os(&arguments.encryption_key_env).is_none() => {
+            return Err((2, lacks_encryption_key(&arguments.encryption_key_env)));
+        }
         None => KeyEncryptionKey::from_env(&arguments.encryption_key_env),
     };
     let previous = arguments.previous_encryption_key_file.as_ref().map(KeyEncryptionKey::from_file).transpose();
     let encryption_key = encryption_key.and_then(|current| Ok((current, previous?)));
-    let encryption_key = match encryption_key.map_err(|error| (2, error.to_string()))? {
+    let encryption_key = match encryption_key.map_err(|error| (2, with_commands(&error.to_string())))? {
         (current, Some(previous)) => current.also(previous),
         (current, None) => current,
     };
@@ -76,11 +81,33 @@ pub(crate) async fn run(arguments: KeyArguments, store: Arc<dyn KeyStore>, json:
     };
     let manager = builder.connect().await.map_err(failure)?;
     let done = execute(&arguments.command, &manager).await;
+    if done.is_ok() && !matches!(arguments.command, KeyCommand::Status) {
+        wait_for_replicas(&manager).await;
+    }
     let left = manager.leave().await;
     done?;
     left.map_err(failure)?;
     show(&manager.status(), json)
         .map_err(|error| (u8::from(error.kind() != io::ErrorKind::BrokenPipe), error.to_string()))
+}
+
+/// Returns the text for a missing key-encryption key. A new key could not decrypt the stored keys.
+pub(crate) fn lacks_encryption_key(variable: &str) -> String {
+    format!(
+        "{variable} is not set; set it to the key-encryption key of the token service, or name its file with --encryption-key-file"
+    )
+}
+
+/// Waits for up to three seconds until each live replica has the last version: they look for it a few times a second.
+async fn wait_for_replicas(manager: &KeyManager) {
+    for _ in 0..12 {
+        if manager.status().lagging.is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        // An error is shown by the next command.
+        let _ = manager.refresh().await;
+    }
 }
 
 async fn execute(command: &KeyCommand, manager: &KeyManager) -> Result<(), (u8, String)> {
@@ -115,7 +142,7 @@ fn failure(error: KeyRingError) -> (u8, String) {
         KeyRingError::Key(_) | KeyRingError::Refused(_) => 5,
         _ => 1,
     };
-    (code, chain(&error))
+    (code, with_commands(&chain(&error)))
 }
 
 fn show(status: &RingStatus, json: bool) -> io::Result<()> {
@@ -129,12 +156,16 @@ fn show(status: &RingStatus, json: bool) -> io::Result<()> {
             let line = json!({ "kid": key_id, "alg": alg, "state": state, "since": since, "may_step_at": may_step_at });
             writeln!(out, "{line}")?;
         } else {
-            let step = may_step_at.map_or_else(String::new, |at| format!(", may step at {at}"));
+            let step = key.may_step_at.map_or_else(String::new, |at| format!(", may step at {}", Rfc3339(at)));
+            let since = Rfc3339(key.since);
             writeln!(out, "{} {} {state} since {since}{step}", printable(key_id), key.algorithm)?;
         }
     }
     for replica in &status.lagging {
-        eprintln!("replica `{}` does not have the last version yet", printable(replica));
+        eprintln!(
+            "replica `{}` does not have the last version yet; if it is cut off, it counts until its lease ends",
+            printable(replica)
+        );
     }
     for problem in &status.problems {
         eprintln!("the stored keys are not trusted completely: {}", printable(problem));

@@ -16,6 +16,7 @@ use tower_client_credentials::{Algorithm, KeyRing, SigningKey};
 use crate::build::read_file;
 use crate::config::{Keys, Mistake, Source};
 use crate::store::{chain, is_missing_in_a_folder};
+use crate::wording::with_settings;
 
 /// The keys of the service. Clones share them.
 #[derive(Clone)]
@@ -121,7 +122,8 @@ impl ServiceKeys {
         creates: bool,
     ) -> Result<Self, Mistake> {
         let encryption_key = encryption_key(keys, source)?;
-        let failed = |error: &dyn std::error::Error| source.mistake_in("keys.rotate_days", chain(error));
+        let failed =
+            |error: &dyn std::error::Error| source.mistake_in("keys.rotate_days", with_settings(&chain(error)));
         let store = if creates {
             store
         } else {

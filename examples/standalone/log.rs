@@ -1,5 +1,6 @@
 //! Logging, at the levels that `RUST_LOG` sets, and without secrets.
 
+use std::io::{self, Write as _};
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
@@ -45,12 +46,13 @@ fn is_safe(metadata: &Metadata<'_>) -> bool {
 
 /// Prints a line about the life of the service on standard output, in the format of the log.
 pub(crate) fn say(text: &str) {
-    println!("{}", line("INFO", text));
+    // A pipe that nothing reads any more must not stop the service.
+    let _ = writeln!(io::stdout(), "{}", line("INFO", text));
 }
 
 /// Prints the error that ends the process on standard error, in the format of the log.
 pub(crate) fn fail(text: &str) {
-    eprintln!("{}", line("ERROR", text));
+    let _ = writeln!(io::stderr(), "{}", line("ERROR", text));
 }
 
 fn line(level: &str, text: &str) -> String {

@@ -46,6 +46,7 @@ mod renamed;
 mod serve;
 mod store;
 mod tls;
+mod wording;
 
 use std::io;
 use std::net::SocketAddr;

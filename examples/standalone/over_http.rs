@@ -117,6 +117,7 @@ pub(crate) async fn run(arguments: ServerArguments, command: Command, json: bool
         Command::Credentials(_) => needs_store("`credentials`"),
         Command::Doctor(_) => needs_store("`doctor`"),
         Command::Keys(_) => needs_store("`keys`"),
+        Command::RevokeToken { .. } => needs_store("`revoke-token`"),
         Command::Import { .. } => needs_store("`import`"),
     }
 }

@@ -1,8 +1,11 @@
 //! [`BearerError`]: the reason why a request was refused.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use http::StatusCode;
 
 use crate::client_id::ClientId;
+use crate::clock::Rfc3339;
 use crate::event::Failure;
 use crate::scope::Scopes;
 use crate::verification::{InvalidToken, RefusedToken, Unavailable, VerifiedToken, VerifyError};
@@ -51,7 +54,8 @@ pub enum BearerError {
     UnknownApiKey,
     /// The API key is known, but the end date of API keys has passed: 401 `invalid_token`.
     #[error(
-        "client `{client_id}` used an API key, but API keys are accepted only until {end} (Unix time); let it request access tokens, or set a later date in ApiKeys::until(…)"
+        "client `{client_id}` used an API key, but API keys are accepted only until {}; let it request access tokens, or set a later date in ApiKeys::until(…)",
+        Rfc3339(UNIX_EPOCH + Duration::from_secs(*.end))
     )]
     #[non_exhaustive]
     ApiKeysEnded {

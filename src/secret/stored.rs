@@ -121,7 +121,7 @@ impl FromStr for StoredSecret {
         if let Some(digest) = text.strip_prefix(SHA256) {
             let digest = STANDARD_NO_PAD.decode(digest).ok().and_then(|digest| digest.try_into().ok());
             return digest.map(|digest| Self(Scheme::Sha256(digest))).ok_or_else(|| {
-                SecretError::new("invalid digest: use `$sha256$` and 32 bytes in base64 without padding")
+                SecretError::new("invalid digest: use `$sha256$` and the 32 bytes of the digest in base64 with the standard alphabet (`+` and `/`) and without `=`; hexadecimal is not accepted")
             });
         }
         #[cfg(feature = "argon2")]
@@ -133,7 +133,7 @@ impl FromStr for StoredSecret {
             return checked.map(|()| Self(Scheme::Legacy(text.into()))).map_err(SecretError::new);
         }
         Err(SecretError::new(
-            "unsupported stored secret: use $sha256$…, with feature `argon2` $argon2id$…, or with feature `legacy_hashes` a \
+            "unsupported stored secret: use $sha256$…, which is the only form of an API key, with feature `argon2` $argon2id$…, or with feature `legacy_hashes` a \
                  bcrypt or PBKDF2 hash; a secret in plain text is not accepted",
         ))
     }

@@ -207,7 +207,7 @@ fn keys_in_the_store_are_shown_rotated_and_distrusted_while_the_service_runs() {
 
     // Another key-encryption key, first without and then with the previous one.
     let (code, said) = clients(&store, OTHER, &["status"]);
-    assert!(code != 0 && said.contains("KeyEncryptionKey::also"), "{code}: {said}");
+    assert!(code != 0 && said.contains("--previous-encryption-key-file"), "{code}: {said}");
     let previous = folder.path().join("previous");
     fs::write(&previous, KEY).unwrap();
     let arguments = ["--previous-encryption-key-file", previous.to_str().unwrap(), "reseal"];
@@ -217,7 +217,7 @@ fn keys_in_the_store_are_shown_rotated_and_distrusted_while_the_service_runs() {
     command.arg("--config").arg(&config).envs(environment(KEY)).env("RUST_LOG", "off");
     let output = command.output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && said.contains("KeyEncryptionKey::also"), "{said}");
+    assert!(!output.status.success() && said.contains("keys.previous_encryption_key_file"), "{said}");
     let again = Service::start_with(&config, &environment(OTHER));
     assert!(again.states().contains(&(before[0].0.clone(), "distrusted".to_owned())), "a restart keeps the ring");
 }
@@ -308,7 +308,7 @@ fn check_creates_no_keys_in_a_store_and_changes_none() {
     assert!(before.version > 0);
     assert_eq!(check(&config, KEY), (true, String::new()));
     let (succeeded, said) = check(&config, OTHER);
-    assert!(!succeeded && said.contains("KeyEncryptionKey::also"), "{said}");
+    assert!(!succeeded && said.contains("keys.previous_encryption_key_file"), "{said}");
     let after = stored();
     assert_eq!((after.version, after.document), (before.version, before.document));
     // The lease of the service may end meanwhile.

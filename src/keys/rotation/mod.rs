@@ -76,6 +76,7 @@ pub use self::settings::KeyManagerBuilder;
 pub use self::status::{KeyStatus, RingStatus};
 pub use self::store::{KeyStore, KeyStoreError, KeyStoreFuture, MemoryKeyStore, Replica, StoredRing};
 use super::KeyError;
+use crate::clock::Rfc3339;
 
 /// A ring could not be opened, or did not take a step.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +92,7 @@ pub enum KeyRingError {
     #[error(transparent)]
     Key(#[from] KeyError),
     /// The step would refuse valid tokens. It is possible from this time on, by the clock of the store.
-    #[error("too early: the step would make verifiers refuse valid tokens until {}", text(*.until))]
+    #[error("too early: the step would make verifiers refuse valid tokens until {}", Rfc3339(*.until))]
     #[non_exhaustive]
     TooEarly {
         /// The earliest time.
@@ -125,9 +126,4 @@ pub enum KeyRingError {
     /// The stored ring was altered or restored, so nothing is written over it.
     #[error("the stored ring is refused: {0}; see the log and `KeyManager::accept_stored`")]
     Refused(String),
-}
-
-fn text(time: SystemTime) -> String {
-    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    format!("{seconds} (seconds since 1970)")
 }
