@@ -57,9 +57,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[cfg(feature = "metrics")]
 pub use self::recorder::describe;
 #[cfg(feature = "metrics")]
-use self::recorder::{add, count, create, set};
+use self::recorder::{add, count, count_many, create, set};
 #[cfg(not(feature = "metrics"))]
-use self::silence::{add, count, create, set};
+use self::silence::{add, count, count_many, create, set};
 
 const ENDPOINT_REQUESTS: &str = "client_credentials_endpoint_requests_total";
 const ADMINISTRATION_REQUESTS: &str = "client_credentials_administration_requests_total";
@@ -184,6 +184,26 @@ pub(crate) fn key_ring(signing_since: Option<SystemTime>, next_step: Option<Syst
     set(KEY_RING_LAGGING, &[], float(lagging));
 }
 
+/// Creates a counter with the value 0, so that its first event is an increase, which alerts need.
+pub(crate) fn expect_store_losses() {
+    create(STORE_LOSSES, &[]);
+}
+
+/// Like [`expect_store_losses`].
+pub(crate) fn expect_key_ring_refusals() {
+    create(KEY_RING_REFUSALS, &[]);
+}
+
+/// Like [`expect_store_losses`].
+pub(crate) fn expect_legacy_assertions() {
+    ["aud", "exp"].into_iter().for_each(|claim| create(LEGACY_ASSERTIONS, &[("claim", claim)]));
+}
+
+/// Like [`expect_store_losses`], for a client that is configured.
+pub(crate) fn expect_api_key_requests(client: &str) {
+    create(API_KEY_REQUESTS, &[("client", client)]);
+}
+
 /// Creates the counters of an audit log, so that the first failure is an increase.
 pub(crate) fn audit_log_started() {
     create(AUDIT_WRITE_FAILURES, &[]);
@@ -197,7 +217,7 @@ pub(crate) fn audit_write_failed() {
 
 /// Counts events that an audit log lost.
 pub(crate) fn audit_events_lost(events: u64) {
-    (0..events).for_each(|_| count(AUDIT_LOST_EVENTS, &[]));
+    count_many(AUDIT_LOST_EVENTS, events);
 }
 
 /// Counts a loss of acknowledged writes in the store.
@@ -251,6 +271,10 @@ mod recorder {
 
     pub(super) fn count(name: &'static str, labels: &[(&'static str, &str)]) {
         counter!(name, labels_of(labels)).increment(1);
+    }
+
+    pub(super) fn count_many(name: &'static str, number: u64) {
+        counter!(name).increment(number);
     }
 
     /// Creates a counter with the value 0.
@@ -331,6 +355,8 @@ mod silence {
     //! Does nothing, without the feature.
 
     pub(super) fn count(_: &'static str, _: &[(&'static str, &str)]) {}
+
+    pub(super) fn count_many(_: &'static str, _: u64) {}
 
     pub(super) fn create(_: &'static str, _: &[(&'static str, &str)]) {}
 

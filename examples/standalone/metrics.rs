@@ -34,10 +34,11 @@ impl Prometheus {
         #[cfg(feature = "metrics")]
         tower_client_credentials::metrics::describe();
         describe_counter!(RELOADS, "Reloads of the configuration and of the certificate");
-        describe_gauge!(LAST_RELOAD, Unit::Seconds, "Time of the last successful reload");
+        describe_gauge!(LAST_RELOAD, Unit::Seconds, "Time of the last successful reload, or of the start");
         for outcome in ["done", "failed"] {
             counter!(RELOADS, "outcome" => outcome).absolute(0); // so that the first failure is an increase
         }
+        loaded_now();
         Ok(Self(inner))
     }
 
@@ -124,7 +125,11 @@ impl Recorder for Inner {
 pub(crate) fn reloaded(succeeded: bool) {
     counter!(RELOADS, "outcome" => if succeeded { "done" } else { "failed" }).increment(1);
     if succeeded {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        gauge!(LAST_RELOAD).set(now.as_secs_f64());
+        loaded_now();
     }
+}
+
+fn loaded_now() {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    gauge!(LAST_RELOAD).set(now.as_secs_f64());
 }

@@ -178,19 +178,19 @@ impl Writer {
             self.count_lost();
             let caller = self.log.caller.as_ref().and_then(|find| find(&event.extensions));
             self.write(&Line::of(&event, caller).to_bytes());
-            self.state.finished.fetch_add(1, Ordering::Release);
             let lost = self.receiver.dropped();
             if lost > self.gap {
                 self.write(&Line::of_gap(SystemTime::now(), lost - self.gap).to_bytes());
                 self.gap = lost;
             }
+            self.state.finished.fetch_add(1, Ordering::Release);
         }
     }
 
     /// Writes a line. Repeats it until it succeeds, or until no sender is left.
     fn write(&mut self, line: &[u8]) {
         loop {
-            // An incomplete line must not swallow this one.
+            // An incomplete line must not swallow the next line.
             let written = if self.is_torn { self.log.target.write(b"\n") } else { Ok(()) };
             let written = written.and_then(|()| self.log.target.write(line));
             self.is_torn = written.is_err();

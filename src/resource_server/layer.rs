@@ -285,6 +285,7 @@ impl BearerAuthLayer {
     /// its tokens are revoked, for example because it is disabled; see [`ApiKeys`].
     #[must_use]
     pub fn api_keys(self, keys: ApiKeys) -> Self {
+        keys.expect_requests();
         self.guard.verifier.revoked().for_each(|revocations| keys.follow(revocations));
         self.with(|guard| {
             #[cfg(feature = "remote")]

@@ -14,6 +14,7 @@ use super::{Handle, Revocations, Shared};
 use crate::clock::{Clock, Moment, SystemClock};
 use crate::crypto::{Random, SystemRandom};
 use crate::event::EventSender;
+use crate::metrics;
 use crate::store::{RevocationStore, StoreError};
 
 /// A builder of [`Revocations`]. Await it to load the revocations from the store and to start following it.
@@ -166,6 +167,7 @@ impl Follow {
         });
         let mut feed = Feed::new(shared.clone(), self.random, self.poll_interval);
         feed.load().await?;
+        metrics::expect_store_losses();
         let task = tokio::spawn(feed.follow()).abort_handle();
         Ok(Revocations(Arc::new(Handle { shared, task })))
     }

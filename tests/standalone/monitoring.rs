@@ -50,9 +50,13 @@ fn the_metrics_are_on_a_listener_of_their_own() {
         "# TYPE client_credentials_revocations_read_timestamp_seconds gauge",
         "# HELP client_credentials_token_cache_tokens Tokens in the cache of verified tokens",
         "standalone_reloads_total{outcome=\"failed\"} 0",
+        "client_credentials_store_losses_total 0",
+        "client_credentials_legacy_assertions_total{claim=\"aud\"} 0",
     ] {
         assert!(answer.lines().any(|answered| answered == line), "`{line}` is not in\n{answer}");
     }
+    let loaded = value(monitoring, "standalone_last_reload_timestamp_seconds");
+    assert!(loaded.is_some_and(|time| time > 1e9), "the time of the start: {loaded:?}");
     assert!(service.get("/metrics").starts_with("HTTP/1.1 404 "), "not for the callers of the service");
     for path in ["/token", "/api/read", "/.well-known/jwks.json"] {
         assert!(ask(monitoring, path).starts_with("HTTP/1.1 404 "), "{path} is not for monitoring");

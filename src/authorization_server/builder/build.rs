@@ -21,6 +21,7 @@ use crate::authorization_server::token::{
 use crate::authorization_server::{AuthorizationServer, Inner};
 use crate::issuer::Issuer;
 use crate::keys::KeySnapshot;
+use crate::metrics;
 use crate::registration::ClientRules;
 use crate::revocation::Revocations;
 use crate::timing::{CLIENT_CHANGE_RETENTION, CLOCK_SKEW};
@@ -61,6 +62,9 @@ impl AuthorizationServerBuilder {
         }
         let token_endpoint = endpoints.token.as_ref().map(|path| format!("{base_url}{path}"));
         let authenticator = self.authenticator(&issuer, token_endpoint)?;
+        if authenticator.assertion.is_some() {
+            metrics::expect_legacy_assertions();
+        }
         let metadata = {
             let (issuer, endpoints, scopes) = (issuer.clone(), endpoints.clone(), self.rules.known_scopes.clone());
             let (response_types, settings, methods) = (self.response_types, self.documents, authenticator.methods());

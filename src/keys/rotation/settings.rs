@@ -12,6 +12,7 @@ use super::store::KeyStore;
 use crate::clock::{Clock, SystemClock};
 use crate::event::EventSender;
 use crate::keys::{Algorithm, SigningKey};
+use crate::metrics;
 use crate::timing::{CLOCK_SKEW, DEFAULT_LONGEST_TOKEN_LIFETIME, MAX_DATED_AHEAD};
 
 /// Builds a [`KeyManager`]. Each setting has a safe default. Give all replicas the same settings.
@@ -170,6 +171,7 @@ impl KeyManagerBuilder {
     /// If a setting is invalid, the store cannot be reached, or the ring cannot be decrypted.
     pub async fn connect(self) -> Result<KeyManager, KeyRingError> {
         self.0.check()?;
+        metrics::expect_key_ring_refusals();
         KeyManager::connect(self.0).await
     }
 }

@@ -15,6 +15,7 @@ use super::key::{ApiKeyUsage, Client, Key};
 use super::wrong_keys::{LIMIT, WrongKeys};
 use crate::client_id::ClientId;
 use crate::crypto::sha256;
+use crate::metrics;
 use crate::quoted::quoted;
 use crate::resource_server::bearer::BearerToken;
 use crate::resource_server::error::BearerError;
@@ -359,6 +360,11 @@ impl ApiKeys {
             return Err(BearerError::ApiKeyRevoked { client_id: key.client_id().clone() });
         }
         ready.map_err(|error| VerifyError::from(error).into())
+    }
+
+    /// Creates the counter of each client, so that an alert on an increase notices its first request.
+    pub(in crate::resource_server) fn expect_requests(&self) {
+        self.0.clients.keys().for_each(|client| metrics::expect_api_key_requests(client.as_str()));
     }
 
     /// Refuses the keys of clients whose tokens are revoked, now and from now on.
