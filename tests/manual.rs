@@ -505,7 +505,7 @@ fn observability_lists_every_code() {
 }
 
 /// Pages whose commands are run by the test below, in the order of the page, in one empty folder for each block.
-const RUN: [&str; 3] = ["manual/stores.md", "manual/standalone.md", "manual/administration.md"];
+const RUN: [&str; 4] = ["manual/stores.md", "manual/standalone.md", "manual/administration.md", "manual/migration.md"];
 
 /// Commands that no test runs as they are, with the reason.
 const NOT_RUN: [(&str, &str); 8] = [
