@@ -22,8 +22,8 @@ use crate::keys::KeyRing;
 use crate::registration::ClientRules;
 use crate::revocation::Revocations;
 use crate::scope::Scopes;
-use crate::token_lifetime::TokenLifetime;
 use crate::store::ClientStore;
+use crate::token_lifetime::TokenLifetime;
 use crate::transport::{DocumentSettings, RefusalHook};
 use crate::uri::PlainHttp;
 

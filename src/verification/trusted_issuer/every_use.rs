@@ -6,9 +6,11 @@ use std::time::Duration;
 use super::{Settings, TrustedIssuer};
 use crate::clock::UnixTime;
 use crate::keys::{FoundKey, VerifyingKey};
+use crate::quoted::quoted;
+use crate::revocation::NotCleared;
 use crate::verification::claims::Claims;
 use crate::verification::validity_period::{in_its_time, out_of_time};
-use crate::verification::{RefusedToken, TokenProfile, VerifyError};
+use crate::verification::{InvalidToken, RefusedToken, TokenProfile, VerifyError};
 
 impl TrustedIssuer {
     /// Checks again what can change between two uses of a proof: the trust in the key, and everything in
@@ -36,7 +38,7 @@ impl TrustedIssuer {
         in_its_time(claims, now, *leeway)
             .map_err(|reason| out_of_time(reason, claims, now, *leeway, "`Verifier::leeway` sets how far it may be"))?;
         let Some(revocations) = revocations else { return Ok(()) };
-        Ok(revocations.check(claims.named(key), &claims.cleared)?)
+        revocations.check(claims.named(key), &claims.cleared).map_err(|error| not_cleared(error, claims))
     }
 
     /// Returns the remaining lifetime of a token with these claims, leeway included.
@@ -54,4 +56,15 @@ impl TrustedIssuer {
             Some(profile) => profile.for_another_audience(&self.0.audience, claims),
         }
     }
+}
+
+/// Names the token in the refusal of a revoked one: it was signed by the issuer, so an operator can look it up.
+#[cold]
+fn not_cleared(error: NotCleared, claims: &Claims) -> VerifyError {
+    if error != NotCleared::Revoked {
+        return error.into();
+    }
+    let (token_id, client_id) = (quoted(&claims.token_id), quoted(&claims.client_id));
+    let detail = format!("`jti` is {token_id} and `client_id` is {client_id}");
+    RefusedToken::because(InvalidToken::Revoked, detail).into()
 }

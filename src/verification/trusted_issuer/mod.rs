@@ -18,8 +18,6 @@ use crate::issuer::Issuer;
 use crate::keys::{FoundKey, NoKey, TrustedKeys};
 use crate::revocation::Revocations;
 use crate::timing::{DEFAULT_LEEWAY, MAX_LEEWAY};
-use crate::quoted::quoted;
-use crate::revocation::{NotCleared, Revocations};
 #[cfg(feature = "remote")]
 use crate::transport::FetchError;
 
@@ -319,18 +317,6 @@ impl TrustedIssuer {
         let unavailable = Unavailable::new(kind).retry_after(retry_after).with_issuer(self.0.shared_issuer.clone());
         error.into_iter().fold(unavailable, |unavailable, error| unavailable.because(error))
     }
-        revocations.check(claims.named(key), &claims.cleared).map_err(|error| not_cleared(error, claims))
-}
-
-/// Names the token in the refusal of a revoked one: it was signed by the issuer, so an operator can look it up.
-#[cold]
-pub(super) fn not_cleared(error: NotCleared, claims: &Claims) -> VerifyError {
-    if error != NotCleared::Revoked {
-        return error.into();
-    }
-    let (token_id, client_id) = (quoted(&claims.token_id), quoted(&claims.client_id));
-    let detail = format!("`jti` is {token_id} and `client_id` is {client_id}");
-    RefusedToken::because(InvalidToken::Revoked, detail).into()
 }
 
 /// Turns [`UnavailableKind::NotAsked`] after a fetch into [`UnavailableKind::Keys`]: the key set changed between the fetch and the
