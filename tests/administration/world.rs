@@ -85,7 +85,7 @@ impl World {
     }
 
     pub async fn token_with(&self, id: &str, secret: &str) -> Result<String, Answer> {
-        let answer = self.site.send(post(GRANT).basic(id, secret)).await;
+        let answer = self.site.send_patiently(post(GRANT).basic(id, secret)).await;
         match answer.json()["access_token"].as_str() {
             Some(token) => Ok(token.to_owned()),
             None => Err(answer),
