@@ -270,7 +270,7 @@ impl Server {
         let answer = self.server.token_service().oneshot(request).await.unwrap();
         let status = answer.status().as_u16();
         answer.into_body().collect().await.unwrap();
-        let text = match self.events.try_recv().expect("an event").outcome {
+        let text = match self.events.try_recv().unwrap().outcome {
             Outcome::AuthenticationFailed(error) | Outcome::Unavailable(error) => common::chain(&error),
             outcome => format!("{outcome:?}"),
         };

@@ -1,5 +1,5 @@
 //! The SPIFFE Workload API of a program in Python: Google's gRPC library, the messages that the package `spiffe` has from the
-//! published `workloadapi.proto`, and SVIDs signed by PyJWT.
+//! published `workloadapi.proto`, and SVIDs signed by `PyJWT`.
 //!
 //! `scripts/test-clients` runs it with the environment variable `WORKLOAD_API_PYTHON`, a Python with these packages.
 

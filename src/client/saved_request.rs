@@ -55,8 +55,18 @@ struct PackedHead {
     uri: usize,
 }
 
-/// The length of a name, the length of a value, and whether the value is sensitive.
-const PREFIX: usize = 2 * size_of::<u32>() + 1;
+/// The length of the prefix of each header: whether the value is sensitive, and the lengths of the name and of the value.
+const PREFIX: usize = size_of::<u64>();
+
+/// The bit for a value that is sensitive.
+const SENSITIVE: u64 = 1 << 63;
+
+/// A header of 2 GiB would be cut off here, and refused when it is unpacked.
+fn prefix(name: usize, value: usize, is_sensitive: bool) -> [u8; PREFIX] {
+    let [name, value] = [name, value].map(|length| u64::from(i32::try_from(length).unwrap_or(i32::MAX).unsigned_abs()));
+    let sensitive = if is_sensitive { SENSITIVE } else { 0 };
+    (sensitive | name << 32 | value).to_ne_bytes()
+}
 
 impl PackedHead {
     fn new(uri: &Uri, headers: &HeaderMap) -> Self {
@@ -77,10 +87,7 @@ impl PackedHead {
         }
         for (name, value) in headers {
             let (name, value_bytes) = (name.as_str().as_bytes(), value.as_bytes());
-            // A header of 4 GiB would be cut off here, and refused when it is unpacked.
-            let [a, b, c, d] = u32::try_from(name.len()).unwrap_or(u32::MAX).to_ne_bytes();
-            let [e, f, g, h] = u32::try_from(value_bytes.len()).unwrap_or(u32::MAX).to_ne_bytes();
-            packed.extend_from_slice(&[a, b, c, d, e, f, g, h, u8::from(value.is_sensitive())]);
+            packed.extend_from_slice(&prefix(name.len(), value_bytes.len(), value.is_sensitive()));
             packed.extend_from_slice(name);
             packed.extend_from_slice(value_bytes);
         }
@@ -92,11 +99,12 @@ impl PackedHead {
         let mut rest = self.bytes.as_slice();
         let uri = Uri::try_from(split(&mut rest, self.uri)?).ok()?;
         while !rest.is_empty() {
-            let name_length = u32::from_ne_bytes(*split(&mut rest, 4)?.first_chunk()?);
-            let value_length = u32::from_ne_bytes(*split(&mut rest, 4)?.first_chunk()?);
-            let is_sensitive = split(&mut rest, 1)? == [1];
-            let name = HeaderName::from_bytes(split(&mut rest, name_length as usize)?).ok()?;
-            let mut value = HeaderValue::from_bytes(split(&mut rest, value_length as usize)?).ok()?;
+            let prefix = u64::from_ne_bytes(*split(&mut rest, PREFIX)?.first_chunk()?);
+            let (name_length, value_length) = ((prefix & !SENSITIVE) >> 32, prefix & u64::from(u32::MAX));
+            let (name_length, value_length) = (usize::try_from(name_length).ok()?, usize::try_from(value_length).ok()?);
+            let is_sensitive = prefix & SENSITIVE != 0;
+            let name = HeaderName::from_bytes(split(&mut rest, name_length)?).ok()?;
+            let mut value = HeaderValue::from_bytes(split(&mut rest, value_length)?).ok()?;
             value.set_sensitive(is_sensitive);
             headers.append(name, value);
         }

@@ -244,7 +244,7 @@ where
     }
 }
 
-#[expect(clippy::result_large_err, clippy::unnecessary_wraps, reason = "tonic's signature")]
+#[expect(clippy::unnecessary_wraps, reason = "tonic's signature")]
 fn bundles_of(
     shared: &Shared,
 ) -> Result<Response<impl Stream<Item = Result<JwtBundlesResponse, Status>> + use<>>, Status> {
@@ -262,7 +262,6 @@ fn bundles_of(
     Ok(Response::new(told.take_while(|item| std::future::ready(item.is_some())).map(Option::unwrap)))
 }
 
-#[expect(clippy::result_large_err, reason = "tonic's signature")]
 fn svids_of(shared: &Shared, request: Request<JwtSvidRequest>) -> Result<Response<JwtSvidResponse>, Status> {
     let asked = request.into_inner();
     shared.asked.lock().unwrap().push(asked.clone());
