@@ -189,7 +189,7 @@ async fn concurrent_uses_of_assertions_that_have_expired_do_not_fail() {
     let logs = replicas(async || postgres(&server).await, 50_000, 1_000_000).await;
     let start = SystemTime::now();
     for round in 0..20_u32 {
-        // Long after the last round, so that each use also removes what is left of it.
+        // Long after the last round, so that each use also removes entries of earlier rounds.
         let now = start + round * 10 * MINUTE;
         let uses = (0..80).map(|number| {
             let log = logs[number % 2].clone();

@@ -44,7 +44,7 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State<F, A, B> {
-        // What is rare is boxed, so that the future is small to move.
+        // The rare states are boxed, so that the future is small to move.
         /// There was no token that could be reused.
         Waiting { token: TokenFuture, request: Option<Box<Request<B>>> },
         /// The inner service has the request.

@@ -82,7 +82,7 @@ fn channel(endpoint: &Endpoint) -> Result<Channel, WorkloadApiError> {
                 let path = path.clone();
                 async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
             });
-            // A socket has no host; this one only fills the `:authority` header.
+            // A socket has no host; the name only fills the `:authority` header.
             Ok(settings("http://localhost".to_owned())?.connect_with_connector_lazy(connector))
         }
         #[cfg(not(unix))]
