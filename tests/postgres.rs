@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use common::follower::{Follower, is_woken_by_each_change_of_a_client};
 use common::servers::Postgres;
-use common::{at, chain, client};
+use common::{at, chain, client, used_credentials};
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _};
 use tower_client_credentials::store::conformance::{self, Violation};
 use tower_client_credentials::store::{
-    Change, ChangeFeed, ClientAdmin, Cursor, PostgresStore, Replay, ReplayId, ReplayLog, Revocation, RevocationStore,
+    Change, ChangeFeed, ClientAdmin, Cursor, PostgresStore, Revocation, RevocationStore,
 };
 use tower_client_credentials::{ClientId, ClientStore};
 
@@ -236,43 +236,19 @@ async fn a_purge_alone_adopts_the_rows_of_a_restored_dump() {
 #[tokio::test]
 async fn a_used_credential_is_kept_for_a_minute_beyond_its_end() {
     let databases = Databases::start();
-    let store = databases.store().await;
-    let id = ReplayId::new("issuer", "jti");
-    assert_eq!(store.check_and_insert(&id, at(1_000), at(940)).await.unwrap(), Replay::Fresh);
-    // The clock of the purging process is ahead of the clock of the other.
-    store.purge(at(1_059)).await.unwrap();
-    assert_eq!(store.check_and_insert(&id, at(1_000), at(999)).await.unwrap(), Replay::Seen);
-    assert_eq!(store.purge(at(1_060)).await.unwrap(), 1);
-    assert_eq!(store.check_and_insert(&id, at(1_000), at(999)).await.unwrap(), Replay::Fresh);
+    used_credentials::are_kept_for_a_minute_beyond_their_end(&databases.store().await).await;
 }
 
 #[tokio::test]
 async fn each_use_removes_some_expired_ones_so_that_the_table_is_bounded_without_a_purge() {
-    const COUNT: &str = "SELECT count(*) FROM tcc_replays";
     let databases = Databases::start();
     let url = databases.fresh().await;
     let store = PostgresStore::builder(&url).call_timeout(Duration::from_secs(20)).connect().await.unwrap();
-    let rows = async |query: &'static str| {
+    let number = async |query: &'static str| {
         let mut connection = PgConnection::connect(&url).await.unwrap();
         sqlx::query_scalar::<_, i64>(query).fetch_one(&mut connection).await.unwrap()
     };
-    let use_one = async |name: &str, end: u64, now: u64| {
-        let id = ReplayId::new("issuer", name);
-        assert_eq!(store.check_and_insert(&id, at(end), at(now)).await.unwrap(), Replay::Fresh, "{name}");
-    };
-    for number in 0..30 {
-        use_one(&format!("old {number}"), 1_000, 900).await;
-    }
-    use_one("too early", 2_000, 1_059).await;
-    assert_eq!(rows(COUNT).await, 31);
-    for (name, expected) in [("a", 22), ("b", 13), ("c", 4), ("d", 5)] {
-        use_one(name, 2_000, 1_060).await;
-        assert_eq!(rows(COUNT).await, expected, "{name}");
-    }
-    // Also if a credential is used again after its expiry.
-    use_one("a", 4_000, 3_000).await;
-    assert_eq!(rows(COUNT).await, 1);
-    assert_eq!(rows("SELECT max(expires_at) FROM tcc_replays").await, 4_000);
+    used_credentials::that_expired_are_removed_by_each_use(&store, number).await;
 }
 
 #[tokio::test]

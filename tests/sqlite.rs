@@ -10,14 +10,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::follower::{Follower, is_woken_by_each_change_of_a_client};
 use common::request::{GRANT, billing_asks};
 use common::stack::Stack;
-use common::{API, READ, at, chain, client, settings};
+use common::{API, READ, at, chain, client, settings, used_credentials};
 use sqlx::Connection as _;
 use tempfile::TempDir;
 use tower_client_credentials::event::{self, Outcome};
 use tower_client_credentials::store::conformance::{self, Violation};
 use tower_client_credentials::store::{
-    AdminError, Change, ChangeFeed, ClientAdmin, Cursor, Replay, ReplayId, ReplayLog, Revocation, RevocationStore,
-    SqliteStore,
+    AdminError, Change, ChangeFeed, ClientAdmin, Cursor, Revocation, RevocationStore, SqliteStore,
 };
 use tower_client_credentials::{ClientId, ClientStore};
 
@@ -142,42 +141,19 @@ async fn a_follower_sees_a_write_of_this_process_at_once() {
 async fn a_used_credential_is_kept_for_a_minute_beyond_its_end() {
     let folder = TempDir::new().unwrap();
     let store = SqliteStore::open(url(&folder.path().join("a.db"))).await.unwrap();
-    let id = ReplayId::new("issuer", "jti");
-    assert_eq!(store.check_and_insert(&id, at(1_000), at(940)).await.unwrap(), Replay::Fresh);
-    // The clock of the purging process is ahead of the clock of the other.
-    store.purge(at(1_059)).await.unwrap();
-    assert_eq!(store.check_and_insert(&id, at(1_000), at(999)).await.unwrap(), Replay::Seen);
-    assert_eq!(store.purge(at(1_060)).await.unwrap(), 1);
-    assert_eq!(store.check_and_insert(&id, at(1_000), at(999)).await.unwrap(), Replay::Fresh);
+    used_credentials::are_kept_for_a_minute_beyond_their_end(&store).await;
 }
 
 #[tokio::test]
 async fn each_use_removes_some_expired_ones_so_that_the_table_is_bounded_without_a_purge() {
-    const COUNT: &str = "SELECT count(*) FROM tcc_replays";
     let folder = TempDir::new().unwrap();
     let url = url(&folder.path().join("a.db"));
     let store = SqliteStore::open(&url).await.unwrap();
-    let rows = async |query: &'static str| {
+    let number = async |query: &'static str| {
         let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
         sqlx::query_scalar::<_, i64>(query).fetch_one(&mut connection).await.unwrap()
     };
-    let use_one = async |name: &str, end: u64, now: u64| {
-        let id = ReplayId::new("issuer", name);
-        assert_eq!(store.check_and_insert(&id, at(end), at(now)).await.unwrap(), Replay::Fresh, "{name}");
-    };
-    for number in 0..30 {
-        use_one(&format!("old {number}"), 1_000, 900).await;
-    }
-    use_one("too early", 2_000, 1_059).await;
-    assert_eq!(rows(COUNT).await, 31);
-    for (name, expected) in [("a", 22), ("b", 13), ("c", 4), ("d", 5)] {
-        use_one(name, 2_000, 1_060).await;
-        assert_eq!(rows(COUNT).await, expected, "{name}");
-    }
-    // Also if a credential is used again after its expiry.
-    use_one("a", 4_000, 3_000).await;
-    assert_eq!(rows(COUNT).await, 1);
-    assert_eq!(rows("SELECT max(expires_at) FROM tcc_replays").await, 4_000);
+    used_credentials::that_expired_are_removed_by_each_use(&store, number).await;
 }
 
 #[cfg(unix)]

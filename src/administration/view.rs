@@ -1,14 +1,14 @@
 //! The answers: what an administrator sees of a client. It never contains a secret or a digest of one.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
-use http::{HeaderValue, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Map, Value};
 
 use super::AdministrationRefusal;
 use crate::registration::RegisteredClient;
 use crate::store::StoreError;
+use crate::transport::answer;
 
 /// The members of a record that an answer repeats. A member that is added to the record later is not shown until it is added
 /// here, because it may be a secret.
@@ -90,13 +90,7 @@ pub(super) fn credential(element: Value) -> Value {
 
 /// Returns an answer that no cache stores (RFC 7591 §3.2.1).
 pub(super) fn json(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body.to_string()));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
-    response
+    answer(status, body.to_string())
 }
 
 #[cfg(test)]

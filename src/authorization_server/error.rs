@@ -11,11 +11,11 @@ use http_body_util::Full;
 use serde::Serialize;
 
 use super::body::BodyError;
-use super::json_response::json;
 use crate::client_id::ClientId;
 use crate::crypto::RandomError;
 use crate::event::Failure;
 use crate::keys::SignError;
+use crate::transport::json_answer;
 
 /// The `error` code of a refused request (RFC 6749 §5.2, RFC 7009 §2.2.1, RFC 8707 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -274,7 +274,7 @@ impl TokenError {
     /// Returns the response of RFC 6749 §5.2. A 401 contains `challenge`.
     pub(super) fn into_response(self, challenge: &HeaderValue, version: Version) -> Response<Full<Bytes>> {
         let Fault { status, kind, description } = self.0.fault;
-        let mut response = json(status, &Refusal { error: kind.code(), error_description: description });
+        let mut response = json_answer(status, &Refusal { error: kind.code(), error_description: description });
         let headers = response.headers_mut();
         match status {
             StatusCode::UNAUTHORIZED => drop(headers.insert(WWW_AUTHENTICATE, challenge.clone())),

@@ -2,8 +2,8 @@
 //! request (RFC 9701).
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::header::ACCEPT;
+use http::{HeaderMap, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -11,13 +11,13 @@ use serde_json::{Map, Value};
 use super::authenticate::AuthenticatedClient;
 use super::error::{Fault, TokenError};
 use super::head::Head;
-use super::json_response::json;
 use super::token::{Minter, TokenPipeline};
 use super::token_query::TokenQuery;
 use crate::clock::UnixTime;
 use crate::event::Outcome;
 use crate::keys::Signing;
 use crate::registration::RegisteredClient;
+use crate::transport::{json_answer, uncached_answer};
 use crate::verification::{IssuedToken, NotIssued, VerifyError};
 
 const NAME: &str = "introspection endpoint";
@@ -90,7 +90,7 @@ impl TokenPipeline {
     ) -> Result<Response<Full<Bytes>>, TokenError> {
         let members = introspection.members()?;
         if !as_jwt {
-            return Ok(json(StatusCode::OK, &members));
+            return Ok(json_answer(StatusCode::OK, &members));
         }
         let now = self.minter.clock.now();
         let claims = Claims {
@@ -163,12 +163,7 @@ fn quality_of(range: &str, media_type: &str) -> Option<u16> {
 }
 
 fn jwt(signed: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(signed));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
-    response
+    uncached_answer(StatusCode::OK, MEDIA_TYPE, signed)
 }
 
 #[cfg(test)]

@@ -40,7 +40,6 @@ mod future;
 mod head;
 mod introspection;
 mod json;
-mod json_response;
 mod layer;
 mod metadata;
 mod peer;

@@ -7,12 +7,12 @@ use http_body_util::Full;
 use super::authenticate::AuthenticatedClient;
 use super::error::{Fault, TokenError};
 use super::head::Head;
-use super::json_response::answer;
 use super::token::TokenPipeline;
 use super::token_query::TokenQuery;
 use crate::client_id::ClientId;
 use crate::clock::UnixTime;
 use crate::event::Outcome;
+use crate::transport::answer;
 use crate::verification::{IssuedToken, NotIssued};
 
 const NAME: &str = "revocation endpoint";

@@ -7,6 +7,7 @@ mod fetch_places;
 #[cfg(feature = "remote")]
 mod guarded_client;
 mod http_client;
+mod json_answer;
 mod outgoing;
 mod refusal_body;
 #[cfg(feature = "remote")]
@@ -22,6 +23,7 @@ pub(crate) use self::fetch::send;
 #[cfg(feature = "remote")]
 pub(crate) use self::guarded_client::{GuardedClient, HostAccess};
 pub use self::http_client::{HttpClient, HttpError, HttpFuture};
+pub(crate) use self::json_answer::{answer, json_answer, uncached_answer};
 pub(crate) use self::outgoing::{Limits, NoHttpClient, Outgoing};
 pub use self::refusal_body::RefusalBody;
 pub(crate) use self::refusal_body::RefusalHook;

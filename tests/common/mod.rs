@@ -16,6 +16,8 @@ pub mod request;
 #[cfg(unix)]
 pub mod servers;
 pub mod stack;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub mod used_credentials;
 
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use super::grant::Grant;
 use super::mint::AccessToken;
 use crate::authorization_server::json::Object;
-use crate::authorization_server::json_response::answer;
 use crate::scope::Scopes;
+use crate::transport::answer;
 
 /// A token and its grant, as the response to the client.
 pub(super) struct TokenResponse {
