@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         issuer = issuer.use_environment_proxy();
     }
     // Alternatively, `connect().await` waits for the keys before the service starts.
-    let verifier = issuer.lazy()?;
+    let verifier = issuer.build()?;
     let protect = BearerAuthLayer::new(verifier.clone()).require_scope(READ);
 
     let app = Router::new()

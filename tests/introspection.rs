@@ -309,7 +309,7 @@ mod an_introspecting_api {
             .client_secret_basic("api", ClientSecret::new(SECRET.as_str()).unwrap())
             .unwrap()
             .clock(clock.clone())
-            .verifier()
+            .build()
             .unwrap();
         let guard = BearerAuthLayer::new(verifier).end_at_expiry();
         let inner = tower::service_fn(async |_: Request<Incoming>| {

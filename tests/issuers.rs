@@ -214,7 +214,7 @@ async fn opaque_tokens_of_oidc_provider_are_introspected_until_they_are_revoked(
             .believed_for(Duration::ZERO)
     };
     for (what, introspection) in [("plain", asks()), ("signed (RFC 9701)", asks().signed_answers(&keys).unwrap())] {
-        let site = protected(introspection.verifier().unwrap(), READ).await;
+        let site = protected(introspection.build().unwrap(), READ).await;
         let token = provider.token(billing_asks(OPAQUE_API)).await;
         let answer = show(&site, &token).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -226,7 +226,7 @@ async fn opaque_tokens_of_oidc_provider_are_introspected_until_they_are_revoked(
         println!("{what} answers: admitted, and refused once it was revoked");
     }
     // The issuer stops, and the token cannot be verified.
-    let site = protected(asks().verifier().unwrap(), READ).await;
+    let site = protected(asks().build().unwrap(), READ).await;
     provider.stop().await;
     let answer = show(&site, "opaque").await;
     assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, Some("1")), "{answer:?}");

@@ -20,7 +20,7 @@ use tower_client_credentials::clock::ManualClock;
 use tower_client_credentials::transport::{HttpClient, HttpError, HttpFuture};
 use tower_client_credentials::{AuthorizationServer, BearerAuthLayer, MemoryStore, RemoteIssuer, Revocations};
 
-/// Returns what is recorded while `work` runs, which stays on one thread: `name label=value …` → number.
+/// Returns the metrics recorded while `work` runs, which stays on one thread: `name label=value …` → number.
 fn recorded<T>(work: impl Future<Output = T>) -> BTreeMap<String, f64> {
     let recorder = DebuggingRecorder::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
@@ -153,7 +153,7 @@ fn key_fetches_are_counted_and_their_time_is_reported() {
         let issuer = |keys| RemoteIssuer::new(ISSUER, API).unwrap().http_client(Site(keys)).clock(clock());
         let good_one =
             issuer(Some(keys().await)).jwks_url("https://auth.example.com/jwks").unwrap().connect().await.unwrap();
-        let bad_one = issuer(None).jwks_url("https://down.example.com/jwks").unwrap().lazy().unwrap();
+        let bad_one = issuer(None).jwks_url("https://down.example.com/jwks").unwrap().build().unwrap();
         let token = good().sign();
         assert_eq!(show(&BearerAuthLayer::new(good_one), &format!("Bearer {token}")).await, 200);
         assert_eq!(show(&BearerAuthLayer::new(bad_one), &format!("Bearer {token}")).await, 503);

@@ -143,7 +143,7 @@ async fn the_resource_server_that_the_other_tests_start() {
         Ok(verifier) => (said(verifier.verify(text("good")).await), said(verifier.verify(text("forged")).await)),
         Err(error) => (error.to_string(), error.to_string()),
     };
-    let introspected = said(asking.verifier().unwrap().verify(text("good")).await);
+    let introspected = said(asking.build().unwrap().verify(text("good")).await);
     println!("{REPORT}{}", json!({"good": good, "forged": forged, "introspected": introspected}));
 }
 

@@ -680,7 +680,7 @@ async fn no_log_no_event_no_error_no_debug_and_no_response_shows_a_secret() {
         format!(r#"{{"client_id":"plain","client_secrets":[{{"label":"1","dangerous_plain":"{CHOSEN} 2"}}]}}"#);
     let plain: RegisteredClient = serde_json::from_str(&record).unwrap();
     let client = person(stored(BCRYPT_OF_CHOSEN)).secret(ClientSecret::new(SECRET.as_str()).unwrap());
-    let clients = MemoryStore::try_from([client, Client::of(plain).audience(API)]).unwrap();
+    let clients = MemoryStore::try_from([client, Client::from_registered(plain).audience(API)]).unwrap();
     let (sender, mut events) = event::channel();
     let server = settings(clients.clone()).upgrade_hashes(clients.clone()).events(sender).build().unwrap();
 

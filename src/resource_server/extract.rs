@@ -35,7 +35,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = MissingVerifiedToken;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, MissingVerifiedToken> {
-        Self::of(&parts.extensions).ok_or(MissingVerifiedToken)
+        Self::from_extensions(&parts.extensions).ok_or(MissingVerifiedToken)
     }
 }
 
@@ -44,7 +44,7 @@ impl<S: Sync> OptionalFromRequestParts<S> for Caller {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Infallible> {
-        Ok(Self::of(&parts.extensions))
+        Ok(Self::from_extensions(&parts.extensions))
     }
 }
 

@@ -17,7 +17,7 @@ use crate::uri::{self, PlainHttp};
 
 /// An issuer in another process, or of another vendor. Its keys are found by its URL, fetched, and kept up to date.
 ///
-/// [`connect`](Self::connect) waits for the keys. [`lazy`](Self::lazy) does not, so that a service can start before its issuer;
+/// [`connect`](Self::connect) waits for the keys. [`build`](Self::build) does not, so that a service can start before its issuer;
 /// [`Verifier::is_ready`] then reports readiness to a health check. The module [`keys::remote`](crate::keys::remote)
 /// describes what happens while the issuer is down.
 ///
@@ -54,7 +54,7 @@ impl RemoteIssuer {
     /// # Errors
     ///
     /// If the issuer or the audience is invalid. Plain `http` is checked later, by [`connect`](Self::connect) and
-    /// [`lazy`](Self::lazy), since [a setting](Self::dangerous_plain_http) can accept it.
+    /// [`build`](Self::build), since [a setting](Self::dangerous_plain_http) can accept it.
     pub fn new(issuer: impl AsRef<str>, audience: impl AsRef<str>) -> Result<Self, VerifierError> {
         let issuer = Issuer::new(issuer.as_ref(), PlainHttp::AnyHost)?;
         Ok(Self {
@@ -210,14 +210,14 @@ impl RemoteIssuer {
         Ok(verifier)
     }
 
-    /// Fetches the keys in the background. Until they are available, every request is answered 503; see
+    /// Checks the settings, and fetches the keys in the background. Until they are available, every request is answered 503; see
     /// [`Verifier::is_ready`].
     ///
     /// # Errors
     ///
     /// Outside of a Tokio runtime, for plain `http` without [the setting](Self::dangerous_plain_http), or if the HTTP client
     /// cannot be built.
-    pub fn lazy(self) -> Result<Verifier, VerifierError> {
+    pub fn build(self) -> Result<Verifier, VerifierError> {
         Ok(self.begin()?.0)
     }
 

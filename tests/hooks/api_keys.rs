@@ -96,7 +96,7 @@ async fn ask(layer: &BearerAuthLayer, request: Request<Full<Bytes>>) -> Response
         assert!(hidden(AUTHORIZATION) && hidden(X_API_KEY), "a credential is not marked as sensitive");
         let is_token = request.extensions().get::<VerifiedToken>().is_some();
         let is_key = request.extensions().get::<ApiKeyIdentity>().is_some();
-        let caller = Caller::of(request.extensions()).map(|caller| caller.client_id().to_string());
+        let caller = Caller::from_extensions(request.extensions()).map(|caller| caller.client_id().to_string());
         let headers = request.headers().len();
         let found = format!("{} token={is_token} key={is_key} headers={headers}", caller.unwrap_or_default());
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(found)))
@@ -544,7 +544,7 @@ mod beside_introspection {
             let introspection = introspection.at("https://auth.example.com/introspect").unwrap();
             let introspection = introspection.client_secret_basic("api", ClientSecret::generate().unwrap()).unwrap();
             let introspection = introspection.http_client(self.clone()).clock(ManualClock::at(at(NOW)));
-            BearerAuthLayer::new(introspection.verifier().unwrap()).api_keys(keys)
+            BearerAuthLayer::new(introspection.build().unwrap()).api_keys(keys)
         }
 
         fn asked(&self) -> usize {

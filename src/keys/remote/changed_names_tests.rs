@@ -287,7 +287,7 @@ fn signed_introspection_answers_use_the_changed_keys_too() {
             .clock(super::tests::Wall(tokio::time::Instant::now()))
             .signed_answers(&verifier)
             .unwrap()
-            .verifier()
+            .build()
             .unwrap();
         let answer = json!({
             "iss": ISSUER, "aud": "the api", "iat": 1_700_000_000,

@@ -82,7 +82,7 @@ fn the_answer_of_a_bad_issuer_is_logged_once_per_fetch_and_truncated() {
             let site = Site::of(&ring());
             site.set(METADATA, &metadata);
             site.set(OPENID, &metadata);
-            let verifier = issuer(&site).lazy().unwrap();
+            let verifier = issuer(&site).build().unwrap();
             sleep(20 * SECOND).await;
             let fetches = log.take();
             let lines = fetches.lines().filter(|line| line.contains("cannot fetch the keys of an issuer")).count();

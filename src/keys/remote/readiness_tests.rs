@@ -12,7 +12,7 @@ const OTHER: &str = "https://other.example.com";
 /// Returns another issuer, at a site where it publishes the same keys.
 fn other(site: &Site) -> Verifier {
     let other = RemoteIssuer::new(OTHER, API).unwrap().jwks_url(KEYS).unwrap();
-    other.http_client(site.clone()).clock(Wall(Instant::now())).lazy().unwrap()
+    other.http_client(site.clone()).clock(Wall(Instant::now())).build().unwrap()
 }
 
 fn down() -> Site {
@@ -27,13 +27,13 @@ fn one_issuer_that_is_down_does_not_make_the_service_unready() {
         let keys = ring();
         let (up, out) = (Site::of(&keys), down());
         for (first, second, first_is_up) in [(&up, &out, true), (&out, &up, false)] {
-            let both = issuer(first).lazy().unwrap().or(other(second)).unwrap();
+            let both = issuer(first).build().unwrap().or(other(second)).unwrap();
             assert!(!both.is_ready(), "nothing has been fetched yet");
             timeout(SECOND, both.ready()).await.expect("ready as soon as one of them is");
             assert!(both.is_ready());
             assert_eq!(both.readiness().collect::<Vec<_>>(), [(ISSUER, first_is_up), (OTHER, !first_is_up)]);
         }
-        let both = issuer(&up).lazy().unwrap().or(other(&out)).unwrap();
+        let both = issuer(&up).build().unwrap().or(other(&out)).unwrap();
         both.ready().await;
         assert!(both.verify(&token(&keys)).await.is_ok());
     });
@@ -43,7 +43,7 @@ fn one_issuer_that_is_down_does_not_make_the_service_unready() {
 fn readiness_follows_each_issuer() {
     in_time(async {
         let (one, two) = (down(), down());
-        let both = issuer(&one).lazy().unwrap().or(other(&two)).unwrap();
+        let both = issuer(&one).build().unwrap().or(other(&two)).unwrap();
         assert!(timeout(SECOND, both.ready()).await.is_err() && !both.is_ready());
         assert_eq!(both.readiness().collect::<Vec<_>>(), [(ISSUER, false), (OTHER, false)]);
         two.is_down(false);
@@ -64,12 +64,12 @@ fn an_introspection_endpoint_is_ready_while_an_issuer_is_down() {
             .unwrap()
             .client_secret_basic("the api", ClientSecret::new("a secret of 32 characters or more").unwrap())
             .unwrap()
-            .verifier()
+            .build()
             .unwrap();
         assert_eq!(introspection.readiness().collect::<Vec<_>>(), [(OTHER, true)]);
         let keys = ring();
         let out = down();
-        let both = issuer(&out).lazy().unwrap().or(introspection).unwrap();
+        let both = issuer(&out).build().unwrap().or(introspection).unwrap();
         assert!(both.is_ready());
         timeout(SECOND, both.ready()).await.expect("it is ready");
         assert_eq!(both.readiness().collect::<Vec<_>>(), [(ISSUER, false), (OTHER, true)]);

@@ -369,7 +369,7 @@ pub(super) fn a_service_that_starts_before_its_issuer_is_unready_and_recovers() 
         let keys = ring();
         let site = Site::of(&keys);
         site.is_down(true);
-        let verifier = issuer(&site).lazy().unwrap();
+        let verifier = issuer(&site).build().unwrap();
         assert!(!verifier.is_ready());
         let retry_after = assert_unavailable(verifier.verify(&token(&keys)).await);
         assert!((1..=2).contains(&retry_after), "{retry_after}");
@@ -435,7 +435,7 @@ pub(super) fn a_key_set_url_needs_no_metadata() {
         assert!(verifier.verify(&token(&keys)).await.is_ok());
         assert_eq!(site.discoveries(), 0);
         for url in ["http://keys.example.com/jwks", "https://h:99999", "ftp://keys.example.com", "/jwks", ""] {
-            let refused = issuer(&site).jwks_url(url).and_then(RemoteIssuer::lazy).unwrap_err();
+            let refused = issuer(&site).jwks_url(url).and_then(RemoteIssuer::build).unwrap_err();
             assert_eq!(refused.kind(), VerifierErrorKind::Settings);
             assert!(refused.to_string().starts_with(&format!("invalid URL of the keys `{url}`")), "{refused}");
         }
@@ -495,7 +495,7 @@ pub(super) fn no_setting_lets_an_https_issuer_redirect_to_plain_http() {
 #[test]
 pub(super) fn a_proxy_setting_for_a_replaced_http_client_is_an_error() {
     in_time(async {
-        let refused = issuer(&Site::of(&ring())).use_environment_proxy().lazy().unwrap_err();
+        let refused = issuer(&Site::of(&ring())).use_environment_proxy().build().unwrap_err();
         assert!(
             refused.kind() == VerifierErrorKind::Settings && refused.to_string().contains("remove one"),
             "{refused}"
@@ -593,7 +593,7 @@ pub(super) fn at_most_a_thousand_requests_wait_for_keys() {
     in_time(async {
         let site = Site::of(&ring());
         site.takes(SECOND);
-        let verifier = issuer(&site).lazy().unwrap();
+        let verifier = issuer(&site).build().unwrap();
         let waiting: Vec<_> = (0..1_100)
             .map(|round| {
                 let verifier = verifier.clone();
@@ -610,7 +610,7 @@ pub(super) fn at_most_a_thousand_requests_wait_for_keys() {
 
 #[test]
 pub(super) fn the_error_outside_of_a_runtime_says_how_to_fix_it() {
-    let error = issuer(&Site::default()).lazy().unwrap_err();
+    let error = issuer(&Site::default()).build().unwrap_err();
     assert!(error.kind() == VerifierErrorKind::Environment && error.to_string().contains("#[tokio::main]"), "{error}");
 }
 
@@ -621,7 +621,7 @@ pub(super) fn a_request_that_waits_for_keys_holds_no_slot_of_the_inner_service()
         let site = Site::of(&keys);
         site.takes(SECOND);
         let inner = service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::default())));
-        let layer = BearerAuthLayer::new(issuer(&site).lazy().unwrap()).optional();
+        let layer = BearerAuthLayer::new(issuer(&site).build().unwrap()).optional();
         let service = layer.layer(ConcurrencyLimit::new(inner, 1));
         let request = Request::get("/").header("authorization", format!("Bearer {}", token(&keys)));
         let (mut one, mut other) = (service.clone(), service);
@@ -779,7 +779,7 @@ fn a_token_with_an_impossible_algorithm_is_refused_without_keys_and_without_a_fe
     in_time(async {
         let (keys, site) = (ring(), Site::default());
         site.is_down(true);
-        let verifier = issuer(&site).algorithms([Algorithm::RS256]).lazy().unwrap();
+        let verifier = issuer(&site).algorithms([Algorithm::RS256]).build().unwrap();
         sleep(SECOND).await;
         let discoveries = site.discoveries();
         for _ in 0..10 {

@@ -98,7 +98,7 @@ impl Client {
 
     /// Returns a registration for changing a registered client; see also [`RegisteredClient::edit`].
     #[must_use]
-    pub fn of(client: RegisteredClient) -> Self {
+    pub fn from_registered(client: RegisteredClient) -> Self {
         let RegisteredClient { id, registration } = client;
         let is_limited = !registration.audiences.is_empty() || !registration.may_use_grant;
         Self { id: Ok(id), client: registration, added: Vec::new(), method: None, is_limited, mistake: None }
@@ -224,6 +224,6 @@ impl RegisteredClient {
     /// ```
     #[must_use]
     pub fn edit(&self) -> Client {
-        Client::of(self.clone())
+        Client::from_registered(self.clone())
     }
 }

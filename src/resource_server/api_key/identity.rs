@@ -92,7 +92,7 @@ pub enum Caller {
 impl Caller {
     /// Returns the caller that a [`BearerAuthLayer`](crate::BearerAuthLayer) admitted, from the extensions of its request.
     #[must_use]
-    pub fn of(request: &Extensions) -> Option<Self> {
+    pub fn from_extensions(request: &Extensions) -> Option<Self> {
         let token = request.get::<VerifiedToken>().cloned().map(Self::Token);
         token.or_else(|| request.get::<ApiKeyIdentity>().cloned().map(Self::ApiKey))
     }

@@ -66,7 +66,7 @@ use crate::uri::{self, PlainHttp};
 /// let verifier = Introspection::new("https://auth.example.com", "https://api.example.com")?
 ///     .client_secret_basic("invoices-api", ClientSecret::new("a secret of 32 characters or more")?)?
 ///     .at("https://auth.example.com/introspect")?
-///     .verifier()?;
+///     .build()?;
 /// let protect = BearerAuthLayer::new(verifier);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -100,7 +100,7 @@ impl Introspection {
     ///
     /// # Errors
     ///
-    /// If the issuer or the audience is invalid. Plain `http` is checked later, by [`verifier`](Self::verifier), since
+    /// If the issuer or the audience is invalid. Plain `http` is checked later, by [`build`](Self::build), since
     /// [a setting](Self::dangerous_plain_http) can accept it.
     pub fn new(issuer: impl AsRef<str>, audience: impl AsRef<str>) -> Result<Self, VerifierError> {
         Ok(Self {
@@ -261,7 +261,7 @@ impl Introspection {
     ///
     /// Without an endpoint or credentials, for plain `http` without [the setting](Self::dangerous_plain_http), or if the HTTP
     /// client cannot be built.
-    pub fn verifier(mut self) -> Result<Verifier, VerifierError> {
+    pub fn build(mut self) -> Result<Verifier, VerifierError> {
         let endpoint = self.endpoint.ok_or(Mistake::NoEndpoint)?;
         let check = self.outgoing.plain_http.check(&endpoint);
         check.map_err(|reason| VerifierError::url("introspection endpoint", &endpoint.to_string(), reason))?;

@@ -25,7 +25,7 @@ use crate::verification::{InvalidToken, RefusedToken, TokenProfile, UnavailableK
 /// The media type of a signed answer (RFC 9701 §5).
 pub(super) const SIGNED: &str = "application/token-introspection+jwt";
 
-/// The maximum difference between the server's clock and this one, as with JWTs.
+/// The maximum difference between the clocks of the server and of this process, as with JWTs.
 const LEEWAY: Duration = DEFAULT_LEEWAY;
 
 /// The maximum age of a signed answer. An older one answered another request.

@@ -134,7 +134,7 @@ fn introspection(site: &Site, clock: &ManualClock) -> Introspection {
 
 fn verifier(site: &Site) -> (Verifier, ManualClock) {
     let clock = clock();
-    (introspection(site, &clock).verifier().unwrap(), clock)
+    (introspection(site, &clock).build().unwrap(), clock)
 }
 
 /// An answer like the example of RFC 7662 §2.2.
@@ -203,7 +203,7 @@ async fn an_active_token_gives_a_proof_with_the_members_of_the_answer() {
 async fn credentials_may_be_sent_in_the_body() {
     let site = Site::saying(&active());
     let post = introspection(&site, &clock()).client_secret_post("api", ClientSecret::new(SECRET).unwrap()).unwrap();
-    assert!(post.verifier().unwrap().verify("a+b").await.is_ok());
+    assert!(post.build().unwrap().verify("a+b").await.is_ok());
     let request = site.last();
     let body = "token=a%2Bb&token_type_hint=access_token&client_id=api&\
                 client_secret=s%2Fcret%3A+with+characters+that+are+encoded";
@@ -217,7 +217,7 @@ async fn an_assertion_authenticates_the_api_and_is_new_for_each_request() {
     let key = SigningKey::generate(Algorithm::ES256).unwrap();
     let introspection = introspection(&site, &clock());
     let introspection = introspection.client_authentication("api", ClientAuthentication::private_key_jwt(key)).unwrap();
-    let verifier = introspection.verifier().unwrap();
+    let verifier = introspection.build().unwrap();
     let mut names = std::collections::HashSet::new();
     for token in ["a", "b"] {
         verifier.verify(token).await.unwrap();
@@ -240,7 +240,7 @@ async fn a_secret_in_a_file_is_read_again_and_a_missing_one_is_unavailable_and_n
     let file = tempfile::NamedTempFile::new().unwrap();
     let secret = ClientAuthentication::secret_post(SecretSource::from_file(file.path()));
     let introspection = introspection(&site, &clock()).client_authentication("api", secret).unwrap();
-    let verifier = introspection.verifier().unwrap();
+    let verifier = introspection.build().unwrap();
     for secret in ["first-secret", "second-secret"] {
         std::fs::write(file.path(), secret).unwrap();
         verifier.verify(&format!("with-{secret}")).await.unwrap();
@@ -328,7 +328,7 @@ async fn a_server_that_does_not_answer_gives_503_and_is_not_asked_for_a_second()
 async fn only_a_dangerous_setting_accepts_formerly_active_tokens_while_the_server_is_down() {
     let site = Site::saying(&active());
     let clock = clock();
-    let verifier = introspection(&site, &clock).dangerous_old_answers_while_down().verifier().unwrap();
+    let verifier = introspection(&site, &clock).dangerous_old_answers_while_down().build().unwrap();
     assert!(verifier.verify("known").await.is_ok());
     site.is_down();
     clock.advance(300 * SECOND);
@@ -364,7 +364,7 @@ async fn the_members_of_the_answer_are_checked() {
         let (verifier, _) = verifier(&Site::saying(&answer));
         assert!(verifier.verify("opaque").await.is_ok(), "{answer}");
     }
-    let lenient = |profile| introspection(&Site::saying(&without("aud")), &clock()).tokens(profile).verifier().unwrap();
+    let lenient = |profile| introspection(&Site::saying(&without("aud")), &clock()).tokens(profile).build().unwrap();
     let profile = TokenProfile::default().without_token_id().clients_instead_of_audience(["billing"]);
     assert!(lenient(profile).verify("opaque").await.is_ok());
 }
@@ -408,7 +408,7 @@ async fn if_signed_answers_are_required_only_a_valid_signed_answer_is_accepted()
     let answer = async |media_type: &'static str, body: String| {
         let site = Site::saying(&active());
         site.answers(200, media_type, &body);
-        let signed = introspection(&site, &clock()).signed_answers(&keys).unwrap().verifier().unwrap();
+        let signed = introspection(&site, &clock()).signed_answers(&keys).unwrap().build().unwrap();
         let verified = signed.verify("opaque").await;
         assert_eq!(site.last().headers()["accept"], MEDIA_TYPE);
         verified
@@ -471,10 +471,10 @@ async fn plain_http_to_other_hosts_needs_the_setting_that_the_error_names() {
     };
     let endpoint = "http://keycloak:8080/realms/m/introspect";
     for (issuer, endpoint) in [(INSIDE, "https://h/introspect"), (ISSUER, endpoint), (INSIDE, endpoint)] {
-        let error = inside(issuer, endpoint).verifier().unwrap_err().to_string();
+        let error = inside(issuer, endpoint).build().unwrap_err().to_string();
         assert!(error.contains("`dangerous_plain_http`"), "{error}");
     }
-    let verifier = inside(INSIDE, endpoint).dangerous_plain_http().verifier().unwrap();
+    let verifier = inside(INSIDE, endpoint).dangerous_plain_http().build().unwrap();
     assert_eq!(verifier.verify("opaque").await.unwrap().issuer(), INSIDE);
     assert_eq!(site.last().uri().to_string(), endpoint);
 }
@@ -488,22 +488,22 @@ fn building_names_the_missing_setting() {
         assert_eq!(error.kind(), VerifierErrorKind::Settings, "{error}");
         assert!(error.to_string().contains(text), "`{text}` is not in: {error}");
     };
-    refused(new().verifier(), "set it with .at(…)");
-    refused(at().verifier(), ".client_secret_basic(…)");
+    refused(new().build(), "set it with .at(…)");
+    refused(at().build(), ".client_secret_basic(…)");
     for url in ["http://auth.example.com/introspect", "https://h:99999", "http://[127.0.0.1]/introspect", "/introspect"]
     {
         refused(
-            new().at(url).and_then(Introspection::verifier),
+            new().at(url).and_then(Introspection::build),
             &format!("invalid URL of the introspection endpoint `{url}`"),
         );
     }
     let ready = || at().client_secret_basic("api", ClientSecret::new(SECRET).unwrap()).unwrap();
-    refused(ready().use_environment_proxy().verifier(), "remove one of them");
+    refused(ready().use_environment_proxy().build(), "remove one of them");
     let invalid_id = at().client_secret_basic("a\nb", ClientSecret::new(SECRET).unwrap());
-    refused(invalid_id.and_then(Introspection::verifier), r#"invalid client id of this API at the issuer "a\nb""#);
+    refused(invalid_id.and_then(Introspection::build), r#"invalid client id of this API at the issuer "a\nb""#);
     let other = Verifier::with_keys("https://other.example.com", API, KeySet::from([])).unwrap();
     refused(
-        at().signed_answers(&other).and_then(Introspection::verifier),
+        at().signed_answers(&other).and_then(Introspection::build),
         "has no keys of the issuer `https://auth.example.com`",
     );
     let shown = format!("{:?}", at().client_secret_basic("api", ClientSecret::new(SECRET).unwrap()).unwrap());
@@ -516,7 +516,7 @@ async fn a_bad_answer_for_one_token_does_not_affect_another() {
     for (status, body) in [(400, "{}"), (403, "{}"), (413, "{}"), (302, "{}"), (200, "<html>"), (200, &*long)] {
         let site = Site::saying(&active());
         let clock = clock();
-        let verifier = introspection(&site, &clock).dangerous_old_answers_while_down().verifier().unwrap();
+        let verifier = introspection(&site, &clock).dangerous_old_answers_while_down().build().unwrap();
         assert!(verifier.verify("known").await.is_ok());
         clock.advance(30 * SECOND);
         site.answers(status, "application/json", body);
@@ -638,7 +638,7 @@ async fn times_out_of_range_are_harmless() {
         assert!(token.time_left() > Duration::from_secs(200_000_000_000), "{exp}");
     }
     let site = Site::saying(&without("exp"));
-    let endless = introspection(&site, &clock()).believed_for(Duration::MAX).verifier().unwrap();
+    let endless = introspection(&site, &clock()).believed_for(Duration::MAX).build().unwrap();
     assert!(endless.verify("opaque").await.is_ok());
 }
 
@@ -681,7 +681,7 @@ async fn a_token_bound_to_a_key_is_refused_unless_a_dangerous_setting_accepts_it
         assert!(error.to_string().contains("dangerous_accept_bound_tokens"), "{error}");
         assert_eq!(refused(Err(error)), InvalidToken::Bound, "{value}");
         let profile = TokenProfile::default().without_token_id().dangerous_accept_bound_tokens();
-        let lenient = introspection(&site, &clock()).tokens(profile).verifier().unwrap();
+        let lenient = introspection(&site, &clock()).tokens(profile).build().unwrap();
         assert!(lenient.verify("opaque").await.is_ok(), "{value}");
         site.says(&json!({"active": true, "cnf": value, "token_type": "DPoP", "client_id": "c", "aud": API}));
         assert_eq!(refused(lenient.verify("another").await), InvalidToken::Type);
@@ -692,7 +692,7 @@ async fn a_token_bound_to_a_key_is_refused_unless_a_dangerous_setting_accepts_it
 async fn a_lack_of_slots_does_not_cause_old_answers_to_be_used() {
     let site = Site::saying(&active());
     let clock = clock();
-    let verifier = introspection(&site, &clock).dangerous_old_answers_while_down().verifier().unwrap();
+    let verifier = introspection(&site, &clock).dangerous_old_answers_while_down().build().unwrap();
     for number in 0..65 {
         assert!(verifier.verify(&format!("known-{number}")).await.is_ok());
     }
@@ -766,7 +766,7 @@ async fn setting_the_wall_clock_back_does_not_extend_the_cache_time() {
     // Without `iat`, so that the token is also valid by the clock that was set back.
     let site = Site::saying(&without("iat"));
     let clock = WallClock::new();
-    let verifier = introspection(&site, &self::clock()).clock(clock.clone()).verifier().unwrap();
+    let verifier = introspection(&site, &self::clock()).clock(clock.clone()).build().unwrap();
     assert!(verifier.verify("revoked").await.is_ok());
     site.says(&json!({"active": false}));
     sleep(27 * SECOND).await;
@@ -789,7 +789,7 @@ async fn no_old_answer_is_used_after_exp_even_if_the_wall_clock_is_set_back() {
         let site = Site::saying(&answer);
         let clock = WallClock::new();
         let asking = introspection(&site, &self::clock()).clock(clock.clone()).believed_for(600 * SECOND);
-        let verifier = asking.dangerous_old_answers_while_down().verifier().unwrap();
+        let verifier = asking.dangerous_old_answers_while_down().build().unwrap();
         assert!(verifier.verify("known").await.is_ok());
         if is_down {
             site.is_down();
@@ -808,7 +808,7 @@ async fn no_old_answer_is_used_after_exp_even_if_the_wall_clock_is_set_back() {
 async fn a_token_last_called_inactive_is_not_admitted_while_the_server_is_down() {
     let site = Site::saying(&active());
     let clock = clock();
-    let verifier = introspection(&site, &clock).dangerous_old_answers_while_down().verifier().unwrap();
+    let verifier = introspection(&site, &clock).dangerous_old_answers_while_down().build().unwrap();
     assert!(verifier.verify("revoked").await.is_ok());
     clock.advance(30 * SECOND);
     site.says(&json!({"active": false}));

@@ -41,7 +41,7 @@ impl Upgrade {
             return Ok(());
         }
         let secret = secret.clone().stored_as(self.new.clone());
-        let changed = Client::of((*client).clone()).replace_secret(secret).register()?;
+        let changed = Client::from_registered((*client).clone()).replace_secret(secret).register()?;
         store.replace(changed, revision).await
     }
 }

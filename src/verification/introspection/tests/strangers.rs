@@ -55,7 +55,7 @@ impl Server {
         let secret = ClientSecret::new(SECRET).unwrap();
         let asking = Introspection::new(ISSUER, API).unwrap().client_secret_basic("api", secret).unwrap();
         let asking = asking.at("https://auth.example.com/introspect").unwrap();
-        asking.http_client(self.clone()).clock(WallClock::new()).verifier().unwrap()
+        asking.http_client(self.clone()).clock(WallClock::new()).build().unwrap()
     }
 
     /// Returns the number of requests, and of concurrent requests at most, since the last call.
