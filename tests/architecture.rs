@@ -245,7 +245,7 @@ fn modules_beside_each_other_do_not_import_each_other_in_a_circle() {
             }
         }
     }
-    // What is in no circle can be taken away, one module after the other, until nothing is left.
+    // Modules outside of all circles are removed one after the other, until only circles are left.
     loop {
         let free: Vec<Module> = imports
             .iter()

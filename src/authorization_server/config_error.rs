@@ -8,7 +8,7 @@ use crate::quoted::shown_url;
 use crate::registration::ClientError;
 use crate::transport::InvalidDocument;
 
-/// The settings of an authorization server are invalid. The text says what is wrong and how to fix it.
+/// The settings of an authorization server are invalid. The text names the mistake and how to fix it.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {

@@ -127,7 +127,7 @@ impl KeySet {
     }
 }
 
-/// Returns the keys that one JWK provides: none if it is unusable.
+/// Returns the keys of a JWK: an empty list if it is unusable.
 fn named_keys(jwk: &Value, algorithms: Option<&[Algorithm]>) -> Vec<NamedKey> {
     let key = match VerifyingKey::from_jwk(jwk.to_string()) {
         Ok(key) => key,

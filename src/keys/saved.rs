@@ -11,7 +11,7 @@ use super::{Algorithm, KeyError, KeyRing, SigningKey, file, pem};
 pub struct PrivateKeyPem(Zeroizing<String>);
 
 impl PrivateKeyPem {
-    /// Returns the text. Anyone who has it can sign tokens.
+    /// Returns the text. Anyone with it can sign tokens.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

@@ -189,7 +189,7 @@ impl Guard {
     }
 
     /// Sets the token of the request. A token from another verifier is removed, and so is the identity of an API key that an
-    /// outer layer accepted and this one did not check, except by a layer that only reports.
+    /// outer layer accepted and this layer did not check, except by a layer that only reports.
     fn hand_on<B>(self: &Arc<Self>, token: Option<VerifiedToken>, request: &mut Request<B>) {
         let Some(token) = token else {
             if !self.only_reports {

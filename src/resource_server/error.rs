@@ -127,7 +127,7 @@ impl BearerError {
         Self::Forbidden { client_id: token.client_id().clone(), reason }
     }
 
-    /// Returns the `error` code of the challenge. There is none for a request without credentials (§3.1), for an unavailable
+    /// Returns the `error` code of the challenge. A request without credentials has no code (§3.1), for an unavailable
     /// part, or if no other scope would help.
     #[must_use]
     pub const fn code(&self) -> Option<&'static str> {

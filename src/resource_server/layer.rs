@@ -200,7 +200,7 @@ impl BearerAuthLayer {
     /// admitted request is served to the end.
     ///
     /// 1. A request without an answer yet, for example a long upload, is refused like one with an expired token. The wrapped
-    ///    service's future is dropped, as it is when a caller disconnects.
+    ///    service's future is dropped, as when a caller disconnects.
     /// 2. A gRPC stream ends with the status 16, `UNAUTHENTICATED`, also in gRPC-Web.
     /// 3. Any other answer breaks off with an error, since a normal end could be taken for a complete answer: over HTTP/1.1 the
     ///    connection closes, over HTTP/2 the stream is reset.
@@ -266,7 +266,7 @@ impl BearerAuthLayer {
     /// Dangerous: any HTTP/1.1 request with that content type is refused with the status 200, which an outer proxy, cache or
     /// monitor takes for a success. The setting is for a layer **inside** one that translates gRPC-Web to gRPC and keeps the
     /// version of the request, such as `tonic_web::GrpcWebLayer`, which turns the answer back into gRPC-Web. If you can, put
-    /// this layer outside that one instead. `GrpcWebLayer` leaves the status in the headers: for pages of other origins, CORS
+    /// this layer outside of `GrpcWebLayer` instead. `GrpcWebLayer` leaves the status in the headers: for pages of other origins, CORS
     /// must then expose `grpc-status` and `grpc-message`, or a refused stream looks like an empty one.
     #[must_use]
     pub fn dangerous_grpc_refusals_over_http1(self) -> Self {

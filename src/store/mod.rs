@@ -211,7 +211,7 @@ pub trait ClientStore: fmt::Debug + Send + Sync + 'static {
     /// Returns the client with this id, whether it is enabled or disabled.
     fn find<'a>(&'a self, id: &'a ClientId) -> StoreFuture<'a, Option<Arc<RegisteredClient>>>;
 
-    /// Returns the store in memory behind this one, if all answers come from the memory of this process. The default is
+    /// Returns the store in memory behind this store, if all answers come from the memory of this process. The default is
     /// `None`.
     ///
     /// A server does not cache such answers, and [checks](MemoryStore::enforce) the clients when it is built and at each later

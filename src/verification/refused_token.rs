@@ -15,7 +15,7 @@ use crate::quoted::shortened;
 ///
 /// The text names the claim or header parameter, the value found, the value expected, and the setting that would accept the
 /// token, if there is one. Values are escaped and truncated: header parameters after 13 bytes, claims after 64. If the text
-/// names a header parameter, or an `iss` that is none of [several issuers](crate::verification::Verifier::or), the signature
+/// names a header parameter, or an `iss` that differs from all of [several issuers](crate::verification::Verifier::or), the signature
 /// was not yet verified. The text never contains the token itself.
 ///
 /// Two values are equal if their [reasons](Self::reason) are. Use the reason as a metric's label, never the text.

@@ -1,4 +1,4 @@
-//! Tests of repeated tokens: what is cached, and what is still checked.
+//! Tests of repeated tokens: which results are cached, and which checks are repeated.
 
 use std::sync::Arc;
 use std::thread;

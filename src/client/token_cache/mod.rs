@@ -46,7 +46,7 @@ impl Tokens {
         Self(Arc::new(Entry::new(client, siblings, query)))
     }
 
-    /// Returns the tokens among which this one was given out, if they still exist.
+    /// Returns the cache from which this token came, if it still exists.
     pub(super) fn of(token: &AccessToken) -> Option<Self> {
         token.cache().map(Self)
     }

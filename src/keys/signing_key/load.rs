@@ -61,7 +61,7 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// If it is none of these, encrypted, or cannot sign.
+    /// If it has another format, is encrypted, or cannot sign.
     pub fn from_der(der: impl AsRef<[u8]>) -> Result<Self, KeyError> {
         let der = Zeroizing::new(der.as_ref().to_vec());
         Self::from_structure(Structure::detect(&der), der)

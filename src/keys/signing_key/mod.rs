@@ -253,8 +253,8 @@ impl PrivateHalf {
     }
 }
 
-/// Capacity for the dot and an encoded elliptic-curve signature. An RSA signature is longer, but takes so much time that one
-/// more allocation does not matter.
+/// Capacity for the dot and an encoded elliptic-curve signature. An RSA signature is longer, but takes so much time that another
+/// allocation does not matter.
 const USUAL_SIGNATURE: usize = 129;
 
 /// The `typ` of RFC 9068 §2.1.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Replaces the content of a file: writes a new file in the same folder, syncs it, and renames it. The new file has the owner
-/// and the permissions of the old one; if there is none, only its owner can read it. `check` is called last, and can still
+/// and the permissions of the old one; without an old file, only its owner can read it. `check` is called last, and can still
 /// prevent the replacement.
 pub(super) fn replace(path: &Path, content: &[u8], check: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     // A symbolic link is kept: its target is replaced.

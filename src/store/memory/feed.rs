@@ -25,7 +25,7 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// The maximum number of changes that one call returns.
+    /// The maximum number of changes in the result of one call.
     const PAGE: usize = 10_000;
 
     pub(super) fn revoke(&mut self, revocation: Revocation, now: UnixTime) -> Result<(), StoreError> {

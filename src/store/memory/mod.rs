@@ -97,7 +97,7 @@ impl MemoryStore {
     }
 
     /// Checks the clients against the rules of a server, now and at each later change. Building a server from the store calls
-    /// this. Call it yourself if the server has a store of your own that reads this one.
+    /// this. Call it yourself if the server has a store of your own that reads from this store.
     ///
     /// # Errors
     ///

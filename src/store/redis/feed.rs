@@ -5,7 +5,7 @@ use super::scripts::{Keys, Scripts};
 use crate::store::last_write::{LastWrites, TOO_MANY};
 use crate::store::{Change, Changes, Cursor, StoreError};
 
-/// The maximum number of changes that one call returns.
+/// The maximum number of changes in the result of one call.
 const PAGE: usize = 5_000;
 
 /// Whether the server has the tip of the cursor and those of the last writes, its current tip and epoch, the changes with

@@ -95,10 +95,10 @@ struct Shared {
     had_clients: AtomicBool,
 }
 
-/// The number of clients that one script adds. Other calls wait only milliseconds for it.
+/// The number of clients added by each script. Other calls wait only milliseconds for it.
 const BATCH: usize = 500;
 
-/// The number of entries that one script removes.
+/// The number of entries removed by each script.
 const PURGED_AT_ONCE: u64 = 1_000;
 
 /// How many seconds longer than required an entry of the replay log is kept. It expires by the server's clock, which may be

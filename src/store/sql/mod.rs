@@ -17,7 +17,7 @@ use crate::keys::rotation::Replica;
 use crate::registration::RegisteredClient;
 use crate::registration::from_json;
 
-/// The maximum number of changes that one call returns.
+/// The maximum number of changes in the result of one call.
 pub(super) const PAGE: usize = 10_000;
 
 /// The number of clients created in one transaction, which keeps the transaction short.

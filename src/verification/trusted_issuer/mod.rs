@@ -41,7 +41,7 @@ struct Settings {
     last_header: LastHeader,
 }
 
-/// The last header of a valid token, and the key that it named. All tokens that one key signs usually have the same header, so
+/// The last header of a valid token, and the key that it named. All tokens of one key usually have the same header, so
 /// it need not be parsed each time.
 #[derive(Default)]
 struct LastHeader(RwLock<Option<(Box<str>, FoundKey)>>);
@@ -170,7 +170,7 @@ impl TrustedIssuer {
         self.accept(token, found, &payload).map_err(without_more_questions)
     }
 
-    /// Returns whether both make the same checks, so that a token that one of them verified is valid for the other.
+    /// Returns whether both make the same checks, so that a token is valid for both or for neither.
     pub(super) fn checks_the_same_as(&self, other: &Self) -> bool {
         let (one, other) = (&*self.0, &*other.0);
         std::ptr::eq(one, other)

@@ -90,7 +90,7 @@ impl Verifier {
         Ok(self.map(|issuer| issuer))
     }
 
-    /// Sets how far the issuer's clock may differ from this one, in whole seconds. 5 by default and at most 5 minutes: a larger
+    /// Sets how far the clocks of the issuer and of the verifier may differ, in whole seconds. 5 by default and at most 5 minutes: a larger
     /// value counts as 5 minutes. It applies to `exp`, `nbf` and `iat`.
     #[must_use]
     pub fn leeway(self, leeway: Duration) -> Self {
