@@ -231,7 +231,7 @@ impl KeyFile {
     /// # Panics
     ///
     /// Outside a Tokio runtime.
-    #[expect(clippy::must_use_candidate, reason = "the task goes on without its handle")]
+    #[expect(clippy::must_use_candidate, reason = "the task continues without its handle")]
     pub fn watch(&self, interval: Duration) -> JoinHandle<()> {
         let (inner, ring) = (self.inner.clone(), self.ring.downgrade());
         tokio::spawn(async move {
