@@ -25,7 +25,7 @@ static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 pub(crate) fn start(format: LogFormat, default: &str) {
     let _ = FORMAT.set(format);
     let wanted = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let lines = match format {
         LogFormat::Text => lines.boxed(),
         // The fields are members of the line itself, as collectors of logs expect.
