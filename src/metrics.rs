@@ -196,7 +196,9 @@ pub(crate) fn expect_key_ring_refusals() {
 
 /// Like [`expect_store_losses`].
 pub(crate) fn expect_legacy_assertions() {
-    ["aud", "exp"].into_iter().for_each(|claim| create(LEGACY_ASSERTIONS, &[("claim", claim)]));
+    for claim in ["aud", "exp"] {
+        create(LEGACY_ASSERTIONS, &[("claim", claim)]);
+    }
 }
 
 /// Like [`expect_store_losses`], for a client that is configured.

@@ -128,7 +128,8 @@ impl Service {
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         // With a log in JSON, the line is an object.
-        let said = serde_json::from_str(&line).map_or(line, |line: Value| line["message"].as_str().unwrap().to_owned());
+        let message = |line: Value| line.get("message").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let said = serde_json::from_str(&line).map_or(line, message);
         let address = said.trim_end().strip_prefix("listening on ").and_then(|url| url.split("://").nth(1));
         let address = address.expect("an address").parse().unwrap();
         Self { child, stdout, address }

@@ -193,12 +193,11 @@ async fn open_store(
     let url = if is_created_later { "memory:" } else { &store_url };
     let (store, key_store) = store::open(url, source.folder()).await.map_err(mistake)?;
     let revocations = Revocations::follow(store.clone()).await.map_err(|error| mistake(chain(&error)))?;
-    let keys = match keys {
-        Some(keys) => keys,
-        None => {
-            let events = audit.as_ref().map(|audit| audit.events.clone());
-            ServiceKeys::in_the_store(&config.keys, source, (key_store, &store_url), events, creates).await?
-        }
+    let keys = if let Some(keys) = keys {
+        keys
+    } else {
+        let events = audit.as_ref().map(|audit| audit.events.clone());
+        ServiceKeys::in_the_store(&config.keys, source, (key_store, &store_url), events, creates).await?
     };
     Ok(Kept { store_url, store, revocations, keys, audit })
 }

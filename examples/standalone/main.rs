@@ -81,7 +81,7 @@ async fn run(Arguments { config: path, check, health }: Arguments) -> Result<(),
     log::start(config.log.format, if check { "warn" } else { "info" });
     source.log_warnings();
     if check {
-        return check::check(config, &source).await;
+        return Box::pin(check::check(config, &source)).await;
     }
     // Before anything is counted.
     let monitoring = match config.metrics.listen {

@@ -6,6 +6,8 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::{Event, Failure, Outcome, UsedCredential};
+use crate::audience::Audience;
+use crate::client_id::ClientId;
 use crate::clock::Rfc3339;
 
 /// One line. A member without a value is left out. The names and their meanings do not change; later versions may add members.
@@ -60,7 +62,7 @@ impl<'a> Line<'a> {
         let line = Self {
             time: Rfc3339(event.at).to_string(),
             event: event.outcome.name(),
-            client_id: event.client_id.as_ref().map(|id| id.as_str()),
+            client_id: event.client_id.as_ref().map(ClientId::as_str),
             caller,
             ..Self::default()
         };
@@ -87,7 +89,7 @@ impl<'a> Line<'a> {
                 token_id: Some(token_id),
                 key_id: Some(key_id),
                 scope: text(scopes),
-                audiences: Some(audiences.iter().map(|audience| audience.as_str()).collect()),
+                audiences: Some(audiences.iter().map(Audience::as_str).collect()),
                 ..self.by(credential)
             },
             Outcome::Revoked { token_id, credential } | Outcome::Introspected { token_id, credential } => {
@@ -118,7 +120,7 @@ impl<'a> Line<'a> {
             }
             Outcome::AdministrationRefused { operation, client, token_id, failure } => {
                 let line = self.administered(operation, token_id).failed(failure);
-                Self { client_id: client.as_ref().map(|id| id.as_str()), ..line }
+                Self { client_id: client.as_ref().map(ClientId::as_str), ..line }
             }
             Outcome::TokenObtained { issuer, scopes, expires_at, .. } => {
                 Self { issuer: Some(issuer.as_str()), scope: text(scopes), until: expires_at.and_then(time), ..self }

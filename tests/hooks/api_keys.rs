@@ -258,8 +258,8 @@ async fn the_key_of_a_disabled_client_is_refused_like_a_wrong_one_and_stays_refu
     assert_eq!(status(&layer, bearer(REPORTS)).await, 200, "the key of another client");
     // A layer that is created later knows the revocation from the view.
     let verifier = world.server.verifier(API).unwrap().revocations(revocations);
-    let later = BearerAuthLayer::new(verifier).api_keys(keys());
-    assert_eq!([status(&later, bearer(BILLING)).await, status(&later, bearer(REPORTS)).await], [401, 200]);
+    let second = BearerAuthLayer::new(verifier).api_keys(keys());
+    assert_eq!([status(&second, bearer(BILLING)).await, status(&second, bearer(REPORTS)).await], [401, 200]);
 }
 
 #[tokio::test(start_paused = true)]

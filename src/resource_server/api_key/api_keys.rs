@@ -353,7 +353,7 @@ impl ApiKeys {
     }
 
     /// Refuses a key if the tokens of its client are revoked, or if that is unknown.
-    pub(in crate::resource_server) fn check_revoked(&self, key: &Key, verifier: &Verifier) -> Result<(), BearerError> {
+    pub(in crate::resource_server) fn check_revoked(key: &Key, verifier: &Verifier) -> Result<(), BearerError> {
         // Checked before the flag: a poll that ends in between does not make the flag more recent.
         let ready = verifier.revoked().try_for_each(Revocations::check_ready);
         if key.client.is_revoked() {

@@ -37,7 +37,7 @@ impl Guard {
             }
         };
         let checked = keys.check_date(&key, self.verifier.now());
-        if let Err(error) = checked.and_then(|()| keys.check_revoked(&key, &self.verifier)) {
+        if let Err(error) = checked.and_then(|()| ApiKeys::check_revoked(&key, &self.verifier)) {
             return refused(error);
         }
         let identity = keys.prove(key, self.clone());
