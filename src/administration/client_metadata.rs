@@ -459,7 +459,7 @@ mod tests {
         assert_eq!(read(&shown).unwrap().into_replacement(&client).unwrap(), client, "{shown}");
 
         // A refresh of the keys cannot be undone.
-        let mut older = shown.clone();
+        let mut older = shown;
         older["credentials"][1]["refreshed_at"] = 1.into();
         older["credentials"][1]["expires_at"] = 4_000_000_000_u64.into();
         let changed = read(&older).unwrap().into_replacement(&client).unwrap();

@@ -12,7 +12,7 @@ pub(crate) struct Lease {
     clock: Arc<dyn Clock>,
     usable: Duration,
     renewed: Mutex<Option<Moment>>,
-    /// The end by the wall clock, in nanoseconds since 1970: what the signature of each token reads.
+    /// The end by the wall clock, in milliseconds since 1970: what the signature of each token reads.
     ends_at: AtomicU64,
 }
 
@@ -29,7 +29,7 @@ impl Lease {
     /// Records a renewal that was requested at this time.
     pub(crate) fn renewed(&self, requested_at: Moment) {
         *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = Some(requested_at);
-        self.ends_at.store(nanos(later(requested_at.wall, self.usable)), Ordering::Release);
+        self.ends_at.store(millis(later(requested_at.wall, self.usable)), Ordering::Release);
     }
 
     /// Returns the time since the last renewal was requested.
@@ -47,14 +47,14 @@ impl Lease {
     /// notices it by this clock. If the clock was set back, the task that follows the store ends the use by the monotonic one.
     #[inline]
     pub(crate) fn is_usable_at(&self, now: SystemTime) -> bool {
-        nanos(now) < self.ends_at.load(Ordering::Acquire)
+        millis(now) < self.ends_at.load(Ordering::Acquire)
     }
 }
 
 #[inline]
-fn nanos(time: SystemTime) -> u64 {
+fn millis(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(since.subsec_nanos()))
+    since.as_secs().saturating_mul(1_000).saturating_add(u64::from(since.subsec_millis()))
 }
 
 impl fmt::Debug for Lease {

@@ -1,6 +1,5 @@
 //! [`KeyRing`]: the keys of an authorization server, which can change while it runs.
 
-mod cached;
 mod lease;
 mod snapshot;
 mod trust;
@@ -8,13 +7,11 @@ mod trust;
 use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 
-use self::cached::Cached;
 pub(crate) use self::lease::Lease;
 pub(crate) use self::snapshot::{KeySnapshot, NoSigningKey, SharedKeys};
 pub(crate) use self::trust::{Trust, TrustLevel};
@@ -38,10 +35,6 @@ enum Keys {
 }
 
 struct Shared {
-    /// A number that no other ring of the process has.
-    id: u64,
-    /// Grows after each replacement of the keys.
-    version: AtomicU64,
     current: ArcSwap<KeySnapshot>,
     /// The longest lifetime of a token that its keys may sign, if the ring limits it.
     longest_token: Option<Duration>,
@@ -66,8 +59,7 @@ impl KeyRing {
     pub(crate) fn limited(snapshot: KeySnapshot, longest_token: Option<Duration>) -> Self {
         let current = ArcSwap::from_pointee(snapshot.with_trust());
         let (keeper, additional) = (OnceLock::new(), Mutex::default());
-        let (id, version) = (RINGS.fetch_add(1, Ordering::Relaxed), AtomicU64::new(0));
-        Self(Keys::Changing(Arc::new(Shared { id, version, current, longest_token, keeper, additional })))
+        Self(Keys::Changing(Arc::new(Shared { current, longest_token, keeper, additional })))
     }
 
     fn changing(&self) -> Option<&Arc<Shared>> {
@@ -144,7 +136,7 @@ impl KeyRing {
     pub(crate) fn current(&self) -> Current<'_> {
         match &self.0 {
             Keys::Fixed(keys) => Current::Fixed(keys),
-            Keys::Changing(shared) => Current::Cached(shared.read()),
+            Keys::Changing(shared) => Current::Loaded(shared.current.load()),
         }
     }
 
@@ -192,23 +184,12 @@ impl KeyRing {
     }
 }
 
-/// How many rings that can change there were.
-static RINGS: AtomicU64 = AtomicU64::new(0);
-
 impl Shared {
-    #[inline]
-    fn read(&self) -> Cached {
-        // Read first: keys that are newer than their version are read again the next time.
-        let version = self.version.load(Ordering::Acquire);
-        Cached::get(self.id, version, || self.current.load_full())
-    }
-
     /// Replaces the keys. The caller holds the lock.
     fn install(&self, snapshot: KeySnapshot) {
         let before = self.current.load_full();
         let now = Arc::new(snapshot.after(&before));
         self.current.store(now.clone());
-        self.version.fetch_add(1, Ordering::Release);
         // Afterwards, so that a key that is found to be gone is looked up in the new keys.
         now.tell_trust(&before);
     }
@@ -217,7 +198,7 @@ impl Shared {
 /// The current keys of a ring.
 pub(crate) enum Current<'a> {
     Fixed(&'a KeySnapshot),
-    Cached(Cached),
+    Loaded(Guard<Arc<KeySnapshot>>),
 }
 
 impl Deref for Current<'_> {
@@ -227,7 +208,7 @@ impl Deref for Current<'_> {
     fn deref(&self) -> &KeySnapshot {
         match self {
             Self::Fixed(keys) => keys,
-            Self::Cached(keys) => keys,
+            Self::Loaded(keys) => keys,
         }
     }
 }
@@ -295,35 +276,6 @@ mod tests {
             assert_eq!(ring.key_ids().collect::<Vec<_>>(), [new_id.as_str(), more.key_id()]);
         }
         assert!(clone.ptr_eq(&ring) && other.ptr_eq(&ring));
-    }
-
-    #[test]
-    fn every_thread_reads_a_change_at_once_and_no_ring_reads_the_keys_of_another() {
-        let keys = || KeySnapshot::new(SigningKey::generate(Algorithm::ES256).unwrap());
-        let rings = [KeyRing::limited(keys(), None), KeyRing::limited(keys(), None)];
-        let ids = || rings.each_ref().map(|ring| ring.current().signing_key().unwrap().key_id().to_owned());
-        let first = ids();
-        assert_ne!(first[0], first[1]);
-        let (ask, asked) = std::sync::mpsc::channel::<()>();
-        let (tell, told) = std::sync::mpsc::channel();
-        std::thread::scope(|scope| {
-            scope.spawn(move || asked.iter().for_each(|()| tell.send(ids()).unwrap()));
-            let other = || {
-                ask.send(()).unwrap();
-                told.recv().unwrap()
-            };
-            assert_eq!(other(), first);
-            for _ in 0..3 {
-                // Held over the change: it stays what it was.
-                let (held, before) = (rings[0].current(), ids());
-                rings[0].replace(keys());
-                let now = ids();
-                assert!(now[0] != before[0] && now[1] == before[1]);
-                assert_eq!(held.signing_key().unwrap().key_id(), before[0]);
-                assert_eq!(other(), now);
-            }
-            drop(ask);
-        });
     }
 
     #[test]
