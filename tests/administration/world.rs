@@ -139,13 +139,10 @@ impl Administrator {
     }
 
     /// Creates a client, and returns the answer to a request that must succeed.
-    #[track_caller]
-    pub fn creates(&self, body: Value) -> impl Future<Output = Value> + '_ {
-        async move {
-            let answer = self.post("/clients", &body).await;
-            assert_eq!(answer.status, 201, "{answer:?}");
-            answer.json()
-        }
+    pub async fn creates(&self, body: Value) -> Value {
+        let answer = self.post("/clients", &body).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json()
     }
 
     pub async fn tag(&self, id: &str) -> String {
