@@ -166,7 +166,7 @@ impl ChangeFeed for Registry {
     }
 }
 
-/// Returns the texts of the causes of an error: that a store could not answer is not what is wrong with its URL.
+/// Returns the texts of the causes of an error, without that of the error itself, which says only that the store could not answer.
 #[allow(dead_code)] // if no feature of a database is enabled
 fn cause(error: &dyn std::error::Error) -> String {
     chain(error.source().unwrap_or(error))

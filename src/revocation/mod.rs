@@ -144,7 +144,7 @@ struct Shared {
 /// A function that is called with each changed client until it returns `false`.
 type ClientListener = Box<dyn Fn(&ClientId) -> bool + Send + Sync>;
 
-/// What is told when all tokens of a client are revoked, for credentials that the view does not know.
+/// Is told when all tokens of a client are revoked, for credentials that the view does not know.
 pub(crate) trait RevokedClients: Send + Sync {
     /// Called when the view got an entry that revokes all tokens of a client.
     fn revoked(&self, client_id: &ClientId);

@@ -80,10 +80,10 @@ impl Claim {
     /// has the right secret is not a guesser.
     pub(super) fn beyond_the_limit(&self, secret: Option<usize>) -> String {
         let why = self.accepted(secret).err().unwrap_or_default();
-        format!("too many failed attempts in this minute from this address; this one failed because {why}")
+        format!("too many failed attempts in this minute from this address; the last one failed because {why}")
     }
 
-    /// Adds to the refusal of an attempt at a chosen secret, which is not checked, what is known about the client.
+    /// Adds to the refusal of an attempt at a chosen secret, which is not checked, whether the client is disabled.
     pub(super) fn not_attempted(&self, error: TokenError) -> TokenError {
         if !error.is_authentication_failure() {
             return error;
