@@ -281,7 +281,9 @@ fn every_source_file_that_the_contributing_guide_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let guide = fs::read_to_string(root.join("CONTRIBUTING.md")).unwrap();
     let tree = guide.split("## Source tree").nth(1).unwrap().split("\n### Tests").next().unwrap();
-    let named = tree.split('`').skip(1).step_by(2).filter(|text| text.ends_with(".rs") || text.ends_with('/'));
+    let is_path =
+        |text: &&str| Path::new(text).extension().is_some_and(|extension| extension == "rs") || text.ends_with('/');
+    let named = tree.split('`').skip(1).step_by(2).filter(is_path);
     let (mut files, mut folders) = (Vec::new(), vec![root.join("src")]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
