@@ -77,7 +77,6 @@ impl World {
         (head.status.as_u16(), text)
     }
 
-    /// Sends an SVID until the status is the expected one. Returns the text for the operator.
     /// Sends an SVID until it gets this status. Returns the text for the operator.
     async fn until(&mut self, svid: &str, expected: u16) -> String {
         let start = Instant::now();
