@@ -3,6 +3,7 @@
 
 use std::io::Write as _;
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
@@ -63,6 +64,9 @@ struct Answer {
 
 /// The hash of no secret, for a registration whose secrets the service does not show.
 const NO_HASH: &str = "$sha256$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// The time limit of a request. The service itself answers within its own time limits, which are shorter by default.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// The number of clients per page.
 const PAGE: usize = 100;
@@ -138,8 +142,9 @@ impl Administration {
         let credentials = ClientCredentials::new(&issuer, administrator, secret).resource(audience).scopes(scopes);
         let tokens: CachedTokenSource = credentials.build().map_err(|error| wrong(&error))?;
         let layer = ClientCredentialsLayer::from_source(tokens, &url).map_err(|error| wrong(&error))?;
-        // A redirected request would carry the token that is meant for this service.
-        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build();
+        // A redirected request, or one through a proxy of the environment, would carry the token that is meant for this service.
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
+        let client = client.timeout(TIME_LIMIT).build();
         let client = client.map_err(|error| wrong(&error))?;
         let send = service_fn(move |request: Request<Bytes>| {
             let client = client.clone();

@@ -49,6 +49,9 @@ impl Inner {
         metadata: &ClientMetadata,
     ) -> Result<(ClientId, bool), AdministrationRefusal> {
         let key = IdempotencyKey::read(headers)?;
+        if let Some(chosen) = &metadata.client_id {
+            check_chosen(chosen, actor)?;
+        }
         let id = match (&metadata.client_id, &key) {
             (Some(id), _) => id.clone(),
             (None, Some(key)) => key.client_id(actor.client.id())?,
@@ -79,7 +82,8 @@ impl Inner {
         let client = metadata.into_new(id, stored.as_ref(), UnixTime::at(now))?;
         self.check_result(actor, &client)?;
         match self.apply(actor, ClientChange::create(client.clone())).await {
-            Ok(()) => {}
+            // A request may have asked for the id before, and the answer that it is unknown may be remembered.
+            Ok(()) => self.after_change(id, false).await.map_err(AdministrationRefusal::after_change)?,
             Err(AdminError::Exists) if has_key => return self.repeated(id, &client).await,
             Err(error) => return Err(error.into()),
         }
@@ -138,6 +142,24 @@ impl Inner {
         response.headers_mut().insert(ETAG, EntityTag::of(&existing, revision)?.into_header());
         Ok(response)
     }
+}
+
+/// Checks an id that the administrator chose. It becomes the `sub` of the client's tokens, so it could be the `subject` of another
+/// client, the id of a user, or that of a deleted client which an API still knows.
+fn check_chosen(id: &ClientId, actor: &Actor) -> Result<(), AdministrationRefusal> {
+    if !actor.is_for_administrators {
+        return Err(AdministrationRefusal::denied(
+            "a chosen `client_id` needs the scope for administrators, since tokens have it as `sub`; omit `client_id`, and the \
+             server generates one",
+        ));
+    }
+    // RFC 3986 §5.2.4: clients and proxies remove these segments from the path of a request.
+    if matches!(id.as_str(), "." | "..") {
+        return Err(AdministrationRefusal::metadata(
+            "client_id: `.` and `..` cannot be a segment of a path; choose another id, or omit it",
+        ));
+    }
+    Ok(())
 }
 
 fn unavailable(error: SecretError) -> AdministrationRefusal {

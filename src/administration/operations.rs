@@ -174,7 +174,7 @@ impl Inner {
     }
 
     /// Lets this process know of the change at once. Others learn of it by the feed of the store.
-    async fn after_change(&self, id: &ClientId, is_former: bool) -> Result<(), AdministrationRefusal> {
+    pub(super) async fn after_change(&self, id: &ClientId, is_former: bool) -> Result<(), AdministrationRefusal> {
         let Some(revocations) = self.revocations() else { return Ok(()) };
         if is_former {
             revocations.revoke_former_client(id).await?;

@@ -73,6 +73,8 @@ scenarios! {
     every_change_is_an_event_without_secrets
     each_kind_of_request_needs_its_scope
     an_administrator_gives_only_what_it_may_grant
+    only_an_administrator_for_administrators_chooses_an_id
+    a_new_client_gets_a_token_at_once
     an_administrator_cannot_take_over_a_client_with_more_rights
     a_change_needs_the_current_version
     unknown_members_and_other_ids_are_refused

@@ -29,7 +29,7 @@ pub async fn a_client_is_created_changed_and_deleted(world: World) {
     let mut request = invoices();
     request["client_id"] = "billing".into();
     request["metadata"] = json!({"team": "money"});
-    let created = team.post("/clients", &request).await;
+    let created = world.by("root").await.post("/clients", &request).await;
     assert_eq!(created.status, 201, "{created:?}");
     assert_eq!(created.header(LOCATION), Some("clients/billing"));
     let members = created.json();
@@ -225,6 +225,50 @@ pub async fn an_administrator_gives_only_what_it_may_grant(world: World) {
     assert_eq!(limited.post("/clients", &another).await.status, 201);
 }
 
+/// A chosen id becomes the `sub` of tokens: it could be the `subject` of another client, or the id of a deleted one.
+pub async fn only_an_administrator_for_administrators_chooses_an_id(world: World) {
+    let (root, team) = (world.by("root").await, world.by("team").await);
+    root.creates(json!({"client_id": "shop", "audiences": [API], "subject": "shop-service"})).await;
+    assert_eq!(root.change(Method::DELETE, "payments", "", "").await.status, 204);
+    for id in ["shop-service", "payments", "anything"] {
+        let mut chosen = invoices();
+        chosen["client_id"] = id.into();
+        let key = [(KEY, "\"one\"")];
+        for answer in [
+            team.post("/clients", &chosen).await,
+            team.send(Method::POST, "/clients", &key, &chosen.to_string()).await,
+        ] {
+            assert_refused(&answer, 403, "access_denied");
+            let text = answer.json()["error_description"].as_str().unwrap().to_owned();
+            assert!(text.contains("omit `client_id`"), "{text}");
+        }
+        assert!(!world.exists(id).await);
+    }
+    // `null` is an omitted member (RFC 7592 section 2.2).
+    let mut generated = invoices();
+    generated["client_id"] = Value::Null;
+    assert_eq!(team.creates(generated).await["client_id"].as_str().unwrap().len(), 24);
+    let mut chosen = invoices();
+    chosen["client_id"] = "anything".into();
+    assert_eq!(root.creates(chosen.clone()).await["client_id"], "anything");
+    // Such an id could not be addressed by a URL.
+    for id in [".", ".."] {
+        chosen["client_id"] = id.into();
+        assert_refused(&root.post("/clients", &chosen).await, 400, "invalid_client_metadata");
+        assert!(!world.exists(id).await);
+    }
+}
+
+/// A process remembers for a moment that an id is unknown.
+pub async fn a_new_client_gets_a_token_at_once(world: World) {
+    let root = world.by("root").await;
+    assert_eq!(world.token_with("late", "unknown").await.unwrap_err().status, 401);
+    let mut late = invoices();
+    late["client_id"] = "late".into();
+    let secret = root.creates(late).await["client_secret"].as_str().unwrap().to_owned();
+    world.token_with("late", &secret).await.unwrap();
+}
+
 pub async fn an_administrator_cannot_take_over_a_client_with_more_rights(world: World) {
     let (root, team) = (world.by("root").await, world.by("team").await);
     let mut everyday = invoices();
@@ -306,7 +350,7 @@ pub async fn a_change_needs_the_current_version(world: World) {
     // A client with the same id that was created again is another one.
     let mut again = invoices();
     again["client_id"] = id.as_str().into();
-    team.creates(again).await;
+    world.by("root").await.creates(again).await;
     assert_refused(&team.send(Method::DELETE, &path, &[(IF_MATCH, &first)], "").await, 412, "precondition_failed");
 }
 
@@ -342,7 +386,7 @@ pub async fn unknown_members_and_other_ids_are_refused(world: World) {
     assert_refused(&unknown, 404, "not_found");
     let mut existing = invoices();
     existing["client_id"] = "payments".into();
-    assert_refused(&team.post("/clients", &existing).await, 409, "conflict");
+    assert_refused(&world.by("root").await.post("/clients", &existing).await, 409, "conflict");
 }
 
 pub async fn no_administrator_removes_itself(world: World) {
@@ -540,10 +584,10 @@ pub async fn a_url_of_keys_in_a_private_network_is_refused(world: World) {
 
 /// The store writes each change and then does not answer.
 pub async fn a_change_without_an_answer(world: World) {
-    let team = world.by("team").await;
+    let root = world.by("root").await;
     let mut request = invoices();
     request["client_id"] = "billing".into();
-    assert_refused(&team.post("/clients", &request).await, 503, "temporarily_unavailable");
+    assert_refused(&root.post("/clients", &request).await, 503, "temporarily_unavailable");
     assert!(world.exists("billing").await);
     let mut events = world.events.lock().await;
     let mut made = Vec::new();
